@@ -1,0 +1,182 @@
+//! The only renames, links, removals and fsyncs in the tree.
+//!
+//! A name is durable only after three steps in this order: fsync the file, rename it into place, fsync the folder
+//! (without the last, most power cuts lose the rename). A failed fsync is never tried again on the same file: the
+//! kernel reports the error once, drops the dirty pages and answers the next fsync with success (fsync(2), and the
+//! PostgreSQL "fsyncgate" of 2018). Whoever sees an error here throws the file away.
+
+#![expect(clippy::disallowed_methods, reason = "this is the file that the rest of the tree is sent to")]
+
+use std::{
+    ffi::OsString,
+    fs::{File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{CWD, RenameFlags},
+    io::Errno,
+};
+
+use crate::layout::COPY_PREFIX;
+
+/// What became of a publication that must not overwrite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Published {
+    /// It stands under its final name, and would after a power cut.
+    Done,
+    /// Somebody else's stands there; ours is where it was.
+    NameTaken,
+}
+
+/// Creates scratch to write into. A leftover of the same name is unlinked first and never truncated, since
+/// somebody may still be reading it.
+///
+/// # Errors
+/// Those of unlink(2) and open(2).
+pub fn create_scratch(path: &Path) -> io::Result<File> {
+    remove_file(path)?;
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o640)
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+        .open(path)
+}
+
+/// Makes finished scratch durable under its final name, replacing what was there.
+///
+/// # Errors
+/// Those of fsync(2) and rename(2). After an error the scratch must be thrown away.
+pub fn replace(scratch: &File, from: &Path, to: &Path) -> io::Result<()> {
+    scratch.sync_all()?;
+    std::fs::rename(from, to)?;
+    sync_folder_of(to)
+}
+
+/// Makes finished scratch durable under its final name, unless that is taken.
+///
+/// # Errors
+/// Those of fsync(2) and renameat2(2). After an error the scratch must be thrown away.
+pub fn publish(scratch: &File, from: &Path, to: &Path) -> io::Result<Published> {
+    scratch.sync_all()?;
+    let published = rename_file_noreplace(from, to)?;
+    sync_folder_of(to)?;
+    Ok(published)
+}
+
+/// Writes a small file durably, replacing what was there: readers see the old or the new one, never a half.
+///
+/// # Errors
+/// Those of writing and of [`replace`]; nothing is left behind.
+pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = temporary_beside(path)?;
+    let written = create_scratch(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        replace(&file, &temporary, path)
+    });
+    if written.is_err() {
+        // The first error is the one to report; scratch that stays is swept at the next start.
+        let _ = remove_file(&temporary);
+    }
+    written
+}
+
+/// Writes a small file durably, unless its name is taken.
+///
+/// # Errors
+/// Those of writing and of [`publish`]; nothing is left behind.
+pub fn write_new_file(path: &Path, bytes: &[u8]) -> io::Result<Published> {
+    let temporary = temporary_beside(path)?;
+    let written = create_scratch(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        publish(&file, &temporary, path)
+    });
+    if !matches!(written, Ok(Published::Done)) {
+        let _ = remove_file(&temporary);
+    }
+    written
+}
+
+/// Removes a file; one that is not there is no error. Not synced: a removal that a power cut undoes is done again.
+///
+/// # Errors
+/// Those of unlink(2).
+pub fn remove_file(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Flushes a folder's entries.
+///
+/// # Errors
+/// Those of open(2) and fsync(2).
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Flushes one open file or folder.
+///
+/// # Errors
+/// Those of fsync(2).
+pub fn sync_file(file: &File) -> io::Result<()> {
+    file.sync_all()
+}
+
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    sync_folder(path.parent().ok_or(io::ErrorKind::InvalidInput)?)
+}
+
+/// renameat2(2) with `RENAME_NOREPLACE`; where the file system does not know it (NFS, some FUSE), link(2), which refuses
+/// a taken name just as atomically.
+fn rename_file_noreplace(from: &Path, to: &Path) -> io::Result<Published> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(Published::Done),
+        Err(Errno::EXIST) => Ok(Published::NameTaken),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match std::fs::hard_link(from, to) {
+            Ok(()) => remove_file(from).map(|()| Published::Done),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Published::NameTaken),
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
+    let mut name = OsString::from(COPY_PREFIX);
+    name.push(path.file_name().ok_or(io::ErrorKind::InvalidInput)?);
+    Ok(path.with_file_name(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn publishing_never_overwrites() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("receipt.json");
+        assert_eq!(write_new_file(&path, b"first").unwrap(), Published::Done);
+        assert_eq!(write_new_file(&path, b"second").unwrap(), Published::NameTaken);
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_leftover_is_not_truncated_under_its_reader() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.partial");
+        std::fs::write(&path, b"being read").unwrap();
+        let reader = File::open(&path).unwrap();
+        create_scratch(&path).unwrap();
+        assert_eq!(io::read_to_string(reader).unwrap(), "being read");
+    }
+}

@@ -1,0 +1,156 @@
+//! Where things are: the four folders, and the names in them.
+//!
+//! ```text
+//! <data_dir>/
+//!   episodes/<id>/...            the recorder's; sealed by done.marker directly inside
+//!   outbox/<id>.tar.zst          complete and durable, waiting for its receipt
+//!   outbox/<id>.json             its sidecar: what it was packed from, and the last verdict
+//!   outbox/<id>.tar.zst.partial  scratch
+//!   shipped/<id>/...             retired, with shipping_receipt.json
+//!   quarantine/<id>/...          rejected, with quarantine_reason.json
+//!   .sealift/                    the lock; nothing that a restart needs
+//! ```
+
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
+
+use crate::episode::EpisodeId;
+
+/// The file whose presence, directly inside an episode, says that the recording is complete.
+pub const MARKER: &str = "done.marker";
+/// What we add to an episode when it is retired to `shipped/`.
+pub const RECEIPT: &str = "shipping_receipt.json";
+/// What we add to an episode when it is moved to `quarantine/`.
+pub const REASON: &str = "quarantine_reason.json";
+/// A directory or file that is being removed. Found at start-up, its removal is finished.
+pub const TRASH_PREFIX: &str = ".sealift-trash-";
+/// A directory that is being copied across file systems. Found at start-up, it is removed and begun again.
+pub const COPY_PREFIX: &str = ".sealift-copy-";
+
+const ARCHIVE_SUFFIX: &str = ".tar.zst";
+const PARTIAL_SUFFIX: &str = ".tar.zst.partial";
+const SIDECAR_SUFFIX: &str = ".json";
+
+/// The folders of one shipper.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// Where recorders write.
+    pub episodes: PathBuf,
+    /// Archives on their way.
+    pub outbox: PathBuf,
+    /// Episodes that a receiver holds.
+    pub shipped: PathBuf,
+    /// Episodes that could not be shipped as they are.
+    pub quarantine: PathBuf,
+    /// The lock and other things that a restart does not need.
+    pub private: PathBuf,
+}
+
+/// What a name in `outbox/` is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutboxName {
+    /// `<id>.tar.zst`
+    Archive(EpisodeId),
+    /// `<id>.tar.zst.partial`
+    Partial(EpisodeId),
+    /// `<id>.json`
+    Sidecar(EpisodeId),
+    /// A leftover of ours: a removal, a copy or a file that was being written when we were killed.
+    Scratch,
+    /// Not ours; left alone.
+    Stranger,
+}
+
+impl Layout {
+    /// The default layout below one folder.
+    #[must_use]
+    pub fn below(data_dir: &Path) -> Self {
+        Self {
+            episodes: data_dir.join("episodes"),
+            outbox: data_dir.join("outbox"),
+            shipped: data_dir.join("shipped"),
+            quarantine: data_dir.join("quarantine"),
+            private: data_dir.join(".sealift"),
+        }
+    }
+
+    /// `episodes/<id>`
+    #[must_use]
+    pub fn episode(&self, id: &EpisodeId) -> PathBuf {
+        self.episodes.join(id.as_str())
+    }
+
+    /// `outbox/<id>.tar.zst`
+    #[must_use]
+    pub fn archive(&self, id: &EpisodeId) -> PathBuf {
+        self.outbox.join(format!("{}{ARCHIVE_SUFFIX}", id.as_str()))
+    }
+
+    /// `outbox/<id>.tar.zst.partial`
+    #[must_use]
+    pub fn partial(&self, id: &EpisodeId) -> PathBuf {
+        self.outbox.join(format!("{}{PARTIAL_SUFFIX}", id.as_str()))
+    }
+
+    /// `outbox/<id>.json`
+    #[must_use]
+    pub fn sidecar(&self, id: &EpisodeId) -> PathBuf {
+        self.outbox.join(format!("{}{SIDECAR_SUFFIX}", id.as_str()))
+    }
+}
+
+/// What a name found in the outbox is. Names that are no ids are strangers, whatever their ending.
+#[must_use]
+pub fn outbox_name(name: &OsStr) -> OutboxName {
+    let Some(name) = name.to_str() else {
+        return OutboxName::Stranger;
+    };
+    if is_scratch(name) {
+        return OutboxName::Scratch;
+    }
+    let id_before = |suffix| EpisodeId::parse(name.strip_suffix(suffix)?).ok();
+    if let Some(id) = id_before(PARTIAL_SUFFIX) {
+        OutboxName::Partial(id)
+    } else if let Some(id) = id_before(ARCHIVE_SUFFIX) {
+        OutboxName::Archive(id)
+    } else if let Some(id) = id_before(SIDECAR_SUFFIX) {
+        OutboxName::Sidecar(id)
+    } else {
+        OutboxName::Stranger
+    }
+}
+
+/// Whether a name is one of ours that a killed process may have left behind anywhere.
+#[must_use]
+pub fn is_scratch(name: &str) -> bool {
+    name.starts_with(TRASH_PREFIX) || name.starts_with(COPY_PREFIX)
+}
+
+/// The name an episode takes where `n` of its name are there already: `<id>`, `<id>~1`, `<id>~2`, ...
+#[must_use]
+pub fn numbered(name: &str, n: u32) -> String {
+    if n == 0 { name.to_owned() } else { format!("{name}~{n}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outbox_names_are_told_apart_even_when_an_id_looks_like_one() {
+        let layout = Layout::below(Path::new("/d"));
+        for name in ["a", "a.tar.zst", "a.tar.zst.partial", "a.json", "Lauf 7"] {
+            let id = EpisodeId::parse(name).unwrap();
+            let kind = |path: PathBuf| outbox_name(path.file_name().unwrap());
+            assert_eq!(kind(layout.archive(&id)), OutboxName::Archive(id.clone()));
+            assert_eq!(kind(layout.partial(&id)), OutboxName::Partial(id.clone()));
+            assert_eq!(kind(layout.sidecar(&id)), OutboxName::Sidecar(id));
+        }
+        assert_eq!(outbox_name(OsStr::new(".sealift-trash-1")), OutboxName::Scratch);
+        for stranger in ["notes.txt", ".tar.zst", "-x.tar.zst", ".a.json"] {
+            assert_eq!(outbox_name(OsStr::new(stranger)), OutboxName::Stranger, "{stranger}");
+        }
+    }
+}

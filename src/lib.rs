@@ -1,0 +1,23 @@
+//! Sealift ships a recorded episode the moment it is sealed.
+//!
+//! ```text
+//!  recorder        ship/                                                      receive/
+//!  ────────        ─────────────────────────────────────────────────          ─────────────────────────
+//!  episodes/<id>/  watch ──hint──▶ scan ──▶ machine (pure: decides)           serve ──▶ admit (pure)
+//!   done.marker                               │  effects                        │
+//!                                             ├─▶ pack      outbox/<id>.tar.zst ▼
+//!                                             ├─▶ transport ─────── PUT ────▶ store: temporary, digest,
+//!                                             │             ◀── receipt ────  fsync, publish, fsync, 201
+//!                                             ├─▶ retire    shipped/<id>/
+//!                                             └─▶ quarantine/<id>/
+//! ```
+//!
+//! Two ends of a wire (`ship`, `receive`) over one ground floor. A wing never imports the other; what
+//! both need stands on the ground floor. The modules below stand in reading order; docs/architecture.md is the tour.
+
+pub mod durable;
+pub mod episode;
+pub mod layout;
+pub mod progress;
+pub mod records;
+pub mod wire;

@@ -1,0 +1,60 @@
+//! What a piece of long work shows of itself, and how it is told to stop.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+/// Shared between one piece of work and those who watch it. Cheap to clone; all clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    bytes: AtomicU64,
+    steps: AtomicU64,
+    cancelled: AtomicBool,
+}
+
+/// The work was told to stop; what it had begun is scratch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("stopped on request")]
+pub struct Cancelled;
+
+impl Progress {
+    /// So many more bytes of payload were read, sent or synced.
+    pub fn advance(&self, bytes: u64) {
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.step();
+    }
+
+    /// Something moved that has no bytes of its own: a directory entry, a rename, a flushed slice.
+    pub fn step(&self) {
+        self.0.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Payload bytes so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// A number that grows while the work is alive.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.0.steps.load(Ordering::Relaxed)
+    }
+
+    /// Asks the work to stop at its next step.
+    pub fn cancel(&self) {
+        self.0.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// For the work to call between steps.
+    ///
+    /// # Errors
+    /// [`Cancelled`] once [`Progress::cancel`] was called.
+    pub fn check(&self) -> Result<(), Cancelled> {
+        if self.0.cancelled.load(Ordering::Relaxed) { Err(Cancelled) } else { Ok(()) }
+    }
+}

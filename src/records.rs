@@ -1,0 +1,169 @@
+//! The three JSON files that the shipper writes: the sidecar in the outbox, the receipt in `shipped/`, the reason in
+//! `quarantine/`. These types are what is on disk; what is in memory has its own.
+//!
+//! Readers are lenient: a member that is missing (written by an older shipper) or unknown (by a newer one) is no error.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::episode::{Digest, EpisodeId, Fingerprint};
+
+/// What is known of a packed archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveFacts {
+    /// Digest of the archive's bytes: the integrity of a transfer.
+    pub sha256: Digest,
+    /// Digest of the tar stream inside: the identity of the episode.
+    pub content_sha256: Digest,
+    /// Length of the archive, bytes.
+    pub size_bytes: u64,
+}
+
+/// `outbox/<id>.json`. It spares work (packing) and repeats (a conflict is not sent again); it never says that
+/// something was delivered, and losing it costs one packing and one PUT.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sidecar {
+    /// Whose archive it describes.
+    pub episode_id: EpisodeId,
+    /// The archive beside it.
+    #[serde(flatten)]
+    pub facts: ArchiveFacts,
+    /// What the episode looked like when it was packed.
+    pub fingerprint: Fingerprint,
+    /// Whether the marker's manifest was there and agreed with what was read.
+    pub manifest: ManifestCheck,
+    /// The commit in `meta.json`, sent along with every attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// The last verdict that a restart must remember.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<RecordedVerdict>,
+}
+
+/// A verdict that outlives the process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecordedVerdict {
+    /// `conflict`: the receiver holds other content under this id.
+    pub verdict: String,
+    /// The HTTP status.
+    pub status_code: u16,
+    /// What the receiver said, in a sentence.
+    pub detail: String,
+    /// When, UTC.
+    pub at_wall: WallTime,
+}
+
+/// Whether an episode came with a manifest, and what became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ManifestCheck {
+    /// Every file read was in the manifest with its size and digest, and none was missing.
+    Verified,
+    /// The marker carried no manifest.
+    None,
+}
+
+/// `shipped/<id>/shipping_receipt.json`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShippingReceipt {
+    /// The episode.
+    pub episode_id: EpisodeId,
+    /// Digest of the archive that was delivered.
+    pub sha256: Digest,
+    /// Digest of the tar stream inside it.
+    pub content_sha256: Digest,
+    /// Length of the archive, bytes.
+    pub size_bytes: u64,
+    /// 200, 201 or 204.
+    pub status_code: u16,
+    /// The address it was delivered to.
+    pub receiver: String,
+    /// When the answer came, UTC.
+    pub delivered_at_wall: WallTime,
+    /// Whether what was delivered agreed with the recorder's manifest.
+    pub manifest: ManifestCheck,
+    /// The receiver's own receipt, verbatim; null for a receiver that gives none.
+    pub receipt: Value,
+}
+
+/// `quarantine/<id>/quarantine_reason.json`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QuarantineReason {
+    /// The episode's own name, which its directory's may differ from (`<id>~1`).
+    #[serde(default)]
+    pub episode_id: Option<String>,
+    /// The HTTP status; null where there was no response.
+    #[serde(default)]
+    pub status_code: Option<u16>,
+    /// What is wrong, in a sentence.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// What the receiver said: JSON where it was.
+    #[serde(default)]
+    pub body: Value,
+    /// The verdict's name.
+    #[serde(default)]
+    pub verdict: Option<String>,
+    /// When, UTC.
+    #[serde(default)]
+    pub quarantined_at_wall: Option<WallTime>,
+}
+
+/// A moment of the wall clock, to the second, as `YYYY-MM-DDTHH:MM:SSZ` (RFC 3339, UTC).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WallTime(i64);
+
+impl WallTime {
+    /// So many whole seconds after 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub const fn from_unix_seconds(seconds: i64) -> Self {
+        Self(seconds)
+    }
+
+    /// Whole seconds after 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub const fn unix_seconds(self) -> i64 {
+        self.0
+    }
+}
+
+impl std::fmt::Display for WallTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let stamp = Timestamp::from_second(self.0).unwrap_or(Timestamp::UNIX_EPOCH);
+        write!(f, "{stamp}")
+    }
+}
+
+impl Serialize for WallTime {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for WallTime {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let stamp: Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+        Ok(Self(stamp.as_second()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_written_by_an_older_shipper_is_read_all_the_same() {
+        let older = r#"{"status_code":412,"body":"<html>","quarantined_at_wall":"2025-03-01T09:00:00+00:00","more":1}"#;
+        let reason: QuarantineReason = serde_json::from_str(older).unwrap();
+        assert_eq!(reason.status_code, Some(412));
+        assert_eq!(reason.episode_id, None);
+        assert_eq!(reason.quarantined_at_wall.unwrap().to_string(), "2025-03-01T09:00:00Z");
+    }
+
+    #[test]
+    fn wall_time_is_written_as_the_contract_says() {
+        assert_eq!(WallTime::from_unix_seconds(1_763_979_330).to_string(), "2025-11-24T10:15:30Z");
+    }
+}
