@@ -1,0 +1,3 @@
+//! Every decision of the shipper. Pure: no I/O, no clock, no randomness of its own.
+
+pub mod verdict;

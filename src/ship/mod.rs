@@ -1,0 +1,4 @@
+//! The shipper, in the order of an episode's way.
+
+pub mod machine;
+pub mod outcome;
