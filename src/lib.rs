@@ -21,5 +21,6 @@ pub mod episode;
 pub mod layout;
 pub mod progress;
 pub mod records;
+pub mod scan;
 pub mod ship;
 pub mod wire;

@@ -11,7 +11,7 @@ use super::{
     hold::Destination,
     state::{Episode, Look, Looking, Next, Rest, State},
 };
-use crate::episode::EpisodeId;
+use crate::episode::{EpisodeId, Stamp};
 
 /// Moves, checks, looks at orphans and flushes at once: enough to keep a disk busy beside packing.
 const DISK_STEPS: usize = 4;
@@ -337,7 +337,7 @@ impl Machine {
     }
 
     /// Takes note of a new stamp. The queues are ordered by it, so the old rank leaves them first.
-    pub(super) fn stamp(&mut self, id: &EpisodeId, stamp: super::state::Stamp) {
+    pub(super) fn stamp(&mut self, id: &EpisodeId, stamp: Stamp) {
         let Some(episode) = self.episodes.get_mut(id) else { return };
         let old = (episode.sealed_ns(), id.clone());
         episode.stamp = Some(stamp);

@@ -5,34 +5,11 @@ use std::{path::PathBuf, time::Duration};
 use serde_json::Value;
 
 use super::verdict::{Proof, Refusal};
+pub use crate::episode::Look;
 use crate::{
-    episode::{Commit, Fingerprint},
+    episode::{Commit, Fingerprint, Stamp},
     records::{ArchiveFacts, ManifestCheck},
 };
-
-/// What one look at an episode's directory found. Cheap: the marker and the folder, not what is in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Look {
-    /// No such directory (or it is no directory).
-    Gone,
-    /// No marker yet.
-    Open,
-    /// The marker is there.
-    Sealed(Stamp),
-    /// The directory or the marker could not be looked at.
-    Unreadable(String),
-}
-
-/// The marker and the folder as one look saw them. A stamp that differs means that somebody wrote.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
-    /// The marker's mtime, nanoseconds after the epoch: the order of sealing.
-    pub sealed_ns: i64,
-    /// The marker's and the folder's inodes.
-    pub inodes: (u64, u64),
-    /// The marker's ctime, nanoseconds after the epoch.
-    pub marker_ctime_ns: i64,
-}
 
 /// What packing, or a check of the outbox, found.
 #[derive(Debug, Clone, PartialEq, Eq)]
