@@ -20,4 +20,5 @@ pub mod episode;
 pub mod layout;
 pub mod progress;
 pub mod records;
+pub mod ship;
 pub mod wire;

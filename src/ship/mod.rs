@@ -1,0 +1,3 @@
+//! The shipper, in the order of an episode's way: packed into an [`archive`] by [`pack`].
+
+pub mod archive;
