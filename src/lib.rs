@@ -21,4 +21,5 @@ pub mod layout;
 pub mod progress;
 pub mod records;
 pub mod ship;
+pub mod tree;
 pub mod wire;
