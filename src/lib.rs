@@ -18,6 +18,7 @@
 pub mod durable;
 pub mod episode;
 pub mod layout;
+pub mod manifest;
 pub mod progress;
 pub mod records;
 pub mod ship;
