@@ -15,12 +15,17 @@
 //! Two ends of a wire (`ship`, `receive`) over one ground floor. A wing never imports the other; what
 //! both need stands on the ground floor. The modules below stand in reading order; docs/architecture.md is the tour.
 
+// The two ends of the wire.
+pub mod ship;
+
+// The ground floor.
 pub mod config;
 pub mod durable;
 pub mod episode;
 pub mod layout;
+pub mod manifest;
 pub mod progress;
 pub mod records;
 pub mod scan;
-pub mod ship;
+pub mod tree;
 pub mod wire;
