@@ -2,4 +2,6 @@
 
 pub mod archive;
 pub mod machine;
+pub mod outbox;
 pub mod outcome;
+pub mod watch;

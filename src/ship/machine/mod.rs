@@ -170,8 +170,8 @@ pub enum Notice {
     Packed(EpisodeId, ArchiveFacts),
     /// A receiver holds it.
     Delivered(EpisodeId, ArchiveFacts, u16),
-    /// Moved to `shipped/`.
-    Retired(EpisodeId, ArchiveFacts, PathBuf),
+    /// Moved to `shipped/`, after this status.
+    Retired(EpisodeId, ArchiveFacts, u16, PathBuf),
     /// Moved to `quarantine/`.
     Quarantined(EpisodeId, Reason, PathBuf),
     /// The weather; tried again.

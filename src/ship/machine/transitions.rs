@@ -338,7 +338,7 @@ impl Machine {
         match moved {
             Moved::To(path) => {
                 self.tally.shipped += 1;
-                self.tell(Notice::Retired(id.clone(), packed.facts, path));
+                self.tell(Notice::Retired(id.clone(), packed.facts, proof.status(), path));
                 self.forget_unless_back(id);
             }
             Moved::Gone => {
