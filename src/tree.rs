@@ -28,7 +28,9 @@
 //!   of the episode's directory beside the fingerprint.
 //!
 //! So it stays equal when the episode is renamed on its file system, and differs as soon as anything inside is
-//! written to, created, removed, renamed, or given other permissions.
+//! written to, created, removed, renamed, or given other permissions. One thing escapes it: before Linux 6.13 a file's
+//! times move in ticks of up to 10 ms, and a second write of the same length within a tick leaves no trace. A manifest
+//! catches that, and a recorder that writes behind its own marker is at odds with every rule we gave it.
 
 mod open;
 mod ours;

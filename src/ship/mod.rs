@@ -1,7 +1,9 @@
 //! The shipper, in the order of an episode's way.
 
-pub mod archive;
-pub mod machine;
-pub mod outbox;
-pub mod outcome;
 pub mod watch;
+pub mod machine;
+pub mod pack;
+pub mod archive;
+pub mod outbox;
+pub mod transport;
+pub mod outcome;
