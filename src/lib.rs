@@ -15,6 +15,7 @@
 //! Two ends of a wire (`ship`, `receive`) over one ground floor. A wing never imports the other; what
 //! both need stands on the ground floor. The modules below stand in reading order; docs/architecture.md is the tour.
 
+pub mod client;
 pub mod durable;
 pub mod episode;
 pub mod layout;
