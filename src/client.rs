@@ -193,13 +193,14 @@ impl Client {
         let (idle, answer) = (self.0.options.idle_timeout, self.0.options.answer_timeout);
         let mut head = pin!(head);
         loop {
-            let (deadline, wait) = flight.patience(idle, answer);
+            let (deadline, _) = flight.patience(idle, answer);
             // What we wait for may change meanwhile, to something shorter.
             let look_again = Instant::now() + idle.min(answer);
             if let Ok(result) = tokio::time::timeout_at(deadline.min(look_again), &mut head).await {
                 return Ok(result);
             }
-            if flight.patience(idle, answer).0 <= Instant::now() {
+            let (deadline, wait) = flight.patience(idle, answer);
+            if deadline <= Instant::now() {
                 return Err(ClientError::TimedOut(wait));
             }
         }

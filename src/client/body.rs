@@ -115,7 +115,10 @@ impl Outgoing {
                 Permission::Go => self.gate = None,
                 // An answer is being read from this very connection. An error here would end the connection and lose
                 // the rest of the answer; its reader ends it.
-                Permission::Never => return Poll::Pending,
+                Permission::Never => {
+                    self.gate = Some(Box::pin(std::future::pending()));
+                    return Poll::Pending;
+                }
             }
         }
         if self.left_bytes == 0 {

@@ -141,9 +141,10 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
 fn explain(error: &rustls::Error) -> String {
     use rustls::{AlertDescription, CertificateError, InvalidMessage};
     let hint = match error {
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "ca_file must hold the authority that signed the receiver's certificate"
-        }
+        // A bad signature: an authority of the same name, made anew.
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => "ca_file must hold the authority that signed the receiver's certificate",
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
             "the receiver asks for a client certificate: set client_cert_file and client_key_file"
         }
