@@ -16,9 +16,12 @@
 //! both need stands on the ground floor. The modules below stand in reading order; docs/architecture.md is the tour.
 
 // The two ends of the wire.
+
+// The two ends of the wire.
 pub mod ship;
 
 // The ground floor.
+pub mod client;
 pub mod config;
 pub mod durable;
 pub mod episode;

@@ -162,4 +162,3 @@ fn digest_of(archive: &Archive, progress: &Progress) -> io::Result<Digest> {
         progress.advance(read as u64);
     }
 }
-

@@ -1,0 +1,5 @@
+//! Sealift as its neighbours see it: real sockets, real files, real processes.
+
+#![allow(clippy::unwrap_used, reason = "in a test, a panic with its line is the report")]
+
+mod transport;
