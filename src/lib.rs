@@ -18,10 +18,14 @@
 // The two ends of the wire.
 
 // The two ends of the wire.
+
+// The two ends of the wire.
+pub mod receive;
 pub mod ship;
 
 // The ground floor.
 pub mod client;
+pub mod clock;
 pub mod config;
 pub mod durable;
 pub mod episode;

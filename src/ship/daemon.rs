@@ -8,12 +8,7 @@
 
 mod perform;
 
-use std::{
-    fs,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -31,11 +26,7 @@ use super::{
     transport::Transport,
     watch::{Watch, untrusted_events},
 };
-use crate::{
-    durable,
-    layout::Layout,
-    progress::Progress,
-};
+use crate::{durable, layout::Layout, progress::Progress};
 
 /// Hints that wait for the loop. More of them mean that everything is looked at anyway.
 const MAX_HINTS: usize = 16 * 1024;
@@ -166,13 +157,7 @@ async fn reload_asked(hangup: &mut Signal) -> Option<()> {
 
 /// Folders, lock, and what a killed predecessor left.
 fn prepare(layout: &Layout) -> anyhow::Result<lock::Lock> {
-    for folder in [
-        &layout.private,
-        &layout.episodes,
-        &layout.outbox,
-        &layout.shipped,
-        &layout.quarantine,
-    ] {
+    for folder in [&layout.private, &layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
         fs::create_dir_all(folder).with_context(|| {
             format!(
                 "Failed to create {}: {}",

@@ -197,7 +197,11 @@ impl Workers {
     }
 
     /// Runs a step on a blocking thread and reports what it gives; `panicked` where it gives nothing.
-    fn step(self, step: impl FnOnce(&Self) -> Event + Send + 'static, panicked: impl FnOnce() -> Event + Send + 'static) {
+    fn step(
+        self,
+        step: impl FnOnce(&Self) -> Event + Send + 'static,
+        panicked: impl FnOnce() -> Event + Send + 'static,
+    ) {
         tokio::task::spawn_blocking(move || {
             let event = catch_unwind(AssertUnwindSafe(|| step(&self))).unwrap_or_else(|_| panicked());
             self.report(event);
