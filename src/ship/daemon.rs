@@ -95,6 +95,7 @@ pub async fn run(
     let mut stop = std::pin::pin!(stop);
     let mut stopping: Option<Instant> = None;
     let mut hangup = signal(SignalKind::hangup()).context("Failed to listen for SIGHUP")?;
+    machine.handle(Event::Deadline, started.elapsed());
     loop {
         while let Some(effect) = machine.next_effect() {
             if let Some(notice) = hands.perform(effect) {

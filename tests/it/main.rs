@@ -2,4 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic with its line is the report")]
 
+mod support;
+
+mod ship;
 mod transport;
