@@ -51,7 +51,10 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
             config.receiver.url
         );
         daemon::run(options(&config, args.once), transport, stop).await
-    })?;
+    });
+    // A worker that hangs in a system call (a dead NFS server) must not keep a process that was told to stop.
+    runtime.shutdown_background();
+    let tally = tally?;
     if !args.once {
         return Ok(Exit::Done);
     }
