@@ -19,5 +19,6 @@ pub mod durable;
 pub mod episode;
 pub mod layout;
 pub mod progress;
+pub mod receive;
 pub mod records;
 pub mod wire;
