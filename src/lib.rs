@@ -20,6 +20,8 @@
 // The two ends of the wire.
 
 // The two ends of the wire.
+
+// The two ends of the wire.
 pub mod receive;
 pub mod ship;
 

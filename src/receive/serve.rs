@@ -12,7 +12,8 @@ use std::{
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
     sync::watch,
     task::JoinSet,
     time::timeout,
@@ -120,7 +121,9 @@ impl Server {
                 Some(_) = connections.join_next() => {}
                 accepted = self.listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                     Ok((stream, peer)) => {
-                        connections.spawn(serve(stream, peer, Arc::clone(&self.store), stopping.clone()));
+                        // Receipts are small and waited for. A socket that refuses is dead, and its first read says so.
+                        let _ = stream.set_nodelay(true);
+                        connections.spawn(converse(stream, peer, Arc::clone(&self.store), stopping.clone()));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
@@ -152,14 +155,12 @@ async fn open(path: PathBuf) -> io::Result<Folder> {
 }
 
 /// One connection, until either side ends it or `stopping`'s sender is gone.
-async fn serve<S: Store>(
-    stream: TcpStream,
+async fn converse<S: Store>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     store: Arc<S>,
     mut stopping: watch::Receiver<()>,
 ) {
-    // Receipts are small and waited for. A socket that refuses the option is dead, and the first read says so.
-    let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| exchange::answer(Arc::clone(&store), peer, request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -186,15 +187,30 @@ fn wall_clock() -> SystemTime {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
+        net::TcpStream,
+    };
+
     use super::*;
+    use crate::{
+        episode::{Digest, EpisodeId},
+        receive::{
+            held::{Held, Offer},
+            store::{Publication, StoreError, Upload},
+        },
+    };
+
+    fn options(store: PathBuf, listen: &str) -> Options {
+        Options { listen: listen.parse().unwrap(), store }
+    }
 
     #[tokio::test]
     async fn an_address_that_others_can_reach_is_refused_and_nothing_is_touched() {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().join("store");
         for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
-            let options = Options { listen: listen.parse().unwrap(), store: store.clone() };
-            let error = Server::bind(options).await.unwrap_err();
+            let error = Server::bind(options(store.clone(), listen)).await.unwrap_err();
             assert!(matches!(error, BindError::NotLoopback(_)), "{error}");
             assert!(error.to_string().contains("no authentication"), "{error}");
         }
@@ -206,20 +222,113 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, b"").unwrap();
-        let options = Options { listen: "127.0.0.1:0".parse().unwrap(), store: file.join("store") };
-        let error = Server::bind(options).await.unwrap_err();
+        let error = Server::bind(options(file.join("store"), "127.0.0.1:0")).await.unwrap_err();
         assert!(error.to_string().contains(&file.display().to_string()), "{error}");
     }
 
     #[tokio::test]
     async fn the_listener_is_closed_when_told_to_stop() {
         let folder = tempfile::tempdir().unwrap();
-        let options = Options { listen: "127.0.0.1:0".parse().unwrap(), store: folder.path().join("store") };
-        let server = Server::bind(options).await.unwrap();
+        let server = Server::bind(options(folder.path().join("store"), "127.0.0.1:0")).await.unwrap();
         let address = server.local_addr();
         let idle = TcpStream::connect(address).await.unwrap();
         server.run(async {}).await;
         assert!(TcpStream::connect(address).await.is_err());
         drop(idle);
+    }
+
+    /// A store on a disk that is full, or broken.
+    struct Failing(io::ErrorKind);
+
+    struct FailingUpload(io::ErrorKind);
+
+    impl Store for Failing {
+        type Upload = FailingUpload;
+
+        async fn find(&self, _: &EpisodeId) -> Result<Option<Held>, StoreError> {
+            Ok(None)
+        }
+
+        async fn verify(&self, _: &EpisodeId) -> Result<Option<Held>, StoreError> {
+            Ok(None)
+        }
+
+        fn begin(&self) -> FailingUpload {
+            FailingUpload(self.0)
+        }
+
+        async fn sweep(&self, _: SystemTime) -> Result<usize, StoreError> {
+            Ok(0)
+        }
+
+        async fn probe(&self) -> Result<(), StoreError> {
+            Err(io::Error::from(self.0).into())
+        }
+    }
+
+    impl Upload for FailingUpload {
+        async fn write(&mut self, _: &[u8]) -> Result<(), StoreError> {
+            Err(io::Error::from(self.0).into())
+        }
+
+        async fn publish(self, _: &EpisodeId, _: &Offer) -> Result<Publication, StoreError> {
+            Err(io::Error::from(self.0).into())
+        }
+    }
+
+    /// The client's end of a connection to a receiver whose disk fails so.
+    fn connect(disk: io::ErrorKind) -> (DuplexStream, watch::Sender<()>) {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let (stop, stopping) = watch::channel(());
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        tokio::spawn(converse(theirs, peer, Arc::new(Failing(disk)), stopping));
+        (ours, stop)
+    }
+
+    fn put_head(size: usize) -> String {
+        let digest = Digest::of(b"").to_header();
+        format!(
+            "PUT /v1/episodes/a HTTP/1.1\r\nConnection: close\r\nContent-Length: {size}\r\nRepr-Digest: {digest}\r\n\r\n"
+        )
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_fails_is_answered_by_kind_without_the_disks_own_words() {
+        for (disk, status, problem) in [
+            (io::ErrorKind::StorageFull, " 507 ", "urn:sealift:no-space"),
+            (io::ErrorKind::PermissionDenied, " 500 ", "urn:sealift:store-failed"),
+        ] {
+            for request in [put_head(4) + "body", "GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n".into()]
+            {
+                let (mut client, _stop) = connect(disk);
+                client.write_all(request.as_bytes()).await.unwrap();
+                let mut answer = String::new();
+                client.read_to_string(&mut answer).await.unwrap();
+                assert!(answer.lines().next().unwrap().contains(status), "{answer}");
+                assert!(answer.contains(problem), "{answer}");
+                assert!(!answer.contains(&io::Error::from(disk).to_string()), "{answer}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stops_coming_ends_the_connection_after_a_minute() {
+        let (mut client, _stop) = connect(io::ErrorKind::Other);
+        let started = tokio::time::Instant::now();
+        client.write_all(put_head(4).as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"");
+        assert_eq!(started.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_never_ends_does_not_keep_its_connection() {
+        let (mut client, _stop) = connect(io::ErrorKind::Other);
+        let started = tokio::time::Instant::now();
+        client.write_all(b"PUT /v1/episodes/a HTTP/1.1\r\nHo").await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(started.elapsed().as_secs(), 30, "{}", answer.escape_ascii());
     }
 }

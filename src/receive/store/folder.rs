@@ -11,17 +11,7 @@
 //! known to be durable without another flush, and one without (published by a process that was killed at that moment, or put
 //! there by hand) is flushed and hashed before anybody is told that it is held. The record itself is never flushed.
 
-use std::{
-    fs::File,
-    hash::{BuildHasher as _, RandomState},
-    io,
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::SystemTime,
-};
+use std::{io, path::Path, sync::Arc, time::SystemTime};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -30,13 +20,12 @@ use tokio::{
 
 use super::{
     Publication, Store, StoreError, Upload,
-    record::{self, Record},
+    places::{Look, Places},
     scratch::Scratch,
 };
 use crate::{
-    durable::{self, Published},
     episode::EpisodeId,
-    receive::held::{Content, Held, Offer},
+    receive::held::{Held, Offer},
 };
 
 /// Uploads hand their bytes to a disk thread in pieces of this size, bytes. Two of them are in memory for each upload: one that
@@ -44,7 +33,6 @@ use crate::{
 const BATCH_BYTES: usize = 64 * 1024;
 /// Archives that are re-read (hashed or decompressed) at the same time. Rare work that must not take the disk from uploads.
 const MAX_REREADS: usize = 2;
-const PART_SUFFIX: &str = ".part";
 
 /// A store in a folder. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
@@ -53,35 +41,13 @@ pub struct Folder {
     rereads: Arc<Semaphore>,
 }
 
-#[derive(Debug)]
-struct Places {
-    episodes: PathBuf,
-    receipts: PathBuf,
-    incoming: PathBuf,
-    /// Tells this process's temporaries from those of its siblings, on other machines too.
-    nonce: u64,
-    next: AtomicU64,
-}
-
 impl Folder {
     /// Opens a store, creating what is missing of it. Blocks on the disk.
     ///
     /// # Errors
     /// Those of mkdir(2), fsync(2), and of writing a first temporary file: a store that cannot be written to is found now.
     pub fn open(store: &Path) -> io::Result<Self> {
-        let places = Places {
-            episodes: store.join("episodes"),
-            receipts: store.join("receipts"),
-            incoming: store.join("incoming"),
-            nonce: RandomState::new().hash_one(store),
-            next: AtomicU64::new(0),
-        };
-        for folder in [&places.episodes, &places.receipts, &places.incoming] {
-            durable::create_folder(folder)?;
-        }
-        // A sibling that was killed may have created them without getting so far.
-        durable::sync_folder(store)?;
-        places.probe()?;
+        let places = Places::open(store)?;
         Ok(Self { places: Arc::new(places), rereads: Arc::new(Semaphore::new(MAX_REREADS)) })
     }
 
@@ -189,131 +155,6 @@ impl Upload for FolderUpload {
     }
 }
 
-/// What a first look at a name finds.
-enum Look {
-    Nothing,
-    Known(Held),
-    /// An archive that no record fits.
-    Unknown,
-}
-
-/// The disk side: everything here blocks.
-impl Places {
-    fn archive(&self, id: &EpisodeId) -> PathBuf {
-        self.episodes.join(format!("{}.tar.zst", id.percent_encoded()))
-    }
-
-    fn record(&self, id: &EpisodeId) -> PathBuf {
-        self.receipts.join(format!("{}.json", id.percent_encoded()))
-    }
-
-    fn scratch_path(&self) -> PathBuf {
-        let n = self.next.fetch_add(1, Ordering::Relaxed);
-        self.incoming.join(format!("{:016x}-{n}{PART_SUFFIX}", self.nonce))
-    }
-
-    fn append(&self, scratch: Option<Scratch>, batch: &[u8]) -> io::Result<Scratch> {
-        let mut scratch = match scratch {
-            Some(scratch) => scratch,
-            None => Scratch::create(self.scratch_path())?,
-        };
-        scratch.append(batch)?;
-        Ok(scratch)
-    }
-
-    fn publish(&self, scratch: &Scratch, id: EpisodeId, offer: &Offer) -> io::Result<Publication> {
-        let received = scratch.digest();
-        if received != offer.sha256 {
-            return Ok(Publication::DigestMismatch { received });
-        }
-        if scratch.publish(&self.archive(&id))? == Published::NameTaken {
-            return Ok(Publication::NameTaken);
-        }
-        let content = offer.content_sha256.map_or(Content::Unknown, Content::Claimed);
-        let record = Record::new(id, received, content, &scratch.metadata()?);
-        self.remember(&record);
-        Ok(Publication::Stored(record.into_held()))
-    }
-
-    fn look(&self, id: &EpisodeId) -> io::Result<Look> {
-        let metadata = match self.archive(id).symlink_metadata() {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Nothing),
-            Err(error) => return Err(error),
-        };
-        if !metadata.is_file() {
-            return Err(io::Error::other("what stands under the episode's name is not a file"));
-        }
-        let record =
-            std::fs::read(self.record(id)).ok().and_then(|bytes| Record::read(&bytes, id, &metadata));
-        Ok(record.map_or(Look::Unknown, |record| Look::Known(record.into_held())))
-    }
-
-    /// Learns again what the record said: flushes, hashes, remembers.
-    fn rebuild(&self, id: &EpisodeId) -> io::Result<Option<Held>> {
-        match self.look(id)? {
-            Look::Nothing => return Ok(None),
-            // Whoever published it, or rebuilt it before us, has written the record in the meantime.
-            Look::Known(held) => return Ok(Some(held)),
-            Look::Unknown => {}
-        }
-        let archive = File::open(self.archive(id))?;
-        durable::sync_file(&archive)?;
-        durable::sync_folder(&self.episodes)?;
-        let sha256 = record::hash(&archive)?;
-        let record = Record::new(id.clone(), sha256, Content::Unknown, &archive.metadata()?);
-        tracing::info!(%id, size_bytes = record.size_bytes(), "hashed an archive that had no fitting receipt");
-        self.remember(&record);
-        Ok(Some(record.into_held()))
-    }
-
-    fn verify(&self, id: &EpisodeId) -> io::Result<Option<Held>> {
-        let Some(held) = self.rebuild(id)? else { return Ok(None) };
-        if matches!(held.content, Content::Verified(_) | Content::Unreadable) {
-            return Ok(Some(held));
-        }
-        let archive = File::open(self.archive(id))?;
-        let content = record::decompress_and_hash(&archive)?;
-        if let Content::Claimed(claimed) = held.content
-            && content != Content::Verified(claimed)
-        {
-            tracing::warn!(%id, %claimed, ?content, "a held archive's content is not what was claimed");
-        }
-        let record = Record::new(id.clone(), held.sha256, content, &archive.metadata()?);
-        self.remember(&record);
-        Ok(Some(record.into_held()))
-    }
-
-    /// The archive is held whether or not this succeeds; without the record it is hashed when next asked for.
-    fn remember(&self, record: &Record) {
-        let path = self.record(record.id());
-        if let Err(error) = durable::write_rebuildable_file(&path, &self.scratch_path(), &record.to_json()) {
-            tracing::warn!(id = %record.id(), %error, "cannot write the receipt beside an archive; it will be hashed again");
-        }
-    }
-
-    fn sweep(&self, before: SystemTime) -> io::Result<usize> {
-        let mut swept = 0;
-        for entry in std::fs::read_dir(&self.incoming)? {
-            let entry = entry?;
-            let ours = entry.file_name().to_str().is_some_and(|name| name.ends_with(PART_SUFFIX));
-            // Gone since it was listed: a sibling has published or swept it.
-            let Some(metadata) = entry.metadata().ok().filter(|metadata| ours && metadata.is_file()) else {
-                continue;
-            };
-            if metadata.modified()? < before {
-                durable::remove_file(&entry.path())?;
-                swept += 1;
-            }
-        }
-        Ok(swept)
-    }
-
-    fn probe(&self) -> io::Result<()> {
-        Scratch::create(self.scratch_path())?.append(b"probe")
-    }
-}
-
 /// A disk thread that panicked is the failure of that one piece of work.
 async fn join<T>(work: JoinHandle<io::Result<T>>) -> Result<T, StoreError> {
     Ok(work.await.map_err(io::Error::other)??)
@@ -321,11 +162,12 @@ async fn join<T>(work: JoinHandle<io::Result<T>>) -> Result<T, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{fs::File, time::Duration};
 
     use tempfile::TempDir;
 
     use super::*;
+    use crate::durable;
     use crate::receive::store::contract::{id, offer, promises, put, stored};
 
     promises! {

@@ -5,6 +5,7 @@
 //! implementation must pass.
 
 mod folder;
+mod places;
 mod record;
 mod scratch;
 
