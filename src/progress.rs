@@ -14,6 +14,7 @@ struct Inner {
     bytes: AtomicU64,
     steps: AtomicU64,
     cancelled: AtomicBool,
+    cancelling: tokio::sync::Notify,
 }
 
 /// The work was told to stop; what it had begun is scratch.
@@ -48,6 +49,7 @@ impl Progress {
     /// Asks the work to stop at its next step.
     pub fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::Relaxed);
+        self.0.cancelling.notify_waiters();
     }
 
     /// For the work to call between steps.
@@ -56,5 +58,15 @@ impl Progress {
     /// [`Cancelled`] once [`Progress::cancel`] was called.
     pub fn check(&self) -> Result<(), Cancelled> {
         if self.0.cancelled.load(Ordering::Relaxed) { Err(Cancelled) } else { Ok(()) }
+    }
+
+    /// For work that waits: done once [`Progress::cancel`] was called, before or after.
+    pub async fn cancelled(&self) {
+        let mut called = std::pin::pin!(self.0.cancelling.notified());
+        // Listening first and looking second: a call in between is not missed.
+        called.as_mut().enable();
+        if self.check().is_ok() {
+            called.await;
+        }
     }
 }

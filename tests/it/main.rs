@@ -1,3 +1,9 @@
-//! Sealift from outside: real files, real sockets.
+//! Sealift as its neighbours see it: real sockets, real files, real processes.
+
+#![allow(clippy::unwrap_used, reason = "in a test, a panic with its line is the report")]
+
+mod support;
 
 mod receive;
+mod ship;
+mod transport;

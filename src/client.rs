@@ -1,0 +1,395 @@
+//! The HTTP client: a few warm HTTP/1.1 connections, TLS, and time-outs that know what they wait for.
+//!
+//! ```text
+//!  Client::send ──▶ connect.rs   an idle connection, or a new one: DNS, TCP, TLS      connect time-out
+//!       │               │
+//!       │           body.rs      100-continue, then the chunks ──▶ flight.rs counts   idle time-out
+//!       │               │
+//!       └──────────▶ the head of the answer                                           answer time-out, from the last byte sent
+//!                       │
+//!                    Answered: its body, in pieces or bounded                         idle time-out
+//! ```
+//!
+//! There is no total time-out: what moves may take days. No redirect is followed, nothing that was sent is sent again,
+//! and an answer that comes before the body is through is read and believed (RFC 9112, section 9.5); that connection
+//! is then closed. Pooling clients leaked a socket for every such answer, which is why this one holds its connections itself.
+//!
+//! HTTP/2 is left out: it shows no 1xx answers through hyper, and one upload is one connection here anyway.
+
+mod body;
+mod connect;
+mod error;
+mod flight;
+mod tls;
+
+use std::{
+    path::PathBuf,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+use tokio::time::Instant;
+
+use self::{
+    body::Outgoing,
+    connect::{Connection, Destination, Idle},
+    flight::Flight,
+    tls::Credentials,
+};
+pub use self::{
+    body::RequestBody,
+    error::{ClientError, SetupError, Wait},
+};
+use crate::progress::Progress;
+
+/// What we call ourselves (RFC 9110, section 10.1.5).
+const USER_AGENT: &str = concat!("sealift/", env!("CARGO_PKG_VERSION"));
+
+/// How a client connects. The files are those of the configuration's `[receiver]`.
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    /// PEM file of the authorities to trust, these alone; `None`: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file of our certificate and what leads up from it.
+    pub client_cert_file: Option<PathBuf>,
+    /// PEM file of its private key.
+    pub client_key_file: Option<PathBuf>,
+    /// File that holds a bearer token on one line.
+    pub token_file: Option<PathBuf>,
+    /// For name, connection and TLS together.
+    pub connect_timeout: Duration,
+    /// For no byte either way.
+    pub idle_timeout: Duration,
+    /// From the last byte sent to the head of the answer.
+    pub answer_timeout: Duration,
+}
+
+impl Default for ClientOptions {
+    /// The contract's defaults, and no files.
+    fn default() -> Self {
+        Self {
+            ca_file: None,
+            client_cert_file: None,
+            client_key_file: None,
+            token_file: None,
+            connect_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            answer_timeout: Duration::from_secs(300),
+        }
+    }
+}
+
+/// A request to make. `Host`, `User-Agent`, `Content-Length` and `Authorization` are added where they are not set.
+#[derive(Debug)]
+pub struct Request {
+    /// GET, HEAD, PUT ...
+    pub method: Method,
+    /// The absolute address.
+    pub uri: Uri,
+    /// Further headers. `Expect: 100-continue` among them holds the body back until the server asks for it, or says nothing
+    /// for a second.
+    pub headers: HeaderMap,
+    /// What is sent after the head.
+    pub body: RequestBody,
+}
+
+/// The client. Clones share its connections.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    options: ClientOptions,
+    credentials: Mutex<Arc<Credentials>>,
+    idle: Idle,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("options", &self.0.options).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Reads and checks the files. Opens no connection.
+    ///
+    /// # Errors
+    /// [`SetupError`] names the file, what is wrong with it and what to do. That the system has no trusted certificates
+    /// is an error of the first https exchange, and of no other.
+    pub fn new(options: ClientOptions) -> Result<Self, SetupError> {
+        let credentials = Mutex::new(Arc::new(Credentials::read(&options)?));
+        Ok(Self(Arc::new(Inner { options, credentials, idle: Idle::default() })))
+    }
+
+    /// Reads the files again. New connections use what they hold now; exchanges in flight end as they began.
+    ///
+    /// # Errors
+    /// [`SetupError`]; what was read before stays in use.
+    pub fn reload(&self) -> Result<(), SetupError> {
+        let credentials = Arc::new(Credentials::read(&self.0.options)?);
+        *self.0.credentials.lock().unwrap_or_else(PoisonError::into_inner) = credentials;
+        self.0.idle.clear();
+        Ok(())
+    }
+
+    /// Whether requests carry a bearer token.
+    #[must_use]
+    pub fn has_token(&self) -> bool {
+        self.credentials().authorization.is_some()
+    }
+
+    /// Makes one request, once. `progress` is told of body bytes as they leave and of everything that comes, and stops the
+    /// exchange when it is cancelled; so does dropping the future.
+    ///
+    /// # Errors
+    /// [`ClientError`]. What was sent until then may have arrived.
+    pub async fn send(&self, request: Request, progress: &Progress) -> Result<Answered, ClientError> {
+        tokio::select! {
+            biased;
+            () = progress.cancelled() => Err(ClientError::Cancelled),
+            answered = self.exchange(request, progress) => answered,
+        }
+    }
+
+    fn credentials(&self) -> Arc<Credentials> {
+        Arc::clone(&self.0.credentials.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn exchange(&self, request: Request, progress: &Progress) -> Result<Answered, ClientError> {
+        let options = &self.0.options;
+        let credentials = self.credentials();
+        let destination = Destination::of(&request.uri)?;
+        let flight = Flight::new(progress.clone());
+        let mut request = prepare(request, &destination, &credentials, &flight)?;
+        loop {
+            let idle = self.0.idle.take(&destination, &credentials).await;
+            let is_fresh = idle.is_none();
+            let mut connection = match idle {
+                Some(connection) => connection,
+                None => {
+                    let (connect, idle) = (options.connect_timeout, options.idle_timeout);
+                    Connection::open(&destination, &credentials, connect, idle).await?
+                }
+            };
+            connection.line.carries(&flight);
+            let sending = connection.sender.try_send_request(request);
+            match self.await_head(sending, &flight).await? {
+                Ok(response) => return Ok(Answered::new(self.clone(), connection, flight, response)),
+                Err(mut failed) => match failed.take_message() {
+                    // The idle connection had died before a byte of this was sent: no harm done.
+                    Some(unsent) if !is_fresh => request = unsent,
+                    _ => return Err(reason(&connection, &flight, &failed.into_error())),
+                },
+            }
+        }
+    }
+
+    /// Waits as long as something moves. The inner result is hyper's.
+    async fn await_head<T>(&self, head: impl Future<Output = T>, flight: &Flight) -> Result<T, ClientError> {
+        let (idle, answer) = (self.0.options.idle_timeout, self.0.options.answer_timeout);
+        let mut head = pin!(head);
+        loop {
+            let (deadline, _) = flight.patience(idle, answer);
+            // What we wait for may change meanwhile, to something shorter.
+            let look_again = Instant::now() + idle.min(answer);
+            if let Ok(result) = tokio::time::timeout_at(deadline.min(look_again), &mut head).await {
+                return Ok(result);
+            }
+            let (deadline, wait) = flight.patience(idle, answer);
+            if deadline <= Instant::now() {
+                return Err(ClientError::TimedOut(wait));
+            }
+        }
+    }
+}
+
+fn prepare(
+    request: Request,
+    destination: &Destination,
+    credentials: &Credentials,
+    flight: &Flight,
+) -> Result<http::Request<Outgoing>, ClientError> {
+    let bad = |error: &dyn std::fmt::Display| ClientError::Request(error.to_string());
+    let Request { method, uri, mut headers, body } = request;
+    let host = HeaderValue::from_str(destination.authority()).map_err(|error| bad(&error))?;
+    headers.entry(header::HOST).or_insert(host);
+    headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
+    if let Some(authorization) = &credentials.authorization {
+        headers.entry(header::AUTHORIZATION).or_insert_with(|| authorization.clone());
+    }
+    // A GET without a body has no length either (RFC 9110, section 8.6); hyper adds what is missing elsewhere.
+    if body.len_bytes() > 0 {
+        headers.insert(header::CONTENT_LENGTH, body.len_bytes().into());
+    }
+    let expects = headers.get(header::EXPECT).is_some_and(|value| value == "100-continue");
+    let mut prepared = http::Request::new(Outgoing::new(body, flight));
+    *prepared.method_mut() = method;
+    // Origin form (RFC 9112, section 3.2.1): the host is in its header.
+    *prepared.uri_mut() = uri
+        .path_and_query()
+        .map_or(Ok(Uri::from_static("/")), |path| Uri::try_from(path.as_str()))
+        .map_err(|error| bad(&error))?;
+    *prepared.headers_mut() = headers;
+    if expects {
+        Outgoing::expect_continue(&mut prepared);
+    }
+    Ok(prepared)
+}
+
+/// Why there is no answer, from whoever knows best: the body's source, the layers below, hyper.
+fn reason(connection: &Connection, flight: &Flight, error: &hyper::Error) -> ClientError {
+    if let Some(error) = flight.take_body_error() {
+        return ClientError::Body(error);
+    }
+    if let Some(broken) = connection.line.take_broken() {
+        return broken;
+    }
+    ClientError::Lost(if error.is_parse() {
+        format!("the answer is not HTTP: {}", error::chain(error))
+    } else if error.is_incomplete_message() {
+        "the other end closed it without a whole answer".to_owned()
+    } else {
+        error::chain(error)
+    })
+}
+
+/// An answer, its head read. Dropped before its body was read to the end, it closes the connection.
+pub struct Answered {
+    /// The status: whatever three digits came.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// Whether the whole request had left by then. Otherwise the rest of it was not sent, and never will be.
+    pub request_sent: bool,
+    body: Incoming,
+    client: Client,
+    /// `None` once it is back with the others, or lost.
+    connection: Option<Connection>,
+    flight: Flight,
+    progress: Progress,
+}
+
+impl std::fmt::Debug for Answered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answered").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+/// An answer's body, read into memory.
+#[derive(Debug)]
+pub struct ShortBody {
+    /// What came, at most the bound.
+    pub bytes: Vec<u8>,
+    /// Whether that is all of it.
+    pub end: BodyEnd,
+}
+
+/// How the reading of a [`ShortBody`] ended.
+#[derive(Debug)]
+pub enum BodyEnd {
+    /// It is complete.
+    Whole,
+    /// There was more than the bound.
+    TooLong,
+    /// It broke off.
+    Broken(ClientError),
+}
+
+impl Answered {
+    fn new(
+        client: Client,
+        connection: Connection,
+        flight: Flight,
+        response: http::Response<Incoming>,
+    ) -> Self {
+        let (head, body) = response.into_parts();
+        let request_sent = flight.answered();
+        let progress = flight.progress();
+        let mut answered = Self {
+            status: head.status,
+            headers: head.headers,
+            request_sent,
+            body,
+            client,
+            connection: Some(connection),
+            flight,
+            progress,
+        };
+        if answered.body.is_end_stream() {
+            answered.ended();
+        }
+        answered
+    }
+
+    /// The next piece of the body; `None` at its end.
+    ///
+    /// # Errors
+    /// [`ClientError`]; none is tried again, and after one there is nothing more.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let progress = self.progress.clone();
+        loop {
+            if self.connection.is_none() {
+                return Ok(None);
+            }
+            let frame = tokio::select! {
+                biased;
+                () = progress.cancelled() => Err(ClientError::Cancelled),
+                frame = tokio::time::timeout(self.client.0.options.idle_timeout, self.body.frame()) =>
+                    frame.map_err(|_| ClientError::TimedOut(Wait::Idle)),
+            };
+            match frame {
+                Ok(None) => self.ended(),
+                Ok(Some(Ok(frame))) => {
+                    // Trailers are passed over.
+                    if let Ok(bytes) = frame.into_data() {
+                        return Ok(Some(bytes));
+                    }
+                }
+                Ok(Some(Err(error))) => {
+                    let connection = self.connection.take();
+                    return Err(connection.map_or(ClientError::Cancelled, |connection| {
+                        reason(&connection, &self.flight, &error)
+                    }));
+                }
+                Err(error) => {
+                    self.connection = None;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// The whole body where it is short, within one idle time-out: a few kilobytes that take longer are not coming.
+    pub async fn short_body(mut self, max_bytes: usize) -> ShortBody {
+        let deadline = Instant::now() + self.client.0.options.idle_timeout;
+        let mut bytes = Vec::new();
+        let end = loop {
+            match tokio::time::timeout_at(deadline, self.chunk()).await {
+                Ok(Ok(Some(chunk))) => {
+                    let room = max_bytes - bytes.len();
+                    bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
+                    if chunk.len() > room {
+                        break BodyEnd::TooLong;
+                    }
+                }
+                Ok(Ok(None)) => break BodyEnd::Whole,
+                Ok(Err(error)) => break BodyEnd::Broken(error),
+                Err(_) => break BodyEnd::Broken(ClientError::TimedOut(Wait::Idle)),
+            }
+        };
+        ShortBody { bytes, end }
+    }
+
+    /// The body was read to its end: the connection serves the next, unless our own body was cut short by this answer.
+    fn ended(&mut self) {
+        if let Some(connection) = self.connection.take()
+            && self.request_sent
+        {
+            self.client.0.idle.put(connection);
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Whom we trust and who we are: the certificate, key and token files, read and checked.
+
+use std::{
+    fs::File,
+    io::Read as _,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
+
+use http::HeaderValue;
+use hyper_rustls::ConfigBuilderExt as _;
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+
+use super::{ClientError, ClientOptions, SetupError};
+
+/// The largest credential file that is read, bytes. A system's whole bundle of authorities has a quarter of this.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// What a secret's file should not allow: writing by its group, reading or writing by everybody. `chmod 640` is the most.
+const LOOSE_MODE: u32 = 0o026;
+
+/// Everything that comes from files; a reload makes a new one.
+pub(super) struct Credentials {
+    /// `None`: the system's authorities.
+    roots: Option<RootCertStore>,
+    identity: Option<Identity>,
+    /// Made when the first https connection wants it: a plain one needs no authorities, and some systems have none.
+    config: OnceLock<Result<Arc<ClientConfig>, String>>,
+    /// `Bearer ...`, marked sensitive.
+    pub(super) authorization: Option<HeaderValue>,
+}
+
+struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Credentials {
+    pub(super) fn read(options: &ClientOptions) -> Result<Self, SetupError> {
+        let roots = options.ca_file.as_deref().map(read_roots).transpose()?;
+        let identity = match (&options.client_cert_file, &options.client_key_file) {
+            (Some(chain), Some(key)) => Some(Identity::read(chain, key)?),
+            (None, None) => None,
+            _ => return Err(SetupError::Unpaired),
+        };
+        let authorization = options.token_file.as_deref().map(read_token).transpose()?;
+        Ok(Self { roots, identity, config: OnceLock::new(), authorization })
+    }
+
+    /// What TLS connections are made with. Reads the system's authorities the first time, where those are used.
+    pub(super) fn config(&self) -> Result<Arc<ClientConfig>, ClientError> {
+        self.config.get_or_init(|| self.make_config()).clone().map_err(ClientError::Tls)
+    }
+
+    fn make_config(&self) -> Result<Arc<ClientConfig>, String> {
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?;
+        let builder = match &self.roots {
+            Some(roots) => builder.with_root_certificates(roots.clone()),
+            // hyper-rustls reads the store of the system through rustls-native-certs (both kept by the rustls project; it
+            // finds the distributions' places and honours SSL_CERT_FILE and SSL_CERT_DIR). The platform verifier
+            // would come to the same here: on Linux it reads that same store.
+            None => builder.with_native_roots().map_err(|error| {
+                format!(
+                    "this system has no trusted certificates: {error}. Install its ca-certificates package, or set \
+                     ca_file to the authority that signed the receiver's certificate"
+                )
+            })?,
+        };
+        let config = match &self.identity {
+            Some(Identity { chain, key }) => builder
+                .with_client_auth_cert(chain.clone(), key.clone_key())
+                .map_err(|error| error.to_string())?,
+            None => builder.with_no_client_auth(),
+        };
+        Ok(Arc::new(config))
+    }
+}
+
+/// Passed to every builder: rustls's process-wide default is anybody's to set, or nobody's.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+fn read_roots(path: &Path) -> Result<RootCertStore, SetupError> {
+    let unusable = |problem: String| unusable("ca_file", path, problem);
+    let mut roots = RootCertStore::empty();
+    for certificate in read_chain("ca_file", path)? {
+        roots
+            .add(certificate)
+            .map_err(|error| unusable(format!("a certificate in it cannot be used: {error}")))?;
+    }
+    Ok(roots)
+}
+
+fn read_chain(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, SetupError> {
+    let pem = read(setting, path)?;
+    let chain = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| unusable(setting, path, format!("is not a PEM file: {error}")))?;
+    if chain.is_empty() {
+        let problem = "holds no certificate; it must be a PEM file with \"BEGIN CERTIFICATE\" in it";
+        return Err(unusable(setting, path, problem.to_owned()));
+    }
+    Ok(chain)
+}
+
+impl Identity {
+    fn read(chain_path: &Path, key_path: &Path) -> Result<Self, SetupError> {
+        const KEY: &str = "client_key_file";
+        let chain = read_chain("client_cert_file", chain_path)?;
+        let pem = read_secret(KEY, key_path)?;
+        // The parser's error is not shown: it may quote what it could not read.
+        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
+            let problem = "holds no private key that can be read; it must be an unencrypted PEM file with \"BEGIN \
+                           PRIVATE KEY\" (or RSA, or EC) in it";
+            unusable(KEY, key_path, problem.to_owned())
+        })?;
+        // A throw-away configuration finds out whether the two belong together, before anything is sent.
+        ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map(|builder| builder.with_root_certificates(RootCertStore::empty()))
+            .and_then(|builder| builder.with_client_auth_cert(chain.clone(), key.clone_key()))
+            .map_err(|error| {
+                let with = chain_path.display();
+                unusable(KEY, key_path, format!("does not go with the certificate in {with}: {error}"))
+            })?;
+        Ok(Self { chain, key })
+    }
+}
+
+/// A token travels as `Bearer TOKEN` (RFC 6750, section 2.1): visible ASCII on one line.
+fn read_token(path: &Path) -> Result<HeaderValue, SetupError> {
+    const TOKEN: &str = "token_file";
+    let bytes = read_secret(TOKEN, path)?;
+    let token = bytes.trim_ascii();
+    if token.is_empty() {
+        return Err(unusable(TOKEN, path, "is empty; it must hold the token on one line".to_owned()));
+    }
+    let value = token
+        .iter()
+        .all(u8::is_ascii_graphic)
+        .then(|| [b"Bearer ".as_slice(), token].concat())
+        .and_then(|value| HeaderValue::from_bytes(&value).ok());
+    let mut value = value.ok_or_else(|| {
+        let problem = "must hold nothing but the token: one line of printable ASCII without spaces";
+        unusable(TOKEN, path, problem.to_owned())
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn read_secret(setting: &'static str, path: &Path) -> Result<Vec<u8>, SetupError> {
+    let mode =
+        std::fs::metadata(path).map_err(|source| unreadable(setting, path, source))?.permissions().mode();
+    if mode & LOOSE_MODE != 0 {
+        let path = path.display();
+        tracing::warn!(
+            "{setting} {path}: others can read or change this secret (mode {:04o}): chmod 0640 {path}",
+            mode & 0o7777
+        );
+    }
+    read(setting, path)
+}
+
+fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, SetupError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|source| unreadable(setting, path, source))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        let problem = format!("is larger than {MAX_FILE_BYTES} bytes, which no such file is");
+        return Err(unusable(setting, path, problem));
+    }
+    Ok(bytes)
+}
+
+fn unreadable(setting: &'static str, path: &Path, source: std::io::Error) -> SetupError {
+    SetupError::Unreadable { setting, path: path.to_owned(), source }
+}
+
+fn unusable(setting: &'static str, path: &Path, problem: String) -> SetupError {
+    SetupError::Unusable { setting, path: path.to_owned(), problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::PathBuf};
+
+    use super::*;
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    fn file(folder: &tempfile::TempDir, name: &str, content: &str) -> Option<PathBuf> {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        Some(path)
+    }
+
+    fn problem(options: &ClientOptions) -> String {
+        Credentials::read(options).err().expect("these files cannot be used").to_string()
+    }
+
+    fn certificate() -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(vec!["client".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn a_token_is_one_printable_line_and_never_shown() {
+        let folder = folder();
+        for (content, good) in [
+            ("s3cret", true),
+            ("s3cret\r\n", true),
+            ("", false),
+            ("\n", false),
+            ("a b", false),
+            ("a\nb", false),
+        ] {
+            let options =
+                ClientOptions { token_file: file(&folder, "token", content), ..ClientOptions::default() };
+            match Credentials::read(&options) {
+                Ok(credentials) => {
+                    assert!(good, "{content:?}");
+                    let value = credentials.authorization.unwrap();
+                    assert_eq!(value, "Bearer s3cret");
+                    assert!(!format!("{value:?}").contains("s3cret"));
+                }
+                Err(error) => {
+                    assert!(!good, "{content:?}: {error}");
+                    assert!(error.to_string().starts_with("token_file /"), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_bad_file_is_named_with_what_is_wrong_and_what_to_do() {
+        let folder = folder();
+        let (certificate, key) = certificate();
+        let (_, other_key) = self::certificate();
+        let none = ClientOptions::default();
+        let cert_file = file(&folder, "cert.pem", &certificate);
+        let key_file = file(&folder, "key.pem", &key);
+        for (options, words) in [
+            (
+                ClientOptions { ca_file: Some("/no/such".into()), ..none.clone() },
+                "ca_file /no/such: cannot be read",
+            ),
+            (ClientOptions { ca_file: file(&folder, "a", "text"), ..none.clone() }, "BEGIN CERTIFICATE"),
+            (ClientOptions { ca_file: key_file.clone(), ..none.clone() }, "holds no certificate"),
+            (ClientOptions { client_cert_file: cert_file.clone(), ..none.clone() }, "both or neither"),
+            (
+                ClientOptions {
+                    client_cert_file: cert_file.clone(),
+                    client_key_file: cert_file.clone(),
+                    ..none.clone()
+                },
+                "holds no private key",
+            ),
+            (
+                ClientOptions {
+                    client_cert_file: cert_file.clone(),
+                    client_key_file: file(&folder, "other.pem", &other_key),
+                    ..none.clone()
+                },
+                "does not go with the certificate",
+            ),
+        ] {
+            let problem = problem(&options);
+            assert!(problem.contains(words), "{problem}");
+            assert!(!problem.contains("PRIVATE KEY-----\n"), "{problem}");
+        }
+        let good = ClientOptions { client_cert_file: cert_file, client_key_file: key_file, ..none };
+        assert!(Credentials::read(&good).is_ok());
+    }
+}

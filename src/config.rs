@@ -1,0 +1,394 @@
+//! What the operator set: `RawConfig` is the file as it is written, `Config` is what it means. Validated once, here;
+//! nobody behind this file meets a zero that cannot be, or a name that is not there.
+
+mod raw;
+
+use std::{
+    net::SocketAddr,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub use raw::{RawConfig, RawPack, RawReceive, RawReceiver, RawShipper};
+
+use crate::layout::Layout;
+
+/// Where the configuration is looked for when nobody names it.
+pub const DEFAULT_FILE: &str = "/etc/sealift/sealift.toml";
+/// The variable that names it.
+pub const FILE_VARIABLE: &str = "SEALIFT_CONFIG";
+/// A commented file in which everything stands at its default.
+pub const SAMPLE: &str = include_str!("../contrib/sealift.toml");
+
+/// Half of the uploads' default: a laptop's share of sockets, and enough to hide the round trips.
+const DEFAULT_CONCURRENCY: usize = 4;
+const DEFAULT_RECONCILE_S: u64 = 60;
+/// Without events the reconcile pass is all there is.
+const DEFAULT_RECONCILE_ONLY_S: u64 = 5;
+
+/// What is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("Failed to read the configuration {path}: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or has a key or a type that does not belong there. Shows the line.
+    #[error("The configuration {path} is wrong:\n{message}")]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// The line, a caret under what is wrong, and what would be right.
+        message: String,
+    },
+    /// A value that cannot be.
+    #[error("{key}: {message}")]
+    Value {
+        /// `table.key`
+        key: &'static str,
+        /// What is wrong with it, and what would be right.
+        message: String,
+    },
+}
+
+/// How new episodes are noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WatchMode {
+    /// By inotify, unless the file system says that events cannot be trusted.
+    Auto,
+    /// By inotify.
+    Inotify,
+    /// By the reconcile pass alone; nothing of inotify is touched.
+    ReconcileOnly,
+}
+
+/// The shipper's half.
+#[derive(Debug, Clone)]
+pub struct ShipConfig {
+    /// The folders.
+    pub layout: Layout,
+    /// How episodes are noticed.
+    pub watch: WatchMode,
+    /// How long between two reconcile passes; `None`: the default of the watch mode.
+    pub reconcile_interval: Option<Duration>,
+    /// How long a quarantined episode is kept; `None`: for ever.
+    pub quarantine_keep_days: Option<u32>,
+    /// How long between two clean-ups.
+    pub cleanup_interval: Duration,
+    /// How long a shipped episode is kept; `None`: for ever.
+    pub shipped_keep_days: Option<u32>,
+    /// Who sends.
+    pub host_id: String,
+    /// zstd level, 1 to 19.
+    pub level: i32,
+    /// Episodes packed at once.
+    pub pack_workers: NonZeroUsize,
+    /// Where to.
+    pub receiver: ReceiverConfig,
+}
+
+/// The destination, and how to speak to it.
+#[derive(Debug, Clone)]
+pub struct ReceiverConfig {
+    /// The address, or a template of it.
+    pub url: String,
+    /// Extra headers, templates.
+    pub headers: Vec<(String, String)>,
+    /// The only certificate authority to trust, PEM; `None`: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate chain and its key, PEM.
+    pub client_cert: Option<(PathBuf, PathBuf)>,
+    /// Holds a bearer token.
+    pub token_file: Option<PathBuf>,
+    /// Name, connection and TLS together.
+    pub connect_timeout: Duration,
+    /// No byte either way while sending.
+    pub idle_timeout: Duration,
+    /// From the last byte sent to the answer.
+    pub answer_timeout: Duration,
+    /// Uploads at once.
+    pub concurrency: NonZeroUsize,
+    /// Whether a bare 2xx is not believed.
+    pub require_receipt: bool,
+}
+
+/// The receiver's half.
+#[derive(Debug, Clone)]
+pub struct ReceiveConfig {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Where to store.
+    pub store: PathBuf,
+}
+
+/// Reads a configuration file.
+///
+/// # Errors
+/// [`ConfigError::Read`] and [`ConfigError::Parse`].
+pub fn read(path: &Path) -> Result<RawConfig, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    raw::parse(&text).map_err(|message| ConfigError::Parse { path: path.to_owned(), message })
+}
+
+impl RawConfig {
+    /// What a shipper needs.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`]: something is missing or cannot be.
+    pub fn ship(&self) -> Result<ShipConfig, ConfigError> {
+        let shipper = &self.shipper;
+        let data_dir = shipper.data_dir.as_ref().ok_or_else(|| {
+            value("shipper.data_dir", "is not set; set it in the configuration, or give --data DIR")
+        })?;
+        let mut layout = Layout::below(data_dir);
+        for (set, folder) in [
+            (&shipper.episodes_dir, &mut layout.episodes),
+            (&shipper.outbox_dir, &mut layout.outbox),
+            (&shipper.shipped_dir, &mut layout.shipped),
+            (&shipper.quarantine_dir, &mut layout.quarantine),
+        ] {
+            if let Some(set) = set {
+                set.clone_into(folder);
+            }
+        }
+        distinct(&layout)?;
+        let watch = match shipper.watch.as_deref().unwrap_or("auto") {
+            "auto" => WatchMode::Auto,
+            "inotify" => WatchMode::Inotify,
+            "reconcile-only" => WatchMode::ReconcileOnly,
+            other => {
+                let message = format!("{other:?} is none of auto, inotify, reconcile-only");
+                return Err(value("shipper.watch", message));
+            }
+        };
+        Ok(ShipConfig {
+            layout,
+            watch,
+            reconcile_interval: match shipper.reconcile_interval_s {
+                Some(seconds) => Some(at_least_a_second("shipper.reconcile_interval_s", seconds)?),
+                None => None,
+            },
+            quarantine_keep_days: days(shipper.quarantine_keep_days.unwrap_or(30)),
+            cleanup_interval: at_least_a_second(
+                "shipper.quarantine_cleanup_interval_s",
+                shipper.quarantine_cleanup_interval_s.unwrap_or(3600),
+            )?,
+            shipped_keep_days: days(shipper.shipped_keep_days.unwrap_or(0)),
+            host_id: self.host_id()?,
+            level: match self.pack.level.unwrap_or(3) {
+                level @ 1..=19 => level,
+                other => return Err(value("pack.level", format!("{other} is not between 1 and 19"))),
+            },
+            pack_workers: match self.pack.workers {
+                Some(workers) => at_least_one("pack.workers", workers)?,
+                None => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            },
+            receiver: self.receiver()?,
+        })
+    }
+
+    /// What a receiver needs.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn receive(&self) -> Result<ReceiveConfig, ConfigError> {
+        let listen = self.receive.listen.as_deref().unwrap_or("127.0.0.1:8490");
+        Ok(ReceiveConfig {
+            listen: listen.parse().map_err(|_| {
+                value(
+                    "receive.listen",
+                    format!("{listen:?} is not an address and port such as 127.0.0.1:8490"),
+                )
+            })?,
+            store: self.receive.store.clone().unwrap_or_else(|| PathBuf::from("/var/lib/sealift-receiver")),
+        })
+    }
+
+    fn receiver(&self) -> Result<ReceiverConfig, ConfigError> {
+        let raw = &self.receiver;
+        let url = raw.url.clone().ok_or_else(|| {
+            value("receiver.url", "is not set; set it in the configuration, or give --receiver URL")
+        })?;
+        let client_cert = match (&raw.client_cert_file, &raw.client_key_file) {
+            (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
+            (None, None) => None,
+            _ => {
+                let message = "client_cert_file and client_key_file go together; set both or none";
+                return Err(value("receiver.client_cert_file", message));
+            }
+        };
+        Ok(ReceiverConfig {
+            url,
+            headers: raw.headers.clone().into_iter().collect(),
+            ca_file: raw.ca_file.clone(),
+            client_cert,
+            token_file: raw.token_file.clone(),
+            connect_timeout: at_least_a_second(
+                "receiver.connect_timeout_s",
+                raw.connect_timeout_s.unwrap_or(10),
+            )?,
+            idle_timeout: at_least_a_second("receiver.idle_timeout_s", raw.idle_timeout_s.unwrap_or(60))?,
+            answer_timeout: at_least_a_second(
+                "receiver.answer_timeout_s",
+                raw.answer_timeout_s.unwrap_or(300),
+            )?,
+            concurrency: at_least_one(
+                "receiver.concurrency",
+                raw.concurrency.unwrap_or(DEFAULT_CONCURRENCY),
+            )?,
+            require_receipt: raw.require_receipt.unwrap_or(false),
+        })
+    }
+
+    fn host_id(&self) -> Result<String, ConfigError> {
+        let host = self
+            .shipper
+            .host_id
+            .clone()
+            .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+        // It travels in a header (RFC 9110, section 5.5: visible ASCII).
+        if host.is_empty() || host.len() > 200 || !host.bytes().all(|b| b.is_ascii_graphic()) {
+            let message =
+                "must be 1 to 200 visible ASCII characters without spaces; set it, for example \"lab-07\"";
+            return Err(value("shipper.host_id", message));
+        }
+        Ok(host)
+    }
+}
+
+impl ShipConfig {
+    /// How long between two reconcile passes in this mode.
+    #[must_use]
+    pub fn reconcile_interval(&self, reconcile_only: bool) -> Duration {
+        let default = if reconcile_only { DEFAULT_RECONCILE_ONLY_S } else { DEFAULT_RECONCILE_S };
+        self.reconcile_interval.unwrap_or(Duration::from_secs(default))
+    }
+}
+
+fn distinct(layout: &Layout) -> Result<(), ConfigError> {
+    let folders = [
+        ("shipper.episodes_dir", &layout.episodes),
+        ("shipper.outbox_dir", &layout.outbox),
+        ("shipper.shipped_dir", &layout.shipped),
+        ("shipper.quarantine_dir", &layout.quarantine),
+    ];
+    for (i, (key, folder)) in folders.iter().enumerate() {
+        for (other, other_folder) in &folders[..i] {
+            if folder.starts_with(other_folder) || other_folder.starts_with(folder) {
+                let message =
+                    format!("lies in {other}, or the other way round; the four folders stand apart");
+                return Err(value(key, message));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn days(days: u32) -> Option<u32> {
+    (days > 0).then_some(days)
+}
+
+fn at_least_a_second(key: &'static str, seconds: u64) -> Result<Duration, ConfigError> {
+    // A day above a year: longer waits are a slip of the finger, and overflow what clocks can add.
+    if (1..=366 * 86_400).contains(&seconds) {
+        Ok(Duration::from_secs(seconds))
+    } else {
+        Err(value(key, format!("{seconds} is not between 1 second and a year")))
+    }
+}
+
+fn at_least_one(key: &'static str, n: usize) -> Result<NonZeroUsize, ConfigError> {
+    NonZeroUsize::new(n)
+        .filter(|n| n.get() <= 256)
+        .ok_or_else(|| value(key, format!("{n} is not between 1 and 256")))
+}
+
+fn value(key: &'static str, message: impl Into<String>) -> ConfigError {
+    ConfigError::Value { key, message: message.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ship(text: &str) -> Result<ShipConfig, String> {
+        let raw = raw::parse(text)?;
+        raw.ship().map_err(|error| error.to_string())
+    }
+
+    const LEAST: &str = "[shipper]\ndata_dir = '/d'\n[receiver]\nurl = 'http://r'\n";
+
+    #[test]
+    fn the_sample_is_valid_and_says_the_defaults() {
+        let sample = raw::parse(SAMPLE).unwrap().ship().unwrap();
+        assert_eq!(sample.layout, Layout::below(Path::new("/var/lib/sealift")));
+        let uncommented: String = SAMPLE
+            .lines()
+            .map(|line| {
+                format!("{}\n", line.strip_prefix("# ").filter(|rest| rest.contains(" = ")).unwrap_or(line))
+            })
+            .collect();
+        let all = raw::parse(&uncommented).unwrap();
+        let (all, least) = (all.ship().unwrap(), ship(LEAST).unwrap());
+        assert_eq!(all.watch, least.watch);
+        assert_eq!(all.reconcile_interval(false), least.reconcile_interval(false));
+        assert_eq!(all.quarantine_keep_days, least.quarantine_keep_days);
+        assert_eq!(all.cleanup_interval, least.cleanup_interval);
+        assert_eq!(all.shipped_keep_days, least.shipped_keep_days);
+        assert_eq!(all.level, least.level);
+        let (all, least) = (all.receiver, least.receiver);
+        assert_eq!(all.connect_timeout, least.connect_timeout);
+        assert_eq!(all.idle_timeout, least.idle_timeout);
+        assert_eq!(all.answer_timeout, least.answer_timeout);
+        assert_eq!(all.concurrency, least.concurrency);
+        assert_eq!(all.require_receipt, least.require_receipt);
+        let receive = raw::parse(SAMPLE).unwrap().receive().unwrap();
+        assert_eq!(receive.listen.to_string(), "127.0.0.1:8490");
+    }
+
+    #[test]
+    fn an_unknown_key_is_shown_with_its_line_and_the_nearest_known_one() {
+        let error = ship("[shipper]\ndata_dir = '/d'\nreconcile_intervals = 3\n").unwrap_err();
+        assert!(error.contains("line 3"), "{error}");
+        assert!(error.contains("did you mean `reconcile_interval_s`?"), "{error}");
+        let error = ship("[shiper]\n").unwrap_err();
+        assert!(error.contains("did you mean `shipper`?"), "{error}");
+    }
+
+    #[test]
+    fn values_that_cannot_be_are_refused_by_name() {
+        for (text, key) in [
+            ("[pack]\nlevel = 20", "pack.level"),
+            ("[pack]\nworkers = 0", "pack.workers"),
+            ("[receiver]\nconcurrency = 0", "receiver.concurrency"),
+            ("[receiver]\nidle_timeout_s = 0", "receiver.idle_timeout_s"),
+            ("[receiver]\nclient_cert_file = 'a'", "receiver.client_cert_file"),
+            ("[shipper]\nwatch = 'poll'", "shipper.watch"),
+            ("[shipper]\nhost_id = 'a b'", "shipper.host_id"),
+            ("[shipper]\noutbox_dir = '/d/episodes/out'", "shipper.outbox_dir"),
+            ("[shipper]\nreconcile_interval_s = 0", "shipper.reconcile_interval_s"),
+        ] {
+            let mut raw = raw::parse(text).unwrap();
+            raw.shipper.data_dir.get_or_insert("/d".into());
+            raw.receiver.url.get_or_insert("http://r".into());
+            let error = raw.ship().unwrap_err().to_string();
+            assert!(error.starts_with(key), "{text}: {error}");
+        }
+        assert!(ship("[receiver]\nurl = 'http://r'").unwrap_err().contains("--data DIR"));
+        assert!(ship("[shipper]\ndata_dir = '/d'").unwrap_err().contains("--receiver URL"));
+    }
+
+    #[test]
+    fn zero_days_mean_for_ever() {
+        let config =
+            ship(&format!("{LEAST}[pack]\n").replace("'/d'", "'/d'\nquarantine_keep_days = 0")).unwrap();
+        assert_eq!(config.quarantine_keep_days, None);
+        assert_eq!(config.shipped_keep_days, None);
+    }
+}

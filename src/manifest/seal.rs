@@ -1,0 +1,254 @@
+//! `sealift seal`: makes an episode durable, then says so.
+//!
+//! Three walks: one flushes every file and folder, from the leaves up; one reads and hashes, after which the file
+//! system has nothing left to settle (NFS sets a file's mtime when it is flushed); one looks whether anything moved
+//! since. Only then the marker is written. A power cut at any point leaves either no marker, or a marker and
+//! everything that it lists.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{MAX_MANIFEST_BYTES, Manifest};
+use crate::{
+    durable::{self, Published},
+    episode::Digest,
+    layout::MARKER,
+    progress::Progress,
+    tree::{self, Kind, Stat, TreeError, shown, to_path},
+};
+
+const READ_BYTES: usize = 256 * 1024;
+
+/// What was sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sealed {
+    /// Files in the manifest.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Why an episode was not sealed. There is no marker then that was not there before.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// There is nothing of that name.
+    #[error("there is no such directory")]
+    Missing,
+    /// It is a file or the like.
+    #[error("not a directory")]
+    NotADirectory,
+    /// An episode is a directory of its own, not a name for another one.
+    #[error("a symlink: seal the directory that it points to")]
+    Symlink,
+    /// Somebody sealed it before, or while we were at it.
+    #[error("already sealed: it has a done.marker")]
+    AlreadySealed,
+    /// Something inside changed while it was being sealed.
+    #[error("the recorder is still writing: {} changed", shown(.path))]
+    StillWriting {
+        /// What changed.
+        path: PathBuf,
+    },
+    /// More files than a manifest can list.
+    #[error(
+        "too many files for a manifest of {MAX_MANIFEST_BYTES} bytes: create an empty done.marker instead"
+    )]
+    TooManyFiles,
+    /// The episode cannot be read to its end.
+    #[error(transparent)]
+    Tree(TreeError),
+    /// Reading, flushing or writing the marker failed.
+    #[error("failed to make {} durable", shown(.path))]
+    Io {
+        /// What was being read, flushed or written.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+}
+
+impl From<TreeError> for SealError {
+    fn from(error: TreeError) -> Self {
+        match error {
+            TreeError::Changed { path } => Self::StillWriting { path },
+            TreeError::Gone => Self::Missing,
+            other => Self::Tree(other),
+        }
+    }
+}
+
+/// Flushes everything in `directory`, then creates `done.marker` with the manifest, durably and never over another.
+///
+/// # Errors
+/// [`SealError`].
+pub fn seal(directory: &Path, progress: &Progress) -> Result<Sealed, SealError> {
+    let episode = resolve(directory)?;
+    flush(&episode, progress)?;
+
+    let mut manifest = Manifest::default();
+    let mut bytes = 0;
+    let mut buffer = vec![0; READ_BYTES];
+    let read = tree::walk(&episode, progress, |entry| {
+        if let Kind::File(closed) = entry.kind {
+            let sha256 = hash(&closed.open()?, entry.path, &entry.stat, &mut buffer, progress)?;
+            manifest.push(entry.path, entry.stat.size_bytes, sha256);
+            bytes += entry.stat.size_bytes;
+        }
+        Ok::<(), SealError>(())
+    })?;
+    let marker = manifest.to_bytes().map_err(|error| io_error(MARKER.as_bytes(), error.into()))?;
+    if marker.len() as u64 > MAX_MANIFEST_BYTES {
+        return Err(SealError::TooManyFiles);
+    }
+    if tree::fingerprint(&episode, progress)? != read.fingerprint {
+        return Err(SealError::StillWriting { path: to_path(b"") });
+    }
+    match durable::write_new_file(&episode.join(MARKER), &marker) {
+        Ok(Published::Done) => Ok(Sealed { files: manifest.len() as u64, bytes }),
+        Ok(Published::NameTaken) => Err(SealError::AlreadySealed),
+        Err(source) => Err(io_error(MARKER.as_bytes(), source)),
+    }
+}
+
+/// Checks that it can be sealed at all, and gives its real path: the walk goes by the directory's own name.
+fn resolve(directory: &Path) -> Result<PathBuf, SealError> {
+    // A trailing slash would make lstat(2) follow a symlink; components() drops it.
+    let directory: PathBuf = directory.components().collect();
+    let missing = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => SealError::Missing,
+        io::ErrorKind::NotADirectory => SealError::NotADirectory,
+        _ => io_error(b"", source),
+    };
+    let found = directory.symlink_metadata().map_err(missing)?.file_type();
+    if found.is_symlink() {
+        return Err(SealError::Symlink);
+    }
+    if !found.is_dir() {
+        return Err(SealError::NotADirectory);
+    }
+    let episode = directory.canonicalize().map_err(missing)?;
+    match episode.join(MARKER).symlink_metadata() {
+        Ok(_) => Err(SealError::AlreadySealed),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(episode),
+        Err(source) => Err(io_error(MARKER.as_bytes(), source)),
+    }
+}
+
+fn flush(episode: &Path, progress: &Progress) -> Result<(), SealError> {
+    tree::walk(episode, progress, |entry| {
+        let flushed = match entry.kind {
+            Kind::File(closed) => durable::sync_file(&closed.open()?),
+            Kind::Left(folder) => durable::sync_file(folder),
+            Kind::Directory | Kind::Symlink(_) | Kind::Special(_) => Ok(()),
+        };
+        flushed.map_err(|source| io_error(entry.path, source))
+    })?;
+    // The episode's own name is an entry of the folder above it.
+    let above = episode.parent().unwrap_or(episode);
+    durable::sync_folder(above).map_err(|source| SealError::Io { path: above.to_owned(), source })
+}
+
+fn hash(
+    file: &File,
+    path: &[u8],
+    seen: &Stat,
+    buffer: &mut [u8],
+    progress: &Progress,
+) -> Result<Digest, SealError> {
+    let mut hasher = Sha256::new();
+    let mut reader = file;
+    loop {
+        progress.check().map_err(TreeError::from)?;
+        let read = match reader.read(buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(source) => return Err(io_error(path, source)),
+        };
+        hasher.update(&buffer[..read]);
+        progress.advance(read as u64);
+    }
+    // The size is part of the comparison, so a file that was read short or long does not pass.
+    match Stat::of(file) {
+        Ok(now) if now == *seen => Ok(hasher.into()),
+        Ok(_) => Err(SealError::StillWriting { path: to_path(path) }),
+        Err(source) => Err(io_error(path, source)),
+    }
+}
+
+fn io_error(path: &[u8], source: io::Error) -> SealError {
+    SealError::Io { path: to_path(path), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        ffi::OsStr,
+        fs,
+        os::unix::{ffi::OsStrExt as _, fs::symlink},
+    };
+
+    use super::*;
+    use crate::manifest::parse;
+
+    fn episode() -> (tempfile::TempDir, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a");
+        fs::create_dir_all(path.join("data")).unwrap();
+        fs::write(path.join("data/x"), "1234").unwrap();
+        fs::write(path.join(OsStr::from_bytes(b"\xff")), "").unwrap();
+        symlink("data/x", path.join("link")).unwrap();
+        (root, path)
+    }
+
+    #[test]
+    fn sealing_writes_a_manifest_of_every_file() {
+        let (_root, path) = episode();
+        let sealed = seal(&path, &Progress::default()).unwrap();
+        assert_eq!(sealed, Sealed { files: 2, bytes: 4 });
+        let manifest = parse(&fs::read(path.join(MARKER)).unwrap()).unwrap().unwrap();
+        let paths: Vec<_> = manifest.files.iter().map(|file| &*file.path).collect();
+        assert_eq!(paths, [&b"data/x"[..], b"\xff"]);
+        assert_eq!(manifest.files[0].sha256, Digest::of(b"1234"));
+        assert!(matches!(seal(&path, &Progress::default()), Err(SealError::AlreadySealed)));
+    }
+
+    #[test]
+    fn what_is_no_directory_of_its_own_is_refused() {
+        let (root, path) = episode();
+        let link = root.path().join("link");
+        symlink(&path, &link).unwrap();
+        let refused = |path: &Path| seal(path, &Progress::default()).unwrap_err();
+        assert!(matches!(refused(&link), SealError::Symlink));
+        assert!(matches!(refused(&root.path().join("link/")), SealError::Symlink));
+        assert!(matches!(refused(&path.join("data/x")), SealError::NotADirectory));
+        assert!(matches!(refused(&root.path().join("none")), SealError::Missing));
+        symlink("nowhere", path.join(MARKER)).unwrap();
+        assert!(matches!(refused(&path), SealError::AlreadySealed));
+    }
+
+    #[test]
+    fn a_file_that_grows_while_it_is_hashed_is_still_being_written() {
+        let (_root, path) = episode();
+        let file = File::open(path.join("data/x")).unwrap();
+        let seen = Stat::of(&file).unwrap();
+        fs::write(path.join("data/x"), "12345").unwrap();
+        let error = hash(&file, b"data/x", &seen, &mut [0; 16], &Progress::default()).unwrap_err();
+        assert_eq!(error.to_string(), "the recorder is still writing: data/x changed");
+        assert!(!path.join(MARKER).exists());
+    }
+
+    #[test]
+    fn a_cancelled_seal_leaves_no_marker() {
+        let (_root, path) = episode();
+        let progress = Progress::default();
+        progress.cancel();
+        assert!(matches!(seal(&path, &progress), Err(SealError::Tree(TreeError::Cancelled(_)))));
+        assert_eq!(fs::read_dir(path).unwrap().count(), 3);
+    }
+}

@@ -1,0 +1,361 @@
+//! The machine's hands: each effect, given to whoever does it. A worker's result comes back as an event, also where the
+//! worker panicked: then that is its episode's failure, and nobody else's.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsString,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::KeepDays;
+use crate::{
+    clock,
+    episode::{EpisodeId, printable},
+    layout::Layout,
+    progress::Progress,
+    records::WallTime,
+    scan::{self, RootId},
+    ship::{
+        archive::Archive,
+        machine::{
+            Effect, Event, Notice, Scanned,
+            state::{Check, Moved, PackFailure, Packed, Reason},
+            verdict::{Proof, Refusal},
+        },
+        orphan, outbox,
+        outcome::{Fault, Outcome},
+        pack::{self, PackError},
+        quarantine, retire, sweep,
+        transport::{Delivery, Transport},
+        watch::Watch,
+    },
+};
+
+/// Whoever does what the machine decides.
+pub(super) struct Hands {
+    workers: Workers,
+    watch: Watch,
+    /// Attempts and packings that can be told to stop.
+    under_way: HashMap<EpisodeId, Progress>,
+    cancelled: bool,
+}
+
+/// What a blocking worker takes along.
+#[derive(Clone)]
+pub(super) struct Workers {
+    pub(super) layout: Arc<Layout>,
+    pub(super) transport: Transport,
+    pub(super) pack: pack::Options,
+    pub(super) keep_days: KeepDays,
+    pub(super) events: UnboundedSender<Event>,
+    /// What was found at the start, and what was heard since.
+    pub(super) known: Arc<Known>,
+}
+
+/// Shared by the workers; never held across a disk operation.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Archives that have no final name yet, by their open files: no more than are packed ahead of the uploads.
+    scratch: Mutex<HashMap<EpisodeId, Archive>>,
+    /// The last answer's own clock.
+    server_clock: Mutex<Option<WallTime>>,
+    /// Which folder `episodes/` was at the start. While it is another, no archive is taken for an orphan.
+    root: Mutex<Option<RootId>>,
+    /// Names that are no ids, told once each.
+    strangers: Mutex<HashSet<OsString>>,
+}
+
+impl Hands {
+    pub(super) fn new(workers: Workers, watch: Watch) -> Self {
+        *lock(&workers.known.root) = scan::root_id(&workers.layout.episodes).ok();
+        Self { workers, watch, under_way: HashMap::new(), cancelled: false }
+    }
+
+    /// Whether hints came faster than they were taken since this was last asked.
+    pub(super) fn hints_were_lost(&self) -> bool {
+        self.watch.take_overflow()
+    }
+
+    /// Reads certificates and tokens again.
+    pub(super) fn reload(&self) {
+        match self.workers.transport.reload() {
+            Ok(()) => tracing::info!("reloaded: certificates and token are read again"),
+            Err(error) => tracing::error!("reload failed, what was read before stays in use: {error:#}"),
+        }
+    }
+
+    pub(super) fn cancelled(&self) -> bool {
+        self.cancelled
+    }
+
+    /// Tells everything under way to stop.
+    pub(super) fn cancel_everything(&mut self) {
+        self.cancelled = true;
+        self.under_way.values().for_each(Progress::cancel);
+    }
+
+    /// What came back cannot be told to stop any more.
+    pub(super) fn ended(&mut self, event: &Event) {
+        if let Event::Packed(id, _) | Event::Checked(id, _) | Event::Attempted(id, _) = event {
+            self.under_way.remove(id);
+        }
+    }
+
+    /// Begins one effect. A notice is handed back, for whoever tells it.
+    pub(super) fn perform(&mut self, effect: Effect) -> Option<Notice> {
+        let workers = self.workers.clone();
+        match effect {
+            Effect::Tell(notice) => return Some(notice),
+            Effect::Look { id, watch } => self.watch.look(id, watch),
+            Effect::Unwatch(id) => self.watch.unwatch(id),
+            Effect::Cancel(id) => {
+                if let Some(progress) = self.under_way.get(&id) {
+                    progress.cancel();
+                }
+            }
+            Effect::Send { id, packed } => {
+                let progress = self.begin(&id);
+                tokio::spawn(async move {
+                    let outcome = workers.send(&id, &packed, progress).await;
+                    workers.report(Event::Attempted(id, outcome));
+                });
+            }
+            Effect::Scan => {
+                self.watch.refresh();
+                workers.step(|workers| Event::Scanned(workers.scan()), || Event::Scanned(None));
+            }
+            Effect::Check { id, rehash } => {
+                let (progress, panicked) = (self.begin(&id), id.clone());
+                workers.step(
+                    move |workers| {
+                        Event::Checked(id.clone(), outbox::check(&workers.layout, &id, rehash, &progress))
+                    },
+                    || Event::Checked(panicked, Check::Unusable(PANICKED.to_owned())),
+                );
+            }
+            Effect::Pack(id) => {
+                let (progress, panicked) = (self.begin(&id), id.clone());
+                workers.step(
+                    move |workers| Event::Packed(id.clone(), workers.pack(&id, &progress)),
+                    || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
+                );
+            }
+            Effect::Keep { id, packed, conflict } => {
+                let panicked = id.clone();
+                workers.step(
+                    move |workers| Event::Kept(id.clone(), workers.keep(&id, &packed, conflict.as_ref())),
+                    || Event::Kept(panicked, Err(PANICKED.to_owned())),
+                );
+            }
+            Effect::Retire { id, packed, proof } => {
+                let panicked = id.clone();
+                workers.step(
+                    move |workers| Event::Retired(id.clone(), workers.retire(&id, &packed, &proof)),
+                    || Event::Retired(panicked, Moved::Failed(PANICKED.to_owned())),
+                );
+            }
+            Effect::Quarantine { id, reason } => {
+                let panicked = id.clone();
+                workers.step(
+                    move |workers| Event::Quarantined(id.clone(), workers.quarantine(&id, &reason)),
+                    || Event::Quarantined(panicked, Moved::Failed(PANICKED.to_owned())),
+                );
+            }
+            Effect::Orphan(id) => {
+                let panicked = id.clone();
+                workers.step(
+                    move |workers| {
+                        workers.settle_orphan(&id);
+                        Event::OrphanSettled(id)
+                    },
+                    || Event::OrphanSettled(panicked),
+                );
+            }
+            Effect::Sweep => {
+                workers.step(|workers| Event::Swept(workers.sweep()), || Event::Swept(true));
+            }
+        }
+        None
+    }
+
+    fn begin(&mut self, id: &EpisodeId) -> Progress {
+        let progress = Progress::default();
+        if self.cancelled {
+            progress.cancel();
+        }
+        self.under_way.insert(id.clone(), progress.clone());
+        progress
+    }
+}
+
+/// What is said of an episode whose worker panicked; the panic itself is in the log before it.
+const PANICKED: &str = "a fault in Sealift itself, see the log above; please report it";
+
+impl Workers {
+    fn report(&self, event: Event) {
+        // The loop has ended: what was done is on disk, and the next start finds it.
+        let _ = self.events.send(event);
+    }
+
+    /// Runs a step on a blocking thread and reports what it gives; `panicked` where it gives nothing.
+    fn step(
+        self,
+        step: impl FnOnce(&Self) -> Event + Send + 'static,
+        panicked: impl FnOnce() -> Event + Send + 'static,
+    ) {
+        tokio::task::spawn_blocking(move || {
+            let event = catch_unwind(AssertUnwindSafe(|| step(&self))).unwrap_or_else(|_| panicked());
+            self.report(event);
+        });
+    }
+
+    fn scan(&self) -> Option<Scanned> {
+        let found = match scan::scan(&self.layout, &Progress::default()) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!(
+                    "Failed to look through {} and the outbox: {error}. Nothing is moved; it is tried again.",
+                    self.layout.episodes.display()
+                );
+                return None;
+            }
+        };
+        for (name, why) in found.strangers {
+            if lock(&self.known.strangers).insert(name.clone()) {
+                tracing::warn!(
+                    "{} in episodes/ is left alone: {why}. Rename it to ship it.",
+                    printable(&name.to_string_lossy())
+                );
+            }
+        }
+        let same_root = *lock(&self.known.root) == Some(found.root);
+        let archives = if same_root { found.archives } else { Vec::new() };
+        Some(Scanned { episodes: found.episodes, archives })
+    }
+
+    fn pack(&self, id: &EpisodeId, progress: &Progress) -> Result<Packed, PackFailure> {
+        lock(&self.known.scratch).remove(id);
+        let outbox = |error: io::Error| {
+            PackFailure::Outbox(format!("{} cannot be written: {error}", self.layout.outbox.display()))
+        };
+        outbox::clear(&self.layout, id).map_err(outbox)?;
+        let (writer, archive) = Archive::create(&self.layout.partial(id)).map_err(outbox)?;
+        match pack::pack(id, &self.layout.episode(id), writer, &self.pack, progress) {
+            Ok(packed) => {
+                if packed.left_out_count > 0 {
+                    tracing::warn!(
+                        EPISODE = %id, "{id}: {} FIFOs, sockets or devices are left out of the archive, {} first",
+                        packed.left_out_count, packed.left_out[0].display()
+                    );
+                }
+                lock(&self.known.scratch).insert(id.clone(), archive);
+                let pack::Packed { facts, fingerprint, manifest, commit, .. } = packed;
+                Ok(Packed { facts, fingerprint, manifest, commit })
+            }
+            Err(error) => {
+                let _ = outbox::clear(&self.layout, id);
+                Err(failure(error))
+            }
+        }
+    }
+
+    fn keep(&self, id: &EpisodeId, packed: &Packed, conflict: Option<&Refusal>) -> Result<(), String> {
+        let archive = lock(&self.known.scratch).get(id).cloned();
+        let kept = outbox::keep(&self.layout, id, archive.as_ref(), packed, conflict, clock::wall_now());
+        // It has its final name, or cannot be trusted: either way the open file is not needed any more.
+        lock(&self.known.scratch).remove(id);
+        kept
+    }
+
+    async fn send(&self, id: &EpisodeId, packed: &Packed, progress: Progress) -> Outcome {
+        let scratch = lock(&self.known.scratch).get(id).cloned();
+        let archive = match scratch {
+            Some(archive) => archive,
+            None => match Archive::open(&self.layout.archive(id), packed.facts) {
+                Ok(archive) => archive,
+                Err(error) => return Outcome::Failed(Fault::Archive(error.to_string())),
+            },
+        };
+        let (facts, commit) = (packed.facts, packed.commit.clone());
+        let outcome =
+            self.transport.deliver(Delivery { id: id.clone(), archive, facts, commit, progress }).await;
+        if let Outcome::Answered(answer) = &outcome
+            && answer.server_date.is_some()
+        {
+            *lock(&self.known.server_clock) = answer.server_date;
+        }
+        outcome
+    }
+
+    fn retire(&self, id: &EpisodeId, packed: &Packed, proof: &Proof) -> Moved {
+        let retirement = retire::Retirement {
+            id,
+            proof,
+            facts: &packed.facts,
+            fingerprint: packed.fingerprint,
+            manifest: packed.manifest,
+            receiver: &self.transport.url_of(id),
+            delivered_at: clock::wall_now(),
+        };
+        lock(&self.known.scratch).remove(id);
+        retire::retire(&self.layout, &retirement, &Progress::default())
+    }
+
+    fn quarantine(&self, id: &EpisodeId, reason: &Reason) -> Moved {
+        lock(&self.known.scratch).remove(id);
+        quarantine::quarantine(&self.layout, id, reason, clock::wall_now(), &Progress::default())
+    }
+
+    fn settle_orphan(&self, id: &EpisodeId) {
+        if let Err(error) = orphan::settle(&self.layout, id, clock::wall_now(), &Progress::default()) {
+            tracing::error!(
+                EPISODE = %id, "The archive of {id} in the outbox has no episode beside it, and could not be put away: {error}. \
+                 It stays and is looked at again."
+            );
+        }
+    }
+
+    fn sweep(&self) -> bool {
+        let server = *lock(&self.known.server_clock);
+        let KeepDays { quarantine, shipped } = self.keep_days;
+        if quarantine.is_none() && shipped.is_none() {
+            return true;
+        }
+        let now = clock::wall_now();
+        if !clock::believed(now, server) {
+            tracing::debug!("nothing is cleaned up while the clock cannot be believed");
+            return false;
+        }
+        sweep::sweep(&self.layout, quarantine, shipped, now, &Progress::default());
+        true
+    }
+}
+
+fn failure(error: PackError) -> PackFailure {
+    let gone_or_cancelled = match &error {
+        PackError::Gone => Some(PackFailure::Gone),
+        PackError::Cancelled(_) => Some(PackFailure::Cancelled),
+        PackError::UnfinishedManifest { .. } => Some(PackFailure::UnfinishedManifest),
+        _ => None,
+    };
+    let kind = match &error {
+        PackError::Changed { .. } => PackFailure::Changed,
+        PackError::Fault { .. } => PackFailure::Fault,
+        PackError::Outbox(_) => PackFailure::Outbox,
+        PackError::Episode { .. }
+        | PackError::Mount { .. }
+        | PackError::TooDeep { .. }
+        | PackError::Gone
+        | PackError::Cancelled(_)
+        | PackError::UnfinishedManifest { .. } => PackFailure::Unreadable,
+    };
+    gone_or_cancelled.unwrap_or_else(|| kind(format!("{:#}", anyhow::Error::new(error))))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

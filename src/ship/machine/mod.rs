@@ -1,0 +1,216 @@
+//! Every decision of the shipper. Pure: no I/O, no clock, no randomness of its own.
+//!
+//! [`queue::Machine`] is a value. Events and the time go in through `handle`, effects come out of `next_effect`, and
+//! `next_deadline` says when to call again though nothing happened. Time is a `Duration` since any fixed
+//! moment on the monotonic clock.
+//!
+//! ```text
+//!            Looked: no marker        Looked: marker
+//!   (new) ─────────▶ Open ───────────────▶ Sealed ──Check──▶ Checking ──fits──┐
+//!                     ▲                      │  ▲  └─Pack──▶ Packing ───────▼
+//!                     │ marker taken away    │  └───────────── changed ──── Ready ──Send──▶ Sending
+//!                     └──────────────────────┘                              ▲                  │
+//!                                              until a time, or a change    │                  │ verdict
+//!                                          Resting ◀───── weather, refused ─┼──────────────────┤
+//!                                          Parked  ◀───── conflict ─────────┘                  │
+//!                                          Retiring ◀──── delivered (a proof) ─────────────────┤
+//!                                          Quarantining ◀─ fatal, or its own bytes are at fault┘
+//! ```
+
+pub mod backoff;
+pub mod hold;
+pub mod queue;
+pub mod state;
+mod transitions;
+pub mod verdict;
+
+use std::{path::PathBuf, time::Duration};
+
+use state::{Check, Look, Moved, PackFailure, Packed, Reason};
+use verdict::{Proof, Refusal};
+
+use crate::{episode::EpisodeId, records::ArchiveFacts, ship::outcome::Outcome};
+
+/// What the operator set, and what decides.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How many episodes are packed at once.
+    pub pack_workers: usize,
+    /// How many are sent at once.
+    pub concurrency: usize,
+    /// How long between two reconcile passes.
+    pub reconcile_interval: Duration,
+    /// How long between two clean-ups of `quarantine/` and `shipped/`.
+    pub sweep_interval: Duration,
+    /// Whether a 2xx without a matching receipt is not believed.
+    pub require_receipt: bool,
+    /// One pass: everything is tried once, and what does not succeed is left for another time.
+    pub once: bool,
+    /// The seed of the jitter.
+    pub seed: u64,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// Something stirred at this episode: look.
+    Hinted(EpisodeId),
+    /// Something stirred, and nobody knows where (an overflow, a lost watch): look everywhere.
+    Unsure,
+    /// [`Effect::Look`] came back.
+    Looked(EpisodeId, Look),
+    /// [`Effect::Scan`] came back; `None` where `episodes/` could not be read.
+    Scanned(Option<Scanned>),
+    /// [`Effect::Check`] came back.
+    Checked(EpisodeId, Check),
+    /// [`Effect::Pack`] came back.
+    Packed(EpisodeId, Result<Packed, PackFailure>),
+    /// [`Effect::Keep`] came back; the error in words.
+    Kept(EpisodeId, Result<(), String>),
+    /// [`Effect::Send`] came back.
+    Attempted(EpisodeId, Outcome),
+    /// [`Effect::Retire`] came back.
+    Retired(EpisodeId, Moved),
+    /// [`Effect::Quarantine`] came back.
+    Quarantined(EpisodeId, Moved),
+    /// [`Effect::Orphan`] came back.
+    OrphanSettled(EpisodeId),
+    /// [`Effect::Sweep`] came back. False where the clock could not be believed yet.
+    Swept(bool),
+    /// Watches can be had (true), or not (false).
+    Watching(bool),
+    /// Every watch is gone: `episodes/` is another folder than it was.
+    WatchesLost,
+    /// Time passed.
+    Deadline,
+    /// Take nothing new.
+    Stop,
+}
+
+/// What a reconcile pass found.
+#[derive(Debug, Default)]
+pub struct Scanned {
+    /// Every directory in `episodes/` whose name is an id.
+    pub episodes: Vec<(EpisodeId, Look)>,
+    /// Ids with an archive in the outbox, with or without a sidecar.
+    pub archives: Vec<EpisodeId>,
+}
+
+/// What is to be done. Each but `Tell`, `Unwatch` and `Cancel` comes back as an event.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Look at one episode; where `watch`, watch it first, so that no marker falls between the two.
+    Look {
+        /// Which.
+        id: EpisodeId,
+        /// Whether to watch it too.
+        watch: bool,
+    },
+    /// Stop watching: it is sealed, or gone.
+    Unwatch(EpisodeId),
+    /// Look everywhere.
+    Scan,
+    /// Does the archive in the outbox still fit the episode? With `rehash`, read its bytes too.
+    Check {
+        /// Which.
+        id: EpisodeId,
+        /// Whether to compare the archive's bytes with its digest.
+        rehash: bool,
+    },
+    /// Pack it, from nothing.
+    Pack(EpisodeId),
+    /// Make the archive durable under its final name, with its sidecar.
+    Keep {
+        /// Which.
+        id: EpisodeId,
+        /// What was packed.
+        packed: Packed,
+        /// A conflict to remember beside it.
+        conflict: Option<Refusal>,
+    },
+    /// One delivery attempt.
+    Send {
+        /// Which.
+        id: EpisodeId,
+        /// What is sent.
+        packed: Packed,
+    },
+    /// Stop an attempt: its archive cannot be trusted any more.
+    Cancel(EpisodeId),
+    /// Move it to `shipped/`.
+    Retire {
+        /// Which.
+        id: EpisodeId,
+        /// What was delivered.
+        packed: Packed,
+        /// Why it may be moved.
+        proof: Proof,
+    },
+    /// Move it to `quarantine/`.
+    Quarantine {
+        /// Which.
+        id: EpisodeId,
+        /// Why.
+        reason: Reason,
+    },
+    /// An archive whose episode is gone: find out whether it is the last copy.
+    Orphan(EpisodeId),
+    /// Remove from `quarantine/` and `shipped/` what has aged out.
+    Sweep,
+    /// Say something to a person.
+    Tell(Notice),
+}
+
+/// What a person is told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Notice {
+    /// The marker was seen.
+    Sealed(EpisodeId),
+    /// Packed.
+    Packed(EpisodeId, ArchiveFacts),
+    /// A receiver holds it.
+    Delivered(EpisodeId, ArchiveFacts, u16),
+    /// Moved to `shipped/`, after this status.
+    Retired(EpisodeId, ArchiveFacts, u16, PathBuf),
+    /// Moved to `quarantine/`.
+    Quarantined(EpisodeId, Reason, PathBuf),
+    /// The weather; tried again.
+    Retrying(EpisodeId, Refusal, Duration),
+    /// Refused alone; tried again.
+    RefusedAlone(EpisodeId, Refusal, Duration),
+    /// For a person.
+    Conflict(EpisodeId, Refusal),
+    /// The destination is held from now on.
+    Held(Refusal),
+    /// A probe failed: still held, next probe in.
+    StillHeld(Refusal, Duration),
+    /// The destination works again, after so long.
+    Cleared(Duration),
+    /// Somebody wrote to it after sealing; looked at again.
+    StillChanging(EpisodeId, String, Duration),
+    /// It cannot be read, moved or checked here; tried again.
+    Stuck(EpisodeId, String, Duration),
+    /// The outbox cannot be written; packing goes on later.
+    PackingPaused(String, Duration),
+    /// The archive was damaged or lost in the outbox, and is packed again.
+    PackedAgain(EpisodeId, String),
+    /// The episode disappeared while it was worked on.
+    Vanished(EpisodeId),
+}
+
+/// What `ship --once` reports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Tally {
+    /// Sealed episodes found.
+    pub scanned: u64,
+    /// Retired to `shipped/`.
+    pub shipped: u64,
+    /// Left for another time: weather, our own disk, still changing.
+    pub transient_failures: u64,
+    /// For a person.
+    pub conflicts: u64,
+    /// Quarantined.
+    pub fatal: u64,
+    /// Waiting for a destination that is at fault, or refused.
+    pub held: u64,
+}

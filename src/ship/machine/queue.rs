@@ -1,0 +1,504 @@
+//! All episodes: whose turn it is, how many at once, and when to look again.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    time::Duration,
+};
+
+use super::{
+    Effect, Event, Notice, Scanned, Settings, Tally,
+    backoff::Jitter,
+    hold::Destination,
+    state::{Episode, Look, Looking, Next, Rest, State},
+};
+use crate::episode::{EpisodeId, Stamp};
+
+/// Moves, checks, looks at orphans and flushes at once: enough to keep a disk busy beside packing.
+const DISK_STEPS: usize = 4;
+/// How long an archive may be scratch while its upload runs. A small upload is acknowledged sooner, and making its
+/// archive durable would only compete with the receiver for the disk.
+const KEEP_AFTER: Duration = Duration::from_millis(250);
+/// The reconcile interval where watches cannot be had.
+const BLIND_INTERVAL: Duration = Duration::from_secs(5);
+/// When to try again a sweep that could not believe the clock.
+const CLOCK_RETRY: Duration = Duration::from_secs(60);
+
+/// The order of the queues: sealed first, served first.
+type Rank = (i64, EpisodeId);
+
+/// The shipper's decisions, as a value.
+#[derive(Debug)]
+pub struct Machine {
+    pub(super) settings: Settings,
+    pub(super) jitter: Jitter,
+    pub(super) episodes: HashMap<EpisodeId, Episode>,
+    pub(super) destination: Destination,
+    pub(super) tally: Tally,
+    to_pack: BTreeSet<Rank>,
+    to_send: BTreeSet<Rank>,
+    wakes: BTreeSet<(Duration, EpisodeId)>,
+    /// Effects that nothing holds back.
+    out: VecDeque<Effect>,
+    /// Steps that wait for a place on the disk.
+    disk: VecDeque<Effect>,
+    orphans: BTreeSet<EpisodeId>,
+    packing: usize,
+    sending: usize,
+    on_disk: usize,
+    pub(super) packing_paused_until: Option<Duration>,
+    pub(super) outbox_failures: u32,
+    next_scan: Duration,
+    scanning: bool,
+    scan_again: bool,
+    /// Left episodes/ since the scan began: what the scan says of them is older than what we know.
+    moved_while_scanning: HashSet<EpisodeId>,
+    looks: usize,
+    next_sweep: Duration,
+    sweeping: bool,
+    blind: bool,
+    stopping: bool,
+}
+
+impl Machine {
+    /// A machine that knows nothing and looks everywhere first.
+    #[must_use]
+    pub fn new(settings: Settings, now: Duration) -> Self {
+        Self {
+            jitter: Jitter::new(settings.seed),
+            settings,
+            episodes: HashMap::new(),
+            destination: Destination::default(),
+            tally: Tally::default(),
+            to_pack: BTreeSet::new(),
+            to_send: BTreeSet::new(),
+            wakes: BTreeSet::new(),
+            out: VecDeque::new(),
+            disk: VecDeque::new(),
+            orphans: BTreeSet::new(),
+            packing: 0,
+            sending: 0,
+            on_disk: 0,
+            packing_paused_until: None,
+            outbox_failures: 0,
+            next_scan: now,
+            scanning: false,
+            scan_again: false,
+            moved_while_scanning: HashSet::new(),
+            looks: 0,
+            next_sweep: now,
+            sweeping: false,
+            blind: false,
+            stopping: false,
+        }
+    }
+
+    /// Takes in what happened.
+    pub fn handle(&mut self, event: Event, now: Duration) {
+        match event {
+            Event::Hinted(id) => self.hinted(id),
+            Event::Unsure => self.look_everywhere(now),
+            Event::Looked(id, look) => self.looked(&id, look),
+            Event::Scanned(found) => self.scanned(found, now),
+            Event::Checked(id, check) => {
+                self.packing -= 1;
+                self.checked(&id, check, now);
+            }
+            Event::Packed(id, result) => {
+                self.packing -= 1;
+                self.packed(&id, result, now);
+            }
+            Event::Kept(id, result) => {
+                self.on_disk -= 1;
+                self.kept(&id, result, now);
+            }
+            Event::Attempted(id, outcome) => {
+                self.sending -= 1;
+                self.attempted(&id, &outcome, now);
+            }
+            Event::Retired(id, moved) => {
+                self.on_disk -= 1;
+                self.retired(&id, moved, now);
+            }
+            Event::Quarantined(id, moved) => {
+                self.on_disk -= 1;
+                self.quarantined(&id, moved, now);
+            }
+            Event::OrphanSettled(id) => {
+                self.on_disk -= 1;
+                self.orphans.remove(&id);
+            }
+            Event::Swept(done) => {
+                self.sweeping = false;
+                self.next_sweep = now + if done { self.settings.sweep_interval } else { CLOCK_RETRY };
+            }
+            Event::Watching(can) => {
+                self.blind = !can;
+                self.next_scan = self.next_scan.min(now + self.reconcile_interval());
+            }
+            Event::WatchesLost => {
+                for episode in self.episodes.values_mut() {
+                    episode.watched = false;
+                }
+                self.look_everywhere(now);
+            }
+            Event::Deadline => {}
+            Event::Stop => self.stopping = true,
+        }
+        self.wake_due(now);
+        self.take_turns(now);
+    }
+
+    /// The next thing to do; ask until there is none.
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        if let Some(effect) = self.out.pop_front() {
+            return Some(effect);
+        }
+        if self.on_disk < DISK_STEPS
+            && let Some(step) = self.disk.pop_front()
+        {
+            self.on_disk += 1;
+            return Some(step);
+        }
+        None
+    }
+
+    /// When to call `handle` with [`Event::Deadline`] though nothing happened; `None` where nothing is waited for.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        if self.stopping {
+            return None;
+        }
+        let wake = self.wakes.first().map(|(at, _)| *at);
+        if self.settings.once {
+            // Only what keeps an archive safe beside its upload; rests are left for another time.
+            return wake.filter(|_| self.sending > 0);
+        }
+        let scan = (!self.scanning).then_some(self.next_scan);
+        let sweep = (!self.sweeping).then_some(self.next_sweep);
+        let probe = self
+            .destination
+            .hold()
+            .filter(|_| self.sending == 0 && !self.to_send.is_empty())
+            .map(|hold| hold.next_probe);
+        let packing = self.packing_paused_until.filter(|_| !self.to_pack.is_empty());
+        [wake, scan, sweep, probe, packing].into_iter().flatten().min()
+    }
+
+    /// Nothing is under way (and, in one pass, nothing more would begin).
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        !(self.scanning || self.sweeping)
+            && self.looks + self.packing + self.sending + self.on_disk == 0
+            && self.out.is_empty()
+            && self.disk.is_empty()
+    }
+
+    /// What `ship --once` reports: what was done, and what each episode that is left waits for.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        let mut tally = self.tally;
+        for episode in self.episodes.values() {
+            match &episode.state {
+                State::Open => {}
+                State::Parked(_) => tally.conflicts += 1,
+                State::Resting(_, Rest::Refused) => tally.held += 1,
+                State::Ready(_) if self.destination.hold().is_some() => tally.held += 1,
+                State::Sealed
+                | State::Checking
+                | State::Packing
+                | State::Ready(_)
+                | State::Sending(_)
+                | State::Resting(_, Rest::Weather | Rest::Local)
+                | State::Retiring(..)
+                | State::Quarantining(_) => tally.transient_failures += 1,
+            }
+        }
+        tally
+    }
+
+    /// The destination, for whoever reports on it.
+    #[must_use]
+    pub fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    /// How many episodes the machine remembers, and how many effects it waits for.
+    #[must_use]
+    pub fn load(&self) -> (usize, usize) {
+        (self.episodes.len(), self.packing + self.sending + self.on_disk)
+    }
+
+    fn hinted(&mut self, id: EpisodeId) {
+        if self.stopping || self.settings.once {
+            return;
+        }
+        let episode = self.episodes.entry(id.clone()).or_insert_with(Episode::new);
+        match episode.looking {
+            Looking::No => {
+                episode.looking = Looking::Yes;
+                let watch = matches!(episode.state, State::Open) && (!episode.watched || self.blind);
+                self.looks += 1;
+                self.out.push_back(Effect::Look { id, watch });
+            }
+            Looking::Yes | Looking::YesAndAgain => episode.looking = Looking::YesAndAgain,
+        }
+    }
+
+    fn look_everywhere(&mut self, now: Duration) {
+        self.next_scan = now;
+        self.scan_again = self.scanning;
+    }
+
+    fn reconcile_interval(&self) -> Duration {
+        let set = self.settings.reconcile_interval;
+        if self.blind { set.min(BLIND_INTERVAL) } else { set }
+    }
+
+    fn scanned(&mut self, found: Option<Scanned>, now: Duration) {
+        self.scanning = false;
+        self.next_scan =
+            if std::mem::take(&mut self.scan_again) { now } else { now + self.reconcile_interval() };
+        let moved = std::mem::take(&mut self.moved_while_scanning);
+        // While episodes/ cannot be read, nothing is concluded from what is not there.
+        let Some(found) = found else { return };
+        let mut here: HashMap<_, _> = found.episodes.into_iter().collect();
+        here.retain(|id, _| !moved.contains(id));
+        // What is not there may be younger than the scan: only a look of its own says that it is gone.
+        let missing: Vec<_> = self.episodes.keys().filter(|id| !here.contains_key(id)).cloned().collect();
+        for id in missing {
+            self.hinted(id);
+        }
+        for id in found.archives {
+            if let Some(episode) = self.episodes.get_mut(&id) {
+                // An archive that this process is at work on is known already.
+                episode.archived |= matches!(episode.state, State::Open);
+            } else if here.contains_key(&id) {
+                self.episodes.entry(id).or_insert_with(Episode::new).archived = true;
+            } else if !moved.contains(&id) && self.orphans.insert(id.clone()) {
+                self.disk.push_back(Effect::Orphan(id));
+            }
+        }
+        for (id, look) in here {
+            self.looked_from_afar(&id, look);
+        }
+    }
+
+    /// A scan's word on one episode. Its own look, where one is under way, is newer and counts instead.
+    fn looked_from_afar(&mut self, id: &EpisodeId, look: Look) {
+        let episode = self.episodes.entry(id.clone()).or_insert_with(Episode::new);
+        if episode.looking != Looking::No {
+            return;
+        }
+        // The marker may have come between the scan and the watch: watch, and look once more behind it.
+        if look == Look::Open && (!episode.watched || self.blind) && !self.settings.once {
+            self.hinted(id.clone());
+        } else {
+            self.found(id, look);
+        }
+    }
+
+    fn looked(&mut self, id: &EpisodeId, look: Look) {
+        let Some(episode) = self.episodes.get_mut(id) else { return };
+        let again = episode.looking == Looking::YesAndAgain;
+        episode.looking = Looking::No;
+        episode.watched |= matches!(look, Look::Open | Look::Sealed(_));
+        self.looks -= 1;
+        self.found(id, look);
+        if again {
+            self.hinted(id.clone());
+        }
+    }
+
+    /// Puts an episode where its new state belongs; the one place that changes a state.
+    pub(super) fn enter(&mut self, id: &EpisodeId, state: State) {
+        let Some(episode) = self.episodes.get_mut(id) else { return };
+        let rank = (episode.sealed_ns(), id.clone());
+        self.to_pack.remove(&rank);
+        self.to_send.remove(&rank);
+        match &state {
+            // The archive's name is free for a new packing only when nobody is making the old one durable.
+            State::Sealed if !episode.keeping => {
+                self.to_pack.insert(rank);
+            }
+            State::Ready(_) => {
+                self.to_send.insert(rank);
+            }
+            State::Open
+            | State::Sealed
+            | State::Checking
+            | State::Packing
+            | State::Sending(_)
+            | State::Resting(..)
+            | State::Parked(_)
+            | State::Retiring(..)
+            | State::Quarantining(_) => {}
+        }
+        episode.state = state;
+    }
+
+    /// Takes note of a new stamp. The queues are ordered by it, so the old rank leaves them first.
+    pub(super) fn stamp(&mut self, id: &EpisodeId, stamp: Stamp) {
+        let Some(episode) = self.episodes.get_mut(id) else { return };
+        let old = (episode.sealed_ns(), id.clone());
+        episode.stamp = Some(stamp);
+        let new = (stamp.sealed_ns, id.clone());
+        for queue in [&mut self.to_pack, &mut self.to_send] {
+            if queue.remove(&old) {
+                queue.insert(new.clone());
+            }
+        }
+    }
+
+    pub(super) fn forget(&mut self, id: &EpisodeId) {
+        let Some(episode) = self.episodes.get(id) else { return };
+        let rank = (episode.sealed_ns(), id.clone());
+        self.to_pack.remove(&rank);
+        self.to_send.remove(&rank);
+        self.sleep_until(id, None);
+        self.unwatch(id);
+        self.episodes.remove(id);
+        if self.scanning {
+            self.moved_while_scanning.insert(id.clone());
+        }
+    }
+
+    pub(super) fn unwatch(&mut self, id: &EpisodeId) {
+        if let Some(episode) = self.episodes.get_mut(id)
+            && std::mem::take(&mut episode.watched)
+        {
+            self.out.push_back(Effect::Unwatch(id.clone()));
+        }
+    }
+
+    pub(super) fn sleep_until(&mut self, id: &EpisodeId, wake: Option<Duration>) {
+        let Some(episode) = self.episodes.get_mut(id) else { return };
+        if let Some(old) = std::mem::replace(&mut episode.wake, wake) {
+            self.wakes.remove(&(old, id.clone()));
+        }
+        if let Some(at) = wake {
+            self.wakes.insert((at, id.clone()));
+        }
+    }
+
+    pub(super) fn rest(&mut self, id: &EpisodeId, next: Next, why: Rest, until: Duration) {
+        self.enter(id, State::Resting(next, why));
+        self.sleep_until(id, Some(until));
+    }
+
+    pub(super) fn tell(&mut self, notice: Notice) {
+        self.out.push_back(Effect::Tell(notice));
+    }
+
+    pub(super) fn now_do(&mut self, effect: Effect) {
+        self.out.push_back(effect);
+    }
+
+    pub(super) fn on_disk(&mut self, step: Effect) {
+        self.disk.push_back(step);
+    }
+
+    pub(super) fn others_wait(&self, id: &EpisodeId) -> bool {
+        self.to_send.iter().any(|(_, other)| other != id)
+    }
+
+    fn wake_due(&mut self, now: Duration) {
+        while let Some((at, id)) = self.wakes.first().cloned()
+            && at <= now
+        {
+            self.sleep_until(&id, None);
+            let Some(episode) = self.episodes.get(&id) else { continue };
+            match &episode.state {
+                State::Sending(_) => self.keep(&id),
+                State::Resting(..) | State::Parked(_) if !self.settings.once && !self.stopping => {
+                    self.rested(&id);
+                }
+                State::Open
+                | State::Sealed
+                | State::Checking
+                | State::Packing
+                | State::Ready(_)
+                | State::Resting(..)
+                | State::Parked(_)
+                | State::Retiring(..)
+                | State::Quarantining(_) => {}
+            }
+        }
+    }
+
+    fn take_turns(&mut self, now: Duration) {
+        if self.stopping {
+            return;
+        }
+        if !self.scanning && self.next_scan <= now {
+            self.scanning = true;
+            self.next_scan = if self.settings.once { Duration::MAX } else { now };
+            self.out.push_back(Effect::Scan);
+        }
+        if !self.sweeping && self.next_sweep <= now {
+            self.sweeping = true;
+            self.next_sweep = Duration::MAX;
+            self.out.push_back(Effect::Sweep);
+        }
+        self.take_turns_sending(now);
+        self.take_turns_packing(now);
+    }
+
+    fn take_turns_packing(&mut self, now: Duration) {
+        if self.packing_paused_until.is_some_and(|until| now < until) {
+            return;
+        }
+        self.packing_paused_until = None;
+        // What is packed and not sent yet fills the outbox: no more of it than keeps the uploads busy.
+        let ahead = 2 * self.settings.concurrency;
+        while self.packing < self.settings.pack_workers
+            && self.packing + self.to_send.len() < ahead
+            && let Some((_, id)) = self.to_pack.pop_first()
+        {
+            let Some(episode) = self.episodes.get_mut(&id) else { continue };
+            self.packing += 1;
+            if std::mem::take(&mut episode.archived) {
+                // A pass from cron has no memory of a receiver that found the archive damaged.
+                let rehash = std::mem::take(&mut episode.suspect) || self.settings.once;
+                self.enter(&id, State::Checking);
+                self.out.push_back(Effect::Check { id, rehash });
+            } else {
+                episode.durable = false;
+                episode.spoiled = false;
+                self.enter(&id, State::Packing);
+                self.out.push_back(Effect::Pack(id));
+            }
+        }
+    }
+
+    fn take_turns_sending(&mut self, now: Duration) {
+        while let Some(id) = self.next_to_send(now) {
+            let Some(episode) = self.episodes.get_mut(&id) else { return };
+            let State::Ready(packed) = &episode.state else { return };
+            let packed = packed.clone();
+            episode.deliveries_at_start = self.destination.deliveries();
+            let scratch = !episode.durable && !episode.keeping;
+            self.destination.probing(&id);
+            self.enter(&id, State::Sending(packed.clone()));
+            self.sending += 1;
+            if scratch {
+                self.sleep_until(&id, Some(now + KEEP_AFTER));
+            }
+            self.out.push_back(Effect::Send { id, packed });
+        }
+    }
+
+    fn next_to_send(&self, now: Duration) -> Option<EpisodeId> {
+        let Some(hold) = self.destination.hold() else {
+            let free = self.sending < self.settings.concurrency;
+            return self.to_send.first().filter(|_| free).map(|(_, id)| id.clone());
+        };
+        if self.sending > 0 || now < hold.next_probe {
+            return None;
+        }
+        // Around the queue, so that no single episode decides for all.
+        let last = self.episodes.get(&hold.last_probe).map_or(i64::MIN, Episode::sealed_ns);
+        let after = (std::ops::Bound::Excluded((last, hold.last_probe.clone())), std::ops::Bound::Unbounded);
+        let next = self.to_send.range(after).next().or(self.to_send.first());
+        next.map(|(_, id)| id.clone())
+    }
+}

@@ -1,0 +1,208 @@
+//! One episode: what it is, and what the steps can say about it.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde_json::Value;
+
+use super::verdict::{Proof, Refusal};
+pub use crate::episode::Look;
+use crate::{
+    episode::{Commit, Fingerprint, Stamp},
+    records::{ArchiveFacts, ManifestCheck},
+};
+
+/// What packing, or a check of the outbox, found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    /// Digests and length.
+    pub facts: ArchiveFacts,
+    /// The episode as it was packed.
+    pub fingerprint: Fingerprint,
+    /// What became of the marker's manifest.
+    pub manifest: ManifestCheck,
+    /// The recorder's commit.
+    pub commit: Option<Commit>,
+}
+
+/// Why packing gave no archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PackFailure {
+    /// Somebody wrote while it was packed; what.
+    Changed(String),
+    /// The marker's manifest is not whole yet.
+    UnfinishedManifest,
+    /// The episode is not what its own manifest says. The episode's fault.
+    Fault(String),
+    /// It is not there any more.
+    Gone,
+    /// It cannot be read; why.
+    Unreadable(String),
+    /// The outbox cannot be written; why.
+    Outbox(String),
+    /// Stopped on request.
+    Cancelled,
+}
+
+/// Whether an archive in the outbox can be sent.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Check {
+    /// It fits the episode as it is now. With the conflict that was remembered beside it.
+    Fits(Packed, Option<Refusal>),
+    /// It does not, or has no sidecar, or is damaged; in words.
+    Unusable(String),
+}
+
+/// What became of a move.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Moved {
+    /// It stands there now.
+    To(PathBuf),
+    /// It is not what was packed; it was put back.
+    Changed,
+    /// It is not there.
+    Gone,
+    /// It could not be moved; why, and what to type.
+    Failed(String),
+}
+
+/// Why an episode goes to quarantine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reason {
+    /// The HTTP status; `None` where there was no response.
+    pub status: Option<u16>,
+    /// What is wrong, in a sentence.
+    pub error: String,
+    /// What the receiver said.
+    pub body: Value,
+    /// The verdict's name.
+    pub verdict: &'static str,
+}
+
+/// Where an episode is on its way. See the picture in the module above.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Watched, not sealed.
+    Open,
+    /// Waits for its turn to be checked or packed.
+    Sealed,
+    Checking,
+    Packing,
+    /// Packed; waits for its turn to be sent.
+    Ready(Packed),
+    Sending(Packed),
+    /// Waits for a time; then goes on with `Next`.
+    Resting(Next, Rest),
+    /// Waits for a change, or for a person.
+    Parked(Packed),
+    /// The receiver has it; the move to `shipped/` waits for the disk, or is under way.
+    Retiring(Packed, Proof),
+    Quarantining(Reason),
+}
+
+/// What follows a rest.
+#[derive(Debug)]
+pub(super) enum Next {
+    Pack,
+    Send(Packed),
+    Retire(Packed, Proof),
+    Quarantine(Reason),
+}
+
+/// Why an episode rests; what `ship --once` counts it as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    Weather,
+    Refused,
+    Local,
+}
+
+/// Failures in a row, by who was at fault; each kind has its own schedule.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    pub(super) weather: u32,
+    pub(super) refused: u32,
+    pub(super) settling: u32,
+    pub(super) local: u32,
+}
+
+/// Whether a look is under way, and whether another was asked for meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Looking {
+    No,
+    Yes,
+    YesAndAgain,
+}
+
+/// One episode as the machine remembers it: under half a kilobyte.
+#[derive(Debug)]
+pub(super) struct Episode {
+    pub(super) state: State,
+    pub(super) looking: Looking,
+    pub(super) watched: bool,
+    /// As last seen sealed.
+    pub(super) stamp: Option<Stamp>,
+    /// An archive of it lies in the outbox, left by an earlier process.
+    pub(super) archived: bool,
+    /// Making the archive durable is under way.
+    pub(super) keeping: bool,
+    /// The archive is durable under its final name.
+    pub(super) durable: bool,
+    /// Making it durable failed: the bytes cannot be trusted any more.
+    pub(super) spoiled: bool,
+    /// The receiver found the archive's bytes damaged: they are read again before they are sent again.
+    pub(super) suspect: bool,
+    /// A conflict that is not written beside the archive yet.
+    pub(super) conflict: Option<Refusal>,
+    pub(super) conflict_told: bool,
+    pub(super) failures: Failures,
+    /// Since when its manifest is waited for.
+    pub(super) unfinished_since: Option<Duration>,
+    /// Deliveries of the process when the attempt began, and when the destination last refused it.
+    pub(super) deliveries_at_start: u64,
+    pub(super) deliveries_at_refusal: Option<u64>,
+    /// When to wake it.
+    pub(super) wake: Option<Duration>,
+}
+
+impl Episode {
+    pub(super) fn new() -> Self {
+        Self {
+            state: State::Open,
+            looking: Looking::No,
+            watched: false,
+            stamp: None,
+            archived: false,
+            keeping: false,
+            durable: false,
+            spoiled: false,
+            suspect: false,
+            conflict: None,
+            conflict_told: false,
+            failures: Failures::default(),
+            unfinished_since: None,
+            deliveries_at_start: 0,
+            deliveries_at_refusal: None,
+            wake: None,
+        }
+    }
+
+    pub(super) fn sealed_ns(&self) -> i64 {
+        self.stamp.map_or(i64::MAX, |stamp| stamp.sealed_ns)
+    }
+
+    /// Whether a step is under way whose result will come back; such an episode is not forgotten.
+    pub(super) fn busy(&self) -> bool {
+        self.keeping
+            || self.looking != Looking::No
+            || match self.state {
+                State::Checking
+                | State::Packing
+                | State::Sending(_)
+                | State::Retiring(..)
+                | State::Quarantining(_) => true,
+                State::Open | State::Sealed | State::Ready(_) | State::Resting(..) | State::Parked(_) => {
+                    false
+                }
+            }
+    }
+}

@@ -1,0 +1,449 @@
+//! What each step's result makes of its episode.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{
+    Effect, Notice,
+    backoff::{LOCAL, REFUSED, SETTLING, Schedule, TRANSIENT},
+    queue::Machine,
+    state::{Check, Episode, Look, Moved, Next, PackFailure, Packed, Reason, Rest, State},
+    verdict::{Refusal, Verdict, judge},
+};
+use crate::{episode::EpisodeId, ship::outcome::Outcome};
+
+/// How long a marker may hold the beginning of a manifest before that counts as the episode's fault.
+const UNFINISHED_MANIFEST: Duration = Duration::from_secs(60);
+
+/// How often an episode in conflict is compared with what was packed.
+const CONFLICT_RECHECK: Duration = Duration::from_secs(600);
+
+/// Which of an episode's failures count.
+type Count = fn(&mut Episode) -> &mut u32;
+
+impl Machine {
+    /// What a look found, by hint or by scan.
+    pub(super) fn found(&mut self, id: &EpisodeId, look: Look) {
+        match look {
+            Look::Gone => self.found_gone(id),
+            Look::Open => self.found_open(id),
+            Look::Sealed(stamp) => {
+                let Some(episode) = self.episodes.get_mut(id) else { return };
+                let before = episode.stamp;
+                match &episode.state {
+                    State::Open => {
+                        self.tally.scanned += 1;
+                        self.stamp(id, stamp);
+                        self.unwatch(id);
+                        self.tell(Notice::Sealed(id.clone()));
+                        self.enter(id, State::Sealed);
+                    }
+                    // Sealed anew, or another directory of the same name: what was packed is not it.
+                    State::Sealed | State::Ready(_) | State::Resting(..) | State::Parked(_)
+                        if before != Some(stamp) =>
+                    {
+                        self.stamp(id, stamp);
+                        self.sleep_until(id, None);
+                        self.enter(id, State::Sealed);
+                    }
+                    // What is under way compares fingerprints at its end.
+                    State::Sealed
+                    | State::Ready(_)
+                    | State::Resting(..)
+                    | State::Parked(_)
+                    | State::Checking
+                    | State::Packing
+                    | State::Sending(_)
+                    | State::Retiring(..)
+                    | State::Quarantining(_) => {}
+                }
+            }
+            Look::Unreadable(why) => {
+                let Some(episode) = self.episodes.get_mut(id) else { return };
+                if matches!(episode.state, State::Open) && episode.failures.local == 0 {
+                    episode.failures.local = 1;
+                    let wait = self.settings.reconcile_interval;
+                    self.tell(Notice::Stuck(id.clone(), why, wait));
+                }
+            }
+        }
+    }
+
+    fn found_gone(&mut self, id: &EpisodeId) {
+        let Some(episode) = self.episodes.get(id) else { return };
+        if episode.busy() {
+            return;
+        }
+        if !matches!(episode.state, State::Open) {
+            self.tell(Notice::Vanished(id.clone()));
+        }
+        self.forget(id);
+    }
+
+    /// The marker is not there. Where it was, the recorder took it back: the episode is open again.
+    fn found_open(&mut self, id: &EpisodeId) {
+        let Some(episode) = self.episodes.get_mut(id) else { return };
+        if episode.busy() || matches!(episode.state, State::Open) {
+            return;
+        }
+        episode.stamp = None;
+        episode.archived = episode.durable;
+        self.sleep_until(id, None);
+        self.enter(id, State::Open);
+    }
+
+    pub(super) fn checked(&mut self, id: &EpisodeId, check: Check, now: Duration) {
+        match check {
+            Check::Fits(packed, conflict) => {
+                let Some(episode) = self.episodes.get_mut(id) else { return };
+                episode.durable = true;
+                match conflict {
+                    Some(refusal) => {
+                        if !std::mem::replace(&mut episode.conflict_told, true) {
+                            self.tell(Notice::Conflict(id.clone(), refusal));
+                        }
+                        self.park(id, packed, now);
+                    }
+                    None => self.enter(id, State::Ready(packed)),
+                }
+            }
+            Check::Unusable(why) => {
+                self.tell(Notice::PackedAgain(id.clone(), why));
+                self.enter(id, State::Sealed);
+            }
+        }
+    }
+
+    pub(super) fn packed(&mut self, id: &EpisodeId, result: Result<Packed, PackFailure>, now: Duration) {
+        let Some(episode) = self.episodes.get_mut(id) else { return };
+        if !matches!(result, Err(PackFailure::UnfinishedManifest)) {
+            episode.unfinished_since = None;
+        }
+        match result {
+            Ok(packed) => {
+                episode.failures.settling = 0;
+                episode.failures.local = 0;
+                self.outbox_failures = 0;
+                self.tell(Notice::Packed(id.clone(), packed.facts));
+                self.enter(id, State::Ready(packed));
+            }
+            Err(PackFailure::Changed(what)) => self.settle(id, what, now),
+            Err(PackFailure::UnfinishedManifest) => {
+                let since = *episode.unfinished_since.get_or_insert(now);
+                if now.saturating_sub(since) < UNFINISHED_MANIFEST {
+                    self.settle(id, "the manifest in done.marker is not whole yet".to_owned(), now);
+                } else {
+                    self.own_fault(id, "the manifest in done.marker cannot be read".to_owned());
+                }
+            }
+            Err(PackFailure::Fault(error)) => self.own_fault(id, error),
+            Err(PackFailure::Gone) => {
+                self.tell(Notice::Vanished(id.clone()));
+                self.forget(id);
+            }
+            Err(PackFailure::Unreadable(why)) => self.stuck(id, Next::Pack, why, now),
+            Err(PackFailure::Outbox(why)) => {
+                self.outbox_failures += 1;
+                let wait = self.jitter.wait(LOCAL, self.outbox_failures);
+                self.packing_paused_until = Some(now + wait);
+                self.tell(Notice::PackingPaused(why, wait));
+                self.enter(id, State::Sealed);
+            }
+            Err(PackFailure::Cancelled) => self.enter(id, State::Sealed),
+        }
+    }
+
+    /// Makes the archive durable, and remembers a conflict beside it.
+    pub(super) fn keep(&mut self, id: &EpisodeId) {
+        let Some(episode) = self.episodes.get_mut(id) else { return };
+        let packed = match &episode.state {
+            State::Ready(packed)
+            | State::Sending(packed)
+            | State::Parked(packed)
+            | State::Resting(Next::Send(packed), _) => packed.clone(),
+            State::Open
+            | State::Sealed
+            | State::Checking
+            | State::Packing
+            | State::Resting(..)
+            | State::Retiring(..)
+            | State::Quarantining(_) => return,
+        };
+        if episode.keeping || (episode.durable && episode.conflict.is_none()) {
+            return;
+        }
+        episode.keeping = true;
+        let conflict = episode.conflict.take();
+        self.on_disk(Effect::Keep { id: id.clone(), packed, conflict });
+    }
+
+    pub(super) fn kept(&mut self, id: &EpisodeId, result: Result<(), String>, now: Duration) {
+        let Some(episode) = self.episodes.get_mut(id) else { return };
+        episode.keeping = false;
+        episode.durable = result.is_ok();
+        let state = std::mem::replace(&mut episode.state, State::Sealed);
+        match (state, result) {
+            // It waited for this before it could be moved, or packed again.
+            (State::Retiring(packed, proof), _) => self.retire(id, packed, proof),
+            (State::Quarantining(reason), _) => self.quarantine(id, reason),
+            (state @ State::Sealed, _) => self.enter(id, state),
+            (state @ State::Sending(_), Err(why)) => {
+                // A failed fsync is not tried again on the same file, and nothing read from it is believed.
+                episode.spoiled = true;
+                episode.state = state;
+                self.tell(Notice::PackedAgain(id.clone(), why));
+                self.now_do(Effect::Cancel(id.clone()));
+            }
+            (State::Ready(_) | State::Parked(_) | State::Resting(Next::Send(_), _), Err(why)) => {
+                self.stuck(id, Next::Pack, why, now);
+            }
+            (state, _) => {
+                self.enter(id, state);
+                // A conflict that was heard meanwhile is remembered too.
+                self.keep(id);
+            }
+        }
+    }
+
+    /// The receiver, something in between, or nobody answered.
+    pub(super) fn attempted(&mut self, id: &EpisodeId, outcome: &Outcome, now: Duration) {
+        self.sleep_until(id, None);
+        let Some(episode) = self.episodes.get_mut(id) else { return };
+        let State::Sending(packed) = std::mem::replace(&mut episode.state, State::Sealed) else { return };
+        let verdict = judge(outcome, id, &packed.facts, self.settings.require_receipt);
+        if episode.spoiled && !matches!(verdict, Verdict::Delivered(_)) {
+            return self.stuck(id, Next::Pack, "its archive could not be made durable".to_owned(), now);
+        }
+        match verdict {
+            Verdict::Delivered(proof) => {
+                let status = proof.status();
+                episode.failures = Default::default();
+                self.answered(true, now);
+                self.tell(Notice::Delivered(id.clone(), packed.facts, status));
+                self.retire(id, packed, proof);
+            }
+            Verdict::Conflict(refusal) => {
+                self.answered(false, now);
+                self.tell(Notice::Conflict(id.clone(), refusal.clone()));
+                if let Some(episode) = self.episodes.get_mut(id) {
+                    episode.conflict_told = true;
+                    episode.conflict = Some(refusal);
+                }
+                self.park(id, packed, now);
+                self.keep(id);
+            }
+            Verdict::Fatal(refusal) => {
+                self.answered(false, now);
+                let Refusal { status, detail, body } = refusal;
+                let error = format!("the receiver rejects it: {detail}");
+                self.quarantine(id, Reason { status, error, body, verdict: "fatal" });
+            }
+            Verdict::Corrupted(refusal) => {
+                self.answered(false, now);
+                let wait = self.failed(id, |episode| &mut episode.failures.weather, TRANSIENT);
+                self.tell(Notice::Retrying(id.clone(), refusal, wait));
+                if let Some(episode) = self.episodes.get_mut(id) {
+                    episode.suspect = true;
+                }
+                self.send_later(id, packed, Rest::Weather, now + wait);
+            }
+            Verdict::Unsent(refusal) => self.stuck(id, Next::Pack, refusal.detail, now),
+            Verdict::Hold(refusal) => self.destination_at_fault(id, packed, refusal, now),
+            Verdict::Refused(refusal) => {
+                if self.destination.refused(id, &refusal, now, &mut self.jitter) {
+                    self.wait_for_destination(id, packed, &refusal, now);
+                } else {
+                    self.wait_alone(id, packed, refusal, now);
+                }
+            }
+            Verdict::Transient { refusal, retry_after_s } => {
+                let asked = retry_after_s.map(Duration::from_secs);
+                if self.destination.weather(id, &refusal, asked, now, &mut self.jitter) {
+                    self.wait_for_destination(id, packed, &refusal, now);
+                } else {
+                    let wait = self.failed(id, |episode| &mut episode.failures.weather, TRANSIENT);
+                    let wait = wait.max(asked.unwrap_or_default());
+                    self.tell(Notice::Retrying(id.clone(), refusal, wait));
+                    self.send_later(id, packed, Rest::Weather, now + wait);
+                }
+            }
+        }
+    }
+
+    /// A refusal that names the destination. Where others were delivered meanwhile it is this episode's alone.
+    fn destination_at_fault(&mut self, id: &EpisodeId, packed: Packed, refusal: Refusal, now: Duration) {
+        let deliveries = self.destination.deliveries();
+        let second_opinion = self.others_wait(id);
+        let Some(episode) = self.episodes.get_mut(id) else { return };
+        let refused_before = episode.deliveries_at_refusal.replace(deliveries);
+        if deliveries > refused_before.unwrap_or(episode.deliveries_at_start) {
+            return self.wait_alone(id, packed, refusal, now);
+        }
+        self.destination.at_fault(id, &refusal, second_opinion, now, &mut self.jitter);
+        self.wait_for_destination(id, packed, &refusal, now);
+    }
+
+    /// The hold paces it; it stays in the queue, so that it can be a probe again.
+    fn wait_for_destination(&mut self, id: &EpisodeId, packed: Packed, refusal: &Refusal, now: Duration) {
+        if let Some(hold) = self.destination.hold() {
+            let notice = if hold.since == now {
+                Notice::Held(refusal.clone())
+            } else {
+                Notice::StillHeld(refusal.clone(), hold.next_probe.saturating_sub(now))
+            };
+            self.tell(notice);
+        }
+        self.enter(id, State::Ready(packed));
+        self.keep(id);
+    }
+
+    fn wait_alone(&mut self, id: &EpisodeId, packed: Packed, refusal: Refusal, now: Duration) {
+        let wait = self.failed(id, |episode| &mut episode.failures.refused, REFUSED);
+        self.tell(Notice::RefusedAlone(id.clone(), refusal, wait));
+        self.send_later(id, packed, Rest::Refused, now + wait);
+    }
+
+    fn send_later(&mut self, id: &EpisodeId, packed: Packed, why: Rest, until: Duration) {
+        self.rest(id, Next::Send(packed), why, until);
+        self.keep(id);
+    }
+
+    /// For a person, or for a change, which is looked for now and then.
+    fn park(&mut self, id: &EpisodeId, packed: Packed, now: Duration) {
+        self.enter(id, State::Parked(packed));
+        self.sleep_until(id, Some(now + CONFLICT_RECHECK));
+    }
+
+    fn answered(&mut self, delivered: bool, now: Duration) {
+        if let Some(ended) = self.destination.answered(delivered) {
+            self.tell(Notice::Cleared(now.saturating_sub(ended.since)));
+        }
+    }
+
+    fn retire(&mut self, id: &EpisodeId, packed: Packed, proof: super::verdict::Proof) {
+        let keeping = self.episodes.get(id).is_some_and(|episode| episode.keeping);
+        if !keeping {
+            let step = Effect::Retire { id: id.clone(), packed: packed.clone(), proof: proof.clone() };
+            self.on_disk(step);
+        }
+        self.enter(id, State::Retiring(packed, proof));
+    }
+
+    pub(super) fn retired(&mut self, id: &EpisodeId, moved: Moved, now: Duration) {
+        let Some(episode) = self.episodes.get_mut(id) else { return };
+        let State::Retiring(packed, proof) = std::mem::replace(&mut episode.state, State::Sealed) else {
+            return;
+        };
+        match moved {
+            Moved::To(path) => {
+                self.tally.shipped += 1;
+                self.tell(Notice::Retired(id.clone(), packed.facts, proof.status(), path));
+                self.forget_unless_back(id);
+            }
+            Moved::Gone => {
+                self.tell(Notice::Vanished(id.clone()));
+                self.forget_unless_back(id);
+            }
+            Moved::Changed => self.settle(id, "it was changed after it was packed".to_owned(), now),
+            Moved::Failed(why) => self.stuck(id, Next::Retire(packed, proof), why, now),
+        }
+    }
+
+    fn own_fault(&mut self, id: &EpisodeId, error: String) {
+        self.quarantine(id, Reason { status: None, error, body: Value::Null, verdict: "fatal" });
+    }
+
+    fn quarantine(&mut self, id: &EpisodeId, reason: Reason) {
+        let keeping = self.episodes.get(id).is_some_and(|episode| episode.keeping);
+        if !keeping {
+            self.on_disk(Effect::Quarantine { id: id.clone(), reason: reason.clone() });
+        }
+        self.enter(id, State::Quarantining(reason));
+    }
+
+    pub(super) fn quarantined(&mut self, id: &EpisodeId, moved: Moved, now: Duration) {
+        let Some(episode) = self.episodes.get_mut(id) else { return };
+        let State::Quarantining(reason) = std::mem::replace(&mut episode.state, State::Sealed) else {
+            return;
+        };
+        match moved {
+            Moved::To(path) => {
+                self.tally.fatal += 1;
+                self.tell(Notice::Quarantined(id.clone(), reason, path));
+                self.forget_unless_back(id);
+            }
+            Moved::Gone => {
+                self.tell(Notice::Vanished(id.clone()));
+                self.forget_unless_back(id);
+            }
+            Moved::Changed => self.settle(id, "it was changed".to_owned(), now),
+            Moved::Failed(why) => self.stuck(id, Next::Quarantine(reason), why, now),
+        }
+    }
+
+    /// A recorder may use the name again at once: a look that is under way has the last word.
+    fn forget_unless_back(&mut self, id: &EpisodeId) {
+        let looking = self.episodes.get(id).map(|episode| episode.looking);
+        self.forget(id);
+        if let Some(looking) = looking
+            && looking != super::state::Looking::No
+        {
+            let mut fresh = Episode::new();
+            fresh.looking = looking;
+            self.episodes.insert(id.clone(), fresh);
+        }
+    }
+
+    /// A rest is over.
+    pub(super) fn rested(&mut self, id: &EpisodeId) {
+        let Some(episode) = self.episodes.get_mut(id) else { return };
+        match std::mem::replace(&mut episode.state, State::Sealed) {
+            // Has it changed? The check compares fingerprints, and remembers the conflict where it has not.
+            State::Parked(_) => self.check_again(id),
+            State::Resting(Next::Send(_), _) if episode.suspect => self.check_again(id),
+            State::Resting(Next::Send(packed), _) => self.enter(id, State::Ready(packed)),
+            State::Resting(Next::Retire(packed, proof), _) => self.retire(id, packed, proof),
+            State::Resting(Next::Quarantine(reason), _) => self.quarantine(id, reason),
+            State::Resting(Next::Pack, _) => self.enter(id, State::Sealed),
+            state @ (State::Open
+            | State::Sealed
+            | State::Checking
+            | State::Packing
+            | State::Ready(_)
+            | State::Sending(_)
+            | State::Retiring(..)
+            | State::Quarantining(_)) => self.enter(id, state),
+        }
+    }
+
+    /// Its archive is looked at before it goes on; where it has none under its final name, it is packed again.
+    fn check_again(&mut self, id: &EpisodeId) {
+        if let Some(episode) = self.episodes.get_mut(id) {
+            episode.archived = episode.durable;
+        }
+        self.enter(id, State::Sealed);
+    }
+
+    fn settle(&mut self, id: &EpisodeId, what: String, now: Duration) {
+        let wait = self.failed(id, |episode| &mut episode.failures.settling, SETTLING);
+        self.tell(Notice::StillChanging(id.clone(), what, wait));
+        self.rest(id, Next::Pack, Rest::Local, now + wait);
+    }
+
+    fn stuck(&mut self, id: &EpisodeId, next: Next, why: String, now: Duration) {
+        let wait = self.failed(id, |episode| &mut episode.failures.local, LOCAL);
+        self.tell(Notice::Stuck(id.clone(), why, wait));
+        self.rest(id, next, Rest::Local, now + wait);
+    }
+
+    /// Counts one more failure of a kind; how long to wait for it.
+    fn failed(&mut self, id: &EpisodeId, count: Count, schedule: Schedule) -> Duration {
+        let failures = self.episodes.get_mut(id).map_or(1, |episode| {
+            let count = count(episode);
+            *count = count.saturating_add(1);
+            *count
+        });
+        self.jitter.wait(schedule, failures)
+    }
+}

@@ -1,0 +1,16 @@
+//! The shipper, in the order of an episode's way.
+
+pub mod watch;
+pub mod machine;
+pub mod pack;
+pub mod archive;
+pub mod outbox;
+pub mod transport;
+pub mod outcome;
+pub mod retire;
+pub mod quarantine;
+pub mod orphan;
+pub mod sweep;
+pub mod lock;
+pub mod tell;
+pub mod daemon;

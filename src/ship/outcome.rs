@@ -1,0 +1,85 @@
+//! What one delivery attempt came to, as `transport` reports it and `machine/verdict.rs` judges it.
+//!
+//! Pure data. Nothing here says what it means for the episode.
+
+use serde_json::Value;
+
+use crate::records::WallTime;
+
+/// One attempt, ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Somebody answered: a receiver, or something in between.
+    Answered(Answer),
+    /// Nobody did.
+    Failed(Fault),
+}
+
+/// A final HTTP answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The status, 200 to 599 (and whatever a broken server invents).
+    pub status: u16,
+    /// Its body, bounded.
+    pub body: AnswerBody,
+    /// What `Retry-After` asks for, seconds.
+    pub retry_after_s: Option<u64>,
+    /// The answer's own `Date`.
+    pub server_date: Option<WallTime>,
+}
+
+/// Who wrote the answer shows in its body.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AnswerBody {
+    /// No body at all.
+    Empty,
+    /// A JSON object under a JSON media type: a receiver speaks.
+    Json(Value),
+    /// Anything else (a proxy's or a captive portal's page), its beginning made printable.
+    Foreign {
+        /// Whether it is HTML.
+        html: bool,
+        /// The first characters, printable.
+        excerpt: String,
+    },
+}
+
+/// Why there was no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The name was not found, or nobody listens, or there is no way.
+    #[error("the receiver cannot be reached: {0}")]
+    Unreachable(String),
+    /// The certificate, the name in it, or the handshake was refused by one of the two sides.
+    #[error("TLS failed: {0}")]
+    Tls(String),
+    /// A time-out of the attempt.
+    #[error("{0}")]
+    TimedOut(Phase),
+    /// The connection broke after it stood.
+    #[error("the connection was lost: {0}")]
+    Lost(String),
+    /// The archive could not be read, or was abandoned while it was sent: our side's fault.
+    #[error("the archive could not be read: {0}")]
+    Archive(String),
+    /// The address, a header or a credential of ours cannot be used.
+    #[error("the request could not be made: {0}")]
+    Request(String),
+    /// We stopped it.
+    #[error("stopped on request")]
+    Cancelled,
+}
+
+/// Which wait was too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Phase {
+    /// Name, connection and TLS handshake.
+    #[error("no connection within the connect time-out")]
+    Connect,
+    /// No byte either way while sending.
+    #[error("no byte moved within the idle time-out")]
+    Idle,
+    /// From the last byte sent to the answer.
+    #[error("no answer within the answer time-out")]
+    Answer,
+}

@@ -1,0 +1,369 @@
+//! An episode's directory becomes an archive, in one pass.
+//!
+//! ```text
+//!  done.marker ──▶ manifest, if it carries one
+//!  walk ──▶ header, bytes, padding ──▶ tar stream ──▶ sha256 ──▶ zstd ──▶ sha256 ──▶ Archive (grows, can be read)
+//!    │         └─▶ sha256 of each file ──▶ compared with the manifest
+//!    └──▶ fingerprint ═══ the same again once everything was read? ──▶ finished, else Changed
+//! ```
+//!
+//! The archive is a function of the content: one top folder `<id>/`, members in the order of their path bytes,
+//! permission bits kept, owner and group 0, whole-second mtimes for files, and 0 for what no copy of an episode can be
+//! trusted to keep or for what we may have to write anew: folders, symlinks and `done.marker`. Hard links
+//! are files of their own, sparse files are what they contain, FIFOs, sockets and devices are left out.
+//!
+//! The `tar` crate's own `append_*` functions are not used: they copy until the end of a file, and a file that grew
+//! or shrank meanwhile takes the members behind it with it.
+
+mod header;
+mod stream;
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use self::{
+    header::{Member, MemberKind},
+    stream::TarStream,
+};
+use super::archive::ArchiveWriter;
+use crate::{
+    episode::{Commit, Digest, EpisodeId, Fingerprint},
+    layout::MARKER,
+    manifest::{self, Check, MAX_MANIFEST_BYTES, Mismatch},
+    progress::{Cancelled, Progress},
+    records::{ArchiveFacts, ManifestCheck},
+    tree::{self, Closed, Entry, Kind, Stat, TreeError, shown, to_path},
+};
+
+/// Where a recorder says which code it ran: `code_version.commit`.
+const META: &[u8] = b"meta.json";
+/// A longer `meta.json` is packed like any file, and not searched for a commit.
+const MAX_META_BYTES: u64 = 1024 * 1024;
+/// How many of the entries that were left out are named. A log line needs no more.
+const MAX_LEFT_OUT_NAMED: usize = 16;
+
+/// How to compress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// zstd's level, 1 to 19.
+    pub level: i32,
+    /// Threads that compress. They change the speed and never the bytes; zstd's memory grows with them.
+    pub workers: NonZeroU32,
+}
+
+/// What became of an episode that was packed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    /// The archive: complete, not yet durable.
+    pub facts: ArchiveFacts,
+    /// What was packed; equal to [`tree::fingerprint`] for as long as nobody writes.
+    pub fingerprint: Fingerprint,
+    /// Whether there was a manifest to agree with.
+    pub manifest: ManifestCheck,
+    /// The commit in `meta.json`, where there is one.
+    pub commit: Option<Commit>,
+    /// Length of the tar stream, bytes.
+    pub uncompressed_bytes: u64,
+    /// FIFOs, sockets and devices that are not in the archive, relative to the episode: the first few of them.
+    pub left_out: Vec<PathBuf>,
+    /// How many there were.
+    pub left_out_count: u64,
+}
+
+/// Why an episode was not packed. What there is of the archive is scratch, and the caller unlinks it. Paths are
+/// relative to the episode.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// Somebody was writing. Worth another try later.
+    #[error("{} changed while it was packed", shown(.path))]
+    Changed {
+        /// What changed; `.` where that is not known.
+        path: PathBuf,
+    },
+    /// There is no such episode any more.
+    #[error("the episode is gone")]
+    Gone,
+    /// The episode is not what its own manifest says, and nobody is writing: its own fault.
+    #[error("{error}")]
+    Fault {
+        /// A sentence that names the file.
+        error: String,
+    },
+    /// The marker holds a piece of a manifest, or a broken one. To be waited for, and then a fault.
+    #[error("{error}")]
+    UnfinishedManifest {
+        /// A sentence that says what is wrong with it.
+        error: String,
+    },
+    /// Reading the episode failed: `EACCES`, `EIO` and the like.
+    #[error("failed to read {}", shown(.path))]
+    Episode {
+        /// What was being read.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// Something is mounted inside the episode.
+    #[error("{} is a mount point: unmount it, or keep it out of the episode", shown(.path))]
+    Mount {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Folders nested too deep.
+    #[error("{} is nested deeper than {} folders", shown(.path), tree::MAX_DEPTH)]
+    TooDeep {
+        /// The first one.
+        path: PathBuf,
+    },
+    /// Writing the archive failed: the outbox is full, or broken. Not the episode's fault.
+    #[error("failed to write the archive")]
+    Outbox(#[source] io::Error),
+    /// Told to stop.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+impl From<TreeError> for PackError {
+    fn from(error: TreeError) -> Self {
+        match error {
+            TreeError::Changed { path } => Self::Changed { path },
+            TreeError::Gone => Self::Gone,
+            TreeError::Mount { path } => Self::Mount { path },
+            TreeError::TooDeep { path } => Self::TooDeep { path },
+            TreeError::Io { path, source } => Self::Episode { path, source },
+            TreeError::Cancelled(cancelled) => Self::Cancelled(cancelled),
+        }
+    }
+}
+
+/// Packs the episode in `directory` under the name `id`. `progress` advances by what is read of its files.
+///
+/// # Errors
+/// [`PackError`]. The writer is gone then, so that readers of the archive see it abandoned.
+pub fn pack(
+    id: &EpisodeId,
+    directory: &Path,
+    writer: ArchiveWriter,
+    options: &Options,
+    progress: &Progress,
+) -> Result<Packed, PackError> {
+    pack_observed(id, directory, writer, options, progress, |_| ())
+}
+
+/// [`pack`], with each entry shown before it is packed: where a test plays a recorder that will not stop.
+fn pack_observed(
+    id: &EpisodeId,
+    directory: &Path,
+    writer: ArchiveWriter,
+    options: &Options,
+    progress: &Progress,
+    mut observe: impl FnMut(&Entry<'_>),
+) -> Result<Packed, PackError> {
+    let marker = read_marker(directory)?;
+    let stream =
+        TarStream::new(writer, options.level, options.workers, progress).map_err(PackError::Outbox)?;
+    let mut packing = Packing::new(id, stream, marker, progress);
+    let read = tree::walk(directory, progress, |entry| {
+        observe(&entry);
+        packing.entry(entry)
+    })?;
+    if !packing.saw_marker {
+        return Err(PackError::Changed { path: MARKER.into() });
+    }
+    let (writer, content_sha256, uncompressed_bytes) = packing.stream.finish().map_err(PackError::Outbox)?;
+
+    // Only now is it known that what was read was one state of the episode and not a mixture. A disagreement with the
+    // manifest means nothing before that either: a recorder that still writes is not at fault, it is early.
+    if tree::walk(directory, progress, |_| Ok::<(), TreeError>(()))? != read {
+        return Err(PackError::Changed { path: to_path(b"") });
+    }
+    let manifest = match packing.check {
+        None => ManifestCheck::None,
+        Some(Ok(check)) => check.finish()?,
+        Some(Err(mismatch)) => return Err(mismatch.into()),
+    };
+    Ok(Packed {
+        facts: writer.finish(content_sha256),
+        fingerprint: read.fingerprint,
+        manifest,
+        commit: packing.commit,
+        uncompressed_bytes,
+        left_out: packing.left_out,
+        left_out_count: packing.left_out_count,
+    })
+}
+
+impl From<Mismatch> for PackError {
+    fn from(mismatch: Mismatch) -> Self {
+        Self::Fault { error: mismatch.0 }
+    }
+}
+
+struct Marker {
+    /// Of the content that the manifest was read from; `None` where that was not all of it, or no file.
+    sha256: Option<Digest>,
+    check: Option<Check>,
+}
+
+fn read_marker(directory: &Path) -> Result<Marker, PackError> {
+    let content = tree::read_top(directory, c"done.marker", MAX_MANIFEST_BYTES)?;
+    let content = content.as_deref().unwrap_or_default();
+    let manifest = manifest::parse(content)
+        .map_err(|unfinished| PackError::UnfinishedManifest { error: unfinished.to_string() })?;
+    let whole = content.len() as u64 <= MAX_MANIFEST_BYTES;
+    Ok(Marker { sha256: whole.then(|| Digest::of(content)), check: manifest.map(Check::new) })
+}
+
+struct Packing<'a> {
+    stream: TarStream,
+    progress: &'a Progress,
+    marker_sha256: Option<Digest>,
+    saw_marker: bool,
+    /// The comparison so far, or the first difference. `None` without a manifest.
+    check: Option<Result<Check, Mismatch>>,
+    commit: Option<Commit>,
+    left_out: Vec<PathBuf>,
+    left_out_count: u64,
+    /// `<id>/`, and behind it the path of the member at hand.
+    path: Vec<u8>,
+    top_len: usize,
+    header: Vec<u8>,
+}
+
+impl<'a> Packing<'a> {
+    fn new(id: &EpisodeId, stream: TarStream, marker: Marker, progress: &'a Progress) -> Self {
+        let path = [id.as_str().as_bytes(), b"/"].concat();
+        Self {
+            stream,
+            progress,
+            marker_sha256: marker.sha256,
+            saw_marker: false,
+            check: marker.check.map(Ok),
+            commit: None,
+            left_out: Vec::new(),
+            left_out_count: 0,
+            top_len: path.len(),
+            path,
+            header: Vec::new(),
+        }
+    }
+
+    fn entry(&mut self, entry: Entry<'_>) -> Result<(), PackError> {
+        self.saw_marker |= entry.path == MARKER.as_bytes();
+        match entry.kind {
+            Kind::Directory => self.header(entry.path, &entry.stat, MemberKind::Folder),
+            Kind::Symlink(target) => self.header(entry.path, &entry.stat, MemberKind::Symlink { target }),
+            Kind::File(closed) => self.file(entry.path, &entry.stat, &closed),
+            Kind::Special(_) => {
+                self.left_out_count += 1;
+                if self.left_out.len() < MAX_LEFT_OUT_NAMED {
+                    self.left_out.push(to_path(entry.path));
+                }
+                Ok(())
+            }
+            Kind::Left(_) => Ok(()),
+        }
+    }
+
+    fn header(&mut self, path: &[u8], stat: &Stat, kind: MemberKind<'_>) -> Result<(), PackError> {
+        self.path.truncate(self.top_len);
+        self.path.extend_from_slice(path);
+        if matches!(kind, MemberKind::Folder) && !path.is_empty() {
+            self.path.push(b'/');
+        }
+        self.header.clear();
+        header::write(&Member { path: &self.path, permissions: stat.mode & 0o7777, kind }, &mut self.header);
+        self.stream.write(&self.header).map_err(PackError::Outbox)
+    }
+
+    fn file(&mut self, path: &[u8], stat: &Stat, closed: &Closed<'_>) -> Result<(), PackError> {
+        let file = closed.open()?;
+        let is_marker = path == MARKER.as_bytes();
+        let mtime = if is_marker { 0 } else { stat.mtime.0 };
+        self.header(path, stat, MemberKind::File { size_bytes: stat.size_bytes, mtime })?;
+
+        let mut hasher = (is_marker || matches!(self.check, Some(Ok(_)))).then(Sha256::new);
+        let mut meta = (path == META && stat.size_bytes <= MAX_META_BYTES).then(Vec::new);
+        self.content(path, stat, &file, |bytes| {
+            if let Some(hasher) = &mut hasher {
+                hasher.update(bytes);
+            }
+            if let Some(meta) = &mut meta {
+                meta.extend_from_slice(bytes);
+            }
+        })?;
+
+        if let Some(sha256) = hasher.map(Digest::from) {
+            if is_marker && self.marker_sha256.is_some_and(|parsed| parsed != sha256) {
+                return Err(PackError::Changed { path: to_path(path) });
+            }
+            self.compare(path, stat.size_bytes, sha256);
+        }
+        if let Some(meta) = meta {
+            self.commit = commit_in(&meta);
+        }
+        Ok(())
+    }
+
+    /// Copies exactly as many bytes as the header says, then looks whether they were all, and still are.
+    fn content(
+        &mut self,
+        path: &[u8],
+        stat: &Stat,
+        mut file: &File,
+        mut look: impl FnMut(&[u8]),
+    ) -> Result<(), PackError> {
+        let mut left_bytes = stat.size_bytes;
+        while left_bytes > 0 {
+            self.progress.check()?;
+            let room = self.stream.room().map_err(PackError::Outbox)?;
+            let wanted = usize::try_from(left_bytes).map_or(room.len(), |left| left.min(room.len()));
+            let read = match file.read(&mut room[..wanted]) {
+                Ok(0) => return Err(PackError::Changed { path: to_path(path) }),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(reading_failed(path, error)),
+            };
+            look(self.stream.take(read));
+            left_bytes -= read as u64;
+            self.progress.advance(read as u64);
+        }
+        self.stream.pad().map_err(PackError::Outbox)?;
+        match Stat::of(file) {
+            Ok(now) if now == *stat => Ok(()),
+            Ok(_) => Err(PackError::Changed { path: to_path(path) }),
+            Err(error) => Err(reading_failed(path, error)),
+        }
+    }
+
+    fn compare(&mut self, path: &[u8], size_bytes: u64, sha256: Digest) {
+        let Some(Ok(check)) = &mut self.check else { return };
+        if let Err(mismatch) = check.file(path, size_bytes, sha256) {
+            self.check = Some(Err(mismatch));
+        }
+    }
+}
+
+fn reading_failed(path: &[u8], source: io::Error) -> PackError {
+    let path = to_path(path);
+    match source.kind() {
+        // NFS: removed on the server while we had it open.
+        io::ErrorKind::StaleNetworkFileHandle => PackError::Changed { path },
+        _ => PackError::Episode { path, source },
+    }
+}
+
+fn commit_in(meta: &[u8]) -> Option<Commit> {
+    let meta: Value = serde_json::from_slice(meta).ok()?;
+    Commit::parse(meta.get("code_version")?.get("commit")?.as_str()?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! The tar stream on its way: gathered in one buffer, hashed, compressed, written.
+//!
+//! ```text
+//!  headers, file bytes ──▶ buffer (256 KiB) ──▶ sha256 ──▶ zstd workers ──▶ ArchiveWriter (sha256, file)
+//! ```
+//!
+//! zstd runs on threads of its own and gathers its input there, so reading and hashing go on beside the compression.
+//! With at least one worker its output depends on level and library version only, and not on how many workers there
+//! are or how the input was cut; without workers, or with the size pledged, it is another one.
+
+use std::{
+    io::{self, Write},
+    num::NonZeroU32,
+};
+
+use sha2::{Digest as _, Sha256};
+use zstd::stream::{raw, write::Encoder, zio};
+
+use super::header::{self, BLOCK_BYTES};
+use crate::{episode::Digest, progress::Progress, ship::archive::ArchiveWriter};
+
+/// What is read, hashed and compressed at a time.
+const BUFFER_BYTES: usize = 256 * 1024;
+/// What zstd recommends for its output (`ZSTD_CStreamOutSize`).
+const OUTPUT_BYTES: usize = 128 * 1024;
+/// libzstd refuses more than 256; so many more than cores help nobody.
+const MAX_WORKERS: u32 = 64;
+
+pub(super) struct TarStream {
+    buffer: Box<[u8]>,
+    filled: usize,
+    passed_bytes: u64,
+    hasher: Sha256,
+    encoder: Encoder<'static, Stepping>,
+}
+
+impl TarStream {
+    pub(super) fn new(
+        writer: ArchiveWriter,
+        level: i32,
+        workers: NonZeroU32,
+        progress: &Progress,
+    ) -> io::Result<Self> {
+        let output = Stepping { writer, progress: progress.clone() };
+        let compressor = raw::Encoder::new(level)?;
+        let writer = zio::Writer::new_with_capacity(output, compressor, OUTPUT_BYTES);
+        let mut encoder = Encoder::with_writer(writer);
+        encoder.include_checksum(true)?;
+        encoder.multithread(workers.get().min(MAX_WORKERS))?;
+        Ok(Self {
+            buffer: vec![0; BUFFER_BYTES].into(),
+            filled: 0,
+            passed_bytes: 0,
+            hasher: Sha256::new(),
+            encoder,
+        })
+    }
+
+    /// Room to read into: never empty. [`TarStream::take`] says how much of it was filled.
+    pub(super) fn room(&mut self) -> io::Result<&mut [u8]> {
+        if self.filled == self.buffer.len() {
+            self.pass_on()?;
+        }
+        Ok(&mut self.buffer[self.filled..])
+    }
+
+    /// The first `len` bytes of the last [`TarStream::room`] belong to the stream now. Gives them back to look at.
+    pub(super) fn take(&mut self, len: usize) -> &[u8] {
+        let start = self.filled;
+        self.filled += len;
+        &self.buffer[start..self.filled]
+    }
+
+    pub(super) fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let room = self.room()?;
+            let len = bytes.len().min(room.len());
+            room[..len].copy_from_slice(&bytes[..len]);
+            self.take(len);
+            bytes = &bytes[len..];
+        }
+        Ok(())
+    }
+
+    /// Zeros up to the next block.
+    pub(super) fn pad(&mut self) -> io::Result<()> {
+        self.write(header::padding(self.len_bytes()))
+    }
+
+    /// Writes the end of the tar stream and of the zstd frame. The writer is still to be finished; with it, the digest
+    /// of the tar stream and its length, bytes.
+    pub(super) fn finish(mut self) -> io::Result<(ArchiveWriter, Digest, u64)> {
+        self.write(&[0; 2 * BLOCK_BYTES])?;
+        self.pass_on()?;
+        let output = self.encoder.finish()?;
+        Ok((output.writer, self.hasher.into(), self.passed_bytes))
+    }
+
+    fn len_bytes(&self) -> u64 {
+        self.passed_bytes + self.filled as u64
+    }
+
+    fn pass_on(&mut self) -> io::Result<()> {
+        let bytes = &self.buffer[..self.filled];
+        self.hasher.update(bytes);
+        self.encoder.write_all(bytes)?;
+        self.passed_bytes += bytes.len() as u64;
+        self.filled = 0;
+        Ok(())
+    }
+}
+
+/// Shows a step for what is written: at the end of a stream nothing is read any more, and a high level still takes long.
+struct Stepping {
+    writer: ArchiveWriter,
+    progress: Progress,
+}
+
+impl Write for Stepping {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.progress.step();
+        self.writer.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}

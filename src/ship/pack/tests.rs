@@ -1,0 +1,248 @@
+//! A recorder that will not stop, and an episode that is not what it says. What an archive restores to is in
+//! tests/it/pack.rs.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the tests play the recorder, who renames and removes as he likes"
+)]
+
+use std::{
+    fs::{self, OpenOptions},
+    io::Write as _,
+    os::unix::fs::{PermissionsExt as _, symlink},
+};
+
+use super::*;
+use crate::{
+    manifest::seal,
+    ship::archive::{Archive, End},
+};
+
+struct Sandbox {
+    root: tempfile::TempDir,
+    episode: PathBuf,
+}
+
+impl Sandbox {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let sandbox = Self { episode: root.path().join("a"), root };
+        fs::create_dir(&sandbox.episode).unwrap();
+        files.iter().for_each(|(name, content)| sandbox.write(name, content));
+        sandbox
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        let path = self.episode.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn seal(self) -> Self {
+        seal(&self.episode, &Progress::default()).unwrap();
+        self
+    }
+
+    fn pack(&self) -> Result<Packed, PackError> {
+        self.pack_while(|_, _| ())
+    }
+
+    /// `interfere` is called with the episode's path and each entry's before it is packed.
+    fn pack_while(&self, interfere: impl Fn(&Path, &[u8])) -> Result<Packed, PackError> {
+        let (writer, archive) = Archive::create(&self.root.path().join("a.partial")).unwrap();
+        let id = EpisodeId::parse("a").unwrap();
+        let result = pack_observed(&id, &self.episode, writer, &OPTIONS, &Progress::default(), |entry| {
+            interfere(&self.episode, entry.path);
+        });
+        match &result {
+            Ok(packed) => assert_eq!(archive.growth().end, Some(End::Finished(packed.facts))),
+            // Nothing else is ever true of a writer that went, with or without having been created.
+            Err(_) => assert_eq!(archive.growth().end, Some(End::Abandoned)),
+        }
+        result
+    }
+}
+
+const OPTIONS: Options = Options { level: 1, workers: NonZeroU32::MIN };
+
+fn changed(result: Result<Packed, PackError>) -> PathBuf {
+    match result {
+        Err(PackError::Changed { path }) => path,
+        other => panic!("expected a change, got {other:?}"),
+    }
+}
+
+fn fault(result: Result<Packed, PackError>) -> String {
+    match result {
+        Err(PackError::Fault { error }) => error,
+        other => panic!("expected a fault, got {other:?}"),
+    }
+}
+
+fn append(path: &Path) {
+    OpenOptions::new().append(true).open(path).unwrap().write_all(b"+").unwrap();
+}
+
+#[test]
+fn a_recorder_that_still_writes_is_seen_wherever_it_writes() {
+    type Interference = fn(&Path);
+    let while_packing_b: [Interference; 8] = [
+        |ep| append(&ep.join("a")),
+        |ep| append(&ep.join("b")),
+        |ep| fs::write(ep.join("a"), "other").unwrap(),
+        |ep| fs::write(ep.join("aa"), "").unwrap(),
+        |ep| fs::remove_file(ep.join("c")).unwrap(),
+        |ep| fs::rename(ep.join("a"), ep.join("a2")).unwrap(),
+        |ep| fs::set_permissions(ep.join("a"), fs::Permissions::from_mode(0o600)).unwrap(),
+        |ep| {
+            fs::remove_file(ep.join("b")).unwrap();
+            symlink("/etc/passwd", ep.join("b")).unwrap();
+        },
+    ];
+    for (n, interference) in while_packing_b.into_iter().enumerate() {
+        let sandbox = Sandbox::new(&[("a", "1"), ("b", "2"), ("c", "3"), ("done.marker", "")]);
+        let result = sandbox.pack_while(|episode, path| {
+            if path == b"b" {
+                interference(episode);
+            }
+        });
+        assert!(matches!(result, Err(PackError::Changed { .. })), "{n}: {result:?}");
+        assert!(n == 4 || n == 7 || sandbox.pack().is_ok(), "{n}: it is packed once it is left alone");
+    }
+}
+
+#[test]
+fn a_new_file_behind_the_walk_is_a_change_and_a_write_ahead_of_it_is_none() {
+    let sandbox = Sandbox::new(&[("b", "2"), ("done.marker", "")]);
+    let behind = sandbox.pack_while(|episode, path| {
+        if path == b"done.marker" {
+            fs::write(episode.join("a"), "").unwrap();
+        }
+    });
+    assert_eq!(changed(behind), Path::new("."));
+    let ahead = sandbox.pack_while(|episode, path| {
+        if path == b"a" {
+            append(&episode.join("b"));
+        }
+    });
+    let now = tree::fingerprint(&sandbox.episode, &Progress::default()).unwrap();
+    assert_eq!(ahead.unwrap().fingerprint, now);
+}
+
+#[test]
+fn an_episode_that_is_not_sealed_any_more_is_not_packed() {
+    let sandbox = Sandbox::new(&[("x", "1")]);
+    assert_eq!(changed(sandbox.pack()), Path::new(MARKER));
+    fs::remove_dir_all(&sandbox.episode).unwrap();
+    assert!(matches!(sandbox.pack(), Err(PackError::Gone)));
+}
+
+#[test]
+fn a_file_that_shrinks_between_header_and_bytes_is_a_change() {
+    let sandbox = Sandbox::new(&[("x", "12345"), ("done.marker", "")]);
+    let file = File::open(sandbox.episode.join("x")).unwrap();
+    let stat = Stat::of(&file).unwrap();
+    for (content, case) in [("123", "short"), ("1234567", "long"), ("54321", "rewritten")] {
+        fs::write(sandbox.episode.join("x"), content).unwrap();
+        let (writer, _archive) = Archive::create(&sandbox.root.path().join("p")).unwrap();
+        let progress = Progress::default();
+        let stream = TarStream::new(writer, 1, NonZeroU32::MIN, &progress).unwrap();
+        let marker = Marker { sha256: None, check: None };
+        let mut packing = Packing::new(&EpisodeId::parse("a").unwrap(), stream, marker, &progress);
+        let file = File::open(sandbox.episode.join("x")).unwrap();
+        let result = packing.content(b"x", &stat, &file, |_| ());
+        assert!(matches!(result, Err(PackError::Changed { .. })), "{case}: {result:?}");
+    }
+}
+
+#[test]
+fn an_episode_that_agrees_with_its_manifest_is_verified() {
+    let sandbox = Sandbox::new(&[("a", "1"), ("a-b", ""), ("a.d/x", "22"), ("z", "")]).seal();
+    assert_eq!(sandbox.pack().unwrap().manifest, ManifestCheck::Verified);
+    let without = Sandbox::new(&[("a", "1"), ("done.marker", "sealed at noon")]);
+    assert_eq!(without.pack().unwrap().manifest, ManifestCheck::None);
+}
+
+#[test]
+fn an_episode_that_disagrees_with_its_manifest_is_at_fault_and_the_file_is_named() {
+    type Damage = fn(&Path);
+    let damages: [(Damage, &str); 5] = [
+        (|ep| fs::write(ep.join("new"), "").unwrap(), "new is not in the manifest"),
+        (|ep| fs::remove_file(ep.join("a")).unwrap(), "a is in the manifest and not in the episode"),
+        (|ep| fs::remove_file(ep.join("z")).unwrap(), "z is in the manifest and not in the episode"),
+        (|ep| fs::write(ep.join("d/x"), "").unwrap(), "d/x has 0 bytes, the manifest says 2"),
+        (|ep| fs::write(ep.join("d/x"), "2x").unwrap(), "d/x has another digest than the manifest says"),
+    ];
+    for (damage, says) in damages {
+        let sandbox = Sandbox::new(&[("a", "1"), ("d/x", "22"), ("z", "")]).seal();
+        damage(&sandbox.episode);
+        assert_eq!(fault(sandbox.pack()), says);
+    }
+}
+
+#[test]
+fn a_disagreement_while_somebody_writes_is_a_change_and_no_fault() {
+    let sandbox = Sandbox::new(&[("a", "1"), ("b", "2")]).seal();
+    sandbox.write("a", "other");
+    let result = sandbox.pack_while(|episode, path| {
+        if path == b"b" {
+            append(&episode.join("a"));
+        }
+    });
+    changed(result);
+}
+
+#[test]
+fn half_a_manifest_is_waited_for() {
+    let sandbox = Sandbox::new(&[("a", "1")]).seal();
+    let whole = fs::read_to_string(sandbox.episode.join(MARKER)).unwrap();
+    sandbox.write(MARKER, &whole[..whole.len() / 2]);
+    assert!(matches!(sandbox.pack(), Err(PackError::UnfinishedManifest { .. })));
+    sandbox.write(MARKER, &whole);
+    assert!(sandbox.pack().is_ok());
+}
+
+#[test]
+fn a_marker_that_is_rewritten_after_it_was_read_is_a_change() {
+    let sandbox = Sandbox::new(&[("a", "1")]).seal();
+    let result = sandbox.pack_while(|episode, path| {
+        if path.is_empty() {
+            fs::write(episode.join(MARKER), "").unwrap();
+        }
+    });
+    assert_eq!(changed(result), Path::new(MARKER));
+}
+
+#[test]
+fn the_commit_is_read_from_meta_json_at_the_top() {
+    let digits = "ABCDEF0123456789abcdef0123456789abcdef01";
+    let commit_of =
+        |name: &str, meta: &str| Sandbox::new(&[(name, meta), ("done.marker", "")]).pack().unwrap().commit;
+    let meta = format!(r#"{{"code_version":{{"commit":"{digits}","dirty":false}},"rig":7}}"#);
+    assert_eq!(commit_of("meta.json", &meta).unwrap().as_str(), digits.to_lowercase());
+    assert_eq!(commit_of("in/meta.json", &meta), None);
+    for other in ["", "{}", "[1]", r#"{"code_version":"x"}"#, r#"{"code_version":{"commit":"main"}}"#] {
+        assert_eq!(commit_of("meta.json", other), None);
+    }
+    let long = format!("{meta}{}", " ".repeat(1024 * 1024));
+    assert_eq!(commit_of("meta.json", &long), None);
+}
+
+#[test]
+fn the_fingerprint_taken_while_packing_is_that_of_the_untouched_directory() {
+    let sandbox = Sandbox::new(&[("a", "1"), ("d/x", "22"), ("done.marker", "")]);
+    symlink("/etc", sandbox.episode.join("d/link")).unwrap();
+    let before = tree::fingerprint(&sandbox.episode, &Progress::default()).unwrap();
+    assert_eq!(sandbox.pack().unwrap().fingerprint, before);
+}
+
+#[test]
+fn a_cancelled_pack_stops_and_abandons() {
+    let sandbox = Sandbox::new(&[("a", "1"), ("done.marker", "")]);
+    let (writer, archive) = Archive::create(&sandbox.root.path().join("p")).unwrap();
+    let progress = Progress::default();
+    let id = EpisodeId::parse("a").unwrap();
+    let result = pack_observed(&id, &sandbox.episode, writer, &OPTIONS, &progress, |_| progress.cancel());
+    assert!(matches!(result, Err(PackError::Cancelled(_))));
+    assert_eq!(archive.growth().end, Some(End::Abandoned));
+}

@@ -1,0 +1,108 @@
+//! The machine's notices, as lines for a person: what happened, to which episode, what will happen next, what to type.
+//!
+//! The fields in capitals are the journal's (docs/operations.md): `EPISODE`, `VERDICT`, `STATUS_CODE`, `BYTES`, `ELAPSED_MS`.
+
+use std::{collections::HashMap, time::Duration};
+
+use tracing::{debug, error, info, warn};
+
+use super::machine::Notice;
+use crate::episode::EpisodeId;
+
+/// Tells, and remembers since when each episode is sealed, for the time it took.
+#[derive(Debug, Default)]
+pub struct Teller {
+    sealed: HashMap<EpisodeId, Duration>,
+}
+
+impl Teller {
+    /// Logs one notice. `now` is the machine's time.
+    pub fn tell(&mut self, notice: &Notice, now: Duration) {
+        match notice {
+            Notice::Sealed(id) => {
+                self.sealed.insert(id.clone(), now);
+                debug!(EPISODE = %id, "sealed");
+            }
+            Notice::Packed(id, facts) => debug!(EPISODE = %id, BYTES = facts.size_bytes, "packed"),
+            Notice::Delivered(id, facts, status) => {
+                debug!(EPISODE = %id, STATUS_CODE = status, BYTES = facts.size_bytes, "delivered");
+            }
+            Notice::Retired(id, facts, status, path) => {
+                let elapsed = self.elapsed(id, now);
+                info!(
+                    EPISODE = %id, VERDICT = "delivered", STATUS_CODE = status, BYTES = facts.size_bytes,
+                    ELAPSED_MS = elapsed, "shipped {id}, now in {}", path.display()
+                );
+            }
+            Notice::Quarantined(id, reason, path) => {
+                let elapsed = self.elapsed(id, now);
+                error!(
+                    EPISODE = %id, VERDICT = reason.verdict, STATUS_CODE = reason.status, ELAPSED_MS = elapsed,
+                    "quarantined {id}: {}. It is in {} with the reason beside it.", reason.error, path.display()
+                );
+            }
+            Notice::Retrying(id, refusal, wait) => warn!(
+                EPISODE = %id, VERDICT = "transient", STATUS_CODE = refusal.status,
+                "{id} was not delivered: {}. It stays and is sent again in {}.", refusal.detail, span(*wait)
+            ),
+            Notice::RefusedAlone(id, refusal, wait) => warn!(
+                EPISODE = %id, VERDICT = "refused", STATUS_CODE = refusal.status,
+                "{id} is refused while others are not, or not by a receiver: {}. It stays and is sent again in {}. Look at \
+                 what stands between here and the receiver.", refusal.detail, span(*wait)
+            ),
+            Notice::Conflict(id, refusal) => error!(
+                EPISODE = %id, VERDICT = "conflict", STATUS_CODE = refusal.status,
+                "{id}: the receiver holds other content under this name: {}. It stays in episodes/ and is not sent again \
+                 until it changes. Compare the two, then rename the episode's folder or remove it.", refusal.detail
+            ),
+            Notice::Held(refusal) => error!(
+                VERDICT = "hold",
+                STATUS_CODE = refusal.status,
+                "The receiver cannot be used: {}. Nothing is moved and nothing is lost; one episode at a time is \
+                 tried until it works.",
+                refusal.detail
+            ),
+            Notice::StillHeld(refusal, wait) => warn!(
+                VERDICT = "hold",
+                STATUS_CODE = refusal.status,
+                "The receiver still cannot be used: {}. Next try in {}.",
+                refusal.detail,
+                span(*wait)
+            ),
+            Notice::Cleared(after) => info!("The receiver works again, after {}.", span(*after)),
+            Notice::StillChanging(id, what, wait) => warn!(
+                EPISODE = %id,
+                "{id} is sealed but not at rest: {what}. It is looked at again in {}. Its recorder should \
+                 create done.marker last.", span(*wait)
+            ),
+            Notice::Stuck(id, why, wait) => error!(
+                EPISODE = %id, VERDICT = "stuck",
+                "{id} cannot go on: {why}. It stays where it is and is tried again in {}.", span(*wait)
+            ),
+            Notice::PackingPaused(why, wait) => error!(
+                "Packing pauses for {}: {why}. Episodes stay where they are; uploads go on.",
+                span(*wait)
+            ),
+            Notice::PackedAgain(id, why) => info!(EPISODE = %id, "{id} is packed again: {why}."),
+            Notice::Vanished(id) => {
+                self.sealed.remove(id);
+                warn!(EPISODE = %id, "{id} was taken out of episodes/ by somebody else. It is not shipped.");
+            }
+        }
+    }
+
+    fn elapsed(&mut self, id: &EpisodeId, now: Duration) -> u64 {
+        let since = self.sealed.remove(id).unwrap_or(now);
+        u64::try_from(now.saturating_sub(since).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// A wait as a person says it.
+fn span(wait: Duration) -> String {
+    match wait.as_secs() {
+        0 => format!("{} ms", wait.as_millis()),
+        seconds @ 1..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
+}

@@ -1,0 +1,300 @@
+//! The configured address and headers: checked once, filled in for each episode.
+//!
+//! Pure. What is filled in comes from an episode and cannot break out of its place: an id is percent-encoded, a digest and a
+//! commit are hexadecimal digits.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Uri,
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+    uri::Scheme,
+};
+
+use crate::{
+    episode::{Commit, EpisodeId},
+    records::ArchiveFacts,
+    ship::outcome::Fault,
+    wire,
+};
+
+const ID: &str = "{id}";
+
+/// Headers that say how the message is framed. HTTP itself writes them.
+const FRAMING: [HeaderName; 8] =
+    [CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+
+/// What the configuration says of the receiver and cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransportSetupError {
+    /// The address.
+    #[error("the receiver's url {why}")]
+    Url {
+        /// What is wrong and what to do. The address is not shown: it may hold a password.
+        why: String,
+    },
+    /// A header.
+    #[error("the receiver's header {name:?} {why}")]
+    Header {
+        /// Its name as configured.
+        name: String,
+        /// What is wrong. Never the value.
+        why: String,
+    },
+    /// The host's name cannot be sent.
+    #[error("host_id must be printable ASCII: it travels in a header")]
+    HostId,
+}
+
+/// An address with a place for the id.
+#[derive(Clone)]
+pub(super) struct Address {
+    /// Holds `{id}` at least once.
+    template: String,
+    is_private: bool,
+}
+
+impl Address {
+    pub(super) fn parse(url: &str) -> Result<Self, TransportSetupError> {
+        let wrong = |why: &str| TransportSetupError::Url { why: why.to_owned() };
+        let (scheme, rest) =
+            url.split_once("://").ok_or_else(|| wrong("must begin with http:// or https://"))?;
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        if path.contains('#') {
+            return Err(wrong("holds a fragment (#...), which is never sent: remove it"));
+        }
+        if authority.contains('@') {
+            return Err(wrong("holds a user name or password: put a token into token_file, or a header"));
+        }
+        if authority.contains(['{', '}']) {
+            return Err(wrong("holds {id} in the host's name: it can stand in the path or the query only"));
+        }
+        let template = if path.contains(ID) {
+            url.to_owned()
+        } else {
+            let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
+            let base = path.trim_end_matches('/');
+            format!("{scheme}://{authority}{base}{}{ID}{query}", wire::EPISODES_PATH)
+        };
+        let example = template.replace(ID, "id");
+        if example.contains(['{', '}']) {
+            return Err(wrong("holds a placeholder other than {id}"));
+        }
+        let uri: Uri = example.parse().map_err(|error| wrong(&format!("is not an address: {error}")))?;
+        let is_https = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
+            Some(scheme) if *scheme == Scheme::HTTP => false,
+            _ => return Err(wrong("must begin with http:// or https://")),
+        };
+        let host = uri.host().unwrap_or_default();
+        if host.is_empty() {
+            return Err(wrong("names no host"));
+        }
+        Ok(Self { is_private: is_https || is_loopback(host), template })
+    }
+
+    pub(super) fn of(&self, id: &EpisodeId) -> String {
+        self.template.replace(ID, &id.percent_encoded())
+    }
+
+    /// Whether what is sent there can be read on the way by nobody else.
+    pub(super) fn is_private(&self) -> bool {
+        self.is_private
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// What there is to fill in.
+pub(super) struct Filling<'a> {
+    pub(super) id: &'a EpisodeId,
+    pub(super) facts: &'a ArchiveFacts,
+    pub(super) commit: Option<&'a Commit>,
+    pub(super) host: &'a HeaderValue,
+}
+
+/// The configured headers. Their values may be secrets: none is ever shown.
+#[derive(Clone)]
+pub(super) struct ExtraHeaders(Vec<(HeaderName, Vec<Piece>)>);
+
+#[derive(Clone, Debug, PartialEq)]
+enum Piece {
+    Text(String),
+    Id,
+    Sha256,
+    ContentSha256,
+    Commit,
+    Host,
+}
+
+impl ExtraHeaders {
+    pub(super) fn parse(headers: &BTreeMap<String, String>) -> Result<Self, TransportSetupError> {
+        let parse = |(name, value): (&String, &String)| {
+            let wrong = |why: &str| TransportSetupError::Header { name: name.clone(), why: why.to_owned() };
+            let parsed: HeaderName =
+                name.parse().map_err(|_| wrong("is not a header's name (RFC 9110, section 5.1)"))?;
+            if FRAMING.contains(&parsed) {
+                return Err(wrong("cannot be set: HTTP itself writes it"));
+            }
+            header_text(value).ok_or_else(|| wrong("has a value that is not printable ASCII"))?;
+            Ok((parsed, pieces(value).map_err(|why| wrong(&why))?))
+        };
+        headers.iter().map(parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Adds them to `headers`, in the place of what stands there by the same name.
+    pub(super) fn fill(&self, filling: &Filling<'_>, headers: &mut HeaderMap) -> Result<(), Fault> {
+        for (name, pieces) in &self.0 {
+            // A header about a commit that an episode does not have is left out, with whatever stands around it.
+            let Some(text) = pieces.iter().map(|piece| piece.fill(filling)).collect::<Option<String>>()
+            else {
+                headers.remove(name);
+                continue;
+            };
+            let mut value = header_text(&text)
+                .ok_or_else(|| Fault::Request(format!("the header {name} cannot be filled in")))?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        Ok(())
+    }
+}
+
+impl Piece {
+    fn fill(&self, filling: &Filling<'_>) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text.clone()),
+            // As in an address, so that an id of any script fits, and two ids never look alike.
+            Self::Id => Some(filling.id.percent_encoded()),
+            Self::Sha256 => Some(filling.facts.sha256.to_string()),
+            Self::ContentSha256 => Some(filling.facts.content_sha256.to_string()),
+            Self::Commit => filling.commit.map(|commit| commit.as_str().to_owned()),
+            Self::Host => filling.host.to_str().ok().map(str::to_owned),
+        }
+    }
+}
+
+fn pieces(template: &str) -> Result<Vec<Piece>, String> {
+    let mut pieces = Vec::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (name, after) = after.split_once('}').ok_or("has a { without a }")?;
+        if !before.is_empty() {
+            pieces.push(Piece::Text(before.to_owned()));
+        }
+        pieces.push(match name {
+            "id" => Piece::Id,
+            "sha256" => Piece::Sha256,
+            "content_sha256" => Piece::ContentSha256,
+            "commit" => Piece::Commit,
+            "host" => Piece::Host,
+            _ => {
+                let known = "{id}, {sha256}, {content_sha256}, {commit} and {host}";
+                return Err(format!("holds a placeholder that is not known; there are {known}"));
+            }
+        });
+        rest = after;
+    }
+    if !rest.is_empty() {
+        pieces.push(Piece::Text(rest.to_owned()));
+    }
+    Ok(pieces)
+}
+
+/// Text that can travel in a header as it is: printable ASCII (RFC 9110, section 5.5).
+pub(super) fn header_text(text: &str) -> Option<HeaderValue> {
+    let printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    printable.then(|| HeaderValue::from_str(text).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::episode::Digest;
+
+    fn of(url: &str, id: &str) -> String {
+        Address::parse(url).unwrap().of(&EpisodeId::parse(id).unwrap())
+    }
+
+    #[test]
+    fn the_id_goes_where_the_address_says_or_behind_it() {
+        for (url, expected) in [
+            ("http://h", "http://h/v1/episodes/a%20b"),
+            ("http://h/", "http://h/v1/episodes/a%20b"),
+            ("https://h:8490/base//", "https://h:8490/base/v1/episodes/a%20b"),
+            ("https://h/base?x=1", "https://h/base/v1/episodes/a%20b?x=1"),
+            ("http://[::1]:1/put/{id}.tar.zst", "http://[::1]:1/put/a%20b.tar.zst"),
+            ("http://h/?name={id}&again={id}", "http://h/?name=a%20b&again=a%20b"),
+        ] {
+            assert_eq!(of(url, "a b"), expected, "{url}");
+        }
+        assert_eq!(of("http://h", "{id}?#"), "http://h/v1/episodes/%7Bid%7D%3F%23");
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_used_is_refused_without_being_shown() {
+        for (url, words) in [
+            ("", "http://"),
+            ("receiver.example", "http://"),
+            ("ftp://h/", "http://"),
+            ("http:///x", "is not an address"),
+            ("http://:80/x", "no host"),
+            ("http://user:secret@h/", "token_file"),
+            ("http://{id}.h/", "path or the query"),
+            ("http://h/{sha256}/{id}", "other than {id}"),
+            ("http://h/#x", "fragment"),
+            ("http://h/a b", "is not an address"),
+        ] {
+            let error = Address::parse(url).err().expect(url).to_string();
+            assert!(error.contains(words), "{url}: {error}");
+            assert!(!error.contains("secret"));
+        }
+    }
+
+    #[test]
+    fn headers_are_filled_in_and_cannot_be_broken_out_of() {
+        let extra = |pairs: &[(&str, &str)]| {
+            ExtraHeaders::parse(&pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect())
+        };
+        let headers = extra(&[
+            ("X-Name", "{host}/{id} {sha256}"),
+            ("X-Tar", "{content_sha256}"),
+            ("X-Commit", "v={commit}"),
+            ("Content-Type", "application/octet-stream"),
+        ])
+        .unwrap();
+        let facts = ArchiveFacts { sha256: Digest([1; 32]), content_sha256: Digest([2; 32]), size_bytes: 1 };
+        let id = EpisodeId::parse("Lauf grün").unwrap();
+        let commit = Commit::parse(&"a".repeat(40)).unwrap();
+        let host = HeaderValue::from_static("lab");
+        let mut filling = Filling { id: &id, facts: &facts, commit: Some(&commit), host: &host };
+        let mut filled = HeaderMap::new();
+        filled.insert("content-type", HeaderValue::from_static("application/zstd"));
+        headers.fill(&filling, &mut filled).unwrap();
+        assert_eq!(filled["x-name"], format!("lab/Lauf%20gr%C3%BCn {}", "01".repeat(32)));
+        assert_eq!(filled["x-tar"], "02".repeat(32));
+        assert_eq!(filled["x-commit"], format!("v={}", "a".repeat(40)));
+        assert_eq!(filled["content-type"], "application/octet-stream");
+        assert!(!format!("{filled:?}").contains("lab/"));
+
+        filling.commit = None;
+        headers.fill(&filling, &mut filled).unwrap();
+        assert_eq!(filled.get("x-commit"), None);
+
+        for (name, value, words) in [
+            ("x y", "1", "not a header's name"),
+            ("Host", "other", "HTTP itself"),
+            ("transfer-encoding", "chunked", "HTTP itself"),
+            ("X", "a\nb", "printable ASCII"),
+            ("X", "ü", "printable ASCII"),
+            ("X", "{is}", "not known"),
+            ("X", "{id", "without"),
+        ] {
+            let error = extra(&[(name, value)]).err().expect(name).to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! An answer, as data: who wrote it shows in its body.
+
+use http::{HeaderMap, header};
+use serde_json::Value;
+
+use super::fault;
+use crate::{
+    client::{Answered, BodyEnd, ClientError, ShortBody},
+    episode::printable,
+    records::WallTime,
+    ship::outcome::{Answer, AnswerBody, Fault, Outcome},
+    wire,
+};
+
+/// The longest answer that is read, bytes. A receipt has a few hundred.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// How much of a foreign answer is kept, characters.
+const EXCERPT_CHARS: usize = 200;
+
+/// Reads an answer to its end, or as far as it goes.
+///
+/// # Errors
+/// [`Fault`] where there is an acknowledgement that cannot be believed: one that broke off, or one without a receipt to
+/// an upload that had not left in full (a receipt names what is held; a bare status does not).
+pub(super) async fn read(answered: Answered) -> Result<Outcome, Fault> {
+    let status = answered.status.as_u16();
+    let acknowledges = answered.status.is_success();
+    let request_sent = answered.request_sent;
+    let retry_after_s = wire::retry_after_s(&answered.headers);
+    let server_date = server_date(&answered.headers);
+    let media_type = media_type(&answered.headers);
+    let ShortBody { bytes, end } = answered.short_body(MAX_ANSWER_BYTES).await;
+    match end {
+        BodyEnd::Whole | BodyEnd::TooLong => {}
+        BodyEnd::Broken(ClientError::Cancelled) => return Err(Fault::Cancelled),
+        BodyEnd::Broken(error) if acknowledges => return Err(fault(error)),
+        // A refusal counts with as many of its words as came: its sender may have closed over our unread body.
+        BodyEnd::Broken(_) => {}
+    }
+    let body = classify(&media_type, &bytes);
+    if acknowledges && !request_sent && !names_a_digest(&body) {
+        return Err(Fault::Lost(format!(
+            "answered {status} without a receipt before it had the whole archive"
+        )));
+    }
+    Ok(Outcome::Answered(Answer { status, body, retry_after_s, server_date }))
+}
+
+fn names_a_digest(body: &AnswerBody) -> bool {
+    match body {
+        AnswerBody::Json(body) => body.get("sha256").or_else(|| body.get("content_sha256")).is_some(),
+        AnswerBody::Empty | AnswerBody::Foreign { .. } => false,
+    }
+}
+
+/// The essence of `Content-Type` (RFC 9110, section 8.3.1), lower-cased.
+fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn server_date(headers: &HeaderMap) -> Option<WallTime> {
+    let date = httpdate::parse_http_date(headers.get(header::DATE)?.to_str().ok()?.trim()).ok()?;
+    let seconds = date.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
+    i64::try_from(seconds).ok().map(WallTime::from_unix_seconds)
+}
+
+fn classify(media_type: &str, bytes: &[u8]) -> AnswerBody {
+    let text = String::from_utf8_lossy(bytes);
+    let text = text.trim_start_matches('\u{feff}').trim();
+    if text.is_empty() {
+        return AnswerBody::Empty;
+    }
+    if is_json(media_type)
+        && let Ok(Value::Object(object)) = serde_json::from_str(text)
+    {
+        return AnswerBody::Json(Value::Object(object));
+    }
+    let begins_with = |tag: &str| text.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag));
+    let html = matches!(media_type, "text/html" | "application/xhtml+xml")
+        || begins_with("<!doctype html")
+        || begins_with("<html");
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    AnswerBody::Foreign { html, excerpt: printable(&words.chars().take(EXCERPT_CHARS).collect::<String>()) }
+}
+
+/// `application/json`, or any type with the `+json` suffix (RFC 6839, section 3.1).
+fn is_json(media_type: &str) -> bool {
+    media_type == "application/json" || (media_type.contains('/') && media_type.ends_with("+json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_receiver_is_whoever_answers_a_json_object_as_json() {
+        let object = || AnswerBody::Json(json!({"a": 1}));
+        for media_type in ["application/json", "application/problem+json", "application/vnd.x+json"] {
+            assert_eq!(classify(media_type, br#" {"a": 1} "#), object(), "{media_type}");
+        }
+        for (media_type, text) in [
+            ("text/plain", r#"{"a": 1}"#),
+            ("", r#"{"a": 1}"#),
+            ("application/json", "[1]"),
+            ("application/json", r#"{"a": "#),
+            ("json", r#"{"a": 1}"#),
+        ] {
+            assert!(
+                matches!(classify(media_type, text.as_bytes()), AnswerBody::Foreign { html: false, .. }),
+                "{media_type} {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_page_is_known_by_its_type_or_its_beginning() {
+        for (media_type, text, page) in [
+            ("text/html", "hello", true),
+            ("", "\n<!DOCTYPE html><html>", true),
+            ("text/plain", "\u{feff}<HTML>", true),
+            ("text/plain", "<xml>", false),
+            ("application/json", "é", false),
+        ] {
+            let AnswerBody::Foreign { html, .. } = classify(media_type, text.as_bytes()) else {
+                panic!("{text}")
+            };
+            assert_eq!(html, page, "{text}");
+        }
+        assert_eq!(classify("text/html", b" \r\n"), AnswerBody::Empty);
+    }
+
+    #[test]
+    fn an_excerpt_is_short_printable_and_on_one_line() {
+        let text = format!("a\n\tb \u{1b}[2J\u{202e}{}", "x".repeat(1000));
+        let AnswerBody::Foreign { excerpt, .. } = classify("", text.as_bytes()) else { panic!() };
+        assert!(excerpt.starts_with("a b \\u{1b}[2J\\u{202e}xxx"), "{excerpt}");
+        assert!(excerpt.chars().count() < EXCERPT_CHARS + 20);
+    }
+
+    #[test]
+    fn the_answers_date_is_read() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::DATE, header::HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"));
+        assert_eq!(server_date(&headers), Some(WallTime::from_unix_seconds(784_111_777)));
+        headers.insert(header::DATE, header::HeaderValue::from_static("yesterday"));
+        assert_eq!(server_date(&headers), None);
+    }
+}

@@ -1,0 +1,93 @@
+//! An archive as a request's body: read by pread on blocking threads, a bounded piece ahead of the network.
+
+use std::io;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::{
+    client::RequestBody,
+    records::ArchiveFacts,
+    ship::archive::{Archive, End},
+};
+
+/// How much is read at once, bytes. One piece being read, one in the channel and what hyper holds make a mebibyte an
+/// upload, whatever the archive's length.
+const CHUNK_BYTES: u64 = 256 * 1024;
+
+/// An archive of one chunk is read before the connection is made; a longer one while it is sent, and while it grows.
+///
+/// # Errors
+/// Reading failed, or the archive is not the one that `facts` state. For a longer archive, the exchange ends so.
+pub(super) async fn body(mut archive: Archive, facts: &ArchiveFacts) -> io::Result<RequestBody> {
+    if let Some(found) = archive.facts()
+        && found != *facts
+    {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it is another archive than the one to be sent",
+        ));
+    }
+    let len_bytes = facts.size_bytes;
+    if len_bytes <= CHUNK_BYTES {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = next_chunk(&mut archive, bytes.len() as u64, len_bytes).await? {
+            if chunk.len() as u64 == len_bytes {
+                return Ok(RequestBody::whole(chunk));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        return Ok(RequestBody::whole(bytes.into()));
+    }
+    let (sender, chunks) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut sent_bytes = 0;
+        while sent_bytes < len_bytes {
+            let chunk = tokio::select! {
+                chunk = next_chunk(&mut archive, sent_bytes, len_bytes) => chunk,
+                // Nobody wants the rest: answered, lost or cancelled.
+                () = sender.closed() => return,
+            };
+            let failed = chunk.is_err();
+            let Some(chunk) = chunk.transpose() else { return };
+            sent_bytes += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+            if sender.send(chunk).await.is_err() || failed {
+                return;
+            }
+        }
+    });
+    Ok(RequestBody::chunks(len_bytes, chunks))
+}
+
+/// Waits for and reads what stands at `offset`; `None` at `len_bytes`.
+async fn next_chunk(archive: &mut Archive, offset: u64, len_bytes: u64) -> io::Result<Option<Bytes>> {
+    if offset >= len_bytes {
+        return Ok(None);
+    }
+    // A whole chunk is worth waiting for: the pieces in which an archive grows may be small.
+    let wanted = CHUNK_BYTES.min(len_bytes - offset);
+    let growth = archive.grown_beyond(offset + wanted - 1).await;
+    if growth.end == Some(End::Abandoned) {
+        return Err(io::Error::other("its packing was abandoned"));
+    }
+    if growth.len_bytes < offset + wanted {
+        return Err(short(growth.len_bytes, len_bytes));
+    }
+    let source = archive.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let mut bytes = vec![0; usize::try_from(wanted).map_err(io::Error::other)?];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match source.read_at(offset + filled as u64, &mut bytes[filled..])? {
+                0 => return Err(short(offset + filled as u64, len_bytes)),
+                read => filled += read,
+            }
+        }
+        Ok(Bytes::from(bytes))
+    });
+    read.await.map_err(io::Error::other)?.map(Some)
+}
+
+fn short(found: u64, stated: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, format!("it ends after {found} of {stated} bytes"))
+}

@@ -1,0 +1,329 @@
+//! inotify to hints. An event says only "look there"; what is true is what the look finds.
+//!
+//! ```text
+//!  episodes/        one watch: a folder created, renamed in, removed            ──▶ hint
+//!  episodes/<id>/   one watch each while it is open: done.marker, nothing else  ──▶ hint
+//!  queue overflow, hints faster than they are taken                              ──▶ unsure: look everywhere
+//!  episodes/ is another folder than it was (device, inode), seen on the tick     ──▶ watches lost
+//! ```
+//!
+//! The mask leaves MODIFY, ACCESS and CLOSE events out, so that a recorder's writes never wake us (inotify(7)). A new
+//! episode is watched first and looked at then: a marker that falls between the two is seen by the look.
+//!
+//! The watches belong to one thread of their own. Setting one from inside the event handler would deadlock.
+
+use std::{
+    collections::HashSet,
+    ffi::OsStr,
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+};
+
+use notify::{
+    Config, ErrorKind, EventKindMask, RecommendedWatcher, RecursiveMode, WatchPathConfig, Watcher as _,
+};
+use rustix::fs::statfs;
+use tokio::sync::mpsc::{Sender, UnboundedSender, error::TrySendError};
+
+use crate::{
+    episode::EpisodeId,
+    layout::MARKER,
+    scan::{self, RootId},
+    ship::machine::Event,
+};
+
+/// Everything that can make an episode appear, be sealed or go. Nothing that a recorder's writing does.
+const MASK: EventKindMask =
+    EventKindMask::CREATE.union(EventKindMask::MODIFY_NAME).union(EventKindMask::REMOVE);
+
+/// File systems on which other hosts' changes make no event (statfs(2)).
+const NETWORK_FILE_SYSTEMS: [(u32, &str); 6] = [
+    (0x6969, "NFS"),
+    (0x517b, "SMB"),
+    (0xfe53_4d42, "SMB"),
+    (0xff53_4d42, "SMB"),
+    (0x0102_1997, "9p"),
+    (0x6573_5546, "FUSE"),
+];
+
+/// What the watching thread can be asked for.
+#[derive(Debug)]
+enum Command {
+    Look { id: EpisodeId, watch: bool },
+    Unwatch(EpisodeId),
+    Refresh,
+}
+
+/// The handle of the watching thread. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Watch {
+    commands: mpsc::Sender<Command>,
+    overflowed: Arc<AtomicBool>,
+}
+
+/// The name of a file system whose events cannot be trusted; `None` where they can.
+#[must_use]
+pub fn untrusted_events(folder: &Path) -> Option<&'static str> {
+    let kind = statfs(folder).ok()?.f_type;
+    NETWORK_FILE_SYSTEMS
+        .into_iter()
+        .find(|(magic, _)| i64::from(*magic) == (kind & 0xffff_ffff))
+        .map(|(_, name)| name)
+}
+
+impl Watch {
+    /// Starts watching `episodes`; with `inotify` false it only looks. Hints go to `hints`, everything else to `events`.
+    ///
+    /// # Errors
+    /// Where no thread can be had. That watches cannot be had is no error: it is told as an event.
+    pub fn start(
+        episodes: PathBuf,
+        inotify: bool,
+        hints: Sender<EpisodeId>,
+        events: UnboundedSender<Event>,
+    ) -> io::Result<Self> {
+        let (commands, received) = mpsc::channel();
+        let overflowed = Arc::new(AtomicBool::new(false));
+        let mut watching = Watching {
+            episodes,
+            inotify,
+            hints,
+            events,
+            overflowed: Arc::clone(&overflowed),
+            watcher: None,
+            root: None,
+            watched: HashSet::new(),
+            failed: false,
+            blind: false,
+        };
+        std::thread::Builder::new().name("watch".into()).spawn(move || {
+            watching.refresh();
+            for command in received {
+                watching.obey(command);
+            }
+        })?;
+        Ok(Self { commands, overflowed })
+    }
+
+    /// Looks at an episode; where `watch`, watches it first. The answer is [`Event::Looked`].
+    pub fn look(&self, id: EpisodeId, watch: bool) {
+        // The thread lives as long as this handle: a send cannot fail.
+        let _ = self.commands.send(Command::Look { id, watch });
+    }
+
+    /// Stops watching an episode.
+    pub fn unwatch(&self, id: EpisodeId) {
+        let _ = self.commands.send(Command::Unwatch(id));
+    }
+
+    /// The tick: is `episodes/` still the folder that is watched, and can watches be had again?
+    pub fn refresh(&self) {
+        let _ = self.commands.send(Command::Refresh);
+    }
+
+    /// Whether hints were lost since this was last asked.
+    #[must_use]
+    pub fn take_overflow(&self) -> bool {
+        self.overflowed.swap(false, Ordering::Relaxed)
+    }
+}
+
+struct Watching {
+    episodes: PathBuf,
+    inotify: bool,
+    hints: Sender<EpisodeId>,
+    events: UnboundedSender<Event>,
+    overflowed: Arc<AtomicBool>,
+    watcher: Option<RecommendedWatcher>,
+    root: Option<RootId>,
+    watched: HashSet<EpisodeId>,
+    /// A watch could not be had since the last refresh.
+    failed: bool,
+    /// It was said that watches cannot be had.
+    blind: bool,
+}
+
+impl Watching {
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Look { id, watch } => {
+                if watch {
+                    self.watch(&id);
+                }
+                let look = scan::look(&self.episodes, &id);
+                if look == crate::episode::Look::Gone {
+                    self.unwatch(&id);
+                }
+                self.send(Event::Looked(id, look));
+            }
+            Command::Unwatch(id) => self.unwatch(&id),
+            Command::Refresh => self.refresh(),
+        }
+    }
+
+    fn refresh(&mut self) {
+        if !self.inotify {
+            return;
+        }
+        let now = scan::root_id(&self.episodes).ok();
+        let replaced = self.root.is_some() && now != self.root;
+        if replaced {
+            tracing::warn!(
+                "{} is not the folder that was watched: it was removed, replaced or mounted over. Watching \
+                 what is there now.",
+                self.episodes.display()
+            );
+            // All watches hang on the old folder's inodes: away with them in one go.
+            self.watcher = None;
+            self.watched.clear();
+            self.root = None;
+        }
+        let failed_before = std::mem::take(&mut self.failed);
+        if self.root.is_none() && now.is_some() {
+            match self.watch_root() {
+                Ok(()) => self.root = now,
+                Err(error) => self.fail(&error),
+            }
+        }
+        if self.blind && !self.failed && !failed_before {
+            self.blind = false;
+            tracing::info!("New episodes are noticed by inotify again.");
+            self.send(Event::Watching(true));
+        }
+        if replaced {
+            self.send(Event::WatchesLost);
+        }
+    }
+
+    fn watch_root(&mut self) -> notify::Result<()> {
+        let (root, hints) = (self.episodes.clone(), self.hints.clone());
+        let (events, overflowed) = (self.events.clone(), Arc::clone(&self.overflowed));
+        let handler = move |event: notify::Result<notify::Event>| match event {
+            Ok(event) if event.need_rescan() => {
+                let _ = events.send(Event::Unsure);
+            }
+            Ok(event) => {
+                for id in event.paths.iter().filter_map(|path| episode_of(&root, path)) {
+                    if let Err(TrySendError::Full(_)) = hints.try_send(id) {
+                        overflowed.store(true, Ordering::Relaxed);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!("inotify reported an error: {error}. Looking everywhere.");
+                let _ = events.send(Event::Unsure);
+            }
+        };
+        let config = Config::default().with_event_kinds(MASK).with_follow_symlinks(false);
+        let mut watcher = RecommendedWatcher::new(handler, config)?;
+        // The root may be a symlink that the operator chose; the episodes in it may not.
+        watcher.watch_with(&self.episodes, WatchPathConfig::new(RecursiveMode::NonRecursive))?;
+        self.watcher = Some(watcher);
+        Ok(())
+    }
+
+    fn watch(&mut self, id: &EpisodeId) {
+        if self.watched.contains(id) {
+            return;
+        }
+        let Some(watcher) = &mut self.watcher else { return };
+        let config = WatchPathConfig::new(RecursiveMode::NonRecursive).with_dereference_symlinks(false);
+        match watcher.watch_with(&self.episodes.join(id.as_str()), config) {
+            Ok(()) => {
+                self.watched.insert(id.clone());
+            }
+            Err(error) if is_gone(&error) => {}
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn unwatch(&mut self, id: &EpisodeId) {
+        if self.watched.remove(id)
+            && let Some(watcher) = &mut self.watcher
+        {
+            // The kernel has dropped the watch already where the folder is gone.
+            let _ = watcher.unwatch(&self.episodes.join(id.as_str()));
+        }
+    }
+
+    fn fail(&mut self, error: &notify::Error) {
+        self.failed = true;
+        if !std::mem::replace(&mut self.blind, true) {
+            tracing::warn!(
+                "Watches cannot be had: {error}. Episodes are found by looking every few seconds until they \
+                 can.{}",
+                remedy(error)
+            );
+            self.send(Event::Watching(false));
+        }
+    }
+
+    fn send(&self, event: Event) {
+        // The loop has gone: so will this thread.
+        let _ = self.events.send(event);
+    }
+}
+
+/// Which episode a path speaks of: a folder in the root, or the marker in one. Everything else is a recorder's own affair.
+fn episode_of(root: &Path, path: &Path) -> Option<EpisodeId> {
+    let inside = path.strip_prefix(root).ok()?;
+    let mut names = inside.iter();
+    let id = EpisodeId::from_os(names.next()?).ok()?;
+    match (names.next(), names.next()) {
+        (None, _) => Some(id),
+        (Some(name), None) if name == OsStr::new(MARKER) => Some(id),
+        (Some(_), _) => None,
+    }
+}
+
+fn is_gone(error: &notify::Error) -> bool {
+    match &error.kind {
+        ErrorKind::PathNotFound => true,
+        ErrorKind::Io(error) => error.kind() == io::ErrorKind::NotFound,
+        ErrorKind::Generic(_)
+        | ErrorKind::WatchNotFound
+        | ErrorKind::InvalidConfig(_)
+        | ErrorKind::MaxFilesWatch => false,
+    }
+}
+
+fn remedy(error: &notify::Error) -> &'static str {
+    match &error.kind {
+        ErrorKind::MaxFilesWatch => " To mend it: sysctl fs.inotify.max_user_watches=524288",
+        ErrorKind::Io(error) if error.raw_os_error() == Some(24) => {
+            " To mend it: sysctl fs.inotify.max_user_instances=1024"
+        }
+        ErrorKind::Io(_)
+        | ErrorKind::Generic(_)
+        | ErrorKind::PathNotFound
+        | ErrorKind::WatchNotFound
+        | ErrorKind::InvalidConfig(_) => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_episodes_and_their_markers_are_hints() {
+        let root = Path::new("/d/episodes");
+        let id = |path: &str| episode_of(root, Path::new(path)).map(|id| id.as_str().to_owned());
+        assert_eq!(id("/d/episodes/run-1"), Some("run-1".into()));
+        assert_eq!(id("/d/episodes/run-1/done.marker"), Some("run-1".into()));
+        for path in [
+            "/d/episodes",
+            "/d/other/run-1",
+            "/d/episodes/.building",
+            "/d/episodes/run-1/data.bin",
+            "/d/episodes/run-1/deep/done.marker",
+        ] {
+            assert_eq!(id(path), None, "{path}");
+        }
+    }
+}
