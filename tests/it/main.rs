@@ -6,5 +6,6 @@
 mod support;
 
 mod pack;
+mod receive;
 mod ship;
 mod transport;
