@@ -4,5 +4,7 @@
 
 mod support;
 
+mod demo;
 mod ship;
+mod tidy;
 mod transport;
