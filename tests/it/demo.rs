@@ -18,7 +18,11 @@ fn the_demo_ships_what_it_says_and_leaves_nothing_behind() {
     let out =
         shown(sealift().args(["demo", "--episodes", "6"]).env("TMPDIR", temporary.path()).output().unwrap());
     for step in ["sealed", "packed", "delivered  201 Created", "retired"] {
-        assert_eq!(out.lines().filter(|line| line.contains(&format!(" {step}"))).count(), 6, "{step}: {out}");
+        assert_eq!(
+            out.lines().filter(|line| line.contains(&format!(" {step:<11}"))).count(),
+            6,
+            "{step}: {out}"
+        );
     }
     assert!(out.contains("6 episodes recorded, delivered and retired."), "{out}");
     assert!(out.contains("read back             6 of 6"), "{out}");

