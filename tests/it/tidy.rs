@@ -41,17 +41,17 @@ struct Source {
     /// Relative to src/, such as `ship/machine/state.rs`.
     name: String,
     text: String,
+    /// It, or a module above it, is declared under `#[cfg(test)]`.
+    is_test: bool,
 }
 
 impl Source {
     /// What runs in the product: no comments, and nothing from the tests at the end of the file on.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let tests = |line: &str| line == "#[cfg(test)]" || line.starts_with("mod tests");
-        let is_test_file = self.name.ends_with("tests.rs") || self.name.ends_with("contract.rs");
         self.text
             .lines()
             .enumerate()
-            .take_while(move |(_, line)| !is_test_file && !tests(line))
+            .take_while(|(_, line)| !self.is_test && !line.starts_with("mod tests {"))
             .filter(|(_, line)| !line.trim_start().starts_with("//"))
             .map(|(n, line)| (n + 1, line))
     }
@@ -74,14 +74,30 @@ fn root() -> &'static Path {
 
 fn sources() -> Vec<Source> {
     let src = root().join("src");
-    files_below(&src, "rs")
+    let mut sources: Vec<_> = files_below(&src, "rs")
         .into_iter()
         .map(|path| Source {
             name: path.strip_prefix(&src).unwrap().to_str().unwrap().to_owned(),
             text: fs::read_to_string(&path).unwrap(),
+            is_test: false,
             path,
         })
-        .collect()
+        .collect();
+    let tests: Vec<_> = sources.iter().flat_map(test_modules).collect();
+    for source in &mut sources {
+        let module = module_of(&source.name).join("::");
+        source.is_test = tests.iter().any(|test| is_below(&module, test));
+    }
+    sources
+}
+
+/// Modules in files of their own that a file declares for its tests.
+fn test_modules(source: &Source) -> Vec<String> {
+    let lines: Vec<_> = source.text.lines().collect();
+    let declared = lines.windows(2).filter(|pair| pair[0] == "#[cfg(test)]");
+    let names = declared.filter_map(|pair| pair[1].strip_prefix("mod ")?.strip_suffix(';'));
+    let here = module_of(&source.name);
+    names.map(|name| [here.as_slice(), &[name]].concat().join("::")).collect()
 }
 
 fn files_below(folder: &Path, extension: &str) -> Vec<PathBuf> {
@@ -391,6 +407,34 @@ fn every_file_that_the_documents_name_is_there() {
         }
     }
     none("named, and not there", found);
+}
+
+/// `crash::killed_while_packing_...` is a test of `tests/it/crash.rs`, `ship::machine::verdict::...` one of
+/// `src/ship/machine/verdict.rs`.
+#[test]
+fn every_test_that_the_documents_name_is_there() {
+    let mut found = Vec::new();
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for (n, line) in text.lines().enumerate() {
+            for quoted in line.split('`').skip(1).step_by(2) {
+                let Some((module, name)) = quoted.rsplit_once("::") else { continue };
+                if name.len() < 20 || !name.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
+                    continue;
+                }
+                let file = module.replace("::", "/");
+                let places =
+                    [format!("tests/it/{file}.rs"), format!("src/{file}.rs"), format!("src/{file}/mod.rs")];
+                let files: Vec<_> =
+                    places.iter().filter_map(|place| fs::read_to_string(root().join(place)).ok()).collect();
+                let is_there = |text: &String| text.contains(&format!("fn {name}("));
+                if !files.iter().any(is_there) {
+                    found.push(format!("{}:{}: {quoted}", document.display(), n + 1));
+                }
+            }
+        }
+    }
+    none("promises that rest on a test that is not there", found);
 }
 
 #[test]
