@@ -5,7 +5,9 @@
 
 mod support;
 
+mod demo;
 mod pack;
 mod receive;
 mod ship;
+mod tidy;
 mod transport;

@@ -1,0 +1,493 @@
+//! The house stays in order: the wings, the layers, the purity, and what the documents say of the code.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::support::sealift;
+
+/// The two ends of the wire and the people beside it. None knows another.
+const WINGS: [&str; 3] = ["ship", "receive", "operate"];
+/// The steps of an episode's way: each does its own work, decides nothing and knows no other step.
+const STEPS: [&str; 7] = ["watch", "pack", "transport", "retire", "quarantine", "orphan", "sweep"];
+/// What the steps share: these know no step at all.
+const SHARED_BY_STEPS: [&str; 5] = ["outbox", "archive", "outcome", "lock", "machine"];
+/// Calls that make, move or remove a name durably. One place has them all, so that one place can be proven.
+const DURABLE_CALLS: [&str; 14] = [
+    "sync_all(",
+    "sync_data(",
+    "fsync(",
+    "fdatasync(",
+    "fs::rename(",
+    "renameat(",
+    "renameat_with(",
+    "remove_file(",
+    "remove_dir(",
+    "remove_dir_all(",
+    "unlinkat(",
+    "unlink(",
+    "hard_link(",
+    "linkat(",
+];
+/// A room that is larger than this wants a wall.
+const MAX_LINES: usize = 450;
+/// Rooms that wait for theirs. None of them may grow further, and none may be added.
+const TOO_LARGE: [(&str, usize); 2] = [("ship/machine/queue.rs", 550), ("receive/store/folder.rs", 455)];
+
+struct Source {
+    path: PathBuf,
+    /// Relative to src/, such as `ship/machine/state.rs`.
+    name: String,
+    text: String,
+    /// It, or a module above it, is declared under `#[cfg(test)]`.
+    is_test: bool,
+}
+
+impl Source {
+    /// What runs in the product: no comments, and nothing from the tests at the end of the file on.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.text
+            .lines()
+            .enumerate()
+            .take_while(|(_, line)| !self.is_test && !line.starts_with("mod tests {"))
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+            .map(|(n, line)| (n + 1, line))
+    }
+
+    /// Which wing it belongs to; `None` on the ground floor and for the command line above it all.
+    fn wing(&self) -> Option<&'static str> {
+        WINGS
+            .into_iter()
+            .find(|wing| self.name.starts_with(&format!("{wing}/")) || self.name == format!("{wing}.rs"))
+    }
+
+    fn is_in(&self, module: &str) -> bool {
+        self.name == format!("{module}.rs") || self.name.starts_with(&format!("{module}/"))
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources() -> Vec<Source> {
+    let src = root().join("src");
+    let mut sources: Vec<_> = files_below(&src, "rs")
+        .into_iter()
+        .map(|path| Source {
+            name: path.strip_prefix(&src).unwrap().to_str().unwrap().to_owned(),
+            text: fs::read_to_string(&path).unwrap(),
+            is_test: false,
+            path,
+        })
+        .collect();
+    let tests: Vec<_> = sources.iter().flat_map(test_modules).collect();
+    for source in &mut sources {
+        let module = module_of(&source.name).join("::");
+        source.is_test = tests.iter().any(|test| is_below(&module, test));
+    }
+    sources
+}
+
+/// Modules in files of their own that a file declares for its tests.
+fn test_modules(source: &Source) -> Vec<String> {
+    let lines: Vec<_> = source.text.lines().collect();
+    let declared = lines.windows(2).filter(|pair| pair[0] == "#[cfg(test)]");
+    let names = declared.filter_map(|pair| pair[1].strip_prefix("mod ")?.strip_suffix(';'));
+    let here = module_of(&source.name);
+    names.map(|name| [here.as_slice(), &[name]].concat().join("::")).collect()
+}
+
+fn files_below(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_below(&path, extension));
+        } else if path.extension().is_some_and(|found| found == extension) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Whether a line of code names a module of this crate, by `crate::a::b`, `super::b` or inside a `use` group.
+fn names_module(line: &str, path: &str) -> bool {
+    line.match_indices(path).any(|(at, _)| {
+        let word = |c: char| c.is_alphanumeric() || c == '_';
+        let before = line[..at].chars().next_back().is_some_and(word);
+        let after = line[at + path.len()..].chars().next().is_some_and(word);
+        !before && !after
+    })
+}
+
+/// Everything that a file imports from this crate, as `ship::pack`, whatever way the `use` is written.
+fn imports(source: &Source) -> Vec<(usize, String)> {
+    let code: Vec<_> = source.code().collect();
+    let mut found = Vec::new();
+    let here: Vec<&str> = module_of(&source.name);
+    // `use` trees, taken apart.
+    let mut lines = code.iter().peekable();
+    while let Some((n, line)) = lines.next() {
+        let start = line.trim_start();
+        let tree = ["use ", "pub use ", "pub(crate) use ", "pub(super) use "]
+            .iter()
+            .find_map(|prefix| start.strip_prefix(prefix));
+        let Some(tree) = tree else {
+            // Paths in the middle of an expression.
+            for prefix in ["crate::", "super::"] {
+                for (at, _) in line.match_indices(prefix) {
+                    let rest = &line[at..];
+                    let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
+                    found.extend(absolute(&here, &rest[..end.unwrap_or(rest.len())]).map(|path| (*n, path)));
+                }
+            }
+            continue;
+        };
+        let mut tree = tree.to_owned();
+        while !tree.contains(';') {
+            let Some((_, more)) = lines.next() else { break };
+            tree.push_str(more.trim());
+        }
+        for path in expand(tree.trim_end_matches(';')) {
+            found.extend(absolute(&here, &path).map(|path| (*n, path)));
+        }
+    }
+    found
+}
+
+/// `ship/machine/state.rs` is the module `ship::machine::state`.
+fn module_of(name: &str) -> Vec<&str> {
+    let mut parts: Vec<_> = name.trim_end_matches(".rs").split('/').collect();
+    if matches!(parts.last(), Some(&("mod" | "lib" | "main"))) {
+        parts.pop();
+    }
+    parts
+}
+
+/// A path as it stands in a file, from the crate's root; `None` for one into another crate.
+fn absolute(here: &[&str], path: &str) -> Option<String> {
+    let mut module = here.to_vec();
+    let mut parts: Vec<_> = path.split("::").map(str::trim).filter(|part| !part.is_empty()).collect();
+    match *parts.first()? {
+        "crate" => {
+            module.clear();
+            parts.remove(0);
+        }
+        "self" => {
+            parts.remove(0);
+        }
+        "super" => {
+            while parts.first() == Some(&"super") {
+                module.pop();
+                parts.remove(0);
+            }
+        }
+        _ => return None,
+    }
+    module.extend(parts);
+    Some(module.join("::"))
+}
+
+/// `a::{b, c::{d, e}}` into `a::b`, `a::c::d`, `a::c::e`.
+fn expand(tree: &str) -> Vec<String> {
+    let tree = tree.trim();
+    let Some(open) = tree.find('{') else {
+        return vec![tree.split(" as ").next().unwrap().trim().to_owned()];
+    };
+    let (prefix, inside) = (&tree[..open], &tree[open + 1..tree.rfind('}').unwrap()]);
+    let (mut depth, mut piece, mut pieces) = (0, String::new(), Vec::new());
+    for c in inside.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                pieces.push(std::mem::take(&mut piece));
+                continue;
+            }
+            _ => {}
+        }
+        piece.push(c);
+    }
+    pieces.push(piece);
+    pieces.retain(|piece| !piece.trim().is_empty());
+    pieces.iter().flat_map(|piece| expand(piece)).map(|path| format!("{prefix}{path}")).collect()
+}
+
+fn is_below(path: &str, module: &str) -> bool {
+    path == module || path.starts_with(&format!("{module}::"))
+}
+
+#[track_caller]
+fn none(what: &str, found: Vec<String>) {
+    assert!(found.is_empty(), "{what}:\n  {}", found.join("\n  "));
+}
+
+#[test]
+fn use_trees_are_taken_apart() {
+    assert_eq!(expand("a::{b, c::{d, e as f}}"), ["a::b", "a::c::d", "a::c::e"]);
+    assert_eq!(absolute(&["ship", "pack"], "super::archive::X").unwrap(), "ship::archive::X");
+    assert_eq!(absolute(&["ship", "pack"], "crate::wire").unwrap(), "wire");
+    assert_eq!(absolute(&["ship"], "tokio::fs"), None);
+    assert!(names_module("let x = std::fs::read(p)", "std::fs"));
+    assert!(!names_module("rustix::fstat", "rustix::fs"));
+}
+
+#[test]
+fn no_wing_knows_another_and_the_ground_floor_knows_none() {
+    let mut found = Vec::new();
+    for source in sources() {
+        if source.is_in("cli") || source.name == "main.rs" || source.name == "lib.rs" {
+            continue;
+        }
+        for (line, path) in imports(&source) {
+            let other = WINGS.into_iter().find(|wing| is_below(&path, wing));
+            if other.is_some() && other != source.wing() {
+                found.push(format!("{}:{line} imports {path}", source.name));
+            }
+        }
+    }
+    none("a wing stands alone on the ground floor", found);
+}
+
+#[test]
+fn a_step_knows_no_other_step_nor_the_loop_nor_the_configuration() {
+    let mut found = Vec::new();
+    for source in sources() {
+        let is_in = |module: &&str| source.is_in(&format!("ship/{module}"));
+        let Some(this) = STEPS.into_iter().chain(SHARED_BY_STEPS).find(is_in) else { continue };
+        for (line, path) in imports(&source) {
+            let mut others = STEPS.iter().filter(|other| **other != this);
+            let names_another = others.any(|other| is_below(&path, &format!("ship::{other}")));
+            if names_another || is_below(&path, "ship::daemon") || is_below(&path, "config") {
+                found.push(format!("{}:{line} imports {path}", source.name));
+            }
+        }
+    }
+    none("steps meet in the daemon only", found);
+}
+
+#[test]
+fn what_decides_has_no_disk_no_net_no_clock_and_no_dice() {
+    const IMPURE: [&str; 12] = [
+        "std::fs",
+        "std::net",
+        "std::env",
+        "std::process",
+        "std::thread",
+        "tokio",
+        "rustix",
+        "Instant",
+        "SystemTime",
+        "rand",
+        "tracing",
+        "RandomState",
+    ];
+    let pure = |source: &Source| {
+        source.is_in("ship/machine")
+            || ["wire.rs", "episode.rs", "receive/admit.rs", "receive/held.rs", "ship/outcome.rs"]
+                .contains(&source.name.as_str())
+    };
+    let mut found = Vec::new();
+    for source in sources().iter().filter(|source| pure(source)) {
+        for (line, text) in source.code() {
+            for word in IMPURE.iter().filter(|word| names_module(text, word)) {
+                found.push(format!("{}:{line} names {word}", source.name));
+            }
+        }
+    }
+    none("pure modules take the time and their seeds as arguments", found);
+}
+
+#[test]
+fn every_fsync_rename_link_and_removal_is_in_durable() {
+    let mut found = Vec::new();
+    for source in sources() {
+        // The demo's recorder plays somebody who is not us.
+        if source.is_in("durable") || source.name == "cli/demo/recorder.rs" {
+            continue;
+        }
+        for (line, text) in source.code() {
+            let call = DURABLE_CALLS.iter().find(|call| {
+                text.match_indices(*call).any(|(at, _)| {
+                    let before = &text[..at];
+                    let is_word = before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
+                    !is_word && !before.ends_with("durable::")
+                })
+            });
+            if let Some(call) = call {
+                found.push(format!("{}:{line} calls {call}..)", source.name));
+            }
+        }
+    }
+    none("go through durable.rs", found);
+}
+
+#[test]
+fn no_room_is_too_large_and_none_is_a_cupboard() {
+    let mut found = Vec::new();
+    for source in sources() {
+        let lines = source.text.lines().count();
+        let allowed =
+            TOO_LARGE.iter().find(|(name, _)| *name == source.name).map_or(MAX_LINES, |(_, lines)| *lines);
+        if lines > allowed {
+            found.push(format!("{} has {lines} lines, {allowed} are allowed", source.name));
+        }
+        let stem = source.path.file_stem().unwrap().to_str().unwrap();
+        if ["utils", "util", "common", "helpers", "helper", "misc", "core"].contains(&stem) {
+            found.push(format!("{} is a cupboard: name what is in it", source.name));
+        }
+    }
+    none("move the wall first", found);
+}
+
+fn documents() -> Vec<PathBuf> {
+    let mut found = files_below(&root().join("docs"), "md");
+    found.push(root().join("README.md"));
+    found
+}
+
+#[test]
+fn every_link_in_the_documents_leads_somewhere() {
+    let mut found = Vec::new();
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for (n, line) in text.lines().enumerate() {
+            for rest in line.split("](").skip(1) {
+                let target = rest.split([')', ' ']).next().unwrap();
+                if target.contains("://") {
+                    continue;
+                }
+                let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
+                let path =
+                    if path.is_empty() { document.clone() } else { document.parent().unwrap().join(path) };
+                let leads =
+                    path.exists() && (anchor.is_empty() || anchors(&path).iter().any(|has| has == anchor));
+                if !leads {
+                    found.push(format!("{}:{}: {target}", document.display(), n + 1));
+                }
+            }
+        }
+    }
+    none("dead links", found);
+}
+
+/// The anchors that a Markdown file's headings have.
+fn anchors(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| {
+            let title = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+            kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn every_file_that_the_documents_name_is_there() {
+    let mut found = Vec::new();
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for (n, line) in text.lines().enumerate() {
+            for quoted in line.split('`').skip(1).step_by(2) {
+                let ours = ["src/", "tests/", "docs/", "contrib/", "benches/", ".ci/"];
+                let plain = |c: char| c.is_alphanumeric() || "/._-".contains(c);
+                if ours.iter().any(|folder| quoted.starts_with(folder))
+                    && quoted.chars().all(plain)
+                    && !root().join(quoted).exists()
+                {
+                    found.push(format!("{}:{}: {quoted}", document.display(), n + 1));
+                }
+            }
+        }
+    }
+    none("named, and not there", found);
+}
+
+/// `crash::killed_while_packing_...` is a test of `tests/it/crash.rs`, `ship::machine::verdict::...` one of
+/// `src/ship/machine/verdict.rs`.
+#[test]
+fn every_test_that_the_documents_name_is_there() {
+    let mut found = Vec::new();
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for (n, line) in text.lines().enumerate() {
+            for quoted in line.split('`').skip(1).step_by(2) {
+                let Some((module, name)) = quoted.rsplit_once("::") else { continue };
+                if name.len() < 20 || !name.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
+                    continue;
+                }
+                let file = module.replace("::", "/");
+                let places =
+                    [format!("tests/it/{file}.rs"), format!("src/{file}.rs"), format!("src/{file}/mod.rs")];
+                let files: Vec<_> =
+                    places.iter().filter_map(|place| fs::read_to_string(root().join(place)).ok()).collect();
+                let is_there = |text: &String| text.contains(&format!("fn {name}("));
+                if !files.iter().any(is_there) {
+                    found.push(format!("{}:{}: {quoted}", document.display(), n + 1));
+                }
+            }
+        }
+    }
+    none("promises that rest on a test that is not there", found);
+}
+
+#[test]
+fn every_key_of_the_configuration_is_explained_and_in_the_sample() {
+    let raw = fs::read_to_string(root().join("src/config/raw.rs")).unwrap();
+    let docs = fs::read_to_string(root().join("docs/configuration.md")).unwrap();
+    let sample = fs::read_to_string(root().join("contrib/sealift.toml")).unwrap();
+    let (mut table, mut keys, mut found) = (String::new(), 0, Vec::new());
+    for line in raw.lines() {
+        if let Some(name) = line.trim().strip_prefix("/// `[") {
+            table = name.trim_end_matches("]`").to_owned();
+        }
+        let field = line.strip_prefix("    pub ").and_then(|rest| rest.split_once(": "));
+        let Some((key, _)) = field.filter(|_| !table.is_empty()) else { continue };
+        keys += 1;
+        let section = docs.split(&format!("## `[{table}]`")).nth(1).unwrap_or_default();
+        let section = section.split("\n## ").next().unwrap();
+        if !section.contains(&format!("| `{key}` |")) {
+            found.push(format!("docs/configuration.md does not explain {table}.{key}"));
+        }
+        let section = sample.split(&format!("[{table}]")).nth(1).unwrap_or_default();
+        let section = section.split("\n[").next().unwrap();
+        let is_set = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
+        if !section.lines().any(is_set) {
+            found.push(format!("contrib/sealift.toml does not show {table}.{key}"));
+        }
+    }
+    assert!(keys > 20, "the keys were not found in src/config/raw.rs");
+    none("a key that nobody can find", found);
+}
+
+#[test]
+fn every_command_is_in_the_documents() {
+    let mut text = String::new();
+    for document in documents() {
+        text += &fs::read_to_string(document).unwrap();
+    }
+    let help = String::from_utf8(sealift().arg("--help").output().unwrap().stdout).unwrap();
+    let commands = help.split("Commands:").nth(1).unwrap().split("\n\n").next().unwrap();
+    let names = commands.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    let names: Vec<_> = names.filter(|name| !name.is_empty() && *name != "help").collect();
+    assert!(names.len() >= 5, "{help}");
+    let missing =
+        names.iter().filter(|name| !text.contains(&format!("sealift {name}"))).map(ToString::to_string);
+    none("commands that no document mentions", missing.collect());
+}
+
+#[test]
+fn the_scripts_can_be_read_by_their_shell() {
+    let mut scripts = files_below(&root().join("tests"), "sh");
+    scripts.extend([root().join(".ci/run"), root().join(".ci/install")]);
+    for script in scripts {
+        let checked = Command::new("bash").arg("-n").arg(&script).status().unwrap();
+        assert!(checked.success(), "{}", script.display());
+    }
+}
