@@ -4,5 +4,11 @@
 
 mod support;
 
+mod contract;
+mod destination;
+mod responses;
 mod ship;
+mod takeover;
 mod transport;
+mod uploads;
+mod watching;
