@@ -31,7 +31,7 @@ use rustix::fs::statfs;
 use tokio::sync::mpsc::{Sender, UnboundedSender, error::TrySendError};
 
 use crate::{
-    episode::EpisodeId,
+    episode::{EpisodeId, Look},
     layout::MARKER,
     scan::{self, RootId},
     ship::machine::Event,
@@ -155,8 +155,15 @@ impl Watching {
                 if watch {
                     self.watch(&id);
                 }
-                let look = scan::look(&self.episodes, &id);
-                if look == crate::episode::Look::Gone {
+                let mut look = scan::look(&self.episodes, &id);
+                // Something stirred in the root under a name that is watched: it may be another folder than the one that
+                // was watched, and a watch goes with its folder. Watching the same folder twice does no harm.
+                if look == Look::Open && !watch {
+                    self.watched.remove(&id);
+                    self.watch(&id);
+                    look = scan::look(&self.episodes, &id);
+                }
+                if look == Look::Gone {
                     self.unwatch(&id);
                 }
                 self.send(Event::Looked(id, look));

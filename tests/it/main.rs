@@ -1,13 +1,19 @@
 //! Sealift as its neighbours see it: real sockets, real files, real processes.
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic with its line is the report")]
-#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "a test that is skipped says so")]
 
 mod support;
 
+mod contract;
 mod demo;
+mod destination;
 mod pack;
 mod receive;
+mod responses;
 mod ship;
+mod takeover;
 mod tidy;
 mod transport;
+mod uploads;
+mod watching;

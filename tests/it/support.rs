@@ -22,7 +22,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sealift::layout::Layout;
+use sealift::{
+    episode::{Digest, EpisodeId},
+    layout::Layout,
+};
 use serde_json::Value;
 
 /// Long enough for a busy machine; a test that waits this long has failed.
@@ -136,6 +139,14 @@ impl Sandbox {
         episode
     }
 
+    /// Takes the marker away and makes another, as a recorder does that had sealed too early.
+    #[expect(clippy::disallowed_methods, reason = "a recorder removes as it likes")]
+    pub(crate) fn reseal(&self, id: &str) {
+        let marker = self.layout.episodes.join(id).join("done.marker");
+        fs::remove_file(&marker).unwrap();
+        fs::write(&marker, b"").unwrap();
+    }
+
     /// `sealift COMMAND --data ... --receiver ...`
     pub(crate) fn command(&self, command: &str) -> Command {
         let mut sealift = sealift();
@@ -196,6 +207,15 @@ impl Sandbox {
     pub(crate) fn outbox(&self) -> Vec<String> {
         names(&self.layout.outbox)
     }
+}
+
+/// Runs a check for each case, all at once; the first that panics fails the test with its own words.
+pub(crate) fn each<T: Sync>(cases: &[T], check: impl Fn(&T) + Sync) {
+    thread::scope(|scope| {
+        for case in cases {
+            scope.spawn(|| check(case));
+        }
+    });
 }
 
 /// The names in a folder, sorted.
@@ -325,6 +345,16 @@ impl Reply {
         Self { media_type: "text/html", body: "<html><body>no</body></html>".into(), ..Self::empty(status) }
     }
 
+    /// With a body of any type.
+    pub(crate) fn text(status: u16, media_type: &'static str, body: &str) -> Self {
+        Self { media_type, body: body.into(), ..Self::empty(status) }
+    }
+
+    /// What our receiver says when it has stored what it saw.
+    pub(crate) fn stored(seen: &Seen) -> Self {
+        Self { media_type: "application/json", ..Self::json(201, &seen.receipt()) }
+    }
+
     /// The connection is closed without an answer, once the body has come.
     pub(crate) fn hang_up() -> Self {
         Self { silent: true, ..Self::empty(0) }
@@ -355,6 +385,18 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// The receipt that matches it.
+    pub(crate) fn receipt(&self) -> Value {
+        let digest = |name| Digest::from_header(self.header(name).unwrap()).unwrap();
+        serde_json::json!({
+            "episode_id": EpisodeId::from_percent_encoded(&self.id).unwrap(),
+            "sha256": digest("repr-digest"),
+            "content_sha256": digest("sealift-content-digest"),
+            "size_bytes": self.header("content-length").unwrap().parse::<u64>().unwrap(),
+            "stored_at": "2026-01-02T03:04:05Z",
+        })
+    }
+
     /// A header's value.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
@@ -368,24 +410,46 @@ impl Seen {
 pub(crate) struct Scripted {
     address: std::net::SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Scripted {
     /// `script` gets each request's head (the body still empty) and how many came before it.
     pub(crate) fn new(script: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::listen("127.0.0.1:0", script)
+    }
+
+    /// The same on an address of its own.
+    pub(crate) fn listen(
+        address: &str,
+        script: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (script, log) = (Arc::new(script), Arc::clone(&seen));
         let count = Arc::new(AtomicUsize::new(0));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let connected = Arc::clone(&connections);
         thread::spawn(move || {
             for stream in listener.incoming() {
+                connected.fetch_add(1, Ordering::SeqCst);
                 let (script, log, count) = (Arc::clone(&script), Arc::clone(&log), Arc::clone(&count));
                 // A client that hangs up ends its thread with an error: nobody's concern.
                 thread::spawn(move || serve(stream.unwrap(), &*script, &log, &count));
             }
         });
-        Self { address, seen }
+        Self { address, seen, connections }
+    }
+
+    /// How many connections were made.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// The ids of the requests, in the order of their ends.
+    pub(crate) fn order(&self) -> Vec<String> {
+        self.seen().into_iter().map(|seen| seen.id).collect()
     }
 
     pub(crate) fn url(&self) -> String {

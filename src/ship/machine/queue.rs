@@ -228,11 +228,12 @@ impl Machine {
         (self.episodes.len(), self.packing + self.sending + self.on_disk)
     }
 
-    fn hinted(&mut self, id: EpisodeId) {
+    pub(super) fn hinted(&mut self, id: EpisodeId) {
         if self.stopping || self.settings.once {
             return;
         }
         let episode = self.episodes.entry(id.clone()).or_insert_with(Episode::new);
+        episode.stirred |= matches!(episode.state, State::Retiring(..) | State::Quarantining(_));
         match episode.looking {
             Looking::No => {
                 episode.looking = Looking::Yes;

@@ -139,6 +139,8 @@ pub(super) struct Episode {
     pub(super) state: State,
     pub(super) looking: Looking,
     pub(super) watched: bool,
+    /// Something stirred while it was moved away: the name may be in use again.
+    pub(super) stirred: bool,
     /// As last seen sealed.
     pub(super) stamp: Option<Stamp>,
     /// An archive of it lies in the outbox, left by an earlier process.
@@ -170,6 +172,7 @@ impl Episode {
             state: State::Open,
             looking: Looking::No,
             watched: false,
+            stirred: false,
             stamp: None,
             archived: false,
             keeping: false,

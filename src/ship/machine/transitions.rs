@@ -381,16 +381,18 @@ impl Machine {
         }
     }
 
-    /// A recorder may use the name again at once: a look that is under way has the last word.
+    /// A recorder may use the name again at once: a look that is under way has the last word. One that came back before
+    /// we knew of the move may have seen the newcomer, and was not heard: look again.
     fn forget_unless_back(&mut self, id: &EpisodeId) {
-        let looking = self.episodes.get(id).map(|episode| episode.looking);
+        let Some(episode) = self.episodes.get(id) else { return };
+        let (looking, stirred) = (episode.looking, episode.stirred);
         self.forget(id);
-        if let Some(looking) = looking
-            && looking != super::state::Looking::No
-        {
+        if looking != super::state::Looking::No {
             let mut fresh = Episode::new();
             fresh.looking = looking;
             self.episodes.insert(id.clone(), fresh);
+        } else if stirred {
+            self.hinted(id.clone());
         }
     }
 
