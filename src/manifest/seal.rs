@@ -19,7 +19,7 @@ use crate::{
     episode::Digest,
     layout::MARKER,
     progress::Progress,
-    tree::{self, Kind, Stat, TreeError, shown, to_path},
+    tree::{self, Entry, Kind, Stat, TreeError, shown, to_path},
 };
 
 const READ_BYTES: usize = 256 * 1024;
@@ -87,6 +87,15 @@ impl From<TreeError> for SealError {
 /// # Errors
 /// [`SealError`].
 pub fn seal(directory: &Path, progress: &Progress) -> Result<Sealed, SealError> {
+    seal_observed(directory, progress, |_| ())
+}
+
+/// [`seal`], with each entry shown before it is hashed: where a test plays a recorder that will not stop.
+fn seal_observed(
+    directory: &Path,
+    progress: &Progress,
+    mut observe: impl FnMut(&Entry<'_>),
+) -> Result<Sealed, SealError> {
     let episode = resolve(directory)?;
     flush(&episode, progress)?;
 
@@ -94,6 +103,7 @@ pub fn seal(directory: &Path, progress: &Progress) -> Result<Sealed, SealError> 
     let mut bytes = 0;
     let mut buffer = vec![0; READ_BYTES];
     let read = tree::walk(&episode, progress, |entry| {
+        observe(&entry);
         if let Kind::File(closed) = entry.kind {
             let sha256 = hash(&closed.open()?, entry.path, &entry.stat, &mut buffer, progress)?;
             manifest.push(entry.path, entry.stat.size_bytes, sha256);
@@ -241,6 +251,19 @@ mod tests {
         let error = hash(&file, b"data/x", &seen, &mut [0; 16], &Progress::default()).unwrap_err();
         assert_eq!(error.to_string(), "the recorder is still writing: data/x changed");
         assert!(!path.join(MARKER).exists());
+    }
+
+    #[test]
+    fn a_write_behind_the_hashing_is_still_writing() {
+        let (_root, path) = episode();
+        let result = seal_observed(&path, &Progress::default(), |entry| {
+            if entry.path == b"link" {
+                fs::write(path.join("data/x"), "12345").unwrap();
+            }
+        });
+        assert!(matches!(result, Err(SealError::StillWriting { .. })));
+        assert!(!path.join(MARKER).exists());
+        assert!(seal(&path, &Progress::default()).is_ok());
     }
 
     #[test]

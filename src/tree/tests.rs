@@ -159,6 +159,19 @@ fn a_folder_that_is_swapped_for_a_symlink_is_not_entered() {
 }
 
 #[test]
+fn a_folder_that_is_swapped_before_it_is_looked_at_has_changed() {
+    let ep = episode(&["c", "d/x"]);
+    let result = walk(&ep.path, &Progress::default(), |entry| {
+        if entry.path == b"c" {
+            fs::rename(ep.path.join("d"), ep.path.join("e")).unwrap();
+            symlink("e", ep.path.join("d")).unwrap();
+        }
+        Ok::<(), TreeError>(())
+    });
+    assert!(matches!(&result, Err(TreeError::Changed { path }) if path == Path::new("d")), "{result:?}");
+}
+
+#[test]
 fn the_fingerprint_survives_a_move_and_our_receipt_and_nothing_else() {
     let ep = episode(&["data/x", "done.marker", "meta.json"]);
     let before = seen(&ep.path);
@@ -175,10 +188,14 @@ fn the_fingerprint_survives_a_move_and_our_receipt_and_nothing_else() {
     assert_eq!(seen(&moved), before);
 
     type Change = fn(&Path);
-    let changes: [Change; 8] = [
+    let changes: [Change; 9] = [
         |ep| fs::write(ep.join("data/x"), "DATA/X").unwrap(),
         |ep| fs::write(ep.join("data/new"), "").unwrap(),
         |ep| fs::create_dir(ep.join("data/empty")).unwrap(),
+        |ep| {
+            fs::rename(ep.join("data/empty"), ep.with_extension("elsewhere")).unwrap();
+            fs::create_dir(ep.join("data/empty")).unwrap();
+        },
         |ep| fs::rename(ep.join("meta.json"), ep.join("meta2.json")).unwrap(),
         |ep| fs::set_permissions(ep.join("data"), fs::Permissions::from_mode(0o700)).unwrap(),
         |ep| fs::set_permissions(ep.join("data/x"), fs::Permissions::from_mode(0o600)).unwrap(),

@@ -1,6 +1,7 @@
 //! What an archive restores to, by programs that are not ours, and that equal episodes give equal bytes.
 //!
-//! `SEALIFT_TEST_HEAVY=1` adds a file of more than 8 GiB to a debug run (a release run always has it).
+//! `SEALIFT_TEST_HEAVY=1` adds a (sparse) file of more than 8 GiB, which takes a minute. `SEALIFT_TEST_FILES=100000`
+//! sets how many files "many" are. `SEALIFT_BSDTAR` names a bsdtar that is not on the path.
 
 #![expect(
     clippy::disallowed_methods,
@@ -259,8 +260,8 @@ fn sparse_files_are_read_as_what_they_contain() {
 
 #[test]
 fn a_file_of_more_than_eight_gibibytes_is_restored() {
-    if cfg!(debug_assertions) && std::env::var_os("SEALIFT_TEST_HEAVY").is_none() {
-        eprintln!("skipped in a debug build; SEALIFT_TEST_HEAVY=1 runs it");
+    if std::env::var_os("SEALIFT_TEST_HEAVY").is_none() {
+        eprintln!("skipped: SEALIFT_TEST_HEAVY=1 runs it");
         return;
     }
     const SIZE_BYTES: u64 = (8 << 30) + 12_345;
@@ -495,8 +496,8 @@ fn a_full_outbox_is_no_fault_of_the_episode() {
 }
 
 #[test]
-fn thousands_of_files_and_their_manifest_are_packed_and_verified() {
-    let files = std::env::var("SEALIFT_TEST_FILES").map_or(3_000, |files| files.parse().unwrap());
+fn many_files_and_their_manifest_are_packed_and_verified() {
+    let files = std::env::var("SEALIFT_TEST_FILES").map_or(500, |files| files.parse().unwrap());
     let ep = Sandbox::new();
     fs::remove_file(ep.path("done.marker")).unwrap();
     for n in 0..files {

@@ -23,7 +23,7 @@ use crate::{episode::Digest, progress::Progress, ship::archive::ArchiveWriter};
 const BUFFER_BYTES: usize = 256 * 1024;
 /// What zstd recommends for its output (`ZSTD_CStreamOutSize`).
 const OUTPUT_BYTES: usize = 128 * 1024;
-/// libzstd refuses more than 256; so many more than cores help nobody.
+/// Each worker takes memory for its piece of the input (8 MiB at level 3, 32 MiB at level 19), used or not.
 const MAX_WORKERS: u32 = 64;
 
 pub(super) struct TarStream {
