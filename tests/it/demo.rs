@@ -19,7 +19,9 @@ fn the_demo_ships_what_it_says_and_leaves_nothing_behind() {
         shown(sealift().args(["demo", "--episodes", "6"]).env("TMPDIR", temporary.path()).output().unwrap());
     for step in ["sealed", "packed", "delivered  201 Created", "retired"] {
         assert_eq!(
-            out.lines().filter(|line| line.contains(&format!(" {step:<11}"))).count(),
+            out.lines()
+                .filter(|line| line.contains("run-") && line.contains(&format!(" {step:<11}")))
+                .count(),
             6,
             "{step}: {out}"
         );

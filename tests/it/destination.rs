@@ -23,7 +23,7 @@ use crate::support::{Process, Reply, Sandbox, Scripted, eventually, json_file, n
 
 /// A daemon that sends one at a time and tells of every step.
 fn one_at_a_time(sandbox: &Sandbox) -> Process {
-    let mut command = sandbox.command_with_config("ship", "[receiver]\nconcurrency = 1");
+    let mut command = sandbox.command_with_config("ship", "[receiver]\nconcurrency = 1\n[pack]\nworkers = 1");
     command.env("RUST_LOG", "debug");
     sandbox.start(command)
 }
