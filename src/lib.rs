@@ -22,9 +22,11 @@ pub mod ship;
 
 // The ground floor.
 pub mod client;
+pub mod clock;
 pub mod config;
 pub mod durable;
 pub mod episode;
+pub mod filed;
 pub mod layout;
 pub mod manifest;
 pub mod progress;

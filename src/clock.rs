@@ -1,0 +1,80 @@
+//! The wall clock: the one place that reads it, and whether it can be believed.
+
+use std::{
+    process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crate::records::{RELEASED, WallTime};
+
+/// How far a receiver's `Date` may be from ours for the two to agree, seconds.
+const AGREEMENT_S: u64 = 24 * 3600;
+
+/// How long the answer about the kernel's clock is waited for. `timedatectl` waits far longer for a bus that hangs.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// What the wall clock says now, right or wrong.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+pub fn wall_now() -> WallTime {
+    let now = SystemTime::now();
+    // Before 1970 it is wrong anyhow.
+    let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    WallTime::from_unix_seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+/// Whether ages may be counted by this clock: it is not before this program was built, and a receiver's `Date` (of the same
+/// moment) agrees within a day, or the kernel says that it is synchronised.
+#[must_use]
+pub fn believed(now: WallTime, server: Option<WallTime>) -> bool {
+    now >= RELEASED && (server.is_some_and(|server| agree(now, server)) || kernel_says_synchronised())
+}
+
+fn agree(ours: WallTime, theirs: WallTime) -> bool {
+    ours.unix_seconds().abs_diff(theirs.unix_seconds()) <= AGREEMENT_S
+}
+
+/// Asks systemd-timedated, which asks the kernel (adjtimex(2)): true whoever keeps the clock (timesyncd, chrony, ntpd, PTP).
+///
+/// Rejected: adjtimex(2) ourselves, since no kept crate wraps it, and a unit hardened with
+/// `SystemCallFilter=@system-service` or `ProtectClock=` is killed or refused for it; the file
+/// /run/systemd/timesync/synchronized, which only timesyncd makes, and which stays when somebody sets the clock by hand.
+/// Where there is no systemd, the answer is no, and the receiver's `Date` decides.
+fn kernel_says_synchronised() -> bool {
+    let (answer, answered) = mpsc::channel();
+    // On a thread of its own: should the bus hang, the thread ends with timedatectl's own time-out, and we go on.
+    thread::spawn(move || {
+        let output = Command::new("timedatectl")
+            .args(["show", "--property=NTPSynchronized", "--value"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output();
+        // Nobody waits any more: then the answer came too late.
+        let _ = answer.send(output.is_ok_and(|output| output.stdout.trim_ascii() == b"yes"));
+    });
+    answered.recv_timeout(ANSWER_WITHIN).unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds_after_release: i64) -> WallTime {
+        WallTime::from_unix_seconds(RELEASED.unix_seconds() + seconds_after_release)
+    }
+
+    #[test]
+    fn a_receiver_that_agrees_within_a_day_is_enough() {
+        assert!(believed(at(1000), Some(at(1000 + 86_400))));
+        assert!(believed(at(90_000), Some(at(3600))));
+        assert!(agree(at(0), at(86_400)) && !agree(at(0), at(86_401)));
+        assert!(agree(at(86_400), at(0)) && !agree(at(86_401), at(0)));
+    }
+
+    #[test]
+    fn a_clock_from_before_the_release_is_not_believed_whoever_agrees() {
+        assert!(!believed(at(-1), Some(at(-1))));
+    }
+}
