@@ -14,11 +14,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::{Access, access};
 use serde::Serialize;
 
 use crate::{
     durable::{self, Published},
-    episode::EpisodeId,
+    episode::{EpisodeId, shell_word},
     layout::{REASON, RECEIPT, is_numbered, numbered},
     records::{QuarantineReason, ShippingReceipt},
     tree::{self, TreeError, ours},
@@ -48,7 +49,7 @@ pub fn write_reason(episode: &Path, reason: &QuarantineReason) -> io::Result<()>
 /// # Errors
 /// Those of reading the episode's folder and the files of that name.
 pub fn receipt(episode: &Path) -> Result<Option<ShippingReceipt>, TreeError> {
-    find(episode, RECEIPT, ours::receipt)
+    Ok(find(episode, RECEIPT, ours::receipt)?.map(|(_, receipt)| receipt))
 }
 
 /// Our reason, or an older shipper's, in an episode.
@@ -56,7 +57,37 @@ pub fn receipt(episode: &Path) -> Result<Option<ShippingReceipt>, TreeError> {
 /// # Errors
 /// As [`receipt`].
 pub fn reason(episode: &Path) -> Result<Option<QuarantineReason>, TreeError> {
-    find(episode, REASON, ours::reason)
+    Ok(find(episode, REASON, ours::reason)?.map(|(_, reason)| reason))
+}
+
+/// Removes our receipt from an episode, where there is one.
+///
+/// # Errors
+/// As [`receipt`], and those of unlink(2).
+pub fn remove_receipt(episode: &Path) -> io::Result<()> {
+    match find(episode, RECEIPT, ours::receipt).map_err(io::Error::other)? {
+        Some((path, _)) => durable::remove_file(&path),
+        None => Ok(()),
+    }
+}
+
+/// What to type where an episode could not be moved to `folder` for want of permission; empty for other errors.
+#[must_use]
+pub fn advice(error: &io::Error, episode: &Path, folder: &Path) -> String {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return String::new();
+    }
+    if access(folder, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        let user = rustix::process::geteuid().as_raw();
+        return format!(". We may not write there. Type: sudo chown {user} {}", shell_word(folder));
+    }
+    // The owner and not the mode: modes are content, and with others a receiver would find another episode.
+    format!(
+        ". Moving a directory takes write permission on it and on the folder that it is in (docs/recorders.md). Type: \
+         sudo chown -R --reference={} {}",
+        shell_word(folder),
+        shell_word(episode)
+    )
 }
 
 /// Every directory in `folder` that an episode may have been filed as: `<id>`, `<id>~1`, ...
@@ -100,14 +131,15 @@ fn find<T>(
     episode: &Path,
     base: &str,
     ours: impl Fn(&[u8], &OsStr) -> Option<T>,
-) -> Result<Option<T>, TreeError> {
+) -> Result<Option<(PathBuf, T)>, TreeError> {
     let directory = episode.file_name().unwrap_or_default();
     for n in 0..MAX_NUMBER {
+        let path = episode.join(numbered(base, n));
         if let Some(record) = read(episode, base, n)?.and_then(|bytes| ours(&bytes, directory)) {
-            return Ok(Some(record));
+            return Ok(Some((path, record)));
         }
         // Numbers are given without gaps.
-        if fs::symlink_metadata(episode.join(numbered(base, n))).is_err() {
+        if fs::symlink_metadata(path).is_err() {
             break;
         }
     }

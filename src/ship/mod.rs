@@ -7,3 +7,8 @@ pub mod archive;
 pub mod outbox;
 pub mod transport;
 pub mod outcome;
+pub mod retire;
+pub mod quarantine;
+pub mod orphan;
+pub mod sweep;
+pub mod lock;
