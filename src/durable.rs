@@ -102,6 +102,22 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
+/// Writes a small file that can be rebuilt, replacing what was there. Readers see the old or the new one, never a half;
+/// after a power cut it may be missing, empty or old, so whoever reads it must be able to tell. `scratch` is on the same
+/// file system and belongs to the caller alone.
+///
+/// # Errors
+/// Those of writing and of rename(2); nothing is left behind.
+pub fn write_rebuildable_file(path: &Path, scratch: &Path, bytes: &[u8]) -> io::Result<()> {
+    let written = create_scratch(scratch)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| std::fs::rename(scratch, path));
+    if written.is_err() {
+        let _ = remove_file(scratch);
+    }
+    written
+}
+
 /// Writes a small file durably, unless its name is taken.
 ///
 /// # Errors
@@ -167,6 +183,22 @@ pub fn touch_folder(folder: &Path) -> io::Result<()> {
 /// Those of open(2) and fsync(2).
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+/// Creates a folder and those above it that are missing, each durably. One that is there is no error.
+///
+/// # Errors
+/// Those of mkdir(2) and fsync(2).
+pub fn create_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_folder(parent)?;
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => sync_folder(parent),
+    }
 }
 
 /// Flushes one open file or folder.

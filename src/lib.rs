@@ -16,8 +16,7 @@
 //! both need stands on the ground floor. The modules below stand in reading order; docs/architecture.md is the tour.
 
 // The two ends of the wire.
-
-// The two ends of the wire.
+pub mod receive;
 pub mod ship;
 
 // The ground floor.

@@ -1,3 +1,9 @@
-//! The `sealift` program.
+//! The `sealift` program: parse, set up logging, dispatch, exit code.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run().into()
+}

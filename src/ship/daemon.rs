@@ -8,16 +8,11 @@
 
 mod perform;
 
-use std::{
-    fs,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{SignalKind, signal},
     sync::mpsc,
     time::Instant,
 };
@@ -31,11 +26,7 @@ use super::{
     transport::Transport,
     watch::{Watch, untrusted_events},
 };
-use crate::{
-    durable,
-    layout::Layout,
-    progress::Progress,
-};
+use crate::{durable, layout::Layout, progress::Progress};
 
 /// Hints that wait for the loop. More of them mean that everything is looked at anyway.
 const MAX_HINTS: usize = 16 * 1024;
@@ -104,6 +95,7 @@ pub async fn run(
     let mut stop = std::pin::pin!(stop);
     let mut stopping: Option<Instant> = None;
     let mut hangup = signal(SignalKind::hangup()).context("Failed to listen for SIGHUP")?;
+    machine.handle(Event::Deadline, started.elapsed());
     loop {
         while let Some(effect) = machine.next_effect() {
             if let Some(notice) = hands.perform(effect) {
@@ -132,7 +124,7 @@ pub async fn run(
             Some(id) = hints.recv() => {
                 if hands.hints_were_lost() { Event::Unsure } else { Event::Hinted(id) }
             }
-            Some(()) = reload_asked(&mut hangup) => {
+            Some(()) = hangup.recv() => {
                 hands.reload();
                 continue;
             }
@@ -149,6 +141,7 @@ pub async fn run(
                 }
             },
         };
+        hands.ended(&event);
         machine.handle(event, started.elapsed());
     }
 }
@@ -160,25 +153,12 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-async fn reload_asked(hangup: &mut Signal) -> Option<()> {
-    hangup.recv().await
-}
-
 /// Folders, lock, and what a killed predecessor left.
 fn prepare(layout: &Layout) -> anyhow::Result<lock::Lock> {
-    for folder in [
-        &layout.private,
-        &layout.episodes,
-        &layout.outbox,
-        &layout.shipped,
-        &layout.quarantine,
-    ] {
+    for folder in [&layout.private, &layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
         fs::create_dir_all(folder).with_context(|| {
-            format!(
-                "Failed to create {}: {}",
-                folder.display(),
-                "create it and give it to the user that ships, or set another folder"
-            )
+            let what_to_do = "create it and give it to the user that ships, or set another folder";
+            format!("Failed to create {} ({what_to_do})", folder.display())
         })?;
     }
     let lock = lock::acquire(layout)?;

@@ -17,12 +17,7 @@ use std::{
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    clock,
-    episode::{printable, shell_word},
-    layout::Layout,
-    records::WallTime,
-};
+use crate::{clock, episode::printable, layout::Layout, records::WallTime};
 
 /// What a holder writes is far shorter.
 const MAX_HOLDER_BYTES: u64 = 4096;
@@ -39,8 +34,8 @@ pub struct Lock {
 pub enum LockError {
     /// Another daemon ships from this folder.
     #[error(
-        "Another sealift ships from {folder} already: {holder}. Nothing was touched. One daemon is enough; to stop the \
-         other, type: {stop}"
+        "Another sealift ships this folder already ({folder}): {holder}. Two of them would send everything twice. Give this one \
+         another --data, or stop that one: {stop}"
     )]
     Held {
         /// The data folder.
@@ -126,10 +121,14 @@ impl Holder {
 
 fn held(private: &Path, holder: Option<&Holder>, us: &Holder) -> LockError {
     let folder = private.parent().unwrap_or(private);
-    let lock = shell_word(&private.join("lock"));
     let (holder, stop) = match holder {
         Some(holder) if holder.host == us.host => (
-            format!("process {} on this host, since {}", holder.pid, holder.since),
+            format!(
+                "process {} on {} (this host), since {}",
+                holder.pid,
+                printable(&holder.host),
+                holder.since
+            ),
             format!("kill {}", holder.pid),
         ),
         Some(holder) => {
@@ -138,7 +137,9 @@ fn held(private: &Path, holder: Option<&Holder>, us: &Holder) -> LockError {
             (who, format!("kill {}   (on {host})", holder.pid))
         }
         // It has the lock and is about to write who it is.
-        None => ("it has only just begun".to_owned(), format!("fuser -k {lock}")),
+        None => {
+            ("it has only just begun".to_owned(), "pgrep -a sealift, then kill and its number".to_owned())
+        }
     };
     LockError::Held { folder: folder.display().to_string(), holder, stop }
 }
@@ -176,7 +177,8 @@ mod tests {
         let lock = acquire(&layout).unwrap();
         let refusal = acquire(&layout).unwrap_err().to_string();
         let pid = std::process::id();
-        assert!(refusal.contains(&format!("process {pid} on this host, since 20")), "{refusal}");
+        assert!(refusal.contains(&format!("process {pid} on ")), "{refusal}");
+        assert!(refusal.contains(" (this host), since 20"), "{refusal}");
         assert!(refusal.contains(&folder.path().display().to_string()), "{refusal}");
         assert!(refusal.ends_with(&format!("kill {pid}")), "{refusal}");
         drop(lock);

@@ -12,3 +12,5 @@ pub mod quarantine;
 pub mod orphan;
 pub mod sweep;
 pub mod lock;
+pub mod tell;
+pub mod daemon;

@@ -61,7 +61,8 @@ pub fn settle(layout: &Layout, id: &EpisodeId, now: WallTime, progress: &Progres
         return Ok(Settled::NoOrphan);
     };
     let digest = digest_of(archive, progress)?;
-    let sidecar = fs::read(layout.sidecar(id)).ok().and_then(|bytes| serde_json::from_slice::<Sidecar>(&bytes).ok());
+    let sidecar =
+        fs::read(layout.sidecar(id)).ok().and_then(|bytes| serde_json::from_slice::<Sidecar>(&bytes).ok());
     let sidecar = sidecar.filter(|sidecar| sidecar.episode_id == *id && sidecar.facts.sha256 == digest);
 
     let holder = match shipped(layout, id, digest, sidecar.as_ref())? {

@@ -51,16 +51,23 @@ pub struct Retirement<'a> {
 /// name again; there it will be packed like any other.
 #[must_use]
 pub fn retire(layout: &Layout, retirement: &Retirement<'_>, progress: &Progress) -> Moved {
-    match try_retire(layout, retirement, progress) {
+    let is_what_was_packed = |episode: &Path| is_what_was_packed(episode, retirement.fingerprint, progress);
+    match try_retire(layout, retirement, &is_what_was_packed, progress) {
         Ok(moved) => moved,
         Err(error) => Moved::Failed(explain(layout, retirement.id, &error)),
     }
 }
 
-fn try_retire(layout: &Layout, retirement: &Retirement<'_>, progress: &Progress) -> io::Result<Moved> {
+/// `is_what_was_packed` is asked before the move and after it.
+fn try_retire(
+    layout: &Layout,
+    retirement: &Retirement<'_>,
+    is_what_was_packed: &dyn Fn(&Path) -> io::Result<bool>,
+    progress: &Progress,
+) -> io::Result<Moved> {
     let Retirement { id, proof, facts, .. } = *retirement;
     let episode = layout.episode(id);
-    match is_what_was_packed(&episode, retirement.fingerprint, progress) {
+    match is_what_was_packed(&episode) {
         Ok(true) => {}
         Ok(false) => return Ok(Moved::Changed),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return moved_before(layout, retirement),
@@ -78,8 +85,7 @@ fn try_retire(layout: &Layout, retirement: &Retirement<'_>, progress: &Progress)
         receipt: proof.receipt().clone(),
     };
     filed::write_receipt(&episode, &receipt)?;
-    let unchanged = |moved: &Path| is_what_was_packed(moved, retirement.fingerprint, progress);
-    match durable::move_unchanged(&episode, &layout.shipped, id.as_str(), &unchanged, progress)? {
+    match durable::move_unchanged(&episode, &layout.shipped, id.as_str(), is_what_was_packed, progress)? {
         MoveChecked::To(path) => {
             clear_outbox(layout, id);
             Ok(Moved::To(path))

@@ -56,13 +56,18 @@ impl Teller {
                  until it changes. Compare the two, then rename the episode's folder or remove it.", refusal.detail
             ),
             Notice::Held(refusal) => error!(
-                VERDICT = "hold", STATUS_CODE = refusal.status,
+                VERDICT = "hold",
+                STATUS_CODE = refusal.status,
                 "The receiver cannot be used: {}. Nothing is moved and nothing is lost; one episode at a time is \
-                 tried until it works.", refusal.detail
+                 tried until it works.",
+                refusal.detail
             ),
             Notice::StillHeld(refusal, wait) => warn!(
-                VERDICT = "hold", STATUS_CODE = refusal.status,
-                "The receiver still cannot be used: {}. Next try in {}.", refusal.detail, span(*wait)
+                VERDICT = "hold",
+                STATUS_CODE = refusal.status,
+                "The receiver still cannot be used: {}. Next try in {}.",
+                refusal.detail,
+                span(*wait)
             ),
             Notice::Cleared(after) => info!("The receiver works again, after {}.", span(*after)),
             Notice::StillChanging(id, what, wait) => warn!(
@@ -75,7 +80,8 @@ impl Teller {
                 "{id} cannot go on: {why}. It stays where it is and is tried again in {}.", span(*wait)
             ),
             Notice::PackingPaused(why, wait) => error!(
-                "Packing pauses for {}: {why}. Episodes stay where they are; uploads go on.", span(*wait)
+                "Packing pauses for {}: {why}. Episodes stay where they are; uploads go on.",
+                span(*wait)
             ),
             Notice::PackedAgain(id, why) => info!(EPISODE = %id, "{id} is packed again: {why}."),
             Notice::Vanished(id) => {

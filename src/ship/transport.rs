@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 pub use self::address::TransportSetupError;
 use self::address::{Address, ExtraHeaders, Filling};
 use crate::{
-    client::{Client, ClientError, Request, Wait},
+    client::{Client, ClientError, Request, SetupError, Wait},
     episode::{Commit, EpisodeId},
     progress::Progress,
     records::ArchiveFacts,
@@ -75,6 +75,14 @@ impl Transport {
             tracing::warn!("the token travels in clear text to {}: use https", options.url);
         }
         Ok(Self { client, address, headers, host })
+    }
+
+    /// Reads certificates and token again. What is in flight ends as it began.
+    ///
+    /// # Errors
+    /// [`SetupError`]; what was read before stays in use.
+    pub fn reload(&self) -> Result<(), SetupError> {
+        self.client.reload()
     }
 
     /// The address that an episode is delivered to, as it stands in a shipping receipt.

@@ -98,6 +98,13 @@ impl Hands {
         self.under_way.values().for_each(Progress::cancel);
     }
 
+    /// What came back cannot be told to stop any more.
+    pub(super) fn ended(&mut self, event: &Event) {
+        if let Event::Packed(id, _) | Event::Checked(id, _) | Event::Attempted(id, _) = event {
+            self.under_way.remove(id);
+        }
+    }
+
     /// Begins one effect. A notice is handed back, for whoever tells it.
     pub(super) fn perform(&mut self, effect: Effect) -> Option<Notice> {
         let workers = self.workers.clone();
@@ -145,7 +152,6 @@ impl Hands {
                 );
             }
             Effect::Retire { id, packed, proof } => {
-                self.under_way.remove(&id);
                 let panicked = id.clone();
                 workers.step(
                     move |workers| Event::Retired(id.clone(), workers.retire(&id, &packed, &proof)),
@@ -153,7 +159,6 @@ impl Hands {
                 );
             }
             Effect::Quarantine { id, reason } => {
-                self.under_way.remove(&id);
                 let panicked = id.clone();
                 workers.step(
                     move |workers| Event::Quarantined(id.clone(), workers.quarantine(&id, &reason)),
@@ -197,7 +202,11 @@ impl Workers {
     }
 
     /// Runs a step on a blocking thread and reports what it gives; `panicked` where it gives nothing.
-    fn step(self, step: impl FnOnce(&Self) -> Event + Send + 'static, panicked: impl FnOnce() -> Event + Send + 'static) {
+    fn step(
+        self,
+        step: impl FnOnce(&Self) -> Event + Send + 'static,
+        panicked: impl FnOnce() -> Event + Send + 'static,
+    ) {
         tokio::task::spawn_blocking(move || {
             let event = catch_unwind(AssertUnwindSafe(|| step(&self))).unwrap_or_else(|_| panicked());
             self.report(event);

@@ -7,8 +7,10 @@
 //!     └───────────────── a receiver answered for an episode ◀──────────────────────┘ episode each time, backing off
 //! ```
 //!
-//! An episode that is refused while others are delivered is no fault of the destination: it waits alone. That shows in
-//! the count of deliveries, which is why the count is kept here.
+//! One episode's word is not enough to hold up the rest. While nobody else has been refused since the hold began, another
+//! episode is tried as soon as there is one: a second opinion. And an episode that is refused while others are
+//! delivered is no fault of the destination: it waits alone. That shows in the count of deliveries, which is why it
+//! is kept here.
 
 use std::time::Duration;
 
@@ -18,14 +20,12 @@ use super::{
 };
 use crate::episode::EpisodeId;
 
-/// So many episodes in a row, met by the weather with no delivery between them, hold the destination.
-const WEATHER_STREAK: u32 = 2;
-
 /// The destination, as the attempts of this process have found it.
 #[derive(Debug, Default)]
 pub struct Destination {
     deliveries: u64,
-    weather_streak: u32,
+    /// The last one that the weather met, since a receiver last answered.
+    last_met: Option<EpisodeId>,
     /// The last one that something which is no receiver refused, and with what status, since the last delivery.
     last_refused: Option<(EpisodeId, Option<u16>)>,
     hold: Option<Hold>,
@@ -42,6 +42,10 @@ pub struct Hold {
     pub next_probe: Duration,
     /// Which episode went last; the next probe is another one, where there is another.
     pub last_probe: EpisodeId,
+    /// Whose failure began it.
+    first: EpisodeId,
+    /// Another one failed too.
+    corroborated: bool,
     schedule: Schedule,
     failures: u32,
 }
@@ -61,7 +65,7 @@ impl Destination {
 
     /// A receiver took an episode, or said what is wrong with it. Returns the hold that this ended.
     pub fn answered(&mut self, delivered: bool) -> Option<Hold> {
-        self.weather_streak = 0;
+        self.last_met = None;
         if delivered {
             self.deliveries += 1;
             self.last_refused = None;
@@ -69,36 +73,28 @@ impl Destination {
         self.hold.take()
     }
 
-    /// The destination is at fault. Where others wait (`second_opinion`), one of them is tried at once: that tells a fault of
-    /// the destination from an episode that is refused alone.
-    pub fn at_fault(
-        &mut self,
-        id: &EpisodeId,
-        why: &Refusal,
-        second_opinion: bool,
-        now: Duration,
-        jitter: &mut Jitter,
-    ) {
-        let first = self.hold.is_none();
-        let hold = self.hold_for(id, why, FAULT_PROBE, now);
-        if !(first && second_opinion) {
-            hold.failed(id, why, None, now, jitter);
-        }
+    /// The destination is at fault.
+    pub fn at_fault(&mut self, id: &EpisodeId, why: &Refusal, now: Duration, jitter: &mut Jitter) {
+        self.hold_for(id, why, FAULT_PROBE, now).failed(id, why, None, now, jitter);
     }
 
     /// Something that is no receiver refused. True where this is the second, different episode in a row that is refused
     /// alike: then it is the destination, and it is held.
     pub fn refused(&mut self, id: &EpisodeId, why: &Refusal, now: Duration, jitter: &mut Jitter) -> bool {
-        let alike =
-            self.last_refused.as_ref().is_some_and(|(other, status)| other != id && *status == why.status);
-        self.last_refused = Some((id.clone(), why.status));
-        if alike || self.hold.is_some() {
-            self.at_fault(id, why, false, now, jitter);
+        let before = self.last_refused.replace((id.clone(), why.status));
+        if let Some((other, status)) = before
+            && other != *id
+            && status == why.status
+        {
+            self.hold_for(&other, why, FAULT_PROBE, now);
         }
-        alike || self.hold.is_some()
+        if let Some(hold) = &mut self.hold {
+            hold.failed(id, why, None, now, jitter);
+        }
+        self.hold.is_some()
     }
 
-    /// The weather. True where the destination is held for it.
+    /// The weather. True where the destination is held for it: two different episodes were met by it with no answer between.
     pub fn weather(
         &mut self,
         id: &EpisodeId,
@@ -107,9 +103,12 @@ impl Destination {
         now: Duration,
         jitter: &mut Jitter,
     ) -> bool {
-        self.weather_streak += 1;
-        if self.hold.is_some() || self.weather_streak >= WEATHER_STREAK {
-            self.hold_for(id, why, WEATHER_PROBE, now).failed(id, why, retry_after, now, jitter);
+        let before = self.last_met.replace(id.clone());
+        if let Some(other) = before.filter(|other| other != id) {
+            self.hold_for(&other, why, WEATHER_PROBE, now);
+        }
+        if let Some(hold) = &mut self.hold {
+            hold.failed(id, why, retry_after, now, jitter);
         }
         self.hold.is_some()
     }
@@ -127,6 +126,8 @@ impl Destination {
             why: why.clone(),
             next_probe: now,
             last_probe: id.clone(),
+            first: id.clone(),
+            corroborated: false,
             schedule,
             failures: 0,
         })
@@ -134,6 +135,12 @@ impl Destination {
 }
 
 impl Hold {
+    /// Whether this episode may be tried though no probe is due: nobody but another one has been refused yet.
+    #[must_use]
+    pub fn wants_second_opinion_of(&self, id: &EpisodeId) -> bool {
+        !self.corroborated && self.first != *id
+    }
+
     fn failed(
         &mut self,
         id: &EpisodeId,
@@ -142,6 +149,7 @@ impl Hold {
         now: Duration,
         jitter: &mut Jitter,
     ) {
+        self.corroborated |= self.first != *id;
         // What was under way when the hold began says nothing new.
         if self.failures == 0 || self.last_probe == *id {
             self.failures += 1;

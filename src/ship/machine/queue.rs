@@ -397,10 +397,6 @@ impl Machine {
         self.disk.push_back(step);
     }
 
-    pub(super) fn others_wait(&self, id: &EpisodeId) -> bool {
-        self.to_send.iter().any(|(_, other)| other != id)
-    }
-
     fn wake_due(&mut self, now: Duration) {
         while let Some((at, id)) = self.wakes.first().cloned()
             && at <= now
@@ -492,8 +488,12 @@ impl Machine {
             let free = self.sending < self.settings.concurrency;
             return self.to_send.first().filter(|_| free).map(|(_, id)| id.clone());
         };
-        if self.sending > 0 || now < hold.next_probe {
+        if self.sending > 0 {
             return None;
+        }
+        if now < hold.next_probe {
+            let mut first_two = self.to_send.iter().take(2).map(|(_, id)| id);
+            return first_two.find(|id| hold.wants_second_opinion_of(id)).cloned();
         }
         // Around the queue, so that no single episode decides for all.
         let last = self.episodes.get(&hold.last_probe).map_or(i64::MIN, Episode::sealed_ns);

@@ -129,7 +129,9 @@ mod tests {
     fn zero_days_and_no_setting_keep_for_ever() {
         assert_eq!(due(&entry(Some(0), 0), None, day(9999)), Due::Never);
         assert_eq!(due(&entry(Some(0), 0), Some(0), day(9999)), Due::Never);
-        assert!(matches!(due(&entry(Some(0), 0), Some(u32::MAX), day(9999)), Due::At { due, .. } if due > day(9999)));
+        assert!(
+            matches!(due(&entry(Some(0), 0), Some(u32::MAX), day(9999)), Due::At { due, .. } if due > day(9999))
+        );
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! | 200, 201, 204 (receipt, where given, matches) | | delivered |
 //! | 2xx with a receipt that does not match, an HTML page, 202, 206, no receipt where one is required | destination | hold |
 //! | 409 | episode | conflict |
-//! | 400 digest mismatch | the way | corrupted |
+//! | 400 digest mismatch, 400 truncated | the way | corrupted |
+//! | 400 digest missing or malformed, which we never send so | something in between | hold |
 //! | 400, 412, 413, 415, 422 and any other 4xx not named here, written by a receiver | episode | fatal |
 //! | the same, not written by a receiver | unknown | refused |
 //! | 401, 403, 404, 405, 407, 411, 421, 426, 1xx, 3xx, 501, 505, TLS or name failure | destination | hold |
@@ -120,7 +121,8 @@ fn judge_answer(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, require_re
     match answer.status {
         200 | 201 | 204 => judge_acknowledgement(answer, id, sent, require_receipt),
         409 if by_receiver => Verdict::Conflict(refusal()),
-        400 if problem_type(answer) == Some(ProblemType::DigestMismatch) => Verdict::Corrupted(refusal()),
+        400 if problem_type(answer).is_some_and(altered_on_the_way) => Verdict::Corrupted(refusal()),
+        400 if problem_type(answer) == Some(ProblemType::DigestInvalid) => Verdict::Hold(refusal()),
         408 | 425 | 429 => transient(answer),
         401 | 403 | 404 | 405 | 407 | 411 | 421 | 426 => Verdict::Hold(refusal()),
         400..=499 if by_receiver => Verdict::Fatal(refusal()),
@@ -178,6 +180,11 @@ fn transient(answer: &Answer) -> Verdict {
         refusal: refusal(answer),
         retry_after_s: answer.retry_after_s.map(|wait| wait.min(MAX_RETRY_AFTER_S)),
     }
+}
+
+/// What arrived is not what was sent: no fault of the episode.
+fn altered_on_the_way(problem: ProblemType) -> bool {
+    matches!(problem, ProblemType::DigestMismatch | ProblemType::Truncated)
 }
 
 fn problem_type(answer: &Answer) -> Option<ProblemType> {
@@ -313,6 +320,8 @@ mod tests {
     #[test]
     fn only_a_receiver_can_quarantine_and_only_its_bytes_can_be_corrupted() {
         assert_eq!(verdict(400, problem(ProblemType::DigestMismatch), false), "corrupted");
+        assert_eq!(verdict(400, problem(ProblemType::Truncated), false), "corrupted");
+        assert_eq!(verdict(400, problem(ProblemType::DigestInvalid), false), "hold");
         for kind in [ProblemType::CommitMissing, ProblemType::CommitOutOfWindow, ProblemType::TooLarge] {
             assert_eq!(verdict(kind.status(), problem(kind), false), "fatal");
         }

@@ -9,7 +9,9 @@
 //! | mtime | 0 to 11 octal digits: until the year 2242 | `mtime` |
 //!
 //! Pure: the same member gives the same bytes, always. Names go in byte by byte as the file system has them, in
-//! either place: GNU tar and bsdtar restore them so.
+//! either place. PAX asks for UTF-8 in its records, unless a `hdrcharset=BINARY` stands before them: with it bsdtar
+//! restores any name (without it, none that is not UTF-8). GNU tar restores them either way, and with it prints a
+//! warning about an unknown keyword; its exit code stays 0.
 
 use tar::{EntryType, Header};
 
@@ -18,6 +20,9 @@ pub(super) const BLOCK_BYTES: usize = 512;
 
 /// The largest number in a 12 byte field: eleven octal digits and a NUL.
 const MAX_OCTAL: u64 = 0o777_7777_7777;
+
+/// What ustar's fields for the path and for the target hold.
+const NAME_BYTES: usize = 100;
 
 /// Constant, so that it says nothing that the content does not determine. Only readers without PAX ever show it.
 const PAX_NAME: &[u8] = b"././@PaxHeader";
@@ -56,6 +61,10 @@ pub(super) fn write(member: &Member<'_>, out: &mut Vec<u8>) {
     header.set_entry_type(entry_type);
     header.set_size(size_bytes);
     let mut records = Vec::new();
+    if [member.path, target].iter().any(|name| name.len() > NAME_BYTES && std::str::from_utf8(name).is_err())
+    {
+        record(&mut records, b"hdrcharset", b"BINARY");
+    }
     if !put(&mut header.as_old_mut().name, member.path) {
         record(&mut records, b"path", member.path);
     }

@@ -1,0 +1,101 @@
+//! The command line: what each command takes, where its configuration comes from, and what its end means to the shell.
+
+mod config;
+mod demo;
+mod exit;
+mod logging;
+mod receive;
+mod seal;
+mod ship;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use sealift::config::{DEFAULT_FILE, FILE_VARIABLE, RawConfig};
+
+use self::exit::{Exit, Failure};
+
+/// Ships a recorded episode the moment it is sealed.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "\
+Exit codes: 0 done; 1 it ran and something is wrong; 2 wrong arguments or configuration (nothing was touched).
+Try it:     sealift demo"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Ship episodes: pack each sealed one, deliver it, move it to shipped/
+    Ship(ship::ShipArgs),
+    /// Receive episodes into a folder; an acknowledgement means that they would survive a power cut
+    Receive(receive::ReceiveArgs),
+    /// Show it at work: a receiver, a shipper and a recorder on this machine
+    Demo(demo::DemoArgs),
+    /// Flush a recorded episode to the disk, then seal it with done.marker
+    Seal(seal::SealArgs),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Args)]
+struct Source {
+    /// The configuration file [default: $SEALIFT_CONFIG, then /etc/sealift/sealift.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder that holds episodes/, outbox/, shipped/ and quarantine/ (shipper.data_dir)
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// The destination, for the commands that talk to one.
+#[derive(Debug, Args)]
+struct Destination {
+    /// Where to deliver, such as https://receiver.example:8490 (receiver.url)
+    #[arg(long, value_name = "URL")]
+    receiver: Option<String>,
+}
+
+/// Runs the command that the arguments name.
+pub(crate) fn run() -> Exit {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => {
+            // Clap says what is wrong and shows the usage; help and version are no errors.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    let ended = match command {
+        Command::Ship(args) => ship::run(args),
+        Command::Receive(args) => receive::run(args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Seal(args) => seal::run(&args),
+        Command::Config(command) => config::run(command),
+    };
+    ended.unwrap_or_else(Failure::report)
+}
+
+impl Source {
+    /// The configuration as written, with the arguments laid over it. `enough` says whether the arguments alone would
+    /// do: then no file is read unless somebody named one, so that a trial is not steered by what is installed.
+    fn read(&self, enough: bool) -> Result<RawConfig, Failure> {
+        let named = self.config.clone().or_else(|| std::env::var_os(FILE_VARIABLE).map(PathBuf::from));
+        let installed = || Some(PathBuf::from(DEFAULT_FILE)).filter(|path| !enough && path.exists());
+        let mut raw = match named.or_else(installed) {
+            Some(path) => sealift::config::read(&path)?,
+            None => RawConfig::default(),
+        };
+        if let Some(data) = &self.data {
+            raw.shipper.data_dir = Some(data.clone());
+        }
+        Ok(raw)
+    }
+}

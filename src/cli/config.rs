@@ -1,0 +1,48 @@
+//! `sealift config`
+
+use clap::Subcommand;
+use sealift::config::SAMPLE;
+
+use super::{
+    Destination, Source,
+    exit::{Exit, Failure},
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Read the configuration and say what is wrong with it
+    Check {
+        #[command(flatten)]
+        source: Source,
+        #[command(flatten)]
+        destination: Destination,
+    },
+    /// Print what is set, as TOML
+    Show {
+        #[command(flatten)]
+        source: Source,
+        #[command(flatten)]
+        destination: Destination,
+    },
+    /// Print a commented configuration in which everything stands at its default
+    Default,
+}
+
+#[expect(clippy::print_stdout, reason = "a command's result")]
+pub(crate) fn run(command: ConfigCommand) -> Result<Exit, Failure> {
+    match command {
+        ConfigCommand::Default => print!("{SAMPLE}"),
+        ConfigCommand::Check { source, destination } => {
+            let raw = super::ship::configuration(&source, &destination)?;
+            let config = raw.ship()?;
+            raw.receive()?;
+            super::ship::transport(&config.receiver, &config.host_id)?;
+            println!("the configuration is right");
+        }
+        ConfigCommand::Show { source, destination } => {
+            let raw = super::ship::configuration(&source, &destination)?;
+            print!("{}", toml::to_string(&raw).map_err(anyhow::Error::new)?);
+        }
+    }
+    Ok(Exit::Done)
+}

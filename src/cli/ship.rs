@@ -1,0 +1,148 @@
+//! `sealift ship`
+
+use std::num::NonZeroU32;
+
+use anyhow::Context as _;
+use clap::Args;
+use sealift::{
+    client::{Client, ClientOptions},
+    config::{RawConfig, ReceiverConfig, ShipConfig, WatchMode},
+    ship::{
+        daemon::{self, KeepDays, Options},
+        machine::Settings,
+        pack,
+        transport::{Transport, TransportOptions},
+    },
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{
+    Destination, Source,
+    exit::{Exit, Failure},
+    logging,
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct ShipArgs {
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    destination: Destination,
+    /// One pass: try everything that is sealed once, then end; 1 where anything was left undone
+    #[arg(long)]
+    once: bool,
+    /// With --once: end with one line of JSON
+    #[arg(long, requires = "once")]
+    json: bool,
+}
+
+#[expect(clippy::print_stdout, reason = "a command's result")]
+pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
+    let config = configuration(&args.source, &args.destination)?.ship()?;
+    let transport = transport(&config.receiver, &config.host_id)?;
+    logging::start("info");
+    let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
+    let tally = runtime.block_on(async {
+        let stop = stop_signal()?;
+        tracing::info!(
+            "sealift {} ships {} to {}",
+            env!("CARGO_PKG_VERSION"),
+            config.layout.episodes.display(),
+            config.receiver.url
+        );
+        daemon::run(options(&config, args.once), transport, stop).await
+    });
+    // A worker that hangs in a system call (a dead NFS server) must not keep a process that was told to stop.
+    runtime.shutdown_background();
+    let tally = tally?;
+    if !args.once {
+        return Ok(Exit::Done);
+    }
+    let left = tally.transient_failures + tally.conflicts + tally.fatal + tally.held;
+    if args.json {
+        println!("{}", serde_json::to_string(&tally).map_err(anyhow::Error::new)?);
+    } else {
+        println!(
+            "{} sealed, {} shipped, {} to be tried again, {} in conflict, {} quarantined, {} held",
+            tally.scanned, tally.shipped, tally.transient_failures, tally.conflicts, tally.fatal, tally.held
+        );
+    }
+    Ok(if left == 0 { Exit::Done } else { Exit::Wrong })
+}
+
+/// What is written, with the arguments laid over it.
+pub(super) fn configuration(source: &Source, destination: &Destination) -> Result<RawConfig, Failure> {
+    let mut raw = source.read(source.data.is_some() && destination.receiver.is_some())?;
+    if let Some(receiver) = &destination.receiver {
+        raw.receiver.url = Some(receiver.clone());
+    }
+    Ok(raw)
+}
+
+/// The way to the receiver. Reads certificates and token; opens no connection.
+pub(super) fn transport(receiver: &ReceiverConfig, host_id: &str) -> Result<Transport, Failure> {
+    let (client_cert_file, client_key_file) = receiver.client_cert.clone().unzip();
+    let client = Client::new(ClientOptions {
+        ca_file: receiver.ca_file.clone(),
+        client_cert_file,
+        client_key_file,
+        token_file: receiver.token_file.clone(),
+        connect_timeout: receiver.connect_timeout,
+        idle_timeout: receiver.idle_timeout,
+        answer_timeout: receiver.answer_timeout,
+    })
+    .map_err(|error| Failure::Usage(error.into()))?;
+    let options = TransportOptions {
+        url: receiver.url.clone(),
+        headers: receiver.headers.iter().cloned().collect(),
+        host_id: host_id.to_owned(),
+    };
+    Transport::new(&options, client).map_err(|error| Failure::Usage(error.into()))
+}
+
+/// The daemon's narrow options, out of the configuration.
+pub(super) fn options(config: &ShipConfig, once: bool) -> Options {
+    let workers = config.pack_workers;
+    Options {
+        layout: config.layout.clone(),
+        pack: pack::Options {
+            level: config.level,
+            workers: NonZeroU32::try_from(workers).unwrap_or(NonZeroU32::MIN),
+        },
+        settings: Settings {
+            pack_workers: workers.get(),
+            concurrency: config.receiver.concurrency.get(),
+            reconcile_interval: config.reconcile_interval(false),
+            sweep_interval: config.cleanup_interval,
+            require_receipt: config.receiver.require_receipt,
+            once,
+            seed: seed(),
+        },
+        inotify: match config.watch {
+            WatchMode::Auto => None,
+            WatchMode::Inotify => Some(true),
+            WatchMode::ReconcileOnly => Some(false),
+        },
+        reconcile_only_interval: config.reconcile_interval(true),
+        keep_days: KeepDays { quarantine: config.quarantine_keep_days, shipped: config.shipped_keep_days },
+        observer: None,
+    }
+}
+
+/// Ends at SIGTERM or SIGINT. The handlers stand when this returns.
+pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("Failed to listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("Failed to listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Hosts that restart together must not draw the same waits. The hasher's keys are random by process.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}

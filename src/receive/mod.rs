@@ -1,0 +1,31 @@
+//! The receiver: the half that must never lie. What it acknowledges would survive a power cut.
+//!
+//! ```text
+//!  PUT /v1/episodes/{id}
+//!    │ serve     a connection: limits, keep-alive, time-outs
+//!    ▼
+//!  exchange      the head only ──▶ admit (pure: offer × what is held)
+//!    │                              ├─ held already ────────────▶ 200 receipt
+//!    │                              ├─ held with other content ─▶ 409
+//!    │                              ├─ unproven ──▶ store.verify ──▶ admit again
+//!    │ ◀─────────────────────────── └─ store
+//!    ▼  100 Continue goes out when the body is first asked for
+//!  store         incoming/<unique>.part   written and hashed as it arrives; bounded memory
+//!    │             └ digest ≠ Repr-Digest ──────────────────────▶ 400, nothing stays
+//!    ▼
+//!  publish       fsync file, rename without overwriting, fsync folder
+//!    │             └ the name is taken ──▶ admit again ──▶ 200 or 409
+//!    ▼
+//!  201 receipt   episodes/<id>.tar.zst is the commit point; receipts/<id>.json beside it can be rebuilt
+//! ```
+//!
+//! Every answer about an episode is read off the store, never off this process's memory: many receivers may stand on one
+//! store, and which of two PUTs of one id was first is settled by the publication that does not overwrite.
+
+pub mod serve;
+
+mod exchange;
+
+pub mod admit;
+pub mod held;
+pub mod store;

@@ -1,0 +1,113 @@
+//! What stands beside an archive in a folder, and how it is learnt again.
+
+use std::{
+    fs::{File, Metadata},
+    io::{self, Read},
+    os::unix::fs::MetadataExt as _,
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    episode::{Digest, EpisodeId},
+    receive::held::{Content, Held},
+    records::WallTime,
+};
+
+/// The most that a verification decompresses, bytes. Beyond it the content counts as unreadable: a few kilobytes can
+/// claim to hold petabytes.
+const MAX_CONTENT_BYTES: u64 = 256 << 30;
+/// The largest window a verification allocates, as a power of two: 32 MiB. `sealift` itself needs 8 MiB at its highest level.
+const MAX_WINDOW_LOG: u32 = 25;
+const READ_BYTES: usize = 128 * 1024;
+
+/// `receipts/<id>.json`. It fits its archive as long as that has the size and the modification time noted here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    episode_id: EpisodeId,
+    sha256: Digest,
+    size_bytes: u64,
+    /// Nanoseconds after 1970-01-01T00:00:00Z.
+    archive_mtime_ns: i64,
+    content: Content,
+}
+
+impl Record {
+    pub(super) fn new(id: EpisodeId, sha256: Digest, content: Content, archive: &Metadata) -> Self {
+        Self {
+            episode_id: id,
+            sha256,
+            size_bytes: archive.len(),
+            archive_mtime_ns: mtime_ns(archive),
+            content,
+        }
+    }
+
+    /// Reads a record back; `None` where it is damaged or does not fit.
+    pub(super) fn read(json: &[u8], id: &EpisodeId, archive: &Metadata) -> Option<Self> {
+        let record: Self = serde_json::from_slice(json).ok()?;
+        let fits = record.episode_id == *id
+            && record.size_bytes == archive.len()
+            && record.archive_mtime_ns == mtime_ns(archive);
+        fits.then_some(record)
+    }
+
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        serde_json::json!(self).to_string().into_bytes()
+    }
+
+    pub(super) fn id(&self) -> &EpisodeId {
+        &self.episode_id
+    }
+
+    pub(super) fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    pub(super) fn into_held(self) -> Held {
+        Held {
+            episode_id: self.episode_id,
+            sha256: self.sha256,
+            size_bytes: self.size_bytes,
+            stored_at: WallTime::from_unix_seconds(self.archive_mtime_ns.div_euclid(1_000_000_000)),
+            content: self.content,
+        }
+    }
+}
+
+fn mtime_ns(metadata: &Metadata) -> i64 {
+    metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
+}
+
+/// The digest of everything that can be read.
+pub(super) fn hash(mut from: impl Read) -> io::Result<Digest> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.into()),
+            Ok(n) => hasher.update(&buffer[..n]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What the tar stream inside an archive hashes to. Time, memory and output are bounded.
+///
+/// # Errors
+/// Those of reading the disk; an archive that does not decompress is no error but [`Content::Unreadable`].
+pub(super) fn decompress_and_hash(archive: &File) -> io::Result<Content> {
+    let mut decoder = zstd::stream::read::Decoder::new(archive)?;
+    decoder.window_log_max(MAX_WINDOW_LOG)?;
+    // One byte more than allowed tells a full stream from one that goes on.
+    let mut bounded = decoder.take(MAX_CONTENT_BYTES + 1);
+    match hash(&mut bounded) {
+        Ok(_) if bounded.limit() == 0 => Ok(Content::Unreadable),
+        Ok(digest) => Ok(Content::Verified(digest)),
+        // The disk's errors carry the kernel's number; the decoder's do not.
+        Err(error) if error.raw_os_error().is_none() => Ok(Content::Unreadable),
+        Err(error) => Err(error),
+    }
+}
