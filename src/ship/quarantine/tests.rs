@@ -1,0 +1,87 @@
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{layout::REASON, tree};
+
+const NOW: WallTime = WallTime::from_unix_seconds(1_800_000_000);
+
+fn sandbox() -> (tempfile::TempDir, Layout, EpisodeId) {
+    let root = tempfile::tempdir().unwrap();
+    let layout = Layout::below(root.path());
+    let id = EpisodeId::parse("a").unwrap();
+    for folder in [&layout.outbox, &layout.quarantine, &layout.episode(&id)] {
+        fs::create_dir_all(folder).unwrap();
+    }
+    fs::write(layout.episode(&id).join("data"), "data").unwrap();
+    for path in [layout.archive(&id), layout.sidecar(&id), layout.partial(&id)] {
+        fs::write(path, "").unwrap();
+    }
+    (root, layout, id)
+}
+
+fn too_old() -> Reason {
+    Reason { status: Some(412), error: "too old".to_owned(), body: json!({"head": "x"}), verdict: "fatal" }
+}
+
+fn act(layout: &Layout, id: &EpisodeId) -> Moved {
+    quarantine(layout, id, &too_old(), NOW, &Progress::default())
+}
+
+#[test]
+fn a_rejected_episode_stands_aside_with_the_reason_and_its_archive_is_gone() {
+    let (_root, layout, id) = sandbox();
+    let to = layout.quarantine.join("a");
+    assert_eq!(act(&layout, &id), Moved::To(to.clone()));
+    let text = fs::read_to_string(to.join(REASON)).unwrap();
+    assert_eq!(
+        serde_json::from_str::<Value>(&text).unwrap(),
+        json!({"episode_id": "a", "status_code": 412, "error": "too old", "body": {"head": "x"},
+               "verdict": "fatal", "quarantined_at_wall": "2027-01-15T08:00:00Z"})
+    );
+    assert!(fs::read_dir(&layout.outbox).unwrap().next().is_none());
+    assert!(!layout.episode(&id).exists());
+}
+
+#[test]
+fn after_a_round_trip_the_episode_is_what_it_was() {
+    let (_root, layout, id) = sandbox();
+    let before = tree::fingerprint(&layout.episode(&id), &Progress::default()).unwrap();
+    for _ in 0..2 {
+        let Moved::To(to) = act(&layout, &id) else { panic!("not moved") };
+        durable::move_directory(&to, &layout.episodes, "a", &Progress::default()).unwrap();
+    }
+    assert_eq!(tree::fingerprint(&layout.episode(&id), &Progress::default()).unwrap(), before);
+    assert!(!layout.episode(&id).join("quarantine_reason.json~1").exists());
+}
+
+#[test]
+fn a_second_of_the_same_name_is_numbered_and_both_are_kept() {
+    let (_root, layout, id) = sandbox();
+    assert_eq!(act(&layout, &id), Moved::To(layout.quarantine.join("a")));
+    fs::create_dir(layout.episode(&id)).unwrap();
+    assert_eq!(act(&layout, &id), Moved::To(layout.quarantine.join("a~1")));
+    assert_eq!(fs::read(layout.quarantine.join("a/data")).unwrap(), b"data");
+    assert_eq!(filed::reason(&layout.quarantine.join("a~1")).unwrap().unwrap().episode_id.unwrap(), "a");
+}
+
+#[test]
+fn a_recorders_own_file_of_that_name_is_kept() {
+    let (_root, layout, id) = sandbox();
+    fs::write(layout.episode(&id).join(REASON), "the dog was sick").unwrap();
+    act(&layout, &id);
+    assert_eq!(fs::read_to_string(layout.quarantine.join("a").join(REASON)).unwrap(), "the dog was sick");
+    assert_eq!(filed::reason(&layout.quarantine.join("a")).unwrap().unwrap().status_code, Some(412));
+}
+
+#[test]
+fn an_episode_that_is_not_there_is_gone_and_one_that_cannot_be_moved_is_told() {
+    let (_root, layout, id) = sandbox();
+    fs::remove_dir(&layout.quarantine).unwrap();
+    let moved = act(&layout, &id);
+    assert!(matches!(&moved, Moved::Failed(why) if why.starts_with("rejected (too old), but ")), "{moved:?}");
+    assert!(layout.archive(&id).exists());
+    durable::remove_tree(&layout.episode(&id), &Progress::default()).unwrap();
+    assert_eq!(act(&layout, &id), Moved::Gone);
+}

@@ -1,0 +1,198 @@
+use std::{cell::Cell, fs};
+
+use serde_json::json;
+
+use super::*;
+use crate::{episode::Digest, layout::RECEIPT};
+
+struct Sandbox {
+    _root: tempfile::TempDir,
+    layout: Layout,
+    id: EpisodeId,
+    facts: ArchiveFacts,
+    proof: Proof,
+    packed: Fingerprint,
+}
+
+/// A packed and delivered episode `a`.
+fn sandbox() -> Sandbox {
+    let root = tempfile::tempdir().unwrap();
+    let layout = Layout::below(root.path());
+    let id = EpisodeId::parse("a").unwrap();
+    for folder in [&layout.outbox, &layout.shipped, &layout.episode(&id)] {
+        fs::create_dir_all(folder).unwrap();
+    }
+    fs::write(layout.episode(&id).join("data"), "data").unwrap();
+    for path in [layout.archive(&id), layout.sidecar(&id), layout.partial(&id)] {
+        fs::write(path, "").unwrap();
+    }
+    let packed = tree::fingerprint(&layout.episode(&id), &Progress::default()).unwrap();
+    let facts = ArchiveFacts { sha256: Digest([1; 32]), content_sha256: Digest([2; 32]), size_bytes: 3 };
+    let proof = Proof::for_test(201, json!({"episode_id": "a"}));
+    Sandbox { _root: root, layout, id, facts, proof, packed }
+}
+
+impl Sandbox {
+    fn retirement(&self) -> Retirement<'_> {
+        Retirement {
+            id: &self.id,
+            proof: &self.proof,
+            facts: &self.facts,
+            fingerprint: self.packed,
+            manifest: ManifestCheck::None,
+            receiver: "http://r/v1/episodes/a",
+            delivered_at: WallTime::from_unix_seconds(1_800_000_000),
+        }
+    }
+
+    fn retire(&self) -> Moved {
+        retire(&self.layout, &self.retirement(), &Progress::default())
+    }
+
+    fn retire_asking(&self, check: &dyn Fn(&Path) -> io::Result<bool>) -> io::Result<Moved> {
+        try_retire(&self.layout, &self.retirement(), check, &Progress::default())
+    }
+
+    fn outbox_is_empty(&self) -> bool {
+        fs::read_dir(&self.layout.outbox).unwrap().next().is_none()
+    }
+}
+
+#[test]
+fn a_delivered_episode_stands_in_shipped_with_its_receipt_and_its_archive_is_gone() {
+    let a = sandbox();
+    let to = a.layout.shipped.join("a");
+    assert_eq!(a.retire(), Moved::To(to.clone()));
+    let receipt = filed::receipt(&to).unwrap().unwrap();
+    assert_eq!((receipt.sha256, receipt.status_code), (a.facts.sha256, 201));
+    assert_eq!(receipt.receipt, json!({"episode_id": "a"}));
+    assert_eq!(receipt.delivered_at_wall.to_string(), "2027-01-15T08:00:00Z");
+    assert!(a.outbox_is_empty());
+    assert!(!a.layout.episode(&a.id).exists());
+}
+
+#[test]
+fn what_changed_since_it_was_packed_is_not_moved_and_gets_no_receipt() {
+    let a = sandbox();
+    fs::write(a.layout.episode(&a.id).join("more"), "").unwrap();
+    assert_eq!(a.retire(), Moved::Changed);
+    assert!(!a.layout.episode(&a.id).join(RECEIPT).exists());
+    assert!(!a.outbox_is_empty());
+}
+
+#[test]
+fn what_changes_during_the_move_is_put_back_without_the_receipt() {
+    let a = sandbox();
+    let asked = Cell::new(0);
+    let check = |episode: &Path| {
+        asked.set(asked.get() + 1);
+        if asked.get() == 2 {
+            assert_eq!(episode, a.layout.shipped.join("a"));
+            assert!(episode.join(RECEIPT).exists());
+            fs::write(episode.join("data"), "written by a descriptor that was still open")?;
+        }
+        is_what_was_packed(episode, a.packed, &Progress::default())
+    };
+    assert_eq!(a.retire_asking(&check).unwrap(), Moved::Changed);
+    assert!(fs::read_to_string(a.layout.episode(&a.id).join("data")).unwrap().starts_with("written"));
+    assert!(!a.layout.episode(&a.id).join(RECEIPT).exists());
+    assert!(!a.layout.shipped.join("a").exists());
+    assert!(!a.outbox_is_empty());
+}
+
+#[test]
+fn put_back_beside_a_name_that_was_used_again_it_waits_as_an_episode_of_its_own() {
+    let a = sandbox();
+    let asked = Cell::new(0);
+    let check = |_: &Path| {
+        asked.set(asked.get() + 1);
+        if asked.get() == 2 {
+            fs::create_dir(a.layout.episode(&a.id))?;
+        }
+        Ok(asked.get() == 1)
+    };
+    assert_eq!(a.retire_asking(&check).unwrap(), Moved::Changed);
+    let beside = a.layout.episodes.join("a~1");
+    assert_eq!(fs::read(beside.join("data")).unwrap(), b"data");
+    assert!(!beside.join(RECEIPT).exists());
+}
+
+#[test]
+fn a_receipt_left_by_a_killed_try_is_rewritten_and_changes_nothing() {
+    let a = sandbox();
+    let stop = |_: &Path| Err(io::Error::other("killed"));
+    let first_only = Cell::new(true);
+    let killed = |episode: &Path| if first_only.replace(false) { Ok(true) } else { stop(episode) };
+    a.retire_asking(&killed).unwrap_err();
+    assert!(a.layout.episode(&a.id).join(RECEIPT).exists());
+    assert_eq!(a.retire(), Moved::To(a.layout.shipped.join("a")));
+    assert!(!a.layout.shipped.join("a/shipping_receipt.json~1").exists());
+}
+
+#[test]
+fn a_name_that_is_taken_in_shipped_is_numbered() {
+    let a = sandbox();
+    fs::create_dir(a.layout.shipped.join("a")).unwrap();
+    assert_eq!(a.retire(), Moved::To(a.layout.shipped.join("a~1")));
+    assert!(filed::receipt(&a.layout.shipped.join("a~1")).unwrap().is_some());
+}
+
+#[test]
+fn a_move_that_was_made_but_not_reported_is_found_and_one_that_was_not_is_gone() {
+    let a = sandbox();
+    assert_eq!(a.retire(), Moved::To(a.layout.shipped.join("a")));
+    fs::write(a.layout.archive(&a.id), "").unwrap();
+    assert_eq!(a.retire(), Moved::To(a.layout.shipped.join("a")));
+    assert!(a.outbox_is_empty());
+
+    let b = sandbox();
+    durable::remove_tree(&b.layout.episode(&b.id), &Progress::default()).unwrap();
+    // Of another archive: it accounts for nothing.
+    fs::create_dir(b.layout.shipped.join("a")).unwrap();
+    let other = Sandbox { facts: ArchiveFacts { sha256: Digest([9; 32]), ..b.facts }, ..sandbox() };
+    assert_eq!(other.retire(), Moved::To(other.layout.shipped.join("a")));
+    fs::copy(other.layout.shipped.join("a").join(RECEIPT), b.layout.shipped.join("a").join(RECEIPT)).unwrap();
+    assert_eq!(b.retire(), Moved::Gone);
+    assert!(!b.outbox_is_empty());
+}
+
+#[test]
+fn without_permission_it_stays_and_the_owner_is_what_to_change() {
+    let a = sandbox();
+    let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+    let told = explain(&a.layout, &a.id, &denied);
+    assert!(told.starts_with("delivered, but it cannot be moved to "), "{told}");
+    assert!(told.contains("Type: sudo chown -R --reference='"), "{told}");
+    assert!(told.ends_with("/episodes/a'"), "{told}");
+    let other = explain(&a.layout, &a.id, &io::ErrorKind::StorageFull.into());
+    assert!(!other.contains("sudo"), "{other}");
+}
+
+#[test]
+fn an_episode_that_is_not_ours_to_move_stays_whole_and_is_reported() {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    let a = sandbox();
+    if !rustix::process::geteuid().is_root() {
+        fs::set_permissions(a.layout.episode(&a.id), fs::Permissions::from_mode(0o555)).unwrap();
+    }
+    for path in [a._root.path(), &a.layout.episodes, &a.layout.shipped, &a.layout.outbox] {
+        if rustix::process::geteuid().is_root() {
+            chown(path, Some(65_534), None).unwrap();
+        }
+    }
+    let moved = std::thread::scope(|threads| {
+        threads
+            .spawn(|| {
+                // Root may do anything; for this one thread, be somebody who may not.
+                if rustix::process::geteuid().is_root() {
+                    rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(65_534)).unwrap();
+                }
+                a.retire()
+            })
+            .join()
+            .unwrap()
+    });
+    assert!(matches!(&moved, Moved::Failed(why) if why.contains("sudo chown -R --reference")), "{moved:?}");
+    assert_eq!(fs::read(a.layout.episode(&a.id).join("data")).unwrap(), b"data");
+    assert!(!a.outbox_is_empty());
+}
