@@ -20,6 +20,8 @@
 pub mod backoff;
 pub mod hold;
 pub mod queue;
+#[cfg(test)]
+mod simulation;
 pub mod state;
 mod transitions;
 pub mod verdict;

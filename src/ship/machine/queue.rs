@@ -14,7 +14,7 @@ use super::{
 use crate::episode::{EpisodeId, Stamp};
 
 /// Moves, checks, looks at orphans and flushes at once: enough to keep a disk busy beside packing.
-const DISK_STEPS: usize = 4;
+pub(super) const DISK_STEPS: usize = 4;
 /// How long an archive may be scratch while its upload runs. A small upload is acknowledged sooner, and making its
 /// archive durable would only compete with the receiver for the disk.
 const KEEP_AFTER: Duration = Duration::from_millis(250);
@@ -500,5 +500,32 @@ impl Machine {
         let after = (std::ops::Bound::Excluded((last, hold.last_probe.clone())), std::ops::Bound::Unbounded);
         let next = self.to_send.range(after).next().or(self.to_send.first());
         next.map(|(_, id)| id.clone())
+    }
+}
+
+#[cfg(test)]
+impl Machine {
+    /// How many are packed and wait for their turn to be sent.
+    pub(super) fn ready(&self) -> usize {
+        self.to_send.len()
+    }
+
+    /// Whether the queues say what the states say.
+    pub(super) fn assert_books(&self) {
+        let ranks = |belongs: fn(&Episode) -> bool| -> BTreeSet<Rank> {
+            let here = self.episodes.iter().filter(|(_, episode)| belongs(episode));
+            here.map(|(id, episode)| (episode.sealed_ns(), id.clone())).collect()
+        };
+        let to_pack = ranks(|episode| matches!(episode.state, State::Sealed) && !episode.keeping);
+        assert_eq!(self.to_pack, to_pack, "the queue for packing");
+        assert_eq!(
+            self.to_send,
+            ranks(|episode| matches!(episode.state, State::Ready(_))),
+            "the queue for sending"
+        );
+        let wakes = self.episodes.iter().filter_map(|(id, episode)| Some((episode.wake?, id.clone())));
+        assert_eq!(self.wakes, wakes.collect(), "the alarm clock");
+        let looks = self.episodes.values().filter(|episode| episode.looking != Looking::No).count();
+        assert_eq!(self.looks, looks, "the looks under way");
     }
 }
