@@ -22,6 +22,8 @@ const KEEP_AFTER: Duration = Duration::from_millis(250);
 const BLIND_INTERVAL: Duration = Duration::from_secs(5);
 /// When to try again a sweep that could not believe the clock.
 const CLOCK_RETRY: Duration = Duration::from_secs(60);
+/// A time that does not come.
+const NEVER: Duration = Duration::MAX;
 
 /// The order of the queues: sealed first, served first.
 type Rank = (i64, EpisodeId);
@@ -133,7 +135,9 @@ impl Machine {
             }
             Event::Watching(can) => {
                 self.blind = !can;
-                self.next_scan = self.next_scan.min(now + self.reconcile_interval());
+                if !self.settings.once {
+                    self.next_scan = self.next_scan.min(now + self.reconcile_interval());
+                }
             }
             Event::WatchesLost => {
                 for episode in self.episodes.values_mut() {
@@ -169,11 +173,11 @@ impl Machine {
             return None;
         }
         let wake = self.wakes.first().map(|(at, _)| *at);
+        let scan = (!self.scanning && self.next_scan < NEVER).then_some(self.next_scan);
         if self.settings.once {
             // Only what keeps an archive safe beside its upload; rests are left for another time.
-            return wake.filter(|_| self.sending > 0);
+            return wake.filter(|_| self.sending > 0).or(scan);
         }
-        let scan = (!self.scanning).then_some(self.next_scan);
         let sweep = (!self.sweeping).then_some(self.next_sweep);
         let probe = self
             .destination
@@ -187,7 +191,8 @@ impl Machine {
     /// Nothing is under way (and, in one pass, nothing more would begin).
     #[must_use]
     pub fn idle(&self) -> bool {
-        !(self.scanning || self.sweeping)
+        let to_begin = self.settings.once && !self.stopping && self.next_scan < NEVER;
+        !(to_begin || self.scanning || self.sweeping)
             && self.looks + self.packing + self.sending + self.on_disk == 0
             && self.out.is_empty()
             && self.disk.is_empty()
@@ -245,6 +250,9 @@ impl Machine {
     }
 
     fn look_everywhere(&mut self, now: Duration) {
+        if self.settings.once {
+            return;
+        }
         self.next_scan = now;
         self.scan_again = self.scanning;
     }
@@ -256,8 +264,13 @@ impl Machine {
 
     fn scanned(&mut self, found: Option<Scanned>, now: Duration) {
         self.scanning = false;
-        self.next_scan =
-            if std::mem::take(&mut self.scan_again) { now } else { now + self.reconcile_interval() };
+        let again = std::mem::take(&mut self.scan_again);
+        self.next_scan = match (self.settings.once, again) {
+            // One pass is one scan.
+            (true, _) => NEVER,
+            (false, true) => now,
+            (false, false) => now + self.reconcile_interval(),
+        };
         let moved = std::mem::take(&mut self.moved_while_scanning);
         // While episodes/ cannot be read, nothing is concluded from what is not there.
         let Some(found) = found else { return };
@@ -431,12 +444,12 @@ impl Machine {
         }
         if !self.scanning && self.next_scan <= now {
             self.scanning = true;
-            self.next_scan = if self.settings.once { Duration::MAX } else { now };
+            self.next_scan = NEVER;
             self.out.push_back(Effect::Scan);
         }
         if !self.sweeping && self.next_sweep <= now {
             self.sweeping = true;
-            self.next_sweep = Duration::MAX;
+            self.next_sweep = NEVER;
             self.out.push_back(Effect::Sweep);
         }
         self.take_turns_sending(now);
