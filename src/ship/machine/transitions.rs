@@ -87,10 +87,13 @@ impl Machine {
         if episode.busy() || matches!(episode.state, State::Open) {
             return;
         }
-        episode.stamp = None;
         episode.archived = episode.durable;
         self.sleep_until(id, None);
         self.enter(id, State::Open);
+        // Only now: the queues that it has left are ordered by the stamp.
+        if let Some(episode) = self.episodes.get_mut(id) {
+            episode.stamp = None;
+        }
     }
 
     pub(super) fn checked(&mut self, id: &EpisodeId, check: Check, now: Duration) {
