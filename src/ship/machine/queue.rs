@@ -1,7 +1,7 @@
 //! All episodes: whose turn it is, how many at once, and when to look again.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
@@ -274,10 +274,11 @@ impl Machine {
         let moved = std::mem::take(&mut self.moved_while_scanning);
         // While episodes/ cannot be read, nothing is concluded from what is not there.
         let Some(found) = found else { return };
-        let mut here: HashMap<_, _> = found.episodes.into_iter().collect();
+        let mut here: BTreeMap<_, _> = found.episodes.into_iter().collect();
         here.retain(|id, _| !moved.contains(id));
         // What is not there may be younger than the scan: only a look of its own says that it is gone.
-        let missing: Vec<_> = self.episodes.keys().filter(|id| !here.contains_key(id)).cloned().collect();
+        let mut missing: Vec<_> = self.episodes.keys().filter(|id| !here.contains_key(id)).cloned().collect();
+        missing.sort_unstable();
         for id in missing {
             self.hinted(id);
         }
