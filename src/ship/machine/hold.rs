@@ -1,7 +1,7 @@
 //! Whether the destination is believed to work.
 //!
 //! ```text
-//!           a fault of the destination, or two episodes in a row met by the weather
+//!           a fault of the destination, or two attempts in a row met by the weather
 //!   clear ────────────────────────────────────────────────────────────────────────▶ held
 //!     ▲                                                                              │ one probe at a time, another
 //!     └───────────────── a receiver answered for an episode ◀──────────────────────┘ episode each time, backing off
@@ -9,6 +9,9 @@
 //!
 //! An episode that is refused while others are delivered is no fault of the destination: it waits alone. That shows in
 //! the count of deliveries, which is why the count is kept here.
+//!
+//! Nor does one episode speak for the destination. As long as every failure was of the same one, only that one is paced
+//! by the hold: any other is tried at once, one at a time, whether the suspect is on its way just now or not.
 
 use std::time::Duration;
 
@@ -18,7 +21,7 @@ use super::{
 };
 use crate::episode::EpisodeId;
 
-/// So many episodes in a row, met by the weather with no delivery between them, hold the destination.
+/// So many attempts in a row, met by the weather with no answer of a receiver between them, hold the destination.
 const WEATHER_STREAK: u32 = 2;
 
 /// The destination, as the attempts of this process have found it.
@@ -26,6 +29,8 @@ const WEATHER_STREAK: u32 = 2;
 pub struct Destination {
     deliveries: u64,
     weather_streak: u32,
+    /// Whom the weather met last.
+    last_met: Option<EpisodeId>,
     /// The last one that something which is no receiver refused, and with what status, since the last delivery.
     last_refused: Option<(EpisodeId, Option<u16>)>,
     hold: Option<Hold>,
@@ -42,6 +47,8 @@ pub struct Hold {
     pub next_probe: Duration,
     /// Which episode went last; the next probe is another one, where there is another.
     pub last_probe: EpisodeId,
+    /// The one episode that all of this is known from; `None` where two agree.
+    pub suspect: Option<EpisodeId>,
     schedule: Schedule,
     failures: u32,
 }
@@ -69,21 +76,9 @@ impl Destination {
         self.hold.take()
     }
 
-    /// The destination is at fault. Where others wait (`second_opinion`), one of them is tried at once: that tells a fault of
-    /// the destination from an episode that is refused alone.
-    pub fn at_fault(
-        &mut self,
-        id: &EpisodeId,
-        why: &Refusal,
-        second_opinion: bool,
-        now: Duration,
-        jitter: &mut Jitter,
-    ) {
-        let first = self.hold.is_none();
-        let hold = self.hold_for(id, why, FAULT_PROBE, now);
-        if !(first && second_opinion) {
-            hold.failed(id, why, None, now, jitter);
-        }
+    /// The destination is at fault, as far as this one episode can tell.
+    pub fn at_fault(&mut self, id: &EpisodeId, why: &Refusal, now: Duration, jitter: &mut Jitter) {
+        self.hold_for(id, why, FAULT_PROBE, Some(id), now).failed(id, why, None, now, jitter);
     }
 
     /// Something that is no receiver refused. True where this is the second, different episode in a row that is refused
@@ -93,9 +88,9 @@ impl Destination {
             self.last_refused.as_ref().is_some_and(|(other, status)| other != id && *status == why.status);
         self.last_refused = Some((id.clone(), why.status));
         if alike || self.hold.is_some() {
-            self.at_fault(id, why, false, now, jitter);
+            self.hold_for(id, why, FAULT_PROBE, None, now).failed(id, why, None, now, jitter);
         }
-        alike || self.hold.is_some()
+        self.hold.is_some()
     }
 
     /// The weather. True where the destination is held for it.
@@ -108,8 +103,10 @@ impl Destination {
         jitter: &mut Jitter,
     ) -> bool {
         self.weather_streak += 1;
+        let alone = self.last_met.replace(id.clone()).filter(|last| last == id);
         if self.hold.is_some() || self.weather_streak >= WEATHER_STREAK {
-            self.hold_for(id, why, WEATHER_PROBE, now).failed(id, why, retry_after, now, jitter);
+            let hold = self.hold_for(id, why, WEATHER_PROBE, alone.as_ref(), now);
+            hold.failed(id, why, retry_after, now, jitter);
         }
         self.hold.is_some()
     }
@@ -121,12 +118,20 @@ impl Destination {
         }
     }
 
-    fn hold_for(&mut self, id: &EpisodeId, why: &Refusal, schedule: Schedule, now: Duration) -> &mut Hold {
+    fn hold_for(
+        &mut self,
+        id: &EpisodeId,
+        why: &Refusal,
+        schedule: Schedule,
+        suspect: Option<&EpisodeId>,
+        now: Duration,
+    ) -> &mut Hold {
         self.hold.get_or_insert_with(|| Hold {
             since: now,
             why: why.clone(),
             next_probe: now,
             last_probe: id.clone(),
+            suspect: suspect.cloned(),
             schedule,
             failures: 0,
         })
@@ -142,12 +147,17 @@ impl Hold {
         now: Duration,
         jitter: &mut Jitter,
     ) {
+        if self.suspect.as_ref().is_some_and(|suspect| suspect != id) {
+            self.suspect = None;
+        }
         // What was under way when the hold began says nothing new.
         if self.failures == 0 || self.last_probe == *id {
             self.failures += 1;
             self.why = why.clone();
             let wait = jitter.wait(self.schedule, self.failures);
-            self.next_probe = now + wait.max(retry_after.unwrap_or_default());
+            self.next_probe = now + wait;
         }
+        // The longest pause that was asked for, whoever heard of it.
+        self.next_probe = self.next_probe.max(now + retry_after.unwrap_or_default());
     }
 }

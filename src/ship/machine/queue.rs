@@ -411,10 +411,6 @@ impl Machine {
         self.disk.push_back(step);
     }
 
-    pub(super) fn others_wait(&self, id: &EpisodeId) -> bool {
-        self.to_send.iter().any(|(_, other)| other != id)
-    }
-
     fn wake_due(&mut self, now: Duration) {
         while let Some((at, id)) = self.wakes.first().cloned()
             && at <= now
@@ -506,14 +502,19 @@ impl Machine {
             let free = self.sending < self.settings.concurrency;
             return self.to_send.first().filter(|_| free).map(|(_, id)| id.clone());
         };
-        if self.sending > 0 || now < hold.next_probe {
+        // One that stands alone in its failures holds nobody up, not even by being on its way.
+        let suspect = hold.suspect.as_ref();
+        let suspect_sending = suspect.and_then(|id| self.episodes.get(id)).is_some_and(Episode::sending);
+        let free = self.sending < self.settings.concurrency;
+        if self.sending > usize::from(suspect_sending) || !free {
             return None;
         }
         // Around the queue, so that no single episode decides for all.
         let last = self.episodes.get(&hold.last_probe).map_or(i64::MIN, Episode::sealed_ns);
         let after = (std::ops::Bound::Excluded((last, hold.last_probe.clone())), std::ops::Bound::Unbounded);
-        let next = self.to_send.range(after).next().or(self.to_send.first());
-        next.map(|(_, id)| id.clone())
+        let mut around = self.to_send.range(after).chain(&self.to_send).map(|(_, id)| id);
+        let due = now >= hold.next_probe;
+        around.find(|id| due || suspect.is_some_and(|suspect| suspect != *id)).cloned()
     }
 }
 

@@ -277,13 +277,12 @@ impl Machine {
     /// A refusal that names the destination. Where others were delivered meanwhile it is this episode's alone.
     fn destination_at_fault(&mut self, id: &EpisodeId, packed: Packed, refusal: Refusal, now: Duration) {
         let deliveries = self.destination.deliveries();
-        let second_opinion = self.others_wait(id);
         let Some(episode) = self.episodes.get_mut(id) else { return };
         let refused_before = episode.deliveries_at_refusal.replace(deliveries);
         if deliveries > refused_before.unwrap_or(episode.deliveries_at_start) {
             return self.wait_alone(id, packed, refusal, now);
         }
-        self.destination.at_fault(id, &refusal, second_opinion, now, &mut self.jitter);
+        self.destination.at_fault(id, &refusal, now, &mut self.jitter);
         self.wait_for_destination(id, packed, &refusal, now);
     }
 
