@@ -472,8 +472,11 @@ impl Machine {
                 self.enter(&id, State::Checking);
                 self.out.push_back(Effect::Check { id, rehash });
             } else {
+                // What was known of the old archive is not true of the new one.
                 episode.durable = false;
                 episode.spoiled = false;
+                episode.suspect = false;
+                episode.conflict = None;
                 self.enter(&id, State::Packing);
                 self.out.push_back(Effect::Pack(id));
             }
