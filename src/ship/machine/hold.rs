@@ -1,16 +1,17 @@
 //! Whether the destination is believed to work.
 //!
 //! ```text
-//!           a fault of the destination, or two episodes in a row met by the weather
+//!           a fault of the destination, or two attempts in a row met by the weather
 //!   clear ────────────────────────────────────────────────────────────────────────▶ held
 //!     ▲                                                                              │ one probe at a time, another
 //!     └───────────────── a receiver answered for an episode ◀──────────────────────┘ episode each time, backing off
 //! ```
 //!
-//! One episode's word is not enough to hold up the rest. While nobody else has been refused since the hold began, another
-//! episode is tried as soon as there is one: a second opinion. And an episode that is refused while others are
-//! delivered is no fault of the destination: it waits alone. That shows in the count of deliveries, which is why it
-//! is kept here.
+//! An episode that is refused while others are delivered is no fault of the destination: it waits alone. That shows in
+//! the count of deliveries, which is why the count is kept here.
+//!
+//! Nor does one episode speak for the destination. As long as every failure was of the same one, only that one is paced
+//! by the hold: any other is tried at once, one at a time, whether the suspect is on its way just now or not.
 
 use std::time::Duration;
 
@@ -20,11 +21,15 @@ use super::{
 };
 use crate::episode::EpisodeId;
 
+/// So many attempts in a row, met by the weather with no answer of a receiver between them, hold the destination.
+const WEATHER_STREAK: u32 = 2;
+
 /// The destination, as the attempts of this process have found it.
 #[derive(Debug, Default)]
 pub struct Destination {
     deliveries: u64,
-    /// The last one that the weather met, since a receiver last answered.
+    weather_streak: u32,
+    /// Whom the weather met last.
     last_met: Option<EpisodeId>,
     /// The last one that something which is no receiver refused, and with what status, since the last delivery.
     last_refused: Option<(EpisodeId, Option<u16>)>,
@@ -42,10 +47,8 @@ pub struct Hold {
     pub next_probe: Duration,
     /// Which episode went last; the next probe is another one, where there is another.
     pub last_probe: EpisodeId,
-    /// Whose failure began it.
-    first: EpisodeId,
-    /// Another one failed too.
-    corroborated: bool,
+    /// The one episode that all of this is known from; `None` where two agree.
+    pub suspect: Option<EpisodeId>,
     schedule: Schedule,
     failures: u32,
 }
@@ -65,7 +68,7 @@ impl Destination {
 
     /// A receiver took an episode, or said what is wrong with it. Returns the hold that this ended.
     pub fn answered(&mut self, delivered: bool) -> Option<Hold> {
-        self.last_met = None;
+        self.weather_streak = 0;
         if delivered {
             self.deliveries += 1;
             self.last_refused = None;
@@ -73,28 +76,24 @@ impl Destination {
         self.hold.take()
     }
 
-    /// The destination is at fault.
+    /// The destination is at fault, as far as this one episode can tell.
     pub fn at_fault(&mut self, id: &EpisodeId, why: &Refusal, now: Duration, jitter: &mut Jitter) {
-        self.hold_for(id, why, FAULT_PROBE, now).failed(id, why, None, now, jitter);
+        self.hold_for(id, why, FAULT_PROBE, Some(id), now).failed(id, why, None, now, jitter);
     }
 
     /// Something that is no receiver refused. True where this is the second, different episode in a row that is refused
     /// alike: then it is the destination, and it is held.
     pub fn refused(&mut self, id: &EpisodeId, why: &Refusal, now: Duration, jitter: &mut Jitter) -> bool {
-        let before = self.last_refused.replace((id.clone(), why.status));
-        if let Some((other, status)) = before
-            && other != *id
-            && status == why.status
-        {
-            self.hold_for(&other, why, FAULT_PROBE, now);
-        }
-        if let Some(hold) = &mut self.hold {
-            hold.failed(id, why, None, now, jitter);
+        let alike =
+            self.last_refused.as_ref().is_some_and(|(other, status)| other != id && *status == why.status);
+        self.last_refused = Some((id.clone(), why.status));
+        if alike || self.hold.is_some() {
+            self.hold_for(id, why, FAULT_PROBE, None, now).failed(id, why, None, now, jitter);
         }
         self.hold.is_some()
     }
 
-    /// The weather. True where the destination is held for it: two different episodes were met by it with no answer between.
+    /// The weather. True where the destination is held for it.
     pub fn weather(
         &mut self,
         id: &EpisodeId,
@@ -103,11 +102,10 @@ impl Destination {
         now: Duration,
         jitter: &mut Jitter,
     ) -> bool {
-        let before = self.last_met.replace(id.clone());
-        if let Some(other) = before.filter(|other| other != id) {
-            self.hold_for(&other, why, WEATHER_PROBE, now);
-        }
-        if let Some(hold) = &mut self.hold {
+        self.weather_streak += 1;
+        let alone = self.last_met.replace(id.clone()).filter(|last| last == id);
+        if self.hold.is_some() || self.weather_streak >= WEATHER_STREAK {
+            let hold = self.hold_for(id, why, WEATHER_PROBE, alone.as_ref(), now);
             hold.failed(id, why, retry_after, now, jitter);
         }
         self.hold.is_some()
@@ -120,14 +118,20 @@ impl Destination {
         }
     }
 
-    fn hold_for(&mut self, id: &EpisodeId, why: &Refusal, schedule: Schedule, now: Duration) -> &mut Hold {
+    fn hold_for(
+        &mut self,
+        id: &EpisodeId,
+        why: &Refusal,
+        schedule: Schedule,
+        suspect: Option<&EpisodeId>,
+        now: Duration,
+    ) -> &mut Hold {
         self.hold.get_or_insert_with(|| Hold {
             since: now,
             why: why.clone(),
             next_probe: now,
             last_probe: id.clone(),
-            first: id.clone(),
-            corroborated: false,
+            suspect: suspect.cloned(),
             schedule,
             failures: 0,
         })
@@ -135,12 +139,6 @@ impl Destination {
 }
 
 impl Hold {
-    /// Whether this episode may be tried though no probe is due: nobody but another one has been refused yet.
-    #[must_use]
-    pub fn wants_second_opinion_of(&self, id: &EpisodeId) -> bool {
-        !self.corroborated && self.first != *id
-    }
-
     fn failed(
         &mut self,
         id: &EpisodeId,
@@ -149,13 +147,17 @@ impl Hold {
         now: Duration,
         jitter: &mut Jitter,
     ) {
-        self.corroborated |= self.first != *id;
+        if self.suspect.as_ref().is_some_and(|suspect| suspect != id) {
+            self.suspect = None;
+        }
         // What was under way when the hold began says nothing new.
         if self.failures == 0 || self.last_probe == *id {
             self.failures += 1;
             self.why = why.clone();
             let wait = jitter.wait(self.schedule, self.failures);
-            self.next_probe = now + wait.max(retry_after.unwrap_or_default());
+            self.next_probe = now + wait;
         }
+        // The longest pause that was asked for, whoever heard of it.
+        self.next_probe = self.next_probe.max(now + retry_after.unwrap_or_default());
     }
 }

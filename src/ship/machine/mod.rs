@@ -21,6 +21,8 @@ pub mod backoff;
 pub mod hold;
 pub mod queue;
 pub mod retention;
+#[cfg(test)]
+mod simulation;
 pub mod state;
 mod transitions;
 pub mod verdict;

@@ -1,7 +1,7 @@
 //! All episodes: whose turn it is, how many at once, and when to look again.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use super::{
 use crate::episode::{EpisodeId, Stamp};
 
 /// Moves, checks, looks at orphans and flushes at once: enough to keep a disk busy beside packing.
-const DISK_STEPS: usize = 4;
+pub(super) const DISK_STEPS: usize = 4;
 /// How long an archive may be scratch while its upload runs. A small upload is acknowledged sooner, and making its
 /// archive durable would only compete with the receiver for the disk.
 const KEEP_AFTER: Duration = Duration::from_millis(250);
@@ -22,6 +22,8 @@ const KEEP_AFTER: Duration = Duration::from_millis(250);
 const BLIND_INTERVAL: Duration = Duration::from_secs(5);
 /// When to try again a sweep that could not believe the clock.
 const CLOCK_RETRY: Duration = Duration::from_secs(60);
+/// A time that does not come.
+const NEVER: Duration = Duration::MAX;
 
 /// The order of the queues: sealed first, served first.
 type Rank = (i64, EpisodeId);
@@ -133,7 +135,9 @@ impl Machine {
             }
             Event::Watching(can) => {
                 self.blind = !can;
-                self.next_scan = self.next_scan.min(now + self.reconcile_interval());
+                if !self.settings.once {
+                    self.next_scan = self.next_scan.min(now + self.reconcile_interval());
+                }
             }
             Event::WatchesLost => {
                 for episode in self.episodes.values_mut() {
@@ -169,11 +173,11 @@ impl Machine {
             return None;
         }
         let wake = self.wakes.first().map(|(at, _)| *at);
+        let scan = (!self.scanning && self.next_scan < NEVER).then_some(self.next_scan);
         if self.settings.once {
             // Only what keeps an archive safe beside its upload; rests are left for another time.
-            return wake.filter(|_| self.sending > 0);
+            return wake.filter(|_| self.sending > 0).or(scan);
         }
-        let scan = (!self.scanning).then_some(self.next_scan);
         let sweep = (!self.sweeping).then_some(self.next_sweep);
         let probe = self
             .destination
@@ -187,7 +191,8 @@ impl Machine {
     /// Nothing is under way (and, in one pass, nothing more would begin).
     #[must_use]
     pub fn idle(&self) -> bool {
-        !(self.scanning || self.sweeping)
+        let to_begin = self.settings.once && !self.stopping && self.next_scan < NEVER;
+        !(to_begin || self.scanning || self.sweeping)
             && self.looks + self.packing + self.sending + self.on_disk == 0
             && self.out.is_empty()
             && self.disk.is_empty()
@@ -246,6 +251,9 @@ impl Machine {
     }
 
     fn look_everywhere(&mut self, now: Duration) {
+        if self.settings.once {
+            return;
+        }
         self.next_scan = now;
         self.scan_again = self.scanning;
     }
@@ -257,15 +265,21 @@ impl Machine {
 
     fn scanned(&mut self, found: Option<Scanned>, now: Duration) {
         self.scanning = false;
-        self.next_scan =
-            if std::mem::take(&mut self.scan_again) { now } else { now + self.reconcile_interval() };
+        let again = std::mem::take(&mut self.scan_again);
+        self.next_scan = match (self.settings.once, again) {
+            // One pass is one scan.
+            (true, _) => NEVER,
+            (false, true) => now,
+            (false, false) => now + self.reconcile_interval(),
+        };
         let moved = std::mem::take(&mut self.moved_while_scanning);
         // While episodes/ cannot be read, nothing is concluded from what is not there.
         let Some(found) = found else { return };
-        let mut here: HashMap<_, _> = found.episodes.into_iter().collect();
+        let mut here: BTreeMap<_, _> = found.episodes.into_iter().collect();
         here.retain(|id, _| !moved.contains(id));
         // What is not there may be younger than the scan: only a look of its own says that it is gone.
-        let missing: Vec<_> = self.episodes.keys().filter(|id| !here.contains_key(id)).cloned().collect();
+        let mut missing: Vec<_> = self.episodes.keys().filter(|id| !here.contains_key(id)).cloned().collect();
+        missing.sort_unstable();
         for id in missing {
             self.hinted(id);
         }
@@ -428,12 +442,12 @@ impl Machine {
         }
         if !self.scanning && self.next_scan <= now {
             self.scanning = true;
-            self.next_scan = if self.settings.once { Duration::MAX } else { now };
+            self.next_scan = NEVER;
             self.out.push_back(Effect::Scan);
         }
         if !self.sweeping && self.next_sweep <= now {
             self.sweeping = true;
-            self.next_sweep = Duration::MAX;
+            self.next_sweep = NEVER;
             self.out.push_back(Effect::Sweep);
         }
         self.take_turns_sending(now);
@@ -459,8 +473,11 @@ impl Machine {
                 self.enter(&id, State::Checking);
                 self.out.push_back(Effect::Check { id, rehash });
             } else {
+                // What was known of the old archive is not true of the new one.
                 episode.durable = false;
                 episode.spoiled = false;
+                episode.suspect = false;
+                episode.conflict = None;
                 self.enter(&id, State::Packing);
                 self.out.push_back(Effect::Pack(id));
             }
@@ -489,17 +506,45 @@ impl Machine {
             let free = self.sending < self.settings.concurrency;
             return self.to_send.first().filter(|_| free).map(|(_, id)| id.clone());
         };
-        if self.sending > 0 {
+        // One that stands alone in its failures holds nobody up, not even by being on its way.
+        let suspect = hold.suspect.as_ref();
+        let suspect_sending = suspect.and_then(|id| self.episodes.get(id)).is_some_and(Episode::sending);
+        let free = self.sending < self.settings.concurrency;
+        if self.sending > usize::from(suspect_sending) || !free {
             return None;
-        }
-        if now < hold.next_probe {
-            let mut first_two = self.to_send.iter().take(2).map(|(_, id)| id);
-            return first_two.find(|id| hold.wants_second_opinion_of(id)).cloned();
         }
         // Around the queue, so that no single episode decides for all.
         let last = self.episodes.get(&hold.last_probe).map_or(i64::MIN, Episode::sealed_ns);
         let after = (std::ops::Bound::Excluded((last, hold.last_probe.clone())), std::ops::Bound::Unbounded);
-        let next = self.to_send.range(after).next().or(self.to_send.first());
-        next.map(|(_, id)| id.clone())
+        let mut around = self.to_send.range(after).chain(&self.to_send).map(|(_, id)| id);
+        let due = now >= hold.next_probe;
+        around.find(|id| due || suspect.is_some_and(|suspect| suspect != *id)).cloned()
+    }
+}
+
+#[cfg(test)]
+impl Machine {
+    /// How many are packed and wait for their turn to be sent.
+    pub(super) fn ready(&self) -> usize {
+        self.to_send.len()
+    }
+
+    /// Whether the queues say what the states say.
+    pub(super) fn assert_books(&self) {
+        let ranks = |belongs: fn(&Episode) -> bool| -> BTreeSet<Rank> {
+            let here = self.episodes.iter().filter(|(_, episode)| belongs(episode));
+            here.map(|(id, episode)| (episode.sealed_ns(), id.clone())).collect()
+        };
+        let to_pack = ranks(|episode| matches!(episode.state, State::Sealed) && !episode.keeping);
+        assert_eq!(self.to_pack, to_pack, "the queue for packing");
+        assert_eq!(
+            self.to_send,
+            ranks(|episode| matches!(episode.state, State::Ready(_))),
+            "the queue for sending"
+        );
+        let wakes = self.episodes.iter().filter_map(|(id, episode)| Some((episode.wake?, id.clone())));
+        assert_eq!(self.wakes, wakes.collect(), "the alarm clock");
+        let looks = self.episodes.values().filter(|episode| episode.looking != Looking::No).count();
+        assert_eq!(self.looks, looks, "the looks under way");
     }
 }

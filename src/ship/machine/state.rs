@@ -193,6 +193,10 @@ impl Episode {
         self.stamp.map_or(i64::MAX, |stamp| stamp.sealed_ns)
     }
 
+    pub(super) fn sending(&self) -> bool {
+        matches!(self.state, State::Sending(_))
+    }
+
     /// Whether a step is under way whose result will come back; such an episode is not forgotten.
     pub(super) fn busy(&self) -> bool {
         self.keeping

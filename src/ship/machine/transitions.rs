@@ -39,13 +39,13 @@ impl Machine {
                         self.tell(Notice::Sealed(id.clone()));
                         self.enter(id, State::Sealed);
                     }
-                    // Sealed anew, or another directory of the same name: what was packed is not it.
+                    // Sealed anew, or another directory of the same name: what was packed may not be it.
                     State::Sealed | State::Ready(_) | State::Resting(..) | State::Parked(_)
                         if before != Some(stamp) =>
                     {
                         self.stamp(id, stamp);
                         self.sleep_until(id, None);
-                        self.enter(id, State::Sealed);
+                        self.check_again(id);
                     }
                     // What is under way compares fingerprints at its end.
                     State::Sealed
@@ -87,10 +87,13 @@ impl Machine {
         if episode.busy() || matches!(episode.state, State::Open) {
             return;
         }
-        episode.stamp = None;
         episode.archived = episode.durable;
         self.sleep_until(id, None);
         self.enter(id, State::Open);
+        // Only now: the queues that it has left are ordered by the stamp.
+        if let Some(episode) = self.episodes.get_mut(id) {
+            episode.stamp = None;
+        }
     }
 
     pub(super) fn checked(&mut self, id: &EpisodeId, check: Check, now: Duration) {
@@ -98,12 +101,14 @@ impl Machine {
             Check::Fits(packed, conflict) => {
                 let Some(episode) = self.episodes.get_mut(id) else { return };
                 episode.durable = true;
-                match conflict {
+                // One that was heard of last may not be written beside it yet.
+                match conflict.or_else(|| episode.conflict.clone()) {
                     Some(refusal) => {
                         if !std::mem::replace(&mut episode.conflict_told, true) {
                             self.tell(Notice::Conflict(id.clone(), refusal));
                         }
                         self.park(id, packed, now);
+                        self.keep(id);
                     }
                     None => self.enter(id, State::Ready(packed)),
                 }
@@ -187,7 +192,10 @@ impl Machine {
             // It waited for this before it could be moved, or packed again.
             (State::Retiring(packed, proof), _) => self.retire(id, packed, proof),
             (State::Quarantining(reason), _) => self.quarantine(id, reason),
-            (state @ State::Sealed, _) => self.enter(id, state),
+            (state @ State::Sealed, result) => {
+                episode.archived = result.is_ok();
+                self.enter(id, state);
+            }
             (state @ State::Sending(_), Err(why)) => {
                 // A failed fsync is not tried again on the same file, and nothing read from it is believed.
                 episode.spoiled = true;
@@ -421,7 +429,7 @@ impl Machine {
     /// Its archive is looked at before it goes on; where it has none under its final name, it is packed again.
     fn check_again(&mut self, id: &EpisodeId) {
         if let Some(episode) = self.episodes.get_mut(id) {
-            episode.archived = episode.durable;
+            episode.archived |= episode.durable;
         }
         self.enter(id, State::Sealed);
     }

@@ -1,0 +1,84 @@
+//! The machine in thousands of small worlds, each drawn from one number.
+//!
+//! ```text
+//!   recorder ──deeds──▶ disk ──hints, lost, late, doubled──▶ machine ──effects──▶ steps ──▶ disk, receiver
+//!                                                              ▲                    │  crashes, faults, outages, poison
+//!                                                              └──── results, late ─┘
+//! ```
+//!
+//! A world has a disk, a recorder that meddles, a way to the receiver on which anybody may answer anything, and a
+//! receiver that overwrites nothing. Time is virtual: it goes on to what happens next, or to the machine's deadline. After
+//! every step `checks.rs` compares what the machine did with what is true.
+//!
+//! A world that fails prints its seed. To live through it again, with everything that happens written down:
+//!
+//! ```text
+//! SEALIFT_SIM_SEED=1234 cargo test --lib simulation
+//! SEALIFT_SIM_WORLDS=100000 cargo test --lib simulation      more worlds than usual
+//! ```
+
+mod checks;
+mod dice;
+mod disk;
+mod middle;
+mod plan;
+mod recorder;
+mod steps;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use self::world::World;
+
+/// So many are lived through in a few seconds, on one core, without optimisation.
+const WORLDS: u64 = 4_000;
+
+#[test]
+fn every_world_keeps_the_promises() {
+    if let Some(seed) = number("SEALIFT_SIM_SEED") {
+        return live(seed, true);
+    }
+    let worlds = number("SEALIFT_SIM_WORLDS").unwrap_or(WORLDS);
+    // Two threads, each with every other world.
+    std::thread::scope(|scope| {
+        let half =
+            |first: u64| scope.spawn(move || (first..worlds).step_by(2).for_each(|seed| live(seed, false)));
+        for thread in [half(0), half(1)] {
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        }
+    });
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in 0..60 {
+        let run = || {
+            let mut world = World::new(seed, false);
+            world.run();
+            world.fingerprint()
+        };
+        assert_eq!(run(), run(), "world {seed}");
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "the seed of a world that failed, and its story, are for whoever reads the test"
+)]
+fn live(seed: u64, log: bool) {
+    let mut world = World::new(seed, log);
+    let lived = catch_unwind(AssertUnwindSafe(|| world.run()));
+    for line in world.log.iter().flatten() {
+        eprintln!("{line}");
+    }
+    if let Err(panic) = lived {
+        eprintln!(
+            "world {seed} broke a promise; its story: SEALIFT_SIM_SEED={seed} cargo test --lib simulation"
+        );
+        resume_unwind(panic);
+    }
+}

@@ -1,0 +1,282 @@
+//! What must hold: after every step, and when the story is told.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{
+    disk::{Dir, facts},
+    plan::{Poison, Profile},
+    world::World,
+};
+use crate::{
+    episode::{EpisodeId, Fingerprint},
+    ship::{
+        machine::{
+            Effect, Event, Tally,
+            queue::DISK_STEPS,
+            state::{Check, Packed, Reason},
+        },
+        outcome::{Answer, AnswerBody, Outcome},
+    },
+};
+
+/// In calm weather, from the seal to `shipped/`, whatever one poisoned episode does meanwhile.
+const CALM_LIMIT: Duration = Duration::from_secs(15);
+/// No episode is packed, or sent, more often within [`WINDOW`].
+const MAX_REPEATS: u32 = 80;
+const WINDOW: Duration = Duration::from_secs(300);
+
+/// What was seen of the machine so far.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    /// Everything that was done, in one number.
+    pub(super) history: u64,
+    pub(super) began_in_calm: bool,
+    pub(super) unfinished_since: BTreeMap<EpisodeId, Duration>,
+    /// The archive could not be made durable, and was not packed anew since.
+    spoiled: BTreeSet<EpisodeId>,
+    /// What this process heard to be in conflict.
+    conflicts: BTreeMap<EpisodeId, Fingerprint>,
+    sent: BTreeMap<EpisodeId, Fingerprint>,
+    /// Packed or checked by this process.
+    begun: BTreeSet<EpisodeId>,
+    repeats: BTreeMap<(EpisodeId, &'static str), u32>,
+    window: u64,
+}
+
+impl Watched {
+    pub(super) fn new_process(&mut self, began_in_calm: bool) {
+        *self = Self { history: self.history, began_in_calm, ..Self::default() };
+    }
+
+    fn remember(&mut self, text: &str, now: Duration) {
+        for byte in text.bytes().chain(now.as_millis().to_le_bytes()) {
+            self.history = (self.history ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+impl World {
+    /// What the machine hears, seen before it does.
+    pub(super) fn hears(&mut self, event: &Event) {
+        match event {
+            Event::Attempted(
+                id,
+                Outcome::Answered(Answer { status: 409, body: AnswerBody::Json(_), .. }),
+            ) => {
+                if let Some(sent) = self.seen.sent.get(id) {
+                    self.seen.conflicts.insert(id.clone(), *sent);
+                }
+            }
+            Event::Kept(id, Err(_)) => {
+                self.seen.spoiled.insert(id.clone());
+                self.seen.conflicts.remove(id);
+            }
+            Event::Checked(id, Check::Unusable(_)) => {
+                self.seen.conflicts.remove(id);
+            }
+            Event::Hinted(_)
+            | Event::Unsure
+            | Event::Looked(..)
+            | Event::Scanned(_)
+            | Event::Checked(..)
+            | Event::Packed(..)
+            | Event::Kept(..)
+            | Event::Attempted(..)
+            | Event::Retired(..)
+            | Event::Quarantined(..)
+            | Event::OrphanSettled(_)
+            | Event::Swept(_)
+            | Event::Watching(_)
+            | Event::WatchesLost
+            | Event::Deadline
+            | Event::Stop => {}
+        }
+    }
+
+    /// A deadline that has passed was seen to: else the loop would spin.
+    pub(super) fn deadline_lies_ahead(&self) {
+        let deadline = self.machine.as_ref().and_then(|machine| machine.next_deadline());
+        assert!(deadline.is_none_or(|at| at > self.now), "a deadline in the past: {deadline:?}");
+    }
+
+    /// How many are in flight, and whether two would meet at the same files.
+    pub(super) fn effect_is_allowed(&mut self, effect: &Effect) {
+        let (name, id) = describe(effect);
+        self.seen.remember(name, self.now);
+        if let Some(id) = id {
+            self.seen.remember(id.as_str(), self.now);
+        }
+        let running = |names: &[&str]| {
+            self.jobs.values().filter(|job| names.contains(&describe(&job.effect).0)).count()
+        };
+        let settings = &self.plan.settings;
+        let most = match name {
+            "pack" | "check" => {
+                settings.pack_workers - running(&["pack", "check"]).min(settings.pack_workers)
+            }
+            "send" => settings.concurrency - running(&["send"]).min(settings.concurrency),
+            "keep" | "retire" | "quarantine" | "orphan" => {
+                DISK_STEPS - running(&["keep", "retire", "quarantine", "orphan"]).min(DISK_STEPS)
+            }
+            "scan" | "sweep" => 1 - running(&[name]).min(1),
+            _ => 1,
+        };
+        assert!(most > 0, "too many at once: {name}");
+        let Some(machine) = &self.machine else { return };
+        if name == "send"
+            && let Some(hold) = machine.destination().hold()
+        {
+            // Beside the one that nobody agrees with yet.
+            let probes = self.jobs.values().filter(|job| {
+                let (name, id) = describe(&job.effect);
+                name == "send" && (hold.suspect.is_none() || id != hold.suspect.as_ref())
+            });
+            assert_eq!(probes.count(), 0, "more than one probe at a time");
+        }
+        if name == "pack" || name == "check" {
+            let ahead = machine.ready() + running(&["pack", "check"]);
+            assert!(ahead < 2 * settings.concurrency, "packed too far ahead");
+        }
+        if self.stopping {
+            let new = ["look", "scan", "check", "pack", "send", "sweep"].contains(&name);
+            assert!(!new, "{name} is begun after the stop");
+        }
+        let Some(id) = id.cloned() else { return };
+        for job in self.jobs.values() {
+            let (other, of) = describe(&job.effect);
+            assert!(of != Some(&id) || may_meet(name, other), "{id}: {name} beside {other}");
+        }
+        self.step_makes_sense(effect, name, &id);
+    }
+
+    fn step_makes_sense(&mut self, effect: &Effect, name: &'static str, id: &EpisodeId) {
+        let window = self.now.as_secs() / WINDOW.as_secs();
+        if std::mem::replace(&mut self.seen.window, window) != window {
+            self.seen.repeats.clear();
+        }
+        if name == "pack" || name == "send" {
+            let repeats = self.seen.repeats.entry((id.clone(), name)).or_default();
+            *repeats += 1;
+            assert!(*repeats < MAX_REPEATS, "{id}: {name} again and again");
+        }
+        if name == "pack" {
+            self.seen.spoiled.remove(id);
+            let fits = self.disk.outbox.get(id).is_some_and(|archive| {
+                let as_now = self.disk.episodes.get(id).map(Dir::fingerprint);
+                !archive.damaged && archive.sidecar.is_some() && as_now == Some(archive.fingerprint)
+            });
+            let first = self.seen.begun.insert(id.clone());
+            assert!(!(first && fits), "{id}: packed though the outbox has it");
+        } else if name == "check" {
+            self.seen.begun.insert(id.clone());
+        }
+        if let Effect::Send { packed, .. } = effect {
+            assert!(!self.seen.spoiled.contains(id), "{id}: sent from an archive that could not be kept");
+            let conflict = self.seen.conflicts.get(id) == Some(&packed.fingerprint);
+            assert!(!conflict, "{id}: sent again after a conflict, and nothing was changed");
+            self.seen.sent.insert(id.clone(), packed.fingerprint);
+        }
+    }
+
+    /// Promise 1, for `shipped/`.
+    pub(super) fn retirement_has_proof(&self, id: &EpisodeId, dir: &Dir, packed: &Packed) {
+        assert_eq!(self.receiver.held(id), Some(dir.content), "{id} is retired, and the receiver has it not");
+        assert_eq!(facts(dir.content), packed.facts, "{id} is retired, and something else was packed");
+        let healthy = !self.plan.poison.contains_key(id);
+        if let (Profile::Calm, true, Some(sealed_at)) = (self.plan.profile, healthy, self.sealed_at.get(id)) {
+            let took = self.now - *sealed_at;
+            assert!(took < CALM_LIMIT, "{id} took {took:?}");
+        }
+    }
+
+    /// Promises 1 and 5, for `quarantine/`.
+    pub(super) fn quarantine_is_just(&self, id: &EpisodeId, reason: &Reason) {
+        let just = match (reason.status, self.plan.poison.get(id)) {
+            (Some(status), _) => self.rejected.contains(&(id.clone(), status)),
+            (None, Some(Poison::WrongManifest)) => true,
+            (None, Some(Poison::UnfinishedManifest)) => {
+                let since = self.seen.unfinished_since.get(id);
+                since.is_some_and(|since| self.now - *since >= Duration::from_secs(60))
+            }
+            (None, _) => false,
+        };
+        assert!(just, "{id} is quarantined for no fault of its own: {reason:?}");
+    }
+
+    /// Sealed episodes that have nothing to wait for.
+    pub(super) fn left_behind(&self) -> Vec<&EpisodeId> {
+        let unfinished = self.disk.episodes.iter().filter(|(id, dir)| {
+            let conflict = self.receiver.held(id).is_some_and(|held| held != dir.content);
+            dir.marker.is_some()
+                && match self.plan.poison.get(id) {
+                    Some(Poison::Rejected(_)) => !conflict,
+                    Some(Poison::WrongManifest | Poison::UnfinishedManifest) => true,
+                    Some(
+                        Poison::Taken
+                        | Poison::Met(_)
+                        | Poison::Corrupted
+                        | Poison::Unreadable
+                        | Poison::TooLarge
+                        | Poison::Immovable
+                        | Poison::NeverStill,
+                    ) => false,
+                    None => !conflict,
+                }
+        });
+        unfinished.map(|(id, _)| id).collect()
+    }
+
+    /// The tally of one pass from cron.
+    pub(super) fn one_pass_adds_up(&self, tally: &Tally) {
+        let Tally { scanned, shipped, transient_failures, conflicts, fatal, held } = *tally;
+        assert_eq!(scanned, shipped + transient_failures + conflicts + fatal + held, "{tally:?}");
+    }
+
+    /// At the end, with nothing under way.
+    pub(super) fn everything_is_in_its_place(&self) {
+        if self.plan.profile == Profile::Once {
+            // A pass through a destination that works ships all it can, beside one that it cannot.
+            if self.plan.poison.len() <= 1 {
+                assert_eq!(self.left_behind(), Vec::<&EpisodeId>::new(), "left behind by a pass");
+            }
+            return;
+        }
+        let known = self.machine.as_ref().map(|machine| machine.load().0);
+        assert_eq!(
+            known,
+            Some(self.disk.episodes.len()),
+            "the machine remembers what has left, or has missed some"
+        );
+        for id in self.disk.outbox.keys().chain(self.scratch.keys()) {
+            assert!(self.disk.episodes.contains_key(id), "{id}: its archive was left over");
+        }
+        for (id, dir) in self.disk.episodes.iter().filter(|(_, dir)| dir.marker.is_none()) {
+            assert_eq!(self.watched.get(id), Some(&dir.inode), "{id} is open, and not watched");
+        }
+    }
+}
+
+fn may_meet(one: &str, other: &str) -> bool {
+    (one == "look") != (other == "look") || matches!((one, other), ("send", "keep") | ("keep", "send"))
+}
+
+fn describe(effect: &Effect) -> (&'static str, Option<&EpisodeId>) {
+    match effect {
+        Effect::Look { id, .. } => ("look", Some(id)),
+        Effect::Unwatch(_) => ("unwatch", None),
+        Effect::Scan => ("scan", None),
+        Effect::Check { id, .. } => ("check", Some(id)),
+        Effect::Pack(id) => ("pack", Some(id)),
+        Effect::Keep { id, .. } => ("keep", Some(id)),
+        Effect::Send { id, .. } => ("send", Some(id)),
+        Effect::Cancel(_) => ("cancel", None),
+        Effect::Retire { id, .. } => ("retire", Some(id)),
+        Effect::Quarantine { id, .. } => ("quarantine", Some(id)),
+        Effect::Orphan(id) => ("orphan", Some(id)),
+        Effect::Sweep => ("sweep", None),
+        Effect::Tell(_) => ("tell", None),
+    }
+}

@@ -1,0 +1,352 @@
+//! The hands: what each effect does to the world, when, and what comes back. Between the doing and the hearing anything
+//! may happen.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use super::{
+    disk::{Archive, Dir},
+    plan::Poison,
+    world::{Act, World},
+};
+use crate::{
+    episode::{EpisodeId, Look},
+    ship::{
+        machine::{
+            Effect, Event, Scanned,
+            state::{Check, Moved, PackFailure, Packed},
+            verdict::Refusal,
+        },
+        outcome::{Fault, Outcome},
+    },
+};
+
+/// An effect that is under way.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) effect: Effect,
+    pub(super) cancelled: bool,
+    /// What was there when it began.
+    dir: Option<Dir>,
+    early: BTreeMap<EpisodeId, Look>,
+    result: Option<Event>,
+}
+
+impl World {
+    pub(super) fn begin(&mut self, effect: Effect) {
+        self.effect_is_allowed(&effect);
+        let mut job = Job { effect, cancelled: false, dir: None, early: BTreeMap::new(), result: None };
+        let mut at = self.now + self.span(&job.effect);
+        match &job.effect {
+            Effect::Tell(_) => return,
+            Effect::Unwatch(id) => {
+                at = self.watch_thread.0.max(self.now);
+                self.after(at, Act::Unwatch(self.process, id.clone()));
+                return;
+            }
+            Effect::Cancel(id) => {
+                for job in self.jobs.values_mut() {
+                    job.cancelled |= matches!(&job.effect, Effect::Send { id: of, .. } if of == id);
+                }
+                return;
+            }
+            Effect::Look { .. } => {
+                at = at.max(self.watch_thread.0);
+                self.watch_thread.0 = at;
+            }
+            Effect::Scan => {
+                job.early = self.disk.episodes.iter().map(|(id, dir)| (id.clone(), dir.look())).collect();
+            }
+            Effect::Pack(id) => {
+                self.scratch.remove(id);
+                self.disk.outbox.remove(id);
+                job.dir = self.disk.episodes.get(id).copied();
+            }
+            Effect::Check { .. }
+            | Effect::Keep { .. }
+            | Effect::Send { .. }
+            | Effect::Retire { .. }
+            | Effect::Quarantine { .. }
+            | Effect::Orphan(_)
+            | Effect::Sweep => {}
+        }
+        let serial = self.fresh();
+        self.jobs.insert(serial, job);
+        self.after(at, Act::Apply(serial));
+    }
+
+    /// How long a step takes.
+    fn span(&mut self, effect: &Effect) -> Duration {
+        let slow = !self.calm() && self.dice.chance(self.plan.slow);
+        let longest_ms = match effect {
+            Effect::Look { .. } => return self.dice.millis(0, 3),
+            Effect::Send { .. } if slow => 300_000,
+            Effect::Scan | Effect::Pack(_) if slow => 100_000,
+            Effect::Keep { .. } if slow => 30_000,
+            Effect::Send { .. } => *self.dice.pick(&[&20, &20, &600]),
+            Effect::Pack(_) | Effect::Check { .. } => 50,
+            Effect::Scan => 100,
+            Effect::Keep { .. }
+            | Effect::Retire { .. }
+            | Effect::Quarantine { .. }
+            | Effect::Orphan(_)
+            | Effect::Sweep => 30,
+            Effect::Unwatch(_) | Effect::Cancel(_) | Effect::Tell(_) => 1,
+        };
+        self.dice.millis(0, longest_ms)
+    }
+
+    pub(super) fn apply(&mut self, serial: u64) {
+        let Some(mut job) = self.jobs.remove(&serial) else { return };
+        job.result = Some(self.work(&job));
+        let mut at = self.now + self.dice.millis(0, 2);
+        if let Effect::Look { .. } = job.effect {
+            at = at.max(self.watch_thread.1);
+            self.watch_thread.1 = at;
+        } else if !self.calm() && self.dice.chance(self.plan.slow) {
+            at += self.dice.millis(0, 2_000);
+        }
+        self.jobs.insert(serial, job);
+        self.after(at, Act::Report(serial));
+    }
+
+    pub(super) fn report(&mut self, serial: u64) {
+        if let Some(event) = self.jobs.remove(&serial).and_then(|job| job.result) {
+            self.tell(event);
+        }
+    }
+
+    /// The process is killed. Each step was done, or was not, or in part; nobody hears of it.
+    pub(super) fn break_off_jobs(&mut self) {
+        for job in std::mem::take(&mut self.jobs).into_values().filter(|job| job.result.is_none()) {
+            match &job.effect {
+                Effect::Send { id, .. } => {
+                    let content = self.source(id).map(|archive| archive.content);
+                    if let (Some(content), true) = (content, self.dice.chance(50)) {
+                        let wait = self.dice.millis(0, 30_000);
+                        self.after(self.now + wait, Act::Straggler(id.clone(), content));
+                    }
+                }
+                Effect::Keep { id, .. } if self.dice.chance(30) => {
+                    // Renamed, and the sidecar was still to come.
+                    if let Some(archive) = self.scratch.remove(id) {
+                        self.disk.outbox.insert(id.clone(), Archive { sidecar: None, ..archive });
+                    }
+                }
+                Effect::Keep { .. }
+                | Effect::Retire { .. }
+                | Effect::Quarantine { .. }
+                | Effect::Orphan(_)
+                    if self.dice.chance(50) =>
+                {
+                    self.work(&job);
+                }
+                Effect::Look { .. }
+                | Effect::Unwatch(_)
+                | Effect::Scan
+                | Effect::Check { .. }
+                | Effect::Pack(_)
+                | Effect::Keep { .. }
+                | Effect::Cancel(_)
+                | Effect::Retire { .. }
+                | Effect::Quarantine { .. }
+                | Effect::Orphan(_)
+                | Effect::Sweep
+                | Effect::Tell(_) => {}
+            }
+        }
+    }
+
+    fn work(&mut self, job: &Job) -> Event {
+        match &job.effect {
+            Effect::Look { id, watch } => Event::Looked(id.clone(), self.look(id, *watch)),
+            Effect::Scan => Event::Scanned(self.scan(&job.early)),
+            Effect::Check { id, rehash } => Event::Checked(id.clone(), self.check(id, *rehash)),
+            Effect::Pack(id) => Event::Packed(id.clone(), self.pack(id, job.dir)),
+            Effect::Keep { id, packed, conflict } => {
+                Event::Kept(id.clone(), self.keep(id, packed, conflict.clone()))
+            }
+            Effect::Send { id, packed } => Event::Attempted(id.clone(), self.send(id, packed, job.cancelled)),
+            Effect::Retire { id, packed, .. } => Event::Retired(id.clone(), self.retire(id, packed)),
+            Effect::Quarantine { id, reason } => {
+                let moved = self.move_away(id, |_, _| true);
+                if let Moved::To(_) = moved
+                    && let Some(dir) = self.disk.episodes.remove(id)
+                {
+                    self.quarantine_is_just(id, reason);
+                    self.disk.quarantine.push((id.clone(), dir.content, reason.clone()));
+                    self.left(id);
+                }
+                Event::Quarantined(id.clone(), moved)
+            }
+            Effect::Orphan(id) => {
+                self.settle_orphan(id);
+                Event::OrphanSettled(id.clone())
+            }
+            Effect::Sweep => Event::Swept(self.calm() || self.dice.chance(70)),
+            Effect::Unwatch(_) | Effect::Cancel(_) | Effect::Tell(_) => {
+                unreachable!("nothing comes back from these")
+            }
+        }
+    }
+
+    fn disk_fails(&mut self) -> bool {
+        !self.calm() && self.dice.chance(self.plan.bad_disk)
+    }
+
+    fn look(&mut self, id: &EpisodeId, watch: bool) -> Look {
+        if let (true, true, Some(dir)) = (watch, self.can_watch, self.disk.episodes.get(id)) {
+            self.watched.insert(id.clone(), dir.inode);
+        }
+        if self.disk_fails() { Look::Unreadable("EIO".into()) } else { self.disk.look(id) }
+    }
+
+    /// Each directory is read at some moment of the scan.
+    fn scan(&mut self, early: &BTreeMap<EpisodeId, Look>) -> Option<Scanned> {
+        if self.disk_fails() {
+            return None;
+        }
+        let mut episodes = Vec::new();
+        for id in self.plan.names.clone() {
+            let look = if self.dice.chance(50) { early.get(&id).cloned() } else { None };
+            let look = look.unwrap_or_else(|| self.disk.look(&id));
+            if look != Look::Gone || self.dice.chance(2) {
+                episodes.push((id, look));
+            }
+        }
+        Some(Scanned { episodes, archives: self.disk.outbox.keys().cloned().collect() })
+    }
+
+    fn check(&mut self, id: &EpisodeId, rehash: bool) -> Check {
+        let unusable = |why: &str| Check::Unusable(why.to_owned());
+        if self.disk_fails() {
+            return unusable("EIO");
+        }
+        let Some(archive) = self.disk.outbox.get(id) else { return unusable("none") };
+        let Some(conflict) = &archive.sidecar else { return unusable("no sidecar") };
+        match self.disk.episodes.get(id) {
+            Some(dir) if dir.fingerprint() == archive.fingerprint => {}
+            Some(_) | None => return unusable("changed"),
+        }
+        if rehash && archive.damaged {
+            return unusable("damaged");
+        }
+        Check::Fits(archive.packed(), conflict.clone())
+    }
+
+    fn pack(&mut self, id: &EpisodeId, before: Option<Dir>) -> Result<Packed, PackFailure> {
+        let fails = self.disk_fails();
+        let Some(dir) = self.disk.episodes.get(id).copied() else { return Err(PackFailure::Gone) };
+        if before != Some(dir) || dir.marker.is_none() {
+            return Err(PackFailure::Changed("somebody wrote".into()));
+        }
+        match self.plan.poison.get(id) {
+            Some(Poison::WrongManifest) => return Err(PackFailure::Fault("not as its manifest says".into())),
+            Some(Poison::UnfinishedManifest) => {
+                self.seen.unfinished_since.entry(id.clone()).or_insert(self.now);
+                return Err(PackFailure::UnfinishedManifest);
+            }
+            Some(Poison::Unreadable) => return Err(PackFailure::Unreadable("EACCES".into())),
+            Some(Poison::TooLarge) => return Err(PackFailure::Outbox("ENOSPC".into())),
+            Some(Poison::NeverStill) => return Err(PackFailure::Changed("somebody writes".into())),
+            Some(
+                Poison::Rejected(_) | Poison::Taken | Poison::Met(_) | Poison::Corrupted | Poison::Immovable,
+            )
+            | None => {}
+        }
+        if fails {
+            return Err(match self.dice.below(3) {
+                0 => PackFailure::Unreadable("EIO".into()),
+                1 => PackFailure::Outbox("ENOSPC".into()),
+                _ => PackFailure::Changed("somebody wrote".into()),
+            });
+        }
+        let archive = Archive {
+            content: dir.content,
+            fingerprint: dir.fingerprint(),
+            damaged: false,
+            sidecar: Some(None),
+        };
+        let packed = archive.packed();
+        self.scratch.insert(id.clone(), archive);
+        Ok(packed)
+    }
+
+    fn keep(&mut self, id: &EpisodeId, packed: &Packed, conflict: Option<Refusal>) -> Result<(), String> {
+        let there = self.source(id).map(|archive| archive.packed().facts);
+        assert_eq!(there, Some(packed.facts), "{id}: another archive is kept than was packed");
+        let scratch = self.scratch.remove(id);
+        if self.disk_fails() {
+            let half = self.dice.chance(50);
+            if let Some(archive) = scratch.filter(|_| half) {
+                self.disk.outbox.insert(id.clone(), Archive { sidecar: None, damaged: true, ..archive });
+            }
+            return Err("EIO".into());
+        }
+        if let Some(archive) = scratch.or_else(|| self.disk.outbox.remove(id)) {
+            self.disk.outbox.insert(id.clone(), Archive { sidecar: Some(conflict), ..archive });
+        }
+        Ok(())
+    }
+
+    /// Where an attempt reads from.
+    pub(super) fn source(&self, id: &EpisodeId) -> Option<&Archive> {
+        self.scratch.get(id).or_else(|| self.disk.outbox.get(id))
+    }
+
+    fn send(&mut self, id: &EpisodeId, packed: &Packed, cancelled: bool) -> Outcome {
+        let Some(archive) = self.source(id).cloned() else {
+            // A failed fsync has thrown the scratch away, and the upload is being cancelled.
+            return Outcome::Failed(if cancelled { Fault::Cancelled } else { Fault::Archive("gone".into()) });
+        };
+        assert_eq!(archive.packed().facts, packed.facts, "{id}: another archive is sent than was packed");
+        let ours = self.dice.chance(50);
+        if cancelled && ours {
+            return Outcome::Failed(Fault::Cancelled);
+        }
+        self.attempt(id, &archive)
+    }
+
+    fn retire(&mut self, id: &EpisodeId, packed: &Packed) -> Moved {
+        self.scratch.remove(id);
+        let moved = self.move_away(id, |_, dir| dir.fingerprint() == packed.fingerprint);
+        if let Moved::To(_) = moved
+            && let Some(dir) = self.disk.episodes.remove(id)
+        {
+            self.retirement_has_proof(id, &dir, packed);
+            self.disk.shipped.push((id.clone(), dir.content));
+            self.left(id);
+        }
+        moved
+    }
+
+    fn move_away(&mut self, id: &EpisodeId, same: impl Fn(&Self, &Dir) -> bool) -> Moved {
+        let fails = self.disk_fails() || self.plan.poison.get(id) == Some(&Poison::Immovable);
+        match self.disk.episodes.get(id) {
+            None => Moved::Gone,
+            Some(_) if fails => Moved::Failed("EACCES".into()),
+            Some(dir) if !same(self, dir) => Moved::Changed,
+            Some(_) => Moved::To(PathBuf::from(id.as_str())),
+        }
+    }
+
+    /// It is out of `episodes/`; its archive goes too, unless we are killed just now.
+    fn left(&mut self, id: &EpisodeId) {
+        self.scratch.remove(id);
+        if !self.disk_fails() {
+            self.disk.outbox.remove(id);
+        }
+        self.stirred(id, None);
+    }
+
+    fn settle_orphan(&mut self, id: &EpisodeId) {
+        if self.disk.episodes.contains_key(id) || self.disk_fails() {
+            return;
+        }
+        let Some(archive) = self.disk.outbox.remove(id) else { return };
+        let shipped = self.disk.shipped.contains(&(id.clone(), archive.content));
+        let quarantined = self.disk.quarantine.iter().any(|(name, ..)| name == id);
+        if !shipped && !quarantined {
+            self.disk.saved.push((id.clone(), archive.content));
+        }
+    }
+}
