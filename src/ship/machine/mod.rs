@@ -102,7 +102,8 @@ pub struct Scanned {
 /// What is to be done. Each but `Tell`, `Unwatch` and `Cancel` comes back as an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Look at one episode; where `watch`, watch it first, so that no marker falls between the two.
+    /// Look at one episode; where `watch`, watch it first, so that no marker falls between the two. What is found open
+    /// without having been watched first (another folder of that name, perhaps) is watched then, and looked at again.
     Look {
         /// Which.
         id: EpisodeId,

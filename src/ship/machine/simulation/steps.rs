@@ -193,7 +193,9 @@ impl World {
         !self.calm() && self.dice.chance(self.plan.bad_disk)
     }
 
+    /// What is found open is watched, whether that was asked for or not: it may be another directory than the watched one.
     fn look(&mut self, id: &EpisodeId, watch: bool) -> Look {
+        let watch = watch || self.disk.look(id) == Look::Open;
         if let (true, true, Some(dir)) = (watch, self.can_watch, self.disk.episodes.get(id)) {
             self.watched.insert(id.clone(), dir.inode);
         }
