@@ -1,58 +1,80 @@
-//! The wall clock, and whether it can be believed. The one place that reads it.
+//! The wall clock: the one place that reads it, and whether it can be believed.
 
 use std::{
-    path::Path,
-    time::{SystemTime, UNIX_EPOCH},
+    process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::records::WallTime;
+use crate::records::{RELEASED, WallTime};
 
-/// No clock of a host that runs this program can rightly show an earlier time: the day this version was released.
-pub const RELEASED: WallTime = WallTime::from_unix_seconds(1_793_491_200); // 2026-11-01T00:00:00Z
+/// How far a receiver's `Date` may be from ours for the two to agree, seconds.
+const AGREEMENT_S: u64 = 24 * 3600;
 
-/// How far apart our clock and a receiver's may be for each to vouch for the other, seconds.
-const AGREEMENT_S: i64 = 86_400;
+/// How long the answer about the kernel's clock is waited for. `timedatectl` waits far longer for a bus that hangs.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// Made by systemd-timesyncd once the clock was set from the network (systemd-timesyncd.service(8)).
-const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
-
-/// Now, to the second.
+/// What the wall clock says now, right or wrong.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
 pub fn wall_now() -> WallTime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    WallTime::from_unix_seconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    let now = SystemTime::now();
+    // Before 1970 it is wrong anyhow.
+    let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    WallTime::from_unix_seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
 
-/// Whether anything may be deleted by this clock: the system says that it is synchronised, or a receiver's `Date`
-/// agrees within a day. A clock that stands before this program was built is wrong whatever anybody says.
+/// Whether ages may be counted by this clock: it is not before this program was built, and a receiver's `Date` (of the same
+/// moment) agrees within a day, or the kernel says that it is synchronised.
 #[must_use]
-pub fn believed(now: WallTime, receivers: Option<WallTime>) -> bool {
-    let agrees = |theirs: WallTime| now.unix_seconds().abs_diff(theirs.unix_seconds()) <= AGREEMENT_S as u64;
-    now >= RELEASED && (receivers.is_some_and(agrees) || kernel_says_synchronised())
+pub fn believed(now: WallTime, server: Option<WallTime>) -> bool {
+    now >= RELEASED && (server.is_some_and(|server| agree(now, server)) || kernel_says_synchronised())
 }
 
-/// adjtimex(2) is the kernel's word, and needs unsafe code or a crate for one flag; timedated(8)'s services leave the
-/// same word as a file. chrony and ntpd keep their own.
+fn agree(ours: WallTime, theirs: WallTime) -> bool {
+    ours.unix_seconds().abs_diff(theirs.unix_seconds()) <= AGREEMENT_S
+}
+
+/// Asks systemd-timedated, which asks the kernel (adjtimex(2)): true whoever keeps the clock (timesyncd, chrony, ntpd, PTP).
+///
+/// Rejected: adjtimex(2) ourselves, since no kept crate wraps it, and a unit hardened with
+/// `SystemCallFilter=@system-service` or `ProtectClock=` is killed or refused for it; the file
+/// /run/systemd/timesync/synchronized, which only timesyncd makes, and which stays when somebody sets the clock by hand.
+/// Where there is no systemd, the answer is no, and the receiver's `Date` decides.
 fn kernel_says_synchronised() -> bool {
-    [SYNCHRONISED, "/run/chrony/chronyd.pid", "/run/ntpd.pid"].iter().any(|path| Path::new(path).exists())
+    let (answer, answered) = mpsc::channel();
+    // On a thread of its own: should the bus hang, the thread ends with timedatectl's own time-out, and we go on.
+    thread::spawn(move || {
+        let output = Command::new("timedatectl")
+            .args(["show", "--property=NTPSynchronized", "--value"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output();
+        // Nobody waits any more: then the answer came too late.
+        let _ = answer.send(output.is_ok_and(|output| output.stdout.trim_ascii() == b"yes"));
+    });
+    answered.recv_timeout(ANSWER_WITHIN).unwrap_or(false)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_clock_before_the_release_is_not_believed_whoever_agrees() {
-        let past = WallTime::from_unix_seconds(0);
-        assert!(!believed(past, Some(past)));
+    fn at(seconds_after_release: i64) -> WallTime {
+        WallTime::from_unix_seconds(RELEASED.unix_seconds() + seconds_after_release)
     }
 
     #[test]
-    fn a_receiver_that_agrees_within_a_day_vouches_for_the_clock() {
-        let now = WallTime::from_unix_seconds(RELEASED.unix_seconds() + 1_000_000);
-        let at = |offset| Some(WallTime::from_unix_seconds(now.unix_seconds() + offset));
-        assert!(believed(now, at(80_000)));
-        assert!(believed(now, at(-80_000)));
+    fn a_receiver_that_agrees_within_a_day_is_enough() {
+        assert!(believed(at(1000), Some(at(1000 + 86_400))));
+        assert!(believed(at(90_000), Some(at(3600))));
+        assert!(agree(at(0), at(86_400)) && !agree(at(0), at(86_401)));
+        assert!(agree(at(86_400), at(0)) && !agree(at(86_401), at(0)));
+    }
+
+    #[test]
+    fn a_clock_from_before_the_release_is_not_believed_whoever_agrees() {
+        assert!(!believed(at(-1), Some(at(-1))));
     }
 }

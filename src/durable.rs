@@ -4,6 +4,14 @@
 //! (without the last, most power cuts lose the rename). A failed fsync is never tried again on the same file: the
 //! kernel reports the error once, drops the dirty pages and answers the next fsync with success (fsync(2), and the
 //! PostgreSQL "fsyncgate" of 2018). Whoever sees an error here throws the file away.
+//!
+//! ```text
+//!  files        create_scratch ▸ replace | publish      write_file, write_new_file, place_file, remove_file
+//!  directories  move_directory, move_unchanged          rename; across file systems copy ▸ rename ▸ remove
+//!               build_directory                         .sealift-copy-<name> ▸ fsync ▸ rename
+//!               remove_tree                             rename to .sealift-trash-<n>-<name> ▸ fsync ▸ unlink
+//!               finish_leftovers                        what a killed process left under those two names
+//! ```
 
 #![expect(clippy::disallowed_methods, reason = "this is the file that the rest of the tree is sent to")]
 
@@ -16,11 +24,18 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, RenameFlags},
+    fs::{AtFlags, CWD, OFlags, RenameFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat},
     io::Errno,
 };
 
-use crate::layout::COPY_PREFIX;
+use crate::{layout::COPY_PREFIX, progress::Progress, tree::shown};
+
+mod copying;
+mod moving;
+mod removing;
+
+pub use moving::{MoveChecked, build_directory, move_directory, move_unchanged};
+pub use removing::{finish_leftovers, remove_tree};
 
 /// What became of a publication that must not overwrite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +59,7 @@ pub fn create_scratch(path: &Path) -> io::Result<File> {
         .write(true)
         .create_new(true)
         .mode(0o640)
-        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
         .open(path)
 }
 
@@ -131,6 +146,37 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Gives a file a second name, durably, or copies it where it cannot have one (another file system, a file system without
+/// links, a file of somebody else under `fs.protected_hardlinks`). Never over an existing file, never through a symlink.
+///
+/// # Errors
+/// Those of open(2), link(2), reading, writing and fsync(2).
+pub fn place_file(from: &Path, to: &Path, progress: &Progress) -> io::Result<()> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let source = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(from)?;
+    if !source.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    // link(2) does not follow a symlink either.
+    match std::fs::hard_link(from, to) {
+        Ok(()) => source.sync_all(),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        Err(_) => copying::copy_file_to(&source, to, progress),
+    }?;
+    sync_folder_of(to)
+}
+
+/// Sets a folder's mtime to now: its age begins anew.
+///
+/// # Errors
+/// Those of utimensat(2), which asks for no more than write permission for this.
+pub fn touch_folder(folder: &Path) -> io::Result<()> {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let keep = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    let times = Timestamps { last_access: keep, last_modification: now };
+    Ok(utimensat(CWD, folder, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
 /// Flushes a folder's entries.
 ///
 /// # Errors
@@ -163,38 +209,22 @@ pub fn sync_file(file: &File) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Moves a directory into a folder on the same file system. Where the name is taken it becomes `<name>~1`, `<name>~2`, ...
-///
-/// # Errors
-/// Those of renameat2(2) and fsync(2).
-pub fn move_directory(from: &Path, folder: &Path, name: &str) -> io::Result<PathBuf> {
-    for n in 0..MAX_NUMBERED {
-        let to = folder.join(crate::layout::numbered(name, n));
-        match rustix::fs::renameat_with(CWD, from, CWD, &to, RenameFlags::NOREPLACE) {
-            Ok(()) => {
-                sync_folder(folder)?;
-                sync_folder_of(from)?;
-                return Ok(to);
-            }
-            Err(Errno::EXIST) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(io::Error::new(io::ErrorKind::AlreadyExists, "too many of this name are there already"))
-}
-
-/// Finishes what a killed process began in a folder.
-///
-/// # Errors
-/// Those of listing and removing.
-pub fn finish_leftovers(_folder: &Path, _progress: &crate::progress::Progress) -> io::Result<()> {
-    Ok(())
-}
-
-const MAX_NUMBERED: u32 = 10_000;
-
 fn sync_folder_of(path: &Path) -> io::Result<()> {
-    sync_folder(path.parent().ok_or(io::ErrorKind::InvalidInput)?)
+    sync_folder(parent_of(path)?)
+}
+
+/// The folder that a name stands in; for a bare name the working directory.
+fn parent_of(path: &Path) -> io::Result<&Path> {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Ok(Path::new(".")),
+        Some(parent) => Ok(parent),
+        None => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+/// The same error, with the path in its words and its kind kept.
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", shown(path)))
 }
 
 /// renameat2(2) with `RENAME_NOREPLACE`; where the file system does not know it (NFS, some FUSE), link(2), which refuses
@@ -219,26 +249,4 @@ fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn publishing_never_overwrites() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("receipt.json");
-        assert_eq!(write_new_file(&path, b"first").unwrap(), Published::Done);
-        assert_eq!(write_new_file(&path, b"second").unwrap(), Published::NameTaken);
-        assert_eq!(std::fs::read(&path).unwrap(), b"first");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_leftover_is_not_truncated_under_its_reader() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.partial");
-        std::fs::write(&path, b"being read").unwrap();
-        let reader = File::open(&path).unwrap();
-        create_scratch(&path).unwrap();
-        assert_eq!(io::read_to_string(reader).unwrap(), "being read");
-    }
-}
+mod tests;

@@ -131,6 +131,12 @@ pub fn printable(text: &str) -> String {
         .collect()
 }
 
+/// A path as one word of a shell's command line, so that a fix can be typed as it is shown.
+#[must_use]
+pub fn shell_word(path: &std::path::Path) -> String {
+    format!("'{}'", printable(&path.to_string_lossy()).replace('\'', r"'\''"))
+}
+
 /// A SHA-256 digest (FIPS 180-4).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);

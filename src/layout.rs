@@ -13,6 +13,7 @@
 
 use std::{
     ffi::OsStr,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
@@ -134,6 +135,27 @@ pub fn numbered(name: &str, n: u32) -> String {
     if n == 0 { name.to_owned() } else { format!("{name}~{n}") }
 }
 
+/// Whether a directory of this name may hold the episode, or the file of this name the record: `<name>` or `<name>~N`.
+#[must_use]
+pub fn is_numbered(filed: &OsStr, name: &str) -> bool {
+    let rest = filed.as_bytes().strip_prefix(name.as_bytes());
+    rest.is_some_and(|rest| rest.is_empty() || is_number(rest))
+}
+
+/// The name without what [`numbered`] put behind it.
+#[must_use]
+pub fn without_number(name: &str) -> &str {
+    match name.rfind('~') {
+        Some(at) if is_number(&name.as_bytes()[at..]) => &name[..at],
+        _ => name,
+    }
+}
+
+/// `~1`, `~2`, ...
+fn is_number(text: &[u8]) -> bool {
+    text.strip_prefix(b"~").is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,5 +174,15 @@ mod tests {
         for stranger in ["notes.txt", ".tar.zst", "-x.tar.zst", ".a.json"] {
             assert_eq!(outbox_name(OsStr::new(stranger)), OutboxName::Stranger, "{stranger}");
         }
+    }
+
+    #[test]
+    fn numbers_behind_a_name_are_looked_past() {
+        assert_eq!(without_number("shipping_receipt.json~12"), RECEIPT);
+        assert_eq!(without_number(RECEIPT), RECEIPT);
+        assert_eq!(without_number("a~b"), "a~b");
+        assert_eq!(without_number("a~"), "a~");
+        assert!(is_numbered(OsStr::new("a~1"), "a") && is_numbered(OsStr::new("a~1~2"), "a~1"));
+        assert!(!is_numbered(OsStr::new("a~1~2"), "a") && !is_numbered(OsStr::new("ab"), "a"));
     }
 }

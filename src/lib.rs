@@ -29,6 +29,7 @@ pub mod clock;
 pub mod config;
 pub mod durable;
 pub mod episode;
+pub mod filed;
 pub mod layout;
 pub mod manifest;
 pub mod progress;

@@ -3,8 +3,8 @@
 //!
 //! Readers are lenient: a member that is missing (written by an older shipper) or unknown (by a newer one) is no error.
 
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::episode::{Digest, EpisodeId, Fingerprint};
@@ -91,28 +91,57 @@ pub struct ShippingReceipt {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QuarantineReason {
     /// The episode's own name, which its directory's may differ from (`<id>~1`).
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_none")]
     pub episode_id: Option<String>,
     /// The HTTP status; null where there was no response.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_none")]
     pub status_code: Option<u16>,
     /// What is wrong, in a sentence.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_none")]
     pub error: Option<String>,
     /// What the receiver said: JSON where it was.
     #[serde(default)]
     pub body: Value,
     /// The verdict's name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_none")]
     pub verdict: Option<String>,
     /// When, UTC.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "stamp_or_none")]
     pub quarantined_at_wall: Option<WallTime>,
+}
+
+/// A member in a form that is not known is taken for missing: it must not make the rest unreadable.
+fn or_none<'de, T: DeserializeOwned, D: serde::Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(from)?).ok())
+}
+
+/// The forms of a stamp that shippers in Python have written: RFC 3339 with `Z` or an offset, the same without either (UTC
+/// was meant), with a space for the `T`, and seconds after 1970, with a fraction.
+fn stamp_or_none<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<WallTime>, D::Error> {
+    Ok(match Value::deserialize(from)? {
+        Value::String(text) => {
+            let zoned = text.parse::<Timestamp>().ok();
+            let civil = || TimeZone::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok();
+            zoned.or_else(civil).map(|stamp| WallTime(stamp.as_second()))
+        }
+        Value::Number(seconds) => {
+            let within_range = |seconds: &f64| (0.0..1e11).contains(seconds);
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "within range, and the fraction is not wanted"
+            )]
+            seconds.as_f64().filter(within_range).map(|seconds| WallTime(seconds as i64))
+        }
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    })
 }
 
 /// A moment of the wall clock, to the second, as `YYYY-MM-DDTHH:MM:SSZ` (RFC 3339, UTC).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WallTime(i64);
+
+/// The release of this program. No true stamp is older: where a clock says so, it had lost the time.
+pub const RELEASED: WallTime = WallTime(1_793_491_200); // 2026-11-01T00:00:00Z
 
 impl WallTime {
     /// So many whole seconds after 1970-01-01T00:00:00Z.
@@ -160,6 +189,34 @@ mod tests {
         assert_eq!(reason.status_code, Some(412));
         assert_eq!(reason.episode_id, None);
         assert_eq!(reason.quarantined_at_wall.unwrap().to_string(), "2025-03-01T09:00:00Z");
+    }
+
+    #[test]
+    fn a_stamp_in_an_odd_form_does_not_make_the_rest_unreadable() {
+        let stamp = |text: &str| {
+            let json = format!(r#"{{"error":"x","status_code":"odd","quarantined_at_wall":{text}}}"#);
+            let reason: QuarantineReason = serde_json::from_str(&json).unwrap();
+            assert_eq!((reason.error.as_deref(), reason.status_code), (Some("x"), None));
+            reason.quarantined_at_wall.map(|stamp| stamp.to_string())
+        };
+        for form in [
+            r#""2025-11-24T10:15:30Z""#,
+            r#""2025-11-24T10:15:30.25+00:00""#,
+            r#""2025-11-24T11:15:30+01:00""#,
+            r#""2025-11-24 10:15:30""#,
+            "1763979330",
+            "1763979330.75",
+        ] {
+            assert_eq!(stamp(form).as_deref(), Some("2025-11-24T10:15:30Z"), "{form}");
+        }
+        for form in ["null", "true", "{}", r#""yesterday""#, "-1", "1e300"] {
+            assert_eq!(stamp(form), None, "{form}");
+        }
+    }
+
+    #[test]
+    fn the_release_is_the_day_that_it_says() {
+        assert_eq!(RELEASED.to_string(), "2026-11-01T00:00:00Z");
     }
 
     #[test]

@@ -32,8 +32,8 @@
 //! times move in ticks of up to 10 ms, and a second write of the same length within a tick leaves no trace. A manifest
 //! catches that, and a recorder that writes behind its own marker is at odds with every rule we gave it.
 
-mod open;
-mod ours;
+pub(crate) mod open;
+pub mod ours;
 
 use std::{
     ffi::{CStr, CString, OsStr},

@@ -40,9 +40,9 @@ const CONFLICT: &str = "conflict";
 /// # Errors
 /// Those of unlink(2).
 pub fn clear(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
-    // The sidecar first: without it, what a crash leaves of the rest is not trusted.
-    durable::remove_file(&layout.sidecar(id))?;
+    // The sidecar after its archive: as long as there is an archive, it says what it was packed from. Orphans go by it.
     durable::remove_file(&layout.archive(id))?;
+    durable::remove_file(&layout.sidecar(id))?;
     durable::remove_file(&layout.partial(id))
 }
 
@@ -91,15 +91,19 @@ pub fn check(layout: &Layout, id: &EpisodeId, rehash: bool, progress: &Progress)
     }
 }
 
-/// Unlinks what is scratch by its name alone. For the start, before anything is packed.
+/// Unlinks what is scratch by its name alone, and sidecars without an archive. For the start, before anything is packed.
 ///
 /// # Errors
 /// Those of listing the outbox and of unlink(2).
 pub fn clear_partials(layout: &Layout) -> io::Result<()> {
     for entry in fs::read_dir(&layout.outbox)? {
         let entry = entry?;
-        if let OutboxName::Partial(_) = outbox_name(&entry.file_name()) {
-            durable::remove_file(&entry.path())?;
+        match outbox_name(&entry.file_name()) {
+            OutboxName::Partial(_) => durable::remove_file(&entry.path())?,
+            OutboxName::Sidecar(id) if fs::symlink_metadata(layout.archive(&id)).is_err() => {
+                durable::remove_file(&entry.path())?;
+            }
+            OutboxName::Sidecar(_) | OutboxName::Archive(_) | OutboxName::Scratch | OutboxName::Stranger => {}
         }
     }
     Ok(())

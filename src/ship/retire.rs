@@ -1,56 +1,140 @@
-//! thin
+//! Delivered: the episode leaves for `shipped/`.
+//!
+//! ```text
+//!  fingerprint ▸ receipt into episodes/<id>/ ▸ move to shipped/<id>[~n] ▸ fingerprint again ▸ archive, sidecar, partial unlinked
+//!      │                                                                     │
+//!      └ differs: nothing was moved                                          └ differs: put back, receipt removed
+//! ```
+//!
+//! Nothing gets here without a [`Proof`], and only `machine/verdict.rs` makes one. Killed anywhere on the way, the next start
+//! sends the archive again and comes back with another proof; after the move, it finds the receipt in `shipped/`.
+
+use std::{io, path::Path};
+
+use super::{
+    machine::{state::Moved, verdict::Proof},
+    outbox,
+};
 use crate::{
-    durable,
+    durable::{self, MoveChecked},
     episode::{EpisodeId, Fingerprint},
-    layout::{Layout, RECEIPT},
+    filed,
+    layout::Layout,
     progress::Progress,
     records::{ArchiveFacts, ManifestCheck, ShippingReceipt, WallTime},
-    ship::machine::{state::Moved, verdict::Proof},
-    tree,
+    tree::{self, TreeError},
 };
-/// thin
-#[derive(Debug)]
+
+/// What was delivered, and the proof.
+#[derive(Debug, Clone, Copy)]
 pub struct Retirement<'a> {
-    /// thin
+    /// Which episode.
     pub id: &'a EpisodeId,
-    /// thin
+    /// The receiver holds it.
     pub proof: &'a Proof,
-    /// thin
+    /// What it holds.
     pub facts: &'a ArchiveFacts,
-    /// thin
+    /// The episode as it was packed.
     pub fingerprint: Fingerprint,
-    /// thin
+    /// What became of the marker's manifest.
     pub manifest: ManifestCheck,
-    /// thin
+    /// The address it was delivered to.
     pub receiver: &'a str,
-    /// thin
+    /// When the answer came.
     pub delivered_at: WallTime,
 }
-/// thin
-pub fn retire(layout: &Layout, r: &Retirement<'_>, progress: &Progress) -> Moved {
-    let dir = layout.episode(r.id);
-    if tree::fingerprint(&dir, progress).ok() != Some(r.fingerprint) {
-        return Moved::Changed;
-    }
-    let receipt = ShippingReceipt {
-        episode_id: r.id.clone(),
-        sha256: r.facts.sha256,
-        content_sha256: r.facts.content_sha256,
-        size_bytes: r.facts.size_bytes,
-        status_code: r.proof.status(),
-        receiver: r.receiver.to_owned(),
-        delivered_at_wall: r.delivered_at,
-        manifest: r.manifest,
-        receipt: r.proof.receipt().clone(),
-    };
-    let go = || -> std::io::Result<_> {
-        durable::write_file(&dir.join(RECEIPT), &serde_json::to_vec_pretty(&receipt)?)?;
-        let to = durable::move_directory(&dir, &layout.shipped, r.id.as_str())?;
-        super::outbox::clear(layout, r.id)?;
-        Ok(to)
-    };
-    match go() {
-        Ok(to) => Moved::To(to),
-        Err(e) => Moved::Failed(e.to_string()),
+
+/// Moves a delivered episode to `shipped/`, with its receipt, and clears its archive away.
+///
+/// The move holds only as long as the episode is what was packed. Where it was written to meanwhile, it is
+/// [`Moved::Changed`] and stands in `episodes/` again, under its name, or beside it as `<id>~1` where the recorder has used the
+/// name again; there it will be packed like any other.
+#[must_use]
+pub fn retire(layout: &Layout, retirement: &Retirement<'_>, progress: &Progress) -> Moved {
+    match try_retire(layout, retirement, progress) {
+        Ok(moved) => moved,
+        Err(error) => Moved::Failed(explain(layout, retirement.id, &error)),
     }
 }
+
+fn try_retire(layout: &Layout, retirement: &Retirement<'_>, progress: &Progress) -> io::Result<Moved> {
+    let Retirement { id, proof, facts, .. } = *retirement;
+    let episode = layout.episode(id);
+    match is_what_was_packed(&episode, retirement.fingerprint, progress) {
+        Ok(true) => {}
+        Ok(false) => return Ok(Moved::Changed),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return moved_before(layout, retirement),
+        Err(error) => return Err(error),
+    }
+    let receipt = ShippingReceipt {
+        episode_id: id.clone(),
+        sha256: facts.sha256,
+        content_sha256: facts.content_sha256,
+        size_bytes: facts.size_bytes,
+        status_code: proof.status(),
+        receiver: retirement.receiver.to_owned(),
+        delivered_at_wall: retirement.delivered_at,
+        manifest: retirement.manifest,
+        receipt: proof.receipt().clone(),
+    };
+    filed::write_receipt(&episode, &receipt)?;
+    let unchanged = |moved: &Path| is_what_was_packed(moved, retirement.fingerprint, progress);
+    match durable::move_unchanged(&episode, &layout.shipped, id.as_str(), &unchanged, progress)? {
+        MoveChecked::To(path) => {
+            clear_outbox(layout, id);
+            Ok(Moved::To(path))
+        }
+        MoveChecked::Changed(path) => {
+            // It proves nothing in episodes/, and is written anew; but it would puzzle whoever finds it there.
+            filed::remove_receipt(&path)?;
+            Ok(Moved::Changed)
+        }
+    }
+}
+
+/// The episode is not there. Where `shipped/` has it with the receipt of this very archive, an earlier try got that far (its last
+/// flush failed, say) and what is left to do is done now.
+fn moved_before(layout: &Layout, retirement: &Retirement<'_>) -> io::Result<Moved> {
+    for path in filed::filed_as(&layout.shipped, retirement.id)? {
+        if let Ok(Some(receipt)) = filed::receipt(&path)
+            && receipt.episode_id == *retirement.id
+            && receipt.sha256 == retirement.facts.sha256
+        {
+            durable::sync_folder(&layout.shipped)?;
+            durable::sync_folder(&layout.episodes)?;
+            clear_outbox(layout, retirement.id);
+            return Ok(Moved::To(path));
+        }
+    }
+    Ok(Moved::Gone)
+}
+
+fn is_what_was_packed(episode: &Path, packed: Fingerprint, progress: &Progress) -> io::Result<bool> {
+    match tree::fingerprint(episode, progress) {
+        Ok(found) => Ok(found == packed),
+        Err(TreeError::Changed { .. }) => Ok(false),
+        Err(TreeError::Gone) => Err(io::ErrorKind::NotFound.into()),
+        Err(TreeError::Io { path, source }) => {
+            Err(io::Error::new(source.kind(), format!("{}: {source}", tree::shown(&path))))
+        }
+        Err(error @ (TreeError::Mount { .. } | TreeError::TooDeep { .. } | TreeError::Cancelled(_))) => {
+            Err(io::Error::other(error))
+        }
+    }
+}
+
+fn clear_outbox(layout: &Layout, id: &EpisodeId) {
+    if let Err(error) = outbox::clear(layout, id) {
+        // The receipt in shipped/ names its digest: the next pass over the outbox finds that it is not needed.
+        tracing::warn!(EPISODE = %id, "{id} is shipped, but its archive in the outbox cannot be removed: {error}");
+    }
+}
+
+fn explain(layout: &Layout, id: &EpisodeId, error: &io::Error) -> String {
+    let folder = &layout.shipped;
+    let advice = filed::advice(error, &layout.episode(id), folder);
+    format!("delivered, but it cannot be moved to {}: {error}{advice}", folder.display())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,153 @@
-//! thin
-use crate::{layout::Layout, progress::Progress, records::WallTime};
-/// thin
-pub fn sweep(_l: &Layout, _q: Option<u32>, _s: Option<u32>, _now: WallTime, _p: &Progress) {}
+//! Removes from `quarantine/` and `shipped/` what has aged out. `machine/retention.rs` decides, `durable.rs` removes.
+//!
+//! The caller has seen that the clock can be believed, and holds the lock.
+
+use std::{
+    ffi::OsStr,
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use super::machine::retention::{Due, Entry, days_between, due, vouched_for};
+use crate::{
+    durable,
+    episode::printable,
+    filed,
+    layout::{Layout, is_scratch},
+    progress::Progress,
+    records::WallTime,
+    tree::TreeError,
+};
+
+/// What one sweep did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Directories that were removed.
+    pub removed: u64,
+    /// Directories whose age began anew.
+    pub renewed: u64,
+    /// Shipped ones that are kept since no receipt of the receiver's own vouches for them.
+    pub unvouched: u64,
+    /// Directories that could not be looked at or removed; each was told.
+    pub failed: u64,
+}
+
+/// How many unvouched ones were last told: told again only when there are more.
+static UNVOUCHED_TOLD: AtomicU64 = AtomicU64::new(0);
+
+/// Looks through both folders once. One directory that cannot be looked at or removed does not keep the others.
+pub fn sweep(
+    layout: &Layout,
+    quarantine_keep_days: Option<u32>,
+    shipped_keep_days: Option<u32>,
+    now: WallTime,
+    progress: &Progress,
+) -> Swept {
+    let mut swept = Swept::default();
+    for (folder, keep_days, look) in [
+        (&layout.quarantine, quarantine_keep_days, quarantined as LookFn),
+        (&layout.shipped, shipped_keep_days, shipped as LookFn),
+    ] {
+        if keep_days.is_some_and(|days| days > 0)
+            && let Err(error) = sweep_folder(folder, keep_days, look, now, progress, &mut swept)
+        {
+            swept.failed += 1;
+            tracing::warn!("{} cannot be looked through: {error}. It is tried again.", folder.display());
+        }
+    }
+    if swept.unvouched > UNVOUCHED_TOLD.swap(swept.unvouched, Ordering::Relaxed) {
+        tracing::warn!(
+            "{} of the episodes in {} are kept whatever shipped_keep_days says: no receipt of the receiver's own \
+             vouches for them. Remove them by hand when you know that they are safe elsewhere.",
+            swept.unvouched,
+            layout.shipped.display()
+        );
+    }
+    swept
+}
+
+type LookFn = fn(&Path) -> io::Result<Entry>;
+
+fn sweep_folder(
+    folder: &Path,
+    keep_days: Option<u32>,
+    look: LookFn,
+    now: WallTime,
+    progress: &Progress,
+    swept: &mut Swept,
+) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        progress.check().map_err(io::Error::other)?;
+        progress.step();
+        let entry = entry?;
+        let name = entry.file_name();
+        // Scratch is the start's business; a file was put there by somebody else, and so was a symlink.
+        if is_scratch(&name.to_string_lossy()) || !entry.file_type()?.is_dir() {
+            continue;
+        }
+        let path = entry.path();
+        if let Err(error) = sweep_one(&path, &name, keep_days, look, now, progress, swept) {
+            swept.failed += 1;
+            tracing::warn!(
+                EPISODE = %printable(&name.to_string_lossy()),
+                "{} has aged out, or its age cannot be told: {error}. It is tried again.", path.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+fn sweep_one(
+    path: &Path,
+    name: &OsStr,
+    keep_days: Option<u32>,
+    look: LookFn,
+    now: WallTime,
+    progress: &Progress,
+    swept: &mut Swept,
+) -> io::Result<()> {
+    match due(&look(path)?, keep_days, now) {
+        Due::At { since, due } if due <= now => {
+            durable::remove_tree(path, progress)?;
+            swept.removed += 1;
+            tracing::info!(
+                EPISODE = %printable(&name.to_string_lossy()),
+                "removed {}: {} days old (since {since}), kept for {}", path.display(), days_between(since, now),
+                keep_days.unwrap_or_default()
+            );
+        }
+        Due::Anew => {
+            durable::touch_folder(path)?;
+            swept.renewed += 1;
+        }
+        Due::Unvouched => swept.unvouched += 1,
+        Due::At { .. } | Due::Never => {}
+    }
+    Ok(())
+}
+
+fn quarantined(path: &Path) -> io::Result<Entry> {
+    let stamp = filed::reason(path).map_err(into_io)?.and_then(|reason| reason.quarantined_at_wall);
+    Ok(Entry { stamp, folder_mtime: mtime(path)?, removable: true })
+}
+
+fn shipped(path: &Path) -> io::Result<Entry> {
+    let receipt = filed::receipt(path).map_err(into_io)?;
+    let directory = path.file_name().unwrap_or_default();
+    let removable = receipt.as_ref().is_some_and(|receipt| vouched_for(directory, receipt));
+    let stamp = receipt.map(|receipt| receipt.delivered_at_wall);
+    Ok(Entry { stamp, folder_mtime: mtime(path)?, removable })
+}
+
+fn mtime(path: &Path) -> io::Result<WallTime> {
+    Ok(WallTime::from_unix_seconds(fs::symlink_metadata(path)?.mtime()))
+}
+
+fn into_io(error: TreeError) -> io::Error {
+    io::Error::other(format!("{:#}", anyhow::Error::new(error)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -64,14 +64,14 @@ impl From<rustix::fs::Stat> for Stat {
 
 /// A [`TreeError`] that has not been told its path yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Error {
+pub(crate) enum Error {
     Changed,
     Mount,
     Io(Errno),
 }
 
 impl Error {
-    pub(super) fn at(self, path: &[u8]) -> TreeError {
+    pub(crate) fn at(self, path: &[u8]) -> TreeError {
         let path = to_path(path);
         match self {
             // It was there a moment ago, or was no symlink, or was a folder; ESTALE is how NFS says "removed".
@@ -92,7 +92,7 @@ pub(super) fn top(episode: &Path) -> Result<(File, Stat), Errno> {
     Ok((folder.into(), stat))
 }
 
-pub(super) fn stat(folder: &File, name: &CStr) -> Result<Stat, Error> {
+pub(crate) fn stat(folder: &File, name: &CStr) -> Result<Stat, Error> {
     // NO_AUTOMOUNT: looking must not mount anything.
     match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
         Ok(stat) => Ok(stat.into()),
@@ -100,7 +100,7 @@ pub(super) fn stat(folder: &File, name: &CStr) -> Result<Stat, Error> {
     }
 }
 
-pub(super) fn symlink_target(folder: &File, name: &CStr) -> Result<CString, Error> {
+pub(crate) fn symlink_target(folder: &File, name: &CStr) -> Result<CString, Error> {
     readlinkat(folder, name, Vec::new()).map_err(|errno| match errno {
         // No symlink any more.
         Errno::INVAL => Error::Changed,
@@ -109,7 +109,7 @@ pub(super) fn symlink_target(folder: &File, name: &CStr) -> Result<CString, Erro
 }
 
 /// Opens a folder that was seen as `seen`.
-pub(super) fn folder(parent: &File, name: &CStr, seen: &Stat) -> Result<File, Error> {
+pub(crate) fn folder(parent: &File, name: &CStr, seen: &Stat) -> Result<File, Error> {
     let folder = open_inside(parent, name, FOLDER, seen)?;
     let found = Stat::from(fstat(&folder).map_err(Error::Io)?);
     let same = (found.dev, found.ino, found.mode) == (seen.dev, seen.ino, seen.mode);
@@ -118,7 +118,7 @@ pub(super) fn folder(parent: &File, name: &CStr, seen: &Stat) -> Result<File, Er
 
 /// Opens a regular file that was seen as `seen`. `O_NONBLOCK`: should it have become a FIFO, the open returns at once
 /// and the comparison finds out; `O_NOCTTY`: should it have become a terminal, it does not become ours.
-pub(super) fn file(parent: &File, name: &CStr, seen: &Stat) -> Result<File, Error> {
+pub(crate) fn file(parent: &File, name: &CStr, seen: &Stat) -> Result<File, Error> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = open_inside(parent, name, flags, seen).map_err(|error| match error {
         // Became a socket or a device without a driver (open(2)).

@@ -6,16 +6,16 @@
 //! shippers did not). A directory that was filed as `<id>~1` is still episode `<id>`. Where a recorder's own file
 //! had the name, ours is `<name>~1`, so numbered names are looked at as well.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+use std::ffi::OsStr;
 
 use super::{Closed, TreeError, read_bounded};
 use crate::{
-    layout::{COPY_PREFIX, MARKER, REASON, RECEIPT},
+    layout::{COPY_PREFIX, MARKER, REASON, RECEIPT, is_numbered, without_number},
     records::{QuarantineReason, ShippingReceipt},
 };
 
 /// No record of ours is longer: what a receiver says is kept far shorter than that. A longer file is a recorder's.
-const MAX_RECORD_BYTES: u64 = 4 * 1024 * 1024;
+pub const MAX_RECORD_BYTES: u64 = 4 * 1024 * 1024;
 
 pub(super) fn left_out(directory: &OsStr, file: &Closed<'_>) -> Result<bool, TreeError> {
     let Ok(name) = std::str::from_utf8(file.path) else {
@@ -32,34 +32,24 @@ pub(super) fn left_out(directory: &OsStr, file: &Closed<'_>) -> Result<bool, Tre
     Ok(is_ours(base, &read_bounded(file, MAX_RECORD_BYTES)?, directory))
 }
 
+/// The receipt in these bytes, where we wrote it for the episode in this directory.
+#[must_use]
+pub fn receipt(bytes: &[u8], directory: &OsStr) -> Option<ShippingReceipt> {
+    let receipt: ShippingReceipt = serde_json::from_slice(bytes).ok()?;
+    is_numbered(directory, receipt.episode_id.as_str()).then_some(receipt)
+}
+
+/// The reason in these bytes, where we or an older shipper wrote it for the episode in this directory.
+#[must_use]
+pub fn reason(bytes: &[u8], directory: &OsStr) -> Option<QuarantineReason> {
+    let reason: QuarantineReason = serde_json::from_slice(bytes).ok()?;
+    let says_what = reason.status_code.is_some() || reason.error.is_some();
+    let of_this = reason.episode_id.as_deref().is_none_or(|id| is_numbered(directory, id));
+    (reason.quarantined_at_wall.is_some() && says_what && of_this).then_some(reason)
+}
+
 fn is_ours(base: &str, bytes: &[u8], directory: &OsStr) -> bool {
-    if base == RECEIPT {
-        return serde_json::from_slice::<ShippingReceipt>(bytes)
-            .is_ok_and(|receipt| is_filed_as(receipt.episode_id.as_str(), directory));
-    }
-    serde_json::from_slice::<QuarantineReason>(bytes).is_ok_and(|reason| {
-        reason.quarantined_at_wall.is_some()
-            && (reason.status_code.is_some() || reason.error.is_some())
-            && reason.episode_id.is_none_or(|id| is_filed_as(&id, directory))
-    })
-}
-
-/// Whether a directory of this name may hold the episode: `<id>` or `<id>~N`.
-fn is_filed_as(id: &str, directory: &OsStr) -> bool {
-    let rest = directory.as_bytes().strip_prefix(id.as_bytes());
-    rest.is_some_and(|rest| rest.is_empty() || is_number(rest))
-}
-
-fn without_number(name: &str) -> &str {
-    match name.rsplit_once('~') {
-        Some((base, digits)) if is_number(&name.as_bytes()[name.len() - digits.len() - 1..]) => base,
-        _ => name,
-    }
-}
-
-/// `~1`, `~2`, ...
-fn is_number(text: &[u8]) -> bool {
-    text.strip_prefix(b"~").is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+    if base == RECEIPT { receipt(bytes, directory).is_some() } else { reason(bytes, directory).is_some() }
 }
 
 #[cfg(test)]
@@ -85,13 +75,5 @@ mod tests {
         assert!(ours(r#"{"episode_id":"a","error":"x","quarantined_at_wall":"2025-03-01T09:00:00Z"}"#));
         assert!(!ours(r#"{"episode_id":"b","error":"x","quarantined_at_wall":"2025-03-01T09:00:00Z"}"#));
         assert!(!ours(r#"{"status_code":412}"#) && !ours("{}") && !ours("sick dog"));
-    }
-
-    #[test]
-    fn numbers_behind_a_name_are_looked_past() {
-        assert_eq!(without_number("shipping_receipt.json~12"), RECEIPT);
-        assert_eq!(without_number("shipping_receipt.json"), RECEIPT);
-        assert_eq!(without_number("a~b"), "a~b");
-        assert_eq!(without_number("a~"), "a~");
     }
 }

@@ -20,6 +20,7 @@
 pub mod backoff;
 pub mod hold;
 pub mod queue;
+pub mod retention;
 pub mod state;
 mod transitions;
 pub mod verdict;

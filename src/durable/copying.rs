@@ -1,0 +1,187 @@
+//! Copying a directory to another file system, durably.
+//!
+//! Kept: contents, permission bits, mtimes in nanoseconds, symlinks as symlinks, FIFOs; owner and group where we may give them.
+//! Hard links become files of their own, holes stay holes in steps of a buffer. Left out and logged: sockets and
+//! devices. Not kept: extended attributes. Read by descriptors, without following a symlink or entering a mount.
+
+use std::{
+    ffi::{CStr, OsStr},
+    fs::File,
+    io,
+    os::unix::{ffi::OsStrExt as _, fs::FileExt as _},
+    path::Path,
+};
+
+use rustix::{
+    fs::{
+        AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chownat, fchmod, fchown,
+        fstat, futimens, mkdirat, mknodat, openat, symlinkat, utimensat,
+    },
+    io::Errno,
+};
+
+use super::named;
+use crate::{
+    progress::Progress,
+    tree::{
+        MAX_DEPTH,
+        open::{self, Error, Stat},
+    },
+};
+
+const COPY_BUFFER_BYTES: usize = 256 * 1024;
+
+/// A long file is flushed in slices, so that the watchdog sees it move.
+const SYNC_EVERY_BYTES: u64 = 64 << 20;
+
+const NEW_FILE: OFlags =
+    OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Copies `from` to the new directory `to` and flushes all of it but the name of `to`.
+pub(super) fn copy_directory(from: &Path, to: &Path, progress: &Progress) -> io::Result<()> {
+    let source =
+        File::from(openat(CWD, from, FOLDER, Mode::empty()).map_err(|errno| named(from, &errno.into()))?);
+    mkdirat(CWD, to, Mode::RWXU).map_err(|errno| named(to, &errno.into()))?;
+    let target = File::from(openat(CWD, to, FOLDER, Mode::empty())?);
+    let mut copier = Copier { buffer: vec![0; COPY_BUFFER_BYTES], progress };
+    copier.folder(&source, &target, from, 0)
+}
+
+/// Copies an open file to a new name and flushes it, but not the name.
+pub(super) fn copy_file_to(source: &File, to: &Path, progress: &Progress) -> io::Result<()> {
+    let target = File::from(openat(CWD, to, NEW_FILE, Mode::RUSR | Mode::WUSR)?);
+    Copier { buffer: vec![0; COPY_BUFFER_BYTES], progress }.file(source, &target)
+}
+
+struct Copier<'a> {
+    buffer: Vec<u8>,
+    progress: &'a Progress,
+}
+
+impl Copier<'_> {
+    fn folder(&mut self, source: &File, target: &File, path: &Path, depth: usize) -> io::Result<()> {
+        if depth > MAX_DEPTH {
+            let why = format!("{}: nested deeper than {MAX_DEPTH} folders", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        for entry in Dir::read_from(source)? {
+            let entry = entry.map_err(|errno| named(path, &errno.into()))?;
+            let name = entry.file_name();
+            if !matches!(name.to_bytes(), b"." | b"..") {
+                let path = path.join(OsStr::from_bytes(name.to_bytes()));
+                self.entry(source, target, name, &path, depth)?;
+            }
+        }
+        // Last, since every name that was added has changed its mtime.
+        keep_metadata(source, target).and_then(|()| target.sync_all()).map_err(|error| named(path, &error))
+    }
+
+    fn entry(&mut self, from: &File, to: &File, name: &CStr, path: &Path, depth: usize) -> io::Result<()> {
+        self.progress.check().map_err(io::Error::other)?;
+        self.progress.step();
+        let stat = open::stat(from, name).map_err(|error| told(error, path))?;
+        let here = |errno: Errno| named(path, &errno.into());
+        match stat.file_type() {
+            FileType::Directory => {
+                let source = open::folder(from, name, &stat).map_err(|error| told(error, path))?;
+                mkdirat(to, name, Mode::RWXU).map_err(here)?;
+                let target = openat(to, name, FOLDER, Mode::empty()).map_err(here)?;
+                self.folder(&source, &target.into(), path, depth + 1)
+            }
+            FileType::RegularFile => {
+                let source = open::file(from, name, &stat).map_err(|error| told(error, path))?;
+                let target = File::from(openat(to, name, NEW_FILE, Mode::RUSR | Mode::WUSR).map_err(here)?);
+                self.file(&source, &target).map_err(|error| named(path, &error))?;
+                if Stat::of(&source)? == stat { Ok(()) } else { Err(told(Error::Changed, path)) }
+            }
+            FileType::Symlink => {
+                let link = open::symlink_target(from, name).map_err(|error| told(error, path))?;
+                symlinkat(&link, to, name).map_err(here)?;
+                keep_metadata_of_name(from, to, name).map_err(here)
+            }
+            FileType::Fifo => {
+                mknodat(to, name, FileType::Fifo, Mode::from_raw_mode(stat.mode), 0).map_err(here)?;
+                keep_metadata_of_name(from, to, name).map_err(here)
+            }
+            _ => {
+                tracing::warn!("{} is a socket or a device; it is left out of the copy", path.display());
+                Ok(())
+            }
+        }
+    }
+
+    fn file(&mut self, source: &File, target: &File) -> io::Result<()> {
+        let (mut offset, mut flushed) = (0, 0);
+        loop {
+            self.progress.check().map_err(io::Error::other)?;
+            let read = match source.read_at(&mut self.buffer, offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
+            if read == 0 {
+                break;
+            }
+            let bytes = &self.buffer[..read];
+            // What is all zeros is left a hole.
+            if bytes.iter().any(|byte| *byte != 0) {
+                target.write_all_at(bytes, offset)?;
+            }
+            offset += read as u64;
+            self.progress.advance(read as u64);
+            if offset - flushed >= SYNC_EVERY_BYTES {
+                target.sync_data()?;
+                flushed = offset;
+            }
+        }
+        target.set_len(offset)?;
+        keep_metadata(source, target)?;
+        target.sync_all()
+    }
+}
+
+/// Owner first: changing it takes set-user-ID bits away (chown(2)).
+fn keep_metadata(source: &File, target: &File) -> io::Result<()> {
+    let stat = fstat(source)?;
+    let (owner, group) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    // Only root may give files away; others may give a group that they are in. What may not be given is ours then.
+    if fchown(target, Some(owner), Some(group)).is_err() {
+        let _ = fchown(target, None, Some(group));
+    }
+    fchmod(target, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    Ok(futimens(target, &times(&stat))?)
+}
+
+/// For what cannot be opened: symlinks and FIFOs. Both stand in a folder that nobody else writes to yet.
+fn keep_metadata_of_name(source: &File, target: &File, name: &CStr) -> Result<(), Errno> {
+    let stat = rustix::fs::statat(source, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let (owner, group) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    let _ = chownat(target, name, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW);
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo {
+        rustix::fs::chmodat(target, name, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty())?;
+    }
+    utimensat(target, name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+fn times(stat: &rustix::fs::Stat) -> Timestamps {
+    let at = |tv_sec, nanoseconds| Timespec { tv_sec, tv_nsec: i64::try_from(nanoseconds).unwrap_or(0) };
+    Timestamps {
+        last_access: at(stat.st_atime, stat.st_atime_nsec),
+        last_modification: at(stat.st_mtime, stat.st_mtime_nsec),
+    }
+}
+
+fn told(error: Error, path: &Path) -> io::Error {
+    match error {
+        Error::Mount => {
+            let why = format!("{}: a mount point; unmount it, or keep it out of the episode", path.display());
+            io::Error::new(io::ErrorKind::ResourceBusy, why)
+        }
+        Error::Changed => {
+            let why = format!("{}: changed while it was copied", path.display());
+            io::Error::new(io::ErrorKind::ResourceBusy, why)
+        }
+        Error::Io(errno) => named(path, &errno.into()),
+    }
+}

@@ -1,0 +1,230 @@
+//! Our records at the top of an episode: written durably, found again, and told from a recorder's own.
+//!
+//! ```text
+//!  shipping_receipt.json      a recorder's own, kept          quarantine_reason.json   ours
+//!  shipping_receipt.json~1    ours
+//! ```
+//!
+//! A record of ours that is there already (we were killed between writing it and moving the episode) is replaced.
+
+use std::{
+    ffi::{CString, OsStr},
+    fs, io,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{Access, access};
+use serde::Serialize;
+
+use crate::{
+    durable::{self, Published},
+    episode::{EpisodeId, shell_word},
+    layout::{REASON, RECEIPT, is_numbered, numbered},
+    records::{QuarantineReason, ShippingReceipt},
+    tree::{self, TreeError, ours},
+};
+
+/// How many files of a recorder's may have our name before something is plainly wrong.
+const MAX_NUMBER: u32 = 100;
+
+/// Writes our receipt into an episode, durably.
+///
+/// # Errors
+/// Those of reading what is there and of [`durable::write_file`].
+pub fn write_receipt(episode: &Path, receipt: &ShippingReceipt) -> io::Result<()> {
+    write(episode, RECEIPT, receipt, |bytes, directory| ours::receipt(bytes, directory).is_some())
+}
+
+/// Writes our reason into an episode, durably.
+///
+/// # Errors
+/// As [`write_receipt`].
+pub fn write_reason(episode: &Path, reason: &QuarantineReason) -> io::Result<()> {
+    write(episode, REASON, reason, |bytes, directory| ours::reason(bytes, directory).is_some())
+}
+
+/// Our receipt in an episode.
+///
+/// # Errors
+/// Those of reading the episode's folder and the files of that name.
+pub fn receipt(episode: &Path) -> Result<Option<ShippingReceipt>, TreeError> {
+    Ok(find(episode, RECEIPT, ours::receipt)?.map(|(_, receipt)| receipt))
+}
+
+/// Our reason, or an older shipper's, in an episode.
+///
+/// # Errors
+/// As [`receipt`].
+pub fn reason(episode: &Path) -> Result<Option<QuarantineReason>, TreeError> {
+    Ok(find(episode, REASON, ours::reason)?.map(|(_, reason)| reason))
+}
+
+/// Removes our receipt from an episode, where there is one.
+///
+/// # Errors
+/// As [`receipt`], and those of unlink(2).
+pub fn remove_receipt(episode: &Path) -> io::Result<()> {
+    match find(episode, RECEIPT, ours::receipt).map_err(io::Error::other)? {
+        Some((path, _)) => durable::remove_file(&path),
+        None => Ok(()),
+    }
+}
+
+/// What to type where an episode could not be moved to `folder` for want of permission; empty for other errors.
+#[must_use]
+pub fn advice(error: &io::Error, episode: &Path, folder: &Path) -> String {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return String::new();
+    }
+    if access(folder, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        let user = rustix::process::geteuid().as_raw();
+        return format!(". We may not write there. Type: sudo chown {user} {}", shell_word(folder));
+    }
+    // The owner and not the mode: modes are content, and with others a receiver would find another episode.
+    format!(
+        ". Moving a directory takes write permission on it and on the folder that it is in (docs/recorders.md). Type: \
+         sudo chown -R --reference={} {}",
+        shell_word(folder),
+        shell_word(episode)
+    )
+}
+
+/// Every directory in `folder` that an episode may have been filed as: `<id>`, `<id>~1`, ...
+///
+/// # Errors
+/// Those of listing the folder.
+pub fn filed_as(folder: &Path, id: &EpisodeId) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if is_numbered(&entry.file_name(), id.as_str()) && entry.file_type()?.is_dir() {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn write(
+    episode: &Path,
+    base: &str,
+    record: &impl Serialize,
+    is_ours: impl Fn(&[u8], &OsStr) -> bool,
+) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec_pretty(record)?;
+    bytes.push(b'\n');
+    let directory = episode.file_name().unwrap_or_default();
+    for n in 0..MAX_NUMBER {
+        let path = episode.join(numbered(base, n));
+        if let Published::Done = durable::write_new_file(&path, &bytes)? {
+            return Ok(());
+        }
+        if read(episode, base, n).map_err(io::Error::other)?.is_some_and(|found| is_ours(&found, directory)) {
+            return durable::write_file(&path, &bytes);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{base} and its numbered names are all taken")))
+}
+
+fn find<T>(
+    episode: &Path,
+    base: &str,
+    ours: impl Fn(&[u8], &OsStr) -> Option<T>,
+) -> Result<Option<(PathBuf, T)>, TreeError> {
+    let directory = episode.file_name().unwrap_or_default();
+    for n in 0..MAX_NUMBER {
+        let path = episode.join(numbered(base, n));
+        if let Some(record) = read(episode, base, n)?.and_then(|bytes| ours(&bytes, directory)) {
+            return Ok(Some((path, record)));
+        }
+        // Numbers are given without gaps.
+        if fs::symlink_metadata(path).is_err() {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+/// `None` where there is none, or something else than a regular file, or more than any record of ours.
+fn read(episode: &Path, base: &str, n: u32) -> Result<Option<Vec<u8>>, TreeError> {
+    let Ok(name) = CString::new(OsStr::new(&numbered(base, n)).as_bytes()) else { return Ok(None) };
+    let bytes = tree::read_top(episode, &name, ours::MAX_RECORD_BYTES)?;
+    Ok(bytes.filter(|bytes| bytes.len() as u64 <= ours::MAX_RECORD_BYTES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        episode::Digest,
+        progress::Progress,
+        records::{ManifestCheck, WallTime},
+    };
+
+    fn receipt_of(id: &str, size_bytes: u64) -> ShippingReceipt {
+        ShippingReceipt {
+            episode_id: EpisodeId::parse(id).unwrap(),
+            sha256: Digest([1; 32]),
+            content_sha256: Digest([2; 32]),
+            size_bytes,
+            status_code: 201,
+            receiver: "http://r".to_owned(),
+            delivered_at_wall: WallTime::from_unix_seconds(1_800_000_000),
+            manifest: ManifestCheck::None,
+            receipt: serde_json::Value::Null,
+        }
+    }
+
+    fn reason_of(error: &str) -> QuarantineReason {
+        QuarantineReason {
+            episode_id: Some("a".to_owned()),
+            status_code: Some(412),
+            error: Some(error.to_owned()),
+            body: serde_json::Value::Null,
+            verdict: Some("fatal".to_owned()),
+            quarantined_at_wall: Some(WallTime::from_unix_seconds(1_800_000_000)),
+        }
+    }
+
+    #[test]
+    fn a_recorders_own_file_is_kept_and_ours_is_numbered_and_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let episode = folder.path().join("a");
+        fs::create_dir(&episode).unwrap();
+        fs::write(episode.join(RECEIPT), "{\"carrier\": \"DHL\"}").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", episode.join("shipping_receipt.json~1")).unwrap();
+        assert_eq!(receipt(&episode).unwrap(), None);
+
+        let before = tree::fingerprint(&episode, &Progress::default()).unwrap();
+        for size_bytes in [10, 20] {
+            write_receipt(&episode, &receipt_of("a", size_bytes)).unwrap();
+            assert_eq!(receipt(&episode).unwrap().unwrap().size_bytes, size_bytes);
+        }
+        write_reason(&episode, &reason_of("too old")).unwrap();
+        write_reason(&episode, &reason_of("still too old")).unwrap();
+        assert_eq!(reason(&episode).unwrap(), Some(reason_of("still too old")));
+        assert_eq!(tree::fingerprint(&episode, &Progress::default()).unwrap(), before);
+
+        assert_eq!(fs::read_to_string(episode.join(RECEIPT)).unwrap(), "{\"carrier\": \"DHL\"}");
+        let mut names: Vec<_> =
+            fs::read_dir(&episode).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        let ours = ["quarantine_reason.json", RECEIPT, "shipping_receipt.json~1", "shipping_receipt.json~2"];
+        assert_eq!(names, ours);
+    }
+
+    #[test]
+    fn a_receipt_of_another_episode_is_not_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        for (directory, ours) in [("a", true), ("a~1", true), ("b", false), ("a~1~1", false)] {
+            let episode = folder.path().join(directory);
+            fs::create_dir(&episode).unwrap();
+            fs::write(episode.join(RECEIPT), serde_json::to_vec(&receipt_of("a", 1)).unwrap()).unwrap();
+            assert_eq!(receipt(&episode).unwrap().is_some(), ours, "{directory}");
+        }
+        fs::write(folder.path().join("a~2"), "").unwrap();
+        let found = filed_as(folder.path(), &EpisodeId::parse("a").unwrap()).unwrap();
+        assert_eq!(found, [folder.path().join("a"), folder.path().join("a~1")]);
+    }
+}
