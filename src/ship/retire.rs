@@ -77,6 +77,8 @@ fn try_retire(layout: &Layout, retirement: &Retirement<'_>, progress: &Progress)
         manifest: retirement.manifest,
         receipt: proof.receipt().clone(),
     };
+    // Of a rejection that was not carried out: it was decided afresh since.
+    filed::remove_reason(&episode)?;
     filed::write_receipt(&episode, &receipt)?;
     let unchanged = |moved: &Path| is_what_was_packed(moved, retirement.fingerprint, progress);
     match durable::move_unchanged(&episode, &layout.shipped, id.as_str(), &unchanged, progress)? {

@@ -290,6 +290,17 @@ fn killed_while_quarantining_it_quarantines_where_the_receiver_still_rejects_it(
     assert!(sent.iter().all(|seen| seen.body == sent[0].body), "it was packed to other bytes");
 }
 
+#[test]
+fn a_receipt_that_was_not_acted_on_does_not_go_to_quarantine() {
+    let sandbox = Sandbox::new("");
+    seal(&sandbox, 1000);
+    keep(&sandbox);
+    let sidecar = json_file(&sandbox.layout.outbox.join(format!("{ID}.json")));
+    write_json(&sandbox.layout.episodes.join(ID).join(RECEIPT), &receipt(&sidecar));
+    ship_once_to(&sandbox, &rejecting().url());
+    assert_eq!(names(&sandbox.quarantined(ID)), ["data.bin", "deep", "done.marker", REASON]);
+}
+
 // An archive whose episode is gone.
 
 #[test]
