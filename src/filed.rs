@@ -71,6 +71,17 @@ pub fn remove_receipt(episode: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes our reason: one that did not hold, or that a killed process wrote and did not act on.
+///
+/// # Errors
+/// As [`remove_receipt`].
+pub fn remove_reason(episode: &Path) -> io::Result<()> {
+    match find(episode, REASON, ours::reason).map_err(io::Error::other)? {
+        Some((path, _)) => durable::remove_file(&path),
+        None => Ok(()),
+    }
+}
+
 /// What to type where an episode could not be moved to `folder` for want of permission; empty for other errors.
 #[must_use]
 pub fn advice(error: &io::Error, episode: &Path, folder: &Path) -> String {

@@ -40,7 +40,9 @@ pub fn quarantine(
         verdict: Some(reason.verdict.to_owned()),
         quarantined_at_wall: Some(now),
     };
-    let moved = filed::write_reason(&episode, &record)
+    // A receipt of a retirement that was not carried out would say that it is held somewhere.
+    let moved = filed::remove_receipt(&episode)
+        .and_then(|()| filed::write_reason(&episode, &record))
         .and_then(|()| durable::move_directory(&episode, &layout.quarantine, id.as_str(), progress));
     match moved {
         Ok(path) => {

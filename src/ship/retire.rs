@@ -84,6 +84,8 @@ fn try_retire(
         manifest: retirement.manifest,
         receipt: proof.receipt().clone(),
     };
+    // Of a rejection that was not carried out: it was decided afresh since.
+    filed::remove_reason(&episode)?;
     filed::write_receipt(&episode, &receipt)?;
     match durable::move_unchanged(&episode, &layout.shipped, id.as_str(), is_what_was_packed, progress)? {
         MoveChecked::To(path) => {

@@ -6,6 +6,7 @@
 mod support;
 
 mod contract;
+mod crash;
 mod demo;
 mod destination;
 mod pack;
