@@ -26,7 +26,7 @@ use super::{
     transport::Transport,
     watch::{Watch, untrusted_events},
 };
-use crate::{durable, layout::Layout, progress::Progress};
+use crate::{durable, layout::Layout, progress::Progress, scan};
 
 /// Hints that wait for the loop. More of them mean that everything is looked at anyway.
 const MAX_HINTS: usize = 16 * 1024;
@@ -75,6 +75,8 @@ pub async fn run(
 ) -> anyhow::Result<Tally> {
     let started = Instant::now();
     let layout = Arc::new(options.layout.clone());
+    // Made anew by us, it is not the folder that the archives in the outbox were packed from (a disk that is not mounted?).
+    let root = scan::root_id(&layout.episodes).ok();
     let _lock = prepare(&layout)?;
     let inotify = !options.settings.once && use_inotify(&mut options);
     let (event_sender, mut events) = mpsc::unbounded_channel();
@@ -89,7 +91,7 @@ pub async fn run(
         pack: options.pack,
         keep_days: options.keep_days,
         events: event_sender,
-        known: Arc::new(Known::default()),
+        known: Arc::new(Known::new(root)),
     };
     let mut hands = Hands::new(workers, watch);
     let mut stop = std::pin::pin!(stop);

@@ -64,14 +64,19 @@ pub(super) struct Known {
     /// The last answer's own clock.
     server_clock: Mutex<Option<WallTime>>,
     /// Which folder `episodes/` was at the start. While it is another, no archive is taken for an orphan.
-    root: Mutex<Option<RootId>>,
+    root: Option<RootId>,
     /// Names that are no ids, told once each.
     strangers: Mutex<HashSet<OsString>>,
 }
 
+impl Known {
+    pub(super) fn new(root: Option<RootId>) -> Self {
+        Self { root, ..Self::default() }
+    }
+}
+
 impl Hands {
     pub(super) fn new(workers: Workers, watch: Watch) -> Self {
-        *lock(&workers.known.root) = scan::root_id(&workers.layout.episodes).ok();
         Self { workers, watch, under_way: HashMap::new(), cancelled: false }
     }
 
@@ -232,7 +237,7 @@ impl Workers {
                 );
             }
         }
-        let same_root = *lock(&self.known.root) == Some(found.root);
+        let same_root = self.known.root == Some(found.root);
         let archives = if same_root { found.archives } else { Vec::new() };
         Some(Scanned { episodes: found.episodes, archives })
     }
