@@ -48,6 +48,8 @@ pub struct Machine {
     sending: usize,
     on_disk: usize,
     pub(super) packing_paused_until: Option<Duration>,
+    /// The last one whose archive could not be written, since one could.
+    pub(super) outbox_failed: Option<EpisodeId>,
     pub(super) outbox_failures: u32,
     next_scan: Duration,
     scanning: bool,
@@ -81,6 +83,7 @@ impl Machine {
             sending: 0,
             on_disk: 0,
             packing_paused_until: None,
+            outbox_failed: None,
             outbox_failures: 0,
             next_scan: now,
             scanning: false,

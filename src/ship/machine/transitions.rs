@@ -129,6 +129,7 @@ impl Machine {
             Ok(packed) => {
                 episode.failures.settling = 0;
                 episode.failures.local = 0;
+                self.outbox_failed = None;
                 self.outbox_failures = 0;
                 self.tell(Notice::Packed(id.clone(), packed.facts));
                 self.enter(id, State::Ready(packed));
@@ -149,11 +150,16 @@ impl Machine {
             }
             Err(PackFailure::Unreadable(why)) => self.stuck(id, Next::Pack, why, now),
             Err(PackFailure::Outbox(why)) => {
-                self.outbox_failures += 1;
-                let wait = self.jitter.wait(LOCAL, self.outbox_failures);
-                self.packing_paused_until = Some(now + wait);
-                self.tell(Notice::PackingPaused(why, wait));
-                self.enter(id, State::Sealed);
+                // One that is too large for the room there is does not keep the smaller ones from being packed: only two
+                // in a row speak for the outbox.
+                let before = self.outbox_failed.replace(id.clone());
+                if before.is_some_and(|other| other != *id) {
+                    self.outbox_failures += 1;
+                    let wait = self.jitter.wait(LOCAL, self.outbox_failures);
+                    self.packing_paused_until = Some(now + wait);
+                    self.tell(Notice::PackingPaused(why.clone(), wait));
+                }
+                self.stuck(id, Next::Pack, why, now);
             }
             Err(PackFailure::Cancelled) => self.enter(id, State::Sealed),
         }
