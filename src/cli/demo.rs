@@ -308,7 +308,9 @@ impl Demo {
             Notice::Conflict(id, refusal) => {
                 return Err(anyhow!("{id} is in conflict with what is stored: {}", refusal.detail));
             }
-            Notice::Vanished(id) => return Err(anyhow!("{id} was taken away by somebody else")),
+            Notice::DeliveredAndGone(id) | Notice::Vanished(id) => {
+                return Err(anyhow!("{id} was taken away by somebody else"));
+            }
         }
         Ok(())
     }

@@ -84,6 +84,13 @@ impl Teller {
                 span(*wait)
             ),
             Notice::PackedAgain(id, why) => info!(EPISODE = %id, "{id} is packed again: {why}."),
+            Notice::DeliveredAndGone(id) => {
+                self.sealed.remove(id);
+                warn!(
+                    EPISODE = %id, VERDICT = "delivered",
+                    "{id} is held by the receiver, but somebody else took it out of episodes/ before it could be moved."
+                );
+            }
             Notice::Vanished(id) => {
                 self.sealed.remove(id);
                 warn!(EPISODE = %id, "{id} was taken out of episodes/ by somebody else. It is not shipped.");

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::KeepDays;
 use crate::{
-    clock,
+    clock, durable,
     episode::{EpisodeId, printable},
     layout::Layout,
     progress::Progress,
@@ -122,6 +122,8 @@ impl Hands {
                     progress.cancel();
                 }
             }
+            // Here and now, so that it cannot meet the next packing under the same name.
+            Effect::Discard(id) => workers.discard(&id),
             Effect::Send { id, packed } => {
                 let progress = self.begin(&id);
                 tokio::spawn(async move {
@@ -265,6 +267,13 @@ impl Workers {
                 let _ = outbox::clear(&self.layout, id);
                 Err(failure(error))
             }
+        }
+    }
+
+    fn discard(&self, id: &EpisodeId) {
+        lock(&self.known.scratch).remove(id);
+        if let Err(error) = durable::remove_file(&self.layout.partial(id)) {
+            tracing::debug!(EPISODE = %id, "scratch stays until the next start: {error}");
         }
     }
 

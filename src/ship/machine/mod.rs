@@ -19,6 +19,7 @@
 
 pub mod backoff;
 pub mod hold;
+mod looking;
 pub mod queue;
 pub mod retention;
 #[cfg(test)]
@@ -99,7 +100,7 @@ pub struct Scanned {
     pub archives: Vec<EpisodeId>,
 }
 
-/// What is to be done. Each but `Tell`, `Unwatch` and `Cancel` comes back as an event.
+/// What is to be done. Each but `Tell`, `Unwatch`, `Cancel` and `Discard` comes back as an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Look at one episode; where `watch`, watch it first, so that no marker falls between the two. What is found open
@@ -141,6 +142,8 @@ pub enum Effect {
     },
     /// Stop an attempt: its archive cannot be trusted any more.
     Cancel(EpisodeId),
+    /// Its episode was taken away before it was shipped: what there is of an archive without a final name goes too.
+    Discard(EpisodeId),
     /// Move it to `shipped/`.
     Retire {
         /// Which.
@@ -198,6 +201,8 @@ pub enum Notice {
     PackingPaused(String, Duration),
     /// The archive was damaged or lost in the outbox, and is packed again.
     PackedAgain(EpisodeId, String),
+    /// The receiver holds it, and somebody took the episode away before it could be moved.
+    DeliveredAndGone(EpisodeId),
     /// The episode disappeared while it was worked on.
     Vanished(EpisodeId),
 }

@@ -1,15 +1,15 @@
 //! All episodes: whose turn it is, how many at once, and when to look again.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
 use super::{
-    Effect, Event, Notice, Scanned, Settings, Tally,
+    Effect, Event, Notice, Settings, Tally,
     backoff::Jitter,
     hold::Destination,
-    state::{Episode, Look, Looking, Next, Rest, State},
+    state::{Episode, Next, Rest, State},
 };
 use crate::episode::{EpisodeId, Stamp};
 
@@ -18,15 +18,13 @@ pub(super) const DISK_STEPS: usize = 4;
 /// How long an archive may be scratch while its upload runs. A small upload is acknowledged sooner, and making its
 /// archive durable would only compete with the receiver for the disk.
 const KEEP_AFTER: Duration = Duration::from_millis(250);
-/// The reconcile interval where watches cannot be had.
-const BLIND_INTERVAL: Duration = Duration::from_secs(5);
 /// When to try again a sweep that could not believe the clock.
 const CLOCK_RETRY: Duration = Duration::from_secs(60);
 /// A time that does not come.
-const NEVER: Duration = Duration::MAX;
+pub(super) const NEVER: Duration = Duration::MAX;
 
 /// The order of the queues: sealed first, served first.
-type Rank = (i64, EpisodeId);
+pub(super) type Rank = (i64, EpisodeId);
 
 /// The shipper's decisions, as a value.
 #[derive(Debug)]
@@ -36,14 +34,14 @@ pub struct Machine {
     pub(super) episodes: HashMap<EpisodeId, Episode>,
     pub(super) destination: Destination,
     pub(super) tally: Tally,
-    to_pack: BTreeSet<Rank>,
-    to_send: BTreeSet<Rank>,
-    wakes: BTreeSet<(Duration, EpisodeId)>,
+    pub(super) to_pack: BTreeSet<Rank>,
+    pub(super) to_send: BTreeSet<Rank>,
+    pub(super) wakes: BTreeSet<(Duration, EpisodeId)>,
     /// Effects that nothing holds back.
     out: VecDeque<Effect>,
     /// Steps that wait for a place on the disk.
     disk: VecDeque<Effect>,
-    orphans: BTreeSet<EpisodeId>,
+    pub(super) orphans: BTreeSet<EpisodeId>,
     packing: usize,
     sending: usize,
     on_disk: usize,
@@ -51,16 +49,16 @@ pub struct Machine {
     /// The last one whose archive could not be written, since one could.
     pub(super) outbox_failed: Option<EpisodeId>,
     pub(super) outbox_failures: u32,
-    next_scan: Duration,
-    scanning: bool,
-    scan_again: bool,
+    pub(super) next_scan: Duration,
+    pub(super) scanning: bool,
+    pub(super) scan_again: bool,
     /// Left episodes/ since the scan began: what the scan says of them is older than what we know.
-    moved_while_scanning: HashSet<EpisodeId>,
-    looks: usize,
+    pub(super) moved_while_scanning: HashSet<EpisodeId>,
+    pub(super) looks: usize,
     next_sweep: Duration,
     sweeping: bool,
-    blind: bool,
-    stopping: bool,
+    pub(super) blind: bool,
+    pub(super) stopping: bool,
 }
 
 impl Machine {
@@ -137,15 +135,16 @@ impl Machine {
                 self.next_sweep = now + if done { self.settings.sweep_interval } else { CLOCK_RETRY };
             }
             Event::Watching(can) => {
+                if can && self.blind {
+                    self.distrust_watches();
+                }
                 self.blind = !can;
                 if !self.settings.once {
                     self.next_scan = self.next_scan.min(now + self.reconcile_interval());
                 }
             }
             Event::WatchesLost => {
-                for episode in self.episodes.values_mut() {
-                    episode.watched = false;
-                }
+                self.distrust_watches();
                 self.look_everywhere(now);
             }
             Event::Deadline => {}
@@ -236,97 +235,6 @@ impl Machine {
         (self.episodes.len(), self.packing + self.sending + self.on_disk)
     }
 
-    pub(super) fn hinted(&mut self, id: EpisodeId) {
-        if self.stopping || self.settings.once {
-            return;
-        }
-        let episode = self.episodes.entry(id.clone()).or_insert_with(Episode::new);
-        episode.stirred |= matches!(episode.state, State::Retiring(..) | State::Quarantining(_));
-        match episode.looking {
-            Looking::No => {
-                episode.looking = Looking::Yes;
-                let watch = matches!(episode.state, State::Open) && (!episode.watched || self.blind);
-                self.looks += 1;
-                self.out.push_back(Effect::Look { id, watch });
-            }
-            Looking::Yes | Looking::YesAndAgain => episode.looking = Looking::YesAndAgain,
-        }
-    }
-
-    fn look_everywhere(&mut self, now: Duration) {
-        if self.settings.once {
-            return;
-        }
-        self.next_scan = now;
-        self.scan_again = self.scanning;
-    }
-
-    fn reconcile_interval(&self) -> Duration {
-        let set = self.settings.reconcile_interval;
-        if self.blind { set.min(BLIND_INTERVAL) } else { set }
-    }
-
-    fn scanned(&mut self, found: Option<Scanned>, now: Duration) {
-        self.scanning = false;
-        let again = std::mem::take(&mut self.scan_again);
-        self.next_scan = match (self.settings.once, again) {
-            // One pass is one scan.
-            (true, _) => NEVER,
-            (false, true) => now,
-            (false, false) => now + self.reconcile_interval(),
-        };
-        let moved = std::mem::take(&mut self.moved_while_scanning);
-        // While episodes/ cannot be read, nothing is concluded from what is not there.
-        let Some(found) = found else { return };
-        let mut here: BTreeMap<_, _> = found.episodes.into_iter().collect();
-        here.retain(|id, _| !moved.contains(id));
-        // What is not there may be younger than the scan: only a look of its own says that it is gone.
-        let mut missing: Vec<_> = self.episodes.keys().filter(|id| !here.contains_key(id)).cloned().collect();
-        missing.sort_unstable();
-        for id in missing {
-            self.hinted(id);
-        }
-        for id in found.archives {
-            if let Some(episode) = self.episodes.get_mut(&id) {
-                // An archive that this process is at work on is known already.
-                episode.archived |= matches!(episode.state, State::Open);
-            } else if here.contains_key(&id) {
-                self.episodes.entry(id).or_insert_with(Episode::new).archived = true;
-            } else if !moved.contains(&id) && self.orphans.insert(id.clone()) {
-                self.disk.push_back(Effect::Orphan(id));
-            }
-        }
-        for (id, look) in here {
-            self.looked_from_afar(&id, look);
-        }
-    }
-
-    /// A scan's word on one episode. Its own look, where one is under way, is newer and counts instead.
-    fn looked_from_afar(&mut self, id: &EpisodeId, look: Look) {
-        let episode = self.episodes.entry(id.clone()).or_insert_with(Episode::new);
-        if episode.looking != Looking::No {
-            return;
-        }
-        // The marker may have come between the scan and the watch: watch, and look once more behind it.
-        if look == Look::Open && (!episode.watched || self.blind) && !self.settings.once {
-            self.hinted(id.clone());
-        } else {
-            self.found(id, look);
-        }
-    }
-
-    fn looked(&mut self, id: &EpisodeId, look: Look) {
-        let Some(episode) = self.episodes.get_mut(id) else { return };
-        let again = episode.looking == Looking::YesAndAgain;
-        episode.looking = Looking::No;
-        episode.watched |= matches!(look, Look::Open | Look::Sealed(_));
-        self.looks -= 1;
-        self.found(id, look);
-        if again {
-            self.hinted(id.clone());
-        }
-    }
-
     /// Puts an episode where its new state belongs; the one place that changes a state.
     pub(super) fn enter(&mut self, id: &EpisodeId, state: State) {
         let Some(episode) = self.episodes.get_mut(id) else { return };
@@ -372,6 +280,9 @@ impl Machine {
         let rank = (episode.sealed_ns(), id.clone());
         self.to_pack.remove(&rank);
         self.to_send.remove(&rank);
+        if matches!(episode.state, State::Ready(_) | State::Resting(Next::Send(_), _)) && !episode.durable {
+            self.out.push_back(Effect::Discard(id.clone()));
+        }
         self.sleep_until(id, None);
         self.unwatch(id);
         self.episodes.remove(id);
@@ -522,32 +433,5 @@ impl Machine {
         let mut around = self.to_send.range(after).chain(&self.to_send).map(|(_, id)| id);
         let due = now >= hold.next_probe;
         around.find(|id| due || suspect.is_some_and(|suspect| suspect != *id)).cloned()
-    }
-}
-
-#[cfg(test)]
-impl Machine {
-    /// How many are packed and wait for their turn to be sent.
-    pub(super) fn ready(&self) -> usize {
-        self.to_send.len()
-    }
-
-    /// Whether the queues say what the states say.
-    pub(super) fn assert_books(&self) {
-        let ranks = |belongs: fn(&Episode) -> bool| -> BTreeSet<Rank> {
-            let here = self.episodes.iter().filter(|(_, episode)| belongs(episode));
-            here.map(|(id, episode)| (episode.sealed_ns(), id.clone())).collect()
-        };
-        let to_pack = ranks(|episode| matches!(episode.state, State::Sealed) && !episode.keeping);
-        assert_eq!(self.to_pack, to_pack, "the queue for packing");
-        assert_eq!(
-            self.to_send,
-            ranks(|episode| matches!(episode.state, State::Ready(_))),
-            "the queue for sending"
-        );
-        let wakes = self.episodes.iter().filter_map(|(id, episode)| Some((episode.wake?, id.clone())));
-        assert_eq!(self.wakes, wakes.collect(), "the alarm clock");
-        let looks = self.episodes.values().filter(|episode| episode.looking != Looking::No).count();
-        assert_eq!(self.looks, looks, "the looks under way");
     }
 }

@@ -17,6 +17,7 @@
 //! SEALIFT_SIM_WORLDS=100000 cargo test --lib simulation      more worlds than usual
 //! ```
 
+mod books;
 mod checks;
 mod dice;
 mod disk;

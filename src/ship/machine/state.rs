@@ -131,6 +131,8 @@ pub(super) enum Looking {
     No,
     Yes,
     YesAndAgain,
+    /// What it will say is older than what is known already: it is not believed, and asked again.
+    Stale,
 }
 
 /// One episode as the machine remembers it: under half a kilobyte.

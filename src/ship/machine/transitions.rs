@@ -8,7 +8,7 @@ use super::{
     Effect, Notice,
     backoff::{LOCAL, REFUSED, SETTLING, Schedule, TRANSIENT},
     queue::Machine,
-    state::{Check, Episode, Look, Moved, Next, PackFailure, Packed, Reason, Rest, State},
+    state::{Check, Episode, Looking, Moved, Next, PackFailure, Packed, Reason, Rest, State},
     verdict::{Refusal, Verdict, judge},
 };
 use crate::{episode::EpisodeId, ship::outcome::Outcome};
@@ -23,79 +23,6 @@ const CONFLICT_RECHECK: Duration = Duration::from_secs(600);
 type Count = fn(&mut Episode) -> &mut u32;
 
 impl Machine {
-    /// What a look found, by hint or by scan.
-    pub(super) fn found(&mut self, id: &EpisodeId, look: Look) {
-        match look {
-            Look::Gone => self.found_gone(id),
-            Look::Open => self.found_open(id),
-            Look::Sealed(stamp) => {
-                let Some(episode) = self.episodes.get_mut(id) else { return };
-                let before = episode.stamp;
-                match &episode.state {
-                    State::Open => {
-                        self.tally.scanned += 1;
-                        self.stamp(id, stamp);
-                        self.unwatch(id);
-                        self.tell(Notice::Sealed(id.clone()));
-                        self.enter(id, State::Sealed);
-                    }
-                    // Sealed anew, or another directory of the same name: what was packed may not be it.
-                    State::Sealed | State::Ready(_) | State::Resting(..) | State::Parked(_)
-                        if before != Some(stamp) =>
-                    {
-                        self.stamp(id, stamp);
-                        self.sleep_until(id, None);
-                        self.check_again(id);
-                    }
-                    // What is under way compares fingerprints at its end.
-                    State::Sealed
-                    | State::Ready(_)
-                    | State::Resting(..)
-                    | State::Parked(_)
-                    | State::Checking
-                    | State::Packing
-                    | State::Sending(_)
-                    | State::Retiring(..)
-                    | State::Quarantining(_) => {}
-                }
-            }
-            Look::Unreadable(why) => {
-                let Some(episode) = self.episodes.get_mut(id) else { return };
-                if matches!(episode.state, State::Open) && episode.failures.local == 0 {
-                    episode.failures.local = 1;
-                    let wait = self.settings.reconcile_interval;
-                    self.tell(Notice::Stuck(id.clone(), why, wait));
-                }
-            }
-        }
-    }
-
-    fn found_gone(&mut self, id: &EpisodeId) {
-        let Some(episode) = self.episodes.get(id) else { return };
-        if episode.busy() {
-            return;
-        }
-        if !matches!(episode.state, State::Open) {
-            self.tell(Notice::Vanished(id.clone()));
-        }
-        self.forget(id);
-    }
-
-    /// The marker is not there. Where it was, the recorder took it back: the episode is open again.
-    fn found_open(&mut self, id: &EpisodeId) {
-        let Some(episode) = self.episodes.get_mut(id) else { return };
-        if episode.busy() || matches!(episode.state, State::Open) {
-            return;
-        }
-        episode.archived = episode.durable;
-        self.sleep_until(id, None);
-        self.enter(id, State::Open);
-        // Only now: the queues that it has left are ordered by the stamp.
-        if let Some(episode) = self.episodes.get_mut(id) {
-            episode.stamp = None;
-        }
-    }
-
     pub(super) fn checked(&mut self, id: &EpisodeId, check: Check, now: Duration) {
         match check {
             Check::Fits(packed, conflict) => {
@@ -145,8 +72,8 @@ impl Machine {
             }
             Err(PackFailure::Fault(error)) => self.own_fault(id, error),
             Err(PackFailure::Gone) => {
-                self.tell(Notice::Vanished(id.clone()));
-                self.forget(id);
+                self.vanished(id);
+                self.forget_unless_back(id);
             }
             Err(PackFailure::Unreadable(why)) => self.stuck(id, Next::Pack, why, now),
             Err(PackFailure::Outbox(why)) => {
@@ -355,12 +282,19 @@ impl Machine {
                 self.forget_unless_back(id);
             }
             Moved::Gone => {
-                self.tell(Notice::Vanished(id.clone()));
+                self.tally.shipped += 1;
+                self.tell(Notice::DeliveredAndGone(id.clone()));
                 self.forget_unless_back(id);
             }
             Moved::Changed => self.settle(id, "it was changed after it was packed".to_owned(), now),
             Moved::Failed(why) => self.stuck(id, Next::Retire(packed, proof), why, now),
         }
+    }
+
+    /// Somebody took it away before it was shipped: it is nobody's failure.
+    pub(super) fn vanished(&mut self, id: &EpisodeId) {
+        self.tally.scanned = self.tally.scanned.saturating_sub(1);
+        self.tell(Notice::Vanished(id.clone()));
     }
 
     fn own_fault(&mut self, id: &EpisodeId, error: String) {
@@ -387,7 +321,7 @@ impl Machine {
                 self.forget_unless_back(id);
             }
             Moved::Gone => {
-                self.tell(Notice::Vanished(id.clone()));
+                self.vanished(id);
                 self.forget_unless_back(id);
             }
             Moved::Changed => self.settle(id, "it was changed".to_owned(), now),
@@ -395,15 +329,15 @@ impl Machine {
         }
     }
 
-    /// A recorder may use the name again at once: a look that is under way has the last word. One that came back before
-    /// we knew of the move may have seen the newcomer, and was not heard: look again.
+    /// A recorder may use the name again at once. A look that is under way may have seen either of the two, and one that
+    /// came back before we knew of the move was not heard: it is asked again.
     fn forget_unless_back(&mut self, id: &EpisodeId) {
         let Some(episode) = self.episodes.get(id) else { return };
-        let (looking, stirred) = (episode.looking, episode.stirred);
+        let (looking, stirred) = (episode.looking != Looking::No, episode.stirred);
         self.forget(id);
-        if looking != super::state::Looking::No {
+        if looking {
             let mut fresh = Episode::new();
-            fresh.looking = looking;
+            fresh.looking = Looking::Stale;
             self.episodes.insert(id.clone(), fresh);
         } else if stirred {
             self.hinted(id.clone());
@@ -433,7 +367,7 @@ impl Machine {
     }
 
     /// Its archive is looked at before it goes on; where it has none under its final name, it is packed again.
-    fn check_again(&mut self, id: &EpisodeId) {
+    pub(super) fn check_again(&mut self, id: &EpisodeId) {
         if let Some(episode) = self.episodes.get_mut(id) {
             episode.archived |= episode.durable;
         }

@@ -67,7 +67,10 @@ impl World {
                 Outcome::Answered(Answer { status: 409, body: AnswerBody::Json(_), .. }),
             ) => {
                 if let Some(sent) = self.seen.sent.get(id) {
-                    self.seen.conflicts.insert(id.clone(), *sent);
+                    // What an archive that could not be kept was told is not believed: it may be about broken bytes.
+                    if !self.seen.spoiled.contains(id) {
+                        self.seen.conflicts.insert(id.clone(), *sent);
+                    }
                 }
             }
             Event::Kept(id, Err(_)) => {
@@ -98,7 +101,7 @@ impl World {
 
     /// A deadline that has passed was seen to: else the loop would spin.
     pub(super) fn deadline_lies_ahead(&self) {
-        let deadline = self.machine.as_ref().and_then(|machine| machine.next_deadline());
+        let deadline = self.machine.as_ref().and_then(crate::ship::machine::queue::Machine::next_deadline);
         assert!(deadline.is_none_or(|at| at > self.now), "a deadline in the past: {deadline:?}");
     }
 
@@ -213,7 +216,9 @@ impl World {
             dir.marker.is_some()
                 && match self.plan.poison.get(id) {
                     Some(Poison::Rejected(_)) => !conflict,
-                    Some(Poison::WrongManifest | Poison::UnfinishedManifest) => true,
+                    Some(Poison::WrongManifest) => true,
+                    // A single pass does not wait until it is sure.
+                    Some(Poison::UnfinishedManifest) => self.plan.profile != Profile::Once,
                     Some(
                         Poison::Taken
                         | Poison::Met(_)
@@ -267,6 +272,7 @@ fn describe(effect: &Effect) -> (&'static str, Option<&EpisodeId>) {
     match effect {
         Effect::Look { id, .. } => ("look", Some(id)),
         Effect::Unwatch(_) => ("unwatch", None),
+        Effect::Discard(_) => ("discard", None),
         Effect::Scan => ("scan", None),
         Effect::Check { id, .. } => ("check", Some(id)),
         Effect::Pack(id) => ("pack", Some(id)),

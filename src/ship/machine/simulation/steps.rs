@@ -38,6 +38,10 @@ impl World {
         let mut at = self.now + self.span(&job.effect);
         match &job.effect {
             Effect::Tell(_) => return,
+            Effect::Discard(id) => {
+                self.scratch.remove(id);
+                return;
+            }
             Effect::Unwatch(id) => {
                 at = self.watch_thread.0.max(self.now);
                 self.after(at, Act::Unwatch(self.process, id.clone()));
@@ -90,7 +94,7 @@ impl World {
             | Effect::Quarantine { .. }
             | Effect::Orphan(_)
             | Effect::Sweep => 30,
-            Effect::Unwatch(_) | Effect::Cancel(_) | Effect::Tell(_) => 1,
+            Effect::Unwatch(_) | Effect::Cancel(_) | Effect::Discard(_) | Effect::Tell(_) => 1,
         };
         self.dice.millis(0, longest_ms)
     }
@@ -142,6 +146,7 @@ impl World {
                 }
                 Effect::Look { .. }
                 | Effect::Unwatch(_)
+                | Effect::Discard(_)
                 | Effect::Scan
                 | Effect::Check { .. }
                 | Effect::Pack(_)
@@ -183,7 +188,7 @@ impl World {
                 Event::OrphanSettled(id.clone())
             }
             Effect::Sweep => Event::Swept(self.calm() || self.dice.chance(70)),
-            Effect::Unwatch(_) | Effect::Cancel(_) | Effect::Tell(_) => {
+            Effect::Unwatch(_) | Effect::Cancel(_) | Effect::Discard(_) | Effect::Tell(_) => {
                 unreachable!("nothing comes back from these")
             }
         }

@@ -52,7 +52,6 @@ pub(super) enum Act {
 }
 
 pub(super) struct World {
-    pub(super) seed: u64,
     pub(super) plan: Plan,
     pub(super) dice: Dice,
     pub(super) now: Duration,
@@ -85,7 +84,6 @@ impl World {
     pub(super) fn new(seed: u64, log: bool) -> Self {
         let (plan, dice) = Plan::draw(seed);
         let mut world = Self {
-            seed,
             plan,
             dice,
             now: Duration::ZERO,

@@ -1,0 +1,198 @@
+//! What is seen: hints, looks and scans, and what they make of an episode.
+//!
+//! A hint asks for a look; looks at one episode coalesce. What a scan says of an episode is older than what its own look
+//! says, and than what we did to it meanwhile.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    Effect, Notice, Scanned,
+    queue::{Machine, NEVER},
+    state::{Episode, Look, Looking, State},
+};
+use crate::episode::EpisodeId;
+
+/// The reconcile interval where watches cannot be had.
+const BLIND_INTERVAL: Duration = Duration::from_secs(5);
+
+impl Machine {
+    pub(super) fn hinted(&mut self, id: EpisodeId) {
+        if self.stopping || self.settings.once {
+            return;
+        }
+        let episode = self.episodes.entry(id.clone()).or_insert_with(Episode::new);
+        episode.stirred |= matches!(episode.state, State::Retiring(..) | State::Quarantining(_));
+        match episode.looking {
+            Looking::No => {
+                episode.looking = Looking::Yes;
+                let watch = matches!(episode.state, State::Open) && (!episode.watched || self.blind);
+                self.looks += 1;
+                self.now_do(Effect::Look { id, watch });
+            }
+            Looking::Yes | Looking::YesAndAgain => episode.looking = Looking::YesAndAgain,
+            Looking::Stale => {}
+        }
+    }
+
+    pub(super) fn look_everywhere(&mut self, now: Duration) {
+        if self.settings.once {
+            return;
+        }
+        self.next_scan = now;
+        self.scan_again = self.scanning;
+    }
+
+    /// No watch stands any more, nor one that was asked for and not heard of yet.
+    pub(super) fn distrust_watches(&mut self) {
+        for episode in self.episodes.values_mut() {
+            episode.watched = false;
+            if episode.looking != Looking::No {
+                episode.looking = Looking::Stale;
+            }
+        }
+    }
+
+    pub(super) fn reconcile_interval(&self) -> Duration {
+        let set = self.settings.reconcile_interval;
+        if self.blind { set.min(BLIND_INTERVAL) } else { set }
+    }
+
+    pub(super) fn scanned(&mut self, found: Option<Scanned>, now: Duration) {
+        self.scanning = false;
+        let again = std::mem::take(&mut self.scan_again);
+        self.next_scan = match (self.settings.once, again) {
+            // One pass is one scan.
+            (true, _) => NEVER,
+            (false, true) => now,
+            (false, false) => now + self.reconcile_interval(),
+        };
+        let moved = std::mem::take(&mut self.moved_while_scanning);
+        // While episodes/ cannot be read, nothing is concluded from what is not there.
+        let Some(found) = found else { return };
+        let mut here: BTreeMap<_, _> = found.episodes.into_iter().collect();
+        here.retain(|id, _| !moved.contains(id));
+        // What is not there may be younger than the scan: only a look of its own says that it is gone.
+        let mut missing: Vec<_> = self.episodes.keys().filter(|id| !here.contains_key(id)).cloned().collect();
+        missing.sort_unstable();
+        for id in missing {
+            self.hinted(id);
+        }
+        for id in found.archives {
+            if let Some(episode) = self.episodes.get_mut(&id) {
+                // An archive that this process is at work on is known already.
+                episode.archived |= matches!(episode.state, State::Open);
+            } else if here.contains_key(&id) {
+                self.episodes.entry(id).or_insert_with(Episode::new).archived = true;
+            } else if !moved.contains(&id) && self.orphans.insert(id.clone()) {
+                self.on_disk(Effect::Orphan(id));
+            }
+        }
+        for (id, look) in here {
+            self.looked_from_afar(&id, look);
+        }
+    }
+
+    /// A scan's word on one episode. Its own look, where one is under way, is newer and counts instead.
+    fn looked_from_afar(&mut self, id: &EpisodeId, look: Look) {
+        let episode = self.episodes.entry(id.clone()).or_insert_with(Episode::new);
+        if episode.looking != Looking::No {
+            return;
+        }
+        // The marker may have come between the scan and the watch: watch, and look once more behind it.
+        if look == Look::Open && (!episode.watched || self.blind) && !self.settings.once {
+            self.hinted(id.clone());
+        } else {
+            self.found(id, look);
+        }
+    }
+
+    pub(super) fn looked(&mut self, id: &EpisodeId, look: Look) {
+        self.looks -= 1;
+        let Some(episode) = self.episodes.get_mut(id) else { return };
+        let before = std::mem::replace(&mut episode.looking, Looking::No);
+        if before != Looking::Stale {
+            // Only an open episode is looked at with a watch.
+            episode.watched |=
+                matches!(episode.state, State::Open) && matches!(look, Look::Open | Look::Sealed(_));
+            self.found(id, look);
+        }
+        if before != Looking::Yes {
+            self.hinted(id.clone());
+        }
+    }
+
+    /// What a look found, by hint or by scan.
+    fn found(&mut self, id: &EpisodeId, look: Look) {
+        match look {
+            Look::Gone => self.found_gone(id),
+            Look::Open => self.found_open(id),
+            Look::Sealed(stamp) => {
+                let Some(episode) = self.episodes.get_mut(id) else { return };
+                let before = episode.stamp;
+                match &episode.state {
+                    State::Open => {
+                        self.tally.scanned += 1;
+                        self.stamp(id, stamp);
+                        self.unwatch(id);
+                        self.tell(Notice::Sealed(id.clone()));
+                        self.enter(id, State::Sealed);
+                    }
+                    // Sealed anew, or another directory of the same name: what was packed may not be it.
+                    State::Sealed | State::Ready(_) | State::Resting(..) | State::Parked(_)
+                        if before != Some(stamp) =>
+                    {
+                        self.stamp(id, stamp);
+                        self.sleep_until(id, None);
+                        self.check_again(id);
+                    }
+                    // What is under way compares fingerprints at its end.
+                    State::Sealed
+                    | State::Ready(_)
+                    | State::Resting(..)
+                    | State::Parked(_)
+                    | State::Checking
+                    | State::Packing
+                    | State::Sending(_)
+                    | State::Retiring(..)
+                    | State::Quarantining(_) => {}
+                }
+            }
+            Look::Unreadable(why) => {
+                let Some(episode) = self.episodes.get_mut(id) else { return };
+                if matches!(episode.state, State::Open) && episode.failures.local == 0 {
+                    episode.failures.local = 1;
+                    let wait = self.settings.reconcile_interval;
+                    self.tell(Notice::Stuck(id.clone(), why, wait));
+                }
+            }
+        }
+    }
+
+    fn found_gone(&mut self, id: &EpisodeId) {
+        let Some(episode) = self.episodes.get(id) else { return };
+        if episode.busy() {
+            return;
+        }
+        if !matches!(episode.state, State::Open) {
+            self.vanished(id);
+        }
+        self.forget(id);
+    }
+
+    /// The marker is not there. Where it was, the recorder took it back: the episode is open again.
+    fn found_open(&mut self, id: &EpisodeId) {
+        let Some(episode) = self.episodes.get_mut(id) else { return };
+        if episode.busy() || matches!(episode.state, State::Open) {
+            return;
+        }
+        episode.archived = episode.durable;
+        self.sleep_until(id, None);
+        self.enter(id, State::Open);
+        // Only now: the queues that it has left are ordered by the stamp.
+        if let Some(episode) = self.episodes.get_mut(id) {
+            episode.stamp = None;
+        }
+        // It was not watched while it was sealed.
+        self.hinted(id.clone());
+    }
+}

@@ -1,0 +1,34 @@
+//! Whether the machine's books agree with its episodes.
+
+use std::collections::BTreeSet;
+
+use crate::ship::machine::{
+    queue::{Machine, Rank},
+    state::{Episode, Looking, State},
+};
+
+impl Machine {
+    /// How many are packed and wait for their turn to be sent.
+    pub(in crate::ship::machine) fn ready(&self) -> usize {
+        self.to_send.len()
+    }
+
+    /// Whether the queues say what the states say.
+    pub(in crate::ship::machine) fn assert_books(&self) {
+        let ranks = |belongs: fn(&Episode) -> bool| -> BTreeSet<Rank> {
+            let here = self.episodes.iter().filter(|(_, episode)| belongs(episode));
+            here.map(|(id, episode)| (episode.sealed_ns(), id.clone())).collect()
+        };
+        let to_pack = ranks(|episode| matches!(episode.state, State::Sealed) && !episode.keeping);
+        assert_eq!(self.to_pack, to_pack, "the queue for packing");
+        assert_eq!(
+            self.to_send,
+            ranks(|episode| matches!(episode.state, State::Ready(_))),
+            "the queue for sending"
+        );
+        let wakes = self.episodes.iter().filter_map(|(id, episode)| Some((episode.wake?, id.clone())));
+        assert_eq!(self.wakes, wakes.collect(), "the alarm clock");
+        let looks = self.episodes.values().filter(|episode| episode.looking != Looking::No).count();
+        assert_eq!(self.looks, looks, "the looks under way");
+    }
+}
