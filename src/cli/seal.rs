@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::Args;
 use sealift::{manifest, progress::Progress};
 
@@ -16,7 +17,8 @@ pub(crate) struct SealArgs {
 
 #[expect(clippy::print_stdout, reason = "a command's result")]
 pub(crate) fn run(args: &SealArgs) -> Result<Exit, Failure> {
-    let sealed = manifest::seal(&args.directory, &Progress::default()).map_err(anyhow::Error::new)?;
+    let sealed = manifest::seal(&args.directory, &Progress::default())
+        .with_context(|| format!("Failed to seal {}", args.directory.display()))?;
     println!(
         "sealed {}: {} files, {} bytes",
         sealift::episode::printable(&args.directory.display().to_string()),

@@ -1,1 +1,278 @@
-//! x
+//! The words that people and programs depend on: commands, configuration, exit codes, names on disk.
+
+use std::{
+    fs,
+    os::unix::ffi::OsStrExt as _,
+    process::{Command, Output},
+};
+
+use serde_json::json;
+
+use crate::support::{Reply, Sandbox, Scripted, each, eventually, json_file, names, sealift};
+
+/// Exit code, stdout, stderr.
+fn said(output: Output) -> (i32, String, String) {
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+fn run(command: &mut Command) -> (i32, String, String) {
+    said(command.output().unwrap())
+}
+
+#[test]
+fn names_that_are_no_ids_are_left_alone_and_told_once() {
+    let server = Scripted::new(|seen, _| Reply::stored(seen));
+    let sandbox = Sandbox::new(server.url());
+    let strangers = ["-dash", "tab\there", "back\\slash", &"x".repeat(201)];
+    for name in strangers {
+        sandbox.seal(name, &[]);
+    }
+    let invalid = sandbox.layout.episodes.join(std::ffi::OsStr::from_bytes(b"latin-\xfc"));
+    fs::create_dir(&invalid).unwrap();
+    fs::write(invalid.join("done.marker"), b"").unwrap();
+    fs::write(sandbox.layout.episodes.join("a file"), b"").unwrap();
+    let daemon = sandbox.start(sandbox.command_with_config("ship", "[shipper]\nreconcile_interval_s = 1"));
+    // Odd, and ids all the same.
+    for id in ["Lauf grün", "100%", "a~1", "a:b?c#d", "~", "x y"] {
+        sandbox.seal(id, &[]);
+        sandbox.wait_shipped(id);
+    }
+    eventually("it has looked more than once", || daemon.log().matches("is left alone").count() >= 5);
+    // Two more passes find them again and say nothing.
+    for id in ["later", "still later"] {
+        sandbox.record(id, &[]);
+        let episode = sandbox.layout.episodes.join(id);
+        fs::write(episode.join("done.marker"), b"").unwrap();
+        sandbox.wait_shipped(id);
+    }
+    let log = daemon.log();
+    assert_eq!(log.matches("is left alone").count(), 5, "{log}");
+    assert!(log.contains("tab\\there in episodes/") && !log.contains('\t'), "{log}");
+    assert_eq!(names(&sandbox.layout.episodes).len(), 6);
+}
+
+#[test]
+fn a_second_daemon_on_the_same_folder_is_told_who_holds_it() {
+    let sandbox = Sandbox::with_receiver();
+    let daemon = sandbox.daemon();
+    sandbox.seal("run-1", &[]);
+    sandbox.wait_shipped("run-1");
+    for once in [&[][..], &["--once"]] {
+        let (code, stdout, stderr) = run(sandbox.command("ship").args(once));
+        assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
+        assert!(stderr.contains(&format!("process {}", daemon.pid())), "{stderr}");
+    }
+    // The lock is the kernel's: it goes with the process, however that ends.
+    daemon.kill();
+    assert_eq!(sandbox.ship_once().0, 0);
+}
+
+#[test]
+fn a_wrong_configuration_touches_nothing_and_shows_where() {
+    let cases = [
+        ("[shipper]\nhost_id = \"lab\"\nreconcile_intervall_s = 5", vec!["3", "reconcile_interval_s"]),
+        ("[receivr]\nurl = \"http://h\"", vec!["1", "did you mean `receiver`"]),
+        ("[receiver]\nconcurrency = \"four\"", vec!["2", "concurrency"]),
+        ("[receiver]\nconcurrency = 0", vec!["receiver.concurrency"]),
+        ("[pack]\nlevel = 20", vec!["pack.level", "19"]),
+        ("[shipper]\nwatch = \"sometimes\"", vec!["shipper.watch", "reconcile-only"]),
+        ("[shipper]\nhost_id = \"lab 07\"", vec!["shipper.host_id"]),
+        ("[shipper]\nreconcile_interval_s = 0", vec!["shipper.reconcile_interval_s"]),
+        ("[receiver]\nclient_cert_file = \"/c.pem\"", vec!["client_key_file"]),
+        ("[receiver]\nca_file = \"/nowhere/ca.pem\"", vec!["/nowhere/ca.pem"]),
+        ("[receiver]\ntoken_file = \"/nowhere/token\"", vec!["/nowhere/token"]),
+        ("[receiver.headers]\nX = \"{is}\"", vec!["{id}"]),
+        ("[shipper", vec!["1"]),
+    ];
+    each(&cases, |(toml, words)| {
+        let sandbox = Sandbox::new("http://127.0.0.1:1");
+        fs::remove_dir(&sandbox.layout.private).unwrap();
+        for command in ["ship", "config"] {
+            let path = sandbox.path("sealift.toml");
+            fs::write(&path, toml).unwrap();
+            let mut sealift = sealift();
+            sealift.args(if command == "ship" { &["ship"][..] } else { &["config", "check"] });
+            sealift.arg("--config").arg(path).arg("--data").arg(sandbox.data());
+            let (code, stdout, stderr) = run(sealift.args(["--receiver", "http://127.0.0.1:1"]));
+            assert_eq!((code, stdout.as_str()), (2, ""), "{toml}: {stderr}");
+            for word in words {
+                assert!(stderr.contains(word), "{toml}: no {word:?} in {stderr}");
+            }
+        }
+        assert!(!sandbox.layout.private.exists());
+    });
+    let sandbox = Sandbox::new("http://127.0.0.1:1");
+    let (code, _, stderr) = run(sandbox.command("ship").args(["--config", "/nowhere/sealift.toml"]));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("/nowhere/sealift.toml"), "{stderr}");
+}
+
+#[test]
+fn wrong_arguments_touch_nothing() {
+    let sandbox = Sandbox::new("http://127.0.0.1:1");
+    let data = sandbox.path("untouched");
+    let data = data.to_str().unwrap();
+    for args in [
+        &[][..],
+        &["shipp"],
+        &["ship", "--onec"],
+        &["ship", "--json", "--data", data, "--receiver", "http://127.0.0.1:1"],
+        &["ship", "--data", data, "--receiver", "ftp://h"],
+        &["ship", "--data", data, "--receiver", "http://user:secret@h"],
+        &["ship", "--data", data, "--receiver", ""],
+        &["seal"],
+        &["config"],
+        &["receive", "--listen", "here", "--store", data],
+    ] {
+        let (code, stdout, stderr) = run(sealift().args(args));
+        assert_eq!((code, stdout.as_str()), (2, ""), "{args:?}: {stderr}");
+        assert!(!stderr.is_empty() && !stderr.contains("secret"), "{args:?}: {stderr}");
+    }
+    assert!(!sandbox.path("untouched").exists());
+    for args in [&["--help"][..], &["--version"], &["ship", "--help"]] {
+        let (code, stdout, _) = run(sealift().args(args));
+        assert!(code == 0 && !stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn data_and_receiver_alone_are_enough_and_the_folders_are_made() {
+    let server = Scripted::new(|seen, _| Reply::stored(seen));
+    let sandbox = Sandbox::new(server.url());
+    let data = sandbox.path("new/data");
+    let (code, stdout, _) =
+        run(sealift().args(["ship", "--once", "--json", "--receiver", &server.url(), "--data"]).arg(&data));
+    assert_eq!(code, 0);
+    assert_eq!(
+        stdout,
+        "{\"scanned\":0,\"shipped\":0,\"transient_failures\":0,\"conflicts\":0,\"fatal\":0,\"held\":0}\n"
+    );
+    assert_eq!(names(&data), [".sealift", "episodes", "outbox", "quarantine", "shipped"]);
+}
+
+#[test]
+fn the_environment_names_the_configuration_and_arguments_lie_over_it() {
+    let server = Scripted::new(|seen, _| Reply::stored(seen));
+    let sandbox = Sandbox::new(server.url());
+    sandbox.seal("run-1", &[]);
+    let config = sandbox.path("from-environment.toml");
+    let text = format!(
+        "[shipper]\ndata_dir = {:?}\nhost_id = \"by-file\"\nshipped_dir = {:?}\n[receiver]\nurl = \"http://127.0.0.1:1\"",
+        sandbox.data(),
+        sandbox.path("elsewhere")
+    );
+    fs::write(&config, text).unwrap();
+    let mut ship = sealift();
+    ship.env("SEALIFT_CONFIG", &config).args(["ship", "--once", "--receiver", &server.url()]);
+    assert_eq!(run(&mut ship).0, 0);
+    assert_eq!(server.seen()[0].header("sealift-host"), Some("by-file"));
+    assert_eq!(names(&sandbox.path("elsewhere")), ["run-1"]);
+
+    // A file that is named by hand goes before the one that the environment names.
+    let other = sandbox.path("by-hand.toml");
+    fs::write(&other, "[shipper]\nhost_id = \"by-hand\"").unwrap();
+    let mut show = sealift();
+    show.env("SEALIFT_CONFIG", &config).args(["config", "show", "--config"]).arg(&other);
+    let (code, stdout, _) = run(&mut show);
+    assert!(code == 0 && stdout.contains("by-hand") && !stdout.contains("by-file"), "{stdout}");
+}
+
+#[test]
+fn the_configuration_can_be_checked_shown_and_begun_from() {
+    let sandbox = Sandbox::new("http://127.0.0.1:1");
+    let (code, sample, _) = run(sealift().args(["config", "default"]));
+    assert_eq!(code, 0);
+    let path = sandbox.path("sample.toml");
+    fs::write(&path, &sample).unwrap();
+    let (code, stdout, stderr) = run(sealift().args(["config", "check", "--config"]).arg(&path));
+    assert_eq!((code, stdout.as_str()), (0, "the configuration is right\n"), "{stderr}");
+    // Every key that is commented out is a key all the same.
+    let commented = |line: &str| {
+        let text = line.strip_prefix("# ")?;
+        text.split_once(" = ").filter(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))?;
+        Some(text.to_owned())
+    };
+    let live: Vec<_> =
+        sample.lines().map(|line| commented(line).unwrap_or_else(|| line.to_owned())).collect();
+    fs::write(&path, live.join("\n")).unwrap();
+    let (code, stdout, stderr) = run(sealift().args(["config", "show", "--config"]).arg(&path));
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("quarantine_keep_days = 30"), "{stdout}");
+    let shown = sandbox.path("shown.toml");
+    fs::write(&shown, &stdout).unwrap();
+    assert_eq!(run(sealift().args(["config", "show", "--config"]).arg(&shown)).1, stdout);
+}
+
+#[test]
+fn one_pass_says_whether_anything_was_left_undone() {
+    let server = Scripted::new(|seen, _| match seen.id.as_str() {
+        "fatal" => Reply::json(422, &json!({"detail": "no"})),
+        "conflict" => Reply::json(409, &json!({"detail": "other"})),
+        "weather" => Reply::empty(503),
+        _ => Reply::stored(seen),
+    });
+    let sandbox = Sandbox::new(server.url());
+    for id in ["a", "b", "fatal", "conflict", "weather"] {
+        sandbox.seal(id, &[("data.bin", id.as_bytes())]);
+    }
+    sandbox.record("open", &[]);
+    let (code, tally) = sandbox.ship_once();
+    assert_eq!(code, 1);
+    let expected =
+        json!({"scanned": 5, "shipped": 2, "transient_failures": 1, "conflicts": 1, "fatal": 1, "held": 0});
+    assert_eq!(tally, expected);
+    assert_eq!(names(&sandbox.layout.episodes), ["conflict", "open", "weather"]);
+}
+
+#[test]
+fn what_seal_sealed_ships_with_its_manifest_verified() {
+    let sandbox = Sandbox::with_receiver();
+    let episode = sandbox.record("run-1", &[("data.bin", b"recorded"), ("deep/er/notes.txt", b"once")]);
+    let (code, stdout, stderr) = run(sealift().arg("seal").arg(&episode));
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("2 files, 12 bytes"), "{stdout}");
+    let manifest = json_file(&episode.join("done.marker"));
+    assert_eq!(manifest["sealift_manifest"], 1);
+    assert_eq!(manifest["files"][1]["path"], "deep/er/notes.txt");
+    assert_eq!(sandbox.ship_once().0, 0);
+    assert_eq!(json_file(&sandbox.shipped("run-1").join("shipping_receipt.json"))["manifest"], "verified");
+}
+
+#[test]
+fn seal_takes_an_empty_folder_and_refuses_what_it_cannot_seal() {
+    let sandbox = Sandbox::with_receiver();
+    let empty = sandbox.record("empty", &[]);
+    assert_eq!(run(sealift().arg("seal").arg(&empty)).0, 0);
+    let marker = fs::read(empty.join("done.marker")).unwrap();
+    let (code, _, stderr) = run(sealift().arg("seal").arg(&empty));
+    assert!(code == 1 && stderr.contains("seal"), "{stderr}");
+    assert_eq!(fs::read(empty.join("done.marker")).unwrap(), marker);
+    fs::write(sandbox.path("a-file"), b"").unwrap();
+    for path in [sandbox.path("a-file"), sandbox.path("nowhere")] {
+        let (code, _, stderr) = run(sealift().arg("seal").arg(&path));
+        assert!(code == 1 && stderr.contains(path.to_str().unwrap()), "{stderr}");
+    }
+    assert_eq!(sandbox.ship_once().0, 0);
+}
+
+#[test]
+fn what_is_not_as_its_manifest_says_is_quarantined_naming_the_file_and_never_sent() {
+    let server = Scripted::new(|seen, _| Reply::stored(seen));
+    let sandbox = Sandbox::new(server.url());
+    for (id, damage) in [("altered", "data.bin"), ("added", "more.bin")] {
+        let episode = sandbox.record(id, &[("data.bin", b"recorded")]);
+        assert_eq!(run(sealift().arg("seal").arg(&episode)).0, 0);
+        fs::write(episode.join(damage), b"damaged!").unwrap();
+        let (code, tally) = sandbox.ship_once();
+        assert_eq!((code, &tally["fatal"]), (1, &json!(1)), "{tally}");
+        let reason = json_file(&sandbox.quarantined(id).join("quarantine_reason.json"));
+        assert_eq!((&reason["status_code"], &reason["verdict"]), (&json!(null), &json!("fatal")));
+        assert!(reason["error"].as_str().unwrap().contains(damage), "{reason}");
+    }
+    assert_eq!(server.connections(), 0);
+    assert_eq!(sandbox.outbox(), [""; 0]);
+}
