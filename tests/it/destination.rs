@@ -21,7 +21,7 @@ use serde_json::json;
 
 use crate::support::{Process, Reply, Sandbox, Scripted, eventually, json_file, names};
 
-/// A daemon that sends one at a time and tells of every step.
+/// A daemon that packs and sends one at a time, in the order of the seals, and tells of every step.
 fn one_at_a_time(sandbox: &Sandbox) -> Process {
     let mut command = sandbox.command_with_config("ship", "[receiver]\nconcurrency = 1\n[pack]\nworkers = 1");
     command.env("RUST_LOG", "debug");

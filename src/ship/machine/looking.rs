@@ -174,6 +174,7 @@ impl Machine {
             return;
         }
         if !matches!(episode.state, State::Open) {
+            self.discard_scratch(id);
             self.vanished(id);
         }
         self.forget(id);

@@ -280,9 +280,6 @@ impl Machine {
         let rank = (episode.sealed_ns(), id.clone());
         self.to_pack.remove(&rank);
         self.to_send.remove(&rank);
-        if matches!(episode.state, State::Ready(_) | State::Resting(Next::Send(_), _)) && !episode.durable {
-            self.out.push_back(Effect::Discard(id.clone()));
-        }
         self.sleep_until(id, None);
         self.unwatch(id);
         self.episodes.remove(id);

@@ -282,12 +282,20 @@ impl Machine {
                 self.forget_unless_back(id);
             }
             Moved::Gone => {
+                self.discard_scratch(id);
                 self.tally.shipped += 1;
                 self.tell(Notice::DeliveredAndGone(id.clone()));
                 self.forget_unless_back(id);
             }
             Moved::Changed => self.settle(id, "it was changed after it was packed".to_owned(), now),
             Moved::Failed(why) => self.stuck(id, Next::Retire(packed, proof), why, now),
+        }
+    }
+
+    /// What has no final name yet is nothing that the next start would look at.
+    pub(super) fn discard_scratch(&mut self, id: &EpisodeId) {
+        if self.episodes.get(id).is_some_and(|episode| !episode.durable) {
+            self.now_do(Effect::Discard(id.clone()));
         }
     }
 
@@ -321,6 +329,7 @@ impl Machine {
                 self.forget_unless_back(id);
             }
             Moved::Gone => {
+                self.discard_scratch(id);
                 self.vanished(id);
                 self.forget_unless_back(id);
             }
