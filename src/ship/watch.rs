@@ -153,6 +153,7 @@ impl Watching {
         match command {
             Command::Look { id, watch } => {
                 if watch {
+                    self.watched.remove(&id);
                     self.watch(&id);
                 }
                 let mut look = scan::look(&self.episodes, &id);

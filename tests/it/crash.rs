@@ -502,11 +502,15 @@ fn seal(sandbox: &Sandbox, bytes: usize) -> Digest {
 
 /// The digest of an episode's tar stream, packed here and now.
 fn reference(sandbox: &Sandbox) -> Digest {
+    reference_of(sandbox, &sandbox.layout.episodes.join(ID))
+}
+
+/// The same of a directory, wherever it stands.
+fn reference_of(sandbox: &Sandbox, directory: &Path) -> Digest {
     let id = EpisodeId::parse(ID).unwrap();
     let (writer, _archive) = Archive::create(&sandbox.path("reference")).unwrap();
     let options = pack::Options { level: 1, workers: std::num::NonZeroU32::MIN };
-    let packed =
-        pack::pack(&id, &sandbox.layout.episode(&id), writer, &options, &Progress::default()).unwrap();
+    let packed = pack::pack(&id, directory, writer, &options, &Progress::default()).unwrap();
     packed.facts.content_sha256
 }
 

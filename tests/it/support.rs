@@ -306,6 +306,11 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if thread::panicking() {
+            let log = self.log();
+            let lines: Vec<_> = log.lines().rev().take(40).collect();
+            eprintln!("the end of its log, the newest line first:\n{}", lines.join("\n"));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

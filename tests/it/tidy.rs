@@ -409,7 +409,7 @@ fn every_file_that_the_documents_name_is_there() {
     none("named, and not there", found);
 }
 
-/// `crash::killed_while_packing_...` is a test of `tests/it/crash.rs`, `ship::machine::verdict::...` one of
+/// `crash::killed_while_packing_...` is a test of `tests/crash/table.rs`, `ship::machine::verdict::...` one of
 /// `src/ship/machine/verdict.rs`.
 #[test]
 fn every_test_that_the_documents_name_is_there() {

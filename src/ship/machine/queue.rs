@@ -99,7 +99,11 @@ impl Machine {
     pub fn handle(&mut self, event: Event, now: Duration) {
         match event {
             Event::Hinted(id) => self.hinted(id),
-            Event::Unsure => self.look_everywhere(now),
+            Event::Unsure => {
+                // What was lost may have been the end of a watched folder, and its name in use again.
+                self.distrust_watches();
+                self.look_everywhere(now);
+            }
             Event::Looked(id, look) => self.looked(&id, look),
             Event::Scanned(found) => self.scanned(found, now),
             Event::Checked(id, check) => {
