@@ -133,7 +133,10 @@ pub(super) fn options(config: &ShipConfig, once: bool) -> Options {
 pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("Failed to listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("Failed to listen for SIGINT")?;
+    // Until somebody listens for it, a reload that is asked for too early is no reason to end.
+    let hangup = signal(SignalKind::hangup()).context("Failed to listen for SIGHUP")?;
     Ok(async move {
+        let _hangup = hangup;
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}

@@ -307,7 +307,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if thread::panicking() {
-            let log = self.log();
+            let log = fs::read_to_string(&self.log).unwrap_or_default();
             let lines: Vec<_> = log.lines().rev().take(40).collect();
             eprintln!("the end of its log, the newest line first:\n{}", lines.join("\n"));
         }
