@@ -101,8 +101,9 @@ impl Watch {
             failed: false,
             blind: false,
         };
+        // Before this returns, and so before anybody scans: what comes between a scan and the watch would be missed by both.
+        watching.refresh();
         std::thread::Builder::new().name("watch".into()).spawn(move || {
-            watching.refresh();
             for command in received {
                 watching.obey(command);
             }
@@ -191,10 +192,15 @@ impl Watching {
             self.watched.clear();
             self.root = None;
         }
+        let mut begun_late = replaced;
         let failed_before = std::mem::take(&mut self.failed);
         if self.root.is_none() && now.is_some() {
             match self.watch_root() {
-                Ok(()) => self.root = now,
+                Ok(()) => {
+                    self.root = now;
+                    // A scan may be under way that passed before the watch was there.
+                    begun_late |= self.blind;
+                }
                 Err(error) => self.fail(&error),
             }
         }
@@ -203,7 +209,7 @@ impl Watching {
             tracing::info!("New episodes are noticed by inotify again.");
             self.send(Event::Watching(true));
         }
-        if replaced {
+        if begun_late {
             self.send(Event::WatchesLost);
         }
     }
