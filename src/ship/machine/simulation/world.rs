@@ -190,7 +190,13 @@ impl World {
                 }
                 (_, None) => panic!("nothing will happen any more, and not everything is done"),
             }
-            assert!(self.now < self.plan.calm_at + LIMIT, "not finished in time: {:?}", self.left_behind());
+            assert!(
+                self.now < self.plan.calm_at + LIMIT,
+                "not finished in time: {:?}, archives {:?}, scratch {:?}",
+                self.left_behind(),
+                self.disk.outbox.keys(),
+                self.scratch.keys()
+            );
             self.end_of_process();
         }
         self.everything_is_in_its_place();
@@ -322,7 +328,8 @@ impl World {
             return false;
         }
         let settled_at = *self.settled_at.get_or_insert(self.now);
-        self.now >= settled_at + LINGER && self.machine.as_ref().is_some_and(Machine::idle)
+        let idle = self.machine.as_ref().is_some_and(Machine::idle);
+        idle && self.now >= settled_at + LINGER && self.nothing_is_left_over()
     }
 
     /// What two runs of one seed must agree in.
