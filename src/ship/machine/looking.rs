@@ -187,6 +187,7 @@ impl Machine {
             return;
         }
         episode.archived = episode.durable;
+        self.discard_scratch(id);
         self.sleep_until(id, None);
         self.enter(id, State::Open);
         // Only now: the queues that it has left are ordered by the stamp.

@@ -142,7 +142,8 @@ pub enum Effect {
     },
     /// Stop an attempt: its archive cannot be trusted any more.
     Cancel(EpisodeId),
-    /// Its episode was taken away before it was shipped: what there is of an archive without a final name goes too.
+    /// Its episode, or the marker in it, was taken away before it was shipped: what there is of an archive without a final
+    /// name goes too.
     Discard(EpisodeId),
     /// Move it to `shipped/`.
     Retire {
