@@ -133,6 +133,9 @@ impl Machine {
             Event::OrphanSettled(id) => {
                 self.on_disk -= 1;
                 self.orphans.remove(&id);
+                if self.episodes.get(&id).is_some_and(|episode| matches!(episode.state, State::Sealed)) {
+                    self.enter(&id, State::Sealed);
+                }
             }
             Event::Swept(done) => {
                 self.sweeping = false;
@@ -246,8 +249,9 @@ impl Machine {
         self.to_pack.remove(&rank);
         self.to_send.remove(&rank);
         match &state {
-            // The archive's name is free for a new packing only when nobody is making the old one durable.
-            State::Sealed if !episode.keeping => {
+            // The archive's name is free for a new packing only when nobody is making the old one durable, or looks what
+            // the last one of that name has left.
+            State::Sealed if !episode.keeping && !self.orphans.contains(id) => {
                 self.to_pack.insert(rank);
             }
             State::Ready(_) => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::episode::EpisodeId;
 use crate::ship::machine::{
     queue::{Machine, Rank},
     state::{Episode, Looking, State},
@@ -15,15 +16,17 @@ impl Machine {
 
     /// Whether the queues say what the states say.
     pub(in crate::ship::machine) fn assert_books(&self) {
-        let ranks = |belongs: fn(&Episode) -> bool| -> BTreeSet<Rank> {
-            let here = self.episodes.iter().filter(|(_, episode)| belongs(episode));
+        let ranks = |belongs: fn(&Self, &EpisodeId, &Episode) -> bool| -> BTreeSet<Rank> {
+            let here = self.episodes.iter().filter(|(id, episode)| belongs(self, id, episode));
             here.map(|(id, episode)| (episode.sealed_ns(), id.clone())).collect()
         };
-        let to_pack = ranks(|episode| matches!(episode.state, State::Sealed) && !episode.keeping);
+        let to_pack = ranks(|machine, id, episode| {
+            matches!(episode.state, State::Sealed) && !episode.keeping && !machine.orphans.contains(id)
+        });
         assert_eq!(self.to_pack, to_pack, "the queue for packing");
         assert_eq!(
             self.to_send,
-            ranks(|episode| matches!(episode.state, State::Ready(_))),
+            ranks(|_, _, episode| matches!(episode.state, State::Ready(_))),
             "the queue for sending"
         );
         let wakes = self.episodes.iter().filter_map(|(id, episode)| Some((episode.wake?, id.clone())));
