@@ -34,6 +34,8 @@ pub struct Machine {
     pub(super) episodes: HashMap<EpisodeId, Episode>,
     pub(super) destination: Destination,
     pub(super) tally: Tally,
+    /// Their archives lie in the outbox: no room is needed to go on with these.
+    pub(super) to_check: BTreeSet<Rank>,
     pub(super) to_pack: BTreeSet<Rank>,
     pub(super) to_send: BTreeSet<Rank>,
     pub(super) wakes: BTreeSet<(Duration, EpisodeId)>,
@@ -71,6 +73,7 @@ impl Machine {
             episodes: HashMap::new(),
             destination: Destination::default(),
             tally: Tally::default(),
+            to_check: BTreeSet::new(),
             to_pack: BTreeSet::new(),
             to_send: BTreeSet::new(),
             wakes: BTreeSet::new(),
@@ -246,13 +249,15 @@ impl Machine {
     pub(super) fn enter(&mut self, id: &EpisodeId, state: State) {
         let Some(episode) = self.episodes.get_mut(id) else { return };
         let rank = (episode.sealed_ns(), id.clone());
-        self.to_pack.remove(&rank);
-        self.to_send.remove(&rank);
+        for queue in [&mut self.to_check, &mut self.to_pack, &mut self.to_send] {
+            queue.remove(&rank);
+        }
         match &state {
             // The archive's name is free for a new packing only when nobody is making the old one durable, or looks what
             // the last one of that name has left.
             State::Sealed if !episode.keeping && !self.orphans.contains(id) => {
-                self.to_pack.insert(rank);
+                let queue = if episode.archived { &mut self.to_check } else { &mut self.to_pack };
+                queue.insert(rank);
             }
             State::Ready(_) => {
                 self.to_send.insert(rank);
@@ -276,7 +281,7 @@ impl Machine {
         let old = (episode.sealed_ns(), id.clone());
         episode.stamp = Some(stamp);
         let new = (stamp.sealed_ns, id.clone());
-        for queue in [&mut self.to_pack, &mut self.to_send] {
+        for queue in [&mut self.to_check, &mut self.to_pack, &mut self.to_send] {
             if queue.remove(&old) {
                 queue.insert(new.clone());
             }
@@ -286,8 +291,9 @@ impl Machine {
     pub(super) fn forget(&mut self, id: &EpisodeId) {
         let Some(episode) = self.episodes.get(id) else { return };
         let rank = (episode.sealed_ns(), id.clone());
-        self.to_pack.remove(&rank);
-        self.to_send.remove(&rank);
+        for queue in [&mut self.to_check, &mut self.to_pack, &mut self.to_send] {
+            queue.remove(&rank);
+        }
         self.sleep_until(id, None);
         self.unwatch(id);
         self.episodes.remove(id);
@@ -374,15 +380,12 @@ impl Machine {
     }
 
     fn take_turns_packing(&mut self, now: Duration) {
-        if self.packing_paused_until.is_some_and(|until| now < until) {
-            return;
-        }
-        self.packing_paused_until = None;
+        self.packing_paused_until = self.packing_paused_until.filter(|until| now < *until);
         // What is packed and not sent yet fills the outbox: no more of it than keeps the uploads busy.
         let ahead = 2 * self.settings.concurrency;
         while self.packing < self.settings.pack_workers
             && self.packing + self.to_send.len() < ahead
-            && let Some((_, id)) = self.to_pack.pop_first()
+            && let Some(id) = self.next_to_pack()
         {
             let Some(episode) = self.episodes.get_mut(&id) else { continue };
             self.packing += 1;
@@ -401,6 +404,19 @@ impl Machine {
                 self.out.push_back(Effect::Pack(id));
             }
         }
+    }
+
+    /// A full outbox keeps nothing waiting that is packed already: what is sent is what makes room in it.
+    fn next_to_pack(&mut self) -> Option<EpisodeId> {
+        let to_pack = if self.packing_paused_until.is_some() { None } else { self.to_pack.first() };
+        let checks_first = match (self.to_check.first(), to_pack) {
+            (Some(check), Some(pack)) => check < pack,
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (None, None) => return None,
+        };
+        let queue = if checks_first { &mut self.to_check } else { &mut self.to_pack };
+        queue.pop_first().map(|(_, id)| id)
     }
 
     fn take_turns_sending(&mut self, now: Duration) {

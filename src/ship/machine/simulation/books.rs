@@ -16,17 +16,20 @@ impl Machine {
 
     /// Whether the queues say what the states say.
     pub(in crate::ship::machine) fn assert_books(&self) {
-        let ranks = |belongs: fn(&Self, &EpisodeId, &Episode) -> bool| -> BTreeSet<Rank> {
+        let ranks = |belongs: &dyn Fn(&Self, &EpisodeId, &Episode) -> bool| -> BTreeSet<Rank> {
             let here = self.episodes.iter().filter(|(id, episode)| belongs(self, id, episode));
             here.map(|(id, episode)| (episode.sealed_ns(), id.clone())).collect()
         };
-        let to_pack = ranks(|machine, id, episode| {
+        let sealed = |machine: &Self, id: &EpisodeId, episode: &Episode| {
             matches!(episode.state, State::Sealed) && !episode.keeping && !machine.orphans.contains(id)
-        });
+        };
+        let to_pack = ranks(&|machine, id, episode| sealed(machine, id, episode) && !episode.archived);
         assert_eq!(self.to_pack, to_pack, "the queue for packing");
+        let to_check = ranks(&|machine, id, episode| sealed(machine, id, episode) && episode.archived);
+        assert_eq!(self.to_check, to_check, "the queue for checks");
         assert_eq!(
             self.to_send,
-            ranks(|_, _, episode| matches!(episode.state, State::Ready(_))),
+            ranks(&|_, _, episode| matches!(episode.state, State::Ready(_))),
             "the queue for sending"
         );
         let wakes = self.episodes.iter().filter_map(|(id, episode)| Some((episode.wake?, id.clone())));
