@@ -219,7 +219,8 @@ impl Machine {
                 State::Open => {}
                 State::Parked(_) => tally.conflicts += 1,
                 State::Resting(_, Rest::Refused) => tally.held += 1,
-                State::Ready(_) if self.destination.hold().is_some() => tally.held += 1,
+                // What is not packed yet waits for what is.
+                State::Sealed | State::Ready(_) if self.destination.hold().is_some() => tally.held += 1,
                 State::Sealed
                 | State::Checking
                 | State::Packing
