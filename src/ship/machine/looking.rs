@@ -143,6 +143,10 @@ impl Machine {
                     {
                         self.stamp(id, stamp);
                         self.sleep_until(id, None);
+                        // Another marker has a minute of its own to become whole.
+                        if let Some(episode) = self.episodes.get_mut(id) {
+                            episode.unfinished_since = None;
+                        }
                         self.check_again(id);
                     }
                     // What is under way compares fingerprints at its end.
