@@ -26,6 +26,7 @@ pub mod retention;
 mod simulation;
 pub mod state;
 mod transitions;
+mod turns;
 pub mod verdict;
 
 use std::{path::PathBuf, time::Duration};

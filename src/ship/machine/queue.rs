@@ -15,9 +15,6 @@ use crate::episode::{EpisodeId, Stamp};
 
 /// Moves, checks, looks at orphans and flushes at once: enough to keep a disk busy beside packing.
 pub(super) const DISK_STEPS: usize = 4;
-/// How long an archive may be scratch while its upload runs. A small upload is acknowledged sooner, and making its
-/// archive durable would only compete with the receiver for the disk.
-const KEEP_AFTER: Duration = Duration::from_millis(250);
 /// When to try again a sweep that could not believe the clock.
 const CLOCK_RETRY: Duration = Duration::from_secs(60);
 /// A time that does not come.
@@ -44,8 +41,8 @@ pub struct Machine {
     /// Steps that wait for a place on the disk.
     disk: VecDeque<Effect>,
     pub(super) orphans: BTreeSet<EpisodeId>,
-    packing: usize,
-    sending: usize,
+    pub(super) packing: usize,
+    pub(super) sending: usize,
     on_disk: usize,
     pub(super) packing_paused_until: Option<Duration>,
     /// The last one whose archive could not be written, since one could.
@@ -57,8 +54,8 @@ pub struct Machine {
     /// Left episodes/ since the scan began: what the scan says of them is older than what we know.
     pub(super) moved_while_scanning: HashSet<EpisodeId>,
     pub(super) looks: usize,
-    next_sweep: Duration,
-    sweeping: bool,
+    pub(super) next_sweep: Duration,
+    pub(super) sweeping: bool,
     pub(super) blind: bool,
     pub(super) stopping: bool,
 }
@@ -336,124 +333,5 @@ impl Machine {
 
     pub(super) fn on_disk(&mut self, step: Effect) {
         self.disk.push_back(step);
-    }
-
-    fn wake_due(&mut self, now: Duration) {
-        while let Some((at, id)) = self.wakes.first().cloned()
-            && at <= now
-        {
-            self.sleep_until(&id, None);
-            let Some(episode) = self.episodes.get(&id) else { continue };
-            match &episode.state {
-                State::Sending(_) => self.keep(&id),
-                State::Resting(..) | State::Parked(_) if !self.settings.once && !self.stopping => {
-                    self.rested(&id);
-                }
-                State::Open
-                | State::Sealed
-                | State::Checking
-                | State::Packing
-                | State::Ready(_)
-                | State::Resting(..)
-                | State::Parked(_)
-                | State::Retiring(..)
-                | State::Quarantining(_) => {}
-            }
-        }
-    }
-
-    fn take_turns(&mut self, now: Duration) {
-        if self.stopping {
-            return;
-        }
-        if !self.scanning && self.next_scan <= now {
-            self.scanning = true;
-            self.next_scan = NEVER;
-            self.out.push_back(Effect::Scan);
-        }
-        if !self.sweeping && self.next_sweep <= now {
-            self.sweeping = true;
-            self.next_sweep = NEVER;
-            self.out.push_back(Effect::Sweep);
-        }
-        self.take_turns_sending(now);
-        self.take_turns_packing(now);
-    }
-
-    fn take_turns_packing(&mut self, now: Duration) {
-        self.packing_paused_until = self.packing_paused_until.filter(|until| now < *until);
-        // What is packed and not sent yet fills the outbox: no more of it than keeps the uploads busy.
-        let ahead = 2 * self.settings.concurrency;
-        while self.packing < self.settings.pack_workers
-            && self.packing + self.to_send.len() < ahead
-            && let Some(id) = self.next_to_pack()
-        {
-            let Some(episode) = self.episodes.get_mut(&id) else { continue };
-            self.packing += 1;
-            if std::mem::take(&mut episode.archived) {
-                // A pass from cron has no memory of a receiver that found the archive damaged.
-                let rehash = std::mem::take(&mut episode.suspect) || self.settings.once;
-                self.enter(&id, State::Checking);
-                self.out.push_back(Effect::Check { id, rehash });
-            } else {
-                // What was known of the old archive is not true of the new one.
-                episode.durable = false;
-                episode.spoiled = false;
-                episode.suspect = false;
-                episode.conflict = None;
-                self.enter(&id, State::Packing);
-                self.out.push_back(Effect::Pack(id));
-            }
-        }
-    }
-
-    /// A full outbox keeps nothing waiting that is packed already: what is sent is what makes room in it.
-    fn next_to_pack(&mut self) -> Option<EpisodeId> {
-        let to_pack = if self.packing_paused_until.is_some() { None } else { self.to_pack.first() };
-        let checks_first = match (self.to_check.first(), to_pack) {
-            (Some(check), Some(pack)) => check < pack,
-            (Some(_), None) => true,
-            (None, Some(_)) => false,
-            (None, None) => return None,
-        };
-        let queue = if checks_first { &mut self.to_check } else { &mut self.to_pack };
-        queue.pop_first().map(|(_, id)| id)
-    }
-
-    fn take_turns_sending(&mut self, now: Duration) {
-        while let Some(id) = self.next_to_send(now) {
-            let Some(episode) = self.episodes.get_mut(&id) else { return };
-            let State::Ready(packed) = &episode.state else { return };
-            let packed = packed.clone();
-            episode.deliveries_at_start = self.destination.deliveries();
-            let scratch = !episode.durable && !episode.keeping;
-            self.destination.probing(&id);
-            self.enter(&id, State::Sending(packed.clone()));
-            self.sending += 1;
-            if scratch {
-                self.sleep_until(&id, Some(now + KEEP_AFTER));
-            }
-            self.out.push_back(Effect::Send { id, packed });
-        }
-    }
-
-    fn next_to_send(&self, now: Duration) -> Option<EpisodeId> {
-        let Some(hold) = self.destination.hold() else {
-            let free = self.sending < self.settings.concurrency;
-            return self.to_send.first().filter(|_| free).map(|(_, id)| id.clone());
-        };
-        // One that stands alone in its failures holds nobody up, not even by being on its way.
-        let suspect = hold.suspect.as_ref();
-        let suspect_sending = suspect.and_then(|id| self.episodes.get(id)).is_some_and(Episode::sending);
-        let free = self.sending < self.settings.concurrency;
-        if self.sending > usize::from(suspect_sending) || !free {
-            return None;
-        }
-        // Around the queue, so that no single episode decides for all.
-        let last = self.episodes.get(&hold.last_probe).map_or(i64::MIN, Episode::sealed_ns);
-        let after = (std::ops::Bound::Excluded((last, hold.last_probe.clone())), std::ops::Bound::Unbounded);
-        let mut around = self.to_send.range(after).chain(&self.to_send).map(|(_, id)| id);
-        let due = now >= hold.next_probe;
-        around.find(|id| due || suspect.is_some_and(|suspect| suspect != *id)).cloned()
     }
 }
