@@ -25,6 +25,8 @@ pub mod retention;
 #[cfg(test)]
 mod simulation;
 pub mod state;
+#[cfg(test)]
+mod tests;
 mod transitions;
 mod turns;
 pub mod verdict;

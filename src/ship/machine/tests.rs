@@ -1,0 +1,236 @@
+//! The machine on a bench: one event at a time, and what it wants done.
+
+mod hold;
+mod queue;
+mod transitions;
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{
+    Effect, Event, Notice, Scanned, Settings,
+    queue::Machine,
+    state::{Check, Look, Moved, PackFailure, Packed},
+};
+use crate::{
+    episode::{Digest, EpisodeId, Fingerprint, Stamp},
+    records::{ArchiveFacts, ManifestCheck},
+    ship::outcome::{Answer, AnswerBody, Fault, Outcome},
+    wire::{Problem, ProblemType},
+};
+
+pub(super) struct Bench {
+    machine: Machine,
+    now: Duration,
+    wanted: Vec<Effect>,
+    told: Vec<Notice>,
+}
+
+impl Bench {
+    /// A machine that has looked everywhere and found nothing.
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(set: impl Fn(&mut Settings)) -> Self {
+        let mut bench = Self::fresh(set);
+        bench.hear(Event::Deadline);
+        bench.hear(Event::Scanned(Some(Scanned::default())));
+        bench.hear(Event::Swept(true));
+        bench.wanted.clear();
+        bench
+    }
+
+    /// A machine that was told nothing yet.
+    fn fresh(set: impl Fn(&mut Settings)) -> Self {
+        let mut settings = Settings {
+            pack_workers: 4,
+            concurrency: 2,
+            reconcile_interval: Duration::from_secs(3600),
+            sweep_interval: Duration::from_secs(1_000_000),
+            require_receipt: false,
+            once: false,
+            seed: 1,
+        };
+        set(&mut settings);
+        let now = Duration::from_secs(1);
+        Self { machine: Machine::new(settings, now), now, wanted: Vec::new(), told: Vec::new() }
+    }
+
+    fn hear(&mut self, event: Event) {
+        self.machine.handle(event, self.now);
+        self.machine.assert_books();
+        while let Some(effect) = self.machine.next_effect() {
+            match effect {
+                Effect::Tell(notice) => self.told.push(notice),
+                effect => self.wanted.push(effect),
+            }
+        }
+    }
+
+    /// Time passes, with every deadline on the way.
+    fn wait(&mut self, span: Duration) {
+        let until = self.now + span;
+        while let Some(at) = self.machine.next_deadline().filter(|at| *at <= until) {
+            self.now = self.now.max(at);
+            self.hear(Event::Deadline);
+        }
+        self.now = until;
+    }
+
+    fn wait_s(&mut self, seconds: u64) {
+        self.wait(Duration::from_secs(seconds));
+    }
+
+    /// Time passes up to the next deadline. Returns how long that was.
+    fn wait_for_deadline(&mut self) -> Duration {
+        let at = self.machine.next_deadline().unwrap();
+        let span = at - self.now;
+        self.wait(span);
+        span
+    }
+
+    /// What is wanted of this kind, taken off the list: the episodes' names.
+    fn take(&mut self, kind: &str) -> Vec<String> {
+        let (taken, left) =
+            std::mem::take(&mut self.wanted).into_iter().partition(|effect| name(effect).0 == kind);
+        self.wanted = left;
+        taken.iter().map(|effect: &Effect| name(effect).1).collect()
+    }
+
+    /// What is wanted now, in order, as `kind name`; nothing of it is done yet.
+    fn wanted(&self) -> Vec<String> {
+        self.wanted.iter().map(|effect| format!("{} {}", name(effect).0, name(effect).1)).collect()
+    }
+
+    fn told(&self, notice: impl Fn(&Notice) -> bool) -> bool {
+        self.told.iter().any(notice)
+    }
+
+    fn look(&mut self, id: &str, look: Look) {
+        self.hear(Event::Hinted(of(id)));
+        self.hear(Event::Looked(of(id), look));
+        self.take("look");
+        self.take("watch");
+        self.take("unwatch");
+    }
+
+    /// Sealed, in the order of `at`.
+    fn seal(&mut self, id: &str, at: i64) {
+        self.look(id, Look::Sealed(stamp(at)));
+    }
+
+    fn pack(&mut self, id: &str) {
+        assert!(self.take("pack").contains(&id.to_owned()), "{id} is not to be packed");
+        self.hear(Event::Packed(of(id), Ok(packed(id))));
+    }
+
+    fn fail_pack(&mut self, id: &str, failure: PackFailure) {
+        assert!(self.take("pack").contains(&id.to_owned()), "{id} is not to be packed");
+        self.hear(Event::Packed(of(id), Err(failure)));
+    }
+
+    /// Sealed, packed, and on its way or waiting for its turn.
+    fn seal_and_pack(&mut self, id: &str, at: i64) {
+        self.seal(id, at);
+        self.pack(id);
+    }
+
+    fn answer(&mut self, id: &str, status: u16, body: AnswerBody) {
+        self.answer_after(id, status, body, None);
+    }
+
+    fn answer_after(&mut self, id: &str, status: u16, body: AnswerBody, retry_after_s: Option<u64>) {
+        let answer = Answer { status, body, retry_after_s, server_date: None };
+        self.hear(Event::Attempted(of(id), Outcome::Answered(answer)));
+    }
+
+    fn fail(&mut self, id: &str, fault: Fault) {
+        self.hear(Event::Attempted(of(id), Outcome::Failed(fault)));
+    }
+
+    /// Delivered and moved to `shipped/`.
+    fn deliver(&mut self, id: &str) {
+        self.answer(id, 201, AnswerBody::Empty);
+        assert_eq!(self.take("retire"), [id]);
+        self.hear(Event::Retired(of(id), Moved::To(id.into())));
+    }
+
+    fn keep(&mut self, id: &str) {
+        assert_eq!(self.take("keep"), [id]);
+        self.hear(Event::Kept(of(id), Ok(())));
+    }
+
+    fn held(&self) -> bool {
+        self.machine.destination().hold().is_some()
+    }
+}
+
+fn name(effect: &Effect) -> (&'static str, String) {
+    let (kind, id) = match effect {
+        Effect::Look { id, watch: false } => ("look", id),
+        Effect::Look { id, watch: true } => ("watch", id),
+        Effect::Unwatch(id) => ("unwatch", id),
+        Effect::Check { id, rehash: false } => ("check", id),
+        Effect::Check { id, rehash: true } => ("rehash", id),
+        Effect::Pack(id) => ("pack", id),
+        Effect::Keep { id, conflict: None, .. } => ("keep", id),
+        Effect::Keep { id, conflict: Some(_), .. } => ("remember", id),
+        Effect::Send { id, .. } => ("send", id),
+        Effect::Cancel(id) => ("cancel", id),
+        Effect::Discard(id) => ("discard", id),
+        Effect::Retire { id, .. } => ("retire", id),
+        Effect::Quarantine { id, .. } => ("quarantine", id),
+        Effect::Orphan(id) => ("orphan", id),
+        Effect::Scan => return ("scan", String::new()),
+        Effect::Sweep => return ("sweep", String::new()),
+        Effect::Tell(_) => return ("tell", String::new()),
+    };
+    (kind, id.as_str().to_owned())
+}
+
+fn of(id: &str) -> EpisodeId {
+    EpisodeId::parse(id).unwrap()
+}
+
+fn stamp(at: i64) -> Stamp {
+    Stamp { sealed_ns: at, inodes: (1, 2), marker_ctime_ns: at }
+}
+
+fn packed(id: &str) -> Packed {
+    let digest = Digest::of(id.as_bytes());
+    Packed {
+        facts: ArchiveFacts { sha256: digest, content_sha256: digest, size_bytes: 10 },
+        fingerprint: Fingerprint(digest),
+        manifest: ManifestCheck::None,
+        commit: None,
+    }
+}
+
+fn scanned(episodes: &[(&str, Look)], archives: &[&str]) -> Event {
+    Event::Scanned(Some(Scanned {
+        episodes: episodes.iter().map(|(id, look)| (of(id), look.clone())).collect(),
+        archives: archives.iter().map(|id| of(id)).collect(),
+    }))
+}
+
+fn fits(id: &str) -> Event {
+    Event::Checked(of(id), Check::Fits(packed(id), None))
+}
+
+fn problem(kind: ProblemType) -> AnswerBody {
+    AnswerBody::Json(Problem::new(kind, "why").to_json())
+}
+
+fn by_receiver() -> AnswerBody {
+    AnswerBody::Json(json!({"title": "no"}))
+}
+
+fn html() -> AnswerBody {
+    AnswerBody::Foreign { html: true, excerpt: "<html>".into() }
+}
+
+fn lost() -> Fault {
+    Fault::Lost("reset".into())
+}

@@ -1,0 +1,320 @@
+//! One episode's way, and what can come in between.
+
+use super::*;
+
+const BEFORE_KEEPING: Duration = Duration::from_millis(249);
+const KEEPING: Duration = Duration::from_millis(2);
+
+/// `a` is packed and on its way.
+fn sending() -> Bench {
+    let mut bench = Bench::new();
+    bench.seal_and_pack("a", 1);
+    assert_eq!(bench.take("send"), ["a"]);
+    bench
+}
+
+/// `a` is in conflict, and that is written beside its archive.
+fn parked() -> Bench {
+    let mut bench = sending();
+    bench.answer("a", 409, problem(ProblemType::Conflict));
+    assert_eq!(bench.take("remember"), ["a"]);
+    bench.hear(Event::Kept(of("a"), Ok(())));
+    bench
+}
+
+#[test]
+fn the_way_of_an_episode_that_nothing_happens_to() {
+    let mut bench = Bench::new();
+    bench.hear(Event::Hinted(of("a")));
+    assert_eq!(bench.take("watch"), ["a"]);
+    bench.hear(Event::Looked(of("a"), Look::Open));
+    bench.hear(Event::Hinted(of("a")));
+    assert_eq!(bench.take("look"), ["a"], "it is watched already");
+    bench.hear(Event::Looked(of("a"), Look::Sealed(stamp(1))));
+    assert_eq!(bench.take("unwatch"), ["a"]);
+    bench.pack("a");
+    assert_eq!(bench.take("send"), ["a"]);
+    bench.answer("a", 201, AnswerBody::Empty);
+    assert_eq!(bench.wanted(), ["retire a"]);
+    bench.hear(Event::Retired(of("a"), Moved::To("a".into())));
+    assert_eq!(bench.machine.load(), (0, 0));
+    assert!(bench.machine.idle());
+}
+
+#[test]
+fn an_archive_is_made_durable_after_a_quarter_of_a_second_beside_its_upload() {
+    let mut bench = sending();
+    bench.wait(BEFORE_KEEPING);
+    assert_eq!(bench.wanted(), [""; 0]);
+    bench.wait(KEEPING);
+    assert_eq!(bench.wanted(), ["keep a"]);
+}
+
+#[test]
+fn an_archive_is_not_made_durable_when_the_acknowledgement_comes_first() {
+    let mut bench = sending();
+    bench.wait(BEFORE_KEEPING);
+    bench.answer("a", 201, AnswerBody::Empty);
+    bench.wait_s(1);
+    assert_eq!(bench.wanted(), ["retire a"]);
+}
+
+#[test]
+fn an_archive_that_was_not_delivered_is_made_durable_at_once() {
+    for answer in [503, 404, 413] {
+        let mut bench = sending();
+        bench.answer("a", answer, html());
+        assert_eq!(bench.wanted(), ["keep a"], "{answer}");
+    }
+    let mut bench = sending();
+    bench.fail("a", lost());
+    assert_eq!(bench.wanted(), ["keep a"]);
+}
+
+#[test]
+fn the_move_waits_until_nobody_is_making_the_archive_durable() {
+    for kept in [Ok(()), Err("EIO".to_owned())] {
+        let mut bench = sending();
+        bench.wait_s(1);
+        assert_eq!(bench.take("keep"), ["a"]);
+        bench.answer("a", 201, AnswerBody::Empty);
+        assert_eq!(bench.wanted(), [""; 0]);
+        bench.hear(Event::Kept(of("a"), kept));
+        assert_eq!(bench.wanted(), ["retire a"]);
+    }
+    let mut bench = sending();
+    bench.wait_s(1);
+    bench.take("keep");
+    bench.answer("a", 422, by_receiver());
+    assert_eq!(bench.wanted(), [""; 0]);
+    bench.hear(Event::Kept(of("a"), Ok(())));
+    assert_eq!(bench.wanted(), ["quarantine a"]);
+}
+
+#[test]
+fn an_archive_that_cannot_be_made_durable_is_packed_again_and_not_sent_on() {
+    let mut bench = sending();
+    bench.wait_s(1);
+    bench.take("keep");
+    bench.hear(Event::Kept(of("a"), Err("EIO".to_owned())));
+    assert_eq!(bench.wanted(), ["cancel a"]);
+    bench.take("cancel");
+    bench.fail("a", Fault::Cancelled);
+    bench.wait_s(6);
+    assert_eq!(bench.wanted(), ["pack a"]);
+}
+
+#[test]
+fn an_acknowledgement_that_came_all_the_same_is_believed() {
+    let mut bench = sending();
+    bench.wait_s(1);
+    bench.take("keep");
+    bench.hear(Event::Kept(of("a"), Err("EIO".to_owned())));
+    bench.take("cancel");
+    bench.answer("a", 201, AnswerBody::Empty);
+    assert_eq!(bench.wanted(), ["retire a"]);
+}
+
+#[test]
+fn a_conflict_is_remembered_and_looked_at_again_but_not_sent() {
+    let mut bench = parked();
+    bench.wait_s(599);
+    assert_eq!(bench.wanted(), [""; 0]);
+    for _ in 0..5 {
+        bench.wait_s(600);
+        assert_eq!(bench.take("check"), ["a"]);
+        let conflict = bench.told.iter().find_map(|notice| match notice {
+            Notice::Conflict(_, refusal) => Some(refusal.clone()),
+            _ => None,
+        });
+        bench.hear(Event::Checked(of("a"), Check::Fits(packed("a"), conflict)));
+        assert_eq!(bench.wanted(), [""; 0]);
+    }
+    let told = bench.told.iter().filter(|notice| matches!(notice, Notice::Conflict(..))).count();
+    assert_eq!(told, 1, "a person is told once");
+}
+
+#[test]
+fn a_conflict_is_sent_again_when_the_episode_was_changed() {
+    let mut bench = parked();
+    bench.seal("a", 2);
+    assert_eq!(bench.take("check"), ["a"]);
+    bench.hear(Event::Checked(of("a"), Check::Unusable("changed".into())));
+    bench.pack("a");
+    assert_eq!(bench.take("send"), ["a"]);
+}
+
+#[test]
+fn a_conflict_is_sent_again_when_an_operator_took_the_verdict_out() {
+    let mut bench = parked();
+    bench.wait_s(601);
+    bench.take("check");
+    bench.hear(fits("a"));
+    assert_eq!(bench.take("send"), ["a"]);
+}
+
+#[test]
+fn a_conflict_of_the_old_archive_is_not_written_beside_the_new_one() {
+    let mut bench = sending();
+    bench.wait_s(1);
+    bench.take("keep");
+    bench.answer("a", 409, problem(ProblemType::Conflict));
+    bench.seal("a", 2);
+    bench.hear(Event::Kept(of("a"), Err("EIO".to_owned())));
+    bench.wait_s(6);
+    bench.pack("a");
+    assert_eq!(bench.take("send"), ["a"]);
+    bench.fail("a", lost());
+    assert_eq!(bench.wanted(), ["keep a"]);
+}
+
+#[test]
+fn an_archive_that_arrived_damaged_is_read_again_before_it_is_sent_again() {
+    let mut bench = sending();
+    bench.answer("a", 400, problem(ProblemType::DigestMismatch));
+    bench.keep("a");
+    bench.wait_s(2);
+    assert_eq!(bench.wanted(), ["rehash a"]);
+    bench.take("rehash");
+    bench.hear(Event::Checked(of("a"), Check::Unusable("damaged".into())));
+    bench.pack("a");
+    assert_eq!(bench.take("send"), ["a"]);
+}
+
+/// The manifest stays unfinished for at least so long.
+fn unfinished_for(bench: &mut Bench, seconds: u64) {
+    let until = bench.now + Duration::from_secs(seconds);
+    while bench.now < until {
+        bench.fail_pack("a", PackFailure::UnfinishedManifest);
+        while bench.wanted().is_empty() {
+            bench.wait_for_deadline();
+        }
+    }
+}
+
+#[test]
+fn an_unfinished_manifest_is_waited_for_and_then_a_fault() {
+    let mut bench = Bench::new();
+    bench.seal("a", 1);
+    unfinished_for(&mut bench, 60);
+    assert_eq!(bench.wanted(), ["pack a"]);
+    bench.fail_pack("a", PackFailure::UnfinishedManifest);
+    assert_eq!(bench.wanted(), ["quarantine a"]);
+}
+
+#[test]
+fn a_marker_that_is_written_anew_has_its_own_minute() {
+    let mut bench = Bench::new();
+    bench.seal("a", 1);
+    bench.fail_pack("a", PackFailure::UnfinishedManifest);
+    let since = |bench: &Bench| bench.machine.episodes[&of("a")].unfinished_since;
+    assert_eq!(since(&bench), Some(bench.now));
+    bench.seal("a", 2);
+    assert_eq!(since(&bench), None);
+}
+
+#[test]
+fn a_marker_that_is_taken_away_makes_it_open_and_watched_again() {
+    let mut bench = sending();
+    bench.fail("a", lost());
+    bench.keep("a");
+    bench.hear(Event::Hinted(of("a")));
+    bench.take("look");
+    bench.hear(Event::Looked(of("a"), Look::Open));
+    assert_eq!(bench.wanted(), ["watch a"]);
+    bench.take("watch");
+    bench.hear(Event::Looked(of("a"), Look::Open));
+    bench.wait_s(1000);
+    assert_eq!(bench.wanted(), [""; 0], "nothing is done with it");
+    bench.seal("a", 2);
+    assert_eq!(bench.wanted(), ["check a"], "its archive may fit still");
+}
+
+#[test]
+fn an_open_episode_again_stands_in_nobodys_way() {
+    let mut bench = Bench::with(|settings| settings.concurrency = 1);
+    bench.seal_and_pack("slow", 1);
+    bench.take("send");
+    bench.seal_and_pack("a", 2);
+    bench.seal_and_pack("b", 3);
+    bench.look("a", Look::Open);
+    assert_eq!(bench.take("discard"), ["a"], "what was packed of it goes");
+    bench.deliver("slow");
+    assert_eq!(bench.take("send"), ["b"]);
+}
+
+#[test]
+fn an_episode_that_is_taken_away_is_forgotten() {
+    let mut bench = sending();
+    bench.fail("a", lost());
+    bench.keep("a");
+    bench.look("a", Look::Gone);
+    assert!(bench.told(|notice| matches!(notice, Notice::Vanished(_))));
+    assert_eq!(bench.machine.load(), (0, 0));
+    bench.wait_s(1000);
+    assert_eq!(bench.wanted(), [""; 0]);
+}
+
+#[test]
+fn an_episode_that_is_gone_when_it_is_packed_takes_no_look_along() {
+    let mut bench = Bench::new();
+    bench.seal("a", 1);
+    bench.hear(Event::Hinted(of("a")));
+    bench.take("look");
+    bench.fail_pack("a", PackFailure::Gone);
+    bench.hear(Event::Looked(of("a"), Look::Gone));
+    assert_eq!(bench.take("watch"), ["a"], "the name may be in use again");
+    bench.hear(Event::Looked(of("a"), Look::Gone));
+    assert!(bench.machine.idle());
+    assert_eq!(bench.machine.load(), (0, 0));
+}
+
+#[test]
+fn a_name_that_is_used_again_at_once_is_not_missed() {
+    let mut bench = sending();
+    bench.answer("a", 201, AnswerBody::Empty);
+    assert_eq!(bench.take("retire"), ["a"]);
+    bench.hear(Event::Hinted(of("a")));
+    assert_eq!(bench.take("look"), ["a"]);
+    bench.hear(Event::Retired(of("a"), Moved::To("a".into())));
+    // It may have seen the old one.
+    bench.hear(Event::Looked(of("a"), Look::Sealed(stamp(1))));
+    assert_eq!(bench.wanted(), ["watch a"]);
+    bench.take("watch");
+    bench.hear(Event::Looked(of("a"), Look::Sealed(stamp(2))));
+    bench.pack("a");
+}
+
+#[test]
+fn what_was_changed_after_it_was_packed_is_packed_again() {
+    let mut bench = sending();
+    bench.answer("a", 201, AnswerBody::Empty);
+    bench.take("retire");
+    bench.hear(Event::Retired(of("a"), Moved::Changed));
+    bench.wait_s(1);
+    assert_eq!(bench.wanted(), ["pack a"]);
+}
+
+#[test]
+fn what_cannot_be_moved_is_not_sent_again() {
+    let mut bench = sending();
+    bench.answer("a", 201, AnswerBody::Empty);
+    for _ in 0..20 {
+        assert_eq!(bench.take("retire"), ["a"]);
+        bench.hear(Event::Retired(of("a"), Moved::Failed("EACCES".into())));
+        bench.wait_s(300);
+        bench.take("scan");
+    }
+    assert_eq!(bench.wanted(), ["retire a"]);
+}
+
+#[test]
+fn a_receivers_word_and_the_episodes_own_bytes_are_what_quarantines() {
+    let mut bench = sending();
+    bench.answer("a", 422, by_receiver());
+    assert_eq!(bench.wanted(), ["quarantine a"]);
+    let mut bench = Bench::new();
+    bench.seal("a", 1);
+    bench.fail_pack("a", PackFailure::Fault("not as its manifest says".into()));
+    assert_eq!(bench.wanted(), ["quarantine a"]);
+}
