@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Process, Reply, Sandbox, Scripted, eventually, json_file, json_of, names, sealift};
 
-const ID: &str = "run-1";
+pub(crate) const ID: &str = "run-1";
 /// More than a loopback connection's buffers hold.
 const MUCH: usize = 16 << 20;
 
@@ -485,7 +485,7 @@ fn an_archive_that_was_published_and_not_remembered_is_hashed_and_held() {
 // What they are made of.
 
 /// Seals an episode with so many bytes that do not compress. Returns the digest of its tar stream.
-fn seal(sandbox: &Sandbox, bytes: usize) -> Digest {
+pub(crate) fn seal(sandbox: &Sandbox, bytes: usize) -> Digest {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let noise: Vec<u8> = std::iter::repeat_with(|| {
         state ^= state << 13;
@@ -506,7 +506,7 @@ fn reference(sandbox: &Sandbox) -> Digest {
 }
 
 /// The same of a directory, wherever it stands.
-fn reference_of(sandbox: &Sandbox, directory: &Path) -> Digest {
+pub(crate) fn reference_of(sandbox: &Sandbox, directory: &Path) -> Digest {
     let id = EpisodeId::parse(ID).unwrap();
     let (writer, _archive) = Archive::create(&sandbox.path("reference")).unwrap();
     let options = pack::Options { level: 1, workers: std::num::NonZeroU32::MIN };
@@ -515,13 +515,13 @@ fn reference_of(sandbox: &Sandbox, directory: &Path) -> Digest {
 }
 
 /// The digest of the tar stream inside an archive.
-fn content_of(archive: &Path) -> Digest {
+pub(crate) fn content_of(archive: &Path) -> Digest {
     Digest::of(&zstd::decode_all(fs::File::open(archive).unwrap()).unwrap())
 }
 
 /// It is in shipped/ with a receipt of this status, the store holds one archive of just its bytes, and nothing else is left.
 #[track_caller]
-fn assert_stored_once(sandbox: &Sandbox, reference: Digest, status: u16) {
+pub(crate) fn assert_stored_once(sandbox: &Sandbox, reference: Digest, status: u16) {
     assert_eq!(names(&sandbox.store().join("episodes")), [format!("{ID}.tar.zst")]);
     let stored = sandbox.stored(ID);
     assert_eq!(content_of(&stored), reference, "other content was stored");
@@ -570,7 +570,7 @@ fn reconciling_each_second(sandbox: &Sandbox, url: &str) -> Command {
 
 /// Has the archive kept in the outbox: one pass while nobody can take it.
 #[track_caller]
-fn keep(sandbox: &Sandbox) {
+pub(crate) fn keep(sandbox: &Sandbox) {
     let busy = Scripted::new(|_, _| Reply::empty(503));
     let (code, tally) = ship_once_to(sandbox, &busy.url());
     assert_eq!((code, &tally["transient_failures"]), (1, &json!(1)));

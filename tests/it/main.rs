@@ -7,6 +7,7 @@ mod support;
 
 mod contract;
 mod crash;
+mod crash_sweep;
 mod demo;
 mod destination;
 mod pack;
