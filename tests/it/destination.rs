@@ -78,11 +78,11 @@ fn a_held_destination_is_probed_by_another_episode_each_time_until_one_is_delive
 #[test]
 fn while_the_destination_is_held_nothing_moves_and_one_probe_goes_at_a_time() {
     let (under_way, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (now, peak) = (Arc::clone(&under_way), Arc::clone(&most));
-    let server = Scripted::new(move |_, count| {
+    let (now, peak, held) = (Arc::clone(&under_way), Arc::clone(&most), Arc::new(AtomicBool::new(false)));
+    let counts = Arc::clone(&held);
+    let server = Scripted::new(move |_, _| {
         let at_once = now.fetch_add(1, Ordering::SeqCst) + 1;
-        // What was under way when the hold began does not count.
-        if count >= 4 {
+        if counts.load(Ordering::SeqCst) {
             peak.fetch_max(at_once, Ordering::SeqCst);
         }
         thread::yield_now();
@@ -95,10 +95,14 @@ fn while_the_destination_is_held_nothing_moves_and_one_probe_goes_at_a_time() {
         sandbox.seal(id, &[]);
     }
     let mut daemon = sandbox.daemon();
-    // Each in its own time: the pauses between them grow.
-    for so_many in 4..=7 {
-        eventually("another probe came", || server.seen().len() >= so_many);
-    }
+    // What was under way when the hold began has ended: as many were told as were seen.
+    daemon.wait_log("The receiver cannot be used");
+    eventually("nothing is under way", || {
+        daemon.log().matches("cannot be used").count() == server.seen().len()
+    });
+    held.store(true, Ordering::SeqCst);
+    let before = server.seen().len();
+    eventually("two probes came", || server.seen().len() >= before + 2);
     assert_eq!(names(&sandbox.layout.episodes), ids);
     assert_eq!(most.load(Ordering::SeqCst), 1);
     assert_eq!(names(&sandbox.layout.quarantine), [""; 0]);
