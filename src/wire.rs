@@ -166,12 +166,6 @@ impl Problem {
     }
 }
 
-/// The path of one episode.
-#[must_use]
-pub fn episode_path(id: &EpisodeId) -> String {
-    format!("{EPISODES_PATH}{}", id.percent_encoded())
-}
-
 /// How long `Retry-After` asks to wait, in seconds (RFC 9110, section 10.2.3). A date is measured against the answer's
 /// own `Date`, so that neither clock needs to be right; without a `Date` a date says nothing.
 #[must_use]

@@ -1,6 +1,6 @@
 //! The machine's notices, as lines for a person: what happened, to which episode, what will happen next, what to type.
 //!
-//! The fields in capitals are the journal's (docs/operations.md): `EPISODE`, `VERDICT`, `STATUS_CODE`, `BYTES`, `ELAPSED_MS`.
+//! The fields in capitals are what a program that reads the journal goes by: `EPISODE`, `VERDICT`, `STATUS_CODE`, `BYTES`, `ELAPSED_MS`.
 
 use std::{collections::HashMap, time::Duration};
 

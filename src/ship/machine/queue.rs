@@ -43,7 +43,7 @@ pub struct Machine {
     pub(super) orphans: BTreeSet<EpisodeId>,
     pub(super) packing: usize,
     pub(super) sending: usize,
-    on_disk: usize,
+    pub(super) on_disk: usize,
     pub(super) packing_paused_until: Option<Duration>,
     /// The last one whose archive could not be written, since one could.
     pub(super) outbox_failed: Option<EpisodeId>,
@@ -235,12 +235,6 @@ impl Machine {
     #[must_use]
     pub fn destination(&self) -> &Destination {
         &self.destination
-    }
-
-    /// How many episodes the machine remembers, and how many effects it waits for.
-    #[must_use]
-    pub fn load(&self) -> (usize, usize) {
-        (self.episodes.len(), self.packing + self.sending + self.on_disk)
     }
 
     /// Puts an episode where its new state belongs; the one place that changes a state.

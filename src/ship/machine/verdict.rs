@@ -9,8 +9,8 @@
 //! | 400 digest missing or malformed, which we never send so | something in between | hold |
 //! | 400, 412, 413, 415, 422 and any other 4xx not named here, written by a receiver | episode | fatal |
 //! | the same, not written by a receiver | unknown | refused |
-//! | 401, 403, 404, 405, 407, 411, 421, 426, 1xx, 3xx, 501, 505, TLS or name failure | destination | hold |
-//! | 408, 425, 429, other 5xx, 507, connection lost, time-out | weather | transient |
+//! | 401, 403, 404, 405, 407, 411, 421, 426, 1xx, 3xx, 501, 505, TLS failure (another name in the certificate, too) | destination | hold |
+//! | 408, 425, 429, other 5xx, 507, connection lost, time-out, a name that is not found | weather | transient |
 //!
 //! A receiver is whoever answers with a JSON object under a JSON media type. An empty or HTML refusal was
 //! written by something in between, and never counts against an episode.

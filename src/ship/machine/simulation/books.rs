@@ -9,6 +9,11 @@ use crate::ship::machine::{
 };
 
 impl Machine {
+    /// How many episodes the machine remembers, and how many effects it waits for.
+    pub(in crate::ship::machine) fn load(&self) -> (usize, usize) {
+        (self.episodes.len(), self.packing + self.sending + self.on_disk)
+    }
+
     /// How many are packed and wait for their turn to be sent.
     pub(in crate::ship::machine) fn ready(&self) -> usize {
         self.to_send.len()
