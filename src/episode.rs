@@ -119,6 +119,57 @@ impl<'de> Deserialize<'de> for EpisodeId {
     }
 }
 
+/// An authenticated name: whose certificate or token it was. Held to the rules of an [`EpisodeId`], since a store may
+/// keep each host's episodes in a folder of its own.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostName(EpisodeId);
+
+impl HostName {
+    /// Parses a name as it stands in a certificate or a token file.
+    ///
+    /// # Errors
+    /// [`IdError`] says which rule the name breaks.
+    pub fn parse(name: &str) -> Result<Self, IdError> {
+        EpisodeId::parse(name).map(Self)
+    }
+
+    /// The name as one path component, percent-encoded.
+    #[must_use]
+    pub fn percent_encoded(&self) -> String {
+        self.0.percent_encoded()
+    }
+
+    /// The plain name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl Serialize for HostName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for HostName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        EpisodeId::deserialize(deserializer).map(Self)
+    }
+}
+
 /// Text from outside, made harmless for a terminal or a log: control characters, escapes, bidirectional overrides and
 /// invisible characters are shown as `\u{..}`. Ordinary text of any script passes unchanged.
 #[must_use]

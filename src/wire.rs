@@ -13,6 +13,18 @@ use crate::{
 
 /// Where episodes live; the percent-encoded id follows.
 pub const EPISODES_PATH: &str = "/v1/episodes/";
+/// Where an upload that broke off is found again: the percent-encoded id follows, then `/` and the archive's digest in hex.
+pub const UPLOADS_PATH: &str = "/v1/uploads/";
+/// What a PUT with these headers would meet.
+pub const ADMISSION_PATH: &str = "/v1/admission";
+/// From which byte on an upload goes on (draft-ietf-httpbis-resumable-upload-15, section 4.1).
+pub const UPLOAD_OFFSET: &str = "upload-offset";
+/// Whether this request holds the last byte: `?1` or `?0` (the same draft, section 4.2).
+pub const UPLOAD_COMPLETE: &str = "upload-complete";
+/// How long the whole is, bytes (the same draft, section 4.3).
+pub const UPLOAD_LENGTH: &str = "upload-length";
+/// The media type of a PATCH that goes on with an upload (the same draft, section 4.7).
+pub const PARTIAL_UPLOAD_TYPE: &str = "application/partial-upload";
 /// Digest of the representation, here the archive's bytes (RFC 9530, section 3).
 pub const REPR_DIGEST: &str = "repr-digest";
 /// Digest of the tar stream inside the archive, in the same form.
@@ -72,6 +84,24 @@ pub enum ProblemType {
     LengthRequired,
     /// The body ended before its `Content-Length`.
     Truncated,
+    /// No certificate and no token that is known.
+    Unauthenticated,
+    /// Somebody else's episode.
+    Forbidden,
+    /// The upload goes on at another byte; `Upload-Offset` says which.
+    OffsetMismatch,
+    /// The same upload is being written by another connection.
+    UploadBusy,
+    /// The host's share of the store is full.
+    QuotaExceeded,
+    /// The body came more slowly than the receiver waits for.
+    TooSlow,
+    /// As many connections or uploads as the receiver takes.
+    TooMany,
+    /// The part that was asked for is not there.
+    RangeNotSatisfiable,
+    /// The body is not of the media type that belongs there.
+    UnsupportedType,
     /// There is no such path.
     NotFound,
     /// The path does not take this method.
@@ -79,7 +109,7 @@ pub enum ProblemType {
 }
 
 /// (type, its name in the URN, status, title)
-const PROBLEMS: [(ProblemType, &str, u16, &str); 13] = {
+const PROBLEMS: [(ProblemType, &str, u16, &str); 22] = {
     use ProblemType as P;
     [
         (P::CommitMissing, "commit-missing", 400, "The code commit is missing or malformed"),
@@ -93,6 +123,15 @@ const PROBLEMS: [(ProblemType, &str, u16, &str); 13] = {
         (P::StoreFailed, "store-failed", 500, "The store failed"),
         (P::LengthRequired, "length-required", 411, "The length is missing"),
         (P::Truncated, "truncated", 400, "The body ended early"),
+        (P::Unauthenticated, "unauthenticated", 401, "No certificate and no token that is known"),
+        (P::Forbidden, "forbidden", 403, "The episode is another host's"),
+        (P::OffsetMismatch, "offset-mismatch", 409, "The upload goes on at another byte"),
+        (P::UploadBusy, "upload-busy", 503, "The upload is being written by another connection"),
+        (P::QuotaExceeded, "quota-exceeded", 507, "The host's share of the store is full"),
+        (P::TooSlow, "too-slow", 408, "The body came too slowly"),
+        (P::TooMany, "too-many", 503, "The receiver is busy"),
+        (P::RangeNotSatisfiable, "range-not-satisfiable", 416, "The range is not there"),
+        (P::UnsupportedType, "unsupported-type", 415, "The media type does not belong here"),
         (P::NotFound, "not-found", 404, "There is nothing here"),
         (P::MethodNotAllowed, "method-not-allowed", 405, "The method is not allowed here"),
     ]
