@@ -23,6 +23,8 @@ pub const UPLOAD_OFFSET: &str = "upload-offset";
 pub const UPLOAD_COMPLETE: &str = "upload-complete";
 /// How long the whole is, bytes (the same draft, section 4.3).
 pub const UPLOAD_LENGTH: &str = "upload-length";
+/// A receiver keeps what broke off of archives larger than this, bytes. A smaller one is sent again before it was asked for.
+pub const RESUMABLE_OVER_BYTES: u64 = 1 << 20;
 /// The media type of a PATCH that goes on with an upload (the same draft, section 4.7).
 pub const PARTIAL_UPLOAD_TYPE: &str = "application/partial-upload";
 /// Digest of the representation, here the archive's bytes (RFC 9530, section 3).

@@ -8,6 +8,22 @@ use crate::records::WallTime;
 
 /// One attempt, ended.
 #[derive(Debug, Clone, PartialEq)]
+pub struct Attempt {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How much of the archive the receiver had kept from attempts before, bytes; where this one went on.
+    pub resumed_at_bytes: u64,
+}
+
+impl From<Outcome> for Attempt {
+    /// An attempt from the first byte on.
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, resumed_at_bytes: 0 }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// Somebody answered: a receiver, or something in between.
     Answered(Answer),

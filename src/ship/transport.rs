@@ -2,27 +2,29 @@
 //!
 //! ```text
 //!  Delivery ──▶ address, headers ──▶ client::send ──▶ answer: status, body (bounded), Retry-After, Date ──▶ Outcome
-//!     └─ archive ──pread, 256 KiB──▶ channel ──▶ body          who wrote it shows in the body (AnswerBody)
+//!     │ └─ archive ──pread, 256 KiB──▶ channel ──▶ body          who wrote it shows in the body (AnswerBody)
+//!     └─ where an attempt came before: resume ──HEAD──▶ what has the receiver kept? ──▶ PATCH with the rest
 //! ```
 
 mod address;
 mod answer;
+mod resume;
 mod upload;
 
 use std::collections::BTreeMap;
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
 pub use self::address::TransportSetupError;
 use self::address::{Address, ExtraHeaders, Filling};
 use crate::{
-    client::{Client, ClientError, Request, SetupError, Wait},
+    client::{Answered, Client, ClientError, Request, SetupError, Wait},
     episode::{Commit, EpisodeId},
     progress::Progress,
     records::ArchiveFacts,
     ship::{
         archive::Archive,
-        outcome::{Fault, Outcome, Phase},
+        outcome::{Attempt, Fault, Outcome, Phase},
     },
     wire,
 };
@@ -58,6 +60,8 @@ pub struct Delivery {
     pub facts: ArchiveFacts,
     /// The commit of the code that recorded it.
     pub commit: Option<Commit>,
+    /// Whether an attempt came before, so that the receiver may have kept a part of it.
+    pub resume: bool,
     /// Told of the archive's bytes as they leave; stops the attempt when it is cancelled.
     pub progress: Progress,
 }
@@ -92,33 +96,60 @@ impl Transport {
     }
 
     /// One attempt, to its end.
-    pub async fn deliver(&self, delivery: Delivery) -> Outcome {
-        match self.attempt(&delivery, true).await {
+    pub async fn deliver(&self, delivery: Delivery) -> Attempt {
+        let mut resumed_at_bytes = 0;
+        let outcome = match self.resume(&delivery, &mut resumed_at_bytes).await {
+            Ok(Some(outcome)) => Ok(outcome),
+            Ok(None) => self.put(&delivery).await,
+            Err(fault) => Err(fault),
+        };
+        Attempt { outcome: outcome.unwrap_or_else(Outcome::Failed), resumed_at_bytes }
+    }
+
+    async fn put(&self, delivery: &Delivery) -> Result<Outcome, Fault> {
+        let url = self.address.of(&delivery.id);
+        answer::read(self.upload(Method::PUT, &url, &HeaderMap::new(), 0, delivery).await?).await
+    }
+
+    /// Sends the archive from a byte on. The headers that are given take the place of what every upload has.
+    async fn upload(
+        &self,
+        method: Method,
+        url: &str,
+        own_headers: &HeaderMap,
+        offset_bytes: u64,
+        delivery: &Delivery,
+    ) -> Result<Answered, Fault> {
+        // Large enough to ask first.
+        let rest_bytes = delivery.facts.size_bytes - offset_bytes;
+        let mut may_expect = rest_bytes > wire::EXPECT_CONTINUE_OVER_BYTES;
+        loop {
+            let mut headers = self.headers_of(delivery)?;
+            headers.extend(own_headers.clone());
+            if may_expect {
+                headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
+            }
+            let archive = delivery.archive.clone();
+            let body = upload::body(archive, &delivery.facts, offset_bytes).await.map_err(archive_fault)?;
+            let request = Request { method: method.clone(), uri: uri(url)?, headers, body };
+            let answered = self.client.send(request, &delivery.progress).await.map_err(fault)?;
             // The expectation cannot be met by something on the way, and nothing was sent yet: a client SHOULD repeat the
             // request without it (RFC 9110, section 15.5.18). It is the same attempt.
-            Ok((417, _)) if expects(&delivery.facts) => self.attempt(&delivery, false).await,
-            ended => ended,
+            if !(may_expect && answered.status == StatusCode::EXPECTATION_FAILED) {
+                return Ok(answered);
+            }
+            may_expect = false;
         }
-        .map_or_else(Outcome::Failed, |(_, outcome)| outcome)
     }
 
-    /// The status beside the outcome it belongs to.
-    async fn attempt(&self, delivery: &Delivery, may_expect: bool) -> Result<(u16, Outcome), Fault> {
-        let request = self.request(delivery, may_expect).await?;
-        let answered = self.client.send(request, &delivery.progress).await.map_err(fault)?;
-        let status = answered.status.as_u16();
-        answer::read(answered).await.map(|outcome| (status, outcome))
-    }
-
-    async fn request(&self, delivery: &Delivery, may_expect: bool) -> Result<Request, Fault> {
-        let Delivery { id, archive, facts, commit, progress: _ } = delivery;
-        let url = self.address.of(id);
-        let uri = url.parse().map_err(|error| Fault::Request(format!("{url}: {error}")))?;
+    /// What is sent, and who sends it.
+    fn headers_of(&self, delivery: &Delivery) -> Result<HeaderMap, Fault> {
+        let Delivery { id, facts, commit, archive: _, resume: _, progress: _ } = delivery;
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(wire::ARCHIVE_TYPE));
         let text = |text: &str| {
             HeaderValue::from_str(text).map_err(|_| Fault::Request("a header's value cannot be sent".into()))
         };
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(wire::ARCHIVE_TYPE));
         headers.insert(wire::REPR_DIGEST, text(&facts.sha256.to_header())?);
         headers.insert(wire::CONTENT_DIGEST, text(&facts.content_sha256.to_header())?);
         headers.insert(wire::HOST, self.host.clone());
@@ -126,17 +157,12 @@ impl Transport {
             headers.insert(wire::CODE_COMMIT, text(commit.as_str())?);
         }
         self.headers.fill(&Filling { id, facts, commit: commit.as_ref(), host: &self.host }, &mut headers)?;
-        if may_expect && expects(facts) {
-            headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
-        }
-        let body = upload::body(archive.clone(), facts).await.map_err(archive_fault)?;
-        Ok(Request { method: Method::PUT, uri, headers, body })
+        Ok(headers)
     }
 }
 
-/// Whether an upload is large enough to ask first.
-fn expects(facts: &ArchiveFacts) -> bool {
-    facts.size_bytes > wire::EXPECT_CONTINUE_OVER_BYTES
+fn uri(url: &str) -> Result<Uri, Fault> {
+    url.parse().map_err(|error| Fault::Request(format!("{url}: {error}")))
 }
 
 fn fault(error: ClientError) -> Fault {

@@ -1,6 +1,7 @@
 //! Every way in which an attempt can end, against servers that are scripted byte by byte.
 
 mod peer;
+mod resume;
 mod tls;
 
 use std::{collections::BTreeMap, fs::File, future::pending, io::Write as _, path::PathBuf, time::Duration};
@@ -12,7 +13,7 @@ use sealift::{
     records::ArchiveFacts,
     ship::{
         archive::Archive,
-        outcome::{Answer, AnswerBody, Fault, Outcome, Phase},
+        outcome::{Answer, AnswerBody, Attempt, Fault, Outcome, Phase},
         transport::{Delivery, Transport, TransportOptions},
     },
 };
@@ -72,14 +73,14 @@ impl Sandbox {
         delivery(id, Archive::open(&path, facts).unwrap(), facts)
     }
 
-    async fn deliver(&self, delivery: Delivery) -> Outcome {
+    async fn deliver(&self, delivery: Delivery) -> Attempt {
         within(self.transport().deliver(delivery)).await
     }
 }
 
 fn delivery(id: &str, archive: Archive, facts: ArchiveFacts) -> Delivery {
     let id = EpisodeId::parse(id).unwrap();
-    Delivery { id, archive, facts, commit: None, progress: Progress::default() }
+    Delivery { id, archive, facts, commit: None, resume: false, progress: Progress::default() }
 }
 
 /// No test waits for ever.
@@ -97,22 +98,22 @@ async fn until(condition: impl Fn() -> bool) {
     .await;
 }
 
-fn answer(outcome: Outcome) -> Answer {
-    match outcome {
+fn answer(attempt: Attempt) -> Answer {
+    match attempt.outcome {
         Outcome::Answered(answer) => answer,
         Outcome::Failed(fault) => panic!("no answer: {fault}"),
     }
 }
 
-fn fault(outcome: Outcome) -> Fault {
-    match outcome {
+fn fault(attempt: Attempt) -> Fault {
+    match attempt.outcome {
         Outcome::Failed(fault) => fault,
         Outcome::Answered(answer) => panic!("answered: {answer:?}"),
     }
 }
 
-fn answered(outcome: Outcome) -> (u16, AnswerBody) {
-    let answer = answer(outcome);
+fn answered(attempt: Attempt) -> (u16, AnswerBody) {
+    let answer = answer(attempt);
     (answer.status, answer.body)
 }
 
@@ -425,7 +426,7 @@ async fn an_acknowledgement_of_what_was_not_sent_is_believed_only_with_a_receipt
         })
         .await;
         let sandbox = Sandbox::to(server.url());
-        match sandbox.deliver(sandbox.of_length("large", LARGE)).await {
+        match sandbox.deliver(sandbox.of_length("large", LARGE)).await.outcome {
             Outcome::Answered(answer) => assert!(believed && answer.status == 200, "{answer:?}"),
             Outcome::Failed(fault) => assert!(!believed && matches!(fault, Fault::Lost(_)), "{fault:?}"),
         }

@@ -27,7 +27,7 @@ use crate::{
             verdict::{Proof, Refusal},
         },
         orphan, outbox,
-        outcome::{Fault, Outcome},
+        outcome::{Attempt, Fault, Outcome},
         pack::{self, PackError},
         quarantine, retire, sweep,
         transport::{Delivery, Transport},
@@ -124,11 +124,11 @@ impl Hands {
             }
             // Here and now, so that it cannot meet the next packing under the same name.
             Effect::Discard(id) => workers.discard(&id),
-            Effect::Send { id, packed } => {
+            Effect::Send { id, packed, resume } => {
                 let progress = self.begin(&id);
                 tokio::spawn(async move {
-                    let outcome = workers.send(&id, &packed, progress).await;
-                    workers.report(Event::Attempted(id, outcome));
+                    let attempt = workers.send(&id, &packed, resume, progress).await;
+                    workers.report(Event::Attempted(id, attempt));
                 });
             }
             Effect::Scan => {
@@ -285,24 +285,24 @@ impl Workers {
         kept
     }
 
-    async fn send(&self, id: &EpisodeId, packed: &Packed, progress: Progress) -> Outcome {
+    async fn send(&self, id: &EpisodeId, packed: &Packed, resume: bool, progress: Progress) -> Attempt {
         let scratch = lock(&self.known.scratch).get(id).cloned();
         let archive = match scratch {
             Some(archive) => archive,
             None => match Archive::open(&self.layout.archive(id), packed.facts) {
                 Ok(archive) => archive,
-                Err(error) => return Outcome::Failed(Fault::Archive(error.to_string())),
+                Err(error) => return Outcome::Failed(Fault::Archive(error.to_string())).into(),
             },
         };
         let (facts, commit) = (packed.facts, packed.commit.clone());
-        let outcome =
-            self.transport.deliver(Delivery { id: id.clone(), archive, facts, commit, progress }).await;
-        if let Outcome::Answered(answer) = &outcome
+        let delivery = Delivery { id: id.clone(), archive, facts, commit, resume, progress };
+        let attempt = self.transport.deliver(delivery).await;
+        if let Outcome::Answered(answer) = &attempt.outcome
             && answer.server_date.is_some()
         {
             *lock(&self.known.server_clock) = answer.server_date;
         }
-        outcome
+        attempt
     }
 
     fn retire(&self, id: &EpisodeId, packed: &Packed, proof: &Proof) -> Moved {

@@ -16,6 +16,8 @@ pub struct Schedule {
 
 /// One episode that the weather keeps from being delivered.
 pub const TRANSIENT: Schedule = Schedule { base: Duration::from_secs(1), cap: Duration::from_secs(300) };
+/// One episode that goes on where it broke off, as long as each attempt gets further than the one before.
+pub const MOVING: Schedule = Schedule { base: Duration::from_millis(100), cap: Duration::from_millis(100) };
 /// One episode that is refused while others are delivered, or by something that is no receiver.
 pub const REFUSED: Schedule = Schedule { base: Duration::from_secs(5), cap: Duration::from_secs(3600) };
 /// One episode that is still being written to after its marker appeared.

@@ -36,7 +36,7 @@ use std::{path::PathBuf, time::Duration};
 use state::{Check, Look, Moved, PackFailure, Packed, Reason};
 use verdict::{Proof, Refusal};
 
-use crate::{episode::EpisodeId, records::ArchiveFacts, ship::outcome::Outcome};
+use crate::{episode::EpisodeId, records::ArchiveFacts, ship::outcome::Attempt};
 
 /// What the operator set, and what decides.
 #[derive(Debug, Clone)]
@@ -75,7 +75,7 @@ pub enum Event {
     /// [`Effect::Keep`] came back; the error in words.
     Kept(EpisodeId, Result<(), String>),
     /// [`Effect::Send`] came back.
-    Attempted(EpisodeId, Outcome),
+    Attempted(EpisodeId, Attempt),
     /// [`Effect::Retire`] came back.
     Retired(EpisodeId, Moved),
     /// [`Effect::Quarantine`] came back.
@@ -142,6 +142,8 @@ pub enum Effect {
         id: EpisodeId,
         /// What is sent.
         packed: Packed,
+        /// Whether the receiver may have kept a part of it from an attempt before, and is to be asked.
+        resume: bool,
     },
     /// Stop an attempt: its archive cannot be trusted any more.
     Cancel(EpisodeId),

@@ -118,9 +118,9 @@ impl Machine {
                 self.on_disk -= 1;
                 self.kept(&id, result, now);
             }
-            Event::Attempted(id, outcome) => {
+            Event::Attempted(id, attempt) => {
                 self.sending -= 1;
-                self.attempted(&id, &outcome, now);
+                self.attempted(&id, &attempt, now);
             }
             Event::Retired(id, moved) => {
                 self.on_disk -= 1;

@@ -164,6 +164,10 @@ pub(super) struct Episode {
     /// Deliveries of the process when the attempt began, and when the destination last refused it.
     pub(super) deliveries_at_start: u64,
     pub(super) deliveries_at_refusal: Option<u64>,
+    /// An attempt came before, in this process or in one before it: the receiver may have kept what arrived.
+    pub(super) may_be_kept: bool,
+    /// How much it had kept when it was last asked, bytes.
+    pub(super) kept_bytes: u64,
     /// When to wake it.
     pub(super) wake: Option<Duration>,
 }
@@ -187,12 +191,22 @@ impl Episode {
             unfinished_since: None,
             deliveries_at_start: 0,
             deliveries_at_refusal: None,
+            may_be_kept: false,
+            kept_bytes: 0,
             wake: None,
         }
     }
 
     pub(super) fn sealed_ns(&self) -> i64 {
         self.stamp.map_or(i64::MAX, |stamp| stamp.sealed_ns)
+    }
+
+    /// Notes where an attempt went on. True where the one before it had moved something: then the line works, however
+    /// often it drops.
+    pub(super) fn went_on_at(&mut self, resumed_at_bytes: u64) -> bool {
+        self.may_be_kept = true;
+        // From nothing: it was not asked, could not be asked, or has thrown it away.
+        resumed_at_bytes > 0 && std::mem::replace(&mut self.kept_bytes, resumed_at_bytes) < resumed_at_bytes
     }
 
     pub(super) fn sending(&self) -> bool {

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     episode::{Digest, EpisodeId, Fingerprint, Stamp},
     records::{ArchiveFacts, ManifestCheck},
-    ship::outcome::{Answer, AnswerBody, Fault, Outcome},
+    ship::outcome::{Answer, AnswerBody, Attempt, Fault, Outcome},
     wire::{Problem, ProblemType},
 };
 
@@ -108,6 +108,15 @@ impl Bench {
         self.told.iter().any(notice)
     }
 
+    /// Whether the attempts that are wanted now are to ask first what the receiver has kept.
+    fn asks_first(&self) -> Vec<bool> {
+        let asks = |effect: &Effect| match effect {
+            Effect::Send { resume, .. } => Some(*resume),
+            _ => None,
+        };
+        self.wanted.iter().filter_map(asks).collect()
+    }
+
     fn look(&mut self, id: &str, look: Look) {
         self.hear(Event::Hinted(of(id)));
         self.hear(Event::Looked(of(id), look));
@@ -143,11 +152,17 @@ impl Bench {
 
     fn answer_after(&mut self, id: &str, status: u16, body: AnswerBody, retry_after_s: Option<u64>) {
         let answer = Answer { status, body, retry_after_s, server_date: None };
-        self.hear(Event::Attempted(of(id), Outcome::Answered(answer)));
+        self.hear(Event::Attempted(of(id), Outcome::Answered(answer).into()));
     }
 
     fn fail(&mut self, id: &str, fault: Fault) {
-        self.hear(Event::Attempted(of(id), Outcome::Failed(fault)));
+        self.hear(Event::Attempted(of(id), Outcome::Failed(fault).into()));
+    }
+
+    /// Broken off again, after the receiver had said from where on it wants the rest.
+    fn break_off(&mut self, id: &str, resumed_at_bytes: u64) {
+        let attempt = Attempt { outcome: Outcome::Failed(lost()), resumed_at_bytes };
+        self.hear(Event::Attempted(of(id), attempt));
     }
 
     /// Delivered and moved to `shipped/`.

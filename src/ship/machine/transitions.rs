@@ -6,12 +6,12 @@ use serde_json::Value;
 
 use super::{
     Effect, Notice,
-    backoff::{LOCAL, REFUSED, SETTLING, Schedule, TRANSIENT},
+    backoff::{LOCAL, MOVING, REFUSED, SETTLING, Schedule, TRANSIENT},
     queue::Machine,
     state::{Check, Episode, Looking, Moved, Next, PackFailure, Packed, Reason, Rest, State},
     verdict::{Refusal, Verdict, judge},
 };
-use crate::{episode::EpisodeId, ship::outcome::Outcome};
+use crate::{episode::EpisodeId, ship::outcome::Attempt};
 
 /// How long a marker may hold the beginning of a manifest before that counts as the episode's fault.
 const UNFINISHED_MANIFEST: Duration = Duration::from_secs(60);
@@ -28,6 +28,7 @@ impl Machine {
             Check::Fits(packed, conflict) => {
                 let Some(episode) = self.episodes.get_mut(id) else { return };
                 episode.durable = true;
+                episode.may_be_kept = true;
                 // One that was heard of last may not be written beside it yet.
                 match conflict.or_else(|| episode.conflict.clone()) {
                     Some(refusal) => {
@@ -148,11 +149,12 @@ impl Machine {
     }
 
     /// The receiver, something in between, or nobody answered.
-    pub(super) fn attempted(&mut self, id: &EpisodeId, outcome: &Outcome, now: Duration) {
+    pub(super) fn attempted(&mut self, id: &EpisodeId, attempt: &Attempt, now: Duration) {
         self.sleep_until(id, None);
         let Some(episode) = self.episodes.get_mut(id) else { return };
         let State::Sending(packed) = std::mem::replace(&mut episode.state, State::Sealed) else { return };
-        let verdict = judge(outcome, id, &packed.facts, self.settings.require_receipt);
+        let moved = episode.went_on_at(attempt.resumed_at_bytes);
+        let verdict = judge(&attempt.outcome, id, &packed.facts, self.settings.require_receipt);
         if episode.spoiled && !matches!(verdict, Verdict::Delivered(_)) {
             return self.stuck(id, Next::Pack, "its archive could not be made durable".to_owned(), now);
         }
@@ -197,6 +199,12 @@ impl Machine {
                 } else {
                     self.wait_alone(id, packed, refusal, now);
                 }
+            }
+            // The line drops and yet it works: on with it, before the next drop. No sign of a destination that is down.
+            Verdict::Transient { refusal, retry_after_s: None } if moved => {
+                let wait = self.jitter.wait(MOVING, 1);
+                self.tell(Notice::Retrying(id.clone(), refusal, wait));
+                self.send_later(id, packed, Rest::Weather, now + wait);
             }
             Verdict::Transient { refusal, retry_after_s } => {
                 let asked = retry_after_s.map(Duration::from_secs);

@@ -77,6 +77,7 @@ impl Machine {
                 episode.spoiled = false;
                 episode.suspect = false;
                 episode.conflict = None;
+                episode.kept_bytes = 0;
                 self.enter(&id, State::Packing);
                 self.now_do(Effect::Pack(id));
             }
@@ -102,6 +103,7 @@ impl Machine {
             let State::Ready(packed) = &episode.state else { return };
             let packed = packed.clone();
             episode.deliveries_at_start = self.destination.deliveries();
+            let resume = episode.may_be_kept;
             let scratch = !episode.durable && !episode.keeping;
             self.destination.probing(&id);
             self.enter(&id, State::Sending(packed.clone()));
@@ -109,7 +111,7 @@ impl Machine {
             if scratch {
                 self.sleep_until(&id, Some(now + KEEP_AFTER));
             }
-            self.now_do(Effect::Send { id, packed });
+            self.now_do(Effect::Send { id, packed, resume });
         }
     }
 

@@ -120,6 +120,8 @@ fn judge_answer(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, require_re
     let by_receiver = matches!(answer.body, AnswerBody::Json(_));
     match answer.status {
         200 | 201 | 204 => judge_acknowledgement(answer, id, sent, require_receipt),
+        // About this upload's bytes on the receiver, and not about the episode.
+        409 if problem_type(answer) == Some(ProblemType::OffsetMismatch) => transient(answer),
         409 if by_receiver => Verdict::Conflict(refusal()),
         400 if problem_type(answer).is_some_and(altered_on_the_way) => Verdict::Corrupted(refusal()),
         400 if problem_type(answer) == Some(ProblemType::DigestInvalid) => Verdict::Hold(refusal()),
@@ -322,6 +324,7 @@ mod tests {
         assert_eq!(verdict(400, problem(ProblemType::DigestMismatch), false), "corrupted");
         assert_eq!(verdict(400, problem(ProblemType::Truncated), false), "corrupted");
         assert_eq!(verdict(400, problem(ProblemType::DigestInvalid), false), "hold");
+        assert_eq!(verdict(409, problem(ProblemType::OffsetMismatch), false), "transient");
         for kind in [ProblemType::CommitMissing, ProblemType::CommitOutOfWindow, ProblemType::TooLarge] {
             assert_eq!(verdict(kind.status(), problem(kind), false), "fatal");
         }

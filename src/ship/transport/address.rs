@@ -12,7 +12,7 @@ use http::{
 };
 
 use crate::{
-    episode::{Commit, EpisodeId},
+    episode::{Commit, Digest, EpisodeId},
     records::ArchiveFacts,
     ship::outcome::Fault,
     wire,
@@ -51,6 +51,9 @@ pub enum TransportSetupError {
 pub(super) struct Address {
     /// Holds `{id}` at least once.
     template: String,
+    /// Where a receiver of ours keeps what broke off; `{id}` stands in it too. `None` where the whole address is set: that is
+    /// no receiver of ours.
+    uploads: Option<String>,
     is_private: bool,
 }
 
@@ -69,12 +72,13 @@ impl Address {
         if authority.contains(['{', '}']) {
             return Err(wrong("holds {id} in the host's name: it can stand in the path or the query only"));
         }
-        let template = if path.contains(ID) {
-            url.to_owned()
+        let (template, uploads) = if path.contains(ID) {
+            (url.to_owned(), None)
         } else {
             let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
             let base = path.trim_end_matches('/');
-            format!("{scheme}://{authority}{base}{}{ID}{query}", wire::EPISODES_PATH)
+            let below = |path: &str| format!("{scheme}://{authority}{base}{path}{ID}{query}");
+            (below(wire::EPISODES_PATH), Some(below(wire::UPLOADS_PATH)))
         };
         let example = template.replace(ID, "id");
         if example.contains(['{', '}']) {
@@ -90,11 +94,17 @@ impl Address {
         if host.is_empty() {
             return Err(wrong("names no host"));
         }
-        Ok(Self { is_private: is_https || is_loopback(host), template })
+        Ok(Self { is_private: is_https || is_loopback(host), template, uploads })
     }
 
     pub(super) fn of(&self, id: &EpisodeId) -> String {
         self.template.replace(ID, &id.percent_encoded())
+    }
+
+    /// Where an upload of this archive that broke off is found again, if the receiver may be one of ours.
+    pub(super) fn of_upload(&self, id: &EpisodeId, sha256: &Digest) -> Option<String> {
+        let segments = format!("{}/{sha256}", id.percent_encoded());
+        self.uploads.as_ref().map(|uploads| uploads.replace(ID, &segments))
     }
 
     /// Whether what is sent there can be read on the way by nobody else.

@@ -15,11 +15,16 @@ use crate::{
 /// upload, whatever the archive's length.
 const CHUNK_BYTES: u64 = 256 * 1024;
 
-/// An archive of one chunk is read before the connection is made; a longer one while it is sent, and while it grows.
+/// The archive from `offset_bytes` on. One chunk is read before the connection is made; more while it is sent, and while
+/// the archive grows.
 ///
 /// # Errors
 /// Reading failed, or the archive is not the one that `facts` state. For a longer archive, the exchange ends so.
-pub(super) async fn body(mut archive: Archive, facts: &ArchiveFacts) -> io::Result<RequestBody> {
+pub(super) async fn body(
+    mut archive: Archive,
+    facts: &ArchiveFacts,
+    offset_bytes: u64,
+) -> io::Result<RequestBody> {
     if let Some(found) = archive.facts()
         && found != *facts
     {
@@ -29,19 +34,15 @@ pub(super) async fn body(mut archive: Archive, facts: &ArchiveFacts) -> io::Resu
         ));
     }
     let len_bytes = facts.size_bytes;
-    if len_bytes <= CHUNK_BYTES {
-        let mut bytes = Vec::new();
-        while let Some(chunk) = next_chunk(&mut archive, bytes.len() as u64, len_bytes).await? {
-            if chunk.len() as u64 == len_bytes {
-                return Ok(RequestBody::whole(chunk));
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        return Ok(RequestBody::whole(bytes.into()));
+    let rest_bytes = len_bytes.saturating_sub(offset_bytes);
+    if rest_bytes <= CHUNK_BYTES {
+        // A chunk is never shorter than what is wanted, so one is all.
+        let chunk = next_chunk(&mut archive, offset_bytes, len_bytes).await?;
+        return Ok(RequestBody::whole(chunk.unwrap_or_default()));
     }
     let (sender, chunks) = mpsc::channel(1);
     tokio::spawn(async move {
-        let mut sent_bytes = 0;
+        let mut sent_bytes = offset_bytes;
         while sent_bytes < len_bytes {
             let chunk = tokio::select! {
                 chunk = next_chunk(&mut archive, sent_bytes, len_bytes) => chunk,
@@ -56,7 +57,7 @@ pub(super) async fn body(mut archive: Archive, facts: &ArchiveFacts) -> io::Resu
             }
         }
     });
-    Ok(RequestBody::chunks(len_bytes, chunks))
+    Ok(RequestBody::chunks(rest_bytes, chunks))
 }
 
 /// Waits for and reads what stands at `offset`; `None` at `len_bytes`.

@@ -18,7 +18,7 @@ use crate::{
             queue::DISK_STEPS,
             state::{Check, Packed, Reason},
         },
-        outcome::{Answer, AnswerBody, Outcome},
+        outcome::{Answer, AnswerBody, Attempt, Outcome},
     },
 };
 
@@ -64,7 +64,10 @@ impl World {
         match event {
             Event::Attempted(
                 id,
-                Outcome::Answered(Answer { status: 409, body: AnswerBody::Json(_), .. }),
+                Attempt {
+                    outcome: Outcome::Answered(Answer { status: 409, body: AnswerBody::Json(_), .. }),
+                    ..
+                },
             ) => {
                 if let Some(sent) = self.seen.sent.get(id) {
                     // What an archive that could not be kept was told is not believed: it may be about broken bytes.

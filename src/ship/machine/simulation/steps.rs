@@ -16,7 +16,7 @@ use crate::{
             state::{Check, Moved, PackFailure, Packed},
             verdict::Refusal,
         },
-        outcome::{Fault, Outcome},
+        outcome::{Attempt, Fault, Outcome},
     },
 };
 
@@ -170,7 +170,13 @@ impl World {
             Effect::Keep { id, packed, conflict } => {
                 Event::Kept(id.clone(), self.keep(id, packed, conflict.clone()))
             }
-            Effect::Send { id, packed } => Event::Attempted(id.clone(), self.send(id, packed, job.cancelled)),
+            Effect::Send { id, packed, resume } => {
+                // Receivers keep what they like of what broke off, and some keep nothing.
+                let resumed_at_bytes =
+                    if *resume { self.dice.below(4) * packed.facts.size_bytes / 4 } else { 0 };
+                let outcome = self.send(id, packed, job.cancelled);
+                Event::Attempted(id.clone(), Attempt { outcome, resumed_at_bytes })
+            }
             Effect::Retire { id, packed, .. } => Event::Retired(id.clone(), self.retire(id, packed)),
             Effect::Quarantine { id, reason } => {
                 let moved = self.move_away(id, |_, _| true);

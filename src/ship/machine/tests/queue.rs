@@ -339,7 +339,7 @@ fn fifty_thousand_episodes_are_no_more_work_each_than_five() {
             Effect::Send { id, .. } => {
                 let body = AnswerBody::Empty;
                 let answer = Answer { status: 201, body, retry_after_s: None, server_date: None };
-                Event::Attempted(id, Outcome::Answered(answer))
+                Event::Attempted(id, Outcome::Answered(answer).into())
             }
             Effect::Retire { id, .. } => {
                 shipped += 1;

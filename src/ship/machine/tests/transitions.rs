@@ -318,3 +318,58 @@ fn a_receivers_word_and_the_episodes_own_bytes_are_what_quarantines() {
     bench.fail_pack("a", PackFailure::Fault("not as its manifest says".into()));
     assert_eq!(bench.wanted(), ["quarantine a"]);
 }
+
+#[test]
+fn only_a_later_attempt_asks_what_the_receiver_has_kept() {
+    let mut bench = Bench::new();
+    bench.seal_and_pack("a", 1);
+    assert_eq!(bench.asks_first(), [false], "nobody can have anything of it");
+    bench.take("send");
+    bench.fail("a", lost());
+    bench.wait_s(1);
+    assert_eq!(bench.asks_first(), [true]);
+
+    let mut bench = Bench::new();
+    bench.hear(scanned(&[("b", Look::Sealed(stamp(1)))], &["b"]));
+    bench.take("check");
+    bench.hear(fits("b"));
+    assert_eq!(bench.asks_first(), [true], "an earlier process may have sent a part of it");
+}
+
+#[test]
+fn a_line_that_drops_and_yet_moves_is_gone_on_with_at_once_and_holds_nothing() {
+    let mut bench = Bench::new();
+    bench.seal_and_pack("a", 1);
+    for kept in [0, 10, 20, 30, 40, 50] {
+        assert_eq!(bench.take("send"), ["a"]);
+        bench.break_off("a", kept);
+        assert!(!bench.held(), "after {kept}");
+        let wait = if kept == 0 { Duration::from_secs(1) } else { Duration::from_millis(100) };
+        bench.wait(wait);
+    }
+    assert_eq!(bench.take("send"), ["a"]);
+    // It does not get further: that is weather like any other.
+    for _ in 0..4 {
+        bench.break_off("a", 50);
+        bench.wait_s(61);
+        assert_eq!(bench.take("send"), ["a"]);
+    }
+    assert!(bench.held());
+}
+
+#[test]
+fn a_receiver_that_asks_for_patience_gets_it_also_from_one_that_moves() {
+    let mut bench = Bench::new();
+    bench.seal_and_pack("a", 1);
+    bench.take("send");
+    bench.break_off("a", 10);
+    bench.wait_s(1);
+    bench.take("send");
+    let answer = Answer { status: 503, body: AnswerBody::Empty, retry_after_s: Some(30), server_date: None };
+    let attempt = Attempt { outcome: Outcome::Answered(answer), resumed_at_bytes: 20 };
+    bench.hear(Event::Attempted(of("a"), attempt));
+    bench.wait_s(29);
+    assert_eq!(bench.take("send"), [""; 0]);
+    bench.wait_s(2);
+    assert_eq!(bench.take("send"), ["a"]);
+}

@@ -1,0 +1,79 @@
+//! Going on with an upload that broke off.
+//!
+//! ```text
+//!  HEAD /v1/uploads/{id}/{sha256} ──▶ Upload-Offset: N ──▶ PATCH from byte N on ──▶ the answer that PUT would have had
+//!                                  └▶ anything else ─────▶ nothing is kept, or nobody there knows how: the whole, by PUT
+//! ```
+//!
+//! The address follows from the archive's digest, so that a shipper that lost its memory finds it again, and bytes of
+//! another archive are never joined. The headers are those of draft-ietf-httpbis-resumable-upload-15.
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+use super::{Delivery, Transport, answer, fault, uri};
+use crate::{
+    client::{Answered, Request, RequestBody},
+    ship::outcome::{Fault, Outcome},
+    wire,
+};
+
+impl Transport {
+    /// Sends what the receiver lacks. `None` where the whole is to be sent. `resumed_at_bytes` is what the receiver had.
+    pub(super) async fn resume(
+        &self,
+        delivery: &Delivery,
+        resumed_at_bytes: &mut u64,
+    ) -> Result<Option<Outcome>, Fault> {
+        let Delivery { id, facts, .. } = delivery;
+        if !delivery.resume || facts.size_bytes <= wire::RESUMABLE_OVER_BYTES {
+            return Ok(None);
+        }
+        let Some(url) = self.address.of_upload(id, &facts.sha256) else { return Ok(None) };
+        let Some(mut offset_bytes) = self.kept(&url, delivery).await? else { return Ok(None) };
+        // Between its word and the bytes, another connection of ours may have died and been put away: it may say once
+        // more where it stands.
+        for _ in 0..2 {
+            *resumed_at_bytes = offset_bytes;
+            let own_headers = own_headers(offset_bytes);
+            let answered = self.upload(Method::PATCH, &url, &own_headers, offset_bytes, delivery).await?;
+            match (answered.status, offset_of(&answered, facts.size_bytes)) {
+                (StatusCode::CONFLICT, Some(other)) => offset_bytes = other,
+                (StatusCode::NOT_FOUND | StatusCode::GONE, _) => {
+                    *resumed_at_bytes = 0;
+                    return Ok(None);
+                }
+                _ => return answer::read(answered).await.map(Some),
+            }
+        }
+        Err(Fault::Lost("the receiver does not say from which byte on it wants the rest".to_owned()))
+    }
+
+    /// How many bytes, from the first on, the receiver has kept; `None` where it keeps none, or does not know how.
+    async fn kept(&self, url: &str, delivery: &Delivery) -> Result<Option<u64>, Fault> {
+        let mut headers = self.headers_of(delivery)?;
+        headers.remove(header::CONTENT_TYPE);
+        let request = Request { method: Method::HEAD, uri: uri(url)?, headers, body: RequestBody::empty() };
+        let answered = self.client.send(request, &delivery.progress).await.map_err(fault)?;
+        if !matches!(answered.status, StatusCode::OK | StatusCode::NO_CONTENT) {
+            return Ok(None);
+        }
+        Ok(offset_of(&answered, delivery.facts.size_bytes))
+    }
+}
+
+fn own_headers(offset_bytes: u64) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(wire::PARTIAL_UPLOAD_TYPE));
+    headers.insert(wire::UPLOAD_OFFSET, offset_bytes.into());
+    headers.insert(wire::UPLOAD_COMPLETE, HeaderValue::from_static("?1"));
+    headers
+}
+
+/// `Upload-Offset`, where it can be one of an archive of this length.
+fn offset_of(answered: &Answered, size_bytes: u64) -> Option<u64> {
+    let number = |name| answered.headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+    if number(wire::UPLOAD_LENGTH).is_some_and(|length| length != size_bytes) {
+        return None;
+    }
+    number(wire::UPLOAD_OFFSET).filter(|offset| *offset <= size_bytes)
+}
