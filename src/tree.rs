@@ -162,6 +162,24 @@ pub fn fingerprint(episode: &Path, progress: &Progress) -> Result<Fingerprint, T
     walk(episode, progress, |_| Ok::<(), TreeError>(())).map(|walked| walked.fingerprint)
 }
 
+/// Whether an episode is what it was when this fingerprint was taken. What changes under our eyes is not.
+///
+/// # Errors
+/// [`io::ErrorKind::NotFound`] where it is gone; otherwise why it could not be compared, with the path in words.
+pub fn is_still(episode: &Path, then: Fingerprint, progress: &Progress) -> io::Result<bool> {
+    match fingerprint(episode, progress) {
+        Ok(now) => Ok(now == then),
+        Err(TreeError::Changed { .. }) => Ok(false),
+        Err(TreeError::Gone) => Err(io::ErrorKind::NotFound.into()),
+        Err(TreeError::Io { path, source }) => {
+            Err(io::Error::new(source.kind(), format!("{}: {source}", shown(&path))))
+        }
+        Err(error @ (TreeError::Mount { .. } | TreeError::TooDeep { .. } | TreeError::Cancelled(_))) => {
+            Err(io::Error::other(error))
+        }
+    }
+}
+
 /// Walks an episode in the order of the module's head and shows each entry to `visit`. Memory: the listings of the
 /// folders on the current path. `progress` makes a step for every entry.
 ///

@@ -1,13 +1,14 @@
 //! The outbox: an archive and its sidecar, complete and durable, or nothing.
 //!
 //! ```text
-//!  clear   <id>.tar.zst, <id>.json, <id>.tar.zst.partial are unlinked: a packing begins from nothing
-//!  keep    fsync the partial ▸ rename to <id>.tar.zst ▸ fsync the folder ▸ write <id>.json the same way
+//!  keep    unlink an old <id>.json ▸ fsync the partial ▸ rename to <id>.tar.zst ▸ fsync the folder ▸ write <id>.json
 //!  check   <id>.json ▸ length of <id>.tar.zst ▸ fingerprint of the episode [▸ digest of the bytes]
+//!  clear   <id>.tar.zst, <id>.json, <id>.tar.zst.partial are unlinked: the episode has left episodes/
 //! ```
 //!
 //! The sidecar comes last. An archive without one is left over from a crash in between, or from another program, and
-//! is not trusted.
+//! is not trusted. But it stays until a new one takes its place: as long as the episode cannot be packed, it may be the
+//! best there is.
 
 use std::{fs, io};
 
@@ -18,7 +19,7 @@ use crate::{
     episode::{Commit, Digest, EpisodeId},
     layout::{Layout, OutboxName, outbox_name},
     progress::Progress,
-    records::{RecordedVerdict, Sidecar, WallTime},
+    records::{ArchiveFacts, RecordedVerdict, Sidecar, WallTime},
     ship::{
         archive::Archive,
         machine::{
@@ -44,6 +45,14 @@ pub fn clear(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
     durable::remove_file(&layout.archive(id))?;
     durable::remove_file(&layout.sidecar(id))?;
     durable::remove_file(&layout.partial(id))
+}
+
+/// Puts away what a packing that failed has left. An older archive stays, unless the outbox is full and it is in the way.
+pub fn give_up(layout: &Layout, id: &EpisodeId, full: bool) {
+    let cleared = if full { clear(layout, id) } else { durable::remove_file(&layout.partial(id)) };
+    if let Err(error) = cleared {
+        tracing::debug!(EPISODE = %id, "scratch stays in the outbox until the next try: {error}");
+    }
 }
 
 /// Makes an archive durable under its final name (where it is not), and writes its sidecar. `archive` is the open
@@ -74,11 +83,25 @@ pub fn keep(
     };
     let write = || -> io::Result<()> {
         if let Some(archive) = archive {
+            // Of an older archive: beside the new one it would be a lie.
+            durable::remove_file(&layout.sidecar(id))?;
             durable::replace(archive.file(), &layout.partial(id), &layout.archive(id))?;
         }
         durable::write_file(&layout.sidecar(id), &serde_json::to_vec_pretty(&sidecar)?)
     };
     write().map_err(|error| format!("Failed to make its archive durable in the outbox: {error}"))
+}
+
+/// Opens the archive of this episode that these facts describe; an older one that still lies there is not it.
+///
+/// # Errors
+/// Those of reading, and [`io::ErrorKind::InvalidData`] where it is another one.
+pub fn open(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> io::Result<Archive> {
+    let sidecar: Sidecar = serde_json::from_slice(&fs::read(layout.sidecar(id))?)?;
+    if sidecar.facts != *facts {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is an older archive of this episode"));
+    }
+    Archive::open(&layout.archive(id), *facts)
 }
 
 /// Whether the archive in the outbox can be sent as it is. With `rehash` its bytes are read and compared with their
@@ -87,7 +110,9 @@ pub fn keep(
 pub fn check(layout: &Layout, id: &EpisodeId, rehash: bool, progress: &Progress) -> Check {
     match try_check(layout, id, rehash, progress) {
         Ok(check) => check,
-        Err(error) => Check::Unusable(format!("its archive in the outbox cannot be used: {error}")),
+        Err(error) => Check::Unknown(format!(
+            "its archive in the outbox could not be compared with it: {error}. The archive is kept"
+        )),
     }
 }
 
@@ -124,15 +149,27 @@ fn try_check(layout: &Layout, id: &EpisodeId, rehash: bool, progress: &Progress)
     if sidecar.episode_id != *id {
         return unusable("its sidecar belongs to another episode");
     }
-    let archive = Archive::open(&layout.archive(id), sidecar.facts)?;
-    let Ok(fingerprint) = tree::fingerprint(&layout.episode(id), progress) else {
-        return unusable("the episode could not be compared with what was packed");
+    let archive = match Archive::open(&layout.archive(id), sidecar.facts) {
+        Ok(archive) => archive,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+            return Ok(Check::Unusable(format!("its archive in the outbox cannot be used: {error}")));
+        }
+        Err(error) => return Err(error),
     };
+    // Whoever cannot be looked at, or is being written to just now, is not proven to have changed.
+    let fingerprint = tree::fingerprint(&layout.episode(id), progress).map_err(io::Error::other)?;
     if fingerprint != sidecar.fingerprint {
         return unusable("the episode was changed after it was packed");
     }
-    if rehash && digest_of(&archive, progress)? != sidecar.facts.sha256 {
-        return unusable("its archive was damaged in the outbox");
+    if rehash {
+        match digest_of(&archive, progress) {
+            Ok(digest) if digest == sidecar.facts.sha256 => {}
+            Ok(_) => return unusable("its archive was damaged in the outbox"),
+            Err(error) if progress.check().is_err() => return Err(error),
+            Err(error) => {
+                return Ok(Check::Unusable(format!("its archive in the outbox cannot be read: {error}")));
+            }
+        }
     }
     let packed = Packed {
         facts: sidecar.facts,

@@ -95,12 +95,16 @@ pub enum PackError {
     Fault {
         /// A sentence that names the file.
         error: String,
+        /// The episode that this is true of.
+        fingerprint: Fingerprint,
     },
     /// The marker holds a piece of a manifest, or a broken one. To be waited for, and then a fault.
     #[error("{error}")]
     UnfinishedManifest {
         /// A sentence that says what is wrong with it.
         error: String,
+        /// The episode that this is true of.
+        fingerprint: Fingerprint,
     },
     /// Reading the episode failed: `EACCES`, `EIO` and the like.
     #[error("failed to read {}", shown(.path))]
@@ -166,7 +170,7 @@ fn pack_observed(
     progress: &Progress,
     mut observe: impl FnMut(&Entry<'_>),
 ) -> Result<Packed, PackError> {
-    let marker = read_marker(directory)?;
+    let marker = read_marker(directory, progress)?;
     let stream =
         TarStream::new(writer, options.level, options.workers, progress).map_err(PackError::Outbox)?;
     let mut packing = Packing::new(id, stream, marker, progress);
@@ -184,10 +188,10 @@ fn pack_observed(
     if tree::walk(directory, progress, |_| Ok::<(), TreeError>(()))? != read {
         return Err(PackError::Changed { path: to_path(b"") });
     }
-    let manifest = match packing.check {
+    let manifest = match packing.check.map(|check| check.and_then(Check::finish)) {
         None => ManifestCheck::None,
-        Some(Ok(check)) => check.finish()?,
-        Some(Err(mismatch)) => return Err(mismatch.into()),
+        Some(Ok(verified)) => verified,
+        Some(Err(Mismatch(error))) => return Err(PackError::Fault { error, fingerprint: read.fingerprint }),
     };
     Ok(Packed {
         facts: writer.finish(content_sha256),
@@ -200,23 +204,27 @@ fn pack_observed(
     })
 }
 
-impl From<Mismatch> for PackError {
-    fn from(mismatch: Mismatch) -> Self {
-        Self::Fault { error: mismatch.0 }
-    }
-}
-
 struct Marker {
     /// Of the content that the manifest was read from; `None` where that was not all of it, or no file.
     sha256: Option<Digest>,
     check: Option<Check>,
 }
 
-fn read_marker(directory: &Path) -> Result<Marker, PackError> {
-    let content = tree::read_top(directory, c"done.marker", MAX_MANIFEST_BYTES)?;
+fn read_marker(directory: &Path, progress: &Progress) -> Result<Marker, PackError> {
+    let read = || tree::read_top(directory, c"done.marker", MAX_MANIFEST_BYTES);
+    let content = read()?;
     let content = content.as_deref().unwrap_or_default();
-    let manifest = manifest::parse(content)
-        .map_err(|unfinished| PackError::UnfinishedManifest { error: unfinished.to_string() })?;
+    let manifest = match manifest::parse(content) {
+        Ok(manifest) => manifest,
+        Err(unfinished) => {
+            let fingerprint = tree::fingerprint(directory, progress)?;
+            // What is held against this state of the episode must have been read from it.
+            if read()?.as_deref() != Some(content) {
+                return Err(PackError::Changed { path: MARKER.into() });
+            }
+            return Err(PackError::UnfinishedManifest { error: unfinished.to_string(), fingerprint });
+        }
+    };
     let whole = content.len() as u64 <= MAX_MANIFEST_BYTES;
     Ok(Marker { sha256: whole.then(|| Digest::of(content)), check: manifest.map(Check::new) })
 }

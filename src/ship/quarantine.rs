@@ -1,25 +1,33 @@
 //! Rejected: the episode is moved aside, with the reason written into it first.
 //!
 //! ```text
-//!  reason into episodes/<id>/ ▸ move to quarantine/<id>[~n] ▸ archive, sidecar, partial unlinked
+//!  fingerprint ▸ reason into episodes/<id>/ ▸ move to quarantine/<id>[~n] ▸ fingerprint again ▸ archive, sidecar, partial unlinked
+//!      └ not what was judged: it stays                                         └ not what was judged: put back
 //! ```
+//!
+//! A reason is about one state of an episode. While it was sent and judged, its recorder may have opened it again, or begun
+//! another under its name: that one is not at fault, and is not moved.
 //!
 //! Killed between the first two, the reason lies in `episodes/` and says nothing there: the next start decides afresh.
 //! The reason is left out of archive and fingerprint, so an episode that comes back packs to the same bytes.
 
-use std::io;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use super::{
     machine::state::{Moved, Reason},
     outbox,
 };
 use crate::{
-    durable,
-    episode::EpisodeId,
+    durable::{self, MoveChecked},
+    episode::{EpisodeId, Fingerprint},
     filed,
     layout::Layout,
     progress::Progress,
     records::{QuarantineReason, WallTime},
+    tree,
 };
 
 /// Moves an episode to `quarantine/` with its reason, and clears its archive away.
@@ -40,12 +48,9 @@ pub fn quarantine(
         verdict: Some(reason.verdict.to_owned()),
         quarantined_at_wall: Some(now),
     };
-    // A receipt of a retirement that was not carried out would say that it is held somewhere.
-    let moved = filed::remove_receipt(&episode)
-        .and_then(|()| filed::write_reason(&episode, &record))
-        .and_then(|()| durable::move_directory(&episode, &layout.quarantine, id.as_str(), progress));
-    match moved {
-        Ok(path) => {
+    match try_quarantine(layout, id, reason.fingerprint, &record, progress) {
+        Ok(None) => Moved::Changed,
+        Ok(Some(path)) => {
             if let Err(error) = outbox::clear(layout, id) {
                 tracing::warn!(
                     EPISODE = %id,
@@ -56,6 +61,32 @@ pub fn quarantine(
         }
         Err(_) if is_gone(&episode) => Moved::Gone,
         Err(error) => Moved::Failed(explain(layout, id, reason, &error)),
+    }
+}
+
+/// Where it stands now; `None` where it is not what was judged.
+fn try_quarantine(
+    layout: &Layout,
+    id: &EpisodeId,
+    judged: Fingerprint,
+    record: &QuarantineReason,
+    progress: &Progress,
+) -> io::Result<Option<PathBuf>> {
+    let episode = layout.episode(id);
+    let is_what_was_judged = |episode: &Path| tree::is_still(episode, judged, progress);
+    if !is_what_was_judged(&episode)? {
+        return Ok(None);
+    }
+    // A receipt of a retirement that was not carried out would say that it is held somewhere.
+    filed::remove_receipt(&episode)?;
+    filed::write_reason(&episode, record)?;
+    match durable::move_unchanged(&episode, &layout.quarantine, id.as_str(), &is_what_was_judged, progress)? {
+        MoveChecked::To(path) => Ok(Some(path)),
+        MoveChecked::Changed(path) => {
+            // It says nothing in episodes/; but it would puzzle whoever finds it there.
+            filed::remove_reason(&path)?;
+            Ok(None)
+        }
     }
 }
 

@@ -141,7 +141,7 @@ impl Hands {
                     move |workers| {
                         Event::Checked(id.clone(), outbox::check(&workers.layout, &id, rehash, &progress))
                     },
-                    || Event::Checked(panicked, Check::Unusable(PANICKED.to_owned())),
+                    || Event::Checked(panicked, Check::Unknown(PANICKED.to_owned())),
                 );
             }
             Effect::Pack(id) => {
@@ -249,7 +249,6 @@ impl Workers {
         let outbox = |error: io::Error| {
             PackFailure::Outbox(format!("{} cannot be written: {error}", self.layout.outbox.display()))
         };
-        outbox::clear(&self.layout, id).map_err(outbox)?;
         let (writer, archive) = Archive::create(&self.layout.partial(id)).map_err(outbox)?;
         match pack::pack(id, &self.layout.episode(id), writer, &self.pack, progress) {
             Ok(packed) => {
@@ -264,7 +263,7 @@ impl Workers {
                 Ok(Packed { facts, fingerprint, manifest, commit })
             }
             Err(error) => {
-                let _ = outbox::clear(&self.layout, id);
+                outbox::give_up(&self.layout, id, is_full(&error));
                 Err(failure(error))
             }
         }
@@ -289,7 +288,7 @@ impl Workers {
         let scratch = lock(&self.known.scratch).get(id).cloned();
         let archive = match scratch {
             Some(archive) => archive,
-            None => match Archive::open(&self.layout.archive(id), packed.facts) {
+            None => match outbox::open(&self.layout, id, &packed.facts) {
                 Ok(archive) => archive,
                 Err(error) => return Outcome::Failed(Fault::Archive(error.to_string())).into(),
             },
@@ -349,22 +348,34 @@ impl Workers {
     }
 }
 
+fn is_full(error: &PackError) -> bool {
+    matches!(error, PackError::Outbox(error)
+        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+}
+
 fn failure(error: PackError) -> PackFailure {
     let gone_or_cancelled = match &error {
         PackError::Gone => Some(PackFailure::Gone),
         PackError::Cancelled(_) => Some(PackFailure::Cancelled),
-        PackError::UnfinishedManifest { .. } => Some(PackFailure::UnfinishedManifest),
-        _ => None,
+        PackError::UnfinishedManifest { fingerprint, .. } => {
+            Some(PackFailure::UnfinishedManifest(*fingerprint))
+        }
+        PackError::Fault { error, fingerprint } => Some(PackFailure::Fault(error.clone(), *fingerprint)),
+        PackError::Changed { .. }
+        | PackError::Episode { .. }
+        | PackError::Mount { .. }
+        | PackError::TooDeep { .. }
+        | PackError::Outbox(_) => None,
     };
     let kind = match &error {
         PackError::Changed { .. } => PackFailure::Changed,
-        PackError::Fault { .. } => PackFailure::Fault,
         PackError::Outbox(_) => PackFailure::Outbox,
         PackError::Episode { .. }
         | PackError::Mount { .. }
         | PackError::TooDeep { .. }
         | PackError::Gone
         | PackError::Cancelled(_)
+        | PackError::Fault { .. }
         | PackError::UnfinishedManifest { .. } => PackFailure::Unreadable,
     };
     gone_or_cancelled.unwrap_or_else(|| kind(format!("{:#}", anyhow::Error::new(error))))

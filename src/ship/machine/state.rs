@@ -29,10 +29,10 @@ pub struct Packed {
 pub enum PackFailure {
     /// Somebody wrote while it was packed; what.
     Changed(String),
-    /// The marker's manifest is not whole yet.
-    UnfinishedManifest,
-    /// The episode is not what its own manifest says. The episode's fault.
-    Fault(String),
+    /// The marker's manifest is not whole yet, in the episode as it is now.
+    UnfinishedManifest(Fingerprint),
+    /// The episode, as it is now, is not what its own manifest says. The episode's fault.
+    Fault(String, Fingerprint),
     /// It is not there any more.
     Gone,
     /// It cannot be read; why.
@@ -50,6 +50,8 @@ pub enum Check {
     Fits(Packed, Option<Refusal>),
     /// It does not, or has no sidecar, or is damaged; in words.
     Unusable(String),
+    /// The two could not be compared: that says nothing about either; in words.
+    Unknown(String),
 }
 
 /// What became of a move.
@@ -76,6 +78,8 @@ pub struct Reason {
     pub body: Value,
     /// The verdict's name.
     pub verdict: &'static str,
+    /// Which state of the episode all this is true of. What stands under its name by now may be another.
+    pub fingerprint: Fingerprint,
 }
 
 /// Where an episode is on its way. See the picture in the module above.

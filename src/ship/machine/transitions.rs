@@ -11,7 +11,10 @@ use super::{
     state::{Check, Episode, Looking, Moved, Next, PackFailure, Packed, Reason, Rest, State},
     verdict::{Refusal, Verdict, judge},
 };
-use crate::{episode::EpisodeId, ship::outcome::Attempt};
+use crate::{
+    episode::{EpisodeId, Fingerprint},
+    ship::outcome::Attempt,
+};
 
 /// How long a marker may hold the beginning of a manifest before that counts as the episode's fault.
 const UNFINISHED_MANIFEST: Duration = Duration::from_secs(60);
@@ -45,12 +48,17 @@ impl Machine {
                 self.tell(Notice::PackedAgain(id.clone(), why));
                 self.enter(id, State::Sealed);
             }
+            Check::Unknown(why) => {
+                let Some(episode) = self.episodes.get_mut(id) else { return };
+                episode.archived = true;
+                self.stuck(id, Next::Pack, why, now);
+            }
         }
     }
 
     pub(super) fn packed(&mut self, id: &EpisodeId, result: Result<Packed, PackFailure>, now: Duration) {
         let Some(episode) = self.episodes.get_mut(id) else { return };
-        if !matches!(result, Err(PackFailure::UnfinishedManifest)) {
+        if !matches!(result, Err(PackFailure::UnfinishedManifest(_))) {
             episode.unfinished_since = None;
         }
         match result {
@@ -63,15 +71,15 @@ impl Machine {
                 self.enter(id, State::Ready(packed));
             }
             Err(PackFailure::Changed(what)) => self.settle(id, what, now),
-            Err(PackFailure::UnfinishedManifest) => {
+            Err(PackFailure::UnfinishedManifest(fingerprint)) => {
                 let since = *episode.unfinished_since.get_or_insert(now);
                 if now.saturating_sub(since) < UNFINISHED_MANIFEST {
                     self.settle(id, "the manifest in done.marker is not whole yet".to_owned(), now);
                 } else {
-                    self.own_fault(id, "the manifest in done.marker cannot be read".to_owned());
+                    self.own_fault(id, "the manifest in done.marker cannot be read".to_owned(), fingerprint);
                 }
             }
-            Err(PackFailure::Fault(error)) => self.own_fault(id, error),
+            Err(PackFailure::Fault(error, fingerprint)) => self.own_fault(id, error, fingerprint),
             Err(PackFailure::Gone) => {
                 self.vanished(id);
                 self.forget_unless_back(id);
@@ -180,7 +188,8 @@ impl Machine {
                 self.answered(false, now);
                 let Refusal { status, detail, body } = refusal;
                 let error = format!("the receiver rejects it: {detail}");
-                self.quarantine(id, Reason { status, error, body, verdict: "fatal" });
+                let fingerprint = packed.fingerprint;
+                self.quarantine(id, Reason { status, error, body, verdict: "fatal", fingerprint });
             }
             Verdict::Corrupted(refusal) => {
                 self.answered(false, now);
@@ -313,8 +322,9 @@ impl Machine {
         self.tell(Notice::Vanished(id.clone()));
     }
 
-    fn own_fault(&mut self, id: &EpisodeId, error: String) {
-        self.quarantine(id, Reason { status: None, error, body: Value::Null, verdict: "fatal" });
+    fn own_fault(&mut self, id: &EpisodeId, error: String, fingerprint: Fingerprint) {
+        let reason = Reason { status: None, error, body: Value::Null, verdict: "fatal", fingerprint };
+        self.quarantine(id, reason);
     }
 
     fn quarantine(&mut self, id: &EpisodeId, reason: Reason) {
@@ -341,7 +351,7 @@ impl Machine {
                 self.vanished(id);
                 self.forget_unless_back(id);
             }
-            Moved::Changed => self.settle(id, "it was changed".to_owned(), now),
+            Moved::Changed => self.settle(id, "it is not what was judged any more".to_owned(), now),
             Moved::Failed(why) => self.stuck(id, Next::Quarantine(reason), why, now),
         }
     }
@@ -395,6 +405,8 @@ impl Machine {
         let wait = self.failed(id, |episode| &mut episode.failures.settling, SETTLING);
         self.tell(Notice::StillChanging(id.clone(), what, wait));
         self.rest(id, Next::Pack, Rest::Local, now + wait);
+        // The marker may have been taken away, and nobody watches a sealed episode.
+        self.hinted(id.clone());
     }
 
     fn stuck(&mut self, id: &EpisodeId, next: Next, why: String, now: Duration) {

@@ -74,7 +74,7 @@ fn changed(result: Result<Packed, PackError>) -> PathBuf {
 
 fn fault(result: Result<Packed, PackError>) -> String {
     match result {
-        Err(PackError::Fault { error }) => error,
+        Err(PackError::Fault { error, .. }) => error,
         other => panic!("expected a fault, got {other:?}"),
     }
 }

@@ -3,7 +3,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{layout::REASON, tree};
+use crate::{episode::Digest, layout::REASON};
 
 const NOW: WallTime = WallTime::from_unix_seconds(1_800_000_000);
 
@@ -21,12 +21,36 @@ fn sandbox() -> (tempfile::TempDir, Layout, EpisodeId) {
     (root, layout, id)
 }
 
-fn too_old() -> Reason {
-    Reason { status: Some(412), error: "too old".to_owned(), body: json!({"head": "x"}), verdict: "fatal" }
+fn too_old(fingerprint: Fingerprint) -> Reason {
+    let error = "too old".to_owned();
+    Reason { status: Some(412), error, body: json!({"head": "x"}), verdict: "fatal", fingerprint }
 }
 
+fn fingerprint(layout: &Layout, id: &EpisodeId) -> Fingerprint {
+    tree::fingerprint(&layout.episode(id), &Progress::default()).unwrap_or(Fingerprint(Digest([0; 32])))
+}
+
+/// Judged as it stands there, and quarantined.
 fn act(layout: &Layout, id: &EpisodeId) -> Moved {
-    quarantine(layout, id, &too_old(), NOW, &Progress::default())
+    act_on(layout, id, fingerprint(layout, id))
+}
+
+fn act_on(layout: &Layout, id: &EpisodeId, judged: Fingerprint) -> Moved {
+    quarantine(layout, id, &too_old(judged), NOW, &Progress::default())
+}
+
+#[test]
+fn what_is_not_what_was_judged_is_not_moved() {
+    let (_root, layout, id) = sandbox();
+    let judged = fingerprint(&layout, &id);
+    fs::write(layout.episode(&id).join("more"), "still recording").unwrap();
+    assert_eq!(act_on(&layout, &id, judged), Moved::Changed);
+    assert!(!layout.episode(&id).join(REASON).exists());
+    durable::remove_tree(&layout.episode(&id), &Progress::default()).unwrap();
+    fs::create_dir(layout.episode(&id)).unwrap();
+    assert_eq!(act_on(&layout, &id, judged), Moved::Changed, "another episode of that name");
+    assert!(layout.episode(&id).exists() && layout.archive(&id).exists());
+    assert!(fs::read_dir(&layout.quarantine).unwrap().next().is_none());
 }
 
 #[test]

@@ -62,7 +62,6 @@ impl World {
             }
             Effect::Pack(id) => {
                 self.scratch.remove(id);
-                self.disk.outbox.remove(id);
                 job.dir = self.disk.episodes.get(id).copied();
             }
             Effect::Check { .. }
@@ -179,7 +178,7 @@ impl World {
             }
             Effect::Retire { id, packed, .. } => Event::Retired(id.clone(), self.retire(id, packed)),
             Effect::Quarantine { id, reason } => {
-                let moved = self.move_away(id, |_, _| true);
+                let moved = self.move_away(id, |_, dir| dir.fingerprint() == reason.fingerprint);
                 if let Moved::To(_) = moved
                     && let Some(dir) = self.disk.episodes.remove(id)
                 {
@@ -232,7 +231,7 @@ impl World {
     fn check(&mut self, id: &EpisodeId, rehash: bool) -> Check {
         let unusable = |why: &str| Check::Unusable(why.to_owned());
         if self.disk_fails() {
-            return unusable("EIO");
+            return Check::Unknown("EIO".to_owned());
         }
         let Some(archive) = self.disk.outbox.get(id) else { return unusable("none") };
         let Some(conflict) = &archive.sidecar else { return unusable("no sidecar") };
@@ -253,10 +252,12 @@ impl World {
             return Err(PackFailure::Changed("somebody wrote".into()));
         }
         match self.plan.poison.get(id) {
-            Some(Poison::WrongManifest) => return Err(PackFailure::Fault("not as its manifest says".into())),
+            Some(Poison::WrongManifest) => {
+                return Err(PackFailure::Fault("not as its manifest says".into(), dir.fingerprint()));
+            }
             Some(Poison::UnfinishedManifest) => {
                 self.seen.unfinished_since.entry(id.clone()).or_insert(self.now);
-                return Err(PackFailure::UnfinishedManifest);
+                return Err(PackFailure::UnfinishedManifest(dir.fingerprint()));
             }
             Some(Poison::Unreadable) => return Err(PackFailure::Unreadable("EACCES".into())),
             Some(Poison::TooLarge) => return Err(PackFailure::Outbox("ENOSPC".into())),
@@ -307,7 +308,10 @@ impl World {
     }
 
     fn send(&mut self, id: &EpisodeId, packed: &Packed, cancelled: bool) -> Outcome {
-        let Some(archive) = self.source(id).cloned() else {
+        // An older archive, which stays until the new one takes its place, is told by its sidecar.
+        let ours = |archive: &&Archive| archive.packed().facts == packed.facts;
+        let kept = || self.disk.outbox.get(id).filter(ours);
+        let Some(archive) = self.scratch.get(id).or_else(kept).cloned() else {
             // A failed fsync has thrown the scratch away, and the upload is being cancelled.
             return Outcome::Failed(if cancelled { Fault::Cancelled } else { Fault::Archive("gone".into()) });
         };

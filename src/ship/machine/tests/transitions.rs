@@ -185,7 +185,8 @@ fn an_archive_that_arrived_damaged_is_read_again_before_it_is_sent_again() {
 fn unfinished_for(bench: &mut Bench, seconds: u64) {
     let until = bench.now + Duration::from_secs(seconds);
     while bench.now < until {
-        bench.fail_pack("a", PackFailure::UnfinishedManifest);
+        bench.fail_pack("a", PackFailure::UnfinishedManifest(packed("a").fingerprint));
+        bench.take("look");
         while bench.wanted().is_empty() {
             bench.wait_for_deadline();
         }
@@ -198,7 +199,7 @@ fn an_unfinished_manifest_is_waited_for_and_then_a_fault() {
     bench.seal("a", 1);
     unfinished_for(&mut bench, 60);
     assert_eq!(bench.wanted(), ["pack a"]);
-    bench.fail_pack("a", PackFailure::UnfinishedManifest);
+    bench.fail_pack("a", PackFailure::UnfinishedManifest(packed("a").fingerprint));
     assert_eq!(bench.wanted(), ["quarantine a"]);
 }
 
@@ -206,7 +207,7 @@ fn an_unfinished_manifest_is_waited_for_and_then_a_fault() {
 fn a_marker_that_is_written_anew_has_its_own_minute() {
     let mut bench = Bench::new();
     bench.seal("a", 1);
-    bench.fail_pack("a", PackFailure::UnfinishedManifest);
+    bench.fail_pack("a", PackFailure::UnfinishedManifest(packed("a").fingerprint));
     let since = |bench: &Bench| bench.machine.episodes[&of("a")].unfinished_since;
     assert_eq!(since(&bench), Some(bench.now));
     bench.seal("a", 2);
@@ -291,8 +292,33 @@ fn what_was_changed_after_it_was_packed_is_packed_again() {
     bench.answer("a", 201, AnswerBody::Empty);
     bench.take("retire");
     bench.hear(Event::Retired(of("a"), Moved::Changed));
+    assert_eq!(bench.take("look"), ["a"], "the marker may have been taken away");
     bench.wait_s(1);
     assert_eq!(bench.wanted(), ["pack a"]);
+}
+
+#[test]
+fn what_is_not_what_was_judged_is_looked_at_and_not_moved() {
+    let mut bench = sending();
+    bench.answer("a", 422, by_receiver());
+    assert_eq!(bench.take("quarantine"), ["a"]);
+    bench.hear(Event::Quarantined(of("a"), Moved::Changed));
+    assert_eq!(bench.take("look"), ["a"]);
+    bench.hear(Event::Looked(of("a"), Look::Open));
+    assert_eq!(bench.take("watch"), ["a"], "its recorder goes on");
+    bench.wait_s(60);
+    assert_eq!(bench.take("pack"), [""; 0]);
+}
+
+#[test]
+fn an_archive_that_cannot_be_compared_is_not_packed_over() {
+    let mut bench = Bench::new();
+    bench.hear(scanned(&[("a", Look::Sealed(stamp(1)))], &["a"]));
+    assert_eq!(bench.take("check"), ["a"]);
+    bench.hear(Event::Checked(of("a"), Check::Unknown("EIO".into())));
+    assert!(bench.told(|notice| matches!(notice, Notice::Stuck(..))));
+    bench.wait_s(5);
+    assert_eq!(bench.wanted(), ["check a"]);
 }
 
 #[test]
@@ -315,7 +341,7 @@ fn a_receivers_word_and_the_episodes_own_bytes_are_what_quarantines() {
     assert_eq!(bench.wanted(), ["quarantine a"]);
     let mut bench = Bench::new();
     bench.seal("a", 1);
-    bench.fail_pack("a", PackFailure::Fault("not as its manifest says".into()));
+    bench.fail_pack("a", PackFailure::Fault("not as its manifest says".into(), packed("a").fingerprint));
     assert_eq!(bench.wanted(), ["quarantine a"]);
 }
 
