@@ -36,7 +36,10 @@ pub enum SetupError {
 /// Why an exchange has no answer, or not all of it.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The name was not found, or nobody listens, or there is no way.
+    /// The name means nothing to the resolver.
+    #[error("its name cannot be resolved: {0}")]
+    UnknownName(String),
+    /// Nobody listens, or there is no way.
     #[error("cannot be reached: {0}")]
     Unreachable(String),
     /// A certificate, the name in it, or the handshake was refused by one of the two sides.
@@ -87,7 +90,9 @@ pub(super) fn of_connecting(error: &(dyn Error + Send + Sync + 'static)) -> Clie
     if error.is::<io::Error>() {
         return ClientError::Lost(format!("during the TLS handshake: {}", chain(error)));
     }
-    ClientError::Unreachable(chain(error))
+    // The connector's own words for what getaddrinfo(3) said; it has no type for it that could be asked.
+    let why = chain(error);
+    if why.starts_with("dns error") { ClientError::UnknownName(why) } else { ClientError::Unreachable(why) }
 }
 
 /// Sorts an error that a standing connection gave while reading or writing.

@@ -51,6 +51,12 @@ pub enum AnswerBody {
     Empty,
     /// A JSON object under a JSON media type: a receiver speaks.
     Json(Value),
+    /// Something that means to be a receiver's word and cannot be read: JSON that is not whole or too long, or a digest under
+    /// another media type.
+    Garbled {
+        /// The first characters, printable.
+        excerpt: String,
+    },
     /// Anything else (a proxy's or a captive portal's page), its beginning made printable.
     Foreign {
         /// Whether it is HTML.
@@ -63,7 +69,10 @@ pub enum AnswerBody {
 /// Why there was no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// The name was not found, or nobody listens, or there is no way.
+    /// The receiver's name means nothing to the resolver.
+    #[error("the receiver's name cannot be resolved: {0}")]
+    UnknownName(String),
+    /// Nobody listens, or there is no way.
     #[error("the receiver cannot be reached: {0}")]
     Unreachable(String),
     /// The certificate, the name in it, or the handshake was refused by one of the two sides.

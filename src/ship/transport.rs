@@ -167,6 +167,7 @@ fn uri(url: &str) -> Result<Uri, Fault> {
 
 fn fault(error: ClientError) -> Fault {
     match error {
+        ClientError::UnknownName(why) => Fault::UnknownName(why),
         ClientError::Unreachable(why) => Fault::Unreachable(why),
         ClientError::Tls(why) => Fault::Tls(why),
         ClientError::TimedOut(Wait::Connect) => Fault::TimedOut(Phase::Connect),

@@ -520,11 +520,11 @@ async fn nobody_listening_is_unreachable() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_not_found_is_unreachable() {
+async fn a_name_that_is_not_found_is_told_apart_from_a_receiver_that_is_not_there() {
     // A label has at most 63 bytes (RFC 1035, section 2.3.4): the resolver says so without asking anybody.
     let sandbox = Sandbox::to(format!("http://{}.invalid", "a".repeat(64)));
     let fault = fault(sandbox.deliver(sandbox.holding("a", b"x")).await);
-    assert!(matches!(&fault, Fault::Unreachable(why) if why.contains("dns")), "{fault:?}");
+    assert!(matches!(&fault, Fault::UnknownName(why) if why.contains("dns")), "{fault:?}");
 }
 
 #[tokio::test]

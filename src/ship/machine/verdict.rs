@@ -107,7 +107,7 @@ pub fn judge(outcome: &Outcome, id: &EpisodeId, sent: &ArchiveFacts, require_rec
 fn judge_fault(fault: &Fault) -> Verdict {
     let refusal = Refusal { status: None, detail: fault.to_string(), body: Value::Null };
     match fault {
-        Fault::Tls(_) | Fault::Request(_) => Verdict::Hold(refusal),
+        Fault::Tls(_) | Fault::UnknownName(_) | Fault::Request(_) => Verdict::Hold(refusal),
         Fault::Unreachable(_) | Fault::TimedOut(_) | Fault::Lost(_) | Fault::Cancelled => {
             Verdict::Transient { refusal, retry_after_s: None }
         }
@@ -164,6 +164,7 @@ fn judge_acknowledgement(
             Err(_) if require_receipt => refuse("no receipt, and require_receipt is set"),
             Err(_) => bare(),
         },
+        AnswerBody::Garbled { .. } => refuse("the receipt cannot be read"),
         AnswerBody::Empty | AnswerBody::Foreign { html: false, .. } if require_receipt => {
             refuse("no receipt, and require_receipt is set")
         }
@@ -192,7 +193,7 @@ fn altered_on_the_way(problem: ProblemType) -> bool {
 fn problem_type(answer: &Answer) -> Option<ProblemType> {
     match &answer.body {
         AnswerBody::Json(body) => ProblemType::from_urn(body.get("type")?.as_str()?),
-        AnswerBody::Empty | AnswerBody::Foreign { .. } => None,
+        AnswerBody::Empty | AnswerBody::Garbled { .. } | AnswerBody::Foreign { .. } => None,
     }
 }
 
@@ -201,7 +202,7 @@ fn refusal(answer: &Answer) -> Refusal {
     let (said, body) = match &answer.body {
         AnswerBody::Empty => ("nothing".to_owned(), Value::Null),
         AnswerBody::Json(body) => (receiver_words(body), body.clone()),
-        AnswerBody::Foreign { excerpt, .. } => {
+        AnswerBody::Garbled { excerpt } | AnswerBody::Foreign { excerpt, .. } => {
             (format!("{} (not a receiver's words)", shorten(excerpt)), Value::String(excerpt.clone()))
         }
     };
@@ -356,6 +357,16 @@ mod tests {
     }
 
     #[test]
+    fn a_receipt_that_cannot_be_read_is_not_none() {
+        let garbled = || AnswerBody::Garbled { excerpt: "{".to_owned() };
+        for status in [200, 201, 204] {
+            assert_eq!(verdict(status, garbled(), false), "hold", "{status}");
+        }
+        assert_eq!(verdict(422, garbled(), false), "refused");
+        assert_eq!(verdict(503, garbled(), false), "transient");
+    }
+
+    #[test]
     fn where_a_receipt_is_required_a_bare_acknowledgement_proves_nothing() {
         for body in [AnswerBody::Empty, text(), AnswerBody::Json(json!({"ok": true}))] {
             assert_eq!(verdict(201, body.clone(), false), "delivered");
@@ -367,6 +378,7 @@ mod tests {
     fn every_fault_of_the_way_is_judged() {
         for (fault, expected) in [
             (Fault::Unreachable("x".into()), "transient"),
+            (Fault::UnknownName("x".into()), "hold"),
             (Fault::Tls("expired".into()), "hold"),
             (Fault::TimedOut(Phase::Connect), "transient"),
             (Fault::TimedOut(Phase::Idle), "transient"),

@@ -31,14 +31,15 @@ pub(super) async fn read(answered: Answered) -> Result<Outcome, Fault> {
     let server_date = server_date(&answered.headers);
     let media_type = media_type(&answered.headers);
     let ShortBody { bytes, end } = answered.short_body(MAX_ANSWER_BYTES).await;
-    match end {
-        BodyEnd::Whole | BodyEnd::TooLong => {}
+    let whole = match end {
+        BodyEnd::Whole => true,
+        BodyEnd::TooLong => false,
         BodyEnd::Broken(ClientError::Cancelled) => return Err(Fault::Cancelled),
         BodyEnd::Broken(error) if acknowledges => return Err(fault(error)),
         // A refusal counts with as many of its words as came: its sender may have closed over our unread body.
-        BodyEnd::Broken(_) => {}
-    }
-    let body = classify(&media_type, &bytes);
+        BodyEnd::Broken(_) => false,
+    };
+    let body = classify(&media_type, &bytes, whole);
     if acknowledges && !request_sent && !names_a_digest(&body) {
         return Err(Fault::Lost(format!(
             "answered {status} without a receipt before it had the whole archive"
@@ -50,7 +51,7 @@ pub(super) async fn read(answered: Answered) -> Result<Outcome, Fault> {
 fn names_a_digest(body: &AnswerBody) -> bool {
     match body {
         AnswerBody::Json(body) => body.get("sha256").or_else(|| body.get("content_sha256")).is_some(),
-        AnswerBody::Empty | AnswerBody::Foreign { .. } => false,
+        AnswerBody::Empty | AnswerBody::Garbled { .. } | AnswerBody::Foreign { .. } => false,
     }
 }
 
@@ -66,28 +67,38 @@ fn server_date(headers: &HeaderMap) -> Option<WallTime> {
     i64::try_from(seconds).ok().map(WallTime::from_unix_seconds)
 }
 
-fn classify(media_type: &str, bytes: &[u8]) -> AnswerBody {
+fn classify(media_type: &str, bytes: &[u8], whole: bool) -> AnswerBody {
     let text = String::from_utf8_lossy(bytes);
     let text = text.trim_start_matches('\u{feff}').trim();
     if text.is_empty() {
         return AnswerBody::Empty;
     }
-    if is_json(media_type)
-        && let Ok(Value::Object(object)) = serde_json::from_str(text)
-    {
-        return AnswerBody::Json(Value::Object(object));
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let excerpt = printable(&words.chars().take(EXCERPT_CHARS).collect::<String>());
+    match serde_json::from_str(text) {
+        Ok(Value::Object(object)) if whole && is_json(media_type) => {
+            return AnswerBody::Json(Value::Object(object));
+        }
+        // Whoever names a digest has one in mind: under a type that no receiver uses it is nobody's word, and not nothing.
+        Ok(Value::Object(object))
+            if object.contains_key("sha256") || object.contains_key("content_sha256") =>
+        {
+            return AnswerBody::Garbled { excerpt };
+        }
+        Ok(_) if whole => {}
+        Ok(_) | Err(_) if is_json(media_type) => return AnswerBody::Garbled { excerpt },
+        Ok(_) | Err(_) => {}
     }
     let begins_with = |tag: &str| text.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag));
     let html = matches!(media_type, "text/html" | "application/xhtml+xml")
         || begins_with("<!doctype html")
         || begins_with("<html");
-    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    AnswerBody::Foreign { html, excerpt: printable(&words.chars().take(EXCERPT_CHARS).collect::<String>()) }
+    AnswerBody::Foreign { html, excerpt }
 }
 
-/// `application/json`, or any type with the `+json` suffix (RFC 6839, section 3.1).
+/// The two types that receivers speak. Others with the `+json` suffix are what gateways and firewalls use.
 fn is_json(media_type: &str) -> bool {
-    media_type == "application/json" || (media_type.contains('/') && media_type.ends_with("+json"))
+    matches!(media_type, "application/json" | wire::PROBLEM_TYPE)
 }
 
 #[cfg(test)]
@@ -99,20 +110,38 @@ mod tests {
     #[test]
     fn a_receiver_is_whoever_answers_a_json_object_as_json() {
         let object = || AnswerBody::Json(json!({"a": 1}));
-        for media_type in ["application/json", "application/problem+json", "application/vnd.x+json"] {
-            assert_eq!(classify(media_type, br#" {"a": 1} "#), object(), "{media_type}");
+        for media_type in ["application/json", "application/problem+json"] {
+            assert_eq!(classify(media_type, br#" {"a": 1} "#, true), object(), "{media_type}");
         }
         for (media_type, text) in [
             ("text/plain", r#"{"a": 1}"#),
             ("", r#"{"a": 1}"#),
             ("application/json", "[1]"),
-            ("application/json", r#"{"a": "#),
+            ("application/vnd.waf.error+json", r#"{"a": 1}"#),
             ("json", r#"{"a": 1}"#),
         ] {
             assert!(
-                matches!(classify(media_type, text.as_bytes()), AnswerBody::Foreign { html: false, .. }),
+                matches!(
+                    classify(media_type, text.as_bytes(), true),
+                    AnswerBody::Foreign { html: false, .. }
+                ),
                 "{media_type} {text}"
             );
+        }
+    }
+
+    #[test]
+    fn what_means_to_be_a_receipt_and_cannot_be_read_does_not_pass_for_nothing() {
+        for (media_type, text, whole) in [
+            ("application/json", r#"{"episode_id":"a","sha256":"0000"#, true),
+            ("application/json", r#"{"sha256":"0000"}"#, false),
+            ("application/json", "[1]", false),
+            ("application/problem+json", "{", true),
+            ("text/plain", r#"{"sha256":"0000"}"#, true),
+            ("", r#"{"content_sha256":"0000"}"#, true),
+        ] {
+            let body = classify(media_type, text.as_bytes(), whole);
+            assert!(matches!(body, AnswerBody::Garbled { .. }), "{media_type} {text} {body:?}");
         }
     }
 
@@ -123,20 +152,19 @@ mod tests {
             ("", "\n<!DOCTYPE html><html>", true),
             ("text/plain", "\u{feff}<HTML>", true),
             ("text/plain", "<xml>", false),
-            ("application/json", "é", false),
         ] {
-            let AnswerBody::Foreign { html, .. } = classify(media_type, text.as_bytes()) else {
+            let AnswerBody::Foreign { html, .. } = classify(media_type, text.as_bytes(), true) else {
                 panic!("{text}")
             };
             assert_eq!(html, page, "{text}");
         }
-        assert_eq!(classify("text/html", b" \r\n"), AnswerBody::Empty);
+        assert_eq!(classify("text/html", b" \r\n", true), AnswerBody::Empty);
     }
 
     #[test]
     fn an_excerpt_is_short_printable_and_on_one_line() {
         let text = format!("a\n\tb \u{1b}[2J\u{202e}{}", "x".repeat(1000));
-        let AnswerBody::Foreign { excerpt, .. } = classify("", text.as_bytes()) else { panic!() };
+        let AnswerBody::Foreign { excerpt, .. } = classify("", text.as_bytes(), true) else { panic!() };
         assert!(excerpt.starts_with("a b \\u{1b}[2J\\u{202e}xxx"), "{excerpt}");
         assert!(excerpt.chars().count() < EXCERPT_CHARS + 20);
     }

@@ -105,14 +105,19 @@ fn an_archive_that_cannot_be_made_durable_is_packed_again_and_not_sent_on() {
 }
 
 #[test]
-fn an_acknowledgement_that_came_all_the_same_is_believed() {
-    let mut bench = sending();
-    bench.wait_s(1);
-    bench.take("keep");
-    bench.hear(Event::Kept(of("a"), Err("EIO".to_owned())));
-    bench.take("cancel");
-    bench.answer("a", 201, AnswerBody::Empty);
-    assert_eq!(bench.wanted(), ["retire a"]);
+fn of_an_archive_that_could_not_be_made_durable_only_a_receipt_proves_the_delivery() {
+    let receipt = json!({"episode_id": "a", "sha256": packed("a").facts.sha256, "size_bytes": 10,
+        "stored_at": "2026-01-01T00:00:00Z"});
+    for (body, next) in [(AnswerBody::Json(receipt), "retire a"), (AnswerBody::Empty, "pack a")] {
+        let mut bench = sending();
+        bench.wait_s(1);
+        bench.take("keep");
+        bench.hear(Event::Kept(of("a"), Err("EIO".to_owned())));
+        bench.take("cancel");
+        bench.answer("a", 201, body);
+        bench.wait_s(5);
+        assert_eq!(bench.wanted(), [next]);
+    }
 }
 
 #[test]
