@@ -77,6 +77,25 @@ impl Layout {
         }
     }
 
+    /// Two of the four folders of which one is, or lies in, the other once symlinks are followed.
+    ///
+    /// # Errors
+    /// Those of realpath(3): the folders must be there.
+    pub fn overlap(&self) -> std::io::Result<Option<[PathBuf; 2]>> {
+        let folders = [&self.episodes, &self.outbox, &self.shipped, &self.quarantine];
+        let mut seen: Vec<(PathBuf, &PathBuf)> = Vec::new();
+        for folder in folders {
+            let real = folder.canonicalize()?;
+            if let Some((_, other)) =
+                seen.iter().find(|(other, _)| real.starts_with(other) || other.starts_with(&real))
+            {
+                return Ok(Some([(*other).clone(), folder.clone()]));
+            }
+            seen.push((real, folder));
+        }
+        Ok(None)
+    }
+
     /// `episodes/<id>`
     #[must_use]
     pub fn episode(&self, id: &EpisodeId) -> PathBuf {

@@ -155,6 +155,13 @@ impl WallTime {
     pub const fn unix_seconds(self) -> i64 {
         self.0
     }
+
+    /// So much later, to the second.
+    #[must_use]
+    pub fn after(self, span: std::time::Duration) -> Self {
+        let seconds = i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+        Self::from_unix_seconds(self.unix_seconds().saturating_add(seconds))
+    }
 }
 
 impl std::fmt::Display for WallTime {

@@ -2,9 +2,11 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::EnvFilter;
+use sealift::episode::printable;
+use tracing_subscriber::{EnvFilter, field::MakeExt as _, fmt::format::debug_fn};
 
-/// Sets up logging. `RUST_LOG` chooses what is shown; `NO_COLOR` and non-terminals are honoured.
+/// Sets up logging. `RUST_LOG` chooses what is shown; `NO_COLOR` and non-terminals are honoured. Whatever a path, a name
+/// or an answer brings into a message, it can neither begin a line nor command the terminal.
 pub(crate) fn start(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let colour =
@@ -13,6 +15,16 @@ pub(crate) fn start(default: &str) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(colour)
+        .fmt_fields(
+            debug_fn(|out, field, value| {
+                let value = format!("{value:?}");
+                match field.name() {
+                    "message" => out.write_str(&printable(&value)),
+                    name => write!(out, "{name}={}", printable(&value)),
+                }
+            })
+            .delimited(" "),
+        )
         .with_target(false);
     // A second logger in one process would be a slip of ours, and no reason not to ship.
     let _ = logging.try_init();

@@ -31,8 +31,8 @@ pub(crate) struct ShipArgs {
     /// One pass: try everything that is sealed once, then end; 1 where anything was left undone
     #[arg(long)]
     once: bool,
-    /// With --once: end with one line of JSON
-    #[arg(long, requires = "once")]
+    /// End with one line of JSON: what became of the episodes
+    #[arg(long)]
     json: bool,
 }
 
@@ -55,19 +55,17 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
     // A worker that hangs in a system call (a dead NFS server) must not keep a process that was told to stop.
     runtime.shutdown_background();
     let tally = tally?;
-    if !args.once {
-        return Ok(Exit::Done);
-    }
     let left = tally.transient_failures + tally.conflicts + tally.fatal + tally.held;
     if args.json {
         println!("{}", serde_json::to_string(&tally).map_err(anyhow::Error::new)?);
-    } else {
+    } else if args.once {
         println!(
             "{} sealed, {} shipped, {} to be tried again, {} in conflict, {} quarantined, {} held",
             tally.scanned, tally.shipped, tally.transient_failures, tally.conflicts, tally.fatal, tally.held
         );
     }
-    Ok(if left == 0 { Exit::Done } else { Exit::Wrong })
+    // A daemon that was told to stop leaves what waits for the next start.
+    Ok(if left == 0 || !args.once { Exit::Done } else { Exit::Wrong })
 }
 
 /// What is written, with the arguments laid over it.

@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::FlockOperation;
 use sha2::{Digest as _, Sha256};
 
 use super::{MAX_MANIFEST_BYTES, Manifest};
@@ -48,6 +49,9 @@ pub enum SealError {
     /// Somebody sealed it before, or while we were at it.
     #[error("already sealed: it has a done.marker")]
     AlreadySealed,
+    /// Another process is at it, or holds a lock on the directory for a reason of its own.
+    #[error("it is being sealed by another process: wait for that one to end")]
+    AlreadySealing,
     /// Something inside changed while it was being sealed.
     #[error("the recorder is still writing: {} changed", shown(.path))]
     StillWriting {
@@ -97,6 +101,10 @@ fn seal_observed(
     mut observe: impl FnMut(&Entry<'_>),
 ) -> Result<Sealed, SealError> {
     let episode = resolve(directory)?;
+    // Two at once would write the marker through one scratch file. Let go when the process ends, however it ends.
+    let sealing = File::open(&episode).map_err(|error| io_error(b"", error))?;
+    rustix::fs::flock(&sealing, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| SealError::AlreadySealing)?;
     flush(&episode, progress)?;
 
     let mut manifest = Manifest::default();
@@ -264,6 +272,15 @@ mod tests {
         assert!(matches!(result, Err(SealError::StillWriting { .. })));
         assert!(!path.join(MARKER).exists());
         assert!(seal(&path, &Progress::default()).is_ok());
+    }
+
+    #[test]
+    fn of_two_that_seal_at_once_one_is_told_to_wait() {
+        let (_folder, path) = episode();
+        let result = seal_observed(&path, &Progress::default(), |_| {
+            assert!(matches!(seal(&path, &Progress::default()), Err(SealError::AlreadySealing)));
+        });
+        assert!(result.is_ok(), "{result:?}");
     }
 
     #[test]

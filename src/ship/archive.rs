@@ -31,6 +31,7 @@ const ANNOUNCED_EVERY_BYTES: u64 = 256 * 1024;
 pub struct Archive {
     file: Arc<File>,
     grown: watch::Receiver<Growth>,
+    from_disk: bool,
 }
 
 /// How far an archive has come.
@@ -66,7 +67,7 @@ impl Archive {
             len_bytes: 0,
             announced_bytes: 0,
         };
-        Ok((writer, Self { file, grown }))
+        Ok((writer, Self { file, grown, from_disk: false }))
     }
 
     /// Opens a finished archive. Its length is compared with `facts`, its bytes are not: that is the receiver's and
@@ -91,7 +92,7 @@ impl Archive {
         let growth = Growth { len_bytes: facts.size_bytes, end: Some(End::Finished(facts)) };
         // The sender is dropped here: a value that will not change needs none.
         let (_, grown) = watch::channel(growth);
-        Ok(Self { file: Arc::new(file), grown })
+        Ok(Self { file: Arc::new(file), grown, from_disk: true })
     }
 
     /// Reads at an offset, without a shared position (pread(2)). 0 at or behind the present end, which for an archive
@@ -120,6 +121,13 @@ impl Archive {
         let waited = self.grown.wait_for(reached).await.map(|growth| *growth);
         // Closed without an end cannot be: a writer states one before it goes. "Abandoned" is the safe reading.
         waited.unwrap_or_else(|_| Growth { end: Some(End::Abandoned), ..self.growth() })
+    }
+
+    /// Whether it was opened as it lay on the disk. One that was written here was hashed from the same bytes; this one may
+    /// have rotted since, or be a file that somebody else put there.
+    #[must_use]
+    pub fn is_from_disk(&self) -> bool {
+        self.from_disk
     }
 
     /// Digests and length, once it is finished.

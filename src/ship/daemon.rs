@@ -26,7 +26,7 @@ use super::{
     transport::Transport,
     watch::{Watch, untrusted_events},
 };
-use crate::{durable, layout::Layout, progress::Progress, scan};
+use crate::{durable, layout::Layout, progress::Progress, scan, tree};
 
 /// Hints that wait for the loop. More of them mean that everything is looked at anyway.
 const MAX_HINTS: usize = 16 * 1024;
@@ -162,6 +162,14 @@ fn prepare(layout: &Layout) -> anyhow::Result<lock::Lock> {
             let what_to_do = "create it and give it to the user that ships, or set another folder";
             format!("Failed to create {} ({what_to_do})", folder.display())
         })?;
+    }
+    if let Some([one, other]) = layout.overlap()? {
+        anyhow::bail!(
+            "{} and {} are the same folder, or one lies in the other, whatever their names say (a symlink?): what was moved \
+             would be found again. Give each of the four folders a place of its own",
+            tree::shown(&one),
+            tree::shown(&other)
+        );
     }
     let lock = lock::acquire(layout)?;
     let progress = Progress::default();

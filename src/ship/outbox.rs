@@ -97,8 +97,7 @@ pub fn keep(
 /// # Errors
 /// Those of reading, and [`io::ErrorKind::InvalidData`] where it is another one.
 pub fn open(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> io::Result<Archive> {
-    let sidecar: Sidecar = serde_json::from_slice(&fs::read(layout.sidecar(id))?)?;
-    if sidecar.facts != *facts {
+    if read_sidecar(layout, id)?.is_none_or(|sidecar| sidecar.facts != *facts) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is an older archive of this episode"));
     }
     Archive::open(&layout.archive(id), *facts)
@@ -116,39 +115,50 @@ pub fn check(layout: &Layout, id: &EpisodeId, rehash: bool, progress: &Progress)
     }
 }
 
-/// Unlinks what is scratch by its name alone, and sidecars without an archive. For the start, before anything is packed.
+/// Unlinks what is scratch by its name alone, and sidecars of ours without an archive. For the start, before anything is
+/// packed. What cannot be removed is told, and stays.
 ///
 /// # Errors
-/// Those of listing the outbox and of unlink(2).
+/// Those of listing the outbox.
 pub fn clear_partials(layout: &Layout) -> io::Result<()> {
     for entry in fs::read_dir(&layout.outbox)? {
-        let entry = entry?;
-        match outbox_name(&entry.file_name()) {
-            OutboxName::Partial(_) => durable::remove_file(&entry.path())?,
-            OutboxName::Sidecar(id) if fs::symlink_metadata(layout.archive(&id)).is_err() => {
-                durable::remove_file(&entry.path())?;
+        let path = entry?.path();
+        let is_scratch = match outbox_name(path.file_name().unwrap_or_default()) {
+            OutboxName::Partial(_) => true,
+            OutboxName::Sidecar(id) => {
+                let lonely = fs::symlink_metadata(layout.archive(&id)).is_err();
+                // Another program's file may have such a name.
+                lonely && read_sidecar(layout, &id).is_ok_and(|sidecar| sidecar.is_some())
             }
-            OutboxName::Sidecar(_) | OutboxName::Archive(_) | OutboxName::Scratch | OutboxName::Stranger => {}
+            OutboxName::Archive(_) | OutboxName::Scratch | OutboxName::Stranger => false,
+        };
+        if is_scratch && let Err(error) = durable::remove_file(&path) {
+            tracing::warn!(
+                "{} is scratch, and cannot be removed: {error}. Remove it by hand.",
+                tree::shown(&path)
+            );
         }
     }
     Ok(())
 }
 
+/// `None` where there is none, or one that is not ours.
+fn read_sidecar(layout: &Layout, id: &EpisodeId) -> io::Result<Option<Sidecar>> {
+    match fs::read(layout.sidecar(id)) {
+        Ok(bytes) => {
+            let sidecar = serde_json::from_slice::<Sidecar>(&bytes).ok();
+            Ok(sidecar.filter(|sidecar| sidecar.episode_id == *id))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn try_check(layout: &Layout, id: &EpisodeId, rehash: bool, progress: &Progress) -> io::Result<Check> {
     let unusable = |why: &str| Ok(Check::Unusable(why.to_owned()));
-    let sidecar = match fs::read(layout.sidecar(id)) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return unusable("an archive without a sidecar is not trusted");
-        }
-        Err(error) => return Err(error),
+    let Some(sidecar) = read_sidecar(layout, id)? else {
+        return unusable("an archive without a sidecar of its own is not trusted");
     };
-    let Ok(sidecar) = serde_json::from_slice::<Sidecar>(&sidecar) else {
-        return unusable("its sidecar cannot be read");
-    };
-    if sidecar.episode_id != *id {
-        return unusable("its sidecar belongs to another episode");
-    }
     let archive = match Archive::open(&layout.archive(id), sidecar.facts) {
         Ok(archive) => archive,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {

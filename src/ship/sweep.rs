@@ -83,8 +83,9 @@ fn sweep_folder(
         progress.step();
         let entry = entry?;
         let name = entry.file_name();
-        // Scratch is the start's business; a file was put there by somebody else, and so was a symlink.
-        if is_scratch(&name.to_string_lossy()) || !entry.file_type()?.is_dir() {
+        // Scratch is the start's business; what is hidden, a file and a symlink were put there by somebody else.
+        let hidden = name.as_encoded_bytes().starts_with(b".");
+        if hidden || is_scratch(&name.to_string_lossy()) || !entry.file_type()?.is_dir() {
             continue;
         }
         let path = entry.path();

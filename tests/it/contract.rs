@@ -2,13 +2,13 @@
 
 use std::{
     fs,
-    os::unix::ffi::OsStrExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _, process::CommandExt as _},
     process::{Command, Output},
 };
 
 use serde_json::json;
 
-use crate::support::{Reply, Sandbox, Scripted, each, eventually, json_file, names, sealift};
+use crate::support::{Reply, Sandbox, Scripted, each, eventually, json_file, json_of, names, sealift};
 
 /// Exit code, stdout, stderr.
 fn said(output: Output) -> (i32, String, String) {
@@ -120,7 +120,6 @@ fn wrong_arguments_touch_nothing() {
         &[][..],
         &["shipp"],
         &["ship", "--onec"],
-        &["ship", "--json", "--data", data, "--receiver", "http://127.0.0.1:1"],
         &["ship", "--data", data, "--receiver", "ftp://h"],
         &["ship", "--data", data, "--receiver", "http://user:secret@h"],
         &["ship", "--data", data, "--receiver", ""],
@@ -275,4 +274,84 @@ fn what_is_not_as_its_manifest_says_is_quarantined_naming_the_file_and_never_sen
     }
     assert_eq!(server.connections(), 0);
     assert_eq!(sandbox.outbox(), [""; 0]);
+}
+
+#[test]
+fn names_from_outside_neither_begin_a_line_of_the_log_nor_turn_it_around() {
+    let server = Scripted::new(|seen, _| Reply::stored(seen));
+    let sandbox = Sandbox::new(server.url());
+    let episode = sandbox.record("x\u{202e}gnp", &[]);
+    let fifo = episode.join("a\n2026-01-01T00:00:00Z ERROR forged\u{1b}[2J\u{202e}");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    fs::write(episode.join("done.marker"), b"").unwrap();
+    let (code, _, stderr) = run(sandbox.command("ship").args(["--once", "--json"]));
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.contains("FIFOs") && stderr.contains("shipped x\\u{202e}gnp"), "{stderr}");
+    assert!(!stderr.contains(['\u{202e}', '\u{1b}']), "{stderr}");
+    assert!(
+        !stderr.lines().any(|line| line.contains("forged") && line.starts_with("2026-01-01")),
+        "{stderr}"
+    );
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "an operator renames as they like")]
+fn folders_that_are_one_behind_a_symlink_are_refused() {
+    let sandbox = Sandbox::new("http://127.0.0.1:9");
+    sandbox.seal("a", &[]);
+    fs::rename(&sandbox.layout.shipped, sandbox.path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(&sandbox.layout.episodes, &sandbox.layout.shipped).unwrap();
+    let (code, _, stderr) = run(sandbox.command("ship").args(["--once"]));
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains("are the same folder"), "{stderr}");
+    assert_eq!(names(&sandbox.layout.episodes), ["a"]);
+}
+
+#[test]
+fn a_pass_that_could_not_look_is_no_success() {
+    let sandbox = Sandbox::new("http://127.0.0.1:9");
+    for id in ["a", "b"] {
+        let episode = sandbox.seal(id, &[]);
+        fs::set_permissions(episode, fs::Permissions::from_mode(0o000)).unwrap();
+    }
+    let pass = || {
+        let mut command = sandbox.command("ship");
+        command.args(["--once", "--json"]);
+        // Root may look at everything.
+        if rustix::process::geteuid().is_root() {
+            command.uid(65_534);
+        }
+        json_of(command.output().unwrap())
+    };
+    if rustix::process::geteuid().is_root() {
+        let owned = Command::new("chown").args(["-R", "65534"]).arg(sandbox.data()).status().unwrap();
+        assert!(owned.success());
+        fs::set_permissions(sandbox.path("."), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let (code, tally) = pass();
+    assert_eq!((code, &tally["transient_failures"]), (1, &json!(2)), "{tally}");
+    fs::set_permissions(&sandbox.layout.episodes, fs::Permissions::from_mode(0o300)).unwrap();
+    let (code, tally) = pass();
+    assert_eq!((code, &tally["transient_failures"]), (1, &json!(1)), "{tally}");
+    fs::set_permissions(&sandbox.layout.episodes, fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn a_daemon_tells_at_its_end_what_became_of_the_episodes() {
+    let sandbox = Sandbox::with_receiver();
+    sandbox.seal("a", &[]);
+    let mut command = sandbox.command("ship");
+    command.arg("--json");
+    let mut daemon = sandbox.start(command);
+    sandbox.wait_shipped("a");
+    assert!(daemon.terminate().success());
+    let log = daemon.log();
+    assert!(log.lines().last().unwrap().contains(r#""shipped":1"#), "{log}");
 }

@@ -1,7 +1,11 @@
 //! What a response means for the episode: every line of the design's table, with the real program and a scripted server.
 //! What it means for the destination is in `destination.rs`.
 
-use std::fs;
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
 use serde_json::{Value, json};
 
@@ -273,7 +277,7 @@ fn a_digest_mismatch_with_an_intact_archive_sends_the_same_bytes_again() {
 }
 
 #[test]
-fn an_archive_that_was_damaged_in_the_outbox_is_packed_again_when_the_receiver_finds_out() {
+fn an_archive_that_was_damaged_in_the_outbox_is_packed_again_and_not_delivered() {
     let mut sandbox = Sandbox::with_receiver();
     let address = sandbox.kill_receiver();
     sandbox.seal("run-1", &[("data.bin", b"recorded")]);
@@ -288,7 +292,7 @@ fn an_archive_that_was_damaged_in_the_outbox_is_packed_again_when_the_receiver_f
     sandbox.start_receiver(&address);
     let daemon = sandbox.daemon();
     sandbox.wait_shipped("run-1");
-    daemon.wait_log("its archive was damaged in the outbox");
+    daemon.wait_log("its bytes in the outbox are not those that were packed");
     assert_eq!(fs::read(sandbox.stored("run-1")).unwrap(), whole);
     assert_eq!(names(&sandbox.layout.quarantine), [""; 0]);
 }
@@ -343,4 +347,71 @@ fn no_redirect_is_followed() {
         attempt(move |_, _| Reply::empty(status).header(&location)).stayed("held", &status.to_string());
     });
     assert_eq!(elsewhere.connections(), 0);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a recorder renames as it likes")]
+fn what_its_recorder_opened_again_while_it_was_judged_is_not_quarantined() {
+    for newcomer in [false, true] {
+        let place = Arc::new(Mutex::new(PathBuf::new()));
+        let there = Arc::clone(&place);
+        let server = Scripted::new(move |seen, _| {
+            let episode = there.lock().unwrap().clone();
+            if seen.id == "last" {
+                return Reply::stored(seen);
+            }
+            if newcomer {
+                // Taken away, and another begun under the name.
+                fs::rename(&episode, episode.with_file_name(".put-away")).unwrap();
+                fs::create_dir(&episode).unwrap();
+            } else {
+                fs::rename(episode.join("done.marker"), episode.join("not.yet")).unwrap();
+            }
+            fs::write(episode.join("more.bin"), b"recording").unwrap();
+            Reply::json(422, &json!({"detail": "no"}))
+        });
+        let sandbox = Sandbox::new(server.url());
+        let episode = sandbox.record("run-1", &[("data.bin", b"recorded")]);
+        place.lock().unwrap().clone_from(&episode);
+        fs::write(episode.join("done.marker"), b"").unwrap();
+        let daemon = sandbox.daemon();
+        daemon.wait_log("is not what was judged any more");
+        // It is watched again: sealed, it is judged anew.
+        sandbox.seal("last", &[]);
+        sandbox.wait_shipped("last");
+        assert_eq!(server.count("run-1"), 1);
+        assert_eq!(fs::read(episode.join("more.bin")).unwrap(), b"recording");
+        assert!(!sandbox.quarantined("run-1").exists());
+        assert!(!episode.join("quarantine_reason.json").exists());
+    }
+}
+
+#[test]
+fn a_receipt_that_cannot_be_read_moves_nothing_and_holds_the_destination() {
+    let long = format!(r#"{{"padding":"{}","sha256":"00"}}"#, "x".repeat(70_000));
+    let cases = [
+        ("application/json", r#"{"episode_id":"run-1","sha256":"0000"#.to_owned()),
+        ("application/json", long),
+        ("text/plain", r#"{"episode_id":"run-1","sha256":"0000","size_bytes":1}"#.to_owned()),
+    ];
+    each(&cases, |(media_type, body)| {
+        let (media_type, body) = (*media_type, body.clone());
+        let server = Scripted::new(move |_, _| Reply::text(201, media_type, &body));
+        let sandbox = Sandbox::new(server.url());
+        sandbox.seal("run-1", &[("data.bin", b"recorded")]);
+        let (code, tally) = sandbox.ship_once();
+        assert_eq!((code, &tally["held"], &tally["shipped"]), (1, &json!(1), &json!(0)), "{media_type}");
+        assert!(sandbox.layout.episodes.join("run-1").exists());
+    });
+}
+
+#[test]
+fn a_firewalls_json_is_no_receivers_word() {
+    let server =
+        Scripted::new(|_, _| Reply::text(422, "application/vnd.waf.error+json", r#"{"blocked":true}"#));
+    let sandbox = Sandbox::new(server.url());
+    sandbox.seal("run-1", &[("data.bin", b"recorded")]);
+    let (code, tally) = sandbox.ship_once();
+    assert_eq!((code, &tally["held"], &tally["fatal"]), (1, &json!(1), &json!(0)));
+    assert!(sandbox.layout.episodes.join("run-1").exists());
 }

@@ -15,7 +15,7 @@ fn an_archive_without_a_sidecar_is_not_trusted_and_its_episode_is_delivered_once
     fs::write(&left, b"packed another way").unwrap();
     let daemon = sandbox.daemon();
     sandbox.wait_shipped("run-1");
-    daemon.wait_log("run-1 is packed again: an archive without a sidecar is not trusted");
+    daemon.wait_log("run-1 is packed again: an archive without a sidecar of its own is not trusted");
     let seen = server.seen();
     assert_eq!(seen.len(), 1);
     assert_ne!(seen[0].body, b"packed another way");
@@ -96,4 +96,31 @@ fn what_was_shipped_and_quarantined_before_stays_as_it_is() {
     assert_eq!(fs::read(quarantined.join("quarantine_reason.json")).unwrap(), reason);
     assert_eq!(json_file(&sandbox.quarantined("bad~1").join("quarantine_reason.json"))["episode_id"], "bad");
     assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
+}
+
+#[test]
+fn an_archive_stays_as_long_as_its_episode_cannot_be_packed() {
+    let server = Scripted::new(|seen, _| Reply::stored(seen));
+    let sandbox = Sandbox::new(server.url());
+    // Nested deeper than Sealift packs: what the old shipper packed of it may be all that will ever be.
+    let deep = vec!["d"; 140].join("/");
+    sandbox.seal("deep", &[(&format!("{deep}/x"), b"recorded")]);
+    fs::write(sandbox.layout.outbox.join("deep.tar.zst"), b"packed another way").unwrap();
+    for _ in 0..2 {
+        let (code, tally) = sandbox.ship_once();
+        assert_eq!((code, &tally["transient_failures"]), (1, &json!(1)));
+        assert_eq!(sandbox.outbox(), ["deep.tar.zst"]);
+    }
+    assert_eq!(server.seen().len(), 0);
+}
+
+#[test]
+fn files_of_other_programs_in_the_outbox_stay_whatever_their_names() {
+    let server = Scripted::new(|seen, _| Reply::stored(seen));
+    let sandbox = Sandbox::new(server.url());
+    fs::write(sandbox.layout.outbox.join("state.json"), r#"{"queue":[1,2]}"#).unwrap();
+    fs::create_dir(sandbox.layout.outbox.join("cfg.json")).unwrap();
+    sandbox.seal("run-1", &[("data.bin", b"recorded")]);
+    assert_eq!(sandbox.ship_once().0, 0);
+    assert_eq!(sandbox.outbox(), ["cfg.json", "state.json"]);
 }

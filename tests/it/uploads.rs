@@ -11,9 +11,10 @@ use std::{
     },
 };
 
+use sealift::episode::Digest;
 use serde_json::json;
 
-use crate::support::{Reply, Sandbox, Scripted, eventually, json_file, names};
+use crate::support::{Reply, Sandbox, Scripted, eventually, json_file, names, sealift};
 
 /// The names in an archive, as GNU tar lists them.
 fn listed(archive: &[u8]) -> Vec<String> {
@@ -246,4 +247,30 @@ fn a_hangup_does_not_end_it() {
     sandbox.wait_shipped("b");
     daemon.signal("INT");
     assert!(daemon.wait().success());
+}
+
+#[test]
+fn an_archive_that_rotted_in_the_outbox_is_not_sent_to_the_end() {
+    let server = Scripted::new(|_, count| if count == 0 { Reply::empty(503) } else { Reply::empty(201) });
+    for size in [10, 700_000] {
+        let sandbox = Sandbox::new(server.url());
+        let data: Vec<u8> = (0..size).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        sandbox.seal("run-1", &[("data.bin", &data)]);
+        let refusing = Scripted::new(|_, _| Reply::empty(503));
+        let mut once = sealift();
+        once.args(["ship", "--once", "--data"]).arg(sandbox.data()).args(["--receiver", &refusing.url()]);
+        assert_eq!(once.status().unwrap().code(), Some(1));
+        let archive = sandbox.layout.outbox.join("run-1.tar.zst");
+        let mut bytes = fs::read(&archive).unwrap();
+        let at = bytes.len() / 2;
+        bytes[at] ^= 1;
+        fs::write(&archive, &bytes).unwrap();
+        let daemon = sandbox.daemon();
+        sandbox.wait_shipped("run-1");
+        daemon.wait_log("not those that were packed");
+    }
+    for seen in server.seen() {
+        let sent = Digest::from_header(seen.header("repr-digest").unwrap()).unwrap();
+        assert!(Digest::of(&seen.body) == sent, "{} bytes that were not packed", seen.body.len());
+    }
 }

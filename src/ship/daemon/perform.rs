@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use super::KeepDays;
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
             verdict::{Proof, Refusal},
         },
         orphan, outbox,
-        outcome::{Attempt, Fault, Outcome},
+        outcome::{Answer, Attempt, Fault, Outcome},
         pack::{self, PackError},
         quarantine, retire, sweep,
         transport::{Delivery, Transport},
@@ -61,8 +61,8 @@ pub(super) struct Workers {
 pub(super) struct Known {
     /// Archives that have no final name yet, by their open files: no more than are packed ahead of the uploads.
     scratch: Mutex<HashMap<EpisodeId, Archive>>,
-    /// The last answer's own clock.
-    server_clock: Mutex<Option<WallTime>>,
+    /// The last answer's own clock, and when it came.
+    server_clock: Mutex<Option<(WallTime, Instant)>>,
     /// Which folder `episodes/` was at the start. While it is another, no archive is taken for an orphan.
     root: Option<RootId>,
     /// Names that are no ids, told once each.
@@ -176,10 +176,10 @@ impl Hands {
                 let panicked = id.clone();
                 workers.step(
                     move |workers| {
-                        workers.settle_orphan(&id);
-                        Event::OrphanSettled(id)
+                        let settled = workers.settle_orphan(&id);
+                        Event::OrphanSettled(id, settled)
                     },
-                    || Event::OrphanSettled(panicked),
+                    || Event::OrphanSettled(panicked, false),
                 );
             }
             Effect::Sweep => {
@@ -231,8 +231,11 @@ impl Workers {
                 return None;
             }
         };
+        // What went away is told again should it come back; the list does not grow for years.
+        let here: HashSet<_> = found.strangers.iter().map(|(name, _)| name.clone()).collect();
+        let told = std::mem::replace(&mut *lock(&self.known.strangers), here);
         for (name, why) in found.strangers {
-            if lock(&self.known.strangers).insert(name.clone()) {
+            if !told.contains(&name) {
                 tracing::warn!(
                     "{} in episodes/ is left alone: {why}. Rename it to ship it.",
                     printable(&name.to_string_lossy())
@@ -296,10 +299,8 @@ impl Workers {
         let (facts, commit) = (packed.facts, packed.commit.clone());
         let delivery = Delivery { id: id.clone(), archive, facts, commit, resume, progress };
         let attempt = self.transport.deliver(delivery).await;
-        if let Outcome::Answered(answer) = &attempt.outcome
-            && answer.server_date.is_some()
-        {
-            *lock(&self.known.server_clock) = answer.server_date;
+        if let Outcome::Answered(Answer { server_date: Some(date), .. }) = &attempt.outcome {
+            *lock(&self.known.server_clock) = Some((*date, Instant::now()));
         }
         attempt
     }
@@ -323,17 +324,19 @@ impl Workers {
         quarantine::quarantine(&self.layout, id, reason, clock::wall_now(), &Progress::default())
     }
 
-    fn settle_orphan(&self, id: &EpisodeId) {
-        if let Err(error) = orphan::settle(&self.layout, id, clock::wall_now(), &Progress::default()) {
+    fn settle_orphan(&self, id: &EpisodeId) -> bool {
+        let settled = orphan::settle(&self.layout, id, clock::wall_now(), &Progress::default());
+        if let Err(error) = &settled {
             tracing::error!(
                 EPISODE = %id, "The archive of {id} in the outbox has no episode beside it, and could not be put away: {error}. \
                  It stays and is looked at again."
             );
         }
+        settled.is_ok()
     }
 
     fn sweep(&self) -> bool {
-        let server = *lock(&self.known.server_clock);
+        let server = lock(&self.known.server_clock).map(|(date, heard)| date.after(heard.elapsed()));
         let KeepDays { quarantine, shipped } = self.keep_days;
         if quarantine.is_none() && shipped.is_none() {
             return true;

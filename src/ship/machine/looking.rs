@@ -68,7 +68,10 @@ impl Machine {
         };
         let moved = std::mem::take(&mut self.moved_while_scanning);
         // While episodes/ cannot be read, nothing is concluded from what is not there.
-        let Some(found) = found else { return };
+        let Some(found) = found else {
+            self.tally.unseen += u64::from(self.settings.once);
+            return;
+        };
         let mut here: BTreeMap<_, _> = found.episodes.into_iter().collect();
         here.retain(|id, _| !moved.contains(id));
         // What is not there may be younger than the scan: only a look of its own says that it is gone.
@@ -187,7 +190,12 @@ impl Machine {
     /// The marker is not there. Where it was, the recorder took it back: the episode is open again.
     fn found_open(&mut self, id: &EpisodeId) {
         let Some(episode) = self.episodes.get_mut(id) else { return };
-        if episode.busy() || matches!(episode.state, State::Open) {
+        if matches!(episode.state, State::Open) {
+            // It can be looked at (again).
+            episode.failures.local = 0;
+            return;
+        }
+        if episode.busy() {
             return;
         }
         episode.archived = episode.durable;

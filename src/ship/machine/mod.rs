@@ -80,8 +80,8 @@ pub enum Event {
     Retired(EpisodeId, Moved),
     /// [`Effect::Quarantine`] came back.
     Quarantined(EpisodeId, Moved),
-    /// [`Effect::Orphan`] came back.
-    OrphanSettled(EpisodeId),
+    /// [`Effect::Orphan`] came back. False where it could not be settled, and is looked at again.
+    OrphanSettled(EpisodeId, bool),
     /// [`Effect::Sweep`] came back. False where the clock could not be believed yet.
     Swept(bool),
     /// Watches can be had (true), or not (false).
@@ -220,8 +220,11 @@ pub struct Tally {
     pub scanned: u64,
     /// Retired to `shipped/`.
     pub shipped: u64,
-    /// Left for another time: weather, our own disk, still changing.
+    /// Left for another time: weather, our own disk, still changing; and what could not be looked at.
     pub transient_failures: u64,
+    /// Of these, what could not be looked at, and so is not among those found sealed.
+    #[serde(skip)]
+    pub unseen: u64,
     /// For a person.
     pub conflicts: u64,
     /// Quarantined.

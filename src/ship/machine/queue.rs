@@ -130,7 +130,8 @@ impl Machine {
                 self.on_disk -= 1;
                 self.quarantined(&id, moved, now);
             }
-            Event::OrphanSettled(id) => {
+            Event::OrphanSettled(id, settled) => {
+                self.tally.unseen += u64::from(!settled);
                 self.on_disk -= 1;
                 self.orphans.remove(&id);
                 if self.episodes.get(&id).is_some_and(|episode| matches!(episode.state, State::Sealed)) {
@@ -213,7 +214,8 @@ impl Machine {
         let mut tally = self.tally;
         for episode in self.episodes.values() {
             match &episode.state {
-                State::Open => {}
+                // One that could not be looked at may be sealed.
+                State::Open => tally.unseen += u64::from(episode.failures.local > 0),
                 State::Parked(_) => tally.conflicts += 1,
                 State::Resting(_, Rest::Refused) => tally.held += 1,
                 // What is not packed yet waits for what is.
@@ -228,6 +230,7 @@ impl Machine {
                 | State::Quarantining(_) => tally.transient_failures += 1,
             }
         }
+        tally.transient_failures += tally.unseen;
         tally
     }
 

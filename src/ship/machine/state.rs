@@ -168,6 +168,8 @@ pub(super) struct Episode {
     /// Deliveries of the process when the attempt began, and when the destination last refused it.
     pub(super) deliveries_at_start: u64,
     pub(super) deliveries_at_refusal: Option<u64>,
+    /// When it last came back undelivered.
+    pub(super) failed_at: Option<Duration>,
     /// An attempt came before, in this process or in one before it: the receiver may have kept what arrived.
     pub(super) may_be_kept: bool,
     /// How much it had kept when it was last asked, bytes.
@@ -195,6 +197,7 @@ impl Episode {
             unfinished_since: None,
             deliveries_at_start: 0,
             deliveries_at_refusal: None,
+            failed_at: None,
             may_be_kept: false,
             kept_bytes: 0,
             wake: None,
@@ -211,6 +214,11 @@ impl Episode {
         self.may_be_kept = true;
         // From nothing: it was not asked, could not be asked, or has thrown it away.
         resumed_at_bytes > 0 && std::mem::replace(&mut self.kept_bytes, resumed_at_bytes) < resumed_at_bytes
+    }
+
+    /// The length of its archive, where it is packed and waits to be sent; else 0.
+    pub(super) fn archive_bytes(&self) -> u64 {
+        if let State::Ready(packed) = &self.state { packed.facts.size_bytes } else { 0 }
     }
 
     pub(super) fn sending(&self) -> bool {

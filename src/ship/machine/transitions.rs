@@ -161,6 +161,7 @@ impl Machine {
         self.sleep_until(id, None);
         let Some(episode) = self.episodes.get_mut(id) else { return };
         let State::Sending(packed) = std::mem::replace(&mut episode.state, State::Sealed) else { return };
+        episode.failed_at = Some(now);
         let moved = episode.went_on_at(attempt.resumed_at_bytes);
         let verdict = judge(&attempt.outcome, id, &packed.facts, self.settings.require_receipt);
         // Bytes that were read after a failed fsync may not be those that were packed: only a digest proves them.

@@ -1,6 +1,6 @@
 //! Whose turn it is: what is woken, scanned, swept, packed and sent next.
 
-use std::{ops::Bound, time::Duration};
+use std::time::Duration;
 
 use super::{
     Effect,
@@ -127,11 +127,16 @@ impl Machine {
         if self.sending > usize::from(suspect_sending) || !free {
             return None;
         }
-        // Around the queue, so that no single episode decides for all.
-        let last = self.episodes.get(&hold.last_probe).map_or(i64::MIN, Episode::sealed_ns);
-        let after = (Bound::Excluded((last, hold.last_probe.clone())), Bound::Unbounded);
-        let mut around = self.to_send.range(after).chain(&self.to_send).map(|(_, id)| id);
         let due = now >= hold.next_probe;
-        around.find(|id| due || suspect.is_some_and(|suspect| suspect != *id)).cloned()
+        let may_go = |id: &&EpisodeId| due || suspect.is_some_and(|suspect| suspect != *id);
+        // Each in turn, so that no single episode decides for all; and the smallest first, since everybody waits for the end
+        // of a probe.
+        let turn = |id: &&EpisodeId| {
+            let episode = self.episodes.get(*id);
+            let failed_at = episode.and_then(|episode| episode.failed_at).filter(|at| *at >= hold.since);
+            let is_last = **id == hold.last_probe;
+            (is_last, failed_at, episode.map_or(0, Episode::archive_bytes))
+        };
+        self.to_send.iter().map(|(_, id)| id).filter(may_go).min_by_key(turn).cloned()
     }
 }

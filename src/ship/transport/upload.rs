@@ -3,10 +3,12 @@
 use std::io;
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use crate::{
     client::RequestBody,
+    episode::Digest,
     records::ArchiveFacts,
     ship::archive::{Archive, End},
 };
@@ -35,10 +37,12 @@ pub(super) async fn body(
     }
     let len_bytes = facts.size_bytes;
     let rest_bytes = len_bytes.saturating_sub(offset_bytes);
+    let mut proof = Proof::of(&archive, facts, offset_bytes);
     if rest_bytes <= CHUNK_BYTES {
         // A chunk is never shorter than what is wanted, so one is all.
-        let chunk = next_chunk(&mut archive, offset_bytes, len_bytes).await?;
-        return Ok(RequestBody::whole(chunk.unwrap_or_default()));
+        let chunk = next_chunk(&mut archive, offset_bytes, len_bytes).await?.unwrap_or_default();
+        proof.admit(&chunk, true)?;
+        return Ok(RequestBody::whole(chunk));
     }
     let (sender, chunks) = mpsc::channel(1);
     tokio::spawn(async move {
@@ -49,15 +53,45 @@ pub(super) async fn body(
                 // Nobody wants the rest: answered, lost or cancelled.
                 () = sender.closed() => return,
             };
-            let failed = chunk.is_err();
             let Some(chunk) = chunk.transpose() else { return };
-            sent_bytes += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+            let chunk = chunk.and_then(|chunk| {
+                sent_bytes += chunk.len() as u64;
+                proof.admit(&chunk, sent_bytes == len_bytes).map(|()| chunk)
+            });
+            let failed = chunk.is_err();
             if sender.send(chunk).await.is_err() || failed {
                 return;
             }
         }
     });
     Ok(RequestBody::chunks(rest_bytes, chunks))
+}
+
+/// Keeps the last chunk back from an archive whose bytes are not those that were packed. A receiver of ours would find that
+/// out, and others would store it and say nothing.
+struct Proof {
+    hasher: Option<Sha256>,
+    sha256: Digest,
+}
+
+impl Proof {
+    /// Of what goes on in the middle there is nothing to compare; whoever can do that compares the whole.
+    fn of(archive: &Archive, facts: &ArchiveFacts, offset_bytes: u64) -> Self {
+        let hasher = (archive.is_from_disk() && offset_bytes == 0).then(Sha256::new);
+        Self { hasher, sha256: facts.sha256 }
+    }
+
+    fn admit(&mut self, chunk: &[u8], is_last: bool) -> io::Result<()> {
+        let Some(hasher) = &mut self.hasher else { return Ok(()) };
+        hasher.update(chunk);
+        if is_last && Digest::from(std::mem::take(hasher)) != self.sha256 {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "its bytes in the outbox are not those that were packed",
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Waits for and reads what stands at `offset`; `None` at `len_bytes`.

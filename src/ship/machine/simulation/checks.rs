@@ -93,7 +93,7 @@ impl World {
             | Event::Attempted(..)
             | Event::Retired(..)
             | Event::Quarantined(..)
-            | Event::OrphanSettled(_)
+            | Event::OrphanSettled(..)
             | Event::Swept(_)
             | Event::Watching(_)
             | Event::WatchesLost
@@ -246,8 +246,8 @@ impl World {
 
     /// The tally of one pass from cron.
     pub(super) fn one_pass_adds_up(&self, tally: &Tally) {
-        let Tally { scanned, shipped, transient_failures, conflicts, fatal, held } = *tally;
-        assert_eq!(scanned, shipped + transient_failures + conflicts + fatal + held, "{tally:?}");
+        let Tally { scanned, shipped, transient_failures, unseen, conflicts, fatal, held } = *tally;
+        assert_eq!(scanned + unseen, shipped + transient_failures + conflicts + fatal + held, "{tally:?}");
     }
 
     /// At the end, with nothing under way.

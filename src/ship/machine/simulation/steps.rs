@@ -190,7 +190,7 @@ impl World {
             }
             Effect::Orphan(id) => {
                 self.settle_orphan(id);
-                Event::OrphanSettled(id.clone())
+                Event::OrphanSettled(id.clone(), true)
             }
             Effect::Sweep => Event::Swept(self.calm() || self.dice.chance(70)),
             Effect::Unwatch(_) | Effect::Cancel(_) | Effect::Discard(_) | Effect::Tell(_) => {

@@ -217,3 +217,30 @@ fn an_outage_packs_ahead_no_further_than_the_uploads_need() {
     }
     assert_eq!(packed, 4, "twice as many as are sent at once");
 }
+
+#[test]
+fn a_giant_is_no_probe_while_a_small_one_can_be() {
+    let mut bench = Bench::new();
+    for (id, size_bytes) in [("giant", 1 << 40), ("a", 10), ("b", 20), ("c", 30)] {
+        bench.seal(id, 1);
+        bench.take("pack");
+        let facts = ArchiveFacts { size_bytes, ..packed(id).facts };
+        bench.hear(Event::Packed(of(id), Ok(Packed { facts, ..packed(id) })));
+    }
+    bench.take("send");
+    bench.answer("giant", 503, html());
+    bench.answer("a", 503, html());
+    assert!(bench.held());
+    // On its way before there was a hold.
+    assert_eq!(bench.take("send"), ["b"]);
+    bench.answer("b", 503, html());
+    let mut probes = Vec::new();
+    while probes.len() < 4 {
+        bench.wait_for_deadline();
+        if let Some(probe) = bench.take("send").pop() {
+            bench.answer(&probe, 503, html());
+            probes.push(probe);
+        }
+    }
+    assert_eq!(probes, ["c", "giant", "a", "b"], "each once, the smallest first, before one goes again");
+}

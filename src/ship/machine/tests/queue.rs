@@ -130,7 +130,7 @@ fn a_name_that_is_being_cleared_of_an_orphan_is_not_packed_beside_it() {
     bench.take("scan");
     bench.seal("a", 1);
     assert_eq!(bench.wanted(), [""; 0]);
-    bench.hear(Event::OrphanSettled(of("a")));
+    bench.hear(Event::OrphanSettled(of("a"), true));
     assert_eq!(bench.wanted(), ["pack a"]);
 }
 
