@@ -27,5 +27,7 @@ pub mod serve;
 mod exchange;
 
 pub mod admit;
+pub mod identity;
+pub mod window;
 pub mod held;
 pub mod store;
