@@ -76,11 +76,13 @@ pub struct Identity {
     pub chain: Vec<CertificateDer<'static>>,
     /// Its private key.
     pub key: PrivateKeyDer<'static>,
+    /// Both, ready to sign with.
+    pub certified: Arc<CertifiedKey>,
 }
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Identity").field("chain", &self.chain.len()).finish_non_exhaustive()
+        f.debug_struct("Identity").field("certificates", &self.chain.len()).finish_non_exhaustive()
     }
 }
 
@@ -101,12 +103,13 @@ impl Identity {
                            PRIVATE KEY\" (or RSA, or EC) in it";
             FileError::unusable(key_setting, key_path, problem)
         })?;
-        CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider()).map_err(|error| {
-            let with = chain_path.display();
-            let problem = format!("does not go with the certificate in {with}: {error}");
-            FileError::unusable(key_setting, key_path, problem)
-        })?;
-        Ok(Self { chain, key })
+        let certified =
+            CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider()).map_err(|error| {
+                let with = chain_path.display();
+                let problem = format!("does not go with the certificate in {with}: {error}");
+                FileError::unusable(key_setting, key_path, problem)
+            })?;
+        Ok(Self { chain, key, certified: Arc::new(certified) })
     }
 }
 
@@ -151,6 +154,7 @@ pub fn read_chain(setting: &'static str, path: &Path) -> Result<Vec<CertificateD
 /// # Errors
 /// [`FileError`].
 pub fn read_secret(setting: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
+    let bytes = read(setting, path)?;
     let mode = std::fs::metadata(path)
         .map_err(|source| FileError::unreadable(setting, path, source))?
         .permissions()
@@ -162,7 +166,7 @@ pub fn read_secret(setting: &'static str, path: &Path) -> Result<Vec<u8>, FileEr
             mode & 0o7777
         );
     }
-    read(setting, path)
+    Ok(bytes)
 }
 
 /// Reads a whole file, within bounds.

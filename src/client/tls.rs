@@ -59,7 +59,7 @@ impl Credentials {
             })?,
         };
         let config = match &self.identity {
-            Some(Identity { chain, key }) => builder
+            Some(Identity { chain, key, .. }) => builder
                 .with_client_auth_cert(chain.clone(), key.clone_key())
                 .map_err(|error| error.to_string())?,
             None => builder.with_no_client_auth(),

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use sealift::{
+    config::ReceiveConfig,
     episode::Digest,
-    receive::serve::{Options, Server},
+    receive::serve::Server,
     wire::{CONTENT_DIGEST, REPR_DIGEST, Receipt},
 };
 use serde_json::Value;
@@ -39,8 +40,8 @@ impl Rig {
     }
 
     async fn server(&self) -> Server {
-        let options = Options { listen: ([127, 0, 0, 1], 0).into(), store: self.folder.path().join("store") };
-        Server::bind(options).await.unwrap()
+        let config = ReceiveConfig::at(([127, 0, 0, 1], 0).into(), &self.folder.path().join("store"));
+        Server::bind(config).await.unwrap()
     }
 
     async fn connect(&self) -> Client {
