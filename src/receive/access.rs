@@ -168,8 +168,11 @@ impl Access {
         self.look(Look::Now).await;
     }
 
-    /// Looks at the files once a second, until it is dropped.
+    /// Looks at the files once a second, until it is dropped; where there are none, not at all.
     pub(super) async fn watch(self: Arc<Self>) {
+        if self.reports().is_empty() {
+            return;
+        }
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -193,7 +196,7 @@ impl Access {
         }
         match files.snapshot() {
             Ok(snapshot) => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot)
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
             }
             Err(error) => tracing::error!(%error, "what was read before stays in use"),
         }

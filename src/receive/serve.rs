@@ -192,7 +192,8 @@ async fn accept<S: Store>(
     mut stopping: watch::Receiver<()>,
 ) {
     let Some(tls) = receiver.access.current().tls.clone() else {
-        return converse(stream, Peer { address, certificate: None }, receiver, stopping).await;
+        converse(stream, Peer { address, certificate: None }, receiver, stopping).await;
+        return;
     };
     let shaken = tokio::select! {
         shaken = tls::handshake(tls, stream) => shaken,
@@ -200,11 +201,12 @@ async fn accept<S: Store>(
     };
     match shaken {
         Ok((stream, certificate)) => {
-            converse(stream, Peer { address, certificate }, receiver, stopping).await
+            converse(stream, Peer { address, certificate }, receiver, stopping).await;
         }
-        // The line of a request that never came: a host that cannot come in is looked for in this log.
         Err(error) => {
-            tracing::info!(peer = %address, error = %printable(&error.to_string()), "TLS handshake failed")
+            // The line of a request that never came: a host that cannot come in is looked for in this log.
+            let error = printable(&error.to_string());
+            tracing::info!(peer = %address, %error, "TLS handshake failed");
         }
     }
 }

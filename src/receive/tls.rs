@@ -112,3 +112,41 @@ async fn linger<IO: AsyncRead + AsyncWrite + Unpin>(mut stream: IO) {
     })
     .await;
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::PrivateKeyDer;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn config() -> Arc<ServerConfig> {
+        let made = rcgen::generate_simple_self_signed(vec!["receiver".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let certified = CertifiedKey::from_der(vec![made.cert.der().clone()], key, &provider()).unwrap();
+        server_config(&Arc::new(certified), None).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_that_does_not_end_is_given_up_after_ten_seconds() {
+        let (_client, stream) = tokio::io::duplex(64);
+        let started = Instant::now();
+        let error = handshake(config(), stream).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(started.elapsed().as_secs(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_client_sends_behind_a_failed_handshake_is_read_within_bounds_and_the_alert_is_out() {
+        let (mut client, stream) = tokio::io::duplex(1024);
+        let shaking = tokio::spawn(handshake(config(), stream));
+        let started = Instant::now();
+        let sent = client.write_all(&[b'x'; 16 * 1024]).await;
+        assert!(sent.is_ok(), "it was read on");
+        let mut alert = [0; 1];
+        client.read_exact(&mut alert).await.unwrap();
+        assert_eq!(alert, [21]);
+        let error = shaking.await.unwrap().unwrap_err();
+        assert_eq!((error.kind(), started.elapsed().as_secs()), (io::ErrorKind::InvalidData, 1));
+    }
+}
