@@ -62,7 +62,6 @@ pub(super) fn server_config(
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // A resumed session takes the certificate of the first one at its word: it would let in who has expired since.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
 

@@ -135,6 +135,12 @@ fn each_token_is_found_wherever_it_stands_and_no_other() {
     for wrong in ["", "token of lab-0", "token of lab-07 ", "lab-07"] {
         assert_eq!(tokens.name_of(wrong.as_bytes()), None, "{wrong:?}");
     }
+    // All of the digest counts.
+    for byte in 0..32 {
+        let mut near = Digest::of(b"token");
+        near.0[byte] ^= 1;
+        assert_eq!(Tokens(vec![(name("lab-07"), near)]).name_of(b"token"), None, "{byte}");
+    }
 }
 
 #[test]

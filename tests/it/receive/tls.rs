@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use rcgen::{CertificateParams, DistinguishedName, date_time_ymd};
 use rustls::{
-    ClientConfig, SupportedProtocolVersion,
+    ClientConfig, HandshakeKind, SupportedProtocolVersion,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     version::{TLS12, TLS13},
@@ -54,24 +54,15 @@ impl Gate {
         &self,
         trusted: &Authority,
         shown: Option<&Shown>,
-        version: &'static SupportedProtocolVersion,
+        version: Version,
     ) -> io::Result<TlsClient> {
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .with_root_certificates(trusted.roots());
-        let mut config = match shown {
-            Some((certificate, key)) => {
-                let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
-                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-                builder.with_client_auth_cert(chain, key).unwrap()
-            }
-            None => builder.with_no_client_auth(),
-        };
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        self.connect_with(client_config(trusted, shown, version)).await
+    }
+
+    async fn connect_with(&self, config: Arc<ClientConfig>) -> io::Result<TlsClient> {
         let stream = TcpStream::connect(self.rig.receivers[0]).await?;
         let name = "localhost".try_into().unwrap();
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        let stream = TlsConnector::from(config).connect(name, stream).await?;
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
         Ok(Client(BufStream::new(stream)))
     }
@@ -97,6 +88,23 @@ impl Gate {
 }
 
 type Version = &'static SupportedProtocolVersion;
+
+fn client_config(trusted: &Authority, shown: Option<&Shown>, version: Version) -> Arc<ClientConfig> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(trusted.roots());
+    let mut config = match shown {
+        Some((certificate, key)) => {
+            let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            builder.with_client_auth_cert(chain, key).unwrap()
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Arc::new(config)
+}
 
 fn token(name: &str) -> String {
     format!("{name} = \"{}\"\n", Digest::of(format!("token-of-{name}").as_bytes()))
@@ -222,6 +230,22 @@ async fn a_token_counts_from_the_next_request_on_and_is_withdrawn_likewise() {
     gate.rig.file("tokens", &token("lab-07"));
     gate.rig.reload().await;
     assert_eq!(client.request(&ask, b"").await.status, 401);
+}
+
+#[tokio::test]
+async fn each_connection_shows_its_certificate_and_no_session_is_resumed() {
+    let gate = Gate::new().await;
+    let reader = gate.hosts.sign("reader", |_| {});
+    for version in [&TLS12, &TLS13] {
+        // One that remembers sessions, as curl and browsers do.
+        let config = client_config(&gate.authority, Some(&reader), version);
+        for _ in 0..2 {
+            let mut client = gate.connect_with(Arc::clone(&config)).await.unwrap();
+            assert_eq!(client.request(&head_of_held(""), b"").await.status, 200);
+            let kind = client.0.get_ref().get_ref().1.handshake_kind();
+            assert_eq!(kind, Some(HandshakeKind::Full), "{version:?}");
+        }
+    }
 }
 
 #[tokio::test]
