@@ -27,8 +27,9 @@ use std::{
 
 use sealift::{
     client::{Client, ClientOptions},
+    config::ReceiveConfig,
     layout::{Layout, MARKER},
-    receive::serve::{Options as ReceiveOptions, Server},
+    receive::serve::Server,
     ship::{
         daemon::{self, KeepDays, Options},
         machine::{Notice, Settings},
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
 
 async fn measure(root: &Path) -> Vec<Duration> {
     let listen = "127.0.0.1:0".parse().unwrap();
-    let server = Server::bind(ReceiveOptions { listen, store: root.join("store") }).await.unwrap();
+    let server = Server::bind(ReceiveConfig::at(listen, &root.join("store"))).await.unwrap();
     let url = format!("http://{}", server.local_addr());
     let (stop_server, server_stops) = oneshot::channel::<()>();
     let server = tokio::spawn(server.run(async {

@@ -2,15 +2,16 @@
 //! nobody behind this file meets a zero that cannot be, or a name that is not there.
 
 mod raw;
+mod receive;
 
 use std::{
-    net::SocketAddr,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 pub use raw::{RawConfig, RawPack, RawReceive, RawReceiver, RawShipper};
+pub use receive::{Namespace, ReceiveConfig, ReceiveLimits};
 
 use crate::layout::Layout;
 
@@ -117,15 +118,6 @@ pub struct ReceiverConfig {
     pub require_receipt: bool,
 }
 
-/// The receiver's half.
-#[derive(Debug, Clone)]
-pub struct ReceiveConfig {
-    /// Where to listen.
-    pub listen: SocketAddr,
-    /// Where to store.
-    pub store: PathBuf,
-}
-
 /// Reads a configuration file.
 ///
 /// # Errors
@@ -190,23 +182,6 @@ impl RawConfig {
                 None => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             },
             receiver: self.receiver()?,
-        })
-    }
-
-    /// What a receiver needs.
-    ///
-    /// # Errors
-    /// [`ConfigError::Value`].
-    pub fn receive(&self) -> Result<ReceiveConfig, ConfigError> {
-        let listen = self.receive.listen.as_deref().unwrap_or("127.0.0.1:8490");
-        Ok(ReceiveConfig {
-            listen: listen.parse().map_err(|_| {
-                value(
-                    "receive.listen",
-                    format!("{listen:?} is not an address and port such as 127.0.0.1:8490"),
-                )
-            })?,
-            store: self.receive.store.clone().unwrap_or_else(|| PathBuf::from("/var/lib/sealift-receiver")),
         })
     }
 
@@ -348,8 +323,12 @@ mod tests {
         assert_eq!(all.answer_timeout, least.answer_timeout);
         assert_eq!(all.concurrency, least.concurrency);
         assert_eq!(all.require_receipt, least.require_receipt);
-        let receive = raw::parse(SAMPLE).unwrap().receive().unwrap();
-        assert_eq!(receive.listen.to_string(), "127.0.0.1:8490");
+        let receive = |text: &str| raw::parse(text).unwrap().receive().unwrap();
+        assert_eq!(receive(SAMPLE), receive(""));
+        // The sample shows certificates and tokens, which have no default.
+        let all = receive(&uncommented);
+        assert_eq!((all.limits, &all.commits_file), (receive("").limits, &None));
+        assert!(all.asks_who() && all.tls.is_some());
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod ship;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod credential;
 pub mod durable;
 pub mod episode;
 pub mod filed;

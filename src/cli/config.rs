@@ -1,7 +1,10 @@
 //! `sealift config`
 
 use clap::Subcommand;
-use sealift::config::SAMPLE;
+use sealift::{
+    config::{RawReceive, SAMPLE},
+    receive::access::Access,
+};
 
 use super::{
     Destination, Source,
@@ -34,10 +37,18 @@ pub(crate) fn run(command: ConfigCommand) -> Result<Exit, Failure> {
         ConfigCommand::Default => print!("{SAMPLE}"),
         ConfigCommand::Check { source, destination } => {
             let raw = super::ship::configuration(&source, &destination)?;
-            let config = raw.ship()?;
-            raw.receive()?;
-            super::ship::transport(&config.receiver, &config.host_id)?;
-            println!("the configuration is right");
+            let receiver_alone = raw.receive != RawReceive::default()
+                && raw.shipper.data_dir.is_none()
+                && raw.receiver.url.is_none();
+            let receive = raw.receive()?;
+            Access::read(&receive).map_err(|error| Failure::Usage(error.into()))?;
+            if receiver_alone {
+                println!("the configuration is right, for a receiver alone");
+            } else {
+                let config = raw.ship()?;
+                super::ship::transport(&config.receiver, &config.host_id)?;
+                println!("the configuration is right");
+            }
         }
         ConfigCommand::Show { source, destination } => {
             let raw = super::ship::configuration(&source, &destination)?;

@@ -26,9 +26,9 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use sealift::{
-    config::{RawConfig, ShipConfig},
+    config::{RawConfig, ReceiveConfig, ShipConfig},
     episode::EpisodeId,
-    receive::serve::{Options, Server},
+    receive::serve::Server,
     records::ArchiveFacts,
     ship::{daemon, machine::Notice},
 };
@@ -127,7 +127,7 @@ impl Place {
 async fn demonstrate(episodes: usize, place: &Place) -> anyhow::Result<()> {
     let mut stop = Box::pin(stop_signal()?);
     let listen = "127.0.0.1:0".parse()?;
-    let server = Server::bind(Options { listen, store: place.store() }).await?;
+    let server = Server::bind(ReceiveConfig::at(listen, &place.store())).await?;
     let url = format!("http://{}", server.local_addr());
     let (stop_server, server_stops) = oneshot::channel::<()>();
     let server = tokio::spawn(server.run(async move {

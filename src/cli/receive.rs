@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use sealift::receive::serve::{BindError, Options, Server};
+use sealift::receive::serve::{BindError, Server};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     exit::{Exit, Failure},
@@ -22,22 +23,34 @@ pub(crate) struct ReceiveArgs {
     /// The folder to store into (receive.store)
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
+    /// Listen beyond loopback though nobody is asked who they are, or the wire can be read (receive.anyone_may_store)
+    #[arg(long)]
+    anyone_may_store: bool,
 }
 
 pub(crate) fn run(args: ReceiveArgs) -> Result<Exit, Failure> {
     let mut raw = args.source.read(args.listen.is_some() && args.store.is_some())?;
     raw.receive.listen = args.listen.or(raw.receive.listen);
     raw.receive.store = args.store.or(raw.receive.store);
+    if args.anyone_may_store {
+        raw.receive.anyone_may_store = Some(true);
+    }
     let config = raw.receive()?;
     logging::start("info");
     let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
     runtime.block_on(async {
         let stop = stop_signal()?;
-        let options = Options { listen: config.listen, store: config.store };
-        let server = Server::bind(options).await.map_err(|error| match error {
-            BindError::NotLoopback(_) => Failure::Usage(error.into()),
+        let mut hangup = signal(SignalKind::hangup()).context("Failed to listen for SIGHUP")?;
+        let server = Server::bind(config).await.map_err(|error| match error {
+            BindError::Exposed(_) | BindError::File(_) => Failure::Usage(error.into()),
             BindError::Store { .. } | BindError::Listen { .. } => Failure::Wrong(error.into()),
         })?;
+        let access = server.access();
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                access.reload().await;
+            }
+        });
         server.run(stop).await;
         Ok(Exit::Done)
     })

@@ -1,33 +1,15 @@
 //! What can go wrong on the way to an answer, and reading it out of the error chains of the layers below.
 
-use std::{error::Error, io, path::PathBuf};
+use std::{error::Error, io};
+
+use crate::credential::FileError;
 
 /// Why a client could not be made: a file that the configuration names is at fault. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// The file cannot be read.
-    #[error(
-        "{setting} {}: cannot be read: {source} (it must exist, and the user that sealift runs as must be able to read it)",
-        .path.display()
-    )]
-    Unreadable {
-        /// The configuration key that names the file.
-        setting: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The file can be read, and does not hold what it should.
-    #[error("{setting} {}: {problem}", .path.display())]
-    Unusable {
-        /// The configuration key that names the file.
-        setting: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What is wrong and what to do. Never a secret.
-        problem: String,
-    },
+    /// A file cannot be read, or does not hold what it should.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Only one half of the client's identity is set.
     #[error("client_cert_file and client_key_file go together: set both or neither")]
     Unpaired,

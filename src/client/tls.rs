@@ -1,28 +1,16 @@
-//! Whom we trust and who we are: the certificate, key and token files, read and checked.
+//! Whom we trust and who we are: what TLS connections are made with, and the token that requests carry.
 
 use std::{
-    fs::File,
-    io::Read as _,
-    os::unix::fs::PermissionsExt as _,
     path::Path,
     sync::{Arc, OnceLock},
 };
 
 use http::HeaderValue;
 use hyper_rustls::ConfigBuilderExt as _;
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-};
+use rustls::{ClientConfig, RootCertStore};
 
 use super::{ClientError, ClientOptions, SetupError};
-
-/// The largest credential file that is read, bytes. A system's whole bundle of authorities has a quarter of this.
-const MAX_FILE_BYTES: u64 = 1 << 20;
-
-/// What a secret's file should not allow: writing by its group, reading or writing by everybody. `chmod 640` is the most.
-const LOOSE_MODE: u32 = 0o026;
+use crate::credential::{FileError, Identity, provider, read_roots, read_secret};
 
 /// Everything that comes from files; a reload makes a new one.
 pub(super) struct Credentials {
@@ -35,16 +23,13 @@ pub(super) struct Credentials {
     pub(super) authorization: Option<HeaderValue>,
 }
 
-struct Identity {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-}
-
 impl Credentials {
     pub(super) fn read(options: &ClientOptions) -> Result<Self, SetupError> {
-        let roots = options.ca_file.as_deref().map(read_roots).transpose()?;
+        let roots = options.ca_file.as_deref().map(|path| read_roots("ca_file", path)).transpose()?;
         let identity = match (&options.client_cert_file, &options.client_key_file) {
-            (Some(chain), Some(key)) => Some(Identity::read(chain, key)?),
+            (Some(chain), Some(key)) => {
+                Some(Identity::read(("client_cert_file", chain), ("client_key_file", key))?)
+            }
             (None, None) => None,
             _ => return Err(SetupError::Unpaired),
         };
@@ -74,7 +59,7 @@ impl Credentials {
             })?,
         };
         let config = match &self.identity {
-            Some(Identity { chain, key }) => builder
+            Some(Identity { chain, key, .. }) => builder
                 .with_client_auth_cert(chain.clone(), key.clone_key())
                 .map_err(|error| error.to_string())?,
             None => builder.with_no_client_auth(),
@@ -83,65 +68,13 @@ impl Credentials {
     }
 }
 
-/// Passed to every builder: rustls's process-wide default is anybody's to set, or nobody's.
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
-}
-
-fn read_roots(path: &Path) -> Result<RootCertStore, SetupError> {
-    let unusable = |problem: String| unusable("ca_file", path, problem);
-    let mut roots = RootCertStore::empty();
-    for certificate in read_chain("ca_file", path)? {
-        roots
-            .add(certificate)
-            .map_err(|error| unusable(format!("a certificate in it cannot be used: {error}")))?;
-    }
-    Ok(roots)
-}
-
-fn read_chain(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, SetupError> {
-    let pem = read(setting, path)?;
-    let chain = CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| unusable(setting, path, format!("is not a PEM file: {error}")))?;
-    if chain.is_empty() {
-        let problem = "holds no certificate; it must be a PEM file with \"BEGIN CERTIFICATE\" in it";
-        return Err(unusable(setting, path, problem.to_owned()));
-    }
-    Ok(chain)
-}
-
-impl Identity {
-    fn read(chain_path: &Path, key_path: &Path) -> Result<Self, SetupError> {
-        const KEY: &str = "client_key_file";
-        let chain = read_chain("client_cert_file", chain_path)?;
-        let pem = read_secret(KEY, key_path)?;
-        // The parser's error is not shown: it may quote what it could not read.
-        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
-            let problem = "holds no private key that can be read; it must be an unencrypted PEM file with \"BEGIN \
-                           PRIVATE KEY\" (or RSA, or EC) in it";
-            unusable(KEY, key_path, problem.to_owned())
-        })?;
-        // A throw-away configuration finds out whether the two belong together, before anything is sent.
-        ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map(|builder| builder.with_root_certificates(RootCertStore::empty()))
-            .and_then(|builder| builder.with_client_auth_cert(chain.clone(), key.clone_key()))
-            .map_err(|error| {
-                let with = chain_path.display();
-                unusable(KEY, key_path, format!("does not go with the certificate in {with}: {error}"))
-            })?;
-        Ok(Self { chain, key })
-    }
-}
-
 /// A token travels as `Bearer TOKEN` (RFC 6750, section 2.1): visible ASCII on one line.
-fn read_token(path: &Path) -> Result<HeaderValue, SetupError> {
+fn read_token(path: &Path) -> Result<HeaderValue, FileError> {
     const TOKEN: &str = "token_file";
     let bytes = read_secret(TOKEN, path)?;
     let token = bytes.trim_ascii();
     if token.is_empty() {
-        return Err(unusable(TOKEN, path, "is empty; it must hold the token on one line".to_owned()));
+        return Err(FileError::unusable(TOKEN, path, "is empty; it must hold the token on one line"));
     }
     let value = token
         .iter()
@@ -150,43 +83,10 @@ fn read_token(path: &Path) -> Result<HeaderValue, SetupError> {
         .and_then(|value| HeaderValue::from_bytes(&value).ok());
     let mut value = value.ok_or_else(|| {
         let problem = "must hold nothing but the token: one line of printable ASCII without spaces";
-        unusable(TOKEN, path, problem.to_owned())
+        FileError::unusable(TOKEN, path, problem)
     })?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-fn read_secret(setting: &'static str, path: &Path) -> Result<Vec<u8>, SetupError> {
-    let mode =
-        std::fs::metadata(path).map_err(|source| unreadable(setting, path, source))?.permissions().mode();
-    if mode & LOOSE_MODE != 0 {
-        let path = path.display();
-        tracing::warn!(
-            "{setting} {path}: others can read or change this secret (mode {:04o}): chmod 0640 {path}",
-            mode & 0o7777
-        );
-    }
-    read(setting, path)
-}
-
-fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, SetupError> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|source| unreadable(setting, path, source))?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        let problem = format!("is larger than {MAX_FILE_BYTES} bytes, which no such file is");
-        return Err(unusable(setting, path, problem));
-    }
-    Ok(bytes)
-}
-
-fn unreadable(setting: &'static str, path: &Path, source: std::io::Error) -> SetupError {
-    SetupError::Unreadable { setting, path: path.to_owned(), source }
-}
-
-fn unusable(setting: &'static str, path: &Path, problem: String) -> SetupError {
-    SetupError::Unusable { setting, path: path.to_owned(), problem }
 }
 
 #[cfg(test)]

@@ -65,12 +65,30 @@ pub struct RawReceiver {
 }
 
 /// `[receive]`
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 #[expect(missing_docs, reason = "the keys are explained in docs/configuration.md and contrib/sealift.toml")]
 pub struct RawReceive {
     pub listen: Option<String>,
     pub store: Option<PathBuf>,
+    pub namespace: Option<String>,
+    pub tls_cert_file: Option<PathBuf>,
+    pub tls_key_file: Option<PathBuf>,
+    pub client_ca_file: Option<PathBuf>,
+    pub tokens_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub readers: Vec<String>,
+    pub anyone_may_store: Option<bool>,
+    pub commits_file: Option<PathBuf>,
+    pub remediation: Option<String>,
+    pub max_episode_bytes: Option<u64>,
+    pub min_free_bytes: Option<u64>,
+    pub host_quota_bytes: Option<u64>,
+    pub parts_keep_days: Option<u32>,
+    pub parts_max_bytes: Option<u64>,
+    pub max_connections: Option<usize>,
+    pub max_connections_per_host: Option<usize>,
+    pub min_body_rate_bytes_per_s: Option<u64>,
 }
 
 /// Parses TOML; the error shows the line, a caret, and the nearest known key.

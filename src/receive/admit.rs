@@ -5,7 +5,10 @@
 
 use http::{HeaderMap, header};
 
-use super::held::{Content, Held, Offer};
+use super::{
+    held::{Content, Held, Offer},
+    window::{SaidCommit, Window},
+};
 use crate::{
     episode::{Digest, EpisodeId},
     wire::{CONTENT_DIGEST, EPISODES_PATH, Problem, ProblemType, REPR_DIGEST, Receipt},
@@ -22,16 +25,57 @@ pub enum Decision {
     Unproven,
     /// Other content is held under this id.
     Conflict(Problem),
+    /// Nothing is held, and this receiver does not take it.
+    Refused(Problem),
 }
 
-/// Compares an offer with what is held under its id.
+/// What this receiver asks of an upload that is new to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// Of which commits' recordings are taken; `None`: of all.
+    pub window: Option<&'a Window>,
+    /// What a host out of the window is told to do.
+    pub remediation: &'a str,
+    /// The largest archive, bytes; `None`: no limit.
+    pub max_episode_bytes: Option<u64>,
+}
+
+impl Terms<'_> {
+    /// Whether a recording of this commit would be taken.
+    ///
+    /// # Errors
+    /// Those of [`Window::admit`].
+    pub fn take_commit(&self, commit: &SaidCommit) -> Result<(), Problem> {
+        self.window.map_or(Ok(()), |window| window.admit(commit, self.remediation))
+    }
+
+    /// Whether an archive of this size would be taken.
+    ///
+    /// # Errors
+    /// `too-large`, with `max_episode_bytes`.
+    pub fn take_size(&self, size_bytes: u64) -> Result<(), Problem> {
+        match self.max_episode_bytes {
+            Some(max) if size_bytes > max => {
+                let detail = format!("{size_bytes} bytes; archives of up to {max} bytes are taken.");
+                Err(Problem::new(ProblemType::TooLarge, detail).with("max_episode_bytes", max))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// Compares an offer with what is held under its id and, where that is nothing, with the receiver's terms.
+///
+/// What is held comes first. The terms guard what comes in; a host whose acknowledgement was lost, and whose commit has left
+/// the window since, is to learn that its episode is held, and not to quarantine it.
 ///
 /// A content digest counts only once this receiver has verified it. Were a claim enough, whoever stored an archive under a
 /// false content digest would have the true one's sender retire an episode that nobody holds.
 #[must_use]
-pub fn admit(offer: &Offer, held: Option<&Held>) -> Decision {
+pub fn admit(offer: &Offer, commit: &SaidCommit, held: Option<&Held>, terms: &Terms<'_>) -> Decision {
     let Some(held) = held else {
-        return Decision::Store;
+        let taken = terms.take_commit(commit).and_then(|()| terms.take_size(offer.size_bytes));
+        return taken.map_or_else(Decision::Refused, |()| Decision::Store);
     };
     if offer.sha256 == held.sha256 {
         return Decision::AlreadyHeld(held.receipt());
@@ -151,12 +195,54 @@ mod tests {
             Decision::AlreadyHeld(_) => "held",
             Decision::Unproven => "unproven",
             Decision::Conflict(_) => "conflict",
+            Decision::Refused(problem) => match problem.kind {
+                ProblemType::CommitMissing => "missing",
+                ProblemType::CommitOutOfWindow => "outside",
+                ProblemType::TooLarge => "large",
+                other => panic!("{other:?}"),
+            },
         }
+    }
+
+    /// Takes whatever comes.
+    const OPEN: Terms<'static> = Terms { window: None, remediation: "", max_episode_bytes: None };
+
+    fn commit(digit: char) -> String {
+        digit.to_string().repeat(40)
     }
 
     #[test]
     fn nothing_held_is_stored() {
-        assert_eq!(admit(&offer("archive", Some("content")), None), Decision::Store);
+        let decision = admit(&offer("archive", Some("content")), &SaidCommit::Nothing, None, &OPEN);
+        assert_eq!(decision, Decision::Store);
+    }
+
+    #[test]
+    fn the_terms_guard_what_comes_in_and_not_what_is_held() {
+        let window = Window::parse(&commit('a')).unwrap();
+        let offer = offer("archive", None);
+        let (same, other) = (held("archive", Content::Unknown), held("other", Content::Unknown));
+        let said = |digit| SaidCommit::Commit(crate::episode::Commit::parse(&commit(digit)).unwrap());
+        let commits = [SaidCommit::Nothing, SaidCommit::Malformed, said('c'), said('a')];
+        // An offer of 7 bytes: the largest that is taken, and one byte too many.
+        for (window, max, expected) in [
+            (None, None, ["store"; 4]),
+            (None, Some(7), ["store"; 4]),
+            (None, Some(6), ["large"; 4]),
+            (Some(&window), None, ["missing", "missing", "outside", "store"]),
+            (Some(&window), Some(7), ["missing", "missing", "outside", "store"]),
+            (Some(&window), Some(6), ["missing", "missing", "outside", "large"]),
+        ] {
+            let terms = Terms { window, remediation: "update", max_episode_bytes: max };
+            for (commit, expected) in commits.iter().zip(expected) {
+                let told = |held| name(&admit(&offer, commit, held, &terms));
+                assert_eq!(told(None), expected, "{commit:?} {terms:?}");
+                assert_eq!(told(Some(&same)), "held", "{commit:?} {terms:?}");
+                assert_eq!(told(Some(&other)), "conflict", "{commit:?} {terms:?}");
+            }
+        }
+        let refusal = Terms { max_episode_bytes: Some(6), ..OPEN }.take_size(7).unwrap_err().to_json();
+        assert_eq!((&refusal["status"], &refusal["max_episode_bytes"]), (&413.into(), &6.into()));
     }
 
     #[test]
@@ -182,7 +268,7 @@ mod tests {
         ];
         for (offer, expected) in table {
             for (content, expected) in states.into_iter().zip(expected) {
-                let decision = admit(&offer, Some(&held("archive", content)));
+                let decision = admit(&offer, &SaidCommit::Nothing, Some(&held("archive", content)), &OPEN);
                 assert_eq!(name(&decision), expected, "{offer:?} against {content:?}");
             }
         }
@@ -192,7 +278,8 @@ mod tests {
     fn a_receipt_names_what_is_held_and_no_content_that_was_not_verified() {
         let repacked = offer("repacked", Some("content"));
         let verified = held("archive", Content::Verified(digest_of("content")));
-        let Decision::AlreadyHeld(receipt) = admit(&repacked, Some(&verified)) else { panic!() };
+        let decision = admit(&repacked, &SaidCommit::Nothing, Some(&verified), &OPEN);
+        let Decision::AlreadyHeld(receipt) = decision else { panic!() };
         assert_eq!(receipt.sha256, digest_of("archive"));
         assert_eq!(receipt.content_sha256, Some(digest_of("content")));
         for content in [Content::Unknown, Content::Claimed(digest_of("content")), Content::Unreadable] {

@@ -1,53 +1,76 @@
 //! One request, from its head to its answer and its line in the log.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Body as _, Incoming};
-use tokio::time::timeout;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http_body_util::Full;
+use hyper::body::Incoming;
 
 use super::{
-    admit::{self, Decision},
+    access::{Access, Snapshot},
+    admit::{self, Decision, Terms},
+    body::{Afterwards, BodyError, BodyIdle, UploadBody},
     held::{Held, Offer},
+    identity::{self, Caller, NameError},
+    reply::Reply,
     store::{Publication, Store, StoreError, Upload as _},
+    tally::Tally,
+    window::SaidCommit,
 };
 use crate::{
-    episode::{EpisodeId, printable},
-    wire::{ARCHIVE_TYPE, CONTENT_DIGEST, PROBLEM_TYPE, Problem, ProblemType, REPR_DIGEST, Receipt},
+    episode::{EpisodeId, HostName, printable},
+    wire::{ADMISSION_PATH, Problem, ProblemType, Receipt},
 };
 
-/// No byte of a body for this long: the client is gone, or holds the connection for nothing.
-const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// After a refusal the rest of the body is read and thrown away up to this many bytes and for this long. A socket that is
-/// closed with bytes unread is reset, and the reset overtakes the answer.
-const LINGER_BYTES: u64 = 1 << 20;
-const LINGER_TIME: Duration = Duration::from_secs(1);
+/// What every request is answered from.
+#[derive(Debug)]
+pub(super) struct Receiver<S> {
+    /// What is held.
+    pub(super) store: S,
+    /// Who may come in.
+    pub(super) access: Arc<Access>,
+    /// Who may read every host's episodes.
+    pub(super) readers: BTreeSet<HostName>,
+    /// What a host out of the window is told to do.
+    pub(super) remediation: String,
+    /// The largest archive, bytes; `None`: no limit.
+    pub(super) max_episode_bytes: Option<u64>,
+    /// What is counted.
+    pub(super) tally: Arc<Tally>,
+}
 
-/// The connection is dropped without an answer.
-#[derive(Debug, thiserror::Error)]
-#[error("no byte of the body for {} s", BODY_IDLE_TIMEOUT.as_secs())]
-pub(super) struct BodyIdle;
+/// The other end of a connection.
+#[derive(Debug)]
+pub(super) struct Peer {
+    /// Where it comes from.
+    pub(super) address: SocketAddr,
+    /// Whose certificate it showed; `None`: none.
+    pub(super) certificate: Option<Result<HostName, NameError>>,
+}
 
 /// Answers one request.
 ///
 /// # Errors
 /// [`BodyIdle`]: the connection is to be dropped.
 pub(super) async fn answer<S: Store>(
-    store: Arc<S>,
-    peer: SocketAddr,
+    receiver: Arc<Receiver<S>>,
+    peer: Arc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, BodyIdle> {
     let started = monotonic_clock();
     let (head, body) = request.into_parts();
     let mut upload = UploadBody::new(&head, body);
+    let access = receiver.access.current();
+    let caller = identity::identify(access.ways(), peer.certificate.as_ref(), &head.headers);
     let episode = admit::episode_of(head.uri.path());
-    let replied = route(&*store, &head, episode.as_ref(), &mut upload).await;
+    let exchange = Exchange { receiver: &*receiver, access: &access, head: &head };
+    let replied = exchange.route(&caller, episode.as_ref(), &mut upload).await;
 
     let (status_code, problem) = match &replied {
         Ok(reply) => (reply.response.status().as_u16(), reply.problem.map(ProblemType::urn)),
@@ -57,10 +80,11 @@ pub(super) async fn answer<S: Store>(
         method = %printable(head.method.as_str()),
         episode = episode.and_then(Result::ok).map(tracing::field::display),
         path = %printable(head.uri.path()),
-        %peer,
+        host = caller.as_ref().ok().and_then(Caller::name).map(tracing::field::display),
+        peer = %peer.address,
         status_code,
         bytes = upload.received,
-        elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        elapsed_ms = milliseconds(started.elapsed()),
         problem = problem.as_deref(),
         "request"
     );
@@ -70,39 +94,6 @@ pub(super) async fn answer<S: Store>(
         reply.response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(reply.response)
-}
-
-async fn route<S: Store>(
-    store: &S,
-    head: &Parts,
-    episode: Option<&Result<EpisodeId, Problem>>,
-    body: &mut UploadBody,
-) -> Result<Reply, BodyIdle> {
-    Ok(match episode {
-        Some(Err(problem)) => Reply::problem(problem),
-        Some(Ok(id)) => match head.method {
-            Method::PUT => match put(store, id, &head.headers, body).await {
-                Ok(reply) => reply,
-                Err(Refusal::Problem(problem)) => Reply::problem(&problem),
-                Err(Refusal::Store(error)) => Reply::store_error(&error, Some(id)),
-                Err(Refusal::Idle(idle)) => return Err(idle),
-            },
-            Method::HEAD => match store.find(id).await {
-                Ok(Some(held)) => Reply::described(&held),
-                Ok(None) => Reply::problem(&not_found("No such episode is held.")),
-                Err(error) => Reply::store_error(&error, Some(id)),
-            },
-            _ => Reply::method_not_allowed("HEAD, PUT"),
-        },
-        None if head.uri.path() == "/healthz" => match head.method {
-            Method::GET | Method::HEAD => match store.probe().await {
-                Ok(()) => Reply::new(StatusCode::OK, "text/plain", "ok\n"),
-                Err(error) => Reply::store_error(&error, None),
-            },
-            _ => Reply::method_not_allowed("GET, HEAD"),
-        },
-        None => Reply::problem(&not_found("Episodes are at /v1/episodes/{id}.")),
-    })
 }
 
 /// Why an upload ends without a receipt.
@@ -124,191 +115,169 @@ impl From<StoreError> for Refusal {
     }
 }
 
-async fn put<S: Store>(
-    store: &S,
-    id: &EpisodeId,
-    headers: &HeaderMap,
-    body: &mut UploadBody,
-) -> Result<Reply, Refusal> {
-    let offer = admit::read_offer(headers)?;
-    if let Some(receipt) = already_held(store, id, &offer).await? {
-        return Ok(Reply::receipt(StatusCode::OK, &receipt));
-    }
-    let mut upload = store.begin();
-    while let Some(bytes) = body.next().await? {
-        upload.write(&bytes).await?;
-    }
-    match upload.publish(id, &offer).await? {
-        Publication::Stored(held) => Ok(Reply::receipt(StatusCode::CREATED, &held.receipt())),
-        Publication::NameTaken => match already_held(store, id, &offer).await? {
-            Some(receipt) => Ok(Reply::receipt(StatusCode::OK, &receipt)),
-            None => Err(Problem::new(
-                ProblemType::StoreFailed,
-                "Another upload of this id was published first, and is gone again.",
-            )
-            .into()),
-        },
-        Publication::DigestMismatch { received } => Err(Problem::new(
-            ProblemType::DigestMismatch,
-            format!("The bytes that arrived hash to {received}, not to {}.", offer.sha256),
-        )
-        .with("received_sha256", received.to_string())
-        .into()),
-    }
-}
-
-/// The receipt of what is held, where it answers the offer; `None` where the body is wanted.
-async fn already_held<S: Store>(
-    store: &S,
-    id: &EpisodeId,
-    offer: &Offer,
-) -> Result<Option<Receipt>, Refusal> {
-    let mut held = store.find(id).await?;
-    let mut decision = admit::admit(offer, held.as_ref());
-    if decision == Decision::Unproven {
-        held = store.verify(id).await?;
-        decision = admit::admit(offer, held.as_ref());
-    }
-    match (decision, held) {
-        (Decision::Store, _) | (Decision::Unproven, None) => Ok(None),
-        (Decision::AlreadyHeld(receipt), _) => Ok(Some(receipt)),
-        (Decision::Conflict(problem), _) => Err(problem.into()),
-        // What cannot be proven after looking is not the same.
-        (Decision::Unproven, Some(held)) => Err(admit::conflict(&held).into()),
-    }
-}
-
-/// What becomes of the connection once the answer is out.
-#[derive(Debug, PartialEq, Eq)]
-enum Afterwards {
-    Reuse,
-    Close,
-}
-
-/// A request's body, and what the client expects of us before it sends it.
-struct UploadBody {
-    incoming: Incoming,
-    received: u64,
-    /// The client waits for `100 Continue` (RFC 9110, section 10.1.1), which goes out when the body is first asked for.
-    awaits_continue: bool,
-}
-
-impl UploadBody {
-    fn new(head: &Parts, incoming: Incoming) -> Self {
-        let expects = head
-            .headers
-            .get(header::EXPECT)
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        Self { incoming, received: 0, awaits_continue: expects }
-    }
-
-    async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
-        self.awaits_continue = false;
-        loop {
-            let frame = timeout(BODY_IDLE_TIMEOUT, self.incoming.frame())
-                .await
-                .map_err(|_| Refusal::Idle(BodyIdle))?;
-            match frame {
-                None => return Ok(None),
-                Some(Err(error)) => {
-                    let detail = format!("The body ended after {} bytes: {error}.", self.received);
-                    return Err(Problem::new(ProblemType::Truncated, detail).into());
-                }
-                Some(Ok(frame)) => {
-                    // Trailers are no bytes of the archive.
-                    if let Ok(bytes) = frame.into_data() {
-                        self.received += bytes.len() as u64;
-                        return Ok(Some(bytes));
-                    }
-                }
-            }
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Truncated(problem) => Self::Problem(problem),
+            BodyError::Idle(idle) => Self::Idle(idle),
         }
     }
-
-    /// Gives the connection back after the answer was decided. What the client is still sending is read and thrown away
-    /// beside the answer, within bounds.
-    fn let_go(self) -> Afterwards {
-        if self.incoming.is_end_stream() {
-            return Afterwards::Reuse;
-        }
-        // It has sent nothing yet. Asking for the body now would tell it to.
-        if self.awaits_continue {
-            return Afterwards::Close;
-        }
-        let all = self.incoming.size_hint().exact().is_some_and(|rest| rest <= LINGER_BYTES);
-        let mut incoming = self.incoming;
-        tokio::spawn(timeout(LINGER_TIME, async move {
-            let mut drained = 0;
-            while let Some(Ok(frame)) = incoming.frame().await {
-                drained += frame.data_ref().map_or(0, |bytes| bytes.len() as u64);
-                if drained > LINGER_BYTES {
-                    break;
-                }
-            }
-        }));
-        if all { Afterwards::Reuse } else { Afterwards::Close }
-    }
 }
 
-/// An answer, and what it objects to.
-struct Reply {
-    response: Response<Full<Bytes>>,
-    problem: Option<ProblemType>,
+/// A request's head, and what it is answered from.
+struct Exchange<'a, S> {
+    receiver: &'a Receiver<S>,
+    access: &'a Snapshot,
+    head: &'a Parts,
 }
 
-impl Reply {
-    fn new(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Self {
-        let mut response = Response::new(Full::new(body.into()));
-        *response.status_mut() = status;
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-        Self { response, problem: None }
-    }
-
-    fn receipt(status: StatusCode, receipt: &Receipt) -> Self {
-        Self::new(status, "application/json", serde_json::json!(receipt).to_string())
-    }
-
-    fn problem(problem: &Problem) -> Self {
-        let status = StatusCode::from_u16(problem.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let reply = Self::new(status, PROBLEM_TYPE, problem.to_json().to_string());
-        Self { problem: Some(problem.kind), ..reply }
-    }
-
-    /// The client learns which kind; what the disk said is for the receiver's operator.
-    fn store_error(error: &StoreError, id: Option<&EpisodeId>) -> Self {
-        tracing::error!(id = id.map(tracing::field::display), %error, "cannot store");
-        Self::problem(&match error {
-            StoreError::Full(_) => Problem::new(ProblemType::NoSpace, "The receiver's disk is full."),
-            StoreError::Failed(_) => {
-                Problem::new(ProblemType::StoreFailed, "The receiver's disk failed; its log says how.")
-            }
+impl<S: Store> Exchange<'_, S> {
+    async fn route(
+        &self,
+        caller: &Result<Caller, Problem>,
+        episode: Option<&Result<EpisodeId, Problem>>,
+        body: &mut UploadBody,
+    ) -> Result<Reply, BodyIdle> {
+        // Whoever watches over this machine has no name here, and learns no more than whether it works.
+        if self.head.uri.path() == "/healthz" {
+            return Ok(self.health().await);
+        }
+        let caller = match caller {
+            Ok(caller) => caller,
+            Err(problem) => return Ok(Reply::unauthenticated(problem, &self.head.headers)),
+        };
+        Ok(match (episode, &self.head.method) {
+            (Some(Err(problem)), _) => Reply::problem(problem),
+            (Some(Ok(id)), &Method::PUT) => match self.put(caller, id, body).await {
+                Ok(reply) => reply,
+                Err(Refusal::Problem(problem)) => Reply::problem(&problem),
+                Err(Refusal::Store(error)) => Reply::store_error(&error, Some(id)),
+                Err(Refusal::Idle(idle)) => return Err(idle),
+            },
+            (Some(Ok(id)), &Method::HEAD) => self.describe(caller, id).await,
+            (Some(Ok(_)), _) => Reply::method_not_allowed("HEAD, PUT"),
+            (None, _) if self.head.uri.path() == ADMISSION_PATH => self.admission().await,
+            (None, _) => Reply::not_found("Episodes are at /v1/episodes/{id}."),
         })
     }
 
-    /// RFC 9110, section 15.5.6: the answer lists what is allowed.
-    fn method_not_allowed(allowed: &'static str) -> Self {
-        let problem = Problem::new(ProblemType::MethodNotAllowed, format!("Allowed here: {allowed}."));
-        let mut reply = Self::problem(&problem);
-        reply.response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
-        reply
+    async fn health(&self) -> Reply {
+        match self.head.method {
+            Method::GET | Method::HEAD => match self.receiver.store.probe().await {
+                Ok(()) => Reply::new(StatusCode::OK, "text/plain", "ok\n"),
+                Err(error) => Reply::store_error(&error, None),
+            },
+            _ => Reply::method_not_allowed("GET, HEAD"),
+        }
     }
 
-    /// The answer to HEAD: the archive's length and digests, without the archive.
-    fn described(held: &Held) -> Self {
-        let mut reply = Self::new(StatusCode::OK, ARCHIVE_TYPE, Bytes::new());
-        let headers = reply.response.headers_mut();
-        headers.insert(header::CONTENT_LENGTH, held.size_bytes.into());
-        for (name, digest) in [(REPR_DIGEST, Some(held.sha256)), (CONTENT_DIGEST, held.content.verified())] {
-            if let Some(value) = digest.and_then(|digest| HeaderValue::from_str(&digest.to_header()).ok()) {
-                headers.insert(name, value);
-            }
+    /// What a PUT with this commit, by this caller, would meet.
+    async fn admission(&self) -> Reply {
+        if !matches!(self.head.method, Method::GET | Method::HEAD) {
+            return Reply::method_not_allowed("GET, HEAD");
         }
-        reply
+        if let Err(problem) = self.terms().take_commit(&SaidCommit::of(&self.head.headers)) {
+            return Reply::problem(&problem);
+        }
+        match self.receiver.store.probe().await {
+            Ok(()) => Reply::nothing(),
+            Err(error) => Reply::store_error(&error, None),
+        }
+    }
+
+    async fn describe(&self, caller: &Caller, id: &EpisodeId) -> Reply {
+        match self.receiver.store.find(id).await {
+            Ok(Some(held)) if identity::may_read(caller, owner(&held), &self.receiver.readers) => {
+                Reply::described(&held)
+            }
+            Ok(Some(_)) => {
+                let detail = "A host reads its own episodes; readers read every host's.";
+                Reply::problem(&Problem::new(ProblemType::Forbidden, detail))
+            }
+            Ok(None) => Reply::not_found("No such episode is held."),
+            Err(error) => Reply::store_error(&error, Some(id)),
+        }
+    }
+
+    async fn put(&self, caller: &Caller, id: &EpisodeId, body: &mut UploadBody) -> Result<Reply, Refusal> {
+        let offer = admit::read_offer(&self.head.headers)?;
+        match self.admit(id, &offer).await? {
+            Admitted::Held(receipt) => return Ok(Reply::receipt(StatusCode::OK, &receipt)),
+            Admitted::Refused(problem) => {
+                if matches!(problem.kind, ProblemType::CommitMissing | ProblemType::CommitOutOfWindow) {
+                    self.receiver.tally.rejected_by_window(caller.name());
+                }
+                return Err(problem.into());
+            }
+            Admitted::Wanted => {}
+        }
+        let mut upload = self.receiver.store.begin();
+        while let Some(bytes) = body.next().await? {
+            upload.write(&bytes).await?;
+        }
+        match upload.publish(id, &offer).await? {
+            Publication::Stored(held) => Ok(Reply::receipt(StatusCode::CREATED, &held.receipt())),
+            Publication::NameTaken => match self.admit(id, &offer).await? {
+                Admitted::Held(receipt) => Ok(Reply::receipt(StatusCode::OK, &receipt)),
+                Admitted::Wanted | Admitted::Refused(_) => Err(Problem::new(
+                    ProblemType::StoreFailed,
+                    "Another upload of this id was published first, and is gone again.",
+                )
+                .into()),
+            },
+            Publication::DigestMismatch { received } => Err(Problem::new(
+                ProblemType::DigestMismatch,
+                format!("The bytes that arrived hash to {received}, not to {}.", offer.sha256),
+            )
+            .with("received_sha256", received.to_string())
+            .into()),
+        }
+    }
+
+    /// Whether the body is wanted, before any byte of it is asked for.
+    async fn admit(&self, id: &EpisodeId, offer: &Offer) -> Result<Admitted, Refusal> {
+        let commit = SaidCommit::of(&self.head.headers);
+        let terms = self.terms();
+        let mut held = self.receiver.store.find(id).await?;
+        let mut decision = admit::admit(offer, &commit, held.as_ref(), &terms);
+        if decision == Decision::Unproven {
+            held = self.receiver.store.verify(id).await?;
+            decision = admit::admit(offer, &commit, held.as_ref(), &terms);
+        }
+        match (decision, held) {
+            (Decision::Store, _) | (Decision::Unproven, None) => Ok(Admitted::Wanted),
+            (Decision::AlreadyHeld(receipt), _) => Ok(Admitted::Held(receipt)),
+            (Decision::Refused(problem), _) => Ok(Admitted::Refused(problem)),
+            (Decision::Conflict(problem), _) => Err(problem.into()),
+            // What cannot be proven after looking is not the same.
+            (Decision::Unproven, Some(held)) => Err(admit::conflict(&held).into()),
+        }
+    }
+
+    fn terms(&self) -> Terms<'_> {
+        Terms {
+            window: self.access.window.as_deref(),
+            remediation: &self.receiver.remediation,
+            max_episode_bytes: self.receiver.max_episode_bytes,
+        }
     }
 }
 
-fn not_found(detail: &str) -> Problem {
-    Problem::new(ProblemType::NotFound, detail)
+/// What was decided of an offer that conflicts with nothing.
+enum Admitted {
+    Wanted,
+    Held(Receipt),
+    Refused(Problem),
+}
+
+/// The authenticated name that an episode was stored under. The store does not know it yet, and so only readers read where
+/// callers are asked for their names.
+fn owner(_: &Held) -> Option<&HostName> {
+    None
+}
+
+fn milliseconds(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the edge: how long a request took is measured for the log")]

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //!  PUT /v1/episodes/{id}
-//!    │ serve     a connection: limits, keep-alive, time-outs
+//!    │ serve     a connection: limits, keep-alive, time-outs; tls: the handshake, and whose certificate it is
 //!    ▼
-//!  exchange      the head only ──▶ admit (pure: offer × what is held)
+//!  exchange      the head only ──▶ identity (pure) ──▶ admit (pure: offer × what is held × window and limits)
+//!    │                              ├─ nobody we know ──────────▶ 401
 //!    │                              ├─ held already ────────────▶ 200 receipt
 //!    │                              ├─ held with other content ─▶ 409
+//!    │                              ├─ not taken ───────────────▶ 400, 412, 413
 //!    │                              ├─ unproven ──▶ store.verify ──▶ admit again
 //!    │ ◀─────────────────────────── └─ store
 //!    ▼  100 Continue goes out when the body is first asked for
@@ -24,8 +26,17 @@
 
 pub mod serve;
 
+pub mod access;
 mod exchange;
+mod tls;
+
+mod body;
+mod reply;
 
 pub mod admit;
+pub mod identity;
+pub mod window;
+
 pub mod held;
 pub mod store;
+pub mod tally;

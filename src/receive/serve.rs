@@ -13,20 +13,25 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
     time::timeout,
 };
 
 use super::{
-    exchange,
+    access::Access,
+    exchange::{self, Peer, Receiver},
     store::{Folder, Store},
+    tally::Tally,
+    tls,
+};
+use crate::{
+    config::{ConfigError, ReceiveConfig},
+    credential::FileError,
+    episode::printable,
 };
 
-/// Connections served at the same time; more wait in the kernel's queue. With two batches and one read buffer each, all of
-/// them together stay under 64 MiB.
-const MAX_CONNECTIONS: usize = 256;
 /// From the moment a connection is idle to the end of the next request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a connection reads at once, and so also the longest head, bytes.
@@ -38,24 +43,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Temporaries last written to longer ago than this belong to no living upload: those end after a minute of silence.
 const SWEEP_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What a receiver needs to know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// Where to listen; port 0 takes a free one. Loopback only, as long as there is no authentication.
-    pub listen: SocketAddr,
-    /// The store's folder; created where it is missing.
-    pub store: PathBuf,
-}
-
 /// Why a receiver cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The address can be reached from outside, where anybody could store and read. A wrong setting: nothing was touched.
-    #[error(
-        "Refusing to listen on {0}: this receiver has no authentication yet, so whoever reaches it can store episodes. \
-         Listen on a loopback address (127.0.0.1:8490) and put a TLS front with authentication before it"
-    )]
-    NotLoopback(SocketAddr),
+    #[error(transparent)]
+    Exposed(#[from] ConfigError),
+    /// A certificate, token or commit file cannot be used. A wrong setting: nothing was touched.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The store cannot be created, written to or swept.
     #[error("Failed to open the store: {}: {source}", path.display())]
     Store {
@@ -79,28 +75,59 @@ pub enum BindError {
 pub struct Server {
     listener: TcpListener,
     local_addr: SocketAddr,
-    store: Arc<Folder>,
+    receiver: Arc<Receiver<Folder>>,
+    max_connections: usize,
 }
 
 impl Server {
-    /// Opens the store, sweeps what killed uploads left there, and listens.
+    /// Reads the files that say who may come in, opens the store, sweeps what killed uploads left there, and listens.
     ///
     /// # Errors
     /// [`BindError`].
-    pub async fn bind(options: Options) -> Result<Self, BindError> {
-        let Options { listen, store: path } = options;
-        if !listen.ip().is_loopback() {
-            return Err(BindError::NotLoopback(listen));
-        }
-        let store = match open(path.clone()).await {
-            Ok(store) => Arc::new(store),
-            Err(source) => return Err(BindError::Store { path, source }),
+    pub async fn bind(config: ReceiveConfig) -> Result<Self, BindError> {
+        config.may_listen()?;
+        let access = Arc::new(Access::read(&config)?);
+        let store = match open(config.store.clone()).await {
+            Ok(store) => store,
+            Err(source) => return Err(BindError::Store { path: config.store, source }),
         };
-        let refused = |source| BindError::Listen { address: listen, source };
-        let listener = TcpListener::bind(listen).await.map_err(refused)?;
+        let refused = |source| BindError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
         let local_addr = listener.local_addr().map_err(refused)?;
-        tracing::info!(%local_addr, store = %path.display(), "receiving");
-        Ok(Self { listener, local_addr, store })
+        tracing::info!(
+            %local_addr,
+            store = %config.store.display(),
+            tls = config.tls.is_some(),
+            certificates = config.client_ca_file.is_some(),
+            tokens = config.tokens_file.is_some(),
+            commits = access.current().window.as_ref().map(|window| window.len()),
+            "receiving"
+        );
+        if let Some(missing) = config.exposed() {
+            tracing::warn!("listening where others come in, as anyone_may_store says: {missing}");
+        }
+        let receiver = Receiver {
+            store,
+            access,
+            readers: config.readers,
+            remediation: config.remediation,
+            max_episode_bytes: config.limits.max_episode_bytes,
+            tally: Arc::new(Tally::default()),
+        };
+        let max_connections = config.limits.max_connections.get();
+        Ok(Self { listener, local_addr, receiver: Arc::new(receiver), max_connections })
+    }
+
+    /// Who may come in. [`Access::reload`] reads the files again; while the server runs it does so by itself when they change.
+    #[must_use]
+    pub fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.receiver.access)
+    }
+
+    /// What is counted while it runs.
+    #[must_use]
+    pub fn tally(&self) -> Arc<Tally> {
+        Arc::clone(&self.receiver.tally)
     }
 
     /// The address it listens on, with the port it got.
@@ -115,15 +142,18 @@ impl Server {
         let mut shutdown = pin!(shutdown);
         let (stop, stopping) = watch::channel(());
         let mut connections = JoinSet::new();
+        // Dropped with everything else when this future is.
+        let mut watching = JoinSet::new();
+        watching.spawn(Arc::clone(&self.receiver.access).watch());
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(_) = connections.join_next() => {}
-                accepted = self.listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                accepted = self.listener.accept(), if connections.len() < self.max_connections => match accepted {
                     Ok((stream, peer)) => {
                         // Receipts are small and waited for. A socket that refuses is dead, and its first read says so.
                         let _ = stream.set_nodelay(true);
-                        connections.spawn(converse(stream, peer, Arc::clone(&self.store), stopping.clone()));
+                        connections.spawn(accept(stream, peer, Arc::clone(&self.receiver), stopping.clone()));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
@@ -154,14 +184,44 @@ async fn open(path: PathBuf) -> io::Result<Folder> {
     Ok(folder)
 }
 
+/// One connection, from its handshake on, where there is one. Only this connection waits for it.
+async fn accept<S: Store>(
+    stream: TcpStream,
+    address: SocketAddr,
+    receiver: Arc<Receiver<S>>,
+    mut stopping: watch::Receiver<()>,
+) {
+    let Some(tls) = receiver.access.current().tls.clone() else {
+        converse(stream, Peer { address, certificate: None }, receiver, stopping).await;
+        return;
+    };
+    let shaken = tokio::select! {
+        shaken = tls::handshake(tls, stream) => shaken,
+        _ = stopping.changed() => return,
+    };
+    match shaken {
+        Ok((stream, certificate)) => {
+            converse(stream, Peer { address, certificate }, receiver, stopping).await;
+        }
+        Err(error) => {
+            // The line of a request that never came: a host that cannot come in is looked for in this log.
+            let error = printable(&error.to_string());
+            tracing::info!(peer = %address, %error, "TLS handshake failed");
+        }
+    }
+}
+
 /// One connection, until either side ends it or `stopping`'s sender is gone.
 async fn converse<S: Store>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: SocketAddr,
-    store: Arc<S>,
+    peer: Peer,
+    receiver: Arc<Receiver<S>>,
     mut stopping: watch::Receiver<()>,
 ) {
-    let service = service_fn(move |request| exchange::answer(Arc::clone(&store), peer, request));
+    let address = peer.address;
+    let peer = Arc::new(peer);
+    let service =
+        service_fn(move |request| exchange::answer(Arc::clone(&receiver), Arc::clone(&peer), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -176,7 +236,7 @@ async fn converse<S: Store>(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "connection ended");
+        tracing::debug!(peer = %address, %error, "connection ended");
     }
 }
 
@@ -187,10 +247,9 @@ fn wall_clock() -> SystemTime {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
-        net::TcpStream,
-    };
+    use std::{collections::BTreeSet, path::Path};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
     use super::*;
     use crate::{
@@ -201,8 +260,8 @@ mod tests {
         },
     };
 
-    fn options(store: PathBuf, listen: &str) -> Options {
-        Options { listen: listen.parse().unwrap(), store }
+    fn config(store: &Path, listen: &str) -> ReceiveConfig {
+        ReceiveConfig::at(listen.parse().unwrap(), store)
     }
 
     #[tokio::test]
@@ -210,9 +269,29 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().join("store");
         for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
-            let error = Server::bind(options(store.clone(), listen)).await.unwrap_err();
-            assert!(matches!(error, BindError::NotLoopback(_)), "{error}");
-            assert!(error.to_string().contains("no authentication"), "{error}");
+            let error = Server::bind(config(&store, listen)).await.unwrap_err();
+            assert!(matches!(error, BindError::Exposed(_)), "{error}");
+        }
+        assert!(!store.exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_used_is_named_and_nothing_is_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, file) = (folder.path().join("store"), folder.path().join("file"));
+        std::fs::write(&file, "").unwrap();
+        let plain = config(&store, "127.0.0.1:0");
+        for path in [file, folder.path().join("missing")] {
+            for broken in [
+                ReceiveConfig { tls: Some((path.clone(), path.clone())), ..plain.clone() },
+                ReceiveConfig { client_ca_file: Some(path.clone()), ..plain.clone() },
+                ReceiveConfig { tokens_file: Some(path.clone()), ..plain.clone() },
+                ReceiveConfig { commits_file: Some(path.clone()), ..plain.clone() },
+            ] {
+                let error = Server::bind(broken.clone()).await.unwrap_err();
+                assert!(matches!(error, BindError::File(_)), "{error}");
+                assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+            }
         }
         assert!(!store.exists());
     }
@@ -222,14 +301,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, b"").unwrap();
-        let error = Server::bind(options(file.join("store"), "127.0.0.1:0")).await.unwrap_err();
+        let error = Server::bind(config(&file.join("store"), "127.0.0.1:0")).await.unwrap_err();
         assert!(error.to_string().contains(&file.display().to_string()), "{error}");
     }
 
     #[tokio::test]
     async fn the_listener_is_closed_when_told_to_stop() {
         let folder = tempfile::tempdir().unwrap();
-        let server = Server::bind(options(folder.path().join("store"), "127.0.0.1:0")).await.unwrap();
+        let server = Server::bind(config(&folder.path().join("store"), "127.0.0.1:0")).await.unwrap();
         let address = server.local_addr();
         let idle = TcpStream::connect(address).await.unwrap();
         server.run(async {}).await;
@@ -280,8 +359,16 @@ mod tests {
     fn connect(disk: io::ErrorKind) -> (DuplexStream, watch::Sender<()>) {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let (stop, stopping) = watch::channel(());
-        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        tokio::spawn(converse(theirs, peer, Arc::new(Failing(disk)), stopping));
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let receiver = Receiver {
+            store: Failing(disk),
+            access: Arc::new(Access::read(&config(Path::new("store"), "127.0.0.1:0")).unwrap()),
+            readers: BTreeSet::new(),
+            remediation: String::new(),
+            max_episode_bytes: None,
+            tally: Arc::default(),
+        };
+        tokio::spawn(converse(theirs, Peer { address, certificate: None }, Arc::new(receiver), stopping));
         (ours, stop)
     }
 
@@ -298,8 +385,8 @@ mod tests {
             (io::ErrorKind::StorageFull, " 507 ", "urn:sealift:no-space"),
             (io::ErrorKind::PermissionDenied, " 500 ", "urn:sealift:store-failed"),
         ] {
-            for request in [put_head(4) + "body", "GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n".into()]
-            {
+            let get = |path| format!("GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n");
+            for request in [put_head(4) + "body", get("/healthz"), get("/v1/admission")] {
                 let (mut client, _stop) = connect(disk);
                 client.write_all(request.as_bytes()).await.unwrap();
                 let mut answer = String::new();

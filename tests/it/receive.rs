@@ -1,16 +1,21 @@
 //! The receiver over real sockets: each test is a sentence of docs/transport.md.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+mod program;
+mod tls;
+mod window;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use sealift::{
+    config::ReceiveConfig,
     episode::Digest,
-    receive::serve::{Options, Server},
+    receive::{access::Access, serve::Server, tally::Tally},
     wire::{CONTENT_DIGEST, REPR_DIGEST, Receipt},
 };
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufStream},
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufStream},
     net::TcpStream,
     sync::oneshot,
     task::{JoinHandle, JoinSet},
@@ -22,25 +27,51 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// A store with one receiver or more before it.
 struct Rig {
     folder: TempDir,
+    config: ReceiveConfig,
     receivers: Vec<SocketAddr>,
+    /// The newest receiver's.
+    behind: Option<(Arc<Access>, Arc<Tally>)>,
 }
 
 impl Rig {
     async fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), receivers: Vec::new() }.and_receiver().await
+        Self::with(|_, _| {}).await
+    }
+
+    /// A receiver that is configured so; files are written before it reads them.
+    async fn with(configure: impl FnOnce(&mut ReceiveConfig, &Self)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = ReceiveConfig::at(([127, 0, 0, 1], 0).into(), &folder.path().join("store"));
+        let mut rig = Self { folder, config: config.clone(), receivers: Vec::new(), behind: None };
+        let mut changed = config;
+        configure(&mut changed, &rig);
+        rig.config = changed;
+        rig.and_receiver().await
+    }
+
+    /// A file beside the store.
+    fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Has the receiver read its files again.
+    async fn reload(&self) {
+        self.behind.as_ref().unwrap().0.reload().await;
     }
 
     /// One more receiver on the same store. It ends with the test's runtime.
     async fn and_receiver(mut self) -> Self {
         let server = self.server().await;
         self.receivers.push(server.local_addr());
+        self.behind = Some((server.access(), server.tally()));
         tokio::spawn(server.run(std::future::pending()));
         self
     }
 
     async fn server(&self) -> Server {
-        let options = Options { listen: ([127, 0, 0, 1], 0).into(), store: self.folder.path().join("store") };
-        Server::bind(options).await.unwrap()
+        Server::bind(self.config.clone()).await.unwrap()
     }
 
     async fn connect(&self) -> Client {
@@ -75,7 +106,7 @@ impl Rig {
     }
 }
 
-struct Client(BufStream<TcpStream>);
+struct Client<S = TcpStream>(BufStream<S>);
 
 struct Answer {
     status: u16,
@@ -87,7 +118,9 @@ impl Client {
     async fn to(receiver: SocketAddr) -> Self {
         Self(BufStream::new(TcpStream::connect(receiver).await.unwrap()))
     }
+}
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     async fn request(&mut self, head: &str, body: &[u8]) -> Answer {
         self.send(head.as_bytes()).await;
         self.send(body).await;

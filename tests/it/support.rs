@@ -84,6 +84,28 @@ impl Sandbox {
     pub(crate) fn start_receiver(&mut self, listen: &str) {
         let mut command = sealift();
         command.args(["receive", "--listen", listen, "--store"]).arg(self.store());
+        let address = self.await_receiver(command);
+        self.url = format!("http://{address}");
+    }
+
+    /// Starts the receiver over TLS, with this `[receive]` table; `localhost` must be what its certificate is for.
+    pub(crate) fn start_receiver_over_tls(&mut self, receive: &str) {
+        let path = self.path("receiver.toml");
+        fs::write(&path, format!("[receive]\n{receive}")).unwrap();
+        let mut command = sealift();
+        command.args(["receive", "--listen", "127.0.0.1:0", "--store"]).arg(self.store());
+        command.arg("--config").arg(path);
+        let address = self.await_receiver(command);
+        self.url = format!("https://localhost:{}", address.rsplit(':').next().unwrap());
+    }
+
+    /// The running receiver.
+    pub(crate) fn receiver(&self) -> &Process {
+        self.receiver.as_ref().unwrap()
+    }
+
+    /// Where it listens.
+    fn await_receiver(&mut self, command: Command) -> String {
         let receiver = Process::start(command, &self.path("receiver.log"));
         let mut address = None;
         eventually("the receiver listens", || {
@@ -93,8 +115,8 @@ impl Sandbox {
                 .and_then(|(_, rest)| rest.split_whitespace().next().map(str::to_owned));
             address.is_some()
         });
-        self.url = format!("http://{}", address.unwrap());
         self.receiver = Some(receiver);
+        address.unwrap()
     }
 
     /// Kills the receiver with SIGKILL. Returns the address it listened on.

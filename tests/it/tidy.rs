@@ -286,6 +286,8 @@ fn what_decides_has_no_disk_no_net_no_clock_and_no_dice() {
     ];
     let pure = |source: &Source| {
         source.is_in("ship/machine")
+            || source.is_in("receive/identity")
+            || source.is_in("receive/window")
             || ["wire.rs", "episode.rs", "receive/admit.rs", "receive/held.rs", "ship/outcome.rs"]
                 .contains(&source.name.as_str())
     };

@@ -550,7 +550,7 @@ async fn a_host_that_does_not_take_the_connection_is_given_up_after_the_connect_
     }
     for url in [format!("http://{address}"), format!("https://{address}")] {
         let mut sandbox = Sandbox::to(url);
-        sandbox.client.ca_file = sandbox.file("ca.pem", &tls::Authority::new().pem());
+        sandbox.client.ca_file = sandbox.file("ca.pem", &crate::authority::Authority::new().pem());
         sandbox.client.connect_timeout = SHORT;
         let outcome = sandbox.deliver(sandbox.holding("a", b"x")).await;
         assert_eq!(fault(outcome), Fault::TimedOut(Phase::Connect));

@@ -2,59 +2,23 @@
 
 use std::sync::Arc;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
-    date_time_ymd,
-};
+use rcgen::date_time_ymd;
 use rustls::{
-    RootCertStore, ServerConfig,
+    ServerConfig,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::WebPkiClientVerifier,
 };
 use sealift::{
     client::Client,
-    episode::Digest,
     ship::{outcome::Fault, transport::Transport},
 };
 use serde_json::json;
 use tokio_rustls::TlsAcceptor;
 
+use crate::authority::Authority;
+
 use super::{JSON, LARGE, Peer, Sandbox, Server, answered, fault, object, until, within};
-
-/// Signs certificates.
-pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    pub(super) fn new() -> Self {
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // A name of its own: two authorities of one name are told apart by their signatures only.
-        let key = KeyPair::generate().unwrap();
-        let mut name = DistinguishedName::new();
-        name.push(DnType::CommonName, format!("authority of {}", Digest::of(key.public_key_raw())));
-        params.distinguished_name = name;
-        Self(CertifiedIssuer::self_signed(params, key).unwrap())
-    }
-
-    pub(super) fn pem(&self) -> String {
-        self.0.pem()
-    }
-
-    /// Certificate and key as PEM.
-    fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        change(&mut params);
-        let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
-    }
-
-    fn roots(&self) -> Arc<RootCertStore> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.0.der().clone()).unwrap();
-        Arc::new(roots)
-    }
-}
 
 fn server_config((certificate, key): &(String, String), clients: Option<&Authority>) -> Arc<ServerConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());

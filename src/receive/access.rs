@@ -1,0 +1,365 @@
+//! Who may come in, as it stands in files: read at the start, and again when they change.
+//!
+//! ```text
+//!  once a second: stat ──▶ as it was ───────────────────▶ nothing
+//!                      └─▶ changed, and still since the look before ──▶ read ─┬─ good ──▶ a new Snapshot
+//!  SIGHUP ───────────────────────────────────────────────────────────▶ read ─┘ └ bad ──▶ told once; the old one stays
+//! ```
+//!
+//! A changed file is read once it has stood still from one look to the next. One that is written in place is empty or half for a
+//! moment, and half a list of commits would turn hosts away that are in it; a certificate and its key are two files, and
+//! belong together only when both are there.
+//!
+//! A connection is accepted with the certificates of its moment, and keeps the name that it had then. Tokens and commits are
+//! looked up request by request.
+
+use std::{
+    fs::Metadata,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
+};
+
+use rustls::{ServerConfig, server::danger::ClientCertVerifier, sign::CertifiedKey};
+use tokio::time::MissedTickBehavior;
+
+use super::{
+    identity::{Tokens, Ways},
+    tls,
+    window::Window,
+};
+use crate::{
+    clock::wall_now,
+    config::ReceiveConfig,
+    credential::{self, FileError, Identity},
+    records::WallTime,
+};
+
+/// How often the files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+const CERT: &str = "receive.tls_cert_file";
+const KEY: &str = "receive.tls_key_file";
+const CLIENT_CA: &str = "receive.client_ca_file";
+const TOKENS: &str = "receive.tokens_file";
+const COMMITS: &str = "receive.commits_file";
+
+/// What is in force at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// What connections are accepted with; `None`: plain HTTP.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Whether hosts are asked for certificates.
+    pub certificates: bool,
+    /// The tokens that are known, where they are taken.
+    pub tokens: Option<Arc<Tokens>>,
+    /// Of which commits' recordings are taken; `None`: of all.
+    pub window: Option<Arc<Window>>,
+}
+
+impl Snapshot {
+    /// How those who come in can say who they are.
+    #[must_use]
+    pub fn ways(&self) -> Ways<'_> {
+        Ways { certificates: self.certificates, tokens: self.tokens.as_deref() }
+    }
+}
+
+/// How the last reading of a file went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileReport {
+    /// The configuration key that names it.
+    pub setting: &'static str,
+    /// The file.
+    pub path: PathBuf,
+    /// When what is in force was read, UTC.
+    pub read_at: WallTime,
+    /// What is wrong with the newer one, which is not in force; `None`: nothing.
+    pub error: Option<String>,
+}
+
+/// The files, and what is in force of them.
+#[derive(Debug)]
+pub struct Access {
+    files: Mutex<Files>,
+    current: RwLock<Arc<Snapshot>>,
+}
+
+#[derive(Debug)]
+struct Files {
+    identity: Option<Watched<ServerIdentity>>,
+    clients: Option<Watched<Arc<dyn ClientCertVerifier>>>,
+    tokens: Option<Watched<Arc<Tokens>>>,
+    window: Option<Watched<Arc<Window>>>,
+}
+
+/// Our certificate, as it is shown.
+#[derive(Debug)]
+struct ServerIdentity {
+    certified: Arc<CertifiedKey>,
+    not_after: Option<WallTime>,
+}
+
+/// When a changed file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// When it has stood still from one look to the next.
+    Settled,
+    /// Now, changed or not.
+    Now,
+}
+
+impl Access {
+    /// Reads the files that the configuration names. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`FileError`]: the first that cannot be used.
+    pub fn read(config: &ReceiveConfig) -> Result<Self, FileError> {
+        let one = |path: &Option<PathBuf>| path.clone().map(|path| vec![path]);
+        let identity = config.tls.clone().map(|(cert, key)| vec![cert, key]);
+        let files = Files {
+            identity: Watched::begin(CERT, identity, read_identity)?,
+            clients: Watched::begin(CLIENT_CA, one(&config.client_ca_file), read_clients)?,
+            tokens: Watched::begin(TOKENS, one(&config.tokens_file), read_tokens)?,
+            window: Watched::begin(COMMITS, one(&config.commits_file), read_window)?,
+        };
+        if let Some((identity, end)) = files
+            .identity
+            .as_ref()
+            .and_then(|identity| Some((identity, identity.value.not_after.filter(|end| *end < wall_now())?)))
+        {
+            tracing::error!("{CERT} {}: the certificate expired at {end}", identity.paths[0].display());
+        }
+        let current = files.snapshot().map_err(|error| {
+            let path = config.tls.as_ref().map_or(Path::new(""), |(cert, _)| cert);
+            FileError::unusable(CERT, path, error.to_string())
+        })?;
+        Ok(Self { files: Mutex::new(files), current: RwLock::new(Arc::new(current)) })
+    }
+
+    /// What is in force now.
+    #[must_use]
+    pub fn current(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// When the first certificate of our chain expires, UTC; `None` without TLS, or where that cannot be read.
+    #[must_use]
+    pub fn certificate_not_after(&self) -> Option<WallTime> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).identity.as_ref()?.value.not_after
+    }
+
+    /// How the last reading of each file went. A certificate and its key are one.
+    #[must_use]
+    pub fn reports(&self) -> Vec<FileReport> {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let reports = [
+            files.identity.as_ref().map(Watched::report),
+            files.clients.as_ref().map(Watched::report),
+            files.tokens.as_ref().map(Watched::report),
+            files.window.as_ref().map(Watched::report),
+        ];
+        reports.into_iter().flatten().collect()
+    }
+
+    /// Reads everything again now. Each file that cannot be used is logged, and what was read of it before stays in force.
+    pub async fn reload(self: &Arc<Self>) {
+        self.look(Look::Now).await;
+    }
+
+    /// Looks at the files once a second, until it is dropped; where there are none, not at all.
+    pub(super) async fn watch(self: Arc<Self>) {
+        if self.reports().is_empty() {
+            return;
+        }
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            self.look(Look::Settled).await;
+        }
+    }
+
+    /// On a thread that may block: a file server that hangs holds up the next look, and no request.
+    async fn look(self: &Arc<Self>, look: Look) {
+        let access = Arc::clone(self);
+        if let Err(error) = tokio::task::spawn_blocking(move || access.look_now(look)).await {
+            tracing::error!(%error, "could not look at the certificate, token and commit files");
+        }
+    }
+
+    fn look_now(&self, look: Look) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if !files.look(look) {
+            return;
+        }
+        match files.snapshot() {
+            Ok(snapshot) => {
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+            }
+            Err(error) => tracing::error!(%error, "what was read before stays in use"),
+        }
+    }
+}
+
+impl Files {
+    /// Whether something new is to be put in force.
+    fn look(&mut self, look: Look) -> bool {
+        // Each by itself: one that is bad does not keep back the others.
+        let changed = [
+            self.identity.as_mut().is_some_and(|file| file.look(look, renew_identity)),
+            self.clients.as_mut().is_some_and(|file| file.look(look, |paths, _| read_clients(paths))),
+            self.tokens.as_mut().is_some_and(|file| file.look(look, |paths, _| read_tokens(paths))),
+            self.window.as_mut().is_some_and(|file| file.look(look, |paths, _| read_window(paths))),
+        ];
+        changed.contains(&true)
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, rustls::Error> {
+        let clients = self.clients.as_ref().map(|file| &file.value);
+        let tls = match &self.identity {
+            Some(identity) => Some(tls::server_config(&identity.value.certified, clients)?),
+            None => None,
+        };
+        Ok(Snapshot {
+            tls,
+            certificates: clients.is_some(),
+            tokens: self.tokens.as_ref().map(|file| Arc::clone(&file.value)),
+            window: self.window.as_ref().map(|file| Arc::clone(&file.value)),
+        })
+    }
+}
+
+fn read_identity(paths: &[PathBuf]) -> Result<ServerIdentity, FileError> {
+    let Identity { chain, certified, .. } = Identity::read((CERT, &paths[0]), (KEY, &paths[1]))?;
+    Ok(ServerIdentity { certified, not_after: tls::not_after(&chain) })
+}
+
+/// An expired certificate does not take the place of one that is good: somebody put back the wrong file.
+fn renew_identity(paths: &[PathBuf], old: &ServerIdentity) -> Result<ServerIdentity, FileError> {
+    let new = read_identity(paths)?;
+    let expired = |identity: &ServerIdentity| identity.not_after.filter(|end| *end < wall_now());
+    match (expired(&new), expired(old)) {
+        (Some(end), None) => Err(FileError::unusable(CERT, &paths[0], format!("expired at {end}"))),
+        (Some(_) | None, Some(_)) | (None, None) => Ok(new),
+    }
+}
+
+fn read_clients(paths: &[PathBuf]) -> Result<Arc<dyn ClientCertVerifier>, FileError> {
+    let roots = credential::read_roots(CLIENT_CA, &paths[0])?;
+    tls::verifier(roots).map_err(|problem| FileError::unusable(CLIENT_CA, &paths[0], problem))
+}
+
+fn read_tokens(paths: &[PathBuf]) -> Result<Arc<Tokens>, FileError> {
+    let bytes = credential::read_secret(TOKENS, &paths[0])?;
+    let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned());
+    let tokens = text.and_then(|text| Tokens::parse(&text));
+    tokens.map(Arc::new).map_err(|problem| FileError::unusable(TOKENS, &paths[0], problem))
+}
+
+fn read_window(paths: &[PathBuf]) -> Result<Arc<Window>, FileError> {
+    let bytes = credential::read(COMMITS, &paths[0])?;
+    // What is not UTF-8 may stand in a comment.
+    Window::parse(&String::from_utf8_lossy(&bytes))
+        .map(Arc::new)
+        .map_err(|error| FileError::unusable(COMMITS, &paths[0], error.to_string()))
+}
+
+/// A file, or two that belong together, and the value that was last read out of them.
+#[derive(Debug)]
+struct Watched<T> {
+    setting: &'static str,
+    paths: Vec<PathBuf>,
+    value: T,
+    read_at: WallTime,
+    error: Option<String>,
+    /// As they were when they were last read, well or badly.
+    read: Stamps,
+    /// As they were at the last look.
+    seen: Stamps,
+    /// The last reading failed in a way that may pass by itself (no descriptors, a disk's error): read again at every look.
+    again: bool,
+}
+
+impl<T> Watched<T> {
+    fn begin(
+        setting: &'static str,
+        paths: Option<Vec<PathBuf>>,
+        read: impl Fn(&[PathBuf]) -> Result<T, FileError>,
+    ) -> Result<Option<Self>, FileError> {
+        let Some(paths) = paths else { return Ok(None) };
+        // Before they are read: a change between the two is seen at the next look.
+        let stamps = Stamps::of(&paths);
+        let value = read(&paths)?;
+        Ok(Some(Self {
+            setting,
+            paths,
+            value,
+            read_at: wall_now(),
+            error: None,
+            read: stamps.clone(),
+            seen: stamps,
+            again: false,
+        }))
+    }
+
+    /// Reads again where that is due; whether there is a new value.
+    fn look(&mut self, look: Look, read: impl Fn(&[PathBuf], &T) -> Result<T, FileError>) -> bool {
+        let stamps = Stamps::of(&self.paths);
+        let settled = stamps == self.seen && (stamps != self.read || self.again);
+        self.seen = stamps.clone();
+        if look == Look::Settled && !settled {
+            return false;
+        }
+        self.read = stamps;
+        let (setting, path) = (self.setting, self.paths[0].display());
+        match read(&self.paths, &self.value) {
+            Ok(value) => {
+                tracing::info!("{setting} {path}: read again, and in use from now on");
+                self.value = value;
+                self.read_at = wall_now();
+                self.error = None;
+                self.again = false;
+                true
+            }
+            Err(error) => {
+                self.again = matches!(error, FileError::Unreadable { .. });
+                let error = error.to_string();
+                if look == Look::Now || self.error.as_ref() != Some(&error) {
+                    tracing::error!("{error}; what was read before stays in use");
+                }
+                self.error = Some(error);
+                false
+            }
+        }
+    }
+
+    fn report(&self) -> FileReport {
+        FileReport {
+            setting: self.setting,
+            path: self.paths[0].clone(),
+            read_at: self.read_at,
+            error: self.error.clone(),
+        }
+    }
+}
+
+/// What stat(2) says of files, as far as it tells one content from another; `None` for one that is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stamps(Vec<Option<[i64; 7]>>);
+
+impl Stamps {
+    fn of(paths: &[PathBuf]) -> Self {
+        // Symbolic links are followed: that is how files are swapped where configuration is mounted.
+        Self(paths.iter().map(|path| std::fs::metadata(path).ok().as_ref().map(stamp)).collect())
+    }
+}
+
+fn stamp(of: &Metadata) -> [i64; 7] {
+    let (dev, ino, size) = (of.dev().cast_signed(), of.ino().cast_signed(), of.size().cast_signed());
+    [dev, ino, size, of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec()]
+}
+
+#[cfg(test)]
+mod tests;

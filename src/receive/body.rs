@@ -1,0 +1,105 @@
+//! A request's body: how long it is waited for, and what becomes of one that nobody wants.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{header, request::Parts};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+use tokio::time::timeout;
+
+use crate::wire::{Problem, ProblemType};
+
+/// No byte of a body for this long: the client is gone, or holds the connection for nothing.
+const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// After a refusal the rest of the body is read and thrown away up to this many bytes and for this long. A socket that is
+/// closed with bytes unread is reset, and the reset overtakes the answer.
+const LINGER_BYTES: u64 = 1 << 20;
+const LINGER_TIME: Duration = Duration::from_secs(1);
+
+/// The connection is dropped without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("no byte of the body for {} s", BODY_IDLE_TIMEOUT.as_secs())]
+pub(super) struct BodyIdle;
+
+/// Why a body is not there in full.
+pub(super) enum BodyError {
+    /// It ended early.
+    Truncated(Problem),
+    /// Nothing came any more.
+    Idle(BodyIdle),
+}
+
+/// What becomes of the connection once the answer is out.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Afterwards {
+    Reuse,
+    Close,
+}
+
+/// A request's body, and what the client expects of us before it sends it.
+pub(super) struct UploadBody {
+    incoming: Incoming,
+    /// So many bytes have come.
+    pub(super) received: u64,
+    /// The client waits for `100 Continue` (RFC 9110, section 10.1.1), which goes out when the body is first asked for.
+    awaits_continue: bool,
+}
+
+impl UploadBody {
+    pub(super) fn new(head: &Parts, incoming: Incoming) -> Self {
+        let expects = head
+            .headers
+            .get(header::EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        Self { incoming, received: 0, awaits_continue: expects }
+    }
+
+    /// The next piece; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
+        self.awaits_continue = false;
+        loop {
+            let frame = timeout(BODY_IDLE_TIMEOUT, self.incoming.frame())
+                .await
+                .map_err(|_| BodyError::Idle(BodyIdle))?;
+            match frame {
+                None => return Ok(None),
+                Some(Err(error)) => {
+                    let detail = format!("The body ended after {} bytes: {error}.", self.received);
+                    return Err(BodyError::Truncated(Problem::new(ProblemType::Truncated, detail)));
+                }
+                Some(Ok(frame)) => {
+                    // Trailers are no bytes of the archive.
+                    if let Ok(bytes) = frame.into_data() {
+                        self.received += bytes.len() as u64;
+                        return Ok(Some(bytes));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives the connection back after the answer was decided. What the client is still sending is read and thrown away
+    /// beside the answer, within bounds.
+    pub(super) fn let_go(self) -> Afterwards {
+        if self.incoming.is_end_stream() {
+            return Afterwards::Reuse;
+        }
+        // It has sent nothing yet. Asking for the body now would tell it to.
+        if self.awaits_continue {
+            return Afterwards::Close;
+        }
+        let all = self.incoming.size_hint().exact().is_some_and(|rest| rest <= LINGER_BYTES);
+        let mut incoming = self.incoming;
+        tokio::spawn(timeout(LINGER_TIME, async move {
+            let mut drained = 0;
+            while let Some(Ok(frame)) = incoming.frame().await {
+                drained += frame.data_ref().map_or(0, |bytes| bytes.len() as u64);
+                if drained > LINGER_BYTES {
+                    break;
+                }
+            }
+        }));
+        if all { Afterwards::Reuse } else { Afterwards::Close }
+    }
+}

@@ -1,0 +1,200 @@
+//! The program itself: what it refuses to start with, SIGHUP, and a shipper that comes in by certificate or by token.
+
+use std::{fs, process::Command};
+
+use crate::{
+    authority::Authority,
+    support::{Sandbox, eventually, sealift},
+};
+use sealift::episode::Digest;
+
+/// The `[receive]` table of a receiver with all four files, and what a shipper needs to come in.
+struct House {
+    sandbox: Sandbox,
+    hosts: Authority,
+    receive: String,
+}
+
+impl House {
+    fn new() -> Self {
+        let sandbox = Sandbox::new("");
+        let (authority, hosts) = (Authority::new(), Authority::new());
+        let (certificate, key) = authority.sign("localhost", |_| {});
+        let mut receive = String::new();
+        for (setting, content) in [
+            ("tls_cert_file", certificate.as_str()),
+            ("tls_key_file", &key),
+            ("client_ca_file", &hosts.pem()),
+            ("tokens_file", &tokens(&["lab-07"])),
+        ] {
+            let path = sandbox.path(setting);
+            fs::write(&path, content).unwrap();
+            receive += &format!("{setting} = {path:?}\n");
+        }
+        fs::write(sandbox.path("ca"), authority.pem()).unwrap();
+        Self { sandbox, hosts, receive }
+    }
+
+    fn start(&mut self) {
+        self.sandbox.start_receiver_over_tls(&self.receive);
+    }
+
+    fn write(&self, name: &str, content: &str) -> String {
+        let path = self.sandbox.path(name);
+        fs::write(&path, content).unwrap();
+        format!("{path:?}")
+    }
+
+    /// One pass of a shipper with these further settings; its exit code.
+    fn ship(&self, settings: &str) -> i32 {
+        let toml = format!("[receiver]\nca_file = {:?}\n{settings}", self.sandbox.path("ca"));
+        let mut command = self.sandbox.command_with_config("ship", &toml);
+        command.arg("--once").output().unwrap().status.code().unwrap()
+    }
+
+    fn by_token(&self) -> String {
+        format!("token_file = {}", self.write("token", "token-of-lab-07\n"))
+    }
+
+    fn by_certificate(&self) -> String {
+        let (certificate, key) = self.hosts.sign("lab-08", |_| {});
+        let (certificate, key) = (self.write("host.pem", &certificate), self.write("host.key", &key));
+        format!("client_cert_file = {certificate}\nclient_key_file = {key}")
+    }
+}
+
+fn tokens(names: &[&str]) -> String {
+    let line = |name: &&str| format!("{name} = '{}'\n", Digest::of(format!("token-of-{name}").as_bytes()));
+    names.iter().map(line).collect()
+}
+
+#[test]
+fn a_shipper_comes_in_by_certificate_or_by_token_and_by_nothing_else() {
+    let mut house = House::new();
+    house.start();
+    for (id, settings, host) in
+        [("run-1", house.by_certificate(), "lab-08"), ("run-2", house.by_token(), "lab-07")]
+    {
+        house.sandbox.seal(id, &[("data.bin", &super::noise(2_000_000))]);
+        assert_eq!(house.ship(&settings), 0, "{id}: {}", house.sandbox.receiver().log());
+        house.sandbox.wait_shipped(id);
+        assert!(house.sandbox.stored(id).exists());
+        let log = house.sandbox.receiver().log();
+        let line = log.lines().find(|line| line.contains(&format!("episode={id}"))).unwrap();
+        assert!(line.contains(&format!("host={host}")), "{line}");
+    }
+    house.sandbox.seal("run-3", &[]);
+    assert_eq!(house.ship(""), 1);
+    house.write("token", "wrong-token");
+    assert_eq!(house.ship(&format!("token_file = {:?}", house.sandbox.path("token"))), 1);
+    assert!(house.sandbox.layout.episodes.join("run-3").exists());
+    let log = house.sandbox.receiver().log();
+    assert!(log.contains("problem=\"urn:sealift:unauthenticated\""), "{log}");
+    for secret in ["token-of", "wrong-token", "Bearer", "PRIVATE KEY"] {
+        assert!(!log.contains(secret), "{secret} in {log}");
+    }
+}
+
+#[test]
+fn at_sighup_a_bad_file_keeps_the_old_one_and_a_good_one_counts() {
+    let mut house = House::new();
+    house.start();
+    let settings = house.by_token();
+    // What has not changed is read all the same, which looking once a second would not do.
+    house.sandbox.receiver().signal("HUP");
+    eventually("all is read again", || {
+        house.sandbox.receiver().log().matches("in use from now on").count() == 3
+    });
+
+    house.write("tokens_file", "lab-07 = 's3cret'");
+    house.sandbox.receiver().signal("HUP");
+    house.sandbox.receiver().wait_log("lab-07: not the SHA-256");
+    house.sandbox.receiver().wait_log("what was read before stays in use");
+    house.sandbox.seal("run-1", &[]);
+    assert_eq!(house.ship(&settings), 0);
+
+    house.write("tokens_file", &tokens(&["lab-09"]));
+    house.sandbox.receiver().signal("HUP");
+    eventually("the tokens are read again", || {
+        let log = house.sandbox.receiver().log();
+        let read = |line: &&str| line.contains("tokens_file") && line.contains("in use from now on");
+        log.lines().filter(read).count() > 1
+    });
+    house.sandbox.seal("run-2", &[]);
+    assert_eq!(house.ship(&settings), 1);
+    let log = house.sandbox.receiver().log();
+    assert!(!log.contains("s3cret"), "{log}");
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "an operator removes as they like")]
+fn a_bad_file_is_told_once_and_not_every_second() {
+    let mut house = House::new();
+    house.receive += &format!("commits_file = {}\n", house.write("commits_file", &"a".repeat(40)));
+    house.start();
+    house.write("commits_file", "");
+    house.sandbox.receiver().wait_log("holds no commit");
+    // One that is not there is tried at every look.
+    fs::remove_file(house.sandbox.path("client_ca_file")).unwrap();
+    house.sandbox.receiver().wait_log("cannot be read");
+    // Each of these is read two looks later.
+    for names in [&["lab-07", "lab-08"][..], &["lab-07"]] {
+        let read = || house.sandbox.receiver().log().matches("in use from now on").count();
+        let before = read();
+        house.write("tokens_file", &tokens(names));
+        eventually("the tokens are read again", || read() > before);
+    }
+    let log = house.sandbox.receiver().log();
+    assert_eq!(log.matches("holds no commit").count(), 1, "{log}");
+    assert_eq!(log.matches("cannot be read").count(), 1, "{log}");
+}
+
+#[test]
+fn where_others_come_in_it_says_what_is_missing_and_touches_nothing() {
+    let sandbox = Sandbox::new("");
+    let receive = |args: &[&str]| {
+        let mut command = sealift();
+        command.args(["receive", "--listen", "0.0.0.0:0", "--store"]).arg(sandbox.store()).args(args);
+        command
+    };
+    let output = receive(&[]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    for words in ["receive.listen", "client_ca_file", "tokens_file", "tls_cert_file", "--anyone-may-store"] {
+        assert!(stderr.contains(words), "{words}: {stderr}");
+    }
+    assert!(!sandbox.store().exists());
+    let process = sandbox.start(receive(&["--anyone-may-store"]));
+    process.wait_log("listening where others come in");
+}
+
+#[test]
+fn a_receiver_does_not_start_with_a_file_it_cannot_use_and_check_says_so_before() {
+    for (setting, words) in [
+        ("tls_cert_file", "holds no certificate"),
+        ("tls_key_file", "holds no private key"),
+        ("client_ca_file", "holds no certificate"),
+        ("tokens_file", "holds no token"),
+        ("commits_file", "holds no commit"),
+    ] {
+        let mut house = House::new();
+        let commits = house.write("commits_file", &"a".repeat(40));
+        house.receive += &format!("commits_file = {commits}\n");
+        let config = house.write("receiver.toml", &format!("[receive]\n{}", house.receive));
+        let run = |command: &mut Command| {
+            let output = command.arg("--config").arg(config.trim_matches('"')).output().unwrap();
+            (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+        };
+        assert_eq!(run(sealift().args(["config", "check"])), (0, String::new()));
+        house.write(setting, "");
+        let store = house.sandbox.store();
+        for (code, stderr) in [
+            run(sealift().args(["config", "check"])),
+            run(sealift().args(["receive", "--listen", "127.0.0.1:0", "--store"]).arg(&store)),
+        ] {
+            assert!(code == 2 && stderr.contains(words), "{setting}: {code} {stderr}");
+            assert!(stderr.contains(&house.sandbox.path(setting).display().to_string()), "{stderr}");
+        }
+        assert!(!store.exists());
+    }
+}
