@@ -139,6 +139,7 @@ mod tests {
         Held {
             episode_id: EpisodeId::parse("a").unwrap(),
             sha256: digest_of(archive),
+            owner: None,
             size_bytes: 7,
             stored_at: WallTime::from_unix_seconds(0),
             content,

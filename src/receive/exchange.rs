@@ -14,8 +14,8 @@ use tokio::time::timeout;
 
 use super::{
     admit::{self, Decision},
-    held::{Held, Offer},
-    store::{Publication, Store, StoreError, Upload as _},
+    held::{Held, Key, Offer},
+    store::{PartKey, Publication, Store, StoreError, Upload as _},
 };
 use crate::{
     episode::{EpisodeId, printable},
@@ -87,7 +87,7 @@ async fn route<S: Store>(
                 Err(Refusal::Store(error)) => Reply::store_error(&error, Some(id)),
                 Err(Refusal::Idle(idle)) => return Err(idle),
             },
-            Method::HEAD => match store.find(id).await {
+            Method::HEAD => match store.find(&key_of(id)).await {
                 Ok(Some(held)) => Reply::described(&held),
                 Ok(None) => Reply::problem(&not_found("No such episode is held.")),
                 Err(error) => Reply::store_error(&error, Some(id)),
@@ -134,11 +134,11 @@ async fn put<S: Store>(
     if let Some(receipt) = already_held(store, id, &offer).await? {
         return Ok(Reply::receipt(StatusCode::OK, &receipt));
     }
-    let mut upload = store.begin();
+    let mut upload = store.begin(&PartKey::new(key_of(id), None, &offer), &offer);
     while let Some(bytes) = body.next().await? {
         upload.write(&bytes).await?;
     }
-    match upload.publish(id, &offer).await? {
+    match upload.publish().await? {
         Publication::Stored(held) => Ok(Reply::receipt(StatusCode::CREATED, &held.receipt())),
         Publication::NameTaken => match already_held(store, id, &offer).await? {
             Some(receipt) => Ok(Reply::receipt(StatusCode::OK, &receipt)),
@@ -163,10 +163,10 @@ async fn already_held<S: Store>(
     id: &EpisodeId,
     offer: &Offer,
 ) -> Result<Option<Receipt>, Refusal> {
-    let mut held = store.find(id).await?;
+    let mut held = store.find(&key_of(id)).await?;
     let mut decision = admit::admit(offer, held.as_ref());
     if decision == Decision::Unproven {
-        held = store.verify(id).await?;
+        held = store.verify(&key_of(id)).await?;
         decision = admit::admit(offer, held.as_ref());
     }
     match (decision, held) {
@@ -176,6 +176,11 @@ async fn already_held<S: Store>(
         // What cannot be proven after looking is not the same.
         (Decision::Unproven, Some(held)) => Err(admit::conflict(&held).into()),
     }
+}
+
+/// Nobody is authenticated yet, so nothing is filed by host.
+fn key_of(id: &EpisodeId) -> Key {
+    Key { host: None, id: id.clone() }
 }
 
 /// What becomes of the connection once the answer is out.
@@ -281,6 +286,9 @@ impl Reply {
             StoreError::Full(_) => Problem::new(ProblemType::NoSpace, "The receiver's disk is full."),
             StoreError::Failed(_) => {
                 Problem::new(ProblemType::StoreFailed, "The receiver's disk failed; its log says how.")
+            }
+            StoreError::Fenced => {
+                Problem::new(ProblemType::UploadBusy, "Another connection goes on with this upload.")
             }
         })
     }

@@ -21,6 +21,7 @@ use tokio::{
 
 use super::{
     exchange,
+    held::Namespace,
     store::{Folder, Store},
 };
 
@@ -145,9 +146,12 @@ impl Server {
 }
 
 async fn open(path: PathBuf) -> io::Result<Folder> {
-    let folder =
-        tokio::task::spawn_blocking(move || Folder::open(&path)).await.map_err(io::Error::other)??;
-    let swept = folder.sweep(wall_clock() - SWEEP_AFTER).await.map_err(io::Error::other)?;
+    let folder = tokio::task::spawn_blocking(move || Folder::open(&path, Namespace::None))
+        .await
+        .map_err(io::Error::other)?
+        .map_err(io::Error::other)?;
+    let before = wall_clock() - SWEEP_AFTER;
+    let swept = folder.sweep(before, before).await.map_err(io::Error::other)?;
     if swept > 0 {
         tracing::info!(swept, "removed what killed uploads had left");
     }
@@ -187,6 +191,8 @@ fn wall_clock() -> SystemTime {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
         net::TcpStream,
@@ -194,10 +200,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        episode::{Digest, EpisodeId},
+        episode::{Digest, EpisodeId, HostName},
         receive::{
-            held::{Held, Offer},
-            store::{Publication, StoreError, Upload},
+            held::{Held, Key, Offer},
+            store::{
+                FolderReading, Listed, Part, PartKey, Publication, Resumed, Space, StoreError, Upload, Usage,
+            },
         },
     };
 
@@ -242,27 +250,83 @@ mod tests {
 
     struct FailingUpload(io::ErrorKind);
 
+    impl Failing {
+        fn fail<T>(&self) -> Result<T, StoreError> {
+            Err(io::Error::from(self.0).into())
+        }
+    }
+
     impl Store for Failing {
         type Upload = FailingUpload;
+        type Reading = FolderReading;
 
-        async fn find(&self, _: &EpisodeId) -> Result<Option<Held>, StoreError> {
+        fn namespace(&self) -> Namespace {
+            Namespace::None
+        }
+
+        async fn find(&self, _: &Key) -> Result<Option<Held>, StoreError> {
             Ok(None)
         }
 
-        async fn verify(&self, _: &EpisodeId) -> Result<Option<Held>, StoreError> {
+        async fn verify(&self, _: &Key) -> Result<Option<Held>, StoreError> {
             Ok(None)
         }
 
-        fn begin(&self) -> FailingUpload {
+        async fn reread(&self, _: &Key) -> Result<Option<Held>, StoreError> {
+            self.fail()
+        }
+
+        async fn claim(&self, _: &Key, _: &HostName) -> Result<Option<Held>, StoreError> {
+            self.fail()
+        }
+
+        async fn read(&self, _: &Key, _: Range<u64>) -> Result<Option<(Held, Self::Reading)>, StoreError> {
+            self.fail()
+        }
+
+        async fn list(
+            &self,
+            _: Option<&HostName>,
+            _: Option<&EpisodeId>,
+            _: usize,
+        ) -> Result<Vec<Listed>, StoreError> {
+            self.fail()
+        }
+
+        fn begin(&self, _: &PartKey, _: &Offer) -> FailingUpload {
             FailingUpload(self.0)
         }
 
-        async fn sweep(&self, _: SystemTime) -> Result<usize, StoreError> {
+        async fn part(&self, _: &PartKey) -> Result<Option<Part>, StoreError> {
+            Ok(None)
+        }
+
+        async fn settle(&self, _: &PartKey) -> Result<Option<Part>, StoreError> {
+            Ok(None)
+        }
+
+        async fn resume(&self, _: &PartKey, _: &Offer, _: u64) -> Result<Resumed<FailingUpload>, StoreError> {
+            self.fail()
+        }
+
+        async fn discard(&self, _: &PartKey) -> Result<bool, StoreError> {
+            self.fail()
+        }
+
+        async fn sweep(&self, _: SystemTime, _: SystemTime) -> Result<usize, StoreError> {
             Ok(0)
         }
 
+        async fn usage(&self) -> Result<Usage, StoreError> {
+            self.fail()
+        }
+
+        async fn space(&self) -> Result<Space, StoreError> {
+            self.fail()
+        }
+
         async fn probe(&self) -> Result<(), StoreError> {
-            Err(io::Error::from(self.0).into())
+            self.fail()
         }
     }
 
@@ -271,7 +335,11 @@ mod tests {
             Err(io::Error::from(self.0).into())
         }
 
-        async fn publish(self, _: &EpisodeId, _: &Offer) -> Result<Publication, StoreError> {
+        async fn keep(self) -> Result<u64, StoreError> {
+            Err(io::Error::from(self.0).into())
+        }
+
+        async fn publish(self) -> Result<Publication, StoreError> {
             Err(io::Error::from(self.0).into())
         }
     }
