@@ -50,6 +50,7 @@ macro_rules! promises {
             a_resumed_upload_is_checked_over_all_of_it,
             a_half_open_predecessor_is_fenced_off,
             a_predecessor_that_is_fenced_off_does_no_harm,
+            what_a_dropped_write_has_taken_is_kept_and_no_more,
             what_another_receiver_writes_is_left_to_it,
             what_is_begun_anew_takes_the_place_of_what_was_kept,
             a_published_upload_leaves_no_part,
@@ -347,7 +348,7 @@ pub(super) async fn what_was_begun_runs_to_its_end_when_nobody_waits<S: Store>(
 }
 
 /// As a client that leaves.
-async fn polled_once(work: impl Future) {
+pub(super) async fn polled_once(work: impl Future) {
     tokio::select! {
         biased;
         _ = work => {}

@@ -162,8 +162,12 @@ impl Store for Folder {
     }
 
     async fn claim(&self, key: &Key, owner: &HostName) -> Result<Option<Held>, StoreError> {
+        // Cheap once its record fits; so it does not wait in line with those who read whole archives.
+        if self.held(key).await?.is_none() {
+            return Ok(None);
+        }
         let (wanted, owner) = (key.clone(), owner.clone());
-        self.rereading(move |places| places.claim(&wanted, &owner)).await
+        self.on_disk(move |places| places.claim(&wanted, &owner)).await
     }
 
     async fn read(&self, key: &Key, range: Range<u64>) -> Result<Option<(Held, FolderReading)>, StoreError> {
@@ -234,7 +238,7 @@ impl Store for Folder {
     }
 
     async fn usage(&self) -> Result<Usage, StoreError> {
-        self.rereading(Places::usage).await
+        self.on_disk(Places::usage).await
     }
 
     async fn space(&self) -> Result<Space, StoreError> {

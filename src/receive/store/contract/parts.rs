@@ -183,6 +183,26 @@ pub(in super::super) async fn a_predecessor_that_is_fenced_off_does_no_harm<S: S
     assert_eq!(store.settle(&part).await.unwrap(), Some(Part { offer, offset: 10 }));
 }
 
+pub(in super::super) async fn what_a_dropped_write_has_taken_is_kept_and_no_more<S: Store>(
+    open: fn(&Path) -> S,
+    place: &Path,
+) {
+    let store = open(place);
+    let (archive, offer, part) = upload_of(&store, 1_000_000);
+    let mut upload = store.begin(&part, &offer);
+    // As a connection that is cut in the middle of it, and one that a newcomer takes the upload from just then.
+    polled_once(upload.write(&archive[..400_000])).await;
+    let Part { offset, .. } = store.settle(&part).await.unwrap().unwrap();
+    assert!((1..=400_000).contains(&offset), "{offset}");
+    drop(upload);
+    let mut upload = resumed(store.resume(&part, &offer, offset).await.unwrap());
+    polled_once(upload.write(&archive[offset as usize..])).await;
+    let offset = upload.keep().await.unwrap();
+    let mut upload = resumed(store.resume(&part, &offer, offset).await.unwrap());
+    write(&mut upload, &archive[offset as usize..]).await;
+    held(upload.publish().await.unwrap());
+}
+
 pub(in super::super) async fn what_another_receiver_writes_is_left_to_it<S: Store>(
     open: fn(&Path) -> S,
     place: &Path,

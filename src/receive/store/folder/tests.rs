@@ -4,6 +4,7 @@ use std::{
     path::PathBuf,
 };
 
+use rustix::fs::{FileType, Mode};
 use tempfile::TempDir;
 
 use super::*;
@@ -249,21 +250,80 @@ async fn a_flush_that_fails_beside_the_writing_ends_the_upload_and_nothing_of_it
     let (_place, store) = sliced(50_000);
     let (key, archive) = (key(&store, "a"), noise(1_000_000));
     let (offer, part) = (offer(&archive), part_key(&key, &offer(&archive)));
-    // Where the note would go, so that it cannot be written.
-    let in_its_way = store.places.incoming.join(format!("{}.json", note::name_of(&part)));
-    fs::create_dir(&in_its_way).unwrap();
-    let mut upload = store.begin(&part, &offer);
-    let mut failed = false;
-    eventually("the error", async || {
-        failed = failed || upload.write(&archive[..50_000]).await.is_err();
-        failed
+    for was_kept in [false, true] {
+        let mut upload = store.begin(&part, &offer);
+        if was_kept {
+            upload.write(&archive[..10]).await.unwrap();
+            upload.keep().await.unwrap();
+            let Resumed::Upload(again) = store.resume(&part, &offer, 10).await.unwrap() else { panic!() };
+            upload = again;
+        }
+        // Where the note goes, so that it cannot be written.
+        let note = store.places.incoming.join(format!("{}.json", note::name_of(&part)));
+        durable::remove_file(&note).unwrap();
+        fs::create_dir(&note).unwrap();
+        let mut failed = false;
+        eventually("the error", async || {
+            failed = failed || upload.write(&archive[..50_000]).await.is_err();
+            failed
+        })
+        .await;
+        // It was told once, and every later call is told too.
+        assert!(upload.write(b"more").await.is_err());
+        assert!(upload.publish().await.is_err());
+        fs::remove_dir(note).unwrap();
+        nothing_temporary_stays(&store).await;
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_goes_takes_its_own_note_and_not_that_of_one_begun_since() {
+    let (_place, store) = sliced(50_000);
+    let (key, archive) = (key(&store, "a"), noise(1_000_000));
+    let (offer, part) = (offer(&archive), part_key(&key, &offer(&archive)));
+    for keeps_a_newer in [false, true] {
+        let mut older = store.begin(&part, &offer);
+        write(&mut older, &archive[..300_000]).await;
+        eventually("its note", async || store.part(&part).await.unwrap().is_some()).await;
+        if keeps_a_newer {
+            let mut newer = store.begin(&part, &offer);
+            write(&mut newer, b"!").await;
+            newer.keep().await.unwrap();
+        }
+        drop(older);
+        let files = if keeps_a_newer { 2 } else { 0 };
+        eventually("the older is gone", async || names(&store.places.incoming).len() == files).await;
+        assert_eq!(store.part(&part).await.unwrap().map(|part| part.offset), keeps_a_newer.then_some(1));
+    }
+}
+
+#[tokio::test]
+async fn a_predecessor_whose_disk_does_not_answer_is_not_waited_for_for_ever() {
+    let (_place, store) = open();
+    let (key, archive) = (key(&store, "a"), noise(100_000));
+    let (offer, part) = (offer(&archive), part_key(&key, &offer(&archive)));
+    // A disk that hangs: whoever opens this waits for somebody at its other end.
+    let note = store.places.incoming.join(format!("{}.json", note::name_of(&part)));
+    rustix::fs::mknodat(rustix::fs::CWD, &note, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    let mut first = store.begin(&part, &offer);
+    write(&mut first, &archive[..40_000]).await;
+    tokio::time::pause();
+    let resuming = tokio::spawn({
+        let (store, part) = (store.clone(), part.clone());
+        async move { store.resume(&part, &offer, 40_000).await.unwrap() }
+    });
+    while !resuming.is_finished() {
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    assert!(matches!(resuming.await.unwrap(), Resumed::Busy));
+    tokio::time::resume();
+    // It answers after all: then nothing was lost.
+    let _ = File::options().write(true).open(&note).unwrap();
+    eventually("it is kept", async || {
+        matches!(store.settle(&part).await.unwrap(), Some(Part { offset: 40_000, .. }))
     })
     .await;
-    // It was told once, and every later call is told too.
-    assert!(upload.write(b"more").await.is_err());
-    assert!(upload.publish().await.is_err());
-    fs::remove_dir(in_its_way).unwrap();
-    nothing_temporary_stays(&store).await;
+    assert!(matches!(first.write(b"late").await, Err(StoreError::Fenced)));
 }
 
 #[tokio::test]
