@@ -6,7 +6,7 @@
 //! PostgreSQL "fsyncgate" of 2018). Whoever sees an error here throws the file away.
 //!
 //! ```text
-//!  files        create_scratch ▸ replace | publish      write_file, write_new_file, place_file, remove_file
+//!  files        create_scratch ▸ (sync_slice) ▸ replace, publish     write_file, write_new_file, place_file, remove_file
 //!  directories  move_directory, move_unchanged          rename; across file systems copy ▸ rename ▸ remove
 //!               build_directory                         .sealift-copy-<name> ▸ fsync ▸ rename
 //!               remove_tree                             rename to .sealift-trash-<n>-<name> ▸ fsync ▸ unlink
@@ -98,6 +98,22 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if written.is_err() {
         // The first error is the one to report; scratch that stays is swept at the next start.
         let _ = remove_file(&temporary);
+    }
+    written
+}
+
+/// Writes a small file durably, replacing what was there, by way of scratch of the caller's choice: where several may write the
+/// same file at once, each brings a name of its own. `scratch` is on the same file system and belongs to the caller alone.
+///
+/// # Errors
+/// Those of writing and of [`replace`]; no scratch is left behind.
+pub fn write_file_by_way_of(scratch: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let written = create_scratch(scratch).and_then(|mut file| {
+        file.write_all(bytes)?;
+        replace(&file, scratch, path)
+    });
+    if written.is_err() {
+        let _ = remove_file(scratch);
     }
     written
 }
@@ -199,6 +215,16 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => sync_folder(parent),
     }
+}
+
+/// Flushes what has been written to a growing file so far, beside its writer, so that the last flush is short however long the file
+/// becomes. An error is final for the file even if its writer sees none: the kernel reports it once, and here is where it was
+/// reported. So it is for the caller to see that the file is never flushed again, nor named.
+///
+/// # Errors
+/// Those of fdatasync(2).
+pub fn sync_slice(file: &File) -> io::Result<()> {
+    file.sync_data()
 }
 
 /// Flushes one open file or folder.

@@ -39,6 +39,9 @@ pub const HOST: &str = "sealift-host";
 pub const ARCHIVE_TYPE: &str = "application/zstd";
 /// The media type of a problem (RFC 9457).
 pub const PROBLEM_TYPE: &str = "application/problem+json";
+/// Asks, with HEAD, that the archive's bytes be read and hashed again before the answer, and says in the answer that they
+/// were: `?1` (RFC 8941, section 3.3.6).
+pub const REREAD: &str = "sealift-reread";
 /// Uploads larger than this ask for the verdict first (`Expect: 100-continue`, RFC 9110, section 10.1.1), bytes.
 pub const EXPECT_CONTINUE_OVER_BYTES: u64 = 1 << 20;
 
@@ -92,6 +95,8 @@ pub enum ProblemType {
     Forbidden,
     /// The upload goes on at another byte; `Upload-Offset` says which.
     OffsetMismatch,
+    /// A request about an upload that goes on is malformed.
+    UploadInvalid,
     /// The same upload is being written by another connection.
     UploadBusy,
     /// The host's share of the store is full.
@@ -111,7 +116,7 @@ pub enum ProblemType {
 }
 
 /// (type, its name in the URN, status, title)
-const PROBLEMS: [(ProblemType, &str, u16, &str); 22] = {
+const PROBLEMS: [(ProblemType, &str, u16, &str); 23] = {
     use ProblemType as P;
     [
         (P::CommitMissing, "commit-missing", 400, "The code commit is missing or malformed"),
@@ -128,6 +133,7 @@ const PROBLEMS: [(ProblemType, &str, u16, &str); 22] = {
         (P::Unauthenticated, "unauthenticated", 401, "No certificate and no token that is known"),
         (P::Forbidden, "forbidden", 403, "The episode is another host's"),
         (P::OffsetMismatch, "offset-mismatch", 409, "The upload goes on at another byte"),
+        (P::UploadInvalid, "upload-invalid", 400, "The request to go on with an upload is malformed"),
         (P::UploadBusy, "upload-busy", 503, "The upload is being written by another connection"),
         (P::QuotaExceeded, "quota-exceeded", 507, "The host's share of the store is full"),
         (P::TooSlow, "too-slow", 408, "The body came too slowly"),

@@ -42,7 +42,9 @@ pub(crate) fn run(args: ReceiveArgs) -> Result<Exit, Failure> {
         let stop = stop_signal()?;
         let mut hangup = signal(SignalKind::hangup()).context("Failed to listen for SIGHUP")?;
         let server = Server::bind(config).await.map_err(|error| match error {
-            BindError::Exposed(_) | BindError::File(_) => Failure::Usage(error.into()),
+            BindError::Exposed(_) | BindError::File(_) | BindError::FiledOtherwise(_) => {
+                Failure::Usage(error.into())
+            }
             BindError::Store { .. } | BindError::Listen { .. } => Failure::Wrong(error.into()),
         })?;
         let access = server.access();

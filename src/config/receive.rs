@@ -72,12 +72,12 @@ pub struct ReceiveLimits {
     pub min_body_rate_bytes_per_s: u64,
 }
 
-/// How the store tells episodes of the same id apart.
+/// How a store files its episodes. Fixed once it holds any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Namespace {
-    /// It does not: an id is an episode, whoever sends it.
+    /// By id alone: two hosts that use the same id mean the same episode.
     None,
-    /// By the authenticated name.
+    /// By authenticated name and id: what two hosts store under the same id are two episodes.
     Host,
 }
 

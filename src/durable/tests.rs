@@ -60,6 +60,19 @@ fn publishing_never_overwrites() {
 }
 
 #[test]
+fn what_is_written_by_way_of_scratch_is_replaced_whole_and_leaves_no_scratch() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, scratch) = (folder.path().join("note.json"), folder.path().join("scratch"));
+    for text in ["first", "second"] {
+        write_file_by_way_of(&scratch, &path, text.as_bytes()).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+    fs::create_dir(folder.path().join("taken")).unwrap();
+    write_file_by_way_of(&scratch, &folder.path().join("taken"), b"third").unwrap_err();
+    assert_eq!(names(folder.path()), ["note.json", "taken"]);
+}
+
+#[test]
 fn a_leftover_is_not_truncated_under_its_reader() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.partial");

@@ -141,7 +141,7 @@ pub fn read_offer(headers: &HeaderMap) -> Result<Offer, Problem> {
     })
 }
 
-fn content_length(headers: &HeaderMap) -> Result<u64, Problem> {
+pub(super) fn content_length(headers: &HeaderMap) -> Result<u64, Problem> {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     match length {
         Some(length) if !headers.contains_key(header::TRANSFER_ENCODING) => Ok(length),
@@ -183,6 +183,7 @@ mod tests {
         Held {
             episode_id: EpisodeId::parse("a").unwrap(),
             sha256: digest_of(archive),
+            owner: None,
             size_bytes: 7,
             stored_at: WallTime::from_unix_seconds(0),
             content,

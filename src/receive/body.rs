@@ -6,12 +6,14 @@ use bytes::Bytes;
 use http::{header, request::Parts};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::wire::{Problem, ProblemType};
 
 /// No byte of a body for this long: the client is gone, or holds the connection for nothing.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// So long a body may take to get going, whatever rate is asked for: a connection begins slowly (RFC 5681).
+const RATE_GRACE: Duration = Duration::from_secs(30);
 /// After a refusal the rest of the body is read and thrown away up to this many bytes and for this long. A socket that is
 /// closed with bytes unread is reset, and the reset overtakes the answer.
 const LINGER_BYTES: u64 = 1 << 20;
@@ -28,6 +30,8 @@ pub(super) enum BodyError {
     Truncated(Problem),
     /// Nothing came any more.
     Idle(BodyIdle),
+    /// It comes, and more slowly than it may.
+    TooSlow(Problem),
 }
 
 /// What becomes of the connection once the answer is out.
@@ -42,26 +46,38 @@ pub(super) struct UploadBody {
     incoming: Incoming,
     /// So many bytes have come.
     pub(super) received: u64,
+    /// Less than so many bytes a second, on the average, is given up; 0: nothing is.
+    min_rate_bytes_per_s: u64,
+    /// When its first byte was asked for.
+    began: Option<Instant>,
     /// The client waits for `100 Continue` (RFC 9110, section 10.1.1), which goes out when the body is first asked for.
     awaits_continue: bool,
 }
 
 impl UploadBody {
-    pub(super) fn new(head: &Parts, incoming: Incoming) -> Self {
+    pub(super) fn new(head: &Parts, incoming: Incoming, min_rate_bytes_per_s: u64) -> Self {
         let expects = head
             .headers
             .get(header::EXPECT)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        Self { incoming, received: 0, awaits_continue: expects }
+        Self { incoming, received: 0, min_rate_bytes_per_s, began: None, awaits_continue: expects }
     }
 
     /// The next piece; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
         self.awaits_continue = false;
+        let began = *self.began.get_or_insert_with(Instant::now);
         loop {
-            let frame = timeout(BODY_IDLE_TIMEOUT, self.incoming.frame())
-                .await
-                .map_err(|_| BodyError::Idle(BodyIdle))?;
+            let idle = Instant::now() + BODY_IDLE_TIMEOUT;
+            let patience = began + patience(self.received, self.min_rate_bytes_per_s);
+            let Ok(frame) = timeout_at(idle.min(patience), self.incoming.frame()).await else {
+                if idle <= patience {
+                    return Err(BodyError::Idle(BodyIdle));
+                }
+                let (received, rate) = (self.received, self.min_rate_bytes_per_s);
+                let detail = format!("{received} bytes have come; {rate} a second are the least.");
+                return Err(BodyError::TooSlow(Problem::new(ProblemType::TooSlow, detail)));
+            };
             match frame {
                 None => return Ok(None),
                 Some(Err(error)) => {
@@ -101,5 +117,32 @@ impl UploadBody {
             }
         }));
         if all { Afterwards::Reuse } else { Afterwards::Close }
+    }
+}
+
+/// How long after its beginning a body must have brought more than this.
+fn patience(received: u64, min_rate_bytes_per_s: u64) -> Duration {
+    let seconds = received.checked_div(min_rate_bytes_per_s);
+    // Without a rate, longer than anything: a year.
+    seconds.map_or(Duration::from_secs(366 * 86_400), |seconds| {
+        RATE_GRACE.max(Duration::from_secs(seconds.min(366 * 86_400)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_keeps_its_rate_has_time_and_one_that_does_not_has_half_a_minute() {
+        for (received, rate, seconds) in [
+            (0, 1024, 30),
+            (1024, 1024, 30),
+            (1 << 20, 1024, 1024),
+            (1 << 40, 1 << 10, 31_622_400),
+            (5, 0, 31_622_400),
+        ] {
+            assert_eq!(patience(received, rate).as_secs(), seconds, "{received} at {rate}");
+        }
     }
 }

@@ -7,25 +7,30 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use http_body_util::Full;
 use hyper::body::Incoming;
+use tokio::sync::mpsc;
 
 use super::{
     access::{Access, Snapshot},
-    admit::{self, Decision, Terms},
+    admit::{self, Terms},
     body::{Afterwards, BodyError, BodyIdle, UploadBody},
-    held::{Held, Offer},
+    held::Key,
     identity::{self, Caller, NameError},
-    reply::Reply,
-    store::{Publication, Store, StoreError, Upload as _},
-    tally::Tally,
+    incoming::{self, Named},
+    metrics,
+    outgoing::EPISODE_METHODS,
+    reply::{Reply, ReplyBody},
+    room::Room,
+    store::{Store, StoreError},
+    tally::{Guest, Tally},
+    underway::Underway,
     window::SaidCommit,
 };
 use crate::{
+    config::ReceiveLimits,
     episode::{EpisodeId, HostName, printable},
-    wire::{ADMISSION_PATH, Problem, ProblemType, Receipt},
+    wire::{ADMISSION_PATH, Problem, ProblemType},
 };
 
 /// What every request is answered from.
@@ -39,10 +44,16 @@ pub(super) struct Receiver<S> {
     pub(super) readers: BTreeSet<HostName>,
     /// What a host out of the window is told to do.
     pub(super) remediation: String,
-    /// The largest archive, bytes; `None`: no limit.
-    pub(super) max_episode_bytes: Option<u64>,
+    /// How much is taken.
+    pub(super) limits: ReceiveLimits,
+    /// Whether there is room for it.
+    pub(super) room: Room,
+    /// Whose bytes are coming in just now.
+    pub(super) underway: Underway,
     /// What is counted.
     pub(super) tally: Arc<Tally>,
+    /// Cloned by whoever keeps an upload that broke off; a receiver that ends waits until all are dropped.
+    pub(super) keeping: mpsc::Sender<()>,
 }
 
 /// The other end of a connection.
@@ -54,6 +65,45 @@ pub(super) struct Peer {
     pub(super) certificate: Option<Result<HostName, NameError>>,
 }
 
+/// What a path is about.
+enum Place {
+    Episode(Result<EpisodeId, Problem>),
+    Upload(Result<Named, Problem>),
+    Admission,
+    Health,
+    Metrics,
+    Nowhere,
+}
+
+impl Place {
+    fn of(path: &str) -> Self {
+        if let Some(episode) = admit::episode_of(path) {
+            return Self::Episode(episode);
+        }
+        if let Some(upload) = incoming::upload_of(path) {
+            return Self::Upload(upload);
+        }
+        match path {
+            ADMISSION_PATH => Self::Admission,
+            "/healthz" => Self::Health,
+            "/metrics" => Self::Metrics,
+            _ => Self::Nowhere,
+        }
+    }
+
+    fn episode(&self) -> Option<&EpisodeId> {
+        match self {
+            Self::Episode(Ok(id)) | Self::Upload(Ok(Named { id, .. })) => Some(id),
+            Self::Episode(Err(_))
+            | Self::Upload(Err(_))
+            | Self::Admission
+            | Self::Health
+            | Self::Metrics
+            | Self::Nowhere => None,
+        }
+    }
+}
+
 /// Answers one request.
 ///
 /// # Errors
@@ -62,42 +112,44 @@ pub(super) async fn answer<S: Store>(
     receiver: Arc<Receiver<S>>,
     peer: Arc<Peer>,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, BodyIdle> {
+) -> Result<Response<ReplyBody>, BodyIdle> {
     let started = monotonic_clock();
     let (head, body) = request.into_parts();
-    let mut upload = UploadBody::new(&head, body);
+    let mut upload = UploadBody::new(&head, body, receiver.limits.min_body_rate_bytes_per_s);
     let access = receiver.access.current();
     let caller = identity::identify(access.ways(), peer.certificate.as_ref(), &head.headers);
-    let episode = admit::episode_of(head.uri.path());
-    let exchange = Exchange { receiver: &*receiver, access: &access, head: &head };
-    let replied = exchange.route(&caller, episode.as_ref(), &mut upload).await;
+    let place = Place::of(head.uri.path());
+    let exchange = Exchange { receiver: &receiver, access: &access, head: &head };
+    let replied = exchange.route(&peer, &caller, &place, &mut upload).await;
 
     let (status_code, problem) = match &replied {
         Ok(reply) => (reply.response.status().as_u16(), reply.problem.map(ProblemType::urn)),
         Err(idle) => (0, Some(idle.to_string())),
     };
+    let elapsed = started.elapsed();
+    receiver.tally.answered(&head.method, status_code, upload.received, elapsed);
     tracing::info!(
         method = %printable(head.method.as_str()),
-        episode = episode.and_then(Result::ok).map(tracing::field::display),
+        episode = place.episode().map(tracing::field::display),
         path = %printable(head.uri.path()),
         host = caller.as_ref().ok().and_then(Caller::name).map(tracing::field::display),
         peer = %peer.address,
         status_code,
         bytes = upload.received,
-        elapsed_ms = milliseconds(started.elapsed()),
+        elapsed_ms = milliseconds(elapsed),
         problem = problem.as_deref(),
         "request"
     );
 
     let mut reply = replied?;
     if upload.let_go() == Afterwards::Close {
-        reply.response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        reply.set(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(reply.response)
 }
 
-/// Why an upload ends without a receipt.
-enum Refusal {
+/// Why a request is not answered with what it asked for.
+pub(super) enum Refusal {
     Problem(Problem),
     Store(StoreError),
     Idle(BodyIdle),
@@ -118,57 +170,93 @@ impl From<StoreError> for Refusal {
 impl From<BodyError> for Refusal {
     fn from(error: BodyError) -> Self {
         match error {
-            BodyError::Truncated(problem) => Self::Problem(problem),
+            BodyError::Truncated(problem) | BodyError::TooSlow(problem) => Self::Problem(problem),
             BodyError::Idle(idle) => Self::Idle(idle),
         }
     }
 }
 
 /// A request's head, and what it is answered from.
-struct Exchange<'a, S> {
-    receiver: &'a Receiver<S>,
-    access: &'a Snapshot,
-    head: &'a Parts,
+pub(super) struct Exchange<'a, S> {
+    pub(super) receiver: &'a Arc<Receiver<S>>,
+    pub(super) access: &'a Snapshot,
+    pub(super) head: &'a Parts,
 }
 
 impl<S: Store> Exchange<'_, S> {
     async fn route(
         &self,
+        peer: &Peer,
         caller: &Result<Caller, Problem>,
-        episode: Option<&Result<EpisodeId, Problem>>,
+        place: &Place,
         body: &mut UploadBody,
     ) -> Result<Reply, BodyIdle> {
+        let method = &self.head.method;
         // Whoever watches over this machine has no name here, and learns no more than whether it works.
-        if self.head.uri.path() == "/healthz" {
+        if let Place::Health = place {
             return Ok(self.health().await);
+        }
+        if let (Place::Metrics, true) = (place, peer.address.ip().is_loopback()) {
+            return Ok(self.metrics().await);
         }
         let caller = match caller {
             Ok(caller) => caller,
             Err(problem) => return Ok(Reply::unauthenticated(problem, &self.head.headers)),
         };
-        Ok(match (episode, &self.head.method) {
-            (Some(Err(problem)), _) => Reply::problem(problem),
-            (Some(Ok(id)), &Method::PUT) => match self.put(caller, id, body).await {
-                Ok(reply) => reply,
-                Err(Refusal::Problem(problem)) => Reply::problem(&problem),
-                Err(Refusal::Store(error)) => Reply::store_error(&error, Some(id)),
-                Err(Refusal::Idle(idle)) => return Err(idle),
+        let Some(_guest) = self.guest(caller) else {
+            let detail = "This host has as many requests under way as it may.";
+            return Ok(Reply::problem(&Problem::new(ProblemType::TooMany, detail)).with("retry-after", 5));
+        };
+        let replied = match place {
+            Place::Episode(Err(problem)) | Place::Upload(Err(problem)) => Ok(Reply::problem(problem)),
+            Place::Episode(Ok(id)) => match *method {
+                Method::PUT => self.put(caller, id, body).await,
+                Method::HEAD => self.describe(caller, id).await,
+                Method::GET => self.send(caller, id).await,
+                _ => Ok(Reply::method_not_allowed(EPISODE_METHODS)),
             },
-            (Some(Ok(id)), &Method::HEAD) => self.describe(caller, id).await,
-            (Some(Ok(_)), _) => Reply::method_not_allowed("HEAD, PUT"),
-            (None, _) if self.head.uri.path() == ADMISSION_PATH => self.admission().await,
-            (None, _) => Reply::not_found("Episodes are at /v1/episodes/{id}."),
-        })
+            Place::Upload(Ok(named)) => self.upload(caller, named, body).await,
+            Place::Admission => Ok(self.admission().await),
+            Place::Metrics if caller.name().is_none_or(|name| self.receiver.readers.contains(name)) => {
+                Ok(self.metrics().await)
+            }
+            Place::Metrics => {
+                let detail = "Readers read the metrics, and whoever asks from this machine.";
+                Ok(Reply::problem(&Problem::new(ProblemType::Forbidden, detail)))
+            }
+            Place::Health | Place::Nowhere => Ok(Reply::not_found("Episodes are at /v1/episodes/{id}.")),
+        };
+        match replied {
+            Ok(reply) => Ok(reply),
+            Err(Refusal::Problem(problem)) => Ok(Reply::problem(&problem)),
+            Err(Refusal::Store(error)) => Ok(Reply::store_error(&error, place.episode())),
+            Err(Refusal::Idle(idle)) => Err(idle),
+        }
     }
 
+    /// A place among the requests of this host; `None` where it has as many as it may. Who has no name is limited by the
+    /// number of connections alone: behind one address there may be a whole laboratory.
+    fn guest(&self, caller: &Caller) -> Option<Guest> {
+        self.receiver.tally.enter(caller.name(), self.receiver.limits.max_connections_per_host.get())
+    }
+
+    /// Whether an upload could be taken: written at all, and with room to spare.
     async fn health(&self) -> Reply {
-        match self.head.method {
-            Method::GET | Method::HEAD => match self.receiver.store.probe().await {
-                Ok(()) => Reply::new(StatusCode::OK, "text/plain", "ok\n"),
-                Err(error) => Reply::store_error(&error, None),
-            },
-            _ => Reply::method_not_allowed("GET, HEAD"),
+        if !matches!(self.head.method, Method::GET | Method::HEAD) {
+            return Reply::method_not_allowed("GET, HEAD");
         }
+        match self.can_store().await {
+            Ok(()) => Reply::new(StatusCode::OK, "text/plain", "ok\n"),
+            Err(reply) => reply,
+        }
+    }
+
+    async fn metrics(&self) -> Reply {
+        if !matches!(self.head.method, Method::GET | Method::HEAD) {
+            return Reply::method_not_allowed("GET, HEAD");
+        }
+        let text = metrics::text(self.receiver).await;
+        Reply::new(StatusCode::OK, metrics::MEDIA_TYPE, text)
     }
 
     /// What a PUT with this commit, by this caller, would meet.
@@ -179,101 +267,40 @@ impl<S: Store> Exchange<'_, S> {
         if let Err(problem) = self.terms().take_commit(&SaidCommit::of(&self.head.headers)) {
             return Reply::problem(&problem);
         }
-        match self.receiver.store.probe().await {
+        match self.can_store().await {
             Ok(()) => Reply::nothing(),
-            Err(error) => Reply::store_error(&error, None),
+            Err(reply) => reply,
         }
     }
 
-    async fn describe(&self, caller: &Caller, id: &EpisodeId) -> Reply {
-        match self.receiver.store.find(id).await {
-            Ok(Some(held)) if identity::may_read(caller, owner(&held), &self.receiver.readers) => {
-                Reply::described(&held)
-            }
-            Ok(Some(_)) => {
-                let detail = "A host reads its own episodes; readers read every host's.";
-                Reply::problem(&Problem::new(ProblemType::Forbidden, detail))
-            }
-            Ok(None) => Reply::not_found("No such episode is held."),
-            Err(error) => Reply::store_error(&error, Some(id)),
+    async fn can_store(&self) -> Result<(), Reply> {
+        let store = &self.receiver.store;
+        let there = match store.probe().await {
+            Ok(()) => self.receiver.room.is_there(store).await,
+            Err(error) => Err(error),
+        };
+        match there {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(problem)) => Err(Reply::problem(&problem)),
+            Err(error) => Err(Reply::store_error(&error, None)),
         }
     }
 
-    async fn put(&self, caller: &Caller, id: &EpisodeId, body: &mut UploadBody) -> Result<Reply, Refusal> {
-        let offer = admit::read_offer(&self.head.headers)?;
-        match self.admit(id, &offer).await? {
-            Admitted::Held(receipt) => return Ok(Reply::receipt(StatusCode::OK, &receipt)),
-            Admitted::Refused(problem) => {
-                if matches!(problem.kind, ProblemType::CommitMissing | ProblemType::CommitOutOfWindow) {
-                    self.receiver.tally.rejected_by_window(caller.name());
-                }
-                return Err(problem.into());
-            }
-            Admitted::Wanted => {}
-        }
-        let mut upload = self.receiver.store.begin();
-        while let Some(bytes) = body.next().await? {
-            upload.write(&bytes).await?;
-        }
-        match upload.publish(id, &offer).await? {
-            Publication::Stored(held) => Ok(Reply::receipt(StatusCode::CREATED, &held.receipt())),
-            Publication::NameTaken => match self.admit(id, &offer).await? {
-                Admitted::Held(receipt) => Ok(Reply::receipt(StatusCode::OK, &receipt)),
-                Admitted::Wanted | Admitted::Refused(_) => Err(Problem::new(
-                    ProblemType::StoreFailed,
-                    "Another upload of this id was published first, and is gone again.",
-                )
-                .into()),
-            },
-            Publication::DigestMismatch { received } => Err(Problem::new(
-                ProblemType::DigestMismatch,
-                format!("The bytes that arrived hash to {received}, not to {}.", offer.sha256),
-            )
-            .with("received_sha256", received.to_string())
-            .into()),
-        }
+    /// Under what this caller's episode is filed.
+    pub(super) fn key(&self, caller: &Caller, id: &EpisodeId) -> Result<Key, Refusal> {
+        self.receiver.store.namespace().key(caller.name(), id).ok_or_else(|| {
+            let detail = "This receiver files by host, and does not know yours.";
+            Problem::new(ProblemType::Unauthenticated, detail).into()
+        })
     }
 
-    /// Whether the body is wanted, before any byte of it is asked for.
-    async fn admit(&self, id: &EpisodeId, offer: &Offer) -> Result<Admitted, Refusal> {
-        let commit = SaidCommit::of(&self.head.headers);
-        let terms = self.terms();
-        let mut held = self.receiver.store.find(id).await?;
-        let mut decision = admit::admit(offer, &commit, held.as_ref(), &terms);
-        if decision == Decision::Unproven {
-            held = self.receiver.store.verify(id).await?;
-            decision = admit::admit(offer, &commit, held.as_ref(), &terms);
-        }
-        match (decision, held) {
-            (Decision::Store, _) | (Decision::Unproven, None) => Ok(Admitted::Wanted),
-            (Decision::AlreadyHeld(receipt), _) => Ok(Admitted::Held(receipt)),
-            (Decision::Refused(problem), _) => Ok(Admitted::Refused(problem)),
-            (Decision::Conflict(problem), _) => Err(problem.into()),
-            // What cannot be proven after looking is not the same.
-            (Decision::Unproven, Some(held)) => Err(admit::conflict(&held).into()),
-        }
-    }
-
-    fn terms(&self) -> Terms<'_> {
+    pub(super) fn terms(&self) -> Terms<'_> {
         Terms {
             window: self.access.window.as_deref(),
             remediation: &self.receiver.remediation,
-            max_episode_bytes: self.receiver.max_episode_bytes,
+            max_episode_bytes: self.receiver.limits.max_episode_bytes,
         }
     }
-}
-
-/// What was decided of an offer that conflicts with nothing.
-enum Admitted {
-    Wanted,
-    Held(Receipt),
-    Refused(Problem),
-}
-
-/// The authenticated name that an episode was stored under. The store does not know it yet, and so only readers read where
-/// callers are asked for their names.
-fn owner(_: &Held) -> Option<&HostName> {
-    None
 }
 
 fn milliseconds(elapsed: Duration) -> u64 {

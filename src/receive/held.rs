@@ -1,14 +1,64 @@
-//! What a client offers and what the receiver holds: the two values that admission compares.
+//! What a client offers, what the receiver holds, and under what it is filed.
 //!
 //! Pure: no I/O.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
+pub use crate::config::Namespace;
 use crate::{
-    episode::{Digest, EpisodeId},
+    episode::{Digest, EpisodeId, HostName},
     records::WallTime,
     wire::Receipt,
 };
+
+/// Under what an episode is filed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Whose it is; `Some` in a store that files by host, and only there.
+    pub host: Option<HostName>,
+    /// The episode's own name.
+    pub id: EpisodeId,
+}
+
+impl Namespace {
+    /// The way it is not.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::None => Self::Host,
+            Self::Host => Self::None,
+        }
+    }
+
+    /// The key of a host's episode; `None` where a name is needed and none was authenticated.
+    #[must_use]
+    pub fn key(self, authenticated: Option<&HostName>, id: &EpisodeId) -> Option<Key> {
+        match self {
+            Self::None => Some(Key { host: None, id: id.clone() }),
+            Self::Host => Some(Key { host: Some(authenticated?.clone()), id: id.clone() }),
+        }
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Host => "host",
+        })
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Some(host) => write!(f, "{host}/{}", self.id),
+            None => self.id.fmt(f),
+        }
+    }
+}
 
 /// What a client says of the archive it wants to store. A claim, until the bytes have arrived and were hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +78,8 @@ pub struct Held {
     pub episode_id: EpisodeId,
     /// Digest of the archive, computed here from its bytes.
     pub sha256: Digest,
+    /// The authenticated name it was stored under; `None` where there was none.
+    pub owner: Option<HostName>,
     /// Length of the archive, bytes.
     pub size_bytes: u64,
     /// When its last byte was written, UTC. Taken from the archive itself, so that a rebuilt receipt says the same.
@@ -60,7 +112,7 @@ impl Held {
             content_sha256: self.content.verified(),
             size_bytes: self.size_bytes,
             stored_at: self.stored_at,
-            host: None,
+            host: self.owner.as_ref().map(|owner| owner.as_str().to_owned()),
         }
     }
 }

@@ -12,13 +12,14 @@
 //!    │                              ├─ unproven ──▶ store.verify ──▶ admit again
 //!    │ ◀─────────────────────────── └─ store
 //!    ▼  100 Continue goes out when the body is first asked for
-//!  store         incoming/<unique>.part   written and hashed as it arrives; bounded memory
+//!  store         incoming/<key>.<unique>.part   written and hashed as it arrives; bounded memory; flushed in slices
+//!    │             ├ it breaks off ──▶ kept: goes on there, or expires
 //!    │             └ digest ≠ Repr-Digest ──────────────────────▶ 400, nothing stays
 //!    ▼
 //!  publish       fsync file, rename without overwriting, fsync folder
 //!    │             └ the name is taken ──▶ admit again ──▶ 200 or 409
 //!    ▼
-//!  201 receipt   episodes/<id>.tar.zst is the commit point; receipts/<id>.json beside it can be rebuilt
+//!  201 receipt   episodes/<id>.tar.zst is the commit point; receipts/<id>.json beside it can be rebuilt, but for whose it is
 //! ```
 //!
 //! Every answer about an episode is read off the store, never off this process's memory: many receivers may stand on one
@@ -30,13 +31,19 @@ pub mod access;
 mod exchange;
 mod tls;
 
+mod incoming;
+mod underway;
+mod outgoing;
 mod body;
 mod reply;
 
 pub mod admit;
 pub mod identity;
+pub mod range;
 pub mod window;
 
 pub mod held;
 pub mod store;
+mod room;
 pub mod tally;
+mod metrics;

@@ -1,28 +1,61 @@
-//! Answers: a status, headers and a small body, made in one place each.
+//! Answers: a status, headers and a body, made in one place each.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use http_body_util::Full;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use hyper::body::{Body, Frame, SizeHint};
 
-use super::{held::Held, identity, store::StoreError};
+use super::{
+    held::Held,
+    identity, range,
+    store::{Reading, StoreError},
+};
 use crate::{
     episode::EpisodeId,
     wire::{ARCHIVE_TYPE, CONTENT_DIGEST, PROBLEM_TYPE, Problem, ProblemType, REPR_DIGEST, Receipt},
 };
 
+/// An answer's body: a few bytes that are in memory, or an archive that is read as it leaves.
+pub(super) type ReplyBody = UnsyncBoxBody<Bytes, StoreError>;
+
 /// An answer, and what it objects to.
 pub(super) struct Reply {
-    pub(super) response: Response<Full<Bytes>>,
+    pub(super) response: Response<ReplyBody>,
     pub(super) problem: Option<ProblemType>,
 }
 
 impl Reply {
     /// With a body.
     pub(super) fn new(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Self {
-        let mut response = Response::new(Full::new(body.into()));
+        let mut reply = Self::bare(status, body);
+        reply.set(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+        reply
+    }
+
+    /// Nothing to say but that all is well.
+    pub(super) fn nothing() -> Self {
+        Self::bare(StatusCode::NO_CONTENT, Bytes::new())
+    }
+
+    fn bare(status: StatusCode, body: impl Into<Bytes>) -> Self {
+        let mut response =
+            Response::new(Full::new(body.into()).map_err(|never| match never {}).boxed_unsync());
         *response.status_mut() = status;
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
         Self { response, problem: None }
+    }
+
+    pub(super) fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        self.response.headers_mut().insert(name, value);
+    }
+
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<HeaderValue>) -> Self {
+        self.set(HeaderName::from_static(name), value.into());
+        self
     }
 
     /// That it is held.
@@ -39,36 +72,33 @@ impl Reply {
 
     /// The client learns which kind; what the disk said is for the receiver's operator.
     pub(super) fn store_error(error: &StoreError, id: Option<&EpisodeId>) -> Self {
+        if let StoreError::Fenced = error {
+            return Self::busy("Another connection goes on with this upload.");
+        }
         tracing::error!(id = id.map(tracing::field::display), %error, "cannot store");
         Self::problem(&match error {
             StoreError::Full(_) => Problem::new(ProblemType::NoSpace, "The receiver's disk is full."),
-            StoreError::Failed(_) => {
+            StoreError::Failed(_) | StoreError::Fenced => {
                 Problem::new(ProblemType::StoreFailed, "The receiver's disk failed; its log says how.")
             }
         })
     }
 
-    /// Who asks has to say who they are; `headers` are what they said.
-    pub(super) fn unauthenticated(problem: &Problem, headers: &HeaderMap) -> Self {
-        let mut reply = Self::problem(problem);
-        let challenge = HeaderValue::from_static(identity::challenge(headers));
-        reply.response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-        reply
+    /// Somebody else writes this upload just now.
+    pub(super) fn busy(detail: &str) -> Self {
+        Self::problem(&Problem::new(ProblemType::UploadBusy, detail)).with("retry-after", 2)
     }
 
-    /// Nothing to say but that all is well.
-    pub(super) fn nothing() -> Self {
-        let mut response = Response::new(Full::default());
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        Self { response, problem: None }
+    /// Who asks has to say who they are; `headers` are what they said.
+    pub(super) fn unauthenticated(problem: &Problem, headers: &HeaderMap) -> Self {
+        Self::problem(problem)
+            .with("www-authenticate", HeaderValue::from_static(identity::challenge(headers)))
     }
 
     /// RFC 9110, section 15.5.6: the answer lists what is allowed.
     pub(super) fn method_not_allowed(allowed: &'static str) -> Self {
         let problem = Problem::new(ProblemType::MethodNotAllowed, format!("Allowed here: {allowed}."));
-        let mut reply = Self::problem(&problem);
-        reply.response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
-        reply
+        Self::problem(&problem).with("allow", HeaderValue::from_static(allowed))
     }
 
     /// There is no such thing.
@@ -78,14 +108,73 @@ impl Reply {
 
     /// The answer to HEAD: the archive's length and digests, without the archive.
     pub(super) fn described(held: &Held) -> Self {
-        let mut reply = Self::new(StatusCode::OK, ARCHIVE_TYPE, Bytes::new());
-        let headers = reply.response.headers_mut();
-        headers.insert(header::CONTENT_LENGTH, held.size_bytes.into());
-        for (name, digest) in [(REPR_DIGEST, Some(held.sha256)), (CONTENT_DIGEST, held.content.verified())] {
-            if let Some(value) = digest.and_then(|digest| HeaderValue::from_str(&digest.to_header()).ok()) {
-                headers.insert(name, value);
+        let mut reply = Self::new(StatusCode::OK, ARCHIVE_TYPE, Bytes::new()).about(held);
+        reply.set(header::CONTENT_LENGTH, held.size_bytes.into());
+        reply
+    }
+
+    /// The answer to GET: `len_bytes` of an archive, as they are read.
+    pub(super) fn archive(status: StatusCode, held: &Held, reading: impl Reading, len_bytes: u64) -> Self {
+        let body = Outgoing { reading, left_bytes: len_bytes }.boxed_unsync();
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        let mut reply = Self { response, problem: None }.about(held);
+        reply.set(header::CONTENT_TYPE, HeaderValue::from_static(ARCHIVE_TYPE));
+        reply.set(header::CONTENT_LENGTH, len_bytes.into());
+        reply
+    }
+
+    /// What the whole archive is, also where a part of it is sent (RFC 9530, section 3.1).
+    fn about(mut self, held: &Held) -> Self {
+        let text = |value: String| HeaderValue::from_str(&value).ok();
+        for (name, value) in [
+            (REPR_DIGEST, text(held.sha256.to_header())),
+            (CONTENT_DIGEST, held.content.verified().and_then(|digest| text(digest.to_header()))),
+            (header::ETAG.as_str(), text(range::etag(&held.sha256))),
+            (header::ACCEPT_RANGES.as_str(), text("bytes".to_owned())),
+        ] {
+            if let Some(value) = value
+                && let Ok(name) = HeaderName::from_bytes(name.as_bytes())
+            {
+                self.set(name, value);
             }
         }
-        reply
+        self
+    }
+}
+
+/// An archive's bytes as hyper draws them. One that ends early ends the connection: the client sees that it is not all.
+struct Outgoing<R> {
+    reading: R,
+    left_bytes: u64,
+}
+
+impl<R: Reading> Body for Outgoing<R> {
+    type Data = Bytes;
+    type Error = StoreError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StoreError>>> {
+        if self.left_bytes == 0 {
+            return Poll::Ready(None);
+        }
+        self.reading.poll_chunk(context).map(|chunk| match chunk {
+            Some(Ok(chunk)) => {
+                self.left_bytes = self.left_bytes.saturating_sub(chunk.len() as u64);
+                Some(Ok(Frame::data(chunk)))
+            }
+            Some(Err(error)) => Some(Err(error)),
+            None => Some(Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into())),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left_bytes == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left_bytes)
     }
 }

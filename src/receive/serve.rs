@@ -11,23 +11,26 @@ use std::{
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{mpsc, watch},
     task::JoinSet,
-    time::timeout,
+    time::{MissedTickBehavior, interval, timeout},
 };
 
 use super::{
     access::Access,
     exchange::{self, Peer, Receiver},
-    store::{Folder, Store},
+    room::Room,
+    store::{Folder, OpenError, Store},
     tally::Tally,
     tls,
+    underway::Underway,
 };
 use crate::{
-    config::{ConfigError, ReceiveConfig},
+    config::{ConfigError, Namespace, ReceiveConfig},
     credential::FileError,
     episode::printable,
 };
@@ -42,6 +45,12 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Temporaries last written to longer ago than this belong to no living upload: those end after a minute of silence.
 const SWEEP_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often what nobody goes on with is looked for. It expires by the day.
+const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+/// So long what broke off at the end is waited for, to be kept.
+const KEEP_GRACE: Duration = Duration::from_secs(10);
+/// A client that neither reads nor acknowledges for so long has gone (tcp(7), `TCP_USER_TIMEOUT`; RFC 5482).
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why a receiver cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +61,9 @@ pub enum BindError {
     /// A certificate, token or commit file cannot be used. A wrong setting: nothing was touched.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The store's episodes are filed another way than `namespace` says. A wrong setting: nothing was touched.
+    #[error("receive.namespace: {0}")]
+    FiledOtherwise(OpenError),
     /// The store cannot be created, written to or swept.
     #[error("Failed to open the store: {}: {source}", path.display())]
     Store {
@@ -77,6 +89,8 @@ pub struct Server {
     local_addr: SocketAddr,
     receiver: Arc<Receiver<Folder>>,
     max_connections: usize,
+    /// Ends when nobody keeps an upload any more, and nobody could.
+    kept: mpsc::Receiver<()>,
 }
 
 impl Server {
@@ -87,9 +101,10 @@ impl Server {
     pub async fn bind(config: ReceiveConfig) -> Result<Self, BindError> {
         config.may_listen()?;
         let access = Arc::new(Access::read(&config)?);
-        let store = match open(config.store.clone()).await {
+        let store = match open(config.store.clone(), config.namespace).await {
             Ok(store) => store,
-            Err(source) => return Err(BindError::Store { path: config.store, source }),
+            Err(OpenError::Disk(source)) => return Err(BindError::Store { path: config.store, source }),
+            Err(error @ OpenError::FiledOtherwise(_)) => return Err(BindError::FiledOtherwise(error)),
         };
         let refused = |source| BindError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
@@ -106,16 +121,20 @@ impl Server {
         if let Some(missing) = config.exposed() {
             tracing::warn!("listening where others come in, as anyone_may_store says: {missing}");
         }
+        let (keeping, kept) = mpsc::channel(1);
         let receiver = Receiver {
             store,
             access,
             readers: config.readers,
             remediation: config.remediation,
-            max_episode_bytes: config.limits.max_episode_bytes,
+            limits: config.limits,
+            room: Room::new(&config.limits),
+            underway: Underway::default(),
             tally: Arc::new(Tally::default()),
+            keeping,
         };
         let max_connections = config.limits.max_connections.get();
-        Ok(Self { listener, local_addr, receiver: Arc::new(receiver), max_connections })
+        Ok(Self { listener, local_addr, receiver: Arc::new(receiver), max_connections, kept })
     }
 
     /// Who may come in. [`Access::reload`] reads the files again; while the server runs it does so by itself when they change.
@@ -145,6 +164,7 @@ impl Server {
         // Dropped with everything else when this future is.
         let mut watching = JoinSet::new();
         watching.spawn(Arc::clone(&self.receiver.access).watch());
+        watching.spawn(sweep(Arc::clone(&self.receiver)));
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
@@ -153,6 +173,7 @@ impl Server {
                     Ok((stream, peer)) => {
                         // Receipts are small and waited for. A socket that refuses is dead, and its first read says so.
                         let _ = stream.set_nodelay(true);
+                        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
                         connections.spawn(accept(stream, peer, Arc::clone(&self.receiver), stopping.clone()));
                     }
                     Err(error) => {
@@ -171,17 +192,38 @@ impl Server {
             tracing::warn!(connections = connections.len(), "stopping with requests in flight");
         }
         connections.shutdown().await;
+        watching.shutdown().await;
+        // Every upload that was cut off just now is being kept by a task of its own.
+        let Self { receiver, mut kept, .. } = self;
+        drop(receiver);
+        if timeout(KEEP_GRACE, async { while kept.recv().await.is_some() {} }).await.is_err() {
+            tracing::warn!("stopping while what broke off is still being kept");
+        }
     }
 }
 
-async fn open(path: PathBuf) -> io::Result<Folder> {
-    let folder =
-        tokio::task::spawn_blocking(move || Folder::open(&path)).await.map_err(io::Error::other)??;
-    let swept = folder.sweep(wall_clock() - SWEEP_AFTER).await.map_err(io::Error::other)?;
-    if swept > 0 {
-        tracing::info!(swept, "removed what killed uploads had left");
+async fn open(path: PathBuf, namespace: Namespace) -> Result<Folder, OpenError> {
+    let opening = tokio::task::spawn_blocking(move || Folder::open(&path, namespace));
+    opening.await.map_err(io::Error::other)?
+}
+
+/// Removes, at the start and then every hour, what killed uploads have left and what broke off and was not gone on with.
+async fn sweep<S: Store>(receiver: Arc<Receiver<S>>) {
+    let mut hourly = interval(SWEEP_EVERY);
+    hourly.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        hourly.tick().await;
+        let now = wall_clock();
+        let parts = receiver.limits.parts_keep_days.map(|days| Duration::from_secs(u64::from(days) * 86_400));
+        let before_parts = parts.and_then(|age| now.checked_sub(age)).unwrap_or(SystemTime::UNIX_EPOCH);
+        match receiver.store.sweep(now - SWEEP_AFTER, before_parts).await {
+            Ok(0) => {}
+            Ok(swept) => tracing::info!(swept, "removed what uploads had left and nobody went on with"),
+            Err(error) => {
+                tracing::warn!(%error, "cannot remove what uploads have left; tried again in an hour")
+            }
+        }
     }
-    Ok(folder)
 }
 
 /// One connection, from its handshake on, where there is one. Only this connection waits for it.
@@ -191,6 +233,7 @@ async fn accept<S: Store>(
     receiver: Arc<Receiver<S>>,
     mut stopping: watch::Receiver<()>,
 ) {
+    let _connected = receiver.tally.connected();
     let Some(tls) = receiver.access.current().tls.clone() else {
         converse(stream, Peer { address, certificate: None }, receiver, stopping).await;
         return;
@@ -204,6 +247,7 @@ async fn accept<S: Store>(
             converse(stream, Peer { address, certificate }, receiver, stopping).await;
         }
         Err(error) => {
+            receiver.tally.handshake_failed();
             // The line of a request that never came: a host that cannot come in is looked for in this log.
             let error = printable(&error.to_string());
             tracing::info!(peer = %address, %error, "TLS handshake failed");
@@ -246,176 +290,4 @@ fn wall_clock() -> SystemTime {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{collections::BTreeSet, path::Path};
-
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
-
-    use super::*;
-    use crate::{
-        episode::{Digest, EpisodeId},
-        receive::{
-            held::{Held, Offer},
-            store::{Publication, StoreError, Upload},
-        },
-    };
-
-    fn config(store: &Path, listen: &str) -> ReceiveConfig {
-        ReceiveConfig::at(listen.parse().unwrap(), store)
-    }
-
-    #[tokio::test]
-    async fn an_address_that_others_can_reach_is_refused_and_nothing_is_touched() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = folder.path().join("store");
-        for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
-            let error = Server::bind(config(&store, listen)).await.unwrap_err();
-            assert!(matches!(error, BindError::Exposed(_)), "{error}");
-        }
-        assert!(!store.exists());
-    }
-
-    #[tokio::test]
-    async fn a_file_that_cannot_be_used_is_named_and_nothing_is_touched() {
-        let folder = tempfile::tempdir().unwrap();
-        let (store, file) = (folder.path().join("store"), folder.path().join("file"));
-        std::fs::write(&file, "").unwrap();
-        let plain = config(&store, "127.0.0.1:0");
-        for path in [file, folder.path().join("missing")] {
-            for broken in [
-                ReceiveConfig { tls: Some((path.clone(), path.clone())), ..plain.clone() },
-                ReceiveConfig { client_ca_file: Some(path.clone()), ..plain.clone() },
-                ReceiveConfig { tokens_file: Some(path.clone()), ..plain.clone() },
-                ReceiveConfig { commits_file: Some(path.clone()), ..plain.clone() },
-            ] {
-                let error = Server::bind(broken.clone()).await.unwrap_err();
-                assert!(matches!(error, BindError::File(_)), "{error}");
-                assert!(error.to_string().contains(&path.display().to_string()), "{error}");
-            }
-        }
-        assert!(!store.exists());
-    }
-
-    #[tokio::test]
-    async fn a_store_that_cannot_be_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("file");
-        std::fs::write(&file, b"").unwrap();
-        let error = Server::bind(config(&file.join("store"), "127.0.0.1:0")).await.unwrap_err();
-        assert!(error.to_string().contains(&file.display().to_string()), "{error}");
-    }
-
-    #[tokio::test]
-    async fn the_listener_is_closed_when_told_to_stop() {
-        let folder = tempfile::tempdir().unwrap();
-        let server = Server::bind(config(&folder.path().join("store"), "127.0.0.1:0")).await.unwrap();
-        let address = server.local_addr();
-        let idle = TcpStream::connect(address).await.unwrap();
-        server.run(async {}).await;
-        assert!(TcpStream::connect(address).await.is_err());
-        drop(idle);
-    }
-
-    /// A store on a disk that is full, or broken.
-    struct Failing(io::ErrorKind);
-
-    struct FailingUpload(io::ErrorKind);
-
-    impl Store for Failing {
-        type Upload = FailingUpload;
-
-        async fn find(&self, _: &EpisodeId) -> Result<Option<Held>, StoreError> {
-            Ok(None)
-        }
-
-        async fn verify(&self, _: &EpisodeId) -> Result<Option<Held>, StoreError> {
-            Ok(None)
-        }
-
-        fn begin(&self) -> FailingUpload {
-            FailingUpload(self.0)
-        }
-
-        async fn sweep(&self, _: SystemTime) -> Result<usize, StoreError> {
-            Ok(0)
-        }
-
-        async fn probe(&self) -> Result<(), StoreError> {
-            Err(io::Error::from(self.0).into())
-        }
-    }
-
-    impl Upload for FailingUpload {
-        async fn write(&mut self, _: &[u8]) -> Result<(), StoreError> {
-            Err(io::Error::from(self.0).into())
-        }
-
-        async fn publish(self, _: &EpisodeId, _: &Offer) -> Result<Publication, StoreError> {
-            Err(io::Error::from(self.0).into())
-        }
-    }
-
-    /// The client's end of a connection to a receiver whose disk fails so.
-    fn connect(disk: io::ErrorKind) -> (DuplexStream, watch::Sender<()>) {
-        let (ours, theirs) = tokio::io::duplex(64 * 1024);
-        let (stop, stopping) = watch::channel(());
-        let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let receiver = Receiver {
-            store: Failing(disk),
-            access: Arc::new(Access::read(&config(Path::new("store"), "127.0.0.1:0")).unwrap()),
-            readers: BTreeSet::new(),
-            remediation: String::new(),
-            max_episode_bytes: None,
-            tally: Arc::default(),
-        };
-        tokio::spawn(converse(theirs, Peer { address, certificate: None }, Arc::new(receiver), stopping));
-        (ours, stop)
-    }
-
-    fn put_head(size: usize) -> String {
-        let digest = Digest::of(b"").to_header();
-        format!(
-            "PUT /v1/episodes/a HTTP/1.1\r\nConnection: close\r\nContent-Length: {size}\r\nRepr-Digest: {digest}\r\n\r\n"
-        )
-    }
-
-    #[tokio::test]
-    async fn a_disk_that_fails_is_answered_by_kind_without_the_disks_own_words() {
-        for (disk, status, problem) in [
-            (io::ErrorKind::StorageFull, " 507 ", "urn:sealift:no-space"),
-            (io::ErrorKind::PermissionDenied, " 500 ", "urn:sealift:store-failed"),
-        ] {
-            let get = |path| format!("GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n");
-            for request in [put_head(4) + "body", get("/healthz"), get("/v1/admission")] {
-                let (mut client, _stop) = connect(disk);
-                client.write_all(request.as_bytes()).await.unwrap();
-                let mut answer = String::new();
-                client.read_to_string(&mut answer).await.unwrap();
-                assert!(answer.lines().next().unwrap().contains(status), "{answer}");
-                assert!(answer.contains(problem), "{answer}");
-                assert!(!answer.contains(&io::Error::from(disk).to_string()), "{answer}");
-            }
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_body_that_stops_coming_ends_the_connection_after_a_minute() {
-        let (mut client, _stop) = connect(io::ErrorKind::Other);
-        let started = tokio::time::Instant::now();
-        client.write_all(put_head(4).as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        client.read_to_end(&mut answer).await.unwrap();
-        assert_eq!(answer, b"");
-        assert_eq!(started.elapsed().as_secs(), 60);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_head_that_never_ends_does_not_keep_its_connection() {
-        let (mut client, _stop) = connect(io::ErrorKind::Other);
-        let started = tokio::time::Instant::now();
-        client.write_all(b"PUT /v1/episodes/a HTTP/1.1\r\nHo").await.unwrap();
-        let mut answer = Vec::new();
-        client.read_to_end(&mut answer).await.unwrap();
-        assert_eq!(started.elapsed().as_secs(), 30, "{}", answer.escape_ascii());
-    }
-}
+mod tests;

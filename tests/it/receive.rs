@@ -1,6 +1,9 @@
 //! The receiver over real sockets: each test is a sentence of docs/transport.md.
 
+mod limits;
 mod program;
+mod reading;
+mod resume;
 mod tls;
 mod window;
 
@@ -248,21 +251,21 @@ async fn put_at_once(rig: &Rig, archives: Vec<Vec<u8>>) -> Vec<(Vec<u8>, Answer)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_fifty_that_put_the_same_one_stores_and_the_rest_are_told_it_is_held() {
+async fn of_two_hundred_that_put_the_same_one_stores_and_the_rest_are_told_it_is_held() {
     let rig = Rig::new().await.and_receiver().await;
-    let answers = put_at_once(&rig, vec![noise(150_000); 50]).await;
+    let answers = put_at_once(&rig, vec![noise(150_000); 200]).await;
     let stored = answers.iter().filter(|(_, answer)| answer.status == 201).count();
     let held = answers.iter().filter(|(_, answer)| answer.status == 200).count();
-    assert_eq!((stored, held), (1, 49));
+    assert_eq!((stored, held), (1, 199));
     let receipt = answers[0].1.receipt();
     assert!(answers.iter().all(|(_, answer)| answer.receipt() == receipt));
     rig.nothing_temporary_stays().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_fifty_that_put_different_content_one_stores_and_the_rest_conflict() {
+async fn of_two_hundred_that_put_different_content_one_stores_and_the_rest_conflict() {
     let rig = Rig::new().await.and_receiver().await;
-    let answers = put_at_once(&rig, (0..50).map(|n| vec![n; 150_000]).collect()).await;
+    let answers = put_at_once(&rig, (0..200).map(|n| vec![n; 150_000]).collect()).await;
     let (stored, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|(_, answer)| answer.status == 201);
     assert_eq!(stored.len(), 1);
     assert_eq!(std::fs::read(rig.archive("a")).unwrap(), stored[0].0);

@@ -1,54 +1,76 @@
-//! The disk side of a folder store. Everything here blocks.
+//! The disk side of a folder store: where things lie, and what is held. Everything here blocks.
+//!
+//! Whoever changes what is noted of an archive holds a lock on the archive (flock(2)), in this process and in all others: the
+//! upload that published it, until its record is written; whoever rebuilds, verifies, claims. Nobody needs it to read.
 
 use std::{
-    fs::File,
+    collections::HashSet,
+    fs::{File, Metadata},
     hash::{BuildHasher as _, RandomState},
-    io,
+    io::{self, Read as _, Seek as _},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
-    time::SystemTime,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
+use rustix::fs::{Advice, fadvise};
+
 use super::{
-    Publication,
+    part::{is_still, open_for_lock},
     record::{self, Record},
     scratch::Scratch,
 };
 use crate::{
-    durable::{self, Published},
-    episode::EpisodeId,
-    receive::held::{Content, Held, Offer},
+    durable,
+    episode::{EpisodeId, HostName},
+    receive::held::{Content, Held, Key, Namespace},
 };
 
-const PART_SUFFIX: &str = ".part";
+pub(super) const ARCHIVE_SUFFIX: &str = ".tar.zst";
+/// A large upload is flushed, and noted, each time that so many more of its bytes have arrived: so much, and what comes while it
+/// is flushed, is sent again after a kill, and left for the last flush.
+const SLICE_BYTES: u64 = 32 << 20;
+const COPY_BYTES: usize = 128 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Places {
+    pub(super) root: PathBuf,
     pub(super) episodes: PathBuf,
     receipts: PathBuf,
     pub(super) incoming: PathBuf,
+    pub(super) namespace: Namespace,
+    pub(super) slice_bytes: u64,
     /// Tells this process's temporaries from those of its siblings, on other machines too.
     nonce: u64,
     next: AtomicU64,
+    /// Hosts whose folders this process has flushed.
+    hosts: Mutex<HashSet<HostName>>,
 }
 
 /// What a first look at a name finds.
 pub(super) enum Look {
     Nothing,
-    Known(Held),
+    /// The archive, open, and what is known of it.
+    Known(Held, File),
     /// An archive that no record fits.
     Unknown,
 }
 
 impl Places {
     /// Creates what is missing, durably, and tries whether it can be written to.
-    pub(super) fn open(store: &Path) -> io::Result<Self> {
+    pub(super) fn open(store: &Path, namespace: Namespace) -> io::Result<Self> {
         let places = Places {
+            root: store.to_owned(),
             episodes: store.join("episodes"),
             receipts: store.join("receipts"),
             incoming: store.join("incoming"),
+            namespace,
+            slice_bytes: SLICE_BYTES,
             nonce: RandomState::new().hash_one(store),
             next: AtomicU64::new(0),
+            hosts: Mutex::default(),
         };
         for folder in [&places.episodes, &places.receipts, &places.incoming] {
             durable::create_folder(folder)?;
@@ -59,117 +81,220 @@ impl Places {
         Ok(places)
     }
 
-    pub(super) fn archive(&self, id: &EpisodeId) -> PathBuf {
-        self.episodes.join(format!("{}.tar.zst", id.percent_encoded()))
+    /// The folder of a host's archives; it may not be there.
+    pub(super) fn folder_of(&self, host: Option<&HostName>) -> io::Result<PathBuf> {
+        self.below(&self.episodes, host)
     }
 
-    pub(super) fn record(&self, id: &EpisodeId) -> PathBuf {
-        self.receipts.join(format!("{}.json", id.percent_encoded()))
+    pub(super) fn archive(&self, key: &Key) -> io::Result<PathBuf> {
+        Ok(self.folder_of(key.host.as_ref())?.join(format!("{}{ARCHIVE_SUFFIX}", key.id.percent_encoded())))
+    }
+
+    pub(super) fn record(&self, key: &Key) -> io::Result<PathBuf> {
+        let folder = self.below(&self.receipts, key.host.as_ref())?;
+        Ok(folder.join(format!("{}.json", key.id.percent_encoded())))
+    }
+
+    fn below(&self, folder: &Path, host: Option<&HostName>) -> io::Result<PathBuf> {
+        match (self.namespace, host) {
+            (Namespace::None, None) => Ok(folder.to_owned()),
+            (Namespace::Host, Some(host)) => Ok(folder.join(host.percent_encoded())),
+            (Namespace::None, Some(_)) => Err(misfit("a key with a host, in a store that files without")),
+            (Namespace::Host, None) => Err(misfit("a key without a host, in a store that files by host")),
+        }
+    }
+
+    /// The folders that a host's episodes will stand in, durably. Flushed once by each process: a sibling that was killed may have
+    /// created them and not got so far.
+    pub(super) fn make_room_for(&self, host: Option<&HostName>) -> io::Result<()> {
+        let hosts = || self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(host) = host else { return Ok(()) };
+        let flushed = hosts().contains(host);
+        for folder in [&self.episodes, &self.receipts] {
+            durable::create_folder(&folder.join(host.percent_encoded()))?;
+            if !flushed {
+                durable::sync_folder(folder)?;
+            }
+        }
+        hosts().insert(host.clone());
+        Ok(())
+    }
+
+    /// What tells one temporary name from all others.
+    pub(super) fn unique(&self) -> String {
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        format!("{:016x}-{n}{}", self.nonce, super::parts::PART_SUFFIX)
     }
 
     pub(super) fn scratch_path(&self) -> PathBuf {
-        let n = self.next.fetch_add(1, Ordering::Relaxed);
-        self.incoming.join(format!("{:016x}-{n}{PART_SUFFIX}", self.nonce))
+        self.incoming.join(self.unique())
     }
 
-    pub(super) fn append(&self, scratch: Option<Scratch>, batch: &[u8]) -> io::Result<Scratch> {
-        let mut scratch = match scratch {
-            Some(scratch) => scratch,
-            None => Scratch::create(self.scratch_path())?,
-        };
-        scratch.append(batch)?;
-        Ok(scratch)
+    pub(super) fn look(&self, key: &Key) -> io::Result<Look> {
+        let Some(archive) = self.open_archive(key)? else { return Ok(Look::Nothing) };
+        Ok(match self.fitting(key, &archive.metadata()?)? {
+            Some(record) => Look::Known(record.into_held(key), archive),
+            None => Look::Unknown,
+        })
     }
 
-    pub(super) fn publish(&self, scratch: &Scratch, id: EpisodeId, offer: &Offer) -> io::Result<Publication> {
-        let received = scratch.digest();
-        if received != offer.sha256 {
-            return Ok(Publication::DigestMismatch { received });
+    fn open_archive(&self, key: &Key) -> io::Result<Option<File>> {
+        match open_for_lock(&self.archive(key)?) {
+            Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
+            Ok(_) => Err(io::Error::other("what stands under the episode's name is not a file")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
-        if scratch.publish(&self.archive(&id))? == Published::NameTaken {
-            return Ok(Publication::NameTaken);
-        }
-        let content = offer.content_sha256.map_or(Content::Unknown, Content::Claimed);
-        let record = Record::new(id, received, content, &scratch.metadata()?);
-        self.remember(&record);
-        Ok(Publication::Stored(record.into_held()))
     }
 
-    pub(super) fn look(&self, id: &EpisodeId) -> io::Result<Look> {
-        let metadata = match self.archive(id).symlink_metadata() {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Nothing),
-            Err(error) => return Err(error),
-        };
-        if !metadata.is_file() {
-            return Err(io::Error::other("what stands under the episode's name is not a file"));
-        }
-        let record =
-            std::fs::read(self.record(id)).ok().and_then(|bytes| Record::read(&bytes, id, &metadata));
-        Ok(record.map_or(Look::Unknown, |record| Look::Known(record.into_held())))
+    pub(super) fn fitting(&self, key: &Key, archive: &Metadata) -> io::Result<Option<Record>> {
+        let path = self.record(key)?;
+        Ok(std::fs::read(path).ok().and_then(|json| Record::read(&json, &key.id, archive)))
     }
 
-    /// Learns again what the record said: flushes, hashes, remembers.
-    pub(super) fn rebuild(&self, id: &EpisodeId) -> io::Result<Option<Held>> {
-        match self.look(id)? {
-            Look::Nothing => return Ok(None),
-            // Whoever published it, or rebuilt it before us, has written the record in the meantime.
-            Look::Known(held) => return Ok(Some(held)),
-            Look::Unknown => {}
-        }
-        let archive = File::open(self.archive(id))?;
-        durable::sync_file(&archive)?;
-        durable::sync_folder(&self.episodes)?;
-        let sha256 = record::hash(&archive)?;
-        let record = Record::new(id.clone(), sha256, Content::Unknown, &archive.metadata()?);
-        tracing::info!(%id, size_bytes = record.size_bytes(), "hashed an archive that had no fitting receipt");
-        self.remember(&record);
-        Ok(Some(record.into_held()))
+    /// Learns again what the record said, where it is lost. The archive comes along, open and free for others.
+    pub(super) fn rebuild(&self, key: &Key) -> io::Result<Option<(Held, File)>> {
+        let Some((archive, record)) = self.locked(key)? else { return Ok(None) };
+        archive.unlock()?;
+        Ok(Some((record.into_held(key), archive)))
     }
 
-    pub(super) fn verify(&self, id: &EpisodeId) -> io::Result<Option<Held>> {
-        let Some(held) = self.rebuild(id)? else { return Ok(None) };
+    /// Opens and locks what is held, with its record, which nobody changes as long as the file is open.
+    fn locked(&self, key: &Key) -> io::Result<Option<(File, Record)>> {
+        loop {
+            let Some(archive) = self.open_archive(key)? else { return Ok(None) };
+            // Whoever published it, or rebuilt it before us, has written the record once we get the lock; and may have put another
+            // file in its place.
+            archive.lock()?;
+            if !is_still(&archive, &self.archive(key)?)? {
+                continue;
+            }
+            return match self.fitting(key, &archive.metadata()?)? {
+                Some(record) => Ok(Some((archive, record))),
+                None => self.write_anew(key, &archive).map(Some),
+            };
+        }
+    }
+
+    /// Replaces an archive that no record fits by its copy, which is known to be durable.
+    ///
+    /// Whoever left it there (killed just then, failed by the disk, or by hand) may have seen a flush of it fail, and a second flush
+    /// of the same file would not say so (fsync(2)): the kernel has forgotten what it could not write. So it is read, as it is now,
+    /// and written to a file that no flush has failed for. Needs room for a second one while it lasts.
+    pub(super) fn write_anew(&self, key: &Key, archive: &File) -> io::Result<(File, Record)> {
+        let (path, before) = (self.archive(key)?, archive.metadata()?);
+        let mut copy = Scratch::create(self.scratch_path())?;
+        let (mut from, mut buffer) = (archive, vec![0; COPY_BYTES]);
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => copy.append(&buffer[..n])?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        copy.pass_for(&before)?;
+        let sha256 = copy.digest();
+        let after = archive.metadata()?;
+        let unchanged = (after.len(), after.modified()?) == (before.len(), before.modified()?);
+        // Nothing but what was read is replaced. Uploads never take a name that is taken, so only a person can come between this
+        // look and the rename.
+        if !unchanged || !is_still(archive, &path)? {
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "an archive changed while it was read"));
+        }
+        self.make_room_for(key.host.as_ref())?;
+        let copy = copy.replace(&path)?;
+        let record = Record::new(key.id.clone(), sha256, Content::Unknown, None, &copy.metadata()?);
+        tracing::info!(%key, size_bytes = after.len(), "wrote an archive anew that had no fitting receipt");
+        self.remember(key, &record)?;
+        Ok((copy, record))
+    }
+
+    pub(super) fn verify(&self, key: &Key) -> io::Result<Option<Held>> {
+        let Some((archive, record)) = self.locked(key)? else { return Ok(None) };
+        let held = record.into_held(key);
         if matches!(held.content, Content::Verified(_) | Content::Unreadable) {
             return Ok(Some(held));
         }
-        let archive = File::open(self.archive(id))?;
+        archive.unlock()?;
+        (&archive).rewind()?;
         let content = record::decompress_and_hash(&archive)?;
         if let Content::Claimed(claimed) = held.content
             && content != Content::Verified(claimed)
         {
-            tracing::warn!(%id, %claimed, ?content, "a held archive's content is not what was claimed");
+            tracing::warn!(%key, %claimed, ?content, "a held archive's content is not what was claimed");
         }
-        let record = Record::new(id.clone(), held.sha256, content, &archive.metadata()?);
-        self.remember(&record);
-        Ok(Some(record.into_held()))
+        self.amend(key, &archive, |record| record.with_content(content))
     }
 
-    /// The archive is held whether or not this succeeds; without the record it is hashed when next asked for.
-    pub(super) fn remember(&self, record: &Record) {
-        let path = self.record(record.id());
-        if let Err(error) = durable::write_rebuildable_file(&path, &self.scratch_path(), &record.to_json()) {
-            tracing::warn!(id = %record.id(), %error, "cannot write the receipt beside an archive; it will be hashed again");
+    pub(super) fn reread(&self, key: &Key) -> io::Result<Option<Held>> {
+        let Some((archive, record)) = self.locked(key)? else { return Ok(None) };
+        archive.unlock()?;
+        // What is in memory is not what the disk has. Where the kernel does not take the advice, it is all there is.
+        let _ = fadvise(&archive, 0, None, Advice::DontNeed);
+        (&archive).rewind()?;
+        let sha256 = record::hash(&archive)?;
+        let held = record.into_held(key);
+        if held.sha256 == sha256 {
+            return Ok(Some(held));
         }
+        tracing::error!(%key, stored = %held.sha256, now = %sha256, "an archive in the store has rotted: its bytes are not those that were stored");
+        self.amend(key, &archive, |record| record.with_digest(sha256))
     }
 
-    pub(super) fn sweep(&self, before: SystemTime) -> io::Result<usize> {
-        let mut swept = 0;
-        for entry in std::fs::read_dir(&self.incoming)? {
-            let entry = entry?;
-            let ours = entry.file_name().to_str().is_some_and(|name| name.ends_with(PART_SUFFIX));
-            // Gone since it was listed: a sibling has published or swept it.
-            let Some(metadata) = entry.metadata().ok().filter(|metadata| ours && metadata.is_file()) else {
-                continue;
-            };
-            if metadata.modified()? < before {
-                durable::remove_file(&entry.path())?;
-                swept += 1;
-            }
+    pub(super) fn claim(&self, key: &Key, owner: &HostName) -> io::Result<Option<Held>> {
+        let Some((archive, record)) = self.locked(key)? else { return Ok(None) };
+        if record.owner(key.host.as_ref()).is_some() {
+            return Ok(Some(record.into_held(key)));
         }
-        Ok(swept)
+        let record = record.with_owner(owner.clone());
+        self.remember(key, &record)?;
+        drop(archive);
+        Ok(Some(record.into_held(key)))
+    }
+
+    /// Changes what is noted of an archive that was looked at without the lock, if that still stands there; says what is held now.
+    fn amend(
+        &self,
+        key: &Key,
+        looked_at: &File,
+        change: impl FnOnce(Record) -> Record,
+    ) -> io::Result<Option<Held>> {
+        let Some((archive, mut record)) = self.locked(key)? else { return Ok(None) };
+        if is_still(looked_at, &self.archive(key)?)? {
+            record = change(record);
+            self.remember(key, &record)?;
+        }
+        drop(archive);
+        Ok(Some(record.into_held(key)))
+    }
+
+    /// Writes what is noted of an archive. An owner is written durably, since nothing else knows it; all else can be read off the
+    /// archive again, and the archive is held whether or not that is written.
+    pub(super) fn remember(&self, key: &Key, record: &Record) -> io::Result<()> {
+        let (path, json) = (self.record(key)?, record.to_json());
+        if record.has_owner() {
+            return durable::write_file_by_way_of(&self.scratch_path(), &path, &json);
+        }
+        if let Err(error) = durable::write_rebuildable_file(&path, &self.scratch_path(), &json) {
+            tracing::warn!(%key, %error, "cannot write the receipt beside an archive; it will be hashed again");
+        }
+        Ok(())
     }
 
     pub(super) fn probe(&self) -> io::Result<()> {
         Scratch::create(self.scratch_path())?.append(b"probe")
     }
+}
+
+/// The episode that an archive's file name stands for; `None` for any other name.
+pub(super) fn episode_of(name: &std::ffi::OsStr) -> Option<EpisodeId> {
+    let stem = name.to_str()?.strip_suffix(ARCHIVE_SUFFIX)?;
+    let id = EpisodeId::from_percent_encoded(stem).ok()?;
+    // Another spelling of the same id is not where we would look for it.
+    (id.percent_encoded() == stem).then_some(id)
+}
+
+fn misfit(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why)
 }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    episode::{Digest, EpisodeId},
-    receive::held::{Content, Held},
+    episode::{Digest, EpisodeId, HostName},
+    receive::held::{Content, Held, Key},
     records::WallTime,
 };
 
@@ -31,16 +31,26 @@ pub(super) struct Record {
     /// Nanoseconds after 1970-01-01T00:00:00Z.
     archive_mtime_ns: i64,
     content: Content,
+    /// Whose it is, in a store that does not file by host: there the place says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owner: Option<HostName>,
 }
 
 impl Record {
-    pub(super) fn new(id: EpisodeId, sha256: Digest, content: Content, archive: &Metadata) -> Self {
+    pub(super) fn new(
+        id: EpisodeId,
+        sha256: Digest,
+        content: Content,
+        owner: Option<HostName>,
+        archive: &Metadata,
+    ) -> Self {
         Self {
             episode_id: id,
             sha256,
             size_bytes: archive.len(),
             archive_mtime_ns: mtime_ns(archive),
             content,
+            owner,
         }
     }
 
@@ -57,16 +67,31 @@ impl Record {
         serde_json::json!(self).to_string().into_bytes()
     }
 
-    pub(super) fn id(&self) -> &EpisodeId {
-        &self.episode_id
+    pub(super) fn with_content(self, content: Content) -> Self {
+        Self { content, ..self }
     }
 
-    pub(super) fn size_bytes(&self) -> u64 {
-        self.size_bytes
+    pub(super) fn with_owner(self, owner: HostName) -> Self {
+        Self { owner: Some(owner), ..self }
     }
 
-    pub(super) fn into_held(self) -> Held {
+    /// The bytes turned out to be others, so nothing is known of what is in them.
+    pub(super) fn with_digest(self, sha256: Digest) -> Self {
+        Self { sha256, content: Content::Unknown, ..self }
+    }
+
+    pub(super) fn has_owner(&self) -> bool {
+        self.owner.is_some()
+    }
+
+    /// Whose it is, by where it stands and what is noted.
+    pub(super) fn owner(&self, host: Option<&HostName>) -> Option<HostName> {
+        host.or(self.owner.as_ref()).cloned()
+    }
+
+    pub(super) fn into_held(self, key: &Key) -> Held {
         Held {
+            owner: self.owner(key.host.as_ref()),
             episode_id: self.episode_id,
             sha256: self.sha256,
             size_bytes: self.size_bytes,
@@ -76,17 +101,27 @@ impl Record {
     }
 }
 
+/// When an archive's last byte was written.
+pub(super) fn stored_at(archive: &Metadata) -> WallTime {
+    WallTime::from_unix_seconds(archive.mtime())
+}
+
 fn mtime_ns(metadata: &Metadata) -> i64 {
     metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
 }
 
 /// The digest of everything that can be read.
-pub(super) fn hash(mut from: impl Read) -> io::Result<Digest> {
+pub(super) fn hash(from: impl Read) -> io::Result<Digest> {
+    hash_to_go_on(from).map(Digest::from)
+}
+
+/// The hash over everything that can be read. Memory is bounded.
+pub(super) fn hash_to_go_on(mut from: impl Read) -> io::Result<Sha256> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; READ_BYTES];
     loop {
         match from.read(&mut buffer) {
-            Ok(0) => return Ok(hasher.into()),
+            Ok(0) => return Ok(hasher),
             Ok(n) => hasher.update(&buffer[..n]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

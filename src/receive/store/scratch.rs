@@ -1,4 +1,4 @@
-//! One temporary file: hashed while it is written, gone unless it is published.
+//! One temporary file: hashed while it is written, gone unless it is given a name.
 
 use std::{
     fs::{File, Metadata},
@@ -8,10 +8,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{
-    durable::{self, Published},
-    episode::Digest,
-};
+use crate::{durable, episode::Digest};
 
 /// A temporary file that nobody else knows the name of. Dropping it removes it.
 #[derive(Debug)]
@@ -22,8 +19,10 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
+    /// Creates it, locked as what is alive (see [`super::parts`]).
     pub(super) fn create(path: PathBuf) -> io::Result<Self> {
         let file = durable::create_scratch(&path)?;
+        file.lock()?;
         Ok(Self { path, file, hasher: Sha256::new() })
     }
 
@@ -37,18 +36,21 @@ impl Scratch {
         self.hasher.clone().into()
     }
 
-    /// Makes it durable under its final name, unless that is taken.
-    pub(super) fn publish(&self, to: &Path) -> io::Result<Published> {
-        durable::publish(&self.file, &self.path, to)
+    /// Gives it another file's permission bits and modification time, to the nanosecond.
+    pub(super) fn pass_for(&self, other: &Metadata) -> io::Result<()> {
+        self.file.set_permissions(other.permissions())?;
+        self.file.set_modified(other.modified()?)
     }
 
-    pub(super) fn metadata(&self) -> io::Result<Metadata> {
-        self.file.metadata()
+    /// Makes it durable in the place of what stands there. What is returned is still locked.
+    pub(super) fn replace(self, to: &Path) -> io::Result<File> {
+        durable::replace(&self.file, &self.path, to)?;
+        self.file.try_clone()
     }
 }
 
 impl Drop for Scratch {
-    /// Published or not, nothing may stay under the temporary name; one that cannot be removed now is swept later.
+    /// Named or not, nothing may stay under the temporary name; one that cannot be removed now is swept later.
     fn drop(&mut self) {
         let _ = durable::remove_file(&self.path);
     }

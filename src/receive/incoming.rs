@@ -1,0 +1,414 @@
+//! What comes in: PUT of an episode, and going on with an upload that broke off.
+//!
+//! ```text
+//!  PUT  /v1/episodes/{id}          admit ──▶ room ──▶ 100 Continue ──▶ store, as it arrives ──▶ publish ──▶ 201
+//!                                                          │ broke off
+//!                                                          ▼
+//!  HEAD /v1/uploads/{id}/{sha256}  ◀── where is it? ──── kept, durable up to Upload-Offset
+//!  PATCH      ... Upload-Offset: N  ── admit, room ──▶ the rest ──▶ publish ──▶ 201
+//!  DELETE     ...                   ── thrown away
+//! ```
+//!
+//! The headers are those of draft-ietf-httpbis-resumable-upload-15. An upload is found again by who sends it, the episode and
+//! the archive's digest, so that nothing needs to be remembered from one connection to the next, on either side.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+use super::{
+    admit::{self, Decision},
+    body::{BodyError, UploadBody},
+    exchange::{Exchange, Receiver, Refusal},
+    held::{Held, Offer},
+    identity::Caller,
+    reply::Reply,
+    room::Promise,
+    store::{PartKey, Publication, Resumed, Store, StoreError, Upload as _},
+    underway::Flow,
+    window::SaidCommit,
+};
+use crate::{
+    episode::{Digest, EpisodeId},
+    wire::{
+        self, PARTIAL_UPLOAD_TYPE, Problem, ProblemType, Receipt, UPLOAD_COMPLETE, UPLOAD_LENGTH,
+        UPLOAD_OFFSET,
+    },
+};
+
+/// What an upload's address takes.
+const UPLOAD_METHODS: &str = "DELETE, HEAD, PATCH";
+
+/// An upload that may go on: the episode and the archive that its address names.
+pub(super) struct Named {
+    pub(super) id: EpisodeId,
+    sha256: Digest,
+}
+
+/// The upload that a path names, where it is below `/v1/uploads/`; `None` for any other path.
+///
+/// # Errors
+/// `id-invalid` where what follows is not an episode id and a digest.
+pub(super) fn upload_of(path: &str) -> Option<Result<Named, Problem>> {
+    let rest = path.strip_prefix(wire::UPLOADS_PATH)?;
+    let parse = || {
+        let (id, sha256) = rest.split_once('/').ok_or("expected ID/SHA256")?;
+        let id = EpisodeId::from_percent_encoded(id).map_err(|error| error.to_string())?;
+        Ok::<_, String>(Named { id, sha256: sha256.parse().map_err(|_| "not a SHA-256, 64 hex digits")? })
+    };
+    Some(
+        parse()
+            .map_err(|why| Problem::new(ProblemType::IdInvalid, format!("The path names no upload: {why}."))),
+    )
+}
+
+impl<S: Store> Exchange<'_, S> {
+    /// PUT: the whole archive, or with `Upload-Complete: ?0` the beginning of it.
+    pub(super) async fn put(
+        &self,
+        caller: &Caller,
+        id: &EpisodeId,
+        body: &mut UploadBody,
+    ) -> Result<Reply, Refusal> {
+        let headers = &self.head.headers;
+        let is_complete = is_complete(headers)?.unwrap_or(true);
+        let mut offer = admit::read_offer(headers)?;
+        if !is_complete {
+            let coming = offer.size_bytes;
+            offer.size_bytes = number(headers, UPLOAD_LENGTH)?
+                .filter(|whole| *whole >= coming)
+                .ok_or_else(|| invalid("Upload-Length says how long the whole will be."))?;
+        }
+        let part = PartKey::new(self.key(caller, id)?, caller.name().cloned(), &offer);
+        let promise = match self.admit(caller, &part, &offer, offer.size_bytes).await? {
+            Admitted::Held(receipt) => return Ok(Reply::receipt(StatusCode::OK, &receipt)),
+            Admitted::Wanted(promise) => promise,
+        };
+        let upload = self.receiver.store.begin(&part, &offer);
+        let taking = Taking::new(self, upload, promise, &part, &offer);
+        if is_complete {
+            return self.take(taking, caller, &part, &offer, body).await;
+        }
+        let offset = taking.take(body).await?.keep().await?;
+        let place = format!("{}{}/{}", wire::UPLOADS_PATH, id.percent_encoded(), offer.sha256);
+        let mut reply = state(StatusCode::CREATED, offset, None);
+        HeaderValue::from_str(&place).into_iter().for_each(|place| reply.set(header::LOCATION, place));
+        Ok(reply)
+    }
+
+    /// HEAD, PATCH and DELETE of an upload.
+    pub(super) async fn upload(
+        &self,
+        caller: &Caller,
+        named: &Named,
+        body: &mut UploadBody,
+    ) -> Result<Reply, Refusal> {
+        let key = self.key(caller, &named.id)?;
+        let part = PartKey { key, owner: caller.name().cloned(), sha256: named.sha256 };
+        match self.head.method {
+            Method::HEAD => self.offset(&part).await,
+            Method::PATCH => self.go_on(caller, &part, body).await,
+            Method::DELETE => match self.receiver.store.discard(&part).await? {
+                true => Ok(Reply::nothing()),
+                false => Ok(Reply::busy("Another receiver on this store is writing this upload.")),
+            },
+            _ => Ok(Reply::method_not_allowed(UPLOAD_METHODS)),
+        }
+    }
+
+    /// Where an upload goes on. Whoever asks has given up every connection that we may still believe in.
+    async fn offset(&self, part: &PartKey) -> Result<Reply, Refusal> {
+        self.receiver.underway.ebb(part).await;
+        if let Some(kept) = self.receiver.store.settle(part).await? {
+            return Ok(state(StatusCode::NO_CONTENT, kept.offset, Some((kept.offer.size_bytes, false))));
+        }
+        // It got through after all, and the answer was lost: there is nothing left to send.
+        match self.receiver.store.find(&part.key).await? {
+            Some(held) if held.sha256 == part.sha256 => {
+                Ok(state(StatusCode::NO_CONTENT, held.size_bytes, Some((held.size_bytes, true))))
+            }
+            Some(_) | None => Ok(Reply::not_found("Nothing is kept of this upload.")),
+        }
+    }
+
+    /// PATCH: the rest, or with `Upload-Complete: ?0` some more of it.
+    async fn go_on(&self, caller: &Caller, part: &PartKey, body: &mut UploadBody) -> Result<Reply, Refusal> {
+        let headers = &self.head.headers;
+        if headers.get(header::CONTENT_TYPE).is_none_or(|value| value != PARTIAL_UPLOAD_TYPE) {
+            let detail = format!("A PATCH that goes on with an upload is {PARTIAL_UPLOAD_TYPE}.");
+            return Err(Problem::new(ProblemType::UnsupportedType, detail).into());
+        }
+        let is_complete = is_complete(headers)?.ok_or_else(|| invalid("Upload-Complete is ?1 or ?0."))?;
+        let at = number(headers, UPLOAD_OFFSET)?
+            .ok_or_else(|| invalid("Upload-Offset says from which byte on this goes on."))?;
+        let coming = admit::content_length(headers)?;
+        let store = &self.receiver.store;
+        let Some(kept) = store.part(part).await? else { return self.nothing_kept(part).await };
+        let offer = kept.offer;
+        let end = at.saturating_add(coming);
+        if end > offer.size_bytes || (is_complete && end < offer.size_bytes) {
+            let detail = format!("Byte {at} and {coming} more do not make {} bytes.", offer.size_bytes);
+            return Err(invalid(&detail).into());
+        }
+        let promise = match self.admit(caller, part, &offer, coming).await? {
+            Admitted::Held(receipt) => return Ok(Reply::receipt(StatusCode::OK, &receipt)),
+            Admitted::Wanted(promise) => promise,
+        };
+        let upload = match store.resume(part, &offer, at).await? {
+            Resumed::Upload(upload) => upload,
+            Resumed::Elsewhere { offset } => return Ok(elsewhere(at, offset)),
+            Resumed::Nothing => return self.nothing_kept(part).await,
+            Resumed::Busy => return Ok(Reply::busy("Another connection is writing this upload.")),
+        };
+        let taking = Taking::new(self, upload, promise, part, &offer);
+        if is_complete {
+            return self.take(taking, caller, part, &offer, body).await;
+        }
+        let offset = taking.take(body).await?.keep().await?;
+        Ok(state(StatusCode::NO_CONTENT, offset, Some((offer.size_bytes, false))))
+    }
+
+    async fn nothing_kept(&self, part: &PartKey) -> Result<Reply, Refusal> {
+        match self.receiver.store.find(&part.key).await? {
+            Some(held) if held.sha256 == part.sha256 => Ok(Reply::receipt(StatusCode::OK, &held.receipt())),
+            Some(_) | None => Ok(Reply::not_found("Nothing is kept of this upload: send the whole.")),
+        }
+    }
+
+    /// Takes the body to its end and publishes.
+    async fn take(
+        &self,
+        taking: Taking<S>,
+        caller: &Caller,
+        part: &PartKey,
+        offer: &Offer,
+        body: &mut UploadBody,
+    ) -> Result<Reply, Refusal> {
+        let mut taken = taking.take(body).await?;
+        match taken.publish().await? {
+            Publication::Stored(held) => {
+                self.receiver.room.stored(caller.name(), held.size_bytes).await;
+                Ok(Reply::receipt(StatusCode::CREATED, &held.receipt()))
+            }
+            Publication::NameTaken => match self.held(part, offer).await? {
+                Some(receipt) => Ok(Reply::receipt(StatusCode::OK, &receipt)),
+                None => Err(Problem::new(
+                    ProblemType::StoreFailed,
+                    "Another upload of this id was published first, and is gone again.",
+                )
+                .into()),
+            },
+            Publication::DigestMismatch { received } => Err(Problem::new(
+                ProblemType::DigestMismatch,
+                format!("The bytes that arrived hash to {received}, not to {}.", offer.sha256),
+            )
+            .with("received_sha256", received.to_string())
+            .into()),
+        }
+    }
+
+    /// Whether the body is wanted, before any byte of it is asked for; `coming` bytes are still to come.
+    async fn admit(
+        &self,
+        caller: &Caller,
+        part: &PartKey,
+        offer: &Offer,
+        coming: u64,
+    ) -> Result<Admitted, Refusal> {
+        if let Some(receipt) = self.held(part, offer).await? {
+            return Ok(Admitted::Held(receipt));
+        }
+        let commit = SaidCommit::of(&self.head.headers);
+        if let Decision::Refused(problem) = admit::admit(offer, &commit, None, &self.terms()) {
+            if matches!(problem.kind, ProblemType::CommitMissing | ProblemType::CommitOutOfWindow) {
+                self.receiver.tally.rejected_by_window(caller.name());
+            }
+            return Err(problem.into());
+        }
+        let promise = self.receiver.room.promise(&self.receiver.store, caller.name(), coming).await?;
+        Ok(Admitted::Wanted(promise?))
+    }
+
+    /// The receipt of what is held, where that answers the offer; `None` where nothing is held.
+    ///
+    /// # Errors
+    /// `conflict` where something else is held.
+    async fn held(&self, part: &PartKey, offer: &Offer) -> Result<Option<Receipt>, Refusal> {
+        let store = &self.receiver.store;
+        let mut held = store.find(&part.key).await?;
+        if held.is_some() && self.decide(offer, held.as_ref()) == Decision::Unproven {
+            held = store.verify(&part.key).await?;
+        }
+        let Some(held) = held else { return Ok(None) };
+        match self.decide(offer, Some(&held)) {
+            Decision::AlreadyHeld(receipt) => Ok(Some(self.claimed(part, offer, held, receipt).await?)),
+            Decision::Conflict(problem) | Decision::Refused(problem) => Err(problem.into()),
+            // What cannot be proven after looking is not the same.
+            Decision::Unproven | Decision::Store => Err(admit::conflict(&held).into()),
+        }
+    }
+
+    fn decide(&self, offer: &Offer, held: Option<&Held>) -> Decision {
+        admit::admit(offer, &SaidCommit::of(&self.head.headers), held, &self.terms())
+    }
+
+    /// An episode that is nobody's (its record was lost, or nobody was asked then) belongs to whoever has the very archive.
+    async fn claimed(
+        &self,
+        part: &PartKey,
+        offer: &Offer,
+        held: Held,
+        receipt: Receipt,
+    ) -> Result<Receipt, Refusal> {
+        match &part.owner {
+            Some(owner) if held.owner.is_none() && held.sha256 == offer.sha256 => {
+                let claimed = self.receiver.store.claim(&part.key, owner).await?;
+                Ok(claimed.map_or(receipt, |held| held.receipt()))
+            }
+            Some(_) | None => Ok(receipt),
+        }
+    }
+}
+
+enum Admitted {
+    Held(Receipt),
+    Wanted(Promise),
+}
+
+/// An upload while its body comes. However that ends, what has arrived of a large one is kept.
+struct Taking<S: Store> {
+    receiver: Arc<Receiver<S>>,
+    id: EpisodeId,
+    size_bytes: u64,
+    upload: Option<S::Upload>,
+    promise: Promise,
+    flow: Flow,
+}
+
+impl<S: Store> Taking<S> {
+    fn new(
+        exchange: &Exchange<'_, S>,
+        upload: S::Upload,
+        promise: Promise,
+        part: &PartKey,
+        offer: &Offer,
+    ) -> Self {
+        Self {
+            receiver: Arc::clone(exchange.receiver),
+            id: part.key.id.clone(),
+            size_bytes: offer.size_bytes,
+            upload: Some(upload),
+            promise,
+            flow: exchange.receiver.underway.begin(part),
+        }
+    }
+
+    /// The body, to its end.
+    async fn take(mut self, body: &mut UploadBody) -> Result<Self, Refusal> {
+        loop {
+            let bytes: Bytes = match body.next().await {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => return Ok(self),
+                // Dropped, it is kept.
+                Err(error @ (BodyError::Truncated(_) | BodyError::Idle(_) | BodyError::TooSlow(_))) => {
+                    return Err(error.into());
+                }
+            };
+            let Some(upload) = &mut self.upload else { return Ok(self) };
+            if let Err(error) = upload.write(&bytes).await {
+                self.upload = None;
+                return Err(error.into());
+            }
+            self.promise.took(bytes.len() as u64);
+            self.flow.came(bytes.len() as u64);
+        }
+    }
+
+    async fn publish(&mut self) -> Result<Publication, Refusal> {
+        match self.upload.take() {
+            Some(upload) => Ok(upload.publish().await?),
+            None => Err(fenced()),
+        }
+    }
+
+    async fn keep(mut self) -> Result<u64, Refusal> {
+        match self.upload.take() {
+            Some(upload) => Ok(upload.keep().await?),
+            None => Err(fenced()),
+        }
+    }
+}
+
+impl<S: Store> Drop for Taking<S> {
+    fn drop(&mut self) {
+        let Some(upload) = self.upload.take().filter(|_| self.size_bytes > wire::RESUMABLE_OVER_BYTES) else {
+            return;
+        };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (receiver, id, size_bytes) = (Arc::clone(&self.receiver), self.id.clone(), self.size_bytes);
+        // A receiver that ends waits until this is dropped.
+        let keeping = self.receiver.keeping.clone();
+        runtime.spawn(async move {
+            let _keeping = keeping;
+            if !receiver.room.keeps_parts(&receiver.store, size_bytes).await {
+                tracing::info!(episode = %id, "an upload broke off; parts_max_bytes leaves no room to keep it");
+                return;
+            }
+            match upload.keep().await {
+                Ok(offset) => tracing::info!(episode = %id, offset, "an upload broke off and is kept"),
+                Err(error) => tracing::info!(episode = %id, %error, "an upload broke off and is not kept"),
+            }
+        });
+    }
+}
+
+fn fenced() -> Refusal {
+    StoreError::Fenced.into()
+}
+
+/// Where an upload stands (the draft, sections 4.1 to 4.3 and 4.5).
+fn state(status: StatusCode, offset: u64, whole: Option<(u64, bool)>) -> Reply {
+    let flag = |complete| HeaderValue::from_static(if complete { "?1" } else { "?0" });
+    let mut reply = Reply::nothing()
+        .with(UPLOAD_OFFSET, offset)
+        .with(UPLOAD_COMPLETE, flag(whole.is_some_and(|(_, complete)| complete)))
+        .with("cache-control", HeaderValue::from_static("no-store"));
+    *reply.response.status_mut() = status;
+    match whole {
+        Some((size_bytes, _)) => reply.with(UPLOAD_LENGTH, size_bytes),
+        None => reply,
+    }
+}
+
+fn elsewhere(provided: u64, expected: u64) -> Reply {
+    let detail = format!("It goes on at byte {expected}, not at {provided}.");
+    let problem = Problem::new(ProblemType::OffsetMismatch, detail)
+        .with("expected-offset", expected)
+        .with("provided-offset", provided);
+    Reply::problem(&problem).with(UPLOAD_OFFSET, expected)
+}
+
+fn invalid(detail: &str) -> Problem {
+    Problem::new(ProblemType::UploadInvalid, detail)
+}
+
+/// `Upload-Complete`, a boolean (RFC 8941, section 3.3.6); `None` where it is not there.
+fn is_complete(headers: &HeaderMap) -> Result<Option<bool>, Problem> {
+    match headers.get(UPLOAD_COMPLETE).map(HeaderValue::as_bytes) {
+        None => Ok(None),
+        Some(b"?1") => Ok(Some(true)),
+        Some(b"?0") => Ok(Some(false)),
+        Some(_) => Err(invalid("Upload-Complete is ?1 or ?0.")),
+    }
+}
+
+/// A header that holds a number of bytes; `None` where it is not there.
+fn number(headers: &HeaderMap, name: &'static str) -> Result<Option<u64>, Problem> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    match digits.and_then(|digits| digits.parse().ok()) {
+        Some(number) => Ok(Some(number)),
+        None => Err(invalid(&format!("{name} is a number of bytes."))),
+    }
+}

@@ -1,0 +1,209 @@
+//! Whether there is room for an upload: on the disk, beside those under way, and within its host's share.
+//!
+//! What is under way was promised room when its head came, and takes it byte by byte. So two large uploads do not both
+//! fit into room for one, and a full disk is said before the first byte is sent, not after the last.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::Mutex, time::Instant};
+
+use super::store::{Space, Store, StoreError, Usage};
+use crate::{
+    config::ReceiveLimits,
+    episode::HostName,
+    wire::{Problem, ProblemType},
+};
+
+/// How old the sums of the store may be. A walk over a hundred thousand episodes takes a third of a second.
+const CENSUS_AGE: Duration = Duration::from_secs(60);
+
+/// What is known of the room.
+#[derive(Debug)]
+pub(super) struct Room {
+    min_free_bytes: u64,
+    host_quota_bytes: Option<u64>,
+    parts_max_bytes: Option<u64>,
+    promised: Arc<AtomicU64>,
+    census: Mutex<Option<Census>>,
+}
+
+/// The sums of the store as last walked, and what came since.
+#[derive(Debug)]
+struct Census {
+    at: Instant,
+    usage: Usage,
+    stored_since: BTreeMap<Option<HostName>, u64>,
+}
+
+/// Room for one upload, until it is written or given up.
+#[derive(Debug)]
+pub(super) struct Promise {
+    promised: Arc<AtomicU64>,
+    left_bytes: u64,
+}
+
+impl Promise {
+    /// So much of it is on the disk now, where the file system counts it.
+    pub(super) fn took(&mut self, bytes: u64) {
+        let taken = bytes.min(self.left_bytes);
+        self.left_bytes -= taken;
+        self.promised.fetch_sub(taken, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.promised.fetch_sub(self.left_bytes, Ordering::Relaxed);
+    }
+}
+
+impl Room {
+    pub(super) fn new(limits: &ReceiveLimits) -> Self {
+        Self {
+            min_free_bytes: limits.min_free_bytes,
+            host_quota_bytes: limits.host_quota_bytes,
+            parts_max_bytes: limits.parts_max_bytes,
+            promised: Arc::default(),
+            census: Mutex::default(),
+        }
+    }
+
+    /// Promises room for so many bytes more.
+    ///
+    /// # Errors
+    /// In the outer result, those of the store. In the inner one `no-space`, and `quota-exceeded` with `quota_bytes` and
+    /// `used_bytes`.
+    pub(super) async fn promise<S: Store>(
+        &self,
+        store: &S,
+        host: Option<&HostName>,
+        bytes: u64,
+    ) -> Result<Result<Promise, Problem>, StoreError> {
+        if let (Some(quota), Some(host)) = (self.host_quota_bytes, host) {
+            let used = self.used_by(store, host).await?;
+            if let Err(problem) = within_quota(bytes, used, quota) {
+                return Ok(Err(problem));
+            }
+        }
+        let space = store.space().await?;
+        let promised = self.promised.fetch_add(bytes, Ordering::Relaxed);
+        // From here on it is given back, whatever is decided.
+        let promise = Promise { promised: Arc::clone(&self.promised), left_bytes: bytes };
+        Ok(fits(bytes, space, promised, self.min_free_bytes).map(|()| promise))
+    }
+
+    /// Whether an upload of any size could be taken, as far as room goes.
+    ///
+    /// # Errors
+    /// As [`Room::promise`].
+    pub(super) async fn is_there<S: Store>(&self, store: &S) -> Result<Result<(), Problem>, StoreError> {
+        Ok(fits(0, store.space().await?, self.promised.load(Ordering::Relaxed), self.min_free_bytes))
+    }
+
+    /// Whether what broke off may be kept beside what is kept already.
+    pub(super) async fn keeps_parts<S: Store>(&self, store: &S, bytes: u64) -> bool {
+        let Some(max) = self.parts_max_bytes else { return true };
+        let usage = self.usage(store).await;
+        usage.is_ok_and(|usage| usage.parts_bytes.saturating_add(bytes) <= max)
+    }
+
+    /// The sums of the store, at most a minute old.
+    pub(super) async fn usage<S: Store>(&self, store: &S) -> Result<Usage, StoreError> {
+        let mut census = self.census.lock().await;
+        match &*census {
+            Some(known) if known.at.elapsed() < CENSUS_AGE => Ok(known.usage.clone()),
+            Some(_) | None => {
+                let at = Instant::now();
+                let usage = store.usage().await?;
+                *census = Some(Census { at, usage: usage.clone(), stored_since: BTreeMap::new() });
+                Ok(usage)
+            }
+        }
+    }
+
+    async fn used_by<S: Store>(&self, store: &S, host: &HostName) -> Result<u64, StoreError> {
+        let host = Some(host.clone());
+        let walked = self.usage(store).await?.by_owner.get(&host).copied().unwrap_or_default();
+        let census = self.census.lock().await;
+        let since = census.as_ref().and_then(|census| census.stored_since.get(&host)).copied();
+        Ok(walked.saturating_add(since.unwrap_or_default()))
+    }
+
+    /// A host has stored so much more. Uploads of the same minute count against its share, too.
+    pub(super) async fn stored(&self, host: Option<&HostName>, bytes: u64) {
+        if self.host_quota_bytes.is_none() {
+            return;
+        }
+        if let Some(census) = &mut *self.census.lock().await {
+            *census.stored_since.entry(host.cloned()).or_default() += bytes;
+        }
+    }
+}
+
+fn fits(bytes: u64, space: Space, promised: u64, min_free_bytes: u64) -> Result<(), Problem> {
+    let wanted = bytes.saturating_add(promised).saturating_add(min_free_bytes);
+    if wanted <= space.free_bytes {
+        return Ok(());
+    }
+    let detail = format!(
+        "{} bytes are free, {promised} of them promised to uploads under way, and {min_free_bytes} are kept free.",
+        space.free_bytes
+    );
+    Err(Problem::new(ProblemType::NoSpace, detail))
+}
+
+fn within_quota(bytes: u64, used: u64, quota: u64) -> Result<(), Problem> {
+    if used.saturating_add(bytes) <= quota {
+        return Ok(());
+    }
+    let detail = format!("This host has {used} bytes here and may have {quota}; {bytes} more do not fit.");
+    Err(Problem::new(ProblemType::QuotaExceeded, detail).with("quota_bytes", quota).with("used_bytes", used))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_promised_and_what_is_kept_free_is_not_free() {
+        let space = Space { free_bytes: 1000, total_bytes: 5000 };
+        for (bytes, promised, min_free, fit) in [
+            (1000, 0, 0, true),
+            (1001, 0, 0, false),
+            (400, 300, 300, true),
+            (401, 300, 300, false),
+            (0, 0, 1001, false),
+            (u64::MAX, u64::MAX, u64::MAX, false),
+        ] {
+            assert_eq!(fits(bytes, space, promised, min_free).is_ok(), fit, "{bytes} {promised} {min_free}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_used_up_to_its_last_byte() {
+        assert!(within_quota(10, 90, 100).is_ok());
+        let problem = within_quota(11, 90, 100).unwrap_err();
+        assert_eq!(problem.kind.status(), 507);
+        assert_eq!((&problem.extra["used_bytes"], &problem.extra["quota_bytes"]), (&90.into(), &100.into()));
+    }
+
+    #[test]
+    fn a_promise_is_given_back_as_it_is_written_and_the_rest_at_its_end() {
+        let promised = Arc::new(AtomicU64::new(100));
+        let mut promise = Promise { promised: Arc::clone(&promised), left_bytes: 100 };
+        promise.took(30);
+        assert_eq!(promised.load(Ordering::Relaxed), 70);
+        promise.took(1000);
+        assert_eq!(promised.load(Ordering::Relaxed), 0);
+        let again = Promise { promised: Arc::clone(&promised), left_bytes: 0 };
+        drop((promise, again));
+        assert_eq!(promised.load(Ordering::Relaxed), 0);
+    }
+}

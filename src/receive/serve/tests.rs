@@ -1,0 +1,261 @@
+use std::{collections::BTreeSet, ops::Range, path::Path};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+use super::*;
+use crate::{
+    config::ReceiveLimits,
+    episode::{Digest, EpisodeId, HostName},
+    receive::{
+        held::{Held, Key, Offer},
+        store::{
+            FolderReading, Listed, Part, PartKey, Publication, Resumed, Space, StoreError, Upload, Usage,
+        },
+    },
+};
+
+fn config(store: &Path, listen: &str) -> ReceiveConfig {
+    ReceiveConfig::at(listen.parse().unwrap(), store)
+}
+
+#[tokio::test]
+async fn an_address_that_others_can_reach_is_refused_and_nothing_is_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
+        let error = Server::bind(config(&store, listen)).await.unwrap_err();
+        assert!(matches!(error, BindError::Exposed(_)), "{error}");
+    }
+    assert!(!store.exists());
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_used_is_named_and_nothing_is_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, file) = (folder.path().join("store"), folder.path().join("file"));
+    std::fs::write(&file, "").unwrap();
+    let plain = config(&store, "127.0.0.1:0");
+    for path in [file, folder.path().join("missing")] {
+        for broken in [
+            ReceiveConfig { tls: Some((path.clone(), path.clone())), ..plain.clone() },
+            ReceiveConfig { client_ca_file: Some(path.clone()), ..plain.clone() },
+            ReceiveConfig { tokens_file: Some(path.clone()), ..plain.clone() },
+            ReceiveConfig { commits_file: Some(path.clone()), ..plain.clone() },
+        ] {
+            let error = Server::bind(broken.clone()).await.unwrap_err();
+            assert!(matches!(error, BindError::File(_)), "{error}");
+            assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+        }
+    }
+    assert!(!store.exists());
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, b"").unwrap();
+    let error = Server::bind(config(&file.join("store"), "127.0.0.1:0")).await.unwrap_err();
+    assert!(error.to_string().contains(&file.display().to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn the_listener_is_closed_when_told_to_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::bind(config(&folder.path().join("store"), "127.0.0.1:0")).await.unwrap();
+    let address = server.local_addr();
+    let idle = TcpStream::connect(address).await.unwrap();
+    server.run(async {}).await;
+    assert!(TcpStream::connect(address).await.is_err());
+    drop(idle);
+}
+
+/// A store on a disk that is full, or broken.
+struct Failing(io::ErrorKind);
+
+struct FailingUpload(io::ErrorKind);
+
+impl Failing {
+    fn fail<T>(&self) -> Result<T, StoreError> {
+        Err(io::Error::from(self.0).into())
+    }
+}
+
+impl Store for Failing {
+    type Upload = FailingUpload;
+    type Reading = FolderReading;
+
+    fn namespace(&self) -> Namespace {
+        Namespace::None
+    }
+
+    async fn find(&self, _: &Key) -> Result<Option<Held>, StoreError> {
+        Ok(None)
+    }
+
+    async fn verify(&self, _: &Key) -> Result<Option<Held>, StoreError> {
+        Ok(None)
+    }
+
+    async fn reread(&self, _: &Key) -> Result<Option<Held>, StoreError> {
+        self.fail()
+    }
+
+    async fn claim(&self, _: &Key, _: &HostName) -> Result<Option<Held>, StoreError> {
+        self.fail()
+    }
+
+    async fn read(&self, _: &Key, _: Range<u64>) -> Result<Option<(Held, Self::Reading)>, StoreError> {
+        self.fail()
+    }
+
+    async fn list(
+        &self,
+        _: Option<&HostName>,
+        _: Option<&EpisodeId>,
+        _: usize,
+    ) -> Result<Vec<Listed>, StoreError> {
+        self.fail()
+    }
+
+    fn begin(&self, _: &PartKey, _: &Offer) -> FailingUpload {
+        FailingUpload(self.0)
+    }
+
+    async fn part(&self, _: &PartKey) -> Result<Option<Part>, StoreError> {
+        Ok(None)
+    }
+
+    async fn settle(&self, _: &PartKey) -> Result<Option<Part>, StoreError> {
+        Ok(None)
+    }
+
+    async fn resume(&self, _: &PartKey, _: &Offer, _: u64) -> Result<Resumed<FailingUpload>, StoreError> {
+        self.fail()
+    }
+
+    async fn discard(&self, _: &PartKey) -> Result<bool, StoreError> {
+        self.fail()
+    }
+
+    async fn sweep(&self, _: SystemTime, _: SystemTime) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+
+    async fn usage(&self) -> Result<Usage, StoreError> {
+        self.fail()
+    }
+
+    async fn space(&self) -> Result<Space, StoreError> {
+        Ok(Space { free_bytes: u64::MAX, total_bytes: u64::MAX })
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.fail()
+    }
+}
+
+impl Upload for FailingUpload {
+    /// One that fails in no way that has a name takes the bytes, and fails at the end.
+    async fn write(&mut self, _: &[u8]) -> Result<(), StoreError> {
+        if self.0 == io::ErrorKind::Other { Ok(()) } else { Err(io::Error::from(self.0).into()) }
+    }
+
+    async fn keep(self) -> Result<u64, StoreError> {
+        Err(io::Error::from(self.0).into())
+    }
+
+    async fn publish(self) -> Result<Publication, StoreError> {
+        Err(io::Error::from(self.0).into())
+    }
+}
+
+/// The client's end of a connection to a receiver whose disk fails so.
+fn connect(disk: io::ErrorKind) -> (DuplexStream, watch::Sender<()>) {
+    connect_with(disk, 0)
+}
+
+fn connect_with(disk: io::ErrorKind, min_body_rate_bytes_per_s: u64) -> (DuplexStream, watch::Sender<()>) {
+    let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    let (stop, stopping) = watch::channel(());
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
+    let config = config(Path::new("store"), "127.0.0.1:0");
+    let receiver = Receiver {
+        store: Failing(disk),
+        access: Arc::new(Access::read(&config).unwrap()),
+        readers: BTreeSet::new(),
+        remediation: String::new(),
+        limits: ReceiveLimits { min_body_rate_bytes_per_s, ..config.limits },
+        room: Room::new(&config.limits),
+        underway: Underway::default(),
+        tally: Arc::default(),
+        keeping: mpsc::channel(1).0,
+    };
+    tokio::spawn(converse(theirs, Peer { address, certificate: None }, Arc::new(receiver), stopping));
+    (ours, stop)
+}
+
+fn put_head(size: usize) -> String {
+    let digest = Digest::of(b"").to_header();
+    format!(
+        "PUT /v1/episodes/a HTTP/1.1\r\nConnection: close\r\nContent-Length: {size}\r\nRepr-Digest: {digest}\r\n\r\n"
+    )
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_is_answered_by_kind_without_the_disks_own_words() {
+    for (disk, status, problem) in [
+        (io::ErrorKind::StorageFull, " 507 ", "urn:sealift:no-space"),
+        (io::ErrorKind::PermissionDenied, " 500 ", "urn:sealift:store-failed"),
+    ] {
+        let get = |path| format!("GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n");
+        for request in [put_head(4) + "body", get("/healthz"), get("/v1/admission")] {
+            let (mut client, _stop) = connect(disk);
+            client.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.lines().next().unwrap().contains(status), "{answer}");
+            assert!(answer.contains(problem), "{answer}");
+            assert!(!answer.contains(&io::Error::from(disk).to_string()), "{answer}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_stops_coming_ends_the_connection_after_a_minute() {
+    let (mut client, _stop) = connect(io::ErrorKind::Other);
+    let started = tokio::time::Instant::now();
+    client.write_all(put_head(4).as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, b"");
+    assert_eq!(started.elapsed().as_secs(), 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_trickles_is_given_up_after_half_a_minute_with_a_word() {
+    let (mut client, _stop) = connect_with(io::ErrorKind::Other, 1024);
+    let started = tokio::time::Instant::now();
+    client.write_all(put_head(4000).as_bytes()).await.unwrap();
+    let mut second = tokio::time::interval(std::time::Duration::from_secs(1));
+    let mut answer = Vec::new();
+    loop {
+        tokio::select! {
+            read = client.read_buf(&mut answer) => if read.unwrap() == 0 { break },
+            _ = second.tick() => { let _ = client.write_all(b"x").await; }
+        }
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("urn:sealift:too-slow"), "{answer}");
+    assert!((30..32).contains(&started.elapsed().as_secs()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_never_ends_does_not_keep_its_connection() {
+    let (mut client, _stop) = connect(io::ErrorKind::Other);
+    let started = tokio::time::Instant::now();
+    client.write_all(b"PUT /v1/episodes/a HTTP/1.1\r\nHo").await.unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(started.elapsed().as_secs(), 30, "{}", answer.escape_ascii());
+}

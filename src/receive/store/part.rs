@@ -1,0 +1,156 @@
+//! The file of an upload on its way: hashed while it grows, locked by whoever writes it.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use rustix::fs::OFlags;
+use sha2::{Digest as _, Sha256};
+
+use super::note::Note;
+use crate::{
+    durable::{self, Published},
+    episode::Digest,
+};
+
+/// The file, open and locked. The lock (flock(2)) goes with the last of those who have it open, so that a killed process leaves none.
+/// Shared by the thread that writes and the one that flushes; with the last of them the file goes, unless it is to stay.
+#[derive(Debug)]
+pub(super) struct PartFile {
+    file: File,
+    path: PathBuf,
+    note: PathBuf,
+    /// Our note was, or may have been, written.
+    noted: AtomicBool,
+    stays: AtomicBool,
+}
+
+/// The file and how far it came. One thread has it at a time.
+#[derive(Debug)]
+pub(super) struct Growing {
+    pub(super) file: Arc<PartFile>,
+    pub(super) reached: Reached,
+}
+
+/// So many bytes, and the hash over them.
+#[derive(Debug, Clone)]
+pub(super) struct Reached {
+    pub(super) offset: u64,
+    pub(super) hasher: Sha256,
+}
+
+impl PartFile {
+    pub(super) fn name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+
+    /// Writes down, durably, that it is durable so far. Whoever calls has flushed it.
+    pub(super) fn note(&self, note: &Note, scratch: &Path) -> io::Result<()> {
+        self.noted.store(true, Ordering::Relaxed);
+        // Flushes the folder as well, in which our own name stands too.
+        durable::write_file_by_way_of(scratch, &self.note, &note.to_json())
+    }
+
+    /// Flushes what was written so far, beside the writer.
+    pub(super) fn sync_slice(&self) -> io::Result<()> {
+        durable::sync_slice(&self.file)
+    }
+
+    /// Flushes all of it, when nobody writes any more.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        durable::sync_file(&self.file)
+    }
+
+    /// What stands there stays when nobody has it open any more.
+    pub(super) fn let_stand(&self) {
+        self.stays.store(true, Ordering::Relaxed);
+    }
+
+    /// It goes when nobody has it open any more: it was published, or is wrong, or its disk has failed.
+    pub(super) fn condemn(&self) {
+        self.stays.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn publish(&self, to: &Path) -> io::Result<Published> {
+        durable::publish(&self.file, &self.path, to)
+    }
+
+    pub(super) fn metadata(&self) -> io::Result<std::fs::Metadata> {
+        self.file.metadata()
+    }
+}
+
+impl Drop for PartFile {
+    fn drop(&mut self) {
+        if *self.stays.get_mut() {
+            return;
+        }
+        // A successor that began anew has a note of its own there. What cannot be removed now is swept later.
+        if *self.noted.get_mut() && Note::read(&self.note).is_some_and(|note| note.file() == self.name()) {
+            let _ = durable::remove_file(&self.note);
+        }
+        let _ = durable::remove_file(&self.path);
+    }
+}
+
+impl Growing {
+    /// A new file. It goes with its last holder until it is let stand.
+    pub(super) fn create(path: PathBuf, note: PathBuf) -> io::Result<Self> {
+        let file = durable::create_scratch(&path)?;
+        file.lock()?;
+        let (noted, stays) = (AtomicBool::new(false), AtomicBool::new(false));
+        let file = Arc::new(PartFile { file, path, note, noted, stays });
+        Ok(Self { file, reached: Reached { offset: 0, hasher: Sha256::new() } })
+    }
+
+    /// A kept file, locked by the caller, goes on where its note says. What lies behind that arrived and was never flushed, and a
+    /// power cut may have made anything of it: it is cut off.
+    pub(super) fn go_on(mut file: File, path: PathBuf, note: PathBuf, reached: Reached) -> io::Result<Self> {
+        file.set_len(reached.offset)?;
+        file.seek(SeekFrom::Start(reached.offset))?;
+        let (noted, stays) = (AtomicBool::new(true), AtomicBool::new(true));
+        Ok(Self { file: Arc::new(PartFile { file, path, note, noted, stays }), reached })
+    }
+
+    /// An error condemns the file.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.reached.hasher.update(bytes);
+        self.reached.offset += bytes.len() as u64;
+        (&self.file.file).write_all(bytes).inspect_err(|_| self.file.condemn())
+    }
+
+    /// The digest of what was appended so far.
+    pub(super) fn digest(&self) -> Digest {
+        self.reached.hasher.clone().into()
+    }
+}
+
+/// Opens a file for its lock. NFS asks for write permission (flock(2)), and a file that was put into the store by hand may not
+/// give it, or the file system may be read-only: then reading must do.
+pub(super) fn open_for_lock(path: &Path) -> io::Result<File> {
+    let open = |write| {
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        OpenOptions::new().read(true).write(write).custom_flags(flags.bits().cast_signed()).open(path)
+    };
+    open(true).or_else(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::IsADirectory => {
+            open(false)
+        }
+        _ => Err(error),
+    })
+}
+
+/// Whether a name still stands for the file that was opened by it.
+pub(super) fn is_still(file: &File, path: &Path) -> io::Result<bool> {
+    let opened = file.metadata()?;
+    match path.symlink_metadata() {
+        Ok(named) => Ok((named.dev(), named.ino()) == (opened.dev(), opened.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,285 @@
+//! The disk side of uploads on their way. Everything here blocks.
+//!
+//! ```text
+//!  incoming/<unique>.part         the store's own scratch
+//!  incoming/<key>.<unique>.part   an upload's bytes; each upload has a file of its own, so two of one key are no harm to each other
+//!  incoming/<key>.json            the note: which of those files is kept, and how far it is durable
+//! ```
+//!
+//! The order in which an upload becomes a part: the file is flushed, then the note that says so is, under its name. So a note never
+//! promises more than would survive a power cut, and what the file has beyond the note is cut off when it goes on. A file without a
+//! note, and a note without a file, are nothing, and swept.
+//!
+//! Whoever writes a file holds a lock on it (flock(2)); the kernel takes the lock of a killed process away. A sweep takes only what it
+//! can lock, and so does a newcomer.
+
+use std::{
+    fs::{File, Metadata, TryLockError},
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use super::{
+    Part, PartKey, Publication,
+    note::{self, Note},
+    part::{Growing, PartFile, Reached, is_still, open_for_lock},
+    places::Places,
+    record::{self, Record},
+};
+use crate::{
+    durable::{self, Published},
+    receive::held::{Content, Offer},
+};
+
+pub(super) const PART_SUFFIX: &str = ".part";
+const NOTE_SUFFIX: &str = ".json";
+
+/// What became of the wish to go on.
+#[derive(Debug)]
+pub(super) enum Opened {
+    Growing(Growing),
+    Elsewhere { offset: u64 },
+    Nothing,
+    Busy,
+}
+
+/// A kept file that nobody else writes, as its note says.
+enum Taken {
+    Part(Box<Note>, File, PathBuf),
+    Nothing,
+    Busy,
+}
+
+impl Places {
+    fn note_path(&self, part: &PartKey) -> PathBuf {
+        self.incoming.join(format!("{}{NOTE_SUFFIX}", note::name_of(part)))
+    }
+
+    /// Takes the next bytes; with the first ones, what was kept under the key before is gone.
+    pub(super) fn append(
+        &self,
+        growing: Option<Growing>,
+        part: &PartKey,
+        batch: &[u8],
+    ) -> io::Result<Growing> {
+        let mut growing = match growing {
+            Some(growing) => growing,
+            None => {
+                self.discard(part)?;
+                let name = format!("{}.{}", note::name_of(part), self.unique());
+                Growing::create(self.incoming.join(name), self.note_path(part))?
+            }
+        };
+        growing.append(batch)?;
+        Ok(growing)
+    }
+
+    /// Flushes what has arrived, beside whoever writes, and notes it; an error condemns the file.
+    pub(super) fn slice(
+        &self,
+        file: &PartFile,
+        part: &PartKey,
+        offer: &Offer,
+        reached: &Reached,
+        is_current: impl Fn() -> bool,
+    ) -> io::Result<()> {
+        let noted = file.sync_slice().and_then(|()| match is_current() {
+            true => file.note(&Note::new(part, offer, file.name(), reached), &self.scratch_path()),
+            false => Ok(()),
+        });
+        noted.inspect_err(|_| file.condemn())
+    }
+
+    /// Makes durable all that has arrived, and lets it stand.
+    pub(super) fn keep(&self, growing: &Growing, part: &PartKey, offer: &Offer) -> io::Result<u64> {
+        let Growing { file, reached } = growing;
+        let note = Note::new(part, offer, file.name(), reached);
+        let kept = file.sync().and_then(|()| file.note(&note, &self.scratch_path()));
+        // A disk that failed once is not asked again about the same file.
+        kept.inspect_err(|_| file.condemn())?;
+        file.let_stand();
+        Ok(reached.offset)
+    }
+
+    /// Gives it its name. Whatever comes of it, no part is left.
+    pub(super) fn publish(
+        &self,
+        growing: &Growing,
+        part: &PartKey,
+        offer: &Offer,
+    ) -> io::Result<Publication> {
+        let Growing { file, .. } = growing;
+        // Its own name goes, and with it the note.
+        file.condemn();
+        let received = growing.digest();
+        if received != offer.sha256 {
+            return Ok(Publication::DigestMismatch { received });
+        }
+        self.make_room_for(part.key.host.as_ref())?;
+        if file.publish(&self.archive(&part.key)?)? == Published::NameTaken {
+            return Ok(Publication::NameTaken);
+        }
+        let content = offer.content_sha256.map_or(Content::Unknown, Content::Claimed);
+        let owner = part.owner.clone().filter(|_| part.key.host.is_none());
+        let record = Record::new(part.key.id.clone(), received, content, owner, &file.metadata()?);
+        self.remember(&part.key, &record)?;
+        Ok(Publication::Stored(record.into_held(&part.key)))
+    }
+
+    /// What is kept, without a lock: it may be gone, or more, the moment after.
+    pub(super) fn part(&self, part: &PartKey) -> io::Result<Option<Part>> {
+        let Some(note) = self.note_of(part) else { return Ok(None) };
+        let kept = match self.incoming.join(note.file()).symlink_metadata() {
+            Ok(file) => file.len() >= note.part().offset,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        Ok(kept.then(|| note.part()))
+    }
+
+    /// Goes on at `at`, if that is where it stands.
+    pub(super) fn go_on(&self, part: &PartKey, offer: &Offer, at: u64) -> io::Result<Opened> {
+        let (note, file, path) = match self.take(part)? {
+            Taken::Part(note, file, path) => (note, file, path),
+            Taken::Nothing => return Ok(Opened::Nothing),
+            Taken::Busy => return Ok(Opened::Busy),
+        };
+        let Part { offer: begun_with, offset } = note.part();
+        if begun_with != *offer {
+            return Ok(Opened::Nothing);
+        }
+        if offset != at {
+            return Ok(Opened::Elsewhere { offset });
+        }
+        let reached = if file.metadata()?.len() < offset { None } else { reached(&note, &file, offset)? };
+        let Some(reached) = reached else {
+            tracing::error!(%part, offset, "what was kept of an upload is not what was noted of it; it begins anew");
+            self.throw_away(part, &path)?;
+            return Ok(Opened::Nothing);
+        };
+        Growing::go_on(file, path, self.note_path(part), reached).map(Opened::Growing)
+    }
+
+    /// Throws away what is kept. False where another process, or an upload that was begun before ours, writes it.
+    pub(super) fn discard(&self, part: &PartKey) -> io::Result<bool> {
+        match self.take(part)? {
+            Taken::Part(_, _locked, path) => self.throw_away(part, &path).map(|()| true),
+            Taken::Nothing => Ok(true),
+            Taken::Busy => Ok(false),
+        }
+    }
+
+    /// The note first: without it the file is nothing.
+    fn throw_away(&self, part: &PartKey, path: &Path) -> io::Result<()> {
+        durable::remove_file(&self.note_path(part))?;
+        durable::remove_file(path)
+    }
+
+    fn note_of(&self, part: &PartKey) -> Option<Note> {
+        Note::read(&self.note_path(part)).filter(|note| note.part_key() == *part)
+    }
+
+    fn take(&self, part: &PartKey) -> io::Result<Taken> {
+        loop {
+            let Some(note) = self.note_of(part) else { return Ok(Taken::Nothing) };
+            let path = self.incoming.join(note.file());
+            let file = match open_for_lock(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Taken::Nothing),
+                Err(error) => return Err(error),
+            };
+            if !lock(&file)? {
+                return Ok(Taken::Busy);
+            }
+            // Whoever had the lock before us may have gone on, or thrown it away, since the note was read.
+            if self.note_of(part).as_ref() == Some(&note) && is_still(&file, &path)? {
+                return Ok(Taken::Part(Box::new(note), file, path));
+            }
+        }
+    }
+
+    pub(super) fn sweep(
+        &self,
+        before_temporaries: SystemTime,
+        before_parts: SystemTime,
+    ) -> io::Result<usize> {
+        let mut swept = 0;
+        for entry in std::fs::read_dir(&self.incoming)? {
+            let entry = entry?;
+            let (name, path) = (entry.file_name(), entry.path());
+            // Gone since it was listed: a sibling has published or swept it. Names that are not ours are left alone.
+            let metadata = entry.metadata().ok().filter(Metadata::is_file);
+            let (Some(name), Some(metadata)) = (name.to_str(), metadata) else { continue };
+            let written = metadata.modified()?;
+            let gone = if name.ends_with(PART_SUFFIX) {
+                let note_path =
+                    self.incoming.join(format!("{}{NOTE_SUFFIX}", name.split('.').next().unwrap_or(name)));
+                let kept = Note::read(&note_path).is_some_and(|note| note.file() == name);
+                let before = if kept { before_parts } else { before_temporaries };
+                written < before && self.sweep_file(&path, before, kept.then_some(&*note_path))?
+            } else if name.ends_with(NOTE_SUFFIX) {
+                let kept = Note::read(&path).is_some_and(|note| self.incoming.join(note.file()).exists());
+                let gone = !kept && written < before_temporaries;
+                if gone {
+                    durable::remove_file(&path)?;
+                }
+                gone
+            } else {
+                false
+            };
+            swept += usize::from(gone);
+        }
+        Ok(swept)
+    }
+
+    /// Removes an old file, and its note, unless somebody writes it.
+    fn sweep_file(&self, path: &Path, before: SystemTime, note: Option<&Path>) -> io::Result<bool> {
+        let file = match open_for_lock(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        // Looked at again under the lock: it may have been gone on with since.
+        if !lock(&file)? || file.metadata()?.modified()? >= before {
+            return Ok(false);
+        }
+        for path in note.into_iter().chain([path]) {
+            durable::remove_file(path)?;
+        }
+        Ok(true)
+    }
+
+    /// Every note that has a file, and the file's length, bytes.
+    pub(super) fn parts(&self) -> io::Result<Vec<(PartKey, u64)>> {
+        let mut parts = Vec::new();
+        for entry in std::fs::read_dir(&self.incoming)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "json")
+                && let Some(note) = Note::read(&path)
+                && let Ok(file) = self.incoming.join(note.file()).symlink_metadata()
+            {
+                parts.push((note.part_key(), file.len()));
+            }
+        }
+        Ok(parts)
+    }
+}
+
+/// The hash over what is kept; `None` where that is not what was noted.
+fn reached(note: &Note, file: &File, offset: u64) -> io::Result<Option<Reached>> {
+    let hasher = match note.hasher() {
+        Some(hasher) => hasher,
+        None => record::hash_to_go_on(file.take(offset))?,
+    };
+    Ok(note.is_of(&hasher).then_some(Reached { offset, hasher }))
+}
+
+/// Whether it could be locked; false where somebody else has it.
+fn lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}

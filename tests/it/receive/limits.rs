@@ -1,0 +1,203 @@
+//! How much is taken, and from whom: room, shares, connections; and what is not HTTP.
+
+use super::*;
+use sealift::{config::ReceiveLimits, episode::HostName};
+
+fn limited(limit: impl FnOnce(&mut ReceiveLimits)) -> impl FnOnce(&mut ReceiveConfig, &Rig) {
+    move |config, _| limit(&mut config.limits)
+}
+
+fn asking(id: &str, size: usize) -> String {
+    let digest = Digest::of(b"").to_header();
+    head(
+        "PUT",
+        &format!("/v1/episodes/{id}"),
+        &[("Content-Length", &size.to_string()), ("Repr-Digest", &digest), ("Expect", "100-continue")],
+    )
+}
+
+#[tokio::test]
+async fn an_episode_that_is_too_large_or_has_no_room_is_refused_before_its_first_byte() {
+    let rig = Rig::with(limited(|limits| limits.max_episode_bytes = Some(1000))).await;
+    let answer = rig.request(&asking("a", 1001), b"").await;
+    assert_eq!((answer.status, answer.problem().0.as_str()), (413, "too-large"));
+    assert_eq!(rig.request(&asking("a", 1000), b"").await.status, 100);
+
+    let rig = Rig::with(limited(|limits| limits.min_free_bytes = u64::MAX / 4)).await;
+    let answer = rig.request(&asking("a", 10), b"").await;
+    assert_eq!((answer.status, answer.problem().0.as_str()), (507, "no-space"));
+    for path in ["/healthz", "/v1/admission"] {
+        assert_eq!(rig.request(&head("GET", path, &[]), b"").await.status, 507, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn room_that_is_promised_to_an_upload_under_way_is_not_promised_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let free = {
+        let space = rustix::fs::statvfs(folder.path()).unwrap();
+        space.f_bavail * space.f_frsize
+    };
+    let rig = Rig::with(limited(|limits| limits.min_free_bytes = free / 2)).await;
+    // A third of the disk fits beside the half that is kept free, and a second third does not.
+    let third = usize::try_from(free / 3).unwrap();
+    let mut first = rig.connect().await;
+    first.send(asking("a", third).as_bytes()).await;
+    assert_eq!(first.answer(false).await.status, 100);
+    assert_eq!(rig.request(&asking("b", third), b"").await.status, 507);
+    drop(first);
+    let mut look = tokio::time::interval(Duration::from_millis(5));
+    let given_back = async {
+        while rig.request(&asking("b", third), b"").await.status != 100 {
+            look.tick().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, given_back).await.expect("the room is not given back");
+}
+
+#[tokio::test]
+async fn a_host_that_has_used_its_share_up_is_told_so_and_others_are_not() {
+    let rig = Rig::with(|config, rig| {
+        let line = |name: &str| format!("{name} = \"{}\"\n", Digest::of(name.as_bytes()));
+        config.tokens_file = Some(rig.file("tokens", &["alpha", "beta"].map(line).concat()));
+        config.limits.host_quota_bytes = Some(1000);
+    })
+    .await;
+    let put = |host: &'static str, id: &'static str, size: usize| {
+        let archive = noise(size);
+        let request = put_with(id, &archive, &[("Authorization", &format!("Bearer {host}"))]);
+        let rig = &rig;
+        async move { rig.request(&request, &archive).await }
+    };
+    assert_eq!(put("alpha", "a", 600).await.status, 201);
+    let refused = put("alpha", "b", 401).await;
+    let (kind, problem) = refused.problem();
+    assert_eq!((refused.status, kind.as_str()), (507, "quota-exceeded"));
+    assert_eq!((&problem["used_bytes"], &problem["quota_bytes"]), (&600.into(), &1000.into()));
+    assert_eq!(put("alpha", "b", 400).await.status, 201);
+    assert_eq!(put("alpha", "a", 600).await.status, 200, "what is held already costs nothing");
+    assert_eq!(put("beta", "c", 900).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_host_has_no_more_requests_under_way_than_it_may() {
+    let rig = Rig::with(|config, rig| {
+        let line = format!("alpha = \"{}\"\n", Digest::of(b"alpha"));
+        config.tokens_file = Some(rig.file("tokens", &line));
+        config.limits.max_connections_per_host = 2.try_into().unwrap();
+        config.readers.insert(HostName::parse("alpha").unwrap());
+    })
+    .await;
+    let archive = noise(1000);
+    let request =
+        |id: &str| put_with(id, &archive, &[("Authorization", "Bearer alpha"), ("Expect", "100-continue")]);
+    let mut under_way = Vec::new();
+    for id in ["a", "b"] {
+        let mut client = rig.connect().await;
+        client.send(request(id).as_bytes()).await;
+        assert_eq!(client.answer(false).await.status, 100);
+        under_way.push(client);
+    }
+    let refused = rig.request(&request("c"), b"").await;
+    assert_eq!((refused.status, refused.problem().0.as_str()), (503, "too-many"));
+    assert!(refused.headers.contains_key("retry-after"));
+    let mut first = under_way.remove(0);
+    first.send(&archive).await;
+    assert_eq!(first.answer(false).await.status, 201);
+    assert_eq!(rig.request(&request("c"), b"").await.status, 100);
+}
+
+#[tokio::test]
+async fn three_hundred_that_trickle_do_not_keep_the_healthy_ones_from_being_served() {
+    let rig = Rig::new().await;
+    let trickling: Vec<_> = (0..300)
+        .map(|n| {
+            let address = rig.receivers[0];
+            tokio::spawn(async move {
+                let mut client = Client::to(address).await;
+                // Half of them never finish their head, the other half their body.
+                let request =
+                    if n % 2 == 0 { head("GET", "/healthz", &[]) } else { put_head("slow", &[0; 9000]) };
+                let mut second = tokio::time::interval(Duration::from_secs(1));
+                let slow = if n % 2 == 0 { request.as_bytes() } else { &[0; 9000][..] };
+                if n % 2 == 1 {
+                    client.send(request.as_bytes()).await;
+                }
+                for byte in slow.chunks(1).take(60) {
+                    second.tick().await;
+                    if client.0.write_all(byte).await.is_err() || client.0.flush().await.is_err() {
+                        break;
+                    }
+                }
+            })
+        })
+        .collect();
+    let archive = noise(100_000);
+    for n in 0..20 {
+        assert_eq!(rig.put(&format!("healthy-{n}"), &archive).await.status, 201);
+    }
+    trickling.iter().for_each(JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn what_is_smuggled_or_malformed_gets_a_clear_answer_or_a_closed_connection() {
+    let rig = Rig::new().await;
+    let digest = Digest::of(b"12345").to_header();
+    let put = |framing: &str| {
+        format!("PUT /v1/episodes/a HTTP/1.1\r\nHost: r\r\nRepr-Digest: {digest}\r\n{framing}\r\n\r\n12345")
+    };
+    for request in [
+        put("Content-Length: 5\r\nContent-Length: 6"),
+        put("Content-Length: 5\r\nTransfer-Encoding: chunked"),
+        put("Transfer-Encoding: chunked, identity"),
+        put("Transfer-Encoding: xchunked"),
+        put("Content-Length: +5"),
+        put("Content-Length: 5, 6"),
+        put("Content-Length : 5"),
+        "PUT /v1/episodes/a\r\n\r\n".to_owned(),
+        "\u{0}\u{1}\u{2}\r\n\r\n".to_owned(),
+        format!("GET /healthz HTTP/1.1\r\nHost: r\r\nX: {}\r\n\r\n", "x".repeat(200_000)),
+        format!("GET /healthz HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(500)),
+    ] {
+        let mut client = rig.connect().await;
+        let _ = client.0.write_all(request.as_bytes()).await;
+        let _ = client.0.flush().await;
+        let _ = client.0.get_mut().shutdown().await;
+        let mut answer = Vec::new();
+        let ended = tokio::time::timeout(DEADLINE, client.0.read_to_end(&mut answer)).await;
+        let _ = ended.expect("it stays open");
+        let answer = String::from_utf8_lossy(&answer);
+        let first = answer.lines().next().unwrap_or_default();
+        assert!(first.is_empty() || first.contains(" 4"), "{first}: {}", request.escape_debug());
+        assert_eq!(answer.matches("HTTP/1.1").count(), usize::from(!first.is_empty()), "{answer}");
+    }
+    assert!(!rig.archive("a").exists());
+    rig.nothing_temporary_stays().await;
+    assert_eq!(rig.put("a", b"12345").await.status, 201);
+}
+
+#[tokio::test]
+async fn the_metrics_say_what_happened_and_how_the_store_is() {
+    let rig = Rig::new().await;
+    rig.put("a", &noise(1000)).await;
+    rig.put("a", &noise(1000)).await;
+    rig.put("a", &noise(1001)).await;
+    let answer = rig.request(&head("GET", "/metrics", &[]), b"").await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.headers["content-type"].starts_with("application/openmetrics-text"));
+    let text = String::from_utf8(answer.body).unwrap();
+    for line in [
+        "sealift_receiver_requests_total{method=\"PUT\",status=\"201\"} 1",
+        "sealift_receiver_requests_total{method=\"PUT\",status=\"200\"} 1",
+        "sealift_receiver_requests_total{method=\"PUT\",status=\"409\"} 1",
+        "sealift_receiver_store_episodes 1",
+        "sealift_receiver_store_bytes 1000",
+        "sealift_receiver_can_store 1",
+        "# EOF",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
+    for name in ["free_bytes", "request_seconds_bucket", "connections", "parts_bytes"] {
+        assert!(text.contains(&format!("sealift_receiver_{name}")), "{name}: {text}");
+    }
+}

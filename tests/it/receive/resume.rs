@@ -1,0 +1,262 @@
+//! An upload that breaks off goes on where it was: draft-ietf-httpbis-resumable-upload, as docs/transport.md has it.
+
+use super::*;
+
+const SIZE: usize = 3 << 20;
+
+fn upload_path(id: &str, archive: &[u8]) -> String {
+    format!("/v1/uploads/{id}/{}", Digest::of(archive))
+}
+
+fn patch(id: &str, archive: &[u8], at: usize, end: usize, complete: &str) -> String {
+    let (offset, length) = (at.to_string(), (end - at).to_string());
+    let headers = [
+        ("Content-Type", "application/partial-upload"),
+        ("Upload-Offset", offset.as_str()),
+        ("Upload-Complete", complete),
+        ("Content-Length", length.as_str()),
+    ];
+    head("PATCH", &upload_path(id, archive), &headers)
+}
+
+impl Rig {
+    /// So much of a PUT, and then the connection is gone.
+    async fn break_off(&self, id: &str, archive: &[u8], at: usize) {
+        let mut client = self.connect().await;
+        client.send(put_head(id, archive).as_bytes()).await;
+        client.send(&archive[..at]).await;
+    }
+
+    async fn offset(&self, id: &str, archive: &[u8]) -> Option<usize> {
+        let answer = self.request(&head("HEAD", &upload_path(id, archive), &[]), b"").await;
+        match answer.status {
+            204 => {
+                assert_eq!(answer.headers["upload-length"], archive.len().to_string());
+                assert_eq!(answer.headers["cache-control"], "no-store");
+                Some(answer.headers["upload-offset"].parse().unwrap())
+            }
+            404 => None,
+            other => panic!("{other}"),
+        }
+    }
+
+    /// Waits until what was sent has arrived and is kept.
+    async fn kept(&self, id: &str, archive: &[u8], at: usize) {
+        let mut look = tokio::time::interval(Duration::from_millis(5));
+        let arrived = async {
+            while self.offset(id, archive).await != Some(at) {
+                look.tick().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, arrived).await.expect("not everything that arrived is kept");
+    }
+}
+
+#[tokio::test]
+async fn every_byte_that_arrived_is_kept_and_the_rest_completes_it() {
+    let rig = Rig::new().await;
+    let archive = noise(SIZE);
+    let mut at = 1_234_567;
+    rig.break_off("a", &archive, at).await;
+    rig.kept("a", &archive, at).await;
+    // Once more in the middle of the rest.
+    let mut client = rig.connect().await;
+    client.send(patch("a", &archive, at, SIZE, "?1").as_bytes()).await;
+    client.send(&archive[at..at + 1_000_001]).await;
+    drop(client);
+    at += 1_000_001;
+    rig.kept("a", &archive, at).await;
+    let answer = rig.request(&patch("a", &archive, at, SIZE, "?1"), &archive[at..]).await;
+    assert_eq!(answer.status, 201);
+    assert_eq!(answer.receipt().sha256, Digest::of(&archive));
+    assert_eq!(std::fs::read(rig.archive("a")).unwrap(), archive);
+    rig.nothing_temporary_stays().await;
+    // Whoever lost that answer is told that nothing is left to send, and may ask for the receipt so.
+    let done = rig.request(&head("HEAD", &upload_path("a", &archive), &[]), b"").await;
+    assert_eq!((done.status, done.headers["upload-complete"].as_str()), (204, "?1"));
+    assert_eq!(done.headers["upload-offset"], SIZE.to_string());
+    assert_eq!(rig.request(&patch("a", &archive, SIZE, SIZE, "?1"), b"").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_may_announce_an_upload_and_send_it_piece_by_piece() {
+    let rig = Rig::new().await;
+    let archive = noise(SIZE);
+    let digest = Digest::of(&archive).to_header();
+    let announce = [
+        ("Content-Length", "0"),
+        ("Repr-Digest", digest.as_str()),
+        ("Upload-Complete", "?0"),
+        ("Upload-Length", &SIZE.to_string()),
+    ];
+    let answer = rig.request(&head("PUT", "/v1/episodes/a", &announce), b"").await;
+    assert_eq!((answer.status, answer.headers["upload-offset"].as_str()), (201, "0"));
+    assert_eq!(answer.headers["location"], upload_path("a", &archive));
+    for (n, piece) in archive.chunks(1_000_000).enumerate() {
+        let (at, last) = (n * 1_000_000, (n + 1) * 1_000_000 >= SIZE);
+        let request = patch("a", &archive, at, at + piece.len(), if last { "?1" } else { "?0" });
+        let answer = rig.request(&request, piece).await;
+        if last {
+            assert_eq!(answer.receipt().sha256, Digest::of(&archive));
+        } else {
+            assert_eq!(answer.status, 204);
+            assert_eq!(answer.headers["upload-offset"], (at + piece.len()).to_string());
+        }
+    }
+    assert_eq!(std::fs::read(rig.archive("a")).unwrap(), archive);
+}
+
+#[tokio::test]
+async fn whoever_goes_on_at_another_byte_is_told_the_right_one() {
+    let rig = Rig::new().await;
+    let archive = noise(SIZE);
+    rig.break_off("a", &archive, 2_000_000).await;
+    rig.kept("a", &archive, 2_000_000).await;
+    for at in [0, 1_999_999, 2_000_001] {
+        let answer = rig.request(&patch("a", &archive, at, SIZE, "?1"), &archive[at..]).await;
+        assert_eq!(answer.status, 409);
+        assert_eq!(answer.headers["upload-offset"], "2000000");
+        let (kind, problem) = answer.problem();
+        assert_eq!((kind.as_str(), &problem["expected-offset"]), ("offset-mismatch", &2_000_000.into()));
+    }
+    assert_eq!(rig.offset("a", &archive).await, Some(2_000_000), "nothing was lost over it");
+}
+
+#[tokio::test]
+async fn bytes_of_another_archive_are_never_joined_to_it() {
+    let rig = Rig::new().await;
+    let archive = noise(SIZE);
+    let mut other = archive.clone();
+    other[0] ^= 1;
+    rig.break_off("a", &archive, 2_000_000).await;
+    rig.kept("a", &archive, 2_000_000).await;
+    // Another archive has another address.
+    assert_eq!(rig.offset("a", &other).await, None);
+    assert_eq!(rig.offset("b", &archive).await, None, "another episode, too");
+    // And bytes that make something else of it are found out over the whole.
+    let mut rest = archive[2_000_000..].to_vec();
+    rest[7] ^= 1;
+    let answer = rig.request(&patch("a", &archive, 2_000_000, SIZE, "?1"), &rest).await;
+    assert_eq!(answer.problem().0, "digest-mismatch");
+    assert_eq!(rig.offset("a", &archive).await, None, "what is not right as a whole is not kept");
+    assert!(!rig.archive("a").exists());
+    rig.nothing_temporary_stays().await;
+}
+
+#[tokio::test]
+async fn a_half_open_predecessor_is_fenced_off_and_its_bytes_are_kept() {
+    let rig = Rig::new().await;
+    let archive = noise(SIZE);
+    // It stays open, as a connection does whose other end lost its power.
+    let mut stale = rig.connect().await;
+    stale.send(put_head("a", &archive).as_bytes()).await;
+    stale.send(&archive[..1_500_000]).await;
+    // A client that asks where to go on has given it up.
+    let mut at = 0;
+    while at < 1_500_000 {
+        at = rig.offset("a", &archive).await.unwrap_or_default();
+        if at > 0 {
+            break;
+        }
+    }
+    let answer = rig.request(&patch("a", &archive, at, SIZE, "?1"), &archive[at..]).await;
+    assert_eq!(answer.receipt().sha256, Digest::of(&archive));
+    // Whatever the stale one still sends does no harm, and it is told so or dropped.
+    let _ = stale.0.write_all(&archive[1_500_000..]).await;
+    assert_eq!(std::fs::read(rig.archive("a")).unwrap(), archive);
+    rig.nothing_temporary_stays().await;
+}
+
+#[tokio::test]
+async fn what_is_thrown_away_is_gone() {
+    let rig = Rig::new().await;
+    let archive = noise(SIZE);
+    rig.break_off("a", &archive, 2_000_000).await;
+    rig.kept("a", &archive, 2_000_000).await;
+    assert_eq!(rig.request(&head("DELETE", &upload_path("a", &archive), &[]), b"").await.status, 204);
+    assert_eq!(rig.offset("a", &archive).await, None);
+    rig.nothing_temporary_stays().await;
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_make_sense_is_told_why() {
+    let rig = Rig::new().await;
+    let archive = noise(SIZE);
+    rig.break_off("a", &archive, 2_000_000).await;
+    rig.kept("a", &archive, 2_000_000).await;
+    let path = upload_path("a", &archive);
+    let patch_type = ("Content-Type", "application/partial-upload");
+    let (complete, offset) = (("Upload-Complete", "?1"), ("Upload-Offset", "2000000"));
+    let length = ("Content-Length", "5");
+    let table: &[(&str, &str, Vec<(&str, &str)>, u16, &str)] = &[
+        ("PATCH", &path, vec![complete, offset, length], 415, "unsupported-type"),
+        ("PATCH", &path, vec![patch_type, offset, length], 400, "upload-invalid"),
+        ("PATCH", &path, vec![patch_type, complete, length], 400, "upload-invalid"),
+        ("PATCH", &path, vec![patch_type, ("Upload-Complete", "yes"), offset, length], 400, "upload-invalid"),
+        ("PATCH", &path, vec![patch_type, complete, ("Upload-Offset", "-1"), length], 400, "upload-invalid"),
+        ("PATCH", &path, vec![patch_type, complete, offset, length], 400, "upload-invalid"),
+        (
+            "PATCH",
+            &path,
+            vec![patch_type, complete, ("Upload-Offset", "3145728"), length],
+            400,
+            "upload-invalid",
+        ),
+        ("GET", &path, vec![], 405, "method-not-allowed"),
+        ("HEAD", "/v1/uploads/a", vec![], 400, ""),
+        ("PATCH", "/v1/uploads/a/abc", vec![patch_type, complete, offset, length], 400, "id-invalid"),
+        ("PATCH", "/v1/uploads/..%2fa/abc", vec![patch_type, complete, offset, length], 400, "id-invalid"),
+    ];
+    for (method, path, headers, status, problem) in table {
+        let answer = rig.request(&head(method, path, headers), b"12345").await;
+        assert_eq!(answer.status, *status, "{method} {headers:?}");
+        if !problem.is_empty() {
+            assert_eq!(answer.problem().0, *problem, "{headers:?}");
+        }
+    }
+    assert_eq!(rig.offset("a", &archive).await, Some(2_000_000));
+}
+
+#[tokio::test]
+async fn what_broke_off_at_the_end_of_a_receiver_is_there_for_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = noise(SIZE);
+    let config = ReceiveConfig::at(([127, 0, 0, 1], 0).into(), &folder.path().join("store"));
+    let server = Server::bind(config.clone()).await.unwrap();
+    let address = server.local_addr();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(server.run(async {
+        let _ = stopped.await;
+    }));
+    let mut client = Client::to(address).await;
+    client.send(put_head("a", &archive).as_bytes()).await;
+    client.send(&archive[..2_500_000]).await;
+    // Cut off with its client, not before the bytes are in: what is in the socket when it stops is nobody's yet.
+    drop(client);
+    let mut look = tokio::time::interval(Duration::from_millis(5));
+    loop {
+        let mut asking = Client::to(address).await;
+        let answer = asking.request(&head("HEAD", &upload_path("a", &archive), &[]), b"").await;
+        if answer.headers.get("upload-offset").is_some_and(|offset| offset == "2500000") {
+            break;
+        }
+        look.tick().await;
+    }
+    stop.send(()).unwrap();
+    running.await.unwrap();
+    let server = Server::bind(config).await.unwrap();
+    let address = server.local_addr();
+    tokio::spawn(server.run(std::future::pending()));
+    let mut client = Client::to(address).await;
+    let answer = client.request(&patch("a", &archive, 2_500_000, SIZE, "?1"), &archive[2_500_000..]).await;
+    assert_eq!(answer.receipt().sha256, Digest::of(&archive));
+}
+
+#[tokio::test]
+async fn parts_beyond_what_they_may_take_together_are_not_kept() {
+    let rig = Rig::with(|config, _| config.limits.parts_max_bytes = Some(1)).await;
+    let archive = noise(SIZE);
+    rig.break_off("a", &archive, 2_000_000).await;
+    rig.nothing_temporary_stays().await;
+    assert_eq!(rig.offset("a", &archive).await, None);
+}
