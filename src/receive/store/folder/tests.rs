@@ -276,6 +276,29 @@ async fn a_flush_that_fails_beside_the_writing_ends_the_upload_and_nothing_of_it
     }
 }
 
+/// The kernel tells an error of a flush once. A last flush that comes after it says that all is well.
+#[tokio::test]
+async fn a_flush_that_failed_beside_the_writing_is_no_success_at_the_end() {
+    let (_place, store) = sliced(50_000);
+    let (key, archive) = (key(&store, "a"), noise(100_000));
+    let (offer, part) = (offer(&archive), part_key(&key, &offer(&archive)));
+    let note = store.places.incoming.join(format!("{}.json", note::name_of(&part)));
+    fs::create_dir(&note).unwrap();
+    for publishes in [true, false] {
+        let mut upload = store.begin(&part, &offer);
+        // The third batch finds a slice's worth before it, and there is no fourth that would find the error.
+        write(&mut upload, &archive).await;
+        if publishes {
+            upload.publish().await.unwrap_err();
+        } else {
+            upload.keep().await.unwrap_err();
+        }
+    }
+    assert_eq!(store.find(&key).await.unwrap(), None);
+    fs::remove_dir(note).unwrap();
+    nothing_temporary_stays(&store).await;
+}
+
 #[tokio::test]
 async fn an_upload_that_goes_takes_its_own_note_and_not_that_of_one_begun_since() {
     let (_place, store) = sliced(50_000);

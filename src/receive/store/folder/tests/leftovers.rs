@@ -146,9 +146,24 @@ async fn kept_bytes_that_are_not_those_noted_are_thrown_away() {
 async fn a_note_of_another_upload_under_its_name_is_not_believed() {
     let (_place, store) = open();
     let broken_off = BrokenOff::of(&store).await;
-    broken_off.change_note(|note| note["episode_id"] = "b".into());
+    // Whole and true in itself, as a careless copy makes it.
+    let of_b = PartKey { key: key(&store, "b"), ..broken_off.part.clone() };
+    let bytes = format!("{}.0-0.part", note::name_of(&of_b));
+    fs::copy(&broken_off.bytes, store.places.incoming.join(&bytes)).unwrap();
+    broken_off.change_note(|note| {
+        note["episode_id"] = "b".into();
+        note["file"] = bytes.into();
+    });
     assert!(matches!(broken_off.resume(&store).await, Resumed::Nothing));
     assert_eq!(store.part(&broken_off.part).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_part_that_is_swept_takes_its_note_along() {
+    let (_place, store) = open();
+    BrokenOff::of(&store).await;
+    assert_eq!(store.sweep(LONG_AGO, far_ahead()).await.unwrap(), 1);
+    assert_eq!(names(&store.places.incoming), [""; 0]);
 }
 
 #[tokio::test]
@@ -224,6 +239,19 @@ async fn writing_anew_replaces_nothing_but_what_was_read() {
     assert_eq!(names(&store.places.incoming), [""; 0]);
 }
 
+/// Looks for `a`, and comes back when that waits for the lock of the archive.
+async fn finding(store: &Folder, archive: &File) -> tokio::task::JoinHandle<Held> {
+    let (store, a) = (store.clone(), key(store, "a"));
+    let finding = tokio::spawn(async move { store.find(&a).await.unwrap().unwrap() });
+    let inode = archive.metadata().unwrap().ino();
+    eventually("somebody waits for the lock", async || {
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&format!(":{inode} ")))
+    })
+    .await;
+    finding
+}
+
 #[tokio::test]
 async fn whoever_publishes_is_waited_for_and_its_archive_not_written_anew() {
     let (_place, store) = open();
@@ -231,27 +259,26 @@ async fn whoever_publishes_is_waited_for_and_its_archive_not_written_anew() {
     // As an upload does: the archive has its name, and is locked until its receipt is written.
     let publisher = without_receipt(&store, "a", b"archive");
     publisher.lock().unwrap();
-    let inode = publisher.metadata().unwrap().ino();
-    let finding = tokio::spawn({
-        let (store, a) = (store.clone(), a.clone());
-        async move { store.find(&a).await.unwrap().unwrap() }
-    });
-    eventually("somebody waits for the lock", async || {
-        let locks = fs::read_to_string("/proc/locks").unwrap();
-        locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&format!(":{inode} ")))
-    })
-    .await;
-    let record = Record::new(
-        a.id.clone(),
-        Digest::of(b"archive"),
-        Content::Unknown,
-        Some(host("lab-1")),
-        &publisher.metadata().unwrap(),
-    );
+    let finding = finding(&store, &publisher).await;
+    let (sha256, owner) = (Digest::of(b"archive"), Some(host("lab-1")));
+    let published = publisher.metadata().unwrap();
+    let record = Record::new(a.id.clone(), sha256, Content::Unknown, owner.clone(), &published);
     store.places.remember(&a, &record).unwrap();
     drop(publisher);
-    assert_eq!(finding.await.unwrap().owner, Some(host("lab-1")));
-    assert_eq!(archive_of(&store, "a").metadata().unwrap().ino(), inode);
+    assert_eq!(finding.await.unwrap().owner, owner);
+    assert_eq!(archive_of(&store, "a").metadata().unwrap().ino(), published.ino());
+}
+
+#[tokio::test]
+async fn what_stands_there_once_the_lock_is_free_is_what_is_found() {
+    let (_place, store) = open();
+    let before = without_receipt(&store, "a", b"archive");
+    before.lock().unwrap();
+    let finding = finding(&store, &before).await;
+    durable::remove_file(&archive_of(&store, "a")).unwrap();
+    let since = stored(&store, &key(&store, "a"), b"published since").await;
+    drop(before);
+    assert_eq!(finding.await.unwrap(), since);
 }
 
 #[tokio::test]
