@@ -2,6 +2,7 @@
 
 mod config;
 mod demo;
+mod destination;
 mod exit;
 mod logging;
 mod receive;
@@ -53,14 +54,6 @@ struct Source {
     /// The folder that holds episodes/, outbox/, shipped/ and quarantine/ (shipper.data_dir)
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-}
-
-/// The destination, for the commands that talk to one.
-#[derive(Debug, Args)]
-struct Destination {
-    /// Where to deliver, such as https://receiver.example:8490 (receiver.url)
-    #[arg(long, value_name = "URL")]
-    receiver: Option<String>,
 }
 
 /// Runs the command that the arguments name.

@@ -20,6 +20,7 @@ pub mod receive;
 pub mod ship;
 
 // The ground floor.
+pub mod address;
 pub mod client;
 pub mod clock;
 pub mod config;

@@ -4,7 +4,8 @@ use clap::Subcommand;
 use sealift::config::SAMPLE;
 
 use super::{
-    Destination, Source,
+    Source,
+    destination::{self, Destination},
     exit::{Exit, Failure},
 };
 
@@ -33,14 +34,14 @@ pub(crate) fn run(command: ConfigCommand) -> Result<Exit, Failure> {
     match command {
         ConfigCommand::Default => print!("{SAMPLE}"),
         ConfigCommand::Check { source, destination } => {
-            let raw = super::ship::configuration(&source, &destination)?;
+            let raw = destination::configuration(&source, &destination)?;
             let config = raw.ship()?;
             raw.receive()?;
             super::ship::transport(&config.receiver, &config.host_id)?;
             println!("the configuration is right");
         }
         ConfigCommand::Show { source, destination } => {
-            let raw = super::ship::configuration(&source, &destination)?;
+            let raw = destination::configuration(&source, &destination)?;
             print!("{}", toml::to_string(&raw).map_err(anyhow::Error::new)?);
         }
     }

@@ -5,7 +5,6 @@
 //!     └─ archive ──pread, 256 KiB──▶ channel ──▶ body          who wrote it shows in the body (AnswerBody)
 //! ```
 
-mod address;
 mod answer;
 mod upload;
 
@@ -13,9 +12,8 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderValue, Method, header};
 
-pub use self::address::TransportSetupError;
-use self::address::{Address, ExtraHeaders, Filling};
 use crate::{
+    address::{self, Address, AddressError, ExtraHeaders, Filling},
     client::{Client, ClientError, Request, SetupError, Wait},
     episode::{Commit, EpisodeId},
     progress::Progress,
@@ -66,11 +64,11 @@ impl Transport {
     /// Checks the address and the headers. Opens no connection.
     ///
     /// # Errors
-    /// [`TransportSetupError`]: the configuration is at fault.
-    pub fn new(options: &TransportOptions, client: Client) -> Result<Self, TransportSetupError> {
+    /// [`AddressError`]: the configuration is at fault.
+    pub fn new(options: &TransportOptions, client: Client) -> Result<Self, AddressError> {
         let address = Address::parse(&options.url)?;
         let headers = ExtraHeaders::parse(&options.headers)?;
-        let host = address::header_text(&options.host_id).ok_or(TransportSetupError::HostId)?;
+        let host = address::header_text(&options.host_id).ok_or(AddressError::HostId)?;
         if client.has_token() && !address.is_private() {
             tracing::warn!("the token travels in clear text to {}: use https", options.url);
         }
@@ -125,7 +123,8 @@ impl Transport {
         if let Some(commit) = commit {
             headers.insert(wire::CODE_COMMIT, text(commit.as_str())?);
         }
-        self.headers.fill(&Filling { id, facts, commit: commit.as_ref(), host: &self.host }, &mut headers)?;
+        let filling = Filling { id, facts: Some(facts), commit: commit.as_ref(), host: &self.host };
+        self.headers.fill(&filling, &mut headers).map_err(|error| Fault::Request(error.to_string()))?;
         if may_expect && expects(facts) {
             headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
         }
