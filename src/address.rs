@@ -296,7 +296,7 @@ mod tests {
             ("http://h/#x", "fragment"),
             ("http://h/a b", "is not an address"),
         ] {
-            let error = Address::parse(url).err().expect(url).to_string();
+            let error = Address::parse(url).expect_err(url).to_string();
             assert!(error.contains(words), "{url}: {error}");
             assert!(!error.contains("secret"));
         }
@@ -359,7 +359,7 @@ mod tests {
             ("X", "{is}", "not known"),
             ("X", "{id", "without"),
         ] {
-            let error = extra(&[(name, value)]).err().expect(name).to_string();
+            let error = extra(&[(name, value)]).expect_err(name).to_string();
             assert!(error.contains(words), "{error}");
         }
     }

@@ -19,6 +19,9 @@
 pub mod receive;
 pub mod ship;
 
+// The people beside it.
+pub mod operate;
+
 // The ground floor.
 pub mod address;
 pub mod client;
