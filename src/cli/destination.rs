@@ -4,6 +4,7 @@ use clap::Args;
 use sealift::{
     client::{Client, ClientOptions},
     config::{RawConfig, ReceiverConfig},
+    operate::receiver::{Receiver, ReceiverOptions},
 };
 
 use super::{Source, exit::Failure};
@@ -44,4 +45,14 @@ pub(super) fn client(receiver: &ReceiverConfig) -> Result<Client, Failure> {
         answer_timeout: receiver.answer_timeout,
     })
     .map_err(|error| Failure::Usage(error.into()))
+}
+
+/// The receiver as somebody asks it who sends no archive. Opens no connection.
+pub(super) fn receiver(config: &ReceiverConfig, host_id: &str, client: Client) -> Result<Receiver, Failure> {
+    let options = ReceiverOptions {
+        url: config.url.clone(),
+        headers: config.headers.iter().cloned().collect(),
+        host_id: host_id.to_owned(),
+    };
+    Receiver::new(&options, client).map_err(|error| Failure::Usage(error.into()))
 }

@@ -7,6 +7,8 @@
 //!
 //! Nothing here needs a running shipper, and nothing here changes what a shipper or a receiver holds.
 
+pub mod fetch;
 pub mod unpack;
+pub mod verify;
 pub mod shipped;
 pub mod receiver;

@@ -142,7 +142,7 @@ impl UnpackError {
 }
 
 /// Unpacks an archive, from its first byte on, into a new and empty folder that is ours alone; the archive's top folder
-/// becomes that folder. `progress` advances by the archive's bytes.
+/// becomes that folder. `observe` is told how many bytes of the archive have been read; `progress` stops it.
 ///
 /// # Errors
 /// [`UnpackError`].
@@ -152,8 +152,9 @@ pub fn unpack(
     into: &Path,
     limits: Limits,
     progress: &Progress,
+    observe: &dyn Fn(u64),
 ) -> Result<Unpacked, UnpackError> {
-    let mut stream = TarStream::new(archive, limits, progress)?;
+    let mut stream = TarStream::new(archive, limits, progress, observe)?;
     let mut unpacking = Unpacking { id, into, levels: Vec::new(), files: 0 };
     let mut entries = 0;
     while let Some(member) = members::next(&mut stream)? {

@@ -27,12 +27,18 @@ pub(super) struct TarStream<'a> {
     passed_bytes: u64,
     limits: Limits,
     progress: &'a Progress,
+    observe: &'a dyn Fn(u64),
 }
 
 impl<'a> TarStream<'a> {
-    /// Begins at the archive's first byte, wherever the file's position is a position of ours to set.
-    pub(super) fn new(archive: File, limits: Limits, progress: &'a Progress) -> Result<Self, UnpackError> {
-        let watched = BufReader::new(Watched { archive, progress: progress.clone() });
+    /// Reads the archive from where the file stands.
+    pub(super) fn new(
+        archive: File,
+        limits: Limits,
+        progress: &'a Progress,
+        observe: &'a dyn Fn(u64),
+    ) -> Result<Self, UnpackError> {
+        let watched = BufReader::new(Watched { archive, read_bytes: 0 });
         let mut decoder = Decoder::with_buffer(watched).map_err(UnpackError::Archive)?.single_frame();
         // A few bytes may ask for gigabytes of memory (RFC 8878, section 3.1.1.1.2).
         decoder.window_log_max(MAX_WINDOW_LOG).map_err(UnpackError::Archive)?;
@@ -44,6 +50,7 @@ impl<'a> TarStream<'a> {
             passed_bytes: 0,
             limits,
             progress,
+            observe,
         })
     }
 
@@ -64,6 +71,7 @@ impl<'a> TarStream<'a> {
                 return Err(self.limits.exceeded());
             }
             self.unread = 0..read;
+            (self.observe)(self.decoder.get_ref().get_ref().read_bytes);
         }
         Ok(&self.buffer[self.unread.clone()])
     }
@@ -107,13 +115,13 @@ impl<'a> TarStream<'a> {
 /// Counts what is read of the archive.
 struct Watched {
     archive: File,
-    progress: Progress,
+    read_bytes: u64,
 }
 
 impl Read for Watched {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.archive.read(buffer)?;
-        self.progress.advance(read as u64);
+        self.read_bytes += read as u64;
         Ok(read)
     }
 }

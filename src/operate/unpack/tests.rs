@@ -88,7 +88,7 @@ impl Sandbox {
         let path = self.root.path().join("archive");
         fs::write(&path, archive).unwrap();
         let id = EpisodeId::parse("a").unwrap();
-        unpack(File::open(path).unwrap(), &id, &self.into, limits, &Progress::default())
+        unpack(File::open(path).unwrap(), &id, &self.into, limits, &Progress::default(), &|_| ())
     }
 
     /// Nothing beside the folder was made, changed or removed.
@@ -338,6 +338,6 @@ fn told_to_stop_it_stops() {
     let progress = Progress::default();
     progress.cancel();
     let id = EpisodeId::parse("a").unwrap();
-    let result = unpack(File::open(path).unwrap(), &id, &sandbox.into, LIMITS, &progress);
+    let result = unpack(File::open(path).unwrap(), &id, &sandbox.into, LIMITS, &progress, &|_| ());
     assert!(matches!(result, Err(UnpackError::Cancelled(_))));
 }
