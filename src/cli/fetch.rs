@@ -165,13 +165,13 @@ impl Screen {
         match told {
             Told::Begins { size_bytes } => {
                 let size = size_bytes.map_or_else(String::new, |bytes| format!(": {bytes} bytes"));
-                self.say(&format!("fetching {}{size}", self.id));
                 self.begin("arriving", size_bytes, 0);
+                self.say(&format!("fetching {}{size}", self.id));
             }
             Told::GoesOn { have_bytes, size_bytes } => {
                 let of = size_bytes.map_or_else(String::new, |bytes| format!(" of {bytes}"));
-                self.say(&format!("fetching {}: {have_bytes}{of} bytes are here already", self.id));
                 self.begin("arriving", size_bytes, have_bytes);
+                self.say(&format!("fetching {}: {have_bytes}{of} bytes are here already", self.id));
             }
             Told::Anew { why } => {
                 self.say(&format!("{}: it begins again: {}", self.id, printable(&why)));

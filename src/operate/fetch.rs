@@ -293,7 +293,7 @@ async fn open_scratch(
     let at = options.folder.clone();
     let opened = blocking(&at, move || Scratch::open(&folder, &id, &url, &progress)).await?;
     match opened.map_err(|source| FetchError::Disk { path: at.clone(), source })? {
-        Opened::Scratch(scratch) => Ok(scratch),
+        Opened::Scratch(scratch) => Ok(*scratch),
         Opened::Busy => Err(FetchError::Busy(at)),
         Opened::Stopped(kept) => Err(FetchError::Stopped { kept }),
     }

@@ -240,11 +240,11 @@ mod tests {
                     assert!(matches!(&whole, Meaning::Whole(_)) && whole == rest);
                 }
                 206 | 416 => {
-                    assert!(matches!((whole, rest), (Meaning::Never(_), Meaning::Anew(_))), "{code}")
+                    assert!(matches!((whole, rest), (Meaning::Never(_), Meaning::Anew(_))), "{code}");
                 }
                 404 | 410 => assert_eq!((whole, rest), (Meaning::Missing, Meaning::Missing)),
                 401 | 403 | 407 => {
-                    assert_eq!((whole, rest), (Meaning::Refused(code), Meaning::Refused(code)))
+                    assert_eq!((whole, rest), (Meaning::Refused(code), Meaning::Refused(code)));
                 }
                 501 | 505 => assert!(matches!(whole, Meaning::Never(_)) && whole == rest, "{code}"),
                 408 | 425 | 429 | 500.. => {

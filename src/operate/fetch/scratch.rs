@@ -55,7 +55,7 @@ pub(super) struct Scratch {
 
 /// What opening came to.
 pub(super) enum Opened {
-    Scratch(Scratch),
+    Scratch(Box<Scratch>),
     /// Another fetch of this episode writes here.
     Busy,
     /// Told to stop, while what is here was hashed.
@@ -82,7 +82,7 @@ impl Scratch {
                 Err(TryLockError::WouldBlock) => return Ok(Opened::Busy),
                 // A file system without locks: two fetches would meet at the digest, and both lose.
                 Err(TryLockError::Error(error)) => {
-                    tracing::debug!("{}: cannot be locked: {error}", path.display())
+                    tracing::debug!("{}: cannot be locked: {error}", path.display());
                 }
             }
             // The one who held the lock may have removed the name just now.
@@ -104,7 +104,7 @@ impl Scratch {
                 let bytes = scratch.file.metadata()?.len();
                 return Ok(Opened::Stopped(Kept { bytes, path: scratch.path.clone() }));
             }
-            return Ok(Opened::Scratch(scratch));
+            return Ok(Opened::Scratch(Box::new(scratch)));
         }
         Err(io::Error::new(io::ErrorKind::ResourceBusy, "it is replaced as often as it is opened"))
     }
@@ -258,7 +258,7 @@ mod tests {
     fn open(folder: &Path, address: &str) -> Scratch {
         let id = EpisodeId::parse("a").unwrap();
         match Scratch::open(folder, &id, address, &Progress::default()).unwrap() {
-            Opened::Scratch(scratch) => scratch,
+            Opened::Scratch(scratch) => *scratch,
             Opened::Busy | Opened::Stopped(_) => panic!("in use"),
         }
     }
