@@ -104,7 +104,7 @@ fn receipts(raw: &RawConfig, id: &EpisodeId) -> Result<Vec<ShippingReceipt>, Fai
         Vec::new()
     });
     let receipt = |shipped: shipped::Shipped| match shipped.receipt() {
-        Ok(receipt) => receipt.filter(|receipt| receipt.episode_id == *id),
+        Ok(receipt) => receipt,
         Err(error) => {
             tracing::warn!("{} cannot be searched for a receipt: {error}", shipped.path.display());
             None

@@ -51,7 +51,8 @@ pub fn all(shipped: &Path) -> io::Result<Vec<Shipped>> {
     Ok(found)
 }
 
-/// The folders in which this episode may be filed.
+/// The folders in which this episode is filed: `<id>`, `<id>~1`, ... Where the receipt in one of them says that it is an
+/// episode of that very name, it is another.
 ///
 /// # Errors
 /// As [`all`].
@@ -60,5 +61,8 @@ pub fn of(shipped: &Path, id: &EpisodeId) -> io::Result<Vec<Shipped>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         paths => paths?,
     };
-    Ok(paths.into_iter().map(|path| Shipped { episode_id: id.clone(), path }).collect())
+    let filed = paths.into_iter().map(|path| Shipped { episode_id: id.clone(), path });
+    let is_another =
+        |shipped: &Shipped| matches!(shipped.receipt(), Ok(Some(receipt)) if receipt.episode_id != *id);
+    Ok(filed.filter(|shipped| !is_another(shipped)).collect())
 }

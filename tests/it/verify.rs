@@ -176,6 +176,20 @@ fn what_was_delivered_elsewhere_is_said_to_have_been() {
 }
 
 #[test]
+fn an_episode_is_asked_for_wherever_it_is_filed_and_no_other_one_is() {
+    let server = holding(|_| Reply::empty(404));
+    // The second `a` is filed as `a~1`; `b~1` is an episode of that name.
+    let sandbox = shipped(&server, &["a", "b", "b~1"]);
+    sandbox.seal("a", &[("data.bin", b"again")]);
+    assert_eq!(sandbox.ship_once().0, 0);
+    let (_, found) = json_of(sandbox.command("verify").args(["a", "b", "--json"]).output().unwrap());
+    assert_eq!(ids(&found["missing"]), ["a", "a", "b"], "{found}");
+    assert_eq!(found["missing"][1]["path"], json!(sandbox.shipped("a~1")));
+    let (_, found) = json_of(sandbox.command("verify").arg("--json").output().unwrap());
+    assert_eq!(ids(&found["missing"]), ["a", "a", "b", "b~1"], "{found}");
+}
+
+#[test]
 fn a_folder_without_our_receipt_cannot_be_told_and_an_empty_one_is_in_order() {
     let server = holding(|_| Reply::empty(404));
     let sandbox = Sandbox::new(server.url());
