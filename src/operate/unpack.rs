@@ -106,7 +106,7 @@ pub enum UnpackError {
     /// More than it may become.
     #[error("{}", too_large(.0))]
     TooLarge(Limits),
-    /// More members than [`MAX_ENTRIES`].
+    /// More members than 64 Mi.
     #[error("the archive has more than {MAX_ENTRIES} members")]
     TooMany,
     /// The disk refused.

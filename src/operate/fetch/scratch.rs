@@ -313,7 +313,9 @@ mod tests {
             |folder| {
                 // Somebody else's; only root can play that, and for others the description is spoiled.
                 let partial = folder.join(".sealift-fetch-a.tar.zst.partial");
-                if std::os::unix::fs::chown(partial, Some(65534), None).is_err() {
+                if std::os::unix::fs::chown(partial, Some(rustix::process::geteuid().as_raw() + 1), None)
+                    .is_err()
+                {
                     fs::write(folder.join(".sealift-fetch-a.json"), "").unwrap();
                 }
             },
