@@ -2,11 +2,14 @@
 
 mod config;
 mod demo;
+mod destination;
 mod exit;
+mod fetch;
 mod logging;
 mod receive;
 mod seal;
 mod ship;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -39,6 +42,10 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Flush a recorded episode to the disk, then seal it with done.marker
     Seal(seal::SealArgs),
+    /// Ask the receiver whether it still holds what was shipped from here
+    Verify(verify::VerifyArgs),
+    /// Bring an episode back: resumed where it broke off, verified, unpacked safely
+    Fetch(fetch::FetchArgs),
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -53,14 +60,6 @@ struct Source {
     /// The folder that holds episodes/, outbox/, shipped/ and quarantine/ (shipper.data_dir)
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-}
-
-/// The destination, for the commands that talk to one.
-#[derive(Debug, Args)]
-struct Destination {
-    /// Where to deliver, such as https://receiver.example:8490 (receiver.url)
-    #[arg(long, value_name = "URL")]
-    receiver: Option<String>,
 }
 
 /// Runs the command that the arguments name.
@@ -78,6 +77,8 @@ pub(crate) fn run() -> Exit {
         Command::Receive(args) => receive::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::Seal(args) => seal::run(&args),
+        Command::Verify(args) => verify::run(args),
+        Command::Fetch(args) => fetch::run(args),
         Command::Config(command) => config::run(command),
     };
     ended.unwrap_or_else(Failure::report)

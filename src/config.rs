@@ -135,21 +135,7 @@ impl RawConfig {
     /// [`ConfigError::Value`]: something is missing or cannot be.
     pub fn ship(&self) -> Result<ShipConfig, ConfigError> {
         let shipper = &self.shipper;
-        let data_dir = shipper.data_dir.as_ref().ok_or_else(|| {
-            value("shipper.data_dir", "is not set; set it in the configuration, or give --data DIR")
-        })?;
-        let mut layout = Layout::below(data_dir);
-        for (set, folder) in [
-            (&shipper.episodes_dir, &mut layout.episodes),
-            (&shipper.outbox_dir, &mut layout.outbox),
-            (&shipper.shipped_dir, &mut layout.shipped),
-            (&shipper.quarantine_dir, &mut layout.quarantine),
-        ] {
-            if let Some(set) = set {
-                set.clone_into(folder);
-            }
-        }
-        distinct(&layout)?;
+        let layout = self.layout()?;
         let watch = match shipper.watch.as_deref().unwrap_or("auto") {
             "auto" => WatchMode::Auto,
             "inotify" => WatchMode::Inotify,
@@ -185,7 +171,35 @@ impl RawConfig {
         })
     }
 
-    fn receiver(&self) -> Result<ReceiverConfig, ConfigError> {
+    /// The folders of the shipper.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`]: `data_dir` is missing, or two folders lie in one another.
+    pub fn layout(&self) -> Result<Layout, ConfigError> {
+        let shipper = &self.shipper;
+        let data_dir = shipper.data_dir.as_ref().ok_or_else(|| {
+            value("shipper.data_dir", "is not set; set it in the configuration, or give --data DIR")
+        })?;
+        let mut layout = Layout::below(data_dir);
+        for (set, folder) in [
+            (&shipper.episodes_dir, &mut layout.episodes),
+            (&shipper.outbox_dir, &mut layout.outbox),
+            (&shipper.shipped_dir, &mut layout.shipped),
+            (&shipper.quarantine_dir, &mut layout.quarantine),
+        ] {
+            if let Some(set) = set {
+                set.clone_into(folder);
+            }
+        }
+        distinct(&layout)?;
+        Ok(layout)
+    }
+
+    /// The destination.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn receiver(&self) -> Result<ReceiverConfig, ConfigError> {
         let raw = &self.receiver;
         let url = raw.url.clone().ok_or_else(|| {
             value("receiver.url", "is not set; set it in the configuration, or give --receiver URL")
@@ -221,7 +235,11 @@ impl RawConfig {
         })
     }
 
-    fn host_id(&self) -> Result<String, ConfigError> {
+    /// Who speaks to the receiver.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`]: the name cannot travel in a header.
+    pub fn host_id(&self) -> Result<String, ConfigError> {
         let host = self
             .shipper
             .host_id

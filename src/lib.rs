@@ -12,14 +12,18 @@
 //!                                             └─▶ quarantine/<id>/
 //! ```
 //!
-//! Two ends of a wire (`ship`, `receive`) over one ground floor. A wing never imports the other; what
-//! both need stands on the ground floor. The modules below stand in reading order; docs/architecture.md is the tour.
+//! Two ends of a wire (`ship`, `receive`) and the people beside it (`operate`) over one ground floor. A wing never imports
+//! another; what two need stands on the ground floor. The modules below stand in reading order; docs/architecture.md is the tour.
 
 // The two ends of the wire.
 pub mod receive;
 pub mod ship;
 
+// The people beside it.
+pub mod operate;
+
 // The ground floor.
+pub mod address;
 pub mod client;
 pub mod clock;
 pub mod config;

@@ -42,6 +42,9 @@ pub const PROBLEM_TYPE: &str = "application/problem+json";
 /// Asks, with HEAD, that the archive's bytes be read and hashed again before the answer, and says in the answer that they
 /// were: `?1` (RFC 8941, section 3.3.6).
 pub const REREAD: &str = "sealift-reread";
+/// The largest window that an archive may ask of its reader, as a power of two: 32 MiB. `sealift` itself needs 8 MiB at
+/// its highest level.
+pub const MAX_WINDOW_LOG: u32 = 25;
 /// Uploads larger than this ask for the verdict first (`Expect: 100-continue`, RFC 9110, section 10.1.1), bytes.
 pub const EXPECT_CONTINUE_OVER_BYTES: u64 = 1 << 20;
 

@@ -7,7 +7,8 @@ use sealift::{
 };
 
 use super::{
-    Destination, Source,
+    Source,
+    destination::{self, Destination},
     exit::{Exit, Failure},
 };
 
@@ -36,7 +37,7 @@ pub(crate) fn run(command: ConfigCommand) -> Result<Exit, Failure> {
     match command {
         ConfigCommand::Default => print!("{SAMPLE}"),
         ConfigCommand::Check { source, destination } => {
-            let raw = super::ship::configuration(&source, &destination)?;
+            let raw = destination::configuration(&source, &destination)?;
             let receiver_alone = raw.receive != RawReceive::default()
                 && raw.shipper.data_dir.is_none()
                 && raw.receiver.url.is_none();
@@ -51,7 +52,7 @@ pub(crate) fn run(command: ConfigCommand) -> Result<Exit, Failure> {
             }
         }
         ConfigCommand::Show { source, destination } => {
-            let raw = super::ship::configuration(&source, &destination)?;
+            let raw = destination::configuration(&source, &destination)?;
             print!("{}", toml::to_string(&raw).map_err(anyhow::Error::new)?);
         }
     }

@@ -5,8 +5,7 @@ use std::num::NonZeroU32;
 use anyhow::Context as _;
 use clap::Args;
 use sealift::{
-    client::{Client, ClientOptions},
-    config::{RawConfig, ReceiverConfig, ShipConfig, WatchMode},
+    config::{ReceiverConfig, ShipConfig, WatchMode},
     ship::{
         daemon::{self, KeepDays, Options},
         machine::Settings,
@@ -17,7 +16,8 @@ use sealift::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    Destination, Source,
+    Source,
+    destination::{self, Destination},
     exit::{Exit, Failure},
     logging,
 };
@@ -38,7 +38,7 @@ pub(crate) struct ShipArgs {
 
 #[expect(clippy::print_stdout, reason = "a command's result")]
 pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
-    let config = configuration(&args.source, &args.destination)?.ship()?;
+    let config = destination::configuration(&args.source, &args.destination)?.ship()?;
     let transport = transport(&config.receiver, &config.host_id)?;
     logging::start("info");
     let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
@@ -68,28 +68,9 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
     Ok(if left == 0 || !args.once { Exit::Done } else { Exit::Wrong })
 }
 
-/// What is written, with the arguments laid over it.
-pub(super) fn configuration(source: &Source, destination: &Destination) -> Result<RawConfig, Failure> {
-    let mut raw = source.read(source.data.is_some() && destination.receiver.is_some())?;
-    if let Some(receiver) = &destination.receiver {
-        raw.receiver.url = Some(receiver.clone());
-    }
-    Ok(raw)
-}
-
 /// The way to the receiver. Reads certificates and token; opens no connection.
 pub(super) fn transport(receiver: &ReceiverConfig, host_id: &str) -> Result<Transport, Failure> {
-    let (client_cert_file, client_key_file) = receiver.client_cert.clone().unzip();
-    let client = Client::new(ClientOptions {
-        ca_file: receiver.ca_file.clone(),
-        client_cert_file,
-        client_key_file,
-        token_file: receiver.token_file.clone(),
-        connect_timeout: receiver.connect_timeout,
-        idle_timeout: receiver.idle_timeout,
-        answer_timeout: receiver.answer_timeout,
-    })
-    .map_err(|error| Failure::Usage(error.into()))?;
+    let client = destination::client(receiver)?;
     let options = TransportOptions {
         url: receiver.url.clone(),
         headers: receiver.headers.iter().cloned().collect(),

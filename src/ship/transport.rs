@@ -6,7 +6,6 @@
 //!     └─ where an attempt came before: resume ──HEAD──▶ what has the receiver kept? ──▶ PATCH with the rest
 //! ```
 
-mod address;
 mod answer;
 mod resume;
 mod upload;
@@ -15,9 +14,8 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
-pub use self::address::TransportSetupError;
-use self::address::{Address, ExtraHeaders, Filling};
 use crate::{
+    address::{self, Address, AddressError, ExtraHeaders, Filling},
     client::{Answered, Client, ClientError, Request, SetupError, Wait},
     episode::{Commit, EpisodeId},
     progress::Progress,
@@ -70,11 +68,11 @@ impl Transport {
     /// Checks the address and the headers. Opens no connection.
     ///
     /// # Errors
-    /// [`TransportSetupError`]: the configuration is at fault.
-    pub fn new(options: &TransportOptions, client: Client) -> Result<Self, TransportSetupError> {
+    /// [`AddressError`]: the configuration is at fault.
+    pub fn new(options: &TransportOptions, client: Client) -> Result<Self, AddressError> {
         let address = Address::parse(&options.url)?;
         let headers = ExtraHeaders::parse(&options.headers)?;
-        let host = address::header_text(&options.host_id).ok_or(TransportSetupError::HostId)?;
+        let host = address::header_text(&options.host_id).ok_or(AddressError::HostId)?;
         if client.has_token() && !address.is_private() {
             tracing::warn!("the token travels in clear text to {}: use https", options.url);
         }
@@ -156,7 +154,8 @@ impl Transport {
         if let Some(commit) = commit {
             headers.insert(wire::CODE_COMMIT, text(commit.as_str())?);
         }
-        self.headers.fill(&Filling { id, facts, commit: commit.as_ref(), host: &self.host }, &mut headers)?;
+        let filling = Filling { id, facts: Some(facts), commit: commit.as_ref(), host: &self.host };
+        self.headers.fill(&filling, &mut headers).map_err(|error| Fault::Request(error.to_string()))?;
         Ok(headers)
     }
 }

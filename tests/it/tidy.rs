@@ -288,8 +288,18 @@ fn what_decides_has_no_disk_no_net_no_clock_and_no_dice() {
         source.is_in("ship/machine")
             || source.is_in("receive/identity")
             || source.is_in("receive/window")
-            || ["wire.rs", "episode.rs", "receive/admit.rs", "receive/held.rs", "ship/outcome.rs"]
-                .contains(&source.name.as_str())
+            || source.is_in("receive/range")
+            || source.is_in("operate/fetch/answer")
+            || source.is_in("operate/verify/judge")
+            || [
+                "wire.rs",
+                "episode.rs",
+                "address.rs",
+                "receive/admit.rs",
+                "receive/held.rs",
+                "ship/outcome.rs",
+            ]
+            .contains(&source.name.as_str())
     };
     let mut found = Vec::new();
     for source in sources().iter().filter(|source| pure(source)) {

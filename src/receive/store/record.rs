@@ -13,13 +13,12 @@ use crate::{
     episode::{Digest, EpisodeId, HostName},
     receive::held::{Content, Held, Key},
     records::WallTime,
+    wire::MAX_WINDOW_LOG,
 };
 
 /// The most that a verification decompresses, bytes. Beyond it the content counts as unreadable: a few kilobytes can
 /// claim to hold petabytes.
 const MAX_CONTENT_BYTES: u64 = 256 << 30;
-/// The largest window a verification allocates, as a power of two: 32 MiB. `sealift` itself needs 8 MiB at its highest level.
-const MAX_WINDOW_LOG: u32 = 25;
 const READ_BYTES: usize = 128 * 1024;
 
 /// `receipts/<id>.json`. It fits its archive as long as that has the size and the modification time noted here.

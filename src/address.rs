@@ -1,9 +1,15 @@
 //! The configured address and headers: checked once, filled in for each episode.
 //!
+//! ```text
+//!  receiver.url      https://h:8490            ──▶ https://h:8490/v1/episodes/{id}    ──▶ an episode's address
+//!                    https://h/runs/{id}.tar.zst ─▶ as it is
+//!  receiver.headers  X-Run = "{host}/{id}"     ──▶ pieces                             ──▶ a request's headers
+//! ```
+//!
 //! Pure. What is filled in comes from an episode and cannot break out of its place: an id is percent-encoded, a digest and a
 //! commit are hexadecimal digits.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
@@ -14,7 +20,6 @@ use http::{
 use crate::{
     episode::{Commit, Digest, EpisodeId},
     records::ArchiveFacts,
-    ship::outcome::Fault,
     wire,
 };
 
@@ -26,7 +31,7 @@ const FRAMING: [HeaderName; 8] =
 
 /// What the configuration says of the receiver and cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TransportSetupError {
+pub enum AddressError {
     /// The address.
     #[error("the receiver's url {why}")]
     Url {
@@ -47,8 +52,8 @@ pub enum TransportSetupError {
 }
 
 /// An address with a place for the id.
-#[derive(Clone)]
-pub(super) struct Address {
+#[derive(Debug, Clone)]
+pub struct Address {
     /// Holds `{id}` at least once.
     template: String,
     /// Where a receiver of ours keeps what broke off; `{id}` stands in it too. `None` where the whole address is set: that is
@@ -58,8 +63,12 @@ pub(super) struct Address {
 }
 
 impl Address {
-    pub(super) fn parse(url: &str) -> Result<Self, TransportSetupError> {
-        let wrong = |why: &str| TransportSetupError::Url { why: why.to_owned() };
+    /// Parses `receiver.url`.
+    ///
+    /// # Errors
+    /// [`AddressError::Url`].
+    pub fn parse(url: &str) -> Result<Self, AddressError> {
+        let wrong = |why: &str| AddressError::Url { why: why.to_owned() };
         let (scheme, rest) =
             url.split_once("://").ok_or_else(|| wrong("must begin with http:// or https://"))?;
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
@@ -72,11 +81,23 @@ impl Address {
         if authority.contains(['{', '}']) {
             return Err(wrong("holds {id} in the host's name: it can stand in the path or the query only"));
         }
+        // `Uri` reads what follows the last colon as it likes: 99999 becomes the scheme's own port.
+        let bare = authority.rsplit_once(']').map_or(authority, |(_, port)| port);
+        if let Some((_, port)) = bare.split_once(':')
+            && !port.parse::<u16>().is_ok_and(|port| port > 0)
+        {
+            return Err(wrong("has a port that is not a number from 1 to 65535"));
+        }
         let (template, uploads) = if path.contains(ID) {
             (url.to_owned(), None)
         } else {
             let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
             let base = path.trim_end_matches('/');
+            if format!("{base}/").contains(wire::EPISODES_PATH) {
+                return Err(wrong(
+                    "must end before /v1/episodes, which is added for each episode (or be the whole address, with {id} in it)",
+                ));
+            }
             let below = |path: &str| format!("{scheme}://{authority}{base}{path}{ID}{query}");
             (below(wire::EPISODES_PATH), Some(below(wire::UPLOADS_PATH)))
         };
@@ -97,20 +118,38 @@ impl Address {
         Ok(Self { is_private: is_https || is_loopback(host), template, uploads })
     }
 
-    pub(super) fn of(&self, id: &EpisodeId) -> String {
+    /// The address of an episode.
+    #[must_use]
+    pub fn of(&self, id: &EpisodeId) -> String {
         self.template.replace(ID, &id.percent_encoded())
     }
 
     /// Where an upload of this archive that broke off is found again, if the receiver may be one of ours.
-    pub(super) fn of_upload(&self, id: &EpisodeId, sha256: &Digest) -> Option<String> {
+    #[must_use]
+    pub fn of_upload(&self, id: &EpisodeId, sha256: &Digest) -> Option<String> {
         let segments = format!("{}/{sha256}", id.percent_encoded());
         self.uploads.as_ref().map(|uploads| uploads.replace(ID, &segments))
     }
 
     /// Whether what is sent there can be read on the way by nobody else.
-    pub(super) fn is_private(&self) -> bool {
+    #[must_use]
+    pub fn is_private(&self) -> bool {
         self.is_private
     }
+}
+
+/// Scheme, host and port of an address, in one spelling: who answers there, whatever the path (RFC 6454, section 4).
+/// `None` for what is no http or https address.
+#[must_use]
+pub fn origin(url: &str) -> Option<String> {
+    let uri: Uri = url.parse().ok()?;
+    let default = match uri.scheme()? {
+        scheme if *scheme == Scheme::HTTPS => 443,
+        scheme if *scheme == Scheme::HTTP => 80,
+        _ => return None,
+    };
+    let (scheme, host) = (uri.scheme_str()?, uri.host()?.to_ascii_lowercase());
+    Some(format!("{scheme}://{host}:{}", uri.port_u16().unwrap_or(default)))
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -119,16 +158,27 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// What there is to fill in.
-pub(super) struct Filling<'a> {
-    pub(super) id: &'a EpisodeId,
-    pub(super) facts: &'a ArchiveFacts,
-    pub(super) commit: Option<&'a Commit>,
-    pub(super) host: &'a HeaderValue,
+#[derive(Debug, Clone, Copy)]
+pub struct Filling<'a> {
+    /// Whose request it is.
+    pub id: &'a EpisodeId,
+    /// The archive that is sent; `None` where none is.
+    pub facts: Option<&'a ArchiveFacts>,
+    /// The recorder's commit, where there is one.
+    pub commit: Option<&'a Commit>,
+    /// Who sends.
+    pub host: &'a HeaderValue,
 }
 
 /// The configured headers. Their values may be secrets: none is ever shown.
 #[derive(Clone)]
-pub(super) struct ExtraHeaders(Vec<(HeaderName, Vec<Piece>)>);
+pub struct ExtraHeaders(Vec<(HeaderName, Vec<Piece>)>);
+
+impl fmt::Debug for ExtraHeaders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
 
 #[derive(Clone, Debug, PartialEq)]
 enum Piece {
@@ -141,9 +191,13 @@ enum Piece {
 }
 
 impl ExtraHeaders {
-    pub(super) fn parse(headers: &BTreeMap<String, String>) -> Result<Self, TransportSetupError> {
+    /// Parses `receiver.headers`.
+    ///
+    /// # Errors
+    /// [`AddressError::Header`].
+    pub fn parse(headers: &BTreeMap<String, String>) -> Result<Self, AddressError> {
         let parse = |(name, value): (&String, &String)| {
-            let wrong = |why: &str| TransportSetupError::Header { name: name.clone(), why: why.to_owned() };
+            let wrong = |why: &str| AddressError::Header { name: name.clone(), why: why.to_owned() };
             let parsed: HeaderName =
                 name.parse().map_err(|_| wrong("is not a header's name (RFC 9110, section 5.1)"))?;
             if FRAMING.contains(&parsed) {
@@ -156,16 +210,22 @@ impl ExtraHeaders {
     }
 
     /// Adds them to `headers`, in the place of what stands there by the same name.
-    pub(super) fn fill(&self, filling: &Filling<'_>, headers: &mut HeaderMap) -> Result<(), Fault> {
+    ///
+    /// # Errors
+    /// [`AddressError::Header`] where what is filled in cannot travel in a header.
+    pub fn fill(&self, filling: &Filling<'_>, headers: &mut HeaderMap) -> Result<(), AddressError> {
         for (name, pieces) in &self.0 {
-            // A header about a commit that an episode does not have is left out, with whatever stands around it.
+            // A header about a commit that an episode does not have, or about an archive where none is sent, is left out,
+            // with whatever stands around it.
             let Some(text) = pieces.iter().map(|piece| piece.fill(filling)).collect::<Option<String>>()
             else {
                 headers.remove(name);
                 continue;
             };
-            let mut value = header_text(&text)
-                .ok_or_else(|| Fault::Request(format!("the header {name} cannot be filled in")))?;
+            let mut value = header_text(&text).ok_or_else(|| AddressError::Header {
+                name: name.as_str().to_owned(),
+                why: "cannot be filled in".to_owned(),
+            })?;
             value.set_sensitive(true);
             headers.insert(name, value);
         }
@@ -179,8 +239,8 @@ impl Piece {
             Self::Text(text) => Some(text.clone()),
             // As in an address, so that an id of any script fits, and two ids never look alike.
             Self::Id => Some(filling.id.percent_encoded()),
-            Self::Sha256 => Some(filling.facts.sha256.to_string()),
-            Self::ContentSha256 => Some(filling.facts.content_sha256.to_string()),
+            Self::Sha256 => filling.facts.map(|facts| facts.sha256.to_string()),
+            Self::ContentSha256 => filling.facts.map(|facts| facts.content_sha256.to_string()),
             Self::Commit => filling.commit.map(|commit| commit.as_str().to_owned()),
             Self::Host => filling.host.to_str().ok().map(str::to_owned),
         }
@@ -215,7 +275,8 @@ fn pieces(template: &str) -> Result<Vec<Piece>, String> {
 }
 
 /// Text that can travel in a header as it is: printable ASCII (RFC 9110, section 5.5).
-pub(super) fn header_text(text: &str) -> Option<HeaderValue> {
+#[must_use]
+pub fn header_text(text: &str) -> Option<HeaderValue> {
     let printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     printable.then(|| HeaderValue::from_str(text).ok()).flatten()
 }
@@ -257,10 +318,32 @@ mod tests {
             ("http://h/{sha256}/{id}", "other than {id}"),
             ("http://h/#x", "fragment"),
             ("http://h/a b", "is not an address"),
+            ("http://h:99999", "from 1 to 65535"),
+            ("http://h:0/x", "from 1 to 65535"),
+            ("http://h:/x", "from 1 to 65535"),
+            ("http://[::1]:70000", "from 1 to 65535"),
+            ("http://h/v1/episodes", "before /v1/episodes"),
+            ("http://h/base/v1/episodes/", "before /v1/episodes"),
+            ("http://h/v1/episodes/run-7", "before /v1/episodes"),
         ] {
-            let error = Address::parse(url).err().expect(url).to_string();
+            let error = Address::parse(url).expect_err(url).to_string();
             assert!(error.contains(words), "{url}: {error}");
             assert!(!error.contains("secret"));
+        }
+    }
+
+    #[test]
+    fn an_origin_has_one_spelling() {
+        for (url, expected) in [
+            ("HTTP://Host/x?y", Some("http://host:80")),
+            ("https://h", Some("https://h:443")),
+            ("https://h:8490/v1/episodes/a", Some("https://h:8490")),
+            ("http://[::1]:1/", Some("http://[::1]:1")),
+            ("ftp://h/", None),
+            ("/v1", None),
+            ("", None),
+        ] {
+            assert_eq!(origin(url).as_deref(), expected, "{url}");
         }
     }
 
@@ -280,7 +363,7 @@ mod tests {
         let id = EpisodeId::parse("Lauf grün").unwrap();
         let commit = Commit::parse(&"a".repeat(40)).unwrap();
         let host = HeaderValue::from_static("lab");
-        let mut filling = Filling { id: &id, facts: &facts, commit: Some(&commit), host: &host };
+        let mut filling = Filling { id: &id, facts: Some(&facts), commit: Some(&commit), host: &host };
         let mut filled = HeaderMap::new();
         filled.insert("content-type", HeaderValue::from_static("application/zstd"));
         headers.fill(&filling, &mut filled).unwrap();
@@ -293,6 +376,9 @@ mod tests {
         filling.commit = None;
         headers.fill(&filling, &mut filled).unwrap();
         assert_eq!(filled.get("x-commit"), None);
+        filling.facts = None;
+        headers.fill(&filling, &mut filled).unwrap();
+        assert!(filled.get("x-name").is_none() && filled.get("x-tar").is_none());
 
         for (name, value, words) in [
             ("x y", "1", "not a header's name"),
@@ -303,7 +389,7 @@ mod tests {
             ("X", "{is}", "not known"),
             ("X", "{id", "without"),
         ] {
-            let error = extra(&[(name, value)]).err().expect(name).to_string();
+            let error = extra(&[(name, value)]).expect_err(name).to_string();
             assert!(error.contains(words), "{error}");
         }
     }

@@ -1,0 +1,58 @@
+//! The receiver, for the commands that talk to one: from the command line and the configuration to a client.
+
+use clap::Args;
+use sealift::{
+    client::{Client, ClientOptions},
+    config::{RawConfig, ReceiverConfig},
+    operate::receiver::{Receiver, ReceiverOptions},
+};
+
+use super::{Source, exit::Failure};
+
+/// The destination, for the commands that talk to one.
+#[derive(Debug, Args)]
+pub(super) struct Destination {
+    /// Where the receiver is, such as https://receiver.example:8490 (receiver.url)
+    #[arg(long, value_name = "URL")]
+    pub(super) receiver: Option<String>,
+}
+
+/// What is written, with the arguments laid over it.
+pub(super) fn configuration(source: &Source, destination: &Destination) -> Result<RawConfig, Failure> {
+    let mut raw = source.read(source.data.is_some() && destination.receiver.is_some())?;
+    destination.lay_over(&mut raw);
+    Ok(raw)
+}
+
+impl Destination {
+    pub(super) fn lay_over(&self, raw: &mut RawConfig) {
+        if let Some(receiver) = &self.receiver {
+            raw.receiver.url = Some(receiver.clone());
+        }
+    }
+}
+
+/// Reads certificates and token; opens no connection.
+pub(super) fn client(receiver: &ReceiverConfig) -> Result<Client, Failure> {
+    let (client_cert_file, client_key_file) = receiver.client_cert.clone().unzip();
+    Client::new(ClientOptions {
+        ca_file: receiver.ca_file.clone(),
+        client_cert_file,
+        client_key_file,
+        token_file: receiver.token_file.clone(),
+        connect_timeout: receiver.connect_timeout,
+        idle_timeout: receiver.idle_timeout,
+        answer_timeout: receiver.answer_timeout,
+    })
+    .map_err(|error| Failure::Usage(error.into()))
+}
+
+/// The receiver as somebody asks it who sends no archive. Opens no connection.
+pub(super) fn receiver(config: &ReceiverConfig, host_id: &str, client: Client) -> Result<Receiver, Failure> {
+    let options = ReceiverOptions {
+        url: config.url.clone(),
+        headers: config.headers.iter().cloned().collect(),
+        host_id: host_id.to_owned(),
+    };
+    Receiver::new(&options, client).map_err(|error| Failure::Usage(error.into()))
+}

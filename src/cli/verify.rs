@@ -1,0 +1,211 @@
+//! `sealift verify`
+
+use std::{fmt::Write as _, path::Path, time::Duration};
+
+use anyhow::Context as _;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sealift::{
+    client::Client,
+    episode::{EpisodeId, printable, shell_word},
+    layout::Layout,
+    operate::verify::{self, Options, Report, Row, Verdict},
+    progress::Progress,
+};
+use serde_json::{Value, json};
+
+use super::{
+    Source,
+    destination::{self, Destination},
+    exit::{Exit, Failure},
+    logging,
+    ship::stop_signal,
+};
+
+/// With `--deep` the receiver reads the whole archive before it answers: a terabyte takes hours on a slow disk.
+const DEEP_ANSWER_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
+
+/// So many rows of a kind are shown to a person; `--json` has all.
+const MAX_ROWS: usize = 20;
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    destination: Destination,
+    /// The episodes to ask about
+    #[arg(value_name = "ID", conflicts_with = "all")]
+    ids: Vec<String>,
+    /// Ask about everything in shipped/, as without an ID
+    #[arg(long)]
+    all: bool,
+    /// Have the receiver read and hash the bytes again, and not only say what it noted when they came
+    #[arg(long)]
+    deep: bool,
+    /// Say what was found as one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[expect(clippy::print_stdout, reason = "a command's result")]
+pub(crate) fn run(args: VerifyArgs) -> Result<Exit, Failure> {
+    let parse = |id: &String| {
+        EpisodeId::parse(id)
+            .with_context(|| format!("{:?} is no episode's id", printable(id)))
+            .map_err(Failure::Usage)
+    };
+    let ids = args.ids.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let raw = destination::configuration(&args.source, &args.destination)?;
+    let (layout, mut config) = (raw.layout()?, raw.receiver()?);
+    if args.deep {
+        config.answer_timeout = config.answer_timeout.max(DEEP_ANSWER_TIMEOUT);
+    }
+    let client: Client = destination::client(&config)?;
+    let receiver = destination::receiver(&config, &raw.host_id()?, client)?;
+    logging::start("warn");
+    let options =
+        Options { shipped: layout.shipped.clone(), deep: args.deep, concurrency: config.concurrency.get() };
+    let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
+    let progress = Progress::default();
+    let report = runtime.block_on(async {
+        let stop = stop_signal()?;
+        let told_to_stop = progress.clone();
+        tokio::spawn(async move {
+            stop.await;
+            told_to_stop.cancel();
+        });
+        let bar = bar();
+        let shown = tokio::spawn(show(bar.clone(), progress.clone()));
+        let report =
+            verify::verify(&receiver, &ids, &options, &progress, |of| bar.set_length(of as u64)).await;
+        shown.abort();
+        bar.finish_and_clear();
+        report.with_context(|| format!("Failed to list {}", layout.shipped.display()))
+    });
+    runtime.shutdown_background();
+    let report = report?;
+    if args.json {
+        println!("{}", document(&report));
+    } else {
+        print!("{}", told(&report, &layout, &config.url));
+    }
+    Ok(if report.all_held() { Exit::Done } else { Exit::Wrong })
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    // The template is ours and fits; a bar without it would be a bar all the same.
+    if let Ok(style) = ProgressStyle::with_template("asking [{bar:30}] {pos} of {len}, {eta} left") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}
+
+async fn show(bar: ProgressBar, progress: Progress) {
+    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    loop {
+        tick.tick().await;
+        bar.set_position(progress.bytes());
+    }
+}
+
+fn document(report: &Report) -> Value {
+    let rows = |kind: fn(&Verdict) -> Option<Option<&str>>| {
+        let rows = report.rows.iter().filter_map(|row| {
+            let why = kind(&row.verdict)?;
+            let path = row.path.as_deref().map(Path::to_string_lossy);
+            let mut members = json!({"episode_id": row.episode_id, "path": path});
+            if let Some(why) = why {
+                members["why"] = json!(why);
+            }
+            if let Some(elsewhere) = &row.delivered_to {
+                members["delivered_to"] = json!(elsewhere);
+            }
+            Some(members)
+        });
+        rows.collect::<Vec<_>>()
+    };
+    json!({
+        "checked": report.checked,
+        "held": report.held,
+        "held_repacked": report.held_repacked,
+        "missing": rows(missing),
+        "differs": rows(differs),
+        "cannot_tell": rows(cannot_tell),
+        "not_checked": report.not_checked,
+        "unreachable": report.unreachable,
+        "stopped": report.stopped,
+    })
+}
+
+fn missing(verdict: &Verdict) -> Option<Option<&str>> {
+    matches!(verdict, Verdict::Missing).then_some(None)
+}
+
+fn differs(verdict: &Verdict) -> Option<Option<&str>> {
+    if let Verdict::Differs(why) = verdict { Some(Some(why)) } else { None }
+}
+
+fn cannot_tell(verdict: &Verdict) -> Option<Option<&str>> {
+    if let Verdict::CannotTell(why) = verdict { Some(Some(why)) } else { None }
+}
+
+/// What a person reads: a line and what to do for what is wrong, and one line for all of it.
+fn told(report: &Report, layout: &Layout, url: &str) -> String {
+    let mut text = String::new();
+    let mut counts = Vec::new();
+    for (name, kind) in [
+        ("missing", missing as fn(&Verdict) -> Option<Option<&str>>),
+        ("differs", differs),
+        ("cannot tell", cannot_tell),
+    ] {
+        let rows: Vec<_> = report.rows.iter().filter(|row| kind(&row.verdict).is_some()).collect();
+        counts.push(rows.len());
+        for row in rows.iter().take(MAX_ROWS) {
+            let why =
+                kind(&row.verdict).flatten().map_or_else(String::new, |why| format!("  {}", printable(why)));
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{name:<12} {}{why}", row.episode_id);
+            if let Some(elsewhere) = &row.delivered_to {
+                let _ =
+                    writeln!(text, "{:<12} was delivered to {elsewhere}, and not to {}", "", printable(url));
+            }
+            if let Some(advice) = advice(row, layout) {
+                let _ = writeln!(text, "{:<12} {advice}", "");
+            }
+        }
+        if rows.len() > MAX_ROWS {
+            let _ = writeln!(text, "{name:<12} and {} more; --json lists them all", rows.len() - MAX_ROWS);
+        }
+    }
+    if let Some(why) = &report.unreachable {
+        let _ = writeln!(text, "no answer from {}: {}", printable(url), printable(why));
+    }
+    if report.stopped {
+        text.push_str("stopped before the end\n");
+    }
+    let _ = write!(
+        text,
+        "{} checked: {} held, {} missing, {} differ, {} cannot be told",
+        report.checked, report.held, counts[0], counts[1], counts[2]
+    );
+    if report.not_checked > 0 {
+        let _ = write!(text, "; {} not checked", report.not_checked);
+    }
+    text.push('\n');
+    text
+}
+
+fn advice(row: &Row, layout: &Layout) -> Option<String> {
+    let path = row.path.as_deref()?;
+    let again = format!("mv -nT {} {}", shell_word(path), shell_word(&layout.episode(&row.episode_id)));
+    match &row.verdict {
+        Verdict::Missing => Some(format!("to ship it again: {again}")),
+        Verdict::Differs(_) => Some(format!(
+            "ours is in {}; once the receiver's operator has put theirs aside: {again}",
+            shell_word(path)
+        )),
+        Verdict::CannotTell(_) | Verdict::Held | Verdict::HeldRepacked | Verdict::Unreachable(_) => None,
+    }
+}

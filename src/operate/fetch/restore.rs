@@ -1,0 +1,139 @@
+//! A whole archive is compared with what was said of it, unpacked out of sight, compared again, and given its name.
+
+use super::{
+    FetchError, Fetched, Kept, Options, Tell, Told, Verified, answer::Described, not_as_shipped, room_bytes,
+    scratch::Scratch,
+};
+use crate::{
+    durable,
+    episode::{EpisodeId, shell_word},
+    operate::unpack::{self, Limits, UnpackError, Unpacked},
+    progress::Progress,
+};
+
+/// From the scratch file to `<folder>/<id>`.
+///
+/// # Errors
+/// [`FetchError`]. The archive stays for the next run where that could end better.
+pub(super) fn restore(
+    scratch: Scratch,
+    id: &EpisodeId,
+    options: &Options,
+    progress: &Progress,
+    tell: &Tell,
+) -> Result<Fetched, FetchError> {
+    let in_folder = |source| FetchError::Disk { path: options.folder.clone(), source };
+    let sha256 = scratch.sha256();
+    let described = scratch.described().cloned();
+    let said = described.as_ref();
+    // An earlier run may have been allowed to, and left it whole: this one is asked anew.
+    let digests = said.and_then(|said| said.sha256.or(said.content_sha256));
+    if digests.is_none() && options.receipts.is_empty() && !options.unverified {
+        return Err(FetchError::Unverifiable);
+    }
+    if let Some(stated) = said.and_then(|said| said.sha256).filter(|stated| *stated != sha256) {
+        scratch.discard().map_err(in_folder)?;
+        return Err(FetchError::Damaged { found: sha256, stated });
+    }
+    let mut verified =
+        Verified { archive: said.is_some_and(|said| said.sha256.is_some()), ..Verified::default() };
+
+    let room = room_bytes(&options.folder).map_err(in_folder)?;
+    let limits = Limits { max_bytes: options.max_bytes.min(room), is_room: room < options.max_bytes };
+    let archive = scratch.reader().map_err(in_folder)?;
+    let mut unpacked = None;
+    let mut failed = None;
+    // What is removed after a failure is removed to the end, also where it was a request to stop.
+    let removal = Progress::default();
+    let built = durable::build_directory(
+        &options.folder,
+        id.as_str(),
+        |into| {
+            let observe = |bytes| tell(Told::Unpacked { bytes });
+            let result = unpack::unpack(archive, id, into, limits, progress, &observe)
+                .map_err(Failed::Unpack)
+                .and_then(|found| compare(&found, said, options, &mut verified).map(|()| found));
+            match result {
+                Ok(found) => unpacked = Some(found),
+                Err(error) => failed = Some(error),
+            }
+            if failed.is_some() { Err(std::io::ErrorKind::Other.into()) } else { Ok(()) }
+        },
+        &removal,
+    );
+    match (built, unpacked, failed) {
+        (Ok(path), Some(unpacked), _) => {
+            let fetched = Fetched {
+                path,
+                size_bytes: scratch.len_bytes(),
+                sha256,
+                content_sha256: unpacked.content_sha256,
+                files: unpacked.files,
+                verified,
+            };
+            // It is restored and stands there: what cannot be removed now is no reason to say otherwise.
+            if let Err(error) = scratch.discard() {
+                tracing::warn!("what was fetched cannot be removed: {error}");
+            }
+            Ok(fetched)
+        }
+        (_, _, Some(Failed::Content(why))) => {
+            scratch.discard().map_err(in_folder)?;
+            Err(FetchError::OtherContent(why))
+        }
+        (_, _, Some(Failed::Unpack(UnpackError::Cancelled(_)))) => Err(FetchError::Stopped {
+            kept: Kept { bytes: scratch.len_bytes(), path: scratch.path().to_owned() },
+        }),
+        (_, _, Some(Failed::Unpack(source))) => Err(not_unpacked(source, scratch, verified.archive)),
+        (Err(source), _, None) => Err(in_folder(source)),
+        (Ok(_), None, None) => Err(in_folder(std::io::ErrorKind::Other.into())),
+    }
+}
+
+enum Failed {
+    Unpack(UnpackError),
+    Content(String),
+}
+
+fn compare(
+    found: &Unpacked,
+    said: Option<&Described>,
+    options: &Options,
+    verified: &mut Verified,
+) -> Result<(), Failed> {
+    let content = found.content_sha256;
+    if let Some(stated) = said.and_then(|said| said.content_sha256) {
+        if stated != content {
+            let why = format!("what is inside hashes to {content}, and the receiver says {stated}");
+            return Err(Failed::Content(why));
+        }
+        verified.content = true;
+    }
+    if let Some(why) = not_as_shipped(&options.receipts, content) {
+        return Err(Failed::Content(why));
+    }
+    verified.receipt = !options.receipts.is_empty();
+    Ok(())
+}
+
+/// An archive that is what the receiver holds stays: with more room, or by hand, it may be of use. Another may be damaged, and
+/// the next run shall begin anew.
+fn not_unpacked(source: UnpackError, scratch: Scratch, is_as_stated: bool) -> FetchError {
+    let may_end_better = match &source {
+        UnpackError::TooLarge(_) | UnpackError::Write { .. } | UnpackError::Cancelled(_) => true,
+        UnpackError::Archive(_)
+        | UnpackError::Malformed(_)
+        | UnpackError::Refused { .. }
+        | UnpackError::TooMany => is_as_stated,
+    };
+    let path = shell_word(scratch.path());
+    let archive = if may_end_better {
+        format!("The archive stays as {path}, and the same command goes on with it")
+    } else {
+        match scratch.discard() {
+            Ok(()) => "What arrived is thrown away".to_owned(),
+            Err(error) => format!("What arrived cannot be removed: {error}. Type: rm {path}"),
+        }
+    };
+    FetchError::Unpack { source, archive }
+}

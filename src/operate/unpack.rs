@@ -1,0 +1,349 @@
+//! An archive becomes a folder again, whoever packed it and whatever it says.
+//!
+//! ```text
+//!  archive ──▶ stream (one zstd frame; bounded, hashed) ──▶ members (tar; bounded) ──▶ path, parsed
+//!                                                                                       │
+//!     stack of open folders      <id>/   data/   deep/                                  │
+//!       names are made in the last one, by its descriptor  ◀────────────────────────────┘
+//!       a folder that is left gets its permissions and is flushed
+//! ```
+//!
+//! What cannot happen, however the archive is made:
+//! - **Nothing outside the folder is touched.** Each part of a path is looked at: no `..`, no root, no empty part, all of it
+//!   under the one top folder `<id>/`. Names are made relative to the descriptor of a folder that we have just made ourselves;
+//!   a folder is never looked up by name again, so no symlink of the archive is ever followed.
+//! - **Nothing is overwritten or links elsewhere.** Every name is made new (mkdirat(2), `O_EXCL`); a second one of the same
+//!   name is an error. Hard links, devices, FIFOs and whatever is not known are refused. Symlinks are made as they are.
+//! - **Nothing grows without bound**: bytes, entries, depth, the decompressor's window, extension headers.
+//!
+//! The price is an order: a member stands behind its folder's own entry, with nothing of another folder between, as our
+//! packing and every tar that walks a directory write it. Any other order is refused.
+//!
+//! Kept: contents, permission bits, times of files, symlinks. Not kept: owner and group, set-user-ID, set-group-ID and sticky bits, which would
+//! be given to whoever fetches. A time of 0 on a folder, a symlink or `done.marker` means that it was not kept when
+//! packing: those are as new.
+
+mod members;
+mod stream;
+
+use std::{
+    ffi::CString,
+    fs::File,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{
+        AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, futimens, mkdirat, openat,
+        symlinkat, utimensat,
+    },
+    io::Errno,
+};
+
+use self::{
+    members::{Kind, Member},
+    stream::TarStream,
+};
+use crate::{
+    durable,
+    episode::{Digest, EpisodeId},
+    layout::MARKER,
+    progress::{Cancelled, Progress},
+    tree::{MAX_DEPTH, shown, to_path},
+};
+
+/// How many members an archive may have. At half a kilobyte each these are 32 GiB of headers alone.
+const MAX_ENTRIES: u64 = 64 << 20;
+
+const NEW_FILE: OFlags =
+    OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// How much an archive may become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the tar stream: contents and headers.
+    pub max_bytes: u64,
+    /// Whether that is what the disk has room for, and not what somebody set.
+    pub is_room: bool,
+}
+
+impl Limits {
+    fn exceeded(&self) -> UnpackError {
+        UnpackError::TooLarge(*self)
+    }
+}
+
+/// What was unpacked: written and flushed, all but the name of the folder itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unpacked {
+    /// Digest of the tar stream.
+    pub content_sha256: Digest,
+    /// Length of the tar stream, bytes.
+    pub content_bytes: u64,
+    /// Regular files.
+    pub files: u64,
+}
+
+/// Why an archive was not unpacked. The folder holds a part of it, which the caller throws away.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// The archive cannot be read or decompressed.
+    #[error("the archive cannot be read: {0}")]
+    Archive(#[source] io::Error),
+    /// It is no tar stream, or not a whole one.
+    #[error("the archive is broken: {0}")]
+    Malformed(String),
+    /// A member that an honest archive of an episode does not have.
+    #[error("the archive is refused: {} is {why}", shown(path))]
+    Refused {
+        /// As the archive says it.
+        path: PathBuf,
+        /// What it is.
+        why: String,
+    },
+    /// More than it may become.
+    #[error("{}", too_large(.0))]
+    TooLarge(Limits),
+    /// More members than 64 Mi.
+    #[error("the archive has more than {MAX_ENTRIES} members")]
+    TooMany,
+    /// The disk refused.
+    #[error("failed to write {}", shown(path))]
+    Write {
+        /// Relative to the folder.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// Told to stop.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+fn too_large(limits: &Limits) -> String {
+    let bytes = limits.max_bytes;
+    if limits.is_room {
+        format!("it unpacks to more than the {bytes} bytes that the disk has room for")
+    } else {
+        format!("it unpacks to more than {bytes} bytes; allow more with --max-bytes")
+    }
+}
+
+impl UnpackError {
+    fn malformed(why: impl Into<String>) -> Self {
+        Self::Malformed(why.into())
+    }
+
+    fn refused(path: &[u8], why: &str) -> Self {
+        Self::Refused { path: to_path(path), why: why.to_owned() }
+    }
+}
+
+/// Unpacks an archive, from its first byte on, into a new and empty folder that is ours alone; the archive's top folder
+/// becomes that folder. `observe` is told how many bytes of the archive have been read; `progress` stops it.
+///
+/// # Errors
+/// [`UnpackError`].
+pub fn unpack(
+    archive: File,
+    id: &EpisodeId,
+    into: &Path,
+    limits: Limits,
+    progress: &Progress,
+    observe: &dyn Fn(u64),
+) -> Result<Unpacked, UnpackError> {
+    let mut stream = TarStream::new(archive, limits, progress, observe)?;
+    let mut unpacking = Unpacking { id, into, levels: Vec::new(), files: 0 };
+    let mut entries = 0;
+    while let Some(member) = members::next(&mut stream)? {
+        entries += 1;
+        if entries > MAX_ENTRIES {
+            return Err(UnpackError::TooMany);
+        }
+        unpacking.member(&member, &mut stream)?;
+    }
+    unpacking.leave_until(0)?;
+    if entries == 0 {
+        return Err(UnpackError::malformed("it is empty"));
+    }
+    let (content_sha256, content_bytes) = stream.finish()?;
+    Ok(Unpacked { content_sha256, content_bytes, files: unpacking.files })
+}
+
+struct Unpacking<'a> {
+    id: &'a EpisodeId,
+    into: &'a Path,
+    /// From the top folder to the one that is being filled.
+    levels: Vec<Level>,
+    files: u64,
+}
+
+struct Level {
+    name: Vec<u8>,
+    folder: File,
+    /// Given to it when it is left, since it may not allow us to write into it.
+    permissions: u32,
+    mtime: (i64, u32),
+}
+
+impl Unpacking<'_> {
+    fn member(&mut self, member: &Member, stream: &mut TarStream<'_>) -> Result<(), UnpackError> {
+        let path = &member.path;
+        let parts = inside(path, self.id, member.kind == Kind::Folder)?;
+        let Some((name, parents)) = parts.split_last() else {
+            return self.top(member);
+        };
+        if self.levels.is_empty() {
+            return Err(UnpackError::refused(path, "not behind the top folder's own entry"));
+        }
+        let same = self.levels[1..].iter().zip(parents).take_while(|(level, part)| level.name == **part);
+        let depth = 1 + same.count();
+        self.leave_until(depth)?;
+        if depth != 1 + parents.len() {
+            return Err(UnpackError::refused(path, "not behind its folder's own entry"));
+        }
+        let Some(level) = self.levels.last() else {
+            return Err(UnpackError::refused(path, "not in a folder"));
+        };
+        let c_name =
+            CString::new(*name).map_err(|_| UnpackError::refused(path, "a name with a NUL in it"))?;
+        let made = |errno: Errno| match errno {
+            Errno::EXIST => UnpackError::refused(path, "there already: it comes twice"),
+            errno => write_failed(path, errno),
+        };
+        match &member.kind {
+            Kind::Folder => {
+                if parts.len() > MAX_DEPTH {
+                    let why = format!("nested deeper than {MAX_DEPTH} folders");
+                    return Err(UnpackError::refused(path, &why));
+                }
+                mkdirat(&level.folder, &c_name, Mode::RWXU).map_err(made)?;
+                let folder = openat(&level.folder, &c_name, FOLDER, Mode::empty());
+                let folder = folder.map_err(|errno| write_failed(path, errno))?.into();
+                self.levels.push(Level::new(name, folder, member));
+                Ok(())
+            }
+            Kind::File { size_bytes } => {
+                stream.allows(*size_bytes)?;
+                let file = openat(&level.folder, &c_name, NEW_FILE, Mode::RUSR | Mode::WUSR).map_err(made)?;
+                self.files += 1;
+                let keeps_its_time = parts != [MARKER.as_bytes()] || member.mtime != (0, 0);
+                self.file(member, file.into(), *size_bytes, keeps_its_time, stream)
+            }
+            Kind::Symlink { target } => {
+                let c_target = CString::new(target.as_slice()).ok().filter(|target| !target.is_empty());
+                let c_target =
+                    c_target.ok_or_else(|| UnpackError::refused(path, "a symlink that leads nowhere"))?;
+                symlinkat(&c_target, &level.folder, &c_name).map_err(made)?;
+                if member.mtime == (0, 0) {
+                    return Ok(());
+                }
+                let times = times(member.mtime);
+                utimensat(&level.folder, &c_name, &times, AtFlags::SYMLINK_NOFOLLOW)
+                    .map_err(|errno| write_failed(path, errno))
+            }
+        }
+    }
+
+    /// The archive's first entry. The folder is there, and is opened without following.
+    fn top(&mut self, member: &Member) -> Result<(), UnpackError> {
+        if member.kind != Kind::Folder || !self.levels.is_empty() {
+            return Err(UnpackError::refused(
+                &member.path,
+                "the top folder, a second time or as something else",
+            ));
+        }
+        let folder = openat(CWD, self.into, FOLDER, Mode::empty());
+        let folder = folder.map_err(|errno| write_failed(&member.path, errno))?;
+        // Until it is complete it is nobody else's business.
+        fchmod(&folder, Mode::RWXU).map_err(|errno| write_failed(&member.path, errno))?;
+        self.levels.push(Level::new(self.id.as_str().as_bytes(), folder.into(), member));
+        Ok(())
+    }
+
+    fn file(
+        &self,
+        member: &Member,
+        mut file: File,
+        size_bytes: u64,
+        keeps_its_time: bool,
+        stream: &mut TarStream<'_>,
+    ) -> Result<(), UnpackError> {
+        let failed = |source| UnpackError::Write { path: to_path(&member.path), source };
+        let mut left_bytes = size_bytes;
+        while left_bytes > 0 {
+            let chunk = stream.peek()?;
+            if chunk.is_empty() {
+                return Err(UnpackError::malformed("it ends in the middle of a file"));
+            }
+            let len = usize::try_from(left_bytes).map_or(chunk.len(), |left| left.min(chunk.len()));
+            file.write_all(&chunk[..len]).map_err(failed)?;
+            stream.consume(len);
+            left_bytes -= len as u64;
+        }
+        members::skip_padding(stream, size_bytes)?;
+        let settled = settle(&file, member.permissions, keeps_its_time.then_some(member.mtime));
+        settled.map_err(failed)
+    }
+
+    /// Leaves folders until so many are open: each gets its permissions, which it may have needed otherwise until now.
+    fn leave_until(&mut self, depth: usize) -> Result<(), UnpackError> {
+        while self.levels.len() > depth {
+            let Some(level) = self.levels.pop() else { break };
+            let mtime = (level.mtime != (0, 0)).then_some(level.mtime);
+            settle(&level.folder, level.permissions, mtime)
+                .map_err(|source| UnpackError::Write { path: to_path(&level.name), source })?;
+        }
+        Ok(())
+    }
+}
+
+impl Level {
+    fn new(name: &[u8], folder: File, member: &Member) -> Self {
+        Self { name: name.to_owned(), folder, permissions: member.permissions, mtime: member.mtime }
+    }
+}
+
+/// The parts of a member's path below the top folder; none for the top folder itself.
+fn inside<'a>(path: &'a [u8], id: &EpisodeId, is_folder: bool) -> Result<Vec<&'a [u8]>, UnpackError> {
+    let refused = |why| Err(UnpackError::refused(path, why));
+    // Only a folder's path may end in a slash.
+    let trimmed = path.strip_suffix(b"/").filter(|_| is_folder).unwrap_or(path);
+    let mut parts = trimmed.split(|byte| *byte == b'/');
+    if trimmed.starts_with(b"/") {
+        return refused("an absolute path");
+    }
+    if parts.next() != Some(id.as_str().as_bytes()) {
+        return refused("not inside the one top folder, the episode's");
+    }
+    let parts: Vec<_> = parts.collect();
+    if parts.iter().any(|part| matches!(*part, b"" | b"." | b"..") || part.contains(&0)) {
+        return refused("a path with a part that is no name");
+    }
+    Ok(parts)
+}
+
+/// Permissions, time and content, as they will stay.
+fn settle(file: &File, permissions: u32, mtime: Option<(i64, u32)>) -> io::Result<()> {
+    fchmod(file, Mode::from_raw_mode(permissions & 0o777))?;
+    if let Some(mtime) = mtime {
+        futimens(file, &times(mtime))?;
+    }
+    durable::sync_file(file)
+}
+
+fn times((seconds, nanoseconds): (i64, u32)) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() },
+    }
+}
+
+fn write_failed(path: &[u8], errno: Errno) -> UnpackError {
+    UnpackError::Write { path: to_path(path), source: errno.into() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! Does the receiver still hold what was shipped from here? One HEAD an episode, compared with our receipt in `shipped/`.
+//!
+//! ```text
+//!  shipped/<id>/shipping_receipt.json ─▶ HEAD ─▶ judge.rs (pure) ─▶ held, or a row of the report
+//!                      a few at once       └─ no answer ─▶ the run ends: ten thousand would say the same
+//! ```
+
+mod judge;
+
+use std::{io, path::PathBuf};
+
+use http::{HeaderMap, HeaderValue, header};
+use tokio::task::JoinSet;
+
+pub use self::judge::Verdict;
+use self::judge::{Answer, Head, judge};
+use super::{
+    receiver::Receiver,
+    shipped::{self, Shipped},
+};
+use crate::{
+    address::origin,
+    client::{Answered, ClientError},
+    episode::{Digest, EpisodeId, printable},
+    progress::Progress,
+    wire,
+};
+
+/// How to ask.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the shipped episodes are.
+    pub shipped: PathBuf,
+    /// Whether the receiver is asked to read the bytes again.
+    pub deep: bool,
+    /// Questions at once.
+    pub concurrency: usize,
+}
+
+/// An episode that is not held, or of which that is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The episode.
+    pub episode_id: EpisodeId,
+    /// Its folder in `shipped/`; `None` where it has none.
+    pub path: Option<PathBuf>,
+    /// What is wrong.
+    pub verdict: Verdict,
+    /// Where it was delivered to, where that is another receiver than the one that was asked.
+    pub delivered_to: Option<String>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Episodes that there is a verdict on.
+    pub checked: u64,
+    /// Held, whether as delivered or packed otherwise.
+    pub held: u64,
+    /// Held, and packed otherwise.
+    pub held_repacked: u64,
+    /// The others, by name.
+    pub rows: Vec<Row>,
+    /// Why the run ended early: nobody answers.
+    pub unreachable: Option<String>,
+    /// It ended early because it was told to.
+    pub stopped: bool,
+    /// Episodes that were not asked about, because it ended early.
+    pub not_checked: u64,
+}
+
+impl Report {
+    /// Whether everything that was asked for is held.
+    #[must_use]
+    pub fn all_held(&self) -> bool {
+        self.rows.is_empty() && self.unreachable.is_none() && !self.stopped
+    }
+}
+
+/// Asks about these episodes; about all in `shipped/` where none is named. `progress` stops it, and advances by one an
+/// episode.
+///
+/// # Errors
+/// Those of listing `shipped/`.
+pub async fn verify(
+    receiver: &Receiver,
+    ids: &[EpisodeId],
+    options: &Options,
+    progress: &Progress,
+    begun: impl FnOnce(usize),
+) -> io::Result<Report> {
+    let mut report = Report::default();
+    let mut waiting = if ids.is_empty() { shipped::all(&options.shipped)? } else { Vec::new() };
+    for id in ids {
+        let found = shipped::of(&options.shipped, id)?;
+        if found.is_empty() {
+            report.checked += 1;
+            report.rows.push(Row {
+                episode_id: id.clone(),
+                path: None,
+                verdict: Verdict::CannotTell(
+                    "it is not in shipped/: there is no receipt to compare with".to_owned(),
+                ),
+                delivered_to: None,
+            });
+        }
+        waiting.extend(found);
+    }
+    begun(waiting.len());
+    let mut waiting = waiting.into_iter();
+    let mut asking = JoinSet::new();
+    loop {
+        while asking.len() < options.concurrency && report.unreachable.is_none() {
+            let Some(shipped) = waiting.next() else { break };
+            asking.spawn(check(receiver.clone(), shipped, options.deep, progress.clone()));
+        }
+        let Some(checked) = asking.join_next().await else { break };
+        let row = checked.map_err(io::Error::other)?;
+        match &row.verdict {
+            Verdict::Held => report.held += 1,
+            Verdict::HeldRepacked => {
+                report.held += 1;
+                report.held_repacked += 1;
+            }
+            Verdict::Missing | Verdict::Differs(_) | Verdict::CannotTell(_) => report.rows.push(row),
+            Verdict::Unreachable(why) => {
+                // Those that are under way have the same to say; what they were about is not checked.
+                report.unreachable.get_or_insert_with(|| why.clone());
+                report.not_checked += 1;
+                continue;
+            }
+        }
+        report.checked += 1;
+        progress.advance(1);
+    }
+    report.not_checked += waiting.count() as u64;
+    if progress.check().is_err() {
+        (report.stopped, report.unreachable) = (true, None);
+    }
+    report.rows.sort_by(|a, b| (a.episode_id.as_str(), &a.path).cmp(&(b.episode_id.as_str(), &b.path)));
+    Ok(report)
+}
+
+async fn check(receiver: Receiver, shipped: Shipped, deep: bool, progress: Progress) -> Row {
+    let Shipped { episode_id, path } = shipped.clone();
+    let row = |episode_id, verdict, delivered_to| Row { episode_id, path: Some(path), verdict, delivered_to };
+    let found = match tokio::task::spawn_blocking(move || shipped.receipt()).await {
+        Ok(Ok(Some(receipt))) => Ok(receipt),
+        Ok(Ok(None)) => Err("there is no receipt of ours in its folder".to_owned()),
+        Ok(Err(error)) => Err(format!("its receipt cannot be read: {error}")),
+        Err(error) => Err(format!("its receipt cannot be read: {error}")),
+    };
+    let receipt = match found {
+        Ok(receipt) => receipt,
+        Err(why) => return row(episode_id, Verdict::CannotTell(why), None),
+    };
+    let id = receipt.episode_id.clone();
+    let answer = ask(&receiver, &id, deep, &progress).await;
+    let asked = origin(&receiver.url_of(&id));
+    let elsewhere = origin(&receipt.receiver) != asked;
+    let delivered_to = elsewhere.then(|| printable(&receipt.receiver));
+    row(id, judge(&receipt, &answer, deep), delivered_to)
+}
+
+async fn ask(receiver: &Receiver, id: &EpisodeId, deep: bool, progress: &Progress) -> Answer {
+    let headers = || {
+        let reread =
+            deep.then_some((header::HeaderName::from_static(wire::REREAD), HeaderValue::from_static("?1")));
+        reread.into_iter().collect::<HeaderMap>()
+    };
+    // A question that was lost with its connection is asked once more: one broken line says nothing of the receiver.
+    let answered = match receiver.head(id, headers(), progress).await {
+        Err(ClientError::Lost(_)) => receiver.head(id, headers(), progress).await,
+        answered => answered,
+    };
+    match answered {
+        Ok(answered) => Answer::Head(head(&answered)),
+        Err(error) => Answer::Failed(error),
+    }
+}
+
+fn head(answered: &Answered) -> Head {
+    let text = |name: &str| answered.headers.get(name)?.to_str().ok().map(str::trim);
+    let digest = |name| Digest::from_header(text(name)?).ok();
+    let media_type = text(header::CONTENT_TYPE.as_str()).unwrap_or_default().to_ascii_lowercase();
+    Head {
+        status_code: answered.status.as_u16(),
+        sha256: digest(wire::REPR_DIGEST),
+        content_sha256: digest(wire::CONTENT_DIGEST),
+        size_bytes: text(header::CONTENT_LENGTH.as_str()).and_then(|len| len.parse().ok()),
+        is_a_page: media_type.starts_with("text/html"),
+        reread: text(wire::REREAD) == Some("?1"),
+    }
+}

@@ -1,0 +1,203 @@
+//! What a receiver's answer to HEAD says of an episode that was shipped. Pure.
+//!
+//! | answer | verdict |
+//! |---|---|
+//! | 200, `Repr-Digest` is that of the archive that was sent | held |
+//! | 200, another `Repr-Digest`, or none; `Sealift-Content-Digest` is that of the episode | held, packed otherwise |
+//! | 200, digests, and none of them ours | differs |
+//! | 200, no digest; a page; a redirect; 405, 5xx and everything else | cannot tell |
+//! | 401, 403, 407 | cannot tell: credential |
+//! | 404, 410 | missing |
+//! | no answer | unreachable |
+//!
+//! Where the bytes were to be read again and the answer does not say that they were, "held" is more than it says.
+
+use crate::{client::ClientError, episode::Digest, records::ShippingReceipt};
+
+/// What is known of an episode that was shipped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The receiver holds the archive that was delivered.
+    Held,
+    /// It holds another archive of the same content.
+    HeldRepacked,
+    /// It holds no such episode.
+    Missing,
+    /// It holds something else.
+    Differs(String),
+    /// Its answer does not say.
+    CannotTell(String),
+    /// There was no answer.
+    Unreachable(String),
+}
+
+/// An answer, as far as it matters here.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Head(Head),
+    Failed(ClientError),
+}
+
+/// The head of an answer to HEAD.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Head {
+    pub(super) status_code: u16,
+    /// `Repr-Digest`.
+    pub(super) sha256: Option<Digest>,
+    /// `Sealift-Content-Digest`.
+    pub(super) content_sha256: Option<Digest>,
+    pub(super) size_bytes: Option<u64>,
+    /// `text/html`.
+    pub(super) is_a_page: bool,
+    /// `Sealift-Reread: ?1`.
+    pub(super) reread: bool,
+}
+
+/// `deep`: the bytes were to be read again.
+pub(super) fn judge(receipt: &ShippingReceipt, answer: &Answer, deep: bool) -> Verdict {
+    let head = match answer {
+        Answer::Head(head) => head,
+        Answer::Failed(error) => return Verdict::Unreachable(error.to_string()),
+    };
+    let verdict = match head.status_code {
+        200 if head.is_a_page => {
+            Verdict::CannotTell("it answers with a page: is this the receiver's address?".to_owned())
+        }
+        200 => held(receipt, head),
+        404 | 410 => Verdict::Missing,
+        code @ (401 | 403 | 407) => Verdict::CannotTell(format!(
+            "credential: it answers {code}; look at receiver.token_file, receiver.client_cert_file and receiver.headers"
+        )),
+        code @ (405 | 501) => Verdict::CannotTell(format!("it does not answer HEAD ({code})")),
+        code @ 300..=399 => {
+            Verdict::CannotTell(format!("it answers {code} and points elsewhere; no redirect is followed"))
+        }
+        code @ (408 | 425 | 429 | 500..=599) => {
+            Verdict::CannotTell(format!("it answers {code}; try again later"))
+        }
+        code => Verdict::CannotTell(format!("it answers {code}")),
+    };
+    match verdict {
+        Verdict::Held | Verdict::HeldRepacked if deep && !head.reread => Verdict::CannotTell(
+            "not re-read: the receiver does not know the question; its records say that it is held"
+                .to_owned(),
+        ),
+        verdict => verdict,
+    }
+}
+
+fn held(receipt: &ShippingReceipt, head: &Head) -> Verdict {
+    match (head.sha256, head.content_sha256) {
+        (Some(sha256), _) if sha256 == receipt.sha256 => Verdict::Held,
+        (_, Some(content)) if content == receipt.content_sha256 => Verdict::HeldRepacked,
+        (_, Some(content)) => {
+            Verdict::Differs(format!("its content is {content}, shipped was {}", receipt.content_sha256))
+        }
+        (Some(sha256), None) => {
+            Verdict::Differs(format!("its archive is {sha256}, shipped was {}", receipt.sha256))
+        }
+        (None, None) => {
+            let len = head.size_bytes.map_or_else(String::new, |bytes| {
+                format!(" (it says {bytes} bytes, shipped were {})", receipt.size_bytes)
+            });
+            Verdict::CannotTell(format!("the receiver gives no digest{len}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        client::Wait,
+        episode::EpisodeId,
+        records::{ManifestCheck, WallTime},
+    };
+
+    const ARCHIVE: Digest = Digest([1; 32]);
+    const CONTENT: Digest = Digest([2; 32]);
+    const OTHER: Digest = Digest([3; 32]);
+
+    fn receipt() -> ShippingReceipt {
+        ShippingReceipt {
+            episode_id: EpisodeId::parse("a").unwrap(),
+            sha256: ARCHIVE,
+            content_sha256: CONTENT,
+            size_bytes: 10,
+            status_code: 201,
+            receiver: "http://r/v1/episodes/a".to_owned(),
+            delivered_at_wall: WallTime::from_unix_seconds(1_800_000_000),
+            manifest: ManifestCheck::None,
+            receipt: serde_json::Value::Null,
+        }
+    }
+
+    fn of(head: Head, deep: bool) -> &'static str {
+        name(&judge(&receipt(), &Answer::Head(head), deep))
+    }
+
+    fn name(verdict: &Verdict) -> &'static str {
+        match verdict {
+            Verdict::Held => "held",
+            Verdict::HeldRepacked => "repacked",
+            Verdict::Missing => "missing",
+            Verdict::Differs(_) => "differs",
+            Verdict::CannotTell(_) => "cannot tell",
+            Verdict::Unreachable(_) => "unreachable",
+        }
+    }
+
+    #[test]
+    fn every_pair_of_digests_has_its_verdict_and_only_a_reread_one_is_held_when_that_was_asked() {
+        let ours_other_none = |ours| [Some(ours), Some(OTHER), None];
+        let expected = [
+            ["held", "held", "held"],
+            ["repacked", "differs", "differs"],
+            ["repacked", "differs", "cannot tell"],
+        ];
+        for (sha256, row) in ours_other_none(ARCHIVE).into_iter().zip(expected) {
+            for (content_sha256, expected) in ours_other_none(CONTENT).into_iter().zip(row) {
+                let head = Head { status_code: 200, sha256, content_sha256, ..Head::default() };
+                assert_eq!(of(head, false), expected, "{head:?}");
+                assert_eq!(of(Head { reread: true, ..head }, true), expected, "{head:?}");
+                let is_held = matches!(expected, "held" | "repacked");
+                assert_eq!(of(head, true), if is_held { "cannot tell" } else { expected }, "{head:?}");
+                assert_eq!(of(Head { is_a_page: true, ..head }, false), "cannot tell", "{head:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_404_and_410_say_that_it_is_missing_and_no_other_status_that_it_is_held() {
+        for status_code in 100..600 {
+            let head =
+                Head { status_code, sha256: Some(ARCHIVE), content_sha256: Some(CONTENT), ..Head::default() };
+            let expected = match status_code {
+                200 => "held",
+                404 | 410 => "missing",
+                _ => "cannot tell",
+            };
+            assert_eq!(of(head, false), expected, "{status_code}");
+        }
+        for code in [401, 403, 407] {
+            let Verdict::CannotTell(why) =
+                judge(&receipt(), &Answer::Head(Head { status_code: code, ..Head::default() }), false)
+            else {
+                panic!("{code}")
+            };
+            assert!(why.starts_with("credential"), "{why}");
+        }
+    }
+
+    #[test]
+    fn no_answer_is_no_verdict_on_the_episode() {
+        for error in [
+            ClientError::Unreachable("x".into()),
+            ClientError::Tls("x".into()),
+            ClientError::TimedOut(Wait::Answer),
+            ClientError::Lost("x".into()),
+        ] {
+            assert_eq!(name(&judge(&receipt(), &Answer::Failed(error), true)), "unreachable");
+        }
+    }
+}
