@@ -87,7 +87,19 @@ fn try_retire(
     // Of a rejection that was not carried out: it was decided afresh since.
     filed::remove_reason(&episode)?;
     filed::write_receipt(&episode, &receipt)?;
-    match durable::move_unchanged(&episode, &layout.shipped, id.as_str(), is_what_was_packed, progress)? {
+    // One whose receipt is of another delivery stays what it is.
+    let of_this = |copy: &Path| {
+        let receipt = filed::receipt(copy).unwrap_or_default();
+        Ok(receipt.is_some_and(|it| it.episode_id == *id && it.content_sha256 == facts.content_sha256))
+    };
+    match durable::move_unchanged(
+        &episode,
+        &layout.shipped,
+        id.as_str(),
+        is_what_was_packed,
+        &of_this,
+        progress,
+    )? {
         MoveChecked::To(path) => {
             clear_outbox(layout, id);
             Ok(Moved::To(path))
