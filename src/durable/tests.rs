@@ -371,6 +371,19 @@ fn a_file_is_placed_by_a_link_or_a_copy_and_never_over_another() {
 }
 
 #[test]
+fn where_a_folder_should_be_nothing_else_is_taken_for_one() {
+    let root = tempfile::tempdir().unwrap();
+    create_folder(&root.path().join("a/b")).unwrap();
+    create_folder(&root.path().join("a/b")).unwrap();
+    fs::write(root.path().join("a/file"), "").unwrap();
+    symlink("nowhere", root.path().join("a/link")).unwrap();
+    for name in ["file", "link"] {
+        create_folder(&root.path().join("a").join(name)).unwrap_err();
+    }
+    assert_eq!(names(&root.path().join("a")), ["b", "file", "link"]);
+}
+
+#[test]
 fn a_touched_folder_is_young() {
     let folder = tempfile::tempdir().unwrap();
     let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);

@@ -88,6 +88,8 @@ fn a_source_that_changed_goes_beside_a_name_that_was_used_again() {
 fn killed_with_both(there: &Path, episode: &Path, copy: &str) -> PathBuf {
     fs::create_dir(episode.join("empty")).unwrap();
     symlink("nowhere", episode.join("link")).unwrap();
+    // Left out of a copy, which is none the less one for that.
+    drop(std::os::unix::net::UnixListener::bind(episode.join("socket")).unwrap());
     fs::write(episode.join(RECEIPT), receipt("2026-01-01T00:00:00Z")).unwrap();
     let to = there.join(copy);
     copying::copy_directory(episode, &to, &quiet()).unwrap();

@@ -56,7 +56,7 @@ impl Sandbox {
         fs::create_dir(self.layout.episode(&self.id)).unwrap();
         fs::write(self.layout.episode(&self.id).join("data"), "data").unwrap();
         self.sidecar(b"archive", content_in(&self.layout.episode(&self.id)), &self.layout.episode(&self.id));
-        fs::remove_dir_all(self.layout.episode(&self.id)).unwrap();
+        durable::remove_tree(&self.layout.episode(&self.id), &Progress::default()).unwrap();
         self.shipped("a", "a", b"archive")
     }
 
@@ -202,6 +202,15 @@ fn what_was_written_to_on_its_way_is_put_back_and_its_archive_stays() {
     assert_eq!(filed::receipt(&a.layout.episode(&a.id)).unwrap(), None);
     assert!(!shipped.exists());
     assert!(a.layout.archive(&a.id).exists() && a.layout.sidecar(&a.id).exists());
+}
+
+#[test]
+fn an_episode_that_was_only_renamed_is_known_by_its_fingerprint_and_not_read() {
+    let a = sandbox();
+    let shipped = a.shipped("a", "a", b"archive");
+    a.sidecar(b"archive", content_in(&shipped), &shipped);
+    let read = |_: &EpisodeId, _: &Path| panic!("it was read");
+    assert_eq!(a.try_settle(&read).unwrap(), Settled::Unlinked(shipped));
 }
 
 #[test]

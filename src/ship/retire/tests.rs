@@ -183,10 +183,9 @@ fn a_copy_has_other_inodes_and_is_known_by_its_content() {
     // As a copy has them: another inode, the same mtime.
     let mtime = fs::metadata(to.join("data")).unwrap().modified().unwrap();
     fs::copy(to.join("data"), to.join("copy")).unwrap();
-    durable::remove_file(&to.join("data")).unwrap();
-    fs::hard_link(to.join("copy"), to.join("data")).unwrap();
-    durable::remove_file(&to.join("copy")).unwrap();
-    fs::File::options().append(true).open(to.join("data")).unwrap().set_modified(mtime).unwrap();
+    let copy = fs::File::options().append(true).open(to.join("copy")).unwrap();
+    copy.set_modified(mtime).unwrap();
+    durable::replace(&copy, &to.join("copy"), &to.join("data")).unwrap();
     fs::write(a.layout.archive(&a.id), "").unwrap();
     assert_eq!(a.retire(), Moved::To(to));
     assert!(a.outbox_is_empty());
