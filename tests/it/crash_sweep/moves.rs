@@ -28,10 +28,11 @@ const HELD_S: u32 = 3;
 
 /// A rig whose `shipped/` and `quarantine/` are on another file system than its `episodes/`.
 struct Across {
-    rig: Rig,
+    /// Goes first: it may be mounted inside the rig's folder.
+    _there: There,
     /// Where they are.
     there: PathBuf,
-    _there: There,
+    rig: Rig,
 }
 
 /// Removed, or unmounted, with the rig.
@@ -88,7 +89,7 @@ impl Across {
         rig.sandbox.layout.shipped = shipped;
         rig.sandbox.layout.quarantine = quarantine;
         rig.roots.push(there.to_str().unwrap().to_owned());
-        Some(Self { rig, there, _there: kept })
+        Some(Self { _there: kept, there, rig })
     }
 
     /// Nothing of ours is left beside what is meant to be there.
