@@ -10,7 +10,7 @@
 //!  directories  move_directory, move_unchanged          rename; across file systems copy ▸ rename ▸ remove
 //!               build_directory                         .sealift-copy-<name> ▸ fsync ▸ rename
 //!               remove_tree                             rename to .sealift-trash-<n>-<name> ▸ fsync ▸ unlink
-//!               finish_leftovers                        what a killed process left under those two names
+//!               finish_leftovers                        what a killed process left under our scratch names
 //! ```
 
 #![expect(clippy::disallowed_methods, reason = "this is the file that the rest of the tree is sent to")]
@@ -31,6 +31,7 @@ use rustix::{
 use crate::{layout::COPY_PREFIX, progress::Progress, tree::shown};
 
 mod copying;
+mod comparing;
 mod moving;
 mod removing;
 
@@ -212,7 +213,7 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     create_folder(parent)?;
     match std::fs::create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => Err(error),
         _ => sync_folder(parent),
     }
 }

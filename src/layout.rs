@@ -12,7 +12,7 @@
 //! ```
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
@@ -29,6 +29,9 @@ pub const REASON: &str = "quarantine_reason.json";
 pub const TRASH_PREFIX: &str = ".sealift-trash-";
 /// A directory that is being copied across file systems. Found at start-up, it is removed and begun again.
 pub const COPY_PREFIX: &str = ".sealift-copy-";
+/// A directory that was copied across file systems and is out of its writers' sight, to be compared with the copy once
+/// more. Found at start-up, it is given its name back.
+pub const ASIDE_PREFIX: &str = ".sealift-aside-";
 
 const ARCHIVE_SUFFIX: &str = ".tar.zst";
 const PARTIAL_SUFFIX: &str = ".tar.zst.partial";
@@ -142,10 +145,27 @@ pub fn outbox_name(name: &OsStr) -> OutboxName {
     }
 }
 
-/// Whether a name is one of ours that a killed process may have left behind anywhere.
+/// Whether a name is one of ours that a killed process may have left behind anywhere, and that may be removed.
 #[must_use]
 pub fn is_scratch(name: &str) -> bool {
     name.starts_with(TRASH_PREFIX) || name.starts_with(COPY_PREFIX)
+}
+
+/// The `n`th name under which a directory is kept out of sight, behind one of our prefixes.
+#[must_use]
+pub fn hidden(prefix: &str, n: u32, name: &OsStr) -> OsString {
+    let mut hidden = OsString::from(format!("{prefix}{n}-"));
+    hidden.push(name);
+    hidden
+}
+
+/// The name that a directory had before [`hidden`] gave it another; `None` where that was not done under this prefix.
+#[must_use]
+pub fn name_behind<'a>(prefix: &str, hidden: &'a OsStr) -> Option<&'a OsStr> {
+    let rest = hidden.as_bytes().strip_prefix(prefix.as_bytes())?;
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let name = rest[digits..].strip_prefix(b"-")?;
+    (digits > 0 && !name.is_empty()).then(|| OsStr::from_bytes(name))
 }
 
 /// The name an episode takes where `n` of its name are there already: `<id>`, `<id>~1`, `<id>~2`, ...
@@ -192,6 +212,18 @@ mod tests {
         assert_eq!(outbox_name(OsStr::new(".sealift-trash-1")), OutboxName::Scratch);
         for stranger in ["notes.txt", ".tar.zst", "-x.tar.zst", ".a.json"] {
             assert_eq!(outbox_name(OsStr::new(stranger)), OutboxName::Stranger, "{stranger}");
+        }
+    }
+
+    #[test]
+    fn a_hidden_directory_still_says_whose_it_is() {
+        for name in ["a", "a~1", "7-b", "-"] {
+            let hidden = hidden(ASIDE_PREFIX, 12, OsStr::new(name));
+            assert_eq!(name_behind(ASIDE_PREFIX, &hidden), Some(OsStr::new(name)));
+            assert_eq!(name_behind(TRASH_PREFIX, &hidden), None);
+        }
+        for other in ["a", ".sealift-aside-", ".sealift-aside-3", ".sealift-aside-3-", ".sealift-aside-x-a"] {
+            assert_eq!(name_behind(ASIDE_PREFIX, OsStr::new(other)), None, "{other}");
         }
     }
 

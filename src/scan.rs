@@ -24,6 +24,17 @@ pub struct RootId {
     inode: u64,
 }
 
+impl RootId {
+    /// Of an open folder.
+    ///
+    /// # Errors
+    /// Those of fstat(2).
+    pub fn of(folder: &File) -> io::Result<Self> {
+        let metadata = folder.metadata()?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
 /// What a pass over the folders found.
 #[derive(Debug)]
 pub struct Scan {
@@ -61,8 +72,7 @@ pub fn look(episodes: &Path, id: &EpisodeId) -> Look {
 /// Where `episodes/` or the outbox cannot be listed. A single episode that cannot be looked at is a fact, not an error.
 pub fn scan(layout: &Layout, progress: &Progress) -> io::Result<Scan> {
     let folder = File::from(openat(rustix::fs::CWD, &layout.episodes, FOLDER, Mode::empty())?);
-    let metadata = folder.metadata()?;
-    let root = RootId { device: metadata.dev(), inode: metadata.ino() };
+    let root = RootId::of(&folder)?;
     let mut found = Scan { root, episodes: Vec::new(), strangers: Vec::new(), archives: Vec::new() };
     // By descriptor, so that what is listed and what is looked at are one folder.
     for entry in rustix::fs::Dir::read_from(&folder)? {

@@ -1,8 +1,10 @@
 //! Copying a directory to another file system, durably.
 //!
-//! Kept: contents, permission bits, mtimes in nanoseconds, symlinks as symlinks, FIFOs; owner and group where we may give them.
-//! Hard links become files of their own, holes stay holes in steps of a buffer. Left out and logged: sockets and
-//! devices. Not kept: extended attributes. Read by descriptors, without following a symlink or entering a mount.
+//! Kept: contents, permission bits, mtimes in nanoseconds, symlinks as symlinks, FIFOs; owner and group where we may give them,
+//! `user.*` attributes where the other file system takes them (where not, that is logged). Hard links become files of their
+//! own, holes stay holes in steps of a buffer. Left out and logged: sockets and devices. Not kept: other extended attributes
+//! (labels, capabilities, ACLs), which are rules of the place that they are in. Read by descriptors, without following a
+//! symlink or entering a mount.
 
 use std::{
     ffi::{CStr, OsStr},
@@ -13,9 +15,11 @@ use std::{
 };
 
 use rustix::{
+    buffer::spare_capacity,
     fs::{
-        AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chownat, fchmod, fchown,
-        fstat, futimens, mkdirat, mknodat, openat, symlinkat, utimensat,
+        AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat,
+        fchmod, fchown, fgetxattr, flistxattr, fsetxattr, fstat, futimens, mkdirat, mknodat, openat,
+        symlinkat, utimensat,
     },
     io::Errno,
 };
@@ -26,10 +30,14 @@ use crate::{
     tree::{
         MAX_DEPTH,
         open::{self, Error, Stat},
+        shown,
     },
 };
 
 const COPY_BUFFER_BYTES: usize = 256 * 1024;
+
+/// `XATTR_LIST_MAX` and `XATTR_SIZE_MAX` of xattr(7).
+const MAX_ATTRIBUTE_BYTES: usize = 64 * 1024;
 
 /// A long file is flushed in slices, so that the watchdog sees it move.
 const SYNC_EVERY_BYTES: u64 = 64 << 20;
@@ -52,7 +60,7 @@ pub(super) fn copy_directory(from: &Path, to: &Path, progress: &Progress) -> io:
 /// Copies an open file to a new name and flushes it, but not the name.
 pub(super) fn copy_file_to(source: &File, to: &Path, progress: &Progress) -> io::Result<()> {
     let target = File::from(openat(CWD, to, NEW_FILE, Mode::RUSR | Mode::WUSR)?);
-    Copier { buffer: vec![0; COPY_BUFFER_BYTES], progress }.file(source, &target)
+    Copier { buffer: vec![0; COPY_BUFFER_BYTES], progress }.file(source, &target, to)
 }
 
 struct Copier<'a> {
@@ -74,6 +82,7 @@ impl Copier<'_> {
                 self.entry(source, target, name, &path, depth)?;
             }
         }
+        keep_attributes(source, target, path);
         // Last, since every name that was added has changed its mtime.
         keep_metadata(source, target).and_then(|()| target.sync_all()).map_err(|error| named(path, &error))
     }
@@ -93,7 +102,7 @@ impl Copier<'_> {
             FileType::RegularFile => {
                 let source = open::file(from, name, &stat).map_err(|error| told(error, path))?;
                 let target = File::from(openat(to, name, NEW_FILE, Mode::RUSR | Mode::WUSR).map_err(here)?);
-                self.file(&source, &target).map_err(|error| named(path, &error))?;
+                self.file(&source, &target, path).map_err(|error| named(path, &error))?;
                 if Stat::of(&source)? == stat { Ok(()) } else { Err(told(Error::Changed, path)) }
             }
             FileType::Symlink => {
@@ -112,7 +121,7 @@ impl Copier<'_> {
         }
     }
 
-    fn file(&mut self, source: &File, target: &File) -> io::Result<()> {
+    fn file(&mut self, source: &File, target: &File, path: &Path) -> io::Result<()> {
         let (mut offset, mut flushed) = (0, 0);
         loop {
             self.progress.check().map_err(io::Error::other)?;
@@ -136,9 +145,35 @@ impl Copier<'_> {
             }
         }
         target.set_len(offset)?;
+        keep_attributes(source, target, path);
         keep_metadata(source, target)?;
         target.sync_all()
     }
+}
+
+/// Before the permission bits, which may take the right to set them away. They are no part of an episode's content: that
+/// one cannot be kept is told, and holds nothing up.
+fn keep_attributes(source: &File, target: &File, path: &Path) {
+    if let Err(errno) = try_keep_attributes(source, target) {
+        tracing::warn!("{}: its user attributes are not all kept: {}", shown(path), io::Error::from(errno));
+    }
+}
+
+fn try_keep_attributes(source: &File, target: &File) -> Result<(), Errno> {
+    let mut names = Vec::with_capacity(MAX_ATTRIBUTE_BYTES);
+    match flistxattr(source, spare_capacity(&mut names)) {
+        // This file system has none.
+        Err(Errno::OPNOTSUPP) => return Ok(()),
+        listed => listed?,
+    };
+    let mut first_error = Ok(());
+    for name in names.split(|byte| *byte == 0).filter(|name| name.starts_with(b"user.")) {
+        let mut value = Vec::with_capacity(MAX_ATTRIBUTE_BYTES);
+        let kept = fgetxattr(source, name, spare_capacity(&mut value))
+            .and_then(|_| fsetxattr(target, name, &value, XattrFlags::empty()));
+        first_error = first_error.and(kept);
+    }
+    first_error
 }
 
 /// Owner first: changing it takes set-user-ID bits away (chown(2)).

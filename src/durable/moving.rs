@@ -2,13 +2,22 @@
 //!
 //! ```text
 //!  rename    from ──renameat2(NOREPLACE)──▶ folder/name[~n]   ▸ fsync both folders ▸ asked again: put back, or done
-//!  EXDEV     from ──copy──▶ folder/.sealift-copy-name ▸ fsync all ▸ asked again ▸ rename to name[~n] ▸ fsync
-//!            from ──rename──▶ .sealift-trash-n-name ▸ fsync ▸ removed
+//!  EXDEV     from ──copy──▶ folder/.sealift-copy-name ▸ fsync all ▸ asked ▸ rename to name[~n] ▸ fsync
+//!            from ──rename──▶ .sealift-aside-n-name ▸ asked ──rename──▶ .sealift-trash-n-name ▸ fsync ▸ asked ▸ removed
 //! ```
 //!
-//! EXDEV means another file system, or two `ReadWritePaths` of one unit, which are mounts of their own (rename(2)). A copy
-//! killed before its last rename is scratch, and the source is whole; killed after it, both are whole under
-//! their names: the source will be moved again, and the two stand beside each other as `name` and `name~1`.
+//! EXDEV means another file system, or two `ReadWritePaths` of one unit, which are mounts of their own (rename(2)). At
+//! every moment there is either a source that the next start finds, or a copy with nothing to be said against it:
+//!
+//! | killed | found | the next start |
+//! |---|---|---|
+//! | while copying | `.sealift-copy-name`, the source | removes the copy; the move is made again |
+//! | after the copy got its name | both, under their names | the move is made again, finds that copy, and only takes the source away |
+//! | while the source was aside | the copy, `.sealift-aside-n-name` | gives the source its name back; then the same |
+//! | while it was removed | the copy, `.sealift-trash-n-name` | finishes removing |
+//!
+//! Aside, the source cannot be opened by its path any more. Who has a file of it open can still write, and is seen for as
+//! long as there is a look to come: the last one is made when nothing is left to do but the removal.
 
 use std::{
     fs, io,
@@ -21,12 +30,12 @@ use rustix::{
 };
 
 use super::{
-    Published, copying, named, parent_of,
-    removing::{put_aside, remove_scratch, remove_tree},
+    Published, comparing, copying, named, parent_of,
+    removing::{hide, remove_scratch, remove_tree},
     rename_file_noreplace, sync_folder,
 };
 use crate::{
-    layout::{COPY_PREFIX, numbered},
+    layout::{ASIDE_PREFIX, COPY_PREFIX, TRASH_PREFIX, numbered},
     progress::Progress,
     tree,
 };
@@ -46,6 +55,8 @@ pub enum MoveChecked {
 }
 
 /// Moves a directory to `folder`, as `name`, or as `name~1`, `name~2`, ... where that is taken. Durable when it returns.
+/// Where it has to be copied and a copy of it stands there already, made by a process that was killed then, that is where it
+/// is moved to.
 ///
 /// # Errors
 /// With the path in words where one file among many is concerned. The directory is where it was, unless it was
@@ -57,7 +68,7 @@ pub fn move_directory(from: &Path, folder: &Path, name: &str, progress: &Progres
     // Renamed, a directory takes along what is still written to it. A copy does not: it must be at rest.
     let seen = tree::fingerprint(from, progress).map_err(io::Error::other)?;
     let unchanged = |path: &Path| Ok(tree::fingerprint(path, progress).map_err(io::Error::other)? == seen);
-    match move_by_copy(from, folder, name, &unchanged, progress)? {
+    match move_by_copy(from, folder, name, &unchanged, &|_| Ok(true), progress)? {
         MoveChecked::To(to) => Ok(to),
         MoveChecked::Changed(_) => {
             let why =
@@ -71,17 +82,20 @@ pub fn move_directory(from: &Path, folder: &Path, name: &str, progress: &Progres
 /// directory is put back. Where its old name was used again meanwhile, it is put beside it, numbered: it is then
 /// shipped as an episode of that name, and nothing is lost.
 ///
+/// `of_this` is asked of a copy that a killed process may have made, before it is taken for one.
+///
 /// # Errors
-/// As [`move_directory`], and those of `unchanged`.
+/// As [`move_directory`], and those of `unchanged` and `of_this`.
 pub fn move_unchanged(
     from: &Path,
     folder: &Path,
     name: &str,
     unchanged: &dyn Fn(&Path) -> io::Result<bool>,
+    of_this: &dyn Fn(&Path) -> io::Result<bool>,
     progress: &Progress,
 ) -> io::Result<MoveChecked> {
     let Some(to) = rename_numbered(from, folder, name)? else {
-        return move_by_copy(from, folder, name, unchanged, progress);
+        return move_by_copy(from, folder, name, unchanged, of_this, progress);
     };
     match unchanged(&to) {
         Ok(true) => Ok(MoveChecked::To(to)),
@@ -149,14 +163,18 @@ pub(super) fn rename_after_a_look(from: &Path, to: &Path) -> io::Result<Publishe
 
 /// `None` where it would have to be copied.
 fn rename_numbered(from: &Path, folder: &Path, name: &str) -> io::Result<Option<PathBuf>> {
+    let Some(to) = rename_to_free_name(from, folder, name)? else { return Ok(None) };
+    sync_folder(folder)?;
+    sync_folder(parent_of(from)?)?;
+    Ok(Some(to))
+}
+
+/// As [`rename_numbered`], not synced.
+fn rename_to_free_name(from: &Path, folder: &Path, name: &str) -> io::Result<Option<PathBuf>> {
     for n in 0..=MAX_NUMBER {
         let to = folder.join(numbered(name, n));
         match rename_noreplace(from, &to) {
-            Ok(Published::Done) => {
-                sync_folder(folder)?;
-                sync_folder(parent_of(from)?)?;
-                return Ok(Some(to));
-            }
+            Ok(Published::Done) => return Ok(Some(to)),
             Ok(Published::NameTaken) => {}
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => return Ok(None),
             Err(error) => return Err(named(from, &error)),
@@ -166,7 +184,8 @@ fn rename_numbered(from: &Path, folder: &Path, name: &str) -> io::Result<Option<
     Err(io::Error::new(io::ErrorKind::AlreadyExists, why))
 }
 
-fn put_back(from: &Path, old: &Path) -> io::Result<PathBuf> {
+/// Gives a directory its old name back, or a number behind it where that was used again. Durable when it returns.
+pub(super) fn put_back(from: &Path, old: &Path) -> io::Result<PathBuf> {
     let name = old.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
     rename_numbered(from, parent_of(old)?, name)?.ok_or_else(|| Errno::XDEV.into())
 }
@@ -176,43 +195,129 @@ fn move_by_copy(
     folder: &Path,
     name: &str,
     unchanged: &dyn Fn(&Path) -> io::Result<bool>,
+    of_this: &dyn Fn(&Path) -> io::Result<bool>,
     progress: &Progress,
 ) -> io::Result<MoveChecked> {
-    let scratch = scratch_for(folder, name, progress)?;
-    let published = copying::copy_directory(from, &scratch, progress).and_then(|()| {
-        // Asked of the source, as late as possible: what is written there after this is lost with it.
-        if unchanged(from)? { rename_numbered(&scratch, folder, name) } else { Ok(None) }
-    });
-    let to = match published {
-        Ok(Some(to)) => to,
-        Ok(None) => {
-            remove_scratch(&scratch, progress)?;
-            return Ok(MoveChecked::Changed(from.to_owned()));
-        }
-        Err(error) => {
-            let _ = remove_scratch(&scratch, progress);
-            return Err(error);
-        }
+    let to = match copied_before(from, folder, name, of_this, progress)? {
+        Some(to) => to,
+        None => match copy(from, folder, name, unchanged, progress)? {
+            Some(to) => to,
+            None => return Ok(MoveChecked::Changed(from.to_owned())),
+        },
     };
-    match put_aside(from) {
-        Ok(Some(trash)) => {
-            if let Err(error) = remove_scratch(&trash, progress) {
+    // Where it could not even be put back, the copy stays: it may be all that there is.
+    match take_away(from, unchanged, progress)? {
+        Source::Removed => Ok(MoveChecked::To(to)),
+        Source::Stays(at, why) => {
+            if let Err(error) = remove_tree(&to, progress) {
                 tracing::warn!(
-                    "{} was copied to {}, but what is left of it cannot be removed: {error}. It is tried again at the \
-                     next start.",
-                    from.display(),
+                    "{} stays, and its copy {} cannot be removed: {error}. Remove it by hand.",
+                    at.display(),
                     to.display()
                 );
             }
-            Ok(MoveChecked::To(to))
+            why.map(|()| MoveChecked::Changed(at))
         }
-        Ok(None) => Ok(MoveChecked::To(to)),
+    }
+}
+
+/// The copy that a killed process gave its name and did not get to take the source away from. It took the first name that
+/// was free, and while the source stood there nobody took another: it is the last one that is taken.
+fn copied_before(
+    from: &Path,
+    folder: &Path,
+    name: &str,
+    of_this: &dyn Fn(&Path) -> io::Result<bool>,
+    progress: &Progress,
+) -> io::Result<Option<PathBuf>> {
+    let mut last = None;
+    for n in 0..=MAX_NUMBER {
+        let path = folder.join(numbered(name, n));
+        match fs::symlink_metadata(&path) {
+            Ok(found) => last = found.is_dir().then_some(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) => return Err(named(&path, &error)),
+        }
+    }
+    let Some(path) = last else { return Ok(None) };
+    if !comparing::is_copy(from, &path, progress)? || !of_this(&path)? {
+        return Ok(None);
+    }
+    // It may have been killed before this.
+    sync_folder(folder)?;
+    tracing::info!("{} was copied to {} before; the source is removed", from.display(), path.display());
+    Ok(Some(path))
+}
+
+/// Copies the source and gives the copy its name, durably. `None` where the source was changed meanwhile.
+fn copy(
+    from: &Path,
+    folder: &Path,
+    name: &str,
+    unchanged: &dyn Fn(&Path) -> io::Result<bool>,
+    progress: &Progress,
+) -> io::Result<Option<PathBuf>> {
+    let scratch = scratch_for(folder, name, progress)?;
+    let renamed = copying::copy_directory(from, &scratch, progress)
+        .and_then(|()| if unchanged(from)? { rename_to_free_name(&scratch, folder, name) } else { Ok(None) });
+    match renamed {
+        Ok(Some(to)) => match sync_folder(folder) {
+            Ok(()) => Ok(Some(to)),
+            Err(error) => {
+                // Its name is not durable, and never will be for certain: it must not be found when this is tried again.
+                remove_tree(&to, progress)?;
+                Err(error)
+            }
+        },
+        Ok(None) => remove_scratch(&scratch, progress).map(|()| None),
         Err(error) => {
-            // The source must stay, and so there must be no second one.
-            remove_tree(&to, progress)?;
+            let _ = remove_scratch(&scratch, progress);
             Err(error)
         }
     }
+}
+
+/// What became of the source of a copy.
+enum Source {
+    Removed,
+    /// It stands here, durably: because it was changed, or because of an error.
+    Stays(PathBuf, io::Result<()>),
+}
+
+/// Removes the source of a copy, as long as it is what was copied.
+fn take_away(
+    from: &Path,
+    unchanged: &dyn Fn(&Path) -> io::Result<bool>,
+    progress: &Progress,
+) -> io::Result<Source> {
+    let name = from.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut hidden = match hide(from, ASIDE_PREFIX, name) {
+        Ok(Some(hidden)) => hidden,
+        // Somebody took it away. Whoever did that has it.
+        Ok(None) => return Ok(Source::Removed),
+        Err(error) => return Ok(Source::Stays(from.to_owned(), Err(error))),
+    };
+    // Twice: what has the trash name is removed by the next start without a look, and what is written while the folder is
+    // flushed has to be seen as well.
+    let looked = unchanged(&hidden).and_then(|same| {
+        if !same {
+            return Ok(false);
+        }
+        hidden = hide(&hidden, TRASH_PREFIX, name)?.ok_or(io::ErrorKind::NotFound)?;
+        sync_folder(parent_of(from)?)?;
+        unchanged(&hidden)
+    });
+    if !matches!(looked, Ok(true)) {
+        let back = put_back(&hidden, from)?;
+        return Ok(Source::Stays(back, looked.map(|_| ())));
+    }
+    if let Err(error) = remove_scratch(&hidden, progress) {
+        tracing::warn!(
+            "{} was copied, but what is left of it cannot be removed: {error}. It is tried again at the next start.",
+            from.display()
+        );
+    }
+    Ok(Source::Removed)
 }
 
 /// Where to build or copy `name`. What lies there is left over from a failure and is removed.

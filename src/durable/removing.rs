@@ -5,7 +5,7 @@
 //! that somebody puts in the way makes an error, never a removal elsewhere.
 
 use std::{
-    ffi::{CStr, CString, OsStr, OsString},
+    ffi::{CStr, CString, OsStr},
     fs::{File, Permissions},
     io,
     os::{
@@ -20,9 +20,13 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Published, moving::rename_noreplace, named, parent_of, sync_folder};
+use super::{
+    Published,
+    moving::{put_back, rename_noreplace},
+    named, parent_of, sync_folder,
+};
 use crate::{
-    layout::{TRASH_PREFIX, is_scratch},
+    layout::{ASIDE_PREFIX, TRASH_PREFIX, hidden, is_scratch, name_behind},
     progress::Progress,
     tree::open::{self, Error, Stat},
 };
@@ -31,7 +35,7 @@ use crate::{
 const NAMES_AT_ONCE: usize = 1024;
 
 /// Removals of one name that may lie unfinished beside each other before something is plainly wrong.
-const MAX_TRASH: u32 = 10_000;
+const MAX_HIDDEN: u32 = 10_000;
 
 /// The longest part of a name that is kept in its trash name, for whoever looks there; bytes.
 const MAX_KEPT_NAME_BYTES: usize = 200;
@@ -44,35 +48,39 @@ const MAX_KEPT_NAME_BYTES: usize = 200;
 /// # Errors
 /// With the path in words: no permission, a mount point inside, somebody who still writes there.
 pub fn remove_tree(path: &Path, progress: &Progress) -> io::Result<()> {
-    match put_aside(path)? {
-        Some(trash) => remove_scratch(&trash, progress),
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    // A name that does not matter any more: so much of it is kept that it fits.
+    let kept = OsStr::from_bytes(&name.as_bytes()[..name.len().min(MAX_KEPT_NAME_BYTES)]);
+    match hide(path, TRASH_PREFIX, kept)? {
+        Some(trash) => {
+            sync_folder(parent_of(path)?)?;
+            remove_scratch(&trash, progress)
+        }
         None => Ok(()),
     }
 }
 
-/// The first half of [`remove_tree`]: gives a directory its trash name, durably. `None` where it is not there.
-pub(super) fn put_aside(path: &Path) -> io::Result<Option<PathBuf>> {
+/// Gives a directory a name that nobody knows, beside where it stands; not synced. `None` where it is not there.
+pub(super) fn hide(path: &Path, prefix: &str, name: &OsStr) -> io::Result<Option<PathBuf>> {
     let folder = parent_of(path)?;
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    for n in 0..MAX_TRASH {
-        let trash = folder.join(trash_name(n, name));
-        match rename_noreplace(path, &trash) {
-            Ok(Published::Done) => {
-                sync_folder(folder)?;
-                return Ok(Some(trash));
-            }
+    for n in 0..MAX_HIDDEN {
+        let hidden = folder.join(hidden(prefix, n, name));
+        match rename_noreplace(path, &hidden) {
+            Ok(Published::Done) => return Ok(Some(hidden)),
             Ok(Published::NameTaken) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => return Err(mounted(path)),
             Err(error) => return Err(named(path, &error)),
         }
     }
-    let why = format!("{}: {MAX_TRASH} removals of it lie unfinished beside it", path.display());
+    let why = format!("{}: {MAX_HIDDEN} of its name lie unfinished beside it", path.display());
     Err(io::Error::new(io::ErrorKind::AlreadyExists, why))
 }
 
-/// For the start, under the lock: removes what a killed process left in a folder under our two scratch names. A removal is
-/// finished; a copy will be begun again, from its source, which is still there.
+/// For the start, under the lock: what a killed process left in a folder under our three scratch names. A removal is
+/// finished. A copy is removed: it will be begun again, from its source, which is still there. What was put aside, to be
+/// compared with its copy once more, gets its name back (or, where that was used again, a number behind it), for
+/// nobody knows what was written to it: it is moved again.
 ///
 /// # Errors
 /// The first one, after everything else was tried.
@@ -80,10 +88,15 @@ pub fn finish_leftovers(folder: &Path, progress: &Progress) -> io::Result<()> {
     let mut first_error = Ok(());
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        if is_scratch(&entry.file_name().to_string_lossy()) {
-            let removed = remove_scratch(&entry.path(), progress);
-            first_error = first_error.and(removed);
-        }
+        let name = entry.file_name();
+        let done = if let Some(name) = name_behind(ASIDE_PREFIX, &name) {
+            put_back(&entry.path(), &folder.join(name)).map(|_| ())
+        } else if is_scratch(&name.to_string_lossy()) {
+            remove_scratch(&entry.path(), progress)
+        } else {
+            Ok(())
+        };
+        first_error = first_error.and(done);
     }
     first_error
 }
@@ -178,15 +191,6 @@ fn some_names(folder: &File) -> io::Result<Vec<CString>> {
         }
     }
     Ok(names)
-}
-
-fn trash_name(n: u32, name: &OsStr) -> OsString {
-    let mut trash = OsString::from(format!("{TRASH_PREFIX}{n}"));
-    if name.len() <= MAX_KEPT_NAME_BYTES {
-        trash.push("-");
-        trash.push(name);
-    }
-    trash
 }
 
 fn told(error: Error, path: &Path) -> io::Error {

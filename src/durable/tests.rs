@@ -1,4 +1,5 @@
 use std::{
+    ffi::OsStr,
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
     process::Command,
@@ -8,9 +9,14 @@ use std::{
 use rustix::fs::{FileType, Mode, mknodat};
 
 use super::*;
+use crate::layout::TRASH_PREFIX;
 
 fn quiet() -> Progress {
     Progress::default()
+}
+
+fn any(_: &Path) -> io::Result<bool> {
+    Ok(true)
 }
 
 /// A folder with `episodes/`, an episode `a` in it, and `shipped/`.
@@ -115,17 +121,17 @@ fn a_directory_that_changed_on_its_way_is_put_back() {
         assert_eq!(moved, shipped.join("a"));
         Ok(false)
     };
-    let moved = move_unchanged(&episode, &shipped, "a", &changed, &quiet()).unwrap();
+    let moved = move_unchanged(&episode, &shipped, "a", &changed, &any, &quiet()).unwrap();
     assert_eq!(moved, MoveChecked::Changed(episode.clone()));
     assert_eq!(names(&episode), ["data"]);
     assert!(names(&shipped).is_empty());
 
     let failed = |_: &Path| Err(io::Error::other("cannot be read"));
-    move_unchanged(&episode, &shipped, "a", &failed, &quiet()).unwrap_err();
+    move_unchanged(&episode, &shipped, "a", &failed, &any, &quiet()).unwrap_err();
     assert_eq!(names(&episode), ["data"]);
 
     let unchanged = |moved: &Path| Ok(moved.join("data/x").exists());
-    let moved = move_unchanged(&episode, &shipped, "a", &unchanged, &quiet()).unwrap();
+    let moved = move_unchanged(&episode, &shipped, "a", &unchanged, &any, &quiet()).unwrap();
     assert_eq!(moved, MoveChecked::To(shipped.join("a")));
 }
 
@@ -136,7 +142,7 @@ fn put_back_where_the_name_was_used_again_it_stands_beside_it() {
         fs::create_dir(&episode)?;
         Ok(false)
     };
-    let moved = move_unchanged(&episode, &shipped, "a", &used_again, &quiet()).unwrap();
+    let moved = move_unchanged(&episode, &shipped, "a", &used_again, &any, &quiet()).unwrap();
     let beside = episode.with_file_name("a~1");
     assert_eq!(moved, MoveChecked::Changed(beside.clone()));
     assert!(names(&episode).is_empty());
@@ -194,7 +200,7 @@ fn across_file_systems_a_directory_that_changed_stays_where_it_was() {
         assert_eq!(names(there.path()), [".sealift-copy-a"]);
         Ok(false)
     };
-    let moved = move_unchanged(&episode, there.path(), "a", &changed, &quiet()).unwrap();
+    let moved = move_unchanged(&episode, there.path(), "a", &changed, &any, &quiet()).unwrap();
     assert_eq!(moved, MoveChecked::Changed(episode.clone()));
     assert_eq!(names(&episode.join("data")), ["x"]);
     assert_eq!(names(&root.path().join("episodes")), ["a"]);
@@ -207,7 +213,7 @@ fn a_copy_that_is_stopped_leaves_the_source_and_no_copy() {
     let (_root, episode, _) = sandbox();
     let progress = quiet();
     progress.cancel();
-    move_unchanged(&episode, there.path(), "a", &|_| Ok(true), &progress).unwrap_err();
+    move_unchanged(&episode, there.path(), "a", &any, &any, &progress).unwrap_err();
     assert_eq!(names(&episode.join("data")), ["x"]);
     assert!(!there.path().join("a").exists());
     // What a killed copy leaves is begun again.
@@ -260,7 +266,8 @@ fn a_second_removal_of_a_name_does_not_meet_the_first() {
     let (root, episode, _) = sandbox();
     let episodes = root.path().join("episodes");
     fs::create_dir(episodes.join(".sealift-trash-0-a")).unwrap();
-    assert_eq!(removing::put_aside(&episode).unwrap(), Some(episodes.join(".sealift-trash-1-a")));
+    let hidden = removing::hide(&episode, TRASH_PREFIX, OsStr::new("a")).unwrap();
+    assert_eq!(hidden, Some(episodes.join(".sealift-trash-1-a")));
 }
 
 #[test]
@@ -330,7 +337,7 @@ fn what_is_mounted_inside_is_neither_removed_nor_copied() {
     fs::create_dir(episode.join("mounted")).unwrap();
     let Some(mut bind) = Bind::of(&outside, &episode.join("mounted")) else { return };
     if let Some(there) = elsewhere() {
-        let error = move_unchanged(&episode, there.path(), "a", &|_| Ok(true), &quiet()).unwrap_err();
+        let error = move_unchanged(&episode, there.path(), "a", &any, &any, &quiet()).unwrap_err();
         assert!(error.to_string().contains("a/mounted: a mount point"), "{error}");
         assert!(names(there.path()).is_empty());
     }
@@ -377,6 +384,19 @@ fn a_file_is_placed_by_a_link_or_a_copy_and_never_over_another() {
 }
 
 #[test]
+fn where_a_folder_should_be_nothing_else_is_taken_for_one() {
+    let root = tempfile::tempdir().unwrap();
+    create_folder(&root.path().join("a/b")).unwrap();
+    create_folder(&root.path().join("a/b")).unwrap();
+    fs::write(root.path().join("a/file"), "").unwrap();
+    symlink("nowhere", root.path().join("a/link")).unwrap();
+    for name in ["file", "link"] {
+        create_folder(&root.path().join("a").join(name)).unwrap_err();
+    }
+    assert_eq!(names(&root.path().join("a")), ["b", "file", "link"]);
+}
+
+#[test]
 fn a_touched_folder_is_young() {
     let folder = tempfile::tempdir().unwrap();
     let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
@@ -384,3 +404,5 @@ fn a_touched_folder_is_young() {
     touch_folder(folder.path()).unwrap();
     assert!(fs::metadata(folder.path()).unwrap().modified().unwrap() > old + Duration::from_secs(1_000_000));
 }
+
+mod across;

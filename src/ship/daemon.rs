@@ -8,7 +8,7 @@
 
 mod perform;
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -21,12 +21,18 @@ use self::perform::{Hands, Known, Workers};
 use super::{
     lock,
     machine::{Event, Notice, Settings, Tally, queue::Machine},
-    outbox,
+    orphan, outbox,
     tell::Teller,
     transport::Transport,
     watch::{Watch, untrusted_events},
 };
-use crate::{durable, layout::Layout, progress::Progress, scan, tree};
+use crate::{
+    durable,
+    layout::Layout,
+    progress::Progress,
+    scan::{self, RootId},
+    tree,
+};
 
 /// Hints that wait for the loop. More of them mean that everything is looked at anyway.
 const MAX_HINTS: usize = 16 * 1024;
@@ -77,7 +83,7 @@ pub async fn run(
     let layout = Arc::new(options.layout.clone());
     // Made anew by us, it is not the folder that the archives in the outbox were packed from (a disk that is not mounted?).
     let root = scan::root_id(&layout.episodes).ok();
-    let _lock = prepare(&layout)?;
+    let _lock = prepare(&layout, root)?;
     let inotify = !options.settings.once && use_inotify(&mut options);
     let (event_sender, mut events) = mpsc::unbounded_channel();
     let (hint_sender, mut hints) = mpsc::channel(MAX_HINTS);
@@ -156,9 +162,9 @@ async fn until(deadline: Option<Instant>) {
 }
 
 /// Folders, lock, and what a killed predecessor left.
-fn prepare(layout: &Layout) -> anyhow::Result<lock::Lock> {
+fn prepare(layout: &Layout, root: Option<RootId>) -> anyhow::Result<lock::Lock> {
     for folder in [&layout.private, &layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
-        fs::create_dir_all(folder).with_context(|| {
+        durable::create_folder(folder).with_context(|| {
             let what_to_do = "create it and give it to the user that ships, or set another folder";
             format!("Failed to create {} ({what_to_do})", folder.display())
         })?;
@@ -175,6 +181,10 @@ fn prepare(layout: &Layout) -> anyhow::Result<lock::Lock> {
     let progress = Progress::default();
     for folder in [&layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
         finish_leftovers(folder, &progress);
+    }
+    if let Some(root) = root {
+        orphan::put_back_unfinished(layout, root, &perform::content_of, &progress)
+            .with_context(|| format!("Failed to look through {}", layout.outbox.display()))?;
     }
     outbox::clear_partials(layout)
         .with_context(|| format!("Failed to clear scratch from {}", layout.outbox.display()))?;

@@ -7,6 +7,7 @@ pub mod archive;
 pub mod outbox;
 pub mod transport;
 pub mod outcome;
+pub mod proven;
 pub mod retire;
 pub mod quarantine;
 pub mod orphan;

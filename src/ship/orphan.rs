@@ -1,13 +1,16 @@
 //! An archive in the outbox whose episode is gone: is it the last copy?
 //!
 //! ```text
-//!  shipped/<id>[~n] with a receipt that names its digest        unlinked: we were killed after the move
-//!  quarantine/<id>[~n] is what it was packed from               unlinked: the same
-//!  otherwise                                                    moved to quarantine/<id>[~n]/, with a reason
+//!  shipped/<id>[~n] has its receipt, and is what it was packed from       unlinked: we were killed after the move
+//!  shipped/<id>[~n] has its receipt, and was written to since             the episode is put back, the archive kept
+//!  quarantine/<id>[~n] is what it was packed from                         unlinked: we were killed after the move
+//!  otherwise                                                              moved to quarantine/<id>[~n]/, with a reason
 //! ```
 //!
-//! Receipts are compared with the archive's own bytes, read now. The sidecar alone is believed for nothing but the fingerprint
-//! of what was packed, and only where its digest is that of the bytes.
+//! Receipts are compared with the archive's own bytes, read now, and directories with what was packed (`proven.rs`). The
+//! sidecar is believed for nothing but the fingerprint and the content of that, and only where its digest is that of the bytes.
+//! "Gone" means: not in the very folder that `episodes/` was at the start. While that is missing, or another is mounted
+//! over it, every archive looks like an orphan, and none is.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -16,17 +19,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::OFlags;
+use rustix::{
+    fs::{AtFlags, OFlags, statat},
+    io::Errno,
+};
 use sha2::{Digest as _, Sha256};
 
-use super::outbox;
+use super::{
+    outbox,
+    proven::{self, ContentOf, Found, Wanted},
+};
 use crate::{
     durable,
     episode::{Digest, EpisodeId, shell_word},
     filed,
-    layout::Layout,
+    layout::{Layout, OutboxName, outbox_name},
     progress::Progress,
     records::{QuarantineReason, Sidecar, WallTime},
+    scan::RootId,
     tree,
 };
 
@@ -38,23 +48,30 @@ pub const ORPHAN: &str = "orphan";
 /// What became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
-    /// The episode is there (again), or the archive is not.
+    /// The episode is there (again), or the archive is not, or `episodes/` is another folder.
     NoOrphan,
     /// This directory holds what was in it.
     Unlinked(PathBuf),
+    /// What it was packed from was written to on its way to `shipped/`, and stands here again. The archive is where it was, and
+    /// is looked at as that of any episode.
+    PutBack(PathBuf),
     /// It may be the last copy, and lies here now.
     PutAside(PathBuf),
 }
 
-/// Settles one archive.
-///
-/// The caller has seen that `episodes/` is the folder that it was at the start: while that is missing, or another one is
-/// mounted over it, every archive looks like an orphan, and none is.
+/// Settles one archive. `root` is what `episodes/` was at the start.
 ///
 /// # Errors
 /// Those of reading the folders and the archive, and of putting it aside. The archive is where it was.
-pub fn settle(layout: &Layout, id: &EpisodeId, now: WallTime, progress: &Progress) -> io::Result<Settled> {
-    if is_there(&layout.episode(id))? {
+pub fn settle(
+    layout: &Layout,
+    id: &EpisodeId,
+    root: RootId,
+    now: WallTime,
+    content_of: ContentOf<'_>,
+    progress: &Progress,
+) -> io::Result<Settled> {
+    if !is_gone(layout, id, root)? {
         return Ok(Settled::NoOrphan);
     }
     let Some(archive) = open(&layout.archive(id))? else {
@@ -64,63 +81,129 @@ pub fn settle(layout: &Layout, id: &EpisodeId, now: WallTime, progress: &Progres
     let sidecar =
         fs::read(layout.sidecar(id)).ok().and_then(|bytes| serde_json::from_slice::<Sidecar>(&bytes).ok());
     let sidecar = sidecar.filter(|sidecar| sidecar.episode_id == *id && sidecar.facts.sha256 == digest);
-
-    let holder = match shipped(layout, id, digest, sidecar.as_ref())? {
-        Some(shipped) => Some(shipped),
-        None => quarantined(layout, id, sidecar.as_ref(), progress)?,
+    let wanted = Wanted {
+        id,
+        sha256: digest,
+        content_sha256: sidecar.as_ref().map(|sidecar| sidecar.facts.content_sha256),
+        fingerprint: sidecar.as_ref().map(|sidecar| sidecar.fingerprint),
     };
-    if let Some(holder) = holder {
-        outbox::clear(layout, id)?;
-        tracing::info!(
-            EPISODE = %id, "removed the archive of {id} from the outbox: its episode is in {}", holder.display()
-        );
-        return Ok(Settled::Unlinked(holder));
+    let found = match proven::find(layout, &wanted, content_of, progress)? {
+        Found::Nothing => quarantined(layout, &wanted, content_of, progress)?,
+        found => found,
+    };
+    // Reading all this took its time. Once more, before anything is unlinked or moved.
+    if !is_gone(layout, id, root)? {
+        return Ok(Settled::NoOrphan);
     }
-    let to = put_aside(layout, id, now, progress)?;
-    outbox::clear(layout, id)?;
-    tracing::warn!(
-        EPISODE = %id,
-        "The archive of {id} was in the outbox and its episode is nowhere: it may be the last copy, and was moved to {}. To \
-         look into it, type: tar --zstd -tvf {}",
-        to.display(),
-        shell_word(&to.join(archive_name(layout, id)))
-    );
-    Ok(Settled::PutAside(to))
-}
-
-fn shipped(
-    layout: &Layout,
-    id: &EpisodeId,
-    digest: Digest,
-    sidecar: Option<&Sidecar>,
-) -> io::Result<Option<PathBuf>> {
-    let content = sidecar.map(|sidecar| sidecar.facts.content_sha256);
-    for directory in filed::filed_as(&layout.shipped, id)? {
-        // One that cannot be read vouches for nothing.
-        let Ok(Some(receipt)) = filed::receipt(&directory) else { continue };
-        let names_it = receipt.sha256 == digest || Some(receipt.content_sha256) == content;
-        if receipt.episode_id == *id && names_it {
-            return Ok(Some(directory));
+    match found {
+        Found::Same(holder) => {
+            outbox::clear(layout, id)?;
+            tracing::info!(
+                EPISODE = %id, "removed the archive of {id} from the outbox: its episode is in {}", holder.display()
+            );
+            Ok(Settled::Unlinked(holder))
+        }
+        Found::Changed(shipped) => proven::put_back(layout, id, &shipped, progress).map(Settled::PutBack),
+        Found::Nothing => {
+            let to = put_aside(layout, id, now, progress)?;
+            outbox::clear(layout, id)?;
+            tracing::warn!(
+                EPISODE = %id,
+                "The archive of {id} was in the outbox and its episode is nowhere: it may be the last copy, and was moved to {}. \
+                 To look into it, type: tar --zstd -tvf {}",
+                to.display(),
+                shell_word(&to.join(archive_name(layout, id)))
+            );
+            Ok(Settled::PutAside(to))
         }
     }
-    Ok(None)
 }
 
-/// By the fingerprint and not by the name: the recorder may have used the name again after the first of it was rejected, and this
-/// archive be what is left of the second. A move across file systems makes other inodes; then the archive is kept, too.
+/// For the start, before scratch is cleared and anything is scanned: puts back what was written to on its way to `shipped/` by a
+/// process that was killed there. Of an upload that was acknowledged before its archive had its final name, scratch is all
+/// that tells; it says which receipt to look at just as well.
+///
+/// # Errors
+/// That of listing the outbox. What goes wrong with one episode is told.
+pub fn put_back_unfinished(
+    layout: &Layout,
+    root: RootId,
+    content_of: ContentOf<'_>,
+    progress: &Progress,
+) -> io::Result<()> {
+    for entry in fs::read_dir(&layout.outbox)? {
+        let entry = entry?;
+        let (OutboxName::Partial(id) | OutboxName::Archive(id)) = outbox_name(&entry.file_name()) else {
+            continue;
+        };
+        // One broken episode never holds up the rest.
+        if let Err(error) = put_back_one(layout, &id, root, &entry.path(), content_of, progress) {
+            tracing::warn!(
+                EPISODE = %id, "Whether {id} in shipped/ is what was delivered could not be looked at: {error}"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn put_back_one(
+    layout: &Layout,
+    id: &EpisodeId,
+    root: RootId,
+    archive: &Path,
+    content_of: ContentOf<'_>,
+    progress: &Progress,
+) -> io::Result<()> {
+    // Many archives may have been left by another program, and each is read in full soon enough: here only that of an episode
+    // that was moved. It took the first free name, so this one is taken.
+    if !layout.shipped.join(id.as_str()).exists() || !is_gone(layout, id, root)? {
+        return Ok(());
+    }
+    let Some(file) = open(archive)? else { return Ok(()) };
+    let sha256 = digest_of(file, progress)?;
+    let wanted = Wanted { id, sha256, content_sha256: None, fingerprint: None };
+    match proven::find(layout, &wanted, content_of, progress)? {
+        Found::Changed(shipped) => proven::put_back(layout, id, &shipped, progress).map(|_| ()),
+        Found::Same(_) | Found::Nothing => Ok(()),
+    }
+}
+
+/// By what it was packed from and not by the name: the recorder may have used the name again after the first of it was rejected,
+/// and this archive be what is left of the second.
 fn quarantined(
     layout: &Layout,
-    id: &EpisodeId,
-    sidecar: Option<&Sidecar>,
+    wanted: &Wanted<'_>,
+    content_of: ContentOf<'_>,
     progress: &Progress,
-) -> io::Result<Option<PathBuf>> {
-    let Some(sidecar) = sidecar else { return Ok(None) };
-    for directory in filed::filed_as(&layout.quarantine, id)? {
-        if tree::fingerprint(&directory, progress).is_ok_and(|found| found == sidecar.fingerprint) {
-            return Ok(Some(directory));
+) -> io::Result<Found> {
+    let (Some(packed), Some(content)) = (wanted.fingerprint, wanted.content_sha256) else {
+        return Ok(Found::Nothing);
+    };
+    for directory in filed::filed_as(&layout.quarantine, wanted.id)? {
+        // A move across file systems makes other inodes, and so another fingerprint.
+        if tree::fingerprint(&directory, progress).is_ok_and(|found| found == packed)
+            || content_of(wanted.id, &directory)? == Some(content)
+        {
+            return Ok(Found::Same(directory));
         }
     }
-    Ok(None)
+    Ok(Found::Nothing)
+}
+
+/// Whether the episode is not there, in the folder that `episodes/` was. By descriptor, so that the folder that is compared and the
+/// one that is looked into are one.
+fn is_gone(layout: &Layout, id: &EpisodeId, root: RootId) -> io::Result<bool> {
+    let episodes = match File::open(&layout.episodes) {
+        Ok(folder) if RootId::of(&folder)? == root => folder,
+        Ok(_) => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match statat(&episodes, id.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(false),
+        Err(Errno::NOENT) => Ok(true),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 fn put_aside(layout: &Layout, id: &EpisodeId, now: WallTime, progress: &Progress) -> io::Result<PathBuf> {

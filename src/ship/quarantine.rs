@@ -80,7 +80,14 @@ fn try_quarantine(
     // A receipt of a retirement that was not carried out would say that it is held somewhere.
     filed::remove_receipt(&episode)?;
     filed::write_reason(&episode, record)?;
-    match durable::move_unchanged(&episode, &layout.quarantine, id.as_str(), &is_what_was_judged, progress)? {
+    match durable::move_unchanged(
+        &episode,
+        &layout.quarantine,
+        id.as_str(),
+        &is_what_was_judged,
+        &|_| Ok(true),
+        progress,
+    )? {
         MoveChecked::To(path) => Ok(Some(path)),
         MoveChecked::Changed(path) => {
             // It says nothing in episodes/; but it would puzzle whoever finds it there.

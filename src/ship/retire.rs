@@ -7,13 +7,15 @@
 //! ```
 //!
 //! Nothing gets here without a [`Proof`], and only `machine/verdict.rs` makes one. Killed anywhere on the way, the next start
-//! sends the archive again and comes back with another proof; after the move, it finds the receipt in `shipped/`.
+//! sends the archive again and comes back with another proof; after the move, it finds the receipt in `shipped/`, and looks
+//! whether what stands beside it is what was delivered (`proven.rs`).
 
 use std::{io, path::Path};
 
 use super::{
     machine::{state::Moved, verdict::Proof},
     outbox,
+    proven::{self, ContentOf, Found, Wanted},
 };
 use crate::{
     durable::{self, MoveChecked},
@@ -22,7 +24,7 @@ use crate::{
     layout::Layout,
     progress::Progress,
     records::{ArchiveFacts, ManifestCheck, ShippingReceipt, WallTime},
-    tree::{self, TreeError},
+    tree,
 };
 
 /// What was delivered, and the proof.
@@ -50,9 +52,14 @@ pub struct Retirement<'a> {
 /// [`Moved::Changed`] and stands in `episodes/` again, under its name, or beside it as `<id>~1` where the recorder has used the
 /// name again; there it will be packed like any other.
 #[must_use]
-pub fn retire(layout: &Layout, retirement: &Retirement<'_>, progress: &Progress) -> Moved {
-    let is_what_was_packed = |episode: &Path| is_what_was_packed(episode, retirement.fingerprint, progress);
-    match try_retire(layout, retirement, &is_what_was_packed, progress) {
+pub fn retire(
+    layout: &Layout,
+    retirement: &Retirement<'_>,
+    content_of: ContentOf<'_>,
+    progress: &Progress,
+) -> Moved {
+    let is_what_was_packed = |episode: &Path| tree::is_still(episode, retirement.fingerprint, progress);
+    match try_retire(layout, retirement, &is_what_was_packed, content_of, progress) {
         Ok(moved) => moved,
         Err(error) => Moved::Failed(explain(layout, retirement.id, &error)),
     }
@@ -63,6 +70,7 @@ fn try_retire(
     layout: &Layout,
     retirement: &Retirement<'_>,
     is_what_was_packed: &dyn Fn(&Path) -> io::Result<bool>,
+    content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> io::Result<Moved> {
     let Retirement { id, proof, facts, .. } = *retirement;
@@ -70,7 +78,9 @@ fn try_retire(
     match is_what_was_packed(&episode) {
         Ok(true) => {}
         Ok(false) => return Ok(Moved::Changed),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return moved_before(layout, retirement),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return moved_before(layout, retirement, content_of, progress);
+        }
         Err(error) => return Err(error),
     }
     let receipt = ShippingReceipt {
@@ -87,7 +97,19 @@ fn try_retire(
     // Of a rejection that was not carried out: it was decided afresh since.
     filed::remove_reason(&episode)?;
     filed::write_receipt(&episode, &receipt)?;
-    match durable::move_unchanged(&episode, &layout.shipped, id.as_str(), is_what_was_packed, progress)? {
+    // One whose receipt is of another delivery stays what it is.
+    let of_this = |copy: &Path| {
+        let receipt = filed::receipt(copy).unwrap_or_default();
+        Ok(receipt.is_some_and(|it| it.episode_id == *id && it.content_sha256 == facts.content_sha256))
+    };
+    match durable::move_unchanged(
+        &episode,
+        &layout.shipped,
+        id.as_str(),
+        is_what_was_packed,
+        &of_this,
+        progress,
+    )? {
         MoveChecked::To(path) => {
             clear_outbox(layout, id);
             Ok(Moved::To(path))
@@ -101,33 +123,29 @@ fn try_retire(
 }
 
 /// The episode is not there. Where `shipped/` has it with the receipt of this very archive, an earlier try got that far (its last
-/// flush failed, say) and what is left to do is done now.
-fn moved_before(layout: &Layout, retirement: &Retirement<'_>) -> io::Result<Moved> {
-    for path in filed::filed_as(&layout.shipped, retirement.id)? {
-        if let Ok(Some(receipt)) = filed::receipt(&path)
-            && receipt.episode_id == *retirement.id
-            && receipt.sha256 == retirement.facts.sha256
-        {
+/// flush failed, say) and what is left to do is done now: the look after the move is a part of it.
+fn moved_before(
+    layout: &Layout,
+    retirement: &Retirement<'_>,
+    content_of: ContentOf<'_>,
+    progress: &Progress,
+) -> io::Result<Moved> {
+    let Retirement { id, facts, fingerprint, .. } = *retirement;
+    let wanted = Wanted {
+        id,
+        sha256: facts.sha256,
+        content_sha256: Some(facts.content_sha256),
+        fingerprint: Some(fingerprint),
+    };
+    match proven::find(layout, &wanted, content_of, progress)? {
+        Found::Same(path) => {
             durable::sync_folder(&layout.shipped)?;
             durable::sync_folder(&layout.episodes)?;
-            clear_outbox(layout, retirement.id);
-            return Ok(Moved::To(path));
+            clear_outbox(layout, id);
+            Ok(Moved::To(path))
         }
-    }
-    Ok(Moved::Gone)
-}
-
-fn is_what_was_packed(episode: &Path, packed: Fingerprint, progress: &Progress) -> io::Result<bool> {
-    match tree::fingerprint(episode, progress) {
-        Ok(found) => Ok(found == packed),
-        Err(TreeError::Changed { .. }) => Ok(false),
-        Err(TreeError::Gone) => Err(io::ErrorKind::NotFound.into()),
-        Err(TreeError::Io { path, source }) => {
-            Err(io::Error::new(source.kind(), format!("{}: {source}", tree::shown(&path))))
-        }
-        Err(error @ (TreeError::Mount { .. } | TreeError::TooDeep { .. } | TreeError::Cancelled(_))) => {
-            Err(io::Error::other(error))
-        }
+        Found::Changed(path) => proven::put_back(layout, id, &path, progress).map(|_| Moved::Changed),
+        Found::Nothing => Ok(Moved::Gone),
     }
 }
 

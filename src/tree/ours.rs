@@ -4,13 +4,17 @@
 //! is lost. Ours is told by what it says: a receipt has every member that we write and names this episode; a reason
 //! has our stamp (`quarantined_at_wall`) and what happened, and names this episode where it names one at all (older
 //! shippers did not). A directory that was filed as `<id>~1` is still episode `<id>`. Where a recorder's own file
-//! had the name, ours is `<name>~1`, so numbered names are looked at as well.
+//! had the name, ours is `<name>~1`, so numbered names are looked at as well. One that is out of sight while it is moved
+//! or removed is still the episode that it was.
 
 use std::ffi::OsStr;
 
 use super::{Closed, TreeError, read_bounded};
 use crate::{
-    layout::{COPY_PREFIX, MARKER, REASON, RECEIPT, is_numbered, without_number},
+    layout::{
+        ASIDE_PREFIX, COPY_PREFIX, MARKER, REASON, RECEIPT, TRASH_PREFIX, is_numbered, name_behind,
+        without_number,
+    },
     records::{QuarantineReason, ShippingReceipt},
 };
 
@@ -36,7 +40,7 @@ pub(super) fn left_out(directory: &OsStr, file: &Closed<'_>) -> Result<bool, Tre
 #[must_use]
 pub fn receipt(bytes: &[u8], directory: &OsStr) -> Option<ShippingReceipt> {
     let receipt: ShippingReceipt = serde_json::from_slice(bytes).ok()?;
-    is_numbered(directory, receipt.episode_id.as_str()).then_some(receipt)
+    holds(directory, receipt.episode_id.as_str()).then_some(receipt)
 }
 
 /// The reason in these bytes, where we or an older shipper wrote it for the episode in this directory.
@@ -44,8 +48,14 @@ pub fn receipt(bytes: &[u8], directory: &OsStr) -> Option<ShippingReceipt> {
 pub fn reason(bytes: &[u8], directory: &OsStr) -> Option<QuarantineReason> {
     let reason: QuarantineReason = serde_json::from_slice(bytes).ok()?;
     let says_what = reason.status_code.is_some() || reason.error.is_some();
-    let of_this = reason.episode_id.as_deref().is_none_or(|id| is_numbered(directory, id));
+    let of_this = reason.episode_id.as_deref().is_none_or(|id| holds(directory, id));
     (reason.quarantined_at_wall.is_some() && says_what && of_this).then_some(reason)
+}
+
+/// Whether a directory of this name may hold the episode.
+fn holds(directory: &OsStr, id: &str) -> bool {
+    let behind = [ASIDE_PREFIX, TRASH_PREFIX].iter().find_map(|prefix| name_behind(prefix, directory));
+    is_numbered(behind.unwrap_or(directory), id)
 }
 
 fn is_ours(base: &str, bytes: &[u8], directory: &OsStr) -> bool {
@@ -62,6 +72,7 @@ mod tests {
     fn a_receipt_is_ours_when_it_is_whole_and_names_this_episode() {
         let ours = |directory: &str| is_ours(RECEIPT, RECEIPT_OF_A.as_bytes(), OsStr::new(directory));
         assert!(ours("a") && ours("a~1") && ours("a~27"));
+        assert!(ours(".sealift-aside-0-a") && ours(".sealift-trash-3-a~1") && !ours(".sealift-trash-3-b"));
         assert!(!ours("b") && !ours("ab") && !ours("a~") && !ours("a~x"));
         for foreign in ["", "{}", r#"{"episode_id":"a","carrier":"DHL"}"#, "[1]"] {
             assert!(!is_ours(RECEIPT, foreign.as_bytes(), OsStr::new("a")), "{foreign}");

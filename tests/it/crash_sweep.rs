@@ -28,6 +28,8 @@ use crate::{
     support::{Process, Reply, Sandbox, Scripted, eventually, json_file, json_of, names, sealift},
 };
 
+mod moves;
+
 /// The calls that change a disk, or what the other side knows.
 const CALLS: &str = "openat,mkdir,mkdirat,write,pwrite64,ftruncate,fsync,fdatasync,rename,renameat,renameat2,link,linkat,\
                      unlink,unlinkat,symlinkat,rmdir,writev,sendto,sendmsg";
@@ -83,13 +85,7 @@ fn a_shipper_killed_while_it_quarantines_finishes_at_the_next_start() {
     let url = rejecting.url();
     rig.sweep(&url, KILL, EVERY, |_| {
         rig.ship(&url).output().unwrap();
-        let layout = &rig.sandbox.layout;
-        assert_eq!(names(&layout.quarantine), [ID]);
-        assert_eq!(names(&rig.sandbox.quarantined(ID)), ["data.bin", "deep", "done.marker", REASON]);
-        for empty in [&layout.episodes, &layout.outbox, &layout.shipped] {
-            assert_eq!(names(empty), [""; 0]);
-        }
-        assert_eq!(crash::reference_of(&rig.sandbox, &rig.sandbox.quarantined(ID)), rig.reference);
+        rig.is_quarantined();
     });
     let sent = rejecting.seen();
     assert!(sent.iter().all(|seen| seen.body == sent[0].body), "it was packed to other bytes");
@@ -235,6 +231,8 @@ struct Rig {
     fixture: PathBuf,
     /// Whether the archive lies in the outbox already when the pass begins.
     kept: bool,
+    /// What is below these is ours to break.
+    roots: Vec<String>,
 }
 
 /// One call of the shipper that can be broken.
@@ -263,7 +261,8 @@ impl Rig {
         let config =
             "[shipper]\nquarantine_keep_days = 0\n[pack]\nworkers = 1\n[receiver]\nconcurrency = 1\n";
         fs::write(sandbox.path("one-of-each.toml"), config).unwrap();
-        Some(Self { sandbox, reference, fixture, kept: false })
+        let roots = vec![sandbox.data().to_str().unwrap().to_owned()];
+        Some(Self { sandbox, reference, fixture, kept: false, roots })
     }
 
     fn with_kept_archive() -> Option<Self> {
@@ -326,8 +325,7 @@ impl Rig {
         check: impl Fn(&Moment),
     ) -> BTreeMap<String, usize> {
         self.reset();
-        let root = self.sandbox.data();
-        let moments = moments(&self.traced(url, &[]), root.to_str().unwrap(), calls);
+        let moments = moments(&self.traced(url, &[]), &self.roots, calls);
         let (mut swept, mut missed) = (BTreeMap::new(), Vec::new());
         for moment in moments {
             let inject = format!("inject={}:{fault}:when={}", moment.call, moment.nth);
@@ -451,6 +449,18 @@ impl Rig {
         }
     }
 
+    /// It is in quarantine/ with its reason, whole, once, and nothing else is anywhere.
+    #[track_caller]
+    fn is_quarantined(&self) {
+        let layout = &self.sandbox.layout;
+        assert_eq!(names(&layout.quarantine), [ID]);
+        assert_eq!(names(&self.sandbox.quarantined(ID)), ["data.bin", "deep", "done.marker", REASON]);
+        for empty in [&layout.episodes, &layout.outbox, &layout.shipped] {
+            assert_eq!(names(empty), [""; 0]);
+        }
+        assert_eq!(crash::reference_of(&self.sandbox, &self.sandbox.quarantined(ID)), self.reference);
+    }
+
     /// One more pass, undisturbed, and everything is where it belongs, once, and nothing else is anywhere.
     #[track_caller]
     fn finishes(&self) {
@@ -533,15 +543,15 @@ impl Line<'_> {
     }
 }
 
-/// What can be broken in a pass that was traced: calls that changed something below `root`, or went out by a socket.
-fn moments(trace: &str, root: &str, calls: &[&str]) -> BTreeSet<Moment> {
+/// What can be broken in a pass that was traced: calls that changed something below `roots`, or went out by a socket.
+fn moments(trace: &str, roots: &[String], calls: &[&str]) -> BTreeSet<Moment> {
     let (mut changing, mut counts) = (BTreeSet::new(), BTreeMap::new());
     for line in trace.lines() {
         let Some((thread, line)) = parse(line) else { continue };
         if !calls.contains(&line.call) {
             continue;
         }
-        let path = match line.path(root) {
+        let path = match roots.iter().find_map(|root| line.path(root)) {
             Some(path) => path,
             None if line.is_socket() => String::new(),
             None => continue,

@@ -13,7 +13,7 @@ const WINGS: [&str; 3] = ["ship", "receive", "operate"];
 /// The steps of an episode's way: each does its own work, decides nothing and knows no other step.
 const STEPS: [&str; 7] = ["watch", "pack", "transport", "retire", "quarantine", "orphan", "sweep"];
 /// What the steps share: these know no step at all.
-const SHARED_BY_STEPS: [&str; 5] = ["outbox", "archive", "outcome", "lock", "machine"];
+const SHARED_BY_STEPS: [&str; 6] = ["outbox", "archive", "outcome", "proven", "lock", "machine"];
 /// Calls that make, move or remove a name durably. One place has them all, so that one place can be proven.
 const DURABLE_CALLS: [&str; 14] = [
     "sync_all(",

@@ -6,6 +6,7 @@ use std::{
     ffi::OsString,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -14,7 +15,7 @@ use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 use super::KeepDays;
 use crate::{
     clock, durable,
-    episode::{EpisodeId, printable},
+    episode::{Digest, EpisodeId, printable},
     layout::Layout,
     progress::Progress,
     records::WallTime,
@@ -316,7 +317,7 @@ impl Workers {
             delivered_at: clock::wall_now(),
         };
         lock(&self.known.scratch).remove(id);
-        retire::retire(&self.layout, &retirement, &Progress::default())
+        retire::retire(&self.layout, &retirement, &content_of, &Progress::default())
     }
 
     fn quarantine(&self, id: &EpisodeId, reason: &Reason) -> Moved {
@@ -325,7 +326,9 @@ impl Workers {
     }
 
     fn settle_orphan(&self, id: &EpisodeId) -> bool {
-        let settled = orphan::settle(&self.layout, id, clock::wall_now(), &Progress::default());
+        let Some(root) = self.known.root else { return true };
+        let (now, progress) = (clock::wall_now(), Progress::default());
+        let settled = orphan::settle(&self.layout, id, root, now, &content_of, &progress);
         if let Err(error) = &settled {
             tracing::error!(
                 EPISODE = %id, "The archive of {id} in the outbox has no episode beside it, and could not be put away: {error}. \
@@ -354,6 +357,18 @@ impl Workers {
 fn is_full(error: &PackError) -> bool {
     matches!(error, PackError::Outbox(error)
         if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+}
+
+/// For the steps that have to know what a directory packs to.
+pub(super) fn content_of(id: &EpisodeId, directory: &Path) -> io::Result<Option<Digest>> {
+    match pack::content_of(id, directory, &Progress::default()) {
+        Ok(content) => Ok(Some(content)),
+        Err(PackError::Changed { .. } | PackError::Gone) => Ok(None),
+        Err(error) => {
+            let why = format!("{}: {:#}", directory.display(), anyhow::Error::new(error));
+            Err(io::Error::other(why))
+        }
+    }
 }
 
 fn failure(error: PackError) -> PackFailure {

@@ -4,40 +4,70 @@ use super::*;
 use crate::{
     layout::REASON,
     records::{ArchiveFacts, ManifestCheck, ShippingReceipt},
+    scan,
+    ship::pack,
 };
 
 const NOW: WallTime = WallTime::from_unix_seconds(1_800_000_000);
 
 struct Sandbox {
-    _root: tempfile::TempDir,
+    folder: tempfile::TempDir,
     layout: Layout,
     id: EpisodeId,
+    root: RootId,
+}
+
+fn content_of(id: &EpisodeId, directory: &Path) -> io::Result<Option<Digest>> {
+    Ok(pack::content_of(id, directory, &Progress::default()).ok())
+}
+
+fn content_in(directory: &Path) -> Digest {
+    content_of(&EpisodeId::parse("a").unwrap(), directory).unwrap().unwrap()
 }
 
 /// An archive of `a`, and no episode.
 fn sandbox() -> Sandbox {
-    let root = tempfile::tempdir().unwrap();
-    let layout = Layout::below(root.path());
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::below(folder.path());
     let id = EpisodeId::parse("a").unwrap();
     for folder in [&layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
         fs::create_dir_all(folder).unwrap();
     }
     fs::write(layout.archive(&id), "archive").unwrap();
-    Sandbox { _root: root, layout, id }
+    let root = scan::root_id(&layout.episodes).unwrap();
+    Sandbox { folder, layout, id, root }
 }
 
 impl Sandbox {
+    fn try_settle(&self, content_of: ContentOf<'_>) -> io::Result<Settled> {
+        settle(&self.layout, &self.id, self.root, NOW, content_of, &Progress::default())
+    }
+
     fn settle(&self) -> Settled {
-        settle(&self.layout, &self.id, NOW, &Progress::default()).unwrap()
+        self.try_settle(&content_of).unwrap()
+    }
+
+    fn put_back_unfinished(&self) {
+        put_back_unfinished(&self.layout, self.root, &content_of, &Progress::default()).unwrap();
+    }
+
+    /// As a process leaves it that is killed when it has moved the episode, before it looked at it again.
+    fn killed_after_the_move(&self) -> PathBuf {
+        fs::create_dir(self.layout.episode(&self.id)).unwrap();
+        fs::write(self.layout.episode(&self.id).join("data"), "data").unwrap();
+        self.sidecar(b"archive", content_in(&self.layout.episode(&self.id)), &self.layout.episode(&self.id));
+        durable::remove_tree(&self.layout.episode(&self.id), &Progress::default()).unwrap();
+        self.shipped("a", "a", b"archive")
     }
 
     fn shipped(&self, directory: &str, episode: &str, archive: &[u8]) -> PathBuf {
         let directory = self.layout.shipped.join(directory);
         fs::create_dir(&directory).unwrap();
+        fs::write(directory.join("data"), "data").unwrap();
         let receipt = ShippingReceipt {
             episode_id: EpisodeId::parse(episode).unwrap(),
             sha256: Digest::of(archive),
-            content_sha256: Digest::of(b"content"),
+            content_sha256: content_in(&directory),
             size_bytes: 1,
             status_code: 201,
             receiver: "http://r".to_owned(),
@@ -49,12 +79,12 @@ impl Sandbox {
         directory
     }
 
-    fn sidecar(&self, archive: &[u8], content: &[u8], packed_from: &Path) {
+    fn sidecar(&self, archive: &[u8], content_sha256: Digest, packed_from: &Path) {
         let sidecar = Sidecar {
             episode_id: self.id.clone(),
             facts: ArchiveFacts {
                 sha256: Digest::of(archive),
-                content_sha256: Digest::of(content),
+                content_sha256,
                 size_bytes: archive.len() as u64,
             },
             fingerprint: tree::fingerprint(packed_from, &Progress::default()).unwrap(),
@@ -115,12 +145,12 @@ fn a_receipt_for_other_bytes_or_of_another_episode_accounts_for_nothing() {
 fn a_content_digest_counts_only_beside_the_archives_own() {
     let a = sandbox();
     let shipped = a.shipped("a", "a", b"the same, packed at another level");
-    a.sidecar(b"archive", b"content", &shipped);
+    a.sidecar(b"archive", content_in(&shipped), &shipped);
     assert_eq!(a.settle(), Settled::Unlinked(shipped));
 
     let a = sandbox();
     let shipped = a.shipped("a", "a", b"the same, packed at another level");
-    a.sidecar(b"not what lies there", b"content", &shipped);
+    a.sidecar(b"not what lies there", content_in(&shipped), &shipped);
     a.is_put_aside("a");
 }
 
@@ -130,7 +160,7 @@ fn an_archive_of_what_stands_in_quarantine_is_unlinked() {
     let quarantined = a.layout.quarantine.join("a~1");
     fs::create_dir(&quarantined).unwrap();
     fs::write(quarantined.join("data"), "data").unwrap();
-    a.sidecar(b"archive", b"content", &quarantined);
+    a.sidecar(b"archive", Digest([9; 32]), &quarantined);
     let reason = r#"{"episode_id":"a","error":"x","quarantined_at_wall":"2027-01-01T00:00:00Z"}"#;
     fs::write(quarantined.join(REASON), reason).unwrap();
     assert_eq!(a.settle(), Settled::Unlinked(quarantined));
@@ -144,11 +174,105 @@ fn an_archive_of_a_later_episode_of_that_name_is_put_beside_the_quarantined_one(
     fs::create_dir(&quarantined).unwrap();
     fs::write(quarantined.join("data"), "the first of the name").unwrap();
     fs::create_dir(a.layout.episode(&a.id)).unwrap();
-    a.sidecar(b"archive", b"content", &a.layout.episode(&a.id));
+    a.sidecar(b"archive", content_in(&a.layout.episode(&a.id)), &a.layout.episode(&a.id));
     fs::remove_dir(a.layout.episode(&a.id)).unwrap();
     a.is_put_aside("a~1");
     assert_eq!(fs::read(quarantined.join("data")).unwrap(), b"the first of the name");
     assert!(a.layout.quarantine.join("a~1/a.json").exists());
+}
+
+#[test]
+fn an_archive_of_what_was_copied_to_quarantine_is_unlinked() {
+    let a = sandbox();
+    let quarantined = a.layout.quarantine.join("a");
+    fs::create_dir(&quarantined).unwrap();
+    fs::write(quarantined.join("data"), "data").unwrap();
+    // Packed from other inodes with the same content.
+    a.sidecar(b"archive", content_in(&quarantined), &a.layout.outbox);
+    assert_eq!(a.settle(), Settled::Unlinked(quarantined));
+}
+
+#[test]
+fn what_was_written_to_on_its_way_is_put_back_and_its_archive_stays() {
+    let a = sandbox();
+    let shipped = a.killed_after_the_move();
+    fs::write(shipped.join("data"), "data, and late").unwrap();
+    assert_eq!(a.settle(), Settled::PutBack(a.layout.episode(&a.id)));
+    assert_eq!(fs::read(a.layout.episode(&a.id).join("data")).unwrap(), b"data, and late");
+    assert_eq!(filed::receipt(&a.layout.episode(&a.id)).unwrap(), None);
+    assert!(!shipped.exists());
+    assert!(a.layout.archive(&a.id).exists() && a.layout.sidecar(&a.id).exists());
+}
+
+#[test]
+fn an_episode_that_was_only_renamed_is_known_by_its_fingerprint_and_not_read() {
+    let a = sandbox();
+    let shipped = a.shipped("a", "a", b"archive");
+    a.sidecar(b"archive", content_in(&shipped), &shipped);
+    let read = |_: &EpisodeId, _: &Path| panic!("it was read");
+    assert_eq!(a.try_settle(&read).unwrap(), Settled::Unlinked(shipped));
+}
+
+#[test]
+fn a_copy_that_is_what_was_delivered_covers_one_that_was_written_to() {
+    let a = sandbox();
+    let changed = a.killed_after_the_move();
+    fs::write(changed.join("data"), "an operator's doing").unwrap();
+    let whole = a.shipped("a~1", "a", b"archive");
+    assert_eq!(a.settle(), Settled::Unlinked(whole));
+    assert!(changed.exists());
+}
+
+#[test]
+fn what_cannot_be_read_proves_nothing_and_the_archive_stays() {
+    let a = sandbox();
+    let shipped = a.shipped("a", "a", b"archive");
+    let fails = |_: &EpisodeId, _: &Path| Err(io::Error::other("bad sector"));
+    assert_eq!(a.try_settle(&fails).unwrap_err().to_string(), "bad sector");
+    assert!(shipped.exists() && a.layout.archive(&a.id).exists());
+}
+
+#[test]
+fn scratch_that_was_acknowledged_tells_of_an_episode_that_was_written_to_on_its_way() {
+    let a = sandbox();
+    let shipped = a.killed_after_the_move();
+    durable::remove_file(&a.layout.archive(&a.id)).unwrap();
+    durable::remove_file(&a.layout.sidecar(&a.id)).unwrap();
+    fs::write(a.layout.partial(&a.id), "archive").unwrap();
+    a.put_back_unfinished();
+    assert!(shipped.exists(), "put back though it is what was delivered");
+    fs::write(shipped.join("data"), "data, and late").unwrap();
+    fs::write(a.layout.partial(&a.id), "another archive").unwrap();
+    a.put_back_unfinished();
+    assert!(shipped.exists(), "put back for scratch that was never acknowledged");
+    fs::write(a.layout.partial(&a.id), "archive").unwrap();
+    a.put_back_unfinished();
+    assert_eq!(fs::read(a.layout.episode(&a.id).join("data")).unwrap(), b"data, and late");
+    assert!(!shipped.exists());
+}
+
+#[test]
+fn while_episodes_is_another_folder_nothing_is_gone() {
+    let a = sandbox();
+    let shipped = a.killed_after_the_move();
+    let (episodes, away) = (&a.layout.episodes, a.folder.path().join("away"));
+    let another = || {
+        durable::move_directory(episodes, a.folder.path(), "away", &Progress::default()).unwrap();
+        fs::create_dir(episodes).unwrap();
+    };
+    another();
+    assert_eq!(a.settle(), Settled::NoOrphan);
+    fs::remove_dir(episodes).unwrap();
+    assert_eq!(a.settle(), Settled::NoOrphan);
+    durable::move_directory(&away, a.folder.path(), "episodes", &Progress::default()).unwrap();
+    // Replaced while the archive is compared.
+    let late = |id: &EpisodeId, directory: &Path| {
+        another();
+        content_of(id, directory)
+    };
+    fs::write(shipped.join("data"), "data, and late").unwrap();
+    assert_eq!(a.try_settle(&late).unwrap(), Settled::NoOrphan);
+    assert!(shipped.exists() && a.layout.archive(&a.id).exists());
 }
 
 #[test]
@@ -163,7 +287,7 @@ fn what_is_no_regular_file_is_left_alone() {
     fs::write(&precious, "precious").unwrap();
     durable::remove_file(&a.layout.archive(&a.id)).unwrap();
     symlink(&precious, a.layout.archive(&a.id)).unwrap();
-    settle(&a.layout, &a.id, NOW, &Progress::default()).unwrap_err();
+    a.try_settle(&content_of).unwrap_err();
     assert_eq!(fs::read(&precious).unwrap(), b"precious");
     assert!(fs::read_dir(&a.layout.quarantine).unwrap().next().is_none());
 }

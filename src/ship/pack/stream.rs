@@ -26,15 +26,19 @@ const OUTPUT_BYTES: usize = 128 * 1024;
 /// Each worker takes memory for its piece of the input (8 MiB at level 3, 32 MiB at level 19), used or not.
 const MAX_WORKERS: u32 = 64;
 
-pub(super) struct TarStream {
+/// `W`: where it goes when it is hashed.
+pub(super) struct TarStream<W> {
     buffer: Box<[u8]>,
     filled: usize,
     passed_bytes: u64,
     hasher: Sha256,
-    encoder: Encoder<'static, Stepping>,
+    to: W,
 }
 
-impl TarStream {
+/// Compresses.
+pub(super) type Compressed = Encoder<'static, Stepping>;
+
+impl TarStream<Compressed> {
     pub(super) fn new(
         writer: ArchiveWriter,
         level: i32,
@@ -47,13 +51,20 @@ impl TarStream {
         let mut encoder = Encoder::with_writer(writer);
         encoder.include_checksum(true)?;
         encoder.multithread(workers.get().min(MAX_WORKERS))?;
-        Ok(Self {
-            buffer: vec![0; BUFFER_BYTES].into(),
-            filled: 0,
-            passed_bytes: 0,
-            hasher: Sha256::new(),
-            encoder,
-        })
+        Ok(Self::new_to(encoder))
+    }
+
+    /// Writes the end of the tar stream and of the zstd frame. The writer is still to be finished; with it, the digest
+    /// of the tar stream and its length, bytes.
+    pub(super) fn finish(self) -> io::Result<(ArchiveWriter, Digest, u64)> {
+        let (encoder, content_sha256, len_bytes) = self.end()?;
+        Ok((encoder.finish()?.writer, content_sha256, len_bytes))
+    }
+}
+
+impl<W: Write> TarStream<W> {
+    pub(super) fn new_to(to: W) -> Self {
+        Self { buffer: vec![0; BUFFER_BYTES].into(), filled: 0, passed_bytes: 0, hasher: Sha256::new(), to }
     }
 
     /// Room to read into: never empty. [`TarStream::take`] says how much of it was filled.
@@ -87,13 +98,11 @@ impl TarStream {
         self.write(header::padding(self.len_bytes()))
     }
 
-    /// Writes the end of the tar stream and of the zstd frame. The writer is still to be finished; with it, the digest
-    /// of the tar stream and its length, bytes.
-    pub(super) fn finish(mut self) -> io::Result<(ArchiveWriter, Digest, u64)> {
+    /// Writes the end of the tar stream. Where it went to; its digest and its length, bytes.
+    pub(super) fn end(mut self) -> io::Result<(W, Digest, u64)> {
         self.write(&[0; 2 * BLOCK_BYTES])?;
         self.pass_on()?;
-        let output = self.encoder.finish()?;
-        Ok((output.writer, self.hasher.into(), self.passed_bytes))
+        Ok((self.to, self.hasher.into(), self.passed_bytes))
     }
 
     fn len_bytes(&self) -> u64 {
@@ -103,7 +112,7 @@ impl TarStream {
     fn pass_on(&mut self) -> io::Result<()> {
         let bytes = &self.buffer[..self.filled];
         self.hasher.update(bytes);
-        self.encoder.write_all(bytes)?;
+        self.to.write_all(bytes)?;
         self.passed_bytes += bytes.len() as u64;
         self.filled = 0;
         Ok(())
@@ -111,7 +120,7 @@ impl TarStream {
 }
 
 /// Shows a step for what is written: at the end of a stream nothing is read any more, and a high level still takes long.
-struct Stepping {
+pub(super) struct Stepping {
     writer: ArchiveWriter,
     progress: Progress,
 }

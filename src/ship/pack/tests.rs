@@ -156,6 +156,19 @@ fn a_file_that_shrinks_between_header_and_bytes_is_a_change() {
 }
 
 #[test]
+fn the_content_of_a_directory_is_that_of_the_archive_it_would_become_wherever_it_stands() {
+    let sandbox = Sandbox::new(&[("a", "1"), ("d/x", "22"), ("z", "")]).seal();
+    symlink("a", sandbox.episode.join("link")).unwrap();
+    let packed = sandbox.pack().unwrap();
+    let (id, elsewhere) = (EpisodeId::parse("a").unwrap(), sandbox.root.path().join("a~1"));
+    fs::rename(&sandbox.episode, &elsewhere).unwrap();
+    let content = || content_of(&id, &elsewhere, &Progress::default()).unwrap();
+    assert_eq!(content(), packed.facts.content_sha256);
+    append(&elsewhere.join("d/x"));
+    assert_ne!(content(), packed.facts.content_sha256);
+}
+
+#[test]
 fn an_episode_that_agrees_with_its_manifest_is_verified() {
     let sandbox = Sandbox::new(&[("a", "1"), ("a-b", ""), ("a.d/x", "22"), ("z", "")]).seal();
     assert_eq!(sandbox.pack().unwrap().manifest, ManifestCheck::Verified);

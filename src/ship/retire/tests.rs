@@ -1,9 +1,9 @@
-use std::{cell::Cell, fs};
+use std::{cell::Cell, fs, os::unix::fs::MetadataExt as _};
 
 use serde_json::json;
 
 use super::*;
-use crate::{episode::Digest, layout::RECEIPT};
+use crate::{episode::Digest, layout::RECEIPT, ship::pack};
 
 struct Sandbox {
     _root: tempfile::TempDir,
@@ -27,9 +27,14 @@ fn sandbox() -> Sandbox {
         fs::write(path, "").unwrap();
     }
     let packed = tree::fingerprint(&layout.episode(&id), &Progress::default()).unwrap();
-    let facts = ArchiveFacts { sha256: Digest([1; 32]), content_sha256: Digest([2; 32]), size_bytes: 3 };
+    let content_sha256 = content_of(&id, &layout.episode(&id)).unwrap().unwrap();
+    let facts = ArchiveFacts { sha256: Digest([1; 32]), content_sha256, size_bytes: 3 };
     let proof = Proof::for_test(201, json!({"episode_id": "a"}));
     Sandbox { _root: root, layout, id, facts, proof, packed }
+}
+
+fn content_of(id: &EpisodeId, directory: &Path) -> io::Result<Option<Digest>> {
+    Ok(pack::content_of(id, directory, &Progress::default()).ok())
 }
 
 impl Sandbox {
@@ -46,11 +51,11 @@ impl Sandbox {
     }
 
     fn retire(&self) -> Moved {
-        retire(&self.layout, &self.retirement(), &Progress::default())
+        retire(&self.layout, &self.retirement(), &content_of, &Progress::default())
     }
 
     fn retire_asking(&self, check: &dyn Fn(&Path) -> io::Result<bool>) -> io::Result<Moved> {
-        try_retire(&self.layout, &self.retirement(), check, &Progress::default())
+        try_retire(&self.layout, &self.retirement(), check, &content_of, &Progress::default())
     }
 
     fn outbox_is_empty(&self) -> bool {
@@ -91,7 +96,7 @@ fn what_changes_during_the_move_is_put_back_without_the_receipt() {
             assert!(episode.join(RECEIPT).exists());
             fs::write(episode.join("data"), "written by a descriptor that was still open")?;
         }
-        is_what_was_packed(episode, a.packed, &Progress::default())
+        tree::is_still(episode, a.packed, &Progress::default())
     };
     assert_eq!(a.retire_asking(&check).unwrap(), Moved::Changed);
     assert!(fs::read_to_string(a.layout.episode(&a.id).join("data")).unwrap().starts_with("written"));
@@ -154,6 +159,71 @@ fn a_move_that_was_made_but_not_reported_is_found_and_one_that_was_not_is_gone()
     fs::copy(other.layout.shipped.join("a").join(RECEIPT), b.layout.shipped.join("a").join(RECEIPT)).unwrap();
     assert_eq!(b.retire(), Moved::Gone);
     assert!(!b.outbox_is_empty());
+}
+
+#[test]
+fn a_move_that_was_made_and_not_looked_at_is_put_back_where_it_was_written_to() {
+    let a = sandbox();
+    let to = a.layout.shipped.join("a");
+    assert_eq!(a.retire(), Moved::To(to.clone()));
+    fs::write(a.layout.archive(&a.id), "").unwrap();
+    fs::write(to.join("data"), "written by a descriptor that was still open").unwrap();
+    assert_eq!(a.retire(), Moved::Changed);
+    assert!(fs::read_to_string(a.layout.episode(&a.id).join("data")).unwrap().starts_with("written"));
+    assert!(!a.layout.episode(&a.id).join(RECEIPT).exists());
+    assert!(!to.exists());
+    assert!(!a.outbox_is_empty());
+}
+
+#[test]
+fn a_copy_has_other_inodes_and_is_known_by_its_content() {
+    let a = sandbox();
+    let to = a.layout.shipped.join("a");
+    assert_eq!(a.retire(), Moved::To(to.clone()));
+    // As a copy has them: another inode, the same mtime.
+    let mtime = fs::metadata(to.join("data")).unwrap().modified().unwrap();
+    fs::copy(to.join("data"), to.join("copy")).unwrap();
+    let copy = fs::File::options().append(true).open(to.join("copy")).unwrap();
+    copy.set_modified(mtime).unwrap();
+    durable::replace(&copy, &to.join("copy"), &to.join("data")).unwrap();
+    fs::write(a.layout.archive(&a.id), "").unwrap();
+    assert_eq!(a.retire(), Moved::To(to));
+    assert!(a.outbox_is_empty());
+}
+
+#[test]
+fn across_file_systems_a_copy_with_a_receipt_of_this_delivery_is_the_one_and_another_is_not() {
+    for of_this in [true, false] {
+        let mut a = sandbox();
+        let Ok(there) = tempfile::tempdir_in("/dev/shm") else { return };
+        if fs::metadata(there.path()).unwrap().dev() == fs::metadata(&a.layout.episodes).unwrap().dev() {
+            return;
+        }
+        a.layout.shipped = there.path().to_owned();
+        // As if killed when the copy had its name: the source is still there.
+        let receipt = ShippingReceipt {
+            episode_id: a.id.clone(),
+            sha256: a.facts.sha256,
+            content_sha256: if of_this { a.facts.content_sha256 } else { Digest([9; 32]) },
+            size_bytes: 3,
+            status_code: 201,
+            receiver: String::new(),
+            delivered_at_wall: WallTime::from_unix_seconds(1),
+            manifest: ManifestCheck::None,
+            receipt: json!(null),
+        };
+        filed::write_receipt(&a.layout.episode(&a.id), &receipt).unwrap();
+        let copied = std::process::Command::new("cp")
+            .arg("-a")
+            .args([a.layout.episode(&a.id), there.path().join("a")])
+            .status()
+            .unwrap();
+        assert!(copied.success());
+        let to = there.path().join(if of_this { "a" } else { "a~1" });
+        assert_eq!(a.retire(), Moved::To(to));
+        assert_eq!(fs::read_dir(there.path()).unwrap().count(), if of_this { 1 } else { 2 });
+        assert!(!a.layout.episode(&a.id).exists());
+    }
 }
 
 #[test]

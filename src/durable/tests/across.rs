@@ -1,0 +1,216 @@
+//! Moves to another file system: what is written meanwhile, and what a killed process leaves.
+
+use std::{cell::RefCell, io::Write as _};
+
+use super::*;
+use crate::{
+    layout::{ASIDE_PREFIX, COPY_PREFIX, RECEIPT},
+    tree,
+};
+
+fn fingerprint(directory: &Path) -> io::Result<crate::episode::Fingerprint> {
+    tree::fingerprint(directory, &quiet()).map_err(io::Error::other)
+}
+
+/// Moves `episode` away, and writes to a file of it through a descriptor that was open before, when it is looked at for the
+/// `nth` time. Returns what became of the move, and the names under which it was looked at.
+fn move_while_written(episode: &Path, there: &Path, nth: usize) -> (MoveChecked, Vec<String>) {
+    let packed = fingerprint(episode).unwrap();
+    let mut open = OpenOptions::new().append(true).open(episode.join("data/x")).unwrap();
+    let looks = RefCell::new(Vec::new());
+    let unchanged = |path: &Path| {
+        looks.borrow_mut().push(path.file_name().unwrap().to_str().unwrap().to_owned());
+        if looks.borrow().len() == nth {
+            open.try_clone()?.write_all(b" late")?;
+        }
+        Ok(fingerprint(path)? == packed)
+    };
+    let moved = move_unchanged(episode, there, "a", &unchanged, &any, &quiet()).unwrap();
+    open.flush().unwrap();
+    (moved, looks.into_inner())
+}
+
+#[test]
+fn what_is_written_at_any_look_at_the_source_is_not_lost() {
+    let names_at_each_look = ["a", ".sealift-aside-0-a", ".sealift-trash-0-a"];
+    for nth in 1..=names_at_each_look.len() {
+        let Some(there) = elsewhere() else { return };
+        let (root, episode, _) = sandbox();
+        let (moved, looks) = move_while_written(&episode, there.path(), nth);
+        assert_eq!(looks, names_at_each_look[..nth]);
+        assert_eq!(moved, MoveChecked::Changed(episode.clone()));
+        assert_eq!(fs::read(episode.join("data/x")).unwrap(), b"x late");
+        assert_eq!(names(&root.path().join("episodes")), ["a"]);
+        assert!(names(there.path()).is_empty(), "a copy of what it was stays");
+    }
+    let Some(there) = elsewhere() else { return };
+    let (root, episode, _) = sandbox();
+    let (moved, looks) = move_while_written(&episode, there.path(), 0);
+    assert_eq!((moved, looks.len()), (MoveChecked::To(there.path().join("a")), 3));
+    assert!(names(&root.path().join("episodes")).is_empty());
+}
+
+#[test]
+fn what_cannot_be_compared_any_more_is_put_back_and_its_copy_goes() {
+    for nth in 1..=3 {
+        let Some(there) = elsewhere() else { return };
+        let (root, episode, _) = sandbox();
+        let looks = RefCell::new(0);
+        let unchanged = |_: &Path| {
+            *looks.borrow_mut() += 1;
+            if *looks.borrow() == nth { Err(io::Error::other("cannot be read")) } else { Ok(true) }
+        };
+        let error = move_unchanged(&episode, there.path(), "a", &unchanged, &any, &quiet()).unwrap_err();
+        assert_eq!(error.to_string(), "cannot be read");
+        assert_eq!(names(&root.path().join("episodes")), ["a"]);
+        assert_eq!(names(&episode.join("data")), ["x"]);
+        assert!(names(there.path()).is_empty());
+    }
+}
+
+#[test]
+fn a_source_that_changed_goes_beside_a_name_that_was_used_again() {
+    let Some(there) = elsewhere() else { return };
+    let (root, episode, _) = sandbox();
+    let unchanged = |path: &Path| {
+        if path != episode {
+            fs::create_dir(&episode)?;
+        }
+        Ok(path == episode)
+    };
+    let moved = move_unchanged(&episode, there.path(), "a", &unchanged, &any, &quiet()).unwrap();
+    assert_eq!(moved, MoveChecked::Changed(episode.with_file_name("a~1")));
+    assert_eq!(names(&root.path().join("episodes/a~1/data")), ["x"]);
+    assert!(names(&episode).is_empty() && names(there.path()).is_empty());
+}
+
+/// As a process leaves it that is killed when the copy has its name: both are whole. A receipt was written anew since.
+fn killed_with_both(there: &Path, episode: &Path, copy: &str) -> PathBuf {
+    fs::create_dir(episode.join("empty")).unwrap();
+    symlink("nowhere", episode.join("link")).unwrap();
+    // Left out of a copy, which is none the less one for that.
+    drop(std::os::unix::net::UnixListener::bind(episode.join("socket")).unwrap());
+    fs::write(episode.join(RECEIPT), receipt("2026-01-01T00:00:00Z")).unwrap();
+    let to = there.join(copy);
+    copying::copy_directory(episode, &to, &quiet()).unwrap();
+    fs::write(episode.join(RECEIPT), receipt("2026-01-01T00:00:07Z")).unwrap();
+    to
+}
+
+fn receipt(at: &str) -> String {
+    let zeros = "0".repeat(64);
+    format!(
+        r#"{{"episode_id":"a","sha256":"{zeros}","content_sha256":"{zeros}","size_bytes":1,"status_code":201,"receiver":"","delivered_at_wall":"{at}","manifest":"none","receipt":null}}"#
+    )
+}
+
+#[test]
+fn a_copy_that_a_killed_process_made_is_found_and_only_the_source_is_removed() {
+    for (taken, copy) in [(&[][..], "a"), (&["a", "a~1"], "a~2")] {
+        let Some(there) = elsewhere() else { return };
+        let (root, episode, _) = sandbox();
+        for name in taken {
+            fs::create_dir(there.path().join(name)).unwrap();
+        }
+        let to = killed_with_both(there.path(), &episode, copy);
+        let inode = fs::metadata(&to).unwrap().ino();
+        assert_eq!(move_directory(&episode, there.path(), "a", &quiet()).unwrap(), to);
+        assert_eq!(fs::metadata(&to).unwrap().ino(), inode);
+        assert_eq!(names(there.path()).len(), taken.len() + 1);
+        assert!(names(&root.path().join("episodes")).is_empty());
+        assert_eq!(fs::read_to_string(to.join(RECEIPT)).unwrap(), receipt("2026-01-01T00:00:00Z"));
+    }
+}
+
+#[test]
+fn what_differs_in_a_byte_a_mode_a_name_or_a_record_is_another_and_both_are_kept() {
+    let differences: [fn(&Path); 6] = [
+        |copy| {
+            let file = File::options().write(true).open(copy.join("data/x")).unwrap();
+            let mtime = file.metadata().unwrap().modified().unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, b"y", 0).unwrap();
+            file.set_modified(mtime).unwrap();
+        },
+        |copy| fs::set_permissions(copy.join("data/x"), fs::Permissions::from_mode(0o600)).unwrap(),
+        |copy| fs::write(copy.join("more"), "").unwrap(),
+        |copy| fs::write(copy.join("data/x"), "longer").unwrap(),
+        |copy| fs::remove_file(copy.join("link")).and_then(|()| symlink("other", copy.join("link"))).unwrap(),
+        |copy| fs::remove_file(copy.join(RECEIPT)).unwrap(),
+    ];
+    for difference in differences {
+        let Some(there) = elsewhere() else { return };
+        let (root, episode, _) = sandbox();
+        let to = killed_with_both(there.path(), &episode, "a");
+        difference(&to);
+        let moved = move_directory(&episode, there.path(), "a", &quiet()).unwrap();
+        assert_eq!(moved, there.path().join("a~1"));
+        assert_eq!(names(there.path()), ["a", "a~1"]);
+        assert_eq!(fs::read(moved.join("data/x")).unwrap(), b"x");
+        assert!(names(&root.path().join("episodes")).is_empty());
+    }
+}
+
+#[test]
+fn a_copy_of_another_delivery_is_not_taken_for_this_one() {
+    let Some(there) = elsewhere() else { return };
+    let (_root, episode, _) = sandbox();
+    let to = killed_with_both(there.path(), &episode, "a");
+    let of_this = |copy: &Path| {
+        assert_eq!(copy, to);
+        Ok(false)
+    };
+    let moved = move_unchanged(&episode, there.path(), "a", &any, &of_this, &quiet()).unwrap();
+    assert_eq!(moved, MoveChecked::To(there.path().join("a~1")));
+}
+
+#[test]
+fn what_was_put_aside_by_a_killed_process_has_its_name_back_with_what_was_written_since() {
+    let (root, episode, _) = sandbox();
+    let episodes = root.path().join("episodes");
+    let mut open = OpenOptions::new().append(true).open(episode.join("data/x")).unwrap();
+    removing::hide(&episode, ASIDE_PREFIX, OsStr::new("a")).unwrap();
+    open.write_all(b" late").unwrap();
+    fs::create_dir(episodes.join(format!("{COPY_PREFIX}b"))).unwrap();
+    finish_leftovers(&episodes, &quiet()).unwrap();
+    assert_eq!(names(&episodes), ["a"]);
+    assert_eq!(fs::read(episode.join("data/x")).unwrap(), b"x late");
+
+    removing::hide(&episode, ASIDE_PREFIX, OsStr::new("a")).unwrap();
+    fs::create_dir(&episode).unwrap();
+    finish_leftovers(&episodes, &quiet()).unwrap();
+    assert_eq!(names(&episodes), ["a", "a~1"]);
+    assert_eq!(names(&episodes.join("a~1")), ["data"]);
+}
+
+#[test]
+fn user_attributes_go_along_and_those_that_cannot_hold_nothing_up() {
+    use rustix::fs::{XattrFlags, getxattr, setxattr};
+    let Some(there) = elsewhere() else { return };
+    let (_root, episode, _) = sandbox();
+    let long = vec![b'v'; 3000];
+    for (at, name, value) in [
+        ("data/x", "user.rig", &b"7"[..]),
+        ("data/x", "user.calibration", &long),
+        ("data", "user.empty", b""),
+    ] {
+        if setxattr(episode.join(at), name, value, XattrFlags::CREATE).is_err() {
+            return cannot("the temporary folder keeps no user attributes");
+        }
+    }
+    if setxattr(there.path(), "user.try", b"", XattrFlags::CREATE).is_err() {
+        move_directory(&episode, there.path(), "a", &quiet()).unwrap();
+        return cannot("/dev/shm keeps no user attributes");
+    }
+    // What is read-only can be given none any more: they come before the permission bits.
+    fs::set_permissions(episode.join("data/x"), fs::Permissions::from_mode(0o444)).unwrap();
+    let to = move_directory(&episode, there.path(), "a", &quiet()).unwrap();
+    let value = |at: &str, name: &str| {
+        let mut value = vec![0; 4000];
+        let len = getxattr(to.join(at), name, &mut value[..]).unwrap();
+        value.truncate(len);
+        value
+    };
+    assert_eq!(value("data/x", "user.rig"), b"7");
+    assert_eq!(value("data/x", "user.calibration"), long);
+    assert_eq!(value("data", "user.empty"), b"");
+}
