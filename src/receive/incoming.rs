@@ -86,7 +86,7 @@ impl<S: Store> Exchange<'_, S> {
             Admitted::Wanted(promise) => promise,
         };
         let upload = self.receiver.store.begin(&part, &offer);
-        let taking = Taking::new(self, upload, promise, &part, &offer);
+        let taking = Taking::new(self, upload, promise, &part, &offer).await;
         if is_complete {
             return self.take(taking, caller, &part, &offer, body).await;
         }
@@ -161,7 +161,7 @@ impl<S: Store> Exchange<'_, S> {
             Resumed::Nothing => return self.nothing_kept(part).await,
             Resumed::Busy => return Ok(Reply::busy("Another connection is writing this upload.")),
         };
-        let taking = Taking::new(self, upload, promise, part, &offer);
+        let taking = Taking::new(self, upload, promise, part, &offer).await;
         if is_complete {
             return self.take(taking, caller, part, &offer, body).await;
         }
@@ -280,24 +280,28 @@ enum Admitted {
 struct Taking<S: Store> {
     receiver: Arc<Receiver<S>>,
     id: EpisodeId,
-    size_bytes: u64,
+    /// Whether it is worth keeping, and the parts of others leave room for it.
+    keeps: bool,
     upload: Option<S::Upload>,
     promise: Promise,
     flow: Flow,
 }
 
 impl<S: Store> Taking<S> {
-    fn new(
+    async fn new(
         exchange: &Exchange<'_, S>,
         upload: S::Upload,
         promise: Promise,
         part: &PartKey,
         offer: &Offer,
     ) -> Self {
+        let receiver = Arc::clone(exchange.receiver);
+        let keeps = offer.size_bytes > wire::RESUMABLE_OVER_BYTES
+            && receiver.room.keeps_parts(&receiver.store, offer.size_bytes).await;
         Self {
-            receiver: Arc::clone(exchange.receiver),
+            receiver,
             id: part.key.id.clone(),
-            size_bytes: offer.size_bytes,
+            keeps,
             upload: Some(upload),
             promise,
             flow: exchange.receiver.underway.begin(part),
@@ -342,19 +346,13 @@ impl<S: Store> Taking<S> {
 
 impl<S: Store> Drop for Taking<S> {
     fn drop(&mut self) {
-        let Some(upload) = self.upload.take().filter(|_| self.size_bytes > wire::RESUMABLE_OVER_BYTES) else {
-            return;
-        };
+        let Some(upload) = self.upload.take().filter(|_| self.keeps) else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (receiver, id, size_bytes) = (Arc::clone(&self.receiver), self.id.clone(), self.size_bytes);
+        let id = self.id.clone();
         // A receiver that ends waits until this is dropped.
         let keeping = self.receiver.keeping.clone();
         runtime.spawn(async move {
             let _keeping = keeping;
-            if !receiver.room.keeps_parts(&receiver.store, size_bytes).await {
-                tracing::info!(episode = %id, "an upload broke off; parts_max_bytes leaves no room to keep it");
-                return;
-            }
             match upload.keep().await {
                 Ok(offset) => tracing::info!(episode = %id, offset, "an upload broke off and is kept"),
                 Err(error) => tracing::info!(episode = %id, %error, "an upload broke off and is not kept"),

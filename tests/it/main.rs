@@ -16,6 +16,7 @@ mod fetch_real;
 mod pack;
 mod receive;
 mod responses;
+mod resume;
 mod ship;
 mod takeover;
 mod tidy;
