@@ -13,6 +13,10 @@ use super::{
     ship::stop_signal,
 };
 
+/// Threads that wait for the disk. More of them make no disk faster, and each takes its stack; a piece of an upload that has
+/// to wait for one holds back its sender, which is as it should be.
+const DISK_THREADS: usize = 48;
+
 #[derive(Debug, Args)]
 pub(crate) struct ReceiveArgs {
     #[command(flatten)]
@@ -37,7 +41,11 @@ pub(crate) fn run(args: ReceiveArgs) -> Result<Exit, Failure> {
     }
     let config = raw.receive()?;
     logging::start("info");
-    let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(DISK_THREADS)
+        .build()
+        .context("Failed to start the async runtime")?;
     runtime.block_on(async {
         let stop = stop_signal()?;
         let mut hangup = signal(SignalKind::hangup()).context("Failed to listen for SIGHUP")?;

@@ -1,6 +1,7 @@
 //! The receiver over real sockets: each test is a sentence of docs/transport.md.
 
 mod limits;
+mod memory;
 mod program;
 mod reading;
 mod resume;
