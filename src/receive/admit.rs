@@ -7,6 +7,7 @@ use http::{HeaderMap, header};
 
 use super::{
     held::{Content, Held, Offer},
+    store::Part,
     window::{SaidCommit, Window},
 };
 use crate::{
@@ -27,6 +28,37 @@ pub enum Decision {
     Conflict(Problem),
     /// Nothing is held, and this receiver does not take it.
     Refused(Problem),
+}
+
+/// What is to be done with the wish to go on with an upload.
+#[derive(Debug, Clone, PartialEq)]
+pub enum GoingOn {
+    /// Take the body: it begins where what is kept ends.
+    Resume,
+    /// What is kept ends elsewhere.
+    Elsewhere {
+        /// At this byte.
+        offset: u64,
+    },
+    /// Nothing is kept: the whole is to be sent.
+    Nothing,
+    /// It does not make the whole, or makes more than that.
+    Refused(Problem),
+}
+
+/// Compares a request to go on, `coming` bytes from byte `at`, with what is kept. Where `is_complete`, they are the last.
+#[must_use]
+pub fn go_on(kept: Option<&Part>, at: u64, coming: u64, is_complete: bool) -> GoingOn {
+    let Some(kept) = kept else { return GoingOn::Nothing };
+    if at != kept.offset {
+        return GoingOn::Elsewhere { offset: kept.offset };
+    }
+    let (end, size_bytes) = (at.saturating_add(coming), kept.offer.size_bytes);
+    if end > size_bytes || (is_complete && end < size_bytes) {
+        let detail = format!("Byte {at} and {coming} more do not make {size_bytes} bytes.");
+        return GoingOn::Refused(Problem::new(ProblemType::UploadInvalid, detail));
+    }
+    GoingOn::Resume
 }
 
 /// What this receiver asks of an upload that is new to it.
@@ -273,6 +305,37 @@ mod tests {
                 assert_eq!(name(&decision), expected, "{offer:?} against {content:?}");
             }
         }
+    }
+
+    #[test]
+    fn an_upload_goes_on_where_it_ends_and_makes_the_whole() {
+        let kept = Part { offer: Offer { size_bytes: 100, ..offer("archive", None) }, offset: 40 };
+        for (at, coming, is_complete, expected) in [
+            (40, 60, true, "resume"),
+            (40, 60, false, "resume"),
+            (40, 10, false, "resume"),
+            (40, 0, false, "resume"),
+            (40, 59, true, "refused"),
+            (40, 61, true, "refused"),
+            (40, 61, false, "refused"),
+            (40, u64::MAX, false, "refused"),
+            (0, 100, true, "elsewhere"),
+            (39, 61, true, "elsewhere"),
+            (41, 59, true, "elsewhere"),
+            (u64::MAX, u64::MAX, true, "elsewhere"),
+        ] {
+            let found = match go_on(Some(&kept), at, coming, is_complete) {
+                GoingOn::Resume => "resume",
+                GoingOn::Elsewhere { offset } => {
+                    assert_eq!(offset, 40);
+                    "elsewhere"
+                }
+                GoingOn::Nothing => "nothing",
+                GoingOn::Refused(_) => "refused",
+            };
+            assert_eq!(found, expected, "{at} {coming} {is_complete}");
+        }
+        assert_eq!(go_on(None, 0, 100, true), GoingOn::Nothing);
     }
 
     #[test]

@@ -148,6 +148,12 @@ pub(super) async fn answer<S: Store>(
     Ok(reply.response)
 }
 
+/// What is answered when a fault of ours, which is in the log, has ended a request.
+pub(super) fn panicked() -> Response<ReplyBody> {
+    let detail = "A fault in the receiver itself; its log says more.";
+    Reply::problem(&Problem::new(ProblemType::StoreFailed, detail)).response
+}
+
 /// Why a request is not answered with what it asked for.
 pub(super) enum Refusal {
     Problem(Problem),

@@ -18,14 +18,14 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::{
-    admit::{self, Decision},
+    admit::{self, Decision, GoingOn},
     body::{BodyError, UploadBody},
     exchange::{Exchange, Receiver, Refusal},
     held::{Held, Offer},
     identity::Caller,
     reply::Reply,
     room::Promise,
-    store::{PartKey, Publication, Resumed, Store, StoreError, Upload as _},
+    store::{Part, PartKey, Publication, Resumed, Store, StoreError, Upload as _},
     underway::Flow,
     window::SaidCommit,
 };
@@ -144,13 +144,14 @@ impl<S: Store> Exchange<'_, S> {
             .ok_or_else(|| invalid("Upload-Offset says from which byte on this goes on."))?;
         let coming = admit::content_length(headers)?;
         let store = &self.receiver.store;
-        let Some(kept) = store.part(part).await? else { return self.nothing_kept(part).await };
-        let offer = kept.offer;
-        let end = at.saturating_add(coming);
-        if end > offer.size_bytes || (is_complete && end < offer.size_bytes) {
-            let detail = format!("Byte {at} and {coming} more do not make {} bytes.", offer.size_bytes);
-            return Err(invalid(&detail).into());
+        let kept = store.part(part).await?;
+        match admit::go_on(kept.as_ref(), at, coming, is_complete) {
+            GoingOn::Resume => {}
+            GoingOn::Elsewhere { offset } => return Ok(elsewhere(at, offset)),
+            GoingOn::Nothing => return self.nothing_kept(part).await,
+            GoingOn::Refused(problem) => return Err(problem.into()),
         }
+        let Some(Part { offer, .. }) = kept else { return self.nothing_kept(part).await };
         let promise = match self.admit(caller, part, &offer, coming).await? {
             Admitted::Held(receipt) => return Ok(Reply::receipt(StatusCode::OK, &receipt)),
             Admitted::Wanted(promise) => promise,

@@ -265,8 +265,12 @@ async fn converse<S: Store>(
 ) {
     let address = peer.address;
     let peer = Arc::new(peer);
-    let service =
-        service_fn(move |request| exchange::answer(Arc::clone(&receiver), Arc::clone(&peer), request));
+    // A task of its own: hyper drops what it waits for when the connection goes, and what has arrived is to be published, kept
+    // and told of all the same.
+    let service = service_fn(move |request| {
+        let answering = tokio::spawn(exchange::answer(Arc::clone(&receiver), Arc::clone(&peer), request));
+        async move { answering.await.unwrap_or_else(|_| Ok(exchange::panicked())) }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)

@@ -199,8 +199,8 @@ async fn a_request_that_does_not_make_sense_is_told_why() {
             "PATCH",
             &path,
             vec![patch_type, complete, ("Upload-Offset", "3145728"), length],
-            400,
-            "upload-invalid",
+            409,
+            "offset-mismatch",
         ),
         ("GET", &path, vec![], 405, "method-not-allowed"),
         ("HEAD", "/v1/uploads/a", vec![], 400, ""),
@@ -259,4 +259,24 @@ async fn parts_beyond_what_they_may_take_together_are_not_kept() {
     rig.break_off("a", &archive, 2_000_000).await;
     rig.nothing_temporary_stays().await;
     assert_eq!(rig.offset("a", &archive).await, None);
+}
+
+#[tokio::test]
+async fn publishing_goes_on_when_the_connection_has_gone() {
+    let rig = Rig::new().await;
+    for n in 0..10 {
+        let (id, archive) = (format!("a{n}"), noise(700_000 + n));
+        let mut client = rig.connect().await;
+        client.send(put_head(&id, &archive).as_bytes()).await;
+        client.send(&archive).await;
+        // All of it has left; nobody waits for the answer.
+        drop(client);
+        let mut look = tokio::time::interval(Duration::from_millis(5));
+        let stored = async {
+            while std::fs::read(rig.archive(&id)).ok().as_ref() != Some(&archive) {
+                look.tick().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, stored).await.expect("it is not stored");
+    }
 }
