@@ -221,7 +221,7 @@ async fn sweep<S: Store>(receiver: Arc<Receiver<S>>) {
             Ok(0) => {}
             Ok(swept) => tracing::info!(swept, "removed what uploads had left and nobody went on with"),
             Err(error) => {
-                tracing::warn!(%error, "cannot remove what uploads have left; tried again in an hour")
+                tracing::warn!(%error, "cannot remove what uploads have left; tried again in an hour");
             }
         }
     }

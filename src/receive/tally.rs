@@ -26,6 +26,8 @@ const MAX_NAMES: usize = 10_000;
 const BUCKETS: (f64, f64, u16) = (0.001, 4.0, 11);
 
 type Labels = [(&'static str, String); 2];
+/// How many requests of each host are under way.
+type Guests = Arc<Mutex<BTreeMap<HostName, usize>>>;
 type Label = [(&'static str, &'static str); 1];
 
 /// The counts.
@@ -39,7 +41,7 @@ pub struct Tally {
     connections: Gauge,
     handshakes_failed: Counter,
     window_rejections: Mutex<BTreeMap<Option<HostName>, u64>>,
-    guests: Arc<Mutex<BTreeMap<HostName, usize>>>,
+    guests: Guests,
 }
 
 impl Default for Tally {
@@ -75,7 +77,7 @@ impl Default for Tally {
 #[derive(Debug)]
 pub(super) struct Guest {
     _all: Held,
-    of_host: Option<(Arc<Mutex<BTreeMap<HostName, usize>>>, HostName)>,
+    of_host: Option<(Guests, HostName)>,
 }
 
 /// One more on a gauge, until it is dropped.

@@ -188,7 +188,8 @@ async fn a_request_that_does_not_make_sense_is_told_why() {
     let patch_type = ("Content-Type", "application/partial-upload");
     let (complete, offset) = (("Upload-Complete", "?1"), ("Upload-Offset", "2000000"));
     let length = ("Content-Length", "5");
-    let table: &[(&str, &str, Vec<(&str, &str)>, u16, &str)] = &[
+    type Case<'a> = (&'a str, &'a str, Vec<(&'a str, &'a str)>, u16, &'a str);
+    let table: &[Case<'_>] = &[
         ("PATCH", &path, vec![complete, offset, length], 415, "unsupported-type"),
         ("PATCH", &path, vec![patch_type, offset, length], 400, "upload-invalid"),
         ("PATCH", &path, vec![patch_type, complete, length], 400, "upload-invalid"),
