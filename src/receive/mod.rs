@@ -4,7 +4,7 @@
 //!  PUT /v1/episodes/{id}
 //!    │ serve     a connection: limits, keep-alive, time-outs; tls: the handshake, and whose certificate it is
 //!    ▼
-//!  exchange      the head only ──▶ identity (pure) ──▶ admit (pure: offer × what is held × window and limits)
+//!  route         the head only ──▶ identity (pure) ──▶ admit (pure: offer × what is held × window and limits)
 //!    │                              ├─ nobody we know ──────────▶ 401
 //!    │                              ├─ held already ────────────▶ 200 receipt
 //!    │                              ├─ held with other content ─▶ 409
@@ -28,6 +28,7 @@
 pub mod serve;
 
 pub mod access;
+mod route;
 mod exchange;
 mod tls;
 

@@ -22,8 +22,9 @@ use tokio::{
 
 use super::{
     access::Access,
-    exchange::{self, Peer, Receiver},
+    exchange::{Peer, Receiver},
     room::Room,
+    route,
     store::{Folder, OpenError, Store},
     tally::Tally,
     tls,
@@ -268,8 +269,8 @@ async fn converse<S: Store>(
     // A task of its own: hyper drops what it waits for when the connection goes, and what has arrived is to be published, kept
     // and told of all the same.
     let service = service_fn(move |request| {
-        let answering = tokio::spawn(exchange::answer(Arc::clone(&receiver), Arc::clone(&peer), request));
-        async move { answering.await.unwrap_or_else(|_| Ok(exchange::panicked())) }
+        let answering = tokio::spawn(route::answer(Arc::clone(&receiver), Arc::clone(&peer), request));
+        async move { answering.await.unwrap_or_else(|_| Ok(route::panicked())) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -1,0 +1,229 @@
+//! One request, from its head to its answer and its line in the log.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+
+use super::{
+    admit,
+    body::{Afterwards, BodyIdle, UploadBody},
+    exchange::{Exchange, Peer, Receiver, Refusal},
+    identity::{self, Caller},
+    incoming::{self, Named},
+    metrics,
+    outgoing::EPISODE_METHODS,
+    reply::{Reply, ReplyBody},
+    store::Store,
+    tally::Guest,
+    window::SaidCommit,
+};
+use crate::{
+    episode::{EpisodeId, printable},
+    wire::{ADMISSION_PATH, Problem, ProblemType},
+};
+
+/// Answers one request.
+///
+/// # Errors
+/// [`BodyIdle`]: the connection is to be dropped.
+pub(super) async fn answer<S: Store>(
+    receiver: Arc<Receiver<S>>,
+    peer: Arc<Peer>,
+    request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, BodyIdle> {
+    let started = monotonic_clock();
+    let (head, body) = request.into_parts();
+    let mut upload = UploadBody::new(&head, body, receiver.limits.min_body_rate_bytes_per_s);
+    let access = receiver.access.current();
+    let caller = identity::identify(access.ways(), peer.certificate.as_ref(), &head.headers);
+    let place = Place::of(head.uri.path());
+    let exchange = Exchange { receiver: &receiver, access: &access, head: &head };
+    let replied = exchange.route(&peer, &caller, &place, &mut upload).await;
+
+    let (status_code, problem) = match &replied {
+        Ok(reply) => (reply.response.status().as_u16(), reply.problem.map(ProblemType::urn)),
+        Err(idle) => (0, Some(idle.to_string())),
+    };
+    let elapsed = started.elapsed();
+    receiver.tally.answered(&head.method, status_code, upload.received, elapsed);
+    tracing::info!(
+        method = %printable(head.method.as_str()),
+        episode = place.episode().map(tracing::field::display),
+        path = %printable(head.uri.path()),
+        host = caller.as_ref().ok().and_then(Caller::name).map(tracing::field::display),
+        peer = %peer.address,
+        status_code,
+        bytes = upload.received,
+        elapsed_ms = milliseconds(elapsed),
+        problem = problem.as_deref(),
+        "request"
+    );
+
+    let mut reply = replied?;
+    if upload.let_go() == Afterwards::Close {
+        reply.set(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(reply.response)
+}
+
+/// What is answered when a fault of ours, which is in the log, has ended a request.
+pub(super) fn panicked() -> Response<ReplyBody> {
+    let detail = "A fault in the receiver itself; its log says more.";
+    Reply::problem(&Problem::new(ProblemType::StoreFailed, detail)).response
+}
+
+/// What a path is about.
+enum Place {
+    Episode(Result<EpisodeId, Problem>),
+    Upload(Result<Named, Problem>),
+    Admission,
+    Health,
+    Metrics,
+    Nowhere,
+}
+
+impl Place {
+    fn of(path: &str) -> Self {
+        if let Some(episode) = admit::episode_of(path) {
+            return Self::Episode(episode);
+        }
+        if let Some(upload) = incoming::upload_of(path) {
+            return Self::Upload(upload);
+        }
+        match path {
+            ADMISSION_PATH => Self::Admission,
+            "/healthz" => Self::Health,
+            "/metrics" => Self::Metrics,
+            _ => Self::Nowhere,
+        }
+    }
+
+    fn episode(&self) -> Option<&EpisodeId> {
+        match self {
+            Self::Episode(Ok(id)) | Self::Upload(Ok(Named { id, .. })) => Some(id),
+            Self::Episode(Err(_))
+            | Self::Upload(Err(_))
+            | Self::Admission
+            | Self::Health
+            | Self::Metrics
+            | Self::Nowhere => None,
+        }
+    }
+}
+
+impl<S: Store> Exchange<'_, S> {
+    async fn route(
+        &self,
+        peer: &Peer,
+        caller: &Result<Caller, Problem>,
+        place: &Place,
+        body: &mut UploadBody,
+    ) -> Result<Reply, BodyIdle> {
+        let method = &self.head.method;
+        // Whoever watches over this machine has no name here, and learns no more than whether it works.
+        if let Place::Health = place {
+            return Ok(self.health().await);
+        }
+        if let (Place::Metrics, true) = (place, peer.address.ip().is_loopback()) {
+            return Ok(self.metrics().await);
+        }
+        let caller = match caller {
+            Ok(caller) => caller,
+            Err(problem) => return Ok(Reply::unauthenticated(problem, &self.head.headers)),
+        };
+        let Some(_guest) = self.guest(caller) else {
+            let detail = "This host has as many requests under way as it may.";
+            return Ok(Reply::problem(&Problem::new(ProblemType::TooMany, detail)).with("retry-after", 5));
+        };
+        let replied = match place {
+            Place::Episode(Err(problem)) | Place::Upload(Err(problem)) => Ok(Reply::problem(problem)),
+            Place::Episode(Ok(id)) => match *method {
+                Method::PUT => self.put(caller, id, body).await,
+                Method::HEAD => self.describe(caller, id).await,
+                Method::GET => self.send(caller, id).await,
+                _ => Ok(Reply::method_not_allowed(EPISODE_METHODS)),
+            },
+            Place::Upload(Ok(named)) => self.upload(caller, named, body).await,
+            Place::Admission => Ok(self.admission().await),
+            Place::Metrics if caller.name().is_none_or(|name| self.receiver.readers.contains(name)) => {
+                Ok(self.metrics().await)
+            }
+            Place::Metrics => {
+                let detail = "Readers read the metrics, and whoever asks from this machine.";
+                Ok(Reply::problem(&Problem::new(ProblemType::Forbidden, detail)))
+            }
+            Place::Health | Place::Nowhere => Ok(Reply::not_found("Episodes are at /v1/episodes/{id}.")),
+        };
+        match replied {
+            Ok(reply) => Ok(reply),
+            Err(Refusal::Problem(problem)) => Ok(Reply::problem(&problem)),
+            Err(Refusal::Store(error)) => Ok(Reply::store_error(&error, place.episode())),
+            Err(Refusal::Idle(idle)) => Err(idle),
+        }
+    }
+
+    /// A place among the requests of this host; `None` where it has as many as it may. Who has no name is limited by the
+    /// number of connections alone: behind one address there may be a whole laboratory.
+    fn guest(&self, caller: &Caller) -> Option<Guest> {
+        self.receiver.tally.enter(caller.name(), self.receiver.limits.max_connections_per_host.get())
+    }
+
+    /// Whether an upload could be taken: written at all, and with room to spare.
+    async fn health(&self) -> Reply {
+        if !matches!(self.head.method, Method::GET | Method::HEAD) {
+            return Reply::method_not_allowed("GET, HEAD");
+        }
+        match self.can_store().await {
+            Ok(()) => Reply::new(StatusCode::OK, "text/plain", "ok\n"),
+            Err(reply) => reply,
+        }
+    }
+
+    async fn metrics(&self) -> Reply {
+        if !matches!(self.head.method, Method::GET | Method::HEAD) {
+            return Reply::method_not_allowed("GET, HEAD");
+        }
+        let text = metrics::text(self.receiver).await;
+        Reply::new(StatusCode::OK, metrics::MEDIA_TYPE, text)
+    }
+
+    /// What a PUT with this commit, by this caller, would meet.
+    async fn admission(&self) -> Reply {
+        if !matches!(self.head.method, Method::GET | Method::HEAD) {
+            return Reply::method_not_allowed("GET, HEAD");
+        }
+        if let Err(problem) = self.terms().take_commit(&SaidCommit::of(&self.head.headers)) {
+            return Reply::problem(&problem);
+        }
+        match self.can_store().await {
+            Ok(()) => Reply::nothing(),
+            Err(reply) => reply,
+        }
+    }
+
+    async fn can_store(&self) -> Result<(), Reply> {
+        let store = &self.receiver.store;
+        let there = match store.probe().await {
+            Ok(()) => self.receiver.room.is_there(store).await,
+            Err(error) => Err(error),
+        };
+        match there {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(problem)) => Err(Reply::problem(&problem)),
+            Err(error) => Err(Reply::store_error(&error, None)),
+        }
+    }
+}
+
+fn milliseconds(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the edge: how long a request took is measured for the log")]
+fn monotonic_clock() -> Instant {
+    Instant::now()
+}
