@@ -74,7 +74,7 @@ pub fn keep(
     };
     let write = || -> io::Result<()> {
         if let Some(archive) = archive {
-            durable::replace(archive.file(), &layout.partial(id), &layout.archive(id))?;
+            durable::replace(archive.file_to_keep()?, &layout.partial(id), &layout.archive(id))?;
         }
         durable::write_file(&layout.sidecar(id), &serde_json::to_vec_pretty(&sidecar)?)
     };
