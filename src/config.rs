@@ -2,6 +2,7 @@
 //! nobody behind this file meets a zero that cannot be, or a name that is not there.
 
 mod raw;
+mod restart;
 
 use std::{
     net::SocketAddr,

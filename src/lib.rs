@@ -25,6 +25,7 @@ pub mod clock;
 pub mod config;
 pub mod durable;
 pub mod episode;
+pub mod filesystem;
 pub mod filed;
 pub mod layout;
 pub mod manifest;

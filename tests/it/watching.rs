@@ -219,6 +219,7 @@ fn limited(sandbox: &Sandbox, config: &str, limit: &str) -> Option<Process> {
 fn where_watches_run_out_episodes_are_found_by_looking_and_the_remedy_is_named() {
     for (limit, remedy) in [
         ("2 > /proc/sys/user/max_inotify_watches", "sysctl fs.inotify.max_user_watches="),
+        ("1 > /proc/sys/user/max_inotify_watches", "sysctl fs.inotify.max_user_watches="),
         ("0 > /proc/sys/user/max_inotify_watches", "sysctl fs.inotify.max_user_watches="),
         ("0 > /proc/sys/user/max_inotify_instances", "sysctl fs.inotify.max_user_instances="),
     ] {
@@ -249,6 +250,44 @@ fn without_watches_it_looks_more_often_than_it_was_told() {
     daemon.wait_log("sysctl");
     fs::write(episode.join("done.marker"), b"").unwrap();
     sandbox.wait_shipped("run-1");
+}
+
+#[test]
+fn watches_that_can_be_had_again_are_had_and_it_says_so() {
+    for (limit, raise) in [
+        ("0 > /proc/sys/user/max_inotify_watches", "echo 1000 > /proc/sys/user/max_inotify_watches"),
+        ("0 > /proc/sys/user/max_inotify_instances", "echo 10 > /proc/sys/user/max_inotify_instances"),
+    ] {
+        let server = Scripted::new(|seen, _| Reply::stored(seen));
+        let sandbox = Sandbox::new(server.url());
+        let Some(daemon) = limited(&sandbox, EVERY_SECOND, limit) else { return };
+        daemon.wait_log("sysctl");
+        let pid = daemon.pid().to_string();
+        let mut raised = Command::new("nsenter");
+        raised.args(["-U", "--preserve-credentials", "-t", &pid, "/bin/sh", "-c", raise]);
+        assert!(raised.status().unwrap().success());
+        daemon.wait_log("New episodes are noticed by inotify again");
+        sandbox.record("open", &[]);
+        eventually("the root and the open episode are watched", || watches(daemon.pid()) == 2);
+        assert_eq!(daemon.log().matches("Watches cannot be had").count(), 1, "{}", daemon.log());
+    }
+}
+
+#[test]
+fn a_mount_that_is_gone_for_long_is_told_of_once_and_so_is_its_return() {
+    let Watched { sandbox, daemon, .. } = &watched(EVERY_SECOND);
+    let root = &sandbox.layout.episodes;
+    let away = sandbox.path("away");
+    fs::rename(root, &away).unwrap();
+    daemon.wait_log("Failed to look through");
+    let passes = || switches(daemon.pid());
+    let before = passes();
+    eventually("it has looked again, more than once", || passes() > before + 20);
+    fs::rename(&away, root).unwrap();
+    daemon.wait_log("can be looked through again");
+    sandbox.seal("run-1", &[]);
+    sandbox.wait_shipped("run-1");
+    assert_eq!(daemon.log().matches("Failed to look through").count(), 1, "{}", daemon.log());
 }
 
 #[test]
