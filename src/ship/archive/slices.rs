@@ -158,15 +158,22 @@ mod tests {
             Ok(())
         });
         let file = file();
+        let (opened, open) = std::sync::mpsc::channel();
         let closed = GATE.lock().unwrap();
         for len_bytes in (100..500).step_by(50) {
             slices.wrote(&file, len_bytes).unwrap();
         }
         assert_eq!(ENDED.load(Ordering::SeqCst), 0);
         std::thread::scope(|scope| {
-            let writer = scope.spawn(|| slices.wrote(&file, 500));
+            let writer = scope.spawn(|| {
+                slices.wrote(&file, 500).unwrap();
+                let _ = opened.send(ENDED.load(Ordering::SeqCst));
+            });
+            // One that does not wait is through by then.
+            let early = open.recv_timeout(std::time::Duration::from_millis(50));
+            assert!(early.is_err(), "it did not wait");
             drop(closed);
-            writer.join().unwrap().unwrap();
+            writer.join().unwrap();
         });
         slices.settle().unwrap();
         assert_eq!(ENDED.load(Ordering::SeqCst), 2);
