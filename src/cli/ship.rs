@@ -30,6 +30,10 @@ use super::{
 };
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Signals:  SIGHUP has configuration, certificates and token read again; SIGTERM and SIGINT
+          give what is in flight a few seconds, a second one ends at once.
+Systemd:  Type=notify, with or without WatchdogSec=.")]
 pub(crate) struct ShipArgs {
     #[command(flatten)]
     source: Source,

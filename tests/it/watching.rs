@@ -368,6 +368,25 @@ fn what_a_recorder_writes_does_not_wake_the_daemon() {
     assert!(woken < 20, "woken {woken} times by 2,000 writes");
 }
 
+#[test]
+fn ten_thousand_open_episodes_cost_less_than_64_mebibytes() {
+    let limit = fs::read_to_string("/proc/sys/fs/inotify/max_user_watches").unwrap();
+    if limit.trim().parse::<usize>().unwrap() < 40_000 {
+        println!("skipped: {} watches are too few here", limit.trim());
+        return;
+    }
+    let Watched { sandbox, daemon, .. } = &watched(ONLY_HINTS);
+    for n in 0..10_000 {
+        fs::create_dir(sandbox.layout.episodes.join(format!("run-{n:05}"))).unwrap();
+    }
+    eventually("each is watched", || watches(daemon.pid()) == 10_001);
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak_kib: usize = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak_kib < 64 * 1024, "{peak_kib} KiB");
+    println!("10,000 open episodes: {peak_kib} KiB at the most");
+}
+
 /// How often the process's threads gave the processor up by themselves: every wake-up ends with one.
 fn switches(pid: u32) -> u64 {
     let mut switches = 0;

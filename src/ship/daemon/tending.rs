@@ -72,7 +72,8 @@ impl Daemon {
 
     /// Reading may wait for a disk; what is under way goes on meanwhile.
     pub(super) fn begin_to_read(&mut self) {
-        let Some(reload) = self.options.reload.clone() else { return };
+        // Whoever stops takes up nothing new.
+        let Some(reload) = self.options.reload.clone().filter(|_| self.stopping.is_none()) else { return };
         self.read_again = self.reading;
         if self.reading {
             return;
@@ -92,7 +93,9 @@ impl Daemon {
         if let Some(reloaded) = self.reloads.note(read) {
             self.apply(*reloaded);
         }
-        self.options.notifier.ready();
+        if self.stopping.is_none() {
+            self.options.notifier.ready();
+        }
         self.tell_status();
         if self.read_again {
             self.begin_to_read();

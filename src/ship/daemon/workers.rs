@@ -152,6 +152,7 @@ impl Workers {
 
     pub(super) fn discard(&self, id: &EpisodeId) {
         lock(&self.known.scratch).remove(id);
+        lock(&self.known.delivered_to).remove(id);
         if let Err(error) = durable::remove_file(&self.layout.partial(id)) {
             tracing::debug!(EPISODE = %id, "scratch stays until the next start: {error}");
         }
@@ -226,6 +227,7 @@ impl Workers {
 
     pub(super) fn quarantine(&self, id: &EpisodeId, reason: &Reason, progress: &Progress) -> Moved {
         lock(&self.known.scratch).remove(id);
+        lock(&self.known.delivered_to).remove(id);
         quarantine::quarantine(&self.layout, id, reason, clock::wall_now(), progress)
     }
 
