@@ -1,6 +1,6 @@
 //! Before anything is shipped: folders, the lock, what a killed predecessor left, and whether episodes can be moved.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::time::Instant;
@@ -68,7 +68,7 @@ pub(super) async fn prepare(
 fn prepare_now(layout: &Layout, once: bool, progress: &Progress) -> anyhow::Result<Prepared> {
     let root = scan::root_id(&layout.episodes).ok();
     for folder in [&layout.private, &layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
-        fs::create_dir_all(folder).with_context(|| {
+        durable::create_folder(folder).with_context(|| {
             let what_to_do = "create it and give it to the user that ships, or set another folder";
             format!("Failed to create {} ({what_to_do})", folder.display())
         })?;
