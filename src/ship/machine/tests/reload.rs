@@ -114,7 +114,7 @@ fn each_episode_is_counted_where_it_is() {
     assert_eq!(bench.machine.census(), expected);
     bench.answer("first", 201, AnswerBody::Empty);
     assert_eq!(bench.machine.census().moving, 1);
-    bench.answer("second", 401, AnswerBody::Empty);
+    bench.answer("third", 401, AnswerBody::Empty);
     let held = bench.machine.census().held.unwrap();
     assert!(held.contains("401"), "{held}");
     bench.hear(Event::Watching(false));
