@@ -31,9 +31,10 @@ use sealift::{
     layout::{Layout, MARKER},
     receive::serve::Server,
     ship::{
-        daemon::{self, KeepDays, Options},
-        machine::{Notice, Settings},
+        daemon::{self, KeepDays, Options, Stop},
+        machine::{Notice, Settings, pulse::Allowances},
         pack,
+        systemd::Notifier,
         transport::{Transport, TransportOptions},
     },
 };
@@ -70,10 +71,9 @@ async fn measure(root: &Path) -> Vec<Duration> {
     }));
     let layout = Layout::below(&root.join("data"));
     let (observer, mut notices) = mpsc::unbounded_channel();
-    let (stop_daemon, daemon_stops) = oneshot::channel::<()>();
-    let daemon = tokio::spawn(daemon::run(options(layout.clone(), observer), transport(url), async {
-        let _ = daemon_stops.await;
-    }));
+    let (stop_daemon, daemon_stops) = mpsc::unbounded_channel::<()>();
+    let options = options(layout.clone(), observer);
+    let daemon = tokio::spawn(daemon::run(options, transport(url), Stop::new(daemon_stops)));
     fs::create_dir_all(&layout.episodes).unwrap();
     let mut times = Vec::new();
     for n in 0..WARM_UP + EPISODES {
@@ -89,7 +89,7 @@ async fn measure(root: &Path) -> Vec<Duration> {
             match notice.expect("nothing moves any more").expect("the daemon ended") {
                 Notice::Delivered(..) => took = Some(sealed.elapsed()),
                 Notice::Retired(..) => break,
-                Notice::Sealed(_) | Notice::Packed(..) => {}
+                Notice::Sealed(..) | Notice::Packed(..) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -119,6 +119,10 @@ fn options(layout: Layout, observer: mpsc::UnboundedSender<Notice>) -> Options {
         inotify: None,
         keep_days: KeepDays::default(),
         reconcile_only_interval: Duration::from_secs(5),
+        allowances: Allowances::new(Duration::from_secs(300)),
+        notifier: Notifier::default(),
+        watchdog: None,
+        reload: None,
         observer: Some(observer),
     }
 }

@@ -25,6 +25,17 @@ pub fn wall_now() -> WallTime {
     WallTime::from_unix_seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
 
+/// How long ago something happened that a file system has stamped, in nanoseconds since 1970. `None` where the clock was
+/// plainly wrong, then or now: before this program was released, or in the future.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+pub fn age_of(stamp_ns: i64) -> Option<Duration> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    let then = Duration::from_nanos(u64::try_from(stamp_ns).ok()?);
+    let released = Duration::from_secs(u64::try_from(RELEASED.unix_seconds()).ok()?);
+    now.checked_sub(then).filter(|_| then >= released)
+}
+
 /// Whether ages may be counted by this clock: it is not before this program was built, and a receiver's `Date` (of the same
 /// moment) agrees within a day, or the kernel says that it is synchronised.
 #[must_use]

@@ -3,6 +3,7 @@
 
 mod raw;
 mod receive;
+mod restart;
 
 use std::{
     num::NonZeroUsize,

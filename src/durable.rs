@@ -11,6 +11,7 @@
 //!               build_directory                         .sealift-copy-<name> ▸ fsync ▸ rename
 //!               remove_tree                             rename to .sealift-trash-<n>-<name> ▸ fsync ▸ unlink
 //!               finish_leftovers                        what a killed process left under our scratch names
+//!               try_move                                is it a rename?
 //! ```
 
 #![expect(clippy::disallowed_methods, reason = "this is the file that the rest of the tree is sent to")]
@@ -34,9 +35,11 @@ mod copying;
 mod comparing;
 mod moving;
 mod removing;
+mod trying;
 
 pub use moving::{MoveChecked, build_directory, move_directory, move_unchanged};
 pub use removing::{finish_leftovers, remove_tree};
+pub use trying::{Tried, try_move};
 
 /// What became of a publication that must not overwrite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,9 +200,13 @@ pub fn touch_folder(folder: &Path) -> io::Result<()> {
 /// Flushes a folder's entries.
 ///
 /// # Errors
-/// Those of open(2) and fsync(2).
+/// Those of open(2) and fsync(2). `EINVAL` is none: so says a file system that does not know how to flush a folder (some FUSE and
+/// SMB), and has nothing better to offer.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+    match File::open(folder)?.sync_all() {
+        Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(()),
+        synced => synced,
+    }
 }
 
 /// Creates a folder and those above it that are missing, each durably. One that is there is no error.
@@ -255,7 +262,8 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
 }
 
 /// renameat2(2) with `RENAME_NOREPLACE`; where the file system does not know it (NFS, some FUSE), link(2), which refuses
-/// a taken name just as atomically.
+/// a taken name just as atomically; and where there are no links either, a look and then rename(2), which only one process at a
+/// time may do (the daemon's lock; a receiver's store on such a file system has one receiver).
 fn rename_file_noreplace(from: &Path, to: &Path) -> io::Result<Published> {
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(Published::Done),
@@ -263,10 +271,17 @@ fn rename_file_noreplace(from: &Path, to: &Path) -> io::Result<Published> {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match std::fs::hard_link(from, to) {
             Ok(()) => remove_file(from).map(|()| Published::Done),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Published::NameTaken),
+            Err(error) if has_no_links(&error) => moving::rename_after_a_look(from, to),
             Err(error) => Err(error),
         },
         Err(error) => Err(error.into()),
     }
+}
+
+/// Some FUSE and SMB file systems have neither; link(2) says so in several ways.
+fn has_no_links(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP | Errno::MLINK))
 }
 
 fn temporary_beside(path: &Path) -> io::Result<PathBuf> {

@@ -30,6 +30,7 @@ pub mod config;
 pub mod credential;
 pub mod durable;
 pub mod episode;
+pub mod filesystem;
 pub mod filed;
 pub mod layout;
 pub mod manifest;

@@ -107,7 +107,8 @@ fn look_in(episodes: impl std::os::fd::AsFd, id: &EpisodeId) -> Look {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let folder = match openat(episodes, id.as_str(), flags, Mode::empty()) {
         Ok(folder) => folder,
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Look::Gone,
+        // ESTALE is how NFS says that it was removed on the server.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE) => return Look::Gone,
         Err(error) => return Look::Unreadable(format!("Failed to open the folder: {error}")),
     };
     match statat(&folder, MARKER, AtFlags::SYMLINK_NOFOLLOW) {
@@ -118,6 +119,7 @@ fn look_in(episodes: impl std::os::fd::AsFd, id: &EpisodeId) -> Look {
             }
         }
         Ok(_) | Err(Errno::NOENT) => Look::Open,
+        Err(Errno::STALE) => Look::Gone,
         Err(error) => Look::Unreadable(format!("Failed to look at {MARKER}: {error}")),
     }
 }

@@ -315,6 +315,8 @@ fn read_bounded(closed: &Closed<'_>, max_bytes: u64) -> Result<Vec<u8>, TreeErro
 fn open_top(episode: &Path) -> Result<(File, Stat), TreeError> {
     open::top(episode).map_err(|errno| match errno {
         Errno::NOENT => TreeError::Gone,
+        // Removed on an NFS server, or the server has started anew: looked at again.
+        Errno::STALE => TreeError::Changed { path: to_path(b"") },
         errno => TreeError::Io { path: to_path(b""), source: errno.into() },
     })
 }

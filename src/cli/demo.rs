@@ -140,10 +140,8 @@ async fn demonstrate(episodes: usize, place: &Place) -> anyhow::Result<()> {
     let (observer, notices) = mpsc::unbounded_channel();
     let mut options = super::ship::options(&config, false);
     options.observer = Some(observer);
-    let (stop_daemon, daemon_stops) = oneshot::channel::<()>();
-    let mut daemon = tokio::spawn(daemon::run(options, transport, async move {
-        let _ = daemon_stops.await;
-    }));
+    let (stop_daemon, daemon_stops) = mpsc::unbounded_channel::<()>();
+    let mut daemon = tokio::spawn(daemon::run(options, transport, daemon::Stop::new(daemon_stops)));
 
     let screen = Screen::new();
     screen.heading(&config.layout, &place.store(), &url)?;
@@ -269,7 +267,7 @@ impl Demo {
     fn noticed(&mut self, notice: Notice) -> anyhow::Result<()> {
         let now = monotonic_clock();
         match notice {
-            Notice::Sealed(id) => {
+            Notice::Sealed(id, _) => {
                 let what = self.sealed.get(&id).map_or("left by an earlier demo", |sealed| &sealed.what);
                 self.screen.step(self.after(&id, now), &id, Step::Sealed, what)?;
             }

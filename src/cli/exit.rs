@@ -52,6 +52,15 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// What went wrong, for whoever has no exit code to give.
+    pub(crate) fn into_error(self) -> anyhow::Error {
+        match self {
+            Self::Usage(error) | Self::Wrong(error) => error,
+        }
+    }
+}
+
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::Usage(error.into())

@@ -1,19 +1,26 @@
 //! `sealift ship`
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
 use sealift::{
     config::{ReceiverConfig, ShipConfig, WatchMode},
     ship::{
-        daemon::{self, KeepDays, Options},
-        machine::Settings,
+        daemon::{
+            self, KeepDays, Options, Stop,
+            reload::{Reload, Reloaded},
+        },
+        machine::{Settings, pulse::Allowances},
         pack,
+        systemd::{self, Notifier},
         transport::{Transport, TransportOptions},
     },
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
 
 use super::{
     Source,
@@ -23,6 +30,10 @@ use super::{
 };
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Signals:  SIGHUP has configuration, certificates and token read again; SIGTERM and SIGINT
+          give what is in flight a few seconds, a second one ends at once.
+Systemd:  Type=notify, with or without WatchdogSec=.")]
 pub(crate) struct ShipArgs {
     #[command(flatten)]
     source: Source,
@@ -41,16 +52,22 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
     let config = destination::configuration(&args.source, &args.destination)?.ship()?;
     let transport = transport(&config.receiver, &config.host_id)?;
     logging::start("info");
+    let mut options = options(&config, args.once);
+    if !args.once {
+        options.notifier = Notifier::from_environment();
+        options.watchdog = systemd::watchdog();
+        options.reload = Some(reload(args.source, args.destination, config.clone()));
+    }
     let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
     let tally = runtime.block_on(async {
-        let stop = stop_signal()?;
+        let stop = stop_calls()?;
         tracing::info!(
             "sealift {} ships {} to {}",
             env!("CARGO_PKG_VERSION"),
             config.layout.episodes.display(),
             config.receiver.url
         );
-        daemon::run(options(&config, args.once), transport, stop).await
+        daemon::run(options, transport, stop).await
     });
     // A worker that hangs in a system call (a dead NFS server) must not keep a process that was told to stop.
     runtime.shutdown_background();
@@ -79,33 +96,94 @@ pub(super) fn transport(receiver: &ReceiverConfig, host_id: &str) -> Result<Tran
     Transport::new(&options, client).map_err(|error| Failure::Usage(error.into()))
 }
 
-/// The daemon's narrow options, out of the configuration.
+/// The daemon's narrow options, out of the configuration. Nobody is notified, and nothing is read again.
 pub(super) fn options(config: &ShipConfig, once: bool) -> Options {
-    let workers = config.pack_workers;
     Options {
         layout: config.layout.clone(),
-        pack: pack::Options {
-            level: config.level,
-            workers: NonZeroU32::try_from(workers).unwrap_or(NonZeroU32::MIN),
-        },
-        settings: Settings {
-            pack_workers: workers.get(),
-            concurrency: config.receiver.concurrency.get(),
-            reconcile_interval: config.reconcile_interval(false),
-            sweep_interval: config.cleanup_interval,
-            require_receipt: config.receiver.require_receipt,
-            once,
-            seed: seed(),
-        },
+        pack: packing(config),
+        settings: settings(config, once),
         inotify: match config.watch {
             WatchMode::Auto => None,
             WatchMode::Inotify => Some(true),
             WatchMode::ReconcileOnly => Some(false),
         },
         reconcile_only_interval: config.reconcile_interval(true),
-        keep_days: KeepDays { quarantine: config.quarantine_keep_days, shipped: config.shipped_keep_days },
+        keep_days: keep_days(config),
+        allowances: allowances(config),
+        notifier: Notifier::default(),
+        watchdog: None,
+        reload: None,
         observer: None,
     }
+}
+
+/// Everything again, with the arguments laid over it as at the start. `running` is what cannot change until a restart.
+fn reload(source: Source, destination: Destination, running: ShipConfig) -> Reload {
+    Reload::new(move || {
+        let read = || -> Result<Reloaded, Failure> {
+            let config = destination::configuration(&source, &destination)?.ship()?;
+            Ok(Reloaded {
+                pack: packing(&config),
+                settings: settings(&config, false),
+                reconcile_only_interval: config.reconcile_interval(true),
+                keep_days: keep_days(&config),
+                longest_wait: config.receiver.longest_wait(),
+                transport: transport(&config.receiver, &config.host_id)?,
+                restart_for: running.restart_for(&config),
+            })
+        };
+        read().map_err(Failure::into_error)
+    })
+}
+
+fn packing(config: &ShipConfig) -> pack::Options {
+    let workers = NonZeroU32::try_from(config.pack_workers).unwrap_or(NonZeroU32::MIN);
+    pack::Options { level: config.level, workers }
+}
+
+fn settings(config: &ShipConfig, once: bool) -> Settings {
+    Settings {
+        pack_workers: config.pack_workers.get(),
+        concurrency: config.receiver.concurrency.get(),
+        reconcile_interval: config.reconcile_interval(false),
+        sweep_interval: config.cleanup_interval,
+        require_receipt: config.receiver.require_receipt,
+        once,
+        seed: seed(),
+    }
+}
+
+fn keep_days(config: &ShipConfig) -> KeepDays {
+    KeepDays { quarantine: config.quarantine_keep_days, shipped: config.shipped_keep_days }
+}
+
+fn allowances(config: &ShipConfig) -> Allowances {
+    let longest_wait = config.receiver.longest_wait();
+    // So that a test of a hung disk need not wait for two minutes. Not in a release build.
+    let shorter = std::env::var("SEALIFT_DEBUG_DISK_ALLOWANCE_MS").ok().filter(|_| cfg!(debug_assertions));
+    match shorter.and_then(|ms| ms.parse().ok()) {
+        Some(ms) => Allowances::with_disk(Duration::from_millis(ms), longest_wait),
+        None => Allowances::new(longest_wait),
+    }
+}
+
+/// A call for each SIGTERM or SIGINT. The handlers stand when this returns.
+fn stop_calls() -> anyhow::Result<Stop> {
+    let mut terminate = signal(SignalKind::terminate()).context("Failed to listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("Failed to listen for SIGINT")?;
+    let (call, calls) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if call.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(Stop::new(calls))
 }
 
 /// Ends at SIGTERM or SIGINT. The handlers stand when this returns.

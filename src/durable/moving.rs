@@ -142,15 +142,15 @@ pub(super) fn rename_noreplace(from: &Path, to: &Path) -> io::Result<Published> 
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(Published::Done),
         Err(Errno::EXIST) => Ok(Published::NameTaken),
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rename_after_a_look(from, to),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if fs::symlink_metadata(from)?.is_dir() => {
+            rename_after_a_look(from, to)
+        }
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rename_file_noreplace(from, to),
         Err(error) => Err(error.into()),
     }
 }
 
 pub(super) fn rename_after_a_look(from: &Path, to: &Path) -> io::Result<Published> {
-    if !fs::symlink_metadata(from)?.is_dir() {
-        return rename_file_noreplace(from, to);
-    }
     match fs::symlink_metadata(to) {
         Ok(_) => Ok(Published::NameTaken),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

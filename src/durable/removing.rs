@@ -31,6 +31,9 @@ use crate::{
     tree::open::{self, Error, Stat},
 };
 
+/// How an NFS client names what was removed and is still open (the kernel's fs/nfs/unlink.c).
+const NFS_PREFIX: &[u8] = b".nfs";
+
 /// How many names of a folder are held at once, and unlinked before the next are read.
 const NAMES_AT_ONCE: usize = 1024;
 
@@ -148,6 +151,7 @@ fn remove_entry(folder: &File, name: &CStr, path: &Path, progress: &Progress) ->
 fn unlink(folder: &File, name: &CStr, flags: AtFlags, path: &Path) -> io::Result<()> {
     match unlinkat(folder, name, flags) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(Errno::BUSY) if name.to_bytes().starts_with(NFS_PREFIX) => Err(held_open(path)),
         Err(Errno::BUSY) => Err(mounted(path)),
         Err(errno) => Err(named(path, &errno.into())),
     }
@@ -202,6 +206,13 @@ fn told(error: Error, path: &Path) -> io::Error {
         }
         Error::Io(errno) => named(path, &errno.into()),
     }
+}
+
+/// What an NFS client makes of a removed file that somebody on this host has open. It goes when that is closed, and its folder can
+/// be removed only then.
+fn held_open(path: &Path) -> io::Error {
+    let why = format!("{}: a removed file that a process on this host still has open", path.display());
+    io::Error::new(io::ErrorKind::ResourceBusy, why)
 }
 
 fn mounted(path: &Path) -> io::Error {

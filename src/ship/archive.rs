@@ -6,7 +6,10 @@
 //! ```
 //!
 //! Both sides hold the same open file, so a rename into place, or an unlink, takes nothing from a reader. What
-//! [`Growth`] announces has been written and may be read; nothing here says that it is durable.
+//! [`Growth`] announces has been written and may be read; nothing here says that it is durable. A long one is flushed in
+//! slices meanwhile (`slices.rs`), so that making it durable in the end does not take long.
+
+mod slices;
 
 use std::{
     fs::{File, OpenOptions},
@@ -20,6 +23,7 @@ use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
+use self::slices::Slices;
 use crate::{durable, episode::Digest, records::ArchiveFacts};
 
 /// How many bytes may be written before readers are told. Small enough that a sender is never far behind, large
@@ -32,6 +36,7 @@ pub struct Archive {
     file: Arc<File>,
     grown: watch::Receiver<Growth>,
     from_disk: bool,
+    slices: Slices,
 }
 
 /// How far an archive has come.
@@ -60,14 +65,16 @@ impl Archive {
     pub fn create(partial: &Path) -> io::Result<(ArchiveWriter, Self)> {
         let file = Arc::new(durable::create_scratch(partial)?);
         let (announce, grown) = watch::channel(Growth { len_bytes: 0, end: None });
+        let slices = Slices::new(durable::sync_slice);
         let writer = ArchiveWriter {
             file: Arc::clone(&file),
+            slices: slices.clone(),
             announce,
             hasher: Sha256::new(),
             len_bytes: 0,
             announced_bytes: 0,
         };
-        Ok((writer, Self { file, grown, from_disk: false }))
+        Ok((writer, Self { file, grown, from_disk: false, slices }))
     }
 
     /// Opens a finished archive. Its length is compared with `facts`, its bytes are not: that is the receiver's and
@@ -92,7 +99,7 @@ impl Archive {
         let growth = Growth { len_bytes: facts.size_bytes, end: Some(End::Finished(facts)) };
         // The sender is dropped here: a value that will not change needs none.
         let (_, grown) = watch::channel(growth);
-        Ok(Self { file: Arc::new(file), grown, from_disk: true })
+        Ok(Self { file: Arc::new(file), grown, from_disk: true, slices: Slices::new(durable::sync_slice) })
     }
 
     /// Reads at an offset, without a shared position (pread(2)). 0 at or behind the present end, which for an archive
@@ -140,9 +147,12 @@ impl Archive {
     }
 
     /// The open file, for the step that makes it durable.
-    #[must_use]
-    pub fn file(&self) -> &File {
-        &self.file
+    ///
+    /// # Errors
+    /// That of a flush on the way: the bytes cannot be believed, whatever a later flush says.
+    pub fn file_to_keep(&self) -> io::Result<&File> {
+        self.slices.settle()?;
+        Ok(&self.file)
     }
 }
 
@@ -151,6 +161,7 @@ impl Archive {
 #[derive(Debug)]
 pub struct ArchiveWriter {
     file: Arc<File>,
+    slices: Slices,
     announce: watch::Sender<Growth>,
     hasher: Sha256,
     len_bytes: u64,
@@ -186,6 +197,7 @@ impl Write for ArchiveWriter {
         self.len_bytes += written as u64;
         if self.len_bytes - self.announced_bytes >= ANNOUNCED_EVERY_BYTES {
             self.tell(None);
+            self.slices.wrote(&self.file, self.len_bytes)?;
         }
         Ok(written)
     }

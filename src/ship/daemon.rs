@@ -3,36 +3,45 @@
 //! ```text
 //!  watch thread ──hints──▶ ┌──────┐ ──Look, Unwatch──▶ watch thread
 //!  workers ─────results──▶ │ loop │ ──Pack, Check, Keep, Retire, ... ──▶ blocking workers
-//!  signals, deadline ────▶ └──────┘ ──Send──▶ a task of the async runtime
+//!  signals, deadline ────▶ │      │ ──Send──▶ a task of the async runtime
+//!  tick ─────────────────▶ └──────┘ ──WATCHDOG, STATUS──▶ the service manager
 //! ```
 
 mod perform;
+pub mod reload;
+pub mod standing;
+mod start;
+mod tending;
+mod workers;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
     time::Instant,
 };
 
-use self::perform::{Hands, Known, Workers};
+use self::{
+    perform::Hands,
+    reload::{Reload, Reloaded, Reloads},
+    workers::{Known, Workers},
+};
 use super::{
-    lock,
-    machine::{Event, Notice, Settings, Tally, queue::Machine},
-    orphan, outbox,
+    lock::{Lock, REFRESH_EVERY},
+    machine::{
+        Event, Notice, Settings, Tally,
+        pulse::{self, Allowances, Part, Pulse, Stalled},
+        queue::Machine,
+    },
+    systemd::Notifier,
     tell::Teller,
     transport::Transport,
-    watch::{Watch, untrusted_events},
+    trial::Trial,
+    watch::Watch,
 };
-use crate::{
-    durable,
-    layout::Layout,
-    progress::Progress,
-    scan::{self, RootId},
-    tree,
-};
+use crate::{episode::EpisodeId, layout::Layout};
 
 /// Hints that wait for the loop. More of them mean that everything is looked at anyway.
 const MAX_HINTS: usize = 16 * 1024;
@@ -40,6 +49,8 @@ const MAX_HINTS: usize = 16 * 1024;
 const GRACE: Duration = Duration::from_secs(5);
 /// And so long to be put away after it was told to stop.
 const LAST_GRACE: Duration = Duration::from_secs(10);
+/// Beyond that, what the service manager waits for a process to go.
+const GOING: Duration = Duration::from_secs(5);
 
 /// What the daemon needs to know.
 #[derive(Debug)]
@@ -56,8 +67,16 @@ pub struct Options {
     pub keep_days: KeepDays,
     /// The reconcile interval where only reconcile passes find anything.
     pub reconcile_only_interval: Duration,
+    /// How long each part of it may show nothing.
+    pub allowances: Allowances,
+    /// Who is told that it is ready and alive.
+    pub notifier: Notifier,
+    /// How long that one waits for a sign of life, where it does.
+    pub watchdog: Option<Duration>,
+    /// Reads everything again at SIGHUP; `None`: SIGHUP changes nothing.
+    pub reload: Option<Reload>,
     /// Receives every notice, for a program that shows the way of each episode.
-    pub observer: Option<mpsc::UnboundedSender<Notice>>,
+    pub observer: Option<UnboundedSender<Notice>>,
 }
 
 /// How long what left `episodes/` is kept, days; `None`: for ever.
@@ -69,88 +88,228 @@ pub struct KeepDays {
     pub shipped: Option<u32>,
 }
 
+/// When to stop: called once, with a grace for what is in flight; called again, at once.
+#[derive(Debug)]
+pub struct Stop {
+    calls: UnboundedReceiver<()>,
+    closed: bool,
+}
+
+impl Stop {
+    /// A call for each message; the end of the channel is one, too.
+    #[must_use]
+    pub fn new(calls: UnboundedReceiver<()>) -> Self {
+        Self { calls, closed: false }
+    }
+
+    async fn called(&mut self) {
+        if self.closed {
+            std::future::pending::<()>().await;
+        }
+        self.closed = self.calls.recv().await.is_none();
+    }
+}
+
 /// Ships until it is told to stop; with `settings.once`, until one pass is through.
 ///
 /// # Errors
 /// Where the folders, the lock or the watching thread cannot be had. What goes wrong later with an episode, or with the
 /// destination, is told, and is no error.
-pub async fn run(
-    mut options: Options,
-    transport: Transport,
-    stop: impl Future<Output = ()>,
-) -> anyhow::Result<Tally> {
-    let started = Instant::now();
-    let layout = Arc::new(options.layout.clone());
-    // Made anew by us, it is not the folder that the archives in the outbox were packed from (a disk that is not mounted?).
-    let root = scan::root_id(&layout.episodes).ok();
-    let _lock = prepare(&layout, root)?;
-    let inotify = !options.settings.once && use_inotify(&mut options);
-    let (event_sender, mut events) = mpsc::unbounded_channel();
-    let (hint_sender, mut hints) = mpsc::channel(MAX_HINTS);
-    let watch = Watch::start(layout.episodes.clone(), inotify, hint_sender, event_sender.clone())
-        .context("Failed to start the watching thread")?;
-    let mut machine = Machine::new(options.settings.clone(), started.elapsed());
-    let mut teller = Teller::default();
-    let workers = Workers {
-        layout: Arc::clone(&layout),
-        transport,
-        pack: options.pack,
-        keep_days: options.keep_days,
-        events: event_sender,
-        known: Arc::new(Known::new(root)),
-    };
-    let mut hands = Hands::new(workers, watch);
-    let mut stop = std::pin::pin!(stop);
-    let mut stopping: Option<Instant> = None;
-    let mut hangup = signal(SignalKind::hangup()).context("Failed to listen for SIGHUP")?;
-    machine.handle(Event::Deadline, started.elapsed());
-    loop {
-        while let Some(effect) = machine.next_effect() {
-            if let Some(notice) = hands.perform(effect) {
-                teller.tell(&notice, started.elapsed());
-                if let Some(observer) = &options.observer {
+pub async fn run(options: Options, transport: Transport, mut stop: Stop) -> anyhow::Result<Tally> {
+    match Daemon::start(options, transport, &mut stop).await? {
+        Some(daemon) => Ok(daemon.turn(&mut stop).await),
+        None => Ok(Tally::default()),
+    }
+}
+
+struct Daemon {
+    options: Options,
+    inotify: bool,
+    machine: Machine,
+    hands: Hands,
+    teller: Teller,
+    pulse: Pulse,
+    started: Instant,
+    stopping: Option<Instant>,
+    next_beat: Instant,
+    beat_every: Duration,
+    last_status: Instant,
+    /// Something has happened since that was told.
+    stirred: bool,
+    next_refresh: Instant,
+    reading: bool,
+    read_again: bool,
+    reloads: Reloads,
+    trial: Trial,
+    stalled: Vec<Stalled>,
+    events: UnboundedReceiver<Event>,
+    hints: mpsc::Receiver<EpisodeId>,
+    hangup: Signal,
+    aside_sender: UnboundedSender<Aside>,
+    aside: UnboundedReceiver<Aside>,
+    lock: Lock,
+}
+
+/// What the loop waited for.
+enum Turn {
+    Stop,
+    Beat,
+    Status,
+    Happened(Event),
+    Hinted(EpisodeId),
+    Hangup,
+    Aside(Aside),
+    Deadline,
+}
+
+/// Results that are none of the machine's.
+enum Aside {
+    Read(anyhow::Result<Box<Reloaded>>),
+    Refreshed(io::Result<()>),
+}
+
+impl Daemon {
+    async fn start(
+        mut options: Options,
+        transport: Transport,
+        stop: &mut Stop,
+    ) -> anyhow::Result<Option<Self>> {
+        let started = Instant::now();
+        let hangup = signal(SignalKind::hangup()).context("Failed to listen for SIGHUP")?;
+        let (layout, once) = (Arc::new(options.layout.clone()), options.settings.once);
+        let Some(prepared) = start::prepare(&layout, once, &mut options.notifier, stop).await? else {
+            return Ok(None);
+        };
+        let inotify = !once && start::use_inotify(&mut options);
+        let (event_sender, events) = mpsc::unbounded_channel();
+        let (hint_sender, hints) = mpsc::channel(MAX_HINTS);
+        let watch = Watch::start(layout.episodes.clone(), inotify, hint_sender, event_sender.clone())
+            .context("Failed to start the watching thread")?;
+        let workers = Workers {
+            layout,
+            transport,
+            pack: options.pack,
+            keep_days: options.keep_days,
+            events: event_sender,
+            known: Arc::new(Known::new(prepared.root)),
+        };
+        let (aside_sender, aside) = mpsc::unbounded_channel();
+        let beat_every = pulse::tick(options.watchdog);
+        let now = Instant::now();
+        Ok(Some(Self {
+            inotify,
+            machine: Machine::new(options.settings.clone(), started.elapsed()),
+            hands: Hands::new(workers, watch),
+            teller: Teller::default(),
+            pulse: Pulse::new(options.allowances, beat_every),
+            started,
+            stopping: None,
+            next_beat: now,
+            beat_every,
+            last_status: now,
+            stirred: true,
+            next_refresh: now + REFRESH_EVERY,
+            reading: false,
+            read_again: false,
+            reloads: Reloads::default(),
+            trial: prepared.trial,
+            stalled: Vec::new(),
+            events,
+            hints,
+            hangup,
+            aside_sender,
+            aside,
+            lock: prepared.lock,
+            options,
+        }))
+    }
+
+    async fn turn(mut self, stop: &mut Stop) -> Tally {
+        if !self.options.settings.once {
+            self.options.notifier.ready();
+        }
+        self.hear(Event::Deadline);
+        loop {
+            self.perform();
+            if (self.options.settings.once || self.stopping.is_some()) && self.machine.idle() {
+                return self.machine.tally();
+            }
+            match self.next(stop).await {
+                Turn::Stop if self.stopping.is_some() => {
+                    tracing::warn!("stopped at once, with work under way; the next start finishes it");
+                    return self.machine.tally();
+                }
+                Turn::Stop => self.begin_to_stop(),
+                Turn::Beat => self.beat(),
+                Turn::Status => self.tell_status(),
+                Turn::Happened(event) => self.hear(event),
+                Turn::Hinted(_) if self.hands.hints_were_lost() => self.hear(Event::Unsure),
+                Turn::Hinted(id) => self.hear(Event::Hinted(id)),
+                Turn::Hangup => self.begin_to_read(),
+                Turn::Aside(Aside::Read(read)) => self.read(read),
+                Turn::Aside(Aside::Refreshed(refreshed)) => self.refreshed(refreshed),
+                Turn::Deadline if self.stopping.is_none() => self.hear(Event::Deadline),
+                Turn::Deadline if self.hands.cancelled() => {
+                    tracing::warn!("stopped with work under way; the next start finishes it");
+                    return self.machine.tally();
+                }
+                Turn::Deadline => {
+                    self.hands.cancel_everything();
+                    self.options.notifier.extend(LAST_GRACE + GOING);
+                    self.stopping = Some(Instant::now() + LAST_GRACE);
+                }
+            }
+        }
+    }
+
+    /// The heart comes first: however much happens, it is not kept from beating.
+    async fn next(&mut self, stop: &mut Stop) -> Turn {
+        let status = self.status_due();
+        let deadline = match self.stopping {
+            None => self.machine.next_deadline().map(|at| self.started + at),
+            Some(at) => Some(at),
+        };
+        tokio::select! {
+            biased;
+            () = stop.called() => Turn::Stop,
+            () = tokio::time::sleep_until(self.next_beat) => Turn::Beat,
+            () = until(status) => Turn::Status,
+            Some(()) = self.hangup.recv() => Turn::Hangup,
+            Some(aside) = self.aside.recv() => Turn::Aside(aside),
+            Some(event) = self.events.recv() => Turn::Happened(event),
+            Some(id) = self.hints.recv() => Turn::Hinted(id),
+            () = until(deadline) => Turn::Deadline,
+        }
+    }
+
+    fn perform(&mut self) {
+        while let Some(effect) = self.machine.next_effect() {
+            if let Some(notice) = self.hands.perform(effect) {
+                self.teller.tell(&notice, self.started.elapsed());
+                if let Some(observer) = &self.options.observer {
                     // Nobody looks any more: that is no reason to stop shipping.
                     let _ = observer.send(notice);
                 }
             }
         }
-        if (options.settings.once || stopping.is_some()) && machine.idle() {
-            return Ok(machine.tally());
+    }
+
+    fn hear(&mut self, event: Event) {
+        if let Some(part) = Part::ended_by(&event) {
+            self.hands.ended(&part);
         }
-        let deadline = match stopping {
-            None => machine.next_deadline().map(|at| started + at),
-            Some(at) => Some(at),
-        };
-        let event = tokio::select! {
-            biased;
-            () = &mut stop, if stopping.is_none() => {
-                tracing::info!("stopping: nothing new is taken, what is in flight has {} s", GRACE.as_secs());
-                stopping = Some(Instant::now() + GRACE);
-                Event::Stop
-            }
-            Some(event) = events.recv() => event,
-            Some(id) = hints.recv() => {
-                if hands.hints_were_lost() { Event::Unsure } else { Event::Hinted(id) }
-            }
-            Some(()) = hangup.recv() => {
-                hands.reload();
-                continue;
-            }
-            () = until(deadline) => match stopping {
-                None => Event::Deadline,
-                Some(_) if hands.cancelled() => {
-                    tracing::warn!("stopped with work under way; the next start finishes it");
-                    return Ok(machine.tally());
-                }
-                Some(_) => {
-                    hands.cancel_everything();
-                    stopping = Some(Instant::now() + LAST_GRACE);
-                    continue;
-                }
-            },
-        };
-        hands.ended(&event);
-        machine.handle(event, started.elapsed());
+        self.machine.handle(event, self.started.elapsed());
+        self.stirred = true;
+    }
+
+    fn begin_to_stop(&mut self) {
+        tracing::info!(
+            "stopping: nothing new is taken, what is in flight has {} s; a second signal ends it at once",
+            GRACE.as_secs()
+        );
+        self.options.notifier.stopping(GRACE + GOING);
+        self.stopping = Some(Instant::now() + GRACE);
+        self.hear(Event::Stop);
     }
 }
 
@@ -159,59 +318,4 @@ async fn until(deadline: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-/// Folders, lock, and what a killed predecessor left.
-fn prepare(layout: &Layout, root: Option<RootId>) -> anyhow::Result<lock::Lock> {
-    for folder in [&layout.private, &layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
-        durable::create_folder(folder).with_context(|| {
-            let what_to_do = "create it and give it to the user that ships, or set another folder";
-            format!("Failed to create {} ({what_to_do})", folder.display())
-        })?;
-    }
-    if let Some([one, other]) = layout.overlap()? {
-        anyhow::bail!(
-            "{} and {} are the same folder, or one lies in the other, whatever their names say (a symlink?): what was moved \
-             would be found again. Give each of the four folders a place of its own",
-            tree::shown(&one),
-            tree::shown(&other)
-        );
-    }
-    let lock = lock::acquire(layout)?;
-    let progress = Progress::default();
-    for folder in [&layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
-        finish_leftovers(folder, &progress);
-    }
-    if let Some(root) = root {
-        orphan::put_back_unfinished(layout, root, &perform::content_of, &progress)
-            .with_context(|| format!("Failed to look through {}", layout.outbox.display()))?;
-    }
-    outbox::clear_partials(layout)
-        .with_context(|| format!("Failed to clear scratch from {}", layout.outbox.display()))?;
-    Ok(lock)
-}
-
-/// What cannot be finished now is no reason not to ship.
-fn finish_leftovers(folder: &Path, progress: &Progress) {
-    if let Err(error) = durable::finish_leftovers(folder, progress) {
-        tracing::warn!(
-            "A removal or copy that was begun in {} could not be finished: {error}. It is tried again at the next \
-             start.",
-            folder.display()
-        );
-    }
-}
-
-fn use_inotify(options: &mut Options) -> bool {
-    let untrusted = untrusted_events(&options.layout.episodes);
-    let inotify = options.inotify.unwrap_or(untrusted.is_none());
-    if !inotify {
-        options.settings.reconcile_interval = options.reconcile_only_interval;
-        tracing::info!(
-            "Looking every {} s for new episodes{}",
-            options.reconcile_only_interval.as_secs(),
-            untrusted.map(|name| format!(": events cannot be trusted on {name}")).unwrap_or_default()
-        );
-    }
-    inotify
 }

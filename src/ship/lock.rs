@@ -1,33 +1,57 @@
 //! One daemon for one data folder.
 //!
-//! flock(2) on `.sealift/lock`, held as long as the process lives: the kernel lets go of it however the process ends. The file
-//! says who holds it, for the one who comes second. It is never removed: a third could lock the new one while
-//! the second still holds the removed one.
+//! ```text
+//!  on a disk of this machine       flock(2) decides: a free lock is free, whatever the file says
+//!  on one that hosts share (NFS)   and the file, too: held by another host that refreshed it lately ──▶ refused
+//! ```
 //!
-//! On NFS a lock taken on a client and one taken on the server do not see each other. The file's host shows it, and
-//! a warning says so; nothing on this side could tell whether the other still runs.
+//! flock(2) on `.sealift/lock`, held as long as the process lives: the kernel lets go of it however the process ends. The file
+//! says who holds it, for the one who comes second. It is never removed by us: a third could lock the new one while
+//! the second still holds the removed one. Whoever ends in an orderly way empties it.
+//!
+//! On NFS a lock taken on a client and one taken on the server do not see each other, nor do two clients' that were mounted with
+//! `local_lock`. There the holder refreshes the file's mtime while it lives, by the file server's clock; what it says is
+//! believed for as long as that is young by the same clock.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, futimens};
 use serde::{Deserialize, Serialize};
 
-use crate::{clock, episode::printable, layout::Layout, records::WallTime};
+use crate::{
+    clock, durable,
+    episode::{printable, shell_word},
+    filesystem,
+    layout::{COPY_PREFIX, Layout},
+    records::WallTime,
+};
 
 /// What a holder writes is far shorter.
 const MAX_HOLDER_BYTES: u64 = 4096;
+/// How often a holder says that it is still there, where other hosts cannot see its lock.
+pub const REFRESH_EVERY: Duration = Duration::from_secs(60);
+/// How long it is believed after it last did. A holder whose file server hangs for minutes is not there any more for
+/// anybody else either.
+const BELIEVED_FOR: Duration = Duration::from_secs(5 * 60);
 
 /// Held until it is dropped.
 #[derive(Debug)]
 #[must_use]
 pub struct Lock {
-    _file: File,
+    file: Arc<File>,
+    is_shared: bool,
 }
+
+/// Says in the lock file that its holder is still there. Cheap to clone, for a worker's thread.
+#[derive(Debug, Clone)]
+pub struct Refresher(Arc<File>);
 
 /// Why there is no lock.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +68,26 @@ pub enum LockError {
         holder: String,
         /// What to type.
         stop: String,
+    },
+    /// Another host says that it ships from this folder, on a file system that they share.
+    #[error(
+        "Another host seems to ship this folder ({folder}, on {kind}): {holder}, last heard of {age_s} s ago. Locks of other hosts \
+         cannot be relied on there, so the word in the file counts for {believed_s} s. Look on that host (pgrep -a sealift). If \
+         nothing runs there, wait, or type: rm {file}"
+    )]
+    Elsewhere {
+        /// The data folder.
+        folder: String,
+        /// Its file system.
+        kind: &'static str,
+        /// Who, in words.
+        holder: String,
+        /// Since when it was not refreshed, seconds.
+        age_s: u64,
+        /// How long that is believed, seconds.
+        believed_s: u64,
+        /// The lock file, as a word of a shell.
+        file: String,
     },
     /// The lock file cannot be had.
     #[error("Failed to lock {}", path.display())]
@@ -69,6 +113,11 @@ struct Holder {
 /// # Errors
 /// [`LockError`].
 pub fn acquire(layout: &Layout) -> Result<Lock, LockError> {
+    acquire_on(layout, filesystem::shared_between_hosts(&layout.private))
+}
+
+/// `shared`: the name of a file system that other hosts write to as well.
+fn acquire_on(layout: &Layout, shared: Option<&'static str>) -> Result<Lock, LockError> {
     let path = layout.private.join("lock");
     let at = |source| LockError::Io { path: path.clone(), source };
     // O_NONBLOCK: should somebody have put a FIFO there, the open must not wait for its reader.
@@ -94,19 +143,43 @@ pub fn acquire(layout: &Layout) -> Result<Lock, LockError> {
         }
         Err(TryLockError::Error(error)) => return Err(at(error)),
     }
-    if let Some(last) = read_holder(&mut file)
-        && last.host != us.host
+    if let Some(kind) = shared
+        && let Some(last) = read_holder(&mut file)
+        && last.is_elsewhere(&us)
     {
-        tracing::warn!(
-            "{} was last locked by process {} on {}. If this folder is shared between the two hosts, make sure that \
-             sealift runs on one of them only.",
-            path.display(),
-            last.pid,
-            printable(&last.host)
-        );
+        let age = age_there(&file, &layout.private).map_err(at)?;
+        if age < BELIEVED_FOR {
+            return Err(elsewhere(&path, kind, &last, age));
+        }
     }
     write_holder(&mut file, &us).map_err(at)?;
-    Ok(Lock { _file: file })
+    Ok(Lock { file: Arc::new(file), is_shared: shared.is_some() })
+}
+
+impl Lock {
+    /// What keeps the file young, where anybody goes by that.
+    #[must_use]
+    pub fn refresher(&self) -> Option<Refresher> {
+        self.is_shared.then(|| Refresher(Arc::clone(&self.file)))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The next host need not wait. Where this fails it does.
+        let _ = self.file.set_len(0);
+    }
+}
+
+impl Refresher {
+    /// Once more, by the file server's clock.
+    ///
+    /// # Errors
+    /// Those of utimensat(2).
+    pub fn refresh(&self) -> io::Result<()> {
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        Ok(futimens(&self.0, &Timestamps { last_access: now, last_modification: now })?)
+    }
 }
 
 impl Holder {
@@ -116,6 +189,39 @@ impl Holder {
         let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let boot_id = boot_id.trim().to_owned();
         Self { pid: std::process::id(), host, boot_id, since: clock::wall_now() }
+    }
+
+    /// Whether it is on another machine. One kernel's locks see each other, whatever its containers are called; and a host
+    /// that started anew has nothing running from before.
+    fn is_elsewhere(&self, us: &Self) -> bool {
+        self.host != us.host && self.boot_id != us.boot_id
+    }
+
+    fn in_words(&self) -> String {
+        format!("process {} on {}, since {}", self.pid, printable(&self.host), self.since)
+    }
+}
+
+/// How long ago the file was last refreshed. Both ends of that by the clock of whoever keeps the file: ours may be another.
+fn age_there(file: &File, private: &Path) -> io::Result<Duration> {
+    let refreshed = file.metadata()?.modified()?;
+    let scratch = private.join(format!("{COPY_PREFIX}clock"));
+    let now = durable::create_scratch(&scratch).and_then(|scratch| scratch.metadata()?.modified());
+    let _ = durable::remove_file(&scratch);
+    let now: SystemTime = now?;
+    // From the future: as good as now.
+    Ok(now.duration_since(refreshed).unwrap_or_default())
+}
+
+fn elsewhere(path: &Path, kind: &'static str, holder: &Holder, age: Duration) -> LockError {
+    let folder = path.parent().and_then(Path::parent).unwrap_or(path);
+    LockError::Elsewhere {
+        folder: folder.display().to_string(),
+        kind,
+        holder: holder.in_words(),
+        age_s: age.as_secs(),
+        believed_s: BELIEVED_FOR.as_secs(),
+        file: shell_word(path),
     }
 }
 
@@ -132,9 +238,7 @@ fn held(private: &Path, holder: Option<&Holder>, us: &Holder) -> LockError {
             format!("kill {}", holder.pid),
         ),
         Some(holder) => {
-            let host = printable(&holder.host);
-            let who = format!("process {} on {host}, since {}", holder.pid, holder.since);
-            (who, format!("kill {}   (on {host})", holder.pid))
+            (holder.in_words(), format!("kill {}   (on {})", holder.pid, printable(&holder.host)))
         }
         // It has the lock and is about to write who it is.
         None => {
@@ -144,6 +248,7 @@ fn held(private: &Path, holder: Option<&Holder>, us: &Holder) -> LockError {
     LockError::Held { folder: folder.display().to_string(), holder, stop }
 }
 
+/// `None` for what no holder wrote, and for what one left empty.
 fn read_holder(file: &mut File) -> Option<Holder> {
     let mut text = Vec::new();
     file.rewind().ok()?;
@@ -195,6 +300,63 @@ mod tests {
         assert_eq!(holder.pid, std::process::id());
         assert!(!holder.host.is_empty());
         assert_eq!(holder.boot_id.len(), 36);
+    }
+
+    /// As another host, or another life of this one, would have left the file.
+    fn left_by(layout: &Layout, host: &str, boot_id: &str, age: Duration) {
+        let holder = Holder { host: host.to_owned(), boot_id: boot_id.to_owned(), pid: 42, ..Holder::us() };
+        let path = layout.private.join("lock");
+        fs::write(&path, serde_json::to_vec(&holder).unwrap()).unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        let now = file.metadata().unwrap().modified().unwrap();
+        file.set_modified(now - age).unwrap();
+    }
+
+    #[test]
+    fn on_a_shared_file_system_another_host_is_believed_while_it_refreshes_its_lock() {
+        const YOUNG: Duration = Duration::from_secs(120);
+        const OLD: Duration = Duration::from_secs(301);
+        let us = Holder::us();
+        for (shared, host, boot_id, age, refused) in [
+            (Some("NFS"), "lab-08", "another", YOUNG, true),
+            (Some("NFS"), "lab-08", "another", OLD, false),
+            // This very machine: before it started anew, or in a container of another name.
+            (Some("NFS"), us.host.as_str(), "another", YOUNG, false),
+            (Some("NFS"), "lab-08", us.boot_id.as_str(), YOUNG, false),
+            (None, "lab-08", "another", YOUNG, false),
+        ] {
+            let (folder, layout) = sandbox();
+            left_by(&layout, host, boot_id, age);
+            match acquire_on(&layout, shared) {
+                Ok(lock) => assert!(!refused && lock.refresher().is_some() == shared.is_some()),
+                Err(error) => {
+                    let words = error.to_string();
+                    assert!(refused, "{words}");
+                    assert!(words.contains("process 42 on lab-08, since 20"), "{words}");
+                    assert!(words.contains("last heard of 12"), "{words}");
+                    let path = folder.path().join(".sealift/lock");
+                    assert!(words.ends_with(&format!("rm '{}'", path.display())), "{words}");
+                    // Asking again and again does not make it younger.
+                    assert!(acquire_on(&layout, shared).is_err());
+                    let age = age_there(&File::open(&path).unwrap(), &layout.private).unwrap();
+                    assert!(age >= YOUNG, "{age:?}");
+                }
+            }
+            assert_eq!(fs::read_dir(&layout.private).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_holder_that_refreshes_stays_young_and_one_that_ends_leaves_no_claim() {
+        let (_folder, layout) = sandbox();
+        let path = layout.private.join("lock");
+        let lock = acquire_on(&layout, Some("NFS")).unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        lock.refresher().unwrap().refresh().unwrap();
+        assert!(age_there(&file, &layout.private).unwrap() < Duration::from_secs(60));
+        drop(lock);
+        assert_eq!(fs::read(&path).unwrap(), b"");
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub fn keep(
         if let Some(archive) = archive {
             // Of an older archive: beside the new one it would be a lie.
             durable::remove_file(&layout.sidecar(id))?;
-            durable::replace(archive.file(), &layout.partial(id), &layout.archive(id))?;
+            durable::replace(archive.file_to_keep()?, &layout.partial(id), &layout.archive(id))?;
         }
         durable::write_file(&layout.sidecar(id), &serde_json::to_vec_pretty(&sidecar)?)
     };

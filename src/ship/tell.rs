@@ -7,20 +7,29 @@ use std::{collections::HashMap, time::Duration};
 use tracing::{debug, error, info, warn};
 
 use super::machine::Notice;
-use crate::episode::EpisodeId;
+use crate::{clock, episode::EpisodeId};
 
 /// Tells, and remembers since when each episode is sealed, for the time it took.
 #[derive(Debug, Default)]
 pub struct Teller {
-    sealed: HashMap<EpisodeId, Duration>,
+    sealed: HashMap<EpisodeId, Seen>,
+}
+
+/// When a marker was seen, by the machine's time, and how long it had stood there: from before we began, perhaps.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    at: Duration,
+    age: Duration,
 }
 
 impl Teller {
     /// Logs one notice. `now` is the machine's time.
     pub fn tell(&mut self, notice: &Notice, now: Duration) {
         match notice {
-            Notice::Sealed(id) => {
-                self.sealed.insert(id.clone(), now);
+            Notice::Sealed(id, stamp) => {
+                // By its ctime: the mtime may have come along with a copied file.
+                let age = clock::age_of(stamp.marker_ctime_ns).unwrap_or_default();
+                self.sealed.insert(id.clone(), Seen { at: now, age });
                 debug!(EPISODE = %id, "sealed");
             }
             Notice::Packed(id, facts) => debug!(EPISODE = %id, BYTES = facts.size_bytes, "packed"),
@@ -99,8 +108,8 @@ impl Teller {
     }
 
     fn elapsed(&mut self, id: &EpisodeId, now: Duration) -> u64 {
-        let since = self.sealed.remove(id).unwrap_or(now);
-        u64::try_from(now.saturating_sub(since).as_millis()).unwrap_or(u64::MAX)
+        let elapsed = self.sealed.remove(id).map(|seen| seen.age + now.saturating_sub(seen.at));
+        u64::try_from(elapsed.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
     }
 }
 

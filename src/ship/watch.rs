@@ -19,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
 };
@@ -27,7 +27,7 @@ use std::{
 use notify::{
     Config, ErrorKind, EventKindMask, RecommendedWatcher, RecursiveMode, WatchPathConfig, Watcher as _,
 };
-use rustix::fs::statfs;
+use rustix::io::Errno;
 use tokio::sync::mpsc::{Sender, UnboundedSender, error::TrySendError};
 
 use crate::{
@@ -41,22 +41,13 @@ use crate::{
 const MASK: EventKindMask =
     EventKindMask::CREATE.union(EventKindMask::MODIFY_NAME).union(EventKindMask::REMOVE);
 
-/// File systems on which other hosts' changes make no event (statfs(2)).
-const NETWORK_FILE_SYSTEMS: [(u32, &str); 6] = [
-    (0x6969, "NFS"),
-    (0x517b, "SMB"),
-    (0xfe53_4d42, "SMB"),
-    (0xff53_4d42, "SMB"),
-    (0x0102_1997, "9p"),
-    (0x6573_5546, "FUSE"),
-];
-
 /// What the watching thread can be asked for.
 #[derive(Debug)]
 enum Command {
     Look { id: EpisodeId, watch: bool },
     Unwatch(EpisodeId),
     Refresh,
+    Ping,
 }
 
 /// The handle of the watching thread. It ends when this is dropped.
@@ -64,16 +55,17 @@ enum Command {
 pub struct Watch {
     commands: mpsc::Sender<Command>,
     overflowed: Arc<AtomicBool>,
+    life: Arc<Life>,
 }
 
-/// The name of a file system whose events cannot be trusted; `None` where they can.
-#[must_use]
-pub fn untrusted_events(folder: &Path) -> Option<&'static str> {
-    let kind = statfs(folder).ok()?.f_type;
-    NETWORK_FILE_SYSTEMS
-        .into_iter()
-        .find(|(magic, _)| i64::from(*magic) == (kind & 0xffff_ffff))
-        .map(|(_, name)| name)
+/// What the thread shows of itself.
+#[derive(Debug, Default)]
+struct Life {
+    obeyed: AtomicU64,
+    /// Asked for a sign, and not given one yet.
+    pinged: AtomicBool,
+    /// The watched root was removed. One that is made anew may have its inode number.
+    root_removed: AtomicBool,
 }
 
 impl Watch {
@@ -89,12 +81,14 @@ impl Watch {
     ) -> io::Result<Self> {
         let (commands, received) = mpsc::channel();
         let overflowed = Arc::new(AtomicBool::new(false));
+        let life = Arc::new(Life::default());
         let mut watching = Watching {
             episodes,
             inotify,
             hints,
             events,
             overflowed: Arc::clone(&overflowed),
+            life: Arc::clone(&life),
             watcher: None,
             root: None,
             watched: HashSet::new(),
@@ -108,7 +102,7 @@ impl Watch {
                 watching.obey(command);
             }
         })?;
-        Ok(Self { commands, overflowed })
+        Ok(Self { commands, overflowed, life })
     }
 
     /// Looks at an episode; where `watch`, watches it first. The answer is [`Event::Looked`].
@@ -127,6 +121,19 @@ impl Watch {
         let _ = self.commands.send(Command::Refresh);
     }
 
+    /// Asks the thread for a sign of life: it shows in [`Watch::obeyed`]. One question is enough until it is answered.
+    pub fn ping(&self) {
+        if !self.life.pinged.swap(true, Ordering::Relaxed) {
+            let _ = self.commands.send(Command::Ping);
+        }
+    }
+
+    /// A number that grows while the thread does what it is asked for.
+    #[must_use]
+    pub fn obeyed(&self) -> u64 {
+        self.life.obeyed.load(Ordering::Relaxed)
+    }
+
     /// Whether hints were lost since this was last asked.
     #[must_use]
     pub fn take_overflow(&self) -> bool {
@@ -140,6 +147,7 @@ struct Watching {
     hints: Sender<EpisodeId>,
     events: UnboundedSender<Event>,
     overflowed: Arc<AtomicBool>,
+    life: Arc<Life>,
     watcher: Option<RecommendedWatcher>,
     root: Option<RootId>,
     watched: HashSet<EpisodeId>,
@@ -172,7 +180,9 @@ impl Watching {
             }
             Command::Unwatch(id) => self.unwatch(&id),
             Command::Refresh => self.refresh(),
+            Command::Ping => self.life.pinged.store(false, Ordering::Relaxed),
         }
+        self.life.obeyed.fetch_add(1, Ordering::Relaxed);
     }
 
     fn refresh(&mut self) {
@@ -180,7 +190,8 @@ impl Watching {
             return;
         }
         let now = scan::root_id(&self.episodes).ok();
-        let replaced = self.root.is_some() && now != self.root;
+        let removed = self.life.root_removed.swap(false, Ordering::Relaxed);
+        let replaced = self.root.is_some() && (removed || now != self.root);
         if replaced {
             tracing::warn!(
                 "{} is not the folder that was watched: it was removed, replaced or mounted over. Watching \
@@ -217,11 +228,15 @@ impl Watching {
     fn watch_root(&mut self) -> notify::Result<()> {
         let (root, hints) = (self.episodes.clone(), self.hints.clone());
         let (events, overflowed) = (self.events.clone(), Arc::clone(&self.overflowed));
+        let life = Arc::clone(&self.life);
         let handler = move |event: notify::Result<notify::Event>| match event {
             Ok(event) if event.need_rescan() => {
                 let _ = events.send(Event::Unsure);
             }
             Ok(event) => {
+                if event.kind.is_remove() && event.paths.contains(&root) {
+                    life.root_removed.store(true, Ordering::Relaxed);
+                }
                 for id in event.paths.iter().filter_map(|path| episode_of(&root, path)) {
                     if let Err(TrySendError::Full(_)) = hints.try_send(id) {
                         overflowed.store(true, Ordering::Relaxed);
@@ -306,18 +321,31 @@ fn is_gone(error: &notify::Error) -> bool {
     }
 }
 
-fn remedy(error: &notify::Error) -> &'static str {
+/// What to type, where something can be done about it.
+fn remedy(error: &notify::Error) -> String {
+    let typed = |limit: &str, least| {
+        let now = std::fs::read_to_string(format!("/proc/sys/fs/inotify/{limit}")).unwrap_or_default();
+        format!(" To mend it: sysctl fs.inotify.{limit}={}", enough(now.trim().parse().unwrap_or(0), least))
+    };
     match &error.kind {
-        ErrorKind::MaxFilesWatch => " To mend it: sysctl fs.inotify.max_user_watches=524288",
-        ErrorKind::Io(error) if error.raw_os_error() == Some(24) => {
-            " To mend it: sysctl fs.inotify.max_user_instances=1024"
-        }
-        ErrorKind::Io(_)
-        | ErrorKind::Generic(_)
+        ErrorKind::MaxFilesWatch => typed("max_user_watches", 524_288),
+        ErrorKind::Io(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::MFILE) => typed("max_user_instances", 1024),
+            Some(Errno::ACCESS) => " The recorder should create its folders readable for our group \
+                                    (docs/recorders.md, \"Permissions\")."
+                .to_owned(),
+            _ => String::new(),
+        },
+        ErrorKind::Generic(_)
         | ErrorKind::PathNotFound
         | ErrorKind::WatchNotFound
-        | ErrorKind::InvalidConfig(_) => "",
+        | ErrorKind::InvalidConfig(_) => String::new(),
     }
+}
+
+/// A limit that would do where `now` did not.
+fn enough(now: u64, least: u64) -> u64 {
+    now.saturating_mul(2).max(least)
 }
 
 #[cfg(test)]
@@ -339,5 +367,34 @@ mod tests {
         ] {
             assert_eq!(id(path), None, "{path}");
         }
+    }
+    #[test]
+    fn the_limit_that_is_named_is_more_than_there_is() {
+        assert_eq!(enough(8192, 524_288), 524_288);
+        assert_eq!(enough(1_048_576, 524_288), 2_097_152);
+        let error = notify::Error::new(ErrorKind::MaxFilesWatch);
+        assert!(
+            remedy(&error).starts_with(" To mend it: sysctl fs.inotify.max_user_watches="),
+            "{}",
+            remedy(&error)
+        );
+    }
+
+    #[test]
+    fn the_thread_gives_a_sign_of_life_when_it_is_asked_for_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (hints, _hints) = tokio::sync::mpsc::channel(1);
+        let (events, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let watch = Watch::start(folder.path().to_owned(), false, hints, events).unwrap();
+        for _ in 0..3 {
+            watch.ping();
+        }
+        // What it is asked for after the pings it does after them.
+        watch.look(EpisodeId::parse("a").unwrap(), false);
+        assert!(heard.blocking_recv().is_some());
+        watch.ping();
+        watch.look(EpisodeId::parse("b").unwrap(), false);
+        assert!(heard.blocking_recv().is_some());
+        assert!(watch.obeyed() >= 3, "{}", watch.obeyed());
     }
 }

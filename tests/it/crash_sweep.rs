@@ -235,6 +235,17 @@ struct Rig {
     roots: Vec<String>,
 }
 
+/// Says so where it is not.
+pub(crate) fn strace_is_there() -> bool {
+    let is_there = Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok();
+    if !is_there {
+        let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+        assert!(!in_ci, "strace is not here, and this is CI: .ci/install");
+        println!("skipped: strace is not here; on Debian, apt-get install strace");
+    }
+    is_there
+}
+
 /// One call of the shipper that can be broken.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Moment {
@@ -247,10 +258,7 @@ struct Moment {
 impl Rig {
     /// `None` on a laptop without strace.
     fn new() -> Option<Self> {
-        if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
-            let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-            assert!(!in_ci, "strace is not here, and this is CI: .ci/install");
-            println!("skipped: strace is not here; on Debian, apt-get install strace");
+        if !strace_is_there() {
             return None;
         }
         let sandbox = Sandbox::with_receiver();

@@ -219,6 +219,7 @@ fn limited(sandbox: &Sandbox, config: &str, limit: &str) -> Option<Process> {
 fn where_watches_run_out_episodes_are_found_by_looking_and_the_remedy_is_named() {
     for (limit, remedy) in [
         ("2 > /proc/sys/user/max_inotify_watches", "sysctl fs.inotify.max_user_watches="),
+        ("1 > /proc/sys/user/max_inotify_watches", "sysctl fs.inotify.max_user_watches="),
         ("0 > /proc/sys/user/max_inotify_watches", "sysctl fs.inotify.max_user_watches="),
         ("0 > /proc/sys/user/max_inotify_instances", "sysctl fs.inotify.max_user_instances="),
     ] {
@@ -249,6 +250,44 @@ fn without_watches_it_looks_more_often_than_it_was_told() {
     daemon.wait_log("sysctl");
     fs::write(episode.join("done.marker"), b"").unwrap();
     sandbox.wait_shipped("run-1");
+}
+
+#[test]
+fn watches_that_can_be_had_again_are_had_and_it_says_so() {
+    for (limit, raise) in [
+        ("0 > /proc/sys/user/max_inotify_watches", "echo 1000 > /proc/sys/user/max_inotify_watches"),
+        ("0 > /proc/sys/user/max_inotify_instances", "echo 10 > /proc/sys/user/max_inotify_instances"),
+    ] {
+        let server = Scripted::new(|seen, _| Reply::stored(seen));
+        let sandbox = Sandbox::new(server.url());
+        let Some(daemon) = limited(&sandbox, EVERY_SECOND, limit) else { return };
+        daemon.wait_log("sysctl");
+        let pid = daemon.pid().to_string();
+        let mut raised = Command::new("nsenter");
+        raised.args(["-U", "--preserve-credentials", "-t", &pid, "/bin/sh", "-c", raise]);
+        assert!(raised.status().unwrap().success());
+        daemon.wait_log("New episodes are noticed by inotify again");
+        sandbox.record("open", &[]);
+        eventually("the root and the open episode are watched", || watches(daemon.pid()) == 2);
+        assert_eq!(daemon.log().matches("Watches cannot be had").count(), 1, "{}", daemon.log());
+    }
+}
+
+#[test]
+fn a_mount_that_is_gone_for_long_is_told_of_once_and_so_is_its_return() {
+    let Watched { sandbox, daemon, .. } = &watched(EVERY_SECOND);
+    let root = &sandbox.layout.episodes;
+    let away = sandbox.path("away");
+    fs::rename(root, &away).unwrap();
+    daemon.wait_log("Failed to look through");
+    let passes = || switches(daemon.pid());
+    let before = passes();
+    eventually("it has looked again, more than once", || passes() > before + 20);
+    fs::rename(&away, root).unwrap();
+    daemon.wait_log("can be looked through again");
+    sandbox.seal("run-1", &[]);
+    sandbox.wait_shipped("run-1");
+    assert_eq!(daemon.log().matches("Failed to look through").count(), 1, "{}", daemon.log());
 }
 
 #[test]
@@ -327,6 +366,25 @@ fn what_a_recorder_writes_does_not_wake_the_daemon() {
     }
     let woken = switches(daemon.pid()) - last;
     assert!(woken < 20, "woken {woken} times by 2,000 writes");
+}
+
+#[test]
+fn ten_thousand_open_episodes_cost_less_than_64_mebibytes() {
+    let limit = fs::read_to_string("/proc/sys/fs/inotify/max_user_watches").unwrap();
+    if limit.trim().parse::<usize>().unwrap() < 40_000 {
+        println!("skipped: {} watches are too few here", limit.trim());
+        return;
+    }
+    let Watched { sandbox, daemon, .. } = &watched(ONLY_HINTS);
+    for n in 0..10_000 {
+        fs::create_dir(sandbox.layout.episodes.join(format!("run-{n:05}"))).unwrap();
+    }
+    eventually("each is watched", || watches(daemon.pid()) == 10_001);
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak_kib: usize = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak_kib < 64 * 1024, "{peak_kib} KiB");
+    println!("10,000 open episodes: {peak_kib} KiB at the most");
 }
 
 /// How often the process's threads gave the processor up by themselves: every wake-up ends with one.

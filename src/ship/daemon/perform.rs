@@ -1,79 +1,36 @@
-//! The machine's hands: each effect, given to whoever does it. A worker's result comes back as an event, also where the
-//! worker panicked: then that is its episode's failure, and nobody else's.
+//! The machine's hands: each effect, given to whoever does it. A worker's result comes back as an event.
 
-use std::{
-    collections::{HashMap, HashSet},
-    ffi::OsString,
-    io,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, io};
 
-use tokio::{sync::mpsc::UnboundedSender, time::Instant};
-
-use super::KeepDays;
+use super::workers::{PANICKED, Workers};
 use crate::{
-    clock, durable,
-    episode::{Digest, EpisodeId, printable},
-    layout::Layout,
+    episode::EpisodeId,
     progress::Progress,
-    records::WallTime,
-    scan::{self, RootId},
     ship::{
-        archive::Archive,
+        lock::Refresher,
         machine::{
-            Effect, Event, Notice, Scanned,
-            state::{Check, Moved, PackFailure, Packed, Reason},
-            verdict::{Proof, Refusal},
+            Effect, Event, Notice,
+            pulse::{Part, Work},
+            state::{Check, Moved, PackFailure},
         },
-        orphan, outbox,
-        outcome::{Answer, Attempt, Fault, Outcome},
-        pack::{self, PackError},
-        quarantine, retire, sweep,
-        transport::{Delivery, Transport},
+        outbox,
         watch::Watch,
     },
 };
 
 /// Whoever does what the machine decides.
 pub(super) struct Hands {
-    workers: Workers,
+    pub(super) workers: Workers,
     watch: Watch,
-    /// Attempts and packings that can be told to stop.
-    under_way: HashMap<EpisodeId, Progress>,
+    under_way: HashMap<Part, UnderWay>,
     cancelled: bool,
 }
 
-/// What a blocking worker takes along.
-#[derive(Clone)]
-pub(super) struct Workers {
-    pub(super) layout: Arc<Layout>,
-    pub(super) transport: Transport,
-    pub(super) pack: pack::Options,
-    pub(super) keep_days: KeepDays,
-    pub(super) events: UnboundedSender<Event>,
-    /// What was found at the start, and what was heard since.
-    pub(super) known: Arc<Known>,
-}
-
-/// Shared by the workers; never held across a disk operation.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    /// Archives that have no final name yet, by their open files: no more than are packed ahead of the uploads.
-    scratch: Mutex<HashMap<EpisodeId, Archive>>,
-    /// The last answer's own clock, and when it came.
-    server_clock: Mutex<Option<(WallTime, Instant)>>,
-    /// Which folder `episodes/` was at the start. While it is another, no archive is taken for an orphan.
-    root: Option<RootId>,
-    /// Names that are no ids, told once each.
-    strangers: Mutex<HashSet<OsString>>,
-}
-
-impl Known {
-    pub(super) fn new(root: Option<RootId>) -> Self {
-        Self { root, ..Self::default() }
-    }
+/// A piece of work, as it can be watched and told to stop.
+struct UnderWay {
+    progress: Progress,
+    /// How long the archive is that is sent; 0 for anything else.
+    size_bytes: u64,
 }
 
 impl Hands {
@@ -86,11 +43,30 @@ impl Hands {
         self.watch.take_overflow()
     }
 
-    /// Reads certificates and tokens again.
-    pub(super) fn reload(&self) {
-        match self.workers.transport.reload() {
-            Ok(()) => tracing::info!("reloaded: certificates and token are read again"),
-            Err(error) => tracing::error!("reload failed, what was read before stays in use: {error:#}"),
+    /// Each part that is at work, with a number that grows while it moves.
+    pub(super) fn counts(&self) -> impl Iterator<Item = (Part, u64)> {
+        let at_work = self.under_way.iter().map(|(part, work)| (part.clone(), work.progress.steps()));
+        at_work.chain([(Part::of(Work::Watch), self.watch.obeyed())])
+    }
+
+    /// What has left of the archives that are being sent, and how long they are; bytes.
+    pub(super) fn uploaded(&self) -> (u64, u64) {
+        let uploads = self.under_way.iter().filter(|(part, _)| part.work == Work::Send);
+        uploads.fold((0, 0), |(sent, all), (_, work)| (sent + work.progress.bytes(), all + work.size_bytes))
+    }
+
+    /// Asks the watching thread for a sign of life, to be seen at the next look.
+    pub(super) fn ping(&self) {
+        self.watch.ping();
+    }
+
+    /// Says in the lock file that we are still here, unless the last time is still under way.
+    pub(super) fn refresh(&mut self, lock: &Refresher, done: impl FnOnce(io::Result<()>) + Send + 'static) {
+        let part = Part::of(Work::Lock);
+        if !self.under_way.contains_key(&part) {
+            self.begin(part, 0);
+            let lock = lock.clone();
+            tokio::task::spawn_blocking(move || done(lock.refresh()));
         }
     }
 
@@ -98,35 +74,45 @@ impl Hands {
         self.cancelled
     }
 
-    /// Tells everything under way to stop.
+    /// Tells what reads, packs and sends to stop. What moves and removes is finished, now or by the next start.
     pub(super) fn cancel_everything(&mut self) {
         self.cancelled = true;
-        self.under_way.values().for_each(Progress::cancel);
+        for (part, work) in &self.under_way {
+            if can_be_cancelled(part.work) {
+                work.progress.cancel();
+            }
+        }
     }
 
-    /// What came back cannot be told to stop any more.
-    pub(super) fn ended(&mut self, event: &Event) {
-        if let Event::Packed(id, _) | Event::Checked(id, _) | Event::Attempted(id, _) = event {
-            self.under_way.remove(id);
+    /// What came back is not watched any more.
+    pub(super) fn ended(&mut self, part: &Part) {
+        self.under_way.remove(part);
+    }
+
+    /// Work begins that is none of the machine's. It is watched like any other.
+    pub(super) fn begin(&mut self, part: Part, size_bytes: u64) -> Progress {
+        let progress = Progress::default();
+        if self.cancelled && can_be_cancelled(part.work) {
+            progress.cancel();
         }
+        self.under_way.insert(part, UnderWay { progress: progress.clone(), size_bytes });
+        progress
     }
 
     /// Begins one effect. A notice is handed back, for whoever tells it.
     pub(super) fn perform(&mut self, effect: Effect) -> Option<Notice> {
         let workers = self.workers.clone();
+        let size_bytes = if let Effect::Send { packed, .. } = &effect { packed.facts.size_bytes } else { 0 };
+        let begun = Part::begun_by(&effect).map(|part| self.begin(part, size_bytes));
+        let progress = begun.unwrap_or_default();
         match effect {
             Effect::Tell(notice) => return Some(notice),
             Effect::Look { id, watch } => self.watch.look(id, watch),
             Effect::Unwatch(id) => self.watch.unwatch(id),
-            Effect::Cancel(id) => {
-                if let Some(progress) = self.under_way.get(&id) {
-                    progress.cancel();
-                }
-            }
+            Effect::Cancel(id) => self.cancel(id),
             // Here and now, so that it cannot meet the next packing under the same name.
             Effect::Discard(id) => workers.discard(&id),
             Effect::Send { id, packed, resume } => {
-                let progress = self.begin(&id);
                 tokio::spawn(async move {
                     let attempt = workers.send(&id, &packed, resume, progress).await;
                     workers.report(Event::Attempted(id, attempt));
@@ -134,10 +120,10 @@ impl Hands {
             }
             Effect::Scan => {
                 self.watch.refresh();
-                workers.step(|workers| Event::Scanned(workers.scan()), || Event::Scanned(None));
+                workers.step(move |workers| Event::Scanned(workers.scan(&progress)), || Event::Scanned(None));
             }
             Effect::Check { id, rehash } => {
-                let (progress, panicked) = (self.begin(&id), id.clone());
+                let panicked = id.clone();
                 workers.step(
                     move |workers| {
                         Event::Checked(id.clone(), outbox::check(&workers.layout, &id, rehash, &progress))
@@ -146,7 +132,7 @@ impl Hands {
                 );
             }
             Effect::Pack(id) => {
-                let (progress, panicked) = (self.begin(&id), id.clone());
+                let panicked = id.clone();
                 workers.step(
                     move |workers| Event::Packed(id.clone(), workers.pack(&id, &progress)),
                     || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
@@ -162,14 +148,18 @@ impl Hands {
             Effect::Retire { id, packed, proof } => {
                 let panicked = id.clone();
                 workers.step(
-                    move |workers| Event::Retired(id.clone(), workers.retire(&id, &packed, &proof)),
+                    move |workers| {
+                        Event::Retired(id.clone(), workers.retire(&id, &packed, &proof, &progress))
+                    },
                     || Event::Retired(panicked, Moved::Failed(PANICKED.to_owned())),
                 );
             }
             Effect::Quarantine { id, reason } => {
                 let panicked = id.clone();
                 workers.step(
-                    move |workers| Event::Quarantined(id.clone(), workers.quarantine(&id, &reason)),
+                    move |workers| {
+                        Event::Quarantined(id.clone(), workers.quarantine(&id, &reason, &progress))
+                    },
                     || Event::Quarantined(panicked, Moved::Failed(PANICKED.to_owned())),
                 );
             }
@@ -177,228 +167,37 @@ impl Hands {
                 let panicked = id.clone();
                 workers.step(
                     move |workers| {
-                        let settled = workers.settle_orphan(&id);
+                        let settled = workers.settle_orphan(&id, &progress);
                         Event::OrphanSettled(id, settled)
                     },
                     || Event::OrphanSettled(panicked, false),
                 );
             }
             Effect::Sweep => {
-                workers.step(|workers| Event::Swept(workers.sweep()), || Event::Swept(true));
+                workers.step(move |workers| Event::Swept(workers.sweep(&progress)), || Event::Swept(true));
             }
         }
         None
     }
 
-    fn begin(&mut self, id: &EpisodeId) -> Progress {
-        let progress = Progress::default();
-        if self.cancelled {
-            progress.cancel();
-        }
-        self.under_way.insert(id.clone(), progress.clone());
-        progress
-    }
-}
-
-/// What is said of an episode whose worker panicked; the panic itself is in the log before it.
-const PANICKED: &str = "a fault in Sealift itself, see the log above; please report it";
-
-impl Workers {
-    fn report(&self, event: Event) {
-        // The loop has ended: what was done is on disk, and the next start finds it.
-        let _ = self.events.send(event);
-    }
-
-    /// Runs a step on a blocking thread and reports what it gives; `panicked` where it gives nothing.
-    fn step(
-        self,
-        step: impl FnOnce(&Self) -> Event + Send + 'static,
-        panicked: impl FnOnce() -> Event + Send + 'static,
-    ) {
-        tokio::task::spawn_blocking(move || {
-            let event = catch_unwind(AssertUnwindSafe(|| step(&self))).unwrap_or_else(|_| panicked());
-            self.report(event);
-        });
-    }
-
-    fn scan(&self) -> Option<Scanned> {
-        let found = match scan::scan(&self.layout, &Progress::default()) {
-            Ok(found) => found,
-            Err(error) => {
-                tracing::error!(
-                    "Failed to look through {} and the outbox: {error}. Nothing is moved; it is tried again.",
-                    self.layout.episodes.display()
-                );
-                return None;
-            }
-        };
-        // What went away is told again should it come back; the list does not grow for years.
-        let here: HashSet<_> = found.strangers.iter().map(|(name, _)| name.clone()).collect();
-        let told = std::mem::replace(&mut *lock(&self.known.strangers), here);
-        for (name, why) in found.strangers {
-            if !told.contains(&name) {
-                tracing::warn!(
-                    "{} in episodes/ is left alone: {why}. Rename it to ship it.",
-                    printable(&name.to_string_lossy())
-                );
-            }
-        }
-        let same_root = self.known.root == Some(found.root);
-        let archives = if same_root { found.archives } else { Vec::new() };
-        Some(Scanned { episodes: found.episodes, archives })
-    }
-
-    fn pack(&self, id: &EpisodeId, progress: &Progress) -> Result<Packed, PackFailure> {
-        lock(&self.known.scratch).remove(id);
-        let outbox = |error: io::Error| {
-            PackFailure::Outbox(format!("{} cannot be written: {error}", self.layout.outbox.display()))
-        };
-        let (writer, archive) = Archive::create(&self.layout.partial(id)).map_err(outbox)?;
-        match pack::pack(id, &self.layout.episode(id), writer, &self.pack, progress) {
-            Ok(packed) => {
-                if packed.left_out_count > 0 {
-                    tracing::warn!(
-                        EPISODE = %id, "{id}: {} FIFOs, sockets or devices are left out of the archive, {} first",
-                        packed.left_out_count, packed.left_out[0].display()
-                    );
-                }
-                lock(&self.known.scratch).insert(id.clone(), archive);
-                let pack::Packed { facts, fingerprint, manifest, commit, .. } = packed;
-                Ok(Packed { facts, fingerprint, manifest, commit })
-            }
-            Err(error) => {
-                outbox::give_up(&self.layout, id, is_full(&error));
-                Err(failure(error))
-            }
-        }
-    }
-
-    fn discard(&self, id: &EpisodeId) {
-        lock(&self.known.scratch).remove(id);
-        if let Err(error) = durable::remove_file(&self.layout.partial(id)) {
-            tracing::debug!(EPISODE = %id, "scratch stays until the next start: {error}");
-        }
-    }
-
-    fn keep(&self, id: &EpisodeId, packed: &Packed, conflict: Option<&Refusal>) -> Result<(), String> {
-        let archive = lock(&self.known.scratch).get(id).cloned();
-        let kept = outbox::keep(&self.layout, id, archive.as_ref(), packed, conflict, clock::wall_now());
-        // It has its final name, or cannot be trusted: either way the open file is not needed any more.
-        lock(&self.known.scratch).remove(id);
-        kept
-    }
-
-    async fn send(&self, id: &EpisodeId, packed: &Packed, resume: bool, progress: Progress) -> Attempt {
-        let scratch = lock(&self.known.scratch).get(id).cloned();
-        let archive = match scratch {
-            Some(archive) => archive,
-            None => match outbox::open(&self.layout, id, &packed.facts) {
-                Ok(archive) => archive,
-                Err(error) => return Outcome::Failed(Fault::Archive(error.to_string())).into(),
-            },
-        };
-        let (facts, commit) = (packed.facts, packed.commit.clone());
-        let delivery = Delivery { id: id.clone(), archive, facts, commit, resume, progress };
-        let attempt = self.transport.deliver(delivery).await;
-        if let Outcome::Answered(Answer { server_date: Some(date), .. }) = &attempt.outcome {
-            *lock(&self.known.server_clock) = Some((*date, Instant::now()));
-        }
-        attempt
-    }
-
-    fn retire(&self, id: &EpisodeId, packed: &Packed, proof: &Proof) -> Moved {
-        let retirement = retire::Retirement {
-            id,
-            proof,
-            facts: &packed.facts,
-            fingerprint: packed.fingerprint,
-            manifest: packed.manifest,
-            receiver: &self.transport.url_of(id),
-            delivered_at: clock::wall_now(),
-        };
-        lock(&self.known.scratch).remove(id);
-        retire::retire(&self.layout, &retirement, &content_of, &Progress::default())
-    }
-
-    fn quarantine(&self, id: &EpisodeId, reason: &Reason) -> Moved {
-        lock(&self.known.scratch).remove(id);
-        quarantine::quarantine(&self.layout, id, reason, clock::wall_now(), &Progress::default())
-    }
-
-    fn settle_orphan(&self, id: &EpisodeId) -> bool {
-        let Some(root) = self.known.root else { return true };
-        let (now, progress) = (clock::wall_now(), Progress::default());
-        let settled = orphan::settle(&self.layout, id, root, now, &content_of, &progress);
-        if let Err(error) = &settled {
-            tracing::error!(
-                EPISODE = %id, "The archive of {id} in the outbox has no episode beside it, and could not be put away: {error}. \
-                 It stays and is looked at again."
-            );
-        }
-        settled.is_ok()
-    }
-
-    fn sweep(&self) -> bool {
-        let server = lock(&self.known.server_clock).map(|(date, heard)| date.after(heard.elapsed()));
-        let KeepDays { quarantine, shipped } = self.keep_days;
-        if quarantine.is_none() && shipped.is_none() {
-            return true;
-        }
-        let now = clock::wall_now();
-        if !clock::believed(now, server) {
-            tracing::debug!("nothing is cleaned up while the clock cannot be believed");
-            return false;
-        }
-        sweep::sweep(&self.layout, quarantine, shipped, now, &Progress::default());
-        true
-    }
-}
-
-fn is_full(error: &PackError) -> bool {
-    matches!(error, PackError::Outbox(error)
-        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
-}
-
-/// For the steps that have to know what a directory packs to.
-pub(super) fn content_of(id: &EpisodeId, directory: &Path) -> io::Result<Option<Digest>> {
-    match pack::content_of(id, directory, &Progress::default()) {
-        Ok(content) => Ok(Some(content)),
-        Err(PackError::Changed { .. } | PackError::Gone) => Ok(None),
-        Err(error) => {
-            let why = format!("{}: {:#}", directory.display(), anyhow::Error::new(error));
-            Err(io::Error::other(why))
+    fn cancel(&self, id: EpisodeId) {
+        if let Some(work) = self.under_way.get(&Part { work: Work::Send, id: Some(id) }) {
+            work.progress.cancel();
         }
     }
 }
 
-fn failure(error: PackError) -> PackFailure {
-    let gone_or_cancelled = match &error {
-        PackError::Gone => Some(PackFailure::Gone),
-        PackError::Cancelled(_) => Some(PackFailure::Cancelled),
-        PackError::UnfinishedManifest { fingerprint, .. } => {
-            Some(PackFailure::UnfinishedManifest(*fingerprint))
-        }
-        PackError::Fault { error, fingerprint } => Some(PackFailure::Fault(error.clone(), *fingerprint)),
-        PackError::Changed { .. }
-        | PackError::Episode { .. }
-        | PackError::Mount { .. }
-        | PackError::TooDeep { .. }
-        | PackError::Outbox(_) => None,
-    };
-    let kind = match &error {
-        PackError::Changed { .. } => PackFailure::Changed,
-        PackError::Outbox(_) => PackFailure::Outbox,
-        PackError::Episode { .. }
-        | PackError::Mount { .. }
-        | PackError::TooDeep { .. }
-        | PackError::Gone
-        | PackError::Cancelled(_)
-        | PackError::Fault { .. }
-        | PackError::UnfinishedManifest { .. } => PackFailure::Unreadable,
-    };
-    gone_or_cancelled.unwrap_or_else(|| kind(format!("{:#}", anyhow::Error::new(error))))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn can_be_cancelled(work: Work) -> bool {
+    match work {
+        Work::Check | Work::Pack | Work::Send => true,
+        Work::Watch
+        | Work::Scan
+        | Work::Keep
+        | Work::Retire
+        | Work::Quarantine
+        | Work::Orphan
+        | Work::Sweep
+        | Work::Lock
+        | Work::Reload => false,
+    }
 }

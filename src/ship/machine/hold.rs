@@ -118,6 +118,16 @@ impl Destination {
         }
     }
 
+    /// A person has changed something here: what is known of it may be true no longer, and is found out at once.
+    pub fn mended(&mut self, now: Duration) {
+        self.weather_streak = 0;
+        self.last_refused = None;
+        if let Some(hold) = &mut self.hold {
+            hold.next_probe = now;
+            hold.failures = 0;
+        }
+    }
+
     fn hold_for(
         &mut self,
         id: &EpisodeId,

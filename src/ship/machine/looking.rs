@@ -137,7 +137,7 @@ impl Machine {
                         self.tally.scanned += 1;
                         self.stamp(id, stamp);
                         self.unwatch(id);
-                        self.tell(Notice::Sealed(id.clone()));
+                        self.tell(Notice::Sealed(id.clone(), stamp));
                         self.enter(id, State::Sealed);
                     }
                     // Sealed anew, or another directory of the same name: what was packed may not be it.

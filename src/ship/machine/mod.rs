@@ -18,9 +18,12 @@
 //! ```
 
 pub mod backoff;
+pub mod census;
 pub mod hold;
 mod looking;
+pub mod pulse;
 pub mod queue;
+mod reload;
 pub mod retention;
 #[cfg(test)]
 mod simulation;
@@ -36,7 +39,11 @@ use std::{path::PathBuf, time::Duration};
 use state::{Check, Look, Moved, PackFailure, Packed, Reason};
 use verdict::{Proof, Refusal};
 
-use crate::{episode::EpisodeId, records::ArchiveFacts, ship::outcome::Attempt};
+use crate::{
+    episode::{EpisodeId, Stamp},
+    records::ArchiveFacts,
+    ship::outcome::Attempt,
+};
 
 /// What the operator set, and what decides.
 #[derive(Debug, Clone)]
@@ -88,6 +95,13 @@ pub enum Event {
     Watching(bool),
     /// Every watch is gone: `episodes/` is another folder than it was.
     WatchesLost,
+    /// A person has changed the configuration. A held destination is probed at once, and what was refused is sent again.
+    Configured {
+        /// From now on. One pass stays one pass, and the stream of random waits goes on.
+        settings: Settings,
+        /// Whether the receiver is another one.
+        elsewhere: bool,
+    },
     /// Time passed.
     Deadline,
     /// Take nothing new.
@@ -177,8 +191,8 @@ pub enum Effect {
 /// What a person is told.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Notice {
-    /// The marker was seen.
-    Sealed(EpisodeId),
+    /// The marker was seen; since when it stands there.
+    Sealed(EpisodeId, Stamp),
     /// Packed.
     Packed(EpisodeId, ArchiveFacts),
     /// A receiver holds it.

@@ -155,6 +155,7 @@ impl Machine {
                 self.distrust_watches();
                 self.look_everywhere(now);
             }
+            Event::Configured { settings, elsewhere } => self.configured(settings, elsewhere, now),
             Event::Deadline => {}
             Event::Stop => self.stopping = true,
         }

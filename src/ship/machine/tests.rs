@@ -2,6 +2,7 @@
 
 mod hold;
 mod queue;
+mod reload;
 mod transitions;
 
 use std::time::Duration;

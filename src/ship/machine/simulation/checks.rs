@@ -97,6 +97,7 @@ impl World {
             | Event::Swept(_)
             | Event::Watching(_)
             | Event::WatchesLost
+            | Event::Configured { .. }
             | Event::Deadline
             | Event::Stop => {}
         }

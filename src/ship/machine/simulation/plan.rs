@@ -70,6 +70,7 @@ pub(super) struct Plan {
     pub(super) slow: u64,
     pub(super) crashes: u64,
     pub(super) watch_troubles: u64,
+    pub(super) reloads: u64,
 }
 
 impl Plan {
@@ -109,6 +110,7 @@ impl Plan {
         let (bad_answers, bad_disk) = (percent(&[0, 5, 20, 50]), percent(&[0, 0, 5, 20]));
         let (lost_hints, slow) = (percent(&[0, 0, 10, 100]), percent(&[0, 2, 10]));
         let (crashes, watch_troubles) = (percent(&[0, 0, 2, 6]), percent(&[0, 0, 2, 4]));
+        let reloads = percent(&[0, 0, 1, 3]);
         let outages = (0..percent(&[0, 0, 1, 2])).map(|_| draw_outage(&mut dice, calm_at)).collect();
         let plan = Self {
             profile,
@@ -123,6 +125,7 @@ impl Plan {
             slow,
             crashes,
             watch_troubles,
+            reloads,
         };
         (plan, dice)
     }

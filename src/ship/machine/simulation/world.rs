@@ -41,6 +41,8 @@ pub(super) enum Act {
     Watches(bool),
     /// `episodes/` is mounted over: every watch is gone.
     LoseWatches,
+    /// A person has the configuration read again.
+    Reload,
     /// A bit of an archive in the outbox tips over.
     Rot(EpisodeId),
     /// What was on its way when the process was killed arrives all the same.
@@ -128,6 +130,10 @@ impl World {
             let at = self.dice.millis(0, end);
             let act = if self.dice.chance(70) { Act::Crash } else { Act::Stop };
             self.after(at, act);
+        }
+        for _ in 0..self.plan.reloads {
+            let at = self.dice.millis(0, end);
+            self.after(at, Act::Reload);
         }
         for _ in 0..self.plan.watch_troubles {
             let at = self.dice.millis(0, end);
@@ -241,6 +247,10 @@ impl World {
             Act::LoseWatches => {
                 self.watched.clear();
                 self.say_from_watch_thread(Event::WatchesLost);
+            }
+            Act::Reload => {
+                let (settings, elsewhere) = (self.plan.settings.clone(), self.dice.chance(50));
+                self.tell(Event::Configured { settings, elsewhere });
             }
             Act::Rot(id) => {
                 if let Some(archive) = self.disk.outbox.get_mut(&id) {

@@ -1,0 +1,74 @@
+//! What kind of file system a folder is on, as far as it changes what can be relied on there.
+//!
+//! On a file system that several hosts write to, inotify(7) is silent about what the others do, and a flock(2) of one of them
+//! may be unseen by the next (on NFS: one taken on the server itself, or under `local_lock`).
+//!
+//! Overlay is not among them. All who go through one overlay mount share its inodes, so their events come and their locks
+//! are seen. What is silent is a change made behind its back, in the layers below, and overlayfs gives no meaning
+//! to such a change anyhow (the kernel's overlayfs.rst, "Changes to underlying filesystems"). A recorder in a container that
+//! writes to a layer of its own, and not to a volume that it shares with the shipper, is the one case where it matters: the
+//! reconcile pass finds that, a minute late.
+
+use std::path::Path;
+
+use rustix::fs::statfs;
+
+/// File systems that other hosts may write to, by their number in statfs(2).
+const SHARED: [(u32, &str); 14] = [
+    (0x6969, "NFS"),
+    (0x517b, "SMB"),
+    (0xfe53_4d42, "SMB"),
+    (0xff53_4d42, "SMB"),
+    (0x0102_1997, "9p"),
+    (0x6573_5546, "FUSE"),
+    (0x00c3_6400, "Ceph"),
+    (0x0bd0_0bd0, "Lustre"),
+    (0x5346_414f, "AFS"),
+    (0x6b41_4653, "AFS"),
+    (0x7375_7245, "Coda"),
+    (0x0116_1970, "GFS2"),
+    (0x7461_636f, "OCFS2"),
+    (0x786f_4256, "a VirtualBox share"),
+];
+
+/// The name of a file system that other hosts may write to unseen; `None` where everything that happens, happens through
+/// this kernel, and where it cannot be told.
+#[must_use]
+pub fn shared_between_hosts(folder: &Path) -> Option<&'static str> {
+    // As wide as the architecture's words, and signed.
+    let kind = statfs(folder).ok()?.f_type as i64;
+    named(u32::try_from(kind & 0xffff_ffff).ok()?)
+}
+
+fn named(kind: u32) -> Option<&'static str> {
+    SHARED.into_iter().find(|(magic, _)| *magic == kind).map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_other_hosts_write_to_is_told_from_what_is_ours() {
+        for (kind, name) in [
+            (0x6969, Some("NFS")),
+            (0xff53_4d42, Some("SMB")),
+            (0x0102_1997, Some("9p")),
+            (0x6573_5546, Some("FUSE")),
+            // ext4, XFS, btrfs, tmpfs, overlay.
+            (0xef53, None),
+            (0x5846_5342, None),
+            (0x9123_683e, None),
+            (0x0102_1994, None),
+            (0x794c_7630, None),
+        ] {
+            assert_eq!(named(kind), name, "{kind:#x}");
+        }
+    }
+
+    #[test]
+    fn a_folder_of_this_machine_is_not_shared_and_one_that_is_not_there_is_not_told() {
+        assert_eq!(shared_between_hosts(Path::new("/proc")), None);
+        assert_eq!(shared_between_hosts(Path::new("/nowhere/at/all")), None);
+    }
+}

@@ -1,0 +1,150 @@
+//! What the loop does beside the machine: the heartbeat, the status, the lock's refreshing, the reload.
+
+use std::{io, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Aside, Daemon, reload::Reloaded, standing::Standing};
+use crate::{
+    episode::EpisodeId,
+    ship::{
+        lock::REFRESH_EVERY,
+        machine::{
+            Event,
+            pulse::{Part, Work},
+        },
+        transport::Transport,
+    },
+};
+
+/// No oftener is the service manager told how it stands.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+
+impl Daemon {
+    /// The tick: who has shown progress since the last one?
+    pub(super) fn beat(&mut self) {
+        self.next_beat = Instant::now() + self.beat_every;
+        let look = self.pulse.look(self.hands.counts(), self.started.elapsed());
+        for stalled in &look.newly {
+            tracing::error!(
+                EPISODE = stalled.part.id.as_ref().map(tracing::field::display),
+                "{stalled}. A hung disk or mount? No sign of life is given until it moves; where the unit has a watchdog, it \
+                 starts this again."
+            );
+        }
+        for part in &look.recovered {
+            tracing::info!(
+                EPISODE = part.id.as_ref().map(tracing::field::display),
+                "{part} moves again, or is over"
+            );
+        }
+        if look.beats() && self.options.watchdog.is_some() {
+            self.options.notifier.beat();
+        }
+        self.stirred |= look.stalled != self.stalled;
+        self.stalled = look.stalled;
+        self.hands.ping();
+        self.refresh_lock();
+    }
+
+    fn refresh_lock(&mut self) {
+        let now = Instant::now();
+        if now < self.next_refresh {
+            return;
+        }
+        self.next_refresh = now + REFRESH_EVERY;
+        if let Some(refresher) = self.lock.refresher() {
+            let aside = self.aside_sender.clone();
+            self.hands.refresh(&refresher, move |refreshed| {
+                let _ = aside.send(Aside::Refreshed(refreshed));
+            });
+        }
+    }
+
+    pub(super) fn refreshed(&mut self, refreshed: io::Result<()>) {
+        self.hands.ended(&Part::of(Work::Lock));
+        if let Err(error) = refreshed {
+            tracing::warn!(
+                "Another host may take this folder for free: the lock cannot be refreshed: {error}"
+            );
+        }
+    }
+
+    /// Reading may wait for a disk; what is under way goes on meanwhile.
+    pub(super) fn begin_to_read(&mut self) {
+        // Whoever stops takes up nothing new.
+        let Some(reload) = self.options.reload.clone().filter(|_| self.stopping.is_none()) else { return };
+        self.read_again = self.reading;
+        if self.reading {
+            return;
+        }
+        self.reading = true;
+        self.options.notifier.reloading();
+        self.hands.begin(Part::of(Work::Reload), 0);
+        let aside = self.aside_sender.clone();
+        tokio::task::spawn_blocking(move || {
+            let _ = aside.send(Aside::Read(reload.read().map(Box::new)));
+        });
+    }
+
+    pub(super) fn read(&mut self, read: anyhow::Result<Box<Reloaded>>) {
+        self.reading = false;
+        self.hands.ended(&Part::of(Work::Reload));
+        if let Some(reloaded) = self.reloads.note(read) {
+            self.apply(*reloaded);
+        }
+        if self.stopping.is_none() {
+            self.options.notifier.ready();
+        }
+        self.tell_status();
+        if self.read_again {
+            self.begin_to_read();
+        }
+    }
+
+    fn apply(&mut self, reloaded: Reloaded) {
+        let Reloaded { pack, mut settings, reconcile_only_interval, keep_days, .. } = reloaded;
+        if !self.inotify {
+            settings.reconcile_interval = reconcile_only_interval;
+        }
+        self.pulse.allow(self.options.allowances.with_wait(reloaded.longest_wait));
+        let workers = &mut self.hands.workers;
+        let elsewhere = leads_elsewhere(&workers.transport, &reloaded.transport);
+        workers.transport = reloaded.transport;
+        workers.pack = pack;
+        workers.keep_days = keep_days;
+        self.hear(Event::Configured { settings, elsewhere });
+    }
+
+    /// When the service manager is to hear how it stands; `None` where nothing has changed, or nobody listens.
+    pub(super) fn status_due(&self) -> Option<Instant> {
+        let changes = self.stirred || self.hands.uploaded().1 > 0;
+        (self.options.notifier.is_heard() && changes).then(|| self.last_status + STATUS_EVERY)
+    }
+
+    pub(super) fn tell_status(&mut self) {
+        self.last_status = Instant::now();
+        self.stirred = false;
+        if self.options.notifier.is_heard() {
+            let standing = self.standing();
+            self.options.notifier.status(&standing.to_string());
+        }
+    }
+
+    /// How it stands now.
+    fn standing(&self) -> Standing {
+        let (sent_bytes, to_send_bytes) = self.hands.uploaded();
+        Standing {
+            census: self.machine.census(),
+            sent_bytes,
+            to_send_bytes,
+            reloads: self.reloads.clone(),
+            trial: self.trial.clone(),
+            stalled: self.stalled.clone(),
+        }
+    }
+}
+
+fn leads_elsewhere(old: &Transport, new: &Transport) -> bool {
+    EpisodeId::parse("any").is_ok_and(|id| old.url_of(&id) != new.url_of(&id))
+}

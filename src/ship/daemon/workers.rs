@@ -1,0 +1,318 @@
+//! What each step takes along, and what it gives back as an event. A worker that panics gives its episode's failure, and
+//! nobody else's.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsString,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::{sync::mpsc::UnboundedSender, time::Instant};
+
+use super::KeepDays;
+use crate::{
+    clock, durable,
+    episode::{Digest, EpisodeId, printable},
+    layout::Layout,
+    progress::Progress,
+    records::WallTime,
+    scan::{self, RootId},
+    ship::{
+        archive::Archive,
+        machine::{
+            Event, Scanned,
+            state::{Moved, PackFailure, Packed, Reason},
+            verdict::{Proof, Refusal},
+        },
+        orphan, outbox,
+        outcome::{Answer, Attempt, Fault, Outcome},
+        pack::{self, PackError},
+        quarantine, retire, sweep,
+        transport::{Delivery, Transport},
+    },
+};
+
+/// What a blocking worker takes along.
+#[derive(Clone)]
+pub(super) struct Workers {
+    pub(super) layout: Arc<Layout>,
+    pub(super) transport: Transport,
+    pub(super) pack: pack::Options,
+    pub(super) keep_days: KeepDays,
+    pub(super) events: UnboundedSender<Event>,
+    /// What was found at the start, and what was heard since.
+    pub(super) known: Arc<Known>,
+}
+
+/// Shared by the workers; never held across a disk operation.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Archives that have no final name yet, by their open files: no more than are packed ahead of the uploads.
+    scratch: Mutex<HashMap<EpisodeId, Archive>>,
+    /// The last answer's own clock, and when it came.
+    server_clock: Mutex<Option<(WallTime, Instant)>>,
+    /// Which folder `episodes/` was at the start. While it is another, no archive is taken for an orphan.
+    root: Option<RootId>,
+    /// Why the last look around failed.
+    scan_trouble: Mutex<Option<String>>,
+    /// Where the receivers that took an episode were: after a reload, the next attempt may go elsewhere.
+    delivered_to: Mutex<HashMap<EpisodeId, String>>,
+    /// Names that are no ids, told once each.
+    strangers: Mutex<HashSet<OsString>>,
+}
+
+impl Known {
+    pub(super) fn new(root: Option<RootId>) -> Self {
+        Self { root, ..Self::default() }
+    }
+}
+
+/// What is said of an episode whose worker panicked; the panic itself is in the log before it.
+pub(super) const PANICKED: &str = "a fault in Sealift itself, see the log above; please report it";
+
+impl Workers {
+    pub(super) fn report(&self, event: Event) {
+        // The loop has ended: what was done is on disk, and the next start finds it.
+        let _ = self.events.send(event);
+    }
+
+    /// Runs a step on a blocking thread and reports what it gives; `panicked` where it gives nothing.
+    pub(super) fn step(
+        self,
+        step: impl FnOnce(&Self) -> Event + Send + 'static,
+        panicked: impl FnOnce() -> Event + Send + 'static,
+    ) {
+        tokio::task::spawn_blocking(move || {
+            let event = catch_unwind(AssertUnwindSafe(|| step(&self))).unwrap_or_else(|_| panicked());
+            self.report(event);
+        });
+    }
+
+    pub(super) fn scan(&self, progress: &Progress) -> Option<Scanned> {
+        let found = scan::scan(&self.layout, progress);
+        self.tell_trouble(found.as_ref().err());
+        let found = found.ok()?;
+        // What went away is told again should it come back; the list does not grow for years.
+        let here: HashSet<_> = found.strangers.iter().map(|(name, _)| name.clone()).collect();
+        let told = std::mem::replace(&mut *lock(&self.known.strangers), here);
+        for (name, why) in found.strangers {
+            if !told.contains(&name) {
+                tracing::warn!(
+                    "{} in episodes/ is left alone: {why}. Rename it to ship it.",
+                    printable(&name.to_string_lossy())
+                );
+            }
+        }
+        let same_root = self.known.root == Some(found.root);
+        let archives = if same_root { found.archives } else { Vec::new() };
+        Some(Scanned { episodes: found.episodes, archives })
+    }
+
+    /// A mount that is gone for a weekend is told of once, and not every five seconds.
+    fn tell_trouble(&self, error: Option<&io::Error>) {
+        let episodes = self.layout.episodes.display();
+        let now = error.map(ToString::to_string);
+        let mut before = lock(&self.known.scan_trouble);
+        match &now {
+            Some(why) if *before != now => tracing::error!(
+                "Failed to look through {episodes} and the outbox: {why}. Nothing is moved; it is tried again."
+            ),
+            None if before.is_some() => {
+                tracing::info!("{episodes} and the outbox can be looked through again.");
+            }
+            Some(_) | None => {}
+        }
+        *before = now;
+    }
+
+    pub(super) fn pack(&self, id: &EpisodeId, progress: &Progress) -> Result<Packed, PackFailure> {
+        lock(&self.known.scratch).remove(id);
+        let outbox = |error: io::Error| {
+            PackFailure::Outbox(format!("{} cannot be written: {error}", self.layout.outbox.display()))
+        };
+        let (writer, archive) = Archive::create(&self.layout.partial(id)).map_err(outbox)?;
+        match pack::pack(id, &self.layout.episode(id), writer, &self.pack, progress) {
+            Ok(packed) => {
+                if packed.left_out_count > 0 {
+                    tracing::warn!(
+                        EPISODE = %id, "{id}: {} FIFOs, sockets or devices are left out of the archive, {} first",
+                        packed.left_out_count, packed.left_out[0].display()
+                    );
+                }
+                lock(&self.known.scratch).insert(id.clone(), archive);
+                let pack::Packed { facts, fingerprint, manifest, commit, .. } = packed;
+                Ok(Packed { facts, fingerprint, manifest, commit })
+            }
+            Err(error) => {
+                outbox::give_up(&self.layout, id, is_full(&error));
+                Err(failure(error))
+            }
+        }
+    }
+
+    pub(super) fn discard(&self, id: &EpisodeId) {
+        lock(&self.known.scratch).remove(id);
+        lock(&self.known.delivered_to).remove(id);
+        if let Err(error) = durable::remove_file(&self.layout.partial(id)) {
+            tracing::debug!(EPISODE = %id, "scratch stays until the next start: {error}");
+        }
+    }
+
+    pub(super) fn keep(
+        &self,
+        id: &EpisodeId,
+        packed: &Packed,
+        conflict: Option<&Refusal>,
+    ) -> Result<(), String> {
+        let archive = lock(&self.known.scratch).get(id).cloned();
+        let kept = outbox::keep(&self.layout, id, archive.as_ref(), packed, conflict, clock::wall_now());
+        // It has its final name, or cannot be trusted: either way the open file is not needed any more.
+        lock(&self.known.scratch).remove(id);
+        kept
+    }
+
+    pub(super) async fn send(
+        &self,
+        id: &EpisodeId,
+        packed: &Packed,
+        resume: bool,
+        progress: Progress,
+    ) -> Attempt {
+        let scratch = lock(&self.known.scratch).get(id).cloned();
+        let archive = match scratch {
+            Some(archive) => archive,
+            None => match outbox::open(&self.layout, id, &packed.facts) {
+                Ok(archive) => archive,
+                Err(error) => return Outcome::Failed(Fault::Archive(error.to_string())).into(),
+            },
+        };
+        let (facts, commit) = (packed.facts, packed.commit.clone());
+        let delivery = Delivery { id: id.clone(), archive, facts, commit, resume, progress };
+        let attempt = self.transport.deliver(delivery).await;
+        if let Outcome::Answered(Answer { status, server_date, .. }) = &attempt.outcome {
+            if let Some(date) = server_date {
+                *lock(&self.known.server_clock) = Some((*date, Instant::now()));
+            }
+            if (200..300).contains(status) {
+                lock(&self.known.delivered_to).insert(id.clone(), self.transport.url_of(id));
+            }
+        }
+        attempt
+    }
+
+    pub(super) fn retire(
+        &self,
+        id: &EpisodeId,
+        packed: &Packed,
+        proof: &Proof,
+        progress: &Progress,
+    ) -> Moved {
+        let delivered_to = lock(&self.known.delivered_to).get(id).cloned();
+        let retirement = retire::Retirement {
+            id,
+            proof,
+            facts: &packed.facts,
+            fingerprint: packed.fingerprint,
+            manifest: packed.manifest,
+            receiver: &delivered_to.unwrap_or_else(|| self.transport.url_of(id)),
+            delivered_at: clock::wall_now(),
+        };
+        lock(&self.known.scratch).remove(id);
+        let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
+        let moved = retire::retire(&self.layout, &retirement, &content_of, progress);
+        if !matches!(moved, Moved::Failed(_)) {
+            lock(&self.known.delivered_to).remove(id);
+        }
+        moved
+    }
+
+    pub(super) fn quarantine(&self, id: &EpisodeId, reason: &Reason, progress: &Progress) -> Moved {
+        lock(&self.known.scratch).remove(id);
+        lock(&self.known.delivered_to).remove(id);
+        quarantine::quarantine(&self.layout, id, reason, clock::wall_now(), progress)
+    }
+
+    pub(super) fn settle_orphan(&self, id: &EpisodeId, progress: &Progress) -> bool {
+        let Some(root) = self.known.root else { return true };
+        let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
+        let settled = orphan::settle(&self.layout, id, root, clock::wall_now(), &content_of, progress);
+        if let Err(error) = &settled {
+            tracing::error!(
+                EPISODE = %id, "The archive of {id} in the outbox has no episode beside it, and could not be put away: {error}. \
+                 It stays and is looked at again."
+            );
+        }
+        settled.is_ok()
+    }
+
+    pub(super) fn sweep(&self, progress: &Progress) -> bool {
+        let server = lock(&self.known.server_clock).map(|(date, heard)| date.after(heard.elapsed()));
+        let KeepDays { quarantine, shipped } = self.keep_days;
+        if quarantine.is_none() && shipped.is_none() {
+            return true;
+        }
+        let now = clock::wall_now();
+        if !clock::believed(now, server) {
+            tracing::debug!("nothing is cleaned up while the clock cannot be believed");
+            return false;
+        }
+        sweep::sweep(&self.layout, quarantine, shipped, now, progress);
+        true
+    }
+}
+
+fn is_full(error: &PackError) -> bool {
+    matches!(error, PackError::Outbox(error)
+        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+}
+
+/// For the steps that have to know what a directory packs to.
+pub(super) fn content_of(
+    id: &EpisodeId,
+    directory: &Path,
+    progress: &Progress,
+) -> io::Result<Option<Digest>> {
+    match pack::content_of(id, directory, progress) {
+        Ok(content) => Ok(Some(content)),
+        Err(PackError::Changed { .. } | PackError::Gone) => Ok(None),
+        Err(error) => {
+            let why = format!("{}: {:#}", directory.display(), anyhow::Error::new(error));
+            Err(io::Error::other(why))
+        }
+    }
+}
+
+fn failure(error: PackError) -> PackFailure {
+    let gone_or_cancelled = match &error {
+        PackError::Gone => Some(PackFailure::Gone),
+        PackError::Cancelled(_) => Some(PackFailure::Cancelled),
+        PackError::UnfinishedManifest { fingerprint, .. } => {
+            Some(PackFailure::UnfinishedManifest(*fingerprint))
+        }
+        PackError::Fault { error, fingerprint } => Some(PackFailure::Fault(error.clone(), *fingerprint)),
+        PackError::Changed { .. }
+        | PackError::Episode { .. }
+        | PackError::Mount { .. }
+        | PackError::TooDeep { .. }
+        | PackError::Outbox(_) => None,
+    };
+    let kind = match &error {
+        PackError::Changed { .. } => PackFailure::Changed,
+        PackError::Outbox(_) => PackFailure::Outbox,
+        PackError::Episode { .. }
+        | PackError::Mount { .. }
+        | PackError::TooDeep { .. }
+        | PackError::Gone
+        | PackError::Cancelled(_)
+        | PackError::Fault { .. }
+        | PackError::UnfinishedManifest { .. } => PackFailure::Unreadable,
+    };
+    gone_or_cancelled.unwrap_or_else(|| kind(format!("{:#}", anyhow::Error::new(error))))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,436 @@
+//! Who has shown progress, and whether the heart may beat.
+//!
+//! ```text
+//!  each part at work ──a count that grows while it moves──▶ look ──▶ has each grown within its allowance?
+//!                                                             │ yes: one beat (WATCHDOG=1)
+//!                                                             └ no: none; the service manager starts us again
+//! ```
+//!
+//! A part is there as long as its work is under way. What rests, is held or waits for its turn waits for a reason that the
+//! machine can state, and is no part. That the loop turns shows in the question being asked at all.
+//!
+//! What counts is movement, never a finished pass: a beat for each finished pass makes a pass that is longer than the
+//! watchdog's patience a restart, and the next one too, for ever.
+//!
+//! Allowances are counted in time in which somebody looked. Where the whole process stood still (a suspended virtual
+//! machine, SIGSTOP), nobody could have moved, and nobody is blamed.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use super::{Effect, Event};
+use crate::episode::EpisodeId;
+
+/// One call to a disk that works: a read, a rename, the flush of one slice. A disk that spins up, a card that sorts its
+/// cells or an array that repairs itself may take most of a minute; after two the kernel itself speaks of a hung
+/// task (`kernel.hung_task_timeout_secs`).
+const DISK: Duration = Duration::from_secs(120);
+
+/// Between two looks at most so many ticks count.
+const TICKS_THAT_COUNT: u32 = 3;
+
+/// The longest time between two looks. Without a watchdog: what `status` says is no older than this.
+pub const LONGEST_TICK: Duration = Duration::from_secs(60);
+/// The shortest, whatever the watchdog asks for.
+const SHORTEST_TICK: Duration = Duration::from_millis(1);
+
+/// What a part does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "each is the effect of that name, but for the four that say what they are")]
+pub enum Work {
+    /// The watching thread, which answers whoever asks.
+    Watch,
+    Scan,
+    Check,
+    Pack,
+    Keep,
+    Send,
+    Retire,
+    Quarantine,
+    Orphan,
+    Sweep,
+    /// Says in the lock file that we are still here.
+    Lock,
+    /// Reads the configuration again.
+    Reload,
+}
+
+/// A piece of work, and for which episode.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Part {
+    /// What.
+    pub work: Work,
+    /// For which; `None` where it is for no single one.
+    pub id: Option<EpisodeId>,
+}
+
+/// How long a part may show nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowances {
+    /// For what waits for a disk.
+    pub disk: Duration,
+    /// For what waits for the other end of the wire: the longest of the attempt's own time-outs, each of which ends the
+    /// wait by itself, and on top of it what the disk may take.
+    pub send: Duration,
+}
+
+/// A part that has shown nothing for longer than it may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stalled {
+    /// Which.
+    pub part: Part,
+    /// For how long.
+    pub since: Duration,
+}
+
+/// What one look found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// Everybody who has stalled, the longest first. The heart beats where there is nobody.
+    pub stalled: Vec<Stalled>,
+    /// Who of them had not when this was last asked.
+    pub newly: Vec<Stalled>,
+    /// Who had, and has moved, or ended, since.
+    pub recovered: Vec<Part>,
+}
+
+/// What was seen of each part so far.
+#[derive(Debug)]
+pub struct Pulse {
+    allowances: Allowances,
+    tick: Duration,
+    parts: BTreeMap<Part, Shown>,
+    last_look: Option<Duration>,
+    /// Time in which somebody looked.
+    watched: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    count: u64,
+    /// In watched time.
+    at: Duration,
+    told: bool,
+}
+
+/// How long between two looks: a third of the watchdog's patience, so that two beats may be late and the third is in
+/// time. A patience of nothing is no watchdog.
+#[must_use]
+pub fn tick(watchdog: Option<Duration>) -> Duration {
+    match watchdog {
+        Some(patience) if !patience.is_zero() => (patience / 3).clamp(SHORTEST_TICK, LONGEST_TICK),
+        Some(_) | None => LONGEST_TICK,
+    }
+}
+
+impl Allowances {
+    /// With the longest wait that a delivery attempt bounds by itself.
+    #[must_use]
+    pub fn new(longest_wait: Duration) -> Self {
+        Self::with_disk(DISK, longest_wait)
+    }
+
+    /// The same for a disk of which something else is known.
+    #[must_use]
+    pub fn with_disk(disk: Duration, longest_wait: Duration) -> Self {
+        Self { disk, send: longest_wait + disk }
+    }
+
+    /// The same with another wait.
+    #[must_use]
+    pub fn with_wait(self, longest_wait: Duration) -> Self {
+        Self::with_disk(self.disk, longest_wait)
+    }
+
+    fn of(&self, work: Work) -> Duration {
+        match work {
+            Work::Send => self.send,
+            Work::Watch
+            | Work::Scan
+            | Work::Check
+            | Work::Pack
+            | Work::Keep
+            | Work::Retire
+            | Work::Quarantine
+            | Work::Orphan
+            | Work::Sweep
+            | Work::Lock
+            | Work::Reload => self.disk,
+        }
+    }
+}
+
+impl Look {
+    /// Whether the heart may beat.
+    #[must_use]
+    pub fn beats(&self) -> bool {
+        self.stalled.is_empty()
+    }
+}
+
+impl Pulse {
+    /// A pulse that is felt every `tick`.
+    #[must_use]
+    pub fn new(allowances: Allowances, tick: Duration) -> Self {
+        Self { allowances, tick, parts: BTreeMap::new(), last_look: None, watched: Duration::ZERO }
+    }
+
+    /// What the time-outs are from now on.
+    pub fn allow(&mut self, allowances: Allowances) {
+        self.allowances = allowances;
+    }
+
+    /// Looks at every part that is under way now, with its count. `now` is the machine's time.
+    pub fn look(&mut self, under_way: impl IntoIterator<Item = (Part, u64)>, now: Duration) -> Look {
+        let since_last = now.saturating_sub(self.last_look.replace(now).unwrap_or(now));
+        self.watched += since_last.min(self.tick * TICKS_THAT_COUNT);
+        let before = std::mem::take(&mut self.parts);
+        let mut look = Look::default();
+        for (part, count) in under_way {
+            let last = before.get(&part).filter(|last| last.count == count);
+            let mut shown = *last.unwrap_or(&Shown { count, at: self.watched, told: false });
+            let since = self.watched - shown.at;
+            if since > self.allowances.of(part.work) {
+                let stalled = Stalled { part: part.clone(), since };
+                if !std::mem::replace(&mut shown.told, true) {
+                    look.newly.push(stalled.clone());
+                }
+                look.stalled.push(stalled);
+            }
+            self.parts.insert(part, shown);
+        }
+        let told_before = before.into_iter().filter(|(_, shown)| shown.told);
+        look.recovered = told_before
+            .map(|(part, _)| part)
+            .filter(|part| !self.parts.get(part).is_some_and(|shown| shown.told))
+            .collect();
+        look.stalled.sort_by_key(|stalled| std::cmp::Reverse(stalled.since));
+        look
+    }
+}
+
+impl Part {
+    /// What an effect sets going; `None` for what is done on the spot, or by the watching thread.
+    #[must_use]
+    pub fn begun_by(effect: &Effect) -> Option<Self> {
+        let (work, id) = match effect {
+            Effect::Scan => (Work::Scan, None),
+            Effect::Check { id, .. } => (Work::Check, Some(id)),
+            Effect::Pack(id) => (Work::Pack, Some(id)),
+            Effect::Keep { id, .. } => (Work::Keep, Some(id)),
+            Effect::Send { id, .. } => (Work::Send, Some(id)),
+            Effect::Retire { id, .. } => (Work::Retire, Some(id)),
+            Effect::Quarantine { id, .. } => (Work::Quarantine, Some(id)),
+            Effect::Orphan(id) => (Work::Orphan, Some(id)),
+            Effect::Sweep => (Work::Sweep, None),
+            Effect::Look { .. }
+            | Effect::Unwatch(_)
+            | Effect::Cancel(_)
+            | Effect::Discard(_)
+            | Effect::Tell(_) => return None,
+        };
+        Some(Self { work, id: id.cloned() })
+    }
+
+    /// What comes to its end with an event.
+    #[must_use]
+    pub fn ended_by(event: &Event) -> Option<Self> {
+        let (work, id) = match event {
+            Event::Scanned(_) => (Work::Scan, None),
+            Event::Checked(id, _) => (Work::Check, Some(id)),
+            Event::Packed(id, _) => (Work::Pack, Some(id)),
+            Event::Kept(id, _) => (Work::Keep, Some(id)),
+            Event::Attempted(id, _) => (Work::Send, Some(id)),
+            Event::Retired(id, _) => (Work::Retire, Some(id)),
+            Event::Quarantined(id, _) => (Work::Quarantine, Some(id)),
+            Event::OrphanSettled(id, _) => (Work::Orphan, Some(id)),
+            Event::Swept(_) => (Work::Sweep, None),
+            Event::Hinted(_)
+            | Event::Unsure
+            | Event::Looked(..)
+            | Event::Watching(_)
+            | Event::WatchesLost
+            | Event::Configured { .. }
+            | Event::Deadline
+            | Event::Stop => return None,
+        };
+        Some(Self { work, id: id.cloned() })
+    }
+
+    /// Work that is for no single episode.
+    #[must_use]
+    pub fn of(work: Work) -> Self {
+        Self { work, id: None }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.work {
+            Work::Watch => "the watching thread",
+            Work::Scan => "the look through episodes/ and outbox/",
+            Work::Check => "the check of the archive of",
+            Work::Pack => "the packing of",
+            Work::Keep => "the flush of the archive of",
+            Work::Send => "the upload of",
+            Work::Retire => "the move to shipped/ of",
+            Work::Quarantine => "the move to quarantine/ of",
+            Work::Orphan => "the putting away of the archive of",
+            Work::Sweep => "the clean-up of quarantine/ and shipped/",
+            Work::Lock => "the lock file's refreshing",
+            Work::Reload => "the reading of the configuration",
+        };
+        match &self.id {
+            Some(id) => write!(f, "{what} {id}"),
+            None => f.write_str(what),
+        }
+    }
+}
+
+impl fmt::Display for Stalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} has not moved for {} s", self.part, self.since.as_secs())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+    const TICK: Duration = Duration::from_secs(20);
+
+    fn part(work: Work, id: &str) -> Part {
+        Part { work, id: (!id.is_empty()).then(|| EpisodeId::parse(id).unwrap()) }
+    }
+
+    fn pulse() -> Pulse {
+        Pulse::new(Allowances { disk: 60 * S, send: 300 * S }, TICK)
+    }
+
+    /// Looks every tick at one part, whose counts these are; on which looks the heart beat.
+    fn beats(work: Work, counts: impl IntoIterator<Item = Option<u64>>) -> Vec<bool> {
+        let mut pulse = pulse();
+        let at = |n: usize| TICK * u32::try_from(n).unwrap();
+        let looks = counts.into_iter().enumerate();
+        looks
+            .map(|(n, count)| pulse.look(count.map(|count| (part(work, "a"), count)), at(n)).beats())
+            .collect()
+    }
+
+    #[test]
+    fn the_tick_is_a_third_of_the_watchdogs_patience_and_never_more_than_a_minute() {
+        for (watchdog, expected) in [
+            (None, 60 * S),
+            (Some(Duration::ZERO), 60 * S),
+            (Some(3 * S), S),
+            (Some(180 * S), 60 * S),
+            (Some(3600 * S), 60 * S),
+            (Some(Duration::from_micros(300_000)), Duration::from_millis(100)),
+            (Some(Duration::from_micros(1)), Duration::from_millis(1)),
+        ] {
+            assert_eq!(tick(watchdog), expected, "{watchdog:?}");
+        }
+    }
+
+    #[test]
+    fn the_heart_beats_as_long_as_each_part_moves_within_its_allowance() {
+        let (yes, no) = (true, false);
+        for (what, work, counts, expected) in [
+            ("nothing is under way", Work::Pack, vec![None; 6], vec![yes; 6]),
+            ("it moves at every look", Work::Pack, (0..6).map(Some).collect(), vec![yes; 6]),
+            (
+                "it moves at every third look",
+                Work::Pack,
+                (0..12).map(|n| Some(n / 3)).collect(),
+                vec![yes; 12],
+            ),
+            ("it never moves", Work::Pack, vec![Some(7); 6], vec![yes, yes, yes, yes, no, no]),
+            (
+                "it stands for too long, and moves again",
+                Work::Keep,
+                [1, 1, 1, 1, 1, 2, 2].map(Some).to_vec(),
+                vec![yes, yes, yes, yes, no, yes, yes],
+            ),
+            (
+                "it stands for too long, and ends",
+                Work::Retire,
+                vec![Some(1), Some(1), Some(1), Some(1), Some(1), None],
+                vec![yes, yes, yes, yes, no, yes],
+            ),
+            ("a wait for an answer has its own time-out", Work::Send, vec![Some(1); 16], vec![yes; 16]),
+            ("and no more than that", Work::Send, vec![Some(1); 17], [vec![yes; 16], vec![no]].concat()),
+            (
+                "a count that starts anew is another piece of work",
+                Work::Scan,
+                [9, 9, 9, 1, 1, 1, 1].map(Some).to_vec(),
+                vec![yes; 7],
+            ),
+        ] {
+            assert_eq!(beats(work, counts), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn every_kind_of_work_can_stop_the_heart() {
+        for work in [
+            Work::Watch,
+            Work::Scan,
+            Work::Check,
+            Work::Pack,
+            Work::Keep,
+            Work::Send,
+            Work::Retire,
+            Work::Quarantine,
+            Work::Orphan,
+            Work::Sweep,
+            Work::Lock,
+            Work::Reload,
+        ] {
+            assert!(beats(work, vec![Some(0); 20]).contains(&false), "{work:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_stands_is_not_hidden_by_others_that_move() {
+        let mut pulse = pulse();
+        for n in 0..4 {
+            let look = pulse.look([(part(Work::Pack, "a"), 1), (part(Work::Pack, "b"), n)], TICK * n as u32);
+            assert!(look.beats());
+        }
+        let look = pulse.look([(part(Work::Pack, "a"), 1), (part(Work::Pack, "b"), 9)], 80 * S);
+        assert_eq!(look.stalled, [Stalled { part: part(Work::Pack, "a"), since: 80 * S }]);
+        assert_eq!(look.stalled[0].to_string(), "the packing of a has not moved for 80 s");
+    }
+
+    #[test]
+    fn a_stall_is_news_once_and_so_is_its_end() {
+        let mut pulse = pulse();
+        let stuck = || [(part(Work::Sweep, ""), 1)];
+        let looks: Vec<_> = (0..7).map(|n| pulse.look(stuck(), TICK * n)).collect();
+        let news: Vec<_> = looks.iter().map(|look| look.newly.len()).collect();
+        assert_eq!(news, [0, 0, 0, 0, 1, 0, 0]);
+        assert_eq!(looks[6].stalled.len(), 1);
+        let look = pulse.look([(part(Work::Sweep, ""), 2)], TICK * 7);
+        assert_eq!((look.beats(), look.recovered), (true, vec![part(Work::Sweep, "")]));
+        assert_eq!(pulse.look([], TICK * 8), Look::default());
+    }
+
+    #[test]
+    fn the_time_that_the_whole_process_stood_still_is_nobodys() {
+        let mut pulse = pulse();
+        assert!(pulse.look([(part(Work::Pack, "a"), 1)], S).beats());
+        // An hour of suspension: three ticks of it count.
+        assert!(pulse.look([(part(Work::Pack, "a"), 1)], 3600 * S).beats());
+        assert!(!pulse.look([(part(Work::Pack, "a"), 1)], 3620 * S).beats());
+    }
+
+    #[test]
+    fn a_longer_time_out_is_a_longer_allowance_from_then_on() {
+        let mut pulse = pulse();
+        pulse.allow(Allowances::with_disk(S, 1000 * S));
+        for n in 0..50 {
+            assert!(pulse.look([(part(Work::Send, "a"), 1)], TICK * n).beats());
+        }
+        assert!(!pulse.look([(part(Work::Send, "a"), 1)], TICK * 51).beats());
+    }
+}

@@ -1,0 +1,50 @@
+//! A person has changed something: what waited for that waits no longer.
+
+use std::time::Duration;
+
+use super::{
+    Settings,
+    queue::Machine,
+    state::{Next, Rest, State},
+};
+
+impl Machine {
+    /// Other settings from now on. `elsewhere`: the receiver is another one.
+    pub(super) fn configured(&mut self, settings: Settings, elsewhere: bool, now: Duration) {
+        let (once, seed) = (self.settings.once, self.settings.seed);
+        self.settings = Settings { once, seed, ..settings };
+        // What is under way sets its own next time when it comes back.
+        if !self.scanning && !once {
+            self.next_scan = self.next_scan.min(now + self.reconcile_interval());
+        }
+        if !self.sweeping {
+            self.next_sweep = self.next_sweep.min(now + self.settings.sweep_interval);
+        }
+        self.destination.mended(now);
+        // The weather of a receiver that stays the same, and what it asked for (Retry-After), are as they were.
+        let waits_for_a_person = |state: &State| match state {
+            State::Resting(Next::Send(_), Rest::Refused) => true,
+            State::Resting(Next::Send(_), Rest::Weather) => elsewhere,
+            State::Resting(..)
+            | State::Open
+            | State::Sealed
+            | State::Checking
+            | State::Packing
+            | State::Ready(_)
+            | State::Sending(_)
+            | State::Parked(_)
+            | State::Retiring(..)
+            | State::Quarantining(_) => false,
+        };
+        let waiting = self.episodes.iter().filter(|(_, episode)| waits_for_a_person(&episode.state));
+        let mut waiting: Vec<_> = waiting.map(|(id, _)| id.clone()).collect();
+        waiting.sort_unstable();
+        for id in waiting {
+            if let Some(episode) = self.episodes.get_mut(&id) {
+                episode.failures.refused = 0;
+                episode.failures.weather = 0;
+            }
+            self.sleep_until(&id, Some(now));
+        }
+    }
+}

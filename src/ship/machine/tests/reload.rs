@@ -1,0 +1,122 @@
+//! What a person's reload changes for those who wait, and what is counted for those who ask.
+
+use super::{super::census::Census, *};
+
+fn settings(set: impl Fn(&mut Settings)) -> Settings {
+    let mut settings = Settings {
+        pack_workers: 4,
+        concurrency: 2,
+        reconcile_interval: Duration::from_secs(3600),
+        sweep_interval: Duration::from_secs(1_000_000),
+        require_receipt: false,
+        once: false,
+        seed: 7,
+    };
+    set(&mut settings);
+    settings
+}
+
+fn reload(bench: &mut Bench, elsewhere: bool) {
+    bench.hear(Event::Configured { settings: settings(|_| {}), elsewhere });
+}
+
+/// Refused alone, since others are delivered meanwhile.
+fn refused(bench: &mut Bench) {
+    bench.seal_and_pack("refused", 1);
+    bench.seal_and_pack("other", 2);
+    bench.take("send");
+    bench.deliver("other");
+    bench.answer("refused", 403, html());
+    assert!(!bench.held());
+    bench.keep("refused");
+}
+
+#[test]
+fn a_held_destination_is_probed_at_once_after_a_reload() {
+    let mut bench = Bench::new();
+    bench.seal_and_pack("a", 1);
+    bench.take("send");
+    for _ in 0..9 {
+        bench.answer("a", 401, AnswerBody::Empty);
+        bench.wait_for_deadline();
+        bench.take("send");
+    }
+    bench.answer("a", 401, AnswerBody::Empty);
+    assert_eq!(bench.take("send"), [""; 0]);
+    reload(&mut bench, false);
+    assert_eq!(bench.take("send"), ["a"]);
+    // And the pauses begin anew.
+    bench.answer("a", 401, AnswerBody::Empty);
+    bench.take("keep");
+    bench.hear(Event::Kept(of("a"), Ok(())));
+    assert!(bench.wait_for_deadline() <= Duration::from_secs(2));
+    assert_eq!(bench.take("send"), ["a"]);
+}
+
+#[test]
+fn one_that_was_refused_is_sent_again_at_once_after_a_reload() {
+    let mut bench = Bench::new();
+    refused(&mut bench);
+    assert_eq!(bench.take("send"), [""; 0]);
+    reload(&mut bench, false);
+    assert_eq!(bench.take("send"), ["refused"]);
+}
+
+#[test]
+fn a_reload_takes_no_patience_from_the_weather_unless_it_leads_elsewhere() {
+    for (elsewhere, sent) in [(false, &[][..]), (true, &["a"])] {
+        let mut bench = Bench::new();
+        bench.seal_and_pack("a", 1);
+        bench.take("send");
+        bench.answer_after("a", 503, by_receiver(), Some(600));
+        reload(&mut bench, elsewhere);
+        assert_eq!(bench.take("send"), sent);
+    }
+}
+
+#[test]
+fn more_uploads_and_shorter_intervals_count_at_once() {
+    let mut bench = Bench::new();
+    for (at, id) in ["a", "b", "c"].into_iter().enumerate() {
+        bench.seal_and_pack(id, i64::try_from(at).unwrap());
+    }
+    assert_eq!(bench.take("send"), ["a", "b"]);
+    let more = settings(|settings| {
+        settings.concurrency = 3;
+        settings.reconcile_interval = Duration::from_secs(10);
+    });
+    bench.hear(Event::Configured { settings: more, elsewhere: false });
+    assert_eq!(bench.take("send"), ["c"]);
+    bench.wait_s(11);
+    assert_eq!(bench.take("scan").len(), 1);
+}
+
+#[test]
+fn a_reload_during_a_scan_begins_no_second_one() {
+    let mut bench = Bench::new();
+    bench.wait_s(3601);
+    assert_eq!(bench.take("scan").len(), 1);
+    reload(&mut bench, true);
+    bench.wait_s(7200);
+    assert_eq!(bench.take("scan").len(), 0);
+}
+
+#[test]
+fn each_episode_is_counted_where_it_is() {
+    let mut bench = Bench::new();
+    refused(&mut bench);
+    bench.look("open", Look::Open);
+    bench.seal_and_pack("first", 3);
+    bench.seal_and_pack("second", 4);
+    bench.seal_and_pack("third", 5);
+    bench.seal("fourth", 6);
+    let expected = Census { open: 1, waiting: 1, packing: 1, uploading: 2, refused: 1, ..Census::default() };
+    assert_eq!(bench.machine.census(), expected);
+    bench.answer("first", 201, AnswerBody::Empty);
+    assert_eq!(bench.machine.census().moving, 1);
+    bench.answer("third", 401, AnswerBody::Empty);
+    let held = bench.machine.census().held.unwrap();
+    assert!(held.contains("401"), "{held}");
+    bench.hear(Event::Watching(false));
+    assert!(bench.machine.census().blind);
+}

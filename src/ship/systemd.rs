@@ -1,0 +1,315 @@
+//! What the service manager is told (sd_notify(3), systemd.service(5) on Type=notify).
+//!
+//! ```text
+//!  start      EXTEND_TIMEOUT_USEC while a long clean-up moves  ▸  READY=1
+//!  running    STATUS=... when it has changed                   ▸  WATCHDOG=1 while everybody moves
+//!  SIGHUP     RELOADING=1 + MONOTONIC_USEC, in one message     ▸  READY=1
+//!  stop       STOPPING=1 + EXTEND_TIMEOUT_USEC for the grace
+//! ```
+//!
+//! The messages are those of the sd-notify crate. They are not sent by it: its socket blocks while the manager's queue is full, and
+//! whoever waits there is the loop, whose heart the manager would then miss. Here nothing waits. A message that cannot be
+//! sent is told once; the two that the manager waits for (READY, RELOADING) are sent again before the next one.
+//!
+//! Without `NOTIFY_SOCKET` nothing is sent, and nothing else changes.
+
+use std::{
+    collections::VecDeque,
+    ffi::OsStr,
+    io,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            ffi::OsStrExt as _,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
+    time::Duration,
+};
+
+use sd_notify::NotifyState;
+
+use crate::episode::printable;
+
+/// A status is one line of `systemctl status`; bytes. The manager takes messages of up to 4096.
+const MAX_STATUS_BYTES: usize = 1000;
+/// How many messages that must arrive are kept for a manager that does not take any: a start and a reload or two.
+const MAX_OWED: usize = 8;
+
+/// The line to the service manager; or none.
+#[derive(Debug, Default)]
+pub struct Notifier {
+    line: Option<Line>,
+    /// What the manager waits for, and did not get yet.
+    owed: VecDeque<String>,
+    status: String,
+    told: bool,
+}
+
+#[derive(Debug)]
+struct Line {
+    socket: UnixDatagram,
+    manager: SocketAddr,
+}
+
+impl Notifier {
+    /// As the environment says: `NOTIFY_SOCKET`. One that cannot be used is told, and is no reason not to ship.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
+            return Self::default();
+        };
+        Self::to(&name).unwrap_or_else(|error| {
+            tracing::warn!(
+                "The service manager cannot be notified at {}: {error}. Everything else works.",
+                printable(&name.to_string_lossy())
+            );
+            Self::default()
+        })
+    }
+
+    /// To this socket: a path, or `@` and an abstract name (unix(7)).
+    ///
+    /// # Errors
+    /// Where there is no socket of ours to send from, or the name is none.
+    pub fn to(name: &OsStr) -> io::Result<Self> {
+        let manager = match name.as_bytes().strip_prefix(b"@") {
+            Some(name) => SocketAddr::from_abstract_name(name)?,
+            None => SocketAddr::from_pathname(name)?,
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { line: Some(Line { socket, manager }), ..Self::default() })
+    }
+
+    /// Whether anybody listens.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        self.line.is_some()
+    }
+
+    /// Everything stands.
+    pub fn ready(&mut self) {
+        self.owe(&[NotifyState::Ready]);
+    }
+
+    /// The configuration is read again; [`Notifier::ready`] ends it.
+    pub fn reloading(&mut self) {
+        // From systemd 253 on, a reload that does not say since when is a failed one.
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => self.owe(&[NotifyState::Reloading, now]),
+            Err(error) => tracing::debug!("no monotonic clock: {error}"),
+        }
+    }
+
+    /// It ends, and may take so long over it.
+    pub fn stopping(&mut self, grace: Duration) {
+        let _ = self.send(&words(&[NotifyState::Stopping, extension(grace)]));
+    }
+
+    /// What is under way moves, and may go on for so long from now.
+    pub fn extend(&mut self, by: Duration) {
+        let _ = self.send(&words(&[extension(by)]));
+    }
+
+    /// The heart beats.
+    pub fn beat(&mut self) {
+        let _ = self.send(&words(&[NotifyState::Watchdog]));
+    }
+
+    /// How it stands, in a person's words. Sent where it is not what was said last.
+    pub fn status(&mut self, status: &str) {
+        let line = one_line(status);
+        if line != self.status && self.send(&words(&[NotifyState::Status(&line)])) {
+            self.status = line;
+        }
+    }
+
+    fn owe(&mut self, states: &[NotifyState<'_>]) {
+        if self.line.is_some() && self.owed.len() < MAX_OWED {
+            self.owed.push_back(words(states));
+        }
+        self.pay();
+    }
+
+    /// In order: a READY that overtook its RELOADING would be lost on the manager.
+    fn pay(&mut self) -> bool {
+        while let Some(message) = self.owed.front() {
+            let sent = self.line.as_ref().map_or(Ok(()), |line| line.send(message));
+            if let Err(error) = sent {
+                self.tell(&error);
+                return false;
+            }
+            self.owed.pop_front();
+        }
+        true
+    }
+
+    fn send(&mut self, message: &str) -> bool {
+        if !self.pay() {
+            return false;
+        }
+        let Some(line) = &self.line else { return false };
+        match line.send(message) {
+            Ok(()) => true,
+            Err(error) => {
+                self.tell(&error);
+                false
+            }
+        }
+    }
+
+    fn tell(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::warn!(
+                "The service manager does not take our notifications: {error}. Shipping goes on; where the unit has a \
+                 watchdog, it may start us again."
+            );
+        }
+    }
+}
+
+impl Line {
+    fn send(&self, message: &str) -> io::Result<()> {
+        // By address each time: a manager that has made its socket anew is found again.
+        self.socket.send_to_addr(message.as_bytes(), &self.manager).map(drop)
+    }
+}
+
+/// The watchdog's patience (`WATCHDOG_USEC`, where it is meant for this process).
+#[must_use]
+pub fn watchdog() -> Option<Duration> {
+    // It may be "0", which is no watchdog.
+    sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero())
+}
+
+fn extension(by: Duration) -> NotifyState<'static> {
+    NotifyState::ExtendTimeoutUsec(u32::try_from(by.as_micros()).unwrap_or(u32::MAX))
+}
+
+/// One message: a line for each.
+fn words(states: &[NotifyState<'_>]) -> String {
+    states.iter().map(|state| format!("{state}\n")).collect()
+}
+
+/// A newline in a status would be the beginning of another assignment.
+fn one_line(status: &str) -> String {
+    let mut line = printable(&status.split_whitespace().collect::<Vec<_>>().join(" "));
+    if line.len() > MAX_STATUS_BYTES {
+        let end = (0..=MAX_STATUS_BYTES - 4).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
+        line.truncate(end);
+        line.push_str(" ...");
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    struct Manager {
+        _folder: tempfile::TempDir,
+        path: PathBuf,
+        socket: UnixDatagram,
+    }
+
+    impl Manager {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("notify");
+            let socket = UnixDatagram::bind(&path).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            Self { _folder: folder, path, socket }
+        }
+
+        fn heard(&self) -> Vec<String> {
+            let mut heard = Vec::new();
+            let mut buffer = [0; 8192];
+            while let Ok(length) = self.socket.recv(&mut buffer) {
+                heard.push(String::from_utf8(buffer[..length].to_vec()).unwrap());
+            }
+            heard
+        }
+    }
+
+    #[test]
+    fn a_reload_is_one_message_with_its_time_and_ready_after_it() {
+        let manager = Manager::new();
+        let mut notifier = Notifier::to(manager.path.as_os_str()).unwrap();
+        notifier.reloading();
+        notifier.ready();
+        let heard = manager.heard();
+        let [reloading, ready] = heard.as_slice() else { panic!("{heard:?}") };
+        let usec = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+        assert!(usec.trim_end().parse::<u64>().unwrap() > 0, "{reloading:?}");
+        assert_eq!(ready, "READY=1\n");
+    }
+
+    #[test]
+    fn a_status_is_one_printable_line_and_is_said_once() {
+        let manager = Manager::new();
+        let mut notifier = Notifier::to(manager.path.as_os_str()).unwrap();
+        notifier.status("1 waiting; receiver held: no\r\nREADY=1\u{1b}[31m");
+        notifier.status("1 waiting; receiver held: no\r\nREADY=1\u{1b}[31m");
+        notifier.status(&"ü".repeat(5000));
+        let heard = manager.heard();
+        assert_eq!(heard.len(), 2, "{heard:?}");
+        assert_eq!(heard[0], "STATUS=1 waiting; receiver held: no READY=1\\u{1b}[31m\n");
+        assert!(heard[1].len() < 1100 && heard[1].ends_with(" ...\n"), "{}", heard[1].len());
+    }
+
+    #[test]
+    fn a_full_socket_blocks_nobody_and_what_must_arrive_arrives_in_order() {
+        let manager = Manager::new();
+        let mut notifier = Notifier::to(manager.path.as_os_str()).unwrap();
+        // The kernel's queue is far shorter (net.unix.max_dgram_qlen).
+        for _ in 0..10_000 {
+            notifier.beat();
+        }
+        assert!(notifier.told);
+        notifier.reloading();
+        notifier.ready();
+        let beats = manager.heard();
+        assert!(beats.len() < 10_000 && beats.iter().all(|beat| beat == "WATCHDOG=1\n"));
+        notifier.beat();
+        let heard = manager.heard();
+        assert!(heard[0].starts_with("RELOADING=1\n"), "{heard:?}");
+        assert_eq!(heard[1..], ["READY=1\n", "WATCHDOG=1\n"]);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the manager goes")]
+    fn a_socket_that_vanishes_and_comes_back_is_found_again() {
+        let mut manager = Manager::new();
+        let mut notifier = Notifier::to(manager.path.as_os_str()).unwrap();
+        notifier.ready();
+        std::fs::remove_file(&manager.path).unwrap();
+        notifier.status("one");
+        assert!(notifier.told);
+        manager.socket = UnixDatagram::bind(&manager.path).unwrap();
+        manager.socket.set_nonblocking(true).unwrap();
+        notifier.status("one");
+        assert_eq!(manager.heard(), ["STATUS=one\n"]);
+    }
+
+    #[test]
+    fn nobody_is_told_where_nobody_listens() {
+        let mut notifier = Notifier::default();
+        notifier.ready();
+        notifier.status("one");
+        assert!(!notifier.is_heard() && !notifier.told && notifier.owed.is_empty());
+    }
+
+    #[test]
+    fn an_abstract_name_is_a_socket_too() {
+        let name = format!("sealift-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let socket = UnixDatagram::bind_addr(&address).unwrap();
+        Notifier::to(OsStr::new(&format!("@{name}"))).unwrap().ready();
+        let mut buffer = [0; 64];
+        let length = socket.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"READY=1\n");
+    }
+}

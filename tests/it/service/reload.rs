@@ -1,0 +1,145 @@
+//! SIGHUP: what is set is read again, and nothing is dropped for it.
+
+use std::{
+    fs,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use super::{manager::Manager, slow_receiver};
+use crate::support::{Process, Reply, Sandbox, Scripted, eventually, json_file, sealift};
+
+/// A daemon with a file of its own, and nothing on the command line.
+fn by_file(sandbox: &Sandbox, manager: &Manager, toml: &str) -> Process {
+    let mut command = sealift();
+    command.args(["ship", "--config"]).arg(write(sandbox, toml));
+    sandbox.start(manager.over(command))
+}
+
+fn write(sandbox: &Sandbox, toml: &str) -> std::path::PathBuf {
+    let path = sandbox.path("sealift.toml");
+    let toml = toml.replace("DATA", sandbox.data().to_str().unwrap());
+    fs::write(&path, toml).unwrap();
+    path
+}
+
+fn file(url: &str, more: &str) -> String {
+    format!("[shipper]\ndata_dir = 'DATA'\n{more}\n[receiver]\nurl = '{url}'\n")
+}
+
+#[test]
+fn another_receiver_is_used_by_new_attempts_and_what_is_in_flight_ends_as_it_began() {
+    let (hurry, taken) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let old = slow_receiver(&hurry, &taken);
+    let new = Scripted::new(|seen, _| Reply::stored(seen));
+    let (manager, sandbox) = (Manager::new(), Sandbox::new(""));
+    let daemon = by_file(&sandbox, &manager, &file(&old, ""));
+    sandbox.seal("long", &[("data.bin", &crate::uploads::noise(16 << 20))]);
+    eventually("the upload has begun", || taken.load(Ordering::SeqCst) > 0);
+    write(&sandbox, &file(&new.url(), ""));
+    daemon.signal("HUP");
+    daemon.wait_log("reloaded");
+    sandbox.seal("short", &[]);
+    sandbox.wait_shipped("short");
+    assert_eq!(new.order(), ["short"]);
+    hurry.store(true, Ordering::SeqCst);
+    sandbox.wait_shipped("long");
+    assert_eq!(new.count("long"), 0, "it was sent once, where it had begun");
+    let receiver = |id| json_file(&sandbox.shipped(id).join("shipping_receipt.json"))["receiver"].clone();
+    assert_eq!(receiver("long"), format!("{old}/v1/episodes/long"));
+    assert_eq!(receiver("short"), format!("{}/v1/episodes/short", new.url()));
+    let heard = manager.heard();
+    let reloading =
+        heard.iter().position(|message| message.starts_with("RELOADING=1\nMONOTONIC_USEC=")).unwrap();
+    let ready = heard.iter().rposition(|message| message.starts_with("READY=1")).unwrap();
+    assert!(reloading < ready, "{heard:?}");
+}
+
+#[test]
+fn a_wrong_file_is_logged_and_the_old_one_kept_and_the_status_says_so_until_a_right_one_comes() {
+    let server = Scripted::new(|seen, _| Reply::stored(seen));
+    let (manager, sandbox) = (Manager::new(), Sandbox::new(""));
+    let daemon = by_file(&sandbox, &manager, &file(&server.url(), ""));
+    manager.wait_for("READY=1");
+    write(&sandbox, &file(&server.url(), "reconcile_intervals = 5"));
+    daemon.signal("HUP");
+    daemon.wait_log("reload failed, what was read before stays in use");
+    daemon.wait_log("did you mean `reconcile_interval_s`?");
+    manager.wait_for("nothing to ship; reload failed, the old configuration is kept: The configuration");
+    sandbox.seal("a", &[]);
+    sandbox.wait_shipped("a");
+    assert_eq!(manager.count("READY=1"), 2, "{:?}", manager.heard());
+    write(&sandbox, &file(&server.url(), "reconcile_interval_s = 5"));
+    daemon.signal("HUP");
+    daemon.wait_log("reloaded");
+    eventually("the status is a calm one", || {
+        let statuses: Vec<_> =
+            manager.heard().into_iter().filter(|message| message.starts_with("STATUS=")).collect();
+        statuses.last().is_some_and(|last| last == "STATUS=nothing to ship\n")
+    });
+}
+
+#[test]
+fn what_cannot_change_while_running_is_named_and_the_rest_is_applied() {
+    let server = Scripted::new(|seen, _| Reply::stored(seen));
+    let (manager, sandbox) = (Manager::new(), Sandbox::new(""));
+    let daemon = by_file(&sandbox, &manager, &file("http://127.0.0.1:9", ""));
+    sandbox.seal("a", &[]);
+    daemon.wait_log("was not delivered");
+    let elsewhere = sandbox.path("elsewhere");
+    let toml = file(&server.url(), "watch = 'reconcile-only'").replace("DATA", elsewhere.to_str().unwrap());
+    write(&sandbox, &toml);
+    daemon.signal("HUP");
+    sandbox.wait_shipped("a");
+    daemon.wait_log("Restart to apply: shipper.data_dir, shipper.watch");
+    manager.wait_for("; restart to apply: shipper.data_dir, shipper.watch\n");
+    assert!(!elsewhere.exists());
+}
+
+#[test]
+fn what_the_command_line_says_stays_on_top_after_a_reload() {
+    let told = Scripted::new(|seen, _| Reply::stored(seen));
+    let written = Scripted::new(|seen, _| Reply::stored(seen));
+    let sandbox = Sandbox::new(told.url());
+    let config = format!("[receiver]\nurl = '{}'\nheaders = {{ \"X-Run\" = \"one\" }}", written.url());
+    let daemon = sandbox.start(sandbox.command_with_config("ship", &config));
+    sandbox.seal("a", &[]);
+    sandbox.wait_shipped("a");
+    fs::write(sandbox.path("sealift.toml"), config.replace("one", "two")).unwrap();
+    daemon.signal("HUP");
+    daemon.wait_log("reloaded");
+    sandbox.seal("b", &[]);
+    sandbox.wait_shipped("b");
+    let runs: Vec<_> = told.seen().iter().map(|seen| seen.header("x-run").unwrap().to_owned()).collect();
+    assert_eq!(runs, ["one", "two"]);
+    assert!(written.seen().is_empty());
+}
+
+#[test]
+fn a_new_token_and_required_receipts_count_from_the_reload_on() {
+    let receipts = Arc::new(Mutex::new(Vec::new()));
+    let seen_by = Arc::clone(&receipts);
+    let server = Scripted::new(move |seen, _| {
+        seen_by.lock().unwrap().push(seen.header("authorization").map(str::to_owned));
+        // A bare acknowledgement.
+        Reply::empty(204)
+    });
+    let (manager, sandbox) = (Manager::new(), Sandbox::new(""));
+    let token = sandbox.path("token");
+    fs::write(&token, "first").unwrap();
+    let with = |more: &str| format!("{}token_file = {token:?}\n{more}\n", file(&server.url(), ""));
+    let daemon = by_file(&sandbox, &manager, &with(""));
+    sandbox.seal("a", &[]);
+    sandbox.wait_shipped("a");
+    fs::write(&token, "second").unwrap();
+    write(&sandbox, &with("require_receipt = true"));
+    daemon.signal("HUP");
+    daemon.wait_log("reloaded");
+    sandbox.seal("b", &[]);
+    daemon.wait_log("The receiver cannot be used");
+    assert!(sandbox.layout.episodes.join("b").exists());
+    let receipts = receipts.lock().unwrap();
+    assert_eq!(receipts[..2], [Some("Bearer first".to_owned()), Some("Bearer second".to_owned())]);
+}
