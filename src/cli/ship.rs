@@ -23,6 +23,11 @@ use super::{
 };
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+An upload over a mebibyte that breaks off goes on where it was, after a restart as well, where the receiver \
+is `sealift receive`.
+Certificates and token stand in [receiver] of the configuration; SIGHUP reads certificates and token \
+again.")]
 pub(crate) struct ShipArgs {
     #[command(flatten)]
     source: Source,
