@@ -35,6 +35,7 @@ documented docs/receiver.md receiver.toml |
     sed "s#0\.0\.0\.0:8490#127.0.0.1:0#; s#/etc/sealift/#$work/#; s#/var/lib/sealift-receiver#$work/store#" >"$work/receiver.toml"
 documented docs/receiver.md shipper.toml | sed "s#/etc/sealift/#$work/#" >"$work/shipper.toml"
 documented docs/transport.md curl >"$work/curl.sh"
+cp docs/receiver.md "$work/guide.md"
 cd "$work"
 
 commands=$(grep -c '^openssl' certificates.sh)
@@ -65,6 +66,14 @@ cmp run-7.tar.zst store/episodes/run-7.tar.zst
 grep -q "method=PATCH .* status_code=201 bytes=$((size - offset)) " receiver.log
 grep -q "method=GET .* status_code=206 " receiver.log
 [ -z "$(ls -A store/incoming)" ]
+
+# Each metric that is there is explained.
+curl --silent --cacert ca.pem "https://localhost:$port/metrics" >metrics.txt
+metrics=$(sed -n 's/^# TYPE sealift_receiver_\([a-z_]*\) .*/\1/p' metrics.txt)
+[ "$(wc -w <<<"$metrics")" -ge 17 ]
+for name in $metrics; do
+    grep -Eq "\`$name(_total)?[\`{]" guide.md || { echo "curl rig: docs/receiver.md does not explain $name" >&2; exit 1; }
+done
 
 # Who comes with the token, with nothing, and with a certificate that nobody here has signed.
 admission() { curl --silent --cacert ca.pem --output /dev/null --write-out '%{http_code}' "$@" "https://localhost:$port/v1/admission"; }
