@@ -221,8 +221,9 @@ fn prepare(
     if let Some(authorization) = &credentials.authorization {
         headers.entry(header::AUTHORIZATION).or_insert_with(|| authorization.clone());
     }
-    // A GET without a body has no length either (RFC 9110, section 8.6); hyper adds what is missing elsewhere.
-    if body.len_bytes() > 0 {
+    // A GET without a body has no length either. What is meant to have one says 0 (RFC 9110, section 8.6): hyper leaves it out
+    // then, and a receiver would take it for an upload without a length.
+    if body.len_bytes() > 0 || matches!(method, Method::PUT | Method::PATCH | Method::POST) {
         headers.insert(header::CONTENT_LENGTH, body.len_bytes().into());
     }
     let expects = headers.get(header::EXPECT).is_some_and(|value| value == "100-continue");

@@ -26,6 +26,12 @@ use super::{
 };
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+What has arrived is kept: the same command goes on from there. A host reads its own episodes, the receiver's \
+readers everybody's.
+Where they are filed by host: --receiver 'https://receiver.example:8490/v1/episodes/{id}?host=NAME'
+
+Exit codes: 0 it stands there, verified (or --unverified was given); 1 it does not; 2 wrong arguments or configuration.")]
 pub(crate) struct FetchArgs {
     #[command(flatten)]
     source: Source,

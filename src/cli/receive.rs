@@ -18,13 +18,23 @@ use super::{
 const DISK_THREADS: usize = 48;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Beyond loopback it starts only with TLS and with certificates or tokens: tls_cert_file, tls_key_file, and client_ca_file \
+or tokens_file, in [receive] of the configuration. `sealift config check` says what is wrong with them.
+
+SIGHUP: certificates, tokens and commits are read again, as they are by themselves when they change.
+SIGTERM: what is in flight has ten seconds; an upload that is cut off then goes on at the next start.
+Watching it: GET /healthz, GET /metrics.
+
+Exit codes: 0 told to stop; 1 it cannot listen or store there; 2 wrong arguments or configuration, or a certificate, \
+token or commit file that cannot be used.")]
 pub(crate) struct ReceiveArgs {
     #[command(flatten)]
     source: super::Source,
-    /// Where to listen; port 0 takes a free one (receive.listen)
+    /// Where to listen, address and port; port 0 takes a free one (receive.listen) [default: 127.0.0.1:8490]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// The folder to store into (receive.store)
+    /// The folder to store into; created where it is missing (receive.store) [default: /var/lib/sealift-receiver]
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
     /// Listen beyond loopback though nobody is asked who they are, or the wire can be read (receive.anyone_may_store)

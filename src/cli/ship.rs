@@ -31,6 +31,9 @@ use super::{
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
+An upload over a mebibyte that breaks off goes on where it was, after a restart as well, where the
+receiver is `sealift receive`. Certificates and token stand in [receiver] of the configuration.
+
 Signals:  SIGHUP has configuration, certificates and token read again; SIGTERM and SIGINT
           give what is in flight a few seconds, a second one ends at once.
 Systemd:  Type=notify, with or without WatchdogSec=.")]

@@ -29,6 +29,12 @@ const DEEP_ANSWER_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
 const MAX_ROWS: usize = 20;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Compares what the receiver says with the receipts in shipped/. With --deep it may take as long as the receiver needs to \
+read each archive, up to four hours.
+
+Exit codes: 0 everything is held; 1 something is missing, differs, or cannot be told; 2 wrong arguments or \
+configuration.")]
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     source: Source,

@@ -85,6 +85,9 @@ impl<S: Store> Exchange<'_, S> {
             Admitted::Held(receipt) => return Ok(Reply::receipt(StatusCode::OK, &receipt)),
             Admitted::Wanted(promise) => promise,
         };
+        if !is_complete {
+            self.may_be_kept(&offer).await?;
+        }
         let upload = self.receiver.store.begin(&part, &offer);
         let taking = Taking::new(self, upload, promise, &part, &offer).await;
         if is_complete {
@@ -142,7 +145,10 @@ impl<S: Store> Exchange<'_, S> {
         let is_complete = is_complete(headers)?.ok_or_else(|| invalid("Upload-Complete is ?1 or ?0."))?;
         let at = number(headers, UPLOAD_OFFSET)?
             .ok_or_else(|| invalid("Upload-Offset says from which byte on this goes on."))?;
-        let coming = admit::content_length(headers)?;
+        // Neither a length nor a coding: there is no body (RFC 9112, section 6.3).
+        let bare =
+            !headers.contains_key(header::CONTENT_LENGTH) && !headers.contains_key(header::TRANSFER_ENCODING);
+        let coming = if bare { 0 } else { admit::content_length(headers)? };
         let store = &self.receiver.store;
         let kept = store.part(part).await?;
         match admit::go_on(kept.as_ref(), at, coming, is_complete) {
@@ -156,6 +162,9 @@ impl<S: Store> Exchange<'_, S> {
             Admitted::Held(receipt) => return Ok(Reply::receipt(StatusCode::OK, &receipt)),
             Admitted::Wanted(promise) => promise,
         };
+        if !is_complete {
+            self.may_be_kept(&offer).await?;
+        }
         let upload = match store.resume(part, &offer, at).await? {
             Resumed::Upload(upload) => upload,
             Resumed::Elsewhere { offset } => return Ok(elsewhere(at, offset)),
@@ -168,6 +177,15 @@ impl<S: Store> Exchange<'_, S> {
         }
         let offset = taking.take(body).await?.keep().await?;
         Ok(state(StatusCode::NO_CONTENT, offset, Some((offer.size_bytes, false))))
+    }
+
+    /// Whether what is announced in pieces finds room beside the parts of others.
+    async fn may_be_kept(&self, offer: &Offer) -> Result<(), Refusal> {
+        if self.receiver.room.keeps_parts(&self.receiver.store, offer.size_bytes).await {
+            return Ok(());
+        }
+        let detail = "Uploads that are not complete have as much room as they may: send the whole at once.";
+        Err(Problem::new(ProblemType::NoSpace, detail).into())
     }
 
     async fn nothing_kept(&self, part: &PartKey) -> Result<Reply, Refusal> {

@@ -38,7 +38,7 @@ use crate::{
 
 /// From the moment a connection is idle to the end of the next request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// What a connection reads at once, and so also the longest head, bytes. With the two batches of an upload (see
+/// What a connection reads at once, bytes; the longest head is a few times as much (431). With the two batches of an upload (see
 /// `store/upload.rs`) it keeps 256 of them, over TLS, in 64 MiB.
 const MAX_READ_BYTES: usize = 32 * 1024;
 /// What is in flight when the receiver is told to stop has this long to end.

@@ -475,6 +475,29 @@ fn every_key_of_the_configuration_is_explained_and_in_the_sample() {
 }
 
 #[test]
+fn every_problem_is_in_the_documents_with_its_status() {
+    let wire = fs::read_to_string(root().join("src/wire.rs")).unwrap();
+    let docs = fs::read_to_string(root().join("docs/transport.md")).unwrap();
+    let (mut known, mut found) = (0, Vec::new());
+    for row in wire.lines().filter_map(|line| line.trim().strip_prefix("(P::")) {
+        let name = row.split('"').nth(1).unwrap();
+        let status = row.split(", ").nth(2).unwrap();
+        known += 1;
+        let urn = format!("`urn:sealift:{name}`");
+        let explains = |line: &str| {
+            let mut cells = line.split('|').skip(1);
+            cells.next().is_some_and(|cell| cell.contains(&urn))
+                && cells.next().is_some_and(|cell| cell.contains(status))
+        };
+        if !docs.lines().any(explains) {
+            found.push(format!("{name}, {status}"));
+        }
+    }
+    assert!(known > 20, "the problems were not found in src/wire.rs");
+    none("a problem that docs/transport.md does not explain", found);
+}
+
+#[test]
 fn every_command_is_in_the_documents() {
     let mut text = String::new();
     for document in documents() {

@@ -274,3 +274,22 @@ fn an_archive_that_rotted_in_the_outbox_is_not_sent_to_the_end() {
         assert!(Digest::of(&seen.body) == sent, "{} bytes that were not packed", seen.body.len());
     }
 }
+
+#[test]
+fn a_large_archive_whose_acknowledgement_was_lost_is_acknowledged_at_the_next_attempt() {
+    let mut sandbox = Sandbox::new("http://127.0.0.1:9");
+    sandbox.seal("large", &[("noise.bin", &noise(3 << 20))]);
+    assert_eq!(sandbox.ship_once().0, 1, "nobody answers there");
+    // It got through after all: the receiver holds what lies in the outbox.
+    let (archive, stored) = (sandbox.layout.outbox.join("large.tar.zst"), sandbox.stored("large"));
+    fs::create_dir_all(stored.parent().unwrap()).unwrap();
+    fs::copy(archive, stored).unwrap();
+    sandbox.start_receiver("127.0.0.1:0");
+    assert_eq!(sandbox.ship_once().0, 0, "{}", sandbox.receiver().log());
+    assert!(sandbox.shipped("large").exists());
+    let log = sandbox.receiver().log();
+    assert!(
+        log.contains("method=PATCH") && !log.contains("method=PUT"),
+        "it was asked, and not sent again: {log}"
+    );
+}

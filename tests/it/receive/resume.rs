@@ -258,8 +258,18 @@ async fn parts_beyond_what_they_may_take_together_are_not_kept() {
     let rig = Rig::with(|config, _| config.limits.parts_max_bytes = Some(1)).await;
     let archive = noise(SIZE);
     rig.break_off("a", &archive, 2_000_000).await;
-    rig.nothing_temporary_stays().await;
     assert_eq!(rig.offset("a", &archive).await, None);
+    rig.nothing_temporary_stays().await;
+    // Nor what is announced in pieces.
+    let (digest, size) = (Digest::of(&archive).to_header(), SIZE.to_string());
+    let announce = [
+        ("Content-Length", "0"),
+        ("Repr-Digest", digest.as_str()),
+        ("Upload-Complete", "?0"),
+        ("Upload-Length", &size),
+    ];
+    let answer = rig.request(&head("PUT", "/v1/episodes/a", &announce), b"").await;
+    assert_eq!(answer.problem().0, "no-space");
 }
 
 #[tokio::test]

@@ -98,6 +98,22 @@ async fn the_bytes_that_are_sent_are_those_behind_the_offset() {
 }
 
 #[tokio::test]
+async fn where_nothing_is_left_to_send_its_length_is_said_all_the_same() {
+    let server = Server::new(|mut peer: Peer| async move {
+        peer.head().await.unwrap();
+        peer.say("HTTP/1.1 204 No Content\r\nUpload-Offset: 3145728\r\nUpload-Complete: ?1\r\n\r\n").await;
+        let head = peer.head().await.unwrap();
+        // RFC 9110, section 8.6. Our receiver takes no upload without it.
+        assert_eq!(header(&head, "content-length"), Some("0"), "{head}");
+        peer.answer("200 OK", JSON, r#"{"sha256":"held"}"#).await;
+    })
+    .await;
+    let sandbox = Sandbox::to(server.url());
+    let attempt = sandbox.deliver(asking(&sandbox, LEN)).await;
+    assert_eq!(answered(attempt), (200, object(json!({"sha256": "held"}))));
+}
+
+#[tokio::test]
 async fn a_receiver_that_has_nothing_or_does_not_know_how_gets_the_whole() {
     for head in [
         "404 Not Found",
