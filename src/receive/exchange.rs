@@ -41,8 +41,8 @@ pub(super) struct Receiver<S> {
     pub(super) underway: Underway,
     /// What is counted.
     pub(super) tally: Arc<Tally>,
-    /// Cloned by whoever keeps an upload that broke off; a receiver that ends waits until all are dropped.
-    pub(super) keeping: mpsc::Sender<()>,
+    /// Goes with the last of those who answer from this, or keep what broke off: a receiver that ends waits for that.
+    pub(super) _in_use: mpsc::Sender<()>,
 }
 
 /// The other end of a connection.

@@ -22,7 +22,7 @@ use super::{
     body::{BodyError, UploadBody},
     exchange::{Exchange, Receiver, Refusal},
     held::{Held, Offer},
-    identity::Caller,
+    identity::{self, Caller},
     reply::Reply,
     room::Promise,
     store::{Part, PartKey, Publication, Resumed, Store, StoreError, Upload as _},
@@ -30,7 +30,7 @@ use super::{
     window::SaidCommit,
 };
 use crate::{
-    episode::{Digest, EpisodeId},
+    episode::{Digest, EpisodeId, HostName},
     wire::{
         self, PARTIAL_UPLOAD_TYPE, Problem, ProblemType, Receipt, UPLOAD_COMPLETE, UPLOAD_LENGTH,
         UPLOAD_OFFSET,
@@ -73,12 +73,19 @@ impl<S: Store> Exchange<'_, S> {
     ) -> Result<Reply, Refusal> {
         let headers = &self.head.headers;
         let is_complete = is_complete(headers)?.unwrap_or(true);
+        if headers.contains_key(header::CONTENT_RANGE) {
+            return Err(invalid("A part is sent by PATCH; PUT is the whole (RFC 9110, section 14.5).").into());
+        }
         let mut offer = admit::read_offer(headers)?;
-        if !is_complete {
-            let coming = offer.size_bytes;
-            offer.size_bytes = number(headers, UPLOAD_LENGTH)?
-                .filter(|whole| *whole >= coming)
-                .ok_or_else(|| invalid("Upload-Length says how long the whole will be."))?;
+        match (is_complete, number(headers, UPLOAD_LENGTH)?) {
+            (true, Some(whole)) if whole != offer.size_bytes => {
+                return Err(invalid("Upload-Length and Content-Length of the whole differ.").into());
+            }
+            (true, Some(_) | None) => {}
+            (false, Some(whole)) if whole >= offer.size_bytes => offer.size_bytes = whole,
+            (false, Some(_) | None) => {
+                return Err(invalid("Upload-Length says how long the whole will be.").into());
+            }
         }
         let part = PartKey::new(self.key(caller, id)?, caller.name().cloned(), &offer);
         let promise = match self.admit(caller, &part, &offer, offer.size_bytes).await? {
@@ -110,7 +117,7 @@ impl<S: Store> Exchange<'_, S> {
         let key = self.key(caller, &named.id)?;
         let part = PartKey { key, owner: caller.name().cloned(), sha256: named.sha256 };
         match self.head.method {
-            Method::HEAD => self.offset(&part).await,
+            Method::HEAD => self.offset(caller, &part).await,
             Method::PATCH => self.go_on(caller, &part, body).await,
             Method::DELETE => match self.receiver.store.discard(&part).await? {
                 true => Ok(Reply::nothing()),
@@ -121,14 +128,17 @@ impl<S: Store> Exchange<'_, S> {
     }
 
     /// Where an upload goes on. Whoever asks has given up every connection that we may still believe in.
-    async fn offset(&self, part: &PartKey) -> Result<Reply, Refusal> {
+    async fn offset(&self, caller: &Caller, part: &PartKey) -> Result<Reply, Refusal> {
         self.receiver.underway.ebb(part).await;
         if let Some(kept) = self.receiver.store.settle(part).await? {
             return Ok(state(StatusCode::NO_CONTENT, kept.offset, Some((kept.offer.size_bytes, false))));
         }
         // It got through after all, and the answer was lost: there is nothing left to send.
         match self.receiver.store.find(&part.key).await? {
-            Some(held) if held.sha256 == part.sha256 => {
+            Some(held)
+                if held.sha256 == part.sha256
+                    && identity::may_read(caller, held.owner.as_ref(), &self.receiver.readers) =>
+            {
                 Ok(state(StatusCode::NO_CONTENT, held.size_bytes, Some((held.size_bytes, true))))
             }
             Some(_) | None => Ok(Reply::not_found("Nothing is kept of this upload.")),
@@ -207,11 +217,19 @@ impl<S: Store> Exchange<'_, S> {
         let mut taken = taking.take(body).await?;
         match taken.publish().await? {
             Publication::Stored(held) => {
-                self.receiver.room.stored(caller.name(), held.size_bytes).await;
+                self.receiver.room.stored(caller.name(), taken.received, false);
                 Ok(Reply::receipt(StatusCode::CREATED, &held.receipt()))
             }
-            Publication::NameTaken => match self.held(part, offer).await? {
-                Some(receipt) => Ok(Reply::receipt(StatusCode::OK, &receipt)),
+            Publication::NameTaken => match self.held(caller, part, offer).await? {
+                Some(Answered::Receipt(receipt)) => Ok(Reply::receipt(StatusCode::OK, &receipt)),
+                // Every byte of it was here just now: it belongs to whoever sent them.
+                Some(Answered::Unowned(receipt)) => {
+                    let claimed = match &part.owner {
+                        Some(owner) => self.receiver.store.claim(&part.key, owner).await?,
+                        None => None,
+                    };
+                    Ok(Reply::receipt(StatusCode::OK, &claimed.map_or(receipt, |held| held.receipt())))
+                }
                 None => Err(Problem::new(
                     ProblemType::StoreFailed,
                     "Another upload of this id was published first, and is gone again.",
@@ -235,25 +253,41 @@ impl<S: Store> Exchange<'_, S> {
         offer: &Offer,
         coming: u64,
     ) -> Result<Admitted, Refusal> {
-        if let Some(receipt) = self.held(part, offer).await? {
-            return Ok(Admitted::Held(receipt));
-        }
-        let commit = SaidCommit::of(&self.head.headers);
-        if let Decision::Refused(problem) = admit::admit(offer, &commit, None, &self.terms()) {
-            if matches!(problem.kind, ProblemType::CommitMissing | ProblemType::CommitOutOfWindow) {
-                self.receiver.tally.rejected_by_window(caller.name());
+        match self.held(caller, part, offer).await? {
+            Some(Answered::Receipt(receipt)) => {
+                // What is kept of it is of no more use to anybody.
+                self.receiver.store.discard(part).await?;
+                return Ok(Admitted::Held(receipt));
             }
-            return Err(problem.into());
+            // Its digest is no secret: only the bytes prove that it is this caller's.
+            Some(Answered::Unowned(_)) => {}
+            None => self.is_taken(caller, offer)?,
         }
         let promise = self.receiver.room.promise(&self.receiver.store, caller.name(), coming).await?;
         Ok(Admitted::Wanted(promise?))
     }
 
-    /// The receipt of what is held, where that answers the offer; `None` where nothing is held.
+    /// Whether this receiver takes it, as far as commit and size go.
+    fn is_taken(&self, caller: &Caller, offer: &Offer) -> Result<(), Refusal> {
+        if let Decision::Refused(problem) = self.decide(offer, None) {
+            if matches!(problem.kind, ProblemType::CommitMissing | ProblemType::CommitOutOfWindow) {
+                self.receiver.tally.rejected_by_window(caller.name());
+            }
+            return Err(problem.into());
+        }
+        Ok(())
+    }
+
+    /// What is held, where that answers the offer; `None` where nothing is held.
     ///
     /// # Errors
-    /// `conflict` where something else is held.
-    async fn held(&self, part: &PartKey, offer: &Offer) -> Result<Option<Receipt>, Refusal> {
+    /// `conflict` where something else is held. What that is, only whoever may read it is told.
+    async fn held(
+        &self,
+        caller: &Caller,
+        part: &PartKey,
+        offer: &Offer,
+    ) -> Result<Option<Answered>, Refusal> {
         let store = &self.receiver.store;
         let mut held = store.find(&part.key).await?;
         if held.is_some() && self.decide(offer, held.as_ref()) == Decision::Unproven {
@@ -261,33 +295,33 @@ impl<S: Store> Exchange<'_, S> {
         }
         let Some(held) = held else { return Ok(None) };
         match self.decide(offer, Some(&held)) {
-            Decision::AlreadyHeld(receipt) => Ok(Some(self.claimed(part, offer, held, receipt).await?)),
-            Decision::Conflict(problem) | Decision::Refused(problem) => Err(problem.into()),
+            Decision::AlreadyHeld(receipt) => {
+                let unowned = held.owner.is_none() && part.owner.is_some() && held.sha256 == offer.sha256;
+                Ok(Some(if unowned { Answered::Unowned(receipt) } else { Answered::Receipt(receipt) }))
+            }
+            Decision::Refused(problem) => Err(problem.into()),
             // What cannot be proven after looking is not the same.
-            Decision::Unproven | Decision::Store => Err(admit::conflict(&held).into()),
+            Decision::Conflict(_) | Decision::Unproven | Decision::Store => {
+                if identity::may_read(caller, held.owner.as_ref(), &self.receiver.readers) {
+                    return Err(admit::conflict(&held).into());
+                }
+                let detail = "Another archive is held under this id, and is another host's.";
+                Err(Problem::new(ProblemType::Conflict, detail).into())
+            }
         }
     }
 
     fn decide(&self, offer: &Offer, held: Option<&Held>) -> Decision {
         admit::admit(offer, &SaidCommit::of(&self.head.headers), held, &self.terms())
     }
+}
 
-    /// An episode that is nobody's (its record was lost, or nobody was asked then) belongs to whoever has the very archive.
-    async fn claimed(
-        &self,
-        part: &PartKey,
-        offer: &Offer,
-        held: Held,
-        receipt: Receipt,
-    ) -> Result<Receipt, Refusal> {
-        match &part.owner {
-            Some(owner) if held.owner.is_none() && held.sha256 == offer.sha256 => {
-                let claimed = self.receiver.store.claim(&part.key, owner).await?;
-                Ok(claimed.map_or(receipt, |held| held.receipt()))
-            }
-            Some(_) | None => Ok(receipt),
-        }
-    }
+/// What is held, as it answers an offer.
+enum Answered {
+    /// It is the same.
+    Receipt(Receipt),
+    /// It is the very archive, and nobody's: its record was lost, or nobody was asked then.
+    Unowned(Receipt),
 }
 
 enum Admitted {
@@ -304,6 +338,9 @@ struct Taking<S: Store> {
     upload: Option<S::Upload>,
     promise: Promise,
     flow: Flow,
+    host: Option<HostName>,
+    /// Bytes that came on this connection.
+    received: u64,
 }
 
 impl<S: Store> Taking<S> {
@@ -324,6 +361,8 @@ impl<S: Store> Taking<S> {
             upload: Some(upload),
             promise,
             flow: exchange.receiver.underway.begin(part),
+            host: part.owner.clone(),
+            received: 0,
         }
     }
 
@@ -345,6 +384,7 @@ impl<S: Store> Taking<S> {
             }
             self.promise.took(bytes.len() as u64);
             self.flow.came(bytes.len() as u64);
+            self.received += bytes.len() as u64;
         }
     }
 
@@ -356,10 +396,10 @@ impl<S: Store> Taking<S> {
     }
 
     async fn keep(mut self) -> Result<u64, Refusal> {
-        match self.upload.take() {
-            Some(upload) => Ok(upload.keep().await?),
-            None => Err(fenced()),
-        }
+        let Some(upload) = self.upload.take() else { return Err(fenced()) };
+        let offset = upload.keep().await?;
+        self.receiver.room.stored(self.host.as_ref(), self.received, true);
+        Ok(offset)
     }
 }
 
@@ -367,13 +407,15 @@ impl<S: Store> Drop for Taking<S> {
     fn drop(&mut self) {
         let Some(upload) = self.upload.take().filter(|_| self.keeps) else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let id = self.id.clone();
+        let (id, host, received) = (self.id.clone(), self.host.clone(), self.received);
         // A receiver that ends waits until this is dropped.
-        let keeping = self.receiver.keeping.clone();
+        let receiver = Arc::clone(&self.receiver);
         runtime.spawn(async move {
-            let _keeping = keeping;
             match upload.keep().await {
-                Ok(offset) => tracing::info!(episode = %id, offset, "an upload broke off and is kept"),
+                Ok(offset) => {
+                    receiver.room.stored(host.as_ref(), received, true);
+                    tracing::info!(episode = %id, offset, "an upload broke off and is kept");
+                }
                 Err(error) => tracing::info!(episode = %id, %error, "an upload broke off and is not kept"),
             }
         });
@@ -412,11 +454,12 @@ fn invalid(detail: &str) -> Problem {
 
 /// `Upload-Complete`, a boolean (RFC 8941, section 3.3.6); `None` where it is not there.
 fn is_complete(headers: &HeaderMap) -> Result<Option<bool>, Problem> {
-    match headers.get(UPLOAD_COMPLETE).map(HeaderValue::as_bytes) {
-        None => Ok(None),
+    let mut said = headers.get_all(UPLOAD_COMPLETE).iter().map(HeaderValue::as_bytes);
+    match said.next().filter(|_| said.next().is_none()) {
+        None if !headers.contains_key(UPLOAD_COMPLETE) => Ok(None),
         Some(b"?1") => Ok(Some(true)),
         Some(b"?0") => Ok(Some(false)),
-        Some(_) => Err(invalid("Upload-Complete is ?1 or ?0.")),
+        Some(_) | None => Err(invalid("Upload-Complete is ?1 or ?0, once.")),
     }
 }
 

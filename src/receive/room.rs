@@ -24,6 +24,9 @@ use crate::{
 /// How old the sums of the store may be. A walk over a hundred thousand episodes takes a third of a second.
 const CENSUS_AGE: Duration = Duration::from_secs(60);
 
+/// What a part takes at least: two files, whatever is in them.
+const LEAST_PART_BYTES: u64 = 8192;
+
 /// What is known of the room.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -32,21 +35,41 @@ pub(super) struct Room {
     parts_max_bytes: Option<u64>,
     promised: Arc<AtomicU64>,
     census: Mutex<Option<Census>>,
+    since: Shared,
 }
 
-/// The sums of the store as last walked, and what came since.
+/// The sums of the store as last walked.
 #[derive(Debug)]
 struct Census {
     at: Instant,
     usage: Usage,
-    stored_since: BTreeMap<Option<HostName>, u64>,
 }
+
+/// What the last walk could not see.
+#[derive(Debug, Default)]
+struct Since {
+    shares: BTreeMap<HostName, Share>,
+    parts_bytes: u64,
+}
+
+/// Of one host.
+#[derive(Debug, Default)]
+struct Share {
+    /// Promised to its uploads under way, bytes.
+    promised_bytes: u64,
+    /// Stored or kept since the last walk, bytes.
+    stored_bytes: u64,
+}
+
+type Shared = Arc<std::sync::Mutex<Since>>;
 
 /// Room for one upload, until it is written or given up.
 #[derive(Debug)]
 pub(super) struct Promise {
     promised: Arc<AtomicU64>,
     left_bytes: u64,
+    /// Of its host's share, to the end: the walk sees nothing of it before.
+    share: Option<(Shared, HostName, u64)>,
 }
 
 impl Promise {
@@ -61,6 +84,11 @@ impl Promise {
 impl Drop for Promise {
     fn drop(&mut self) {
         self.promised.fetch_sub(self.left_bytes, Ordering::Relaxed);
+        if let Some((since, host, bytes)) = &self.share
+            && let Some(share) = lock(since).shares.get_mut(host)
+        {
+            share.promised_bytes = share.promised_bytes.saturating_sub(*bytes);
+        }
     }
 }
 
@@ -72,6 +100,7 @@ impl Room {
             parts_max_bytes: limits.parts_max_bytes,
             promised: Arc::default(),
             census: Mutex::default(),
+            since: Arc::default(),
         }
     }
 
@@ -86,24 +115,51 @@ impl Room {
         host: Option<&HostName>,
         bytes: u64,
     ) -> Result<Result<Promise, Problem>, StoreError> {
-        if let (Some(quota), Some(host)) = (self.host_quota_bytes, host) {
-            let used = self.used_by(store, host).await?;
-            if let Err(problem) = within_quota(bytes, used, quota) {
-                return Ok(Err(problem));
-            }
-        }
+        let share = match self.share(store, host, bytes).await? {
+            Ok(share) => share,
+            Err(problem) => return Ok(Err(problem)),
+        };
         let space = store.space().await?;
         let promised = self.promised.fetch_add(bytes, Ordering::Relaxed);
         // From here on it is given back, whatever is decided.
-        let promise = Promise { promised: Arc::clone(&self.promised), left_bytes: bytes };
+        let promise = Promise { promised: Arc::clone(&self.promised), left_bytes: bytes, share };
         Ok(fits(bytes, space, promised, self.min_free_bytes).map(|()| promise))
     }
 
-    /// Whether an upload of any size could be taken, as far as room goes.
+    /// So much more of a host's share, where it has one. Compared and taken at once: of many that ask together, no more are
+    /// promised than there is.
+    async fn share<S: Store>(
+        &self,
+        store: &S,
+        host: Option<&HostName>,
+        bytes: u64,
+    ) -> Result<Result<Option<(Shared, HostName, u64)>, Problem>, StoreError> {
+        let (Some(quota), Some(host)) = (self.host_quota_bytes, host) else { return Ok(Ok(None)) };
+        let usage = self.usage(store).await?;
+        let walked = usage.by_owner.get(&Some(host.clone())).copied().unwrap_or_default();
+        let mut since = lock(&self.since);
+        let share = since.shares.entry(host.clone()).or_default();
+        let used = walked.saturating_add(share.promised_bytes).saturating_add(share.stored_bytes);
+        Ok(within_quota(bytes, used, quota).map(|()| {
+            share.promised_bytes += bytes;
+            Some((Arc::clone(&self.since), host.clone(), bytes))
+        }))
+    }
+
+    /// Whether an upload of a single byte could be taken, as far as room goes.
     ///
     /// # Errors
     /// As [`Room::promise`].
-    pub(super) async fn is_there<S: Store>(&self, store: &S) -> Result<Result<(), Problem>, StoreError> {
+    pub(super) async fn is_there<S: Store>(
+        &self,
+        store: &S,
+        host: Option<&HostName>,
+    ) -> Result<Result<(), Problem>, StoreError> {
+        if let Err(problem) = self.share(store, host, 1).await?.map(|share| {
+            drop(Promise { promised: Arc::default(), left_bytes: 0, share });
+        }) {
+            return Ok(Err(problem));
+        }
         Ok(fits(0, store.space().await?, self.promised.load(Ordering::Relaxed), self.min_free_bytes))
     }
 
@@ -111,7 +167,11 @@ impl Room {
     pub(super) async fn keeps_parts<S: Store>(&self, store: &S, bytes: u64) -> bool {
         let Some(max) = self.parts_max_bytes else { return true };
         let usage = self.usage(store).await;
-        usage.is_ok_and(|usage| usage.parts_bytes.saturating_add(bytes) <= max)
+        let since = lock(&self.since).parts_bytes;
+        usage.is_ok_and(|usage| {
+            let kept = usage.parts_bytes.saturating_add(usage.parts * LEAST_PART_BYTES).saturating_add(since);
+            kept.saturating_add(bytes.max(LEAST_PART_BYTES)) <= max
+        })
     }
 
     /// The sums of the store, at most a minute old.
@@ -122,29 +182,31 @@ impl Room {
             Some(_) | None => {
                 let at = Instant::now();
                 let usage = store.usage().await?;
-                *census = Some(Census { at, usage: usage.clone(), stored_since: BTreeMap::new() });
+                *census = Some(Census { at, usage: usage.clone() });
+                let mut since = lock(&self.since);
+                since.parts_bytes = 0;
+                since.shares.values_mut().for_each(|share| share.stored_bytes = 0);
+                since.shares.retain(|_, share| share.promised_bytes > 0);
                 Ok(usage)
             }
         }
     }
 
-    async fn used_by<S: Store>(&self, store: &S, host: &HostName) -> Result<u64, StoreError> {
-        let host = Some(host.clone());
-        let walked = self.usage(store).await?.by_owner.get(&host).copied().unwrap_or_default();
-        let census = self.census.lock().await;
-        let since = census.as_ref().and_then(|census| census.stored_since.get(&host)).copied();
-        Ok(walked.saturating_add(since.unwrap_or_default()))
+    /// A host has stored, or left a part of, so much more.
+    pub(super) fn stored(&self, host: Option<&HostName>, bytes: u64, is_part: bool) {
+        let mut since = lock(&self.since);
+        if is_part {
+            since.parts_bytes = since.parts_bytes.saturating_add(bytes.max(LEAST_PART_BYTES));
+        }
+        if let (Some(_), Some(host)) = (self.host_quota_bytes, host) {
+            let share = since.shares.entry(host.clone()).or_default();
+            share.stored_bytes = share.stored_bytes.saturating_add(bytes);
+        }
     }
+}
 
-    /// A host has stored so much more. Uploads of the same minute count against its share, too.
-    pub(super) async fn stored(&self, host: Option<&HostName>, bytes: u64) {
-        if self.host_quota_bytes.is_none() {
-            return;
-        }
-        if let Some(census) = &mut *self.census.lock().await {
-            *census.stored_since.entry(host.cloned()).or_default() += bytes;
-        }
-    }
+fn lock(since: &Shared) -> std::sync::MutexGuard<'_, Since> {
+    since.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn fits(bytes: u64, space: Space, promised: u64, min_free_bytes: u64) -> Result<(), Problem> {
@@ -197,12 +259,12 @@ mod tests {
     #[test]
     fn a_promise_is_given_back_as_it_is_written_and_the_rest_at_its_end() {
         let promised = Arc::new(AtomicU64::new(100));
-        let mut promise = Promise { promised: Arc::clone(&promised), left_bytes: 100 };
+        let mut promise = Promise { promised: Arc::clone(&promised), left_bytes: 100, share: None };
         promise.took(30);
         assert_eq!(promised.load(Ordering::Relaxed), 70);
         promise.took(1000);
         assert_eq!(promised.load(Ordering::Relaxed), 0);
-        let again = Promise { promised: Arc::clone(&promised), left_bytes: 0 };
+        let again = Promise { promised: Arc::clone(&promised), left_bytes: 0, share: None };
         drop((promise, again));
         assert_eq!(promised.load(Ordering::Relaxed), 0);
     }

@@ -22,15 +22,30 @@ use super::{
     window::SaidCommit,
 };
 use crate::{
-    episode::{EpisodeId, printable},
+    episode::{EpisodeId, HostName, printable},
     wire::{ADMISSION_PATH, Problem, ProblemType},
 };
 
-/// Answers one request.
+/// Answers one request. One that brings an archive outlives its connection: hyper drops what it waits for when that goes, and what
+/// has arrived is to be published, kept and told of all the same. Any other ends with whoever asked.
 ///
 /// # Errors
 /// [`BodyIdle`]: the connection is to be dropped.
 pub(super) async fn answer<S: Store>(
+    receiver: Arc<Receiver<S>>,
+    peer: Arc<Peer>,
+    request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, BodyIdle> {
+    let brings_bytes = matches!(*request.method(), Method::PUT | Method::PATCH);
+    let answering = exchange(receiver, peer, request);
+    if brings_bytes {
+        tokio::spawn(answering).await.unwrap_or_else(|_| Ok(panicked()))
+    } else {
+        answering.await
+    }
+}
+
+async fn exchange<S: Store>(
     receiver: Arc<Receiver<S>>,
     peer: Arc<Peer>,
     request: Request<Incoming>,
@@ -71,7 +86,7 @@ pub(super) async fn answer<S: Store>(
 }
 
 /// What is answered when a fault of ours, which is in the log, has ended a request.
-pub(super) fn panicked() -> Response<ReplyBody> {
+fn panicked() -> Response<ReplyBody> {
     let detail = "A fault in the receiver itself; its log says more.";
     Reply::problem(&Problem::new(ProblemType::StoreFailed, detail)).response
 }
@@ -148,7 +163,7 @@ impl<S: Store> Exchange<'_, S> {
                 _ => Ok(Reply::method_not_allowed(EPISODE_METHODS)),
             },
             Place::Upload(Ok(named)) => self.upload(caller, named, body).await,
-            Place::Admission => Ok(self.admission().await),
+            Place::Admission => Ok(self.admission(caller).await),
             Place::Metrics if caller.name().is_none_or(|name| self.receiver.readers.contains(name)) => {
                 Ok(self.metrics().await)
             }
@@ -177,7 +192,7 @@ impl<S: Store> Exchange<'_, S> {
         if !matches!(self.head.method, Method::GET | Method::HEAD) {
             return Reply::method_not_allowed("GET, HEAD");
         }
-        match self.can_store().await {
+        match self.can_store(None).await {
             Ok(()) => Reply::new(StatusCode::OK, "text/plain", "ok\n"),
             Err(reply) => reply,
         }
@@ -192,23 +207,23 @@ impl<S: Store> Exchange<'_, S> {
     }
 
     /// What a PUT with this commit, by this caller, would meet.
-    async fn admission(&self) -> Reply {
+    async fn admission(&self, caller: &Caller) -> Reply {
         if !matches!(self.head.method, Method::GET | Method::HEAD) {
             return Reply::method_not_allowed("GET, HEAD");
         }
         if let Err(problem) = self.terms().take_commit(&SaidCommit::of(&self.head.headers)) {
             return Reply::problem(&problem);
         }
-        match self.can_store().await {
+        match self.can_store(caller.name()).await {
             Ok(()) => Reply::nothing(),
             Err(reply) => reply,
         }
     }
 
-    async fn can_store(&self) -> Result<(), Reply> {
+    async fn can_store(&self, host: Option<&HostName>) -> Result<(), Reply> {
         let store = &self.receiver.store;
         let there = match store.probe().await {
-            Ok(()) => self.receiver.room.is_there(store).await,
+            Ok(()) => self.receiver.room.is_there(store, host).await,
             Err(error) => Err(error),
         };
         match there {

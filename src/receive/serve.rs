@@ -123,7 +123,7 @@ impl Server {
         if let Some(missing) = config.exposed() {
             tracing::warn!("listening where others come in, as anyone_may_store says: {missing}");
         }
-        let (keeping, kept) = mpsc::channel(1);
+        let (in_use, kept) = mpsc::channel(1);
         let receiver = Receiver {
             store,
             access,
@@ -133,7 +133,7 @@ impl Server {
             room: Room::new(&config.limits),
             underway: Underway::default(),
             tally: Arc::new(Tally::default()),
-            keeping,
+            _in_use: in_use,
         };
         let max_connections = config.limits.max_connections.get();
         Ok(Self { listener, local_addr, receiver: Arc::new(receiver), max_connections, kept })
@@ -266,12 +266,7 @@ async fn converse<S: Store>(
 ) {
     let address = peer.address;
     let peer = Arc::new(peer);
-    // A task of its own: hyper drops what it waits for when the connection goes, and what has arrived is to be published, kept
-    // and told of all the same.
-    let service = service_fn(move |request| {
-        let answering = tokio::spawn(route::answer(Arc::clone(&receiver), Arc::clone(&peer), request));
-        async move { answering.await.unwrap_or_else(|_| Ok(route::panicked())) }
-    });
+    let service = service_fn(move |request| route::answer(Arc::clone(&receiver), Arc::clone(&peer), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)

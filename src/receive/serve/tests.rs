@@ -189,7 +189,7 @@ fn connect_with(disk: io::ErrorKind, min_body_rate_bytes_per_s: u64) -> (DuplexS
         room: Room::new(&config.limits),
         underway: Underway::default(),
         tally: Arc::default(),
-        keeping: mpsc::channel(1).0,
+        _in_use: mpsc::channel(1).0,
     };
     tokio::spawn(converse(theirs, Peer { address, certificate: None }, Arc::new(receiver), stopping));
     (ours, stop)

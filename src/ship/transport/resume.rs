@@ -29,7 +29,11 @@ impl Transport {
             return Ok(None);
         }
         let Some(url) = self.address.of_upload(id, &facts.sha256) else { return Ok(None) };
-        let Some(mut offset_bytes) = self.kept(&url, delivery).await? else { return Ok(None) };
+        let mut offset_bytes = match self.kept(&url, delivery).await? {
+            Kept::UpTo(offset_bytes) => offset_bytes,
+            Kept::Nothing => return Ok(None),
+            Kept::NotNow(outcome) => return Ok(Some(outcome)),
+        };
         // Between its word and the bytes, another connection of ours may have died and been put away: it may say once
         // more where it stands.
         for _ in 0..2 {
@@ -48,17 +52,33 @@ impl Transport {
         Err(Fault::Lost("the receiver does not say from which byte on it wants the rest".to_owned()))
     }
 
-    /// How many bytes, from the first on, the receiver has kept; `None` where it keeps none, or does not know how.
-    async fn kept(&self, url: &str, delivery: &Delivery) -> Result<Option<u64>, Fault> {
+    /// How many bytes, from the first on, the receiver has kept.
+    async fn kept(&self, url: &str, delivery: &Delivery) -> Result<Kept, Fault> {
         let mut headers = self.headers_of(delivery)?;
         headers.remove(header::CONTENT_TYPE);
         let request = Request { method: Method::HEAD, uri: uri(url)?, headers, body: RequestBody::empty() };
         let answered = self.client.send(request, &delivery.progress).await.map_err(fault)?;
-        if !matches!(answered.status, StatusCode::OK | StatusCode::NO_CONTENT) {
-            return Ok(None);
+        let offset = offset_of(&answered, delivery.facts.size_bytes);
+        match (answered.status, offset) {
+            (StatusCode::OK | StatusCode::NO_CONTENT, Some(offset)) => Ok(Kept::UpTo(offset)),
+            // The weather: what is kept is worth waiting for, and a PUT from the first byte would throw it away.
+            (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS, _) => {
+                answer::read(answered).await.map(Kept::NotNow)
+            }
+            (status, _) if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED => {
+                answer::read(answered).await.map(Kept::NotNow)
+            }
+            // Nothing, or nobody who knows how; or a refusal that the PUT will meet as well, and be judged by.
+            (_, _) => Ok(Kept::Nothing),
         }
-        Ok(offset_of(&answered, delivery.facts.size_bytes))
     }
+}
+
+/// What a receiver says when it is asked where to go on.
+enum Kept {
+    UpTo(u64),
+    Nothing,
+    NotNow(Outcome),
 }
 
 fn own_headers(offset_bytes: u64) -> HeaderMap {

@@ -201,3 +201,55 @@ async fn the_metrics_say_what_happened_and_how_the_store_is() {
         assert!(text.contains(&format!("sealift_receiver_{name}")), "{name}: {text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_uploads_at_once_and_of_what_breaks_off_no_more_than_its_share_is_a_hosts() {
+    const MIB: usize = 1 << 20;
+    let rig = Rig::with(|config, rig| {
+        config.tokens_file = Some(rig.file("tokens", &format!("alpha = \"{}\"\n", Digest::of(b"alpha"))));
+        config.limits.host_quota_bytes = Some(10 * MIB as u64);
+    })
+    .await;
+    let bearer = ("Authorization", "Bearer alpha");
+    let mut uploads = JoinSet::new();
+    for n in 0..12 {
+        let (address, archive) = (rig.receivers[0], noise(3 * MIB + n));
+        let request = put_with(&format!("a{n}"), &archive, &[bearer, ("Expect", "100-continue")]);
+        uploads.spawn(async move {
+            let mut client = Client::to(address).await;
+            client.send(request.as_bytes()).await;
+            let status = client.answer(false).await.status;
+            (client, archive, status)
+        });
+    }
+    let mut under_way = Vec::new();
+    for (client, archive, status) in uploads.join_all().await {
+        match status {
+            100 => under_way.push((client, archive)),
+            other => assert_eq!(other, 507),
+        }
+    }
+    assert_eq!(under_way.len(), 3, "three times three mebibytes fit into ten");
+    let admission = rig.request(&head("GET", "/v1/admission", &[bearer]), b"").await;
+    assert_eq!(admission.status, 204, "a little more fits");
+    // They break off: what is kept of them is of the share as well.
+    for (mut client, archive) in under_way {
+        client.send(&archive[..3 * MIB - 1]).await;
+    }
+    let archive = noise(2 * MIB + 1);
+    let mut look = tokio::time::interval(Duration::from_millis(20));
+    let kept = async {
+        loop {
+            let parts = std::fs::read_dir(rig.folder.path().join("store/incoming")).unwrap();
+            let notes =
+                parts.filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|e| e == "json"));
+            if notes.count() == 3 {
+                break;
+            }
+            look.tick().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, kept).await.expect("not all are kept");
+    let refused = rig.request(&put_with("b", &archive, &[bearer]), &archive).await;
+    assert_eq!(refused.problem().0, "quota-exceeded");
+}

@@ -134,6 +134,15 @@ async fn whose_an_episode_is_outlives_the_receiver_and_a_lost_record_is_claimed_
     #[expect(clippy::disallowed_methods, reason = "the disk loses what it likes")]
     std::fs::remove_file(record).unwrap();
     assert_eq!(rig.ask_as("alpha", "HEAD", "/v1/episodes/a").await.status, 403, "nobody knows whose it is");
+    // Who only knows the digest is asked for the bytes, and has gained nothing.
+    let head_only =
+        put_with("a", b"of alpha", &[("Authorization", &bearer("beta")), ("Expect", "100-continue")]);
+    assert_eq!(rig.request(&head_only, b"").await.status, 100);
+    assert_eq!(rig.ask_as("beta", "HEAD", "/v1/episodes/a").await.status, 403);
+    // Nor is anybody told the digest who may not read.
+    let refused = rig.put_as("beta", "a", b"junk!").await;
+    let (kind, problem) = refused.problem();
+    assert_eq!((kind.as_str(), problem.get("held_sha256")), ("conflict", None));
     assert_eq!(rig.put_as("alpha", "a", b"of alpha").await.status, 200);
     assert_eq!(rig.ask_as("alpha", "HEAD", "/v1/episodes/a").await.status, 200);
 }

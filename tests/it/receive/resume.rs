@@ -203,6 +203,13 @@ async fn a_request_that_does_not_make_sense_is_told_why() {
             409,
             "offset-mismatch",
         ),
+        (
+            "PATCH",
+            &path,
+            vec![patch_type, complete, ("Upload-Complete", "?0"), offset, length],
+            400,
+            "upload-invalid",
+        ),
         ("GET", &path, vec![], 405, "method-not-allowed"),
         ("HEAD", "/v1/uploads/a", vec![], 400, ""),
         ("PATCH", "/v1/uploads/a/abc", vec![patch_type, complete, offset, length], 400, "id-invalid"),

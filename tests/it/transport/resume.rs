@@ -118,7 +118,8 @@ async fn a_receiver_that_has_nothing_or_does_not_know_how_gets_the_whole() {
     for head in [
         "404 Not Found",
         "405 Method Not Allowed",
-        "500 Oops",
+        "501 Not Implemented",
+        "403 Forbidden",
         "200 OK",
         "200 OK\r\nUpload-Offset: many",
         "200 OK\r\nUpload-Offset: 99999999",
@@ -130,6 +131,19 @@ async fn a_receiver_that_has_nothing_or_does_not_know_how_gets_the_whole() {
         assert_eq!(attempt.resumed_at_bytes, 0, "{head}");
         assert_eq!(answered(attempt), (201, object(json!({"sha256": "whole"}))), "{head}");
         assert_eq!(*heard.lock().unwrap(), ["head - 0", "put - 3145728"], "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_cannot_say_just_now_is_asked_again_and_nothing_is_sent_from_the_start() {
+    for (head, retry_after_s) in
+        [("503 Service Unavailable\r\nRetry-After: 2", Some(2)), ("429 Too Many", None), ("500 Oops", None)]
+    {
+        let (server, heard) = receiver(head, &[]).await;
+        let sandbox = Sandbox::to(server.url());
+        let answer = super::answer(sandbox.deliver(asking(&sandbox, LEN)).await);
+        assert_eq!(answer.retry_after_s, retry_after_s, "{head}");
+        assert_eq!(*heard.lock().unwrap(), ["head - 0"], "{head}");
     }
 }
 
