@@ -119,21 +119,29 @@ fn compare(
 /// An archive that is what the receiver holds stays: with more room, or by hand, it may be of use. Another may be damaged, and
 /// the next run shall begin anew.
 fn not_unpacked(source: UnpackError, scratch: Scratch, is_as_stated: bool) -> FetchError {
-    let may_end_better = match &source {
-        UnpackError::TooLarge(_) | UnpackError::Write { .. } | UnpackError::Cancelled(_) => true,
+    let path = shell_word(scratch.path());
+    let archive = match &source {
+        UnpackError::TooLarge(_) | UnpackError::Write { .. } | UnpackError::Cancelled(_) => {
+            format!("The archive stays as {path}, and the same command goes on with it")
+        }
         UnpackError::Archive(_)
         | UnpackError::Malformed(_)
         | UnpackError::Refused { .. }
-        | UnpackError::TooMany => is_as_stated,
-    };
-    let path = shell_word(scratch.path());
-    let archive = if may_end_better {
-        format!("The archive stays as {path}, and the same command goes on with it")
-    } else {
-        match scratch.discard() {
+        | UnpackError::TooMany
+            if is_as_stated =>
+        {
+            format!(
+                "That is how the receiver holds it, so to fetch it again changes nothing. The archive stays as {path}, to be \
+                 looked at by hand; when you are done, type: rm {path}"
+            )
+        }
+        UnpackError::Archive(_)
+        | UnpackError::Malformed(_)
+        | UnpackError::Refused { .. }
+        | UnpackError::TooMany => match scratch.discard() {
             Ok(()) => "What arrived is thrown away".to_owned(),
             Err(error) => format!("What arrived cannot be removed: {error}. Type: rm {path}"),
-        }
+        },
     };
     FetchError::Unpack { source, archive }
 }
