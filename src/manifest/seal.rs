@@ -20,7 +20,7 @@ use crate::{
     episode::Digest,
     layout::MARKER,
     progress::Progress,
-    tree::{self, Entry, Kind, Stat, TreeError, shown, to_path},
+    tree::{self, Entry, Kind, Stat, TreeError, in_words, shown, to_path},
 };
 
 const READ_BYTES: usize = 256 * 1024;
@@ -49,11 +49,17 @@ pub enum SealError {
     /// Somebody sealed it before, or while we were at it.
     #[error("already sealed: it has a done.marker")]
     AlreadySealed,
+    /// Something else than a marker has its name.
+    #[error(
+        "not sealed, and cannot be: done.marker is there and is {0}. done.marker must be a regular file: remove it, then \
+         seal again"
+    )]
+    OddMarker(&'static str),
     /// Another process is at it, or holds a lock on the directory for a reason of its own.
     #[error("it is being sealed by another process: wait for that one to end")]
     AlreadySealing,
     /// Something inside changed while it was being sealed.
-    #[error("the recorder is still writing: {} changed", shown(.path))]
+    #[error("the recorder is still writing: {} changed", in_words(.path))]
     StillWriting {
         /// What changed.
         path: PathBuf,
@@ -151,7 +157,10 @@ fn resolve(directory: &Path) -> Result<PathBuf, SealError> {
     }
     let episode = directory.canonicalize().map_err(missing)?;
     match episode.join(MARKER).symlink_metadata() {
-        Ok(_) => Err(SealError::AlreadySealed),
+        Ok(marker) if marker.is_file() => Err(SealError::AlreadySealed),
+        Ok(marker) if marker.is_dir() => Err(SealError::OddMarker("a directory")),
+        Ok(marker) if marker.is_symlink() => Err(SealError::OddMarker("a symlink")),
+        Ok(_) => Err(SealError::OddMarker("a FIFO, a socket or a device")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(episode),
         Err(source) => Err(io_error(MARKER.as_bytes(), source)),
     }
@@ -247,7 +256,7 @@ mod tests {
         assert!(matches!(refused(&path.join("data/x")), SealError::NotADirectory));
         assert!(matches!(refused(&root.path().join("none")), SealError::Missing));
         symlink("nowhere", path.join(MARKER)).unwrap();
-        assert!(matches!(refused(&path), SealError::AlreadySealed));
+        assert!(matches!(refused(&path), SealError::OddMarker("a symlink")));
     }
 
     #[test]

@@ -23,6 +23,11 @@ impl Teller {
                 self.sealed.insert(id.clone(), now);
                 debug!(EPISODE = %id, "sealed");
             }
+            Notice::OddMarker(id, what) => warn!(
+                EPISODE = %id,
+                "{id} is not sealed: its done.marker is {what}. done.marker must be a regular file: remove it, and create it \
+                 anew when the episode is complete (sealift seal does)."
+            ),
             Notice::Packed(id, facts) => debug!(EPISODE = %id, BYTES = facts.size_bytes, "packed"),
             Notice::Delivered(id, facts, status) => {
                 debug!(EPISODE = %id, STATUS_CODE = status, BYTES = facts.size_bytes, "delivered");

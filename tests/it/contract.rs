@@ -228,6 +228,45 @@ fn one_pass_says_whether_anything_was_left_undone() {
 }
 
 #[test]
+fn what_somebody_believes_to_have_sealed_is_told_and_counted() {
+    type Mistake = fn(&Sandbox);
+    let mistakes: [(Mistake, &str); 6] = [
+        (|it| fs::create_dir(it.record("a", &[]).join("done.marker")).unwrap(), "a directory"),
+        (|it| std::os::unix::fs::symlink("x", it.record("a", &[]).join("done.marker")).unwrap(), "a symlink"),
+        (|it| fifo(&it.record("a", &[]).join("done.marker")), "a FIFO"),
+        (|it| drop(it.seal("-a", &[])), "-a in episodes/ is left alone"),
+        (|it| fs::write(it.layout.episodes.join("done.marker"), b"").unwrap(), "seals nothing here"),
+        (
+            |it| {
+                fs::create_dir(it.path("real")).unwrap();
+                fs::write(it.path("real/done.marker"), b"").unwrap();
+                std::os::unix::fs::symlink(it.path("real"), it.layout.episodes.join("a")).unwrap();
+            },
+            "a in episodes/ is left alone: it is a symlink",
+        ),
+    ];
+    each(&mistakes, |(mistake, told)| {
+        let sandbox = Sandbox::new("http://127.0.0.1:9");
+        mistake(&sandbox);
+        let (code, stdout, stderr) = run(sandbox.command("ship").args(["--once", "--json"]));
+        assert_eq!(code, 1, "{told}: {stderr}");
+        assert!(stdout.contains("\"scanned\":0") && stdout.contains("\"transient_failures\":1"), "{stdout}");
+        assert_eq!(stderr.matches(told).count(), 1, "{told}: {stderr}");
+        if told.starts_with("a ") && !told.contains("in episodes/") {
+            assert!(stderr.contains("done.marker must be a regular file"), "{stderr}");
+            let (code, _, stderr) = run(sealift().arg("seal").arg(sandbox.layout.episodes.join("a")));
+            assert_eq!(code, 1);
+            assert!(stderr.contains(told) && stderr.contains("must be a regular file"), "{stderr}");
+        }
+    });
+}
+
+fn fifo(path: &std::path::Path) {
+    let kind = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, path, kind, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
+}
+
+#[test]
 fn what_seal_sealed_ships_with_its_manifest_verified() {
     let sandbox = Sandbox::with_receiver();
     let episode = sandbox.record("run-1", &[("data.bin", b"recorded"), ("deep/er/notes.txt", b"once")]);
@@ -281,15 +320,7 @@ fn names_from_outside_neither_begin_a_line_of_the_log_nor_turn_it_around() {
     let server = Scripted::new(|seen, _| Reply::stored(seen));
     let sandbox = Sandbox::new(server.url());
     let episode = sandbox.record("x\u{202e}gnp", &[]);
-    let fifo = episode.join("a\n2026-01-01T00:00:00Z ERROR forged\u{1b}[2J\u{202e}");
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        &fifo,
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::from_raw_mode(0o600),
-        0,
-    )
-    .unwrap();
+    fifo(&episode.join("a\n2026-01-01T00:00:00Z ERROR forged\u{1b}[2J\u{202e}"));
     fs::write(episode.join("done.marker"), b"").unwrap();
     let (code, _, stderr) = run(sandbox.command("ship").args(["--once", "--json"]));
     assert_eq!(code, 0, "{stderr}");

@@ -19,7 +19,7 @@ use crate::{
     layout::Layout,
     progress::Progress,
     records::WallTime,
-    scan::{self, RootId},
+    scan::{self, RootId, Stranger},
     ship::{
         archive::Archive,
         machine::{
@@ -233,19 +233,17 @@ impl Workers {
             }
         };
         // What went away is told again should it come back; the list does not grow for years.
-        let here: HashSet<_> = found.strangers.iter().map(|(name, _)| name.clone()).collect();
+        let here: HashSet<_> = found.strangers.iter().map(|stranger| stranger.name.clone()).collect();
         let told = std::mem::replace(&mut *lock(&self.known.strangers), here);
-        for (name, why) in found.strangers {
-            if !told.contains(&name) {
-                tracing::warn!(
-                    "{} in episodes/ is left alone: {why}. Rename it to ship it.",
-                    printable(&name.to_string_lossy())
-                );
+        for Stranger { name, why, .. } in &found.strangers {
+            if !told.contains(name) {
+                tracing::warn!("{} in episodes/ is left alone: {why}", printable(&name.to_string_lossy()));
             }
         }
+        let mistaken = found.strangers.iter().filter(|stranger| stranger.sealed).count() as u64;
         let same_root = self.known.root == Some(found.root);
         let archives = if same_root { found.archives } else { Vec::new() };
-        Some(Scanned { episodes: found.episodes, archives })
+        Some(Scanned { episodes: found.episodes, archives, mistaken })
     }
 
     fn pack(&self, id: &EpisodeId, progress: &Progress) -> Result<Packed, PackFailure> {

@@ -101,6 +101,8 @@ pub struct Scanned {
     pub episodes: Vec<(EpisodeId, Look)>,
     /// Ids with an archive in the outbox, with or without a sidecar.
     pub archives: Vec<EpisodeId>,
+    /// How many others somebody believes to have sealed, and are no episodes.
+    pub mistaken: u64,
 }
 
 /// What is to be done. Each but `Tell`, `Unwatch`, `Cancel` and `Discard` comes back as an event.
@@ -179,6 +181,8 @@ pub enum Effect {
 pub enum Notice {
     /// The marker was seen.
     Sealed(EpisodeId),
+    /// What stands under the marker's name is no regular file, and seals nothing; what it is.
+    OddMarker(EpisodeId, &'static str),
     /// Packed.
     Packed(EpisodeId, ArchiveFacts),
     /// A receiver holds it.
@@ -222,7 +226,8 @@ pub struct Tally {
     pub shipped: u64,
     /// Left for another time: weather, our own disk, still changing; and what could not be looked at.
     pub transient_failures: u64,
-    /// Of these, what could not be looked at, and so is not among those found sealed.
+    /// Of these, what could not be looked at, or is no episode though somebody sealed it, and so is not among those found
+    /// sealed.
     #[serde(skip)]
     pub unseen: u64,
     /// For a person.

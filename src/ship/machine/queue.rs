@@ -214,8 +214,10 @@ impl Machine {
         let mut tally = self.tally;
         for episode in self.episodes.values() {
             match &episode.state {
-                // One that could not be looked at may be sealed.
-                State::Open => tally.unseen += u64::from(episode.failures.local > 0),
+                // One that could not be looked at may be sealed; one with an odd marker is meant to be.
+                State::Open => {
+                    tally.unseen += u64::from(episode.failures.local > 0 || episode.odd_marker.is_some());
+                }
                 State::Parked(_) => tally.conflicts += 1,
                 State::Resting(_, Rest::Refused) => tally.held += 1,
                 // What is not packed yet waits for what is.

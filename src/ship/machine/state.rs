@@ -145,6 +145,8 @@ pub(super) struct Episode {
     pub(super) state: State,
     pub(super) looking: Looking,
     pub(super) watched: bool,
+    /// What stands under the marker's name and is none.
+    pub(super) odd_marker: Option<&'static str>,
     /// Something stirred while it was moved away: the name may be in use again.
     pub(super) stirred: bool,
     /// As last seen sealed.
@@ -184,6 +186,7 @@ impl Episode {
             state: State::Open,
             looking: Looking::No,
             watched: false,
+            odd_marker: None,
             stirred: false,
             stamp: None,
             archived: false,

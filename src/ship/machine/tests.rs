@@ -1,6 +1,7 @@
 //! The machine on a bench: one event at a time, and what it wants done.
 
 mod hold;
+mod looking;
 mod queue;
 mod transitions;
 
@@ -210,7 +211,7 @@ fn of(id: &str) -> EpisodeId {
 }
 
 fn stamp(at: i64) -> Stamp {
-    Stamp { sealed_ns: at, inodes: (1, 2), marker_ctime_ns: at }
+    Stamp { sealed_ns: at, inodes: (1, 2), made_ns: at, written_ns: 0 }
 }
 
 fn packed(id: &str) -> Packed {
@@ -227,6 +228,7 @@ fn scanned(episodes: &[(&str, Look)], archives: &[&str]) -> Event {
     Event::Scanned(Some(Scanned {
         episodes: episodes.iter().map(|(id, look)| (of(id), look.clone())).collect(),
         archives: archives.iter().map(|id| of(id)).collect(),
+        mistaken: 0,
     }))
 }
 

@@ -225,7 +225,7 @@ impl World {
                 episodes.push((id, look));
             }
         }
-        Some(Scanned { episodes, archives: self.disk.outbox.keys().cloned().collect() })
+        Some(Scanned { episodes, archives: self.disk.outbox.keys().cloned().collect(), mistaken: 0 })
     }
 
     fn check(&mut self, id: &EpisodeId, rehash: bool) -> Check {

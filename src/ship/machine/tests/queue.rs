@@ -329,7 +329,7 @@ fn fifty_thousand_episodes_are_no_more_work_each_than_five() {
     let ids: Vec<_> = (0..50_000).map(|n| of(&format!("run-{n:05}"))).collect();
     let episodes = (0..).zip(&ids).map(|(at, id)| (id.clone(), Look::Sealed(stamp(at)))).collect();
     let machine = &mut bench.machine;
-    machine.handle(Event::Scanned(Some(Scanned { episodes, archives: Vec::new() })), bench.now);
+    machine.handle(Event::Scanned(Some(Scanned { episodes, ..Scanned::default() })), bench.now);
     let mut shipped = 0;
     let mut effects = 0;
     while let Some(effect) = machine.next_effect() {
