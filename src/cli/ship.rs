@@ -63,6 +63,13 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
             "{} sealed, {} shipped, {} to be tried again, {} in conflict, {} quarantined, {} held",
             tally.scanned, tally.shipped, tally.transient_failures, tally.conflicts, tally.fatal, tally.held
         );
+        if tally.last_copies > 0 {
+            println!(
+                "{} of the quarantined: archives without an episode, each perhaps the last copy; see the reason beside it in {}",
+                tally.last_copies,
+                config.layout.quarantine.display()
+            );
+        }
     }
     // A daemon that was told to stop leaves what waits for the next start.
     Ok(if left == 0 || !args.once { Exit::Done } else { Exit::Wrong })

@@ -58,7 +58,9 @@ impl Teller {
             Notice::Conflict(id, refusal) => error!(
                 EPISODE = %id, VERDICT = "conflict", STATUS_CODE = refusal.status,
                 "{id}: the receiver holds other content under this name: {}. It stays in episodes/ and is not sent again \
-                 until it changes. Compare the two, then rename the episode's folder or remove it.", refusal.detail
+                 until it changes. Compare the two, then rename the episode's folder (it is shipped under the new name) or \
+                 remove it. Its archive in outbox/ is put away by itself then: removed after a renaming, moved to \
+                 quarantine/ after a removal.", refusal.detail
             ),
             Notice::Held(refusal) => error!(
                 VERDICT = "hold",

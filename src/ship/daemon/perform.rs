@@ -24,10 +24,11 @@ use crate::{
         archive::Archive,
         machine::{
             Effect, Event, Notice, Scanned,
-            state::{Check, Moved, PackFailure, Packed, Reason},
+            state::{Check, Moved, OrphanEnd, PackFailure, Packed, Reason},
             verdict::{Proof, Refusal},
         },
-        orphan, outbox,
+        orphan::{self, Settled, Why},
+        outbox,
         outcome::{Answer, Attempt, Fault, Outcome},
         pack::{self, PackError},
         quarantine, retire, sweep,
@@ -180,7 +181,7 @@ impl Hands {
                         let settled = workers.settle_orphan(&id);
                         Event::OrphanSettled(id, settled)
                     },
-                    || Event::OrphanSettled(panicked, false),
+                    || Event::OrphanSettled(panicked, OrphanEnd::Unsettled),
                 );
             }
             Effect::Sweep => {
@@ -323,17 +324,25 @@ impl Workers {
         quarantine::quarantine(&self.layout, id, reason, clock::wall_now(), &Progress::default())
     }
 
-    fn settle_orphan(&self, id: &EpisodeId) -> bool {
-        let Some(root) = self.known.root else { return true };
+    fn settle_orphan(&self, id: &EpisodeId) -> OrphanEnd {
+        let Some(root) = self.known.root else { return OrphanEnd::Settled };
         let (now, progress) = (clock::wall_now(), Progress::default());
-        let settled = orphan::settle(&self.layout, id, root, now, &content_of, &progress);
-        if let Err(error) = &settled {
-            tracing::error!(
-                EPISODE = %id, "The archive of {id} in the outbox has no episode beside it, and could not be put away: {error}. \
-                 It stays and is looked at again."
-            );
+        match orphan::settle(&self.layout, id, root, now, &content_of, &progress) {
+            Ok(Settled::PutAside(_, Why::LastCopy)) => OrphanEnd::LastCopy,
+            Ok(
+                Settled::NoOrphan
+                | Settled::Unlinked(_)
+                | Settled::PutBack(_)
+                | Settled::PutAside(_, Why::RemovedByHand(_) | Why::Empty | Why::NoArchive),
+            ) => OrphanEnd::Settled,
+            Err(error) => {
+                tracing::error!(
+                    EPISODE = %id, "The archive of {id} in the outbox has no episode beside it, and could not be put away: \
+                     {error}. It stays and is looked at again."
+                );
+                OrphanEnd::Unsettled
+            }
         }
-        settled.is_ok()
     }
 
     fn sweep(&self) -> bool {

@@ -33,7 +33,7 @@ pub mod verdict;
 
 use std::{path::PathBuf, time::Duration};
 
-use state::{Check, Look, Moved, PackFailure, Packed, Reason};
+use state::{Check, Look, Moved, OrphanEnd, PackFailure, Packed, Reason};
 use verdict::{Proof, Refusal};
 
 use crate::{episode::EpisodeId, records::ArchiveFacts, ship::outcome::Attempt};
@@ -80,8 +80,8 @@ pub enum Event {
     Retired(EpisodeId, Moved),
     /// [`Effect::Quarantine`] came back.
     Quarantined(EpisodeId, Moved),
-    /// [`Effect::Orphan`] came back. False where it could not be settled, and is looked at again.
-    OrphanSettled(EpisodeId, bool),
+    /// [`Effect::Orphan`] came back.
+    OrphanSettled(EpisodeId, OrphanEnd),
     /// [`Effect::Sweep`] came back. False where the clock could not be believed yet.
     Swept(bool),
     /// Watches can be had (true), or not (false).
@@ -234,6 +234,9 @@ pub struct Tally {
     pub conflicts: u64,
     /// Quarantined.
     pub fatal: u64,
+    /// Of these, archives without an episode, of which each may be the last copy.
+    #[serde(skip)]
+    pub last_copies: u64,
     /// Waiting for a destination that is at fault, or refused.
     pub held: u64,
 }

@@ -9,7 +9,7 @@ use super::{
     Effect, Event, Notice, Settings, Tally,
     backoff::Jitter,
     hold::Destination,
-    state::{Episode, Next, Rest, State},
+    state::{Episode, Next, OrphanEnd, Rest, State},
 };
 use crate::episode::{EpisodeId, Stamp};
 
@@ -130,8 +130,15 @@ impl Machine {
                 self.on_disk -= 1;
                 self.quarantined(&id, moved, now);
             }
-            Event::OrphanSettled(id, settled) => {
-                self.tally.unseen += u64::from(!settled);
+            Event::OrphanSettled(id, end) => {
+                match end {
+                    OrphanEnd::Settled => {}
+                    OrphanEnd::Unsettled => self.tally.unseen += 1,
+                    OrphanEnd::LastCopy => {
+                        self.tally.fatal += 1;
+                        self.tally.last_copies += 1;
+                    }
+                }
                 self.on_disk -= 1;
                 self.orphans.remove(&id);
                 if self.episodes.get(&id).is_some_and(|episode| matches!(episode.state, State::Sealed)) {

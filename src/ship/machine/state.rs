@@ -67,6 +67,17 @@ pub enum Moved {
     Failed(String),
 }
 
+/// What became of an archive without an episode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrphanEnd {
+    /// It was no orphan, or was held elsewhere, or is nothing to worry about.
+    Settled,
+    /// It may be the last copy of its episode, and lies in `quarantine/` now.
+    LastCopy,
+    /// It could not be settled, and is looked at again.
+    Unsettled,
+}
+
 /// Why an episode goes to quarantine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reason {

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{
     Effect, Event, Notice, Scanned, Settings,
     queue::Machine,
-    state::{Check, Look, Moved, PackFailure, Packed},
+    state::{Check, Look, Moved, OrphanEnd, PackFailure, Packed},
 };
 use crate::{
     episode::{Digest, EpisodeId, Fingerprint, Stamp},

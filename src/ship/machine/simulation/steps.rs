@@ -13,7 +13,7 @@ use crate::{
     ship::{
         machine::{
             Effect, Event, Scanned,
-            state::{Check, Moved, PackFailure, Packed},
+            state::{Check, Moved, OrphanEnd, PackFailure, Packed},
             verdict::Refusal,
         },
         outcome::{Attempt, Fault, Outcome},
@@ -190,7 +190,7 @@ impl World {
             }
             Effect::Orphan(id) => {
                 self.settle_orphan(id);
-                Event::OrphanSettled(id.clone(), true)
+                Event::OrphanSettled(id.clone(), OrphanEnd::Settled)
             }
             Effect::Sweep => Event::Swept(self.calm() || self.dice.chance(70)),
             Effect::Unwatch(_) | Effect::Cancel(_) | Effect::Discard(_) | Effect::Tell(_) => {
