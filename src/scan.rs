@@ -21,6 +21,7 @@ use crate::{
     episode::{EpisodeId, IdError, Look, Stamp},
     layout::{Layout, MARKER, OutboxName, outbox_name},
     progress::Progress,
+    tree::shown,
 };
 
 /// Which folder `episodes/` is: another device or inode under the same name means that it was replaced or mounted over.
@@ -100,9 +101,15 @@ pub fn look(episodes: &Path, id: &EpisodeId) -> Look {
 /// Looks everywhere.
 ///
 /// # Errors
-/// Where `episodes/` or the outbox cannot be listed. A single episode that cannot be looked at is a fact, not an error.
+/// Where `episodes/` or the outbox cannot be listed, with the folder in words. A single episode that cannot be looked at is a fact, not an error.
 pub fn scan(layout: &Layout, progress: &Progress) -> io::Result<Scan> {
-    let folder = File::from(openat(rustix::fs::CWD, &layout.episodes, FOLDER, Mode::empty())?);
+    let of = |folder: &Path, error: io::Error| {
+        let why =
+            if error.kind() == io::ErrorKind::NotFound { "is missing".to_owned() } else { error.to_string() };
+        io::Error::new(error.kind(), format!("{}: {why}", shown(folder)))
+    };
+    let folder = openat(rustix::fs::CWD, &layout.episodes, FOLDER, Mode::empty());
+    let folder = File::from(folder.map_err(|errno| of(&layout.episodes, errno.into()))?);
     let root = RootId::of(&folder)?;
     let mut found = Scan { root, episodes: Vec::new(), strangers: Vec::new(), archives: Vec::new() };
     // By descriptor, so that what is listed and what is looked at are one folder.
@@ -131,7 +138,7 @@ pub fn scan(layout: &Layout, progress: &Progress) -> io::Result<Scan> {
             }
         }
     }
-    for entry in std::fs::read_dir(&layout.outbox)? {
+    for entry in std::fs::read_dir(&layout.outbox).map_err(|error| of(&layout.outbox, error))? {
         progress.step();
         if let OutboxName::Archive(id) = outbox_name(&entry?.file_name()) {
             found.archives.push(id);

@@ -305,7 +305,8 @@ impl Demo {
             | Notice::StillHeld(..)
             | Notice::Cleared(_)
             | Notice::PackingPaused(..)
-            | Notice::OddMarker(..) => {}
+            | Notice::OddMarker(..)
+            | Notice::ClockDoubted(_) => {}
             Notice::Quarantined(id, reason, path) => {
                 return Err(anyhow!("{id} was quarantined: {}. It is in {}", reason.error, path.display()));
             }

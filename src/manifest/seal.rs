@@ -26,12 +26,14 @@ use crate::{
 const READ_BYTES: usize = 256 * 1024;
 
 /// What was sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed {
     /// Files in the manifest.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// What will not be in the archive, as it is: `"FIFO"`, `"socket"`, `"device"`, and its path relative to the episode.
+    pub left_out: Vec<(&'static str, PathBuf)>,
 }
 
 /// Why an episode was not sealed. There is no marker then that was not there before.
@@ -115,13 +117,18 @@ fn seal_observed(
 
     let mut manifest = Manifest::default();
     let mut bytes = 0;
+    let mut left_out = Vec::new();
     let mut buffer = vec![0; READ_BYTES];
     let read = tree::walk(&episode, progress, |entry| {
         observe(&entry);
-        if let Kind::File(closed) = entry.kind {
-            let sha256 = hash(&closed.open()?, entry.path, &entry.stat, &mut buffer, progress)?;
-            manifest.push(entry.path, entry.stat.size_bytes, sha256);
-            bytes += entry.stat.size_bytes;
+        match entry.kind {
+            Kind::File(closed) => {
+                let sha256 = hash(&closed.open()?, entry.path, &entry.stat, &mut buffer, progress)?;
+                manifest.push(entry.path, entry.stat.size_bytes, sha256);
+                bytes += entry.stat.size_bytes;
+            }
+            Kind::Special(what) => left_out.push((what, to_path(entry.path))),
+            Kind::Directory | Kind::Symlink(_) | Kind::Left(_) => {}
         }
         Ok::<(), SealError>(())
     })?;
@@ -133,7 +140,7 @@ fn seal_observed(
         return Err(SealError::StillWriting { path: to_path(b"") });
     }
     match durable::write_new_file(&episode.join(MARKER), &marker) {
-        Ok(Published::Done) => Ok(Sealed { files: manifest.len() as u64, bytes }),
+        Ok(Published::Done) => Ok(Sealed { files: manifest.len() as u64, bytes, left_out }),
         Ok(Published::NameTaken) => Err(SealError::AlreadySealed),
         Err(source) => Err(io_error(MARKER.as_bytes(), source)),
     }
@@ -236,8 +243,9 @@ mod tests {
     #[test]
     fn sealing_writes_a_manifest_of_every_file() {
         let (_root, path) = episode();
+        let _socket = std::os::unix::net::UnixListener::bind(path.join("socket")).unwrap();
         let sealed = seal(&path, &Progress::default()).unwrap();
-        assert_eq!(sealed, Sealed { files: 2, bytes: 4 });
+        assert_eq!(sealed, Sealed { files: 2, bytes: 4, left_out: vec![("socket", "socket".into())] });
         let manifest = parse(&fs::read(path.join(MARKER)).unwrap()).unwrap().unwrap();
         let paths: Vec<_> = manifest.files.iter().map(|file| &*file.path).collect();
         assert_eq!(paths, [&b"data/x"[..], b"\xff"]);

@@ -90,7 +90,7 @@ pub async fn run(
     let watch = Watch::start(layout.episodes.clone(), inotify, hint_sender, event_sender.clone())
         .context("Failed to start the watching thread")?;
     let mut machine = Machine::new(options.settings.clone(), started.elapsed());
-    let mut teller = Teller::default();
+    let mut teller = Teller::new(options.settings.once);
     let workers = Workers {
         layout: Arc::clone(&layout),
         transport,
@@ -126,6 +126,7 @@ pub async fn run(
             () = &mut stop, if stopping.is_none() => {
                 tracing::info!("stopping: nothing new is taken, what is in flight has {} s", GRACE.as_secs());
                 stopping = Some(Instant::now() + GRACE);
+                teller.stopping();
                 Event::Stop
             }
             Some(event) = events.recv() => event,
@@ -164,10 +165,14 @@ async fn until(deadline: Option<Instant>) {
 /// Folders, lock, and what a killed predecessor left.
 fn prepare(layout: &Layout, root: Option<RootId>) -> anyhow::Result<lock::Lock> {
     for folder in [&layout.private, &layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
+        let was_there = folder.is_dir();
         durable::create_folder(folder).with_context(|| {
             let what_to_do = "create it and give it to the user that ships, or set another folder";
             format!("Failed to create {} ({what_to_do})", folder.display())
         })?;
+        if !was_there && *folder == layout.episodes {
+            tracing::info!("{} was not there, and was created: is the path right?", folder.display());
+        }
     }
     if let Some([one, other]) = layout.overlap()? {
         anyhow::bail!(

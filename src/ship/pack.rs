@@ -36,7 +36,7 @@ use super::archive::ArchiveWriter;
 use crate::{
     episode::{Commit, Digest, EpisodeId, Fingerprint},
     layout::MARKER,
-    manifest::{self, Check, MAX_MANIFEST_BYTES, Mismatch},
+    manifest::{self, Check, MAX_MANIFEST_BYTES, Mismatch, NoManifest},
     progress::{Cancelled, Progress},
     records::{ArchiveFacts, ManifestCheck},
     tree::{self, Closed, Entry, Kind, Stat, TreeError, in_words, shown, to_path},
@@ -232,13 +232,17 @@ fn read_marker(directory: &Path, progress: &Progress) -> Result<Marker, PackErro
     let content = content.as_deref().unwrap_or_default();
     let manifest = match manifest::parse(content) {
         Ok(manifest) => manifest,
-        Err(unfinished) => {
+        Err(no_manifest) => {
             let fingerprint = tree::fingerprint(directory, progress)?;
             // What is held against this state of the episode must have been read from it.
             if read()?.as_deref() != Some(content) {
                 return Err(PackError::Changed { path: MARKER.into() });
             }
-            return Err(PackError::UnfinishedManifest { error: unfinished.to_string(), fingerprint });
+            let error = no_manifest.to_string();
+            return Err(match no_manifest {
+                NoManifest::Unfinished { .. } => PackError::UnfinishedManifest { error, fingerprint },
+                NoManifest::Version(_) => PackError::Fault { error, fingerprint },
+            });
         }
     };
     let whole = content.len() as u64 <= MAX_MANIFEST_BYTES;

@@ -284,7 +284,11 @@ fn what_seal_sealed_ships_with_its_manifest_verified() {
 fn seal_takes_an_empty_folder_and_refuses_what_it_cannot_seal() {
     let sandbox = Sandbox::with_receiver();
     let empty = sandbox.record("empty", &[]);
-    assert_eq!(run(sealift().arg("seal").arg(&empty)).0, 0);
+    fifo(&empty.join("pipe"));
+    let (code, stdout, _) = run(sealift().arg("seal").arg(&empty));
+    assert!(code == 0 && stdout.contains("0 files, 0 bytes") && stdout.contains("pipe, a FIFO"), "{stdout}");
+    let one = sandbox.record("one", &[("data.bin", b"recorded")]);
+    assert!(run(sealift().arg("seal").arg(&one)).1.contains("1 file, 8 bytes"));
     let marker = fs::read(empty.join("done.marker")).unwrap();
     let (code, _, stderr) = run(sealift().arg("seal").arg(&empty));
     assert!(code == 1 && stderr.contains("seal"), "{stderr}");

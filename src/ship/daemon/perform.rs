@@ -35,6 +35,7 @@ use crate::{
         transport::{Delivery, Transport},
         watch::Watch,
     },
+    tree,
 };
 
 /// Whoever does what the machine decides.
@@ -222,13 +223,28 @@ impl Workers {
         });
     }
 
+    /// Whether a folder of ours is there; where somebody removed it, it is made anew. Else what is wrong, in words.
+    fn have(&self, folder: &Path) -> Result<(), String> {
+        match durable::recreate_folder(folder) {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                tracing::warn!("{} was gone while we ran, and was made anew.", folder.display());
+                Ok(())
+            }
+            Err(error) => Err(format!("{} is gone, and cannot be made anew: {error}", tree::shown(folder))),
+        }
+    }
+
     fn scan(&self) -> Option<Scanned> {
+        for folder in [&self.layout.outbox, &self.layout.shipped, &self.layout.quarantine] {
+            // What needs the folder says so.
+            let _ = self.have(folder);
+        }
         let found = match scan::scan(&self.layout, &Progress::default()) {
             Ok(found) => found,
             Err(error) => {
                 tracing::error!(
-                    "Failed to look through {} and the outbox: {error}. Nothing is moved; it is tried again.",
-                    self.layout.episodes.display()
+                    "Failed to look through the folders: {error}. Nothing is moved; it is tried again."
                 );
                 return None;
             }
@@ -249,15 +265,14 @@ impl Workers {
 
     fn pack(&self, id: &EpisodeId, progress: &Progress) -> Result<Packed, PackFailure> {
         lock(&self.known.scratch).remove(id);
-        let outbox = |error: io::Error| {
-            PackFailure::Outbox(format!("{} cannot be written: {error}", self.layout.outbox.display()))
-        };
-        let (writer, archive) = Archive::create(&self.layout.partial(id)).map_err(outbox)?;
+        self.have(&self.layout.outbox).map_err(PackFailure::Outbox)?;
+        let (writer, archive) = Archive::create(&self.layout.partial(id))
+            .map_err(|error| unwritable(&self.layout.outbox, &error))?;
         match pack::pack(id, &self.layout.episode(id), writer, &self.pack, progress) {
             Ok(packed) => {
                 if packed.left_out_count > 0 {
                     tracing::warn!(
-                        EPISODE = %id, "{id}: {} FIFOs, sockets or devices are left out of the archive, {} first",
+                        EPISODE = %id, "{id}: FIFOs, sockets and devices are left out of the archive: {} of them, {} first",
                         packed.left_out_count, packed.left_out[0].display()
                     );
                 }
@@ -267,7 +282,7 @@ impl Workers {
             }
             Err(error) => {
                 outbox::give_up(&self.layout, id, is_full(&error));
-                Err(failure(error))
+                Err(failure(error, &self.layout.outbox))
             }
         }
     }
@@ -316,11 +331,17 @@ impl Workers {
             delivered_at: clock::wall_now(),
         };
         lock(&self.known.scratch).remove(id);
+        if let Err(why) = self.have(&self.layout.shipped) {
+            return Moved::Failed(format!("delivered, but it cannot be moved: {why}"));
+        }
         retire::retire(&self.layout, &retirement, &content_of, &Progress::default())
     }
 
     fn quarantine(&self, id: &EpisodeId, reason: &Reason) -> Moved {
         lock(&self.known.scratch).remove(id);
+        if let Err(why) = self.have(&self.layout.quarantine) {
+            return Moved::Failed(format!("rejected ({}), but it cannot be moved: {why}", reason.error));
+        }
         quarantine::quarantine(&self.layout, id, reason, clock::wall_now(), &Progress::default())
     }
 
@@ -378,32 +399,24 @@ pub(super) fn content_of(id: &EpisodeId, directory: &Path) -> io::Result<Option<
     }
 }
 
-fn failure(error: PackError) -> PackFailure {
-    let gone_or_cancelled = match &error {
-        PackError::Gone => Some(PackFailure::Gone),
-        PackError::Cancelled(_) => Some(PackFailure::Cancelled),
-        PackError::UnfinishedManifest { fingerprint, .. } => {
-            Some(PackFailure::UnfinishedManifest(*fingerprint))
+fn failure(error: PackError, outbox: &Path) -> PackFailure {
+    match error {
+        PackError::Gone => PackFailure::Gone,
+        PackError::Cancelled(_) => PackFailure::Cancelled,
+        PackError::UnfinishedManifest { error, fingerprint } => {
+            PackFailure::UnfinishedManifest(error, fingerprint)
         }
-        PackError::Fault { error, fingerprint } => Some(PackFailure::Fault(error.clone(), *fingerprint)),
-        PackError::Changed { .. }
-        | PackError::Episode { .. }
-        | PackError::Mount { .. }
-        | PackError::TooDeep { .. }
-        | PackError::Outbox(_) => None,
-    };
-    let kind = match &error {
-        PackError::Changed { .. } => PackFailure::Changed,
-        PackError::Outbox(_) => PackFailure::Outbox,
-        PackError::Episode { .. }
-        | PackError::Mount { .. }
-        | PackError::TooDeep { .. }
-        | PackError::Gone
-        | PackError::Cancelled(_)
-        | PackError::Fault { .. }
-        | PackError::UnfinishedManifest { .. } => PackFailure::Unreadable,
-    };
-    gone_or_cancelled.unwrap_or_else(|| kind(format!("{:#}", anyhow::Error::new(error))))
+        PackError::Fault { error, fingerprint } => PackFailure::Fault(error, fingerprint),
+        PackError::Outbox(error) => unwritable(outbox, &error),
+        PackError::Changed { .. } => PackFailure::Changed(error.to_string()),
+        PackError::Episode { .. } | PackError::Mount { .. } | PackError::TooDeep { .. } => {
+            PackFailure::Unreadable(format!("{:#}", anyhow::Error::new(error)))
+        }
+    }
+}
+
+fn unwritable(outbox: &Path, error: &io::Error) -> PackFailure {
+    PackFailure::Outbox(format!("no archive can be written in {}: {error}", tree::shown(outbox)))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -25,6 +25,7 @@ pub mod retention;
 #[cfg(test)]
 mod simulation;
 pub mod state;
+mod sweeps;
 #[cfg(test)]
 mod tests;
 mod transitions;
@@ -215,6 +216,8 @@ pub enum Notice {
     DeliveredAndGone(EpisodeId),
     /// The episode disappeared while it was worked on.
     Vanished(EpisodeId),
+    /// Nothing is cleaned up, since nobody has believed the clock for so long.
+    ClockDoubted(Duration),
 }
 
 /// What `ship --once` reports.

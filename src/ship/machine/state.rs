@@ -29,8 +29,8 @@ pub struct Packed {
 pub enum PackFailure {
     /// Somebody wrote while it was packed; what.
     Changed(String),
-    /// The marker's manifest is not whole yet, in the episode as it is now.
-    UnfinishedManifest(Fingerprint),
+    /// The marker's manifest cannot be read (yet), in the episode as it is now; why.
+    UnfinishedManifest(String, Fingerprint),
     /// The episode, as it is now, is not what its own manifest says. The episode's fault.
     Fault(String, Fingerprint),
     /// It is not there any more.

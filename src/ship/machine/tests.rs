@@ -3,6 +3,7 @@
 mod hold;
 mod looking;
 mod queue;
+mod sweeps;
 mod transitions;
 
 use std::time::Duration;

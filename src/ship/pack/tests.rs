@@ -217,6 +217,18 @@ fn half_a_manifest_is_waited_for() {
 }
 
 #[test]
+fn a_manifest_of_another_version_is_a_fault_at_once() {
+    let sandbox = Sandbox::new(&[("a", "1"), (MARKER, r#"{"sealift_manifest":2,"files":[]}"#)]);
+    match sandbox.pack() {
+        Err(PackError::Fault { error, fingerprint }) => {
+            assert!(error.contains("version 2; this sealift knows 1"), "{error}");
+            assert_eq!(fingerprint, tree::fingerprint(&sandbox.episode, &Progress::default()).unwrap());
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_marker_that_is_rewritten_after_it_was_read_is_a_change() {
     let sandbox = Sandbox::new(&[("a", "1")]).seal();
     let result = sandbox.pack_while(|episode, path| {

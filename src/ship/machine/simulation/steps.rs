@@ -257,7 +257,7 @@ impl World {
             }
             Some(Poison::UnfinishedManifest) => {
                 self.seen.unfinished_since.entry(id.clone()).or_insert(self.now);
-                return Err(PackFailure::UnfinishedManifest(dir.fingerprint()));
+                return Err(PackFailure::UnfinishedManifest("cut off".into(), dir.fingerprint()));
             }
             Some(Poison::Unreadable) => return Err(PackFailure::Unreadable("EACCES".into())),
             Some(Poison::TooLarge) => return Err(PackFailure::Outbox("ENOSPC".into())),
