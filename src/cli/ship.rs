@@ -39,8 +39,9 @@ pub(crate) struct ShipArgs {
 #[expect(clippy::print_stdout, reason = "a command's result")]
 pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
     let config = destination::configuration(&args.source, &args.destination)?.ship()?;
-    let transport = transport(&config.receiver, &config.host_id)?;
+    // Before certificates and tokens are read: what is wrong with them, and no reason not to ship, is logged.
     logging::start("info");
+    let transport = transport(&config.receiver, &config.host_id)?;
     let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
     let tally = runtime.block_on(async {
         let stop = stop_signal()?;

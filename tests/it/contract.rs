@@ -76,16 +76,19 @@ fn a_wrong_configuration_touches_nothing_and_shows_where() {
     let cases = [
         ("[shipper]\nhost_id = \"lab\"\nreconcile_intervall_s = 5", vec!["3", "reconcile_interval_s"]),
         ("[receivr]\nurl = \"http://h\"", vec!["1", "did you mean `receiver`"]),
-        ("[receiver]\nconcurrency = \"four\"", vec!["2", "concurrency"]),
+        ("[receiver]\nconcurrency = \"four\"", vec!["2", "receiver.concurrency must be a whole number"]),
+        ("[shipper]\noutbox_dir = \"outbox\"", vec!["shipper.outbox_dir: ", "give an absolute path"]),
+        ("[shipper]\ndata_dir = \"~/data\"", vec!["shipper.data_dir: ", "~ means nothing here"]),
+        ("[receiver]\ntoken_file = \"token\"", vec!["receiver.token_file: ", "give an absolute path"]),
         ("[receiver]\nconcurrency = 0", vec!["receiver.concurrency"]),
         ("[pack]\nlevel = 20", vec!["pack.level", "19"]),
         ("[shipper]\nwatch = \"sometimes\"", vec!["shipper.watch", "reconcile-only"]),
         ("[shipper]\nhost_id = \"lab 07\"", vec!["shipper.host_id"]),
         ("[shipper]\nreconcile_interval_s = 0", vec!["shipper.reconcile_interval_s"]),
         ("[receiver]\nclient_cert_file = \"/c.pem\"", vec!["client_key_file"]),
-        ("[receiver]\nca_file = \"/nowhere/ca.pem\"", vec!["/nowhere/ca.pem"]),
-        ("[receiver]\ntoken_file = \"/nowhere/token\"", vec!["/nowhere/token"]),
-        ("[receiver.headers]\nX = \"{is}\"", vec!["{id}"]),
+        ("[receiver]\nca_file = \"/nowhere/ca.pem\"", vec!["receiver.ca_file /nowhere/ca.pem"]),
+        ("[receiver]\ntoken_file = \"/nowhere/token\"", vec!["receiver.token_file /nowhere/token"]),
+        ("[receiver.headers]\nX = \"{is}\"", vec!["receiver.headers", "{id}"]),
         ("[shipper", vec!["1"]),
     ];
     each(&cases, |(toml, words)| {
@@ -102,6 +105,7 @@ fn a_wrong_configuration_touches_nothing_and_shows_where() {
             for word in words {
                 assert!(stderr.contains(word), "{toml}: no {word:?} in {stderr}");
             }
+            assert!(stderr.matches("os error").count() <= 1, "{stderr}");
         }
         assert!(!sandbox.layout.private.exists());
     });
@@ -109,6 +113,7 @@ fn a_wrong_configuration_touches_nothing_and_shows_where() {
     let (code, _, stderr) = run(sandbox.command("ship").args(["--config", "/nowhere/sealift.toml"]));
     assert_eq!(code, 2);
     assert!(stderr.contains("/nowhere/sealift.toml"), "{stderr}");
+    assert_eq!(stderr.matches("os error").count(), 1, "{stderr}");
 }
 
 #[test]
@@ -201,9 +206,76 @@ fn the_configuration_can_be_checked_shown_and_begun_from() {
     let (code, stdout, stderr) = run(sealift().args(["config", "show", "--config"]).arg(&path));
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.contains("quarantine_keep_days = 30"), "{stdout}");
+    let first = format!("# read from {};", path.display());
+    assert!(stdout.starts_with(&first), "{stdout}");
     let shown = sandbox.path("shown.toml");
     fs::write(&shown, &stdout).unwrap();
-    assert_eq!(run(sealift().args(["config", "show", "--config"]).arg(&shown)).1, stdout);
+    let again = run(sealift().args(["config", "show", "--config"]).arg(&shown)).1;
+    assert_eq!(again.split_once('\n').unwrap().1, stdout.split_once('\n').unwrap().1);
+}
+
+#[test]
+fn what_is_shown_is_what_is_in_force_without_the_secrets() {
+    let sandbox = Sandbox::new("http://127.0.0.1:1");
+    let path = sandbox.path("sealift.toml");
+    fs::write(&path, "[receiver]\nconcurrency = 9\n[receiver.headers]\nX-Key = \"hush\"").unwrap();
+    let mut show = sealift();
+    show.args(["config", "show", "--data", "data", "--receiver", "http://h", "--config"]).arg(&path);
+    let (code, stdout, stderr) = run(show.current_dir(sandbox.path("")));
+    assert_eq!(code, 0, "{stderr}");
+    for line in [
+        format!("data_dir = \"{}\"", sandbox.data().display()),
+        format!("outbox_dir = \"{}\"", sandbox.layout.outbox.display()),
+        "watch = \"auto\"".to_owned(),
+        "quarantine_keep_days = 30".to_owned(),
+        "url = \"http://h\"".to_owned(),
+        "concurrency = 9".to_owned(),
+        "idle_timeout_s = 60".to_owned(),
+        "X-Key = \"…\"".to_owned(),
+        "listen = \"127.0.0.1:8490\"".to_owned(),
+    ] {
+        assert!(stdout.lines().any(|shown| shown == line), "no {line} in {stdout}");
+    }
+    assert!(!stdout.contains("hush"), "{stdout}");
+    let (_, stdout, _) = run(sealift().args(["config", "show", "--data", "/d", "--receiver", "http://h"]));
+    assert!(stdout.starts_with("# no file was read;"), "{stdout}");
+}
+
+#[test]
+fn a_relative_path_is_taken_from_the_command_line_and_an_empty_variable_names_no_file() {
+    let server = Scripted::new(|seen, _| Reply::stored(seen));
+    let sandbox = Sandbox::new(server.url());
+    sandbox.seal("run-1", &[]);
+    let mut ship = sealift();
+    ship.args(["ship", "--once", "--data", "data", "--receiver", &server.url()]);
+    let (code, _, stderr) = run(ship.env("SEALIFT_CONFIG", "").current_dir(sandbox.path("")));
+    assert_eq!(code, 0, "{stderr}");
+    assert!(sandbox.shipped("run-1").exists());
+}
+
+#[test]
+fn a_secret_that_others_can_read_and_a_token_in_clear_text_are_warned_of() {
+    let sandbox = Sandbox::new("http://192.0.2.1:1");
+    let (path, token) = (sandbox.path("sealift.toml"), sandbox.path("token"));
+    fs::write(&path, format!("[receiver]\ntoken_file = {token:?}")).unwrap();
+    fs::write(&token, "s3cret").unwrap();
+    let said = |mode: u32, args: &[&str], url: &str| {
+        fs::set_permissions(&token, fs::Permissions::from_mode(mode)).unwrap();
+        let mut command = sealift();
+        command.args(args).arg("--config").arg(&path).args(["--receiver", url, "--data"]).arg(sandbox.data());
+        let (code, _, stderr) = run(&mut command);
+        assert!(code == 0 && !stderr.contains("s3cret"), "{stderr}");
+        stderr
+    };
+    let (check, once) = (&["config", "check"][..], &["ship", "--once"][..]);
+    for args in [check, once] {
+        let stderr = said(0o644, args, "https://192.0.2.1:1");
+        assert!(stderr.contains("chmod 0640") && !stderr.contains("clear text"), "{args:?}: {stderr}");
+        let stderr = said(0o640, args, "http://192.0.2.1:1");
+        assert!(!stderr.contains("chmod") && stderr.contains("clear text"), "{args:?}: {stderr}");
+        let stderr = said(0o640, args, "http://127.0.0.1:1");
+        assert!(!stderr.contains("chmod") && !stderr.contains("clear text"), "{args:?}: {stderr}");
+    }
 }
 
 #[test]
