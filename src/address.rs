@@ -33,13 +33,13 @@ const FRAMING: [HeaderName; 8] =
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// The address.
-    #[error("the receiver's url {why}")]
+    #[error("receiver.url {why}")]
     Url {
         /// What is wrong and what to do. The address is not shown: it may hold a password.
         why: String,
     },
     /// A header.
-    #[error("the receiver's header {name:?} {why}")]
+    #[error("receiver.headers: {name:?} {why}")]
     Header {
         /// Its name as configured.
         name: String,
@@ -47,7 +47,7 @@ pub enum AddressError {
         why: String,
     },
     /// The host's name cannot be sent.
-    #[error("host_id must be printable ASCII: it travels in a header")]
+    #[error("shipper.host_id must be printable ASCII: it travels in a header")]
     HostId,
 }
 

@@ -85,12 +85,18 @@ pub(crate) fn run() -> Exit {
 }
 
 impl Source {
+    /// The file that is read, where one is.
+    fn file(&self, enough: bool) -> Option<PathBuf> {
+        // Set to nothing is how scripts say "not set".
+        let by_variable = || std::env::var_os(FILE_VARIABLE).filter(|set| !set.is_empty()).map(PathBuf::from);
+        let installed = || Some(PathBuf::from(DEFAULT_FILE)).filter(|path| !enough && path.exists());
+        self.config.clone().or_else(by_variable).or_else(installed)
+    }
+
     /// The configuration as written, with the arguments laid over it. `enough` says whether the arguments alone would
     /// do: then no file is read unless somebody named one, so that a trial is not steered by what is installed.
     fn read(&self, enough: bool) -> Result<RawConfig, Failure> {
-        let named = self.config.clone().or_else(|| std::env::var_os(FILE_VARIABLE).map(PathBuf::from));
-        let installed = || Some(PathBuf::from(DEFAULT_FILE)).filter(|path| !enough && path.exists());
-        let mut raw = match named.or_else(installed) {
+        let mut raw = match self.file(enough) {
             Some(path) => sealift::config::read(&path)?,
             None => RawConfig::default(),
         };

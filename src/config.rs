@@ -1,6 +1,7 @@
 //! What the operator set: `RawConfig` is the file as it is written, `Config` is what it means. Validated once, here;
 //! nobody behind this file meets a zero that cannot be, or a name that is not there.
 
+mod defaults;
 mod raw;
 mod receive;
 mod restart;
@@ -23,22 +24,16 @@ pub const FILE_VARIABLE: &str = "SEALIFT_CONFIG";
 /// A commented file in which everything stands at its default.
 pub const SAMPLE: &str = include_str!("../contrib/sealift.toml");
 
-/// Half of the uploads' default: a laptop's share of sockets, and enough to hide the round trips.
-const DEFAULT_CONCURRENCY: usize = 4;
-const DEFAULT_RECONCILE_S: u64 = 60;
-/// Without events the reconcile pass is all there is.
-const DEFAULT_RECONCILE_ONLY_S: u64 = 5;
-
 /// What is wrong with the configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("Failed to read the configuration {path}: {source}")]
+    #[error("Failed to read the configuration {path}: {why}")]
     Read {
         /// Which file.
         path: PathBuf,
-        /// Why.
-        source: std::io::Error,
+        /// Why. Part of the sentence, and so no cause behind it.
+        why: std::io::Error,
     },
     /// The file is not TOML, or has a key or a type that does not belong there. Shows the line.
     #[error("The configuration {path} is wrong:\n{message}")]
@@ -122,14 +117,49 @@ pub struct ReceiverConfig {
 /// Reads a configuration file.
 ///
 /// # Errors
-/// [`ConfigError::Read`] and [`ConfigError::Parse`].
+/// [`ConfigError::Read`] and [`ConfigError::Parse`]; [`ConfigError::Value`] where a path in it is relative.
 pub fn read(path: &Path) -> Result<RawConfig, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    raw::parse(&text).map_err(|message| ConfigError::Parse { path: path.to_owned(), message })
+    let text =
+        std::fs::read_to_string(path).map_err(|why| ConfigError::Read { path: path.to_owned(), why })?;
+    let raw = raw::parse(&text).map_err(|message| ConfigError::Parse { path: path.to_owned(), message })?;
+    raw.paths_are_absolute(path)?;
+    Ok(raw)
 }
 
 impl RawConfig {
+    /// A relative path would mean another place in each folder that a command is started in. Whoever types one knows where they are; a
+    /// file does not.
+    fn paths_are_absolute(&self, file: &Path) -> Result<(), ConfigError> {
+        let Self { shipper, receiver, receive, .. } = self;
+        for (key, path) in [
+            ("shipper.data_dir", &shipper.data_dir),
+            ("shipper.episodes_dir", &shipper.episodes_dir),
+            ("shipper.outbox_dir", &shipper.outbox_dir),
+            ("shipper.shipped_dir", &shipper.shipped_dir),
+            ("shipper.quarantine_dir", &shipper.quarantine_dir),
+            ("receiver.ca_file", &receiver.ca_file),
+            ("receiver.client_cert_file", &receiver.client_cert_file),
+            ("receiver.client_key_file", &receiver.client_key_file),
+            ("receiver.token_file", &receiver.token_file),
+            ("receive.store", &receive.store),
+            ("receive.tls_cert_file", &receive.tls_cert_file),
+            ("receive.tls_key_file", &receive.tls_key_file),
+            ("receive.client_ca_file", &receive.client_ca_file),
+            ("receive.tokens_file", &receive.tokens_file),
+            ("receive.commits_file", &receive.commits_file),
+        ] {
+            let Some(path) = path.as_deref().filter(|path| path.is_relative()) else { continue };
+            // "" is how this one says "none".
+            if key == "receive.commits_file" && path.as_os_str().is_empty() {
+                continue;
+            }
+            let tilde = if path.starts_with("~") { ", and ~ means nothing here" } else { "" };
+            let message = format!("{path:?} in {} is relative{tilde}: give an absolute path", file.display());
+            return Err(value(key, message));
+        }
+        Ok(())
+    }
+
     /// What a shipper needs.
     ///
     /// # Errors
@@ -137,7 +167,7 @@ impl RawConfig {
     pub fn ship(&self) -> Result<ShipConfig, ConfigError> {
         let shipper = &self.shipper;
         let layout = self.layout()?;
-        let watch = match shipper.watch.as_deref().unwrap_or("auto") {
+        let watch = match shipper.watch.as_deref().unwrap_or(defaults::WATCH) {
             "auto" => WatchMode::Auto,
             "inotify" => WatchMode::Inotify,
             "reconcile-only" => WatchMode::ReconcileOnly,
@@ -153,20 +183,22 @@ impl RawConfig {
                 Some(seconds) => Some(at_least_a_second("shipper.reconcile_interval_s", seconds)?),
                 None => None,
             },
-            quarantine_keep_days: days(shipper.quarantine_keep_days.unwrap_or(30)),
+            quarantine_keep_days: days(
+                shipper.quarantine_keep_days.unwrap_or(defaults::QUARANTINE_KEEP_DAYS),
+            ),
             cleanup_interval: at_least_a_second(
                 "shipper.quarantine_cleanup_interval_s",
-                shipper.quarantine_cleanup_interval_s.unwrap_or(3600),
+                shipper.quarantine_cleanup_interval_s.unwrap_or(defaults::CLEANUP_INTERVAL_S),
             )?,
-            shipped_keep_days: days(shipper.shipped_keep_days.unwrap_or(0)),
+            shipped_keep_days: days(shipper.shipped_keep_days.unwrap_or(defaults::SHIPPED_KEEP_DAYS)),
             host_id: self.host_id()?,
-            level: match self.pack.level.unwrap_or(3) {
+            level: match self.pack.level.unwrap_or(defaults::LEVEL) {
                 level @ 1..=19 => level,
                 other => return Err(value("pack.level", format!("{other} is not between 1 and 19"))),
             },
             pack_workers: match self.pack.workers {
                 Some(workers) => at_least_one("pack.workers", workers)?,
-                None => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+                None => NonZeroUsize::new(defaults::pack_workers()).unwrap_or(NonZeroUsize::MIN),
             },
             receiver: self.receiver()?,
         })
@@ -209,7 +241,7 @@ impl RawConfig {
             (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
             (None, None) => None,
             _ => {
-                let message = "client_cert_file and client_key_file go together; set both or none";
+                let message = "goes together with receiver.client_key_file; set both or none";
                 return Err(value("receiver.client_cert_file", message));
             }
         };
@@ -221,16 +253,19 @@ impl RawConfig {
             token_file: raw.token_file.clone(),
             connect_timeout: at_least_a_second(
                 "receiver.connect_timeout_s",
-                raw.connect_timeout_s.unwrap_or(10),
+                raw.connect_timeout_s.unwrap_or(defaults::CONNECT_TIMEOUT_S),
             )?,
-            idle_timeout: at_least_a_second("receiver.idle_timeout_s", raw.idle_timeout_s.unwrap_or(60))?,
+            idle_timeout: at_least_a_second(
+                "receiver.idle_timeout_s",
+                raw.idle_timeout_s.unwrap_or(defaults::IDLE_TIMEOUT_S),
+            )?,
             answer_timeout: at_least_a_second(
                 "receiver.answer_timeout_s",
-                raw.answer_timeout_s.unwrap_or(300),
+                raw.answer_timeout_s.unwrap_or(defaults::ANSWER_TIMEOUT_S),
             )?,
             concurrency: at_least_one(
                 "receiver.concurrency",
-                raw.concurrency.unwrap_or(DEFAULT_CONCURRENCY),
+                raw.concurrency.unwrap_or(defaults::CONCURRENCY),
             )?,
             require_receipt: raw.require_receipt.unwrap_or(false),
         })
@@ -241,11 +276,7 @@ impl RawConfig {
     /// # Errors
     /// [`ConfigError::Value`]: the name cannot travel in a header.
     pub fn host_id(&self) -> Result<String, ConfigError> {
-        let host = self
-            .shipper
-            .host_id
-            .clone()
-            .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+        let host = self.shipper.host_id.clone().unwrap_or_else(defaults::host_id);
         // It travels in a header (RFC 9110, section 5.5: visible ASCII).
         if host.is_empty() || host.len() > 200 || !host.bytes().all(|b| b.is_ascii_graphic()) {
             let message =
@@ -260,7 +291,7 @@ impl ShipConfig {
     /// How long between two reconcile passes in this mode.
     #[must_use]
     pub fn reconcile_interval(&self, reconcile_only: bool) -> Duration {
-        let default = if reconcile_only { DEFAULT_RECONCILE_ONLY_S } else { DEFAULT_RECONCILE_S };
+        let default = if reconcile_only { defaults::RECONCILE_ONLY_S } else { defaults::RECONCILE_S };
         self.reconcile_interval.unwrap_or(Duration::from_secs(default))
     }
 }

@@ -35,7 +35,7 @@ const LOOSE_MODE: u32 = 0o026;
 pub enum FileError {
     /// The file cannot be read.
     #[error(
-        "{setting} {}: cannot be read: {source} (it must exist, and the user that sealift runs as must be able to read it)",
+        "{setting} {}: cannot be read: {why} (it must exist, and the user that sealift runs as must be able to read it)",
         .path.display()
     )]
     Unreadable {
@@ -43,8 +43,8 @@ pub enum FileError {
         setting: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        /// What the system said. Part of the sentence, and so no cause behind it.
+        why: io::Error,
     },
     /// The file can be read, and does not hold what it should.
     #[error("{setting} {}: {problem}", .path.display())]
@@ -59,8 +59,8 @@ pub enum FileError {
 }
 
 impl FileError {
-    fn unreadable(setting: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Unreadable { setting, path: path.to_owned(), source }
+    fn unreadable(setting: &'static str, path: &Path, why: io::Error) -> Self {
+        Self::Unreadable { setting, path: path.to_owned(), why }
     }
 
     /// The file was read, and this is wrong with what it holds.
@@ -156,7 +156,7 @@ pub fn read_chain(setting: &'static str, path: &Path) -> Result<Vec<CertificateD
 pub fn read_secret(setting: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
     let bytes = read(setting, path)?;
     let mode = std::fs::metadata(path)
-        .map_err(|source| FileError::unreadable(setting, path, source))?
+        .map_err(|why| FileError::unreadable(setting, path, why))?
         .permissions()
         .mode();
     if mode & LOOSE_MODE != 0 {
@@ -177,7 +177,7 @@ pub fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|source| FileError::unreadable(setting, path, source))?;
+        .map_err(|why| FileError::unreadable(setting, path, why))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         let problem = format!("is larger than {MAX_FILE_BYTES} bytes, which no such file is");
         return Err(FileError::unusable(setting, path, problem));

@@ -225,6 +225,22 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Makes a folder anew that somebody removed, and none above it: where those are gone too (an unmounted disk), it would not be the
+/// folder that was. Durable; true where it was made. Whatever else stands under its name is for its user to find.
+///
+/// # Errors
+/// Those of mkdir(2) and fsync(2).
+pub fn recreate_folder(path: &Path) -> io::Result<bool> {
+    if path.is_dir() {
+        return Ok(false);
+    }
+    match std::fs::create_dir(path) {
+        Ok(()) => sync_folder_of(path).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Flushes what has been written to a growing file so far, beside its writer, so that the last flush is short however long the file
 /// becomes. An error is final for the file even if its writer sees none: the kernel reports it once, and here is where it was
 /// reported. So it is for the caller to see that the file is never flushed again, nor named.

@@ -292,21 +292,35 @@ pub enum Look {
     Gone,
     /// No marker yet.
     Open,
+    /// Under the marker's name stands something else than a regular file: `"a directory"`, `"a symlink"`. It seals nothing.
+    OddMarker(&'static str),
     /// The marker is there.
     Sealed(Stamp),
     /// The folder or the marker could not be looked at.
     Unreadable(String),
 }
 
-/// The marker and the folder as one look saw them. A stamp that differs means that somebody sealed anew.
+/// The marker and the folder as one look saw them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// The marker's mtime, nanoseconds after the epoch: the order of sealing.
     pub sealed_ns: i64,
     /// The folder's and the marker's inodes.
     pub inodes: (u64, u64),
-    /// The marker's ctime, nanoseconds after the epoch.
-    pub marker_ctime_ns: i64,
+    /// When the marker was made, nanoseconds after the epoch; its ctime, where the file system does not remember that.
+    pub made_ns: i64,
+    /// Its ctime, nanoseconds after the epoch, where it holds anything; 0 where it is empty, and nobody can have written to it.
+    pub written_ns: i64,
+}
+
+impl Stamp {
+    /// Whether this is the seal that was seen before. An inode number may be given to the next marker, hence the rest; and
+    /// touch(1) sets the times of the marker that it has just made, which is why the times of an empty one do not count.
+    #[must_use]
+    pub fn is_still(self, before: Self) -> bool {
+        let seal = |stamp: Self| (stamp.inodes, stamp.made_ns, stamp.written_ns);
+        seal(self) == seal(before)
+    }
 }
 
 /// A git commit: 40 hexadecimal digits, lower-cased.

@@ -13,14 +13,16 @@
 //! | content | meaning |
 //! |---|---|
 //! | a JSON object with a `sealift_manifest` member, well-formed | the manifest |
-//! | the same, with members that we cannot read, or cut off | being written, or broken: [`Unfinished`] |
+//! | the same, of another version than ours | nothing that we could check: [`NoManifest::Version`] |
+//! | the same, with members that we cannot read, or cut off | being written, or broken: [`NoManifest::Unfinished`] |
 //! | not JSON, but beginning with `{` and (a piece of) `"sealift_manifest"` or `"files"` | the same |
 //! | anything else, nothing included | a marker without a manifest |
 
 mod seal;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     episode::Digest,
@@ -49,12 +51,18 @@ struct Listed {
     sha256: Digest,
 }
 
-/// The marker begins like a manifest and cannot be read as one: half written, or broken for good. Time tells which.
+/// The marker means to be a manifest, and cannot be read as one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("done.marker begins like a manifest and cannot be read as one: {why}")]
-pub struct Unfinished {
-    /// What is wrong with it.
-    pub why: String,
+pub enum NoManifest {
+    /// Half written, or broken for good: time tells which.
+    #[error("done.marker begins like a manifest and cannot be read as one: {why}")]
+    Unfinished {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// It is whole, and no waiting makes it another.
+    #[error("the manifest in done.marker has version {0}; this sealift knows {VERSION}")]
+    Version(u64),
 }
 
 /// How what was read differs from the manifest: a sentence that names the file.
@@ -65,8 +73,8 @@ pub struct Mismatch(pub String);
 /// Reads a marker's content. `None` where it carries no manifest.
 ///
 /// # Errors
-/// [`Unfinished`] as in the table above, or where it is longer than [`MAX_MANIFEST_BYTES`].
-pub fn parse(marker: &[u8]) -> Result<Option<Manifest>, Unfinished> {
+/// [`NoManifest`] as in the table above, or where it is longer than [`MAX_MANIFEST_BYTES`].
+pub fn parse(marker: &[u8]) -> Result<Option<Manifest>, NoManifest> {
     // Asked first, since serde reads a struct out of an array as well.
     if !marker.trim_ascii_start().starts_with(b"{") {
         return Ok(None);
@@ -82,7 +90,11 @@ pub fn parse(marker: &[u8]) -> Result<Option<Manifest>, Unfinished> {
     match serde_json::from_slice::<Probe>(marker) {
         Ok(Probe { sealift_manifest: None }) => Ok(None),
         Err(_) if !begins_like_one(marker) => Ok(None),
-        Ok(Probe { sealift_manifest: Some(_) }) | Err(_) => Err(Unfinished { why }),
+        Ok(Probe { sealift_manifest: Some(member) }) => Err(match member.as_u64() {
+            Some(version) if version != VERSION => NoManifest::Version(version),
+            Some(_) | None => NoManifest::Unfinished { why },
+        }),
+        Err(_) => Err(NoManifest::Unfinished { why }),
     }
 }
 
@@ -121,8 +133,7 @@ impl Manifest {
 
     fn from_disk(on_disk: OnDisk) -> Result<Self, String> {
         if on_disk.sealift_manifest != VERSION {
-            let version = on_disk.sealift_manifest;
-            return Err(format!("version {version} of the manifest is not known here, only {VERSION}"));
+            return Err("it is of another version".to_owned());
         }
         let mut files = on_disk.files.into_iter().map(Listed::from_disk).collect::<Result<Vec<_>, _>>()?;
         files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
@@ -238,7 +249,7 @@ struct ListedOnDisk {
 #[derive(Deserialize)]
 struct Probe {
     #[serde(default)]
-    sealift_manifest: Option<IgnoredAny>,
+    sealift_manifest: Option<Value>,
 }
 
 #[cfg(test)]
@@ -313,8 +324,14 @@ mod tests {
             assert!(with(&bad).is_err(), "{bad}");
         }
         assert!(with("").unwrap().unwrap().is_empty());
-        let newer = parse(br#"{"sealift_manifest":2,"files":[]}"#).unwrap_err();
-        assert!(newer.to_string().contains("version 2"));
+        for newer in [r#"{"sealift_manifest":2,"files":[]}"#, r#"{"sealift_manifest":2,"entries":7}"#] {
+            let newer = parse(newer.as_bytes()).unwrap_err();
+            assert_eq!(newer, NoManifest::Version(2));
+            assert!(newer.to_string().ends_with("has version 2; this sealift knows 1"), "{newer}");
+        }
+        for broken in [r#"{"sealift_manifest":1,"entries":7}"#, r#"{"sealift_manifest":"2","files":[]}"#] {
+            assert!(matches!(parse(broken.as_bytes()), Err(NoManifest::Unfinished { .. })), "{broken}");
+        }
         assert!(parse(br#"{"sealift_manifest":1,"files":[]} trailing"#).is_err());
         assert!(parse(br#"{"sealift_manifest":1,"files":[],"by":"a newer one"}"#).unwrap().is_some());
     }

@@ -4,10 +4,16 @@
 //! A look is cheap: it opens the episode's folder and asks for the marker, and reads nothing else. Symbolic
 //! links are not followed: an episode is a real folder, a marker is a real file.
 
-use std::{ffi::OsString, fs::File, io, os::unix::fs::MetadataExt as _, path::Path};
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    io,
+    os::{fd::AsFd, unix::fs::MetadataExt as _},
+    path::Path,
+};
 
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, statat},
+    fs::{AtFlags, FileType, Mode, OFlags, StatxFlags, StatxTimestamp, fstat, openat, statat, statx},
     io::Errno,
 };
 
@@ -15,6 +21,7 @@ use crate::{
     episode::{EpisodeId, IdError, Look, Stamp},
     layout::{Layout, MARKER, OutboxName, outbox_name},
     progress::Progress,
+    tree::shown,
 };
 
 /// Which folder `episodes/` is: another device or inode under the same name means that it was replaced or mounted over.
@@ -42,10 +49,35 @@ pub struct Scan {
     pub root: RootId,
     /// Every folder in it whose name is an id.
     pub episodes: Vec<(EpisodeId, Look)>,
-    /// Every visible name in it that is no id, and why. Left alone.
-    pub strangers: Vec<(OsString, IdError)>,
+    /// What is in it and can be no episode. Left alone.
+    pub strangers: Vec<Stranger>,
     /// Ids with an archive in the outbox.
     pub archives: Vec<EpisodeId>,
+}
+
+/// Something visible in `episodes/` that can be no episode, and that somebody may take for one.
+#[derive(Debug)]
+pub struct Stranger {
+    /// Its name.
+    pub name: OsString,
+    /// Why it is none.
+    pub why: NoEpisode,
+    /// Somebody sealed it, and believes that it is shipped.
+    pub sealed: bool,
+}
+
+/// Why something in `episodes/` is no episode, and what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoEpisode {
+    /// Its name is no id.
+    #[error("{0}. Rename it to ship it.")]
+    Name(IdError),
+    /// A symlink to a folder with a marker in it.
+    #[error("it is a symlink, and what it points to is not shipped. Move the folder itself into episodes/.")]
+    Symlink,
+    /// `done.marker` beside the episodes.
+    #[error("it seals nothing here. It belongs directly into the folder of the episode that is complete.")]
+    LooseMarker,
 }
 
 /// Which folder stands at this path now.
@@ -69,9 +101,15 @@ pub fn look(episodes: &Path, id: &EpisodeId) -> Look {
 /// Looks everywhere.
 ///
 /// # Errors
-/// Where `episodes/` or the outbox cannot be listed. A single episode that cannot be looked at is a fact, not an error.
+/// Where `episodes/` or the outbox cannot be listed, with the folder in words. A single episode that cannot be looked at is a fact, not an error.
 pub fn scan(layout: &Layout, progress: &Progress) -> io::Result<Scan> {
-    let folder = File::from(openat(rustix::fs::CWD, &layout.episodes, FOLDER, Mode::empty())?);
+    let of = |folder: &Path, error: io::Error| {
+        let why =
+            if error.kind() == io::ErrorKind::NotFound { "is missing".to_owned() } else { error.to_string() };
+        io::Error::new(error.kind(), format!("{}: {why}", shown(folder)))
+    };
+    let folder = openat(rustix::fs::CWD, &layout.episodes, FOLDER, Mode::empty());
+    let folder = File::from(folder.map_err(|errno| of(&layout.episodes, errno.into()))?);
     let root = RootId::of(&folder)?;
     let mut found = Scan { root, episodes: Vec::new(), strangers: Vec::new(), archives: Vec::new() };
     // By descriptor, so that what is listed and what is looked at are one folder.
@@ -85,13 +123,22 @@ pub fn scan(layout: &Layout, progress: &Progress) -> io::Result<Scan> {
         let name: OsString = std::os::unix::ffi::OsStringExt::from_vec(name.to_vec());
         match EpisodeId::from_os(&name) {
             Ok(id) => match look_in(&folder, &id) {
+                Look::Gone if id.as_str() == MARKER => {
+                    found.strangers.push(Stranger { name, why: NoEpisode::LooseMarker, sealed: true });
+                }
+                Look::Gone if has_marker(&folder, &name) => {
+                    found.strangers.push(Stranger { name, why: NoEpisode::Symlink, sealed: true });
+                }
                 Look::Gone => {}
                 look => found.episodes.push((id, look)),
             },
-            Err(why) => found.strangers.push((name, why)),
+            Err(why) => {
+                let sealed = has_marker(&folder, &name);
+                found.strangers.push(Stranger { name, why: NoEpisode::Name(why), sealed });
+            }
         }
     }
-    for entry in std::fs::read_dir(&layout.outbox)? {
+    for entry in std::fs::read_dir(&layout.outbox).map_err(|error| of(&layout.outbox, error))? {
         progress.step();
         if let OutboxName::Archive(id) = outbox_name(&entry?.file_name()) {
             found.archives.push(id);
@@ -100,9 +147,14 @@ pub fn scan(layout: &Layout, progress: &Progress) -> io::Result<Scan> {
     Ok(found)
 }
 
+/// Whether this is, or points to, a folder with something of the marker's name in it.
+fn has_marker(episodes: &File, name: &OsStr) -> bool {
+    statat(episodes, Path::new(name).join(MARKER), AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}
+
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-fn look_in(episodes: impl std::os::fd::AsFd, id: &EpisodeId) -> Look {
+fn look_in(episodes: impl AsFd, id: &EpisodeId) -> Look {
     // O_PATH: needs no permission to read the folder, and waits for nothing.
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let folder = match openat(episodes, id.as_str(), flags, Mode::empty()) {
@@ -111,28 +163,79 @@ fn look_in(episodes: impl std::os::fd::AsFd, id: &EpisodeId) -> Look {
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE) => return Look::Gone,
         Err(error) => return Look::Unreadable(format!("Failed to open the folder: {error}")),
     };
-    match statat(&folder, MARKER, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(marker) if FileType::from_raw_mode(marker.st_mode) == FileType::RegularFile => {
-            match fstat(&folder) {
-                Ok(folder) => Look::Sealed(stamp(&folder, &marker)),
-                Err(error) => Look::Unreadable(format!("Failed to look at the folder: {error}")),
-            }
-        }
-        Ok(_) | Err(Errno::NOENT) => Look::Open,
-        Err(Errno::STALE) => Look::Gone,
-        Err(error) => Look::Unreadable(format!("Failed to look at {MARKER}: {error}")),
+    let marker = match Marker::of(&folder) {
+        Ok(marker) => marker,
+        Err(Errno::NOENT) => return Look::Open,
+        Err(Errno::STALE) => return Look::Gone,
+        Err(error) => return Look::Unreadable(format!("Failed to look at {MARKER}: {error}")),
+    };
+    match marker.kind {
+        FileType::RegularFile => match fstat(&folder) {
+            Ok(folder) => Look::Sealed(marker.stamp(folder.st_ino)),
+            Err(error) => Look::Unreadable(format!("Failed to look at the folder: {error}")),
+        },
+        FileType::Directory => Look::OddMarker("a directory"),
+        FileType::Symlink => Look::OddMarker("a symlink"),
+        FileType::Fifo => Look::OddMarker("a FIFO"),
+        _ => Look::OddMarker("a socket or a device"),
     }
 }
 
-fn stamp(folder: &Stat, marker: &Stat) -> Stamp {
-    let nanoseconds = |seconds: i64, rest: u64| {
-        seconds.saturating_mul(1_000_000_000).saturating_add(i64::try_from(rest).unwrap_or(0))
-    };
-    Stamp {
-        sealed_ns: nanoseconds(marker.st_mtime, marker.st_mtime_nsec),
-        inodes: (folder.st_ino, marker.st_ino),
-        marker_ctime_ns: nanoseconds(marker.st_ctime, marker.st_ctime_nsec),
+/// What a look needs to know of a marker.
+struct Marker {
+    kind: FileType,
+    inode: u64,
+    size_bytes: u64,
+    /// Nanoseconds after the epoch, all three.
+    mtime_ns: i64,
+    ctime_ns: i64,
+    born_ns: Option<i64>,
+}
+
+impl Marker {
+    /// By statx(2), which knows when a file was made. Kernels before 4.11, and some seccomp filters, do not have it.
+    fn of(folder: &impl AsFd) -> Result<Self, Errno> {
+        let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+        match statx(folder, MARKER, AtFlags::SYMLINK_NOFOLLOW, mask) {
+            Ok(found) => {
+                let time = |time: StatxTimestamp| nanoseconds(time.tv_sec, time.tv_nsec.into());
+                let has_birth = found.stx_mask & StatxFlags::BTIME.bits() != 0;
+                Ok(Self {
+                    kind: FileType::from_raw_mode(found.stx_mode.into()),
+                    inode: found.stx_ino,
+                    size_bytes: found.stx_size,
+                    mtime_ns: time(found.stx_mtime),
+                    ctime_ns: time(found.stx_ctime),
+                    born_ns: has_birth.then(|| time(found.stx_btime)),
+                })
+            }
+            Err(Errno::NOSYS | Errno::PERM) => {
+                let found = statat(folder, MARKER, AtFlags::SYMLINK_NOFOLLOW)?;
+                Ok(Self {
+                    kind: FileType::from_raw_mode(found.st_mode),
+                    inode: found.st_ino,
+                    size_bytes: u64::try_from(found.st_size).unwrap_or(0),
+                    mtime_ns: nanoseconds(found.st_mtime, found.st_mtime_nsec),
+                    ctime_ns: nanoseconds(found.st_ctime, found.st_ctime_nsec),
+                    born_ns: None,
+                })
+            }
+            Err(error) => Err(error),
+        }
     }
+
+    fn stamp(&self, folder_inode: u64) -> Stamp {
+        Stamp {
+            sealed_ns: self.mtime_ns,
+            inodes: (folder_inode, self.inode),
+            made_ns: self.born_ns.unwrap_or(self.ctime_ns),
+            written_ns: if self.size_bytes == 0 { 0 } else { self.ctime_ns },
+        }
+    }
+}
+
+fn nanoseconds(seconds: i64, rest: u64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(i64::try_from(rest).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -170,7 +273,7 @@ mod tests {
         scan.episodes.sort_by(|a, b| a.0.cmp(&b.0));
         let names: Vec<_> = scan.episodes.iter().map(|(id, _)| id.as_str()).collect();
         assert_eq!(names, ["odd-marker", "open", "sealed"]);
-        assert_eq!(scan.episodes[0].1, Look::Open);
+        assert_eq!(scan.episodes[0].1, Look::OddMarker("a directory"));
         assert_eq!(scan.episodes[1].1, Look::Open);
         assert!(matches!(scan.episodes[2].1, Look::Sealed(_)));
         for (id, seen) in &scan.episodes {
@@ -191,7 +294,61 @@ mod tests {
         symlink(folder.path().join("elsewhere").join(MARKER), layout.episodes.join("real").join(MARKER))
             .unwrap();
         assert_eq!(look(&layout.episodes, &id("link")), Look::Gone);
-        assert_eq!(look(&layout.episodes, &id("real")), Look::Open);
+        assert_eq!(look(&layout.episodes, &id("real")), Look::OddMarker("a symlink"));
+    }
+
+    #[test]
+    fn what_somebody_takes_for_a_sealed_episode_and_is_none_is_found_with_its_reason() {
+        let (folder, layout) = sandbox();
+        let elsewhere = folder.path().join("elsewhere");
+        for sealed in [&elsewhere, &layout.episodes.join("-sealed")] {
+            fs::create_dir(sealed).unwrap();
+            fs::write(sealed.join(MARKER), "").unwrap();
+        }
+        fs::create_dir(layout.episodes.join("-open")).unwrap();
+        symlink(&elsewhere, layout.episodes.join("link")).unwrap();
+        symlink(folder.path(), layout.episodes.join("elsewhere")).unwrap();
+        symlink("nowhere", layout.episodes.join("dangling")).unwrap();
+        fs::write(layout.episodes.join(MARKER), "").unwrap();
+        fs::write(layout.episodes.join("notes"), "").unwrap();
+
+        let mut found = scan(&layout, &Progress::default()).unwrap();
+        assert!(found.episodes.is_empty());
+        found.strangers.sort_by(|a, b| a.name.cmp(&b.name));
+        let found: Vec<_> =
+            found.strangers.iter().map(|it| (it.name.to_str().unwrap(), it.sealed, it.why)).collect();
+        let unnamed = NoEpisode::Name(EpisodeId::parse("-open").unwrap_err());
+        assert_eq!(
+            found,
+            [
+                ("-open", false, unnamed),
+                ("-sealed", true, unnamed),
+                (MARKER, true, NoEpisode::LooseMarker),
+                ("link", true, NoEpisode::Symlink),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_touch_is_no_other_seal_and_a_manifest_that_is_written_anew_is() {
+        let (_folder, layout) = sandbox();
+        let marker = layout.episode(&id("a")).join(MARKER);
+        fs::create_dir(layout.episode(&id("a"))).unwrap();
+        let file = File::create(&marker).unwrap();
+        let seal = || match look(&layout.episodes, &id("a")) {
+            Look::Sealed(stamp) => stamp,
+            other => panic!("{other:?}"),
+        };
+        let first = seal();
+        let has_birth_times = first.made_ns != first.sealed_ns || file.metadata().unwrap().created().is_ok();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert_ne!(seal(), first);
+        assert_eq!(seal().is_still(first), has_birth_times);
+        fs::write(&marker, "{}").unwrap();
+        let written = seal();
+        assert!(!written.is_still(first));
+        fs::write(&marker, "[]").unwrap();
+        assert!(!seal().is_still(written));
     }
 
     #[test]

@@ -24,6 +24,7 @@
 //! over size, mtime, ctime (nanoseconds) and a symlink's target. Left out:
 //! - size, mtime and ctime of directories. They change when we add our receipt and when the episode is moved; what
 //!   was added or removed shows in the entries themselves.
+//! - mtime and ctime of `done.marker`, for which the digest of what it holds stands instead (`marker.rs` says why).
 //! - the device. Its number may change with every boot, and the fingerprint is kept across boots. [`Walked`] has that
 //!   of the episode's directory beside the fingerprint.
 //!
@@ -32,6 +33,7 @@
 //! times move in ticks of up to 10 ms, and a second write of the same length within a tick leaves no trace. A manifest
 //! catches that, and a recorder that writes behind its own marker is at odds with every rule we gave it.
 
+mod marker;
 pub(crate) mod open;
 pub mod ours;
 
@@ -66,7 +68,7 @@ const LISTING_BUFFER_BYTES: usize = 32 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
     /// An entry went, came or became another thing under our eyes. Worth another try later.
-    #[error("{} changed while it was read", shown(path))]
+    #[error("{} changed while it was read", in_words(path))]
     Changed {
         /// Which.
         path: PathBuf,
@@ -75,7 +77,7 @@ pub enum TreeError {
     #[error("the episode is gone")]
     Gone,
     /// Something is mounted inside the episode; it could neither be read honestly nor moved.
-    #[error("{} is a mount point: unmount it, or keep it out of the episode", shown(path))]
+    #[error("{} is a mount point: unmount it, or keep it out of the episode", in_words(path))]
     Mount {
         /// Where.
         path: PathBuf,
@@ -87,7 +89,7 @@ pub enum TreeError {
         path: PathBuf,
     },
     /// The file system refused: `EACCES`, `EIO` and the like.
-    #[error("failed to read {}", shown(path))]
+    #[error("failed to read {}", in_words(path))]
     Io {
         /// What was being looked at.
         path: PathBuf,
@@ -139,9 +141,20 @@ impl Closed<'_> {
     /// was seen.
     ///
     /// # Errors
-    /// [`TreeError::Changed`] where they differ in anything that [`Stat`] holds, [`TreeError::Mount`], [`TreeError::Io`].
+    /// [`TreeError::Changed`] where the two are not [the same](Self::is_still), [`TreeError::Mount`], [`TreeError::Io`].
     pub fn open(&self) -> Result<File, TreeError> {
-        open::file(self.folder, self.name, &self.stat).map_err(|error| error.at(self.path))
+        open::file(self.folder, self.name, &self.stat, |now| self.is_still(now))
+            .map_err(|error| error.at(self.path))
+    }
+
+    /// Whether this is the file that was seen, and nobody has written to it since. Of `done.marker` the times do not count.
+    #[must_use]
+    pub fn is_still(&self, now: &Stat) -> bool {
+        if marker::is_it(self.path) {
+            marker::untimed(now) == marker::untimed(&self.stat)
+        } else {
+            *now == self.stat
+        }
     }
 }
 
@@ -154,7 +167,7 @@ pub struct Walked {
     pub device: u64,
 }
 
-/// Takes the fingerprint of an episode without opening its files.
+/// Takes the fingerprint of an episode. Opens none of its files but the marker and what may be a record of ours.
 ///
 /// # Errors
 /// Those of [`walk`].
@@ -193,7 +206,7 @@ pub fn walk<E: From<TreeError>>(
     let (top, top_stat) = open_top(episode)?;
     let own_name = episode.file_name().unwrap_or_default();
     let mut buffer = Vec::with_capacity(LISTING_BUFFER_BYTES);
-    let mut hasher = Sha256::new_with_prefix(b"sealift fingerprint 1\n");
+    let mut hasher = Sha256::new_with_prefix(b"sealift fingerprint 2\n");
     let mut path = Vec::new();
     progress.check().map_err(TreeError::from)?;
 
@@ -239,7 +252,12 @@ pub fn walk<E: From<TreeError>>(
                 if depth == 1 && ours::left_out(own_name, &closed)? {
                     continue;
                 }
-                hash_entry(&mut hasher, &path, &stat, b"");
+                match marker::content(&closed, progress)? {
+                    Some(content) => {
+                        hash_entry(&mut hasher, &path, &marker::untimed(&stat), &content.0);
+                    }
+                    None => hash_entry(&mut hasher, &path, &stat, b""),
+                }
                 visit(Entry { path: &path, stat, kind: Kind::File(closed) })?;
             }
             FileType::Symlink => {
@@ -284,6 +302,12 @@ pub fn read_top(episode: &Path, name: &CStr, max_bytes: u64) -> Result<Option<Ve
 #[must_use]
 pub fn shown(path: &Path) -> String {
     printable(&path.to_string_lossy())
+}
+
+/// As [`shown`], with a name for what has none: the episode's own folder.
+#[must_use]
+pub fn in_words(path: &Path) -> String {
+    if path == Path::new(".") { "the episode's folder".to_owned() } else { shown(path) }
 }
 
 /// The path of an [`Entry`], for an error.
@@ -351,8 +375,9 @@ impl Name {
     }
 }
 
-/// Every field has a fixed width or its length before it, so that no two trees can spell the same bytes.
-fn hash_entry(hasher: &mut Sha256, path: &[u8], stat: &Stat, target: &[u8]) {
+/// Every field has a fixed width or its length before it, so that no two trees can spell the same bytes. `said` is a symlink's
+/// target, or the digest of the marker's content.
+fn hash_entry(hasher: &mut Sha256, path: &[u8], stat: &Stat, said: &[u8]) {
     hasher.update((path.len() as u64).to_le_bytes());
     hasher.update(path);
     hasher.update(stat.mode.to_le_bytes());
@@ -365,8 +390,8 @@ fn hash_entry(hasher: &mut Sha256, path: &[u8], stat: &Stat, target: &[u8]) {
         hasher.update(seconds.to_le_bytes());
         hasher.update(nanoseconds.to_le_bytes());
     }
-    hasher.update((target.len() as u64).to_le_bytes());
-    hasher.update(target);
+    hasher.update((said.len() as u64).to_le_bytes());
+    hasher.update(said);
 }
 
 #[cfg(test)]

@@ -1,8 +1,12 @@
 //! `sealift config`
 
+use std::path::Path;
+
 use clap::Subcommand;
 use sealift::{
-    config::{RawReceive, SAMPLE},
+    config::{RawConfig, RawReceive, SAMPLE},
+    episode::printable,
+    filesystem::shared_between_hosts,
     receive::access::Access,
 };
 
@@ -10,6 +14,7 @@ use super::{
     Source,
     destination::{self, Destination},
     exit::{Exit, Failure},
+    logging,
 };
 
 #[derive(Debug, Subcommand)]
@@ -21,7 +26,7 @@ pub(crate) enum ConfigCommand {
         #[command(flatten)]
         destination: Destination,
     },
-    /// Print what is set, as TOML
+    /// Print what is in force, as TOML: what is set, and the default of each other key
     Show {
         #[command(flatten)]
         source: Source,
@@ -37,6 +42,8 @@ pub(crate) fn run(command: ConfigCommand) -> Result<Exit, Failure> {
     match command {
         ConfigCommand::Default => print!("{SAMPLE}"),
         ConfigCommand::Check { source, destination } => {
+            // Secrets that others can read, a token in clear text: told while the files are read.
+            logging::start("warn");
             let raw = destination::configuration(&source, &destination)?;
             let receiver_alone = raw.receive != RawReceive::default()
                 && raw.shipper.data_dir.is_none()
@@ -53,8 +60,26 @@ pub(crate) fn run(command: ConfigCommand) -> Result<Exit, Failure> {
         }
         ConfigCommand::Show { source, destination } => {
             let raw = destination::configuration(&source, &destination)?;
-            print!("{}", toml::to_string(&raw).map_err(anyhow::Error::new)?);
+            print!("{}", shown(&raw, source.file(destination::is_enough(&source, &destination)).as_deref())?);
         }
     }
     Ok(Exit::Done)
+}
+
+fn shown(raw: &RawConfig, file: Option<&Path>) -> Result<String, Failure> {
+    let mut raw = raw.clone();
+    // As a command would take it that is started here.
+    raw.shipper.data_dir = raw.shipper.data_dir.map(|path| std::path::absolute(&path).unwrap_or(path));
+    let in_force = raw.in_force(false);
+    let episodes = in_force.shipper.episodes_dir.as_deref();
+    let mut in_force = raw.in_force(episodes.and_then(shared_between_hosts).is_some());
+    for value in in_force.receiver.headers.values_mut() {
+        "…".clone_into(value);
+    }
+    let file = match file {
+        Some(file) => format!("read from {}", printable(&file.to_string_lossy())),
+        None => "no file was read".to_owned(),
+    };
+    let toml = toml::to_string(&in_force).map_err(anyhow::Error::new)?;
+    Ok(format!("# {file}; with the command line laid over it, and defaults for what neither sets\n{toml}"))
 }

@@ -299,7 +299,12 @@ impl Demo {
             Notice::StillChanging(id, why, _) | Notice::Stuck(id, why, _) | Notice::PackedAgain(id, why) => {
                 self.screen.step(self.after(&id, now), &id, Step::Waits, &why)?;
             }
-            Notice::Held(_) | Notice::StillHeld(..) | Notice::Cleared(_) | Notice::PackingPaused(..) => {}
+            Notice::Held(_)
+            | Notice::StillHeld(..)
+            | Notice::Cleared(_)
+            | Notice::PackingPaused(..)
+            | Notice::OddMarker(..)
+            | Notice::ClockDoubted(_) => {}
             Notice::Quarantined(id, reason, path) => {
                 return Err(anyhow!("{id} was quarantined: {}. It is in {}", reason.error, path.display()));
             }

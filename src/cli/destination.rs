@@ -19,9 +19,14 @@ pub(super) struct Destination {
 
 /// What is written, with the arguments laid over it.
 pub(super) fn configuration(source: &Source, destination: &Destination) -> Result<RawConfig, Failure> {
-    let mut raw = source.read(source.data.is_some() && destination.receiver.is_some())?;
+    let mut raw = source.read(is_enough(source, destination))?;
     destination.lay_over(&mut raw);
     Ok(raw)
+}
+
+/// Whether the arguments alone say all that a shipper must be told.
+pub(super) fn is_enough(source: &Source, destination: &Destination) -> bool {
+    source.data.is_some() && destination.receiver.is_some()
 }
 
 impl Destination {

@@ -63,12 +63,12 @@ pub(crate) fn run(args: FetchArgs) -> Result<Exit, Failure> {
     let mut raw = args.source.read(args.destination.receiver.is_some())?;
     args.destination.lay_over(&mut raw);
     let config = raw.receiver()?;
+    logging::start("warn");
     let receiver = destination::receiver(&config, &raw.host_id()?, destination::client(&config)?)?;
     let folder = fs::canonicalize(&args.to)
         .and_then(|folder| if folder.is_dir() { Ok(folder) } else { Err(rustix::io::Errno::NOTDIR.into()) })
         .with_context(|| format!("--to {}: must be a folder that exists", shown(&args.to)))
         .map_err(usage)?;
-    logging::start("warn");
     let receipts = receipts(&raw, &id)?;
     let options = Options { folder, max_bytes: args.max_bytes, unverified: args.unverified, receipts };
 

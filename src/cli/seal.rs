@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use sealift::{manifest, progress::Progress};
+use sealift::{manifest, progress::Progress, tree::shown};
 
 use super::exit::{Exit, Failure};
 
@@ -19,11 +19,10 @@ pub(crate) struct SealArgs {
 pub(crate) fn run(args: &SealArgs) -> Result<Exit, Failure> {
     let sealed = manifest::seal(&args.directory, &Progress::default())
         .with_context(|| format!("Failed to seal {}", args.directory.display()))?;
-    println!(
-        "sealed {}: {} files, {} bytes",
-        sealift::episode::printable(&args.directory.display().to_string()),
-        sealed.files,
-        sealed.bytes
-    );
+    let files = if sealed.files == 1 { "file" } else { "files" };
+    println!("sealed {}: {} {files}, {} bytes", shown(&args.directory), sealed.files, sealed.bytes);
+    for (what, path) in &sealed.left_out {
+        println!("  not in it, since it will not be in the archive either: {}, a {what}", shown(path));
+    }
     Ok(Exit::Done)
 }

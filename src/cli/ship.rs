@@ -53,8 +53,9 @@ pub(crate) struct ShipArgs {
 #[expect(clippy::print_stdout, reason = "a command's result")]
 pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
     let config = destination::configuration(&args.source, &args.destination)?.ship()?;
-    let transport = transport(&config.receiver, &config.host_id)?;
+    // Before certificates and tokens are read: what is wrong with them, and no reason not to ship, is logged.
     logging::start("info");
+    let transport = transport(&config.receiver, &config.host_id)?;
     let mut options = options(&config, args.once);
     if !args.once {
         options.notifier = Notifier::from_environment();
@@ -83,6 +84,13 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
             "{} sealed, {} shipped, {} to be tried again, {} in conflict, {} quarantined, {} held",
             tally.scanned, tally.shipped, tally.transient_failures, tally.conflicts, tally.fatal, tally.held
         );
+        if tally.last_copies > 0 {
+            println!(
+                "{} of the quarantined: archives without an episode, each perhaps the last copy; see the reason beside it in {}",
+                tally.last_copies,
+                config.layout.quarantine.display()
+            );
+        }
     }
     // A daemon that was told to stop leaves what waits for the next start.
     Ok(if left == 0 || !args.once { Exit::Done } else { Exit::Wrong })

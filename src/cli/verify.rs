@@ -67,9 +67,9 @@ pub(crate) fn run(args: VerifyArgs) -> Result<Exit, Failure> {
     if args.deep {
         config.answer_timeout = config.answer_timeout.max(DEEP_ANSWER_TIMEOUT);
     }
+    logging::start("warn");
     let client: Client = destination::client(&config)?;
     let receiver = destination::receiver(&config, &raw.host_id()?, client)?;
-    logging::start("warn");
     let options =
         Options { shipped: layout.shipped.clone(), deep: args.deep, concurrency: config.concurrency.get() };
     let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;

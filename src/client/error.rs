@@ -11,7 +11,7 @@ pub enum SetupError {
     #[error(transparent)]
     File(#[from] FileError),
     /// Only one half of the client's identity is set.
-    #[error("client_cert_file and client_key_file go together: set both or neither")]
+    #[error("receiver.client_cert_file and receiver.client_key_file go together: set both or neither")]
     Unpaired,
 }
 
@@ -131,9 +131,9 @@ fn explain(error: &rustls::Error) -> String {
         // A bad signature: an authority of the same name, made anew.
         rustls::Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
-        ) => "ca_file must hold the authority that signed the receiver's certificate",
+        ) => "receiver.ca_file must hold the authority that signed the receiver's certificate",
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            "the receiver asks for a client certificate: set client_cert_file and client_key_file"
+            "the receiver asks for a client certificate: set receiver.client_cert_file and receiver.client_key_file"
         }
         rustls::Error::AlertReceived(
             AlertDescription::UnknownCA

@@ -25,10 +25,11 @@ pub(super) struct Credentials {
 
 impl Credentials {
     pub(super) fn read(options: &ClientOptions) -> Result<Self, SetupError> {
-        let roots = options.ca_file.as_deref().map(|path| read_roots("ca_file", path)).transpose()?;
+        let roots =
+            options.ca_file.as_deref().map(|path| read_roots("receiver.ca_file", path)).transpose()?;
         let identity = match (&options.client_cert_file, &options.client_key_file) {
             (Some(chain), Some(key)) => {
-                Some(Identity::read(("client_cert_file", chain), ("client_key_file", key))?)
+                Some(Identity::read(("receiver.client_cert_file", chain), ("receiver.client_key_file", key))?)
             }
             (None, None) => None,
             _ => return Err(SetupError::Unpaired),
@@ -70,7 +71,7 @@ impl Credentials {
 
 /// A token travels as `Bearer TOKEN` (RFC 6750, section 2.1): visible ASCII on one line.
 fn read_token(path: &Path) -> Result<HeaderValue, FileError> {
-    const TOKEN: &str = "token_file";
+    const TOKEN: &str = "receiver.token_file";
     let bytes = read_secret(TOKEN, path)?;
     let token = bytes.trim_ascii();
     if token.is_empty() {
@@ -136,7 +137,7 @@ mod tests {
                 }
                 Err(error) => {
                     assert!(!good, "{content:?}: {error}");
-                    assert!(error.to_string().starts_with("token_file /"), "{error}");
+                    assert!(error.to_string().starts_with("receiver.token_file /"), "{error}");
                 }
             }
         }
@@ -153,7 +154,7 @@ mod tests {
         for (options, words) in [
             (
                 ClientOptions { ca_file: Some("/no/such".into()), ..none.clone() },
-                "ca_file /no/such: cannot be read",
+                "receiver.ca_file /no/such: cannot be read",
             ),
             (ClientOptions { ca_file: file(&folder, "a", "text"), ..none.clone() }, "BEGIN CERTIFICATE"),
             (ClientOptions { ca_file: key_file.clone(), ..none.clone() }, "holds no certificate"),

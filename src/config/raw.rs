@@ -91,14 +91,56 @@ pub struct RawReceive {
     pub min_body_rate_bytes_per_s: Option<u64>,
 }
 
-/// Parses TOML; the error shows the line, a caret, and the nearest known key.
+/// Parses TOML; the error shows the line, a caret, and in words which key it is and what it must be.
 pub(super) fn parse(text: &str) -> Result<RawConfig, String> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
         let shown = error.to_string();
-        match nearest(error.message()) {
-            Some(nearest) => format!("{}\ndid you mean `{nearest}`?", shown.trim_end()),
-            None => shown,
+        let shown = shown.trim_end();
+        let key = error.span().and_then(|span| key_at(text, span.start));
+        let Some(key) = key else { return shown.to_owned() };
+        match (nearest(error.message()), must_be(error.message(), &key)) {
+            (Some(nearest), _) => format!("{shown}\n{key}: did you mean `{nearest}`?"),
+            (None, Some(must_be)) => format!("{shown}\n{key} must be {must_be}"),
+            (None, None) => format!("{shown}\nat {key}"),
         }
+    })
+}
+
+/// The key whose line, or whose table's line, this place is in, as `table.key`.
+fn key_at(text: &str, at: usize) -> Option<String> {
+    let line_end = text.get(at..)?.find('\n').map_or(text.len(), |length| at + length);
+    let lines = || text[..line_end].lines().rev();
+    let header = |line: &str| {
+        let name = line.trim().strip_prefix('[')?.split(']').next()?;
+        (!name.is_empty() && !name.contains(['"', ',', '\''])).then(|| name.trim().to_owned())
+    };
+    let table = lines().find_map(header);
+    // A list may go on over several lines.
+    let key = lines().take_while(|line| header(line).is_none()).find_map(|line| line.split_once('='));
+    let key = key.map(|(key, _)| key.trim().trim_matches('"').to_owned());
+    match (table, key) {
+        (Some(table), Some(key)) => Some(format!("{table}.{key}")),
+        (table, key) => table.or(key),
+    }
+}
+
+/// Out of "invalid type: string \"x\", expected u64": what a person would write there.
+fn must_be(message: &str, key: &str) -> Option<&'static str> {
+    let (_, expected) = message.strip_prefix("invalid ")?.rsplit_once(", expected ")?;
+    Some(match expected {
+        "a boolean" => "true or false, without quotes",
+        "a string" | "path string" => "a text in quotes",
+        "a sequence" => "a list, such as [\"one\", \"another\"]",
+        "a map" => "a table, such as { \"X-Name\" = \"value\" }",
+        table if table.starts_with("struct ") => "a table, with its keys under [its name]",
+        "usize" | "u64" | "u32" | "i32" => match key {
+            key if key.ends_with("_per_s") => "a whole number of bytes a second, without quotes",
+            key if key.ends_with("_s") => "a whole number of seconds, without quotes",
+            key if key.ends_with("_days") => "a whole number of days, without quotes",
+            key if key.ends_with("_bytes") => "a whole number of bytes, without quotes",
+            _ => "a whole number, without quotes",
+        },
+        _ => return None,
     })
 }
 
@@ -108,4 +150,50 @@ fn nearest(message: &str) -> Option<&str> {
     let unknown = names.next()?;
     let likeness = |name: &&str| strsim::jaro_winkler(unknown, name);
     names.max_by(|a, b| likeness(a).total_cmp(&likeness(b))).filter(|best| likeness(best) >= NEAR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_type_is_told_in_words_by_the_name_of_its_key() {
+        for (text, says) in [
+            (
+                "[receiver]\nconcurrency = \"four\"",
+                "receiver.concurrency must be a whole number, without quotes",
+            ),
+            (
+                "[receiver]\nidle_timeout_s = 1.5",
+                "receiver.idle_timeout_s must be a whole number of seconds, without quotes",
+            ),
+            (
+                "[shipper]\nquarantine_keep_days = -1",
+                "shipper.quarantine_keep_days must be a whole number of days, without quotes",
+            ),
+            (
+                "[receive]\nmin_free_bytes = 'x'",
+                "receive.min_free_bytes must be a whole number of bytes, without quotes",
+            ),
+            (
+                "[receive]\nmin_body_rate_bytes_per_s = 'x'",
+                "receive.min_body_rate_bytes_per_s must be a whole number of bytes a second, without quotes",
+            ),
+            (
+                "[receiver]\nrequire_receipt = 'yes'",
+                "receiver.require_receipt must be true or false, without quotes",
+            ),
+            ("[pack]\nlevel = 1\n[receiver]\nurl = 3", "receiver.url must be a text in quotes"),
+            ("[receiver]\nca_file = 3", "receiver.ca_file must be a text in quotes"),
+            ("[receive]\nreaders = 'a'", "receive.readers must be a list, such as [\"one\", \"another\"]"),
+            ("[receive]\nreaders = [\n  'a',\n  3,\n]", "receive.readers must be a text in quotes"),
+            ("receiver = 3", "receiver must be a table, with its keys under [its name]"),
+            ("[receiver]\nurl = 'a'\nurl = 'b'", "at receiver.url"),
+            ("[receiver]\nurls = 'a'", "receiver.urls: did you mean `url`?"),
+            ("[receivr]", "receivr: did you mean `receiver`?"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.lines().last() == Some(says) && error.contains('^'), "{text}: {error}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     num::NonZeroUsize,
     path::{Path, PathBuf},
 };
@@ -10,8 +10,8 @@ use std::{
 use super::{ConfigError, RawConfig, RawReceive, days, value};
 use crate::episode::HostName;
 
-const DEFAULT_STORE: &str = "/var/lib/sealift-receiver";
-const DEFAULT_PORT: u16 = 8490;
+pub(super) const DEFAULT_STORE: &str = "/var/lib/sealift-receiver";
+pub(super) const DEFAULT_LISTEN: &str = "127.0.0.1:8490";
 /// What a file system needs to go on working: a full one refuses the receipts too, and whatever else lives on it.
 const DEFAULT_MIN_FREE_BYTES: u64 = 1 << 30;
 /// A week covers a long weekend without a network.
@@ -133,7 +133,7 @@ impl ReceiveConfig {
             Some(missing) if !self.anyone_may_store => {
                 let message = format!(
                     "refusing to listen on {}, where others come in: {missing}. Or listen on a loopback address \
-                     (127.0.0.1:{DEFAULT_PORT}); or say that you want it so: --anyone-may-store, or \
+                     ({DEFAULT_LISTEN}); or say that you want it so: --anyone-may-store, or \
                      receive.anyone_may_store = true",
                     self.listen
                 );
@@ -167,14 +167,11 @@ impl RawConfig {
     /// [`ConfigError::Value`].
     pub fn receive(&self) -> Result<ReceiveConfig, ConfigError> {
         let raw = &self.receive;
-        let listen = match &raw.listen {
-            None => SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)),
-            Some(listen) => listen.parse().map_err(|_| {
-                let message =
-                    format!("{listen:?} is not an address and port such as 127.0.0.1:{DEFAULT_PORT}");
-                value("receive.listen", message)
-            })?,
-        };
+        let listen = raw.listen.as_deref().unwrap_or(DEFAULT_LISTEN);
+        let listen = listen.parse().map_err(|_| {
+            let message = format!("{listen:?} is not an address and port such as {DEFAULT_LISTEN}");
+            value("receive.listen", message)
+        })?;
         let store = raw.store.as_deref().unwrap_or(Path::new(DEFAULT_STORE));
         let config = ReceiveConfig {
             namespace: match raw.namespace.as_deref().unwrap_or("none") {
@@ -186,7 +183,7 @@ impl RawConfig {
                 (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
                 (None, None) => None,
                 _ => {
-                    let message = "tls_cert_file and tls_key_file go together; set both or none";
+                    let message = "goes together with receive.tls_key_file; set both or none";
                     return Err(value("receive.tls_cert_file", message));
                 }
             },
@@ -200,7 +197,7 @@ impl RawConfig {
             ..ReceiveConfig::at(listen, store)
         };
         if config.client_ca_file.is_some() && config.tls.is_none() {
-            let message = "certificates are shown over TLS only: set tls_cert_file and tls_key_file too";
+            let message = "certificates are shown over TLS only: set receive.tls_cert_file and receive.tls_key_file too";
             return Err(value("receive.client_ca_file", message));
         }
         if !config.asks_who() {
@@ -211,8 +208,7 @@ impl RawConfig {
                 ("receive.host_quota_bytes", config.limits.host_quota_bytes.is_some()),
             ] {
                 if is_set {
-                    let message =
-                        "needs names, and nobody is asked for one: set client_ca_file or tokens_file";
+                    let message = "needs names, and nobody is asked for one: set receive.client_ca_file or receive.tokens_file";
                     return Err(value(key, message));
                 }
             }

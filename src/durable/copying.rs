@@ -100,7 +100,8 @@ impl Copier<'_> {
                 self.folder(&source, &target.into(), path, depth + 1)
             }
             FileType::RegularFile => {
-                let source = open::file(from, name, &stat).map_err(|error| told(error, path))?;
+                let source =
+                    open::file(from, name, &stat, |now| *now == stat).map_err(|error| told(error, path))?;
                 let target = File::from(openat(to, name, NEW_FILE, Mode::RUSR | Mode::WUSR).map_err(here)?);
                 self.file(&source, &target, path).map_err(|error| named(path, &error))?;
                 if Stat::of(&source)? == stat { Ok(()) } else { Err(told(Error::Changed, path)) }

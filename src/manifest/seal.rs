@@ -20,18 +20,20 @@ use crate::{
     episode::Digest,
     layout::MARKER,
     progress::Progress,
-    tree::{self, Entry, Kind, Stat, TreeError, shown, to_path},
+    tree::{self, Entry, Kind, Stat, TreeError, in_words, shown, to_path},
 };
 
 const READ_BYTES: usize = 256 * 1024;
 
 /// What was sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed {
     /// Files in the manifest.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// What will not be in the archive, as it is: `"FIFO"`, `"socket"`, `"device"`, and its path relative to the episode.
+    pub left_out: Vec<(&'static str, PathBuf)>,
 }
 
 /// Why an episode was not sealed. There is no marker then that was not there before.
@@ -49,11 +51,17 @@ pub enum SealError {
     /// Somebody sealed it before, or while we were at it.
     #[error("already sealed: it has a done.marker")]
     AlreadySealed,
+    /// Something else than a marker has its name.
+    #[error(
+        "not sealed, and cannot be: done.marker is there and is {0}. done.marker must be a regular file: remove it, then \
+         seal again"
+    )]
+    OddMarker(&'static str),
     /// Another process is at it, or holds a lock on the directory for a reason of its own.
     #[error("it is being sealed by another process: wait for that one to end")]
     AlreadySealing,
     /// Something inside changed while it was being sealed.
-    #[error("the recorder is still writing: {} changed", shown(.path))]
+    #[error("the recorder is still writing: {} changed", in_words(.path))]
     StillWriting {
         /// What changed.
         path: PathBuf,
@@ -109,13 +117,18 @@ fn seal_observed(
 
     let mut manifest = Manifest::default();
     let mut bytes = 0;
+    let mut left_out = Vec::new();
     let mut buffer = vec![0; READ_BYTES];
     let read = tree::walk(&episode, progress, |entry| {
         observe(&entry);
-        if let Kind::File(closed) = entry.kind {
-            let sha256 = hash(&closed.open()?, entry.path, &entry.stat, &mut buffer, progress)?;
-            manifest.push(entry.path, entry.stat.size_bytes, sha256);
-            bytes += entry.stat.size_bytes;
+        match entry.kind {
+            Kind::File(closed) => {
+                let sha256 = hash(&closed.open()?, entry.path, &entry.stat, &mut buffer, progress)?;
+                manifest.push(entry.path, entry.stat.size_bytes, sha256);
+                bytes += entry.stat.size_bytes;
+            }
+            Kind::Special(what) => left_out.push((what, to_path(entry.path))),
+            Kind::Directory | Kind::Symlink(_) | Kind::Left(_) => {}
         }
         Ok::<(), SealError>(())
     })?;
@@ -127,7 +140,7 @@ fn seal_observed(
         return Err(SealError::StillWriting { path: to_path(b"") });
     }
     match durable::write_new_file(&episode.join(MARKER), &marker) {
-        Ok(Published::Done) => Ok(Sealed { files: manifest.len() as u64, bytes }),
+        Ok(Published::Done) => Ok(Sealed { files: manifest.len() as u64, bytes, left_out }),
         Ok(Published::NameTaken) => Err(SealError::AlreadySealed),
         Err(source) => Err(io_error(MARKER.as_bytes(), source)),
     }
@@ -151,7 +164,10 @@ fn resolve(directory: &Path) -> Result<PathBuf, SealError> {
     }
     let episode = directory.canonicalize().map_err(missing)?;
     match episode.join(MARKER).symlink_metadata() {
-        Ok(_) => Err(SealError::AlreadySealed),
+        Ok(marker) if marker.is_file() => Err(SealError::AlreadySealed),
+        Ok(marker) if marker.is_dir() => Err(SealError::OddMarker("a directory")),
+        Ok(marker) if marker.is_symlink() => Err(SealError::OddMarker("a symlink")),
+        Ok(_) => Err(SealError::OddMarker("a FIFO, a socket or a device")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(episode),
         Err(source) => Err(io_error(MARKER.as_bytes(), source)),
     }
@@ -227,8 +243,9 @@ mod tests {
     #[test]
     fn sealing_writes_a_manifest_of_every_file() {
         let (_root, path) = episode();
+        let _socket = std::os::unix::net::UnixListener::bind(path.join("socket")).unwrap();
         let sealed = seal(&path, &Progress::default()).unwrap();
-        assert_eq!(sealed, Sealed { files: 2, bytes: 4 });
+        assert_eq!(sealed, Sealed { files: 2, bytes: 4, left_out: vec![("socket", "socket".into())] });
         let manifest = parse(&fs::read(path.join(MARKER)).unwrap()).unwrap().unwrap();
         let paths: Vec<_> = manifest.files.iter().map(|file| &*file.path).collect();
         assert_eq!(paths, [&b"data/x"[..], b"\xff"]);
@@ -247,7 +264,7 @@ mod tests {
         assert!(matches!(refused(&path.join("data/x")), SealError::NotADirectory));
         assert!(matches!(refused(&root.path().join("none")), SealError::Missing));
         symlink("nowhere", path.join(MARKER)).unwrap();
-        assert!(matches!(refused(&path), SealError::AlreadySealed));
+        assert!(matches!(refused(&path), SealError::OddMarker("a symlink")));
     }
 
     #[test]

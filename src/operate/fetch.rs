@@ -176,12 +176,12 @@ pub enum FetchError {
         why: String,
     },
     /// No connection, or none that is trusted.
-    #[error("{url}: {source}")]
+    #[error("{url}: {cause}")]
     Connection {
         /// What was asked.
         url: String,
-        /// Why.
-        source: ClientError,
+        /// Why. Part of the sentence, and so no cause behind it.
+        cause: ClientError,
     },
     /// It broke off too often.
     #[error("{why}; given up for now. {kept}")]
@@ -221,20 +221,20 @@ pub enum FetchError {
     #[error("{0}")]
     NoRoom(String),
     /// The archive could not be unpacked.
-    #[error("{source}. {archive}")]
+    #[error("{cause}. {archive}")]
     Unpack {
         /// Why.
-        source: UnpackError,
+        cause: UnpackError,
         /// What became of the archive.
         archive: String,
     },
     /// The disk failed.
-    #[error("failed to write {}: {source}", shown(.path))]
+    #[error("failed to write {}: {cause}", shown(.path))]
     Disk {
         /// Where.
         path: PathBuf,
         /// What the file system said.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -292,7 +292,7 @@ async fn open_scratch(
     let (id, progress) = (id.clone(), progress.clone());
     let at = options.folder.clone();
     let opened = blocking(&at, move || Scratch::open(&folder, &id, &url, &progress)).await?;
-    match opened.map_err(|source| FetchError::Disk { path: at.clone(), source })? {
+    match opened.map_err(|cause| FetchError::Disk { path: at.clone(), cause })? {
         Opened::Scratch(scratch) => Ok(*scratch),
         Opened::Busy => Err(FetchError::Busy(at)),
         Opened::Stopped(kept) => Err(FetchError::Stopped { kept }),
@@ -305,7 +305,7 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, FetchError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| FetchError::Disk { path: at.to_owned(), source: io::Error::other(error) })
+    done.map_err(|error| FetchError::Disk { path: at.to_owned(), cause: io::Error::other(error) })
 }
 
 /// What the disk has room for, bytes, beside the reserve.

@@ -67,20 +67,20 @@ pub enum BindError {
     #[error("receive.namespace: {0}")]
     FiledOtherwise(OpenError),
     /// The store cannot be created, written to or swept.
-    #[error("Failed to open the store: {}: {source}", path.display())]
+    #[error("Failed to open the store: {}: {why}", path.display())]
     Store {
         /// The store's folder.
         path: PathBuf,
-        /// What the disk said.
-        source: io::Error,
+        /// What the disk said. Part of the sentence, and so no cause behind it.
+        why: io::Error,
     },
     /// The address is taken, or is not this machine's.
-    #[error("Failed to listen on {address}: {source}")]
+    #[error("Failed to listen on {address}: {why}")]
     Listen {
         /// The address asked for.
         address: SocketAddr,
         /// What the kernel said.
-        source: io::Error,
+        why: io::Error,
     },
 }
 
@@ -105,10 +105,10 @@ impl Server {
         let access = Arc::new(Access::read(&config)?);
         let store = match open(config.store.clone(), config.namespace).await {
             Ok(store) => store,
-            Err(OpenError::Disk(source)) => return Err(BindError::Store { path: config.store, source }),
+            Err(OpenError::Disk(why)) => return Err(BindError::Store { path: config.store, why }),
             Err(error @ OpenError::FiledOtherwise(_)) => return Err(BindError::FiledOtherwise(error)),
         };
-        let refused = |source| BindError::Listen { address: config.listen, source };
+        let refused = |why| BindError::Listen { address: config.listen, why };
         let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
         let local_addr = listener.local_addr().map_err(refused)?;
         tracing::info!(

@@ -200,7 +200,7 @@ impl Daemon {
             inotify,
             machine: Machine::new(options.settings.clone(), started.elapsed()),
             hands: Hands::new(workers, watch),
-            teller: Teller::default(),
+            teller: Teller::new(once),
             pulse: Pulse::new(options.allowances, beat_every),
             started,
             stopping: None,
@@ -309,6 +309,7 @@ impl Daemon {
         );
         self.options.notifier.stopping(GRACE + GOING);
         self.stopping = Some(Instant::now() + GRACE);
+        self.teller.stopping();
         self.hear(Event::Stop);
     }
 }

@@ -4,6 +4,7 @@
 //!  shipped/<id>[~n] has its receipt, and is what it was packed from       unlinked: we were killed after the move
 //!  shipped/<id>[~n] has its receipt, and was written to since             the episode is put back, the archive kept
 //!  quarantine/<id>[~n] is what it was packed from                         unlinked: we were killed after the move
+//!  in conflict, and under another name stands what it was packed from     unlinked: a person renamed it
 //!  otherwise                                                              moved to quarantine/<id>[~n]/, with a reason
 //! ```
 //!
@@ -11,6 +12,8 @@
 //! sidecar is believed for nothing but the fingerprint and the content of that, and only where its digest is that of the bytes.
 //! "Gone" means: not in the very folder that `episodes/` was at the start. While that is missing, or another is mounted
 //! over it, every archive looks like an orphan, and none is.
+
+mod aside;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -25,25 +28,23 @@ use rustix::{
 };
 use sha2::{Digest as _, Sha256};
 
+pub use self::aside::{ORPHAN, Why};
+use self::aside::{put_aside, why};
 use super::{
     outbox,
     proven::{self, ContentOf, Found, Wanted},
 };
 use crate::{
-    durable,
-    episode::{Digest, EpisodeId, shell_word},
+    episode::{Digest, EpisodeId, Fingerprint},
     filed,
     layout::{Layout, OutboxName, outbox_name},
     progress::Progress,
-    records::{QuarantineReason, Sidecar, WallTime},
+    records::{Sidecar, WallTime},
     scan::RootId,
     tree,
 };
 
 const HASH_BUFFER_BYTES: usize = 1 << 20;
-
-/// The verdict in the reason of an archive that was put aside.
-pub const ORPHAN: &str = "orphan";
 
 /// What became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,8 +56,8 @@ pub enum Settled {
     /// What it was packed from was written to on its way to `shipped/`, and stands here again. The archive is where it was, and
     /// is looked at as that of any episode.
     PutBack(PathBuf),
-    /// It may be the last copy, and lies here now.
-    PutAside(PathBuf),
+    /// Nothing is known that holds what was in it. It lies here now.
+    PutAside(PathBuf, Why),
 }
 
 /// Settles one archive. `root` is what `episodes/` was at the start.
@@ -91,6 +92,11 @@ pub fn settle(
         Found::Nothing => quarantined(layout, &wanted, content_of, progress)?,
         found => found,
     };
+    let conflict = sidecar.as_ref().and_then(outbox::conflict_in);
+    let found = match (found, wanted.fingerprint) {
+        (Found::Nothing, Some(packed)) if conflict.is_some() => renamed(layout, packed, progress)?,
+        (found, _) => found,
+    };
     // Reading all this took its time. Once more, before anything is unlinked or moved.
     if !is_gone(layout, id, root)? {
         return Ok(Settled::NoOrphan);
@@ -105,16 +111,10 @@ pub fn settle(
         }
         Found::Changed(shipped) => proven::put_back(layout, id, &shipped, progress).map(Settled::PutBack),
         Found::Nothing => {
-            let to = put_aside(layout, id, now, progress)?;
+            let why = why(layout, id, conflict)?;
+            let to = put_aside(layout, id, &why, now, progress)?;
             outbox::clear(layout, id)?;
-            tracing::warn!(
-                EPISODE = %id,
-                "The archive of {id} was in the outbox and its episode is nowhere: it may be the last copy, and was moved to {}. \
-                 To look into it, type: tar --zstd -tvf {}",
-                to.display(),
-                shell_word(&to.join(archive_name(layout, id)))
-            );
-            Ok(Settled::PutAside(to))
+            Ok(Settled::PutAside(to, why))
         }
     }
 }
@@ -190,6 +190,24 @@ fn quarantined(
     Ok(Found::Nothing)
 }
 
+/// A conflict is mended by giving the episode another name, or by moving it to `shipped/` by hand. Its files stay what they were,
+/// and so does its fingerprint. Of a copy on another file system nothing is said here: it is put aside.
+fn renamed(layout: &Layout, packed: Fingerprint, progress: &Progress) -> io::Result<Found> {
+    for folder in [&layout.episodes, &layout.shipped] {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            if !hidden
+                && entry.file_type()?.is_dir()
+                && tree::fingerprint(&entry.path(), progress).is_ok_and(|found| found == packed)
+            {
+                return Ok(Found::Same(entry.path()));
+            }
+        }
+    }
+    Ok(Found::Nothing)
+}
+
 /// Whether the episode is not there, in the folder that `episodes/` was. By descriptor, so that the folder that is compared and the
 /// one that is looked into are one.
 fn is_gone(layout: &Layout, id: &EpisodeId, root: RootId) -> io::Result<bool> {
@@ -203,45 +221,6 @@ fn is_gone(layout: &Layout, id: &EpisodeId, root: RootId) -> io::Result<bool> {
         Ok(_) => Ok(false),
         Err(Errno::NOENT) => Ok(true),
         Err(errno) => Err(errno.into()),
-    }
-}
-
-fn put_aside(layout: &Layout, id: &EpisodeId, now: WallTime, progress: &Progress) -> io::Result<PathBuf> {
-    let name = archive_name(layout, id);
-    let reason = QuarantineReason {
-        episode_id: Some(id.as_str().to_owned()),
-        status_code: None,
-        error: Some(format!(
-            "The archive {name} was found in outbox/ without its episode, and neither shipped/ nor quarantine/ accounts for \
-             it: it may be the last copy. Nothing was delivered or deleted. To restore the episode, type in this folder: \
-             tar --zstd -xf {}",
-            shell_word(Path::new(&name))
-        )),
-        body: serde_json::Value::Null,
-        verdict: Some(ORPHAN.to_owned()),
-        quarantined_at_wall: Some(now),
-    };
-    let fill = |scratch: &Path| {
-        durable::place_file(&layout.archive(id), &scratch.join(&name), progress)?;
-        let sidecar = layout.sidecar(id);
-        if is_there(&sidecar)? {
-            let name = sidecar.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-            durable::place_file(&sidecar, &scratch.join(name), progress)?;
-        }
-        filed::write_reason(scratch, &reason)
-    };
-    durable::build_directory(&layout.quarantine, id.as_str(), fill, progress)
-}
-
-fn archive_name(layout: &Layout, id: &EpisodeId) -> String {
-    layout.archive(id).file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-fn is_there(path: &Path) -> io::Result<bool> {
-    match fs::symlink_metadata(path) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
     }
 }
 

@@ -187,15 +187,18 @@ fn try_check(layout: &Layout, id: &EpisodeId, rehash: bool, progress: &Progress)
         manifest: sidecar.manifest,
         commit: sidecar.commit.as_deref().and_then(Commit::parse),
     };
-    let conflict = sidecar.verdict.filter(|recorded| recorded.verdict == CONFLICT);
-    Ok(Check::Fits(
-        packed,
-        conflict.map(|recorded| Refusal {
-            status: Some(recorded.status_code),
-            detail: recorded.detail,
-            body: serde_json::Value::Null,
-        }),
-    ))
+    let conflict = conflict_in(&sidecar).map(|recorded| Refusal {
+        status: Some(recorded.status_code),
+        detail: recorded.detail.clone(),
+        body: serde_json::Value::Null,
+    });
+    Ok(Check::Fits(packed, conflict))
+}
+
+/// The conflict that a sidecar remembers, where it does.
+#[must_use]
+pub fn conflict_in(sidecar: &Sidecar) -> Option<&RecordedVerdict> {
+    sidecar.verdict.as_ref().filter(|recorded| recorded.verdict == CONFLICT)
 }
 
 fn digest_of(archive: &Archive, progress: &Progress) -> io::Result<Digest> {

@@ -36,10 +36,10 @@ use super::archive::ArchiveWriter;
 use crate::{
     episode::{Commit, Digest, EpisodeId, Fingerprint},
     layout::MARKER,
-    manifest::{self, Check, MAX_MANIFEST_BYTES, Mismatch},
+    manifest::{self, Check, MAX_MANIFEST_BYTES, Mismatch, NoManifest},
     progress::{Cancelled, Progress},
     records::{ArchiveFacts, ManifestCheck},
-    tree::{self, Closed, Entry, Kind, Stat, TreeError, shown, to_path},
+    tree::{self, Closed, Entry, Kind, Stat, TreeError, in_words, shown, to_path},
 };
 
 /// Where a recorder says which code it ran: `code_version.commit`.
@@ -82,7 +82,7 @@ pub struct Packed {
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
     /// Somebody was writing. Worth another try later.
-    #[error("{} changed while it was packed", shown(.path))]
+    #[error("{} changed while it was packed", in_words(.path))]
     Changed {
         /// What changed; `.` where that is not known.
         path: PathBuf,
@@ -107,7 +107,7 @@ pub enum PackError {
         fingerprint: Fingerprint,
     },
     /// Reading the episode failed: `EACCES`, `EIO` and the like.
-    #[error("failed to read {}", shown(.path))]
+    #[error("failed to read {}", in_words(.path))]
     Episode {
         /// What was being read.
         path: PathBuf,
@@ -115,7 +115,7 @@ pub enum PackError {
         source: io::Error,
     },
     /// Something is mounted inside the episode.
-    #[error("{} is a mount point: unmount it, or keep it out of the episode", shown(.path))]
+    #[error("{} is a mount point: unmount it, or keep it out of the episode", in_words(.path))]
     Mount {
         /// Where.
         path: PathBuf,
@@ -232,13 +232,17 @@ fn read_marker(directory: &Path, progress: &Progress) -> Result<Marker, PackErro
     let content = content.as_deref().unwrap_or_default();
     let manifest = match manifest::parse(content) {
         Ok(manifest) => manifest,
-        Err(unfinished) => {
+        Err(no_manifest) => {
             let fingerprint = tree::fingerprint(directory, progress)?;
             // What is held against this state of the episode must have been read from it.
             if read()?.as_deref() != Some(content) {
                 return Err(PackError::Changed { path: MARKER.into() });
             }
-            return Err(PackError::UnfinishedManifest { error: unfinished.to_string(), fingerprint });
+            let error = no_manifest.to_string();
+            return Err(match no_manifest {
+                NoManifest::Unfinished { .. } => PackError::UnfinishedManifest { error, fingerprint },
+                NoManifest::Version(_) => PackError::Fault { error, fingerprint },
+            });
         }
     };
     let whole = content.len() as u64 <= MAX_MANIFEST_BYTES;
@@ -315,14 +319,20 @@ impl<'a, W: io::Write> Packing<'a, W> {
 
         let mut hasher = (is_marker || matches!(self.check, Some(Ok(_)))).then(Sha256::new);
         let mut meta = (path == META && stat.size_bytes <= MAX_META_BYTES).then(Vec::new);
-        self.content(path, stat, &file, |bytes| {
-            if let Some(hasher) = &mut hasher {
-                hasher.update(bytes);
-            }
-            if let Some(meta) = &mut meta {
-                meta.extend_from_slice(bytes);
-            }
-        })?;
+        self.content(
+            path,
+            stat,
+            |now| closed.is_still(now),
+            &file,
+            |bytes| {
+                if let Some(hasher) = &mut hasher {
+                    hasher.update(bytes);
+                }
+                if let Some(meta) = &mut meta {
+                    meta.extend_from_slice(bytes);
+                }
+            },
+        )?;
 
         if let Some(sha256) = hasher.map(Digest::from) {
             if is_marker && self.marker_sha256.is_some_and(|parsed| parsed != sha256) {
@@ -341,6 +351,7 @@ impl<'a, W: io::Write> Packing<'a, W> {
         &mut self,
         path: &[u8],
         stat: &Stat,
+        is_still: impl FnOnce(&Stat) -> bool,
         mut file: &File,
         mut look: impl FnMut(&[u8]),
     ) -> Result<(), PackError> {
@@ -361,7 +372,7 @@ impl<'a, W: io::Write> Packing<'a, W> {
         }
         self.stream.pad().map_err(PackError::Outbox)?;
         match Stat::of(file) {
-            Ok(now) if now == *stat => Ok(()),
+            Ok(now) if is_still(&now) => Ok(()),
             Ok(_) => Err(PackError::Changed { path: to_path(path) }),
             Err(error) => Err(reading_failed(path, error)),
         }

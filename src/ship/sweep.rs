@@ -115,13 +115,19 @@ fn sweep_one(
             swept.removed += 1;
             tracing::info!(
                 EPISODE = %printable(&name.to_string_lossy()),
-                "removed {}: {} days old (since {since}), kept for {}", path.display(), days_between(since, now),
+                "removed {}: kept since {since}, whole days: {}, allowed: {}", path.display(), days_between(since, now),
                 keep_days.unwrap_or_default()
             );
         }
         Due::Anew => {
             durable::touch_folder(path)?;
             swept.renewed += 1;
+            tracing::info!(
+                EPISODE = %printable(&name.to_string_lossy()),
+                "the age of {} begins anew: neither a stamp in it nor its mtime lies between this program's release and now. Its \
+                 mtime is set to now.",
+                path.display()
+            );
         }
         Due::Unvouched => swept.unvouched += 1,
         Due::At { .. } | Due::Never => {}

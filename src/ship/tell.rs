@@ -9,10 +9,16 @@ use tracing::{debug, error, info, warn};
 use super::machine::Notice;
 use crate::{clock, episode::EpisodeId};
 
+/// A probe that fails so soon after the first refusal says nothing new: uploads were under way beside each other.
+const HELD_JUST_NOW: Duration = Duration::from_secs(1);
+
 /// Tells, and remembers since when each episode is sealed, for the time it took.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Teller {
     sealed: HashMap<EpisodeId, Seen>,
+    held_at: Option<Duration>,
+    /// What is left undone now is not tried again by this process.
+    last_try: bool,
 }
 
 /// When a marker was seen, by the machine's time, and how long it had stood there: from before we began, perhaps.
@@ -23,15 +29,31 @@ struct Seen {
 }
 
 impl Teller {
+    /// One for a daemon; or for one pass, which tries everything once.
+    #[must_use]
+    pub fn new(once: bool) -> Self {
+        Self { sealed: HashMap::new(), held_at: None, last_try: once }
+    }
+
+    /// From now on what is left undone is left to the next start.
+    pub fn stopping(&mut self) {
+        self.last_try = true;
+    }
+
     /// Logs one notice. `now` is the machine's time.
     pub fn tell(&mut self, notice: &Notice, now: Duration) {
         match notice {
             Notice::Sealed(id, stamp) => {
-                // By its ctime: the mtime may have come along with a copied file.
-                let age = clock::age_of(stamp.marker_ctime_ns).unwrap_or_default();
+                // Since it was made, or changed: its mtime may have come along with a copied file.
+                let age = clock::age_of(stamp.made_ns).unwrap_or_default();
                 self.sealed.insert(id.clone(), Seen { at: now, age });
                 debug!(EPISODE = %id, "sealed");
             }
+            Notice::OddMarker(id, what) => warn!(
+                EPISODE = %id,
+                "{id} is not sealed: its done.marker is {what}. done.marker must be a regular file: remove it, and create it \
+                 anew when the episode is complete (sealift seal does)."
+            ),
             Notice::Packed(id, facts) => debug!(EPISODE = %id, BYTES = facts.size_bytes, "packed"),
             Notice::Delivered(id, facts, status) => {
                 debug!(EPISODE = %id, STATUS_CODE = status, BYTES = facts.size_bytes, "delivered");
@@ -52,45 +74,56 @@ impl Teller {
             }
             Notice::Retrying(id, refusal, wait) => warn!(
                 EPISODE = %id, VERDICT = "transient", STATUS_CODE = refusal.status,
-                "{id} was not delivered: {}. It stays and is sent again in {}.", refusal.detail, span(*wait)
+                "{id} was not delivered: {}. It stays and is sent again {}.", refusal.detail, self.when(*wait)
             ),
             Notice::RefusedAlone(id, refusal, wait) => warn!(
                 EPISODE = %id, VERDICT = "refused", STATUS_CODE = refusal.status,
-                "{id} is refused while others are not, or not by a receiver: {}. It stays and is sent again in {}. Look at \
-                 what stands between here and the receiver.", refusal.detail, span(*wait)
+                "{id} is refused while others are not, or not by a receiver: {}. It stays and is sent again {}. Look at \
+                 what stands between here and the receiver.", refusal.detail, self.when(*wait)
             ),
             Notice::Conflict(id, refusal) => error!(
                 EPISODE = %id, VERDICT = "conflict", STATUS_CODE = refusal.status,
                 "{id}: the receiver holds other content under this name: {}. It stays in episodes/ and is not sent again \
-                 until it changes. Compare the two, then rename the episode's folder or remove it.", refusal.detail
+                 until it changes. Compare the two, then rename the episode's folder (it is shipped under the new name) or \
+                 remove it. Its archive in outbox/ is put away by itself then: removed after a renaming, moved to \
+                 quarantine/ after a removal.", refusal.detail
             ),
-            Notice::Held(refusal) => error!(
-                VERDICT = "hold",
-                STATUS_CODE = refusal.status,
-                "The receiver cannot be used: {}. Nothing is moved and nothing is lost; one episode at a time is \
-                 tried until it works.",
-                refusal.detail
-            ),
+            Notice::Held(refusal) => {
+                self.held_at = Some(now);
+                error!(
+                    VERDICT = "hold",
+                    STATUS_CODE = refusal.status,
+                    "The receiver cannot be used: {}. Nothing is moved and nothing is lost; one episode at a time is \
+                     tried until it works.",
+                    refusal.detail
+                );
+            }
+            Notice::StillHeld(refusal, wait) if self.held_just_now(now) => {
+                debug!(
+                    STATUS_CODE = refusal.status,
+                    "refused as well: {}; next try in {wait:?}", refusal.detail
+                );
+            }
             Notice::StillHeld(refusal, wait) => warn!(
                 VERDICT = "hold",
                 STATUS_CODE = refusal.status,
-                "The receiver still cannot be used: {}. Next try in {}.",
+                "The receiver still cannot be used: {}. The next try is {}.",
                 refusal.detail,
-                span(*wait)
+                self.when(*wait)
             ),
             Notice::Cleared(after) => info!("The receiver works again, after {}.", span(*after)),
             Notice::StillChanging(id, what, wait) => warn!(
                 EPISODE = %id,
-                "{id} is sealed but not at rest: {what}. It is looked at again in {}. Its recorder should \
-                 create done.marker last.", span(*wait)
+                "{id} is sealed but not at rest: {what}. It is looked at again {}. Its recorder should \
+                 create done.marker last.", self.when(*wait)
             ),
             Notice::Stuck(id, why, wait) => error!(
                 EPISODE = %id, VERDICT = "stuck",
-                "{id} cannot go on: {why}. It stays where it is and is tried again in {}.", span(*wait)
+                "{id} cannot go on: {why}. It stays where it is and is tried again {}.", self.when(*wait)
             ),
             Notice::PackingPaused(why, wait) => error!(
-                "Packing pauses for {}: {why}. Episodes stay where they are; uploads go on.",
-                span(*wait)
+                "Packing pauses, and is tried again {}: {why}. Episodes stay where they are; uploads go on.",
+                self.when(*wait)
             ),
             Notice::PackedAgain(id, why) => info!(EPISODE = %id, "{id} is packed again: {why}."),
             Notice::DeliveredAndGone(id) => {
@@ -100,11 +133,25 @@ impl Teller {
                     "{id} is held by the receiver, but somebody else took it out of episodes/ before it could be moved."
                 );
             }
+            Notice::ClockDoubted(since) => warn!(
+                "Nothing is removed from quarantine/ and shipped/: for {} this machine's clock has not been synchronised, nor has \
+                 it agreed with the receiver's. Type: sudo timedatectl set-ntp true",
+                span(*since)
+            ),
             Notice::Vanished(id) => {
                 self.sealed.remove(id);
                 warn!(EPISODE = %id, "{id} was taken out of episodes/ by somebody else. It is not shipped.");
             }
         }
+    }
+
+    /// When it is tried again.
+    fn when(&self, wait: Duration) -> String {
+        if self.last_try { "at the next start".to_owned() } else { format!("in {}", span(wait)) }
+    }
+
+    fn held_just_now(&self, now: Duration) -> bool {
+        self.held_at.is_some_and(|at| now.saturating_sub(at) < HELD_JUST_NOW)
     }
 
     fn elapsed(&mut self, id: &EpisodeId, now: Duration) -> u64 {
@@ -120,5 +167,35 @@ fn span(wait: Duration) -> String {
         seconds @ 1..120 => format!("{seconds} s"),
         seconds @ 120..7200 => format!("{} min", seconds / 60),
         seconds => format!("{} h", seconds / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_pass_and_a_daemon_that_stops_promise_nothing_that_only_the_next_start_can_keep() {
+        let wait = Duration::from_millis(230);
+        let mut daemon = Teller::new(false);
+        assert_eq!(daemon.when(wait), "in 230 ms");
+        daemon.stopping();
+        assert_eq!(daemon.when(wait), "at the next start");
+        assert_eq!(Teller::new(true).when(wait), "at the next start");
+    }
+
+    #[test]
+    fn at_a_hold_the_uploads_beside_the_first_say_nothing_new() {
+        let refusal = crate::ship::machine::verdict::Refusal {
+            status: Some(503),
+            detail: "answered 503 with nothing".to_owned(),
+            body: serde_json::Value::Null,
+        };
+        let mut teller = Teller::new(false);
+        let at = Duration::from_secs(100);
+        assert!(!teller.held_just_now(at));
+        teller.tell(&Notice::Held(refusal), at);
+        assert!(teller.held_just_now(at + Duration::from_millis(999)));
+        assert!(!teller.held_just_now(at + HELD_JUST_NOW));
     }
 }

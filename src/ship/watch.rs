@@ -168,7 +168,7 @@ impl Watching {
                 let mut look = scan::look(&self.episodes, &id);
                 // Something stirred in the root under a name that is watched: it may be another folder than the one that
                 // was watched, and a watch goes with its folder. Watching the same folder twice does no harm.
-                if look == Look::Open && !watch {
+                if matches!(look, Look::Open | Look::OddMarker(_)) && !watch {
                     self.watched.remove(&id);
                     self.watch(&id);
                     look = scan::look(&self.episodes, &id);

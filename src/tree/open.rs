@@ -116,9 +116,14 @@ pub(crate) fn folder(parent: &File, name: &CStr, seen: &Stat) -> Result<File, Er
     if same { Ok(folder.into()) } else { Err(Error::Changed) }
 }
 
-/// Opens a regular file that was seen as `seen`. `O_NONBLOCK`: should it have become a FIFO, the open returns at once
+/// Opens a regular file that was seen as `seen`, where `is_still` says that it is the same. `O_NONBLOCK`: should it have become a FIFO, the open returns at once
 /// and the comparison finds out; `O_NOCTTY`: should it have become a terminal, it does not become ours.
-pub(crate) fn file(parent: &File, name: &CStr, seen: &Stat) -> Result<File, Error> {
+pub(crate) fn file(
+    parent: &File,
+    name: &CStr,
+    seen: &Stat,
+    is_still: impl FnOnce(&Stat) -> bool,
+) -> Result<File, Error> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = open_inside(parent, name, flags, seen).map_err(|error| match error {
         // Became a socket or a device without a driver (open(2)).
@@ -126,7 +131,7 @@ pub(crate) fn file(parent: &File, name: &CStr, seen: &Stat) -> Result<File, Erro
         other => other,
     })?;
     let found = Stat::from(fstat(&file).map_err(Error::Io)?);
-    if found == *seen { Ok(file.into()) } else { Err(Error::Changed) }
+    if is_still(&found) { Ok(file.into()) } else { Err(Error::Changed) }
 }
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);

@@ -76,16 +76,19 @@ fn a_wrong_configuration_touches_nothing_and_shows_where() {
     let cases = [
         ("[shipper]\nhost_id = \"lab\"\nreconcile_intervall_s = 5", vec!["3", "reconcile_interval_s"]),
         ("[receivr]\nurl = \"http://h\"", vec!["1", "did you mean `receiver`"]),
-        ("[receiver]\nconcurrency = \"four\"", vec!["2", "concurrency"]),
+        ("[receiver]\nconcurrency = \"four\"", vec!["2", "receiver.concurrency must be a whole number"]),
+        ("[shipper]\noutbox_dir = \"outbox\"", vec!["shipper.outbox_dir: ", "give an absolute path"]),
+        ("[shipper]\ndata_dir = \"~/data\"", vec!["shipper.data_dir: ", "~ means nothing here"]),
+        ("[receiver]\ntoken_file = \"token\"", vec!["receiver.token_file: ", "give an absolute path"]),
         ("[receiver]\nconcurrency = 0", vec!["receiver.concurrency"]),
         ("[pack]\nlevel = 20", vec!["pack.level", "19"]),
         ("[shipper]\nwatch = \"sometimes\"", vec!["shipper.watch", "reconcile-only"]),
         ("[shipper]\nhost_id = \"lab 07\"", vec!["shipper.host_id"]),
         ("[shipper]\nreconcile_interval_s = 0", vec!["shipper.reconcile_interval_s"]),
         ("[receiver]\nclient_cert_file = \"/c.pem\"", vec!["client_key_file"]),
-        ("[receiver]\nca_file = \"/nowhere/ca.pem\"", vec!["/nowhere/ca.pem"]),
-        ("[receiver]\ntoken_file = \"/nowhere/token\"", vec!["/nowhere/token"]),
-        ("[receiver.headers]\nX = \"{is}\"", vec!["{id}"]),
+        ("[receiver]\nca_file = \"/nowhere/ca.pem\"", vec!["receiver.ca_file /nowhere/ca.pem"]),
+        ("[receiver]\ntoken_file = \"/nowhere/token\"", vec!["receiver.token_file /nowhere/token"]),
+        ("[receiver.headers]\nX = \"{is}\"", vec!["receiver.headers", "{id}"]),
         ("[shipper", vec!["1"]),
     ];
     each(&cases, |(toml, words)| {
@@ -102,6 +105,7 @@ fn a_wrong_configuration_touches_nothing_and_shows_where() {
             for word in words {
                 assert!(stderr.contains(word), "{toml}: no {word:?} in {stderr}");
             }
+            assert!(stderr.matches("os error").count() <= 1, "{stderr}");
         }
         assert!(!sandbox.layout.private.exists());
     });
@@ -109,6 +113,7 @@ fn a_wrong_configuration_touches_nothing_and_shows_where() {
     let (code, _, stderr) = run(sandbox.command("ship").args(["--config", "/nowhere/sealift.toml"]));
     assert_eq!(code, 2);
     assert!(stderr.contains("/nowhere/sealift.toml"), "{stderr}");
+    assert_eq!(stderr.matches("os error").count(), 1, "{stderr}");
 }
 
 #[test]
@@ -201,9 +206,76 @@ fn the_configuration_can_be_checked_shown_and_begun_from() {
     let (code, stdout, stderr) = run(sealift().args(["config", "show", "--config"]).arg(&path));
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.contains("quarantine_keep_days = 30"), "{stdout}");
+    let first = format!("# read from {};", path.display());
+    assert!(stdout.starts_with(&first), "{stdout}");
     let shown = sandbox.path("shown.toml");
     fs::write(&shown, &stdout).unwrap();
-    assert_eq!(run(sealift().args(["config", "show", "--config"]).arg(&shown)).1, stdout);
+    let again = run(sealift().args(["config", "show", "--config"]).arg(&shown)).1;
+    assert_eq!(again.split_once('\n').unwrap().1, stdout.split_once('\n').unwrap().1);
+}
+
+#[test]
+fn what_is_shown_is_what_is_in_force_without_the_secrets() {
+    let sandbox = Sandbox::new("http://127.0.0.1:1");
+    let path = sandbox.path("sealift.toml");
+    fs::write(&path, "[receiver]\nconcurrency = 9\n[receiver.headers]\nX-Key = \"hush\"").unwrap();
+    let mut show = sealift();
+    show.args(["config", "show", "--data", "data", "--receiver", "http://h", "--config"]).arg(&path);
+    let (code, stdout, stderr) = run(show.current_dir(sandbox.path("")));
+    assert_eq!(code, 0, "{stderr}");
+    for line in [
+        format!("data_dir = \"{}\"", sandbox.data().display()),
+        format!("outbox_dir = \"{}\"", sandbox.layout.outbox.display()),
+        "watch = \"auto\"".to_owned(),
+        "quarantine_keep_days = 30".to_owned(),
+        "url = \"http://h\"".to_owned(),
+        "concurrency = 9".to_owned(),
+        "idle_timeout_s = 60".to_owned(),
+        "X-Key = \"…\"".to_owned(),
+        "listen = \"127.0.0.1:8490\"".to_owned(),
+    ] {
+        assert!(stdout.lines().any(|shown| shown == line), "no {line} in {stdout}");
+    }
+    assert!(!stdout.contains("hush"), "{stdout}");
+    let (_, stdout, _) = run(sealift().args(["config", "show", "--data", "/d", "--receiver", "http://h"]));
+    assert!(stdout.starts_with("# no file was read;"), "{stdout}");
+}
+
+#[test]
+fn a_relative_path_is_taken_from_the_command_line_and_an_empty_variable_names_no_file() {
+    let server = Scripted::new(|seen, _| Reply::stored(seen));
+    let sandbox = Sandbox::new(server.url());
+    sandbox.seal("run-1", &[]);
+    let mut ship = sealift();
+    ship.args(["ship", "--once", "--data", "data", "--receiver", &server.url()]);
+    let (code, _, stderr) = run(ship.env("SEALIFT_CONFIG", "").current_dir(sandbox.path("")));
+    assert_eq!(code, 0, "{stderr}");
+    assert!(sandbox.shipped("run-1").exists());
+}
+
+#[test]
+fn a_secret_that_others_can_read_and_a_token_in_clear_text_are_warned_of() {
+    let sandbox = Sandbox::new("http://192.0.2.1:1");
+    let (path, token) = (sandbox.path("sealift.toml"), sandbox.path("token"));
+    fs::write(&path, format!("[receiver]\ntoken_file = {token:?}")).unwrap();
+    fs::write(&token, "s3cret").unwrap();
+    let said = |mode: u32, args: &[&str], url: &str| {
+        fs::set_permissions(&token, fs::Permissions::from_mode(mode)).unwrap();
+        let mut command = sealift();
+        command.args(args).arg("--config").arg(&path).args(["--receiver", url, "--data"]).arg(sandbox.data());
+        let (code, _, stderr) = run(&mut command);
+        assert!(code == 0 && !stderr.contains("s3cret"), "{stderr}");
+        stderr
+    };
+    let (check, once) = (&["config", "check"][..], &["ship", "--once"][..]);
+    for args in [check, once] {
+        let stderr = said(0o644, args, "https://192.0.2.1:1");
+        assert!(stderr.contains("chmod 0640") && !stderr.contains("clear text"), "{args:?}: {stderr}");
+        let stderr = said(0o640, args, "http://192.0.2.1:1");
+        assert!(!stderr.contains("chmod") && stderr.contains("clear text"), "{args:?}: {stderr}");
+        let stderr = said(0o640, args, "http://127.0.0.1:1");
+        assert!(!stderr.contains("chmod") && !stderr.contains("clear text"), "{args:?}: {stderr}");
+    }
 }
 
 #[test]
@@ -228,6 +300,45 @@ fn one_pass_says_whether_anything_was_left_undone() {
 }
 
 #[test]
+fn what_somebody_believes_to_have_sealed_is_told_and_counted() {
+    type Mistake = fn(&Sandbox);
+    let mistakes: [(Mistake, &str); 6] = [
+        (|it| fs::create_dir(it.record("a", &[]).join("done.marker")).unwrap(), "a directory"),
+        (|it| std::os::unix::fs::symlink("x", it.record("a", &[]).join("done.marker")).unwrap(), "a symlink"),
+        (|it| fifo(&it.record("a", &[]).join("done.marker")), "a FIFO"),
+        (|it| drop(it.seal("-a", &[])), "-a in episodes/ is left alone"),
+        (|it| fs::write(it.layout.episodes.join("done.marker"), b"").unwrap(), "seals nothing here"),
+        (
+            |it| {
+                fs::create_dir(it.path("real")).unwrap();
+                fs::write(it.path("real/done.marker"), b"").unwrap();
+                std::os::unix::fs::symlink(it.path("real"), it.layout.episodes.join("a")).unwrap();
+            },
+            "a in episodes/ is left alone: it is a symlink",
+        ),
+    ];
+    each(&mistakes, |(mistake, told)| {
+        let sandbox = Sandbox::new("http://127.0.0.1:9");
+        mistake(&sandbox);
+        let (code, stdout, stderr) = run(sandbox.command("ship").args(["--once", "--json"]));
+        assert_eq!(code, 1, "{told}: {stderr}");
+        assert!(stdout.contains("\"scanned\":0") && stdout.contains("\"transient_failures\":1"), "{stdout}");
+        assert_eq!(stderr.matches(told).count(), 1, "{told}: {stderr}");
+        if told.starts_with("a ") && !told.contains("in episodes/") {
+            assert!(stderr.contains("done.marker must be a regular file"), "{stderr}");
+            let (code, _, stderr) = run(sealift().arg("seal").arg(sandbox.layout.episodes.join("a")));
+            assert_eq!(code, 1);
+            assert!(stderr.contains(told) && stderr.contains("must be a regular file"), "{stderr}");
+        }
+    });
+}
+
+fn fifo(path: &std::path::Path) {
+    let kind = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, path, kind, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
+}
+
+#[test]
 fn what_seal_sealed_ships_with_its_manifest_verified() {
     let sandbox = Sandbox::with_receiver();
     let episode = sandbox.record("run-1", &[("data.bin", b"recorded"), ("deep/er/notes.txt", b"once")]);
@@ -245,7 +356,11 @@ fn what_seal_sealed_ships_with_its_manifest_verified() {
 fn seal_takes_an_empty_folder_and_refuses_what_it_cannot_seal() {
     let sandbox = Sandbox::with_receiver();
     let empty = sandbox.record("empty", &[]);
-    assert_eq!(run(sealift().arg("seal").arg(&empty)).0, 0);
+    fifo(&empty.join("pipe"));
+    let (code, stdout, _) = run(sealift().arg("seal").arg(&empty));
+    assert!(code == 0 && stdout.contains("0 files, 0 bytes") && stdout.contains("pipe, a FIFO"), "{stdout}");
+    let one = sandbox.record("one", &[("data.bin", b"recorded")]);
+    assert!(run(sealift().arg("seal").arg(&one)).1.contains("1 file, 8 bytes"));
     let marker = fs::read(empty.join("done.marker")).unwrap();
     let (code, _, stderr) = run(sealift().arg("seal").arg(&empty));
     assert!(code == 1 && stderr.contains("seal"), "{stderr}");
@@ -281,15 +396,7 @@ fn names_from_outside_neither_begin_a_line_of_the_log_nor_turn_it_around() {
     let server = Scripted::new(|seen, _| Reply::stored(seen));
     let sandbox = Sandbox::new(server.url());
     let episode = sandbox.record("x\u{202e}gnp", &[]);
-    let fifo = episode.join("a\n2026-01-01T00:00:00Z ERROR forged\u{1b}[2J\u{202e}");
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        &fifo,
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::from_raw_mode(0o600),
-        0,
-    )
-    .unwrap();
+    fifo(&episode.join("a\n2026-01-01T00:00:00Z ERROR forged\u{1b}[2J\u{202e}"));
     fs::write(episode.join("done.marker"), b"").unwrap();
     let (code, _, stderr) = run(sandbox.command("ship").args(["--once", "--json"]));
     assert_eq!(code, 0, "{stderr}");

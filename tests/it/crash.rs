@@ -4,7 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test plays the recorder, the operator and the crash")]
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::fs::symlink,
@@ -354,14 +354,28 @@ fn an_archive_whose_episode_is_nowhere_may_be_the_last_copy_and_is_quarantined()
     let reference = seal(&sandbox, 1000);
     keep(&sandbox);
     fs::remove_dir_all(sandbox.layout.episodes.join(ID)).unwrap();
-    sandbox.ship_once();
+    let (code, tally) = sandbox.ship_once();
+    assert_eq!((code, &tally["fatal"]), (1, &json!(1)), "{tally}");
     assert_eq!(sandbox.outbox(), [""; 0]);
     let rescued = &names(&sandbox.layout.quarantine)[0];
     let rescued = sandbox.layout.quarantine.join(rescued);
-    assert!(json_file(&rescued.join(REASON))["error"].is_string());
     let archive = names(&rescued).into_iter().find(|name| name.ends_with(".tar.zst")).unwrap();
-    assert_eq!(content_of(&rescued.join(archive)), reference);
+    assert_eq!(content_of(&rescued.join(&archive)), reference);
     assert!(!sandbox.stored(ID).exists());
+    // What the reason says to type brings it back, and it is shipped.
+    let reason = json_file(&rescued.join(REASON));
+    let command =
+        reason["error"].as_str().unwrap().split_once("type: ").unwrap().1.split_once(" . ").unwrap().0;
+    // GNU tar would call zstd, which is not everywhere: what zstd would give it is given to it.
+    let plain = sandbox.path("plain.tar");
+    fs::write(&plain, zstd::decode_all(File::open(rescued.join(&archive)).unwrap()).unwrap()).unwrap();
+    let archive = format!("--zstd -xf '{}'", rescued.join(&archive).display());
+    assert!(command.contains(&archive), "{command}");
+    let command = command.replace(&archive, &format!("-xf '{}'", plain.display()));
+    let typed = Command::new("sh").args(["-c", &command]).output().unwrap();
+    assert!(typed.status.success(), "{command}: {}", String::from_utf8_lossy(&typed.stderr));
+    assert_eq!(sandbox.ship_once().0, 0);
+    assert!(sandbox.stored(ID).exists());
 }
 
 #[test]

@@ -3,7 +3,8 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
+    process::Command,
     sync::{Arc, Mutex},
 };
 
@@ -414,4 +415,32 @@ fn a_firewalls_json_is_no_receivers_word() {
     let (code, tally) = sandbox.ship_once();
     assert_eq!((code, &tally["held"], &tally["fatal"]), (1, &json!(1), &json!(0)));
     assert!(sandbox.layout.episodes.join("run-1").exists());
+}
+
+#[test]
+fn a_conflict_is_mended_by_renaming_or_removing_the_folder_and_nothing_is_alarming_then() {
+    for rename in [true, false] {
+        let server = Scripted::new(|seen, _| match seen.id.as_str() {
+            "run-1" => Reply::json(409, &json!({"title": "Conflict", "detail": "it holds another run-1"})),
+            _ => Reply::stored(seen),
+        });
+        let sandbox = Sandbox::new(server.url());
+        let episode = sandbox.seal("run-1", &[("data.bin", b"recorded")]);
+        let (code, tally) = sandbox.ship_once();
+        assert_eq!((code, &tally["conflicts"]), (1, &json!(1)));
+        let (by_hand, to) = (if rename { "mv" } else { "rm" }, sandbox.layout.episodes.join("run-1-again"));
+        let arguments = if rename { vec![episode.as_path(), &to] } else { vec![Path::new("-r"), &episode] };
+        assert!(Command::new(by_hand).args(arguments).status().unwrap().success());
+        let pass = sandbox.command("ship").args(["--once", "--json"]).output().unwrap();
+        let log = String::from_utf8(pass.stderr.clone()).unwrap();
+        assert!(pass.status.success(), "{log}");
+        assert!(!log.contains("last copy") && !log.contains("WARN") && !log.contains("ERROR"), "{log}");
+        assert_eq!(sandbox.outbox(), [""; 0]);
+        if rename {
+            sandbox.wait_shipped("run-1-again");
+            assert_eq!(names(&sandbox.layout.quarantine), [""; 0]);
+        } else {
+            assert!(sandbox.quarantined("run-1").join("run-1.tar.zst").exists());
+        }
+    }
 }

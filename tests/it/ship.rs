@@ -1,6 +1,12 @@
 //! The main job, from marker to shipped/.
 
-use crate::support::{Sandbox, json_file};
+#![expect(clippy::disallowed_methods, reason = "an operator removes and renames as they like")]
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::support::{Reply, Sandbox, Scripted, json_file, names};
 
 #[test]
 fn a_sealed_episode_is_shipped_and_an_open_one_is_not() {
@@ -28,4 +34,74 @@ fn one_pass_ships_everything_sealed_and_counts_it() {
     assert_eq!(code, 0);
     assert_eq!(tally["scanned"], 3);
     assert_eq!(tally["shipped"], 3);
+}
+
+#[test]
+fn folders_that_somebody_removes_while_it_runs_are_made_anew() {
+    let server = Scripted::new(|seen, _| match seen.id.as_str() {
+        "bad" => Reply::json(422, &json!({"detail": "no"})),
+        _ => Reply::stored(seen),
+    });
+    let sandbox = Sandbox::new(server.url());
+    let daemon = sandbox.daemon();
+    sandbox.seal("first", &[]);
+    sandbox.wait_shipped("first");
+    for folder in [&sandbox.layout.shipped, &sandbox.layout.quarantine, &sandbox.layout.outbox] {
+        fs::remove_dir_all(folder).unwrap();
+    }
+    sandbox.seal("second", &[]);
+    sandbox.seal("bad", &[]);
+    sandbox.wait_shipped("second");
+    sandbox.wait_quarantined("bad");
+    let log = daemon.log();
+    assert_eq!(log.matches("was gone while we ran, and was made anew").count(), 3, "{log}");
+    assert!(!log.contains("cannot go on"), "{log}");
+}
+
+#[test]
+fn a_folder_that_went_with_the_one_it_was_in_is_named_and_not_made() {
+    let server = Scripted::new(|seen, _| Reply::stored(seen));
+    let sandbox = Sandbox::new(server.url());
+    let disk = sandbox.path("disk");
+    fs::create_dir(&disk).unwrap();
+    let config = format!("[shipper]\nshipped_dir = {:?}", disk.join("shipped"));
+    let daemon = sandbox.start(sandbox.command_with_config("ship", &config));
+    daemon.wait_log("ships");
+    sandbox.seal("first", &[]);
+    daemon.wait_log("shipped first");
+    fs::rename(&disk, sandbox.path("unplugged")).unwrap();
+    sandbox.seal("second", &[]);
+    daemon.wait_log("second cannot go on: delivered, but it cannot be moved: ");
+    let log = daemon.log();
+    assert!(
+        log.contains(&format!("{} is gone, and cannot be made anew", disk.join("shipped").display())),
+        "{log}"
+    );
+    assert!(!disk.exists());
+    assert_eq!(names(&sandbox.layout.episodes), ["second"]);
+}
+
+#[test]
+fn an_episodes_folder_that_was_not_there_is_told_since_the_path_may_be_wrong() {
+    let sandbox = Sandbox::new("http://127.0.0.1:9");
+    let once = |data: &std::path::Path| {
+        let mut command = sandbox.command("ship");
+        let output = command.args(["--once"]).env("NO_COLOR", "1").output().unwrap();
+        assert!(output.status.success());
+        let told = format!("{} was not there, and was created", data.join("episodes").display());
+        String::from_utf8(output.stderr).unwrap().matches(&told).count()
+    };
+    fs::remove_dir(&sandbox.layout.episodes).unwrap();
+    assert_eq!(once(&sandbox.data()), 1);
+    assert_eq!(once(&sandbox.data()), 0);
+}
+
+#[test]
+fn one_pass_promises_no_other_try() {
+    let server = Scripted::new(|_, _| Reply::empty(503));
+    let sandbox = Sandbox::new(server.url());
+    sandbox.seal("run-1", &[]);
+    let output = sandbox.command("ship").arg("--once").output().unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(log.contains("It stays and is sent again at the next start."), "{log}");
 }

@@ -52,6 +52,24 @@ fn a_marker_that_is_created_is_noticed() {
 }
 
 #[test]
+fn a_touch_whose_second_step_comes_while_it_is_packed_is_no_change() {
+    let Watched { sandbox, daemon, server } = &watched(ONLY_HINTS);
+    let ids: Vec<_> = (0..100).map(|n| format!("run-{n:03}")).collect();
+    for (n, id) in ids.iter().enumerate() {
+        let episode = sandbox.record(id, &[("data.bin", b"recorded")]);
+        // touch(1): made, and then given its times.
+        let marker = fs::File::create(episode.join("done.marker")).unwrap();
+        for _ in 0..(n % 50) * 400 {
+            std::hint::spin_loop();
+        }
+        marker.set_modified(SystemTime::now()).unwrap();
+    }
+    eventually("all are shipped", || names(&sandbox.layout.episodes).is_empty());
+    assert!(!daemon.log().contains("not at rest"), "{}", daemon.log());
+    assert_eq!(server.seen().len(), 102, "each is sent once");
+}
+
+#[test]
 fn a_marker_that_is_renamed_or_linked_into_place_is_noticed() {
     let Watched { sandbox, .. } = &watched(ONLY_HINTS);
     let renamed = sandbox.record("renamed", &[(".done.tmp", b"")]);

@@ -133,7 +133,7 @@ impl Download<'_> {
             ClientError::TimedOut(_) | ClientError::Lost(_) => false,
         };
         if ends {
-            return Err(FetchError::Connection { url: self.receiver.url_of(self.id), source });
+            return Err(FetchError::Connection { url: self.receiver.url_of(self.id), cause: source });
         }
         Ok((scratch, Attempt::Broke { why: source.to_string(), retry_after_s: None }))
     }
@@ -149,7 +149,7 @@ impl Download<'_> {
             return Err(FetchError::OtherContent(why));
         }
         let room = room_bytes(&self.options.folder)
-            .map_err(|source| FetchError::Disk { path: self.options.folder.clone(), source })?;
+            .map_err(|cause| FetchError::Disk { path: self.options.folder.clone(), cause })?;
         match described.size_bytes {
             Some(size_bytes) if size_bytes > room => Err(FetchError::NoRoom(format!(
                 "the archive has {size_bytes} bytes, and the disk has room for {room}"
@@ -201,7 +201,7 @@ impl Download<'_> {
             (self.tell)(Told::Arrived { have_bytes });
         };
         drop(sender);
-        let failed = |source| FetchError::Disk { path: self.options.folder.clone(), source };
+        let failed = |cause| FetchError::Disk { path: self.options.folder.clone(), cause };
         let (mut scratch, written) = writing.await.map_err(|error| failed(io::Error::other(error)))?;
         written.map_err(failed)?;
         if have_bytes > limit_bytes {
@@ -238,7 +238,7 @@ impl Download<'_> {
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Result<T, FetchError> {
         let folder = &self.options.folder;
-        blocking(folder, work).await?.map_err(|source| FetchError::Disk { path: folder.clone(), source })
+        blocking(folder, work).await?.map_err(|cause| FetchError::Disk { path: folder.clone(), cause })
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) fn restore(
     progress: &Progress,
     tell: &Tell,
 ) -> Result<Fetched, FetchError> {
-    let in_folder = |source| FetchError::Disk { path: options.folder.clone(), source };
+    let in_folder = |cause| FetchError::Disk { path: options.folder.clone(), cause };
     let sha256 = scratch.sha256();
     let described = scratch.described().cloned();
     let said = described.as_ref();
@@ -143,5 +143,5 @@ fn not_unpacked(source: UnpackError, scratch: Scratch, is_as_stated: bool) -> Fe
             Err(error) => format!("What arrived cannot be removed: {error}. Type: rm {path}"),
         },
     };
-    FetchError::Unpack { source, archive }
+    FetchError::Unpack { cause: source, archive }
 }

@@ -11,7 +11,7 @@ use crate::{
         machine::{
             Effect, Event, Notice,
             pulse::{Part, Work},
-            state::{Check, Moved, PackFailure},
+            state::{Check, Moved, OrphanEnd, PackFailure},
         },
         outbox,
         watch::Watch,
@@ -170,7 +170,7 @@ impl Hands {
                         let settled = workers.settle_orphan(&id, &progress);
                         Event::OrphanSettled(id, settled)
                     },
-                    || Event::OrphanSettled(panicked, false),
+                    || Event::OrphanSettled(panicked, OrphanEnd::Unsettled),
                 );
             }
             Effect::Sweep => {

@@ -70,10 +70,14 @@ pub(super) async fn prepare(
 fn prepare_now(layout: &Layout, once: bool, progress: &Progress) -> anyhow::Result<Prepared> {
     let root = scan::root_id(&layout.episodes).ok();
     for folder in [&layout.private, &layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
+        let was_there = folder.is_dir();
         durable::create_folder(folder).with_context(|| {
             let what_to_do = "create it and give it to the user that ships, or set another folder";
             format!("Failed to create {} ({what_to_do})", folder.display())
         })?;
+        if !was_there && *folder == layout.episodes {
+            tracing::info!("{} was not there, and was created: is the path right?", folder.display());
+        }
     }
     if let Some([one, other]) = layout.overlap()? {
         anyhow::bail!(

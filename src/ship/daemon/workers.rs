@@ -19,20 +19,22 @@ use crate::{
     layout::Layout,
     progress::Progress,
     records::WallTime,
-    scan::{self, RootId},
+    scan::{self, RootId, Stranger},
     ship::{
         archive::Archive,
         machine::{
             Event, Scanned,
-            state::{Moved, PackFailure, Packed, Reason},
+            state::{Moved, OrphanEnd, PackFailure, Packed, Reason},
             verdict::{Proof, Refusal},
         },
-        orphan, outbox,
+        orphan::{self, Settled, Why},
+        outbox,
         outcome::{Answer, Attempt, Fault, Outcome},
         pack::{self, PackError},
         quarantine, retire, sweep,
         transport::{Delivery, Transport},
     },
+    tree,
 };
 
 /// What a blocking worker takes along.
@@ -91,24 +93,38 @@ impl Workers {
         });
     }
 
+    /// Whether a folder of ours is there; where somebody removed it, it is made anew. Else what is wrong, in words.
+    fn have(&self, folder: &Path) -> Result<(), String> {
+        match durable::recreate_folder(folder) {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                tracing::warn!("{} was gone while we ran, and was made anew.", folder.display());
+                Ok(())
+            }
+            Err(error) => Err(format!("{} is gone, and cannot be made anew: {error}", tree::shown(folder))),
+        }
+    }
+
     pub(super) fn scan(&self, progress: &Progress) -> Option<Scanned> {
+        for folder in [&self.layout.outbox, &self.layout.shipped, &self.layout.quarantine] {
+            // What needs the folder says so.
+            let _ = self.have(folder);
+        }
         let found = scan::scan(&self.layout, progress);
         self.tell_trouble(found.as_ref().err());
         let found = found.ok()?;
         // What went away is told again should it come back; the list does not grow for years.
-        let here: HashSet<_> = found.strangers.iter().map(|(name, _)| name.clone()).collect();
+        let here: HashSet<_> = found.strangers.iter().map(|stranger| stranger.name.clone()).collect();
         let told = std::mem::replace(&mut *lock(&self.known.strangers), here);
-        for (name, why) in found.strangers {
-            if !told.contains(&name) {
-                tracing::warn!(
-                    "{} in episodes/ is left alone: {why}. Rename it to ship it.",
-                    printable(&name.to_string_lossy())
-                );
+        for Stranger { name, why, .. } in &found.strangers {
+            if !told.contains(name) {
+                tracing::warn!("{} in episodes/ is left alone: {why}", printable(&name.to_string_lossy()));
             }
         }
+        let mistaken = found.strangers.iter().filter(|stranger| stranger.sealed).count() as u64;
         let same_root = self.known.root == Some(found.root);
         let archives = if same_root { found.archives } else { Vec::new() };
-        Some(Scanned { episodes: found.episodes, archives })
+        Some(Scanned { episodes: found.episodes, archives, mistaken })
     }
 
     /// A mount that is gone for a weekend is told of once, and not every five seconds.
@@ -130,15 +146,14 @@ impl Workers {
 
     pub(super) fn pack(&self, id: &EpisodeId, progress: &Progress) -> Result<Packed, PackFailure> {
         lock(&self.known.scratch).remove(id);
-        let outbox = |error: io::Error| {
-            PackFailure::Outbox(format!("{} cannot be written: {error}", self.layout.outbox.display()))
-        };
-        let (writer, archive) = Archive::create(&self.layout.partial(id)).map_err(outbox)?;
+        self.have(&self.layout.outbox).map_err(PackFailure::Outbox)?;
+        let (writer, archive) = Archive::create(&self.layout.partial(id))
+            .map_err(|error| unwritable(&self.layout.outbox, &error))?;
         match pack::pack(id, &self.layout.episode(id), writer, &self.pack, progress) {
             Ok(packed) => {
                 if packed.left_out_count > 0 {
                     tracing::warn!(
-                        EPISODE = %id, "{id}: {} FIFOs, sockets or devices are left out of the archive, {} first",
+                        EPISODE = %id, "{id}: FIFOs, sockets and devices are left out of the archive: {} of them, {} first",
                         packed.left_out_count, packed.left_out[0].display()
                     );
                 }
@@ -148,7 +163,7 @@ impl Workers {
             }
             Err(error) => {
                 outbox::give_up(&self.layout, id, is_full(&error));
-                Err(failure(error))
+                Err(failure(error, &self.layout.outbox))
             }
         }
     }
@@ -221,6 +236,9 @@ impl Workers {
             delivered_at: clock::wall_now(),
         };
         lock(&self.known.scratch).remove(id);
+        if let Err(why) = self.have(&self.layout.shipped) {
+            return Moved::Failed(format!("delivered, but it cannot be moved: {why}"));
+        }
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
         let moved = retire::retire(&self.layout, &retirement, &content_of, progress);
         if !matches!(moved, Moved::Failed(_)) {
@@ -232,20 +250,31 @@ impl Workers {
     pub(super) fn quarantine(&self, id: &EpisodeId, reason: &Reason, progress: &Progress) -> Moved {
         lock(&self.known.scratch).remove(id);
         lock(&self.known.delivered_to).remove(id);
+        if let Err(why) = self.have(&self.layout.quarantine) {
+            return Moved::Failed(format!("rejected ({}), but it cannot be moved: {why}", reason.error));
+        }
         quarantine::quarantine(&self.layout, id, reason, clock::wall_now(), progress)
     }
 
-    pub(super) fn settle_orphan(&self, id: &EpisodeId, progress: &Progress) -> bool {
-        let Some(root) = self.known.root else { return true };
+    pub(super) fn settle_orphan(&self, id: &EpisodeId, progress: &Progress) -> OrphanEnd {
+        let Some(root) = self.known.root else { return OrphanEnd::Settled };
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
-        let settled = orphan::settle(&self.layout, id, root, clock::wall_now(), &content_of, progress);
-        if let Err(error) = &settled {
-            tracing::error!(
-                EPISODE = %id, "The archive of {id} in the outbox has no episode beside it, and could not be put away: {error}. \
-                 It stays and is looked at again."
-            );
+        match orphan::settle(&self.layout, id, root, clock::wall_now(), &content_of, progress) {
+            Ok(Settled::PutAside(_, Why::LastCopy)) => OrphanEnd::LastCopy,
+            Ok(
+                Settled::NoOrphan
+                | Settled::Unlinked(_)
+                | Settled::PutBack(_)
+                | Settled::PutAside(_, Why::RemovedByHand(_) | Why::Empty | Why::NoArchive),
+            ) => OrphanEnd::Settled,
+            Err(error) => {
+                tracing::error!(
+                    EPISODE = %id, "The archive of {id} in the outbox has no episode beside it, and could not be put away: \
+                     {error}. It stays and is looked at again."
+                );
+                OrphanEnd::Unsettled
+            }
         }
-        settled.is_ok()
     }
 
     pub(super) fn sweep(&self, progress: &Progress) -> bool {
@@ -285,32 +314,24 @@ pub(super) fn content_of(
     }
 }
 
-fn failure(error: PackError) -> PackFailure {
-    let gone_or_cancelled = match &error {
-        PackError::Gone => Some(PackFailure::Gone),
-        PackError::Cancelled(_) => Some(PackFailure::Cancelled),
-        PackError::UnfinishedManifest { fingerprint, .. } => {
-            Some(PackFailure::UnfinishedManifest(*fingerprint))
+fn failure(error: PackError, outbox: &Path) -> PackFailure {
+    match error {
+        PackError::Gone => PackFailure::Gone,
+        PackError::Cancelled(_) => PackFailure::Cancelled,
+        PackError::UnfinishedManifest { error, fingerprint } => {
+            PackFailure::UnfinishedManifest(error, fingerprint)
         }
-        PackError::Fault { error, fingerprint } => Some(PackFailure::Fault(error.clone(), *fingerprint)),
-        PackError::Changed { .. }
-        | PackError::Episode { .. }
-        | PackError::Mount { .. }
-        | PackError::TooDeep { .. }
-        | PackError::Outbox(_) => None,
-    };
-    let kind = match &error {
-        PackError::Changed { .. } => PackFailure::Changed,
-        PackError::Outbox(_) => PackFailure::Outbox,
-        PackError::Episode { .. }
-        | PackError::Mount { .. }
-        | PackError::TooDeep { .. }
-        | PackError::Gone
-        | PackError::Cancelled(_)
-        | PackError::Fault { .. }
-        | PackError::UnfinishedManifest { .. } => PackFailure::Unreadable,
-    };
-    gone_or_cancelled.unwrap_or_else(|| kind(format!("{:#}", anyhow::Error::new(error))))
+        PackError::Fault { error, fingerprint } => PackFailure::Fault(error, fingerprint),
+        PackError::Outbox(error) => unwritable(outbox, &error),
+        PackError::Changed { .. } => PackFailure::Changed(error.to_string()),
+        PackError::Episode { .. } | PackError::Mount { .. } | PackError::TooDeep { .. } => {
+            PackFailure::Unreadable(format!("{:#}", anyhow::Error::new(error)))
+        }
+    }
+}
+
+fn unwritable(outbox: &Path, error: &io::Error) -> PackFailure {
+    PackFailure::Outbox(format!("no archive can be written in {}: {error}", tree::shown(outbox)))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -72,6 +72,9 @@ impl Machine {
             self.tally.unseen += u64::from(self.settings.once);
             return;
         };
+        if self.settings.once {
+            self.tally.unseen += found.mistaken;
+        }
         let mut here: BTreeMap<_, _> = found.episodes.into_iter().collect();
         here.retain(|id, _| !moved.contains(id));
         // What is not there may be younger than the scan: only a look of its own says that it is gone.
@@ -102,7 +105,8 @@ impl Machine {
             return;
         }
         // The marker may have come between the scan and the watch: watch, and look once more behind it.
-        if look == Look::Open && (!episode.watched || self.blind) && !self.settings.once {
+        let open = matches!(look, Look::Open | Look::OddMarker(_));
+        if open && (!episode.watched || self.blind) && !self.settings.once {
             self.hinted(id.clone());
         } else {
             self.found(id, look);
@@ -115,8 +119,8 @@ impl Machine {
         let before = std::mem::replace(&mut episode.looking, Looking::No);
         if before != Looking::Stale {
             // Only an open episode is looked at with a watch.
-            episode.watched |=
-                matches!(episode.state, State::Open) && matches!(look, Look::Open | Look::Sealed(_));
+            episode.watched |= matches!(episode.state, State::Open)
+                && matches!(look, Look::Open | Look::OddMarker(_) | Look::Sealed(_));
             self.found(id, look);
         }
         if before != Looking::Yes {
@@ -128,7 +132,14 @@ impl Machine {
     fn found(&mut self, id: &EpisodeId, look: Look) {
         match look {
             Look::Gone => self.found_gone(id),
-            Look::Open => self.found_open(id),
+            Look::Open => {
+                self.found_open(id);
+                self.odd_marker(id, None);
+            }
+            Look::OddMarker(what) => {
+                self.found_open(id);
+                self.odd_marker(id, Some(what));
+            }
             Look::Sealed(stamp) => {
                 let Some(episode) = self.episodes.get_mut(id) else { return };
                 let before = episode.stamp;
@@ -142,7 +153,7 @@ impl Machine {
                     }
                     // Sealed anew, or another directory of the same name: what was packed may not be it.
                     State::Sealed | State::Ready(_) | State::Resting(..) | State::Parked(_)
-                        if before != Some(stamp) =>
+                        if before.is_none_or(|before| !stamp.is_still(before)) =>
                     {
                         self.stamp(id, stamp);
                         self.sleep_until(id, None);
@@ -172,6 +183,17 @@ impl Machine {
                     self.tell(Notice::Stuck(id.clone(), why, wait));
                 }
             }
+        }
+    }
+
+    /// Told once, since no later look makes it another thing: a person has to.
+    fn odd_marker(&mut self, id: &EpisodeId, what: Option<&'static str>) {
+        let Some(episode) = self.episodes.get_mut(id) else { return };
+        if matches!(episode.state, State::Open)
+            && std::mem::replace(&mut episode.odd_marker, what) != what
+            && let Some(what) = what
+        {
+            self.tell(Notice::OddMarker(id.clone(), what));
         }
     }
 

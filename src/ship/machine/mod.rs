@@ -28,6 +28,7 @@ pub mod retention;
 #[cfg(test)]
 mod simulation;
 pub mod state;
+mod sweeps;
 #[cfg(test)]
 mod tests;
 mod transitions;
@@ -36,7 +37,7 @@ pub mod verdict;
 
 use std::{path::PathBuf, time::Duration};
 
-use state::{Check, Look, Moved, PackFailure, Packed, Reason};
+use state::{Check, Look, Moved, OrphanEnd, PackFailure, Packed, Reason};
 use verdict::{Proof, Refusal};
 
 use crate::{
@@ -87,8 +88,8 @@ pub enum Event {
     Retired(EpisodeId, Moved),
     /// [`Effect::Quarantine`] came back.
     Quarantined(EpisodeId, Moved),
-    /// [`Effect::Orphan`] came back. False where it could not be settled, and is looked at again.
-    OrphanSettled(EpisodeId, bool),
+    /// [`Effect::Orphan`] came back.
+    OrphanSettled(EpisodeId, OrphanEnd),
     /// [`Effect::Sweep`] came back. False where the clock could not be believed yet.
     Swept(bool),
     /// Watches can be had (true), or not (false).
@@ -115,6 +116,8 @@ pub struct Scanned {
     pub episodes: Vec<(EpisodeId, Look)>,
     /// Ids with an archive in the outbox, with or without a sidecar.
     pub archives: Vec<EpisodeId>,
+    /// How many others somebody believes to have sealed, and are no episodes.
+    pub mistaken: u64,
 }
 
 /// What is to be done. Each but `Tell`, `Unwatch`, `Cancel` and `Discard` comes back as an event.
@@ -193,6 +196,8 @@ pub enum Effect {
 pub enum Notice {
     /// The marker was seen; since when it stands there.
     Sealed(EpisodeId, Stamp),
+    /// What stands under the marker's name is no regular file, and seals nothing; what it is.
+    OddMarker(EpisodeId, &'static str),
     /// Packed.
     Packed(EpisodeId, ArchiveFacts),
     /// A receiver holds it.
@@ -225,6 +230,8 @@ pub enum Notice {
     DeliveredAndGone(EpisodeId),
     /// The episode disappeared while it was worked on.
     Vanished(EpisodeId),
+    /// Nothing is cleaned up, since nobody has believed the clock for so long.
+    ClockDoubted(Duration),
 }
 
 /// What `ship --once` reports.
@@ -236,13 +243,17 @@ pub struct Tally {
     pub shipped: u64,
     /// Left for another time: weather, our own disk, still changing; and what could not be looked at.
     pub transient_failures: u64,
-    /// Of these, what could not be looked at, and so is not among those found sealed.
+    /// Of these, what could not be looked at, or is no episode though somebody sealed it, and so is not among those found
+    /// sealed.
     #[serde(skip)]
     pub unseen: u64,
     /// For a person.
     pub conflicts: u64,
     /// Quarantined.
     pub fatal: u64,
+    /// Of these, archives without an episode, of which each may be the last copy.
+    #[serde(skip)]
+    pub last_copies: u64,
     /// Waiting for a destination that is at fault, or refused.
     pub held: u64,
 }

@@ -9,14 +9,13 @@ use super::{
     Effect, Event, Notice, Settings, Tally,
     backoff::Jitter,
     hold::Destination,
-    state::{Episode, Next, Rest, State},
+    state::{Episode, Next, OrphanEnd, Rest, State},
+    sweeps::Sweeps,
 };
 use crate::episode::{EpisodeId, Stamp};
 
 /// Moves, checks, looks at orphans and flushes at once: enough to keep a disk busy beside packing.
 pub(super) const DISK_STEPS: usize = 4;
-/// When to try again a sweep that could not believe the clock.
-const CLOCK_RETRY: Duration = Duration::from_secs(60);
 /// A time that does not come.
 pub(super) const NEVER: Duration = Duration::MAX;
 
@@ -54,8 +53,7 @@ pub struct Machine {
     /// Left episodes/ since the scan began: what the scan says of them is older than what we know.
     pub(super) moved_while_scanning: HashSet<EpisodeId>,
     pub(super) looks: usize,
-    pub(super) next_sweep: Duration,
-    pub(super) sweeping: bool,
+    pub(super) sweeps: Sweeps,
     pub(super) blind: bool,
     pub(super) stopping: bool,
 }
@@ -88,8 +86,7 @@ impl Machine {
             scan_again: false,
             moved_while_scanning: HashSet::new(),
             looks: 0,
-            next_sweep: now,
-            sweeping: false,
+            sweeps: Sweeps::new(now),
             blind: false,
             stopping: false,
         }
@@ -130,8 +127,15 @@ impl Machine {
                 self.on_disk -= 1;
                 self.quarantined(&id, moved, now);
             }
-            Event::OrphanSettled(id, settled) => {
-                self.tally.unseen += u64::from(!settled);
+            Event::OrphanSettled(id, end) => {
+                match end {
+                    OrphanEnd::Settled => {}
+                    OrphanEnd::Unsettled => self.tally.unseen += 1,
+                    OrphanEnd::LastCopy => {
+                        self.tally.fatal += 1;
+                        self.tally.last_copies += 1;
+                    }
+                }
                 self.on_disk -= 1;
                 self.orphans.remove(&id);
                 if self.episodes.get(&id).is_some_and(|episode| matches!(episode.state, State::Sealed)) {
@@ -139,8 +143,9 @@ impl Machine {
                 }
             }
             Event::Swept(done) => {
-                self.sweeping = false;
-                self.next_sweep = now + if done { self.settings.sweep_interval } else { CLOCK_RETRY };
+                if let Some(doubted_for) = self.sweeps.ended(done, now, self.settings.sweep_interval) {
+                    self.tell(Notice::ClockDoubted(doubted_for));
+                }
             }
             Event::Watching(can) => {
                 if can && self.blind {
@@ -189,7 +194,7 @@ impl Machine {
             // Only what keeps an archive safe beside its upload; rests are left for another time.
             return wake.filter(|_| self.sending > 0).or(scan);
         }
-        let sweep = (!self.sweeping).then_some(self.next_sweep);
+        let sweep = self.sweeps.deadline();
         let probe = self
             .destination
             .hold()
@@ -203,7 +208,7 @@ impl Machine {
     #[must_use]
     pub fn idle(&self) -> bool {
         let to_begin = self.settings.once && !self.stopping && self.next_scan < NEVER;
-        !(to_begin || self.scanning || self.sweeping)
+        !(to_begin || self.scanning || self.sweeps.under_way())
             && self.looks + self.packing + self.sending + self.on_disk == 0
             && self.out.is_empty()
             && self.disk.is_empty()
@@ -215,8 +220,10 @@ impl Machine {
         let mut tally = self.tally;
         for episode in self.episodes.values() {
             match &episode.state {
-                // One that could not be looked at may be sealed.
-                State::Open => tally.unseen += u64::from(episode.failures.local > 0),
+                // One that could not be looked at may be sealed; one with an odd marker is meant to be.
+                State::Open => {
+                    tally.unseen += u64::from(episode.failures.local > 0 || episode.odd_marker.is_some());
+                }
                 State::Parked(_) => tally.conflicts += 1,
                 State::Resting(_, Rest::Refused) => tally.held += 1,
                 // What is not packed yet waits for what is.

@@ -17,9 +17,7 @@ impl Machine {
         if !self.scanning && !once {
             self.next_scan = self.next_scan.min(now + self.reconcile_interval());
         }
-        if !self.sweeping {
-            self.next_sweep = self.next_sweep.min(now + self.settings.sweep_interval);
-        }
+        self.sweeps.within(self.settings.sweep_interval, now);
         self.destination.mended(now);
         // The weather of a receiver that stays the same, and what it asked for (Retry-After), are as they were.
         let waits_for_a_person = |state: &State| match state {

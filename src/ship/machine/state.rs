@@ -29,8 +29,8 @@ pub struct Packed {
 pub enum PackFailure {
     /// Somebody wrote while it was packed; what.
     Changed(String),
-    /// The marker's manifest is not whole yet, in the episode as it is now.
-    UnfinishedManifest(Fingerprint),
+    /// The marker's manifest cannot be read (yet), in the episode as it is now; why.
+    UnfinishedManifest(String, Fingerprint),
     /// The episode, as it is now, is not what its own manifest says. The episode's fault.
     Fault(String, Fingerprint),
     /// It is not there any more.
@@ -65,6 +65,17 @@ pub enum Moved {
     Gone,
     /// It could not be moved; why, and what to type.
     Failed(String),
+}
+
+/// What became of an archive without an episode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrphanEnd {
+    /// It was no orphan, or was held elsewhere, or is nothing to worry about.
+    Settled,
+    /// It may be the last copy of its episode, and lies in `quarantine/` now.
+    LastCopy,
+    /// It could not be settled, and is looked at again.
+    Unsettled,
 }
 
 /// Why an episode goes to quarantine.
@@ -145,6 +156,8 @@ pub(super) struct Episode {
     pub(super) state: State,
     pub(super) looking: Looking,
     pub(super) watched: bool,
+    /// What stands under the marker's name and is none.
+    pub(super) odd_marker: Option<&'static str>,
     /// Something stirred while it was moved away: the name may be in use again.
     pub(super) stirred: bool,
     /// As last seen sealed.
@@ -184,6 +197,7 @@ impl Episode {
             state: State::Open,
             looking: Looking::No,
             watched: false,
+            odd_marker: None,
             stirred: false,
             stamp: None,
             archived: false,

@@ -1,8 +1,10 @@
 //! The machine on a bench: one event at a time, and what it wants done.
 
 mod hold;
+mod looking;
 mod queue;
 mod reload;
+mod sweeps;
 mod transitions;
 
 use std::time::Duration;
@@ -12,7 +14,7 @@ use serde_json::json;
 use super::{
     Effect, Event, Notice, Scanned, Settings,
     queue::Machine,
-    state::{Check, Look, Moved, PackFailure, Packed},
+    state::{Check, Look, Moved, OrphanEnd, PackFailure, Packed},
 };
 use crate::{
     episode::{Digest, EpisodeId, Fingerprint, Stamp},
@@ -211,7 +213,7 @@ fn of(id: &str) -> EpisodeId {
 }
 
 fn stamp(at: i64) -> Stamp {
-    Stamp { sealed_ns: at, inodes: (1, 2), marker_ctime_ns: at }
+    Stamp { sealed_ns: at, inodes: (1, 2), made_ns: at, written_ns: 0 }
 }
 
 fn packed(id: &str) -> Packed {
@@ -228,6 +230,7 @@ fn scanned(episodes: &[(&str, Look)], archives: &[&str]) -> Event {
     Event::Scanned(Some(Scanned {
         episodes: episodes.iter().map(|(id, look)| (of(id), look.clone())).collect(),
         archives: archives.iter().map(|id| of(id)).collect(),
+        mistaken: 0,
     }))
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     episode::{EpisodeId, Fingerprint},
-    ship::outcome::Attempt,
+    ship::outcome::{Attempt, Outcome},
 };
 
 /// How long a marker may hold the beginning of a manifest before that counts as the episode's fault.
@@ -58,7 +58,7 @@ impl Machine {
 
     pub(super) fn packed(&mut self, id: &EpisodeId, result: Result<Packed, PackFailure>, now: Duration) {
         let Some(episode) = self.episodes.get_mut(id) else { return };
-        if !matches!(result, Err(PackFailure::UnfinishedManifest(_))) {
+        if !matches!(result, Err(PackFailure::UnfinishedManifest(..))) {
             episode.unfinished_since = None;
         }
         match result {
@@ -71,12 +71,14 @@ impl Machine {
                 self.enter(id, State::Ready(packed));
             }
             Err(PackFailure::Changed(what)) => self.settle(id, what, now),
-            Err(PackFailure::UnfinishedManifest(fingerprint)) => {
+            Err(PackFailure::UnfinishedManifest(why, fingerprint)) => {
                 let since = *episode.unfinished_since.get_or_insert(now);
+                // It is looked at often, since it may be whole in a moment; said now and then is enough.
+                let tell = (episode.failures.settling + 1).is_power_of_two();
                 if now.saturating_sub(since) < UNFINISHED_MANIFEST {
-                    self.settle(id, "the manifest in done.marker is not whole yet".to_owned(), now);
+                    self.settle_quietly(id, tell.then_some(why), now);
                 } else {
-                    self.own_fault(id, "the manifest in done.marker cannot be read".to_owned(), fingerprint);
+                    self.own_fault(id, why, fingerprint);
                 }
             }
             Err(PackFailure::Fault(error, fingerprint)) => self.own_fault(id, error, fingerprint),
@@ -158,6 +160,9 @@ impl Machine {
 
     /// The receiver, something in between, or nobody answered.
     pub(super) fn attempted(&mut self, id: &EpisodeId, attempt: &Attempt, now: Duration) {
+        if matches!(&attempt.outcome, Outcome::Answered(answer) if answer.server_date.is_some()) {
+            self.sweeps.hear_date(now);
+        }
         self.sleep_until(id, None);
         let Some(episode) = self.episodes.get_mut(id) else { return };
         let State::Sending(packed) = std::mem::replace(&mut episode.state, State::Sealed) else { return };
@@ -405,8 +410,14 @@ impl Machine {
     }
 
     fn settle(&mut self, id: &EpisodeId, what: String, now: Duration) {
+        self.settle_quietly(id, Some(what), now);
+    }
+
+    fn settle_quietly(&mut self, id: &EpisodeId, what: Option<String>, now: Duration) {
         let wait = self.failed(id, |episode| &mut episode.failures.settling, SETTLING);
-        self.tell(Notice::StillChanging(id.clone(), what, wait));
+        if let Some(what) = what {
+            self.tell(Notice::StillChanging(id.clone(), what, wait));
+        }
         self.rest(id, Next::Pack, Rest::Local, now + wait);
         // The marker may have been taken away, and nobody watches a sealed episode.
         self.hinted(id.clone());

@@ -47,9 +47,7 @@ impl Machine {
             self.next_scan = NEVER;
             self.now_do(Effect::Scan);
         }
-        if !self.sweeping && self.next_sweep <= now {
-            self.sweeping = true;
-            self.next_sweep = NEVER;
+        if self.sweeps.begin_if_due(now) {
             self.now_do(Effect::Sweep);
         }
         self.take_turns_sending(now);

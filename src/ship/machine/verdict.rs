@@ -156,6 +156,13 @@ fn judge_acknowledgement(
             Ok(receipt) if matches(&receipt, id, sent) => {
                 Verdict::Delivered(Proof { status: answer.status, receipt: body.clone() })
             }
+            Ok(receipt) if receipt.episode_id != *id => {
+                let named = &receipt.episode_id;
+                // What is under the address is another's id to a receiver of ours.
+                let suffixed = named.as_str().strip_suffix(".tar.zst") == Some(id.as_str());
+                let hint = if suffixed { ": does receiver.url end in .tar.zst?" } else { "" };
+                refuse(&format!("the receipt names the episode {named}, not {id}{hint}"))
+            }
             Ok(_) => refuse("the receipt names other content than what was sent"),
             // Something that means to be a receipt and cannot be read must not pass for none.
             Err(_) if body.get("sha256").is_some() || body.get("content_sha256").is_some() => {
@@ -209,14 +216,12 @@ fn refusal(answer: &Answer) -> Refusal {
     Refusal { status: Some(status), detail: format!("answered {status} with {said}"), body }
 }
 
-/// The problem's own words, printable and bounded: title, detail, and the remediation where there is one.
+/// The problem's own words, printable and bounded: what it says of this occurrence, else of its kind (RFC 9457, section 3.1), and
+/// the remediation where there is one.
 fn receiver_words(body: &Value) -> String {
-    let words: Vec<_> = ["title", "detail", "remediation"]
-        .iter()
-        .filter_map(|name| body.get(name)?.as_str())
-        .filter(|text| !text.trim().is_empty())
-        .map(shorten)
-        .collect();
+    let member = |name| body.get(name).and_then(Value::as_str).filter(|text: &&str| !text.trim().is_empty());
+    let said = member("detail").or_else(|| member("title"));
+    let words: Vec<_> = said.into_iter().chain(member("remediation")).map(shorten).collect();
     if words.is_empty() { shorten(&body.to_string()) } else { format!("\"{}\"", words.join("; ")) }
 }
 
@@ -400,6 +405,35 @@ mod tests {
                 | Verdict::Refused(_) => "an answer's",
             };
             assert_eq!(name, expected, "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn a_receipt_for_another_episode_says_for_which_and_what_may_be_wrong() {
+        let said = |named: &str| {
+            let mut body = receipt(sent().sha256, None);
+            body["episode_id"] = json!(named);
+            let body = AnswerBody::Json(body);
+            let answer = Answer { status: 201, body, retry_after_s: None, server_date: None };
+            match judge(&Outcome::Answered(answer), &id(), &sent(), false) {
+                Verdict::Hold(refusal) => refusal.detail,
+                other => panic!("{other:?}"),
+            }
+        };
+        let named = "201 but the receipt names the episode run-1.tar.zst, not run-1";
+        assert_eq!(said("run-1.tar.zst"), format!("{named}: does receiver.url end in .tar.zst?"));
+        assert_eq!(said("run-2"), "201 but the receipt names the episode run-2, not run-1");
+    }
+
+    #[test]
+    fn a_problem_is_told_by_its_detail_and_by_its_title_only_where_there_is_none() {
+        for (body, shown) in [
+            (json!({"title": "Conflict", "detail": "It holds another."}), "\"It holds another.\""),
+            (json!({"title": "Conflict", "detail": " "}), "\"Conflict\""),
+            (json!({"title": "Conflict", "remediation": "update"}), "\"Conflict; update\""),
+            (json!({"status": 409}), "{\"status\":409}"),
+        ] {
+            assert_eq!(receiver_words(&body), shown);
         }
     }
 

@@ -2,11 +2,15 @@ use std::os::unix::fs::symlink;
 
 use super::*;
 use crate::{
+    durable,
     layout::REASON,
-    records::{ArchiveFacts, ManifestCheck, ShippingReceipt},
+    records::{ArchiveFacts, ManifestCheck, RecordedVerdict, ShippingReceipt},
     scan,
     ship::pack,
 };
+
+/// Begins like a zstd frame.
+const ARCHIVE: &[u8] = b"\x28\xb5\x2f\xfdarchive";
 
 const NOW: WallTime = WallTime::from_unix_seconds(1_800_000_000);
 
@@ -33,7 +37,7 @@ fn sandbox() -> Sandbox {
     for folder in [&layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
         fs::create_dir_all(folder).unwrap();
     }
-    fs::write(layout.archive(&id), "archive").unwrap();
+    fs::write(layout.archive(&id), ARCHIVE).unwrap();
     let root = scan::root_id(&layout.episodes).unwrap();
     Sandbox { folder, layout, id, root }
 }
@@ -55,9 +59,9 @@ impl Sandbox {
     fn killed_after_the_move(&self) -> PathBuf {
         fs::create_dir(self.layout.episode(&self.id)).unwrap();
         fs::write(self.layout.episode(&self.id).join("data"), "data").unwrap();
-        self.sidecar(b"archive", content_in(&self.layout.episode(&self.id)), &self.layout.episode(&self.id));
+        self.sidecar(ARCHIVE, content_in(&self.layout.episode(&self.id)), &self.layout.episode(&self.id));
         durable::remove_tree(&self.layout.episode(&self.id), &Progress::default()).unwrap();
-        self.shipped("a", "a", b"archive")
+        self.shipped("a", "a", ARCHIVE)
     }
 
     fn shipped(&self, directory: &str, episode: &str, archive: &[u8]) -> PathBuf {
@@ -80,6 +84,16 @@ impl Sandbox {
     }
 
     fn sidecar(&self, archive: &[u8], content_sha256: Digest, packed_from: &Path) {
+        self.sidecar_with(archive, content_sha256, packed_from, None);
+    }
+
+    fn sidecar_with(
+        &self,
+        archive: &[u8],
+        content_sha256: Digest,
+        packed_from: &Path,
+        verdict: Option<RecordedVerdict>,
+    ) {
         let sidecar = Sidecar {
             episode_id: self.id.clone(),
             facts: ArchiveFacts {
@@ -90,7 +104,7 @@ impl Sandbox {
             fingerprint: tree::fingerprint(packed_from, &Progress::default()).unwrap(),
             manifest: ManifestCheck::None,
             commit: None,
-            verdict: None,
+            verdict,
         };
         fs::write(self.layout.sidecar(&self.id), serde_json::to_vec(&sidecar).unwrap()).unwrap();
     }
@@ -101,11 +115,17 @@ impl Sandbox {
 
     fn is_put_aside(&self, directory: &str) {
         let directory = self.layout.quarantine.join(directory);
-        assert_eq!(self.settle(), Settled::PutAside(directory.clone()));
-        assert_eq!(fs::read(directory.join("a.tar.zst")).unwrap(), b"archive");
+        assert_eq!(self.settle(), Settled::PutAside(directory.clone(), Why::LastCopy));
+        assert_eq!(fs::read(directory.join("a.tar.zst")).unwrap(), ARCHIVE);
         let reason = filed::reason(&directory).unwrap().unwrap();
         assert_eq!((reason.episode_id.as_deref(), reason.verdict.as_deref()), (Some("a"), Some(ORPHAN)));
-        assert!(reason.error.unwrap().ends_with("tar --zstd -xf 'a.tar.zst'"));
+        let (error, place) = (reason.error.unwrap(), directory.display());
+        let episode = self.layout.episode(&self.id);
+        let command = format!(
+            "tar --zstd -xf '{place}/a.tar.zst' -C '{place}' && mv -T '{place}/a' '{}'",
+            episode.display()
+        );
+        assert!(error.contains("may be the last copy") && error.contains(&command), "{error}");
         assert!(self.outbox_is_empty());
     }
 }
@@ -125,7 +145,7 @@ fn while_the_episode_is_there_nothing_is_an_orphan() {
 fn an_archive_that_a_receipt_in_shipped_names_is_unlinked() {
     for directory in ["a", "a~7"] {
         let a = sandbox();
-        let shipped = a.shipped(directory, "a", b"archive");
+        let shipped = a.shipped(directory, "a", ARCHIVE);
         assert_eq!(a.settle(), Settled::Unlinked(shipped));
         assert!(a.outbox_is_empty());
     }
@@ -135,7 +155,7 @@ fn an_archive_that_a_receipt_in_shipped_names_is_unlinked() {
 fn a_receipt_for_other_bytes_or_of_another_episode_accounts_for_nothing() {
     let a = sandbox();
     a.shipped("a", "a", b"another archive");
-    a.shipped("a~1", "a~1", b"archive");
+    a.shipped("a~1", "a~1", ARCHIVE);
     fs::create_dir(a.layout.shipped.join("a~2")).unwrap();
     fs::write(a.layout.shipped.join("a~2/shipping_receipt.json"), "{half").unwrap();
     a.is_put_aside("a");
@@ -145,7 +165,7 @@ fn a_receipt_for_other_bytes_or_of_another_episode_accounts_for_nothing() {
 fn a_content_digest_counts_only_beside_the_archives_own() {
     let a = sandbox();
     let shipped = a.shipped("a", "a", b"the same, packed at another level");
-    a.sidecar(b"archive", content_in(&shipped), &shipped);
+    a.sidecar(ARCHIVE, content_in(&shipped), &shipped);
     assert_eq!(a.settle(), Settled::Unlinked(shipped));
 
     let a = sandbox();
@@ -160,7 +180,7 @@ fn an_archive_of_what_stands_in_quarantine_is_unlinked() {
     let quarantined = a.layout.quarantine.join("a~1");
     fs::create_dir(&quarantined).unwrap();
     fs::write(quarantined.join("data"), "data").unwrap();
-    a.sidecar(b"archive", Digest([9; 32]), &quarantined);
+    a.sidecar(ARCHIVE, Digest([9; 32]), &quarantined);
     let reason = r#"{"episode_id":"a","error":"x","quarantined_at_wall":"2027-01-01T00:00:00Z"}"#;
     fs::write(quarantined.join(REASON), reason).unwrap();
     assert_eq!(a.settle(), Settled::Unlinked(quarantined));
@@ -174,7 +194,7 @@ fn an_archive_of_a_later_episode_of_that_name_is_put_beside_the_quarantined_one(
     fs::create_dir(&quarantined).unwrap();
     fs::write(quarantined.join("data"), "the first of the name").unwrap();
     fs::create_dir(a.layout.episode(&a.id)).unwrap();
-    a.sidecar(b"archive", content_in(&a.layout.episode(&a.id)), &a.layout.episode(&a.id));
+    a.sidecar(ARCHIVE, content_in(&a.layout.episode(&a.id)), &a.layout.episode(&a.id));
     fs::remove_dir(a.layout.episode(&a.id)).unwrap();
     a.is_put_aside("a~1");
     assert_eq!(fs::read(quarantined.join("data")).unwrap(), b"the first of the name");
@@ -188,7 +208,7 @@ fn an_archive_of_what_was_copied_to_quarantine_is_unlinked() {
     fs::create_dir(&quarantined).unwrap();
     fs::write(quarantined.join("data"), "data").unwrap();
     // Packed from other inodes with the same content.
-    a.sidecar(b"archive", content_in(&quarantined), &a.layout.outbox);
+    a.sidecar(ARCHIVE, content_in(&quarantined), &a.layout.outbox);
     assert_eq!(a.settle(), Settled::Unlinked(quarantined));
 }
 
@@ -207,8 +227,8 @@ fn what_was_written_to_on_its_way_is_put_back_and_its_archive_stays() {
 #[test]
 fn an_episode_that_was_only_renamed_is_known_by_its_fingerprint_and_not_read() {
     let a = sandbox();
-    let shipped = a.shipped("a", "a", b"archive");
-    a.sidecar(b"archive", content_in(&shipped), &shipped);
+    let shipped = a.shipped("a", "a", ARCHIVE);
+    a.sidecar(ARCHIVE, content_in(&shipped), &shipped);
     let read = |_: &EpisodeId, _: &Path| panic!("it was read");
     assert_eq!(a.try_settle(&read).unwrap(), Settled::Unlinked(shipped));
 }
@@ -218,7 +238,7 @@ fn a_copy_that_is_what_was_delivered_covers_one_that_was_written_to() {
     let a = sandbox();
     let changed = a.killed_after_the_move();
     fs::write(changed.join("data"), "an operator's doing").unwrap();
-    let whole = a.shipped("a~1", "a", b"archive");
+    let whole = a.shipped("a~1", "a", ARCHIVE);
     assert_eq!(a.settle(), Settled::Unlinked(whole));
     assert!(changed.exists());
 }
@@ -226,7 +246,7 @@ fn a_copy_that_is_what_was_delivered_covers_one_that_was_written_to() {
 #[test]
 fn what_cannot_be_read_proves_nothing_and_the_archive_stays() {
     let a = sandbox();
-    let shipped = a.shipped("a", "a", b"archive");
+    let shipped = a.shipped("a", "a", ARCHIVE);
     let fails = |_: &EpisodeId, _: &Path| Err(io::Error::other("bad sector"));
     assert_eq!(a.try_settle(&fails).unwrap_err().to_string(), "bad sector");
     assert!(shipped.exists() && a.layout.archive(&a.id).exists());
@@ -238,14 +258,14 @@ fn scratch_that_was_acknowledged_tells_of_an_episode_that_was_written_to_on_its_
     let shipped = a.killed_after_the_move();
     durable::remove_file(&a.layout.archive(&a.id)).unwrap();
     durable::remove_file(&a.layout.sidecar(&a.id)).unwrap();
-    fs::write(a.layout.partial(&a.id), "archive").unwrap();
+    fs::write(a.layout.partial(&a.id), ARCHIVE).unwrap();
     a.put_back_unfinished();
     assert!(shipped.exists(), "put back though it is what was delivered");
     fs::write(shipped.join("data"), "data, and late").unwrap();
     fs::write(a.layout.partial(&a.id), "another archive").unwrap();
     a.put_back_unfinished();
     assert!(shipped.exists(), "put back for scratch that was never acknowledged");
-    fs::write(a.layout.partial(&a.id), "archive").unwrap();
+    fs::write(a.layout.partial(&a.id), ARCHIVE).unwrap();
     a.put_back_unfinished();
     assert_eq!(fs::read(a.layout.episode(&a.id).join("data")).unwrap(), b"data, and late");
     assert!(!shipped.exists());
@@ -290,4 +310,69 @@ fn what_is_no_regular_file_is_left_alone() {
     a.try_settle(&content_of).unwrap_err();
     assert_eq!(fs::read(&precious).unwrap(), b"precious");
     assert!(fs::read_dir(&a.layout.quarantine).unwrap().next().is_none());
+}
+
+/// An episode `a` that the receiver answered 409, with its archive.
+fn in_conflict() -> Sandbox {
+    let a = sandbox();
+    let episode = a.layout.episode(&a.id);
+    fs::create_dir(&episode).unwrap();
+    fs::write(episode.join("data"), "data").unwrap();
+    let verdict = RecordedVerdict {
+        verdict: "conflict".to_owned(),
+        status_code: 409,
+        detail: "it holds another".to_owned(),
+        at_wall: NOW,
+    };
+    a.sidecar_with(ARCHIVE, content_in(&episode), &episode, Some(verdict));
+    a
+}
+
+#[test]
+fn an_episode_in_conflict_that_was_renamed_needs_its_archive_no_more() {
+    for folder in ["episodes", "shipped"] {
+        let a = in_conflict();
+        let to = a.folder.path().join(folder);
+        let renamed =
+            durable::move_directory(&a.layout.episode(&a.id), &to, "b", &Progress::default()).unwrap();
+        assert_eq!(a.settle(), Settled::Unlinked(renamed));
+        assert!(a.outbox_is_empty());
+    }
+}
+
+#[test]
+fn an_episode_in_conflict_that_was_removed_leaves_its_archive_without_an_alarm() {
+    let a = in_conflict();
+    // Another of the same content is not the one that was taken away.
+    let other = a.layout.episodes.join("b");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("data"), "data").unwrap();
+    durable::remove_tree(&a.layout.episode(&a.id), &Progress::default()).unwrap();
+    let place = a.layout.quarantine.join("a");
+    assert_eq!(
+        a.settle(),
+        Settled::PutAside(place.clone(), Why::RemovedByHand("it holds another".to_owned()))
+    );
+    let error = filed::reason(&place).unwrap().unwrap().error.unwrap();
+    assert!(
+        error.contains("was in conflict (it holds another), and its folder was removed by hand"),
+        "{error}"
+    );
+    assert!(!error.contains("last copy") && error.contains("tar --zstd -xf "), "{error}");
+    assert!(place.join("a.tar.zst").exists() && place.join("a.json").exists());
+}
+
+#[test]
+fn what_is_no_archive_is_not_called_a_last_copy() {
+    for (content, expected, says) in
+        [("", Why::Empty, "an empty file"), ("notes", Why::NoArchive, "no archive that can be read")]
+    {
+        let a = sandbox();
+        fs::write(a.layout.archive(&a.id), content).unwrap();
+        let place = a.layout.quarantine.join("a");
+        assert_eq!(a.settle(), Settled::PutAside(place.clone(), expected));
+        let error = filed::reason(&place).unwrap().unwrap().error.unwrap();
+        assert!(error.contains(says) && !error.contains("last copy"), "{error}");
+        assert_eq!(fs::read_to_string(place.join("a.tar.zst")).unwrap(), content);
+    }
 }

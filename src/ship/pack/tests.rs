@@ -119,7 +119,8 @@ fn a_new_file_behind_the_walk_is_a_change_and_a_write_ahead_of_it_is_none() {
             fs::write(episode.join("a"), "").unwrap();
         }
     });
-    assert_eq!(changed(behind), Path::new("."));
+    let behind = behind.unwrap_err();
+    assert_eq!(behind.to_string(), "the episode's folder changed while it was packed");
     let ahead = sandbox.pack_while(|episode, path| {
         if path == b"a" {
             append(&episode.join("b"));
@@ -150,7 +151,7 @@ fn a_file_that_shrinks_between_header_and_bytes_is_a_change() {
         let marker = Marker { sha256: None, check: None };
         let mut packing = Packing::new(&EpisodeId::parse("a").unwrap(), stream, marker, &progress);
         let file = File::open(sandbox.episode.join("x")).unwrap();
-        let result = packing.content(b"x", &stat, &file, |_| ());
+        let result = packing.content(b"x", &stat, |now| *now == stat, &file, |_| ());
         assert!(matches!(result, Err(PackError::Changed { .. })), "{case}: {result:?}");
     }
 }
@@ -216,6 +217,18 @@ fn half_a_manifest_is_waited_for() {
 }
 
 #[test]
+fn a_manifest_of_another_version_is_a_fault_at_once() {
+    let sandbox = Sandbox::new(&[("a", "1"), (MARKER, r#"{"sealift_manifest":2,"files":[]}"#)]);
+    match sandbox.pack() {
+        Err(PackError::Fault { error, fingerprint }) => {
+            assert!(error.contains("version 2; this sealift knows 1"), "{error}");
+            assert_eq!(fingerprint, tree::fingerprint(&sandbox.episode, &Progress::default()).unwrap());
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_marker_that_is_rewritten_after_it_was_read_is_a_change() {
     let sandbox = Sandbox::new(&[("a", "1")]).seal();
     let result = sandbox.pack_while(|episode, path| {
@@ -224,6 +237,35 @@ fn a_marker_that_is_rewritten_after_it_was_read_is_a_change() {
         }
     });
     assert_eq!(changed(result), Path::new(MARKER));
+}
+
+#[test]
+fn a_marker_whose_times_are_set_while_it_is_packed_is_no_change() {
+    for marker in ["", "sealed at noon"] {
+        let sandbox = Sandbox::new(&[("a", "1"), ("z", "2"), (MARKER, marker)]);
+        let packed = sandbox.pack_while(|episode, path| {
+            if [&b""[..], MARKER.as_bytes(), b"z"].contains(&path) {
+                let file = File::options().write(true).open(episode.join(MARKER)).unwrap();
+                file.set_modified(std::time::UNIX_EPOCH).unwrap();
+                file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(9)).unwrap();
+            }
+        });
+        let now = tree::fingerprint(&sandbox.episode, &Progress::default()).unwrap();
+        assert_eq!(packed.unwrap().fingerprint, now);
+    }
+}
+
+#[test]
+fn a_manifest_that_is_rewritten_in_place_at_the_same_length_is_a_change() {
+    let sandbox = Sandbox::new(&[("a", "1"), ("z", "2")]).seal();
+    let result = sandbox.pack_while(|episode, path| {
+        if path == b"z" {
+            let manifest = fs::read_to_string(episode.join(MARKER)).unwrap();
+            fs::write(episode.join(MARKER), manifest.replace("\"size_bytes\":1", "\"size_bytes\":2"))
+                .unwrap();
+        }
+    });
+    assert_eq!(changed(result), Path::new("."));
 }
 
 #[test]

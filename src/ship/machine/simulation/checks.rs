@@ -247,7 +247,8 @@ impl World {
 
     /// The tally of one pass from cron.
     pub(super) fn one_pass_adds_up(&self, tally: &Tally) {
-        let Tally { scanned, shipped, transient_failures, unseen, conflicts, fatal, held } = *tally;
+        let Tally { scanned, shipped, transient_failures, unseen, conflicts, fatal, held, last_copies: _ } =
+            *tally;
         assert_eq!(scanned + unseen, shipped + transient_failures + conflicts + fatal + held, "{tally:?}");
     }
 

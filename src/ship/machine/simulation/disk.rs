@@ -36,7 +36,8 @@ impl Dir {
             Look::Sealed(Stamp {
                 sealed_ns: marker.ns,
                 inodes: (marker.inode, self.inode),
-                marker_ctime_ns: marker.ns,
+                made_ns: marker.ns,
+                written_ns: 0,
             })
         })
     }

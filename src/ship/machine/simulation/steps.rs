@@ -13,7 +13,7 @@ use crate::{
     ship::{
         machine::{
             Effect, Event, Scanned,
-            state::{Check, Moved, PackFailure, Packed},
+            state::{Check, Moved, OrphanEnd, PackFailure, Packed},
             verdict::Refusal,
         },
         outcome::{Attempt, Fault, Outcome},
@@ -190,7 +190,7 @@ impl World {
             }
             Effect::Orphan(id) => {
                 self.settle_orphan(id);
-                Event::OrphanSettled(id.clone(), true)
+                Event::OrphanSettled(id.clone(), OrphanEnd::Settled)
             }
             Effect::Sweep => Event::Swept(self.calm() || self.dice.chance(70)),
             Effect::Unwatch(_) | Effect::Cancel(_) | Effect::Discard(_) | Effect::Tell(_) => {
@@ -225,7 +225,7 @@ impl World {
                 episodes.push((id, look));
             }
         }
-        Some(Scanned { episodes, archives: self.disk.outbox.keys().cloned().collect() })
+        Some(Scanned { episodes, archives: self.disk.outbox.keys().cloned().collect(), mistaken: 0 })
     }
 
     fn check(&mut self, id: &EpisodeId, rehash: bool) -> Check {
@@ -257,7 +257,7 @@ impl World {
             }
             Some(Poison::UnfinishedManifest) => {
                 self.seen.unfinished_since.entry(id.clone()).or_insert(self.now);
-                return Err(PackFailure::UnfinishedManifest(dir.fingerprint()));
+                return Err(PackFailure::UnfinishedManifest("cut off".into(), dir.fingerprint()));
             }
             Some(Poison::Unreadable) => return Err(PackFailure::Unreadable("EACCES".into())),
             Some(Poison::TooLarge) => return Err(PackFailure::Outbox("ENOSPC".into())),

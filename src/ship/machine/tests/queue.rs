@@ -130,8 +130,20 @@ fn a_name_that_is_being_cleared_of_an_orphan_is_not_packed_beside_it() {
     bench.take("scan");
     bench.seal("a", 1);
     assert_eq!(bench.wanted(), [""; 0]);
-    bench.hear(Event::OrphanSettled(of("a"), true));
+    bench.hear(Event::OrphanSettled(of("a"), OrphanEnd::Settled));
     assert_eq!(bench.wanted(), ["pack a"]);
+}
+
+#[test]
+fn an_archive_that_may_be_the_last_copy_is_counted_and_one_that_could_not_be_settled_too() {
+    let mut bench = Bench::fresh(|settings| settings.once = true);
+    bench.hear(Event::Deadline);
+    bench.hear(scanned(&[], &["a", "b", "c"]));
+    for (id, end) in [("a", OrphanEnd::Settled), ("b", OrphanEnd::LastCopy), ("c", OrphanEnd::Unsettled)] {
+        bench.hear(Event::OrphanSettled(of(id), end));
+    }
+    let tally = bench.machine.tally();
+    assert_eq!((tally.fatal, tally.last_copies, tally.transient_failures), (1, 1, 1));
 }
 
 #[test]
@@ -329,7 +341,7 @@ fn fifty_thousand_episodes_are_no_more_work_each_than_five() {
     let ids: Vec<_> = (0..50_000).map(|n| of(&format!("run-{n:05}"))).collect();
     let episodes = (0..).zip(&ids).map(|(at, id)| (id.clone(), Look::Sealed(stamp(at)))).collect();
     let machine = &mut bench.machine;
-    machine.handle(Event::Scanned(Some(Scanned { episodes, archives: Vec::new() })), bench.now);
+    machine.handle(Event::Scanned(Some(Scanned { episodes, ..Scanned::default() })), bench.now);
     let mut shipped = 0;
     let mut effects = 0;
     while let Some(effect) = machine.next_effect() {

@@ -186,11 +186,15 @@ fn an_archive_that_arrived_damaged_is_read_again_before_it_is_sent_again() {
     assert_eq!(bench.take("send"), ["a"]);
 }
 
+fn unfinished() -> PackFailure {
+    PackFailure::UnfinishedManifest("it is cut off".into(), packed("a").fingerprint)
+}
+
 /// The manifest stays unfinished for at least so long.
 fn unfinished_for(bench: &mut Bench, seconds: u64) {
     let until = bench.now + Duration::from_secs(seconds);
     while bench.now < until {
-        bench.fail_pack("a", PackFailure::UnfinishedManifest(packed("a").fingerprint));
+        bench.fail_pack("a", unfinished());
         bench.take("look");
         while bench.wanted().is_empty() {
             bench.wait_for_deadline();
@@ -204,7 +208,9 @@ fn an_unfinished_manifest_is_waited_for_and_then_a_fault() {
     bench.seal("a", 1);
     unfinished_for(&mut bench, 60);
     assert_eq!(bench.wanted(), ["pack a"]);
-    bench.fail_pack("a", PackFailure::UnfinishedManifest(packed("a").fingerprint));
+    let told = bench.told.iter().filter(|notice| matches!(notice, Notice::StillChanging(..))).count();
+    assert!((1..=4).contains(&told), "told {told} times");
+    bench.fail_pack("a", unfinished());
     assert_eq!(bench.wanted(), ["quarantine a"]);
 }
 
@@ -212,7 +218,7 @@ fn an_unfinished_manifest_is_waited_for_and_then_a_fault() {
 fn a_marker_that_is_written_anew_has_its_own_minute() {
     let mut bench = Bench::new();
     bench.seal("a", 1);
-    bench.fail_pack("a", PackFailure::UnfinishedManifest(packed("a").fingerprint));
+    bench.fail_pack("a", unfinished());
     let since = |bench: &Bench| bench.machine.episodes[&of("a")].unfinished_since;
     assert_eq!(since(&bench), Some(bench.now));
     bench.seal("a", 2);

@@ -1,0 +1,66 @@
+//! What a look makes of a marker.
+
+use super::*;
+
+fn odd_markers_told(bench: &Bench) -> usize {
+    bench.told.iter().filter(|notice| matches!(notice, Notice::OddMarker(..))).count()
+}
+
+#[test]
+fn a_marker_whose_times_are_set_is_the_same_seal_and_is_not_packed_again() {
+    let mut bench = Bench::with(|settings| settings.concurrency = 1);
+    bench.seal_and_pack("a", 1);
+    bench.take("send");
+    bench.seal_and_pack("b", 2);
+    let touched = Stamp { sealed_ns: 9, ..stamp(2) };
+    bench.look("b", Look::Sealed(touched));
+    bench.deliver("a");
+    assert_eq!(bench.wanted(), ["send b"]);
+}
+
+#[test]
+fn a_marker_that_was_made_or_written_anew_is_another_seal() {
+    for anew in [
+        Stamp { made_ns: 9, ..stamp(2) },
+        Stamp { written_ns: 9, ..stamp(2) },
+        Stamp { inodes: (1, 3), ..stamp(2) },
+        Stamp { inodes: (3, 2), ..stamp(2) },
+    ] {
+        let mut bench = Bench::with(|settings| settings.concurrency = 1);
+        bench.seal_and_pack("a", 1);
+        bench.take("send");
+        bench.seal_and_pack("b", 2);
+        bench.look("b", Look::Sealed(anew));
+        assert_eq!(bench.wanted(), ["pack b"], "{anew:?}");
+    }
+}
+
+#[test]
+fn an_odd_marker_seals_nothing_and_is_told_once() {
+    let mut bench = Bench::new();
+    for _ in 0..3 {
+        bench.look("a", Look::OddMarker("a directory"));
+    }
+    bench.hear(Event::Unsure);
+    bench.take("scan");
+    bench.hear(scanned(&[("a", Look::OddMarker("a directory"))], &[]));
+    assert_eq!(bench.take("watch"), ["a"], "as any open episode");
+    bench.hear(Event::Looked(of("a"), Look::OddMarker("a directory")));
+    assert_eq!((odd_markers_told(&bench), bench.wanted()), (1, vec![]));
+    bench.look("a", Look::Open);
+    bench.look("a", Look::OddMarker("a directory"));
+    assert_eq!(odd_markers_told(&bench), 2, "another one is told of again");
+    bench.seal("a", 1);
+    assert_eq!(bench.wanted(), ["pack a"]);
+}
+
+#[test]
+fn one_pass_counts_what_somebody_believes_to_have_sealed() {
+    let mut bench = Bench::fresh(|settings| settings.once = true);
+    bench.hear(Event::Deadline);
+    let odd = Look::OddMarker("a symlink");
+    let episodes = vec![(of("a"), odd), (of("open"), Look::Open)];
+    bench.hear(Event::Scanned(Some(Scanned { episodes, archives: Vec::new(), mistaken: 2 })));
+    let tally = bench.machine.tally();
+    assert_eq!((tally.transient_failures, tally.scanned), (3, 0));
+}

@@ -1,0 +1,152 @@
+//! An archive that nothing accounts for is put aside, in a folder of its own, with a reason that says what it is and what to type.
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    durable,
+    episode::{EpisodeId, shell_word},
+    filed,
+    layout::{Layout, numbered},
+    progress::Progress,
+    records::{QuarantineReason, RecordedVerdict, WallTime},
+    tree::shown,
+};
+
+/// The verdict in the reason of an archive that was put aside: there is no episode beside it.
+pub const ORPHAN: &str = "orphan";
+
+/// Why it was put aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// Nobody knows where its episode is.
+    LastCopy,
+    /// It was in conflict (what the receiver said), and somebody took the episode away, as they were told to.
+    RemovedByHand(String),
+    /// It has no bytes.
+    Empty,
+    /// It does not begin like an archive.
+    NoArchive,
+}
+
+/// Looks at what an archive begins with, and at what was known of it.
+pub(super) fn why(layout: &Layout, id: &EpisodeId, conflict: Option<&RecordedVerdict>) -> io::Result<Why> {
+    if let Some(conflict) = conflict {
+        return Ok(Why::RemovedByHand(conflict.detail.clone()));
+    }
+    let mut start = Vec::new();
+    super::open(&layout.archive(id))?.ok_or(io::ErrorKind::NotFound)?.take(4).read_to_end(&mut start)?;
+    Ok(match start.as_slice() {
+        [] => Why::Empty,
+        // A frame, or one to be skipped (RFC 8878, sections 3.1.1 and 3.1.2).
+        [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Why::LastCopy,
+        _ => Why::NoArchive,
+    })
+}
+
+/// Moves an archive, and the sidecar where there is one, into a folder of their own in `quarantine/`, and says so. Returns where
+/// that is. What was in the outbox is still there.
+pub(super) fn put_aside(
+    layout: &Layout,
+    id: &EpisodeId,
+    why: &Why,
+    now: WallTime,
+    progress: &Progress,
+) -> io::Result<PathBuf> {
+    let name = layout.archive(id).file_name().unwrap_or_default().to_os_string();
+    // The reason names the place, and is written before the place has its name. Nobody else gives names there.
+    let place = first_free(&layout.quarantine, id.as_str());
+    let reason = QuarantineReason {
+        episode_id: Some(id.as_str().to_owned()),
+        status_code: None,
+        error: Some(explain(layout, id, &place, why)),
+        body: serde_json::Value::Null,
+        verdict: Some(ORPHAN.to_owned()),
+        quarantined_at_wall: Some(now),
+    };
+    let fill = |scratch: &Path| {
+        durable::place_file(&layout.archive(id), &scratch.join(&name), progress)?;
+        let sidecar = layout.sidecar(id);
+        if is_there(&sidecar)? {
+            let name = sidecar.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+            durable::place_file(&sidecar, &scratch.join(name), progress)?;
+        }
+        filed::write_reason(scratch, &reason)
+    };
+    let place = durable::build_directory(&layout.quarantine, id.as_str(), fill, progress)?;
+    match why {
+        Why::RemovedByHand(_) => tracing::info!(
+            EPISODE = %id,
+            "The archive of {id}, which was in conflict and whose folder was removed by hand, was moved to {}. Remove it where \
+             it is not wanted.",
+            place.display()
+        ),
+        Why::LastCopy | Why::Empty | Why::NoArchive => {
+            tracing::warn!(EPISODE = %id, "{} It was moved to {}.", explain(layout, id, &place, why), place.display());
+        }
+    }
+    Ok(place)
+}
+
+/// What it is, and what to type.
+fn explain(layout: &Layout, id: &EpisodeId, place: &Path, why: &Why) -> String {
+    let place = std::path::absolute(place).unwrap_or_else(|_| place.to_owned());
+    let name = layout.archive(id).file_name().unwrap_or_default().to_os_string();
+    let shown_name = shown(Path::new(&name));
+    // Unpacked beside the archive first: in episodes/ its marker would be there before the rest of it.
+    let restore = || {
+        let episodes = std::path::absolute(&layout.episodes).unwrap_or_else(|_| layout.episodes.clone());
+        format!(
+            "To ship the episode again, type: tar --zstd -xf {} -C {} && mv -T {} {} . Then remove what is left: rm -r {}",
+            shell_word(&place.join(&name)),
+            shell_word(&place),
+            shell_word(&place.join(id.as_str())),
+            shell_word(&episodes.join(id.as_str())),
+            shell_word(&place),
+        )
+    };
+    match why {
+        Why::LastCopy => format!(
+            "The archive {shown_name} was found in outbox/ without its episode, and neither shipped/ nor quarantine/ accounts for \
+             it: it may be the last copy. Nothing was delivered or deleted. {}",
+            restore()
+        ),
+        Why::RemovedByHand(said) => format!(
+            "{shown_name} was in conflict ({said}), and its folder was removed by hand. This is its archive, kept in case that \
+             it is wanted. {}",
+            restore()
+        ),
+        Why::Empty => format!(
+            "{shown_name} was found in outbox/ without its episode, and is an empty file: there is nothing to restore from it. \
+             Remove it: rm -r {}",
+            shell_word(&place)
+        ),
+        Why::NoArchive => format!(
+            "{shown_name} was found in outbox/ without an episode, and is no archive that can be read (it does not begin like \
+             one). Look at it, and remove it: rm -r {}",
+            shell_word(&place)
+        ),
+    }
+}
+
+fn first_free(folder: &Path, name: &str) -> PathBuf {
+    let mut n = 0;
+    loop {
+        let path = folder.join(numbered(name, n));
+        if fs::symlink_metadata(&path).is_err() {
+            return path;
+        }
+        n += 1;
+    }
+}
+
+fn is_there(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
