@@ -233,3 +233,26 @@ fn an_id_cannot_forge_a_field_or_a_line_of_the_log() {
         assert_eq!(outside.matches(forged).count(), times, "{line}");
     }
 }
+
+#[test]
+fn as_many_descriptors_as_it_may_have_are_taken_and_too_few_are_told() {
+    let sandbox = Sandbox::new("");
+    let limited = |soft: u32, hard: u32| {
+        let mut command = Command::new("sh");
+        let limit = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+        command.args(["-c", &limit]).arg(sealift().get_program());
+        command.args(["receive", "--listen", "127.0.0.1:0", "--store"]).arg(sandbox.store());
+        sandbox.start(command)
+    };
+    let poor = limited(256, 300);
+    poor.wait_log("receiving");
+    assert!(
+        poor.log().contains("needs 1088 file descriptors, and this process may have 300"),
+        "{}",
+        poor.log()
+    );
+    drop(poor);
+    let raised = limited(256, 2000);
+    raised.wait_log("receiving");
+    assert!(!raised.log().contains("file descriptors"), "{}", raised.log());
+}
