@@ -10,13 +10,14 @@
 //! Both ends of the wire read the same kinds of file. An error never quotes what a secret's file holds.
 
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io::{self, Read as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use rustix::fs::{Mode, OFlags};
 use rustls::{
     RootCertStore,
     crypto::{CryptoProvider, aws_lc_rs},
@@ -154,11 +155,9 @@ pub fn read_chain(setting: &'static str, path: &Path) -> Result<Vec<CertificateD
 /// # Errors
 /// [`FileError`].
 pub fn read_secret(setting: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
-    let bytes = read(setting, path)?;
-    let mode = std::fs::metadata(path)
-        .map_err(|why| FileError::unreadable(setting, path, why))?
-        .permissions()
-        .mode();
+    let (file, metadata) = open(setting, path)?;
+    let bytes = read_all(file, setting, path)?;
+    let mode = metadata.permissions().mode();
     if mode & LOOSE_MODE != 0 {
         let path = path.display();
         tracing::warn!(
@@ -169,14 +168,33 @@ pub fn read_secret(setting: &'static str, path: &Path) -> Result<Vec<u8>, FileEr
     Ok(bytes)
 }
 
-/// Reads a whole file, within bounds.
+/// Reads a whole file, within bounds. Blocks on the disk, and never on who might write into a FIFO.
 ///
 /// # Errors
-/// [`FileError`], also where it is larger than any such file is.
+/// [`FileError`], also where it is no regular file, or is larger than any such file is.
 pub fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
+    let (file, _) = open(setting, path)?;
+    read_all(file, setting, path)
+}
+
+/// Symbolic links are followed. Without `O_NONBLOCK` a FIFO would be waited for until somebody writes (open(2)).
+fn open(setting: &'static str, path: &Path) -> Result<(File, Metadata), FileError> {
+    let unreadable = |source| FileError::unreadable(setting, path, source);
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| unreadable(errno.into()))?;
+    let file = File::from(file);
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        let problem = "is not a regular file (but a folder, a FIFO or a device); put the file itself there";
+        return Err(FileError::unusable(setting, path, problem));
+    }
+    Ok((file, metadata))
+}
+
+fn read_all(file: File, setting: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
         .map_err(|why| FileError::unreadable(setting, path, why))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         let problem = format!("is larger than {MAX_FILE_BYTES} bytes, which no such file is");

@@ -10,7 +10,8 @@ use tracing_subscriber::{
 };
 
 /// Sets up logging. `RUST_LOG` chooses what is shown; `NO_COLOR` and non-terminals are honoured. Whatever a path, a name
-/// or an answer brings into a message, it can neither begin a line nor command the terminal.
+/// or an answer brings into a message, it can neither begin a line nor command the terminal; nor can a field's value pass for
+/// another field.
 ///
 /// Under systemd each line is an entry of the journal whose fields are named as they stand in the code (`EPISODE`, `VERDICT`, ...).
 pub(crate) fn start(default: &str) {
@@ -33,13 +34,36 @@ pub(crate) fn start(default: &str) {
                 let value = format!("{value:?}");
                 match field.name() {
                     "message" => out.write_str(&printable(&value)),
-                    name => write!(out, "{name}={}", printable(&value)),
+                    name => write!(out, "{name}={}", one_word(&value)),
                 }
             })
             .delimited(" "),
         )
         .with_target(false);
     let _ = logging.try_init();
+}
+
+/// A field's value so that nothing in it can be taken for another field: in quotes, but where it is plain. A text that is logged as
+/// such stands in quotes already.
+fn one_word(value: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._~:/%+@,-".contains(c);
+    if !value.is_empty() && value.chars().all(plain) || is_quoted(value) {
+        return printable(value);
+    }
+    format!("{value:?}")
+}
+
+/// Whether this is one text in quotes, with nothing behind it.
+fn is_quoted(value: &str) -> bool {
+    let Some(inner) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return false };
+    let mut escaped = false;
+    for c in inner.chars() {
+        if c == '"' && !escaped {
+            return false;
+        }
+        escaped = c == '\\' && !escaped;
+    }
+    !escaped
 }
 
 /// `None` where the journal's socket cannot be reached: then stderr, which is its stream, will do.
@@ -63,4 +87,26 @@ fn stderr_is_the_journal(stream: Option<&OsStr>) -> bool {
     };
     let Ok(stderr) = rustix::fs::fstat(std::io::stderr()) else { return false };
     device.parse() == Ok(stderr.st_dev) && inode.parse() == Ok(stderr.st_ino)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_one_word_or_stands_in_quotes() {
+        for plain in
+            ["run-1", "127.0.0.1:1", "[::1]:80", "/v1/episodes/a%20host=lab", "", "a b", "a=b", "a\nb"]
+        {
+            let plain_enough = matches!(plain, "run-1" | "127.0.0.1:1");
+            let shown = one_word(plain);
+            assert_eq!(shown == plain, plain_enough, "{shown}");
+            assert_eq!(is_quoted(&shown), !plain_enough, "{shown}");
+        }
+        assert_eq!(one_word("\"logged as a text\""), "\"logged as a text\"");
+        // Quotes that end too early, and one that is no end.
+        assert_eq!(one_word(r#""a" host="b""#), r#""\"a\" host=\"b\"""#);
+        assert_eq!(one_word(r#""a\""#), r#""\"a\\\"""#);
+        assert_eq!(one_word("a\u{202e}b"), r#""a\u{202e}b""#);
+    }
 }

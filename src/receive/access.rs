@@ -22,7 +22,7 @@ use std::{
 };
 
 use rustls::{ServerConfig, server::danger::ClientCertVerifier, sign::CertifiedKey};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 
 use super::{
     identity::{Tokens, Ways},
@@ -38,6 +38,8 @@ use crate::{
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A look that takes longer is told of: a file server hangs, and no newer file comes into force until it answers.
+const LONG_LOOK: Duration = Duration::from_secs(30);
 
 const CERT: &str = "receive.tls_cert_file";
 const KEY: &str = "receive.tls_key_file";
@@ -56,6 +58,8 @@ pub struct Snapshot {
     pub tokens: Option<Arc<Tokens>>,
     /// Of which commits' recordings are taken; `None`: of all.
     pub window: Option<Arc<Window>>,
+    /// When the first certificate of our chain expires, UTC; `None` without TLS, or where that cannot be read.
+    pub certificate_not_after: Option<WallTime>,
 }
 
 impl Snapshot {
@@ -82,8 +86,13 @@ pub struct FileReport {
 /// The files, and what is in force of them.
 #[derive(Debug)]
 pub struct Access {
+    /// Only for looks: whoever has it may be held up by a disk for ever.
     files: Mutex<Files>,
+    /// Whose look it is. Waited for without a thread.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Held for as long as it takes to clone or to put down a pointer, as `reports` is.
     current: RwLock<Arc<Snapshot>>,
+    reports: RwLock<Arc<[FileReport]>>,
 }
 
 #[derive(Debug)]
@@ -135,7 +144,13 @@ impl Access {
             let path = config.tls.as_ref().map_or(Path::new(""), |(cert, _)| cert);
             FileError::unusable(CERT, path, error.to_string())
         })?;
-        Ok(Self { files: Mutex::new(files), current: RwLock::new(Arc::new(current)) })
+        let reports = files.reports();
+        Ok(Self {
+            files: Mutex::new(files),
+            turn: Arc::default(),
+            current: RwLock::new(Arc::new(current)),
+            reports: RwLock::new(reports),
+        })
     }
 
     /// What is in force now.
@@ -144,23 +159,16 @@ impl Access {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// When the first certificate of our chain expires, UTC; `None` without TLS, or where that cannot be read.
+    /// When the first certificate of our chain expires, UTC; `None` without TLS, or where that cannot be read. Never blocks.
     #[must_use]
     pub fn certificate_not_after(&self) -> Option<WallTime> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner).identity.as_ref()?.value.not_after
+        self.current().certificate_not_after
     }
 
-    /// How the last reading of each file went. A certificate and its key are one.
+    /// How the last reading of each file went. A certificate and its key are one. Never blocks.
     #[must_use]
-    pub fn reports(&self) -> Vec<FileReport> {
-        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let reports = [
-            files.identity.as_ref().map(Watched::report),
-            files.clients.as_ref().map(Watched::report),
-            files.tokens.as_ref().map(Watched::report),
-            files.window.as_ref().map(Watched::report),
-        ];
-        reports.into_iter().flatten().collect()
+    pub fn reports(&self) -> Arc<[FileReport]> {
+        Arc::clone(&self.reports.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Reads everything again now. Each file that cannot be used is logged, and what was read of it before stays in force.
@@ -181,17 +189,34 @@ impl Access {
         }
     }
 
-    /// On a thread that may block: a file server that hangs holds up the next look, and no request.
+    /// On a thread that may block: a file server that hangs holds up the next look, and nothing else.
     async fn look(self: &Arc<Self>, look: Look) {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
         let access = Arc::clone(self);
-        if let Err(error) = tokio::task::spawn_blocking(move || access.look_now(look)).await {
+        let mut looking = tokio::task::spawn_blocking(move || {
+            access.look_now(look);
+            drop(turn);
+        });
+        let looked = match timeout(LONG_LOOK, &mut looking).await {
+            Ok(looked) => looked,
+            Err(_) => {
+                tracing::error!(
+                    "the certificate, token and commit files cannot be looked at: their disk does not answer; what was read \
+                     before stays in use"
+                );
+                looking.await
+            }
+        };
+        if let Err(error) = looked {
             tracing::error!(%error, "could not look at the certificate, token and commit files");
         }
     }
 
     fn look_now(&self, look: Look) {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        if !files.look(look) {
+        let renewed = files.look(look);
+        *self.reports.write().unwrap_or_else(PoisonError::into_inner) = files.reports();
+        if !renewed {
             return;
         }
         match files.snapshot() {
@@ -227,7 +252,18 @@ impl Files {
             certificates: clients.is_some(),
             tokens: self.tokens.as_ref().map(|file| Arc::clone(&file.value)),
             window: self.window.as_ref().map(|file| Arc::clone(&file.value)),
+            certificate_not_after: self.identity.as_ref().and_then(|identity| identity.value.not_after),
         })
+    }
+
+    fn reports(&self) -> Arc<[FileReport]> {
+        let reports = [
+            self.identity.as_ref().map(Watched::report),
+            self.clients.as_ref().map(Watched::report),
+            self.tokens.as_ref().map(Watched::report),
+            self.window.as_ref().map(Watched::report),
+        ];
+        reports.into_iter().flatten().collect()
     }
 }
 

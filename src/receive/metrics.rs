@@ -52,7 +52,7 @@ pub(super) async fn text<S: Store>(receiver: &Receiver<S>) -> String {
         let left = u64::try_from(left).unwrap_or_default();
         gauge(&mut registry, "certificate_left_seconds", "How long our certificate is still good", left);
     }
-    let failed = receiver.access.reports().into_iter().filter(|report| report.error.is_some()).count();
+    let failed = receiver.access.reports().iter().filter(|report| report.error.is_some()).count();
     gauge(&mut registry, "files_refused", "Files whose newest content cannot be used", failed as u64);
     registry
         .register_collector(Box::new(Rejections(receiver.tally.window_rejections().into_iter().collect())));

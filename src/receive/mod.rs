@@ -27,6 +27,7 @@
 
 pub mod serve;
 
+mod connections;
 pub mod access;
 mod route;
 mod exchange;

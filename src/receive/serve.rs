@@ -22,6 +22,7 @@ use tokio::{
 
 use super::{
     access::Access,
+    connections::{Connections, Place},
     exchange::{Peer, Receiver},
     room::Room,
     route,
@@ -38,6 +39,8 @@ use crate::{
 
 /// From the moment a connection is idle to the end of the next request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same for a connection that came when most places were taken.
+const CROWDED_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a connection reads at once, bytes; the longest head is a few times as much (431). With the two batches of an upload (see
 /// `store/upload.rs`) it keeps 256 of them, over TLS, in 64 MiB.
 const MAX_READ_BYTES: usize = 32 * 1024;
@@ -90,7 +93,7 @@ pub struct Server {
     listener: TcpListener,
     local_addr: SocketAddr,
     receiver: Arc<Receiver<Folder>>,
-    max_connections: usize,
+    places: Arc<Connections>,
     /// Ends when nobody keeps an upload any more, and nobody could.
     kept: mpsc::Receiver<()>,
 }
@@ -135,8 +138,8 @@ impl Server {
             tally: Arc::new(Tally::default()),
             _in_use: in_use,
         };
-        let max_connections = config.limits.max_connections.get();
-        Ok(Self { listener, local_addr, receiver: Arc::new(receiver), max_connections, kept })
+        let places = Connections::new(config.limits.max_connections.get());
+        Ok(Self { listener, local_addr, receiver: Arc::new(receiver), places, kept })
     }
 
     /// Who may come in. [`Access::reload`] reads the files again; while the server runs it does so by itself when they change.
@@ -171,12 +174,17 @@ impl Server {
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(_) = connections.join_next() => {}
-                accepted = self.listener.accept(), if connections.len() < self.max_connections => match accepted {
+                accepted = self.listener.accept() => match accepted {
                     Ok((stream, peer)) => {
+                        // Meanwhile further ones wait in the kernel's queue.
+                        let place = tokio::select! {
+                            () = &mut shutdown => break,
+                            place = self.places.take(peer.ip()) => place,
+                        };
                         // Receipts are small and waited for. A socket that refuses is dead, and its first read says so.
                         let _ = stream.set_nodelay(true);
                         let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
-                        connections.spawn(accept(stream, peer, Arc::clone(&self.receiver), stopping.clone()));
+                        connections.spawn(accept(stream, peer, place, Arc::clone(&self.receiver), stopping.clone()));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
@@ -232,21 +240,23 @@ async fn sweep<S: Store>(receiver: Arc<Receiver<S>>) {
 async fn accept<S: Store>(
     stream: TcpStream,
     address: SocketAddr,
+    place: Place,
     receiver: Arc<Receiver<S>>,
     mut stopping: watch::Receiver<()>,
 ) {
     let _connected = receiver.tally.connected();
     let Some(tls) = receiver.access.current().tls.clone() else {
-        converse(stream, Peer { address, certificate: None }, receiver, stopping).await;
+        converse(stream, Peer { address, certificate: None }, place, receiver, stopping).await;
         return;
     };
     let shaken = tokio::select! {
         shaken = tls::handshake(tls, stream) => shaken,
+        () = place.needed() => return,
         _ = stopping.changed() => return,
     };
     match shaken {
         Ok((stream, certificate)) => {
-            converse(stream, Peer { address, certificate }, receiver, stopping).await;
+            converse(stream, Peer { address, certificate }, place, receiver, stopping).await;
         }
         Err(error) => {
             receiver.tally.handshake_failed();
@@ -257,24 +267,35 @@ async fn accept<S: Store>(
     }
 }
 
-/// One connection, until either side ends it or `stopping`'s sender is gone.
+/// One connection, until either side ends it, its place is needed, or `stopping`'s sender is gone.
 async fn converse<S: Store>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
+    place: Place,
     receiver: Arc<Receiver<S>>,
     mut stopping: watch::Receiver<()>,
 ) {
     let address = peer.address;
     let peer = Arc::new(peer);
-    let service = service_fn(move |request| route::answer(Arc::clone(&receiver), Arc::clone(&peer), request));
+    let service = service_fn(|request| {
+        let under_way = place.request();
+        let answering = route::answer(Arc::clone(&receiver), Arc::clone(&peer), request);
+        async move { answering.await.map(|answer| answer.map(|body| under_way.with(body))) }
+    });
+    let header_timeout = if place.crowded { CROWDED_HEADER_TIMEOUT } else { HEADER_TIMEOUT };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(header_timeout)
         .max_buf_size(MAX_READ_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = place.needed() => {
+            connection.as_mut().graceful_shutdown();
+            // Once: what the kernel takes of an answer's end still goes.
+            timeout(Duration::ZERO, connection.as_mut()).await.unwrap_or(Ok(()))
+        }
         _ = stopping.changed() => {
             connection.as_mut().graceful_shutdown();
             connection.await

@@ -76,7 +76,7 @@ fn takes(access: &Access, digit: char) -> bool {
 fn error(access: &Access, setting: &str) -> Option<String> {
     let reports = access.reports();
     assert_eq!(reports.len(), 4);
-    reports.into_iter().find(|report| report.setting == setting).unwrap().error
+    reports.iter().find(|report| report.setting == setting).unwrap().error.clone()
 }
 
 #[test]
@@ -195,4 +195,15 @@ fn an_expired_certificate_does_not_take_the_place_of_a_good_one() {
     rig.certify(2003);
     access.look_now(Look::Now);
     assert_eq!(not_after(&access), end(2003));
+}
+
+#[test]
+fn a_look_that_does_not_come_back_keeps_nobody_waiting_who_asks_how_things_stand() {
+    let rig = Rig::new();
+    let access = rig.access();
+    let _looking = access.files.lock().unwrap();
+    // Would wait for ever.
+    assert!(access.certificate_not_after().is_some());
+    assert_eq!(error(&access, COMMITS), None);
+    assert!(takes(&access, 'a'));
 }

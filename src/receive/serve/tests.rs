@@ -191,7 +191,10 @@ fn connect_with(disk: io::ErrorKind, min_body_rate_bytes_per_s: u64) -> (DuplexS
         tally: Arc::default(),
         _in_use: mpsc::channel(1).0,
     };
-    tokio::spawn(converse(theirs, Peer { address, certificate: None }, Arc::new(receiver), stopping));
+    tokio::spawn(async move {
+        let place = Connections::new(8).take(address.ip()).await;
+        converse(theirs, Peer { address, certificate: None }, place, Arc::new(receiver), stopping).await;
+    });
     (ours, stop)
 }
 

@@ -140,6 +140,46 @@ async fn three_hundred_that_trickle_do_not_keep_the_healthy_ones_from_being_serv
 }
 
 #[tokio::test]
+async fn connections_that_ask_nothing_do_not_keep_a_newcomer_out() {
+    let rig = Rig::with(limited(|limits| limits.max_connections = 8.try_into().unwrap())).await;
+    let health = head("GET", "/healthz", &[]);
+    // Well before any time-out of an idle connection.
+    let at_once = Duration::from_secs(4);
+    for idle in [true, false] {
+        let mut held = Vec::new();
+        for _ in 0..8 {
+            let mut client = rig.connect().await;
+            if idle {
+                assert_eq!(client.request(&health, b"").await.status, 200);
+            } else {
+                client.send(b"GET /healthz HTTP/1.1\r\nHo").await;
+            }
+            held.push(client);
+        }
+        for _ in 0..9 {
+            let answer = tokio::time::timeout(at_once, rig.request(&health, b"")).await;
+            assert_eq!(answer.expect("the newcomer is kept out").status, 200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_not_closed_for_a_newcomer() {
+    let rig = Rig::with(limited(|limits| limits.max_connections = 2.try_into().unwrap())).await;
+    let archive = noise(1000);
+    let mut uploading = rig.connect().await;
+    uploading.send(put_with("a", &archive, &[("Expect", "100-continue")]).as_bytes()).await;
+    assert_eq!(uploading.answer(false).await.status, 100);
+    for _ in 0..5 {
+        assert_eq!(rig.request(&head("GET", "/healthz", &[]), b"").await.status, 200);
+        let mut idle = rig.connect().await;
+        assert_eq!(idle.request(&head("GET", "/healthz", &[]), b"").await.status, 200);
+    }
+    uploading.send(&archive).await;
+    assert_eq!(uploading.answer(false).await.status, 201);
+}
+
+#[tokio::test]
 async fn what_is_smuggled_or_malformed_gets_a_clear_answer_or_a_closed_connection() {
     let rig = Rig::new().await;
     let digest = Digest::of(b"12345").to_header();

@@ -1,6 +1,11 @@
 //! The program itself: what it refuses to start with, SIGHUP, and a shipper that comes in by certificate or by token.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    process::Command,
+};
 
 use crate::{
     authority::Authority,
@@ -199,4 +204,57 @@ fn a_receiver_does_not_start_with_a_file_it_cannot_use_and_check_says_so_before(
         }
         assert!(!store.exists());
     }
+}
+
+#[test]
+fn an_id_cannot_forge_a_field_or_a_line_of_the_log() {
+    let sandbox = Sandbox::with_receiver();
+    let mut client = TcpStream::connect(sandbox.url().trim_start_matches("http://")).unwrap();
+    let id = "a%20host=lab-01%20status_code=201%0Aforged%20\"%E2%80%AE";
+    let id = id.replace('"', "%22%20host=lab-02%20%22");
+    write!(client, "GET /v1/episodes/{id} HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n").unwrap();
+    client.read_to_string(&mut String::new()).unwrap();
+    sandbox.receiver().wait_log("status_code=4");
+    let log = sandbox.receiver().log();
+    let of_request: Vec<_> = log.lines().filter(|line| line.contains("lab-01")).collect();
+    let [line] = of_request[..] else { panic!("{log}") };
+    assert!(line.contains("forged") || line.contains("%0Aforged"), "{line}");
+    assert!(!line.contains('\u{202e}'), "{line}");
+    // What stands in quotes taken away, no field is left that nobody logged.
+    let (mut outside, mut quoted, mut escaped) = (String::new(), false, false);
+    for c in line.chars() {
+        match c {
+            '"' if !escaped => quoted = !quoted,
+            c if !quoted => outside.push(c),
+            _ => {}
+        }
+        escaped = c == '\\' && !escaped;
+    }
+    assert!(!quoted, "{line}");
+    for (forged, times) in [(" host=", 0), (" status_code=", 1)] {
+        assert_eq!(outside.matches(forged).count(), times, "{line}");
+    }
+}
+
+#[test]
+fn as_many_descriptors_as_it_may_have_are_taken_and_too_few_are_told() {
+    let sandbox = Sandbox::new("");
+    let limited = |soft: u32, hard: u32| {
+        let mut command = Command::new("sh");
+        let limit = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+        command.args(["-c", &limit]).arg(sealift().get_program());
+        command.args(["receive", "--listen", "127.0.0.1:0", "--store"]).arg(sandbox.store());
+        sandbox.start(command)
+    };
+    let poor = limited(256, 300);
+    poor.wait_log("receiving");
+    assert!(
+        poor.log().contains("needs 1088 file descriptors, and this process may have 300"),
+        "{}",
+        poor.log()
+    );
+    drop(poor);
+    let raised = limited(256, 2000);
+    raised.wait_log("receiving");
+    assert!(!raised.log().contains("file descriptors"), "{}", raised.log());
 }

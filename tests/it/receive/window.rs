@@ -1,6 +1,6 @@
 //! The commit window and the other terms of an upload: what is decided before its body.
 
-use sealift::wire::CODE_COMMIT;
+use sealift::{durable, wire::CODE_COMMIT};
 
 use super::*;
 
@@ -109,6 +109,29 @@ async fn a_window_that_changes_is_noticed_without_anybody_saying_so() {
         }
     };
     tokio::time::timeout(DEADLINE, noticed).await.expect("it is not noticed");
+}
+
+#[tokio::test]
+async fn a_fifo_in_a_files_place_is_reported_and_keeps_nobody_waiting() {
+    let rig = guarded().await;
+    let path = rig.file("commits", &commit('a'));
+    durable::remove_file(&path).unwrap();
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    let reload = tokio::time::timeout(DEADLINE, rig.reload()).await;
+    reload.expect("it waits for somebody to write");
+    let error = rig.behind.as_ref().unwrap().0.reports()[0].error.clone().unwrap();
+    assert!(error.contains("is not a regular file"), "{error}");
+    let metrics = rig.request(&head("GET", "/metrics", &[]), b"").await;
+    assert!(String::from_utf8(metrics.body).unwrap().contains("sealift_receiver_files_refused 1\n"));
+    assert_eq!(rig.request(&head("GET", "/healthz", &[]), b"").await.status, 200);
+    let mut client = rig.connect().await;
+    assert_eq!(client.request(&admission(Some(&commit('a'))), b"").await.status, 204);
+    durable::remove_file(&path).unwrap();
+    rig.file("commits", &commit('c'));
+    rig.reload().await;
+    assert_eq!(client.request(&admission(Some(&commit('c'))), b"").await.status, 204);
+    assert_eq!(rig.behind.as_ref().unwrap().0.reports()[0].error, None);
 }
 
 #[tokio::test]

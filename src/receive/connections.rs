@@ -1,0 +1,253 @@
+//! The places for connections, and who gives one up when they are all taken.
+//!
+//! ```text
+//!  accept ──▶ a place is free ──────────────────────────────────────────────────▶ Place
+//!         └─▶ all taken ──▶ somebody waits: idle, or its head has not come ──▶ it is closed ──▶ Place
+//!                       └─▶ a request is under way on each ──▶ the newcomer waits for the first that ends
+//! ```
+//!
+//! Of those that wait, one of the peer that has the most connections is closed, and of these the one that has waited the
+//! longest: whoever holds all the places makes room for the newcomer, and not those who hold one.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::Notify;
+
+/// All the places.
+#[derive(Debug)]
+pub(super) struct Connections {
+    most: usize,
+    taken: Mutex<Taken>,
+    /// A place was given back, or somebody waits who did not.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    /// By the order in which they came.
+    places: BTreeMap<u64, Seen>,
+    of_peer: BTreeMap<IpAddr, usize>,
+    /// One more each time that a connection comes or begins to wait: it orders them without a clock.
+    moment: u64,
+}
+
+#[derive(Debug)]
+struct Seen {
+    peer: IpAddr,
+    /// Requests whose answer has not wholly been handed to the connection.
+    under_way: usize,
+    /// Since when there is none.
+    waits_since: u64,
+    leave: Arc<Notify>,
+}
+
+/// A connection's place. Given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    connections: Arc<Connections>,
+    number: u64,
+    leave: Arc<Notify>,
+    /// More than three quarters of the places were taken when this one was.
+    pub(super) crowded: bool,
+}
+
+impl Connections {
+    pub(super) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, taken: Mutex::default(), changed: Notify::new() })
+    }
+
+    /// A place for a connection of this peer, as soon as there is one or one can be made.
+    pub(super) async fn take(self: &Arc<Self>, peer: IpAddr) -> Place {
+        loop {
+            // One notification is remembered: none is missed between the look and the wait. Only the listener waits here.
+            if let Some(place) = self.try_take(peer) {
+                return place;
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    fn try_take(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
+        let mut taken = self.taken();
+        if taken.places.len() >= self.most {
+            taken.close_one()?;
+        }
+        let number = taken.next();
+        let leave = Arc::new(Notify::new());
+        let seen = Seen { peer, under_way: 0, waits_since: number, leave: Arc::clone(&leave) };
+        taken.places.insert(number, seen);
+        *taken.of_peer.entry(peer).or_default() += 1;
+        let crowded = taken.places.len() * 4 > self.most * 3;
+        Some(Place { connections: Arc::clone(self), number, leave, crowded })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken {
+    fn next(&mut self) -> u64 {
+        self.moment += 1;
+        self.moment
+    }
+
+    /// Its place is free at once; the connection itself ends as soon as its task runs.
+    fn close_one(&mut self) -> Option<()> {
+        let waiting = self.places.iter().filter(|(_, seen)| seen.under_way == 0);
+        let (&number, _) = waiting
+            .max_by_key(|(_, seen)| (self.of_peer.get(&seen.peer), std::cmp::Reverse(seen.waits_since)))?;
+        if let Some(seen) = self.give_back(number) {
+            tracing::debug!(peer = %seen.peer, "closed: all connections are taken, and it has no request under way");
+            seen.leave.notify_one();
+        }
+        Some(())
+    }
+
+    fn give_back(&mut self, number: u64) -> Option<Seen> {
+        let seen = self.places.remove(&number)?;
+        match self.of_peer.get_mut(&seen.peer) {
+            Some(count) if *count > 1 => *count -= 1,
+            Some(_) | None => {
+                self.of_peer.remove(&seen.peer);
+            }
+        }
+        Some(seen)
+    }
+}
+
+impl Place {
+    /// Ends when the place is needed for somebody else.
+    pub(super) async fn needed(&self) {
+        self.leave.notified().await;
+    }
+
+    /// A request is under way, until what is returned is dropped.
+    pub(super) fn request(&self) -> UnderWay {
+        if let Some(seen) = self.connections.taken().places.get_mut(&self.number) {
+            seen.under_way += 1;
+        }
+        UnderWay { connections: Arc::clone(&self.connections), number: self.number }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.taken().give_back(self.number);
+        self.connections.changed.notify_one();
+    }
+}
+
+/// A request of a connection.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    connections: Arc<Connections>,
+    number: u64,
+}
+
+impl UnderWay {
+    /// As long as this body is being sent, it is.
+    pub(super) fn with<B>(self, body: B) -> Answering<B> {
+        Answering { body, _request: self }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut taken = self.connections.taken();
+        let now = taken.next();
+        if let Some(seen) = taken.places.get_mut(&self.number) {
+            seen.under_way -= 1;
+            seen.waits_since = now;
+        }
+        drop(taken);
+        self.connections.changed.notify_one();
+    }
+}
+
+/// The body of an answer that is under way.
+#[derive(Debug)]
+pub(super) struct Answering<B> {
+    body: B,
+    _request: UnderWay,
+}
+
+impl<B: Body + Unpin> Body for Answering<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    fn told(place: &Place) -> bool {
+        let mut needed = std::pin::pin!(place.needed());
+        needed.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn whoever_holds_most_gives_up_what_has_waited_longest() {
+        let connections = Connections::new(4);
+        let take = |last| connections.try_take(peer(last)).unwrap();
+        let (oldest, first, second, third) = (take(1), take(2), take(2), take(2));
+        assert_eq!(
+            [&oldest, &first, &second, &third].map(|place| place.crowded),
+            [false, false, false, true]
+        );
+        // It waits since now, and no longer the longest.
+        drop(first.request());
+        let newcomer = take(3);
+        assert_eq!([&oldest, &first, &second, &third].map(told), [false, false, true, false]);
+        // What was closed gives back nothing twice.
+        drop(second);
+        let _another = take(4);
+        assert_eq!([&oldest, &first, &third, &newcomer].map(told), [false, false, true, false]);
+    }
+
+    #[tokio::test]
+    async fn requests_under_way_are_not_closed_and_a_newcomer_waits_for_them() {
+        let connections = Connections::new(2);
+        let places = [connections.try_take(peer(1)).unwrap(), connections.try_take(peer(1)).unwrap()];
+        let bodies = places.each_ref().map(|place| place.request().with(String::new()));
+        assert!(connections.try_take(peer(2)).is_none());
+        let taking = tokio::spawn({
+            let connections = Arc::clone(&connections);
+            async move { connections.take(peer(2)).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!taking.is_finished());
+        let [first, second] = bodies;
+        drop(second);
+        let _newcomer = taking.await.unwrap();
+        assert_eq!(places.each_ref().map(told), [false, true]);
+        drop((first, places));
+        assert_eq!(connections.taken().of_peer.len(), 1);
+    }
+}
