@@ -22,6 +22,7 @@ mod census;
 mod parts;
 mod note;
 mod part;
+mod vouched;
 mod record;
 mod scratch;
 

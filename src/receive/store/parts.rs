@@ -99,6 +99,7 @@ impl Places {
         // A disk that failed once is not asked again about the same file.
         kept.inspect_err(|_| file.condemn())?;
         file.let_stand();
+        self.vouched.remember(part, &file.metadata()?, reached);
         Ok(reached.offset)
     }
 
@@ -112,6 +113,7 @@ impl Places {
         let Growing { file, .. } = growing;
         // Its own name goes, and with it the note.
         file.condemn();
+        self.vouched.forget(part);
         let received = growing.digest();
         if received != offer.sha256 {
             return Ok(Publication::DigestMismatch { received });
@@ -152,13 +154,27 @@ impl Places {
         if offset != at {
             return Ok(Opened::Elsewhere { offset });
         }
-        let reached = if file.metadata()?.len() < offset { None } else { reached(&note, &file, offset)? };
-        let Some(reached) = reached else {
+        let Some(reached) = self.reached(&note, &file)? else {
             tracing::error!(%part, offset, "what was kept of an upload is not what was noted of it; it begins anew");
             self.throw_away(part, &path)?;
             return Ok(Opened::Nothing);
         };
-        Growing::go_on(file, path, self.note_path(part), reached).map(Opened::Growing)
+        let growing = Growing::go_on(file, path, self.note_path(part), reached)?;
+        // A client that has not waited so long finds it read when it comes back.
+        self.vouched.remember(part, &growing.file.metadata()?, &growing.reached);
+        Ok(Opened::Growing(growing))
+    }
+
+    /// The hash over what is kept, which is read again unless this process knows it; `None` where that is not what was noted.
+    fn reached(&self, note: &Note, file: &File) -> io::Result<Option<Reached>> {
+        let (metadata, offset) = (file.metadata()?, note.part().offset);
+        let known = self.vouched.recall(&note.part_key(), &metadata, offset);
+        let reached = match known {
+            Some(reached) => reached,
+            None if metadata.len() < offset => return Ok(None),
+            None => Reached { offset, hasher: record::hash_to_go_on(file.take(offset))? },
+        };
+        Ok(note.is_of(&reached.hasher).then_some(reached))
     }
 
     /// Throws away what is kept. False where another process, or an upload that was begun before ours, writes it.
@@ -172,6 +188,7 @@ impl Places {
 
     /// The note first: without it the file is nothing.
     fn throw_away(&self, part: &PartKey, path: &Path) -> io::Result<()> {
+        self.vouched.forget(part);
         durable::remove_file(&self.note_path(part))?;
         durable::remove_file(path)
     }
@@ -264,15 +281,6 @@ impl Places {
         }
         Ok(parts)
     }
-}
-
-/// The hash over what is kept; `None` where that is not what was noted.
-fn reached(note: &Note, file: &File, offset: u64) -> io::Result<Option<Reached>> {
-    let hasher = match note.hasher() {
-        Some(hasher) => hasher,
-        None => record::hash_to_go_on(file.take(offset))?,
-    };
-    Ok(note.is_of(&hasher).then_some(Reached { offset, hasher }))
 }
 
 /// Whether it could be locked; false where somebody else has it.

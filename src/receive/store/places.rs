@@ -21,6 +21,7 @@ use super::{
     part::{is_still, open_for_lock},
     record::{self, Record},
     scratch::Scratch,
+    vouched::Vouched,
 };
 use crate::{
     durable,
@@ -42,6 +43,7 @@ pub(super) struct Places {
     pub(super) incoming: PathBuf,
     pub(super) namespace: Namespace,
     pub(super) slice_bytes: u64,
+    pub(super) vouched: Vouched,
     /// Tells this process's temporaries from those of its siblings, on other machines too.
     nonce: u64,
     next: AtomicU64,
@@ -68,6 +70,7 @@ impl Places {
             incoming: store.join("incoming"),
             namespace,
             slice_bytes: SLICE_BYTES,
+            vouched: Vouched::default(),
             nonce: RandomState::new().hash_one(store),
             next: AtomicU64::new(0),
             hosts: Mutex::default(),

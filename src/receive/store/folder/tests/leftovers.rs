@@ -124,22 +124,40 @@ async fn a_file_that_is_shorter_than_its_note_is_never_gone_on_with() {
     assert_eq!(names(&store.places.incoming), [""; 0]);
 }
 
-#[tokio::test]
-async fn where_the_hash_cannot_go_on_the_kept_bytes_are_hashed_again() {
-    let (_place, store) = open();
-    let broken_off = BrokenOff::of(&store).await;
-    broken_off.change_note(|note| note["sha256_state"] = "of another version".into());
-    broken_off.goes_on(&store).await;
+/// Changes a byte of a file, far below where it goes on, and its times as little as it can be done.
+fn rot(bytes: &Path) {
+    let file = File::options().write(true).open(bytes).unwrap();
+    let mtime = file.metadata().unwrap().modified().unwrap();
+    file.write_all_at(b"!", 10).unwrap();
+    file.set_modified(mtime).unwrap();
 }
 
 #[tokio::test]
-async fn kept_bytes_that_are_not_those_noted_are_thrown_away() {
-    let (_place, store) = open();
+async fn kept_bytes_that_are_not_those_noted_are_thrown_away_by_every_receiver() {
+    let (place, store) = open();
+    let sibling = Folder::open(&place.path().join("new/store"), Namespace::None).unwrap();
+    for receiver in [&store, &sibling] {
+        let broken_off = BrokenOff::of(&store).await;
+        rot(&broken_off.bytes);
+        assert!(matches!(broken_off.resume(receiver).await, Resumed::Nothing));
+        assert_eq!(names(&store.places.incoming), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn only_who_kept_it_goes_on_without_reading_it_again() {
+    let (place, store) = open();
+    let sibling = Folder::open(&place.path().join("new/store"), Namespace::None).unwrap();
     let broken_off = BrokenOff::of(&store).await;
-    broken_off.change_note(|note| note["sha256_state"] = "of another version".into());
-    File::options().write(true).open(&broken_off.bytes).unwrap().write_all_at(b"!", 10).unwrap();
-    assert!(matches!(broken_off.resume(&store).await, Resumed::Nothing));
-    assert_eq!(names(&store.places.incoming), [""; 0]);
+    let known = |receiver: &Folder| {
+        let file = broken_off.bytes.metadata().unwrap();
+        receiver.places.vouched.recall(&broken_off.part, &file, BrokenOff::AT).is_some()
+    };
+    assert_eq!((known(&store), known(&sibling)), (true, false));
+    // And who has read it, whether or not anybody waited for that.
+    drop(broken_off.resume(&sibling).await);
+    assert_eq!((known(&store), known(&sibling)), (false, true));
+    broken_off.goes_on(&store).await;
 }
 
 #[tokio::test]
