@@ -84,20 +84,21 @@ impl Places {
         reached: &Reached,
         is_current: impl Fn() -> bool,
     ) -> io::Result<()> {
-        let noted = file.sync_slice().and_then(|()| match is_current() {
-            true => file.note(&Note::new(part, offer, file.name(), reached), &self.scratch_path()),
-            false => Ok(()),
-        });
-        noted.inspect_err(|_| file.condemn())
+        file.sync_slice().inspect_err(|_| file.condemn())?;
+        if !is_current() {
+            return Ok(());
+        }
+        let note = Note::new(part, offer, file.name(), reached);
+        file.note(&note, &self.scratch_path()).inspect_err(|error| file.refused(error))
     }
 
     /// Makes durable all that has arrived, and lets it stand.
     pub(super) fn keep(&self, growing: &Growing, part: &PartKey, offer: &Offer) -> io::Result<u64> {
         let Growing { file, reached } = growing;
         let note = Note::new(part, offer, file.name(), reached);
-        let kept = file.sync().and_then(|()| file.note(&note, &self.scratch_path()));
         // A disk that failed once is not asked again about the same file.
-        kept.inspect_err(|_| file.condemn())?;
+        file.sync().inspect_err(|_| file.condemn())?;
+        file.note(&note, &self.scratch_path()).inspect_err(|error| file.refused(error))?;
         file.let_stand();
         self.vouched.remember(part, &file.metadata()?, reached);
         Ok(reached.offset)
