@@ -244,6 +244,39 @@ async fn an_archive_without_a_fitting_receipt_is_written_anew() {
     assert_eq!(names(&store.places.incoming), [""; 0]);
 }
 
+/// Gives an archive another time, as a copy of the store does that keeps whole seconds.
+fn with_whole_seconds(store: &Folder, name: &str) {
+    let file = File::options().write(true).open(archive_of(store, name)).unwrap();
+    file.set_modified(LONG_AGO + Duration::from_secs(1_700_000_000)).unwrap();
+}
+
+#[tokio::test]
+async fn whose_it_is_outlives_a_copy_that_loses_its_time() {
+    let (_place, store) = open();
+    let a = key(&store, "a");
+    stored(&store, &a, b"archive").await;
+    let claimed = store.claim(&a, &host("lab-1")).await.unwrap().unwrap();
+    with_whole_seconds(&store, "a");
+    let now = store.find(&a).await.unwrap().unwrap();
+    assert_eq!(now.stored_at.unix_seconds(), 1_700_000_000);
+    assert_eq!(Held { stored_at: claimed.stored_at, ..now }, claimed);
+}
+
+#[tokio::test]
+async fn other_bytes_are_not_whose_those_were_that_they_replaced() {
+    let (_place, store) = open();
+    let a = key(&store, "a");
+    for bytes in [&b"ARCHIVE"[..], b"arch"] {
+        let _ = durable::remove_file(&archive_of(&store, "a"));
+        stored(&store, &a, b"archive").await;
+        store.claim(&a, &host("lab-1")).await.unwrap();
+        fs::write(archive_of(&store, "a"), bytes).unwrap();
+        with_whole_seconds(&store, "a");
+        let now = store.find(&a).await.unwrap().unwrap();
+        assert_eq!((now.sha256, now.owner, now.content), (Digest::of(bytes), None, Content::Unknown));
+    }
+}
+
 #[tokio::test]
 async fn writing_anew_replaces_nothing_but_what_was_read() {
     let (_place, store) = open();
