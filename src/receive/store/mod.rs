@@ -18,6 +18,7 @@ mod upload;
 mod reading;
 
 mod places;
+mod filing;
 mod census;
 mod parts;
 mod note;
