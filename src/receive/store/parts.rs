@@ -24,7 +24,7 @@ use super::{
     Part, PartKey, Publication,
     note::{self, Note},
     part::{Growing, PartFile, Reached, is_still, open_for_lock},
-    places::Places,
+    places::{Look, Places},
     record::{self, Record},
 };
 use crate::{
@@ -92,13 +92,17 @@ impl Places {
         file.note(&note, &self.scratch_path()).inspect_err(|error| file.refused(error))
     }
 
-    /// Makes durable all that has arrived, and lets it stand.
+    /// Makes durable all that has arrived, and lets it stand, unless the whole is held by now: then nobody goes on with it.
     pub(super) fn keep(&self, growing: &Growing, part: &PartKey, offer: &Offer) -> io::Result<u64> {
         let Growing { file, reached } = growing;
         let note = Note::new(part, offer, file.name(), reached);
         // A disk that failed once is not asked again about the same file.
         file.sync().inspect_err(|_| file.condemn())?;
         file.note(&note, &self.scratch_path()).inspect_err(|error| file.refused(error))?;
+        if self.is_held(part) {
+            file.condemn();
+            return Ok(reached.offset);
+        }
         file.let_stand();
         self.vouched.remember(part, &file.metadata()?, reached);
         Ok(reached.offset)
@@ -121,13 +125,29 @@ impl Places {
         }
         self.make_room_for(part.key.host.as_ref())?;
         if file.publish(&self.archive(&part.key)?)? == Published::NameTaken {
+            if self.is_held(part) {
+                self.discard_needless(part);
+            }
             return Ok(Publication::NameTaken);
         }
         let content = offer.content_sha256.map_or(Content::Unknown, Content::Claimed);
         let owner = part.owner.clone().filter(|_| part.key.host.is_none());
         let record = Record::new(part.key.id.clone(), received, content, owner, &file.metadata()?);
         self.remember(&part.key, &record)?;
+        self.discard_needless(part);
         Ok(Publication::Stored(record.into_held(&part.key)))
+    }
+
+    /// Whether the whole of an upload is known to be held, be it by way of another.
+    pub(super) fn is_held(&self, part: &PartKey) -> bool {
+        matches!(self.look(&part.key), Ok(Look::Known(held, _)) if held.sha256 == part.sha256)
+    }
+
+    /// What another upload of the same key has kept, once it is held. One that is still written sees to it itself when it ends.
+    fn discard_needless(&self, part: &PartKey) {
+        if let Err(error) = self.discard(part) {
+            tracing::warn!(%part, %error, "cannot remove what was kept of an upload that is held by now; it is swept later");
+        }
     }
 
     /// What is kept, without a lock: it may be gone, or more, the moment after.
