@@ -148,7 +148,7 @@ impl Upload for FolderUpload {
             let open = slot.take()?;
             if self.session.superseded.load(Ordering::Relaxed) {
                 let session = Arc::clone(&self.session);
-                ended(spawn_blocking(move || Ok(open.leave(&session))).await)?;
+                spawn_blocking(move || open.leave(&session)).await.map_err(io::Error::other)?;
                 return Err(StoreError::Fenced);
             }
             open.keep(&self.session).await
