@@ -89,8 +89,8 @@ impl Places {
     }
 }
 
-/// Whether a store holds episodes that are filed the other way, and none that are filed ours. Read off what lies there and not off a
-/// note beside it, which could be lost, or copied along.
+/// Whether a store holds episodes that are filed the other way, and none that are filed ours: how a store is judged that has no note
+/// of it (see `filing.rs`).
 pub(super) fn is_filed_otherwise(episodes: &Path, ours: Namespace) -> io::Result<bool> {
     // Ours first: in a large store the first name tells.
     Ok(!holds(episodes, ours)? && holds(episodes, ours.other())?)

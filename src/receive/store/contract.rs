@@ -54,6 +54,7 @@ macro_rules! promises {
             what_another_receiver_writes_is_left_to_it,
             what_is_begun_anew_takes_the_place_of_what_was_kept,
             a_published_upload_leaves_no_part,
+            an_upload_whose_archive_is_held_by_now_leaves_no_part,
             what_is_dropped_is_as_it_was_before,
             a_part_can_be_thrown_away,
             abandoned_parts_expire,

@@ -7,6 +7,7 @@
 //!   incoming/<unique>.part ...     uploads on their way, and those that broke off (see `parts.rs`)
 //!
 //!   episodes/<host>/<id>.tar.zst   instead, where the store files by host; receipts likewise
+//!   namespace                      which of the two: `none` or `host`, written once by whoever opens the store first
 //! ```
 //!
 //! A record in `receipts/` is written only after the archive and its name were flushed. So an archive with a fitting record is
@@ -30,7 +31,7 @@ use tokio::{
 };
 
 use super::{
-    Listed, Part, PartKey, Resumed, Space, Store, StoreError, Usage, census,
+    Listed, Part, PartKey, Resumed, Space, Store, StoreError, Usage, census, filing,
     parts::Opened,
     places::{Look, Places},
     reading::FolderReading,
@@ -58,7 +59,7 @@ pub struct Folder {
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// It is filed the other way. A wrong setting: nothing was touched.
+    /// It is filed the other way. A wrong setting: no episode was touched.
     #[error("{}", filed_otherwise(*.0))]
     FiledOtherwise(Namespace),
     /// Those of mkdir(2), fsync(2), and of writing a first temporary file: a store that cannot be written to is found now.
@@ -72,8 +73,9 @@ fn filed_otherwise(asked: Namespace) -> String {
         Namespace::Host => ("by id alone (episodes/<id>.tar.zst)", asked.other()),
     };
     format!(
-        "the store holds episodes that are filed {is}, and namespace = \"{asked}\" would not find them: \
-         set namespace = \"{other}\", or take an empty folder for the store"
+        "the store's episodes are filed {is}, and namespace = \"{asked}\" would not find them: \
+         set namespace = \"{other}\", or take an empty folder for the store \
+         (one that holds no episode yet can be changed over: remove its file `namespace`)"
     )
 }
 
@@ -83,10 +85,21 @@ impl Folder {
     /// # Errors
     /// [`OpenError`].
     pub fn open(store: &Path, namespace: Namespace) -> Result<Self, OpenError> {
-        if census::is_filed_otherwise(&store.join("episodes"), namespace)? {
+        let filed = match filing::read(store)? {
+            Some(filed) => filed,
+            // Of before there were such notes, or its note is lost: what lies there tells.
+            None if census::is_filed_otherwise(&store.join("episodes"), namespace)? => namespace.other(),
+            None => namespace,
+        };
+        if filed != namespace {
             return Err(OpenError::FiledOtherwise(namespace));
         }
-        Ok(Self::of(Places::open(store, namespace)?))
+        let places = Places::open(store, namespace)?;
+        // Of two that open an empty store at once, one writes the note, and the other may have asked for something else.
+        if filing::settle(store, namespace, &places.scratch_path())? != namespace {
+            return Err(OpenError::FiledOtherwise(namespace));
+        }
+        Ok(Self::of(places))
     }
 
     fn of(places: Places) -> Self {

@@ -18,10 +18,12 @@ mod upload;
 mod reading;
 
 mod places;
+mod filing;
 mod census;
 mod parts;
 mod note;
 mod part;
+mod vouched;
 mod record;
 mod scratch;
 
@@ -159,7 +161,7 @@ pub trait Store: Send + Sync + 'static {
 ///
 /// From time to time a large one is made durable as far as it came, beside the writing, so that [`Store::part`] finds that much after
 /// a kill. Once an error was returned the upload is over, and nothing of it is kept: what a disk has refused to flush once is not to
-/// be trusted again.
+/// be trusted again. But where the disk is full ([`StoreError::Full`]) what was durable before stays.
 pub trait Upload: Send + 'static {
     /// Takes the next bytes. Memory does not grow with their number. May be dropped while it waits; the upload is whole then, but how many
     /// of these bytes it took is not known.

@@ -1,21 +1,13 @@
 //! `incoming/<key>.json`: how much of an upload is durable, and of what.
 //!
-//! The hash goes on where it stood: its state is written down with the offset. Hashing the kept bytes again instead would read 20 GB
-//! again each minute for an upload that breaks off each minute, and would prove no more than an upload in one go does, whose bytes
-//! are not read back either: what lies below the offset was flushed before the offset was written down, so no power cut eats of it.
-//!
-//! The form of that state is the hashing crate's own and may change with it (crypto-common's `SerializableState` promises it for one minor
-//! version). So the digest of the kept bytes stands beside it: a state that does not finish to that digest is not used, and the kept
-//! bytes are hashed again, and must give it.
+//! The digest of the kept bytes stands beside their number. Whoever goes on reads them again and must find that digest, unless they
+//! are still in this process's memory (see `vouched.rs`): that they were flushed before the note was does not say that they are there
+//! still, days or a reboot later.
 
 use std::path::Path;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::{Deserialize, Serialize};
-use sha2::{
-    Sha256,
-    digest::common::hazmat::{SerializableState as _, SerializedState},
-};
+use sha2::Sha256;
 
 use super::{Part, PartKey, part::Reached};
 use crate::{
@@ -39,8 +31,6 @@ pub(super) struct Note {
     offset: u64,
     /// Digest of the bytes below the offset.
     kept_sha256: Digest,
-    /// The hash over them, to go on with, in Base64.
-    sha256_state: String,
 }
 
 impl Note {
@@ -55,7 +45,6 @@ impl Note {
             file: file.to_owned(),
             offset: reached.offset,
             kept_sha256: reached.hasher.clone().into(),
-            sha256_state: BASE64.encode(reached.hasher.serialize()),
         }
     }
 
@@ -88,13 +77,6 @@ impl Note {
     pub(super) fn is_of(&self, hasher: &Sha256) -> bool {
         Digest::from(hasher.clone()) == self.kept_sha256
     }
-
-    /// The hash, where its state can be used.
-    pub(super) fn hasher(&self) -> Option<Sha256> {
-        let state = BASE64.decode(&self.sha256_state).ok()?;
-        let state = SerializedState::<Sha256>::try_from(&*state).ok()?;
-        Sha256::deserialize(&state).ok().filter(|hasher| self.is_of(hasher))
-    }
 }
 
 /// What the files of an upload are called: a digest of its key, since host, id and owner together may be too long for a name.
@@ -118,24 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_goes_on_from_its_note() {
+    fn a_note_is_read_as_it_was_written() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("note.json");
         std::fs::write(&path, note().to_json()).unwrap();
         let read = Note::read(&path).unwrap();
         assert_eq!(read, note());
-        let hasher = read.hasher().unwrap().chain_update(b"whole");
-        assert_eq!(Digest::from(hasher), Digest::of(b"the whole"));
-    }
-
-    #[test]
-    fn a_state_that_does_not_finish_to_its_digest_is_not_used() {
-        let good = note();
-        let of_others = BASE64.encode(Sha256::new_with_prefix(b"THE ").serialize());
-        for state in ["", "!", "AAAA", &of_others] {
-            let bad = Note { sha256_state: state.to_owned(), ..good.clone() };
-            assert!(bad.hasher().is_none(), "{state}");
-        }
+        assert!(read.is_of(&Sha256::new_with_prefix(b"the ")));
+        assert!(!read.is_of(&Sha256::new_with_prefix(b"THE ")));
     }
 
     #[test]

@@ -5,8 +5,10 @@ use std::{
     io::{self, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::Arc,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rustix::fs::OFlags;
@@ -25,9 +27,23 @@ pub(super) struct PartFile {
     file: File,
     path: PathBuf,
     note: PathBuf,
-    /// Our note was, or may have been, written.
-    noted: AtomicBool,
+    /// Our note, as far as it was, or may have been, written.
+    noted: Mutex<Noted>,
     stays: AtomicBool,
+    /// For good, whatever else is said.
+    condemned: AtomicBool,
+}
+
+/// What is noted of a file. Whoever changes that, or the file's length, has the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Noted {
+    Nothing,
+    /// So many bytes, durably.
+    Durable(u64),
+    /// A note could not be written; which one stands there nobody knows.
+    Unsure,
+    /// The disk is full and the file is cut back to its note, which stays as it is.
+    CutBack,
 }
 
 /// The file and how far it came. One thread has it at a time.
@@ -45,15 +61,54 @@ pub(super) struct Reached {
 }
 
 impl PartFile {
+    fn new(file: File, path: PathBuf, note: PathBuf, noted: Noted) -> Self {
+        let (stays, condemned) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { file, path, note, noted: Mutex::new(noted), stays, condemned }
+    }
+
     pub(super) fn name(&self) -> &str {
         self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
     }
 
     /// Writes down, durably, that it is durable so far. Whoever calls has flushed it.
     pub(super) fn note(&self, note: &Note, scratch: &Path) -> io::Result<()> {
-        self.noted.store(true, Ordering::Relaxed);
+        let mut noted = self.noted();
+        if *noted == Noted::CutBack {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        *noted = Noted::Unsure;
         // Flushes the folder as well, in which our own name stands too.
-        durable::write_file_by_way_of(scratch, &self.note, &note.to_json())
+        durable::write_file_by_way_of(scratch, &self.note, &note.to_json())?;
+        *noted = Noted::Durable(note.part().offset);
+        Ok(())
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A write, or a note, was refused. Where the disk is full that says nothing of what was flushed and noted before: it stays, and
+    /// what lies behind it goes, to leave the room to others. A flush that fails beside this, or has failed, condemns the file all
+    /// the same.
+    pub(super) fn refused(&self, error: &io::Error) {
+        let mut noted = self.noted();
+        if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            return self.condemn();
+        }
+        if let Noted::Durable(offset) = *noted {
+            *noted = Noted::CutBack;
+            // Where it cannot be cut now, that is done when it goes on.
+            let _ = self.file.set_len(offset);
+        }
+        // Of a note that was refused the old or the new one stands there, and the file was flushed for both.
+        if *noted != Noted::Nothing && self.is_noted() {
+            self.let_stand();
+        }
+    }
+
+    /// Whether the note that stands there is ours: a successor that began anew has one of its own.
+    fn is_noted(&self) -> bool {
+        Note::read(&self.note).is_some_and(|note| note.file() == self.name())
     }
 
     /// Flushes what was written so far, beside the writer.
@@ -73,7 +128,7 @@ impl PartFile {
 
     /// It goes when nobody has it open any more: it was published, or is wrong, or its disk has failed.
     pub(super) fn condemn(&self) {
-        self.stays.store(false, Ordering::Relaxed);
+        self.condemned.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn publish(&self, to: &Path) -> io::Result<Published> {
@@ -87,11 +142,11 @@ impl PartFile {
 
 impl Drop for PartFile {
     fn drop(&mut self) {
-        if *self.stays.get_mut() {
+        if *self.stays.get_mut() && !*self.condemned.get_mut() {
             return;
         }
-        // A successor that began anew has a note of its own there. What cannot be removed now is swept later.
-        if *self.noted.get_mut() && Note::read(&self.note).is_some_and(|note| note.file() == self.name()) {
+        // What cannot be removed now is swept later.
+        if *self.noted() != Noted::Nothing && self.is_noted() {
             let _ = durable::remove_file(&self.note);
         }
         let _ = durable::remove_file(&self.path);
@@ -103,8 +158,7 @@ impl Growing {
     pub(super) fn create(path: PathBuf, note: PathBuf) -> io::Result<Self> {
         let file = durable::create_scratch(&path)?;
         file.lock()?;
-        let (noted, stays) = (AtomicBool::new(false), AtomicBool::new(false));
-        let file = Arc::new(PartFile { file, path, note, noted, stays });
+        let file = Arc::new(PartFile::new(file, path, note, Noted::Nothing));
         Ok(Self { file, reached: Reached { offset: 0, hasher: Sha256::new() } })
     }
 
@@ -113,15 +167,16 @@ impl Growing {
     pub(super) fn go_on(mut file: File, path: PathBuf, note: PathBuf, reached: Reached) -> io::Result<Self> {
         file.set_len(reached.offset)?;
         file.seek(SeekFrom::Start(reached.offset))?;
-        let (noted, stays) = (AtomicBool::new(true), AtomicBool::new(true));
-        Ok(Self { file: Arc::new(PartFile { file, path, note, noted, stays }), reached })
+        let file = PartFile::new(file, path, note, Noted::Durable(reached.offset));
+        file.let_stand();
+        Ok(Self { file: Arc::new(file), reached })
     }
 
-    /// An error condemns the file.
+    /// An error condemns the file, unless it is that the disk is full: then what was noted of it stays.
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.reached.hasher.update(bytes);
         self.reached.offset += bytes.len() as u64;
-        (&self.file.file).write_all(bytes).inspect_err(|_| self.file.condemn())
+        (&self.file.file).write_all(bytes).inspect_err(|error| self.file.refused(error))
     }
 
     /// The digest of what was appended so far.
@@ -154,3 +209,6 @@ pub(super) fn is_still(file: &File, path: &Path) -> io::Result<bool> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

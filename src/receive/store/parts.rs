@@ -24,7 +24,7 @@ use super::{
     Part, PartKey, Publication,
     note::{self, Note},
     part::{Growing, PartFile, Reached, is_still, open_for_lock},
-    places::Places,
+    places::{Look, Places},
     record::{self, Record},
 };
 use crate::{
@@ -84,21 +84,27 @@ impl Places {
         reached: &Reached,
         is_current: impl Fn() -> bool,
     ) -> io::Result<()> {
-        let noted = file.sync_slice().and_then(|()| match is_current() {
-            true => file.note(&Note::new(part, offer, file.name(), reached), &self.scratch_path()),
-            false => Ok(()),
-        });
-        noted.inspect_err(|_| file.condemn())
+        file.sync_slice().inspect_err(|_| file.condemn())?;
+        if !is_current() {
+            return Ok(());
+        }
+        let note = Note::new(part, offer, file.name(), reached);
+        file.note(&note, &self.scratch_path()).inspect_err(|error| file.refused(error))
     }
 
-    /// Makes durable all that has arrived, and lets it stand.
+    /// Makes durable all that has arrived, and lets it stand, unless the whole is held by now: then nobody goes on with it.
     pub(super) fn keep(&self, growing: &Growing, part: &PartKey, offer: &Offer) -> io::Result<u64> {
         let Growing { file, reached } = growing;
         let note = Note::new(part, offer, file.name(), reached);
-        let kept = file.sync().and_then(|()| file.note(&note, &self.scratch_path()));
         // A disk that failed once is not asked again about the same file.
-        kept.inspect_err(|_| file.condemn())?;
+        file.sync().inspect_err(|_| file.condemn())?;
+        file.note(&note, &self.scratch_path()).inspect_err(|error| file.refused(error))?;
+        if self.is_held(part) {
+            file.condemn();
+            return Ok(reached.offset);
+        }
         file.let_stand();
+        self.vouched.remember(part, &file.metadata()?, reached);
         Ok(reached.offset)
     }
 
@@ -112,19 +118,36 @@ impl Places {
         let Growing { file, .. } = growing;
         // Its own name goes, and with it the note.
         file.condemn();
+        self.vouched.forget(part);
         let received = growing.digest();
         if received != offer.sha256 {
             return Ok(Publication::DigestMismatch { received });
         }
         self.make_room_for(part.key.host.as_ref())?;
         if file.publish(&self.archive(&part.key)?)? == Published::NameTaken {
+            if self.is_held(part) {
+                self.discard_needless(part);
+            }
             return Ok(Publication::NameTaken);
         }
         let content = offer.content_sha256.map_or(Content::Unknown, Content::Claimed);
         let owner = part.owner.clone().filter(|_| part.key.host.is_none());
         let record = Record::new(part.key.id.clone(), received, content, owner, &file.metadata()?);
         self.remember(&part.key, &record)?;
+        self.discard_needless(part);
         Ok(Publication::Stored(record.into_held(&part.key)))
+    }
+
+    /// Whether the whole of an upload is known to be held, be it by way of another.
+    pub(super) fn is_held(&self, part: &PartKey) -> bool {
+        matches!(self.look(&part.key), Ok(Look::Known(held, _)) if held.sha256 == part.sha256)
+    }
+
+    /// What another upload of the same key has kept, once it is held. One that is still written sees to it itself when it ends.
+    fn discard_needless(&self, part: &PartKey) {
+        if let Err(error) = self.discard(part) {
+            tracing::warn!(%part, %error, "cannot remove what was kept of an upload that is held by now; it is swept later");
+        }
     }
 
     /// What is kept, without a lock: it may be gone, or more, the moment after.
@@ -152,13 +175,27 @@ impl Places {
         if offset != at {
             return Ok(Opened::Elsewhere { offset });
         }
-        let reached = if file.metadata()?.len() < offset { None } else { reached(&note, &file, offset)? };
-        let Some(reached) = reached else {
+        let Some(reached) = self.reached(&note, &file)? else {
             tracing::error!(%part, offset, "what was kept of an upload is not what was noted of it; it begins anew");
             self.throw_away(part, &path)?;
             return Ok(Opened::Nothing);
         };
-        Growing::go_on(file, path, self.note_path(part), reached).map(Opened::Growing)
+        let growing = Growing::go_on(file, path, self.note_path(part), reached)?;
+        // A client that has not waited so long finds it read when it comes back.
+        self.vouched.remember(part, &growing.file.metadata()?, &growing.reached);
+        Ok(Opened::Growing(growing))
+    }
+
+    /// The hash over what is kept, which is read again unless this process knows it; `None` where that is not what was noted.
+    fn reached(&self, note: &Note, file: &File) -> io::Result<Option<Reached>> {
+        let (metadata, offset) = (file.metadata()?, note.part().offset);
+        let known = self.vouched.recall(&note.part_key(), &metadata, offset);
+        let reached = match known {
+            Some(reached) => reached,
+            None if metadata.len() < offset => return Ok(None),
+            None => Reached { offset, hasher: record::hash_to_go_on(file.take(offset))? },
+        };
+        Ok(note.is_of(&reached.hasher).then_some(reached))
     }
 
     /// Throws away what is kept. False where another process, or an upload that was begun before ours, writes it.
@@ -172,6 +209,7 @@ impl Places {
 
     /// The note first: without it the file is nothing.
     fn throw_away(&self, part: &PartKey, path: &Path) -> io::Result<()> {
+        self.vouched.forget(part);
         durable::remove_file(&self.note_path(part))?;
         durable::remove_file(path)
     }
@@ -264,15 +302,6 @@ impl Places {
         }
         Ok(parts)
     }
-}
-
-/// The hash over what is kept; `None` where that is not what was noted.
-fn reached(note: &Note, file: &File, offset: u64) -> io::Result<Option<Reached>> {
-    let hasher = match note.hasher() {
-        Some(hasher) => hasher,
-        None => record::hash_to_go_on(file.take(offset))?,
-    };
-    Ok(note.is_of(&hasher).then_some(Reached { offset, hasher }))
 }
 
 /// Whether it could be locked; false where somebody else has it.

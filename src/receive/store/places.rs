@@ -21,10 +21,11 @@ use super::{
     part::{is_still, open_for_lock},
     record::{self, Record},
     scratch::Scratch,
+    vouched::Vouched,
 };
 use crate::{
     durable,
-    episode::{EpisodeId, HostName},
+    episode::{Digest, EpisodeId, HostName},
     receive::held::{Content, Held, Key, Namespace},
 };
 
@@ -42,6 +43,7 @@ pub(super) struct Places {
     pub(super) incoming: PathBuf,
     pub(super) namespace: Namespace,
     pub(super) slice_bytes: u64,
+    pub(super) vouched: Vouched,
     /// Tells this process's temporaries from those of its siblings, on other machines too.
     nonce: u64,
     next: AtomicU64,
@@ -68,6 +70,7 @@ impl Places {
             incoming: store.join("incoming"),
             namespace,
             slice_bytes: SLICE_BYTES,
+            vouched: Vouched::default(),
             nonce: RandomState::new().hash_one(store),
             next: AtomicU64::new(0),
             hosts: Mutex::default(),
@@ -148,8 +151,13 @@ impl Places {
     }
 
     pub(super) fn fitting(&self, key: &Key, archive: &Metadata) -> io::Result<Option<Record>> {
+        Ok(self.noted(key)?.filter(|record| record.fits(archive)))
+    }
+
+    /// What is noted under a key, of whatever archive.
+    fn noted(&self, key: &Key) -> io::Result<Option<Record>> {
         let path = self.record(key)?;
-        Ok(std::fs::read(path).ok().and_then(|json| Record::read(&json, &key.id, archive)))
+        Ok(std::fs::read(path).ok().and_then(|json| Record::read(&json, &key.id)))
     }
 
     /// Learns again what the record said, where it is lost. The archive comes along, open and free for others.
@@ -203,11 +211,32 @@ impl Places {
             return Err(io::Error::new(io::ErrorKind::ResourceBusy, "an archive changed while it was read"));
         }
         self.make_room_for(key.host.as_ref())?;
+        let (content, owner) = self.learnt_of(key, sha256, after.len())?;
         let copy = copy.replace(&path)?;
-        let record = Record::new(key.id.clone(), sha256, Content::Unknown, None, &copy.metadata()?);
+        let record = Record::new(key.id.clone(), sha256, content, owner, &copy.metadata()?);
         tracing::info!(%key, size_bytes = after.len(), "wrote an archive anew that had no fitting receipt");
         self.remember(key, &record)?;
         Ok((copy, record))
+    }
+
+    /// What a record that does not fit still says of an archive with this digest. A store that was copied may have lost the times of
+    /// its archives, by which their records fit; whose they are stands nowhere else. Of other bytes it says nothing, but that these
+    /// are not what was stored.
+    fn learnt_of(
+        &self,
+        key: &Key,
+        sha256: Digest,
+        size_bytes: u64,
+    ) -> io::Result<(Content, Option<HostName>)> {
+        let Some(record) = self.noted(key)? else { return Ok((Content::Unknown, None)) };
+        let (stored, stored_bytes) = record.noted();
+        Ok(record.of_the_same_bytes(sha256).unwrap_or_else(|| {
+            tracing::error!(
+                %key, %stored, stored_bytes, now = %sha256, size_bytes,
+                "an archive in the store has rotted, was cut off or replaced: its bytes are not those that were stored"
+            );
+            (Content::Unknown, None)
+        }))
     }
 
     pub(super) fn verify(&self, key: &Key) -> io::Result<Option<Held>> {

@@ -53,13 +53,23 @@ impl Record {
         }
     }
 
-    /// Reads a record back; `None` where it is damaged or does not fit.
-    pub(super) fn read(json: &[u8], id: &EpisodeId, archive: &Metadata) -> Option<Self> {
-        let record: Self = serde_json::from_slice(json).ok()?;
-        let fits = record.episode_id == *id
-            && record.size_bytes == archive.len()
-            && record.archive_mtime_ns == mtime_ns(archive);
-        fits.then_some(record)
+    /// Reads a record back, whether or not it fits the archive that is there now; `None` where it is damaged.
+    pub(super) fn read(json: &[u8], id: &EpisodeId) -> Option<Self> {
+        serde_json::from_slice(json).ok().filter(|record: &Self| record.episode_id == *id)
+    }
+
+    pub(super) fn fits(&self, archive: &Metadata) -> bool {
+        self.size_bytes == archive.len() && self.archive_mtime_ns == mtime_ns(archive)
+    }
+
+    /// What of it holds for these bytes, which have been read just now: all that was learnt of the same bytes.
+    pub(super) fn of_the_same_bytes(self, sha256: Digest) -> Option<(Content, Option<HostName>)> {
+        (self.sha256 == sha256).then_some((self.content, self.owner))
+    }
+
+    /// The digest and the size that are noted.
+    pub(super) fn noted(&self) -> (Digest, u64) {
+        (self.sha256, self.size_bytes)
     }
 
     pub(super) fn to_json(&self) -> Vec<u8> {

@@ -25,7 +25,11 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 
-use super::{PartKey, Publication, StoreError, Upload, part::Growing, places::Places};
+use super::{
+    PartKey, Publication, StoreError, Upload,
+    part::{Growing, PartFile},
+    places::Places,
+};
 use crate::receive::held::Offer;
 
 /// Uploads hand their bytes to a disk thread in pieces of this size, bytes. Two of them are in memory for each upload: one that
@@ -91,6 +95,8 @@ struct Open {
     /// The flush of what came before `sliced`. At most one; what it fails with ends the upload.
     slice: Option<JoinHandle<io::Result<()>>>,
     sliced: u64,
+    /// The file it goes on with, which stays when it is dropped.
+    resumed: Option<Arc<PartFile>>,
 }
 
 /// A batch on a disk thread, which gives back the file and the emptied buffer.
@@ -141,6 +147,8 @@ impl Upload for FolderUpload {
             let mut slot = self.session.slot.lock().await;
             let open = slot.take()?;
             if self.session.superseded.load(Ordering::Relaxed) {
+                let session = Arc::clone(&self.session);
+                spawn_blocking(move || open.leave(&session)).await.map_err(io::Error::other)?;
                 return Err(StoreError::Fenced);
             }
             open.keep(&self.session).await
@@ -161,8 +169,10 @@ impl Upload for FolderUpload {
 impl Drop for FolderUpload {
     fn drop(&mut self) {
         // Somebody else has the lock: it is being settled.
-        if let Ok(mut slot) = self.session.slot.try_lock() {
-            drop(slot.take());
+        if let Ok(mut slot) = self.session.slot.try_lock()
+            && let Ok(open) = slot.take()
+        {
+            open.leave(&self.session);
         }
         self.live.leave(&self.session);
     }
@@ -174,7 +184,7 @@ impl Session {
         let mut slot = self.slot.lock().await;
         let Slot::Open(open) = mem::replace(&mut *slot, Slot::Fenced) else { return };
         if self.superseded.load(Ordering::Relaxed) || !open.has_anything() {
-            return;
+            return open.leave(self);
         }
         if let Err(error) = open.keep(self).await {
             tracing::warn!(part = %self.part, %error, "cannot keep what a connection had received before another took its place");
@@ -203,7 +213,17 @@ impl Slot {
 impl Open {
     fn new(growing: Option<Growing>) -> Self {
         let sliced = growing.as_ref().map_or(0, |growing| growing.reached.offset);
-        Self { filling: Vec::new(), growing, spare: Vec::new(), writing: None, slice: None, sliced }
+        let resumed = growing.as_ref().map(|growing| Arc::clone(&growing.file));
+        Self { filling: Vec::new(), growing, spare: Vec::new(), writing: None, slice: None, sliced, resumed }
+    }
+
+    /// Leaves what it was resumed from to a successor; there is none once the whole is held, by way of another upload.
+    fn leave(self, session: &Session) {
+        if let Some(file) = &self.resumed
+            && session.places.is_held(&session.part)
+        {
+            file.condemn();
+        }
     }
 
     fn has_anything(&self) -> bool {

@@ -248,14 +248,39 @@ pub(in super::super) async fn a_published_upload_leaves_no_part<S: Store>(
     // By whoever sends the whole.
     held(begun(&store, &part, &offer, &archive).await.publish().await.unwrap());
     assert_eq!(store.part(&part).await.unwrap(), None);
-    // Nor does one that comes too late.
+    // Nor does one that breaks off too late.
     begun(&store, &part, &offer, &archive[..50_000]).await.keep().await.unwrap();
-    let mut upload = resumed(store.resume(&part, &offer, 50_000).await.unwrap());
-    write(&mut upload, &archive[50_000..]).await;
-    assert_eq!(upload.publish().await.unwrap(), Publication::NameTaken);
     assert_eq!(store.part(&part).await.unwrap(), None);
     let usage = store.usage().await.unwrap();
     assert_eq!((usage.episodes, usage.parts, usage.parts_bytes), (1, 0, 0));
+}
+
+pub(in super::super) async fn an_upload_whose_archive_is_held_by_now_leaves_no_part<S: Store>(
+    open: fn(&Path) -> S,
+    place: &Path,
+) {
+    for ending in 0..5 {
+        let place = place.join(ending.to_string());
+        let (store, sibling) = (open(&place), open(&place));
+        let (archive, offer, part) = upload_of(&store, 300_000);
+        begun(&store, &part, &offer, &archive[..100_000]).await.keep().await.unwrap();
+        let mut late = resumed(store.resume(&part, &offer, 100_000).await.unwrap());
+        write(&mut late, &archive[100_000..200_000]).await;
+        // Its connection hangs, and the whole is sent by another: here, or, in the later rounds, elsewhere.
+        let through = if ending < 2 { &store } else { &sibling };
+        held(begun(through, &part, &offer, &archive).await.publish().await.unwrap());
+        match ending {
+            0 | 2 => drop(late),
+            1 => assert!(matches!(late.keep().await, Err(StoreError::Fenced))),
+            3 => assert_eq!(late.keep().await.unwrap(), 200_000),
+            _ => {
+                write(&mut late, &archive[200_000..]).await;
+                assert_eq!(late.publish().await.unwrap(), Publication::NameTaken);
+            }
+        }
+        eventually("no part", async || store.usage().await.unwrap().parts == 0).await;
+        assert_eq!(store.part(&part).await.unwrap(), None);
+    }
 }
 
 pub(in super::super) async fn what_is_dropped_is_as_it_was_before<S: Store>(

@@ -81,38 +81,90 @@ async fn an_archive_lies_under_its_encoded_name_byte_for_byte() {
     assert_eq!(names(&place.path().join("by-host/receipts/lab%207")), ["Lauf%207.json"]);
 }
 
+/// Episodes that were put into a store by hand, or by a receiver of before the store had a note of how it files.
+fn without_note(store: &Path, episodes: &[&str]) {
+    let _ = durable::remove_file(&store.join("namespace"));
+    for episode in episodes {
+        let path = store.join("episodes").join(episode);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "an archive").unwrap();
+    }
+}
+
+#[track_caller]
+fn refused(store: &Path, ours: Namespace) {
+    let error = Folder::open(store, ours).unwrap_err();
+    assert!(matches!(error, OpenError::FiledOtherwise(_)), "{error}");
+    let said = error.to_string();
+    assert!(said.contains(&format!("set namespace = \"{}\"", ours.other())), "{said}");
+}
+
 #[tokio::test]
 async fn a_store_that_was_filled_the_other_way_is_refused_in_plain_words() {
-    for (ours, file) in [(Namespace::None, "host/a.tar.zst"), (Namespace::Host, "a.tar.zst")] {
+    for (ours, episode) in [(Namespace::None, "host/a.tar.zst"), (Namespace::Host, "a.tar.zst")] {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("store");
-        // An empty one may be either, and what is no archive says nothing.
-        for namespace in [Namespace::None, Namespace::Host] {
-            Folder::open(&path, namespace).unwrap();
-        }
+        // What is no archive says nothing.
         for folder in ["host", "lost+found", ".snapshot"] {
-            fs::create_dir(path.join("episodes").join(folder)).unwrap();
+            fs::create_dir_all(path.join("episodes").join(folder)).unwrap();
         }
         fs::write(path.join("episodes/README"), "not an archive").unwrap();
         Folder::open(&path, ours).unwrap();
-        fs::write(path.join("episodes").join(file), "an archive").unwrap();
-        let error = Folder::open(&path, ours).unwrap_err();
-        assert!(matches!(error, OpenError::FiledOtherwise(_)), "{error}");
-        let said = error.to_string();
-        assert!(said.contains(&format!("set namespace = \"{}\"", ours.other())), "{said}");
+        without_note(&path, &[episode]);
+        refused(&path, ours);
+        assert!(!path.join("namespace").exists());
         Folder::open(&path, ours.other()).unwrap();
+        assert_eq!(fs::read_to_string(path.join("namespace")).unwrap(), format!("{}\n", ours.other()));
     }
 }
 
 #[tokio::test]
-async fn a_store_of_both_kinds_is_opened_as_it_is_asked_for() {
-    let place = tempfile::tempdir().unwrap();
-    fs::create_dir_all(place.path().join("episodes/backup")).unwrap();
-    for file in ["a.tar.zst", "backup/a.tar.zst"] {
-        fs::write(place.path().join("episodes").join(file), "an archive").unwrap();
+async fn an_empty_store_is_filed_as_whoever_comes_first_asks() {
+    for ours in [Namespace::None, Namespace::Host] {
+        let place = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            Folder::open(place.path(), ours).unwrap();
+        }
+        refused(place.path(), ours.other());
+        // As a person that had it set wrong is told to do.
+        without_note(place.path(), &[]);
+        Folder::open(place.path(), ours.other()).unwrap();
+        refused(place.path(), ours);
+        assert_eq!(names(&place.path().join("incoming")), [""; 0]);
     }
-    for namespace in [Namespace::None, Namespace::Host] {
-        Folder::open(place.path(), namespace).unwrap();
+}
+
+#[tokio::test]
+async fn of_many_that_open_an_empty_store_at_once_all_ask_for_the_same() {
+    let place = tempfile::tempdir().unwrap();
+    let opening: Vec<_> = (0..16)
+        .map(|n| {
+            let path = place.path().to_owned();
+            let ours = if n % 2 == 0 { Namespace::None } else { Namespace::Host };
+            std::thread::spawn(move || Folder::open(&path, ours).map(|store| store.places.namespace))
+        })
+        .collect();
+    let opened: Vec<_> = opening.into_iter().filter_map(|opening| opening.join().unwrap().ok()).collect();
+    assert_eq!(opened.len(), 8);
+    assert!(opened.iter().all(|namespace| *namespace == opened[0]));
+}
+
+#[tokio::test]
+async fn a_store_whose_note_says_neither_is_not_opened() {
+    let place = tempfile::tempdir().unwrap();
+    for noted in ["", "both\n"] {
+        fs::write(place.path().join("namespace"), noted).unwrap();
+        assert!(matches!(Folder::open(place.path(), Namespace::None), Err(OpenError::Disk(_))));
+    }
+}
+
+#[tokio::test]
+async fn a_store_of_both_kinds_without_a_note_is_opened_as_it_is_asked_for_once() {
+    for ours in [Namespace::None, Namespace::Host] {
+        let place = tempfile::tempdir().unwrap();
+        without_note(place.path(), &["a.tar.zst", "backup/a.tar.zst"]);
+        Folder::open(place.path(), ours).unwrap();
+        refused(place.path(), ours.other());
     }
 }
 

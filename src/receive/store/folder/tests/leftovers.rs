@@ -124,22 +124,40 @@ async fn a_file_that_is_shorter_than_its_note_is_never_gone_on_with() {
     assert_eq!(names(&store.places.incoming), [""; 0]);
 }
 
-#[tokio::test]
-async fn where_the_hash_cannot_go_on_the_kept_bytes_are_hashed_again() {
-    let (_place, store) = open();
-    let broken_off = BrokenOff::of(&store).await;
-    broken_off.change_note(|note| note["sha256_state"] = "of another version".into());
-    broken_off.goes_on(&store).await;
+/// Changes a byte of a file, far below where it goes on, and its times as little as it can be done.
+fn rot(bytes: &Path) {
+    let file = File::options().write(true).open(bytes).unwrap();
+    let mtime = file.metadata().unwrap().modified().unwrap();
+    file.write_all_at(b"!", 10).unwrap();
+    file.set_modified(mtime).unwrap();
 }
 
 #[tokio::test]
-async fn kept_bytes_that_are_not_those_noted_are_thrown_away() {
-    let (_place, store) = open();
+async fn kept_bytes_that_are_not_those_noted_are_thrown_away_by_every_receiver() {
+    let (place, store) = open();
+    let sibling = Folder::open(&place.path().join("new/store"), Namespace::None).unwrap();
+    for receiver in [&store, &sibling] {
+        let broken_off = BrokenOff::of(&store).await;
+        rot(&broken_off.bytes);
+        assert!(matches!(broken_off.resume(receiver).await, Resumed::Nothing));
+        assert_eq!(names(&store.places.incoming), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn only_who_kept_it_goes_on_without_reading_it_again() {
+    let (place, store) = open();
+    let sibling = Folder::open(&place.path().join("new/store"), Namespace::None).unwrap();
     let broken_off = BrokenOff::of(&store).await;
-    broken_off.change_note(|note| note["sha256_state"] = "of another version".into());
-    File::options().write(true).open(&broken_off.bytes).unwrap().write_all_at(b"!", 10).unwrap();
-    assert!(matches!(broken_off.resume(&store).await, Resumed::Nothing));
-    assert_eq!(names(&store.places.incoming), [""; 0]);
+    let known = |receiver: &Folder| {
+        let file = broken_off.bytes.metadata().unwrap();
+        receiver.places.vouched.recall(&broken_off.part, &file, BrokenOff::AT).is_some()
+    };
+    assert_eq!((known(&store), known(&sibling)), (true, false));
+    // And who has read it, whether or not anybody waited for that.
+    drop(broken_off.resume(&sibling).await);
+    assert_eq!((known(&store), known(&sibling)), (false, true));
+    broken_off.goes_on(&store).await;
 }
 
 #[tokio::test]
@@ -224,6 +242,39 @@ async fn an_archive_without_a_fitting_receipt_is_written_anew() {
     assert_eq!(store.find(&a).await.unwrap(), Some(found));
     assert_eq!(archive_of(&store, "a").metadata().unwrap().ino(), now.ino());
     assert_eq!(names(&store.places.incoming), [""; 0]);
+}
+
+/// Gives an archive another time, as a copy of the store does that keeps whole seconds.
+fn with_whole_seconds(store: &Folder, name: &str) {
+    let file = File::options().write(true).open(archive_of(store, name)).unwrap();
+    file.set_modified(LONG_AGO + Duration::from_secs(1_700_000_000)).unwrap();
+}
+
+#[tokio::test]
+async fn whose_it_is_outlives_a_copy_that_loses_its_time() {
+    let (_place, store) = open();
+    let a = key(&store, "a");
+    stored(&store, &a, b"archive").await;
+    let claimed = store.claim(&a, &host("lab-1")).await.unwrap().unwrap();
+    with_whole_seconds(&store, "a");
+    let now = store.find(&a).await.unwrap().unwrap();
+    assert_eq!(now.stored_at.unix_seconds(), 1_700_000_000);
+    assert_eq!(Held { stored_at: claimed.stored_at, ..now }, claimed);
+}
+
+#[tokio::test]
+async fn other_bytes_are_not_whose_those_were_that_they_replaced() {
+    let (_place, store) = open();
+    let a = key(&store, "a");
+    for bytes in [&b"ARCHIVE"[..], b"arch"] {
+        let _ = durable::remove_file(&archive_of(&store, "a"));
+        stored(&store, &a, b"archive").await;
+        store.claim(&a, &host("lab-1")).await.unwrap();
+        fs::write(archive_of(&store, "a"), bytes).unwrap();
+        with_whole_seconds(&store, "a");
+        let now = store.find(&a).await.unwrap().unwrap();
+        assert_eq!((now.sha256, now.owner, now.content), (Digest::of(bytes), None, Content::Unknown));
+    }
 }
 
 #[tokio::test]
