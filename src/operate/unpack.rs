@@ -91,7 +91,7 @@ pub struct Unpacked {
 pub enum UnpackError {
     /// The archive cannot be read or decompressed.
     #[error("the archive cannot be read: {0}")]
-    Archive(#[source] io::Error),
+    Archive(io::Error),
     /// It is no tar stream, or not a whole one.
     #[error("the archive is broken: {0}")]
     Malformed(String),

@@ -12,25 +12,22 @@
 //! The headers are those of draft-ietf-httpbis-resumable-upload-15. An upload is found again by who sends it, the episode and
 //! the archive's digest, so that nothing needs to be remembered from one connection to the next, on either side.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::{
     admit::{self, Decision, GoingOn},
-    body::{BodyError, UploadBody},
-    exchange::{Exchange, Receiver, Refusal},
+    body::UploadBody,
+    exchange::{Exchange, Refusal},
     held::{Held, Offer},
     identity::{self, Caller},
     reply::Reply,
     room::Promise,
-    store::{Part, PartKey, Publication, Resumed, Store, StoreError, Upload as _},
-    underway::Flow,
+    store::{Part, PartKey, Publication, Resumed, Store},
+    taking::Taking,
     window::SaidCommit,
 };
 use crate::{
-    episode::{Digest, EpisodeId, HostName},
+    episode::{Digest, EpisodeId},
     wire::{
         self, PARTIAL_UPLOAD_TYPE, Problem, ProblemType, Receipt, UPLOAD_COMPLETE, UPLOAD_LENGTH,
         UPLOAD_OFFSET,
@@ -255,8 +252,6 @@ impl<S: Store> Exchange<'_, S> {
     ) -> Result<Admitted, Refusal> {
         match self.held(caller, part, offer).await? {
             Some(Answered::Receipt(receipt)) => {
-                // What is kept of it is of no more use to anybody.
-                self.receiver.store.discard(part).await?;
                 return Ok(Admitted::Held(receipt));
             }
             // Its digest is no secret: only the bytes prove that it is this caller's.
@@ -327,103 +322,6 @@ enum Answered {
 enum Admitted {
     Held(Receipt),
     Wanted(Promise),
-}
-
-/// An upload while its body comes. However that ends, what has arrived of a large one is kept.
-struct Taking<S: Store> {
-    receiver: Arc<Receiver<S>>,
-    id: EpisodeId,
-    /// Whether it is worth keeping, and the parts of others leave room for it.
-    keeps: bool,
-    upload: Option<S::Upload>,
-    promise: Promise,
-    flow: Flow,
-    host: Option<HostName>,
-    /// Bytes that came on this connection.
-    received: u64,
-}
-
-impl<S: Store> Taking<S> {
-    async fn new(
-        exchange: &Exchange<'_, S>,
-        upload: S::Upload,
-        promise: Promise,
-        part: &PartKey,
-        offer: &Offer,
-    ) -> Self {
-        let receiver = Arc::clone(exchange.receiver);
-        let keeps = offer.size_bytes > wire::RESUMABLE_OVER_BYTES
-            && receiver.room.keeps_parts(&receiver.store, offer.size_bytes).await;
-        Self {
-            receiver,
-            id: part.key.id.clone(),
-            keeps,
-            upload: Some(upload),
-            promise,
-            flow: exchange.receiver.underway.begin(part),
-            host: part.owner.clone(),
-            received: 0,
-        }
-    }
-
-    /// The body, to its end.
-    async fn take(mut self, body: &mut UploadBody) -> Result<Self, Refusal> {
-        loop {
-            let bytes: Bytes = match body.next().await {
-                Ok(Some(bytes)) => bytes,
-                Ok(None) => return Ok(self),
-                // Dropped, it is kept.
-                Err(error @ (BodyError::Truncated(_) | BodyError::Idle(_) | BodyError::TooSlow(_))) => {
-                    return Err(error.into());
-                }
-            };
-            let Some(upload) = &mut self.upload else { return Ok(self) };
-            if let Err(error) = upload.write(&bytes).await {
-                self.upload = None;
-                return Err(error.into());
-            }
-            self.promise.took(bytes.len() as u64);
-            self.flow.came(bytes.len() as u64);
-            self.received += bytes.len() as u64;
-        }
-    }
-
-    async fn publish(&mut self) -> Result<Publication, Refusal> {
-        match self.upload.take() {
-            Some(upload) => Ok(upload.publish().await?),
-            None => Err(fenced()),
-        }
-    }
-
-    async fn keep(mut self) -> Result<u64, Refusal> {
-        let Some(upload) = self.upload.take() else { return Err(fenced()) };
-        let offset = upload.keep().await?;
-        self.receiver.room.stored(self.host.as_ref(), self.received, true);
-        Ok(offset)
-    }
-}
-
-impl<S: Store> Drop for Taking<S> {
-    fn drop(&mut self) {
-        let Some(upload) = self.upload.take().filter(|_| self.keeps) else { return };
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (id, host, received) = (self.id.clone(), self.host.clone(), self.received);
-        // A receiver that ends waits until this is dropped.
-        let receiver = Arc::clone(&self.receiver);
-        runtime.spawn(async move {
-            match upload.keep().await {
-                Ok(offset) => {
-                    receiver.room.stored(host.as_ref(), received, true);
-                    tracing::info!(episode = %id, offset, "an upload broke off and is kept");
-                }
-                Err(error) => tracing::info!(episode = %id, %error, "an upload broke off and is not kept"),
-            }
-        });
-    }
-}
-
-fn fenced() -> Refusal {
-    StoreError::Fenced.into()
 }
 
 /// Where an upload stands (the draft, sections 4.1 to 4.3 and 4.5).

@@ -34,6 +34,7 @@ mod exchange;
 mod tls;
 
 mod incoming;
+mod taking;
 mod underway;
 mod outgoing;
 mod body;

@@ -115,8 +115,8 @@ fn sweep_one(
             swept.removed += 1;
             tracing::info!(
                 EPISODE = %printable(&name.to_string_lossy()),
-                "removed {}: kept since {since}, whole days: {}, allowed: {}", path.display(), days_between(since, now),
-                keep_days.unwrap_or_default()
+                "removed {}: {} old (since {since}), kept for {}", path.display(),
+                days(days_between(since, now)), days(keep_days.unwrap_or_default().into())
             );
         }
         Due::Anew => {
@@ -133,6 +133,10 @@ fn sweep_one(
         Due::At { .. } | Due::Never => {}
     }
     Ok(())
+}
+
+fn days(n: i64) -> String {
+    if n == 1 { "1 day".to_owned() } else { format!("{n} days") }
 }
 
 fn quarantined(path: &Path) -> io::Result<Entry> {

@@ -400,7 +400,7 @@ fn names_from_outside_neither_begin_a_line_of_the_log_nor_turn_it_around() {
     fs::write(episode.join("done.marker"), b"").unwrap();
     let (code, _, stderr) = run(sandbox.command("ship").args(["--once", "--json"]));
     assert_eq!(code, 0, "{stderr}");
-    assert!(stderr.contains("FIFOs") && stderr.contains("shipped x\\u{202e}gnp"), "{stderr}");
+    assert!(stderr.contains("FIFO") && stderr.contains("shipped x\\u{202e}gnp"), "{stderr}");
     assert!(!stderr.contains(['\u{202e}', '\u{1b}']), "{stderr}");
     assert!(
         !stderr.lines().any(|line| line.contains("forged") && line.starts_with("2026-01-01")),

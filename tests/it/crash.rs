@@ -18,6 +18,7 @@ use std::{
     thread,
 };
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use sealift::{
     episode::{Digest, EpisodeId},
     layout::{REASON, RECEIPT},
@@ -640,8 +641,11 @@ fn blocked(sandbox: &Sandbox, folder: &Path, start: impl FnOnce() -> Process) ->
     let process = start();
     process.wait_log("ships");
     eventually("the start is over", || sandbox.layout.private.join("lock").exists());
-    fs::remove_dir(folder).unwrap();
-    fs::write(folder, b"in the way").unwrap();
+    // In one step: a folder that is missing for a moment is made anew.
+    let aside = sandbox.path("in-the-way");
+    fs::write(&aside, b"in the way").unwrap();
+    renameat_with(CWD, &aside, CWD, folder, RenameFlags::EXCHANGE).unwrap();
+    fs::remove_dir(&aside).unwrap();
     fs::write(&sealed, b"").unwrap();
     process
 }

@@ -97,16 +97,19 @@ fn while_the_destination_is_held_nothing_moves_and_one_probe_goes_at_a_time() {
     for id in &ids {
         sandbox.seal(id, &[]);
     }
-    let mut daemon = sandbox.daemon();
+    let mut command = sandbox.command("ship");
+    command.env("RUST_LOG", "sealift=debug");
+    let mut daemon = sandbox.start(command);
     // Up to four go before anybody knows that the destination is at fault. With the fourth answer
-    // those are through.
+    // those are through. The first of them is told, and the others say nothing new.
     daemon.wait_log("The receiver cannot be used");
     eventually("what was under way when the hold began has ended", || {
-        daemon.log().matches("cannot be used").count() >= 4
+        let log = daemon.log();
+        log.matches("cannot be used").count() + log.matches("refused as well").count() >= 4
     });
     held.store(true, Ordering::SeqCst);
     let before = server.seen().len();
-    eventually("two probes came", || server.seen().len() >= before + 2);
+    eventually("a probe came", || server.seen().len() > before);
     assert_eq!(names(&sandbox.layout.episodes), ids);
     assert_eq!(most.load(Ordering::SeqCst), 1);
     assert_eq!(names(&sandbox.layout.quarantine), [""; 0]);

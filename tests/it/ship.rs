@@ -6,7 +6,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::support::{Reply, Sandbox, Scripted, json_file, names};
+use crate::support::{Mounted, Reply, Sandbox, Scripted, json_file, names};
 
 #[test]
 fn a_sealed_episode_is_shipped_and_an_open_one_is_not() {
@@ -45,7 +45,8 @@ fn folders_that_somebody_removes_while_it_runs_are_made_anew() {
     let sandbox = Sandbox::new(server.url());
     let daemon = sandbox.daemon();
     sandbox.seal("first", &[]);
-    sandbox.wait_shipped("first");
+    // Not merely under its name: the move is through.
+    daemon.wait_log("shipped first");
     for folder in [&sandbox.layout.shipped, &sandbox.layout.quarantine, &sandbox.layout.outbox] {
         fs::remove_dir_all(folder).unwrap();
     }
@@ -104,4 +105,55 @@ fn one_pass_promises_no_other_try() {
     let output = sandbox.command("ship").arg("--once").output().unwrap();
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(log.contains("It stays and is sent again at the next start."), "{log}");
+}
+
+#[test]
+fn a_full_outbox_is_named_with_its_folder_and_moves_nothing() {
+    let sandbox = Sandbox::new("http://127.0.0.1:9");
+    sandbox.seal("run-1", &[("noise.bin", &noise(1 << 20))]);
+    let Some(_mounted) = Mounted::over(&sandbox.layout.outbox, "64k") else { return };
+    let output = sandbox.command("ship").arg("--once").output().unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    let folder = sandbox.layout.outbox.display();
+    assert!(
+        log.contains(&format!("no archive can be written in {folder}: No space left on device")),
+        "{log}"
+    );
+    assert_eq!(names(&sandbox.layout.episodes), ["run-1"]);
+}
+
+#[test]
+fn memory_does_not_grow_with_the_size_of_an_episode() {
+    const MIB: usize = 1 << 20;
+    let server = Scripted::new(|seen, _| Reply::stored(seen));
+    let peak = |id: &str, noise_bytes: usize, length: usize| {
+        let sandbox = Sandbox::new(server.url());
+        let config = "[pack]\nlevel = 1\nworkers = 1";
+        let daemon = sandbox.start(sandbox.command_with_config("ship", config));
+        let episode = sandbox.record(id, &[("data.bin", &noise(noise_bytes))]);
+        // Noise, which goes over the wire as it is; behind it a hole, which is read and packed as zeros.
+        let data = fs::File::options().write(true).open(episode.join("data.bin")).unwrap();
+        data.set_len(length as u64).unwrap();
+        fs::write(episode.join("done.marker"), b"").unwrap();
+        sandbox.wait_shipped(id);
+        daemon.peak_kib()
+    };
+    // The smaller one fills every buffer that there is: the compressor's are touched as they are needed.
+    let small = peak("small", 16 * MIB, 32 * MIB);
+    let large = peak("large", 64 * MIB, 600 * MIB);
+    assert!(large < small + 8 * 1024, "{small} KiB for 32 MiB, {large} KiB for 600 MiB");
+}
+
+/// Bytes that nothing can compress (splitmix64).
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 7_u64;
+    let words = std::iter::repeat_with(|| {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    });
+    words.take(length / 8).flat_map(u64::to_le_bytes).collect()
 }

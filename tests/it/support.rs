@@ -284,6 +284,13 @@ impl Process {
         self.child.id()
     }
 
+    /// The most memory that it has had at a time, KiB (proc_pid_status(5), `VmHWM`).
+    pub(crate) fn peak_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// What it has logged so far.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
@@ -335,6 +342,30 @@ impl Drop for Process {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A file system in memory, mounted until this is dropped.
+pub(crate) struct Mounted(PathBuf);
+
+impl Mounted {
+    /// Over a folder that is there, of this size ("64k"); `None` on a laptop where nobody may mount.
+    pub(crate) fn over(folder: &Path, size: &str) -> Option<Self> {
+        let options = format!("size={size},mode=0755");
+        let made = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(folder).output();
+        if made.is_ok_and(|output| output.status.success()) {
+            return Some(Self(folder.to_owned()));
+        }
+        assert!(std::env::var_os("CI").is_none(), "CI can mount");
+        println!("skipped: mounting needs root");
+        None
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Lazily: the program under test may be looking into it just now.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 

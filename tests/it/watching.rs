@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::support::{Process, Reply, Sandbox, Scripted, eventually, names};
+use crate::support::{Mounted, Process, Reply, Sandbox, Scripted, eventually, names};
 
 /// Nothing but a hint finds an episode within a test.
 const ONLY_HINTS: &str = "[shipper]\nreconcile_interval_s = 3600\nwatch = \"inotify\"";
@@ -336,6 +336,25 @@ fn a_root_that_is_replaced_is_seen_on_the_tick_and_its_episodes_are_watched() {
     fs::write(root.join("open/done.marker"), b"").unwrap();
     sandbox.wait_shipped("open");
     assert_eq!(names(&sandbox.path("old")), ["before"]);
+}
+
+#[test]
+fn a_root_that_is_mounted_over_is_seen_on_the_tick_and_what_was_there_is_seen_again_afterwards() {
+    let Watched { sandbox, daemon, .. } = &watched(EVERY_SECOND);
+    let below = sandbox.record("below", &[("data.bin", b"recorded")]);
+    eventually("the open episode is watched", || watches(daemon.pid()) == 2);
+    let Some(mounted) = Mounted::over(&sandbox.layout.episodes, "1m") else { return };
+    sandbox.seal("above", &[("data.bin", b"recorded")]);
+    sandbox.wait_shipped("above");
+    daemon.wait_log("is not the folder that was watched");
+    let open = sandbox.record("open", &[]);
+    eventually("the open episode is watched", || watches(daemon.pid()) == 2);
+    fs::write(open.join("done.marker"), b"").unwrap();
+    sandbox.wait_shipped("open");
+    drop(mounted);
+    fs::write(below.join("done.marker"), b"").unwrap();
+    sandbox.wait_shipped("below");
+    assert_eq!(names(&sandbox.layout.quarantine), [""; 0]);
 }
 
 #[test]

@@ -152,9 +152,13 @@ impl Workers {
         match pack::pack(id, &self.layout.episode(id), writer, &self.pack, progress) {
             Ok(packed) => {
                 if packed.left_out_count > 0 {
+                    let (count, what) = match packed.left_out_count {
+                        1 => (1, "FIFO, socket or device is"),
+                        more => (more, "FIFOs, sockets or devices are"),
+                    };
                     tracing::warn!(
-                        EPISODE = %id, "{id}: FIFOs, sockets and devices are left out of the archive: {} of them, {} first",
-                        packed.left_out_count, packed.left_out[0].display()
+                        EPISODE = %id, "{id}: {count} {what} left out of the archive, {} first",
+                        packed.left_out[0].display()
                     );
                 }
                 lock(&self.known.scratch).insert(id.clone(), archive);
