@@ -516,7 +516,7 @@ fn every_command_is_in_the_documents() {
 #[test]
 fn the_scripts_can_be_read_by_their_shell() {
     let mut scripts = files_below(&root().join("tests"), "sh");
-    scripts.extend([root().join(".ci/run"), root().join(".ci/install")]);
+    scripts.extend([".ci/run", ".ci/install", "contrib/install.sh"].map(|script| root().join(script)));
     for script in scripts {
         let checked = Command::new("bash").arg("-n").arg(&script).status().unwrap();
         assert!(checked.success(), "{}", script.display());
