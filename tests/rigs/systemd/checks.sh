@@ -142,6 +142,7 @@ the_unit_is_as_hardened_as_is_said() {
     expect "no system call filter" grep -q '^Seccomp:[[:space:]]*2$' "$status"
     expect "it has capabilities" grep -q '^CapBnd:[[:space:]]*0*$' "$status"
     expect "it would give up after some restarts" is StartLimitIntervalUSec 0
+    expect "the watchdog's patience" is WatchdogUSec 3min
 }
 
 active_on_ready_and_not_before() {
@@ -168,7 +169,7 @@ another_users_episode_ships_retires_and_is_quarantined() {
     within 10 "good is shipped" shipped good
     expect "good is not gone from episodes/" [ ! -e $data/episodes/good ]
     expect "what was shipped is not the recorder's any more" [ "$(stat -c %a:%U:%G $data/shipped/good)" = 2770:recorder:sealift ]
-    expect "the receipt is closed to the group" [ -r $data/shipped/good/shipping_receipt.json ]
+    expect "the receipt is closed to the group" as_recorder "cat ../shipped/good/shipping_receipt.json >/dev/null"
     held_whole good || die "the receiver holds something else"
 
     # Its own bytes speak against it.
