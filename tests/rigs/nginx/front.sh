@@ -54,8 +54,8 @@ until_true "$nginx_pid" answers "$port" || { cat nginx.log >&2; exit 1; }
 
 failed() { cat ship.log receiver.log nginx.log >&2; exit 1; }
 ship() { "$sealift" ship --once --json --config "$1" --data data --receiver "https://localhost:$port" >ship.json 2>ship.log; }
-printf '[receiver]\nca_file = "ca.pem"\nrequire_receipt = true\n' >stranger.toml
-{ cat stranger.toml; printf 'client_cert_file = "lab-07.pem"\nclient_key_file = "lab-07.key"\n'; } >host.toml
+printf '[receiver]\nca_file = "%s/ca.pem"\nrequire_receipt = true\n' "$PWD" >stranger.toml
+{ cat stranger.toml; printf 'client_cert_file = "%s/lab-07.pem"\nclient_key_file = "%s/lab-07.key"\n' "$PWD" "$PWD"; } >host.toml
 mkdir -p data/episodes/large
 head -c 5000000 /dev/urandom >data/episodes/large/noise.bin
 "$sealift" seal data/episodes/large >/dev/null
