@@ -101,7 +101,8 @@ pub fn look(episodes: &Path, id: &EpisodeId) -> Look {
 /// Looks everywhere.
 ///
 /// # Errors
-/// Where `episodes/` or the outbox cannot be listed, with the folder in words. A single episode that cannot be looked at is a fact, not an error.
+/// Where `episodes/` or the outbox cannot be listed, with the folder in words. A single episode that cannot be looked at is a
+/// fact, not an error.
 pub fn scan(layout: &Layout, progress: &Progress) -> io::Result<Scan> {
     let of = |folder: &Path, error: io::Error| {
         let why =

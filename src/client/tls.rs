@@ -55,7 +55,7 @@ impl Credentials {
             None => builder.with_native_roots().map_err(|error| {
                 format!(
                     "this system has no trusted certificates: {error}. Install its ca-certificates package, or set \
-                     ca_file to the authority that signed the receiver's certificate"
+                     receiver.ca_file to the authority that signed the receiver's certificate"
                 )
             })?,
         };

@@ -98,7 +98,7 @@ fn a_wrong_configuration_touches_nothing_and_shows_where() {
             let path = sandbox.path("sealift.toml");
             fs::write(&path, toml).unwrap();
             let mut sealift = sealift();
-            sealift.args(if command == "ship" { &["ship"][..] } else { &["config", "check"] });
+            sealift.args(if command == "ship" { &["ship", "--once"][..] } else { &["config", "check"] });
             sealift.arg("--config").arg(path).arg("--data").arg(sandbox.data());
             let (code, stdout, stderr) = run(sealift.args(["--receiver", "http://127.0.0.1:1"]));
             assert_eq!((code, stdout.as_str()), (2, ""), "{toml}: {stderr}");
