@@ -28,6 +28,7 @@ use std::{
 use sealift::{
     client::{Client, ClientOptions},
     config::ReceiveConfig,
+    endpoint::{Endpoint, EndpointOptions},
     layout::{Layout, MARKER},
     receive::serve::Server,
     ship::{
@@ -35,7 +36,7 @@ use sealift::{
         machine::{Notice, Settings, pulse::Allowances},
         pack,
         systemd::Notifier,
-        transport::{Transport, TransportOptions},
+        transport::Transport,
     },
 };
 use tokio::sync::{mpsc, oneshot};
@@ -130,8 +131,8 @@ fn options(layout: Layout, observer: mpsc::UnboundedSender<Notice>) -> Options {
 fn transport(url: String) -> Transport {
     let client = Client::new(ClientOptions::default()).unwrap();
     let options =
-        TransportOptions { url, headers: std::collections::BTreeMap::new(), host_id: "bench".to_owned() };
-    Transport::new(&options, client).unwrap()
+        EndpointOptions { url, headers: std::collections::BTreeMap::new(), host_id: "bench".to_owned() };
+    Transport::new(Endpoint::new(&options, client).unwrap())
 }
 
 /// What the disk asks for making a small file and its name durable.

@@ -22,12 +22,7 @@ mod error;
 mod flight;
 mod tls;
 
-use std::{
-    path::PathBuf,
-    pin::pin,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
@@ -104,7 +99,7 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     options: ClientOptions,
-    credentials: Mutex<Arc<Credentials>>,
+    credentials: Arc<Credentials>,
     idle: Idle,
 }
 
@@ -121,25 +116,14 @@ impl Client {
     /// [`SetupError`] names the file, what is wrong with it and what to do. That the system has no trusted certificates
     /// is an error of the first https exchange, and of no other.
     pub fn new(options: ClientOptions) -> Result<Self, SetupError> {
-        let credentials = Mutex::new(Arc::new(Credentials::read(&options)?));
+        let credentials = Arc::new(Credentials::read(&options)?);
         Ok(Self(Arc::new(Inner { options, credentials, idle: Idle::default() })))
-    }
-
-    /// Reads the files again. New connections use what they hold now; exchanges in flight end as they began.
-    ///
-    /// # Errors
-    /// [`SetupError`]; what was read before stays in use.
-    pub fn reload(&self) -> Result<(), SetupError> {
-        let credentials = Arc::new(Credentials::read(&self.0.options)?);
-        *self.0.credentials.lock().unwrap_or_else(PoisonError::into_inner) = credentials;
-        self.0.idle.clear();
-        Ok(())
     }
 
     /// Whether requests carry a bearer token.
     #[must_use]
     pub fn has_token(&self) -> bool {
-        self.credentials().authorization.is_some()
+        self.0.credentials.authorization.is_some()
     }
 
     /// Makes one request, once. `progress` is told of body bytes as they leave and of everything that comes, and stops the
@@ -155,24 +139,20 @@ impl Client {
         }
     }
 
-    fn credentials(&self) -> Arc<Credentials> {
-        Arc::clone(&self.0.credentials.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
     async fn exchange(&self, request: Request, progress: &Progress) -> Result<Answered, ClientError> {
         let options = &self.0.options;
-        let credentials = self.credentials();
+        let credentials = &self.0.credentials;
         let destination = Destination::of(&request.uri)?;
         let flight = Flight::new(progress.clone());
-        let mut request = prepare(request, &destination, &credentials, &flight)?;
+        let mut request = prepare(request, &destination, credentials, &flight)?;
         loop {
-            let idle = self.0.idle.take(&destination, &credentials).await;
+            let idle = self.0.idle.take(&destination).await;
             let is_fresh = idle.is_none();
             let mut connection = match idle {
                 Some(connection) => connection,
                 None => {
                     let (connect, idle) = (options.connect_timeout, options.idle_timeout);
-                    Connection::open(&destination, &credentials, connect, idle).await?
+                    Connection::open(&destination, credentials, connect, idle).await?
                 }
             };
             connection.line.carries(&flight);

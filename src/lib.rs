@@ -29,6 +29,7 @@ pub mod clock;
 pub mod config;
 pub mod credential;
 pub mod durable;
+pub mod endpoint;
 pub mod episode;
 pub mod filesystem;
 pub mod filed;

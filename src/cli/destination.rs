@@ -4,7 +4,7 @@ use clap::Args;
 use sealift::{
     client::{Client, ClientOptions},
     config::{RawConfig, ReceiverConfig},
-    operate::receiver::{Receiver, ReceiverOptions},
+    endpoint::{Endpoint, EndpointOptions},
 };
 
 use super::{Source, exit::Failure};
@@ -52,12 +52,12 @@ pub(super) fn client(receiver: &ReceiverConfig) -> Result<Client, Failure> {
     .map_err(|error| Failure::Usage(error.into()))
 }
 
-/// The receiver as somebody asks it who sends no archive. Opens no connection.
-pub(super) fn receiver(config: &ReceiverConfig, host_id: &str, client: Client) -> Result<Receiver, Failure> {
-    let options = ReceiverOptions {
+/// The receiver that is configured. Opens no connection.
+pub(super) fn endpoint(config: &ReceiverConfig, host_id: &str, client: Client) -> Result<Endpoint, Failure> {
+    let options = EndpointOptions {
         url: config.url.clone(),
         headers: config.headers.iter().cloned().collect(),
         host_id: host_id.to_owned(),
     };
-    Receiver::new(&options, client).map_err(|error| Failure::Usage(error.into()))
+    Endpoint::new(&options, client).map_err(|error| Failure::Usage(error.into()))
 }

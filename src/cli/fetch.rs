@@ -10,6 +10,7 @@ use sealift::{
     episode::{EpisodeId, printable},
     operate::{
         fetch::{self, DEFAULT_MAX_BYTES, Fetched, Options, Tell, Told, Verified},
+        receiver::Receiver,
         shipped,
     },
     progress::Progress,
@@ -64,7 +65,8 @@ pub(crate) fn run(args: FetchArgs) -> Result<Exit, Failure> {
     args.destination.lay_over(&mut raw);
     let config = raw.receiver()?;
     logging::start("warn");
-    let receiver = destination::receiver(&config, &raw.host_id()?, destination::client(&config)?)?;
+    let receiver =
+        Receiver::new(destination::endpoint(&config, &raw.host_id()?, destination::client(&config)?)?);
     let folder = fs::canonicalize(&args.to)
         .and_then(|folder| if folder.is_dir() { Ok(folder) } else { Err(rustix::io::Errno::NOTDIR.into()) })
         .with_context(|| format!("--to {}: must be a folder that exists", shown(&args.to)))

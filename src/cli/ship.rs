@@ -14,7 +14,7 @@ use sealift::{
         machine::{Settings, pulse::Allowances},
         pack,
         systemd::{self, Notifier},
-        transport::{Transport, TransportOptions},
+        transport::Transport,
     },
 };
 use tokio::{
@@ -99,12 +99,7 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
 /// The way to the receiver. Reads certificates and token; opens no connection.
 pub(super) fn transport(receiver: &ReceiverConfig, host_id: &str) -> Result<Transport, Failure> {
     let client = destination::client(receiver)?;
-    let options = TransportOptions {
-        url: receiver.url.clone(),
-        headers: receiver.headers.iter().cloned().collect(),
-        host_id: host_id.to_owned(),
-    };
-    Transport::new(&options, client).map_err(|error| Failure::Usage(error.into()))
+    Ok(Transport::new(destination::endpoint(receiver, host_id, client)?))
 }
 
 /// The daemon's narrow options, out of the configuration. Nobody is notified, and nothing is read again.

@@ -9,7 +9,10 @@ use sealift::{
     client::Client,
     episode::{EpisodeId, printable, shell_word},
     layout::Layout,
-    operate::verify::{self, Options, Report, Row, Verdict},
+    operate::{
+        receiver::Receiver,
+        verify::{self, Options, Report, Row, Verdict},
+    },
     progress::Progress,
 };
 use serde_json::{Value, json};
@@ -69,7 +72,7 @@ pub(crate) fn run(args: VerifyArgs) -> Result<Exit, Failure> {
     }
     logging::start("warn");
     let client: Client = destination::client(&config)?;
-    let receiver = destination::receiver(&config, &raw.host_id()?, client)?;
+    let receiver = Receiver::new(destination::endpoint(&config, &raw.host_id()?, client)?);
     let options =
         Options { shipped: layout.shipped.clone(), deep: args.deep, concurrency: config.concurrency.get() };
     let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;

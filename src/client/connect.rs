@@ -93,8 +93,6 @@ pub(super) struct Connection {
     pub(super) sender: SendRequest<Outgoing>,
     pub(super) line: Line,
     destination: Destination,
-    /// Under which credentials it was made.
-    credentials: Arc<Credentials>,
     task: JoinHandle<()>,
     idle_since: Instant,
 }
@@ -128,14 +126,7 @@ impl Connection {
                     tracing::debug!("a connection ended: {}", error::chain(&error));
                 }
             });
-            Ok(Self {
-                sender,
-                line,
-                destination: destination.clone(),
-                credentials: Arc::clone(credentials),
-                task,
-                idle_since: Instant::now(),
-            })
+            Ok(Self { sender, line, destination: destination.clone(), task, idle_since: Instant::now() })
         });
         opened.await.unwrap_or(Err(ClientError::TimedOut(Wait::Connect)))
     }
@@ -190,20 +181,12 @@ impl Idle {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One that leads there, made under these credentials, alive as far as can be seen.
-    pub(super) async fn take(
-        &self,
-        destination: &Destination,
-        credentials: &Arc<Credentials>,
-    ) -> Option<Connection> {
+    /// One that leads there, alive as far as can be seen.
+    pub(super) async fn take(&self, destination: &Destination) -> Option<Connection> {
         loop {
             let mut connection = {
                 let mut idle = self.lock();
-                idle.retain(|one| {
-                    one.idle_since.elapsed() < MAX_IDLE_AGE
-                        && !one.sender.is_closed()
-                        && Arc::ptr_eq(&one.credentials, credentials)
-                });
+                idle.retain(|one| one.idle_since.elapsed() < MAX_IDLE_AGE && !one.sender.is_closed());
                 let newest = idle.iter().rposition(|one| one.destination == *destination)?;
                 idle.remove(newest)
             };
@@ -221,9 +204,5 @@ impl Idle {
             idle.remove(0);
         }
         idle.push(connection);
-    }
-
-    pub(super) fn clear(&self) {
-        self.lock().clear();
     }
 }

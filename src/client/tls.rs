@@ -12,7 +12,7 @@ use rustls::{ClientConfig, RootCertStore};
 use super::{ClientError, ClientOptions, SetupError};
 use crate::credential::{FileError, Identity, provider, read_roots, read_secret};
 
-/// Everything that comes from files; a reload makes a new one.
+/// Everything that comes from files, as they were when the client was made; a reload makes a new client.
 pub(super) struct Credentials {
     /// `None`: the system's authorities.
     roots: Option<RootCertStore>,

@@ -10,13 +10,11 @@ mod answer;
 mod resume;
 mod upload;
 
-use std::collections::BTreeMap;
-
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
 use crate::{
-    address::{self, Address, AddressError, ExtraHeaders, Filling},
-    client::{Answered, Client, ClientError, Request, SetupError, Wait},
+    client::{Answered, ClientError, Request, Wait},
+    endpoint::Endpoint,
     episode::{Commit, EpisodeId},
     progress::Progress,
     records::ArchiveFacts,
@@ -27,26 +25,9 @@ use crate::{
     wire,
 };
 
-/// Where to deliver, and what to say beside the contract's headers.
-#[derive(Clone)]
-pub struct TransportOptions {
-    /// The receiver's address. Where it holds `{id}` it is the whole address; otherwise `/v1/episodes/{id}` is added.
-    pub url: String,
-    /// Further headers by name. `{id}`, `{sha256}`, `{content_sha256}`, `{commit}` and `{host}` are filled in. They take the
-    /// place of a standard one of the same name. They may hold secrets.
-    pub headers: BTreeMap<String, String>,
-    /// Who sends: `Sealift-Host`.
-    pub host_id: String,
-}
-
 /// Delivers archives to one receiver. Clones share its connections.
 #[derive(Clone)]
-pub struct Transport {
-    client: Client,
-    address: Address,
-    headers: ExtraHeaders,
-    host: HeaderValue,
-}
+pub struct Transport(Endpoint);
 
 /// What to deliver.
 pub struct Delivery {
@@ -65,32 +46,16 @@ pub struct Delivery {
 }
 
 impl Transport {
-    /// Checks the address and the headers. Opens no connection.
-    ///
-    /// # Errors
-    /// [`AddressError`]: the configuration is at fault.
-    pub fn new(options: &TransportOptions, client: Client) -> Result<Self, AddressError> {
-        let address = Address::parse(&options.url)?;
-        let headers = ExtraHeaders::parse(&options.headers)?;
-        let host = address::header_text(&options.host_id).ok_or(AddressError::HostId)?;
-        if client.has_token() && !address.is_private() {
-            tracing::warn!("the token travels in clear text to {}: use https", options.url);
-        }
-        Ok(Self { client, address, headers, host })
-    }
-
-    /// Reads certificates and token again. What is in flight ends as it began.
-    ///
-    /// # Errors
-    /// [`SetupError`]; what was read before stays in use.
-    pub fn reload(&self) -> Result<(), SetupError> {
-        self.client.reload()
+    /// Delivers there.
+    #[must_use]
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self(endpoint)
     }
 
     /// The address that an episode is delivered to, as it stands in a shipping receipt.
     #[must_use]
     pub fn url_of(&self, id: &EpisodeId) -> String {
-        self.address.of(id)
+        self.0.address().of(id)
     }
 
     /// One attempt, to its end.
@@ -105,7 +70,7 @@ impl Transport {
     }
 
     async fn put(&self, delivery: &Delivery) -> Result<Outcome, Fault> {
-        let url = self.address.of(&delivery.id);
+        let url = self.0.address().of(&delivery.id);
         answer::read(self.upload(Method::PUT, &url, &HeaderMap::new(), 0, delivery).await?).await
     }
 
@@ -130,7 +95,7 @@ impl Transport {
             let archive = delivery.archive.clone();
             let body = upload::body(archive, &delivery.facts, offset_bytes).await.map_err(archive_fault)?;
             let request = Request { method: method.clone(), uri: uri(url)?, headers, body };
-            let answered = self.client.send(request, &delivery.progress).await.map_err(fault)?;
+            let answered = self.0.send(request, &delivery.progress).await.map_err(fault)?;
             // The expectation cannot be met by something on the way, and nothing was sent yet: a client SHOULD repeat the
             // request without it (RFC 9110, section 15.5.18). It is the same attempt.
             if !(may_expect && answered.status == StatusCode::EXPECTATION_FAILED) {
@@ -150,12 +115,12 @@ impl Transport {
         };
         headers.insert(wire::REPR_DIGEST, text(&facts.sha256.to_header())?);
         headers.insert(wire::CONTENT_DIGEST, text(&facts.content_sha256.to_header())?);
-        headers.insert(wire::HOST, self.host.clone());
         if let Some(commit) = commit {
             headers.insert(wire::CODE_COMMIT, text(commit.as_str())?);
         }
-        let filling = Filling { id, facts: Some(facts), commit: commit.as_ref(), host: &self.host };
-        self.headers.fill(&filling, &mut headers).map_err(|error| Fault::Request(error.to_string()))?;
+        self.0
+            .complete(&mut headers, id, Some(facts), commit.as_ref())
+            .map_err(|error| Fault::Request(error.to_string()))?;
         Ok(headers)
     }
 }

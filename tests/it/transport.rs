@@ -11,13 +11,14 @@ use std::{
 
 use sealift::{
     client::{Client, ClientOptions},
+    endpoint::{Endpoint, EndpointOptions},
     episode::{Commit, Digest, EpisodeId},
     progress::Progress,
     records::ArchiveFacts,
     ship::{
         archive::Archive,
         outcome::{Answer, AnswerBody, Attempt, Fault, Outcome, Phase},
-        transport::{Delivery, Transport, TransportOptions},
+        transport::{Delivery, Transport},
     },
 };
 use serde_json::{Value, json};
@@ -34,7 +35,7 @@ const SHORT: Duration = Duration::from_millis(200);
 struct Sandbox {
     folder: tempfile::TempDir,
     client: ClientOptions,
-    options: TransportOptions,
+    options: EndpointOptions,
 }
 
 impl Sandbox {
@@ -42,7 +43,7 @@ impl Sandbox {
         Self {
             folder: tempfile::tempdir().unwrap(),
             client: ClientOptions::default(),
-            options: TransportOptions {
+            options: EndpointOptions {
                 url: url.into(),
                 headers: BTreeMap::new(),
                 host_id: "lab-07".to_owned(),
@@ -51,7 +52,8 @@ impl Sandbox {
     }
 
     fn transport(&self) -> Transport {
-        Transport::new(&self.options, Client::new(self.client.clone()).unwrap()).unwrap()
+        let client = Client::new(self.client.clone()).unwrap();
+        Transport::new(Endpoint::new(&self.options, client).unwrap())
     }
 
     fn file(&self, name: &str, content: &str) -> Option<PathBuf> {

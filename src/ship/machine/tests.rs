@@ -30,6 +30,21 @@ pub(super) struct Bench {
     told: Vec<Notice>,
 }
 
+/// What most tests run under, and what this one wants otherwise.
+fn settings(set: impl Fn(&mut Settings)) -> Settings {
+    let mut settings = Settings {
+        pack_workers: 4,
+        concurrency: 2,
+        reconcile_interval: Duration::from_secs(3600),
+        sweep_interval: Duration::from_secs(1_000_000),
+        require_receipt: false,
+        once: false,
+        seed: 1,
+    };
+    set(&mut settings);
+    settings
+}
+
 impl Bench {
     /// A machine that has looked everywhere and found nothing.
     fn new() -> Self {
@@ -47,16 +62,7 @@ impl Bench {
 
     /// A machine that was told nothing yet.
     fn fresh(set: impl Fn(&mut Settings)) -> Self {
-        let mut settings = Settings {
-            pack_workers: 4,
-            concurrency: 2,
-            reconcile_interval: Duration::from_secs(3600),
-            sweep_interval: Duration::from_secs(1_000_000),
-            require_receipt: false,
-            once: false,
-            seed: 1,
-        };
-        set(&mut settings);
+        let settings = settings(set);
         let now = Duration::from_secs(1);
         Self { machine: Machine::new(settings, now), now, wanted: Vec::new(), told: Vec::new() }
     }

@@ -9,10 +9,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::WebPkiClientVerifier,
 };
-use sealift::{
-    client::Client,
-    ship::{outcome::Fault, transport::Transport},
-};
+use sealift::{client::Client, ship::outcome::Fault};
 use serde_json::json;
 use tokio_rustls::TlsAcceptor;
 
@@ -101,26 +98,24 @@ async fn an_unknown_authority_a_wrong_name_and_an_expired_certificate_are_the_de
 }
 
 #[tokio::test]
-async fn where_ca_file_is_set_the_system_is_not_trusted_beside_it_and_a_reload_reads_it_again() {
+async fn where_ca_file_is_set_the_system_is_not_trusted_beside_it_and_a_client_keeps_what_it_has_read() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let server = receiver(server_config(&authority.sign("localhost", |_| {}), None)).await;
     let sandbox = trusting(&server, &stranger);
-    let client = Client::new(sandbox.client.clone()).unwrap();
-    let transport = Transport::new(&sandbox.options, client.clone()).unwrap();
-    let outcome = within(transport.deliver(sandbox.holding("a", b"x"))).await;
+    let outcome = within(sandbox.transport().deliver(sandbox.holding("a", b"x"))).await;
     assert!(matches!(fault(outcome), Fault::Tls(_)));
 
-    sandbox.file("ca.pem", "broken");
-    assert!(client.reload().is_err());
     sandbox.file("ca.pem", &authority.pem());
-    client.reload().unwrap();
+    let transport = sandbox.transport();
+    sandbox.file("ca.pem", "broken");
+    assert!(Client::new(sandbox.client.clone()).is_err());
     assert_eq!(answered(within(transport.deliver(sandbox.holding("a", b"x"))).await).0, 201);
 
     // What was made under the old files is not used under the new.
     sandbox.file("ca.pem", &stranger.pem());
-    client.reload().unwrap();
-    let outcome = within(transport.deliver(sandbox.holding("a", b"x"))).await;
+    let outcome = within(sandbox.transport().deliver(sandbox.holding("a", b"x"))).await;
     assert!(matches!(fault(outcome), Fault::Tls(_)));
+    drop(transport);
     until(|| server.open_sockets_of_the_client() == 0).await;
 }
 

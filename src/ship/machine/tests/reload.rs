@@ -2,20 +2,6 @@
 
 use super::{super::census::Census, *};
 
-fn settings(set: impl Fn(&mut Settings)) -> Settings {
-    let mut settings = Settings {
-        pack_workers: 4,
-        concurrency: 2,
-        reconcile_interval: Duration::from_secs(3600),
-        sweep_interval: Duration::from_secs(1_000_000),
-        require_receipt: false,
-        once: false,
-        seed: 7,
-    };
-    set(&mut settings);
-    settings
-}
-
 fn reload(bench: &mut Bench, elsewhere: bool) {
     bench.hear(Event::Configured { settings: settings(|_| {}), elsewhere });
 }
