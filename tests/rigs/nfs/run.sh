@@ -8,23 +8,16 @@
 # had it is skipped with exit code 77, and fails where CI=true.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
-
-cannot() {
-    echo "nfs rig: $*" >&2
-    [ "${CI-}" = true ] && exit 1
-    exit 77
-}
+rig=nfs
+. tests/rigs/needs.sh
 # A machine that does nothing else takes a fifth of it.
 limit_s=400
 
 [ $# -ge 1 ] || { echo "nfs rig: which sealift? tests/rigs/nfs/run.sh target/debug/sealift" >&2; exit 2; }
-sealift=$(realpath "$1")
-[ -x "$sealift" ] || { echo "nfs rig: $sealift is not there" >&2; exit 1; }
-receiver=$(realpath "${2-$1}")
+sealift=$(built "$1")
+receiver=$(built "${2-$1}")
 [ "$(uname -m)" = x86_64 ] || cannot "it is made for x86_64"
-for tool in apt-get dpkg-deb ldd strip; do
-    command -v "$tool" >/dev/null || cannot "$tool is not here"
-done
+needs apt-get dpkg-deb ldd strip
 fetched=$PWD/target/rigs/nfs
 tests/rigs/nfs/fetch.sh "$fetched" || cannot "the packages cannot be had"
 

@@ -9,15 +9,10 @@ set -euo pipefail
 cd "$(dirname "$0")/../../.."
 . tests/rigs/documented.sh
 
-for tool in nginx curl openssl; do
-    if ! command -v "$tool" >/dev/null; then
-        echo "front rig: $tool is not installed (.ci/install)" >&2
-        [ "${CI-}" = true ] && exit 1
-        exit 77
-    fi
-done
-sealift=$(realpath "${1-target/release/sealift}")
-[ -x "$sealift" ] || { echo "front rig: $sealift is not there: cargo build --release" >&2; exit 1; }
+rig=front
+. tests/rigs/needs.sh
+needs nginx curl openssl
+sealift=$(built "${1-target/release/sealift}")
 
 work=$(mktemp -d)
 pids=()

@@ -13,15 +13,10 @@ if [ "${1-}" = --install ]; then
     shift
     .ci/install
 fi
-for tool in nginx zstd tar; do
-    if ! command -v "$tool" >/dev/null; then
-        echo "nginx rig: $tool is not installed (tests/rigs/nginx/run.sh --install)" >&2
-        [ "${CI-}" = true ] && exit 1
-        exit 77
-    fi
-done
-sealift=${1-target/release/sealift}
-[ -x "$sealift" ] || { echo "nginx rig: $sealift is not there: cargo build --release" >&2; exit 1; }
+rig=nginx
+. tests/rigs/needs.sh
+needs nginx zstd tar
+sealift=$(built "${1-target/release/sealift}")
 
 work=$(mktemp -d)
 nginx_pid=

@@ -52,12 +52,12 @@ kept() {
     bytes=$(find /srv/store -path /srv/store/episodes -prune -o -type f -size +1M -printf '%s\n' | sort -n | tail -1)
     echo "${bytes:-0}"
 }
-# What was kept is not sent again. A mebibyte for headers, and for what was on the line.
+# Something was kept, and is not sent again. A mebibyte for headers, and for what was on the line.
 resumed() { # CARRIED-BEFORE KEPT ID
     local size
     size=$(stat -c %s "/srv/store/episodes/$3.tar.zst")
     echo "      $1 bytes carried before, $2 of them kept; then $(($(carried) - $1)) of $size"
-    [ $(($(carried) - $1)) -le $((size - $2 + 1048576)) ]
+    [ "$2" -gt 0 ] && [ $(($(carried) - $1)) -le $((size - $2 + 1048576)) ]
 }
 
 config() { # URL [LINES]

@@ -9,21 +9,14 @@
 # CI=true. Everything lies in memory and is gone afterwards.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
-
-cannot() {
-    echo "systemd rig: $*" >&2
-    [ "${CI-}" = true ] && exit 1
-    exit 77
-}
+rig=systemd
+. tests/rigs/needs.sh
 [ "$(id -u)" = 0 ] || cannot "only root can have namespaces with mounts and devices in them"
 [ -x /lib/systemd/systemd ] || cannot "systemd is not installed (.ci/install)"
-for tool in dbus-daemon bindfs openssl python3 unshare nsenter; do
-    command -v "$tool" >/dev/null || cannot "$tool is not installed (.ci/install)"
-done
+needs dbus-daemon bindfs openssl python3 unshare nsenter
 [ $# -ge 1 ] || { echo "systemd rig: which sealift? tests/rigs/systemd/run.sh target/debug/sealift" >&2; exit 2; }
-sealift=$(realpath "$1")
+sealift=$(built "$1")
 shift
-[ -x "$sealift" ] || { echo "systemd rig: $sealift is not there" >&2; exit 1; }
 # Whoever wants to have died with us needs mounts of its own, before anything else.
 if [ "${SEALIFT_RIG_INSIDE-}" != yes ]; then
     SEALIFT_RIG_INSIDE=yes exec unshare --mount --propagation private "$0" "$sealift" "$@"

@@ -6,14 +6,10 @@
 # Needs systemd-analyze; systemd need not run. Without it the rig is skipped with exit code 77, and fails where CI=true.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
-
-if ! command -v systemd-analyze >/dev/null; then
-    echo "units rig: systemd-analyze is not installed (.ci/install)" >&2
-    [ "${CI-}" = true ] && exit 1
-    exit 77
-fi
-sealift=$(realpath "${1-target/release/sealift}")
-[ -x "$sealift" ] || { echo "units rig: $sealift is not there: cargo build --release" >&2; exit 1; }
+rig=units
+. tests/rigs/needs.sh
+needs systemd-analyze
+sealift=$(built "${1-target/release/sealift}")
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
