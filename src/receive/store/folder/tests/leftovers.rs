@@ -66,8 +66,10 @@ async fn what_was_durable_is_found_again_after_a_kill_and_the_rest_is_cut_off() 
     let archive = noise(1_000_000);
     let (offer, part) = (offer(&archive), part_key(&key(&store, "a"), &offer(&archive)));
     let mut upload = store.begin(&part, &offer);
-    write(&mut upload, &archive[..600_000]).await;
+    write(&mut upload, &archive[..170_000]).await;
     eventually("a part", async || store.part(&part).await.unwrap().is_some()).await;
+    // Less than a second slice: bytes in the file that no flush is under way for.
+    write(&mut upload, &archive[170_000..230_000]).await;
 
     let (_left_place, left) = as_after_a_kill(&store);
     let Part { offset, .. } = left.part(&part).await.unwrap().unwrap();
@@ -76,7 +78,7 @@ async fn what_was_durable_is_found_again_after_a_kill_and_the_rest_is_cut_off() 
     // What a power cut makes of bytes that were not flushed.
     let there = bytes.metadata().unwrap().len();
     assert!(there > offset, "{there} {offset}");
-    bytes.write_all_at(&vec![0; 900_000], offset).unwrap();
+    bytes.write_all_at(&vec![0; 500_000], offset).unwrap();
 
     let at = usize::try_from(offset).unwrap();
     let Resumed::Upload(mut upload) = left.resume(&part, &offer, offset).await.unwrap() else { panic!() };
