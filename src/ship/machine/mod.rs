@@ -35,7 +35,7 @@ mod transitions;
 mod turns;
 pub mod verdict;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use state::{Check, Look, Moved, OrphanEnd, PackFailure, Packed, Reason};
 use verdict::{Proof, Refusal};
@@ -143,7 +143,7 @@ pub enum Effect {
         /// Which.
         id: EpisodeId,
         /// What was packed.
-        packed: Packed,
+        packed: Arc<Packed>,
         /// A conflict to remember beside it.
         conflict: Option<Refusal>,
     },
@@ -152,7 +152,7 @@ pub enum Effect {
         /// Which.
         id: EpisodeId,
         /// What is sent.
-        packed: Packed,
+        packed: Arc<Packed>,
         /// Whether the receiver may have kept a part of it from an attempt before, and is to be asked.
         resume: bool,
     },
@@ -166,7 +166,7 @@ pub enum Effect {
         /// Which.
         id: EpisodeId,
         /// What was delivered.
-        packed: Packed,
+        packed: Arc<Packed>,
         /// Why it may be moved.
         proof: Proof,
     },
