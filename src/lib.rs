@@ -38,5 +38,6 @@ pub mod manifest;
 pub mod progress;
 pub mod records;
 pub mod scan;
+pub mod snapshot;
 pub mod tree;
 pub mod wire;
