@@ -16,4 +16,5 @@ pub mod lock;
 pub mod trial;
 pub mod systemd;
 pub mod tell;
+pub mod metrics;
 pub mod daemon;
