@@ -37,6 +37,8 @@ pub mod layout;
 pub mod manifest;
 pub mod progress;
 pub mod records;
+pub mod retention;
 pub mod scan;
 pub mod tree;
+pub mod trial;
 pub mod wire;
