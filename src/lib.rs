@@ -39,6 +39,7 @@ pub mod progress;
 pub mod records;
 pub mod retention;
 pub mod scan;
+pub mod snapshot;
 pub mod tree;
 pub mod trial;
 pub mod wire;
