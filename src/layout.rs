@@ -8,7 +8,7 @@
 //!   outbox/<id>.tar.zst.partial  scratch
 //!   shipped/<id>/...             retired, with shipping_receipt.json
 //!   quarantine/<id>/...          rejected, with quarantine_reason.json
-//!   .sealift/                    the lock; nothing that a restart needs
+//!   .sealift/                    the lock, control.sock; nothing that a restart needs
 //! ```
 
 use std::{
@@ -21,6 +21,8 @@ use crate::episode::EpisodeId;
 
 /// The file whose presence, directly inside an episode, says that the recording is complete.
 pub const MARKER: &str = "done.marker";
+/// Where a recorder says, at the top of an episode, what recorded it.
+pub const META: &str = "meta.json";
 /// What we add to an episode when it is retired to `shipped/`.
 pub const RECEIPT: &str = "shipping_receipt.json";
 /// What we add to an episode when it is moved to `quarantine/`.
@@ -97,6 +99,12 @@ impl Layout {
             seen.push((real, folder));
         }
         Ok(None)
+    }
+
+    /// `.sealift/control.sock`: there a running daemon answers.
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        self.private.join("control.sock")
     }
 
     /// `episodes/<id>`

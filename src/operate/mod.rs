@@ -12,3 +12,4 @@ pub mod unpack;
 pub mod verify;
 pub mod shipped;
 pub mod receiver;
+pub mod ask;

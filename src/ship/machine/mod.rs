@@ -21,10 +21,10 @@ pub mod backoff;
 pub mod census;
 pub mod hold;
 mod looking;
+pub mod overview;
 pub mod pulse;
 pub mod queue;
 mod reload;
-pub mod retention;
 #[cfg(test)]
 mod simulation;
 pub mod state;
