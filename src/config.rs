@@ -2,6 +2,7 @@
 //! nobody behind this file meets a zero that cannot be, or a name that is not there.
 
 mod defaults;
+mod doctor;
 mod raw;
 mod receive;
 mod restart;
@@ -12,7 +13,8 @@ use std::{
     time::Duration,
 };
 
-pub use raw::{RawConfig, RawPack, RawReceive, RawReceiver, RawShipper};
+pub use doctor::DoctorConfig;
+pub use raw::{RawConfig, RawDoctor, RawPack, RawReceive, RawReceiver, RawShipper};
 pub use receive::{Namespace, ReceiveConfig, ReceiveLimits};
 
 use crate::layout::Layout;
