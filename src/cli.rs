@@ -3,6 +3,7 @@
 mod config;
 mod demo;
 mod destination;
+mod doctor;
 mod exit;
 mod fetch;
 mod logging;
@@ -14,7 +15,7 @@ mod verify;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use sealift::config::{DEFAULT_FILE, FILE_VARIABLE, RawConfig};
+use sealift::config::{ConfigError, DEFAULT_FILE, FILE_VARIABLE, RawConfig};
 
 use self::exit::{Exit, Failure};
 
@@ -42,6 +43,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Flush a recorded episode to the disk, then seal it with done.marker
     Seal(seal::SealArgs),
+    /// Say what is wrong on this host, and what to type; the first red row is the cause
+    Doctor(doctor::DoctorArgs),
     /// Ask the receiver whether it still holds what was shipped from here
     Verify(verify::VerifyArgs),
     /// Bring an episode back: resumed where it broke off, verified, unpacked safely
@@ -77,6 +80,7 @@ pub(crate) fn run() -> Exit {
         Command::Receive(args) => receive::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::Seal(args) => seal::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Verify(args) => verify::run(args),
         Command::Fetch(args) => fetch::run(args),
         Command::Config(command) => config::run(command),
@@ -95,7 +99,7 @@ impl Source {
 
     /// The configuration as written, with the arguments laid over it. `enough` says whether the arguments alone would
     /// do: then no file is read unless somebody named one, so that a trial is not steered by what is installed.
-    fn read(&self, enough: bool) -> Result<RawConfig, Failure> {
+    fn read(&self, enough: bool) -> Result<RawConfig, ConfigError> {
         let mut raw = match self.file(enough) {
             Some(path) => sealift::config::read(&path)?,
             None => RawConfig::default(),

@@ -2,6 +2,7 @@
 //! nobody behind this file meets a zero that cannot be, or a name that is not there.
 
 mod defaults;
+mod doctor;
 mod loopback;
 mod raw;
 mod receive;
@@ -14,7 +15,8 @@ use std::{
     time::Duration,
 };
 
-pub use raw::{RawConfig, RawPack, RawReceive, RawReceiver, RawShipper};
+pub use doctor::DoctorConfig;
+pub use raw::{RawConfig, RawDoctor, RawPack, RawReceive, RawReceiver, RawShipper};
 pub use receive::{Namespace, ReceiveConfig, ReceiveLimits};
 
 use crate::layout::Layout;
