@@ -7,6 +7,8 @@
 //!
 //! A record of ours that is there already (we were killed between writing it and moving the episode) is replaced.
 
+pub mod ages;
+
 use std::{
     ffi::{CString, OsStr},
     fs, io,

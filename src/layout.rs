@@ -21,6 +21,8 @@ use crate::episode::EpisodeId;
 
 /// The file whose presence, directly inside an episode, says that the recording is complete.
 pub const MARKER: &str = "done.marker";
+/// Where a recorder says, at the top of an episode, what recorded it.
+pub const META: &str = "meta.json";
 /// What we add to an episode when it is retired to `shipped/`.
 pub const RECEIPT: &str = "shipping_receipt.json";
 /// What we add to an episode when it is moved to `quarantine/`.

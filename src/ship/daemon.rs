@@ -38,10 +38,9 @@ use super::{
     systemd::Notifier,
     tell::Teller,
     transport::Transport,
-    trial::Trial,
     watch::Watch,
 };
-use crate::{episode::EpisodeId, layout::Layout};
+use crate::{episode::EpisodeId, layout::Layout, trial::Trial};
 
 /// Hints that wait for the loop. More of them mean that everything is looked at anyway.
 const MAX_HINTS: usize = 16 * 1024;

@@ -13,7 +13,6 @@ pub mod quarantine;
 pub mod orphan;
 pub mod sweep;
 pub mod lock;
-pub mod trial;
 pub mod systemd;
 pub mod tell;
 pub mod daemon;

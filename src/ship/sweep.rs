@@ -1,24 +1,22 @@
-//! Removes from `quarantine/` and `shipped/` what has aged out. `machine/retention.rs` decides, `durable.rs` removes.
+//! Removes from `quarantine/` and `shipped/` what has aged out. `retention.rs` decides, `durable.rs` removes.
 //!
 //! The caller has seen that the clock can be believed, and holds the lock.
 
 use std::{
     ffi::OsStr,
     fs, io,
-    os::unix::fs::MetadataExt as _,
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use super::machine::retention::{Due, Entry, days_between, due, vouched_for};
 use crate::{
     durable,
     episode::printable,
-    filed,
+    filed::ages,
     layout::{Layout, is_scratch},
     progress::Progress,
     records::WallTime,
-    tree::TreeError,
+    retention::{Due, Entry, days_between, due},
 };
 
 /// What one sweep did.
@@ -47,8 +45,8 @@ pub fn sweep(
 ) -> Swept {
     let mut swept = Swept::default();
     for (folder, keep_days, look) in [
-        (&layout.quarantine, quarantine_keep_days, quarantined as LookFn),
-        (&layout.shipped, shipped_keep_days, shipped as LookFn),
+        (&layout.quarantine, quarantine_keep_days, ages::quarantined as LookFn),
+        (&layout.shipped, shipped_keep_days, ages::shipped as LookFn),
     ] {
         if keep_days.is_some_and(|days| days > 0)
             && let Err(error) = sweep_folder(folder, keep_days, look, now, progress, &mut swept)
@@ -137,27 +135,6 @@ fn sweep_one(
 
 fn days(n: i64) -> String {
     if n == 1 { "1 day".to_owned() } else { format!("{n} days") }
-}
-
-fn quarantined(path: &Path) -> io::Result<Entry> {
-    let stamp = filed::reason(path).map_err(into_io)?.and_then(|reason| reason.quarantined_at_wall);
-    Ok(Entry { stamp, folder_mtime: mtime(path)?, removable: true })
-}
-
-fn shipped(path: &Path) -> io::Result<Entry> {
-    let receipt = filed::receipt(path).map_err(into_io)?;
-    let directory = path.file_name().unwrap_or_default();
-    let removable = receipt.as_ref().is_some_and(|receipt| vouched_for(directory, receipt));
-    let stamp = receipt.map(|receipt| receipt.delivered_at_wall);
-    Ok(Entry { stamp, folder_mtime: mtime(path)?, removable })
-}
-
-fn mtime(path: &Path) -> io::Result<WallTime> {
-    Ok(WallTime::from_unix_seconds(fs::symlink_metadata(path)?.mtime()))
-}
-
-fn into_io(error: TreeError) -> io::Error {
-    io::Error::other(format!("{:#}", anyhow::Error::new(error)))
 }
 
 #[cfg(test)]

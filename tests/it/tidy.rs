@@ -294,6 +294,7 @@ fn what_decides_has_no_disk_no_net_no_clock_and_no_dice() {
             || [
                 "wire.rs",
                 "episode.rs",
+                "retention.rs",
                 "address.rs",
                 "receive/admit.rs",
                 "receive/held.rs",

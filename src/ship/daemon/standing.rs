@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::reload::Reloads;
-use crate::ship::{
-    machine::{census::Census, pulse::Stalled},
+use crate::{
+    ship::machine::{census::Census, pulse::Stalled},
     trial::Trial,
 };
 
@@ -86,8 +86,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::ship::{
-        machine::pulse::{Part, Work},
+    use crate::{
+        ship::machine::pulse::{Part, Work},
         trial::Finding,
     };
 

@@ -17,9 +17,9 @@ use crate::{
         lock::{self, Lock},
         orphan, outbox,
         systemd::Notifier,
-        trial::{self, Trial},
     },
     tree,
+    trial::{self, Trial},
 };
 
 /// How often the service manager hears of a long clean-up that moves.
@@ -99,7 +99,7 @@ fn prepare_now(layout: &Layout, once: bool, progress: &Progress) -> anyhow::Resu
     outbox::clear_partials(layout)
         .with_context(|| format!("Failed to clear scratch from {}", layout.outbox.display()))?;
     // Whoever runs one pass looks at its result, and at no status.
-    let trial = if once { Trial::default() } else { trial::run(layout) };
+    let trial = if once { Trial::default() } else { trial::run(layout, "") };
     trial.tell();
     Ok(Prepared { lock, root, trial })
 }

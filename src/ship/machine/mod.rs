@@ -24,7 +24,6 @@ mod looking;
 pub mod pulse;
 pub mod queue;
 mod reload;
-pub mod retention;
 #[cfg(test)]
 mod simulation;
 pub mod state;
