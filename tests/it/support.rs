@@ -88,6 +88,15 @@ impl Sandbox {
         self.url = format!("http://{address}");
     }
 
+    /// Starts the receiver with this configuration.
+    pub(crate) fn start_receiver_with(&mut self, config: &Path) {
+        let mut command = sealift();
+        command.args(["receive", "--listen", "127.0.0.1:0", "--store"]).arg(self.store());
+        command.arg("--config").arg(config);
+        let address = self.await_receiver(command);
+        self.url = format!("http://{address}");
+    }
+
     /// Starts the receiver over TLS, with this `[receive]` table; `localhost` must be what its certificate is for.
     pub(crate) fn start_receiver_over_tls(&mut self, receive: &str) {
         let path = self.path("receiver.toml");
