@@ -14,3 +14,4 @@ pub mod verify;
 pub mod requeue;
 pub mod shipped;
 pub mod receiver;
+pub mod ask;
