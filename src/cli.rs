@@ -3,6 +3,7 @@
 mod config;
 mod demo;
 mod destination;
+mod doctor;
 mod exit;
 mod fetch;
 mod logging;
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use sealift::{
-    config::{DEFAULT_FILE, FILE_VARIABLE, RawConfig},
+    config::{ConfigError, DEFAULT_FILE, FILE_VARIABLE, RawConfig},
     episode::shell_word,
 };
 
@@ -48,6 +49,8 @@ enum Command {
     Seal(seal::SealArgs),
     /// Put episodes back into the queue: from quarantine, out of a conflict, or where the receiver has lost them
     Requeue(requeue::RequeueArgs),
+    /// Say what is wrong on this host, and what to type; the first red row is the cause
+    Doctor(doctor::DoctorArgs),
     /// Ask the receiver whether it still holds what was shipped from here
     Verify(verify::VerifyArgs),
     /// Bring an episode back: resumed where it broke off, verified, unpacked safely
@@ -84,6 +87,7 @@ pub(crate) fn run() -> Exit {
         Command::Demo(args) => demo::run(&args),
         Command::Seal(args) => seal::run(&args),
         Command::Requeue(args) => requeue::run(args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Verify(args) => verify::run(args),
         Command::Fetch(args) => fetch::run(args),
         Command::Config(command) => config::run(command),
@@ -111,7 +115,7 @@ impl Source {
 
     /// The configuration as written, with the arguments laid over it. `enough` says whether the arguments alone would
     /// do: then no file is read unless somebody named one, so that a trial is not steered by what is installed.
-    fn read(&self, enough: bool) -> Result<RawConfig, Failure> {
+    fn read(&self, enough: bool) -> Result<RawConfig, ConfigError> {
         let mut raw = match self.file(enough) {
             Some(path) => sealift::config::read(&path)?,
             None => RawConfig::default(),

@@ -3,6 +3,7 @@
 
 mod defaults;
 mod loopback;
+mod doctor;
 mod raw;
 mod receive;
 mod restart;
@@ -14,7 +15,8 @@ use std::{
     time::Duration,
 };
 
-pub use raw::{RawConfig, RawPack, RawReceive, RawReceiver, RawShipper};
+pub use doctor::DoctorConfig;
+pub use raw::{RawConfig, RawDoctor, RawPack, RawReceive, RawReceiver, RawShipper};
 pub use receive::{Namespace, ReceiveConfig, ReceiveLimits};
 
 use crate::layout::Layout;

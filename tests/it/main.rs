@@ -12,6 +12,7 @@ mod crash;
 mod crash_sweep;
 mod demo;
 mod destination;
+mod doctor;
 mod fetch;
 mod fetch_real;
 mod pack;

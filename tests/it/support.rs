@@ -88,11 +88,10 @@ impl Sandbox {
         self.url = format!("http://{address}");
     }
 
-    /// Starts the receiver with this configuration.
-    pub(crate) fn start_receiver_with(&mut self, config: &Path) {
+    /// Starts the receiver with a configuration file, and without TLS.
+    pub(crate) fn start_receiver_with(&mut self, listen: &str, config: &str) {
         let mut command = sealift();
-        command.args(["receive", "--listen", "127.0.0.1:0", "--store"]).arg(self.store());
-        command.arg("--config").arg(config);
+        command.args(["receive", "--listen", listen, "--config", config, "--store"]).arg(self.store());
         let address = self.await_receiver(command);
         self.url = format!("http://{address}");
     }

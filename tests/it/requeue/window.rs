@@ -19,7 +19,7 @@ fn admitting(commits: &[char]) -> Sandbox {
     let commits = sandbox.path("commits");
     fs::write(&config, format!("[receive]\ncommits_file = {commits:?}\nremediation = \"run the update\"\n"))
         .unwrap();
-    sandbox.start_receiver_with(&config);
+    sandbox.start_receiver_with("127.0.0.1:0", config.to_str().unwrap());
     sandbox
 }
 
