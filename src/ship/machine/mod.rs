@@ -116,6 +116,8 @@ pub struct Scanned {
     pub episodes: Vec<(EpisodeId, Look)>,
     /// Ids with an archive in the outbox, with or without a sidecar.
     pub archives: Vec<EpisodeId>,
+    /// Those without one. Where it was in conflict, a person has taken the verdict away: it is sent again.
+    pub unlabelled: Vec<EpisodeId>,
     /// How many others somebody believes to have sealed, and are no episodes.
     pub mistaken: u64,
 }

@@ -1,5 +1,6 @@
 //! The machine on a bench: one event at a time, and what it wants done.
 
+mod conflicts;
 mod hold;
 mod looking;
 mod queue;
@@ -235,7 +236,7 @@ fn scanned(episodes: &[(&str, Look)], archives: &[&str]) -> Event {
     Event::Scanned(Some(Scanned {
         episodes: episodes.iter().map(|(id, look)| (of(id), look.clone())).collect(),
         archives: archives.iter().map(|id| of(id)).collect(),
-        mistaken: 0,
+        ..Scanned::default()
     }))
 }
 

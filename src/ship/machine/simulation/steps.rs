@@ -225,7 +225,8 @@ impl World {
                 episodes.push((id, look));
             }
         }
-        Some(Scanned { episodes, archives: self.disk.outbox.keys().cloned().collect(), mistaken: 0 })
+        let archives = self.disk.outbox.keys().cloned().collect();
+        Some(Scanned { episodes, archives, ..Scanned::default() })
     }
 
     fn check(&mut self, id: &EpisodeId, rehash: bool) -> Check {
