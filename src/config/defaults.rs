@@ -9,6 +9,7 @@ use super::{
 use crate::layout::Layout;
 
 pub(super) const WATCH: &str = "auto";
+pub(super) const ORDER: &str = "oldest-first";
 pub(super) const RECONCILE_S: u64 = 60;
 /// Without events the reconcile pass is all there is.
 pub(super) const RECONCILE_ONLY_S: u64 = 5;
@@ -57,6 +58,7 @@ impl RawConfig {
                     .or(Some(CLEANUP_INTERVAL_S)),
                 shipped_keep_days: shipper.shipped_keep_days.or(Some(SHIPPED_KEEP_DAYS)),
                 host_id: shipper.host_id.or_else(|| Some(host_id())),
+                order: shipper.order.or_else(|| Some(ORDER.to_owned())),
             },
             pack: RawPack {
                 level: pack.level.or(Some(LEVEL)),
