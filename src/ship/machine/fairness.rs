@@ -214,7 +214,7 @@ impl Machine {
 
     /// Whether what is to be sent of it is not small.
     pub(super) fn is_large(&self, id: &EpisodeId) -> bool {
-        self.episodes.get(id).is_some_and(Episode::is_large)
+        self.episodes.get(id).is_some_and(|episode| episode.is_large())
     }
 
     /// When a second slot opens beside one that takes long, and somebody waits for it.

@@ -31,7 +31,8 @@ pub struct Machine {
     /// When it last heard of anything.
     pub(super) now: Duration,
     pub(super) jitter: Jitter,
-    pub(super) episodes: HashMap<EpisodeId, Episode>,
+    /// Boxed: a table that grows holds its places twice over, and half of them empty.
+    pub(super) episodes: HashMap<EpisodeId, Box<Episode>>,
     pub(super) destination: Destination,
     pub(super) ramp: Ramp,
     pub(super) tally: Tally,

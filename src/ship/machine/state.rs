@@ -196,8 +196,8 @@ pub(super) struct Episode {
 }
 
 impl Episode {
-    pub(super) fn new() -> Self {
-        Self {
+    pub(super) fn new() -> Box<Self> {
+        Box::new(Self {
             state: State::Open,
             looking: Looking::No,
             watched: false,
@@ -220,7 +220,7 @@ impl Episode {
             may_be_kept: false,
             kept_bytes: 0,
             wake: None,
-        }
+        })
     }
 
     pub(super) fn sealed_ns(&self) -> i64 {

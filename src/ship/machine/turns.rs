@@ -6,7 +6,7 @@ use super::{
     Effect,
     fairness::{Free, Lane, SMALL_BYTES},
     queue::{Machine, NEVER},
-    state::{Episode, State},
+    state::State,
 };
 use crate::episode::EpisodeId;
 
@@ -132,7 +132,8 @@ impl Machine {
         };
         // One that stands alone in its failures holds nobody up, not even by being on its way.
         let suspect = hold.suspect.as_ref();
-        let suspect_sending = suspect.and_then(|id| self.episodes.get(id)).is_some_and(Episode::sending);
+        let suspect_sending =
+            suspect.and_then(|id| self.episodes.get(id)).is_some_and(|episode| episode.sending());
         if self.sending.len() > usize::from(suspect_sending) || !(free.main || free.kept) {
             return None;
         }
@@ -145,7 +146,7 @@ impl Machine {
             let episode = self.episodes.get(*id);
             let failed_at = episode.and_then(|episode| episode.failed_at).filter(|at| *at >= hold.since);
             let is_last = **id == hold.last_probe;
-            (is_last, failed_at, episode.map_or(0, Episode::archive_bytes))
+            (is_last, failed_at, episode.map_or(0, |episode| episode.archive_bytes()))
         };
         let next = self.to_send.iter().map(|(_, id)| id).filter(may_go).min_by_key(turn);
         next.map(|id| (lane, id.clone()))

@@ -126,7 +126,7 @@ impl<O: Outside> Hosts<O> {
             Look::Sealed(Stamp { sealed_ns: ns, inodes: (1, 2), made_ns: ns, written_ns: 0 })
         };
         Some(match effect {
-            Effect::Look { id, .. } => {
+            Effect::Look(id) => {
                 let found = host.episodes.get(&id).map_or(Look::Gone, |sealed| look(*sealed));
                 (soon, Event::Looked(id, found))
             }
