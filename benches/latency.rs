@@ -108,6 +108,7 @@ fn options(layout: Layout, observer: mpsc::UnboundedSender<Notice>) -> Options {
     Options {
         layout,
         pack: pack::Options { level: 3, workers: NonZeroU32::new(workers.try_into().unwrap()).unwrap() },
+        min_free_bytes: None,
         settings: Settings {
             pack_workers: workers,
             concurrency: 4,

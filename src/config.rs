@@ -79,6 +79,8 @@ pub struct ShipConfig {
     pub cleanup_interval: Duration,
     /// How long a shipped episode is kept; `None`: for ever.
     pub shipped_keep_days: Option<u32>,
+    /// What packing leaves free in the outbox's file system; `None`: by its size.
+    pub min_free_bytes: Option<u64>,
     /// Who sends.
     pub host_id: String,
     /// zstd level, 1 to 19.
@@ -191,6 +193,7 @@ impl RawConfig {
                 shipper.quarantine_cleanup_interval_s.unwrap_or(defaults::CLEANUP_INTERVAL_S),
             )?,
             shipped_keep_days: days(shipper.shipped_keep_days.unwrap_or(defaults::SHIPPED_KEEP_DAYS)),
+            min_free_bytes: shipper.min_free_bytes,
             host_id: self.host_id()?,
             level: match self.pack.level.unwrap_or(defaults::LEVEL) {
                 level @ 1..=19 => level,

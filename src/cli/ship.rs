@@ -107,6 +107,7 @@ pub(super) fn options(config: &ShipConfig, once: bool) -> Options {
     Options {
         layout: config.layout.clone(),
         pack: packing(config),
+        min_free_bytes: config.min_free_bytes,
         settings: settings(config, once),
         inotify: match config.watch {
             WatchMode::Auto => None,
@@ -130,6 +131,7 @@ fn reload(source: Source, destination: Destination, running: ShipConfig) -> Relo
             let config = destination::configuration(&source, &destination)?.ship()?;
             Ok(Reloaded {
                 pack: packing(&config),
+                min_free_bytes: config.min_free_bytes,
                 settings: settings(&config, false),
                 reconcile_only_interval: config.reconcile_interval(true),
                 keep_days: keep_days(&config),

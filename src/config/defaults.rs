@@ -56,6 +56,8 @@ impl RawConfig {
                     .quarantine_cleanup_interval_s
                     .or(Some(CLEANUP_INTERVAL_S)),
                 shipped_keep_days: shipper.shipped_keep_days.or(Some(SHIPPED_KEEP_DAYS)),
+                // Its default follows from the file system's size.
+                min_free_bytes: shipper.min_free_bytes,
                 host_id: shipper.host_id.or_else(|| Some(host_id())),
             },
             pack: RawPack {

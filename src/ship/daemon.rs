@@ -7,6 +7,7 @@
 //!  tick ─────────────────▶ └──────┘ ──WATCHDOG, STATUS──▶ the service manager
 //! ```
 
+mod packing;
 mod perform;
 pub mod reload;
 pub mod standing;
@@ -59,6 +60,8 @@ pub struct Options {
     pub layout: Layout,
     /// How to pack.
     pub pack: super::pack::Options,
+    /// What packing leaves free in the outbox's file system, bytes; `None`: by its size.
+    pub min_free_bytes: Option<u64>,
     /// What decides.
     pub settings: Settings,
     /// Whether inotify is used where the file system's events can be trusted; `Some` forces it.
@@ -189,6 +192,7 @@ impl Daemon {
             layout,
             transport,
             pack: options.pack,
+            min_free_bytes: options.min_free_bytes,
             keep_days: options.keep_days,
             events: event_sender,
             known: Arc::new(Known::new(prepared.root)),

@@ -11,6 +11,7 @@ mod crash;
 mod crash_sweep;
 mod demo;
 mod destination;
+mod disks;
 mod fetch;
 mod fetch_real;
 mod pack;

@@ -13,7 +13,6 @@ use crate::{
             pulse::{Part, Work},
             state::{Check, Moved, OrphanEnd, PackFailure},
         },
-        outbox,
         watch::Watch,
     },
 };
@@ -125,9 +124,7 @@ impl Hands {
             Effect::Check { id, rehash } => {
                 let panicked = id.clone();
                 workers.step(
-                    move |workers| {
-                        Event::Checked(id.clone(), outbox::check(&workers.layout, &id, rehash, &progress))
-                    },
+                    move |workers| Event::Checked(id.clone(), workers.check(&id, rehash, &progress)),
                     || Event::Checked(panicked, Check::Unknown(PANICKED.to_owned())),
                 );
             }
@@ -135,6 +132,13 @@ impl Hands {
                 let panicked = id.clone();
                 workers.step(
                     move |workers| Event::Packed(id.clone(), workers.pack(&id, &progress)),
+                    || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
+                );
+            }
+            Effect::Measure(id) => {
+                let panicked = id.clone();
+                workers.step(
+                    move |workers| Event::Packed(id.clone(), workers.measure(&id, &progress)),
                     || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
                 );
             }

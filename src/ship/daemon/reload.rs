@@ -19,6 +19,8 @@ pub struct Reload(Arc<dyn Fn() -> anyhow::Result<Reloaded> + Send + Sync>);
 pub struct Reloaded {
     /// How to pack from now on.
     pub pack: pack::Options,
+    /// What packing leaves free from now on, bytes; `None`: by the file system's size.
+    pub min_free_bytes: Option<u64>,
     /// What decides from now on; `once` and `seed` stay.
     pub settings: Settings,
     /// The reconcile interval where only reconcile passes find anything.

@@ -103,7 +103,8 @@ impl Daemon {
     }
 
     fn apply(&mut self, reloaded: Reloaded) {
-        let Reloaded { pack, mut settings, reconcile_only_interval, keep_days, .. } = reloaded;
+        let Reloaded { pack, min_free_bytes, mut settings, reconcile_only_interval, keep_days, .. } =
+            reloaded;
         if !self.inotify {
             settings.reconcile_interval = reconcile_only_interval;
         }
@@ -112,6 +113,7 @@ impl Daemon {
         let elsewhere = leads_elsewhere(&workers.transport, &reloaded.transport);
         workers.transport = reloaded.transport;
         workers.pack = pack;
+        workers.min_free_bytes = min_free_bytes;
         workers.keep_days = keep_days;
         self.hear(Event::Configured { settings, elsewhere });
     }

@@ -221,6 +221,7 @@ impl Machine {
             return;
         }
         episode.archived = episode.durable;
+        episode.without_copy = false;
         self.discard_scratch(id);
         self.sleep_until(id, None);
         self.enter(id, State::Open);

@@ -25,6 +25,7 @@ pub mod pulse;
 pub mod queue;
 mod reload;
 pub mod retention;
+pub mod room;
 #[cfg(test)]
 mod simulation;
 pub mod state;
@@ -78,7 +79,7 @@ pub enum Event {
     Scanned(Option<Scanned>),
     /// [`Effect::Check`] came back.
     Checked(EpisodeId, Check),
-    /// [`Effect::Pack`] came back.
+    /// [`Effect::Pack`] or [`Effect::Measure`] came back.
     Packed(EpisodeId, Result<Packed, PackFailure>),
     /// [`Effect::Keep`] came back; the error in words.
     Kept(EpisodeId, Result<(), String>),
@@ -144,6 +145,8 @@ pub enum Effect {
     },
     /// Pack it, from nothing.
     Pack(EpisodeId),
+    /// Pack it into nothing, to learn what its archive would be: the outbox has no room. It is packed again into each upload.
+    Measure(EpisodeId),
     /// Make the archive durable under its final name, with its sidecar.
     Keep {
         /// Which.
@@ -224,6 +227,10 @@ pub enum Notice {
     Stuck(EpisodeId, String, Duration),
     /// The outbox cannot be written; packing goes on later.
     PackingPaused(String, Duration),
+    /// The outbox is full, though room was reserved; for so long nothing is written there.
+    OutboxFull(String, Duration),
+    /// There is no room in the outbox for this one; why. It is sent without a copy there.
+    NoRoom(EpisodeId, String),
     /// The archive was damaged or lost in the outbox, and is packed again.
     PackedAgain(EpisodeId, String),
     /// The receiver holds it, and somebody took the episode away before it could be moved.

@@ -9,6 +9,7 @@ use super::{
     Effect, Event, Notice, Settings, Tally,
     backoff::Jitter,
     hold::Destination,
+    room::Fullness,
     state::{Episode, Next, OrphanEnd, Rest, State},
     sweeps::Sweeps,
 };
@@ -47,6 +48,7 @@ pub struct Machine {
     /// The last one whose archive could not be written, since one could.
     pub(super) outbox_failed: Option<EpisodeId>,
     pub(super) outbox_failures: u32,
+    pub(super) full: Fullness,
     pub(super) next_scan: Duration,
     pub(super) scanning: bool,
     pub(super) scan_again: bool,
@@ -81,6 +83,7 @@ impl Machine {
             packing_paused_until: None,
             outbox_failed: None,
             outbox_failures: 0,
+            full: Fullness::default(),
             next_scan: now,
             scanning: false,
             scan_again: false,

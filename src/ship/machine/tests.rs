@@ -4,6 +4,7 @@ mod hold;
 mod looking;
 mod queue;
 mod reload;
+mod room;
 mod sweeps;
 mod transitions;
 
@@ -199,6 +200,7 @@ fn name(effect: &Effect) -> (&'static str, String) {
         Effect::Check { id, rehash: false } => ("check", id),
         Effect::Check { id, rehash: true } => ("rehash", id),
         Effect::Pack(id) => ("pack", id),
+        Effect::Measure(id) => ("measure", id),
         Effect::Keep { id, conflict: None, .. } => ("keep", id),
         Effect::Keep { id, conflict: Some(_), .. } => ("remember", id),
         Effect::Send { id, .. } => ("send", id),

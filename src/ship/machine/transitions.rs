@@ -30,7 +30,7 @@ impl Machine {
         match check {
             Check::Fits(packed, conflict) => {
                 let Some(episode) = self.episodes.get_mut(id) else { return };
-                episode.durable = true;
+                episode.durable = !episode.without_copy;
                 episode.may_be_kept = true;
                 // One that was heard of last may not be written beside it yet.
                 match conflict.or_else(|| episode.conflict.clone()) {
@@ -58,15 +58,20 @@ impl Machine {
 
     pub(super) fn packed(&mut self, id: &EpisodeId, result: Result<Packed, PackFailure>, now: Duration) {
         let Some(episode) = self.episodes.get_mut(id) else { return };
-        if !matches!(result, Err(PackFailure::UnfinishedManifest(..))) {
+        // Where there was no room, nobody has looked.
+        if !matches!(
+            result,
+            Err(PackFailure::UnfinishedManifest(..) | PackFailure::Short(_) | PackFailure::Full(_))
+        ) {
             episode.unfinished_since = None;
         }
         match result {
             Ok(packed) => {
                 episode.failures.settling = 0;
                 episode.failures.local = 0;
-                self.outbox_failed = None;
-                self.outbox_failures = 0;
+                if !episode.without_copy {
+                    self.outbox_works();
+                }
                 self.tell(Notice::Packed(id.clone(), packed.facts));
                 self.enter(id, State::Ready(packed));
             }
@@ -87,18 +92,9 @@ impl Machine {
                 self.forget_unless_back(id);
             }
             Err(PackFailure::Unreadable(why)) => self.stuck(id, Next::Pack, why, now),
-            Err(PackFailure::Outbox(why)) => {
-                // One that is too large for the room there is does not keep the smaller ones from being packed: only two
-                // in a row speak for the outbox.
-                let before = self.outbox_failed.replace(id.clone());
-                if before.is_some_and(|other| other != *id) {
-                    self.outbox_failures += 1;
-                    let wait = self.jitter.wait(LOCAL, self.outbox_failures);
-                    self.packing_paused_until = Some(now + wait);
-                    self.tell(Notice::PackingPaused(why.clone(), wait));
-                }
-                self.stuck(id, Next::Pack, why, now);
-            }
+            Err(PackFailure::Short(why)) => self.no_room(id, why),
+            Err(PackFailure::Full(why)) => self.outbox_full(id, why, now),
+            Err(PackFailure::Outbox(why)) => self.outbox_at_fault(id, why, now),
             Err(PackFailure::Cancelled) => self.enter(id, State::Sealed),
         }
     }
@@ -119,7 +115,7 @@ impl Machine {
             | State::Retiring(..)
             | State::Quarantining(_) => return,
         };
-        if episode.keeping || (episode.durable && episode.conflict.is_none()) {
+        if episode.keeping || episode.without_copy || (episode.durable && episode.conflict.is_none()) {
             return;
         }
         episode.keeping = true;
@@ -404,7 +400,7 @@ impl Machine {
     /// Its archive is looked at before it goes on; where it has none under its final name, it is packed again.
     pub(super) fn check_again(&mut self, id: &EpisodeId) {
         if let Some(episode) = self.episodes.get_mut(id) {
-            episode.archived |= episode.durable;
+            episode.archived |= episode.has_archive();
         }
         self.enter(id, State::Sealed);
     }
@@ -423,7 +419,7 @@ impl Machine {
         self.hinted(id.clone());
     }
 
-    fn stuck(&mut self, id: &EpisodeId, next: Next, why: String, now: Duration) {
+    pub(super) fn stuck(&mut self, id: &EpisodeId, next: Next, why: String, now: Duration) {
         let wait = self.failed(id, |episode| &mut episode.failures.local, LOCAL);
         self.tell(Notice::Stuck(id.clone(), why, wait));
         self.rest(id, next, Rest::Local, now + wait);

@@ -70,14 +70,7 @@ impl Machine {
                 self.enter(&id, State::Checking);
                 self.now_do(Effect::Check { id, rehash });
             } else {
-                // What was known of the old archive is not true of the new one.
-                episode.durable = false;
-                episode.spoiled = false;
-                episode.suspect = false;
-                episode.conflict = None;
-                episode.kept_bytes = 0;
-                self.enter(&id, State::Packing);
-                self.now_do(Effect::Pack(id));
+                self.pack(id, now);
             }
         }
     }
@@ -102,7 +95,7 @@ impl Machine {
             let packed = packed.clone();
             episode.deliveries_at_start = self.destination.deliveries();
             let resume = episode.may_be_kept;
-            let scratch = !episode.durable && !episode.keeping;
+            let scratch = !episode.has_archive() && !episode.keeping;
             self.destination.probing(&id);
             self.enter(&id, State::Sending(packed.clone()));
             self.sending += 1;

@@ -121,8 +121,8 @@ impl World {
         };
         let settings = &self.plan.settings;
         let most = match name {
-            "pack" | "check" => {
-                settings.pack_workers - running(&["pack", "check"]).min(settings.pack_workers)
+            "pack" | "measure" | "check" => {
+                settings.pack_workers - running(&["pack", "measure", "check"]).min(settings.pack_workers)
             }
             "send" => settings.concurrency - running(&["send"]).min(settings.concurrency),
             "keep" | "retire" | "quarantine" | "orphan" => {
@@ -143,12 +143,12 @@ impl World {
             });
             assert_eq!(probes.count(), 0, "more than one probe at a time");
         }
-        if name == "pack" || name == "check" {
-            let ahead = machine.ready() + running(&["pack", "check"]);
+        if ["pack", "measure", "check"].contains(&name) {
+            let ahead = machine.ready() + running(&["pack", "measure", "check"]);
             assert!(ahead < 2 * settings.concurrency, "packed too far ahead");
         }
         if self.stopping {
-            let new = ["look", "scan", "check", "pack", "send", "sweep"].contains(&name);
+            let new = ["look", "scan", "check", "pack", "measure", "send", "sweep"].contains(&name);
             assert!(!new, "{name} is begun after the stop");
         }
         let Some(id) = id.cloned() else { return };
@@ -164,12 +164,16 @@ impl World {
         if std::mem::replace(&mut self.seen.window, window) != window {
             self.seen.repeats.clear();
         }
-        if name == "pack" || name == "send" {
+        if ["pack", "measure", "send"].contains(&name) {
             let repeats = self.seen.repeats.entry((id.clone(), name)).or_default();
             *repeats += 1;
             assert!(*repeats < MAX_REPEATS, "{id}: {name} again and again");
         }
-        if name == "pack" {
+        if name == "keep" {
+            let measured = self.scratch.get(id).is_some_and(|archive| archive.measured);
+            assert!(!measured, "{id}: kept, and there is nothing of it");
+        }
+        if name == "pack" || name == "measure" {
             self.seen.spoiled.remove(id);
             let fits = self.disk.outbox.get(id).is_some_and(|archive| {
                 let as_now = self.disk.episodes.get(id).map(Dir::fingerprint);
@@ -228,11 +232,10 @@ impl World {
                         | Poison::Met(_)
                         | Poison::Corrupted
                         | Poison::Unreadable
-                        | Poison::TooLarge
                         | Poison::Immovable
                         | Poison::NeverStill,
                     ) => false,
-                    None => !conflict,
+                    Some(Poison::TooLarge) | None => !conflict,
                 }
         });
         unfinished.map(|(id, _)| id).collect()
@@ -284,6 +287,7 @@ fn describe(effect: &Effect) -> (&'static str, Option<&EpisodeId>) {
         Effect::Scan => ("scan", None),
         Effect::Check { id, .. } => ("check", Some(id)),
         Effect::Pack(id) => ("pack", Some(id)),
+        Effect::Measure(id) => ("measure", Some(id)),
         Effect::Keep { id, .. } => ("keep", Some(id)),
         Effect::Send { id, .. } => ("send", Some(id)),
         Effect::Cancel(_) => ("cancel", None),
