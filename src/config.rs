@@ -81,6 +81,8 @@ pub struct ShipConfig {
     pub shipped_keep_days: Option<u32>,
     /// What packing leaves free in the outbox's file system; `None`: by its size.
     pub min_free_bytes: Option<u64>,
+    /// Below how much free room `shipped/` is cleared of what the receiver holds, bytes; `None`: never.
+    pub shipped_free_bytes: Option<u64>,
     /// Who sends.
     pub host_id: String,
     /// zstd level, 1 to 19.
@@ -194,6 +196,8 @@ impl RawConfig {
             )?,
             shipped_keep_days: days(shipper.shipped_keep_days.unwrap_or(defaults::SHIPPED_KEEP_DAYS)),
             min_free_bytes: shipper.min_free_bytes,
+            shipped_free_bytes: Some(shipper.shipped_free_bytes.unwrap_or(defaults::SHIPPED_FREE_BYTES))
+                .filter(|bytes| *bytes > 0),
             host_id: self.host_id()?,
             level: match self.pack.level.unwrap_or(defaults::LEVEL) {
                 level @ 1..=19 => level,
@@ -369,6 +373,7 @@ mod tests {
         assert_eq!(all.quarantine_keep_days, least.quarantine_keep_days);
         assert_eq!(all.cleanup_interval, least.cleanup_interval);
         assert_eq!(all.shipped_keep_days, least.shipped_keep_days);
+        assert_eq!(all.shipped_free_bytes, least.shipped_free_bytes);
         assert_eq!(all.level, least.level);
         let (all, least) = (all.receiver, least.receiver);
         assert_eq!(all.connect_timeout, least.connect_timeout);

@@ -8,7 +8,7 @@ use sealift::{
     config::{ReceiverConfig, ShipConfig, WatchMode},
     ship::{
         daemon::{
-            self, KeepDays, Options, Stop,
+            self, FreeBytes, KeepDays, Options, Stop,
             reload::{Reload, Reloaded},
         },
         machine::{Settings, pulse::Allowances},
@@ -107,7 +107,7 @@ pub(super) fn options(config: &ShipConfig, once: bool) -> Options {
     Options {
         layout: config.layout.clone(),
         pack: packing(config),
-        min_free_bytes: config.min_free_bytes,
+        free_bytes: free_bytes(config),
         settings: settings(config, once),
         inotify: match config.watch {
             WatchMode::Auto => None,
@@ -131,7 +131,7 @@ fn reload(source: Source, destination: Destination, running: ShipConfig) -> Relo
             let config = destination::configuration(&source, &destination)?.ship()?;
             Ok(Reloaded {
                 pack: packing(&config),
-                min_free_bytes: config.min_free_bytes,
+                free_bytes: free_bytes(&config),
                 settings: settings(&config, false),
                 reconcile_only_interval: config.reconcile_interval(true),
                 keep_days: keep_days(&config),
@@ -157,8 +157,13 @@ fn settings(config: &ShipConfig, once: bool) -> Settings {
         sweep_interval: config.cleanup_interval,
         require_receipt: config.receiver.require_receipt,
         once,
+        relieve: config.shipped_free_bytes.is_some(),
         seed: seed(),
     }
+}
+
+fn free_bytes(config: &ShipConfig) -> FreeBytes {
+    FreeBytes { outbox: config.min_free_bytes, shipped: config.shipped_free_bytes }
 }
 
 fn keep_days(config: &ShipConfig) -> KeepDays {

@@ -34,6 +34,7 @@ pub struct RawShipper {
     pub quarantine_cleanup_interval_s: Option<u64>,
     pub shipped_keep_days: Option<u32>,
     pub min_free_bytes: Option<u64>,
+    pub shipped_free_bytes: Option<u64>,
     pub host_id: Option<String>,
 }
 

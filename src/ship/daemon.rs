@@ -9,6 +9,7 @@
 
 mod packing;
 mod perform;
+mod relieving;
 pub mod reload;
 pub mod standing;
 mod start;
@@ -60,8 +61,8 @@ pub struct Options {
     pub layout: Layout,
     /// How to pack.
     pub pack: super::pack::Options,
-    /// What packing leaves free in the outbox's file system, bytes; `None`: by its size.
-    pub min_free_bytes: Option<u64>,
+    /// What is to stay free.
+    pub free_bytes: FreeBytes,
     /// What decides.
     pub settings: Settings,
     /// Whether inotify is used where the file system's events can be trusted; `Some` forces it.
@@ -89,6 +90,15 @@ pub struct KeepDays {
     pub quarantine: Option<u32>,
     /// In `shipped/`.
     pub shipped: Option<u32>,
+}
+
+/// What is to stay free in a folder's file system, bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FreeBytes {
+    /// Packing leaves so much in the outbox's; `None`: by its size.
+    pub outbox: Option<u64>,
+    /// Below that, episodes that the receiver holds are removed from `shipped/`; `None`: never.
+    pub shipped: Option<u64>,
 }
 
 /// When to stop: called once, with a grace for what is in flight; called again, at once.
@@ -192,7 +202,7 @@ impl Daemon {
             layout,
             transport,
             pack: options.pack,
-            min_free_bytes: options.min_free_bytes,
+            free_bytes: options.free_bytes,
             keep_days: options.keep_days,
             events: event_sender,
             known: Arc::new(Known::new(prepared.root)),

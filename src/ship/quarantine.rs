@@ -79,7 +79,7 @@ fn try_quarantine(
     }
     // A receipt of a retirement that was not carried out would say that it is held somewhere.
     filed::remove_receipt(&episode)?;
-    filed::write_reason(&episode, record)?;
+    filed::write_reason(&episode, record, Some(&layout.private))?;
     match durable::move_unchanged(
         &episode,
         &layout.quarantine,

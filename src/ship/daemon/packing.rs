@@ -96,7 +96,7 @@ impl Workers {
             need.entry(entry.path.len(), size_bytes);
             Ok::<(), PackError>(())
         })?;
-        let room = self.known.room.reserve(&self.layout.outbox, need.bytes(), self.min_free_bytes);
+        let room = self.known.room.reserve(&self.layout.outbox, need.bytes(), self.free_bytes.outbox);
         room.map_err(PackError::Outbox)
     }
 }

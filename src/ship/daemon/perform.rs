@@ -177,6 +177,12 @@ impl Hands {
                     || Event::OrphanSettled(panicked, OrphanEnd::Unsettled),
                 );
             }
+            Effect::Relieve => {
+                workers.step(
+                    move |workers| Event::Relieved(workers.relieve(&progress)),
+                    || Event::Relieved(false),
+                );
+            }
             Effect::Sweep => {
                 workers.step(move |workers| Event::Swept(workers.sweep(&progress)), || Event::Swept(true));
             }
@@ -201,6 +207,7 @@ fn can_be_cancelled(work: Work) -> bool {
         | Work::Quarantine
         | Work::Orphan
         | Work::Sweep
+        | Work::Relieve
         | Work::Lock
         | Work::Reload => false,
     }

@@ -103,8 +103,7 @@ impl Daemon {
     }
 
     fn apply(&mut self, reloaded: Reloaded) {
-        let Reloaded { pack, min_free_bytes, mut settings, reconcile_only_interval, keep_days, .. } =
-            reloaded;
+        let Reloaded { pack, free_bytes, mut settings, reconcile_only_interval, keep_days, .. } = reloaded;
         if !self.inotify {
             settings.reconcile_interval = reconcile_only_interval;
         }
@@ -113,7 +112,7 @@ impl Daemon {
         let elsewhere = leads_elsewhere(&workers.transport, &reloaded.transport);
         workers.transport = reloaded.transport;
         workers.pack = pack;
-        workers.min_free_bytes = min_free_bytes;
+        workers.free_bytes = free_bytes;
         workers.keep_days = keep_days;
         self.hear(Event::Configured { settings, elsewhere });
     }

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
-use super::KeepDays;
+use super::{FreeBytes, KeepDays};
 use crate::{
     clock, durable,
     episode::{Digest, EpisodeId, printable},
@@ -33,7 +33,7 @@ use crate::{
         pack::{self, PackError},
         quarantine, retire,
         room::Room,
-        sweep,
+        sweep::{self, pressure::Pressure},
         transport::{Delivery, Transport},
     },
     tree,
@@ -45,8 +45,7 @@ pub(super) struct Workers {
     pub(super) layout: Arc<Layout>,
     pub(super) transport: Transport,
     pub(super) pack: pack::Options,
-    /// What is kept free in the outbox's file system for recorders.
-    pub(super) min_free_bytes: Option<u64>,
+    pub(super) free_bytes: FreeBytes,
     pub(super) keep_days: KeepDays,
     pub(super) events: UnboundedSender<Event>,
     /// What was found at the start, and what was heard since.
@@ -61,6 +60,10 @@ pub(super) struct Known {
     pub(super) scratch: Mutex<HashMap<EpisodeId, Scratch>>,
     /// What packings have reserved in the outbox.
     pub(super) room: Room,
+    /// On their way to `shipped/`, or just arrived there: not to be removed by anybody.
+    pub(super) retiring: Mutex<HashSet<EpisodeId>>,
+    /// What disk pressure would take next from `shipped/`.
+    pub(super) pressure: Mutex<Pressure>,
     /// The last answer's own clock, and when it came.
     server_clock: Mutex<Option<(WallTime, Instant)>>,
     /// Which folder `episodes/` was at the start. While it is another, no archive is taken for an orphan.
@@ -121,6 +124,7 @@ impl Workers {
     }
 
     pub(super) fn scan(&self, progress: &Progress) -> Option<Scanned> {
+        self.keep_spares();
         for folder in [&self.layout.outbox, &self.layout.shipped, &self.layout.quarantine] {
             // What needs the folder says so.
             let _ = self.have(folder);
@@ -226,14 +230,20 @@ impl Workers {
             receiver: &delivered_to.unwrap_or_else(|| self.transport.url_of(id)),
             delivered_at: clock::wall_now(),
         };
-        lock(&self.known.scratch).remove(id);
         if let Err(why) = self.have(&self.layout.shipped) {
             return Moved::Failed(format!("delivered, but it cannot be moved: {why}"));
         }
+        if let Err(why) = self.note_what_lies_nowhere(id, packed) {
+            return Moved::Failed(why);
+        }
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
+        // Until the look after the move is over, what was written to it on its way may be nowhere else.
+        lock(&self.known.retiring).insert(id.clone());
         let moved = retire::retire(&self.layout, &retirement, &content_of, progress);
+        lock(&self.known.retiring).remove(id);
         if !matches!(moved, Moved::Failed(_)) {
             lock(&self.known.delivered_to).remove(id);
+            lock(&self.known.scratch).remove(id);
         }
         moved
     }

@@ -23,6 +23,7 @@ pub mod hold;
 mod looking;
 pub mod pulse;
 pub mod queue;
+mod relief;
 mod reload;
 pub mod retention;
 pub mod room;
@@ -62,6 +63,8 @@ pub struct Settings {
     pub require_receipt: bool,
     /// One pass: everything is tried once, and what does not succeed is left for another time.
     pub once: bool,
+    /// Whether disk pressure may take something from `shipped/`.
+    pub relieve: bool,
     /// The seed of the jitter.
     pub seed: u64,
 }
@@ -93,6 +96,8 @@ pub enum Event {
     OrphanSettled(EpisodeId, OrphanEnd),
     /// [`Effect::Sweep`] came back. False where the clock could not be believed yet.
     Swept(bool),
+    /// [`Effect::Relieve`] came back. False where there is too little room, and nothing that may be removed.
+    Relieved(bool),
     /// Watches can be had (true), or not (false).
     Watching(bool),
     /// Every watch is gone: `episodes/` is another folder than it was.
@@ -190,6 +195,8 @@ pub enum Effect {
     Orphan(EpisodeId),
     /// Remove from `quarantine/` and `shipped/` what has aged out.
     Sweep,
+    /// Where room is short, remove from `shipped/` what the receiver holds.
+    Relieve,
     /// Say something to a person.
     Tell(Notice),
 }

@@ -9,6 +9,7 @@ use super::{
     Effect, Event, Notice, Settings, Tally,
     backoff::Jitter,
     hold::Destination,
+    relief::Relief,
     room::Fullness,
     state::{Episode, Next, OrphanEnd, Rest, State},
     sweeps::Sweeps,
@@ -56,6 +57,7 @@ pub struct Machine {
     pub(super) moved_while_scanning: HashSet<EpisodeId>,
     pub(super) looks: usize,
     pub(super) sweeps: Sweeps,
+    pub(super) relief: Relief,
     pub(super) blind: bool,
     pub(super) stopping: bool,
 }
@@ -90,6 +92,7 @@ impl Machine {
             moved_while_scanning: HashSet::new(),
             looks: 0,
             sweeps: Sweeps::new(now),
+            relief: Relief::default(),
             blind: false,
             stopping: false,
         }
@@ -150,6 +153,7 @@ impl Machine {
                     self.tell(Notice::ClockDoubted(doubted_for));
                 }
             }
+            Event::Relieved(enough) => self.relieved(enough),
             Event::Watching(can) => {
                 if can && self.blind {
                     self.distrust_watches();
@@ -211,7 +215,7 @@ impl Machine {
     #[must_use]
     pub fn idle(&self) -> bool {
         let to_begin = self.settings.once && !self.stopping && self.next_scan < NEVER;
-        !(to_begin || self.scanning || self.sweeps.under_way())
+        !(to_begin || self.scanning || self.sweeps.under_way() || self.relief.under_way())
             && self.looks + self.packing + self.sending + self.on_disk == 0
             && self.out.is_empty()
             && self.disk.is_empty()

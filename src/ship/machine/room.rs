@@ -106,12 +106,14 @@ impl fmt::Display for Short {
 impl Machine {
     /// Nobody was surprised: there was no room to reserve. It goes on at once, without a copy.
     pub(super) fn no_room(&mut self, id: &EpisodeId, why: String) {
+        self.feel_pressure();
         self.tell(Notice::NoRoom(id.clone(), why));
         self.measure(id);
     }
 
     /// Room was reserved, and was not there: somebody else took it, or there is a quota. Nobody else needs to run into that.
     pub(super) fn outbox_full(&mut self, id: &EpisodeId, why: String, now: Duration) {
+        self.feel_pressure();
         self.full.failures = self.full.failures.saturating_add(1);
         let wait = self.jitter.wait(LOCAL, self.full.failures);
         if self.full.until.is_none_or(|until| until <= now) {

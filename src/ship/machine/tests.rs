@@ -3,6 +3,7 @@
 mod hold;
 mod looking;
 mod queue;
+mod relief;
 mod reload;
 mod room;
 mod sweeps;
@@ -40,6 +41,7 @@ fn settings(set: impl Fn(&mut Settings)) -> Settings {
         sweep_interval: Duration::from_secs(1_000_000),
         require_receipt: false,
         once: false,
+        relieve: false,
         seed: 1,
     };
     set(&mut settings);
@@ -211,6 +213,7 @@ fn name(effect: &Effect) -> (&'static str, String) {
         Effect::Orphan(id) => ("orphan", id),
         Effect::Scan => return ("scan", String::new()),
         Effect::Sweep => return ("sweep", String::new()),
+        Effect::Relieve => return ("relieve", String::new()),
         Effect::Tell(_) => return ("tell", String::new()),
     };
     (kind, id.as_str().to_owned())

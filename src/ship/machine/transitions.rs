@@ -299,6 +299,7 @@ impl Machine {
         match moved {
             Moved::To(path) => {
                 self.tally.shipped += 1;
+                self.something_to_remove();
                 self.tell(Notice::Retired(id.clone(), packed.facts, proof.status(), path));
                 self.forget_unless_back(id);
             }

@@ -46,9 +46,11 @@ impl Machine {
             self.scanning = true;
             self.next_scan = NEVER;
             self.now_do(Effect::Scan);
+            self.feel_pressure();
         }
         if self.sweeps.begin_if_due(now) {
             self.now_do(Effect::Sweep);
+            self.relief.hope();
         }
         self.take_turns_sending(now);
         self.take_turns_packing(now);

@@ -95,6 +95,7 @@ impl World {
             | Event::Quarantined(..)
             | Event::OrphanSettled(..)
             | Event::Swept(_)
+            | Event::Relieved(_)
             | Event::Watching(_)
             | Event::WatchesLost
             | Event::Configured { .. }
@@ -128,7 +129,7 @@ impl World {
             "keep" | "retire" | "quarantine" | "orphan" => {
                 DISK_STEPS - running(&["keep", "retire", "quarantine", "orphan"]).min(DISK_STEPS)
             }
-            "scan" | "sweep" => 1 - running(&[name]).min(1),
+            "scan" | "sweep" | "relieve" => 1 - running(&[name]).min(1),
             _ => 1,
         };
         assert!(most > 0, "too many at once: {name}");
@@ -148,7 +149,8 @@ impl World {
             assert!(ahead < 2 * settings.concurrency, "packed too far ahead");
         }
         if self.stopping {
-            let new = ["look", "scan", "check", "pack", "measure", "send", "sweep"].contains(&name);
+            let new =
+                ["look", "scan", "check", "pack", "measure", "send", "sweep", "relieve"].contains(&name);
             assert!(!new, "{name} is begun after the stop");
         }
         let Some(id) = id.cloned() else { return };
@@ -295,6 +297,7 @@ fn describe(effect: &Effect) -> (&'static str, Option<&EpisodeId>) {
         Effect::Quarantine { id, .. } => ("quarantine", Some(id)),
         Effect::Orphan(id) => ("orphan", Some(id)),
         Effect::Sweep => ("sweep", None),
+        Effect::Relieve => ("relieve", None),
         Effect::Tell(_) => ("tell", None),
     }
 }

@@ -91,6 +91,7 @@ impl Plan {
             sweep_interval: Duration::from_secs(3600),
             require_receipt: dice.chance(30),
             once: profile == Profile::Once,
+            relieve: seed.is_multiple_of(3),
             seed: dice.draw(),
         };
         let count = dice.pick(&[2, 3, 5, 8]);

@@ -70,7 +70,8 @@ impl World {
             | Effect::Retire { .. }
             | Effect::Quarantine { .. }
             | Effect::Orphan(_)
-            | Effect::Sweep => {}
+            | Effect::Sweep
+            | Effect::Relieve => {}
         }
         let serial = self.fresh();
         self.jobs.insert(serial, job);
@@ -92,7 +93,8 @@ impl World {
             | Effect::Retire { .. }
             | Effect::Quarantine { .. }
             | Effect::Orphan(_)
-            | Effect::Sweep => 30,
+            | Effect::Sweep
+            | Effect::Relieve => 30,
             Effect::Unwatch(_) | Effect::Cancel(_) | Effect::Discard(_) | Effect::Tell(_) => 1,
         };
         self.dice.millis(0, longest_ms)
@@ -156,6 +158,7 @@ impl World {
                 | Effect::Quarantine { .. }
                 | Effect::Orphan(_)
                 | Effect::Sweep
+                | Effect::Relieve
                 | Effect::Tell(_) => {}
             }
         }
@@ -194,6 +197,7 @@ impl World {
                 self.settle_orphan(id);
                 Event::OrphanSettled(id.clone(), OrphanEnd::Settled)
             }
+            Effect::Relieve => Event::Relieved(self.dice.chance(50)),
             Effect::Sweep => Event::Swept(self.calm() || self.dice.chance(70)),
             Effect::Unwatch(_) | Effect::Cancel(_) | Effect::Discard(_) | Effect::Tell(_) => {
                 unreachable!("nothing comes back from these")
