@@ -41,7 +41,7 @@ mod trying;
 
 pub use moving::{MoveChecked, build_directory, move_directory, move_unchanged};
 pub use removing::{finish_leftovers, remove_tree};
-pub use spare::keep_spares;
+pub use spare::{is_full, keep_spares};
 pub use trying::{Tried, try_move};
 
 /// What became of a publication that must not overwrite.

@@ -74,7 +74,9 @@ fn over_a_spare(path: &Path, bytes: &[u8], spares: &Path) -> io::Result<Option<F
     Ok(None)
 }
 
-fn is_full(error: &io::Error) -> bool {
+/// Whether this is for want of room: of the disk, or of our share of it.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

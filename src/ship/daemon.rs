@@ -31,7 +31,7 @@ use self::{
     workers::{Known, Workers},
 };
 use super::{
-    lock::{Lock, REFRESH_EVERY},
+    lock::{Lock, LockError, REFRESH_EVERY},
     machine::{
         Event, Notice, Settings, Tally,
         pulse::{self, Allowances, Part, Pulse, Stalled},
@@ -126,11 +126,14 @@ impl Stop {
 /// Ships until it is told to stop; with `settings.once`, until one pass is through.
 ///
 /// # Errors
-/// Where the folders, the lock or the watching thread cannot be had. What goes wrong later with an episode, or with the
+/// Where the folders, the lock or the watching thread cannot be had, or another daemon took the lock that somebody removed. What goes wrong later with an episode, or with the
 /// destination, is told, and is no error.
 pub async fn run(options: Options, transport: Transport, mut stop: Stop) -> anyhow::Result<Tally> {
     match Daemon::start(options, transport, &mut stop).await? {
-        Some(daemon) => Ok(daemon.turn(&mut stop).await),
+        Some(mut daemon) => {
+            let tally = daemon.turn(&mut stop).await;
+            daemon.robbed.map_or(Ok(tally), |robbed| Err(robbed.into()))
+        }
         None => Ok(Tally::default()),
     }
 }
@@ -161,6 +164,8 @@ struct Daemon {
     aside_sender: UnboundedSender<Aside>,
     aside: UnboundedReceiver<Aside>,
     lock: Lock,
+    /// Another daemon has taken the lock, after somebody removed ours.
+    robbed: Option<LockError>,
 }
 
 /// What the loop waited for.
@@ -179,6 +184,7 @@ enum Turn {
 enum Aside {
     Read(anyhow::Result<Box<Reloaded>>),
     Refreshed(io::Result<()>),
+    Locked(Result<Option<Lock>, LockError>),
 }
 
 impl Daemon {
@@ -234,11 +240,12 @@ impl Daemon {
             aside_sender,
             aside,
             lock: prepared.lock,
+            robbed: None,
             options,
         }))
     }
 
-    async fn turn(mut self, stop: &mut Stop) -> Tally {
+    async fn turn(&mut self, stop: &mut Stop) -> Tally {
         if !self.options.settings.once {
             self.options.notifier.ready();
         }
@@ -262,6 +269,7 @@ impl Daemon {
                 Turn::Hangup => self.begin_to_read(),
                 Turn::Aside(Aside::Read(read)) => self.read(read),
                 Turn::Aside(Aside::Refreshed(refreshed)) => self.refreshed(refreshed),
+                Turn::Aside(Aside::Locked(locked)) => self.locked(locked),
                 Turn::Deadline if self.stopping.is_none() => self.hear(Event::Deadline),
                 Turn::Deadline if self.hands.cancelled() => {
                     tracing::warn!("stopped with work under way; the next start finishes it");
@@ -312,7 +320,11 @@ impl Daemon {
         if let Some(part) = Part::ended_by(&event) {
             self.hands.ended(&part);
         }
+        let looked = matches!(event, Event::Scanned(_));
         self.machine.handle(event, self.started.elapsed());
+        if looked && !self.options.settings.once && self.stopping.is_none() {
+            self.look_after_lock();
+        }
         self.stirred = true;
     }
 

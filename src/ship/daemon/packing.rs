@@ -4,6 +4,7 @@ use std::{io, path::Path};
 
 use super::workers::{Scratch, Workers, lock};
 use crate::{
+    durable,
     episode::EpisodeId,
     progress::Progress,
     ship::{
@@ -44,7 +45,7 @@ impl Workers {
                 Ok(packed)
             }
             Err(error) => {
-                let full = matches!(&error, PackError::Outbox(error) if is_full(error));
+                let full = matches!(&error, PackError::Outbox(error) if durable::is_full(error));
                 outbox::give_up(&self.layout, id, full);
                 Err(failure(error, outbox))
             }
@@ -116,10 +117,6 @@ fn told(id: &EpisodeId, packed: pack::Packed) -> Packed {
     Packed { facts, fingerprint, manifest, commit }
 }
 
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
 fn failure(error: PackError, outbox: &Path) -> PackFailure {
     match error {
         PackError::Gone => PackFailure::Gone,
@@ -138,5 +135,5 @@ fn failure(error: PackError, outbox: &Path) -> PackFailure {
 
 fn unwritable(outbox: &Path, error: &io::Error) -> PackFailure {
     let why = format!("no archive can be written in {}: {error}", tree::shown(outbox));
-    if is_full(error) { PackFailure::Full(why) } else { PackFailure::Outbox(why) }
+    if durable::is_full(error) { PackFailure::Full(why) } else { PackFailure::Outbox(why) }
 }

@@ -69,6 +69,15 @@ impl Hands {
         }
     }
 
+    /// Looks after the lock, unless something is done about it just now.
+    pub(super) fn look_after_lock(&mut self, look: impl FnOnce() + Send + 'static) {
+        let part = Part::of(Work::Lock);
+        if !self.under_way.contains_key(&part) {
+            self.begin(part, 0);
+            tokio::task::spawn_blocking(look);
+        }
+    }
+
     pub(super) fn cancelled(&self) -> bool {
         self.cancelled
     }

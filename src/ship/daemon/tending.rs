@@ -8,13 +8,14 @@ use super::{Aside, Daemon, reload::Reloaded, standing::Standing};
 use crate::{
     episode::EpisodeId,
     ship::{
-        lock::REFRESH_EVERY,
+        lock::{Lock, LockError, REFRESH_EVERY},
         machine::{
             Event,
             pulse::{Part, Work},
         },
         transport::Transport,
     },
+    tree,
 };
 
 /// No oftener is the service manager told how it stands.
@@ -67,6 +68,40 @@ impl Daemon {
             tracing::warn!(
                 "Another host may take this folder for free: the lock cannot be refreshed: {error}"
             );
+        }
+    }
+
+    /// Is the lock still ours? Somebody may have removed it, or the whole data folder.
+    pub(super) fn look_after_lock(&mut self) {
+        let (claim, layout) = (self.lock.claim(), self.options.layout.clone());
+        let aside = self.aside_sender.clone();
+        self.hands.look_after_lock(move || {
+            let _ = aside.send(Aside::Locked(claim.renew(&layout)));
+        });
+    }
+
+    pub(super) fn locked(&mut self, locked: Result<Option<Lock>, LockError>) {
+        self.hands.ended(&Part::of(Work::Lock));
+        match locked {
+            Ok(None) => {}
+            Ok(Some(lock)) => {
+                let folder = tree::shown(&self.options.layout.private);
+                tracing::warn!("{folder}/lock was gone while we ran, and was taken anew.");
+                self.lock = lock;
+            }
+            Err(error @ LockError::Io { .. }) => tracing::warn!(
+                "The lock was removed while we ran, and cannot be taken anew: {:#}. A second daemon could start on this folder.",
+                anyhow::Error::new(error)
+            ),
+            Err(error) => {
+                tracing::error!(
+                    "The lock was removed while we ran, and another daemon has taken it: this one stops."
+                );
+                self.robbed = Some(error);
+                if self.stopping.is_none() {
+                    self.begin_to_stop();
+                }
+            }
         }
     }
 

@@ -1,16 +1,17 @@
 //! Uploads without a copy in the outbox.
 
-use std::{fs, io::Read as _, sync::atomic::Ordering, time::UNIX_EPOCH};
+use std::{fs, sync::atomic::Ordering, time::UNIX_EPOCH};
 
 use sealift::episode::Digest;
 
+use super::content_of;
 use crate::{
     resume::{Line, MIB, archive_bytes, noise},
     support::{Process, Reply, Sandbox, Scripted, Seen, eventually, names, sealift},
 };
 
 /// More than any disk has: the outbox never has room.
-const NO_ROOM: &str = "[shipper]\nmin_free_bytes = 9223372036854775807\n";
+pub(super) const NO_ROOM: &str = "[shipper]\nmin_free_bytes = 9223372036854775807\n";
 
 fn daemon_to(sandbox: &Sandbox, url: &str) -> Process {
     let path = sandbox.path("sealift.toml");
@@ -21,23 +22,8 @@ fn daemon_to(sandbox: &Sandbox, url: &str) -> Process {
 }
 
 /// Nothing is kept of what broke off, and what comes is stored.
-fn answer(seen: &Seen) -> Reply {
+pub(super) fn answer(seen: &Seen) -> Reply {
     if seen.head.starts_with("HEAD") { Reply::empty(404) } else { Reply::stored(seen) }
-}
-
-/// What is in an archive, by path.
-fn content_of(archive: &[u8], path: &str) -> Vec<u8> {
-    let tar = zstd::decode_all(archive).unwrap();
-    let mut tar = tar::Archive::new(tar.as_slice());
-    let mut entry = tar
-        .entries()
-        .unwrap()
-        .map(Result::unwrap)
-        .find(|entry| entry.path().unwrap().ends_with(path))
-        .unwrap();
-    let mut content = Vec::new();
-    entry.read_to_end(&mut content).unwrap();
-    content
 }
 
 #[test]
