@@ -154,7 +154,7 @@ impl Hands {
         let progress = begun.unwrap_or_default();
         match effect {
             Effect::Tell(notice) => return Some(notice),
-            Effect::Look { id, watch } => self.watch.look(id, watch),
+            Effect::Look(id) => self.watch.look(id),
             Effect::Unwatch(id) => self.watch.unwatch(id),
             Effect::Cancel(id) => self.cancel(id),
             // Here and now, so that it cannot meet the next packing under the same name.

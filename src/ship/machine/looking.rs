@@ -25,9 +25,8 @@ impl Machine {
         match episode.looking {
             Looking::No => {
                 episode.looking = Looking::Yes;
-                let watch = matches!(episode.state, State::Open) && (!episode.watched || self.blind);
                 self.looks += 1;
-                self.now_do(Effect::Look { id, watch });
+                self.now_do(Effect::Look(id));
             }
             Looking::Yes | Looking::YesAndAgain => episode.looking = Looking::YesAndAgain,
             Looking::Stale => {}

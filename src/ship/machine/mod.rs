@@ -123,14 +123,8 @@ pub struct Scanned {
 /// What is to be done. Each but `Tell`, `Unwatch`, `Cancel` and `Discard` comes back as an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Look at one episode; where `watch`, watch it first, so that no marker falls between the two. What is found open
-    /// without having been watched first (another folder of that name, perhaps) is watched then, and looked at again.
-    Look {
-        /// Which.
-        id: EpisodeId,
-        /// Whether to watch it too.
-        watch: bool,
-    },
+    /// Look at one episode. What is found open is watched, and looked at again, so that no marker falls between the two.
+    Look(EpisodeId),
     /// Stop watching: it is sealed, or gone.
     Unwatch(EpisodeId),
     /// Look everywhere.

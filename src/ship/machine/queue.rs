@@ -28,7 +28,8 @@ pub(super) type Rank = (i64, EpisodeId);
 pub struct Machine {
     pub(super) settings: Settings,
     pub(super) jitter: Jitter,
-    pub(super) episodes: HashMap<EpisodeId, Episode>,
+    /// Boxed: a table that grows holds its places twice over, and half of them empty.
+    pub(super) episodes: HashMap<EpisodeId, Box<Episode>>,
     pub(super) destination: Destination,
     pub(super) tally: Tally,
     /// Their archives lie in the outbox: no room is needed to go on with these.

@@ -194,8 +194,8 @@ pub(super) struct Episode {
 }
 
 impl Episode {
-    pub(super) fn new() -> Self {
-        Self {
+    pub(super) fn new() -> Box<Self> {
+        Box::new(Self {
             state: State::Open,
             looking: Looking::No,
             watched: false,
@@ -218,7 +218,7 @@ impl Episode {
             kept_bytes: 0,
             wake: None,
             why: None,
-        }
+        })
     }
 
     pub(super) fn sealed_ns(&self) -> i64 {

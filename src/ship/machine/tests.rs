@@ -130,7 +130,7 @@ impl Bench {
         self.hear(Event::Hinted(of(id)));
         self.hear(Event::Looked(of(id), look));
         self.take("look");
-        self.take("watch");
+        self.take("look");
         self.take("unwatch");
     }
 
@@ -193,8 +193,7 @@ impl Bench {
 
 fn name(effect: &Effect) -> (&'static str, String) {
     let (kind, id) = match effect {
-        Effect::Look { id, watch: false } => ("look", id),
-        Effect::Look { id, watch: true } => ("watch", id),
+        Effect::Look(id) => ("look", id),
         Effect::Unwatch(id) => ("unwatch", id),
         Effect::Check { id, rehash: false } => ("check", id),
         Effect::Check { id, rehash: true } => ("rehash", id),
