@@ -140,6 +140,13 @@ impl Address {
         self.uploads.as_ref().map(|uploads| uploads.replace(ID, &segments))
     }
 
+    /// Where a receiver of ours says beforehand what it would answer. `None` where the whole address is set.
+    #[must_use]
+    pub fn of_admission(&self) -> Option<String> {
+        let one = format!("{}{ID}", wire::UPLOADS_PATH);
+        self.uploads.as_ref().map(|uploads| uploads.replacen(&one, wire::ADMISSION_PATH, 1))
+    }
+
     /// Whether what is sent there can be read on the way by nobody else.
     #[must_use]
     pub fn is_private(&self) -> bool {

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use super::{
-    RawConfig, RawPack, RawReceive, RawReceiver, RawShipper,
+    RawConfig, RawDoctor, RawPack, RawReceive, RawReceiver, RawShipper,
     receive::{DEFAULT_LISTEN, DEFAULT_STORE, ReceiveLimits},
 };
 use crate::layout::Layout;
 
 pub(super) const WATCH: &str = "auto";
+pub(super) const ORDER: &str = "oldest-first";
 pub(super) const RECONCILE_S: u64 = 60;
 /// Without events the reconcile pass is all there is.
 pub(super) const RECONCILE_ONLY_S: u64 = 5;
@@ -21,6 +22,8 @@ pub(super) const IDLE_TIMEOUT_S: u64 = 60;
 pub(super) const ANSWER_TIMEOUT_S: u64 = 300;
 /// Half of the uploads' default: a laptop's share of sockets, and enough to hide the round trips.
 pub(super) const CONCURRENCY: usize = 4;
+
+pub(super) const UNIT: &str = "sealift.service";
 
 pub(super) fn host_id() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
@@ -35,7 +38,7 @@ impl RawConfig {
     /// checked. `reconcile_only` says whether the file system of `episodes/` makes no events that could be trusted.
     #[must_use]
     pub fn in_force(&self, reconcile_only: bool) -> Self {
-        let Self { shipper, pack, receiver, receive } = self.clone();
+        let Self { shipper, pack, receiver, doctor, receive } = self.clone();
         let layout = shipper.data_dir.as_deref().map(Layout::below);
         let below = |folder: fn(&Layout) -> &Path| layout.as_ref().map(|layout| folder(layout).to_owned());
         let watch = shipper.watch.unwrap_or_else(|| WATCH.to_owned());
@@ -59,6 +62,7 @@ impl RawConfig {
                 host_id: shipper.host_id.or_else(|| Some(host_id())),
                 metrics_listen: shipper.metrics_listen.or_else(|| Some(String::new())),
                 metrics_textfile: shipper.metrics_textfile.or_else(|| Some("".into())),
+                order: shipper.order.or_else(|| Some(ORDER.to_owned())),
             },
             pack: RawPack {
                 level: pack.level.or(Some(LEVEL)),
@@ -71,6 +75,10 @@ impl RawConfig {
                 concurrency: receiver.concurrency.or(Some(CONCURRENCY)),
                 require_receipt: receiver.require_receipt.or(Some(false)),
                 ..receiver
+            },
+            doctor: RawDoctor {
+                unit: doctor.unit.or_else(|| Some(UNIT.to_owned())),
+                update_command: doctor.update_command.or_else(|| Some(String::new())),
             },
             receive: RawReceive {
                 listen: receive.listen.or_else(|| Some(DEFAULT_LISTEN.to_owned())),

@@ -15,6 +15,7 @@ pub struct RawConfig {
     pub shipper: RawShipper,
     pub pack: RawPack,
     pub receiver: RawReceiver,
+    pub doctor: RawDoctor,
     pub receive: RawReceive,
 }
 
@@ -36,6 +37,7 @@ pub struct RawShipper {
     pub host_id: Option<String>,
     pub metrics_listen: Option<String>,
     pub metrics_textfile: Option<PathBuf>,
+    pub order: Option<String>,
 }
 
 /// `[pack]`
@@ -64,6 +66,15 @@ pub struct RawReceiver {
     pub answer_timeout_s: Option<u64>,
     pub concurrency: Option<usize>,
     pub require_receipt: Option<bool>,
+}
+
+/// `[doctor]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "the keys are explained in docs/configuration.md and contrib/sealift.toml")]
+pub struct RawDoctor {
+    pub unit: Option<String>,
+    pub update_command: Option<String>,
 }
 
 /// `[receive]`

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  episodes/        one watch: a folder created, renamed in, removed            ──▶ hint
+//!  episodes/        .sealift-look-<id>: somebody has changed what is known of it ──▶ hint
 //!  episodes/<id>/   one watch each while it is open: done.marker, nothing else  ──▶ hint
 //!  queue overflow, hints faster than they are taken                              ──▶ unsure: look everywhere
 //!  episodes/ is another folder than it was (device, inode), seen on the tick     ──▶ watches lost
@@ -35,7 +36,7 @@ pub use trouble::Trouble;
 
 use crate::{
     episode::{EpisodeId, Look},
-    layout::MARKER,
+    layout::{self, MARKER},
     scan::{self, RootId},
     ship::machine::Event,
 };
@@ -322,11 +323,13 @@ impl Watching {
     }
 }
 
-/// Which episode a path speaks of: a folder in the root, or the marker in one. Everything else is a recorder's own affair.
+/// Which episode a path speaks of: a folder in the root, or the marker in one, or what somebody has made for us to look at it.
+/// Everything else is a recorder's own affair.
 fn episode_of(root: &Path, path: &Path) -> Option<EpisodeId> {
     let inside = path.strip_prefix(root).ok()?;
     let mut names = inside.iter();
-    let id = EpisodeId::from_os(names.next()?).ok()?;
+    let name = names.next()?;
+    let id = layout::hinted(name).or_else(|| EpisodeId::from_os(name).ok())?;
     match (names.next(), names.next()) {
         (None, _) => Some(id),
         (Some(name), None) if name == OsStr::new(MARKER) => Some(id),
@@ -355,10 +358,13 @@ mod tests {
         let id = |path: &str| episode_of(root, Path::new(path)).map(|id| id.as_str().to_owned());
         assert_eq!(id("/d/episodes/run-1"), Some("run-1".into()));
         assert_eq!(id("/d/episodes/run-1/done.marker"), Some("run-1".into()));
+        assert_eq!(id("/d/episodes/.sealift-look-run-1"), Some("run-1".into()));
         for path in [
             "/d/episodes",
             "/d/other/run-1",
             "/d/episodes/.building",
+            "/d/episodes/.sealift-look-",
+            "/d/episodes/.sealift-look-.x",
             "/d/episodes/run-1/data.bin",
             "/d/episodes/run-1/deep/done.marker",
         ] {
