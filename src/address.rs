@@ -18,7 +18,7 @@ use http::{
 };
 
 use crate::{
-    episode::{Commit, Digest, EpisodeId},
+    episode::{Commit, Digest, EpisodeId, printable},
     records::ArchiveFacts,
     wire,
 };
@@ -116,6 +116,15 @@ impl Address {
             return Err(wrong("names no host"));
         }
         Ok(Self { is_private: is_https || is_loopback(host), template, uploads })
+    }
+
+    /// For a person: without the query, which may hold a secret, and without what is added for each episode.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let shown = self.template.split('?').next().unwrap_or_default();
+        let added = format!("{}{ID}", wire::EPISODES_PATH);
+        let base = self.uploads.as_ref().and_then(|_| shown.strip_suffix(&added));
+        printable(base.unwrap_or(shown))
     }
 
     /// The address of an episode.

@@ -138,6 +138,24 @@ pub fn write_rebuildable_file(path: &Path, scratch: &Path, bytes: &[u8]) -> io::
     written
 }
 
+/// Writes a small file for others to read, replacing what was there: they see the old or the new one, never a half. Not flushed: it
+/// is written anew soon.
+///
+/// # Errors
+/// Those of writing and of rename(2); nothing is left behind.
+pub fn write_shown_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = temporary_beside(path)?;
+    let written = create_scratch(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        std::fs::rename(&temporary, path)
+    });
+    if written.is_err() {
+        let _ = remove_file(&temporary);
+    }
+    written
+}
+
 /// Writes a small file durably, unless its name is taken.
 ///
 /// # Errors

@@ -8,7 +8,7 @@
 //!   outbox/<id>.tar.zst.partial  scratch
 //!   shipped/<id>/...             retired, with shipping_receipt.json
 //!   quarantine/<id>/...          rejected, with quarantine_reason.json
-//!   .sealift/                    the lock; nothing that a restart needs
+//!   .sealift/                    the lock, control.sock; nothing that a restart needs
 //! ```
 
 use std::{
@@ -99,6 +99,12 @@ impl Layout {
             seen.push((real, folder));
         }
         Ok(None)
+    }
+
+    /// `.sealift/control.sock`: there a running daemon answers.
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        self.private.join("control.sock")
     }
 
     /// `episodes/<id>`

@@ -40,6 +40,7 @@ pub mod records;
 pub mod retention;
 pub mod scan;
 pub mod snapshot;
+pub mod socket;
 pub mod tree;
 pub mod trial;
 pub mod wire;

@@ -96,12 +96,45 @@ pub struct Snapshot {
     /// How many more there are.
     #[serde(default)]
     pub episodes_left_out: u64,
+    /// Since when the oldest sealed one waits that no receiver holds yet: since its marker was made.
+    #[serde(default)]
+    pub oldest_waiting_s: Option<u64>,
     /// What is in `episodes/` and can be no episode.
     #[serde(default)]
     pub strangers: Strangers,
     /// What has been done since the start.
     #[serde(default)]
     pub totals: Totals,
+}
+
+impl Snapshot {
+    /// Of a process that begins at this moment, and knows nothing yet.
+    #[must_use]
+    pub fn begin(pid: u32, host_id: &str, now: WallTime) -> Self {
+        Self {
+            sealift_snapshot: VERSION,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid,
+            host_id: host_id.to_owned(),
+            started_at_wall: now,
+            taken_at_wall: now,
+            uptime_s: 0,
+            stopping: false,
+            watch: Watch::default(),
+            heart: Heart::default(),
+            trial: Vec::new(),
+            reload: Reload::default(),
+            destination: Destination::default(),
+            packing_paused: None,
+            room: Vec::new(),
+            counts: Counts::default(),
+            episodes: Vec::new(),
+            episodes_left_out: 0,
+            oldest_waiting_s: None,
+            strangers: Strangers::default(),
+            totals: Totals::default(),
+        }
+    }
 }
 
 /// How new episodes are noticed.

@@ -59,6 +59,8 @@ impl RawConfig {
                     .or(Some(CLEANUP_INTERVAL_S)),
                 shipped_keep_days: shipper.shipped_keep_days.or(Some(SHIPPED_KEEP_DAYS)),
                 host_id: shipper.host_id.or_else(|| Some(host_id())),
+                metrics_listen: shipper.metrics_listen.or_else(|| Some(String::new())),
+                metrics_textfile: shipper.metrics_textfile.or_else(|| Some("".into())),
             },
             pack: RawPack {
                 level: pack.level.or(Some(LEVEL)),

@@ -15,3 +15,4 @@ pub mod unpack;
 pub mod verify;
 pub mod shipped;
 pub mod receiver;
+pub mod ask;

@@ -15,4 +15,8 @@ pub mod sweep;
 pub mod lock;
 pub mod systemd;
 pub mod tell;
+pub mod ledger;
+pub mod metrics;
+pub mod textfile;
+pub mod control;
 pub mod daemon;

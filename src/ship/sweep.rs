@@ -7,6 +7,7 @@ use std::{
     fs, io,
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use crate::{
@@ -30,6 +31,8 @@ pub struct Swept {
     pub unvouched: u64,
     /// Directories that could not be looked at or removed; each was told.
     pub failed: u64,
+    /// Quarantined ones that will be removed within a week.
+    pub quarantine_ahead: u64,
 }
 
 /// How many unvouched ones were last told: told again only when there are more.
@@ -48,11 +51,16 @@ pub fn sweep(
         (&layout.quarantine, quarantine_keep_days, ages::quarantined as LookFn),
         (&layout.shipped, shipped_keep_days, ages::shipped as LookFn),
     ] {
-        if keep_days.is_some_and(|days| days > 0)
-            && let Err(error) = sweep_folder(folder, keep_days, look, now, progress, &mut swept)
-        {
-            swept.failed += 1;
-            tracing::warn!("{} cannot be looked through: {error}. It is tried again.", folder.display());
+        if keep_days.is_some_and(|days| days > 0) {
+            match sweep_folder(folder, keep_days, look, now, progress, &mut swept) {
+                Ok(ahead) if *folder == layout.quarantine => swept.quarantine_ahead = ahead,
+                Ok(_) => {}
+                Err(error) => {
+                    swept.failed += 1;
+                    let folder = folder.display();
+                    tracing::warn!("{folder} cannot be looked through: {error}. It is tried again.");
+                }
+            }
         }
     }
     if swept.unvouched > UNVOUCHED_TOLD.swap(swept.unvouched, Ordering::Relaxed) {
@@ -66,8 +74,12 @@ pub fn sweep(
     swept
 }
 
+/// What will be removed so soon is announced.
+const AHEAD: Duration = Duration::from_secs(7 * 24 * 3600);
+
 type LookFn = fn(&Path) -> io::Result<Entry>;
 
+/// How many will be removed within a week.
 fn sweep_folder(
     folder: &Path,
     keep_days: Option<u32>,
@@ -75,7 +87,8 @@ fn sweep_folder(
     now: WallTime,
     progress: &Progress,
     swept: &mut Swept,
-) -> io::Result<()> {
+) -> io::Result<u64> {
+    let mut ahead = 0;
     for entry in fs::read_dir(folder)? {
         progress.check().map_err(io::Error::other)?;
         progress.step();
@@ -87,17 +100,21 @@ fn sweep_folder(
             continue;
         }
         let path = entry.path();
-        if let Err(error) = sweep_one(&path, &name, keep_days, look, now, progress, swept) {
-            swept.failed += 1;
-            tracing::warn!(
-                EPISODE = %printable(&name.to_string_lossy()),
-                "{} has aged out, or its age cannot be told: {error}. It is tried again.", path.display()
-            );
+        match sweep_one(&path, &name, keep_days, look, now, progress, swept) {
+            Ok(soon) => ahead += u64::from(soon),
+            Err(error) => {
+                swept.failed += 1;
+                tracing::warn!(
+                    EPISODE = %printable(&name.to_string_lossy()),
+                    "{} has aged out, or its age cannot be told: {error}. It is tried again.", path.display()
+                );
+            }
         }
     }
-    Ok(())
+    Ok(ahead)
 }
 
+/// Whether it will be removed within a week.
 fn sweep_one(
     path: &Path,
     name: &OsStr,
@@ -106,7 +123,7 @@ fn sweep_one(
     now: WallTime,
     progress: &Progress,
     swept: &mut Swept,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     match due(&look(path)?, keep_days, now) {
         Due::At { since, due } if due <= now => {
             durable::remove_tree(path, progress)?;
@@ -128,9 +145,10 @@ fn sweep_one(
             );
         }
         Due::Unvouched => swept.unvouched += 1,
-        Due::At { .. } | Due::Never => {}
+        Due::At { due, .. } => return Ok(due <= now.after(AHEAD)),
+        Due::Never => {}
     }
-    Ok(())
+    Ok(false)
 }
 
 fn days(n: i64) -> String {

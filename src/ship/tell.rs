@@ -28,6 +28,12 @@ struct Seen {
     age: Duration,
 }
 
+impl Seen {
+    fn age(&self, now: Duration) -> Duration {
+        self.age + now.saturating_sub(self.at)
+    }
+}
+
 impl Teller {
     /// One for a daemon; or for one pass, which tries everything once.
     #[must_use]
@@ -145,6 +151,13 @@ impl Teller {
         }
     }
 
+    /// How long an episode that was just delivered had been sealed, where its marker was seen.
+    #[must_use]
+    pub fn age_in(&self, notice: &Notice, now: Duration) -> Option<Duration> {
+        let Notice::Delivered(id, ..) = notice else { return None };
+        self.sealed.get(id).map(|seen| seen.age(now))
+    }
+
     /// When it is tried again.
     fn when(&self, wait: Duration) -> String {
         if self.last_try { "at the next start".to_owned() } else { format!("in {}", span(wait)) }
@@ -155,7 +168,7 @@ impl Teller {
     }
 
     fn elapsed(&mut self, id: &EpisodeId, now: Duration) -> u64 {
-        let elapsed = self.sealed.remove(id).map(|seen| seen.age + now.saturating_sub(seen.at));
+        let elapsed = self.sealed.remove(id).map(|seen| seen.age(now));
         u64::try_from(elapsed.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
     }
 }

@@ -7,6 +7,7 @@ mod authority;
 mod support;
 
 mod contract;
+mod control;
 mod crash;
 mod crash_sweep;
 mod demo;

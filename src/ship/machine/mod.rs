@@ -21,6 +21,7 @@ pub mod backoff;
 pub mod census;
 pub mod hold;
 mod looking;
+pub mod overview;
 pub mod pulse;
 pub mod queue;
 mod reload;

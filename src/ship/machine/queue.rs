@@ -9,6 +9,7 @@ use super::{
     Effect, Event, Notice, Settings, Tally,
     backoff::Jitter,
     hold::Destination,
+    overview::Ledger,
     state::{Episode, Next, OrphanEnd, Rest, State},
     sweeps::Sweeps,
 };
@@ -56,6 +57,7 @@ pub struct Machine {
     pub(super) sweeps: Sweeps,
     pub(super) blind: bool,
     pub(super) stopping: bool,
+    pub(super) ledger: Ledger,
 }
 
 impl Machine {
@@ -89,6 +91,7 @@ impl Machine {
             sweeps: Sweeps::new(now),
             blind: false,
             stopping: false,
+            ledger: Ledger::default(),
         }
     }
 
@@ -329,6 +332,7 @@ impl Machine {
     }
 
     pub(super) fn tell(&mut self, notice: Notice) {
+        self.remember_why(&notice);
         self.out.push_back(Effect::Tell(notice));
     }
 

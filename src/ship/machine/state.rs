@@ -189,6 +189,8 @@ pub(super) struct Episode {
     pub(super) kept_bytes: u64,
     /// When to wake it.
     pub(super) wake: Option<Duration>,
+    /// What a person was last told of it.
+    pub(super) why: Option<Box<str>>,
 }
 
 impl Episode {
@@ -215,6 +217,7 @@ impl Episode {
             may_be_kept: false,
             kept_bytes: 0,
             wake: None,
+            why: None,
         }
     }
 

@@ -169,6 +169,7 @@ impl Machine {
         episode.failed_at = Some(now);
         let moved = episode.went_on_at(attempt.resumed_at_bytes);
         let verdict = judge(&attempt.outcome, id, &packed.facts, self.settings.require_receipt);
+        self.ledger.attempted(&verdict);
         // Bytes that were read after a failed fsync may not be those that were packed: only a digest proves them.
         let proven = matches!(&verdict, Verdict::Delivered(proof) if !proof.receipt().is_null());
         if episode.spoiled && !proven {
@@ -282,7 +283,9 @@ impl Machine {
 
     fn answered(&mut self, delivered: bool, now: Duration) {
         if let Some(ended) = self.destination.answered(delivered) {
-            self.tell(Notice::Cleared(now.saturating_sub(ended.since)));
+            let span = now.saturating_sub(ended.since);
+            self.ledger.held += span;
+            self.tell(Notice::Cleared(span));
         }
     }
 
