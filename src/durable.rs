@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!  files        create_scratch ▸ (sync_slice) ▸ replace, publish     write_file, write_new_file, place_file, remove_file
-//!  directories  move_directory, move_unchanged          rename; across file systems copy ▸ rename ▸ remove
+//!  directories  move_directory, move_to_name, move_unchanged   rename; across file systems copy ▸ rename ▸ remove
 //!               build_directory                         .sealift-copy-<name> ▸ fsync ▸ rename
 //!               remove_tree                             rename to .sealift-trash-<n>-<name> ▸ fsync ▸ unlink
 //!               finish_leftovers                        what a killed process left under our scratch names
@@ -37,7 +37,7 @@ mod moving;
 mod removing;
 mod trying;
 
-pub use moving::{MoveChecked, build_directory, move_directory, move_unchanged};
+pub use moving::{MoveChecked, build_directory, move_directory, move_to_name, move_unchanged};
 pub use removing::{finish_leftovers, remove_tree};
 pub use trying::{Tried, try_move};
 
@@ -182,6 +182,14 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Makes an empty file and removes it again: whoever watches its folder hears of it.
+///
+/// # Errors
+/// Those of open(2) and unlink(2).
+pub fn appear_and_go(path: &Path) -> io::Result<()> {
+    create_scratch(path).and_then(|_| remove_file(path))
 }
 
 /// Gives a file a second name, durably, or copies it where it cannot have one (another file system, a file system without

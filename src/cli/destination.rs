@@ -1,10 +1,13 @@
 //! The receiver, for the commands that talk to one: from the command line and the configuration to a client.
 
+use std::path::Path;
+
 use clap::Args;
 use sealift::{
     client::Client,
     config::{ConfigError, RawConfig, ReceiverConfig},
     endpoint::{Endpoint, EndpointOptions},
+    episode::shell_word,
 };
 
 use super::{Source, exit::Failure};
@@ -30,6 +33,12 @@ pub(super) fn is_enough(source: &Source, destination: &Destination) -> bool {
 }
 
 impl Destination {
+    /// What was given, to be typed behind another command: with a blank before it, or empty.
+    pub(super) fn as_typed(&self) -> String {
+        let given = self.receiver.as_ref();
+        given.map_or_else(String::new, |url| format!(" --receiver {}", shell_word(Path::new(url))))
+    }
+
     pub(super) fn lay_over(&self, raw: &mut RawConfig) {
         if let Some(receiver) = &self.receiver {
             raw.receiver.url = Some(receiver.clone());

@@ -2,12 +2,15 @@
 //!
 //! The fields in capitals are what a program that reads the journal goes by: `EPISODE`, `VERDICT`, `STATUS_CODE`, `BYTES`, `ELAPSED_MS`.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use tracing::{debug, error, info, warn};
 
 use super::machine::Notice;
-use crate::{clock, episode::EpisodeId};
+use crate::{
+    clock,
+    episode::{EpisodeId, shell_word},
+};
 
 /// A probe that fails so soon after the first refusal says nothing new: uploads were under way beside each other.
 const HELD_JUST_NOW: Duration = Duration::from_secs(1);
@@ -92,7 +95,8 @@ impl Teller {
                 "{id}: the receiver holds other content under this name: {}. It stays in episodes/ and is not sent again \
                  until it changes. Compare the two, then rename the episode's folder (it is shipped under the new name) or \
                  remove it. Its archive in outbox/ is put away by itself then: removed after a renaming, moved to \
-                 quarantine/ after a removal.", refusal.detail
+                 quarantine/ after a removal. Once the receiver's operator has put theirs aside: sealift requeue {}",
+                refusal.detail, shell_word(Path::new(id.as_str()))
             ),
             Notice::Held(refusal) => {
                 self.held_at = Some(now);

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  episodes/        one watch: a folder created, renamed in, removed            ──▶ hint
+//!  episodes/        .sealift-look-<id>: somebody has changed what is known of it ──▶ hint
 //!  episodes/<id>/   one watch each while it is open: done.marker, nothing else  ──▶ hint
 //!  queue overflow, hints faster than they are taken                              ──▶ unsure: look everywhere
 //!  episodes/ is another folder than it was (device, inode), seen on the tick     ──▶ watches lost
@@ -35,7 +36,7 @@ pub use trouble::Trouble;
 
 use crate::{
     episode::{EpisodeId, Look},
-    layout::MARKER,
+    layout::{self, MARKER},
     scan::{self, RootId},
     ship::machine::Event,
 };
@@ -47,7 +48,7 @@ const MASK: EventKindMask =
 /// What the watching thread can be asked for.
 #[derive(Debug)]
 enum Command {
-    Look { id: EpisodeId, watch: bool },
+    Look(EpisodeId),
     Unwatch(EpisodeId),
     Refresh,
     Ping,
@@ -85,21 +86,8 @@ impl Watch {
         events: UnboundedSender<Event>,
     ) -> io::Result<Self> {
         let (commands, received) = mpsc::channel();
-        let overflowed = Arc::new(AtomicBool::new(false));
-        let life = Arc::new(Life::default());
-        let mut watching = Watching {
-            episodes,
-            inotify,
-            hints,
-            events,
-            overflowed: Arc::clone(&overflowed),
-            life: Arc::clone(&life),
-            watcher: None,
-            root: None,
-            watched: HashSet::new(),
-            failed: false,
-            blind: false,
-        };
+        let mut watching = Watching::new(episodes, inotify, hints, events);
+        let (overflowed, life) = (Arc::clone(&watching.overflowed), Arc::clone(&watching.life));
         // Before this returns, and so before anybody scans: what comes between a scan and the watch would be missed by both.
         watching.refresh();
         std::thread::Builder::new().name("watch".into()).spawn(move || {
@@ -110,10 +98,11 @@ impl Watch {
         Ok(Self { commands, overflowed, life })
     }
 
-    /// Looks at an episode; where `watch`, watches it first. The answer is [`Event::Looked`].
-    pub fn look(&self, id: EpisodeId, watch: bool) {
+    /// Looks at an episode. Where it is open it is watched, and looked at once more, so that no marker falls between the two.
+    /// The answer is [`Event::Looked`].
+    pub fn look(&self, id: EpisodeId) {
         // The thread lives as long as this handle: a send cannot fail.
-        let _ = self.commands.send(Command::Look { id, watch });
+        let _ = self.commands.send(Command::Look(id));
     }
 
     /// Stops watching an episode.
@@ -169,17 +158,35 @@ struct Watching {
 }
 
 impl Watching {
+    fn new(
+        episodes: PathBuf,
+        inotify: bool,
+        hints: Sender<EpisodeId>,
+        events: UnboundedSender<Event>,
+    ) -> Self {
+        Self {
+            episodes,
+            inotify,
+            hints,
+            events,
+            overflowed: Arc::default(),
+            life: Arc::default(),
+            watcher: None,
+            root: None,
+            watched: HashSet::new(),
+            failed: false,
+            blind: false,
+        }
+    }
+
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Look { id, watch } => {
-                if watch {
-                    self.watched.remove(&id);
-                    self.watch(&id);
-                }
+            Command::Look(id) => {
                 let mut look = scan::look(&self.episodes, &id);
-                // Something stirred in the root under a name that is watched: it may be another folder than the one that
-                // was watched, and a watch goes with its folder. Watching the same folder twice does no harm.
-                if matches!(look, Look::Open | Look::OddMarker(_)) && !watch {
+                // It is watched whether it was watched already or not: under this name there may be another folder now, and a
+                // watch goes with its folder. Watching the same folder twice does no harm. What is sealed is never watched: taking
+                // a watch away costs notify a walk over all watches, which a burst of sealed episodes would pay by the square.
+                if matches!(look, Look::Open | Look::OddMarker(_)) {
                     self.watched.remove(&id);
                     self.watch(&id);
                     look = scan::look(&self.episodes, &id);
@@ -316,11 +323,13 @@ impl Watching {
     }
 }
 
-/// Which episode a path speaks of: a folder in the root, or the marker in one. Everything else is a recorder's own affair.
+/// Which episode a path speaks of: a folder in the root, or the marker in one, or what somebody has made for us to look at it.
+/// Everything else is a recorder's own affair.
 fn episode_of(root: &Path, path: &Path) -> Option<EpisodeId> {
     let inside = path.strip_prefix(root).ok()?;
     let mut names = inside.iter();
-    let id = EpisodeId::from_os(names.next()?).ok()?;
+    let name = names.next()?;
+    let id = layout::hinted(name).or_else(|| EpisodeId::from_os(name).ok())?;
     match (names.next(), names.next()) {
         (None, _) => Some(id),
         (Some(name), None) if name == OsStr::new(MARKER) => Some(id),
@@ -349,15 +358,35 @@ mod tests {
         let id = |path: &str| episode_of(root, Path::new(path)).map(|id| id.as_str().to_owned());
         assert_eq!(id("/d/episodes/run-1"), Some("run-1".into()));
         assert_eq!(id("/d/episodes/run-1/done.marker"), Some("run-1".into()));
+        assert_eq!(id("/d/episodes/.sealift-look-run-1"), Some("run-1".into()));
         for path in [
             "/d/episodes",
             "/d/other/run-1",
             "/d/episodes/.building",
+            "/d/episodes/.sealift-look-",
+            "/d/episodes/.sealift-look-.x",
             "/d/episodes/run-1/data.bin",
             "/d/episodes/run-1/deep/done.marker",
         ] {
             assert_eq!(id(path), None, "{path}");
         }
+    }
+
+    #[test]
+    fn what_is_found_open_is_watched_and_what_is_sealed_already_never_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (hints, _hints) = tokio::sync::mpsc::channel(100);
+        let (events, _heard) = tokio::sync::mpsc::unbounded_channel();
+        let mut watching = Watching::new(folder.path().to_owned(), true, hints, events);
+        watching.refresh();
+        for (name, sealed) in [("open", false), ("sealed", true)] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+            if sealed {
+                std::fs::write(folder.path().join(name).join(MARKER), b"").unwrap();
+            }
+            watching.obey(Command::Look(EpisodeId::parse(name).unwrap()));
+        }
+        assert_eq!(watching.watched, HashSet::from([EpisodeId::parse("open").unwrap()]));
     }
 
     #[test]
@@ -370,10 +399,10 @@ mod tests {
             watch.ping();
         }
         // What it is asked for after the pings it does after them.
-        watch.look(EpisodeId::parse("a").unwrap(), false);
+        watch.look(EpisodeId::parse("a").unwrap());
         assert!(heard.blocking_recv().is_some());
         watch.ping();
-        watch.look(EpisodeId::parse("b").unwrap(), false);
+        watch.look(EpisodeId::parse("b").unwrap());
         assert!(heard.blocking_recv().is_some());
         assert!(watch.obeyed() >= 3, "{}", watch.obeyed());
     }

@@ -18,6 +18,7 @@ mod fetch_real;
 mod pack;
 mod poor_mounts;
 mod receive;
+mod requeue;
 mod responses;
 mod resume;
 mod service;

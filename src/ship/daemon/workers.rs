@@ -132,8 +132,9 @@ impl Workers {
         }
         let mistaken = found.strangers.iter().filter(|stranger| stranger.sealed).count() as u64;
         let same_root = self.known.root == Some(found.root);
-        let archives = if same_root { found.archives } else { Vec::new() };
-        Some(Scanned { episodes: found.episodes, archives, mistaken })
+        let (archives, unlabelled) =
+            if same_root { (found.archives, found.unlabelled) } else { Default::default() };
+        Some(Scanned { episodes: found.episodes, archives, unlabelled, mistaken })
     }
 
     /// A mount that is gone for a weekend is told of once, and not every five seconds.
