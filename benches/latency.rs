@@ -129,6 +129,7 @@ fn options(layout: Layout, observer: mpsc::UnboundedSender<Notice>) -> Options {
         reload: None,
         host_id: "bench".to_owned(),
         metrics: Metrics::default(),
+        desk: None,
         observer: Some(observer),
     }
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use sealift::{
     config::{QueueOrder, ReceiverConfig, ShipConfig, WatchMode},
     ship::{
+        control::Desk,
         daemon::{
             self, FreeBytes, KeepDays, Metrics, Options, Stop,
             reload::{Reload, Reloaded},
@@ -26,7 +27,7 @@ use super::{
     Source,
     destination::{self, Destination},
     exit::{Exit, Failure},
-    logging,
+    logging, once,
 };
 
 #[derive(Debug, Args)]
@@ -71,7 +72,18 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
             config.layout.episodes.display(),
             config.receiver.url
         );
-        daemon::run(options, transport, stop).await
+        let shown = args.once.then(|| {
+            let (desk, asks) = Desk::new();
+            options.desk = Some((desk.clone(), asks));
+            tokio::spawn(once::show(desk))
+        });
+        let tally = daemon::run(options, transport, stop).await;
+        if let Some(shown) = shown {
+            shown.abort();
+            let _ = shown.await;
+            logging::clear_bar();
+        }
+        tally
     });
     // A worker that hangs in a system call (a dead NFS server) must not keep a process that was told to stop.
     runtime.shutdown_background();
@@ -121,6 +133,7 @@ pub(super) fn options(config: &ShipConfig, once: bool) -> Options {
         watchdog: None,
         reload: None,
         host_id: config.host_id.clone(),
+        desk: None,
         metrics: Metrics { listen: config.metrics_listen, textfile: config.metrics_textfile.clone() },
         observer: None,
     }

@@ -36,7 +36,7 @@ use self::{
     workers::{Known, Workers},
 };
 use super::{
-    control::Ask,
+    control::{Ask, Desk},
     ledger::Ledger,
     lock::{Lock, LockError, REFRESH_EVERY},
     machine::{
@@ -89,6 +89,8 @@ pub struct Options {
     pub host_id: String,
     /// Where metrics go beside the socket.
     pub metrics: Metrics,
+    /// Where somebody in this process asks how it stands, and where it hears that.
+    pub desk: Option<(Desk, mpsc::Receiver<Ask>)>,
     /// Receives every notice, for a program that shows the way of each episode.
     pub observer: Option<UnboundedSender<Notice>>,
 }
@@ -228,7 +230,7 @@ impl Daemon {
         let Some(prepared) = start::prepare(&layout, once, &mut options.notifier, stop).await? else {
             return Ok(None);
         };
-        let asking = Asking::begin(prepared.control, &options.metrics).await;
+        let asking = Asking::begin(prepared.control, &options.metrics, options.desk.take()).await;
         let (inotify, watch_why) = if once { (false, None) } else { start::use_inotify(&mut options) };
         let (event_sender, events) = mpsc::unbounded_channel();
         let (hint_sender, hints) = mpsc::channel(MAX_HINTS);

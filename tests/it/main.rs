@@ -24,6 +24,7 @@ mod responses;
 mod resume;
 mod service;
 mod ship;
+mod status;
 mod takeover;
 mod tidy;
 mod transport;
