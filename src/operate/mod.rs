@@ -4,6 +4,7 @@
 //!  sealift doctor        folders, unit, daemon, journal, receiver ──facts──▶ judge (pure) ──▶ rows, each with what to type
 //!  sealift fetch ID      receiver ──GET──▶ fetch ──▶ scratch ──▶ unpack ──▶ <folder>/<id>/
 //!  sealift verify        shipped ──receipt──▶ verify ──HEAD──▶ receiver ──▶ judge (pure) ──▶ held, or what is wrong
+//!  sealift trace ID      the four folders, the journal, the daemon ──▶ one episode's timeline
 //!  sealift requeue       quarantine, a conflict, or what verify found lost ──▶ back into episodes/
 //! ```
 //!
@@ -15,6 +16,7 @@ pub mod fetch;
 pub mod unpack;
 pub mod verify;
 pub mod requeue;
+pub mod trace;
 pub mod shipped;
 pub mod receiver;
 pub mod ask;
