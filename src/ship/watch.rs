@@ -48,7 +48,7 @@ const MASK: EventKindMask =
 /// What the watching thread can be asked for.
 #[derive(Debug)]
 enum Command {
-    Look { id: EpisodeId, watch: bool },
+    Look(EpisodeId),
     Unwatch(EpisodeId),
     Refresh,
     Ping,
@@ -86,21 +86,8 @@ impl Watch {
         events: UnboundedSender<Event>,
     ) -> io::Result<Self> {
         let (commands, received) = mpsc::channel();
-        let overflowed = Arc::new(AtomicBool::new(false));
-        let life = Arc::new(Life::default());
-        let mut watching = Watching {
-            episodes,
-            inotify,
-            hints,
-            events,
-            overflowed: Arc::clone(&overflowed),
-            life: Arc::clone(&life),
-            watcher: None,
-            root: None,
-            watched: HashSet::new(),
-            failed: false,
-            blind: false,
-        };
+        let mut watching = Watching::new(episodes, inotify, hints, events);
+        let (overflowed, life) = (Arc::clone(&watching.overflowed), Arc::clone(&watching.life));
         // Before this returns, and so before anybody scans: what comes between a scan and the watch would be missed by both.
         watching.refresh();
         std::thread::Builder::new().name("watch".into()).spawn(move || {
@@ -111,10 +98,11 @@ impl Watch {
         Ok(Self { commands, overflowed, life })
     }
 
-    /// Looks at an episode; where `watch`, watches it first. The answer is [`Event::Looked`].
-    pub fn look(&self, id: EpisodeId, watch: bool) {
+    /// Looks at an episode. Where it is open it is watched, and looked at once more, so that no marker falls between the two.
+    /// The answer is [`Event::Looked`].
+    pub fn look(&self, id: EpisodeId) {
         // The thread lives as long as this handle: a send cannot fail.
-        let _ = self.commands.send(Command::Look { id, watch });
+        let _ = self.commands.send(Command::Look(id));
     }
 
     /// Stops watching an episode.
@@ -170,17 +158,35 @@ struct Watching {
 }
 
 impl Watching {
+    fn new(
+        episodes: PathBuf,
+        inotify: bool,
+        hints: Sender<EpisodeId>,
+        events: UnboundedSender<Event>,
+    ) -> Self {
+        Self {
+            episodes,
+            inotify,
+            hints,
+            events,
+            overflowed: Arc::default(),
+            life: Arc::default(),
+            watcher: None,
+            root: None,
+            watched: HashSet::new(),
+            failed: false,
+            blind: false,
+        }
+    }
+
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Look { id, watch } => {
-                if watch {
-                    self.watched.remove(&id);
-                    self.watch(&id);
-                }
+            Command::Look(id) => {
                 let mut look = scan::look(&self.episodes, &id);
-                // Something stirred in the root under a name that is watched: it may be another folder than the one that
-                // was watched, and a watch goes with its folder. Watching the same folder twice does no harm.
-                if matches!(look, Look::Open | Look::OddMarker(_)) && !watch {
+                // It is watched whether it was watched already or not: under this name there may be another folder now, and a
+                // watch goes with its folder. Watching the same folder twice does no harm. What is sealed is never watched: taking
+                // a watch away costs notify a walk over all watches, which a burst of sealed episodes would pay by the square.
+                if matches!(look, Look::Open | Look::OddMarker(_)) {
                     self.watched.remove(&id);
                     self.watch(&id);
                     look = scan::look(&self.episodes, &id);
@@ -367,6 +373,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_found_open_is_watched_and_what_is_sealed_already_never_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (hints, _hints) = tokio::sync::mpsc::channel(100);
+        let (events, _heard) = tokio::sync::mpsc::unbounded_channel();
+        let mut watching = Watching::new(folder.path().to_owned(), true, hints, events);
+        watching.refresh();
+        for (name, sealed) in [("open", false), ("sealed", true)] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+            if sealed {
+                std::fs::write(folder.path().join(name).join(MARKER), b"").unwrap();
+            }
+            watching.obey(Command::Look(EpisodeId::parse(name).unwrap()));
+        }
+        assert_eq!(watching.watched, HashSet::from([EpisodeId::parse("open").unwrap()]));
+    }
+
+    #[test]
     fn the_thread_gives_a_sign_of_life_when_it_is_asked_for_one() {
         let folder = tempfile::tempdir().unwrap();
         let (hints, _hints) = tokio::sync::mpsc::channel(1);
@@ -376,10 +399,10 @@ mod tests {
             watch.ping();
         }
         // What it is asked for after the pings it does after them.
-        watch.look(EpisodeId::parse("a").unwrap(), false);
+        watch.look(EpisodeId::parse("a").unwrap());
         assert!(heard.blocking_recv().is_some());
         watch.ping();
-        watch.look(EpisodeId::parse("b").unwrap(), false);
+        watch.look(EpisodeId::parse("b").unwrap());
         assert!(heard.blocking_recv().is_some());
         assert!(watch.obeyed() >= 3, "{}", watch.obeyed());
     }

@@ -154,7 +154,7 @@ impl Hands {
         let progress = begun.unwrap_or_default();
         match effect {
             Effect::Tell(notice) => return Some(notice),
-            Effect::Look { id, watch } => self.watch.look(id, watch),
+            Effect::Look(id) => self.watch.look(id),
             Effect::Unwatch(id) => self.watch.unwatch(id),
             Effect::Cancel(id) => self.cancel(id),
             // Here and now, so that it cannot meet the next packing under the same name.
@@ -178,10 +178,15 @@ impl Hands {
                     || Event::Checked(panicked, Check::Unknown(PANICKED.to_owned())),
                 );
             }
-            Effect::Pack(id) => {
+            Effect::Pack { id, most_bytes } => {
+                progress.stop_beyond(most_bytes);
                 let panicked = id.clone();
                 workers.step(
-                    move |workers| Event::Packed(id.clone(), workers.pack(&id, &progress)),
+                    move |workers| {
+                        let packed = workers.pack(&id, &progress);
+                        let large = matches!(packed, Err(PackFailure::Cancelled)) && progress.is_beyond();
+                        Event::Packed(id, if large { Err(PackFailure::Large) } else { packed })
+                    },
                     || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
                 );
             }

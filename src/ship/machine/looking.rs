@@ -25,9 +25,8 @@ impl Machine {
         match episode.looking {
             Looking::No => {
                 episode.looking = Looking::Yes;
-                let watch = matches!(episode.state, State::Open) && (!episode.watched || self.blind);
                 self.looks += 1;
-                self.now_do(Effect::Look { id, watch });
+                self.now_do(Effect::Look(id));
             }
             Looking::Yes | Looking::YesAndAgain => episode.looking = Looking::YesAndAgain,
             Looking::Stale => {}
@@ -167,6 +166,7 @@ impl Machine {
                         // Another marker has a minute of its own to become whole.
                         if let Some(episode) = self.episodes.get_mut(id) {
                             episode.unfinished_since = None;
+                            episode.large = false;
                         }
                         self.check_again(id);
                     }

@@ -17,13 +17,16 @@
 //!                                          Quarantining ◀─ fatal, or its own bytes are at fault┘
 //! ```
 
+mod attempts;
 pub mod backoff;
 pub mod census;
+pub mod fairness;
 pub mod hold;
 mod looking;
 pub mod overview;
 pub mod pulse;
 pub mod queue;
+mod ramp;
 mod reload;
 #[cfg(test)]
 mod simulation;
@@ -35,7 +38,7 @@ mod transitions;
 mod turns;
 pub mod verdict;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use state::{Check, Look, Moved, OrphanEnd, PackFailure, Packed, Reason};
 use verdict::{Proof, Refusal};
@@ -53,6 +56,8 @@ pub struct Settings {
     pub pack_workers: usize,
     /// How many are sent at once.
     pub concurrency: usize,
+    /// Which of those that wait go first.
+    pub order: fairness::Order,
     /// How long between two reconcile passes.
     pub reconcile_interval: Duration,
     /// How long between two clean-ups of `quarantine/` and `shipped/`.
@@ -125,14 +130,8 @@ pub struct Scanned {
 /// What is to be done. Each but `Tell`, `Unwatch`, `Cancel` and `Discard` comes back as an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Look at one episode; where `watch`, watch it first, so that no marker falls between the two. What is found open
-    /// without having been watched first (another folder of that name, perhaps) is watched then, and looked at again.
-    Look {
-        /// Which.
-        id: EpisodeId,
-        /// Whether to watch it too.
-        watch: bool,
-    },
+    /// Look at one episode. What is found open is watched, and looked at again, so that no marker falls between the two.
+    Look(EpisodeId),
     /// Stop watching: it is sealed, or gone.
     Unwatch(EpisodeId),
     /// Look everywhere.
@@ -145,13 +144,18 @@ pub enum Effect {
         rehash: bool,
     },
     /// Pack it, from nothing.
-    Pack(EpisodeId),
+    Pack {
+        /// Which.
+        id: EpisodeId,
+        /// Where more than this is read of it, bytes, it is given up as [`PackFailure::Large`].
+        most_bytes: Option<u64>,
+    },
     /// Make the archive durable under its final name, with its sidecar.
     Keep {
         /// Which.
         id: EpisodeId,
         /// What was packed.
-        packed: Packed,
+        packed: Arc<Packed>,
         /// A conflict to remember beside it.
         conflict: Option<Refusal>,
     },
@@ -160,7 +164,7 @@ pub enum Effect {
         /// Which.
         id: EpisodeId,
         /// What is sent.
-        packed: Packed,
+        packed: Arc<Packed>,
         /// Whether the receiver may have kept a part of it from an attempt before, and is to be asked.
         resume: bool,
     },
@@ -174,7 +178,7 @@ pub enum Effect {
         /// Which.
         id: EpisodeId,
         /// What was delivered.
-        packed: Packed,
+        packed: Arc<Packed>,
         /// Why it may be moved.
         proof: Proof,
     },

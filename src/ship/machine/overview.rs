@@ -97,7 +97,7 @@ impl Machine {
                 if !is_delivered(&episode.state) && state != EpisodeState::Open {
                     oldest_made_ns = [oldest_made_ns, made_ns].into_iter().flatten().min();
                 }
-                (state, episode.sealed_ns(), id, episode)
+                (state, episode.sealed_ns(), id, &**episode)
             })
             .collect();
         let left_out = ranked.len().saturating_sub(most);

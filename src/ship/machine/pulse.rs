@@ -215,14 +215,14 @@ impl Part {
         let (work, id) = match effect {
             Effect::Scan => (Work::Scan, None),
             Effect::Check { id, .. } => (Work::Check, Some(id)),
-            Effect::Pack(id) => (Work::Pack, Some(id)),
+            Effect::Pack { id, .. } => (Work::Pack, Some(id)),
             Effect::Keep { id, .. } => (Work::Keep, Some(id)),
             Effect::Send { id, .. } => (Work::Send, Some(id)),
             Effect::Retire { id, .. } => (Work::Retire, Some(id)),
             Effect::Quarantine { id, .. } => (Work::Quarantine, Some(id)),
             Effect::Orphan(id) => (Work::Orphan, Some(id)),
             Effect::Sweep => (Work::Sweep, None),
-            Effect::Look { .. }
+            Effect::Look(_)
             | Effect::Unwatch(_)
             | Effect::Cancel(_)
             | Effect::Discard(_)

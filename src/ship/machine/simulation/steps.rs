@@ -25,6 +25,7 @@ use crate::{
 pub(super) struct Job {
     pub(super) effect: Effect,
     pub(super) cancelled: bool,
+    pub(super) began: Duration,
     /// What was there when it began.
     dir: Option<Dir>,
     early: BTreeMap<EpisodeId, Look>,
@@ -34,7 +35,14 @@ pub(super) struct Job {
 impl World {
     pub(super) fn begin(&mut self, effect: Effect) {
         self.effect_is_allowed(&effect);
-        let mut job = Job { effect, cancelled: false, dir: None, early: BTreeMap::new(), result: None };
+        let mut job = Job {
+            effect,
+            cancelled: false,
+            began: self.now,
+            dir: None,
+            early: BTreeMap::new(),
+            result: None,
+        };
         let mut at = self.now + self.span(&job.effect);
         match &job.effect {
             Effect::Tell(_) => return,
@@ -53,14 +61,14 @@ impl World {
                 }
                 return;
             }
-            Effect::Look { .. } => {
+            Effect::Look(_) => {
                 at = at.max(self.watch_thread.0);
                 self.watch_thread.0 = at;
             }
             Effect::Scan => {
                 job.early = self.disk.episodes.iter().map(|(id, dir)| (id.clone(), dir.look())).collect();
             }
-            Effect::Pack(id) => {
+            Effect::Pack { id, .. } => {
                 self.scratch.remove(id);
                 job.dir = self.disk.episodes.get(id).copied();
             }
@@ -81,12 +89,12 @@ impl World {
     fn span(&mut self, effect: &Effect) -> Duration {
         let slow = !self.calm() && self.dice.chance(self.plan.slow);
         let longest_ms = match effect {
-            Effect::Look { .. } => return self.dice.millis(0, 3),
+            Effect::Look(_) => return self.dice.millis(0, 3),
             Effect::Send { .. } if slow => 300_000,
-            Effect::Scan | Effect::Pack(_) if slow => 100_000,
+            Effect::Scan | Effect::Pack { .. } if slow => 100_000,
             Effect::Keep { .. } if slow => 30_000,
             Effect::Send { .. } => *self.dice.pick(&[&20, &20, &600]),
-            Effect::Pack(_) | Effect::Check { .. } => 50,
+            Effect::Pack { .. } | Effect::Check { .. } => 50,
             Effect::Scan => 100,
             Effect::Keep { .. }
             | Effect::Retire { .. }
@@ -102,7 +110,7 @@ impl World {
         let Some(mut job) = self.jobs.remove(&serial) else { return };
         job.result = Some(self.work(&job));
         let mut at = self.now + self.dice.millis(0, 2);
-        if let Effect::Look { .. } = job.effect {
+        if let Effect::Look(_) = job.effect {
             at = at.max(self.watch_thread.1);
             self.watch_thread.1 = at;
         } else if !self.calm() && self.dice.chance(self.plan.slow) {
@@ -143,12 +151,12 @@ impl World {
                 {
                     self.work(&job);
                 }
-                Effect::Look { .. }
+                Effect::Look(_)
                 | Effect::Unwatch(_)
                 | Effect::Discard(_)
                 | Effect::Scan
                 | Effect::Check { .. }
-                | Effect::Pack(_)
+                | Effect::Pack { .. }
                 | Effect::Keep { .. }
                 | Effect::Cancel(_)
                 | Effect::Retire { .. }
@@ -162,10 +170,18 @@ impl World {
 
     fn work(&mut self, job: &Job) -> Event {
         match &job.effect {
-            Effect::Look { id, watch } => Event::Looked(id.clone(), self.look(id, *watch)),
+            Effect::Look(id) => Event::Looked(id.clone(), self.look(id)),
             Effect::Scan => Event::Scanned(self.scan(&job.early)),
             Effect::Check { id, rehash } => Event::Checked(id.clone(), self.check(id, *rehash)),
-            Effect::Pack(id) => Event::Packed(id.clone(), self.pack(id, job.dir)),
+            Effect::Pack { id, most_bytes } => {
+                // One in five is not small.
+                let large = self.disk.episodes.get(id).is_some_and(|dir| dir.content % 5 == 0);
+                let result = match most_bytes {
+                    Some(_) if large => Err(PackFailure::Large),
+                    Some(_) | None => self.pack(id, job.dir),
+                };
+                Event::Packed(id.clone(), result)
+            }
             Effect::Keep { id, packed, conflict } => {
                 Event::Kept(id.clone(), self.keep(id, packed, conflict.clone()))
             }
@@ -203,9 +219,9 @@ impl World {
         !self.calm() && self.dice.chance(self.plan.bad_disk)
     }
 
-    /// What is found open is watched, whether that was asked for or not: it may be another directory than the watched one.
-    fn look(&mut self, id: &EpisodeId, watch: bool) -> Look {
-        let watch = watch || self.disk.look(id) == Look::Open;
+    /// What is found open is watched, watched already or not: it may be another directory than the watched one.
+    fn look(&mut self, id: &EpisodeId) -> Look {
+        let watch = self.disk.look(id) == Look::Open;
         if let (true, true, Some(dir)) = (watch, self.can_watch, self.disk.episodes.get(id)) {
             self.watched.insert(id.clone(), dir.inode);
         }

@@ -44,7 +44,7 @@ fn an_odd_marker_seals_nothing_and_is_told_once() {
     bench.hear(Event::Unsure);
     bench.take("scan");
     bench.hear(scanned(&[("a", Look::OddMarker("a directory"))], &[]));
-    assert_eq!(bench.take("watch"), ["a"], "as any open episode");
+    assert_eq!(bench.take("look"), ["a"], "as any open episode");
     bench.hear(Event::Looked(of("a"), Look::OddMarker("a directory")));
     assert_eq!((odd_markers_told(&bench), bench.wanted()), (1, vec![]));
     bench.look("a", Look::Open);

@@ -17,7 +17,7 @@ pub(super) fn sending() -> Bench {
 fn the_way_of_an_episode_that_nothing_happens_to() {
     let mut bench = Bench::new();
     bench.hear(Event::Hinted(of("a")));
-    assert_eq!(bench.take("watch"), ["a"]);
+    assert_eq!(bench.take("look"), ["a"]);
     bench.hear(Event::Looked(of("a"), Look::Open));
     bench.hear(Event::Hinted(of("a")));
     assert_eq!(bench.take("look"), ["a"], "it is watched already");
@@ -171,8 +171,8 @@ fn a_marker_that_is_taken_away_makes_it_open_and_watched_again() {
     bench.hear(Event::Hinted(of("a")));
     bench.take("look");
     bench.hear(Event::Looked(of("a"), Look::Open));
-    assert_eq!(bench.wanted(), ["watch a"]);
-    bench.take("watch");
+    assert_eq!(bench.wanted(), ["look a"]);
+    bench.take("look");
     bench.hear(Event::Looked(of("a"), Look::Open));
     bench.wait_s(1000);
     assert_eq!(bench.wanted(), [""; 0], "nothing is done with it");
@@ -213,7 +213,7 @@ fn an_episode_that_is_gone_when_it_is_packed_takes_no_look_along() {
     bench.take("look");
     bench.fail_pack("a", PackFailure::Gone);
     bench.hear(Event::Looked(of("a"), Look::Gone));
-    assert_eq!(bench.take("watch"), ["a"], "the name may be in use again");
+    assert_eq!(bench.take("look"), ["a"], "the name may be in use again");
     bench.hear(Event::Looked(of("a"), Look::Gone));
     assert!(bench.machine.idle());
     assert_eq!(bench.machine.load(), (0, 0));
@@ -229,8 +229,8 @@ fn a_name_that_is_used_again_at_once_is_not_missed() {
     bench.hear(Event::Retired(of("a"), Moved::To("a".into())));
     // It may have seen the old one.
     bench.hear(Event::Looked(of("a"), Look::Sealed(stamp(1))));
-    assert_eq!(bench.wanted(), ["watch a"]);
-    bench.take("watch");
+    assert_eq!(bench.wanted(), ["look a"]);
+    bench.take("look");
     bench.hear(Event::Looked(of("a"), Look::Sealed(stamp(2))));
     bench.pack("a");
 }
@@ -254,7 +254,7 @@ fn what_is_not_what_was_judged_is_looked_at_and_not_moved() {
     bench.hear(Event::Quarantined(of("a"), Moved::Changed));
     assert_eq!(bench.take("look"), ["a"]);
     bench.hear(Event::Looked(of("a"), Look::Open));
-    assert_eq!(bench.take("watch"), ["a"], "its recorder goes on");
+    assert_eq!(bench.take("look"), ["a"], "its recorder goes on");
     bench.wait_s(60);
     assert_eq!(bench.take("pack"), [""; 0]);
 }
