@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic with its line is the report")]
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "a test that is skipped says so")]
 
+mod alerts;
 mod authority;
 mod support;
 

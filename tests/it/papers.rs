@@ -52,8 +52,9 @@ fn bash_completes_commands_and_options() {
     fs::write(&script, stdout(sealift().args(["completions", "bash"]))).unwrap();
     let complete = |words: &[&str]| {
         let typed = words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
+        let before = words.iter().rev().nth(1).unwrap_or(&"sealift");
         let ask = format!(
-            "source {script:?}; COMP_WORDS=(sealift {typed}); COMP_CWORD={}; _sealift sealift '{}' sealift; echo \"${{COMPREPLY[*]}}\"",
+            "source {script:?}; COMP_WORDS=(sealift {typed}); COMP_CWORD={}; _sealift sealift '{}' '{before}'; echo \"${{COMPREPLY[*]}}\"",
             words.len(),
             words.last().unwrap()
         );
