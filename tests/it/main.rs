@@ -14,6 +14,7 @@ mod crash_sweep;
 mod demo;
 mod destination;
 mod doctor;
+mod disks;
 mod fetch;
 mod fetch_real;
 mod pack;
