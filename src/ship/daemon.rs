@@ -45,7 +45,7 @@ use super::{
     systemd::Notifier,
     tell::Teller,
     transport::Transport,
-    watch::Watch,
+    watch::{Inotify, Watch},
 };
 use crate::{clock, episode::EpisodeId, layout::Layout, records::WallTime, trial::Trial};
 
@@ -213,7 +213,12 @@ impl Daemon {
         let (inotify, watch_why) = if once { (false, None) } else { start::use_inotify(&mut options) };
         let (event_sender, events) = mpsc::unbounded_channel();
         let (hint_sender, hints) = mpsc::channel(MAX_HINTS);
-        let watch = Watch::start(layout.episodes.clone(), inotify, hint_sender, event_sender.clone())
+        let used = match options.inotify {
+            _ if !inotify => Inotify::Never,
+            None => Inotify::WhereTrusted,
+            Some(_) => Inotify::Always,
+        };
+        let watch = Watch::start(layout.episodes.clone(), used, hint_sender, event_sender.clone())
             .context("Failed to start the watching thread")?;
         let workers = Workers {
             layout,
