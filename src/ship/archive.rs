@@ -24,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 use self::slices::Slices;
-use crate::{durable, episode::Digest, records::ArchiveFacts};
+use crate::{durable, episode::Digest, progress::Progress, records::ArchiveFacts};
 
 /// How many bytes may be written before readers are told. Small enough that a sender is never far behind, large
 /// enough that waking it costs nothing beside the compression.
@@ -146,12 +146,13 @@ impl Archive {
         }
     }
 
-    /// The open file, for the step that makes it durable.
+    /// The open file, for the step that makes it durable. What is left to flush is short then; each flush on the way to that is a step
+    /// of `progress`.
     ///
     /// # Errors
     /// That of a flush on the way: the bytes cannot be believed, whatever a later flush says.
-    pub fn file_to_keep(&self) -> io::Result<&File> {
-        self.slices.settle()?;
+    pub fn file_to_keep(&self, progress: &Progress) -> io::Result<&File> {
+        self.slices.catch_up(&self.file, self.growth().len_bytes, progress)?;
         Ok(&self.file)
     }
 }

@@ -167,6 +167,8 @@ struct Daemon {
     read_again: bool,
     reloads: Reloads,
     trial: Trial,
+    /// No oftener is it made again.
+    next_trial: Instant,
     stalled: Vec<Stalled>,
     events: UnboundedReceiver<Event>,
     hints: mpsc::Receiver<EpisodeId>,
@@ -195,6 +197,7 @@ enum Turn {
 enum Aside {
     Read(anyhow::Result<Box<Reloaded>>),
     Refreshed(io::Result<()>),
+    Tried(Trial),
 }
 
 impl Daemon {
@@ -253,6 +256,7 @@ impl Daemon {
             read_again: false,
             reloads: Reloads::default(),
             trial: prepared.trial,
+            next_trial: now,
             stalled: Vec::new(),
             events,
             hints,
@@ -272,7 +276,10 @@ impl Daemon {
         self.hear(Event::Deadline);
         loop {
             self.perform();
-            if (self.options.settings.once || self.stopping.is_some()) && self.machine.idle() {
+            if (self.options.settings.once || self.stopping.is_some())
+                && self.machine.idle()
+                && !self.hands.discards()
+            {
                 return self.machine.tally();
             }
             match self.next(stop).await {
@@ -291,6 +298,7 @@ impl Daemon {
                 Turn::Asked(ask) => drop(ask.send(self.snapshot())),
                 Turn::Aside(Aside::Read(read)) => self.read(read),
                 Turn::Aside(Aside::Refreshed(refreshed)) => self.refreshed(refreshed),
+                Turn::Aside(Aside::Tried(trial)) => self.tried(trial),
                 Turn::Deadline if self.stopping.is_none() => self.hear(Event::Deadline),
                 Turn::Deadline if self.hands.cancelled() => {
                     tracing::warn!("stopped with work under way; the next start finishes it");
@@ -345,7 +353,11 @@ impl Daemon {
             self.hands.ended(&part);
         }
         self.overflows += u64::from(matches!(event, Event::Unsure));
+        let looked = matches!(event, Event::Scanned(_));
         self.machine.handle(event, self.started.elapsed());
+        if looked && !self.trial.findings.is_empty() && self.next_trial <= Instant::now() {
+            self.try_moves();
+        }
         self.stirred = true;
     }
 
