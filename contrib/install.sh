@@ -2,7 +2,8 @@
 # Installs the shipper as a service; safe to run again, for an update or after it was broken off.
 #
 #   contrib/install.sh PATH-OF-SEALIFT     puts everything in place, starts nothing, says what to do next
-#   contrib/install.sh --uninstall         takes it away again; data, configuration and user stay
+#   contrib/install.sh --uninstall         takes it away again; data, configuration and user stay, and so does the program
+#                                          where a receiver is installed, which runs it too
 #
 #   /usr/local/bin/sealift                        replaced in one step: a shipper that runs goes on as it was
 #   /usr/local/lib/systemd/system/sealift.service ours, and replaced; changes belong into `systemctl edit sealift`
@@ -53,18 +54,42 @@ put_papers_in_place() {
     rm -r "$made"
 }
 
+# The same lines, with the paths as they are where one of them is a symlink: systemd-tmpfiles takes none for a folder.
+without_symlinks() { # FILE
+    local line type path rest
+    while IFS= read -r line; do
+        case $line in
+        d\ *)
+            read -r type path rest <<<"$line"
+            echo "$type $(realpath -m -- "$path") $rest"
+            ;;
+        *) printf '%s\n' "$line" ;;
+        esac
+    done <"$1"
+}
+
+receiver_unit() {
+    local folder
+    for folder in /etc/systemd/system "$prefix/lib/systemd/system" /usr/lib/systemd/system /lib/systemd/system; do
+        [ ! -e "$folder/sealift-receiver.service" ] || { echo "$folder/sealift-receiver.service" && return; }
+    done
+}
+
 put_in_place() {
-    [ -f "$1" ] && [ -x "$1" ] || fail "$1 is not there, or is no program: cargo build --release"
+    local program here folders
+    # A path, whatever was given: a bare name would be looked for in PATH when it is run, and here when it is copied.
+    program=$(realpath -e -- "$1" 2>/dev/null) && [ -f "$program" ] && [ -x "$program" ] ||
+        fail "$1 is not there, or is no program: cargo build --release"
     # Before anything is touched: a program for another machine, or one whose libraries are missing.
-    "$1" --version >/dev/null || fail "$1 does not run here"
-    local here
+    "$program" --version >/dev/null || fail "$program does not run here"
     here=$(dirname "$(realpath "$0")")
 
     place 644 "$here/sysusers.d/sealift.conf" "$sysusers"
-    place 644 "$here/tmpfiles.d/sealift.conf" "$tmpfiles"
+    folders=$(without_symlinks "$here/tmpfiles.d/sealift.conf")
+    place 644 <(printf '%s\n' "$folders") "$tmpfiles"
     systemd-sysusers "$sysusers"
     systemd-tmpfiles --create "$tmpfiles"
-    place 755 "$1" "$binary"
+    place 755 "$program" "$binary"
     put_papers_in_place
     place 644 "$here/systemd/sealift.service" "$unit"
     if [ ! -e "$config" ]; then
@@ -77,10 +102,10 @@ put_in_place() {
     echo "What to do next:"
     if grep -q '^url = "https://receiver.example' "$config"; then
         echo "  - set the receiver's address in $config"
-        echo "  - sealift config check                    says what is wrong with it"
-    elif ! "$binary" config check --config "$config" >/dev/null 2>&1; then
-        echo "  - mend $config; \`sealift config check\` says what is wrong with it"
+    elif ! runuser -u sealift -- "$binary" config check --config "$config" >/dev/null 2>&1; then
+        echo "  - mend $config"
     fi
+    echo "  - runuser -u sealift -- sealift config check    says what is wrong with it for the user that ships"
     echo "  - usermod -aG sealift USER                for each user that records; they create episodes in $data/episodes with mode 2770"
     if manager_runs && systemctl is-active --quiet sealift; then
         echo "  - systemctl restart sealift               the running one is still the old one"
@@ -96,10 +121,18 @@ take_away() {
         systemctl disable --now --quiet sealift.service 2>/dev/null || true
         ! systemctl is-active --quiet sealift.service || fail "sealift.service does not stop"
     fi
-    rm -f "$unit" "$sysusers" "$tmpfiles" "$binary" "$bash" "$zsh" "$fish" "$man"/sealift.1 "$man"/sealift-*.1
+    rm -f "$unit" "$sysusers" "$tmpfiles"
+    local kept receiver
+    receiver=$(receiver_unit)
+    # The receiver's operator asks the program and its manual, too.
+    [ -n "$receiver" ] || rm -f "$binary" "$bash" "$zsh" "$fish" "$man"/sealift.1 "$man"/sealift-*.1
     ! manager_runs || systemctl daemon-reload
-    echo "Removed: program and service. Kept, and yours to remove:"
-    local kept
+    if [ -n "$receiver" ]; then
+        echo "Removed: the service. Kept, and yours to remove:"
+        echo "  - $binary, which $receiver runs"
+    else
+        echo "Removed: program and service. Kept, and yours to remove:"
+    fi
     for kept in "$data" "$(dirname "$config")" /etc/systemd/system/sealift.service.d; do
         [ ! -e "$kept" ] || echo "  - $kept"
     done

@@ -14,7 +14,7 @@ use std::{io, path::Path};
 use rustix::fs::{statfs, statvfs};
 
 /// File systems that other hosts may write to, by their number in statfs(2).
-const SHARED: [(u32, &str); 14] = [
+const SHARED: [(u32, &str); 16] = [
     (0x6969, "NFS"),
     (0x517b, "SMB"),
     (0xfe53_4d42, "SMB"),
@@ -28,6 +28,8 @@ const SHARED: [(u32, &str); 14] = [
     (0x7375_7245, "Coda"),
     (0x0116_1970, "GFS2"),
     (0x7461_636f, "OCFS2"),
+    (0x4750_4653, "GPFS"),
+    (0x1983_0326, "BeeGFS"),
     (0x786f_4256, "a VirtualBox share"),
 ];
 
@@ -86,6 +88,8 @@ mod tests {
             (0xff53_4d42, Some("SMB")),
             (0x0102_1997, Some("9p")),
             (0x6573_5546, Some("FUSE")),
+            (0x4750_4653, Some("GPFS")),
+            (0x1983_0326, Some("BeeGFS")),
             // ext4, XFS, btrfs, tmpfs, overlay.
             (0xef53, None),
             (0x5846_5342, None),

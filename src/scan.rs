@@ -25,6 +25,9 @@ use crate::{
     tree::shown,
 };
 
+/// Made with each ext2, ext3 and ext4, mode 0700.
+const LOST_AND_FOUND: &str = "lost+found";
+
 /// Which folder `episodes/` is: another device or inode under the same name means that it was replaced or mounted over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RootId {
@@ -140,6 +143,7 @@ pub fn scan(layout: &Layout, progress: &Progress) -> io::Result<Scan> {
                     found.strangers.push(Stranger { name, why: NoEpisode::Symlink, sealed: true });
                 }
                 Look::Gone => {}
+                Look::Unreadable(_) if is_lost_and_found(&folder, &name) => {}
                 look => found.episodes.push((id, look)),
             },
             Err(why) => {
@@ -161,6 +165,18 @@ pub fn scan(layout: &Layout, progress: &Progress) -> io::Result<Scan> {
     }
     found.unlabelled = found.archives.iter().filter(|id| !labelled.contains(id)).cloned().collect();
     Ok(found)
+}
+
+/// Whether this is where a file system's repair puts what it finds: root's, and at the very top of the file system. Anybody else's
+/// folder of that name is an episode.
+pub fn is_lost_and_found(folder: &impl AsFd, name: &OsStr) -> bool {
+    name == LOST_AND_FOUND && is_roots_at_the_top(folder, name)
+}
+
+fn is_roots_at_the_top(folder: &impl AsFd, name: &OsStr) -> bool {
+    let of = |path: &Path| statat(folder, path, AtFlags::SYMLINK_NOFOLLOW);
+    of(Path::new(name)).is_ok_and(|found| found.st_uid == 0)
+        && matches!((of(Path::new(".")), of(Path::new(".."))), (Ok(here), Ok(above)) if here.st_dev != above.st_dev)
 }
 
 /// Whether this is, or points to, a folder with something of the marker's name in it.
@@ -383,6 +399,19 @@ mod tests {
         fs::rename(&marker, marker.with_extension("old")).unwrap();
         fs::write(&marker, "").unwrap();
         assert_ne!(look(&layout.episodes, &id("a")), first);
+    }
+
+    #[test]
+    fn only_roots_own_at_the_top_of_a_file_system_is_lost_and_found() {
+        let top = File::open("/proc").unwrap();
+        let (_folder, layout) = sandbox();
+        fs::create_dir(layout.episodes.join(LOST_AND_FOUND)).unwrap();
+        let below = File::open(&layout.episodes).unwrap();
+        assert!(!is_lost_and_found(&below, OsStr::new(LOST_AND_FOUND)), "an episode of that name");
+        assert!(!is_lost_and_found(&top, OsStr::new("sys")), "another name");
+        assert!(!is_lost_and_found(&top, OsStr::new(LOST_AND_FOUND)), "there is none");
+        assert!(is_roots_at_the_top(&top, OsStr::new("sys")));
+        assert!(!is_roots_at_the_top(&below, OsStr::new(LOST_AND_FOUND)));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::{
     durable::{self, Tried},
     episode::printable,
     layout::Layout,
+    scan,
     snapshot::{TrialFinding, TrialKind},
 };
 
@@ -100,12 +101,14 @@ fn device(folder: &Path) -> Option<u64> {
 fn unmovable(episodes: &Path) -> Option<Finding> {
     let root = std::fs::metadata(episodes).ok()?;
     let us = rustix::process::geteuid();
+    let folder = std::fs::File::open(episodes).ok()?;
     let is_sticky = root.mode() & STICKY != 0 && root.uid() != us.as_raw() && !us.is_root();
     let (mut count, mut first, mut sticky) = (0, None, false);
     for entry in std::fs::read_dir(episodes).ok()?.take(MAX_FOLDERS).flatten() {
         let name = entry.file_name();
         let Ok(metadata) = entry.metadata() else { continue };
-        if !metadata.is_dir() || name.to_string_lossy().starts_with('.') {
+        let is_none = name.to_string_lossy().starts_with('.') || scan::is_lost_and_found(&folder, &name);
+        if !metadata.is_dir() || is_none {
             continue;
         }
         let not_ours = is_sticky && metadata.uid() != us.as_raw();
@@ -126,6 +129,20 @@ fn may_write(folder: &Path) -> bool {
 }
 
 impl Trial {
+    /// Says in the log what is different from what the last trial found.
+    pub fn tell_after(&self, before: &Self) {
+        for finding in &self.findings {
+            if !before.findings.iter().any(|said| said.is_about(finding)) {
+                tracing::warn!("{finding}");
+            }
+        }
+        for said in &before.findings {
+            if !self.findings.iter().any(|finding| finding.is_about(said)) {
+                tracing::info!("mended: {}", said.in_short());
+            }
+        }
+    }
+
     /// Says it in the log.
     pub fn tell(&self) {
         for finding in &self.findings {
@@ -138,6 +155,16 @@ impl Trial {
 }
 
 impl Finding {
+    /// Whether both say the same, of as many or other folders.
+    fn is_about(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Copies { to, .. }, Self::Copies { to: other, .. })
+            | (Self::NotPermitted { to, .. }, Self::NotPermitted { to: other, .. }) => to == other,
+            (Self::Unmovable { sticky, .. }, Self::Unmovable { sticky: other, .. }) => sticky == other,
+            (Self::Copies { .. } | Self::NotPermitted { .. } | Self::Unmovable { .. }, _) => false,
+        }
+    }
+
     /// The same in a few words, for a status line.
     #[must_use]
     pub fn in_short(&self) -> String {
@@ -182,7 +209,8 @@ impl fmt::Display for Finding {
             Self::NotPermitted { from, to, why } => write!(
                 f,
                 "Nothing can be moved from {} to {}: {why}. Episodes will be delivered and stay where they are. Give both \
-                 folders to the user that ships; in a unit, ReadWritePaths= must name the folder above both.",
+                 folders to the user that ships; in a unit, ReadWritePaths= must name the folder above both, or, where they are \
+                 on two file systems, one folder on each.",
                 from.display(),
                 to.display()
             ),
@@ -226,6 +254,19 @@ mod tests {
         for folder in [&layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
             assert!(is_empty(folder), "{}", folder.display());
         }
+    }
+
+    #[test]
+    fn another_file_system_that_takes_nothing_is_no_copy() {
+        let (_folder, mut layout) = sandbox();
+        // Another file system than any temporary folder, for whoever asks first, and nobody can make a folder in it.
+        layout.shipped = "/proc/self".into();
+        let found = run(&layout, "").findings;
+        assert!(
+            matches!(&found[..], [Finding::NotPermitted { to, .. }] if *to == layout.shipped),
+            "{found:?}"
+        );
+        assert!(is_empty(&layout.episodes));
     }
 
     #[test]

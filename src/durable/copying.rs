@@ -19,13 +19,14 @@ use rustix::{
     fs::{
         AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat,
         fchmod, fchown, fgetxattr, flistxattr, fsetxattr, fstat, futimens, mkdirat, mknodat, openat,
-        symlinkat, utimensat,
+        symlinkat, unlinkat, utimensat,
     },
     io::Errno,
 };
 
 use super::named;
 use crate::{
+    layout::{REASON, RECEIPT, without_number},
     progress::Progress,
     tree::{
         MAX_DEPTH,
@@ -100,11 +101,8 @@ impl Copier<'_> {
                 self.folder(&source, &target.into(), path, depth + 1)
             }
             FileType::RegularFile => {
-                let source =
-                    open::file(from, name, &stat, |now| *now == stat).map_err(|error| told(error, path))?;
-                let target = File::from(openat(to, name, NEW_FILE, Mode::RUSR | Mode::WUSR).map_err(here)?);
-                self.file(&source, &target, path).map_err(|error| named(path, &error))?;
-                if Stat::of(&source)? == stat { Ok(()) } else { Err(told(Error::Changed, path)) }
+                let tries = if depth == 0 && is_record(name) { RECORD_TRIES } else { 1 };
+                tried(tries, || self.file_at_rest(from, to, name, path), path)
             }
             FileType::Symlink => {
                 let link = open::symlink_target(from, name).map_err(|error| told(error, path))?;
@@ -120,6 +118,23 @@ impl Copier<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Copies a file that stays what it is meanwhile. False where it did not: then there is no copy.
+    fn file_at_rest(&mut self, from: &File, to: &File, name: &CStr, path: &Path) -> io::Result<bool> {
+        let here = |errno: Errno| named(path, &errno.into());
+        let stat = open::stat(from, name).map_err(|error| told(error, path))?;
+        let source = match open::file(from, name, &stat, |now| *now == stat) {
+            Err(Error::Changed) => return Ok(false),
+            opened => opened.map_err(|error| told(error, path))?,
+        };
+        let target = File::from(openat(to, name, NEW_FILE, Mode::RUSR | Mode::WUSR).map_err(here)?);
+        self.file(&source, &target, path).map_err(|error| named(path, &error))?;
+        if Stat::of(&source)? == stat {
+            return Ok(true);
+        }
+        unlinkat(to, name, AtFlags::empty()).map_err(here)?;
+        Ok(false)
     }
 
     fn file(&mut self, source: &File, target: &File, path: &Path) -> io::Result<()> {
@@ -150,6 +165,24 @@ impl Copier<'_> {
         keep_metadata(source, target)?;
         target.sync_all()
     }
+}
+
+/// Our own records have just been written into the source. Network file systems and FUSE remember for a while what they were told
+/// of a file before that, so the first look may differ from the next, and only the one after it is true.
+const RECORD_TRIES: usize = 3;
+
+fn is_record(name: &CStr) -> bool {
+    name.to_str().is_ok_and(|name| [RECEIPT, REASON].contains(&without_number(name)))
+}
+
+/// Until it did not change while it was copied. A recorder's file has one try: somebody writes there.
+fn tried(tries: usize, mut copy: impl FnMut() -> io::Result<bool>, path: &Path) -> io::Result<()> {
+    for _ in 0..tries {
+        if copy()? {
+            return Ok(());
+        }
+    }
+    Err(told(Error::Changed, path))
 }
 
 /// Before the permission bits, which may take the right to set them away. They are no part of an episode's content: that
@@ -219,5 +252,30 @@ fn told(error: Error, path: &Path) -> io::Error {
             io::Error::new(io::ErrorKind::ResourceBusy, why)
         }
         Error::Io(errno) => named(path, &errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_record_of_ours_is_tried_again_where_it_looks_changed() {
+        for (name, ours) in [
+            (c"shipping_receipt.json", true),
+            (c"shipping_receipt.json~1", true),
+            (c"quarantine_reason.json", true),
+            (c"samples.bin", false),
+            (c"done.marker", false),
+        ] {
+            assert_eq!(is_record(name), ours, "{name:?}");
+        }
+        let copies = |tries, looks: &[bool]| {
+            let mut looks = looks.iter();
+            tried(tries, || Ok(*looks.next().unwrap()), Path::new("x")).map_err(|error| error.to_string())
+        };
+        assert_eq!(copies(RECORD_TRIES, &[false, false, true]), Ok(()), "a cache that was behind");
+        assert!(copies(RECORD_TRIES, &[false; RECORD_TRIES]).is_err(), "it never rests");
+        assert!(copies(1, &[false, true]).is_err(), "a recorder's");
     }
 }

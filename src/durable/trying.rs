@@ -19,24 +19,23 @@ pub enum Tried {
 /// half-way, what is left has a trash name, and goes with the daemon's next start.
 ///
 /// # Errors
-/// Those of mkdir(2) and renameat2(2): nothing can be moved there.
+/// Those of mkdir(2), there too where it would be a copy, and of renameat2(2): nothing can be moved there.
 pub fn try_move(from: &Path, to: &Path, whose: &str) -> io::Result<Tried> {
     let scratch = from.join(format!("{TRASH_PREFIX}trial-{whose}from"));
     let target = to.join(format!("{TRASH_PREFIX}trial-{whose}to"));
     fs::create_dir(&scratch)?;
-    let renamed = rename_noreplace(&scratch, &target);
-    // Either of them is there. That it cannot be removed is the next start's business.
-    let _ = fs::remove_dir(&scratch);
-    let _ = fs::remove_dir(&target);
-    match renamed {
+    let tried = match rename_noreplace(&scratch, &target) {
         Ok(Published::Done) => Ok(Tried::Renames),
         Ok(Published::NameTaken) => Err(io::ErrorKind::AlreadyExists.into()),
-        // rename(2) says so before it looks whether anything may be written there; a copy begins with a folder.
+        // rename(2) says so before it looks whether anything may be written there (a mount that is read-only for us); a copy
+        // begins with a folder.
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-            fs::create_dir(&target)?;
-            let _ = fs::remove_dir(&target);
-            Ok(Tried::Copies)
+            fs::create_dir(&target).map(|()| Tried::Copies)
         }
         Err(error) => Err(error),
-    }
+    };
+    // One of them is there, or both. That it cannot be removed is the next start's business.
+    let _ = fs::remove_dir(&scratch);
+    let _ = fs::remove_dir(&target);
+    tried
 }

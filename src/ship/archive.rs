@@ -30,7 +30,7 @@ use tokio::sync::watch;
 
 pub use self::reading::{IN_ONE_PIECE_BYTES, Reading};
 use self::{poured::Pour, slices::Slices};
-use crate::{durable, episode::Digest, records::ArchiveFacts};
+use crate::{durable, episode::Digest, progress::Progress, records::ArchiveFacts};
 
 /// How many bytes may be written before readers are told. Small enough that a sender is never far behind, large
 /// enough that waking it costs nothing beside the compression.
@@ -179,14 +179,15 @@ impl Archive {
         }
     }
 
-    /// The open file, for the step that makes it durable.
+    /// The open file, for the step that makes it durable. What is left to flush is short then; each flush on the way to that is a step
+    /// of `progress`.
     ///
     /// # Errors
     /// That of a flush on the way: the bytes cannot be believed, whatever a later flush says.
     /// [`io::ErrorKind::Unsupported`] where it lies nowhere.
-    pub fn file_to_keep(&self) -> io::Result<&File> {
-        if let Source::File { slices, .. } = &self.source {
-            slices.settle()?;
+    pub fn file_to_keep(&self, progress: &Progress) -> io::Result<&File> {
+        if let Source::File { file, slices, .. } = &self.source {
+            slices.catch_up(file, self.growth().len_bytes, progress)?;
         }
         self.file()
     }

@@ -47,7 +47,7 @@ use super::{
     systemd::Notifier,
     tell::Teller,
     transport::Transport,
-    watch::Watch,
+    watch::{Inotify, Watch},
 };
 use crate::{clock, episode::EpisodeId, layout::Layout, records::WallTime, trial::Trial};
 
@@ -185,6 +185,8 @@ struct Daemon {
     read_again: bool,
     reloads: Reloads,
     trial: Trial,
+    /// No oftener is it made again.
+    next_trial: Instant,
     stalled: Vec<Stalled>,
     events: UnboundedReceiver<Event>,
     hints: mpsc::Receiver<EpisodeId>,
@@ -216,6 +218,7 @@ enum Aside {
     Read(anyhow::Result<Box<Reloaded>>),
     Refreshed(io::Result<()>),
     Locked(Result<Option<Lock>, LockError>),
+    Tried(Trial),
 }
 
 impl Daemon {
@@ -234,7 +237,12 @@ impl Daemon {
         let (inotify, watch_why) = if once { (false, None) } else { start::use_inotify(&mut options) };
         let (event_sender, events) = mpsc::unbounded_channel();
         let (hint_sender, hints) = mpsc::channel(MAX_HINTS);
-        let watch = Watch::start(layout.episodes.clone(), inotify, hint_sender, event_sender.clone())
+        let used = match options.inotify {
+            _ if !inotify => Inotify::Never,
+            None => Inotify::WhereTrusted,
+            Some(_) => Inotify::Always,
+        };
+        let watch = Watch::start(layout.episodes.clone(), used, hint_sender, event_sender.clone())
             .context("Failed to start the watching thread")?;
         let workers = Workers {
             layout,
@@ -270,6 +278,7 @@ impl Daemon {
             read_again: false,
             reloads: Reloads::default(),
             trial: prepared.trial,
+            next_trial: now,
             stalled: Vec::new(),
             events,
             hints,
@@ -290,7 +299,10 @@ impl Daemon {
         self.hear(Event::Deadline);
         loop {
             self.perform();
-            if (self.options.settings.once || self.stopping.is_some()) && self.machine.idle() {
+            if (self.options.settings.once || self.stopping.is_some())
+                && self.machine.idle()
+                && !self.hands.discards()
+            {
                 return self.machine.tally();
             }
             match self.next(stop).await {
@@ -310,6 +322,7 @@ impl Daemon {
                 Turn::Aside(Aside::Read(read)) => self.read(read),
                 Turn::Aside(Aside::Refreshed(refreshed)) => self.refreshed(refreshed),
                 Turn::Aside(Aside::Locked(locked)) => self.locked(locked),
+                Turn::Aside(Aside::Tried(trial)) => self.tried(trial),
                 Turn::Deadline if self.stopping.is_none() => self.hear(Event::Deadline),
                 Turn::Deadline if self.hands.cancelled() => {
                     tracing::warn!("stopped with work under way; the next start finishes it");
@@ -371,6 +384,9 @@ impl Daemon {
         self.machine.handle(event, self.started.elapsed());
         if looked && !self.options.settings.once && self.stopping.is_none() {
             self.look_after_lock();
+        }
+        if looked && !self.trial.findings.is_empty() && self.next_trial <= Instant::now() {
+            self.try_moves();
         }
         self.stirred = true;
     }

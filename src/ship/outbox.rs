@@ -65,6 +65,7 @@ pub fn keep(
     packed: &Packed,
     conflict: Option<&Refusal>,
     now: WallTime,
+    progress: &Progress,
 ) -> Result<(), String> {
     let mut sidecar = sidecar(id, packed);
     sidecar.verdict = conflict.map(|refusal| RecordedVerdict {
@@ -77,7 +78,9 @@ pub fn keep(
         if let Some(archive) = archive {
             // Of an older archive: beside the new one it would be a lie.
             durable::remove_file(&layout.sidecar(id))?;
-            durable::replace(archive.file_to_keep()?, &layout.partial(id), &layout.archive(id))?;
+            progress.step();
+            durable::replace(archive.file_to_keep(progress)?, &layout.partial(id), &layout.archive(id))?;
+            progress.step();
         }
         durable::write_record(
             &layout.sidecar(id),

@@ -30,12 +30,14 @@ use std::{
 use notify::{
     Config, ErrorKind, EventKindMask, RecommendedWatcher, RecursiveMode, WatchPathConfig, Watcher as _,
 };
+use rustix::io::Errno;
 use tokio::sync::mpsc::{Sender, UnboundedSender, error::TrySendError};
 
 pub use trouble::Trouble;
 
 use crate::{
     episode::{EpisodeId, Look},
+    filesystem::shared_between_hosts,
     layout::{self, MARKER},
     scan::{self, RootId},
     ship::machine::Event,
@@ -44,6 +46,17 @@ use crate::{
 /// Everything that can make an episode appear, be sealed or go. Nothing that a recorder's writing does.
 const MASK: EventKindMask =
     EventKindMask::CREATE.union(EventKindMask::MODIFY_NAME).union(EventKindMask::REMOVE);
+
+/// Whether watches are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inotify {
+    /// It only looks.
+    Never,
+    /// As long as `episodes/` is on a file system whose events can be trusted: a mount that comes over it later may be another.
+    WhereTrusted,
+    /// Somebody has said so.
+    Always,
+}
 
 /// What the watching thread can be asked for.
 #[derive(Debug)]
@@ -75,13 +88,13 @@ struct Life {
 }
 
 impl Watch {
-    /// Starts watching `episodes`; with `inotify` false it only looks. Hints go to `hints`, everything else to `events`.
+    /// Starts watching `episodes`. Hints go to `hints`, everything else to `events`.
     ///
     /// # Errors
     /// Where no thread can be had. That watches cannot be had is no error: it is told as an event.
     pub fn start(
         episodes: PathBuf,
-        inotify: bool,
+        inotify: Inotify,
         hints: Sender<EpisodeId>,
         events: UnboundedSender<Event>,
     ) -> io::Result<Self> {
@@ -143,7 +156,7 @@ impl Watch {
 
 struct Watching {
     episodes: PathBuf,
-    inotify: bool,
+    inotify: Inotify,
     hints: Sender<EpisodeId>,
     events: UnboundedSender<Event>,
     overflowed: Arc<AtomicBool>,
@@ -151,6 +164,12 @@ struct Watching {
     watcher: Option<RecommendedWatcher>,
     root: Option<RootId>,
     watched: HashSet<EpisodeId>,
+    /// Told that they cannot be watched, and still open.
+    unwatchable: HashSet<EpisodeId>,
+    /// Tells on which file system events cannot be trusted.
+    untrusted_on: fn(&Path) -> Option<&'static str>,
+    /// That file system, where the root is on one.
+    untrusted: Option<&'static str>,
     /// A watch could not be had since the last refresh.
     failed: bool,
     /// It was said that watches cannot be had.
@@ -160,7 +179,7 @@ struct Watching {
 impl Watching {
     fn new(
         episodes: PathBuf,
-        inotify: bool,
+        inotify: Inotify,
         hints: Sender<EpisodeId>,
         events: UnboundedSender<Event>,
     ) -> Self {
@@ -174,6 +193,9 @@ impl Watching {
             watcher: None,
             root: None,
             watched: HashSet::new(),
+            unwatchable: HashSet::new(),
+            untrusted_on: shared_between_hosts,
+            untrusted: None,
             failed: false,
             blind: false,
         }
@@ -204,7 +226,7 @@ impl Watching {
     }
 
     fn refresh(&mut self) {
-        if !self.inotify {
+        if self.inotify == Inotify::Never {
             return;
         }
         let now = scan::root_id(&self.episodes).ok();
@@ -224,14 +246,24 @@ impl Watching {
         let mut begun_late = replaced;
         let failed_before = std::mem::take(&mut self.failed);
         if self.root.is_none() && now.is_some() {
-            match self.watch_root() {
-                Ok(()) => {
-                    self.root = now;
-                    // A scan may be under way that passed before the watch was there.
-                    begun_late |= self.blind;
-                }
-                Err(error) => self.fail(&error),
+            self.untrusted = match self.inotify {
+                Inotify::WhereTrusted => (self.untrusted_on)(&self.episodes),
+                Inotify::Never | Inotify::Always => None,
+            };
+            match self.untrusted {
+                Some(_) => self.root = now,
+                None => match self.watch_root() {
+                    Ok(()) => {
+                        self.root = now;
+                        // A scan may be under way that passed before the watch was there.
+                        begun_late |= self.blind;
+                    }
+                    Err(error) => self.fail(|| Trouble::of(&error)),
+                },
             }
+        }
+        if let Some(name) = self.untrusted {
+            self.fail(|| Trouble::untrusted(name));
         }
         if self.blind && !self.failed && !failed_before {
             self.blind = false;
@@ -286,11 +318,26 @@ impl Watching {
                 self.watched.insert(id.clone());
             }
             Err(error) if is_gone(&error) => {}
-            Err(error) => self.fail(&error),
+            Err(error) => self.cannot_watch(id, &error),
+        }
+    }
+
+    /// Only what is short for everybody makes the daemon blind. Everything else is this one episode's own.
+    fn cannot_watch(&mut self, id: &EpisodeId, error: &notify::Error) {
+        if is_short(error) {
+            self.fail(|| Trouble::of(error));
+        } else if self.unwatchable.insert(id.clone()) {
+            tracing::warn!(
+                EPISODE = %id,
+                "{id} cannot be watched: {}. It is found by the next look through episodes/ once it is sealed, and all others are \
+                 noticed at once as before.",
+                Trouble::of(error).why
+            );
         }
     }
 
     fn unwatch(&mut self, id: &EpisodeId) {
+        self.unwatchable.remove(id);
         if self.watched.remove(id)
             && let Some(watcher) = &mut self.watcher
         {
@@ -299,10 +346,10 @@ impl Watching {
         }
     }
 
-    fn fail(&mut self, error: &notify::Error) {
+    fn fail(&mut self, trouble: impl FnOnce() -> Trouble) {
         self.failed = true;
         if !std::mem::replace(&mut self.blind, true) {
-            let trouble = Trouble::of(error);
+            let trouble = trouble();
             let fix = trouble.fix.as_ref().map(|fix| format!(" To mend it: {fix}")).unwrap_or_default();
             tracing::warn!(
                 "Watches cannot be had: {}. Episodes are found by looking every few seconds until they can.{fix}",
@@ -337,6 +384,21 @@ fn episode_of(root: &Path, path: &Path) -> Option<EpisodeId> {
     }
 }
 
+/// A limit of this machine, or its memory: inotify_add_watch(2).
+fn is_short(error: &notify::Error) -> bool {
+    match &error.kind {
+        ErrorKind::MaxFilesWatch => true,
+        ErrorKind::Io(error) => {
+            let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+            matches!(errno, Some(Errno::NOSPC | Errno::MFILE | Errno::NFILE | Errno::NOMEM))
+        }
+        ErrorKind::PathNotFound
+        | ErrorKind::Generic(_)
+        | ErrorKind::WatchNotFound
+        | ErrorKind::InvalidConfig(_) => false,
+    }
+}
+
 fn is_gone(error: &notify::Error) -> bool {
     match &error.kind {
         ErrorKind::PathNotFound => true,
@@ -349,61 +411,4 @@ fn is_gone(error: &notify::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_episodes_and_their_markers_are_hints() {
-        let root = Path::new("/d/episodes");
-        let id = |path: &str| episode_of(root, Path::new(path)).map(|id| id.as_str().to_owned());
-        assert_eq!(id("/d/episodes/run-1"), Some("run-1".into()));
-        assert_eq!(id("/d/episodes/run-1/done.marker"), Some("run-1".into()));
-        assert_eq!(id("/d/episodes/.sealift-look-run-1"), Some("run-1".into()));
-        for path in [
-            "/d/episodes",
-            "/d/other/run-1",
-            "/d/episodes/.building",
-            "/d/episodes/.sealift-look-",
-            "/d/episodes/.sealift-look-.x",
-            "/d/episodes/run-1/data.bin",
-            "/d/episodes/run-1/deep/done.marker",
-        ] {
-            assert_eq!(id(path), None, "{path}");
-        }
-    }
-
-    #[test]
-    fn what_is_found_open_is_watched_and_what_is_sealed_already_never_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let (hints, _hints) = tokio::sync::mpsc::channel(100);
-        let (events, _heard) = tokio::sync::mpsc::unbounded_channel();
-        let mut watching = Watching::new(folder.path().to_owned(), true, hints, events);
-        watching.refresh();
-        for (name, sealed) in [("open", false), ("sealed", true)] {
-            std::fs::create_dir(folder.path().join(name)).unwrap();
-            if sealed {
-                std::fs::write(folder.path().join(name).join(MARKER), b"").unwrap();
-            }
-            watching.obey(Command::Look(EpisodeId::parse(name).unwrap()));
-        }
-        assert_eq!(watching.watched, HashSet::from([EpisodeId::parse("open").unwrap()]));
-    }
-
-    #[test]
-    fn the_thread_gives_a_sign_of_life_when_it_is_asked_for_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let (hints, _hints) = tokio::sync::mpsc::channel(1);
-        let (events, mut heard) = tokio::sync::mpsc::unbounded_channel();
-        let watch = Watch::start(folder.path().to_owned(), false, hints, events).unwrap();
-        for _ in 0..3 {
-            watch.ping();
-        }
-        // What it is asked for after the pings it does after them.
-        watch.look(EpisodeId::parse("a").unwrap());
-        assert!(heard.blocking_recv().is_some());
-        watch.ping();
-        watch.look(EpisodeId::parse("b").unwrap());
-        assert!(heard.blocking_recv().is_some());
-        assert!(watch.obeyed() >= 3, "{}", watch.obeyed());
-    }
-}
+mod tests;

@@ -16,11 +16,13 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-/// At 5 MB/s, which is a poor card's pace, one takes a quarter of a minute. Shorter archives are not touched at all.
-const SLICE_BYTES: u64 = 64 << 20;
-/// How many of them may be written and not flushed before the writer waits. With these, the last flush stays well under
-/// what a disk may take on that card, too.
-const MAX_SLICES_AHEAD: u64 = 4;
+use crate::progress::Progress;
+
+/// Shorter archives are not touched at all.
+const SLICE_BYTES: u64 = 32 << 20;
+/// How many of them may be written since a flush began before the writer waits: so much is the most that one flush has to do.
+/// At 5 MB/s, which is a poor card's pace, that takes a quarter of a minute.
+const MAX_SLICES_AHEAD: u64 = 2;
 
 /// Makes an open file's bytes durable.
 type Flush = fn(&File) -> io::Result<()>;
@@ -74,14 +76,37 @@ impl Slices {
         state.outcome()?;
         (state.flushing, state.begun_at_bytes) = (true, len_bytes);
         drop(state);
-        let (slices, file) = (self.clone(), Arc::clone(file));
-        let begun = std::thread::Builder::new().name("flush".into()).spawn(move || slices.flush(&file));
+        let (slices, beside) = (self.clone(), Arc::clone(file));
+        let begun = std::thread::Builder::new().name("flush".into()).spawn(move || slices.flush(&beside));
         if let Err(error) = begun {
-            // No thread to be had: the next slice may find one, or the last flush does it all.
-            tracing::debug!("no thread to flush with: {error}");
-            self.lock().flushing = false;
+            tracing::debug!("no thread to flush with, the writer does it: {error}");
+            self.flush(file);
+            return self.lock().outcome();
         }
         Ok(())
+    }
+
+    /// Waits for the flush that is under way, and flushes what was written since it began where that is a slice or more. Each is a
+    /// step of `progress`. What is left for the last flush is less than a slice.
+    ///
+    /// # Errors
+    /// Those of [`Slices::settle`].
+    pub(super) fn catch_up(&self, file: &File, len_bytes: u64, progress: &Progress) -> io::Result<()> {
+        self.settle()?;
+        progress.step();
+        let behind_bytes = {
+            let mut state = self.lock();
+            let behind_bytes = len_bytes - state.begun_at_bytes;
+            if behind_bytes >= self.0.slice_bytes {
+                (state.flushing, state.begun_at_bytes) = (true, len_bytes);
+            }
+            behind_bytes
+        };
+        if behind_bytes >= self.0.slice_bytes {
+            self.flush(file);
+            progress.step();
+        }
+        self.lock().outcome()
     }
 
     /// Waits for the flush that is under way.
@@ -160,13 +185,13 @@ mod tests {
         let file = file();
         let (opened, open) = std::sync::mpsc::channel();
         let closed = GATE.lock().unwrap();
-        for len_bytes in (100..500).step_by(50) {
+        for len_bytes in (100..100 + MAX_SLICES_AHEAD * 100).step_by(50) {
             slices.wrote(&file, len_bytes).unwrap();
         }
         assert_eq!(ENDED.load(Ordering::SeqCst), 0);
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| {
-                slices.wrote(&file, 500).unwrap();
+                slices.wrote(&file, 100 + MAX_SLICES_AHEAD * 100).unwrap();
                 let _ = opened.send(ENDED.load(Ordering::SeqCst));
             });
             // One that does not wait is through by then.
@@ -177,6 +202,42 @@ mod tests {
         });
         slices.settle().unwrap();
         assert_eq!(ENDED.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn no_flush_has_more_to_do_than_a_card_of_5_mb_a_second_does_in_a_quarter_of_a_minute() {
+        const { assert!(MAX_SLICES_AHEAD * SLICE_BYTES <= 15 * 5_000_000) };
+    }
+
+    #[test]
+    fn what_is_behind_in_the_end_is_caught_up_with_and_each_flush_is_a_step() {
+        static FLUSHES: AtomicUsize = AtomicUsize::new(0);
+        let slices = Slices::of(100, |_| {
+            FLUSHES.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        });
+        let (file, progress) = (file(), Progress::default());
+        slices.catch_up(&file, 99, &progress).unwrap();
+        assert_eq!((FLUSHES.load(Ordering::SeqCst), progress.steps()), (0, 1), "a short one");
+        slices.wrote(&file, 100).unwrap();
+        slices.catch_up(&file, 250, &progress).unwrap();
+        assert_eq!((FLUSHES.load(Ordering::SeqCst), progress.steps()), (2, 3), "a long tail");
+        slices.catch_up(&file, 250, &progress).unwrap();
+        assert_eq!((FLUSHES.load(Ordering::SeqCst), progress.steps()), (2, 4), "nothing is behind");
+    }
+
+    #[test]
+    fn a_failed_flush_of_the_tail_is_final() {
+        static FLUSHES: AtomicUsize = AtomicUsize::new(0);
+        let slices = Slices::of(100, |_| match FLUSHES.fetch_add(1, Ordering::SeqCst) {
+            0 => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        });
+        let (file, progress) = (file(), Progress::default());
+        for _ in 0..2 {
+            let failed = slices.catch_up(&file, 150, &progress).unwrap_err();
+            assert_eq!(failed.kind(), io::ErrorKind::StorageFull);
+        }
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(super) struct Hands {
     pub(super) workers: Workers,
     watch: Watch,
     under_way: HashMap<Part, UnderWay>,
+    /// Packings that wait until the scratch of their name is gone: the removal would meet theirs.
+    waiting: HashMap<EpisodeId, Effect>,
     cancelled: bool,
     /// What left for the receiver in attempts that are over, bytes.
     sent_bytes: u64,
@@ -49,7 +51,14 @@ pub(super) struct Upload {
 
 impl Hands {
     pub(super) fn new(workers: Workers, watch: Watch) -> Self {
-        Self { workers, watch, under_way: HashMap::new(), cancelled: false, sent_bytes: 0 }
+        Self {
+            workers,
+            watch,
+            under_way: HashMap::new(),
+            waiting: HashMap::new(),
+            cancelled: false,
+            sent_bytes: 0,
+        }
     }
 
     /// Whether hints came faster than they were taken since this was last asked.
@@ -99,6 +108,11 @@ impl Hands {
         self.watch.trouble()
     }
 
+    /// Whether such work is under way that is for no single episode.
+    pub(super) fn is_at(&self, work: Work) -> bool {
+        self.under_way.contains_key(&Part::of(work))
+    }
+
     /// Asks the watching thread for a sign of life, to be seen at the next look.
     pub(super) fn ping(&self) {
         self.watch.ping();
@@ -141,6 +155,16 @@ impl Hands {
     pub(super) fn ended(&mut self, part: &Part) {
         let ended = self.under_way.remove(part);
         self.sent_bytes += ended.filter(|_| part.work == Work::Send).map_or(0, |work| work.progress.bytes());
+        if part.work == Work::Discard
+            && let Some(packing) = part.id.as_ref().and_then(|id| self.waiting.remove(id))
+        {
+            self.perform(packing);
+        }
+    }
+
+    /// Whether scratch is being removed: an end waits for that.
+    pub(super) fn discards(&self) -> bool {
+        self.under_way.keys().any(|part| part.work == Work::Discard)
     }
 
     /// Work begins that is none of the machine's. It is watched like any other.
@@ -157,6 +181,18 @@ impl Hands {
     /// Begins one effect. A notice is handed back, for whoever tells it.
     pub(super) fn perform(&mut self, effect: Effect) -> Option<Notice> {
         let workers = self.workers.clone();
+        if let Effect::Discard(id) | Effect::Pack { id, .. } = &effect {
+            let discarding = Part { work: Work::Discard, id: Some(id.clone()) };
+            if self.under_way.contains_key(&discarding) {
+                if let Effect::Pack { id, .. } = &effect {
+                    self.waiting.insert(id.clone(), effect);
+                } else {
+                    // Nothing of that name was made since it began.
+                    workers.let_go(id);
+                }
+                return None;
+            }
+        }
         let size_bytes = if let Effect::Send { packed, .. } = &effect { packed.facts.size_bytes } else { 0 };
         let begun = Part::begun_by(&effect).map(|part| self.begin(part, size_bytes));
         let progress = begun.unwrap_or_default();
@@ -165,8 +201,18 @@ impl Hands {
             Effect::Look(id) => self.watch.look(id),
             Effect::Unwatch(id) => self.watch.unwatch(id),
             Effect::Cancel(id) => self.cancel(id),
-            // Here and now, so that it cannot meet the next packing under the same name.
-            Effect::Discard(id) => workers.discard(&id),
+            Effect::Discard(id) => {
+                // Here and now: whoever asks from here on must not find it.
+                workers.let_go(&id);
+                let panicked = id.clone();
+                workers.step(
+                    move |workers| {
+                        workers.discard(&id);
+                        Event::Discarded(id)
+                    },
+                    || Event::Discarded(panicked),
+                );
+            }
             Effect::Send { id, packed, resume } => {
                 tokio::spawn(async move {
                     let attempt = workers.send(&id, &packed, resume, progress).await;
@@ -209,7 +255,9 @@ impl Hands {
             Effect::Keep { id, packed, conflict } => {
                 let panicked = id.clone();
                 workers.step(
-                    move |workers| Event::Kept(id.clone(), workers.keep(&id, &packed, conflict.as_ref())),
+                    move |workers| {
+                        Event::Kept(id.clone(), workers.keep(&id, &packed, conflict.as_ref(), &progress))
+                    },
                     || Event::Kept(panicked, Err(PANICKED.to_owned())),
                 );
             }
@@ -282,12 +330,78 @@ fn can_be_cancelled(work: Work) -> bool {
         Work::Watch
         | Work::Scan
         | Work::Keep
+        | Work::Discard
         | Work::Retire
         | Work::Quarantine
         | Work::Orphan
         | Work::Sweep
         | Work::Relieve
         | Work::Lock
+        | Work::Trial
         | Work::Reload => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        client::{Client, ClientOptions},
+        endpoint::{Endpoint, EndpointOptions},
+        layout::Layout,
+        ship::{daemon::KeepDays, pack, transport::Transport, watch::Inotify},
+    };
+
+    fn parts(hands: &Hands) -> Vec<String> {
+        let parts = hands.counts().map(|(part, _)| part);
+        parts.filter(|part| part.work != Work::Watch).map(|part| part.to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn scratch_is_removed_beside_the_loop_and_a_packing_of_its_name_waits_for_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::below(folder.path());
+        for folder in [&layout.episodes, &layout.outbox] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        let id = EpisodeId::parse("a").unwrap();
+        std::fs::write(layout.partial(&id), b"scratch").unwrap();
+        let endpoint = EndpointOptions {
+            url: "http://127.0.0.1:9".to_owned(),
+            headers: BTreeMap::new(),
+            host_id: "lab-07".to_owned(),
+        };
+        let (sender, mut events) = mpsc::unbounded_channel();
+        let (hints, _hints) = mpsc::channel(1);
+        let watch = Watch::start(layout.episodes.clone(), Inotify::Never, hints, sender.clone()).unwrap();
+        let client = Client::new(ClientOptions::default()).unwrap();
+        let workers = Workers {
+            transport: Transport::new(Endpoint::new(&endpoint, client).unwrap()),
+            pack: pack::Options { level: 1, workers: NonZeroU32::MIN },
+            free_bytes: crate::ship::daemon::FreeBytes::default(),
+            keep_days: KeepDays::default(),
+            events: sender,
+            known: Arc::default(),
+            layout: Arc::new(layout.clone()),
+        };
+        let mut hands = Hands::new(workers, watch);
+
+        hands.perform(Effect::Discard(id.clone()));
+        hands.perform(Effect::Discard(id.clone()));
+        hands.perform(Effect::Pack { id, most_bytes: None });
+        assert_eq!(parts(&hands), ["the removal of what was packed of a"]);
+        assert!(hands.discards());
+        for expected in ["the packing of a", ""] {
+            let heard = tokio::time::timeout(Duration::from_secs(20), events.recv());
+            let part = Part::ended_by(&heard.await.unwrap().unwrap()).unwrap();
+            hands.ended(&part);
+            assert_eq!(parts(&hands).concat(), expected);
+        }
+        assert!(!layout.partial(&EpisodeId::parse("a").unwrap()).exists());
+        assert!(events.try_recv().is_err(), "one removal, one packing");
     }
 }

@@ -1,6 +1,6 @@
 //! What the loop does beside the machine: the heartbeat, the status, the lock's refreshing, the reload.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -16,10 +16,13 @@ use crate::{
         transport::Transport,
     },
     tree,
+    trial::{self, Trial},
 };
 
 /// No oftener is the service manager told how it stands.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// No oftener are moves tried again behind a look around.
+const TRY_EVERY: Duration = Duration::from_secs(30);
 
 impl Daemon {
     /// The tick: who has shown progress since the last one?
@@ -111,6 +114,26 @@ impl Daemon {
         }
     }
 
+    /// Whether episodes can be moved: what was wrong may have been mended since.
+    pub(super) fn try_moves(&mut self) {
+        if self.options.settings.once || self.stopping.is_some() || self.hands.is_at(Work::Trial) {
+            return;
+        }
+        self.next_trial = Instant::now() + TRY_EVERY;
+        self.hands.begin(Part::of(Work::Trial), 0);
+        let (layout, aside) = (Arc::clone(&self.hands.workers.layout), self.aside_sender.clone());
+        tokio::task::spawn_blocking(move || {
+            let _ = aside.send(Aside::Tried(trial::run(&layout, "")));
+        });
+    }
+
+    pub(super) fn tried(&mut self, trial: Trial) {
+        self.hands.ended(&Part::of(Work::Trial));
+        trial.tell_after(&self.trial);
+        self.stirred |= trial != self.trial;
+        self.trial = trial;
+    }
+
     /// Reading may wait for a disk; what is under way goes on meanwhile.
     pub(super) fn begin_to_read(&mut self) {
         // Whoever stops takes up nothing new.
@@ -133,6 +156,7 @@ impl Daemon {
         self.hands.ended(&Part::of(Work::Reload));
         if let Some(reloaded) = self.reloads.note(read) {
             self.apply(*reloaded);
+            self.try_moves();
         }
         if self.stopping.is_none() {
             self.options.notifier.ready();

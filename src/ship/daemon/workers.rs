@@ -173,9 +173,13 @@ impl Workers {
         *before = now;
     }
 
-    pub(super) fn discard(&self, id: &EpisodeId) {
+    /// From now on nobody uses what was packed.
+    pub(super) fn let_go(&self, id: &EpisodeId) {
         lock(&self.known.scratch).remove(id);
         lock(&self.known.delivered_to).remove(id);
+    }
+
+    pub(super) fn discard(&self, id: &EpisodeId) {
         if let Err(error) = durable::remove_file(&self.layout.partial(id)) {
             tracing::debug!(EPISODE = %id, "scratch stays until the next start: {error}");
         }
@@ -186,9 +190,11 @@ impl Workers {
         id: &EpisodeId,
         packed: &Packed,
         conflict: Option<&Refusal>,
+        progress: &Progress,
     ) -> Result<(), String> {
         let archive = lock(&self.known.scratch).get(id).map(|scratch| scratch.archive.clone());
-        let kept = outbox::keep(&self.layout, id, archive.as_ref(), packed, conflict, clock::wall_now());
+        let now = clock::wall_now();
+        let kept = outbox::keep(&self.layout, id, archive.as_ref(), packed, conflict, now, progress);
         // It has its final name, or cannot be trusted: either way the open file is not needed any more.
         lock(&self.known.scratch).remove(id);
         kept

@@ -91,6 +91,8 @@ pub enum Event {
     Packed(EpisodeId, Result<Packed, PackFailure>),
     /// [`Effect::Keep`] came back; the error in words.
     Kept(EpisodeId, Result<(), String>),
+    /// [`Effect::Discard`] came back. Who performs lets no packing of that name begin before.
+    Discarded(EpisodeId),
     /// [`Effect::Send`] came back.
     Attempted(EpisodeId, Attempt),
     /// [`Effect::Retire`] came back.
@@ -133,7 +135,7 @@ pub struct Scanned {
     pub mistaken: u64,
 }
 
-/// What is to be done. Each but `Tell`, `Unwatch`, `Cancel` and `Discard` comes back as an event.
+/// What is to be done. Each but `Tell`, `Unwatch` and `Cancel` comes back as an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Look at one episode. What is found open is watched, and looked at again, so that no marker falls between the two.

@@ -35,7 +35,7 @@ const SHORTEST_TICK: Duration = Duration::from_millis(1);
 
 /// What a part does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "each is the effect of that name, but for the four that say what they are")]
+#[expect(missing_docs, reason = "each is the effect of that name, but for those that say what they are")]
 pub enum Work {
     /// The watching thread, which answers whoever asks.
     Watch,
@@ -43,6 +43,7 @@ pub enum Work {
     Check,
     Pack,
     Keep,
+    Discard,
     Send,
     Retire,
     Quarantine,
@@ -51,6 +52,8 @@ pub enum Work {
     Relieve,
     /// Says in the lock file that we are still here.
     Lock,
+    /// Tries whether episodes can be moved.
+    Trial,
     /// Reads the configuration again.
     Reload,
 }
@@ -150,12 +153,14 @@ impl Allowances {
             | Work::Check
             | Work::Pack
             | Work::Keep
+            | Work::Discard
             | Work::Retire
             | Work::Quarantine
             | Work::Orphan
             | Work::Sweep
             | Work::Relieve
             | Work::Lock
+            | Work::Trial
             | Work::Reload => self.disk,
         }
     }
@@ -219,17 +224,14 @@ impl Part {
             Effect::Check { id, .. } => (Work::Check, Some(id)),
             Effect::Pack { id, .. } | Effect::Measure { id, .. } => (Work::Pack, Some(id)),
             Effect::Keep { id, .. } => (Work::Keep, Some(id)),
+            Effect::Discard(id) => (Work::Discard, Some(id)),
             Effect::Send { id, .. } => (Work::Send, Some(id)),
             Effect::Retire { id, .. } => (Work::Retire, Some(id)),
             Effect::Quarantine { id, .. } => (Work::Quarantine, Some(id)),
             Effect::Orphan(id) => (Work::Orphan, Some(id)),
             Effect::Sweep => (Work::Sweep, None),
             Effect::Relieve => (Work::Relieve, None),
-            Effect::Look(_)
-            | Effect::Unwatch(_)
-            | Effect::Cancel(_)
-            | Effect::Discard(_)
-            | Effect::Tell(_) => return None,
+            Effect::Look(_) | Effect::Unwatch(_) | Effect::Cancel(_) | Effect::Tell(_) => return None,
         };
         Some(Self { work, id: id.cloned() })
     }
@@ -242,6 +244,7 @@ impl Part {
             Event::Checked(id, _) => (Work::Check, Some(id)),
             Event::Packed(id, _) => (Work::Pack, Some(id)),
             Event::Kept(id, _) => (Work::Keep, Some(id)),
+            Event::Discarded(id) => (Work::Discard, Some(id)),
             Event::Attempted(id, _) => (Work::Send, Some(id)),
             Event::Retired(id, _) => (Work::Retire, Some(id)),
             Event::Quarantined(id, _) => (Work::Quarantine, Some(id)),
@@ -275,6 +278,7 @@ impl fmt::Display for Part {
             Work::Check => "the check of the archive of",
             Work::Pack => "the packing of",
             Work::Keep => "the flush of the archive of",
+            Work::Discard => "the removal of what was packed of",
             Work::Send => "the upload of",
             Work::Retire => "the move to shipped/ of",
             Work::Quarantine => "the move to quarantine/ of",
@@ -282,6 +286,7 @@ impl fmt::Display for Part {
             Work::Sweep => "the clean-up of quarantine/ and shipped/",
             Work::Relieve => "the making of room in shipped/",
             Work::Lock => "the lock file's refreshing",
+            Work::Trial => "the trial of the moves between the folders",
             Work::Reload => "the reading of the configuration",
         };
         match &self.id {
@@ -383,6 +388,7 @@ mod tests {
             Work::Check,
             Work::Pack,
             Work::Keep,
+            Work::Discard,
             Work::Send,
             Work::Retire,
             Work::Quarantine,
@@ -390,6 +396,7 @@ mod tests {
             Work::Sweep,
             Work::Relieve,
             Work::Lock,
+            Work::Trial,
             Work::Reload,
         ] {
             assert!(beats(work, vec![Some(0); 20]).contains(&false), "{work:?}");

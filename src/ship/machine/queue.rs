@@ -137,6 +137,8 @@ impl Machine {
                 self.on_disk -= 1;
                 self.kept(&id, result, now);
             }
+            // Nothing waits for it here.
+            Event::Discarded(_) => {}
             Event::Attempted(id, attempt) => {
                 self.sending.end(&id);
                 self.attempted(&id, &attempt, now);

@@ -17,6 +17,11 @@ pub struct Trouble {
 }
 
 impl Trouble {
+    /// Watches could be had, and would be silent about what other hosts do.
+    pub(super) fn untrusted(name: &str) -> Self {
+        Self { why: format!("events cannot be trusted on {name}"), fix: None }
+    }
+
     pub(super) fn of(error: &Error) -> Self {
         let mut why = printable(&error.to_string());
         let fix = match limit(error) {
@@ -29,7 +34,7 @@ impl Trouble {
         };
         if is_not_permitted(error) {
             why.push_str(
-                ". The recorder should create its folders readable for our group (docs/recorders.md, \"Permissions\")",
+                ". The recorder should create its folders readable for our group: mode 2770 (docs/recorders.md, \"Permissions\")",
             );
         }
         Self { why, fix }

@@ -58,6 +58,33 @@ fn another_receiver_is_used_by_new_attempts_and_what_is_in_flight_ends_as_it_beg
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "an operator changes where it goes")]
+fn a_reload_tries_the_moves_again_and_takes_back_what_was_said_of_them() {
+    let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else {
+        assert!(std::env::var_os("CI").is_none(), "there is no /dev/shm, and CI must have it");
+        println!("skipped: there is no /dev/shm");
+        return;
+    };
+    let (manager, sandbox) = (Manager::new(), Sandbox::new(""));
+    let shipped = &sandbox.layout.shipped;
+    fs::remove_dir(shipped).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), shipped).unwrap();
+    let daemon = by_file(&sandbox, &manager, &file("http://127.0.0.1:9", ""));
+    manager.wait_for("STATUS=nothing to ship; moves to ");
+    fs::remove_file(shipped).unwrap();
+    fs::create_dir(shipped).unwrap();
+    daemon.signal("HUP");
+    daemon.wait_log("mended: moves to ");
+    eventually("the status takes it back", || {
+        let heard = manager.heard();
+        heard
+            .iter()
+            .rfind(|message| message.starts_with("STATUS="))
+            .is_some_and(|last| !last.contains("moves to"))
+    });
+}
+
+#[test]
 fn a_wrong_file_is_logged_and_the_old_one_kept_and_the_status_says_so_until_a_right_one_comes() {
     let server = Scripted::new(|seen, _| Reply::stored(seen));
     let (manager, sandbox) = (Manager::new(), Sandbox::new(""));

@@ -132,6 +132,38 @@ installing_twice_changes_nothing_that_is_yours() {
     expect "the configuration's mode" [ "$(stat -c %a:%U:%G /etc/sealift/sealift.toml)" = 640:root:sealift ]
 }
 
+an_update_leaves_a_changed_group_and_a_symlinked_data_folder_as_they_are() {
+    chgrp audio $data/episodes
+    chmod 2775 $data/episodes
+    mv $data $data.real
+    ln -s $data.real $data
+    /rig/contrib/install.sh /rig/sealift >$work/said 2>$work/errors
+    expect "the group or mode was reset" [ "$(stat -c %a:%U:%G $data/episodes/)" = 2775:sealift:audio ]
+    expect "an error was printed: $(cat $work/errors)" [ ! -s $work/errors ]
+    rm $data
+    mv $data.real $data
+    chgrp sealift $data/episodes
+    chmod 2770 $data/episodes
+    /rig/contrib/install.sh /rig/sealift >/dev/null
+}
+
+a_bare_name_is_the_file_here_and_never_what_path_has() {
+    mkdir -p $work/empty
+    expect "something in PATH was installed" eval '! (cd $work/empty && /rig/contrib/install.sh true) >/dev/null 2>&1'
+    (cd /rig && /rig/contrib/install.sh sealift) >/dev/null
+    expect "the file here is not the one installed" cmp /rig/sealift /usr/local/bin/sealift
+}
+
+a_receiver_on_the_same_host_keeps_its_configuration_and_its_program() {
+    expect "others cannot pass through /etc/sealift" [ "$(stat -c %a /etc/sealift)" = 755 ]
+    cp /rig/contrib/systemd/sealift-receiver.service /etc/systemd/system/
+    /rig/contrib/install.sh --uninstall >$work/said
+    expect "the receiver's program is gone" [ -x /usr/local/bin/sealift ]
+    expect "it does not say so" grep -q 'sealift-receiver.service runs' $work/said
+    rm /etc/systemd/system/sealift-receiver.service
+    /rig/contrib/install.sh /rig/sealift >/dev/null
+}
+
 the_unit_is_as_hardened_as_is_said() {
     systemctl start sealift
     # In tenths.

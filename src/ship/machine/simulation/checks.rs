@@ -96,6 +96,7 @@ impl World {
             | Event::Checked(..)
             | Event::Packed(..)
             | Event::Kept(..)
+            | Event::Discarded(_)
             | Event::Attempted(..)
             | Event::Retired(..)
             | Event::Quarantined(..)
