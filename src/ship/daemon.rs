@@ -18,7 +18,7 @@ mod start;
 mod tending;
 mod workers;
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -36,7 +36,7 @@ use self::{
 use super::{
     control::Ask,
     ledger::Ledger,
-    lock::{Lock, REFRESH_EVERY},
+    lock::{Lock, RefreshError, refresh_every},
     machine::{
         Event, Notice, Settings, Tally,
         pulse::{self, Allowances, Part, Pulse, Stalled},
@@ -136,7 +136,7 @@ impl Stop {
 /// destination, is told, and is no error.
 pub async fn run(options: Options, transport: Transport, mut stop: Stop) -> anyhow::Result<Tally> {
     match Daemon::start(options, transport, &mut stop).await? {
-        Some(daemon) => Ok(daemon.turn(&mut stop).await),
+        Some(daemon) => daemon.turn(&mut stop).await,
         None => Ok(Tally::default()),
     }
 }
@@ -194,7 +194,7 @@ enum Turn {
 /// Results that are none of the machine's.
 enum Aside {
     Read(anyhow::Result<Box<Reloaded>>),
-    Refreshed(io::Result<()>),
+    Refreshed(Result<(), RefreshError>),
 }
 
 impl Daemon {
@@ -243,7 +243,7 @@ impl Daemon {
             beat_every,
             last_status: now,
             stirred: true,
-            next_refresh: now + REFRESH_EVERY,
+            next_refresh: now + refresh_every(),
             reading: false,
             read_again: false,
             reloads: Reloads::default(),
@@ -260,7 +260,7 @@ impl Daemon {
         }))
     }
 
-    async fn turn(mut self, stop: &mut Stop) -> Tally {
+    async fn turn(mut self, stop: &mut Stop) -> anyhow::Result<Tally> {
         if !self.options.settings.once {
             self.options.notifier.ready();
         }
@@ -268,12 +268,12 @@ impl Daemon {
         loop {
             self.perform();
             if (self.options.settings.once || self.stopping.is_some()) && self.machine.idle() {
-                return self.machine.tally();
+                return Ok(self.machine.tally());
             }
             match self.next(stop).await {
                 Turn::Stop if self.stopping.is_some() => {
                     tracing::warn!("stopped at once, with work under way; the next start finishes it");
-                    return self.machine.tally();
+                    return Ok(self.machine.tally());
                 }
                 Turn::Stop => self.begin_to_stop(),
                 Turn::Beat => self.beat(),
@@ -285,11 +285,11 @@ impl Daemon {
                 // Whoever asked has gone: then it was not worth much.
                 Turn::Asked(ask) => drop(ask.send(self.snapshot())),
                 Turn::Aside(Aside::Read(read)) => self.read(read),
-                Turn::Aside(Aside::Refreshed(refreshed)) => self.refreshed(refreshed),
+                Turn::Aside(Aside::Refreshed(refreshed)) => self.refreshed(refreshed)?,
                 Turn::Deadline if self.stopping.is_none() => self.hear(Event::Deadline),
                 Turn::Deadline if self.hands.cancelled() => {
                     tracing::warn!("stopped with work under way; the next start finishes it");
-                    return self.machine.tally();
+                    return Ok(self.machine.tally());
                 }
                 Turn::Deadline => {
                     self.hands.cancel_everything();

@@ -1,6 +1,6 @@
 //! What the loop does beside the machine: the heartbeat, the status, the lock's refreshing, the reload.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -8,7 +8,7 @@ use super::{Aside, Daemon, reload::Reloaded, standing::Standing};
 use crate::{
     episode::EpisodeId,
     ship::{
-        lock::REFRESH_EVERY,
+        lock::{RefreshError, refresh_every},
         machine::{
             Event,
             pulse::{Part, Work},
@@ -58,22 +58,24 @@ impl Daemon {
         if now < self.next_refresh {
             return;
         }
-        self.next_refresh = now + REFRESH_EVERY;
-        if let Some(refresher) = self.lock.refresher() {
-            let aside = self.aside_sender.clone();
-            self.hands.refresh(&refresher, move |refreshed| {
-                let _ = aside.send(Aside::Refreshed(refreshed));
-            });
-        }
+        self.next_refresh = now + refresh_every();
+        let aside = self.aside_sender.clone();
+        self.hands.refresh(&self.lock.refresher(), move |refreshed| {
+            let _ = aside.send(Aside::Refreshed(refreshed));
+        });
     }
 
-    pub(super) fn refreshed(&mut self, refreshed: io::Result<()>) {
+    /// An error where the folder is another's by now.
+    pub(super) fn refreshed(&mut self, refreshed: Result<(), RefreshError>) -> anyhow::Result<()> {
         self.hands.ended(&Part::of(Work::Lock));
-        if let Err(error) = refreshed {
-            tracing::warn!(
+        match refreshed {
+            Err(lost @ RefreshError::Lost { .. }) => return Err(lost.into()),
+            Err(RefreshError::Io(error)) => tracing::warn!(
                 "Another host may take this folder for free: the lock cannot be refreshed: {error}"
-            );
+            ),
+            Ok(()) => {}
         }
+        Ok(())
     }
 
     /// Reading may wait for a disk; what is under way goes on meanwhile.
