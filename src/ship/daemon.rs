@@ -210,7 +210,7 @@ impl Daemon {
             return Ok(None);
         };
         let asking = Asking::begin(prepared.control, &options.metrics).await;
-        let (inotify, watch_why) = if once { (false, None) } else { start::use_inotify(&mut options) };
+        let (inotify, watch_why) = if once { (false, None) } else { start::use_inotify(&mut options, prepared.untrusted) };
         let (event_sender, events) = mpsc::unbounded_channel();
         let (hint_sender, hints) = mpsc::channel(MAX_HINTS);
         let watch = Watch::start(layout.episodes.clone(), inotify, hint_sender, event_sender.clone())
