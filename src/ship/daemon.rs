@@ -58,6 +58,10 @@ const LAST_GRACE: Duration = Duration::from_secs(10);
 /// Beyond that, what the service manager waits for a process to go.
 const GOING: Duration = Duration::from_secs(5);
 
+/// What one pass says that was stopped before it had found anything.
+const STOPPED_EARLY: &str =
+    "Stopped before it had looked at what there is: whether anything waits is not known. Type it again";
+
 /// What the daemon needs to know.
 #[derive(Debug)]
 pub struct Options {
@@ -81,6 +85,8 @@ pub struct Options {
     pub watchdog: Option<Duration>,
     /// Reads everything again at SIGHUP; `None`: SIGHUP changes nothing.
     pub reload: Option<Reload>,
+    /// SIGHUP, where somebody has listened for it already; else it is listened for from the start of [`run`] on.
+    pub hangup: Option<Signal>,
     /// Who ships.
     pub host_id: String,
     /// Where metrics go beside the socket.
@@ -112,13 +118,14 @@ pub struct KeepDays {
 pub struct Stop {
     calls: UnboundedReceiver<()>,
     closed: bool,
+    was_called: bool,
 }
 
 impl Stop {
     /// A call for each message; the end of the channel is one, too.
     #[must_use]
     pub fn new(calls: UnboundedReceiver<()>) -> Self {
-        Self { calls, closed: false }
+        Self { calls, closed: false, was_called: false }
     }
 
     async fn called(&mut self) {
@@ -126,6 +133,7 @@ impl Stop {
             std::future::pending::<()>().await;
         }
         self.closed = self.calls.recv().await.is_none();
+        self.was_called = true;
     }
 }
 
@@ -133,12 +141,16 @@ impl Stop {
 ///
 /// # Errors
 /// Where the folders, the lock or the watching thread cannot be had. What goes wrong later with an episode, or with the
-/// destination, is told, and is no error.
+/// destination, is told, and is no error. One pass that is stopped before it has looked at anything has no result.
 pub async fn run(options: Options, transport: Transport, mut stop: Stop) -> anyhow::Result<Tally> {
-    match Daemon::start(options, transport, &mut stop).await? {
-        Some(daemon) => daemon.turn(&mut stop).await,
-        None => Ok(Tally::default()),
-    }
+    let once = options.settings.once;
+    let tally = match Daemon::start(options, transport, &mut stop).await? {
+        Some(daemon) => daemon.turn(&mut stop).await?,
+        None => Tally::default(),
+    };
+    let nothing_seen = tally == Tally::default();
+    anyhow::ensure!(!(once && stop.was_called && nothing_seen), STOPPED_EARLY);
+    Ok(tally)
 }
 
 struct Daemon {
@@ -204,13 +216,17 @@ impl Daemon {
         stop: &mut Stop,
     ) -> anyhow::Result<Option<Self>> {
         let started = Instant::now();
-        let hangup = signal(SignalKind::hangup()).context("Failed to listen for SIGHUP")?;
+        let hangup = match options.hangup.take() {
+            Some(hangup) => hangup,
+            None => signal(SignalKind::hangup()).context("Failed to listen for SIGHUP")?,
+        };
         let (layout, once) = (Arc::new(options.layout.clone()), options.settings.once);
         let Some(prepared) = start::prepare(&layout, once, &mut options.notifier, stop).await? else {
             return Ok(None);
         };
         let asking = Asking::begin(prepared.control, &options.metrics).await;
-        let (inotify, watch_why) = if once { (false, None) } else { start::use_inotify(&mut options, prepared.untrusted) };
+        let (inotify, watch_why) =
+            if once { (false, None) } else { start::use_inotify(&mut options, prepared.untrusted) };
         let (event_sender, events) = mpsc::unbounded_channel();
         let (hint_sender, hints) = mpsc::channel(MAX_HINTS);
         let watch = Watch::start(layout.episodes.clone(), inotify, hint_sender, event_sender.clone())
