@@ -21,6 +21,7 @@ use crate::{
     durable::{self, Tried},
     episode::printable,
     layout::Layout,
+    progress::Progress,
     scan,
     snapshot::{TrialFinding, TrialKind},
 };
@@ -70,7 +71,7 @@ pub enum Finding {
 /// Tries. Nothing stays behind. `whose` is part of the scratch's names: empty for whoever holds the lock, and for anybody else a word
 /// that is nobody else's.
 #[must_use]
-pub fn run(layout: &Layout, whose: &str) -> Trial {
+pub fn run(layout: &Layout, whose: &str, progress: &Progress) -> Trial {
     let mut findings = Vec::new();
     let moves = [
         (&layout.episodes, &layout.shipped),
@@ -78,6 +79,7 @@ pub fn run(layout: &Layout, whose: &str) -> Trial {
         (&layout.outbox, &layout.outbox),
     ];
     for (from, to) in moves {
+        progress.step();
         match durable::try_move(from, to, whose) {
             Ok(Tried::Renames) => {}
             Ok(Tried::Copies) => {
@@ -90,7 +92,7 @@ pub fn run(layout: &Layout, whose: &str) -> Trial {
             }
         }
     }
-    findings.extend(unmovable(&layout.episodes));
+    findings.extend(unmovable(&layout.episodes, progress));
     Trial { findings }
 }
 
@@ -98,13 +100,14 @@ fn device(folder: &Path) -> Option<u64> {
     std::fs::metadata(folder).ok().map(|metadata| metadata.dev())
 }
 
-fn unmovable(episodes: &Path) -> Option<Finding> {
+fn unmovable(episodes: &Path, progress: &Progress) -> Option<Finding> {
     let root = std::fs::metadata(episodes).ok()?;
     let us = rustix::process::geteuid();
     let folder = std::fs::File::open(episodes).ok()?;
     let is_sticky = root.mode() & STICKY != 0 && root.uid() != us.as_raw() && !us.is_root();
     let (mut count, mut first, mut sticky) = (0, None, false);
     for entry in std::fs::read_dir(episodes).ok()?.take(MAX_FOLDERS).flatten() {
+        progress.step();
         let name = entry.file_name();
         let Ok(metadata) = entry.metadata() else { continue };
         let is_none = name.to_string_lossy().starts_with('.') || scan::is_lost_and_found(&folder, &name);
@@ -250,7 +253,7 @@ mod tests {
     #[test]
     fn on_one_file_system_all_is_well_and_nothing_stays_behind() {
         let (_folder, layout) = sandbox();
-        assert_eq!(run(&layout, ""), Trial::default());
+        assert_eq!(run(&layout, "", &Progress::default()), Trial::default());
         for folder in [&layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
             assert!(is_empty(folder), "{}", folder.display());
         }
@@ -261,12 +264,23 @@ mod tests {
         let (_folder, mut layout) = sandbox();
         // Another file system than any temporary folder, for whoever asks first, and nobody can make a folder in it.
         layout.shipped = "/proc/self".into();
-        let found = run(&layout, "").findings;
+        let found = run(&layout, "", &Progress::default()).findings;
         assert!(
             matches!(&found[..], [Finding::NotPermitted { to, .. }] if *to == layout.shipped),
             "{found:?}"
         );
         assert!(is_empty(&layout.episodes));
+    }
+
+    #[test]
+    fn it_shows_progress_at_each_move_and_each_folder() {
+        let (_folder, layout) = sandbox();
+        for n in 0..4 {
+            fs::create_dir(layout.episodes.join(format!("run-{n}"))).unwrap();
+        }
+        let progress = Progress::default();
+        assert_eq!(run(&layout, "", &progress), Trial::default());
+        assert_eq!(progress.steps(), 3 + 4);
     }
 
     #[test]
@@ -277,7 +291,7 @@ mod tests {
         if device(&layout.episodes) == device(&layout.shipped) {
             return;
         }
-        let found = run(&layout, "").findings;
+        let found = run(&layout, "", &Progress::default()).findings;
         assert_eq!(found, [Finding::Copies { to: layout.shipped.clone(), same_device: false }]);
         assert!(is_empty(&layout.episodes) && is_empty(&layout.shipped));
     }
@@ -286,7 +300,7 @@ mod tests {
     fn a_folder_that_takes_nothing_is_named_with_what_to_do() {
         let (_folder, mut layout) = sandbox();
         layout.quarantine = "/proc/self".into();
-        let found = run(&layout, "").findings;
+        let found = run(&layout, "", &Progress::default()).findings;
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(is_empty(&layout.episodes));
         // Another file system, or no permission: whichever the kernel finds first.

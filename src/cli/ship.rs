@@ -53,6 +53,12 @@ pub(crate) struct ShipArgs {
 
 #[expect(clippy::print_stdout, reason = "a command's result")]
 pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
+    // Before anything is read, which may take its time: a reload that is asked for meanwhile is no reason to end.
+    let hangup = {
+        let _entered = runtime.enter();
+        signal(SignalKind::hangup()).context("Failed to listen for SIGHUP")?
+    };
     let config = destination::configuration(&args.source, &args.destination)?.ship()?;
     // Before certificates and tokens are read: what is wrong with them, and no reason not to ship, is logged.
     logging::start("info");
@@ -63,7 +69,7 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
         options.watchdog = systemd::watchdog();
         options.reload = Some(reload(args.source, args.destination, config.clone()));
     }
-    let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
+    options.hangup = Some(hangup);
     let tally = runtime.block_on(async {
         let stop = stop_calls()?;
         tracing::info!(
@@ -132,6 +138,7 @@ pub(super) fn options(config: &ShipConfig, once: bool) -> Options {
         notifier: Notifier::default(),
         watchdog: None,
         reload: None,
+        hangup: None,
         host_id: config.host_id.clone(),
         desk: None,
         metrics: Metrics { listen: config.metrics_listen, textfile: config.metrics_textfile.clone() },

@@ -20,7 +20,7 @@ mod start;
 mod tending;
 mod workers;
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -38,7 +38,7 @@ use self::{
 use super::{
     control::{Ask, Desk},
     ledger::Ledger,
-    lock::{Lock, LockError, REFRESH_EVERY},
+    lock::{Lock, LockError, RefreshError, refresh_every},
     machine::{
         Event, Notice, Settings, Tally,
         pulse::{self, Allowances, Part, Pulse, Stalled},
@@ -59,6 +59,10 @@ const GRACE: Duration = Duration::from_secs(5);
 const LAST_GRACE: Duration = Duration::from_secs(10);
 /// Beyond that, what the service manager waits for a process to go.
 const GOING: Duration = Duration::from_secs(5);
+
+/// What one pass says that was stopped before it had found anything.
+const STOPPED_EARLY: &str =
+    "Stopped before it had looked at what there is: whether anything waits is not known. Type it again";
 
 /// What the daemon needs to know.
 #[derive(Debug)]
@@ -85,6 +89,8 @@ pub struct Options {
     pub watchdog: Option<Duration>,
     /// Reads everything again at SIGHUP; `None`: SIGHUP changes nothing.
     pub reload: Option<Reload>,
+    /// SIGHUP, where somebody has listened for it already; else it is listened for from the start of [`run`] on.
+    pub hangup: Option<Signal>,
     /// Who ships.
     pub host_id: String,
     /// Where metrics go beside the socket.
@@ -127,13 +133,14 @@ pub struct FreeBytes {
 pub struct Stop {
     calls: UnboundedReceiver<()>,
     closed: bool,
+    was_called: bool,
 }
 
 impl Stop {
     /// A call for each message; the end of the channel is one, too.
     #[must_use]
     pub fn new(calls: UnboundedReceiver<()>) -> Self {
-        Self { calls, closed: false }
+        Self { calls, closed: false, was_called: false }
     }
 
     async fn called(&mut self) {
@@ -141,22 +148,28 @@ impl Stop {
             std::future::pending::<()>().await;
         }
         self.closed = self.calls.recv().await.is_none();
+        self.was_called = true;
     }
 }
 
 /// Ships until it is told to stop; with `settings.once`, until one pass is through.
 ///
 /// # Errors
-/// Where the folders, the lock or the watching thread cannot be had, or another daemon took the lock that somebody removed. What goes wrong later with an episode, or with the
-/// destination, is told, and is no error.
+/// Where the folders, the lock or the watching thread cannot be had, or another daemon took the lock that somebody removed. What
+/// goes wrong later with an episode, or with the destination, is told, and is no error. One pass that is stopped before it has looked
+/// at anything has no result.
 pub async fn run(options: Options, transport: Transport, mut stop: Stop) -> anyhow::Result<Tally> {
-    match Daemon::start(options, transport, &mut stop).await? {
+    let once = options.settings.once;
+    let tally = match Daemon::start(options, transport, &mut stop).await? {
         Some(mut daemon) => {
             let tally = daemon.turn(&mut stop).await;
-            daemon.robbed.map_or(Ok(tally), |robbed| Err(robbed.into()))
+            daemon.robbed.map_or(Ok(tally), Err)?
         }
-        None => Ok(Tally::default()),
-    }
+        None => Tally::default(),
+    };
+    let nothing_seen = tally == Tally::default();
+    anyhow::ensure!(!(once && stop.was_called && nothing_seen), STOPPED_EARLY);
+    Ok(tally)
 }
 
 struct Daemon {
@@ -216,7 +229,7 @@ enum Turn {
 /// Results that are none of the machine's.
 enum Aside {
     Read(anyhow::Result<Box<Reloaded>>),
-    Refreshed(io::Result<()>),
+    Refreshed(Result<(), RefreshError>),
     Locked(Result<Option<Lock>, LockError>),
     Tried(Trial),
 }
@@ -228,13 +241,17 @@ impl Daemon {
         stop: &mut Stop,
     ) -> anyhow::Result<Option<Self>> {
         let started = Instant::now();
-        let hangup = signal(SignalKind::hangup()).context("Failed to listen for SIGHUP")?;
+        let hangup = match options.hangup.take() {
+            Some(hangup) => hangup,
+            None => signal(SignalKind::hangup()).context("Failed to listen for SIGHUP")?,
+        };
         let (layout, once) = (Arc::new(options.layout.clone()), options.settings.once);
         let Some(prepared) = start::prepare(&layout, once, &mut options.notifier, stop).await? else {
             return Ok(None);
         };
         let asking = Asking::begin(prepared.control, &options.metrics, options.desk.take()).await;
-        let (inotify, watch_why) = if once { (false, None) } else { start::use_inotify(&mut options) };
+        let (inotify, watch_why) =
+            if once { (false, None) } else { start::use_inotify(&mut options, prepared.untrusted) };
         let (event_sender, events) = mpsc::unbounded_channel();
         let (hint_sender, hints) = mpsc::channel(MAX_HINTS);
         let used = match options.inotify {
@@ -273,7 +290,7 @@ impl Daemon {
             beat_every,
             last_status: now,
             stirred: true,
-            next_refresh: now + REFRESH_EVERY,
+            next_refresh: now + refresh_every(),
             reading: false,
             read_again: false,
             reloads: Reloads::default(),

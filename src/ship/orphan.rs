@@ -132,6 +132,7 @@ pub fn put_back_unfinished(
     progress: &Progress,
 ) -> io::Result<()> {
     for entry in fs::read_dir(&layout.outbox)? {
+        progress.step();
         let entry = entry?;
         let name = outbox_name(&entry.file_name());
         let id = match &name {

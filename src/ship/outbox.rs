@@ -140,8 +140,9 @@ pub fn check(layout: &Layout, id: &EpisodeId, rehash: bool, progress: &Progress)
 ///
 /// # Errors
 /// Those of listing the outbox.
-pub fn clear_partials(layout: &Layout) -> io::Result<()> {
+pub fn clear_partials(layout: &Layout, progress: &Progress) -> io::Result<()> {
     for entry in fs::read_dir(&layout.outbox)? {
+        progress.step();
         let path = entry?.path();
         let is_scratch = match outbox_name(path.file_name().unwrap_or_default()) {
             OutboxName::Partial(_) => true,
@@ -216,5 +217,26 @@ fn digest_of(archive: &Archive, progress: &Progress) -> io::Result<Digest> {
         hasher.update(&buffer[..read]);
         offset += read as u64;
         progress.advance(read as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clearing_shows_progress_at_each_entry_scratch_or_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::below(folder.path());
+        fs::create_dir_all(&layout.outbox).unwrap();
+        for n in 0..5 {
+            let id = EpisodeId::parse(&format!("run-{n}")).unwrap();
+            fs::write(layout.partial(&id), b"").unwrap();
+            fs::write(layout.archive(&id), b"").unwrap();
+        }
+        let progress = Progress::default();
+        clear_partials(&layout, &progress).unwrap();
+        assert_eq!(progress.steps(), 10);
+        assert_eq!(fs::read_dir(&layout.outbox).unwrap().count(), 5);
     }
 }

@@ -9,7 +9,8 @@
 //!
 //! The messages are those of the sd-notify crate. They are not sent by it: its socket blocks while the manager's queue is full, and
 //! whoever waits there is the loop, whose heart the manager would then miss. Here nothing waits. A message that cannot be
-//! sent is told once; the two that the manager waits for (READY, RELOADING) are sent again before the next one.
+//! sent is told once, until one can be sent again; those that the manager waits for are sent again before the next one: the first
+//! READY, and of reloads the last one, RELOADING and READY, whole.
 //!
 //! Without `NOTIFY_SOCKET` nothing is sent, and nothing else changes.
 
@@ -33,17 +34,22 @@ use crate::episode::printable;
 
 /// A status is one line of `systemctl status`; bytes. The manager takes messages of up to 4096.
 const MAX_STATUS_BYTES: usize = 1000;
-/// How many messages that must arrive are kept for a manager that does not take any: a start and a reload or two.
-const MAX_OWED: usize = 8;
 
 /// The line to the service manager; or none.
 #[derive(Debug, Default)]
 pub struct Notifier {
     line: Option<Line>,
-    /// What the manager waits for, and did not get yet.
-    owed: VecDeque<String>,
+    /// What the manager waits for, and did not get yet: at most the READY of the start or of a reload that it has heard of, and
+    /// behind that one reload.
+    owed: VecDeque<Owed>,
     status: String,
     told: bool,
+}
+
+#[derive(Debug, PartialEq)]
+enum Owed {
+    Ready,
+    Reloading(String),
 }
 
 #[derive(Debug)]
@@ -90,14 +96,23 @@ impl Notifier {
 
     /// Everything stands.
     pub fn ready(&mut self) {
-        self.owe(&[NotifyState::Ready]);
+        if self.owed.back() != Some(&Owed::Ready) {
+            self.owe(Owed::Ready);
+        }
+        self.pay();
     }
 
     /// The configuration is read again; [`Notifier::ready`] ends it.
     pub fn reloading(&mut self) {
         // From systemd 253 on, a reload that does not say since when is a failed one.
         match NotifyState::monotonic_usec_now() {
-            Ok(now) => self.owe(&[NotifyState::Reloading, now]),
+            Ok(now) => {
+                // An older one that it has not heard of goes, and its READY with it: one in two would be one without an end.
+                let unheard = self.owed.iter().position(|owed| matches!(owed, Owed::Reloading(_)));
+                self.owed.truncate(unheard.unwrap_or(self.owed.len()));
+                self.owe(Owed::Reloading(words(&[NotifyState::Reloading, now])));
+                self.pay();
+            }
             Err(error) => tracing::debug!("no monotonic clock: {error}"),
         }
     }
@@ -125,46 +140,49 @@ impl Notifier {
         }
     }
 
-    fn owe(&mut self, states: &[NotifyState<'_>]) {
-        if self.line.is_some() && self.owed.len() < MAX_OWED {
-            self.owed.push_back(words(states));
+    fn owe(&mut self, owed: Owed) {
+        if self.line.is_some() {
+            self.owed.push_back(owed);
         }
-        self.pay();
     }
 
     /// In order: a READY that overtook its RELOADING would be lost on the manager.
     fn pay(&mut self) -> bool {
-        while let Some(message) = self.owed.front() {
-            let sent = self.line.as_ref().map_or(Ok(()), |line| line.send(message));
-            if let Err(error) = sent {
-                self.tell(&error);
+        while let Some(owed) = self.owed.pop_front() {
+            let message = match &owed {
+                Owed::Ready => words(&[NotifyState::Ready]),
+                Owed::Reloading(message) => message.clone(),
+            };
+            if !self.deliver(&message) {
+                self.owed.push_front(owed);
                 return false;
             }
-            self.owed.pop_front();
         }
         true
     }
 
     fn send(&mut self, message: &str) -> bool {
-        if !self.pay() {
-            return false;
-        }
-        let Some(line) = &self.line else { return false };
-        match line.send(message) {
-            Ok(()) => true,
-            Err(error) => {
-                self.tell(&error);
-                false
-            }
-        }
+        self.pay() && self.deliver(message)
     }
 
-    fn tell(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.told, true) {
-            tracing::warn!(
-                "The service manager does not take our notifications: {error}. Shipping goes on; where the unit has a \
-                 watchdog, it may start us again."
-            );
+    fn deliver(&mut self, message: &str) -> bool {
+        let Some(line) = &self.line else { return false };
+        match line.send(message) {
+            Ok(()) => {
+                if std::mem::take(&mut self.told) {
+                    tracing::info!("The service manager takes our notifications again.");
+                }
+                true
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.told, true) {
+                    tracing::warn!(
+                        "The service manager does not take our notifications: {error}. Shipping goes on; where the unit has a \
+                         watchdog, it may start us again."
+                    );
+                }
+                false
+            }
         }
     }
 }
@@ -277,6 +295,49 @@ mod tests {
         let heard = manager.heard();
         assert!(heard[0].starts_with("RELOADING=1\n"), "{heard:?}");
         assert_eq!(heard[1..], ["READY=1\n", "WATCHDOG=1\n"]);
+    }
+
+    #[test]
+    fn behind_a_full_socket_the_last_reload_is_kept_whole_and_none_is_cut_in_two() {
+        for reloading_heard in [false, true] {
+            let manager = Manager::new();
+            let mut notifier = Notifier::to(manager.path.as_os_str()).unwrap();
+            if reloading_heard {
+                notifier.reloading();
+                assert!(notifier.owed.is_empty());
+            }
+            for _ in 0..10_000 {
+                notifier.beat();
+            }
+            // The one that began, or the start.
+            notifier.ready();
+            for _ in 0..100 {
+                notifier.reloading();
+                notifier.ready();
+                assert!(notifier.owed.len() <= 3, "{:?}", notifier.owed);
+            }
+            let Some(Owed::Reloading(last)) = notifier.owed.get(1) else { panic!("{:?}", notifier.owed) };
+            let last = last.clone();
+            manager.heard();
+            notifier.beat();
+            let heard = manager.heard();
+            assert_eq!(heard, ["READY=1\n", &last, "READY=1\n", "WATCHDOG=1\n"]);
+        }
+    }
+
+    #[test]
+    fn a_line_that_fails_is_told_again_after_it_had_recovered() {
+        let manager = Manager::new();
+        let mut notifier = Notifier::to(manager.path.as_os_str()).unwrap();
+        for _ in 0..2 {
+            for _ in 0..10_000 {
+                notifier.beat();
+            }
+            assert!(notifier.told);
+            manager.heard();
+            notifier.beat();
+            assert!(!notifier.told);
+        }
     }
 
     #[test]

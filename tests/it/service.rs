@@ -3,6 +3,7 @@
 mod journal;
 mod manager;
 mod reload;
+mod starting;
 
 use std::{
     fs,

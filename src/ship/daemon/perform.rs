@@ -1,6 +1,6 @@
 //! The machine's hands: each effect, given to whoever does it. A worker's result comes back as an event.
 
-use std::{collections::HashMap, io};
+use std::collections::HashMap;
 
 use tokio::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::{
     episode::EpisodeId,
     progress::Progress,
     ship::{
-        lock::Refresher,
+        lock::{RefreshError, Refresher},
         machine::{
             Effect, Event, Notice,
             pulse::{Part, Work},
@@ -119,7 +119,11 @@ impl Hands {
     }
 
     /// Says in the lock file that we are still here, unless the last time is still under way.
-    pub(super) fn refresh(&mut self, lock: &Refresher, done: impl FnOnce(io::Result<()>) + Send + 'static) {
+    pub(super) fn refresh(
+        &mut self,
+        lock: &Refresher,
+        done: impl FnOnce(Result<(), RefreshError>) + Send + 'static,
+    ) {
         let part = Part::of(Work::Lock);
         if !self.under_way.contains_key(&part) {
             self.begin(part, 0);

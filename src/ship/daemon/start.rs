@@ -1,6 +1,11 @@
 //! Before anything is shipped: folders, the lock, what a killed predecessor left, and whether episodes can be moved.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use tokio::time::Instant;
@@ -27,6 +32,8 @@ use crate::{
 const EXTEND_EVERY: Duration = Duration::from_secs(1);
 /// And for how long from then it is to wait: as long as one call to a slow disk may take.
 const EXTEND_BY: Duration = Duration::from_secs(120);
+/// What shows nothing for so long is told by its name.
+const QUIET_FOR: Duration = Duration::from_secs(5);
 
 /// What the start has found.
 #[derive(Debug)]
@@ -38,6 +45,23 @@ pub(super) struct Prepared {
     pub(super) trial: Trial,
     /// Where it is asked how it stands; `None` for one pass, and where there can be no socket.
     pub(super) control: Option<Bound>,
+    /// The file system of `episodes/`, where its events cannot be trusted.
+    pub(super) untrusted: Option<&'static str>,
+}
+
+/// What the start is at just now, by name: in the hands of whoever prepares, and of whoever tells.
+#[derive(Debug, Clone, Default)]
+struct Doing {
+    progress: Progress,
+    what: Arc<Mutex<String>>,
+}
+
+/// What was told of it.
+#[derive(Debug)]
+struct Told {
+    steps: u64,
+    moved: Instant,
+    quiet: bool,
 }
 
 /// Prepares everything; `None` where it was told to stop first.
@@ -49,30 +73,60 @@ pub(super) async fn prepare(
     notifier: &mut Notifier,
     stop: &mut Stop,
 ) -> anyhow::Result<Option<Prepared>> {
-    let (progress, layout) = (Progress::default(), Arc::clone(layout));
-    let shown = progress.clone();
-    let mut preparing = tokio::task::spawn_blocking(move || prepare_now(&layout, once, &progress));
-    let mut steps = 0;
+    let (doing, layout) = (Doing::default(), Arc::clone(layout));
+    let mut told = Told { steps: 0, moved: Instant::now(), quiet: false };
+    let done = doing.clone();
+    let mut preparing = tokio::task::spawn_blocking(move || prepare_now(&layout, once, &done));
     loop {
         let look = Instant::now() + EXTEND_EVERY;
         tokio::select! {
             biased;
             prepared = &mut preparing => return prepared.context("Failed to prepare")?.map(Some),
             () = stop.called() => return Ok(None),
-            () = tokio::time::sleep_until(look), if notifier.is_heard() => {
-                let now = shown.steps();
-                if std::mem::replace(&mut steps, now) != now {
-                    notifier.status("cleaning up after the last run");
-                    notifier.extend(EXTEND_BY);
-                }
-            }
+            () = tokio::time::sleep_until(look) => told.look(&doing, Instant::now(), notifier),
         }
     }
 }
 
-fn prepare_now(layout: &Layout, once: bool, progress: &Progress) -> anyhow::Result<Prepared> {
+impl Doing {
+    fn begin(&self, what: fmt::Arguments<'_>) {
+        *self.what.lock().unwrap_or_else(PoisonError::into_inner) = what.to_string();
+        self.progress.step();
+    }
+
+    fn what(&self) -> String {
+        self.what.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Told {
+    /// The service manager ends a start that hangs, and shows the last status: so that has what hung.
+    fn look(&mut self, doing: &Doing, now: Instant, notifier: &mut Notifier) {
+        let (steps, what) = (doing.progress.steps(), doing.what());
+        if steps != self.steps {
+            if self.quiet {
+                tracing::info!("The start goes on: {what}.");
+            }
+            *self = Self { steps, moved: now, quiet: false };
+            notifier.status(&format!("starting: {what}"));
+            notifier.extend(EXTEND_BY);
+        } else if !self.quiet && now.duration_since(self.moved) >= QUIET_FOR {
+            self.quiet = true;
+            let quiet_s = QUIET_FOR.as_secs();
+            tracing::warn!(
+                "The start has not moved for {quiet_s} s: {what}. A hung disk or mount? It goes on by itself when that answers."
+            );
+            notifier.status(&format!("starting: {what}; HUNG: nothing has moved for {quiet_s} s"));
+        }
+    }
+}
+
+fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Prepared> {
+    let progress = &doing.progress;
+    doing.begin(format_args!("looking at {}", tree::shown(&layout.episodes)));
     let root = scan::root_id(&layout.episodes).ok();
     for folder in [&layout.private, &layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
+        doing.begin(format_args!("looking at {}", tree::shown(folder)));
         let was_there = folder.is_dir();
         durable::create_folder(folder).with_context(|| {
             let what_to_do = "create it and give it to the user that ships, or set another folder";
@@ -82,6 +136,7 @@ fn prepare_now(layout: &Layout, once: bool, progress: &Progress) -> anyhow::Resu
             tracing::info!("{} was not there, and was created: is the path right?", folder.display());
         }
     }
+    doing.begin(format_args!("comparing the four folders"));
     if let Some([one, other]) = layout.overlap()? {
         anyhow::bail!(
             "{} and {} are the same folder, or one lies in the other, whatever their names say (a symlink?): what was moved \
@@ -90,22 +145,31 @@ fn prepare_now(layout: &Layout, once: bool, progress: &Progress) -> anyhow::Resu
             tree::shown(&other)
         );
     }
+    doing.begin(format_args!("taking the lock in {}", tree::shown(&layout.private)));
     let lock = lock::acquire(layout)?;
     for folder in [&layout.private, &layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
+        doing.begin(format_args!("clearing away what the last run left in {}", tree::shown(folder)));
         finish_leftovers(folder, progress);
     }
+    let outbox = tree::shown(&layout.outbox);
     if let Some(root) = root {
+        doing.begin(format_args!("looking through {outbox} for what was to be put back"));
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
         orphan::put_back_unfinished(layout, root, &content_of, progress)
             .with_context(|| format!("Failed to look through {}", layout.outbox.display()))?;
     }
-    outbox::clear_partials(layout)
+    doing.begin(format_args!("clearing scratch from {outbox}"));
+    outbox::clear_partials(layout, progress)
         .with_context(|| format!("Failed to clear scratch from {}", layout.outbox.display()))?;
+    doing.begin(format_args!("trying whether episodes can be moved"));
     // Whoever runs one pass looks at its result, and at no status.
-    let trial = if once { Trial::default() } else { trial::run(layout, "") };
+    let trial = if once { Trial::default() } else { trial::run(layout, "", progress) };
     trial.tell();
+    doing.begin(format_args!("making the socket in {}", tree::shown(&layout.private)));
     let control = if once { None } else { listen(layout) };
-    Ok(Prepared { lock, root, trial, control })
+    doing.begin(format_args!("looking at the file system of {}", tree::shown(&layout.episodes)));
+    let untrusted = shared_between_hosts(&layout.episodes);
+    Ok(Prepared { lock, root, trial, control, untrusted })
 }
 
 /// Nobody can ask us then, and that is all.
@@ -133,8 +197,7 @@ fn finish_leftovers(folder: &Path, progress: &Progress) {
 }
 
 /// Whether episodes are noticed by inotify; where not, why, and the reconcile interval is the shorter one.
-pub(super) fn use_inotify(options: &mut Options) -> (bool, Option<String>) {
-    let untrusted = shared_between_hosts(&options.layout.episodes);
+pub(super) fn use_inotify(options: &mut Options, untrusted: Option<&str>) -> (bool, Option<String>) {
     let inotify = options.inotify.unwrap_or(untrusted.is_none());
     if !inotify {
         options.settings.reconcile_interval = options.reconcile_only_interval;
@@ -147,4 +210,40 @@ pub(super) fn use_inotify(options: &mut Options) -> (bool, Option<String>) {
         return (false, Some(why.unwrap_or_else(|| "set so (shipper.watch)".to_owned())));
     }
     (true, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    #[test]
+    fn a_start_that_moves_asks_for_more_time_and_one_that_does_not_says_where_it_hangs() {
+        let folder = tempfile::tempdir().unwrap();
+        let manager = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+        manager.set_nonblocking(true).unwrap();
+        let heard = || -> Vec<String> {
+            let mut buffer = [0; 4096];
+            let next =
+                || manager.recv(&mut buffer).ok().map(|n| String::from_utf8_lossy(&buffer[..n]).into_owned());
+            std::iter::from_fn(next).collect()
+        };
+        let mut notifier = Notifier::to(folder.path().join("notify").as_os_str()).unwrap();
+        let (doing, start) = (Doing::default(), Instant::now());
+        let mut told = Told { steps: 0, moved: start, quiet: false };
+        let mut look = |after: Duration| {
+            told.look(&doing, start + after, &mut notifier);
+            heard()
+        };
+        doing.begin(format_args!("looking at /mnt/archive/shipped"));
+        let more = "EXTEND_TIMEOUT_USEC=120000000\n";
+        assert_eq!(look(Duration::ZERO), ["STATUS=starting: looking at /mnt/archive/shipped\n", more]);
+        assert_eq!(look(QUIET_FOR / 2), [""; 0]);
+        let hung = "STATUS=starting: looking at /mnt/archive/shipped; HUNG: nothing has moved for 5 s\n";
+        assert_eq!(look(QUIET_FOR), [hung]);
+        assert_eq!(look(QUIET_FOR * 2), [""; 0]);
+        doing.progress.step();
+        assert_eq!(look(QUIET_FOR * 3), ["STATUS=starting: looking at /mnt/archive/shipped\n", more]);
+    }
 }

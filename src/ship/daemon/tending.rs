@@ -1,6 +1,6 @@
 //! What the loop does beside the machine: the heartbeat, the status, the lock's refreshing, the reload.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -8,7 +8,7 @@ use super::{Aside, Daemon, reload::Reloaded, standing::Standing};
 use crate::{
     episode::EpisodeId,
     ship::{
-        lock::{Lock, LockError, REFRESH_EVERY},
+        lock::{Lock, LockError, RefreshError, refresh_every},
         machine::{
             Event,
             pulse::{Part, Work},
@@ -62,30 +62,31 @@ impl Daemon {
         if now < self.next_refresh {
             return;
         }
-        self.next_refresh = now + REFRESH_EVERY;
-        if let Some(refresher) = self.lock.refresher() {
-            let aside = self.aside_sender.clone();
-            self.hands.refresh(&refresher, move |refreshed| {
-                let _ = aside.send(Aside::Refreshed(refreshed));
-            });
-        }
+        self.next_refresh = now + refresh_every();
+        let aside = self.aside_sender.clone();
+        self.hands.refresh(&self.lock.refresher(), move |refreshed| {
+            let _ = aside.send(Aside::Refreshed(refreshed));
+        });
     }
 
-    pub(super) fn refreshed(&mut self, refreshed: io::Result<()>) {
+    pub(super) fn refreshed(&mut self, refreshed: Result<(), RefreshError>) {
         self.hands.ended(&Part::of(Work::Lock));
-        if let Err(error) = refreshed {
-            tracing::warn!(
+        match refreshed {
+            // Removed by somebody, or another's by now: taken anew where that can be.
+            Err(RefreshError::Lost { .. }) => self.look_after_lock(),
+            Err(RefreshError::Io(error)) => tracing::warn!(
                 "Another host may take this folder for free: the lock cannot be refreshed: {error}"
-            );
+            ),
+            Ok(()) => {}
         }
     }
 
     /// Is the lock still ours? Somebody may have removed it, or the whole data folder.
     pub(super) fn look_after_lock(&mut self) {
-        let (claim, layout) = (self.lock.claim(), self.options.layout.clone());
+        let (refresher, layout) = (self.lock.refresher(), self.options.layout.clone());
         let aside = self.aside_sender.clone();
         self.hands.look_after_lock(move || {
-            let _ = aside.send(Aside::Locked(claim.renew(&layout)));
+            let _ = aside.send(Aside::Locked(refresher.renew(&layout)));
         });
     }
 
@@ -120,10 +121,10 @@ impl Daemon {
             return;
         }
         self.next_trial = Instant::now() + TRY_EVERY;
-        self.hands.begin(Part::of(Work::Trial), 0);
+        let progress = self.hands.begin(Part::of(Work::Trial), 0);
         let (layout, aside) = (Arc::clone(&self.hands.workers.layout), self.aside_sender.clone());
         tokio::task::spawn_blocking(move || {
-            let _ = aside.send(Aside::Tried(trial::run(&layout, "")));
+            let _ = aside.send(Aside::Tried(trial::run(&layout, "", &progress)));
         });
     }
 

@@ -253,6 +253,17 @@ fn what_cannot_be_read_proves_nothing_and_the_archive_stays() {
 }
 
 #[test]
+fn looking_for_what_was_not_put_back_shows_progress_at_each_entry() {
+    let sandbox = sandbox();
+    for n in 0..4 {
+        fs::write(sandbox.layout.outbox.join(format!("stranger-{n}")), b"").unwrap();
+    }
+    let progress = Progress::default();
+    put_back_unfinished(&sandbox.layout, sandbox.root, &content_of, &progress).unwrap();
+    assert_eq!(progress.steps(), 5);
+}
+
+#[test]
 fn scratch_that_was_acknowledged_tells_of_an_episode_that_was_written_to_on_its_way() {
     let a = sandbox();
     let shipped = a.killed_after_the_move();

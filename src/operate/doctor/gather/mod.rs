@@ -24,7 +24,7 @@ use super::{
     facts::{Daemon, Facts, FolderState, Inotify, Moves},
     words::Hands,
 };
-use crate::{clock, config::WatchMode, layout::Layout, operate::journal, trial};
+use crate::{clock, config::WatchMode, layout::Layout, operate::journal, progress::Progress, trial};
 
 /// For a look at one folder, or at what is in it. A disk that takes longer hangs, for somebody who waits.
 const DISK: Duration = Duration::from_millis(1500);
@@ -124,7 +124,9 @@ async fn moves(layout: Option<&Layout>, daemon: &Daemon, folders: &[super::facts
         return Moves::NotTried;
     };
     let whose = format!("doctor-{}-", std::process::id());
-    within(DISK, move || trial::run(&layout, &whose)).await.map_or(Moves::NotTried, Moves::ByUs)
+    within(DISK, move || trial::run(&layout, &whose, &Progress::default()))
+        .await
+        .map_or(Moves::NotTried, Moves::ByUs)
 }
 
 fn uses_inotify(watch: WatchMode, folders: &[super::facts::Folder]) -> bool {
