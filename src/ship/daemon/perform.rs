@@ -13,9 +13,8 @@ use crate::{
         machine::{
             Effect, Event, Notice,
             pulse::{Part, Work},
-            state::{Check, Moved, OrphanEnd, PackFailure},
+            state::{Check, Moved, OrphanEnd, PackFailure, Packed},
         },
-        outbox,
         watch::{Trouble, Watch},
     },
 };
@@ -129,6 +128,15 @@ impl Hands {
         }
     }
 
+    /// Looks after the lock, unless something is done about it just now.
+    pub(super) fn look_after_lock(&mut self, look: impl FnOnce() + Send + 'static) {
+        let part = Part::of(Work::Lock);
+        if !self.under_way.contains_key(&part) {
+            self.begin(part, 0);
+            tokio::task::spawn_blocking(look);
+        }
+    }
+
     pub(super) fn cancelled(&self) -> bool {
         self.cancelled
     }
@@ -218,9 +226,7 @@ impl Hands {
             Effect::Check { id, rehash } => {
                 let panicked = id.clone();
                 workers.step(
-                    move |workers| {
-                        Event::Checked(id.clone(), outbox::check(&workers.layout, &id, rehash, &progress))
-                    },
+                    move |workers| Event::Checked(id.clone(), workers.check(&id, rehash, &progress)),
                     || Event::Checked(panicked, Check::Unknown(PANICKED.to_owned())),
                 );
             }
@@ -230,8 +236,18 @@ impl Hands {
                 workers.step(
                     move |workers| {
                         let packed = workers.pack(&id, &progress);
-                        let large = matches!(packed, Err(PackFailure::Cancelled)) && progress.is_beyond();
-                        Event::Packed(id, if large { Err(PackFailure::Large) } else { packed })
+                        Event::Packed(id, as_far_as_it_went(packed, &progress))
+                    },
+                    || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
+                );
+            }
+            Effect::Measure { id, most_bytes } => {
+                progress.stop_beyond(most_bytes);
+                let panicked = id.clone();
+                workers.step(
+                    move |workers| {
+                        let packed = workers.measure(&id, &progress);
+                        Event::Packed(id, as_far_as_it_went(packed, &progress))
                     },
                     || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
                 );
@@ -273,6 +289,12 @@ impl Hands {
                     || Event::OrphanSettled(panicked, OrphanEnd::Unsettled),
                 );
             }
+            Effect::Relieve => {
+                workers.step(
+                    move |workers| Event::Relieved(workers.relieve(&progress)),
+                    || Event::Relieved(false),
+                );
+            }
             Effect::Sweep => {
                 workers.step(move |workers| Event::Swept(workers.sweep(&progress)), || Event::Swept(true));
             }
@@ -293,6 +315,15 @@ impl UnderWay {
     }
 }
 
+/// It was told to go no further than so far: then what stopped it is its length.
+fn as_far_as_it_went(
+    packed: Result<Packed, PackFailure>,
+    progress: &Progress,
+) -> Result<Packed, PackFailure> {
+    let large = matches!(packed, Err(PackFailure::Cancelled)) && progress.is_beyond();
+    if large { Err(PackFailure::Large) } else { packed }
+}
+
 fn can_be_cancelled(work: Work) -> bool {
     match work {
         Work::Check | Work::Pack | Work::Send => true,
@@ -304,6 +335,7 @@ fn can_be_cancelled(work: Work) -> bool {
         | Work::Quarantine
         | Work::Orphan
         | Work::Sweep
+        | Work::Relieve
         | Work::Lock
         | Work::Trial
         | Work::Reload => false,
@@ -321,7 +353,12 @@ mod tests {
         client::{Client, ClientOptions},
         endpoint::{Endpoint, EndpointOptions},
         layout::Layout,
-        ship::{daemon::KeepDays, pack, transport::Transport, watch::Inotify},
+        ship::{
+            daemon::{FreeBytes, KeepDays},
+            pack,
+            transport::Transport,
+            watch::Inotify,
+        },
     };
 
     fn parts(hands: &Hands) -> Vec<String> {
@@ -350,6 +387,7 @@ mod tests {
         let workers = Workers {
             transport: Transport::new(Endpoint::new(&endpoint, client).unwrap()),
             pack: pack::Options { level: 1, workers: NonZeroU32::MIN },
+            free_bytes: FreeBytes::default(),
             keep_days: KeepDays::default(),
             events: sender,
             known: Arc::default(),
