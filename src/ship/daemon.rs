@@ -376,6 +376,9 @@ impl Daemon {
         if let Some(part) = Part::ended_by(&event) {
             self.hands.ended(&part);
         }
+        if let Event::Attempted(id, attempt) = &event {
+            self.teller.attempted(id, attempt.resumed_at_bytes);
+        }
         self.overflows += u64::from(matches!(event, Event::Unsure));
         let looked = matches!(event, Event::Scanned(_));
         self.machine.handle(event, self.started.elapsed());

@@ -248,7 +248,9 @@ impl World {
             }
         }
         let archives = self.disk.outbox.keys().cloned().collect();
-        Some(Scanned { episodes, archives, ..Scanned::default() })
+        let unlabelled = self.disk.outbox.iter().filter(|(_, archive)| archive.sidecar.is_none());
+        let unlabelled = unlabelled.map(|(id, _)| id.clone()).collect();
+        Some(Scanned { episodes, archives, unlabelled, ..Scanned::default() })
     }
 
     fn check(&mut self, id: &EpisodeId, rehash: bool) -> Check {
