@@ -92,7 +92,9 @@ class Places:
             return None
         shutil.rmtree(self.unpacked, ignore_errors=True)
         self.unpacked.mkdir()
-        subprocess.run(["tar", "--zstd", "-xpf", self.held[id_], "-C", self.unpacked], check=True, capture_output=True)
+        unpacking = subprocess.run(["tar", "--zstd", "-xpf", self.held[id_], "-C", self.unpacked], capture_output=True, check=False)
+        if unpacking.returncode != 0:
+            return {"": f"cannot be unpacked: {unpacking.stderr[:200]}"}
         tops = os.listdir(self.unpacked)
         if tops != [id_] or not (self.unpacked / id_ / MARKER).is_file():
             return {"": f"holds {tops} instead of a sealed episode"}

@@ -9,8 +9,9 @@ import json
 
 HELD = {401, 403, 404, 405, 407, 411, 421, 426}
 WEATHER = {408, 425, 429}
-# Drawn more often than the rest of 200 to 599.
-TELLING = [200, 200, 201, 204, 202, 206, 301, 307, 400, 400, 403, 404, 409, 409, 410, 412, 413, 422, 429, 500, 502, 503, 507]
+# Drawn more often than the rest of 200 to 599: what would mean something if the receiver said it.
+ACKNOWLEDGING = [200, 200, 201, 202, 204]
+TELLING = [206, 301, 307, 400, 400, 403, 404, 409, 409, 410, 412, 413, 422, 429, 500, 502, 503, 507]
 
 PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>Welcome to the guest network.</body></html>"
 FALSE_RECEIPT = {"episode_id": "another", "sha256": "0" * 64, "size_bytes": 1, "stored_at": "2026-11-24T10:15:30Z"}
@@ -28,7 +29,9 @@ def lie(dice, believes, head_only):
         kind, status = dice.choice(list(OF_THE_WAY.items()))
         body = json.dumps({"type": f"urn:sealift:{kind}", "title": "altered", "status": status}).encode()
         return answer(dice, status, PROBLEM, body, [f"Upload-Offset: {dice.randint(0, 100)}"] if status == 409 else [])
-    status = dice.choice(TELLING) if dice.random() < 0.7 else dice.randint(200, 599)
+    # The lie that would cost most is the one that is believed.
+    acknowledging = 0.8 if believes else 0.4
+    status = dice.choice(ACKNOWLEDGING) if dice.random() < acknowledging else dice.choice([dice.choice(TELLING), dice.randint(200, 599)])
     return answer(dice, status, *dice.choice(bodies(dice, status, believes)))
 
 

@@ -3,9 +3,13 @@
 import dataclasses
 import random
 
-# What the proxy does to those who come by (proxy.py). `fair` twice: something must get through meanwhile.
-MOODS = ["fair", "fair", "mixed", "cutting", "slow", "lying", "garbling", "repeating", "deaf", "closed"]
-SHORTEST_MOOD_S = 2
+# What the proxy does to those who come by (proxy.py): each in its turn, in an order that is drawn anew each time. `fair` twice, since
+# something must get through meanwhile.
+MOODS = ["fair", "fair", "mixed", "cutting", "slow", "lying", "lying", "garbling", "repeating", "deaf", "closed", "steady", "steady"]
+SHORTEST_MOOD_S = 1.5
+# While everything goes slowly, the way breaks, and as soon as what had arrived is gone on with, the receiver is killed: what it has
+# then is more than it has noted.
+BREAK_AFTER_S, KILL_AFTER_S, STEADY_S = 2.5, 4.5, 5.5
 
 # Who is killed or stopped, by weight.
 ROLES = {"shipper": 5, "receiver": 4, "proxy": 1, "recorder": 2}
@@ -46,11 +50,19 @@ def plan(seed, seconds, lanes):
 
 def moods(dice, seconds, lane):
     """Short and long ones alike: an outage may take a twelfth of the run."""
-    longest_s = max(8, seconds / 12)
+    longest_s = max(6, seconds / 12)
     at_s = 0.0
+    deck = []
     while at_s < seconds:
-        yield Step(round(at_s, 2), lane, "mood", (dice.choice(MOODS),))
-        at_s += SHORTEST_MOOD_S * (longest_s / SHORTEST_MOOD_S) ** dice.random()
+        deck = deck or dice.sample(MOODS, len(MOODS))
+        mood = deck.pop()
+        yield Step(round(at_s, 2), lane, "mood", (mood,))
+        if mood == "steady":
+            yield Step(round(at_s + BREAK_AFTER_S, 2), lane, "signal", ("proxy", "KILL", 0))
+            yield Step(round(at_s + KILL_AFTER_S, 2), lane, "signal", ("receiver", "KILL", 0))
+            at_s += STEADY_S
+        else:
+            at_s += SHORTEST_MOOD_S * (longest_s / SHORTEST_MOOD_S) ** dice.random()
 
 
 def drawn(dice, weights):

@@ -224,7 +224,7 @@ class Soak:
 
     def verify(self, lane):
         asked = subprocess.run(
-            [lane.sealift, "verify", "--all", "--deep", "--json", "--config", lane.folder / "shipper.toml"],
+            [lane.sealift, "verify", "--all", "--deep", "--json", "--config", lane.folder / "verify.toml"],
             capture_output=True, text=True, check=False, timeout=600,
         )
         (lane.folder / "logs" / "verify.json").write_text(asked.stdout + asked.stderr, encoding="utf-8")
@@ -316,7 +316,7 @@ def one_run(options, seed):
 def main():
     options = argparse.ArgumentParser(prog="tests/rigs/soak/run.sh", description=__doc__)
     options.add_argument("--seed", type=int, help="of the plan; else a random one, which is printed")
-    options.add_argument("--minutes", type=float, default=1.2, help="of bad weather in each run")
+    options.add_argument("--minutes", type=float, default=0.8, help="of bad weather in each run")
     options.add_argument("--runs", type=int, default=1, help="so many, with random seeds from the second on")
     options.add_argument("--patience", type=float, default=15, help="seconds that what waits may take before a restart; above 300, it must not need one")
     options.add_argument("--keep", action="store_true", help="keep everything of a good run, too")

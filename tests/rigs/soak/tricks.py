@@ -30,6 +30,8 @@ def draw(mood, dice, length):
     """A trick for a request with a body of `length` bytes. Now and then there is none, so that something gets through."""
     if mood == "mixed":
         mood = dice.choice(["cutting", "slow", "lying", "garbling", "repeating", "deaf", "closed", "fair"])
+    if mood == "steady":
+        return Trick(rate=10 ** dice.uniform(5.2, 5.9))
     if mood == "fair" or (mood != "closed" and dice.random() < 0.25):
         return Trick()
     match mood:
