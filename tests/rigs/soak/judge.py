@@ -10,6 +10,7 @@ For each id that a recorder began there is a small set of ends that are right; a
     reopened     what it was before        -                what it is now in episodes/, a conflict (or without its marker, open)
     damaged,     -                         -                quarantine/, with the reason
     stale, huge
+    removed      it, or nothing            -                nowhere, or its archive in quarantine/: it may be the last copy
     left open    -                         -                episodes/, without a marker
 """
 
@@ -44,6 +45,10 @@ class Recording:
 
     def was_built(self):
         return self.content is not None and "given up" not in self.steps
+
+    def was_removed(self):
+        """A kill between the removal and the note of it leaves the first note only."""
+        return "removing" in self.steps and "too late" not in self.steps
 
     def was_sealed(self):
         return "sealed" in self.steps
@@ -148,6 +153,8 @@ def end_of(id_, of_it, places):
     conflict = id_ in places.conflicts
     if last.fate in QUARANTINED:
         return quarantine_end(last, held, shipped, quarantined, stands)
+    if last.was_removed() and stands is None and not shipped:
+        return "removed", [] if held is None else differ("held", last.content, held)
     if quarantined:
         return "quarantined", [f"is in quarantine: {reason_of(quarantined)}"]
     if last.fate in ("twin", "rival"):
@@ -257,7 +264,7 @@ def strangers(recorded, places):
         for id_ in getattr(places, where).keys() - known:
             yield f"{where}: {id_!r}, which nobody recorded"
     for name in places.episodes.keys() - known - of_recorders:
-        if not name.startswith(".stage-"):
+        if not name.startswith((".stage-", ".removed-")):
             yield f"episodes/: {name!r}, which nobody recorded"
     expected = {f"{id_}{end}" for id_ in places.conflicts for end in (".json", ".tar.zst")}
     for name in places.outbox ^ expected:

@@ -2,7 +2,7 @@
 
     LANE/data/       the shipper's disk          LANE/store/   the receiver's disk         LANE/away/   a third disk, where shipped/ is
     LANE/shipped     where shipped/ is (a link)  LANE/mood     what the proxy does         LANE/notes/  what was recorded
-    LANE/logs/       all that they say           LANE/*.clock  what time they believe
+    LANE/logs/       all that they say           LANE/*.clock  what time they believe      LANE/notify  what the shipper tells its manager
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -79,6 +80,39 @@ class Process:
         self.popen.send_signal(getattr(signal, f"SIG{name}"))
 
 
+class Heart:
+    """Hears what a shipper tells its service manager, in the place of systemd."""
+
+    # As WatchdogSec=; on a machine that has other things to do.
+    PATIENCE_S = 40
+
+    def __init__(self, path, log):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self.socket.bind(str(path))
+        self.log = log.open("ab")
+        self.beat = 0.0
+
+    def hear(self):
+        """All that was said since; in words, what is wrong with it."""
+        wrong = []
+        while True:
+            try:
+                said = self.socket.recv(4096)
+            except BlockingIOError:
+                return wrong
+            if b"WATCHDOG=1" in said:
+                self.beat = time.monotonic()
+            else:
+                self.log.write(said + b"\n")
+                self.log.flush()
+            if b"HUNG" in said:
+                wrong.append(said.decode(errors="replace"))
+
+    def is_overdue(self, since):
+        """Whether somebody who has been there, and moving, since then has not been heard of for too long."""
+        return time.monotonic() - max(self.beat, since) > self.PATIENCE_S
+
+
 class Lane:
     def __init__(self, kind, work, seed, ports, sealift, disk_mib, record_every_s):
         self.kind, self.name = kind, kind.name
@@ -92,6 +126,7 @@ class Lane:
         self.apart = self.folder / ("away" if kind.is_guarded else "data")
         (self.folder / "data" / "episodes").mkdir()
         (self.folder / "shipped").symlink_to(self.apart / "shipped")
+        self.heart = Heart(self.folder / "notify", self.log("status"))
         self.set_mood("fair")
         self.configure(work)
         for role in ("shipper", "receiver"):
@@ -124,6 +159,8 @@ class Lane:
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
                 "NO_FAKE_STAT": "1",
             }
+        if role == "shipper":
+            environment |= {"NOTIFY_SOCKET": str(self.folder / "notify"), "WATCHDOG_USEC": str(int(Heart.PATIENCE_S * 1e6))}
         return environment
 
     def configure(self, work):

@@ -5,7 +5,8 @@
 Each line of LANE-FOLDER/notes/LIFE.jsonl is a step of one episode, written before or after what it says as its name tells:
 
     begun ─▶ built (what is in it) ─▶ sealed ─▶ changing (what will be in it) ─▶ changed
-      └──────────┴──▶ given up: no room              └──▶ too late: it has been moved meanwhile
+      └──────────┴──▶ given up: no room    │         └──▶ too late: it has been moved meanwhile
+                                           └▶ removing ─▶ removed
 
 What was only about to be done when a kill came may have happened or not; the judge takes either.
 """
@@ -26,7 +27,7 @@ import episodes
 from listing import MARKER, described, listing
 
 # How often, by weight. All but `plain` end in a way of their own (judge.py).
-FATES = {"plain": 60, "twin": 4, "rival": 5, "changed": 8, "reopened": 4, "damaged": 4, "stale": 3, "huge": 1, "left open": 3}
+FATES = {"plain": 60, "twin": 4, "rival": 5, "changed": 8, "reopened": 4, "damaged": 4, "stale": 3, "huge": 1, "removed": 4, "left open": 3}
 HUGE_BYTES = 9 << 20
 
 
@@ -95,6 +96,8 @@ class Recorder:
         if fate in ("changed", "reopened"):
             due = time.monotonic() + self.dice.choice([0, self.dice.uniform(0, 8)])
             heapq.heappush(self.later, (due, number, lambda: self.change(number, name, fate, content)))
+        if fate == "removed":
+            heapq.heappush(self.later, (time.monotonic() + self.dice.uniform(0, 4), number, lambda: self.remove(number, name)))
 
     def fill(self, folder, fate, name):
         """Makes what there is to record, and says what that is; the marker of a twin is part of it."""
@@ -176,6 +179,19 @@ class Recorder:
             if os.path.exists(stage):
                 os.unlink(stage)
             self.note(number, "too late")
+
+
+    def remove(self, number, name):
+        """By hand, as somebody may who thinks better of it; out of sight first, so that no half of it is ever there."""
+        aside = os.path.join(self.episodes, f".removed-{self.life}-{number}")
+        self.note(number, "removing")
+        try:
+            os.rename(os.path.join(self.episodes, name), aside)
+        except FileNotFoundError:
+            self.note(number, "too late")
+            return
+        self.note(number, "removed")
+        shutil.rmtree(aside)
 
 
 def is_for_want_of_room(error):

@@ -84,6 +84,7 @@ class Soak:
             for lane in self.lanes.values():
                 for process in lane.processes.values():
                     self.see_to(lane, process)
+                self.listen_to(lane)
             for lane, disk, leave_kib in self.filled:
                 lane.fill(disk, leave_kib)
                 self.full_until[lane.name, disk] = self.now() + FULL_DISK_ECHO_S
@@ -136,6 +137,15 @@ class Soak:
     def go_on(self, process):
         process.send("CONT")
         process.turn("up")
+
+    def listen_to(self, lane):
+        """As systemd would: a heart that stops is started anew."""
+        shipper = lane.processes["shipper"]
+        for word in lane.heart.hear():
+            self.fault(f"{shipper.name} says {word}")
+        if shipper.state == "up" and lane.heart.is_overdue(shipper.since):
+            self.fault(f"{shipper.name}: no heartbeat for {lane.heart.PATIENCE_S} s")
+            self.signal(shipper, "KILL", RESTART_AFTER_S)
 
     def see_to(self, lane, process):
         if process.state not in ("up", "ending"):
@@ -212,6 +222,8 @@ class Soak:
     def settle(self):
         """What nobody will go on with is swept away in its time; then the receiver is asked for everything, and all end."""
         for lane in self.lanes.values():
+            self.stop(lane.processes["shipper"])
+        for lane in self.lanes.values():
             receiver = lane.processes["receiver"]
             self.stop(receiver)
             lane.set_clock("receiver", AFTER_PARTS)
@@ -219,7 +231,7 @@ class Soak:
             incoming = lane.folder / "store" / "incoming"
             self.pass_time(self.now() + SETTLE_WITHIN_S, lambda: not any(incoming.iterdir()) and listens(lane.ports[1]))
             self.verify(lane)
-            for role in ("shipper", "proxy", "receiver"):
+            for role in ("proxy", "receiver"):
                 self.stop(lane.processes[role])
 
     def verify(self, lane):
