@@ -32,7 +32,7 @@ use sealift::{
     layout::{Layout, MARKER},
     receive::serve::Server,
     ship::{
-        daemon::{self, KeepDays, Options, Stop},
+        daemon::{self, KeepDays, Metrics, Options, Stop},
         machine::{Notice, Settings, pulse::Allowances},
         pack,
         systemd::Notifier,
@@ -124,6 +124,8 @@ fn options(layout: Layout, observer: mpsc::UnboundedSender<Notice>) -> Options {
         notifier: Notifier::default(),
         watchdog: None,
         reload: None,
+        host_id: "bench".to_owned(),
+        metrics: Metrics::default(),
         observer: Some(observer),
     }
 }

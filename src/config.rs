@@ -2,17 +2,21 @@
 //! nobody behind this file meets a zero that cannot be, or a name that is not there.
 
 mod defaults;
+mod doctor;
+mod loopback;
 mod raw;
 mod receive;
 mod restart;
 
 use std::{
+    net::SocketAddr,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-pub use raw::{RawConfig, RawPack, RawReceive, RawReceiver, RawShipper};
+pub use doctor::DoctorConfig;
+pub use raw::{RawConfig, RawDoctor, RawPack, RawReceive, RawReceiver, RawShipper};
 pub use receive::{Namespace, ReceiveConfig, ReceiveLimits};
 
 use crate::layout::Layout;
@@ -81,6 +85,10 @@ pub struct ShipConfig {
     pub shipped_keep_days: Option<u32>,
     /// Who sends.
     pub host_id: String,
+    /// A port of this machine at which metrics are given out.
+    pub metrics_listen: Option<SocketAddr>,
+    /// A file that metrics are written to.
+    pub metrics_textfile: Option<PathBuf>,
     /// zstd level, 1 to 19.
     pub level: i32,
     /// Episodes packed at once.
@@ -137,6 +145,7 @@ impl RawConfig {
             ("shipper.outbox_dir", &shipper.outbox_dir),
             ("shipper.shipped_dir", &shipper.shipped_dir),
             ("shipper.quarantine_dir", &shipper.quarantine_dir),
+            ("shipper.metrics_textfile", &shipper.metrics_textfile),
             ("receiver.ca_file", &receiver.ca_file),
             ("receiver.client_cert_file", &receiver.client_cert_file),
             ("receiver.client_key_file", &receiver.client_key_file),
@@ -149,8 +158,10 @@ impl RawConfig {
             ("receive.commits_file", &receive.commits_file),
         ] {
             let Some(path) = path.as_deref().filter(|path| path.is_relative()) else { continue };
-            // "" is how this one says "none".
-            if key == "receive.commits_file" && path.as_os_str().is_empty() {
+            // "" is how these say "none".
+            if ["receive.commits_file", "shipper.metrics_textfile"].contains(&key)
+                && path.as_os_str().is_empty()
+            {
                 continue;
             }
             let tilde = if path.starts_with("~") { ", and ~ means nothing here" } else { "" };
@@ -192,6 +203,8 @@ impl RawConfig {
             )?,
             shipped_keep_days: days(shipper.shipped_keep_days.unwrap_or(defaults::SHIPPED_KEEP_DAYS)),
             host_id: self.host_id()?,
+            metrics_listen: loopback::parse(shipper.metrics_listen.as_deref().unwrap_or_default())?,
+            metrics_textfile: shipper.metrics_textfile.clone().filter(|path| !path.as_os_str().is_empty()),
             level: match self.pack.level.unwrap_or(defaults::LEVEL) {
                 level @ 1..=19 => level,
                 other => return Err(value("pack.level", format!("{other} is not between 1 and 19"))),
@@ -402,6 +415,7 @@ mod tests {
             ("[shipper]\nhost_id = 'a b'", "shipper.host_id"),
             ("[shipper]\noutbox_dir = '/d/episodes/out'", "shipper.outbox_dir"),
             ("[shipper]\nreconcile_interval_s = 0", "shipper.reconcile_interval_s"),
+            ("[shipper]\nmetrics_listen = '0.0.0.0:9491'", "shipper.metrics_listen"),
         ] {
             let mut raw = raw::parse(text).unwrap();
             raw.shipper.data_dir.get_or_insert("/d".into());

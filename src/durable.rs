@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!  files        create_scratch ▸ (sync_slice) ▸ replace, publish     write_file, write_new_file, place_file, remove_file
-//!  directories  move_directory, move_unchanged          rename; across file systems copy ▸ rename ▸ remove
+//!  directories  move_directory, move_to_name, move_unchanged   rename; across file systems copy ▸ rename ▸ remove
 //!               build_directory                         .sealift-copy-<name> ▸ fsync ▸ rename
 //!               remove_tree                             rename to .sealift-trash-<n>-<name> ▸ fsync ▸ unlink
 //!               finish_leftovers                        what a killed process left under our scratch names
@@ -37,7 +37,7 @@ mod moving;
 mod removing;
 mod trying;
 
-pub use moving::{MoveChecked, build_directory, move_directory, move_unchanged};
+pub use moving::{MoveChecked, build_directory, move_directory, move_to_name, move_unchanged};
 pub use removing::{finish_leftovers, remove_tree};
 pub use trying::{Tried, try_move};
 
@@ -138,6 +138,24 @@ pub fn write_rebuildable_file(path: &Path, scratch: &Path, bytes: &[u8]) -> io::
     written
 }
 
+/// Writes a small file for others to read, replacing what was there: they see the old or the new one, never a half. Not flushed: it
+/// is written anew soon.
+///
+/// # Errors
+/// Those of writing and of rename(2); nothing is left behind.
+pub fn write_shown_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = temporary_beside(path)?;
+    let written = create_scratch(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        std::fs::rename(&temporary, path)
+    });
+    if written.is_err() {
+        let _ = remove_file(&temporary);
+    }
+    written
+}
+
 /// Writes a small file durably, unless its name is taken.
 ///
 /// # Errors
@@ -164,6 +182,14 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Makes an empty file and removes it again: whoever watches its folder hears of it.
+///
+/// # Errors
+/// Those of open(2) and unlink(2).
+pub fn appear_and_go(path: &Path) -> io::Result<()> {
+    create_scratch(path).and_then(|_| remove_file(path))
 }
 
 /// Gives a file a second name, durably, or copies it where it cannot have one (another file system, a file system without

@@ -12,6 +12,7 @@ pub struct Progress(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     bytes: AtomicU64,
+    went_before: AtomicU64,
     steps: AtomicU64,
     cancelled: AtomicBool,
     cancelling: tokio::sync::Notify,
@@ -38,6 +39,17 @@ impl Progress {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// It goes on behind so many bytes, which somebody has had before.
+    pub fn goes_on_behind(&self, bytes: u64) {
+        self.0.went_before.store(bytes, Ordering::Relaxed);
+    }
+
+    /// What it goes on behind.
+    #[must_use]
+    pub fn went_before(&self) -> u64 {
+        self.0.went_before.load(Ordering::Relaxed)
     }
 
     /// A number that grows while the work is alive.

@@ -8,7 +8,7 @@ use sealift::{
     config::{ReceiverConfig, ShipConfig, WatchMode},
     ship::{
         daemon::{
-            self, KeepDays, Options, Stop,
+            self, KeepDays, Metrics, Options, Stop,
             reload::{Reload, Reloaded},
         },
         machine::{Settings, pulse::Allowances},
@@ -119,6 +119,8 @@ pub(super) fn options(config: &ShipConfig, once: bool) -> Options {
         notifier: Notifier::default(),
         watchdog: None,
         reload: None,
+        host_id: config.host_id.clone(),
+        metrics: Metrics { listen: config.metrics_listen, textfile: config.metrics_textfile.clone() },
         observer: None,
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    RawConfig, RawPack, RawReceive, RawReceiver, RawShipper,
+    RawConfig, RawDoctor, RawPack, RawReceive, RawReceiver, RawShipper,
     receive::{DEFAULT_LISTEN, DEFAULT_STORE, ReceiveLimits},
 };
 use crate::layout::Layout;
@@ -22,6 +22,8 @@ pub(super) const ANSWER_TIMEOUT_S: u64 = 300;
 /// Half of the uploads' default: a laptop's share of sockets, and enough to hide the round trips.
 pub(super) const CONCURRENCY: usize = 4;
 
+pub(super) const UNIT: &str = "sealift.service";
+
 pub(super) fn host_id() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
@@ -35,7 +37,7 @@ impl RawConfig {
     /// checked. `reconcile_only` says whether the file system of `episodes/` makes no events that could be trusted.
     #[must_use]
     pub fn in_force(&self, reconcile_only: bool) -> Self {
-        let Self { shipper, pack, receiver, receive } = self.clone();
+        let Self { shipper, pack, receiver, doctor, receive } = self.clone();
         let layout = shipper.data_dir.as_deref().map(Layout::below);
         let below = |folder: fn(&Layout) -> &Path| layout.as_ref().map(|layout| folder(layout).to_owned());
         let watch = shipper.watch.unwrap_or_else(|| WATCH.to_owned());
@@ -57,6 +59,8 @@ impl RawConfig {
                     .or(Some(CLEANUP_INTERVAL_S)),
                 shipped_keep_days: shipper.shipped_keep_days.or(Some(SHIPPED_KEEP_DAYS)),
                 host_id: shipper.host_id.or_else(|| Some(host_id())),
+                metrics_listen: shipper.metrics_listen.or_else(|| Some(String::new())),
+                metrics_textfile: shipper.metrics_textfile.or_else(|| Some("".into())),
             },
             pack: RawPack {
                 level: pack.level.or(Some(LEVEL)),
@@ -69,6 +73,10 @@ impl RawConfig {
                 concurrency: receiver.concurrency.or(Some(CONCURRENCY)),
                 require_receipt: receiver.require_receipt.or(Some(false)),
                 ..receiver
+            },
+            doctor: RawDoctor {
+                unit: doctor.unit.or_else(|| Some(UNIT.to_owned())),
+                update_command: doctor.update_command.or_else(|| Some(String::new())),
             },
             receive: RawReceive {
                 listen: receive.listen.or_else(|| Some(DEFAULT_LISTEN.to_owned())),

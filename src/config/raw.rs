@@ -15,6 +15,7 @@ pub struct RawConfig {
     pub shipper: RawShipper,
     pub pack: RawPack,
     pub receiver: RawReceiver,
+    pub doctor: RawDoctor,
     pub receive: RawReceive,
 }
 
@@ -34,6 +35,8 @@ pub struct RawShipper {
     pub quarantine_cleanup_interval_s: Option<u64>,
     pub shipped_keep_days: Option<u32>,
     pub host_id: Option<String>,
+    pub metrics_listen: Option<String>,
+    pub metrics_textfile: Option<PathBuf>,
 }
 
 /// `[pack]`
@@ -62,6 +65,15 @@ pub struct RawReceiver {
     pub answer_timeout_s: Option<u64>,
     pub concurrency: Option<usize>,
     pub require_receipt: Option<bool>,
+}
+
+/// `[doctor]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "the keys are explained in docs/configuration.md and contrib/sealift.toml")]
+pub struct RawDoctor {
+    pub unit: Option<String>,
+    pub update_command: Option<String>,
 }
 
 /// `[receive]`

@@ -7,14 +7,18 @@
 //!  tick ─────────────────▶ └──────┘ ──WATCHDOG, STATUS──▶ the service manager
 //! ```
 
+mod asking;
+mod lore;
 mod perform;
 pub mod reload;
+mod report;
+mod runway;
 pub mod standing;
 mod start;
 mod tending;
 mod workers;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -24,11 +28,14 @@ use tokio::{
 };
 
 use self::{
+    asking::Asking,
     perform::Hands,
     reload::{Reload, Reloaded, Reloads},
     workers::{Known, Workers},
 };
 use super::{
+    control::Ask,
+    ledger::Ledger,
     lock::{Lock, REFRESH_EVERY},
     machine::{
         Event, Notice, Settings, Tally,
@@ -38,10 +45,9 @@ use super::{
     systemd::Notifier,
     tell::Teller,
     transport::Transport,
-    trial::Trial,
     watch::Watch,
 };
-use crate::{episode::EpisodeId, layout::Layout};
+use crate::{clock, episode::EpisodeId, layout::Layout, records::WallTime, trial::Trial};
 
 /// Hints that wait for the loop. More of them mean that everything is looked at anyway.
 const MAX_HINTS: usize = 16 * 1024;
@@ -75,8 +81,21 @@ pub struct Options {
     pub watchdog: Option<Duration>,
     /// Reads everything again at SIGHUP; `None`: SIGHUP changes nothing.
     pub reload: Option<Reload>,
+    /// Who ships.
+    pub host_id: String,
+    /// Where metrics go beside the socket.
+    pub metrics: Metrics,
     /// Receives every notice, for a program that shows the way of each episode.
     pub observer: Option<UnboundedSender<Notice>>,
+}
+
+/// Where metrics go beside the socket.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    /// A port of this machine at which they are given out.
+    pub listen: Option<SocketAddr>,
+    /// A file that they are written to.
+    pub textfile: Option<PathBuf>,
 }
 
 /// How long what left `episodes/` is kept, days; `None`: for ever.
@@ -125,11 +144,18 @@ pub async fn run(options: Options, transport: Transport, mut stop: Stop) -> anyh
 struct Daemon {
     options: Options,
     inotify: bool,
+    /// Why episodes are not noticed by inotify, where they are not.
+    watch_why: Option<String>,
     machine: Machine,
     hands: Hands,
     teller: Teller,
+    ledger: Ledger,
+    /// How often events were lost.
+    overflows: u64,
     pulse: Pulse,
+    last_beat: Option<Instant>,
     started: Instant,
+    started_at_wall: WallTime,
     stopping: Option<Instant>,
     next_beat: Instant,
     beat_every: Duration,
@@ -147,6 +173,8 @@ struct Daemon {
     hangup: Signal,
     aside_sender: UnboundedSender<Aside>,
     aside: UnboundedReceiver<Aside>,
+    /// Dropped before the lock: who comes next makes a socket of their own.
+    asking: Asking,
     lock: Lock,
 }
 
@@ -159,6 +187,7 @@ enum Turn {
     Hinted(EpisodeId),
     Hangup,
     Aside(Aside),
+    Asked(Ask),
     Deadline,
 }
 
@@ -180,7 +209,8 @@ impl Daemon {
         let Some(prepared) = start::prepare(&layout, once, &mut options.notifier, stop).await? else {
             return Ok(None);
         };
-        let inotify = !once && start::use_inotify(&mut options);
+        let asking = Asking::begin(prepared.control, &options.metrics).await;
+        let (inotify, watch_why) = if once { (false, None) } else { start::use_inotify(&mut options) };
         let (event_sender, events) = mpsc::unbounded_channel();
         let (hint_sender, hints) = mpsc::channel(MAX_HINTS);
         let watch = Watch::start(layout.episodes.clone(), inotify, hint_sender, event_sender.clone())
@@ -198,11 +228,16 @@ impl Daemon {
         let now = Instant::now();
         Ok(Some(Self {
             inotify,
+            watch_why,
             machine: Machine::new(options.settings.clone(), started.elapsed()),
             hands: Hands::new(workers, watch),
             teller: Teller::new(once),
+            ledger: Ledger::default(),
+            overflows: 0,
             pulse: Pulse::new(options.allowances, beat_every),
+            last_beat: None,
             started,
+            started_at_wall: clock::wall_now(),
             stopping: None,
             next_beat: now,
             beat_every,
@@ -219,6 +254,7 @@ impl Daemon {
             hangup,
             aside_sender,
             aside,
+            asking,
             lock: prepared.lock,
             options,
         }))
@@ -246,6 +282,8 @@ impl Daemon {
                 Turn::Hinted(_) if self.hands.hints_were_lost() => self.hear(Event::Unsure),
                 Turn::Hinted(id) => self.hear(Event::Hinted(id)),
                 Turn::Hangup => self.begin_to_read(),
+                // Whoever asked has gone: then it was not worth much.
+                Turn::Asked(ask) => drop(ask.send(self.snapshot())),
                 Turn::Aside(Aside::Read(read)) => self.read(read),
                 Turn::Aside(Aside::Refreshed(refreshed)) => self.refreshed(refreshed),
                 Turn::Deadline if self.stopping.is_none() => self.hear(Event::Deadline),
@@ -276,6 +314,7 @@ impl Daemon {
             () = until(status) => Turn::Status,
             Some(()) = self.hangup.recv() => Turn::Hangup,
             Some(aside) = self.aside.recv() => Turn::Aside(aside),
+            Some(ask) = self.asking.recv() => Turn::Asked(ask),
             Some(event) = self.events.recv() => Turn::Happened(event),
             Some(id) = self.hints.recv() => Turn::Hinted(id),
             () = until(deadline) => Turn::Deadline,
@@ -285,7 +324,9 @@ impl Daemon {
     fn perform(&mut self) {
         while let Some(effect) = self.machine.next_effect() {
             if let Some(notice) = self.hands.perform(effect) {
-                self.teller.tell(&notice, self.started.elapsed());
+                let now = self.started.elapsed();
+                self.ledger.note(&notice, self.teller.age_in(&notice, now), now);
+                self.teller.tell(&notice, now);
                 if let Some(observer) = &self.options.observer {
                     // Nobody looks any more: that is no reason to stop shipping.
                     let _ = observer.send(notice);
@@ -298,6 +339,7 @@ impl Daemon {
         if let Some(part) = Part::ended_by(&event) {
             self.hands.ended(&part);
         }
+        self.overflows += u64::from(matches!(event, Event::Unsure));
         self.machine.handle(event, self.started.elapsed());
         self.stirred = true;
     }

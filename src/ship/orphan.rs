@@ -28,7 +28,7 @@ use rustix::{
 };
 use sha2::{Digest as _, Sha256};
 
-pub use self::aside::{ORPHAN, Why};
+pub use self::aside::Why;
 use self::aside::{put_aside, why};
 use super::{
     outbox,
@@ -92,7 +92,7 @@ pub fn settle(
         Found::Nothing => quarantined(layout, &wanted, content_of, progress)?,
         found => found,
     };
-    let conflict = sidecar.as_ref().and_then(outbox::conflict_in);
+    let conflict = sidecar.as_ref().and_then(Sidecar::conflict);
     let found = match (found, wanted.fingerprint) {
         (Found::Nothing, Some(packed)) if conflict.is_some() => renamed(layout, packed, progress)?,
         (found, _) => found,

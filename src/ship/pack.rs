@@ -25,7 +25,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use self::{
@@ -35,7 +34,7 @@ use self::{
 use super::archive::ArchiveWriter;
 use crate::{
     episode::{Commit, Digest, EpisodeId, Fingerprint},
-    layout::MARKER,
+    layout::{self, MARKER},
     manifest::{self, Check, MAX_MANIFEST_BYTES, Mismatch, NoManifest},
     progress::{Cancelled, Progress},
     records::{ArchiveFacts, ManifestCheck},
@@ -43,7 +42,7 @@ use crate::{
 };
 
 /// Where a recorder says which code it ran: `code_version.commit`.
-const META: &[u8] = b"meta.json";
+const META: &[u8] = layout::META.as_bytes();
 /// A longer `meta.json` is packed like any file, and not searched for a commit.
 const MAX_META_BYTES: u64 = 1024 * 1024;
 /// How many of the entries that were left out are named. A log line needs no more.
@@ -341,7 +340,7 @@ impl<'a, W: io::Write> Packing<'a, W> {
             self.compare(path, stat.size_bytes, sha256);
         }
         if let Some(meta) = meta {
-            self.commit = commit_in(&meta);
+            self.commit = Commit::in_meta(&meta);
         }
         Ok(())
     }
@@ -393,11 +392,6 @@ fn reading_failed(path: &[u8], source: io::Error) -> PackError {
         io::ErrorKind::StaleNetworkFileHandle => PackError::Changed { path },
         _ => PackError::Episode { path, source },
     }
-}
-
-fn commit_in(meta: &[u8]) -> Option<Commit> {
-    let meta: Value = serde_json::from_slice(meta).ok()?;
-    Commit::parse(meta.get("code_version")?.get("commit")?.as_str()?)
 }
 
 #[cfg(test)]

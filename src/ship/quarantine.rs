@@ -88,7 +88,13 @@ fn try_quarantine(
         &|_| Ok(true),
         progress,
     )? {
-        MoveChecked::To(path) => Ok(Some(path)),
+        MoveChecked::To(path) => {
+            // `sealift requeue` removes the old reason of what it has put back, and may have met this one.
+            if matches!(filed::reason(&path), Ok(None)) {
+                filed::write_reason(&path, record)?;
+            }
+            Ok(Some(path))
+        }
         MoveChecked::Changed(path) => {
             // It says nothing in episodes/; but it would puzzle whoever finds it there.
             filed::remove_reason(&path)?;

@@ -111,6 +111,10 @@ fn try_retire(
         progress,
     )? {
         MoveChecked::To(path) => {
+            // `sealift requeue` removes the old receipt of what it has put back, and may have met this one.
+            if matches!(filed::receipt(&path), Ok(None)) {
+                filed::write_receipt(&path, &receipt)?;
+            }
             clear_outbox(layout, id);
             Ok(Moved::To(path))
         }

@@ -58,6 +58,12 @@ impl Transport {
         self.0.address().of(id)
     }
 
+    /// Where the receiver is, for a person; without secrets.
+    #[must_use]
+    pub fn shown_url(&self) -> String {
+        self.0.address().shown()
+    }
+
     /// One attempt, to its end.
     pub async fn deliver(&self, delivery: Delivery) -> Attempt {
         let mut resumed_at_bytes = 0;

@@ -7,15 +7,18 @@ mod authority;
 mod support;
 
 mod contract;
+mod control;
 mod crash;
 mod crash_sweep;
 mod demo;
 mod destination;
+mod doctor;
 mod fetch;
 mod fetch_real;
 mod pack;
 mod poor_mounts;
 mod receive;
+mod requeue;
 mod responses;
 mod resume;
 mod service;

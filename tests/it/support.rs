@@ -88,6 +88,14 @@ impl Sandbox {
         self.url = format!("http://{address}");
     }
 
+    /// Starts the receiver with a configuration file, and without TLS.
+    pub(crate) fn start_receiver_with(&mut self, listen: &str, config: &str) {
+        let mut command = sealift();
+        command.args(["receive", "--listen", listen, "--config", config, "--store"]).arg(self.store());
+        let address = self.await_receiver(command);
+        self.url = format!("http://{address}");
+    }
+
     /// Starts the receiver over TLS, with this `[receive]` table; `localhost` must be what its certificate is for.
     pub(crate) fn start_receiver_over_tls(&mut self, receive: &str) {
         let path = self.path("receiver.toml");

@@ -23,7 +23,9 @@ const STATUS_EVERY: Duration = Duration::from_secs(1);
 impl Daemon {
     /// The tick: who has shown progress since the last one?
     pub(super) fn beat(&mut self) {
-        self.next_beat = Instant::now() + self.beat_every;
+        let now = Instant::now();
+        self.next_beat = now + self.beat_every;
+        self.hands.mark(now);
         let look = self.pulse.look(self.hands.counts(), self.started.elapsed());
         for stalled in &look.newly {
             tracing::error!(
@@ -38,13 +40,17 @@ impl Daemon {
                 "{part} moves again, or is over"
             );
         }
-        if look.beats() && self.options.watchdog.is_some() {
-            self.options.notifier.beat();
+        if look.beats() {
+            self.last_beat = Some(now);
+            if self.options.watchdog.is_some() {
+                self.options.notifier.beat();
+            }
         }
         self.stirred |= look.stalled != self.stalled;
         self.stalled = look.stalled;
         self.hands.ping();
         self.refresh_lock();
+        self.write_textfile();
     }
 
     fn refresh_lock(&mut self) {

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
-use super::KeepDays;
+use super::{KeepDays, lore::Lore};
 use crate::{
     clock, durable,
     episode::{Digest, EpisodeId, printable},
@@ -64,11 +64,18 @@ pub(super) struct Known {
     delivered_to: Mutex<HashMap<EpisodeId, String>>,
     /// Names that are no ids, told once each.
     strangers: Mutex<HashSet<OsString>>,
+    /// What is told of all this to whoever asks.
+    pub(super) lore: Lore,
 }
 
 impl Known {
     pub(super) fn new(root: Option<RootId>) -> Self {
         Self { root, ..Self::default() }
+    }
+
+    /// The last answer's own clock, and when it came.
+    pub(super) fn server_clock(&self) -> Option<(WallTime, Instant)> {
+        *lock(&self.server_clock)
     }
 }
 
@@ -110,8 +117,10 @@ impl Workers {
             // What needs the folder says so.
             let _ = self.have(folder);
         }
+        self.known.lore.note_room(&self.layout);
         let found = scan::scan(&self.layout, progress);
         self.tell_trouble(found.as_ref().err());
+        self.known.lore.note_look(found.as_ref());
         let found = found.ok()?;
         // What went away is told again should it come back; the list does not grow for years.
         let here: HashSet<_> = found.strangers.iter().map(|stranger| stranger.name.clone()).collect();
@@ -123,8 +132,9 @@ impl Workers {
         }
         let mistaken = found.strangers.iter().filter(|stranger| stranger.sealed).count() as u64;
         let same_root = self.known.root == Some(found.root);
-        let archives = if same_root { found.archives } else { Vec::new() };
-        Some(Scanned { episodes: found.episodes, archives, mistaken })
+        let (archives, unlabelled) =
+            if same_root { (found.archives, found.unlabelled) } else { Default::default() };
+        Some(Scanned { episodes: found.episodes, archives, unlabelled, mistaken })
     }
 
     /// A mount that is gone for a weekend is told of once, and not every five seconds.
@@ -162,6 +172,7 @@ impl Workers {
                     );
                 }
                 lock(&self.known.scratch).insert(id.clone(), archive);
+                self.known.lore.packed(packed.uncompressed_bytes);
                 let pack::Packed { facts, fingerprint, manifest, commit, .. } = packed;
                 Ok(Packed { facts, fingerprint, manifest, commit })
             }
@@ -285,6 +296,7 @@ impl Workers {
         let server = lock(&self.known.server_clock).map(|(date, heard)| date.after(heard.elapsed()));
         let KeepDays { quarantine, shipped } = self.keep_days;
         if quarantine.is_none() && shipped.is_none() {
+            self.known.lore.note_deletions_ahead(0);
             return true;
         }
         let now = clock::wall_now();
@@ -292,7 +304,8 @@ impl Workers {
             tracing::debug!("nothing is cleaned up while the clock cannot be believed");
             return false;
         }
-        sweep::sweep(&self.layout, quarantine, shipped, now, progress);
+        let swept = sweep::sweep(&self.layout, quarantine, shipped, now, progress);
+        self.known.lore.note_deletions_ahead(swept.quarantine_ahead);
         true
     }
 }

@@ -25,9 +25,8 @@ impl Machine {
         match episode.looking {
             Looking::No => {
                 episode.looking = Looking::Yes;
-                let watch = matches!(episode.state, State::Open) && (!episode.watched || self.blind);
                 self.looks += 1;
-                self.now_do(Effect::Look { id, watch });
+                self.now_do(Effect::Look(id));
             }
             Looking::Yes | Looking::YesAndAgain => episode.looking = Looking::YesAndAgain,
             Looking::Stale => {}
@@ -96,6 +95,9 @@ impl Machine {
         for (id, look) in here {
             self.looked_from_afar(&id, look);
         }
+        for id in found.unlabelled {
+            self.reconsider(&id);
+        }
     }
 
     /// A scan's word on one episode. Its own look, where one is under way, is newer and counts instead.
@@ -121,7 +123,11 @@ impl Machine {
             // Only an open episode is looked at with a watch.
             episode.watched |= matches!(episode.state, State::Open)
                 && matches!(look, Look::Open | Look::OddMarker(_) | Look::Sealed(_));
+            let sealed = matches!(look, Look::Sealed(_));
             self.found(id, look);
+            if sealed {
+                self.reconsider(id);
+            }
         }
         if before != Looking::Yes {
             self.hinted(id.clone());
@@ -183,6 +189,17 @@ impl Machine {
                     self.tell(Notice::Stuck(id.clone(), why, wait));
                 }
             }
+        }
+    }
+
+    /// Somebody stirred at it, or took its verdict away (`sealift requeue`). Where it is in conflict, what is known of its archive is
+    /// read again; where that still says so, it stays what it was.
+    fn reconsider(&mut self, id: &EpisodeId) {
+        let Some(episode) = self.episodes.get(id) else { return };
+        // What is being written just now says that it is in conflict: it was heard after whatever a person has seen.
+        if matches!(episode.state, State::Parked(_)) && !episode.keeping {
+            self.sleep_until(id, None);
+            self.check_again(id);
         }
     }
 

@@ -21,10 +21,10 @@ pub mod backoff;
 pub mod census;
 pub mod hold;
 mod looking;
+pub mod overview;
 pub mod pulse;
 pub mod queue;
 mod reload;
-pub mod retention;
 #[cfg(test)]
 mod simulation;
 pub mod state;
@@ -35,7 +35,7 @@ mod transitions;
 mod turns;
 pub mod verdict;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use state::{Check, Look, Moved, OrphanEnd, PackFailure, Packed, Reason};
 use verdict::{Proof, Refusal};
@@ -116,6 +116,8 @@ pub struct Scanned {
     pub episodes: Vec<(EpisodeId, Look)>,
     /// Ids with an archive in the outbox, with or without a sidecar.
     pub archives: Vec<EpisodeId>,
+    /// Those without one. Where it was in conflict, a person has taken the verdict away: it is sent again.
+    pub unlabelled: Vec<EpisodeId>,
     /// How many others somebody believes to have sealed, and are no episodes.
     pub mistaken: u64,
 }
@@ -123,14 +125,8 @@ pub struct Scanned {
 /// What is to be done. Each but `Tell`, `Unwatch`, `Cancel` and `Discard` comes back as an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Look at one episode; where `watch`, watch it first, so that no marker falls between the two. What is found open
-    /// without having been watched first (another folder of that name, perhaps) is watched then, and looked at again.
-    Look {
-        /// Which.
-        id: EpisodeId,
-        /// Whether to watch it too.
-        watch: bool,
-    },
+    /// Look at one episode. What is found open is watched, and looked at again, so that no marker falls between the two.
+    Look(EpisodeId),
     /// Stop watching: it is sealed, or gone.
     Unwatch(EpisodeId),
     /// Look everywhere.
@@ -149,7 +145,7 @@ pub enum Effect {
         /// Which.
         id: EpisodeId,
         /// What was packed.
-        packed: Packed,
+        packed: Arc<Packed>,
         /// A conflict to remember beside it.
         conflict: Option<Refusal>,
     },
@@ -158,7 +154,7 @@ pub enum Effect {
         /// Which.
         id: EpisodeId,
         /// What is sent.
-        packed: Packed,
+        packed: Arc<Packed>,
         /// Whether the receiver may have kept a part of it from an attempt before, and is to be asked.
         resume: bool,
     },
@@ -172,7 +168,7 @@ pub enum Effect {
         /// Which.
         id: EpisodeId,
         /// What was delivered.
-        packed: Packed,
+        packed: Arc<Packed>,
         /// Why it may be moved.
         proof: Proof,
     },

@@ -222,7 +222,7 @@ impl Part {
             Effect::Quarantine { id, .. } => (Work::Quarantine, Some(id)),
             Effect::Orphan(id) => (Work::Orphan, Some(id)),
             Effect::Sweep => (Work::Sweep, None),
-            Effect::Look { .. }
+            Effect::Look(_)
             | Effect::Unwatch(_)
             | Effect::Cancel(_)
             | Effect::Discard(_)

@@ -9,6 +9,7 @@ use super::{
     Effect, Event, Notice, Settings, Tally,
     backoff::Jitter,
     hold::Destination,
+    overview::Ledger,
     state::{Episode, Next, OrphanEnd, Rest, State},
     sweeps::Sweeps,
 };
@@ -27,7 +28,8 @@ pub(super) type Rank = (i64, EpisodeId);
 pub struct Machine {
     pub(super) settings: Settings,
     pub(super) jitter: Jitter,
-    pub(super) episodes: HashMap<EpisodeId, Episode>,
+    /// Boxed: a table that grows holds its places twice over, and half of them empty.
+    pub(super) episodes: HashMap<EpisodeId, Box<Episode>>,
     pub(super) destination: Destination,
     pub(super) tally: Tally,
     /// Their archives lie in the outbox: no room is needed to go on with these.
@@ -56,6 +58,7 @@ pub struct Machine {
     pub(super) sweeps: Sweeps,
     pub(super) blind: bool,
     pub(super) stopping: bool,
+    pub(super) ledger: Ledger,
 }
 
 impl Machine {
@@ -89,6 +92,7 @@ impl Machine {
             sweeps: Sweeps::new(now),
             blind: false,
             stopping: false,
+            ledger: Ledger::default(),
         }
     }
 
@@ -329,6 +333,7 @@ impl Machine {
     }
 
     pub(super) fn tell(&mut self, notice: Notice) {
+        self.remember_why(&notice);
         self.out.push_back(Effect::Tell(notice));
     }
 

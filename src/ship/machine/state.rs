@@ -1,6 +1,6 @@
 //! One episode: what it is, and what the steps can say about it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
@@ -103,24 +103,24 @@ pub(super) enum State {
     Checking,
     Packing,
     /// Packed; waits for its turn to be sent.
-    Ready(Packed),
-    Sending(Packed),
+    Ready(Arc<Packed>),
+    Sending(Arc<Packed>),
     /// Waits for a time; then goes on with `Next`.
     Resting(Next, Rest),
     /// Waits for a change, or for a person.
-    Parked(Packed),
+    Parked(Arc<Packed>),
     /// The receiver has it; the move to `shipped/` waits for the disk, or is under way.
-    Retiring(Packed, Proof),
-    Quarantining(Reason),
+    Retiring(Arc<Packed>, Proof),
+    Quarantining(Box<Reason>),
 }
 
 /// What follows a rest.
 #[derive(Debug)]
 pub(super) enum Next {
     Pack,
-    Send(Packed),
-    Retire(Packed, Proof),
-    Quarantine(Reason),
+    Send(Arc<Packed>),
+    Retire(Arc<Packed>, Proof),
+    Quarantine(Box<Reason>),
 }
 
 /// Why an episode rests; what `ship --once` counts it as.
@@ -150,7 +150,7 @@ pub(super) enum Looking {
     Stale,
 }
 
-/// One episode as the machine remembers it: under half a kilobyte.
+/// One episode as the machine remembers it: a quarter of a kilobyte, since most of them wait.
 #[derive(Debug)]
 pub(super) struct Episode {
     pub(super) state: State,
@@ -173,7 +173,7 @@ pub(super) struct Episode {
     /// The receiver found the archive's bytes damaged: they are read again before they are sent again.
     pub(super) suspect: bool,
     /// A conflict that is not written beside the archive yet.
-    pub(super) conflict: Option<Refusal>,
+    pub(super) conflict: Option<Box<Refusal>>,
     pub(super) conflict_told: bool,
     pub(super) failures: Failures,
     /// Since when its manifest is waited for.
@@ -189,11 +189,13 @@ pub(super) struct Episode {
     pub(super) kept_bytes: u64,
     /// When to wake it.
     pub(super) wake: Option<Duration>,
+    /// What a person was last told of it.
+    pub(super) why: Option<Box<str>>,
 }
 
 impl Episode {
-    pub(super) fn new() -> Self {
-        Self {
+    pub(super) fn new() -> Box<Self> {
+        Box::new(Self {
             state: State::Open,
             looking: Looking::No,
             watched: false,
@@ -215,7 +217,8 @@ impl Episode {
             may_be_kept: false,
             kept_bytes: 0,
             wake: None,
-        }
+            why: None,
+        })
     }
 
     pub(super) fn sealed_ns(&self) -> i64 {

@@ -1,5 +1,6 @@
 //! The machine on a bench: one event at a time, and what it wants done.
 
+mod conflicts;
 mod hold;
 mod looking;
 mod queue;
@@ -130,7 +131,7 @@ impl Bench {
         self.hear(Event::Hinted(of(id)));
         self.hear(Event::Looked(of(id), look));
         self.take("look");
-        self.take("watch");
+        self.take("look");
         self.take("unwatch");
     }
 
@@ -193,8 +194,7 @@ impl Bench {
 
 fn name(effect: &Effect) -> (&'static str, String) {
     let (kind, id) = match effect {
-        Effect::Look { id, watch: false } => ("look", id),
-        Effect::Look { id, watch: true } => ("watch", id),
+        Effect::Look(id) => ("look", id),
         Effect::Unwatch(id) => ("unwatch", id),
         Effect::Check { id, rehash: false } => ("check", id),
         Effect::Check { id, rehash: true } => ("rehash", id),
@@ -236,7 +236,7 @@ fn scanned(episodes: &[(&str, Look)], archives: &[&str]) -> Event {
     Event::Scanned(Some(Scanned {
         episodes: episodes.iter().map(|(id, look)| (of(id), look.clone())).collect(),
         archives: archives.iter().map(|id| of(id)).collect(),
-        mistaken: 0,
+        ..Scanned::default()
     }))
 }
 

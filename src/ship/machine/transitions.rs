@@ -1,6 +1,6 @@
 //! What each step's result makes of its episode.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
@@ -29,11 +29,12 @@ impl Machine {
     pub(super) fn checked(&mut self, id: &EpisodeId, check: Check, now: Duration) {
         match check {
             Check::Fits(packed, conflict) => {
+                let packed = Arc::new(packed);
                 let Some(episode) = self.episodes.get_mut(id) else { return };
                 episode.durable = true;
                 episode.may_be_kept = true;
                 // One that was heard of last may not be written beside it yet.
-                match conflict.or_else(|| episode.conflict.clone()) {
+                match conflict.or_else(|| episode.conflict.as_deref().cloned()) {
                     Some(refusal) => {
                         if !std::mem::replace(&mut episode.conflict_told, true) {
                             self.tell(Notice::Conflict(id.clone(), refusal));
@@ -63,6 +64,7 @@ impl Machine {
         }
         match result {
             Ok(packed) => {
+                let packed = Arc::new(packed);
                 episode.failures.settling = 0;
                 episode.failures.local = 0;
                 self.outbox_failed = None;
@@ -123,7 +125,7 @@ impl Machine {
             return;
         }
         episode.keeping = true;
-        let conflict = episode.conflict.take();
+        let conflict = episode.conflict.take().map(|refusal| *refusal);
         self.on_disk(Effect::Keep { id: id.clone(), packed, conflict });
     }
 
@@ -169,6 +171,7 @@ impl Machine {
         episode.failed_at = Some(now);
         let moved = episode.went_on_at(attempt.resumed_at_bytes);
         let verdict = judge(&attempt.outcome, id, &packed.facts, self.settings.require_receipt);
+        self.ledger.attempted(&verdict);
         // Bytes that were read after a failed fsync may not be those that were packed: only a digest proves them.
         let proven = matches!(&verdict, Verdict::Delivered(proof) if !proof.receipt().is_null());
         if episode.spoiled && !proven {
@@ -187,7 +190,7 @@ impl Machine {
                 self.tell(Notice::Conflict(id.clone(), refusal.clone()));
                 if let Some(episode) = self.episodes.get_mut(id) {
                     episode.conflict_told = true;
-                    episode.conflict = Some(refusal);
+                    episode.conflict = Some(Box::new(refusal));
                 }
                 self.park(id, packed, now);
                 self.keep(id);
@@ -197,7 +200,7 @@ impl Machine {
                 let Refusal { status, detail, body } = refusal;
                 let error = format!("the receiver rejects it: {detail}");
                 let fingerprint = packed.fingerprint;
-                self.quarantine(id, Reason { status, error, body, verdict: "fatal", fingerprint });
+                self.quarantine(id, Box::new(Reason { status, error, body, verdict: "fatal", fingerprint }));
             }
             Verdict::Corrupted(refusal) => {
                 self.answered(false, now);
@@ -238,7 +241,7 @@ impl Machine {
     }
 
     /// A refusal that names the destination. Where others were delivered meanwhile it is this episode's alone.
-    fn destination_at_fault(&mut self, id: &EpisodeId, packed: Packed, refusal: Refusal, now: Duration) {
+    fn destination_at_fault(&mut self, id: &EpisodeId, packed: Arc<Packed>, refusal: Refusal, now: Duration) {
         let deliveries = self.destination.deliveries();
         let Some(episode) = self.episodes.get_mut(id) else { return };
         let refused_before = episode.deliveries_at_refusal.replace(deliveries);
@@ -250,7 +253,13 @@ impl Machine {
     }
 
     /// The hold paces it; it stays in the queue, so that it can be a probe again.
-    fn wait_for_destination(&mut self, id: &EpisodeId, packed: Packed, refusal: &Refusal, now: Duration) {
+    fn wait_for_destination(
+        &mut self,
+        id: &EpisodeId,
+        packed: Arc<Packed>,
+        refusal: &Refusal,
+        now: Duration,
+    ) {
         if let Some(hold) = self.destination.hold() {
             let notice = if hold.since == now {
                 Notice::Held(refusal.clone())
@@ -263,30 +272,32 @@ impl Machine {
         self.keep(id);
     }
 
-    fn wait_alone(&mut self, id: &EpisodeId, packed: Packed, refusal: Refusal, now: Duration) {
+    fn wait_alone(&mut self, id: &EpisodeId, packed: Arc<Packed>, refusal: Refusal, now: Duration) {
         let wait = self.failed(id, |episode| &mut episode.failures.refused, REFUSED);
         self.tell(Notice::RefusedAlone(id.clone(), refusal, wait));
         self.send_later(id, packed, Rest::Refused, now + wait);
     }
 
-    fn send_later(&mut self, id: &EpisodeId, packed: Packed, why: Rest, until: Duration) {
+    fn send_later(&mut self, id: &EpisodeId, packed: Arc<Packed>, why: Rest, until: Duration) {
         self.rest(id, Next::Send(packed), why, until);
         self.keep(id);
     }
 
     /// For a person, or for a change, which is looked for now and then.
-    fn park(&mut self, id: &EpisodeId, packed: Packed, now: Duration) {
+    fn park(&mut self, id: &EpisodeId, packed: Arc<Packed>, now: Duration) {
         self.enter(id, State::Parked(packed));
         self.sleep_until(id, Some(now + CONFLICT_RECHECK));
     }
 
     fn answered(&mut self, delivered: bool, now: Duration) {
         if let Some(ended) = self.destination.answered(delivered) {
-            self.tell(Notice::Cleared(now.saturating_sub(ended.since)));
+            let span = now.saturating_sub(ended.since);
+            self.ledger.held += span;
+            self.tell(Notice::Cleared(span));
         }
     }
 
-    fn retire(&mut self, id: &EpisodeId, packed: Packed, proof: super::verdict::Proof) {
+    fn retire(&mut self, id: &EpisodeId, packed: Arc<Packed>, proof: super::verdict::Proof) {
         let keeping = self.episodes.get(id).is_some_and(|episode| episode.keeping);
         if !keeping {
             let step = Effect::Retire { id: id.clone(), packed: packed.clone(), proof: proof.clone() };
@@ -332,13 +343,13 @@ impl Machine {
 
     fn own_fault(&mut self, id: &EpisodeId, error: String, fingerprint: Fingerprint) {
         let reason = Reason { status: None, error, body: Value::Null, verdict: "fatal", fingerprint };
-        self.quarantine(id, reason);
+        self.quarantine(id, Box::new(reason));
     }
 
-    fn quarantine(&mut self, id: &EpisodeId, reason: Reason) {
+    fn quarantine(&mut self, id: &EpisodeId, reason: Box<Reason>) {
         let keeping = self.episodes.get(id).is_some_and(|episode| episode.keeping);
         if !keeping {
-            self.on_disk(Effect::Quarantine { id: id.clone(), reason: reason.clone() });
+            self.on_disk(Effect::Quarantine { id: id.clone(), reason: (*reason).clone() });
         }
         self.enter(id, State::Quarantining(reason));
     }
@@ -351,7 +362,7 @@ impl Machine {
         match moved {
             Moved::To(path) => {
                 self.tally.fatal += 1;
-                self.tell(Notice::Quarantined(id.clone(), reason, path));
+                self.tell(Notice::Quarantined(id.clone(), *reason, path));
                 self.forget_unless_back(id);
             }
             Moved::Gone => {

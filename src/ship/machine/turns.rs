@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Effect,
     queue::{Machine, NEVER},
-    state::{Episode, State},
+    state::State,
 };
 use crate::episode::EpisodeId;
 
@@ -120,7 +120,8 @@ impl Machine {
         };
         // One that stands alone in its failures holds nobody up, not even by being on its way.
         let suspect = hold.suspect.as_ref();
-        let suspect_sending = suspect.and_then(|id| self.episodes.get(id)).is_some_and(Episode::sending);
+        let suspect_sending =
+            suspect.and_then(|id| self.episodes.get(id)).is_some_and(|episode| episode.sending());
         let free = self.sending < self.settings.concurrency;
         if self.sending > usize::from(suspect_sending) || !free {
             return None;
@@ -133,7 +134,7 @@ impl Machine {
             let episode = self.episodes.get(*id);
             let failed_at = episode.and_then(|episode| episode.failed_at).filter(|at| *at >= hold.since);
             let is_last = **id == hold.last_probe;
-            (is_last, failed_at, episode.map_or(0, Episode::archive_bytes))
+            (is_last, failed_at, episode.map_or(0, |episode| episode.archive_bytes()))
         };
         self.to_send.iter().map(|(_, id)| id).filter(may_go).min_by_key(turn).cloned()
     }

@@ -12,12 +12,9 @@ use crate::{
     filed,
     layout::{Layout, numbered},
     progress::Progress,
-    records::{QuarantineReason, RecordedVerdict, WallTime},
+    records::{ORPHAN, QuarantineReason, RecordedVerdict, WallTime},
     tree::shown,
 };
-
-/// The verdict in the reason of an archive that was put aside: there is no episode beside it.
-pub const ORPHAN: &str = "orphan";
 
 /// Why it was put aside.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -278,7 +278,7 @@ fn may_meet(one: &str, other: &str) -> bool {
 
 fn describe(effect: &Effect) -> (&'static str, Option<&EpisodeId>) {
     match effect {
-        Effect::Look { id, .. } => ("look", Some(id)),
+        Effect::Look(id) => ("look", Some(id)),
         Effect::Unwatch(_) => ("unwatch", None),
         Effect::Discard(_) => ("discard", None),
         Effect::Scan => ("scan", None),

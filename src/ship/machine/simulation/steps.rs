@@ -53,7 +53,7 @@ impl World {
                 }
                 return;
             }
-            Effect::Look { .. } => {
+            Effect::Look(_) => {
                 at = at.max(self.watch_thread.0);
                 self.watch_thread.0 = at;
             }
@@ -81,7 +81,7 @@ impl World {
     fn span(&mut self, effect: &Effect) -> Duration {
         let slow = !self.calm() && self.dice.chance(self.plan.slow);
         let longest_ms = match effect {
-            Effect::Look { .. } => return self.dice.millis(0, 3),
+            Effect::Look(_) => return self.dice.millis(0, 3),
             Effect::Send { .. } if slow => 300_000,
             Effect::Scan | Effect::Pack(_) if slow => 100_000,
             Effect::Keep { .. } if slow => 30_000,
@@ -102,7 +102,7 @@ impl World {
         let Some(mut job) = self.jobs.remove(&serial) else { return };
         job.result = Some(self.work(&job));
         let mut at = self.now + self.dice.millis(0, 2);
-        if let Effect::Look { .. } = job.effect {
+        if let Effect::Look(_) = job.effect {
             at = at.max(self.watch_thread.1);
             self.watch_thread.1 = at;
         } else if !self.calm() && self.dice.chance(self.plan.slow) {
@@ -143,7 +143,7 @@ impl World {
                 {
                     self.work(&job);
                 }
-                Effect::Look { .. }
+                Effect::Look(_)
                 | Effect::Unwatch(_)
                 | Effect::Discard(_)
                 | Effect::Scan
@@ -162,7 +162,7 @@ impl World {
 
     fn work(&mut self, job: &Job) -> Event {
         match &job.effect {
-            Effect::Look { id, watch } => Event::Looked(id.clone(), self.look(id, *watch)),
+            Effect::Look(id) => Event::Looked(id.clone(), self.look(id)),
             Effect::Scan => Event::Scanned(self.scan(&job.early)),
             Effect::Check { id, rehash } => Event::Checked(id.clone(), self.check(id, *rehash)),
             Effect::Pack(id) => Event::Packed(id.clone(), self.pack(id, job.dir)),
@@ -203,9 +203,9 @@ impl World {
         !self.calm() && self.dice.chance(self.plan.bad_disk)
     }
 
-    /// What is found open is watched, whether that was asked for or not: it may be another directory than the watched one.
-    fn look(&mut self, id: &EpisodeId, watch: bool) -> Look {
-        let watch = watch || self.disk.look(id) == Look::Open;
+    /// What is found open is watched, watched already or not: it may be another directory than the watched one.
+    fn look(&mut self, id: &EpisodeId) -> Look {
+        let watch = self.disk.look(id) == Look::Open;
         if let (true, true, Some(dir)) = (watch, self.can_watch, self.disk.episodes.get(id)) {
             self.watched.insert(id.clone(), dir.inode);
         }
@@ -225,7 +225,8 @@ impl World {
                 episodes.push((id, look));
             }
         }
-        Some(Scanned { episodes, archives: self.disk.outbox.keys().cloned().collect(), mistaken: 0 })
+        let archives = self.disk.outbox.keys().cloned().collect();
+        Some(Scanned { episodes, archives, ..Scanned::default() })
     }
 
     fn check(&mut self, id: &EpisodeId, rehash: bool) -> Check {

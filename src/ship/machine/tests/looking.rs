@@ -44,7 +44,7 @@ fn an_odd_marker_seals_nothing_and_is_told_once() {
     bench.hear(Event::Unsure);
     bench.take("scan");
     bench.hear(scanned(&[("a", Look::OddMarker("a directory"))], &[]));
-    assert_eq!(bench.take("watch"), ["a"], "as any open episode");
+    assert_eq!(bench.take("look"), ["a"], "as any open episode");
     bench.hear(Event::Looked(of("a"), Look::OddMarker("a directory")));
     assert_eq!((odd_markers_told(&bench), bench.wanted()), (1, vec![]));
     bench.look("a", Look::Open);
@@ -60,7 +60,7 @@ fn one_pass_counts_what_somebody_believes_to_have_sealed() {
     bench.hear(Event::Deadline);
     let odd = Look::OddMarker("a symlink");
     let episodes = vec![(of("a"), odd), (of("open"), Look::Open)];
-    bench.hear(Event::Scanned(Some(Scanned { episodes, archives: Vec::new(), mistaken: 2 })));
+    bench.hear(Event::Scanned(Some(Scanned { episodes, mistaken: 2, ..Scanned::default() })));
     let tally = bench.machine.tally();
     assert_eq!((tally.transient_failures, tally.scanned), (3, 0));
 }

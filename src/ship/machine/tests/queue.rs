@@ -55,7 +55,7 @@ fn a_scan_finds_what_no_event_told_of() {
     bench.wait_s(3600);
     assert_eq!(bench.take("scan"), [""]);
     bench.hear(scanned(&[("a", Look::Sealed(stamp(1))), ("b", Look::Open)], &[]));
-    assert_eq!(bench.wanted(), ["watch b", "pack a"], "the marker may come between the scan and the watch");
+    assert_eq!(bench.wanted(), ["look b", "pack a"], "the marker may come between the scan and the watch");
 }
 
 #[test]
@@ -154,14 +154,14 @@ fn without_watches_it_looks_every_few_seconds() {
         bench.wait_s(5);
         assert_eq!(bench.take("scan"), [""]);
         bench.hear(scanned(&[("a", Look::Open)], &[]));
-        assert_eq!(bench.take("watch"), ["a"], "a watch is tried for each time");
+        assert_eq!(bench.take("look"), ["a"], "a watch is tried for each time");
         bench.hear(Event::Looked(of("a"), Look::Open));
     }
     bench.hear(Event::Watching(true));
     bench.wait_s(5);
     assert_eq!(bench.take("scan"), [""]);
     bench.hear(scanned(&[("a", Look::Open)], &[]));
-    assert_eq!(bench.take("watch"), ["a"], "that it could be watched was never said");
+    assert_eq!(bench.take("look"), ["a"], "that it could be watched was never said");
     bench.hear(Event::Looked(of("a"), Look::Open));
     bench.wait_s(59);
     assert_eq!(bench.take("scan"), [""; 0]);
@@ -175,13 +175,13 @@ fn after_the_watches_are_lost_every_open_episode_is_watched_again() {
     bench.look("a", Look::Open);
     // A watch that is being set just then may be one on the old folder.
     bench.hear(Event::Hinted(of("b")));
-    assert_eq!(bench.take("watch"), ["b"]);
+    assert_eq!(bench.take("look"), ["b"]);
     bench.hear(Event::WatchesLost);
     bench.hear(Event::Looked(of("b"), Look::Open));
-    assert_eq!(bench.take("watch"), ["b"]);
+    assert_eq!(bench.take("look"), ["b"]);
     bench.hear(Event::Looked(of("b"), Look::Open));
     bench.hear(scanned(&[("a", Look::Open), ("b", Look::Open)], &[]));
-    assert_eq!(bench.take("watch"), ["a"]);
+    assert_eq!(bench.take("look"), ["a"]);
 }
 
 #[test]

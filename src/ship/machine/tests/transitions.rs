@@ -6,19 +6,10 @@ const BEFORE_KEEPING: Duration = Duration::from_millis(249);
 const KEEPING: Duration = Duration::from_millis(2);
 
 /// `a` is packed and on its way.
-fn sending() -> Bench {
+pub(super) fn sending() -> Bench {
     let mut bench = Bench::new();
     bench.seal_and_pack("a", 1);
     assert_eq!(bench.take("send"), ["a"]);
-    bench
-}
-
-/// `a` is in conflict, and that is written beside its archive.
-fn parked() -> Bench {
-    let mut bench = sending();
-    bench.answer("a", 409, problem(ProblemType::Conflict));
-    assert_eq!(bench.take("remember"), ["a"]);
-    bench.hear(Event::Kept(of("a"), Ok(())));
     bench
 }
 
@@ -26,7 +17,7 @@ fn parked() -> Bench {
 fn the_way_of_an_episode_that_nothing_happens_to() {
     let mut bench = Bench::new();
     bench.hear(Event::Hinted(of("a")));
-    assert_eq!(bench.take("watch"), ["a"]);
+    assert_eq!(bench.take("look"), ["a"]);
     bench.hear(Event::Looked(of("a"), Look::Open));
     bench.hear(Event::Hinted(of("a")));
     assert_eq!(bench.take("look"), ["a"], "it is watched already");
@@ -121,59 +112,6 @@ fn of_an_archive_that_could_not_be_made_durable_only_a_receipt_proves_the_delive
 }
 
 #[test]
-fn a_conflict_is_remembered_and_looked_at_again_but_not_sent() {
-    let mut bench = parked();
-    bench.wait_s(599);
-    assert_eq!(bench.wanted(), [""; 0]);
-    for _ in 0..5 {
-        bench.wait_s(600);
-        assert_eq!(bench.take("check"), ["a"]);
-        let conflict = bench.told.iter().find_map(|notice| match notice {
-            Notice::Conflict(_, refusal) => Some(refusal.clone()),
-            _ => None,
-        });
-        bench.hear(Event::Checked(of("a"), Check::Fits(packed("a"), conflict)));
-        assert_eq!(bench.wanted(), [""; 0]);
-    }
-    let told = bench.told.iter().filter(|notice| matches!(notice, Notice::Conflict(..))).count();
-    assert_eq!(told, 1, "a person is told once");
-}
-
-#[test]
-fn a_conflict_is_sent_again_when_the_episode_was_changed() {
-    let mut bench = parked();
-    bench.seal("a", 2);
-    assert_eq!(bench.take("check"), ["a"]);
-    bench.hear(Event::Checked(of("a"), Check::Unusable("changed".into())));
-    bench.pack("a");
-    assert_eq!(bench.take("send"), ["a"]);
-}
-
-#[test]
-fn a_conflict_is_sent_again_when_an_operator_took_the_verdict_out() {
-    let mut bench = parked();
-    bench.wait_s(601);
-    bench.take("check");
-    bench.hear(fits("a"));
-    assert_eq!(bench.take("send"), ["a"]);
-}
-
-#[test]
-fn a_conflict_of_the_old_archive_is_not_written_beside_the_new_one() {
-    let mut bench = sending();
-    bench.wait_s(1);
-    bench.take("keep");
-    bench.answer("a", 409, problem(ProblemType::Conflict));
-    bench.seal("a", 2);
-    bench.hear(Event::Kept(of("a"), Err("EIO".to_owned())));
-    bench.wait_s(6);
-    bench.pack("a");
-    assert_eq!(bench.take("send"), ["a"]);
-    bench.fail("a", lost());
-    assert_eq!(bench.wanted(), ["keep a"]);
-}
-
-#[test]
 fn an_archive_that_arrived_damaged_is_read_again_before_it_is_sent_again() {
     let mut bench = sending();
     bench.answer("a", 400, problem(ProblemType::DigestMismatch));
@@ -233,8 +171,8 @@ fn a_marker_that_is_taken_away_makes_it_open_and_watched_again() {
     bench.hear(Event::Hinted(of("a")));
     bench.take("look");
     bench.hear(Event::Looked(of("a"), Look::Open));
-    assert_eq!(bench.wanted(), ["watch a"]);
-    bench.take("watch");
+    assert_eq!(bench.wanted(), ["look a"]);
+    bench.take("look");
     bench.hear(Event::Looked(of("a"), Look::Open));
     bench.wait_s(1000);
     assert_eq!(bench.wanted(), [""; 0], "nothing is done with it");
@@ -275,7 +213,7 @@ fn an_episode_that_is_gone_when_it_is_packed_takes_no_look_along() {
     bench.take("look");
     bench.fail_pack("a", PackFailure::Gone);
     bench.hear(Event::Looked(of("a"), Look::Gone));
-    assert_eq!(bench.take("watch"), ["a"], "the name may be in use again");
+    assert_eq!(bench.take("look"), ["a"], "the name may be in use again");
     bench.hear(Event::Looked(of("a"), Look::Gone));
     assert!(bench.machine.idle());
     assert_eq!(bench.machine.load(), (0, 0));
@@ -291,8 +229,8 @@ fn a_name_that_is_used_again_at_once_is_not_missed() {
     bench.hear(Event::Retired(of("a"), Moved::To("a".into())));
     // It may have seen the old one.
     bench.hear(Event::Looked(of("a"), Look::Sealed(stamp(1))));
-    assert_eq!(bench.wanted(), ["watch a"]);
-    bench.take("watch");
+    assert_eq!(bench.wanted(), ["look a"]);
+    bench.take("look");
     bench.hear(Event::Looked(of("a"), Look::Sealed(stamp(2))));
     bench.pack("a");
 }
@@ -316,7 +254,7 @@ fn what_is_not_what_was_judged_is_looked_at_and_not_moved() {
     bench.hear(Event::Quarantined(of("a"), Moved::Changed));
     assert_eq!(bench.take("look"), ["a"]);
     bench.hear(Event::Looked(of("a"), Look::Open));
-    assert_eq!(bench.take("watch"), ["a"], "its recorder goes on");
+    assert_eq!(bench.take("look"), ["a"], "its recorder goes on");
     bench.wait_s(60);
     assert_eq!(bench.take("pack"), [""; 0]);
 }
