@@ -33,7 +33,7 @@ use sealift::{
     receive::serve::Server,
     ship::{
         daemon::{self, KeepDays, Metrics, Options, Stop},
-        machine::{Notice, Settings, pulse::Allowances},
+        machine::{Notice, Settings, fairness::Order, pulse::Allowances},
         pack,
         systemd::Notifier,
         transport::Transport,
@@ -111,6 +111,7 @@ fn options(layout: Layout, observer: mpsc::UnboundedSender<Notice>) -> Options {
         settings: Settings {
             pack_workers: workers,
             concurrency: 4,
+            order: Order::OldestFirst,
             reconcile_interval: Duration::from_secs(60),
             sweep_interval: Duration::from_secs(3600),
             require_receipt: true,

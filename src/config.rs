@@ -68,6 +68,15 @@ pub enum WatchMode {
     ReconcileOnly,
 }
 
+/// Which of the episodes that wait go first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueOrder {
+    /// Those that were sealed first.
+    OldestFirst,
+    /// Those that were sealed last.
+    NewestFirst,
+}
+
 /// The shipper's half.
 #[derive(Debug, Clone)]
 pub struct ShipConfig {
@@ -89,6 +98,8 @@ pub struct ShipConfig {
     pub metrics_listen: Option<SocketAddr>,
     /// A file that metrics are written to.
     pub metrics_textfile: Option<PathBuf>,
+    /// Which of those that wait go first.
+    pub order: QueueOrder,
     /// zstd level, 1 to 19.
     pub level: i32,
     /// Episodes packed at once.
@@ -205,6 +216,14 @@ impl RawConfig {
             host_id: self.host_id()?,
             metrics_listen: loopback::parse(shipper.metrics_listen.as_deref().unwrap_or_default())?,
             metrics_textfile: shipper.metrics_textfile.clone().filter(|path| !path.as_os_str().is_empty()),
+            order: match shipper.order.as_deref().unwrap_or(defaults::ORDER) {
+                "oldest-first" => QueueOrder::OldestFirst,
+                "newest-first" => QueueOrder::NewestFirst,
+                other => {
+                    let message = format!("{other:?} is none of oldest-first, newest-first");
+                    return Err(value("shipper.order", message));
+                }
+            },
             level: match self.pack.level.unwrap_or(defaults::LEVEL) {
                 level @ 1..=19 => level,
                 other => return Err(value("pack.level", format!("{other} is not between 1 and 19"))),
@@ -380,6 +399,7 @@ mod tests {
         assert_eq!(all.cleanup_interval, least.cleanup_interval);
         assert_eq!(all.shipped_keep_days, least.shipped_keep_days);
         assert_eq!(all.level, least.level);
+        assert_eq!(all.order, least.order);
         let (all, least) = (all.receiver, least.receiver);
         assert_eq!(all.connect_timeout, least.connect_timeout);
         assert_eq!(all.idle_timeout, least.idle_timeout);
@@ -413,6 +433,7 @@ mod tests {
             ("[receiver]\nclient_cert_file = 'a'", "receiver.client_cert_file"),
             ("[shipper]\nwatch = 'poll'", "shipper.watch"),
             ("[shipper]\nhost_id = 'a b'", "shipper.host_id"),
+            ("[shipper]\norder = 'random'", "shipper.order"),
             ("[shipper]\noutbox_dir = '/d/episodes/out'", "shipper.outbox_dir"),
             ("[shipper]\nreconcile_interval_s = 0", "shipper.reconcile_interval_s"),
             ("[shipper]\nmetrics_listen = '0.0.0.0:9491'", "shipper.metrics_listen"),

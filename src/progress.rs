@@ -15,6 +15,8 @@ struct Inner {
     went_before: AtomicU64,
     steps: AtomicU64,
     cancelled: AtomicBool,
+    /// Beyond so many bytes the work stops; 0: never.
+    most_bytes: AtomicU64,
     cancelling: tokio::sync::Notify,
 }
 
@@ -58,6 +60,18 @@ impl Progress {
         self.0.steps.load(Ordering::Relaxed)
     }
 
+    /// The work is to stop by itself where it turns out to be longer than this, bytes of payload.
+    pub fn stop_beyond(&self, most_bytes: Option<u64>) {
+        self.0.most_bytes.store(most_bytes.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Whether it is longer than it may be.
+    #[must_use]
+    pub fn is_beyond(&self) -> bool {
+        let most_bytes = self.0.most_bytes.load(Ordering::Relaxed);
+        most_bytes > 0 && self.bytes() > most_bytes
+    }
+
     /// Asks the work to stop at its next step.
     pub fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::Relaxed);
@@ -67,9 +81,10 @@ impl Progress {
     /// For the work to call between steps.
     ///
     /// # Errors
-    /// [`Cancelled`] once [`Progress::cancel`] was called.
+    /// [`Cancelled`] once [`Progress::cancel`] was called, or where the work is longer than it may be.
     pub fn check(&self) -> Result<(), Cancelled> {
-        if self.0.cancelled.load(Ordering::Relaxed) { Err(Cancelled) } else { Ok(()) }
+        let stop = self.0.cancelled.load(Ordering::Relaxed) || self.is_beyond();
+        if stop { Err(Cancelled) } else { Ok(()) }
     }
 
     /// For work that waits: done once [`Progress::cancel`] was called, before or after.

@@ -5,13 +5,13 @@ use std::{num::NonZeroU32, time::Duration};
 use anyhow::Context as _;
 use clap::Args;
 use sealift::{
-    config::{ReceiverConfig, ShipConfig, WatchMode},
+    config::{QueueOrder, ReceiverConfig, ShipConfig, WatchMode},
     ship::{
         daemon::{
             self, KeepDays, Metrics, Options, Stop,
             reload::{Reload, Reloaded},
         },
-        machine::{Settings, pulse::Allowances},
+        machine::{Settings, fairness::Order, pulse::Allowances},
         pack,
         systemd::{self, Notifier},
         transport::Transport,
@@ -153,6 +153,10 @@ fn settings(config: &ShipConfig, once: bool) -> Settings {
     Settings {
         pack_workers: config.pack_workers.get(),
         concurrency: config.receiver.concurrency.get(),
+        order: match config.order {
+            QueueOrder::OldestFirst => Order::OldestFirst,
+            QueueOrder::NewestFirst => Order::NewestFirst,
+        },
         reconcile_interval: config.reconcile_interval(false),
         sweep_interval: config.cleanup_interval,
         require_receipt: config.receiver.require_receipt,

@@ -9,6 +9,7 @@ use super::{
 use crate::layout::Layout;
 
 pub(super) const WATCH: &str = "auto";
+pub(super) const ORDER: &str = "oldest-first";
 pub(super) const RECONCILE_S: u64 = 60;
 /// Without events the reconcile pass is all there is.
 pub(super) const RECONCILE_ONLY_S: u64 = 5;
@@ -61,6 +62,7 @@ impl RawConfig {
                 host_id: shipper.host_id.or_else(|| Some(host_id())),
                 metrics_listen: shipper.metrics_listen.or_else(|| Some(String::new())),
                 metrics_textfile: shipper.metrics_textfile.or_else(|| Some("".into())),
+                order: shipper.order.or_else(|| Some(ORDER.to_owned())),
             },
             pack: RawPack {
                 level: pack.level.or(Some(LEVEL)),

@@ -37,6 +37,7 @@ pub struct RawShipper {
     pub host_id: Option<String>,
     pub metrics_listen: Option<String>,
     pub metrics_textfile: Option<PathBuf>,
+    pub order: Option<String>,
 }
 
 /// `[pack]`

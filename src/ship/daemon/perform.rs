@@ -178,10 +178,15 @@ impl Hands {
                     || Event::Checked(panicked, Check::Unknown(PANICKED.to_owned())),
                 );
             }
-            Effect::Pack(id) => {
+            Effect::Pack { id, most_bytes } => {
+                progress.stop_beyond(most_bytes);
                 let panicked = id.clone();
                 workers.step(
-                    move |workers| Event::Packed(id.clone(), workers.pack(&id, &progress)),
+                    move |workers| {
+                        let packed = workers.pack(&id, &progress);
+                        let large = matches!(packed, Err(PackFailure::Cancelled)) && progress.is_beyond();
+                        Event::Packed(id, if large { Err(PackFailure::Large) } else { packed })
+                    },
                     || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
                 );
             }

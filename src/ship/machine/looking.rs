@@ -166,6 +166,7 @@ impl Machine {
                         // Another marker has a minute of its own to become whole.
                         if let Some(episode) = self.episodes.get_mut(id) {
                             episode.unfinished_since = None;
+                            episode.large = false;
                         }
                         self.check_again(id);
                     }

@@ -17,13 +17,16 @@
 //!                                          Quarantining ◀─ fatal, or its own bytes are at fault┘
 //! ```
 
+mod attempts;
 pub mod backoff;
 pub mod census;
+pub mod fairness;
 pub mod hold;
 mod looking;
 pub mod overview;
 pub mod pulse;
 pub mod queue;
+mod ramp;
 mod reload;
 #[cfg(test)]
 mod simulation;
@@ -53,6 +56,8 @@ pub struct Settings {
     pub pack_workers: usize,
     /// How many are sent at once.
     pub concurrency: usize,
+    /// Which of those that wait go first.
+    pub order: fairness::Order,
     /// How long between two reconcile passes.
     pub reconcile_interval: Duration,
     /// How long between two clean-ups of `quarantine/` and `shipped/`.
@@ -139,7 +144,12 @@ pub enum Effect {
         rehash: bool,
     },
     /// Pack it, from nothing.
-    Pack(EpisodeId),
+    Pack {
+        /// Which.
+        id: EpisodeId,
+        /// Where more than this is read of it, bytes, it is given up as [`PackFailure::Large`].
+        most_bytes: Option<u64>,
+    },
     /// Make the archive durable under its final name, with its sidecar.
     Keep {
         /// Which.

@@ -215,7 +215,7 @@ impl Part {
         let (work, id) = match effect {
             Effect::Scan => (Work::Scan, None),
             Effect::Check { id, .. } => (Work::Check, Some(id)),
-            Effect::Pack(id) => (Work::Pack, Some(id)),
+            Effect::Pack { id, .. } => (Work::Pack, Some(id)),
             Effect::Keep { id, .. } => (Work::Keep, Some(id)),
             Effect::Send { id, .. } => (Work::Send, Some(id)),
             Effect::Retire { id, .. } => (Work::Retire, Some(id)),

@@ -8,8 +8,10 @@ use std::{
 use super::{
     Effect, Event, Notice, Settings, Tally,
     backoff::Jitter,
+    fairness::Lanes,
     hold::Destination,
     overview::Ledger,
+    ramp::Ramp,
     state::{Episode, Next, OrphanEnd, Rest, State},
     sweeps::Sweeps,
 };
@@ -20,21 +22,26 @@ pub(super) const DISK_STEPS: usize = 4;
 /// A time that does not come.
 pub(super) const NEVER: Duration = Duration::MAX;
 
-/// The order of the queues: sealed first, served first.
+/// The order of the queues: by the time of the seal, the smallest first. The newest first, it is counted down.
 pub(super) type Rank = (i64, EpisodeId);
 
 /// The shipper's decisions, as a value.
 #[derive(Debug)]
 pub struct Machine {
     pub(super) settings: Settings,
+    /// When it last heard of anything.
+    pub(super) now: Duration,
     pub(super) jitter: Jitter,
     /// Boxed: a table that grows holds its places twice over, and half of them empty.
     pub(super) episodes: HashMap<EpisodeId, Box<Episode>>,
     pub(super) destination: Destination,
+    pub(super) ramp: Ramp,
     pub(super) tally: Tally,
     /// Their archives lie in the outbox: no room is needed to go on with these.
     pub(super) to_check: BTreeSet<Rank>,
     pub(super) to_pack: BTreeSet<Rank>,
+    /// These are known not to be small.
+    pub(super) to_pack_large: BTreeSet<Rank>,
     pub(super) to_send: BTreeSet<Rank>,
     pub(super) wakes: BTreeSet<(Duration, EpisodeId)>,
     /// Effects that nothing holds back.
@@ -42,8 +49,9 @@ pub struct Machine {
     /// Steps that wait for a place on the disk.
     disk: VecDeque<Effect>,
     pub(super) orphans: BTreeSet<EpisodeId>,
-    pub(super) packing: usize,
-    pub(super) sending: usize,
+    /// Packed or checked just now.
+    pub(super) packing: Lanes,
+    pub(super) sending: Lanes,
     pub(super) on_disk: usize,
     pub(super) packing_paused_until: Option<Duration>,
     /// The last one whose archive could not be written, since one could.
@@ -68,18 +76,21 @@ impl Machine {
         Self {
             jitter: Jitter::new(settings.seed),
             settings,
+            now,
             episodes: HashMap::new(),
             destination: Destination::default(),
+            ramp: Ramp::default(),
             tally: Tally::default(),
             to_check: BTreeSet::new(),
             to_pack: BTreeSet::new(),
+            to_pack_large: BTreeSet::new(),
             to_send: BTreeSet::new(),
             wakes: BTreeSet::new(),
             out: VecDeque::new(),
             disk: VecDeque::new(),
             orphans: BTreeSet::new(),
-            packing: 0,
-            sending: 0,
+            packing: Lanes::default(),
+            sending: Lanes::default(),
             on_disk: 0,
             packing_paused_until: None,
             outbox_failed: None,
@@ -98,6 +109,7 @@ impl Machine {
 
     /// Takes in what happened.
     pub fn handle(&mut self, event: Event, now: Duration) {
+        self.now = now;
         match event {
             Event::Hinted(id) => self.hinted(id),
             Event::Unsure => {
@@ -108,11 +120,11 @@ impl Machine {
             Event::Looked(id, look) => self.looked(&id, look),
             Event::Scanned(found) => self.scanned(found, now),
             Event::Checked(id, check) => {
-                self.packing -= 1;
+                self.packing.end(&id);
                 self.checked(&id, check, now);
             }
             Event::Packed(id, result) => {
-                self.packing -= 1;
+                self.packing.end(&id);
                 self.packed(&id, result, now);
             }
             Event::Kept(id, result) => {
@@ -120,7 +132,7 @@ impl Machine {
                 self.kept(&id, result, now);
             }
             Event::Attempted(id, attempt) => {
-                self.sending -= 1;
+                self.sending.end(&id);
                 self.attempted(&id, &attempt, now);
             }
             Event::Retired(id, moved) => {
@@ -196,16 +208,19 @@ impl Machine {
         let scan = (!self.scanning && self.next_scan < NEVER).then_some(self.next_scan);
         if self.settings.once {
             // Only what keeps an archive safe beside its upload; rests are left for another time.
-            return wake.filter(|_| self.sending > 0).or(scan);
+            let under_way = self.sending.len() > 0;
+            return [wake.filter(|_| under_way), scan, self.lanes_deadline()].into_iter().flatten().min();
         }
         let sweep = self.sweeps.deadline();
         let probe = self
             .destination
             .hold()
-            .filter(|_| self.sending == 0 && !self.to_send.is_empty())
+            .filter(|_| self.sending.len() == 0 && !self.to_send.is_empty())
             .map(|hold| hold.next_probe);
-        let packing = self.packing_paused_until.filter(|_| !self.to_pack.is_empty());
-        [wake, scan, sweep, probe, packing].into_iter().flatten().min()
+        let paused = self.packing_paused_until;
+        let packing = paused.filter(|_| !(self.to_pack.is_empty() && self.to_pack_large.is_empty()));
+        let turns = [self.ramp_deadline(), self.lanes_deadline()].into_iter().flatten().min();
+        [wake, scan, sweep, probe, packing, turns].into_iter().flatten().min()
     }
 
     /// Nothing is under way (and, in one pass, nothing more would begin).
@@ -213,7 +228,7 @@ impl Machine {
     pub fn idle(&self) -> bool {
         let to_begin = self.settings.once && !self.stopping && self.next_scan < NEVER;
         !(to_begin || self.scanning || self.sweeps.under_way())
-            && self.looks + self.packing + self.sending + self.on_disk == 0
+            && self.looks + self.packing.len() + self.sending.len() + self.on_disk == 0
             && self.out.is_empty()
             && self.disk.is_empty()
     }
@@ -254,16 +269,20 @@ impl Machine {
 
     /// Puts an episode where its new state belongs; the one place that changes a state.
     pub(super) fn enter(&mut self, id: &EpisodeId, state: State) {
-        let Some(episode) = self.episodes.get_mut(id) else { return };
-        let rank = (episode.sealed_ns(), id.clone());
-        for queue in [&mut self.to_check, &mut self.to_pack, &mut self.to_send] {
-            queue.remove(&rank);
-        }
+        let Some(episode) = self.episodes.get(id) else { return };
+        let (sealed_ns, keeping, archived, large) =
+            (episode.sealed_ns(), episode.keeping, episode.archived, episode.large);
+        let rank = self.rank(sealed_ns, id);
+        self.take_out(&rank);
         match &state {
             // The archive's name is free for a new packing only when nobody is making the old one durable, or looks what
             // the last one of that name has left.
-            State::Sealed if !episode.keeping && !self.orphans.contains(id) => {
-                let queue = if episode.archived { &mut self.to_check } else { &mut self.to_pack };
+            State::Sealed if !keeping && !self.orphans.contains(id) => {
+                let queue = match (archived, large) {
+                    (true, _) => &mut self.to_check,
+                    (false, true) => &mut self.to_pack_large,
+                    (false, false) => &mut self.to_pack,
+                };
                 queue.insert(rank);
             }
             State::Ready(_) => {
@@ -279,16 +298,24 @@ impl Machine {
             | State::Retiring(..)
             | State::Quarantining(_) => {}
         }
-        episode.state = state;
+        if let Some(episode) = self.episodes.get_mut(id) {
+            episode.state = state;
+        }
+    }
+
+    fn take_out(&mut self, rank: &Rank) {
+        for queue in [&mut self.to_check, &mut self.to_pack, &mut self.to_pack_large, &mut self.to_send] {
+            queue.remove(rank);
+        }
     }
 
     /// Takes note of a new stamp. The queues are ordered by it, so the old rank leaves them first.
     pub(super) fn stamp(&mut self, id: &EpisodeId, stamp: Stamp) {
         let Some(episode) = self.episodes.get_mut(id) else { return };
-        let old = (episode.sealed_ns(), id.clone());
+        let old_ns = episode.sealed_ns();
         episode.stamp = Some(stamp);
-        let new = (stamp.sealed_ns, id.clone());
-        for queue in [&mut self.to_check, &mut self.to_pack, &mut self.to_send] {
+        let (old, new) = (self.rank(old_ns, id), self.rank(stamp.sealed_ns, id));
+        for queue in [&mut self.to_check, &mut self.to_pack, &mut self.to_pack_large, &mut self.to_send] {
             if queue.remove(&old) {
                 queue.insert(new.clone());
             }
@@ -297,10 +324,8 @@ impl Machine {
 
     pub(super) fn forget(&mut self, id: &EpisodeId) {
         let Some(episode) = self.episodes.get(id) else { return };
-        let rank = (episode.sealed_ns(), id.clone());
-        for queue in [&mut self.to_check, &mut self.to_pack, &mut self.to_send] {
-            queue.remove(&rank);
-        }
+        let rank = self.rank(episode.sealed_ns(), id);
+        self.take_out(&rank);
         self.sleep_until(id, None);
         self.unwatch(id);
         self.episodes.remove(id);

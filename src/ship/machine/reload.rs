@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     Settings,
     queue::Machine,
+    ramp::Ramp,
     state::{Next, Rest, State},
 };
 
@@ -12,6 +13,7 @@ impl Machine {
     /// Other settings from now on. `elsewhere`: the receiver is another one.
     pub(super) fn configured(&mut self, settings: Settings, elsewhere: bool, now: Duration) {
         let (once, seed) = (self.settings.once, self.settings.seed);
+        self.order_by(settings.order);
         self.settings = Settings { once, seed, ..settings };
         // What is under way sets its own next time when it comes back.
         if !self.scanning && !once {
@@ -19,6 +21,9 @@ impl Machine {
         }
         self.sweeps.within(self.settings.sweep_interval, now);
         self.destination.mended(now);
+        if elsewhere {
+            self.ramp = Ramp::default();
+        }
         // The weather of a receiver that stays the same, and what it asked for (Retry-After), are as they were.
         let waits_for_a_person = |state: &State| match state {
             State::Resting(Next::Send(_), Rest::Refused) => true,

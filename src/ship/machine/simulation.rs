@@ -19,8 +19,11 @@
 
 mod books;
 mod checks;
+mod crowds;
 mod dice;
 mod disk;
+mod fleet;
+mod hosts;
 mod middle;
 mod plan;
 mod recorder;

@@ -39,6 +39,8 @@ pub enum PackFailure {
     Unreadable(String),
     /// The outbox cannot be written; why.
     Outbox(String),
+    /// More was read of it than it was to be packed for.
+    Large,
     /// Stopped on request.
     Cancelled,
 }
@@ -162,6 +164,8 @@ pub(super) struct Episode {
     pub(super) stirred: bool,
     /// As last seen sealed.
     pub(super) stamp: Option<Stamp>,
+    /// Found to be too large for the slot that is kept for small ones.
+    pub(super) large: bool,
     /// An archive of it lies in the outbox, left by an earlier process.
     pub(super) archived: bool,
     /// Making the archive durable is under way.
@@ -202,6 +206,7 @@ impl Episode {
             odd_marker: None,
             stirred: false,
             stamp: None,
+            large: false,
             archived: false,
             keeping: false,
             durable: false,

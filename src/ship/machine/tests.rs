@@ -1,12 +1,14 @@
 //! The machine on a bench: one event at a time, and what it wants done.
 
 mod conflicts;
+mod fairness;
 mod hold;
 mod looking;
 mod queue;
 mod reload;
 mod sweeps;
 mod transitions;
+mod weather;
 
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use serde_json::json;
 
 use super::{
     Effect, Event, Notice, Scanned, Settings,
+    fairness::Order,
     queue::Machine,
     state::{Check, Look, Moved, OrphanEnd, PackFailure, Packed},
 };
@@ -36,6 +39,7 @@ fn settings(set: impl Fn(&mut Settings)) -> Settings {
     let mut settings = Settings {
         pack_workers: 4,
         concurrency: 2,
+        order: Order::OldestFirst,
         reconcile_interval: Duration::from_secs(3600),
         sweep_interval: Duration::from_secs(1_000_000),
         require_receipt: false,
@@ -198,7 +202,7 @@ fn name(effect: &Effect) -> (&'static str, String) {
         Effect::Unwatch(id) => ("unwatch", id),
         Effect::Check { id, rehash: false } => ("check", id),
         Effect::Check { id, rehash: true } => ("rehash", id),
-        Effect::Pack(id) => ("pack", id),
+        Effect::Pack { id, .. } => ("pack", id),
         Effect::Keep { id, conflict: None, .. } => ("keep", id),
         Effect::Keep { id, conflict: Some(_), .. } => ("remember", id),
         Effect::Send { id, .. } => ("send", id),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     Effect,
+    fairness::{Free, Lane, SMALL_BYTES},
     queue::{Machine, NEVER},
     state::State,
 };
@@ -56,18 +57,15 @@ impl Machine {
 
     fn take_turns_packing(&mut self, now: Duration) {
         self.packing_paused_until = self.packing_paused_until.filter(|until| now < *until);
-        // What is packed and not sent yet fills the outbox: no more of it than keeps the uploads busy.
-        let ahead = 2 * self.settings.concurrency;
-        while self.packing < self.settings.pack_workers
-            && self.packing + self.to_send.len() < ahead
-            && let Some(id) = self.next_to_pack()
-        {
+        let slots = self.settings.pack_workers;
+        while let Some((lane, id)) = self.next_on_a_slot(slots, now) {
             let Some(episode) = self.episodes.get_mut(&id) else { continue };
-            self.packing += 1;
+            let large = episode.large;
             if std::mem::take(&mut episode.archived) {
                 // A pass from cron has no memory of a receiver that found the archive damaged.
                 let rehash = std::mem::take(&mut episode.suspect) || self.settings.once;
                 self.enter(&id, State::Checking);
+                self.packing.begin(&id, lane, large, now);
                 self.now_do(Effect::Check { id, rehash });
             } else {
                 // What was known of the old archive is not true of the new one.
@@ -77,26 +75,27 @@ impl Machine {
                 episode.conflict = None;
                 episode.kept_bytes = 0;
                 self.enter(&id, State::Packing);
-                self.now_do(Effect::Pack(id));
+                self.packing.begin(&id, lane, large, now);
+                let most_bytes = (lane == Lane::Kept).then_some(SMALL_BYTES);
+                self.now_do(Effect::Pack { id, most_bytes });
             }
         }
     }
 
-    /// A full outbox keeps nothing waiting that is packed already: what is sent is what makes room in it.
-    fn next_to_pack(&mut self) -> Option<EpisodeId> {
-        let to_pack = if self.packing_paused_until.is_some() { None } else { self.to_pack.first() };
-        let checks_first = match (self.to_check.first(), to_pack) {
-            (Some(check), Some(pack)) => check < pack,
-            (Some(_), None) => true,
-            (None, Some(_)) => false,
-            (None, None) => return None,
-        };
-        let queue = if checks_first { &mut self.to_check } else { &mut self.to_pack };
-        queue.pop_first().map(|(_, id)| id)
+    fn next_on_a_slot(&mut self, slots: usize, now: Duration) -> Option<(Lane, EpisodeId)> {
+        let free = self.packing.free(slots, self.waiting(), now);
+        let lanes = [(free.main, Lane::Main), (free.kept, Lane::Kept)];
+        let [first, second] = if free.kept_first { [lanes[1], lanes[0]] } else { lanes };
+        [first, second].into_iter().find_map(|(is_free, lane)| {
+            let may_begin = is_free && self.room_ahead(lane);
+            let id = if may_begin { self.next_to_pack(lane) } else { None };
+            id.map(|id| (lane, id))
+        })
     }
 
     fn take_turns_sending(&mut self, now: Duration) {
-        while let Some(id) = self.next_to_send(now) {
+        while let Some((lane, id)) = self.next_to_send(now) {
+            let large = self.is_large(&id);
             let Some(episode) = self.episodes.get_mut(&id) else { return };
             let State::Ready(packed) = &episode.state else { return };
             let packed = packed.clone();
@@ -105,7 +104,8 @@ impl Machine {
             let scratch = !episode.durable && !episode.keeping;
             self.destination.probing(&id);
             self.enter(&id, State::Sending(packed.clone()));
-            self.sending += 1;
+            self.sending.begin(&id, lane, large, now);
+            self.ramp.sent(now, &mut self.jitter);
             if scratch {
                 self.sleep_until(&id, Some(now + KEEP_AFTER));
             }
@@ -113,19 +113,31 @@ impl Machine {
         }
     }
 
-    fn next_to_send(&self, now: Duration) -> Option<EpisodeId> {
+    /// When the next one may be sent, where only the ramp keeps it waiting.
+    pub(super) fn ramp_deadline(&self) -> Option<Duration> {
+        let free = self.free_to_send(self.now);
+        let waits = (free.main || free.kept) && !self.to_send.is_empty() && self.destination.hold().is_none();
+        self.ramp.next().filter(|_| waits)
+    }
+
+    fn free_to_send(&self, now: Duration) -> Free {
+        self.sending.free(self.ramp.slots(self.settings.concurrency), self.waiting(), now)
+    }
+
+    fn next_to_send(&self, now: Duration) -> Option<(Lane, EpisodeId)> {
+        let free = self.free_to_send(now);
         let Some(hold) = self.destination.hold() else {
-            let free = self.sending < self.settings.concurrency;
-            return self.to_send.first().filter(|_| free).map(|(_, id)| id.clone());
+            let may_go = self.ramp.next().is_none_or(|next| next <= now);
+            return self.next_in_turn(free).filter(|_| may_go);
         };
         // One that stands alone in its failures holds nobody up, not even by being on its way.
         let suspect = hold.suspect.as_ref();
         let suspect_sending =
             suspect.and_then(|id| self.episodes.get(id)).is_some_and(|episode| episode.sending());
-        let free = self.sending < self.settings.concurrency;
-        if self.sending > usize::from(suspect_sending) || !free {
+        if self.sending.len() > usize::from(suspect_sending) || !(free.main || free.kept) {
             return None;
         }
+        let lane = if free.main { Lane::Main } else { Lane::Kept };
         let due = now >= hold.next_probe;
         let may_go = |id: &&EpisodeId| due || suspect.is_some_and(|suspect| suspect != *id);
         // Each in turn, so that no single episode decides for all; and the smallest first, since everybody waits for the end
@@ -136,6 +148,7 @@ impl Machine {
             let is_last = **id == hold.last_probe;
             (is_last, failed_at, episode.map_or(0, |episode| episode.archive_bytes()))
         };
-        self.to_send.iter().map(|(_, id)| id).filter(may_go).min_by_key(turn).cloned()
+        let next = self.to_send.iter().map(|(_, id)| id).filter(may_go).min_by_key(turn);
+        next.map(|id| (lane, id.clone()))
     }
 }

@@ -11,7 +11,7 @@ use crate::ship::machine::{
 impl Machine {
     /// How many episodes the machine remembers, and how many effects it waits for.
     pub(in crate::ship::machine) fn load(&self) -> (usize, usize) {
-        (self.episodes.len(), self.packing + self.sending + self.on_disk)
+        (self.episodes.len(), self.packing.len() + self.sending.len() + self.on_disk)
     }
 
     /// How many are packed and wait for their turn to be sent.
@@ -23,13 +23,18 @@ impl Machine {
     pub(in crate::ship::machine) fn assert_books(&self) {
         let ranks = |belongs: &dyn Fn(&Self, &EpisodeId, &Episode) -> bool| -> BTreeSet<Rank> {
             let here = self.episodes.iter().filter(|(id, episode)| belongs(self, id, episode));
-            here.map(|(id, episode)| (episode.sealed_ns(), id.clone())).collect()
+            here.map(|(id, episode)| self.rank(episode.sealed_ns(), id)).collect()
         };
         let sealed = |machine: &Self, id: &EpisodeId, episode: &Episode| {
             matches!(episode.state, State::Sealed) && !episode.keeping && !machine.orphans.contains(id)
         };
-        let to_pack = ranks(&|machine, id, episode| sealed(machine, id, episode) && !episode.archived);
-        assert_eq!(self.to_pack, to_pack, "the queue for packing");
+        let to_pack = |large: bool| {
+            ranks(&|machine, id, episode| {
+                sealed(machine, id, episode) && !episode.archived && episode.large == large
+            })
+        };
+        assert_eq!(self.to_pack, to_pack(false), "the queue for packing");
+        assert_eq!(self.to_pack_large, to_pack(true), "the queue for packing what is large");
         let to_check = ranks(&|machine, id, episode| sealed(machine, id, episode) && episode.archived);
         assert_eq!(self.to_check, to_check, "the queue for checks");
         assert_eq!(

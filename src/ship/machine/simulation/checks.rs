@@ -8,6 +8,7 @@ use std::{
 use super::{
     disk::{Dir, facts},
     plan::{Poison, Profile},
+    steps::Job,
     world::World,
 };
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
         machine::{
             Effect, Event, Tally,
             queue::DISK_STEPS,
-            state::{Check, Packed, Reason},
+            state::{Check, PackFailure, Packed, Reason},
         },
         outcome::{Answer, AnswerBody, Attempt, Outcome},
     },
@@ -37,6 +38,8 @@ pub(super) struct Watched {
     pub(super) unfinished_since: BTreeMap<EpisodeId, Duration>,
     /// The archive could not be made durable, and was not packed anew since.
     spoiled: BTreeSet<EpisodeId>,
+    /// Given up on the slot that is kept for the small.
+    large: BTreeSet<EpisodeId>,
     /// What this process heard to be in conflict.
     conflicts: BTreeMap<EpisodeId, Fingerprint>,
     sent: BTreeMap<EpisodeId, Fingerprint>,
@@ -80,6 +83,9 @@ impl World {
                 self.seen.spoiled.insert(id.clone());
                 self.seen.conflicts.remove(id);
             }
+            Event::Packed(id, Err(PackFailure::Large)) => {
+                self.seen.large.insert(id.clone());
+            }
             Event::Checked(id, Check::Unusable(_)) => {
                 self.seen.conflicts.remove(id);
             }
@@ -122,9 +128,14 @@ impl World {
         let settings = &self.plan.settings;
         let most = match name {
             "pack" | "check" => {
-                settings.pack_workers - running(&["pack", "check"]).min(settings.pack_workers)
+                let most =
+                    settings.pack_workers + self.beside_a_long_one(&["pack", "check"], settings.pack_workers);
+                most - running(&["pack", "check"]).min(most)
             }
-            "send" => settings.concurrency - running(&["send"]).min(settings.concurrency),
+            "send" => {
+                let most = settings.concurrency + self.beside_a_long_one(&["send"], settings.concurrency);
+                most - running(&["send"]).min(most)
+            }
             "keep" | "retire" | "quarantine" | "orphan" => {
                 DISK_STEPS - running(&["keep", "retire", "quarantine", "orphan"]).min(DISK_STEPS)
             }
@@ -157,6 +168,16 @@ impl World {
             assert!(of != Some(&id) || may_meet(name, other), "{id}: {name} beside {other}");
         }
         self.step_makes_sense(effect, name, &id);
+    }
+
+    /// One more than the only one, where that has been at it for a while, or is known to be large.
+    fn beside_a_long_one(&self, names: &[&str], slots: usize) -> usize {
+        let mut running = self.jobs.values().filter(|job| names.contains(&describe(&job.effect).0));
+        let takes_long = |job: &Job| {
+            let known = describe(&job.effect).1.is_some_and(|id| self.seen.large.contains(id));
+            known || self.now >= job.began + Duration::from_secs(1)
+        };
+        usize::from(slots == 1 && running.all(takes_long))
     }
 
     fn step_makes_sense(&mut self, effect: &Effect, name: &'static str, id: &EpisodeId) {
@@ -283,7 +304,7 @@ fn describe(effect: &Effect) -> (&'static str, Option<&EpisodeId>) {
         Effect::Discard(_) => ("discard", None),
         Effect::Scan => ("scan", None),
         Effect::Check { id, .. } => ("check", Some(id)),
-        Effect::Pack(id) => ("pack", Some(id)),
+        Effect::Pack { id, .. } => ("pack", Some(id)),
         Effect::Keep { id, .. } => ("keep", Some(id)),
         Effect::Send { id, .. } => ("send", Some(id)),
         Effect::Cancel(_) => ("cancel", None),

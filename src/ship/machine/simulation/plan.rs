@@ -6,7 +6,7 @@ use super::dice::Dice;
 use crate::{
     episode::EpisodeId,
     ship::{
-        machine::Settings,
+        machine::{Settings, fairness::Order},
         outcome::{Answer, AnswerBody, Fault, Outcome},
     },
 };
@@ -85,6 +85,7 @@ impl Plan {
         let settings = Settings {
             pack_workers: dice.pick(&[1, 1, 2, 4]),
             concurrency: dice.pick(&[1, 2, 2, 4]),
+            order: Order::OldestFirst,
             // In calm weather the hints alone must do.
             reconcile_interval: Duration::from_secs(if calm { 4 * 3600 } else { 60 }),
             sweep_interval: Duration::from_secs(3600),
@@ -92,6 +93,8 @@ impl Plan {
             once: profile == Profile::Once,
             seed: dice.draw(),
         };
+        let settings =
+            if dice.chance(30) { Settings { order: Order::NewestFirst, ..settings } } else { settings };
         let count = dice.pick(&[2, 3, 5, 8]);
         let names: Vec<_> = (0..count).map(|n| EpisodeId::parse(&format!("e{n}")).unwrap()).collect();
         let mut poison = BTreeMap::new();

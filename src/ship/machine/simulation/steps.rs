@@ -25,6 +25,7 @@ use crate::{
 pub(super) struct Job {
     pub(super) effect: Effect,
     pub(super) cancelled: bool,
+    pub(super) began: Duration,
     /// What was there when it began.
     dir: Option<Dir>,
     early: BTreeMap<EpisodeId, Look>,
@@ -34,7 +35,14 @@ pub(super) struct Job {
 impl World {
     pub(super) fn begin(&mut self, effect: Effect) {
         self.effect_is_allowed(&effect);
-        let mut job = Job { effect, cancelled: false, dir: None, early: BTreeMap::new(), result: None };
+        let mut job = Job {
+            effect,
+            cancelled: false,
+            began: self.now,
+            dir: None,
+            early: BTreeMap::new(),
+            result: None,
+        };
         let mut at = self.now + self.span(&job.effect);
         match &job.effect {
             Effect::Tell(_) => return,
@@ -60,7 +68,7 @@ impl World {
             Effect::Scan => {
                 job.early = self.disk.episodes.iter().map(|(id, dir)| (id.clone(), dir.look())).collect();
             }
-            Effect::Pack(id) => {
+            Effect::Pack { id, .. } => {
                 self.scratch.remove(id);
                 job.dir = self.disk.episodes.get(id).copied();
             }
@@ -83,10 +91,10 @@ impl World {
         let longest_ms = match effect {
             Effect::Look(_) => return self.dice.millis(0, 3),
             Effect::Send { .. } if slow => 300_000,
-            Effect::Scan | Effect::Pack(_) if slow => 100_000,
+            Effect::Scan | Effect::Pack { .. } if slow => 100_000,
             Effect::Keep { .. } if slow => 30_000,
             Effect::Send { .. } => *self.dice.pick(&[&20, &20, &600]),
-            Effect::Pack(_) | Effect::Check { .. } => 50,
+            Effect::Pack { .. } | Effect::Check { .. } => 50,
             Effect::Scan => 100,
             Effect::Keep { .. }
             | Effect::Retire { .. }
@@ -148,7 +156,7 @@ impl World {
                 | Effect::Discard(_)
                 | Effect::Scan
                 | Effect::Check { .. }
-                | Effect::Pack(_)
+                | Effect::Pack { .. }
                 | Effect::Keep { .. }
                 | Effect::Cancel(_)
                 | Effect::Retire { .. }
@@ -165,7 +173,15 @@ impl World {
             Effect::Look(id) => Event::Looked(id.clone(), self.look(id)),
             Effect::Scan => Event::Scanned(self.scan(&job.early)),
             Effect::Check { id, rehash } => Event::Checked(id.clone(), self.check(id, *rehash)),
-            Effect::Pack(id) => Event::Packed(id.clone(), self.pack(id, job.dir)),
+            Effect::Pack { id, most_bytes } => {
+                // One in five is not small.
+                let large = self.disk.episodes.get(id).is_some_and(|dir| dir.content % 5 == 0);
+                let result = match most_bytes {
+                    Some(_) if large => Err(PackFailure::Large),
+                    Some(_) | None => self.pack(id, job.dir),
+                };
+                Event::Packed(id.clone(), result)
+            }
             Effect::Keep { id, packed, conflict } => {
                 Event::Kept(id.clone(), self.keep(id, packed, conflict.clone()))
             }

@@ -347,7 +347,7 @@ fn fifty_thousand_episodes_are_no_more_work_each_than_five() {
     while let Some(effect) = machine.next_effect() {
         effects += 1;
         let event = match effect {
-            Effect::Pack(id) => Event::Packed(id, Ok(packed("any"))),
+            Effect::Pack { id, .. } => Event::Packed(id, Ok(packed("any"))),
             Effect::Send { id, .. } => {
                 let body = AnswerBody::Empty;
                 let answer = Answer { status: 201, body, retry_after_s: None, server_date: None };

@@ -1,0 +1,230 @@
+//! Who goes beside whom: a slot that is kept for the small and fresh, in packing and in sending.
+//!
+//! ```text
+//!   slots   ┌──────────┐ main: in the order that is set, whatever its size
+//!   (n)     │ n-1 main │
+//!           ├──────────┤ kept: small ones alone. Behind a backlog the freshest and the oldest of them in turn
+//!           │  1 kept  │
+//!           └──────────┘
+//!   of one slot: main and kept take turns, and beside one that takes long a second slot opens
+//! ```
+//!
+//! So a giant holds up no small one, a backlog no fresh one, and what is fresh never all that is old. Whatever an episode does
+//! to its slot, it has only one.
+//!
+//! An archive's size is known before it is sent. An episode's is not before it is packed: one that turns out not to be small
+//! on the kept slot is put back, is known from then on, and waits for a main slot. No more than [`SMALL_BYTES`] of it were
+//! read by then.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{
+    queue::{Machine, Rank},
+    state::Episode,
+};
+use crate::episode::EpisodeId;
+
+/// What is no longer than this is small, bytes: a fraction of a second to pack, and some seconds on a slow line.
+pub const SMALL_BYTES: u64 = 16 * 1024 * 1024;
+/// What has its slot for longer than this takes long, whatever its size.
+const LONG: Duration = Duration::from_secs(1);
+/// A queue that is no longer than this is no backlog: it is served in its order.
+const BACKLOG: usize = 8;
+/// With the newest first, every so many turns are the oldest one's.
+const OLDEST_EVERY: u32 = 4;
+
+/// Which end of the queue is served first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Sealed first, served first.
+    #[default]
+    OldestFirst,
+    /// Sealed last, served first.
+    NewestFirst,
+}
+
+impl Episode {
+    /// Whether what is to be sent of it is not small.
+    fn is_large(&self) -> bool {
+        self.archive_bytes() > SMALL_BYTES
+    }
+}
+
+/// Which slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    Main,
+    Kept,
+}
+
+/// The slots of one kind of work, and who has them.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    under_way: BTreeMap<EpisodeId, (Lane, Duration)>,
+    last: Option<Lane>,
+    main_turns: u32,
+    kept_turns: u32,
+}
+
+/// Which slots are free, in the order in which they are to be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Free {
+    pub(super) main: bool,
+    pub(super) kept: bool,
+    pub(super) kept_first: bool,
+}
+
+impl Lanes {
+    /// What is free of so many slots, for so many that wait.
+    pub(super) fn free(&self, slots: usize, waiting: usize, now: Duration) -> Free {
+        let count = self.under_way.len();
+        let kept = self.under_way.values().filter(|(lane, _)| *lane == Lane::Kept).count();
+        let beside_a_long_one =
+            slots == 1 && count == 1 && self.under_way.values().all(|(_, long_from)| *long_from <= now);
+        let room = count < slots || beside_a_long_one;
+        Free {
+            main: room && count - kept < (slots - 1).max(1),
+            kept: room && kept == 0,
+            // Where only one slot is ever free at a time, the two take turns.
+            kept_first: waiting > BACKLOG && kept == 0 && self.last == Some(Lane::Main),
+        }
+    }
+
+    /// When one more slot opens though nothing has come back; `None` where that will not be.
+    pub(super) fn opens_at(&self, slots: usize, now: Duration) -> Option<Duration> {
+        let alone = slots == 1 && self.under_way.len() == 1;
+        let long_from = self.under_way.values().next().map(|(_, long_from)| *long_from);
+        long_from.filter(|at| alone && *at > now)
+    }
+
+    /// One has begun. `large`: it is known to take long.
+    pub(super) fn begin(&mut self, id: &EpisodeId, lane: Lane, large: bool, now: Duration) {
+        let long_from = if large { now } else { now + LONG };
+        self.under_way.insert(id.clone(), (lane, long_from));
+        self.last = Some(lane);
+        match lane {
+            Lane::Main => self.main_turns = self.main_turns.wrapping_add(1),
+            Lane::Kept => self.kept_turns = self.kept_turns.wrapping_add(1),
+        }
+    }
+
+    /// One has come back.
+    pub(super) fn end(&mut self, id: &EpisodeId) {
+        self.under_way.remove(id);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.under_way.len()
+    }
+
+    /// Whether the far end of a queue of this length is served, and not the near one.
+    fn takes_the_far_end(&self, lane: Lane, order: Order, waiting: usize) -> bool {
+        waiting > BACKLOG
+            && match (lane, order) {
+                (Lane::Main, Order::OldestFirst) => false,
+                (Lane::Main, Order::NewestFirst) => self.main_turns % OLDEST_EVERY == OLDEST_EVERY - 1,
+                (Lane::Kept, _) => self.kept_turns.is_multiple_of(2),
+            }
+    }
+}
+
+impl Machine {
+    /// Where an episode stands in a queue.
+    pub(super) fn rank(&self, sealed_ns: i64, id: &EpisodeId) -> Rank {
+        let key = match self.settings.order {
+            Order::OldestFirst => sealed_ns,
+            Order::NewestFirst => !sealed_ns,
+        };
+        (key, id.clone())
+    }
+
+    /// Another order from now on.
+    pub(super) fn order_by(&mut self, order: Order) {
+        if std::mem::replace(&mut self.settings.order, order) == order {
+            return;
+        }
+        for queue in [&mut self.to_check, &mut self.to_pack, &mut self.to_pack_large, &mut self.to_send] {
+            *queue = std::mem::take(queue).into_iter().map(|(key, id)| (!key, id)).collect();
+        }
+    }
+
+    /// How many more may be packed ahead of the uploads, for one of them that is small: where what waits is large, it
+    /// waits for long, and a small one would pass it by.
+    pub(super) fn room_ahead(&self, lane: Lane) -> bool {
+        // What is packed and not sent yet fills the outbox: no more of it than keeps the uploads busy.
+        let mut most = 2 * self.settings.concurrency;
+        if lane == Lane::Kept {
+            most += usize::from(self.to_send.iter().any(|(_, id)| self.is_large(id)));
+        }
+        self.packing.len() + self.to_send.len() < most
+    }
+
+    /// Who is packed, or checked, next on this slot. A full outbox keeps nothing waiting that is packed already: what is
+    /// sent is what makes room in it.
+    pub(super) fn next_to_pack(&mut self, lane: Lane) -> Option<EpisodeId> {
+        let large = if lane == Lane::Main { self.to_pack_large.len() } else { 0 };
+        let waiting = self.to_pack.len() + large;
+        let far = self.packing.takes_the_far_end(lane, self.settings.order, waiting);
+        let end = |queue: &BTreeSet<Rank>| {
+            if far { queue.last().cloned() } else { queue.first().cloned() }
+        };
+        let paused = self.packing_paused_until.is_some();
+        let to_pack = end(&self.to_pack).filter(|_| !paused);
+        let to_check = self.to_check.first().cloned();
+        let next = match lane {
+            // The archive that is checked may be large, and be read.
+            Lane::Kept => to_pack.or(to_check),
+            Lane::Main => {
+                let large = end(&self.to_pack_large).filter(|_| !paused);
+                let all = [to_pack, to_check, large].into_iter().flatten();
+                if far { all.max() } else { all.min() }
+            }
+        }?;
+        for queue in [&mut self.to_check, &mut self.to_pack, &mut self.to_pack_large] {
+            queue.remove(&next);
+        }
+        Some(next.1)
+    }
+
+    /// Who is sent next to a destination that works, and on which slot.
+    pub(super) fn next_in_turn(&self, free: Free) -> Option<(Lane, EpisodeId)> {
+        let waiting = self.waiting();
+        let main = || {
+            let far = self.sending.takes_the_far_end(Lane::Main, self.settings.order, waiting);
+            let next = if far { self.to_send.last() } else { self.to_send.first() };
+            next.filter(|_| free.main).map(|(_, id)| (Lane::Main, id.clone()))
+        };
+        let kept = || {
+            let mut small = self.to_send.iter().filter(|(_, id)| !self.is_large(id));
+            let far = self.sending.takes_the_far_end(Lane::Kept, self.settings.order, waiting);
+            let next = if far { small.next_back() } else { small.next() };
+            next.filter(|_| free.kept).map(|(_, id)| (Lane::Kept, id.clone()))
+        };
+        if free.kept_first { kept().or_else(main) } else { main().or_else(kept) }
+    }
+
+    /// How many wait to be packed or sent. Few are packed ahead, and among them one that is fresh would be behind each
+    /// older one that is packed after it: so the queue for sending alone does not say what is a backlog.
+    pub(super) fn waiting(&self) -> usize {
+        self.to_pack.len() + self.to_pack_large.len() + self.to_send.len()
+    }
+
+    /// Whether what is to be sent of it is not small.
+    pub(super) fn is_large(&self, id: &EpisodeId) -> bool {
+        self.episodes.get(id).is_some_and(|episode| episode.is_large())
+    }
+
+    /// When a second slot opens beside one that takes long, and somebody waits for it.
+    pub(super) fn lanes_deadline(&self) -> Option<Duration> {
+        let now = self.now;
+        let waits = |queue: &BTreeSet<Rank>| !queue.is_empty();
+        let pack = waits(&self.to_pack) || waits(&self.to_check);
+        let packing = self.packing.opens_at(self.settings.pack_workers, now).filter(|_| pack);
+        let slots = self.ramp.slots(self.settings.concurrency);
+        let sending = self.sending.opens_at(slots, now).filter(|_| waits(&self.to_send));
+        [packing, sending].into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,148 @@
+//! Who goes beside whom.
+
+use super::*;
+use crate::ship::machine::fairness::SMALL_BYTES;
+
+const LARGE: u64 = SMALL_BYTES + 1;
+
+fn with(pack_workers: usize, concurrency: usize, order: Order) -> Bench {
+    Bench::with(|settings| {
+        settings.pack_workers = pack_workers;
+        settings.concurrency = concurrency;
+        settings.order = order;
+    })
+}
+
+impl Bench {
+    fn packed(&mut self, id: &str, size_bytes: u64) {
+        let facts = ArchiveFacts { size_bytes, ..packed(id).facts };
+        self.hear(Event::Packed(of(id), Ok(Packed { facts, ..packed(id) })));
+    }
+
+    /// Everything that waits, packed one after another: in which order.
+    fn pack_all(&mut self) -> Vec<String> {
+        let mut order = Vec::new();
+        while let Some(id) = self.take("pack").pop() {
+            self.packed(&id, 10);
+            for id in self.take("send") {
+                self.deliver(&id);
+            }
+            order.push(id);
+        }
+        order
+    }
+}
+
+/// With one worker, the first of twenty is under way.
+fn backlog(order: Order) -> Bench {
+    let mut bench = with(1, 1, order);
+    for n in 0..20 {
+        bench.seal(&format!("e{n:02}"), n);
+    }
+    bench
+}
+
+#[test]
+fn a_fresh_one_is_not_stuck_behind_a_backlog_nor_what_is_old_behind_fresh_ones() {
+    let order = backlog(Order::OldestFirst).pack_all();
+    assert_eq!(order[..7], ["e00", "e19", "e01", "e02", "e03", "e18", "e04"]);
+    assert!(order[12..].is_sorted(), "what is no backlog is served in its order: {order:?}");
+}
+
+#[test]
+fn with_the_newest_first_the_oldest_has_its_turn_too() {
+    let order = backlog(Order::NewestFirst).pack_all();
+    // The first was alone when its turn came.
+    assert_eq!(order[..6], ["e00", "e01", "e19", "e18", "e17", "e02"]);
+    assert_eq!(order[12..], ["e12", "e11", "e10", "e09", "e08", "e07", "e06", "e05"], "no backlog any more");
+}
+
+#[test]
+fn another_order_counts_at_once_after_a_reload() {
+    let mut bench = backlog(Order::OldestFirst);
+    let newest = settings(|settings| {
+        settings.pack_workers = 1;
+        settings.order = Order::NewestFirst;
+    });
+    bench.hear(Event::Configured { settings: newest, elsewhere: false });
+    bench.packed("e00", 10);
+    bench.take("pack");
+    bench.packed("e01", 10);
+    assert_eq!(bench.take("pack"), ["e19"]);
+}
+
+#[test]
+fn a_giant_that_is_packed_holds_up_no_small_one_even_with_one_worker() {
+    let mut bench = with(1, 4, Order::OldestFirst);
+    bench.seal("giant", 1);
+    bench.seal("small", 2);
+    assert_eq!(bench.take("pack"), ["giant"]);
+    bench.wait(Duration::from_millis(999));
+    assert_eq!(bench.take("pack"), [""; 0], "it may be small as well");
+    bench.wait(Duration::from_millis(1));
+    assert_eq!(bench.take("pack"), ["small"]);
+    bench.seal("third", 3);
+    bench.wait_s(60);
+    assert_eq!(bench.take("pack"), [""; 0], "two at once, and no more");
+    bench.packed("small", 10);
+    assert_eq!(bench.take("pack"), ["third"]);
+}
+
+#[test]
+fn what_is_not_small_leaves_the_kept_slot_and_waits_for_another() {
+    let mut bench = with(2, 4, Order::OldestFirst);
+    for (at, id) in ["giant-1", "giant-2", "giant-3"].into_iter().enumerate() {
+        bench.seal(id, i64::try_from(at).unwrap());
+    }
+    assert_eq!(bench.take("pack"), ["giant-1", "giant-2"]);
+    bench.hear(Event::Packed(of("giant-2"), Err(PackFailure::Large)));
+    bench.fail_pack("giant-3", PackFailure::Large);
+    assert_eq!(bench.take("pack"), [""; 0], "each is tried once");
+    bench.wait_s(3_000);
+    assert_eq!(bench.take("pack"), [""; 0]);
+    bench.seal("small", 9);
+    assert_eq!(bench.take("pack"), ["small"], "the slot was kept for it");
+    bench.packed("giant-1", LARGE);
+    assert_eq!(bench.take("pack"), ["giant-2"]);
+}
+
+#[test]
+fn a_giant_that_is_sent_holds_up_no_small_one_even_with_one_upload_at_a_time() {
+    for concurrency in [1, 2] {
+        let mut bench = with(2, concurrency, Order::OldestFirst);
+        for (at, id) in ["giant-1", "giant-2"].into_iter().enumerate() {
+            bench.seal(id, i64::try_from(at).unwrap());
+            bench.take("pack");
+            bench.packed(id, LARGE);
+        }
+        assert_eq!(bench.take("send"), ["giant-1"], "one is kept for the small");
+        // What is packed ahead is large; a small one would pass it by.
+        bench.seal("small", 9);
+        assert_eq!(bench.take("pack"), ["small"], "{concurrency}");
+        bench.packed("small", 10);
+        assert_eq!(bench.take("send"), ["small"], "{concurrency}");
+        bench.deliver("small");
+        bench.deliver("giant-1");
+        assert_eq!(bench.take("send"), ["giant-2"]);
+    }
+}
+
+#[test]
+fn a_poison_episode_costs_one_slot_at_most() {
+    // It is small, and whoever answers for it takes an hour.
+    let mut bench = with(2, 1, Order::OldestFirst);
+    bench.seal_and_pack("poison", 1);
+    assert_eq!(bench.take("send"), ["poison"]);
+    for n in 0..50 {
+        let id = format!("good{n:02}");
+        bench.seal_and_pack(&id, 10 + n);
+        if n == 0 {
+            bench.wait_s(1);
+        }
+        assert_eq!(bench.take("send"), std::slice::from_ref(&id), "beside it");
+        bench.deliver(&id);
+    }
+    bench.fail("poison", lost());
+    bench.seal_and_pack("last", 99);
+    assert_eq!(bench.take("send"), ["last"]);
+}
