@@ -175,6 +175,7 @@ shipped_keep_days = 30
 quarantine_keep_days = 30
 quarantine_cleanup_interval_s = 1
 host_id = "{self.name}"
+order = "oldest-first"
 [receiver]
 url = "{scheme}://localhost:{proxy_port}"
 require_receipt = {str(not self.kind.believes).lower()}
@@ -201,6 +202,11 @@ max_episode_bytes = {8 << 20}
         shipper += "connect_timeout_s = 2\nidle_timeout_s = 2\nanswer_timeout_s = 5\n"
         (self.folder / "shipper.toml").write_text(shipper, encoding="utf-8")
         (self.folder / "receiver.toml").write_text(receiver, encoding="utf-8")
+
+    def set_order(self, order):
+        """In which the shipper takes what waits, from the next reload or start on."""
+        text = (self.folder / "shipper.toml").read_text(encoding="utf-8")
+        self.write_at_once("shipper.toml", re.sub(r"^order = .*$", f'order = "{order}"', text, flags=re.MULTILINE))
 
     def set_mood(self, mood):
         self.write_at_once("mood", mood)

@@ -87,5 +87,5 @@ EVENTS = [
     ("signal", 4, draw_signal),
     ("fill", 12, draw_fill),
     ("clock", 9, draw_clock),
-    ("reload", 20, lambda dice: ()),
+    ("reload", 20, lambda dice: (dice.choice(["oldest-first", "newest-first"]),)),
 ]

@@ -101,6 +101,7 @@ class Soak:
             case "clock":
                 lane.set_clock(*step.args)
             case "reload":
+                lane.set_order(*step.args)
                 for role in ("shipper", "receiver"):
                     if lane.processes[role].state == "up" and not lane.processes[role].is_young():
                         lane.processes[role].send("HUP")
