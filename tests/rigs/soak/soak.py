@@ -190,13 +190,14 @@ class Soak:
         return [process for lane in self.lanes.values() for process in lane.processes.values() if process.state != "over"]
 
     def stop(self, process):
+        expected = (0, -15) if process.is_young() or process.name.endswith("proxy") else (0,)
         process.send("TERM")
         try:
             code = process.popen.wait(STOP_WITHIN_S)
         except subprocess.TimeoutExpired:
             process.send("KILL")
             code = "nothing"
-        if code not in (0, -15 if process.name.endswith("proxy") else 0):
+        if code not in expected:
             self.fault(f"{process.name} ended with {code} at the end")
         process.turn("over")
 
