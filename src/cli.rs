@@ -7,10 +7,12 @@ mod doctor;
 mod exit;
 mod fetch;
 mod logging;
+mod once;
 mod receive;
 mod requeue;
 mod seal;
 mod ship;
+mod status;
 mod verify;
 
 use std::path::PathBuf;
@@ -55,6 +57,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Bring an episode back: resumed where it broke off, verified, unpacked safely
     Fetch(fetch::FetchArgs),
+    /// How it stands: what is on its way, what waits and why, what is wrong
+    Status(status::StatusArgs),
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -90,6 +94,7 @@ pub(crate) fn run() -> Exit {
         Command::Doctor(args) => doctor::run(&args),
         Command::Verify(args) => verify::run(args),
         Command::Fetch(args) => fetch::run(args),
+        Command::Status(args) => status::run(&args),
         Command::Config(command) => config::run(command),
     };
     ended.unwrap_or_else(Failure::report)

@@ -135,6 +135,14 @@ impl Teller {
                 "Packing pauses, and is tried again {}: {why}. Episodes stay where they are; uploads go on.",
                 self.when(*wait)
             ),
+            Notice::OutboxFull(why, wait) => error!(
+                "The outbox is full: {why}. Nothing is written there for {}. Episodes stay where they are and are sent without a \
+                 copy in the outbox, each read once more for every try; uploads go on.",
+                span(*wait)
+            ),
+            Notice::NoRoom(id, why) => info!(
+                EPISODE = %id, "{id} is sent without a copy in the outbox, and read once more for every try: {why}"
+            ),
             Notice::PackedAgain(id, why) => info!(EPISODE = %id, "{id} is packed again: {why}."),
             Notice::DeliveredAndGone(id) => {
                 self.sealed.remove(id);

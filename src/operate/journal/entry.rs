@@ -27,6 +27,8 @@ pub struct Entry {
     pub elapsed_ms: Option<u64>,
     /// What was said, its beginning.
     pub message: String,
+    /// The service manager has said it, and not the unit's own process.
+    pub by_manager: bool,
 }
 
 impl Entry {
@@ -44,6 +46,7 @@ impl Entry {
             status: told(STATUS_CODE).and_then(|text| text.trim().parse().ok()),
             bytes: told(BYTES).and_then(|text| text.trim().parse().ok()),
             elapsed_ms: told(ELAPSED_MS).and_then(|text| text.trim().parse().ok()),
+            by_manager: text(fields.get("SYSLOG_IDENTIFIER")).is_some_and(|name| name == "systemd"),
             message: message.chars().take(MAX_MESSAGE_CHARS).collect(),
         })
     }
