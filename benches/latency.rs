@@ -33,7 +33,7 @@ use sealift::{
     receive::serve::Server,
     ship::{
         daemon::{self, KeepDays, Options, Stop},
-        machine::{Notice, Settings, fairness::Order, pulse::Allowances},
+        machine::{Notice, Settings, fairness::Order, pulse::Allowances, window::Uploads},
         pack,
         systemd::Notifier,
         transport::Transport,
@@ -112,6 +112,7 @@ fn options(layout: Layout, observer: mpsc::UnboundedSender<Notice>) -> Options {
             pack_workers: workers,
             concurrency: 4,
             order: Order::OldestFirst,
+            uploads: Uploads::default(),
             reconcile_interval: Duration::from_secs(60),
             sweep_interval: Duration::from_secs(3600),
             require_receipt: true,

@@ -5,15 +5,17 @@ mod defaults;
 mod raw;
 mod receive;
 mod restart;
+mod uploads;
 
 use std::{
-    num::NonZeroUsize,
+    num::{NonZeroU64, NonZeroUsize},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 pub use raw::{RawConfig, RawPack, RawReceive, RawReceiver, RawShipper};
 pub use receive::{Namespace, ReceiveConfig, ReceiveLimits};
+pub use uploads::{QueueOrder, RawUploadWindow, UploadWindow};
 
 use crate::layout::Layout;
 
@@ -62,15 +64,6 @@ pub enum WatchMode {
     Inotify,
     /// By the reconcile pass alone; nothing of inotify is touched.
     ReconcileOnly,
-}
-
-/// Which of the episodes that wait go first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QueueOrder {
-    /// Those that were sealed first.
-    OldestFirst,
-    /// Those that were sealed last.
-    NewestFirst,
 }
 
 /// The shipper's half.
@@ -123,6 +116,10 @@ pub struct ReceiverConfig {
     pub concurrency: NonZeroUsize,
     /// Whether a bare 2xx is not believed.
     pub require_receipt: bool,
+    /// Bytes a second for all uploads together; `None`: as fast as it goes.
+    pub bandwidth_limit: Option<NonZeroU64>,
+    /// When uploads run; empty: at any time.
+    pub upload_window: Vec<UploadWindow>,
 }
 
 /// Reads a configuration file.
@@ -203,14 +200,7 @@ impl RawConfig {
             )?,
             shipped_keep_days: days(shipper.shipped_keep_days.unwrap_or(defaults::SHIPPED_KEEP_DAYS)),
             host_id: self.host_id()?,
-            order: match shipper.order.as_deref().unwrap_or(defaults::ORDER) {
-                "oldest-first" => QueueOrder::OldestFirst,
-                "newest-first" => QueueOrder::NewestFirst,
-                other => {
-                    let message = format!("{other:?} is none of oldest-first, newest-first");
-                    return Err(value("shipper.order", message));
-                }
-            },
+            order: uploads::order(shipper)?,
             level: match self.pack.level.unwrap_or(defaults::LEVEL) {
                 level @ 1..=19 => level,
                 other => return Err(value("pack.level", format!("{other} is not between 1 and 19"))),
@@ -287,6 +277,8 @@ impl RawConfig {
                 raw.concurrency.unwrap_or(defaults::CONCURRENCY),
             )?,
             require_receipt: raw.require_receipt.unwrap_or(false),
+            bandwidth_limit: uploads::limit(raw)?,
+            upload_window: uploads::windows(raw)?,
         })
     }
 
@@ -393,6 +385,7 @@ mod tests {
         assert_eq!(all.answer_timeout, least.answer_timeout);
         assert_eq!(all.concurrency, least.concurrency);
         assert_eq!(all.require_receipt, least.require_receipt);
+        assert_eq!((all.bandwidth_limit, all.upload_window), (least.bandwidth_limit, least.upload_window));
         let receive = |text: &str| raw::parse(text).unwrap().receive().unwrap();
         assert_eq!(receive(SAMPLE), receive(""));
         // The sample shows certificates and tokens, which have no default.

@@ -304,6 +304,7 @@ impl Demo {
             | Notice::Cleared(_)
             | Notice::PackingPaused(..)
             | Notice::OddMarker(..)
+            | Notice::Pace(_)
             | Notice::ClockDoubted(_) => {}
             Notice::Quarantined(id, reason, path) => {
                 return Err(anyhow!("{id} was quarantined: {}. It is in {}", reason.error, path.display()));

@@ -37,6 +37,7 @@ use super::{
     },
     systemd::Notifier,
     tell::Teller,
+    throttle::Throttle,
     transport::Transport,
     trial::Trial,
     watch::Watch,
@@ -185,9 +186,10 @@ impl Daemon {
         let (hint_sender, hints) = mpsc::channel(MAX_HINTS);
         let watch = Watch::start(layout.episodes.clone(), inotify, hint_sender, event_sender.clone())
             .context("Failed to start the watching thread")?;
+        let throttle = Throttle::default();
         let workers = Workers {
             layout,
-            transport,
+            transport: transport.throttled_by(throttle.clone()),
             pack: options.pack,
             keep_days: options.keep_days,
             events: event_sender,
@@ -199,7 +201,7 @@ impl Daemon {
         Ok(Some(Self {
             inotify,
             machine: Machine::new(options.settings.clone(), started.elapsed()),
-            hands: Hands::new(workers, watch),
+            hands: Hands::new(workers, watch, throttle),
             teller: Teller::new(once),
             pulse: Pulse::new(options.allowances, beat_every),
             started,

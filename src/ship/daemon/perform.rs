@@ -4,6 +4,7 @@ use std::{collections::HashMap, io};
 
 use super::workers::{PANICKED, Workers};
 use crate::{
+    clock,
     episode::EpisodeId,
     progress::Progress,
     ship::{
@@ -12,8 +13,10 @@ use crate::{
             Effect, Event, Notice,
             pulse::{Part, Work},
             state::{Check, Moved, OrphanEnd, PackFailure},
+            window::LocalTime,
         },
         outbox,
+        throttle::Throttle,
         watch::Watch,
     },
 };
@@ -22,6 +25,7 @@ use crate::{
 pub(super) struct Hands {
     pub(super) workers: Workers,
     watch: Watch,
+    pub(super) throttle: Throttle,
     under_way: HashMap<Part, UnderWay>,
     cancelled: bool,
 }
@@ -34,8 +38,8 @@ struct UnderWay {
 }
 
 impl Hands {
-    pub(super) fn new(workers: Workers, watch: Watch) -> Self {
-        Self { workers, watch, under_way: HashMap::new(), cancelled: false }
+    pub(super) fn new(workers: Workers, watch: Watch, throttle: Throttle) -> Self {
+        Self { workers, watch, throttle, under_way: HashMap::new(), cancelled: false }
     }
 
     /// Whether hints came faster than they were taken since this was last asked.
@@ -107,6 +111,11 @@ impl Hands {
         let progress = begun.unwrap_or_default();
         match effect {
             Effect::Tell(notice) => return Some(notice),
+            Effect::ReadClock => {
+                let time = LocalTime::from_seconds(clock::local_seconds_of_day());
+                workers.report(Event::ClockRead(time));
+            }
+            Effect::Pace(pace) => self.throttle.set(pace),
             Effect::Look(id) => self.watch.look(id),
             Effect::Unwatch(id) => self.watch.unwatch(id),
             Effect::Cancel(id) => self.cancel(id),

@@ -37,6 +37,7 @@ mod tests;
 mod transitions;
 mod turns;
 pub mod verdict;
+pub mod window;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -58,6 +59,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// Which of those that wait go first.
     pub order: fairness::Order,
+    /// When uploads may run, and how fast.
+    pub uploads: window::Uploads,
     /// How long between two reconcile passes.
     pub reconcile_interval: Duration,
     /// How long between two clean-ups of `quarantine/` and `shipped/`.
@@ -108,6 +111,8 @@ pub enum Event {
         /// Whether the receiver is another one.
         elsewhere: bool,
     },
+    /// [`Effect::ReadClock`] came back.
+    ClockRead(window::LocalTime),
     /// Time passed.
     Deadline,
     /// Take nothing new.
@@ -125,7 +130,7 @@ pub struct Scanned {
     pub mistaken: u64,
 }
 
-/// What is to be done. Each but `Tell`, `Unwatch`, `Cancel` and `Discard` comes back as an event.
+/// What is to be done. Each but `Tell`, `Unwatch`, `Cancel`, `Discard` and `Pace` comes back as an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Look at one episode. What is found open is watched, and looked at again, so that no marker falls between the two.
@@ -191,6 +196,10 @@ pub enum Effect {
     Orphan(EpisodeId),
     /// Remove from `quarantine/` and `shipped/` what has aged out.
     Sweep,
+    /// What time of day is it?
+    ReadClock,
+    /// All uploads go at this pace from now on, also those under way.
+    Pace(window::Pace),
     /// Say something to a person.
     Tell(Notice),
 }
@@ -234,6 +243,8 @@ pub enum Notice {
     DeliveredAndGone(EpisodeId),
     /// The episode disappeared while it was worked on.
     Vanished(EpisodeId),
+    /// Uploads go at another pace from now on.
+    Pace(window::Pace),
     /// Nothing is cleaned up, since nobody has believed the clock for so long.
     ClockDoubted(Duration),
 }

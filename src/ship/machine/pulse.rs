@@ -226,6 +226,8 @@ impl Part {
             | Effect::Unwatch(_)
             | Effect::Cancel(_)
             | Effect::Discard(_)
+            | Effect::ReadClock
+            | Effect::Pace(_)
             | Effect::Tell(_) => return None,
         };
         Some(Self { work, id: id.cloned() })
@@ -250,6 +252,7 @@ impl Part {
             | Event::Watching(_)
             | Event::WatchesLost
             | Event::Configured { .. }
+            | Event::ClockRead(_)
             | Event::Deadline
             | Event::Stop => return None,
         };

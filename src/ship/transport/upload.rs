@@ -9,8 +9,12 @@ use tokio::sync::mpsc;
 use crate::{
     client::RequestBody,
     episode::Digest,
+    progress::Progress,
     records::ArchiveFacts,
-    ship::archive::{Archive, End},
+    ship::{
+        archive::{Archive, End},
+        throttle::Throttle,
+    },
 };
 
 /// How much is read at once, bytes. One piece being read, one in the channel and what hyper holds make a mebibyte an
@@ -26,6 +30,7 @@ pub(super) async fn body(
     mut archive: Archive,
     facts: &ArchiveFacts,
     offset_bytes: u64,
+    pace: Paced,
 ) -> io::Result<RequestBody> {
     if let Some(found) = archive.facts()
         && found != *facts
@@ -38,7 +43,7 @@ pub(super) async fn body(
     let len_bytes = facts.size_bytes;
     let rest_bytes = len_bytes.saturating_sub(offset_bytes);
     let mut proof = Proof::of(&archive, facts, offset_bytes);
-    if rest_bytes <= CHUNK_BYTES {
+    if rest_bytes <= CHUNK_BYTES && !pace.throttle.limits() {
         // A chunk is never shorter than what is wanted, so one is all.
         let chunk = next_chunk(&mut archive, offset_bytes, len_bytes).await?.unwrap_or_default();
         proof.admit(&chunk, true)?;
@@ -58,13 +63,45 @@ pub(super) async fn body(
                 sent_bytes += chunk.len() as u64;
                 proof.admit(&chunk, sent_bytes == len_bytes).map(|()| chunk)
             });
-            let failed = chunk.is_err();
-            if sender.send(chunk).await.is_err() || failed {
-                return;
+            match chunk {
+                Ok(chunk) => {
+                    if !pace.send(chunk, &sender).await {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    // Whoever waits for the answer is told.
+                    let _ = sender.send(Err(error)).await;
+                    return;
+                }
             }
         }
     });
     Ok(RequestBody::chunks(rest_bytes, chunks))
+}
+
+/// How fast it may go, and who is shown that it waits for that.
+pub(super) struct Paced {
+    pub(super) throttle: Throttle,
+    pub(super) progress: Progress,
+}
+
+impl Paced {
+    /// Gives a chunk out as fast as it may go. False where nobody wants the rest.
+    async fn send(&self, mut chunk: Bytes, sender: &mpsc::Sender<io::Result<Bytes>>) -> bool {
+        while !chunk.is_empty() {
+            let len_bytes = self.throttle.piece(chunk.len());
+            tokio::select! {
+                biased;
+                () = sender.closed() => return false,
+                () = self.throttle.pass(len_bytes, &self.progress) => {}
+            }
+            if sender.send(Ok(chunk.split_to(len_bytes))).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
 }
 
 /// Keeps the last chunk back from an archive whose bytes are not those that were packed. A receiver of ours would find that
