@@ -18,7 +18,7 @@ use http::{
 };
 
 use crate::{
-    episode::{Commit, Digest, EpisodeId},
+    episode::{Commit, Digest, EpisodeId, printable},
     records::ArchiveFacts,
     wire,
 };
@@ -118,6 +118,15 @@ impl Address {
         Ok(Self { is_private: is_https || is_loopback(host), template, uploads })
     }
 
+    /// For a person: without the query, which may hold a secret, and without what is added for each episode.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let shown = self.template.split('?').next().unwrap_or_default();
+        let added = format!("{}{ID}", wire::EPISODES_PATH);
+        let base = self.uploads.as_ref().and_then(|_| shown.strip_suffix(&added));
+        printable(base.unwrap_or(shown))
+    }
+
     /// The address of an episode.
     #[must_use]
     pub fn of(&self, id: &EpisodeId) -> String {
@@ -129,6 +138,13 @@ impl Address {
     pub fn of_upload(&self, id: &EpisodeId, sha256: &Digest) -> Option<String> {
         let segments = format!("{}/{sha256}", id.percent_encoded());
         self.uploads.as_ref().map(|uploads| uploads.replace(ID, &segments))
+    }
+
+    /// Where a receiver of ours says beforehand what it would answer. `None` where the whole address is set.
+    #[must_use]
+    pub fn of_admission(&self) -> Option<String> {
+        let one = format!("{}{ID}", wire::UPLOADS_PATH);
+        self.uploads.as_ref().map(|uploads| uploads.replacen(&one, wire::ADMISSION_PATH, 1))
     }
 
     /// Whether what is sent there can be read on the way by nobody else.

@@ -3,10 +3,12 @@
 mod config;
 mod demo;
 mod destination;
+mod doctor;
 mod exit;
 mod fetch;
 mod logging;
 mod receive;
+mod requeue;
 mod seal;
 mod ship;
 mod verify;
@@ -14,7 +16,10 @@ mod verify;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use sealift::config::{DEFAULT_FILE, FILE_VARIABLE, RawConfig};
+use sealift::{
+    config::{ConfigError, DEFAULT_FILE, FILE_VARIABLE, RawConfig},
+    episode::shell_word,
+};
 
 use self::exit::{Exit, Failure};
 
@@ -42,6 +47,10 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Flush a recorded episode to the disk, then seal it with done.marker
     Seal(seal::SealArgs),
+    /// Put episodes back into the queue: from quarantine, out of a conflict, or where the receiver has lost them
+    Requeue(requeue::RequeueArgs),
+    /// Say what is wrong on this host, and what to type; the first red row is the cause
+    Doctor(doctor::DoctorArgs),
     /// Ask the receiver whether it still holds what was shipped from here
     Verify(verify::VerifyArgs),
     /// Bring an episode back: resumed where it broke off, verified, unpacked safely
@@ -77,6 +86,8 @@ pub(crate) fn run() -> Exit {
         Command::Receive(args) => receive::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::Seal(args) => seal::run(&args),
+        Command::Requeue(args) => requeue::run(args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Verify(args) => verify::run(args),
         Command::Fetch(args) => fetch::run(args),
         Command::Config(command) => config::run(command),
@@ -85,6 +96,15 @@ pub(crate) fn run() -> Exit {
 }
 
 impl Source {
+    /// What was given of it, to be typed behind another command: with a blank before it, or empty.
+    fn as_typed(&self) -> String {
+        let given = [("--config", &self.config), ("--data", &self.data)];
+        given
+            .iter()
+            .filter_map(|(name, path)| Some(format!(" {name} {}", shell_word(path.as_deref()?))))
+            .collect()
+    }
+
     /// The file that is read, where one is.
     fn file(&self, enough: bool) -> Option<PathBuf> {
         // Set to nothing is how scripts say "not set".
@@ -95,7 +115,7 @@ impl Source {
 
     /// The configuration as written, with the arguments laid over it. `enough` says whether the arguments alone would
     /// do: then no file is read unless somebody named one, so that a trial is not steered by what is installed.
-    fn read(&self, enough: bool) -> Result<RawConfig, Failure> {
+    fn read(&self, enough: bool) -> Result<RawConfig, ConfigError> {
         let mut raw = match self.file(enough) {
             Some(path) => sealift::config::read(&path)?,
             None => RawConfig::default(),

@@ -28,6 +28,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
+use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 
 use self::{
@@ -244,6 +245,8 @@ pub struct Answered {
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
+    /// The certificate that the other end showed, and what leads up from it; empty where TLS is not spoken.
+    pub server_certificates: Arc<[CertificateDer<'static>]>,
     /// Whether the whole request had left by then. Otherwise the rest of it was not sent, and never will be.
     pub request_sent: bool,
     body: Incoming,
@@ -293,6 +296,7 @@ impl Answered {
         let mut answered = Self {
             status: head.status,
             headers: head.headers,
+            server_certificates: Arc::clone(&connection.certificates),
             request_sent,
             body,
             client,

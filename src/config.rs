@@ -2,18 +2,22 @@
 //! nobody behind this file meets a zero that cannot be, or a name that is not there.
 
 mod defaults;
+mod doctor;
+mod loopback;
 mod raw;
 mod receive;
 mod restart;
 mod uploads;
 
 use std::{
+    net::SocketAddr,
     num::{NonZeroU64, NonZeroUsize},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-pub use raw::{RawConfig, RawPack, RawReceive, RawReceiver, RawShipper};
+pub use doctor::DoctorConfig;
+pub use raw::{RawConfig, RawDoctor, RawPack, RawReceive, RawReceiver, RawShipper};
 pub use receive::{Namespace, ReceiveConfig, ReceiveLimits};
 pub use uploads::{QueueOrder, RawUploadWindow, UploadWindow};
 
@@ -81,8 +85,16 @@ pub struct ShipConfig {
     pub cleanup_interval: Duration,
     /// How long a shipped episode is kept; `None`: for ever.
     pub shipped_keep_days: Option<u32>,
+    /// What packing leaves free in the outbox's file system; `None`: by its size.
+    pub min_free_bytes: Option<u64>,
+    /// Below how much free room `shipped/` is cleared of what the receiver holds, bytes; `None`: never.
+    pub shipped_free_bytes: Option<u64>,
     /// Who sends.
     pub host_id: String,
+    /// A port of this machine at which metrics are given out.
+    pub metrics_listen: Option<SocketAddr>,
+    /// A file that metrics are written to.
+    pub metrics_textfile: Option<PathBuf>,
     /// Which of those that wait go first.
     pub order: QueueOrder,
     /// zstd level, 1 to 19.
@@ -145,6 +157,7 @@ impl RawConfig {
             ("shipper.outbox_dir", &shipper.outbox_dir),
             ("shipper.shipped_dir", &shipper.shipped_dir),
             ("shipper.quarantine_dir", &shipper.quarantine_dir),
+            ("shipper.metrics_textfile", &shipper.metrics_textfile),
             ("receiver.ca_file", &receiver.ca_file),
             ("receiver.client_cert_file", &receiver.client_cert_file),
             ("receiver.client_key_file", &receiver.client_key_file),
@@ -157,8 +170,10 @@ impl RawConfig {
             ("receive.commits_file", &receive.commits_file),
         ] {
             let Some(path) = path.as_deref().filter(|path| path.is_relative()) else { continue };
-            // "" is how this one says "none".
-            if key == "receive.commits_file" && path.as_os_str().is_empty() {
+            // "" is how these say "none".
+            if ["receive.commits_file", "shipper.metrics_textfile"].contains(&key)
+                && path.as_os_str().is_empty()
+            {
                 continue;
             }
             let tilde = if path.starts_with("~") { ", and ~ means nothing here" } else { "" };
@@ -199,7 +214,12 @@ impl RawConfig {
                 shipper.quarantine_cleanup_interval_s.unwrap_or(defaults::CLEANUP_INTERVAL_S),
             )?,
             shipped_keep_days: days(shipper.shipped_keep_days.unwrap_or(defaults::SHIPPED_KEEP_DAYS)),
+            min_free_bytes: shipper.min_free_bytes,
+            shipped_free_bytes: Some(shipper.shipped_free_bytes.unwrap_or(defaults::SHIPPED_FREE_BYTES))
+                .filter(|bytes| *bytes > 0),
             host_id: self.host_id()?,
+            metrics_listen: loopback::parse(shipper.metrics_listen.as_deref().unwrap_or_default())?,
+            metrics_textfile: shipper.metrics_textfile.clone().filter(|path| !path.as_os_str().is_empty()),
             order: uploads::order(shipper)?,
             level: match self.pack.level.unwrap_or(defaults::LEVEL) {
                 level @ 1..=19 => level,
@@ -377,6 +397,7 @@ mod tests {
         assert_eq!(all.quarantine_keep_days, least.quarantine_keep_days);
         assert_eq!(all.cleanup_interval, least.cleanup_interval);
         assert_eq!(all.shipped_keep_days, least.shipped_keep_days);
+        assert_eq!(all.shipped_free_bytes, least.shipped_free_bytes);
         assert_eq!(all.level, least.level);
         assert_eq!(all.order, least.order);
         let (all, least) = (all.receiver, least.receiver);
@@ -416,6 +437,7 @@ mod tests {
             ("[shipper]\norder = 'random'", "shipper.order"),
             ("[shipper]\noutbox_dir = '/d/episodes/out'", "shipper.outbox_dir"),
             ("[shipper]\nreconcile_interval_s = 0", "shipper.reconcile_interval_s"),
+            ("[shipper]\nmetrics_listen = '0.0.0.0:9491'", "shipper.metrics_listen"),
         ] {
             let mut raw = raw::parse(text).unwrap();
             raw.shipper.data_dir.get_or_insert("/d".into());

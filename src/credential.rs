@@ -24,6 +24,9 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     sign::CertifiedKey,
 };
+use x509_parser::prelude::FromDer as _;
+
+use crate::records::WallTime;
 
 /// The largest such file that is read, bytes. A system's whole bundle of authorities has a quarter of this.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -148,6 +151,16 @@ pub fn read_chain(setting: &'static str, path: &Path) -> Result<Vec<CertificateD
         return Err(FileError::unusable(setting, path, problem));
     }
     Ok(chain)
+}
+
+/// When the first of these certificates expires; `None` where that cannot be read.
+#[must_use]
+pub fn not_after(chain: &[CertificateDer<'_>]) -> Option<WallTime> {
+    let ends = chain.iter().map(|certificate| {
+        let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;
+        Some(WallTime::from_unix_seconds(parsed.validity().not_after.timestamp()))
+    });
+    ends.collect::<Option<Vec<_>>>()?.into_iter().min()
 }
 
 /// Reads a file that nobody else should be able to reach; where somebody can, that is logged with what to do.

@@ -6,8 +6,9 @@
 //! PostgreSQL "fsyncgate" of 2018). Whoever sees an error here throws the file away.
 //!
 //! ```text
-//!  files        create_scratch ▸ (sync_slice) ▸ replace, publish     write_file, write_new_file, place_file, remove_file
-//!  directories  move_directory, move_unchanged          rename; across file systems copy ▸ rename ▸ remove
+//!  files        create_scratch ▸ (sync_slice) ▸ replace, publish     write_file, write_new_file, write_record, place_file, remove_file
+//!               keep_spares                            for a record on a full disk
+//!  directories  move_directory, move_to_name, move_unchanged   rename; across file systems copy ▸ rename ▸ remove
 //!               build_directory                         .sealift-copy-<name> ▸ fsync ▸ rename
 //!               remove_tree                             rename to .sealift-trash-<n>-<name> ▸ fsync ▸ unlink
 //!               finish_leftovers                        what a killed process left under our scratch names
@@ -35,10 +36,12 @@ mod copying;
 mod comparing;
 mod moving;
 mod removing;
+mod spare;
 mod trying;
 
-pub use moving::{MoveChecked, build_directory, move_directory, move_unchanged};
+pub use moving::{MoveChecked, build_directory, move_directory, move_to_name, move_unchanged};
 pub use removing::{finish_leftovers, remove_tree};
+pub use spare::{is_full, keep_spares};
 pub use trying::{Tried, try_move};
 
 /// What became of a publication that must not overwrite.
@@ -93,9 +96,16 @@ pub fn publish(scratch: &File, from: &Path, to: &Path) -> io::Result<Published> 
 /// # Errors
 /// Those of writing and of [`replace`]; nothing is left behind.
 pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_record(path, bytes, None)
+}
+
+/// As [`write_file`]; on a full disk in the place of one of the spares that lie in that folder ([`keep_spares`]).
+///
+/// # Errors
+/// As [`write_file`].
+pub fn write_record(path: &Path, bytes: &[u8], spares: Option<&Path>) -> io::Result<()> {
     let temporary = temporary_beside(path)?;
-    let written = create_scratch(&temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
+    let written = spare::write_scratch(&temporary, bytes, spares).and_then(|file| {
         file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
         replace(&file, &temporary, path)
     });
@@ -138,14 +148,39 @@ pub fn write_rebuildable_file(path: &Path, scratch: &Path, bytes: &[u8]) -> io::
     written
 }
 
-/// Writes a small file durably, unless its name is taken.
+/// Writes a small file for others to read, replacing what was there: they see the old or the new one, never a half. Not flushed: it
+/// is written anew soon.
 ///
 /// # Errors
-/// Those of writing and of [`publish`]; nothing is left behind.
-pub fn write_new_file(path: &Path, bytes: &[u8]) -> io::Result<Published> {
+/// Those of writing and of rename(2); nothing is left behind.
+pub fn write_shown_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary_beside(path)?;
     let written = create_scratch(&temporary).and_then(|mut file| {
         file.write_all(bytes)?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        std::fs::rename(&temporary, path)
+    });
+    if written.is_err() {
+        let _ = remove_file(&temporary);
+    }
+    written
+}
+
+/// Writes a small file durably, unless its name is taken.
+///
+/// # Errors
+/// As [`write_new_record`].
+pub fn write_new_file(path: &Path, bytes: &[u8]) -> io::Result<Published> {
+    write_new_record(path, bytes, None)
+}
+
+/// As [`write_new_file`]; on a full disk in the place of one of the spares that lie in that folder.
+///
+/// # Errors
+/// Those of writing and of [`publish`]; nothing is left behind.
+pub fn write_new_record(path: &Path, bytes: &[u8], spares: Option<&Path>) -> io::Result<Published> {
+    let temporary = temporary_beside(path)?;
+    let written = spare::write_scratch(&temporary, bytes, spares).and_then(|file| {
         file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
         publish(&file, &temporary, path)
     });
@@ -164,6 +199,14 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Makes an empty file and removes it again: whoever watches its folder hears of it.
+///
+/// # Errors
+/// Those of open(2) and unlink(2).
+pub fn appear_and_go(path: &Path) -> io::Result<()> {
+    create_scratch(path).and_then(|_| remove_file(path))
 }
 
 /// Gives a file a second name, durably, or copies it where it cannot have one (another file system, a file system without

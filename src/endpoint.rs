@@ -6,7 +6,8 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::{
     address::{self, Address, AddressError, ExtraHeaders, Filling},
-    client::{Answered, Client, ClientError, Request},
+    client::{Answered, Client, ClientError, ClientOptions, Request},
+    config::ReceiverConfig,
     episode::{Commit, EpisodeId},
     progress::Progress,
     records::ArchiveFacts,
@@ -23,6 +24,33 @@ pub struct EndpointOptions {
     pub headers: BTreeMap<String, String>,
     /// Who asks: `Sealift-Host`.
     pub host_id: String,
+}
+
+impl EndpointOptions {
+    /// What the configuration says of the receiver; `host_id` says who asks.
+    #[must_use]
+    pub fn of(config: &ReceiverConfig, host_id: &str) -> Self {
+        Self {
+            url: config.url.clone(),
+            headers: config.headers.iter().cloned().collect(),
+            host_id: host_id.to_owned(),
+        }
+    }
+}
+
+impl From<&ReceiverConfig> for ClientOptions {
+    fn from(config: &ReceiverConfig) -> Self {
+        let (client_cert_file, client_key_file) = config.client_cert.clone().unzip();
+        Self {
+            ca_file: config.ca_file.clone(),
+            client_cert_file,
+            client_key_file,
+            token_file: config.token_file.clone(),
+            connect_timeout: config.connect_timeout,
+            idle_timeout: config.idle_timeout,
+            answer_timeout: config.answer_timeout,
+        }
+    }
 }
 
 /// One receiver. Clones share its connections.

@@ -5,43 +5,48 @@
 //!  shipping_receipt.json~1    ours
 //! ```
 //!
+//! The sidecar of an archive, in the outbox, is read here as well.
+//!
 //! A record of ours that is there already (we were killed between writing it and moving the episode) is replaced.
+
+pub mod ages;
 
 use std::{
     ffi::{CString, OsStr},
-    fs, io,
-    os::unix::ffi::OsStrExt as _,
+    fs::{self, OpenOptions},
+    io::{self, Read as _},
+    os::unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, OFlags, access};
 use serde::Serialize;
 
 use crate::{
     durable::{self, Published},
     episode::{EpisodeId, shell_word},
-    layout::{REASON, RECEIPT, is_numbered, numbered},
-    records::{QuarantineReason, ShippingReceipt},
+    layout::{Layout, REASON, RECEIPT, is_numbered, numbered},
+    records::{QuarantineReason, ShippingReceipt, Sidecar},
     tree::{self, TreeError, ours},
 };
 
 /// How many files of a recorder's may have our name before something is plainly wrong.
 const MAX_NUMBER: u32 = 100;
 
-/// Writes our receipt into an episode, durably.
+/// Writes our receipt into an episode, durably; on a full disk in the place of a spare out of that folder.
 ///
 /// # Errors
-/// Those of reading what is there and of [`durable::write_file`].
-pub fn write_receipt(episode: &Path, receipt: &ShippingReceipt) -> io::Result<()> {
-    write(episode, RECEIPT, receipt, |bytes, directory| ours::receipt(bytes, directory).is_some())
+/// Those of reading what is there and of [`durable::write_record`].
+pub fn write_receipt(episode: &Path, receipt: &ShippingReceipt, spares: Option<&Path>) -> io::Result<()> {
+    write(episode, RECEIPT, receipt, spares, |bytes, directory| ours::receipt(bytes, directory).is_some())
 }
 
 /// Writes our reason into an episode, durably.
 ///
 /// # Errors
 /// As [`write_receipt`].
-pub fn write_reason(episode: &Path, reason: &QuarantineReason) -> io::Result<()> {
-    write(episode, REASON, reason, |bytes, directory| ours::reason(bytes, directory).is_some())
+pub fn write_reason(episode: &Path, reason: &QuarantineReason, spares: Option<&Path>) -> io::Result<()> {
+    write(episode, REASON, reason, spares, |bytes, directory| ours::reason(bytes, directory).is_some())
 }
 
 /// Our receipt in an episode.
@@ -65,10 +70,15 @@ pub fn reason(episode: &Path) -> Result<Option<QuarantineReason>, TreeError> {
 /// # Errors
 /// As [`receipt`], and those of unlink(2).
 pub fn remove_receipt(episode: &Path) -> io::Result<()> {
-    match find(episode, RECEIPT, ours::receipt).map_err(io::Error::other)? {
-        Some((path, _)) => durable::remove_file(&path),
-        None => Ok(()),
-    }
+    remove(episode, RECEIPT, ours::receipt, |_| true)
+}
+
+/// As [`remove_receipt`], where it is this one: another was written since.
+///
+/// # Errors
+/// As [`remove_receipt`].
+pub fn remove_this_receipt(episode: &Path, this: &ShippingReceipt) -> io::Result<()> {
+    remove(episode, RECEIPT, ours::receipt, |found| found == this)
 }
 
 /// Removes our reason: one that did not hold, or that a killed process wrote and did not act on.
@@ -76,10 +86,35 @@ pub fn remove_receipt(episode: &Path) -> io::Result<()> {
 /// # Errors
 /// As [`remove_receipt`].
 pub fn remove_reason(episode: &Path) -> io::Result<()> {
-    match find(episode, REASON, ours::reason).map_err(io::Error::other)? {
-        Some((path, _)) => durable::remove_file(&path),
-        None => Ok(()),
-    }
+    remove(episode, REASON, ours::reason, |_| true)
+}
+
+/// As [`remove_reason`], where it is this one: another was written since.
+///
+/// # Errors
+/// As [`remove_receipt`].
+pub fn remove_this_reason(episode: &Path, this: &QuarantineReason) -> io::Result<()> {
+    remove(episode, REASON, ours::reason, |found| found == this)
+}
+
+/// The sidecar of an episode's archive in the outbox; `None` where there is none, or one that is not ours.
+///
+/// # Errors
+/// Those of open(2) and read(2).
+pub fn sidecar(layout: &Layout, id: &EpisodeId) -> io::Result<Option<Sidecar>> {
+    // Should somebody have put a FIFO there, the open must not wait for its writer.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file =
+        match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(layout.sidecar(id))
+        {
+            Ok(file) if file.metadata()?.is_file() => file,
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+    let mut bytes = Vec::new();
+    file.take(ours::MAX_RECORD_BYTES).read_to_end(&mut bytes)?;
+    Ok(serde_json::from_slice::<Sidecar>(&bytes).ok().filter(|sidecar| sidecar.episode_id == *id))
 }
 
 /// What to type where an episode could not be moved to `folder` for want of permission; empty for other errors.
@@ -117,10 +152,23 @@ pub fn filed_as(folder: &Path, id: &EpisodeId) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+fn remove<T>(
+    episode: &Path,
+    base: &str,
+    ours: impl Fn(&[u8], &OsStr) -> Option<T>,
+    is_it: impl Fn(&T) -> bool,
+) -> io::Result<()> {
+    match find(episode, base, ours).map_err(io::Error::other)? {
+        Some((path, found)) if is_it(&found) => durable::remove_file(&path),
+        Some(_) | None => Ok(()),
+    }
+}
+
 fn write(
     episode: &Path,
     base: &str,
     record: &impl Serialize,
+    spares: Option<&Path>,
     is_ours: impl Fn(&[u8], &OsStr) -> bool,
 ) -> io::Result<()> {
     let mut bytes = serde_json::to_vec_pretty(record)?;
@@ -128,11 +176,11 @@ fn write(
     let directory = episode.file_name().unwrap_or_default();
     for n in 0..MAX_NUMBER {
         let path = episode.join(numbered(base, n));
-        if let Published::Done = durable::write_new_file(&path, &bytes)? {
+        if let Published::Done = durable::write_new_record(&path, &bytes, spares)? {
             return Ok(());
         }
         if read(episode, base, n).map_err(io::Error::other)?.is_some_and(|found| is_ours(&found, directory)) {
-            return durable::write_file(&path, &bytes);
+            return durable::write_record(&path, &bytes, spares);
         }
     }
     Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{base} and its numbered names are all taken")))
@@ -209,11 +257,11 @@ mod tests {
 
         let before = tree::fingerprint(&episode, &Progress::default()).unwrap();
         for size_bytes in [10, 20] {
-            write_receipt(&episode, &receipt_of("a", size_bytes)).unwrap();
+            write_receipt(&episode, &receipt_of("a", size_bytes), None).unwrap();
             assert_eq!(receipt(&episode).unwrap().unwrap().size_bytes, size_bytes);
         }
-        write_reason(&episode, &reason_of("too old")).unwrap();
-        write_reason(&episode, &reason_of("still too old")).unwrap();
+        write_reason(&episode, &reason_of("too old"), None).unwrap();
+        write_reason(&episode, &reason_of("still too old"), None).unwrap();
         assert_eq!(reason(&episode).unwrap(), Some(reason_of("still too old")));
         assert_eq!(tree::fingerprint(&episode, &Progress::default()).unwrap(), before);
 

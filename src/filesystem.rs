@@ -9,9 +9,9 @@
 //! writes to a layer of its own, and not to a volume that it shares with the shipper, is the one case where it matters: the
 //! reconcile pass finds that, a minute late.
 
-use std::path::Path;
+use std::{io, path::Path};
 
-use rustix::fs::statfs;
+use rustix::fs::{statfs, statvfs};
 
 /// File systems that other hosts may write to, by their number in statfs(2).
 const SHARED: [(u32, &str); 14] = [
@@ -31,13 +31,44 @@ const SHARED: [(u32, &str); 14] = [
     (0x786f_4256, "a VirtualBox share"),
 ];
 
+/// How much room a file system has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// What a user without privileges may still write.
+    pub free_bytes: u64,
+    /// How large it is.
+    pub total_bytes: u64,
+}
+
+/// The room in the file system that a folder is on.
+///
+/// # Errors
+/// Those of statvfs(3).
+pub fn space(folder: &Path) -> io::Result<Space> {
+    let found = statvfs(folder)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+    Ok(Space { free_bytes: bytes(found.f_bavail), total_bytes: bytes(found.f_blocks) })
+}
+
 /// The name of a file system that other hosts may write to unseen; `None` where everything that happens, happens through
 /// this kernel, and where it cannot be told.
 #[must_use]
 pub fn shared_between_hosts(folder: &Path) -> Option<&'static str> {
+    named(kind_of(folder)?)
+}
+
+/// Whether what is removed is free at once. Others (btrfs, ZFS, XFS) do that in their own time, and say until then that there is
+/// no room.
+#[must_use]
+pub fn frees_at_once(folder: &Path) -> bool {
+    // ext2 to ext4, tmpfs, F2FS.
+    kind_of(folder).is_some_and(|kind| [0xef53, 0x0102_1994, 0xf2f5_2010].contains(&kind))
+}
+
+fn kind_of(folder: &Path) -> Option<u32> {
     // As wide as the architecture's words, and signed.
     let kind = statfs(folder).ok()?.f_type as i64;
-    named(u32::try_from(kind & 0xffff_ffff).ok()?)
+    u32::try_from(kind & 0xffff_ffff).ok()
 }
 
 fn named(kind: u32) -> Option<&'static str> {

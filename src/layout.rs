@@ -8,7 +8,7 @@
 //!   outbox/<id>.tar.zst.partial  scratch
 //!   shipped/<id>/...             retired, with shipping_receipt.json
 //!   quarantine/<id>/...          rejected, with quarantine_reason.json
-//!   .sealift/                    the lock; nothing that a restart needs
+//!   .sealift/                    the lock, control.sock; nothing that a restart needs
 //! ```
 
 use std::{
@@ -21,6 +21,8 @@ use crate::episode::EpisodeId;
 
 /// The file whose presence, directly inside an episode, says that the recording is complete.
 pub const MARKER: &str = "done.marker";
+/// Where a recorder says, at the top of an episode, what recorded it.
+pub const META: &str = "meta.json";
 /// What we add to an episode when it is retired to `shipped/`.
 pub const RECEIPT: &str = "shipping_receipt.json";
 /// What we add to an episode when it is moved to `quarantine/`.
@@ -32,6 +34,8 @@ pub const COPY_PREFIX: &str = ".sealift-copy-";
 /// A directory that was copied across file systems and is out of its writers' sight, to be compared with the copy once
 /// more. Found at start-up, it is given its name back.
 pub const ASIDE_PREFIX: &str = ".sealift-aside-";
+/// A file that is made and removed again in `episodes/`, for a running daemon to look at the episode whose name stands behind.
+pub const LOOK_PREFIX: &str = ".sealift-look-";
 
 const ARCHIVE_SUFFIX: &str = ".tar.zst";
 const PARTIAL_SUFFIX: &str = ".tar.zst.partial";
@@ -99,10 +103,22 @@ impl Layout {
         Ok(None)
     }
 
+    /// `.sealift/control.sock`: there a running daemon answers.
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        self.private.join("control.sock")
+    }
+
     /// `episodes/<id>`
     #[must_use]
     pub fn episode(&self, id: &EpisodeId) -> PathBuf {
         self.episodes.join(id.as_str())
+    }
+
+    /// `episodes/.sealift-look-<id>`
+    #[must_use]
+    pub fn hint(&self, id: &EpisodeId) -> PathBuf {
+        self.episodes.join(format!("{LOOK_PREFIX}{}", id.as_str()))
     }
 
     /// `outbox/<id>.tar.zst`
@@ -148,7 +164,7 @@ pub fn outbox_name(name: &OsStr) -> OutboxName {
 /// Whether a name is one of ours that a killed process may have left behind anywhere, and that may be removed.
 #[must_use]
 pub fn is_scratch(name: &str) -> bool {
-    name.starts_with(TRASH_PREFIX) || name.starts_with(COPY_PREFIX)
+    [TRASH_PREFIX, COPY_PREFIX, LOOK_PREFIX].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// The `n`th name under which a directory is kept out of sight, behind one of our prefixes.
@@ -166,6 +182,12 @@ pub fn name_behind<'a>(prefix: &str, hidden: &'a OsStr) -> Option<&'a OsStr> {
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let name = rest[digits..].strip_prefix(b"-")?;
     (digits > 0 && !name.is_empty()).then(|| OsStr::from_bytes(name))
+}
+
+/// Which episode a running daemon is asked to look at by a file of this name in `episodes/`.
+#[must_use]
+pub fn hinted(name: &OsStr) -> Option<EpisodeId> {
+    EpisodeId::parse(name.to_str()?.strip_prefix(LOOK_PREFIX)?).ok()
 }
 
 /// The name an episode takes where `n` of its name are there already: `<id>`, `<id>~1`, `<id>~2`, ...

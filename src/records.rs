@@ -41,6 +41,20 @@ pub struct Sidecar {
     pub verdict: Option<RecordedVerdict>,
 }
 
+/// The name under which a conflict is remembered in a sidecar.
+pub const CONFLICT: &str = "conflict";
+
+/// The verdict in the reason of an archive that was put aside: there is no episode beside it.
+pub const ORPHAN: &str = "orphan";
+
+impl Sidecar {
+    /// The conflict that it remembers, where it does.
+    #[must_use]
+    pub fn conflict(&self) -> Option<&RecordedVerdict> {
+        self.verdict.as_ref().filter(|recorded| recorded.verdict == CONFLICT)
+    }
+}
+
 /// A verdict that outlives the process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RecordedVerdict {

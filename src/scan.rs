@@ -5,6 +5,7 @@
 //! links are not followed: an episode is a real folder, a marker is a real file.
 
 use std::{
+    collections::HashSet,
     ffi::{OsStr, OsString},
     fs::File,
     io,
@@ -53,6 +54,8 @@ pub struct Scan {
     pub strangers: Vec<Stranger>,
     /// Ids with an archive in the outbox.
     pub archives: Vec<EpisodeId>,
+    /// Those of them whose archive has no sidecar beside it: nothing is known of it, a verdict least of all.
+    pub unlabelled: Vec<EpisodeId>,
 }
 
 /// Something visible in `episodes/` that can be no episode, and that somebody may take for one.
@@ -112,7 +115,13 @@ pub fn scan(layout: &Layout, progress: &Progress) -> io::Result<Scan> {
     let folder = openat(rustix::fs::CWD, &layout.episodes, FOLDER, Mode::empty());
     let folder = File::from(folder.map_err(|errno| of(&layout.episodes, errno.into()))?);
     let root = RootId::of(&folder)?;
-    let mut found = Scan { root, episodes: Vec::new(), strangers: Vec::new(), archives: Vec::new() };
+    let mut found = Scan {
+        root,
+        episodes: Vec::new(),
+        strangers: Vec::new(),
+        archives: Vec::new(),
+        unlabelled: Vec::new(),
+    };
     // By descriptor, so that what is listed and what is looked at are one folder.
     for entry in rustix::fs::Dir::read_from(&folder)? {
         progress.step();
@@ -139,12 +148,18 @@ pub fn scan(layout: &Layout, progress: &Progress) -> io::Result<Scan> {
             }
         }
     }
+    let mut labelled = HashSet::new();
     for entry in std::fs::read_dir(&layout.outbox).map_err(|error| of(&layout.outbox, error))? {
         progress.step();
-        if let OutboxName::Archive(id) = outbox_name(&entry?.file_name()) {
-            found.archives.push(id);
+        match outbox_name(&entry?.file_name()) {
+            OutboxName::Archive(id) => found.archives.push(id),
+            OutboxName::Sidecar(id) => {
+                labelled.insert(id);
+            }
+            OutboxName::Partial(_) | OutboxName::Scratch | OutboxName::Stranger => {}
         }
     }
+    found.unlabelled = found.archives.iter().filter(|id| !labelled.contains(id)).cloned().collect();
     Ok(found)
 }
 
@@ -268,6 +283,8 @@ mod tests {
         fs::create_dir(layout.episodes.join("odd-marker").join(MARKER)).unwrap();
         fs::write(layout.episodes.join("a-file"), "").unwrap();
         fs::write(layout.archive(&id("left")), "").unwrap();
+        fs::write(layout.archive(&id("kept")), "").unwrap();
+        fs::write(layout.sidecar(&id("kept")), "").unwrap();
         fs::write(layout.outbox.join("notes.txt"), "").unwrap();
 
         let mut scan = scan(&layout, &Progress::default()).unwrap();
@@ -281,7 +298,9 @@ mod tests {
             assert_eq!(look(&layout.episodes, id), *seen);
         }
         assert_eq!(scan.strangers.len(), 1);
-        assert_eq!(scan.archives, [id("left")]);
+        scan.archives.sort();
+        assert_eq!(scan.archives, [id("kept"), id("left")]);
+        assert_eq!(scan.unlabelled, [id("left")]);
         assert_eq!(scan.root, root_id(&layout.episodes).unwrap());
     }
 

@@ -231,7 +231,11 @@ pub fn walk<E: From<TreeError>>(
         }
         path.extend_from_slice(name.text.to_bytes());
 
-        let stat = open::stat(&level.folder, &name.text).map_err(|error| error.at(&path))?;
+        let stat = match open::stat(&level.folder, &name.text) {
+            // `sealift requeue` removes the reason from what it has put back. It would have been left out.
+            Err(open::Error::Io(Errno::NOENT)) if depth == 1 && ours::may_be(&name.text) => continue,
+            stat => stat.map_err(|error| error.at(&path))?,
+        };
         if name.is_folder != (stat.file_type() == FileType::Directory) {
             return Err(TreeError::Changed { path: to_path(&path) }.into());
         }
@@ -249,7 +253,9 @@ pub fn walk<E: From<TreeError>>(
             }
             FileType::RegularFile => {
                 let closed = Closed { folder: &level.folder, name: &name.text, path: &path, stat };
-                if depth == 1 && ours::left_out(own_name, &closed)? {
+                if depth == 1
+                    && ours::left_out(own_name, &closed).or_else(|error| ours::went(&closed, error))?
+                {
                     continue;
                 }
                 match marker::content(&closed, progress)? {

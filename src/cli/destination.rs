@@ -1,10 +1,13 @@
 //! The receiver, for the commands that talk to one: from the command line and the configuration to a client.
 
+use std::path::Path;
+
 use clap::Args;
 use sealift::{
-    client::{Client, ClientOptions},
-    config::{RawConfig, ReceiverConfig},
+    client::Client,
+    config::{ConfigError, RawConfig, ReceiverConfig},
     endpoint::{Endpoint, EndpointOptions},
+    episode::shell_word,
 };
 
 use super::{Source, exit::Failure};
@@ -18,7 +21,7 @@ pub(super) struct Destination {
 }
 
 /// What is written, with the arguments laid over it.
-pub(super) fn configuration(source: &Source, destination: &Destination) -> Result<RawConfig, Failure> {
+pub(super) fn configuration(source: &Source, destination: &Destination) -> Result<RawConfig, ConfigError> {
     let mut raw = source.read(is_enough(source, destination))?;
     destination.lay_over(&mut raw);
     Ok(raw)
@@ -30,6 +33,12 @@ pub(super) fn is_enough(source: &Source, destination: &Destination) -> bool {
 }
 
 impl Destination {
+    /// What was given, to be typed behind another command: with a blank before it, or empty.
+    pub(super) fn as_typed(&self) -> String {
+        let given = self.receiver.as_ref();
+        given.map_or_else(String::new, |url| format!(" --receiver {}", shell_word(Path::new(url))))
+    }
+
     pub(super) fn lay_over(&self, raw: &mut RawConfig) {
         if let Some(receiver) = &self.receiver {
             raw.receiver.url = Some(receiver.clone());
@@ -39,25 +48,10 @@ impl Destination {
 
 /// Reads certificates and token; opens no connection.
 pub(super) fn client(receiver: &ReceiverConfig) -> Result<Client, Failure> {
-    let (client_cert_file, client_key_file) = receiver.client_cert.clone().unzip();
-    Client::new(ClientOptions {
-        ca_file: receiver.ca_file.clone(),
-        client_cert_file,
-        client_key_file,
-        token_file: receiver.token_file.clone(),
-        connect_timeout: receiver.connect_timeout,
-        idle_timeout: receiver.idle_timeout,
-        answer_timeout: receiver.answer_timeout,
-    })
-    .map_err(|error| Failure::Usage(error.into()))
+    Client::new(receiver.into()).map_err(|error| Failure::Usage(error.into()))
 }
 
 /// The receiver that is configured. Opens no connection.
 pub(super) fn endpoint(config: &ReceiverConfig, host_id: &str, client: Client) -> Result<Endpoint, Failure> {
-    let options = EndpointOptions {
-        url: config.url.clone(),
-        headers: config.headers.iter().cloned().collect(),
-        host_id: host_id.to_owned(),
-    };
-    Endpoint::new(&options, client).map_err(|error| Failure::Usage(error.into()))
+    Endpoint::new(&EndpointOptions::of(config, host_id), client).map_err(|error| Failure::Usage(error.into()))
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use sealift::{config::ConfigError, episode::printable};
 
-/// The exit codes of every command but `doctor`.
+/// The exit codes. Of `doctor`: all green, yellow at worst, red.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// Done.
@@ -13,6 +13,8 @@ pub(crate) enum Exit {
     Wrong,
     /// Wrong arguments or configuration; nothing was touched.
     Usage,
+    /// `doctor`: something is red.
+    Red,
 }
 
 impl From<Exit> for ExitCode {
@@ -20,7 +22,7 @@ impl From<Exit> for ExitCode {
         match exit {
             Exit::Done => Self::SUCCESS,
             Exit::Wrong => Self::from(1),
-            Exit::Usage => Self::from(2),
+            Exit::Usage | Exit::Red => Self::from(2),
         }
     }
 }

@@ -8,7 +8,7 @@ use sealift::{
     config::{QueueOrder, ReceiverConfig, ShipConfig, WatchMode},
     ship::{
         daemon::{
-            self, KeepDays, Options, Stop,
+            self, FreeBytes, KeepDays, Metrics, Options, Stop,
             reload::{Reload, Reloaded},
         },
         machine::{
@@ -112,6 +112,7 @@ pub(super) fn options(config: &ShipConfig, once: bool) -> Options {
     Options {
         layout: config.layout.clone(),
         pack: packing(config),
+        free_bytes: free_bytes(config),
         settings: settings(config, once),
         inotify: match config.watch {
             WatchMode::Auto => None,
@@ -124,6 +125,8 @@ pub(super) fn options(config: &ShipConfig, once: bool) -> Options {
         notifier: Notifier::default(),
         watchdog: None,
         reload: None,
+        host_id: config.host_id.clone(),
+        metrics: Metrics { listen: config.metrics_listen, textfile: config.metrics_textfile.clone() },
         observer: None,
     }
 }
@@ -135,6 +138,7 @@ fn reload(source: Source, destination: Destination, running: ShipConfig) -> Relo
             let config = destination::configuration(&source, &destination)?.ship()?;
             Ok(Reloaded {
                 pack: packing(&config),
+                free_bytes: free_bytes(&config),
                 settings: settings(&config, false),
                 reconcile_only_interval: config.reconcile_interval(true),
                 keep_days: keep_days(&config),
@@ -165,6 +169,7 @@ fn settings(config: &ShipConfig, once: bool) -> Settings {
         uploads: uploads(&config.receiver),
         require_receipt: config.receiver.require_receipt,
         once,
+        relieve: config.shipped_free_bytes.is_some(),
         seed: seed(),
     }
 }
@@ -176,6 +181,10 @@ fn uploads(receiver: &ReceiverConfig) -> Uploads {
         limit: window.limit.map(|limit| limit.map_or(Limit::None, Limit::BytesPerS)),
     });
     Uploads { limit: receiver.bandwidth_limit, windows: windows.collect() }
+}
+
+fn free_bytes(config: &ShipConfig) -> FreeBytes {
+    FreeBytes { outbox: config.min_free_bytes, shipped: config.shipped_free_bytes }
 }
 
 fn keep_days(config: &ShipConfig) -> KeepDays {

@@ -97,7 +97,8 @@ pub(crate) fn run(args: VerifyArgs) -> Result<Exit, Failure> {
     if args.json {
         println!("{}", document(&report));
     } else {
-        print!("{}", told(&report, &layout, &config.url));
+        let typed = args.source.as_typed() + &args.destination.as_typed();
+        print!("{}", told(&report, &layout, &config.url, &typed));
     }
     Ok(if report.all_held() { Exit::Done } else { Exit::Wrong })
 }
@@ -161,7 +162,7 @@ fn cannot_tell(verdict: &Verdict) -> Option<Option<&str>> {
 }
 
 /// What a person reads: a line and what to do for what is wrong, and one line for all of it.
-fn told(report: &Report, layout: &Layout, url: &str) -> String {
+fn told(report: &Report, layout: &Layout, url: &str, typed: &str) -> String {
     let mut text = String::new();
     let mut counts = Vec::new();
     for (name, kind) in [
@@ -180,7 +181,7 @@ fn told(report: &Report, layout: &Layout, url: &str) -> String {
                 let _ =
                     writeln!(text, "{:<12} was delivered to {elsewhere}, and not to {}", "", printable(url));
             }
-            if let Some(advice) = advice(row, layout) {
+            if let Some(advice) = advice(row, layout, typed) {
                 let _ = writeln!(text, "{:<12} {advice}", "");
             }
         }
@@ -206,13 +207,18 @@ fn told(report: &Report, layout: &Layout, url: &str) -> String {
     text
 }
 
-fn advice(row: &Row, layout: &Layout) -> Option<String> {
+fn advice(row: &Row, layout: &Layout, typed: &str) -> Option<String> {
     let path = row.path.as_deref()?;
-    let again = format!("mv -nT {} {}", shell_word(path), shell_word(&layout.episode(&row.episode_id)));
+    let id = shell_word(Path::new(row.episode_id.as_str()));
     match &row.verdict {
-        Verdict::Missing => Some(format!("to ship it again: {again}")),
+        // Where it never was it cannot be lost, and `requeue` leaves it.
+        Verdict::Missing if row.delivered_to.is_some() => {
+            let episode = shell_word(&layout.episode(&row.episode_id));
+            Some(format!("to ship it again: mv -nT {} {episode}", shell_word(path)))
+        }
+        Verdict::Missing => Some(format!("to ship it again: sealift requeue --from shipped {id}{typed}")),
         Verdict::Differs(_) => Some(format!(
-            "ours is in {}; once the receiver's operator has put theirs aside: {again}",
+            "ours is in {}; once the receiver's operator has put theirs aside: sealift requeue --from shipped {id}{typed}",
             shell_word(path)
         )),
         Verdict::CannotTell(_) | Verdict::Held | Verdict::HeldRepacked | Verdict::Unreachable(_) => None,

@@ -12,6 +12,7 @@ use http::{
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use rustls::pki_types::CertificateDer;
 use tokio::{net::TcpStream, task::JoinHandle, time::Instant};
 use tower_service::Service as _;
 
@@ -92,6 +93,8 @@ impl Destination {
 pub(super) struct Connection {
     pub(super) sender: SendRequest<Outgoing>,
     pub(super) line: Line,
+    /// What the other end showed; empty without TLS.
+    pub(super) certificates: Arc<[CertificateDer<'static>]>,
     destination: Destination,
     task: JoinHandle<()>,
     idle_since: Instant,
@@ -113,6 +116,7 @@ impl Connection {
     ) -> Result<Self, ClientError> {
         let opened = tokio::time::timeout(connect_timeout, async {
             let stream = connect(destination, credentials, connect_timeout, idle_timeout).await?;
+            let certificates = shown(&stream);
             let line = Line::default();
             let wire = TokioIo::new(Wire::new(TokioIo::new(stream), line.clone()));
             let (sender, connection) = http1::Builder::new()
@@ -126,9 +130,19 @@ impl Connection {
                     tracing::debug!("a connection ended: {}", error::chain(&error));
                 }
             });
-            Ok(Self { sender, line, destination: destination.clone(), task, idle_since: Instant::now() })
+            let destination = destination.clone();
+            Ok(Self { sender, line, certificates, destination, task, idle_since: Instant::now() })
         });
         opened.await.unwrap_or(Err(ClientError::TimedOut(Wait::Connect)))
+    }
+}
+
+fn shown(stream: &MaybeHttpsStream<TokioIo<TcpStream>>) -> Arc<[CertificateDer<'static>]> {
+    match stream {
+        MaybeHttpsStream::Http(_) => Arc::default(),
+        MaybeHttpsStream::Https(tls) => {
+            tls.inner().get_ref().1.peer_certificates().unwrap_or_default().into()
+        }
     }
 }
 

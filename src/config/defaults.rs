@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    RawConfig, RawPack, RawReceive, RawReceiver, RawShipper,
+    RawConfig, RawDoctor, RawPack, RawReceive, RawReceiver, RawShipper,
     receive::{DEFAULT_LISTEN, DEFAULT_STORE, ReceiveLimits},
 };
 use crate::layout::Layout;
@@ -16,6 +16,7 @@ pub(super) const RECONCILE_ONLY_S: u64 = 5;
 pub(super) const QUARANTINE_KEEP_DAYS: u32 = 30;
 pub(super) const CLEANUP_INTERVAL_S: u64 = 3600;
 pub(super) const SHIPPED_KEEP_DAYS: u32 = 0;
+pub(super) const SHIPPED_FREE_BYTES: u64 = 0;
 pub(super) const LEVEL: i32 = 3;
 pub(super) const CONNECT_TIMEOUT_S: u64 = 10;
 pub(super) const IDLE_TIMEOUT_S: u64 = 60;
@@ -23,6 +24,8 @@ pub(super) const ANSWER_TIMEOUT_S: u64 = 300;
 pub(super) const BANDWIDTH_LIMIT: &str = "0";
 /// Half of the uploads' default: a laptop's share of sockets, and enough to hide the round trips.
 pub(super) const CONCURRENCY: usize = 4;
+
+pub(super) const UNIT: &str = "sealift.service";
 
 pub(super) fn host_id() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
@@ -37,7 +40,7 @@ impl RawConfig {
     /// checked. `reconcile_only` says whether the file system of `episodes/` makes no events that could be trusted.
     #[must_use]
     pub fn in_force(&self, reconcile_only: bool) -> Self {
-        let Self { shipper, pack, receiver, receive } = self.clone();
+        let Self { shipper, pack, receiver, doctor, receive } = self.clone();
         let layout = shipper.data_dir.as_deref().map(Layout::below);
         let below = |folder: fn(&Layout) -> &Path| layout.as_ref().map(|layout| folder(layout).to_owned());
         let watch = shipper.watch.unwrap_or_else(|| WATCH.to_owned());
@@ -58,7 +61,12 @@ impl RawConfig {
                     .quarantine_cleanup_interval_s
                     .or(Some(CLEANUP_INTERVAL_S)),
                 shipped_keep_days: shipper.shipped_keep_days.or(Some(SHIPPED_KEEP_DAYS)),
+                // Its default follows from the file system's size.
+                min_free_bytes: shipper.min_free_bytes,
+                shipped_free_bytes: shipper.shipped_free_bytes.or(Some(SHIPPED_FREE_BYTES)),
                 host_id: shipper.host_id.or_else(|| Some(host_id())),
+                metrics_listen: shipper.metrics_listen.or_else(|| Some(String::new())),
+                metrics_textfile: shipper.metrics_textfile.or_else(|| Some("".into())),
                 order: shipper.order.or_else(|| Some(ORDER.to_owned())),
             },
             pack: RawPack {
@@ -73,6 +81,10 @@ impl RawConfig {
                 require_receipt: receiver.require_receipt.or(Some(false)),
                 bandwidth_limit: receiver.bandwidth_limit.or_else(|| Some(BANDWIDTH_LIMIT.to_owned())),
                 ..receiver
+            },
+            doctor: RawDoctor {
+                unit: doctor.unit.or_else(|| Some(UNIT.to_owned())),
+                update_command: doctor.update_command.or_else(|| Some(String::new())),
             },
             receive: RawReceive {
                 listen: receive.listen.or_else(|| Some(DEFAULT_LISTEN.to_owned())),

@@ -17,6 +17,7 @@ pub struct RawConfig {
     pub shipper: RawShipper,
     pub pack: RawPack,
     pub receiver: RawReceiver,
+    pub doctor: RawDoctor,
     pub receive: RawReceive,
 }
 
@@ -35,7 +36,11 @@ pub struct RawShipper {
     pub quarantine_keep_days: Option<u32>,
     pub quarantine_cleanup_interval_s: Option<u64>,
     pub shipped_keep_days: Option<u32>,
+    pub min_free_bytes: Option<u64>,
+    pub shipped_free_bytes: Option<u64>,
     pub host_id: Option<String>,
+    pub metrics_listen: Option<String>,
+    pub metrics_textfile: Option<PathBuf>,
     pub order: Option<String>,
 }
 
@@ -68,6 +73,15 @@ pub struct RawReceiver {
     pub bandwidth_limit: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub upload_window: Vec<RawUploadWindow>,
+}
+
+/// `[doctor]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "the keys are explained in docs/configuration.md and contrib/sealift.toml")]
+pub struct RawDoctor {
+    pub unit: Option<String>,
+    pub update_command: Option<String>,
 }
 
 /// `[receive]`

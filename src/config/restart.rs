@@ -6,7 +6,7 @@ use super::{ReceiverConfig, ShipConfig};
 
 impl ShipConfig {
     /// The keys in which `other` differs from this, and that only a restart applies: where the folders are, which are locked,
-    /// watched and compared with what is known of them, and how they are watched.
+    /// watched and compared with what is known of them, how they are watched, and where metrics go.
     #[must_use]
     pub fn restart_for(&self, other: &Self) -> Vec<&'static str> {
         let (ours, theirs) = (&self.layout, &other.layout);
@@ -31,6 +31,12 @@ impl ShipConfig {
         }
         if self.watch != other.watch {
             keys.push("shipper.watch");
+        }
+        if self.metrics_listen != other.metrics_listen {
+            keys.push("shipper.metrics_listen");
+        }
+        if self.metrics_textfile != other.metrics_textfile {
+            keys.push("shipper.metrics_textfile");
         }
         keys
     }
@@ -68,6 +74,8 @@ mod tests {
             ("data_dir = '/e'\nshipped_dir = '/d/shipped'", &["shipper.data_dir"]),
             ("data_dir = '/e'\nshipped_dir = '/s'", &["shipper.data_dir", "shipper.shipped_dir"]),
             ("data_dir = '/d'\nwatch = 'inotify'", &["shipper.watch"]),
+            ("data_dir = '/d'\nmetrics_listen = '127.0.0.1:1'", &["shipper.metrics_listen"]),
+            ("data_dir = '/d'\nmetrics_textfile = '/m'", &["shipper.metrics_textfile"]),
         ] {
             assert_eq!(running.restart_for(&ship(shipper)), keys, "{shipper}");
         }

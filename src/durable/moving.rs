@@ -37,7 +37,7 @@ use super::{
 use crate::{
     layout::{ASIDE_PREFIX, COPY_PREFIX, TRASH_PREFIX, numbered},
     progress::Progress,
-    tree,
+    tree::{self, shown},
 };
 
 /// How many directories of one name may stand beside each other. A recorder that uses one name again and again
@@ -62,13 +62,27 @@ pub enum MoveChecked {
 /// With the path in words where one file among many is concerned. The directory is where it was, unless it was
 /// the last fsync that failed.
 pub fn move_directory(from: &Path, folder: &Path, name: &str, progress: &Progress) -> io::Result<PathBuf> {
-    if let Some(to) = rename_numbered(from, folder, name)? {
+    move_at_rest(from, &Name::numbered(folder, name), progress)
+}
+
+/// As [`move_directory`], under this very name. For whoever moves without the daemon's lock: what is built on the way has a name of
+/// this process's own, so that two who move the same directory at once do not meet.
+///
+/// # Errors
+/// As [`move_directory`], and [`io::ErrorKind::AlreadyExists`] where the name is taken: nothing was moved.
+pub fn move_to_name(from: &Path, folder: &Path, name: &str, progress: &Progress) -> io::Result<PathBuf> {
+    let scratch = format!("{COPY_PREFIX}{}-{name}", std::process::id());
+    move_at_rest(from, &Name { folder, name, scratch, last: 0 }, progress)
+}
+
+fn move_at_rest(from: &Path, name: &Name<'_>, progress: &Progress) -> io::Result<PathBuf> {
+    if let Some(to) = name.take(from)? {
         return Ok(to);
     }
     // Renamed, a directory takes along what is still written to it. A copy does not: it must be at rest.
     let seen = tree::fingerprint(from, progress).map_err(io::Error::other)?;
     let unchanged = |path: &Path| Ok(tree::fingerprint(path, progress).map_err(io::Error::other)? == seen);
-    match move_by_copy(from, folder, name, &unchanged, &|_| Ok(true), progress)? {
+    match move_by_copy(from, name, &unchanged, &|_| Ok(true), progress)? {
         MoveChecked::To(to) => Ok(to),
         MoveChecked::Changed(_) => {
             let why =
@@ -94,8 +108,9 @@ pub fn move_unchanged(
     of_this: &dyn Fn(&Path) -> io::Result<bool>,
     progress: &Progress,
 ) -> io::Result<MoveChecked> {
-    let Some(to) = rename_numbered(from, folder, name)? else {
-        return move_by_copy(from, folder, name, unchanged, of_this, progress);
+    let name = Name::numbered(folder, name);
+    let Some(to) = name.take(from)? else {
+        return move_by_copy(from, &name, unchanged, of_this, progress);
     };
     match unchanged(&to) {
         Ok(true) => Ok(MoveChecked::To(to)),
@@ -117,11 +132,10 @@ pub fn build_directory(
     fill: impl FnOnce(&Path) -> io::Result<()>,
     progress: &Progress,
 ) -> io::Result<PathBuf> {
-    let scratch = scratch_for(folder, name, progress)?;
+    let name = Name::numbered(folder, name);
+    let scratch = name.scratch(progress)?;
     fs::create_dir(&scratch)?;
-    let built = fill(&scratch)
-        .and_then(|()| sync_folder(&scratch))
-        .and_then(|()| rename_numbered(&scratch, folder, name));
+    let built = fill(&scratch).and_then(|()| sync_folder(&scratch)).and_then(|()| name.take(&scratch));
     match built {
         Ok(Some(to)) => Ok(to),
         Ok(None) => Err(Errno::XDEV.into()),
@@ -161,46 +175,88 @@ pub(super) fn rename_after_a_look(from: &Path, to: &Path) -> io::Result<Publishe
     }
 }
 
-/// `None` where it would have to be copied.
-fn rename_numbered(from: &Path, folder: &Path, name: &str) -> io::Result<Option<PathBuf>> {
-    let Some(to) = rename_to_free_name(from, folder, name)? else { return Ok(None) };
-    sync_folder(folder)?;
-    sync_folder(parent_of(from)?)?;
-    Ok(Some(to))
+/// A name that a directory is to have.
+struct Name<'a> {
+    folder: &'a Path,
+    name: &'a str,
+    /// What a copy is called until it is whole.
+    scratch: String,
+    /// The last number that may stand behind the name where it is taken.
+    last: u32,
 }
 
-/// As [`rename_numbered`], not synced.
-fn rename_to_free_name(from: &Path, folder: &Path, name: &str) -> io::Result<Option<PathBuf>> {
-    for n in 0..=MAX_NUMBER {
-        let to = folder.join(numbered(name, n));
-        match rename_noreplace(from, &to) {
-            Ok(Published::Done) => return Ok(Some(to)),
-            Ok(Published::NameTaken) => {}
-            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => return Ok(None),
-            Err(error) => return Err(named(from, &error)),
+impl<'a> Name<'a> {
+    fn numbered(folder: &'a Path, name: &'a str) -> Self {
+        Self { folder, name, scratch: format!("{COPY_PREFIX}{name}"), last: MAX_NUMBER }
+    }
+
+    /// The names that it may come to have, in order.
+    fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        (0..=self.last).map(|n| self.folder.join(numbered(self.name, n)))
+    }
+
+    /// Renames a directory to the first that is free, durably. `None` where it would have to be copied.
+    fn take(&self, from: &Path) -> io::Result<Option<PathBuf>> {
+        let Some(to) = self.take_unsynced(from)? else { return Ok(None) };
+        sync_folder(self.folder)?;
+        sync_folder(parent_of(from)?)?;
+        Ok(Some(to))
+    }
+
+    fn take_unsynced(&self, from: &Path) -> io::Result<Option<PathBuf>> {
+        for to in self.paths() {
+            match rename_noreplace(from, &to) {
+                Ok(Published::Done) => return Ok(Some(to)),
+                Ok(Published::NameTaken) => {}
+                Err(error) if error.kind() == io::ErrorKind::CrossesDevices => return Ok(None),
+                Err(error) => return Err(named(from, &error)),
+            }
+        }
+        Err(self.taken())
+    }
+
+    /// Whether it has to be this very name, and somebody has it.
+    fn is_taken(&self) -> bool {
+        self.last == 0 && fs::symlink_metadata(self.folder.join(self.name)).is_ok()
+    }
+
+    fn taken(&self) -> io::Error {
+        let (name, folder) = (shown(Path::new(self.name)), self.folder.display());
+        let why = match self.last {
+            0 => format!("{name} is there already, in {folder}"),
+            last => format!("{name} and {name}~1 to {name}~{last} are all taken in {folder}"),
+        };
+        io::Error::new(io::ErrorKind::AlreadyExists, why)
+    }
+
+    /// Where to build or copy it. What lies there is left over from a failure and is removed.
+    fn scratch(&self, progress: &Progress) -> io::Result<PathBuf> {
+        let scratch = self.folder.join(&self.scratch);
+        match remove_scratch(&scratch, progress) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(scratch),
         }
     }
-    let why = format!("{name} and {name}~1 to {name}~{MAX_NUMBER} are all taken in {}", folder.display());
-    Err(io::Error::new(io::ErrorKind::AlreadyExists, why))
 }
 
 /// Gives a directory its old name back, or a number behind it where that was used again. Durable when it returns.
 pub(super) fn put_back(from: &Path, old: &Path) -> io::Result<PathBuf> {
     let name = old.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
-    rename_numbered(from, parent_of(old)?, name)?.ok_or_else(|| Errno::XDEV.into())
+    Name::numbered(parent_of(old)?, name).take(from)?.ok_or_else(|| Errno::XDEV.into())
 }
 
 fn move_by_copy(
     from: &Path,
-    folder: &Path,
-    name: &str,
+    name: &Name<'_>,
     unchanged: &dyn Fn(&Path) -> io::Result<bool>,
     of_this: &dyn Fn(&Path) -> io::Result<bool>,
     progress: &Progress,
 ) -> io::Result<MoveChecked> {
-    let to = match copied_before(from, folder, name, of_this, progress)? {
+    let to = match copied_before(from, name, of_this, progress)? {
         Some(to) => to,
-        None => match copy(from, folder, name, unchanged, progress)? {
+        // Before everything is copied for nothing.
+        None if name.is_taken() => return Err(name.taken()),
+        None => match copy(from, name, unchanged, progress)? {
             Some(to) => to,
             None => return Ok(MoveChecked::Changed(from.to_owned())),
         },
@@ -225,14 +281,12 @@ fn move_by_copy(
 /// was free, and while the source stood there nobody took another: it is the last one that is taken.
 fn copied_before(
     from: &Path,
-    folder: &Path,
-    name: &str,
+    name: &Name<'_>,
     of_this: &dyn Fn(&Path) -> io::Result<bool>,
     progress: &Progress,
 ) -> io::Result<Option<PathBuf>> {
     let mut last = None;
-    for n in 0..=MAX_NUMBER {
-        let path = folder.join(numbered(name, n));
+    for path in name.paths() {
         match fs::symlink_metadata(&path) {
             Ok(found) => last = found.is_dir().then_some(path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => break,
@@ -244,7 +298,7 @@ fn copied_before(
         return Ok(None);
     }
     // It may have been killed before this.
-    sync_folder(folder)?;
+    sync_folder(name.folder)?;
     tracing::info!("{} was copied to {} before; the source is removed", from.display(), path.display());
     Ok(Some(path))
 }
@@ -252,16 +306,15 @@ fn copied_before(
 /// Copies the source and gives the copy its name, durably. `None` where the source was changed meanwhile.
 fn copy(
     from: &Path,
-    folder: &Path,
-    name: &str,
+    name: &Name<'_>,
     unchanged: &dyn Fn(&Path) -> io::Result<bool>,
     progress: &Progress,
 ) -> io::Result<Option<PathBuf>> {
-    let scratch = scratch_for(folder, name, progress)?;
+    let scratch = name.scratch(progress)?;
     let renamed = copying::copy_directory(from, &scratch, progress)
-        .and_then(|()| if unchanged(from)? { rename_to_free_name(&scratch, folder, name) } else { Ok(None) });
+        .and_then(|()| if unchanged(from)? { name.take_unsynced(&scratch) } else { Ok(None) });
     match renamed {
-        Ok(Some(to)) => match sync_folder(folder) {
+        Ok(Some(to)) => match sync_folder(name.folder) {
             Ok(()) => Ok(Some(to)),
             Err(error) => {
                 // Its name is not durable, and never will be for certain: it must not be found when this is tried again.
@@ -318,13 +371,4 @@ fn take_away(
         );
     }
     Ok(Source::Removed)
-}
-
-/// Where to build or copy `name`. What lies there is left over from a failure and is removed.
-fn scratch_for(folder: &Path, name: &str, progress: &Progress) -> io::Result<PathBuf> {
-    let scratch = folder.join(format!("{COPY_PREFIX}{name}"));
-    match remove_scratch(&scratch, progress) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(scratch),
-    }
 }

@@ -15,14 +15,14 @@ pub enum Tried {
     Copies,
 }
 
-/// Moves an empty folder of our own from one to the other, and removes it. For the start, under the lock. Killed half-way,
-/// what is left has a trash name, and goes with the next start.
+/// Moves an empty folder of our own from one to the other, and removes it. `whose` sets those of two processes apart. Killed
+/// half-way, what is left has a trash name, and goes with the daemon's next start.
 ///
 /// # Errors
 /// Those of mkdir(2) and renameat2(2): nothing can be moved there.
-pub fn try_move(from: &Path, to: &Path) -> io::Result<Tried> {
-    let scratch = from.join(format!("{TRASH_PREFIX}trial-from"));
-    let target = to.join(format!("{TRASH_PREFIX}trial-to"));
+pub fn try_move(from: &Path, to: &Path, whose: &str) -> io::Result<Tried> {
+    let scratch = from.join(format!("{TRASH_PREFIX}trial-{whose}from"));
+    let target = to.join(format!("{TRASH_PREFIX}trial-{whose}to"));
     fs::create_dir(&scratch)?;
     let renamed = rename_noreplace(&scratch, &target);
     // Either of them is there. That it cannot be removed is the next start's business.

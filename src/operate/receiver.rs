@@ -1,12 +1,13 @@
-//! The receiver as somebody asks it who sends no archive: GET and HEAD of one episode.
+//! The receiver as somebody asks it who sends no archive: GET and HEAD of one episode, and what a PUT of it would meet.
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use crate::{
     client::{Answered, ClientError, Request, RequestBody},
     endpoint::Endpoint,
-    episode::EpisodeId,
+    episode::{Commit, EpisodeId},
     progress::Progress,
+    wire,
 };
 
 /// One receiver. Clones share its connections.
@@ -36,7 +37,7 @@ impl Receiver {
         extra: HeaderMap,
         progress: &Progress,
     ) -> Result<Answered, ClientError> {
-        self.ask(Method::GET, id, extra, progress).await
+        self.ask(Method::GET, self.url_of(id), (id, None), extra, progress).await
     }
 
     /// Asks what is held, without the archive.
@@ -49,21 +50,38 @@ impl Receiver {
         extra: HeaderMap,
         progress: &Progress,
     ) -> Result<Answered, ClientError> {
-        self.ask(Method::HEAD, id, extra, progress).await
+        self.ask(Method::HEAD, self.url_of(id), (id, None), extra, progress).await
+    }
+
+    /// Asks what a PUT of this episode would meet. `None` where the whole address is set: that is no receiver of ours.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn admission(
+        &self,
+        id: &EpisodeId,
+        commit: Option<&Commit>,
+        progress: &Progress,
+    ) -> Result<Option<Answered>, ClientError> {
+        let Some(url) = self.0.address().of_admission() else { return Ok(None) };
+        let about = (id, commit);
+        let said = commit.and_then(|commit| HeaderValue::from_str(commit.as_str()).ok());
+        let extra = said.map(|commit| (HeaderName::from_static(wire::CODE_COMMIT), commit));
+        self.ask(Method::GET, url, about, extra.into_iter().collect(), progress).await.map(Some)
     }
 
     async fn ask(
         &self,
         method: Method,
-        id: &EpisodeId,
+        url: String,
+        (id, commit): (&EpisodeId, Option<&Commit>),
         extra: HeaderMap,
         progress: &Progress,
     ) -> Result<Answered, ClientError> {
         let bad = |error: &dyn std::fmt::Display| ClientError::Request(error.to_string());
-        let url = self.url_of(id);
         let uri = url.parse().map_err(|error| bad(&format_args!("{url}: {error}")))?;
         let mut headers = HeaderMap::new();
-        self.0.complete(&mut headers, id, None, None).map_err(|error| bad(&error))?;
+        self.0.complete(&mut headers, id, None, commit).map_err(|error| bad(&error))?;
         // What the configuration says of a body is about uploads.
         for about_a_body in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE] {
             headers.remove(about_a_body);

@@ -269,7 +269,7 @@ impl Files {
 
 fn read_identity(paths: &[PathBuf]) -> Result<ServerIdentity, FileError> {
     let Identity { chain, certified, .. } = Identity::read((CERT, &paths[0]), (KEY, &paths[1]))?;
-    Ok(ServerIdentity { certified, not_after: tls::not_after(&chain) })
+    Ok(ServerIdentity { certified, not_after: credential::not_after(&chain) })
 }
 
 /// An expired certificate does not take the place of one that is good: somebody put back the wrong file.

@@ -12,7 +12,6 @@ use std::{io, sync::Arc, time::Duration};
 
 use rustls::{
     RootCertStore, ServerConfig,
-    pki_types::CertificateDer,
     server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::{CertifiedKey, SingleCertAndKey},
 };
@@ -21,10 +20,9 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use x509_parser::prelude::FromDer as _;
 
 use super::identity::{self, NameError};
-use crate::{credential::provider, episode::HostName, records::WallTime};
+use crate::{credential::provider, episode::HostName};
 
 /// From the connection to the end of the handshake: a few round trips on the worst line, and a busy machine.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,15 +61,6 @@ pub(super) fn server_config(
     // A resumed session takes the certificate of the first one at its word: it would let in who has expired since.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Arc::new(config))
-}
-
-/// When the first of these certificates expires; `None` where that cannot be read.
-pub(super) fn not_after(chain: &[CertificateDer<'_>]) -> Option<WallTime> {
-    let ends = chain.iter().map(|certificate| {
-        let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;
-        Some(WallTime::from_unix_seconds(parsed.validity().not_after.timestamp()))
-    });
-    ends.collect::<Option<Vec<_>>>()?.into_iter().min()
 }
 
 /// A connection whose handshake is over, and whose certificate was shown.

@@ -7,14 +7,20 @@
 //!  tick ─────────────────▶ └──────┘ ──WATCHDOG, STATUS──▶ the service manager
 //! ```
 
+mod asking;
+mod lore;
+mod packing;
 mod perform;
+mod relieving;
 pub mod reload;
+mod report;
+mod runway;
 pub mod standing;
 mod start;
 mod tending;
 mod workers;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -24,12 +30,15 @@ use tokio::{
 };
 
 use self::{
+    asking::Asking,
     perform::Hands,
     reload::{Reload, Reloaded, Reloads},
     workers::{Known, Workers},
 };
 use super::{
-    lock::{Lock, REFRESH_EVERY},
+    control::Ask,
+    ledger::Ledger,
+    lock::{Lock, LockError, REFRESH_EVERY},
     machine::{
         Event, Notice, Settings, Tally,
         pulse::{self, Allowances, Part, Pulse, Stalled},
@@ -39,10 +48,9 @@ use super::{
     tell::Teller,
     throttle::Throttle,
     transport::Transport,
-    trial::Trial,
     watch::Watch,
 };
-use crate::{episode::EpisodeId, layout::Layout};
+use crate::{clock, episode::EpisodeId, layout::Layout, records::WallTime, trial::Trial};
 
 /// Hints that wait for the loop. More of them mean that everything is looked at anyway.
 const MAX_HINTS: usize = 16 * 1024;
@@ -60,6 +68,8 @@ pub struct Options {
     pub layout: Layout,
     /// How to pack.
     pub pack: super::pack::Options,
+    /// What is to stay free.
+    pub free_bytes: FreeBytes,
     /// What decides.
     pub settings: Settings,
     /// Whether inotify is used where the file system's events can be trusted; `Some` forces it.
@@ -76,8 +86,21 @@ pub struct Options {
     pub watchdog: Option<Duration>,
     /// Reads everything again at SIGHUP; `None`: SIGHUP changes nothing.
     pub reload: Option<Reload>,
+    /// Who ships.
+    pub host_id: String,
+    /// Where metrics go beside the socket.
+    pub metrics: Metrics,
     /// Receives every notice, for a program that shows the way of each episode.
     pub observer: Option<UnboundedSender<Notice>>,
+}
+
+/// Where metrics go beside the socket.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    /// A port of this machine at which they are given out.
+    pub listen: Option<SocketAddr>,
+    /// A file that they are written to.
+    pub textfile: Option<PathBuf>,
 }
 
 /// How long what left `episodes/` is kept, days; `None`: for ever.
@@ -87,6 +110,15 @@ pub struct KeepDays {
     pub quarantine: Option<u32>,
     /// In `shipped/`.
     pub shipped: Option<u32>,
+}
+
+/// What is to stay free in a folder's file system, bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FreeBytes {
+    /// Packing leaves so much in the outbox's; `None`: by its size.
+    pub outbox: Option<u64>,
+    /// Below that, episodes that the receiver holds are removed from `shipped/`; `None`: never.
+    pub shipped: Option<u64>,
 }
 
 /// When to stop: called once, with a grace for what is in flight; called again, at once.
@@ -114,11 +146,14 @@ impl Stop {
 /// Ships until it is told to stop; with `settings.once`, until one pass is through.
 ///
 /// # Errors
-/// Where the folders, the lock or the watching thread cannot be had. What goes wrong later with an episode, or with the
+/// Where the folders, the lock or the watching thread cannot be had, or another daemon took the lock that somebody removed. What goes wrong later with an episode, or with the
 /// destination, is told, and is no error.
 pub async fn run(options: Options, transport: Transport, mut stop: Stop) -> anyhow::Result<Tally> {
     match Daemon::start(options, transport, &mut stop).await? {
-        Some(daemon) => Ok(daemon.turn(&mut stop).await),
+        Some(mut daemon) => {
+            let tally = daemon.turn(&mut stop).await;
+            daemon.robbed.map_or(Ok(tally), |robbed| Err(robbed.into()))
+        }
         None => Ok(Tally::default()),
     }
 }
@@ -126,11 +161,18 @@ pub async fn run(options: Options, transport: Transport, mut stop: Stop) -> anyh
 struct Daemon {
     options: Options,
     inotify: bool,
+    /// Why episodes are not noticed by inotify, where they are not.
+    watch_why: Option<String>,
     machine: Machine,
     hands: Hands,
     teller: Teller,
+    ledger: Ledger,
+    /// How often events were lost.
+    overflows: u64,
     pulse: Pulse,
+    last_beat: Option<Instant>,
     started: Instant,
+    started_at_wall: WallTime,
     stopping: Option<Instant>,
     next_beat: Instant,
     beat_every: Duration,
@@ -148,7 +190,11 @@ struct Daemon {
     hangup: Signal,
     aside_sender: UnboundedSender<Aside>,
     aside: UnboundedReceiver<Aside>,
+    /// Dropped before the lock: who comes next makes a socket of their own.
+    asking: Asking,
     lock: Lock,
+    /// Another daemon has taken the lock, after somebody removed ours.
+    robbed: Option<LockError>,
 }
 
 /// What the loop waited for.
@@ -160,6 +206,7 @@ enum Turn {
     Hinted(EpisodeId),
     Hangup,
     Aside(Aside),
+    Asked(Ask),
     Deadline,
 }
 
@@ -167,6 +214,7 @@ enum Turn {
 enum Aside {
     Read(anyhow::Result<Box<Reloaded>>),
     Refreshed(io::Result<()>),
+    Locked(Result<Option<Lock>, LockError>),
 }
 
 impl Daemon {
@@ -181,7 +229,8 @@ impl Daemon {
         let Some(prepared) = start::prepare(&layout, once, &mut options.notifier, stop).await? else {
             return Ok(None);
         };
-        let inotify = !once && start::use_inotify(&mut options);
+        let asking = Asking::begin(prepared.control, &options.metrics).await;
+        let (inotify, watch_why) = if once { (false, None) } else { start::use_inotify(&mut options) };
         let (event_sender, events) = mpsc::unbounded_channel();
         let (hint_sender, hints) = mpsc::channel(MAX_HINTS);
         let watch = Watch::start(layout.episodes.clone(), inotify, hint_sender, event_sender.clone())
@@ -191,6 +240,7 @@ impl Daemon {
             layout,
             transport: transport.throttled_by(throttle.clone()),
             pack: options.pack,
+            free_bytes: options.free_bytes,
             keep_days: options.keep_days,
             events: event_sender,
             known: Arc::new(Known::new(prepared.root)),
@@ -200,11 +250,16 @@ impl Daemon {
         let now = Instant::now();
         Ok(Some(Self {
             inotify,
+            watch_why,
             machine: Machine::new(options.settings.clone(), started.elapsed()),
             hands: Hands::new(workers, watch, throttle),
             teller: Teller::new(once),
+            ledger: Ledger::default(),
+            overflows: 0,
             pulse: Pulse::new(options.allowances, beat_every),
+            last_beat: None,
             started,
+            started_at_wall: clock::wall_now(),
             stopping: None,
             next_beat: now,
             beat_every,
@@ -221,12 +276,14 @@ impl Daemon {
             hangup,
             aside_sender,
             aside,
+            asking,
             lock: prepared.lock,
+            robbed: None,
             options,
         }))
     }
 
-    async fn turn(mut self, stop: &mut Stop) -> Tally {
+    async fn turn(&mut self, stop: &mut Stop) -> Tally {
         if !self.options.settings.once {
             self.options.notifier.ready();
         }
@@ -248,8 +305,11 @@ impl Daemon {
                 Turn::Hinted(_) if self.hands.hints_were_lost() => self.hear(Event::Unsure),
                 Turn::Hinted(id) => self.hear(Event::Hinted(id)),
                 Turn::Hangup => self.begin_to_read(),
+                // Whoever asked has gone: then it was not worth much.
+                Turn::Asked(ask) => drop(ask.send(self.snapshot())),
                 Turn::Aside(Aside::Read(read)) => self.read(read),
                 Turn::Aside(Aside::Refreshed(refreshed)) => self.refreshed(refreshed),
+                Turn::Aside(Aside::Locked(locked)) => self.locked(locked),
                 Turn::Deadline if self.stopping.is_none() => self.hear(Event::Deadline),
                 Turn::Deadline if self.hands.cancelled() => {
                     tracing::warn!("stopped with work under way; the next start finishes it");
@@ -278,6 +338,7 @@ impl Daemon {
             () = until(status) => Turn::Status,
             Some(()) = self.hangup.recv() => Turn::Hangup,
             Some(aside) = self.aside.recv() => Turn::Aside(aside),
+            Some(ask) = self.asking.recv() => Turn::Asked(ask),
             Some(event) = self.events.recv() => Turn::Happened(event),
             Some(id) = self.hints.recv() => Turn::Hinted(id),
             () = until(deadline) => Turn::Deadline,
@@ -287,7 +348,9 @@ impl Daemon {
     fn perform(&mut self) {
         while let Some(effect) = self.machine.next_effect() {
             if let Some(notice) = self.hands.perform(effect) {
-                self.teller.tell(&notice, self.started.elapsed());
+                let now = self.started.elapsed();
+                self.ledger.note(&notice, self.teller.age_in(&notice, now), now);
+                self.teller.tell(&notice, now);
                 if let Some(observer) = &self.options.observer {
                     // Nobody looks any more: that is no reason to stop shipping.
                     let _ = observer.send(notice);
@@ -300,7 +363,12 @@ impl Daemon {
         if let Some(part) = Part::ended_by(&event) {
             self.hands.ended(&part);
         }
+        self.overflows += u64::from(matches!(event, Event::Unsure));
+        let looked = matches!(event, Event::Scanned(_));
         self.machine.handle(event, self.started.elapsed());
+        if looked && !self.options.settings.once && self.stopping.is_none() {
+            self.look_after_lock();
+        }
         self.stirred = true;
     }
 

@@ -17,9 +17,10 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     durable,
     episode::{Commit, Digest, EpisodeId},
+    filed,
     layout::{Layout, OutboxName, outbox_name},
     progress::Progress,
-    records::{ArchiveFacts, RecordedVerdict, Sidecar, WallTime},
+    records::{ArchiveFacts, CONFLICT, RecordedVerdict, Sidecar, WallTime},
     ship::{
         archive::Archive,
         machine::{
@@ -32,9 +33,6 @@ use crate::{
 
 /// Read at once while an archive is hashed again.
 const HASH_BUFFER_BYTES: usize = 1 << 20;
-
-/// The name under which a conflict is remembered in a sidecar.
-const CONFLICT: &str = "conflict";
 
 /// Unlinks what there is of an episode's archive.
 ///
@@ -68,28 +66,47 @@ pub fn keep(
     conflict: Option<&Refusal>,
     now: WallTime,
 ) -> Result<(), String> {
-    let sidecar = Sidecar {
-        episode_id: id.clone(),
-        facts: packed.facts,
-        fingerprint: packed.fingerprint,
-        manifest: packed.manifest,
-        commit: packed.commit.as_ref().map(|commit| commit.as_str().to_owned()),
-        verdict: conflict.map(|refusal| RecordedVerdict {
-            verdict: CONFLICT.to_owned(),
-            status_code: refusal.status.unwrap_or(409),
-            detail: refusal.detail.clone(),
-            at_wall: now,
-        }),
-    };
+    let mut sidecar = sidecar(id, packed);
+    sidecar.verdict = conflict.map(|refusal| RecordedVerdict {
+        verdict: CONFLICT.to_owned(),
+        status_code: refusal.status.unwrap_or(409),
+        detail: refusal.detail.clone(),
+        at_wall: now,
+    });
     let write = || -> io::Result<()> {
         if let Some(archive) = archive {
             // Of an older archive: beside the new one it would be a lie.
             durable::remove_file(&layout.sidecar(id))?;
             durable::replace(archive.file_to_keep()?, &layout.partial(id), &layout.archive(id))?;
         }
-        durable::write_file(&layout.sidecar(id), &serde_json::to_vec_pretty(&sidecar)?)
+        durable::write_record(
+            &layout.sidecar(id),
+            &serde_json::to_vec_pretty(&sidecar)?,
+            Some(&layout.private),
+        )
     };
     write().map_err(|error| format!("Failed to make its archive durable in the outbox: {error}"))
+}
+
+/// Writes the sidecar of an archive that lies nowhere, for as long as its episode is moved. Where the move is broken off, it says
+/// what was delivered.
+///
+/// # Errors
+/// Those of [`durable::write_record`].
+pub fn note(layout: &Layout, id: &EpisodeId, packed: &Packed) -> io::Result<()> {
+    let bytes = serde_json::to_vec_pretty(&sidecar(id, packed))?;
+    durable::write_record(&layout.sidecar(id), &bytes, Some(&layout.private))
+}
+
+fn sidecar(id: &EpisodeId, packed: &Packed) -> Sidecar {
+    Sidecar {
+        episode_id: id.clone(),
+        facts: packed.facts,
+        fingerprint: packed.fingerprint,
+        manifest: packed.manifest,
+        commit: packed.commit.as_ref().map(|commit| commit.as_str().to_owned()),
+        verdict: None,
+    }
 }
 
 /// Opens the archive of this episode that these facts describe; an older one that still lies there is not it.
@@ -97,7 +114,7 @@ pub fn keep(
 /// # Errors
 /// Those of reading, and [`io::ErrorKind::InvalidData`] where it is another one.
 pub fn open(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> io::Result<Archive> {
-    if read_sidecar(layout, id)?.is_none_or(|sidecar| sidecar.facts != *facts) {
+    if filed::sidecar(layout, id)?.is_none_or(|sidecar| sidecar.facts != *facts) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is an older archive of this episode"));
     }
     Archive::open(&layout.archive(id), *facts)
@@ -128,7 +145,7 @@ pub fn clear_partials(layout: &Layout) -> io::Result<()> {
             OutboxName::Sidecar(id) => {
                 let lonely = fs::symlink_metadata(layout.archive(&id)).is_err();
                 // Another program's file may have such a name.
-                lonely && read_sidecar(layout, &id).is_ok_and(|sidecar| sidecar.is_some())
+                lonely && filed::sidecar(layout, &id).is_ok_and(|sidecar| sidecar.is_some())
             }
             OutboxName::Archive(_) | OutboxName::Scratch | OutboxName::Stranger => false,
         };
@@ -142,21 +159,9 @@ pub fn clear_partials(layout: &Layout) -> io::Result<()> {
     Ok(())
 }
 
-/// `None` where there is none, or one that is not ours.
-fn read_sidecar(layout: &Layout, id: &EpisodeId) -> io::Result<Option<Sidecar>> {
-    match fs::read(layout.sidecar(id)) {
-        Ok(bytes) => {
-            let sidecar = serde_json::from_slice::<Sidecar>(&bytes).ok();
-            Ok(sidecar.filter(|sidecar| sidecar.episode_id == *id))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 fn try_check(layout: &Layout, id: &EpisodeId, rehash: bool, progress: &Progress) -> io::Result<Check> {
     let unusable = |why: &str| Ok(Check::Unusable(why.to_owned()));
-    let Some(sidecar) = read_sidecar(layout, id)? else {
+    let Some(sidecar) = filed::sidecar(layout, id)? else {
         return unusable("an archive without a sidecar of its own is not trusted");
     };
     let archive = match Archive::open(&layout.archive(id), sidecar.facts) {
@@ -187,18 +192,12 @@ fn try_check(layout: &Layout, id: &EpisodeId, rehash: bool, progress: &Progress)
         manifest: sidecar.manifest,
         commit: sidecar.commit.as_deref().and_then(Commit::parse),
     };
-    let conflict = conflict_in(&sidecar).map(|recorded| Refusal {
+    let conflict = sidecar.conflict().map(|recorded| Refusal {
         status: Some(recorded.status_code),
         detail: recorded.detail.clone(),
         body: serde_json::Value::Null,
     });
     Ok(Check::Fits(packed, conflict))
-}
-
-/// The conflict that a sidecar remembers, where it does.
-#[must_use]
-pub fn conflict_in(sidecar: &Sidecar) -> Option<&RecordedVerdict> {
-    sidecar.verdict.as_ref().filter(|recorded| recorded.verdict == CONFLICT)
 }
 
 fn digest_of(archive: &Archive, progress: &Progress) -> io::Result<Digest> {

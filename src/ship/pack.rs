@@ -25,17 +25,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use self::{
     header::{Member, MemberKind},
     stream::TarStream,
 };
-use super::archive::ArchiveWriter;
+use super::archive::Sink;
 use crate::{
     episode::{Commit, Digest, EpisodeId, Fingerprint},
-    layout::MARKER,
+    layout::{self, MARKER},
     manifest::{self, Check, MAX_MANIFEST_BYTES, Mismatch, NoManifest},
     progress::{Cancelled, Progress},
     records::{ArchiveFacts, ManifestCheck},
@@ -43,7 +42,7 @@ use crate::{
 };
 
 /// Where a recorder says which code it ran: `code_version.commit`.
-const META: &[u8] = b"meta.json";
+const META: &[u8] = layout::META.as_bytes();
 /// A longer `meta.json` is packed like any file, and not searched for a commit.
 const MAX_META_BYTES: u64 = 1024 * 1024;
 /// How many of the entries that were left out are named. A log line needs no more.
@@ -150,15 +149,15 @@ impl From<TreeError> for PackError {
 /// Packs the episode in `directory` under the name `id`. `progress` advances by what is read of its files.
 ///
 /// # Errors
-/// [`PackError`]. The writer is gone then, so that readers of the archive see it abandoned.
+/// [`PackError`]. The sink is gone then, so that readers of an archive that grows see it abandoned.
 pub fn pack(
     id: &EpisodeId,
     directory: &Path,
-    writer: ArchiveWriter,
+    sink: impl Sink,
     options: &Options,
     progress: &Progress,
 ) -> Result<Packed, PackError> {
-    pack_observed(id, directory, writer, options, progress, |_| ())
+    pack_observed(id, directory, sink, options, progress, |_| ())
 }
 
 /// The digest of the tar stream that [`pack`] makes of what stands in a directory, and nothing else of it: the identity of an
@@ -181,14 +180,13 @@ pub fn content_of(id: &EpisodeId, directory: &Path, progress: &Progress) -> Resu
 fn pack_observed(
     id: &EpisodeId,
     directory: &Path,
-    writer: ArchiveWriter,
+    sink: impl Sink,
     options: &Options,
     progress: &Progress,
     mut observe: impl FnMut(&Entry<'_>),
 ) -> Result<Packed, PackError> {
     let marker = read_marker(directory, progress)?;
-    let stream =
-        TarStream::new(writer, options.level, options.workers, progress).map_err(PackError::Outbox)?;
+    let stream = TarStream::new(sink, options.level, options.workers, progress).map_err(PackError::Outbox)?;
     let mut packing = Packing::new(id, stream, marker, progress);
     let read = tree::walk(directory, progress, |entry| {
         observe(&entry);
@@ -197,7 +195,7 @@ fn pack_observed(
     if !packing.saw_marker {
         return Err(PackError::Changed { path: MARKER.into() });
     }
-    let (writer, content_sha256, uncompressed_bytes) = packing.stream.finish().map_err(PackError::Outbox)?;
+    let (sink, content_sha256, uncompressed_bytes) = packing.stream.finish().map_err(PackError::Outbox)?;
 
     // Only now is it known that what was read was one state of the episode and not a mixture. A disagreement with the
     // manifest means nothing before that either: a recorder that still writes is not at fault, it is early.
@@ -210,7 +208,7 @@ fn pack_observed(
         Some(Err(Mismatch(error))) => return Err(PackError::Fault { error, fingerprint: read.fingerprint }),
     };
     Ok(Packed {
-        facts: writer.finish(content_sha256),
+        facts: sink.finish(content_sha256),
         fingerprint: read.fingerprint,
         manifest,
         commit: packing.commit,
@@ -341,7 +339,7 @@ impl<'a, W: io::Write> Packing<'a, W> {
             self.compare(path, stat.size_bytes, sha256);
         }
         if let Some(meta) = meta {
-            self.commit = commit_in(&meta);
+            self.commit = Commit::in_meta(&meta);
         }
         Ok(())
     }
@@ -393,11 +391,6 @@ fn reading_failed(path: &[u8], source: io::Error) -> PackError {
         io::ErrorKind::StaleNetworkFileHandle => PackError::Changed { path },
         _ => PackError::Episode { path, source },
     }
-}
-
-fn commit_in(meta: &[u8]) -> Option<Commit> {
-    let meta: Value = serde_json::from_slice(meta).ok()?;
-    Commit::parse(meta.get("code_version")?.get("commit")?.as_str()?)
 }
 
 #[cfg(test)]

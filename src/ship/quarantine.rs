@@ -79,7 +79,7 @@ fn try_quarantine(
     }
     // A receipt of a retirement that was not carried out would say that it is held somewhere.
     filed::remove_receipt(&episode)?;
-    filed::write_reason(&episode, record)?;
+    filed::write_reason(&episode, record, Some(&layout.private))?;
     match durable::move_unchanged(
         &episode,
         &layout.quarantine,
@@ -88,7 +88,13 @@ fn try_quarantine(
         &|_| Ok(true),
         progress,
     )? {
-        MoveChecked::To(path) => Ok(Some(path)),
+        MoveChecked::To(path) => {
+            // `sealift requeue` removes the old reason of what it has put back, and may have met this one.
+            if matches!(filed::reason(&path), Ok(None)) {
+                filed::write_reason(&path, record, Some(&layout.private))?;
+            }
+            Ok(Some(path))
+        }
         MoveChecked::Changed(path) => {
             // It says nothing in episodes/; but it would puzzle whoever finds it there.
             filed::remove_reason(&path)?;

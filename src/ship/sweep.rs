@@ -1,24 +1,25 @@
-//! Removes from `quarantine/` and `shipped/` what has aged out. `machine/retention.rs` decides, `durable.rs` removes.
+//! Removes from `quarantine/` and `shipped/` what has aged out. `retention.rs` decides, `durable.rs` removes.
 //!
 //! The caller has seen that the clock can be believed, and holds the lock.
+
+pub mod pressure;
 
 use std::{
     ffi::OsStr,
     fs, io,
-    os::unix::fs::MetadataExt as _,
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
-use super::machine::retention::{Due, Entry, days_between, due, vouched_for};
 use crate::{
     durable,
     episode::printable,
-    filed,
+    filed::ages,
     layout::{Layout, is_scratch},
     progress::Progress,
     records::WallTime,
-    tree::TreeError,
+    retention::{Due, Entry, days_between, due},
 };
 
 /// What one sweep did.
@@ -32,6 +33,8 @@ pub struct Swept {
     pub unvouched: u64,
     /// Directories that could not be looked at or removed; each was told.
     pub failed: u64,
+    /// Quarantined ones that will be removed within a week.
+    pub quarantine_ahead: u64,
 }
 
 /// How many unvouched ones were last told: told again only when there are more.
@@ -47,14 +50,19 @@ pub fn sweep(
 ) -> Swept {
     let mut swept = Swept::default();
     for (folder, keep_days, look) in [
-        (&layout.quarantine, quarantine_keep_days, quarantined as LookFn),
-        (&layout.shipped, shipped_keep_days, shipped as LookFn),
+        (&layout.quarantine, quarantine_keep_days, ages::quarantined as LookFn),
+        (&layout.shipped, shipped_keep_days, ages::shipped as LookFn),
     ] {
-        if keep_days.is_some_and(|days| days > 0)
-            && let Err(error) = sweep_folder(folder, keep_days, look, now, progress, &mut swept)
-        {
-            swept.failed += 1;
-            tracing::warn!("{} cannot be looked through: {error}. It is tried again.", folder.display());
+        if keep_days.is_some_and(|days| days > 0) {
+            match sweep_folder(folder, keep_days, look, now, progress, &mut swept) {
+                Ok(ahead) if *folder == layout.quarantine => swept.quarantine_ahead = ahead,
+                Ok(_) => {}
+                Err(error) => {
+                    swept.failed += 1;
+                    let folder = folder.display();
+                    tracing::warn!("{folder} cannot be looked through: {error}. It is tried again.");
+                }
+            }
         }
     }
     if swept.unvouched > UNVOUCHED_TOLD.swap(swept.unvouched, Ordering::Relaxed) {
@@ -68,8 +76,12 @@ pub fn sweep(
     swept
 }
 
+/// What will be removed so soon is announced.
+const AHEAD: Duration = Duration::from_secs(7 * 24 * 3600);
+
 type LookFn = fn(&Path) -> io::Result<Entry>;
 
+/// How many will be removed within a week.
 fn sweep_folder(
     folder: &Path,
     keep_days: Option<u32>,
@@ -77,7 +89,8 @@ fn sweep_folder(
     now: WallTime,
     progress: &Progress,
     swept: &mut Swept,
-) -> io::Result<()> {
+) -> io::Result<u64> {
+    let mut ahead = 0;
     for entry in fs::read_dir(folder)? {
         progress.check().map_err(io::Error::other)?;
         progress.step();
@@ -89,17 +102,21 @@ fn sweep_folder(
             continue;
         }
         let path = entry.path();
-        if let Err(error) = sweep_one(&path, &name, keep_days, look, now, progress, swept) {
-            swept.failed += 1;
-            tracing::warn!(
-                EPISODE = %printable(&name.to_string_lossy()),
-                "{} has aged out, or its age cannot be told: {error}. It is tried again.", path.display()
-            );
+        match sweep_one(&path, &name, keep_days, look, now, progress, swept) {
+            Ok(soon) => ahead += u64::from(soon),
+            Err(error) => {
+                swept.failed += 1;
+                tracing::warn!(
+                    EPISODE = %printable(&name.to_string_lossy()),
+                    "{} has aged out, or its age cannot be told: {error}. It is tried again.", path.display()
+                );
+            }
         }
     }
-    Ok(())
+    Ok(ahead)
 }
 
+/// Whether it will be removed within a week.
 fn sweep_one(
     path: &Path,
     name: &OsStr,
@@ -108,7 +125,7 @@ fn sweep_one(
     now: WallTime,
     progress: &Progress,
     swept: &mut Swept,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     match due(&look(path)?, keep_days, now) {
         Due::At { since, due } if due <= now => {
             durable::remove_tree(path, progress)?;
@@ -130,34 +147,14 @@ fn sweep_one(
             );
         }
         Due::Unvouched => swept.unvouched += 1,
-        Due::At { .. } | Due::Never => {}
+        Due::At { due, .. } => return Ok(due <= now.after(AHEAD)),
+        Due::Never => {}
     }
-    Ok(())
+    Ok(false)
 }
 
 fn days(n: i64) -> String {
     if n == 1 { "1 day".to_owned() } else { format!("{n} days") }
-}
-
-fn quarantined(path: &Path) -> io::Result<Entry> {
-    let stamp = filed::reason(path).map_err(into_io)?.and_then(|reason| reason.quarantined_at_wall);
-    Ok(Entry { stamp, folder_mtime: mtime(path)?, removable: true })
-}
-
-fn shipped(path: &Path) -> io::Result<Entry> {
-    let receipt = filed::receipt(path).map_err(into_io)?;
-    let directory = path.file_name().unwrap_or_default();
-    let removable = receipt.as_ref().is_some_and(|receipt| vouched_for(directory, receipt));
-    let stamp = receipt.map(|receipt| receipt.delivered_at_wall);
-    Ok(Entry { stamp, folder_mtime: mtime(path)?, removable })
-}
-
-fn mtime(path: &Path) -> io::Result<WallTime> {
-    Ok(WallTime::from_unix_seconds(fs::symlink_metadata(path)?.mtime()))
-}
-
-fn into_io(error: TreeError) -> io::Error {
-    io::Error::other(format!("{:#}", anyhow::Error::new(error)))
 }
 
 #[cfg(test)]

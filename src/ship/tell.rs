@@ -2,12 +2,15 @@
 //!
 //! The fields in capitals are what a program that reads the journal goes by: `EPISODE`, `VERDICT`, `STATUS_CODE`, `BYTES`, `ELAPSED_MS`.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use tracing::{debug, error, info, warn};
 
 use super::machine::{Notice, window::Pace};
-use crate::{clock, episode::EpisodeId};
+use crate::{
+    clock,
+    episode::{EpisodeId, shell_word},
+};
 
 /// A probe that fails so soon after the first refusal says nothing new: uploads were under way beside each other.
 const HELD_JUST_NOW: Duration = Duration::from_secs(1);
@@ -26,6 +29,12 @@ pub struct Teller {
 struct Seen {
     at: Duration,
     age: Duration,
+}
+
+impl Seen {
+    fn age(&self, now: Duration) -> Duration {
+        self.age + now.saturating_sub(self.at)
+    }
 }
 
 impl Teller {
@@ -86,7 +95,8 @@ impl Teller {
                 "{id}: the receiver holds other content under this name: {}. It stays in episodes/ and is not sent again \
                  until it changes. Compare the two, then rename the episode's folder (it is shipped under the new name) or \
                  remove it. Its archive in outbox/ is put away by itself then: removed after a renaming, moved to \
-                 quarantine/ after a removal.", refusal.detail
+                 quarantine/ after a removal. Once the receiver's operator has put theirs aside: sealift requeue {}",
+                refusal.detail, shell_word(Path::new(id.as_str()))
             ),
             Notice::Held(refusal) => {
                 self.held_at = Some(now);
@@ -125,6 +135,14 @@ impl Teller {
                 "Packing pauses, and is tried again {}: {why}. Episodes stay where they are; uploads go on.",
                 self.when(*wait)
             ),
+            Notice::OutboxFull(why, wait) => error!(
+                "The outbox is full: {why}. Nothing is written there for {}. Episodes stay where they are and are sent without a \
+                 copy in the outbox, each read once more for every try; uploads go on.",
+                span(*wait)
+            ),
+            Notice::NoRoom(id, why) => info!(
+                EPISODE = %id, "{id} is sent without a copy in the outbox, and read once more for every try: {why}"
+            ),
             Notice::PackedAgain(id, why) => info!(EPISODE = %id, "{id} is packed again: {why}."),
             Notice::DeliveredAndGone(id) => {
                 self.sealed.remove(id);
@@ -153,6 +171,13 @@ impl Teller {
         }
     }
 
+    /// How long an episode that was just delivered had been sealed, where its marker was seen.
+    #[must_use]
+    pub fn age_in(&self, notice: &Notice, now: Duration) -> Option<Duration> {
+        let Notice::Delivered(id, ..) = notice else { return None };
+        self.sealed.get(id).map(|seen| seen.age(now))
+    }
+
     /// When it is tried again.
     fn when(&self, wait: Duration) -> String {
         if self.last_try { "at the next start".to_owned() } else { format!("in {}", span(wait)) }
@@ -163,7 +188,7 @@ impl Teller {
     }
 
     fn elapsed(&mut self, id: &EpisodeId, now: Duration) -> u64 {
-        let elapsed = self.sealed.remove(id).map(|seen| seen.age + now.saturating_sub(seen.at));
+        let elapsed = self.sealed.remove(id).map(|seen| seen.age(now));
         u64::try_from(elapsed.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
     }
 }

@@ -66,6 +66,12 @@ impl Transport {
         self.0.address().of(id)
     }
 
+    /// Where the receiver is, for a person; without secrets.
+    #[must_use]
+    pub fn shown_url(&self) -> String {
+        self.0.address().shown()
+    }
+
     /// One attempt, to its end.
     pub async fn deliver(&self, delivery: Delivery) -> Attempt {
         let mut resumed_at_bytes = 0;
@@ -100,10 +106,9 @@ impl Transport {
             if may_expect {
                 headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
             }
-            let archive = delivery.archive.clone();
-            let pace = Paced { throttle: self.1.clone(), progress: delivery.progress.clone() };
-            let body =
-                upload::body(archive, &delivery.facts, offset_bytes, pace).await.map_err(archive_fault)?;
+            let Delivery { archive, facts, progress, .. } = delivery;
+            let pace = Paced { throttle: self.1.clone(), progress: progress.clone() };
+            let body = upload::body(archive, facts, offset_bytes, pace).await.map_err(archive_fault)?;
             let request = Request { method: method.clone(), uri: uri(url)?, headers, body };
             let answered = self.0.send(request, &delivery.progress).await.map_err(fault)?;
             // The expectation cannot be met by something on the way, and nothing was sent yet: a client SHOULD repeat the

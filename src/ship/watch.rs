@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  episodes/        one watch: a folder created, renamed in, removed            ──▶ hint
+//!  episodes/        .sealift-look-<id>: somebody has changed what is known of it ──▶ hint
 //!  episodes/<id>/   one watch each while it is open: done.marker, nothing else  ──▶ hint
 //!  queue overflow, hints faster than they are taken                              ──▶ unsure: look everywhere
 //!  episodes/ is another folder than it was (device, inode), seen on the tick     ──▶ watches lost
@@ -12,13 +13,15 @@
 //!
 //! The watches belong to one thread of their own. Setting one from inside the event handler would deadlock.
 
+mod trouble;
+
 use std::{
     collections::HashSet,
     ffi::OsStr,
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
@@ -27,12 +30,13 @@ use std::{
 use notify::{
     Config, ErrorKind, EventKindMask, RecommendedWatcher, RecursiveMode, WatchPathConfig, Watcher as _,
 };
-use rustix::io::Errno;
 use tokio::sync::mpsc::{Sender, UnboundedSender, error::TrySendError};
+
+pub use trouble::Trouble;
 
 use crate::{
     episode::{EpisodeId, Look},
-    layout::MARKER,
+    layout::{self, MARKER},
     scan::{self, RootId},
     ship::machine::Event,
 };
@@ -66,6 +70,8 @@ struct Life {
     pinged: AtomicBool,
     /// The watched root was removed. One that is made anew may have its inode number.
     root_removed: AtomicBool,
+    /// Why watches cannot be had, as long as they cannot.
+    trouble: Mutex<Option<Trouble>>,
 }
 
 impl Watch {
@@ -120,6 +126,12 @@ impl Watch {
     #[must_use]
     pub fn obeyed(&self) -> u64 {
         self.life.obeyed.load(Ordering::Relaxed)
+    }
+
+    /// Why watches cannot be had; `None` where they can.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.life.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether hints were lost since this was last asked.
@@ -223,6 +235,7 @@ impl Watching {
         }
         if self.blind && !self.failed && !failed_before {
             self.blind = false;
+            self.note_trouble(None);
             tracing::info!("New episodes are noticed by inotify again.");
             self.send(Event::Watching(true));
         }
@@ -289,13 +302,19 @@ impl Watching {
     fn fail(&mut self, error: &notify::Error) {
         self.failed = true;
         if !std::mem::replace(&mut self.blind, true) {
+            let trouble = Trouble::of(error);
+            let fix = trouble.fix.as_ref().map(|fix| format!(" To mend it: {fix}")).unwrap_or_default();
             tracing::warn!(
-                "Watches cannot be had: {error}. Episodes are found by looking every few seconds until they \
-                 can.{}",
-                remedy(error)
+                "Watches cannot be had: {}. Episodes are found by looking every few seconds until they can.{fix}",
+                trouble.why
             );
+            self.note_trouble(Some(trouble));
             self.send(Event::Watching(false));
         }
+    }
+
+    fn note_trouble(&self, trouble: Option<Trouble>) {
+        *self.life.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     fn send(&self, event: Event) {
@@ -304,11 +323,13 @@ impl Watching {
     }
 }
 
-/// Which episode a path speaks of: a folder in the root, or the marker in one. Everything else is a recorder's own affair.
+/// Which episode a path speaks of: a folder in the root, or the marker in one, or what somebody has made for us to look at it.
+/// Everything else is a recorder's own affair.
 fn episode_of(root: &Path, path: &Path) -> Option<EpisodeId> {
     let inside = path.strip_prefix(root).ok()?;
     let mut names = inside.iter();
-    let id = EpisodeId::from_os(names.next()?).ok()?;
+    let name = names.next()?;
+    let id = layout::hinted(name).or_else(|| EpisodeId::from_os(name).ok())?;
     match (names.next(), names.next()) {
         (None, _) => Some(id),
         (Some(name), None) if name == OsStr::new(MARKER) => Some(id),
@@ -327,33 +348,6 @@ fn is_gone(error: &notify::Error) -> bool {
     }
 }
 
-/// What to type, where something can be done about it.
-fn remedy(error: &notify::Error) -> String {
-    let typed = |limit: &str, least| {
-        let now = std::fs::read_to_string(format!("/proc/sys/fs/inotify/{limit}")).unwrap_or_default();
-        format!(" To mend it: sysctl fs.inotify.{limit}={}", enough(now.trim().parse().unwrap_or(0), least))
-    };
-    match &error.kind {
-        ErrorKind::MaxFilesWatch => typed("max_user_watches", 524_288),
-        ErrorKind::Io(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::MFILE) => typed("max_user_instances", 1024),
-            Some(Errno::ACCESS) => " The recorder should create its folders readable for our group \
-                                    (docs/recorders.md, \"Permissions\")."
-                .to_owned(),
-            _ => String::new(),
-        },
-        ErrorKind::Generic(_)
-        | ErrorKind::PathNotFound
-        | ErrorKind::WatchNotFound
-        | ErrorKind::InvalidConfig(_) => String::new(),
-    }
-}
-
-/// A limit that would do where `now` did not.
-fn enough(now: u64, least: u64) -> u64 {
-    now.saturating_mul(2).max(least)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -364,26 +358,18 @@ mod tests {
         let id = |path: &str| episode_of(root, Path::new(path)).map(|id| id.as_str().to_owned());
         assert_eq!(id("/d/episodes/run-1"), Some("run-1".into()));
         assert_eq!(id("/d/episodes/run-1/done.marker"), Some("run-1".into()));
+        assert_eq!(id("/d/episodes/.sealift-look-run-1"), Some("run-1".into()));
         for path in [
             "/d/episodes",
             "/d/other/run-1",
             "/d/episodes/.building",
+            "/d/episodes/.sealift-look-",
+            "/d/episodes/.sealift-look-.x",
             "/d/episodes/run-1/data.bin",
             "/d/episodes/run-1/deep/done.marker",
         ] {
             assert_eq!(id(path), None, "{path}");
         }
-    }
-    #[test]
-    fn the_limit_that_is_named_is_more_than_there_is() {
-        assert_eq!(enough(8192, 524_288), 524_288);
-        assert_eq!(enough(1_048_576, 524_288), 2_097_152);
-        let error = notify::Error::new(ErrorKind::MaxFilesWatch);
-        assert!(
-            remedy(&error).starts_with(" To mend it: sysctl fs.inotify.max_user_watches="),
-            "{}",
-            remedy(&error)
-        );
     }
 
     #[test]

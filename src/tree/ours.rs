@@ -7,9 +7,11 @@
 //! had the name, ours is `<name>~1`, so numbered names are looked at as well. One that is out of sight while it is moved
 //! or removed is still the episode that it was.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 
-use super::{Closed, TreeError, read_bounded};
+use rustix::io::Errno;
+
+use super::{Closed, TreeError, open, read_bounded};
 use crate::{
     layout::{
         ASIDE_PREFIX, COPY_PREFIX, MARKER, REASON, RECEIPT, TRASH_PREFIX, is_numbered, name_behind,
@@ -34,6 +36,19 @@ pub(super) fn left_out(directory: &OsStr, file: &Closed<'_>) -> Result<bool, Tre
         return Ok(false);
     }
     Ok(is_ours(base, &read_bounded(file, MAX_RECORD_BYTES)?, directory))
+}
+
+/// Whether a record of ours may have this name.
+pub(super) fn may_be(name: &CStr) -> bool {
+    name.to_str().is_ok_and(|name| [RECEIPT, REASON].contains(&without_number(name)))
+}
+
+/// Whether the file that could not be read is gone by now: then it is left out whoever wrote it. Else the error.
+pub(super) fn went(file: &Closed<'_>, error: TreeError) -> Result<bool, TreeError> {
+    match open::stat(file.folder, file.name) {
+        Err(open::Error::Io(Errno::NOENT)) => Ok(true),
+        _ => Err(error),
+    }
 }
 
 /// The receipt in these bytes, where we wrote it for the episode in this directory.

@@ -224,6 +224,20 @@ fn a_recorders_own_file_of_our_name_is_kept() {
 }
 
 #[test]
+fn a_reason_that_is_removed_under_the_walk_is_as_good_as_left_out_and_anything_else_has_changed() {
+    for (going, is_left_out) in [("quarantine_reason.json", true), ("z", false)] {
+        let ep = episode(&["a", "quarantine_reason.json", "z"]);
+        let result = walk(&ep.path, &Progress::default(), |entry| {
+            if entry.path == b"a" {
+                fs::remove_file(ep.path.join(going)).unwrap();
+            }
+            Ok::<(), TreeError>(())
+        });
+        assert_eq!(result.is_ok(), is_left_out, "{going}: {result:?}");
+    }
+}
+
+#[test]
 fn a_cancelled_walk_stops() {
     let ep = episode(&["a", "b", "c"]);
     let progress = Progress::default();

@@ -29,6 +29,7 @@ use crate::{
 };
 
 mod moves;
+mod requeue;
 
 /// The calls that change a disk, or what the other side knows.
 const CALLS: &str = "openat,mkdir,mkdirat,write,pwrite64,ftruncate,fsync,fdatasync,rename,renameat,renameat2,link,linkat,\

@@ -195,6 +195,7 @@ impl Host {
             sweep_interval: day,
             require_receipt: false,
             once: false,
+            relieve: false,
             seed: u64::from(cell.status),
         };
         let options = EndpointOptions {
@@ -271,6 +272,8 @@ impl Host {
             Effect::Look(_)
             | Effect::Unwatch(_)
             | Effect::Check { .. }
+            | Effect::Measure { .. }
+            | Effect::Relieve
             | Effect::Cancel(_)
             | Effect::Discard(_)
             | Effect::ReadClock

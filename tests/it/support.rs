@@ -33,10 +33,16 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Waits until a condition holds; panics with `what` at the deadline.
 #[track_caller]
-pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = now() + DEADLINE;
+pub(crate) fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    eventually_within(DEADLINE, what, holds);
+}
+
+/// The same for what takes longer.
+#[track_caller]
+pub(crate) fn eventually_within(span: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = now() + span;
     while !holds() {
-        assert!(now() < deadline, "not within {} s: {what}", DEADLINE.as_secs());
+        assert!(now() < deadline, "not within {} s: {what}", span.as_secs());
         thread::park_timeout(Duration::from_millis(2));
     }
 }
@@ -84,6 +90,14 @@ impl Sandbox {
     pub(crate) fn start_receiver(&mut self, listen: &str) {
         let mut command = sealift();
         command.args(["receive", "--listen", listen, "--store"]).arg(self.store());
+        let address = self.await_receiver(command);
+        self.url = format!("http://{address}");
+    }
+
+    /// Starts the receiver with a configuration file, and without TLS.
+    pub(crate) fn start_receiver_with(&mut self, listen: &str, config: &str) {
+        let mut command = sealift();
+        command.args(["receive", "--listen", listen, "--config", config, "--store"]).arg(self.store());
         let address = self.await_receiver(command);
         self.url = format!("http://{address}");
     }

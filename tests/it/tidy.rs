@@ -291,9 +291,16 @@ fn what_decides_has_no_disk_no_net_no_clock_and_no_dice() {
             || source.is_in("receive/range")
             || source.is_in("operate/fetch/answer")
             || source.is_in("operate/verify/judge")
+            || source.is_in("operate/doctor/judge")
+            || source.is_in("operate/doctor/facts")
+            || source.is_in("operate/doctor/row")
+            || source.is_in("operate/doctor/words")
+            || source.is_in("operate/journal/entry")
+            || source.is_in("operate/journal/class")
             || [
                 "wire.rs",
                 "episode.rs",
+                "retention.rs",
                 "address.rs",
                 "receive/admit.rs",
                 "receive/held.rs",

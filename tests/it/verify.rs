@@ -89,7 +89,8 @@ fn everything_that_is_not_held_is_named_and_the_rest_is_counted() {
     assert!(!text.contains("repacked"), "{text}");
 
     // What is to be typed works.
-    assert!(Command::new("/bin/sh").args(["-c", again]).status().unwrap().success());
+    let typed = again.replace("sealift ", &format!("{} ", env!("CARGO_BIN_EXE_sealift")));
+    assert!(Command::new("/bin/sh").args(["-c", &typed]).status().unwrap().success(), "{typed}");
     assert_eq!(names(&sandbox.layout.episodes), ["gone"]);
     assert_eq!(sandbox.ship_once().1["shipped"], 1);
 

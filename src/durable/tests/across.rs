@@ -214,3 +214,33 @@ fn user_attributes_go_along_and_those_that_cannot_hold_nothing_up() {
     assert_eq!(value("data/x", "user.calibration"), long);
     assert_eq!(value("data", "user.empty"), b"");
 }
+
+#[test]
+fn a_move_to_one_name_takes_no_other_and_moves_nothing_where_that_is_taken() {
+    let folders = [Some(tempfile::tempdir().unwrap()), elsewhere()];
+    for there in folders.into_iter().flatten() {
+        let (root, episode, _) = sandbox();
+        let to = there.path().join("a");
+        fs::create_dir(&to).unwrap();
+        let error = move_to_name(&episode, there.path(), "a", &quiet()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!((names(there.path()), names(&to)), (vec!["a".to_owned()], Vec::new()));
+        assert_eq!(names(&episode.join("data")), ["x"]);
+
+        fs::remove_dir(&to).unwrap();
+        assert_eq!(move_to_name(&episode, there.path(), "a", &quiet()).unwrap(), to);
+        assert_eq!(fs::read(to.join("data/x")).unwrap(), b"x");
+        assert_eq!(names(there.path()), ["a"]);
+        assert!(names(&root.path().join("episodes")).is_empty());
+    }
+}
+
+#[test]
+fn a_move_to_one_name_that_was_killed_finds_its_copy_there() {
+    let Some(there) = elsewhere() else { return };
+    let (root, episode, _) = sandbox();
+    killed_with_both(there.path(), &episode, "a");
+    assert_eq!(move_to_name(&episode, there.path(), "a", &quiet()).unwrap(), there.path().join("a"));
+    assert_eq!(names(there.path()), ["a"]);
+    assert!(names(&root.path().join("episodes")).is_empty());
+}

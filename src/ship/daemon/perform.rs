@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, io};
 
+use tokio::time::Instant;
+
 use super::workers::{PANICKED, Workers};
 use crate::{
     clock,
@@ -12,12 +14,11 @@ use crate::{
         machine::{
             Effect, Event, Notice,
             pulse::{Part, Work},
-            state::{Check, Moved, OrphanEnd, PackFailure},
+            state::{Check, Moved, OrphanEnd, PackFailure, Packed},
             window::LocalTime,
         },
-        outbox,
         throttle::Throttle,
-        watch::Watch,
+        watch::{Trouble, Watch},
     },
 };
 
@@ -28,6 +29,8 @@ pub(super) struct Hands {
     pub(super) throttle: Throttle,
     under_way: HashMap<Part, UnderWay>,
     cancelled: bool,
+    /// What left for the receiver in attempts that are over, bytes.
+    sent_bytes: u64,
 }
 
 /// A piece of work, as it can be watched and told to stop.
@@ -35,11 +38,22 @@ struct UnderWay {
     progress: Progress,
     /// How long the archive is that is sent; 0 for anything else.
     size_bytes: u64,
+    /// How much had moved at the last tick and at the one before, bytes.
+    marks: [(Instant, u64); 2],
+}
+
+/// An upload as it stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Upload {
+    /// What the receiver has of it, bytes.
+    pub(super) sent_bytes: u64,
+    /// Over the last tick or two.
+    pub(super) bytes_per_s: u64,
 }
 
 impl Hands {
     pub(super) fn new(workers: Workers, watch: Watch, throttle: Throttle) -> Self {
-        Self { workers, watch, throttle, under_way: HashMap::new(), cancelled: false }
+        Self { workers, watch, throttle, under_way: HashMap::new(), cancelled: false, sent_bytes: 0 }
     }
 
     /// Whether hints came faster than they were taken since this was last asked.
@@ -53,10 +67,40 @@ impl Hands {
         at_work.chain([(Part::of(Work::Watch), self.watch.obeyed())])
     }
 
-    /// What has left of the archives that are being sent, and how long they are; bytes.
+    /// What the receiver has of the archives that are being sent, and how long they are; bytes.
     pub(super) fn uploaded(&self) -> (u64, u64) {
-        let uploads = self.under_way.iter().filter(|(part, _)| part.work == Work::Send);
-        uploads.fold((0, 0), |(sent, all), (_, work)| (sent + work.progress.bytes(), all + work.size_bytes))
+        self.uploads().fold((0, 0), |(sent, all), work| (sent + work.sent_bytes(), all + work.size_bytes))
+    }
+
+    /// How an upload stands.
+    pub(super) fn upload(&self, id: &EpisodeId, now: Instant) -> Option<Upload> {
+        let work = self.under_way.get(&Part { work: Work::Send, id: Some(id.clone()) })?;
+        let (at, then_bytes) = work.marks[0];
+        let moved_bytes = u128::from(work.progress.bytes().saturating_sub(then_bytes));
+        let per_s = (moved_bytes * 1000).checked_div(now.saturating_duration_since(at).as_millis());
+        let bytes_per_s = per_s.and_then(|rate| u64::try_from(rate).ok()).unwrap_or(0);
+        Some(Upload { sent_bytes: work.sent_bytes(), bytes_per_s })
+    }
+
+    /// Everything that ever left for the receiver, bytes.
+    pub(super) fn sent_bytes(&self) -> u64 {
+        self.sent_bytes + self.uploads().map(|work| work.progress.bytes()).sum::<u64>()
+    }
+
+    fn uploads(&self) -> impl Iterator<Item = &UnderWay> {
+        self.under_way.iter().filter(|(part, _)| part.work == Work::Send).map(|(_, work)| work)
+    }
+
+    /// The tick: rates are counted from the one before.
+    pub(super) fn mark(&mut self, now: Instant) {
+        for work in self.under_way.values_mut() {
+            work.marks = [work.marks[1], (now, work.progress.bytes())];
+        }
+    }
+
+    /// Why watches cannot be had.
+    pub(super) fn watch_trouble(&self) -> Option<Trouble> {
+        self.watch.trouble()
     }
 
     /// Asks the watching thread for a sign of life, to be seen at the next look.
@@ -71,6 +115,15 @@ impl Hands {
             self.begin(part, 0);
             let lock = lock.clone();
             tokio::task::spawn_blocking(move || done(lock.refresh()));
+        }
+    }
+
+    /// Looks after the lock, unless something is done about it just now.
+    pub(super) fn look_after_lock(&mut self, look: impl FnOnce() + Send + 'static) {
+        let part = Part::of(Work::Lock);
+        if !self.under_way.contains_key(&part) {
+            self.begin(part, 0);
+            tokio::task::spawn_blocking(look);
         }
     }
 
@@ -90,7 +143,8 @@ impl Hands {
 
     /// What came back is not watched any more.
     pub(super) fn ended(&mut self, part: &Part) {
-        self.under_way.remove(part);
+        let ended = self.under_way.remove(part);
+        self.sent_bytes += ended.filter(|_| part.work == Work::Send).map_or(0, |work| work.progress.bytes());
     }
 
     /// Work begins that is none of the machine's. It is watched like any other.
@@ -99,7 +153,8 @@ impl Hands {
         if self.cancelled && can_be_cancelled(part.work) {
             progress.cancel();
         }
-        self.under_way.insert(part, UnderWay { progress: progress.clone(), size_bytes });
+        let marks = [(Instant::now(), 0); 2];
+        self.under_way.insert(part, UnderWay { progress: progress.clone(), size_bytes, marks });
         progress
     }
 
@@ -134,9 +189,7 @@ impl Hands {
             Effect::Check { id, rehash } => {
                 let panicked = id.clone();
                 workers.step(
-                    move |workers| {
-                        Event::Checked(id.clone(), outbox::check(&workers.layout, &id, rehash, &progress))
-                    },
+                    move |workers| Event::Checked(id.clone(), workers.check(&id, rehash, &progress)),
                     || Event::Checked(panicked, Check::Unknown(PANICKED.to_owned())),
                 );
             }
@@ -146,8 +199,18 @@ impl Hands {
                 workers.step(
                     move |workers| {
                         let packed = workers.pack(&id, &progress);
-                        let large = matches!(packed, Err(PackFailure::Cancelled)) && progress.is_beyond();
-                        Event::Packed(id, if large { Err(PackFailure::Large) } else { packed })
+                        Event::Packed(id, as_far_as_it_went(packed, &progress))
+                    },
+                    || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
+                );
+            }
+            Effect::Measure { id, most_bytes } => {
+                progress.stop_beyond(most_bytes);
+                let panicked = id.clone();
+                workers.step(
+                    move |workers| {
+                        let packed = workers.measure(&id, &progress);
+                        Event::Packed(id, as_far_as_it_went(packed, &progress))
                     },
                     || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
                 );
@@ -187,6 +250,12 @@ impl Hands {
                     || Event::OrphanSettled(panicked, OrphanEnd::Unsettled),
                 );
             }
+            Effect::Relieve => {
+                workers.step(
+                    move |workers| Event::Relieved(workers.relieve(&progress)),
+                    || Event::Relieved(false),
+                );
+            }
             Effect::Sweep => {
                 workers.step(move |workers| Event::Swept(workers.sweep(&progress)), || Event::Swept(true));
             }
@@ -201,6 +270,21 @@ impl Hands {
     }
 }
 
+impl UnderWay {
+    fn sent_bytes(&self) -> u64 {
+        (self.progress.went_before() + self.progress.bytes()).min(self.size_bytes)
+    }
+}
+
+/// It was told to go no further than so far: then what stopped it is its length.
+fn as_far_as_it_went(
+    packed: Result<Packed, PackFailure>,
+    progress: &Progress,
+) -> Result<Packed, PackFailure> {
+    let large = matches!(packed, Err(PackFailure::Cancelled)) && progress.is_beyond();
+    if large { Err(PackFailure::Large) } else { packed }
+}
+
 fn can_be_cancelled(work: Work) -> bool {
     match work {
         Work::Check | Work::Pack | Work::Send => true,
@@ -211,6 +295,7 @@ fn can_be_cancelled(work: Work) -> bool {
         | Work::Quarantine
         | Work::Orphan
         | Work::Sweep
+        | Work::Relieve
         | Work::Lock
         | Work::Reload => false,
     }

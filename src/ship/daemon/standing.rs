@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::reload::Reloads;
-use crate::ship::{
-    machine::{census::Census, pulse::Stalled},
+use crate::{
+    ship::machine::{census::Census, pulse::Stalled},
     trial::Trial,
 };
 
@@ -13,7 +13,7 @@ use crate::ship::{
 pub struct Standing {
     /// How many episodes of each kind, and whether the receiver is held.
     pub census: Census,
-    /// What has left of the archives that are being sent, bytes; of one that goes on where it broke off, only since then.
+    /// What the receiver has of the archives that are being sent, bytes.
     pub sent_bytes: u64,
     /// How long they are, bytes.
     pub to_send_bytes: u64,
@@ -100,8 +100,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::ship::{
-        machine::{
+    use crate::{
+        ship::machine::{
             pulse::{Part, Work},
             window::LocalTime,
         },

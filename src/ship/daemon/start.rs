@@ -14,12 +14,13 @@ use crate::{
     progress::Progress,
     scan::{self, RootId},
     ship::{
+        control::{self, Bound},
         lock::{self, Lock},
         orphan, outbox,
         systemd::Notifier,
-        trial::{self, Trial},
     },
     tree,
+    trial::{self, Trial},
 };
 
 /// How often the service manager hears of a long clean-up that moves.
@@ -35,6 +36,8 @@ pub(super) struct Prepared {
     /// were packed from (a disk that is not mounted?).
     pub(super) root: Option<RootId>,
     pub(super) trial: Trial,
+    /// Where it is asked how it stands; `None` for one pass, and where there can be no socket.
+    pub(super) control: Option<Bound>,
 }
 
 /// Prepares everything; `None` where it was told to stop first.
@@ -99,9 +102,23 @@ fn prepare_now(layout: &Layout, once: bool, progress: &Progress) -> anyhow::Resu
     outbox::clear_partials(layout)
         .with_context(|| format!("Failed to clear scratch from {}", layout.outbox.display()))?;
     // Whoever runs one pass looks at its result, and at no status.
-    let trial = if once { Trial::default() } else { trial::run(layout) };
+    let trial = if once { Trial::default() } else { trial::run(layout, "") };
     trial.tell();
-    Ok(Prepared { lock, root, trial })
+    let control = if once { None } else { listen(layout) };
+    Ok(Prepared { lock, root, trial, control })
+}
+
+/// Nobody can ask us then, and that is all.
+fn listen(layout: &Layout) -> Option<Bound> {
+    let bound = control::bind(layout);
+    bound
+        .inspect_err(|error| {
+            tracing::warn!(
+                "Nobody can ask at {} how it stands: {error}. `sealift status` tells what the folders tell, and everything else goes on.",
+                tree::shown(&layout.control_socket())
+            );
+        })
+        .ok()
 }
 
 /// What cannot be finished now is no reason not to ship.
@@ -115,17 +132,19 @@ fn finish_leftovers(folder: &Path, progress: &Progress) {
     }
 }
 
-/// Whether episodes are noticed by inotify; where not, the reconcile interval is the shorter one.
-pub(super) fn use_inotify(options: &mut Options) -> bool {
+/// Whether episodes are noticed by inotify; where not, why, and the reconcile interval is the shorter one.
+pub(super) fn use_inotify(options: &mut Options) -> (bool, Option<String>) {
     let untrusted = shared_between_hosts(&options.layout.episodes);
     let inotify = options.inotify.unwrap_or(untrusted.is_none());
     if !inotify {
         options.settings.reconcile_interval = options.reconcile_only_interval;
+        let why = untrusted.map(|name| format!("events cannot be trusted on {name}"));
         tracing::info!(
             "Looking every {} s for new episodes{}",
             options.reconcile_only_interval.as_secs(),
-            untrusted.map(|name| format!(": events cannot be trusted on {name}")).unwrap_or_default()
+            why.as_ref().map(|why| format!(": {why}")).unwrap_or_default()
         );
+        return (false, Some(why.unwrap_or_else(|| "set so (shipper.watch)".to_owned())));
     }
-    inotify
+    (true, None)
 }

@@ -8,13 +8,14 @@ use super::{Aside, Daemon, reload::Reloaded, standing::Standing};
 use crate::{
     episode::EpisodeId,
     ship::{
-        lock::REFRESH_EVERY,
+        lock::{Lock, LockError, REFRESH_EVERY},
         machine::{
             Event,
             pulse::{Part, Work},
         },
         transport::Transport,
     },
+    tree,
 };
 
 /// No oftener is the service manager told how it stands.
@@ -23,7 +24,9 @@ const STATUS_EVERY: Duration = Duration::from_secs(1);
 impl Daemon {
     /// The tick: who has shown progress since the last one?
     pub(super) fn beat(&mut self) {
-        self.next_beat = Instant::now() + self.beat_every;
+        let now = Instant::now();
+        self.next_beat = now + self.beat_every;
+        self.hands.mark(now);
         let look = self.pulse.look(self.hands.counts(), self.started.elapsed());
         for stalled in &look.newly {
             tracing::error!(
@@ -38,13 +41,17 @@ impl Daemon {
                 "{part} moves again, or is over"
             );
         }
-        if look.beats() && self.options.watchdog.is_some() {
-            self.options.notifier.beat();
+        if look.beats() {
+            self.last_beat = Some(now);
+            if self.options.watchdog.is_some() {
+                self.options.notifier.beat();
+            }
         }
         self.stirred |= look.stalled != self.stalled;
         self.stalled = look.stalled;
         self.hands.ping();
         self.refresh_lock();
+        self.write_textfile();
     }
 
     fn refresh_lock(&mut self) {
@@ -67,6 +74,40 @@ impl Daemon {
             tracing::warn!(
                 "Another host may take this folder for free: the lock cannot be refreshed: {error}"
             );
+        }
+    }
+
+    /// Is the lock still ours? Somebody may have removed it, or the whole data folder.
+    pub(super) fn look_after_lock(&mut self) {
+        let (claim, layout) = (self.lock.claim(), self.options.layout.clone());
+        let aside = self.aside_sender.clone();
+        self.hands.look_after_lock(move || {
+            let _ = aside.send(Aside::Locked(claim.renew(&layout)));
+        });
+    }
+
+    pub(super) fn locked(&mut self, locked: Result<Option<Lock>, LockError>) {
+        self.hands.ended(&Part::of(Work::Lock));
+        match locked {
+            Ok(None) => {}
+            Ok(Some(lock)) => {
+                let folder = tree::shown(&self.options.layout.private);
+                tracing::warn!("{folder}/lock was gone while we ran, and was taken anew.");
+                self.lock = lock;
+            }
+            Err(error @ LockError::Io { .. }) => tracing::warn!(
+                "The lock was removed while we ran, and cannot be taken anew: {:#}. A second daemon could start on this folder.",
+                anyhow::Error::new(error)
+            ),
+            Err(error) => {
+                tracing::error!(
+                    "The lock was removed while we ran, and another daemon has taken it: this one stops."
+                );
+                self.robbed = Some(error);
+                if self.stopping.is_none() {
+                    self.begin_to_stop();
+                }
+            }
         }
     }
 
@@ -103,7 +144,7 @@ impl Daemon {
     }
 
     fn apply(&mut self, reloaded: Reloaded) {
-        let Reloaded { pack, mut settings, reconcile_only_interval, keep_days, .. } = reloaded;
+        let Reloaded { pack, free_bytes, mut settings, reconcile_only_interval, keep_days, .. } = reloaded;
         if !self.inotify {
             settings.reconcile_interval = reconcile_only_interval;
         }
@@ -113,6 +154,7 @@ impl Daemon {
         // What is under way has its own transport, and the throttle of all.
         workers.transport = reloaded.transport.throttled_by(self.hands.throttle.clone());
         workers.pack = pack;
+        workers.free_bytes = free_bytes;
         workers.keep_days = keep_days;
         self.hear(Event::Configured { settings, elsewhere });
     }

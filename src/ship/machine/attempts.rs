@@ -1,6 +1,6 @@
 //! What the end of a delivery attempt makes of its episode, and of the destination.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Notice,
@@ -27,6 +27,7 @@ impl Machine {
         let moved = episode.went_on_at(attempt.resumed_at_bytes);
         let paused = std::mem::take(&mut episode.paused);
         let verdict = judge(&attempt.outcome, id, &packed.facts, self.settings.require_receipt);
+        self.ledger.attempted(&verdict);
         // Bytes that were read after a failed fsync may not be those that were packed: only a digest proves them.
         let proven = matches!(&verdict, Verdict::Delivered(proof) if !proof.receipt().is_null());
         if episode.spoiled && !proven {
@@ -45,7 +46,7 @@ impl Machine {
                 self.tell(Notice::Conflict(id.clone(), refusal.clone()));
                 if let Some(episode) = self.episodes.get_mut(id) {
                     episode.conflict_told = true;
-                    episode.conflict = Some(refusal);
+                    episode.conflict = Some(Box::new(refusal));
                 }
                 self.park(id, packed, now);
                 self.keep(id);
@@ -55,7 +56,7 @@ impl Machine {
                 let Refusal { status, detail, body } = refusal;
                 let error = format!("the receiver rejects it: {detail}");
                 let fingerprint = packed.fingerprint;
-                self.quarantine(id, Reason { status, error, body, verdict: "fatal", fingerprint });
+                self.quarantine(id, Box::new(Reason { status, error, body, verdict: "fatal", fingerprint }));
             }
             Verdict::Corrupted(refusal) => {
                 self.answered(false, now);
@@ -104,7 +105,7 @@ impl Machine {
     }
 
     /// A refusal that names the destination. Where others were delivered meanwhile it is this episode's alone.
-    fn destination_at_fault(&mut self, id: &EpisodeId, packed: Packed, refusal: Refusal, now: Duration) {
+    fn destination_at_fault(&mut self, id: &EpisodeId, packed: Arc<Packed>, refusal: Refusal, now: Duration) {
         let deliveries = self.destination.deliveries();
         let Some(episode) = self.episodes.get_mut(id) else { return };
         let refused_before = episode.deliveries_at_refusal.replace(deliveries);
@@ -116,7 +117,13 @@ impl Machine {
     }
 
     /// The hold paces it; it stays in the queue, so that it can be a probe again.
-    fn wait_for_destination(&mut self, id: &EpisodeId, packed: Packed, refusal: &Refusal, now: Duration) {
+    fn wait_for_destination(
+        &mut self,
+        id: &EpisodeId,
+        packed: Arc<Packed>,
+        refusal: &Refusal,
+        now: Duration,
+    ) {
         if let Some(hold) = self.destination.hold() {
             let notice = if hold.since == now {
                 Notice::Held(refusal.clone())
@@ -129,7 +136,7 @@ impl Machine {
         self.keep(id);
     }
 
-    fn wait_alone(&mut self, id: &EpisodeId, packed: Packed, refusal: Refusal, now: Duration) {
+    fn wait_alone(&mut self, id: &EpisodeId, packed: Arc<Packed>, refusal: Refusal, now: Duration) {
         let wait = self.failed(id, |episode| &mut episode.failures.refused, REFUSED);
         self.tell(Notice::RefusedAlone(id.clone(), refusal, wait));
         self.send_later(id, packed, Rest::Refused, now + wait);
@@ -137,7 +144,9 @@ impl Machine {
 
     fn answered(&mut self, delivered: bool, now: Duration) {
         if let Some(ended) = self.destination.answered(delivered) {
-            self.tell(Notice::Cleared(now.saturating_sub(ended.since)));
+            let span = now.saturating_sub(ended.since);
+            self.ledger.held += span;
+            self.tell(Notice::Cleared(span));
             // A pass from cron waits for nothing.
             if !self.settings.once {
                 self.ramp.held_until(now, &ended, &mut self.jitter);

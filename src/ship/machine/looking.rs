@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     Effect, Notice, Scanned,
     queue::{Machine, NEVER},
-    state::{Episode, Look, Looking, State},
+    state::{Episode, Look, Looking, Next, State},
 };
 use crate::episode::EpisodeId;
 
@@ -95,6 +95,9 @@ impl Machine {
         for (id, look) in here {
             self.looked_from_afar(&id, look);
         }
+        for id in found.unlabelled {
+            self.reconsider(&id);
+        }
     }
 
     /// A scan's word on one episode. Its own look, where one is under way, is newer and counts instead.
@@ -120,7 +123,11 @@ impl Machine {
             // Only an open episode is looked at with a watch.
             episode.watched |= matches!(episode.state, State::Open)
                 && matches!(look, Look::Open | Look::OddMarker(_) | Look::Sealed(_));
+            let sealed = matches!(look, Look::Sealed(_));
             self.found(id, look);
+            if sealed {
+                self.reconsider(id);
+            }
         }
         if before != Looking::Yes {
             self.hinted(id.clone());
@@ -186,6 +193,17 @@ impl Machine {
         }
     }
 
+    /// Somebody stirred at it, or took its verdict away (`sealift requeue`). Where it is in conflict, what is known of its archive is
+    /// read again; where that still says so, it stays what it was.
+    fn reconsider(&mut self, id: &EpisodeId) {
+        let Some(episode) = self.episodes.get(id) else { return };
+        // What is being written just now says that it is in conflict: it was heard after whatever a person has seen.
+        if matches!(episode.state, State::Parked(_)) && !episode.keeping {
+            self.sleep_until(id, None);
+            self.check_again(id);
+        }
+    }
+
     /// Told once, since no later look makes it another thing: a person has to.
     fn odd_marker(&mut self, id: &EpisodeId, what: Option<&'static str>) {
         let Some(episode) = self.episodes.get_mut(id) else { return };
@@ -201,6 +219,11 @@ impl Machine {
         let Some(episode) = self.episodes.get(id) else { return };
         if episode.busy() {
             return;
+        }
+        // Delivered, and not moved yet: the move finds out where it is, and says that the receiver has it.
+        if matches!(episode.state, State::Resting(Next::Retire(..), _)) && !self.stopping {
+            self.sleep_until(id, None);
+            return self.rested(id);
         }
         if !matches!(episode.state, State::Open) {
             self.discard_scratch(id);
@@ -221,6 +244,7 @@ impl Machine {
             return;
         }
         episode.archived = episode.durable;
+        episode.without_copy = false;
         self.discard_scratch(id);
         self.sleep_until(id, None);
         self.enter(id, State::Open);

@@ -23,11 +23,13 @@ pub mod census;
 pub mod fairness;
 pub mod hold;
 mod looking;
+pub mod overview;
 pub mod pulse;
 pub mod queue;
 mod ramp;
+mod relief;
 mod reload;
-pub mod retention;
+pub mod room;
 #[cfg(test)]
 mod simulation;
 pub mod state;
@@ -39,7 +41,7 @@ mod turns;
 pub mod verdict;
 pub mod window;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use state::{Check, Look, Moved, OrphanEnd, PackFailure, Packed, Reason};
 use verdict::{Proof, Refusal};
@@ -69,6 +71,8 @@ pub struct Settings {
     pub require_receipt: bool,
     /// One pass: everything is tried once, and what does not succeed is left for another time.
     pub once: bool,
+    /// Whether disk pressure may take something from `shipped/`.
+    pub relieve: bool,
     /// The seed of the jitter.
     pub seed: u64,
 }
@@ -86,7 +90,7 @@ pub enum Event {
     Scanned(Option<Scanned>),
     /// [`Effect::Check`] came back.
     Checked(EpisodeId, Check),
-    /// [`Effect::Pack`] came back.
+    /// [`Effect::Pack`] or [`Effect::Measure`] came back.
     Packed(EpisodeId, Result<Packed, PackFailure>),
     /// [`Effect::Keep`] came back; the error in words.
     Kept(EpisodeId, Result<(), String>),
@@ -100,6 +104,8 @@ pub enum Event {
     OrphanSettled(EpisodeId, OrphanEnd),
     /// [`Effect::Sweep`] came back. False where the clock could not be believed yet.
     Swept(bool),
+    /// [`Effect::Relieve`] came back. False where there is too little room, and nothing that may be removed.
+    Relieved(bool),
     /// Watches can be had (true), or not (false).
     Watching(bool),
     /// Every watch is gone: `episodes/` is another folder than it was.
@@ -126,6 +132,8 @@ pub struct Scanned {
     pub episodes: Vec<(EpisodeId, Look)>,
     /// Ids with an archive in the outbox, with or without a sidecar.
     pub archives: Vec<EpisodeId>,
+    /// Those without one. Where it was in conflict, a person has taken the verdict away: it is sent again.
+    pub unlabelled: Vec<EpisodeId>,
     /// How many others somebody believes to have sealed, and are no episodes.
     pub mistaken: u64,
 }
@@ -153,12 +161,19 @@ pub enum Effect {
         /// Where more than this is read of it, bytes, it is given up as [`PackFailure::Large`].
         most_bytes: Option<u64>,
     },
+    /// Pack it into nothing, to learn what its archive would be: the outbox has no room. It is packed again into each upload.
+    Measure {
+        /// Which.
+        id: EpisodeId,
+        /// As for packing.
+        most_bytes: Option<u64>,
+    },
     /// Make the archive durable under its final name, with its sidecar.
     Keep {
         /// Which.
         id: EpisodeId,
         /// What was packed.
-        packed: Packed,
+        packed: Arc<Packed>,
         /// A conflict to remember beside it.
         conflict: Option<Refusal>,
     },
@@ -167,7 +182,7 @@ pub enum Effect {
         /// Which.
         id: EpisodeId,
         /// What is sent.
-        packed: Packed,
+        packed: Arc<Packed>,
         /// Whether the receiver may have kept a part of it from an attempt before, and is to be asked.
         resume: bool,
     },
@@ -181,7 +196,7 @@ pub enum Effect {
         /// Which.
         id: EpisodeId,
         /// What was delivered.
-        packed: Packed,
+        packed: Arc<Packed>,
         /// Why it may be moved.
         proof: Proof,
     },
@@ -200,6 +215,8 @@ pub enum Effect {
     ReadClock,
     /// All uploads go at this pace from now on, also those under way.
     Pace(window::Pace),
+    /// Where room is short, remove from `shipped/` what the receiver holds.
+    Relieve,
     /// Say something to a person.
     Tell(Notice),
 }
@@ -237,6 +254,10 @@ pub enum Notice {
     Stuck(EpisodeId, String, Duration),
     /// The outbox cannot be written; packing goes on later.
     PackingPaused(String, Duration),
+    /// The outbox is full, though room was reserved; for so long nothing is written there.
+    OutboxFull(String, Duration),
+    /// There is no room in the outbox for this one; why. It is sent without a copy there.
+    NoRoom(EpisodeId, String),
     /// The archive was damaged or lost in the outbox, and is packed again.
     PackedAgain(EpisodeId, String),
     /// The receiver holds it, and somebody took the episode away before it could be moved.

@@ -10,7 +10,10 @@ use super::{
     backoff::Jitter,
     fairness::Lanes,
     hold::Destination,
+    overview::Ledger,
     ramp::Ramp,
+    relief::Relief,
+    room::Fullness,
     state::{Episode, Next, OrphanEnd, Rest, State},
     sweeps::Sweeps,
     window::Gate,
@@ -58,6 +61,7 @@ pub struct Machine {
     /// The last one whose archive could not be written, since one could.
     pub(super) outbox_failed: Option<EpisodeId>,
     pub(super) outbox_failures: u32,
+    pub(super) full: Fullness,
     pub(super) next_scan: Duration,
     pub(super) scanning: bool,
     pub(super) scan_again: bool,
@@ -65,8 +69,10 @@ pub struct Machine {
     pub(super) moved_while_scanning: HashSet<EpisodeId>,
     pub(super) looks: usize,
     pub(super) sweeps: Sweeps,
+    pub(super) relief: Relief,
     pub(super) blind: bool,
     pub(super) stopping: bool,
+    pub(super) ledger: Ledger,
 }
 
 impl Machine {
@@ -96,14 +102,17 @@ impl Machine {
             packing_paused_until: None,
             outbox_failed: None,
             outbox_failures: 0,
+            full: Fullness::default(),
             next_scan: now,
             scanning: false,
             scan_again: false,
             moved_while_scanning: HashSet::new(),
             looks: 0,
             sweeps: Sweeps::new(now),
+            relief: Relief::default(),
             blind: false,
             stopping: false,
+            ledger: Ledger::default(),
         }
     }
 
@@ -163,6 +172,7 @@ impl Machine {
                     self.tell(Notice::ClockDoubted(doubted_for));
                 }
             }
+            Event::Relieved(enough) => self.relieved(enough),
             Event::Watching(can) => {
                 if can && self.blind {
                     self.distrust_watches();
@@ -236,7 +246,9 @@ impl Machine {
     #[must_use]
     pub fn idle(&self) -> bool {
         let to_begin = self.settings.once && !self.stopping && self.next_scan < NEVER;
-        !(to_begin || self.scanning || self.sweeps.under_way() || self.gate.asked())
+        let looks_around =
+            self.scanning || self.sweeps.under_way() || self.relief.under_way() || self.gate.asked();
+        !(to_begin || looks_around)
             && self.looks + self.packing.len() + self.sending.len() + self.on_disk == 0
             && self.out.is_empty()
             && self.disk.is_empty()
@@ -367,6 +379,7 @@ impl Machine {
     }
 
     pub(super) fn tell(&mut self, notice: Notice) {
+        self.remember_why(&notice);
         self.out.push_back(Effect::Tell(notice));
     }
 

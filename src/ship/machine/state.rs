@@ -1,6 +1,6 @@
 //! One episode: what it is, and what the steps can say about it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
@@ -37,6 +37,10 @@ pub enum PackFailure {
     Gone,
     /// It cannot be read; why.
     Unreadable(String),
+    /// There is no room in the outbox to reserve; why. Nothing was begun.
+    Short(String),
+    /// The outbox was full, or our share of it, though room was reserved; why.
+    Full(String),
     /// The outbox cannot be written; why.
     Outbox(String),
     /// More was read of it than it was to be packed for.
@@ -105,24 +109,24 @@ pub(super) enum State {
     Checking,
     Packing,
     /// Packed; waits for its turn to be sent.
-    Ready(Packed),
-    Sending(Packed),
+    Ready(Arc<Packed>),
+    Sending(Arc<Packed>),
     /// Waits for a time; then goes on with `Next`.
     Resting(Next, Rest),
     /// Waits for a change, or for a person.
-    Parked(Packed),
+    Parked(Arc<Packed>),
     /// The receiver has it; the move to `shipped/` waits for the disk, or is under way.
-    Retiring(Packed, Proof),
-    Quarantining(Reason),
+    Retiring(Arc<Packed>, Proof),
+    Quarantining(Box<Reason>),
 }
 
 /// What follows a rest.
 #[derive(Debug)]
 pub(super) enum Next {
     Pack,
-    Send(Packed),
-    Retire(Packed, Proof),
-    Quarantine(Reason),
+    Send(Arc<Packed>),
+    Retire(Arc<Packed>, Proof),
+    Quarantine(Box<Reason>),
 }
 
 /// Why an episode rests; what `ship --once` counts it as.
@@ -152,7 +156,7 @@ pub(super) enum Looking {
     Stale,
 }
 
-/// One episode as the machine remembers it: under half a kilobyte.
+/// One episode as the machine remembers it: a quarter of a kilobyte, since most of them wait.
 #[derive(Debug)]
 pub(super) struct Episode {
     pub(super) state: State,
@@ -168,6 +172,10 @@ pub(super) struct Episode {
     pub(super) large: bool,
     /// An archive of it lies in the outbox, left by an earlier process.
     pub(super) archived: bool,
+    /// There was no room in the outbox: it is to be packed without a copy there.
+    pub(super) short: bool,
+    /// What is sent of it lies nowhere: it is packed anew for each attempt.
+    pub(super) without_copy: bool,
     /// Making the archive durable is under way.
     pub(super) keeping: bool,
     /// The archive is durable under its final name.
@@ -177,7 +185,7 @@ pub(super) struct Episode {
     /// The receiver found the archive's bytes damaged: they are read again before they are sent again.
     pub(super) suspect: bool,
     /// A conflict that is not written beside the archive yet.
-    pub(super) conflict: Option<Refusal>,
+    pub(super) conflict: Option<Box<Refusal>>,
     pub(super) conflict_told: bool,
     pub(super) failures: Failures,
     /// Since when its manifest is waited for.
@@ -195,6 +203,8 @@ pub(super) struct Episode {
     pub(super) kept_bytes: u64,
     /// When to wake it.
     pub(super) wake: Option<Duration>,
+    /// What a person was last told of it.
+    pub(super) why: Option<Box<str>>,
 }
 
 impl Episode {
@@ -208,6 +218,8 @@ impl Episode {
             stamp: None,
             large: false,
             archived: false,
+            short: false,
+            without_copy: false,
             keeping: false,
             durable: false,
             spoiled: false,
@@ -223,6 +235,7 @@ impl Episode {
             may_be_kept: false,
             kept_bytes: 0,
             wake: None,
+            why: None,
         })
     }
 

@@ -1,10 +1,13 @@
 //! The machine on a bench: one event at a time, and what it wants done.
 
+mod conflicts;
 mod fairness;
 mod hold;
 mod looking;
 mod queue;
+mod relief;
 mod reload;
+mod room;
 mod sweeps;
 mod transitions;
 mod weather;
@@ -46,6 +49,7 @@ fn settings(set: impl Fn(&mut Settings)) -> Settings {
         sweep_interval: Duration::from_secs(1_000_000),
         require_receipt: false,
         once: false,
+        relieve: false,
         seed: 1,
     };
     set(&mut settings);
@@ -205,6 +209,7 @@ fn name(effect: &Effect) -> (&'static str, String) {
         Effect::Check { id, rehash: false } => ("check", id),
         Effect::Check { id, rehash: true } => ("rehash", id),
         Effect::Pack { id, .. } => ("pack", id),
+        Effect::Measure { id, .. } => ("measure", id),
         Effect::Keep { id, conflict: None, .. } => ("keep", id),
         Effect::Keep { id, conflict: Some(_), .. } => ("remember", id),
         Effect::Send { id, .. } => ("send", id),
@@ -217,6 +222,7 @@ fn name(effect: &Effect) -> (&'static str, String) {
         Effect::Pace(_) => return ("pace", String::new()),
         Effect::Scan => return ("scan", String::new()),
         Effect::Sweep => return ("sweep", String::new()),
+        Effect::Relieve => return ("relieve", String::new()),
         Effect::Tell(_) => return ("tell", String::new()),
     };
     (kind, id.as_str().to_owned())
@@ -244,7 +250,7 @@ fn scanned(episodes: &[(&str, Look)], archives: &[&str]) -> Event {
     Event::Scanned(Some(Scanned {
         episodes: episodes.iter().map(|(id, look)| (of(id), look.clone())).collect(),
         archives: archives.iter().map(|id| of(id)).collect(),
-        mistaken: 0,
+        ..Scanned::default()
     }))
 }
 

@@ -1,6 +1,6 @@
 //! What each step's result makes of its episode.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
@@ -25,11 +25,12 @@ impl Machine {
     pub(super) fn checked(&mut self, id: &EpisodeId, check: Check, now: Duration) {
         match check {
             Check::Fits(packed, conflict) => {
+                let packed = Arc::new(packed);
                 let Some(episode) = self.episodes.get_mut(id) else { return };
-                episode.durable = true;
+                episode.durable = !episode.without_copy;
                 episode.may_be_kept = true;
                 // One that was heard of last may not be written beside it yet.
-                match conflict.or_else(|| episode.conflict.clone()) {
+                match conflict.or_else(|| episode.conflict.as_deref().cloned()) {
                     Some(refusal) => {
                         if !std::mem::replace(&mut episode.conflict_told, true) {
                             self.tell(Notice::Conflict(id.clone(), refusal));
@@ -54,15 +55,21 @@ impl Machine {
 
     pub(super) fn packed(&mut self, id: &EpisodeId, result: Result<Packed, PackFailure>, now: Duration) {
         let Some(episode) = self.episodes.get_mut(id) else { return };
-        if !matches!(result, Err(PackFailure::UnfinishedManifest(..))) {
+        // Where there was no room, nobody has looked.
+        if !matches!(
+            result,
+            Err(PackFailure::UnfinishedManifest(..) | PackFailure::Short(_) | PackFailure::Full(_))
+        ) {
             episode.unfinished_since = None;
         }
         match result {
             Ok(packed) => {
+                let packed = Arc::new(packed);
                 episode.failures.settling = 0;
                 episode.failures.local = 0;
-                self.outbox_failed = None;
-                self.outbox_failures = 0;
+                if !episode.without_copy {
+                    self.outbox_works();
+                }
                 self.tell(Notice::Packed(id.clone(), packed.facts));
                 self.enter(id, State::Ready(packed));
             }
@@ -83,22 +90,15 @@ impl Machine {
                 self.forget_unless_back(id);
             }
             Err(PackFailure::Unreadable(why)) => self.stuck(id, Next::Pack, why, now),
-            Err(PackFailure::Outbox(why)) => {
-                // One that is too large for the room there is does not keep the smaller ones from being packed: only two
-                // in a row speak for the outbox.
-                let before = self.outbox_failed.replace(id.clone());
-                if before.is_some_and(|other| other != *id) {
-                    self.outbox_failures += 1;
-                    let wait = self.jitter.wait(LOCAL, self.outbox_failures);
-                    self.packing_paused_until = Some(now + wait);
-                    self.tell(Notice::PackingPaused(why.clone(), wait));
-                }
-                self.stuck(id, Next::Pack, why, now);
-            }
             Err(PackFailure::Large) => {
                 episode.large = true;
+                // It is put back, and has as little room then as it had now.
+                episode.short = episode.without_copy;
                 self.enter(id, State::Sealed);
             }
+            Err(PackFailure::Short(why)) => self.no_room(id, why),
+            Err(PackFailure::Full(why)) => self.outbox_full(id, why, now),
+            Err(PackFailure::Outbox(why)) => self.outbox_at_fault(id, why, now),
             Err(PackFailure::Cancelled) => self.enter(id, State::Sealed),
         }
     }
@@ -119,11 +119,11 @@ impl Machine {
             | State::Retiring(..)
             | State::Quarantining(_) => return,
         };
-        if episode.keeping || (episode.durable && episode.conflict.is_none()) {
+        if episode.keeping || episode.without_copy || (episode.durable && episode.conflict.is_none()) {
             return;
         }
         episode.keeping = true;
-        let conflict = episode.conflict.take();
+        let conflict = episode.conflict.take().map(|refusal| *refusal);
         self.on_disk(Effect::Keep { id: id.clone(), packed, conflict });
     }
 
@@ -158,18 +158,18 @@ impl Machine {
         }
     }
 
-    pub(super) fn send_later(&mut self, id: &EpisodeId, packed: Packed, why: Rest, until: Duration) {
+    pub(super) fn send_later(&mut self, id: &EpisodeId, packed: Arc<Packed>, why: Rest, until: Duration) {
         self.rest(id, Next::Send(packed), why, until);
         self.keep(id);
     }
 
     /// For a person, or for a change, which is looked for now and then.
-    pub(super) fn park(&mut self, id: &EpisodeId, packed: Packed, now: Duration) {
+    pub(super) fn park(&mut self, id: &EpisodeId, packed: Arc<Packed>, now: Duration) {
         self.enter(id, State::Parked(packed));
         self.sleep_until(id, Some(now + CONFLICT_RECHECK));
     }
 
-    pub(super) fn retire(&mut self, id: &EpisodeId, packed: Packed, proof: super::verdict::Proof) {
+    pub(super) fn retire(&mut self, id: &EpisodeId, packed: Arc<Packed>, proof: super::verdict::Proof) {
         let keeping = self.episodes.get(id).is_some_and(|episode| episode.keeping);
         if !keeping {
             let step = Effect::Retire { id: id.clone(), packed: packed.clone(), proof: proof.clone() };
@@ -186,6 +186,7 @@ impl Machine {
         match moved {
             Moved::To(path) => {
                 self.tally.shipped += 1;
+                self.something_to_remove();
                 self.tell(Notice::Retired(id.clone(), packed.facts, proof.status(), path));
                 self.forget_unless_back(id);
             }
@@ -215,13 +216,13 @@ impl Machine {
 
     fn own_fault(&mut self, id: &EpisodeId, error: String, fingerprint: Fingerprint) {
         let reason = Reason { status: None, error, body: Value::Null, verdict: "fatal", fingerprint };
-        self.quarantine(id, reason);
+        self.quarantine(id, Box::new(reason));
     }
 
-    pub(super) fn quarantine(&mut self, id: &EpisodeId, reason: Reason) {
+    pub(super) fn quarantine(&mut self, id: &EpisodeId, reason: Box<Reason>) {
         let keeping = self.episodes.get(id).is_some_and(|episode| episode.keeping);
         if !keeping {
-            self.on_disk(Effect::Quarantine { id: id.clone(), reason: reason.clone() });
+            self.on_disk(Effect::Quarantine { id: id.clone(), reason: (*reason).clone() });
         }
         self.enter(id, State::Quarantining(reason));
     }
@@ -234,7 +235,7 @@ impl Machine {
         match moved {
             Moved::To(path) => {
                 self.tally.fatal += 1;
-                self.tell(Notice::Quarantined(id.clone(), reason, path));
+                self.tell(Notice::Quarantined(id.clone(), *reason, path));
                 self.forget_unless_back(id);
             }
             Moved::Gone => {
@@ -287,7 +288,7 @@ impl Machine {
     /// Its archive is looked at before it goes on; where it has none under its final name, it is packed again.
     pub(super) fn check_again(&mut self, id: &EpisodeId) {
         if let Some(episode) = self.episodes.get_mut(id) {
-            episode.archived |= episode.durable;
+            episode.archived |= episode.has_archive();
         }
         self.enter(id, State::Sealed);
     }

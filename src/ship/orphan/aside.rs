@@ -12,12 +12,9 @@ use crate::{
     filed,
     layout::{Layout, numbered},
     progress::Progress,
-    records::{QuarantineReason, RecordedVerdict, WallTime},
+    records::{ORPHAN, QuarantineReason, RecordedVerdict, WallTime},
     tree::shown,
 };
-
-/// The verdict in the reason of an archive that was put aside: there is no episode beside it.
-pub const ORPHAN: &str = "orphan";
 
 /// Why it was put aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +71,7 @@ pub(super) fn put_aside(
             let name = sidecar.file_name().ok_or(io::ErrorKind::InvalidInput)?;
             durable::place_file(&sidecar, &scratch.join(name), progress)?;
         }
-        filed::write_reason(scratch, &reason)
+        filed::write_reason(scratch, &reason, None)
     };
     let place = durable::build_directory(&layout.quarantine, id.as_str(), fill, progress)?;
     match why {

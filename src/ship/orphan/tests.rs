@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     durable,
     layout::REASON,
-    records::{ArchiveFacts, ManifestCheck, RecordedVerdict, ShippingReceipt},
+    records::{ArchiveFacts, ManifestCheck, ORPHAN, RecordedVerdict, ShippingReceipt},
     scan,
     ship::pack,
 };

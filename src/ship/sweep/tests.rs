@@ -116,7 +116,10 @@ fn an_age_that_cannot_be_told_begins_anew_and_is_remembered() {
     let after = |days: i64| WallTime::from_unix_seconds(now.unix_seconds() + 60 + days * DAY_S);
     let swept = |days| sweep(&layout, Some(30), None, after(days), &Progress::default());
     assert_eq!(swept(0), Swept { renewed: 1, ..Swept::default() });
-    assert_eq!(swept(29), Swept::default());
+    // Announced a week ahead.
+    assert_eq!(swept(22), Swept::default());
+    assert_eq!(swept(23), Swept { quarantine_ahead: 1, ..Swept::default() });
+    assert_eq!(swept(29), Swept { quarantine_ahead: 1, ..Swept::default() });
     assert_eq!(swept(30), Swept { removed: 1, ..Swept::default() });
 }
 

@@ -38,12 +38,14 @@ impl Transport {
         // more where it stands.
         for _ in 0..2 {
             *resumed_at_bytes = offset_bytes;
+            delivery.progress.goes_on_behind(offset_bytes);
             let own_headers = own_headers(offset_bytes);
             let answered = self.upload(Method::PATCH, &url, &own_headers, offset_bytes, delivery).await?;
             match (answered.status, offset_of(&answered, facts.size_bytes)) {
                 (StatusCode::CONFLICT, Some(other)) => offset_bytes = other,
                 (StatusCode::NOT_FOUND | StatusCode::GONE, _) => {
                     *resumed_at_bytes = 0;
+                    delivery.progress.goes_on_behind(0);
                     return Ok(None);
                 }
                 _ => return answer::read(answered).await.map(Some),

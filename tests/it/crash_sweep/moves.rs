@@ -27,12 +27,12 @@ const MOVING: &[&str] = &[
 const HELD_S: u32 = 3;
 
 /// A rig whose `shipped/` and `quarantine/` are on another file system than its `episodes/`.
-struct Across {
+pub(super) struct Across {
     /// Goes first: it may be mounted inside the rig's folder.
     _there: There,
     /// Where they are.
     there: PathBuf,
-    rig: Rig,
+    pub(super) rig: Rig,
 }
 
 /// Removed, or unmounted, with the rig.
@@ -74,7 +74,7 @@ impl There {
 }
 
 impl Across {
-    fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         let mut rig = Rig::new()?;
         let (there, kept) = There::beside(&rig.sandbox.path(""))?;
         symlink("data.bin", rig.fixture.join("deep/link")).unwrap();
@@ -94,7 +94,7 @@ impl Across {
 
     /// Nothing of ours is left beside what is meant to be there.
     #[track_caller]
-    fn no_scratch(&self) {
+    pub(super) fn no_scratch(&self) {
         for folder in
             [&self.rig.sandbox.layout.episodes, &self.there.join("shipped"), &self.there.join("quarantine")]
         {

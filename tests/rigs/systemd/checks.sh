@@ -433,6 +433,137 @@ uninstalling_twice_keeps_what_is_yours() {
     within 10 "again is shipped" shipped again
 }
 
+# What the doctor says just now, and one thing of it: the row's id, and the names of its members.
+doctor() { sealift doctor --json "$@" >$work/doctor.json || true; }
+row() {
+    python3 -c 'import functools, json, sys
+rows = [row for row in json.load(open(sys.argv[1]))["checks"] if row["id"] == sys.argv[2]]
+print(functools.reduce(lambda value, name: value[name], sys.argv[3:], rows[0]) if rows else "no such row")' $work/doctor.json "$@"
+}
+row_is() { doctor; [ "$(row "$1" status)" = "$2" ]; }
+wrong() {
+    doctor
+    python3 -c 'import json, sys
+print(*(row["id"] for row in json.load(open(sys.argv[1]))["checks"] if row["status"] != "green"))' $work/doctor.json
+}
+nothing_is_wrong() { [ -z "$(wrong)" ]; }
+# Types what the row says.
+mend() { bash -c "$(row "$1" fix)" >>$work/typed 2>&1 || true; }
+# Exactly this row has turned, to this colour; what it says is typed, and nothing is wrong any more.
+turns_and_is_mended() { # ROW COLOUR
+    within 10 "$1 is $2" row_is "$1" "$2"
+    expect "other rows have turned: $(wrong)" [ "$(wrong)" = "$1" ]
+    mend "$1"
+    within 15 "$1 is green again" nothing_is_wrong
+}
+
+the_doctor_is_green_on_a_sound_host_and_each_of_its_fixes_mends() {
+    systemctl enable --quiet --now sealift
+    record sound 10
+    within 10 "sound is shipped" shipped sound
+    within 10 "all is green, and not: $(wrong)" nothing_is_wrong
+
+    systemctl disable --quiet sealift
+    turns_and_is_mended unit yellow
+
+    systemctl kill --signal=KILL sealift
+    within $((restart_s + 10)) "it is back" is NRestarts 1
+    within 10 "it is active" is ActiveState active
+    turns_and_is_mended restarts yellow
+
+    drop_in none <<DROP_IN
+[Service]
+WatchdogSec=0
+DROP_IN
+    systemctl restart sealift
+    turns_and_is_mended watchdog yellow
+
+    drop_in siblings <<DROP_IN
+[Service]
+ReadWritePaths=
+ReadWritePaths=$data/.sealift $data/episodes $data/outbox $data/shipped $data/quarantine
+DROP_IN
+    systemctl restart sealift
+    turns_and_is_mended moves yellow
+
+    config http://127.0.0.1:8490 "nonsense = 1"
+    doctor
+    expect "the first red row: $(wrong)" [ "$(wrong)" = configuration ]
+    systemctl restart sealift 2>/dev/null || true
+    within 10 "it has failed" is ActiveState failed
+    doctor
+    expect "the rows: $(wrong)" [ "$(wrong)" = "configuration unit daemon" ]
+    expect "it does not say what ended it" grep -q "exit code 2: a wrong configuration" $work/doctor.json
+    config http://127.0.0.1:8490
+    doctor
+    mend unit
+    within 10 "all is green, and not: $(wrong)" nothing_is_wrong
+    systemctl disable --quiet sealift
+}
+
+the_doctor_tells_what_the_journal_comes_to() {
+    class_is() { doctor; [ "$(row journal details class)" = "$1" ]; }
+    journalctl --quiet --rotate --vacuum-time=1s
+    # Entries of this second may be kept once more.
+    emptied() { journalctl --quiet --rotate --vacuum-time=1s; class_is empty; }
+    within 10 "empty" emptied
+    systemctl start sealift
+    record good 10
+    within 10 "good is shipped" shipped good
+    within 10 "clean" class_is clean
+    config http://127.0.0.1:1
+    systemctl reload sealift
+    record late 10
+    within 10 "transient" class_is transient
+    config http://127.0.0.1:8493
+    systemctl reload sealift
+    within 20 "late is quarantined" quarantined late
+    within 10 "fatal" class_is fatal
+    record malformed 10
+    within 10 "malformed is quarantined" quarantined malformed
+    within 10 "400" class_is 400
+    record old 10
+    within 10 "old is quarantined" quarantined old
+    within 10 "412" class_is 412
+    expect "the counts: $(row journal details counts)" [ "$(row journal details counts 412),$(row journal details counts 400)" = 1,1 ]
+    expect "the row: $(row journal summary)" grep -q "1 ship rejected as out-of-window" $work/doctor.json
+    expect "the fix: $(row journal fix)" [ "$(row journal fix)" = "lab-update --now" ]
+    echo "      $(row journal summary)"
+
+    # Somebody else may not read the journal, and is told how to.
+    theirs() { as_recorder "cd /; sealift doctor --json" >$work/doctor.json || true; [ "$(row journal details class)" = "$1" ]; }
+    within 10 "not permitted" theirs not-permitted
+    local fix
+    fix=$(row journal fix)
+    expect "the fix: $fix" [ "$fix" = "sudo usermod -aG systemd-journal recorder" ]
+    ${fix#sudo }
+    within 10 "permitted" theirs 412
+    gpasswd --delete recorder systemd-journal >/dev/null
+}
+
+the_doctor_waits_for_no_mount_that_hangs() {
+    cp -a $data $work/real
+    systemd-run --quiet --collect --unit=rig-fuse --service-type=exec bindfs -f -o allow_other,nonempty $work/real $data
+    trap 'systemctl kill --signal=CONT rig-fuse; systemctl stop rig-fuse; umount -l $data 2>/dev/null || true' EXIT
+    within 10 "the mount" mountpoint -q $data
+    doctor
+    expect "events are relied on: $(row watch-mode summary)" [ "$(row watch-mode details file_system)" = FUSE ]
+    sed -i 's/^\[receiver\]/watch = "inotify"\n[receiver]/' /etc/sealift/sealift.toml
+    doctor
+    expect "the way of watching: $(row watch-mode status)" [ "$(row watch-mode status)" = yellow ]
+    systemctl kill --signal=STOP rig-fuse
+    local began took
+    began=$(now_ms)
+    doctor
+    took=$(($(now_ms) - began))
+    echo "      after $took ms: $(row folders summary)"
+    expect "the row: $(row folders status)" [ "$(row folders status)" = red ]
+    expect "after $took ms" [ $took -lt 5000 ]
+    systemctl kill --signal=CONT rig-fuse
+    doctor
+    expect "the row afterwards: $(row folders status)" [ "$(row folders status)" = green ]
+}
+
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 all() { sed -n 's/^\([a-z_]*_[a-z_]*_[a-z_]*\)() {$/\1/p' "$0"; }

@@ -4,7 +4,8 @@
                                     come), and adds to FOLDER/carried how many bytes it has carried towards the receiver
     peers.py front PORT FOLDER      TLS before the receiver (FOLDER/front.pem, .key, ca.pem); a client must show a certificate, whose name
                                     is added to FOLDER/seen
-    peers.py refusing PORT FOLDER   a receiver that refuses every episode in its own words
+    peers.py refusing PORT FOLDER   a receiver that refuses every episode in its own words: 412 for those that are called old, 400 for those that
+                                    are called malformed, else 422
 """
 
 import asyncio
@@ -63,10 +64,15 @@ async def refuse(reader, writer):
     lines = head.decode().lower().split("\r\n")
     length = next((int(line.split(":")[1]) for line in lines if line.startswith("content-length:")), 0)
     await reader.readexactly(length)
+    episode = lines[0].split(" ")[1].rsplit("/", 1)[1]
+    status = {"old": b"412 Precondition Failed", "malformed": b"400 Bad Request", "admission": b"404 Not Found"}
     body = b'{"title":"no such rig is known here"}'
+    if episode == "old":
+        body = b'{"type":"urn:sealift:commit-out-of-window","detail":"too old","remediation":"lab-update --now"}'
     writer.write(
-        b"HTTP/1.1 422 Unprocessable Content\r\nContent-Type: application/problem+json\r\n"
-        b"Connection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        b"HTTP/1.1 %s\r\nContent-Type: application/problem+json\r\n"
+        b"Connection: close\r\nContent-Length: %d\r\n\r\n%s"
+        % (status.get(episode, b"422 Unprocessable Content"), len(body), body)
     )
     await writer.drain()
     writer.close()

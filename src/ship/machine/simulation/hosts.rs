@@ -159,8 +159,13 @@ impl<O: Outside> Hosts<O> {
             | Effect::Cancel(_)
             | Effect::Discard(_)
             | Effect::Tell(_) => return None,
-            Effect::ReadClock | Effect::Check { .. } | Effect::Quarantine { .. } | Effect::Orphan(_) => {
-                unreachable!("nothing lies in the outbox, and nobody is at fault: {effect:?}")
+            Effect::ReadClock
+            | Effect::Check { .. }
+            | Effect::Measure { .. }
+            | Effect::Relieve
+            | Effect::Quarantine { .. }
+            | Effect::Orphan(_) => {
+                unreachable!("nothing lies in the outbox, there is room, and nobody is at fault: {effect:?}")
             }
         })
     }

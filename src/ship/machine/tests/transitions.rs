@@ -6,19 +6,10 @@ const BEFORE_KEEPING: Duration = Duration::from_millis(249);
 const KEEPING: Duration = Duration::from_millis(2);
 
 /// `a` is packed and on its way.
-fn sending() -> Bench {
+pub(super) fn sending() -> Bench {
     let mut bench = Bench::new();
     bench.seal_and_pack("a", 1);
     assert_eq!(bench.take("send"), ["a"]);
-    bench
-}
-
-/// `a` is in conflict, and that is written beside its archive.
-fn parked() -> Bench {
-    let mut bench = sending();
-    bench.answer("a", 409, problem(ProblemType::Conflict));
-    assert_eq!(bench.take("remember"), ["a"]);
-    bench.hear(Event::Kept(of("a"), Ok(())));
     bench
 }
 
@@ -118,59 +109,6 @@ fn of_an_archive_that_could_not_be_made_durable_only_a_receipt_proves_the_delive
         bench.wait_s(5);
         assert_eq!(bench.wanted(), [next]);
     }
-}
-
-#[test]
-fn a_conflict_is_remembered_and_looked_at_again_but_not_sent() {
-    let mut bench = parked();
-    bench.wait_s(599);
-    assert_eq!(bench.wanted(), [""; 0]);
-    for _ in 0..5 {
-        bench.wait_s(600);
-        assert_eq!(bench.take("check"), ["a"]);
-        let conflict = bench.told.iter().find_map(|notice| match notice {
-            Notice::Conflict(_, refusal) => Some(refusal.clone()),
-            _ => None,
-        });
-        bench.hear(Event::Checked(of("a"), Check::Fits(packed("a"), conflict)));
-        assert_eq!(bench.wanted(), [""; 0]);
-    }
-    let told = bench.told.iter().filter(|notice| matches!(notice, Notice::Conflict(..))).count();
-    assert_eq!(told, 1, "a person is told once");
-}
-
-#[test]
-fn a_conflict_is_sent_again_when_the_episode_was_changed() {
-    let mut bench = parked();
-    bench.seal("a", 2);
-    assert_eq!(bench.take("check"), ["a"]);
-    bench.hear(Event::Checked(of("a"), Check::Unusable("changed".into())));
-    bench.pack("a");
-    assert_eq!(bench.take("send"), ["a"]);
-}
-
-#[test]
-fn a_conflict_is_sent_again_when_an_operator_took_the_verdict_out() {
-    let mut bench = parked();
-    bench.wait_s(601);
-    bench.take("check");
-    bench.hear(fits("a"));
-    assert_eq!(bench.take("send"), ["a"]);
-}
-
-#[test]
-fn a_conflict_of_the_old_archive_is_not_written_beside_the_new_one() {
-    let mut bench = sending();
-    bench.wait_s(1);
-    bench.take("keep");
-    bench.answer("a", 409, problem(ProblemType::Conflict));
-    bench.seal("a", 2);
-    bench.hear(Event::Kept(of("a"), Err("EIO".to_owned())));
-    bench.wait_s(6);
-    bench.pack("a");
-    assert_eq!(bench.take("send"), ["a"]);
-    bench.fail("a", lost());
-    assert_eq!(bench.wanted(), ["keep a"]);
 }
 
 #[test]
@@ -409,4 +347,19 @@ fn a_receiver_that_asks_for_patience_gets_it_also_from_one_that_moves() {
     assert_eq!(bench.take("send"), [""; 0]);
     bench.wait_s(2);
     assert_eq!(bench.take("send"), ["a"]);
+}
+
+#[test]
+fn what_was_delivered_and_is_taken_away_before_its_move_is_not_said_to_be_unshipped() {
+    let mut bench = Bench::new();
+    bench.seal_and_pack("a", 1);
+    bench.take("send");
+    bench.answer("a", 201, AnswerBody::Empty);
+    assert_eq!(bench.take("retire"), ["a"]);
+    bench.hear(Event::Retired(of("a"), Moved::Failed("ENOENT".into())));
+    bench.look("a", Look::Gone);
+    assert_eq!(bench.take("retire"), ["a"]);
+    bench.hear(Event::Retired(of("a"), Moved::Gone));
+    assert!(bench.told(|notice| matches!(notice, Notice::DeliveredAndGone(_))));
+    assert!(!bench.told(|notice| matches!(notice, Notice::Vanished(_))));
 }

@@ -1,5 +1,5 @@
-//! Whether episodes can be moved as things stand, tried at the start by the daemon itself: a unit sees other mounts and has other
-//! rights than the shell of whoever asks.
+//! Whether episodes can be moved as things stand: tried at the start by the daemon itself, since a unit sees other mounts and has other
+//! rights than the shell of whoever asks; and by `doctor`, while no daemon runs.
 //!
 //! ```text
 //!  episodes/ ──an empty folder of ours──▶ shipped/, quarantine/, outbox/     renames, copies instead, or is not permitted
@@ -65,9 +65,10 @@ pub enum Finding {
     },
 }
 
-/// Tries. The caller holds the lock. Nothing stays behind.
+/// Tries. Nothing stays behind. `whose` is part of the scratch's names: empty for whoever holds the lock, and for anybody else a word
+/// that is nobody else's.
 #[must_use]
-pub fn run(layout: &Layout) -> Trial {
+pub fn run(layout: &Layout, whose: &str) -> Trial {
     let mut findings = Vec::new();
     let moves = [
         (&layout.episodes, &layout.shipped),
@@ -75,7 +76,7 @@ pub fn run(layout: &Layout) -> Trial {
         (&layout.outbox, &layout.outbox),
     ];
     for (from, to) in moves {
-        match durable::try_move(from, to) {
+        match durable::try_move(from, to, whose) {
             Ok(Tried::Renames) => {}
             Ok(Tried::Copies) => {
                 let same_device = device(from).is_some_and(|from| device(to) == Some(from));
@@ -207,7 +208,7 @@ mod tests {
     #[test]
     fn on_one_file_system_all_is_well_and_nothing_stays_behind() {
         let (_folder, layout) = sandbox();
-        assert_eq!(run(&layout), Trial::default());
+        assert_eq!(run(&layout, ""), Trial::default());
         for folder in [&layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
             assert!(is_empty(folder), "{}", folder.display());
         }
@@ -221,7 +222,7 @@ mod tests {
         if device(&layout.episodes) == device(&layout.shipped) {
             return;
         }
-        let found = run(&layout).findings;
+        let found = run(&layout, "").findings;
         assert_eq!(found, [Finding::Copies { to: layout.shipped.clone(), same_device: false }]);
         assert!(is_empty(&layout.episodes) && is_empty(&layout.shipped));
     }
@@ -230,7 +231,7 @@ mod tests {
     fn a_folder_that_takes_nothing_is_named_with_what_to_do() {
         let (_folder, mut layout) = sandbox();
         layout.quarantine = "/proc/self".into();
-        let found = run(&layout).findings;
+        let found = run(&layout, "").findings;
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(is_empty(&layout.episodes));
         // Another file system, or no permission: whichever the kernel finds first.

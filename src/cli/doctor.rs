@@ -1,0 +1,152 @@
+//! `sealift doctor`
+
+use std::{ffi::OsString, fmt::Write as _, io::IsTerminal as _, path::Path, time::Duration};
+
+use anyhow::Context as _;
+use clap::Args;
+use sealift::operate::doctor::{self, Question, Report, Status, shell_word};
+
+use super::{
+    Source,
+    destination::{self, Destination},
+    exit::{Exit, Failure},
+    logging,
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The first row that is not green is the cause, or the nearest to it; the command below it mends it.
+Nothing is changed that stays, and root is needed for nothing; what you may not see is said.
+
+Exit codes: 0 all green; 1 yellow at worst; 2 red. docs/doctor.md lists every check.")]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    destination: Destination,
+    /// Say it as one JSON document (docs/doctor.schema.json)
+    #[arg(long)]
+    json: bool,
+    /// How far back the journal is read, such as 90s, 10m, 2h or 3d
+    #[arg(long, value_name = "SPAN", default_value = "10m", value_parser = span)]
+    since: Duration,
+}
+
+#[expect(clippy::print_stdout, reason = "a command's result")]
+pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
+    // What is wrong with certificates and tokens has a row; it is not told twice.
+    logging::start("off");
+    let enough = destination::is_enough(&args.source, &args.destination);
+    let question = Question {
+        raw: destination::configuration(&args.source, &args.destination).map(absolute),
+        file: args.source.file(enough),
+        since: args.since,
+        options: options(&args.source, &args.destination),
+    };
+    let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
+    let report = runtime.block_on(doctor::examine(&question));
+    // Whoever hangs in a system call is left behind.
+    runtime.shutdown_background();
+    if args.json {
+        println!("{}", report.to_json());
+    } else {
+        let colour =
+            std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+        print!("{}", told(&report, colour));
+    }
+    Ok(match report.status() {
+        Status::Green => Exit::Done,
+        Status::Yellow => Exit::Wrong,
+        Status::Red => Exit::Red,
+    })
+}
+
+/// The commands that are shown may be typed from anywhere.
+fn absolute(mut raw: sealift::config::RawConfig) -> sealift::config::RawConfig {
+    raw.shipper.data_dir = raw.shipper.data_dir.map(|path| std::path::absolute(&path).unwrap_or(path));
+    raw
+}
+
+/// What was given on this command line, so that another command means the same.
+fn options(source: &Source, destination: &Destination) -> String {
+    let path = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).into_os_string();
+    let given: [(&str, Option<OsString>); 3] = [
+        ("--config", source.config.as_deref().map(path)),
+        ("--data", source.data.as_deref().map(path)),
+        ("--receiver", destination.receiver.clone().map(OsString::from)),
+    ];
+    let given =
+        given.into_iter().filter_map(|(option, value)| Some(format!("{option} {}", shell_word(&value?))));
+    given.collect::<Vec<_>>().join(" ")
+}
+
+/// A number and a unit.
+fn span(text: &str) -> Result<Duration, String> {
+    let wrong = || "give a number and s, m, h or d, such as 10m".to_owned();
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let seconds = number.checked_mul(seconds).filter(|seconds| (1..=366 * 86_400).contains(seconds));
+    seconds.map(Duration::from_secs).ok_or_else(|| "give between one second and a year".to_owned())
+}
+
+/// A line a check, and below what is not green the command that mends it.
+fn told(report: &Report, colour: bool) -> String {
+    let paint = |status: Status, text: &str| match (colour, status) {
+        (false, _) => text.to_owned(),
+        (true, Status::Green) => format!("\u{1b}[32m{text}\u{1b}[0m"),
+        (true, Status::Yellow) => format!("\u{1b}[33m{text}\u{1b}[0m"),
+        (true, Status::Red) => format!("\u{1b}[31m{text}\u{1b}[0m"),
+    };
+    let mut text = String::new();
+    for row in &report.rows {
+        let status = paint(row.status, &format!("{:<6}", row.status.as_str()));
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{status} {:<20} {}", row.id.as_str(), row.summary);
+        if let Some(fix) = &row.fix {
+            let _ = writeln!(text, "{:<27} $ {fix}", "");
+        }
+    }
+    let of = |status: Status| report.rows.iter().filter(|row| row.status == status).count();
+    let _ = writeln!(
+        text,
+        "{}: {} green, {} yellow, {} red",
+        paint(report.status(), report.status().as_str()),
+        of(Status::Green),
+        of(Status::Yellow),
+        of(Status::Red)
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_a_number_and_a_unit() {
+        for (text, seconds) in [
+            ("90s", Some(90)),
+            ("10m", Some(600)),
+            ("2h", Some(7200)),
+            ("3d", Some(259_200)),
+            ("0s", None),
+            ("10", None),
+            ("m", None),
+            ("", None),
+            ("-1m", None),
+            ("1.5h", None),
+            ("10 m", None),
+            ("99999999999999999999d", None),
+            ("9é", None),
+        ] {
+            assert_eq!(span(text).ok().map(|span| span.as_secs()), seconds, "{text}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! `sealift requeue`
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use sealift::{
+    config::RawConfig,
+    episode::{EpisodeId, printable},
+    operate::{
+        receiver::Receiver,
+        requeue::{self, End, Options, Place, Row},
+    },
+    progress::Progress,
+    tree::shown,
+};
+use serde_json::{Value, json};
+
+use super::{
+    Source,
+    destination::{self, Destination},
+    exit::{Exit, Failure},
+    logging,
+    ship::stop_signal,
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The daemon notices by itself, and need not run. Nothing is overwritten: where episodes/ has one of that name, it is left.
+What is in conflict is packed and sent again where it stands. From shipped/ comes only what the receiver does not hold any more.
+With --all, what was refused for its commit comes back only once the receiver admits that commit.
+
+Exit codes: 0 all of it is back in the queue; 1 something was left, and why is said; 2 wrong arguments or configuration.")]
+pub(crate) struct RequeueArgs {
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    destination: Destination,
+    /// The episodes
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    ids: Vec<String>,
+    /// Everything that is there
+    #[arg(long)]
+    all: bool,
+    /// Only what was answered with this HTTP status
+    #[arg(long, value_name = "CODE", value_parser = clap::value_parser!(u16).range(100..=599))]
+    status: Option<u16>,
+    /// From where [default: quarantine and conflict]
+    #[arg(long, value_name = "WHERE")]
+    from: Option<Where>,
+    /// The IDs are names of folders: where several hold one episode (ID, ID~1), this says which
+    #[arg(long, conflicts_with = "all")]
+    folder: bool,
+    /// With --all: do not ask the receiver whether it admits the commits that it refused
+    #[arg(long, conflicts_with = "ids")]
+    unasked: bool,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Say what was done as one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Where {
+    /// What was rejected
+    Quarantine,
+    /// What the receiver holds otherwise under that name
+    Conflict,
+    /// What the receiver has lost
+    Shipped,
+}
+
+#[expect(clippy::print_stdout, reason = "a command's result")]
+pub(crate) fn run(args: RequeueArgs) -> Result<Exit, Failure> {
+    let parse = |id: &String| {
+        EpisodeId::parse(id)
+            .with_context(|| format!("{:?} is no episode's id", printable(id)))
+            .map_err(Failure::Usage)
+    };
+    let ids = args.ids.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    if args.from == Some(Where::Shipped) && args.status.is_some() {
+        let why = "--status is about what was refused, and nothing in shipped/ was: leave it out";
+        return Err(Failure::Usage(anyhow::anyhow!(why)));
+    }
+    // Only these two ask anybody.
+    let must_ask = args.from == Some(Where::Shipped);
+    let may_ask = must_ask || args.all && !args.unasked;
+    let enough = args.source.data.is_some() && (!may_ask || args.destination.receiver.is_some());
+    let mut raw = args.source.read(enough)?;
+    args.destination.lay_over(&mut raw);
+    let layout = raw.layout()?;
+    logging::start("warn");
+    let (receiver, concurrency) = if must_ask || may_ask && raw.receiver.url.is_some() {
+        let (receiver, concurrency) = receiver(&raw)?;
+        (Some(receiver), concurrency)
+    } else {
+        (None, 1)
+    };
+    let options = Options {
+        layout,
+        ids,
+        by_folder: args.folder,
+        status: args.status,
+        from: args.from.map(Where::place),
+        unasked: args.unasked,
+        dry_run: args.dry_run,
+        concurrency,
+        typed: args.source.as_typed() + &args.destination.as_typed(),
+    };
+    let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
+    let mut rows = Vec::new();
+    let finished = runtime.block_on(async {
+        let stop = stop_signal()?;
+        let progress = Progress::default();
+        let told_to_stop = progress.clone();
+        tokio::spawn(async move {
+            stop.await;
+            told_to_stop.cancel();
+        });
+        let mut tell = |row: Row| {
+            if !args.json {
+                println!("{}", sentence(&row));
+            }
+            rows.push(row);
+        };
+        let finished = requeue::requeue(&options, receiver.as_ref(), &progress, &mut tell).await;
+        finished.map_err(anyhow::Error::new)
+    });
+    runtime.shutdown_background();
+    let finished = finished?;
+    if args.json {
+        println!("{}", document(&rows, finished));
+    } else if !finished {
+        println!("stopped before the end");
+    } else if rows.is_empty() {
+        println!("there is nothing to put back");
+    }
+    let all_back = finished && rows.iter().all(|row| !matches!(row.end, End::Left(_)));
+    Ok(if all_back { Exit::Done } else { Exit::Wrong })
+}
+
+impl Where {
+    fn place(self) -> Place {
+        match self {
+            Self::Quarantine => Place::Quarantine,
+            Self::Conflict => Place::Conflict,
+            Self::Shipped => Place::Shipped,
+        }
+    }
+}
+
+fn receiver(raw: &RawConfig) -> Result<(Receiver, usize), Failure> {
+    let config = raw.receiver()?;
+    let client = destination::client(&config)?;
+    let endpoint = destination::endpoint(&config, &raw.host_id()?, client)?;
+    Ok((Receiver::new(endpoint), config.concurrency.get()))
+}
+
+fn sentence(row: &Row) -> String {
+    let from = row.from.map_or_else(String::new, |from| match row.status {
+        Some(status) => format!("from {from} ({status})"),
+        None => format!("from {from}"),
+    });
+    match (&row.end, row.from) {
+        (End::Back(path), Some(Place::Conflict)) => {
+            format!("requeued  {}  {from}: it is packed and sent again, in {}", row.episode_id, shown(path))
+        }
+        (End::Back(path), _) => format!("requeued  {}  {from}, now in {}", row.episode_id, shown(path)),
+        (End::Would(path), _) => format!("would     {}  {from}, to {}", row.episode_id, shown(path)),
+        (End::Left(why), _) => {
+            let folder = row.folder.as_deref().map_or_else(String::new, |path| format!("{}: ", shown(path)));
+            format!("left      {}  {folder}{}", row.episode_id, printable(why))
+        }
+    }
+}
+
+fn document(rows: &[Row], finished: bool) -> Value {
+    let of = |wanted: fn(&End) -> Option<Value>| {
+        let rows = rows.iter().filter_map(|row| {
+            let mut members = wanted(&row.end)?;
+            members["episode_id"] = json!(row.episode_id);
+            members["from"] = json!(row.from.map(|from| from.to_string()));
+            members["status_code"] = json!(row.status);
+            members["folder"] = json!(row.folder.as_ref().map(|folder| folder.to_string_lossy()));
+            Some(members)
+        });
+        rows.collect::<Vec<_>>()
+    };
+    json!({
+        "requeued": of(|end| {
+            if let End::Back(path) = end { Some(json!({"path": path.to_string_lossy()})) } else { None }
+        }),
+        "would_requeue": of(|end| {
+            if let End::Would(path) = end { Some(json!({"path": path.to_string_lossy()})) } else { None }
+        }),
+        "left": of(|end| if let End::Left(why) = end { Some(json!({"why": why})) } else { None }),
+        "stopped": !finished,
+    })
+}

@@ -1,0 +1,108 @@
+//! Asks a running daemon over its socket how it stands.
+
+use std::{io, path::Path, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use tokio::{net::UnixStream, time::timeout};
+
+use crate::{
+    episode::printable,
+    layout::Layout,
+    snapshot::{Snapshot, VERSION},
+    socket::Address,
+};
+
+/// A snapshot is some ten kilobytes. What is longer is none.
+const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Why no daemon has answered.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAnswer {
+    /// Nobody is there: no daemon runs on this folder, or one that could make no socket.
+    #[error("no daemon answers at {path}")]
+    NotRunning {
+        /// The socket.
+        path: String,
+    },
+    /// Somebody is there, and we may not ask.
+    #[error(
+        "{path} may not be asked by this user: whoever is in the daemon's group may (sudo usermod -aG sealift \"$USER\"), and root"
+    )]
+    NotPermitted {
+        /// The socket.
+        path: String,
+    },
+    /// Somebody is there and says nothing.
+    #[error("a daemon is there at {path}, and does not answer: it hangs")]
+    Hangs {
+        /// The socket.
+        path: String,
+    },
+    /// Somebody answers something else.
+    #[error("what answers at {path} is not understood: {why}")]
+    Strange {
+        /// The socket.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// How the daemon of this folder stands.
+///
+/// # Errors
+/// [`NoAnswer`], within the time.
+pub async fn snapshot(layout: &Layout, within: Duration) -> Result<Snapshot, NoAnswer> {
+    let socket = layout.control_socket();
+    let path = printable(&socket.to_string_lossy());
+    let body = match timeout(within, get(&socket, "/snapshot")).await {
+        Err(_) => return Err(NoAnswer::Hangs { path }),
+        Ok(Err(error)) => return Err(no_answer(&error, path)),
+        Ok(Ok((StatusCode::OK, body))) => body,
+        Ok(Ok((StatusCode::SERVICE_UNAVAILABLE, _))) => return Err(NoAnswer::Hangs { path }),
+        Ok(Ok((status, _))) => return Err(NoAnswer::Strange { path, why: format!("status {status}") }),
+    };
+    let strange = |why: String| NoAnswer::Strange { path: path.clone(), why: printable(&why) };
+    let snapshot: Snapshot = serde_json::from_slice(&body).map_err(|error| strange(error.to_string()))?;
+    if snapshot.sealift_snapshot != VERSION {
+        return Err(strange(format!(
+            "it speaks version {} of the snapshot, and this program version {VERSION}; use the daemon's own program, or restart it",
+            snapshot.sealift_snapshot
+        )));
+    }
+    Ok(snapshot)
+}
+
+fn no_answer(error: &io::Error, path: String) -> NoAnswer {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
+            NoAnswer::NotRunning { path }
+        }
+        io::ErrorKind::PermissionDenied => NoAnswer::NotPermitted { path },
+        _ => NoAnswer::Strange { path, why: printable(&error.to_string()) },
+    }
+}
+
+async fn get(socket: &Path, what: &str) -> io::Result<(StatusCode, Bytes)> {
+    let address = Address::of(socket)?;
+    let stream = UnixStream::connect(address.path()).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let asking = async {
+        let request = Request::get(what).header(header::HOST, "sealift").body(Empty::<Bytes>::new());
+        let response =
+            sender.send_request(request.map_err(io::Error::other)?).await.map_err(io::Error::other)?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+        Ok((status, body.map_err(io::Error::other)?.to_bytes()))
+    };
+    tokio::pin!(asking);
+    tokio::select! {
+        answered = &mut asking => answered,
+        // It ends when all has been said; what was said is there still.
+        _ = connection => asking.await,
+    }
+}

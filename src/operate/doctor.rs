@@ -1,0 +1,46 @@
+//! Why is data missing, and what to type? One question over everything that can be wrong, in the order of causes.
+//!
+//! ```text
+//!  gather/  looks: configuration, folders, unit, daemon, receiver, journal, episodes     I/O, each with a deadline
+//!     │ facts.rs
+//!  judge/   says what it means: rows                                                     pure
+//!     │ row.rs
+//!  Report   the first red row is the cause
+//! ```
+//!
+//! It changes nothing that stays: while no daemon runs it moves an empty folder of its own between the folders, and removes it again.
+
+mod facts;
+mod gather;
+mod judge;
+mod row;
+mod words;
+
+use std::{path::PathBuf, time::Duration};
+
+pub use self::row::{Id, Report, Row, Status};
+use crate::config::{ConfigError, RawConfig};
+
+/// What is to be looked at.
+#[derive(Debug)]
+pub struct Question {
+    /// The configuration with the command line laid over it, or why there is none.
+    pub raw: Result<RawConfig, ConfigError>,
+    /// The file that it was, or was to be, read from.
+    pub file: Option<PathBuf>,
+    /// How far back the journal is read.
+    pub since: Duration,
+    /// What the command line said, as words of a shell: other commands are shown with the same.
+    pub options: String,
+}
+
+/// Looks at everything, and says what is wrong. Takes under five seconds, whatever hangs.
+pub async fn examine(question: &Question) -> Report {
+    Report::of(judge::judge(&gather::gather(question).await))
+}
+
+/// A word of a shell's command line: plain, or in quotes, and harmless to a terminal.
+#[must_use]
+pub fn shell_word(text: &std::ffi::OsStr) -> String {
+    words::word(text)
+}

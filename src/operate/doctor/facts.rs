@@ -1,0 +1,377 @@
+//! What was found, before anybody has said what it means. `gather/` finds it, `judge/` says it.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde_json::Value;
+
+use super::words::Hands;
+use crate::{
+    episode::{Commit, EpisodeId, Look},
+    operate::journal::Journal,
+    records::WallTime,
+    retention::Due,
+    scan::NoEpisode,
+    trial::Trial,
+};
+
+/// Everything. What could not be asked, since something before it is wrong, is `None`.
+#[derive(Debug)]
+pub(super) struct Facts {
+    /// When it was asked, by this host's clock.
+    pub(super) now: WallTime,
+    /// Who types.
+    pub(super) hands: Hands,
+    /// The configuration.
+    pub(super) settings: Settings,
+    /// Who asks, and who ships.
+    pub(super) people: People,
+    /// The folders, in the order of an episode's way.
+    pub(super) folders: Vec<Folder>,
+    /// Two folders of which one lies in the other.
+    pub(super) overlap: Option<[PathBuf; 2]>,
+    /// Each file system that they are on.
+    pub(super) rooms: Vec<Room>,
+    /// Whether episodes can be moved.
+    pub(super) moves: Moves,
+    /// inotify's limits, where it is used.
+    pub(super) inotify: Option<Inotify>,
+    /// The unit.
+    pub(super) unit: Option<Unit>,
+    /// The daemon.
+    pub(super) daemon: Daemon,
+    /// The receiver.
+    pub(super) receiver: Option<Receiver>,
+    /// The journal, where there is a unit.
+    pub(super) journal: Option<Journal>,
+    /// What is in `episodes/` and `outbox/`.
+    pub(super) episodes: Option<Episodes>,
+    /// What is in `quarantine/` and `shipped/`.
+    pub(super) aside: Option<Aside>,
+}
+
+/// The configuration.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    /// Which file was read.
+    pub(super) file: Option<PathBuf>,
+    /// What is wrong with it.
+    pub(super) problem: Option<SettingsProblem>,
+    /// Keys of the configuration that name files, and the files.
+    pub(super) files: Vec<NamedFile>,
+    /// Why they cannot be used together, where that is more than one of them alone being unreadable.
+    pub(super) credential_problem: Option<String>,
+    /// A token would be sent to another machine without TLS.
+    pub(super) token_in_clear: bool,
+    /// `doctor.update_command`
+    pub(super) update_command: Option<String>,
+    /// `shipper.watch`, as it was set.
+    pub(super) watch: Option<crate::config::WatchMode>,
+    /// `receiver.url`
+    pub(super) url: Option<String>,
+    /// Whether a certificate, or a token, is set: the file of it.
+    pub(super) credential_file: Option<PathBuf>,
+    /// When our own certificate ends, where there is one.
+    pub(super) client_certificate_ends: Option<(PathBuf, WallTime)>,
+    /// `shipper.quarantine_keep_days`
+    pub(super) quarantine_keep_days: Option<u32>,
+}
+
+/// What is wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum SettingsProblem {
+    /// Whoever asks may not read the file.
+    NotPermitted(String),
+    /// There is none, and the command line does not say enough either.
+    Missing,
+    /// It is wrong.
+    Wrong(String),
+}
+
+/// A file that the configuration names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NamedFile {
+    /// `receiver.token_file`
+    pub(super) key: &'static str,
+    /// Where.
+    pub(super) path: PathBuf,
+    /// Whether others must not read it.
+    pub(super) secret: bool,
+    /// What stands there; or why that cannot be told.
+    pub(super) owned: Result<Owned, String>,
+    /// Why whoever asks cannot read it, and whether that is for want of permission.
+    pub(super) unreadable: Option<(String, bool)>,
+}
+
+/// Whose something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owned {
+    /// The owner.
+    pub(super) uid: u32,
+    /// Its group.
+    pub(super) gid: u32,
+    /// The permission bits.
+    pub(super) mode: u32,
+}
+
+/// Who asks, and who ships.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct People {
+    /// Who asks.
+    pub(super) us: Person,
+    /// Who ships: the daemon's user, else the unit's; `None` where that is not known.
+    pub(super) shipper: Option<Person>,
+}
+
+/// A user.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Person {
+    /// The name; the number where it has none.
+    pub(super) name: String,
+    /// The number.
+    pub(super) uid: u32,
+    /// The first group.
+    pub(super) gid: u32,
+    /// All groups.
+    pub(super) groups: Vec<u32>,
+}
+
+/// One of the folders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Folder {
+    /// `episodes`, `outbox`, `shipped`, `quarantine`, `.sealift`
+    pub(super) name: &'static str,
+    /// Where.
+    pub(super) path: PathBuf,
+    /// What stands there.
+    pub(super) state: FolderState,
+}
+
+/// What stands where a folder should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum FolderState {
+    /// It.
+    There {
+        /// Whose it is.
+        owned: Owned,
+        /// The name of its file system, where other hosts may write to it.
+        shared: Option<&'static str>,
+        /// It is mounted read-only.
+        read_only: bool,
+    },
+    /// Nothing.
+    Missing,
+    /// Something else.
+    NoFolder,
+    /// It cannot be looked at.
+    Failed(String),
+    /// The disk, or the file server, has not answered for so long.
+    Hangs(Duration),
+}
+
+/// A file system, and how fast it fills.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Room {
+    /// Which folders are on it.
+    pub(super) folders: Vec<String>,
+    /// One of them.
+    pub(super) path: PathBuf,
+    /// What may still be written, bytes.
+    pub(super) free_bytes: u64,
+    /// How large it is, bytes.
+    pub(super) total_bytes: u64,
+    /// How many files may still be made; `None` where the file system does not count them.
+    pub(super) free_files: Option<u64>,
+    /// How fast it fills, bytes a second; `None` where nothing is known of that.
+    pub(super) filling_bytes_per_s: Option<u64>,
+}
+
+/// Whether episodes can be moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Moves {
+    /// The daemon has tried at its start, as its own user and with its own mounts.
+    ByDaemon(Vec<crate::snapshot::TrialFinding>),
+    /// We have just tried, as whoever asks.
+    ByUs(Trial),
+    /// Not tried: the folders are not such that it would say anything.
+    NotTried,
+}
+
+/// inotify(7)'s limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Inotify {
+    /// `fs.inotify.max_user_watches`
+    pub(super) max_watches: u64,
+    /// `user.max_inotify_watches`, the limit of the user namespace; `None` where the kernel has none.
+    pub(super) max_namespace_watches: Option<u64>,
+    /// `fs.inotify.max_user_instances`
+    pub(super) max_instances: u64,
+    /// One for each open episode, and one for `episodes/`.
+    pub(super) needed_watches: u64,
+}
+
+/// What the service manager says of the unit. Words are systemd's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Unit {
+    /// `loaded`, `not-found`, `masked`, ...
+    pub(super) load_state: String,
+    /// `active`, `inactive`, `failed`, `activating`, ...
+    pub(super) active_state: String,
+    /// `running`, `auto-restart`, ...
+    pub(super) sub_state: String,
+    /// `enabled`, `disabled`, ...
+    pub(super) file_state: String,
+    /// `success`, `exit-code`, `watchdog`, ...
+    pub(super) result: String,
+    /// The exit code of its last end.
+    pub(super) exit_status: String,
+    /// `0` where there is no watchdog.
+    pub(super) watchdog: String,
+    /// How often it was started again by itself.
+    pub(super) restarts: u64,
+    /// 0 where it does not run.
+    pub(super) main_pid: u32,
+    /// Who it runs as; empty: root.
+    pub(super) user: String,
+}
+
+/// Whether a daemon runs.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Daemon {
+    /// It has answered.
+    Answers(Box<crate::snapshot::Snapshot>),
+    /// It has not, though it is there.
+    Silent {
+        /// Its process.
+        pid: Option<u32>,
+        /// Why there is no answer.
+        why: String,
+    },
+    /// It is there, and whoever asks may not speak to it.
+    NotPermitted {
+        /// Its process.
+        pid: Option<u32>,
+    },
+    /// There is none.
+    None,
+    /// There are no folders to look for one in.
+    Unknown,
+}
+
+/// What came of asking the receiver.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    /// Scheme, host and port.
+    pub(super) origin: String,
+    /// The host's name alone.
+    pub(super) host: String,
+    /// Whether `/v1/admission` was asked, which only a receiver of ours has; else an episode that is not there.
+    pub(super) at_admission: bool,
+    /// Whether anything was sent to say who we are.
+    pub(super) has_credential: bool,
+    /// The commit that was asked with.
+    pub(super) commit: AskedCommit,
+    /// What it said.
+    pub(super) said: Said,
+}
+
+/// Which commit the receiver was asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum AskedCommit {
+    /// That of the newest episode that has one.
+    Of(EpisodeId, Commit),
+    /// There are episodes, and none has one.
+    None,
+    /// There are no episodes.
+    NoEpisodes,
+}
+
+/// What a receiver said.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// Nothing.
+    Failed(crate::client::ClientError),
+    /// This.
+    Answered {
+        /// The HTTP status.
+        status: u16,
+        /// The body, where it is a JSON object with a JSON media type.
+        json: Option<Value>,
+        /// A web page.
+        html: bool,
+        /// `Location`
+        location: Option<String>,
+        /// Its clock.
+        date: Option<WallTime>,
+        /// When its certificate ends, where TLS is spoken.
+        certificate_ends: Option<WallTime>,
+    },
+    /// It was not asked: our own files cannot be used.
+    NotAsked,
+}
+
+/// What is in `episodes/`, and of the outbox what a person should know.
+#[derive(Debug, Default)]
+pub(super) struct Episodes {
+    /// Where.
+    pub(super) folder: PathBuf,
+    /// Each folder whose name is an id.
+    pub(super) episodes: Vec<Episode>,
+    /// What can be no episode.
+    pub(super) strangers: Vec<Stranger>,
+    /// The receiver holds other content under these.
+    pub(super) conflicts: Vec<(EpisodeId, String)>,
+}
+
+/// One episode.
+#[derive(Debug, Clone)]
+pub(super) struct Episode {
+    /// Its id.
+    pub(super) id: EpisodeId,
+    /// What a look found.
+    pub(super) look: Look,
+    /// When it was sealed; of an open one, when something at its top was last written.
+    pub(super) since: Option<WallTime>,
+    /// What is wrong with its marker, though it is a regular file.
+    pub(super) bad_marker: Option<String>,
+}
+
+/// Something in `episodes/` that can be no episode.
+#[derive(Debug, Clone)]
+pub(super) struct Stranger {
+    /// Its name.
+    pub(super) name: std::ffi::OsString,
+    /// Why it is none.
+    pub(super) why: NoEpisode,
+    /// Somebody sealed it.
+    pub(super) sealed: bool,
+}
+
+/// What is in `quarantine/` and `shipped/`.
+#[derive(Debug, Default)]
+pub(super) struct Aside {
+    /// What waits for a person.
+    pub(super) quarantined: Vec<Quarantined>,
+    /// How many in `shipped/` the clean-up will remove within a week: the receiver holds them.
+    pub(super) shipped_due: usize,
+    /// There was more than could be looked at in the time.
+    pub(super) incomplete: bool,
+}
+
+/// One in `quarantine/`.
+#[derive(Debug, Clone)]
+pub(super) struct Quarantined {
+    /// Its folder's name there.
+    pub(super) name: String,
+    /// The verdict's name.
+    pub(super) verdict: String,
+    /// The HTTP status, where there was an answer.
+    pub(super) status: Option<u16>,
+    /// Why, in a sentence.
+    pub(super) why: String,
+    /// What the receiver told this host to do.
+    pub(super) remediation: Option<String>,
+    /// When it came here.
+    pub(super) at: Option<WallTime>,
+    /// When the clean-up removes it.
+    pub(super) due: Due,
+}

@@ -1,0 +1,205 @@
+//! The folders, each on a thread of its own: one that hangs keeps nobody from the others.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::fs::StatVfsMountFlags;
+
+use super::{DISK, within};
+use crate::{
+    clock,
+    filesystem::shared_between_hosts,
+    layout::Layout,
+    operate::doctor::facts::{Daemon, Folder, FolderState, Owned, Room},
+    records::WallTime,
+};
+
+/// What was sealed within so long makes the present rate.
+const RATE_OVER: Duration = Duration::from_secs(24 * 3600);
+/// So many of them are measured; they stand for the others.
+const MAX_MEASURED: usize = 40;
+/// And so many files of them, all in all.
+const MAX_FILES: usize = 4000;
+
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    pub(super) folders: Vec<Folder>,
+    pub(super) overlap: Option<[PathBuf; 2]>,
+}
+
+fn named(layout: &Layout) -> [(&'static str, &PathBuf); 5] {
+    [
+        ("episodes", &layout.episodes),
+        ("outbox", &layout.outbox),
+        ("shipped", &layout.shipped),
+        ("quarantine", &layout.quarantine),
+        (".sealift", &layout.private),
+    ]
+}
+
+pub(super) async fn look(layout: Option<&Layout>) -> Looked {
+    let Some(layout) = layout else { return Looked::default() };
+    let looks = named(layout).map(|(name, path)| {
+        let path = path.clone();
+        let looked = path.clone();
+        tokio::spawn(async move {
+            let state = within(DISK, move || state_of(&looked)).await.unwrap_or(FolderState::Hangs(DISK));
+            Folder { name, path, state }
+        })
+    });
+    let mut folders = Vec::new();
+    for look in looks {
+        folders.extend(look.await);
+    }
+    // The daemon makes this one itself.
+    folders.retain(|folder| folder.name != ".sealift" || folder.state != FolderState::Missing);
+    let there = folders.iter().all(|folder| matches!(folder.state, FolderState::There { .. }));
+    let overlap = if there {
+        let layout = layout.clone();
+        within(DISK, move || layout.overlap().ok().flatten()).await.flatten()
+    } else {
+        None
+    };
+    Looked { folders, overlap }
+}
+
+fn state_of(path: &Path) -> FolderState {
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return FolderState::Missing,
+        Err(error) => return FolderState::Failed(error.to_string()),
+    };
+    if !metadata.is_dir() {
+        return FolderState::NoFolder;
+    }
+    let owned = Owned { uid: metadata.uid(), gid: metadata.gid(), mode: metadata.mode() };
+    let read_only =
+        rustix::fs::statvfs(path).is_ok_and(|space| space.f_flag.contains(StatVfsMountFlags::RDONLY));
+    FolderState::There { owned, shared: shared_between_hosts(path), read_only }
+}
+
+/// The file systems that the folders are on. How fast each fills the daemon has seen over hours; without one, what was sealed of late
+/// says it.
+pub(super) async fn rooms(layout: Option<&Layout>, daemon: &Daemon, folders: &[Folder]) -> Vec<Room> {
+    let usable =
+        |folder: &&Folder| folder.name != ".sealift" && matches!(folder.state, FolderState::There { .. });
+    let found: Vec<_> =
+        folders.iter().filter(usable).map(|folder| (folder.name, folder.path.clone())).collect();
+    if layout.is_none() || found.is_empty() {
+        return Vec::new();
+    }
+    let mut rooms = within(DISK, move || measured(&found)).await.unwrap_or_default();
+    if let Daemon::Answers(snapshot) = daemon {
+        for room in &mut rooms {
+            let same =
+                snapshot.room.iter().find(|seen| seen.folders.iter().any(|name| room.folders.contains(name)));
+            if let Some(rate) = same.and_then(|seen| seen.filling_bytes_per_s) {
+                room.filling_bytes_per_s = Some(u64::try_from(rate).unwrap_or(0));
+            }
+        }
+    }
+    rooms
+}
+
+fn measured(folders: &[(&'static str, PathBuf)]) -> Vec<Room> {
+    let mut by_device: BTreeMap<u64, Room> = BTreeMap::new();
+    for (name, path) in folders {
+        let (Ok(metadata), Ok(space)) = (fs::metadata(path), rustix::fs::statvfs(path)) else { continue };
+        let room = by_device.entry(metadata.dev()).or_insert_with(|| Room {
+            folders: Vec::new(),
+            path: path.clone(),
+            free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
+            total_bytes: space.f_blocks.saturating_mul(space.f_frsize),
+            // Some (btrfs) count none.
+            free_files: (space.f_files > 0).then_some(space.f_favail),
+            filling_bytes_per_s: None,
+        });
+        room.folders.push((*name).to_owned());
+        if *name != "outbox"
+            && let Some(rate) = rate_of(path)
+        {
+            *room.filling_bytes_per_s.get_or_insert(0) += rate;
+        }
+    }
+    by_device.into_values().collect()
+}
+
+/// How many bytes a second the episodes of the last day came to here; `None` where there were none.
+fn rate_of(folder: &Path) -> Option<u64> {
+    let now = clock::wall_now();
+    let begin = now.unix_seconds() - i64::try_from(RATE_OVER.as_secs()).unwrap_or(0);
+    let mut recent: Vec<(i64, PathBuf)> = Vec::new();
+    for entry in fs::read_dir(folder).ok()?.flatten() {
+        let Ok(metadata) = entry.metadata() else { continue };
+        if metadata.is_dir() && (begin..=now.unix_seconds()).contains(&metadata.mtime()) {
+            recent.push((metadata.mtime(), entry.path()));
+        }
+    }
+    recent.sort_by(|a, b| b.cmp(a));
+    let (mut bytes, mut count, mut files) = (0_u64, 0_u64, MAX_FILES);
+    for (_, path) in recent.iter().take(MAX_MEASURED) {
+        let Some(size) = size_of(path, &mut files) else { break };
+        bytes = bytes.saturating_add(size);
+        count += 1;
+    }
+    let all = u64::try_from(recent.len()).unwrap_or(u64::MAX);
+    Some((bytes / count.max(1)).saturating_mul(all) / RATE_OVER.as_secs()).filter(|_| count > 0)
+}
+
+/// What is allocated for a folder and all in it, bytes; `None` where it has more files than are left to look at.
+fn size_of(folder: &Path, files: &mut usize) -> Option<u64> {
+    const SECTOR_BYTES: u64 = 512;
+    let (mut bytes, mut waiting) = (0_u64, vec![folder.to_owned()]);
+    while let Some(folder) = waiting.pop() {
+        for entry in fs::read_dir(folder).ok()?.flatten() {
+            *files = files.checked_sub(1)?;
+            // Not followed: DirEntry::metadata is lstat(2).
+            let Ok(metadata) = entry.metadata() else { continue };
+            bytes = bytes.saturating_add(metadata.blocks().saturating_mul(SECTOR_BYTES));
+            if metadata.is_dir() {
+                waiting.push(entry.path());
+            }
+        }
+    }
+    Some(bytes)
+}
+
+/// When something at the top of a folder was last written, the folder itself among it.
+pub(super) fn last_written(folder: &Path, entries: &mut usize) -> Option<WallTime> {
+    let mut newest = fs::symlink_metadata(folder).ok()?.mtime();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Some(left) = entries.checked_sub(1) else { break };
+        *entries = left;
+        if let Ok(metadata) = entry.metadata() {
+            newest = newest.max(metadata.mtime());
+        }
+    }
+    Some(WallTime::from_unix_seconds(newest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sealed_of_late_makes_the_present_rate() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(rate_of(folder.path()), None);
+        for n in 0..3 {
+            let episode = folder.path().join(format!("e{n}"));
+            fs::create_dir(&episode).unwrap();
+            fs::write(episode.join("data"), vec![1; 10 << 20]).unwrap();
+        }
+        let rate = rate_of(folder.path()).unwrap();
+        let expected = (30 << 20) / RATE_OVER.as_secs();
+        // A disk allocates when it likes.
+        assert!(rate <= expected * 2, "{rate} for {expected}");
+        let mut few = 2;
+        assert_eq!(size_of(folder.path(), &mut few), None);
+    }
+}

@@ -1,0 +1,152 @@
+//! Looks, and judges nothing. Everything at once, each look with a deadline of its own: whatever hangs is left behind, and said.
+//!
+//! ```text
+//!  systemctl show ─┐
+//!  lock, socket ───┼──▶ people ──▶ trial of moves (without a daemon)
+//!  folders ────────┘
+//!  meta.json of the newest episode ──▶ GET /v1/admission        journalctl        episodes/, outbox/        quarantine/, shipped/
+//! ```
+
+mod aside;
+mod daemon;
+mod episodes;
+mod folders;
+mod people;
+mod receiver;
+mod run;
+mod service;
+mod settings;
+
+use std::{path::Path, time::Duration};
+
+use super::{
+    Question,
+    facts::{Daemon, Facts, FolderState, Inotify, Moves},
+    words::Hands,
+};
+use crate::{clock, config::WatchMode, layout::Layout, operate::journal, trial};
+
+/// For a look at one folder, or at what is in it. A disk that takes longer hangs, for somebody who waits.
+const DISK: Duration = Duration::from_millis(1500);
+/// For the newest episode's commit, before the receiver is asked.
+const COMMIT: Duration = Duration::from_millis(700);
+/// For systemctl, journalctl and their like.
+const PROGRAM: Duration = Duration::from_millis(2000);
+
+/// Everything there is to know.
+pub(super) async fn gather(question: &Question) -> Facts {
+    let now = clock::wall_now();
+    let settings = settings::read(question);
+    let known = settings.known;
+    let layout = known.layout.clone();
+    let hands = Hands {
+        root: rustix::process::geteuid().is_root(),
+        unit: known.doctor.unit.clone(),
+        has_unit: false,
+        daemon_pid: None,
+        options: question.options.clone(),
+        file: question.file.clone(),
+    };
+    let ask_journal =
+        journal::Question { unit: hands.unit.clone(), since: question.since, with: None, within: PROGRAM };
+    let host = async {
+        let (unit, daemon, folders) = tokio::join!(
+            service::unit(&hands.unit),
+            daemon::ask(layout.as_ref()),
+            folders::look(layout.as_ref())
+        );
+        let people = people::who(unit.as_ref(), daemon_pid(&daemon)).await;
+        let (moves, rooms) = tokio::join!(
+            moves(layout.as_ref(), &daemon, &folders.folders),
+            folders::rooms(layout.as_ref(), &daemon, &folders.folders)
+        );
+        (unit, daemon, folders, people, moves, rooms)
+    };
+    let keep = known.ship.as_ref().map(|ship| (ship.quarantine_keep_days, ship.shipped_keep_days));
+    let (host, receiver, journal, episodes, aside) = tokio::join!(
+        host,
+        receiver::ask(&known, layout.as_ref()),
+        async { journal::Journal::of(journal::read(&ask_journal).await) },
+        episodes::look(layout.as_ref()),
+        aside::look(layout.as_ref(), keep, now),
+    );
+    let (unit, daemon, folders, people, moves, rooms) = host;
+    let has_unit = unit.as_ref().is_some_and(|unit| unit.load_state != "not-found");
+    let watches = known.ship.as_ref().is_some_and(|ship| uses_inotify(ship.watch, &folders.folders));
+    let open = episodes.as_ref().map_or(0, |found| {
+        found.episodes.iter().filter(|episode| matches!(episode.look, crate::episode::Look::Open)).count()
+    });
+    Facts {
+        now,
+        hands: Hands { has_unit, daemon_pid: daemon_pid(&daemon), ..hands },
+        settings: settings.facts,
+        people,
+        folders: folders.folders,
+        overlap: folders.overlap,
+        rooms,
+        moves,
+        inotify: if watches { inotify(open).await } else { None },
+        journal: unit.is_some().then_some(journal),
+        unit,
+        daemon,
+        receiver,
+        episodes,
+        aside,
+    }
+}
+
+fn daemon_pid(daemon: &Daemon) -> Option<u32> {
+    match daemon {
+        Daemon::Answers(snapshot) => Some(snapshot.pid),
+        Daemon::Silent { pid, .. } | Daemon::NotPermitted { pid } => *pid,
+        Daemon::None | Daemon::Unknown => None,
+    }
+}
+
+/// On a thread that may hang; `None` where it is not done in time.
+async fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::time::timeout(limit, tokio::task::spawn_blocking(work)).await.ok()?.ok()
+}
+
+/// The daemon's own trial; ours where none runs and the folders are there. `.sealift-trash-` is how what we make is called: a recorder
+/// and a daemon that starts meanwhile pass it over.
+async fn moves(layout: Option<&Layout>, daemon: &Daemon, folders: &[super::facts::Folder]) -> Moves {
+    match daemon {
+        Daemon::Answers(snapshot) => return Moves::ByDaemon(snapshot.trial.clone()),
+        Daemon::Silent { .. } | Daemon::NotPermitted { .. } | Daemon::Unknown => return Moves::NotTried,
+        Daemon::None => {}
+    }
+    let there = |state: &FolderState| matches!(state, FolderState::There { read_only: false, .. });
+    let Some(layout) = layout
+        .cloned()
+        .filter(|_| folders.iter().all(|folder| folder.name == ".sealift" || there(&folder.state)))
+    else {
+        return Moves::NotTried;
+    };
+    let whose = format!("doctor-{}-", std::process::id());
+    within(DISK, move || trial::run(&layout, &whose)).await.map_or(Moves::NotTried, Moves::ByUs)
+}
+
+fn uses_inotify(watch: WatchMode, folders: &[super::facts::Folder]) -> bool {
+    let shared = folders.iter().any(|folder| {
+        folder.name == "episodes" && matches!(folder.state, FolderState::There { shared: Some(_), .. })
+    });
+    match watch {
+        WatchMode::Auto => !shared,
+        WatchMode::Inotify => true,
+        WatchMode::ReconcileOnly => false,
+    }
+}
+
+async fn inotify(open: usize) -> Option<Inotify> {
+    let number = |path: &str| std::fs::read_to_string(Path::new(path)).ok()?.trim().parse::<u64>().ok();
+    within(DISK, move || {
+        Some(Inotify {
+            max_watches: number("/proc/sys/fs/inotify/max_user_watches")?,
+            max_namespace_watches: number("/proc/sys/user/max_inotify_watches"),
+            max_instances: number("/proc/sys/fs/inotify/max_user_instances")?,
+            needed_watches: u64::try_from(open).unwrap_or(u64::MAX).saturating_add(1),
+        })
+    })
+    .await?
+}

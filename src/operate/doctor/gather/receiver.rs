@@ -1,0 +1,166 @@
+//! Asks the receiver what an upload of the newest episode here would meet.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderValue, Method, header};
+use serde_json::Value;
+
+use super::{COMMIT, settings::Known, within};
+use crate::{
+    address::origin,
+    client::{Answered, ClientError, Request, RequestBody, Wait},
+    credential,
+    endpoint::{Endpoint, EndpointOptions},
+    episode::{Commit, EpisodeId},
+    layout::Layout,
+    operate::doctor::facts::{AskedCommit, Receiver, Said},
+    progress::Progress,
+    records::WallTime,
+    tree, wire,
+};
+
+/// For the connection, between two bytes, and for the answer: a person waits.
+pub(super) const PATIENCE: (Duration, Duration, Duration) =
+    (Duration::from_millis(2000), Duration::from_millis(2000), Duration::from_millis(2500));
+/// For all of it together.
+const ALL: Duration = Duration::from_millis(3500);
+/// A problem is some hundred bytes.
+const MAX_ANSWER_BYTES: usize = 64 << 10;
+/// So many of the newest episodes are looked into for a commit.
+const MAX_LOOKED_INTO: usize = 50;
+/// A longer `meta.json` has no commit for packing either.
+const MAX_META_BYTES: u64 = 1 << 20;
+
+pub(super) async fn ask(known: &Known, layout: Option<&Layout>) -> Option<Receiver> {
+    let (config, host_id) = known.receiver.as_ref()?;
+    let origin = origin(&config.url)?;
+    let uri: http::Uri = origin.parse().ok()?;
+    let host = uri.host()?.trim_matches(['[', ']']).to_owned();
+    let commit = match layout.cloned() {
+        Some(layout) => {
+            within(COMMIT, move || newest_commit(&layout)).await.unwrap_or(AskedCommit::NoEpisodes)
+        }
+        None => AskedCommit::NoEpisodes,
+    };
+    let has_credential = config.token_file.is_some() || config.client_cert.is_some();
+    let mut receiver =
+        Receiver { origin, host, at_admission: true, has_credential, commit, said: Said::NotAsked };
+    let Some(client) = known.client.clone() else { return Some(receiver) };
+    let endpoint = Endpoint::new(&EndpointOptions::of(config, host_id), client).ok()?;
+    let asked = tokio::time::timeout(ALL, ask_at(&endpoint, &mut receiver)).await;
+    receiver.said = match asked {
+        Ok(Ok(said)) => said,
+        Ok(Err(error)) => Said::Failed(error),
+        Err(_) => Said::Failed(ClientError::TimedOut(Wait::Answer)),
+    };
+    Some(receiver)
+}
+
+async fn ask_at(endpoint: &Endpoint, receiver: &mut Receiver) -> Result<Said, ClientError> {
+    let bad = |error: &dyn std::fmt::Display| ClientError::Request(error.to_string());
+    // No episode is called so; where the address is a template, something has to stand in it.
+    let nobody = EpisodeId::parse("sealift-doctor").map_err(|error| bad(&error))?;
+    let (id, commit) = match &receiver.commit {
+        AskedCommit::Of(id, commit) => (id, Some(commit)),
+        AskedCommit::None | AskedCommit::NoEpisodes => (&nobody, None),
+    };
+    let (method, url) = match endpoint.address().of_admission() {
+        Some(url) => (Method::GET, url),
+        None => {
+            receiver.at_admission = false;
+            (Method::HEAD, endpoint.address().of(&nobody))
+        }
+    };
+    let uri = url.parse().map_err(|error| bad(&format_args!("{url}: {error}")))?;
+    let mut headers = HeaderMap::new();
+    if let Some(commit) = commit {
+        let value = HeaderValue::from_str(commit.as_str()).map_err(|error| bad(&error))?;
+        headers.insert(wire::CODE_COMMIT, value);
+    }
+    endpoint.complete(&mut headers, id, None, commit).map_err(|error| bad(&error))?;
+    for about_a_body in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE] {
+        headers.remove(about_a_body);
+    }
+    let request = Request { method, uri, headers, body: RequestBody::empty() };
+    let answered = endpoint.send(request, &Progress::default()).await?;
+    Ok(read(answered).await)
+}
+
+async fn read(answered: Answered) -> Said {
+    let text = |name: header::HeaderName| {
+        answered.headers.get(name)?.to_str().ok().map(|text| text.trim().to_owned())
+    };
+    let media_type = text(header::CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
+    let media_type = media_type.split(';').next().unwrap_or_default().trim();
+    let is_json = matches!(media_type, "application/json" | wire::PROBLEM_TYPE);
+    let html = matches!(media_type, "text/html" | "application/xhtml+xml");
+    let date = text(header::DATE).and_then(|date| httpdate::parse_http_date(&date).ok());
+    let date = date.and_then(|date| date.duration_since(std::time::UNIX_EPOCH).ok());
+    let date = date.and_then(|since| i64::try_from(since.as_secs()).ok()).map(WallTime::from_unix_seconds);
+    let location = text(header::LOCATION);
+    let (status, certificates) = (answered.status.as_u16(), answered.server_certificates.clone());
+    let certificate_ends = certificates.get(..1).and_then(credential::not_after);
+    let body = answered.short_body(MAX_ANSWER_BYTES).await;
+    let json = serde_json::from_slice::<Value>(&body.bytes).ok().filter(|json| is_json && json.is_object());
+    Said::Answered { status, json, html, location, date, certificate_ends }
+}
+
+/// Of the newest episode that says its commit: one that still waits, else one that was shipped or put aside.
+fn newest_commit(layout: &Layout) -> AskedCommit {
+    let mut any = false;
+    for folder in [&layout.episodes, &layout.shipped, &layout.quarantine] {
+        for path in newest(folder) {
+            any = true;
+            let Some(id) = path.file_name().and_then(|name| EpisodeId::from_os(name).ok()) else { continue };
+            let meta = tree::read_top(&path, c"meta.json", MAX_META_BYTES).ok().flatten();
+            if let Some(commit) = meta.as_deref().and_then(Commit::in_meta) {
+                return AskedCommit::Of(id, commit);
+            }
+        }
+    }
+    if any { AskedCommit::None } else { AskedCommit::NoEpisodes }
+}
+
+fn newest(folder: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<(i64, PathBuf)> = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if EpisodeId::from_os(&entry.file_name()).is_err() {
+            continue;
+        }
+        if let Ok(metadata) = entry.metadata()
+            && metadata.is_dir()
+        {
+            found.push((metadata.mtime(), entry.path()));
+        }
+    }
+    found.sort_by(|a, b| b.cmp(a));
+    found.into_iter().take(MAX_LOOKED_INTO).map(|(_, path)| path).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_episode_that_says_its_commit_is_asked_about() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::below(folder.path());
+        assert_eq!(newest_commit(&layout), AskedCommit::NoEpisodes);
+        let episode = layout.shipped.join("old");
+        fs::create_dir_all(&episode).unwrap();
+        assert_eq!(newest_commit(&layout), AskedCommit::None);
+        let meta = |digit: &str| format!(r#"{{"code_version":{{"commit":"{}"}}}}"#, digit.repeat(40));
+        fs::write(episode.join("meta.json"), meta("a")).unwrap();
+        fs::create_dir_all(layout.episodes.join("waits")).unwrap();
+        let AskedCommit::Of(id, _) = newest_commit(&layout) else { panic!() };
+        assert_eq!(id.as_str(), "old");
+        fs::write(layout.episodes.join("waits/meta.json"), meta("B")).unwrap();
+        let AskedCommit::Of(id, commit) = newest_commit(&layout) else { panic!() };
+        assert_eq!((id.as_str(), commit.as_str()), ("waits", "b".repeat(40).as_str()));
+    }
+}

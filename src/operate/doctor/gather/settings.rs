@@ -1,0 +1,129 @@
+//! The configuration, and the files that it names.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    address::Address,
+    client::Client,
+    config::{ConfigError, DoctorConfig, RawConfig, ReceiverConfig, ShipConfig},
+    credential,
+    layout::Layout,
+    operate::doctor::{
+        Question,
+        facts::{NamedFile, Owned, Settings, SettingsProblem},
+    },
+};
+
+/// What can be gone on with, as far as the configuration is right.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) layout: Option<Layout>,
+    pub(super) ship: Option<ShipConfig>,
+    pub(super) receiver: Option<(ReceiverConfig, String)>,
+    pub(super) doctor: DoctorConfig,
+    /// The client, where the files can be used.
+    pub(super) client: Option<Client>,
+}
+
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) facts: Settings,
+    pub(super) known: Known,
+}
+
+pub(super) fn read(question: &Question) -> Read {
+    let mut facts = Settings { file: question.file.clone(), ..Settings::default() };
+    let none = RawConfig::default();
+    let raw = match &question.raw {
+        Ok(raw) => raw,
+        Err(error) => {
+            facts.problem = Some(problem(error, false));
+            &none
+        }
+    };
+    // Whatever is right in it is looked at; the first thing that is wrong is told.
+    let mut wrong = None;
+    let mut told = |error: ConfigError| {
+        wrong.get_or_insert(error);
+    };
+    let layout = raw.layout().map_err(&mut told).ok();
+    let receiver = raw.receiver().and_then(|receiver| Ok((receiver, raw.host_id()?))).map_err(&mut told).ok();
+    let ship = raw.ship().map_err(&mut told).ok();
+    let doctor = raw.doctor().map_err(&mut told);
+    let doctor = doctor
+        .or_else(|_| none.doctor())
+        .unwrap_or(DoctorConfig { unit: "sealift.service".to_owned(), update_command: None });
+    if let Some(error) = wrong.filter(|_| facts.problem.is_none()) {
+        facts.problem = Some(problem(&error, question.file.is_none() && question.options.is_empty()));
+    }
+    if let Some((config, _)) = &receiver
+        && let Err(error) = Address::parse(&config.url)
+        && facts.problem.is_none()
+    {
+        facts.problem = Some(SettingsProblem::Wrong(error.to_string()));
+    }
+    let client = receiver.as_ref().and_then(|(receiver, _)| credentials(receiver, &mut facts));
+    facts.update_command.clone_from(&doctor.update_command);
+    facts.watch = ship.as_ref().map(|ship| ship.watch);
+    facts.quarantine_keep_days = ship.as_ref().and_then(|ship| ship.quarantine_keep_days);
+    facts.url = receiver.as_ref().map(|(receiver, _)| receiver.url.clone());
+    Read { facts, known: Known { layout, ship, receiver, doctor, client } }
+}
+
+fn problem(error: &ConfigError, nothing_was_said: bool) -> SettingsProblem {
+    match error {
+        ConfigError::Read { why, .. } if why.kind() == io::ErrorKind::PermissionDenied => {
+            SettingsProblem::NotPermitted(why.to_string())
+        }
+        ConfigError::Read { why, .. } if why.kind() == io::ErrorKind::NotFound => SettingsProblem::Missing,
+        ConfigError::Value { .. } if nothing_was_said => SettingsProblem::Missing,
+        ConfigError::Read { .. } | ConfigError::Parse { .. } | ConfigError::Value { .. } => {
+            SettingsProblem::Wrong(error.to_string())
+        }
+    }
+}
+
+fn credentials(receiver: &ReceiverConfig, facts: &mut Settings) -> Option<Client> {
+    let (cert, key) = receiver.client_cert.clone().unzip();
+    let named: [(&'static str, Option<PathBuf>, bool); 4] = [
+        ("receiver.ca_file", receiver.ca_file.clone(), false),
+        ("receiver.client_cert_file", cert.clone(), false),
+        ("receiver.client_key_file", key, true),
+        ("receiver.token_file", receiver.token_file.clone(), true),
+    ];
+    for (key, path, secret) in named {
+        let Some(path) = path else { continue };
+        let owned = owned(&path).map_err(|error| error.to_string());
+        let unreadable = fs::File::open(&path).err();
+        let unreadable =
+            unreadable.map(|error| (error.to_string(), error.kind() == io::ErrorKind::PermissionDenied));
+        facts.files.push(NamedFile { key, path, secret, owned, unreadable });
+    }
+    facts.credential_file = cert.clone().or_else(|| receiver.token_file.clone());
+    facts.client_certificate_ends = cert.and_then(|path| {
+        let chain = credential::read_chain("receiver.client_cert_file", &path).ok()?;
+        // Of our own one, and not of what leads up from it.
+        Some((path, credential::not_after(chain.get(..1)?)?))
+    });
+    facts.token_in_clear = receiver.token_file.is_some()
+        && Address::parse(&receiver.url).is_ok_and(|address| !address.is_private());
+    let mut options = crate::client::ClientOptions::from(receiver);
+    // A person waits for the answer.
+    (options.connect_timeout, options.idle_timeout, options.answer_timeout) = super::receiver::PATIENCE;
+    match Client::new(options) {
+        Ok(client) => Some(client),
+        Err(error) => {
+            facts.credential_problem = Some(error.to_string());
+            None
+        }
+    }
+}
+
+fn owned(path: &Path) -> io::Result<Owned> {
+    let metadata = fs::metadata(path)?;
+    Ok(Owned { uid: metadata.uid(), gid: metadata.gid(), mode: metadata.mode() })
+}

@@ -1,0 +1,212 @@
+//! `daemon`, `daemon-version`, `daemon-stalled`, `daemon-watching`, `reload` and `hold`: what the daemon says of itself.
+
+use std::time::Duration;
+
+use super::people::as_shipper;
+use crate::{
+    operate::doctor::{
+        facts::{Daemon, Facts},
+        row::{Id, Row},
+        words::{path, span},
+    },
+    snapshot::{Snapshot, WatchMode},
+};
+
+pub(super) fn rows(facts: &Facts) -> Vec<Row> {
+    let (id, hands) = (Id::Daemon, &facts.hands);
+    match &facts.daemon {
+        Daemon::Unknown => Vec::new(),
+        Daemon::None => {
+            vec![Row::red(
+                id,
+                "No daemon runs on this data folder: nothing is shipped.",
+                hands.unit_to("start"),
+            )]
+        }
+        Daemon::NotPermitted { pid } => {
+            let pid = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+            let summary =
+                format!("A daemon runs{pid}, and {} may not ask it how it stands.", facts.people.us.name);
+            vec![Row::yellow(id, summary, as_shipper(hands, &facts.people))]
+        }
+        Daemon::Silent { pid, why } => {
+            let pid = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+            let summary = format!("A daemon runs{pid} and does not say how it stands: {why}.");
+            vec![Row::red(id, summary, hands.unit_to("restart"))]
+        }
+        Daemon::Answers(snapshot) => vec![
+            running(snapshot),
+            version(facts, snapshot),
+            stalled(facts, snapshot),
+            watching(facts, snapshot),
+            reload(facts, snapshot),
+            hold(facts, snapshot),
+        ],
+    }
+}
+
+fn running(snapshot: &Snapshot) -> Row {
+    let since = span(Duration::from_secs(snapshot.uptime_s));
+    Row::green(Id::Daemon, format!("It runs since {since} (process {}).", snapshot.pid))
+        .with("pid", snapshot.pid)
+        .with("uptime_s", snapshot.uptime_s)
+        .with("stopping", snapshot.stopping)
+}
+
+fn version(facts: &Facts, snapshot: &Snapshot) -> Row {
+    let (id, ours) = (Id::DaemonVersion, env!("CARGO_PKG_VERSION"));
+    let row = if snapshot.version == ours {
+        Row::green(id, format!("It is version {ours}, as this program is."))
+    } else {
+        let summary = format!(
+            "The daemon is version {}, and this program {ours}: it was not started again after an update.",
+            snapshot.version
+        );
+        Row::yellow(id, summary, facts.hands.unit_to("restart"))
+    };
+    row.with("daemon", crate::episode::printable(&snapshot.version)).with("program", ours)
+}
+
+fn stalled(facts: &Facts, snapshot: &Snapshot) -> Row {
+    let id = Id::DaemonStalled;
+    let Some(first) = snapshot.heart.stalled.first() else {
+        return Row::green(id, "Every part of it moves.");
+    };
+    let parts: Vec<_> = snapshot.heart.stalled.iter().map(|stalled| stalled.part.as_str()).collect();
+    let after = span(Duration::from_secs(first.for_s));
+    let next = if snapshot.heart.watchdog_ms.is_some() {
+        "systemd is about to start it again"
+    } else {
+        "and there is no watchdog that would start it again"
+    };
+    let summary =
+        format!("{} has not moved for {after}: a disk or a mount does not answer; {next}.", first.part);
+    Row::red(id, summary, facts.hands.unit_to("restart")).with("parts", parts)
+}
+
+fn watching(facts: &Facts, snapshot: &Snapshot) -> Row {
+    let (id, watch) = (Id::DaemonWatching, &snapshot.watch);
+    let why = watch.why.as_deref().unwrap_or("it does not say why");
+    let row = if let Some(failed) = &watch.last_look_failed {
+        Row::red(id, format!("It cannot look for episodes: {failed}."), facts.hands.unit_to("restart"))
+    } else {
+        match watch.mode {
+            WatchMode::Inotify => Row::green(id, "It is woken by the kernel."),
+            WatchMode::ReconcileOnly => {
+                Row::green(id, format!("It looks every {} s: {why}.", watch.reconcile_interval_s))
+            }
+            WatchMode::Blind => {
+                let summary = format!("It has no watches, and finds episodes some seconds late: {why}.");
+                let fix = watch.fix.clone().map(|fix| crate::episode::printable(&fix));
+                Row::yellow(
+                    id,
+                    summary,
+                    fix.map_or_else(|| facts.hands.unit_to("restart"), |fix| facts.hands.as_root(&fix)),
+                )
+            }
+            WatchMode::Other => {
+                Row::green(id, "It notices episodes in a way that this program does not know.")
+            }
+        }
+    };
+    row.with("overflows", watch.overflows).with("last_look_ago_s", watch.last_look_ago_s)
+}
+
+fn reload(facts: &Facts, snapshot: &Snapshot) -> Row {
+    let (id, reload) = (Id::Reload, &snapshot.reload);
+    if let Some(failed) = &reload.failed {
+        let summary = format!("The last reload failed, and what was read before is in force: {failed}.");
+        return Row::red(id, summary, facts.hands.configure("reload"));
+    }
+    if !reload.restart_for.is_empty() {
+        let keys = reload.restart_for.join(", ");
+        let summary = format!("These were changed, and only a restart applies them: {keys}.");
+        return Row::yellow(id, summary, facts.hands.unit_to("restart"))
+            .with("keys", reload.restart_for.clone());
+    }
+    Row::green(id, "What is in the configuration is in force.")
+}
+
+fn hold(facts: &Facts, snapshot: &Snapshot) -> Row {
+    let id = Id::Hold;
+    let Some(hold) = &snapshot.destination.held else {
+        if let Some(pause) = &snapshot.packing_paused {
+            let summary = format!("Nothing is packed for now: {}.", pause.why);
+            let room = facts.rooms.iter().find(|room| room.folders.iter().any(|folder| folder == "outbox"));
+            let fix = room.map_or_else(|| "df -h".to_owned(), |room| format!("df -h {}", path(&room.path)));
+            return Row::yellow(id, summary, fix);
+        }
+        return Row::green(id, "The receiver is sent to as episodes come.");
+    };
+    let summary = format!(
+        "Nothing is sent since {}: {}. It is tried again in {}.",
+        span(Duration::from_secs(hold.for_s)),
+        hold.why,
+        span(Duration::from_secs(hold.next_probe_in_s))
+    );
+    // Whatever has been mended since is tried at once then.
+    Row::red(id, summary, facts.hands.unit_to("reload"))
+        .with("held_s", hold.for_s)
+        .with("status_code", hold.status_code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        operate::doctor::{judge::sound::sound, row::Status},
+        snapshot::{Hold, Pause, Stalled},
+    };
+
+    fn of(id: Id, change: impl FnOnce(&mut Snapshot)) -> Row {
+        let mut facts = sound();
+        let Daemon::Answers(snapshot) = &mut facts.daemon else { panic!() };
+        change(snapshot);
+        rows(&facts).into_iter().find(|row| row.id == id).unwrap()
+    }
+
+    #[test]
+    fn each_thing_that_the_daemon_says_turns_its_own_row() {
+        let facts = sound();
+        assert!(rows(&facts).iter().all(|row| row.status == Status::Green), "{:?}", rows(&facts));
+        let restart = "systemctl restart sealift.service";
+        let row = of(Id::DaemonVersion, |snapshot| snapshot.version = "0.0.9".to_owned());
+        assert_eq!((row.status, row.fix.as_deref()), (Status::Yellow, Some(restart)));
+        let stalled = Stalled { part: "the packing of a".to_owned(), episode_id: None, for_s: 130 };
+        let row = of(Id::DaemonStalled, |snapshot| snapshot.heart.stalled = vec![stalled]);
+        assert_eq!((row.status, row.fix.as_deref()), (Status::Red, Some(restart)));
+        let row = of(Id::DaemonWatching, |snapshot| {
+            (snapshot.watch.mode, snapshot.watch.fix) = (WatchMode::Blind, Some("sysctl a=1".to_owned()));
+        });
+        assert_eq!((row.status, row.fix.as_deref()), (Status::Yellow, Some("sysctl a=1")));
+        let row = of(Id::DaemonWatching, |snapshot| snapshot.watch.last_look_failed = Some("EIO".to_owned()));
+        assert_eq!(row.status, Status::Red);
+        let row = of(Id::Reload, |snapshot| snapshot.reload.failed = Some("line 3".to_owned()));
+        assert_eq!(row.status, Status::Red);
+        assert!(row.fix.unwrap().ends_with("systemctl reload sealift.service"));
+        let row = of(Id::Reload, |snapshot| snapshot.reload.restart_for = vec!["shipper.watch".to_owned()]);
+        assert_eq!((row.status, row.fix.as_deref()), (Status::Yellow, Some(restart)));
+        let hold =
+            Hold { for_s: 300, why: "expired".to_owned(), status_code: Some(401), next_probe_in_s: 20 };
+        let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold));
+        assert_eq!((row.status, row.fix.as_deref()), (Status::Red, Some("systemctl reload sealift.service")));
+        assert_eq!(row.summary, "Nothing is sent since 5 min: expired. It is tried again in 20 s.");
+        let pause = Pause { why: "no room".to_owned(), for_s: None };
+        assert_eq!(of(Id::Hold, |snapshot| snapshot.packing_paused = Some(pause)).status, Status::Yellow);
+    }
+
+    #[test]
+    fn a_daemon_that_is_not_there_or_says_nothing_is_red_and_one_that_we_may_not_ask_yellow() {
+        let silent = Daemon::Silent { pid: Some(7), why: "no answer".to_owned() };
+        for (daemon, status, fix) in [
+            (Daemon::None, Status::Red, "systemctl start sealift.service"),
+            (silent, Status::Red, "systemctl restart sealift.service"),
+            (Daemon::NotPermitted { pid: None }, Status::Yellow, "sealift doctor --data /d"),
+        ] {
+            let facts = Facts { daemon, ..sound() };
+            let [row] = &rows(&facts)[..] else { panic!() };
+            assert_eq!((row.id, row.status, row.fix.as_deref()), (Id::Daemon, status, Some(fix)));
+        }
+        assert!(rows(&Facts { daemon: Daemon::Unknown, ..sound() }).is_empty());
+    }
+}

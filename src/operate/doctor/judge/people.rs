@@ -1,0 +1,72 @@
+//! Who may do what, by owner, group and mode (path_resolution(7)), and what to type where somebody may not.
+
+use crate::operate::doctor::{
+    facts::{Owned, People, Person},
+    words::Hands,
+};
+
+/// Read, write and search permission, as in one digit of a mode.
+pub(super) const READ: u32 = 4;
+pub(super) const ALL: u32 = 7;
+
+impl Person {
+    /// Whether the mode lets them. Access control lists are not known here; nor is a mount that is read-only.
+    pub(super) fn may(&self, bits: u32, owned: Owned) -> bool {
+        let granted = if self.uid == 0 {
+            return true;
+        } else if self.uid == owned.uid {
+            owned.mode >> 6
+        } else if self.gid == owned.gid || self.groups.contains(&owned.gid) {
+            owned.mode >> 3
+        } else {
+            owned.mode
+        };
+        granted & bits == bits
+    }
+}
+
+impl People {
+    /// Who ships; where that is not known, whoever asks.
+    pub(super) fn shipper(&self) -> &Person {
+        self.shipper.as_ref().unwrap_or(&self.us)
+    }
+
+    /// Whether what we may not do says anything of who ships.
+    pub(super) fn we_see_as_the_shipper(&self) -> bool {
+        self.us.uid == 0 || self.us.uid == self.shipper().uid
+    }
+}
+
+/// The doctor, once more, as somebody who may.
+pub(super) fn as_shipper(hands: &Hands, people: &People) -> String {
+    let doctor = hands.sealift("doctor");
+    match &people.shipper {
+        Some(shipper) if shipper.uid != 0 && !hands.root => {
+            format!("sudo -u {} {doctor}", crate::operate::doctor::words::word(&shipper.name))
+        }
+        _ => hands.as_root(&doctor),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_class_that_fits_decides_as_the_kernel_does_it() {
+        let person = Person { uid: 10, gid: 20, groups: vec![20, 30], ..Person::default() };
+        for (uid, gid, mode, may) in [
+            (10, 99, 0o700, true),
+            (10, 20, 0o077, false),
+            (1, 20, 0o070, true),
+            (1, 30, 0o2770, true),
+            (1, 30, 0o707, false),
+            (1, 2, 0o007, true),
+            (1, 2, 0o775, false),
+        ] {
+            assert_eq!(person.may(ALL, Owned { uid, gid, mode }), may, "{uid} {gid} {mode:o}");
+        }
+        let root = Person::default();
+        assert!(root.may(ALL, Owned { uid: 1, gid: 1, mode: 0 }));
+    }
+}

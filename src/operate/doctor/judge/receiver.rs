@@ -1,0 +1,367 @@
+//! `client-certificate`, everything that begins with `receiver-`, and `clock`.
+//!
+//! One question was asked: what would an upload with this credential and this commit meet? Which row its answer turns depends on how far it
+//! came: name, connection, TLS, HTTP, credential, commit. What lies behind is not known, and has no row.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::aside::remedy;
+use crate::{
+    client::{ClientError, Wait},
+    operate::doctor::{
+        facts::{AskedCommit, Facts, Receiver, Said},
+        row::{Id, Row},
+        words::{path, span, word},
+    },
+    records::{RELEASED, WallTime},
+    wire::ProblemType,
+};
+
+/// A certificate that ends within so many days is told.
+const SOON_DAYS: i64 = 30;
+/// And is red.
+const NOW_DAYS: i64 = 3;
+const DAY_S: i64 = 86_400;
+/// Stamps in the records are off by this much, and nobody minds.
+const CLOCK_SLACK_S: u64 = 120;
+/// Further apart, nothing is removed by age (and certificates may not be what they seem).
+const CLOCK_LIMIT_S: u64 = 24 * 3600;
+/// Of what a receiver says, so much is shown, characters.
+const MAX_SHOWN_CHARS: usize = 300;
+
+pub(super) fn rows(facts: &Facts) -> Vec<Row> {
+    let mut rows = Vec::new();
+    if let Some((file, ends)) = &facts.settings.client_certificate_ends {
+        let fix = facts.hands.as_root(&format!(
+            "install -m 640 -g {} NEW.pem {}",
+            facts.people.shipper().gid,
+            path(file)
+        ));
+        let fix = format!("{fix} && {}", facts.hands.unit_to("reload"));
+        rows.push(certificate(Id::ClientCertificate, "Our certificate", *ends, facts.now, fix));
+    }
+    let Some(receiver) = &facts.receiver else {
+        rows.push(clock(facts, None));
+        return rows;
+    };
+    match &receiver.said {
+        Said::NotAsked => rows.push(clock(facts, None)),
+        Said::Failed(error) => {
+            rows.extend(failed(facts, receiver, error));
+            rows.push(clock(facts, None));
+        }
+        Said::Answered { status, json, html, location, date, certificate_ends } => {
+            rows.push(Row::green(Id::ReceiverName, format!("{} is known.", receiver.host)));
+            rows.push(Row::green(Id::ReceiverReachable, format!("{} takes connections.", receiver.origin)));
+            if let Some(ends) = certificate_ends {
+                let fix = show_certificate(receiver);
+                rows.push(certificate(
+                    Id::ReceiverCertificate,
+                    "The receiver's certificate",
+                    *ends,
+                    facts.now,
+                    fix,
+                ));
+                rows.push(Row::green(Id::ReceiverTls, "It is the receiver that was meant."));
+            }
+            rows.extend(answered(facts, receiver, *status, json.as_ref(), *html, location.as_deref()));
+            rows.push(clock(facts, *date));
+        }
+    }
+    rows
+}
+
+/// Asks the receiver's end for its certificate, and shows until when it is good, and for whom.
+fn show_certificate(receiver: &Receiver) -> String {
+    let authority = receiver.origin.rsplit("//").next().unwrap_or_default();
+    format!(
+        "openssl s_client -connect {} -servername {} </dev/null | openssl x509 -noout -dates -ext subjectAltName",
+        word(authority),
+        word(&receiver.host)
+    )
+}
+
+fn certificate(id: Id, whose: &str, ends: WallTime, now: WallTime, fix: String) -> Row {
+    let left_s = ends.unix_seconds() - now.unix_seconds();
+    let days = left_s.div_euclid(DAY_S);
+    let row = if left_s < 0 {
+        Row::red(id, format!("{whose} has expired on {ends}."), fix)
+    } else if days < NOW_DAYS {
+        Row::red(id, format!("{whose} expires on {ends}: in less than {} days.", days + 1), fix)
+    } else if days < SOON_DAYS {
+        Row::yellow(id, format!("{whose} expires on {ends}: in {days} days."), fix)
+    } else {
+        Row::green(id, format!("{whose} is good for {days} days."))
+    };
+    row.with("not_after", ends.to_string()).with("days_left", days)
+}
+
+fn failed(facts: &Facts, receiver: &Receiver, error: &ClientError) -> Vec<Row> {
+    let (hands, origin, host) = (&facts.hands, &receiver.origin, &receiver.host);
+    let named = Row::green(Id::ReceiverName, format!("{host} is known."));
+    let reached = Row::green(Id::ReceiverReachable, format!("{origin} takes connections."));
+    // Who listens on this machine is ours to start.
+    let wake = || {
+        if matches!(host.as_str(), "localhost" | "127.0.0.1" | "::1") {
+            hands.as_root("systemctl start sealift-receiver.service")
+        } else {
+            format!("curl -v --max-time 5 {}", word(format!("{origin}/healthz")))
+        }
+    };
+    let said = error.to_string();
+    match error {
+        ClientError::UnknownName(_) => {
+            let summary = format!(
+                "Nobody knows the name {host}: {said}. Is receiver.url right, and does the resolver work?"
+            );
+            let fix = format!("getent hosts {} || {}", word(host), hands.configure("reload"));
+            vec![Row::red(Id::ReceiverName, summary, fix)]
+        }
+        ClientError::Unreachable(_) | ClientError::TimedOut(Wait::Connect) => {
+            let summary =
+                format!("{origin}: {said}. Does the receiver run there, and does a firewall stand between?");
+            vec![named, Row::red(Id::ReceiverReachable, summary, wake())]
+        }
+        ClientError::Tls(why) if why.contains("client certificate") => {
+            let summary = format!("{origin} does not take us: {said}.");
+            vec![named, reached, Row::red(Id::ReceiverCredential, summary, credential_fix(facts))]
+        }
+        // rustls's word for a certificate whose time is over.
+        ClientError::Tls(why) if why.contains("expired") => {
+            let summary = format!(
+                "The receiver's certificate has expired, as it looks from here: {said}. Its operator has to renew it, or this host's clock is wrong."
+            );
+            vec![named, reached, Row::red(Id::ReceiverCertificate, summary, show_certificate(receiver))]
+        }
+        ClientError::Tls(_) => {
+            let summary = format!(
+                "{origin} is not the receiver that was meant, as far as its certificate says: {said}."
+            );
+            vec![named, reached, Row::red(Id::ReceiverTls, summary, hands.configure("reload"))]
+        }
+        ClientError::TimedOut(Wait::Idle | Wait::Answer) | ClientError::Lost(_) => {
+            let summary = format!("{origin} takes connections and does not answer: {said}.");
+            vec![named, reached, Row::red(Id::ReceiverAnswer, summary, wake())]
+        }
+        ClientError::Request(_) | ClientError::Body(_) | ClientError::Cancelled => {
+            vec![Row::red(
+                Id::ReceiverAnswer,
+                format!("{origin} could not be asked: {said}."),
+                hands.configure("reload"),
+            )]
+        }
+    }
+}
+
+/// Another certificate, or another token, where one is set; else the key that would name one.
+fn credential_fix(facts: &Facts) -> String {
+    let hands = &facts.hands;
+    match &facts.settings.credential_file {
+        Some(file) => format!("{} && {}", hands.edit(file), hands.unit_to("reload")),
+        None => hands.configure("reload"),
+    }
+}
+
+fn answered(
+    facts: &Facts,
+    receiver: &Receiver,
+    status: u16,
+    json: Option<&Value>,
+    html: bool,
+    location: Option<&str>,
+) -> Vec<Row> {
+    let (id, hands, origin) = (Id::ReceiverAnswer, &facts.hands, &receiver.origin);
+    let kind = json.and_then(|json| json.get("type")?.as_str()).and_then(ProblemType::from_urn);
+    let said = words(status, json);
+    let look = || {
+        format!(
+            "curl -sv --max-time 5 {} -o /dev/null",
+            word(format!("{origin}{}", crate::wire::ADMISSION_PATH))
+        )
+    };
+    let fine = |summary: &str| Row::green(id, summary).with("status_code", status);
+    let ours = || fine("It answers as a receiver does, and can store.");
+    let known = || {
+        let said =
+            if receiver.has_credential { "It knows who we are." } else { "It asks nobody who they are." };
+        Row::green(Id::ReceiverCredential, said)
+    };
+    match status {
+        204 if receiver.at_admission => vec![ours(), known(), commit_taken(receiver)],
+        // Not a word about admission: whether it takes a PUT is seen when one comes.
+        200..=299 if html => {
+            let summary = format!(
+                "{origin} answers with a web page: something that is no receiver stands between (a captive portal?)."
+            );
+            vec![Row::red(id, summary, look())]
+        }
+        200..=299 => vec![fine(
+            "Somebody answers. It is no receiver of ours: what it takes is seen when an episode comes.",
+        )],
+        401 => vec![
+            fine("It answers."),
+            Row::red(
+                Id::ReceiverCredential,
+                format!("It does not know who we are: {said}."),
+                credential_fix(facts),
+            )
+            .with("status_code", status),
+        ],
+        403 if json.is_some() && receiver.at_admission => vec![
+            fine("It answers."),
+            Row::red(
+                Id::ReceiverCredential,
+                format!("It knows us, and does not let us in: {said}."),
+                credential_fix(facts),
+            )
+            .with("status_code", status),
+        ],
+        412 if json.is_some() => {
+            vec![ours(), known(), commit_refused(facts, receiver, &said).with("status_code", status)]
+        }
+        400 if kind == Some(ProblemType::CommitMissing) => {
+            vec![ours(), known(), commit_missing(facts, receiver, &said)]
+        }
+        404 if kind == Some(ProblemType::NotFound) && receiver.at_admission => {
+            let summary =
+                "A receiver answers, and has nothing at this path: receiver.url must end before /v1.";
+            vec![Row::red(id, summary, hands.configure("reload")).with("status_code", status)]
+        }
+        404 | 405 | 501 => vec![fine(
+            "Somebody answers. It is no receiver of ours (a web server, a bucket): what it takes is seen when an episode comes.",
+        )],
+        403 => vec![
+            Row::green(
+                id,
+                "Somebody answers who lets nobody ask. What it takes is seen when an episode comes.",
+            )
+            .with("status_code", status),
+        ],
+        300..=399 => {
+            let there = location.map(|location| format!(" to {location}")).unwrap_or_default();
+            let summary = format!(
+                "{origin} answers {status}, which leads elsewhere{there}; no redirect is followed: set receiver.url to where it leads."
+            );
+            vec![Row::red(id, summary, hands.configure("reload")).with("status_code", status)]
+        }
+        408 | 425 | 429 => {
+            vec![Row::yellow(id, format!("{origin} is busy: {said}."), look()).with("status_code", status)]
+        }
+        500..=599 => {
+            let summary = format!(
+                "{origin} answers, and can store nothing just now: {said}. Its operator has to look."
+            );
+            vec![Row::red(id, summary, look()).with("status_code", status)]
+        }
+        _ => {
+            let summary = format!(
+                "{origin} does not answer as a receiver does: {said}. Is receiver.url right, or does something stand between?"
+            );
+            vec![Row::red(id, summary, hands.configure("reload")).with("status_code", status)]
+        }
+    }
+}
+
+/// What a receiver says, in a few words.
+fn words(status: u16, json: Option<&Value>) -> String {
+    let member = |name: &str| {
+        json.and_then(|json| json.get(name)?.as_str()).map(str::trim).filter(|text| !text.is_empty())
+    };
+    match member("detail").or_else(|| member("title")) {
+        Some(text) => {
+            let text: String = text.chars().take(MAX_SHOWN_CHARS).collect();
+            format!("answered {status} with \"{text}\"")
+        }
+        None => format!("answered {status}"),
+    }
+}
+
+fn commit_taken(receiver: &Receiver) -> Row {
+    let id = Id::ReceiverCommit;
+    match &receiver.commit {
+        AskedCommit::Of(episode, commit) => {
+            Row::green(id, format!("It takes recordings of {}, as {episode} is.", short(commit.as_str())))
+                .with("commit", commit.as_str())
+                .with("episode_id", episode.as_str())
+        }
+        AskedCommit::None | AskedCommit::NoEpisodes => {
+            Row::green(id, "It takes recordings whatever their commit.")
+        }
+    }
+}
+
+fn short(commit: &str) -> &str {
+    commit.get(..12).unwrap_or(commit)
+}
+
+fn commit_refused(facts: &Facts, receiver: &Receiver, said: &str) -> Row {
+    let id = Id::ReceiverCommit;
+    let fix = remedy(facts).unwrap_or_else(|| facts.hands.configure("reload"));
+    match &receiver.commit {
+        AskedCommit::Of(episode, commit) => {
+            let summary = format!(
+                "It does not take recordings of {}, as {episode} is: {said}.",
+                short(commit.as_str())
+            );
+            Row::red(id, summary, fix).with("commit", commit.as_str()).with("episode_id", episode.as_str())
+        }
+        AskedCommit::None | AskedCommit::NoEpisodes => {
+            Row::red(id, format!("It takes no recordings from here: {said}."), fix)
+        }
+    }
+}
+
+/// It takes recordings by their commit. Where there is no episode to ask with, that is no fault.
+fn commit_missing(facts: &Facts, receiver: &Receiver, said: &str) -> Row {
+    let id = Id::ReceiverCommit;
+    match &receiver.commit {
+        AskedCommit::NoEpisodes => Row::green(
+            id,
+            "It takes recordings by their commit, and there is no episode here yet to ask with.",
+        ),
+        AskedCommit::None | AskedCommit::Of(..) => {
+            let summary = format!(
+                "It takes recordings by their commit, and those here do not say theirs (code_version.commit in meta.json): {said}."
+            );
+            let fix = facts.settings.update_command.clone();
+            let fix = fix.unwrap_or_else(|| {
+                let folder = facts.folders.iter().find(|folder| folder.name == "episodes");
+                let folder = folder.map(|folder| path(&folder.path)).unwrap_or_default();
+                format!("grep -L code_version {folder}/*/meta.json")
+            });
+            Row::red(id, summary, fix)
+        }
+    }
+}
+
+fn clock(facts: &Facts, theirs: Option<WallTime>) -> Row {
+    let (id, now) = (Id::Clock, facts.now);
+    let fix = facts.hands.as_root("timedatectl set-ntp true");
+    if now < RELEASED {
+        return Row::red(
+            id,
+            format!("This host's clock says {now}, which is before this program was made."),
+            fix,
+        );
+    }
+    let Some(theirs) = theirs else {
+        return Row::green(id, "This host's clock can be right; no receiver has said what time it is.");
+    };
+    let ahead = now.unix_seconds() - theirs.unix_seconds();
+    let apart = ahead.unsigned_abs();
+    let how = if ahead > 0 { "ahead of" } else { "behind" };
+    let summary = format!("This host's clock is {} {how} the receiver's.", span(Duration::from_secs(apart)));
+    let row = if apart > CLOCK_LIMIT_S {
+        Row::red(id, format!("{summary} Nothing is removed by age until they agree."), fix)
+    } else if apart > CLOCK_SLACK_S {
+        Row::yellow(id, summary, fix)
+    } else {
+        Row::green(id, "This host's clock agrees with the receiver's.")
+    };
+    row.with("ahead_s", ahead)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+use serde_json::json;
+
+use super::*;
+use crate::{
+    episode::{Commit, EpisodeId},
+    operate::doctor::{judge::sound::sound, row::Status},
+    wire::Problem,
+};
+
+fn with(said: Said) -> Facts {
+    let mut facts = sound();
+    facts.receiver.as_mut().unwrap().said = said;
+    facts
+}
+
+fn answer(status: u16, json: Option<Value>) -> Said {
+    Said::Answered {
+        status,
+        json,
+        html: false,
+        location: None,
+        date: Some(sound().now),
+        certificate_ends: None,
+    }
+}
+
+fn problem(kind: ProblemType) -> Option<Value> {
+    Some(Problem::new(kind, "why").with("remediation", "run-update --now").to_json())
+}
+
+/// The first row that is not green, and how many are not.
+fn first(facts: &Facts) -> Option<(Id, Status, String)> {
+    let rows = crate::operate::doctor::row::Report::of(rows(facts)).rows;
+    let bad: Vec<_> = rows.into_iter().filter(|row| row.status != Status::Green).collect();
+    assert!(bad.len() <= 1, "{bad:?}");
+    bad.into_iter().next().map(|row| (row.id, row.status, row.fix.unwrap()))
+}
+
+#[test]
+fn each_way_in_which_a_receiver_cannot_be_reached_turns_exactly_its_row() {
+    let expired = ClientError::Tls("invalid peer certificate: certificate expired".to_owned());
+    let wants = ClientError::Tls(
+        "certificate required (the receiver asks for a client certificate: set ..)".to_owned(),
+    );
+    for (error, id, fix) in [
+        (ClientError::UnknownName("dns".to_owned()), Id::ReceiverName, "getent hosts receiver.example ||"),
+        (
+            ClientError::Unreachable("refused".to_owned()),
+            Id::ReceiverReachable,
+            "curl -v --max-time 5 https://receiver.example:8490/healthz",
+        ),
+        (ClientError::TimedOut(Wait::Connect), Id::ReceiverReachable, "curl -v"),
+        (ClientError::TimedOut(Wait::Answer), Id::ReceiverAnswer, "curl -v"),
+        (ClientError::Lost("reset".to_owned()), Id::ReceiverAnswer, "curl -v"),
+        (ClientError::Tls("UnknownIssuer".to_owned()), Id::ReceiverTls, "sealift.toml && systemctl reload"),
+        (expired, Id::ReceiverCertificate, "openssl s_client -connect receiver.example:8490"),
+        (wants, Id::ReceiverCredential, "sealift.toml && systemctl reload"),
+    ] {
+        let shown = error.to_string();
+        let facts = with(Said::Failed(error));
+        let (found, status, command) = first(&facts).unwrap();
+        assert_eq!((found, status), (id, Status::Red), "{shown}");
+        assert!(command.contains(fix), "{shown}: {command}");
+    }
+}
+
+#[test]
+fn each_answer_turns_exactly_its_row() {
+    use ProblemType as P;
+    let red = |id, fix: &'static str| Some((id, Status::Red, fix));
+    for (status, json, expected) in [
+        (204, None, None),
+        (200, Some(json!({})), None),
+        (404, None, None),
+        (405, None, None),
+        (501, None, None),
+        (403, None, None),
+        (404, problem(P::NotFound), red(Id::ReceiverAnswer, "systemctl reload")),
+        (301, None, red(Id::ReceiverAnswer, "systemctl reload")),
+        (401, problem(P::Unauthenticated), red(Id::ReceiverCredential, "sealift.toml && ")),
+        (401, None, red(Id::ReceiverCredential, "sealift.toml && ")),
+        (403, problem(P::Forbidden), red(Id::ReceiverCredential, "sealift.toml && ")),
+        (412, problem(P::CommitOutOfWindow), red(Id::ReceiverCommit, "run-update --now")),
+        (412, None, red(Id::ReceiverAnswer, "")),
+        (
+            400,
+            problem(P::CommitMissing),
+            red(Id::ReceiverCommit, "grep -L code_version /d/episodes/*/meta.json"),
+        ),
+        (400, None, red(Id::ReceiverAnswer, "")),
+        (407, None, red(Id::ReceiverAnswer, "")),
+        (429, None, Some((Id::ReceiverAnswer, Status::Yellow, "curl"))),
+        (503, None, red(Id::ReceiverAnswer, "curl")),
+        (507, problem(P::NoSpace), red(Id::ReceiverAnswer, "curl")),
+    ] {
+        let found = first(&with(answer(status, json.clone())));
+        let shown = found.as_ref().map(|(id, status, _)| (*id, *status));
+        assert_eq!(shown, expected.map(|(id, status, _)| (id, status)), "{status} {json:?}");
+        if let (Some((_, _, fix)), Some((_, _, part))) = (found, expected) {
+            assert!(fix.contains(part), "{status}: {fix}");
+        }
+    }
+    let page = Said::Answered {
+        status: 200,
+        json: None,
+        html: true,
+        location: None,
+        date: None,
+        certificate_ends: None,
+    };
+    assert_eq!(first(&with(page)).unwrap().0, Id::ReceiverAnswer);
+}
+
+#[test]
+fn a_window_is_no_fault_where_there_is_no_episode_to_ask_with() {
+    let mut facts = with(answer(400, problem(ProblemType::CommitMissing)));
+    facts.receiver.as_mut().unwrap().commit = AskedCommit::NoEpisodes;
+    assert_eq!(first(&facts), None);
+    facts.receiver.as_mut().unwrap().commit = AskedCommit::None;
+    facts.settings.update_command = Some("git pull".to_owned());
+    assert_eq!(first(&facts).unwrap().2, "git pull");
+}
+
+#[test]
+fn the_commit_that_is_refused_is_named_with_the_episode_that_has_it() {
+    let mut facts = with(answer(412, problem(ProblemType::CommitOutOfWindow)));
+    let commit = Commit::parse(&"ab".repeat(20)).unwrap();
+    facts.receiver.as_mut().unwrap().commit = AskedCommit::Of(EpisodeId::parse("run-7").unwrap(), commit);
+    let row = rows(&facts).into_iter().find(|row| row.id == Id::ReceiverCommit).unwrap();
+    assert!(row.summary.starts_with("It does not take recordings of abababababab, as run-7 is"), "{row:?}");
+}
+
+#[test]
+fn certificates_are_announced_before_they_end() {
+    for (days, status) in [
+        (400, Status::Green),
+        (30, Status::Green),
+        (29, Status::Yellow),
+        (3, Status::Yellow),
+        (2, Status::Red),
+        (-1, Status::Red),
+    ] {
+        let mut facts = sound();
+        let ends = WallTime::from_unix_seconds(facts.now.unix_seconds() + days * DAY_S);
+        facts.settings.client_certificate_ends = Some(("/etc/host.pem".into(), ends));
+        let Said::Answered { certificate_ends, .. } = &mut facts.receiver.as_mut().unwrap().said else {
+            panic!()
+        };
+        *certificate_ends = Some(ends);
+        for id in [Id::ClientCertificate, Id::ReceiverCertificate] {
+            let row = rows(&facts).into_iter().find(|row| row.id == id).unwrap();
+            assert_eq!(row.status, status, "{days}: {row:?}");
+            assert_eq!(row.details["days_left"], days);
+        }
+    }
+}
+
+#[test]
+fn clocks_may_be_two_minutes_apart() {
+    for (ahead, status) in [
+        (0, Status::Green),
+        (120, Status::Green),
+        (-121, Status::Yellow),
+        (86_401, Status::Red),
+        (-90_000, Status::Red),
+    ] {
+        let facts = sound();
+        let theirs = WallTime::from_unix_seconds(facts.now.unix_seconds() - ahead);
+        let row = clock(&facts, Some(theirs));
+        assert_eq!(row.status, status, "{row:?}");
+    }
+    let facts = Facts { now: WallTime::from_unix_seconds(1000), ..sound() };
+    assert_eq!(clock(&facts, None).status, Status::Red);
+}

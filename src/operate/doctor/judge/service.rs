@@ -1,0 +1,261 @@
+//! `unit`, `watchdog` and `restarts`: what the service manager says.
+
+use super::folders::drop_in;
+use crate::operate::doctor::{
+    facts::{Daemon, Facts, Unit},
+    row::{Id, Row},
+    words::word,
+};
+
+/// So often, and it is no accident.
+const MANY_RESTARTS: u64 = 5;
+/// The exit code of wrong arguments or a wrong configuration.
+const USAGE: &str = "2";
+
+pub(super) fn rows(facts: &Facts) -> Vec<Row> {
+    let Some(found) = &facts.unit else { return Vec::new() };
+    if found.load_state == "not-found" {
+        return vec![unknown(facts)];
+    }
+    vec![unit(facts, found), watchdog(facts, found), restarts(facts, found)]
+}
+
+fn unknown(facts: &Facts) -> Row {
+    let unit = &facts.hands.unit;
+    let fix = "systemctl list-units --all '*sealift*'";
+    let row = match facts.daemon {
+        Daemon::Answers(_) | Daemon::Silent { .. } | Daemon::NotPermitted { .. } => Row::green(
+            Id::Unit,
+            format!("systemd knows no unit {unit}; the daemon that runs was started in another way."),
+        ),
+        Daemon::None | Daemon::Unknown => Row::yellow(
+            Id::Unit,
+            format!(
+                "systemd knows no unit {unit}. Install it (contrib/install.sh), or set doctor.unit to its name."
+            ),
+            fix,
+        ),
+    };
+    row.with("load_state", "not-found")
+}
+
+fn unit(facts: &Facts, found: &Unit) -> Row {
+    let (id, hands, name) = (Id::Unit, &facts.hands, &facts.hands.unit);
+    let by_hand = match &facts.daemon {
+        Daemon::Answers(snapshot) => Some(Some(snapshot.pid)),
+        Daemon::Silent { pid, .. } | Daemon::NotPermitted { pid } => Some(*pid),
+        Daemon::None | Daemon::Unknown => None,
+    };
+    let row = match (found.load_state.as_str(), found.active_state.as_str()) {
+        ("masked", _) => {
+            let fix = format!("{} && {}", hands.unit_to("unmask"), hands.unit_to("enable --now"));
+            Row::red(id, format!("{name} is masked: it cannot be started."), fix)
+        }
+        ("loaded", "active" | "reloading") if found.file_state == "disabled" => Row::yellow(
+            id,
+            format!("{name} is active, and will not be after a reboot: it is not enabled."),
+            hands.unit_to("enable"),
+        ),
+        ("loaded", "active" | "reloading") => Row::green(id, format!("{name} is active.")),
+        ("loaded", "activating") if found.sub_state == "auto-restart" => {
+            let summary = format!(
+                "{name} ends again and again ({}), and is about to be started once more.",
+                ended(found)
+            );
+            Row::red(id, summary, look_and(facts, "restart"))
+        }
+        ("loaded", "activating" | "deactivating") => Row::yellow(
+            id,
+            format!("{name} is {}: it cleans up after its last run, or before its end.", found.active_state),
+            format!("systemctl status {}", word(name)),
+        ),
+        ("loaded", "failed") => {
+            let summary = format!("{name} has failed ({}).", ended(found));
+            Row::red(id, summary, look_and(facts, "restart"))
+        }
+        ("loaded", "inactive") => match by_hand {
+            Some(pid) => {
+                let pid = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+                let summary =
+                    format!("{name} is not started, and a daemon runs that was started in another way{pid}.");
+                let fix = format!("systemctl status {}", word(name));
+                Row::yellow(id, summary, fix)
+            }
+            None => Row::red(
+                id,
+                format!("{name} is not started: nothing is shipped."),
+                hands.unit_to("enable --now"),
+            ),
+        },
+        (load, _) if load != "loaded" => {
+            let fix = format!("systemctl status {}", word(name));
+            Row::red(id, format!("{name} cannot be loaded ({load})."), fix)
+        }
+        (_, active) => {
+            Row::yellow(id, format!("{name} is {active}."), format!("systemctl status {}", word(name)))
+        }
+    };
+    row.with("active_state", found.active_state.as_str())
+        .with("sub_state", found.sub_state.as_str())
+        .with("unit_file_state", found.file_state.as_str())
+        .with("result", found.result.as_str())
+}
+
+fn ended(found: &Unit) -> String {
+    match (found.result.as_str(), found.exit_status.as_str()) {
+        ("exit-code", USAGE) => "exit code 2: a wrong configuration".to_owned(),
+        ("exit-code", code) => format!("exit code {code}"),
+        ("watchdog", _) => "its heart had stopped".to_owned(),
+        (result, _) => result.to_owned(),
+    }
+}
+
+fn look_and(facts: &Facts, deed: &str) -> String {
+    let look = facts.hands.as_root(&format!("journalctl -u {} -n 20 --no-pager", word(&facts.hands.unit)));
+    format!("{look}; {}", facts.hands.unit_to(deed))
+}
+
+fn watchdog(facts: &Facts, found: &Unit) -> Row {
+    let id = Id::Watchdog;
+    if matches!(found.watchdog.as_str(), "" | "0" | "infinity") {
+        let summary = format!("{} has no watchdog: a silent stall would not be noticed.", facts.hands.unit);
+        return Row::yellow(
+            id,
+            summary,
+            drop_in(facts, "sealift-watchdog", "[Service]\\nWatchdogSec=180\\n"),
+        );
+    }
+    // What the daemon was told at its start counts; the unit may have been changed since.
+    if let Daemon::Answers(snapshot) = &facts.daemon
+        && snapshot.pid == found.main_pid
+        && snapshot.heart.watchdog_ms.is_none()
+    {
+        let summary = "The unit has a watchdog, and the daemon that runs was started without it.";
+        return Row::yellow(id, summary, facts.hands.unit_to("restart"));
+    }
+    Row::green(id, format!("A stall is noticed within {}.", found.watchdog))
+}
+
+fn restarts(facts: &Facts, found: &Unit) -> Row {
+    let (id, name) = (Id::Restarts, &facts.hands.unit);
+    let look = facts.hands.as_root(&format!("journalctl -u {} -b -p warning -n 50 --no-pager", word(name)));
+    let fix = format!("{look}; {}", facts.hands.unit_to("reset-failed"));
+    let row = match found.restarts {
+        0 => return Row::green(id, "It was not started again by systemd.").with("restarts", 0),
+        1 => Row::yellow(id, format!("systemd had to start {name} again once."), fix),
+        n if n < MANY_RESTARTS => {
+            Row::yellow(id, format!("systemd had to start {name} again {n} times."), fix)
+        }
+        n => Row::red(id, format!("systemd had to start {name} again {n} times."), fix),
+    };
+    row.with("restarts", found.restarts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operate::doctor::{judge::sound::sound, row::Status};
+
+    fn unit_of(change: impl FnOnce(&mut Facts, &mut Unit)) -> Vec<Row> {
+        let mut facts = sound();
+        let mut unit = facts.unit.take().unwrap();
+        change(&mut facts, &mut unit);
+        facts.unit = Some(unit);
+        rows(&facts)
+    }
+
+    #[test]
+    fn each_state_of_the_unit_has_its_row_and_its_fix() {
+        for (load, active, sub, enabled, status, fix) in [
+            ("loaded", "active", "running", "enabled", Status::Green, ""),
+            ("loaded", "reloading", "reload", "enabled", Status::Green, ""),
+            ("loaded", "active", "running", "disabled", Status::Yellow, "systemctl enable sealift.service"),
+            ("loaded", "inactive", "dead", "enabled", Status::Red, "systemctl enable --now sealift.service"),
+            (
+                "loaded",
+                "failed",
+                "failed",
+                "enabled",
+                Status::Red,
+                "-n 20 --no-pager; systemctl restart sealift.service",
+            ),
+            (
+                "loaded",
+                "activating",
+                "auto-restart",
+                "enabled",
+                Status::Red,
+                "systemctl restart sealift.service",
+            ),
+            ("loaded", "activating", "start", "enabled", Status::Yellow, "systemctl status sealift.service"),
+            (
+                "masked",
+                "inactive",
+                "dead",
+                "masked",
+                Status::Red,
+                "systemctl unmask sealift.service && systemctl enable --now",
+            ),
+            ("bad-setting", "inactive", "dead", "", Status::Red, "systemctl status"),
+            ("loaded", "maintenance", "x", "enabled", Status::Yellow, "systemctl status"),
+            ("not-found", "inactive", "dead", "", Status::Yellow, "systemctl list-units"),
+        ] {
+            let rows = unit_of(|facts, unit| {
+                facts.daemon = Daemon::None;
+                (unit.load_state, unit.active_state) = (load.to_owned(), active.to_owned());
+                (unit.sub_state, unit.file_state) = (sub.to_owned(), enabled.to_owned());
+            });
+            assert_eq!(rows[0].status, status, "{:?}", rows[0]);
+            assert!(rows[0].fix.clone().unwrap_or_default().contains(fix), "{:?}", rows[0]);
+        }
+    }
+
+    #[test]
+    fn a_daemon_that_was_started_by_hand_is_no_alarm() {
+        let inactive = |unit: &mut Unit| unit.active_state = "inactive".to_owned();
+        let rows = unit_of(|_, unit| inactive(unit));
+        assert_eq!(rows[0].status, Status::Yellow);
+        assert_eq!(unit_of(|_, unit| unit.load_state = "not-found".to_owned())[0].status, Status::Green);
+    }
+
+    #[test]
+    fn an_unarmed_watchdog_is_armed_by_the_fix() {
+        for watchdog in ["0", "infinity", ""] {
+            let row = &unit_of(|_, unit| unit.watchdog = watchdog.to_owned())[1];
+            assert_eq!(row.status, Status::Yellow);
+            let fix = row.fix.as_ref().unwrap();
+            assert!(fix.contains(r"printf '[Service]\nWatchdogSec=180\n' | tee"), "{fix}");
+            assert!(fix.ends_with("systemctl daemon-reload && systemctl restart sealift.service"), "{fix}");
+        }
+        let row = &unit_of(|facts, unit| {
+            let Daemon::Answers(snapshot) = &mut facts.daemon else { panic!() };
+            snapshot.heart.watchdog_ms = None;
+            unit.main_pid = snapshot.pid;
+        })[1];
+        assert_eq!(
+            (row.status, row.fix.as_deref()),
+            (Status::Yellow, Some("systemctl restart sealift.service"))
+        );
+    }
+
+    #[test]
+    fn restarts_are_told_and_many_of_them_are_red() {
+        for (restarts, status) in
+            [(0, Status::Green), (1, Status::Yellow), (4, Status::Yellow), (5, Status::Red)]
+        {
+            let row = &unit_of(|_, unit| unit.restarts = restarts)[2];
+            assert_eq!(row.status, status);
+            assert_eq!(row.fix.is_some(), restarts > 0);
+        }
+    }
+
+    #[test]
+    fn a_wrong_configuration_is_named_as_what_ended_it() {
+        let rows = unit_of(|facts, unit| {
+            facts.daemon = Daemon::None;
+            unit.active_state = "failed".to_owned();
+            (unit.result, unit.exit_status) = ("exit-code".to_owned(), "2".to_owned());
+        });
+        assert!(rows[0].summary.contains("a wrong configuration"), "{:?}", rows[0]);
+    }
+}

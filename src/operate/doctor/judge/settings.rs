@@ -1,0 +1,226 @@
+//! `configuration` and `credentials`.
+
+use super::people::{READ, as_shipper};
+use crate::operate::doctor::{
+    facts::{Facts, NamedFile, SettingsProblem},
+    row::{Id, Row},
+    words::path,
+};
+
+/// What a secret's file should not allow: writing by its group, reading or writing by everybody.
+const LOOSE: u32 = 0o026;
+
+pub(super) fn rows(facts: &Facts) -> Vec<Row> {
+    let mut rows = vec![configuration(facts)];
+    if facts.settings.problem.is_none() {
+        rows.push(credentials(facts));
+    }
+    rows
+}
+
+fn configuration(facts: &Facts) -> Row {
+    let (id, settings, hands) = (Id::Configuration, &facts.settings, &facts.hands);
+    let default = std::path::Path::new(crate::config::DEFAULT_FILE);
+    let file = settings.file.as_deref().unwrap_or(default);
+    let shown = file.display();
+    let row = match &settings.problem {
+        None => match &settings.file {
+            Some(_) => Row::green(id, format!("The configuration {shown} is right.")),
+            None => Row::green(id, "The command line says all there is to say; no file was read."),
+        },
+        Some(SettingsProblem::NotPermitted(why)) if facts.people.we_see_as_the_shipper() => {
+            let file = path(file);
+            let shipper = facts.people.shipper();
+            let fix = [format!("chgrp {} {file}", shipper.gid), format!("chmod 640 {file}")];
+            let fix = fix.map(|command| hands.as_root(&command)).join(" && ");
+            Row::red(id, format!("The configuration {shown} cannot be read by {}: {why}.", shipper.name), fix)
+        }
+        Some(SettingsProblem::NotPermitted(why)) => {
+            let summary = format!(
+                "{} may not read the configuration {shown}: {why}. What depends on it is not checked.",
+                facts.people.us.name
+            );
+            Row::yellow(id, summary, as_shipper(hands, &facts.people))
+        }
+        Some(SettingsProblem::Missing) => {
+            let made = format!("sealift config default | {}", hands.as_root(&format!("tee {}", path(file))));
+            let fix = format!("{made} >/dev/null && {}", hands.edit(file));
+            Row::red(id, format!("There is no configuration: {shown} is not there."), fix)
+        }
+        Some(SettingsProblem::Wrong(message)) => {
+            let said = in_one_line(message);
+            let fix = match &settings.file {
+                Some(file) => {
+                    format!("{} && {}", hands.edit(file), hands.sealift("config check"))
+                }
+                None => hands.sealift("config check"),
+            };
+            return Row::red(id, sentence(&said), fix)
+                .with("message", message.lines().map(crate::episode::printable).collect::<Vec<_>>());
+        }
+    };
+    match &settings.file {
+        Some(file) => row.with("file", file.to_string_lossy()),
+        None => row,
+    }
+}
+
+/// Where it is, and what: the first and the last of what the parser says, without the line itself and its caret.
+fn in_one_line(message: &str) -> String {
+    let mut lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
+    let Some(first) = lines.next() else { return "It is wrong".to_owned() };
+    let place = message.lines().find_map(|line| line.split_once("at line ")).map(|(_, place)| place.trim());
+    match (place, lines.next_back()) {
+        (Some(place), Some(last)) => format!("{} (line {place}) {last}", first.trim_end_matches(':')),
+        (None, Some(last)) => format!("{first} {last}"),
+        (_, None) => first.to_owned(),
+    }
+}
+
+fn sentence(said: &str) -> String {
+    if said.ends_with(['.', '?', '!']) { said.to_owned() } else { format!("{said}.") }
+}
+
+fn credentials(facts: &Facts) -> Row {
+    let (id, hands, people) = (Id::Credentials, &facts.hands, &facts.people);
+    let files = &facts.settings.files;
+    let shipper = people.shipper();
+    let give = |file: &NamedFile| {
+        let named = path(&file.path);
+        let commands = [format!("chgrp {} {named}", shipper.gid), format!("chmod 640 {named}")];
+        let then = format!(" && {}", hands.unit_to("reload"));
+        commands.map(|command| hands.as_root(&command)).join(" && ") + &then
+    };
+    for file in files {
+        let (key, shown) = (file.key, file.path.display());
+        match (&file.unreadable, file.owned.as_ref().ok()) {
+            (Some((_, true)), _) if !people.we_see_as_the_shipper() => {
+                let summary =
+                    format!("{} may not read {key} {shown}; so the receiver is not asked.", people.us.name);
+                return Row::yellow(id, summary, as_shipper(hands, people));
+            }
+            (Some((why, true)), _) => {
+                let summary = format!("{key} {shown} cannot be read by {}: {why}.", shipper.name);
+                return Row::red(id, summary, give(file));
+            }
+            (Some((why, false)), _) => {
+                let summary = format!("{key} {shown} cannot be read: {why}.");
+                return Row::red(id, summary, hands.configure("reload"));
+            }
+            (None, Some(owned)) if !shipper.may(READ, *owned) => {
+                let summary = format!(
+                    "{key} {shown} cannot be read by {}, who ships (mode {:04o}).",
+                    shipper.name,
+                    owned.mode & 0o7777
+                );
+                return Row::red(id, summary, give(file));
+            }
+            (None, _) => {}
+        }
+    }
+    if let Some(problem) = &facts.settings.credential_problem {
+        return Row::red(id, sentence(problem), hands.configure("reload"));
+    }
+    if facts.settings.token_in_clear {
+        let summary = "The token travels in clear text: receiver.url is neither https nor on this machine.";
+        return Row::yellow(id, summary, hands.configure("reload"));
+    }
+    for file in files.iter().filter(|file| file.secret) {
+        if let Ok(owned) = file.owned
+            && owned.mode & LOOSE != 0
+        {
+            let summary = format!(
+                "{} {} can be read or changed by others (mode {:04o}).",
+                file.key,
+                file.path.display(),
+                owned.mode & 0o7777
+            );
+            return Row::yellow(id, summary, hands.as_root(&format!("chmod 640 {}", path(&file.path))));
+        }
+    }
+    match files.len() {
+        0 => Row::green(id, "No certificate and no token is set."),
+        n => Row::green(id, format!("{n} files of certificates, keys and tokens can be read."))
+            .with("files", files.iter().map(|file| file.path.to_string_lossy()).collect::<Vec<_>>()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::operate::doctor::{
+        facts::{Owned, Person},
+        judge::sound::sound,
+        row::Status,
+    };
+
+    fn of(facts: &Facts, id: Id) -> Row {
+        rows(facts).into_iter().find(|row| row.id == id).unwrap()
+    }
+
+    fn stranger(facts: &mut Facts) {
+        facts.hands.root = false;
+        facts.people.us = Person { name: "op".to_owned(), uid: 7, gid: 7, groups: vec![7] };
+    }
+
+    #[test]
+    fn a_configuration_that_is_wrong_is_red_and_one_that_we_may_not_read_only_yellow() {
+        let mut facts = sound();
+        assert_eq!(of(&facts, Id::Configuration).status, Status::Green);
+        for (problem, status, fix) in [
+            (SettingsProblem::Missing, Status::Red, "sealift config default | tee /etc/sealift/sealift.toml"),
+            (SettingsProblem::Wrong("at line 3\n  |\nbad \u{1b}".to_owned()), Status::Red, "config check"),
+            (SettingsProblem::NotPermitted("EACCES".to_owned()), Status::Red, "chgrp 20 /etc/sealift"),
+        ] {
+            facts.settings.problem = Some(problem);
+            let row = of(&facts, Id::Configuration);
+            assert_eq!(row.status, status, "{row:?}");
+            assert!(row.fix.as_ref().unwrap().contains(fix), "{row:?}");
+            assert!(!row.summary.contains('\n') && !row.summary.contains('\u{1b}'), "{row:?}");
+            assert_eq!(rows(&facts).len(), 1, "nothing is said of files that nobody knows of");
+        }
+        stranger(&mut facts);
+        let row = of(&facts, Id::Configuration);
+        assert_eq!(row.status, Status::Yellow);
+        assert_eq!(row.fix.unwrap(), "sudo -u sealift sealift doctor --data /d");
+    }
+
+    #[test]
+    fn a_file_that_the_shipper_cannot_read_is_red_whoever_asks() {
+        let mut facts = sound();
+        let file = |mode: u32, unreadable: Option<(String, bool)>| NamedFile {
+            key: "receiver.token_file",
+            path: PathBuf::from("/etc/token"),
+            secret: true,
+            owned: Ok(Owned { uid: 0, gid: 20, mode }),
+            unreadable,
+        };
+        for (named, status, fix) in [
+            (file(0o640, None), Status::Green, ""),
+            (file(0o644, None), Status::Yellow, "chmod 640 /etc/token"),
+            (
+                file(0o600, None),
+                Status::Red,
+                "chgrp 20 /etc/token && chmod 640 /etc/token && systemctl reload",
+            ),
+            (
+                file(0o640, Some(("not there".to_owned(), false))),
+                Status::Red,
+                "sealift.toml && systemctl reload",
+            ),
+        ] {
+            facts.settings.files = vec![named];
+            let row = of(&facts, Id::Credentials);
+            assert_eq!(row.status, status, "{row:?}");
+            assert!(row.fix.clone().unwrap_or_default().contains(fix), "{row:?}");
+        }
+        facts.settings.files = vec![file(0o640, None)];
+        facts.settings.credential_problem = Some("the key is another's".to_owned());
+        assert_eq!(of(&facts, Id::Credentials).status, Status::Red);
+        facts.settings.files = vec![file(0o640, Some(("EACCES".to_owned(), true)))];
+        stranger(&mut facts);
+        assert_eq!(of(&facts, Id::Credentials).status, Status::Yellow);
+    }
+}

@@ -1,0 +1,121 @@
+//! A host on which nothing is wrong, for tests to break.
+
+use std::path::PathBuf;
+
+use crate::{
+    config::WatchMode,
+    operate::{
+        doctor::{
+            facts::{
+                Aside, AskedCommit, Daemon, Episodes, Facts, Folder, FolderState, Inotify, Moves, Owned,
+                People, Person, Receiver, Room, Said, Settings, Unit,
+            },
+            row::{Report, Status},
+            words::Hands,
+        },
+        journal::{Journal, Reading},
+    },
+    records::{RELEASED, WallTime},
+    snapshot,
+};
+
+/// Asked by root; shipped by `sealift` (user 10, group 20) in `/d`.
+pub(in crate::operate::doctor) fn sound() -> Facts {
+    let now = WallTime::from_unix_seconds(RELEASED.unix_seconds() + 100 * 86_400);
+    let owned = Owned { uid: 10, gid: 20, mode: 0o2770 };
+    let folder = |name: &'static str| Folder {
+        name,
+        path: PathBuf::from("/d").join(name),
+        state: FolderState::There { owned, shared: None, read_only: false },
+    };
+    let root = Person { name: "root".to_owned(), ..Person::default() };
+    let shipper = Person { name: "sealift".to_owned(), uid: 10, gid: 20, groups: vec![20] };
+    Facts {
+        now,
+        hands: Hands {
+            root: true,
+            unit: "sealift.service".to_owned(),
+            has_unit: true,
+            daemon_pid: Some(7),
+            options: "--data /d".to_owned(),
+            file: Some(PathBuf::from("/etc/sealift/sealift.toml")),
+        },
+        settings: Settings {
+            file: Some(PathBuf::from("/etc/sealift/sealift.toml")),
+            watch: Some(WatchMode::Auto),
+            url: Some("https://receiver.example:8490".to_owned()),
+            quarantine_keep_days: Some(30),
+            ..Settings::default()
+        },
+        people: People { us: root, shipper: Some(shipper) },
+        folders: ["episodes", "outbox", "shipped", "quarantine", ".sealift"].map(folder).into(),
+        overlap: None,
+        rooms: vec![Room {
+            folders: vec!["episodes".to_owned(), "shipped".to_owned()],
+            path: PathBuf::from("/d/episodes"),
+            free_bytes: 500_000_000_000,
+            total_bytes: 1_000_000_000_000,
+            free_files: Some(1_000_000),
+            filling_bytes_per_s: None,
+        }],
+        moves: Moves::ByDaemon(Vec::new()),
+        inotify: Some(Inotify {
+            max_watches: 65_536,
+            max_namespace_watches: Some(65_536),
+            max_instances: 128,
+            needed_watches: 2,
+        }),
+        unit: Some(Unit {
+            load_state: "loaded".to_owned(),
+            active_state: "active".to_owned(),
+            sub_state: "running".to_owned(),
+            file_state: "enabled".to_owned(),
+            result: "success".to_owned(),
+            exit_status: "0".to_owned(),
+            watchdog: "3min".to_owned(),
+            restarts: 0,
+            main_pid: 7,
+            user: "sealift".to_owned(),
+        }),
+        daemon: Daemon::Answers(Box::new(snapshot_of(now))),
+        receiver: Some(Receiver {
+            origin: "https://receiver.example:8490".to_owned(),
+            host: "receiver.example".to_owned(),
+            at_admission: true,
+            has_credential: false,
+            commit: AskedCommit::None,
+            said: Said::Answered {
+                status: 204,
+                json: None,
+                html: false,
+                location: None,
+                date: Some(now),
+                certificate_ends: Some(WallTime::from_unix_seconds(now.unix_seconds() + 90 * 86_400)),
+            },
+        }),
+        journal: Some(Journal::of(Ok(Reading::default()))),
+        episodes: Some(Episodes { folder: PathBuf::from("/d/episodes"), ..Episodes::default() }),
+        aside: Some(Aside::default()),
+    }
+}
+
+fn snapshot_of(now: WallTime) -> snapshot::Snapshot {
+    let mut snapshot: snapshot::Snapshot = serde_json::from_value(serde_json::json!({
+        "sealift_snapshot": snapshot::VERSION, "version": env!("CARGO_PKG_VERSION"), "pid": 7,
+        "started_at_wall": now, "taken_at_wall": now, "uptime_s": 60,
+    }))
+    .unwrap();
+    snapshot.watch.mode = snapshot::WatchMode::Inotify;
+    snapshot.heart.watchdog_ms = Some(180_000);
+    snapshot
+}
+
+#[test]
+fn on_a_sound_host_every_row_is_green() {
+    let report = Report::of(super::judge(&sound()));
+    assert_eq!(report.status(), Status::Green, "{:#?}", report.rows);
+    assert!(report.rows.len() > 25, "{}", report.rows.len());
+    let mut ids: Vec<_> = report.rows.iter().map(|row| row.id).collect();
+    ids.dedup();
+    assert_eq!(ids.len(), report.rows.len(), "no check twice");
+}

@@ -1,0 +1,122 @@
+//! `space`: is there room, and for how long?
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::operate::doctor::{
+    facts::{Facts, Room},
+    row::{Id, Row, Status},
+    words::{amount, span},
+};
+
+/// Less is none: one small episode and its archive.
+const LEAST_BYTES: u64 = 64 << 20;
+/// With so much free, a share of the whole says nothing.
+const PLENTY_BYTES: u64 = 20 << 30;
+/// Of a file system that is smaller, this share should be free, per cent.
+const LEAST_PERCENT: u64 = 5;
+/// Files that may still be made: an episode has some.
+const LEAST_FILES: u64 = 1000;
+/// It will be full before anybody has looked.
+const SOON: Duration = Duration::from_secs(3600);
+/// Somebody should look today.
+const TODAY: Duration = Duration::from_secs(24 * 3600);
+
+pub(super) fn rows(facts: &Facts) -> Vec<Row> {
+    let Some(worst) = facts.rooms.iter().max_by_key(|room| judged(room).0) else { return Vec::new() };
+    let (status, why) = judged(worst);
+    let summary = format!("{}: {why}.", worst.path.display());
+    let row = match status {
+        Status::Green => Row::green(Id::Space, summary),
+        Status::Yellow => Row::yellow(Id::Space, summary, fix(facts, worst)),
+        Status::Red => Row::red(Id::Space, summary, fix(facts, worst)),
+    };
+    let rooms = facts.rooms.iter().map(|room| {
+        json!({
+            "folders": room.folders, "free_bytes": room.free_bytes, "total_bytes": room.total_bytes,
+            "free_files": room.free_files, "filling_bytes_per_s": room.filling_bytes_per_s,
+            "lasts_s": lasts(room).map(|span| span.as_secs()),
+        })
+    });
+    vec![row.with("rooms", rooms.collect::<Vec<_>>())]
+}
+
+fn lasts(room: &Room) -> Option<Duration> {
+    let rate = room.filling_bytes_per_s.filter(|rate| *rate > 0)?;
+    Some(Duration::from_secs(room.free_bytes / rate))
+}
+
+fn judged(room: &Room) -> (Status, String) {
+    let free = amount(room.free_bytes);
+    let mut said = format!("{free} of {} are free", amount(room.total_bytes));
+    let lasts = lasts(room);
+    if let Some(lasts) = lasts {
+        said += &format!(", enough for {} at the present rate", span(lasts));
+    }
+    let soon = |limit| lasts.is_some_and(|lasts| lasts < limit);
+    if room.free_files.is_some_and(|files| files < LEAST_FILES) {
+        let files = room.free_files.unwrap_or_default();
+        return (Status::Red, format!("only {files} more files can be made there, whatever room there is"));
+    }
+    let few_percent = room.free_bytes < PLENTY_BYTES
+        && u128::from(room.free_bytes) * 100 < u128::from(room.total_bytes) * u128::from(LEAST_PERCENT);
+    let status = if room.free_bytes < LEAST_BYTES || soon(SOON) {
+        Status::Red
+    } else if few_percent || soon(TODAY) {
+        Status::Yellow
+    } else {
+        Status::Green
+    };
+    (status, said)
+}
+
+/// What is shipped may go, where the receiver vouches for it; what is largest is named otherwise.
+fn fix(facts: &Facts, room: &Room) -> String {
+    let largest = format!("du -xh --max-depth=1 {} | sort -h | tail", super::super::words::path(&room.path));
+    if room.folders.iter().any(|folder| folder == "shipped") {
+        let verified = facts.hands.sealift("verify --all");
+        // Seven days: long enough to notice that something is wrong with what was shipped.
+        format!("{verified} && {}  # shipped_keep_days = 7", facts.hands.configure("reload"))
+    } else {
+        facts.hands.as_root(&largest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operate::doctor::judge::sound::sound;
+
+    #[test]
+    fn room_is_judged_by_what_is_free_and_by_how_long_that_lasts() {
+        const GB: u64 = 1_000_000_000;
+        for (free_bytes, total_bytes, free_files, rate, status) in [
+            (500 * GB, 1000 * GB, Some(1_000_000), None, Status::Green),
+            (30 * GB, 10_000 * GB, None, Some(0), Status::Green),
+            (1 << 20, 1000 * GB, None, None, Status::Red),
+            (500 * GB, 1000 * GB, Some(12), None, Status::Red),
+            (4 * GB, 1000 * GB, None, None, Status::Yellow),
+            (4 * GB, 10 * GB, None, None, Status::Green),
+            (500 * GB, 1000 * GB, None, Some(10_000_000), Status::Yellow),
+            (500 * GB, 1000 * GB, None, Some(GB), Status::Red),
+            (500 * GB, 1000 * GB, None, Some(1_000_000), Status::Green),
+        ] {
+            let mut facts = sound();
+            let room = &mut facts.rooms[0];
+            (room.free_bytes, room.total_bytes) = (free_bytes, total_bytes);
+            (room.free_files, room.filling_bytes_per_s) = (free_files, rate);
+            let [row] = &rows(&facts)[..] else { panic!() };
+            assert_eq!(row.status, status, "{row:?}");
+            assert_eq!(row.fix.is_none(), status == Status::Green);
+        }
+    }
+
+    #[test]
+    fn the_worst_of_several_file_systems_is_the_one_that_is_told() {
+        let mut facts = sound();
+        let full = Room { free_bytes: 0, path: "/full".into(), ..facts.rooms[0].clone() };
+        facts.rooms.insert(0, full);
+        assert!(rows(&facts)[0].summary.starts_with("/full: 0 bytes of"), "{:?}", rows(&facts));
+    }
+}

@@ -1,0 +1,122 @@
+//! `watch-mode` and `inotify`.
+
+use crate::{
+    config::WatchMode,
+    operate::doctor::{
+        facts::{Facts, FolderState, Inotify},
+        row::{Id, Row},
+    },
+};
+
+/// A limit that would do where the present one does not.
+const ENOUGH_WATCHES: u64 = 524_288;
+/// As many instances as a kernel allows by default these days, times some.
+const ENOUGH_INSTANCES: u64 = 1024;
+/// Other programs of the same user want some as well.
+const LEAST_INSTANCES: u64 = 8;
+
+pub(super) fn rows(facts: &Facts) -> Vec<Row> {
+    let mut rows = Vec::new();
+    rows.extend(mode(facts));
+    rows.extend(facts.inotify.map(|inotify| limits(facts, inotify)));
+    rows
+}
+
+fn mode(facts: &Facts) -> Option<Row> {
+    let id = Id::WatchMode;
+    let episodes = facts.folders.iter().find(|folder| folder.name == "episodes")?;
+    let FolderState::There { shared, .. } = &episodes.state else { return None };
+    Some(match (facts.settings.watch?, *shared) {
+        (WatchMode::Inotify, Some(kind)) => {
+            let summary = format!(
+                "{} is on {kind}, where the kernel says nothing of what other hosts write, and watch is set to \"inotify\": what they \
+                 record is found by the slow pass alone. Set watch = \"auto\".",
+                episodes.path.display()
+            );
+            Row::yellow(id, summary, facts.hands.configure("restart")).with("file_system", kind)
+        }
+        (WatchMode::Auto, Some(kind)) => {
+            Row::green(id, format!("Looks every few seconds, as it must on {kind}."))
+                .with("file_system", kind)
+        }
+        (WatchMode::ReconcileOnly, _) => Row::green(id, "Looks every few seconds: that is the setting."),
+        (WatchMode::Auto | WatchMode::Inotify, None) => Row::green(id, "Is woken by the kernel."),
+    })
+}
+
+fn limits(facts: &Facts, inotify: Inotify) -> Row {
+    let (id, hands) = (Id::Inotify, &facts.hands);
+    let Inotify { max_watches, max_namespace_watches, max_instances, needed_watches } = inotify;
+    let of_namespace = max_namespace_watches.filter(|max| *max < max_watches);
+    let max = of_namespace.unwrap_or(max_watches);
+    let key = if of_namespace.is_some() { "user.max_inotify_watches" } else { "fs.inotify.max_user_watches" };
+    let row = if needed_watches > max {
+        let enough = needed_watches.saturating_mul(2).max(ENOUGH_WATCHES);
+        let summary = format!(
+            "{needed_watches} watches are needed for the open episodes, and a user may have {max} ({key}): new episodes are \
+             found some seconds late."
+        );
+        Row::yellow(id, summary, hands.as_root(&format!("sysctl {key}={enough}")))
+    } else if max_instances < LEAST_INSTANCES {
+        let summary =
+            format!("A user may watch with {max_instances} programs only (fs.inotify.max_user_instances).");
+        Row::yellow(
+            id,
+            summary,
+            hands.as_root(&format!("sysctl fs.inotify.max_user_instances={ENOUGH_INSTANCES}")),
+        )
+    } else {
+        Row::green(id, format!("{needed_watches} watches are needed, and a user may have {max}."))
+    };
+    row.with("needed_watches", needed_watches).with("max_watches", max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operate::doctor::{facts::Owned, judge::sound::sound, row::Status};
+
+    #[test]
+    fn events_are_not_relied_on_where_other_hosts_write() {
+        for (watch, shared, status) in [
+            (WatchMode::Auto, None, Status::Green),
+            (WatchMode::Auto, Some("NFS"), Status::Green),
+            (WatchMode::ReconcileOnly, Some("NFS"), Status::Green),
+            (WatchMode::Inotify, None, Status::Green),
+            (WatchMode::Inotify, Some("NFS"), Status::Yellow),
+        ] {
+            let mut facts = sound();
+            facts.settings.watch = Some(watch);
+            let owned = Owned { uid: 10, gid: 20, mode: 0o2770 };
+            facts.folders[0].state = FolderState::There { owned, shared, read_only: false };
+            let row = mode(&facts).unwrap();
+            assert_eq!(row.status, status, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn the_limit_that_is_too_low_is_named_with_a_number_that_will_do() {
+        let enough = Inotify {
+            max_watches: 9000,
+            max_namespace_watches: Some(9000),
+            max_instances: 128,
+            needed_watches: 9000,
+        };
+        for (inotify, fix) in [
+            (enough, None),
+            (Inotify { needed_watches: 9001, ..enough }, Some("sysctl fs.inotify.max_user_watches=524288")),
+            (
+                Inotify { max_namespace_watches: Some(1), ..enough },
+                Some("sysctl user.max_inotify_watches=524288"),
+            ),
+            (
+                Inotify { needed_watches: 400_000, ..enough },
+                Some("sysctl fs.inotify.max_user_watches=800000"),
+            ),
+            (Inotify { max_instances: 1, ..enough }, Some("sysctl fs.inotify.max_user_instances=1024")),
+        ] {
+            let row = limits(&sound(), inotify);
+            assert_eq!(row.fix.as_deref(), fix, "{row:?}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Commands and figures as a person types and reads them.
+
+use std::{ffi::OsStr, fmt::Write as _, os::unix::ffi::OsStrExt as _, path::Path, time::Duration};
+
+/// Who types, and what the commands are about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Hands {
+    /// Whoever asks is root already.
+    pub(super) root: bool,
+    /// The unit's name, checked.
+    pub(super) unit: String,
+    /// Whether systemd knows a unit of this name.
+    pub(super) has_unit: bool,
+    /// The daemon that runs.
+    pub(super) daemon_pid: Option<u32>,
+    /// What to give to another `sealift` command so that it means the same: `--config FILE` and so on, as words of a shell.
+    pub(super) options: String,
+    /// The configuration file, where there is or should be one.
+    pub(super) file: Option<std::path::PathBuf>,
+}
+
+impl Hands {
+    /// A command that takes root.
+    pub(super) fn as_root(&self, command: &str) -> String {
+        if self.root { command.to_owned() } else { format!("sudo {command}") }
+    }
+
+    /// `systemctl DEED UNIT`. Where there is no unit, what a person does by hand instead.
+    pub(super) fn unit_to(&self, deed: &str) -> String {
+        if self.has_unit {
+            return self.as_root(&format!("systemctl {deed} {}", word(&self.unit)));
+        }
+        match (deed, self.daemon_pid) {
+            ("reload", Some(pid)) => self.as_root(&format!("kill -HUP {pid}")),
+            ("restart", Some(pid)) => {
+                format!("{}; {}", self.as_root(&format!("kill {pid}")), self.sealift("ship"))
+            }
+            (_, _) => self.sealift("ship"),
+        }
+    }
+
+    /// `sealift COMMAND`, about the same folders and the same receiver.
+    pub(super) fn sealift(&self, command: &str) -> String {
+        let space = if self.options.is_empty() { "" } else { " " };
+        format!("sealift {command}{space}{}", self.options)
+    }
+
+    /// Opens a file in an editor.
+    pub(super) fn edit(&self, file: &Path) -> String {
+        let file = path(file);
+        if self.root { format!("\"${{EDITOR:-vi}}\" {file}") } else { format!("sudoedit {file}") }
+    }
+
+    /// Changes the configuration, and lets the daemon know.
+    pub(super) fn configure(&self, then: &str) -> String {
+        let file = self.file.as_deref().unwrap_or(Path::new(crate::config::DEFAULT_FILE));
+        format!("{} && {}", self.edit(file), self.unit_to(then))
+    }
+}
+
+/// A word of a shell's command line.
+pub(super) fn word(text: impl AsRef<OsStr>) -> String {
+    quoted(text.as_ref().as_bytes())
+}
+
+/// A path as a word of a shell's command line. One that begins with a dash passes for no option.
+pub(super) fn path(path: &Path) -> String {
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.starts_with(b"-") { quoted(&[b"./", bytes].concat()) } else { quoted(bytes) }
+}
+
+/// Plain where it can be; in quotes; and where it holds what a terminal might obey or no text has, as `$'\xNN'`.
+fn quoted(bytes: &[u8]) -> String {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"_./:@%+=,-".contains(b);
+    let text = std::str::from_utf8(bytes).ok().filter(|text| crate::episode::printable(text) == **text);
+    match text {
+        Some(text) if !text.is_empty() && bytes.iter().all(plain) => text.to_owned(),
+        Some(text) => format!("'{}'", text.replace('\'', r"'\''")),
+        None => {
+            let mut quoted = String::from("$'");
+            for byte in bytes {
+                match byte {
+                    b'\'' | b'\\' => quoted.extend(['\\', char::from(*byte)]),
+                    0x20..0x7f => quoted.push(char::from(*byte)),
+                    _ => {
+                        // Writing to a string does not fail. Octal: three digits and no more, whatever comes next.
+                        let _ = write!(quoted, "\\{byte:03o}");
+                    }
+                }
+            }
+            quoted.push('\'');
+            quoted
+        }
+    }
+}
+
+/// A span as a person says it.
+pub(super) fn span(span: Duration) -> String {
+    match span.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// An amount as a person says it.
+pub(super) fn amount(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    let (mut left, mut unit) = (bytes, None);
+    for name in UNITS {
+        if left < 10_000 {
+            break;
+        }
+        (left, unit) = (left / 1000, Some(name));
+    }
+    format!("{left} {}", unit.unwrap_or("bytes"))
+}
+
+/// `1 episode`, `2 episodes`.
+pub(super) fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_word_is_what_a_shell_reads_back_and_shows_nothing_that_commands_a_terminal() {
+        let names: [&[u8]; 9] = [
+            b"/var/lib/sealift",
+            b"",
+            b"a b",
+            b"it's",
+            b"$(id) `id` \"x\" \\n ; & |",
+            b"\x1b[2J\x07",
+            b"not \xff text",
+            b"newline\nand 7\x017",
+            "Läufe".as_bytes(),
+        ];
+        for name in names {
+            let quoted = quoted(name);
+            assert!(crate::episode::printable(&quoted) == quoted, "{quoted}");
+            let read = Command::new("bash").arg("-c").arg(format!("printf %s {quoted}")).output().unwrap();
+            assert_eq!(read.stdout, name, "{quoted}");
+        }
+        assert_eq!(quoted(b"/var/lib/sealift"), "/var/lib/sealift");
+        assert_eq!(path(Path::new("-rf")), "./-rf");
+    }
+
+    #[test]
+    fn spans_and_amounts_are_said_as_a_person_says_them() {
+        assert_eq!(span(Duration::from_secs(119)), "119 s");
+        assert_eq!(span(Duration::from_secs(7_100)), "118 min");
+        assert_eq!(span(Duration::from_secs(90_000)), "25 h");
+        assert_eq!(span(Duration::from_secs(900_000)), "10 days");
+        assert_eq!(amount(9_999), "9999 bytes");
+        assert_eq!(amount(12_345_678), "12 MB");
+        assert_eq!((count(1, "ship"), count(2, "ship")), ("1 ship".to_owned(), "2 ships".to_owned()));
+    }
+
+    #[test]
+    fn without_a_unit_the_commands_are_those_of_somebody_who_starts_it_by_hand() {
+        let hands = Hands {
+            root: false,
+            unit: "sealift.service".to_owned(),
+            has_unit: true,
+            daemon_pid: None,
+            options: "--data /d".to_owned(),
+            file: None,
+        };
+        assert_eq!(hands.unit_to("start"), "sudo systemctl start sealift.service");
+        let hands = Hands { has_unit: false, ..hands };
+        assert_eq!(hands.unit_to("start"), "sealift ship --data /d");
+        let running = Hands { daemon_pid: Some(7), ..hands.clone() };
+        assert_eq!(running.unit_to("reload"), "sudo kill -HUP 7");
+        assert_eq!(hands.edit(Path::new("/etc/a b")), "sudoedit '/etc/a b'");
+        let hands = Hands { root: true, ..hands };
+        assert_eq!(hands.edit(Path::new("/etc/a")), "\"${EDITOR:-vi}\" /etc/a");
+    }
+}

@@ -1,0 +1,305 @@
+//! What the entries of a unit come to. Pure.
+//!
+//! | class | there is |
+//! |---|---|
+//! | out of window | a ship that a receiver refused with 412: this host's code is too old, or too new |
+//! | malformed | one that it refused with 400 |
+//! | fatal | one that it refused otherwise, or that its own bytes speak against |
+//! | transient | an attempt that failed for the weather, a hold, a refusal by something that is no receiver |
+//! | clean | entries, and none of the above |
+//! | empty | no entry |
+//!
+//! The first that applies, from the top: it is the one to act on.
+
+use super::{Entry, Reading, Unread};
+
+/// What the entries come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// 412.
+    OutOfWindow,
+    /// 400.
+    Malformed,
+    /// Another reason to be quarantined.
+    Fatal,
+    /// Tried again.
+    Transient,
+    /// Nothing is wrong.
+    Clean,
+    /// Nothing is said.
+    Empty,
+    /// Whoever asks may not read it.
+    NotPermitted,
+    /// It cannot be read for another reason.
+    Unavailable,
+}
+
+impl Class {
+    /// The word in the JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OutOfWindow => "412",
+            Self::Malformed => "400",
+            Self::Fatal => "fatal",
+            Self::Transient => "transient",
+            Self::Clean => "clean",
+            Self::Empty => "empty",
+            Self::NotPermitted => "not-permitted",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// The journal, read and counted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Journal {
+    /// What it comes to.
+    pub class: Class,
+    /// How many entries there were.
+    pub entries: usize,
+    /// Ships that were refused with 412, with 400, and otherwise.
+    pub out_of_window: usize,
+    /// With 400.
+    pub malformed: usize,
+    /// Otherwise.
+    pub fatal: usize,
+    /// Attempts that are tried again.
+    pub transient: usize,
+    /// Of these: refused, and not by a receiver that takes others.
+    pub refused: usize,
+    /// Delivered.
+    pub delivered: usize,
+    /// The newest verdict is a delivery: whatever it was, it is over.
+    pub works_again: bool,
+    /// The newest entry of the class, as it came.
+    pub newest: Option<Entry>,
+    /// The newest refusal by something that is no receiver, as it came.
+    pub newest_refused: Option<Entry>,
+    /// Lines that could not be read.
+    pub unreadable: usize,
+    /// There was more than is read.
+    pub truncated: bool,
+    /// Why it cannot be read.
+    pub unavailable: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    OutOfWindow,
+    Malformed,
+    Fatal,
+    Transient,
+    Refused,
+    Delivered,
+    Neutral,
+}
+
+impl Journal {
+    /// Counts.
+    #[must_use]
+    pub fn of(read: Result<Reading, Unread>) -> Self {
+        let (reading, class, unavailable) = match read {
+            Ok(reading) => (reading, None, None),
+            Err(Unread::NotPermitted) => (Reading::default(), Some(Class::NotPermitted), None),
+            Err(Unread::Unavailable(why)) => (Reading::default(), Some(Class::Unavailable), Some(why)),
+        };
+        let kinds: Vec<_> = reading.entries.iter().map(kind_of).collect();
+        let count = |kind: Kind| kinds.iter().filter(|one| **one == kind).count();
+        let refused = count(Kind::Refused);
+        let (out_of_window, malformed, fatal) =
+            (count(Kind::OutOfWindow), count(Kind::Malformed), count(Kind::Fatal));
+        let transient = count(Kind::Transient) + refused;
+        let class = class.unwrap_or(match (out_of_window, malformed, fatal, transient) {
+            (1.., _, _, _) => Class::OutOfWindow,
+            (0, 1.., _, _) => Class::Malformed,
+            (0, 0, 1.., _) => Class::Fatal,
+            (0, 0, 0, 1..) => Class::Transient,
+            (0, 0, 0, 0) if reading.entries.is_empty() => Class::Empty,
+            (0, 0, 0, 0) => Class::Clean,
+        });
+        let newest = |is: fn(Class, Kind) -> bool| {
+            let mut from_the_end = reading.entries.iter().zip(&kinds).rev();
+            from_the_end.find(|(_, kind)| is(class, **kind)).map(|(entry, _)| entry.clone())
+        };
+        let last = kinds.iter().rev().find(|kind| **kind != Kind::Neutral);
+        Self {
+            class,
+            entries: reading.entries.len(),
+            out_of_window,
+            malformed,
+            fatal,
+            transient,
+            refused,
+            delivered: count(Kind::Delivered),
+            works_again: last == Some(&Kind::Delivered),
+            newest: newest(belongs),
+            newest_refused: newest(|_, kind| kind == Kind::Refused),
+            unreadable: reading.unreadable,
+            truncated: reading.truncated,
+            unavailable,
+        }
+    }
+}
+
+fn belongs(class: Class, kind: Kind) -> bool {
+    match class {
+        Class::OutOfWindow => kind == Kind::OutOfWindow,
+        Class::Malformed => kind == Kind::Malformed,
+        Class::Fatal => kind == Kind::Fatal,
+        Class::Transient => matches!(kind, Kind::Transient | Kind::Refused),
+        Class::Clean => kind == Kind::Delivered,
+        Class::Empty | Class::NotPermitted | Class::Unavailable => false,
+    }
+}
+
+/// By the fields; by the text where the verdict is missing.
+fn kind_of(entry: &Entry) -> Kind {
+    let fatal = || match entry.status {
+        Some(412) => Kind::OutOfWindow,
+        Some(400) => Kind::Malformed,
+        _ => Kind::Fatal,
+    };
+    match entry.verdict.as_deref() {
+        Some("fatal") => fatal(),
+        Some("delivered") => Kind::Delivered,
+        Some("refused") => Kind::Refused,
+        Some("transient" | "hold" | "stuck") => Kind::Transient,
+        // A conflict has a row of its own, and a word that is not known says nothing.
+        Some(_) => Kind::Neutral,
+        None if matches!(entry.status, Some(400 | 412)) => fatal(),
+        None => kind_in_words(&entry.message),
+    }
+}
+
+/// What an older shipper, or one that logs to stderr without fields, has said.
+fn kind_in_words(message: &str) -> Kind {
+    let message = message.to_ascii_lowercase();
+    if message.starts_with("shipped ") {
+        return Kind::Delivered;
+    }
+    if ["out-of-window", "out of window"].iter().any(|words| message.contains(words)) {
+        return Kind::OutOfWindow;
+    }
+    match status_in_words(&message) {
+        Some(412) => return Kind::OutOfWindow,
+        Some(400) => return Kind::Malformed,
+        Some(408 | 425 | 429 | 500..=599) => return Kind::Transient,
+        Some(_) | None => {}
+    }
+    if message.contains("quarantined ") {
+        return Kind::Fatal;
+    }
+    let weather =
+        ["timed out", "time-out", "timeout", "connection refused", "connection reset", "unreachable"];
+    if weather.iter().any(|words| message.contains(words)) { Kind::Transient } else { Kind::Neutral }
+}
+
+/// An HTTP status, where the text calls it one: an episode may be called run-412.
+fn status_in_words(message: &str) -> Option<u16> {
+    const BEFORE: [&str; 9] = [
+        "answered ",
+        "answer ",
+        "status ",
+        "status: ",
+        "status=",
+        "status_code=",
+        "http ",
+        "http/1.1 ",
+        "returned ",
+    ];
+    const BEHIND: [&str; 2] = [" precondition failed", " bad request"];
+    (0..message.len()).find_map(|at| {
+        let digits = message.get(at..at + 3)?;
+        let status = digits.parse::<u16>().ok().filter(|status| (100..600).contains(status))?;
+        let (before, behind) = (&message[..at], &message[at + 3..]);
+        let is_one = !behind.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && (BEFORE.iter().any(|words| before.ends_with(words))
+                || (BEHIND.iter().any(|words| behind.starts_with(words))
+                    && !before.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '-')));
+        is_one.then_some(status)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(verdict: &str, status: Option<u16>) -> Entry {
+        Entry { verdict: Some(verdict.to_owned()), status, ..Entry::default() }
+    }
+
+    fn said(message: &str) -> Entry {
+        Entry { message: message.to_owned(), ..Entry::default() }
+    }
+
+    fn journal(entries: &[Entry]) -> Journal {
+        Journal::of(Ok(Reading { entries: entries.to_vec(), ..Reading::default() }))
+    }
+
+    #[test]
+    fn the_class_is_that_of_the_worst_entry_and_412_comes_before_400() {
+        let (window, malformed) = (entry("fatal", Some(412)), entry("fatal", Some(400)));
+        let (other, weather) = (entry("fatal", None), entry("transient", Some(503)));
+        let (good, refused) = (entry("delivered", Some(201)), entry("refused", Some(413)));
+        for (entries, class) in [
+            (vec![], Class::Empty),
+            (vec![said("Listening")], Class::Clean),
+            (vec![good.clone()], Class::Clean),
+            (vec![weather.clone(), good.clone()], Class::Transient),
+            (vec![refused.clone()], Class::Transient),
+            (vec![entry("hold", Some(401))], Class::Transient),
+            (vec![entry("conflict", Some(409))], Class::Clean),
+            (vec![entry("dreaming", Some(412))], Class::Clean),
+            (vec![weather.clone(), other.clone()], Class::Fatal),
+            (vec![other.clone(), malformed.clone()], Class::Malformed),
+            (vec![malformed.clone(), window.clone(), malformed.clone(), weather.clone()], Class::OutOfWindow),
+            // Not by a receiver: nobody was turned away for their commit.
+            (vec![entry("refused", Some(412))], Class::Transient),
+        ] {
+            assert_eq!(journal(&entries).class, class, "{entries:?}");
+        }
+        let all = journal(&[window.clone(), malformed, window, other, weather, refused, good]);
+        assert_eq!((all.out_of_window, all.malformed, all.fatal), (2, 1, 1));
+        assert_eq!((all.transient, all.refused, all.delivered), (2, 1, 1));
+        assert!(all.works_again);
+    }
+
+    #[test]
+    fn where_fields_are_missing_the_text_says_it() {
+        for (message, class) in [
+            ("quarantined run-1: answered 412 with \"old; run update\".", Class::OutOfWindow),
+            ("POST failed: HTTP 412", Class::OutOfWindow),
+            ("upload rejected: 412 Precondition Failed", Class::OutOfWindow),
+            ("commit out-of-window", Class::OutOfWindow),
+            ("status_code=400 commit missing", Class::Malformed),
+            ("quarantined run-1: answered 400 with nothing", Class::Malformed),
+            ("quarantined run-1: its manifest names a file that is not there", Class::Fatal),
+            ("will retry: answered 503", Class::Transient),
+            ("connect: connection refused", Class::Transient),
+            ("shipped run-412, now in /d/shipped/run-412", Class::Clean),
+            ("run-412 is packed again: it has changed", Class::Clean),
+            ("packed 412 files", Class::Clean),
+            ("answered 4120 questions", Class::Clean),
+            ("Läufe 412 Precondition Failed", Class::OutOfWindow),
+        ] {
+            assert_eq!(journal(&[said(message)]).class, class, "{message}");
+        }
+        let status_alone = Entry { status: Some(412), ..Entry::default() };
+        assert_eq!(journal(&[status_alone]).class, Class::OutOfWindow);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_clean_journal() {
+        assert_eq!(Journal::of(Err(Unread::NotPermitted)).class, Class::NotPermitted);
+        let none = Journal::of(Err(Unread::Unavailable("no journalctl".to_owned())));
+        assert_eq!((none.class, none.unavailable.as_deref()), (Class::Unavailable, Some("no journalctl")));
+    }
+
+    #[test]
+    fn the_newest_entry_of_the_class_is_the_one_that_is_shown() {
+        let named = |name: &str| Entry { episode: Some(name.to_owned()), ..entry("fatal", Some(412)) };
+        let found = journal(&[named("old"), named("new"), entry("fatal", Some(400))]);
+        assert_eq!(found.newest.unwrap().episode.as_deref(), Some("new"));
+    }
+}

@@ -1,0 +1,268 @@
+//! Back into the queue: out of quarantine, out of a conflict, or out of `shipped/` where the receiver has lost it.
+//!
+//! ```text
+//!  quarantine/<id>[~n]  reason: whose, why ─┐                       ┌─▶ episodes/<id>, then the reason goes
+//!  outbox/<id>.json     in conflict ────────┼─▶ choose ──▶ (asked) ─┼─▶ outbox/<id>.json goes, and a hint to the daemon
+//!  shipped/<id>[~n]     HEAD: missing ──────┘    (pure)             └─▶ episodes/<id>, then the receipt goes
+//! ```
+//!
+//! With the daemon and without it, as its user or as one of the shared group: nothing here holds its lock. A folder is moved by
+//! one rename that takes no name that is in use; where that is another file system, as every other move (`durable`). Our record
+//! goes after the move, since it says nothing in `episodes/`: killed in between, the episode is in the queue, and what is left of
+//! the record goes when it is shipped. Whoever was killed before the move finds everything as it was.
+//!
+//! A conflict is remembered in the sidecar of the archive, and nowhere else. Without one the archive is not trusted: the episode is
+//! packed again, to the same bytes, and sent. Taking the file away can be torn by nobody, and meets no daemon half-way, as writing
+//! it anew would.
+
+mod admission;
+mod choose;
+mod find;
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use self::admission::Asked;
+use super::receiver::Receiver;
+use crate::{
+    durable,
+    episode::{EpisodeId, shell_word},
+    filed,
+    layout::Layout,
+    progress::Progress,
+    records::{QuarantineReason, ShippingReceipt},
+    tree::shown,
+};
+
+/// What is to come back.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The folders.
+    pub layout: Layout,
+    /// Which; everything where there is none.
+    pub ids: Vec<EpisodeId>,
+    /// The ids are the names of folders, which a second of one episode has another (`<id>~1`).
+    pub by_folder: bool,
+    /// Only those that were answered with this status.
+    pub status: Option<u16>,
+    /// From where; quarantine and conflicts where it is not said.
+    pub from: Option<Place>,
+    /// Take what was refused for its commit without asking whether that is admitted by now.
+    pub unasked: bool,
+    /// Say what would be done, and do nothing.
+    pub dry_run: bool,
+    /// Questions to the receiver at once.
+    pub concurrency: usize,
+    /// The arguments that every command that is to be typed has behind it: which configuration, with a blank before it.
+    pub typed: String,
+}
+
+impl Options {
+    /// A command to be typed.
+    fn command(&self, rest: &str) -> String {
+        format!("sealift {rest}{}", self.typed)
+    }
+}
+
+/// Where an episode comes back from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It was rejected.
+    Quarantine,
+    /// The receiver holds other content under its name.
+    Conflict,
+    /// It was delivered.
+    Shipped,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Quarantine => "quarantine",
+            Self::Conflict => "conflict",
+            Self::Shipped => "shipped",
+        })
+    }
+}
+
+/// What became of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The episode.
+    pub episode_id: EpisodeId,
+    /// Where it was found; `None` where it was not.
+    pub from: Option<Place>,
+    /// What it was answered, where anybody answered.
+    pub status: Option<u16>,
+    /// Its folder as it was found.
+    pub folder: Option<PathBuf>,
+    /// And now.
+    pub end: End,
+}
+
+/// How it ended for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// It is in the queue, and stands here.
+    Back(PathBuf),
+    /// It would have been put back here.
+    Would(PathBuf),
+    /// It was left where it is; why, and what to type.
+    Left(String),
+}
+
+/// One that may come back.
+#[derive(Debug, Clone)]
+struct Candidate {
+    id: EpisodeId,
+    /// `episodes/<id>` for one in conflict.
+    folder: PathBuf,
+    status: Option<u16>,
+    record: Record,
+}
+
+/// What was found beside it.
+#[derive(Debug, Clone)]
+enum Record {
+    /// `None` where there is no reason of ours.
+    Rejected(Option<QuarantineReason>),
+    Conflict,
+    Delivered(ShippingReceipt),
+}
+
+impl Candidate {
+    fn from(&self) -> Place {
+        match self.record {
+            Record::Rejected(_) => Place::Quarantine,
+            Record::Conflict => Place::Conflict,
+            Record::Delivered(_) => Place::Shipped,
+        }
+    }
+
+    fn ends(&self, end: End) -> Row {
+        Row {
+            episode_id: self.id.clone(),
+            from: Some(self.from()),
+            status: self.status,
+            folder: Some(self.folder.clone()),
+            end,
+        }
+    }
+
+    fn left(&self, why: impl Into<String>) -> Row {
+        self.ends(End::Left(why.into()))
+    }
+}
+
+/// Puts back what is asked for, one after another; each is told as soon as it is settled. Returns false where it was told to stop
+/// before the end. `receiver` is asked where something has to be asked; without one, what would need it is left.
+///
+/// # Errors
+/// Those of listing the folders, and that nobody answers where `shipped/` is compared with the receiver. Nothing was moved then.
+pub async fn requeue(
+    options: &Options,
+    receiver: Option<&Receiver>,
+    progress: &Progress,
+    tell: &mut (dyn FnMut(Row) + Send),
+) -> io::Result<bool> {
+    let mut found = find::candidates(options, receiver, progress).await?;
+    choose::choose(options, &mut found);
+    found.left.sort_by(|a, b| (a.episode_id.as_str(), &a.folder).cmp(&(b.episode_id.as_str(), &b.folder)));
+    found.left.into_iter().for_each(&mut *tell);
+    let mut asked = Asked::default();
+    for candidate in found.candidates {
+        if progress.check().is_err() {
+            return Ok(false);
+        }
+        let refused = match &candidate.record {
+            Record::Rejected(Some(reason)) if options.ids.is_empty() && !options.unasked => {
+                asked.refusal(options, receiver, &candidate, reason, progress).await
+            }
+            Record::Rejected(_) | Record::Conflict | Record::Delivered(_) => None,
+        };
+        tell(match refused {
+            Some(why) => candidate.left(why),
+            None => candidate.ends(put_back(options, &candidate, progress)),
+        });
+    }
+    Ok(true)
+}
+
+fn put_back(options: &Options, candidate: &Candidate, progress: &Progress) -> End {
+    let layout = &options.layout;
+    if let Some(why) = find::hindrance(layout, candidate) {
+        return End::Left(why);
+    }
+    if options.dry_run {
+        return End::Would(layout.episode(&candidate.id));
+    }
+    let done = match &candidate.record {
+        Record::Conflict => forget_conflict(layout, &candidate.id),
+        Record::Rejected(reason) => move_back(layout, candidate, progress, |episode| {
+            reason.as_ref().map_or(Ok(()), |reason| filed::remove_this_reason(episode, reason))
+        }),
+        Record::Delivered(receipt) => {
+            move_back(layout, candidate, progress, |episode| filed::remove_this_receipt(episode, receipt))
+        }
+    };
+    match done {
+        Ok(()) => End::Back(layout.episode(&candidate.id)),
+        Err(error) => End::Left(explain(options, candidate, &error)),
+    }
+}
+
+fn move_back(
+    layout: &Layout,
+    candidate: &Candidate,
+    progress: &Progress,
+    remove_record: impl Fn(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    let to = durable::move_to_name(&candidate.folder, &layout.episodes, candidate.id.as_str(), progress)?;
+    // The daemon may have taken it already, and takes the record away itself when it does.
+    if let Err(error) = remove_record(&to)
+        && to.is_dir()
+    {
+        tracing::warn!(
+            "{} is back in the queue; our old record in it cannot be removed, and says nothing there: {error}",
+            shown(&to)
+        );
+    }
+    Ok(())
+}
+
+/// The daemon sees it by the hint, or by its next look around.
+fn forget_conflict(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
+    durable::remove_file(&layout.sidecar(id))?;
+    durable::sync_folder(&layout.outbox)?;
+    // A hint is not owed: where none can be given, the reconcile pass finds it.
+    let _ = durable::appear_and_go(&layout.hint(id));
+    Ok(())
+}
+
+fn explain(options: &Options, candidate: &Candidate, error: &io::Error) -> String {
+    let layout = &options.layout;
+    match (error.kind(), candidate.from()) {
+        (io::ErrorKind::AlreadyExists, _) => find::name_is_taken(layout, candidate),
+        (io::ErrorKind::NotFound, _) => "it went away meanwhile: somebody else moved it".to_owned(),
+        (io::ErrorKind::PermissionDenied, Place::Conflict) => format!(
+            "the verdict in {} cannot be taken away: {error}. Type it as the user of the service: sudo -u sealift {}",
+            shown(&layout.sidecar(&candidate.id)),
+            options.command(&format!("requeue --from conflict {}", word(&candidate.id)))
+        ),
+        (_, Place::Conflict) => {
+            format!("the verdict in {} cannot be taken away: {error}", shown(&layout.sidecar(&candidate.id)))
+        }
+        (_, Place::Quarantine | Place::Shipped) => format!(
+            "it cannot be moved to {}: {error}{}",
+            shown(&layout.episodes),
+            filed::advice(error, &candidate.folder, &layout.episodes)
+        ),
+    }
+}
+
+/// An id as it is typed.
+fn word(id: &EpisodeId) -> String {
+    shell_word(Path::new(id.as_str()))
+}

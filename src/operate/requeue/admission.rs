@@ -1,0 +1,113 @@
+//! Is an episode that was refused for its commit admitted by now?
+//!
+//! | the receiver says to `GET /v1/admission` with that commit | the episode |
+//! |---|---|
+//! | 2xx | comes back |
+//! | a problem about the commit | stays: it would be refused again |
+//! | 404, 405, 501; the whole address is configured | stays: this receiver cannot be asked |
+//! | anything else, or nothing | stays: it is not known |
+
+use std::collections::HashMap;
+
+use http::StatusCode;
+
+use super::{Candidate, Options, word};
+use crate::{
+    client::Answered,
+    episode::{Commit, printable},
+    operate::receiver::Receiver,
+    progress::Progress,
+    records::QuarantineReason,
+    tree,
+    wire::ProblemType,
+};
+
+/// A longer `meta.json` is not searched for a commit when it is packed, either.
+const MAX_META_BYTES: u64 = 1024 * 1024;
+/// Of an answer, at most.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// The longest that a receiver's own words are shown, characters.
+const MAX_SHOWN: usize = 300;
+
+/// The answers so far: one question a commit.
+#[derive(Debug, Default)]
+pub(super) struct Asked(HashMap<Option<Commit>, Option<String>>);
+
+impl Asked {
+    /// Why an episode that was refused for its commit stays; `None` where it was refused for something else, or is admitted by now.
+    pub(super) async fn refusal(
+        &mut self,
+        options: &Options,
+        receiver: Option<&Receiver>,
+        candidate: &Candidate,
+        reason: &QuarantineReason,
+        progress: &Progress,
+    ) -> Option<String> {
+        if !is_about_the_commit(reason) {
+            return None;
+        }
+        let meta = tree::read_top(&candidate.folder, c"meta.json", MAX_META_BYTES);
+        let commit = match meta {
+            Ok(meta) => meta.as_deref().and_then(Commit::in_meta),
+            Err(error) => return Some(format!("its commit cannot be read: {:#}", anyhow::Error::new(error))),
+        };
+        let Some(receiver) = receiver else {
+            return Some(unasked(options, "no receiver is configured (--receiver)", candidate));
+        };
+        if let Some(answered) = self.0.get(&commit) {
+            return answered.clone();
+        }
+        let answer = receiver.admission(&candidate.id, commit.as_ref(), progress).await;
+        let refusal = match answer {
+            Ok(None) => Some(unasked(options, "this receiver has no path to ask at", candidate)),
+            Ok(Some(answer)) => read(options, answer, candidate).await,
+            Err(error) => Some(unasked(
+                options,
+                &format!("the receiver does not answer ({})", printable(&error.to_string())),
+                candidate,
+            )),
+        };
+        self.0.insert(commit, refusal.clone());
+        refusal
+    }
+}
+
+/// 412, and the 400 that says that there is no commit.
+fn is_about_the_commit(reason: &QuarantineReason) -> bool {
+    let kind = reason.body.get("type").and_then(|kind| ProblemType::from_urn(kind.as_str()?));
+    reason.status_code == Some(412)
+        || matches!(kind, Some(ProblemType::CommitMissing | ProblemType::CommitOutOfWindow))
+}
+
+async fn read(options: &Options, answer: Answered, candidate: &Candidate) -> Option<String> {
+    let status = answer.status;
+    if status.is_success() {
+        return None;
+    }
+    let body = answer.short_body(MAX_ANSWER_BYTES).await;
+    let said: serde_json::Value = serde_json::from_slice(&body.bytes).unwrap_or_default();
+    let kind = said.get("type").and_then(|kind| ProblemType::from_urn(kind.as_str()?));
+    let words = ["detail", "remediation"].iter().filter_map(|member| said.get(member)?.as_str());
+    let words: Vec<_> =
+        words.map(|text| printable(&text.chars().take(MAX_SHOWN).collect::<String>())).collect();
+    let words = if words.is_empty() { String::new() } else { format!(" It says: {}.", words.join("; ")) };
+    Some(match (status, kind) {
+        (_, Some(ProblemType::CommitMissing | ProblemType::CommitOutOfWindow)) => {
+            format!(
+                "the receiver still does not take its commit ({status}); it would be refused again.{words}"
+            )
+        }
+        (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED, _) => {
+            unasked(options, &format!("this receiver has no path to ask at ({status})"), candidate)
+        }
+        _ => unasked(options, &format!("the receiver answers {status} when it is asked.{words}"), candidate),
+    })
+}
+
+fn unasked(options: &Options, why: &str, candidate: &Candidate) -> String {
+    format!(
+        "whether its commit is admitted by now is not known: {why}. To send it all the same, name it: {}   or add --unasked to \
+         send all",
+        options.command(&format!("requeue {}", word(&candidate.id)))
+    )
+}

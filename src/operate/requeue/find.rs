@@ -1,0 +1,283 @@
+//! What may come back, and what stands in its way.
+
+use std::{
+    ffi::OsStr,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{Candidate, End, Options, Place, Record, Row, word};
+use crate::{
+    episode::{EpisodeId, Look, printable, shell_word},
+    filed,
+    layout::{Layout, MARKER, OutboxName, is_scratch, outbox_name},
+    operate::{
+        receiver::Receiver,
+        shipped::{self, Shipped},
+        verify::{self, Report, Verdict},
+    },
+    progress::Progress,
+    records::{ORPHAN, QuarantineReason},
+    scan,
+    tree::shown,
+};
+
+/// The longest that a reason's own words are shown, characters.
+const MAX_SHOWN: usize = 1500;
+
+/// What was found, and what can be said to be left already.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) candidates: Vec<Candidate>,
+    pub(super) left: Vec<Row>,
+}
+
+pub(super) async fn candidates(
+    options: &Options,
+    receiver: Option<&Receiver>,
+    progress: &Progress,
+) -> io::Result<Found> {
+    let mut found = Found::default();
+    if matches!(options.from, None | Some(Place::Quarantine)) {
+        quarantined(options, &mut found)?;
+    }
+    if matches!(options.from, None | Some(Place::Conflict)) {
+        in_conflict(options, &mut found)?;
+    }
+    if let (Some(Place::Shipped), Some(receiver)) = (options.from, receiver) {
+        lost(options, receiver, progress, &mut found).await?;
+    }
+    Ok(found)
+}
+
+fn quarantined(options: &Options, found: &mut Found) -> io::Result<()> {
+    for folder in folders(&options.layout.quarantine, options)? {
+        let name = folder.file_name().unwrap_or_default();
+        // What cannot be an episode's was put there by somebody, who knows why.
+        let Ok(filed_as) = EpisodeId::from_os(name) else { continue };
+        let reason = match filed::reason(&folder) {
+            Ok(reason) => reason,
+            Err(error) => {
+                let why = format!("its reason cannot be read: {:#}", anyhow::Error::new(error));
+                found.left.push(Row {
+                    episode_id: filed_as,
+                    from: Some(Place::Quarantine),
+                    status: None,
+                    folder: Some(folder),
+                    end: End::Left(why),
+                });
+                continue;
+            }
+        };
+        let said = reason.as_ref().and_then(|reason| EpisodeId::parse(reason.episode_id.as_deref()?).ok());
+        let id = said.unwrap_or(filed_as);
+        if is_wanted(options, &id, name) {
+            let status = reason.as_ref().and_then(|reason| reason.status_code);
+            found.candidates.push(Candidate { id, folder, status, record: Record::Rejected(reason) });
+        }
+    }
+    Ok(())
+}
+
+fn in_conflict(options: &Options, found: &mut Found) -> io::Result<()> {
+    let layout = &options.layout;
+    let ids = if options.ids.is_empty() { sidecars(&layout.outbox)? } else { options.ids.clone() };
+    for id in ids {
+        let sidecar = match filed::sidecar(layout, &id) {
+            Ok(sidecar) => sidecar,
+            Err(error) => {
+                let why = format!("{} cannot be read: {error}", shown(&layout.sidecar(&id)));
+                let end = End::Left(why);
+                found.left.push(Row { episode_id: id, from: None, status: None, folder: None, end });
+                continue;
+            }
+        };
+        if let Some(conflict) = sidecar.as_ref().and_then(|sidecar| sidecar.conflict()) {
+            let (folder, status) = (layout.episode(&id), Some(conflict.status_code));
+            found.candidates.push(Candidate { id, folder, status, record: Record::Conflict });
+        }
+    }
+    Ok(())
+}
+
+/// What the receiver is shown not to hold any more. Whatever else it says leaves the episode where it is.
+async fn lost(
+    options: &Options,
+    receiver: &Receiver,
+    progress: &Progress,
+    found: &mut Found,
+) -> io::Result<()> {
+    let shipped = &options.layout.shipped;
+    let ids = match (options.ids.is_empty(), options.by_folder) {
+        (true, _) => Vec::new(),
+        (false, false) => options.ids.clone(),
+        (false, true) => options.ids.iter().filter_map(|name| whose(&shipped.join(name.as_str()))).collect(),
+    };
+    if ids.is_empty() && !options.ids.is_empty() {
+        return Ok(());
+    }
+    let asked =
+        verify::Options { shipped: shipped.clone(), deep: false, concurrency: options.concurrency.max(1) };
+    let report = verify::verify(receiver, &ids, &asked, progress, |_| ()).await?;
+    if let Some(why) = &report.unreachable {
+        let why = format!("no answer from the receiver: {}. Nothing was moved", printable(why));
+        return Err(io::Error::other(why));
+    }
+    if report.stopped {
+        return Ok(());
+    }
+    let none_is_held = options.ids.is_empty() && report.held == 0;
+    held(options, &ids, &report, found)?;
+    for row in report.rows {
+        let Some(folder) = row.path else { continue };
+        if !is_wanted(options, &row.episode_id, folder.file_name().unwrap_or_default()) {
+            continue;
+        }
+        let elsewhere = row.delivered_to.as_ref();
+        let why = match (&row.verdict, elsewhere) {
+            (Verdict::Missing, Some(elsewhere)) => format!(
+                "it was delivered to {elsewhere}, and another receiver was asked. Ask that one, with --receiver; where it is no \
+                 more, type: {}",
+                by_hand(&options.layout, &row.episode_id, &folder)
+            ),
+            (Verdict::Missing, None) if none_is_held => format!(
+                "the receiver says that it holds nothing of all that was shipped: is this its address? Where it has really lost \
+                 everything, name them: {}",
+                options.command(&format!("requeue --from shipped {}", word(&row.episode_id)))
+            ),
+            (Verdict::Missing, None) => {
+                match (Shipped { episode_id: row.episode_id.clone(), path: folder.clone() }).receipt() {
+                    Ok(Some(receipt)) => {
+                        let (id, status) = (row.episode_id, Some(receipt.status_code));
+                        found.candidates.push(Candidate {
+                            id,
+                            folder,
+                            status,
+                            record: Record::Delivered(receipt),
+                        });
+                        continue;
+                    }
+                    Ok(None) | Err(_) => "its receipt cannot be read any more".to_owned(),
+                }
+            }
+            (Verdict::Differs(why) | Verdict::CannotTell(why), _) => {
+                format!("it is not shown to be lost: {}", printable(why))
+            }
+            (Verdict::Held | Verdict::HeldRepacked | Verdict::Unreachable(_), _) => continue,
+        };
+        let (episode_id, from) = (row.episode_id, Some(Place::Shipped));
+        found.left.push(Row { episode_id, from, status: None, folder: Some(folder), end: End::Left(why) });
+    }
+    Ok(())
+}
+
+/// Those that were named and are held: there is nothing to mend.
+fn held(options: &Options, ids: &[EpisodeId], report: &Report, found: &mut Found) -> io::Result<()> {
+    for id in ids {
+        for Shipped { episode_id, path } in shipped::of(&options.layout.shipped, id)? {
+            let is_in_the_report = report.rows.iter().any(|row| row.path.as_ref() == Some(&path));
+            if !is_in_the_report && is_wanted(options, &episode_id, path.file_name().unwrap_or_default()) {
+                let end = End::Left("the receiver holds it: there is nothing to send again".to_owned());
+                let (from, folder) = (Some(Place::Shipped), Some(path));
+                found.left.push(Row { episode_id, from, status: None, folder, end });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whose receipt lies in this folder.
+fn whose(folder: &Path) -> Option<EpisodeId> {
+    filed::receipt(folder).ok().flatten().map(|receipt| receipt.episode_id)
+}
+
+fn is_wanted(options: &Options, id: &EpisodeId, folder: &OsStr) -> bool {
+    let is_named = |wanted: &EpisodeId| {
+        if options.by_folder { OsStr::new(wanted.as_str()) == folder } else { wanted == id }
+    };
+    options.ids.is_empty() || options.ids.iter().any(is_named)
+}
+
+/// The directories that may be wanted, sorted.
+fn folders(folder: &Path, options: &Options) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    if options.ids.is_empty() {
+        for entry in fs::read_dir(folder).map_err(|error| at(folder, &error))? {
+            let entry = entry.map_err(|error| at(folder, &error))?;
+            if !is_scratch(&entry.file_name().to_string_lossy()) && entry.file_type()?.is_dir() {
+                found.push(entry.path());
+            }
+        }
+    }
+    for id in &options.ids {
+        found.extend(filed::filed_as(folder, id).map_err(|error| at(folder, &error))?);
+    }
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+fn sidecars(outbox: &Path) -> io::Result<Vec<EpisodeId>> {
+    let mut ids = Vec::new();
+    for entry in fs::read_dir(outbox).map_err(|error| at(outbox, &error))? {
+        let entry = entry.map_err(|error| at(outbox, &error))?;
+        if let OutboxName::Sidecar(id) = outbox_name(&entry.file_name()) {
+            ids.push(id);
+        }
+    }
+    ids.sort();
+    Ok(ids)
+}
+
+fn at(folder: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("Failed to look through {}: {error}", shown(folder)))
+}
+
+/// Why this one cannot come back as it is, and what to type; `None` where nothing is in the way.
+pub(super) fn hindrance(layout: &Layout, candidate: &Candidate) -> Option<String> {
+    match &candidate.record {
+        Record::Rejected(Some(reason)) if reason.verdict.as_deref() == Some(ORPHAN) => {
+            return Some(only_an_archive(reason));
+        }
+        Record::Conflict => {
+            let look = scan::look(&layout.episodes, &candidate.id);
+            return (!matches!(look, Look::Sealed(_))).then(|| {
+                "it was in conflict, and is not sealed in episodes/ any more: what is sealed under its name is sent by itself"
+                    .to_owned()
+            });
+        }
+        Record::Rejected(_) | Record::Delivered(_) => {}
+    }
+    if fs::symlink_metadata(layout.episode(&candidate.id)).is_ok() {
+        return Some(name_is_taken(layout, candidate));
+    }
+    let (parent, name) = (candidate.folder.parent()?, candidate.folder.file_name()?);
+    match scan::look(parent, &EpisodeId::from_os(name).ok()?) {
+        Look::Sealed(_) => None,
+        Look::Gone => Some("it went away meanwhile: somebody else moved it".to_owned()),
+        Look::Unreadable(why) => Some(format!("it cannot be looked at: {}", printable(&why))),
+        Look::Open | Look::OddMarker(_) => Some(format!(
+            "it is not sealed ({MARKER} is missing, or no regular file), and would wait in episodes/ for ever. Type: sealift seal \
+             {}   and then this again",
+            shell_word(&candidate.folder)
+        )),
+    }
+}
+
+pub(super) fn name_is_taken(layout: &Layout, candidate: &Candidate) -> String {
+    format!(
+        "{} is there already, and nothing is overwritten. Once that one has left, type this again",
+        shown(&layout.episode(&candidate.id))
+    )
+}
+
+/// How it is moved without us.
+fn by_hand(layout: &Layout, id: &EpisodeId, folder: &Path) -> String {
+    format!("mv -nT {} {}", shell_word(folder), shell_word(&layout.episode(id)))
+}
+
+/// The reason says what can be done with it, and names the place.
+fn only_an_archive(reason: &QuarantineReason) -> String {
+    let said: String = reason.error.as_deref().unwrap_or_default().chars().take(MAX_SHOWN).collect();
+    format!("it is an archive without its episode, which cannot be put back as it is. {}", printable(&said))
+}

@@ -1,0 +1,75 @@
+//! Who asks how it stands, and who is told without asking.
+
+use std::time::Duration;
+
+use tokio::{net::TcpListener, sync::mpsc, time::Instant};
+
+use super::{Daemon, Metrics};
+use crate::ship::{
+    control::{Ask, Bound, Desk},
+    metrics,
+    textfile::Textfile,
+};
+
+/// The textfile is no oftener written.
+const TEXTFILE_EVERY: Duration = Duration::from_secs(15);
+
+/// The doors, and the questions that came in.
+#[derive(Debug)]
+pub(super) struct Asking {
+    asks: mpsc::Receiver<Ask>,
+    /// As long as it is there, the socket has its name.
+    _bound: Option<Bound>,
+    textfile: Option<Textfile>,
+    textfile_due: Option<Instant>,
+}
+
+impl Asking {
+    /// Opens the doors. One that cannot be opened is told, and keeps nobody from shipping.
+    pub(super) async fn begin(mut bound: Option<Bound>, metrics: &Metrics) -> Self {
+        let (desk, asks) = Desk::new();
+        if let Some(bound) = &mut bound
+            && let Err(error) = desk.serve_socket(bound)
+        {
+            tracing::warn!("Nobody can ask how it stands: {error}. Everything else goes on.");
+        }
+        if let Some(listen) = metrics.listen {
+            match TcpListener::bind(listen).await {
+                Ok(listener) => {
+                    let at = listener.local_addr().unwrap_or(listen);
+                    tracing::info!("metrics are given out at http://{at}/metrics");
+                    desk.serve_port(listener);
+                }
+                Err(error) => tracing::warn!(
+                    "No metrics are given out at {listen} (shipper.metrics_listen): {error}. Everything else goes on; the next start \
+                     tries again."
+                ),
+            }
+        }
+        let textfile = metrics.textfile.clone().map(Textfile::at);
+        Self { asks, _bound: bound, textfile, textfile_due: None }
+    }
+
+    /// The next question; `None` where nobody can ask.
+    pub(super) async fn recv(&mut self) -> Option<Ask> {
+        self.asks.recv().await
+    }
+
+    /// The textfile, where it is due and the last writing is over.
+    fn textfile_due(&mut self, now: Instant) -> Option<Textfile> {
+        let due = self.textfile_due.is_none_or(|due| now >= due);
+        let textfile = self.textfile.clone().filter(|textfile| due && textfile.begin())?;
+        self.textfile_due = Some(now + TEXTFILE_EVERY);
+        Some(textfile)
+    }
+}
+
+impl Daemon {
+    /// The tick: metrics go to whoever collects them out of a file. A disk that hangs there holds up nobody but the next writing.
+    pub(super) fn write_textfile(&mut self) {
+        if let Some(textfile) = self.asking.textfile_due(Instant::now()) {
+            let text = metrics::text(&self.snapshot());
+            tokio::task::spawn_blocking(move || textfile.write(&text));
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Everything that the daemon knows of itself, as a [`Snapshot`] for whoever asks.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Daemon;
+use crate::{
+    clock,
+    records::WallTime,
+    ship::machine::overview::{Glimpse, Overview},
+    snapshot::{
+        self, Destination, Episode, EpisodeState, Heart, Hold, MAX_EPISODES, Pause, Snapshot, Totals,
+        TrialFinding, TrialKind, Watch, WatchMode,
+    },
+    trial::{Finding, Trial},
+};
+
+impl Daemon {
+    /// How it stands now. A walk over all episodes, and nothing that waits.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let (now, wall) = (Instant::now(), clock::wall_now());
+        let uptime = now.duration_since(self.started);
+        let overview = self.machine.overview(MAX_EPISODES, self.started.elapsed());
+        let mut snapshot = Snapshot::begin(std::process::id(), &self.options.host_id, self.started_at_wall);
+        snapshot.taken_at_wall = wall;
+        snapshot.uptime_s = uptime.as_secs();
+        snapshot.stopping = self.stopping.is_some();
+        snapshot.watch = self.watch_now(&overview, now);
+        snapshot.heart = self.heart_now(now);
+        snapshot.trial = findings(&self.trial);
+        snapshot.reload.failed.clone_from(&self.reloads.failed);
+        snapshot.reload.restart_for = self.reloads.restart_for.iter().map(ToString::to_string).collect();
+        snapshot.destination = self.destination_now(now, wall);
+        snapshot.packing_paused =
+            overview.packing_paused.clone().map(|(wait, why)| Pause { why, for_s: Some(wait.as_secs()) });
+        snapshot.room = self.hands.workers.known.lore.rooms();
+        snapshot.counts = overview.counts;
+        snapshot.oldest_waiting_s =
+            overview.oldest_made_ns.map(|made_ns| clock::age_of(made_ns).unwrap_or_default().as_secs());
+        snapshot.strangers = self.hands.workers.known.lore.strangers();
+        snapshot.totals = self.totals(&overview);
+        snapshot.episodes_left_out = overview.left_out;
+        snapshot.episodes = overview.episodes.into_iter().map(|glimpse| self.episode(glimpse, now)).collect();
+        snapshot
+    }
+
+    fn watch_now(&self, overview: &Overview, now: Instant) -> Watch {
+        let trouble = self.hands.watch_trouble();
+        let looked = self.hands.workers.known.lore.looked();
+        let mode = match (self.inotify, overview.blind) {
+            (false, _) => WatchMode::ReconcileOnly,
+            (true, true) => WatchMode::Blind,
+            (true, false) => WatchMode::Inotify,
+        };
+        let why = match mode {
+            WatchMode::Blind => trouble.as_ref().map(|trouble| trouble.why.clone()),
+            WatchMode::ReconcileOnly => self.watch_why.clone(),
+            WatchMode::Inotify | WatchMode::Other => None,
+        };
+        Watch {
+            mode,
+            why,
+            fix: trouble.and_then(|trouble| trouble.fix),
+            overflows: self.overflows,
+            reconcile_interval_s: overview.reconcile_interval.as_secs(),
+            last_look_ago_s: looked.at.map(|at| now.saturating_duration_since(at).as_secs()),
+            last_look_failed: looked.failed,
+        }
+    }
+
+    fn heart_now(&self, now: Instant) -> Heart {
+        let interval_ms = u64::try_from(self.beat_every.as_millis()).unwrap_or(u64::MAX);
+        let watchdog = self.options.watchdog;
+        Heart {
+            beats: self.stalled.is_empty(),
+            last_beat_ago_s: self.last_beat.map(|at| now.saturating_duration_since(at).as_secs()),
+            interval_ms,
+            watchdog_ms: watchdog.map(|patience| u64::try_from(patience.as_millis()).unwrap_or(u64::MAX)),
+            notified: self.options.notifier.is_heard(),
+            stalled: self
+                .stalled
+                .iter()
+                .map(|stalled| snapshot::Stalled {
+                    part: stalled.part.to_string(),
+                    episode_id: stalled.part.id.as_ref().map(|id| id.as_str().to_owned()),
+                    for_s: stalled.since.as_secs(),
+                })
+                .collect(),
+        }
+    }
+
+    fn destination_now(&self, now: Instant, wall: WallTime) -> Destination {
+        let machine_now = self.started.elapsed();
+        let known = &self.hands.workers.known;
+        let heard = known.server_clock();
+        let since = |at: Duration| machine_now.saturating_sub(at).as_secs();
+        Destination {
+            url: self.hands.workers.transport.shown_url(),
+            held: self.machine.destination().hold().map(|hold| Hold {
+                for_s: since(hold.since),
+                why: hold.why.detail.clone(),
+                status_code: hold.why.status,
+                next_probe_in_s: hold.next_probe.saturating_sub(machine_now).as_secs(),
+            }),
+            last_delivery_ago_s: self.ledger.last_delivery.map(since),
+            clock_ahead_s: heard.map(|(date, at)| {
+                let theirs = date.after(now.saturating_duration_since(at));
+                theirs.unix_seconds().saturating_sub(wall.unix_seconds())
+            }),
+            clock_heard_ago_s: heard.map(|(_, at)| now.saturating_duration_since(at).as_secs()),
+        }
+    }
+
+    fn episode(&self, glimpse: Glimpse, now: Instant) -> Episode {
+        let Glimpse { id, state, made_ns, why, again_in, size_bytes } = glimpse;
+        let upload = (state == EpisodeState::Uploading).then(|| self.hands.upload(&id, now)).flatten();
+        let left_bytes = upload.zip(size_bytes).map(|(upload, size)| size.saturating_sub(upload.sent_bytes));
+        let bytes_per_s = upload.map(|upload| upload.bytes_per_s);
+        Episode {
+            id: id.as_str().to_owned(),
+            state,
+            sealed_at_wall: made_ns.map(|ns| WallTime::from_unix_seconds(ns.div_euclid(1_000_000_000))),
+            why,
+            again_in_s: again_in.map(|wait| wait.as_secs()),
+            size_bytes,
+            sent_bytes: upload.map(|upload| upload.sent_bytes),
+            bytes_per_s,
+            left_s: left_bytes.zip(bytes_per_s).and_then(|(left, rate)| left.checked_div(rate)),
+        }
+    }
+
+    fn totals(&self, overview: &Overview) -> Totals {
+        let known = &self.hands.workers.known;
+        Totals {
+            sealed: self.ledger.sealed,
+            shipped: self.ledger.shipped,
+            quarantined: self.ledger.quarantined,
+            packed_content_bytes: known.lore.packed_content_bytes(),
+            packed_archive_bytes: self.ledger.packed_archive_bytes,
+            delivered_bytes: self.ledger.delivered_bytes,
+            sent_bytes: self.hands.sent_bytes(),
+            attempts: overview.attempts,
+            held_s: overview.held.as_secs(),
+            marker_to_delivered: self.ledger.marker_to_delivered(),
+            quarantine_deletions_ahead: known.lore.deletions_ahead(),
+        }
+    }
+}
+
+fn findings(trial: &Trial) -> Vec<TrialFinding> {
+    let kind = |finding: &Finding| match finding {
+        Finding::Copies { same_device: false, .. } => TrialKind::Copies,
+        Finding::Copies { same_device: true, .. } => TrialKind::CopiesOnOneDevice,
+        Finding::NotPermitted { .. } => TrialKind::NotPermitted,
+        Finding::Unmovable { sticky: false, .. } => TrialKind::Unmovable,
+        Finding::Unmovable { sticky: true, .. } => TrialKind::Sticky,
+    };
+    let found = |finding: &Finding| TrialFinding {
+        kind: kind(finding),
+        in_short: finding.in_short(),
+        what_to_do: finding.to_string(),
+    };
+    trial.findings.iter().map(found).collect()
+}

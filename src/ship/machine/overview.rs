@@ -1,0 +1,241 @@
+//! What the machine knows, for whoever asks: how many of each kind, and the episodes that are worth a look.
+
+use std::time::Duration;
+
+use super::{
+    Notice,
+    queue::Machine,
+    state::{Episode, Next, Rest, State},
+    verdict::Verdict,
+};
+use crate::{
+    episode::EpisodeId,
+    snapshot::{Attempts, Counts, EpisodeState},
+};
+
+/// Everything, at one moment.
+#[derive(Debug)]
+pub struct Overview {
+    /// How many of each kind.
+    pub counts: Counts,
+    /// Those that are worth a look first.
+    pub episodes: Vec<Glimpse>,
+    /// How many more there are.
+    pub left_out: u64,
+    /// When the oldest marker was made of an episode that no receiver holds, nanoseconds after 1970.
+    pub oldest_made_ns: Option<i64>,
+    /// How long packing pauses still, and why.
+    pub packing_paused: Option<(Duration, String)>,
+    /// Watches cannot be had.
+    pub blind: bool,
+    /// How long between two looks everywhere, as things stand.
+    pub reconcile_interval: Duration,
+    /// Delivery attempts so far.
+    pub attempts: Attempts,
+    /// How long the destination was held, this hold among it.
+    pub held: Duration,
+}
+
+/// One episode, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Glimpse {
+    /// Which.
+    pub id: EpisodeId,
+    /// Where it is on its way.
+    pub state: EpisodeState,
+    /// When its marker was made, nanoseconds after 1970.
+    pub made_ns: Option<i64>,
+    /// Why it does not go on.
+    pub why: Option<String>,
+    /// When it is tried again, from now.
+    pub again_in: Option<Duration>,
+    /// The archive's length, bytes.
+    pub size_bytes: Option<u64>,
+}
+
+/// What is counted beside the tally of one pass.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    pub(super) attempts: Attempts,
+    /// All holds that have ended, together.
+    pub(super) held: Duration,
+    /// Why packing paused last.
+    pub(super) paused: String,
+}
+
+impl Ledger {
+    pub(super) fn attempted(&mut self, verdict: &Verdict) {
+        let Attempts { delivered, conflict, corrupted, fatal, refused, hold, transient, unsent } =
+            &mut self.attempts;
+        let count = match verdict {
+            Verdict::Delivered(_) => delivered,
+            Verdict::Conflict(_) => conflict,
+            Verdict::Corrupted(_) => corrupted,
+            Verdict::Fatal(_) => fatal,
+            Verdict::Refused(_) => refused,
+            Verdict::Hold(_) => hold,
+            Verdict::Transient { .. } => transient,
+            Verdict::Unsent(_) => unsent,
+        };
+        *count += 1;
+    }
+}
+
+impl Machine {
+    /// How it stands, with up to `most` episodes. Costs a walk over all of them.
+    #[must_use]
+    pub fn overview(&self, most: usize, now: Duration) -> Overview {
+        let mut counts = Counts::default();
+        let mut oldest_made_ns = None;
+        let mut ranked: Vec<_> = self
+            .episodes
+            .iter()
+            .map(|(id, episode)| {
+                let state = shown_state(&episode.state);
+                *count_of(&mut counts, state) += 1;
+                let made_ns = episode.stamp.map(|stamp| stamp.made_ns);
+                if !is_delivered(&episode.state) && state != EpisodeState::Open {
+                    oldest_made_ns = [oldest_made_ns, made_ns].into_iter().flatten().min();
+                }
+                (state, episode.sealed_ns(), id, &**episode)
+            })
+            .collect();
+        let left_out = ranked.len().saturating_sub(most);
+        let rank = |entry: &(EpisodeState, i64, &EpisodeId, &Episode)| (entry.0, entry.1, entry.2.clone());
+        if left_out > 0 {
+            ranked.select_nth_unstable_by(most, |a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)));
+            ranked.truncate(most);
+        }
+        ranked.sort_by_cached_key(rank);
+        let glimpse = |(state, _, id, episode): (EpisodeState, i64, &EpisodeId, &Episode)| {
+            glimpse(id, state, episode, now)
+        };
+        let held_now = self.destination.hold().map_or(Duration::ZERO, |hold| now.saturating_sub(hold.since));
+        let paused = self.packing_paused_until.filter(|until| *until > now);
+        Overview {
+            counts,
+            episodes: ranked.into_iter().map(glimpse).collect(),
+            left_out: left_out as u64,
+            oldest_made_ns,
+            packing_paused: paused.map(|until| (until.saturating_sub(now), self.ledger.paused.clone())),
+            blind: self.blind,
+            reconcile_interval: self.reconcile_interval(),
+            attempts: self.ledger.attempts,
+            held: self.ledger.held + held_now,
+        }
+    }
+
+    /// What a person is told of an episode is what the next one who asks is told, too.
+    pub(super) fn remember_why(&mut self, notice: &Notice) {
+        let (id, why) = match notice {
+            Notice::Retrying(id, refusal, _)
+            | Notice::RefusedAlone(id, refusal, _)
+            | Notice::Conflict(id, refusal) => (id, &refusal.detail),
+            Notice::StillChanging(id, why, _) | Notice::Stuck(id, why, _) => (id, why),
+            Notice::PackingPaused(why, _) | Notice::OutboxFull(why, _) => {
+                self.ledger.paused.clone_from(why);
+                return;
+            }
+            Notice::Sealed(..)
+            | Notice::OddMarker(..)
+            | Notice::Packed(..)
+            | Notice::Delivered(..)
+            | Notice::Retired(..)
+            | Notice::Quarantined(..)
+            | Notice::Held(_)
+            | Notice::StillHeld(..)
+            | Notice::Cleared(_)
+            | Notice::NoRoom(..)
+            | Notice::PackedAgain(..)
+            | Notice::DeliveredAndGone(_)
+            | Notice::Vanished(_)
+            | Notice::Pace(_)
+            | Notice::ClockDoubted(_) => return,
+        };
+        if let Some(episode) = self.episodes.get_mut(id) {
+            episode.why = Some(why.as_str().into());
+        }
+    }
+}
+
+fn shown_state(state: &State) -> EpisodeState {
+    match state {
+        State::Open => EpisodeState::Open,
+        State::Sealed => EpisodeState::Sealed,
+        State::Checking | State::Packing => EpisodeState::Packing,
+        State::Ready(_) => EpisodeState::Ready,
+        State::Sending(_) => EpisodeState::Uploading,
+        State::Resting(_, Rest::Weather | Rest::Local) => EpisodeState::Waiting,
+        State::Resting(_, Rest::Refused) => EpisodeState::Refused,
+        State::Parked(_) => EpisodeState::Conflict,
+        State::Retiring(..) | State::Quarantining(_) => EpisodeState::Moving,
+    }
+}
+
+fn count_of(counts: &mut Counts, state: EpisodeState) -> &mut u64 {
+    match state {
+        EpisodeState::Open | EpisodeState::Other => &mut counts.open,
+        EpisodeState::Sealed => &mut counts.sealed,
+        EpisodeState::Packing => &mut counts.packing,
+        EpisodeState::Ready => &mut counts.ready,
+        EpisodeState::Uploading => &mut counts.uploading,
+        EpisodeState::Waiting => &mut counts.waiting,
+        EpisodeState::Refused => &mut counts.refused,
+        EpisodeState::Conflict => &mut counts.conflict,
+        EpisodeState::Moving => &mut counts.moving,
+    }
+}
+
+/// A receiver holds it, or has judged it: what is left to do is ours.
+fn is_delivered(state: &State) -> bool {
+    match state {
+        State::Retiring(..)
+        | State::Quarantining(_)
+        | State::Resting(Next::Retire(..) | Next::Quarantine(_), _) => true,
+        State::Open
+        | State::Sealed
+        | State::Checking
+        | State::Packing
+        | State::Ready(_)
+        | State::Sending(_)
+        | State::Resting(Next::Pack | Next::Send(_), _)
+        | State::Parked(_) => false,
+    }
+}
+
+fn glimpse(id: &EpisodeId, state: EpisodeState, episode: &Episode, now: Duration) -> Glimpse {
+    let said = || episode.why.as_deref().map(str::to_owned);
+    let again_in = || episode.wake.map(|at| at.saturating_sub(now));
+    let (why, again_in) = match &episode.state {
+        State::Open if episode.odd_marker.is_some() => {
+            (episode.odd_marker.map(|what| format!("its done.marker is {what}, and seals nothing")), None)
+        }
+        State::Open if episode.failures.local > 0 => (said(), None),
+        State::Resting(..) => (said(), again_in()),
+        // It is compared with what was packed now and then; sent again it is when somebody changes it.
+        State::Parked(_) => (said(), None),
+        State::Open
+        | State::Sealed
+        | State::Checking
+        | State::Packing
+        | State::Ready(_)
+        | State::Sending(_)
+        | State::Retiring(..)
+        | State::Quarantining(_) => (None, None),
+    };
+    let size_bytes = match &episode.state {
+        State::Ready(packed)
+        | State::Sending(packed)
+        | State::Parked(packed)
+        | State::Retiring(packed, _)
+        | State::Resting(Next::Send(packed) | Next::Retire(packed, _), _) => Some(packed.facts.size_bytes),
+        State::Open
+        | State::Sealed
+        | State::Checking
+        | State::Packing
+        | State::Resting(Next::Pack | Next::Quarantine(_), _)
+        | State::Quarantining(_) => None,
+    };
+    let made_ns = episode.stamp.filter(|_| state != EpisodeState::Open).map(|stamp| stamp.made_ns);
+    Glimpse { id: id.clone(), state, made_ns, why, again_in, size_bytes }
+}

@@ -1,0 +1,334 @@
+//! How a running shipper stands, as data: the daemon makes it and serves it over its socket, `status` and `doctor` read it.
+//!
+//! ```text
+//!  ship/daemon ──Snapshot──▶ ship/control ──JSON over <data_dir>/.sealift/control.sock──▶ operate/ask ──▶ status, doctor
+//!                                        └──Prometheus text (docs/metrics.md)
+//! ```
+//!
+//! One version reads another's: a member that is not known is ignored, one that is missing is empty, a word that is not known is
+//! `Other`. [`Snapshot::sealift_snapshot`] changes only where an old member means something else than before.
+//!
+//! Spans are whole seconds (`_s`), amounts bytes (`_bytes`), moments UTC (`_wall`). Every text that came from outside (a receiver's
+//! words, a folder's name) is printable here already, and no secret is in any of it: an address comes without user, password and query.
+
+mod episodes;
+mod totals;
+
+use serde::{Deserialize, Serialize};
+
+pub use episodes::{Counts, Episode, EpisodeState, Stranger, Strangers};
+pub use totals::{Attempts, Bucket, Histogram, Totals};
+
+use crate::records::WallTime;
+
+/// The version of this form that this program writes.
+pub const VERSION: u32 = 1;
+/// So many episodes are listed each by itself. More are only counted.
+pub const MAX_EPISODES: usize = 200;
+/// So many names that are no ids are listed.
+pub const MAX_STRANGERS: usize = 20;
+
+/// The fields of an entry in the journal that are the contract's: what `doctor` and `trace` go by. Nobody else spells them out but the
+/// log's own lines.
+pub mod journal {
+    /// Which episode.
+    pub const EPISODE: &str = "EPISODE";
+    /// What became of it: `delivered`, `transient`, `refused`, `conflict`, `fatal`, `hold`, `stuck`.
+    pub const VERDICT: &str = "VERDICT";
+    /// The HTTP status, where somebody answered.
+    pub const STATUS_CODE: &str = "STATUS_CODE";
+    /// The archive's length, bytes.
+    pub const BYTES: &str = "BYTES";
+    /// From the marker until now, milliseconds.
+    pub const ELAPSED_MS: &str = "ELAPSED_MS";
+    /// All of them.
+    pub const ALL: [&str; 5] = [EPISODE, VERDICT, STATUS_CODE, BYTES, ELAPSED_MS];
+}
+
+/// Everything that a person may want to know of a running shipper.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// [`VERSION`].
+    pub sealift_snapshot: u32,
+    /// The program's.
+    pub version: String,
+    /// Of the process.
+    pub pid: u32,
+    /// Who ships (`shipper.host_id`).
+    #[serde(default)]
+    pub host_id: String,
+    /// When the process started, by this host's clock.
+    pub started_at_wall: WallTime,
+    /// When this was made, by this host's clock.
+    pub taken_at_wall: WallTime,
+    /// How long it runs.
+    pub uptime_s: u64,
+    /// It was told to stop, and finishes what is in flight.
+    #[serde(default)]
+    pub stopping: bool,
+    /// How new episodes are noticed.
+    #[serde(default)]
+    pub watch: Watch,
+    /// Whether it lives.
+    #[serde(default)]
+    pub heart: Heart,
+    /// Moves that did not work as they should when they were tried at the start.
+    #[serde(default)]
+    pub trial: Vec<TrialFinding>,
+    /// What the last reload came to.
+    #[serde(default)]
+    pub reload: Reload,
+    /// The receiver.
+    #[serde(default)]
+    pub destination: Destination,
+    /// Nothing is packed for now.
+    #[serde(default)]
+    pub packing_paused: Option<Pause>,
+    /// The file systems that the folders are on, each once.
+    #[serde(default)]
+    pub room: Vec<Room>,
+    /// How many episodes are in each state.
+    #[serde(default)]
+    pub counts: Counts,
+    /// Those that are worth a look first: at work, in trouble, then the ones sealed longest; up to [`MAX_EPISODES`].
+    #[serde(default)]
+    pub episodes: Vec<Episode>,
+    /// How many more there are.
+    #[serde(default)]
+    pub episodes_left_out: u64,
+    /// Since when the oldest sealed one waits that no receiver holds yet: since its marker was made.
+    #[serde(default)]
+    pub oldest_waiting_s: Option<u64>,
+    /// What is in `episodes/` and can be no episode.
+    #[serde(default)]
+    pub strangers: Strangers,
+    /// What has been done since the start.
+    #[serde(default)]
+    pub totals: Totals,
+}
+
+impl Snapshot {
+    /// Of a process that begins at this moment, and knows nothing yet.
+    #[must_use]
+    pub fn begin(pid: u32, host_id: &str, now: WallTime) -> Self {
+        Self {
+            sealift_snapshot: VERSION,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid,
+            host_id: host_id.to_owned(),
+            started_at_wall: now,
+            taken_at_wall: now,
+            uptime_s: 0,
+            stopping: false,
+            watch: Watch::default(),
+            heart: Heart::default(),
+            trial: Vec::new(),
+            reload: Reload::default(),
+            destination: Destination::default(),
+            packing_paused: None,
+            room: Vec::new(),
+            counts: Counts::default(),
+            episodes: Vec::new(),
+            episodes_left_out: 0,
+            oldest_waiting_s: None,
+            strangers: Strangers::default(),
+            totals: Totals::default(),
+        }
+    }
+}
+
+/// How new episodes are noticed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Watch {
+    /// In which way just now.
+    pub mode: WatchMode,
+    /// Why so: what was set, which file system it is, or why watches cannot be had.
+    pub why: Option<String>,
+    /// The command that gives the watches back, where there is one.
+    pub fix: Option<String>,
+    /// How often events were lost, or may have been, and everything was looked at instead; since the start.
+    pub overflows: u64,
+    /// How long between two looks everywhere, as things stand.
+    pub reconcile_interval_s: u64,
+    /// How long ago the last look everywhere ended; `None` where none has yet.
+    pub last_look_ago_s: Option<u64>,
+    /// Why the last look everywhere failed.
+    pub last_look_failed: Option<String>,
+}
+
+/// In which way new episodes are noticed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WatchMode {
+    /// By events.
+    Inotify,
+    /// By looking every few seconds, as it should be here.
+    ReconcileOnly,
+    /// By looking every few seconds, since watches cannot be had or were lost.
+    Blind,
+    /// In one that this program does not know.
+    #[default]
+    #[serde(other)]
+    Other,
+}
+
+/// Whether it lives.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Heart {
+    /// Whether every part moves.
+    pub beats: bool,
+    /// How long ago it last beat; `None` where it has not yet. Older than two intervals: it does not.
+    pub last_beat_ago_s: Option<u64>,
+    /// How long between two beats, milliseconds.
+    pub interval_ms: u64,
+    /// How long the service manager waits for a beat before it starts the daemon again, milliseconds; `None`: it does not.
+    pub watchdog_ms: Option<u64>,
+    /// Whether there is a service manager that is told anything.
+    pub notified: bool,
+    /// Who has shown nothing for too long.
+    pub stalled: Vec<Stalled>,
+}
+
+/// A part of the daemon that has shown nothing for longer than it may.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stalled {
+    /// Which, in words: "the packing of run-1".
+    pub part: String,
+    /// For which episode, where it is for one.
+    #[serde(default)]
+    pub episode_id: Option<String>,
+    /// For how long.
+    pub for_s: u64,
+}
+
+/// One move between the folders that does not work as it should.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrialFinding {
+    /// What is wrong with it.
+    pub kind: TrialKind,
+    /// The same in a few words.
+    pub in_short: String,
+    /// What it means, and what to do about it.
+    pub what_to_do: String,
+}
+
+/// What is wrong with a move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrialKind {
+    /// It is a copy: another file system.
+    Copies,
+    /// It is a copy though both are one file system: something is mounted between (a unit's `ReadWritePaths=`).
+    CopiesOnOneDevice,
+    /// Nothing can be moved there.
+    NotPermitted,
+    /// Some episodes' folders cannot be moved, for want of permission on them.
+    Unmovable,
+    /// The same for the sticky bit of `episodes/`.
+    Sticky,
+    /// One that this program does not know.
+    #[serde(other)]
+    Other,
+}
+
+/// What the last reload came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reload {
+    /// Why it failed, until one succeeds.
+    pub failed: Option<String>,
+    /// Keys that were changed, and that only a restart applies.
+    pub restart_for: Vec<String>,
+}
+
+/// The receiver.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Destination {
+    /// Its address, without user, password and query.
+    pub url: String,
+    /// It is not sent to, but for probes.
+    pub held: Option<Hold>,
+    /// How long ago a receiver last took an episode; `None` where none has since the start.
+    pub last_delivery_ago_s: Option<u64>,
+    /// How far its clock was ahead of ours when it last answered (negative: behind), seconds. `None` where it has not said.
+    pub clock_ahead_s: Option<i64>,
+    /// How long ago that was.
+    pub clock_heard_ago_s: Option<u64>,
+}
+
+/// A destination that is held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// For how long already.
+    pub for_s: u64,
+    /// Why, as last heard.
+    pub why: String,
+    /// The HTTP status; `None` where nobody answered.
+    #[serde(default)]
+    pub status_code: Option<u16>,
+    /// When the next probe goes; 0: as soon as there is an episode to send.
+    pub next_probe_in_s: u64,
+}
+
+/// Something that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Why.
+    pub why: String,
+    /// How much longer; `None` where no time is known.
+    #[serde(default)]
+    pub for_s: Option<u64>,
+}
+
+/// One file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    /// Which folders are on it: `episodes`, `outbox`, `shipped`, `quarantine`.
+    pub folders: Vec<String>,
+    /// The first one's path.
+    pub path: String,
+    /// What a user like ours may still write.
+    pub free_bytes: u64,
+    /// How large it is.
+    pub total_bytes: u64,
+    /// How fast it fills, as seen over the last hours; negative where it empties. `None` where it was not watched for long enough.
+    #[serde(default)]
+    pub filling_bytes_per_s: Option<i64>,
+    /// How long it lasts at that rate; `None` where that is not known, or it does not fill.
+    #[serde(default)]
+    pub lasts_s: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = r#"{"sealift_snapshot":1,"version":"0.1.0","pid":7,"started_at_wall":"2026-11-24T10:00:00Z",
+        "taken_at_wall":"2026-11-24T10:00:05Z","uptime_s":5}"#;
+
+    #[test]
+    fn one_version_reads_another() {
+        let least: Snapshot = serde_json::from_str(LEAST).unwrap();
+        assert_eq!(least.watch.mode, WatchMode::Other);
+        let newer = LEAST.replacen('{', r#"{"moons":3,"watch":{"mode":"telepathy","range":9},"#, 1);
+        let newer = newer.replacen('{', r#"{"episodes":[{"id":"a","state":"dreaming","depth":1}],"#, 1);
+        let newer: Snapshot = serde_json::from_str(&newer).unwrap();
+        assert_eq!(newer.watch, Watch::default());
+        assert_eq!(newer.episodes[0].state, EpisodeState::Other);
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let mut snapshot: Snapshot = serde_json::from_str(LEAST).unwrap();
+        snapshot.watch.mode = WatchMode::ReconcileOnly;
+        snapshot.totals.marker_to_delivered =
+            Histogram { count: 1, sum_s: 0.25, buckets: vec![Bucket { up_to_s: 0.5, count: 1 }] };
+        let written = serde_json::to_string(&snapshot).unwrap();
+        assert!(written.starts_with(r#"{"sealift_snapshot":1,"#), "{written}");
+        assert!(written.contains(r#""mode":"reconcile-only""#), "{written}");
+        assert_eq!(serde_json::from_str::<Snapshot>(&written).unwrap(), snapshot);
+    }
+}

@@ -1,0 +1,108 @@
+//! The episodes in a snapshot: how many of each kind, and the ones that are worth a look.
+
+use serde::{Deserialize, Serialize};
+
+use crate::records::WallTime;
+
+/// How many episodes are in each state. One is in one of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    /// [`EpisodeState::Open`]
+    pub open: u64,
+    /// [`EpisodeState::Sealed`]
+    pub sealed: u64,
+    /// [`EpisodeState::Packing`]
+    pub packing: u64,
+    /// [`EpisodeState::Ready`]
+    pub ready: u64,
+    /// [`EpisodeState::Uploading`]
+    pub uploading: u64,
+    /// [`EpisodeState::Waiting`]
+    pub waiting: u64,
+    /// [`EpisodeState::Refused`]
+    pub refused: u64,
+    /// [`EpisodeState::Conflict`]
+    pub conflict: u64,
+    /// [`EpisodeState::Moving`]
+    pub moving: u64,
+}
+
+/// Where an episode is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EpisodeState {
+    /// Being sent.
+    Uploading,
+    /// Being packed, or compared with its archive.
+    Packing,
+    /// On its way to `shipped/` or `quarantine/`.
+    Moving,
+    /// The receiver holds other content under this id: waits for a person.
+    Conflict,
+    /// Refused, not by a receiver or alone among others; sent again later.
+    Refused,
+    /// Waits for a time: the weather, our own disk, a recorder that still writes.
+    Waiting,
+    /// Packed; waits for its turn to be sent, or for a held destination.
+    Ready,
+    /// Sealed; waits for its turn to be packed.
+    Sealed,
+    /// Not sealed yet.
+    Open,
+    /// In a state that this program does not know.
+    #[serde(other)]
+    Other,
+}
+
+/// One episode.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Episode {
+    /// Its name.
+    pub id: String,
+    /// Where it is on its way.
+    pub state: EpisodeState,
+    /// When its marker was made, by the file system's clock; `None` where it is open.
+    #[serde(default)]
+    pub sealed_at_wall: Option<WallTime>,
+    /// Why it does not go on.
+    #[serde(default)]
+    pub why: Option<String>,
+    /// When it is tried again; `None` where no time is known: it waits for its turn, or for a person.
+    #[serde(default)]
+    pub again_in_s: Option<u64>,
+    /// The archive's length, where it is packed.
+    #[serde(default)]
+    pub size_bytes: Option<u64>,
+    /// How much of it the receiver was sent, of an upload that goes on where it broke off with what went before.
+    #[serde(default)]
+    pub sent_bytes: Option<u64>,
+    /// How fast that goes just now.
+    #[serde(default)]
+    pub bytes_per_s: Option<u64>,
+    /// How much longer at that rate.
+    #[serde(default)]
+    pub left_s: Option<u64>,
+}
+
+/// What is in `episodes/` and can be no episode.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Strangers {
+    /// How many.
+    pub count: u64,
+    /// Up to [`super::MAX_STRANGERS`] of them, those first that somebody sealed.
+    pub some: Vec<Stranger>,
+}
+
+/// One that can be no episode.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stranger {
+    /// Its name, printable.
+    pub name: String,
+    /// Why it is none, and what to do.
+    pub why: String,
+    /// Somebody sealed it, and believes that it is shipped.
+    #[serde(default)]
+    pub sealed: bool,
+}

@@ -1,0 +1,376 @@
+//! `sealift doctor`: on a sound host every row is green; each test breaks one thing, sees its row turn and no other, types what the row says,
+//! and sees it green again.
+
+mod documents;
+mod episodes;
+mod folders;
+mod journal;
+mod receiver;
+mod service;
+mod settings;
+mod ten;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::support::{Process, Sandbox, eventually};
+
+/// A host: a sandbox, and before everything else in its PATH a systemctl and a journalctl that say what the test has written down.
+pub(crate) struct Host {
+    pub(crate) sandbox: Sandbox,
+    bin: PathBuf,
+    daemon: Option<Process>,
+}
+
+/// What the doctor said.
+pub(crate) struct Told {
+    pub(crate) code: i32,
+    pub(crate) document: Value,
+}
+
+const SYSTEMCTL: &str = r#"#!/bin/bash
+unit=$(dirname "$0")/../unit
+say() { sed -i "s/^$1=.*/$1=$2/" "$unit"; }
+echo "$*" >>"$unit.calls"
+case $1 in
+show) cat "$unit" ;;
+enable) say UnitFileState enabled; [ "$2" != --now ] || say ActiveState active ;;
+start | restart) say ActiveState active ;;
+unmask) say LoadState loaded ;;
+reset-failed) say NRestarts 0 ;;
+reload) kill -HUP "$(cat "$unit.pid")" ;;
+esac
+"#;
+
+const JOURNALCTL: &str = r#"#!/bin/bash
+here=$(dirname "$0")/..
+echo "$*" >>"$here/journal.calls"
+[ ! -e "$here/journal.hangs" ] || exec tail -f /dev/null
+[ ! -e "$here/journal.error" ] || { cat "$here/journal.error" >&2; exit 1; }
+# --reverse: the newest first.
+tac "$here/journal"
+"#;
+
+impl Host {
+    /// Our own receiver, a daemon that ships to it, a unit that is active, a clean journal: nothing is wrong.
+    pub(crate) fn sound() -> Self {
+        let mut host = Self::without_a_daemon(Sandbox::with_receiver());
+        host.start_daemon();
+        host
+    }
+
+    /// The same, and no daemon runs.
+    pub(crate) fn without_a_daemon(sandbox: Sandbox) -> Self {
+        let bin = sandbox.path("bin");
+        fs::create_dir(&bin).unwrap();
+        let host = Self { sandbox, bin, daemon: None };
+        host.script("systemctl", SYSTEMCTL);
+        host.script("journalctl", JOURNALCTL);
+        host.script("sudo", "#!/bin/bash\nexec \"$@\"\n");
+        host.script("sudoedit", "#!/bin/bash\nexec \"$EDITOR\" \"$@\"\n");
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sealift"), host.bin.join("sealift")).unwrap();
+        let user = Command::new("id").arg("-un").output().unwrap().stdout;
+        host.unit(&format!(
+            "LoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState=enabled\nResult=success\nExecMainStatus=0\n\
+             WatchdogUSec=3min\nNRestarts=0\nMainPID=1\nUser={}",
+            String::from_utf8_lossy(&user)
+        ));
+        host.journal(&["{\"MESSAGE\":\"sealift ships\"}"]);
+        host.configure("");
+        host
+    }
+
+    pub(crate) fn start_daemon(&mut self) {
+        let daemon = self.sandbox.start(self.command("ship"));
+        daemon.wait_log("sealift");
+        fs::write(self.sandbox.path("unit.pid"), daemon.pid().to_string()).unwrap();
+        let socket = self.sandbox.layout.private.join("control.sock");
+        eventually("the daemon can be asked", || socket.exists());
+        self.daemon = Some(daemon);
+    }
+
+    pub(crate) fn stop_daemon(&mut self) {
+        assert!(self.daemon.take().unwrap().terminate().success());
+    }
+
+    pub(crate) fn daemon(&self) -> &Process {
+        self.daemon.as_ref().unwrap()
+    }
+
+    fn script(&self, name: &str, text: &str) {
+        let path = self.bin.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// What `systemctl show` says.
+    pub(crate) fn unit(&self, text: &str) {
+        fs::write(self.sandbox.path("unit"), text).unwrap();
+    }
+
+    /// One property of it.
+    pub(crate) fn unit_is(&self, property: &str, value: &str) {
+        let text = fs::read_to_string(self.sandbox.path("unit")).unwrap();
+        let lines = text.lines().map(|line| match line.split_once('=') {
+            Some((name, _)) if name == property => format!("{property}={value}\n"),
+            _ => format!("{line}\n"),
+        });
+        self.unit(&lines.collect::<String>());
+    }
+
+    /// What is in the journal, the oldest first.
+    pub(crate) fn journal(&self, lines: &[&str]) {
+        fs::write(
+            self.sandbox.path("journal"),
+            lines.iter().map(|line| format!("{line}\n")).collect::<String>(),
+        )
+        .unwrap();
+    }
+
+    /// The configuration file.
+    pub(crate) fn configure(&self, toml: &str) {
+        fs::write(self.config_file(), toml).unwrap();
+    }
+
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.sandbox.path("sealift.toml")
+    }
+
+    /// What an editor is going to make of the file that it is given.
+    pub(crate) fn editor_writes(&self, text: &str) {
+        let written = self.sandbox.path("edited");
+        fs::write(&written, text).unwrap();
+        self.script("editor", &format!("#!/bin/bash\ncat '{}' >\"$1\"\n", written.display()));
+    }
+
+    /// `sealift COMMAND`, about this host.
+    pub(crate) fn command(&self, command: &str) -> Command {
+        let mut command = self.sandbox.command(command);
+        command.arg("--config").arg(self.config_file());
+        self.at_home(&mut command);
+        command
+    }
+
+    fn at_home(&self, command: &mut Command) {
+        let path = std::env::var("PATH").unwrap();
+        command.env("PATH", format!("{}:{path}", self.bin.display())).env("EDITOR", self.bin.join("editor"));
+    }
+
+    pub(crate) fn doctor(&self) -> Told {
+        told(&self.command("doctor").arg("--json").output().unwrap())
+    }
+
+    /// The rows that are not green.
+    pub(crate) fn wrong(&self) -> Vec<String> {
+        self.doctor().wrong()
+    }
+
+    /// Types a command as it is shown.
+    pub(crate) fn type_in(&self, fix: &str) -> Output {
+        let mut shell = Command::new("bash");
+        shell.arg("-c").arg(fix).stdin(std::process::Stdio::null());
+        self.at_home(&mut shell);
+        shell.output().unwrap()
+    }
+
+    /// Nothing is wrong; something is broken, and exactly this row turns, to this colour; its fix is typed, and it is green again.
+    #[track_caller]
+    pub(crate) fn breaks_and_is_mended(&self, row: &str, break_it: impl FnOnce(&Self)) -> Value {
+        let before = self.wrong();
+        break_it(self);
+        let broken = self.turned(row, &before);
+        let fix = broken["fix"].as_str().unwrap();
+        let typed = self.type_in(fix);
+        let mut now = Vec::new();
+        let deadline = clock() + crate::support::DEADLINE;
+        while clock() < deadline {
+            now = self.wrong();
+            if now == before {
+                return broken;
+            }
+        }
+        panic!(
+            "{row} is still wrong after {fix}\nnow: {now:?}\nstderr: {}",
+            String::from_utf8_lossy(&typed.stderr)
+        );
+    }
+
+    /// Exactly this row is wrong that was not before: it.
+    #[track_caller]
+    pub(crate) fn turned(&self, row: &str, before: &[String]) -> Value {
+        let told = self.doctor();
+        let new: Vec<_> = told.wrong().into_iter().filter(|id| !before.contains(id)).collect();
+        assert_eq!(new, [row], "{:#}", told.document);
+        let row = told.row(row);
+        assert!(row["fix"].as_str().is_some_and(|fix| !fix.contains('\n')), "{row:#}");
+        row
+    }
+}
+
+pub(crate) fn told(output: &Output) -> Told {
+    let document = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!(
+            "{error}: {} {}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
+    });
+    documents::validates(&document);
+    Told { code: output.status.code().unwrap(), document }
+}
+
+impl Told {
+    pub(crate) fn rows(&self) -> &Vec<Value> {
+        self.document["checks"].as_array().unwrap()
+    }
+
+    #[track_caller]
+    pub(crate) fn row(&self, id: &str) -> Value {
+        self.rows()
+            .iter()
+            .find(|row| row["id"] == id)
+            .unwrap_or_else(|| panic!("no {id}: {:#}", self.document))
+            .clone()
+    }
+
+    /// Ids of the rows that are not green.
+    pub(crate) fn wrong(&self) -> Vec<String> {
+        let wrong = self.rows().iter().filter(|row| row["status"] != "green");
+        wrong.map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The first red row, as a person sees it.
+    pub(crate) fn first_red(&self) -> Option<&Value> {
+        self.rows().iter().find(|row| row["status"] == "red")
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a deadline needs a clock")]
+pub(crate) fn clock() -> Instant {
+    Instant::now()
+}
+
+fn listing(sandbox: &Sandbox) -> BTreeMap<PathBuf, u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    let (mut found, mut waiting) = (BTreeMap::new(), vec![sandbox.data()]);
+    while let Some(folder) = waiting.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let metadata = fs::symlink_metadata(&path).unwrap();
+            if metadata.is_dir() {
+                waiting.push(path.clone());
+            }
+            found.insert(path, metadata.ino());
+        }
+    }
+    found
+}
+
+#[test]
+fn on_a_sound_host_every_row_is_green_and_nothing_is_changed() {
+    let host = Host::sound();
+    host.sandbox.seal("run-1", &[("data.bin", b"recorded")]);
+    host.sandbox.wait_shipped("run-1");
+    let before = listing(&host.sandbox);
+    let told = host.doctor();
+    assert_eq!(told.wrong(), Vec::<String>::new(), "{:#}", told.document);
+    assert_eq!((told.code, &told.document["status"]), (0, &Value::from("green")));
+    assert!(told.rows().len() > 25, "{:#}", told.document);
+    assert_eq!(listing(&host.sandbox), before);
+}
+
+#[test]
+fn it_takes_less_than_a_second_where_nothing_hangs() {
+    let host = Host::sound();
+    // The best of several: the machine has other things to do as well.
+    let best = (0..5)
+        .map(|_| {
+            let begun = clock();
+            host.doctor();
+            begun.elapsed()
+        })
+        .min()
+        .unwrap();
+    assert!(best < Duration::from_secs(1), "{best:?}");
+}
+
+#[test]
+fn the_exit_code_is_that_of_the_worst_row() {
+    let mut host = Host::sound();
+    assert_eq!(host.doctor().code, 0);
+    host.sandbox.record("-odd", &[]);
+    assert_eq!(host.doctor().code, 1);
+    host.stop_daemon();
+    assert_eq!(host.doctor().code, 2);
+}
+
+#[test]
+fn a_person_reads_a_row_a_check_with_the_command_below_and_colour_only_on_a_terminal() {
+    let host = Host::sound();
+    host.sandbox.record("-odd\u{1b}[2J", &[]);
+    let output = host.command("doctor").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    let at = lines.iter().position(|line| line.starts_with("yellow names ")).unwrap();
+    assert!(lines[at + 1].trim_start().starts_with("$ mv -nT $'/"), "{text}");
+    assert!(lines.last().unwrap().starts_with("yellow: "), "{text}");
+    assert!(!text.contains('\u{1b}'), "{text}");
+
+    // On a terminal, of script(1)'s making.
+    let doctor = host.command("doctor");
+    let typed: Vec<_> = doctor.get_args().map(|arg| format!("'{}'", arg.to_str().unwrap())).collect();
+    let typed = format!("sealift {}", typed.join(" "));
+    let on_a_terminal = |no_color: &str| {
+        let mut script = Command::new("script");
+        script
+            .args(["-qec", &typed, "/dev/null"])
+            .env("NO_COLOR", no_color)
+            .stdin(std::process::Stdio::null());
+        host.at_home(&mut script);
+        String::from_utf8(script.output().expect("script(1), of bsdutils, is there").stdout).unwrap()
+    };
+    assert!(on_a_terminal("").contains("\u{1b}[33myellow\u{1b}[0m names"), "{}", on_a_terminal(""));
+    assert!(!on_a_terminal("1").contains('\u{1b}'));
+}
+
+#[test]
+fn who_may_see_nothing_is_told_so_and_no_alarm_is_raised() {
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "CI is root");
+        println!("skipped: only root becomes somebody else");
+        return;
+    }
+    let host = Host::sound();
+    let plain = host.command("doctor");
+    let bin = host.bin.clone();
+    // A folder of temporary folders is its owner's alone, and the program stands in one as well, perhaps.
+    let sealift = std::env::temp_dir().join(format!("sealift-doctor-{}", std::process::id()));
+    fs::copy(env!("CARGO_BIN_EXE_sealift"), &sealift).unwrap();
+    fs::set_permissions(&sealift, fs::Permissions::from_mode(0o755)).unwrap();
+    for script in ["systemctl", "journalctl"] {
+        assert!(bin.join(script).exists());
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&sealift).args(plain.get_args());
+    command.arg("--json").env_remove("SEALIFT_CONFIG").current_dir("/");
+    let output = command.output().unwrap();
+    crate::doctor::forget(&sealift);
+    let told = told(&output);
+    assert_eq!(told.first_red(), None, "{:#}", told.document);
+    let configuration = told.row("configuration");
+    assert_eq!(configuration["status"], "yellow");
+    assert!(configuration["fix"].as_str().unwrap().starts_with("sudo "), "{configuration:#}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test removes what it made")]
+pub(crate) fn forget(path: &std::path::Path) {
+    let _ = fs::remove_file(path);
+}

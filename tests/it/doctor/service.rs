@@ -1,0 +1,240 @@
+//! The unit, and the daemon that it runs.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::net::UnixListener,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+};
+
+use serde_json::{Value, json};
+
+use super::{Host, clock};
+use crate::support::{Reply, Sandbox, Scripted, eventually};
+
+#[test]
+fn a_unit_that_is_not_started_turns_red_with_the_daemon_and_comes_before_it() {
+    let mut host = Host::sound();
+    host.stop_daemon();
+    host.unit_is("ActiveState", "inactive");
+    let told = host.doctor();
+    assert_eq!(told.wrong(), ["unit", "daemon"]);
+    let fix = told.first_red().unwrap()["fix"].as_str().unwrap().to_owned();
+    assert!(fix.ends_with("systemctl enable --now sealift.service"), "{fix}");
+    host.type_in(&fix);
+    host.start_daemon();
+    assert_eq!(host.wrong(), Vec::<String>::new());
+}
+
+#[test]
+fn each_state_of_the_unit_turns_its_row_and_its_fix_turns_it_back() {
+    let host = Host::sound();
+    for (row, property, value, status) in [
+        ("unit", "UnitFileState", "disabled", "yellow"),
+        ("unit", "ActiveState", "failed", "red"),
+        ("unit", "LoadState", "masked", "red"),
+        ("restarts", "NRestarts", "2", "yellow"),
+        ("restarts", "NRestarts", "40", "red"),
+    ] {
+        let broken = host.breaks_and_is_mended(row, |host| host.unit_is(property, value));
+        assert_eq!(broken["status"], status, "{broken}");
+    }
+}
+
+#[test]
+fn a_watchdog_that_is_not_armed_is_yellow_with_the_drop_in_that_arms_it() {
+    let host = Host::sound();
+    host.unit_is("WatchdogUSec", "0");
+    let row = host.turned("watchdog", &[]);
+    let fix = row["fix"].as_str().unwrap();
+    assert!(fix.contains("/etc/systemd/system/sealift.service.d/sealift-watchdog.conf"), "{fix}");
+    assert!(fix.contains("WatchdogSec=180"), "{fix}");
+}
+
+#[test]
+fn without_systemd_there_is_nothing_to_say_of_a_unit() {
+    let host = Host::sound();
+    host.unit("");
+    let told = host.doctor();
+    assert_eq!(told.wrong(), Vec::<String>::new());
+    for row in ["unit", "watchdog", "restarts", "journal"] {
+        assert!(told.rows().iter().all(|told| told["id"] != row), "{row}");
+    }
+}
+
+#[test]
+fn the_unit_that_is_configured_is_the_one_that_is_asked_about() {
+    let host = Host::sound();
+    host.configure("[doctor]\nunit = \"shipper\"\n");
+    host.doctor();
+    for calls in ["unit.calls", "journal.calls"] {
+        let calls = fs::read_to_string(host.sandbox.path(calls)).unwrap();
+        assert!(calls.contains("shipper.service"), "{calls}");
+    }
+}
+
+#[test]
+fn no_daemon_is_red_and_starting_one_by_hand_is_the_fix_where_there_is_no_unit() {
+    let mut host = Host::sound();
+    host.stop_daemon();
+    host.unit("LoadState=not-found\nActiveState=inactive");
+    let told = host.doctor();
+    assert_eq!(told.wrong(), ["unit", "daemon"]);
+    let fix = told.row("daemon")["fix"].as_str().unwrap().to_owned();
+    assert!(fix.starts_with("sealift ship --config "), "{fix}");
+    let mut shell = std::process::Command::new("bash");
+    shell.arg("-c").arg(format!("exec {fix}"));
+    host.at_home(&mut shell);
+    let _daemon = host.sandbox.start(shell);
+    eventually("the daemon answers", || host.doctor().row("daemon")["status"] == "green");
+    assert_eq!(host.wrong(), Vec::<String>::new());
+}
+
+#[test]
+fn a_daemon_that_was_killed_has_left_a_socket_and_does_not_run() {
+    let mut host = Host::sound();
+    host.daemon.take().unwrap().kill();
+    host.turned("daemon", &[]);
+}
+
+#[test]
+fn a_daemon_that_does_not_answer_is_red_within_five_seconds() {
+    let host = Host::sound();
+    host.daemon().signal("STOP");
+    let begun = clock();
+    let told = host.doctor();
+    let took = begun.elapsed();
+    host.daemon().signal("CONT");
+    assert_eq!(told.wrong(), ["daemon"], "{:#}", told.document);
+    assert!(told.row("daemon")["summary"].as_str().unwrap().contains("does not say how it stands"));
+    assert!(took.as_secs() < 5, "{took:?}");
+    assert_eq!(host.wrong(), Vec::<String>::new());
+}
+
+#[test]
+fn a_reload_that_failed_is_red_until_a_good_one() {
+    let host = Host::sound();
+    host.editor_writes("[receiver]\nconcurrency = 3\n");
+    host.breaks_and_is_mended("reload", |host| {
+        host.configure("[receiver]\nconcurency = 3\n");
+        host.daemon().signal("HUP");
+        host.daemon().wait_log("did you mean");
+        // Somebody has mended the file, and has not said so.
+        host.configure("");
+    });
+}
+
+#[test]
+fn what_only_a_restart_applies_is_yellow() {
+    let host = Host::sound();
+    host.configure("[shipper]\nwatch = \"reconcile-only\"\n");
+    host.daemon().signal("HUP");
+    eventually("the reload is told", || host.doctor().row("reload")["status"] == "yellow");
+    let row = host.turned("reload", &[]);
+    assert!(row["summary"].as_str().unwrap().contains("shipper.watch"), "{row}");
+}
+
+#[test]
+fn a_held_receiver_is_red_with_since_when_and_a_reload_tries_it_at_once() {
+    let says = Arc::new(AtomicU16::new(403));
+    let script = Arc::clone(&says);
+    let server =
+        Scripted::new(move |seen, _| match (seen.head.starts_with("PUT"), script.load(Ordering::SeqCst)) {
+            (true, 201) => Reply::stored(seen),
+            (true, status) => Reply::json(status, &json!({"title": "not you"})),
+            (false, _) => Reply::empty(404),
+        });
+    let mut host = Host::without_a_daemon(Sandbox::new(server.url()));
+    host.start_daemon();
+    assert_eq!(host.wrong(), Vec::<String>::new());
+    host.sandbox.seal("run-1", &[]);
+    eventually("it is held", || host.doctor().row("hold")["status"] == "red");
+    let row = host.turned("hold", &[]);
+    assert!(row["summary"].as_str().unwrap().contains("403") && row["details"]["held_s"].is_u64(), "{row}");
+    says.store(201, Ordering::SeqCst);
+    host.type_in(row["fix"].as_str().unwrap());
+    host.sandbox.wait_shipped("run-1");
+    eventually("the hold is lifted", || host.wrong().is_empty());
+}
+
+#[test]
+fn what_something_else_refuses_is_red() {
+    let server = Scripted::new(|seen, _| match (seen.head.starts_with("PUT"), seen.id.as_str()) {
+        (true, "large") => Reply::html(413),
+        (true, _) => Reply::stored(seen),
+        (false, _) => Reply::empty(404),
+    });
+    let mut host = Host::without_a_daemon(Sandbox::new(server.url()));
+    host.start_daemon();
+    host.sandbox.seal("large", &[]);
+    eventually("it is refused", || host.doctor().row("refused")["status"] == "red");
+    let row = host.turned("refused", &[]);
+    assert!(
+        row["summary"].as_str().unwrap().contains("large: ")
+            && row["summary"].as_str().unwrap().contains("413"),
+        "{row}"
+    );
+}
+
+/// In the daemon's place: its own snapshot, changed.
+fn instead_of_the_daemon(host: &mut Host, change: impl FnOnce(&mut Value)) {
+    let socket = host.sandbox.layout.private.join("control.sock");
+    let asked =
+        host.type_in(&format!("curl -s --unix-socket '{}' http://sealift/snapshot", socket.display()));
+    let mut snapshot: Value = serde_json::from_slice(&asked.stdout).unwrap();
+    change(&mut snapshot);
+    host.stop_daemon();
+    crate::doctor::forget(&socket);
+    let listener = UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+            let body = snapshot.to_string();
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+        }
+    });
+}
+
+#[test]
+fn what_the_daemon_says_of_itself_turns_exactly_its_row() {
+    type Change = fn(&mut Value);
+    let changes: [(&str, &str, Change); 4] = [
+        ("daemon-version", "yellow", |it| it["version"] = "0.0.9".into()),
+        ("daemon-stalled", "red", |it| {
+            it["heart"]["stalled"] = json!([{"part": "the packing of run-1", "for_s": 130}]);
+        }),
+        ("daemon-watching", "yellow", |it| {
+            it["watch"] = json!({"mode": "blind", "why": "the limit is reached", "fix": "sysctl fs.inotify.max_user_watches=524288"});
+        }),
+        ("moves", "red", |it| {
+            it["trial"] = json!([{"kind": "unmovable", "in_short": "1 episode", "what_to_do": "1 episode folder cannot be moved."}]);
+        }),
+    ];
+    for (row, status, change) in changes {
+        let mut host = Host::sound();
+        instead_of_the_daemon(&mut host, change);
+        assert_eq!(host.turned(row, &[])["status"], status);
+    }
+}
+
+#[test]
+fn a_daemon_of_another_version_is_understood_and_nonsense_is_no_answer() {
+    let mut host = Host::sound();
+    instead_of_the_daemon(&mut host, |it| {
+        it["watch"]["mode"] = "telepathy".into();
+        it["new"] = json!({"a": 1});
+    });
+    assert_eq!(host.wrong(), Vec::<String>::new());
+    let mut host = Host::sound();
+    instead_of_the_daemon(&mut host, |it| *it = json!([1]));
+    host.turned("daemon", &[]);
+}

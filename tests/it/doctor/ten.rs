@@ -1,0 +1,121 @@
+//! Ten broken set-ups, as docs/operations.md lists them: the doctor's first red row alone says what is wrong.
+
+use std::fs;
+
+use rcgen::date_time_ymd;
+use sealift::episode::Digest;
+
+use super::Host;
+use crate::{
+    authority::Authority,
+    support::{Sandbox, each},
+};
+
+/// The row that is red first, and a word of its sentence or its fix by which a person knows what it is about.
+pub(crate) const SET_UPS: [(&str, &str); 10] = [
+    ("configuration", "did you mean `url`"),
+    ("credentials", "token"),
+    ("folders", "episodes"),
+    ("folder-access", "read-only"),
+    ("daemon", "No daemon runs"),
+    ("client-certificate", "has expired"),
+    ("receiver-reachable", "cannot be reached"),
+    ("receiver-tls", "ca_file"),
+    ("receiver-credential", "does not know who we are"),
+    ("receiver-commit", "out-of-window-update"),
+];
+
+fn file(sandbox: &Sandbox, name: &str, text: &str) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = sandbox.path(name);
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn tls(sandbox: &mut Sandbox, client_year: i32) -> String {
+    let authority = Authority::new();
+    let ca = file(sandbox, "ca.pem", &authority.pem());
+    let (server, server_key) = authority.sign("localhost", |_| {});
+    let (client, client_key) =
+        authority.sign("lab-07", |params| params.not_after = date_time_ymd(client_year, 1, 1));
+    let [server, server_key] =
+        [("server.pem", server), ("server.key", server_key)].map(|(name, text)| file(sandbox, name, &text));
+    let [client, client_key] =
+        [("host.pem", client), ("host.key", client_key)].map(|(name, text)| file(sandbox, name, &text));
+    sandbox.start_receiver_over_tls(&format!(
+        "tls_cert_file = '{server}'\ntls_key_file = '{server_key}'\nclient_ca_file = '{ca}'\n"
+    ));
+    format!("[receiver]\nca_file = '{ca}'\nclient_cert_file = '{client}'\nclient_key_file = '{client_key}'\n")
+}
+
+/// A host that runs, and is broken in this way.
+fn broken(set_up: &str) -> Option<(Host, Option<crate::support::Mounted>)> {
+    let mut mounted = None;
+    let mut sandbox = Sandbox::new("");
+    let mut config = String::new();
+    match set_up {
+        "client-certificate" => config = tls(&mut sandbox, 2020),
+        "receiver-tls" => {
+            config = tls(&mut sandbox, 4000);
+            file(&sandbox, "ca.pem", &Authority::new().pem());
+        }
+        "receiver-credential" => {
+            let tokens = file(&sandbox, "tokens", &format!("lab-07 = \"{}\"\n", Digest::of(b"right")));
+            let receive = file(&sandbox, "receive.toml", &format!("[receive]\ntokens_file = '{tokens}'\n"));
+            sandbox.start_receiver_with("127.0.0.1:0", &receive);
+            config = format!("[receiver]\ntoken_file = '{}'\n", file(&sandbox, "token", "wrong"));
+        }
+        "receiver-commit" => {
+            let commits = file(&sandbox, "commits", &format!("{}\n", "a".repeat(40)));
+            let receive = file(&sandbox, "receive.toml", &format!("[receive]\ncommits_file = '{commits}'\n"));
+            sandbox.start_receiver_with("127.0.0.1:0", &receive);
+            config = "[doctor]\nupdate_command = \"out-of-window-update\"\n".to_owned();
+            let meta = format!(r#"{{"code_version":{{"commit":"{}"}}}}"#, "b".repeat(40));
+            sandbox.record("run-1", &[("meta.json", meta.as_bytes())]);
+        }
+        _ => sandbox.start_receiver("127.0.0.1:0"),
+    }
+    let mut host = Host::without_a_daemon(sandbox);
+    host.configure(&config);
+    host.start_daemon();
+    match set_up {
+        "configuration" => host.configure("[receiver]\nurll = \"https://receiver.example\"\n"),
+        "credentials" => host.configure("[receiver]\ntoken_file = \"/no/such/token\"\n"),
+        #[expect(clippy::disallowed_methods, reason = "a disk that is not mounted any more")]
+        "folders" => {
+            host.stop_daemon();
+            fs::remove_dir_all(&host.sandbox.layout.episodes).unwrap();
+        }
+        "folder-access" => {
+            host.stop_daemon();
+            mounted = Some(crate::support::Mounted::over(&host.sandbox.layout.shipped, "200m")?);
+            let remounted =
+                host.type_in(&format!("mount -o remount,ro '{}'", host.sandbox.layout.shipped.display()));
+            assert!(remounted.status.success());
+        }
+        "daemon" => host.stop_daemon(),
+        "receiver-reachable" => {
+            host.sandbox.kill_receiver();
+        }
+        _ => {}
+    }
+    host.sandbox.path("");
+    if !matches!(set_up, "folders" | "receiver-commit") {
+        host.sandbox.seal("run-2", &[("data", b"x")]);
+    }
+    Some((host, mounted))
+}
+
+#[test]
+fn the_first_red_row_alone_says_what_is_wrong_and_what_to_type() {
+    each(&SET_UPS, |(id, word)| {
+        let Some((host, _mounted)) = broken(id) else { return };
+        let told = host.doctor();
+        let first = told.first_red().unwrap_or_else(|| panic!("{id}: nothing is red: {:#}", told.document));
+        assert_eq!(first["id"], *id, "{:#}", told.document);
+        let shown = format!("{} {}", first["summary"], first["fix"]);
+        assert!(shown.contains(word), "{id}: {shown}");
+        assert_eq!(told.code, 2);
+    });
+}
