@@ -25,6 +25,14 @@ pub fn wall_now() -> WallTime {
     WallTime::from_unix_seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
 
+/// What the clock on the wall says, seconds since midnight: by `TZ`, else /etc/localtime (tzset(3)), else UTC.
+#[must_use]
+pub fn local_seconds_of_day() -> u32 {
+    let now = jiff::ZonedDateTime::now();
+    let part = |number: i8| u32::try_from(number).unwrap_or(0);
+    part(now.hour()) * 3600 + part(now.minute()) * 60 + part(now.second())
+}
+
 /// How long ago something happened that a file system has stamped, in nanoseconds since 1970. `None` where the clock was
 /// plainly wrong, then or now: before this program was released, or in the future.
 #[must_use]

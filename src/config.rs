@@ -7,10 +7,11 @@ mod loopback;
 mod raw;
 mod receive;
 mod restart;
+mod uploads;
 
 use std::{
     net::SocketAddr,
-    num::NonZeroUsize,
+    num::{NonZeroU64, NonZeroUsize},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,6 +19,7 @@ use std::{
 pub use doctor::DoctorConfig;
 pub use raw::{RawConfig, RawDoctor, RawPack, RawReceive, RawReceiver, RawShipper};
 pub use receive::{Namespace, ReceiveConfig, ReceiveLimits};
+pub use uploads::{QueueOrder, RawUploadWindow, UploadWindow};
 
 use crate::layout::Layout;
 
@@ -66,15 +68,6 @@ pub enum WatchMode {
     Inotify,
     /// By the reconcile pass alone; nothing of inotify is touched.
     ReconcileOnly,
-}
-
-/// Which of the episodes that wait go first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QueueOrder {
-    /// Those that were sealed first.
-    OldestFirst,
-    /// Those that were sealed last.
-    NewestFirst,
 }
 
 /// The shipper's half.
@@ -135,6 +128,10 @@ pub struct ReceiverConfig {
     pub concurrency: NonZeroUsize,
     /// Whether a bare 2xx is not believed.
     pub require_receipt: bool,
+    /// Bytes a second for all uploads together; `None`: as fast as it goes.
+    pub bandwidth_limit: Option<NonZeroU64>,
+    /// When uploads run; empty: at any time.
+    pub upload_window: Vec<UploadWindow>,
 }
 
 /// Reads a configuration file.
@@ -223,14 +220,7 @@ impl RawConfig {
             host_id: self.host_id()?,
             metrics_listen: loopback::parse(shipper.metrics_listen.as_deref().unwrap_or_default())?,
             metrics_textfile: shipper.metrics_textfile.clone().filter(|path| !path.as_os_str().is_empty()),
-            order: match shipper.order.as_deref().unwrap_or(defaults::ORDER) {
-                "oldest-first" => QueueOrder::OldestFirst,
-                "newest-first" => QueueOrder::NewestFirst,
-                other => {
-                    let message = format!("{other:?} is none of oldest-first, newest-first");
-                    return Err(value("shipper.order", message));
-                }
-            },
+            order: uploads::order(shipper)?,
             level: match self.pack.level.unwrap_or(defaults::LEVEL) {
                 level @ 1..=19 => level,
                 other => return Err(value("pack.level", format!("{other} is not between 1 and 19"))),
@@ -307,6 +297,8 @@ impl RawConfig {
                 raw.concurrency.unwrap_or(defaults::CONCURRENCY),
             )?,
             require_receipt: raw.require_receipt.unwrap_or(false),
+            bandwidth_limit: uploads::limit(raw)?,
+            upload_window: uploads::windows(raw)?,
         })
     }
 
@@ -414,6 +406,7 @@ mod tests {
         assert_eq!(all.answer_timeout, least.answer_timeout);
         assert_eq!(all.concurrency, least.concurrency);
         assert_eq!(all.require_receipt, least.require_receipt);
+        assert_eq!((all.bandwidth_limit, all.upload_window), (least.bandwidth_limit, least.upload_window));
         let receive = |text: &str| raw::parse(text).unwrap().receive().unwrap();
         assert_eq!(receive(SAMPLE), receive(""));
         // The sample shows certificates and tokens, which have no default.

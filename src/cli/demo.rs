@@ -306,6 +306,7 @@ impl Demo {
             | Notice::OutboxFull(..)
             | Notice::NoRoom(..)
             | Notice::OddMarker(..)
+            | Notice::Pace(_)
             | Notice::ClockDoubted(_) => {}
             Notice::Quarantined(id, reason, path) => {
                 return Err(anyhow!("{id} was quarantined: {}. It is in {}", reason.error, path.display()));

@@ -12,7 +12,12 @@ use sealift::{
             self, FreeBytes, KeepDays, Metrics, Options, Stop,
             reload::{Reload, Reloaded},
         },
-        machine::{Settings, fairness::Order, pulse::Allowances},
+        machine::{
+            Settings,
+            fairness::Order,
+            pulse::Allowances,
+            window::{Limit, LocalTime, Uploads, Window},
+        },
         pack,
         systemd::{self, Notifier},
         transport::Transport,
@@ -181,11 +186,21 @@ fn settings(config: &ShipConfig, once: bool) -> Settings {
         },
         reconcile_interval: config.reconcile_interval(false),
         sweep_interval: config.cleanup_interval,
+        uploads: uploads(&config.receiver),
         require_receipt: config.receiver.require_receipt,
         once,
         relieve: config.shipped_free_bytes.is_some(),
         seed: seed(),
     }
+}
+
+fn uploads(receiver: &ReceiverConfig) -> Uploads {
+    let windows = receiver.upload_window.iter().map(|window| Window {
+        from: LocalTime::from_seconds(window.from_s),
+        to: LocalTime::from_seconds(window.to_s),
+        limit: window.limit.map(|limit| limit.map_or(Limit::None, Limit::BytesPerS)),
+    });
+    Uploads { limit: receiver.bandwidth_limit, windows: windows.collect() }
 }
 
 fn free_bytes(config: &ShipConfig) -> FreeBytes {

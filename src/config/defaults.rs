@@ -21,6 +21,7 @@ pub(super) const LEVEL: i32 = 3;
 pub(super) const CONNECT_TIMEOUT_S: u64 = 10;
 pub(super) const IDLE_TIMEOUT_S: u64 = 60;
 pub(super) const ANSWER_TIMEOUT_S: u64 = 300;
+pub(super) const BANDWIDTH_LIMIT: &str = "0";
 /// Half of the uploads' default: a laptop's share of sockets, and enough to hide the round trips.
 pub(super) const CONCURRENCY: usize = 4;
 
@@ -78,6 +79,7 @@ impl RawConfig {
                 answer_timeout_s: receiver.answer_timeout_s.or(Some(ANSWER_TIMEOUT_S)),
                 concurrency: receiver.concurrency.or(Some(CONCURRENCY)),
                 require_receipt: receiver.require_receipt.or(Some(false)),
+                bandwidth_limit: receiver.bandwidth_limit.or_else(|| Some(BANDWIDTH_LIMIT.to_owned())),
                 ..receiver
             },
             doctor: RawDoctor {
@@ -136,7 +138,7 @@ mod tests {
         let keys = SAMPLE.lines().filter_map(|line| line.trim_start_matches("# ").split_once(" = "));
         let keys: Vec<_> = keys.map(|(key, _)| key).filter(|key| !key.contains(' ')).collect();
         assert!(keys.len() > 30, "{keys:?}");
-        let none = ["headers", "readers"];
+        let none = ["headers", "readers", "upload_window"];
         for key in keys.iter().filter(|key| **key != "commits_file") {
             let has_none = none.contains(key) || key.ends_with("_file");
             let is_shown = shown.lines().any(|line| line.starts_with(&format!("{key} = ")));

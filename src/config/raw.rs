@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::uploads::RawUploadWindow;
+
 /// How unlike a known key may be and still be offered, 0 to 1 (Jaro-Winkler).
 const NEAR: f64 = 0.75;
 
@@ -68,6 +70,9 @@ pub struct RawReceiver {
     pub answer_timeout_s: Option<u64>,
     pub concurrency: Option<usize>,
     pub require_receipt: Option<bool>,
+    pub bandwidth_limit: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub upload_window: Vec<RawUploadWindow>,
 }
 
 /// `[doctor]`

@@ -46,6 +46,7 @@ use super::{
     },
     systemd::Notifier,
     tell::Teller,
+    throttle::Throttle,
     transport::Transport,
     watch::{Inotify, Watch},
 };
@@ -261,9 +262,10 @@ impl Daemon {
         };
         let watch = Watch::start(layout.episodes.clone(), used, hint_sender, event_sender.clone())
             .context("Failed to start the watching thread")?;
+        let throttle = Throttle::default();
         let workers = Workers {
             layout,
-            transport,
+            transport: transport.throttled_by(throttle.clone()),
             pack: options.pack,
             free_bytes: options.free_bytes,
             keep_days: options.keep_days,
@@ -277,7 +279,7 @@ impl Daemon {
             inotify,
             watch_why,
             machine: Machine::new(options.settings.clone(), started.elapsed()),
-            hands: Hands::new(workers, watch),
+            hands: Hands::new(workers, watch, throttle),
             teller: Teller::new(once),
             ledger: Ledger::default(),
             overflows: 0,

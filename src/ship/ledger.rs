@@ -66,6 +66,7 @@ impl Ledger {
             | Notice::PackedAgain(..)
             | Notice::DeliveredAndGone(_)
             | Notice::Vanished(_)
+            | Notice::Pace(_)
             | Notice::ClockDoubted(_) => {}
         }
     }

@@ -6,6 +6,7 @@ pub mod pack;
 pub mod archive;
 pub mod outbox;
 pub mod transport;
+pub mod throttle;
 pub mod outcome;
 pub mod proven;
 pub mod retire;

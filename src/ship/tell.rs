@@ -8,7 +8,7 @@ use std::{collections::HashMap, path::Path, time::Duration};
 
 use tracing::{debug, error, info, warn};
 
-use super::machine::Notice;
+use super::machine::{Notice, window::Pace};
 use crate::{
     clock,
     episode::{EpisodeId, shell_word},
@@ -214,6 +214,14 @@ impl Teller {
                     "{id} is held by the receiver, but somebody else took it out of episodes/ before it could be moved."
                 );
             }
+            Notice::Pace(Pace::Free) => info!("Uploads go as fast as they can from now on."),
+            Notice::Pace(Pace::AtMost(limit)) => {
+                info!("Uploads go at {} at most from now on, all together.", rate(limit.get()));
+            }
+            Notice::Pace(Pace::Closed(until)) => info!(
+                "Outside the upload window until {until}: nothing new is sent, and what is under way stands still. Nothing is \
+                 lost; to send now, change receiver.upload_window and reload."
+            ),
             Notice::ClockDoubted(since) => warn!(
                 "Nothing is removed from quarantine/ and shipped/: for {} this machine's clock has not been synchronised, nor has \
                  it agreed with the receiver's. Type: sudo timedatectl set-ntp true",
@@ -253,6 +261,14 @@ impl Teller {
 }
 
 /// A wait as a person says it.
+/// Bytes a second, for a person.
+fn rate(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{} kB/s", bytes / 1_000),
+        _ => format!("{}.{} MB/s", bytes / 1_000_000, bytes / 100_000 % 10),
+    }
+}
+
 fn span(wait: Duration) -> String {
     match wait.as_secs() {
         0 => format!("{} ms", wait.as_millis()),

@@ -10,6 +10,7 @@ mod answer;
 mod resume;
 mod upload;
 
+use self::upload::Paced;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
 use crate::{
@@ -21,13 +22,14 @@ use crate::{
     ship::{
         archive::Archive,
         outcome::{Attempt, Fault, Outcome, Phase},
+        throttle::Throttle,
     },
     wire,
 };
 
 /// Delivers archives to one receiver. Clones share its connections.
 #[derive(Clone)]
-pub struct Transport(Endpoint);
+pub struct Transport(Endpoint, Throttle);
 
 /// What to deliver.
 pub struct Delivery {
@@ -49,7 +51,13 @@ impl Transport {
     /// Delivers there.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
-        Self(endpoint)
+        Self(endpoint, Throttle::default())
+    }
+
+    /// The same, no faster than this and everybody else who has it.
+    #[must_use]
+    pub fn throttled_by(self, throttle: Throttle) -> Self {
+        Self(self.0, throttle)
     }
 
     /// The address that an episode is delivered to, as it stands in a shipping receipt.
@@ -99,7 +107,8 @@ impl Transport {
                 headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
             }
             let Delivery { archive, facts, progress, .. } = delivery;
-            let body = upload::body(archive, facts, offset_bytes, progress).await.map_err(archive_fault)?;
+            let pace = Paced { throttle: self.1.clone(), progress: progress.clone() };
+            let body = upload::body(archive, facts, offset_bytes, pace).await.map_err(archive_fault)?;
             let request = Request { method: method.clone(), uri: uri(url)?, headers, body };
             let answered = self.0.send(request, &delivery.progress).await.map_err(fault)?;
             // The expectation cannot be met by something on the way, and nothing was sent yet: a client SHOULD repeat the

@@ -2,6 +2,7 @@
 
 mod journal;
 mod manager;
+mod pace;
 mod reload;
 mod starting;
 

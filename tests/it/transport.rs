@@ -2,6 +2,7 @@
 
 mod peer;
 mod resume;
+mod throttle;
 mod tls;
 
 use std::{

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::workers::{PANICKED, Workers};
 use crate::{
+    clock,
     episode::EpisodeId,
     progress::Progress,
     ship::{
@@ -14,7 +15,9 @@ use crate::{
             Effect, Event, Notice,
             pulse::{Part, Work},
             state::{Check, Moved, OrphanEnd, PackFailure, Packed},
+            window::LocalTime,
         },
+        throttle::Throttle,
         watch::{Trouble, Watch},
     },
 };
@@ -23,6 +26,7 @@ use crate::{
 pub(super) struct Hands {
     pub(super) workers: Workers,
     watch: Watch,
+    pub(super) throttle: Throttle,
     under_way: HashMap<Part, UnderWay>,
     /// Packings that wait until the scratch of their name is gone: the removal would meet theirs.
     waiting: HashMap<EpisodeId, Effect>,
@@ -50,10 +54,11 @@ pub(super) struct Upload {
 }
 
 impl Hands {
-    pub(super) fn new(workers: Workers, watch: Watch) -> Self {
+    pub(super) fn new(workers: Workers, watch: Watch, throttle: Throttle) -> Self {
         Self {
             workers,
             watch,
+            throttle,
             under_way: HashMap::new(),
             waiting: HashMap::new(),
             cancelled: false,
@@ -202,6 +207,11 @@ impl Hands {
         let progress = begun.unwrap_or_default();
         match effect {
             Effect::Tell(notice) => return Some(notice),
+            Effect::ReadClock => {
+                let time = LocalTime::from_seconds(clock::local_seconds_of_day());
+                workers.report(Event::ClockRead(time));
+            }
+            Effect::Pace(pace) => self.throttle.set(pace),
             Effect::Look(id) => self.watch.look(id),
             Effect::Unwatch(id) => self.watch.unwatch(id),
             Effect::Cancel(id) => self.cancel(id),
@@ -392,7 +402,7 @@ mod tests {
             known: Arc::default(),
             layout: Arc::new(layout.clone()),
         };
-        let mut hands = Hands::new(workers, watch);
+        let mut hands = Hands::new(workers, watch, Throttle::default());
 
         hands.perform(Effect::Discard(id.clone()));
         hands.perform(Effect::Discard(id.clone()));

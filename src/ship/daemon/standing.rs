@@ -36,8 +36,19 @@ impl Standing {
 impl fmt::Display for Standing {
     /// "3 waiting, 1 uploading 42 %; receiver held: ..."
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Census { open, waiting, packing, uploading, resting, refused, conflicts, moving, held, blind } =
-            &self.census;
+        let Census {
+            open,
+            waiting,
+            packing,
+            uploading,
+            resting,
+            refused,
+            conflicts,
+            moving,
+            held,
+            outside_window_until,
+            blind,
+        } = &self.census;
         let counts = [
             (*waiting, "waiting"),
             (*packing, "packing"),
@@ -65,6 +76,9 @@ impl fmt::Display for Standing {
         if let Some(why) = held {
             write!(f, "; receiver held: {why}")?;
         }
+        if let Some(until) = outside_window_until {
+            write!(f, "; outside upload window until {until}")?;
+        }
         if *blind {
             f.write_str("; no watches, looking every few seconds")?;
         }
@@ -87,7 +101,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        ship::machine::pulse::{Part, Work},
+        ship::machine::{
+            pulse::{Part, Work},
+            window::LocalTime,
+        },
         trial::Finding,
     };
 
@@ -98,6 +115,10 @@ mod tests {
         standing.census = Census { waiting: 3, uploading: 1, ..Census::default() };
         (standing.sent_bytes, standing.to_send_bytes) = (42_999, 100_000);
         assert_eq!(standing.to_string(), "3 waiting, 1 uploading 42 %");
+        standing.census.outside_window_until = Some(LocalTime::from_seconds(22 * 3600));
+        let outside = "3 waiting, 1 uploading 42 %; outside upload window until 22:00";
+        assert_eq!(standing.to_string(), outside);
+        standing.census.outside_window_until = None;
         standing.census.held = Some("certificate expired".to_owned());
         assert_eq!(standing.to_string(), "3 waiting, 1 uploading 42 %; receiver held: certificate expired");
     }

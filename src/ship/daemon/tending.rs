@@ -176,7 +176,8 @@ impl Daemon {
         self.pulse.allow(self.options.allowances.with_wait(reloaded.longest_wait));
         let workers = &mut self.hands.workers;
         let elsewhere = leads_elsewhere(&workers.transport, &reloaded.transport);
-        workers.transport = reloaded.transport;
+        // What is under way has its own transport, and the throttle of all.
+        workers.transport = reloaded.transport.throttled_by(self.hands.throttle.clone());
         workers.pack = pack;
         workers.free_bytes = free_bytes;
         workers.keep_days = keep_days;

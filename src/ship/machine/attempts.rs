@@ -25,6 +25,7 @@ impl Machine {
         let State::Sending(packed) = std::mem::replace(&mut episode.state, State::Sealed) else { return };
         episode.failed_at = Some(now);
         let moved = episode.went_on_at(attempt.resumed_at_bytes);
+        let paused = std::mem::take(&mut episode.paused);
         let verdict = judge(&attempt.outcome, id, &packed.facts, self.settings.require_receipt);
         self.ledger.attempted(&verdict);
         // Bytes that were read after a failed fsync may not be those that were packed: only a digest proves them.
@@ -74,6 +75,11 @@ impl Machine {
                 } else {
                     self.wait_alone(id, packed, refusal, now);
                 }
+            }
+            // The other end did not wait for the next window. That says nothing of it, nor of the episode.
+            Verdict::Transient { .. } if paused => {
+                self.enter(id, State::Ready(packed));
+                self.keep(id);
             }
             // The line drops and yet it works: on with it, before the next drop. No sign of a destination that is down.
             Verdict::Transient { refusal, retry_after_s: None } if moved => {

@@ -3,6 +3,7 @@
 use super::{
     queue::Machine,
     state::{Rest, State},
+    window::LocalTime,
 };
 
 /// A count of all episodes, and what holds them up.
@@ -26,6 +27,8 @@ pub struct Census {
     pub moving: usize,
     /// Why the receiver is held, where it is.
     pub held: Option<String>,
+    /// Until when nothing is sent, where the upload window is closed.
+    pub outside_window_until: Option<LocalTime>,
     /// Watches cannot be had.
     pub blind: bool,
 }
@@ -36,6 +39,7 @@ impl Machine {
     pub fn census(&self) -> Census {
         let mut census = Census {
             held: self.destination.hold().map(|hold| hold.why.detail.clone()),
+            outside_window_until: self.gate.closed_until(),
             blind: self.blind,
             ..Census::default()
         };

@@ -223,7 +223,7 @@ impl Machine {
         let waits = |queue: &BTreeSet<Rank>| !queue.is_empty();
         let pack = waits(&self.to_pack) || waits(&self.to_check);
         let packing = self.packing.opens_at(self.settings.pack_workers, now).filter(|_| pack);
-        let slots = self.ramp.slots(self.settings.concurrency);
+        let slots = self.uploads_at_once();
         let sending = self.sending.opens_at(slots, now).filter(|_| waits(&self.to_send));
         [packing, sending].into_iter().flatten().min()
     }

@@ -39,6 +39,7 @@ mod tests;
 mod transitions;
 mod turns;
 pub mod verdict;
+pub mod window;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -60,6 +61,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// Which of those that wait go first.
     pub order: fairness::Order,
+    /// When uploads may run, and how fast.
+    pub uploads: window::Uploads,
     /// How long between two reconcile passes.
     pub reconcile_interval: Duration,
     /// How long between two clean-ups of `quarantine/` and `shipped/`.
@@ -116,6 +119,8 @@ pub enum Event {
         /// Whether the receiver is another one.
         elsewhere: bool,
     },
+    /// [`Effect::ReadClock`] came back.
+    ClockRead(window::LocalTime),
     /// Time passed.
     Deadline,
     /// Take nothing new.
@@ -135,7 +140,7 @@ pub struct Scanned {
     pub mistaken: u64,
 }
 
-/// What is to be done. Each but `Tell`, `Unwatch` and `Cancel` comes back as an event.
+/// What is to be done. Each but `Tell`, `Unwatch`, `Cancel` and `Pace` comes back as an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Look at one episode. What is found open is watched, and looked at again, so that no marker falls between the two.
@@ -208,6 +213,10 @@ pub enum Effect {
     Orphan(EpisodeId),
     /// Remove from `quarantine/` and `shipped/` what has aged out.
     Sweep,
+    /// What time of day is it?
+    ReadClock,
+    /// All uploads go at this pace from now on, also those under way.
+    Pace(window::Pace),
     /// Where room is short, remove from `shipped/` what the receiver holds.
     Relieve,
     /// Say something to a person.
@@ -257,6 +266,8 @@ pub enum Notice {
     DeliveredAndGone(EpisodeId),
     /// The episode disappeared while it was worked on.
     Vanished(EpisodeId),
+    /// Uploads go at another pace from now on.
+    Pace(window::Pace),
     /// Nothing is cleaned up, since nobody has believed the clock for so long.
     ClockDoubted(Duration),
 }

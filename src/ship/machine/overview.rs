@@ -150,6 +150,7 @@ impl Machine {
             | Notice::PackedAgain(..)
             | Notice::DeliveredAndGone(_)
             | Notice::Vanished(_)
+            | Notice::Pace(_)
             | Notice::ClockDoubted(_) => return,
         };
         if let Some(episode) = self.episodes.get_mut(id) {

@@ -231,7 +231,12 @@ impl Part {
             Effect::Orphan(id) => (Work::Orphan, Some(id)),
             Effect::Sweep => (Work::Sweep, None),
             Effect::Relieve => (Work::Relieve, None),
-            Effect::Look(_) | Effect::Unwatch(_) | Effect::Cancel(_) | Effect::Tell(_) => return None,
+            Effect::Look(_)
+            | Effect::Unwatch(_)
+            | Effect::Cancel(_)
+            | Effect::ReadClock
+            | Effect::Pace(_)
+            | Effect::Tell(_) => return None,
         };
         Some(Self { work, id: id.cloned() })
     }
@@ -257,6 +262,7 @@ impl Part {
             | Event::Watching(_)
             | Event::WatchesLost
             | Event::Configured { .. }
+            | Event::ClockRead(_)
             | Event::Deadline
             | Event::Stop => return None,
         };

@@ -16,6 +16,7 @@ use super::{
     room::Fullness,
     state::{Episode, Next, OrphanEnd, Rest, State},
     sweeps::Sweeps,
+    window::Gate,
 };
 use crate::episode::{EpisodeId, Stamp};
 
@@ -38,6 +39,7 @@ pub struct Machine {
     pub(super) episodes: HashMap<EpisodeId, Box<Episode>>,
     pub(super) destination: Destination,
     pub(super) ramp: Ramp,
+    pub(super) gate: Gate,
     pub(super) tally: Tally,
     /// Their archives lie in the outbox: no room is needed to go on with these.
     pub(super) to_check: BTreeSet<Rank>,
@@ -84,6 +86,7 @@ impl Machine {
             episodes: HashMap::new(),
             destination: Destination::default(),
             ramp: Ramp::default(),
+            gate: Gate::new(now),
             tally: Tally::default(),
             to_check: BTreeSet::new(),
             to_pack: BTreeSet::new(),
@@ -186,8 +189,12 @@ impl Machine {
                 self.look_everywhere(now);
             }
             Event::Configured { settings, elsewhere } => self.configured(settings, elsewhere, now),
+            Event::ClockRead(time) => self.clock_read(time, now),
             Event::Deadline => {}
-            Event::Stop => self.stopping = true,
+            Event::Stop => {
+                self.stopping = true;
+                self.stop_what_is_paused();
+            }
         }
         self.wake_due(now);
         self.take_turns(now);
@@ -218,17 +225,22 @@ impl Machine {
         if self.settings.once {
             // Only what keeps an archive safe beside its upload; rests are left for another time.
             let under_way = self.sending.len() > 0;
-            return [wake.filter(|_| under_way), scan, self.lanes_deadline()].into_iter().flatten().min();
+            let clock = self.gate.deadline().filter(|_| under_way);
+            return [wake.filter(|_| under_way), scan, clock, self.lanes_deadline()]
+                .into_iter()
+                .flatten()
+                .min();
         }
         let sweep = self.sweeps.deadline();
         let probe = self
             .destination
             .hold()
-            .filter(|_| self.sending.len() == 0 && !self.to_send.is_empty())
+            .filter(|_| self.sending.len() == 0 && !self.to_send.is_empty() && !self.gate.is_closed())
             .map(|hold| hold.next_probe);
         let paused = self.packing_paused_until;
         let packing = paused.filter(|_| !(self.to_pack.is_empty() && self.to_pack_large.is_empty()));
-        let turns = [self.ramp_deadline(), self.lanes_deadline()].into_iter().flatten().min();
+        let turns =
+            [self.ramp_deadline(), self.lanes_deadline(), self.gate.deadline()].into_iter().flatten().min();
         [wake, scan, sweep, probe, packing, turns].into_iter().flatten().min()
     }
 
@@ -236,7 +248,9 @@ impl Machine {
     #[must_use]
     pub fn idle(&self) -> bool {
         let to_begin = self.settings.once && !self.stopping && self.next_scan < NEVER;
-        !(to_begin || self.scanning || self.sweeps.under_way() || self.relief.under_way())
+        let looks_around =
+            self.scanning || self.sweeps.under_way() || self.relief.under_way() || self.gate.asked();
+        !(to_begin || looks_around)
             && self.looks + self.packing.len() + self.sending.len() + self.on_disk == 0
             && self.out.is_empty()
             && self.disk.is_empty()

@@ -15,6 +15,7 @@ impl Machine {
         let (once, seed) = (self.settings.once, self.settings.seed);
         self.order_by(settings.order);
         self.settings = Settings { once, seed, ..settings };
+        self.uploads_configured(now);
         // What is under way sets its own next time when it comes back.
         if !self.scanning && !once {
             self.next_scan = self.next_scan.min(now + self.reconcile_interval());

@@ -193,6 +193,8 @@ pub(super) struct Episode {
     /// Deliveries of the process when the attempt began, and when the destination last refused it.
     pub(super) deliveries_at_start: u64,
     pub(super) deliveries_at_refusal: Option<u64>,
+    /// It stands still, or did, since the upload window closed over it.
+    pub(super) paused: bool,
     /// When it last came back undelivered.
     pub(super) failed_at: Option<Duration>,
     /// An attempt came before, in this process or in one before it: the receiver may have kept what arrived.
@@ -228,6 +230,7 @@ impl Episode {
             unfinished_since: None,
             deliveries_at_start: 0,
             deliveries_at_refusal: None,
+            paused: false,
             failed_at: None,
             may_be_kept: false,
             kept_bytes: 0,

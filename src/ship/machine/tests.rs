@@ -11,6 +11,7 @@ mod room;
 mod sweeps;
 mod transitions;
 mod weather;
+mod window;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use super::{
     fairness::Order,
     queue::Machine,
     state::{Check, Look, Moved, OrphanEnd, PackFailure, Packed},
+    window::Uploads,
 };
 use crate::{
     episode::{Digest, EpisodeId, Fingerprint, Stamp},
@@ -42,6 +44,7 @@ fn settings(set: impl Fn(&mut Settings)) -> Settings {
         pack_workers: 4,
         concurrency: 2,
         order: Order::OldestFirst,
+        uploads: Uploads::default(),
         reconcile_interval: Duration::from_secs(3600),
         sweep_interval: Duration::from_secs(1_000_000),
         require_receipt: false,
@@ -215,6 +218,8 @@ fn name(effect: &Effect) -> (&'static str, String) {
         Effect::Retire { id, .. } => ("retire", id),
         Effect::Quarantine { id, .. } => ("quarantine", id),
         Effect::Orphan(id) => ("orphan", id),
+        Effect::ReadClock => return ("clock", String::new()),
+        Effect::Pace(_) => return ("pace", String::new()),
         Effect::Scan => return ("scan", String::new()),
         Effect::Sweep => return ("sweep", String::new()),
         Effect::Relieve => return ("relieve", String::new()),

@@ -49,6 +49,7 @@ impl Machine {
             self.now_do(Effect::Scan);
             self.feel_pressure();
         }
+        self.look_at_the_clock(now);
         if self.sweeps.begin_if_due(now) {
             self.now_do(Effect::Sweep);
             self.relief.hope();
@@ -111,15 +112,21 @@ impl Machine {
     /// When the next one may be sent, where only the ramp keeps it waiting.
     pub(super) fn ramp_deadline(&self) -> Option<Duration> {
         let free = self.free_to_send(self.now);
-        let waits = (free.main || free.kept) && !self.to_send.is_empty() && self.destination.hold().is_none();
+        let waits = (free.main || free.kept)
+            && !self.gate.is_closed()
+            && !self.to_send.is_empty()
+            && self.destination.hold().is_none();
         self.ramp.next().filter(|_| waits)
     }
 
     fn free_to_send(&self, now: Duration) -> Free {
-        self.sending.free(self.ramp.slots(self.settings.concurrency), self.waiting(), now)
+        self.sending.free(self.uploads_at_once(), self.waiting(), now)
     }
 
     fn next_to_send(&self, now: Duration) -> Option<(Lane, EpisodeId)> {
+        if self.gate.is_closed() {
+            return None;
+        }
         let free = self.free_to_send(now);
         let Some(hold) = self.destination.hold() else {
             let may_go = self.ramp.next().is_none_or(|next| next <= now);

@@ -11,7 +11,10 @@ use crate::{
     episode::Digest,
     progress::Progress,
     records::ArchiveFacts,
-    ship::archive::{Archive, IN_ONE_PIECE_BYTES},
+    ship::{
+        archive::{Archive, IN_ONE_PIECE_BYTES},
+        throttle::Throttle,
+    },
 };
 
 /// The archive from `offset_bytes` on. One piece is read before the connection is made where that is all, or takes long; more while it
@@ -24,7 +27,7 @@ pub(super) async fn body(
     archive: &Archive,
     facts: &ArchiveFacts,
     offset_bytes: u64,
-    progress: &Progress,
+    pace: Paced,
 ) -> io::Result<RequestBody> {
     if let Some(found) = archive.facts()
         && found != *facts
@@ -37,9 +40,9 @@ pub(super) async fn body(
     let len_bytes = facts.size_bytes;
     let rest_bytes = len_bytes.saturating_sub(offset_bytes);
     let mut proof = Proof::of(archive, facts, offset_bytes);
-    let mut reading = archive.read_from(offset_bytes, len_bytes, progress);
+    let mut reading = archive.read_from(offset_bytes, len_bytes, &pace.progress);
     reading.begin().await;
-    if rest_bytes <= IN_ONE_PIECE_BYTES {
+    if rest_bytes <= IN_ONE_PIECE_BYTES && !pace.throttle.limits() {
         let whole = match reading.next().await {
             Some(whole) => whole?,
             None => Bytes::new(),
@@ -61,13 +64,45 @@ pub(super) async fn body(
                 sent_bytes += chunk.len() as u64;
                 proof.admit(&chunk, sent_bytes == len_bytes).map(|()| chunk)
             });
-            let failed = chunk.is_err();
-            if sender.send(chunk).await.is_err() || failed {
-                return;
+            match chunk {
+                Ok(chunk) => {
+                    if !pace.send(chunk, &sender).await {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    // Whoever waits for the answer is told.
+                    let _ = sender.send(Err(error)).await;
+                    return;
+                }
             }
         }
     });
     Ok(RequestBody::chunks(rest_bytes, chunks))
+}
+
+/// How fast it may go, and who is shown that it waits for that.
+pub(super) struct Paced {
+    pub(super) throttle: Throttle,
+    pub(super) progress: Progress,
+}
+
+impl Paced {
+    /// Gives a chunk out as fast as it may go. False where nobody wants the rest.
+    async fn send(&self, mut chunk: Bytes, sender: &mpsc::Sender<io::Result<Bytes>>) -> bool {
+        while !chunk.is_empty() {
+            let len_bytes = self.throttle.piece(chunk.len());
+            tokio::select! {
+                biased;
+                () = sender.closed() => return false,
+                () = self.throttle.pass(len_bytes, &self.progress) => {}
+            }
+            if sender.send(Ok(chunk.split_to(len_bytes))).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
 }
 
 /// Keeps the last chunk back from an archive whose bytes are not those that were packed. A receiver of ours would find that

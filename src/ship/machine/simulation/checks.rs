@@ -18,6 +18,7 @@ use crate::{
             Effect, Event, Tally,
             queue::DISK_STEPS,
             state::{Check, PackFailure, Packed, Reason},
+            window::Pace,
         },
         outcome::{Answer, AnswerBody, Attempt, Outcome},
     },
@@ -106,6 +107,7 @@ impl World {
             | Event::Watching(_)
             | Event::WatchesLost
             | Event::Configured { .. }
+            | Event::ClockRead(_)
             | Event::Deadline
             | Event::Stop => {}
         }
@@ -155,6 +157,10 @@ impl World {
                 name == "send" && (hold.suspect.is_none() || id != hold.suspect.as_ref())
             });
             assert_eq!(probes.count(), 0, "more than one probe at a time");
+        }
+        if name == "send" {
+            let closed = matches!(settings.uploads.pace(self.local_time()), Pace::Closed(_));
+            assert!(!closed, "sent outside every window");
         }
         if ["pack", "measure", "check"].contains(&name) {
             let ahead = machine.ready() + running(&["pack", "measure", "check"]);
@@ -319,6 +325,8 @@ fn describe(effect: &Effect) -> (&'static str, Option<&EpisodeId>) {
         Effect::Quarantine { id, .. } => ("quarantine", Some(id)),
         Effect::Orphan(id) => ("orphan", Some(id)),
         Effect::Sweep => ("sweep", None),
+        Effect::ReadClock => ("clock", None),
+        Effect::Pace(_) => ("pace", None),
         Effect::Relieve => ("relieve", None),
         Effect::Tell(_) => ("tell", None),
     }

@@ -9,6 +9,7 @@ use crate::{
         machine::{
             Settings,
             fairness::{Order, SMALL_BYTES},
+            window::Uploads,
         },
         outcome::{Answer, AnswerBody, Attempt, Outcome},
     },
@@ -60,6 +61,7 @@ fn live(pack_workers: usize, concurrency: usize, order: Order, giants: usize, ol
         pack_workers,
         concurrency,
         order,
+        uploads: Uploads::default(),
         reconcile_interval: 60 * S,
         sweep_interval: 3600 * S,
         require_receipt: false,

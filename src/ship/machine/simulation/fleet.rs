@@ -6,7 +6,7 @@ use super::hosts::{Hosts, Outside};
 use crate::{
     episode::EpisodeId,
     ship::{
-        machine::{Settings, fairness::Order},
+        machine::{Settings, fairness::Order, window::Uploads},
         outcome::{Answer, AnswerBody, Attempt, Fault, Outcome},
     },
 };
@@ -82,6 +82,7 @@ fn live(waiting: usize) -> Story {
             pack_workers: 2,
             concurrency: 4,
             order: Order::OldestFirst,
+            uploads: Uploads::default(),
             // What there is, is found at the start.
             reconcile_interval: 3 * DAY,
             sweep_interval: 3 * DAY,

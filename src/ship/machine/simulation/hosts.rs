@@ -154,8 +154,13 @@ impl<O: Outside> Hosts<O> {
                 (soon, Event::Retired(id.clone(), Moved::To(id.as_str().into())))
             }
             Effect::Sweep => (soon, Event::Swept(true)),
-            Effect::Unwatch(_) | Effect::Cancel(_) | Effect::Discard(_) | Effect::Tell(_) => return None,
-            Effect::Check { .. }
+            Effect::Pace(_)
+            | Effect::Unwatch(_)
+            | Effect::Cancel(_)
+            | Effect::Discard(_)
+            | Effect::Tell(_) => return None,
+            Effect::ReadClock
+            | Effect::Check { .. }
             | Effect::Measure { .. }
             | Effect::Relieve
             | Effect::Quarantine { .. }

@@ -6,7 +6,11 @@ use super::dice::Dice;
 use crate::{
     episode::EpisodeId,
     ship::{
-        machine::{Settings, fairness::Order},
+        machine::{
+            Settings,
+            fairness::Order,
+            window::{LocalTime, Uploads, Window},
+        },
         outcome::{Answer, AnswerBody, Fault, Outcome},
     },
 };
@@ -87,6 +91,7 @@ impl Plan {
             pack_workers: dice.pick(&[1, 1, 2, 4]),
             concurrency: dice.pick(&[1, 2, 2, 4]),
             order: Order::OldestFirst,
+            uploads: Uploads::default(),
             // In calm weather the hints alone must do.
             reconcile_interval: Duration::from_secs(if calm { 4 * 3600 } else { 60 }),
             sweep_interval: Duration::from_secs(3600),
@@ -97,6 +102,15 @@ impl Plan {
         };
         let settings =
             if dice.chance(30) { Settings { order: Order::NewestFirst, ..settings } } else { settings };
+        // Forty minutes of each hour.
+        let hours = (0..24).map(|hour| Window {
+            from: LocalTime::from_seconds(hour * 3600),
+            to: LocalTime::from_seconds(hour * 3600 + 2400),
+            limit: None,
+        });
+        let some_hours = profile == Profile::Storm && dice.chance(20);
+        let windows = if some_hours { hours.collect() } else { Vec::new() };
+        let settings = Settings { uploads: Uploads { limit: None, windows }, ..settings };
         let count = dice.pick(&[2, 3, 5, 8]);
         let names: Vec<_> = (0..count).map(|n| EpisodeId::parse(&format!("e{n}")).unwrap()).collect();
         let mut poison = BTreeMap::new();

@@ -15,6 +15,7 @@ use crate::{
             Effect, Event, Scanned,
             state::{Check, Moved, OrphanEnd, PackFailure, Packed},
             verdict::Refusal,
+            window::LocalTime,
         },
         outcome::{Attempt, Fault, Outcome},
     },
@@ -45,7 +46,7 @@ impl World {
         };
         let mut at = self.now + self.span(&job.effect);
         match &job.effect {
-            Effect::Tell(_) => return,
+            Effect::Tell(_) | Effect::Pace(_) => return,
             Effect::Discard(id) => {
                 self.scratch.remove(id);
                 return;
@@ -78,6 +79,7 @@ impl World {
             | Effect::Retire { .. }
             | Effect::Quarantine { .. }
             | Effect::Orphan(_)
+            | Effect::ReadClock
             | Effect::Sweep
             | Effect::Relieve => {}
         }
@@ -103,7 +105,12 @@ impl World {
             | Effect::Orphan(_)
             | Effect::Sweep
             | Effect::Relieve => 30,
-            Effect::Unwatch(_) | Effect::Cancel(_) | Effect::Discard(_) | Effect::Tell(_) => 1,
+            Effect::Unwatch(_)
+            | Effect::Cancel(_)
+            | Effect::Discard(_)
+            | Effect::ReadClock
+            | Effect::Pace(_)
+            | Effect::Tell(_) => 1,
         };
         self.dice.millis(0, longest_ms)
     }
@@ -166,6 +173,8 @@ impl World {
                 | Effect::Quarantine { .. }
                 | Effect::Orphan(_)
                 | Effect::Sweep
+                | Effect::ReadClock
+                | Effect::Pace(_)
                 | Effect::Relieve
                 | Effect::Tell(_) => {}
             }
@@ -215,10 +224,20 @@ impl World {
             }
             Effect::Relieve => Event::Relieved(self.dice.chance(50)),
             Effect::Sweep => Event::Swept(self.calm() || self.dice.chance(70)),
-            Effect::Unwatch(_) | Effect::Cancel(_) | Effect::Discard(_) | Effect::Tell(_) => {
+            Effect::ReadClock => Event::ClockRead(self.local_time()),
+            Effect::Unwatch(_)
+            | Effect::Cancel(_)
+            | Effect::Discard(_)
+            | Effect::Pace(_)
+            | Effect::Tell(_) => {
                 unreachable!("nothing comes back from these")
             }
         }
+    }
+
+    /// The world begins at midnight.
+    pub(super) fn local_time(&self) -> LocalTime {
+        LocalTime::from_seconds(u32::try_from(self.now.as_secs() % 86_400).unwrap())
     }
 
     fn disk_fails(&mut self) -> bool {

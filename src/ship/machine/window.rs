@@ -1,0 +1,237 @@
+//! When uploads may run, and how fast.
+//!
+//! ```text
+//!   local time ──▶ which window is it? ──▶ as fast as it goes, no faster than so much, or not at all until then ──▶ Pace
+//! ```
+//!
+//! The time is the wall's, asked for at each boundary and once a minute: so a day of 23 hours, a clock that is set and a machine that
+//! slept are no cases of their own. Outside every window nothing new is sent, and what is under way stands still, its connection
+//! open. Where the other end does not wait that long, that is nobody's failure: it goes on where it was in the next window.
+
+use std::{fmt, num::NonZeroU64, time::Duration};
+
+use super::{
+    Effect, Notice,
+    queue::{Machine, NEVER},
+    state::State,
+};
+
+const DAY_S: u32 = 86_400;
+/// No longer than this goes by between two looks at the clock, in which it may have been set.
+const LOOK_EVERY_S: u32 = 60;
+/// So much of a limited line is needed for each upload, bytes a second. Receivers give up what comes too slowly; ours below a
+/// kibibyte a second.
+const LEAST_PER_UPLOAD: u64 = 16 * 1024;
+
+/// A time of day by the wall clock, in seconds since midnight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LocalTime(u32);
+
+/// When uploads may run, and how fast, as the operator set it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Uploads {
+    /// Bytes a second for all uploads together; `None`: as fast as it goes.
+    pub limit: Option<NonZeroU64>,
+    /// The windows; where there are none, any time is right.
+    pub windows: Vec<Window>,
+}
+
+/// A part of the day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// It begins then.
+    pub from: LocalTime,
+    /// And ends then; where that is earlier, on the next day.
+    pub to: LocalTime,
+    /// Within it, in place of the limit that is set for all times.
+    pub limit: Option<Limit>,
+}
+
+/// How fast, in one window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// As fast as it goes.
+    None,
+    /// So many bytes a second.
+    BytesPerS(NonZeroU64),
+}
+
+/// How fast uploads go now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// As fast as it goes.
+    Free,
+    /// All together no faster than so many bytes a second.
+    AtMost(NonZeroU64),
+    /// Not at all, until this time of day.
+    Closed(LocalTime),
+}
+
+/// What is known of the time, and what follows from it.
+#[derive(Debug)]
+pub(super) struct Gate {
+    pace: Option<Pace>,
+    asked: bool,
+    look_at: Duration,
+}
+
+impl LocalTime {
+    /// So many seconds after midnight; the end of the day is its beginning.
+    #[must_use]
+    pub fn from_seconds(seconds: u32) -> Self {
+        Self(seconds % DAY_S)
+    }
+
+    /// Seconds from here until it is `other` o'clock; a whole day where it is.
+    fn until(self, other: Self) -> u32 {
+        match (other.0 + DAY_S - self.0) % DAY_S {
+            0 => DAY_S,
+            seconds => seconds,
+        }
+    }
+}
+
+impl fmt::Display for LocalTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02}:{:02}", self.0 / 3600, self.0 / 60 % 60)
+    }
+}
+
+impl Window {
+    /// From its beginning on, up to its end; the whole day where the two are one.
+    fn holds(&self, now: LocalTime) -> bool {
+        if self.from < self.to {
+            self.from <= now && now < self.to
+        } else {
+            self.from <= now || now < self.to
+        }
+    }
+}
+
+impl Uploads {
+    /// How fast uploads go at this time of day. Where two windows overlap, the first that is written counts.
+    #[must_use]
+    pub fn pace(&self, now: LocalTime) -> Pace {
+        let at_most = |limit: Option<NonZeroU64>| limit.map_or(Pace::Free, Pace::AtMost);
+        if self.windows.is_empty() {
+            return at_most(self.limit);
+        }
+        match self.windows.iter().find(|window| window.holds(now)) {
+            Some(Window { limit: None, .. }) => at_most(self.limit),
+            Some(Window { limit: Some(Limit::None), .. }) => Pace::Free,
+            Some(Window { limit: Some(Limit::BytesPerS(limit)), .. }) => Pace::AtMost(*limit),
+            None => {
+                let next = self.windows.iter().map(|window| window.from).min_by_key(|from| now.until(*from));
+                Pace::Closed(next.unwrap_or(now))
+            }
+        }
+    }
+
+    /// When it is to be asked next what time it is.
+    fn look_after(&self, now: LocalTime) -> Duration {
+        let boundaries = self.windows.iter().flat_map(|window| [window.from, window.to]);
+        let next = boundaries.map(|boundary| now.until(boundary)).min().unwrap_or(LOOK_EVERY_S);
+        Duration::from_secs(next.min(LOOK_EVERY_S).into())
+    }
+}
+
+impl Gate {
+    pub(super) fn new(now: Duration) -> Self {
+        Self { pace: None, asked: false, look_at: now }
+    }
+
+    /// Nothing may be sent now; or somebody is finding out just now whether it may.
+    pub(super) fn is_closed(&self) -> bool {
+        self.asked || self.pace.is_none() || self.closed_until().is_some()
+    }
+
+    /// Until when, where nothing may be sent.
+    pub(super) fn closed_until(&self) -> Option<LocalTime> {
+        match self.pace {
+            Some(Pace::Closed(until)) => Some(until),
+            Some(Pace::Free | Pace::AtMost(_)) | None => None,
+        }
+    }
+
+    /// Somebody is looking at the clock.
+    pub(super) fn asked(&self) -> bool {
+        self.asked
+    }
+
+    /// When somebody is to look at the clock.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        Some(self.look_at).filter(|at| !self.asked && *at < NEVER)
+    }
+}
+
+impl Machine {
+    /// What is set has changed: it counts at once.
+    pub(super) fn uploads_configured(&mut self, now: Duration) {
+        self.gate.look_at = now;
+    }
+
+    pub(super) fn look_at_the_clock(&mut self, now: Duration) {
+        if self.gate.asked || self.gate.look_at > now {
+            return;
+        }
+        if self.settings.uploads.windows.is_empty() {
+            self.gate.look_at = NEVER;
+            self.go_at(self.settings.uploads.pace(LocalTime(0)));
+        } else {
+            self.gate.asked = true;
+            self.now_do(Effect::ReadClock);
+        }
+    }
+
+    /// It is this late.
+    pub(super) fn clock_read(&mut self, time: LocalTime, now: Duration) {
+        self.gate.asked = false;
+        // A reload may have come in between.
+        if self.gate.look_at <= now && !self.settings.uploads.windows.is_empty() {
+            self.gate.look_at = now + self.settings.uploads.look_after(time);
+            self.go_at(self.settings.uploads.pace(time));
+        }
+    }
+
+    fn go_at(&mut self, pace: Pace) {
+        let before = self.gate.pace.replace(pace);
+        if before == Some(pace) {
+            return;
+        }
+        if let Pace::Closed(_) = pace {
+            for episode in self.episodes.values_mut() {
+                episode.paused |= episode.sending();
+            }
+        }
+        // That nothing limits it is no news at the start.
+        if !(before.is_none() && pace == Pace::Free) {
+            self.tell(Notice::Pace(pace));
+            self.now_do(Effect::Pace(pace));
+        }
+    }
+
+    /// What stands still cannot end within a grace.
+    pub(super) fn stop_what_is_paused(&mut self) {
+        if self.gate.closed_until().is_none() {
+            return;
+        }
+        let sending = self.episodes.iter().filter(|(_, episode)| matches!(episode.state, State::Sending(_)));
+        let mut sending: Vec<_> = sending.map(|(id, _)| id.clone()).collect();
+        sending.sort_unstable();
+        for id in sending {
+            self.now_do(Effect::Cancel(id));
+        }
+    }
+
+    /// How many uploads at once: each needs its share of a line that is limited.
+    pub(super) fn uploads_at_once(&self) -> usize {
+        let slots = self.ramp.slots(self.settings.concurrency);
+        match self.gate.pace {
+            Some(Pace::AtMost(limit)) => {
+                let most = usize::try_from(limit.get() / LEAST_PER_UPLOAD).unwrap_or(usize::MAX);
+                slots.min(most.max(1))
+            }
+            Some(Pace::Free | Pace::Closed(_)) | None => slots,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! A fresh small episode beside a backlog and beside giants, with one worker and one upload at a time: how long it takes from the
+//! marker to `shipped/`, against the same on an idle machine.
+//!
+//! ```text
+//! cargo test --test it fairness -- --nocapture      prints the figures
+//! ```
+
+use std::{
+    fs::{self, File},
+    time::{Duration, Instant},
+};
+
+use crate::support::{Process, Sandbox, eventually, names};
+
+const FRESH: usize = 5;
+const ONE_SLOT: &str = "[pack]\nworkers = 1\n[receiver]\nconcurrency = 1";
+
+#[expect(clippy::disallowed_methods, reason = "a measurement needs a clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Seals small ones, one after another: how long the middle one took, and how many others were shipped during the slowest.
+fn fresh(sandbox: &Sandbox, what: &str) -> (Duration, usize) {
+    let mut took = Vec::new();
+    let mut passed_by = 0;
+    for n in 0..FRESH {
+        let id = format!("zfresh-{n}");
+        let before = names(&sandbox.layout.shipped).len();
+        let sealed = now();
+        sandbox.seal(&id, &[("data.bin", b"small")]);
+        sandbox.wait_shipped(&id);
+        took.push(sealed.elapsed());
+        passed_by = passed_by.max(names(&sandbox.layout.shipped).len() - before - 1);
+    }
+    took.sort();
+    println!("{what}: {:?}, the slowest {:?}", took[FRESH / 2], took[FRESH - 1]);
+    (took[FRESH / 2], passed_by)
+}
+
+fn idle() -> Duration {
+    let sandbox = Sandbox::with_receiver();
+    let daemon = sandbox.start(sandbox.command_with_config("ship", ONE_SLOT));
+    sandbox.seal("first", &[]);
+    sandbox.wait_shipped("first");
+    let (median, _) = fresh(&sandbox, "idle");
+    drop::<Process>(daemon);
+    median
+}
+
+#[track_caller]
+fn compare(what: &str, median: Duration, at_most: f64) {
+    let ratio = median.as_secs_f64() / idle().as_secs_f64();
+    println!("{what}: {ratio:.1} times as long as on an idle machine");
+    assert!(ratio < at_most, "{what}: {ratio:.1} times as long as on an idle machine");
+}
+
+#[test]
+fn a_fresh_small_episode_is_not_stuck_behind_a_backlog_of_2000() {
+    const BACKLOG: usize = 2_000;
+    let sandbox = Sandbox::with_receiver();
+    for n in 0..BACKLOG {
+        sandbox.seal(&format!("old-{n:04}"), &[("data.bin", b"small")]);
+    }
+    let daemon = sandbox.start(sandbox.command_with_config("ship", ONE_SLOT));
+    eventually("the backlog is being shipped", || names(&sandbox.layout.shipped).len() >= 10);
+    let (median, passed_by) = fresh(&sandbox, "behind a backlog");
+    assert!(passed_by < 40, "{passed_by} of the backlog went before it");
+    let left = names(&sandbox.layout.episodes).len();
+    assert!(left > BACKLOG / 2, "there was no backlog any more: {left}");
+    daemon.kill();
+    compare("behind a backlog", median, 30.0);
+}
+
+#[test]
+fn a_fresh_small_episode_is_not_stuck_beside_a_giant_that_is_packed() {
+    let sandbox = Sandbox::with_receiver();
+    // Minutes of reading, and no room on the disk: a hole.
+    let giant = sandbox.record("giant", &[]);
+    File::create(giant.join("hole.bin")).unwrap().set_len(400 << 30).unwrap();
+    fs::write(giant.join("done.marker"), b"").unwrap();
+    let daemon = sandbox.start(sandbox.command_with_config("ship", ONE_SLOT));
+    eventually("the giant is being packed", || {
+        sandbox.outbox().contains(&"giant.tar.zst.partial".to_owned())
+    });
+    // The first may come before it is known for a giant.
+    sandbox.seal("first", &[]);
+    sandbox.wait_shipped("first");
+    let (median, _) = fresh(&sandbox, "beside a giant that is packed");
+    assert_eq!(names(&sandbox.layout.episodes), ["giant"]);
+    assert!(sandbox.outbox().contains(&"giant.tar.zst.partial".to_owned()), "it is packed all the while");
+    daemon.kill();
+    compare("beside a giant that is packed", median, 20.0);
+}
+
+#[test]
+fn a_fresh_small_episode_is_not_stuck_beside_a_giant_that_is_sent() {
+    let sandbox = Sandbox::with_receiver();
+    sandbox.seal("giant", &[("data.bin", &crate::uploads::noise(40 << 20))]);
+    let config = format!("{ONE_SLOT}\nbandwidth_limit = '1 MB/s'");
+    let mut command = sandbox.command_with_config("ship", &config);
+    command.env("RUST_LOG", "debug");
+    let daemon = sandbox.start(command);
+    daemon.wait_log("packed");
+    let (median, _) = fresh(&sandbox, "beside a giant that is sent");
+    assert_eq!(names(&sandbox.layout.episodes), ["giant"]);
+    daemon.kill();
+    compare("beside a giant that is sent", median, 20.0);
+}
