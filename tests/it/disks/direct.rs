@@ -6,8 +6,10 @@ use sealift::episode::Digest;
 
 use super::content_of;
 use crate::{
+    crash_sweep::strace_is_there,
     resume::{Line, MIB, archive_bytes, noise},
-    support::{Process, Reply, Sandbox, Scripted, Seen, eventually, names, sealift},
+    service::traced,
+    support::{Process, Reply, Sandbox, Scripted, Seen, eventually, json_file, names, sealift},
 };
 
 /// More than any disk has: the outbox never has room.
@@ -60,7 +62,7 @@ fn where_even_that_is_short_it_is_uploaded_without_an_outbox_copy() {
     assert!(seen.body == of_a_copy, "the same bytes, with a copy and without");
     let digest = Digest::from_header(seen.header("repr-digest").unwrap()).unwrap();
     assert_eq!(digest, Digest::of(&seen.body));
-    assert_eq!(sandbox.outbox(), [""; 0]);
+    eventually("nothing is left there", || sandbox.outbox().is_empty());
 }
 
 #[test]
@@ -120,6 +122,24 @@ fn if_the_second_packings_bytes_differ_the_upload_is_aborted_and_it_is_packed_an
     assert!(content_of(&uploads[0].body, "data.bin") == after);
     daemon.wait_log("run-1 cannot go on: the archive could not be read: ");
     assert_eq!(names(&sandbox.layout.quarantine), [""; 0]);
+}
+
+#[test]
+fn its_move_is_noted_so_that_the_next_start_knows_what_was_delivered() {
+    if !strace_is_there() {
+        return;
+    }
+    let sandbox = Sandbox::with_receiver();
+    let episode = sandbox.seal("run-1", &[("data.bin", b"recorded")]);
+    let ship = sandbox.command_with_config("ship", NO_ROOM);
+    let how = "inject=renameat2:delay_enter=1500000:when=1";
+    let daemon = sandbox.start(traced(&sandbox, &ship, &episode, "renameat2", how));
+    // While it is moved its note stands there, and nothing else.
+    eventually("it is noted", || sandbox.outbox() == ["run-1.json"]);
+    daemon.wait_log("shipped run-1");
+    let noted = json_file(&sandbox.shipped("run-1").join("shipping_receipt.json"));
+    assert_eq!(noted["episode_id"], "run-1");
+    eventually("nothing is left there", || sandbox.outbox().is_empty());
 }
 
 #[test]
