@@ -4,6 +4,7 @@
 mod absolute;
 mod defaults;
 mod doctor;
+mod folders;
 mod loopback;
 mod raw;
 mod receive;
@@ -198,30 +199,6 @@ impl RawConfig {
         })
     }
 
-    /// The folders of the shipper.
-    ///
-    /// # Errors
-    /// [`ConfigError::Value`]: `data_dir` is missing, or two folders lie in one another.
-    pub fn layout(&self) -> Result<Layout, ConfigError> {
-        let shipper = &self.shipper;
-        let data_dir = shipper.data_dir.as_ref().ok_or_else(|| {
-            value("shipper.data_dir", "is not set; set it in the configuration, or give --data DIR")
-        })?;
-        let mut layout = Layout::below(data_dir);
-        for (set, folder) in [
-            (&shipper.episodes_dir, &mut layout.episodes),
-            (&shipper.outbox_dir, &mut layout.outbox),
-            (&shipper.shipped_dir, &mut layout.shipped),
-            (&shipper.quarantine_dir, &mut layout.quarantine),
-        ] {
-            if let Some(set) = set {
-                set.clone_into(folder);
-            }
-        }
-        distinct(&layout)?;
-        Ok(layout)
-    }
-
     /// The destination.
     ///
     /// # Errors
@@ -290,25 +267,6 @@ impl ShipConfig {
         let default = if reconcile_only { defaults::RECONCILE_ONLY_S } else { defaults::RECONCILE_S };
         self.reconcile_interval.unwrap_or(Duration::from_secs(default))
     }
-}
-
-fn distinct(layout: &Layout) -> Result<(), ConfigError> {
-    let folders = [
-        ("shipper.episodes_dir", &layout.episodes),
-        ("shipper.outbox_dir", &layout.outbox),
-        ("shipper.shipped_dir", &layout.shipped),
-        ("shipper.quarantine_dir", &layout.quarantine),
-    ];
-    for (i, (key, folder)) in folders.iter().enumerate() {
-        for (other, other_folder) in &folders[..i] {
-            if folder.starts_with(other_folder) || other_folder.starts_with(folder) {
-                let message =
-                    format!("lies in {other}, or the other way round; the four folders stand apart");
-                return Err(value(key, message));
-            }
-        }
-    }
-    Ok(())
 }
 
 fn days(days: u32) -> Option<u32> {

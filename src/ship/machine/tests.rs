@@ -4,6 +4,7 @@ mod conflicts;
 mod fairness;
 mod hold;
 mod looking;
+mod overview;
 mod queue;
 mod relief;
 mod reload;

@@ -1,0 +1,79 @@
+//! What whoever asks is told of the episodes.
+
+use super::*;
+use crate::snapshot::{Attempts, EpisodeState};
+
+#[test]
+fn each_episode_is_told_with_its_state_why_it_waits_and_until_when() {
+    let mut bench = Bench::with(|settings| settings.concurrency = 9);
+    bench.look("open", Look::Open);
+    bench.look("odd", Look::OddMarker("a FIFO"));
+    for (n, id) in ["conflict", "weather", "refused", "sending"].into_iter().enumerate() {
+        bench.seal_and_pack(id, n as i64);
+    }
+    bench.seal("packing", 9);
+    bench.answer("conflict", 409, AnswerBody::Json(json!({"title": "held"})));
+    bench.answer("weather", 503, AnswerBody::Empty);
+    bench.answer("refused", 418, AnswerBody::Empty);
+    let told = bench.machine.overview(99, bench.now);
+    let of = |id: &str| told.episodes.iter().find(|glimpse| glimpse.id.as_str() == id).unwrap();
+    for (id, state, has_why, has_time, has_size) in [
+        ("open", EpisodeState::Open, false, false, false),
+        ("odd", EpisodeState::Open, true, false, false),
+        ("conflict", EpisodeState::Conflict, true, false, true),
+        ("weather", EpisodeState::Waiting, true, true, true),
+        ("refused", EpisodeState::Refused, true, true, true),
+        ("sending", EpisodeState::Uploading, false, false, true),
+        ("packing", EpisodeState::Packing, false, false, false),
+    ] {
+        let glimpse = of(id);
+        let found = (glimpse.why.is_some(), glimpse.again_in.is_some(), glimpse.size_bytes.is_some());
+        assert_eq!((glimpse.state, found), (state, (has_why, has_time, has_size)), "{id}");
+    }
+    assert!(of("weather").why.as_ref().unwrap().contains("503"), "{:?}", of("weather"));
+    let counts = told.counts;
+    assert_eq!((counts.open, counts.conflict, counts.waiting, counts.refused), (2, 1, 1, 1));
+    assert_eq!((counts.uploading, counts.packing, told.left_out), (1, 1, 0));
+    let attempts = Attempts { conflict: 1, transient: 1, refused: 1, ..Attempts::default() };
+    assert_eq!(told.attempts, attempts);
+}
+
+#[test]
+fn of_many_the_first_are_told_and_all_are_counted() {
+    let mut bench = Bench::with(|settings| settings.concurrency = 1);
+    for n in 0..300 {
+        bench.look(&format!("open-{n}"), Look::Open);
+    }
+    for n in 0..50 {
+        bench.seal(&format!("sealed-{n:02}"), 50 - n);
+    }
+    let told = bench.machine.overview(10, bench.now);
+    assert_eq!((told.episodes.len(), told.left_out), (10, 340));
+    assert_eq!(told.counts.open + told.counts.sealed + told.counts.packing, 350);
+    // What is at work comes first, and then what was sealed first.
+    let packing = |glimpse: &&super::super::overview::Glimpse| glimpse.state == EpisodeState::Packing;
+    let at_work = told.episodes.iter().take_while(packing).count() as u64;
+    assert_eq!(at_work, told.counts.packing);
+    let made: Vec<_> = told.episodes[at_work as usize..].iter().map(|glimpse| glimpse.made_ns).collect();
+    assert!(made.is_sorted() && !made.is_empty(), "{made:?}");
+    assert!(told.episodes.iter().all(|glimpse| glimpse.state != EpisodeState::Open));
+}
+
+#[test]
+fn all_holds_are_counted_together_and_the_oldest_waiting_is_one_that_nobody_holds() {
+    let mut bench = Bench::new();
+    bench.seal_and_pack("a", 1);
+    bench.answer("a", 401, AnswerBody::Empty);
+    bench.take("keep");
+    bench.hear(Event::Kept(of("a"), Ok(())));
+    let begun = bench.now;
+    assert!(bench.machine.overview(9, bench.now).oldest_made_ns.is_some());
+    bench.wait_for_deadline();
+    let held = bench.machine.overview(9, bench.now).held;
+    assert_eq!(held, bench.now - begun);
+    bench.answer("a", 201, AnswerBody::Empty);
+    // The receiver has it; what is left to do is ours.
+    assert_eq!(bench.machine.overview(9, bench.now).oldest_made_ns, None);
+    bench.wait_s(3);
+    assert_eq!(bench.machine.overview(9, bench.now).held, held, "it counts no further");
+}
