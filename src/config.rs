@@ -92,6 +92,10 @@ pub struct ShipConfig {
     pub cleanup_interval: Duration,
     /// How long a shipped episode is kept; `None`: for ever.
     pub shipped_keep_days: Option<u32>,
+    /// What packing leaves free in the outbox's file system; `None`: by its size.
+    pub min_free_bytes: Option<u64>,
+    /// Below how much free room `shipped/` is cleared of what the receiver holds, bytes; `None`: never.
+    pub shipped_free_bytes: Option<u64>,
     /// Who sends.
     pub host_id: String,
     /// A port of this machine at which metrics are given out.
@@ -213,6 +217,9 @@ impl RawConfig {
                 shipper.quarantine_cleanup_interval_s.unwrap_or(defaults::CLEANUP_INTERVAL_S),
             )?,
             shipped_keep_days: days(shipper.shipped_keep_days.unwrap_or(defaults::SHIPPED_KEEP_DAYS)),
+            min_free_bytes: shipper.min_free_bytes,
+            shipped_free_bytes: Some(shipper.shipped_free_bytes.unwrap_or(defaults::SHIPPED_FREE_BYTES))
+                .filter(|bytes| *bytes > 0),
             host_id: self.host_id()?,
             metrics_listen: loopback::parse(shipper.metrics_listen.as_deref().unwrap_or_default())?,
             metrics_textfile: shipper.metrics_textfile.clone().filter(|path| !path.as_os_str().is_empty()),
@@ -398,6 +405,7 @@ mod tests {
         assert_eq!(all.quarantine_keep_days, least.quarantine_keep_days);
         assert_eq!(all.cleanup_interval, least.cleanup_interval);
         assert_eq!(all.shipped_keep_days, least.shipped_keep_days);
+        assert_eq!(all.shipped_free_bytes, least.shipped_free_bytes);
         assert_eq!(all.level, least.level);
         assert_eq!(all.order, least.order);
         let (all, least) = (all.receiver, least.receiver);

@@ -1,7 +1,12 @@
 //! Logs go to stderr, or to the journal with fields where stderr is the journal's already; results go to stdout.
 
-use std::{ffi::OsStr, io::IsTerminal as _};
+use std::{
+    ffi::OsStr,
+    io::{self, IsTerminal as _, Write},
+    sync::OnceLock,
+};
 
+use indicatif::ProgressBar;
 use sealift::episode::printable;
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::{
@@ -27,7 +32,7 @@ pub(crate) fn start(default: &str) {
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     let logging = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| AboveTheBar)
         .with_ansi(colour)
         .fmt_fields(
             debug_fn(|out, field, value| {
@@ -41,6 +46,38 @@ pub(crate) fn start(default: &str) {
         )
         .with_target(false);
     let _ = logging.try_init();
+}
+
+/// The bar that is drawn on stderr, where one is.
+static BAR: OnceLock<ProgressBar> = OnceLock::new();
+
+/// From now on each line stands above this bar, and none runs through it.
+pub(super) fn write_above(bar: &ProgressBar) {
+    // One command draws one bar.
+    let _ = BAR.set(bar.clone());
+}
+
+/// It is over, and leaves nothing behind.
+pub(super) fn clear_bar() {
+    if let Some(bar) = BAR.get() {
+        bar.finish_and_clear();
+    }
+}
+
+/// stderr, with the bar out of the way.
+struct AboveTheBar;
+
+impl Write for AboveTheBar {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match BAR.get() {
+            Some(bar) => bar.suspend(|| io::stderr().write(line)),
+            None => io::stderr().write(line),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// A field's value so that nothing in it can be taken for another field: in quotes, but where it is plain. A text that is logged as

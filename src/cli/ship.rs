@@ -7,8 +7,9 @@ use clap::Args;
 use sealift::{
     config::{QueueOrder, ReceiverConfig, ShipConfig, WatchMode},
     ship::{
+        control::Desk,
         daemon::{
-            self, KeepDays, Metrics, Options, Stop,
+            self, FreeBytes, KeepDays, Metrics, Options, Stop,
             reload::{Reload, Reloaded},
         },
         machine::{Settings, fairness::Order, pulse::Allowances},
@@ -26,7 +27,7 @@ use super::{
     Source,
     destination::{self, Destination},
     exit::{Exit, Failure},
-    logging,
+    logging, once,
 };
 
 #[derive(Debug, Args)]
@@ -71,7 +72,18 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
             config.layout.episodes.display(),
             config.receiver.url
         );
-        daemon::run(options, transport, stop).await
+        let shown = args.once.then(|| {
+            let (desk, asks) = Desk::new();
+            options.desk = Some((desk.clone(), asks));
+            tokio::spawn(once::show(desk))
+        });
+        let tally = daemon::run(options, transport, stop).await;
+        if let Some(shown) = shown {
+            shown.abort();
+            let _ = shown.await;
+            logging::clear_bar();
+        }
+        tally
     });
     // A worker that hangs in a system call (a dead NFS server) must not keep a process that was told to stop.
     runtime.shutdown_background();
@@ -107,6 +119,7 @@ pub(super) fn options(config: &ShipConfig, once: bool) -> Options {
     Options {
         layout: config.layout.clone(),
         pack: packing(config),
+        free_bytes: free_bytes(config),
         settings: settings(config, once),
         inotify: match config.watch {
             WatchMode::Auto => None,
@@ -120,6 +133,7 @@ pub(super) fn options(config: &ShipConfig, once: bool) -> Options {
         watchdog: None,
         reload: None,
         host_id: config.host_id.clone(),
+        desk: None,
         metrics: Metrics { listen: config.metrics_listen, textfile: config.metrics_textfile.clone() },
         observer: None,
     }
@@ -132,6 +146,7 @@ fn reload(source: Source, destination: Destination, running: ShipConfig) -> Relo
             let config = destination::configuration(&source, &destination)?.ship()?;
             Ok(Reloaded {
                 pack: packing(&config),
+                free_bytes: free_bytes(&config),
                 settings: settings(&config, false),
                 reconcile_only_interval: config.reconcile_interval(true),
                 keep_days: keep_days(&config),
@@ -161,8 +176,13 @@ fn settings(config: &ShipConfig, once: bool) -> Settings {
         sweep_interval: config.cleanup_interval,
         require_receipt: config.receiver.require_receipt,
         once,
+        relieve: config.shipped_free_bytes.is_some(),
         seed: seed(),
     }
+}
+
+fn free_bytes(config: &ShipConfig) -> FreeBytes {
+    FreeBytes { outbox: config.min_free_bytes, shipped: config.shipped_free_bytes }
 }
 
 fn keep_days(config: &ShipConfig) -> KeepDays {

@@ -31,7 +31,12 @@ pub fn try_move(from: &Path, to: &Path, whose: &str) -> io::Result<Tried> {
     match renamed {
         Ok(Published::Done) => Ok(Tried::Renames),
         Ok(Published::NameTaken) => Err(io::ErrorKind::AlreadyExists.into()),
-        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => Ok(Tried::Copies),
+        // rename(2) says so before it looks whether anything may be written there; a copy begins with a folder.
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            fs::create_dir(&target)?;
+            let _ = fs::remove_dir(&target);
+            Ok(Tried::Copies)
+        }
         Err(error) => Err(error),
     }
 }

@@ -1,9 +1,11 @@
-//! What a person asks beside the two ends of the wire: what is wrong, bring an episode back, and is it still there?
+//! What a person asks beside the two ends of the wire: how does it stand, what is wrong, bring an episode back, is it still there?
 //!
 //! ```text
 //!  sealift doctor        folders, unit, daemon, journal, receiver ──facts──▶ judge (pure) ──▶ rows, each with what to type
 //!  sealift fetch ID      receiver ──GET──▶ fetch ──▶ scratch ──▶ unpack ──▶ <folder>/<id>/
 //!  sealift verify        shipped ──receipt──▶ verify ──HEAD──▶ receiver ──▶ judge (pure) ──▶ held, or what is wrong
+//!  sealift status        daemon ──snapshot──▶ ask ──▶ status ◀── scan ◀── the folders
+//!  sealift trace ID      the four folders, the journal, the daemon ──▶ one episode's timeline
 //!  sealift requeue       quarantine, a conflict, or what verify found lost ──▶ back into episodes/
 //! ```
 //!
@@ -15,6 +17,8 @@ pub mod fetch;
 pub mod unpack;
 pub mod verify;
 pub mod requeue;
+pub mod trace;
 pub mod shipped;
 pub mod receiver;
 pub mod ask;
+pub mod status;

@@ -144,6 +144,16 @@ impl Desk {
         (Self(Arc::new(Inner { asks, last: Mutex::new(None) })), asked)
     }
 
+    /// Asks the loop, for somebody in this process. `None` where it does not answer, or has ended.
+    pub async fn look(&self) -> Option<Snapshot> {
+        let asking = async {
+            let (ask, answered) = oneshot::channel();
+            self.0.asks.send(ask).await.ok()?;
+            answered.await.ok()
+        };
+        timeout(LOOP_ANSWERS_WITHIN, asking).await.ok()?
+    }
+
     /// Answers at the socket until the runtime ends.
     ///
     /// # Errors
@@ -225,12 +235,7 @@ impl Desk {
         if let Some((_, texts)) = last.as_ref().filter(|(made, _)| made.elapsed() < FRESH_FOR) {
             return Some(texts.clone());
         }
-        let asking = async {
-            let (ask, answered) = oneshot::channel();
-            self.0.asks.send(ask).await.ok()?;
-            answered.await.ok()
-        };
-        let snapshot = timeout(LOOP_ANSWERS_WITHIN, asking).await.ok()??;
+        let snapshot = self.look().await?;
         let texts = Texts {
             json: serde_json::to_vec(&snapshot).ok()?.into(),
             metrics: metrics::text(&snapshot).into(),

@@ -9,6 +9,7 @@ use std::{
         net::{UnixListener, UnixStream},
     },
     path::Path,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -38,7 +39,7 @@ pub(crate) fn snapshot(sandbox: &Sandbox) -> Snapshot {
 }
 
 /// A daemon that can be asked.
-pub(crate) fn asked(sandbox: &Sandbox, command: std::process::Command) -> Process {
+pub(crate) fn asked(sandbox: &Sandbox, command: Command) -> Process {
     let daemon = sandbox.start(command);
     eventually("the daemon answers", || UnixStream::connect(sandbox.layout.control_socket()).is_ok());
     daemon
@@ -78,6 +79,7 @@ fn whoever_asks_is_told_how_it_stands() {
     let (head, metrics) = ask(connect(&sandbox), "/metrics");
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
     assert!(metrics.contains("\nsealift_episodes_shipped_total 1\n"), "{metrics}");
+    check(&metrics);
     for (what, status) in [("/", "404"), ("/snapshot/../etc/passwd", "404")] {
         assert!(ask(connect(&sandbox), what).0.contains(status), "{what}");
     }
@@ -218,6 +220,29 @@ fn metrics_are_given_out_at_a_port_of_this_machine_and_nothing_else_is() {
     taken.wait_log("No metrics are given out at");
     other.seal("a", &[]);
     other.wait_shipped("a");
+}
+
+/// By the program that Prometheus' own people check with.
+fn check(metrics: &str) {
+    let checking = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut checking = match checking {
+        Ok(checking) => checking,
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "promtool is not here, and this is CI: {error}");
+            println!("skipped: promtool is not here; on Debian, apt-get install prometheus");
+            return;
+        }
+    };
+    checking.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    let output = checking.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    // What it would have otherwise it says, and ends with 3.
+    assert!(output.status.success() && said.trim().is_empty(), "{said}\n{metrics}");
 }
 
 #[test]

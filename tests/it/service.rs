@@ -86,7 +86,7 @@ fn a_broken_notify_socket_is_told_once_and_takes_nothing_down() {
 }
 
 /// A receiver that takes an upload a little at a time, as long as it is told to; then it takes the rest, and answers.
-fn slow_receiver(hurry: &Arc<AtomicBool>, taken: &Arc<AtomicUsize>) -> String {
+pub(crate) fn slow_receiver(hurry: &Arc<AtomicBool>, taken: &Arc<AtomicUsize>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (hurry, taken) = (Arc::clone(hurry), Arc::clone(taken));

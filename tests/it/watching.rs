@@ -218,7 +218,7 @@ fn when_the_kernels_queue_overflows_everything_is_looked_at() {
 }
 
 /// Starts the daemon where the kernel gives this user so few; `None` where that cannot be had here.
-fn limited(sandbox: &Sandbox, config: &str, limit: &str) -> Option<Process> {
+pub(crate) fn limited(sandbox: &Sandbox, config: &str, limit: &str) -> Option<Process> {
     let set = format!("echo {limit}");
     let possible = Command::new("unshare").args(["-Ur", "/bin/sh", "-c", &set]).output();
     if !possible.is_ok_and(|output| output.status.success()) {

@@ -26,8 +26,12 @@ pub(super) struct Asking {
 
 impl Asking {
     /// Opens the doors. One that cannot be opened is told, and keeps nobody from shipping.
-    pub(super) async fn begin(mut bound: Option<Bound>, metrics: &Metrics) -> Self {
-        let (desk, asks) = Desk::new();
+    pub(super) async fn begin(
+        mut bound: Option<Bound>,
+        metrics: &Metrics,
+        desk: Option<(Desk, mpsc::Receiver<Ask>)>,
+    ) -> Self {
+        let (desk, asks) = desk.unwrap_or_else(Desk::new);
         if let Some(bound) = &mut bound
             && let Err(error) = desk.serve_socket(bound)
         {

@@ -81,6 +81,9 @@ impl Ledger {
     }
 }
 
+/// An episode, and what it is ordered by.
+type Ranked<'a> = (EpisodeState, i64, &'a EpisodeId, &'a Episode);
+
 impl Machine {
     /// How it stands, with up to `most` episodes. Costs a walk over all of them.
     #[must_use]
@@ -101,15 +104,13 @@ impl Machine {
             })
             .collect();
         let left_out = ranked.len().saturating_sub(most);
-        let rank = |entry: &(EpisodeState, i64, &EpisodeId, &Episode)| (entry.0, entry.1, entry.2.clone());
+        let by_rank = |a: &Ranked<'_>, b: &Ranked<'_>| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2));
         if left_out > 0 {
-            ranked.select_nth_unstable_by(most, |a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)));
+            ranked.select_nth_unstable_by(most, by_rank);
             ranked.truncate(most);
         }
-        ranked.sort_by_cached_key(rank);
-        let glimpse = |(state, _, id, episode): (EpisodeState, i64, &EpisodeId, &Episode)| {
-            glimpse(id, state, episode, now)
-        };
+        ranked.sort_unstable_by(by_rank);
+        let glimpse = |(state, _, id, episode): Ranked<'_>| glimpse(id, state, episode, now);
         let held_now = self.destination.hold().map_or(Duration::ZERO, |hold| now.saturating_sub(hold.since));
         let paused = self.packing_paused_until.filter(|until| *until > now);
         Overview {
@@ -132,7 +133,7 @@ impl Machine {
             | Notice::RefusedAlone(id, refusal, _)
             | Notice::Conflict(id, refusal) => (id, &refusal.detail),
             Notice::StillChanging(id, why, _) | Notice::Stuck(id, why, _) => (id, why),
-            Notice::PackingPaused(why, _) => {
+            Notice::PackingPaused(why, _) | Notice::OutboxFull(why, _) => {
                 self.ledger.paused.clone_from(why);
                 return;
             }
@@ -145,6 +146,7 @@ impl Machine {
             | Notice::Held(_)
             | Notice::StillHeld(..)
             | Notice::Cleared(_)
+            | Notice::NoRoom(..)
             | Notice::PackedAgain(..)
             | Notice::DeliveredAndGone(_)
             | Notice::Vanished(_)

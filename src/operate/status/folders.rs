@@ -1,0 +1,261 @@
+//! What the folders say, whoever runs.
+
+use std::{ffi::CString, fs, io, os::unix::fs::MetadataExt as _, path::Path};
+
+use serde::Serialize;
+
+use crate::{
+    episode::{EpisodeId, Look, printable},
+    filed, filesystem,
+    layout::{Layout, is_scratch},
+    progress::Progress,
+    records::{Sidecar, WallTime},
+    scan,
+    snapshot::{MAX_STRANGERS, Room, Stranger, Strangers},
+    tree,
+};
+
+const DAY_S: i64 = 24 * 3600;
+/// A sidecar is a few hundred bytes.
+const MAX_SIDECAR_BYTES: u64 = 64 * 1024;
+
+/// What the folders say.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Folders {
+    /// What is in `episodes/` and the outbox. A daemon knows better: looked for only where none answers.
+    pub found: Option<Found>,
+    /// How many are in `quarantine/`.
+    pub quarantined: u64,
+    /// How many were moved to `shipped/` since midnight, UTC.
+    pub shipped_today: u64,
+    /// Their archives' length, bytes.
+    pub shipped_today_bytes: u64,
+    /// The file systems that the folders are on. How fast they fill a daemon knows.
+    pub room: Vec<Room>,
+    /// What could not be looked at, in words.
+    pub failed: Vec<String>,
+}
+
+/// What is in `episodes/` and the outbox.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Found {
+    /// Episodes that are not sealed.
+    pub open: u64,
+    /// Sealed ones.
+    pub sealed: u64,
+    /// Of these, those that are packed already.
+    pub packed: u64,
+    /// Of these, those that are in conflict, as was last noted beside the archive.
+    pub conflict: u64,
+    /// Those that cannot be looked at, or whose marker is none; a few of them in words.
+    pub unclear: Vec<String>,
+    /// What can be no episode.
+    pub strangers: Strangers,
+}
+
+/// Blocks. `asked`: a daemon has answered, and is believed about `episodes/`.
+pub(super) fn look(layout: &Layout, asked: bool, now: WallTime, progress: &Progress) -> Folders {
+    let mut folders = Folders::default();
+    if !asked {
+        match found(layout, progress) {
+            Ok(found) => folders.found = Some(found),
+            Err(error) => folders.failed.push(printable(&error.to_string())),
+        }
+        folders.room = room(layout);
+    }
+    let midnight = now.unix_seconds() - now.unix_seconds().rem_euclid(DAY_S);
+    if let Err(error) = each_directory(&layout.quarantine, |_, _| folders.quarantined += 1) {
+        folders.failed.push(error);
+    }
+    let (mut count, mut bytes) = (0, 0);
+    let shipped = each_directory(&layout.shipped, |path, mtime| {
+        // The receipt is written into the folder, which changes that: what is older holds none of today's.
+        if mtime >= midnight
+            && let Ok(Some(receipt)) = filed::receipt(path)
+            && receipt.delivered_at_wall.unix_seconds() >= midnight
+        {
+            count += 1;
+            bytes += receipt.size_bytes;
+        }
+    });
+    (folders.shipped_today, folders.shipped_today_bytes) = (count, bytes);
+    folders.failed.extend(shipped.err());
+    folders
+}
+
+fn found(layout: &Layout, progress: &Progress) -> io::Result<Found> {
+    let scan = scan::scan(layout, progress)?;
+    let mut found = Found::default();
+    for (id, look) in &scan.episodes {
+        match look {
+            Look::Open => found.open += 1,
+            Look::Sealed(_) => found.sealed += 1,
+            Look::OddMarker(what) => {
+                found.open += 1;
+                unclear(&mut found, format!("{id}: its done.marker is {what}, and seals nothing"));
+            }
+            Look::Unreadable(why) => unclear(&mut found, format!("{id}: {}", printable(why))),
+            Look::Gone => {}
+        }
+    }
+    for id in &scan.archives {
+        let is_sealed = |(other, look): &(EpisodeId, Look)| other == id && matches!(look, Look::Sealed(_));
+        if scan.episodes.iter().any(is_sealed) {
+            found.packed += 1;
+            found.conflict += u64::from(is_conflict(layout, id));
+        }
+    }
+    let mut strangers: Vec<_> = scan.strangers.iter().collect();
+    strangers.sort_by(|a, b| (!a.sealed, &a.name).cmp(&(!b.sealed, &b.name)));
+    let some = strangers.iter().take(MAX_STRANGERS).map(|stranger| Stranger {
+        name: printable(&stranger.name.to_string_lossy()),
+        why: stranger.why.to_string(),
+        sealed: stranger.sealed,
+    });
+    found.strangers = Strangers { count: strangers.len() as u64, some: some.collect() };
+    Ok(found)
+}
+
+fn unclear(found: &mut Found, what: String) {
+    if found.unclear.len() < MAX_STRANGERS {
+        found.unclear.push(what);
+    }
+}
+
+fn is_conflict(layout: &Layout, id: &EpisodeId) -> bool {
+    let name = CString::new(format!("{}.json", id.as_str())).ok();
+    let bytes = name.and_then(|name| tree::read_top(&layout.outbox, &name, MAX_SIDECAR_BYTES).ok().flatten());
+    let sidecar: Option<Sidecar> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    sidecar.and_then(|sidecar| sidecar.verdict).is_some_and(|verdict| verdict.verdict == "conflict")
+}
+
+/// Every episode in a folder, with its mtime in seconds. The error in words.
+fn each_directory(folder: &Path, mut visit: impl FnMut(&Path, i64)) -> Result<(), String> {
+    let failed = |error: io::Error| format!("{}: {error}", tree::shown(folder));
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        let hidden = name.as_encoded_bytes().starts_with(b".") || is_scratch(&name.to_string_lossy());
+        if hidden || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        // One that went meanwhile is none any more.
+        if let Ok(metadata) = fs::symlink_metadata(entry.path()) {
+            visit(&entry.path(), metadata.mtime());
+        }
+    }
+    Ok(())
+}
+
+fn room(layout: &Layout) -> Vec<Room> {
+    let mut rooms: Vec<(u64, Room)> = Vec::new();
+    for (folder, path) in [
+        ("episodes", &layout.episodes),
+        ("outbox", &layout.outbox),
+        ("shipped", &layout.shipped),
+        ("quarantine", &layout.quarantine),
+    ] {
+        let Ok(device) = fs::metadata(path).map(|metadata| metadata.dev()) else { continue };
+        if let Some((_, room)) = rooms.iter_mut().find(|(other, _)| *other == device) {
+            room.folders.push(folder.to_owned());
+        } else if let Ok(space) = filesystem::space(path) {
+            let room = Room {
+                folders: vec![folder.to_owned()],
+                path: tree::shown(path),
+                free_bytes: space.free_bytes,
+                total_bytes: space.total_bytes,
+                filling_bytes_per_s: None,
+                lasts_s: None,
+            };
+            rooms.push((device, room));
+        }
+    }
+    rooms.into_iter().map(|(_, room)| room).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        episode::Digest,
+        layout::MARKER,
+        records::{ManifestCheck, ShippingReceipt},
+    };
+
+    fn sandbox() -> (tempfile::TempDir, Layout) {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::below(folder.path());
+        for folder in [&layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
+            fs::create_dir(folder).unwrap();
+        }
+        (folder, layout)
+    }
+
+    fn ship(layout: &Layout, id: &str, at: i64) {
+        let path = layout.shipped.join(id);
+        fs::create_dir(&path).unwrap();
+        let receipt = ShippingReceipt {
+            episode_id: EpisodeId::parse(id).unwrap(),
+            sha256: Digest([1; 32]),
+            content_sha256: Digest([2; 32]),
+            size_bytes: 10,
+            status_code: 201,
+            receiver: "http://r".to_owned(),
+            delivered_at_wall: WallTime::from_unix_seconds(at),
+            manifest: ManifestCheck::None,
+            receipt: serde_json::Value::Null,
+        };
+        filed::write_receipt(&path, &receipt, None).unwrap();
+    }
+
+    #[test]
+    fn each_folder_says_what_is_in_it() {
+        let (_root, layout) = sandbox();
+        for id in ["open", "sealed", "packed", "-odd"] {
+            fs::create_dir(layout.episodes.join(id)).unwrap();
+        }
+        for id in ["sealed", "packed", "-odd"] {
+            fs::write(layout.episodes.join(id).join(MARKER), "").unwrap();
+        }
+        for archive in ["packed", "of-nobody"] {
+            fs::write(layout.archive(&EpisodeId::parse(archive).unwrap()), "").unwrap();
+        }
+        fs::create_dir(layout.quarantine.join("bad")).unwrap();
+        fs::create_dir(layout.quarantine.join(".sealift-trash-x")).unwrap();
+        let folders = look(&layout, false, clock_now(), &Progress::default());
+        let found = folders.found.unwrap();
+        assert_eq!((found.open, found.sealed, found.packed, found.conflict), (1, 2, 1, 0));
+        assert_eq!((found.strangers.count, found.strangers.some[0].sealed), (1, true));
+        assert_eq!(folders.quarantined, 1);
+        assert_eq!(folders.room.iter().map(|room| room.folders.len()).sum::<usize>(), 4);
+        assert!(folders.failed.is_empty(), "{:?}", folders.failed);
+    }
+
+    fn clock_now() -> WallTime {
+        crate::clock::wall_now()
+    }
+
+    #[test]
+    fn today_begins_at_midnight() {
+        let (_root, layout) = sandbox();
+        let now = clock_now().unix_seconds();
+        let midnight = now - now.rem_euclid(DAY_S);
+        ship(&layout, "just-now", now);
+        ship(&layout, "at-midnight", midnight);
+        ship(&layout, "before", midnight - 1);
+        fs::create_dir(layout.shipped.join("without-a-receipt")).unwrap();
+        let folders = look(&layout, true, WallTime::from_unix_seconds(now), &Progress::default());
+        assert_eq!((folders.shipped_today, folders.shipped_today_bytes), (2, 20));
+        assert!(folders.found.is_none());
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_named_and_keeps_the_others_from_nothing() {
+        let (_root, layout) = sandbox();
+        fs::create_dir(layout.quarantine.join("bad")).unwrap();
+        fs::remove_dir(&layout.episodes).unwrap();
+        let folders = look(&layout, false, clock_now(), &Progress::default());
+        assert_eq!(folders.quarantined, 1);
+        assert!(folders.failed[0].contains("/episodes: is missing"), "{:?}", folders.failed);
+    }
+}

@@ -1,0 +1,236 @@
+//! What somebody should look at, and what to type. Pure. `doctor` asks further, and has the causes.
+
+use serde::Serialize;
+
+use super::{Daemon, Status, words};
+use crate::snapshot::{Snapshot, Strangers, TrialKind, WatchMode};
+
+/// Less than a day until a disk is full.
+const SHORT_S: u64 = 24 * 3600;
+
+/// Something that somebody should look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// What is wrong, in a sentence.
+    pub what: String,
+    /// What to type, where one command does.
+    pub fix: Option<String>,
+}
+
+/// The worst first.
+pub(super) fn of(status: &Status) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let mut say = |what: String, fix: Option<&str>| {
+        found.push(Problem { what, fix: fix.map(str::to_owned) });
+    };
+    if let Some(why) = &status.no_answer {
+        let fix = match status.daemon {
+            Daemon::NotRunning => Some("sudo systemctl start sealift"),
+            Daemon::Hangs => Some("sudo systemctl restart sealift"),
+            Daemon::NotPermitted | Daemon::Strange | Daemon::Running => None,
+        };
+        say(format!("{why}. What follows is what the folders tell"), fix);
+    }
+    for failed in &status.folders.failed {
+        say(format!("cannot be looked at: {failed}"), None);
+    }
+    if let Some(snapshot) = &status.snapshot {
+        by_daemon(snapshot, &mut say);
+    } else if let Some(found) = &status.folders.found {
+        if found.conflict > 0 {
+            say(conflict(found.conflict), None);
+        }
+        for unclear in &found.unclear {
+            say(unclear.clone(), None);
+        }
+        strangers(&found.strangers, &mut say);
+    }
+    found
+}
+
+fn by_daemon(snapshot: &Snapshot, say: &mut impl FnMut(String, Option<&str>)) {
+    let Snapshot { heart, watch, destination, counts, trial, reload, .. } = snapshot;
+    for stalled in &heart.stalled {
+        let what = format!(
+            "{} has not moved for {}: a hung disk or mount?",
+            stalled.part,
+            words::span(stalled.for_s)
+        );
+        let then = if heart.watchdog_ms.is_some() {
+            " The service manager starts the daemon anew unless it moves"
+        } else {
+            " Nobody starts the daemon anew by itself: no watchdog is set"
+        };
+        say(format!("{what}{then}"), None);
+    }
+    if let Some(why) = &watch.last_look_failed {
+        say(format!("the last look through the folders failed: {why}"), None);
+    }
+    if let Some(held) = &destination.held {
+        say(format!("the receiver is held for {}: {}", words::span(held.for_s), held.why), None);
+    }
+    if let Some(pause) = &snapshot.packing_paused {
+        say(format!("packing pauses: {}", pause.why), None);
+    }
+    for finding in trial {
+        // A copy works, and takes longer.
+        if !matches!(finding.kind, TrialKind::Copies) {
+            say(finding.what_to_do.clone(), None);
+        }
+    }
+    if watch.mode == WatchMode::Blind {
+        let why = watch.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+        let what = format!(
+            "no watches can be had{why}. New episodes are found by looking every {} s",
+            watch.reconcile_interval_s
+        );
+        let fix = watch.fix.as_ref().map(|fix| format!("sudo {fix}"));
+        say(what, fix.as_deref());
+    }
+    if counts.conflict > 0 {
+        say(conflict(counts.conflict), None);
+    }
+    if counts.refused > 0 {
+        let refused = words::episodes(counts.refused);
+        say(format!("{refused} refused, and not by a receiver, or alone among others"), None);
+    }
+    if let Some(why) = &reload.failed {
+        say(format!("the last reload failed, and the old configuration is kept: {why}"), None);
+    }
+    if !reload.restart_for.is_empty() {
+        let keys = reload.restart_for.join(", ");
+        say(format!("only a restart applies: {keys}"), Some("sudo systemctl restart sealift"));
+    }
+    for room in &snapshot.room {
+        if let Some(lasts_s) = room.lasts_s.filter(|lasts_s| *lasts_s < SHORT_S) {
+            let lasts = words::span(lasts_s);
+            say(format!("{} is full in {lasts}, at the rate of the last hours", room.path), None);
+        }
+    }
+    strangers(&snapshot.strangers, say);
+}
+
+fn conflict(count: u64) -> String {
+    format!("{} in conflict: the receiver holds other content under that name", words::episodes(count))
+}
+
+fn strangers(strangers: &Strangers, say: &mut impl FnMut(String, Option<&str>)) {
+    for stranger in strangers.some.iter().filter(|stranger| stranger.sealed) {
+        say(format!("{} in episodes/ is sealed, and is not shipped: {}", stranger.name, stranger.why), None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        records::WallTime,
+        snapshot::{Hold, Pause, Room, Stalled, Stranger, TrialFinding},
+    };
+
+    fn well() -> Status {
+        let mut snapshot = Snapshot::begin(7, "lab-07", WallTime::from_unix_seconds(1_800_000_000));
+        snapshot.watch.mode = WatchMode::Inotify;
+        Status {
+            sealift_status: 1,
+            daemon: Daemon::Running,
+            no_answer: None,
+            snapshot: Some(snapshot),
+            folders: Default::default(),
+            problems: Vec::new(),
+        }
+    }
+
+    fn finding(kind: TrialKind) -> TrialFinding {
+        TrialFinding { kind, in_short: "short".to_owned(), what_to_do: "Type: chmod".to_owned() }
+    }
+
+    /// Breaks one thing, and says all that is wrong then.
+    fn with(breaks: impl FnOnce(&mut Snapshot)) -> Vec<String> {
+        let mut status = well();
+        breaks(status.snapshot.as_mut().unwrap());
+        of(&status).into_iter().map(|problem| problem.what).collect()
+    }
+
+    #[test]
+    fn where_all_is_well_there_is_nothing_to_say() {
+        assert_eq!(of(&well()), []);
+        assert_eq!(with(|told| told.trial = vec![finding(TrialKind::Copies)]), [""; 0]);
+    }
+
+    #[test]
+    fn each_thing_that_breaks_is_one_problem() {
+        let one = |breaks: fn(&mut Snapshot), says: &str| {
+            let said = with(breaks);
+            assert!(said.len() == 1 && said[0].contains(says), "{says}: {said:?}");
+        };
+        one(
+            |told| {
+                told.heart.stalled =
+                    vec![Stalled { part: "the packing of a".to_owned(), episode_id: None, for_s: 130 }];
+            },
+            "the packing of a has not moved for 2 min: a hung disk or mount? Nobody starts the daemon anew",
+        );
+        one(|told| told.watch.last_look_failed = Some("gone".to_owned()), "failed: gone");
+        one(
+            |told| {
+                told.destination.held = Some(Hold {
+                    for_s: 60,
+                    why: "certificate expired".to_owned(),
+                    status_code: None,
+                    next_probe_in_s: 3,
+                });
+            },
+            "held for 60 s: certificate expired",
+        );
+        one(|told| told.packing_paused = Some(Pause { why: "full".to_owned(), for_s: None }), "pauses: full");
+        one(|told| told.trial = vec![finding(TrialKind::CopiesOnOneDevice)], "Type: chmod");
+        one(|told| told.counts.conflict = 2, "2 episodes in conflict");
+        one(|told| told.counts.refused = 1, "1 episode refused");
+        one(|told| told.reload.failed = Some("line 3".to_owned()), "line 3");
+        one(|told| told.reload.restart_for = vec!["shipper.watch".to_owned()], "shipper.watch");
+        one(
+            |told| {
+                told.room = vec![Room {
+                    folders: Vec::new(),
+                    path: "/d".to_owned(),
+                    free_bytes: 1,
+                    total_bytes: 2,
+                    filling_bytes_per_s: Some(1),
+                    lasts_s: Some(7200),
+                }];
+            },
+            "/d is full in 2 h",
+        );
+        one(
+            |told| {
+                let stranger = |sealed| Stranger { name: "-x".to_owned(), why: "why".to_owned(), sealed };
+                told.strangers.some = vec![stranger(true), stranger(false)];
+            },
+            "-x in episodes/ is sealed, and is not shipped: why",
+        );
+    }
+
+    #[test]
+    fn a_lost_watch_comes_with_the_command_that_gives_it_back() {
+        let mut status = well();
+        let watch = &mut status.snapshot.as_mut().unwrap().watch;
+        watch.mode = WatchMode::Blind;
+        watch.fix = Some("sysctl fs.inotify.max_user_watches=524288".to_owned());
+        let fix = of(&status).remove(0).fix.unwrap();
+        assert_eq!(fix, "sudo sysctl fs.inotify.max_user_watches=524288");
+    }
+
+    #[test]
+    fn that_no_daemon_answers_is_said_first() {
+        let mut status = well();
+        status.snapshot = None;
+        status.daemon = Daemon::NotRunning;
+        status.no_answer = Some("no daemon answers at /d".to_owned());
+        status.folders.failed = vec!["/d/shipped: gone".to_owned()];
+        let said = of(&status);
+        assert!(said[0].what.starts_with("no daemon answers at /d. What follows"), "{said:?}");
+        assert_eq!(said[0].fix.as_deref(), Some("sudo systemctl start sealift"));
+        assert_eq!(said.len(), 2);
+    }
+}

@@ -1,0 +1,61 @@
+//! Amounts and spans as a person reads them.
+
+/// "1.3 GB": three figures at most.
+pub(super) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+    #[expect(clippy::cast_precision_loss, reason = "three figures are shown")]
+    let (mut amount, mut unit) = (bytes as f64, 0);
+    while amount >= 999.5 && unit + 1 < UNITS.len() {
+        amount /= 1000.0;
+        unit += 1;
+    }
+    let decimals = usize::from(unit > 0 && amount < 9.95);
+    format!("{amount:.decimals$} {}", UNITS[unit])
+}
+
+/// "3 min".
+pub(super) fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        days => format!("{} days", days / 86_400),
+    }
+}
+
+/// "1 episode", "2 episodes".
+pub(super) fn episodes(count: u64) -> String {
+    if count == 1 { "1 episode".to_owned() } else { format!("{count} episodes") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_and_spans_are_short() {
+        for (amount, shown) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (9940, "9.9 kB"),
+            (9960, "10 kB"),
+            (999_600, "1.0 MB"),
+            (1_340_000_000, "1.3 GB"),
+            (u64::MAX, "18447 PB"),
+        ] {
+            assert_eq!(bytes(amount), shown);
+        }
+        for (seconds, shown) in [
+            (0, "0 s"),
+            (119, "119 s"),
+            (120, "2 min"),
+            (7199, "119 min"),
+            (7200, "2 h"),
+            (172_800, "2 days"),
+        ] {
+            assert_eq!(span(seconds), shown);
+        }
+        assert_eq!((episodes(1), episodes(0)), ("1 episode".to_owned(), "0 episodes".to_owned()));
+    }
+}
