@@ -6,6 +6,7 @@ mod defaults;
 mod doctor;
 mod folders;
 mod loopback;
+mod paths;
 mod raw;
 mod receive;
 mod restart;
