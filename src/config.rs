@@ -6,7 +6,6 @@ mod defaults;
 mod doctor;
 mod folders;
 mod loopback;
-mod paths;
 mod raw;
 mod receive;
 mod restart;
