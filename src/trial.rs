@@ -21,6 +21,7 @@ use crate::{
     durable::{self, Tried},
     episode::printable,
     layout::Layout,
+    snapshot::{TrialFinding, TrialKind},
 };
 
 /// How many episode folders are looked at: enough to find a recorder that creates them wrongly.
@@ -147,6 +148,19 @@ impl Finding {
                 format!("{count} episode folders cannot be moved, such as {first}")
             }
         }
+    }
+}
+
+impl From<&Finding> for TrialFinding {
+    fn from(finding: &Finding) -> Self {
+        let kind = match finding {
+            Finding::Copies { same_device: false, .. } => TrialKind::Copies,
+            Finding::Copies { same_device: true, .. } => TrialKind::CopiesOnOneDevice,
+            Finding::NotPermitted { .. } => TrialKind::NotPermitted,
+            Finding::Unmovable { sticky: false, .. } => TrialKind::Unmovable,
+            Finding::Unmovable { sticky: true, .. } => TrialKind::Sticky,
+        };
+        Self { kind, in_short: finding.in_short(), what_to_do: finding.to_string() }
     }
 }
 

@@ -87,8 +87,14 @@ fn no_answer(error: &io::Error, path: String) -> NoAnswer {
 }
 
 async fn get(socket: &Path, what: &str) -> io::Result<(StatusCode, Bytes)> {
-    let address = Address::of(socket)?;
-    let stream = UnixStream::connect(address.path()).await?;
+    // On a thread: the way to the socket may lead over a mount that hangs, and then so does connect(2).
+    let socket = socket.to_owned();
+    let connected = tokio::task::spawn_blocking(move || {
+        let stream = std::os::unix::net::UnixStream::connect(Address::of(&socket)?.path())?;
+        stream.set_nonblocking(true)?;
+        Ok::<_, io::Error>(stream)
+    });
+    let stream = UnixStream::from_std(connected.await.map_err(io::Error::other)??)?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     let asking = async {

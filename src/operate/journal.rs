@@ -75,7 +75,8 @@ pub enum Unread {
 pub async fn read(question: &Question) -> Result<Reading, Unread> {
     let deadline = Instant::now() + question.within;
     let mut command = Command::new("journalctl");
-    let fields: Vec<_> = ["MESSAGE", "PRIORITY"].into_iter().chain(snapshot::journal::ALL).collect();
+    let fields: Vec<_> =
+        ["MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER"].into_iter().chain(snapshot::journal::ALL).collect();
     command
         .args(["--output=json", "--no-pager", "--reverse"])
         .arg(format!("--output-fields={}", fields.join(",")))

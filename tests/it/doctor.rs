@@ -95,6 +95,8 @@ impl Host {
         let socket = self.sandbox.layout.private.join("control.sock");
         eventually("the daemon can be asked", || socket.exists());
         self.daemon = Some(daemon);
+        // From then on it takes signals, too.
+        eventually("the daemon answers", || self.doctor().row("daemon")["status"] == "green");
     }
 
     pub(crate) fn stop_daemon(&mut self) {
@@ -279,6 +281,7 @@ fn on_a_sound_host_every_row_is_green_and_nothing_is_changed() {
     let host = Host::sound();
     host.sandbox.seal("run-1", &[("data.bin", b"recorded")]);
     host.sandbox.wait_shipped("run-1");
+    eventually("the outbox is cleared", || host.sandbox.outbox().is_empty());
     let before = listing(&host.sandbox);
     let told = host.doctor();
     assert_eq!(told.wrong(), Vec::<String>::new(), "{:#}", told.document);
@@ -350,24 +353,31 @@ fn who_may_see_nothing_is_told_so_and_no_alarm_is_raised() {
     }
     let host = Host::sound();
     let plain = host.command("doctor");
-    let bin = host.bin.clone();
     // A folder of temporary folders is its owner's alone, and the program stands in one as well, perhaps.
     let sealift = std::env::temp_dir().join(format!("sealift-doctor-{}", std::process::id()));
     fs::copy(env!("CARGO_BIN_EXE_sealift"), &sealift).unwrap();
     fs::set_permissions(&sealift, fs::Permissions::from_mode(0o755)).unwrap();
-    for script in ["systemctl", "journalctl"] {
-        assert!(bin.join(script).exists());
-    }
+    fs::set_permissions(host.config_file(), fs::Permissions::from_mode(0o600)).unwrap();
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&sealift).args(plain.get_args());
     command.arg("--json").env_remove("SEALIFT_CONFIG").current_dir("/");
     let output = command.output().unwrap();
-    crate::doctor::forget(&sealift);
     let told = told(&output);
     assert_eq!(told.first_red(), None, "{:#}", told.document);
+    assert_eq!(told.code, 1);
     let configuration = told.row("configuration");
     assert_eq!(configuration["status"], "yellow");
     assert!(configuration["fix"].as_str().unwrap().starts_with("sudo "), "{configuration:#}");
+
+    // The configuration may be read, and the data may not be looked at.
+    fs::set_permissions(host.config_file(), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(host.sandbox.data(), fs::Permissions::from_mode(0o700)).unwrap();
+    let told = self::told(&command.output().unwrap());
+    forget(&sealift);
+    assert_eq!(told.first_red(), None, "{:#}", told.document);
+    for row in ["folders", "daemon"] {
+        assert_eq!(told.row(row)["status"], "yellow", "{:#}", told.document);
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test removes what it made")]

@@ -155,6 +155,10 @@ fn belongs(class: Class, kind: Kind) -> bool {
 
 /// By the fields; by the text where the verdict is missing.
 fn kind_of(entry: &Entry) -> Kind {
+    // What the service manager says of the unit is no ship.
+    if entry.by_manager {
+        return Kind::Neutral;
+    }
     let fatal = || match entry.status {
         Some(412) => Kind::OutOfWindow,
         Some(400) => Kind::Malformed,
@@ -192,7 +196,15 @@ fn kind_in_words(message: &str) -> Kind {
     }
     let weather =
         ["timed out", "time-out", "timeout", "connection refused", "connection reset", "unreachable"];
-    if weather.iter().any(|words| message.contains(words)) { Kind::Transient } else { Kind::Neutral }
+    if weather.iter().any(|words| has_word(&message, words)) { Kind::Transient } else { Kind::Neutral }
+}
+
+/// By itself: the key `idle_timeout_s` is no weather.
+fn has_word(message: &str, word: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || c == '_';
+    message
+        .match_indices(word)
+        .any(|(at, _)| !message[..at].ends_with(part) && !message[at + word.len()..].starts_with(part))
 }
 
 /// An HTTP status, where the text calls it one: an episode may be called run-412.
@@ -277,6 +289,11 @@ mod tests {
             ("quarantined run-1: its manifest names a file that is not there", Class::Fatal),
             ("will retry: answered 503", Class::Transient),
             ("connect: connection refused", Class::Transient),
+            (
+                "unknown field `idle_timeout`, expected one of `idle_timeout_s`, `answer_timeout_s`",
+                Class::Clean,
+            ),
+            ("read timeout; will retry", Class::Transient),
             ("shipped run-412, now in /d/shipped/run-412", Class::Clean),
             ("run-412 is packed again: it has changed", Class::Clean),
             ("packed 412 files", Class::Clean),
@@ -285,6 +302,8 @@ mod tests {
         ] {
             assert_eq!(journal(&[said(message)]).class, class, "{message}");
         }
+        let manager = Entry { by_manager: true, ..said("Start operation timed out. Terminating.") };
+        assert_eq!(journal(&[manager]).class, Class::Clean);
         let status_alone = Entry { status: Some(412), ..Entry::default() };
         assert_eq!(journal(&[status_alone]).class, Class::OutOfWindow);
     }

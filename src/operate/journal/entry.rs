@@ -39,6 +39,8 @@ pub struct Entry {
     pub offset_bytes: Option<u64>,
     /// What was said, its beginning.
     pub message: String,
+    /// The service manager has said it, and not the unit's own process.
+    pub by_manager: bool,
 }
 
 impl Entry {
@@ -62,6 +64,7 @@ impl Entry {
             delivered_ms: counted(DELIVERED_MS),
             attempt: counted(ATTEMPT),
             offset_bytes: counted(OFFSET_BYTES),
+            by_manager: text(fields.get("SYSLOG_IDENTIFIER")).is_some_and(|name| name == "systemd"),
             message: message.chars().take(MAX_MESSAGE_CHARS).collect(),
         })
     }

@@ -11,9 +11,8 @@ use crate::{
     ship::machine::overview::{Glimpse, Overview},
     snapshot::{
         self, Destination, Episode, EpisodeState, Heart, Hold, MAX_EPISODES, Pause, Snapshot, Totals,
-        TrialFinding, TrialKind, Watch, WatchMode,
+        TrialFinding, Watch, WatchMode,
     },
-    trial::{Finding, Trial},
 };
 
 impl Daemon {
@@ -28,7 +27,7 @@ impl Daemon {
         snapshot.stopping = self.stopping.is_some();
         snapshot.watch = self.watch_now(&overview, now);
         snapshot.heart = self.heart_now(now);
-        snapshot.trial = findings(&self.trial);
+        snapshot.trial = self.trial.findings.iter().map(TrialFinding::from).collect();
         snapshot.reload.failed.clone_from(&self.reloads.failed);
         snapshot.reload.restart_for = self.reloads.restart_for.iter().map(ToString::to_string).collect();
         snapshot.destination = self.destination_now(now, wall);
@@ -146,20 +145,4 @@ impl Daemon {
             quarantine_deletions_ahead: known.lore.deletions_ahead(),
         }
     }
-}
-
-fn findings(trial: &Trial) -> Vec<TrialFinding> {
-    let kind = |finding: &Finding| match finding {
-        Finding::Copies { same_device: false, .. } => TrialKind::Copies,
-        Finding::Copies { same_device: true, .. } => TrialKind::CopiesOnOneDevice,
-        Finding::NotPermitted { .. } => TrialKind::NotPermitted,
-        Finding::Unmovable { sticky: false, .. } => TrialKind::Unmovable,
-        Finding::Unmovable { sticky: true, .. } => TrialKind::Sticky,
-    };
-    let found = |finding: &Finding| TrialFinding {
-        kind: kind(finding),
-        in_short: finding.in_short(),
-        what_to_do: finding.to_string(),
-    };
-    trial.findings.iter().map(found).collect()
 }

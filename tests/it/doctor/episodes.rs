@@ -33,7 +33,7 @@ fn a_link_to_an_episode_and_a_marker_beside_them_are_told_with_what_to_do() {
         std::os::unix::fs::symlink(&elsewhere, host.sandbox.layout.episodes.join("link")).unwrap();
     });
     host.breaks_and_is_mended("names", |host| {
-        fs::write(host.sandbox.layout.episodes.join("done.marker"), "").unwrap()
+        fs::write(host.sandbox.layout.episodes.join("done.marker"), "").unwrap();
     });
     eventually("what the link led to is shipped", || {
         fs::read_dir(&host.sandbox.layout.shipped).unwrap().count() == 1

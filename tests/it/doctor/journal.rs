@@ -92,11 +92,11 @@ fn hostile_lines_are_shown_harmlessly() {
     let lines = [
         json!({"MESSAGE": bytes, "VERDICT": "fatal", "STATUS_CODE": "400", "EPISODE": bytes}).to_string(),
         json!({"MESSAGE": null, "VERDICT": ["fatal", "delivered"], "STATUS_CODE": "400"}).to_string(),
-        json!({"MESSAGE": hostile.repeat(3000), "VERDICT": "fatal", "STATUS_CODE": "400"}).to_string(),
+        json!({"MESSAGE": hostile.repeat(500), "VERDICT": "fatal", "STATUS_CODE": "400"}).to_string(),
         "{\"MESSAGE\": \"broken".to_owned(),
         "\u{1b}[2J not json \u{7}".to_owned(),
         "x".repeat(3_000_000),
-        json!({"MESSAGE": {"a": [1, {"b": null}]}, "VERDICT": 7, "STATUS_CODE": [[52, 49, 50], "x"]})
+        json!({"MESSAGE": {"a": [1, {"b": null}]}, "VERDICT": null, "STATUS_CODE": [[52, 49, 50], "x"]})
             .to_string(),
         json!({"MESSAGE": hostile, "VERDICT": "fatal", "STATUS_CODE": "400"}).to_string(),
     ];

@@ -313,6 +313,6 @@ fn without_a_certificate_where_one_is_asked_for_the_credential_turns() {
     let right = fs::read_to_string(host.config_file()).unwrap();
     host.editor_writes(&right);
     host.breaks_and_is_mended("receiver-credential", |host| {
-        host.configure(&format!("[receiver]\nca_file = '{ca}'\n"))
+        host.configure(&format!("[receiver]\nca_file = '{ca}'\n"));
     });
 }

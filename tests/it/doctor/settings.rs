@@ -61,7 +61,7 @@ fn a_file_that_is_not_there_is_red_and_named_by_its_key() {
     let host = Host::sound();
     host.editor_writes("");
     let row = host.breaks_and_is_mended("credentials", |host| {
-        host.configure("[receiver]\ntoken_file = '/no/such/token'\n")
+        host.configure("[receiver]\ntoken_file = '/no/such/token'\n");
     });
     assert!(
         row["summary"].as_str().unwrap().starts_with("receiver.token_file /no/such/token cannot be read"),

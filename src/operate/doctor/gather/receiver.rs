@@ -26,9 +26,9 @@ use crate::{
 
 /// For the connection, between two bytes, and for the answer: a person waits.
 pub(super) const PATIENCE: (Duration, Duration, Duration) =
-    (Duration::from_millis(2000), Duration::from_millis(2000), Duration::from_millis(2500));
+    (Duration::from_millis(2800), Duration::from_millis(2800), Duration::from_millis(2800));
 /// For all of it together.
-const ALL: Duration = Duration::from_millis(3500);
+const ALL: Duration = Duration::from_millis(3300);
 /// A problem is some hundred bytes.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// So many of the newest episodes are looked into for a commit.

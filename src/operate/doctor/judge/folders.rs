@@ -10,7 +10,6 @@ use crate::{
         words::{path, span, word},
     },
     snapshot::{TrialFinding, TrialKind},
-    trial::Finding,
 };
 
 const STICKY: u32 = 0o1000;
@@ -150,7 +149,7 @@ fn moves(facts: &Facts) -> Option<Row> {
         Moves::NotTried => None,
         Moves::ByDaemon(findings) => Some(tried(facts, findings, "the daemon")),
         Moves::ByUs(trial) => {
-            let findings: Vec<_> = trial.findings.iter().map(as_data).collect();
+            let findings: Vec<_> = trial.findings.iter().map(TrialFinding::from).collect();
             let denied = findings.iter().any(|finding| finding.kind == TrialKind::NotPermitted);
             if denied && !facts.people.we_see_as_the_shipper() {
                 let summary = format!(
@@ -162,17 +161,6 @@ fn moves(facts: &Facts) -> Option<Row> {
             Some(tried(facts, &findings, "the doctor"))
         }
     }
-}
-
-fn as_data(finding: &Finding) -> TrialFinding {
-    let kind = match finding {
-        Finding::Copies { same_device: true, .. } => TrialKind::CopiesOnOneDevice,
-        Finding::Copies { same_device: false, .. } => TrialKind::Copies,
-        Finding::NotPermitted { .. } => TrialKind::NotPermitted,
-        Finding::Unmovable { sticky: true, .. } => TrialKind::Sticky,
-        Finding::Unmovable { sticky: false, .. } => TrialKind::Unmovable,
-    };
-    TrialFinding { kind, in_short: finding.in_short(), what_to_do: finding.to_string() }
 }
 
 fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> Row {
@@ -189,7 +177,7 @@ fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> Row {
     };
     let one_parent = || {
         let lines = format!("[Service]\\nReadWritePaths=\\nReadWritePaths={above}\\n");
-        drop_in(facts, "sealift-paths", &lines)
+        drop_in(facts, "zz-sealift-paths", &lines)
     };
     let row = if let Some(finding) = of(TrialKind::NotPermitted) {
         let whose = facts.people.shipper();
@@ -222,7 +210,7 @@ fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> Row {
     details(row)
 }
 
-/// Lines for a drop-in of the unit, written, and in force.
+/// Lines for a drop-in of the unit, written, and in force. `name` should sort behind those of others: the last one counts.
 pub(super) fn drop_in(facts: &Facts, name: &str, lines: &str) -> String {
     let hands = &facts.hands;
     let folder = format!("/etc/systemd/system/{}.d", hands.unit);
@@ -241,10 +229,13 @@ mod tests {
     use std::{path::PathBuf, time::Duration};
 
     use super::*;
-    use crate::operate::doctor::{
-        facts::{Owned, Person},
-        judge::sound::sound,
-        row::Status,
+    use crate::{
+        operate::doctor::{
+            facts::{Owned, Person},
+            judge::sound::sound,
+            row::Status,
+        },
+        trial::Finding,
     };
 
     fn of(facts: &Facts, id: Id) -> Row {
@@ -310,7 +301,7 @@ mod tests {
             (
                 Finding::Copies { to: to.clone(), same_device: true },
                 Status::Yellow,
-                r"printf '[Service]\nReadWritePaths=\nReadWritePaths=/d\n' | tee /etc/systemd/system/sealift.service.d/sealift-paths.conf",
+                r"printf '[Service]\nReadWritePaths=\nReadWritePaths=/d\n' | tee /etc/systemd/system/sealift.service.d/zz-sealift-paths.conf",
             ),
             (
                 Finding::NotPermitted { from, to, why: "EPERM".to_owned() },
@@ -333,7 +324,7 @@ mod tests {
             let row = of(&facts, Id::Moves);
             assert_eq!(row.status, status, "{row:?}");
             assert!(row.fix.clone().unwrap_or_default().contains(fix), "{row:?}");
-            facts.moves = Moves::ByDaemon(vec![as_data(&finding)]);
+            facts.moves = Moves::ByDaemon(vec![TrialFinding::from(&finding)]);
             assert_eq!(of(&facts, Id::Moves).status, status);
         }
     }

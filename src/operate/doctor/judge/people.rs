@@ -31,9 +31,9 @@ impl People {
         self.shipper.as_ref().unwrap_or(&self.us)
     }
 
-    /// Whether what we may not do says anything of who ships.
+    /// Whether what we may not do says anything of who ships. Where that is not known, it does not.
     pub(super) fn we_see_as_the_shipper(&self) -> bool {
-        self.us.uid == 0 || self.us.uid == self.shipper().uid
+        self.us.uid == 0 || self.shipper.as_ref().is_some_and(|shipper| shipper.uid == self.us.uid)
     }
 }
 

@@ -122,7 +122,7 @@ fn watchdog(facts: &Facts, found: &Unit) -> Row {
         return Row::yellow(
             id,
             summary,
-            drop_in(facts, "sealift-watchdog", "[Service]\\nWatchdogSec=180\\n"),
+            drop_in(facts, "zz-sealift-watchdog", "[Service]\\nWatchdogSec=180\\n"),
         );
     }
     // What the daemon was told at its start counts; the unit may have been changed since.
