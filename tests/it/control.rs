@@ -153,8 +153,8 @@ fn the_slow_the_silent_and_the_many_hold_up_nothing() {
         sandbox.seal(id, &[("data.bin", b"recorded")]);
         sandbox.wait_shipped(id);
     }
-    // They are cut off by themselves, and whoever comes after is answered.
-    assert_eq!(snapshot(&sandbox).totals.shipped, 3);
+    // They are cut off by themselves, and whoever comes after is answered. The last may be in shipped/ a moment before it is counted.
+    eventually("all three are counted", || snapshot(&sandbox).totals.shipped == 3);
     let mut rest = Vec::new();
     for stream in &mut silent {
         // Closed or reset: either way it is over.
