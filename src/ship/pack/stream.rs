@@ -7,6 +7,9 @@
 //! zstd runs on threads of its own and gathers its input there, so reading and hashing go on beside the compression.
 //! With at least one worker its output depends on level and library version only, and not on how many workers there
 //! are or how the input was cut; without workers, or with the size pledged, it is another one.
+//!
+//! A stream that is short enough to be gathered whole has none: threads, and the memory that each takes for its piece, would cost more than the
+//! compression. That goes by the content alone, so the same content gives the same bytes still.
 
 use std::{
     io::{self, Write},
@@ -21,6 +24,8 @@ use crate::{episode::Digest, progress::Progress, ship::archive::Sink};
 
 /// What is read, hashed and compressed at a time.
 const BUFFER_BYTES: usize = 256 * 1024;
+/// A tar stream ends with two blocks of zeros.
+const END_BYTES: usize = 2 * BLOCK_BYTES;
 /// What zstd recommends for its output (`ZSTD_CStreamOutSize`).
 const OUTPUT_BYTES: usize = 128 * 1024;
 /// Each worker takes memory for its piece of the input (8 MiB at level 3, 32 MiB at level 19), used or not.
@@ -36,7 +41,24 @@ pub(super) struct TarStream<W> {
 }
 
 /// Compresses.
-pub(super) type Compressed<S> = Encoder<'static, Stepping<S>>;
+pub(super) struct Compressed<S: Write> {
+    encoder: Encoder<'static, Stepping<S>>,
+    workers: u32,
+    begun: bool,
+}
+
+impl<S: Write> Write for Compressed<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !std::mem::replace(&mut self.begun, true) {
+            self.encoder.multithread(self.workers)?;
+        }
+        self.encoder.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.encoder.flush()
+    }
+}
 
 impl<S: Sink> TarStream<Compressed<S>> {
     pub(super) fn new(sink: S, level: i32, workers: NonZeroU32, progress: &Progress) -> io::Result<Self> {
@@ -45,15 +67,17 @@ impl<S: Sink> TarStream<Compressed<S>> {
         let writer = zio::Writer::new_with_capacity(output, compressor, OUTPUT_BYTES);
         let mut encoder = Encoder::with_writer(writer);
         encoder.include_checksum(true)?;
-        encoder.multithread(workers.get().min(MAX_WORKERS))?;
-        Ok(Self::new_to(encoder))
+        Ok(Self::new_to(Compressed { encoder, workers: workers.get().min(MAX_WORKERS), begun: false }))
     }
 
     /// Writes the end of the tar stream and of the zstd frame. The sink is still to be finished; with it, the digest
     /// of the tar stream and its length, bytes.
-    pub(super) fn finish(self) -> io::Result<(S, Digest, u64)> {
-        let (encoder, content_sha256, len_bytes) = self.end()?;
-        Ok((encoder.finish()?.sink, content_sha256, len_bytes))
+    pub(super) fn finish(mut self) -> io::Result<(S, Digest, u64)> {
+        if self.passed_bytes == 0 && self.filled + END_BYTES <= self.buffer.len() {
+            self.to.workers = 0;
+        }
+        let (to, content_sha256, len_bytes) = self.end()?;
+        Ok((to.encoder.finish()?.sink, content_sha256, len_bytes))
     }
 }
 
@@ -95,7 +119,7 @@ impl<W: Write> TarStream<W> {
 
     /// Writes the end of the tar stream. Where it went to; its digest and its length, bytes.
     pub(super) fn end(mut self) -> io::Result<(W, Digest, u64)> {
-        self.write(&[0; 2 * BLOCK_BYTES])?;
+        self.write(&[0; END_BYTES])?;
         self.pass_on()?;
         Ok((self.to, self.hasher.into(), self.passed_bytes))
     }
