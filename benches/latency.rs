@@ -32,7 +32,7 @@ use sealift::{
     layout::{Layout, MARKER},
     receive::serve::Server,
     ship::{
-        daemon::{self, KeepDays, Metrics, Options, Stop},
+        daemon::{self, FreeBytes, KeepDays, Metrics, Options, Stop},
         machine::{Notice, Settings, fairness::Order, pulse::Allowances},
         pack,
         systemd::Notifier,
@@ -108,6 +108,7 @@ fn options(layout: Layout, observer: mpsc::UnboundedSender<Notice>) -> Options {
     Options {
         layout,
         pack: pack::Options { level: 3, workers: NonZeroU32::new(workers.try_into().unwrap()).unwrap() },
+        free_bytes: FreeBytes::default(),
         settings: Settings {
             pack_workers: workers,
             concurrency: 4,
@@ -116,6 +117,7 @@ fn options(layout: Layout, observer: mpsc::UnboundedSender<Notice>) -> Options {
             sweep_interval: Duration::from_secs(3600),
             require_receipt: true,
             once: false,
+            relieve: false,
             seed: 1,
         },
         inotify: None,

@@ -7,6 +7,7 @@
 #   /usr/local/bin/sealift                        replaced in one step: a shipper that runs goes on as it was
 #   /usr/local/lib/systemd/system/sealift.service ours, and replaced; changes belong into `systemctl edit sealift`
 #   /usr/local/lib/{sysusers.d,tmpfiles.d}/sealift.conf
+#   /usr/local/share/man/man1/sealift*.1          the manual, and what bash, zsh and fish complete: made by the program itself
 #   /etc/sealift/sealift.toml                     only where there is none
 #   /var/lib/sealift/                             the data
 set -euo pipefail
@@ -18,6 +19,10 @@ data=/var/lib/sealift
 unit=$prefix/lib/systemd/system/sealift.service
 sysusers=$prefix/lib/sysusers.d/sealift.conf
 tmpfiles=$prefix/lib/tmpfiles.d/sealift.conf
+man=$prefix/share/man/man1
+bash=$prefix/share/bash-completion/completions/sealift
+zsh=$prefix/share/zsh/site-functions/_sealift
+fish=$prefix/share/fish/vendor_completions.d/sealift.fish
 
 fail() { echo "install.sh: $*" >&2; exit 1; }
 usage() { sed -n '2,/^set /s/^#\( \|$\)//p' "$0"; exit "$1"; }
@@ -29,6 +34,23 @@ place() { # MODE FILE TARGET
     mkdir -p "$(dirname "$3")"
     install -m "$1" "$2" "$3.new"
     mv -f "$3.new" "$3"
+}
+
+# Of the program that was just put in place, so that they are never another's.
+put_papers_in_place() {
+    local made page
+    made=$(mktemp -d)
+    "$binary" man "$made"
+    # A command that is no more has no page any more.
+    rm -f "$man"/sealift.1 "$man"/sealift-*.1
+    for page in "$made"/*.1; do place 644 "$page" "$man/$(basename "$page")"; done
+    "$binary" completions bash >"$made/bash"
+    "$binary" completions zsh >"$made/zsh"
+    "$binary" completions fish >"$made/fish"
+    place 644 "$made/bash" "$bash"
+    place 644 "$made/zsh" "$zsh"
+    place 644 "$made/fish" "$fish"
+    rm -r "$made"
 }
 
 put_in_place() {
@@ -43,6 +65,7 @@ put_in_place() {
     systemd-sysusers "$sysusers"
     systemd-tmpfiles --create "$tmpfiles"
     place 755 "$1" "$binary"
+    put_papers_in_place
     place 644 "$here/systemd/sealift.service" "$unit"
     if [ ! -e "$config" ]; then
         install -m 640 -g sealift "$here/sealift.toml" "$config.new"
@@ -73,7 +96,7 @@ take_away() {
         systemctl disable --now --quiet sealift.service 2>/dev/null || true
         ! systemctl is-active --quiet sealift.service || fail "sealift.service does not stop"
     fi
-    rm -f "$unit" "$sysusers" "$tmpfiles" "$binary"
+    rm -f "$unit" "$sysusers" "$tmpfiles" "$binary" "$bash" "$zsh" "$fish" "$man"/sealift.1 "$man"/sealift-*.1
     ! manager_runs || systemctl daemon-reload
     echo "Removed: program and service. Kept, and yours to remove:"
     local kept

@@ -8,11 +8,13 @@ mod exit;
 mod fetch;
 mod logging;
 mod once;
+mod papers;
 mod receive;
 mod requeue;
 mod seal;
 mod ship;
 mod status;
+mod trace;
 mod verify;
 
 use std::path::PathBuf;
@@ -49,6 +51,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Flush a recorded episode to the disk, then seal it with done.marker
     Seal(seal::SealArgs),
+    /// One episode's way so far, with the milliseconds between the steps
+    Trace(trace::TraceArgs),
     /// Put episodes back into the queue: from quarantine, out of a conflict, or where the receiver has lost them
     Requeue(requeue::RequeueArgs),
     /// Say what is wrong on this host, and what to type; the first red row is the cause
@@ -62,6 +66,12 @@ enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Print a shell's completions, for whoever installs them
+    #[command(hide = true)]
+    Completions(papers::CompletionsArgs),
+    /// Write the manual pages, for whoever installs them
+    #[command(hide = true)]
+    Man(papers::ManArgs),
 }
 
 /// Where the configuration comes from.
@@ -90,12 +100,15 @@ pub(crate) fn run() -> Exit {
         Command::Receive(args) => receive::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::Seal(args) => seal::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Requeue(args) => requeue::run(args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Verify(args) => verify::run(args),
         Command::Fetch(args) => fetch::run(args),
         Command::Status(args) => status::run(&args),
         Command::Config(command) => config::run(command),
+        Command::Completions(args) => papers::completions(&args),
+        Command::Man(args) => papers::man(&args),
     };
     ended.unwrap_or_else(Failure::report)
 }

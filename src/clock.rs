@@ -40,7 +40,12 @@ pub fn age_of(stamp_ns: i64) -> Option<Duration> {
 /// moment) agrees within a day, or the kernel says that it is synchronised.
 #[must_use]
 pub fn believed(now: WallTime, server: Option<WallTime>) -> bool {
-    now >= RELEASED && (server.is_some_and(|server| agree(now, server)) || kernel_says_synchronised())
+    believed_or(now, server, kernel_says_synchronised)
+}
+
+/// `synchronised` is asked only where the answer depends on it.
+fn believed_or(now: WallTime, server: Option<WallTime>, synchronised: impl FnOnce() -> bool) -> bool {
+    now >= RELEASED && (server.is_some_and(|server| agree(now, server)) || synchronised())
 }
 
 fn agree(ours: WallTime, theirs: WallTime) -> bool {
@@ -82,6 +87,25 @@ mod tests {
         assert!(believed(at(90_000), Some(at(3600))));
         assert!(agree(at(0), at(86_400)) && !agree(at(0), at(86_401)));
         assert!(agree(at(86_400), at(0)) && !agree(at(86_401), at(0)));
+    }
+
+    #[test]
+    fn a_clock_that_jumped_or_a_machine_that_slept_is_not_believed_until_somebody_agrees() {
+        const DAY: i64 = 86_400;
+        let believed = |now, server: Option<i64>| believed_or(at(now), server.map(at), || false);
+        for (what, now, server, is_believed) in [
+            ("it goes right", 100 * DAY, Some(100 * DAY), true),
+            ("it jumped forward", 140 * DAY, Some(100 * DAY), false),
+            ("it jumped back", 60 * DAY, Some(100 * DAY), false),
+            ("it jumped back to before the release", -DAY, Some(100 * DAY), false),
+            // The answer's Date goes on by the time that the process has seen, and that stood still meanwhile.
+            ("the machine slept for three days", 103 * DAY, Some(100 * DAY), false),
+            ("and the next answer came", 103 * DAY, Some(103 * DAY), true),
+            ("nobody has answered yet", 100 * DAY, None, false),
+        ] {
+            assert_eq!(believed(now, server), is_believed, "{what}");
+        }
+        assert!(believed_or(at(0), None, || true));
     }
 
     #[test]

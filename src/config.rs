@@ -5,6 +5,7 @@ mod defaults;
 mod doctor;
 mod folders;
 mod loopback;
+mod paths;
 mod raw;
 mod receive;
 mod restart;
@@ -93,6 +94,10 @@ pub struct ShipConfig {
     pub cleanup_interval: Duration,
     /// How long a shipped episode is kept; `None`: for ever.
     pub shipped_keep_days: Option<u32>,
+    /// What packing leaves free in the outbox's file system; `None`: by its size.
+    pub min_free_bytes: Option<u64>,
+    /// Below how much free room `shipped/` is cleared of what the receiver holds, bytes; `None`: never.
+    pub shipped_free_bytes: Option<u64>,
     /// Who sends.
     pub host_id: String,
     /// A port of this machine at which metrics are given out.
@@ -147,42 +152,6 @@ pub fn read(path: &Path) -> Result<RawConfig, ConfigError> {
 }
 
 impl RawConfig {
-    /// A relative path would mean another place in each folder that a command is started in. Whoever types one knows where they are; a
-    /// file does not.
-    fn paths_are_absolute(&self, file: &Path) -> Result<(), ConfigError> {
-        let Self { shipper, receiver, receive, .. } = self;
-        for (key, path) in [
-            ("shipper.data_dir", &shipper.data_dir),
-            ("shipper.episodes_dir", &shipper.episodes_dir),
-            ("shipper.outbox_dir", &shipper.outbox_dir),
-            ("shipper.shipped_dir", &shipper.shipped_dir),
-            ("shipper.quarantine_dir", &shipper.quarantine_dir),
-            ("shipper.metrics_textfile", &shipper.metrics_textfile),
-            ("receiver.ca_file", &receiver.ca_file),
-            ("receiver.client_cert_file", &receiver.client_cert_file),
-            ("receiver.client_key_file", &receiver.client_key_file),
-            ("receiver.token_file", &receiver.token_file),
-            ("receive.store", &receive.store),
-            ("receive.tls_cert_file", &receive.tls_cert_file),
-            ("receive.tls_key_file", &receive.tls_key_file),
-            ("receive.client_ca_file", &receive.client_ca_file),
-            ("receive.tokens_file", &receive.tokens_file),
-            ("receive.commits_file", &receive.commits_file),
-        ] {
-            let Some(path) = path.as_deref().filter(|path| path.is_relative()) else { continue };
-            // "" is how these say "none".
-            if ["receive.commits_file", "shipper.metrics_textfile"].contains(&key)
-                && path.as_os_str().is_empty()
-            {
-                continue;
-            }
-            let tilde = if path.starts_with("~") { ", and ~ means nothing here" } else { "" };
-            let message = format!("{path:?} in {} is relative{tilde}: give an absolute path", file.display());
-            return Err(value(key, message));
-        }
-        Ok(())
-    }
-
     /// What a shipper needs.
     ///
     /// # Errors
@@ -214,6 +183,9 @@ impl RawConfig {
                 shipper.quarantine_cleanup_interval_s.unwrap_or(defaults::CLEANUP_INTERVAL_S),
             )?,
             shipped_keep_days: days(shipper.shipped_keep_days.unwrap_or(defaults::SHIPPED_KEEP_DAYS)),
+            min_free_bytes: shipper.min_free_bytes,
+            shipped_free_bytes: Some(shipper.shipped_free_bytes.unwrap_or(defaults::SHIPPED_FREE_BYTES))
+                .filter(|bytes| *bytes > 0),
             host_id: self.host_id()?,
             metrics_listen: loopback::parse(shipper.metrics_listen.as_deref().unwrap_or_default())?,
             metrics_textfile: shipper.metrics_textfile.clone().filter(|path| !path.as_os_str().is_empty()),
@@ -356,6 +328,7 @@ mod tests {
         assert_eq!(all.quarantine_keep_days, least.quarantine_keep_days);
         assert_eq!(all.cleanup_interval, least.cleanup_interval);
         assert_eq!(all.shipped_keep_days, least.shipped_keep_days);
+        assert_eq!(all.shipped_free_bytes, least.shipped_free_bytes);
         assert_eq!(all.level, least.level);
         assert_eq!(all.order, least.order);
         let (all, least) = (all.receiver, least.receiver);

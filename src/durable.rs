@@ -6,7 +6,8 @@
 //! PostgreSQL "fsyncgate" of 2018). Whoever sees an error here throws the file away.
 //!
 //! ```text
-//!  files        create_scratch ▸ (sync_slice) ▸ replace, publish     write_file, write_new_file, place_file, remove_file
+//!  files        create_scratch ▸ (sync_slice) ▸ replace, publish     write_file, write_new_file, write_record, place_file, remove_file
+//!               keep_spares                            for a record on a full disk
 //!  directories  move_directory, move_to_name, move_unchanged   rename; across file systems copy ▸ rename ▸ remove
 //!               build_directory                         .sealift-copy-<name> ▸ fsync ▸ rename
 //!               remove_tree                             rename to .sealift-trash-<n>-<name> ▸ fsync ▸ unlink
@@ -35,10 +36,12 @@ mod copying;
 mod comparing;
 mod moving;
 mod removing;
+mod spare;
 mod trying;
 
 pub use moving::{MoveChecked, build_directory, move_directory, move_to_name, move_unchanged};
 pub use removing::{finish_leftovers, remove_tree};
+pub use spare::{is_full, keep_spares};
 pub use trying::{Tried, try_move};
 
 /// What became of a publication that must not overwrite.
@@ -93,9 +96,16 @@ pub fn publish(scratch: &File, from: &Path, to: &Path) -> io::Result<Published> 
 /// # Errors
 /// Those of writing and of [`replace`]; nothing is left behind.
 pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_record(path, bytes, None)
+}
+
+/// As [`write_file`]; on a full disk in the place of one of the spares that lie in that folder ([`keep_spares`]).
+///
+/// # Errors
+/// As [`write_file`].
+pub fn write_record(path: &Path, bytes: &[u8], spares: Option<&Path>) -> io::Result<()> {
     let temporary = temporary_beside(path)?;
-    let written = create_scratch(&temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
+    let written = spare::write_scratch(&temporary, bytes, spares).and_then(|file| {
         file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
         replace(&file, &temporary, path)
     });
@@ -159,11 +169,18 @@ pub fn write_shown_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Writes a small file durably, unless its name is taken.
 ///
 /// # Errors
-/// Those of writing and of [`publish`]; nothing is left behind.
+/// As [`write_new_record`].
 pub fn write_new_file(path: &Path, bytes: &[u8]) -> io::Result<Published> {
+    write_new_record(path, bytes, None)
+}
+
+/// As [`write_new_file`]; on a full disk in the place of one of the spares that lie in that folder.
+///
+/// # Errors
+/// Those of writing and of [`publish`]; nothing is left behind.
+pub fn write_new_record(path: &Path, bytes: &[u8], spares: Option<&Path>) -> io::Result<Published> {
     let temporary = temporary_beside(path)?;
-    let written = create_scratch(&temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
+    let written = spare::write_scratch(&temporary, bytes, spares).and_then(|file| {
         file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
         publish(&file, &temporary, path)
     });

@@ -33,20 +33,20 @@ use crate::{
 /// How many files of a recorder's may have our name before something is plainly wrong.
 const MAX_NUMBER: u32 = 100;
 
-/// Writes our receipt into an episode, durably.
+/// Writes our receipt into an episode, durably; on a full disk in the place of a spare out of that folder.
 ///
 /// # Errors
-/// Those of reading what is there and of [`durable::write_file`].
-pub fn write_receipt(episode: &Path, receipt: &ShippingReceipt) -> io::Result<()> {
-    write(episode, RECEIPT, receipt, |bytes, directory| ours::receipt(bytes, directory).is_some())
+/// Those of reading what is there and of [`durable::write_record`].
+pub fn write_receipt(episode: &Path, receipt: &ShippingReceipt, spares: Option<&Path>) -> io::Result<()> {
+    write(episode, RECEIPT, receipt, spares, |bytes, directory| ours::receipt(bytes, directory).is_some())
 }
 
 /// Writes our reason into an episode, durably.
 ///
 /// # Errors
 /// As [`write_receipt`].
-pub fn write_reason(episode: &Path, reason: &QuarantineReason) -> io::Result<()> {
-    write(episode, REASON, reason, |bytes, directory| ours::reason(bytes, directory).is_some())
+pub fn write_reason(episode: &Path, reason: &QuarantineReason, spares: Option<&Path>) -> io::Result<()> {
+    write(episode, REASON, reason, spares, |bytes, directory| ours::reason(bytes, directory).is_some())
 }
 
 /// Our receipt in an episode.
@@ -168,6 +168,7 @@ fn write(
     episode: &Path,
     base: &str,
     record: &impl Serialize,
+    spares: Option<&Path>,
     is_ours: impl Fn(&[u8], &OsStr) -> bool,
 ) -> io::Result<()> {
     let mut bytes = serde_json::to_vec_pretty(record)?;
@@ -175,11 +176,11 @@ fn write(
     let directory = episode.file_name().unwrap_or_default();
     for n in 0..MAX_NUMBER {
         let path = episode.join(numbered(base, n));
-        if let Published::Done = durable::write_new_file(&path, &bytes)? {
+        if let Published::Done = durable::write_new_record(&path, &bytes, spares)? {
             return Ok(());
         }
         if read(episode, base, n).map_err(io::Error::other)?.is_some_and(|found| is_ours(&found, directory)) {
-            return durable::write_file(&path, &bytes);
+            return durable::write_record(&path, &bytes, spares);
         }
     }
     Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{base} and its numbered names are all taken")))
@@ -256,11 +257,11 @@ mod tests {
 
         let before = tree::fingerprint(&episode, &Progress::default()).unwrap();
         for size_bytes in [10, 20] {
-            write_receipt(&episode, &receipt_of("a", size_bytes)).unwrap();
+            write_receipt(&episode, &receipt_of("a", size_bytes), None).unwrap();
             assert_eq!(receipt(&episode).unwrap().unwrap().size_bytes, size_bytes);
         }
-        write_reason(&episode, &reason_of("too old")).unwrap();
-        write_reason(&episode, &reason_of("still too old")).unwrap();
+        write_reason(&episode, &reason_of("too old"), None).unwrap();
+        write_reason(&episode, &reason_of("still too old"), None).unwrap();
         assert_eq!(reason(&episode).unwrap(), Some(reason_of("still too old")));
         assert_eq!(tree::fingerprint(&episode, &Progress::default()).unwrap(), before);
 

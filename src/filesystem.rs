@@ -54,9 +54,21 @@ pub fn space(folder: &Path) -> io::Result<Space> {
 /// this kernel, and where it cannot be told.
 #[must_use]
 pub fn shared_between_hosts(folder: &Path) -> Option<&'static str> {
+    named(kind_of(folder)?)
+}
+
+/// Whether what is removed is free at once. Others (btrfs, ZFS, XFS) do that in their own time, and say until then that there is
+/// no room.
+#[must_use]
+pub fn frees_at_once(folder: &Path) -> bool {
+    // ext2 to ext4, tmpfs, F2FS.
+    kind_of(folder).is_some_and(|kind| [0xef53, 0x0102_1994, 0xf2f5_2010].contains(&kind))
+}
+
+fn kind_of(folder: &Path) -> Option<u32> {
     // As wide as the architecture's words, and signed.
     let kind = statfs(folder).ok()?.f_type as i64;
-    named(u32::try_from(kind & 0xffff_ffff).ok()?)
+    u32::try_from(kind & 0xffff_ffff).ok()
 }
 
 fn named(kind: u32) -> Option<&'static str> {

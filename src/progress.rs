@@ -7,7 +7,10 @@ use std::sync::{
 
 /// Shared between one piece of work and those who watch it. Cheap to clone; all clones are one.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<Inner>);
+pub struct Progress {
+    shared: Arc<Inner>,
+    beside: bool,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -26,56 +29,65 @@ struct Inner {
 pub struct Cancelled;
 
 impl Progress {
+    /// For what has to be done on the way and is not the payload: its steps are seen, its bytes do not count, and it is told to
+    /// stop together with the rest.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), beside: true }
+    }
+
     /// So many more bytes of payload were read, sent or synced.
     pub fn advance(&self, bytes: u64) {
-        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if !self.beside {
+            self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
         self.step();
     }
 
     /// Something moved that has no bytes of its own: a directory entry, a rename, a flushed slice.
     pub fn step(&self) {
-        self.0.steps.fetch_add(1, Ordering::Relaxed);
+        self.shared.steps.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Payload bytes so far.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.0.bytes.load(Ordering::Relaxed)
+        self.shared.bytes.load(Ordering::Relaxed)
     }
 
     /// It goes on behind so many bytes, which somebody has had before.
     pub fn goes_on_behind(&self, bytes: u64) {
-        self.0.went_before.store(bytes, Ordering::Relaxed);
+        self.shared.went_before.store(bytes, Ordering::Relaxed);
     }
 
     /// What it goes on behind.
     #[must_use]
     pub fn went_before(&self) -> u64 {
-        self.0.went_before.load(Ordering::Relaxed)
+        self.shared.went_before.load(Ordering::Relaxed)
     }
 
     /// A number that grows while the work is alive.
     #[must_use]
     pub fn steps(&self) -> u64 {
-        self.0.steps.load(Ordering::Relaxed)
+        self.shared.steps.load(Ordering::Relaxed)
     }
 
     /// The work is to stop by itself where it turns out to be longer than this, bytes of payload.
     pub fn stop_beyond(&self, most_bytes: Option<u64>) {
-        self.0.most_bytes.store(most_bytes.unwrap_or(0), Ordering::Relaxed);
+        self.shared.most_bytes.store(most_bytes.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Whether it is longer than it may be.
     #[must_use]
     pub fn is_beyond(&self) -> bool {
-        let most_bytes = self.0.most_bytes.load(Ordering::Relaxed);
+        let most_bytes = self.shared.most_bytes.load(Ordering::Relaxed);
         most_bytes > 0 && self.bytes() > most_bytes
     }
 
     /// Asks the work to stop at its next step.
     pub fn cancel(&self) {
-        self.0.cancelled.store(true, Ordering::Relaxed);
-        self.0.cancelling.notify_waiters();
+        self.shared.cancelled.store(true, Ordering::Relaxed);
+        self.shared.cancelling.notify_waiters();
     }
 
     /// For the work to call between steps.
@@ -83,13 +95,13 @@ impl Progress {
     /// # Errors
     /// [`Cancelled`] once [`Progress::cancel`] was called, or where the work is longer than it may be.
     pub fn check(&self) -> Result<(), Cancelled> {
-        let stop = self.0.cancelled.load(Ordering::Relaxed) || self.is_beyond();
+        let stop = self.shared.cancelled.load(Ordering::Relaxed) || self.is_beyond();
         if stop { Err(Cancelled) } else { Ok(()) }
     }
 
     /// For work that waits: done once [`Progress::cancel`] was called, before or after.
     pub async fn cancelled(&self) {
-        let mut called = std::pin::pin!(self.0.cancelling.notified());
+        let mut called = std::pin::pin!(self.shared.cancelling.notified());
         // Listening first and looking second: a call in between is not missed.
         called.as_mut().enable();
         if self.check().is_ok() {

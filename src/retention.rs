@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `quarantine/` | after `quarantine_keep_days` |
 //! | `shipped/` | after `shipped_keep_days`, with the receiver's own receipt for this very archive; else never |
+//! | `shipped/` | while less than `shipped_free_bytes` is free, with the same receipt, the oldest first; else never |
 //!
 //! An age is counted from the stamp in the record beside the episode, else from the folder's mtime. A moment in the
 //! future, or before this program was released, was told by a clock that had lost the time, and is passed over. Where
@@ -64,6 +65,21 @@ pub fn due(entry: &Entry, keep_days: Option<u32>, now: WallTime) -> Due {
         }
         None => Due::Anew,
     }
+}
+
+/// Whether the disk of `shipped/` has less room than the operator wants.
+#[must_use]
+pub fn pressing(free_bytes: u64, wanted_bytes: Option<u64>) -> bool {
+    // 0 and no setting are how "never" is said.
+    wanted_bytes.is_some_and(|wanted| free_bytes < wanted)
+}
+
+/// What disk pressure may take, and in which order: the smallest first; `None`: never. An order is all that is asked of the clock
+/// here, so one that was wrong can have the wrong one go first, and none too many.
+#[must_use]
+pub fn taken_since(entry: &Entry) -> Option<WallTime> {
+    let stamp = entry.stamp.filter(|stamp| *stamp >= RELEASED);
+    entry.removable.then(|| stamp.unwrap_or(entry.folder_mtime))
 }
 
 /// Whole days between two moments.
@@ -169,6 +185,29 @@ mod tests {
         assert!(!vouches("b", receipt("a", ours, content)));
         for no_receipt in [Value::Null, json!({}), json!({"sha256": ours}), json!("stored")] {
             assert!(!vouches("a", no_receipt));
+        }
+    }
+
+    #[test]
+    fn disk_pressure_takes_what_is_vouched_for_the_oldest_first_and_nothing_else_ever() {
+        let unvouched = Entry { removable: false, ..entry(Some(0), 0) };
+        assert_eq!(taken_since(&unvouched), None);
+        assert_eq!(taken_since(&entry(Some(5), 90)), Some(day(5)));
+        // Told by a clock that had lost the time, or not told.
+        assert_eq!(taken_since(&entry(Some(-1), 90)), Some(day(90)));
+        assert_eq!(taken_since(&entry(None, 90)), Some(day(90)));
+    }
+
+    #[test]
+    fn pressure_is_what_the_operator_says_it_is() {
+        for (free, wanted, is_pressing) in [
+            (0, None, false),
+            (0, Some(0), false),
+            (9, Some(10), true),
+            (10, Some(10), false),
+            (u64::MAX, Some(u64::MAX), false),
+        ] {
+            assert_eq!(pressing(free, wanted), is_pressing, "{free} {wanted:?}");
         }
     }
 

@@ -41,8 +41,29 @@ pub mod journal {
     pub const BYTES: &str = "BYTES";
     /// From the marker until now, milliseconds.
     pub const ELAPSED_MS: &str = "ELAPSED_MS";
+    /// From the marker until it was seen, milliseconds.
+    pub const SEEN_MS: &str = "SEEN_MS";
+    /// From the marker until it was packed, milliseconds.
+    pub const PACKED_MS: &str = "PACKED_MS";
+    /// From the marker until a receiver had acknowledged it, milliseconds.
+    pub const DELIVERED_MS: &str = "DELIVERED_MS";
+    /// The how manieth attempt this was, of this process.
+    pub const ATTEMPT: &str = "ATTEMPT";
+    /// From which byte on that one went, where it went on.
+    pub const OFFSET_BYTES: &str = "OFFSET_BYTES";
     /// All of them.
-    pub const ALL: [&str; 5] = [EPISODE, VERDICT, STATUS_CODE, BYTES, ELAPSED_MS];
+    pub const ALL: [&str; 10] = [
+        EPISODE,
+        VERDICT,
+        STATUS_CODE,
+        BYTES,
+        ELAPSED_MS,
+        SEEN_MS,
+        PACKED_MS,
+        DELIVERED_MS,
+        ATTEMPT,
+        OFFSET_BYTES,
+    ];
 }
 
 /// Everything that a person may want to know of a running shipper.

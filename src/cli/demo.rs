@@ -303,6 +303,8 @@ impl Demo {
             | Notice::StillHeld(..)
             | Notice::Cleared(_)
             | Notice::PackingPaused(..)
+            | Notice::OutboxFull(..)
+            | Notice::NoRoom(..)
             | Notice::OddMarker(..)
             | Notice::ClockDoubted(_) => {}
             Notice::Quarantined(id, reason, path) => {

@@ -4,7 +4,10 @@ use std::{ffi::OsString, fmt::Write as _, io::IsTerminal as _, path::Path, time:
 
 use anyhow::Context as _;
 use clap::Args;
-use sealift::operate::doctor::{self, Question, Report, Status, shell_word};
+use sealift::{
+    config::{DEFAULT_FILE, RawConfig},
+    operate::doctor::{self, Question, Report, Status, shell_word},
+};
 
 use super::{
     Source,
@@ -37,11 +40,15 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     // What is wrong with certificates and tokens has a row; it is not told twice.
     logging::start("off");
     let enough = destination::is_enough(&args.source, &args.destination);
+    let file = args.source.file(enough);
+    let mut given = RawConfig::default();
+    given.shipper.data_dir.clone_from(&args.source.data);
     let question = Question {
+        given: absolute(given),
         raw: destination::configuration(&args.source, &args.destination).map(absolute),
-        file: args.source.file(enough),
+        options: options(&args.source, &args.destination, file.as_deref()),
+        file,
         since: args.since,
-        options: options(&args.source, &args.destination),
     };
     let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
     let report = runtime.block_on(doctor::examine(&question));
@@ -62,16 +69,17 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
 }
 
 /// The commands that are shown may be typed from anywhere.
-fn absolute(mut raw: sealift::config::RawConfig) -> sealift::config::RawConfig {
+fn absolute(mut raw: RawConfig) -> RawConfig {
     raw.shipper.data_dir = raw.shipper.data_dir.map(|path| std::path::absolute(&path).unwrap_or(path));
     raw
 }
 
-/// What was given on this command line, so that another command means the same.
-fn options(source: &Source, destination: &Destination) -> String {
+/// What was given on this command line, so that another command means the same. sudo keeps no variable that names the file.
+fn options(source: &Source, destination: &Destination, file: Option<&Path>) -> String {
+    let file = source.config.as_deref().or(file.filter(|file| *file != Path::new(DEFAULT_FILE)));
     let path = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).into_os_string();
     let given: [(&str, Option<OsString>); 3] = [
-        ("--config", source.config.as_deref().map(path)),
+        ("--config", file.map(path)),
         ("--data", source.data.as_deref().map(path)),
         ("--receiver", destination.receiver.clone().map(OsString::from)),
     ];

@@ -9,7 +9,7 @@ use sealift::{
     ship::{
         control::Desk,
         daemon::{
-            self, KeepDays, Metrics, Options, Stop,
+            self, FreeBytes, KeepDays, Metrics, Options, Stop,
             reload::{Reload, Reloaded},
         },
         machine::{Settings, fairness::Order, pulse::Allowances},
@@ -119,6 +119,7 @@ pub(super) fn options(config: &ShipConfig, once: bool) -> Options {
     Options {
         layout: config.layout.clone(),
         pack: packing(config),
+        free_bytes: free_bytes(config),
         settings: settings(config, once),
         inotify: match config.watch {
             WatchMode::Auto => None,
@@ -145,6 +146,7 @@ fn reload(source: Source, destination: Destination, running: ShipConfig) -> Relo
             let config = destination::configuration(&source, &destination)?.ship()?;
             Ok(Reloaded {
                 pack: packing(&config),
+                free_bytes: free_bytes(&config),
                 settings: settings(&config, false),
                 reconcile_only_interval: config.reconcile_interval(true),
                 keep_days: keep_days(&config),
@@ -174,8 +176,13 @@ fn settings(config: &ShipConfig, once: bool) -> Settings {
         sweep_interval: config.cleanup_interval,
         require_receipt: config.receiver.require_receipt,
         once,
+        relieve: config.shipped_free_bytes.is_some(),
         seed: seed(),
     }
+}
+
+fn free_bytes(config: &ShipConfig) -> FreeBytes {
+    FreeBytes { outbox: config.min_free_bytes, shipped: config.shipped_free_bytes }
 }
 
 fn keep_days(config: &ShipConfig) -> KeepDays {

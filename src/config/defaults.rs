@@ -16,6 +16,7 @@ pub(super) const RECONCILE_ONLY_S: u64 = 5;
 pub(super) const QUARANTINE_KEEP_DAYS: u32 = 30;
 pub(super) const CLEANUP_INTERVAL_S: u64 = 3600;
 pub(super) const SHIPPED_KEEP_DAYS: u32 = 0;
+pub(super) const SHIPPED_FREE_BYTES: u64 = 0;
 pub(super) const LEVEL: i32 = 3;
 pub(super) const CONNECT_TIMEOUT_S: u64 = 10;
 pub(super) const IDLE_TIMEOUT_S: u64 = 60;
@@ -59,6 +60,9 @@ impl RawConfig {
                     .quarantine_cleanup_interval_s
                     .or(Some(CLEANUP_INTERVAL_S)),
                 shipped_keep_days: shipper.shipped_keep_days.or(Some(SHIPPED_KEEP_DAYS)),
+                // Its default follows from the file system's size.
+                min_free_bytes: shipper.min_free_bytes,
+                shipped_free_bytes: shipper.shipped_free_bytes.or(Some(SHIPPED_FREE_BYTES)),
                 host_id: shipper.host_id.or_else(|| Some(host_id())),
                 metrics_listen: shipper.metrics_listen.or_else(|| Some(String::new())),
                 metrics_textfile: shipper.metrics_textfile.or_else(|| Some("".into())),

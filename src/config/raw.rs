@@ -34,6 +34,8 @@ pub struct RawShipper {
     pub quarantine_keep_days: Option<u32>,
     pub quarantine_cleanup_interval_s: Option<u64>,
     pub shipped_keep_days: Option<u32>,
+    pub min_free_bytes: Option<u64>,
+    pub shipped_free_bytes: Option<u64>,
     pub host_id: Option<String>,
     pub metrics_listen: Option<String>,
     pub metrics_textfile: Option<PathBuf>,

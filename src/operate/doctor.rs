@@ -26,6 +26,8 @@ use crate::config::{ConfigError, RawConfig};
 pub struct Question {
     /// The configuration with the command line laid over it, or why there is none.
     pub raw: Result<RawConfig, ConfigError>,
+    /// What the command line says by itself: where the folders are, though the file is wrong.
+    pub given: RawConfig,
     /// The file that it was, or was to be, read from.
     pub file: Option<PathBuf>,
     /// How far back the journal is read.

@@ -5,6 +5,7 @@
 //!  sealift fetch ID      receiver ──GET──▶ fetch ──▶ scratch ──▶ unpack ──▶ <folder>/<id>/
 //!  sealift verify        shipped ──receipt──▶ verify ──HEAD──▶ receiver ──▶ judge (pure) ──▶ held, or what is wrong
 //!  sealift status        daemon ──snapshot──▶ ask ──▶ status ◀── scan ◀── the folders
+//!  sealift trace ID      the four folders, the journal, the daemon ──▶ one episode's timeline
 //!  sealift requeue       quarantine, a conflict, or what verify found lost ──▶ back into episodes/
 //! ```
 //!
@@ -16,6 +17,7 @@ pub mod fetch;
 pub mod unpack;
 pub mod verify;
 pub mod requeue;
+pub mod trace;
 pub mod shipped;
 pub mod receiver;
 pub mod ask;

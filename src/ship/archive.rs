@@ -8,7 +8,12 @@
 //! Both sides hold the same open file, so a rename into place, or an unlink, takes nothing from a reader. What
 //! [`Growth`] announces has been written and may be read; nothing here says that it is durable. A long one is flushed in
 //! slices meanwhile (`slices.rs`), so that making it durable in the end does not take long.
+//!
+//! Where the outbox has no room for one it lies nowhere: it is packed again for whoever reads it (`poured.rs`). Readers need not
+//! know.
 
+pub mod poured;
+mod reading;
 mod slices;
 
 use std::{
@@ -23,20 +28,36 @@ use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
-use self::slices::Slices;
+pub use self::reading::{IN_ONE_PIECE_BYTES, Reading};
+use self::{poured::Pour, slices::Slices};
 use crate::{durable, episode::Digest, records::ArchiveFacts};
 
 /// How many bytes may be written before readers are told. Small enough that a sender is never far behind, large
 /// enough that waking it costs nothing beside the compression.
 const ANNOUNCED_EVERY_BYTES: u64 = 256 * 1024;
 
+/// Where packing writes an archive.
+pub trait Sink: Write {
+    /// Everything was written: what it is, with the digest of the tar stream in it.
+    fn finish(self, content_sha256: Digest) -> ArchiveFacts;
+}
+
 /// The reading end. Clones read independently.
 #[derive(Clone, Debug)]
 pub struct Archive {
-    file: Arc<File>,
+    source: Source,
     grown: watch::Receiver<Growth>,
-    from_disk: bool,
-    slices: Slices,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    /// `from_disk`: it was not written here.
+    File {
+        file: Arc<File>,
+        from_disk: bool,
+        slices: Slices,
+    },
+    Poured(Pour),
 }
 
 /// How far an archive has come.
@@ -74,7 +95,7 @@ impl Archive {
             len_bytes: 0,
             announced_bytes: 0,
         };
-        Ok((writer, Self { file, grown, from_disk: false, slices }))
+        Ok((writer, Self { source: Source::File { file, from_disk: false, slices }, grown }))
     }
 
     /// Opens a finished archive. Its length is compared with `facts`, its bytes are not: that is the receiver's and
@@ -96,20 +117,32 @@ impl Archive {
             let why = format!("the archive has {found} bytes, its record says {stated}");
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
+        let slices = Slices::new(durable::sync_slice);
+        Ok(Self::whole(Source::File { file: Arc::new(file), from_disk: true, slices }, facts))
+    }
+
+    /// One that lies nowhere, and was these bytes when it was packed into nothing: whoever reads it has it packed again.
+    #[must_use]
+    pub fn poured(pour: Pour, facts: ArchiveFacts) -> Self {
+        Self::whole(Source::Poured(pour), facts)
+    }
+
+    fn whole(source: Source, facts: ArchiveFacts) -> Self {
         let growth = Growth { len_bytes: facts.size_bytes, end: Some(End::Finished(facts)) };
         // The sender is dropped here: a value that will not change needs none.
         let (_, grown) = watch::channel(growth);
-        Ok(Self { file: Arc::new(file), grown, from_disk: true, slices: Slices::new(durable::sync_slice) })
+        Self { source, grown }
     }
 
     /// Reads at an offset, without a shared position (pread(2)). 0 at or behind the present end, which for an archive
     /// that still grows is not the end of it: [`Archive::grown_beyond`] tells.
     ///
     /// # Errors
-    /// Those of pread(2).
+    /// Those of pread(2); [`io::ErrorKind::Unsupported`] where it lies nowhere.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let file = self.file()?;
         loop {
-            match self.file.read_at(buffer, offset) {
+            match file.read_at(buffer, offset) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => return read,
             }
@@ -134,7 +167,7 @@ impl Archive {
     /// have rotted since, or be a file that somebody else put there.
     #[must_use]
     pub fn is_from_disk(&self) -> bool {
-        self.from_disk
+        matches!(self.source, Source::File { from_disk: true, .. })
     }
 
     /// Digests and length, once it is finished.
@@ -150,9 +183,19 @@ impl Archive {
     ///
     /// # Errors
     /// That of a flush on the way: the bytes cannot be believed, whatever a later flush says.
+    /// [`io::ErrorKind::Unsupported`] where it lies nowhere.
     pub fn file_to_keep(&self) -> io::Result<&File> {
-        self.slices.settle()?;
-        Ok(&self.file)
+        if let Source::File { slices, .. } = &self.source {
+            slices.settle()?;
+        }
+        self.file()
+    }
+
+    fn file(&self) -> io::Result<&File> {
+        match &self.source {
+            Source::File { file, .. } => Ok(file),
+            Source::Poured(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "the archive lies nowhere")),
+        }
     }
 }
 
@@ -168,16 +211,17 @@ pub struct ArchiveWriter {
     announced_bytes: u64,
 }
 
-impl ArchiveWriter {
-    /// States that everything was written, and what it is. Readers see the end with the facts.
-    #[must_use]
-    pub fn finish(mut self, content_sha256: Digest) -> ArchiveFacts {
+impl Sink for ArchiveWriter {
+    /// Readers see the end with the facts.
+    fn finish(mut self, content_sha256: Digest) -> ArchiveFacts {
         let sha256 = std::mem::take(&mut self.hasher).into();
         let facts = ArchiveFacts { sha256, content_sha256, size_bytes: self.len_bytes };
         self.tell(Some(End::Finished(facts)));
         facts
     }
+}
 
+impl ArchiveWriter {
     /// Bytes written so far.
     #[must_use]
     pub fn len_bytes(&self) -> u64 {

@@ -9,7 +9,9 @@
 
 mod asking;
 mod lore;
+mod packing;
 mod perform;
+mod relieving;
 pub mod reload;
 mod report;
 mod runway;
@@ -36,7 +38,7 @@ use self::{
 use super::{
     control::{Ask, Desk},
     ledger::Ledger,
-    lock::{Lock, REFRESH_EVERY},
+    lock::{Lock, LockError, REFRESH_EVERY},
     machine::{
         Event, Notice, Settings, Tally,
         pulse::{self, Allowances, Part, Pulse, Stalled},
@@ -65,6 +67,8 @@ pub struct Options {
     pub layout: Layout,
     /// How to pack.
     pub pack: super::pack::Options,
+    /// What is to stay free.
+    pub free_bytes: FreeBytes,
     /// What decides.
     pub settings: Settings,
     /// Whether inotify is used where the file system's events can be trusted; `Some` forces it.
@@ -109,6 +113,15 @@ pub struct KeepDays {
     pub shipped: Option<u32>,
 }
 
+/// What is to stay free in a folder's file system, bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FreeBytes {
+    /// Packing leaves so much in the outbox's; `None`: by its size.
+    pub outbox: Option<u64>,
+    /// Below that, episodes that the receiver holds are removed from `shipped/`; `None`: never.
+    pub shipped: Option<u64>,
+}
+
 /// When to stop: called once, with a grace for what is in flight; called again, at once.
 #[derive(Debug)]
 pub struct Stop {
@@ -134,11 +147,14 @@ impl Stop {
 /// Ships until it is told to stop; with `settings.once`, until one pass is through.
 ///
 /// # Errors
-/// Where the folders, the lock or the watching thread cannot be had. What goes wrong later with an episode, or with the
+/// Where the folders, the lock or the watching thread cannot be had, or another daemon took the lock that somebody removed. What goes wrong later with an episode, or with the
 /// destination, is told, and is no error.
 pub async fn run(options: Options, transport: Transport, mut stop: Stop) -> anyhow::Result<Tally> {
     match Daemon::start(options, transport, &mut stop).await? {
-        Some(daemon) => Ok(daemon.turn(&mut stop).await),
+        Some(mut daemon) => {
+            let tally = daemon.turn(&mut stop).await;
+            daemon.robbed.map_or(Ok(tally), |robbed| Err(robbed.into()))
+        }
         None => Ok(Tally::default()),
     }
 }
@@ -178,6 +194,8 @@ struct Daemon {
     /// Dropped before the lock: who comes next makes a socket of their own.
     asking: Asking,
     lock: Lock,
+    /// Another daemon has taken the lock, after somebody removed ours.
+    robbed: Option<LockError>,
 }
 
 /// What the loop waited for.
@@ -197,6 +215,7 @@ enum Turn {
 enum Aside {
     Read(anyhow::Result<Box<Reloaded>>),
     Refreshed(io::Result<()>),
+    Locked(Result<Option<Lock>, LockError>),
 }
 
 impl Daemon {
@@ -221,6 +240,7 @@ impl Daemon {
             layout,
             transport,
             pack: options.pack,
+            free_bytes: options.free_bytes,
             keep_days: options.keep_days,
             events: event_sender,
             known: Arc::new(Known::new(prepared.root)),
@@ -258,11 +278,12 @@ impl Daemon {
             aside,
             asking,
             lock: prepared.lock,
+            robbed: None,
             options,
         }))
     }
 
-    async fn turn(mut self, stop: &mut Stop) -> Tally {
+    async fn turn(&mut self, stop: &mut Stop) -> Tally {
         if !self.options.settings.once {
             self.options.notifier.ready();
         }
@@ -288,6 +309,7 @@ impl Daemon {
                 Turn::Asked(ask) => drop(ask.send(self.snapshot())),
                 Turn::Aside(Aside::Read(read)) => self.read(read),
                 Turn::Aside(Aside::Refreshed(refreshed)) => self.refreshed(refreshed),
+                Turn::Aside(Aside::Locked(locked)) => self.locked(locked),
                 Turn::Deadline if self.stopping.is_none() => self.hear(Event::Deadline),
                 Turn::Deadline if self.hands.cancelled() => {
                     tracing::warn!("stopped with work under way; the next start finishes it");
@@ -341,8 +363,15 @@ impl Daemon {
         if let Some(part) = Part::ended_by(&event) {
             self.hands.ended(&part);
         }
+        if let Event::Attempted(id, attempt) = &event {
+            self.teller.attempted(id, attempt.resumed_at_bytes);
+        }
         self.overflows += u64::from(matches!(event, Event::Unsure));
+        let looked = matches!(event, Event::Scanned(_));
         self.machine.handle(event, self.started.elapsed());
+        if looked && !self.options.settings.once && self.stopping.is_none() {
+            self.look_after_lock();
+        }
         self.stirred = true;
     }
 

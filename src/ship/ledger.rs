@@ -61,6 +61,8 @@ impl Ledger {
             | Notice::StillChanging(..)
             | Notice::Stuck(..)
             | Notice::PackingPaused(..)
+            | Notice::OutboxFull(..)
+            | Notice::NoRoom(..)
             | Notice::PackedAgain(..)
             | Notice::DeliveredAndGone(_)
             | Notice::Vanished(_)

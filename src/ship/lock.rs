@@ -16,7 +16,7 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -152,7 +152,13 @@ fn acquire_on(layout: &Layout, shared: Option<&'static str>) -> Result<Lock, Loc
             return Err(elsewhere(&path, kind, &last, age));
         }
     }
-    write_holder(&mut file, &us).map_err(at)?;
+    match write_holder(&mut file, &us) {
+        // The words are for whoever comes second. Where the lock itself is what counts, a full disk is no reason not to make room on it.
+        Err(error) if shared.is_none() && durable::is_full(&error) => {
+            tracing::debug!("who holds the lock cannot be written: {error}");
+        }
+        written => written.map_err(at)?,
+    }
     Ok(Lock { file: Arc::new(file), is_shared: shared.is_some() })
 }
 
@@ -161,6 +167,43 @@ impl Lock {
     #[must_use]
     pub fn refresher(&self) -> Option<Refresher> {
         self.is_shared.then(|| Refresher(Arc::clone(&self.file)))
+    }
+}
+
+/// What a worker takes along to look after the lock.
+#[derive(Debug, Clone)]
+pub struct Claim(Arc<File>);
+
+impl Lock {
+    /// For a worker's thread.
+    #[must_use]
+    pub fn claim(&self) -> Claim {
+        Claim(Arc::clone(&self.file))
+    }
+}
+
+impl Claim {
+    /// Looks whether what stands under the lock's name is still what we hold. Where somebody removed it, or put another data folder
+    /// in its place, takes the lock that is there now; `None` where there is nothing to do, or no data folder to lock.
+    ///
+    /// # Errors
+    /// [`LockError`]: another daemon was quicker, or the file cannot be had.
+    pub fn renew(&self, layout: &Layout) -> Result<Option<Lock>, LockError> {
+        let path = layout.private.join("lock");
+        let at = |source| LockError::Io { path: path.clone(), source };
+        let ours = self.0.metadata().map_err(at)?;
+        match fs::symlink_metadata(&path) {
+            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => return Ok(None),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(at(error)),
+        }
+        match durable::recreate_folder(&layout.private) {
+            Ok(_) => acquire(layout).map(Some),
+            // The data folder is gone as well.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(at(error)),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod transport;
 pub mod outcome;
 pub mod proven;
 pub mod retire;
+pub mod room;
 pub mod quarantine;
 pub mod orphan;
 pub mod sweep;

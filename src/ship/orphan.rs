@@ -121,7 +121,7 @@ pub fn settle(
 
 /// For the start, before scratch is cleared and anything is scanned: puts back what was written to on its way to `shipped/` by a
 /// process that was killed there. Of an upload that was acknowledged before its archive had its final name, scratch is all
-/// that tells; it says which receipt to look at just as well.
+/// that tells; it says which receipt to look at just as well. So does the note of one that had no archive.
 ///
 /// # Errors
 /// That of listing the outbox. What goes wrong with one episode is told.
@@ -133,11 +133,13 @@ pub fn put_back_unfinished(
 ) -> io::Result<()> {
     for entry in fs::read_dir(&layout.outbox)? {
         let entry = entry?;
-        let (OutboxName::Partial(id) | OutboxName::Archive(id)) = outbox_name(&entry.file_name()) else {
-            continue;
+        let name = outbox_name(&entry.file_name());
+        let id = match &name {
+            OutboxName::Partial(id) | OutboxName::Archive(id) | OutboxName::Sidecar(id) => id,
+            OutboxName::Scratch | OutboxName::Stranger => continue,
         };
         // One broken episode never holds up the rest.
-        if let Err(error) = put_back_one(layout, &id, root, &entry.path(), content_of, progress) {
+        if let Err(error) = put_back_one(layout, id, root, &entry.path(), &name, content_of, progress) {
             tracing::warn!(
                 EPISODE = %id, "Whether {id} in shipped/ is what was delivered could not be looked at: {error}"
             );
@@ -150,7 +152,8 @@ fn put_back_one(
     layout: &Layout,
     id: &EpisodeId,
     root: RootId,
-    archive: &Path,
+    path: &Path,
+    name: &OutboxName,
     content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> io::Result<()> {
@@ -159,9 +162,18 @@ fn put_back_one(
     if !layout.shipped.join(id.as_str()).exists() || !is_gone(layout, id, root)? {
         return Ok(());
     }
-    let Some(file) = open(archive)? else { return Ok(()) };
-    let sha256 = digest_of(file, progress)?;
-    let wanted = Wanted { id, sha256, content_sha256: None, fingerprint: None };
+    let wanted = if let OutboxName::Sidecar(_) = name {
+        // Beside an archive, that is what is looked at; alone, it is the note of what was sent without one.
+        let alone = fs::symlink_metadata(layout.archive(id)).is_err();
+        let Some(noted) = filed::sidecar(layout, id)?.filter(|_| alone) else { return Ok(()) };
+        let facts = noted.facts;
+        let content_sha256 = Some(facts.content_sha256);
+        Wanted { id, sha256: facts.sha256, content_sha256, fingerprint: Some(noted.fingerprint) }
+    } else {
+        let Some(file) = open(path)? else { return Ok(()) };
+        let sha256 = digest_of(file, progress)?;
+        Wanted { id, sha256, content_sha256: None, fingerprint: None }
+    };
     match proven::find(layout, &wanted, content_of, progress)? {
         Found::Changed(shipped) => proven::put_back(layout, id, &shipped, progress).map(|_| ()),
         Found::Same(_) | Found::Nothing => Ok(()),

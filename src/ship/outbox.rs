@@ -66,28 +66,47 @@ pub fn keep(
     conflict: Option<&Refusal>,
     now: WallTime,
 ) -> Result<(), String> {
-    let sidecar = Sidecar {
-        episode_id: id.clone(),
-        facts: packed.facts,
-        fingerprint: packed.fingerprint,
-        manifest: packed.manifest,
-        commit: packed.commit.as_ref().map(|commit| commit.as_str().to_owned()),
-        verdict: conflict.map(|refusal| RecordedVerdict {
-            verdict: CONFLICT.to_owned(),
-            status_code: refusal.status.unwrap_or(409),
-            detail: refusal.detail.clone(),
-            at_wall: now,
-        }),
-    };
+    let mut sidecar = sidecar(id, packed);
+    sidecar.verdict = conflict.map(|refusal| RecordedVerdict {
+        verdict: CONFLICT.to_owned(),
+        status_code: refusal.status.unwrap_or(409),
+        detail: refusal.detail.clone(),
+        at_wall: now,
+    });
     let write = || -> io::Result<()> {
         if let Some(archive) = archive {
             // Of an older archive: beside the new one it would be a lie.
             durable::remove_file(&layout.sidecar(id))?;
             durable::replace(archive.file_to_keep()?, &layout.partial(id), &layout.archive(id))?;
         }
-        durable::write_file(&layout.sidecar(id), &serde_json::to_vec_pretty(&sidecar)?)
+        durable::write_record(
+            &layout.sidecar(id),
+            &serde_json::to_vec_pretty(&sidecar)?,
+            Some(&layout.private),
+        )
     };
     write().map_err(|error| format!("Failed to make its archive durable in the outbox: {error}"))
+}
+
+/// Writes the sidecar of an archive that lies nowhere, for as long as its episode is moved. Where the move is broken off, it says
+/// what was delivered.
+///
+/// # Errors
+/// Those of [`durable::write_record`].
+pub fn note(layout: &Layout, id: &EpisodeId, packed: &Packed) -> io::Result<()> {
+    let bytes = serde_json::to_vec_pretty(&sidecar(id, packed))?;
+    durable::write_record(&layout.sidecar(id), &bytes, Some(&layout.private))
+}
+
+fn sidecar(id: &EpisodeId, packed: &Packed) -> Sidecar {
+    Sidecar {
+        episode_id: id.clone(),
+        facts: packed.facts,
+        fingerprint: packed.fingerprint,
+        manifest: packed.manifest,
+        commit: packed.commit.as_ref().map(|commit| commit.as_str().to_owned()),
+        verdict: None,
+    }
 }
 
 /// Opens the archive of this episode that these facts describe; an older one that still lies there is not it.

@@ -31,7 +31,7 @@ use self::{
     header::{Member, MemberKind},
     stream::TarStream,
 };
-use super::archive::ArchiveWriter;
+use super::archive::Sink;
 use crate::{
     episode::{Commit, Digest, EpisodeId, Fingerprint},
     layout::{self, MARKER},
@@ -149,15 +149,15 @@ impl From<TreeError> for PackError {
 /// Packs the episode in `directory` under the name `id`. `progress` advances by what is read of its files.
 ///
 /// # Errors
-/// [`PackError`]. The writer is gone then, so that readers of the archive see it abandoned.
+/// [`PackError`]. The sink is gone then, so that readers of an archive that grows see it abandoned.
 pub fn pack(
     id: &EpisodeId,
     directory: &Path,
-    writer: ArchiveWriter,
+    sink: impl Sink,
     options: &Options,
     progress: &Progress,
 ) -> Result<Packed, PackError> {
-    pack_observed(id, directory, writer, options, progress, |_| ())
+    pack_observed(id, directory, sink, options, progress, |_| ())
 }
 
 /// The digest of the tar stream that [`pack`] makes of what stands in a directory, and nothing else of it: the identity of an
@@ -180,14 +180,13 @@ pub fn content_of(id: &EpisodeId, directory: &Path, progress: &Progress) -> Resu
 fn pack_observed(
     id: &EpisodeId,
     directory: &Path,
-    writer: ArchiveWriter,
+    sink: impl Sink,
     options: &Options,
     progress: &Progress,
     mut observe: impl FnMut(&Entry<'_>),
 ) -> Result<Packed, PackError> {
     let marker = read_marker(directory, progress)?;
-    let stream =
-        TarStream::new(writer, options.level, options.workers, progress).map_err(PackError::Outbox)?;
+    let stream = TarStream::new(sink, options.level, options.workers, progress).map_err(PackError::Outbox)?;
     let mut packing = Packing::new(id, stream, marker, progress);
     let read = tree::walk(directory, progress, |entry| {
         observe(&entry);
@@ -196,7 +195,7 @@ fn pack_observed(
     if !packing.saw_marker {
         return Err(PackError::Changed { path: MARKER.into() });
     }
-    let (writer, content_sha256, uncompressed_bytes) = packing.stream.finish().map_err(PackError::Outbox)?;
+    let (sink, content_sha256, uncompressed_bytes) = packing.stream.finish().map_err(PackError::Outbox)?;
 
     // Only now is it known that what was read was one state of the episode and not a mixture. A disagreement with the
     // manifest means nothing before that either: a recorder that still writes is not at fault, it is early.
@@ -209,7 +208,7 @@ fn pack_observed(
         Some(Err(Mismatch(error))) => return Err(PackError::Fault { error, fingerprint: read.fingerprint }),
     };
     Ok(Packed {
-        facts: writer.finish(content_sha256),
+        facts: sink.finish(content_sha256),
         fingerprint: read.fingerprint,
         manifest,
         commit: packing.commit,

@@ -96,7 +96,7 @@ fn try_retire(
     };
     // Of a rejection that was not carried out: it was decided afresh since.
     filed::remove_reason(&episode)?;
-    filed::write_receipt(&episode, &receipt)?;
+    filed::write_receipt(&episode, &receipt, Some(&layout.private))?;
     // One whose receipt is of another delivery stays what it is.
     let of_this = |copy: &Path| {
         let receipt = filed::receipt(copy).unwrap_or_default();
@@ -113,7 +113,7 @@ fn try_retire(
         MoveChecked::To(path) => {
             // `sealift requeue` removes the old receipt of what it has put back, and may have met this one.
             if matches!(filed::receipt(&path), Ok(None)) {
-                filed::write_receipt(&path, &receipt)?;
+                filed::write_receipt(&path, &receipt, Some(&layout.private))?;
             }
             clear_outbox(layout, id);
             Ok(Moved::To(path))

@@ -2,6 +2,8 @@
 //!
 //! The caller has seen that the clock can be believed, and holds the lock.
 
+pub mod pressure;
+
 use std::{
     ffi::OsStr,
     fs, io,

@@ -1,6 +1,8 @@
 //! The machine's notices, as lines for a person: what happened, to which episode, what will happen next, what to type.
 //!
-//! The fields in capitals are what a program that reads the journal goes by: `EPISODE`, `VERDICT`, `STATUS_CODE`, `BYTES`, `ELAPSED_MS`.
+//! The fields in capitals are what a program that reads the journal goes by: `EPISODE`, `VERDICT`, `STATUS_CODE`, `BYTES`, `ELAPSED_MS`; for its
+//! timeline also `SEEN_MS`, `PACKED_MS`, `DELIVERED_MS`, `ATTEMPT`, `OFFSET_BYTES` (snapshot.rs). An episode that is delivered at the
+//! first try is one line, so what its steps took stands on that one.
 
 use std::{collections::HashMap, path::Path, time::Duration};
 
@@ -18,35 +20,81 @@ const HELD_JUST_NOW: Duration = Duration::from_secs(1);
 /// Tells, and remembers since when each episode is sealed, for the time it took.
 #[derive(Debug)]
 pub struct Teller {
-    sealed: HashMap<EpisodeId, Seen>,
+    ways: HashMap<EpisodeId, Way>,
     held_at: Option<Duration>,
     /// What is left undone now is not tried again by this process.
     last_try: bool,
 }
 
-/// When a marker was seen, by the machine's time, and how long it had stood there: from before we began, perhaps.
+/// What was seen of an episode on its way. `at` is by the machine's time; the marker had stood for `age` by then: from before we
+/// began, perhaps.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
+struct Way {
     at: Duration,
     age: Duration,
+    packed: Option<Duration>,
+    delivered: Option<Duration>,
+    attempts: u32,
+    /// From where the last one went on.
+    offset_bytes: u64,
 }
 
-impl Seen {
+impl Way {
+    fn begun(at: Duration, age: Duration) -> Self {
+        Self { at, age, packed: None, delivered: None, attempts: 0, offset_bytes: 0 }
+    }
+
     fn age(&self, now: Duration) -> Duration {
         self.age + now.saturating_sub(self.at)
     }
+}
+
+/// The same as fields. What is not known is left out.
+#[derive(Debug, Clone, Copy, Default)]
+struct Marks {
+    seen_ms: Option<u64>,
+    packed_ms: Option<u64>,
+    delivered_ms: Option<u64>,
+    elapsed_ms: u64,
+    attempt: Option<u32>,
+    offset_bytes: Option<u64>,
+}
+
+impl Marks {
+    fn of(way: &Way, now: Duration) -> Self {
+        Self {
+            seen_ms: Some(milliseconds(way.age)),
+            packed_ms: way.packed.map(milliseconds),
+            delivered_ms: way.delivered.map(milliseconds),
+            elapsed_ms: milliseconds(way.age(now)),
+            attempt: Some(way.attempts).filter(|attempts| *attempts > 0),
+            offset_bytes: Some(way.offset_bytes).filter(|bytes| *bytes > 0),
+        }
+    }
+}
+
+fn milliseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Teller {
     /// One for a daemon; or for one pass, which tries everything once.
     #[must_use]
     pub fn new(once: bool) -> Self {
-        Self { sealed: HashMap::new(), held_at: None, last_try: once }
+        Self { ways: HashMap::new(), held_at: None, last_try: once }
     }
 
     /// From now on what is left undone is left to the next start.
     pub fn stopping(&mut self) {
         self.last_try = true;
+    }
+
+    /// An attempt came back that had gone on from this byte. To be heard before the notices about it are told.
+    pub fn attempted(&mut self, id: &EpisodeId, resumed_at_bytes: u64) {
+        if let Some(way) = self.ways.get_mut(id) {
+            way.attempts = way.attempts.saturating_add(1);
+            way.offset_bytes = resumed_at_bytes;
+        }
     }
 
     /// Logs one notice. `now` is the machine's time.
@@ -55,7 +103,7 @@ impl Teller {
             Notice::Sealed(id, stamp) => {
                 // Since it was made, or changed: its mtime may have come along with a copied file.
                 let age = clock::age_of(stamp.made_ns).unwrap_or_default();
-                self.sealed.insert(id.clone(), Seen { at: now, age });
+                self.ways.insert(id.clone(), Way::begun(now, age));
                 debug!(EPISODE = %id, "sealed");
             }
             Notice::OddMarker(id, what) => warn!(
@@ -63,35 +111,50 @@ impl Teller {
                 "{id} is not sealed: its done.marker is {what}. done.marker must be a regular file: remove it, and create it \
                  anew when the episode is complete (sealift seal does)."
             ),
-            Notice::Packed(id, facts) => debug!(EPISODE = %id, BYTES = facts.size_bytes, "packed"),
+            Notice::Packed(id, facts) => {
+                if let Some(way) = self.ways.get_mut(id) {
+                    way.packed = Some(way.age(now));
+                }
+                debug!(EPISODE = %id, BYTES = facts.size_bytes, "packed");
+            }
             Notice::Delivered(id, facts, status) => {
+                if let Some(way) = self.ways.get_mut(id) {
+                    way.delivered = Some(way.age(now));
+                }
                 debug!(EPISODE = %id, STATUS_CODE = status, BYTES = facts.size_bytes, "delivered");
             }
             Notice::Retired(id, facts, status, path) => {
-                let elapsed = self.elapsed(id, now);
+                let marks = self.end(id, now);
                 info!(
                     EPISODE = %id, VERDICT = "delivered", STATUS_CODE = status, BYTES = facts.size_bytes,
-                    ELAPSED_MS = elapsed, "shipped {id}, now in {}", path.display()
+                    SEEN_MS = marks.seen_ms, PACKED_MS = marks.packed_ms, DELIVERED_MS = marks.delivered_ms,
+                    ELAPSED_MS = marks.elapsed_ms, ATTEMPT = marks.attempt, OFFSET_BYTES = marks.offset_bytes,
+                    "shipped {id}, now in {}", path.display()
                 );
             }
             Notice::Quarantined(id, reason, path) => {
-                let elapsed = self.elapsed(id, now);
+                let marks = self.end(id, now);
                 error!(
-                    EPISODE = %id, VERDICT = reason.verdict, STATUS_CODE = reason.status, ELAPSED_MS = elapsed,
+                    EPISODE = %id, VERDICT = reason.verdict, STATUS_CODE = reason.status,
+                    SEEN_MS = marks.seen_ms, PACKED_MS = marks.packed_ms, ELAPSED_MS = marks.elapsed_ms,
+                    ATTEMPT = marks.attempt, OFFSET_BYTES = marks.offset_bytes,
                     "quarantined {id}: {}. It is in {} with the reason beside it.", reason.error, path.display()
                 );
             }
             Notice::Retrying(id, refusal, wait) => warn!(
-                EPISODE = %id, VERDICT = "transient", STATUS_CODE = refusal.status,
+                EPISODE = %id, VERDICT = "transient", STATUS_CODE = refusal.status, ATTEMPT = self.marks(id, now).attempt,
+                OFFSET_BYTES = self.marks(id, now).offset_bytes, ELAPSED_MS = self.marks(id, now).elapsed_ms,
                 "{id} was not delivered: {}. It stays and is sent again {}.", refusal.detail, self.when(*wait)
             ),
             Notice::RefusedAlone(id, refusal, wait) => warn!(
-                EPISODE = %id, VERDICT = "refused", STATUS_CODE = refusal.status,
+                EPISODE = %id, VERDICT = "refused", STATUS_CODE = refusal.status, ATTEMPT = self.marks(id, now).attempt,
+                OFFSET_BYTES = self.marks(id, now).offset_bytes, ELAPSED_MS = self.marks(id, now).elapsed_ms,
                 "{id} is refused while others are not, or not by a receiver: {}. It stays and is sent again {}. Look at \
                  what stands between here and the receiver.", refusal.detail, self.when(*wait)
             ),
             Notice::Conflict(id, refusal) => error!(
-                EPISODE = %id, VERDICT = "conflict", STATUS_CODE = refusal.status,
+                EPISODE = %id, VERDICT = "conflict", STATUS_CODE = refusal.status, ATTEMPT = self.marks(id, now).attempt,
+                OFFSET_BYTES = self.marks(id, now).offset_bytes, ELAPSED_MS = self.marks(id, now).elapsed_ms,
                 "{id}: the receiver holds other content under this name: {}. It stays in episodes/ and is not sent again \
                  until it changes. Compare the two, then rename the episode's folder (it is shipped under the new name) or \
                  remove it. Its archive in outbox/ is put away by itself then: removed after a renaming, moved to \
@@ -135,9 +198,17 @@ impl Teller {
                 "Packing pauses, and is tried again {}: {why}. Episodes stay where they are; uploads go on.",
                 self.when(*wait)
             ),
+            Notice::OutboxFull(why, wait) => error!(
+                "The outbox is full: {why}. Nothing is written there for {}. Episodes stay where they are and are sent without a \
+                 copy in the outbox, each read once more for every try; uploads go on.",
+                span(*wait)
+            ),
+            Notice::NoRoom(id, why) => info!(
+                EPISODE = %id, "{id} is sent without a copy in the outbox, and read once more for every try: {why}"
+            ),
             Notice::PackedAgain(id, why) => info!(EPISODE = %id, "{id} is packed again: {why}."),
             Notice::DeliveredAndGone(id) => {
-                self.sealed.remove(id);
+                self.ways.remove(id);
                 warn!(
                     EPISODE = %id, VERDICT = "delivered",
                     "{id} is held by the receiver, but somebody else took it out of episodes/ before it could be moved."
@@ -149,7 +220,7 @@ impl Teller {
                 span(*since)
             ),
             Notice::Vanished(id) => {
-                self.sealed.remove(id);
+                self.ways.remove(id);
                 warn!(EPISODE = %id, "{id} was taken out of episodes/ by somebody else. It is not shipped.");
             }
         }
@@ -159,7 +230,7 @@ impl Teller {
     #[must_use]
     pub fn age_in(&self, notice: &Notice, now: Duration) -> Option<Duration> {
         let Notice::Delivered(id, ..) = notice else { return None };
-        self.sealed.get(id).map(|seen| seen.age(now))
+        self.ways.get(id).map(|way| way.age(now))
     }
 
     /// When it is tried again.
@@ -171,9 +242,13 @@ impl Teller {
         self.held_at.is_some_and(|at| now.saturating_sub(at) < HELD_JUST_NOW)
     }
 
-    fn elapsed(&mut self, id: &EpisodeId, now: Duration) -> u64 {
-        let elapsed = self.sealed.remove(id).map(|seen| seen.age(now));
-        u64::try_from(elapsed.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+    fn marks(&self, id: &EpisodeId, now: Duration) -> Marks {
+        self.ways.get(id).map(|way| Marks::of(way, now)).unwrap_or_default()
+    }
+
+    /// It has left `episodes/`.
+    fn end(&mut self, id: &EpisodeId, now: Duration) -> Marks {
+        self.ways.remove(id).map(|way| Marks::of(&way, now)).unwrap_or_default()
     }
 }
 

@@ -98,8 +98,8 @@ impl Transport {
             if may_expect {
                 headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
             }
-            let archive = delivery.archive.clone();
-            let body = upload::body(archive, &delivery.facts, offset_bytes).await.map_err(archive_fault)?;
+            let Delivery { archive, facts, progress, .. } = delivery;
+            let body = upload::body(archive, facts, offset_bytes, progress).await.map_err(archive_fault)?;
             let request = Request { method: method.clone(), uri: uri(url)?, headers, body };
             let answered = self.0.send(request, &delivery.progress).await.map_err(fault)?;
             // The expectation cannot be met by something on the way, and nothing was sent yet: a client SHOULD repeat the

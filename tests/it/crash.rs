@@ -251,26 +251,28 @@ fn what_was_moved_beside_another_of_its_name_leaves_no_archive_behind() {
 
 #[test]
 fn what_was_written_to_while_it_was_moved_is_not_taken_for_delivered() {
-    for scratch_only in [false, true] {
+    for left in ["archive and sidecar", "scratch", "note"] {
         let sandbox = Sandbox::with_receiver();
         let reference = seal(&sandbox, 1000);
         keep(&sandbox);
         let kept = take_outbox(&sandbox);
         assert_eq!(sandbox.ship_once().0, 0);
         // Killed between the move and the look behind it, and written to in between, by a recorder that had it open. Its
-        // archive has its final name and a sidecar, or was acknowledged before that.
-        if scratch_only {
-            let archive = kept.iter().find(|(path, _)| *path == archive_in_outbox(&sandbox));
-            fs::write(sandbox.layout.outbox.join(format!("{ID}.tar.zst.partial")), &archive.unwrap().1)
-                .unwrap();
-        } else {
-            put_back(&kept);
+        // archive has its final name and a sidecar, or was acknowledged before that, or it never had one.
+        let of_archive = |(path, _): &&(PathBuf, Vec<u8>)| *path == archive_in_outbox(&sandbox);
+        match left {
+            "scratch" => {
+                let partial = sandbox.layout.outbox.join(format!("{ID}.tar.zst.partial"));
+                fs::write(partial, &kept.iter().find(of_archive).unwrap().1).unwrap();
+            }
+            "note" => put_back(&kept.iter().filter(|file| !of_archive(file)).cloned().collect::<Vec<_>>()),
+            _ => put_back(&kept),
         }
         let mut open = fs::File::options().append(true).open(sandbox.shipped(ID).join("data.bin")).unwrap();
         open.write_all(b"late").unwrap();
         // It is packed and offered as it is now, in the same pass; the receiver says that it holds another.
         let (code, tally) = sandbox.ship_once();
-        assert_eq!((code, &tally["conflicts"]), (1, &json!(1)), "{scratch_only}");
+        assert_eq!((code, &tally["conflicts"]), (1, &json!(1)), "{left}");
         assert_eq!(names(&sandbox.layout.shipped), [""; 0]);
         let back = sandbox.layout.episodes.join(ID);
         assert_eq!(names(&back), ["data.bin", "deep", "done.marker"]);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic with its line is the report")]
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "a test that is skipped says so")]
 
+mod alerts;
 mod authority;
 mod support;
 
@@ -13,9 +14,11 @@ mod crash_sweep;
 mod demo;
 mod destination;
 mod doctor;
+mod disks;
 mod fetch;
 mod fetch_real;
 mod pack;
+mod papers;
 mod poor_mounts;
 mod receive;
 mod requeue;
@@ -26,6 +29,7 @@ mod ship;
 mod status;
 mod takeover;
 mod tidy;
+mod trace;
 mod transport;
 mod uploads;
 mod verify;

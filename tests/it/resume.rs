@@ -13,21 +13,21 @@ use std::{
 
 use crate::support::{Process, Sandbox, eventually, json_file, names, sealift};
 
-const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 
 /// A line between shipper and receiver that can be cut after so many bytes, or closed for good.
-struct Line {
+pub(crate) struct Line {
     address: SocketAddr,
     /// Bytes that went towards the receiver, over all connections.
     sent: Arc<AtomicU64>,
     /// Each connection is cut after so many of them.
-    cut_after: Arc<AtomicU64>,
+    pub(crate) cut_after: Arc<AtomicU64>,
     /// And all of them at once when `sent` comes to this.
-    stop_at: Arc<AtomicU64>,
+    pub(crate) stop_at: Arc<AtomicU64>,
 }
 
 impl Line {
-    fn to(receiver: &str) -> Self {
+    pub(crate) fn to(receiver: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let counter = |value| Arc::new(AtomicU64::new(value));
@@ -48,11 +48,11 @@ impl Line {
         line
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    fn sent(&self) -> u64 {
+    pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::SeqCst)
     }
 }
@@ -83,7 +83,7 @@ fn forward(
 }
 
 /// Content that does not compress.
-fn noise(size: u64) -> Vec<u8> {
+pub(crate) fn noise(size: u64) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     (0..size / 8)
         .flat_map(|_| {
@@ -108,7 +108,7 @@ fn daemon(sandbox: &Sandbox, line: &Line) -> Process {
     sandbox.start(command)
 }
 
-fn archive_bytes(sandbox: &Sandbox, id: &str) -> u64 {
+pub(crate) fn archive_bytes(sandbox: &Sandbox, id: &str) -> u64 {
     let receipt = json_file(&sandbox.shipped(id).join("shipping_receipt.json"));
     assert_eq!(receipt["receipt"]["sha256"], receipt["sha256"]);
     receipt["size_bytes"].as_u64().unwrap()

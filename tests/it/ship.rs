@@ -6,7 +6,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::support::{Mounted, Reply, Sandbox, Scripted, json_file, names};
+use crate::support::{Reply, Sandbox, Scripted, json_file, names};
 
 #[test]
 fn a_sealed_episode_is_shipped_and_an_open_one_is_not() {
@@ -105,22 +105,6 @@ fn one_pass_promises_no_other_try() {
     let output = sandbox.command("ship").arg("--once").output().unwrap();
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(log.contains("It stays and is sent again at the next start."), "{log}");
-}
-
-#[test]
-fn a_full_outbox_is_named_with_its_folder_and_moves_nothing() {
-    let sandbox = Sandbox::new("http://127.0.0.1:9");
-    sandbox.seal("run-1", &[("noise.bin", &noise(1 << 20))]);
-    let Some(_mounted) = Mounted::over(&sandbox.layout.outbox, "64k") else { return };
-    let output = sandbox.command("ship").arg("--once").output().unwrap();
-    let log = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{log}");
-    let folder = sandbox.layout.outbox.display();
-    assert!(
-        log.contains(&format!("no archive can be written in {folder}: No space left on device")),
-        "{log}"
-    );
-    assert_eq!(names(&sandbox.layout.episodes), ["run-1"]);
 }
 
 #[test]

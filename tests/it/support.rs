@@ -33,10 +33,16 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Waits until a condition holds; panics with `what` at the deadline.
 #[track_caller]
-pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = now() + DEADLINE;
+pub(crate) fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    eventually_within(DEADLINE, what, holds);
+}
+
+/// The same for what takes longer.
+#[track_caller]
+pub(crate) fn eventually_within(span: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = now() + span;
     while !holds() {
-        assert!(now() < deadline, "not within {} s: {what}", DEADLINE.as_secs());
+        assert!(now() < deadline, "not within {} s: {what}", span.as_secs());
         thread::park_timeout(Duration::from_millis(2));
     }
 }

@@ -16,7 +16,7 @@ use sealift::{
     progress::Progress,
     records::ArchiveFacts,
     ship::{
-        archive::Archive,
+        archive::{Archive, Sink as _},
         outcome::{Answer, AnswerBody, Attempt, Fault, Outcome, Phase},
         transport::{Delivery, Transport},
     },

@@ -5,7 +5,9 @@
 
 use serde_json::{Map, Value};
 
-use crate::snapshot::journal::{BYTES, ELAPSED_MS, EPISODE, STATUS_CODE, VERDICT};
+use crate::snapshot::journal::{
+    ATTEMPT, BYTES, DELIVERED_MS, ELAPSED_MS, EPISODE, OFFSET_BYTES, PACKED_MS, SEEN_MS, STATUS_CODE, VERDICT,
+};
 
 /// More of a message is not kept, characters.
 const MAX_MESSAGE_CHARS: usize = 2000;
@@ -25,6 +27,16 @@ pub struct Entry {
     pub bytes: Option<u64>,
     /// From the marker on, milliseconds.
     pub elapsed_ms: Option<u64>,
+    /// From the marker until it was seen, milliseconds.
+    pub seen_ms: Option<u64>,
+    /// From the marker until it was packed, milliseconds.
+    pub packed_ms: Option<u64>,
+    /// From the marker until it was acknowledged, milliseconds.
+    pub delivered_ms: Option<u64>,
+    /// The how manieth attempt it was.
+    pub attempt: Option<u64>,
+    /// From which byte on that went.
+    pub offset_bytes: Option<u64>,
     /// What was said, its beginning.
     pub message: String,
     /// The service manager has said it, and not the unit's own process.
@@ -39,13 +51,19 @@ impl Entry {
         let message = text(fields.get("MESSAGE")).unwrap_or_default();
         // Whoever logs to stderr has the fields behind the message, in words.
         let told = |name: &str| text(fields.get(name)).or_else(|| in_words(&message, name));
+        let counted = |name: &str| told(name)?.trim().parse().ok();
         Some(Self {
             at_us: number(&fields, "__REALTIME_TIMESTAMP"),
             episode: told(EPISODE),
             verdict: told(VERDICT),
             status: told(STATUS_CODE).and_then(|text| text.trim().parse().ok()),
-            bytes: told(BYTES).and_then(|text| text.trim().parse().ok()),
-            elapsed_ms: told(ELAPSED_MS).and_then(|text| text.trim().parse().ok()),
+            bytes: counted(BYTES),
+            elapsed_ms: counted(ELAPSED_MS),
+            seen_ms: counted(SEEN_MS),
+            packed_ms: counted(PACKED_MS),
+            delivered_ms: counted(DELIVERED_MS),
+            attempt: counted(ATTEMPT),
+            offset_bytes: counted(OFFSET_BYTES),
             by_manager: text(fields.get("SYSLOG_IDENTIFIER")).is_some_and(|name| name == "systemd"),
             message: message.chars().take(MAX_MESSAGE_CHARS).collect(),
         })

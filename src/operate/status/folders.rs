@@ -205,7 +205,7 @@ mod tests {
             manifest: ManifestCheck::None,
             receipt: serde_json::Value::Null,
         };
-        filed::write_receipt(&path, &receipt).unwrap();
+        filed::write_receipt(&path, &receipt, None).unwrap();
     }
 
     #[test]

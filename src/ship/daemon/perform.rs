@@ -13,9 +13,8 @@ use crate::{
         machine::{
             Effect, Event, Notice,
             pulse::{Part, Work},
-            state::{Check, Moved, OrphanEnd, PackFailure},
+            state::{Check, Moved, OrphanEnd, PackFailure, Packed},
         },
-        outbox,
         watch::{Trouble, Watch},
     },
 };
@@ -115,6 +114,15 @@ impl Hands {
         }
     }
 
+    /// Looks after the lock, unless something is done about it just now.
+    pub(super) fn look_after_lock(&mut self, look: impl FnOnce() + Send + 'static) {
+        let part = Part::of(Work::Lock);
+        if !self.under_way.contains_key(&part) {
+            self.begin(part, 0);
+            tokio::task::spawn_blocking(look);
+        }
+    }
+
     pub(super) fn cancelled(&self) -> bool {
         self.cancelled
     }
@@ -172,9 +180,7 @@ impl Hands {
             Effect::Check { id, rehash } => {
                 let panicked = id.clone();
                 workers.step(
-                    move |workers| {
-                        Event::Checked(id.clone(), outbox::check(&workers.layout, &id, rehash, &progress))
-                    },
+                    move |workers| Event::Checked(id.clone(), workers.check(&id, rehash, &progress)),
                     || Event::Checked(panicked, Check::Unknown(PANICKED.to_owned())),
                 );
             }
@@ -184,8 +190,18 @@ impl Hands {
                 workers.step(
                     move |workers| {
                         let packed = workers.pack(&id, &progress);
-                        let large = matches!(packed, Err(PackFailure::Cancelled)) && progress.is_beyond();
-                        Event::Packed(id, if large { Err(PackFailure::Large) } else { packed })
+                        Event::Packed(id, as_far_as_it_went(packed, &progress))
+                    },
+                    || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
+                );
+            }
+            Effect::Measure { id, most_bytes } => {
+                progress.stop_beyond(most_bytes);
+                let panicked = id.clone();
+                workers.step(
+                    move |workers| {
+                        let packed = workers.measure(&id, &progress);
+                        Event::Packed(id, as_far_as_it_went(packed, &progress))
                     },
                     || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
                 );
@@ -225,6 +241,12 @@ impl Hands {
                     || Event::OrphanSettled(panicked, OrphanEnd::Unsettled),
                 );
             }
+            Effect::Relieve => {
+                workers.step(
+                    move |workers| Event::Relieved(workers.relieve(&progress)),
+                    || Event::Relieved(false),
+                );
+            }
             Effect::Sweep => {
                 workers.step(move |workers| Event::Swept(workers.sweep(&progress)), || Event::Swept(true));
             }
@@ -245,6 +267,15 @@ impl UnderWay {
     }
 }
 
+/// It was told to go no further than so far: then what stopped it is its length.
+fn as_far_as_it_went(
+    packed: Result<Packed, PackFailure>,
+    progress: &Progress,
+) -> Result<Packed, PackFailure> {
+    let large = matches!(packed, Err(PackFailure::Cancelled)) && progress.is_beyond();
+    if large { Err(PackFailure::Large) } else { packed }
+}
+
 fn can_be_cancelled(work: Work) -> bool {
     match work {
         Work::Check | Work::Pack | Work::Send => true,
@@ -255,6 +286,7 @@ fn can_be_cancelled(work: Work) -> bool {
         | Work::Quarantine
         | Work::Orphan
         | Work::Sweep
+        | Work::Relieve
         | Work::Lock
         | Work::Reload => false,
     }

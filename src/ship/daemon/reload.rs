@@ -9,7 +9,12 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::ship::{daemon::KeepDays, machine::Settings, pack, transport::Transport};
+use crate::ship::{
+    daemon::{FreeBytes, KeepDays},
+    machine::Settings,
+    pack,
+    transport::Transport,
+};
 
 /// Reads everything again. On a blocking thread: the files may lie anywhere.
 #[derive(Clone)]
@@ -19,6 +24,8 @@ pub struct Reload(Arc<dyn Fn() -> anyhow::Result<Reloaded> + Send + Sync>);
 pub struct Reloaded {
     /// How to pack from now on.
     pub pack: pack::Options,
+    /// What is to stay free from now on.
+    pub free_bytes: FreeBytes,
     /// What decides from now on; `once` and `seed` stay.
     pub settings: Settings,
     /// The reconcile interval where only reconcile passes find anything.

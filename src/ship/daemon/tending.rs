@@ -8,13 +8,14 @@ use super::{Aside, Daemon, reload::Reloaded, standing::Standing};
 use crate::{
     episode::EpisodeId,
     ship::{
-        lock::REFRESH_EVERY,
+        lock::{Lock, LockError, REFRESH_EVERY},
         machine::{
             Event,
             pulse::{Part, Work},
         },
         transport::Transport,
     },
+    tree,
 };
 
 /// No oftener is the service manager told how it stands.
@@ -76,6 +77,40 @@ impl Daemon {
         }
     }
 
+    /// Is the lock still ours? Somebody may have removed it, or the whole data folder.
+    pub(super) fn look_after_lock(&mut self) {
+        let (claim, layout) = (self.lock.claim(), self.options.layout.clone());
+        let aside = self.aside_sender.clone();
+        self.hands.look_after_lock(move || {
+            let _ = aside.send(Aside::Locked(claim.renew(&layout)));
+        });
+    }
+
+    pub(super) fn locked(&mut self, locked: Result<Option<Lock>, LockError>) {
+        self.hands.ended(&Part::of(Work::Lock));
+        match locked {
+            Ok(None) => {}
+            Ok(Some(lock)) => {
+                let folder = tree::shown(&self.options.layout.private);
+                tracing::warn!("{folder}/lock was gone while we ran, and was taken anew.");
+                self.lock = lock;
+            }
+            Err(error @ LockError::Io { .. }) => tracing::warn!(
+                "The lock was removed while we ran, and cannot be taken anew: {:#}. A second daemon could start on this folder.",
+                anyhow::Error::new(error)
+            ),
+            Err(error) => {
+                tracing::error!(
+                    "The lock was removed while we ran, and another daemon has taken it: this one stops."
+                );
+                self.robbed = Some(error);
+                if self.stopping.is_none() {
+                    self.begin_to_stop();
+                }
+            }
+        }
+    }
+
     /// Reading may wait for a disk; what is under way goes on meanwhile.
     pub(super) fn begin_to_read(&mut self) {
         // Whoever stops takes up nothing new.
@@ -109,7 +144,7 @@ impl Daemon {
     }
 
     fn apply(&mut self, reloaded: Reloaded) {
-        let Reloaded { pack, mut settings, reconcile_only_interval, keep_days, .. } = reloaded;
+        let Reloaded { pack, free_bytes, mut settings, reconcile_only_interval, keep_days, .. } = reloaded;
         if !self.inotify {
             settings.reconcile_interval = reconcile_only_interval;
         }
@@ -118,6 +153,7 @@ impl Daemon {
         let elsewhere = leads_elsewhere(&workers.transport, &reloaded.transport);
         workers.transport = reloaded.transport;
         workers.pack = pack;
+        workers.free_bytes = free_bytes;
         workers.keep_days = keep_days;
         self.hear(Event::Configured { settings, elsewhere });
     }

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
-use super::{KeepDays, lore::Lore};
+use super::{FreeBytes, KeepDays, lore::Lore};
 use crate::{
     clock, durable,
     episode::{Digest, EpisodeId, printable},
@@ -24,14 +24,16 @@ use crate::{
         archive::Archive,
         machine::{
             Event, Scanned,
-            state::{Moved, OrphanEnd, PackFailure, Packed, Reason},
+            state::{Moved, OrphanEnd, Packed, Reason},
             verdict::{Proof, Refusal},
         },
         orphan::{self, Settled, Why},
         outbox,
         outcome::{Answer, Attempt, Fault, Outcome},
         pack::{self, PackError},
-        quarantine, retire, sweep,
+        quarantine, retire,
+        room::Room,
+        sweep::{self, pressure::Pressure},
         transport::{Delivery, Transport},
     },
     tree,
@@ -43,6 +45,7 @@ pub(super) struct Workers {
     pub(super) layout: Arc<Layout>,
     pub(super) transport: Transport,
     pub(super) pack: pack::Options,
+    pub(super) free_bytes: FreeBytes,
     pub(super) keep_days: KeepDays,
     pub(super) events: UnboundedSender<Event>,
     /// What was found at the start, and what was heard since.
@@ -52,8 +55,15 @@ pub(super) struct Workers {
 /// Shared by the workers; never held across a disk operation.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// Archives that have no final name yet, by their open files: no more than are packed ahead of the uploads.
-    scratch: Mutex<HashMap<EpisodeId, Archive>>,
+    /// Archives that have no final name yet, by their open files: no more than are packed ahead of the uploads. And those that lie
+    /// nowhere.
+    pub(super) scratch: Mutex<HashMap<EpisodeId, Scratch>>,
+    /// What packings have reserved in the outbox.
+    pub(super) room: Room,
+    /// On their way to `shipped/`, or just arrived there: not to be removed by anybody.
+    pub(super) retiring: Mutex<HashSet<EpisodeId>>,
+    /// What disk pressure would take next from `shipped/`.
+    pub(super) pressure: Mutex<Pressure>,
     /// The last answer's own clock, and when it came.
     server_clock: Mutex<Option<(WallTime, Instant)>>,
     /// Which folder `episodes/` was at the start. While it is another, no archive is taken for an orphan.
@@ -66,6 +76,14 @@ pub(super) struct Known {
     strangers: Mutex<HashSet<OsString>>,
     /// What is told of all this to whoever asks.
     pub(super) lore: Lore,
+}
+
+/// An archive without a final name.
+#[derive(Debug, Clone)]
+pub(super) struct Scratch {
+    pub(super) archive: Archive,
+    /// It lies nowhere; what it was when it was measured.
+    pub(super) measured: Option<Packed>,
 }
 
 impl Known {
@@ -101,7 +119,7 @@ impl Workers {
     }
 
     /// Whether a folder of ours is there; where somebody removed it, it is made anew. Else what is wrong, in words.
-    fn have(&self, folder: &Path) -> Result<(), String> {
+    pub(super) fn have(&self, folder: &Path) -> Result<(), String> {
         match durable::recreate_folder(folder) {
             Ok(false) => Ok(()),
             Ok(true) => {
@@ -113,6 +131,7 @@ impl Workers {
     }
 
     pub(super) fn scan(&self, progress: &Progress) -> Option<Scanned> {
+        self.keep_spares();
         for folder in [&self.layout.outbox, &self.layout.shipped, &self.layout.quarantine] {
             // What needs the folder says so.
             let _ = self.have(folder);
@@ -154,35 +173,6 @@ impl Workers {
         *before = now;
     }
 
-    pub(super) fn pack(&self, id: &EpisodeId, progress: &Progress) -> Result<Packed, PackFailure> {
-        lock(&self.known.scratch).remove(id);
-        self.have(&self.layout.outbox).map_err(PackFailure::Outbox)?;
-        let (writer, archive) = Archive::create(&self.layout.partial(id))
-            .map_err(|error| unwritable(&self.layout.outbox, &error))?;
-        match pack::pack(id, &self.layout.episode(id), writer, &self.pack, progress) {
-            Ok(packed) => {
-                if packed.left_out_count > 0 {
-                    let (count, what) = match packed.left_out_count {
-                        1 => (1, "FIFO, socket or device is"),
-                        more => (more, "FIFOs, sockets or devices are"),
-                    };
-                    tracing::warn!(
-                        EPISODE = %id, "{id}: {count} {what} left out of the archive, {} first",
-                        packed.left_out[0].display()
-                    );
-                }
-                lock(&self.known.scratch).insert(id.clone(), archive);
-                self.known.lore.packed(packed.uncompressed_bytes);
-                let pack::Packed { facts, fingerprint, manifest, commit, .. } = packed;
-                Ok(Packed { facts, fingerprint, manifest, commit })
-            }
-            Err(error) => {
-                outbox::give_up(&self.layout, id, is_full(&error));
-                Err(failure(error, &self.layout.outbox))
-            }
-        }
-    }
-
     pub(super) fn discard(&self, id: &EpisodeId) {
         lock(&self.known.scratch).remove(id);
         lock(&self.known.delivered_to).remove(id);
@@ -197,7 +187,7 @@ impl Workers {
         packed: &Packed,
         conflict: Option<&Refusal>,
     ) -> Result<(), String> {
-        let archive = lock(&self.known.scratch).get(id).cloned();
+        let archive = lock(&self.known.scratch).get(id).map(|scratch| scratch.archive.clone());
         let kept = outbox::keep(&self.layout, id, archive.as_ref(), packed, conflict, clock::wall_now());
         // It has its final name, or cannot be trusted: either way the open file is not needed any more.
         lock(&self.known.scratch).remove(id);
@@ -213,7 +203,7 @@ impl Workers {
     ) -> Attempt {
         let scratch = lock(&self.known.scratch).get(id).cloned();
         let archive = match scratch {
-            Some(archive) => archive,
+            Some(scratch) => scratch.archive,
             None => match outbox::open(&self.layout, id, &packed.facts) {
                 Ok(archive) => archive,
                 Err(error) => return Outcome::Failed(Fault::Archive(error.to_string())).into(),
@@ -250,14 +240,20 @@ impl Workers {
             receiver: &delivered_to.unwrap_or_else(|| self.transport.url_of(id)),
             delivered_at: clock::wall_now(),
         };
-        lock(&self.known.scratch).remove(id);
         if let Err(why) = self.have(&self.layout.shipped) {
             return Moved::Failed(format!("delivered, but it cannot be moved: {why}"));
         }
+        if let Err(why) = self.note_what_lies_nowhere(id, packed) {
+            return Moved::Failed(why);
+        }
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
+        // Until the look after the move is over, what was written to it on its way may be nowhere else.
+        lock(&self.known.retiring).insert(id.clone());
         let moved = retire::retire(&self.layout, &retirement, &content_of, progress);
+        lock(&self.known.retiring).remove(id);
         if !matches!(moved, Moved::Failed(_)) {
             lock(&self.known.delivered_to).remove(id);
+            lock(&self.known.scratch).remove(id);
         }
         moved
     }
@@ -310,11 +306,6 @@ impl Workers {
     }
 }
 
-fn is_full(error: &PackError) -> bool {
-    matches!(error, PackError::Outbox(error)
-        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
-}
-
 /// For the steps that have to know what a directory packs to.
 pub(super) fn content_of(
     id: &EpisodeId,
@@ -331,26 +322,6 @@ pub(super) fn content_of(
     }
 }
 
-fn failure(error: PackError, outbox: &Path) -> PackFailure {
-    match error {
-        PackError::Gone => PackFailure::Gone,
-        PackError::Cancelled(_) => PackFailure::Cancelled,
-        PackError::UnfinishedManifest { error, fingerprint } => {
-            PackFailure::UnfinishedManifest(error, fingerprint)
-        }
-        PackError::Fault { error, fingerprint } => PackFailure::Fault(error, fingerprint),
-        PackError::Outbox(error) => unwritable(outbox, &error),
-        PackError::Changed { .. } => PackFailure::Changed(error.to_string()),
-        PackError::Episode { .. } | PackError::Mount { .. } | PackError::TooDeep { .. } => {
-            PackFailure::Unreadable(format!("{:#}", anyhow::Error::new(error)))
-        }
-    }
-}
-
-fn unwritable(outbox: &Path, error: &io::Error) -> PackFailure {
-    PackFailure::Outbox(format!("no archive can be written in {}: {error}", tree::shown(outbox)))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     Effect, Notice, Scanned,
     queue::{Machine, NEVER},
-    state::{Episode, Look, Looking, State},
+    state::{Episode, Look, Looking, Next, State},
 };
 use crate::episode::EpisodeId;
 
@@ -220,6 +220,11 @@ impl Machine {
         if episode.busy() {
             return;
         }
+        // Delivered, and not moved yet: the move finds out where it is, and says that the receiver has it.
+        if matches!(episode.state, State::Resting(Next::Retire(..), _)) && !self.stopping {
+            self.sleep_until(id, None);
+            return self.rested(id);
+        }
         if !matches!(episode.state, State::Open) {
             self.discard_scratch(id);
             self.vanished(id);
@@ -239,6 +244,7 @@ impl Machine {
             return;
         }
         episode.archived = episode.durable;
+        episode.without_copy = false;
         self.discard_scratch(id);
         self.sleep_until(id, None);
         self.enter(id, State::Open);

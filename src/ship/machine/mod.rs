@@ -27,7 +27,9 @@ pub mod overview;
 pub mod pulse;
 pub mod queue;
 mod ramp;
+mod relief;
 mod reload;
+pub mod room;
 #[cfg(test)]
 mod simulation;
 pub mod state;
@@ -66,6 +68,8 @@ pub struct Settings {
     pub require_receipt: bool,
     /// One pass: everything is tried once, and what does not succeed is left for another time.
     pub once: bool,
+    /// Whether disk pressure may take something from `shipped/`.
+    pub relieve: bool,
     /// The seed of the jitter.
     pub seed: u64,
 }
@@ -83,7 +87,7 @@ pub enum Event {
     Scanned(Option<Scanned>),
     /// [`Effect::Check`] came back.
     Checked(EpisodeId, Check),
-    /// [`Effect::Pack`] came back.
+    /// [`Effect::Pack`] or [`Effect::Measure`] came back.
     Packed(EpisodeId, Result<Packed, PackFailure>),
     /// [`Effect::Keep`] came back; the error in words.
     Kept(EpisodeId, Result<(), String>),
@@ -97,6 +101,8 @@ pub enum Event {
     OrphanSettled(EpisodeId, OrphanEnd),
     /// [`Effect::Sweep`] came back. False where the clock could not be believed yet.
     Swept(bool),
+    /// [`Effect::Relieve`] came back. False where there is too little room, and nothing that may be removed.
+    Relieved(bool),
     /// Watches can be had (true), or not (false).
     Watching(bool),
     /// Every watch is gone: `episodes/` is another folder than it was.
@@ -150,6 +156,13 @@ pub enum Effect {
         /// Where more than this is read of it, bytes, it is given up as [`PackFailure::Large`].
         most_bytes: Option<u64>,
     },
+    /// Pack it into nothing, to learn what its archive would be: the outbox has no room. It is packed again into each upload.
+    Measure {
+        /// Which.
+        id: EpisodeId,
+        /// As for packing.
+        most_bytes: Option<u64>,
+    },
     /// Make the archive durable under its final name, with its sidecar.
     Keep {
         /// Which.
@@ -193,6 +206,8 @@ pub enum Effect {
     Orphan(EpisodeId),
     /// Remove from `quarantine/` and `shipped/` what has aged out.
     Sweep,
+    /// Where room is short, remove from `shipped/` what the receiver holds.
+    Relieve,
     /// Say something to a person.
     Tell(Notice),
 }
@@ -230,6 +245,10 @@ pub enum Notice {
     Stuck(EpisodeId, String, Duration),
     /// The outbox cannot be written; packing goes on later.
     PackingPaused(String, Duration),
+    /// The outbox is full, though room was reserved; for so long nothing is written there.
+    OutboxFull(String, Duration),
+    /// There is no room in the outbox for this one; why. It is sent without a copy there.
+    NoRoom(EpisodeId, String),
     /// The archive was damaged or lost in the outbox, and is packed again.
     PackedAgain(EpisodeId, String),
     /// The receiver holds it, and somebody took the episode away before it could be moved.

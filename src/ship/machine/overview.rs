@@ -133,7 +133,7 @@ impl Machine {
             | Notice::RefusedAlone(id, refusal, _)
             | Notice::Conflict(id, refusal) => (id, &refusal.detail),
             Notice::StillChanging(id, why, _) | Notice::Stuck(id, why, _) => (id, why),
-            Notice::PackingPaused(why, _) => {
+            Notice::PackingPaused(why, _) | Notice::OutboxFull(why, _) => {
                 self.ledger.paused.clone_from(why);
                 return;
             }
@@ -146,6 +146,7 @@ impl Machine {
             | Notice::Held(_)
             | Notice::StillHeld(..)
             | Notice::Cleared(_)
+            | Notice::NoRoom(..)
             | Notice::PackedAgain(..)
             | Notice::DeliveredAndGone(_)
             | Notice::Vanished(_)

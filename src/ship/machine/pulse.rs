@@ -48,6 +48,7 @@ pub enum Work {
     Quarantine,
     Orphan,
     Sweep,
+    Relieve,
     /// Says in the lock file that we are still here.
     Lock,
     /// Reads the configuration again.
@@ -153,6 +154,7 @@ impl Allowances {
             | Work::Quarantine
             | Work::Orphan
             | Work::Sweep
+            | Work::Relieve
             | Work::Lock
             | Work::Reload => self.disk,
         }
@@ -215,13 +217,14 @@ impl Part {
         let (work, id) = match effect {
             Effect::Scan => (Work::Scan, None),
             Effect::Check { id, .. } => (Work::Check, Some(id)),
-            Effect::Pack { id, .. } => (Work::Pack, Some(id)),
+            Effect::Pack { id, .. } | Effect::Measure { id, .. } => (Work::Pack, Some(id)),
             Effect::Keep { id, .. } => (Work::Keep, Some(id)),
             Effect::Send { id, .. } => (Work::Send, Some(id)),
             Effect::Retire { id, .. } => (Work::Retire, Some(id)),
             Effect::Quarantine { id, .. } => (Work::Quarantine, Some(id)),
             Effect::Orphan(id) => (Work::Orphan, Some(id)),
             Effect::Sweep => (Work::Sweep, None),
+            Effect::Relieve => (Work::Relieve, None),
             Effect::Look(_)
             | Effect::Unwatch(_)
             | Effect::Cancel(_)
@@ -244,6 +247,7 @@ impl Part {
             Event::Quarantined(id, _) => (Work::Quarantine, Some(id)),
             Event::OrphanSettled(id, _) => (Work::Orphan, Some(id)),
             Event::Swept(_) => (Work::Sweep, None),
+            Event::Relieved(_) => (Work::Relieve, None),
             Event::Hinted(_)
             | Event::Unsure
             | Event::Looked(..)
@@ -276,6 +280,7 @@ impl fmt::Display for Part {
             Work::Quarantine => "the move to quarantine/ of",
             Work::Orphan => "the putting away of the archive of",
             Work::Sweep => "the clean-up of quarantine/ and shipped/",
+            Work::Relieve => "the making of room in shipped/",
             Work::Lock => "the lock file's refreshing",
             Work::Reload => "the reading of the configuration",
         };
@@ -383,6 +388,7 @@ mod tests {
             Work::Quarantine,
             Work::Orphan,
             Work::Sweep,
+            Work::Relieve,
             Work::Lock,
             Work::Reload,
         ] {

@@ -12,6 +12,8 @@ use super::{
     hold::Destination,
     overview::Ledger,
     ramp::Ramp,
+    relief::Relief,
+    room::Fullness,
     state::{Episode, Next, OrphanEnd, Rest, State},
     sweeps::Sweeps,
 };
@@ -57,6 +59,7 @@ pub struct Machine {
     /// The last one whose archive could not be written, since one could.
     pub(super) outbox_failed: Option<EpisodeId>,
     pub(super) outbox_failures: u32,
+    pub(super) full: Fullness,
     pub(super) next_scan: Duration,
     pub(super) scanning: bool,
     pub(super) scan_again: bool,
@@ -64,6 +67,7 @@ pub struct Machine {
     pub(super) moved_while_scanning: HashSet<EpisodeId>,
     pub(super) looks: usize,
     pub(super) sweeps: Sweeps,
+    pub(super) relief: Relief,
     pub(super) blind: bool,
     pub(super) stopping: bool,
     pub(super) ledger: Ledger,
@@ -95,12 +99,14 @@ impl Machine {
             packing_paused_until: None,
             outbox_failed: None,
             outbox_failures: 0,
+            full: Fullness::default(),
             next_scan: now,
             scanning: false,
             scan_again: false,
             moved_while_scanning: HashSet::new(),
             looks: 0,
             sweeps: Sweeps::new(now),
+            relief: Relief::default(),
             blind: false,
             stopping: false,
             ledger: Ledger::default(),
@@ -163,6 +169,7 @@ impl Machine {
                     self.tell(Notice::ClockDoubted(doubted_for));
                 }
             }
+            Event::Relieved(enough) => self.relieved(enough),
             Event::Watching(can) => {
                 if can && self.blind {
                     self.distrust_watches();
@@ -227,7 +234,7 @@ impl Machine {
     #[must_use]
     pub fn idle(&self) -> bool {
         let to_begin = self.settings.once && !self.stopping && self.next_scan < NEVER;
-        !(to_begin || self.scanning || self.sweeps.under_way())
+        !(to_begin || self.scanning || self.sweeps.under_way() || self.relief.under_way())
             && self.looks + self.packing.len() + self.sending.len() + self.on_disk == 0
             && self.out.is_empty()
             && self.disk.is_empty()

@@ -37,6 +37,10 @@ pub enum PackFailure {
     Gone,
     /// It cannot be read; why.
     Unreadable(String),
+    /// There is no room in the outbox to reserve; why. Nothing was begun.
+    Short(String),
+    /// The outbox was full, or our share of it, though room was reserved; why.
+    Full(String),
     /// The outbox cannot be written; why.
     Outbox(String),
     /// More was read of it than it was to be packed for.
@@ -168,6 +172,10 @@ pub(super) struct Episode {
     pub(super) large: bool,
     /// An archive of it lies in the outbox, left by an earlier process.
     pub(super) archived: bool,
+    /// There was no room in the outbox: it is to be packed without a copy there.
+    pub(super) short: bool,
+    /// What is sent of it lies nowhere: it is packed anew for each attempt.
+    pub(super) without_copy: bool,
     /// Making the archive durable is under way.
     pub(super) keeping: bool,
     /// The archive is durable under its final name.
@@ -208,6 +216,8 @@ impl Episode {
             stamp: None,
             large: false,
             archived: false,
+            short: false,
+            without_copy: false,
             keeping: false,
             durable: false,
             spoiled: false,

@@ -6,7 +6,9 @@ mod hold;
 mod looking;
 mod overview;
 mod queue;
+mod relief;
 mod reload;
+mod room;
 mod sweeps;
 mod transitions;
 mod weather;
@@ -45,6 +47,7 @@ fn settings(set: impl Fn(&mut Settings)) -> Settings {
         sweep_interval: Duration::from_secs(1_000_000),
         require_receipt: false,
         once: false,
+        relieve: false,
         seed: 1,
     };
     set(&mut settings);
@@ -204,6 +207,7 @@ fn name(effect: &Effect) -> (&'static str, String) {
         Effect::Check { id, rehash: false } => ("check", id),
         Effect::Check { id, rehash: true } => ("rehash", id),
         Effect::Pack { id, .. } => ("pack", id),
+        Effect::Measure { id, .. } => ("measure", id),
         Effect::Keep { id, conflict: None, .. } => ("keep", id),
         Effect::Keep { id, conflict: Some(_), .. } => ("remember", id),
         Effect::Send { id, .. } => ("send", id),
@@ -214,6 +218,7 @@ fn name(effect: &Effect) -> (&'static str, String) {
         Effect::Orphan(id) => ("orphan", id),
         Effect::Scan => return ("scan", String::new()),
         Effect::Sweep => return ("sweep", String::new()),
+        Effect::Relieve => return ("relieve", String::new()),
         Effect::Tell(_) => return ("tell", String::new()),
     };
     (kind, id.as_str().to_owned())

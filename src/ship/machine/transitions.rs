@@ -27,7 +27,7 @@ impl Machine {
             Check::Fits(packed, conflict) => {
                 let packed = Arc::new(packed);
                 let Some(episode) = self.episodes.get_mut(id) else { return };
-                episode.durable = true;
+                episode.durable = !episode.without_copy;
                 episode.may_be_kept = true;
                 // One that was heard of last may not be written beside it yet.
                 match conflict.or_else(|| episode.conflict.as_deref().cloned()) {
@@ -55,7 +55,11 @@ impl Machine {
 
     pub(super) fn packed(&mut self, id: &EpisodeId, result: Result<Packed, PackFailure>, now: Duration) {
         let Some(episode) = self.episodes.get_mut(id) else { return };
-        if !matches!(result, Err(PackFailure::UnfinishedManifest(..))) {
+        // Where there was no room, nobody has looked.
+        if !matches!(
+            result,
+            Err(PackFailure::UnfinishedManifest(..) | PackFailure::Short(_) | PackFailure::Full(_))
+        ) {
             episode.unfinished_since = None;
         }
         match result {
@@ -63,8 +67,9 @@ impl Machine {
                 let packed = Arc::new(packed);
                 episode.failures.settling = 0;
                 episode.failures.local = 0;
-                self.outbox_failed = None;
-                self.outbox_failures = 0;
+                if !episode.without_copy {
+                    self.outbox_works();
+                }
                 self.tell(Notice::Packed(id.clone(), packed.facts));
                 self.enter(id, State::Ready(packed));
             }
@@ -85,22 +90,15 @@ impl Machine {
                 self.forget_unless_back(id);
             }
             Err(PackFailure::Unreadable(why)) => self.stuck(id, Next::Pack, why, now),
-            Err(PackFailure::Outbox(why)) => {
-                // One that is too large for the room there is does not keep the smaller ones from being packed: only two
-                // in a row speak for the outbox.
-                let before = self.outbox_failed.replace(id.clone());
-                if before.is_some_and(|other| other != *id) {
-                    self.outbox_failures += 1;
-                    let wait = self.jitter.wait(LOCAL, self.outbox_failures);
-                    self.packing_paused_until = Some(now + wait);
-                    self.tell(Notice::PackingPaused(why.clone(), wait));
-                }
-                self.stuck(id, Next::Pack, why, now);
-            }
             Err(PackFailure::Large) => {
                 episode.large = true;
+                // It is put back, and has as little room then as it had now.
+                episode.short = episode.without_copy;
                 self.enter(id, State::Sealed);
             }
+            Err(PackFailure::Short(why)) => self.no_room(id, why),
+            Err(PackFailure::Full(why)) => self.outbox_full(id, why, now),
+            Err(PackFailure::Outbox(why)) => self.outbox_at_fault(id, why, now),
             Err(PackFailure::Cancelled) => self.enter(id, State::Sealed),
         }
     }
@@ -121,7 +119,7 @@ impl Machine {
             | State::Retiring(..)
             | State::Quarantining(_) => return,
         };
-        if episode.keeping || (episode.durable && episode.conflict.is_none()) {
+        if episode.keeping || episode.without_copy || (episode.durable && episode.conflict.is_none()) {
             return;
         }
         episode.keeping = true;
@@ -188,6 +186,7 @@ impl Machine {
         match moved {
             Moved::To(path) => {
                 self.tally.shipped += 1;
+                self.something_to_remove();
                 self.tell(Notice::Retired(id.clone(), packed.facts, proof.status(), path));
                 self.forget_unless_back(id);
             }
@@ -289,7 +288,7 @@ impl Machine {
     /// Its archive is looked at before it goes on; where it has none under its final name, it is packed again.
     pub(super) fn check_again(&mut self, id: &EpisodeId) {
         if let Some(episode) = self.episodes.get_mut(id) {
-            episode.archived |= episode.durable;
+            episode.archived |= episode.has_archive();
         }
         self.enter(id, State::Sealed);
     }

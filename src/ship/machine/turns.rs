@@ -47,9 +47,11 @@ impl Machine {
             self.scanning = true;
             self.next_scan = NEVER;
             self.now_do(Effect::Scan);
+            self.feel_pressure();
         }
         if self.sweeps.begin_if_due(now) {
             self.now_do(Effect::Sweep);
+            self.relief.hope();
         }
         self.take_turns_sending(now);
         self.take_turns_packing(now);
@@ -68,16 +70,9 @@ impl Machine {
                 self.packing.begin(&id, lane, large, now);
                 self.now_do(Effect::Check { id, rehash });
             } else {
-                // What was known of the old archive is not true of the new one.
-                episode.durable = false;
-                episode.spoiled = false;
-                episode.suspect = false;
-                episode.conflict = None;
-                episode.kept_bytes = 0;
-                self.enter(&id, State::Packing);
                 self.packing.begin(&id, lane, large, now);
                 let most_bytes = (lane == Lane::Kept).then_some(SMALL_BYTES);
-                self.now_do(Effect::Pack { id, most_bytes });
+                self.pack(id, most_bytes, now);
             }
         }
     }
@@ -101,7 +96,7 @@ impl Machine {
             let packed = packed.clone();
             episode.deliveries_at_start = self.destination.deliveries();
             let resume = episode.may_be_kept;
-            let scratch = !episode.durable && !episode.keeping;
+            let scratch = !episode.has_archive() && !episode.keeping;
             self.destination.probing(&id);
             self.enter(&id, State::Sending(packed.clone()));
             self.sending.begin(&id, lane, large, now);

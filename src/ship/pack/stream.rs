@@ -1,7 +1,7 @@
 //! The tar stream on its way: gathered in one buffer, hashed, compressed, written.
 //!
 //! ```text
-//!  headers, file bytes ──▶ buffer (256 KiB) ──▶ sha256 ──▶ zstd workers ──▶ ArchiveWriter (sha256, file)
+//!  headers, file bytes ──▶ buffer (256 KiB) ──▶ sha256 ──▶ zstd workers ──▶ Sink (sha256, file)
 //! ```
 //!
 //! zstd runs on threads of its own and gathers its input there, so reading and hashing go on beside the compression.
@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use zstd::stream::{raw, write::Encoder, zio};
 
 use super::header::{self, BLOCK_BYTES};
-use crate::{episode::Digest, progress::Progress, ship::archive::ArchiveWriter};
+use crate::{episode::Digest, progress::Progress, ship::archive::Sink};
 
 /// What is read, hashed and compressed at a time.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -36,16 +36,11 @@ pub(super) struct TarStream<W> {
 }
 
 /// Compresses.
-pub(super) type Compressed = Encoder<'static, Stepping>;
+pub(super) type Compressed<S> = Encoder<'static, Stepping<S>>;
 
-impl TarStream<Compressed> {
-    pub(super) fn new(
-        writer: ArchiveWriter,
-        level: i32,
-        workers: NonZeroU32,
-        progress: &Progress,
-    ) -> io::Result<Self> {
-        let output = Stepping { writer, progress: progress.clone() };
+impl<S: Sink> TarStream<Compressed<S>> {
+    pub(super) fn new(sink: S, level: i32, workers: NonZeroU32, progress: &Progress) -> io::Result<Self> {
+        let output = Stepping { sink, progress: progress.clone() };
         let compressor = raw::Encoder::new(level)?;
         let writer = zio::Writer::new_with_capacity(output, compressor, OUTPUT_BYTES);
         let mut encoder = Encoder::with_writer(writer);
@@ -54,11 +49,11 @@ impl TarStream<Compressed> {
         Ok(Self::new_to(encoder))
     }
 
-    /// Writes the end of the tar stream and of the zstd frame. The writer is still to be finished; with it, the digest
+    /// Writes the end of the tar stream and of the zstd frame. The sink is still to be finished; with it, the digest
     /// of the tar stream and its length, bytes.
-    pub(super) fn finish(self) -> io::Result<(ArchiveWriter, Digest, u64)> {
+    pub(super) fn finish(self) -> io::Result<(S, Digest, u64)> {
         let (encoder, content_sha256, len_bytes) = self.end()?;
-        Ok((encoder.finish()?.writer, content_sha256, len_bytes))
+        Ok((encoder.finish()?.sink, content_sha256, len_bytes))
     }
 }
 
@@ -120,18 +115,18 @@ impl<W: Write> TarStream<W> {
 }
 
 /// Shows a step for what is written: at the end of a stream nothing is read any more, and a high level still takes long.
-pub(super) struct Stepping {
-    writer: ArchiveWriter,
+pub(super) struct Stepping<S> {
+    sink: S,
     progress: Progress,
 }
 
-impl Write for Stepping {
+impl<S: Write> Write for Stepping<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.progress.step();
-        self.writer.write(bytes)
+        self.sink.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
+        self.sink.flush()
     }
 }

@@ -1,4 +1,4 @@
-//! An archive as a request's body: read by pread on blocking threads, a bounded piece ahead of the network.
+//! An archive as a request's body: read on blocking threads, a bounded piece ahead of the network.
 
 use std::io;
 
@@ -9,23 +9,22 @@ use tokio::sync::mpsc;
 use crate::{
     client::RequestBody,
     episode::Digest,
+    progress::Progress,
     records::ArchiveFacts,
-    ship::archive::{Archive, End},
+    ship::archive::{Archive, IN_ONE_PIECE_BYTES},
 };
 
-/// How much is read at once, bytes. One piece being read, one in the channel and what hyper holds make a mebibyte an
-/// upload, whatever the archive's length.
-const CHUNK_BYTES: u64 = 256 * 1024;
-
-/// The archive from `offset_bytes` on. One chunk is read before the connection is made; more while it is sent, and while
-/// the archive grows.
+/// The archive from `offset_bytes` on. One piece is read before the connection is made where that is all, or takes long; more while it
+/// is sent, and while the archive grows. One being read, one in the channel and what hyper holds make a mebibyte an upload,
+/// whatever the archive's length.
 ///
 /// # Errors
 /// Reading failed, or the archive is not the one that `facts` state. For a longer archive, the exchange ends so.
 pub(super) async fn body(
-    mut archive: Archive,
+    archive: &Archive,
     facts: &ArchiveFacts,
     offset_bytes: u64,
+    progress: &Progress,
 ) -> io::Result<RequestBody> {
     if let Some(found) = archive.facts()
         && found != *facts
@@ -37,23 +36,27 @@ pub(super) async fn body(
     }
     let len_bytes = facts.size_bytes;
     let rest_bytes = len_bytes.saturating_sub(offset_bytes);
-    let mut proof = Proof::of(&archive, facts, offset_bytes);
-    if rest_bytes <= CHUNK_BYTES {
-        // A chunk is never shorter than what is wanted, so one is all.
-        let chunk = next_chunk(&mut archive, offset_bytes, len_bytes).await?.unwrap_or_default();
-        proof.admit(&chunk, true)?;
-        return Ok(RequestBody::whole(chunk));
+    let mut proof = Proof::of(archive, facts, offset_bytes);
+    let mut reading = archive.read_from(offset_bytes, len_bytes, progress);
+    reading.begin().await;
+    if rest_bytes <= IN_ONE_PIECE_BYTES {
+        let whole = match reading.next().await {
+            Some(whole) => whole?,
+            None => Bytes::new(),
+        };
+        proof.admit(&whole, true)?;
+        return Ok(RequestBody::whole(whole));
     }
     let (sender, chunks) = mpsc::channel(1);
     tokio::spawn(async move {
         let mut sent_bytes = offset_bytes;
-        while sent_bytes < len_bytes {
+        loop {
             let chunk = tokio::select! {
-                chunk = next_chunk(&mut archive, sent_bytes, len_bytes) => chunk,
+                chunk = reading.next() => chunk,
                 // Nobody wants the rest: answered, lost or cancelled.
                 () = sender.closed() => return,
             };
-            let Some(chunk) = chunk.transpose() else { return };
+            let Some(chunk) = chunk else { return };
             let chunk = chunk.and_then(|chunk| {
                 sent_bytes += chunk.len() as u64;
                 proof.admit(&chunk, sent_bytes == len_bytes).map(|()| chunk)
@@ -92,37 +95,4 @@ impl Proof {
         }
         Ok(())
     }
-}
-
-/// Waits for and reads what stands at `offset`; `None` at `len_bytes`.
-async fn next_chunk(archive: &mut Archive, offset: u64, len_bytes: u64) -> io::Result<Option<Bytes>> {
-    if offset >= len_bytes {
-        return Ok(None);
-    }
-    // A whole chunk is worth waiting for: the pieces in which an archive grows may be small.
-    let wanted = CHUNK_BYTES.min(len_bytes - offset);
-    let growth = archive.grown_beyond(offset + wanted - 1).await;
-    if growth.end == Some(End::Abandoned) {
-        return Err(io::Error::other("its packing was abandoned"));
-    }
-    if growth.len_bytes < offset + wanted {
-        return Err(short(growth.len_bytes, len_bytes));
-    }
-    let source = archive.clone();
-    let read = tokio::task::spawn_blocking(move || {
-        let mut bytes = vec![0; usize::try_from(wanted).map_err(io::Error::other)?];
-        let mut filled = 0;
-        while filled < bytes.len() {
-            match source.read_at(offset + filled as u64, &mut bytes[filled..])? {
-                0 => return Err(short(offset + filled as u64, len_bytes)),
-                read => filled += read,
-            }
-        }
-        Ok(Bytes::from(bytes))
-    });
-    read.await.map_err(io::Error::other)?.map(Some)
-}
-
-fn short(found: u64, stated: u64) -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, format!("it ends after {found} of {stated} bytes"))
 }

@@ -105,10 +105,13 @@ fn quarantined(host: &Host, name: &str, days_ago: i64) {
 }
 
 #[test]
-fn what_is_quarantined_is_yellow_by_reason() {
+fn what_is_quarantined_is_yellow_by_reason_and_goes_back_by_the_fix() {
     let host = Host::sound();
-    quarantined(&host, "it's", 0);
-    let row = host.turned("quarantine", &[]);
+    let row = host.breaks_and_is_mended("quarantine", |host| {
+        quarantined(host, "it's", 0);
+        fs::write(host.sandbox.quarantined("it's").join("done.marker"), "").unwrap();
+    });
+    host.sandbox.wait_shipped("it's");
     assert_eq!(
         (&row["status"], &row["details"]["by_reason"]),
         (&"yellow".into(), &json!({"answered 422": 1}))

@@ -75,6 +75,11 @@ fn under_systemd_an_episode_is_one_entry_of_the_journal_with_its_fields() {
     assert_eq!(good["PRIORITY"], "6");
     assert!(good["BYTES"].parse::<u64>().unwrap() > 0);
     assert!(good["ELAPSED_MS"].parse::<u64>().unwrap() < 60_000);
+    // What each step took stands on the one line.
+    let steps =
+        ["SEEN_MS", "PACKED_MS", "DELIVERED_MS", "ELAPSED_MS"].map(|step| good[step].parse::<u64>().unwrap());
+    assert!(steps.is_sorted(), "{steps:?}");
+    assert_eq!((good["ATTEMPT"].as_str(), good.get("OFFSET_BYTES")), ("1", None));
     assert!(good["MESSAGE"].starts_with("shipped good, now in "));
     let [bad] = of("bad")[..] else { panic!("{:?}", of("bad")) };
     assert_eq!((bad["VERDICT"].as_str(), bad["STATUS_CODE"].as_str()), ("fatal", "422"));

@@ -126,6 +126,8 @@ installing_twice_changes_nothing_that_is_yours() {
     /rig/contrib/install.sh /rig/sealift >$work/said
     expect "a changed configuration was overwritten" grep -q '^# mine$' /etc/sealift/sealift.toml
     expect "it does not say what to do next" grep -q "systemctl enable --now sealift" $work/said
+    expect "a page of the manual is missing" [ -f /usr/local/share/man/man1/sealift-requeue.1 ]
+    expect "bash does not complete" grep -q requeue /usr/local/share/bash-completion/completions/sealift
     expect "the data folder's mode" [ "$(stat -c %a:%U:%G $data/episodes)" = 2770:sealift:sealift ]
     expect "the configuration's mode" [ "$(stat -c %a:%U:%G /etc/sealift/sealift.toml)" = 640:root:sealift ]
 }
@@ -422,6 +424,7 @@ uninstalling_twice_keeps_what_is_yours() {
     /rig/contrib/install.sh --uninstall >$work/said
     expect "it does not say where the data is" grep -q "$data" $work/said
     /rig/contrib/install.sh --uninstall >/dev/null
+    expect "the manual is still there" eval '! ls /usr/local/share/man/man1/sealift* >/dev/null 2>&1'
     expect "the program is still there" [ ! -e /usr/local/bin/sealift ]
     expect "the unit is still there" eval '! systemctl cat sealift >/dev/null 2>&1'
     expect "it still runs" eval '! pgrep -x sealift -u sealift >/dev/null'
@@ -431,6 +434,18 @@ uninstalling_twice_keeps_what_is_yours() {
     systemctl start sealift
     record again 10
     within 10 "again is shipped" shipped again
+}
+
+a_trace_is_told_out_of_the_real_journal() {
+    systemctl start sealift
+    record traced 10
+    within 10 "traced is shipped" shipped traced
+    journalctl --quiet --sync
+    sealift trace traced >$work/said
+    for step in sealed seen packed delivered shipped; do
+        expect "no $step in $(cat $work/said)" grep -q " $step" $work/said
+    done
+    expect "something was not read: $(cat $work/said)" eval "! grep -q '^not read' $work/said"
 }
 
 # What the doctor says just now, and one thing of it: the row's id, and the names of its members.
@@ -492,7 +507,8 @@ DROP_IN
     systemctl restart sealift 2>/dev/null || true
     within 10 "it has failed" is ActiveState failed
     doctor
-    expect "the rows: $(wrong)" [ "$(wrong)" = "configuration unit daemon" ]
+    # Where the folders are is not known.
+    expect "the rows: $(wrong)" [ "$(wrong)" = "configuration unit" ]
     expect "it does not say what ended it" grep -q "exit code 2: a wrong configuration" $work/doctor.json
     config http://127.0.0.1:8490
     doctor

@@ -21,6 +21,8 @@ use crate::{
 
 /// What was sealed within so long makes the present rate.
 const RATE_OVER: Duration = Duration::from_secs(24 * 3600);
+/// For that measure.
+const RATE: Duration = Duration::from_millis(400);
 /// So many of them are measured; they stand for the others.
 const MAX_MEASURED: usize = 40;
 /// And so many files of them, all in all.
@@ -93,7 +95,8 @@ pub(super) async fn rooms(layout: Option<&Layout>, daemon: &Daemon, folders: &[F
     if layout.is_none() || found.is_empty() {
         return Vec::new();
     }
-    let mut rooms = within(DISK, move || measured(&found)).await.unwrap_or_default();
+    let looked_at = found.clone();
+    let mut rooms = within(DISK, move || measured(&looked_at)).await.unwrap_or_default();
     if let Daemon::Answers(snapshot) = daemon {
         for room in &mut rooms {
             let same =
@@ -103,7 +106,22 @@ pub(super) async fn rooms(layout: Option<&Layout>, daemon: &Daemon, folders: &[F
             }
         }
     }
+    if rooms.iter().all(|room| room.filling_bytes_per_s.is_none()) {
+        // It may have much to walk over; without it, the room is known all the same.
+        for (name, rate) in within(RATE, move || rates(&found)).await.unwrap_or_default() {
+            let on = rooms.iter_mut().find(|room| room.folders.iter().any(|folder| folder == name));
+            if let Some(room) = on {
+                *room.filling_bytes_per_s.get_or_insert(0) += rate;
+            }
+        }
+    }
     rooms
+}
+
+fn rates(folders: &[(&'static str, PathBuf)]) -> Vec<(&'static str, u64)> {
+    // What is packed there leaves again.
+    let kept = folders.iter().filter(|(name, _)| *name != "outbox");
+    kept.filter_map(|(name, path)| Some((*name, rate_of(path)?))).collect()
 }
 
 fn measured(folders: &[(&'static str, PathBuf)]) -> Vec<Room> {
@@ -120,11 +138,6 @@ fn measured(folders: &[(&'static str, PathBuf)]) -> Vec<Room> {
             filling_bytes_per_s: None,
         });
         room.folders.push((*name).to_owned());
-        if *name != "outbox"
-            && let Some(rate) = rate_of(path)
-        {
-            *room.filling_bytes_per_s.get_or_insert(0) += rate;
-        }
     }
     by_device.into_values().collect()
 }

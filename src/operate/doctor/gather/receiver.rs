@@ -33,6 +33,8 @@ const ALL: Duration = Duration::from_millis(3300);
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// So many of the newest episodes are looked into for a commit.
 const MAX_LOOKED_INTO: usize = 50;
+/// Of a folder with more, some of the newest will do.
+const MAX_LISTED: usize = 20_000;
 /// A longer `meta.json` has no commit for packing either.
 const MAX_META_BYTES: u64 = 1 << 20;
 
@@ -128,7 +130,7 @@ fn newest_commit(layout: &Layout) -> AskedCommit {
 
 fn newest(folder: &Path) -> Vec<PathBuf> {
     let mut found: Vec<(i64, PathBuf)> = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten().take(MAX_LISTED) {
         if EpisodeId::from_os(&entry.file_name()).is_err() {
             continue;
         }

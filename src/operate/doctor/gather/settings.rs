@@ -50,7 +50,8 @@ pub(super) fn read(question: &Question) -> Read {
     let mut told = |error: ConfigError| {
         wrong.get_or_insert(error);
     };
-    let layout = raw.layout().map_err(&mut told).ok();
+    let folders = if question.raw.is_ok() { raw } else { &question.given };
+    let layout = folders.layout().map_err(&mut told).ok();
     let receiver = raw.receiver().and_then(|receiver| Ok((receiver, raw.host_id()?))).map_err(&mut told).ok();
     let ship = raw.ship().map_err(&mut told).ok();
     let doctor = raw.doctor().map_err(&mut told);

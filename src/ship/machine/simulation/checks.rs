@@ -101,6 +101,7 @@ impl World {
             | Event::Quarantined(..)
             | Event::OrphanSettled(..)
             | Event::Swept(_)
+            | Event::Relieved(_)
             | Event::Watching(_)
             | Event::WatchesLost
             | Event::Configured { .. }
@@ -127,10 +128,10 @@ impl World {
         };
         let settings = &self.plan.settings;
         let most = match name {
-            "pack" | "check" => {
-                let most =
-                    settings.pack_workers + self.beside_a_long_one(&["pack", "check"], settings.pack_workers);
-                most - running(&["pack", "check"]).min(most)
+            "pack" | "measure" | "check" => {
+                let kinds = ["pack", "measure", "check"];
+                let most = settings.pack_workers + self.beside_a_long_one(&kinds, settings.pack_workers);
+                most - running(&kinds).min(most)
             }
             "send" => {
                 let most = settings.concurrency + self.beside_a_long_one(&["send"], settings.concurrency);
@@ -139,7 +140,7 @@ impl World {
             "keep" | "retire" | "quarantine" | "orphan" => {
                 DISK_STEPS - running(&["keep", "retire", "quarantine", "orphan"]).min(DISK_STEPS)
             }
-            "scan" | "sweep" => 1 - running(&[name]).min(1),
+            "scan" | "sweep" | "relieve" => 1 - running(&[name]).min(1),
             _ => 1,
         };
         assert!(most > 0, "too many at once: {name}");
@@ -154,12 +155,13 @@ impl World {
             });
             assert_eq!(probes.count(), 0, "more than one probe at a time");
         }
-        if name == "pack" || name == "check" {
-            let ahead = machine.ready() + running(&["pack", "check"]);
+        if ["pack", "measure", "check"].contains(&name) {
+            let ahead = machine.ready() + running(&["pack", "measure", "check"]);
             assert!(ahead < 2 * settings.concurrency, "packed too far ahead");
         }
         if self.stopping {
-            let new = ["look", "scan", "check", "pack", "send", "sweep"].contains(&name);
+            let new =
+                ["look", "scan", "check", "pack", "measure", "send", "sweep", "relieve"].contains(&name);
             assert!(!new, "{name} is begun after the stop");
         }
         let Some(id) = id.cloned() else { return };
@@ -185,12 +187,16 @@ impl World {
         if std::mem::replace(&mut self.seen.window, window) != window {
             self.seen.repeats.clear();
         }
-        if name == "pack" || name == "send" {
+        if ["pack", "measure", "send"].contains(&name) {
             let repeats = self.seen.repeats.entry((id.clone(), name)).or_default();
             *repeats += 1;
             assert!(*repeats < MAX_REPEATS, "{id}: {name} again and again");
         }
-        if name == "pack" {
+        if name == "keep" {
+            let measured = self.scratch.get(id).is_some_and(|archive| archive.measured);
+            assert!(!measured, "{id}: kept, and there is nothing of it");
+        }
+        if name == "pack" || name == "measure" {
             self.seen.spoiled.remove(id);
             let fits = self.disk.outbox.get(id).is_some_and(|archive| {
                 let as_now = self.disk.episodes.get(id).map(Dir::fingerprint);
@@ -249,11 +255,10 @@ impl World {
                         | Poison::Met(_)
                         | Poison::Corrupted
                         | Poison::Unreadable
-                        | Poison::TooLarge
                         | Poison::Immovable
                         | Poison::NeverStill,
                     ) => false,
-                    None => !conflict,
+                    Some(Poison::TooLarge) | None => !conflict,
                 }
         });
         unfinished.map(|(id, _)| id).collect()
@@ -305,6 +310,7 @@ fn describe(effect: &Effect) -> (&'static str, Option<&EpisodeId>) {
         Effect::Scan => ("scan", None),
         Effect::Check { id, .. } => ("check", Some(id)),
         Effect::Pack { id, .. } => ("pack", Some(id)),
+        Effect::Measure { id, .. } => ("measure", Some(id)),
         Effect::Keep { id, .. } => ("keep", Some(id)),
         Effect::Send { id, .. } => ("send", Some(id)),
         Effect::Cancel(_) => ("cancel", None),
@@ -312,6 +318,7 @@ fn describe(effect: &Effect) -> (&'static str, Option<&EpisodeId>) {
         Effect::Quarantine { id, .. } => ("quarantine", Some(id)),
         Effect::Orphan(id) => ("orphan", Some(id)),
         Effect::Sweep => ("sweep", None),
+        Effect::Relieve => ("relieve", None),
         Effect::Tell(_) => ("tell", None),
     }
 }

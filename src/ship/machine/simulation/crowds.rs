@@ -63,6 +63,7 @@ fn live(pack_workers: usize, concurrency: usize, order: Order, giants: usize, ol
         reconcile_interval: 60 * S,
         sweep_interval: 3600 * S,
         require_receipt: false,
+        relieve: false,
         once: false,
         seed: 7,
     };

@@ -49,6 +49,8 @@ pub(super) struct Archive {
     pub(super) content: u64,
     pub(super) fingerprint: Fingerprint,
     pub(super) damaged: bool,
+    /// It lies nowhere: only its digests are known, and it is packed again for each attempt.
+    pub(super) measured: bool,
     /// `None`: no sidecar, so it is not trusted. Else the conflict that the sidecar remembers.
     pub(super) sidecar: Option<Option<Refusal>>,
 }

@@ -86,6 +86,7 @@ fn live(waiting: usize) -> Story {
             reconcile_interval: 3 * DAY,
             sweep_interval: 3 * DAY,
             require_receipt: false,
+            relieve: false,
             once: false,
             seed: host as u64,
         };

@@ -155,8 +155,12 @@ impl<O: Outside> Hosts<O> {
             }
             Effect::Sweep => (soon, Event::Swept(true)),
             Effect::Unwatch(_) | Effect::Cancel(_) | Effect::Discard(_) | Effect::Tell(_) => return None,
-            Effect::Check { .. } | Effect::Quarantine { .. } | Effect::Orphan(_) => {
-                unreachable!("nothing lies in the outbox, and nobody is at fault: {effect:?}")
+            Effect::Check { .. }
+            | Effect::Measure { .. }
+            | Effect::Relieve
+            | Effect::Quarantine { .. }
+            | Effect::Orphan(_) => {
+                unreachable!("nothing lies in the outbox, there is room, and nobody is at fault: {effect:?}")
             }
         })
     }

@@ -38,7 +38,7 @@ pub(super) enum Poison {
     /// Altered on the way, each time.
     Corrupted,
     Unreadable,
-    /// There is never room for it in the outbox.
+    /// There is never room for it in the outbox. It is shipped all the same.
     TooLarge,
     /// It cannot be moved.
     Immovable,
@@ -71,6 +71,7 @@ pub(super) struct Plan {
     pub(super) crashes: u64,
     pub(super) watch_troubles: u64,
     pub(super) reloads: u64,
+    pub(super) small_outbox: u64,
 }
 
 impl Plan {
@@ -91,6 +92,7 @@ impl Plan {
             sweep_interval: Duration::from_secs(3600),
             require_receipt: dice.chance(30),
             once: profile == Profile::Once,
+            relieve: seed.is_multiple_of(3),
             seed: dice.draw(),
         };
         let settings =
@@ -114,6 +116,7 @@ impl Plan {
         let (lost_hints, slow) = (percent(&[0, 0, 10, 100]), percent(&[0, 2, 10]));
         let (crashes, watch_troubles) = (percent(&[0, 0, 2, 6]), percent(&[0, 0, 2, 4]));
         let reloads = percent(&[0, 0, 1, 3]);
+        let small_outbox = percent(&[0, 0, 30, 100]);
         let outages = (0..percent(&[0, 0, 1, 2])).map(|_| draw_outage(&mut dice, calm_at)).collect();
         let plan = Self {
             profile,
@@ -129,6 +132,7 @@ impl Plan {
             crashes,
             watch_troubles,
             reloads,
+            small_outbox,
         };
         (plan, dice)
     }

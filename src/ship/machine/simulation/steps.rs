@@ -68,7 +68,7 @@ impl World {
             Effect::Scan => {
                 job.early = self.disk.episodes.iter().map(|(id, dir)| (id.clone(), dir.look())).collect();
             }
-            Effect::Pack { id, .. } => {
+            Effect::Pack { id, .. } | Effect::Measure { id, .. } => {
                 self.scratch.remove(id);
                 job.dir = self.disk.episodes.get(id).copied();
             }
@@ -78,7 +78,8 @@ impl World {
             | Effect::Retire { .. }
             | Effect::Quarantine { .. }
             | Effect::Orphan(_)
-            | Effect::Sweep => {}
+            | Effect::Sweep
+            | Effect::Relieve => {}
         }
         let serial = self.fresh();
         self.jobs.insert(serial, job);
@@ -91,16 +92,17 @@ impl World {
         let longest_ms = match effect {
             Effect::Look(_) => return self.dice.millis(0, 3),
             Effect::Send { .. } if slow => 300_000,
-            Effect::Scan | Effect::Pack { .. } if slow => 100_000,
+            Effect::Scan | Effect::Pack { .. } | Effect::Measure { .. } if slow => 100_000,
             Effect::Keep { .. } if slow => 30_000,
             Effect::Send { .. } => *self.dice.pick(&[&20, &20, &600]),
-            Effect::Pack { .. } | Effect::Check { .. } => 50,
+            Effect::Pack { .. } | Effect::Measure { .. } | Effect::Check { .. } => 50,
             Effect::Scan => 100,
             Effect::Keep { .. }
             | Effect::Retire { .. }
             | Effect::Quarantine { .. }
             | Effect::Orphan(_)
-            | Effect::Sweep => 30,
+            | Effect::Sweep
+            | Effect::Relieve => 30,
             Effect::Unwatch(_) | Effect::Cancel(_) | Effect::Discard(_) | Effect::Tell(_) => 1,
         };
         self.dice.millis(0, longest_ms)
@@ -157,12 +159,14 @@ impl World {
                 | Effect::Scan
                 | Effect::Check { .. }
                 | Effect::Pack { .. }
+                | Effect::Measure { .. }
                 | Effect::Keep { .. }
                 | Effect::Cancel(_)
                 | Effect::Retire { .. }
                 | Effect::Quarantine { .. }
                 | Effect::Orphan(_)
                 | Effect::Sweep
+                | Effect::Relieve
                 | Effect::Tell(_) => {}
             }
         }
@@ -173,12 +177,13 @@ impl World {
             Effect::Look(id) => Event::Looked(id.clone(), self.look(id)),
             Effect::Scan => Event::Scanned(self.scan(&job.early)),
             Effect::Check { id, rehash } => Event::Checked(id.clone(), self.check(id, *rehash)),
-            Effect::Pack { id, most_bytes } => {
+            Effect::Pack { id, most_bytes } | Effect::Measure { id, most_bytes } => {
                 // One in five is not small.
                 let large = self.disk.episodes.get(id).is_some_and(|dir| dir.content % 5 == 0);
+                let measured = matches!(job.effect, Effect::Measure { .. });
                 let result = match most_bytes {
                     Some(_) if large => Err(PackFailure::Large),
-                    Some(_) | None => self.pack(id, job.dir),
+                    Some(_) | None => self.pack(id, job.dir, measured),
                 };
                 Event::Packed(id.clone(), result)
             }
@@ -208,6 +213,7 @@ impl World {
                 self.settle_orphan(id);
                 Event::OrphanSettled(id.clone(), OrphanEnd::Settled)
             }
+            Effect::Relieve => Event::Relieved(self.dice.chance(50)),
             Effect::Sweep => Event::Swept(self.calm() || self.dice.chance(70)),
             Effect::Unwatch(_) | Effect::Cancel(_) | Effect::Discard(_) | Effect::Tell(_) => {
                 unreachable!("nothing comes back from these")
@@ -242,7 +248,9 @@ impl World {
             }
         }
         let archives = self.disk.outbox.keys().cloned().collect();
-        Some(Scanned { episodes, archives, ..Scanned::default() })
+        let unlabelled = self.disk.outbox.iter().filter(|(_, archive)| archive.sidecar.is_none());
+        let unlabelled = unlabelled.map(|(id, _)| id.clone()).collect();
+        Some(Scanned { episodes, archives, unlabelled, ..Scanned::default() })
     }
 
     fn check(&mut self, id: &EpisodeId, rehash: bool) -> Check {
@@ -250,7 +258,8 @@ impl World {
         if self.disk_fails() {
             return Check::Unknown("EIO".to_owned());
         }
-        let Some(archive) = self.disk.outbox.get(id) else { return unusable("none") };
+        let measured = self.scratch.get(id).filter(|archive| archive.measured);
+        let Some(archive) = measured.or(self.disk.outbox.get(id)) else { return unusable("none") };
         let Some(conflict) = &archive.sidecar else { return unusable("no sidecar") };
         match self.disk.episodes.get(id) {
             Some(dir) if dir.fingerprint() == archive.fingerprint => {}
@@ -262,7 +271,12 @@ impl World {
         Check::Fits(archive.packed(), conflict.clone())
     }
 
-    fn pack(&mut self, id: &EpisodeId, before: Option<Dir>) -> Result<Packed, PackFailure> {
+    fn pack(&mut self, id: &EpisodeId, before: Option<Dir>, measured: bool) -> Result<Packed, PackFailure> {
+        // The smaller the outbox, the oftener; one that never fits into it never does.
+        let too_large = self.plan.poison.get(id) == Some(&Poison::TooLarge);
+        if !measured && (too_large || self.dice.chance(self.plan.small_outbox)) {
+            return Err(PackFailure::Short("64 KiB".into()));
+        }
         let fails = self.disk_fails();
         let Some(dir) = self.disk.episodes.get(id).copied() else { return Err(PackFailure::Gone) };
         if before != Some(dir) || dir.marker.is_none() {
@@ -277,17 +291,22 @@ impl World {
                 return Err(PackFailure::UnfinishedManifest("cut off".into(), dir.fingerprint()));
             }
             Some(Poison::Unreadable) => return Err(PackFailure::Unreadable("EACCES".into())),
-            Some(Poison::TooLarge) => return Err(PackFailure::Outbox("ENOSPC".into())),
             Some(Poison::NeverStill) => return Err(PackFailure::Changed("somebody writes".into())),
             Some(
-                Poison::Rejected(_) | Poison::Taken | Poison::Met(_) | Poison::Corrupted | Poison::Immovable,
+                Poison::Rejected(_)
+                | Poison::Taken
+                | Poison::Met(_)
+                | Poison::Corrupted
+                | Poison::TooLarge
+                | Poison::Immovable,
             )
             | None => {}
         }
         if fails {
-            return Err(match self.dice.below(3) {
+            return Err(match self.dice.below(4) {
                 0 => PackFailure::Unreadable("EIO".into()),
-                1 => PackFailure::Outbox("ENOSPC".into()),
+                1 if !measured => PackFailure::Outbox("EROFS".into()),
+                2 if !measured => PackFailure::Full("ENOSPC".into()),
                 _ => PackFailure::Changed("somebody wrote".into()),
             });
         }
@@ -295,9 +314,13 @@ impl World {
             content: dir.content,
             fingerprint: dir.fingerprint(),
             damaged: false,
+            measured,
             sidecar: Some(None),
         };
         let packed = archive.packed();
+        if measured {
+            self.disk.outbox.remove(id);
+        }
         self.scratch.insert(id.clone(), archive);
         Ok(packed)
     }
@@ -336,6 +359,11 @@ impl World {
         let ours = self.dice.chance(50);
         if cancelled && ours {
             return Outcome::Failed(Fault::Cancelled);
+        }
+        // Packed again into the upload, and not what it was.
+        let as_now = self.disk.episodes.get(id).map(|dir| dir.content);
+        if archive.measured && as_now != Some(archive.content) {
+            return Outcome::Failed(Fault::Archive("the episode is not what it was".into()));
         }
         self.attempt(id, &archive)
     }

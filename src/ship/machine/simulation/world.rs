@@ -43,6 +43,8 @@ pub(super) enum Act {
     LoseWatches,
     /// A person has the configuration read again.
     Reload,
+    /// A person takes the conflict away that its sidecar remembers.
+    Forget(EpisodeId),
     /// A bit of an archive in the outbox tips over.
     Rot(EpisodeId),
     /// What was on its way when the process was killed arrives all the same.
@@ -143,6 +145,12 @@ impl World {
                 let until = (at + self.dice.millis(0, 100_000)).min(self.plan.calm_at);
                 self.after(at, Act::Watches(false));
                 self.after(until, Act::Watches(true));
+            }
+        }
+        for (id, poison) in self.plan.poison.clone() {
+            if poison == Poison::Taken && self.dice.chance(50) {
+                let at = self.dice.millis(0, end);
+                self.after(at, Act::Forget(id));
             }
         }
         if self.plan.bad_disk > 0 {
@@ -251,6 +259,14 @@ impl World {
             Act::Reload => {
                 let (settings, elsewhere) = (self.plan.settings.clone(), self.dice.chance(50));
                 self.tell(Event::Configured { settings, elsewhere });
+            }
+            Act::Forget(id) => {
+                if let Some(archive) = self.disk.outbox.get_mut(&id)
+                    && matches!(archive.sidecar, Some(Some(_)))
+                {
+                    archive.sidecar = None;
+                    self.stirred(&id, None);
+                }
             }
             Act::Rot(id) => {
                 if let Some(archive) = self.disk.outbox.get_mut(&id) {

@@ -185,7 +185,7 @@ fn after_the_watches_are_lost_every_open_episode_is_watched_again() {
 }
 
 #[test]
-fn a_full_outbox_pauses_packing_and_nothing_else() {
+fn an_outbox_that_cannot_be_written_pauses_packing_and_nothing_else() {
     let mut bench = Bench::fresh(|settings| settings.pack_workers = 1);
     bench.hear(Event::Deadline);
     let sealed = |at| Look::Sealed(stamp(at));
@@ -194,8 +194,8 @@ fn a_full_outbox_pauses_packing_and_nothing_else() {
         &["packed"],
     ));
     bench.hear(Event::Swept(true));
-    bench.fail_pack("a", PackFailure::Outbox("ENOSPC".into()));
-    bench.fail_pack("b", PackFailure::Outbox("ENOSPC".into()));
+    bench.fail_pack("a", PackFailure::Outbox("EROFS".into()));
+    bench.fail_pack("b", PackFailure::Outbox("EROFS".into()));
     assert!(bench.told(|notice| matches!(notice, Notice::PackingPaused(..))));
     assert_eq!(bench.take("check"), ["packed"], "what is packed makes room by being sent");
     assert_eq!(bench.take("pack"), [""; 0]);
@@ -207,7 +207,7 @@ fn a_full_outbox_pauses_packing_and_nothing_else() {
 }
 
 #[test]
-fn one_that_never_fits_the_outbox_does_not_keep_the_others_from_being_packed() {
+fn one_that_cannot_be_written_there_does_not_keep_the_others_from_being_packed() {
     let mut bench = Bench::with(|settings| settings.pack_workers = 1);
     for (id, at) in [("giant", 1), ("b", 2), ("c", 3)] {
         bench.seal(id, at);
@@ -216,7 +216,7 @@ fn one_that_never_fits_the_outbox_does_not_keep_the_others_from_being_packed() {
     for _ in 0..200 {
         for id in bench.take("pack") {
             let giant = id == "giant";
-            let result = if giant { Err(PackFailure::Outbox("ENOSPC".into())) } else { Ok(packed(&id)) };
+            let result = if giant { Err(PackFailure::Outbox("EROFS".into())) } else { Ok(packed(&id)) };
             bench.hear(Event::Packed(of(&id), result));
         }
         for id in bench.take("send") {

@@ -76,3 +76,20 @@ fn a_clock_that_is_not_believed_for_an_hour_is_told_once() {
     bench.hear(Event::Swept(false));
     assert_eq!(doubts_told(&bench), 1, "another doubt has an hour of its own");
 }
+
+#[test]
+fn after_a_suspension_each_wait_is_over_once_and_nothing_is_made_up_for() {
+    let mut bench = Bench::with(|settings| settings.reconcile_interval = Duration::from_secs(60));
+    bench.seal_and_pack("a", 1);
+    bench.take("send");
+    bench.fail("a", lost());
+    bench.take("keep");
+    bench.hear(Event::Kept(of("a"), Ok(())));
+    // By a clock that went on: three days at once. By one that stood still there is nothing to see.
+    bench.now += Duration::from_secs(3 * 86_400);
+    bench.hear(Event::Deadline);
+    assert_eq!(bench.wanted(), ["scan ", "send a"]);
+    bench.wanted.clear();
+    bench.hear(Event::Deadline);
+    assert_eq!(bench.wanted(), [""; 0]);
+}

@@ -348,3 +348,18 @@ fn a_receiver_that_asks_for_patience_gets_it_also_from_one_that_moves() {
     bench.wait_s(2);
     assert_eq!(bench.take("send"), ["a"]);
 }
+
+#[test]
+fn what_was_delivered_and_is_taken_away_before_its_move_is_not_said_to_be_unshipped() {
+    let mut bench = Bench::new();
+    bench.seal_and_pack("a", 1);
+    bench.take("send");
+    bench.answer("a", 201, AnswerBody::Empty);
+    assert_eq!(bench.take("retire"), ["a"]);
+    bench.hear(Event::Retired(of("a"), Moved::Failed("ENOENT".into())));
+    bench.look("a", Look::Gone);
+    assert_eq!(bench.take("retire"), ["a"]);
+    bench.hear(Event::Retired(of("a"), Moved::Gone));
+    assert!(bench.told(|notice| matches!(notice, Notice::DeliveredAndGone(_))));
+    assert!(!bench.told(|notice| matches!(notice, Notice::Vanished(_))));
+}

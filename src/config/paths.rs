@@ -1,0 +1,43 @@
+//! Paths in the file are absolute.
+
+use std::path::Path;
+
+use super::{ConfigError, RawConfig, value};
+
+impl RawConfig {
+    /// A relative path would mean another place in each folder that a command is started in. Whoever types one knows where they are; a
+    /// file does not.
+    pub(super) fn paths_are_absolute(&self, file: &Path) -> Result<(), ConfigError> {
+        let Self { shipper, receiver, receive, .. } = self;
+        for (key, path) in [
+            ("shipper.data_dir", &shipper.data_dir),
+            ("shipper.episodes_dir", &shipper.episodes_dir),
+            ("shipper.outbox_dir", &shipper.outbox_dir),
+            ("shipper.shipped_dir", &shipper.shipped_dir),
+            ("shipper.quarantine_dir", &shipper.quarantine_dir),
+            ("shipper.metrics_textfile", &shipper.metrics_textfile),
+            ("receiver.ca_file", &receiver.ca_file),
+            ("receiver.client_cert_file", &receiver.client_cert_file),
+            ("receiver.client_key_file", &receiver.client_key_file),
+            ("receiver.token_file", &receiver.token_file),
+            ("receive.store", &receive.store),
+            ("receive.tls_cert_file", &receive.tls_cert_file),
+            ("receive.tls_key_file", &receive.tls_key_file),
+            ("receive.client_ca_file", &receive.client_ca_file),
+            ("receive.tokens_file", &receive.tokens_file),
+            ("receive.commits_file", &receive.commits_file),
+        ] {
+            let Some(path) = path.as_deref().filter(|path| path.is_relative()) else { continue };
+            // "" is how these say "none".
+            if ["receive.commits_file", "shipper.metrics_textfile"].contains(&key)
+                && path.as_os_str().is_empty()
+            {
+                continue;
+            }
+            let tilde = if path.starts_with("~") { ", and ~ means nothing here" } else { "" };
+            let message = format!("{path:?} in {} is relative{tilde}: give an absolute path", file.display());
+            return Err(value(key, message));
+        }
+        Ok(())
+    }
+}

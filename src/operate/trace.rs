@@ -1,0 +1,109 @@
+//! One episode's timeline: out of the journal, and out of what lies beside it.
+//!
+//! ```text
+//!  episodes/ outbox/ shipped/ quarantine/  ──▶ found.rs ────┐
+//!  journalctl EPISODE=<id>                 ──▶ journal.rs ──┼─▶ timeline.rs (pure) ──▶ steps, with the time between them
+//!  the daemon, where one runs              ──▶ ask.rs ──────┘
+//! ```
+//!
+//! Each of the three may be missing. What could not be read is said, and the rest is told.
+
+mod found;
+mod timeline;
+
+use std::time::Duration;
+
+pub use self::{
+    found::Found,
+    timeline::{Kind, Step},
+};
+use super::{
+    ask::{self, NoAnswer},
+    journal::{self, Question, Unread},
+};
+use crate::{
+    episode::EpisodeId,
+    layout::Layout,
+    snapshot::{Episode, journal::EPISODE},
+};
+
+/// How far back the journal is asked for.
+const SINCE: Duration = Duration::from_secs(366 * 24 * 3600);
+/// How long it may take: a journal of years, on a slow disk.
+const JOURNAL_WITHIN: Duration = Duration::from_secs(20);
+const DAEMON_WITHIN: Duration = Duration::from_secs(2);
+
+/// Everything that is known of an episode. Texts are as they came: not printable yet.
+#[derive(Debug, Clone)]
+pub struct Trace {
+    /// Where there is anything of it.
+    pub found: Vec<Found>,
+    /// What happened, the oldest first.
+    pub steps: Vec<Step>,
+    /// As the running daemon has it.
+    pub now: Option<Episode>,
+    /// What could not be read, and what to type.
+    pub unread: Vec<String>,
+}
+
+impl Trace {
+    /// Whether nobody has ever heard of it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.found.is_empty() && self.steps.is_empty() && self.now.is_none()
+    }
+}
+
+/// Gathers it. Changes nothing.
+pub async fn trace(layout: &Layout, unit: &str, id: &EpisodeId) -> Trace {
+    let mut unread = Vec::new();
+    let found = {
+        let (layout, id) = (layout.clone(), id.clone());
+        tokio::task::spawn_blocking(move || found::look(&layout, &id)).await
+    };
+    let (found, troubles) = found.unwrap_or_default();
+    unread.extend(troubles);
+    let question = Question {
+        unit: unit.to_owned(),
+        since: SINCE,
+        // As the shipper writes it.
+        with: Some((EPISODE, id.to_string())),
+        within: JOURNAL_WITHIN,
+    };
+    let (read, asked) = tokio::join!(journal::read(&question), ask::snapshot(layout, DAEMON_WITHIN));
+    let entries = match read {
+        Ok(reading) => {
+            if reading.truncated || reading.unreadable > 0 {
+                unread.push("not all of its entries in the journal could be read".to_owned());
+            }
+            reading.entries
+        }
+        Err(Unread::NotPermitted) => {
+            unread.push(
+                "the journal: this user may not read it. Type: sudo usermod -aG systemd-journal \"$USER\"   and log in again"
+                    .to_owned(),
+            );
+            Vec::new()
+        }
+        Err(Unread::Unavailable(why)) => {
+            unread.push(format!("the journal: {why}"));
+            Vec::new()
+        }
+    };
+    let now = match asked {
+        Ok(snapshot) => snapshot.episodes.into_iter().find(|episode| episode.id == id.as_str()),
+        Err(NoAnswer::NotRunning { .. }) => None,
+        Err(error) => {
+            unread.push(error.to_string());
+            None
+        }
+    };
+    let steps = timeline::of(id, &entries, &found);
+    Trace { found, steps, now, unread }
+}
+
+/// A name in the folders that may have been meant.
+#[must_use]
+pub fn nearest(layout: &Layout, id: &EpisodeId) -> Option<EpisodeId> {
+    found::nearest(layout, id)
+}

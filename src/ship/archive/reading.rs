@@ -1,0 +1,106 @@
+//! Reading an archive from a byte on, piece by piece, on blocking threads.
+
+use std::io;
+
+use bytes::Bytes;
+use tokio::sync::mpsc::Receiver;
+
+use super::{Archive, End, Source};
+use crate::progress::Progress;
+
+/// How much is read at once, bytes.
+pub(super) const CHUNK_BYTES: u64 = 256 * 1024;
+/// So much is never read in more than one piece.
+pub const IN_ONE_PIECE_BYTES: u64 = CHUNK_BYTES;
+
+/// Reads to the end that was stated when it began.
+#[derive(Debug)]
+pub struct Reading {
+    from: From,
+    at_bytes: u64,
+    len_bytes: u64,
+}
+
+#[derive(Debug)]
+enum From {
+    File(Archive),
+    /// The first piece, once it was waited for, and the rest.
+    Poured(Option<io::Result<Bytes>>, Receiver<io::Result<Bytes>>),
+}
+
+impl Archive {
+    /// Reads it from a byte on. One that lies nowhere is packed from the start, with `progress` told that something moves, and what
+    /// stands before that byte is passed over. Within the async runtime.
+    #[must_use]
+    pub fn read_from(&self, offset_bytes: u64, len_bytes: u64, progress: &Progress) -> Reading {
+        let from = match (&self.source, self.facts()) {
+            (Source::Poured(pour), Some(facts)) if offset_bytes < len_bytes => {
+                From::Poured(None, pour.begin(offset_bytes, facts, progress))
+            }
+            _ => From::File(self.clone()),
+        };
+        Reading { from, at_bytes: offset_bytes, len_bytes }
+    }
+}
+
+impl Reading {
+    /// Waits until what comes first is there, where that may take long: what is passed over is better passed over before anybody
+    /// at the other end waits.
+    pub async fn begin(&mut self) {
+        if let From::Poured(first @ None, rest) = &mut self.from {
+            *first = rest.recv().await;
+        }
+    }
+
+    /// The next piece: 256 KiB of it, or the rest. `None` at the end.
+    ///
+    /// # Errors
+    /// Reading failed; the archive was abandoned; or it is not the one that it was when it was packed, which shows before its last
+    /// piece is given out.
+    pub async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        if self.at_bytes >= self.len_bytes {
+            return None;
+        }
+        let read = match &mut self.from {
+            From::File(archive) => chunk(archive, self.at_bytes, self.len_bytes).await,
+            From::Poured(first, rest) => match first.take() {
+                Some(first) => first,
+                None => rest.recv().await.unwrap_or_else(|| Err(short(self.at_bytes, self.len_bytes))),
+            },
+        };
+        if let Ok(bytes) = &read {
+            self.at_bytes += bytes.len() as u64;
+        }
+        Some(read)
+    }
+}
+
+/// Waits for and reads what stands at `offset`.
+async fn chunk(archive: &mut Archive, offset: u64, len_bytes: u64) -> io::Result<Bytes> {
+    // A whole chunk is worth waiting for: the pieces in which an archive grows may be small.
+    let wanted = CHUNK_BYTES.min(len_bytes - offset);
+    let growth = archive.grown_beyond(offset + wanted - 1).await;
+    if growth.end == Some(End::Abandoned) {
+        return Err(io::Error::other("its packing was abandoned"));
+    }
+    if growth.len_bytes < offset + wanted {
+        return Err(short(growth.len_bytes, len_bytes));
+    }
+    let source = archive.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let mut bytes = vec![0; usize::try_from(wanted).map_err(io::Error::other)?];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match source.read_at(offset + filled as u64, &mut bytes[filled..])? {
+                0 => return Err(short(offset + filled as u64, len_bytes)),
+                read => filled += read,
+            }
+        }
+        Ok(Bytes::from(bytes))
+    });
+    read.await.map_err(io::Error::other)?
+}
+
+fn short(found: u64, stated: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, format!("it ends after {found} of {stated} bytes"))
+}

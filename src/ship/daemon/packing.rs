@@ -1,0 +1,141 @@
+//! Packing: into the outbox, where there is room; else into nothing, to be packed again into each upload.
+
+use std::{io, path::Path};
+
+use super::workers::{Scratch, Workers, lock};
+use crate::{
+    durable,
+    episode::EpisodeId,
+    progress::Progress,
+    ship::{
+        archive::{
+            Archive,
+            poured::{Nowhere, Pour},
+        },
+        machine::{
+            room::{Need, Short},
+            state::{Check, PackFailure, Packed},
+        },
+        outbox,
+        pack::{self, PackError},
+        room::{Reservation, Reserved},
+    },
+    tree::{self, Kind},
+};
+
+impl Workers {
+    /// Packs it into the outbox.
+    pub(super) fn pack(&self, id: &EpisodeId, progress: &Progress) -> Result<Packed, PackFailure> {
+        lock(&self.known.scratch).remove(id);
+        self.have(&self.layout.outbox).map_err(PackFailure::Outbox)?;
+        let outbox = &self.layout.outbox;
+        let room = match self.reserve(id, progress) {
+            Ok(Ok(room)) => room,
+            Ok(Err(short)) => return Err(PackFailure::Short(short.to_string())),
+            Err(error) => return Err(failure(error, outbox)),
+        };
+        let (writer, archive) =
+            Archive::create(&self.layout.partial(id)).map_err(|error| unwritable(outbox, &error))?;
+        let packed =
+            pack::pack(id, &self.layout.episode(id), Reserved::new(writer, room), &self.pack, progress);
+        match packed {
+            Ok(packed) => {
+                self.known.lore.packed(packed.uncompressed_bytes);
+                let packed = told(id, packed);
+                lock(&self.known.scratch).insert(id.clone(), Scratch { archive, measured: None });
+                Ok(packed)
+            }
+            Err(error) => {
+                let full = matches!(&error, PackError::Outbox(error) if durable::is_full(error));
+                outbox::give_up(&self.layout, id, full);
+                Err(failure(error, outbox))
+            }
+        }
+    }
+
+    /// Packs it into nothing, so that it can be packed again into each upload.
+    pub(super) fn measure(&self, id: &EpisodeId, progress: &Progress) -> Result<Packed, PackFailure> {
+        lock(&self.known.scratch).remove(id);
+        let (directory, options) = (self.layout.episode(id), self.pack);
+        let packed = pack::pack(id, &directory, Nowhere::default(), &options, progress)
+            .map_err(|error| failure(error, &self.layout.outbox))?;
+        self.known.lore.packed(packed.uncompressed_bytes);
+        let packed = told(id, packed);
+        // An older archive has no successor that would take its place, and the episode has just been read whole.
+        if let Err(error) = outbox::clear(&self.layout, id) {
+            tracing::debug!(EPISODE = %id, "an older archive stays in the outbox: {error}");
+        }
+        let pour = {
+            let id = id.clone();
+            // With the options that it was measured with, whatever a reload says meanwhile: they are a part of its bytes.
+            Pour::new(move |pipe, progress| match pack::pack(&id, &directory, pipe, &options, progress) {
+                Ok(packed) => Ok(packed.facts),
+                Err(PackError::Outbox(error)) => Err(error),
+                Err(error) => Err(io::Error::other(format!("{:#}", anyhow::Error::new(error)))),
+            })
+        };
+        let archive = Archive::poured(pour, packed.facts);
+        lock(&self.known.scratch).insert(id.clone(), Scratch { archive, measured: Some(packed.clone()) });
+        Ok(packed)
+    }
+
+    /// Whether what there is of its archive still fits the episode.
+    pub(super) fn check(&self, id: &EpisodeId, rehash: bool, progress: &Progress) -> Check {
+        let measured = lock(&self.known.scratch).get(id).and_then(|scratch| scratch.measured.clone());
+        let Some(measured) = measured else { return outbox::check(&self.layout, id, rehash, progress) };
+        // Its bytes need no second look: they are compared each time that they are packed.
+        match tree::fingerprint(&self.layout.episode(id), progress) {
+            Ok(now) if now == measured.fingerprint => Check::Fits(measured, None),
+            Ok(_) => Check::Unusable("the episode was changed after it was packed".to_owned()),
+            Err(error) => Check::Unknown(format!("it could not be compared with what was packed: {error}")),
+        }
+    }
+
+    /// Reserves the most that its archive can become.
+    fn reserve(&self, id: &EpisodeId, progress: &Progress) -> Result<Result<Reservation, Short>, PackError> {
+        let mut need = Need::default();
+        tree::walk(&self.layout.episode(id), progress, |entry| {
+            let size_bytes = if let Kind::File(_) = entry.kind { entry.stat.size_bytes } else { 0 };
+            need.entry(entry.path.len(), size_bytes);
+            Ok::<(), PackError>(())
+        })?;
+        let room = self.known.room.reserve(&self.layout.outbox, need.bytes(), self.free_bytes.outbox);
+        room.map_err(PackError::Outbox)
+    }
+}
+
+/// What the machine needs to know of it. What was left out is told.
+fn told(id: &EpisodeId, packed: pack::Packed) -> Packed {
+    if packed.left_out_count > 0 {
+        let (count, what) = match packed.left_out_count {
+            1 => (1, "FIFO, socket or device is"),
+            more => (more, "FIFOs, sockets or devices are"),
+        };
+        tracing::warn!(
+            EPISODE = %id, "{id}: {count} {what} left out of the archive, {} first", packed.left_out[0].display()
+        );
+    }
+    let pack::Packed { facts, fingerprint, manifest, commit, .. } = packed;
+    Packed { facts, fingerprint, manifest, commit }
+}
+
+fn failure(error: PackError, outbox: &Path) -> PackFailure {
+    match error {
+        PackError::Gone => PackFailure::Gone,
+        PackError::Cancelled(_) => PackFailure::Cancelled,
+        PackError::UnfinishedManifest { error, fingerprint } => {
+            PackFailure::UnfinishedManifest(error, fingerprint)
+        }
+        PackError::Fault { error, fingerprint } => PackFailure::Fault(error, fingerprint),
+        PackError::Outbox(error) => unwritable(outbox, &error),
+        PackError::Changed { .. } => PackFailure::Changed(error.to_string()),
+        PackError::Episode { .. } | PackError::Mount { .. } | PackError::TooDeep { .. } => {
+            PackFailure::Unreadable(format!("{:#}", anyhow::Error::new(error)))
+        }
+    }
+}
+
+fn unwritable(outbox: &Path, error: &io::Error) -> PackFailure {
+    let why = format!("no archive can be written in {}: {error}", tree::shown(outbox));
+    if durable::is_full(error) { PackFailure::Full(why) } else { PackFailure::Outbox(why) }
+}

@@ -1,0 +1,75 @@
+//! When room is made in `shipped/`.
+
+use super::*;
+
+fn bench() -> Bench {
+    let mut bench = Bench::with(|settings| {
+        settings.relieve = true;
+        settings.reconcile_interval = Duration::from_secs(60);
+    });
+    bench.hear(Event::Relieved(true));
+    bench
+}
+
+fn reliefs(bench: &mut Bench) -> usize {
+    bench.take("relieve").len()
+}
+
+#[test]
+fn nothing_is_removed_for_pressure_unless_the_operator_set_it() {
+    let mut bench = Bench::with(|settings| settings.reconcile_interval = Duration::from_secs(60));
+    bench.seal_and_pack("a", 1);
+    bench.take("send");
+    bench.deliver("a");
+    bench.seal("b", 2);
+    bench.fail_pack("b", PackFailure::Full("ENOSPC".into()));
+    bench.wait_s(300);
+    assert_eq!(reliefs(&mut bench), 0);
+}
+
+#[test]
+fn pressure_is_felt_at_each_look_for_want_of_room_and_after_each_shipment() {
+    let mut bench = bench();
+    bench.wait_s(60);
+    assert_eq!(reliefs(&mut bench), 1);
+    bench.hear(Event::Relieved(true));
+    bench.hear(scanned(&[], &[]));
+    bench.seal("a", 1);
+    bench.fail_pack("a", PackFailure::Short("64 KiB".into()));
+    assert_eq!(reliefs(&mut bench), 1);
+    bench.hear(Event::Relieved(true));
+    assert_eq!(bench.take("measure"), ["a"]);
+    bench.hear(Event::Packed(of("a"), Ok(packed("a"))));
+    bench.take("send");
+    bench.deliver("a");
+    assert_eq!(reliefs(&mut bench), 1);
+}
+
+#[test]
+fn where_there_is_nothing_to_remove_it_waits_for_a_shipment() {
+    let mut bench = bench();
+    bench.wait_s(60);
+    assert_eq!(reliefs(&mut bench), 1);
+    bench.hear(Event::Relieved(false));
+    bench.hear(scanned(&[], &[]));
+    bench.wait_s(60);
+    assert_eq!(reliefs(&mut bench), 0);
+    bench.hear(scanned(&[], &[]));
+    bench.seal_and_pack("a", 1);
+    bench.take("send");
+    bench.deliver("a");
+    assert_eq!(reliefs(&mut bench), 1);
+}
+
+#[test]
+fn what_is_felt_meanwhile_is_seen_to_afterwards() {
+    let mut bench = bench();
+    bench.wait_s(60);
+    assert_eq!(reliefs(&mut bench), 1);
+    bench.seal_and_pack("a", 1);
+    bench.take("send");
+    bench.deliver("a");
+    assert_eq!(reliefs(&mut bench), 0, "one at a time");
+    bench.hear(Event::Relieved(false));
+    assert_eq!(reliefs(&mut bench), 1);
+}

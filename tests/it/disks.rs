@@ -1,0 +1,25 @@
+//! Disks that are full, small, failing or taken away, and what is done about it.
+
+mod changes;
+mod clock;
+mod direct;
+mod failing;
+mod full;
+mod tiny;
+
+use std::io::Read as _;
+
+/// What is in an archive, by path.
+fn content_of(archive: &[u8], path: &str) -> Vec<u8> {
+    let tar = zstd::decode_all(archive).unwrap();
+    let mut tar = tar::Archive::new(tar.as_slice());
+    let mut entry = tar
+        .entries()
+        .unwrap()
+        .map(Result::unwrap)
+        .find(|entry| entry.path().unwrap().ends_with(path))
+        .unwrap();
+    let mut content = Vec::new();
+    entry.read_to_end(&mut content).unwrap();
+    content
+}

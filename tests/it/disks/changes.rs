@@ -1,0 +1,423 @@
+//! What somebody else does to episodes and folders meanwhile. Each test is a row of the table in docs/operations.md.
+
+#![expect(clippy::disallowed_methods, reason = "an operator removes and renames as they like")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use serde_json::json;
+
+use super::{content_of, direct};
+use crate::{
+    crash_sweep::strace_is_there,
+    resume::{MIB, noise},
+    service::traced,
+    support::{Process, Reply, Sandbox, Scripted, eventually, json_file, names},
+};
+
+const EACH_SECOND: &str = "[shipper]\nreconcile_interval_s = 1\n";
+const TAKEN_OUT: &str = "run-1 was taken out of episodes/ by somebody else. It is not shipped.";
+
+/// A path that is known only when the server runs already.
+type Later = Arc<Mutex<Option<PathBuf>>>;
+
+/// A receiver that is locked until it is opened: 401, and then it stores.
+struct Door {
+    open: Arc<AtomicBool>,
+    server: Scripted,
+}
+
+impl Door {
+    fn closed() -> Self {
+        let open = Arc::new(AtomicBool::new(false));
+        let is_open = Arc::clone(&open);
+        let server = Scripted::new(move |seen, _| {
+            if is_open.load(Ordering::SeqCst) { direct::answer(seen) } else { Reply::empty(401) }
+        });
+        Self { open, server }
+    }
+
+    fn open(&self) {
+        self.open.store(true, Ordering::SeqCst);
+    }
+}
+
+fn daemon(sandbox: &Sandbox, config: &str) -> Process {
+    sandbox.start(sandbox.command_with_config("ship", &format!("{EACH_SECOND}{config}")))
+}
+
+/// A daemon with one archive kept in its outbox, which the receiver does not take yet.
+fn with_one_that_waits() -> (Sandbox, Door, Process) {
+    let door = Door::closed();
+    let sandbox = Sandbox::new(door.server.url());
+    let daemon = daemon(&sandbox, "");
+    sandbox.seal("run-1", &[("data.bin", b"recorded")]);
+    eventually("the archive is kept", || sandbox.outbox() == ["run-1.json", "run-1.tar.zst"]);
+    daemon.wait_log("The receiver cannot be used");
+    (sandbox, door, daemon)
+}
+
+/// What was perhaps the last copy lies there with a reason.
+#[track_caller]
+fn archive_is_in_quarantine(sandbox: &Sandbox) {
+    let visible = || names(&sandbox.layout.quarantine).into_iter().find(|name| !name.starts_with('.'));
+    eventually("its archive is in quarantine/", || visible().is_some());
+    let aside = sandbox.layout.quarantine.join(visible().unwrap());
+    eventually("with the reason", || {
+        names(&aside).iter().any(|name| name.ends_with(".tar.zst"))
+            && names(&aside).contains(&"quarantine_reason.json".to_owned())
+    });
+    eventually("and not in the outbox", || sandbox.outbox().is_empty());
+}
+
+fn remove(episode: &Path) {
+    // A writer may be putting its record there.
+    eventually("it is removed", || fs::remove_dir_all(episode).is_ok() || !episode.exists());
+}
+
+#[test]
+fn removed_while_open_it_is_forgotten_and_its_name_is_free() {
+    let sandbox = Sandbox::with_receiver();
+    let daemon = daemon(&sandbox, "");
+    daemon.wait_log("ships");
+    let episode = sandbox.record("run-1", &[("data.bin", b"begun")]);
+    remove(&episode);
+    sandbox.seal("run-1", &[("data.bin", b"begun again")]);
+    sandbox.wait_shipped("run-1");
+    assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), b"begun again");
+    assert!(!daemon.log().contains("taken out"), "{}", daemon.log());
+}
+
+#[test]
+fn removed_while_it_waits_for_its_turn_it_is_not_shipped() {
+    let door = Door::closed();
+    let sandbox = Sandbox::new(door.server.url());
+    for id in ["a", "b", "c", "run-1"] {
+        sandbox.seal(id, &[("data.bin", id.as_bytes())]);
+    }
+    // Two are packed ahead of the one upload; the rest waits.
+    let daemon = daemon(&sandbox, "[receiver]\nconcurrency = 1\n[pack]\nworkers = 1");
+    eventually("two are kept", || sandbox.outbox().len() == 4);
+    let waiting = ["a", "b", "c", "run-1"]
+        .into_iter()
+        .find(|id| !sandbox.outbox().iter().any(|name| name.starts_with(&format!("{id}."))));
+    let waiting = waiting.unwrap();
+    remove(&sandbox.layout.episodes.join(waiting));
+    daemon.wait_log(&format!("{waiting} was taken out of episodes/ by somebody else. It is not shipped."));
+    door.open();
+    eventually("the others are shipped", || names(&sandbox.layout.shipped).len() == 3);
+    assert_eq!(door.server.count(waiting), 0);
+    assert_eq!(names(&sandbox.layout.quarantine), [""; 0]);
+}
+
+#[test]
+fn removed_while_it_is_packed_it_is_not_shipped_and_leaves_no_scratch() {
+    if !strace_is_there() {
+        return;
+    }
+    let sandbox = Sandbox::with_receiver();
+    let episode = sandbox.seal("run-1", &[("data.bin", b"recorded")]);
+    let ship = sandbox.command_with_config("ship", EACH_SECOND);
+    let how = "inject=read:delay_enter=2000000:when=1";
+    let daemon = sandbox.start(traced(&sandbox, &ship, &episode.join("data.bin"), "read", how));
+    let data = episode.join("data.bin");
+    eventually("it is read", || has_open(daemon.pid(), &data));
+    remove(&episode);
+    daemon.wait_log(TAKEN_OUT);
+    eventually("nothing is left of it", || sandbox.outbox().is_empty());
+    assert!(!sandbox.stored("run-1").exists());
+    assert_eq!(names(&sandbox.layout.quarantine), [""; 0]);
+}
+
+#[test]
+fn removed_while_it_waits_to_be_sent_its_archive_may_be_the_last_copy() {
+    let (sandbox, door, daemon) = with_one_that_waits();
+    remove(&sandbox.layout.episodes.join("run-1"));
+    daemon.wait_log(TAKEN_OUT);
+    archive_is_in_quarantine(&sandbox);
+    door.open();
+    sandbox.seal("run-2", &[]);
+    sandbox.wait_shipped("run-2");
+    assert_eq!(names(&sandbox.layout.shipped), ["run-2"]);
+}
+
+#[test]
+fn removed_while_it_rests_its_archive_may_be_the_last_copy() {
+    let server = Scripted::new(|_, _| Reply::empty(503).header("Retry-After: 3000"));
+    let sandbox = Sandbox::new(server.url());
+    let daemon = daemon(&sandbox, "");
+    sandbox.seal("run-1", &[("data.bin", b"recorded")]);
+    eventually("the archive is kept", || sandbox.outbox() == ["run-1.json", "run-1.tar.zst"]);
+    remove(&sandbox.layout.episodes.join("run-1"));
+    daemon.wait_log(TAKEN_OUT);
+    archive_is_in_quarantine(&sandbox);
+}
+
+#[test]
+fn removed_while_it_is_sent_the_upload_goes_on_and_the_receiver_has_it() {
+    let path = Later::default();
+    let episode = Arc::clone(&path);
+    let server = Scripted::new(move |seen, _| {
+        remove(episode.lock().unwrap().as_ref().unwrap());
+        Reply::stored(seen)
+    });
+    let sandbox = Sandbox::new(server.url());
+    *path.lock().unwrap() = Some(sandbox.layout.episodes.join("run-1"));
+    let daemon = daemon(&sandbox, "");
+    sandbox.seal("run-1", &[("data.bin", b"recorded")]);
+    daemon.wait_log("run-1 is held by the receiver, but somebody else took it out of episodes/");
+    assert_eq!(content_of(&server.seen()[0].body, "data.bin"), b"recorded");
+    eventually("the outbox is empty", || sandbox.outbox().is_empty());
+    assert_eq!(names(&sandbox.layout.shipped), [""; 0]);
+    assert_eq!(names(&sandbox.layout.quarantine), [""; 0]);
+}
+
+#[test]
+fn removed_while_it_is_sent_without_a_copy_the_upload_breaks_off() {
+    let path = Later::default();
+    let episode = Arc::clone(&path);
+    let server = Scripted::new(move |seen, _| {
+        remove(episode.lock().unwrap().as_ref().unwrap());
+        direct::answer(seen)
+    });
+    let sandbox = Sandbox::new(server.url());
+    *path.lock().unwrap() = Some(sandbox.layout.episodes.join("run-1"));
+    let config = format!("{}reconcile_interval_s = 1", direct::NO_ROOM);
+    let daemon = sandbox.start(sandbox.command_with_config("ship", &config));
+    sandbox.seal("run-1", &[("data.bin", &noise(3 * MIB))]);
+    daemon.wait_log(TAKEN_OUT);
+    assert!(
+        !server.seen().iter().any(|seen| seen.head.starts_with("PUT")),
+        "nobody can have acknowledged it"
+    );
+}
+
+#[test]
+fn removed_in_conflict_its_archive_is_put_aside_without_an_alarm() {
+    let server = Scripted::new(|_, _| Reply::json(409, &json!({"title": "held with other content"})));
+    let sandbox = Sandbox::new(server.url());
+    let daemon = daemon(&sandbox, "");
+    sandbox.seal("run-1", &[("data.bin", b"recorded")]);
+    daemon.wait_log("the receiver holds other content under this name");
+    eventually("the conflict is remembered", || {
+        fs::read_to_string(sandbox.layout.outbox.join("run-1.json")).is_ok_and(|it| it.contains("conflict"))
+    });
+    remove(&sandbox.layout.episodes.join("run-1"));
+    archive_is_in_quarantine(&sandbox);
+    assert!(!daemon.log().contains("last copy"), "{}", daemon.log());
+}
+
+#[test]
+fn removed_while_it_is_moved_to_shipped_the_receiver_has_it() {
+    if !strace_is_there() {
+        return;
+    }
+    let sandbox = Sandbox::with_receiver();
+    let episode = sandbox.seal("run-1", &[("data.bin", b"recorded")]);
+    let ship = sandbox.command_with_config("ship", EACH_SECOND);
+    let how = "inject=renameat2:delay_enter=2000000:when=1";
+    let daemon = sandbox.start(traced(&sandbox, &ship, &episode, "renameat2", how));
+    eventually("its receipt is written", || episode.join("shipping_receipt.json").exists());
+    remove(&episode);
+    daemon.wait_log("run-1 is held by the receiver, but somebody else took it out of episodes/");
+    assert!(sandbox.stored("run-1").exists());
+    eventually("the outbox is empty", || sandbox.outbox().is_empty());
+}
+
+#[test]
+fn removed_while_it_is_moved_to_quarantine_it_is_gone() {
+    if !strace_is_there() {
+        return;
+    }
+    let server = Scripted::new(|_, _| Reply::json(422, &json!({"title": "not an episode of ours"})));
+    let sandbox = Sandbox::new(server.url());
+    let episode = sandbox.seal("run-1", &[("data.bin", b"recorded")]);
+    let ship = sandbox.command_with_config("ship", EACH_SECOND);
+    let how = "inject=renameat2:delay_enter=2000000:when=1";
+    let daemon = sandbox.start(traced(&sandbox, &ship, &episode, "renameat2", how));
+    eventually("its reason is written", || episode.join("quarantine_reason.json").exists());
+    remove(&episode);
+    daemon.wait_log(TAKEN_OUT);
+    assert_eq!(names(&sandbox.layout.shipped), [""; 0]);
+}
+
+#[test]
+fn written_to_while_it_is_packed_it_is_packed_again_as_it_is() {
+    if !strace_is_there() {
+        return;
+    }
+    let sandbox = Sandbox::with_receiver();
+    let data = sandbox.seal("run-1", &[("data.bin", b"recorded")]).join("data.bin");
+    let ship = sandbox.command_with_config("ship", EACH_SECOND);
+    let how = "inject=read:delay_enter=2000000:when=1";
+    let daemon = sandbox.start(traced(&sandbox, &ship, &data, "read", how));
+    eventually("it is read", || has_open(daemon.pid(), &data));
+    fs::write(&data, b"recorded, and more").unwrap();
+    sandbox.wait_shipped("run-1");
+    daemon.wait_log("run-1 is sealed but not at rest");
+    assert_eq!(content_of(&fs::read(sandbox.stored("run-1")).unwrap(), "data.bin"), b"recorded, and more");
+}
+
+#[test]
+fn written_to_after_it_was_packed_both_are_kept_and_it_is_for_a_person() {
+    let mut sandbox = Sandbox::with_receiver();
+    let address = sandbox.kill_receiver();
+    let daemon = daemon(&sandbox, "");
+    let data = sandbox.seal("run-1", &[("data.bin", b"recorded")]).join("data.bin");
+    eventually("the archive is kept", || sandbox.outbox() == ["run-1.json", "run-1.tar.zst"]);
+    fs::write(&data, b"recorded, and more").unwrap();
+    sandbox.start_receiver(&address);
+    daemon.wait_log("run-1: the receiver holds other content under this name");
+    // What was packed is there, and what it is now is here.
+    assert_eq!(content_of(&fs::read(sandbox.stored("run-1")).unwrap(), "data.bin"), b"recorded");
+    assert_eq!(fs::read(&data).unwrap(), b"recorded, and more");
+    assert_eq!(names(&sandbox.layout.shipped), [""; 0]);
+}
+
+#[test]
+fn a_marker_that_is_removed_while_it_waits_opens_it_again() {
+    let (sandbox, door, daemon) = with_one_that_waits();
+    let marker = sandbox.layout.episodes.join("run-1/done.marker");
+    fs::remove_file(&marker).unwrap();
+    // The next look sees it; from then on it is a recording like any other.
+    eventually("it is watched again", || inotify_watches(daemon.pid()) == 2);
+    let before = door.server.count("run-1");
+    door.open();
+    sandbox.seal("run-2", &[]);
+    sandbox.wait_shipped("run-2");
+    assert_eq!(door.server.count("run-1"), before);
+    fs::write(&marker, b"").unwrap();
+    sandbox.wait_shipped("run-1");
+}
+
+#[test]
+fn a_marker_that_is_removed_while_it_is_sent_keeps_it_in_episodes() {
+    let path = Later::default();
+    let marker = Arc::clone(&path);
+    let server = Scripted::new(move |seen, _| {
+        if let Some(marker) = marker.lock().unwrap().take() {
+            fs::remove_file(marker).unwrap();
+        }
+        Reply::stored(seen)
+    });
+    let sandbox = Sandbox::new(server.url());
+    *path.lock().unwrap() = Some(sandbox.layout.episodes.join("run-1/done.marker"));
+    let daemon = daemon(&sandbox, "");
+    sandbox.seal("run-1", &[("data.bin", b"recorded")]);
+    daemon.wait_log("run-1 is sealed but not at rest: it was changed after it was packed");
+    assert_eq!(names(&sandbox.layout.shipped), [""; 0]);
+    assert_eq!(names(&sandbox.layout.episodes.join("run-1")), ["data.bin"]);
+    sandbox.seal("run-1", &[]);
+    sandbox.wait_shipped("run-1");
+}
+
+#[test]
+fn an_outbox_that_is_no_folder_holds_packing_until_it_is_one_again() {
+    let sandbox = Sandbox::with_receiver();
+    let daemon = daemon(&sandbox, "");
+    sandbox.seal("run-0", &[]);
+    sandbox.wait_shipped("run-0");
+    daemon.wait_log("shipped run-0");
+    // A removed one is made anew: so it has to be in the way at once.
+    eventually("a file stands there", || {
+        let _ = fs::remove_dir(&sandbox.layout.outbox);
+        fs::File::create_new(&sandbox.layout.outbox).is_ok()
+    });
+    for id in ["run-1", "run-2"] {
+        sandbox.seal(id, &[]);
+    }
+    daemon.wait_log("Packing pauses, and is tried again");
+    assert_eq!(names(&sandbox.layout.episodes), ["run-1", "run-2"]);
+    fs::remove_file(&sandbox.layout.outbox).unwrap();
+    for id in ["run-1", "run-2"] {
+        sandbox.wait_shipped(id);
+    }
+}
+
+#[test]
+fn a_data_folder_that_goes_is_waited_for_and_nothing_is_made_in_its_place() {
+    let sandbox = Sandbox::with_receiver();
+    let daemon = daemon(&sandbox, "");
+    sandbox.seal("run-1", &[]);
+    sandbox.wait_shipped("run-1");
+    daemon.wait_log("shipped run-1");
+    let unplugged = sandbox.path("unplugged");
+    fs::rename(sandbox.data(), &unplugged).unwrap();
+    daemon.wait_log("is missing. Nothing is moved; it is tried again.");
+    assert!(!sandbox.data().exists());
+    fs::rename(&unplugged, sandbox.data()).unwrap();
+    sandbox.seal("run-2", &[]);
+    sandbox.wait_shipped("run-2");
+}
+
+#[test]
+fn another_data_folder_in_its_place_is_shipped_from_and_no_archive_in_it_is_an_orphan() {
+    let sandbox = Sandbox::with_receiver();
+    let daemon = daemon(&sandbox, "");
+    sandbox.seal("run-1", &[]);
+    sandbox.wait_shipped("run-1");
+    daemon.wait_log("shipped run-1");
+    let other = sandbox.path("other");
+    for folder in ["episodes", "outbox", "shipped", "quarantine"] {
+        fs::create_dir_all(other.join(folder)).unwrap();
+    }
+    fs::write(other.join("outbox/run-9.tar.zst"), b"an archive of nobody").unwrap();
+    fs::rename(sandbox.data(), sandbox.path("unplugged")).unwrap();
+    fs::rename(&other, sandbox.data()).unwrap();
+    sandbox.seal("run-2", &[("data.bin", b"recorded")]);
+    daemon.wait_log("shipped run-2");
+    let receipt = json_file(&sandbox.shipped("run-2").join("shipping_receipt.json"));
+    assert_eq!(receipt["status_code"], 201);
+    assert_eq!(sandbox.outbox(), ["run-9.tar.zst"]);
+    assert_eq!(names(&sandbox.layout.quarantine), [""; 0]);
+}
+
+#[test]
+fn a_private_folder_that_is_removed_is_made_anew_and_the_folder_stays_locked() {
+    let sandbox = Sandbox::with_receiver();
+    let daemon = daemon(&sandbox, "");
+    sandbox.seal("run-1", &[]);
+    daemon.wait_log("shipped run-1");
+    fs::remove_dir_all(&sandbox.layout.private).unwrap();
+    daemon.wait_log(".sealift/lock was gone while we ran, and was taken anew.");
+    let second = sandbox.command("ship").output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("Another sealift ships this folder already"));
+}
+
+#[test]
+fn where_another_has_taken_the_lock_meanwhile_the_first_ends() {
+    let sandbox = Sandbox::with_receiver();
+    let mut first = daemon(&sandbox, "");
+    sandbox.seal("run-1", &[]);
+    first.wait_log("shipped run-1");
+    first.signal("STOP");
+    fs::remove_file(sandbox.layout.private.join("lock")).unwrap();
+    let second = sandbox.daemon();
+    sandbox.seal("run-2", &[]);
+    second.wait_log("shipped run-2");
+    first.signal("CONT");
+    assert_eq!(first.wait().code(), Some(1));
+    first.wait_log("Another sealift ships this folder already");
+    sandbox.seal("run-3", &[]);
+    second.wait_log("shipped run-3");
+}
+
+/// Whether a process has a file open.
+fn has_open(pid: u32, path: &Path) -> bool {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).any(|open| open == path)
+}
+
+/// How many folders a process watches.
+fn inotify_watches(pid: u32) -> usize {
+    let folder = format!("/proc/{pid}/fdinfo");
+    let infos = fs::read_dir(folder).unwrap().filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
+    infos.map(|info| info.matches("inotify wd:").count()).sum()
+}
