@@ -3,7 +3,7 @@
 //! ```text
 //!  .sealift/control.sock  GET /snapshot, GET /metrics ──▶ ┌────────────┐ ──Ask──▶ the loop, between two events
 //!  metrics_listen         GET /metrics                ──▶ │ one answer │ ◀─Snapshot─┘
-//!                                                         └────────────┘ kept for a fifth of a second
+//!                                                         └────────────┘ kept for a fiftieth of a second
 //! ```
 //!
 //! HTTP/1.1, one request a connection: a form that can grow, and that curl speaks. The loop waits for nobody: it makes a snapshot
@@ -49,8 +49,9 @@ const MAX_CLIENTS: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the loop is waited for. It turns within milliseconds, or something is very wrong.
 const LOOP_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
-/// An answer serves everybody who asks within this time, so that asking in a circle costs the loop next to nothing.
-const FRESH_FOR: Duration = Duration::from_millis(200);
+/// An answer serves everybody who asks within this time: asking in a circle costs the loop a few percent at most, and whoever has just
+/// changed something and asks is told of it.
+const FRESH_FOR: Duration = Duration::from_millis(20);
 /// After accept(2) failed (out of descriptors), before it is tried again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// What is read of a request. hyper takes no less.
