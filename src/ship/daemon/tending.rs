@@ -105,7 +105,7 @@ impl Daemon {
             ),
             Err(error) => {
                 tracing::error!(
-                    "The lock was removed while we ran, and another daemon has taken it: this one stops."
+                    "The lock was removed or replaced while we ran, and another daemon has taken it: this one stops."
                 );
                 self.robbed = Some(error);
                 if self.stopping.is_none() {

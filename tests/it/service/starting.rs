@@ -61,7 +61,8 @@ fn a_daemon_whose_lock_another_has_taken_ends_and_says_who_has_it() {
     fs::rename(theirs, &lock).unwrap();
     assert_eq!(daemon.wait().code(), Some(1));
     let log = daemon.log();
-    assert!(log.contains("is not ours any more: process 42 on lab-08, since 20"), "{log}");
+    assert!(log.contains("another daemon has taken it: this one stops"), "{log}");
+    assert!(log.contains("process 42 on lab-08, since 20"), "{log}");
     assert_eq!(json_file(&lock), holder);
 }
 
