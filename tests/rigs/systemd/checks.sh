@@ -504,7 +504,13 @@ turns_and_is_mended() { # ROW COLOUR
     within 15 "$1 is green again" nothing_is_wrong
 }
 
+class_is() { doctor; [ "$(row journal details class)" = "$1" ]; }
+# Entries of this second may be kept once more.
+emptied() { journalctl --quiet --rotate --vacuum-time=1s; class_is empty; }
+
 the_doctor_is_green_on_a_sound_host_and_each_of_its_fixes_mends() {
+    # What the checks before it have left there is theirs.
+    within 10 "the journal is empty" emptied
     systemctl enable --quiet --now sealift
     record sound 10
     within 10 "sound is shipped" shipped sound
@@ -550,14 +556,10 @@ DROP_IN
 }
 
 the_doctor_tells_what_the_journal_comes_to() {
-    class_is() { doctor; [ "$(row journal details class)" = "$1" ]; }
-    journalctl --quiet --rotate --vacuum-time=1s
-    # Entries of this second may be kept once more.
-    emptied() { journalctl --quiet --rotate --vacuum-time=1s; class_is empty; }
     within 10 "empty" emptied
     systemctl start sealift
-    record good 10
-    within 10 "good is shipped" shipped good
+    record heard-of 10
+    within 10 "heard-of is shipped" shipped heard-of
     within 10 "clean" class_is clean
     config http://127.0.0.1:1
     systemctl reload sealift
