@@ -178,8 +178,8 @@ a_server_that_is_gone_stops_the_heart_and_loses_nothing() {
     gone=$(uptime_s)
     # What was recorded elsewhere meanwhile.
     record /export lost-2
-    within 60 "the log names what hangs" log_says "has not moved for"
-    echo "$(grep -o '[a-z/ ]* has not moved for [0-9]* s' /run/ship.log | head -1), said $(($(uptime_s) - gone)) s after the server went"
+    within 60 "the log names what hangs" log_says "No sign of life is given until it moves"
+    echo "$(grep "No sign of life" /run/ship.log | grep -o "[a-z/ ]* has not moved for [0-9]* s" | head -1), said $(($(uptime_s) - gone)) s after the server went"
     had=$(beats)
     now=$(uptime_s)
     past() { [ "$(uptime_s)" -ge $((now + 10)) ]; }
@@ -204,10 +204,10 @@ a_server_that_is_gone_stops_the_heart_and_loses_nothing() {
 }
 
 a_stop_while_the_server_is_gone_is_given_up_by_itself_or_by_a_kill_and_loses_nothing() {
-    said=$(grep -c 'has not moved for' /run/ship.log)
+    said=$(grep -c 'has not moved for .* No sign of life' /run/ship.log)
     server_down
     record /export last
-    hung() { [ "$(grep -c 'has not moved for' /run/ship.log)" -gt "$said" ]; }
+    hung() { [ "$(grep -c 'has not moved for .* No sign of life' /run/ship.log)" -gt "$said" ]; }
     within 60 "it hangs" hung
     kill "$(cat /run/ship.pid)"
     # Five seconds for what is in flight, ten to put it away.
