@@ -53,7 +53,10 @@ fn a_folder_that_cannot_be_written_holds_what_needs_it_until_it_can() {
     let daemon = sandbox.daemon();
     daemon.wait_log("Packing pauses, and is tried again");
     daemon.wait_log("Read-only file system");
-    assert_eq!(names(&sandbox.layout.episodes), ["run-1", "run-2", "run-3"]);
+    // The trial of the moves may be there with its scratch, as long as it finds something wrong.
+    let mut there = names(&sandbox.layout.episodes);
+    there.retain(|name| !name.starts_with('.'));
+    assert_eq!(there, ["run-1", "run-2", "run-3"]);
     remount("rw");
     for id in ["run-1", "run-2", "run-3"] {
         sandbox.wait_shipped(id);
