@@ -12,7 +12,8 @@
 //! Not every lock is seen: on NFS one taken on a client and one taken on the server do not see each other, nor do two clients' that
 //! were mounted with `local_lock`, nor two ways to one folder on one machine (directly, and through FUSE). So the holder refreshes
 //! the file's mtime while it lives, on every file system, by the clock of whoever keeps the file; what it says is believed for as
-//! long as that is young by the same clock. Each time it looks whether the file is still its own, and ends where it is not.
+//! long as that is young by the same clock. Each time it looks whether the file is still its own; where it is not, it takes the one
+//! that is there now, or ends.
 //! Only where this kernel has seen the very same file locked by the very same boot is a free lock all there is to know:
 //! what crashed there may begin again at once.
 
@@ -129,8 +130,7 @@ pub enum LockError {
 pub enum RefreshError {
     /// It is another's by now.
     #[error(
-        "The lock {} is not ours any more: {who}. Two daemons would send everything twice, so this one ends. What was begun is \
-         finished by whoever ships this folder",
+        "The lock {} is not ours any more: {who}. Two daemons would send everything twice, so it is taken anew, or this one ends",
         path.display()
     )]
     Lost {
@@ -201,7 +201,7 @@ impl Refresher {
     /// Once more, by the clock of whoever keeps the file; where it is still ours.
     ///
     /// # Errors
-    /// [`RefreshError`]. Where the lock is lost, nothing may be shipped any more.
+    /// [`RefreshError`]. Where the lock is lost, [`Refresher::renew`] says whether it can be had again.
     pub fn refresh(&self) -> Result<(), RefreshError> {
         match self.0.whose()? {
             Whose::Ours => {}
