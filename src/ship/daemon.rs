@@ -8,6 +8,7 @@
 //! ```
 
 mod asking;
+mod ending;
 mod lore;
 mod packing;
 mod perform;
@@ -29,8 +30,10 @@ use tokio::{
     time::Instant,
 };
 
+pub use self::ending::Stop;
 use self::{
     asking::Asking,
+    ending::{GOING, LAST_GRACE},
     perform::Hands,
     reload::{Reload, Reloaded, Reloads},
     workers::{Known, Workers},
@@ -38,7 +41,7 @@ use self::{
 use super::{
     control::{Ask, Desk},
     ledger::Ledger,
-    lock::{Lock, LockError, RefreshError, refresh_every},
+    lock::{Lock, LockError, refresh_every},
     machine::{
         Event, Notice, Settings, Tally,
         pulse::{self, Allowances, Part, Pulse, Stalled},
@@ -54,13 +57,6 @@ use crate::{clock, episode::EpisodeId, layout::Layout, records::WallTime, trial:
 
 /// Hints that wait for the loop. More of them mean that everything is looked at anyway.
 const MAX_HINTS: usize = 16 * 1024;
-/// At a stop, what is in flight may take so long to end by itself.
-const GRACE: Duration = Duration::from_secs(5);
-/// And so long to be put away after it was told to stop.
-const LAST_GRACE: Duration = Duration::from_secs(10);
-/// Beyond that, what the service manager waits for a process to go.
-const GOING: Duration = Duration::from_secs(5);
-
 /// What one pass says that was stopped before it had found anything.
 const STOPPED_EARLY: &str =
     "Stopped before it had looked at what there is: whether anything waits is not known. Type it again";
@@ -129,30 +125,6 @@ pub struct FreeBytes {
     pub shipped: Option<u64>,
 }
 
-/// When to stop: called once, with a grace for what is in flight; called again, at once.
-#[derive(Debug)]
-pub struct Stop {
-    calls: UnboundedReceiver<()>,
-    closed: bool,
-    was_called: bool,
-}
-
-impl Stop {
-    /// A call for each message; the end of the channel is one, too.
-    #[must_use]
-    pub fn new(calls: UnboundedReceiver<()>) -> Self {
-        Self { calls, closed: false, was_called: false }
-    }
-
-    async fn called(&mut self) {
-        if self.closed {
-            std::future::pending::<()>().await;
-        }
-        self.closed = self.calls.recv().await.is_none();
-        self.was_called = true;
-    }
-}
-
 /// Ships until it is told to stop; with `settings.once`, until one pass is through.
 ///
 /// # Errors
@@ -163,8 +135,10 @@ pub async fn run(options: Options, transport: Transport, mut stop: Stop) -> anyh
     let once = options.settings.once;
     let tally = match Daemon::start(options, transport, &mut stop).await? {
         Some(mut daemon) => {
-            let tally = daemon.turn(&mut stop).await;
-            daemon.robbed.map_or(Ok(tally), Err)?
+            let all_done = daemon.turn(&mut stop).await;
+            let (tally, robbed) = (daemon.machine.tally(), daemon.robbed.take());
+            daemon.end(all_done).await;
+            robbed.map_or(Ok(tally), Err)?
         }
         None => Tally::default(),
     };
@@ -207,9 +181,10 @@ struct Daemon {
     hangup: Signal,
     aside_sender: UnboundedSender<Aside>,
     aside: UnboundedReceiver<Aside>,
-    /// Dropped before the lock: who comes next makes a socket of their own.
     asking: Asking,
     lock: Lock,
+    /// Why that could not be looked after the last time.
+    lock_trouble: Option<String>,
     /// Another daemon has taken the lock, after somebody removed ours.
     robbed: Option<LockError>,
 }
@@ -230,7 +205,6 @@ enum Turn {
 /// Results that are none of the machine's.
 enum Aside {
     Read(anyhow::Result<Box<Reloaded>>),
-    Refreshed(Result<(), RefreshError>),
     Locked(Result<Option<Lock>, LockError>),
     Tried(Trial),
 }
@@ -306,12 +280,14 @@ impl Daemon {
             aside,
             asking,
             lock: prepared.lock,
+            lock_trouble: None,
             robbed: None,
             options,
         }))
     }
 
-    async fn turn(&mut self, stop: &mut Stop) -> Tally {
+    /// Until there is nothing more to do: `true`; or work under way was given up.
+    async fn turn(&mut self, stop: &mut Stop) -> bool {
         if !self.options.settings.once {
             self.options.notifier.ready();
         }
@@ -322,12 +298,12 @@ impl Daemon {
                 && self.machine.idle()
                 && !self.hands.discards()
             {
-                return self.machine.tally();
+                return true;
             }
             match self.next(stop).await {
                 Turn::Stop if self.stopping.is_some() => {
                     tracing::warn!("stopped at once, with work under way; the next start finishes it");
-                    return self.machine.tally();
+                    return false;
                 }
                 Turn::Stop => self.begin_to_stop(),
                 Turn::Beat => self.beat(),
@@ -339,13 +315,12 @@ impl Daemon {
                 // Whoever asked has gone: then it was not worth much.
                 Turn::Asked(ask) => drop(ask.send(self.snapshot())),
                 Turn::Aside(Aside::Read(read)) => self.read(read),
-                Turn::Aside(Aside::Refreshed(refreshed)) => self.refreshed(refreshed),
                 Turn::Aside(Aside::Locked(locked)) => self.locked(locked),
                 Turn::Aside(Aside::Tried(trial)) => self.tried(trial),
                 Turn::Deadline if self.stopping.is_none() => self.hear(Event::Deadline),
                 Turn::Deadline if self.hands.cancelled() => {
                     tracing::warn!("stopped with work under way; the next start finishes it");
-                    return self.machine.tally();
+                    return false;
                 }
                 Turn::Deadline => {
                     self.hands.cancel_everything();
@@ -408,17 +383,6 @@ impl Daemon {
             self.try_moves();
         }
         self.stirred = true;
-    }
-
-    fn begin_to_stop(&mut self) {
-        tracing::info!(
-            "stopping: nothing new is taken, what is in flight has {} s; a second signal ends it at once",
-            GRACE.as_secs()
-        );
-        self.options.notifier.stopping(GRACE + GOING);
-        self.stopping = Some(Instant::now() + GRACE);
-        self.teller.stopping();
-        self.hear(Event::Stop);
     }
 }
 

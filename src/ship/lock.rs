@@ -46,18 +46,22 @@ const REFRESH_EVERY: Duration = Duration::from_secs(60);
 /// anybody else either.
 const BELIEVED_FOR: Duration = Duration::from_secs(5 * 60);
 
-/// Held until it is dropped.
+/// Held until it is dropped, which empties the file: that may wait for a disk, and [`Lock::close`] does not.
 #[derive(Debug)]
 #[must_use]
-pub struct Lock(Arc<Claim>);
+pub struct Lock {
+    claim: Arc<Claim>,
+    /// What flock(2) was called on. Nobody else has it: whoever closes it lets go.
+    _file: File,
+    word_stays: bool,
+}
 
 /// Says in the lock file that its holder is still there. Cheap to clone, for a worker's thread.
 #[derive(Debug, Clone)]
-pub struct Refresher(Arc<Claim>);
+pub struct Keeper(Arc<Claim>);
 
 #[derive(Debug)]
 struct Claim {
-    file: File,
     path: PathBuf,
     id: FileId,
     /// What we wrote.
@@ -73,10 +77,11 @@ struct FileId {
 
 /// Whose the lock file is.
 enum Whose {
-    Ours,
+    Ours(File),
     /// Nothing stands in it: there was no room for it, or another that took it has ended.
-    Nobodys,
-    Lost(String),
+    Nobodys(File),
+    /// Removed, or another's.
+    Lost,
 }
 
 /// Why there is no lock.
@@ -125,26 +130,7 @@ pub enum LockError {
     },
 }
 
-/// Why the word in the lock file could not be refreshed.
-#[derive(Debug, thiserror::Error)]
-pub enum RefreshError {
-    /// It is another's by now.
-    #[error(
-        "The lock {} is not ours any more: {who}. Two daemons would send everything twice, so it is taken anew, or this one ends",
-        path.display()
-    )]
-    Lost {
-        /// The lock file.
-        path: PathBuf,
-        /// What became of it, in words.
-        who: String,
-    },
-    /// The file system did not let us.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
-
-/// How often [`Refresher::refresh`] is due.
+/// How often [`Keeper::keep`] is due, where nothing else calls for it.
 #[must_use]
 pub fn refresh_every() -> Duration {
     // So that a test need not wait for a minute. Not in a release build.
@@ -175,62 +161,74 @@ pub fn acquire(layout: &Layout) -> Result<Lock, LockError> {
             return Err(elsewhere(layout, &path, &last, &us, age));
         }
     }
-    let claim = Claim { file, path: path.clone(), id, word: us.word() };
-    claim.write().map_err(at)?;
-    Ok(Lock(Arc::new(claim)))
+    let claim = Claim { path: path.clone(), id, word: us.word() };
+    if !claim.write(&file).map_err(at)? {
+        tracing::warn!(
+            "There is no room to write to {} who holds the lock. It is held all the same; other hosts cannot see by whom. This is tried \
+             again every minute.",
+            claim.path.display()
+        );
+    }
+    Ok(Lock { claim: Arc::new(claim), _file: file, word_stays: false })
 }
 
 impl Lock {
     /// What keeps the file young.
     #[must_use]
-    pub fn refresher(&self) -> Refresher {
-        Refresher(Arc::clone(&self.0))
+    pub fn keeper(&self) -> Keeper {
+        Keeper(Arc::clone(&self.claim))
+    }
+
+    /// Lets go of it without a look at the disk, which may hang. Where the word is still there, the next on this host begins at once
+    /// all the same, and one on another host when the word is old.
+    pub fn close(mut self) {
+        self.word_stays = true;
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // The next host need not wait. Where this fails it does. What another wrote stays.
-        if let Ok(Whose::Ours) = self.0.whose() {
-            let _ = self.0.file.set_len(0);
+        if !self.word_stays {
+            self.keeper().leave();
         }
     }
 }
 
-impl Refresher {
-    /// Once more, by the clock of whoever keeps the file; where it is still ours.
+impl Keeper {
+    /// Once more, by the clock of whoever keeps the file; where it is still ours. Where the file that we hold is gone, or another
+    /// stands in its place (somebody removed it, or the whole data folder), takes the lock that is there now, and returns it.
     ///
     /// # Errors
-    /// [`RefreshError`]. Where the lock is lost, [`Refresher::renew`] says whether it can be had again.
-    pub fn refresh(&self) -> Result<(), RefreshError> {
-        match self.0.whose()? {
-            Whose::Ours => {}
-            Whose::Nobodys => self.0.write()?,
-            Whose::Lost(who) => return Err(RefreshError::Lost { path: self.0.path.clone(), who }),
-        }
-        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-        let both = Timestamps { last_access: now, last_modification: now };
-        futimens(&self.0.file, &both).map_err(io::Error::from)?;
-        Ok(())
-    }
-}
-
-impl Refresher {
-    /// Where the file that we hold is gone, or another stands in its place (somebody removed it, or the whole data folder), takes the
-    /// lock that is there now. `None` where it is ours, or where there is no data folder to lock.
-    ///
-    /// # Errors
-    /// [`LockError`]: another daemon was quicker, or the file cannot be had.
-    pub fn renew(&self, layout: &Layout) -> Result<Option<Lock>, LockError> {
+    /// [`LockError`]: another daemon has taken it, or the file cannot be had.
+    pub fn keep(&self, layout: &Layout) -> Result<Option<Lock>, LockError> {
         let at = |source| LockError::Io { path: self.0.path.clone(), source };
-        let Whose::Lost(_) = self.0.whose().map_err(at)? else { return Ok(None) };
-        match durable::recreate_folder(&layout.private) {
-            Ok(_) => acquire(layout).map(Some),
-            // The data folder is gone as well.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(at(error)),
+        match self.0.whose().map_err(at)? {
+            Whose::Ours(file) => touch(&file).map_err(at)?,
+            Whose::Nobodys(file) => self.0.write(&file).and_then(|_| touch(&file)).map_err(at)?,
+            Whose::Lost => {
+                return match durable::recreate_folder(&layout.private) {
+                    Ok(_) => acquire(layout).map(Some),
+                    // The data folder is gone as well: there is nothing to lock.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                    Err(error) => Err(at(error)),
+                };
+            }
+        }
+        Ok(None)
+    }
+
+    /// Empties the file where it is still ours: the next host need not wait. Where this fails it does. What another wrote stays.
+    pub fn leave(&self) {
+        if let Ok(Whose::Ours(file)) = self.0.whose() {
+            let _ = file.set_len(0);
         }
     }
+}
+
+/// As long as the word is as it was, only the time changes.
+fn touch(file: &File) -> io::Result<()> {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    Ok(futimens(file, &Timestamps { last_access: now, last_modification: now })?)
 }
 
 impl Claim {
@@ -238,44 +236,33 @@ impl Claim {
     fn whose(&self) -> io::Result<Whose> {
         let there = match open(&self.path, false) {
             Ok(there) => there,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Whose::Lost("its file was removed".to_owned()));
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Whose::Lost),
             Err(error) => return Err(error),
         };
-        let replaced = FileId::of(&there)? != self.id;
-        let word = read(&there)?;
-        if word == self.word && !replaced {
-            return Ok(Whose::Ours);
-        }
-        if word.is_empty() && !replaced {
-            return Ok(Whose::Nobodys);
-        }
-        let holder = serde_json::from_slice::<Holder>(&word).ok().filter(|_| word != self.word);
-        Ok(Whose::Lost(holder.map_or_else(
-            || "something else stands in its place".to_owned(),
-            |holder| format!("{} has it", holder.in_words(&Holder::us(self.id))),
-        )))
+        let word = match FileId::of(&there)? == self.id {
+            true => read(&there)?,
+            false => return Ok(Whose::Lost),
+        };
+        Ok(match word {
+            word if word == self.word => Whose::Ours(there),
+            word if word.is_empty() => Whose::Nobodys(there),
+            _ => Whose::Lost,
+        })
     }
 
     /// Written first and cut to its length second: so it needs no room where there was a word before. Where there is none, the lock
-    /// itself is held all the same, and only its holder's name is missing. Not flushed: after a power cut nobody holds it.
-    fn write(&self) -> io::Result<()> {
-        let written =
-            self.file.write_all_at(&self.word, 0).and_then(|()| self.file.set_len(self.word.len() as u64));
-        match written {
+    /// itself is held all the same, and only its holder's name is missing: `false`. Not flushed: after a power cut nobody holds it.
+    fn write(&self, file: &File) -> io::Result<bool> {
+        match file.write_all_at(&self.word, 0).and_then(|()| file.set_len(self.word.len() as u64)) {
+            Ok(()) => Ok(true),
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
             {
-                tracing::warn!(
-                    "Who holds the lock could not be written to {}: {error}. It is held all the same; other hosts cannot see by \
-                     whom. This is tried again every minute.",
-                    self.path.display()
-                );
-                // Of another, it would be a lie.
-                self.file.set_len(0)
+                // Half of ours, or all of another's, would be a lie.
+                file.set_len(0)?;
+                Ok(false)
             }
-            written => written,
+            Err(error) => Err(error),
         }
     }
 }

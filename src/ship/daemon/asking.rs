@@ -19,7 +19,7 @@ const TEXTFILE_EVERY: Duration = Duration::from_secs(15);
 pub(super) struct Asking {
     asks: mpsc::Receiver<Ask>,
     /// As long as it is there, the socket has its name.
-    _bound: Option<Bound>,
+    bound: Option<Bound>,
     textfile: Option<Textfile>,
     textfile_due: Option<Instant>,
 }
@@ -51,7 +51,12 @@ impl Asking {
             }
         }
         let textfile = metrics.textfile.clone().map(Textfile::at);
-        Self { asks, _bound: bound, textfile, textfile_due: None }
+        Self { asks, bound, textfile, textfile_due: None }
+    }
+
+    /// The socket's name: it goes with what is returned.
+    pub(super) fn into_socket(self) -> Option<Bound> {
+        self.bound
     }
 
     /// The next question; `None` where nobody can ask.

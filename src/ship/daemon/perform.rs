@@ -10,7 +10,6 @@ use crate::{
     episode::EpisodeId,
     progress::Progress,
     ship::{
-        lock::{RefreshError, Refresher},
         machine::{
             Effect, Event, Notice,
             pulse::{Part, Work},
@@ -123,21 +122,7 @@ impl Hands {
         self.watch.ping();
     }
 
-    /// Says in the lock file that we are still here, unless the last time is still under way.
-    pub(super) fn refresh(
-        &mut self,
-        lock: &Refresher,
-        done: impl FnOnce(Result<(), RefreshError>) + Send + 'static,
-    ) {
-        let part = Part::of(Work::Lock);
-        if !self.under_way.contains_key(&part) {
-            self.begin(part, 0);
-            let lock = lock.clone();
-            tokio::task::spawn_blocking(move || done(lock.refresh()));
-        }
-    }
-
-    /// Looks after the lock, unless something is done about it just now.
+    /// Looks after the lock, unless the last look is still under way.
     pub(super) fn look_after_lock(&mut self, look: impl FnOnce() + Send + 'static) {
         let part = Part::of(Work::Lock);
         if !self.under_way.contains_key(&part) {

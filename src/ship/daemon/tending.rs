@@ -8,7 +8,7 @@ use super::{Aside, Daemon, reload::Reloaded, standing::Standing};
 use crate::{
     episode::EpisodeId,
     ship::{
-        lock::{Lock, LockError, RefreshError, refresh_every},
+        lock::{Lock, LockError, refresh_every},
         machine::{
             Event,
             pulse::{Part, Work},
@@ -53,56 +53,34 @@ impl Daemon {
         self.stirred |= look.stalled != self.stalled;
         self.stalled = look.stalled;
         self.hands.ping();
-        self.refresh_lock();
+        if now >= self.next_refresh {
+            self.look_after_lock();
+        }
         self.write_textfile();
     }
 
-    fn refresh_lock(&mut self) {
-        let now = Instant::now();
-        if now < self.next_refresh {
-            return;
-        }
-        self.next_refresh = now + refresh_every();
-        let aside = self.aside_sender.clone();
-        self.hands.refresh(&self.lock.refresher(), move |refreshed| {
-            let _ = aside.send(Aside::Refreshed(refreshed));
-        });
-    }
-
-    pub(super) fn refreshed(&mut self, refreshed: Result<(), RefreshError>) {
-        self.hands.ended(&Part::of(Work::Lock));
-        match refreshed {
-            // Removed by somebody, or another's by now: taken anew where that can be.
-            Err(RefreshError::Lost { .. }) => self.look_after_lock(),
-            Err(RefreshError::Io(error)) => tracing::warn!(
-                "Another host may take this folder for free: the lock cannot be refreshed: {error}"
-            ),
-            Ok(()) => {}
-        }
-    }
-
-    /// Is the lock still ours? Somebody may have removed it, or the whole data folder.
+    /// Says that we hold the lock still. Somebody may have removed it, or the whole data folder, or another host has taken it.
     pub(super) fn look_after_lock(&mut self) {
-        let (refresher, layout) = (self.lock.refresher(), self.options.layout.clone());
+        self.next_refresh = Instant::now() + refresh_every();
+        let (keeper, layout) = (self.lock.keeper(), self.options.layout.clone());
         let aside = self.aside_sender.clone();
         self.hands.look_after_lock(move || {
-            let _ = aside.send(Aside::Locked(refresher.renew(&layout)));
+            let _ = aside.send(Aside::Locked(keeper.keep(&layout)));
         });
     }
 
     pub(super) fn locked(&mut self, locked: Result<Option<Lock>, LockError>) {
         self.hands.ended(&Part::of(Work::Lock));
-        match locked {
-            Ok(None) => {}
+        let trouble = match locked {
+            Ok(None) => None,
             Ok(Some(lock)) => {
                 let folder = tree::shown(&self.options.layout.private);
                 tracing::warn!("{folder}/lock was gone while we ran, and was taken anew.");
-                self.lock = lock;
+                // Closed, and no more: its file is gone.
+                std::mem::replace(&mut self.lock, lock).close();
+                None
             }
-            Err(error @ LockError::Io { .. }) => tracing::warn!(
-                "The lock was removed while we ran, and cannot be taken anew: {:#}. A second daemon could start on this folder.",
-                anyhow::Error::new(error)
-            ),
+            Err(error @ LockError::Io { .. }) => Some(format!("{:#}", anyhow::Error::new(error))),
             Err(error) => {
                 tracing::error!(
                     "The lock was removed or replaced while we ran, and another daemon has taken it: this one stops."
@@ -111,8 +89,16 @@ impl Daemon {
                 if self.stopping.is_none() {
                     self.begin_to_stop();
                 }
+                None
             }
+        };
+        if let Some(trouble) = trouble.as_ref().filter(|_| trouble != self.lock_trouble) {
+            tracing::warn!(
+                "The lock cannot be looked after: {trouble}. Should this last, a second daemon could start on this folder. It is tried \
+                 again with every look through episodes/."
+            );
         }
+        self.lock_trouble = trouble;
     }
 
     /// Whether episodes can be moved: what was wrong may have been mended since.

@@ -123,7 +123,7 @@ fn a_holder_that_refreshes_stays_young_and_one_that_ends_leaves_no_claim() {
     let lock = acquire(&layout).unwrap();
     let file = File::options().write(true).open(&path).unwrap();
     file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
-    lock.refresher().refresh().unwrap();
+    assert!(lock.keeper().keep(&layout).unwrap().is_none());
     assert!(age_there(&file, &layout.private).unwrap() < Duration::from_secs(60));
     drop(lock);
     assert_eq!(fs::read(&path).unwrap(), b"");
@@ -135,21 +135,45 @@ fn a_lock_that_another_has_taken_is_lost_and_its_word_stays() {
     let path = layout.private.join("lock");
     let other = Holder { host: "lab-08".to_owned(), boot_id: "another".to_owned(), pid: 42, ..us(&layout) };
     let lock = acquire(&layout).unwrap();
-    let ours = fs::read(&path).unwrap();
     fs::write(&path, other.word()).unwrap();
-    let lost = lock.refresher().refresh().unwrap_err().to_string();
-    assert!(lost.contains("not ours any more: process 42 on lab-08, since 20"), "{lost}");
+    let lost = lock.keeper().keep(&layout).unwrap_err().to_string();
+    assert!(
+        lost.contains("ships this folder already") && lost.contains("process 42 on lab-08, since 20"),
+        "{lost}"
+    );
     drop(lock);
     assert_eq!(fs::read(&path).unwrap(), other.word());
+}
 
-    fs::write(&path, b"").unwrap();
-    let lock = acquire(&layout).unwrap();
+#[test]
+fn a_lock_whose_file_was_removed_or_replaced_is_taken_anew_and_the_old_one_takes_nothing_from_it() {
+    let (_folder, layout) = sandbox();
+    let path = layout.private.join("lock");
+    let removed = acquire(&layout).unwrap();
+    let word = fs::read(&path).unwrap();
     fs::remove_file(&path).unwrap();
-    let lost = lock.refresher().refresh().unwrap_err().to_string();
-    assert!(lost.contains("its file was removed"), "{lost}");
-    // A third may lock that one, whatever it says.
-    fs::write(&path, ours).unwrap();
-    assert!(matches!(lock.refresher().refresh(), Err(RefreshError::Lost { .. })));
+    let anew = removed.keeper().keep(&layout).unwrap().unwrap();
+    drop(removed);
+    assert!(!fs::read(&path).unwrap().is_empty(), "emptied by one that is not its holder");
+    // What says the same, and is another file.
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, word).unwrap();
+    let third = anew.keeper().keep(&layout).unwrap().unwrap();
+    fs::remove_dir_all(&layout.private).unwrap();
+    let fourth = third.keeper().keep(&layout).unwrap().unwrap();
+    assert!(fourth.keeper().keep(&layout).unwrap().is_none());
+    fs::remove_dir_all(layout.private.parent().unwrap()).unwrap();
+    assert!(fourth.keeper().keep(&layout).unwrap().is_none());
+}
+
+#[test]
+fn a_lock_that_is_only_closed_is_free_here_and_its_word_stays_for_others() {
+    let (_folder, layout) = sandbox();
+    let lock = acquire(&layout).unwrap();
+    let word = fs::read(layout.private.join("lock")).unwrap();
+    lock.close();
+    assert_eq!(fs::read(layout.private.join("lock")).unwrap(), word);
+    let _lock = acquire(&layout).unwrap();
 }
 
 #[test]
@@ -159,7 +183,7 @@ fn a_word_that_there_was_no_room_for_is_written_later() {
     let lock = acquire(&layout).unwrap();
     let ours = fs::read(&path).unwrap();
     fs::write(&path, b"").unwrap();
-    lock.refresher().refresh().unwrap();
+    assert!(lock.keeper().keep(&layout).unwrap().is_none());
     assert_eq!(fs::read(&path).unwrap(), ours);
 }
 

@@ -203,6 +203,12 @@ a_server_that_is_gone_stops_the_heart_and_loses_nothing() {
     expect "something is left in outbox/: $(ls -A /export/outbox)" test -z "$(ls -A /export/outbox)"
 }
 
+where_its_threads_wait() { # in the kernel
+    for task in /proc/"$(cat /run/ship.pid)"/task/*; do
+        echo "$(cat "$task/comm"): $(sed 's/.*] //; s/+.*//' "$task/stack" | tr '\n' ' ')"
+    done
+}
+
 a_stop_while_the_server_is_gone_is_given_up_by_itself_or_by_a_kill_and_loses_nothing() {
     said=$(grep -c 'has not moved for .* No sign of life' /run/ship.log)
     server_down
@@ -216,7 +222,10 @@ a_stop_while_the_server_is_gone_is_given_up_by_itself_or_by_a_kill_and_loses_not
         # Closing a file waits for the server (the lock's, here), and only SIGKILL ends that wait: what a manager sends next.
         echo "it waits for the server to close its files"
         kill -KILL "$(cat /run/ship.pid)"
-        within 5 "it goes when it is killed" not alive
+        if ! (within 5 "it goes when it is killed" not alive); then
+            where_its_threads_wait
+            exit 1
+        fi
     fi
     server_up
     start_shipper
