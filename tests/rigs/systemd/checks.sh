@@ -177,6 +177,14 @@ the_unit_is_as_hardened_as_is_said() {
     expect "it has capabilities" grep -q '^CapBnd:[[:space:]]*0*$' "$status"
     expect "it would give up after some restarts" is StartLimitIntervalUSec 0
     expect "the watchdog's patience" is WatchdogUSec 3min
+    # Recording wins: nice is the 19th field of proc(5)'s stat, counted behind the name in parentheses.
+    local stat nice
+    stat=$(<"${status%/status}/stat")
+    read -r -a stat <<<"${stat##*) }"
+    nice=${stat[16]}
+    expect "it is as nice as a recorder: $nice" [ "$nice" = 10 ]
+    expect "its share of the processor: $(property CPUWeight)" is CPUWeight 20
+    expect "its share of the disk: $(property IOWeight)" is IOWeight 20
 }
 
 active_on_ready_and_not_before() {
