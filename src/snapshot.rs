@@ -272,6 +272,10 @@ pub struct Destination {
     pub url: String,
     /// It is not sent to, but for probes.
     pub held: Option<Hold>,
+    /// Outside every upload window: nothing is sent until this time of day, by the host's clock ("22:00").
+    pub closed_until: Option<String>,
+    /// What uploads are limited to together, bytes a second (`bandwidth_limit`, or the window's).
+    pub limit_bytes_per_s: Option<u64>,
     /// How long ago a receiver last took an episode; `None` where none has since the start.
     pub last_delivery_ago_s: Option<u64>,
     /// How far its clock was ahead of ours when it last answered (negative: behind), seconds. `None` where it has not said.

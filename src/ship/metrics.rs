@@ -119,6 +119,13 @@ fn deliveries(text: &mut Text, snapshot: &Snapshot) {
         "How long the receiver was held, all holds together.",
         totals.held_s,
     );
+    let closed = u8::from(destination.closed_until.is_some());
+    text.gauge("upload_window_closed", "Whether it is outside every upload window: nothing is sent.", closed);
+    text.known(
+        "bandwidth_limit_bytes_per_second",
+        "What all uploads together are limited to just now.",
+        destination.limit_bytes_per_s,
+    );
     let delivered = destination.last_delivery_ago_s;
     let delivered = delivered.map(|ago| taken_at_wall.unix_seconds().saturating_sub_unsigned(ago));
     text.known(
@@ -220,6 +227,7 @@ mod tests {
         snapshot.oldest_waiting_s = Some(61);
         snapshot.destination.last_delivery_ago_s = Some(30);
         snapshot.destination.clock_ahead_s = Some(-2);
+        snapshot.destination.limit_bytes_per_s = Some(250_000);
         snapshot.totals.packed_content_bytes = 300;
         snapshot.totals.packed_archive_bytes = 200;
         snapshot.totals.quarantine_deletions_ahead = Some(3);
@@ -245,6 +253,8 @@ mod tests {
             "sealift_last_heartbeat_timestamp_seconds 1800000060",
             "sealift_last_delivery_timestamp_seconds 1800000070",
             "sealift_receiver_clock_ahead_seconds -2",
+            "sealift_upload_window_closed 0",
+            "sealift_bandwidth_limit_bytes_per_second 250000",
             "sealift_compression_ratio 1.5",
             "sealift_marker_to_delivered_seconds_bucket{le=\"0.5\"} 1",
             "sealift_marker_to_delivered_seconds_bucket{le=\"+Inf\"} 2",

@@ -3,7 +3,7 @@
 use super::{Folders, Status, words};
 use crate::{
     episode::printable,
-    snapshot::{Counts, Episode, EpisodeState, Room, Snapshot, Strangers, TrialKind, WatchMode},
+    snapshot::{Counts, Destination, Episode, EpisodeState, Room, Snapshot, Strangers, TrialKind, WatchMode},
 };
 
 /// So many episodes are shown each by itself; `--json` has more.
@@ -67,7 +67,7 @@ fn running(screen: &mut Screen, snapshot: &Snapshot, folders: &Folders) {
         screen.line("");
     }
     for episode in shown.iter().take(MAX_EPISODES) {
-        screen.line(&one(episode, snapshot.destination.held.is_some()));
+        screen.line(&one(episode, &snapshot.destination));
     }
     let counts = &snapshot.counts;
     let all_shown = counts.sealed
@@ -150,7 +150,12 @@ fn receiver(snapshot: &Snapshot) -> String {
         (None, Some(ago)) => format!("last took an episode {} ago", words::span(ago)),
         (None, None) => "nothing delivered since the start".to_owned(),
     };
-    format!("{}  {state}", destination.url)
+    let pace = match (&destination.closed_until, destination.limit_bytes_per_s) {
+        (Some(until), _) => format!("; outside its upload window until {until}"),
+        (None, Some(limit)) => format!("; no faster than {}/s", words::bytes(limit)),
+        (None, None) => String::new(),
+    };
+    format!("{}  {state}{pace}", destination.url)
 }
 
 fn counts(counts: &Counts) -> String {
@@ -194,7 +199,7 @@ fn rooms(screen: &mut Screen, rooms: &[Room]) {
     }
 }
 
-fn one(episode: &Episode, held: bool) -> String {
+fn one(episode: &Episode, destination: &Destination) -> String {
     let word = match episode.state {
         EpisodeState::Uploading => "uploading",
         EpisodeState::Packing => "packing",
@@ -219,8 +224,11 @@ fn one(episode: &Episode, held: bool) -> String {
     } else if let Some(size) = episode.size_bytes {
         said.push(words::bytes(size));
     }
-    if episode.state == EpisodeState::Ready && held {
-        said.push("waits for the receiver".to_owned());
+    match (episode.state, &destination.held, &destination.closed_until) {
+        (EpisodeState::Ready, Some(_), _) => said.push("waits for the receiver".to_owned()),
+        (EpisodeState::Ready, None, Some(until)) => said.push(format!("waits until {until}")),
+        (EpisodeState::Uploading, _, Some(until)) => said.push(format!("stands still until {until}")),
+        _ => {}
     }
     said.extend(episode.why.clone());
     said.extend(episode.again_in_s.map(|wait| format!("tried again in {}", words::span(wait))));
@@ -321,6 +329,24 @@ mod tests {
         ] {
             assert!(shown.lines().any(|has| has == line), "{line} is not in\n{shown}");
         }
+    }
+
+    #[test]
+    fn a_closed_window_and_a_limit_are_named_where_somebody_wonders_why_nothing_moves() {
+        let mut told = snapshot();
+        told.episodes =
+            vec![episode("run-1", EpisodeState::Uploading), episode("run-2", EpisodeState::Ready)];
+        told.destination.closed_until = Some("22:00".to_owned());
+        let closed = shown(told.clone());
+        for says in [
+            "outside its upload window until 22:00",
+            "run-1  0 % of 2.0 MB, stands still until 22:00",
+            "run-2  2.0 MB, waits until 22:00",
+        ] {
+            assert!(closed.contains(says), "{says} is not in\n{closed}");
+        }
+        (told.destination.closed_until, told.destination.limit_bytes_per_s) = (None, Some(250_000));
+        assert!(shown(told).contains("since the start; no faster than 250 kB/s\n"));
     }
 
     #[test]

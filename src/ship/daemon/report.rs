@@ -8,7 +8,10 @@ use super::Daemon;
 use crate::{
     clock,
     records::WallTime,
-    ship::machine::overview::{Glimpse, Overview},
+    ship::machine::{
+        overview::{Glimpse, Overview},
+        window::Pace,
+    },
     snapshot::{
         self, Destination, Episode, EpisodeState, Heart, Hold, MAX_EPISODES, Pause, Snapshot, Totals,
         TrialFinding, Watch, WatchMode,
@@ -30,7 +33,7 @@ impl Daemon {
         snapshot.trial = self.trial.findings.iter().map(TrialFinding::from).collect();
         snapshot.reload.failed.clone_from(&self.reloads.failed);
         snapshot.reload.restart_for = self.reloads.restart_for.iter().map(ToString::to_string).collect();
-        snapshot.destination = self.destination_now(now, wall);
+        snapshot.destination = self.destination_now(overview.pace, now, wall);
         snapshot.packing_paused =
             overview.packing_paused.clone().map(|(wait, why)| Pause { why, for_s: Some(wait.as_secs()) });
         snapshot.room = self.hands.workers.known.lore.rooms();
@@ -89,7 +92,7 @@ impl Daemon {
         }
     }
 
-    fn destination_now(&self, now: Instant, wall: WallTime) -> Destination {
+    fn destination_now(&self, pace: Option<Pace>, now: Instant, wall: WallTime) -> Destination {
         let machine_now = self.started.elapsed();
         let known = &self.hands.workers.known;
         let heard = known.server_clock();
@@ -102,6 +105,14 @@ impl Daemon {
                 status_code: hold.why.status,
                 next_probe_in_s: hold.next_probe.saturating_sub(machine_now).as_secs(),
             }),
+            closed_until: match pace {
+                Some(Pace::Closed(until)) => Some(until.to_string()),
+                Some(Pace::Free | Pace::AtMost(_)) | None => None,
+            },
+            limit_bytes_per_s: match pace {
+                Some(Pace::AtMost(limit)) => Some(limit.get()),
+                Some(Pace::Free | Pace::Closed(_)) | None => None,
+            },
             last_delivery_ago_s: self.ledger.last_delivery.map(since),
             clock_ahead_s: heard.map(|(date, at)| {
                 let theirs = date.after(now.saturating_duration_since(at));

@@ -7,6 +7,7 @@ use super::{
     queue::Machine,
     state::{Episode, Next, Rest, State},
     verdict::Verdict,
+    window::Pace,
 };
 use crate::{
     episode::EpisodeId,
@@ -32,6 +33,8 @@ pub struct Overview {
     pub reconcile_interval: Duration,
     /// Delivery attempts so far.
     pub attempts: Attempts,
+    /// How fast uploads go now; `None` where nobody has looked at the clock yet.
+    pub pace: Option<Pace>,
     /// How long the destination was held, this hold among it.
     pub held: Duration,
 }
@@ -122,6 +125,7 @@ impl Machine {
             blind: self.blind,
             reconcile_interval: self.reconcile_interval(),
             attempts: self.ledger.attempts,
+            pace: self.gate.pace(),
             held: self.ledger.held + held_now,
         }
     }

@@ -145,6 +145,11 @@ impl Gate {
         self.asked || self.pace.is_none() || self.closed_until().is_some()
     }
 
+    /// How fast, as far as anybody has looked at the clock.
+    pub(super) fn pace(&self) -> Option<Pace> {
+        self.pace
+    }
+
     /// Until when, where nothing may be sent.
     pub(super) fn closed_until(&self) -> Option<LocalTime> {
         match self.pace {

@@ -6,7 +6,7 @@ use super::people::as_shipper;
 use crate::{
     episode::{EpisodeId, Look, printable},
     operate::doctor::{
-        facts::{Episode, Episodes, Facts, Stranger},
+        facts::{Daemon, Episode, Episodes, Facts, Stranger},
         row::{Id, Row},
         words::{count, path, span},
     },
@@ -206,17 +206,24 @@ fn waiting(facts: &Facts, found: &Episodes) -> Row {
         return Row::green(id, "Nothing waits.").with("count", 0);
     };
     let n = sealed.len();
+    let closed = match &facts.daemon {
+        Daemon::Answers(snapshot) => snapshot.destination.closed_until.as_deref(),
+        _ => None,
+    };
     let summary = format!(
-        "{} to be shipped, {} since {}.",
+        "{} to be shipped, {} since {}.{}",
         if n == 1 { "1 episode waits".to_owned() } else { format!("{n} episodes wait") },
         oldest.id,
-        span(*age)
+        span(*age),
+        closed.map_or_else(String::new, |until| format!(
+            " It is outside upload_window: nothing is sent until {until}."
+        ))
     );
     // What waits for better weather, or was refused, is tried at once then.
     let fix = facts.hands.unit_to("reload");
     let row = if *age >= VERY_LONG {
         Row::red(id, summary, fix)
-    } else if *age >= LONG {
+    } else if *age >= LONG && closed.is_none() {
         Row::yellow(id, summary, fix)
     } else {
         Row::green(id, summary)
@@ -309,6 +316,20 @@ mod tests {
             });
             assert_eq!(row.status, status, "{row:?}");
             assert_eq!(row.details["count"], 2);
+        }
+    }
+
+    #[test]
+    fn what_waits_for_its_upload_window_says_so_and_is_no_trouble_for_a_day() {
+        for (hours, status) in [(2, Status::Green), (23, Status::Green), (24, Status::Red)] {
+            let mut facts = sound();
+            let Daemon::Answers(snapshot) = &mut facts.daemon else { panic!("{:?}", facts.daemon) };
+            snapshot.destination.closed_until = Some("22:00".to_owned());
+            let now = facts.now;
+            facts.episodes.as_mut().unwrap().episodes = vec![episode("old", SEALED, hours, now)];
+            let row = rows(&facts).into_iter().find(|row| row.id == Id::Waiting).unwrap();
+            assert_eq!(row.status, status, "{row:?}");
+            assert!(row.summary.ends_with("nothing is sent until 22:00."), "{row:?}");
         }
     }
 
