@@ -20,7 +20,7 @@ use rustix::{
 use crate::{
     durable::{self, Tried},
     episode::printable,
-    layout::Layout,
+    layout::{Layout, MARKER},
     progress::Progress,
     scan,
     snapshot::{TrialFinding, TrialKind},
@@ -63,9 +63,20 @@ pub enum Finding {
         first: String,
         /// How many.
         count: usize,
-        /// Because of the sticky bit of `episodes/`; else for want of write permission on them.
-        sticky: bool,
+        /// Why.
+        why: Unmovable,
     },
+}
+
+/// Why folders cannot be moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unmovable {
+    /// Because of the sticky bit of `episodes/`.
+    Sticky,
+    /// For want of write permission on them, and they are sealed: nobody works on them any more.
+    Sealed,
+    /// The same, and they are being recorded: nothing of them may be touched but by their recorder.
+    Open,
 }
 
 /// Tries. Nothing stays behind. `whose` is part of the scratch's names: empty for whoever holds the lock, and for anybody else a word
@@ -100,13 +111,17 @@ fn device(folder: &Path) -> Option<u64> {
     std::fs::metadata(folder).ok().map(|metadata| metadata.dev())
 }
 
-fn unmovable(episodes: &Path, progress: &Progress) -> Option<Finding> {
-    let root = std::fs::metadata(episodes).ok()?;
+/// At most one finding for each reason.
+fn unmovable(episodes: &Path, progress: &Progress) -> Vec<Finding> {
+    let (Ok(root), Ok(folder), Ok(entries)) =
+        (std::fs::metadata(episodes), std::fs::File::open(episodes), std::fs::read_dir(episodes))
+    else {
+        return Vec::new();
+    };
     let us = rustix::process::geteuid();
-    let folder = std::fs::File::open(episodes).ok()?;
     let is_sticky = root.mode() & STICKY != 0 && root.uid() != us.as_raw() && !us.is_root();
-    let (mut count, mut first, mut sticky) = (0, None, false);
-    for entry in std::fs::read_dir(episodes).ok()?.take(MAX_FOLDERS).flatten() {
+    let mut found: Vec<(Unmovable, String, usize)> = Vec::new();
+    for entry in entries.take(MAX_FOLDERS).flatten() {
         progress.step();
         let name = entry.file_name();
         let Ok(metadata) = entry.metadata() else { continue };
@@ -114,14 +129,24 @@ fn unmovable(episodes: &Path, progress: &Progress) -> Option<Finding> {
         if !metadata.is_dir() || is_none {
             continue;
         }
-        let not_ours = is_sticky && metadata.uid() != us.as_raw();
-        if not_ours || !may_write(&entry.path()) {
-            count += 1;
-            sticky |= not_ours;
-            first.get_or_insert_with(|| printable(&name.to_string_lossy()));
+        let path = entry.path();
+        let why = if is_sticky && metadata.uid() != us.as_raw() {
+            Unmovable::Sticky
+        } else if may_write(&path) {
+            continue;
+        } else if std::fs::symlink_metadata(path.join(MARKER)).is_ok_and(|marker| marker.is_file()) {
+            Unmovable::Sealed
+        } else {
+            // Or nobody can look whether it is sealed: then it passes for one that somebody works on.
+            Unmovable::Open
+        };
+        match found.iter_mut().find(|(known, ..)| *known == why) {
+            Some((.., count)) => *count += 1,
+            None => found.push((why, printable(&name.to_string_lossy()), 1)),
         }
     }
-    first.map(|first| Finding::Unmovable { first, count, sticky })
+    let findings = found.into_iter().map(|(why, first, count)| Finding::Unmovable { first, count, why });
+    findings.collect()
 }
 
 fn may_write(folder: &Path) -> bool {
@@ -163,7 +188,7 @@ impl Finding {
         match (self, other) {
             (Self::Copies { to, .. }, Self::Copies { to: other, .. })
             | (Self::NotPermitted { to, .. }, Self::NotPermitted { to: other, .. }) => to == other,
-            (Self::Unmovable { sticky, .. }, Self::Unmovable { sticky: other, .. }) => sticky == other,
+            (Self::Unmovable { why, .. }, Self::Unmovable { why: other, .. }) => why == other,
             (Self::Copies { .. } | Self::NotPermitted { .. } | Self::Unmovable { .. }, _) => false,
         }
     }
@@ -174,6 +199,9 @@ impl Finding {
         match self {
             Self::Copies { to, .. } => format!("moves to {} are copies", to.display()),
             Self::NotPermitted { to, why, .. } => format!("nothing can be moved to {}: {why}", to.display()),
+            Self::Unmovable { first, count, why: Unmovable::Open } => {
+                format!("{count} open recordings could not be moved, such as {first}")
+            }
             Self::Unmovable { first, count, .. } => {
                 format!("{count} episode folders cannot be moved, such as {first}")
             }
@@ -187,8 +215,9 @@ impl From<&Finding> for TrialFinding {
             Finding::Copies { same_device: false, .. } => TrialKind::Copies,
             Finding::Copies { same_device: true, .. } => TrialKind::CopiesOnOneDevice,
             Finding::NotPermitted { .. } => TrialKind::NotPermitted,
-            Finding::Unmovable { sticky: false, .. } => TrialKind::Unmovable,
-            Finding::Unmovable { sticky: true, .. } => TrialKind::Sticky,
+            Finding::Unmovable { why: Unmovable::Sealed, .. } => TrialKind::Unmovable,
+            Finding::Unmovable { why: Unmovable::Open, .. } => TrialKind::UnmovableOpen,
+            Finding::Unmovable { why: Unmovable::Sticky, .. } => TrialKind::Sticky,
         };
         Self { kind, in_short: finding.in_short(), what_to_do: finding.to_string() }
     }
@@ -217,15 +246,20 @@ impl fmt::Display for Finding {
                 from.display(),
                 to.display()
             ),
-            Self::Unmovable { first, count, sticky: true } => write!(
+            Self::Unmovable { first, count, why: Unmovable::Sticky } => write!(
                 f,
-                "{count} episode folders cannot be moved, such as {first}: episodes/ has the sticky bit, and they are \
-                 somebody else's. To mend it: chmod -t on episodes/."
+                "{count} episode folders cannot be moved, such as {first}: episodes/ has the sticky bit, and neither it nor they are \
+                 ours. To mend it: give episodes/ to the user that ships, or chmod -t on it."
             ),
-            Self::Unmovable { first, count, sticky: false } => write!(
+            Self::Unmovable { first, count, why: Unmovable::Sealed } => write!(
                 f,
                 "{count} episode folders cannot be moved, such as {first}: moving one takes write permission on it. The \
                  recorder should create them group-writable, in a group of ours (docs/recorders.md, \"Permissions\")."
+            ),
+            Self::Unmovable { first, count, why: Unmovable::Open } => write!(
+                f,
+                "{count} open recordings could not be moved once they are sealed, such as {first}: that is their recorder's to mend, \
+                 which should create them group-writable, in a group of ours (docs/recorders.md, \"Permissions\")."
             ),
         }
     }

@@ -10,12 +10,16 @@ use std::{
 
 use rustix::fs::StatVfsMountFlags;
 
-use super::{DISK, within};
+use super::{
+    DISK,
+    people::{owned, way_to},
+    within,
+};
 use crate::{
     clock,
     filesystem::shared_between_hosts,
     layout::Layout,
-    operate::doctor::facts::{Daemon, Folder, FolderState, Owned, Room},
+    operate::doctor::facts::{Daemon, Folder, FolderState, Room},
     records::WallTime,
 };
 
@@ -50,8 +54,9 @@ pub(super) async fn look(layout: Option<&Layout>) -> Looked {
         let path = path.clone();
         let looked = path.clone();
         tokio::spawn(async move {
-            let state = within(DISK, move || state_of(&looked)).await.unwrap_or(FolderState::Hangs(DISK));
-            Folder { name, path, state }
+            let looked = within(DISK, move || (state_of(&looked), real(&looked), way_to(&looked)));
+            let (state, real, way) = looked.await.unwrap_or((FolderState::Hangs(DISK), None, Vec::new()));
+            Folder { name, path, state, way, real }
         })
     });
     let mut folders = Vec::new();
@@ -79,10 +84,16 @@ fn state_of(path: &Path) -> FolderState {
     if !metadata.is_dir() {
         return FolderState::NoFolder;
     }
-    let owned = Owned { uid: metadata.uid(), gid: metadata.gid(), mode: metadata.mode() };
+    let owned = owned(path, &metadata);
     let read_only =
         rustix::fs::statvfs(path).is_ok_and(|space| space.f_flag.contains(StatVfsMountFlags::RDONLY));
     FolderState::There { owned, shared: shared_between_hosts(path), read_only }
+}
+
+fn real(path: &Path) -> Option<(PathBuf, u64)> {
+    let real = path.canonicalize().ok()?;
+    let device = fs::metadata(&real).ok()?.dev();
+    Some((real, device))
 }
 
 /// The file systems that the folders are on. How fast each fills the daemon has seen over hours; without one, what was sealed of late

@@ -5,12 +5,14 @@
 mod aside;
 mod daemon;
 mod folders;
+mod giving;
 mod journal;
 mod people;
 mod receiver;
 mod service;
 mod settings;
 mod space;
+mod unit_paths;
 mod waiting;
 mod watching;
 

@@ -87,7 +87,7 @@ mod tests {
         ] {
             let mut facts = sound();
             facts.settings.watch = Some(watch);
-            let owned = Owned { uid: 10, gid: 20, mode: 0o2770 };
+            let owned = Owned { uid: 10, gid: 20, mode: 0o2770, listed: false };
             facts.folders[0].state = FolderState::There { owned, shared, read_only: false };
             let row = mode(&facts).unwrap();
             assert_eq!(row.status, status, "{row:?}");
