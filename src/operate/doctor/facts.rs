@@ -339,6 +339,19 @@ pub(super) struct Episodes {
     pub(super) strangers: Vec<Stranger>,
     /// The receiver holds other content under these.
     pub(super) conflicts: Vec<(EpisodeId, String)>,
+    /// Time was up before everything was looked at.
+    pub(super) cut_off: Option<CutOff>,
+}
+
+/// Where a look through the episodes was cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CutOff {
+    /// There are names that were not even read.
+    pub(super) in_listing: bool,
+    /// So many episodes were looked into.
+    pub(super) after: usize,
+    /// After so long.
+    pub(super) within: Duration,
 }
 
 /// One episode.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use rustix::fs::StatVfsMountFlags;
+use tokio::time::Instant;
 
 use super::{
     DISK,
@@ -119,7 +120,9 @@ pub(super) async fn rooms(layout: Option<&Layout>, daemon: &Daemon, folders: &[F
     }
     if rooms.iter().all(|room| room.filling_bytes_per_s.is_none()) {
         // It may have much to walk over; without it, the room is known all the same.
-        for (name, rate) in within(RATE, move || rates(&found)).await.unwrap_or_default() {
+        let until = Instant::now() + RATE;
+        let rates = within(RATE, move || rates(&found, || Instant::now() < until));
+        for (name, rate) in rates.await.unwrap_or_default() {
             let on = rooms.iter_mut().find(|room| room.folders.iter().any(|folder| folder == name));
             if let Some(room) = on {
                 *room.filling_bytes_per_s.get_or_insert(0) += rate;
@@ -129,10 +132,11 @@ pub(super) async fn rooms(layout: Option<&Layout>, daemon: &Daemon, folders: &[F
     rooms
 }
 
-fn rates(folders: &[(&'static str, PathBuf)]) -> Vec<(&'static str, u64)> {
+/// For as long as it may go on: nobody waits for it then, and others need the processor.
+fn rates(folders: &[(&'static str, PathBuf)], go_on: impl Fn() -> bool) -> Vec<(&'static str, u64)> {
     // What is packed there leaves again.
     let kept = folders.iter().filter(|(name, _)| *name != "outbox");
-    kept.filter_map(|(name, path)| Some((*name, rate_of(path)?))).collect()
+    kept.filter_map(|(name, path)| Some((*name, rate_of(path, &go_on)?))).collect()
 }
 
 fn measured(folders: &[(&'static str, PathBuf)]) -> Vec<Room> {
@@ -153,12 +157,15 @@ fn measured(folders: &[(&'static str, PathBuf)]) -> Vec<Room> {
     by_device.into_values().collect()
 }
 
-/// How many bytes a second the episodes of the last day came to here; `None` where there were none.
-fn rate_of(folder: &Path) -> Option<u64> {
+/// How many bytes a second the episodes of the last day came to here; `None` where there were none, or too many to tell in the time.
+fn rate_of(folder: &Path, go_on: impl Fn() -> bool) -> Option<u64> {
     let now = clock::wall_now();
     let begin = now.unix_seconds() - i64::try_from(RATE_OVER.as_secs()).unwrap_or(0);
     let mut recent: Vec<(i64, PathBuf)> = Vec::new();
     for entry in fs::read_dir(folder).ok()?.flatten() {
+        if !go_on() {
+            return None;
+        }
         let Ok(metadata) = entry.metadata() else { continue };
         if metadata.is_dir() && (begin..=now.unix_seconds()).contains(&metadata.mtime()) {
             recent.push((metadata.mtime(), entry.path()));
@@ -213,16 +220,17 @@ mod tests {
     #[test]
     fn what_was_sealed_of_late_makes_the_present_rate() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(rate_of(folder.path()), None);
+        assert_eq!(rate_of(folder.path(), || true), None);
         for n in 0..3 {
             let episode = folder.path().join(format!("e{n}"));
             fs::create_dir(&episode).unwrap();
             fs::write(episode.join("data"), vec![1; 10 << 20]).unwrap();
         }
-        let rate = rate_of(folder.path()).unwrap();
+        let rate = rate_of(folder.path(), || true).unwrap();
         let expected = (30 << 20) / RATE_OVER.as_secs();
         // A disk allocates when it likes.
         assert!(rate <= expected * 2, "{rate} for {expected}");
+        assert_eq!(rate_of(folder.path(), || false), None);
         let mut few = 2;
         assert_eq!(size_of(folder.path(), &mut few), None);
     }

@@ -3,6 +3,7 @@
 //! A check that could not be made, since something before it is wrong, has no row: what it would say is not known.
 
 mod aside;
+mod cut_off;
 mod daemon;
 mod folders;
 mod giving;

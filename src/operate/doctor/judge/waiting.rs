@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use super::people::as_shipper;
+use super::{cut_off, people::as_shipper};
 use crate::{
     episode::{EpisodeId, Look, printable},
     operate::doctor::{
@@ -25,13 +25,14 @@ const MAX_NAMED: usize = 20;
 
 pub(super) fn rows(facts: &Facts) -> Vec<Row> {
     let Some(found) = &facts.episodes else { return Vec::new() };
-    vec![
+    let rows = vec![
         conflicts(facts, found),
         markers(facts, found),
         open_long(facts, found),
         names(found),
         waiting(facts, found),
-    ]
+    ];
+    cut_off::completed(facts, found, rows)
 }
 
 fn conflicts(facts: &Facts, found: &Episodes) -> Row {
