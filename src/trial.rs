@@ -17,6 +17,7 @@ use rustix::{
     io::Errno,
 };
 
+pub use crate::durable::Trier;
 use crate::{
     durable::{self, Tried},
     episode::printable,
@@ -79,10 +80,9 @@ pub enum Unmovable {
     Open,
 }
 
-/// Tries. Nothing stays behind. `whose` is part of the scratch's names: empty for whoever holds the lock, and for anybody else a word
-/// that is nobody else's.
+/// Tries. Nothing stays behind, and if this is killed, not for long: the daemon's start and [`clear`] remove it.
 #[must_use]
-pub fn run(layout: &Layout, whose: &str, progress: &Progress) -> Trial {
+pub fn run(layout: &Layout, who: Trier, progress: &Progress) -> Trial {
     let mut findings = Vec::new();
     let moves = [
         (&layout.episodes, &layout.shipped),
@@ -91,7 +91,7 @@ pub fn run(layout: &Layout, whose: &str, progress: &Progress) -> Trial {
     ];
     for (from, to) in moves {
         progress.step();
-        match durable::try_move(from, to, whose) {
+        match durable::try_move(from, to, who) {
             Ok(Tried::Renames) => {}
             Ok(Tried::Copies) => {
                 let same_device = device(from).is_some_and(|from| device(to) == Some(from));
@@ -105,6 +105,13 @@ pub fn run(layout: &Layout, whose: &str, progress: &Progress) -> Trial {
     }
     findings.extend(unmovable(&layout.episodes, progress));
     Trial { findings }
+}
+
+/// Removes what trials without the lock left that were killed half-way.
+pub fn clear(layout: &Layout) {
+    for folder in [&layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
+        durable::clear_trials(folder);
+    }
 }
 
 fn device(folder: &Path) -> Option<u64> {
@@ -287,7 +294,7 @@ mod tests {
     #[test]
     fn on_one_file_system_all_is_well_and_nothing_stays_behind() {
         let (_folder, layout) = sandbox();
-        assert_eq!(run(&layout, "", &Progress::default()), Trial::default());
+        assert_eq!(run(&layout, Trier::Holder, &Progress::default()), Trial::default());
         for folder in [&layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
             assert!(is_empty(folder), "{}", folder.display());
         }
@@ -298,7 +305,7 @@ mod tests {
         let (_folder, mut layout) = sandbox();
         // Another file system than any temporary folder, for whoever asks first, and nobody can make a folder in it.
         layout.shipped = "/proc/self".into();
-        let found = run(&layout, "", &Progress::default()).findings;
+        let found = run(&layout, Trier::Holder, &Progress::default()).findings;
         assert!(
             matches!(&found[..], [Finding::NotPermitted { to, .. }] if *to == layout.shipped),
             "{found:?}"
@@ -313,7 +320,7 @@ mod tests {
             fs::create_dir(layout.episodes.join(format!("run-{n}"))).unwrap();
         }
         let progress = Progress::default();
-        assert_eq!(run(&layout, "", &progress), Trial::default());
+        assert_eq!(run(&layout, Trier::Holder, &progress), Trial::default());
         assert_eq!(progress.steps(), 3 + 4);
     }
 
@@ -325,7 +332,7 @@ mod tests {
         if device(&layout.episodes) == device(&layout.shipped) {
             return;
         }
-        let found = run(&layout, "", &Progress::default()).findings;
+        let found = run(&layout, Trier::Holder, &Progress::default()).findings;
         assert_eq!(found, [Finding::Copies { to: layout.shipped.clone(), same_device: false }]);
         assert!(is_empty(&layout.episodes) && is_empty(&layout.shipped));
     }
@@ -334,7 +341,7 @@ mod tests {
     fn a_folder_that_takes_nothing_is_named_with_what_to_do() {
         let (_folder, mut layout) = sandbox();
         layout.quarantine = "/proc/self".into();
-        let found = run(&layout, "", &Progress::default()).findings;
+        let found = run(&layout, Trier::Holder, &Progress::default()).findings;
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(is_empty(&layout.episodes));
         // Another file system, or no permission: whichever the kernel finds first.

@@ -166,3 +166,40 @@ fn the_sticky_bit_of_episodes_is_in_nobodys_way_after_the_fix_and_recorders_go_o
         theirs.run("setpriv --reuid=12345 --regid=12345 --clear-groups mkdir episodes/rec2");
     }
 }
+
+#[test]
+fn a_trial_that_is_interrupted_leaves_nothing_that_stays() {
+    let mut host = host();
+    let files = listing(&host.sandbox);
+    let layout = host.sandbox.layout.clone();
+    // As one leaves them that is killed between two calls, in the name of a process that cannot be.
+    let leave = || {
+        for (folder, end) in [(&layout.episodes, "from"), (&layout.shipped, "to"), (&layout.outbox, "from")] {
+            fs::create_dir(folder.join(format!(".sealift-trash-trial-doctor-4194305-{end}"))).unwrap();
+        }
+    };
+    leave();
+    assert_eq!(host.doctor().row("moves")["status"], "green");
+    assert_eq!(listing(&host.sandbox), files);
+    // Ctrl-C, at whatever it is.
+    for after in 0..40 {
+        let mut command = host.command("doctor");
+        command.stdout(std::process::Stdio::null());
+        let mut doctor = command.spawn().unwrap();
+        let until = super::clock() + std::time::Duration::from_millis(after * 3);
+        while super::clock() < until && doctor.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        let _ = Command::new("kill").args(["-INT", &doctor.id().to_string()]).output();
+        doctor.wait().unwrap();
+    }
+    assert_eq!(host.doctor().row("moves")["status"], "green");
+    assert_eq!(listing(&host.sandbox), files);
+
+    // While a daemon runs that nobody starts again.
+    host.start_daemon();
+    let files = listing(&host.sandbox);
+    leave();
+    host.doctor();
+    assert_eq!(listing(&host.sandbox), files);
+}
