@@ -1,6 +1,7 @@
 //! `sealift doctor`: on a sound host every row is green; each test breaks one thing, sees its row turn and no other, types what the row says,
 //! and sees it green again.
 
+mod daemon;
 mod documents;
 mod episodes;
 mod folders;
@@ -31,6 +32,16 @@ pub(crate) struct Host {
     daemon: Option<Process>,
 }
 
+/// A daemon that a test's `systemctl` starts, by the file with its number.
+pub(crate) struct Restarted(PathBuf);
+
+impl Drop for Restarted {
+    fn drop(&mut self) {
+        let pid = fs::read_to_string(&self.0).unwrap_or_default();
+        let _ = Command::new("kill").args(["-KILL", pid.trim()]).output();
+    }
+}
+
 /// What the doctor said.
 pub(crate) struct Told {
     pub(crate) code: i32,
@@ -44,7 +55,7 @@ echo "$*" >>"$unit.calls"
 case $1 in
 show) cat "$unit" ;;
 enable) say UnitFileState enabled; [ "$2" != --now ] || say ActiveState active ;;
-start | restart) say ActiveState active ;;
+start | restart) say ActiveState active; [ ! -e "$unit.restart" ] || bash "$unit.restart" >>"$unit.log" 2>&1 </dev/null ;;
 unmask) say LoadState loaded ;;
 reset-failed) say NRestarts 0 ;;
 reload) kill -HUP "$(cat "$unit.pid")" ;;
@@ -90,7 +101,12 @@ impl Host {
     }
 
     pub(crate) fn start_daemon(&mut self) {
-        let daemon = self.sandbox.start(self.command("ship"));
+        self.start_daemon_as(self.command("ship"));
+    }
+
+    /// By another command than the plain one.
+    pub(crate) fn start_daemon_as(&mut self, command: Command) {
+        let daemon = self.sandbox.start(command);
         daemon.wait_log("sealift");
         fs::write(self.sandbox.path("unit.pid"), daemon.pid().to_string()).unwrap();
         let socket = self.sandbox.layout.private.join("control.sock");
@@ -106,6 +122,23 @@ impl Host {
 
     pub(crate) fn daemon(&self) -> &Process {
         self.daemon.as_ref().unwrap()
+    }
+
+    /// From here on, what `systemctl restart` starts ships. It ends with what this returns.
+    pub(crate) fn restarts_for_real(&self) -> Restarted {
+        let ship = self.command("ship");
+        let quoted: Vec<_> = ship.get_args().map(|arg| format!("'{}'", arg.to_str().unwrap())).collect();
+        let pid = self.sandbox.path("unit.pid");
+        // Killed, as by a service manager that has waited for long enough. With its process its socket goes.
+        let script = format!(
+            "old=$(cat '{pid}'); kill -KILL $old\nwhile grep -qs '^State:.[^Z]' /proc/$old/status; do :; done\nrm -f '{}'\n\
+             setsid sealift {} &\necho $! >'{pid}'\n",
+            self.sandbox.layout.private.join("control.sock").display(),
+            quoted.join(" "),
+            pid = pid.display(),
+        );
+        fs::write(self.sandbox.path("unit.restart"), script).unwrap();
+        Restarted(pid)
     }
 
     fn script(&self, name: &str, text: &str) {

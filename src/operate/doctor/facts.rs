@@ -222,6 +222,8 @@ pub(super) struct Inotify {
     pub(super) max_namespace_watches: Option<u64>,
     /// `fs.inotify.max_user_instances`
     pub(super) max_instances: u64,
+    /// `user.max_inotify_instances`
+    pub(super) max_namespace_instances: Option<u64>,
     /// One for each open episode, and one for `episodes/`.
     pub(super) needed_watches: u64,
 }

@@ -164,6 +164,7 @@ async fn inotify(open: usize) -> Option<Inotify> {
             max_watches: number("/proc/sys/fs/inotify/max_user_watches")?,
             max_namespace_watches: number("/proc/sys/user/max_inotify_watches"),
             max_instances: number("/proc/sys/fs/inotify/max_user_instances")?,
+            max_namespace_instances: number("/proc/sys/user/max_inotify_instances"),
             needed_watches: u64::try_from(open).unwrap_or(u64::MAX).saturating_add(1),
         })
     })

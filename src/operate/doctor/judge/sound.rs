@@ -65,6 +65,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
             max_watches: 65_536,
             max_namespace_watches: Some(65_536),
             max_instances: 128,
+            max_namespace_instances: Some(128),
             needed_watches: 2,
         }),
         unit: Some(Unit {
