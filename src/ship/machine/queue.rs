@@ -235,8 +235,8 @@ impl Machine {
         let probe = self
             .destination
             .hold()
-            .filter(|_| self.sending.len() == 0 && !self.to_send.is_empty() && !self.gate.is_closed())
-            .map(|hold| hold.next_probe);
+            .filter(|_| !self.to_send.is_empty() && !self.gate.is_closed())
+            .and_then(|hold| self.probe_deadline(hold));
         let paused = self.packing_paused_until;
         let packing = paused.filter(|_| !(self.to_pack.is_empty() && self.to_pack_large.is_empty()));
         let turns =

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     Effect,
     fairness::{Free, Lane, SMALL_BYTES},
+    hold::Hold,
     queue::{Machine, NEVER},
     state::State,
 };
@@ -96,9 +97,10 @@ impl Machine {
             let State::Ready(packed) = &episode.state else { return };
             let packed = packed.clone();
             episode.deliveries_at_start = self.destination.deliveries();
-            let resume = episode.may_be_kept;
+            let resume = episode.asks_first();
             let scratch = !episode.has_archive() && !episode.keeping;
-            self.destination.probing(&id);
+            let fresh = self.destination.hold().is_some_and(|hold| self.is_fresh(&id, hold.since));
+            self.destination.probing(&id, fresh);
             self.enter(&id, State::Sending(packed.clone()));
             self.sending.begin(&id, lane, large, now);
             self.ramp.sent(now, &mut self.jitter);
@@ -132,16 +134,27 @@ impl Machine {
             let may_go = self.ramp.next().is_none_or(|next| next <= now);
             return self.next_in_turn(free).filter(|_| may_go);
         };
-        // One that stands alone in its failures holds nobody up, not even by being on its way.
+        // One that stands alone in its failures holds nobody up, not even by being on its way; nor does a probe that takes long:
+        // beside that one goes what is small, and was not tried yet.
         let suspect = hold.suspect.as_ref();
-        let suspect_sending =
-            suspect.and_then(|id| self.episodes.get(id)).is_some_and(|episode| episode.sending());
-        if self.sending.len() > usize::from(suspect_sending) || !(free.main || free.kept) {
+        let mut beside = false;
+        for (_, is_brief) in self.sending.probes(now).filter(|(id, _)| suspect != Some(*id)) {
+            if is_brief {
+                return None;
+            }
+            beside = true;
+        }
+        if !(free.main || free.kept) {
             return None;
         }
-        let lane = if free.main { Lane::Main } else { Lane::Kept };
         let due = now >= hold.next_probe;
-        let may_go = |id: &&EpisodeId| due || suspect.is_some_and(|suspect| suspect != *id);
+        if !(due || hold.lets_any_through(now)) {
+            return None;
+        }
+        let fresh = |id: &EpisodeId| self.is_fresh(id, hold.since);
+        let may_go = |id: &&EpisodeId| {
+            (due || hold.lets_through(id, fresh(id), now)) && !(beside && (self.is_large(id) || !fresh(id)))
+        };
         // Each in turn, so that no single episode decides for all; and the smallest first, since everybody waits for the end
         // of a probe.
         let turn = |id: &&EpisodeId| {
@@ -150,7 +163,23 @@ impl Machine {
             let is_last = **id == hold.last_probe;
             (is_last, failed_at, episode.map_or(0, |episode| episode.archive_bytes()))
         };
+        let lane = if free.main && !beside { Lane::Main } else { Lane::Kept };
         let next = self.to_send.iter().map(|(_, id)| id).filter(may_go).min_by_key(turn);
         next.map(|id| (lane, id.clone()))
+    }
+
+    /// When the next probe may go, beside one that takes long too.
+    pub(super) fn probe_deadline(&self, hold: &Hold) -> Option<Duration> {
+        if self.sending.len() == 0 {
+            return Some(hold.next_probe);
+        }
+        let due = Some(hold.next_probe).filter(|at| *at > self.now);
+        [self.sending.slow_at(self.now), due].into_iter().flatten().min()
+    }
+
+    /// Whether it was not tried since then.
+    pub(super) fn is_fresh(&self, id: &EpisodeId, since: Duration) -> bool {
+        let failed_at = self.episodes.get(id).and_then(|episode| episode.failed_at);
+        failed_at.is_none_or(|at| at < since)
     }
 }

@@ -10,7 +10,7 @@
 //! | 400, 412, 413, 415, 422 and any other 4xx not named here, written by a receiver | episode | fatal |
 //! | the same, not written by a receiver | unknown | refused |
 //! | 401, 403, 404, 405, 407, 411, 421, 426, 1xx, 3xx, 501, 505, TLS failure (another name in the certificate, too) | destination | hold |
-//! | 408, 425, 429, other 5xx, 507, connection lost, time-out, a name that is not found | weather | transient |
+//! | 413 with `Retry-After`, 408, 425, 429, other 5xx, 507, connection lost, time-out, a name that is not found | weather | transient |
 //!
 //! A receiver is whoever answers with a JSON object under a JSON media type. An empty or HTML refusal was
 //! written by something in between, and never counts against an episode.
@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::{
     episode::{EpisodeId, printable},
-    records::ArchiveFacts,
+    records::{ArchiveFacts, WallTime},
     ship::outcome::{Answer, AnswerBody, Fault, Outcome},
     wire::{ProblemType, Receipt},
 };
@@ -104,6 +104,23 @@ pub fn judge(outcome: &Outcome, id: &EpisodeId, sent: &ArchiveFacts, require_rec
     }
 }
 
+/// What time it is by the receiver's clock, where a receiver is who answered. A page of something in between says what time it is there:
+/// on this very host, maybe, whose clock is to be judged by it.
+#[must_use]
+pub fn receivers_clock(answer: &Answer) -> Option<WallTime> {
+    let acknowledges = matches!(answer.status, 200 | 201 | 204);
+    match &answer.body {
+        AnswerBody::Json(body) => {
+            // Stored just now, by the receiver's own word. A proxy puts its own Date in the place of the receiver's.
+            let stored_now = body.get("stored_at").filter(|_| answer.status == 201);
+            let stored_at = stored_now.and_then(|at| serde_json::from_value(at.clone()).ok());
+            stored_at.or(answer.server_date)
+        }
+        AnswerBody::Empty | AnswerBody::Foreign { html: false, .. } if acknowledges => answer.server_date,
+        AnswerBody::Empty | AnswerBody::Foreign { .. } | AnswerBody::Garbled { .. } => None,
+    }
+}
+
 fn judge_fault(fault: &Fault) -> Verdict {
     let refusal = Refusal { status: None, detail: fault.to_string(), body: Value::Null };
     match fault {
@@ -126,6 +143,8 @@ fn judge_answer(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, require_re
         400 if problem_type(answer).is_some_and(altered_on_the_way) => Verdict::Corrupted(refusal()),
         400 if problem_type(answer) == Some(ProblemType::DigestInvalid) => Verdict::Hold(refusal()),
         408 | 425 | 429 => transient(answer),
+        // "If the condition is temporary, the server SHOULD generate a Retry-After" (RFC 9110, section 15.5.14).
+        413 if answer.retry_after_s.is_some() => transient(answer),
         401 | 403 | 404 | 405 | 407 | 411 | 421 | 426 => Verdict::Hold(refusal()),
         400..=499 if by_receiver => Verdict::Fatal(refusal()),
         400..=499 => Verdict::Refused(refusal()),
@@ -322,6 +341,42 @@ mod tests {
             assert_eq!(verdict(status, text(), false), otherwise, "{status} text");
             let page = if matches!(status, 200 | 201 | 204) { "hold" } else { otherwise };
             assert_eq!(verdict(status, html(), false), page, "{status} html");
+        }
+    }
+
+    #[test]
+    fn too_large_for_now_is_weather() {
+        let answer = Answer {
+            status: 413,
+            body: AnswerBody::Json(json!({})),
+            retry_after_s: Some(60),
+            server_date: None,
+        };
+        let verdict = judge(&Outcome::Answered(answer), &id(), &sent(), false);
+        assert!(matches!(verdict, Verdict::Transient { retry_after_s: Some(60), .. }), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_clock_is_believed_where_a_receiver_has_answered_and_its_own_word_before_a_proxys_date() {
+        let at = WallTime::from_unix_seconds;
+        let clock = |status, body| {
+            let answer = Answer { status, body, retry_after_s: None, server_date: Some(at(86_400)) };
+            receivers_clock(&answer)
+        };
+        let stored = || AnswerBody::Json(receipt(Digest([1; 32]), None));
+        assert_eq!(clock(201, stored()), Some(at(1_767_225_600)));
+        // That is when it was stored, some day.
+        assert_eq!(clock(200, stored()), Some(at(86_400)));
+        assert_eq!(clock(503, AnswerBody::Json(json!({}))), Some(at(86_400)));
+        assert_eq!(clock(201, AnswerBody::Empty), Some(at(86_400)), "a server that keeps files, and no more");
+        for (status, body) in [
+            (502, html()),
+            (503, AnswerBody::Empty),
+            (200, html()),
+            (413, text()),
+            (201, AnswerBody::Garbled { excerpt: "{".into() }),
+        ] {
+            assert_eq!(clock(status, body.clone()), None, "{status} {body:?}");
         }
     }
 

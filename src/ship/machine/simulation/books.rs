@@ -19,6 +19,13 @@ impl Machine {
         self.to_send.len()
     }
 
+    /// How many small ones of these were not tried since the destination is held.
+    pub(in crate::ship::machine) fn fresh_ready(&self) -> usize {
+        let since = self.destination().hold().map_or(self.now, |hold| hold.since);
+        let fresh = |id: &EpisodeId| !self.is_large(id) && self.is_fresh(id, since);
+        self.to_send.iter().filter(|(_, id)| fresh(id)).count()
+    }
+
     /// Whether the queues say what the states say.
     pub(in crate::ship::machine) fn assert_books(&self) {
         let ranks = |belongs: &dyn Fn(&Self, &EpisodeId, &Episode) -> bool| -> BTreeSet<Rank> {
