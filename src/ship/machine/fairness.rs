@@ -22,6 +22,7 @@ use std::{
 };
 
 use super::{
+    hold::Trial,
     queue::{Machine, Rank},
     state::Episode,
 };
@@ -186,14 +187,31 @@ impl Machine {
         self.packing.len() + self.to_send.len() < most || (lane == Lane::Kept && self.needs_a_fresh_one(most))
     }
 
-    /// Where all that is packed was tried in vain since the destination is held, a small one that was not may end that. So episodes that
-    /// something in between refuses, however many, are in nobody's way.
+    /// Where all that is packed was tried in vain since the destination is held, a small one that was not may end that; and so may one
+    /// that was sealed since, and need not wait for the next probe. So episodes that something in between refuses, however many,
+    /// are in nobody's way.
     fn needs_a_fresh_one(&self, most: usize) -> bool {
         let Some(hold) = self.destination.hold().filter(|_| !self.to_pack.is_empty()) else { return false };
-        let is_fresh = |(_, id): &Rank| !self.is_large(id) && self.is_fresh(id, hold.since);
+        let is_fresh = |(_, id): &Rank| !self.is_large(id) && self.trial(id, hold.since) != Trial::Over;
         self.packing.len() == 0
             && self.to_send.len() < most + MOST_FRESH_AHEAD
-            && !self.to_send.iter().any(is_fresh)
+            && (self.a_new_one_waits() || !self.to_send.iter().any(is_fresh))
+    }
+
+    /// Whether one that was sealed since the destination is held is not packed, and none is that could be tried at once.
+    fn a_new_one_waits(&self) -> bool {
+        let Some(hold) = self.destination.hold() else { return false };
+        let is_new = |(_, id): &Rank| self.trial(id, hold.since) == Trial::New;
+        self.last_seal > hold.since
+            && self.newest(&self.to_pack).is_some_and(is_new)
+            && !self.to_send.iter().any(is_new)
+    }
+
+    fn newest<'a>(&self, queue: &'a BTreeSet<Rank>) -> Option<&'a Rank> {
+        match self.settings.order {
+            Order::OldestFirst => queue.last(),
+            Order::NewestFirst => queue.first(),
+        }
     }
 
     /// Who is packed, or checked, next on this slot. A full outbox keeps nothing waiting that is packed already: what is
@@ -206,7 +224,11 @@ impl Machine {
             if far { queue.last().cloned() } else { queue.first().cloned() }
         };
         let paused = self.packing_paused_until.is_some();
-        let to_pack = end(&self.to_pack).filter(|_| !paused);
+        let to_pack = match lane {
+            Lane::Kept if self.a_new_one_waits() => self.newest(&self.to_pack).cloned(),
+            Lane::Kept | Lane::Main => end(&self.to_pack),
+        };
+        let to_pack = to_pack.filter(|_| !paused);
         let to_check = self.to_check.first().cloned();
         let next = match lane {
             // The archive that is checked may be large, and be read.

@@ -27,6 +27,20 @@ const WEATHER_STREAK: u32 = 2;
 /// So many that were not tried yet are tried at once, one after another, while it is held.
 const FRESH_AT_ONCE: u32 = 4;
 
+/// Beyond these, what was sealed since the hold began is tried at once: two, and one more each time that this has gone by.
+const NEW_EVERY: Duration = Duration::from_secs(60);
+
+/// What a hold knows of an episode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trial {
+    /// It was tried in vain.
+    Over,
+    /// It was not tried yet.
+    Ahead,
+    /// It was not, and was sealed since the hold began.
+    New,
+}
+
 /// The destination, as the attempts of this process have found it.
 #[derive(Debug, Default)]
 pub struct Destination {
@@ -60,6 +74,8 @@ pub struct Hold {
     silent_until: Duration,
     /// Probes with an episode that had not been tried yet.
     fresh_probes: u32,
+    /// The place of the next new one; up to two may be taken before their time.
+    new_from: Duration,
 }
 
 impl Destination {
@@ -132,11 +148,17 @@ impl Destination {
         self.hold.is_some()
     }
 
-    /// A probe is on its way: the next one is another episode. `fresh`: it had not been tried while this hold lasted.
-    pub fn probing(&mut self, id: &EpisodeId, fresh: bool) {
+    /// A probe is on its way: the next one is another episode.
+    pub fn probing(&mut self, id: &EpisodeId, trial: Trial, now: Duration) {
         if let Some(hold) = &mut self.hold {
             hold.last_probe = id.clone();
-            hold.fresh_probes += u32::from(fresh);
+            match trial {
+                Trial::Over => {}
+                Trial::New if hold.has_place_for_new(now) => {
+                    hold.new_from = hold.new_from.max(now) + NEW_EVERY;
+                }
+                Trial::Ahead | Trial::New => hold.fresh_probes += 1,
+            }
         }
     }
 
@@ -168,6 +190,7 @@ impl Destination {
             failures: 0,
             silent_until: now,
             fresh_probes: 0,
+            new_from: now,
         })
     }
 }
@@ -176,19 +199,25 @@ impl Hold {
     /// Whether this one need not wait for the next probe's time: two that are bad look like a destination that is, and another one
     /// finds out. Beyond a few it is the destination.
     #[must_use]
-    pub fn lets_through(&self, id: &EpisodeId, fresh: bool, now: Duration) -> bool {
+    pub fn lets_through(&self, id: &EpisodeId, trial: Trial, now: Duration) -> bool {
         let another = self.suspect.as_ref().is_some_and(|suspect| suspect != id);
-        another || (fresh && self.lets_fresh_through(now))
+        another
+            || now >= self.silent_until
+                && match trial {
+                    Trial::Over => false,
+                    Trial::Ahead => self.fresh_probes < FRESH_AT_ONCE,
+                    Trial::New => self.fresh_probes < FRESH_AT_ONCE || self.has_place_for_new(now),
+                }
     }
 
-    /// Whether anybody need not wait for that.
+    /// Whether anybody need not wait for that; `new`: something was sealed since this began.
     #[must_use]
-    pub fn lets_any_through(&self, now: Duration) -> bool {
-        self.suspect.is_some() || self.lets_fresh_through(now)
+    pub fn lets_any_through(&self, new: bool, now: Duration) -> bool {
+        self.suspect.is_some() || self.fresh_probes < FRESH_AT_ONCE || (new && self.has_place_for_new(now))
     }
 
-    fn lets_fresh_through(&self, now: Duration) -> bool {
-        self.fresh_probes < FRESH_AT_ONCE && now >= self.silent_until
+    fn has_place_for_new(&self, now: Duration) -> bool {
+        self.new_from <= now + NEW_EVERY
     }
 
     fn failed(

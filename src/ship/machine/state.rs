@@ -200,6 +200,8 @@ pub(super) struct Episode {
     pub(super) paused: bool,
     /// When it last came back undelivered.
     pub(super) failed_at: Option<Duration>,
+    /// When it was seen to be sealed.
+    pub(super) sealed_at: Duration,
     /// Something of it was sent before, by this process or by one before it: the receiver may have kept what arrived.
     pub(super) may_be_kept: bool,
     /// The most that it had kept when it was asked, bytes.
@@ -259,6 +261,7 @@ impl Episode {
             own_failures: 0,
             paused: false,
             failed_at: None,
+            sealed_at: Duration::ZERO,
             may_be_kept: false,
             kept_bytes: 0,
             vain: Vain::default(),

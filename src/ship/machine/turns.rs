@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Effect,
     fairness::{Free, Lane, SMALL_BYTES},
-    hold::Hold,
+    hold::{Hold, Trial},
     queue::{Machine, NEVER},
     state::State,
 };
@@ -99,8 +99,8 @@ impl Machine {
             episode.deliveries_at_start = self.destination.deliveries();
             let resume = episode.asks_first();
             let scratch = !episode.has_archive() && !episode.keeping;
-            let fresh = self.destination.hold().is_some_and(|hold| self.is_fresh(&id, hold.since));
-            self.destination.probing(&id, fresh);
+            let trial = self.destination.hold().map_or(Trial::Over, |hold| self.trial(&id, hold.since));
+            self.destination.probing(&id, trial, now);
             self.enter(&id, State::Sending(packed.clone()));
             self.sending.begin(&id, lane, large, now);
             self.ramp.sent(now, &mut self.jitter);
@@ -148,12 +148,16 @@ impl Machine {
             return None;
         }
         let due = now >= hold.next_probe;
-        if !(due || hold.lets_any_through(now)) {
+        if !(due || hold.lets_any_through(self.last_seal > hold.since, now)) {
             return None;
         }
-        let fresh = |id: &EpisodeId| self.is_fresh(id, hold.since);
         let may_go = |id: &&EpisodeId| {
-            (due || hold.lets_through(id, fresh(id), now)) && !(beside && (self.is_large(id) || !fresh(id)))
+            if due && !beside {
+                return true;
+            }
+            let trial = self.trial(id, hold.since);
+            (due || hold.lets_through(id, trial, now))
+                && !(beside && (self.is_large(id) || trial == Trial::Over))
         };
         // Each in turn, so that no single episode decides for all; and the smallest first, since everybody waits for the end
         // of a probe.
@@ -177,9 +181,12 @@ impl Machine {
         [self.sending.slow_at(self.now), due].into_iter().flatten().min()
     }
 
-    /// Whether it was not tried since then.
-    pub(super) fn is_fresh(&self, id: &EpisodeId, since: Duration) -> bool {
-        let failed_at = self.episodes.get(id).and_then(|episode| episode.failed_at);
-        failed_at.is_none_or(|at| at < since)
+    /// What is known of it since then.
+    pub(super) fn trial(&self, id: &EpisodeId, since: Duration) -> Trial {
+        match self.episodes.get(id) {
+            Some(episode) if episode.failed_at.is_some_and(|at| at >= since) => Trial::Over,
+            Some(episode) if episode.sealed_at > since => Trial::New,
+            _ => Trial::Ahead,
+        }
     }
 }

@@ -240,6 +240,43 @@ fn beyond_two_that_agree_four_that_were_not_tried_are_tried_at_once_and_then_eac
 }
 
 #[test]
+fn what_is_sealed_while_it_is_held_is_tried_at_once_two_and_then_one_a_minute() {
+    let mut bench = Bench::with(|settings| settings.concurrency = 1);
+    let try_all = |bench: &mut Bench| {
+        let mut sent = Vec::new();
+        loop {
+            let packed = bench.take("pack");
+            for id in &packed {
+                bench.hear(Event::Packed(of(id), Ok(super::packed(id))));
+            }
+            let now = bench.take("send");
+            for id in &now {
+                bench.answer(id, 413, html());
+            }
+            if packed.is_empty() && now.is_empty() {
+                return sent;
+            }
+            sent.extend(now);
+        }
+    };
+    for n in 0..12 {
+        bench.seal(&format!("old-{n:02}"), n);
+    }
+    try_all(&mut bench);
+    assert!(bench.held());
+    bench.wait(Duration::from_millis(1));
+    for (n, id) in ["new-a", "new-b", "new-c"].into_iter().enumerate() {
+        bench.seal(id, 100 + i64::try_from(n).unwrap());
+    }
+    let mut at_once = try_all(&mut bench);
+    at_once.retain(|id| id.starts_with("new"));
+    assert_eq!(at_once.len(), 2, "{at_once:?}");
+    bench.wait_s(61);
+    assert!(try_all(&mut bench).iter().any(|id| id.starts_with("new")), "the third");
+    assert!(bench.held());
+}
+
+#[test]
 fn episodes_that_fill_what_is_packed_ahead_and_are_all_refused_keep_no_good_one_from_its_way() {
     let mut bench = Bench::with(|settings| settings.concurrency = 1);
     for n in 0..12 {
