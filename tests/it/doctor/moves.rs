@@ -198,8 +198,9 @@ fn a_trial_that_is_interrupted_leaves_nothing_that_stays() {
 
     // While a daemon runs that nobody starts again.
     host.start_daemon();
-    let files = listing(&host.sandbox);
     leave();
     host.doctor();
-    assert_eq!(listing(&host.sandbox), files);
+    // It makes some files of its own meanwhile.
+    let left = listing(&host.sandbox).into_keys().filter(|path| path.to_string_lossy().contains("-trial-"));
+    assert_eq!(left.collect::<Vec<_>>(), Vec::<PathBuf>::new());
 }

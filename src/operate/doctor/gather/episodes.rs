@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// For all of it: some tens of thousands of episodes. What was found by then is told.
-const LOOK: Duration = Duration::from_millis(800);
+const LOOK: Duration = Duration::from_millis(700);
 /// So many files are looked at for when something was last written, all in all.
 const MAX_LOOKS: usize = 20_000;
 /// So many markers that hold something are read.
