@@ -25,6 +25,11 @@ impl Hands {
         if self.root { command.to_owned() } else { format!("sudo {command}") }
     }
 
+    /// The same for one who may do it as they are.
+    pub(super) fn as_root_unless(&self, may: bool, command: &str) -> String {
+        if may { command.to_owned() } else { self.as_root(command) }
+    }
+
     /// `systemctl DEED UNIT`. Where there is no unit, what a person does by hand instead.
     pub(super) fn unit_to(&self, deed: &str) -> String {
         if self.has_unit {
@@ -92,6 +97,18 @@ fn quoted(bytes: &[u8]) -> String {
             quoted
         }
     }
+}
+
+/// The beginning of a name that is an id, as like to the one that is none as can be.
+pub(super) fn tame(name: &OsStr) -> String {
+    let name = name.to_string_lossy();
+    let tamed: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "._~-".contains(c) { c } else { '_' })
+        .skip_while(|c| matches!(c, '.' | '-'))
+        .take(crate::episode::MAX_ID_BYTES / 2)
+        .collect();
+    if tamed.is_empty() { "episode".to_owned() } else { tamed }
 }
 
 /// A span as a person says it.

@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     episode::{Commit, EpisodeId},
-    operate::doctor::{judge::sound::sound, row::Status},
+    operate::doctor::{facts::Remedy, judge::sound::sound, row::Status},
     wire::Problem,
 };
 
@@ -80,7 +80,7 @@ fn each_answer_turns_exactly_its_row() {
         (401, problem(P::Unauthenticated), red(Id::ReceiverCredential, "sealift.toml && ")),
         (401, None, red(Id::ReceiverCredential, "sealift.toml && ")),
         (403, problem(P::Forbidden), red(Id::ReceiverCredential, "sealift.toml && ")),
-        (412, problem(P::CommitOutOfWindow), red(Id::ReceiverCommit, "run-update --now")),
+        (412, problem(P::CommitOutOfWindow), red(Id::ReceiverCommit, "sealift.toml && systemctl reload")),
         (412, None, red(Id::ReceiverAnswer, "")),
         (
             400,
@@ -116,6 +116,10 @@ fn a_window_is_no_fault_where_there_is_no_episode_to_ask_with() {
     let mut facts = with(answer(400, problem(ProblemType::CommitMissing)));
     facts.receiver.as_mut().unwrap().commit = AskedCommit::NoEpisodes;
     assert_eq!(first(&facts), None);
+    for commit in [AskedCommit::LastNone, AskedCommit::Unknown] {
+        facts.receiver.as_mut().unwrap().commit = commit;
+        assert_eq!(first(&facts).unwrap().1, Status::Yellow);
+    }
     facts.receiver.as_mut().unwrap().commit = AskedCommit::None;
     facts.settings.update_command = Some("git pull".to_owned());
     assert_eq!(first(&facts).unwrap().2, "git pull");
@@ -128,6 +132,12 @@ fn the_commit_that_is_refused_is_named_with_the_episode_that_has_it() {
     facts.receiver.as_mut().unwrap().commit = AskedCommit::Of(EpisodeId::parse("run-7").unwrap(), commit);
     let row = rows(&facts).into_iter().find(|row| row.id == Id::ReceiverCommit).unwrap();
     assert!(row.summary.starts_with("It does not take recordings of abababababab, as run-7 is"), "{row:?}");
+    // What left decides nothing any more.
+    let receiver = facts.receiver.as_mut().unwrap();
+    receiver.remedy = Some(Remedy::Command("run-update --now".to_owned()));
+    let AskedCommit::Of(id, commit) = receiver.commit.clone() else { panic!() };
+    receiver.commit = AskedCommit::Last(id, commit);
+    assert_eq!(first(&facts), Some((Id::ReceiverCommit, Status::Yellow, "run-update --now".to_owned())));
 }
 
 #[test]
