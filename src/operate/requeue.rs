@@ -21,6 +21,7 @@ mod find;
 
 use std::{
     fmt, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -247,8 +248,9 @@ fn explain(options: &Options, candidate: &Candidate, error: &io::Error) -> Strin
         (io::ErrorKind::AlreadyExists, _) => find::name_is_taken(layout, candidate),
         (io::ErrorKind::NotFound, _) => "it went away meanwhile: somebody else moved it".to_owned(),
         (io::ErrorKind::PermissionDenied, Place::Conflict) => format!(
-            "the verdict in {} cannot be taken away: {error}. Type it as the user of the service: sudo -u sealift {}",
+            "the verdict in {} cannot be taken away: {error}. Type it as the user of the service: sudo -u '#{}' {}",
             shown(&layout.sidecar(&candidate.id)),
+            std::fs::metadata(&layout.outbox).map_or(0, |outbox| outbox.uid()),
             options.command(&format!("requeue --from conflict {}", word(&candidate.id)))
         ),
         (_, Place::Conflict) => {

@@ -196,8 +196,10 @@ fn a_conflict_is_red_and_ships_under_another_name_by_the_fix() {
     assert!(row["summary"].as_str().unwrap().contains("held since May"), "{row}");
     host.sandbox.wait_shipped("run-1-1");
     // The name was used again: what it was given the last time is shipped, and held.
+    let sent = server.count("run-1");
     host.breaks_and_is_mended("conflicts", |host| {
         host.sandbox.seal("run-1", &[("data", b"other")]);
+        eventually("it is sent", || server.count("run-1") > sent);
         eventually("it is in conflict", || host.doctor().row("conflicts")["status"] == "red");
     });
     host.sandbox.wait_shipped("run-1-2");

@@ -16,7 +16,7 @@ mod people;
 mod receiver;
 mod remedy;
 mod run;
-mod service;
+pub(super) mod service;
 mod settings;
 
 use std::{path::Path, time::Duration};

@@ -51,6 +51,7 @@ pub(super) async fn ask(known: &Known, layout: Option<&Layout>) -> Option<Receiv
     let mut receiver = Receiver {
         origin,
         host,
+        unit_here: false,
         at_admission: true,
         has_credential,
         commit,
@@ -59,7 +60,11 @@ pub(super) async fn ask(known: &Known, layout: Option<&Layout>) -> Option<Receiv
     };
     let Some(client) = known.client.clone() else { return Some(receiver) };
     let endpoint = Endpoint::new(&EndpointOptions::of(config, host_id), client).ok()?;
-    let asked = tokio::time::timeout(ALL, ask_at(&endpoint, &mut receiver)).await;
+    let (asked, unit) = tokio::join!(
+        tokio::time::timeout(ALL, ask_at(&endpoint, &mut receiver)),
+        super::service::unit("sealift-receiver.service")
+    );
+    receiver.unit_here = unit.is_some_and(|unit| unit.load_state == "loaded");
     receiver.said = match asked {
         Ok(Ok(said)) => said,
         Ok(Err(error)) => Said::Failed(error),

@@ -82,6 +82,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
         receiver: Some(Receiver {
             origin: "https://receiver.example:8490".to_owned(),
             host: "receiver.example".to_owned(),
+            unit_here: false,
             at_admission: true,
             has_credential: false,
             commit: AskedCommit::None,

@@ -3,7 +3,11 @@ use serde_json::json;
 use super::*;
 use crate::{
     episode::{Commit, EpisodeId},
-    operate::doctor::{facts::Remedy, judge::sound::sound, row::Status},
+    operate::doctor::{
+        facts::{AskedCommit, NamedFile, Remedy},
+        judge::sound::sound,
+        row::Status,
+    },
     wire::Problem,
 };
 
@@ -181,4 +185,39 @@ fn clocks_may_be_two_minutes_apart() {
     }
     let facts = Facts { now: WallTime::from_unix_seconds(1000), ..sound() };
     assert_eq!(clock(&facts, None).status, Status::Red);
+}
+
+#[test]
+fn the_receiver_is_asked_by_hand_as_we_ask_it() {
+    let mut facts = with(answer(503, None));
+    let file = |key, path: &str| NamedFile {
+        key,
+        path: path.into(),
+        secret: false,
+        owned: Err(String::new()),
+        unreadable: None,
+    };
+    facts.settings.files = vec![
+        file("receiver.ca_file", "/etc/ca.pem"),
+        file("receiver.client_cert_file", "/etc/host pem"),
+        file("receiver.client_key_file", "/etc/key"),
+        file("receiver.token_file", "/etc/token"),
+    ];
+    assert_eq!(
+        first(&facts).unwrap().2,
+        "curl -sv -o /dev/null --max-time 5 --cacert /etc/ca.pem --cert '/etc/host pem' --key /etc/key \
+         https://receiver.example:8490/v1/admission"
+    );
+}
+
+#[test]
+fn a_receiver_on_this_machine_is_started_by_its_unit_or_by_hand() {
+    let mut facts = with(Said::Failed(ClientError::Unreachable("refused".to_owned())));
+    let receiver = facts.receiver.as_mut().unwrap();
+    (receiver.origin, receiver.host) = ("http://localhost:8490".to_owned(), "localhost".to_owned());
+    let by_hand =
+        "sealift receive --listen 127.0.0.1:8490 --store \"${STORE:?is the folder that it stored into}\"";
+    assert_eq!(first(&facts).unwrap().2, by_hand);
+    facts.receiver.as_mut().unwrap().unit_here = true;
+    assert_eq!(first(&facts).unwrap().2, "systemctl start sealift-receiver.service");
 }
