@@ -245,8 +245,10 @@ fn forget_conflict(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
 fn explain(options: &Options, candidate: &Candidate, error: &io::Error) -> String {
     let layout = &options.layout;
     match (error.kind(), candidate.from()) {
-        (io::ErrorKind::AlreadyExists, _) => find::name_is_taken(layout, candidate),
-        (io::ErrorKind::NotFound, _) => "it went away meanwhile: somebody else moved it".to_owned(),
+        (io::ErrorKind::AlreadyExists, _) => {
+            find::hindrance(layout, candidate).unwrap_or_else(|| find::name_is_taken(layout, candidate))
+        }
+        (io::ErrorKind::NotFound, _) => find::WENT_AWAY.to_owned(),
         (io::ErrorKind::PermissionDenied, Place::Conflict) => format!(
             "the verdict in {} cannot be taken away: {error}. Type it as the user of the service: sudo -u '#{}' {}",
             shown(&layout.sidecar(&candidate.id)),

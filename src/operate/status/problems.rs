@@ -109,6 +109,9 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
         let keys = reload.restart_for.join(", ");
         say(format!("only a restart applies: {keys}"), Some(&hands.unit_to("restart")));
     }
+    if let Some(why) = &snapshot.metrics_failed {
+        say(format!("no metrics are given out at {why} (shipper.metrics_listen)"), None);
+    }
     for room in &snapshot.room {
         if let Some(lasts_s) = room.lasts_s.filter(|lasts_s| *lasts_s < SHORT_S) {
             let lasts = words::span(lasts_s);
@@ -206,6 +209,7 @@ mod tests {
         one(|told| told.trial = vec![finding(TrialKind::CopiesOnOneDevice)], "Type: chmod");
         one(|told| told.counts.conflict = 2, "2 episodes in conflict");
         one(|told| told.counts.refused = 1, "1 episode refused");
+        one(|told| told.metrics_failed = Some("127.0.0.1:1: in use".to_owned()), "at 127.0.0.1:1: in use");
         one(|told| told.reload.failed = Some("line 3".to_owned()), "line 3");
         one(|told| told.reload.restart_for = vec!["shipper.watch".to_owned()], "shipper.watch");
         one(

@@ -188,6 +188,29 @@ fn what_only_a_restart_applies_is_yellow() {
 }
 
 #[test]
+fn a_port_for_metrics_that_is_taken_is_yellow_and_another_mends_it() {
+    let mut host = Host::sound();
+    host.stop_daemon();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    host.configure(&format!("[shipper]\nmetrics_listen = '{address}'\n"));
+    host.start_daemon();
+    let row = host.turned("metrics", &[]);
+    assert_eq!(row["status"], "yellow");
+    assert!(row["summary"].as_str().unwrap().contains(&address.to_string()), "{row}");
+    let told = status(&host).1;
+    assert!(told["problems"][0]["what"].as_str().unwrap().contains("no metrics are given out at"), "{told}");
+    host.editor_writes("[shipper]\nmetrics_listen = '127.0.0.1:0'\n");
+    host.type_in(row["fix"].as_str().unwrap());
+    let calls = fs::read_to_string(host.sandbox.path("unit.calls")).unwrap();
+    assert!(calls.contains("restart sealift.service"), "{calls}");
+    // As the service manager does it then.
+    host.stop_daemon();
+    host.start_daemon();
+    assert_eq!(host.wrong(), Vec::<String>::new());
+}
+
+#[test]
 fn a_held_receiver_is_red_with_since_when_and_a_reload_tries_it_at_once() {
     let says = Arc::new(AtomicU16::new(403));
     let script = Arc::clone(&says);

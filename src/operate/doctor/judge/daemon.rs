@@ -40,6 +40,7 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
             stalled(facts, snapshot),
             watching(facts, snapshot),
             reload(facts, snapshot),
+            metrics(facts, snapshot),
             hold(facts, snapshot),
         ],
     }
@@ -125,6 +126,17 @@ fn reload(facts: &Facts, snapshot: &Snapshot) -> Row {
             .with("keys", reload.restart_for.clone());
     }
     Row::green(id, "What is in the configuration is in force.")
+}
+
+fn metrics(facts: &Facts, snapshot: &Snapshot) -> Row {
+    let id = Id::Metrics;
+    let Some(why) = &snapshot.metrics_failed else {
+        return Row::green(id, "Metrics are given out where that is set.");
+    };
+    let summary = format!(
+        "No metrics are given out at {why}. Give shipper.metrics_listen another address, or stop what listens there, and start the daemon again."
+    );
+    Row::yellow(id, summary, facts.hands.configure("restart"))
 }
 
 fn hold(facts: &Facts, snapshot: &Snapshot) -> Row {
