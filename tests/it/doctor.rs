@@ -9,6 +9,7 @@ mod receiver;
 mod service;
 mod settings;
 mod ten;
+mod typed;
 
 use std::{
     collections::BTreeMap,
@@ -28,6 +29,8 @@ pub(crate) struct Host {
     pub(crate) sandbox: Sandbox,
     bin: PathBuf,
     daemon: Option<Process>,
+    /// The file says where the receiver is, and not the command line.
+    by_file: bool,
 }
 
 /// What the doctor said.
@@ -43,7 +46,7 @@ echo "$*" >>"$unit.calls"
 case $1 in
 show) cat "$unit" ;;
 enable) say UnitFileState enabled; [ "$2" != --now ] || say ActiveState active ;;
-start | restart) say ActiveState active ;;
+start | restart) say ActiveState active; [ ! -e "$unit.$2" ] || rm "$unit.$2" ;;
 unmask) say LoadState loaded ;;
 reset-failed) say NRestarts 0 ;;
 reload) kill -HUP "$(cat "$unit.pid")" ;;
@@ -71,7 +74,7 @@ impl Host {
     pub(crate) fn without_a_daemon(sandbox: Sandbox) -> Self {
         let bin = sandbox.path("bin");
         fs::create_dir(&bin).unwrap();
-        let host = Self { sandbox, bin, daemon: None };
+        let host = Self { sandbox, bin, daemon: None, by_file: false };
         host.script("systemctl", SYSTEMCTL);
         host.script("journalctl", JOURNALCTL);
         host.script("sudo", "#!/bin/bash\nexec \"$@\"\n");
@@ -86,6 +89,19 @@ impl Host {
         host.journal(&["{\"MESSAGE\":\"sealift ships\"}"]);
         host.configure("");
         host
+    }
+
+    /// As on an installed host: the command line says nothing but where the file is, which names this receiver.
+    pub(crate) fn by_file(sandbox: Sandbox) -> Self {
+        let mut host = Self::without_a_daemon(sandbox);
+        host.by_file = true;
+        host.configure(&host.naming(host.sandbox.url()));
+        host
+    }
+
+    /// A configuration that names this receiver.
+    pub(crate) fn naming(&self, url: &str) -> String {
+        format!("[shipper]\ndata_dir = '{}'\n[receiver]\nurl = '{url}'\n", self.sandbox.data().display())
     }
 
     pub(crate) fn start_daemon(&mut self) {
@@ -107,7 +123,7 @@ impl Host {
         self.daemon.as_ref().unwrap()
     }
 
-    fn script(&self, name: &str, text: &str) {
+    pub(crate) fn script(&self, name: &str, text: &str) {
         let path = self.bin.join(name);
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -155,7 +171,13 @@ impl Host {
 
     /// `sealift COMMAND`, about this host.
     pub(crate) fn command(&self, command: &str) -> Command {
-        let mut command = self.sandbox.command(command);
+        let mut command = if self.by_file {
+            let mut sealift = crate::support::sealift();
+            sealift.arg(command);
+            sealift
+        } else {
+            self.sandbox.command(command)
+        };
         command.arg("--config").arg(self.config_file());
         self.at_home(&mut command);
         command

@@ -316,9 +316,20 @@ fn an_expired_certificate_of_ours_is_the_first_red_row() {
 }
 
 #[test]
-fn an_expired_certificate_of_the_receivers_turns_its_row() {
-    let row = over_tls(-2, 90).host.turned("receiver-certificate", &["daemon".to_owned()]);
+fn an_expired_certificate_of_the_receivers_is_shown_by_the_fix_and_a_new_one_turns_it_back() {
+    let Tls { mut host, authority, ca } = over_tls(-2, 90);
+    let row = host.turned("receiver-certificate", &["daemon".to_owned()]);
     assert!(row["summary"].as_str().unwrap().contains("expired"), "{row}");
+    let typed = host.type_in(row["fix"].as_str().unwrap());
+    let shown = String::from_utf8_lossy(&typed.stdout);
+    assert!(shown.contains("notAfter=") && shown.contains("DNS:localhost"), "{typed:?}");
+    // Its operator renews it.
+    let (pem, key) = authority.sign("localhost", |_| {});
+    let (pem, key) = (write(&host.sandbox, "server.pem", &pem), write(&host.sandbox, "server.key", &key));
+    host.sandbox.start_receiver_over_tls(&format!(
+        "tls_cert_file = '{pem}'\ntls_key_file = '{key}'\nclient_ca_file = '{ca}'\n"
+    ));
+    assert_eq!(host.wrong(), ["daemon"]);
 }
 
 #[test]
