@@ -265,8 +265,10 @@ pub enum TrialKind {
     CopiesOnOneDevice,
     /// Nothing can be moved there.
     NotPermitted,
-    /// Some episodes' folders cannot be moved, for want of permission on them.
+    /// Some sealed episodes' folders cannot be moved, for want of permission on them.
     Unmovable,
+    /// The same of some that are being recorded: they could not be moved if they were sealed now.
+    UnmovableOpen,
     /// The same for the sticky bit of `episodes/`.
     Sticky,
     /// One that this program does not know.

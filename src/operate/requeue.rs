@@ -258,6 +258,14 @@ fn explain(options: &Options, candidate: &Candidate, error: &io::Error) -> Strin
         (_, Place::Conflict) => {
             format!("the verdict in {} cannot be taken away: {error}", shown(&layout.sidecar(&candidate.id)))
         }
+        (io::ErrorKind::PermissionDenied, from) if !filed::may_write(&layout.episodes) => {
+            let from = if from == Place::Shipped { "--from shipped " } else { "" };
+            format!(
+                "{} may not be written to by you. Type it as root: sudo {}",
+                shown(&layout.episodes),
+                options.command(&format!("requeue {from}{}", word(&candidate.id)))
+            )
+        }
         (_, Place::Quarantine | Place::Shipped) => format!(
             "it cannot be moved to {}: {error}{}",
             shown(&layout.episodes),

@@ -201,8 +201,8 @@ fn an_upload_is_told_in_per_cent_with_its_rate_and_the_time_left() {
 #[test]
 fn a_lost_watch_is_told_with_the_command_that_gives_it_back() {
     for (limit, fix) in [
-        ("0 > /proc/sys/user/max_inotify_watches", "sysctl fs.inotify.max_user_watches="),
-        ("0 > /proc/sys/user/max_inotify_instances", "sysctl fs.inotify.max_user_instances="),
+        ("0 > /proc/sys/user/max_inotify_watches", "sysctl user.max_inotify_watches="),
+        ("0 > /proc/sys/user/max_inotify_instances", "sysctl user.max_inotify_instances="),
     ] {
         let server = Scripted::new(|seen, _| Reply::stored(seen));
         let sandbox = Sandbox::new(server.url());

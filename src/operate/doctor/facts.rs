@@ -73,6 +73,12 @@ pub(super) struct Settings {
     pub(super) credential_file: Option<PathBuf>,
     /// When our own certificate ends, where there is one.
     pub(super) client_certificate_ends: Option<(PathBuf, WallTime)>,
+    /// Whose the configuration file is.
+    pub(super) owned: Option<Owned>,
+    /// The folders that lead to it.
+    pub(super) way: Vec<Step>,
+    /// `shipper.metrics_textfile`
+    pub(super) metrics_textfile: Option<PathBuf>,
     /// `shipper.quarantine_keep_days`
     pub(super) quarantine_keep_days: Option<u32>,
 }
@@ -99,12 +105,14 @@ pub(super) struct NamedFile {
     pub(super) secret: bool,
     /// What stands there; or why that cannot be told.
     pub(super) owned: Result<Owned, String>,
+    /// The folders that lead there.
+    pub(super) way: Vec<Step>,
     /// Why whoever asks cannot read it, and whether that is for want of permission.
     pub(super) unreadable: Option<(String, bool)>,
 }
 
 /// Whose something is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Owned {
     /// The owner.
     pub(super) uid: u32,
@@ -112,7 +120,12 @@ pub(super) struct Owned {
     pub(super) gid: u32,
     /// The permission bits.
     pub(super) mode: u32,
+    /// It has an access control list (acl(5)): what that grants is not known here.
+    pub(super) listed: bool,
 }
+
+/// A folder that has to be passed on the way to something.
+pub(super) type Step = (PathBuf, Owned);
 
 /// Who asks, and who ships.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,6 +158,10 @@ pub(super) struct Folder {
     pub(super) path: PathBuf,
     /// What stands there.
     pub(super) state: FolderState,
+    /// The folders that lead there, the outermost first.
+    pub(super) way: Vec<Step>,
+    /// Where it is once symlinks are followed, and on which device; `None` where that cannot be told.
+    pub(super) real: Option<(PathBuf, u64)>,
 }
 
 /// What stands where a folder should be.
@@ -206,6 +223,8 @@ pub(super) struct Inotify {
     pub(super) max_namespace_watches: Option<u64>,
     /// `fs.inotify.max_user_instances`
     pub(super) max_instances: u64,
+    /// `user.max_inotify_instances`
+    pub(super) max_namespace_instances: Option<u64>,
     /// One for each open episode, and one for `episodes/`.
     pub(super) needed_watches: u64,
 }
@@ -233,6 +252,8 @@ pub(super) struct Unit {
     pub(super) main_pid: u32,
     /// Who it runs as; empty: root.
     pub(super) user: String,
+    /// What it may write to (`ReadWritePaths=`), as systemd says it; `None` where it does not.
+    pub(super) read_write_paths: Option<Vec<String>>,
 }
 
 /// Whether a daemon runs.
@@ -271,6 +292,19 @@ pub(super) struct Episodes {
     pub(super) conflicts: Vec<(EpisodeId, String)>,
     /// Names that something has, or had that was shipped or put aside: of those that a stranger or a conflict might be given.
     pub(super) taken: std::collections::HashSet<String>,
+    /// Time was up before everything was looked at.
+    pub(super) cut_off: Option<CutOff>,
+}
+
+/// Where a look through the episodes was cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CutOff {
+    /// There are names that were not even read.
+    pub(super) in_listing: bool,
+    /// So many episodes were looked into.
+    pub(super) after: usize,
+    /// After so long.
+    pub(super) within: Duration,
 }
 
 /// One episode.

@@ -253,7 +253,7 @@ fn what_something_else_refuses_is_red() {
 }
 
 /// In the daemon's place: its own snapshot, changed.
-fn instead_of_the_daemon(host: &mut Host, change: impl FnOnce(&mut Value)) {
+pub(super) fn instead_of_the_daemon(host: &mut Host, change: impl FnOnce(&mut Value)) {
     let socket = host.sandbox.layout.private.join("control.sock");
     let asked =
         host.type_in(&format!("curl -s --unix-socket '{}' http://sealift/snapshot", socket.display()));

@@ -23,11 +23,13 @@ use crate::{
 /// Asked by root; shipped by `sealift` (user 10, group 20) in `/d`.
 pub(in crate::operate::doctor) fn sound() -> Facts {
     let now = WallTime::from_unix_seconds(RELEASED.unix_seconds() + 100 * 86_400);
-    let owned = Owned { uid: 10, gid: 20, mode: 0o2770 };
+    let owned = Owned { uid: 10, gid: 20, mode: 0o2770, listed: false };
     let folder = |name: &'static str| Folder {
         name,
         path: PathBuf::from("/d").join(name),
         state: FolderState::There { owned, shared: None, read_only: false },
+        way: Vec::new(),
+        real: Some((PathBuf::from("/d").join(name), 1)),
     };
     let root = Person { name: "root".to_owned(), ..Person::default() };
     let shipper = Person { name: "sealift".to_owned(), uid: 10, gid: 20, groups: vec![20] };
@@ -64,6 +66,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
             max_watches: 65_536,
             max_namespace_watches: Some(65_536),
             max_instances: 128,
+            max_namespace_instances: Some(128),
             needed_watches: 2,
         }),
         unit: Some(Unit {
@@ -77,6 +80,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
             restarts: 0,
             main_pid: 7,
             user: "sealift".to_owned(),
+            read_write_paths: Some(vec!["/d".to_owned()]),
         }),
         daemon: Daemon::Answers(Box::new(snapshot_of(now))),
         receiver: Some(Receiver {

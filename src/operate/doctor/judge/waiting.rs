@@ -5,7 +5,7 @@ mod names;
 use std::time::Duration;
 
 use self::names::{conflicts, names};
-use super::people::as_shipper;
+use super::{cut_off, people::as_shipper};
 use crate::{
     episode::{EpisodeId, Look},
     operate::doctor::{
@@ -31,13 +31,14 @@ const UNFINISHED_S: i64 = 60;
 
 pub(super) fn rows(facts: &Facts) -> Vec<Row> {
     let Some(found) = &facts.episodes else { return Vec::new() };
-    vec![
+    let rows = vec![
         conflicts(facts, found),
         markers(facts, found),
         open_long(facts, found),
         names(facts, found),
         waiting(facts, found),
-    ]
+    ];
+    cut_off::completed(facts, found, rows)
 }
 
 fn are(n: usize, how: &str) -> String {

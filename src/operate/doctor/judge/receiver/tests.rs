@@ -194,6 +194,7 @@ fn the_receiver_is_asked_by_hand_as_we_ask_it() {
         key,
         path: path.into(),
         secret: false,
+        way: Vec::new(),
         owned: Err(String::new()),
         unreadable: None,
     };
