@@ -169,6 +169,7 @@ impl Destination {
         if let Some(hold) = &mut self.hold {
             hold.next_probe = now;
             hold.failures = 0;
+            hold.fresh_probes = 0;
         }
     }
 
@@ -217,7 +218,13 @@ impl Hold {
     }
 
     fn has_place_for_new(&self, now: Duration) -> bool {
-        self.new_from <= now + NEW_EVERY
+        self.place_for_new() <= now
+    }
+
+    /// When the next one that was sealed since may go.
+    #[must_use]
+    pub fn place_for_new(&self) -> Duration {
+        self.new_from.saturating_sub(NEW_EVERY).max(self.silent_until)
     }
 
     fn failed(

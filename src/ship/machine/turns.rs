@@ -175,7 +175,8 @@ impl Machine {
     /// When the next probe may go, beside one that takes long too.
     pub(super) fn probe_deadline(&self, hold: &Hold) -> Option<Duration> {
         if self.sending.len() == 0 {
-            return Some(hold.next_probe);
+            let new = Some(hold.place_for_new()).filter(|at| *at > self.now && self.last_seal > hold.since);
+            return Some(new.map_or(hold.next_probe, |at| at.min(hold.next_probe)));
         }
         let due = Some(hold.next_probe).filter(|at| *at > self.now);
         [self.sending.slow_at(self.now), due].into_iter().flatten().min()
