@@ -24,6 +24,9 @@ pub(super) fn drop_in_of_paths(facts: &Facts) -> Option<String> {
     let mut wanted = above_each_file_system(facts);
     let metrics = facts.settings.metrics_textfile.as_deref().and_then(Path::parent);
     wanted.extend(metrics.filter(|metrics| !covers(&wanted, metrics)).map(Path::to_owned));
+    if wanted.iter().all(|wanted| present.iter().any(|path| wanted.starts_with(path))) {
+        return None;
+    }
     // Paths within a wanted one are what keeps moves from being renames: they only go by a list that begins anew.
     let within = |path: &Path| wanted.iter().any(|wanted| path != wanted && path.starts_with(wanted));
     let mut lines = vec!["[Service]".to_owned()];
@@ -31,8 +34,6 @@ pub(super) fn drop_in_of_paths(facts: &Facts) -> Option<String> {
         lines.push("ReadWritePaths=".to_owned());
         let others = said.iter().zip(&present).filter(|(_, path)| !within(path) && !covers(&wanted, path));
         lines.extend(others.map(|(said, _)| line(said)));
-    } else if wanted.iter().all(|wanted| present.iter().any(|path| wanted.starts_with(path))) {
-        return None;
     }
     lines.extend(wanted.iter().map(|path| line(&path.to_string_lossy())));
     Some(drop_in(facts, "zz-sealift-paths", &lines))
@@ -121,6 +122,8 @@ mod tests {
         // All is there already: it is not this that is in the way.
         assert_eq!(lines(&["/d"], &OWN, None), None);
         assert_eq!(lines(&["/"], &OWN, None), None);
+        // systemd leaves out what lies in another.
+        assert_eq!(lines(&["/d", "/d/shipped"], &OWN, None), None);
         // Nothing is taken back, where nothing is in the way.
         for (present, folders, metrics, expected) in [
             (&["/var/lib/sealift"][..], OWN, None, &["/d"][..]),
@@ -131,7 +134,6 @@ mod tests {
             (&[], second("/mnt/50 % \"x\"\\"), None, &["/d", r#""/mnt/50 %% \"x\"\\""#]),
             // Siblings: a new list, and all in it that was in the old one.
             (&["/d/episodes", "/d/outbox", "-/var/lib/node"], OWN, None, &["", "-/var/lib/node", "/d"]),
-            (&["/d", "/d/shipped"], OWN, None, &["", "/d"]),
             (
                 &["/d/episodes", "/mnt/a/shipped"],
                 second("/mnt/a/shipped"),
