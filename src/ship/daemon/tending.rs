@@ -16,7 +16,7 @@ use crate::{
         transport::Transport,
     },
     tree,
-    trial::{self, Trial},
+    trial::{self, Trial, Trier},
 };
 
 /// No oftener is the service manager told how it stands.
@@ -110,7 +110,7 @@ impl Daemon {
         let progress = self.hands.begin(Part::of(Work::Trial), 0);
         let (layout, aside) = (Arc::clone(&self.hands.workers.layout), self.aside_sender.clone());
         tokio::task::spawn_blocking(move || {
-            let _ = aside.send(Aside::Tried(trial::run(&layout, "", &progress)));
+            let _ = aside.send(Aside::Tried(trial::run(&layout, Trier::Holder, &progress)));
         });
     }
 
