@@ -102,6 +102,9 @@ pub struct Snapshot {
     /// What the last reload came to.
     #[serde(default)]
     pub reload: Reload,
+    /// Why no metrics are given out at `shipper.metrics_listen`, where that is set.
+    #[serde(default)]
+    pub metrics_failed: Option<String>,
     /// The receiver.
     #[serde(default)]
     pub destination: Destination,
@@ -149,6 +152,7 @@ impl Snapshot {
             log: Log::default(),
             trial: Vec::new(),
             reload: Reload::default(),
+            metrics_failed: None,
             destination: Destination::default(),
             packing_paused: None,
             room: Vec::new(),

@@ -11,6 +11,7 @@ mod receiver;
 mod service;
 mod settings;
 mod ten;
+mod typed;
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +31,8 @@ pub(crate) struct Host {
     pub(crate) sandbox: Sandbox,
     bin: PathBuf,
     daemon: Option<Process>,
+    /// The file says where the receiver is, and not the command line.
+    by_file: bool,
 }
 
 /// A daemon that a test's `systemctl` starts, by the file with its number.
@@ -55,7 +58,11 @@ echo "$*" >>"$unit.calls"
 case $1 in
 show) cat "$unit" ;;
 enable) say UnitFileState enabled; [ "$2" != --now ] || say ActiveState active ;;
-start | restart) say ActiveState active; [ ! -e "$unit.restart" ] || bash "$unit.restart" >>"$unit.log" 2>&1 </dev/null ;;
+start | restart)
+    say ActiveState active
+    [ ! -e "$unit.$2" ] || rm "$unit.$2"
+    [ ! -e "$unit.restart" ] || bash "$unit.restart" >>"$unit.log" 2>&1 </dev/null
+    ;;
 unmask) say LoadState loaded ;;
 reset-failed) say NRestarts 0 ;;
 reload) kill -HUP "$(cat "$unit.pid")" ;;
@@ -83,7 +90,7 @@ impl Host {
     pub(crate) fn without_a_daemon(sandbox: Sandbox) -> Self {
         let bin = sandbox.path("bin");
         fs::create_dir(&bin).unwrap();
-        let host = Self { sandbox, bin, daemon: None };
+        let host = Self { sandbox, bin, daemon: None, by_file: false };
         host.script("systemctl", SYSTEMCTL);
         host.script("journalctl", JOURNALCTL);
         host.script("sudo", "#!/bin/bash\nexec \"$@\"\n");
@@ -98,6 +105,19 @@ impl Host {
         host.journal(&["{\"MESSAGE\":\"sealift ships\"}"]);
         host.configure("");
         host
+    }
+
+    /// As on an installed host: the command line says nothing but where the file is, which names this receiver.
+    pub(crate) fn by_file(sandbox: Sandbox) -> Self {
+        let mut host = Self::without_a_daemon(sandbox);
+        host.by_file = true;
+        host.configure(&host.naming(host.sandbox.url()));
+        host
+    }
+
+    /// A configuration that names this receiver.
+    pub(crate) fn naming(&self, url: &str) -> String {
+        format!("[shipper]\ndata_dir = '{}'\n[receiver]\nurl = '{url}'\n", self.sandbox.data().display())
     }
 
     pub(crate) fn start_daemon(&mut self) {
@@ -141,7 +161,7 @@ impl Host {
         Restarted(pid)
     }
 
-    fn script(&self, name: &str, text: &str) {
+    pub(crate) fn script(&self, name: &str, text: &str) {
         let path = self.bin.join(name);
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -196,7 +216,13 @@ impl Host {
 
     /// `sealift COMMAND`, about this host.
     pub(crate) fn command(&self, command: &str) -> Command {
-        let mut command = self.sandbox.command(command);
+        let mut command = if self.by_file {
+            let mut sealift = crate::support::sealift();
+            sealift.arg(command);
+            sealift
+        } else {
+            self.sandbox.command(command)
+        };
         command.arg("--config").arg(self.config_file());
         self.at_home(&mut command);
         command
@@ -209,6 +235,21 @@ impl Host {
 
     pub(crate) fn doctor(&self) -> Told {
         told(&self.command("doctor").arg("--json").output().unwrap())
+    }
+
+    /// The doctor's clock is ahead. `None` on a laptop that has no faketime(1).
+    pub(crate) fn doctor_later(&self, later: &str) -> Option<Told> {
+        let mut command = Command::new("faketime");
+        let doctor = self.command("doctor");
+        command.args(["-f", later]).arg(doctor.get_program()).args(doctor.get_args()).arg("--json");
+        command.env_remove("SEALIFT_CONFIG");
+        self.at_home(&mut command);
+        let Ok(output) = command.output() else {
+            assert!(std::env::var_os("CI").is_none(), "faketime is not here, and this is CI: .ci/install");
+            println!("skipped: faketime is not here");
+            return None;
+        };
+        Some(told(&output))
     }
 
     /// The rows that are not green.
@@ -386,13 +427,13 @@ fn the_exit_code_is_that_of_the_worst_row() {
 #[test]
 fn a_person_reads_a_row_a_check_with_the_command_below_and_colour_only_on_a_terminal() {
     let host = Host::sound();
-    host.sandbox.record("-odd\u{1b}[2J", &[]);
+    host.sandbox.seal("-odd\u{1b}[2J", &[]);
     let output = host.command("doctor").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<_> = text.lines().collect();
-    let at = lines.iter().position(|line| line.starts_with("yellow names ")).unwrap();
+    let at = lines.iter().position(|line| line.starts_with("red    names ")).unwrap();
     assert!(lines[at + 1].trim_start().starts_with("$ mv -nT $'/"), "{text}");
-    assert!(lines.last().unwrap().starts_with("yellow: "), "{text}");
+    assert!(lines.last().unwrap().starts_with("red: "), "{text}");
     assert!(!text.contains('\u{1b}'), "{text}");
 
     // On a terminal, of script(1)'s making.
@@ -408,7 +449,7 @@ fn a_person_reads_a_row_a_check_with_the_command_below_and_colour_only_on_a_term
         host.at_home(&mut script);
         String::from_utf8(script.output().expect("script(1), of bsdutils, is there").stdout).unwrap()
     };
-    assert!(on_a_terminal("").contains("\u{1b}[33myellow\u{1b}[0m names"), "{}", on_a_terminal(""));
+    assert!(on_a_terminal("").contains("\u{1b}[31mred   \u{1b}[0m names"), "{}", on_a_terminal(""));
     assert!(!on_a_terminal("1").contains('\u{1b}'));
 }
 

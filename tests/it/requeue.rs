@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Reply, Sandbox, Scripted, Seen, eventually, json_file, json_of, names, sealift};
 
+mod races;
 mod shipped;
 mod window;
 

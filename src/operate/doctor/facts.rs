@@ -1,12 +1,13 @@
 //! What was found, before anybody has said what it means. `gather/` finds it, `judge/` says it.
 
+mod receiver;
+
 use std::{path::PathBuf, time::Duration};
 
-use serde_json::Value;
-
+pub(super) use self::receiver::{AskedCommit, Receiver, Remedy, Said};
 use super::words::Hands;
 use crate::{
-    episode::{Commit, EpisodeId, Look},
+    episode::{EpisodeId, Look},
     operate::journal::Journal,
     records::WallTime,
     retention::Due,
@@ -278,58 +279,6 @@ pub(super) enum Daemon {
     Unknown,
 }
 
-/// What came of asking the receiver.
-#[derive(Debug)]
-pub(super) struct Receiver {
-    /// Scheme, host and port.
-    pub(super) origin: String,
-    /// The host's name alone.
-    pub(super) host: String,
-    /// Whether `/v1/admission` was asked, which only a receiver of ours has; else an episode that is not there.
-    pub(super) at_admission: bool,
-    /// Whether anything was sent to say who we are.
-    pub(super) has_credential: bool,
-    /// The commit that was asked with.
-    pub(super) commit: AskedCommit,
-    /// What it said.
-    pub(super) said: Said,
-}
-
-/// Which commit the receiver was asked about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum AskedCommit {
-    /// That of the newest episode that has one.
-    Of(EpisodeId, Commit),
-    /// There are episodes, and none has one.
-    None,
-    /// There are no episodes.
-    NoEpisodes,
-}
-
-/// What a receiver said.
-#[derive(Debug)]
-pub(super) enum Said {
-    /// Nothing.
-    Failed(crate::client::ClientError),
-    /// This.
-    Answered {
-        /// The HTTP status.
-        status: u16,
-        /// The body, where it is a JSON object with a JSON media type.
-        json: Option<Value>,
-        /// A web page.
-        html: bool,
-        /// `Location`
-        location: Option<String>,
-        /// Its clock.
-        date: Option<WallTime>,
-        /// When its certificate ends, where TLS is spoken.
-        certificate_ends: Option<WallTime>,
-    },
-    /// It was not asked: our own files cannot be used.
-    NotAsked,
-}
-
 /// What is in `episodes/`, and of the outbox what a person should know.
 #[derive(Debug, Default)]
 pub(super) struct Episodes {
@@ -341,6 +290,8 @@ pub(super) struct Episodes {
     pub(super) strangers: Vec<Stranger>,
     /// The receiver holds other content under these.
     pub(super) conflicts: Vec<(EpisodeId, String)>,
+    /// Names that something has, or had that was shipped or put aside: of those that a stranger or a conflict might be given.
+    pub(super) taken: std::collections::HashSet<String>,
     /// Time was up before everything was looked at.
     pub(super) cut_off: Option<CutOff>,
 }
@@ -383,6 +334,8 @@ pub(super) struct Stranger {
 /// What is in `quarantine/` and `shipped/`.
 #[derive(Debug, Default)]
 pub(super) struct Aside {
+    /// `episodes/`, where it comes back to.
+    pub(super) episodes: PathBuf,
     /// What waits for a person.
     pub(super) quarantined: Vec<Quarantined>,
     /// How many in `shipped/` the clean-up will remove within a week: the receiver holds them.
@@ -394,8 +347,14 @@ pub(super) struct Aside {
 /// One in `quarantine/`.
 #[derive(Debug, Clone)]
 pub(super) struct Quarantined {
-    /// Its folder's name there.
+    /// The episode; the name of its folder where nothing says which it is.
     pub(super) name: String,
+    /// Its folder.
+    pub(super) folder: PathBuf,
+    /// Why its reason cannot be read, and whether that is for want of permission.
+    pub(super) unreadable: Option<(String, bool)>,
+    /// It has its marker still, without which it would wait in `episodes/` for ever.
+    pub(super) sealed: bool,
     /// The verdict's name.
     pub(super) verdict: String,
     /// The HTTP status, where there was an answer.
@@ -403,7 +362,7 @@ pub(super) struct Quarantined {
     /// Why, in a sentence.
     pub(super) why: String,
     /// What the receiver told this host to do.
-    pub(super) remediation: Option<String>,
+    pub(super) remedy: Option<Remedy>,
     /// When it came here.
     pub(super) at: Option<WallTime>,
     /// When the clean-up removes it.

@@ -595,6 +595,8 @@ DROP_IN
 }
 
 the_doctor_tells_what_the_journal_comes_to() {
+    # What the receiver says is a command where it begins with a program that is here.
+    install -m 755 /dev/stdin /usr/local/bin/lab-update <<<'#!/bin/sh'
     within 10 "empty" emptied
     systemctl start sealift
     record heard-of 10

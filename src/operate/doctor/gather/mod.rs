@@ -11,10 +11,12 @@ mod aside;
 mod daemon;
 mod episodes;
 mod folders;
+mod names;
 mod people;
 mod receiver;
+mod remedy;
 mod run;
-mod service;
+pub(super) mod service;
 mod settings;
 
 use std::{path::Path, time::Duration};
@@ -74,7 +76,11 @@ pub(super) async fn gather(question: &Question) -> Facts {
         host,
         receiver::ask(&known, layout.as_ref()),
         async { journal::Journal::of(journal::read(&ask_journal).await) },
-        episodes::look(layout.as_ref()),
+        async {
+            let mut found = episodes::look(layout.as_ref()).await;
+            names::look(layout.as_ref(), &mut found).await;
+            found
+        },
         aside::look(layout.as_ref(), keep, now),
     );
     let (unit, daemon, folders, people, moves, rooms) = host;

@@ -6,7 +6,7 @@ use crate::operate::doctor::facts::Unit;
 const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,UnitFileState,Result,ExecMainStatus,WatchdogUSec,NRestarts,MainPID,User,ReadWritePaths";
 
 /// `None` where there is no systemd to ask.
-pub(super) async fn unit(name: &str) -> Option<Unit> {
+pub(in crate::operate::doctor) async fn unit(name: &str) -> Option<Unit> {
     let shown = stdout_of("systemctl", &["show", PROPERTIES, "--no-pager", "--", name], PROGRAM).await?;
     parse(&shown)
 }

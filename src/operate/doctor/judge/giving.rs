@@ -15,7 +15,7 @@ use crate::operate::doctor::{
 const OTHERS: u32 = 0o007;
 const GROUP: u32 = 0o070;
 
-/// The first folder on the way that who ships may not pass. Where that is not known, nothing is: whoever asks is somebody else.
+/// The first folder on the way that who ships may not pass. Where that is nobody known, whoever asks says nothing of it.
 pub(super) fn barrier<'a>(facts: &Facts, way: &'a [Step]) -> Option<&'a Step> {
     let shipper = facts.people.shipper.as_ref()?;
     way.iter().find(|(_, owned)| !shipper.may(SEARCH, *owned))

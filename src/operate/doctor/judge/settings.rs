@@ -7,9 +7,9 @@ use super::{
     people::{READ, as_shipper},
 };
 use crate::operate::doctor::{
-    facts::{Facts, NamedFile, Owned, SettingsProblem},
+    facts::{Daemon, Facts, NamedFile, Owned, SettingsProblem},
     row::{Id, Row},
-    words::path,
+    words::{path, word},
 };
 
 /// What a secret's file should not allow: writing by its group, reading or writing by everybody.
@@ -50,9 +50,15 @@ fn configuration(facts: &Facts) -> Row {
             Row::yellow(id, summary, as_shipper(hands, &facts.people))
         }
         Some(SettingsProblem::Missing) => {
-            let made = format!("sealift config default | {}", hands.as_root(&format!("tee {}", path(file))));
+            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).map(path);
+            let folder = folder.map(|folder| format!("{} && ", hands.as_root(&format!("mkdir -p {folder}"))));
+            let made = hands.as_root(&format!("tee {}", path(file)));
+            let made = format!("{}sealift config default | {made}", folder.unwrap_or_default());
             let fix = format!("{made} >/dev/null && {}", hands.edit(file));
             Row::red(id, format!("There is no configuration: {shown} is not there."), fix)
+        }
+        Some(SettingsProblem::Wrong(_)) if settings.file.is_none() && settings.url.is_none() => {
+            return no_receiver(facts);
         }
         Some(SettingsProblem::Wrong(message)) => {
             let said = in_one_line(message);
@@ -69,6 +75,24 @@ fn configuration(facts: &Facts) -> Row {
     match &settings.file {
         Some(file) => row.with("file", file.to_string_lossy()),
         None => row,
+    }
+}
+
+/// The command line says where the folders are, and not where the receiver is. A daemon that runs knows.
+fn no_receiver(facts: &Facts) -> Row {
+    let (id, hands) = (Id::Configuration, &facts.hands);
+    let ask = |url: &str| hands.sealift("doctor") + " --receiver " + &word(url);
+    match &facts.daemon {
+        Daemon::Answers(snapshot) => Row::yellow(
+            id,
+            "No receiver is named on the command line, and no file was read: what depends on it is not checked.",
+            ask(&snapshot.destination.url),
+        ),
+        _ => Row::red(
+            id,
+            "No receiver is named: give --receiver URL, or a configuration with receiver.url (--config FILE).",
+            ask("https://receiver.example:8490"),
+        ),
     }
 }
 
@@ -202,7 +226,11 @@ mod tests {
         let mut facts = sound();
         assert_eq!(of(&facts, Id::Configuration).status, Status::Green);
         for (problem, status, fix) in [
-            (SettingsProblem::Missing, Status::Red, "sealift config default | tee /etc/sealift/sealift.toml"),
+            (
+                SettingsProblem::Missing,
+                Status::Red,
+                "mkdir -p /etc/sealift && sealift config default | tee /etc/sealift/sealift.toml",
+            ),
             (SettingsProblem::Wrong("at line 3\n  |\nbad \u{1b}".to_owned()), Status::Red, "config check"),
             (
                 SettingsProblem::NotPermitted("EACCES".to_owned()),

@@ -8,7 +8,7 @@ use crate::{
         doctor::{
             facts::{
                 Aside, AskedCommit, Daemon, Episodes, Facts, Folder, FolderState, Inotify, Moves, Owned,
-                People, Person, Receiver, Room, Said, Settings, Unit,
+                People, Person, Quarantined, Receiver, Room, Said, Settings, Unit,
             },
             row::{Report, Status},
             words::Hands,
@@ -16,6 +16,7 @@ use crate::{
         journal::{Journal, Reading},
     },
     records::{RELEASED, WallTime},
+    retention::Due,
     snapshot,
 };
 
@@ -85,9 +86,11 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
         receiver: Some(Receiver {
             origin: "https://receiver.example:8490".to_owned(),
             host: "receiver.example".to_owned(),
+            unit_here: false,
             at_admission: true,
             has_credential: false,
             commit: AskedCommit::None,
+            remedy: None,
             said: Said::Answered {
                 status: 204,
                 json: None,
@@ -99,7 +102,23 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
         }),
         journal: Some(Journal::of(Ok(Reading::default()))),
         episodes: Some(Episodes { folder: PathBuf::from("/d/episodes"), ..Episodes::default() }),
-        aside: Some(Aside::default()),
+        aside: Some(Aside { episodes: PathBuf::from("/d/episodes"), ..Aside::default() }),
+    }
+}
+
+/// In `quarantine/`, under its own name, sealed, with its reason.
+pub(in crate::operate::doctor) fn quarantined(name: &str, status: Option<u16>) -> Quarantined {
+    Quarantined {
+        name: name.to_owned(),
+        folder: PathBuf::from("/d/quarantine").join(name),
+        unreadable: None,
+        sealed: true,
+        verdict: "fatal".to_owned(),
+        status,
+        why: "answered \u{1b}".to_owned(),
+        remedy: None,
+        at: None,
+        due: Due::Never,
     }
 }
 
