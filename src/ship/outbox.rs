@@ -28,7 +28,7 @@ use crate::{
             verdict::Refusal,
         },
     },
-    tree,
+    tree::{self, TreeError},
 };
 
 /// Read at once while an archive is hashed again.
@@ -106,6 +106,7 @@ fn sidecar(id: &EpisodeId, packed: &Packed) -> Sidecar {
         episode_id: id.clone(),
         facts: packed.facts,
         fingerprint: packed.fingerprint,
+        folder: packed.folder,
         manifest: packed.manifest,
         commit: packed.commit.as_ref().map(|commit| commit.as_str().to_owned()),
         verdict: None,
@@ -176,7 +177,11 @@ fn try_check(layout: &Layout, id: &EpisodeId, rehash: bool, progress: &Progress)
         Err(error) => return Err(error),
     };
     // Whoever cannot be looked at, or is being written to just now, is not proven to have changed.
-    let fingerprint = tree::fingerprint(&layout.episode(id), progress).map_err(io::Error::other)?;
+    let walked = tree::walk(&layout.episode(id), progress, |_| Ok::<(), TreeError>(()));
+    let tree::Walked { fingerprint, folder, .. } = walked.map_err(io::Error::other)?;
+    if sidecar.folder.is_some_and(|packed| folder.is_another(packed)) {
+        return Ok(Check::Displaced);
+    }
     if fingerprint != sidecar.fingerprint {
         return unusable("the episode was changed after it was packed");
     }
@@ -193,6 +198,7 @@ fn try_check(layout: &Layout, id: &EpisodeId, rehash: bool, progress: &Progress)
     let packed = Packed {
         facts: sidecar.facts,
         fingerprint,
+        folder: Some(folder),
         manifest: sidecar.manifest,
         commit: sidecar.commit.as_deref().and_then(Commit::parse),
     };

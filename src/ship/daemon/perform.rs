@@ -278,11 +278,11 @@ impl Hands {
                     || Event::Quarantined(panicked, Moved::Failed(PANICKED.to_owned())),
                 );
             }
-            Effect::Orphan(id) => {
+            Effect::Orphan { id, displaced } => {
                 let panicked = id.clone();
                 workers.step(
                     move |workers| {
-                        let settled = workers.settle_orphan(&id, &progress);
+                        let settled = workers.settle_orphan(&id, displaced, &progress);
                         Event::OrphanSettled(id, settled)
                     },
                     || Event::OrphanSettled(panicked, OrphanEnd::Unsettled),

@@ -273,10 +273,10 @@ impl Workers {
         quarantine::quarantine(&self.layout, id, reason, clock::wall_now(), progress)
     }
 
-    pub(super) fn settle_orphan(&self, id: &EpisodeId, progress: &Progress) -> OrphanEnd {
+    pub(super) fn settle_orphan(&self, id: &EpisodeId, displaced: bool, progress: &Progress) -> OrphanEnd {
         let Some(root) = self.known.root else { return OrphanEnd::Settled };
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
-        match orphan::settle(&self.layout, id, root, clock::wall_now(), &content_of, progress) {
+        match orphan::settle(&self.layout, id, root, displaced, clock::wall_now(), &content_of, progress) {
             Ok(Settled::PutAside(_, Why::LastCopy)) => OrphanEnd::LastCopy,
             Ok(
                 Settled::NoOrphan

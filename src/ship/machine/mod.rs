@@ -210,7 +210,12 @@ pub enum Effect {
         reason: Reason,
     },
     /// An archive whose episode is gone: find out whether it is the last copy.
-    Orphan(EpisodeId),
+    Orphan {
+        /// Whose name it has.
+        id: EpisodeId,
+        /// Its episode was seen to be gone: what stands under the name by now is another one.
+        displaced: bool,
+    },
     /// Remove from `quarantine/` and `shipped/` what has aged out.
     Sweep,
     /// What time of day is it?

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::verdict::{Proof, Refusal};
 pub use crate::episode::Look;
 use crate::{
-    episode::{Commit, Fingerprint, Stamp},
+    episode::{Commit, Fingerprint, FolderId, Stamp},
     records::{ArchiveFacts, ManifestCheck},
 };
 
@@ -18,6 +18,8 @@ pub struct Packed {
     pub facts: ArchiveFacts,
     /// The episode as it was packed.
     pub fingerprint: Fingerprint,
+    /// Which directory that was; `None` where an older shipper packed it.
+    pub folder: Option<FolderId>,
     /// What became of the marker's manifest.
     pub manifest: ManifestCheck,
     /// The recorder's commit.
@@ -56,6 +58,8 @@ pub enum Check {
     Fits(Packed, Option<Refusal>),
     /// It does not, or has no sidecar, or is damaged; in words.
     Unusable(String),
+    /// It was packed from another directory than the one that has the name now: it may be the last copy of that.
+    Displaced,
     /// The two could not be compared: that says nothing about either; in words.
     Unknown(String),
 }

@@ -218,7 +218,7 @@ fn name(effect: &Effect) -> (&'static str, String) {
         Effect::Discard(id) => ("discard", id),
         Effect::Retire { id, .. } => ("retire", id),
         Effect::Quarantine { id, .. } => ("quarantine", id),
-        Effect::Orphan(id) => ("orphan", id),
+        Effect::Orphan { id, .. } => ("orphan", id),
         Effect::ReadClock => return ("clock", String::new()),
         Effect::Pace(_) => return ("pace", String::new()),
         Effect::Scan => return ("scan", String::new()),
@@ -242,6 +242,7 @@ fn packed(id: &str) -> Packed {
     Packed {
         facts: ArchiveFacts { sha256: digest, content_sha256: digest, size_bytes: 10 },
         fingerprint: Fingerprint(digest),
+        folder: None,
         manifest: ManifestCheck::None,
         commit: None,
     }

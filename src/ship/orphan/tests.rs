@@ -44,7 +44,7 @@ fn sandbox() -> Sandbox {
 
 impl Sandbox {
     fn try_settle(&self, content_of: ContentOf<'_>) -> io::Result<Settled> {
-        settle(&self.layout, &self.id, self.root, NOW, content_of, &Progress::default())
+        settle(&self.layout, &self.id, self.root, false, NOW, content_of, &Progress::default())
     }
 
     fn settle(&self) -> Settled {
@@ -102,6 +102,7 @@ impl Sandbox {
                 size_bytes: archive.len() as u64,
             },
             fingerprint: tree::fingerprint(packed_from, &Progress::default()).unwrap(),
+            folder: None,
             manifest: ManifestCheck::None,
             commit: None,
             verdict,
@@ -139,6 +140,34 @@ fn while_the_episode_is_there_nothing_is_an_orphan() {
     durable::remove_file(&a.layout.archive(&a.id)).unwrap();
     fs::remove_dir(a.layout.episode(&a.id)).unwrap();
     assert_eq!(a.settle(), Settled::NoOrphan);
+}
+
+#[test]
+fn where_another_has_the_name_by_now_the_archive_of_the_one_that_is_gone_is_put_aside_all_the_same() {
+    let a = sandbox();
+    let episode = a.layout.episode(&a.id);
+    let record = |data: &str| {
+        fs::create_dir(&episode).unwrap();
+        fs::write(episode.join("data"), data).unwrap();
+        fs::write(episode.join("done.marker"), "").unwrap();
+    };
+    let settle = || settle(&a.layout, &a.id, a.root, true, NOW, &content_of, &Progress::default()).unwrap();
+    record("first");
+    a.sidecar(ARCHIVE, content_in(&episode), &episode);
+    durable::remove_tree(&episode, &Progress::default()).unwrap();
+
+    // Moved away and back, or copied: it is what was packed.
+    record("first");
+    assert_eq!(settle(), Settled::NoOrphan);
+    durable::remove_tree(&episode, &Progress::default()).unwrap();
+
+    record("second");
+    assert_eq!(a.settle(), Settled::NoOrphan, "nobody has seen the first one gone");
+    let place = a.layout.quarantine.join("a");
+    assert_eq!(settle(), Settled::PutAside(place.clone(), Why::LastCopy));
+    assert_eq!(fs::read(place.join("a.tar.zst")).unwrap(), ARCHIVE);
+    assert_eq!(fs::read_to_string(episode.join("data")).unwrap(), "second");
+    assert!(a.outbox_is_empty());
 }
 
 #[test]

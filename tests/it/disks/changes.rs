@@ -147,6 +147,48 @@ fn removed_while_it_waits_to_be_sent_its_archive_may_be_the_last_copy() {
     assert_eq!(names(&sandbox.layout.shipped), ["run-2"]);
 }
 
+/// The archive in `quarantine/` is that of what was recorded first.
+#[track_caller]
+fn first_is_in_quarantine(sandbox: &Sandbox) {
+    let aside = sandbox.layout.quarantine.join("run-1/run-1.tar.zst");
+    eventually("the first is in quarantine/", || aside.exists());
+    assert_eq!(content_of(&fs::read(aside).unwrap(), "data.bin"), b"recorded");
+}
+
+#[test]
+fn removed_and_its_name_used_again_at_once_its_archive_may_be_the_last_copy() {
+    let door = Door::closed();
+    let sandbox = Sandbox::new(door.server.url());
+    let daemon = sandbox.daemon();
+    let episode = sandbox.seal("run-1", &[("data.bin", b"recorded")]);
+    eventually("the archive is kept", || sandbox.outbox() == ["run-1.json", "run-1.tar.zst"]);
+    daemon.wait_log("The receiver cannot be used");
+    // Within one look at it.
+    let again = sandbox.record(".again", &[("data.bin", b"recorded again")]);
+    fs::write(again.join("done.marker"), b"").unwrap();
+    remove(&episode);
+    fs::rename(again, &episode).unwrap();
+    first_is_in_quarantine(&sandbox);
+    door.open();
+    sandbox.seal("run-2", &[]);
+    sandbox.wait_shipped("run-1");
+    assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), b"recorded again");
+}
+
+#[test]
+fn removed_and_its_name_used_again_while_no_daemon_ran_its_archive_may_be_the_last_copy() {
+    let (sandbox, door, mut daemon) = with_one_that_waits();
+    assert!(daemon.terminate().success());
+    remove(&sandbox.layout.episodes.join("run-1"));
+    sandbox.seal("run-1", &[("data.bin", b"recorded again")]);
+    let _daemon = sandbox.daemon();
+    first_is_in_quarantine(&sandbox);
+    door.open();
+    sandbox.seal("run-2", &[]);
+    sandbox.wait_shipped("run-1");
+    assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), b"recorded again");
+}
+
 #[test]
 fn removed_while_it_rests_its_archive_may_be_the_last_copy() {
     let server = Scripted::new(|_, _| Reply::empty(503).header("Retry-After: 3000"));
