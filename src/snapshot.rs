@@ -245,6 +245,8 @@ pub enum TrialKind {
     CopiesOnOneDevice,
     /// Nothing can be moved there.
     NotPermitted,
+    /// A folder is not what it was at the start: a mount is gone, or came over it.
+    Elsewhere,
     /// Some episodes' folders cannot be moved, for want of permission on them.
     Unmovable,
     /// The same for the sticky bit of `episodes/`.

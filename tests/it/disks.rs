@@ -5,6 +5,7 @@ mod clock;
 mod direct;
 mod failing;
 mod full;
+mod mounts;
 mod tiny;
 
 use std::io::Read as _;

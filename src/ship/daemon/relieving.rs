@@ -12,6 +12,10 @@ impl Workers {
     /// Makes room on the disk of `shipped/`, as far as that was asked for. False where there is too little, and nothing to remove.
     pub(super) fn relieve(&self, progress: &Progress) -> bool {
         let Some(wanted_bytes) = self.free_bytes.shipped else { return true };
+        // It is another disk then, whose room says nothing.
+        if self.have(&self.layout.shipped).is_err() {
+            return false;
+        }
         let retiring = |directory: &OsStr| {
             lock(&self.known.retiring).iter().any(|id| is_numbered(directory, id.as_str()))
         };

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
-use super::{FreeBytes, KeepDays, lore::Lore};
+use super::{FreeBytes, KeepDays, grounds::Grounds, lore::Lore};
 use crate::{
     clock, durable,
     episode::{Digest, EpisodeId, printable},
@@ -36,7 +36,6 @@ use crate::{
         sweep::{self, pressure::Pressure},
         transport::{Delivery, Transport},
     },
-    tree,
 };
 
 /// What a blocking worker takes along.
@@ -68,6 +67,8 @@ pub(super) struct Known {
     server_clock: Mutex<Option<(WallTime, Instant)>>,
     /// Which folder `episodes/` was at the start. While it is another, no archive is taken for an orphan.
     root: Option<RootId>,
+    /// Which folders the others were.
+    pub(super) grounds: Grounds,
     /// Why the last look around failed.
     scan_trouble: Mutex<Option<String>>,
     /// Where the receivers that took an episode were: after a reload, the next attempt may go elsewhere.
@@ -87,8 +88,8 @@ pub(super) struct Scratch {
 }
 
 impl Known {
-    pub(super) fn new(root: Option<RootId>) -> Self {
-        Self { root, ..Self::default() }
+    pub(super) fn new(root: Option<RootId>, grounds: Grounds) -> Self {
+        Self { root, grounds, ..Self::default() }
     }
 
     /// The last answer's own clock, and when it came.
@@ -118,24 +119,9 @@ impl Workers {
         });
     }
 
-    /// Whether a folder of ours is there; where somebody removed it, it is made anew. Else what is wrong, in words.
-    pub(super) fn have(&self, folder: &Path) -> Result<(), String> {
-        match durable::recreate_folder(folder) {
-            Ok(false) => Ok(()),
-            Ok(true) => {
-                tracing::warn!("{} was gone while we ran, and was made anew.", folder.display());
-                Ok(())
-            }
-            Err(error) => Err(format!("{} is gone, and cannot be made anew: {error}", tree::shown(folder))),
-        }
-    }
-
     pub(super) fn scan(&self, progress: &Progress) -> Option<Scanned> {
         self.keep_spares();
-        for folder in [&self.layout.outbox, &self.layout.shipped, &self.layout.quarantine] {
-            // What needs the folder says so.
-            let _ = self.have(folder);
-        }
+        let has_outbox = self.have_all().is_ok();
         self.known.lore.note_room(&self.layout);
         let found = scan::scan(&self.layout, progress);
         self.tell_trouble(found.as_ref().err());
@@ -152,7 +138,7 @@ impl Workers {
         let mistaken = found.strangers.iter().filter(|stranger| stranger.sealed).count() as u64;
         let same_root = self.known.root == Some(found.root);
         let (archives, unlabelled) =
-            if same_root { (found.archives, found.unlabelled) } else { Default::default() };
+            if same_root && has_outbox { (found.archives, found.unlabelled) } else { Default::default() };
         Some(Scanned { episodes: found.episodes, archives, unlabelled, mistaken })
     }
 
@@ -194,6 +180,7 @@ impl Workers {
     ) -> Result<(), String> {
         let archive = lock(&self.known.scratch).get(id).map(|scratch| scratch.archive.clone());
         let now = clock::wall_now();
+        self.have(&self.layout.outbox)?;
         let kept = outbox::keep(&self.layout, id, archive.as_ref(), packed, conflict, now, progress);
         // It has its final name, or cannot be trusted: either way the open file is not needed any more.
         lock(&self.known.scratch).remove(id);
@@ -275,6 +262,11 @@ impl Workers {
 
     pub(super) fn settle_orphan(&self, id: &EpisodeId, displaced: bool, progress: &Progress) -> OrphanEnd {
         let Some(root) = self.known.root else { return OrphanEnd::Settled };
+        // What is not seen in another folder says nothing.
+        if let Err(why) = self.have_all() {
+            tracing::warn!(EPISODE = %id, "The archive of {id} in the outbox stays as it is for now: {why}");
+            return OrphanEnd::Unsettled;
+        }
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
         match orphan::settle(&self.layout, id, root, displaced, clock::wall_now(), &content_of, progress) {
             Ok(Settled::PutAside(_, Why::LastCopy)) => OrphanEnd::LastCopy,
@@ -306,6 +298,10 @@ impl Workers {
             tracing::debug!("nothing is cleaned up while the clock cannot be believed");
             return false;
         }
+        // In the place of a folder that is gone for a while, nothing is ours to remove.
+        let here = |folder: &Path, days: Option<u32>| days.filter(|_| self.have(folder).is_ok());
+        let quarantine = here(&self.layout.quarantine, quarantine);
+        let shipped = here(&self.layout.shipped, shipped);
         let swept = sweep::sweep(&self.layout, quarantine, shipped, now, progress);
         self.known.lore.note_deletions_ahead(swept.quarantine_ahead);
         true

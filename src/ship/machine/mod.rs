@@ -21,6 +21,7 @@ mod attempts;
 pub mod backoff;
 pub mod census;
 pub mod fairness;
+pub mod ground;
 pub mod hold;
 mod looking;
 pub mod overview;

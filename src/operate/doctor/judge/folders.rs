@@ -179,7 +179,9 @@ fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> Row {
         let lines = format!("[Service]\\nReadWritePaths=\\nReadWritePaths={above}\\n");
         drop_in(facts, "zz-sealift-paths", &lines)
     };
-    let row = if let Some(finding) = of(TrialKind::NotPermitted) {
+    let row = if let Some(finding) = of(TrialKind::Elsewhere) {
+        Row::red(id, &finding.what_to_do, hands.as_root("mount -a"))
+    } else if let Some(finding) = of(TrialKind::NotPermitted) {
         let whose = facts.people.shipper();
         let all: Vec<_> = facts.folders.iter().map(|folder| path(&folder.path)).collect();
         let fix = if hands.has_unit && who == "the daemon" {
@@ -307,6 +309,11 @@ mod tests {
                 Finding::NotPermitted { from, to, why: "EPERM".to_owned() },
                 Status::Red,
                 "chown sealift:20 /d/episodes",
+            ),
+            (
+                Finding::Elsewhere { folder: "/d/shipped".into(), why: "it is gone".to_owned() },
+                Status::Red,
+                "mount -a",
             ),
             (
                 Finding::Unmovable { first: "a".to_owned(), count: 2, sticky: false },
