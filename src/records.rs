@@ -102,6 +102,9 @@ pub struct ShippingReceipt {
     pub manifest: ManifestCheck,
     /// The receiver's own receipt, verbatim; null for a receiver that gives none.
     pub receipt: Value,
+    /// What the episode looked like when it was packed; older receipts do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// `quarantine/<id>/quarantine_reason.json`

@@ -93,6 +93,7 @@ fn try_retire(
         delivered_at_wall: retirement.delivered_at,
         manifest: retirement.manifest,
         receipt: proof.receipt().clone(),
+        fingerprint: Some(retirement.fingerprint),
     };
     // Of a rejection that was not carried out: it was decided afresh since.
     filed::remove_reason(&episode)?;

@@ -204,6 +204,7 @@ mod tests {
             delivered_at_wall: WallTime::from_unix_seconds(at),
             manifest: ManifestCheck::None,
             receipt: serde_json::Value::Null,
+            fingerprint: None,
         };
         filed::write_receipt(&path, &receipt, None).unwrap();
     }

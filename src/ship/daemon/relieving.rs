@@ -21,7 +21,8 @@ impl Workers {
         };
         // The machine asks for one at a time, so nobody misses it meanwhile.
         let mut pressure = std::mem::take(&mut *lock(&self.known.pressure));
-        let relieved = pressure.relieve(&self.layout, wanted_bytes, &retiring, progress);
+        let relieved =
+            pressure.relieve(&self.layout, wanted_bytes, &retiring, &self.as_delivered(progress), progress);
         *lock(&self.known.pressure) = pressure;
         if relieved.removed > 0 {
             self.keep_spares();

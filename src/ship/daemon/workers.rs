@@ -33,7 +33,7 @@ use crate::{
         pack::{self, PackError},
         quarantine, retire,
         room::Room,
-        sweep::{self, pressure::Pressure},
+        sweep::{self, edited::Edited, pressure::Pressure},
         transport::{Delivery, Transport},
     },
 };
@@ -61,6 +61,8 @@ pub(super) struct Known {
     pub(super) room: Room,
     /// On their way to `shipped/`, or just arrived there: not to be removed by anybody.
     pub(super) retiring: Mutex<HashSet<EpisodeId>>,
+    /// What is in `shipped/`, and is not what was delivered.
+    pub(super) edited: Edited,
     /// What disk pressure would take next from `shipped/`.
     pub(super) pressure: Mutex<Pressure>,
     /// The last answer's own clock, and when it came.
@@ -286,6 +288,12 @@ impl Workers {
         }
     }
 
+    /// Whether a directory in `shipped/` is what the receiver holds.
+    pub(super) fn as_delivered(&self, progress: &Progress) -> impl Fn(&Path) -> io::Result<bool> {
+        let content_of = move |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
+        move |directory| self.known.edited.is_as_delivered(directory, &content_of, progress)
+    }
+
     pub(super) fn sweep(&self, progress: &Progress) -> bool {
         let server = lock(&self.known.server_clock).map(|(date, heard)| date.after(heard.elapsed()));
         let KeepDays { quarantine, shipped } = self.keep_days;
@@ -302,7 +310,8 @@ impl Workers {
         let here = |folder: &Path, days: Option<u32>| days.filter(|_| self.have(folder).is_ok());
         let quarantine = here(&self.layout.quarantine, quarantine);
         let shipped = here(&self.layout.shipped, shipped);
-        let swept = sweep::sweep(&self.layout, quarantine, shipped, now, progress);
+        let swept =
+            sweep::sweep(&self.layout, quarantine, shipped, now, &self.as_delivered(progress), progress);
         self.known.lore.note_deletions_ahead(swept.quarantine_ahead);
         true
     }

@@ -78,6 +78,7 @@ impl Sandbox {
             delivered_at_wall: NOW,
             manifest: ManifestCheck::None,
             receipt: serde_json::Value::Null,
+            fingerprint: None,
         };
         fs::write(directory.join("shipping_receipt.json"), serde_json::to_vec(&receipt).unwrap()).unwrap();
         directory

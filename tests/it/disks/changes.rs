@@ -323,6 +323,32 @@ fn written_to_after_it_was_packed_both_are_kept_and_it_is_for_a_person() {
 }
 
 #[test]
+fn written_to_in_shipped_it_is_kept_whatever_room_is_wanted() {
+    let sandbox = Sandbox::with_receiver();
+    let mut daemon = daemon(&sandbox, "");
+    for id in ["edited", "noted", "held"] {
+        sandbox.seal(id, &[("data.bin", b"recorded")]);
+        daemon.wait_log(&format!("shipped {id}"));
+    }
+    fs::write(sandbox.shipped("edited").join("data.bin"), b"EDITED!!").unwrap();
+    fs::write(sandbox.shipped("noted").join("notes.txt"), b"look at second 12").unwrap();
+    assert!(daemon.terminate().success());
+
+    let greedy = self::daemon(&sandbox, &format!("shipped_free_bytes = {}\n", 1_u64 << 60));
+    greedy.wait_log("removed ");
+    for id in ["edited", "noted"] {
+        greedy
+            .wait_log(&format!("/{id} is not what was delivered of {id}: somebody has written to it since."));
+    }
+    sandbox.seal("next", &[]);
+    // What is shipped next is reason to look through all of it once more.
+    eventually("the next is removed, too", || names(&sandbox.layout.shipped) == ["edited", "noted"]);
+    let log = greedy.log();
+    assert_eq!(log.matches("is not what was delivered of").count(), 2, "told once each: {log}");
+    assert_eq!(fs::read(sandbox.shipped("edited").join("data.bin")).unwrap(), b"EDITED!!");
+}
+
+#[test]
 fn a_marker_that_is_removed_while_it_waits_opens_it_again() {
     let (sandbox, door, daemon) = with_one_that_waits();
     let marker = sandbox.layout.episodes.join("run-1/done.marker");
