@@ -57,6 +57,14 @@ pub struct Ground {
     pub kind: u32,
 }
 
+impl Ground {
+    /// Whether both are on one mount: then a move from one to the other is a rename (rename(2)).
+    #[must_use]
+    pub fn has_the_mount_of(self, other: Self) -> bool {
+        (self.device, self.mount) == (other.device, other.mount)
+    }
+}
+
 /// Looks which folder stands under a path.
 ///
 /// # Errors
@@ -148,6 +156,9 @@ mod tests {
         std::fs::write(folder.path().join("file"), "").unwrap();
         let (above, below) = (ground(folder.path()).unwrap(), ground(&folder.path().join("in")).unwrap());
         assert_eq!((above.device, above.mount, above.kind), (below.device, below.mount, below.kind));
+        assert!(
+            above.has_the_mount_of(below) && !above.has_the_mount_of(ground(Path::new("/proc")).unwrap())
+        );
         assert_ne!(above.inode, below.inode);
         assert!(ground(Path::new("/proc")).unwrap().is_mount && !below.is_mount);
         let error = ground(&folder.path().join("file")).unwrap_err();

@@ -13,7 +13,7 @@
 use std::{io, path::Path};
 
 use super::{
-    machine::{state::Moved, verdict::Proof},
+    machine::{room::Need, state::Moved, verdict::Proof},
     outbox,
     proven::{self, ContentOf, Found, Wanted},
 };
@@ -21,11 +21,15 @@ use crate::{
     durable::{self, MoveChecked},
     episode::{EpisodeId, Fingerprint},
     filed,
+    filesystem::ground,
     layout::Layout,
     progress::Progress,
     records::{ArchiveFacts, ManifestCheck, ShippingReceipt, WallTime},
-    tree,
+    tree::{self, Kind, TreeError},
 };
+
+/// What a file takes is counted in these, on most file systems.
+const BLOCK_BYTES: u64 = 4096;
 
 /// What was delivered, and the proof.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +65,14 @@ pub fn retire(
     let is_what_was_packed = |episode: &Path| tree::is_still(episode, retirement.fingerprint, progress);
     match try_retire(layout, retirement, &is_what_was_packed, content_of, progress) {
         Ok(moved) => moved,
-        Err(error) => Moved::Failed(explain(layout, retirement.id, &error)),
+        Err(error) => {
+            let why = explain(layout, retirement.id, &error);
+            if durable::is_full(&error) {
+                Moved::NoRoom { why, need_bytes: need_bytes(layout, retirement.id, progress) }
+            } else {
+                Moved::Failed(why)
+            }
+        }
     }
 }
 
@@ -152,6 +163,22 @@ fn moved_before(
         Found::Changed(path) => proven::put_back(layout, id, &path, progress).map(|_| Moved::Changed),
         Found::Nothing => Ok(Moved::Gone),
     }
+}
+
+/// What the move takes on the disk of `shipped/`: a record, or, where it is a copy, all of it.
+fn need_bytes(layout: &Layout, id: &EpisodeId, progress: &Progress) -> u64 {
+    let mut need = Need::default();
+    let (here, there) = (ground(&layout.episodes), ground(&layout.shipped));
+    let is_copy = !matches!((here, there), (Ok(here), Ok(there)) if here.has_the_mount_of(there));
+    if is_copy {
+        // As far as it can be read.
+        let _ = tree::walk(&layout.episode(id), progress, |entry| {
+            let size_bytes = if let Kind::File(_) = entry.kind { entry.stat.size_bytes } else { 0 };
+            need.entry(entry.path.len(), size_bytes.next_multiple_of(BLOCK_BYTES));
+            Ok::<(), TreeError>(())
+        });
+    }
+    need.bytes()
 }
 
 fn clear_outbox(layout: &Layout, id: &EpisodeId) {

@@ -273,7 +273,7 @@ impl Host {
             | Effect::Unwatch(_)
             | Effect::Check { .. }
             | Effect::Measure { .. }
-            | Effect::Relieve
+            | Effect::Relieve { .. }
             | Effect::Cancel(_)
             | Effect::Discard(_)
             | Effect::ReadClock

@@ -12,7 +12,7 @@ use crate::{
     durable,
     filesystem::{Ground, ground},
     layout::Layout,
-    ship::machine::ground::{Compared, compare, is_on_the_mount_of},
+    ship::machine::ground::{Compared, compare},
     tree::shown,
     trial::Finding,
 };
@@ -74,7 +74,7 @@ impl Workers {
             Ok(now) => self.is_still(folder, then, now),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 match (then, folder.parent().map(ground)) {
-                    (Some(then), Some(Ok(parent))) if !is_on_the_mount_of(then, parent) => {
+                    (Some(then), Some(Ok(parent))) if !parent.has_the_mount_of(then) => {
                         Err(elsewhere(folder, "the disk that it was on is not mounted"))
                     }
                     _ => Ok(()),

@@ -288,9 +288,9 @@ impl Hands {
                     || Event::OrphanSettled(panicked, OrphanEnd::Unsettled),
                 );
             }
-            Effect::Relieve => {
+            Effect::Relieve { need_bytes } => {
                 workers.step(
-                    move |workers| Event::Relieved(workers.relieve(&progress)),
+                    move |workers| Event::Relieved(workers.relieve(need_bytes, &progress)),
                     || Event::Relieved(false),
                 );
             }

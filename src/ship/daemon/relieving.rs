@@ -9,9 +9,11 @@ use crate::{
 };
 
 impl Workers {
-    /// Makes room on the disk of `shipped/`, as far as that was asked for. False where there is too little, and nothing to remove.
-    pub(super) fn relieve(&self, progress: &Progress) -> bool {
-        let Some(wanted_bytes) = self.free_bytes.shipped else { return true };
+    /// Makes room on the disk of `shipped/`, as far as that was asked for, or somebody needs it. False where there is too little, and nothing to remove.
+    pub(super) fn relieve(&self, need_bytes: u64, progress: &Progress) -> bool {
+        let Some(wanted_bytes) = self.free_bytes.shipped.map(|wanted| wanted.max(need_bytes)) else {
+            return true;
+        };
         // It is another disk then, whose room says nothing.
         if self.have(&self.layout.shipped).is_err() {
             return false;

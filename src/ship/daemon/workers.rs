@@ -246,7 +246,7 @@ impl Workers {
         lock(&self.known.retiring).insert(id.clone());
         let moved = retire::retire(&self.layout, &retirement, &content_of, progress);
         lock(&self.known.retiring).remove(id);
-        if !matches!(moved, Moved::Failed(_)) {
+        if !matches!(moved, Moved::Failed(_) | Moved::NoRoom { .. }) {
             lock(&self.known.delivered_to).remove(id);
             lock(&self.known.scratch).remove(id);
         }

@@ -29,7 +29,7 @@ pub fn compare(then: Ground, now: Ground) -> Compared {
     let numbered_anew = then.device.0 == 0 && now.device.0 == 0 && then.kind == now.kind;
     if (then.device, then.inode) == (now.device, now.inode) {
         Compared::Same
-    } else if is_on_the_mount_of(then, now) {
+    } else if now.has_the_mount_of(then) {
         Compared::Anew
     } else if then.is_mount && now.is_mount && then.inode == now.inode && numbered_anew {
         Compared::Same
@@ -38,12 +38,6 @@ pub fn compare(then: Ground, now: Ground) -> Compared {
     } else {
         Compared::Another
     }
-}
-
-/// Whether a folder that was removed may be made anew in `parent`: that is where it was, and no empty place for a disk.
-#[must_use]
-pub fn is_on_the_mount_of(then: Ground, parent: Ground) -> bool {
-    (then.device, then.mount) == (parent.device, parent.mount)
 }
 
 #[cfg(test)]
@@ -78,15 +72,5 @@ mod tests {
         ] {
             assert_eq!(compare(then, now), expected, "{then:?} {now:?}");
         }
-    }
-
-    #[test]
-    fn a_folder_is_made_anew_only_on_the_mount_where_it_was() {
-        let parent = Ground { inode: 5, ..FOLDER };
-        assert!(is_on_the_mount_of(FOLDER, parent));
-        assert!(!is_on_the_mount_of(DISK, parent), "the disk that it was the top of is gone");
-        let on_the_disk = Ground { inode: 12, is_mount: false, ..DISK };
-        assert!(is_on_the_mount_of(on_the_disk, DISK));
-        assert!(!is_on_the_mount_of(on_the_disk, parent), "the disk that it was on is gone");
     }
 }

@@ -224,7 +224,10 @@ pub enum Effect {
     /// All uploads go at this pace from now on, also those under way.
     Pace(window::Pace),
     /// Where room is short, remove from `shipped/` what the receiver holds.
-    Relieve,
+    Relieve {
+        /// Somebody needs so much there, whatever is wanted to stay free.
+        need_bytes: u64,
+    },
     /// Say something to a person.
     Tell(Notice),
 }

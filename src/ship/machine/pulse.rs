@@ -230,7 +230,7 @@ impl Part {
             Effect::Quarantine { id, .. } => (Work::Quarantine, Some(id)),
             Effect::Orphan { id, .. } => (Work::Orphan, Some(id)),
             Effect::Sweep => (Work::Sweep, None),
-            Effect::Relieve => (Work::Relieve, None),
+            Effect::Relieve { .. } => (Work::Relieve, None),
             Effect::Look(_)
             | Effect::Unwatch(_)
             | Effect::Cancel(_)

@@ -75,6 +75,13 @@ pub enum Moved {
     Gone,
     /// It could not be moved; why, and what to type.
     Failed(String),
+    /// There was no room for it where it was to go.
+    NoRoom {
+        /// Why, in words.
+        why: String,
+        /// What that would take on the disk of `shipped/`, bytes.
+        need_bytes: u64,
+    },
 }
 
 /// What became of an archive without an episode.

@@ -223,7 +223,7 @@ fn name(effect: &Effect) -> (&'static str, String) {
         Effect::Pace(_) => return ("pace", String::new()),
         Effect::Scan => return ("scan", String::new()),
         Effect::Sweep => return ("sweep", String::new()),
-        Effect::Relieve => return ("relieve", String::new()),
+        Effect::Relieve { .. } => return ("relieve", String::new()),
         Effect::Tell(_) => return ("tell", String::new()),
     };
     (kind, id.as_str().to_owned())

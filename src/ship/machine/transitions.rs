@@ -202,6 +202,10 @@ impl Machine {
             }
             Moved::Changed => self.settle(id, "it was changed after it was packed".to_owned(), now),
             Moved::Failed(why) => self.stuck(id, Next::Retire(packed, proof), why, now),
+            Moved::NoRoom { why, need_bytes } => {
+                self.stuck(id, Next::Retire(packed, proof), why, now);
+                self.feel_need(id, need_bytes);
+            }
         }
     }
 
@@ -248,7 +252,10 @@ impl Machine {
                 self.forget_unless_back(id);
             }
             Moved::Changed => self.settle(id, "it is not what was judged any more".to_owned(), now),
-            Moved::Failed(why) => self.stuck(id, Next::Quarantine(reason), why, now),
+            // What is removed for room makes none in quarantine/.
+            Moved::Failed(why) | Moved::NoRoom { why, .. } => {
+                self.stuck(id, Next::Quarantine(reason), why, now);
+            }
         }
     }
 

@@ -331,7 +331,7 @@ fn describe(effect: &Effect) -> (&'static str, Option<&EpisodeId>) {
         Effect::Sweep => ("sweep", None),
         Effect::ReadClock => ("clock", None),
         Effect::Pace(_) => ("pace", None),
-        Effect::Relieve => ("relieve", None),
+        Effect::Relieve { .. } => ("relieve", None),
         Effect::Tell(_) => ("tell", None),
     }
 }

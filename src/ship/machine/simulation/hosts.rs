@@ -162,7 +162,7 @@ impl<O: Outside> Hosts<O> {
             Effect::ReadClock
             | Effect::Check { .. }
             | Effect::Measure { .. }
-            | Effect::Relieve
+            | Effect::Relieve { .. }
             | Effect::Quarantine { .. }
             | Effect::Orphan { .. } => {
                 unreachable!("nothing lies in the outbox, there is room, and nobody is at fault: {effect:?}")

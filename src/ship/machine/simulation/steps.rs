@@ -81,7 +81,7 @@ impl World {
             | Effect::Orphan { .. }
             | Effect::ReadClock
             | Effect::Sweep
-            | Effect::Relieve => {}
+            | Effect::Relieve { .. } => {}
         }
         let serial = self.fresh();
         self.jobs.insert(serial, job);
@@ -104,7 +104,7 @@ impl World {
             | Effect::Quarantine { .. }
             | Effect::Orphan { .. }
             | Effect::Sweep
-            | Effect::Relieve => 30,
+            | Effect::Relieve { .. } => 30,
             Effect::Unwatch(_)
             | Effect::Cancel(_)
             | Effect::Discard(_)
@@ -175,7 +175,7 @@ impl World {
                 | Effect::Sweep
                 | Effect::ReadClock
                 | Effect::Pace(_)
-                | Effect::Relieve
+                | Effect::Relieve { .. }
                 | Effect::Tell(_) => {}
             }
         }
@@ -222,7 +222,7 @@ impl World {
                 let end = self.settle_orphan(id, *displaced);
                 Event::OrphanSettled(id.clone(), end)
             }
-            Effect::Relieve => Event::Relieved(self.dice.chance(50)),
+            Effect::Relieve { .. } => Event::Relieved(self.dice.chance(50)),
             Effect::Sweep => Event::Swept(self.calm() || self.dice.chance(70)),
             Effect::ReadClock => Event::ClockRead(self.local_time()),
             Effect::Unwatch(_)
