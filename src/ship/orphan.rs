@@ -39,7 +39,7 @@ use crate::{
     filed,
     layout::{Layout, MARKER, OutboxName, outbox_name},
     progress::Progress,
-    records::{Sidecar, WallTime},
+    records::{ShippingReceipt, Sidecar, WallTime},
     scan::RootId,
     tree,
 };
@@ -176,6 +176,9 @@ fn put_back_one(
     let wanted = if let OutboxName::Sidecar(_) = name {
         // Beside an archive, that is what is looked at; alone, it is the note of what was sent without one.
         let alone = fs::symlink_metadata(layout.archive(id)).is_err();
+        if alone && outbox::is_empty_note(path) {
+            return put_back_noted(layout, id, content_of, progress);
+        }
         let Some(noted) = filed::sidecar(layout, id)?.filter(|_| alone) else { return Ok(()) };
         let facts = noted.facts;
         let content_sha256 = Some(facts.content_sha256);
@@ -184,6 +187,37 @@ fn put_back_one(
         let Some(file) = open(path)? else { return Ok(()) };
         let sha256 = digest_of(file, progress)?;
         Wanted { id, sha256, content_sha256: None, fingerprint: None }
+    };
+    match proven::find(layout, &wanted, content_of, progress)? {
+        Found::Changed(shipped) => proven::put_back(layout, id, &shipped, progress).map(|_| ()),
+        Found::Same(_) | Found::Nothing => Ok(()),
+    }
+}
+
+/// A move that was noted on a full disk: the receipt that it took along says all the rest. It is the one that was written last.
+fn put_back_noted(
+    layout: &Layout,
+    id: &EpisodeId,
+    content_of: ContentOf<'_>,
+    progress: &Progress,
+) -> io::Result<()> {
+    let mut moved = None;
+    for directory in filed::filed_as(&layout.shipped, id)? {
+        if let Ok(Some(receipt)) = filed::receipt(&directory)
+            && receipt.episode_id == *id
+        {
+            let later = moved
+                .as_ref()
+                .is_none_or(|last: &ShippingReceipt| last.delivered_at_wall <= receipt.delivered_at_wall);
+            moved = if later { Some(receipt) } else { moved };
+        }
+    }
+    let Some(receipt) = moved else { return Ok(()) };
+    let wanted = Wanted {
+        id,
+        sha256: receipt.sha256,
+        content_sha256: Some(receipt.content_sha256),
+        fingerprint: receipt.fingerprint,
     };
     match proven::find(layout, &wanted, content_of, progress)? {
         Found::Changed(shipped) => proven::put_back(layout, id, &shipped, progress).map(|_| ()),

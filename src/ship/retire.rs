@@ -70,6 +70,9 @@ pub fn retire(
             if durable::is_full(&error) {
                 Moved::NoRoom { why, need_bytes: need_bytes(layout, retirement.id, progress) }
             } else {
+                let spares = layout.spares(&layout.episodes);
+                // On a full disk others need it more. Where it cannot be taken back, it is written over at the next try.
+                let _ = filed::give_back_receipt(&layout.episode(retirement.id), &spares);
                 Moved::Failed(why)
             }
         }
@@ -106,9 +109,10 @@ fn try_retire(
         receipt: proof.receipt().clone(),
         fingerprint: Some(retirement.fingerprint),
     };
+    let spares = layout.spares(&layout.episodes);
     // Of a rejection that was not carried out: it was decided afresh since.
     filed::remove_reason(&episode)?;
-    filed::write_receipt(&episode, &receipt, Some(&layout.private))?;
+    filed::write_receipt(&episode, &receipt, &spares)?;
     // One whose receipt is of another delivery stays what it is.
     let of_this = |copy: &Path| {
         let receipt = filed::receipt(copy).unwrap_or_default();
@@ -125,7 +129,7 @@ fn try_retire(
         MoveChecked::To(path) => {
             // `sealift requeue` removes the old receipt of what it has put back, and may have met this one.
             if matches!(filed::receipt(&path), Ok(None)) {
-                filed::write_receipt(&path, &receipt, Some(&layout.private))?;
+                filed::write_receipt(&path, &receipt, &spares)?;
             }
             clear_outbox(layout, id);
             Ok(Moved::To(path))
@@ -182,6 +186,11 @@ fn need_bytes(layout: &Layout, id: &EpisodeId, progress: &Progress) -> u64 {
 }
 
 fn clear_outbox(layout: &Layout, id: &EpisodeId) {
+    let spares = layout.spares(&layout.episodes);
+    for archive in [layout.archive(id), layout.partial(id)] {
+        // Where one is missing: what is merely removed, a recorder that waits for room has at once.
+        let _ = durable::make_spare(&archive, &spares);
+    }
     if let Err(error) = outbox::clear(layout, id) {
         // The receipt in shipped/ names its digest: the next pass over the outbox finds that it is not needed.
         tracing::warn!(EPISODE = %id, "{id} is shipped, but its archive in the outbox cannot be removed: {error}");
@@ -190,7 +199,13 @@ fn clear_outbox(layout: &Layout, id: &EpisodeId) {
 
 fn explain(layout: &Layout, id: &EpisodeId, error: &io::Error) -> String {
     let folder = &layout.shipped;
-    let advice = filed::advice(error, &layout.episode(id), folder);
+    let advice = if durable::is_full(error) {
+        ". Its receipt takes a few KiB on the disk of episodes/, and a copy of it as much as it has on that of shipped/. It moves by \
+         itself when there is room"
+            .to_owned()
+    } else {
+        filed::advice(error, &layout.episode(id), folder)
+    };
     format!("delivered, but it cannot be moved to {}: {error}{advice}", folder.display())
 }
 

@@ -6,6 +6,7 @@ mod direct;
 mod failing;
 mod full;
 mod mounts;
+mod spares;
 mod tiny;
 
 use std::io::Read as _;

@@ -206,7 +206,7 @@ mod tests {
             receipt: serde_json::Value::Null,
             fingerprint: None,
         };
-        filed::write_receipt(&path, &receipt, None).unwrap();
+        filed::write_receipt(&path, &receipt, &[]).unwrap();
     }
 
     #[test]

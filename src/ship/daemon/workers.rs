@@ -94,6 +94,11 @@ impl Known {
         Self { root, grounds, ..Self::default() }
     }
 
+    /// Whether this is the folder that `episodes/` was at the start.
+    pub(super) fn is_root(&self, episodes: &Path) -> bool {
+        self.root.is_some_and(|root| scan::root_id(episodes).is_ok_and(|now| now == root))
+    }
+
     /// The last answer's own clock, and when it came.
     pub(super) fn server_clock(&self) -> Option<(WallTime, Instant)> {
         *lock(&self.server_clock)
@@ -244,7 +249,11 @@ impl Workers {
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
         // Until the look after the move is over, what was written to it on its way may be nowhere else.
         lock(&self.known.retiring).insert(id.clone());
-        let moved = retire::retire(&self.layout, &retirement, &content_of, progress);
+        let retire = || retire::retire(&self.layout, &retirement, &content_of, progress);
+        let mut moved = retire();
+        if matches!(moved, Moved::NoRoom { .. }) && self.gives_room(id, packed) {
+            moved = retire();
+        }
         lock(&self.known.retiring).remove(id);
         if !matches!(moved, Moved::Failed(_) | Moved::NoRoom { .. }) {
             lock(&self.known.delivered_to).remove(id);

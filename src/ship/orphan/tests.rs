@@ -417,3 +417,29 @@ fn what_is_no_archive_is_not_called_a_last_copy() {
         assert_eq!(fs::read_to_string(place.join("a.tar.zst")).unwrap(), content);
     }
 }
+
+#[test]
+fn a_move_that_was_noted_on_a_full_disk_is_looked_at_by_its_receipt() {
+    let a = sandbox();
+    durable::remove_file(&a.layout.archive(&a.id)).unwrap();
+    a.shipped("a", "a", b"an older one");
+    let shipped = a.shipped("a~1", "a", ARCHIVE);
+    let later = WallTime::from_unix_seconds(NOW.unix_seconds() + 1);
+    let receipt = filed::receipt(&shipped).unwrap().unwrap();
+    filed::write_receipt(&shipped, &ShippingReceipt { delivered_at_wall: later, ..receipt }, &[]).unwrap();
+    fs::write(a.layout.sidecar(&a.id), b"").unwrap();
+    a.put_back_unfinished();
+    assert!(shipped.exists(), "it is what was delivered");
+
+    // The older one may have been written to since: it was looked at in its own time.
+    fs::write(a.layout.shipped.join("a/data"), "edited").unwrap();
+    fs::write(shipped.join("data"), "data, and late").unwrap();
+    a.put_back_unfinished();
+    let back = a.layout.episode(&a.id);
+    assert_eq!(fs::read_to_string(back.join("data")).unwrap(), "data, and late");
+    assert!(!shipped.exists() && a.layout.shipped.join("a").exists());
+    assert_eq!(filed::receipt(&back).unwrap(), None);
+
+    outbox::clear_partials(&a.layout, &Progress::default()).unwrap();
+    assert!(a.outbox_is_empty());
+}

@@ -213,7 +213,7 @@ fn across_file_systems_a_copy_with_a_receipt_of_this_delivery_is_the_one_and_ano
             receipt: json!(null),
             fingerprint: None,
         };
-        filed::write_receipt(&a.layout.episode(&a.id), &receipt, None).unwrap();
+        filed::write_receipt(&a.layout.episode(&a.id), &receipt, &[]).unwrap();
         let copied = std::process::Command::new("cp")
             .arg("-a")
             .args([a.layout.episode(&a.id), there.path().join("a")])

@@ -163,7 +163,7 @@ fn remove(
         return Ok(None);
     }
     let size_bytes = size_of(&path, progress);
-    durable::remove_tree(&path, progress)?;
+    durable::remove_tree_into_spares(&path, &layout.spares(&layout.episodes), progress)?;
     tracing::info!(
         EPISODE = %printable(&name.to_string_lossy()),
         "removed {} ({size_bytes} bytes, shipped {since}): {free_bytes} bytes were free on its disk, shipped_free_bytes wants \
