@@ -132,6 +132,7 @@ fn options(layout: Layout, observer: mpsc::UnboundedSender<Notice>) -> Options {
         host_id: "bench".to_owned(),
         metrics: Metrics::default(),
         desk: None,
+        log: sealift::snapshot::Log::default,
         observer: Some(observer),
     }
 }

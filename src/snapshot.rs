@@ -93,6 +93,9 @@ pub struct Snapshot {
     /// Whether it lives.
     #[serde(default)]
     pub heart: Heart,
+    /// Whether its log is taken.
+    #[serde(default)]
+    pub log: Log,
     /// Moves that did not work as they should when they were tried at the start.
     #[serde(default)]
     pub trial: Vec<TrialFinding>,
@@ -143,6 +146,7 @@ impl Snapshot {
             stopping: false,
             watch: Watch::default(),
             heart: Heart::default(),
+            log: Log::default(),
             trial: Vec::new(),
             reload: Reload::default(),
             destination: Destination::default(),
@@ -210,6 +214,18 @@ pub struct Heart {
     pub notified: bool,
     /// Who has shown nothing for too long.
     pub stalled: Vec<Stalled>,
+}
+
+/// The log. Whoever does not take its lines holds up nothing but them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Log {
+    /// It goes to the journal; else to stderr.
+    pub to_journal: bool,
+    /// Lines that were dropped since the start, since nobody took them and no more could be kept.
+    pub lines_dropped: u64,
+    /// For how long nobody has taken the line that is being written; `None` where they are taken as they come.
+    pub stuck_for_s: Option<u64>,
 }
 
 /// A part of the daemon that has shown nothing for longer than it may.

@@ -222,8 +222,9 @@ impl Problem {
 pub fn retry_after_s(headers: &HeaderMap) -> Option<u64> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let value = text(header::RETRY_AFTER)?;
-    if let Ok(seconds) = value.parse() {
-        return Some(seconds);
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More than a number here can hold is longer than anybody waits.
+        return Some(value.parse().unwrap_or(u64::MAX));
     }
     let until = httpdate::parse_http_date(value).ok()?;
     let sent = httpdate::parse_http_date(text(header::DATE)?).ok()?;
@@ -267,6 +268,8 @@ mod tests {
         let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
         let later = ("retry-after", "Sun, 06 Nov 1994 08:51:37 GMT");
         assert_eq!(retry_after_s(&headers(&[("retry-after", " 17 ")])), Some(17));
+        assert_eq!(retry_after_s(&headers(&[("retry-after", "99999999999999999999999")])), Some(u64::MAX));
+        assert_eq!(retry_after_s(&headers(&[("retry-after", "-5")])), None);
         assert_eq!(retry_after_s(&headers(&[later, date])), Some(120));
         assert_eq!(retry_after_s(&headers(&[later])), None);
         assert_eq!(retry_after_s(&headers(&[("retry-after", "soon"), date])), None);

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use sealift::{config::ConfigError, episode::printable};
 
+use super::logging;
+
 /// The exit codes. Of `doctor`: all green, yellow at worst, red.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -47,9 +49,11 @@ impl Failure {
             Self::Usage(error) => (Exit::Usage, error),
             Self::Wrong(error) => (Exit::Wrong, error),
         };
-        for line in format!("{error:#}").lines() {
-            eprintln!("sealift: {}", printable(line));
-        }
+        logging::last_words(move || {
+            for line in format!("{error:#}").lines() {
+                eprintln!("sealift: {}", printable(line));
+            }
+        });
         exit
     }
 }

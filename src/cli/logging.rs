@@ -1,18 +1,40 @@
 //! Logs go to stderr, or to the journal with fields where stderr is the journal's already; results go to stdout.
+//!
+//! ```text
+//!  a command   whoever logs ──▶ filter ──▶ sink: journal or stderr
+//!  a service   whoever logs ──▶ filter ──▶ queue ──▶ a thread ──▶ the same sink    (apart.rs)
+//! ```
+
+mod apart;
+mod line;
+mod queue;
 
 use std::{
     ffi::OsStr,
+    fmt,
     io::{self, IsTerminal as _, Write},
     sync::OnceLock,
 };
 
 use indicatif::ProgressBar;
 use sealift::episode::printable;
+use tracing::Subscriber;
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::{
-    EnvFilter, field::MakeExt as _, fmt::format::debug_fn, layer::SubscriberExt as _,
+    EnvFilter,
+    field::MakeExt as _,
+    fmt::{
+        format::{Writer, debug_fn},
+        time::FormatTime,
+    },
+    layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
 };
+
+pub(crate) use self::apart::{Flushed, last_words, standing};
+
+/// What writes a line, and may wait over it.
+type Sink = Box<dyn Subscriber + Send + Sync>;
 
 /// Sets up logging. `RUST_LOG` chooses what is shown; `NO_COLOR` and non-terminals are honoured. Whatever a path, a name
 /// or an answer brings into a message, it can neither begin a line nor command the terminal; nor can a field's value pass for
@@ -20,20 +42,40 @@ use tracing_subscriber::{
 ///
 /// Under systemd each line is an entry of the journal whose fields are named as they stand in the code (`EPISODE`, `VERDICT`, ...).
 pub(crate) fn start(default: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    if stderr_is_the_journal(std::env::var_os("JOURNAL_STREAM").as_deref())
-        && let Some(journal) = journal()
-    {
-        // A second logger in one process would be a slip of ours, and no reason not to ship.
-        let _ = tracing_subscriber::registry().with(filter).with(journal).try_init();
-        return;
+    // A second logger in one process would be a slip of ours, and no reason not to ship.
+    let _ = sink(stderr_is_the_journal()).with(filter(default)).try_init();
+}
+
+/// The same for a service, which waits for nobody who takes its lines. To be held until its end.
+pub(crate) fn start_service(default: &str) -> Option<Flushed> {
+    let to_journal = stderr_is_the_journal();
+    let started = apart::start(filter(default), to_journal, move || sink(to_journal));
+    if let Err(error) = &started {
+        start(default);
+        tracing::warn!("No thread for the log ({error}): should it not be taken, everything waits for it.");
     }
-    let colour =
-        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    let logging = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(|| AboveTheBar)
+    started.ok()
+}
+
+fn filter(default: &str) -> EnvFilter {
+    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default))
+}
+
+fn sink(to_journal: bool) -> Sink {
+    // Where the journal's socket cannot be reached, stderr, which is its stream, will do.
+    match if to_journal { journal() } else { None } {
+        Some(journal) => Box::new(tracing_subscriber::registry().with(journal)),
+        None => lines(|| AboveTheBar),
+    }
+}
+
+/// Lines of text, in colours where stderr is a terminal.
+fn lines<W: Write + 'static>(writer: impl Fn() -> W + Send + Sync + 'static) -> Sink {
+    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
         .with_ansi(colour)
+        .with_timer(WhenSaid)
         .fmt_fields(
             debug_fn(|out, field, value| {
                 let value = format!("{value:?}");
@@ -45,7 +87,16 @@ pub(crate) fn start(default: &str) {
             .delimited(" "),
         )
         .with_target(false);
-    let _ = logging.try_init();
+    Box::new(tracing_subscriber::registry().with(layer))
+}
+
+/// A line's time is that at which it was said, whenever it is written.
+struct WhenSaid;
+
+impl FormatTime for WhenSaid {
+    fn format_time(&self, out: &mut Writer<'_>) -> fmt::Result {
+        write!(out, "{:.6}", line::said_at())
+    }
 }
 
 /// The bar that is drawn on stderr, where one is.
@@ -103,7 +154,7 @@ fn is_quoted(value: &str) -> bool {
     !escaped
 }
 
-/// `None` where the journal's socket cannot be reached: then stderr, which is its stream, will do.
+/// `None` where the journal's socket cannot be reached.
 fn journal() -> Option<tracing_journald::Layer> {
     let priorities = PriorityMappings {
         info: Priority::Informational,
@@ -118,8 +169,11 @@ fn journal() -> Option<tracing_journald::Layer> {
 
 /// `JOURNAL_STREAM` names the device and inode of what systemd connected (systemd.exec(5)); it is inherited by whoever is started
 /// from there, with a stderr of its own perhaps.
-fn stderr_is_the_journal(stream: Option<&OsStr>) -> bool {
-    let Some((device, inode)) = stream.and_then(OsStr::to_str).and_then(|text| text.split_once(':')) else {
+fn stderr_is_the_journal() -> bool {
+    let stream = std::env::var_os("JOURNAL_STREAM");
+    let Some((device, inode)) =
+        stream.as_deref().and_then(OsStr::to_str).and_then(|text| text.split_once(':'))
+    else {
         return false;
     };
     let Ok(stderr) = rustix::fs::fstat(std::io::stderr()) else { return false };

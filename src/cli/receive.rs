@@ -61,7 +61,7 @@ pub(crate) fn run(args: ReceiveArgs) -> Result<Exit, Failure> {
         raw.receive.anyone_may_store = Some(true);
     }
     let config = raw.receive()?;
-    logging::start("info");
+    let _log = logging::start_service("info");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(DISK_THREADS)

@@ -22,6 +22,7 @@ use sealift::{
         systemd::{self, Notifier},
         transport::Transport,
     },
+    snapshot::Log,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -66,12 +67,18 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
     };
     let config = destination::configuration(&args.source, &args.destination)?.ship()?;
     // Before certificates and tokens are read: what is wrong with them, and no reason not to ship, is logged.
-    logging::start("info");
+    let _log = if args.once {
+        logging::start("info");
+        None
+    } else {
+        logging::start_service("info")
+    };
     let transport = transport(&config.receiver, &config.host_id)?;
     let mut options = options(&config, args.once);
     if !args.once {
         options.notifier = Notifier::from_environment();
         options.watchdog = systemd::watchdog();
+        options.log = logging::standing;
         options.reload = Some(reload(args.source, args.destination, config.clone()));
     }
     options.hangup = Some(hangup);
@@ -146,6 +153,7 @@ pub(super) fn options(config: &ShipConfig, once: bool) -> Options {
         hangup: None,
         host_id: config.host_id.clone(),
         desk: None,
+        log: Log::default,
         metrics: Metrics { listen: config.metrics_listen, textfile: config.metrics_textfile.clone() },
         observer: None,
     }

@@ -54,7 +54,7 @@ use super::{
     transport::Transport,
     watch::{Inotify, Watch},
 };
-use crate::{clock, episode::EpisodeId, layout::Layout, records::WallTime, trial::Trial};
+use crate::{clock, episode::EpisodeId, layout::Layout, records::WallTime, snapshot::Log, trial::Trial};
 
 /// Hints that wait for the loop. More of them mean that everything is looked at anyway.
 const MAX_HINTS: usize = 16 * 1024;
@@ -95,6 +95,8 @@ pub struct Options {
     pub metrics: Metrics,
     /// Where somebody in this process asks how it stands, and where it hears that.
     pub desk: Option<(Desk, mpsc::Receiver<Ask>)>,
+    /// How the log stands, which whoever writes it knows.
+    pub log: fn() -> Log,
     /// Receives every notice, for a program that shows the way of each episode.
     pub observer: Option<UnboundedSender<Notice>>,
 }

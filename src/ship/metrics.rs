@@ -22,7 +22,7 @@ pub fn text(snapshot: &Snapshot) -> String {
 }
 
 fn process(text: &mut Text, snapshot: &Snapshot) {
-    let Snapshot { started_at_wall, taken_at_wall, heart, reload, trial, .. } = snapshot;
+    let Snapshot { started_at_wall, taken_at_wall, heart, log, reload, trial, .. } = snapshot;
     let taken = taken_at_wall.unix_seconds();
     text.family("build_info", "gauge", "The program that runs, by its version; always 1.");
     text.labelled("build_info", &[("version", &snapshot.version)], 1);
@@ -37,6 +37,16 @@ fn process(text: &mut Text, snapshot: &Snapshot) {
         "stalled_parts",
         "Parts that have shown nothing for longer than they may.",
         heart.stalled.len(),
+    );
+    text.counter(
+        "log_lines_dropped_total",
+        "Lines of the log that nobody took, and that could be kept no longer.",
+        log.lines_dropped,
+    );
+    text.gauge(
+        "log_stuck_seconds",
+        "For how long nobody has taken the line that is being written; 0 where they are taken as they come.",
+        log.stuck_for_s.unwrap_or(0),
     );
     text.gauge(
         "start_trial_findings",

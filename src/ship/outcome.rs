@@ -13,12 +13,16 @@ pub struct Attempt {
     pub outcome: Outcome,
     /// How much of the archive the receiver had kept from attempts before, bytes; where this one went on.
     pub resumed_at_bytes: u64,
+    /// Whether anything of the archive left: only then a receiver can have kept any of it.
+    pub sent: bool,
+    /// The receiver was asked what it has kept and could not say, so nothing was sent.
+    pub asked_in_vain: bool,
 }
 
 impl From<Outcome> for Attempt {
     /// An attempt from the first byte on.
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, resumed_at_bytes: 0 }
+        Self { outcome, resumed_at_bytes: 0, sent: true, asked_in_vain: false }
     }
 }
 

@@ -10,7 +10,7 @@ mod answer;
 mod resume;
 mod upload;
 
-use self::upload::Paced;
+use self::{resume::Resumed, upload::Paced};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
 use crate::{
@@ -74,18 +74,31 @@ impl Transport {
 
     /// One attempt, to its end.
     pub async fn deliver(&self, delivery: Delivery) -> Attempt {
-        let mut resumed_at_bytes = 0;
+        let (mut resumed_at_bytes, mut asked_in_vain) = (0, false);
         let outcome = match self.resume(&delivery, &mut resumed_at_bytes).await {
-            Ok(Some(outcome)) => Ok(outcome),
-            Ok(None) => self.put(&delivery).await,
+            Ok(Resumed::To(outcome)) => Ok(outcome),
+            Ok(Resumed::NotNow(outcome)) => {
+                asked_in_vain = true;
+                Ok(outcome)
+            }
+            Ok(Resumed::Not) => {
+                delivery.progress.goes_on_behind(0);
+                self.put(&delivery).await
+            }
             Err(fault) => Err(fault),
         };
-        Attempt { outcome: outcome.unwrap_or_else(Outcome::Failed), resumed_at_bytes }
+        let (outcome, sent) = (outcome.unwrap_or_else(Outcome::Failed), delivery.progress.bytes() > 0);
+        Attempt { outcome, resumed_at_bytes, sent, asked_in_vain }
     }
 
     async fn put(&self, delivery: &Delivery) -> Result<Outcome, Fault> {
         let url = self.0.address().of(&delivery.id);
-        answer::read(self.upload(Method::PUT, &url, &HeaderMap::new(), 0, delivery).await?).await
+        let answered = self.upload(Method::PUT, &url, &HeaderMap::new(), 0, delivery).await?;
+        let (status, size_bytes) = (answered.status, delivery.facts.size_bytes);
+        match resume::taken_in_part(&answered, size_bytes) {
+            Some(taken) => Err(Fault::Lost(format!("answered {status} to {taken} of {size_bytes} bytes"))),
+            None => answer::read(answered).await,
+        }
     }
 
     /// Sends the archive from a byte on. The headers that are given take the place of what every upload has.

@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     control::{asked, snapshot},
-    support::{Process, Sandbox, eventually, names},
+    support::{Process, Reply, Sandbox, Scripted, eventually, names},
 };
 
 const FRESH: usize = 5;
@@ -109,4 +109,59 @@ fn a_fresh_small_episode_is_not_stuck_beside_a_giant_that_is_sent() {
     assert_eq!(names(&sandbox.layout.episodes), ["giant"]);
     daemon.kill();
     compare("beside a giant that is sent", median, 20.0);
+}
+
+/// As a proxy whose limit is a megabyte: every large one is refused, and not by a receiver.
+fn refuses_large_ones() -> Scripted {
+    Scripted::new(|seen, _| {
+        let bytes: u64 = seen.header("content-length").unwrap().parse().unwrap();
+        if bytes > 1_000_000 { Reply::html(413).early() } else { Reply::stored(seen) }
+    })
+}
+
+#[test]
+fn twelve_that_something_in_between_refuses_hold_up_no_good_one_older_or_fresh() {
+    let server = refuses_large_ones();
+    let sandbox = Sandbox::new(server.url());
+    let bad: Vec<_> = (0..12).map(|n| format!("bad-{n:02}")).collect();
+    for id in &bad {
+        sandbox.seal(id, &[("data.bin", &crate::uploads::noise(2_000_000))]);
+    }
+    for n in 0..3 {
+        sandbox.seal(&format!("good-{n}"), &[("data.bin", b"small")]);
+    }
+    let daemon = sandbox.daemon();
+    let began = now();
+    for n in 0..3 {
+        sandbox.wait_shipped(&format!("good-{n}"));
+    }
+    println!("beside twelve that are refused: {:?}", began.elapsed());
+    for n in 0..3 {
+        sandbox.seal(&format!("fresh-{n}"), &[("data.bin", b"small")]);
+        sandbox.wait_shipped(&format!("fresh-{n}"));
+    }
+    assert_eq!(names(&sandbox.layout.episodes), bad);
+    assert_eq!(names(&sandbox.layout.quarantine), [""; 0]);
+    daemon.kill();
+}
+
+#[test]
+fn passes_one_after_another_ship_the_good_ones_behind_twelve_that_are_refused() {
+    let server = refuses_large_ones();
+    let sandbox = Sandbox::new(server.url());
+    for n in 0..12 {
+        sandbox.seal(&format!("bad-{n:02}"), &[("data.bin", &crate::uploads::noise(2_000_000))]);
+    }
+    for n in 0..3 {
+        sandbox.seal(&format!("good-{n}"), &[("data.bin", b"small")]);
+    }
+    // A pass has no memory, and does not wait: where it is held, it ends.
+    for _ in 0..4 {
+        let before = names(&sandbox.layout.shipped).len();
+        let output = sandbox.command("ship").arg("--once").output().unwrap();
+        assert!(!output.status.success());
+        let after = names(&sandbox.layout.shipped).len();
+        assert!(after > before || after == 3, "a pass has shipped none of {}", 3 - before);
+    }
+    assert_eq!(names(&sandbox.layout.shipped), ["good-0", "good-1", "good-2"]);
 }

@@ -1,6 +1,7 @@
 //! As a service: what the service manager is told, what SIGHUP and SIGTERM do, what the journal gets.
 
 mod journal;
+mod log;
 mod manager;
 mod pace;
 mod reload;

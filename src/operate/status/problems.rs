@@ -49,7 +49,7 @@ pub(super) fn of(status: &Status) -> Vec<Problem> {
 }
 
 fn by_daemon(snapshot: &Snapshot, say: &mut impl FnMut(String, Option<&str>)) {
-    let Snapshot { heart, watch, destination, counts, trial, reload, .. } = snapshot;
+    let Snapshot { heart, log, watch, destination, counts, trial, reload, .. } = snapshot;
     for stalled in &heart.stalled {
         let what = format!(
             "{} has not moved for {}: a hung disk or mount?",
@@ -97,6 +97,18 @@ fn by_daemon(snapshot: &Snapshot, say: &mut impl FnMut(String, Option<&str>)) {
     if let Some(why) = &reload.failed {
         say(format!("the last reload failed, and the old configuration is kept: {why}"), None);
     }
+    if let Some(stuck_s) = log.stuck_for_s {
+        let (who, fix) = match log.to_journal {
+            true => ("journald", Some("sudo systemctl restart systemd-journald")),
+            false => ("whoever reads its stderr", None),
+        };
+        let what = format!(
+            "{who} has not taken a line of the log for {}. Shipping goes on; lines dropped so far: {}",
+            words::span(stuck_s),
+            log.lines_dropped
+        );
+        say(what, fix);
+    }
     if !reload.restart_for.is_empty() {
         let keys = reload.restart_for.join(", ");
         say(format!("only a restart applies: {keys}"), Some("sudo systemctl restart sealift"));
@@ -125,7 +137,7 @@ mod tests {
     use super::*;
     use crate::{
         records::WallTime,
-        snapshot::{Hold, Pause, Room, Stalled, Stranger, TrialFinding},
+        snapshot::{Hold, Log, Pause, Room, Stalled, Stranger, TrialFinding},
     };
 
     fn well() -> Status {
@@ -156,6 +168,8 @@ mod tests {
     fn where_all_is_well_there_is_nothing_to_say() {
         assert_eq!(of(&well()), []);
         assert_eq!(with(|told| told.trial = vec![finding(TrialKind::Copies)]), [""; 0]);
+        // It is taken again, and has said itself what is missing.
+        assert_eq!(with(|told| told.log.lines_dropped = 9), [""; 0]);
     }
 
     #[test]
@@ -187,6 +201,14 @@ mod tests {
         one(|told| told.trial = vec![finding(TrialKind::CopiesOnOneDevice)], "Type: chmod");
         one(|told| told.counts.conflict = 2, "2 episodes in conflict");
         one(|told| told.counts.refused = 1, "1 episode refused");
+        one(
+            |told| told.log = Log { to_journal: true, lines_dropped: 3, stuck_for_s: Some(130) },
+            "journald has not taken a line of the log for 2 min. Shipping goes on; lines dropped so far: 3",
+        );
+        one(
+            |told| told.log = Log { to_journal: false, lines_dropped: 1, stuck_for_s: Some(10) },
+            "whoever reads its stderr has not taken a line of the log for 10 s. Shipping goes on; lines dropped so far: 1",
+        );
         one(|told| told.reload.failed = Some("line 3".to_owned()), "line 3");
         one(|told| told.reload.restart_for = vec!["shipper.watch".to_owned()], "shipper.watch");
         one(

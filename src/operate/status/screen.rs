@@ -144,6 +144,9 @@ fn watch(snapshot: &Snapshot) -> String {
 fn receiver(snapshot: &Snapshot) -> String {
     let destination = &snapshot.destination;
     let state = match (&destination.held, destination.last_delivery_ago_s) {
+        (Some(held), _) if held.next_probe_in_s == 0 && snapshot.counts.uploading > 0 => {
+            format!("HELD for {}, being tried just now", words::span(held.for_s))
+        }
         (Some(held), _) => {
             format!("HELD for {}, next try in {}", words::span(held.for_s), words::span(held.next_probe_in_s))
         }

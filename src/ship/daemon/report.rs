@@ -30,6 +30,7 @@ impl Daemon {
         snapshot.stopping = self.stopping.is_some();
         snapshot.watch = self.watch_now(&overview, now);
         snapshot.heart = self.heart_now(now);
+        snapshot.log = (self.options.log)();
         snapshot.trial = self.trial.findings.iter().map(TrialFinding::from).collect();
         snapshot.reload.failed.clone_from(&self.reloads.failed);
         snapshot.reload.restart_for = self.reloads.restart_for.iter().map(ToString::to_string).collect();

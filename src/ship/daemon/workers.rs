@@ -25,11 +25,11 @@ use crate::{
         machine::{
             Event, Scanned,
             state::{Moved, OrphanEnd, Packed, Reason},
-            verdict::{Proof, Refusal},
+            verdict::{Proof, Refusal, receivers_clock},
         },
         orphan::{self, Settled, Why},
         outbox,
-        outcome::{Answer, Attempt, Fault, Outcome},
+        outcome::{Attempt, Fault, Outcome},
         pack::{self, PackError},
         quarantine, retire,
         room::Room,
@@ -212,11 +212,11 @@ impl Workers {
         let (facts, commit) = (packed.facts, packed.commit.clone());
         let delivery = Delivery { id: id.clone(), archive, facts, commit, resume, progress };
         let attempt = self.transport.deliver(delivery).await;
-        if let Outcome::Answered(Answer { status, server_date, .. }) = &attempt.outcome {
-            if let Some(date) = server_date {
-                *lock(&self.known.server_clock) = Some((*date, Instant::now()));
+        if let Outcome::Answered(answer) = &attempt.outcome {
+            if let Some(date) = receivers_clock(answer) {
+                *lock(&self.known.server_clock) = Some((date, Instant::now()));
             }
-            if (200..300).contains(status) {
+            if (200..300).contains(&answer.status) {
                 lock(&self.known.delivered_to).insert(id.clone(), self.transport.url_of(id));
             }
         }

@@ -7,24 +7,35 @@ use super::{
     backoff::{MOVING, REFUSED, TRANSIENT},
     queue::Machine,
     state::{Next, Packed, Reason, Rest, State},
-    verdict::{Refusal, Verdict, judge},
+    verdict::{Refusal, Verdict, judge, receivers_clock},
 };
 use crate::{
     episode::EpisodeId,
     ship::outcome::{Attempt, Outcome},
 };
 
+/// Where there is not enough for all, one may be turned away while others get through, and once more. After so many times it is that
+/// one's own doing: something on the way fails over it.
+const OWN_WEATHER: u32 = 3;
+
 impl Machine {
     /// The receiver, something in between, or nobody answered.
     pub(super) fn attempted(&mut self, id: &EpisodeId, attempt: &Attempt, now: Duration) {
-        if matches!(&attempt.outcome, Outcome::Answered(answer) if answer.server_date.is_some()) {
+        if matches!(&attempt.outcome, Outcome::Answered(answer) if receivers_clock(answer).is_some()) {
             self.sweeps.hear_date(now);
         }
         self.sleep_until(id, None);
         let Some(episode) = self.episodes.get_mut(id) else { return };
         let State::Sending(packed) = std::mem::replace(&mut episode.state, State::Sealed) else { return };
+        let deliveries = self.destination.deliveries();
+        let failed_before = episode.deliveries_at_failure.replace(deliveries);
+        // Where others got through since it last failed, its failure is its own, and says nothing of the destination.
+        let alone = failed_before.is_some_and(|before| deliveries > before);
+        let held = self.destination.hold().is_some();
+        episode.own_failures += u32::from(alone && !held);
+        let own_failures = if held { 0 } else { episode.own_failures };
         episode.failed_at = Some(now);
-        let moved = episode.went_on_at(attempt.resumed_at_bytes);
+        let moved = episode.went_on(attempt);
         let paused = std::mem::take(&mut episode.paused);
         let verdict = judge(&attempt.outcome, id, &packed.facts, self.settings.require_receipt);
         self.ledger.attempted(&verdict);
@@ -58,20 +69,22 @@ impl Machine {
                 let fingerprint = packed.fingerprint;
                 self.quarantine(id, Box::new(Reason { status, error, body, verdict: "fatal", fingerprint }));
             }
+            // The receiver works, and what alters the bytes of two episodes in a row is no fault of either. The archive may be bad all
+            // the same: it rests, and is read before it is sent again.
             Verdict::Corrupted(refusal) => {
-                self.answered(false, now);
-                let wait = self.failed(id, |episode| &mut episode.failures.weather, TRANSIENT);
-                self.tell(Notice::Retrying(id.clone(), refusal, wait));
-                if let Some(episode) = self.episodes.get_mut(id) {
-                    episode.suspect = true;
+                episode.suspect = true;
+                if own_failures == 0 && self.destination.altered(id, &refusal, now, &mut self.jitter) {
+                    let wait = self.failed(id, |episode| &mut episode.failures.weather, TRANSIENT);
+                    self.wait_for_destination(id, packed, &refusal, Some(wait), now);
+                } else {
+                    self.wait_for_weather(id, packed, refusal, None, now);
                 }
-                self.send_later(id, packed, Rest::Weather, now + wait);
             }
             Verdict::Unsent(refusal) => self.stuck(id, Next::Pack, refusal.detail, now),
-            Verdict::Hold(refusal) => self.destination_at_fault(id, packed, refusal, now),
+            Verdict::Hold(refusal) => self.destination_at_fault(id, packed, refusal, failed_before, now),
             Verdict::Refused(refusal) => {
-                if self.destination.refused(id, &refusal, now, &mut self.jitter) {
-                    self.wait_for_destination(id, packed, &refusal, now);
+                if own_failures == 0 && self.destination.refused(id, &refusal, now, &mut self.jitter) {
+                    self.wait_for_destination(id, packed, &refusal, None, now);
                 } else {
                     self.wait_alone(id, packed, refusal, now);
                 }
@@ -89,39 +102,48 @@ impl Machine {
             }
             Verdict::Transient { refusal, retry_after_s } => {
                 let asked = retry_after_s.map(Duration::from_secs);
+                if own_failures >= OWN_WEATHER {
+                    return self.wait_for_weather(id, packed, refusal, asked, now);
+                }
                 if self.destination.hold().is_none() {
                     self.ramp.refused(self.settings.concurrency);
                 }
                 if self.destination.weather(id, &refusal, asked, now, &mut self.jitter) {
-                    self.wait_for_destination(id, packed, &refusal, now);
+                    // A pass from cron waits for nothing.
+                    let rest = asked.filter(|_| !self.settings.once);
+                    self.wait_for_destination(id, packed, &refusal, rest, now);
                 } else {
-                    let wait = self.failed(id, |episode| &mut episode.failures.weather, TRANSIENT);
-                    let wait = wait.max(asked.unwrap_or_default());
-                    self.tell(Notice::Retrying(id.clone(), refusal, wait));
-                    self.send_later(id, packed, Rest::Weather, now + wait);
+                    self.wait_for_weather(id, packed, refusal, asked, now);
                 }
             }
         }
     }
 
     /// A refusal that names the destination. Where others were delivered meanwhile it is this episode's alone.
-    fn destination_at_fault(&mut self, id: &EpisodeId, packed: Arc<Packed>, refusal: Refusal, now: Duration) {
-        let deliveries = self.destination.deliveries();
-        let Some(episode) = self.episodes.get_mut(id) else { return };
-        let refused_before = episode.deliveries_at_refusal.replace(deliveries);
-        if deliveries > refused_before.unwrap_or(episode.deliveries_at_start) {
+    fn destination_at_fault(
+        &mut self,
+        id: &EpisodeId,
+        packed: Arc<Packed>,
+        refusal: Refusal,
+        failed_before: Option<u64>,
+        now: Duration,
+    ) {
+        let Some(episode) = self.episodes.get(id) else { return };
+        if self.destination.deliveries() > failed_before.unwrap_or(episode.deliveries_at_start) {
             return self.wait_alone(id, packed, refusal, now);
         }
         self.destination.at_fault(id, &refusal, now, &mut self.jitter);
-        self.wait_for_destination(id, packed, &refusal, now);
+        self.wait_for_destination(id, packed, &refusal, None, now);
     }
 
-    /// The hold paces it; it stays in the queue, so that it can be a probe again.
+    /// The hold paces it; it stays in the queue, so that it can be a probe again. One that is to `rest` for so long is none until then,
+    /// though the hold may end before.
     fn wait_for_destination(
         &mut self,
         id: &EpisodeId,
         packed: Arc<Packed>,
         refusal: &Refusal,
+        rest: Option<Duration>,
         now: Duration,
     ) {
         if let Some(hold) = self.destination.hold() {
@@ -132,8 +154,27 @@ impl Machine {
             };
             self.tell(notice);
         }
-        self.enter(id, State::Ready(packed));
-        self.keep(id);
+        match rest {
+            Some(rest) => self.send_later(id, packed, Rest::Weather, now + rest),
+            None => {
+                self.enter(id, State::Ready(packed));
+                self.keep(id);
+            }
+        }
+    }
+
+    fn wait_for_weather(
+        &mut self,
+        id: &EpisodeId,
+        packed: Arc<Packed>,
+        refusal: Refusal,
+        asked: Option<Duration>,
+        now: Duration,
+    ) {
+        let wait = self.failed(id, |episode| &mut episode.failures.weather, TRANSIENT);
+        let wait = wait.max(asked.unwrap_or_default());
+        self.tell(Notice::Retrying(id.clone(), refusal, wait));
+        self.send_later(id, packed, Rest::Weather, now + wait);
     }
 
     fn wait_alone(&mut self, id: &EpisodeId, packed: Arc<Packed>, refusal: Refusal, now: Duration) {

@@ -22,6 +22,7 @@ use std::{
 };
 
 use super::{
+    hold::Trial,
     queue::{Machine, Rank},
     state::Episode,
 };
@@ -31,6 +32,10 @@ use crate::episode::EpisodeId;
 pub const SMALL_BYTES: u64 = 16 * 1024 * 1024;
 /// What has its slot for longer than this takes long, whatever its size.
 const LONG: Duration = Duration::from_secs(1);
+/// While the destination is held, everybody waits for the end of a probe: of a small one for so long.
+const SLOW_PROBE: Duration = Duration::from_secs(30);
+/// While it is held, so many small ones may be packed beyond what keeps the uploads busy.
+const MOST_FRESH_AHEAD: usize = 256;
 /// A queue that is no longer than this is no backlog: it is served in its order.
 const BACKLOG: usize = 8;
 /// With the newest first, every so many turns are the oldest one's.
@@ -60,10 +65,20 @@ pub(super) enum Lane {
     Kept,
 }
 
+/// Who has a slot.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    lane: Lane,
+    /// It takes long from then on, and another may begin beside it on one slot.
+    long_from: Duration,
+    /// It takes long for a probe, and holds up no others.
+    slow_from: Duration,
+}
+
 /// The slots of one kind of work, and who has them.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    under_way: BTreeMap<EpisodeId, (Lane, Duration)>,
+    under_way: BTreeMap<EpisodeId, Turn>,
     last: Option<Lane>,
     main_turns: u32,
     kept_turns: u32,
@@ -81,9 +96,9 @@ impl Lanes {
     /// What is free of so many slots, for so many that wait.
     pub(super) fn free(&self, slots: usize, waiting: usize, now: Duration) -> Free {
         let count = self.under_way.len();
-        let kept = self.under_way.values().filter(|(lane, _)| *lane == Lane::Kept).count();
+        let kept = self.under_way.values().filter(|turn| turn.lane == Lane::Kept).count();
         let beside_a_long_one =
-            slots == 1 && count == 1 && self.under_way.values().all(|(_, long_from)| *long_from <= now);
+            slots == 1 && count == 1 && self.under_way.values().all(|turn| turn.long_from <= now);
         let room = count < slots || beside_a_long_one;
         Free {
             main: room && count - kept < (slots - 1).max(1),
@@ -96,14 +111,14 @@ impl Lanes {
     /// When one more slot opens though nothing has come back; `None` where that will not be.
     pub(super) fn opens_at(&self, slots: usize, now: Duration) -> Option<Duration> {
         let alone = slots == 1 && self.under_way.len() == 1;
-        let long_from = self.under_way.values().next().map(|(_, long_from)| *long_from);
+        let long_from = self.under_way.values().next().map(|turn| turn.long_from);
         long_from.filter(|at| alone && *at > now)
     }
 
     /// One has begun. `large`: it is known to take long.
     pub(super) fn begin(&mut self, id: &EpisodeId, lane: Lane, large: bool, now: Duration) {
-        let long_from = if large { now } else { now + LONG };
-        self.under_way.insert(id.clone(), (lane, long_from));
+        let (long_from, slow_from) = if large { (now, now + LONG) } else { (now + LONG, now + SLOW_PROBE) };
+        self.under_way.insert(id.clone(), Turn { lane, long_from, slow_from });
         self.last = Some(lane);
         match lane {
             Lane::Main => self.main_turns = self.main_turns.wrapping_add(1),
@@ -114,6 +129,16 @@ impl Lanes {
     /// One has come back.
     pub(super) fn end(&mut self, id: &EpisodeId) {
         self.under_way.remove(id);
+    }
+
+    /// Those that are under way, and whether the end of each is worth waiting for, for a probe.
+    pub(super) fn probes(&self, now: Duration) -> impl Iterator<Item = (&EpisodeId, bool)> {
+        self.under_way.iter().map(move |(id, turn)| (id, now < turn.slow_from))
+    }
+
+    /// When the next of these has taken too long for that.
+    pub(super) fn slow_at(&self, now: Duration) -> Option<Duration> {
+        self.under_way.values().map(|turn| turn.slow_from).filter(|at| *at > now).min()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -159,7 +184,34 @@ impl Machine {
         if lane == Lane::Kept {
             most += usize::from(self.to_send.iter().any(|(_, id)| self.is_large(id)));
         }
-        self.packing.len() + self.to_send.len() < most
+        self.packing.len() + self.to_send.len() < most || (lane == Lane::Kept && self.needs_a_fresh_one(most))
+    }
+
+    /// Where all that is packed was tried in vain since the destination is held, a small one that was not may end that; and so may one
+    /// that was sealed since, and need not wait for the next probe. So episodes that something in between refuses, however many,
+    /// are in nobody's way.
+    fn needs_a_fresh_one(&self, most: usize) -> bool {
+        let Some(hold) = self.destination.hold().filter(|_| !self.to_pack.is_empty()) else { return false };
+        let is_fresh = |(_, id): &Rank| !self.is_large(id) && self.trial(id, hold.since) != Trial::Over;
+        self.packing.len() == 0
+            && self.to_send.len() < most + MOST_FRESH_AHEAD
+            && (self.a_new_one_waits() || !self.to_send.iter().any(is_fresh))
+    }
+
+    /// Whether one that was sealed since the destination is held is not packed, and none is that could be tried at once.
+    fn a_new_one_waits(&self) -> bool {
+        let Some(hold) = self.destination.hold() else { return false };
+        let is_new = |(_, id): &Rank| self.trial(id, hold.since) == Trial::New;
+        self.last_seal > hold.since
+            && self.newest(&self.to_pack).is_some_and(is_new)
+            && !self.to_send.iter().any(is_new)
+    }
+
+    fn newest<'a>(&self, queue: &'a BTreeSet<Rank>) -> Option<&'a Rank> {
+        match self.settings.order {
+            Order::OldestFirst => queue.last(),
+            Order::NewestFirst => queue.first(),
+        }
     }
 
     /// Who is packed, or checked, next on this slot. A full outbox keeps nothing waiting that is packed already: what is
@@ -172,7 +224,11 @@ impl Machine {
             if far { queue.last().cloned() } else { queue.first().cloned() }
         };
         let paused = self.packing_paused_until.is_some();
-        let to_pack = end(&self.to_pack).filter(|_| !paused);
+        let to_pack = match lane {
+            Lane::Kept if self.a_new_one_waits() => self.newest(&self.to_pack).cloned(),
+            Lane::Kept | Lane::Main => end(&self.to_pack),
+        };
+        let to_pack = to_pack.filter(|_| !paused);
         let to_check = self.to_check.first().cloned();
         let next = match lane {
             // The archive that is checked may be large, and be read.

@@ -24,6 +24,23 @@ use crate::episode::EpisodeId;
 /// So many attempts in a row, met by the weather with no answer of a receiver between them, hold the destination.
 const WEATHER_STREAK: u32 = 2;
 
+/// So many that were not tried yet are tried at once, one after another, while it is held.
+const FRESH_AT_ONCE: u32 = 4;
+
+/// Beyond these, what was sealed since the hold began is tried at once: two, and one more each time that this has gone by.
+const NEW_EVERY: Duration = Duration::from_secs(60);
+
+/// What a hold knows of an episode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trial {
+    /// It was tried in vain.
+    Over,
+    /// It was not tried yet.
+    Ahead,
+    /// It was not, and was sealed since the hold began.
+    New,
+}
+
 /// The destination, as the attempts of this process have found it.
 #[derive(Debug, Default)]
 pub struct Destination {
@@ -31,6 +48,8 @@ pub struct Destination {
     weather_streak: u32,
     /// Whom the weather met last.
     last_met: Option<EpisodeId>,
+    /// The last one whose bytes did not arrive as they were sent, since the last delivery.
+    last_altered: Option<EpisodeId>,
     /// The last one that something which is no receiver refused, and with what status, since the last delivery.
     last_refused: Option<(EpisodeId, Option<u16>)>,
     hold: Option<Hold>,
@@ -51,6 +70,12 @@ pub struct Hold {
     pub suspect: Option<EpisodeId>,
     schedule: Schedule,
     failures: u32,
+    /// Somebody who is obeyed has asked for silence until then.
+    silent_until: Duration,
+    /// Probes with an episode that had not been tried yet.
+    fresh_probes: u32,
+    /// The place of the next new one; up to two may be taken before their time.
+    new_from: Duration,
 }
 
 impl Destination {
@@ -72,6 +97,7 @@ impl Destination {
         if delivered {
             self.deliveries += 1;
             self.last_refused = None;
+            self.last_altered = None;
         }
         self.hold.take()
     }
@@ -89,6 +115,17 @@ impl Destination {
         self.last_refused = Some((id.clone(), why.status));
         if alike || self.hold.is_some() {
             self.hold_for(id, why, FAULT_PROBE, None, now).failed(id, why, None, now, jitter);
+        }
+        self.hold.is_some()
+    }
+
+    /// What arrived was not what was sent. True where this is the second, different episode in a row: then the way alters
+    /// everything, and it is held.
+    pub fn altered(&mut self, id: &EpisodeId, why: &Refusal, now: Duration, jitter: &mut Jitter) -> bool {
+        self.weather_streak = 0;
+        let another = self.last_altered.replace(id.clone()).is_some_and(|other| other != *id);
+        if another || self.hold.is_some() {
+            self.hold_for(id, why, WEATHER_PROBE, None, now).failed(id, why, None, now, jitter);
         }
         self.hold.is_some()
     }
@@ -112,9 +149,16 @@ impl Destination {
     }
 
     /// A probe is on its way: the next one is another episode.
-    pub fn probing(&mut self, id: &EpisodeId) {
+    pub fn probing(&mut self, id: &EpisodeId, trial: Trial, now: Duration) {
         if let Some(hold) = &mut self.hold {
             hold.last_probe = id.clone();
+            match trial {
+                Trial::Over => {}
+                Trial::New if hold.has_place_for_new(now) => {
+                    hold.new_from = hold.new_from.max(now) + NEW_EVERY;
+                }
+                Trial::Ahead | Trial::New => hold.fresh_probes += 1,
+            }
         }
     }
 
@@ -125,6 +169,7 @@ impl Destination {
         if let Some(hold) = &mut self.hold {
             hold.next_probe = now;
             hold.failures = 0;
+            hold.fresh_probes = 0;
         }
     }
 
@@ -144,11 +189,44 @@ impl Destination {
             suspect: suspect.cloned(),
             schedule,
             failures: 0,
+            silent_until: now,
+            fresh_probes: 0,
+            new_from: now,
         })
     }
 }
 
 impl Hold {
+    /// Whether this one need not wait for the next probe's time: two that are bad look like a destination that is, and another one
+    /// finds out. Beyond a few it is the destination.
+    #[must_use]
+    pub fn lets_through(&self, id: &EpisodeId, trial: Trial, now: Duration) -> bool {
+        let another = self.suspect.as_ref().is_some_and(|suspect| suspect != id);
+        another
+            || now >= self.silent_until
+                && match trial {
+                    Trial::Over => false,
+                    Trial::Ahead => self.fresh_probes < FRESH_AT_ONCE,
+                    Trial::New => self.fresh_probes < FRESH_AT_ONCE || self.has_place_for_new(now),
+                }
+    }
+
+    /// Whether anybody need not wait for that; `new`: something was sealed since this began.
+    #[must_use]
+    pub fn lets_any_through(&self, new: bool, now: Duration) -> bool {
+        self.suspect.is_some() || self.fresh_probes < FRESH_AT_ONCE || (new && self.has_place_for_new(now))
+    }
+
+    fn has_place_for_new(&self, now: Duration) -> bool {
+        self.place_for_new() <= now
+    }
+
+    /// When the next one that was sealed since may go.
+    #[must_use]
+    pub fn place_for_new(&self) -> Duration {
+        self.new_from.saturating_sub(NEW_EVERY).max(self.silent_until)
+    }
+
     fn failed(
         &mut self,
         id: &EpisodeId,
@@ -168,6 +246,7 @@ impl Hold {
             self.next_probe = now + wait;
         }
         // The longest pause that was asked for, whoever heard of it.
-        self.next_probe = self.next_probe.max(now + retry_after.unwrap_or_default());
+        self.silent_until = self.silent_until.max(now + retry_after.unwrap_or_default());
+        self.next_probe = self.next_probe.max(self.silent_until);
     }
 }

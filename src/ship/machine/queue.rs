@@ -73,6 +73,8 @@ pub struct Machine {
     pub(super) blind: bool,
     pub(super) stopping: bool,
     pub(super) ledger: Ledger,
+    /// When one was last seen to be sealed.
+    pub(super) last_seal: Duration,
 }
 
 impl Machine {
@@ -113,6 +115,7 @@ impl Machine {
             blind: false,
             stopping: false,
             ledger: Ledger::default(),
+            last_seal: now,
         }
     }
 
@@ -224,8 +227,8 @@ impl Machine {
         let probe = self
             .destination
             .hold()
-            .filter(|_| self.sending.len() == 0 && !self.to_send.is_empty() && !self.gate.is_closed())
-            .map(|hold| hold.next_probe);
+            .filter(|_| !self.to_send.is_empty() && !self.gate.is_closed())
+            .and_then(|hold| self.probe_deadline(hold));
         let paused = self.packing_paused_until;
         let packing = paused.filter(|_| !(self.to_pack.is_empty() && self.to_pack_large.is_empty()));
         let turns =
@@ -326,6 +329,8 @@ impl Machine {
         let Some(episode) = self.episodes.get_mut(id) else { return };
         let old_ns = episode.sealed_ns();
         episode.stamp = Some(stamp);
+        episode.sealed_at = self.now;
+        self.last_seal = self.now;
         let (old, new) = (self.rank(old_ns, id), self.rank(stamp.sealed_ns, id));
         for queue in [&mut self.to_check, &mut self.to_pack, &mut self.to_pack_large, &mut self.to_send] {
             if queue.remove(&old) {

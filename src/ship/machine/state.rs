@@ -9,6 +9,7 @@ pub use crate::episode::Look;
 use crate::{
     episode::{Commit, Fingerprint, FolderId, Stamp},
     records::{ArchiveFacts, ManifestCheck},
+    ship::outcome::{Attempt, Outcome},
 };
 
 /// What packing, or a check of the outbox, found.
@@ -201,21 +202,48 @@ pub(super) struct Episode {
     pub(super) failures: Failures,
     /// Since when its manifest is waited for.
     pub(super) unfinished_since: Option<Duration>,
-    /// Deliveries of the process when the attempt began, and when the destination last refused it.
+    /// Deliveries of the process when the attempt began, and when one last failed.
     pub(super) deliveries_at_start: u64,
-    pub(super) deliveries_at_refusal: Option<u64>,
+    pub(super) deliveries_at_failure: Option<u64>,
+    /// How often one failed between two of which others were delivered.
+    pub(super) own_failures: u32,
     /// It stands still, or did, since the upload window closed over it.
     pub(super) paused: bool,
     /// When it last came back undelivered.
     pub(super) failed_at: Option<Duration>,
-    /// An attempt came before, in this process or in one before it: the receiver may have kept what arrived.
+    /// When it was seen to be sealed.
+    pub(super) sealed_at: Duration,
+    /// Something of it was sent before, by this process or by one before it: the receiver may have kept what arrived.
     pub(super) may_be_kept: bool,
-    /// How much it had kept when it was last asked, bytes.
+    /// The most that it had kept when it was asked, bytes.
     pub(super) kept_bytes: u64,
+    /// Attempts in a row that got no further, or hardly.
+    pub(super) vain: Vain,
     /// When to wake it.
     pub(super) wake: Option<Duration>,
     /// What a person was last told of it.
     pub(super) why: Option<Box<str>>,
+}
+
+/// An attempt that gets this much further moves, bytes. What adds less each time could go on all but for ever.
+const LEAST_MOVED: u64 = 64 * 1024;
+/// So many may add less, one after another.
+const MOST_CREPT: u8 = 16;
+/// So often in a row it is tried to go on where that leads nowhere, before the whole is sent instead.
+const MOST_IN_VAIN: u8 = 3;
+/// And so often where so much is kept: that is worth waiting for.
+const MOST_IN_VAIN_FOR_MUCH: u8 = 20;
+const MUCH_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Attempts in a row that led nowhere.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Vain {
+    /// The receiver could not say what it has kept.
+    asked: u8,
+    /// It went on from where the one before did, and nobody answered.
+    stood_still: u8,
+    /// It went on hardly behind that.
+    crept: u8,
 }
 
 impl Episode {
@@ -240,11 +268,14 @@ impl Episode {
             failures: Failures::default(),
             unfinished_since: None,
             deliveries_at_start: 0,
-            deliveries_at_refusal: None,
+            deliveries_at_failure: None,
+            own_failures: 0,
             paused: false,
             failed_at: None,
+            sealed_at: Duration::ZERO,
             may_be_kept: false,
             kept_bytes: 0,
+            vain: Vain::default(),
             wake: None,
             why: None,
         })
@@ -254,12 +285,45 @@ impl Episode {
         self.stamp.map_or(i64::MAX, |stamp| stamp.sealed_ns)
     }
 
-    /// Notes where an attempt went on. True where the one before it had moved something: then the line works, however
-    /// often it drops.
-    pub(super) fn went_on_at(&mut self, resumed_at_bytes: u64) -> bool {
-        self.may_be_kept = true;
-        // From nothing: it was not asked, could not be asked, or has thrown it away.
-        resumed_at_bytes > 0 && std::mem::replace(&mut self.kept_bytes, resumed_at_bytes) < resumed_at_bytes
+    /// Whether the receiver is to be asked first what it has kept. Not where that has led nowhere, again and again: something on the way
+    /// may let no HEAD or no PATCH through, and a PUT from the first byte may arrive.
+    pub(super) fn asks_first(&mut self) -> bool {
+        let most = if self.kept_bytes < MUCH_BYTES { MOST_IN_VAIN } else { MOST_IN_VAIN_FOR_MUCH };
+        if self.vain.asked.max(self.vain.stood_still) >= most {
+            self.vain = Vain::default();
+            return false;
+        }
+        self.may_be_kept
+    }
+
+    /// Notes how far an attempt got. True where the one before it had moved something: then the line works, however often it
+    /// drops.
+    pub(super) fn went_on(&mut self, attempt: &Attempt) -> bool {
+        self.may_be_kept |= attempt.sent;
+        self.vain.asked = if attempt.asked_in_vain { self.vain.asked.saturating_add(1) } else { 0 };
+        let at_bytes = attempt.resumed_at_bytes;
+        if at_bytes == 0 {
+            // It was not asked, could not be asked, or has thrown it away.
+            if attempt.sent {
+                self.kept_bytes = 0;
+            }
+            return false;
+        }
+        let before = self.kept_bytes;
+        self.kept_bytes = before.max(at_bytes);
+        match self.kept_bytes - before {
+            // An answer says what is wrong there: its disk is full, say.
+            0 => {
+                let unanswered = u8::from(matches!(attempt.outcome, Outcome::Failed(_)));
+                self.vain.stood_still = self.vain.stood_still.saturating_add(unanswered);
+            }
+            LEAST_MOVED.. => self.vain = Vain::default(),
+            1.. => {
+                self.vain.stood_still = 0;
+                self.vain.crept = self.vain.crept.saturating_add(1);
+            }
+        }
+        self.kept_bytes > before && self.vain.crept <= MOST_CREPT
     }
 
     /// The length of its archive, where it is packed and waits to be sent; else 0.

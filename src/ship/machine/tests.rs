@@ -112,6 +112,18 @@ impl Bench {
         span
     }
 
+    /// Time passes until something is sent.
+    fn wait_for_send(&mut self) -> Vec<String> {
+        for _ in 0..99 {
+            let sent = self.take("send");
+            if !sent.is_empty() {
+                return sent;
+            }
+            self.wait_for_deadline();
+        }
+        panic!("nothing is sent");
+    }
+
     /// What is wanted of this kind, taken off the list: the episodes' names.
     fn take(&mut self, kind: &str) -> Vec<String> {
         let (taken, left) =
@@ -182,7 +194,7 @@ impl Bench {
 
     /// Broken off again, after the receiver had said from where on it wants the rest.
     fn break_off(&mut self, id: &str, resumed_at_bytes: u64) {
-        let attempt = Attempt { outcome: Outcome::Failed(lost()), resumed_at_bytes };
+        let attempt = Attempt { resumed_at_bytes, ..Outcome::Failed(lost()).into() };
         self.hear(Event::Attempted(of(id), attempt));
     }
 
@@ -196,6 +208,10 @@ impl Bench {
     fn keep(&mut self, id: &str) {
         assert_eq!(self.take("keep"), [id]);
         self.hear(Event::Kept(of(id), Ok(())));
+    }
+
+    fn has_failed(&self, id: &str) -> bool {
+        self.machine.episodes[&of(id)].failed_at.is_some()
     }
 
     fn held(&self) -> bool {

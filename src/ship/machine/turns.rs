@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     Effect,
     fairness::{Free, Lane, SMALL_BYTES},
+    hold::{Hold, Trial},
     queue::{Machine, NEVER},
     state::State,
 };
@@ -96,9 +97,10 @@ impl Machine {
             let State::Ready(packed) = &episode.state else { return };
             let packed = packed.clone();
             episode.deliveries_at_start = self.destination.deliveries();
-            let resume = episode.may_be_kept;
+            let resume = episode.asks_first();
             let scratch = !episode.has_archive() && !episode.keeping;
-            self.destination.probing(&id);
+            let trial = self.destination.hold().map_or(Trial::Over, |hold| self.trial(&id, hold.since));
+            self.destination.probing(&id, trial, now);
             self.enter(&id, State::Sending(packed.clone()));
             self.sending.begin(&id, lane, large, now);
             self.ramp.sent(now, &mut self.jitter);
@@ -132,16 +134,31 @@ impl Machine {
             let may_go = self.ramp.next().is_none_or(|next| next <= now);
             return self.next_in_turn(free).filter(|_| may_go);
         };
-        // One that stands alone in its failures holds nobody up, not even by being on its way.
+        // One that stands alone in its failures holds nobody up, not even by being on its way; nor does a probe that takes long:
+        // beside that one goes what is small, and was not tried yet.
         let suspect = hold.suspect.as_ref();
-        let suspect_sending =
-            suspect.and_then(|id| self.episodes.get(id)).is_some_and(|episode| episode.sending());
-        if self.sending.len() > usize::from(suspect_sending) || !(free.main || free.kept) {
+        let mut beside = false;
+        for (_, is_brief) in self.sending.probes(now).filter(|(id, _)| suspect != Some(*id)) {
+            if is_brief {
+                return None;
+            }
+            beside = true;
+        }
+        if !(free.main || free.kept) {
             return None;
         }
-        let lane = if free.main { Lane::Main } else { Lane::Kept };
         let due = now >= hold.next_probe;
-        let may_go = |id: &&EpisodeId| due || suspect.is_some_and(|suspect| suspect != *id);
+        if !(due || hold.lets_any_through(self.last_seal > hold.since, now)) {
+            return None;
+        }
+        let may_go = |id: &&EpisodeId| {
+            if due && !beside {
+                return true;
+            }
+            let trial = self.trial(id, hold.since);
+            (due || hold.lets_through(id, trial, now))
+                && !(beside && (self.is_large(id) || trial == Trial::Over))
+        };
         // Each in turn, so that no single episode decides for all; and the smallest first, since everybody waits for the end
         // of a probe.
         let turn = |id: &&EpisodeId| {
@@ -150,7 +167,27 @@ impl Machine {
             let is_last = **id == hold.last_probe;
             (is_last, failed_at, episode.map_or(0, |episode| episode.archive_bytes()))
         };
+        let lane = if free.main && !beside { Lane::Main } else { Lane::Kept };
         let next = self.to_send.iter().map(|(_, id)| id).filter(may_go).min_by_key(turn);
         next.map(|id| (lane, id.clone()))
+    }
+
+    /// When the next probe may go, beside one that takes long too.
+    pub(super) fn probe_deadline(&self, hold: &Hold) -> Option<Duration> {
+        if self.sending.len() == 0 {
+            let new = Some(hold.place_for_new()).filter(|at| *at > self.now && self.last_seal > hold.since);
+            return Some(new.map_or(hold.next_probe, |at| at.min(hold.next_probe)));
+        }
+        let due = Some(hold.next_probe).filter(|at| *at > self.now);
+        [self.sending.slow_at(self.now), due].into_iter().flatten().min()
+    }
+
+    /// What is known of it since then.
+    pub(super) fn trial(&self, id: &EpisodeId, since: Duration) -> Trial {
+        match self.episodes.get(id) {
+            Some(episode) if episode.failed_at.is_some_and(|at| at >= since) => Trial::Over,
+            Some(episode) if episode.sealed_at > since => Trial::New,
+            _ => Trial::Ahead,
+        }
     }
 }

@@ -13,29 +13,39 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::{Delivery, Transport, answer, fault, uri};
 use crate::{
     client::{Answered, Request, RequestBody},
-    ship::outcome::{Fault, Outcome},
+    ship::outcome::{Answer, AnswerBody, Fault, Outcome},
     wire,
 };
 
+/// What came of going on.
+pub(super) enum Resumed {
+    /// It went on, and this was the answer.
+    To(Outcome),
+    /// The receiver cannot say what it has kept; this is what it said instead.
+    NotNow(Outcome),
+    /// Nothing is kept, or nobody there knows how to go on: the whole is to be sent.
+    Not,
+}
+
 impl Transport {
-    /// Sends what the receiver lacks. `None` where the whole is to be sent. `resumed_at_bytes` is what the receiver had.
+    /// Sends what the receiver lacks. `resumed_at_bytes` is what the receiver had.
     pub(super) async fn resume(
         &self,
         delivery: &Delivery,
         resumed_at_bytes: &mut u64,
-    ) -> Result<Option<Outcome>, Fault> {
+    ) -> Result<Resumed, Fault> {
         let Delivery { id, facts, .. } = delivery;
         if !delivery.resume || facts.size_bytes <= wire::RESUMABLE_OVER_BYTES {
-            return Ok(None);
+            return Ok(Resumed::Not);
         }
-        let Some(url) = self.0.address().of_upload(id, &facts.sha256) else { return Ok(None) };
+        let Some(url) = self.0.address().of_upload(id, &facts.sha256) else { return Ok(Resumed::Not) };
         let mut offset_bytes = match self.kept(&url, delivery).await? {
             Kept::UpTo(offset_bytes) => offset_bytes,
-            Kept::Nothing => return Ok(None),
-            Kept::NotNow(outcome) => return Ok(Some(outcome)),
+            Kept::Nothing => return Ok(Resumed::Not),
+            Kept::NotNow(outcome) => return Ok(Resumed::NotNow(outcome)),
         };
         // Between its word and the bytes, another connection of ours may have died and been put away: it may say once
-        // more where it stands.
+        // more where it stands. Or it takes a part, and says so.
         for _ in 0..2 {
             *resumed_at_bytes = offset_bytes;
             delivery.progress.goes_on_behind(offset_bytes);
@@ -45,10 +55,20 @@ impl Transport {
                 (StatusCode::CONFLICT, Some(other)) => offset_bytes = other,
                 (StatusCode::NOT_FOUND | StatusCode::GONE, _) => {
                     *resumed_at_bytes = 0;
-                    delivery.progress.goes_on_behind(0);
-                    return Ok(None);
+                    return Ok(Resumed::Not);
                 }
-                _ => return answer::read(answered).await.map(Some),
+                _ => {
+                    if let Some(taken) = taken_in_part(&answered, facts.size_bytes) {
+                        offset_bytes = taken;
+                        continue;
+                    }
+                    let outcome = answer::read(answered).await?;
+                    if !knows_no_patch(&outcome) {
+                        return Ok(Resumed::To(outcome));
+                    }
+                    *resumed_at_bytes = 0;
+                    return Ok(Resumed::Not);
+                }
             }
         }
         Err(Fault::Lost("the receiver does not say from which byte on it wants the rest".to_owned()))
@@ -81,6 +101,32 @@ enum Kept {
     UpTo(u64),
     Nothing,
     NotNow(Outcome),
+}
+
+/// What is on the way, or a receiver that is not ours, knows HEAD and PUT and no PATCH, or lets none through: it says so by a status
+/// that is no receiver's word on the episode. The PUT will be judged.
+fn knows_no_patch(outcome: &Outcome) -> bool {
+    let Outcome::Answered(Answer { status, body, .. }) = outcome else { return false };
+    match (*status, body) {
+        (405 | 501, _) => true,
+        (401 | 407 | 408 | 421 | 425 | 429, _) => false,
+        (400..=499, AnswerBody::Empty | AnswerBody::Foreign { .. }) => true,
+        _ => false,
+    }
+}
+
+/// How much a receiver has taken that says 2xx and does not mean the whole: an upload that is not complete is no acknowledgement.
+pub(super) fn taken_in_part(answered: &Answered, size_bytes: u64) -> Option<u64> {
+    if !answered.status.is_success() {
+        return None;
+    }
+    let offset_bytes = offset_of(answered, size_bytes);
+    let says_incomplete = answered.headers.get(wire::UPLOAD_COMPLETE).is_some_and(|value| value == "?0");
+    match offset_bytes {
+        Some(offset_bytes) if offset_bytes < size_bytes => Some(offset_bytes),
+        _ if says_incomplete => Some(offset_bytes.unwrap_or(0)),
+        _ => None,
+    }
 }
 
 fn own_headers(offset_bytes: u64) -> HeaderMap {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, os::unix::net::UnixDatagram, process::Command, time::Duration};
 
-use crate::support::{Reply, Sandbox, Scripted};
+use crate::support::{Process, Reply, Sandbox, Scripted, eventually};
 
 /// One entry: its fields. None may be there twice.
 fn entry(message: &[u8]) -> BTreeMap<String, String> {
@@ -26,19 +26,11 @@ fn entry(message: &[u8]) -> BTreeMap<String, String> {
     fields
 }
 
-#[test]
-fn under_systemd_an_episode_is_one_entry_of_the_journal_with_its_fields() {
-    let server = Scripted::new(|seen, _| match seen.id.as_str() {
-        "bad" => Reply::json(422, &serde_json::json!({"title": "no"})),
-        _ => Reply::stored(seen),
-    });
-    let sandbox = Sandbox::new(server.url());
-    sandbox.seal("good", &[("data.bin", b"recorded")]);
-    sandbox.seal("bad", &[]);
+/// A daemon whose journal is a socket of ours, which nobody reads from but the test; `None` on a laptop without user namespaces.
+fn daemon_with_a_journal(sandbox: &Sandbox) -> Option<(Process, UnixDatagram)> {
     let journal = sandbox.path("journal");
     std::fs::create_dir(&journal).unwrap();
     let socket = UnixDatagram::bind(journal.join("socket")).unwrap();
-    socket.set_read_timeout(Some(crate::support::DEADLINE)).unwrap();
     // In a namespace of its own, the journal's socket is ours, and stderr is its stream.
     let script = format!(
         "mount -t tmpfs none /run && mkdir -p /run/systemd/journal && mount --bind {journal:?} /run/systemd/journal \
@@ -49,23 +41,42 @@ fn under_systemd_an_episode_is_one_entry_of_the_journal_with_its_fields() {
     if !possible.is_ok_and(|output| output.status.success()) {
         assert!(std::env::var_os("CI").is_none(), "no user namespaces here, and CI must have them");
         println!("skipped: no user namespaces here");
-        return;
+        return None;
     }
     let ship = sandbox.command("ship");
     let mut command = Command::new("unshare");
     command.args(["-Urm", "/bin/sh", "-c", &script, "sh"]);
     command.arg(ship.get_program()).args(ship.get_args()).env_remove("RUST_LOG");
-    let mut daemon = sandbox.start(command);
-    sandbox.wait_shipped("good");
-    sandbox.wait_quarantined("bad");
-    assert!(daemon.terminate().success());
-    assert_eq!(daemon.log(), "", "what is in the journal is not on stderr, too");
+    Some((sandbox.start(command), socket))
+}
 
+/// What has come to the journal. What asks only whether it is there is empty, and no entry.
+fn entries(socket: &UnixDatagram) -> Vec<BTreeMap<String, String>> {
     socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
     let (mut entries, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
     while let Ok(length) = socket.recv(&mut buffer) {
         entries.push(entry(&buffer[..length]));
     }
+    entries.retain(|entry| !entry.is_empty());
+    entries
+}
+
+#[test]
+fn under_systemd_an_episode_is_one_entry_of_the_journal_with_its_fields() {
+    let server = Scripted::new(|seen, _| match seen.id.as_str() {
+        "bad" => Reply::json(422, &serde_json::json!({"title": "no"})),
+        _ => Reply::stored(seen),
+    });
+    let sandbox = Sandbox::new(server.url());
+    sandbox.seal("good", &[("data.bin", b"recorded")]);
+    sandbox.seal("bad", &[]);
+    let Some((mut daemon, socket)) = daemon_with_a_journal(&sandbox) else { return };
+    sandbox.wait_shipped("good");
+    sandbox.wait_quarantined("bad");
+    assert!(daemon.terminate().success());
+    assert_eq!(daemon.log(), "", "what is in the journal is not on stderr, too");
+
+    let entries = entries(&socket);
     let of = |id: &str| -> Vec<_> {
         entries.iter().filter(|entry| entry.get("EPISODE").is_some_and(|episode| episode == id)).collect()
     };
@@ -84,4 +95,38 @@ fn under_systemd_an_episode_is_one_entry_of_the_journal_with_its_fields() {
     let [bad] = of("bad")[..] else { panic!("{:?}", of("bad")) };
     assert_eq!((bad["VERDICT"].as_str(), bad["STATUS_CODE"].as_str()), ("fatal", "422"));
     assert_eq!(bad["PRIORITY"], "3");
+}
+
+#[test]
+fn a_journal_that_hangs_holds_up_no_episode_and_has_every_line_once_when_it_goes_on() {
+    let sandbox = Sandbox::with_receiver();
+    let Some((mut daemon, socket)) = daemon_with_a_journal(&sandbox) else { return };
+    // More than the kernel keeps for a reader that does not come (net.unix.max_dgram_qlen, net.core.wmem_default).
+    let ids: Vec<_> = (0..600).map(|n| format!("run-{n:03}")).collect();
+    for id in &ids {
+        sandbox.seal(id, &[]);
+    }
+    for id in &ids {
+        sandbox.wait_shipped(id);
+    }
+    let shipped = |entries: &[BTreeMap<String, String>]| {
+        let of_episodes =
+            entries.iter().filter(|entry| entry.get("VERDICT").is_some_and(|is| is == "delivered"));
+        of_episodes.map(|entry| entry["EPISODE"].clone()).collect::<Vec<_>>()
+    };
+    // So that what is there is what the kernel kept.
+    daemon.signal("STOP");
+    let mut has = entries(&socket);
+    daemon.signal("CONT");
+    assert!(shipped(&has).len() < ids.len(), "the kernel kept them all: {}", has.len());
+    eventually("the journal has all of them", || {
+        has.extend(entries(&socket));
+        shipped(&has).len() >= ids.len()
+    });
+    let mut shipped = shipped(&has);
+    shipped.sort();
+    assert_eq!(shipped, ids);
+    assert!(has[0]["MESSAGE"].starts_with("sealift "), "{:?}", has[0]);
+    assert!(!has.iter().any(|entry| entry["MESSAGE"].contains("missing")), "{has:?}");
+    assert!(daemon.terminate().success());
 }

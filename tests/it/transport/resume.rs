@@ -141,7 +141,9 @@ async fn a_receiver_that_cannot_say_just_now_is_asked_again_and_nothing_is_sent_
     {
         let (server, heard) = receiver(head, &[]).await;
         let sandbox = Sandbox::to(server.url());
-        let answer = super::answer(sandbox.deliver(asking(&sandbox, LEN)).await);
+        let attempt = sandbox.deliver(asking(&sandbox, LEN)).await;
+        assert!(attempt.asked_in_vain && !attempt.sent, "{head}");
+        let answer = super::answer(attempt);
         assert_eq!(answer.retry_after_s, retry_after_s, "{head}");
         assert_eq!(*heard.lock().unwrap(), ["head - 0"], "{head}");
     }
@@ -171,6 +173,63 @@ async fn a_receiver_that_stands_elsewhere_is_believed_once() {
     let (server, _) = receiver("204 No Content\r\nUpload-Offset: 3000000", &[ELSEWHERE, ELSEWHERE]).await;
     let sandbox = Sandbox::to(server.url());
     assert!(matches!(fault(sandbox.deliver(asking(&sandbox, LEN)).await), Fault::Lost(_)));
+}
+
+#[tokio::test]
+async fn where_no_patch_comes_through_the_whole_is_sent_within_the_attempt() {
+    for refusal in [
+        "405 Method Not Allowed\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>",
+        "405 Method Not Allowed\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}",
+        "501 Not Implemented\r\nContent-Length: 0\r\n\r\n",
+        "403 Forbidden\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>",
+        "413 Too Large\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>",
+    ] {
+        let says: &str = format!("HTTP/1.1 {refusal}").leak();
+        let (server, heard) = receiver("204 No Content\r\nUpload-Offset: 3000000", vec![says].leak()).await;
+        let sandbox = Sandbox::to(server.url());
+        let attempt = sandbox.deliver(asking(&sandbox, LEN)).await;
+        assert_eq!(attempt.resumed_at_bytes, 0, "{refusal}");
+        assert_eq!(answered(attempt).0, 201, "{refusal}");
+        assert_eq!(
+            *heard.lock().unwrap(),
+            ["head - 0", "patch 3000000 145728", "put - 3145728"],
+            "{refusal}"
+        );
+    }
+    // A receiver's word on the episode, and whose who asks who we are, stand.
+    for refusal in [
+        "413 Too Large\r\nContent-Type: application/problem+json\r\nContent-Length: 2\r\n\r\n{}",
+        "401 Who\r\nContent-Length: 0\r\n\r\n",
+        "429 Later\r\nContent-Length: 0\r\n\r\n",
+    ] {
+        let says: &str = format!("HTTP/1.1 {refusal}").leak();
+        let (server, heard) = receiver("204 No Content\r\nUpload-Offset: 3000000", vec![says].leak()).await;
+        let sandbox = Sandbox::to(server.url());
+        let attempt = sandbox.deliver(asking(&sandbox, LEN)).await;
+        assert!(refusal.starts_with(&answered(attempt).0.to_string()));
+        assert_eq!(heard.lock().unwrap().len(), 2, "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_was_taken_in_part_is_not_acknowledged_and_goes_on() {
+    const PART: &str = "HTTP/1.1 204 No Content\r\nUpload-Offset: 3100000\r\nUpload-Complete: ?0\r\n\r\n";
+    let (server, heard) = receiver("204 No Content\r\nUpload-Offset: 3000000", &[PART, CREATED]).await;
+    let sandbox = Sandbox::to(server.url());
+    assert_eq!(answered(sandbox.deliver(asking(&sandbox, LEN)).await).0, 201);
+    assert_eq!(*heard.lock().unwrap(), ["head - 0", "patch 3000000 145728", "patch 3100000 45728"]);
+
+    for part in ["Upload-Offset: 1000", "Upload-Complete: ?0", "Upload-Offset: 1000\r\nUpload-Complete: ?0"] {
+        let server = Server::new(move |mut peer: Peer| async move {
+            peer.head().await.unwrap();
+            peer.body(LEN).await;
+            peer.say(&format!("HTTP/1.1 201 Created\r\n{part}\r\nContent-Length: 0\r\n\r\n")).await;
+        })
+        .await;
+        let sandbox = Sandbox::to(server.url());
+        let attempt = sandbox.deliver(Delivery { resume: false, ..asking(&sandbox, LEN) }).await;
+        assert!(matches!(fault(attempt), Fault::Lost(why) if why.contains("of 3145728 bytes")), "{part}");
+    }
 }
 
 #[tokio::test]

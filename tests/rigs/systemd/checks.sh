@@ -622,6 +622,79 @@ the_doctor_waits_for_no_mount_that_hangs() {
     expect "the row afterwards: $(row folders status)" [ "$(row folders status)" = green ]
 }
 
+a_journald_that_hangs_holds_up_no_episode_and_no_heart_and_has_every_line_afterwards() {
+    short_patience
+    systemctl start sealift
+    record earlier 10
+    within 10 "earlier is shipped" shipped earlier
+    local pid stopped ids
+    pid=$(property MainPID)
+    stopped=$(now_ms)
+    systemctl kill --kill-whom=main --signal=STOP systemd-journald
+    trap 'systemctl kill --signal=CONT systemd-journald' EXIT
+    # More than the kernel keeps for a reader that does not come.
+    ids=$(seq -f h%.0f 600)
+    as_recorder 'for n in $(seq 600); do mkdir -m 2770 .h$n; echo $n >.h$n/n; : >.h$n/done.marker; mv .h$n h$n; done'
+    all_shipped() { [ "$(find $data/shipped -name shipping_receipt.json | wc -l)" = 601 ]; }
+    within 60 "all of them are shipped" all_shipped
+    # Several times the watchdog's patience.
+    asked() { sealift status --json >$work/status.json || true; grep -Eq '"stuck_for_s": *[0-9]' $work/status.json; }
+    within 30 "the status says that the log is stuck" asked
+    expect "the problem: $(cat $work/status.json)" grep -q "journald has not taken a line of the log for" $work/status.json
+    doctor
+    expect "the row: $(row daemon summary)" [ "$(row daemon fix)" = "systemctl restart systemd-journald" ]
+    record during 10
+    within 10 "during is shipped" shipped during
+    local took=$(($(now_ms) - stopped))
+    expect "after $took ms only" [ $took -ge $((patience_s * 2000)) ]
+    expect "it was restarted" is NRestarts 0
+    expect "it is another process" is MainPID "$pid"
+    systemctl kill --kill-whom=main --signal=CONT systemd-journald
+    # shellcheck disable=SC2086
+    told() { journal -o json | python3 /rig/journal.py delivered earlier $ids during 2>$work/wrong; }
+    within 20 "the journal has each line once" told
+    expect "lines are missing" eval '! journal_says "of this log are missing"'
+    journal_says ", and written late)" || die "no line says when it was said"
+    echo "      602 episodes, with journald stopped for $took ms"
+}
+
+a_log_that_overflows_says_what_is_missing_and_a_stop_waits_for_no_journald() {
+    short_patience
+    drop_in few <<DROP_IN
+[Service]
+Environment=RUST_LOG=sealift=debug SEALIFT_DEBUG_LOG_BYTES=40000
+DROP_IN
+    systemctl start sealift
+    systemctl kill --kill-whom=main --signal=STOP systemd-journald
+    trap 'systemctl kill --signal=CONT systemd-journald' EXIT
+    as_recorder 'for n in $(seq 600); do mkdir -m 2770 .o$n; echo $n >.o$n/n; : >.o$n/done.marker; mv .o$n o$n; done'
+    all_shipped() { [ "$(find $data/shipped -name shipping_receipt.json | wc -l)" = 600 ]; }
+    within 60 "all of them are shipped" all_shipped
+    sealift status --json >$work/status.json || true
+    systemctl kill --kill-whom=main --signal=CONT systemd-journald
+    if grep -Eq '"lines_dropped": *[1-9]' $work/status.json; then
+        within 10 "it says what is missing" journal_says "of this log are missing, said from"
+        echo "      $(journal -o cat | grep -o '.* of this log are missing, .* did not take them')"
+    else
+        # A release build keeps more than is said here.
+        echo "      nothing was dropped"
+    fi
+    expect "it was restarted" is NRestarts 0
+
+    systemctl kill --kill-whom=main --signal=STOP systemd-journald
+    as_recorder 'for n in $(seq 600); do mkdir -m 2770 .s$n; echo $n >.s$n/n; : >.s$n/done.marker; mv .s$n s$n; done'
+    all_shipped() { [ "$(find $data/shipped -name shipping_receipt.json | wc -l)" = 1200 ]; }
+    within 60 "all of them are shipped, again" all_shipped
+    local began took
+    began=$(now_ms)
+    systemctl stop sealift
+    took=$(($(now_ms) - began))
+    systemctl kill --kill-whom=main --signal=CONT systemd-journald
+    expect "the result: $(property Result)" is Result success
+    expect "stopped after $took ms" [ $took -le 10000 ]
+    echo "      stopped within $took ms"
+}
+
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 all() { sed -n 's/^\([a-z_]*_[a-z_]*_[a-z_]*\)() {$/\1/p' "$0"; }

@@ -35,7 +35,7 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
             vec![Row::red(id, summary, hands.unit_to("restart"))]
         }
         Daemon::Answers(snapshot) => vec![
-            running(snapshot),
+            running(facts, snapshot),
             version(facts, snapshot),
             stalled(facts, snapshot),
             watching(facts, snapshot),
@@ -45,10 +45,26 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
     }
 }
 
-fn running(snapshot: &Snapshot) -> Row {
+fn running(facts: &Facts, snapshot: &Snapshot) -> Row {
+    let (hands, log) = (&facts.hands, &snapshot.log);
     let since = span(Duration::from_secs(snapshot.uptime_s));
-    Row::green(Id::Daemon, format!("It runs since {since} (process {}).", snapshot.pid))
-        .with("pid", snapshot.pid)
+    let runs = format!("It runs since {since} (process {})", snapshot.pid);
+    let row = match log.stuck_for_s.map(|stuck_s| span(Duration::from_secs(stuck_s))) {
+        None => Row::green(Id::Daemon, format!("{runs}.")),
+        Some(stuck) if log.to_journal => Row::yellow(
+            Id::Daemon,
+            format!("{runs} and ships; journald has taken no line of its log for {stuck}."),
+            hands.as_root("systemctl restart systemd-journald"),
+        ),
+        Some(stuck) => Row::yellow(
+            Id::Daemon,
+            format!("{runs} and ships; whoever reads its stderr has taken no line of its log for {stuck}."),
+            hands.unit_to("restart"),
+        ),
+    };
+    row.with("pid", snapshot.pid)
+        .with("log_stuck_for_s", log.stuck_for_s)
+        .with("log_lines_dropped", log.lines_dropped)
         .with("uptime_s", snapshot.uptime_s)
         .with("stopping", snapshot.stopping)
 }
@@ -155,7 +171,7 @@ mod tests {
     use super::*;
     use crate::{
         operate::doctor::{judge::sound::sound, row::Status},
-        snapshot::{Hold, Pause, Stalled},
+        snapshot::{Hold, Log, Pause, Stalled},
     };
 
     fn of(id: Id, change: impl FnOnce(&mut Snapshot)) -> Row {
@@ -170,6 +186,15 @@ mod tests {
         let facts = sound();
         assert!(rows(&facts).iter().all(|row| row.status == Status::Green), "{:?}", rows(&facts));
         let restart = "systemctl restart sealift.service";
+        let journald = "systemctl restart systemd-journald";
+        for (to_journal, fix) in [(true, journald), (false, restart)] {
+            let stuck = Log { to_journal, lines_dropped: 3, stuck_for_s: Some(130) };
+            let row = of(Id::Daemon, |snapshot| snapshot.log = stuck);
+            assert_eq!((row.status, row.fix.as_deref()), (Status::Yellow, Some(fix)));
+            assert_eq!(row.details["log_lines_dropped"], 3);
+        }
+        // That some are missing is in the log.
+        assert_eq!(of(Id::Daemon, |snapshot| snapshot.log.lines_dropped = 3).status, Status::Green);
         let row = of(Id::DaemonVersion, |snapshot| snapshot.version = "0.0.9".to_owned());
         assert_eq!((row.status, row.fix.as_deref()), (Status::Yellow, Some(restart)));
         let stalled = Stalled { part: "the packing of a".to_owned(), episode_id: None, for_s: 130 };

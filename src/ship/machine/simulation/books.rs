@@ -1,9 +1,10 @@
 //! Whether the machine's books agree with its episodes.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::episode::EpisodeId;
 use crate::ship::machine::{
+    hold::Trial,
     queue::{Machine, Rank},
     state::{Episode, Looking, State},
 };
@@ -17,6 +18,18 @@ impl Machine {
     /// How many are packed and wait for their turn to be sent.
     pub(in crate::ship::machine) fn ready(&self) -> usize {
         self.to_send.len()
+    }
+
+    /// How many small ones of these were not tried since the destination is held.
+    pub(in crate::ship::machine) fn fresh_ready(&self) -> usize {
+        let since = self.destination().hold().map_or(self.now, |hold| hold.since);
+        let fresh = |id: &EpisodeId| !self.is_large(id) && self.trial(id, since) != Trial::Over;
+        self.to_send.iter().filter(|(_, id)| fresh(id)).count()
+    }
+
+    /// Whether it was sealed since then, and not tried.
+    pub(in crate::ship::machine) fn is_new(&self, id: Option<&EpisodeId>, since: Duration) -> bool {
+        id.is_some_and(|id| self.trial(id, since) == Trial::New)
     }
 
     /// Whether the queues say what the states say.

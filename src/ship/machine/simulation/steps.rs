@@ -204,7 +204,7 @@ impl World {
                 let resumed_at_bytes =
                     if *resume { self.dice.below(4) * packed.facts.size_bytes / 4 } else { 0 };
                 let outcome = self.send(id, packed, job.cancelled);
-                Event::Attempted(id.clone(), Attempt { outcome, resumed_at_bytes })
+                Event::Attempted(id.clone(), Attempt { resumed_at_bytes, ..outcome.into() })
             }
             Effect::Retire { id, packed, .. } => Event::Retired(id.clone(), self.retire(id, packed)),
             Effect::Quarantine { id, reason } => {

@@ -334,6 +334,81 @@ fn a_line_that_drops_and_yet_moves_is_gone_on_with_at_once_and_holds_nothing() {
     assert!(bench.held());
 }
 
+/// Something on the way may let no HEAD and no PATCH through, and a PUT.
+#[test]
+fn where_going_on_leads_nowhere_the_whole_is_sent_and_then_it_is_asked_again() {
+    type Attempts = fn(Outcome) -> Attempt;
+    let in_vain: [(Attempts, u64, usize); 4] = [
+        (|outcome| Attempt { asked_in_vain: true, sent: false, ..outcome.into() }, 0, 3),
+        (|outcome| Attempt { resumed_at_bytes: 1000, ..outcome.into() }, 1000, 3),
+        (|outcome| Attempt { asked_in_vain: true, sent: false, ..outcome.into() }, 1 << 40, 20),
+        (|outcome| Attempt { resumed_at_bytes: 1 << 40, ..outcome.into() }, 1 << 40, 20),
+    ];
+    for (attempt, kept, most) in in_vain {
+        let mut bench = Bench::new();
+        bench.seal_and_pack("a", 1);
+        bench.take("send");
+        bench.break_off("a", kept);
+        for n in 0..2 * (most + 1) {
+            bench.wait_s(301);
+            let whole = n % (most + 1) == most;
+            assert_eq!(bench.asks_first(), [!whole], "attempt {n} of {most}");
+            assert_eq!(bench.take("send"), ["a"]);
+            let outcome = Outcome::Failed(lost());
+            let attempt = if whole { outcome.into() } else { attempt(outcome) };
+            bench.hear(Event::Attempted(of("a"), attempt));
+            if whole && kept > 0 {
+                // What was kept is gone, and something is kept anew.
+                bench.wait_s(301);
+                bench.take("send");
+                bench.break_off("a", kept);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_receiver_whose_disk_is_full_is_not_sent_the_whole_again() {
+    let mut bench = Bench::new();
+    bench.seal_and_pack("a", 1);
+    bench.take("send");
+    bench.break_off("a", 1000);
+    for _ in 0..30 {
+        bench.wait_s(301);
+        assert_eq!(bench.asks_first(), [true]);
+        bench.take("send");
+        let answer = Answer { status: 507, body: AnswerBody::Empty, retry_after_s: None, server_date: None };
+        let attempt = Attempt { resumed_at_bytes: 1000, ..Outcome::Answered(answer).into() };
+        bench.hear(Event::Attempted(of("a"), attempt));
+    }
+}
+
+#[test]
+fn where_nothing_left_there_is_nothing_to_ask_for() {
+    let mut bench = Bench::new();
+    bench.seal_and_pack("a", 1);
+    bench.take("send");
+    let outcome = Outcome::Failed(Fault::Unreachable("refused".into()));
+    bench.hear(Event::Attempted(of("a"), Attempt { sent: false, ..outcome.into() }));
+    bench.wait_s(1);
+    assert_eq!(bench.asks_first(), [false]);
+}
+
+#[test]
+fn one_that_creeps_on_is_gone_on_with_at_once_for_a_while_and_then_it_is_weather() {
+    let mut bench = Bench::new();
+    bench.seal_and_pack("a", 1);
+    let mut at_once = 0;
+    for kept in 1..40 {
+        bench.take("send");
+        bench.break_off("a", kept);
+        bench.wait(Duration::from_millis(100));
+        at_once += usize::from(!bench.asks_first().is_empty());
+        bench.wait_s(301);
+    }
+    assert!((16..20).contains(&at_once), "{at_once}");
+}
+
 #[test]
 fn a_receiver_that_asks_for_patience_gets_it_also_from_one_that_moves() {
     let mut bench = Bench::new();
@@ -343,7 +418,7 @@ fn a_receiver_that_asks_for_patience_gets_it_also_from_one_that_moves() {
     bench.wait_s(1);
     bench.take("send");
     let answer = Answer { status: 503, body: AnswerBody::Empty, retry_after_s: Some(30), server_date: None };
-    let attempt = Attempt { outcome: Outcome::Answered(answer), resumed_at_bytes: 20 };
+    let attempt = Attempt { resumed_at_bytes: 20, ..Outcome::Answered(answer).into() };
     bench.hear(Event::Attempted(of("a"), attempt));
     bench.wait_s(29);
     assert_eq!(bench.take("send"), [""; 0]);

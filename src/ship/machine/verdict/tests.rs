@@ -1,0 +1,242 @@
+use serde_json::json;
+
+use super::*;
+use crate::{episode::Digest, ship::outcome::Phase};
+
+fn id() -> EpisodeId {
+    EpisodeId::parse("run-1").unwrap()
+}
+
+fn sent() -> ArchiveFacts {
+    ArchiveFacts { sha256: Digest([1; 32]), content_sha256: Digest([2; 32]), size_bytes: 10 }
+}
+
+fn receipt(sha256: Digest, content: Option<Digest>) -> Value {
+    let mut receipt = json!({"episode_id": "run-1", "sha256": sha256, "size_bytes": 10,
+        "stored_at": "2026-01-01T00:00:00Z"});
+    if let Some(content) = content {
+        receipt["content_sha256"] = json!(content);
+    }
+    receipt
+}
+
+fn verdict(status: u16, body: AnswerBody, require_receipt: bool) -> &'static str {
+    let answer = Answer { status, body, retry_after_s: None, server_date: None };
+    match judge(&Outcome::Answered(answer), &id(), &sent(), require_receipt) {
+        Verdict::Delivered(_) => "delivered",
+        Verdict::Conflict(_) => "conflict",
+        Verdict::Corrupted(_) => "corrupted",
+        Verdict::Fatal(_) => "fatal",
+        Verdict::Refused(_) => "refused",
+        Verdict::Hold(_) => "hold",
+        Verdict::Transient { .. } => "transient",
+        Verdict::Unsent(_) => "unsent",
+    }
+}
+
+fn html() -> AnswerBody {
+    AnswerBody::Foreign { html: true, excerpt: "<html>".into() }
+}
+
+fn text() -> AnswerBody {
+    AnswerBody::Foreign { html: false, excerpt: "no".into() }
+}
+
+fn problem(kind: ProblemType) -> AnswerBody {
+    AnswerBody::Json(crate::wire::Problem::new(kind, "why").to_json())
+}
+
+/// (status, written by a receiver, written by something else or empty). Everything from 100 to 599 that is
+/// not listed follows the rule of its hundred, spelled out below.
+const TABLE: [(u16, &str, &str); 20] = [
+    (200, "delivered", "delivered"),
+    (201, "delivered", "delivered"),
+    (204, "delivered", "delivered"),
+    (202, "hold", "hold"),
+    (206, "hold", "hold"),
+    (401, "hold", "hold"),
+    (403, "hold", "hold"),
+    (404, "hold", "hold"),
+    (405, "hold", "hold"),
+    (407, "hold", "hold"),
+    (408, "transient", "transient"),
+    (409, "conflict", "refused"),
+    (411, "hold", "hold"),
+    (421, "hold", "hold"),
+    (425, "transient", "transient"),
+    (426, "hold", "hold"),
+    (429, "transient", "transient"),
+    (501, "hold", "hold"),
+    (505, "hold", "hold"),
+    (507, "transient", "transient"),
+];
+
+#[test]
+fn every_status_from_100_to_599_has_its_verdict_whoever_wrote_it() {
+    for status in 100..=599 {
+        let (_, by_receiver, otherwise) =
+            TABLE.into_iter().find(|row| row.0 == status).unwrap_or(match status {
+                100..=399 => (status, "hold", "hold"),
+                400..=499 => (status, "fatal", "refused"),
+                _ => (status, "transient", "transient"),
+            });
+        assert_eq!(verdict(status, AnswerBody::Json(json!({"ok": 1})), false), by_receiver, "{status}");
+        assert_eq!(verdict(status, AnswerBody::Empty, false), otherwise, "{status} empty");
+        assert_eq!(verdict(status, text(), false), otherwise, "{status} text");
+        let page = if matches!(status, 200 | 201 | 204) { "hold" } else { otherwise };
+        assert_eq!(verdict(status, html(), false), page, "{status} html");
+    }
+}
+
+#[test]
+fn too_large_for_now_is_weather() {
+    let answer =
+        Answer { status: 413, body: AnswerBody::Json(json!({})), retry_after_s: Some(60), server_date: None };
+    let verdict = judge(&Outcome::Answered(answer), &id(), &sent(), false);
+    assert!(matches!(verdict, Verdict::Transient { retry_after_s: Some(60), .. }), "{verdict:?}");
+}
+
+#[test]
+fn a_clock_is_believed_where_a_receiver_has_answered_and_its_own_word_before_a_proxys_date() {
+    let at = WallTime::from_unix_seconds;
+    let clock = |status, body| {
+        let answer = Answer { status, body, retry_after_s: None, server_date: Some(at(86_400)) };
+        receivers_clock(&answer)
+    };
+    let stored = || AnswerBody::Json(receipt(Digest([1; 32]), None));
+    assert_eq!(clock(201, stored()), Some(at(1_767_225_600)));
+    // That is when it was stored, some day.
+    assert_eq!(clock(200, stored()), Some(at(86_400)));
+    assert_eq!(clock(503, AnswerBody::Json(json!({}))), Some(at(86_400)));
+    assert_eq!(clock(201, AnswerBody::Empty), Some(at(86_400)), "a server that keeps files, and no more");
+    for (status, body) in [
+        (502, html()),
+        (503, AnswerBody::Empty),
+        (200, html()),
+        (413, text()),
+        (201, AnswerBody::Garbled { excerpt: "{".into() }),
+    ] {
+        assert_eq!(clock(status, body.clone()), None, "{status} {body:?}");
+    }
+}
+
+#[test]
+fn only_a_receiver_can_quarantine_and_only_its_bytes_can_be_corrupted() {
+    assert_eq!(verdict(400, problem(ProblemType::DigestMismatch), false), "corrupted");
+    assert_eq!(verdict(400, problem(ProblemType::Truncated), false), "corrupted");
+    assert_eq!(verdict(400, problem(ProblemType::DigestInvalid), false), "hold");
+    assert_eq!(verdict(409, problem(ProblemType::OffsetMismatch), false), "transient");
+    for kind in [ProblemType::CommitMissing, ProblemType::CommitOutOfWindow, ProblemType::TooLarge] {
+        assert_eq!(verdict(kind.status(), problem(kind), false), "fatal");
+    }
+    for status in [400, 412, 413, 415, 422, 451] {
+        assert_eq!(verdict(status, html(), false), "refused", "{status}");
+    }
+}
+
+#[test]
+fn only_a_matching_receipt_permits_retirement() {
+    let other = Digest([9; 32]);
+    let ours = sent();
+    for (body, expected) in [
+        (receipt(ours.sha256, None), "delivered"),
+        (receipt(ours.sha256, Some(other)), "delivered"),
+        (receipt(other, Some(ours.content_sha256)), "delivered"),
+        (receipt(other, None), "hold"),
+        (receipt(other, Some(other)), "hold"),
+        (json!({"sha256": "short"}), "hold"),
+        (
+            json!({"episode_id": "run-2", "sha256": ours.sha256, "size_bytes": 1,
+            "stored_at": "2026-01-01T00:00:00Z"}),
+            "hold",
+        ),
+    ] {
+        assert_eq!(verdict(201, AnswerBody::Json(body.clone()), true), expected, "{body}");
+        assert_eq!(verdict(200, AnswerBody::Json(body.clone()), false), expected, "{body}");
+    }
+}
+
+#[test]
+fn a_receipt_that_cannot_be_read_is_not_none() {
+    let garbled = || AnswerBody::Garbled { excerpt: "{".to_owned() };
+    for status in [200, 201, 204] {
+        assert_eq!(verdict(status, garbled(), false), "hold", "{status}");
+    }
+    assert_eq!(verdict(422, garbled(), false), "refused");
+    assert_eq!(verdict(503, garbled(), false), "transient");
+}
+
+#[test]
+fn where_a_receipt_is_required_a_bare_acknowledgement_proves_nothing() {
+    for body in [AnswerBody::Empty, text(), AnswerBody::Json(json!({"ok": true}))] {
+        assert_eq!(verdict(201, body.clone(), false), "delivered");
+        assert_eq!(verdict(201, body, true), "hold");
+    }
+}
+
+#[test]
+fn every_fault_of_the_way_is_judged() {
+    for (fault, expected) in [
+        (Fault::Unreachable("x".into()), "transient"),
+        (Fault::UnknownName("x".into()), "hold"),
+        (Fault::Tls("expired".into()), "hold"),
+        (Fault::TimedOut(Phase::Connect), "transient"),
+        (Fault::TimedOut(Phase::Idle), "transient"),
+        (Fault::TimedOut(Phase::Answer), "transient"),
+        (Fault::Lost("reset".into()), "transient"),
+        (Fault::Cancelled, "transient"),
+        (Fault::Request("no token".into()), "hold"),
+        (Fault::Archive("EIO".into()), "unsent"),
+    ] {
+        let verdict = judge(&Outcome::Failed(fault.clone()), &id(), &sent(), false);
+        let name = match verdict {
+            Verdict::Transient { .. } => "transient",
+            Verdict::Hold(_) => "hold",
+            Verdict::Unsent(_) => "unsent",
+            Verdict::Delivered(_)
+            | Verdict::Conflict(_)
+            | Verdict::Corrupted(_)
+            | Verdict::Fatal(_)
+            | Verdict::Refused(_) => "an answer's",
+        };
+        assert_eq!(name, expected, "{fault:?}");
+    }
+}
+
+#[test]
+fn a_receipt_for_another_episode_says_for_which_and_what_may_be_wrong() {
+    let said = |named: &str| {
+        let mut body = receipt(sent().sha256, None);
+        body["episode_id"] = json!(named);
+        let body = AnswerBody::Json(body);
+        let answer = Answer { status: 201, body, retry_after_s: None, server_date: None };
+        match judge(&Outcome::Answered(answer), &id(), &sent(), false) {
+            Verdict::Hold(refusal) => refusal.detail,
+            other => panic!("{other:?}"),
+        }
+    };
+    let named = "201 but the receipt names the episode run-1.tar.zst, not run-1";
+    assert_eq!(said("run-1.tar.zst"), format!("{named}: does receiver.url end in .tar.zst?"));
+    assert_eq!(said("run-2"), "201 but the receipt names the episode run-2, not run-1");
+}
+
+#[test]
+fn a_problem_is_told_by_its_detail_and_by_its_title_only_where_there_is_none() {
+    for (body, shown) in [
+        (json!({"title": "Conflict", "detail": "It holds another."}), "\"It holds another.\""),
+        (json!({"title": "Conflict", "detail": " "}), "\"Conflict\""),
+        (json!({"title": "Conflict", "remediation": "update"}), "\"Conflict; update\""),
+        (json!({"status": 409}), "{\"status\":409}"),
+    ] {
+        assert_eq!(receiver_words(&body), shown);
+    }
+}
+
+#[test]
+fn a_remediation_is_shown_without_its_escapes_and_bounded() {
+    let body = json!({"detail": "old", "remediation": "run \u{1b}[2Jupdate"});
+    let answer = Answer { status: 412, body: AnswerBody::Json(body), retry_after_s: None, server_date: None };
+    let shown = refusal(&answer).detail;
+    assert_eq!(shown, "answered 412 with \"old; run \\u{1b}[2Jupdate\"");
+    assert!(shorten(&"x".repeat(9000)).chars().count() <= MAX_DETAIL_CHARS + 1);
+}
