@@ -7,10 +7,10 @@
 //!
 //! ```text
 //!  files        create_scratch ▸ (sync_slice) ▸ replace, publish     write_file, write_new_file, write_record, place_file, remove_file
-//!               keep_spares                            for a record on a full disk
+//!               keep_spares, make_spare                for a record on a full disk
 //!  directories  move_directory, move_to_name, move_unchanged   rename; across file systems copy ▸ rename ▸ remove
 //!               build_directory                         .sealift-copy-<name> ▸ fsync ▸ rename
-//!               remove_tree                             rename to .sealift-trash-<n>-<name> ▸ fsync ▸ unlink
+//!               remove_tree, remove_tree_into_spares    rename to .sealift-trash-<n>-<name> ▸ fsync ▸ unlink
 //!               finish_leftovers                        what a killed process left under our scratch names
 //!               try_move                                is it a rename?
 //! ```
@@ -40,8 +40,8 @@ mod spare;
 mod trying;
 
 pub use moving::{MoveChecked, build_directory, move_directory, move_to_name, move_unchanged};
-pub use removing::{finish_leftovers, remove_tree};
-pub use spare::{is_full, keep_spares};
+pub use removing::{finish_leftovers, remove_tree, remove_tree_into_spares};
+pub use spare::{is_full, keep_spares, make_spare};
 pub use trying::{Tried, Trier, clear_trials, try_move};
 
 /// What became of a publication that must not overwrite.
@@ -96,22 +96,21 @@ pub fn publish(scratch: &File, from: &Path, to: &Path) -> io::Result<Published> 
 /// # Errors
 /// Those of writing and of [`replace`]; nothing is left behind.
 pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_record(path, bytes, None)
+    write_record(path, bytes, &[])
 }
 
-/// As [`write_file`]; on a full disk in the place of one of the spares that lie in that folder ([`keep_spares`]).
+/// As [`write_file`]; on a full disk in the place of a spare ([`keep_spares`]).
 ///
 /// # Errors
 /// As [`write_file`].
-pub fn write_record(path: &Path, bytes: &[u8], spares: Option<&Path>) -> io::Result<()> {
+pub fn write_record(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::Result<()> {
     let temporary = temporary_beside(path)?;
     let written = spare::write_scratch(&temporary, bytes, spares).and_then(|file| {
         file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
         replace(&file, &temporary, path)
     });
     if written.is_err() {
-        // The first error is the one to report; scratch that stays is swept at the next start.
-        let _ = remove_file(&temporary);
+        spare::give_up(&temporary, spares);
     }
     written
 }
@@ -171,21 +170,25 @@ pub fn write_shown_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// As [`write_new_record`].
 pub fn write_new_file(path: &Path, bytes: &[u8]) -> io::Result<Published> {
-    write_new_record(path, bytes, None)
+    write_new_record(path, bytes, &[])
 }
 
-/// As [`write_new_file`]; on a full disk in the place of one of the spares that lie in that folder.
+/// As [`write_new_file`]; on a full disk in the place of a spare.
 ///
 /// # Errors
 /// Those of writing and of [`publish`]; nothing is left behind.
-pub fn write_new_record(path: &Path, bytes: &[u8], spares: Option<&Path>) -> io::Result<Published> {
+pub fn write_new_record(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::Result<Published> {
+    // Publishing looks again; but a spare is not to be spent on what is taken already.
+    if std::fs::symlink_metadata(path).is_ok() {
+        return Ok(Published::NameTaken);
+    }
     let temporary = temporary_beside(path)?;
     let written = spare::write_scratch(&temporary, bytes, spares).and_then(|file| {
         file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
         publish(&file, &temporary, path)
     });
     if !matches!(written, Ok(Published::Done)) {
-        let _ = remove_file(&temporary);
+        spare::give_up(&temporary, spares);
     }
     written
 }

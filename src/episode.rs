@@ -323,6 +323,24 @@ impl Stamp {
     }
 }
 
+/// Which directory an episode is, whatever its name: to be told from another that was made under the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderId {
+    /// Its inode; the next directory may be given the same number.
+    pub inode: u64,
+    /// When it was made, nanoseconds after the epoch; 0 where the file system does not remember that.
+    pub made_ns: i64,
+}
+
+impl FolderId {
+    /// Whether these are two directories for certain.
+    #[must_use]
+    pub fn is_another(self, than: Self) -> bool {
+        let both_know = self.made_ns != 0 && than.made_ns != 0;
+        self.inode != than.inode || (both_know && self.made_ns != than.made_ns)
+    }
+}
+
 /// A git commit: 40 hexadecimal digits, lower-cased.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Commit(String);

@@ -36,20 +36,28 @@ use crate::{
 /// How many files of a recorder's may have our name before something is plainly wrong.
 const MAX_NUMBER: u32 = 100;
 
-/// Writes our receipt into an episode, durably; on a full disk in the place of a spare out of that folder.
+/// Writes our receipt into an episode, durably; on a full disk in the place of a spare.
 ///
 /// # Errors
 /// Those of reading what is there and of [`durable::write_record`].
-pub fn write_receipt(episode: &Path, receipt: &ShippingReceipt, spares: Option<&Path>) -> io::Result<()> {
-    write(episode, RECEIPT, receipt, spares, |bytes, directory| ours::receipt(bytes, directory).is_some())
+pub fn write_receipt(episode: &Path, receipt: &ShippingReceipt, spares: &[PathBuf]) -> io::Result<()> {
+    let says_the_same = |found: &ShippingReceipt| {
+        let delivered_at_wall = found.delivered_at_wall;
+        *found == ShippingReceipt { delivered_at_wall, ..receipt.clone() }
+    };
+    write(episode, RECEIPT, receipt, spares, ours::receipt, says_the_same)
 }
 
 /// Writes our reason into an episode, durably.
 ///
 /// # Errors
 /// As [`write_receipt`].
-pub fn write_reason(episode: &Path, reason: &QuarantineReason, spares: Option<&Path>) -> io::Result<()> {
-    write(episode, REASON, reason, spares, |bytes, directory| ours::reason(bytes, directory).is_some())
+pub fn write_reason(episode: &Path, reason: &QuarantineReason, spares: &[PathBuf]) -> io::Result<()> {
+    let says_the_same = |found: &QuarantineReason| {
+        let quarantined_at_wall = found.quarantined_at_wall;
+        *found == QuarantineReason { quarantined_at_wall, ..reason.clone() }
+    };
+    write(episode, REASON, reason, spares, ours::reason, says_the_same)
 }
 
 /// Our receipt in an episode.
@@ -82,6 +90,17 @@ pub fn remove_receipt(episode: &Path) -> io::Result<()> {
 /// As [`remove_receipt`].
 pub fn remove_this_receipt(episode: &Path, this: &ShippingReceipt) -> io::Result<()> {
     remove(episode, RECEIPT, ours::receipt, |found| found == this)
+}
+
+/// Our receipt in an episode that was not moved becomes a spare, where one is missing: it proves nothing there.
+///
+/// # Errors
+/// As [`receipt`], and those of [`durable::make_spare`].
+pub fn give_back_receipt(episode: &Path, spares: &[PathBuf]) -> io::Result<()> {
+    match find(episode, RECEIPT, ours::receipt).map_err(io::Error::other)? {
+        Some((path, _)) => durable::make_spare(&path, spares).map(drop),
+        None => Ok(()),
+    }
 }
 
 /// Removes our reason: one that did not hold, or that a killed process wrote and did not act on.
@@ -176,23 +195,43 @@ fn remove<T>(
     }
 }
 
-fn write(
+/// Without a spare first. On a full disk one that says the same already, and was written earlier, will do; so that an episode that
+/// cannot be moved does not spend a spare at each try.
+fn write<T: Serialize + PartialEq>(
     episode: &Path,
     base: &str,
-    record: &impl Serialize,
-    spares: Option<&Path>,
-    is_ours: impl Fn(&[u8], &OsStr) -> bool,
+    record: &T,
+    spares: &[PathBuf],
+    ours: impl Fn(&[u8], &OsStr) -> Option<T>,
+    says_the_same: impl Fn(&T) -> bool,
 ) -> io::Result<()> {
     let mut bytes = serde_json::to_vec_pretty(record)?;
     bytes.push(b'\n');
+    match write_bytes(episode, base, &bytes, &[], &ours) {
+        Err(error) if durable::is_full(&error) => match find(episode, base, &ours) {
+            Ok(Some((_, found))) if says_the_same(&found) => Ok(()),
+            _ => write_bytes(episode, base, &bytes, spares, &ours),
+        },
+        written => written,
+    }
+}
+
+fn write_bytes<T>(
+    episode: &Path,
+    base: &str,
+    bytes: &[u8],
+    spares: &[PathBuf],
+    ours: impl Fn(&[u8], &OsStr) -> Option<T>,
+) -> io::Result<()> {
     let directory = episode.file_name().unwrap_or_default();
     for n in 0..MAX_NUMBER {
         let path = episode.join(numbered(base, n));
-        if let Published::Done = durable::write_new_record(&path, &bytes, spares)? {
+        if let Published::Done = durable::write_new_record(&path, bytes, spares)? {
             return Ok(());
         }
-        if read(episode, base, n).map_err(io::Error::other)?.is_some_and(|found| is_ours(&found, directory)) {
-            return durable::write_record(&path, &bytes, spares);
+        let found = read(episode, base, n).map_err(io::Error::other)?;
+        if found.is_some_and(|found| ours(&found, directory).is_some()) {
+            return durable::write_record(&path, bytes, spares);
         }
     }
     Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{base} and its numbered names are all taken")))
@@ -244,6 +283,7 @@ mod tests {
             delivered_at_wall: WallTime::from_unix_seconds(1_800_000_000),
             manifest: ManifestCheck::None,
             receipt: serde_json::Value::Null,
+            fingerprint: None,
         }
     }
 
@@ -269,11 +309,11 @@ mod tests {
 
         let before = tree::fingerprint(&episode, &Progress::default()).unwrap();
         for size_bytes in [10, 20] {
-            write_receipt(&episode, &receipt_of("a", size_bytes), None).unwrap();
+            write_receipt(&episode, &receipt_of("a", size_bytes), &[]).unwrap();
             assert_eq!(receipt(&episode).unwrap().unwrap().size_bytes, size_bytes);
         }
-        write_reason(&episode, &reason_of("too old"), None).unwrap();
-        write_reason(&episode, &reason_of("still too old"), None).unwrap();
+        write_reason(&episode, &reason_of("too old"), &[]).unwrap();
+        write_reason(&episode, &reason_of("still too old"), &[]).unwrap();
         assert_eq!(reason(&episode).unwrap(), Some(reason_of("still too old")));
         assert_eq!(tree::fingerprint(&episode, &Progress::default()).unwrap(), before);
 
@@ -297,5 +337,23 @@ mod tests {
         fs::write(folder.path().join("a~2"), "").unwrap();
         let found = filed_as(folder.path(), &EpisodeId::parse("a").unwrap()).unwrap();
         assert_eq!(found, [folder.path().join("a"), folder.path().join("a~1")]);
+    }
+
+    #[test]
+    fn a_receipt_that_did_not_hold_becomes_a_spare_where_one_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let episode = folder.path().join("a");
+        fs::create_dir(&episode).unwrap();
+        let spares = [folder.path().join("spare-")];
+        for (spares_before, is_left) in [(7, false), (8, true)] {
+            durable::keep_spares(&spares[0]).unwrap();
+            for n in spares_before..8 {
+                durable::remove_file(&folder.path().join(format!("spare-{n}"))).unwrap();
+            }
+            write_receipt(&episode, &receipt_of("a", 1), &spares).unwrap();
+            give_back_receipt(&episode, &spares).unwrap();
+            assert_eq!(receipt(&episode).unwrap().is_some(), is_left);
+            assert_eq!(fs::metadata(folder.path().join("spare-7")).unwrap().len(), 4096);
+        }
     }
 }

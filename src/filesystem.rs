@@ -11,7 +11,7 @@
 
 use std::{io, path::Path};
 
-use rustix::fs::{statfs, statvfs};
+use rustix::fs::{AtFlags, CWD, FileType, StatxAttributes, StatxFlags, statfs, statvfs, statx};
 
 /// File systems that other hosts may write to, by their number in statfs(2).
 const SHARED: [(u32, &str); 16] = [
@@ -40,6 +40,48 @@ pub struct Space {
     pub free_bytes: u64,
     /// How large it is.
     pub total_bytes: u64,
+}
+
+/// Which folder stands under a path, and on what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ground {
+    /// Major and minor number. A major number of 0 is no device of its own: NFS, FUSE, btrfs, tmpfs number theirs with each mount.
+    pub device: (u32, u32),
+    /// Inode number.
+    pub inode: u64,
+    /// Number of the mount (Linux 5.8; 0 before).
+    pub mount: u64,
+    /// Whether it is the top of a mount (Linux 5.8; false before).
+    pub is_mount: bool,
+    /// Number of the file system's kind in statfs(2); 0 where that cannot be told.
+    pub kind: u32,
+}
+
+impl Ground {
+    /// Whether both are on one mount: then a move from one to the other is a rename (rename(2)).
+    #[must_use]
+    pub fn has_the_mount_of(self, other: Self) -> bool {
+        (self.device, self.mount) == (other.device, other.mount)
+    }
+}
+
+/// Looks which folder stands under a path.
+///
+/// # Errors
+/// Those of statx(2), and [`io::ErrorKind::NotADirectory`].
+pub fn ground(folder: &Path) -> io::Result<Ground> {
+    let found = statx(CWD, folder, AtFlags::empty(), StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)?;
+    if FileType::from_raw_mode(found.stx_mode.into()) != FileType::Directory {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    let knows_the_mount = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+    Ok(Ground {
+        device: (found.stx_dev_major, found.stx_dev_minor),
+        inode: found.stx_ino,
+        mount: if knows_the_mount { found.stx_mnt_id } else { 0 },
+        is_mount: found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+        kind: kind_of(folder).unwrap_or(0),
+    })
 }
 
 /// The room in the file system that a folder is on.
@@ -105,5 +147,21 @@ mod tests {
     fn a_folder_of_this_machine_is_not_shared_and_one_that_is_not_there_is_not_told() {
         assert_eq!(shared_between_hosts(Path::new("/proc")), None);
         assert_eq!(shared_between_hosts(Path::new("/nowhere/at/all")), None);
+    }
+
+    #[test]
+    fn a_folder_is_told_from_the_one_that_it_is_mounted_on() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("in")).unwrap();
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        let (above, below) = (ground(folder.path()).unwrap(), ground(&folder.path().join("in")).unwrap());
+        assert_eq!((above.device, above.mount, above.kind), (below.device, below.mount, below.kind));
+        assert!(
+            above.has_the_mount_of(below) && !above.has_the_mount_of(ground(Path::new("/proc")).unwrap())
+        );
+        assert_ne!(above.inode, below.inode);
+        assert!(ground(Path::new("/proc")).unwrap().is_mount && !below.is_mount);
+        let error = ground(&folder.path().join("file")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotADirectory);
     }
 }

@@ -8,7 +8,8 @@
 //!   outbox/<id>.tar.zst.partial  scratch
 //!   shipped/<id>/...             retired, with shipping_receipt.json
 //!   quarantine/<id>/...          rejected, with quarantine_reason.json
-//!   .sealift/                    the lock, control.sock; nothing that a restart needs
+//!   .sealift/                    the lock, control.sock, spare files; nothing that a restart needs
+//!   episodes/, outbox/.sealift-spare-0 ...  the same, where that is another file system
 //! ```
 
 use std::{
@@ -36,6 +37,9 @@ pub const COPY_PREFIX: &str = ".sealift-copy-";
 pub const ASIDE_PREFIX: &str = ".sealift-aside-";
 /// A file that is made and removed again in `episodes/`, for a running daemon to look at the episode whose name stands behind.
 pub const LOOK_PREFIX: &str = ".sealift-look-";
+
+/// A small file that is kept for a full disk, in a folder that is on another one than `.sealift/`.
+pub const SPARE_PREFIX: &str = ".sealift-spare-";
 
 const ARCHIVE_SUFFIX: &str = ".tar.zst";
 const PARTIAL_SUFFIX: &str = ".tar.zst.partial";
@@ -107,6 +111,13 @@ impl Layout {
     #[must_use]
     pub fn control_socket(&self) -> PathBuf {
         self.private.join("control.sock")
+    }
+
+    /// How the paths of spare files begin that records in a folder may be written over when its disk is full: ours in `.sealift/`,
+    /// and, where that is another file system, those beside the records.
+    #[must_use]
+    pub fn spares(&self, folder: &Path) -> [PathBuf; 2] {
+        [self.private.join("spare-"), folder.join(SPARE_PREFIX)]
     }
 
     /// `episodes/<id>`

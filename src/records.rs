@@ -7,7 +7,7 @@ use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::episode::{Digest, EpisodeId, Fingerprint};
+use crate::episode::{Digest, EpisodeId, Fingerprint, FolderId};
 
 /// What is known of a packed archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct Sidecar {
     pub facts: ArchiveFacts,
     /// What the episode looked like when it was packed.
     pub fingerprint: Fingerprint,
+    /// Which directory that was; older sidecars do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<FolderId>,
     /// Whether the marker's manifest was there and agreed with what was read.
     pub manifest: ManifestCheck,
     /// The commit in `meta.json`, sent along with every attempt.
@@ -99,6 +102,9 @@ pub struct ShippingReceipt {
     pub manifest: ManifestCheck,
     /// The receiver's own receipt, verbatim; null for a receiver that gives none.
     pub receipt: Value,
+    /// What the episode looked like when it was packed; older receipts do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// `quarantine/<id>/quarantine_reason.json`

@@ -6,6 +6,8 @@
 //! | `shipped/` | after `shipped_keep_days`, with the receiver's own receipt for this very archive; else never |
 //! | `shipped/` | while less than `shipped_free_bytes` is free, with the same receipt, the oldest first; else never |
 //!
+//! And from `shipped/` only what is still what was delivered: whoever removes looks (`ship/sweep/edited.rs`).
+//!
 //! An age is counted from the stamp in the record beside the episode, else from the folder's mtime. A moment in the
 //! future, or before this program was released, was told by a clock that had lost the time, and is passed over. Where
 //! both are such, the age begins anew: the sweep sets the folder's mtime to now. That is the only memory there is, and
@@ -170,6 +172,7 @@ mod tests {
                 delivered_at_wall: day(0),
                 manifest: ManifestCheck::None,
                 receipt,
+                fingerprint: None,
             };
             vouched_for(OsStr::new(directory), &shipping)
         };

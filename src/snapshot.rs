@@ -265,6 +265,8 @@ pub enum TrialKind {
     CopiesOnOneDevice,
     /// Nothing can be moved there.
     NotPermitted,
+    /// A folder is not what it was at the start: a mount is gone, or came over it.
+    Elsewhere,
     /// Some sealed episodes' folders cannot be moved, for want of permission on them.
     Unmovable,
     /// The same of some that are being recorded: they could not be moved if they were sealed now.

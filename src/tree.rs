@@ -52,7 +52,7 @@ use rustix::{
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    episode::{Fingerprint, printable},
+    episode::{Fingerprint, FolderId, printable},
     progress::{Cancelled, Progress},
 };
 pub use open::Stat;
@@ -165,6 +165,8 @@ pub struct Walked {
     pub fingerprint: Fingerprint,
     /// The device (`st_dev`) of the episode's directory: comparable until the next boot.
     pub device: u64,
+    /// Which directory it is.
+    pub folder: FolderId,
 }
 
 /// Takes the fingerprint of an episode. Opens none of its files but the marker and what may be a record of ours.
@@ -204,6 +206,7 @@ pub fn walk<E: From<TreeError>>(
     mut visit: impl FnMut(Entry<'_>) -> Result<(), E>,
 ) -> Result<Walked, E> {
     let (top, top_stat) = open_top(episode)?;
+    let folder = FolderId { inode: top_stat.ino, made_ns: open::made_ns(&top) };
     let own_name = episode.file_name().unwrap_or_default();
     let mut buffer = Vec::with_capacity(LISTING_BUFFER_BYTES);
     let mut hasher = Sha256::new_with_prefix(b"sealift fingerprint 2\n");
@@ -283,7 +286,7 @@ pub fn walk<E: From<TreeError>>(
             }
         }
     }
-    Ok(Walked { fingerprint: Fingerprint(hasher.into()), device: top_stat.dev })
+    Ok(Walked { fingerprint: Fingerprint(hasher.into()), device: top_stat.dev, folder })
 }
 
 /// Reads a regular file at the top of an episode with the walk's care: at most `max_bytes` and one more, so that the

@@ -58,6 +58,13 @@ pub enum Finding {
         /// What the system said.
         why: String,
     },
+    /// A folder is not what it was at the daemon's start: a mount is gone, or came over it.
+    Elsewhere {
+        /// Which.
+        folder: PathBuf,
+        /// In a sentence, and what follows.
+        why: String,
+    },
     /// Folders that their recorder made so that nobody else can move them.
     Unmovable {
         /// One of them.
@@ -164,6 +171,13 @@ fn may_write(folder: &Path) -> bool {
 }
 
 impl Trial {
+    /// The folders that are not what they were.
+    #[must_use]
+    pub fn elsewhere(&self) -> Vec<Finding> {
+        let findings = self.findings.iter().filter(|finding| matches!(finding, Finding::Elsewhere { .. }));
+        findings.cloned().collect()
+    }
+
     /// Says in the log what is different from what the last trial found.
     pub fn tell_after(&self, before: &Self) {
         for finding in &self.findings {
@@ -195,8 +209,15 @@ impl Finding {
         match (self, other) {
             (Self::Copies { to, .. }, Self::Copies { to: other, .. })
             | (Self::NotPermitted { to, .. }, Self::NotPermitted { to: other, .. }) => to == other,
+            (Self::Elsewhere { folder, .. }, Self::Elsewhere { folder: other, .. }) => folder == other,
             (Self::Unmovable { why, .. }, Self::Unmovable { why: other, .. }) => why == other,
-            (Self::Copies { .. } | Self::NotPermitted { .. } | Self::Unmovable { .. }, _) => false,
+            (
+                Self::Copies { .. }
+                | Self::NotPermitted { .. }
+                | Self::Elsewhere { .. }
+                | Self::Unmovable { .. },
+                _,
+            ) => false,
         }
     }
 
@@ -206,6 +227,7 @@ impl Finding {
         match self {
             Self::Copies { to, .. } => format!("moves to {} are copies", to.display()),
             Self::NotPermitted { to, why, .. } => format!("nothing can be moved to {}: {why}", to.display()),
+            Self::Elsewhere { folder, .. } => format!("{} is not the folder that it was", folder.display()),
             Self::Unmovable { first, count, why: Unmovable::Open } => {
                 format!("{count} open recordings could not be moved, such as {first}")
             }
@@ -222,6 +244,7 @@ impl From<&Finding> for TrialFinding {
             Finding::Copies { same_device: false, .. } => TrialKind::Copies,
             Finding::Copies { same_device: true, .. } => TrialKind::CopiesOnOneDevice,
             Finding::NotPermitted { .. } => TrialKind::NotPermitted,
+            Finding::Elsewhere { .. } => TrialKind::Elsewhere,
             Finding::Unmovable { why: Unmovable::Sealed, .. } => TrialKind::Unmovable,
             Finding::Unmovable { why: Unmovable::Open, .. } => TrialKind::UnmovableOpen,
             Finding::Unmovable { why: Unmovable::Sticky, .. } => TrialKind::Sticky,
@@ -253,6 +276,7 @@ impl fmt::Display for Finding {
                 from.display(),
                 to.display()
             ),
+            Self::Elsewhere { why, .. } => write!(f, "{why}."),
             Self::Unmovable { first, count, why: Unmovable::Sticky } => write!(
                 f,
                 "{count} episode folders cannot be moved, such as {first}: episodes/ has the sticky bit, and neither it nor they are \

@@ -23,7 +23,9 @@ use rustix::{
 use super::{
     Published,
     moving::{put_back, rename_noreplace},
-    named, parent_of, sync_folder,
+    named, parent_of,
+    spare::make_spare,
+    sync_folder,
 };
 use crate::{
     layout::{ASIDE_PREFIX, TRASH_PREFIX, hidden, is_scratch, name_behind},
@@ -40,6 +42,9 @@ const NAMES_AT_ONCE: usize = 1024;
 /// Removals of one name that may lie unfinished beside each other before something is plainly wrong.
 const MAX_HIDDEN: u32 = 10_000;
 
+/// So many files are tried for spares: more than there are spares, and some of them may be somebody else's.
+const MOST_FOR_SPARES: usize = 64;
+
 /// The longest part of a name that is kept in its trash name, for whoever looks there; bytes.
 const MAX_KEPT_NAME_BYTES: usize = 200;
 
@@ -51,12 +56,28 @@ const MAX_KEPT_NAME_BYTES: usize = 200;
 /// # Errors
 /// With the path in words: no permission, a mount point inside, somebody who still writes there.
 pub fn remove_tree(path: &Path, progress: &Progress) -> io::Result<()> {
+    remove_tree_into_spares(path, &[], progress)
+}
+
+/// As [`remove_tree`]; what lies at its top becomes the spares that are missing, before anything of it is free for others.
+///
+/// # Errors
+/// As [`remove_tree`].
+pub fn remove_tree_into_spares(path: &Path, spares: &[PathBuf], progress: &Progress) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     // A name that does not matter any more: so much of it is kept that it fits.
     let kept = OsStr::from_bytes(&name.as_bytes()[..name.len().min(MAX_KEPT_NAME_BYTES)]);
     match hide(path, TRASH_PREFIX, kept)? {
         Some(trash) => {
             sync_folder(parent_of(path)?)?;
+            if !spares.is_empty() {
+                let entries = std::fs::read_dir(&trash).into_iter().flatten().flatten();
+                let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+                for file in files.take(MOST_FOR_SPARES) {
+                    // What can be none is removed like the rest.
+                    let _ = make_spare(&file.path(), spares);
+                }
+            }
             remove_scratch(&trash, progress)
         }
         None => Ok(()),

@@ -1,36 +1,42 @@
 //! Small files that are kept for a full disk: a record that is written over one takes no room.
 //!
 //! ```text
-//!  keep_spares        <folder>/spare-0 ... spare-7      4 KiB each, written with zeros, so that their blocks are theirs
-//!  a record, ENOSPC   spare-n ▸ renamed to the record's scratch ▸ written over ▸ cut to its length ▸ on as any other
+//!  keep_spares        <spares>0 ... <spares>7           4 KiB each, written with zeros, so that their blocks are theirs
+//!  a record, ENOSPC   spare n ▸ renamed to the record's scratch ▸ written over ▸ cut to its length ▸ on as any other
+//!  make_spare         what is not wanted any more ▸ renamed to a spare that is missing ▸ zeros, cut to 4 KiB
 //! ```
 //!
 //! A recorder that waits for room takes whatever comes free at once. So nothing is removed to make room for a record, which is
-//! what has to be written before anything can be removed.
+//! what has to be written before anything can be removed; and what is removed anyway becomes a spare first, where one is missing.
+//!
+//! Spares are told by the beginnings of their paths. Only one on the record's own mount is of use: rename(2) goes no further.
 
 use std::{
+    ffi::OsString,
     fs::{File, OpenOptions},
     io::{self, Seek as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
 };
 
 use rustix::fs::OFlags;
 
-use super::{create_scratch, remove_file};
+use super::{Published, create_scratch, remove_file, rename_file_noreplace};
 
 /// Two for each move that may be under way at once.
 const SPARES: usize = 8;
 /// A block of most file systems, and more than most records have.
 const SPARE_BYTES: usize = 4096;
+/// What stat(2) counts blocks in, bytes.
+const STAT_BLOCK_BYTES: u64 = 512;
 
 /// Makes the spares that are missing.
 ///
 /// # Errors
 /// Those of writing: the disk is full already, perhaps.
-pub fn keep_spares(folder: &Path) -> io::Result<()> {
+pub fn keep_spares(spares: &Path) -> io::Result<()> {
     for n in 0..SPARES {
-        let path = folder.join(name(n));
+        let path = numbered(spares, n);
         if std::fs::symlink_metadata(&path).is_ok_and(|found| found.len() == SPARE_BYTES as u64) {
             continue;
         }
@@ -46,22 +52,78 @@ pub fn keep_spares(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Scratch with these bytes in it; on a full disk, in the place of a spare, where there is one on the same file system.
-pub(super) fn write_scratch(path: &Path, bytes: &[u8], spares: Option<&Path>) -> io::Result<File> {
+/// Makes a file that is not wanted any more the first spare that is missing on its mount. False where none is, or where it is none
+/// that can be one: not a file of ours, with no block of its own, or with another name somewhere. Then it is where it was.
+///
+/// # Errors
+/// Those of looking at it. What it held may be gone.
+pub fn make_spare(path: &Path, spares: &[PathBuf]) -> io::Result<bool> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let mut file = match OpenOptions::new().write(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let found = file.metadata()?;
+    let ours = found.uid() == rustix::process::geteuid().as_raw();
+    let has_a_block = found.blocks() * STAT_BLOCK_BYTES >= SPARE_BYTES as u64;
+    if !(found.is_file() && ours && has_a_block && found.nlink() == 1) {
+        return Ok(false);
+    }
+    let Some(spare) = spares.iter().find_map(|spares| take_a_missing_name(path, spares).transpose()) else {
+        return Ok(false);
+    };
+    let spare = spare?;
+    let Some(spare) = spare else { return Ok(false) };
+    // In place, over the blocks that it has; then what it does not need is free.
+    let written = file.write_all(&[0; SPARE_BYTES]).and_then(|()| file.set_len(SPARE_BYTES as u64));
+    if written.is_err() {
+        remove_file(&spare)?;
+    }
+    Ok(written.is_ok())
+}
+
+/// `None` where these are on another mount; `Some(None)` where each is there.
+fn take_a_missing_name(path: &Path, spares: &Path) -> io::Result<Option<Option<PathBuf>>> {
+    for n in 0..SPARES {
+        let spare = numbered(spares, n);
+        if std::fs::symlink_metadata(&spare).is_ok() {
+            continue;
+        }
+        match rename_file_noreplace(path, &spare) {
+            Ok(Published::Done) => return Ok(Some(Some(spare))),
+            Ok(Published::NameTaken) => {}
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Some(None))
+}
+
+/// Scratch with these bytes in it; on a full disk, in the place of a spare, where there is one on the same mount.
+pub(super) fn write_scratch(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::Result<File> {
     let written = create_scratch(path).and_then(|mut file| file.write_all(bytes).map(|()| file));
-    match (written, spares) {
-        (Err(error), Some(spares)) if is_full(&error) => {
+    match written {
+        Err(error) if is_full(&error) && !spares.is_empty() => {
             remove_file(path)?;
             over_a_spare(path, bytes, spares)?.ok_or(error)
         }
-        (written, _) => written,
+        written => written,
     }
 }
 
-fn over_a_spare(path: &Path, bytes: &[u8], spares: &Path) -> io::Result<Option<File>> {
-    for n in 0..SPARES {
+/// Puts away scratch whose record came to nothing: where it was a spare, it is one again.
+pub(super) fn give_up(scratch: &Path, spares: &[PathBuf]) {
+    if !matches!(make_spare(scratch, spares), Ok(true)) {
+        // The first error is the one to report; scratch that stays is swept at the next start.
+        let _ = remove_file(scratch);
+    }
+}
+
+fn over_a_spare(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::Result<Option<File>> {
+    for spare in spares.iter().flat_map(|spares| (0..SPARES).map(|n| numbered(spares, n))) {
         // Several may want one at once: it is whose the rename is.
-        if std::fs::rename(spares.join(name(n)), path).is_err() {
+        if std::fs::rename(spare, path).is_err() {
             continue;
         }
         let flags = OFlags::NOFOLLOW.bits().cast_signed();
@@ -80,6 +142,8 @@ pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-fn name(n: usize) -> String {
-    format!("spare-{n}")
+fn numbered(spares: &Path, n: usize) -> PathBuf {
+    let mut path = OsString::from(spares);
+    path.push(n.to_string());
+    path.into()
 }

@@ -439,3 +439,4 @@ fn a_touched_folder_is_young() {
 }
 
 mod across;
+mod spare;

@@ -9,6 +9,7 @@
 
 mod asking;
 mod ending;
+mod grounds;
 mod lore;
 mod packing;
 mod perform;
@@ -246,7 +247,7 @@ impl Daemon {
             free_bytes: options.free_bytes,
             keep_days: options.keep_days,
             events: event_sender,
-            known: Arc::new(Known::new(prepared.root)),
+            known: Arc::new(Known::new(prepared.root, prepared.grounds)),
         };
         let (aside_sender, aside) = mpsc::unbounded_channel();
         let beat_every = pulse::tick(options.watchdog);
@@ -381,7 +382,8 @@ impl Daemon {
         if looked && !self.options.settings.once && self.stopping.is_none() {
             self.look_after_lock();
         }
-        if looked && !self.trial.findings.is_empty() && self.next_trial <= Instant::now() {
+        let retry = !self.trial.findings.is_empty() && self.next_trial <= Instant::now();
+        if looked && (retry || self.hands.workers.known.grounds.findings() != self.trial.elsewhere()) {
             self.try_moves();
         }
         self.stirred = true;

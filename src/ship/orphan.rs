@@ -10,7 +10,7 @@
 //!
 //! Receipts are compared with the archive's own bytes, read now, and directories with what was packed (`proven.rs`). The
 //! sidecar is believed for nothing but the fingerprint and the content of that, and only where its digest is that of the bytes.
-//! "Gone" means: not in the very folder that `episodes/` was at the start. While that is missing, or another is mounted
+//! "Gone" means: not in the very folder that `episodes/` was at the start, or seen to have gone from there, and another has the name. While that is missing, or another is mounted
 //! over it, every archive looks like an orphan, and none is.
 
 mod aside;
@@ -37,9 +37,9 @@ use super::{
 use crate::{
     episode::{Digest, EpisodeId, Fingerprint},
     filed,
-    layout::{Layout, OutboxName, outbox_name},
+    layout::{Layout, MARKER, OutboxName, outbox_name},
     progress::Progress,
-    records::{Sidecar, WallTime},
+    records::{ShippingReceipt, Sidecar, WallTime},
     scan::RootId,
     tree,
 };
@@ -60,7 +60,8 @@ pub enum Settled {
     PutAside(PathBuf, Why),
 }
 
-/// Settles one archive. `root` is what `episodes/` was at the start.
+/// Settles one archive. `root` is what `episodes/` was at the start. `displaced` where it is known that what it was packed from is
+/// gone: what stands under the name by now is another episode, unless it packs to the very same.
 ///
 /// # Errors
 /// Those of reading the folders and the archive, and of putting it aside. The archive is where it was.
@@ -68,11 +69,13 @@ pub fn settle(
     layout: &Layout,
     id: &EpisodeId,
     root: RootId,
+    displaced: bool,
     now: WallTime,
     content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> io::Result<Settled> {
-    if !is_gone(layout, id, root)? {
+    let stands = standing(layout, id, root)?;
+    if stands == Standing::Elsewhere || (stands == Standing::Here && !displaced) {
         return Ok(Settled::NoOrphan);
     }
     let Some(archive) = open(&layout.archive(id))? else {
@@ -88,6 +91,9 @@ pub fn settle(
         content_sha256: sidecar.as_ref().map(|sidecar| sidecar.facts.content_sha256),
         fingerprint: sidecar.as_ref().map(|sidecar| sidecar.fingerprint),
     };
+    if stands == Standing::Here && is_the_same_again(layout, &wanted, content_of)? {
+        return Ok(Settled::NoOrphan);
+    }
     let found = match proven::find(layout, &wanted, content_of, progress)? {
         Found::Nothing => quarantined(layout, &wanted, content_of, progress)?,
         found => found,
@@ -98,8 +104,12 @@ pub fn settle(
         (found, _) => found,
     };
     // Reading all this took its time. Once more, before anything is unlinked or moved.
-    if !is_gone(layout, id, root)? {
-        return Ok(Settled::NoOrphan);
+    match standing(layout, id, root)? {
+        Standing::Nowhere => {}
+        Standing::Here
+            if displaced
+                && (stands == Standing::Here || !is_the_same_again(layout, &wanted, content_of)?) => {}
+        Standing::Here | Standing::Elsewhere => return Ok(Settled::NoOrphan),
     }
     match found {
         Found::Same(holder) => {
@@ -160,12 +170,15 @@ fn put_back_one(
 ) -> io::Result<()> {
     // Many archives may have been left by another program, and each is read in full soon enough: here only that of an episode
     // that was moved. It took the first free name, so this one is taken.
-    if !layout.shipped.join(id.as_str()).exists() || !is_gone(layout, id, root)? {
+    if !layout.shipped.join(id.as_str()).exists() || standing(layout, id, root)? != Standing::Nowhere {
         return Ok(());
     }
     let wanted = if let OutboxName::Sidecar(_) = name {
         // Beside an archive, that is what is looked at; alone, it is the note of what was sent without one.
         let alone = fs::symlink_metadata(layout.archive(id)).is_err();
+        if alone && outbox::is_empty_note(path) {
+            return put_back_noted(layout, id, content_of, progress);
+        }
         let Some(noted) = filed::sidecar(layout, id)?.filter(|_| alone) else { return Ok(()) };
         let facts = noted.facts;
         let content_sha256 = Some(facts.content_sha256);
@@ -174,6 +187,37 @@ fn put_back_one(
         let Some(file) = open(path)? else { return Ok(()) };
         let sha256 = digest_of(file, progress)?;
         Wanted { id, sha256, content_sha256: None, fingerprint: None }
+    };
+    match proven::find(layout, &wanted, content_of, progress)? {
+        Found::Changed(shipped) => proven::put_back(layout, id, &shipped, progress).map(|_| ()),
+        Found::Same(_) | Found::Nothing => Ok(()),
+    }
+}
+
+/// A move that was noted on a full disk: the receipt that it took along says all the rest. It is the one that was written last.
+fn put_back_noted(
+    layout: &Layout,
+    id: &EpisodeId,
+    content_of: ContentOf<'_>,
+    progress: &Progress,
+) -> io::Result<()> {
+    let mut moved = None;
+    for directory in filed::filed_as(&layout.shipped, id)? {
+        if let Ok(Some(receipt)) = filed::receipt(&directory)
+            && receipt.episode_id == *id
+        {
+            let later = moved
+                .as_ref()
+                .is_none_or(|last: &ShippingReceipt| last.delivered_at_wall <= receipt.delivered_at_wall);
+            moved = if later { Some(receipt) } else { moved };
+        }
+    }
+    let Some(receipt) = moved else { return Ok(()) };
+    let wanted = Wanted {
+        id,
+        sha256: receipt.sha256,
+        content_sha256: Some(receipt.content_sha256),
+        fingerprint: receipt.fingerprint,
     };
     match proven::find(layout, &wanted, content_of, progress)? {
         Found::Changed(shipped) => proven::put_back(layout, id, &shipped, progress).map(|_| ()),
@@ -221,20 +265,38 @@ fn renamed(layout: &Layout, packed: Fingerprint, progress: &Progress) -> io::Res
     Ok(Found::Nothing)
 }
 
-/// Whether the episode is not there, in the folder that `episodes/` was. By descriptor, so that the folder that is compared and the
-/// one that is looked into are one.
-fn is_gone(layout: &Layout, id: &EpisodeId, root: RootId) -> io::Result<bool> {
+/// Where the name of an episode stands, in the folder that `episodes/` was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// The name is in use.
+    Here,
+    /// It is free.
+    Nowhere,
+    /// That folder is not there: nobody knows.
+    Elsewhere,
+}
+
+/// By descriptor, so that the folder that is compared and the one that is looked into are one.
+fn standing(layout: &Layout, id: &EpisodeId, root: RootId) -> io::Result<Standing> {
     let episodes = match File::open(&layout.episodes) {
         Ok(folder) if RootId::of(&folder)? == root => folder,
-        Ok(_) => return Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Ok(_) => return Ok(Standing::Elsewhere),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Elsewhere),
         Err(error) => return Err(error),
     };
     match statat(&episodes, id.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(_) => Ok(false),
-        Err(Errno::NOENT) => Ok(true),
+        Ok(_) => Ok(Standing::Here),
+        Err(Errno::NOENT) => Ok(Standing::Nowhere),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Whether what stands under the name packs to what is in the archive: it was moved away and back, say, or copied.
+fn is_the_same_again(layout: &Layout, wanted: &Wanted<'_>, content_of: ContentOf<'_>) -> io::Result<bool> {
+    let Some(packed) = wanted.content_sha256 else { return Ok(false) };
+    let episode = layout.episode(wanted.id);
+    // A recording under way is not it.
+    Ok(fs::symlink_metadata(episode.join(MARKER)).is_ok() && content_of(wanted.id, &episode)? == Some(packed))
 }
 
 /// `None` where it is not there. A symlink or a FIFO under its name is not followed or waited for, and is an error.

@@ -10,7 +10,10 @@
 //! is not trusted. But it stays until a new one takes its place: as long as the episode cannot be packed, it may be the
 //! best there is.
 
-use std::{fs, io};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use sha2::{Digest as _, Sha256};
 
@@ -28,7 +31,7 @@ use crate::{
             verdict::Refusal,
         },
     },
-    tree,
+    tree::{self, TreeError},
 };
 
 /// Read at once while an archive is hashed again.
@@ -85,7 +88,7 @@ pub fn keep(
         durable::write_record(
             &layout.sidecar(id),
             &serde_json::to_vec_pretty(&sidecar)?,
-            Some(&layout.private),
+            &layout.spares(&layout.outbox),
         )
     };
     write().map_err(|error| format!("Failed to make its archive durable in the outbox: {error}"))
@@ -94,11 +97,40 @@ pub fn keep(
 /// Writes the sidecar of an archive that lies nowhere, for as long as its episode is moved. Where the move is broken off, it says
 /// what was delivered.
 ///
+/// On a full disk it is an empty file, which takes no room: its name says which episode it was, and the receipt in `shipped/` the
+/// rest. No spare is spent on it: those are for receipts.
+///
 /// # Errors
 /// Those of [`durable::write_record`].
 pub fn note(layout: &Layout, id: &EpisodeId, packed: &Packed) -> io::Result<()> {
-    let bytes = serde_json::to_vec_pretty(&sidecar(id, packed))?;
-    durable::write_record(&layout.sidecar(id), &bytes, Some(&layout.private))
+    let sidecar = sidecar(id, packed);
+    // Of a try before this one.
+    if filed::sidecar(layout, id).is_ok_and(|noted| noted.is_some_and(|noted| noted == sidecar)) {
+        return Ok(());
+    }
+    let (path, bytes) = (layout.sidecar(id), serde_json::to_vec_pretty(&sidecar)?);
+    match durable::write_record(&path, &bytes, &[]) {
+        Err(error) if durable::is_full(&error) => durable::write_record(&path, b"", &[]),
+        written => written,
+    }
+}
+
+/// Gives room to the receipt of a delivered episode, on a disk that has none and no spares: its archive becomes one. What is left says
+/// as much as the archive did, should this be broken off. False where it has none, or none that can be one.
+///
+/// # Errors
+/// Those of writing the note, and of [`durable::make_spare`].
+pub fn give_room(layout: &Layout, id: &EpisodeId, packed: &Packed, spares: &[PathBuf]) -> io::Result<bool> {
+    let archive = [layout.archive(id), layout.partial(id)].into_iter().find(|path| path.is_file());
+    let Some(archive) = archive else { return Ok(false) };
+    note(layout, id, packed)?;
+    durable::make_spare(&archive, spares)
+}
+
+/// Whether this is how a move is noted on a full disk.
+#[must_use]
+pub fn is_empty_note(sidecar: &Path) -> bool {
+    fs::symlink_metadata(sidecar).is_ok_and(|found| found.is_file() && found.len() == 0)
 }
 
 fn sidecar(id: &EpisodeId, packed: &Packed) -> Sidecar {
@@ -106,6 +138,7 @@ fn sidecar(id: &EpisodeId, packed: &Packed) -> Sidecar {
         episode_id: id.clone(),
         facts: packed.facts,
         fingerprint: packed.fingerprint,
+        folder: packed.folder,
         manifest: packed.manifest,
         commit: packed.commit.as_ref().map(|commit| commit.as_str().to_owned()),
         verdict: None,
@@ -149,7 +182,8 @@ pub fn clear_partials(layout: &Layout, progress: &Progress) -> io::Result<()> {
             OutboxName::Sidecar(id) => {
                 let lonely = fs::symlink_metadata(layout.archive(&id)).is_err();
                 // Another program's file may have such a name.
-                lonely && filed::sidecar(layout, &id).is_ok_and(|sidecar| sidecar.is_some())
+                let is_ours = || filed::sidecar(layout, &id).is_ok_and(|sidecar| sidecar.is_some());
+                lonely && (is_empty_note(&path) || is_ours())
             }
             OutboxName::Archive(_) | OutboxName::Scratch | OutboxName::Stranger => false,
         };
@@ -176,7 +210,11 @@ fn try_check(layout: &Layout, id: &EpisodeId, rehash: bool, progress: &Progress)
         Err(error) => return Err(error),
     };
     // Whoever cannot be looked at, or is being written to just now, is not proven to have changed.
-    let fingerprint = tree::fingerprint(&layout.episode(id), progress).map_err(io::Error::other)?;
+    let walked = tree::walk(&layout.episode(id), progress, |_| Ok::<(), TreeError>(()));
+    let tree::Walked { fingerprint, folder, .. } = walked.map_err(io::Error::other)?;
+    if sidecar.folder.is_some_and(|packed| folder.is_another(packed)) {
+        return Ok(Check::Displaced);
+    }
     if fingerprint != sidecar.fingerprint {
         return unusable("the episode was changed after it was packed");
     }
@@ -193,6 +231,7 @@ fn try_check(layout: &Layout, id: &EpisodeId, rehash: bool, progress: &Progress)
     let packed = Packed {
         facts: sidecar.facts,
         fingerprint,
+        folder: Some(folder),
         manifest: sidecar.manifest,
         commit: sidecar.commit.as_deref().and_then(Commit::parse),
     };

@@ -33,7 +33,7 @@ use self::{
 };
 use super::archive::Sink;
 use crate::{
-    episode::{Commit, Digest, EpisodeId, Fingerprint},
+    episode::{Commit, Digest, EpisodeId, Fingerprint, FolderId},
     layout::{self, MARKER},
     manifest::{self, Check, MAX_MANIFEST_BYTES, Mismatch, NoManifest},
     progress::{Cancelled, Progress},
@@ -64,6 +64,8 @@ pub struct Packed {
     pub facts: ArchiveFacts,
     /// What was packed; equal to [`tree::fingerprint`] for as long as nobody writes.
     pub fingerprint: Fingerprint,
+    /// Which directory that was.
+    pub folder: FolderId,
     /// Whether there was a manifest to agree with.
     pub manifest: ManifestCheck,
     /// The commit in `meta.json`, where there is one.
@@ -210,6 +212,7 @@ fn pack_observed(
     Ok(Packed {
         facts: sink.finish(content_sha256),
         fingerprint: read.fingerprint,
+        folder: read.folder,
         manifest,
         commit: packing.commit,
         uncompressed_bytes,

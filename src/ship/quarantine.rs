@@ -79,7 +79,7 @@ fn try_quarantine(
     }
     // A receipt of a retirement that was not carried out would say that it is held somewhere.
     filed::remove_receipt(&episode)?;
-    filed::write_reason(&episode, record, Some(&layout.private))?;
+    filed::write_reason(&episode, record, &layout.spares(&layout.episodes))?;
     match durable::move_unchanged(
         &episode,
         &layout.quarantine,
@@ -91,7 +91,7 @@ fn try_quarantine(
         MoveChecked::To(path) => {
             // `sealift requeue` removes the old reason of what it has put back, and may have met this one.
             if matches!(filed::reason(&path), Ok(None)) {
-                filed::write_reason(&path, record, Some(&layout.private))?;
+                filed::write_reason(&path, record, &layout.spares(&layout.episodes))?;
             }
             Ok(Some(path))
         }

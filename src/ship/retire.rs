@@ -13,7 +13,7 @@
 use std::{io, path::Path};
 
 use super::{
-    machine::{state::Moved, verdict::Proof},
+    machine::{room::Need, state::Moved, verdict::Proof},
     outbox,
     proven::{self, ContentOf, Found, Wanted},
 };
@@ -21,11 +21,15 @@ use crate::{
     durable::{self, MoveChecked},
     episode::{EpisodeId, Fingerprint},
     filed,
+    filesystem::ground,
     layout::Layout,
     progress::Progress,
     records::{ArchiveFacts, ManifestCheck, ShippingReceipt, WallTime},
-    tree,
+    tree::{self, Kind, TreeError},
 };
+
+/// What a file takes is counted in these, on most file systems.
+const BLOCK_BYTES: u64 = 4096;
 
 /// What was delivered, and the proof.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +65,17 @@ pub fn retire(
     let is_what_was_packed = |episode: &Path| tree::is_still(episode, retirement.fingerprint, progress);
     match try_retire(layout, retirement, &is_what_was_packed, content_of, progress) {
         Ok(moved) => moved,
-        Err(error) => Moved::Failed(explain(layout, retirement.id, &error)),
+        Err(error) => {
+            let why = explain(layout, retirement.id, &error);
+            if durable::is_full(&error) {
+                Moved::NoRoom { why, need_bytes: need_bytes(layout, retirement.id, progress) }
+            } else {
+                let spares = layout.spares(&layout.episodes);
+                // On a full disk others need it more. Where it cannot be taken back, it is written over at the next try.
+                let _ = filed::give_back_receipt(&layout.episode(retirement.id), &spares);
+                Moved::Failed(why)
+            }
+        }
     }
 }
 
@@ -93,10 +107,12 @@ fn try_retire(
         delivered_at_wall: retirement.delivered_at,
         manifest: retirement.manifest,
         receipt: proof.receipt().clone(),
+        fingerprint: Some(retirement.fingerprint),
     };
+    let spares = layout.spares(&layout.episodes);
     // Of a rejection that was not carried out: it was decided afresh since.
     filed::remove_reason(&episode)?;
-    filed::write_receipt(&episode, &receipt, Some(&layout.private))?;
+    filed::write_receipt(&episode, &receipt, &spares)?;
     // One whose receipt is of another delivery stays what it is.
     let of_this = |copy: &Path| {
         let receipt = filed::receipt(copy).unwrap_or_default();
@@ -113,7 +129,7 @@ fn try_retire(
         MoveChecked::To(path) => {
             // `sealift requeue` removes the old receipt of what it has put back, and may have met this one.
             if matches!(filed::receipt(&path), Ok(None)) {
-                filed::write_receipt(&path, &receipt, Some(&layout.private))?;
+                filed::write_receipt(&path, &receipt, &spares)?;
             }
             clear_outbox(layout, id);
             Ok(Moved::To(path))
@@ -153,7 +169,28 @@ fn moved_before(
     }
 }
 
+/// What the move takes on the disk of `shipped/`: a record, or, where it is a copy, all of it.
+fn need_bytes(layout: &Layout, id: &EpisodeId, progress: &Progress) -> u64 {
+    let mut need = Need::default();
+    let (here, there) = (ground(&layout.episodes), ground(&layout.shipped));
+    let is_copy = !matches!((here, there), (Ok(here), Ok(there)) if here.has_the_mount_of(there));
+    if is_copy {
+        // As far as it can be read.
+        let _ = tree::walk(&layout.episode(id), progress, |entry| {
+            let size_bytes = if let Kind::File(_) = entry.kind { entry.stat.size_bytes } else { 0 };
+            need.entry(entry.path.len(), size_bytes.next_multiple_of(BLOCK_BYTES));
+            Ok::<(), TreeError>(())
+        });
+    }
+    need.bytes()
+}
+
 fn clear_outbox(layout: &Layout, id: &EpisodeId) {
+    let spares = layout.spares(&layout.episodes);
+    for archive in [layout.archive(id), layout.partial(id)] {
+        // Where one is missing: what is merely removed, a recorder that waits for room has at once.
+        let _ = durable::make_spare(&archive, &spares);
+    }
     if let Err(error) = outbox::clear(layout, id) {
         // The receipt in shipped/ names its digest: the next pass over the outbox finds that it is not needed.
         tracing::warn!(EPISODE = %id, "{id} is shipped, but its archive in the outbox cannot be removed: {error}");
@@ -162,7 +199,13 @@ fn clear_outbox(layout: &Layout, id: &EpisodeId) {
 
 fn explain(layout: &Layout, id: &EpisodeId, error: &io::Error) -> String {
     let folder = &layout.shipped;
-    let advice = filed::advice(error, &layout.episode(id), folder);
+    let advice = if durable::is_full(error) {
+        ". Its receipt takes a few KiB on the disk of episodes/, and a copy of it as much as it has on that of shipped/. It moves by \
+         itself when there is room"
+            .to_owned()
+    } else {
+        filed::advice(error, &layout.episode(id), folder)
+    };
     format!("delivered, but it cannot be moved to {}: {error}{advice}", folder.display())
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The caller has seen that the clock can be believed, and holds the lock.
 
+pub mod edited;
 pub mod pressure;
 
 use std::{
@@ -31,6 +32,8 @@ pub struct Swept {
     pub renewed: u64,
     /// Shipped ones that are kept since no receipt of the receiver's own vouches for them.
     pub unvouched: u64,
+    /// Shipped ones that have aged out and are kept since they are not what was delivered.
+    pub edited: u64,
     /// Directories that could not be looked at or removed; each was told.
     pub failed: u64,
     /// Quarantined ones that will be removed within a week.
@@ -40,21 +43,25 @@ pub struct Swept {
 /// How many unvouched ones were last told: told again only when there are more.
 static UNVOUCHED_TOLD: AtomicU64 = AtomicU64::new(0);
 
+/// Whether a directory in `shipped/` is still what the receiver holds.
+pub type AsDelivered<'a> = &'a dyn Fn(&Path) -> io::Result<bool>;
+
 /// Looks through both folders once. One directory that cannot be looked at or removed does not keep the others.
 pub fn sweep(
     layout: &Layout,
     quarantine_keep_days: Option<u32>,
     shipped_keep_days: Option<u32>,
     now: WallTime,
+    as_delivered: AsDelivered<'_>,
     progress: &Progress,
 ) -> Swept {
     let mut swept = Swept::default();
-    for (folder, keep_days, look) in [
-        (&layout.quarantine, quarantine_keep_days, ages::quarantined as LookFn),
-        (&layout.shipped, shipped_keep_days, ages::shipped as LookFn),
-    ] {
-        if keep_days.is_some_and(|days| days > 0) {
-            match sweep_folder(folder, keep_days, look, now, progress, &mut swept) {
+    let quarantined =
+        Rule { keep_days: quarantine_keep_days, look: ages::quarantined, may_go: &|_| Ok(true) };
+    let shipped = Rule { keep_days: shipped_keep_days, look: ages::shipped, may_go: as_delivered };
+    for (folder, rule) in [(&layout.quarantine, quarantined), (&layout.shipped, shipped)] {
+        if rule.keep_days.is_some_and(|days| days > 0) {
+            match sweep_folder(folder, &rule, now, progress, &mut swept) {
                 Ok(ahead) if *folder == layout.quarantine => swept.quarantine_ahead = ahead,
                 Ok(_) => {}
                 Err(error) => {
@@ -79,13 +86,18 @@ pub fn sweep(
 /// What will be removed so soon is announced.
 const AHEAD: Duration = Duration::from_secs(7 * 24 * 3600);
 
-type LookFn = fn(&Path) -> io::Result<Entry>;
+/// What becomes of one folder's directories.
+struct Rule<'a> {
+    keep_days: Option<u32>,
+    look: fn(&Path) -> io::Result<Entry>,
+    /// Asked of what has aged out.
+    may_go: AsDelivered<'a>,
+}
 
 /// How many will be removed within a week.
 fn sweep_folder(
     folder: &Path,
-    keep_days: Option<u32>,
-    look: LookFn,
+    rule: &Rule<'_>,
     now: WallTime,
     progress: &Progress,
     swept: &mut Swept,
@@ -102,7 +114,7 @@ fn sweep_folder(
             continue;
         }
         let path = entry.path();
-        match sweep_one(&path, &name, keep_days, look, now, progress, swept) {
+        match sweep_one(&path, &name, rule, now, progress, swept) {
             Ok(soon) => ahead += u64::from(soon),
             Err(error) => {
                 swept.failed += 1;
@@ -120,20 +132,20 @@ fn sweep_folder(
 fn sweep_one(
     path: &Path,
     name: &OsStr,
-    keep_days: Option<u32>,
-    look: LookFn,
+    rule: &Rule<'_>,
     now: WallTime,
     progress: &Progress,
     swept: &mut Swept,
 ) -> io::Result<bool> {
-    match due(&look(path)?, keep_days, now) {
+    match due(&(rule.look)(path)?, rule.keep_days, now) {
+        Due::At { due, .. } if due <= now && !(rule.may_go)(path)? => swept.edited += 1,
         Due::At { since, due } if due <= now => {
             durable::remove_tree(path, progress)?;
             swept.removed += 1;
             tracing::info!(
                 EPISODE = %printable(&name.to_string_lossy()),
                 "removed {}: {} old (since {since}), kept for {}", path.display(),
-                days(days_between(since, now)), days(keep_days.unwrap_or_default().into())
+                days(days_between(since, now)), days(rule.keep_days.unwrap_or_default().into())
             );
         }
         Due::Anew => {

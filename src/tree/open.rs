@@ -8,7 +8,10 @@ use std::{
 
 use rustix::{
     fd::OwnedFd,
-    fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2, readlinkat, statat},
+    fs::{
+        AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstat, openat, openat2, readlinkat,
+        statat, statx,
+    },
     io::Errno,
 };
 
@@ -90,6 +93,17 @@ pub(super) fn top(episode: &Path) -> Result<(File, Stat), Errno> {
     let folder = openat(CWD, episode, FOLDER, Mode::empty())?;
     let stat = fstat(&folder)?.into();
     Ok((folder.into(), stat))
+}
+
+/// When an open folder was made, nanoseconds after the epoch; 0 where the kernel or the file system does not know.
+pub(super) fn made_ns(folder: &File) -> i64 {
+    match statx(folder, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME) {
+        Ok(found) if found.stx_mask & StatxFlags::BTIME.bits() != 0 => {
+            let (seconds, rest) = (found.stx_btime.tv_sec, i64::from(found.stx_btime.tv_nsec));
+            seconds.saturating_mul(1_000_000_000).saturating_add(rest)
+        }
+        Ok(_) | Err(_) => 0,
+    }
 }
 
 pub(crate) fn stat(folder: &File, name: &CStr) -> Result<Stat, Error> {

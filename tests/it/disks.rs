@@ -5,6 +5,8 @@ mod clock;
 mod direct;
 mod failing;
 mod full;
+mod mounts;
+mod spares;
 mod tiny;
 
 use std::io::Read as _;

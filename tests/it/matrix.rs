@@ -247,7 +247,7 @@ impl Host {
             Effect::Pack { id, .. } => {
                 let facts = self.archives[&id].1;
                 let (fingerprint, manifest) = (Fingerprint(facts.sha256), ManifestCheck::None);
-                Event::Packed(id, Ok(Packed { facts, fingerprint, manifest, commit: None }))
+                Event::Packed(id, Ok(Packed { facts, fingerprint, folder: None, manifest, commit: None }))
             }
             Effect::Keep { id, .. } => Event::Kept(id, Ok(())),
             Effect::Send { id, packed, resume } => {
@@ -266,14 +266,14 @@ impl Host {
                 self.quarantined.insert(id.to_string(), self.now);
                 Event::Quarantined(id.clone(), Moved::To(id.as_str().into()))
             }
-            Effect::Orphan(id) => Event::OrphanSettled(id, OrphanEnd::Settled),
+            Effect::Orphan { id, .. } => Event::OrphanSettled(id, OrphanEnd::Settled),
             Effect::Sweep => Event::Swept(true),
             // The check of what is in conflict never ends here: a person would have to come first.
             Effect::Look(_)
             | Effect::Unwatch(_)
             | Effect::Check { .. }
             | Effect::Measure { .. }
-            | Effect::Relieve
+            | Effect::Relieve { .. }
             | Effect::Cancel(_)
             | Effect::Discard(_)
             | Effect::ReadClock

@@ -113,8 +113,9 @@ mod tests {
             delivered_at_wall: WallTime::from_unix_seconds(at),
             manifest: ManifestCheck::None,
             receipt: serde_json::Value::Null,
+            fingerprint: None,
         };
-        filed::write_receipt(&path, &receipt, None).unwrap();
+        filed::write_receipt(&path, &receipt, &[]).unwrap();
     }
 
     fn at(seconds: i64) -> WallTime {

@@ -129,6 +129,7 @@ mod tests {
             delivered_at_wall: WallTime::from_unix_seconds(1_800_000_000),
             manifest: ManifestCheck::None,
             receipt: serde_json::Value::Null,
+            fingerprint: None,
         }
     }
 

@@ -115,8 +115,8 @@ fn told(id: &EpisodeId, packed: pack::Packed) -> Packed {
             EPISODE = %id, "{id}: {count} {what} left out of the archive, {} first", packed.left_out[0].display()
         );
     }
-    let pack::Packed { facts, fingerprint, manifest, commit, .. } = packed;
-    Packed { facts, fingerprint, manifest, commit }
+    let pack::Packed { facts, fingerprint, folder, manifest, commit, .. } = packed;
+    Packed { facts, fingerprint, folder: Some(folder), manifest, commit }
 }
 
 fn failure(error: PackError, outbox: &Path) -> PackFailure {

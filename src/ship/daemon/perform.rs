@@ -278,19 +278,19 @@ impl Hands {
                     || Event::Quarantined(panicked, Moved::Failed(PANICKED.to_owned())),
                 );
             }
-            Effect::Orphan(id) => {
+            Effect::Orphan { id, displaced } => {
                 let panicked = id.clone();
                 workers.step(
                     move |workers| {
-                        let settled = workers.settle_orphan(&id, &progress);
+                        let settled = workers.settle_orphan(&id, displaced, &progress);
                         Event::OrphanSettled(id, settled)
                     },
                     || Event::OrphanSettled(panicked, OrphanEnd::Unsettled),
                 );
             }
-            Effect::Relieve => {
+            Effect::Relieve { need_bytes } => {
                 workers.step(
-                    move |workers| Event::Relieved(workers.relieve(&progress)),
+                    move |workers| Event::Relieved(workers.relieve(need_bytes, &progress)),
                     || Event::Relieved(false),
                 );
             }

@@ -1,23 +1,41 @@
 //! Room on a disk that is full: what disk pressure may take from `shipped/`, and the spares for the records of those who go there.
 
-use std::ffi::OsStr;
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
 
 use super::workers::{Workers, lock};
 use crate::{
-    durable, episode::EpisodeId, layout::is_numbered, progress::Progress, ship::machine::state::Packed,
-    ship::outbox,
+    durable,
+    episode::EpisodeId,
+    filesystem::{self, ground},
+    layout::{Layout, is_numbered},
+    progress::Progress,
+    ship::{machine::state::Packed, outbox},
+    tree,
 };
 
+/// On a smaller file system than this, spares of its own would be too large a part of it.
+const SPARES_FROM_BYTES: u64 = 16 << 20;
+
 impl Workers {
-    /// Makes room on the disk of `shipped/`, as far as that was asked for. False where there is too little, and nothing to remove.
-    pub(super) fn relieve(&self, progress: &Progress) -> bool {
-        let Some(wanted_bytes) = self.free_bytes.shipped else { return true };
+    /// Makes room on the disk of `shipped/`, as far as that was asked for, or somebody needs it. False where there is too little, and nothing to remove.
+    pub(super) fn relieve(&self, need_bytes: u64, progress: &Progress) -> bool {
+        let Some(wanted_bytes) = self.free_bytes.shipped.map(|wanted| wanted.max(need_bytes)) else {
+            return true;
+        };
+        // It is another disk then, whose room says nothing.
+        if self.have(&self.layout.shipped).is_err() {
+            return false;
+        }
         let retiring = |directory: &OsStr| {
             lock(&self.known.retiring).iter().any(|id| is_numbered(directory, id.as_str()))
         };
         // The machine asks for one at a time, so nobody misses it meanwhile.
         let mut pressure = std::mem::take(&mut *lock(&self.known.pressure));
-        let relieved = pressure.relieve(&self.layout, wanted_bytes, &retiring, progress);
+        let relieved =
+            pressure.relieve(&self.layout, wanted_bytes, &retiring, &self.as_delivered(progress), progress);
         *lock(&self.known.pressure) = pressure;
         if relieved.removed > 0 {
             self.keep_spares();
@@ -27,9 +45,33 @@ impl Workers {
 
     /// On a full disk there may be no room for them now: then later.
     pub(super) fn keep_spares(&self) {
-        if let Err(error) = durable::keep_spares(&self.layout.private) {
-            tracing::debug!("no spare files for a full disk: {error}");
+        for spares in self.spares_to_keep() {
+            if let Err(error) = durable::keep_spares(&spares) {
+                tracing::debug!("no spare files for a full disk at {}: {error}", tree::shown(&spares));
+            }
         }
+    }
+
+    /// A record is only written over a spare on its own mount: so each that records go to has some, unless it is tiny.
+    fn spares_to_keep(&self) -> Vec<PathBuf> {
+        let Layout { episodes, outbox, .. } = &*self.layout;
+        let [ours, in_episodes] = self.layout.spares(episodes);
+        let [_, in_outbox] = self.layout.spares(outbox);
+        let at_home = ground(&self.layout.private);
+        let is_away = |folder: &Path| {
+            let away =
+                matches!((&at_home, ground(folder)), (Ok(home), Ok(there)) if !there.has_the_mount_of(*home));
+            away && filesystem::space(folder).is_ok_and(|space| space.total_bytes >= SPARES_FROM_BYTES)
+        };
+        let mut spares = vec![ours];
+        // Not in the place of a folder that is gone for a while.
+        if is_away(episodes) && self.known.is_root(episodes) {
+            spares.push(in_episodes);
+        }
+        if is_away(outbox) && self.have(outbox).is_ok() {
+            spares.push(in_outbox);
+        }
+        spares
     }
 
     /// What was sent without a copy in the outbox leaves a note there for the time of its move: killed in the middle, the next
@@ -43,5 +85,14 @@ impl Workers {
         self.have(&self.layout.outbox)?;
         outbox::note(&self.layout, id, packed)
             .map_err(|error| format!("delivered, but its move cannot be noted in the outbox: {error}"))
+    }
+
+    /// Whether there is a spare for the receipt of a delivered episode now, which there was none for: its archive is not needed any more.
+    pub(super) fn gives_room(&self, id: &EpisodeId, packed: &Packed) -> bool {
+        let spares = self.layout.spares(&self.layout.episodes);
+        outbox::give_room(&self.layout, id, packed, &spares).unwrap_or_else(|error| {
+            tracing::debug!(EPISODE = %id, "its archive gives no room to its receipt: {error}");
+            false
+        })
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use tokio::time::Instant;
 
-use super::{Options, Stop, workers::content_of};
+use super::{Options, Stop, grounds::Grounds, workers::content_of};
 use crate::{
     durable,
     episode::EpisodeId,
@@ -42,6 +42,8 @@ pub(super) struct Prepared {
     /// Which folder `episodes/` was before we made any: one that we made is not the folder that the archives in the outbox
     /// were packed from (a disk that is not mounted?).
     pub(super) root: Option<RootId>,
+    /// Which folders the others were.
+    pub(super) grounds: Grounds,
     pub(super) trial: Trial,
     /// Where it is asked how it stands; `None` for one pass, and where there can be no socket.
     pub(super) control: Option<Bound>,
@@ -169,7 +171,7 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
     let control = if once { None } else { listen(layout) };
     doing.begin(format_args!("looking at the file system of {}", tree::shown(&layout.episodes)));
     let untrusted = shared_between_hosts(&layout.episodes);
-    Ok(Prepared { lock, root, trial, control, untrusted })
+    Ok(Prepared { lock, root, grounds: Grounds::of(layout), trial, control, untrusted })
 }
 
 /// Nobody can ask us then, and that is all.

@@ -1,6 +1,6 @@
 //! What the loop does beside the machine: the heartbeat, the status, the lock's refreshing, the reload.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -108,9 +108,12 @@ impl Daemon {
         }
         self.next_trial = Instant::now() + TRY_EVERY;
         let progress = self.hands.begin(Part::of(Work::Trial), 0);
-        let (layout, aside) = (Arc::clone(&self.hands.workers.layout), self.aside_sender.clone());
+        let (workers, aside) = (self.hands.workers.clone(), self.aside_sender.clone());
         tokio::task::spawn_blocking(move || {
-            let _ = aside.send(Aside::Tried(trial::run(&layout, Trier::Holder, &progress)));
+            let mut trial = trial::run(&workers.layout, Trier::Holder, &progress);
+            // First, since the rest may follow from it.
+            trial.findings.splice(0..0, workers.known.grounds.findings());
+            let _ = aside.send(Aside::Tried(trial));
         });
     }
 

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
-use super::{FreeBytes, KeepDays, lore::Lore};
+use super::{FreeBytes, KeepDays, grounds::Grounds, lore::Lore};
 use crate::{
     clock, durable,
     episode::{Digest, EpisodeId, printable},
@@ -33,10 +33,9 @@ use crate::{
         pack::{self, PackError},
         quarantine, retire,
         room::Room,
-        sweep::{self, pressure::Pressure},
+        sweep::{self, edited::Edited, pressure::Pressure},
         transport::{Delivery, Transport},
     },
-    tree,
 };
 
 /// What a blocking worker takes along.
@@ -62,12 +61,16 @@ pub(super) struct Known {
     pub(super) room: Room,
     /// On their way to `shipped/`, or just arrived there: not to be removed by anybody.
     pub(super) retiring: Mutex<HashSet<EpisodeId>>,
+    /// What is in `shipped/`, and is not what was delivered.
+    pub(super) edited: Edited,
     /// What disk pressure would take next from `shipped/`.
     pub(super) pressure: Mutex<Pressure>,
     /// The last answer's own clock, and when it came.
     server_clock: Mutex<Option<(WallTime, Instant)>>,
     /// Which folder `episodes/` was at the start. While it is another, no archive is taken for an orphan.
     root: Option<RootId>,
+    /// Which folders the others were.
+    pub(super) grounds: Grounds,
     /// Why the last look around failed.
     scan_trouble: Mutex<Option<String>>,
     /// Where the receivers that took an episode were: after a reload, the next attempt may go elsewhere.
@@ -87,8 +90,13 @@ pub(super) struct Scratch {
 }
 
 impl Known {
-    pub(super) fn new(root: Option<RootId>) -> Self {
-        Self { root, ..Self::default() }
+    pub(super) fn new(root: Option<RootId>, grounds: Grounds) -> Self {
+        Self { root, grounds, ..Self::default() }
+    }
+
+    /// Whether this is the folder that `episodes/` was at the start.
+    pub(super) fn is_root(&self, episodes: &Path) -> bool {
+        self.root.is_some_and(|root| scan::root_id(episodes).is_ok_and(|now| now == root))
     }
 
     /// The last answer's own clock, and when it came.
@@ -118,24 +126,9 @@ impl Workers {
         });
     }
 
-    /// Whether a folder of ours is there; where somebody removed it, it is made anew. Else what is wrong, in words.
-    pub(super) fn have(&self, folder: &Path) -> Result<(), String> {
-        match durable::recreate_folder(folder) {
-            Ok(false) => Ok(()),
-            Ok(true) => {
-                tracing::warn!("{} was gone while we ran, and was made anew.", folder.display());
-                Ok(())
-            }
-            Err(error) => Err(format!("{} is gone, and cannot be made anew: {error}", tree::shown(folder))),
-        }
-    }
-
     pub(super) fn scan(&self, progress: &Progress) -> Option<Scanned> {
         self.keep_spares();
-        for folder in [&self.layout.outbox, &self.layout.shipped, &self.layout.quarantine] {
-            // What needs the folder says so.
-            let _ = self.have(folder);
-        }
+        let has_outbox = self.have_all().is_ok();
         self.known.lore.note_room(&self.layout);
         let found = scan::scan(&self.layout, progress);
         self.tell_trouble(found.as_ref().err());
@@ -152,7 +145,7 @@ impl Workers {
         let mistaken = found.strangers.iter().filter(|stranger| stranger.sealed).count() as u64;
         let same_root = self.known.root == Some(found.root);
         let (archives, unlabelled) =
-            if same_root { (found.archives, found.unlabelled) } else { Default::default() };
+            if same_root && has_outbox { (found.archives, found.unlabelled) } else { Default::default() };
         Some(Scanned { episodes: found.episodes, archives, unlabelled, mistaken })
     }
 
@@ -194,6 +187,7 @@ impl Workers {
     ) -> Result<(), String> {
         let archive = lock(&self.known.scratch).get(id).map(|scratch| scratch.archive.clone());
         let now = clock::wall_now();
+        self.have(&self.layout.outbox)?;
         let kept = outbox::keep(&self.layout, id, archive.as_ref(), packed, conflict, now, progress);
         // It has its final name, or cannot be trusted: either way the open file is not needed any more.
         lock(&self.known.scratch).remove(id);
@@ -255,9 +249,13 @@ impl Workers {
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
         // Until the look after the move is over, what was written to it on its way may be nowhere else.
         lock(&self.known.retiring).insert(id.clone());
-        let moved = retire::retire(&self.layout, &retirement, &content_of, progress);
+        let retire = || retire::retire(&self.layout, &retirement, &content_of, progress);
+        let mut moved = retire();
+        if matches!(moved, Moved::NoRoom { .. }) && self.gives_room(id, packed) {
+            moved = retire();
+        }
         lock(&self.known.retiring).remove(id);
-        if !matches!(moved, Moved::Failed(_)) {
+        if !matches!(moved, Moved::Failed(_) | Moved::NoRoom { .. }) {
             lock(&self.known.delivered_to).remove(id);
             lock(&self.known.scratch).remove(id);
         }
@@ -273,10 +271,15 @@ impl Workers {
         quarantine::quarantine(&self.layout, id, reason, clock::wall_now(), progress)
     }
 
-    pub(super) fn settle_orphan(&self, id: &EpisodeId, progress: &Progress) -> OrphanEnd {
+    pub(super) fn settle_orphan(&self, id: &EpisodeId, displaced: bool, progress: &Progress) -> OrphanEnd {
         let Some(root) = self.known.root else { return OrphanEnd::Settled };
+        // What is not seen in another folder says nothing.
+        if let Err(why) = self.have_all() {
+            tracing::warn!(EPISODE = %id, "The archive of {id} in the outbox stays as it is for now: {why}");
+            return OrphanEnd::Unsettled;
+        }
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
-        match orphan::settle(&self.layout, id, root, clock::wall_now(), &content_of, progress) {
+        match orphan::settle(&self.layout, id, root, displaced, clock::wall_now(), &content_of, progress) {
             Ok(Settled::PutAside(_, Why::LastCopy)) => OrphanEnd::LastCopy,
             Ok(
                 Settled::NoOrphan
@@ -294,6 +297,12 @@ impl Workers {
         }
     }
 
+    /// Whether a directory in `shipped/` is what the receiver holds.
+    pub(super) fn as_delivered(&self, progress: &Progress) -> impl Fn(&Path) -> io::Result<bool> {
+        let content_of = move |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
+        move |directory| self.known.edited.is_as_delivered(directory, &content_of, progress)
+    }
+
     pub(super) fn sweep(&self, progress: &Progress) -> bool {
         let server = lock(&self.known.server_clock).map(|(date, heard)| date.after(heard.elapsed()));
         let KeepDays { quarantine, shipped } = self.keep_days;
@@ -306,7 +315,12 @@ impl Workers {
             tracing::debug!("nothing is cleaned up while the clock cannot be believed");
             return false;
         }
-        let swept = sweep::sweep(&self.layout, quarantine, shipped, now, progress);
+        // In the place of a folder that is gone for a while, nothing is ours to remove.
+        let here = |folder: &Path, days: Option<u32>| days.filter(|_| self.have(folder).is_ok());
+        let quarantine = here(&self.layout.quarantine, quarantine);
+        let shipped = here(&self.layout.shipped, shipped);
+        let swept =
+            sweep::sweep(&self.layout, quarantine, shipped, now, &self.as_delivered(progress), progress);
         self.known.lore.note_deletions_ahead(swept.quarantine_ahead);
         true
     }

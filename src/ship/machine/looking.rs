@@ -88,8 +88,8 @@ impl Machine {
                 episode.archived |= matches!(episode.state, State::Open);
             } else if here.contains_key(&id) {
                 self.episodes.entry(id).or_insert_with(Episode::new).archived = true;
-            } else if !moved.contains(&id) && self.orphans.insert(id.clone()) {
-                self.on_disk(Effect::Orphan(id));
+            } else if !moved.contains(&id) {
+                self.settle_archive(id, false);
             }
         }
         for (id, look) in here {
@@ -225,11 +225,23 @@ impl Machine {
             self.sleep_until(id, None);
             return self.rested(id);
         }
+        let has_archive = episode.durable || episode.archived;
         if !matches!(episode.state, State::Open) {
             self.discard_scratch(id);
             self.vanished(id);
         }
         self.forget(id);
+        // Now, and not at the next scan: the name may be in use again by then, and its packing take the archive's place.
+        if has_archive && !self.stopping {
+            self.settle_archive(id.clone(), true);
+        }
+    }
+
+    /// Finds out what the archive of an episode that is not there is the last copy of. Nothing of that name is packed meanwhile.
+    pub(super) fn settle_archive(&mut self, id: EpisodeId, displaced: bool) {
+        if self.orphans.insert(id.clone()) {
+            self.on_disk(Effect::Orphan { id, displaced });
+        }
     }
 
     /// The marker is not there. Where it was, the recorder took it back: the episode is open again.

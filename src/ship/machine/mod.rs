@@ -21,6 +21,7 @@ mod attempts;
 pub mod backoff;
 pub mod census;
 pub mod fairness;
+pub mod ground;
 pub mod hold;
 mod looking;
 pub mod overview;
@@ -210,7 +211,12 @@ pub enum Effect {
         reason: Reason,
     },
     /// An archive whose episode is gone: find out whether it is the last copy.
-    Orphan(EpisodeId),
+    Orphan {
+        /// Whose name it has.
+        id: EpisodeId,
+        /// Its episode was seen to be gone: what stands under the name by now is another one.
+        displaced: bool,
+    },
     /// Remove from `quarantine/` and `shipped/` what has aged out.
     Sweep,
     /// What time of day is it?
@@ -218,7 +224,10 @@ pub enum Effect {
     /// All uploads go at this pace from now on, also those under way.
     Pace(window::Pace),
     /// Where room is short, remove from `shipped/` what the receiver holds.
-    Relieve,
+    Relieve {
+        /// Somebody needs so much there, whatever is wanted to stay free.
+        need_bytes: u64,
+    },
     /// Say something to a person.
     Tell(Notice),
 }

@@ -228,9 +228,9 @@ impl Part {
             Effect::Send { id, .. } => (Work::Send, Some(id)),
             Effect::Retire { id, .. } => (Work::Retire, Some(id)),
             Effect::Quarantine { id, .. } => (Work::Quarantine, Some(id)),
-            Effect::Orphan(id) => (Work::Orphan, Some(id)),
+            Effect::Orphan { id, .. } => (Work::Orphan, Some(id)),
             Effect::Sweep => (Work::Sweep, None),
-            Effect::Relieve => (Work::Relieve, None),
+            Effect::Relieve { .. } => (Work::Relieve, None),
             Effect::Look(_)
             | Effect::Unwatch(_)
             | Effect::Cancel(_)

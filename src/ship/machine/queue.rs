@@ -14,7 +14,7 @@ use super::{
     ramp::Ramp,
     relief::Relief,
     room::Fullness,
-    state::{Episode, Next, OrphanEnd, Rest, State},
+    state::{Episode, Next, Rest, State},
     sweeps::Sweeps,
     window::Gate,
 };
@@ -158,19 +158,8 @@ impl Machine {
                 self.quarantined(&id, moved, now);
             }
             Event::OrphanSettled(id, end) => {
-                match end {
-                    OrphanEnd::Settled => {}
-                    OrphanEnd::Unsettled => self.tally.unseen += 1,
-                    OrphanEnd::LastCopy => {
-                        self.tally.fatal += 1;
-                        self.tally.last_copies += 1;
-                    }
-                }
                 self.on_disk -= 1;
-                self.orphans.remove(&id);
-                if self.episodes.get(&id).is_some_and(|episode| matches!(episode.state, State::Sealed)) {
-                    self.enter(&id, State::Sealed);
-                }
+                self.orphan_settled(&id, end, now);
             }
             Event::Swept(done) => {
                 if let Some(doubted_for) = self.sweeps.ended(done, now, self.settings.sweep_interval) {

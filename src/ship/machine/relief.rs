@@ -6,7 +6,14 @@
 //!                                      └──nothing to remove──▶ until something is shipped, or the next clean-up is due
 //! ```
 
-use super::{Effect, queue::Machine};
+use std::collections::BTreeSet;
+
+use super::{
+    Effect,
+    queue::Machine,
+    state::{Next, State},
+};
+use crate::episode::EpisodeId;
 
 #[derive(Debug, Default)]
 pub(super) struct Relief {
@@ -15,6 +22,10 @@ pub(super) struct Relief {
     again: bool,
     /// There was nothing to remove: to look through all of `shipped/` for it every minute would be a load of its own.
     vain: bool,
+    /// What somebody could not be moved for, bytes.
+    need_bytes: u64,
+    /// Those who wait for it, and have waited for nothing yet.
+    waiting: BTreeSet<EpisodeId>,
 }
 
 impl Relief {
@@ -37,8 +48,22 @@ impl Machine {
             self.relief.again = true;
         } else {
             self.relief.under_way = true;
-            self.now_do(Effect::Relieve);
+            let need_bytes = std::mem::take(&mut self.relief.need_bytes);
+            self.now_do(Effect::Relieve { need_bytes });
         }
+    }
+
+    /// One that is delivered has no room there. However much is wanted to stay free, it needs that.
+    pub(super) fn feel_need(&mut self, id: &EpisodeId, need_bytes: u64) {
+        if !self.settings.relieve {
+            return;
+        }
+        self.relief.need_bytes = self.relief.need_bytes.max(need_bytes);
+        // One that had room made for it, and was not moved all the same, waits as long as any other.
+        if self.episodes.get(id).is_some_and(|episode| episode.failures.local == 1) {
+            self.relief.waiting.insert(id.clone());
+        }
+        self.feel_pressure();
     }
 
     /// One more in `shipped/`.
@@ -50,10 +75,21 @@ impl Machine {
     pub(super) fn relieved(&mut self, enough: bool) {
         self.relief.under_way = false;
         let again = std::mem::take(&mut self.relief.again);
+        let waiting = if again { BTreeSet::new() } else { std::mem::take(&mut self.relief.waiting) };
         // What was felt meanwhile may have come with something to remove.
         self.relief.vain = !enough && !again;
         if again {
             self.feel_pressure();
+        }
+        if !enough || self.stopping {
+            return;
+        }
+        for id in waiting {
+            let state = self.episodes.get(&id).map(|episode| &episode.state);
+            if matches!(state, Some(State::Resting(Next::Retire(..), _))) {
+                self.sleep_until(&id, None);
+                self.rested(&id);
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::verdict::{Proof, Refusal};
 pub use crate::episode::Look;
 use crate::{
-    episode::{Commit, Fingerprint, Stamp},
+    episode::{Commit, Fingerprint, FolderId, Stamp},
     records::{ArchiveFacts, ManifestCheck},
     ship::outcome::{Attempt, Outcome},
 };
@@ -19,6 +19,8 @@ pub struct Packed {
     pub facts: ArchiveFacts,
     /// The episode as it was packed.
     pub fingerprint: Fingerprint,
+    /// Which directory that was; `None` where an older shipper packed it.
+    pub folder: Option<FolderId>,
     /// What became of the marker's manifest.
     pub manifest: ManifestCheck,
     /// The recorder's commit.
@@ -57,6 +59,8 @@ pub enum Check {
     Fits(Packed, Option<Refusal>),
     /// It does not, or has no sidecar, or is damaged; in words.
     Unusable(String),
+    /// It was packed from another directory than the one that has the name now: it may be the last copy of that.
+    Displaced,
     /// The two could not be compared: that says nothing about either; in words.
     Unknown(String),
 }
@@ -72,6 +76,13 @@ pub enum Moved {
     Gone,
     /// It could not be moved; why, and what to type.
     Failed(String),
+    /// There was no room for it where it was to go.
+    NoRoom {
+        /// Why, in words.
+        why: String,
+        /// What that would take on the disk of `shipped/`, bytes.
+        need_bytes: u64,
+    },
 }
 
 /// What became of an archive without an episode.

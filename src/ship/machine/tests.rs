@@ -234,12 +234,12 @@ fn name(effect: &Effect) -> (&'static str, String) {
         Effect::Discard(id) => ("discard", id),
         Effect::Retire { id, .. } => ("retire", id),
         Effect::Quarantine { id, .. } => ("quarantine", id),
-        Effect::Orphan(id) => ("orphan", id),
+        Effect::Orphan { id, .. } => ("orphan", id),
         Effect::ReadClock => return ("clock", String::new()),
         Effect::Pace(_) => return ("pace", String::new()),
         Effect::Scan => return ("scan", String::new()),
         Effect::Sweep => return ("sweep", String::new()),
-        Effect::Relieve => return ("relieve", String::new()),
+        Effect::Relieve { .. } => return ("relieve", String::new()),
         Effect::Tell(_) => return ("tell", String::new()),
     };
     (kind, id.as_str().to_owned())
@@ -258,6 +258,7 @@ fn packed(id: &str) -> Packed {
     Packed {
         facts: ArchiveFacts { sha256: digest, content_sha256: digest, size_bytes: 10 },
         fingerprint: Fingerprint(digest),
+        folder: None,
         manifest: ManifestCheck::None,
         commit: None,
     }

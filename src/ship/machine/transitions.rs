@@ -8,7 +8,7 @@ use super::{
     Effect, Notice,
     backoff::{LOCAL, SETTLING, Schedule},
     queue::Machine,
-    state::{Check, Episode, Looking, Moved, Next, PackFailure, Packed, Reason, Rest, State},
+    state::{Check, Episode, Looking, Moved, Next, OrphanEnd, PackFailure, Packed, Reason, Rest, State},
 };
 use crate::episode::{EpisodeId, Fingerprint};
 
@@ -43,6 +43,10 @@ impl Machine {
             }
             Check::Unusable(why) => {
                 self.tell(Notice::PackedAgain(id.clone(), why));
+                self.enter(id, State::Sealed);
+            }
+            Check::Displaced => {
+                self.settle_archive(id.clone(), true);
                 self.enter(id, State::Sealed);
             }
             Check::Unknown(why) => {
@@ -198,6 +202,10 @@ impl Machine {
             }
             Moved::Changed => self.settle(id, "it was changed after it was packed".to_owned(), now),
             Moved::Failed(why) => self.stuck(id, Next::Retire(packed, proof), why, now),
+            Moved::NoRoom { why, need_bytes } => {
+                self.stuck(id, Next::Retire(packed, proof), why, now);
+                self.feel_need(id, need_bytes);
+            }
         }
     }
 
@@ -244,7 +252,33 @@ impl Machine {
                 self.forget_unless_back(id);
             }
             Moved::Changed => self.settle(id, "it is not what was judged any more".to_owned(), now),
-            Moved::Failed(why) => self.stuck(id, Next::Quarantine(reason), why, now),
+            // What is removed for room makes none in quarantine/.
+            Moved::Failed(why) | Moved::NoRoom { why, .. } => {
+                self.stuck(id, Next::Quarantine(reason), why, now);
+            }
+        }
+    }
+
+    pub(super) fn orphan_settled(&mut self, id: &EpisodeId, end: OrphanEnd, now: Duration) {
+        self.orphans.remove(id);
+        let episode = self.episodes.get_mut(id);
+        let waits = episode.filter(|episode| matches!(episode.state, State::Sealed));
+        match (end, waits) {
+            (OrphanEnd::Settled, _) => {}
+            (OrphanEnd::Unsettled, None) => self.tally.unseen += 1,
+            // Packed now, the new one would take the place of the old.
+            (OrphanEnd::Unsettled, Some(episode)) => {
+                episode.archived = true;
+                let why = "an archive of another episode of its name is in its way in the outbox, and could not be put away";
+                return self.stuck(id, Next::Pack, why.to_owned(), now);
+            }
+            (OrphanEnd::LastCopy, _) => {
+                self.tally.fatal += 1;
+                self.tally.last_copies += 1;
+            }
+        }
+        if self.episodes.get(id).is_some_and(|episode| matches!(episode.state, State::Sealed)) {
+            self.enter(id, State::Sealed);
         }
     }
 

@@ -71,7 +71,7 @@ pub(super) fn put_aside(
             let name = sidecar.file_name().ok_or(io::ErrorKind::InvalidInput)?;
             durable::place_file(&sidecar, &scratch.join(name), progress)?;
         }
-        filed::write_reason(scratch, &reason, None)
+        filed::write_reason(scratch, &reason, &[])
     };
     let place = durable::build_directory(&layout.quarantine, id.as_str(), fill, progress)?;
     match why {

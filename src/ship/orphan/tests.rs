@@ -44,7 +44,7 @@ fn sandbox() -> Sandbox {
 
 impl Sandbox {
     fn try_settle(&self, content_of: ContentOf<'_>) -> io::Result<Settled> {
-        settle(&self.layout, &self.id, self.root, NOW, content_of, &Progress::default())
+        settle(&self.layout, &self.id, self.root, false, NOW, content_of, &Progress::default())
     }
 
     fn settle(&self) -> Settled {
@@ -78,6 +78,7 @@ impl Sandbox {
             delivered_at_wall: NOW,
             manifest: ManifestCheck::None,
             receipt: serde_json::Value::Null,
+            fingerprint: None,
         };
         fs::write(directory.join("shipping_receipt.json"), serde_json::to_vec(&receipt).unwrap()).unwrap();
         directory
@@ -102,6 +103,7 @@ impl Sandbox {
                 size_bytes: archive.len() as u64,
             },
             fingerprint: tree::fingerprint(packed_from, &Progress::default()).unwrap(),
+            folder: None,
             manifest: ManifestCheck::None,
             commit: None,
             verdict,
@@ -139,6 +141,34 @@ fn while_the_episode_is_there_nothing_is_an_orphan() {
     durable::remove_file(&a.layout.archive(&a.id)).unwrap();
     fs::remove_dir(a.layout.episode(&a.id)).unwrap();
     assert_eq!(a.settle(), Settled::NoOrphan);
+}
+
+#[test]
+fn where_another_has_the_name_by_now_the_archive_of_the_one_that_is_gone_is_put_aside_all_the_same() {
+    let a = sandbox();
+    let episode = a.layout.episode(&a.id);
+    let record = |data: &str| {
+        fs::create_dir(&episode).unwrap();
+        fs::write(episode.join("data"), data).unwrap();
+        fs::write(episode.join("done.marker"), "").unwrap();
+    };
+    let settle = || settle(&a.layout, &a.id, a.root, true, NOW, &content_of, &Progress::default()).unwrap();
+    record("first");
+    a.sidecar(ARCHIVE, content_in(&episode), &episode);
+    durable::remove_tree(&episode, &Progress::default()).unwrap();
+
+    // Moved away and back, or copied: it is what was packed.
+    record("first");
+    assert_eq!(settle(), Settled::NoOrphan);
+    durable::remove_tree(&episode, &Progress::default()).unwrap();
+
+    record("second");
+    assert_eq!(a.settle(), Settled::NoOrphan, "nobody has seen the first one gone");
+    let place = a.layout.quarantine.join("a");
+    assert_eq!(settle(), Settled::PutAside(place.clone(), Why::LastCopy));
+    assert_eq!(fs::read(place.join("a.tar.zst")).unwrap(), ARCHIVE);
+    assert_eq!(fs::read_to_string(episode.join("data")).unwrap(), "second");
+    assert!(a.outbox_is_empty());
 }
 
 #[test]
@@ -386,4 +416,30 @@ fn what_is_no_archive_is_not_called_a_last_copy() {
         assert!(error.contains(says) && !error.contains("last copy"), "{error}");
         assert_eq!(fs::read_to_string(place.join("a.tar.zst")).unwrap(), content);
     }
+}
+
+#[test]
+fn a_move_that_was_noted_on_a_full_disk_is_looked_at_by_its_receipt() {
+    let a = sandbox();
+    durable::remove_file(&a.layout.archive(&a.id)).unwrap();
+    a.shipped("a", "a", b"an older one");
+    let shipped = a.shipped("a~1", "a", ARCHIVE);
+    let later = WallTime::from_unix_seconds(NOW.unix_seconds() + 1);
+    let receipt = filed::receipt(&shipped).unwrap().unwrap();
+    filed::write_receipt(&shipped, &ShippingReceipt { delivered_at_wall: later, ..receipt }, &[]).unwrap();
+    fs::write(a.layout.sidecar(&a.id), b"").unwrap();
+    a.put_back_unfinished();
+    assert!(shipped.exists(), "it is what was delivered");
+
+    // The older one may have been written to since: it was looked at in its own time.
+    fs::write(a.layout.shipped.join("a/data"), "edited").unwrap();
+    fs::write(shipped.join("data"), "data, and late").unwrap();
+    a.put_back_unfinished();
+    let back = a.layout.episode(&a.id);
+    assert_eq!(fs::read_to_string(back.join("data")).unwrap(), "data, and late");
+    assert!(!shipped.exists() && a.layout.shipped.join("a").exists());
+    assert_eq!(filed::receipt(&back).unwrap(), None);
+
+    outbox::clear_partials(&a.layout, &Progress::default()).unwrap();
+    assert!(a.outbox_is_empty());
 }

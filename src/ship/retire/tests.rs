@@ -211,8 +211,9 @@ fn across_file_systems_a_copy_with_a_receipt_of_this_delivery_is_the_one_and_ano
             delivered_at_wall: WallTime::from_unix_seconds(1),
             manifest: ManifestCheck::None,
             receipt: json!(null),
+            fingerprint: None,
         };
-        filed::write_receipt(&a.layout.episode(&a.id), &receipt, None).unwrap();
+        filed::write_receipt(&a.layout.episode(&a.id), &receipt, &[]).unwrap();
         let copied = std::process::Command::new("cp")
             .arg("-a")
             .args([a.layout.episode(&a.id), there.path().join("a")])

@@ -20,7 +20,7 @@ use crate::{
     progress::Progress,
     records::WallTime,
     retention::{pressing, taken_since},
-    ship::room::space,
+    ship::{room::space, sweep::AsDelivered},
     tree::{self, Kind, TreeError},
 };
 
@@ -54,10 +54,13 @@ impl Pressure {
         layout: &Layout,
         wanted_bytes: u64,
         busy: &dyn Fn(&OsStr) -> bool,
+        as_delivered: AsDelivered<'_>,
         progress: &Progress,
     ) -> Relieved {
         let mut relieved = Relieved::default();
-        if let Err(error) = self.try_relieve(layout, wanted_bytes, busy, progress, &mut relieved) {
+        if let Err(error) =
+            self.try_relieve(layout, wanted_bytes, busy, as_delivered, progress, &mut relieved)
+        {
             tracing::warn!("Room on the disk of {} could not be made: {error}", tree::shown(&layout.shipped));
         }
         relieved
@@ -68,6 +71,7 @@ impl Pressure {
         layout: &Layout,
         wanted_bytes: u64,
         busy: &dyn Fn(&OsStr) -> bool,
+        as_delivered: AsDelivered<'_>,
         progress: &Progress,
         relieved: &mut Relieved,
     ) -> io::Result<()> {
@@ -87,7 +91,7 @@ impl Pressure {
                 continue;
             };
             // One that cannot be removed does not keep the others.
-            match remove(layout, &name, free_bytes, wanted_bytes, busy, progress) {
+            match remove(layout, &name, free_bytes, wanted_bytes, busy, as_delivered, progress) {
                 Ok(Some(removed_bytes)) => {
                     relieved.removed += 1;
                     let now_free = space(&layout.shipped)?.free_bytes;
@@ -140,6 +144,7 @@ fn remove(
     free_bytes: u64,
     wanted_bytes: u64,
     busy: &dyn Fn(&OsStr) -> bool,
+    as_delivered: AsDelivered<'_>,
     progress: &Progress,
 ) -> io::Result<Option<u64>> {
     let path = layout.shipped.join(name);
@@ -154,8 +159,11 @@ fn remove(
     if left.iter().any(|left| fs::symlink_metadata(left).is_ok()) {
         return Ok(None);
     }
+    if !as_delivered(&path)? {
+        return Ok(None);
+    }
     let size_bytes = size_of(&path, progress);
-    durable::remove_tree(&path, progress)?;
+    durable::remove_tree_into_spares(&path, &layout.spares(&layout.episodes), progress)?;
     tracing::info!(
         EPISODE = %printable(&name.to_string_lossy()),
         "removed {} ({size_bytes} bytes, shipped {since}): {free_bytes} bytes were free on its disk, shipped_free_bytes wants \

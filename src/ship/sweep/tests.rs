@@ -75,7 +75,7 @@ fn quarantined_ones_are_removed_by_their_stamp_then_by_their_mtime() {
     directory(folder, "epoch", reason(&format!("{}.5", day(1).unix_seconds())), 35);
     fs::write(folder.join("a-file"), "").unwrap();
     fs::create_dir(folder.join(".sealift-copy-x")).unwrap();
-    let swept = sweep(&layout, Some(30), Some(30), day(36), &Progress::default());
+    let swept = sweep(&layout, Some(30), Some(30), day(36), &|_| Ok(true), &Progress::default());
     assert_eq!(swept, Swept { removed: 4, ..Swept::default() });
     assert_eq!(names(folder), [".sealift-copy-x", "a-file", "young", "young-without-reason"]);
 }
@@ -90,9 +90,24 @@ fn shipped_ones_are_removed_only_with_the_receivers_own_receipt() {
     directory(folder, "bare", receipt("bare", day(1), false), 1);
     directory(folder, "renamed", receipt("another", day(1), true), 1);
     directory(folder, "none", None, 1);
-    let swept = sweep(&layout, Some(30), Some(30), day(36), &Progress::default());
+    let swept = sweep(&layout, Some(30), Some(30), day(36), &|_| Ok(true), &Progress::default());
     assert_eq!(swept, Swept { removed: 2, unvouched: 3, ..Swept::default() });
     assert_eq!(names(folder), ["bare", "none", "renamed", "young"]);
+}
+
+#[test]
+fn shipped_ones_that_are_not_what_was_delivered_are_kept() {
+    let (_root, layout) = sandbox();
+    for name in ["held", "edited", "unreadable"] {
+        directory(&layout.shipped, name, receipt(name, day(1), true), 35);
+    }
+    let as_delivered = |path: &Path| match path.file_name().unwrap().to_str().unwrap() {
+        "unreadable" => Err(io::Error::other("EIO")),
+        name => Ok(name != "edited"),
+    };
+    let swept = sweep(&layout, Some(30), Some(30), day(36), &as_delivered, &Progress::default());
+    assert_eq!(swept, Swept { removed: 1, edited: 1, failed: 1, ..Swept::default() });
+    assert_eq!(names(&layout.shipped), ["edited", "unreadable"]);
 }
 
 #[test]
@@ -101,7 +116,7 @@ fn without_a_setting_nothing_is_even_looked_at() {
     directory(&layout.quarantine, "old", reason("0"), 1);
     directory(&layout.shipped, "old", receipt("old", day(1), true), 1);
     for keep_days in [None, Some(0)] {
-        let swept = sweep(&layout, keep_days, keep_days, day(9999), &Progress::default());
+        let swept = sweep(&layout, keep_days, keep_days, day(9999), &|_| Ok(true), &Progress::default());
         assert_eq!(swept, Swept::default());
     }
     assert_eq!((names(&layout.quarantine).len(), names(&layout.shipped).len()), (1, 1));
@@ -114,7 +129,7 @@ fn an_age_that_cannot_be_told_begins_anew_and_is_remembered() {
     // The folder's mtime is set by the real clock.
     let now = clock::wall_now();
     let after = |days: i64| WallTime::from_unix_seconds(now.unix_seconds() + 60 + days * DAY_S);
-    let swept = |days| sweep(&layout, Some(30), None, after(days), &Progress::default());
+    let swept = |days| sweep(&layout, Some(30), None, after(days), &|_| Ok(true), &Progress::default());
     assert_eq!(swept(0), Swept { renewed: 1, ..Swept::default() });
     // Announced a week ahead.
     assert_eq!(swept(22), Swept::default());
@@ -146,7 +161,7 @@ fn one_that_cannot_be_looked_at_or_removed_does_not_keep_the_others() {
                 if root_user {
                     rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(65_534)).unwrap();
                 }
-                sweep(&layout, Some(30), None, day(60), &progress)
+                sweep(&layout, Some(30), None, day(60), &|_| Ok(true), &progress)
             })
             .join()
             .unwrap()

@@ -147,6 +147,48 @@ fn removed_while_it_waits_to_be_sent_its_archive_may_be_the_last_copy() {
     assert_eq!(names(&sandbox.layout.shipped), ["run-2"]);
 }
 
+/// The archive in `quarantine/` is that of what was recorded first.
+#[track_caller]
+fn first_is_in_quarantine(sandbox: &Sandbox) {
+    let aside = sandbox.layout.quarantine.join("run-1/run-1.tar.zst");
+    eventually("the first is in quarantine/", || aside.exists());
+    assert_eq!(content_of(&fs::read(aside).unwrap(), "data.bin"), b"recorded");
+}
+
+#[test]
+fn removed_and_its_name_used_again_at_once_its_archive_may_be_the_last_copy() {
+    let door = Door::closed();
+    let sandbox = Sandbox::new(door.server.url());
+    let daemon = sandbox.daemon();
+    let episode = sandbox.seal("run-1", &[("data.bin", b"recorded")]);
+    eventually("the archive is kept", || sandbox.outbox() == ["run-1.json", "run-1.tar.zst"]);
+    daemon.wait_log("The receiver cannot be used");
+    // Within one look at it.
+    let again = sandbox.record(".again", &[("data.bin", b"recorded again")]);
+    fs::write(again.join("done.marker"), b"").unwrap();
+    remove(&episode);
+    fs::rename(again, &episode).unwrap();
+    first_is_in_quarantine(&sandbox);
+    door.open();
+    sandbox.seal("run-2", &[]);
+    sandbox.wait_shipped("run-1");
+    assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), b"recorded again");
+}
+
+#[test]
+fn removed_and_its_name_used_again_while_no_daemon_ran_its_archive_may_be_the_last_copy() {
+    let (sandbox, door, mut daemon) = with_one_that_waits();
+    assert!(daemon.terminate().success());
+    remove(&sandbox.layout.episodes.join("run-1"));
+    sandbox.seal("run-1", &[("data.bin", b"recorded again")]);
+    let _daemon = sandbox.daemon();
+    first_is_in_quarantine(&sandbox);
+    door.open();
+    sandbox.seal("run-2", &[]);
+    sandbox.wait_shipped("run-1");
+    assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), b"recorded again");
+}
+
 #[test]
 fn removed_while_it_rests_its_archive_may_be_the_last_copy() {
     let server = Scripted::new(|_, _| Reply::empty(503).header("Retry-After: 3000"));
@@ -278,6 +320,32 @@ fn written_to_after_it_was_packed_both_are_kept_and_it_is_for_a_person() {
     assert_eq!(content_of(&fs::read(sandbox.stored("run-1")).unwrap(), "data.bin"), b"recorded");
     assert_eq!(fs::read(&data).unwrap(), b"recorded, and more");
     assert_eq!(names(&sandbox.layout.shipped), [""; 0]);
+}
+
+#[test]
+fn written_to_in_shipped_it_is_kept_whatever_room_is_wanted() {
+    let sandbox = Sandbox::with_receiver();
+    let mut daemon = daemon(&sandbox, "");
+    for id in ["edited", "noted", "held"] {
+        sandbox.seal(id, &[("data.bin", b"recorded")]);
+        daemon.wait_log(&format!("shipped {id}"));
+    }
+    fs::write(sandbox.shipped("edited").join("data.bin"), b"EDITED!!").unwrap();
+    fs::write(sandbox.shipped("noted").join("notes.txt"), b"look at second 12").unwrap();
+    assert!(daemon.terminate().success());
+
+    let greedy = self::daemon(&sandbox, &format!("shipped_free_bytes = {}\n", 1_u64 << 60));
+    greedy.wait_log("removed ");
+    for id in ["edited", "noted"] {
+        greedy
+            .wait_log(&format!("/{id} is not what was delivered of {id}: somebody has written to it since."));
+    }
+    sandbox.seal("next", &[]);
+    // What is shipped next is reason to look through all of it once more.
+    eventually("the next is removed, too", || names(&sandbox.layout.shipped) == ["edited", "noted"]);
+    let log = greedy.log();
+    assert_eq!(log.matches("is not what was delivered of").count(), 2, "told once each: {log}");
+    assert_eq!(fs::read(sandbox.shipped("edited").join("data.bin")).unwrap(), b"EDITED!!");
 }
 
 #[test]

@@ -130,3 +130,26 @@ fn on_a_disk_that_is_full_to_the_last_byte_an_episode_is_delivered_and_moved() {
     is_delivered(&sandbox, "run-1", &content(1, 2 * MIB));
     assert_eq!(sandbox.outbox(), [""; 0]);
 }
+
+#[test]
+fn for_an_episode_that_has_no_room_on_the_disk_of_shipped_as_much_is_made_as_it_needs() {
+    let sandbox = Sandbox::with_receiver();
+    let Some(_mounted) = Mounted::over(&sandbox.layout.shipped, "64m") else { return };
+    let _daemon = ship(&sandbox, "[shipper]\nshipped_free_bytes = 8000000\n[pack]\nlevel = 1");
+    let record = |n: u8, size: u64| {
+        record(&sandbox.layout.episodes, &format!("run-{n}"), &content(n, size), &AtomicUsize::new(0));
+        eventually_within(LONG, "it is shipped", || {
+            sandbox.shipped(&format!("run-{n}")).join("done.marker").exists()
+        });
+    };
+    for n in 1..=4 {
+        record(n, 11 * MIB);
+    }
+    // Twenty are free, which is more than was asked for.
+    record(5, 25 * MIB);
+    is_delivered(&sandbox, "run-5", &content(5, 25 * MIB));
+    // One for its need, and one for what is wanted to stay free beside it.
+    eventually("the two oldest had to go, and no more", || {
+        names(&sandbox.layout.shipped) == ["run-3", "run-4", "run-5"]
+    });
+}

@@ -199,7 +199,9 @@ fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> Row {
     let episodes = facts.folders.iter().find(|folder| folder.name == "episodes");
     let path_of_episodes = episodes.map(|folder| folder.path.as_path()).unwrap_or(Path::new("episodes"));
     let look = || format!("findmnt --target {}", path(path_of_episodes));
-    let row = if let Some(finding) = of(TrialKind::NotPermitted) {
+    let row = if let Some(finding) = of(TrialKind::Elsewhere) {
+        Row::red(id, &finding.what_to_do, facts.hands.as_root("mount -a"))
+    } else if let Some(finding) = of(TrialKind::NotPermitted) {
         Row::red(id, &finding.what_to_do, not_permitted(facts, who).unwrap_or_else(look))
     } else if let Some(finding) = of(TrialKind::Sticky) {
         let owned = episodes.and_then(|folder| match &folder.state {
@@ -323,6 +325,11 @@ mod tests {
                 Finding::Unmovable { first: "a".to_owned(), count: 2, why: Unmovable::Sealed },
                 Status::Red,
                 r"find /d/episodes -mindepth 1 -maxdepth 1 -type d ! -name '.*' ! -uid 10 ! \( -gid 20 -perm -g=wx \) -exec test -f {}/done.marker ';' -exec chown -R sealift {} +",
+            ),
+            (
+                Finding::Elsewhere { folder: "/d/shipped".into(), why: "it is gone".to_owned() },
+                Status::Red,
+                "mount -a",
             ),
             (
                 Finding::Unmovable { first: "a".to_owned(), count: 2, why: Unmovable::Open },

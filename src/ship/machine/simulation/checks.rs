@@ -288,9 +288,13 @@ impl World {
 
     /// The tally of one pass from cron.
     pub(super) fn one_pass_adds_up(&self, tally: &Tally) {
-        let Tally { scanned, shipped, transient_failures, unseen, conflicts, fatal, held, last_copies: _ } =
+        let Tally { scanned, shipped, transient_failures, unseen, conflicts, fatal, held, last_copies } =
             *tally;
-        assert_eq!(scanned + unseen, shipped + transient_failures + conflicts + fatal + held, "{tally:?}");
+        assert_eq!(
+            scanned + unseen + last_copies,
+            shipped + transient_failures + conflicts + fatal + held,
+            "{tally:?}"
+        );
     }
 
     /// At the end, with nothing under way.
@@ -331,11 +335,11 @@ fn describe(effect: &Effect) -> (&'static str, Option<&EpisodeId>) {
         Effect::Cancel(_) => ("cancel", None),
         Effect::Retire { id, .. } => ("retire", Some(id)),
         Effect::Quarantine { id, .. } => ("quarantine", Some(id)),
-        Effect::Orphan(id) => ("orphan", Some(id)),
+        Effect::Orphan { id, .. } => ("orphan", Some(id)),
         Effect::Sweep => ("sweep", None),
         Effect::ReadClock => ("clock", None),
         Effect::Pace(_) => ("pace", None),
-        Effect::Relieve => ("relieve", None),
+        Effect::Relieve { .. } => ("relieve", None),
         Effect::Tell(_) => ("tell", None),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    episode::{Digest, EpisodeId, Fingerprint, Look, Stamp},
+    episode::{Digest, EpisodeId, Fingerprint, FolderId, Look, Stamp},
     records::{ArchiveFacts, ManifestCheck},
     ship::machine::{
         state::{Packed, Reason},
@@ -31,6 +31,10 @@ impl Dir {
         Fingerprint(digest([self.inode, self.content, marker.0, marker.1]))
     }
 
+    pub(super) fn folder(&self) -> FolderId {
+        FolderId { inode: self.inode, made_ns: 0 }
+    }
+
     pub(super) fn look(&self) -> Look {
         self.marker.map_or(Look::Open, |marker| {
             Look::Sealed(Stamp {
@@ -48,6 +52,7 @@ impl Dir {
 pub(super) struct Archive {
     pub(super) content: u64,
     pub(super) fingerprint: Fingerprint,
+    pub(super) folder: FolderId,
     pub(super) damaged: bool,
     /// It lies nowhere: only its digests are known, and it is packed again for each attempt.
     pub(super) measured: bool,
@@ -60,6 +65,7 @@ impl Archive {
         Packed {
             facts: facts(self.content),
             fingerprint: self.fingerprint,
+            folder: Some(self.folder),
             manifest: ManifestCheck::None,
             commit: None,
         }

@@ -162,9 +162,9 @@ impl<O: Outside> Hosts<O> {
             Effect::ReadClock
             | Effect::Check { .. }
             | Effect::Measure { .. }
-            | Effect::Relieve
+            | Effect::Relieve { .. }
             | Effect::Quarantine { .. }
-            | Effect::Orphan(_) => {
+            | Effect::Orphan { .. } => {
                 unreachable!("nothing lies in the outbox, there is room, and nobody is at fault: {effect:?}")
             }
         })
@@ -176,6 +176,7 @@ fn packed(id: &EpisodeId, size_bytes: u64) -> Packed {
     Packed {
         facts: ArchiveFacts { sha256: digest, content_sha256: digest, size_bytes },
         fingerprint: Fingerprint(digest),
+        folder: None,
         manifest: ManifestCheck::None,
         commit: None,
     }

@@ -78,10 +78,10 @@ impl World {
             | Effect::Send { .. }
             | Effect::Retire { .. }
             | Effect::Quarantine { .. }
-            | Effect::Orphan(_)
+            | Effect::Orphan { .. }
             | Effect::ReadClock
             | Effect::Sweep
-            | Effect::Relieve => {}
+            | Effect::Relieve { .. } => {}
         }
         let serial = self.fresh();
         self.jobs.insert(serial, job);
@@ -102,9 +102,9 @@ impl World {
             Effect::Keep { .. }
             | Effect::Retire { .. }
             | Effect::Quarantine { .. }
-            | Effect::Orphan(_)
+            | Effect::Orphan { .. }
             | Effect::Sweep
-            | Effect::Relieve => 30,
+            | Effect::Relieve { .. } => 30,
             Effect::Unwatch(_)
             | Effect::Cancel(_)
             | Effect::Discard(_)
@@ -155,7 +155,7 @@ impl World {
                 Effect::Keep { .. }
                 | Effect::Retire { .. }
                 | Effect::Quarantine { .. }
-                | Effect::Orphan(_)
+                | Effect::Orphan { .. }
                     if self.dice.chance(50) =>
                 {
                     self.work(&job);
@@ -171,11 +171,11 @@ impl World {
                 | Effect::Cancel(_)
                 | Effect::Retire { .. }
                 | Effect::Quarantine { .. }
-                | Effect::Orphan(_)
+                | Effect::Orphan { .. }
                 | Effect::Sweep
                 | Effect::ReadClock
                 | Effect::Pace(_)
-                | Effect::Relieve
+                | Effect::Relieve { .. }
                 | Effect::Tell(_) => {}
             }
         }
@@ -218,11 +218,11 @@ impl World {
                 }
                 Event::Quarantined(id.clone(), moved)
             }
-            Effect::Orphan(id) => {
-                self.settle_orphan(id);
-                Event::OrphanSettled(id.clone(), OrphanEnd::Settled)
+            Effect::Orphan { id, displaced } => {
+                let end = self.settle_orphan(id, *displaced);
+                Event::OrphanSettled(id.clone(), end)
             }
-            Effect::Relieve => Event::Relieved(self.dice.chance(50)),
+            Effect::Relieve { .. } => Event::Relieved(self.dice.chance(50)),
             Effect::Sweep => Event::Swept(self.calm() || self.dice.chance(70)),
             Effect::ReadClock => Event::ClockRead(self.local_time()),
             Effect::Unwatch(_)
@@ -282,6 +282,7 @@ impl World {
         let Some(conflict) = &archive.sidecar else { return unusable("no sidecar") };
         match self.disk.episodes.get(id) {
             Some(dir) if dir.fingerprint() == archive.fingerprint => {}
+            Some(dir) if !archive.measured && dir.folder() != archive.folder => return Check::Displaced,
             Some(_) | None => return unusable("changed"),
         }
         if rehash && archive.damaged {
@@ -332,6 +333,7 @@ impl World {
         let archive = Archive {
             content: dir.content,
             fingerprint: dir.fingerprint(),
+            folder: dir.folder(),
             damaged: false,
             measured,
             sidecar: Some(None),
@@ -419,15 +421,22 @@ impl World {
         self.stirred(id, None);
     }
 
-    fn settle_orphan(&mut self, id: &EpisodeId) {
-        if self.disk.episodes.contains_key(id) || self.disk_fails() {
-            return;
+    fn settle_orphan(&mut self, id: &EpisodeId, displaced: bool) -> OrphanEnd {
+        let here = self.disk.episodes.get(id).map(|dir| dir.content);
+        let there = self.disk.outbox.get(id).map(|archive| archive.content);
+        if here.is_some() && (!displaced || here == there) {
+            return OrphanEnd::Settled;
         }
-        let Some(archive) = self.disk.outbox.remove(id) else { return };
+        if self.disk_fails() {
+            return OrphanEnd::Unsettled;
+        }
+        let Some(archive) = self.disk.outbox.remove(id) else { return OrphanEnd::Settled };
         let shipped = self.disk.shipped.contains(&(id.clone(), archive.content));
         let quarantined = self.disk.quarantine.iter().any(|(name, ..)| name == id);
         if !shipped && !quarantined {
             self.disk.saved.push((id.clone(), archive.content));
+            return OrphanEnd::LastCopy;
         }
+        OrphanEnd::Settled
     }
 }

@@ -36,7 +36,7 @@ pub(super) enum Act {
     Unwatch(u32, EpisodeId),
     Hint(u32, EpisodeId),
     Overflow(u32),
-    Say(u32, Event),
+    Say(u32, Box<Event>),
     /// Watches can be had from now on, or not.
     Watches(bool),
     /// `episodes/` is mounted over: every watch is gone.
@@ -244,7 +244,7 @@ impl World {
             }
             Act::Hint(process, id) if process == self.process => self.tell(Event::Hinted(id)),
             Act::Overflow(process) if process == self.process => self.tell(Event::Unsure),
-            Act::Say(process, event) if process == self.process => self.tell(event),
+            Act::Say(process, event) if process == self.process => self.tell(*event),
             Act::GraceOver(process) if process == self.process => self.kill(),
             Act::Unwatch(..) | Act::Hint(..) | Act::Overflow(_) | Act::Say(..) | Act::GraceOver(_) => {}
             Act::Watches(can) => {
@@ -291,7 +291,7 @@ impl World {
     fn say_from_watch_thread(&mut self, event: Event) {
         let at = self.watch_thread.1.max(self.now + self.dice.millis(0, 5));
         self.watch_thread.1 = at;
-        self.after(at, Act::Say(self.process, event));
+        self.after(at, Act::Say(self.process, Box::new(event)));
     }
 
     fn start(&mut self) {

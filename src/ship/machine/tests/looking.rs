@@ -64,3 +64,54 @@ fn one_pass_counts_what_somebody_believes_to_have_sealed() {
     let tally = bench.machine.tally();
     assert_eq!((tally.transient_failures, tally.scanned), (3, 0));
 }
+
+/// Packed, not delivered, and its archive kept.
+fn kept(bench: &mut Bench, id: &str) {
+    bench.seal_and_pack(id, 1);
+    bench.take("send");
+    bench.answer(id, 503, AnswerBody::Empty);
+    bench.keep(id);
+    bench.take("send");
+}
+
+#[test]
+fn the_archive_of_one_that_was_taken_away_is_put_away_at_once_and_before_its_name_is_packed_again() {
+    let mut bench = Bench::new();
+    kept(&mut bench, "a");
+    bench.look("a", Look::Gone);
+    assert_eq!(bench.wanted, [Effect::Orphan { id: of("a"), displaced: true }]);
+    bench.wanted.clear();
+    bench.seal("a", 2);
+    assert_eq!(bench.wanted(), [""; 0]);
+    bench.hear(Event::OrphanSettled(of("a"), OrphanEnd::LastCopy));
+    assert_eq!(bench.wanted(), ["pack a"]);
+}
+
+#[test]
+fn an_archive_of_another_directory_is_put_away_before_its_name_is_packed_again() {
+    let mut bench = Bench::new();
+    kept(&mut bench, "a");
+    bench.look("a", Look::Sealed(Stamp { inodes: (7, 8), ..stamp(2) }));
+    assert_eq!(bench.take("check"), ["a"]);
+    bench.hear(Event::Checked(of("a"), Check::Displaced));
+    assert_eq!(bench.wanted, [Effect::Orphan { id: of("a"), displaced: true }]);
+    bench.wanted.clear();
+    bench.hear(Event::OrphanSettled(of("a"), OrphanEnd::LastCopy));
+    assert_eq!(bench.wanted(), ["pack a"]);
+}
+
+#[test]
+fn where_the_archive_of_another_directory_cannot_be_put_away_its_place_is_not_taken() {
+    let mut bench = Bench::new();
+    kept(&mut bench, "a");
+    bench.look("a", Look::Sealed(Stamp { inodes: (7, 8), ..stamp(2) }));
+    for _ in 0..3 {
+        assert_eq!(bench.take("check"), ["a"]);
+        bench.hear(Event::Checked(of("a"), Check::Displaced));
+        assert_eq!(bench.take("orphan"), ["a"]);
+        bench.hear(Event::OrphanSettled(of("a"), OrphanEnd::Unsettled));
+        assert_eq!(bench.wanted(), [""; 0]);
+        assert!(bench.told(|notice| matches!(notice, Notice::Stuck(..))));
+        bench.wait_for_deadline();
+    }
+}

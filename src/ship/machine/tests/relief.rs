@@ -73,3 +73,49 @@ fn what_is_felt_meanwhile_is_seen_to_afterwards() {
     bench.hear(Event::Relieved(false));
     assert_eq!(reliefs(&mut bench), 1);
 }
+
+/// Delivered, and there was no room to move it.
+fn no_room_for(bench: &mut Bench, id: &str, need_bytes: u64) {
+    bench.answer(id, 201, AnswerBody::Empty);
+    assert_eq!(bench.take("retire"), [id]);
+    bench.hear(Event::Retired(of(id), Moved::NoRoom { why: "ENOSPC".into(), need_bytes }));
+}
+
+#[test]
+fn what_has_no_room_in_shipped_asks_for_as_much_as_it_needs_and_moves_when_it_is_there() {
+    let mut bench = bench();
+    bench.seal_and_pack("a", 1);
+    bench.take("send");
+    no_room_for(&mut bench, "a", 25_000_000);
+    assert_eq!(bench.wanted, [Effect::Relieve { need_bytes: 25_000_000 }]);
+    bench.wanted.clear();
+    bench.hear(Event::Relieved(true));
+    assert_eq!(bench.wanted(), ["retire a"], "at once, and not when its wait is over");
+
+    // There was room, it was said, and it was not enough.
+    bench.wanted.clear();
+    bench.hear(Event::Retired(of("a"), Moved::NoRoom { why: "ENOSPC".into(), need_bytes: 25_000_000 }));
+    assert_eq!(reliefs(&mut bench), 1);
+    bench.hear(Event::Relieved(true));
+    assert_eq!(bench.wanted(), [""; 0], "it waits like any other");
+    bench.wait_s(60);
+    assert_eq!(bench.take("retire"), ["a"]);
+}
+
+#[test]
+fn a_need_that_is_felt_while_room_is_made_is_seen_to_afterwards() {
+    let mut bench = bench();
+    for (id, at) in [("a", 1), ("b", 2)] {
+        bench.seal_and_pack(id, at);
+        bench.take("send");
+    }
+    no_room_for(&mut bench, "a", 5);
+    bench.wanted.clear();
+    no_room_for(&mut bench, "b", 7);
+    assert_eq!(reliefs(&mut bench), 0);
+    bench.hear(Event::Relieved(true));
+    assert_eq!(bench.wanted, [Effect::Relieve { need_bytes: 7 }]);
+    bench.wanted.clear();
+    bench.hear(Event::Relieved(true));
+    assert_eq!(bench.wanted(), ["retire a", "retire b"]);
+}

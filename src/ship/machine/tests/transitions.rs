@@ -200,6 +200,8 @@ fn an_episode_that_is_taken_away_is_forgotten() {
     bench.keep("a");
     bench.look("a", Look::Gone);
     assert!(bench.told(|notice| matches!(notice, Notice::Vanished(_))));
+    assert_eq!(bench.take("orphan"), ["a"]);
+    bench.hear(Event::OrphanSettled(of("a"), OrphanEnd::LastCopy));
     assert_eq!(bench.machine.load(), (0, 0));
     bench.wait_s(1000);
     assert_eq!(bench.wanted(), [""; 0]);

@@ -45,7 +45,7 @@ fn left(layout: &Layout) -> Vec<String> {
 
 /// With more than any disk has, everything goes that may go.
 fn relieve(layout: &Layout, busy: &dyn Fn(&OsStr) -> bool) -> Relieved {
-    Pressure::default().relieve(layout, u64::MAX, busy, &Progress::default())
+    Pressure::default().relieve(layout, u64::MAX, busy, &|_| Ok(true), &Progress::default())
 }
 
 #[test]
@@ -67,6 +67,19 @@ fn what_the_receiver_holds_by_its_own_receipt_goes_and_nothing_else() {
 }
 
 #[test]
+fn what_is_not_what_was_delivered_stays_however_little_room_there_is() {
+    let (_root, layout) = sandbox();
+    for id in ["edited", "held"] {
+        shipped_on(&layout, id, 1, true);
+    }
+    let as_delivered = |path: &Path| Ok(!path.ends_with("edited"));
+    let relieved =
+        Pressure::default().relieve(&layout, u64::MAX, &|_| false, &as_delivered, &Progress::default());
+    assert_eq!(relieved, Relieved { removed: 1, enough: false });
+    assert_eq!(left(&layout), ["edited"]);
+}
+
+#[test]
 fn the_oldest_goes_first_and_no_more_than_it_takes() {
     let (_root, layout) = sandbox();
     for (id, n) in [("c", 3), ("a", 1), ("b", 2)] {
@@ -75,7 +88,8 @@ fn the_oldest_goes_first_and_no_more_than_it_takes() {
     let oldest = oldest(&layout.shipped, &Progress::default()).unwrap();
     assert_eq!(oldest, ["a", "b", "c"]);
     let mut pressure = Pressure::default();
-    let mut relieve = |wanted| pressure.relieve(&layout, wanted, &|_| false, &Progress::default());
+    let mut relieve =
+        |wanted| pressure.relieve(&layout, wanted, &|_| false, &|_| Ok(true), &Progress::default());
     assert_eq!(relieve(1), Relieved { removed: 0, enough: true });
     assert_eq!(left(&layout), ["a", "b", "c"]);
 }
@@ -85,7 +99,7 @@ fn what_was_removed_counts_as_free_though_the_file_system_takes_its_time() {
     let mut pressure = Pressure { pending: Some((u64::MAX, Instant::now())), ..Pressure::default() };
     let (_root, layout) = sandbox();
     shipped_on(&layout, "a", 1, true);
-    let mut relieve = || pressure.relieve(&layout, u64::MAX, &|_| false, &Progress::default());
+    let mut relieve = || pressure.relieve(&layout, u64::MAX, &|_| false, &|_| Ok(true), &Progress::default());
     assert_eq!(relieve(), Relieved { removed: 0, enough: true });
     assert_eq!(left(&layout), ["a"]);
     pressure.pending = Some((u64::MAX, Instant::now() - FREED_WITHIN));

@@ -1,0 +1,162 @@
+//! Is an episode in `shipped/` still what the receiver holds? A receipt says what was delivered, and somebody may have written to it
+//! since, or put notes beside it: then it is the only copy of that, and stays.
+//!
+//! ```text
+//!  the fingerprint that the receipt has ──is it still──▶ yes            no byte is read
+//!        │ another (it was copied here, touched, linked), or none
+//!        └──▶ packs to the content that the receipt names ──▶ yes, else it is kept: told once, looked at again when it changes
+//! ```
+
+use std::{
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    episode::{Fingerprint, printable},
+    filed,
+    progress::Progress,
+    records::ShippingReceipt,
+    ship::proven::ContentOf,
+    tree,
+};
+
+/// More of them are not remembered: they are read again, and told again.
+const REMEMBERED: usize = 1024;
+
+/// Those that are not what was delivered, as they were when that was found. Never held across a disk operation.
+#[derive(Debug, Default)]
+pub struct Edited(Mutex<HashMap<PathBuf, Fingerprint>>);
+
+impl Edited {
+    /// Whether a directory is what its receipt says was delivered. What changes under our eyes is not.
+    ///
+    /// # Errors
+    /// Where it cannot be read: nothing is known of it.
+    pub fn is_as_delivered(
+        &self,
+        directory: &Path,
+        content_of: ContentOf<'_>,
+        progress: &Progress,
+    ) -> io::Result<bool> {
+        let Some(receipt) = filed::receipt(directory).map_err(io::Error::other)? else { return Ok(false) };
+        let now = tree::fingerprint(directory, progress).map_err(io::Error::other)?;
+        if receipt.fingerprint == Some(now) {
+            return Ok(true);
+        }
+        if self.known().get(directory) == Some(&now) {
+            return Ok(false);
+        }
+        if content_of(&receipt.episode_id, directory)? == Some(receipt.content_sha256) {
+            return Ok(true);
+        }
+        let mut known = self.known();
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(directory.to_owned(), now);
+        drop(known);
+        tell(directory, &receipt);
+        Ok(false)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<PathBuf, Fingerprint>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tell(directory: &Path, receipt: &ShippingReceipt) {
+    let (shown, id) = (tree::shown(directory), &receipt.episode_id);
+    tracing::warn!(
+        EPISODE = %id,
+        "{shown} is not what was delivered of {id}: somebody has written to it since. No receiver holds it as it is, so it is \
+         kept, whatever shipped_keep_days and shipped_free_bytes say; {} holds what was delivered (sha256 {}). Copy elsewhere \
+         what is wanted of it, and remove it by hand.",
+        printable(&receipt.receiver), receipt.sha256
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, fs};
+
+    use super::*;
+    use crate::{
+        durable,
+        episode::{Digest, EpisodeId},
+        layout::RECEIPT,
+        records::{ManifestCheck, WallTime},
+        ship::pack,
+    };
+
+    /// Shipped, with its receipt; with the fingerprint in it, or as older shippers wrote it.
+    fn shipped(with_fingerprint: bool) -> (tempfile::TempDir, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("a");
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join("data"), "recorded").unwrap();
+        fs::write(directory.join("done.marker"), "").unwrap();
+        let id = EpisodeId::parse("a").unwrap();
+        let fingerprint = tree::fingerprint(&directory, &Progress::default()).unwrap();
+        let receipt = ShippingReceipt {
+            sha256: Digest([1; 32]),
+            content_sha256: pack::content_of(&id, &directory, &Progress::default()).unwrap(),
+            episode_id: id,
+            size_bytes: 1,
+            status_code: 201,
+            receiver: "http://r".to_owned(),
+            delivered_at_wall: WallTime::from_unix_seconds(1_800_000_000),
+            manifest: ManifestCheck::None,
+            receipt: serde_json::Value::Null,
+            fingerprint: with_fingerprint.then_some(fingerprint),
+        };
+        fs::write(directory.join(RECEIPT), serde_json::to_vec(&receipt).unwrap()).unwrap();
+        (root, directory)
+    }
+
+    #[test]
+    fn what_was_written_to_is_not_what_was_delivered_and_what_was_touched_is() {
+        for (with_fingerprint, readings) in [(true, 0), (false, 1)] {
+            let (_root, directory) = shipped(with_fingerprint);
+            let read = Cell::new(0);
+            let content_of = |id: &EpisodeId, directory: &Path| {
+                read.set(read.get() + 1);
+                Ok(pack::content_of(id, directory, &Progress::default()).ok())
+            };
+            let edited = Edited::default();
+            let is = || edited.is_as_delivered(&directory, &content_of, &Progress::default()).unwrap();
+            assert!(is());
+            assert_eq!(read.get(), readings, "the fingerprint spares reading it");
+
+            // Another inode, and the same content.
+            let mtime = fs::metadata(directory.join("data")).unwrap().modified().unwrap();
+            fs::copy(directory.join("data"), directory.join("copy")).unwrap();
+            durable::remove_file(&directory.join("data")).unwrap();
+            fs::copy(directory.join("copy"), directory.join("data")).unwrap();
+            durable::remove_file(&directory.join("copy")).unwrap();
+            fs::File::open(directory.join("data")).unwrap().set_modified(mtime).unwrap();
+            assert!(is());
+
+            fs::write(directory.join("notes.txt"), "look at second 12").unwrap();
+            read.set(0);
+            assert!(!is() && !is() && !is());
+            assert_eq!(read.get(), 1, "it is read once, and not at each look");
+            durable::remove_file(&directory.join("notes.txt")).unwrap();
+            assert!(is(), "taken back");
+            fs::write(directory.join("data"), "EDITED!!").unwrap();
+            assert!(!is());
+        }
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_is_not_known_to_be_what_was_delivered() {
+        let (_root, directory) = shipped(false);
+        let edited = Edited::default();
+        let content_of = |_: &EpisodeId, _: &Path| Err(io::Error::other("EIO"));
+        edited.is_as_delivered(&directory, &content_of, &Progress::default()).unwrap_err();
+        durable::remove_file(&directory.join(RECEIPT)).unwrap();
+        assert!(!edited.is_as_delivered(&directory, &content_of, &Progress::default()).unwrap());
+    }
+}
