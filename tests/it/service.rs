@@ -283,7 +283,7 @@ fn what_cannot_be_moved_is_said_before_anything_was_sent() {
     command.arg(copy).args(ship.get_args());
     environment_of(&ship, &mut command);
     let daemon = sandbox.start(command);
-    daemon.wait_log("1 episode folders cannot be moved, such as theirs");
-    manager.wait_for("STATUS=2 recording; 1 episode folders cannot be moved, such as theirs");
+    daemon.wait_log("1 open recordings could not be moved once they are sealed, such as theirs");
+    manager.wait_for("STATUS=2 recording; 1 open recordings could not be moved, such as theirs");
     assert_eq!(names(&sandbox.layout.episodes), ["ours", "theirs"]);
 }

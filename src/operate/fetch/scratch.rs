@@ -257,10 +257,15 @@ mod tests {
 
     fn open(folder: &Path, address: &str) -> Scratch {
         let id = EpisodeId::parse("a").unwrap();
-        match Scratch::open(folder, &id, address, &Progress::default()).unwrap() {
-            Opened::Scratch(scratch) => *scratch,
-            Opened::Busy | Opened::Stopped(_) => panic!("in use"),
-        }
+        // A process that another test starts just now has the last one's descriptor between its fork(2) and its execve(2).
+        let opened = (0..1_000_000).find_map(|_| {
+            match Scratch::open(folder, &id, address, &Progress::default()).unwrap() {
+                Opened::Scratch(scratch) => Some(*scratch),
+                Opened::Busy => None,
+                Opened::Stopped(why) => panic!("{why:?}"),
+            }
+        });
+        opened.expect("in use for ever")
     }
 
     fn described(address: &str) -> Described {

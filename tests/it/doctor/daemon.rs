@@ -100,25 +100,31 @@ fn watches_that_cannot_be_had_are_had_after_the_fix() {
     }
 }
 
-fn put_aside(host: &Host, folder: &str, name: &str, file: &str, days_ago: i64) -> std::path::PathBuf {
-    let at = WallTime::from_unix_seconds(wall_now().unix_seconds() - days_ago * 86_400);
-    let path = host.sandbox.data().join(folder).join(name);
-    let record = if folder == "shipped" {
-        let shipped = host.sandbox.shipped("run-1").join(file);
-        let mut receipt: Value = json_file(&shipped);
-        (receipt["episode_id"], receipt["delivered_at_wall"]) = (name.into(), json!(at));
-        receipt["receipt"]["episode_id"] = name.into();
-        receipt
-    } else {
-        json!({"episode_id": name, "status_code": 422, "error": "answered 422", "body": null, "verdict": "fatal",
-               "quarantined_at_wall": at})
-    };
+fn days_ago(days: i64) -> WallTime {
+    WallTime::from_unix_seconds(wall_now().unix_seconds() - days * 86_400)
+}
+
+fn put_in_quarantine(host: &Host, name: &str, days: i64) -> std::path::PathBuf {
+    let path = host.sandbox.layout.quarantine.join(name);
+    let reason = json!({"episode_id": name, "status_code": 422, "error": "answered 422", "body": null, "verdict": "fatal",
+                        "quarantined_at_wall": days_ago(days)});
     let scratch = host.sandbox.path(name);
     fs::create_dir(&scratch).unwrap();
-    fs::write(scratch.join(file), record.to_string()).unwrap();
+    fs::write(scratch.join("quarantine_reason.json"), reason.to_string()).unwrap();
     #[expect(clippy::disallowed_methods, reason = "a test puts it there whole")]
     fs::rename(scratch, &path).unwrap();
     path
+}
+
+/// Ships one, and makes it older than it is.
+fn shipped_long_ago(host: &Host, name: &str, days: i64) -> std::path::PathBuf {
+    host.sandbox.seal(name, &[]);
+    host.sandbox.wait_shipped(name);
+    let receipt = host.sandbox.shipped(name).join("shipping_receipt.json");
+    let mut told: Value = json_file(&receipt);
+    told["delivered_at_wall"] = json!(days_ago(days));
+    fs::write(receipt, told.to_string()).unwrap();
+    host.sandbox.shipped(name)
 }
 
 #[test]
@@ -135,19 +141,17 @@ fn what_the_doctor_says_will_be_deleted_a_running_daemon_deletes_and_after_the_f
     // Its receiver's clock agrees with ours: then ages are believed.
     host.sandbox.seal("run-1", &[]);
     host.sandbox.wait_shipped("run-1");
-    let quarantined =
-        |name: &str, days_ago: i64| put_aside(&host, "quarantine", name, "quarantine_reason.json", days_ago);
-    let goes = quarantined("goes", 9);
+    let goes = put_in_quarantine(&host, "goes", 9);
     eventually("it is deleted", || !goes.exists());
-    let later = quarantined("later", 2);
+    let later = put_in_quarantine(&host, "later", 2);
     let row = host.doctor().row("clean-up");
     assert_eq!((&row["status"], &row["details"]["some"]), (&"red".into(), &json!(["later"])), "{row}");
     assert!(host.type_in(row["fix"].as_str().unwrap()).status.success());
     eventually("no row is red", || host.doctor().first_red().is_none());
-    let stays = quarantined("stays", 9);
+    let stays = put_in_quarantine(&host, "stays", 9);
     // Two clean-ups later: each takes what it finds in shipped/.
     for name in ["first", "second"] {
-        let shipped = put_aside(&host, "shipped", name, "shipping_receipt.json", 9);
+        let shipped = shipped_long_ago(&host, name, 9);
         eventually("there was a clean-up", || !shipped.exists());
     }
     assert!(stays.exists() && later.exists());
