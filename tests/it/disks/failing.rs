@@ -1,12 +1,22 @@
 //! Disks that fail: one file of one episode, a whole folder, a flush.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use crate::{
     crash_sweep::strace_is_there,
     service::traced,
-    support::{Mounted, Reply, Sandbox, Scripted, each, eventually, names},
+    support::{
+        Mounted, Process, Reply, Sandbox, Scripted, each, eventually, eventually_within, json_file, names,
+    },
 };
+
+/// Its waits double, from some seconds on; under strace, beside others.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[test]
 fn eio_erofs_and_eacces_on_one_episode_make_that_one_wait_and_no_other() {
@@ -95,4 +105,115 @@ fn fsync_errors_are_never_retried_on_the_same_file() {
         }
     }
     assert!(!failed, "it was not created anew: {}", trace());
+}
+
+/// Everything is delivered, moved and cleared away.
+#[track_caller]
+fn all_is_well(sandbox: &Sandbox, daemon: &Process, shipped: &[&str]) {
+    let receipt = sandbox.shipped("run-1").join("shipping_receipt.json");
+    eventually_within(PATIENCE, "run-1 is shipped", || receipt.exists());
+    assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), b"recorded");
+    let receipt = json_file(&receipt);
+    assert_eq!(receipt["receipt"]["sha256"], receipt["sha256"]);
+    eventually_within(PATIENCE, "the outbox is empty", || sandbox.outbox().is_empty());
+    assert_eq!(names(&sandbox.layout.shipped), shipped, "{}", daemon.log());
+    assert_eq!(names(&sandbox.layout.quarantine), [""; 0], "{}", daemon.log());
+}
+
+#[test]
+fn a_flush_of_a_folder_a_sidecar_or_a_receipt_that_fails_is_told_and_loses_nothing() {
+    if !strace_is_there() {
+        return;
+    }
+    // As a path in the data folder; and what is told of it.
+    let cases = [
+        ("outbox/.sealift-copy-run-1.json", "Failed to make its archive durable in the outbox"),
+        ("outbox", "Failed to make its archive durable in the outbox"),
+        (
+            "episodes/run-1/.sealift-copy-shipping_receipt.json",
+            "run-1 cannot go on: delivered, but it cannot be moved",
+        ),
+        ("episodes/run-1", "run-1 cannot go on: delivered, but it cannot be moved"),
+        ("shipped", "run-1 cannot go on: delivered, but it cannot be moved"),
+        ("episodes", "run-1 cannot go on: delivered, but it cannot be moved"),
+    ];
+    each(&cases, |(path, told)| {
+        // Not acknowledged at first, so that the archive has to be kept.
+        let server =
+            Scripted::new(|seen, before| if before < 2 { Reply::empty(503) } else { Reply::stored(seen) });
+        let sandbox = Sandbox::new(server.url());
+        sandbox.seal("run-1", &[("data.bin", b"recorded")]);
+        let ship = sandbox.command_with_config("ship", "[shipper]\nwatch = \"reconcile-only\"");
+        let path = sandbox.data().join(path);
+        let daemon = sandbox.start(traced(&sandbox, &ship, &path, "fsync", "inject=fsync:error=EIO:when=1"));
+        daemon.wait_log(told);
+        all_is_well(&sandbox, &daemon, &["run-1"]);
+    });
+}
+
+/// A disk that fails in one place for as long as this is there: strace, at a process that runs.
+struct Fault(Child);
+
+impl Fault {
+    /// `None` where one process may not look into another.
+    fn of(daemon: &Process, path: &Path, call: &str, error: &str) -> Option<Self> {
+        let pid = daemon.pid();
+        let (trace, how) = (format!("trace={call}"), format!("inject={call}:error={error}"));
+        let strace = Command::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null", "-p", &pid.to_string(), "-P"])
+            .arg(path)
+            .args(["-e", &trace, "-e", &how])
+            .stderr(Stdio::null())
+            .spawn();
+        let mut strace = Self(strace.unwrap());
+        let traced = |task: fs::DirEntry| {
+            fs::read_to_string(task.path().join("status"))
+                .is_ok_and(|status| !status.contains("TracerPid:\t0\n"))
+        };
+        let mut refused = false;
+        eventually("it is traced", || {
+            refused = strace.0.try_wait().unwrap().is_some();
+            let mut tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+            refused || tasks.all(|task| task.is_ok_and(traced))
+        });
+        assert!(!(refused && std::env::var_os("CI").is_some()), "CI may trace what runs");
+        (!refused).then_some(strace)
+    }
+}
+
+impl Drop for Fault {
+    fn drop(&mut self) {
+        // It lets go of the process before it ends.
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn eio_erofs_and_eacces_on_a_folder_hold_what_needs_it_and_lose_nothing() {
+    if !strace_is_there() {
+        return;
+    }
+    // Where, and what is told of it, once two episodes wait.
+    let cases = [
+        ("episodes", "openat", "Nothing is moved; it is tried again."),
+        ("outbox", "openat", "Nothing is moved; it is tried again."),
+        ("outbox/run-1.tar.zst.partial", "openat", "run-1 cannot go on: "),
+        ("shipped/run-1", "renameat2", "run-1 cannot go on: delivered, but it cannot be moved"),
+    ];
+    let cases: Vec<_> =
+        cases.iter().flat_map(|case| ["EIO", "EROFS", "EACCES"].map(|error| (*case, error))).collect();
+    each(&cases, |((path, call, told), error)| {
+        let sandbox = Sandbox::with_receiver();
+        let ship = sandbox.command_with_config("ship", "[shipper]\nreconcile_interval_s = 1");
+        let daemon = sandbox.start(ship);
+        sandbox.seal("run-0", &[]);
+        daemon.wait_log("shipped run-0");
+        let path = sandbox.data().join(path);
+        let Some(fault) = Fault::of(&daemon, &path, call, error) else { return };
+        sandbox.seal("run-1", &[("data.bin", b"recorded")]);
+        daemon.wait_log(told);
+        drop(fault);
+        all_is_well(&sandbox, &daemon, &["run-0", "run-1"]);
+    });
 }
