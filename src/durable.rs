@@ -42,7 +42,7 @@ mod trying;
 pub use moving::{MoveChecked, build_directory, move_directory, move_to_name, move_unchanged};
 pub use removing::{finish_leftovers, remove_tree, remove_tree_into_spares};
 pub use spare::{is_full, keep_spares, make_spare};
-pub use trying::{Tried, try_move};
+pub use trying::{Tried, Trier, clear_trials, try_move};
 
 /// What became of a publication that must not overwrite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

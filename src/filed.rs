@@ -15,7 +15,10 @@ use std::{
     ffi::{CString, OsStr},
     fs::{self, OpenOptions},
     io::{self, Read as _},
-    os::unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{MetadataExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
 };
 
@@ -25,7 +28,7 @@ use serde::Serialize;
 use crate::{
     durable::{self, Published},
     episode::{EpisodeId, shell_word},
-    layout::{Layout, REASON, RECEIPT, is_numbered, numbered},
+    layout::{Layout, MARKER, REASON, RECEIPT, is_numbered, numbered},
     records::{QuarantineReason, ShippingReceipt, Sidecar},
     tree::{self, TreeError, ours},
 };
@@ -136,23 +139,32 @@ pub fn sidecar(layout: &Layout, id: &EpisodeId) -> io::Result<Option<Sidecar>> {
     Ok(serde_json::from_slice::<Sidecar>(&bytes).ok().filter(|sidecar| sidecar.episode_id == *id))
 }
 
-/// What to type where an episode could not be moved to `folder` for want of permission; empty for other errors.
+/// What to type where an episode could not be moved to `folder` for want of permission; empty for other errors. Who types it takes
+/// nothing from a recorder: one that was opened again meanwhile is not touched.
 #[must_use]
 pub fn advice(error: &io::Error, episode: &Path, folder: &Path) -> String {
     if error.kind() != io::ErrorKind::PermissionDenied {
         return String::new();
     }
-    if access(folder, Access::WRITE_OK | Access::EXEC_OK).is_err() {
-        let user = rustix::process::geteuid().as_raw();
-        return format!(". We may not write there. Type: sudo chown {user} {}", shell_word(folder));
+    let us = rustix::process::geteuid().as_raw();
+    if !may_write(folder) {
+        return format!(". We may not write there. Type: sudo chown {us} {}", shell_word(folder));
     }
+    // Whoever owns that folder ships. Root does not, where it is not we.
+    let owner = fs::metadata(folder).map_or(us, |metadata| metadata.uid());
+    let owner = if owner == 0 { us } else { owner };
     // The owner and not the mode: modes are content, and with others a receiver would find another episode.
+    let episode = shell_word(episode);
     format!(
         ". Moving a directory takes write permission on it and on the folder that it is in (docs/recorders.md). Type: \
-         sudo chown -R --reference={} {}",
-        shell_word(folder),
-        shell_word(episode)
+         sudo test -e {episode}/{MARKER} && sudo chown -R {owner} {episode}"
     )
+}
+
+/// Whether we may make and take away names in a folder.
+#[must_use]
+pub fn may_write(folder: &Path) -> bool {
+    access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok()
 }
 
 /// Every directory in `folder` that an episode may have been filed as: `<id>`, `<id>~1`, ...

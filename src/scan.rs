@@ -110,6 +110,18 @@ pub fn look(episodes: &Path, id: &EpisodeId) -> Look {
 /// Where `episodes/` or the outbox cannot be listed, with the folder in words. A single episode that cannot be looked at is a
 /// fact, not an error.
 pub fn scan(layout: &Layout, progress: &Progress) -> io::Result<Scan> {
+    scan_while(layout, progress, || true).map(|(found, _)| found)
+}
+
+/// As [`scan`], for somebody who does not wait for all: for as long as this holds. Whether nothing was left out stands beside it.
+///
+/// # Errors
+/// As [`scan`].
+pub fn scan_while(
+    layout: &Layout,
+    progress: &Progress,
+    go_on: impl Fn() -> bool,
+) -> io::Result<(Scan, bool)> {
     let of = |folder: &Path, error: io::Error| {
         let why =
             if error.kind() == io::ErrorKind::NotFound { "is missing".to_owned() } else { error.to_string() };
@@ -126,8 +138,13 @@ pub fn scan(layout: &Layout, progress: &Progress) -> io::Result<Scan> {
         unlabelled: Vec::new(),
     };
     // By descriptor, so that what is listed and what is looked at are one folder.
+    let mut whole = true;
     for entry in rustix::fs::Dir::read_from(&folder)? {
         progress.step();
+        if !go_on() {
+            whole = false;
+            break;
+        }
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if name.starts_with(b".") {
@@ -155,6 +172,10 @@ pub fn scan(layout: &Layout, progress: &Progress) -> io::Result<Scan> {
     let mut labelled = HashSet::new();
     for entry in std::fs::read_dir(&layout.outbox).map_err(|error| of(&layout.outbox, error))? {
         progress.step();
+        if !go_on() {
+            whole = false;
+            break;
+        }
         match outbox_name(&entry?.file_name()) {
             OutboxName::Archive(id) => found.archives.push(id),
             OutboxName::Sidecar(id) => {
@@ -164,7 +185,7 @@ pub fn scan(layout: &Layout, progress: &Progress) -> io::Result<Scan> {
         }
     }
     found.unlabelled = found.archives.iter().filter(|id| !labelled.contains(id)).cloned().collect();
-    Ok(found)
+    Ok((found, whole))
 }
 
 /// Whether this is where a file system's repair puts what it finds: root's, and at the very top of the file system. Anybody else's

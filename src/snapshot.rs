@@ -102,6 +102,9 @@ pub struct Snapshot {
     /// What the last reload came to.
     #[serde(default)]
     pub reload: Reload,
+    /// Why no metrics are given out at `shipper.metrics_listen`, where that is set.
+    #[serde(default)]
+    pub metrics_failed: Option<String>,
     /// The receiver.
     #[serde(default)]
     pub destination: Destination,
@@ -149,6 +152,7 @@ impl Snapshot {
             log: Log::default(),
             trial: Vec::new(),
             reload: Reload::default(),
+            metrics_failed: None,
             destination: Destination::default(),
             packing_paused: None,
             room: Vec::new(),
@@ -263,8 +267,10 @@ pub enum TrialKind {
     NotPermitted,
     /// A folder is not what it was at the start: a mount is gone, or came over it.
     Elsewhere,
-    /// Some episodes' folders cannot be moved, for want of permission on them.
+    /// Some sealed episodes' folders cannot be moved, for want of permission on them.
     Unmovable,
+    /// The same of some that are being recorded: they could not be moved if they were sealed now.
+    UnmovableOpen,
     /// The same for the sticky bit of `episodes/`.
     Sticky,
     /// One that this program does not know.

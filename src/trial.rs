@@ -17,10 +17,11 @@ use rustix::{
     io::Errno,
 };
 
+pub use crate::durable::Trier;
 use crate::{
     durable::{self, Tried},
     episode::printable,
-    layout::Layout,
+    layout::{Layout, MARKER},
     progress::Progress,
     scan,
     snapshot::{TrialFinding, TrialKind},
@@ -70,15 +71,25 @@ pub enum Finding {
         first: String,
         /// How many.
         count: usize,
-        /// Because of the sticky bit of `episodes/`; else for want of write permission on them.
-        sticky: bool,
+        /// Why.
+        why: Unmovable,
     },
 }
 
-/// Tries. Nothing stays behind. `whose` is part of the scratch's names: empty for whoever holds the lock, and for anybody else a word
-/// that is nobody else's.
+/// Why folders cannot be moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unmovable {
+    /// Because of the sticky bit of `episodes/`.
+    Sticky,
+    /// For want of write permission on them, and they are sealed: nobody works on them any more.
+    Sealed,
+    /// The same, and they are being recorded: nothing of them may be touched but by their recorder.
+    Open,
+}
+
+/// Tries. Nothing stays behind, and if this is killed, not for long: the daemon's start and [`clear`] remove it.
 #[must_use]
-pub fn run(layout: &Layout, whose: &str, progress: &Progress) -> Trial {
+pub fn run(layout: &Layout, who: Trier, progress: &Progress) -> Trial {
     let mut findings = Vec::new();
     let moves = [
         (&layout.episodes, &layout.shipped),
@@ -87,7 +98,7 @@ pub fn run(layout: &Layout, whose: &str, progress: &Progress) -> Trial {
     ];
     for (from, to) in moves {
         progress.step();
-        match durable::try_move(from, to, whose) {
+        match durable::try_move(from, to, who) {
             Ok(Tried::Renames) => {}
             Ok(Tried::Copies) => {
                 let same_device = device(from).is_some_and(|from| device(to) == Some(from));
@@ -103,17 +114,28 @@ pub fn run(layout: &Layout, whose: &str, progress: &Progress) -> Trial {
     Trial { findings }
 }
 
+/// Removes what trials without the lock left that were killed half-way.
+pub fn clear(layout: &Layout) {
+    for folder in [&layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
+        durable::clear_trials(folder);
+    }
+}
+
 fn device(folder: &Path) -> Option<u64> {
     std::fs::metadata(folder).ok().map(|metadata| metadata.dev())
 }
 
-fn unmovable(episodes: &Path, progress: &Progress) -> Option<Finding> {
-    let root = std::fs::metadata(episodes).ok()?;
+/// At most one finding for each reason.
+fn unmovable(episodes: &Path, progress: &Progress) -> Vec<Finding> {
+    let (Ok(root), Ok(folder), Ok(entries)) =
+        (std::fs::metadata(episodes), std::fs::File::open(episodes), std::fs::read_dir(episodes))
+    else {
+        return Vec::new();
+    };
     let us = rustix::process::geteuid();
-    let folder = std::fs::File::open(episodes).ok()?;
     let is_sticky = root.mode() & STICKY != 0 && root.uid() != us.as_raw() && !us.is_root();
-    let (mut count, mut first, mut sticky) = (0, None, false);
-    for entry in std::fs::read_dir(episodes).ok()?.take(MAX_FOLDERS).flatten() {
+    let mut found: Vec<(Unmovable, String, usize)> = Vec::new();
+    for entry in entries.take(MAX_FOLDERS).flatten() {
         progress.step();
         let name = entry.file_name();
         let Ok(metadata) = entry.metadata() else { continue };
@@ -121,14 +143,24 @@ fn unmovable(episodes: &Path, progress: &Progress) -> Option<Finding> {
         if !metadata.is_dir() || is_none {
             continue;
         }
-        let not_ours = is_sticky && metadata.uid() != us.as_raw();
-        if not_ours || !may_write(&entry.path()) {
-            count += 1;
-            sticky |= not_ours;
-            first.get_or_insert_with(|| printable(&name.to_string_lossy()));
+        let path = entry.path();
+        let why = if is_sticky && metadata.uid() != us.as_raw() {
+            Unmovable::Sticky
+        } else if may_write(&path) {
+            continue;
+        } else if std::fs::symlink_metadata(path.join(MARKER)).is_ok_and(|marker| marker.is_file()) {
+            Unmovable::Sealed
+        } else {
+            // Or nobody can look whether it is sealed: then it passes for one that somebody works on.
+            Unmovable::Open
+        };
+        match found.iter_mut().find(|(known, ..)| *known == why) {
+            Some((.., count)) => *count += 1,
+            None => found.push((why, printable(&name.to_string_lossy()), 1)),
         }
     }
-    first.map(|first| Finding::Unmovable { first, count, sticky })
+    let findings = found.into_iter().map(|(why, first, count)| Finding::Unmovable { first, count, why });
+    findings.collect()
 }
 
 fn may_write(folder: &Path) -> bool {
@@ -178,7 +210,7 @@ impl Finding {
             (Self::Copies { to, .. }, Self::Copies { to: other, .. })
             | (Self::NotPermitted { to, .. }, Self::NotPermitted { to: other, .. }) => to == other,
             (Self::Elsewhere { folder, .. }, Self::Elsewhere { folder: other, .. }) => folder == other,
-            (Self::Unmovable { sticky, .. }, Self::Unmovable { sticky: other, .. }) => sticky == other,
+            (Self::Unmovable { why, .. }, Self::Unmovable { why: other, .. }) => why == other,
             (
                 Self::Copies { .. }
                 | Self::NotPermitted { .. }
@@ -196,6 +228,9 @@ impl Finding {
             Self::Copies { to, .. } => format!("moves to {} are copies", to.display()),
             Self::NotPermitted { to, why, .. } => format!("nothing can be moved to {}: {why}", to.display()),
             Self::Elsewhere { folder, .. } => format!("{} is not the folder that it was", folder.display()),
+            Self::Unmovable { first, count, why: Unmovable::Open } => {
+                format!("{count} open recordings could not be moved, such as {first}")
+            }
             Self::Unmovable { first, count, .. } => {
                 format!("{count} episode folders cannot be moved, such as {first}")
             }
@@ -210,8 +245,9 @@ impl From<&Finding> for TrialFinding {
             Finding::Copies { same_device: true, .. } => TrialKind::CopiesOnOneDevice,
             Finding::NotPermitted { .. } => TrialKind::NotPermitted,
             Finding::Elsewhere { .. } => TrialKind::Elsewhere,
-            Finding::Unmovable { sticky: false, .. } => TrialKind::Unmovable,
-            Finding::Unmovable { sticky: true, .. } => TrialKind::Sticky,
+            Finding::Unmovable { why: Unmovable::Sealed, .. } => TrialKind::Unmovable,
+            Finding::Unmovable { why: Unmovable::Open, .. } => TrialKind::UnmovableOpen,
+            Finding::Unmovable { why: Unmovable::Sticky, .. } => TrialKind::Sticky,
         };
         Self { kind, in_short: finding.in_short(), what_to_do: finding.to_string() }
     }
@@ -241,15 +277,20 @@ impl fmt::Display for Finding {
                 to.display()
             ),
             Self::Elsewhere { why, .. } => write!(f, "{why}."),
-            Self::Unmovable { first, count, sticky: true } => write!(
+            Self::Unmovable { first, count, why: Unmovable::Sticky } => write!(
                 f,
-                "{count} episode folders cannot be moved, such as {first}: episodes/ has the sticky bit, and they are \
-                 somebody else's. To mend it: chmod -t on episodes/."
+                "{count} episode folders cannot be moved, such as {first}: episodes/ has the sticky bit, and neither it nor they are \
+                 ours. To mend it: give episodes/ to the user that ships, or chmod -t on it."
             ),
-            Self::Unmovable { first, count, sticky: false } => write!(
+            Self::Unmovable { first, count, why: Unmovable::Sealed } => write!(
                 f,
                 "{count} episode folders cannot be moved, such as {first}: moving one takes write permission on it. The \
                  recorder should create them group-writable, in a group of ours (docs/recorders.md, \"Permissions\")."
+            ),
+            Self::Unmovable { first, count, why: Unmovable::Open } => write!(
+                f,
+                "{count} open recordings could not be moved once they are sealed, such as {first}: that is their recorder's to mend, \
+                 which should create them group-writable, in a group of ours (docs/recorders.md, \"Permissions\")."
             ),
         }
     }
@@ -277,7 +318,7 @@ mod tests {
     #[test]
     fn on_one_file_system_all_is_well_and_nothing_stays_behind() {
         let (_folder, layout) = sandbox();
-        assert_eq!(run(&layout, "", &Progress::default()), Trial::default());
+        assert_eq!(run(&layout, Trier::Holder, &Progress::default()), Trial::default());
         for folder in [&layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
             assert!(is_empty(folder), "{}", folder.display());
         }
@@ -288,7 +329,7 @@ mod tests {
         let (_folder, mut layout) = sandbox();
         // Another file system than any temporary folder, for whoever asks first, and nobody can make a folder in it.
         layout.shipped = "/proc/self".into();
-        let found = run(&layout, "", &Progress::default()).findings;
+        let found = run(&layout, Trier::Holder, &Progress::default()).findings;
         assert!(
             matches!(&found[..], [Finding::NotPermitted { to, .. }] if *to == layout.shipped),
             "{found:?}"
@@ -303,7 +344,7 @@ mod tests {
             fs::create_dir(layout.episodes.join(format!("run-{n}"))).unwrap();
         }
         let progress = Progress::default();
-        assert_eq!(run(&layout, "", &progress), Trial::default());
+        assert_eq!(run(&layout, Trier::Holder, &progress), Trial::default());
         assert_eq!(progress.steps(), 3 + 4);
     }
 
@@ -315,7 +356,7 @@ mod tests {
         if device(&layout.episodes) == device(&layout.shipped) {
             return;
         }
-        let found = run(&layout, "", &Progress::default()).findings;
+        let found = run(&layout, Trier::Holder, &Progress::default()).findings;
         assert_eq!(found, [Finding::Copies { to: layout.shipped.clone(), same_device: false }]);
         assert!(is_empty(&layout.episodes) && is_empty(&layout.shipped));
     }
@@ -324,7 +365,7 @@ mod tests {
     fn a_folder_that_takes_nothing_is_named_with_what_to_do() {
         let (_folder, mut layout) = sandbox();
         layout.quarantine = "/proc/self".into();
-        let found = run(&layout, "", &Progress::default()).findings;
+        let found = run(&layout, Trier::Holder, &Progress::default()).findings;
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(is_empty(&layout.episodes));
         // Another file system, or no permission: whichever the kernel finds first.

@@ -7,10 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use sealift::{
-    layout::Layout,
-    operate::status::{self, Status, screen},
-};
+use sealift::operate::status::{self, Memory, Question, Status, screen};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
@@ -53,15 +50,21 @@ pub(crate) struct StatusArgs {
 
 #[expect(clippy::print_stdout, reason = "a command's result")]
 pub(crate) fn run(args: &StatusArgs) -> Result<Exit, Failure> {
-    let layout = args.source.read(args.source.data.is_some())?.layout()?;
+    let raw = args.source.read(args.source.data.is_some())?;
+    let layout = raw.layout()?;
+    let question = Question {
+        layout,
+        unit: raw.doctor()?.unit,
+        options: args.source.as_typed().trim_start().to_owned(),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("Failed to start the async runtime")?;
     if args.watch {
-        let watched = runtime.block_on(watch(&layout));
+        let watched = runtime.block_on(watch(&question));
         runtime.shutdown_background();
         return Ok(watched.map(|()| Exit::Done)?);
     }
-    let status = runtime.block_on(status::status(&layout));
+    let status = runtime.block_on(status::status(&question, &mut Memory::default()));
     // A look that hangs on a dead mount is not waited for.
     runtime.shutdown_background();
     if args.json {
@@ -73,7 +76,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Exit, Failure> {
     Ok(if status.problems.is_empty() { Exit::Done } else { Exit::Wrong })
 }
 
-async fn watch(layout: &Layout) -> anyhow::Result<()> {
+async fn watch(question: &Question) -> anyhow::Result<()> {
     let stop = stop_signal()?;
     tokio::pin!(stop);
     let (is_terminal, colours) = (io::stdout().is_terminal(), has_colours());
@@ -81,6 +84,7 @@ async fn watch(layout: &Layout) -> anyhow::Result<()> {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut out = io::stdout();
     let mut last = String::new();
+    let mut memory = Memory::default();
     if is_terminal {
         // What cannot be written ends it, below.
         let _ = out.write_all(BEGIN.as_bytes());
@@ -88,7 +92,7 @@ async fn watch(layout: &Layout) -> anyhow::Result<()> {
     loop {
         let next = async {
             ticks.tick().await;
-            status::status(layout).await
+            status::status(question, &mut memory).await
         };
         let status = tokio::select! {
             () = &mut stop => break,

@@ -66,7 +66,7 @@ pub(crate) fn run(args: &TraceArgs) -> Result<Exit, Failure> {
 }
 
 fn unknown(layout: &Layout, id: &EpisodeId, traced: &Trace, typed: &str) -> String {
-    let what_to_type = match trace::nearest(layout, id) {
+    let what_to_type = match &traced.nearest {
         Some(near) => {
             format!("Was it this one? sealift trace {}{typed}", shell_word(Path::new(near.as_str())))
         }
@@ -79,9 +79,12 @@ fn unknown(layout: &Layout, id: &EpisodeId, traced: &Trace, typed: &str) -> Stri
     };
     let unread: String =
         traced.unread.iter().map(|what| format!("\nnot read: {}", printable(what))).collect();
-    format!(
-        "sealift: nothing is known of {id}: none of the four folders has anything of it. {what_to_type}{unread}"
-    )
+    let looked = if traced.is_all {
+        "none of the four folders has anything of it"
+    } else {
+        "not all of the four folders could be looked at, and what could has nothing of it"
+    };
+    format!("sealift: nothing is known of {id}: {looked}. {what_to_type}{unread}")
 }
 
 fn told(id: &EpisodeId, traced: &Trace) -> String {

@@ -115,6 +115,39 @@ fn where_noreplace_is_not_known_a_taken_name_is_looked_for() {
 }
 
 #[test]
+fn without_a_lock_and_without_noreplace_a_name_is_claimed_and_an_empty_directory_keeps_it() {
+    let (_root, episode, shipped) = sandbox();
+    fs::create_dir(shipped.join("a")).unwrap();
+    let claim = |to: &str| moving::claim(&episode, &shipped.join(to));
+    assert_eq!(claim("a").unwrap(), Published::NameTaken);
+    assert!(names(&shipped.join("a")).is_empty());
+    assert_eq!(claim("b").unwrap(), Published::Done);
+    assert_eq!(names(&shipped.join("b")), ["data"]);
+    // It went away meanwhile: the claim goes with it.
+    assert_eq!(claim("c").unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    assert_eq!(names(&shipped), ["a", "b"]);
+}
+
+#[test]
+fn of_many_who_claim_one_name_one_gets_it_and_nothing_is_replaced() {
+    let (root, _, shipped) = sandbox();
+    for round in 0..50 {
+        let to = shipped.join(format!("a{round}"));
+        let froms: Vec<_> = (0..4).map(|n| root.path().join(format!("from-{round}-{n}"))).collect();
+        for from in &froms {
+            fs::create_dir(from).unwrap();
+        }
+        let claimed = std::thread::scope(|scope| {
+            let claims: Vec<_> =
+                froms.iter().map(|from| scope.spawn(|| moving::claim(from, &to).unwrap())).collect();
+            claims.into_iter().map(|claim| claim.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert_eq!(claimed.iter().filter(|one| **one == Published::Done).count(), 1, "{claimed:?}");
+        assert_eq!(froms.iter().filter(|from| from.exists()).count(), 3);
+    }
+}
+
+#[test]
 fn a_directory_that_changed_on_its_way_is_put_back() {
     let (_root, episode, shipped) = sandbox();
     let changed = |moved: &Path| {

@@ -1,6 +1,6 @@
 //! Asks a running daemon over its socket how it stands.
 
-use std::{io, path::Path, time::Duration};
+use std::{io, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
@@ -28,12 +28,12 @@ pub enum NoAnswer {
         path: String,
     },
     /// Somebody is there, and we may not ask.
-    #[error(
-        "{path} may not be asked by this user: whoever is in the daemon's group may (sudo usermod -aG sealift \"$USER\"), and root"
-    )]
+    #[error("{path} may not be asked by this user: whoever is in the daemon's group may{}, and root", joining(group.as_ref()))]
     NotPermitted {
         /// The socket.
         path: String,
+        /// Its group, where that is not root's.
+        group: Option<String>,
     },
     /// Somebody is there and says nothing.
     #[error("a daemon is there at {path}, and does not answer: it hangs")]
@@ -60,7 +60,7 @@ pub async fn snapshot(layout: &Layout, within: Duration) -> Result<Snapshot, NoA
     let path = printable(&socket.to_string_lossy());
     let body = match timeout(within, get(&socket, "/snapshot")).await {
         Err(_) => return Err(NoAnswer::Hangs { path }),
-        Ok(Err(error)) => return Err(no_answer(&error, path)),
+        Ok(Err(error)) => return Err(no_answer(&error, path, &socket)),
         Ok(Ok((StatusCode::OK, body))) => body,
         Ok(Ok((StatusCode::SERVICE_UNAVAILABLE, _))) => return Err(NoAnswer::Hangs { path }),
         Ok(Ok((status, _))) => return Err(NoAnswer::Strange { path, why: format!("status {status}") }),
@@ -76,12 +76,28 @@ pub async fn snapshot(layout: &Layout, within: Duration) -> Result<Snapshot, NoA
     Ok(snapshot)
 }
 
-fn no_answer(error: &io::Error, path: String) -> NoAnswer {
+fn joining(group: Option<&String>) -> String {
+    group.map_or_else(String::new, |group| format!(" (sudo usermod -aG {group} \"$USER\", and log in again)"))
+}
+
+/// The group of the socket, or of the nearest folder above it that may be looked at. To join that of root is nobody told.
+fn group_of(socket: &Path) -> Option<String> {
+    let gid = socket.ancestors().find_map(|path| std::fs::symlink_metadata(path).ok())?.gid();
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let name = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(gid)).then(|| printable(name))
+    });
+    (gid != 0).then(|| name.unwrap_or_else(|| gid.to_string()))
+}
+
+fn no_answer(error: &io::Error, path: String, socket: &Path) -> NoAnswer {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
             NoAnswer::NotRunning { path }
         }
-        io::ErrorKind::PermissionDenied => NoAnswer::NotPermitted { path },
+        io::ErrorKind::PermissionDenied => NoAnswer::NotPermitted { path, group: group_of(socket) },
         _ => NoAnswer::Strange { path, why: printable(&error.to_string()) },
     }
 }
@@ -110,5 +126,25 @@ async fn get(socket: &Path, what: &str) -> io::Result<(StatusCode, Bytes)> {
         answered = &mut asking => answered,
         // It ends when all has been said; what was said is there still.
         _ = connection => asking.await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_may_not_ask_is_told_the_group_that_may_and_never_roots() {
+        let error = |group: Option<&str>| {
+            NoAnswer::NotPermitted { path: "/d".to_owned(), group: group.map(str::to_owned) }.to_string()
+        };
+        assert!(
+            error(Some("robots")).contains("(sudo usermod -aG robots \"$USER\", and log in again), and root")
+        );
+        assert!(!error(None).contains("usermod"));
+        let folder = tempfile::tempdir().unwrap();
+        let gid = folder.path().metadata().unwrap().gid();
+        assert_eq!(group_of(&folder.path().join("no/such.sock")).is_none(), gid == 0);
+        assert_eq!(group_of(Path::new("/proc/1/no")), None);
     }
 }

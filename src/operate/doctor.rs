@@ -19,6 +19,7 @@ mod words;
 use std::{path::PathBuf, time::Duration};
 
 pub use self::row::{Id, Report, Row, Status};
+pub(super) use self::words::Hands;
 use crate::config::{ConfigError, RawConfig};
 
 /// What is to be looked at.
@@ -39,6 +40,11 @@ pub struct Question {
 /// Looks at everything, and says what is wrong. Takes under five seconds, whatever hangs.
 pub async fn examine(question: &Question) -> Report {
     Report::of(judge::judge(&gather::gather(question).await))
+}
+
+/// Whether systemd knows a unit of this name.
+pub(super) async fn knows_unit(name: &str) -> bool {
+    gather::service::unit(name).await.is_some_and(|unit| unit.load_state != "not-found")
 }
 
 /// A word of a shell's command line: plain, or in quotes, and harmless to a terminal.

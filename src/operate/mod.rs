@@ -21,4 +21,5 @@ pub mod trace;
 pub mod shipped;
 pub mod receiver;
 pub mod ask;
+mod holder;
 pub mod status;

@@ -21,6 +21,7 @@ mod find;
 
 use std::{
     fmt, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -244,15 +245,26 @@ fn forget_conflict(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
 fn explain(options: &Options, candidate: &Candidate, error: &io::Error) -> String {
     let layout = &options.layout;
     match (error.kind(), candidate.from()) {
-        (io::ErrorKind::AlreadyExists, _) => find::name_is_taken(layout, candidate),
-        (io::ErrorKind::NotFound, _) => "it went away meanwhile: somebody else moved it".to_owned(),
+        (io::ErrorKind::AlreadyExists, _) => {
+            find::hindrance(layout, candidate).unwrap_or_else(|| find::name_is_taken(layout, candidate))
+        }
+        (io::ErrorKind::NotFound, _) => find::WENT_AWAY.to_owned(),
         (io::ErrorKind::PermissionDenied, Place::Conflict) => format!(
-            "the verdict in {} cannot be taken away: {error}. Type it as the user of the service: sudo -u sealift {}",
+            "the verdict in {} cannot be taken away: {error}. Type it as the user of the service: sudo -u '#{}' {}",
             shown(&layout.sidecar(&candidate.id)),
+            std::fs::metadata(&layout.outbox).map_or(0, |outbox| outbox.uid()),
             options.command(&format!("requeue --from conflict {}", word(&candidate.id)))
         ),
         (_, Place::Conflict) => {
             format!("the verdict in {} cannot be taken away: {error}", shown(&layout.sidecar(&candidate.id)))
+        }
+        (io::ErrorKind::PermissionDenied, from) if !filed::may_write(&layout.episodes) => {
+            let from = if from == Place::Shipped { "--from shipped " } else { "" };
+            format!(
+                "{} may not be written to by you. Type it as root: sudo {}",
+                shown(&layout.episodes),
+                options.command(&format!("requeue {from}{}", word(&candidate.id)))
+            )
         }
         (_, Place::Quarantine | Place::Shipped) => format!(
             "it cannot be moved to {}: {error}{}",

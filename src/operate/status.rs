@@ -9,6 +9,7 @@
 //! Nothing is changed, and nothing needs a daemon.
 
 mod folders;
+mod today;
 mod problems;
 pub mod screen;
 mod words;
@@ -18,16 +19,35 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::ask::{self, NoAnswer};
+use super::{
+    ask::{self, NoAnswer},
+    doctor::{self, Hands},
+    holder,
+};
 use crate::{clock, layout::Layout, progress::Progress, snapshot::Snapshot};
 
 pub use folders::{Folders, Found};
 pub use problems::Problem;
+pub use today::Memory;
 
 /// How long a daemon is waited for. It answers in milliseconds, or hangs.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 /// And how long the folders: a million shipped episodes are listed in seconds.
 const LOOKED_WITHIN: Duration = Duration::from_secs(15);
+
+/// For the lock file.
+const LOCK_WITHIN: Duration = Duration::from_millis(1500);
+
+/// What is asked about.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// The folders.
+    pub layout: Layout,
+    /// The unit's name, checked.
+    pub unit: String,
+    /// What the command line said, as words of a shell: other commands are shown with the same.
+    pub options: String,
+}
 
 /// How it stands. As JSON this is `sealift status --json`.
 #[derive(Debug, Clone, Serialize)]
@@ -62,13 +82,20 @@ pub enum Daemon {
     Strange,
 }
 
-/// Asks the daemon, and looks into the folders.
-pub async fn status(layout: &Layout) -> Status {
+/// Asks the daemon, and looks into the folders. Whoever asks again and again keeps `memory`.
+pub async fn status(question: &Question, memory: &mut Memory) -> Status {
+    let layout = &question.layout;
     let answer = ask::snapshot(layout, ANSWERS_WITHIN).await;
-    let (asked, looked) = (answer.is_ok(), layout.clone());
-    let look = move || folders::look(&looked, asked, clock::wall_now(), &Progress::default());
+    let (asked, looked, mut remembered) = (answer.is_ok(), layout.clone(), std::mem::take(memory));
+    let look = move || {
+        let folders = folders::look(&looked, asked, clock::wall_now(), &mut remembered, &Progress::default());
+        (folders, remembered)
+    };
     let folders = match timeout(LOOKED_WITHIN, tokio::task::spawn_blocking(look)).await {
-        Ok(Ok(folders)) => folders,
+        Ok(Ok((folders, remembered))) => {
+            *memory = remembered;
+            folders
+        }
         Ok(Err(error)) => failed(error.to_string()),
         Err(_) => failed(format!(
             "the folders do not answer within {} s: a hung disk or mount?",
@@ -79,10 +106,41 @@ pub async fn status(layout: &Layout) -> Status {
         Ok(_) => (Daemon::Running, None),
         Err(error) => (state_of(error), Some(error.to_string())),
     };
+    let hands = hands(question, answer.as_ref().ok().map(|snapshot| snapshot.pid), memory).await;
     let mut status =
         Status { sealift_status: 1, daemon, no_answer, snapshot: answer.ok(), folders, problems: Vec::new() };
-    status.problems = problems::of(&status);
+    status.problems = problems::of(&status, &hands);
     status
+}
+
+/// What has to be typed about this daemon: by its unit, or by its process.
+async fn hands(question: &Question, pid: Option<u32>, memory: &mut Memory) -> Hands {
+    let lock = question.layout.private.join("lock");
+    let holder = async {
+        match pid {
+            Some(pid) => Some(pid),
+            None => {
+                let reading = tokio::task::spawn_blocking(move || holder::of(&lock));
+                timeout(LOCK_WITHIN, reading).await.ok()?.ok()?
+            }
+        }
+    };
+    let unit = async {
+        match memory.has_unit {
+            Some(known) => known,
+            None => doctor::knows_unit(&question.unit).await,
+        }
+    };
+    let (daemon_pid, has_unit) = tokio::join!(holder, unit);
+    memory.has_unit = Some(has_unit);
+    Hands {
+        root: rustix::process::geteuid().is_root(),
+        unit: question.unit.clone(),
+        has_unit,
+        daemon_pid,
+        options: question.options.clone(),
+        file: None,
+    }
 }
 
 fn failed(why: String) -> Folders {

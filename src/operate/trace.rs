@@ -13,6 +13,8 @@ mod timeline;
 
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 pub use self::{
     found::Found,
     timeline::{Kind, Step},
@@ -31,6 +33,8 @@ use crate::{
 const SINCE: Duration = Duration::from_secs(366 * 24 * 3600);
 /// How long it may take: a journal of years, on a slow disk.
 const JOURNAL_WITHIN: Duration = Duration::from_secs(20);
+/// And the four folders. A content of many files is added up in seconds.
+const FOLDERS_WITHIN: Duration = Duration::from_secs(20);
 const DAEMON_WITHIN: Duration = Duration::from_secs(2);
 
 /// Everything that is known of an episode. Texts are as they came: not printable yet.
@@ -38,6 +42,10 @@ const DAEMON_WITHIN: Duration = Duration::from_secs(2);
 pub struct Trace {
     /// Where there is anything of it.
     pub found: Vec<Found>,
+    /// Where there is nothing: a name in the folders that may have been meant.
+    pub nearest: Option<EpisodeId>,
+    /// All four folders could be looked at.
+    pub is_all: bool,
     /// What happened, the oldest first.
     pub steps: Vec<Step>,
     /// As the running daemon has it.
@@ -57,12 +65,26 @@ impl Trace {
 /// Gathers it. Changes nothing.
 pub async fn trace(layout: &Layout, unit: &str, id: &EpisodeId) -> Trace {
     let mut unread = Vec::new();
-    let found = {
+    let looked = {
         let (layout, id) = (layout.clone(), id.clone());
-        tokio::task::spawn_blocking(move || found::look(&layout, &id)).await
+        timeout(FOLDERS_WITHIN, tokio::task::spawn_blocking(move || found::look(&layout, &id))).await
     };
-    let (found, troubles) = found.unwrap_or_default();
-    unread.extend(troubles);
+    let looked = match looked {
+        Ok(Ok(looked)) => {
+            unread.extend(looked.unread.iter().cloned());
+            looked
+        }
+        Ok(Err(error)) => {
+            unread.push(error.to_string());
+            found::Looked::default()
+        }
+        Err(_) => {
+            let within = FOLDERS_WITHIN.as_secs();
+            unread.push(format!("the folders do not answer within {within} s: a hung disk or mount?"));
+            found::Looked { unread: vec![String::new()], ..Default::default() }
+        }
+    };
+    let found::Looked { found, nearest, unread: troubles } = looked;
     let question = Question {
         unit: unit.to_owned(),
         since: SINCE,
@@ -99,11 +121,5 @@ pub async fn trace(layout: &Layout, unit: &str, id: &EpisodeId) -> Trace {
         }
     };
     let steps = timeline::of(id, &entries, &found);
-    Trace { found, steps, now, unread }
-}
-
-/// A name in the folders that may have been meant.
-#[must_use]
-pub fn nearest(layout: &Layout, id: &EpisodeId) -> Option<EpisodeId> {
-    found::nearest(layout, id)
+    Trace { found, nearest, is_all: troubles.is_empty(), steps, now, unread }
 }

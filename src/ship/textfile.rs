@@ -75,6 +75,32 @@ mod tests {
     }
 
     #[test]
+    fn whoever_reads_while_it_is_rewritten_sees_one_of_the_two_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sealift.prom");
+        let (old, new) = ("old line\n".repeat(20_000), "a new line\n".repeat(30_000));
+        let textfile = Textfile::at(path.clone());
+        textfile.write(&old);
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 0..200 {
+                    assert!(textfile.begin());
+                    textfile.write(if n % 2 == 0 { &new } else { &old });
+                }
+                done.store(true, Ordering::SeqCst);
+            });
+            let mut seen = [0_usize; 2];
+            while !done.load(Ordering::SeqCst) {
+                let text = fs::read_to_string(&path).unwrap();
+                assert!(text == old || text == new, "{} bytes that are neither", text.len());
+                seen[usize::from(text == new)] += 1;
+            }
+            assert!(seen.iter().sum::<usize>() > 0, "nobody has read");
+        });
+    }
+
+    #[test]
     fn where_it_cannot_be_written_it_is_tried_again() {
         let textfile = Textfile::at("/proc/nowhere/sealift.prom".into());
         for _ in 0..2 {

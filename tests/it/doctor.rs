@@ -1,14 +1,17 @@
 //! `sealift doctor`: on a sound host every row is green; each test breaks one thing, sees its row turn and no other, types what the row says,
 //! and sees it green again.
 
+mod daemon;
 mod documents;
 mod episodes;
 mod folders;
 mod journal;
+mod moves;
 mod receiver;
 mod service;
 mod settings;
 mod ten;
+mod typed;
 
 use std::{
     collections::BTreeMap,
@@ -21,13 +24,25 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{Process, Sandbox, eventually};
+use crate::support::{Mounted, Process, Sandbox, eventually};
 
 /// A host: a sandbox, and before everything else in its PATH a systemctl and a journalctl that say what the test has written down.
 pub(crate) struct Host {
     pub(crate) sandbox: Sandbox,
     bin: PathBuf,
     daemon: Option<Process>,
+    /// The file says where the receiver is, and not the command line.
+    by_file: bool,
+}
+
+/// A daemon that a test's `systemctl` starts, by the file with its number.
+pub(crate) struct Restarted(PathBuf);
+
+impl Drop for Restarted {
+    fn drop(&mut self) {
+        let pid = fs::read_to_string(&self.0).unwrap_or_default();
+        let _ = Command::new("kill").args(["-KILL", pid.trim()]).output();
+    }
 }
 
 /// What the doctor said.
@@ -43,7 +58,11 @@ echo "$*" >>"$unit.calls"
 case $1 in
 show) cat "$unit" ;;
 enable) say UnitFileState enabled; [ "$2" != --now ] || say ActiveState active ;;
-start | restart) say ActiveState active ;;
+start | restart)
+    say ActiveState active
+    [ ! -e "$unit.$2" ] || rm "$unit.$2"
+    [ ! -e "$unit.restart" ] || bash "$unit.restart" >>"$unit.log" 2>&1 </dev/null
+    ;;
 unmask) say LoadState loaded ;;
 reset-failed) say NRestarts 0 ;;
 reload) kill -HUP "$(cat "$unit.pid")" ;;
@@ -71,7 +90,7 @@ impl Host {
     pub(crate) fn without_a_daemon(sandbox: Sandbox) -> Self {
         let bin = sandbox.path("bin");
         fs::create_dir(&bin).unwrap();
-        let host = Self { sandbox, bin, daemon: None };
+        let host = Self { sandbox, bin, daemon: None, by_file: false };
         host.script("systemctl", SYSTEMCTL);
         host.script("journalctl", JOURNALCTL);
         host.script("sudo", "#!/bin/bash\nexec \"$@\"\n");
@@ -88,8 +107,26 @@ impl Host {
         host
     }
 
+    /// As on an installed host: the command line says nothing but where the file is, which names this receiver.
+    pub(crate) fn by_file(sandbox: Sandbox) -> Self {
+        let mut host = Self::without_a_daemon(sandbox);
+        host.by_file = true;
+        host.configure(&host.naming(host.sandbox.url()));
+        host
+    }
+
+    /// A configuration that names this receiver.
+    pub(crate) fn naming(&self, url: &str) -> String {
+        format!("[shipper]\ndata_dir = '{}'\n[receiver]\nurl = '{url}'\n", self.sandbox.data().display())
+    }
+
     pub(crate) fn start_daemon(&mut self) {
-        let daemon = self.sandbox.start(self.command("ship"));
+        self.start_daemon_as(self.command("ship"));
+    }
+
+    /// By another command than the plain one.
+    pub(crate) fn start_daemon_as(&mut self, command: Command) {
+        let daemon = self.sandbox.start(command);
         daemon.wait_log("sealift");
         fs::write(self.sandbox.path("unit.pid"), daemon.pid().to_string()).unwrap();
         let socket = self.sandbox.layout.private.join("control.sock");
@@ -107,7 +144,24 @@ impl Host {
         self.daemon.as_ref().unwrap()
     }
 
-    fn script(&self, name: &str, text: &str) {
+    /// From here on, what `systemctl restart` starts ships. It ends with what this returns.
+    pub(crate) fn restarts_for_real(&self) -> Restarted {
+        let ship = self.command("ship");
+        let quoted: Vec<_> = ship.get_args().map(|arg| format!("'{}'", arg.to_str().unwrap())).collect();
+        let pid = self.sandbox.path("unit.pid");
+        // Killed, as by a service manager that has waited for long enough. With its process its socket goes.
+        let script = format!(
+            "old=$(cat '{pid}'); kill -KILL $old\nwhile grep -qs '^State:.[^Z]' /proc/$old/status; do :; done\nrm -f '{}'\n\
+             setsid sealift {} &\necho $! >'{pid}'\n",
+            self.sandbox.layout.private.join("control.sock").display(),
+            quoted.join(" "),
+            pid = pid.display(),
+        );
+        fs::write(self.sandbox.path("unit.restart"), script).unwrap();
+        Restarted(pid)
+    }
+
+    pub(crate) fn script(&self, name: &str, text: &str) {
         let path = self.bin.join(name);
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -146,6 +200,13 @@ impl Host {
         self.sandbox.path("sealift.toml")
     }
 
+    /// A folder of temporary folders is its owner's alone: from here on everybody finds the way to what is in it.
+    pub(crate) fn can_be_found_by_everybody(&self) {
+        for (path, mode) in [(self.sandbox.path(""), 0o755), (self.config_file(), 0o644)] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+    }
+
     /// What an editor is going to make of the file that it is given.
     pub(crate) fn editor_writes(&self, text: &str) {
         let written = self.sandbox.path("edited");
@@ -155,7 +216,13 @@ impl Host {
 
     /// `sealift COMMAND`, about this host.
     pub(crate) fn command(&self, command: &str) -> Command {
-        let mut command = self.sandbox.command(command);
+        let mut command = if self.by_file {
+            let mut sealift = crate::support::sealift();
+            sealift.arg(command);
+            sealift
+        } else {
+            self.sandbox.command(command)
+        };
         command.arg("--config").arg(self.config_file());
         self.at_home(&mut command);
         command
@@ -168,6 +235,21 @@ impl Host {
 
     pub(crate) fn doctor(&self) -> Told {
         told(&self.command("doctor").arg("--json").output().unwrap())
+    }
+
+    /// The doctor's clock is ahead. `None` on a laptop that has no faketime(1).
+    pub(crate) fn doctor_later(&self, later: &str) -> Option<Told> {
+        let mut command = Command::new("faketime");
+        let doctor = self.command("doctor");
+        command.args(["-f", later]).arg(doctor.get_program()).args(doctor.get_args()).arg("--json");
+        command.env_remove("SEALIFT_CONFIG");
+        self.at_home(&mut command);
+        let Ok(output) = command.output() else {
+            assert!(std::env::var_os("CI").is_none(), "faketime is not here, and this is CI: .ci/install");
+            println!("skipped: faketime is not here");
+            return None;
+        };
+        Some(told(&output))
     }
 
     /// The rows that are not green.
@@ -215,6 +297,15 @@ impl Host {
         assert!(row["fix"].as_str().is_some_and(|fix| !fix.contains('\n')), "{row:#}");
         row
     }
+}
+
+pub(crate) fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        assert!(std::env::var_os("CI").is_none(), "CI is root");
+        println!("skipped: this takes root");
+    }
+    root
 }
 
 pub(crate) fn told(output: &Output) -> Told {
@@ -290,19 +381,37 @@ fn on_a_sound_host_every_row_is_green_and_nothing_is_changed() {
     assert_eq!(listing(&host.sandbox), before);
 }
 
+/// It can be done: the machine has other things to do as well, and not all the time.
+fn takes_less_than_a_second(host: &Host) {
+    eventually("it takes less than a second", || {
+        let begun = clock();
+        host.doctor();
+        begun.elapsed() < Duration::from_secs(1)
+    });
+}
+
 #[test]
 fn it_takes_less_than_a_second_where_nothing_hangs() {
-    let host = Host::sound();
-    // The best of several: the machine has other things to do as well.
-    let best = (0..5)
-        .map(|_| {
-            let begun = clock();
-            host.doctor();
-            begun.elapsed()
-        })
-        .min()
-        .unwrap();
-    assert!(best < Duration::from_secs(1), "{best:?}");
+    takes_less_than_a_second(&Host::sound());
+}
+
+#[test]
+fn it_takes_less_than_a_second_with_tens_of_thousands_of_episodes_and_no_row_is_missing() {
+    let host = Host::without_a_daemon(Sandbox::with_receiver());
+    let rows = host.doctor().rows().len();
+    // A disk makes and removes so many folders in a minute.
+    let _in_memory = Mounted::over(&host.sandbox.data(), "2g");
+    let many = format!(
+        "cd '{}' && mkdir -p episodes outbox shipped quarantine && mkdir episodes/run-{{1..20000}} shipped/old-{{1..20000}} && touch episodes/run-{{1..20000}}/done.marker",
+        host.sandbox.data().display()
+    );
+    assert!(host.type_in(&many).status.success());
+    takes_less_than_a_second(&host);
+    eventually("all of them are seen, on a machine that has time", || {
+        let told = host.doctor();
+        assert!(told.rows().len() >= rows, "{:#}", told.document);
+        told.row("waiting")["details"]["count"] == 20_000
+    });
 }
 
 #[test]
@@ -318,13 +427,13 @@ fn the_exit_code_is_that_of_the_worst_row() {
 #[test]
 fn a_person_reads_a_row_a_check_with_the_command_below_and_colour_only_on_a_terminal() {
     let host = Host::sound();
-    host.sandbox.record("-odd\u{1b}[2J", &[]);
+    host.sandbox.seal("-odd\u{1b}[2J", &[]);
     let output = host.command("doctor").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<_> = text.lines().collect();
-    let at = lines.iter().position(|line| line.starts_with("yellow names ")).unwrap();
+    let at = lines.iter().position(|line| line.starts_with("red    names ")).unwrap();
     assert!(lines[at + 1].trim_start().starts_with("$ mv -nT $'/"), "{text}");
-    assert!(lines.last().unwrap().starts_with("yellow: "), "{text}");
+    assert!(lines.last().unwrap().starts_with("red: "), "{text}");
     assert!(!text.contains('\u{1b}'), "{text}");
 
     // On a terminal, of script(1)'s making.
@@ -340,7 +449,7 @@ fn a_person_reads_a_row_a_check_with_the_command_below_and_colour_only_on_a_term
         host.at_home(&mut script);
         String::from_utf8(script.output().expect("script(1), of bsdutils, is there").stdout).unwrap()
     };
-    assert!(on_a_terminal("").contains("\u{1b}[33myellow\u{1b}[0m names"), "{}", on_a_terminal(""));
+    assert!(on_a_terminal("").contains("\u{1b}[31mred   \u{1b}[0m names"), "{}", on_a_terminal(""));
     assert!(!on_a_terminal("1").contains('\u{1b}'));
 }
 

@@ -169,6 +169,54 @@ fn what_may_not_be_read_is_said_with_what_to_type() {
 }
 
 #[test]
+fn who_may_not_look_into_the_folders_is_not_told_that_it_is_there() {
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "CI is root");
+        println!("skipped: only root becomes somebody else");
+        return;
+    }
+    let sandbox = Sandbox::with_receiver();
+    sandbox.seal("a", &[]);
+    let private = |mode| {
+        let folders = [&sandbox.layout.episodes, &sandbox.layout.shipped, &sandbox.layout.outbox];
+        for folder in folders {
+            fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    fs::set_permissions(sandbox.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    private(0o700);
+    // The program may stand in a folder of its owner's alone.
+    let program = sandbox.path("sealift");
+    fs::copy(env!("CARGO_BIN_EXE_sealift"), &program).unwrap();
+    let traced = |id: &str| {
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
+        command
+            .args(["trace", id, "--data"])
+            .arg(sandbox.data())
+            .env_remove("SEALIFT_CONFIG")
+            .current_dir("/");
+        let output = command.output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout),
+        )
+    };
+    for id in ["no-such", "a"] {
+        let (code, told) = traced(id);
+        assert_eq!(code, Some(1), "{told}");
+        assert!(told.contains("not all of the four folders could be looked at"), "{told}");
+        assert!(told.contains("not read: ") && told.contains("Permission denied"), "{told}");
+    }
+    // Its folder can be seen, and not what is in it.
+    private(0o755);
+    let episode = sandbox.layout.episodes.join("a");
+    fs::set_permissions(&episode, fs::Permissions::from_mode(0o700)).unwrap();
+    let (code, told) = traced("a");
+    assert!(code == Some(0) && told.contains("cannot be looked at"), "{told}");
+}
+
+#[test]
 fn hostile_entries_and_records_are_shown_harmlessly() {
     let sandbox = Sandbox::new("http://127.0.0.1:9");
     let episode = sandbox.seal("a", &[]);

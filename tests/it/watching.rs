@@ -236,10 +236,10 @@ pub(crate) fn limited(sandbox: &Sandbox, config: &str, limit: &str) -> Option<Pr
 #[test]
 fn where_watches_run_out_episodes_are_found_by_looking_and_the_remedy_is_named() {
     for (limit, remedy) in [
-        ("2 > /proc/sys/user/max_inotify_watches", "sysctl fs.inotify.max_user_watches="),
-        ("1 > /proc/sys/user/max_inotify_watches", "sysctl fs.inotify.max_user_watches="),
-        ("0 > /proc/sys/user/max_inotify_watches", "sysctl fs.inotify.max_user_watches="),
-        ("0 > /proc/sys/user/max_inotify_instances", "sysctl fs.inotify.max_user_instances="),
+        ("2 > /proc/sys/user/max_inotify_watches", "sysctl user.max_inotify_watches="),
+        ("1 > /proc/sys/user/max_inotify_watches", "sysctl user.max_inotify_watches="),
+        ("0 > /proc/sys/user/max_inotify_watches", "sysctl user.max_inotify_watches="),
+        ("0 > /proc/sys/user/max_inotify_instances", "sysctl user.max_inotify_instances="),
     ] {
         let server = Scripted::new(|seen, _| Reply::stored(seen));
         let sandbox = Sandbox::new(server.url());

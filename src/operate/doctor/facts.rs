@@ -1,12 +1,13 @@
 //! What was found, before anybody has said what it means. `gather/` finds it, `judge/` says it.
 
+mod receiver;
+
 use std::{path::PathBuf, time::Duration};
 
-use serde_json::Value;
-
+pub(super) use self::receiver::{AskedCommit, Receiver, Remedy, Said};
 use super::words::Hands;
 use crate::{
-    episode::{Commit, EpisodeId, Look},
+    episode::{EpisodeId, Look},
     operate::journal::Journal,
     records::WallTime,
     retention::Due,
@@ -72,6 +73,12 @@ pub(super) struct Settings {
     pub(super) credential_file: Option<PathBuf>,
     /// When our own certificate ends, where there is one.
     pub(super) client_certificate_ends: Option<(PathBuf, WallTime)>,
+    /// Whose the configuration file is.
+    pub(super) owned: Option<Owned>,
+    /// The folders that lead to it.
+    pub(super) way: Vec<Step>,
+    /// `shipper.metrics_textfile`
+    pub(super) metrics_textfile: Option<PathBuf>,
     /// `shipper.quarantine_keep_days`
     pub(super) quarantine_keep_days: Option<u32>,
 }
@@ -98,12 +105,14 @@ pub(super) struct NamedFile {
     pub(super) secret: bool,
     /// What stands there; or why that cannot be told.
     pub(super) owned: Result<Owned, String>,
+    /// The folders that lead there.
+    pub(super) way: Vec<Step>,
     /// Why whoever asks cannot read it, and whether that is for want of permission.
     pub(super) unreadable: Option<(String, bool)>,
 }
 
 /// Whose something is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Owned {
     /// The owner.
     pub(super) uid: u32,
@@ -111,7 +120,12 @@ pub(super) struct Owned {
     pub(super) gid: u32,
     /// The permission bits.
     pub(super) mode: u32,
+    /// It has an access control list (acl(5)): what that grants is not known here.
+    pub(super) listed: bool,
 }
+
+/// A folder that has to be passed on the way to something.
+pub(super) type Step = (PathBuf, Owned);
 
 /// Who asks, and who ships.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,6 +158,10 @@ pub(super) struct Folder {
     pub(super) path: PathBuf,
     /// What stands there.
     pub(super) state: FolderState,
+    /// The folders that lead there, the outermost first.
+    pub(super) way: Vec<Step>,
+    /// Where it is once symlinks are followed, and on which device; `None` where that cannot be told.
+    pub(super) real: Option<(PathBuf, u64)>,
 }
 
 /// What stands where a folder should be.
@@ -205,6 +223,8 @@ pub(super) struct Inotify {
     pub(super) max_namespace_watches: Option<u64>,
     /// `fs.inotify.max_user_instances`
     pub(super) max_instances: u64,
+    /// `user.max_inotify_instances`
+    pub(super) max_namespace_instances: Option<u64>,
     /// One for each open episode, and one for `episodes/`.
     pub(super) needed_watches: u64,
 }
@@ -232,6 +252,8 @@ pub(super) struct Unit {
     pub(super) main_pid: u32,
     /// Who it runs as; empty: root.
     pub(super) user: String,
+    /// What it may write to (`ReadWritePaths=`), as systemd says it; `None` where it does not.
+    pub(super) read_write_paths: Option<Vec<String>>,
 }
 
 /// Whether a daemon runs.
@@ -257,58 +279,6 @@ pub(super) enum Daemon {
     Unknown,
 }
 
-/// What came of asking the receiver.
-#[derive(Debug)]
-pub(super) struct Receiver {
-    /// Scheme, host and port.
-    pub(super) origin: String,
-    /// The host's name alone.
-    pub(super) host: String,
-    /// Whether `/v1/admission` was asked, which only a receiver of ours has; else an episode that is not there.
-    pub(super) at_admission: bool,
-    /// Whether anything was sent to say who we are.
-    pub(super) has_credential: bool,
-    /// The commit that was asked with.
-    pub(super) commit: AskedCommit,
-    /// What it said.
-    pub(super) said: Said,
-}
-
-/// Which commit the receiver was asked about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum AskedCommit {
-    /// That of the newest episode that has one.
-    Of(EpisodeId, Commit),
-    /// There are episodes, and none has one.
-    None,
-    /// There are no episodes.
-    NoEpisodes,
-}
-
-/// What a receiver said.
-#[derive(Debug)]
-pub(super) enum Said {
-    /// Nothing.
-    Failed(crate::client::ClientError),
-    /// This.
-    Answered {
-        /// The HTTP status.
-        status: u16,
-        /// The body, where it is a JSON object with a JSON media type.
-        json: Option<Value>,
-        /// A web page.
-        html: bool,
-        /// `Location`
-        location: Option<String>,
-        /// Its clock.
-        date: Option<WallTime>,
-        /// When its certificate ends, where TLS is spoken.
-        certificate_ends: Option<WallTime>,
-    },
-    /// It was not asked: our own files cannot be used.
-    NotAsked,
-}
-
 /// What is in `episodes/`, and of the outbox what a person should know.
 #[derive(Debug, Default)]
 pub(super) struct Episodes {
@@ -320,6 +290,21 @@ pub(super) struct Episodes {
     pub(super) strangers: Vec<Stranger>,
     /// The receiver holds other content under these.
     pub(super) conflicts: Vec<(EpisodeId, String)>,
+    /// Names that something has, or had that was shipped or put aside: of those that a stranger or a conflict might be given.
+    pub(super) taken: std::collections::HashSet<String>,
+    /// Time was up before everything was looked at.
+    pub(super) cut_off: Option<CutOff>,
+}
+
+/// Where a look through the episodes was cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CutOff {
+    /// There are names that were not even read.
+    pub(super) in_listing: bool,
+    /// So many episodes were looked into.
+    pub(super) after: usize,
+    /// After so long.
+    pub(super) within: Duration,
 }
 
 /// One episode.
@@ -349,6 +334,8 @@ pub(super) struct Stranger {
 /// What is in `quarantine/` and `shipped/`.
 #[derive(Debug, Default)]
 pub(super) struct Aside {
+    /// `episodes/`, where it comes back to.
+    pub(super) episodes: PathBuf,
     /// What waits for a person.
     pub(super) quarantined: Vec<Quarantined>,
     /// How many in `shipped/` the clean-up will remove within a week: the receiver holds them.
@@ -360,8 +347,14 @@ pub(super) struct Aside {
 /// One in `quarantine/`.
 #[derive(Debug, Clone)]
 pub(super) struct Quarantined {
-    /// Its folder's name there.
+    /// The episode; the name of its folder where nothing says which it is.
     pub(super) name: String,
+    /// Its folder.
+    pub(super) folder: PathBuf,
+    /// Why its reason cannot be read, and whether that is for want of permission.
+    pub(super) unreadable: Option<(String, bool)>,
+    /// It has its marker still, without which it would wait in `episodes/` for ever.
+    pub(super) sealed: bool,
     /// The verdict's name.
     pub(super) verdict: String,
     /// The HTTP status, where there was an answer.
@@ -369,7 +362,7 @@ pub(super) struct Quarantined {
     /// Why, in a sentence.
     pub(super) why: String,
     /// What the receiver told this host to do.
-    pub(super) remediation: Option<String>,
+    pub(super) remedy: Option<Remedy>,
     /// When it came here.
     pub(super) at: Option<WallTime>,
     /// When the clean-up removes it.

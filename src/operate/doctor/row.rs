@@ -70,6 +70,7 @@ ids! {
     DaemonStalled = "daemon-stalled", "Every part of it moves.";
     DaemonWatching = "daemon-watching", "It has its watches.";
     Reload = "reload", "The last reload was taken, and all of it.";
+    Metrics = "metrics", "Metrics are given out where that is set.";
     ClientCertificate = "client-certificate", "Our certificate is good for a while.";
     ReceiverName = "receiver-name", "The receiver's name is known.";
     ReceiverReachable = "receiver-reachable", "Somebody takes the connection.";

@@ -4,43 +4,46 @@ use std::{ffi::OsStr, fmt::Write as _, os::unix::ffi::OsStrExt as _, path::Path,
 
 /// Who types, and what the commands are about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Hands {
+pub(in crate::operate) struct Hands {
     /// Whoever asks is root already.
-    pub(super) root: bool,
+    pub(in crate::operate) root: bool,
     /// The unit's name, checked.
-    pub(super) unit: String,
+    pub(in crate::operate) unit: String,
     /// Whether systemd knows a unit of this name.
-    pub(super) has_unit: bool,
+    pub(in crate::operate) has_unit: bool,
     /// The daemon that runs.
-    pub(super) daemon_pid: Option<u32>,
+    pub(in crate::operate) daemon_pid: Option<u32>,
     /// What to give to another `sealift` command so that it means the same: `--config FILE` and so on, as words of a shell.
-    pub(super) options: String,
+    pub(in crate::operate) options: String,
     /// The configuration file, where there is or should be one.
-    pub(super) file: Option<std::path::PathBuf>,
+    pub(in crate::operate) file: Option<std::path::PathBuf>,
 }
 
 impl Hands {
     /// A command that takes root.
-    pub(super) fn as_root(&self, command: &str) -> String {
+    pub(in crate::operate) fn as_root(&self, command: &str) -> String {
         if self.root { command.to_owned() } else { format!("sudo {command}") }
     }
 
+    /// The same for one who may do it as they are.
+    pub(super) fn as_root_unless(&self, may: bool, command: &str) -> String {
+        if may { command.to_owned() } else { self.as_root(command) }
+    }
+
     /// `systemctl DEED UNIT`. Where there is no unit, what a person does by hand instead.
-    pub(super) fn unit_to(&self, deed: &str) -> String {
+    pub(in crate::operate) fn unit_to(&self, deed: &str) -> String {
         if self.has_unit {
             return self.as_root(&format!("systemctl {deed} {}", word(&self.unit)));
         }
         match (deed, self.daemon_pid) {
-            ("reload", Some(pid)) => self.as_root(&format!("kill -HUP {pid}")),
-            ("restart", Some(pid)) => {
-                format!("{}; {}", self.as_root(&format!("kill {pid}")), self.sealift("ship"))
-            }
+            ("reload", Some(pid)) => self.signal("HUP", pid),
+            ("restart", Some(pid)) => format!("{}; {}", self.stopped(pid), self.sealift("ship")),
             (_, _) => self.sealift("ship"),
         }
     }
 
     /// `sealift COMMAND`, about the same folders and the same receiver.
-    pub(super) fn sealift(&self, command: &str) -> String {
+    pub(in crate::operate) fn sealift(&self, command: &str) -> String {
         let space = if self.options.is_empty() { "" } else { " " };
         format!("sealift {command}{space}{}", self.options)
     }
@@ -51,10 +54,33 @@ impl Hands {
         if self.root { format!("\"${{EDITOR:-vi}}\" {file}") } else { format!("sudoedit {file}") }
     }
 
-    /// Changes the configuration, and lets the daemon know.
-    pub(super) fn configure(&self, then: &str) -> String {
-        let file = self.file.as_deref().unwrap_or(Path::new(crate::config::DEFAULT_FILE));
-        format!("{} && {}", self.edit(file), self.unit_to(then))
+    /// Changes the configuration, and lets the daemon know. Where the command line said it all, and no unit reads a file, one is made,
+    /// and what was given by hand is given again beside it.
+    pub(in crate::operate) fn configure(&self, then: &str) -> String {
+        match &self.file {
+            Some(file) => format!("{} && {}", self.edit(file), self.unit_to(then)),
+            None if self.has_unit => {
+                format!("{} && {}", self.edit(Path::new(crate::config::DEFAULT_FILE)), self.unit_to(then))
+            }
+            None => {
+                let stop = self.daemon_pid.map(|pid| format!("{}; ", self.stopped(pid)));
+                format!(
+                    "test -e sealift.toml || sealift config default >sealift.toml; \"${{EDITOR:-vi}}\" sealift.toml && {{ {}{}; }}",
+                    stop.unwrap_or_default(),
+                    self.sealift("ship --config \"$PWD/sealift.toml\"")
+                )
+            }
+        }
+    }
+
+    /// The next would find the folder locked for as long as this one finishes what it has begun. What hangs is killed, which costs nothing.
+    fn stopped(&self, pid: u32) -> String {
+        let (stop, kill) = (self.signal("TERM", pid), self.signal("KILL", pid));
+        format!("{stop}; timeout 40 tail --pid={pid} -f /dev/null || {kill}")
+    }
+
+    fn signal(&self, name: &str, pid: u32) -> String {
+        self.as_root(&format!("kill -{name} {pid}"))
     }
 }
 
@@ -92,6 +118,18 @@ fn quoted(bytes: &[u8]) -> String {
             quoted
         }
     }
+}
+
+/// The beginning of a name that is an id, as like to the one that is none as can be.
+pub(super) fn tame(name: &OsStr) -> String {
+    let name = name.to_string_lossy();
+    let tamed: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "._~-".contains(c) { c } else { '_' })
+        .skip_while(|c| matches!(c, '.' | '-'))
+        .take(crate::episode::MAX_ID_BYTES / 2)
+        .collect();
+    if tamed.is_empty() { "episode".to_owned() } else { tamed }
 }
 
 /// A span as a person says it.
@@ -177,6 +215,11 @@ mod tests {
         assert_eq!(hands.unit_to("start"), "sealift ship --data /d");
         let running = Hands { daemon_pid: Some(7), ..hands.clone() };
         assert_eq!(running.unit_to("reload"), "sudo kill -HUP 7");
+        let stopped =
+            "sudo kill -TERM 7; timeout 40 tail --pid=7 -f /dev/null || sudo kill -KILL 7; sealift ship";
+        assert_eq!(running.unit_to("restart"), format!("{stopped} --data /d"));
+        let configured = format!("sealift.toml && {{ {stopped} --config \"$PWD/sealift.toml\" --data /d; }}");
+        assert!(running.configure("reload").ends_with(&configured));
         assert_eq!(hands.edit(Path::new("/etc/a b")), "sudoedit '/etc/a b'");
         let hands = Hands { root: true, ..hands };
         assert_eq!(hands.edit(Path::new("/etc/a")), "\"${EDITOR:-vi}\" /etc/a");

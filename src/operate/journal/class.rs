@@ -172,6 +172,8 @@ fn kind_of(entry: &Entry) -> Kind {
         // A conflict has a row of its own, and a word that is not known says nothing.
         Some(_) => Kind::Neutral,
         None if matches!(entry.status, Some(400 | 412)) => fatal(),
+        // It says nothing of a verdict, and the name of its episode may say anything.
+        None if entry.has_fields => Kind::Neutral,
         None => kind_in_words(&entry.message),
     }
 }
@@ -182,7 +184,7 @@ fn kind_in_words(message: &str) -> Kind {
     if message.starts_with("shipped ") {
         return Kind::Delivered;
     }
-    if ["out-of-window", "out of window"].iter().any(|words| message.contains(words)) {
+    if ["out-of-window", "out of window"].iter().any(|words| has_word(&message, words)) {
         return Kind::OutOfWindow;
     }
     match status_in_words(&message) {
@@ -199,9 +201,9 @@ fn kind_in_words(message: &str) -> Kind {
     if weather.iter().any(|words| has_word(&message, words)) { Kind::Transient } else { Kind::Neutral }
 }
 
-/// By itself: the key `idle_timeout_s` is no weather.
+/// By itself: the key `idle_timeout_s` is no weather, and `out-of-window-camera` an episode.
 fn has_word(message: &str, word: &str) -> bool {
-    let part = |c: char| c.is_alphanumeric() || c == '_';
+    let part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
     message
         .match_indices(word)
         .any(|(at, _)| !message[..at].ends_with(part) && !message[at + word.len()..].starts_with(part))
@@ -295,6 +297,7 @@ mod tests {
             ),
             ("read timeout; will retry", Class::Transient),
             ("shipped run-412, now in /d/shipped/run-412", Class::Clean),
+            ("out-of-window-camera is sealed but not at rest", Class::Clean),
             ("run-412 is packed again: it has changed", Class::Clean),
             ("packed 412 files", Class::Clean),
             ("answered 4120 questions", Class::Clean),
@@ -302,6 +305,8 @@ mod tests {
         ] {
             assert_eq!(journal(&[said(message)]).class, class, "{message}");
         }
+        let named = Entry { has_fields: true, ..said("out-of-window is packed: answered 412, timed out") };
+        assert_eq!(journal(&[named]).class, Class::Clean);
         let manager = Entry { by_manager: true, ..said("Start operation timed out. Terminating.") };
         assert_eq!(journal(&[manager]).class, Class::Clean);
         let status_alone = Entry { status: Some(412), ..Entry::default() };

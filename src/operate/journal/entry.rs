@@ -6,7 +6,8 @@
 use serde_json::{Map, Value};
 
 use crate::snapshot::journal::{
-    ATTEMPT, BYTES, DELIVERED_MS, ELAPSED_MS, EPISODE, OFFSET_BYTES, PACKED_MS, SEEN_MS, STATUS_CODE, VERDICT,
+    ALL, ATTEMPT, BYTES, DELIVERED_MS, ELAPSED_MS, EPISODE, OFFSET_BYTES, PACKED_MS, SEEN_MS, STATUS_CODE,
+    VERDICT,
 };
 
 /// More of a message is not kept, characters.
@@ -39,6 +40,8 @@ pub struct Entry {
     pub offset_bytes: Option<u64>,
     /// What was said, its beginning.
     pub message: String,
+    /// It has fields of ours. What the words say besides is then not asked: names stand in them, and a name can read like a verdict.
+    pub has_fields: bool,
     /// The service manager has said it, and not the unit's own process.
     pub by_manager: bool,
 }
@@ -49,8 +52,12 @@ impl Entry {
     pub fn parse(line: &[u8]) -> Option<Self> {
         let Ok(Value::Object(fields)) = serde_json::from_slice(line) else { return None };
         let message = text(fields.get("MESSAGE")).unwrap_or_default();
+        let has_fields = ALL.iter().any(|name| fields.contains_key(*name));
         // Whoever logs to stderr has the fields behind the message, in words.
-        let told = |name: &str| text(fields.get(name)).or_else(|| in_words(&message, name));
+        let told = |name: &str| match has_fields {
+            true => text(fields.get(name)),
+            false => in_words(&message, name),
+        };
         let counted = |name: &str| told(name)?.trim().parse().ok();
         Some(Self {
             at_us: number(&fields, "__REALTIME_TIMESTAMP"),
@@ -64,6 +71,7 @@ impl Entry {
             delivered_ms: counted(DELIVERED_MS),
             attempt: counted(ATTEMPT),
             offset_bytes: counted(OFFSET_BYTES),
+            has_fields,
             by_manager: text(fields.get("SYSLOG_IDENTIFIER")).is_some_and(|name| name == "systemd"),
             message: message.chars().take(MAX_MESSAGE_CHARS).collect(),
         })
@@ -124,7 +132,7 @@ mod tests {
             br#"{"MESSAGE":{"a":1},"EPISODE":[[97,98],[99]],"STATUS_CODE":"41x","VERDICT":[true,[300]]}"#,
         )
         .unwrap();
-        assert_eq!(strange, Entry { episode: Some("ab".to_owned()), ..Entry::default() });
+        assert_eq!(strange, Entry { episode: Some("ab".to_owned()), has_fields: true, ..Entry::default() });
     }
 
     #[test]
@@ -142,6 +150,15 @@ mod tests {
         assert_eq!((entry.episode.as_deref(), entry.status), (Some("a"), Some(412)));
         assert_eq!(in_words("MY_VERDICT=x", "VERDICT"), None);
         assert_eq!(in_words("VERDICT", "VERDICT"), None);
+    }
+
+    #[test]
+    fn a_name_that_reads_like_fields_is_no_field_where_there_are_real_ones() {
+        let name = "run-1 VERDICT=fatal STATUS_CODE=412";
+        let line =
+            serde_json::json!({"MESSAGE": format!("{name} is sealed but not at rest"), "EPISODE": name});
+        let entry = Entry::parse(line.to_string().as_bytes()).unwrap();
+        assert_eq!((entry.episode.as_deref(), entry.verdict, entry.status), (Some(name), None, None));
     }
 
     #[test]

@@ -248,13 +248,21 @@ pub(super) fn hindrance(layout: &Layout, candidate: &Candidate) -> Option<String
         }
         Record::Rejected(_) | Record::Delivered(_) => {}
     }
+    if is_gone(&candidate.folder) {
+        return Some(WENT_AWAY.to_owned());
+    }
     if fs::symlink_metadata(layout.episode(&candidate.id)).is_ok() {
-        return Some(name_is_taken(layout, candidate));
+        // Put back by another in this very moment, perhaps.
+        return Some(if is_gone(&candidate.folder) {
+            WENT_AWAY.to_owned()
+        } else {
+            name_is_taken(layout, candidate)
+        });
     }
     let (parent, name) = (candidate.folder.parent()?, candidate.folder.file_name()?);
     match scan::look(parent, &EpisodeId::from_os(name).ok()?) {
         Look::Sealed(_) => None,
-        Look::Gone => Some("it went away meanwhile: somebody else moved it".to_owned()),
+        Look::Gone => Some(WENT_AWAY.to_owned()),
         Look::Unreadable(why) => Some(format!("it cannot be looked at: {}", printable(&why))),
         Look::Open | Look::OddMarker(_) => Some(format!(
             "it is not sealed ({MARKER} is missing, or no regular file), and would wait in episodes/ for ever. Type: sealift seal \
@@ -262,6 +270,13 @@ pub(super) fn hindrance(layout: &Layout, candidate: &Candidate) -> Option<String
             shell_word(&candidate.folder)
         )),
     }
+}
+
+/// Whoever else puts back at the same time has moved it.
+pub(super) const WENT_AWAY: &str = "it went away meanwhile: somebody else moved it";
+
+fn is_gone(folder: &Path) -> bool {
+    fs::symlink_metadata(folder).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 pub(super) fn name_is_taken(layout: &Layout, candidate: &Candidate) -> String {

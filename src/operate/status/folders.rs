@@ -1,12 +1,13 @@
 //! What the folders say, whoever runs.
 
-use std::{ffi::CString, fs, io, os::unix::fs::MetadataExt as _, path::Path};
+use std::{collections::HashSet, ffi::CString, fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use serde::Serialize;
 
+use super::today::Memory;
 use crate::{
     episode::{EpisodeId, Look, printable},
-    filed, filesystem,
+    filesystem,
     layout::{Layout, is_scratch},
     progress::Progress,
     records::{Sidecar, WallTime},
@@ -15,7 +16,6 @@ use crate::{
     tree,
 };
 
-const DAY_S: i64 = 24 * 3600;
 /// A sidecar is a few hundred bytes.
 const MAX_SIDECAR_BYTES: u64 = 64 * 1024;
 
@@ -54,7 +54,13 @@ pub struct Found {
 }
 
 /// Blocks. `asked`: a daemon has answered, and is believed about `episodes/`.
-pub(super) fn look(layout: &Layout, asked: bool, now: WallTime, progress: &Progress) -> Folders {
+pub(super) fn look(
+    layout: &Layout,
+    asked: bool,
+    now: WallTime,
+    memory: &mut Memory,
+    progress: &Progress,
+) -> Folders {
     let mut folders = Folders::default();
     if !asked {
         match found(layout, progress) {
@@ -63,23 +69,14 @@ pub(super) fn look(layout: &Layout, asked: bool, now: WallTime, progress: &Progr
         }
         folders.room = room(layout);
     }
-    let midnight = now.unix_seconds() - now.unix_seconds().rem_euclid(DAY_S);
-    if let Err(error) = each_directory(&layout.quarantine, |_, _| folders.quarantined += 1) {
-        folders.failed.push(error);
+    match count(&layout.quarantine) {
+        Ok(count) => folders.quarantined = count,
+        Err(error) => folders.failed.push(error),
     }
-    let (mut count, mut bytes) = (0, 0);
-    let shipped = each_directory(&layout.shipped, |path, mtime| {
-        // The receipt is written into the folder, which changes that: what is older holds none of today's.
-        if mtime >= midnight
-            && let Ok(Some(receipt)) = filed::receipt(path)
-            && receipt.delivered_at_wall.unix_seconds() >= midnight
-        {
-            count += 1;
-            bytes += receipt.size_bytes;
-        }
-    });
-    (folders.shipped_today, folders.shipped_today_bytes) = (count, bytes);
-    folders.failed.extend(shipped.err());
+    match memory.today(&layout.shipped, now) {
+        Ok((count, bytes)) => (folders.shipped_today, folders.shipped_today_bytes) = (count, bytes),
+        Err(error) => folders.failed.push(error),
+    }
     folders
 }
 
@@ -98,9 +95,10 @@ fn found(layout: &Layout, progress: &Progress) -> io::Result<Found> {
             Look::Gone => {}
         }
     }
+    let sealed = scan.episodes.iter().filter(|(_, look)| matches!(look, Look::Sealed(_)));
+    let sealed: HashSet<_> = sealed.map(|(id, _)| id).collect();
     for id in &scan.archives {
-        let is_sealed = |(other, look): &(EpisodeId, Look)| other == id && matches!(look, Look::Sealed(_));
-        if scan.episodes.iter().any(is_sealed) {
+        if sealed.contains(id) {
             found.packed += 1;
             found.conflict += u64::from(is_conflict(layout, id));
         }
@@ -129,22 +127,21 @@ fn is_conflict(layout: &Layout, id: &EpisodeId) -> bool {
     sidecar.and_then(|sidecar| sidecar.verdict).is_some_and(|verdict| verdict.verdict == "conflict")
 }
 
-/// Every episode in a folder, with its mtime in seconds. The error in words.
-fn each_directory(folder: &Path, mut visit: impl FnMut(&Path, i64)) -> Result<(), String> {
+/// How many episodes are in a folder. The error in words.
+fn count(folder: &Path) -> Result<u64, String> {
     let failed = |error: io::Error| format!("{}: {error}", tree::shown(folder));
+    let mut count = 0;
     for entry in fs::read_dir(folder).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name();
-        let hidden = name.as_encoded_bytes().starts_with(b".") || is_scratch(&name.to_string_lossy());
-        if hidden || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            continue;
-        }
-        // One that went meanwhile is none any more.
-        if let Ok(metadata) = fs::symlink_metadata(entry.path()) {
-            visit(&entry.path(), metadata.mtime());
-        }
+        count += u64::from(is_episode(&entry.map_err(failed)?));
     }
-    Ok(())
+    Ok(count)
+}
+
+/// A folder, and neither hidden nor scratch of ours.
+pub(super) fn is_episode(entry: &fs::DirEntry) -> bool {
+    let name = entry.file_name();
+    let hidden = name.as_encoded_bytes().starts_with(b".") || is_scratch(&name.to_string_lossy());
+    !hidden && entry.file_type().is_ok_and(|kind| kind.is_dir())
 }
 
 fn room(layout: &Layout) -> Vec<Room> {
@@ -176,11 +173,7 @@ fn room(layout: &Layout) -> Vec<Room> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        episode::Digest,
-        layout::MARKER,
-        records::{ManifestCheck, ShippingReceipt},
-    };
+    use crate::layout::MARKER;
 
     fn sandbox() -> (tempfile::TempDir, Layout) {
         let folder = tempfile::tempdir().unwrap();
@@ -189,24 +182,6 @@ mod tests {
             fs::create_dir(folder).unwrap();
         }
         (folder, layout)
-    }
-
-    fn ship(layout: &Layout, id: &str, at: i64) {
-        let path = layout.shipped.join(id);
-        fs::create_dir(&path).unwrap();
-        let receipt = ShippingReceipt {
-            episode_id: EpisodeId::parse(id).unwrap(),
-            sha256: Digest([1; 32]),
-            content_sha256: Digest([2; 32]),
-            size_bytes: 10,
-            status_code: 201,
-            receiver: "http://r".to_owned(),
-            delivered_at_wall: WallTime::from_unix_seconds(at),
-            manifest: ManifestCheck::None,
-            receipt: serde_json::Value::Null,
-            fingerprint: None,
-        };
-        filed::write_receipt(&path, &receipt, &[]).unwrap();
     }
 
     #[test]
@@ -223,7 +198,7 @@ mod tests {
         }
         fs::create_dir(layout.quarantine.join("bad")).unwrap();
         fs::create_dir(layout.quarantine.join(".sealift-trash-x")).unwrap();
-        let folders = look(&layout, false, clock_now(), &Progress::default());
+        let folders = look(&layout, false, clock_now(), &mut Memory::default(), &Progress::default());
         let found = folders.found.unwrap();
         assert_eq!((found.open, found.sealed, found.packed, found.conflict), (1, 2, 1, 0));
         assert_eq!((found.strangers.count, found.strangers.some[0].sealed), (1, true));
@@ -237,25 +212,11 @@ mod tests {
     }
 
     #[test]
-    fn today_begins_at_midnight() {
-        let (_root, layout) = sandbox();
-        let now = clock_now().unix_seconds();
-        let midnight = now - now.rem_euclid(DAY_S);
-        ship(&layout, "just-now", now);
-        ship(&layout, "at-midnight", midnight);
-        ship(&layout, "before", midnight - 1);
-        fs::create_dir(layout.shipped.join("without-a-receipt")).unwrap();
-        let folders = look(&layout, true, WallTime::from_unix_seconds(now), &Progress::default());
-        assert_eq!((folders.shipped_today, folders.shipped_today_bytes), (2, 20));
-        assert!(folders.found.is_none());
-    }
-
-    #[test]
     fn a_folder_that_is_not_there_is_named_and_keeps_the_others_from_nothing() {
         let (_root, layout) = sandbox();
         fs::create_dir(layout.quarantine.join("bad")).unwrap();
         fs::remove_dir(&layout.episodes).unwrap();
-        let folders = look(&layout, false, clock_now(), &Progress::default());
+        let folders = look(&layout, false, clock_now(), &mut Memory::default(), &Progress::default());
         assert_eq!(folders.quarantined, 1);
         assert!(folders.failed[0].contains("/episodes: is missing"), "{:?}", folders.failed);
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Daemon, Status, words};
+use super::{Daemon, Hands, Status, words};
 use crate::snapshot::{Snapshot, Strangers, TrialKind, WatchMode};
 
 /// Less than a day until a disk is full.
@@ -18,24 +18,28 @@ pub struct Problem {
 }
 
 /// The worst first.
-pub(super) fn of(status: &Status) -> Vec<Problem> {
+pub(super) fn of(status: &Status, hands: &Hands) -> Vec<Problem> {
     let mut found = Vec::new();
     let mut say = |what: String, fix: Option<&str>| {
         found.push(Problem { what, fix: fix.map(str::to_owned) });
     };
     if let Some(why) = &status.no_answer {
-        let fix = match status.daemon {
-            Daemon::NotRunning => Some("sudo systemctl start sealift"),
-            Daemon::Hangs => Some("sudo systemctl restart sealift"),
-            Daemon::NotPermitted | Daemon::Strange | Daemon::Running => None,
+        let (held, fix) = match (status.daemon, hands.daemon_pid) {
+            // It lives, and only its socket is gone: to start it again would do nothing.
+            (Daemon::NotRunning, Some(pid)) => {
+                (format!("; process {pid} holds the folder"), Some(hands.unit_to("restart")))
+            }
+            (Daemon::NotRunning, None) => (String::new(), Some(hands.unit_to("start"))),
+            (Daemon::Hangs, _) => (String::new(), Some(hands.unit_to("restart"))),
+            (Daemon::NotPermitted | Daemon::Strange | Daemon::Running, _) => (String::new(), None),
         };
-        say(format!("{why}. What follows is what the folders tell"), fix);
+        say(format!("{why}{held}. What follows is what the folders tell"), fix.as_deref());
     }
     for failed in &status.folders.failed {
         say(format!("cannot be looked at: {failed}"), None);
     }
     if let Some(snapshot) = &status.snapshot {
-        by_daemon(snapshot, &mut say);
+        by_daemon(snapshot, hands, &mut say);
     } else if let Some(found) = &status.folders.found {
         if found.conflict > 0 {
             say(conflict(found.conflict), None);
@@ -45,10 +49,14 @@ pub(super) fn of(status: &Status) -> Vec<Problem> {
         }
         strangers(&found.strangers, &mut say);
     }
+    if status.folders.quarantined > 0 {
+        let waits = words::episodes(status.folders.quarantined);
+        say(format!("{waits} in quarantine, for somebody to look at"), Some(&hands.sealift("doctor")));
+    }
     found
 }
 
-fn by_daemon(snapshot: &Snapshot, say: &mut impl FnMut(String, Option<&str>)) {
+fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Option<&str>)) {
     let Snapshot { heart, log, watch, destination, counts, trial, reload, .. } = snapshot;
     for stalled in &heart.stalled {
         let what = format!(
@@ -84,7 +92,7 @@ fn by_daemon(snapshot: &Snapshot, say: &mut impl FnMut(String, Option<&str>)) {
             "no watches can be had{why}. New episodes are found by looking every {} s",
             watch.reconcile_interval_s
         );
-        let fix = watch.fix.as_ref().map(|fix| format!("sudo {fix}"));
+        let fix = watch.fix.as_ref().map(|fix| hands.as_root(fix));
         say(what, fix.as_deref());
     }
     if counts.conflict > 0 {
@@ -98,8 +106,9 @@ fn by_daemon(snapshot: &Snapshot, say: &mut impl FnMut(String, Option<&str>)) {
         say(format!("the last reload failed, and the old configuration is kept: {why}"), None);
     }
     if let Some(stuck_s) = log.stuck_for_s {
+        let restart = hands.as_root("systemctl restart systemd-journald");
         let (who, fix) = match log.to_journal {
-            true => ("journald", Some("sudo systemctl restart systemd-journald")),
+            true => ("journald", Some(restart.as_str())),
             false => ("whoever reads its stderr", None),
         };
         let what = format!(
@@ -111,7 +120,10 @@ fn by_daemon(snapshot: &Snapshot, say: &mut impl FnMut(String, Option<&str>)) {
     }
     if !reload.restart_for.is_empty() {
         let keys = reload.restart_for.join(", ");
-        say(format!("only a restart applies: {keys}"), Some("sudo systemctl restart sealift"));
+        say(format!("only a restart applies: {keys}"), Some(&hands.unit_to("restart")));
+    }
+    if let Some(why) = &snapshot.metrics_failed {
+        say(format!("no metrics are given out at {why} (shipper.metrics_listen)"), None);
     }
     for room in &snapshot.room {
         if let Some(lasts_s) = room.lasts_s.filter(|lasts_s| *lasts_s < SHORT_S) {
@@ -153,6 +165,17 @@ mod tests {
         }
     }
 
+    fn hands() -> Hands {
+        Hands {
+            root: false,
+            unit: "lab.service".to_owned(),
+            has_unit: true,
+            daemon_pid: None,
+            options: "--data /d".to_owned(),
+            file: None,
+        }
+    }
+
     fn finding(kind: TrialKind) -> TrialFinding {
         TrialFinding { kind, in_short: "short".to_owned(), what_to_do: "Type: chmod".to_owned() }
     }
@@ -161,12 +184,12 @@ mod tests {
     fn with(breaks: impl FnOnce(&mut Snapshot)) -> Vec<String> {
         let mut status = well();
         breaks(status.snapshot.as_mut().unwrap());
-        of(&status).into_iter().map(|problem| problem.what).collect()
+        of(&status, &hands()).into_iter().map(|problem| problem.what).collect()
     }
 
     #[test]
     fn where_all_is_well_there_is_nothing_to_say() {
-        assert_eq!(of(&well()), []);
+        assert_eq!(of(&well(), &hands()), []);
         assert_eq!(with(|told| told.trial = vec![finding(TrialKind::Copies)]), [""; 0]);
         // It is taken again, and has said itself what is missing.
         assert_eq!(with(|told| told.log.lines_dropped = 9), [""; 0]);
@@ -201,6 +224,7 @@ mod tests {
         one(|told| told.trial = vec![finding(TrialKind::CopiesOnOneDevice)], "Type: chmod");
         one(|told| told.counts.conflict = 2, "2 episodes in conflict");
         one(|told| told.counts.refused = 1, "1 episode refused");
+        one(|told| told.metrics_failed = Some("127.0.0.1:1: in use".to_owned()), "at 127.0.0.1:1: in use");
         one(
             |told| told.log = Log { to_journal: true, lines_dropped: 3, stuck_for_s: Some(130) },
             "journald has not taken a line of the log for 2 min. Shipping goes on; lines dropped so far: 3",
@@ -239,7 +263,7 @@ mod tests {
         let watch = &mut status.snapshot.as_mut().unwrap().watch;
         watch.mode = WatchMode::Blind;
         watch.fix = Some("sysctl fs.inotify.max_user_watches=524288".to_owned());
-        let fix = of(&status).remove(0).fix.unwrap();
+        let fix = of(&status, &hands()).remove(0).fix.unwrap();
         assert_eq!(fix, "sudo sysctl fs.inotify.max_user_watches=524288");
     }
 
@@ -250,9 +274,24 @@ mod tests {
         status.daemon = Daemon::NotRunning;
         status.no_answer = Some("no daemon answers at /d".to_owned());
         status.folders.failed = vec!["/d/shipped: gone".to_owned()];
-        let said = of(&status);
+        let said = of(&status, &hands());
         assert!(said[0].what.starts_with("no daemon answers at /d. What follows"), "{said:?}");
-        assert_eq!(said[0].fix.as_deref(), Some("sudo systemctl start sealift"));
+        assert_eq!(said[0].fix.as_deref(), Some("sudo systemctl start lab.service"));
         assert_eq!(said.len(), 2);
+        // Only its socket is gone.
+        let said = of(&status, &Hands { daemon_pid: Some(7), ..hands() });
+        assert!(said[0].what.contains("/d; process 7 holds the folder. What"), "{said:?}");
+        assert_eq!(said[0].fix.as_deref(), Some("sudo systemctl restart lab.service"));
+        let said = of(&status, &Hands { has_unit: false, ..hands() });
+        assert_eq!(said[0].fix.as_deref(), Some("sealift ship --data /d"));
+    }
+
+    #[test]
+    fn what_is_in_quarantine_waits_for_somebody() {
+        let mut status = well();
+        status.folders.quarantined = 2;
+        let said = of(&status, &hands());
+        assert_eq!(said[0].what, "2 episodes in quarantine, for somebody to look at");
+        assert_eq!(said[0].fix.as_deref(), Some("sealift doctor --data /d"));
     }
 }

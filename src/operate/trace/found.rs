@@ -68,11 +68,29 @@ impl Found {
     }
 }
 
-/// What there is, and what could not be looked at, in words.
-pub(super) fn look(layout: &Layout, id: &EpisodeId) -> (Vec<Found>, Vec<String>) {
+/// What came of looking.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    pub(super) found: Vec<Found>,
+    /// Where that is nothing, the name that is most like it.
+    pub(super) nearest: Option<EpisodeId>,
+    /// What could not be looked at, in words.
+    pub(super) unread: Vec<String>,
+}
+
+/// What there is. Blocks.
+pub(super) fn look(layout: &Layout, id: &EpisodeId) -> Looked {
+    let (found, unread) = look_everywhere(layout, id);
+    let nearest = if found.is_empty() { nearest(layout, id) } else { None };
+    Looked { found, nearest, unread }
+}
+
+fn look_everywhere(layout: &Layout, id: &EpisodeId) -> (Vec<Found>, Vec<String>) {
     let (mut found, mut unread) = (Vec::new(), Vec::new());
     match scan::look(&layout.episodes, id) {
         Look::Gone => {}
+        // Where not even its name can be looked up, nothing is known of it.
+        Look::Unreadable(why) if fs::symlink_metadata(layout.episode(id)).is_err() => unread.push(why),
         look => found.push(Found::Episode(layout.episode(id), look)),
     }
     for (path, partial) in [(layout.archive(id), false), (layout.partial(id), true)] {
@@ -143,7 +161,7 @@ fn written_us(metadata: &Metadata) -> i64 {
 }
 
 /// The name that is most like this one among those that are there.
-pub(super) fn nearest(layout: &Layout, id: &EpisodeId) -> Option<EpisodeId> {
+fn nearest(layout: &Layout, id: &EpisodeId) -> Option<EpisodeId> {
     let folders = [&layout.episodes, &layout.shipped, &layout.quarantine];
     let names = folders.into_iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
     let ids = names.take(MAX_NAMES).filter_map(|entry| {

@@ -20,6 +20,7 @@ pub(super) struct Asking {
     asks: mpsc::Receiver<Ask>,
     /// As long as it is there, the socket has its name.
     bound: Option<Bound>,
+    metrics_failed: Option<String>,
     textfile: Option<Textfile>,
     textfile_due: Option<Instant>,
 }
@@ -37,6 +38,7 @@ impl Asking {
         {
             tracing::warn!("Nobody can ask how it stands: {error}. Everything else goes on.");
         }
+        let mut metrics_failed = None;
         if let Some(listen) = metrics.listen {
             match TcpListener::bind(listen).await {
                 Ok(listener) => {
@@ -44,14 +46,22 @@ impl Asking {
                     tracing::info!("metrics are given out at http://{at}/metrics");
                     desk.serve_port(listener);
                 }
-                Err(error) => tracing::warn!(
-                    "No metrics are given out at {listen} (shipper.metrics_listen): {error}. Everything else goes on; the next start \
-                     tries again."
-                ),
+                Err(error) => {
+                    tracing::warn!(
+                        "No metrics are given out at {listen} (shipper.metrics_listen): {error}. Everything else goes on; the next start \
+                         tries again."
+                    );
+                    metrics_failed = Some(format!("{listen}: {error}"));
+                }
             }
         }
         let textfile = metrics.textfile.clone().map(Textfile::at);
-        Self { asks, bound, textfile, textfile_due: None }
+        Self { asks, bound, metrics_failed, textfile, textfile_due: None }
+    }
+
+    /// Why nobody can ask at the port that was set.
+    pub(super) fn metrics_failed(&self) -> Option<&String> {
+        self.metrics_failed.as_ref()
     }
 
     /// The socket's name: it goes with what is returned.

@@ -34,6 +34,7 @@ impl Daemon {
         snapshot.trial = self.trial.findings.iter().map(TrialFinding::from).collect();
         snapshot.reload.failed.clone_from(&self.reloads.failed);
         snapshot.reload.restart_for = self.reloads.restart_for.iter().map(ToString::to_string).collect();
+        snapshot.metrics_failed = self.asking.metrics_failed().cloned();
         snapshot.destination = self.destination_now(overview.pace, now, wall);
         snapshot.packing_paused =
             overview.packing_paused.clone().map(|(wait, why)| Pause { why, for_s: Some(wait.as_secs()) });

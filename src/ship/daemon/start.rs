@@ -25,7 +25,7 @@ use crate::{
         systemd::Notifier,
     },
     tree,
-    trial::{self, Trial},
+    trial::{self, Trial, Trier},
 };
 
 /// How often the service manager hears of a long clean-up that moves.
@@ -165,7 +165,7 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
         .with_context(|| format!("Failed to clear scratch from {}", layout.outbox.display()))?;
     doing.begin(format_args!("trying whether episodes can be moved"));
     // Whoever runs one pass looks at its result, and at no status.
-    let trial = if once { Trial::default() } else { trial::run(layout, "", progress) };
+    let trial = if once { Trial::default() } else { trial::run(layout, Trier::Holder, progress) };
     trial.tell();
     doing.begin(format_args!("making the socket in {}", tree::shown(&layout.private)));
     let control = if once { None } else { listen(layout) };

@@ -16,7 +16,7 @@ use crate::{
         transport::Transport,
     },
     tree,
-    trial::{self, Trial},
+    trial::{self, Trial, Trier},
 };
 
 /// No oftener is the service manager told how it stands.
@@ -110,7 +110,7 @@ impl Daemon {
         let progress = self.hands.begin(Part::of(Work::Trial), 0);
         let (workers, aside) = (self.hands.workers.clone(), self.aside_sender.clone());
         tokio::task::spawn_blocking(move || {
-            let mut trial = trial::run(&workers.layout, "", &progress);
+            let mut trial = trial::run(&workers.layout, Trier::Holder, &progress);
             // First, since the rest may follow from it.
             trial.findings.splice(0..0, workers.known.grounds.findings());
             let _ = aside.send(Aside::Tried(trial));

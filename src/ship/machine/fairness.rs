@@ -180,11 +180,10 @@ impl Machine {
     /// waits for long, and a small one would pass it by.
     pub(super) fn room_ahead(&self, lane: Lane) -> bool {
         // What is packed and not sent yet fills the outbox: no more of it than keeps the uploads busy.
-        let mut most = 2 * self.settings.concurrency;
-        if lane == Lane::Kept {
-            most += usize::from(self.to_send.iter().any(|(_, id)| self.is_large(id)));
-        }
-        self.packing.len() + self.to_send.len() < most || (lane == Lane::Kept && self.needs_a_fresh_one(most))
+        let most = 2 * self.settings.concurrency;
+        let ahead = self.packing.len() + self.to_send.len();
+        let beside_a_large_one = || ahead == most && self.to_send.iter().any(|(_, id)| self.is_large(id));
+        ahead < most || (lane == Lane::Kept && (beside_a_large_one() || self.needs_a_fresh_one(most)))
     }
 
     /// Where all that is packed was tried in vain since the destination is held, a small one that was not may end that; and so may one

@@ -80,6 +80,9 @@ impl Machine {
     }
 
     fn next_on_a_slot(&mut self, slots: usize, now: Duration) -> Option<(Lane, EpisodeId)> {
+        if self.to_pack.is_empty() && self.to_pack_large.is_empty() && self.to_check.is_empty() {
+            return None;
+        }
         let free = self.packing.free(slots, self.waiting(), now);
         let lanes = [(free.main, Lane::Main), (free.kept, Lane::Kept)];
         let [first, second] = if free.kept_first { [lanes[1], lanes[0]] } else { lanes };

@@ -24,14 +24,10 @@ impl Trouble {
 
     pub(super) fn of(error: &Error) -> Self {
         let mut why = printable(&error.to_string());
-        let fix = match limit(error) {
-            Some((limit, least)) => {
-                let now = fs::read_to_string(format!("/proc/sys/fs/inotify/{limit}")).unwrap_or_default();
-                let enough = enough(now.trim().parse().unwrap_or(0), least);
-                Some(format!("sysctl fs.inotify.{limit}={enough}"))
-            }
-            None => None,
-        };
+        let fix = limit(error).map(|limit| {
+            let (key, now) = limit.in_force(|path| fs::read_to_string(path).ok()?.trim().parse().ok());
+            format!("sysctl {key}={}", enough(now, limit.least))
+        });
         if is_not_permitted(error) {
             why.push_str(
                 ". The recorder should create its folders readable for our group: mode 2770 (docs/recorders.md, \"Permissions\")",
@@ -41,12 +37,38 @@ impl Trouble {
     }
 }
 
-/// Which limit is used up, and what it should be at least.
-fn limit(error: &Error) -> Option<(&'static str, u64)> {
+/// One of inotify(7)'s limits: the machine's, and that of the user namespace that we are in (a container's), which is as high unless
+/// somebody has set it.
+struct Limit {
+    machine: &'static str,
+    namespace: &'static str,
+    /// What it should be at least.
+    least: u64,
+}
+
+const WATCHES: Limit =
+    Limit { machine: "fs.inotify.max_user_watches", namespace: "user.max_inotify_watches", least: 524_288 };
+const INSTANCES: Limit =
+    Limit { machine: "fs.inotify.max_user_instances", namespace: "user.max_inotify_instances", least: 1024 };
+
+impl Limit {
+    /// The one that is reached first, and what it is.
+    fn in_force(&self, read: impl Fn(String) -> Option<u64>) -> (&'static str, u64) {
+        let now = |key: &str| read(format!("/proc/sys/{}", key.replace('.', "/")));
+        match (now(self.machine), now(self.namespace)) {
+            (Some(machine), Some(namespace)) if namespace < machine => (self.namespace, namespace),
+            (machine, _) => (self.machine, machine.unwrap_or(0)),
+        }
+    }
+}
+
+/// Which limit is used up.
+fn limit(error: &Error) -> Option<Limit> {
     match &error.kind {
-        ErrorKind::MaxFilesWatch => Some(("max_user_watches", 524_288)),
-        ErrorKind::Io(error) => (error.raw_os_error().map(Errno::from_raw_os_error) == Some(Errno::MFILE))
-            .then_some(("max_user_instances", 1024)),
+        ErrorKind::MaxFilesWatch => Some(WATCHES),
+        ErrorKind::Io(error) => {
+            (error.raw_os_error().map(Errno::from_raw_os_error) == Some(Errno::MFILE)).then_some(INSTANCES)
+        }
         ErrorKind::Generic(_)
         | ErrorKind::PathNotFound
         | ErrorKind::WatchNotFound
@@ -74,6 +96,12 @@ mod tests {
     fn the_limit_that_is_named_is_more_than_there_is() {
         assert_eq!(enough(8192, 524_288), 524_288);
         assert_eq!(enough(1_048_576, 524_288), 2_097_152);
+        let read = |machine, namespace| {
+            WATCHES.in_force(move |path| if path.ends_with("max_user_watches") { machine } else { namespace })
+        };
+        assert_eq!(read(Some(9), Some(9)), ("fs.inotify.max_user_watches", 9));
+        assert_eq!(read(Some(9), Some(8)), ("user.max_inotify_watches", 8));
+        assert_eq!(read(Some(9), None), ("fs.inotify.max_user_watches", 9));
         let fix = |kind| Trouble::of(&Error::new(kind)).fix;
         assert!(fix(ErrorKind::MaxFilesWatch).unwrap().starts_with("sysctl fs.inotify.max_user_watches="));
         let instances = fix(ErrorKind::Io(io::Error::from_raw_os_error(24))).unwrap();

@@ -23,40 +23,138 @@ fn a_name_that_is_no_id_is_given_one_by_the_fix_and_ships_then() {
     eventually("all three are shipped", || fs::read_dir(&host.sandbox.layout.shipped).unwrap().count() == 3);
 }
 
+/// cp(1), which copies the marker before everything else, and goes on with the rest when the test says so.
+const SLOW_CP: &str = r#"#!/bin/bash
+here=$(dirname "$0")/..
+from=${*: -2:1} to=${*: -1}
+mkdir "$to"
+/bin/cp -a "$from/done.marker" "$to"
+touch "$here/half-copied"
+while [ ! -e "$here/go-on" ]; do read -rt 0.01 <> <(:); done
+/bin/cp "$@"
+"#;
+
 #[test]
-fn a_link_to_an_episode_and_a_marker_beside_them_are_told_with_what_to_do() {
+fn a_link_is_copied_by_the_fix_and_no_half_of_it_is_shipped() {
     let host = Host::sound();
     let elsewhere = host.sandbox.path("elsewhere");
-    fs::create_dir(&elsewhere).unwrap();
+    fs::create_dir_all(elsewhere.join("more")).unwrap();
+    for n in 0..20 {
+        fs::write(elsewhere.join(format!("more/{n}")), vec![n; 1000]).unwrap();
+    }
     fs::write(elsewhere.join("done.marker"), "").unwrap();
-    host.breaks_and_is_mended("names", |host| {
-        std::os::unix::fs::symlink(&elsewhere, host.sandbox.layout.episodes.join("link")).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, host.sandbox.layout.episodes.join("link")).unwrap();
+    let row = host.turned("names", &[]);
+    host.script("cp", SLOW_CP);
+    std::thread::scope(|scope| {
+        let typing = scope.spawn(|| host.type_in(row["fix"].as_str().unwrap()));
+        eventually("half of it is copied", || host.sandbox.path("half-copied").exists());
+        // The daemon looks around, and ships what is there.
+        host.daemon().signal("HUP");
+        host.sandbox.seal("another", &[]);
+        host.sandbox.wait_shipped("another");
+        fs::write(host.sandbox.path("go-on"), "").unwrap();
+        assert!(typing.join().unwrap().status.success());
     });
-    host.breaks_and_is_mended("names", |host| {
-        fs::write(host.sandbox.layout.episodes.join("done.marker"), "").unwrap();
-    });
-    eventually("what the link led to is shipped", || {
-        fs::read_dir(&host.sandbox.layout.shipped).unwrap().count() == 1
-    });
+    host.sandbox.wait_shipped("link-1");
+    for n in 0..20 {
+        assert_eq!(fs::read(host.sandbox.shipped("link-1").join(format!("more/{n}"))).unwrap(), [n; 1000]);
+    }
+    assert!(elsewhere.join("done.marker").exists());
+    assert_eq!(host.wrong(), Vec::<String>::new());
 }
 
 #[test]
-fn a_marker_that_is_none_or_half_a_manifest_is_sealed_again_by_the_fix() {
+fn a_copy_that_broke_off_is_begun_anew_by_the_same_fix() {
+    let host = Host::sound();
+    let elsewhere = host.sandbox.path("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("data"), "all of it").unwrap();
+    fs::write(elsewhere.join("done.marker"), "").unwrap();
+    host.breaks_and_is_mended("names", |host| {
+        let half = host.sandbox.layout.episodes.join(".link.copy");
+        fs::create_dir(&half).unwrap();
+        fs::write(half.join("data"), "all").unwrap();
+        fs::write(half.join("older"), "").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, host.sandbox.layout.episodes.join("link")).unwrap();
+    });
+    host.sandbox.wait_shipped("link-1");
+    assert_eq!(fs::read_to_string(host.sandbox.shipped("link-1").join("data")).unwrap(), "all of it");
+    assert!(!host.sandbox.shipped("link-1").join("older").exists());
+}
+
+#[test]
+fn a_marker_beside_the_episodes_is_put_out_of_sight_by_the_fix_each_time() {
+    let host = Host::sound();
+    for _ in 0..2 {
+        host.breaks_and_is_mended("names", |host| {
+            fs::write(host.sandbox.layout.episodes.join("done.marker"), "").unwrap();
+        });
+    }
+}
+
+#[test]
+fn many_names_are_mended_by_one_line_and_one_that_is_written_to_is_left_alone() {
+    let host = Host::sound();
+    let row = host.breaks_and_is_mended("names", |host| {
+        for name in ["-a", "-b", "--b", "-c"] {
+            host.sandbox.seal(name, &[]);
+        }
+    });
+    assert_eq!((&row["details"]["count"], row["details"]["fixes"].as_array().unwrap().len()), (&4.into(), 4));
+    for name in ["a-1", "b-1", "b-2", "c-1"] {
+        host.sandbox.wait_shipped(name);
+    }
+    let recording = host.sandbox.record("-now", &[("data", b"x")]);
+    let row = host.turned("names", &[]);
+    assert_eq!(row["status"], "yellow");
+    host.type_in(row["fix"].as_str().unwrap());
+    assert!(recording.exists());
+    aged(&recording, 3600);
+    host.type_in(row["fix"].as_str().unwrap());
+    assert!(!recording.exists());
+    assert_eq!(host.wrong(), Vec::<String>::new());
+}
+
+/// As if nobody had written to it for so long.
+fn aged(episode: &std::path::Path, seconds: u64) {
+    let past = std::time::UNIX_EPOCH
+        + Duration::from_secs(u64::try_from(wall_now().unix_seconds()).unwrap() - seconds);
+    for path in [episode.join("data"), episode.to_owned()].iter().filter(|path| path.exists()) {
+        fs::File::open(path).unwrap().set_modified(past).unwrap();
+    }
+}
+
+#[test]
+fn a_marker_that_is_none_is_put_out_of_the_episode_and_it_is_sealed_again_by_the_fix() {
     let host = Host::sound();
     let row = host.breaks_and_is_mended("markers", |host| {
         let episode = host.sandbox.record("a folder", &[("data", b"x")]);
         fs::create_dir(episode.join("done.marker")).unwrap();
+        // Left by the last time.
+        fs::write(host.sandbox.layout.episodes.join(".a folder.marker"), "").unwrap();
     });
     assert!(row["summary"].as_str().unwrap().contains("a directory"), "{row}");
     host.sandbox.wait_shipped("a folder");
+    let shipped = crate::support::names(&host.sandbox.shipped("a folder"));
+    assert_eq!(shipped, ["data", "done.marker", "shipping_receipt.json"]);
+}
+
+#[test]
+fn half_a_manifest_is_no_fault_for_a_minute_and_then_sealed_again_by_the_fix() {
+    let mut host = Host::sound();
     // The daemon would put it aside after a while.
-    let mut host = host;
     host.stop_daemon();
-    let row = host.breaks_and_is_mended("markers", |host| {
-        let episode = host.sandbox.record("half", &[("data", b"x")]);
-        fs::write(episode.join("done.marker"), "{\"sealift_manifest\":1,\"files\":[").unwrap();
-    });
+    let episode = host.sandbox.record("half", &[("data", b"x")]);
+    fs::write(episode.join("done.marker"), "{\"sealift_manifest\":1,\"files\":[").unwrap();
+    let before = host.wrong();
+    assert_eq!(before, ["daemon"]);
+    let Some(told) = host.doctor_later("+2min") else { return };
+    assert_eq!(told.wrong(), ["daemon", "markers"], "{:#}", told.document);
+    let row = told.row("markers");
     assert_eq!(row["status"], "red");
+    assert!(host.type_in(row["fix"].as_str().unwrap()).status.success());
+    assert_eq!(host.doctor_later("+2min").unwrap().wrong(), before);
     host.start_daemon();
     host.sandbox.wait_shipped("half");
 }
@@ -66,14 +164,18 @@ fn a_recording_that_was_forgotten_is_sealed_by_the_fix_and_ships() {
     let host = Host::sound();
     let row = host.breaks_and_is_mended("open-long", |host| {
         let episode = host.sandbox.record("long ago", &[("data", b"x")]);
-        let past = std::time::UNIX_EPOCH
-            + Duration::from_secs(u64::try_from(wall_now().unix_seconds()).unwrap() - 3 * 86_400);
-        for path in [episode.join("data"), episode] {
-            fs::File::open(path).unwrap().set_modified(past).unwrap();
-        }
+        aged(&episode, 3 * 86_400);
     });
     assert_eq!((&row["status"], &row["details"]["count"]), (&"yellow".into(), &1.into()));
     host.sandbox.wait_shipped("long ago");
+    // Below its top somebody is writing.
+    let episode = host.sandbox.record("goes on", &[("data", b"x"), ("camera/1", b"x")]);
+    for folder in [episode.join("camera"), episode.clone()] {
+        aged(&folder, 3 * 86_400);
+    }
+    let row = host.turned("open-long", &[]);
+    host.type_in(row["fix"].as_str().unwrap());
+    assert!(!episode.join("done.marker").exists());
 }
 
 #[test]
@@ -93,10 +195,22 @@ fn a_conflict_is_red_and_ships_under_another_name_by_the_fix() {
     });
     assert!(row["summary"].as_str().unwrap().contains("held since May"), "{row}");
     host.sandbox.wait_shipped("run-1-1");
+    // The name was used again: what it was given the last time is shipped, and held.
+    let sent = server.count("run-1");
+    host.breaks_and_is_mended("conflicts", |host| {
+        host.sandbox.seal("run-1", &[("data", b"other")]);
+        eventually("it is sent", || server.count("run-1") > sent);
+        eventually("it is in conflict", || host.doctor().row("conflicts")["status"] == "red");
+    });
+    host.sandbox.wait_shipped("run-1-2");
 }
 
 fn quarantined(host: &Host, name: &str, days_ago: i64) {
-    let folder = host.sandbox.quarantined(name);
+    quarantined_as(host, name, name, days_ago);
+}
+
+fn quarantined_as(host: &Host, name: &str, folder: &str, days_ago: i64) {
+    let folder = host.sandbox.quarantined(folder);
     fs::create_dir(&folder).unwrap();
     let at = WallTime::from_unix_seconds(wall_now().unix_seconds() - days_ago * 86_400);
     let reason = json!({"episode_id": name, "status_code": 422, "error": "answered 422 with \u{1b}[2J", "body": null, "verdict": "fatal",
@@ -117,6 +231,61 @@ fn what_is_quarantined_is_yellow_by_reason_and_goes_back_by_the_fix() {
         (&"yellow".into(), &json!({"answered 422": 1}))
     );
     assert!(row["fix"].as_str().unwrap().starts_with(r"sealift requeue 'it'\''s' --config "), "{row}");
+}
+
+#[test]
+fn an_archive_without_its_episode_goes_back_by_the_fix() {
+    let mut host = Host::sound();
+    host.stop_daemon();
+    host.sandbox.kill_receiver();
+    let episode = host.sandbox.seal("orphan", &[("data", b"all that there is")]);
+    host.sandbox.ship_once();
+    assert!(host.sandbox.layout.outbox.join("orphan.tar.zst").exists());
+    removed(&episode);
+    host.sandbox.start_receiver("127.0.0.1:0");
+    host.configure("");
+    host.start_daemon();
+    host.sandbox.wait_quarantined("orphan");
+    let row = host.doctor().row("quarantine");
+    let typed = host.type_in(row["fix"].as_str().unwrap());
+    assert!(typed.status.success(), "{row}: {}", String::from_utf8_lossy(&typed.stderr));
+    host.sandbox.wait_shipped("orphan");
+    assert_eq!(fs::read(host.sandbox.shipped("orphan").join("data")).unwrap(), b"all that there is");
+    eventually("nothing is wrong", || host.wrong().is_empty());
+}
+
+#[expect(clippy::disallowed_methods, reason = "somebody removes an episode by hand")]
+fn removed(episode: &std::path::Path) {
+    fs::remove_dir_all(episode).unwrap();
+}
+
+#[test]
+fn of_an_episode_that_is_there_twice_one_is_sent_by_the_fix() {
+    let mut host = Host::sound();
+    host.stop_daemon();
+    for (name, folder, days_ago) in [("a4", "a4", 1), ("a4", "a4~1", 0)] {
+        quarantined_as(&host, name, folder, days_ago);
+        fs::write(host.sandbox.quarantined(folder).join("done.marker"), "").unwrap();
+    }
+    let row = host.doctor().row("quarantine");
+    let typed = host.type_in(row["fix"].as_str().unwrap());
+    assert!(typed.status.success(), "{row}: {}", String::from_utf8_lossy(&typed.stdout));
+    assert!(host.sandbox.layout.episodes.join("a4").exists());
+    assert!(!host.sandbox.quarantined("a4~1").exists() && host.sandbox.quarantined("a4").exists());
+    let folders: Vec<_> =
+        row["details"]["some"].as_array().unwrap().iter().map(|one| one["folder"].clone()).collect();
+    assert_eq!(folders.len(), 2);
+    assert_ne!(folders[0], folders[1]);
+    // The other has to wait until that name is free, and this is said by what is to be typed then.
+    let fix = host.doctor().row("quarantine")["fix"].as_str().unwrap().to_owned();
+    assert!(fix.starts_with("sealift trace a4 "), "{fix}");
+}
+
+#[test]
+fn what_lost_its_marker_in_quarantine_is_sealed_and_sent_by_the_fix() {
+    let host = Host::sound();
+    host.breaks_and_is_mended("quarantine", |host| quarantined(host, "open", 0));
+    host.sandbox.wait_shipped("open");
 }
 
 #[test]
@@ -143,17 +312,7 @@ fn what_waits_for_long_is_yellow_and_for_a_day_red() {
     let before = host.wrong();
     assert_eq!(before, ["daemon"]);
     for (later, status) in [("+2h", "yellow"), ("+2d", "red")] {
-        let mut command = std::process::Command::new("faketime");
-        let doctor = host.command("doctor");
-        command.args(["-f", later]).arg(doctor.get_program()).args(doctor.get_args()).arg("--json");
-        command.env_remove("SEALIFT_CONFIG");
-        host.at_home(&mut command);
-        let Ok(output) = command.output() else {
-            assert!(std::env::var_os("CI").is_none(), "faketime is not here, and this is CI: .ci/install");
-            println!("skipped: faketime is not here");
-            return;
-        };
-        let told = super::told(&output);
+        let Some(told) = host.doctor_later(later) else { return };
         assert_eq!(told.wrong(), ["daemon", "waiting"], "{:#}", told.document);
         assert_eq!(told.row("waiting")["status"], status);
         assert_eq!(told.row("waiting")["details"]["oldest"], "run-1");

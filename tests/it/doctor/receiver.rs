@@ -169,18 +169,42 @@ fn a_commit_out_of_the_window_turns_one_row_and_the_update_command_is_its_fix() 
     // The receiver's own words, where nobody has set anything.
     record(&host, &other);
     let row = host.turned("receiver-commit", &["daemon".to_owned()]);
-    assert_eq!(row["fix"], "cd /opt/lab; git pull");
+    assert_eq!(row["fix"], "cd /opt/lab && git pull");
     assert_eq!(
         (&row["details"]["commit"], &row["details"]["episode_id"]),
         (&other.as_str().into(), &"run-1".into())
     );
     record(&host, COMMIT);
-    // What this host should run: here, it records with the new code.
-    let new = write(&host.sandbox, "new.json", &meta(COMMIT));
-    let there = host.sandbox.layout.episodes.join("run-1/meta.json");
-    host.configure(&format!("[doctor]\nupdate_command = \"cp {new} {}\"\n", there.display()));
-    let row = host.breaks_and_is_mended("receiver-commit", |host| record(host, &other));
-    assert!(row["fix"].as_str().unwrap().starts_with("cp /"), "{row}");
+    // What this host should run updates its code; what it records next is of that.
+    let lab = write(&host.sandbox, "lab", &other);
+    let update = format!("printf {COMMIT} >'{lab}'");
+    host.configure(&format!("[doctor]\nupdate_command = \"{update}\"\n"));
+    record(&host, &other);
+    let row = host.turned("receiver-commit", &["daemon".to_owned()]);
+    host.type_in(row["fix"].as_str().unwrap());
+    let commit = fs::read_to_string(lab).unwrap();
+    host.sandbox.record("run-2", &[("meta.json", meta(&commit).as_bytes())]);
+    assert_eq!(host.wrong(), ["daemon"]);
+}
+
+#[test]
+fn a_host_on_which_nothing_is_recorded_is_not_red_for_what_it_recorded_once() {
+    let mut sandbox = Sandbox::new("");
+    let commits = write(&sandbox, "commits", &format!("{COMMIT}\n"));
+    let config = write(&sandbox, "receive.toml", &format!("[receive]\ncommits_file = '{commits}'\n"));
+    sandbox.start_receiver_with("127.0.0.1:0", &config);
+    let mut host = Host::without_a_daemon(sandbox);
+    host.start_daemon();
+    let meta = format!(r#"{{"code_version":{{"commit":"{COMMIT}"}}}}"#);
+    host.sandbox.seal("run-1", &[("meta.json", meta.as_bytes())]);
+    host.sandbox.wait_shipped("run-1");
+    assert_eq!(host.wrong(), Vec::<String>::new());
+    // The window moves on, and nobody records.
+    write(&host.sandbox, "commits", &format!("{}\n", COMMIT.replace('0', "f")));
+    crate::support::eventually("the window has moved", || !host.wrong().is_empty());
+    let row = host.turned("receiver-commit", &[]);
+    assert_eq!(row["status"], "yellow", "{row}");
+    assert!(row["summary"].as_str().unwrap().contains("run-1"), "{row}");
 }
 
 #[test]
@@ -292,9 +316,20 @@ fn an_expired_certificate_of_ours_is_the_first_red_row() {
 }
 
 #[test]
-fn an_expired_certificate_of_the_receivers_turns_its_row() {
-    let row = over_tls(-2, 90).host.turned("receiver-certificate", &["daemon".to_owned()]);
+fn an_expired_certificate_of_the_receivers_is_shown_by_the_fix_and_a_new_one_turns_it_back() {
+    let Tls { mut host, authority, ca } = over_tls(-2, 90);
+    let row = host.turned("receiver-certificate", &["daemon".to_owned()]);
     assert!(row["summary"].as_str().unwrap().contains("expired"), "{row}");
+    let typed = host.type_in(row["fix"].as_str().unwrap());
+    let shown = String::from_utf8_lossy(&typed.stdout);
+    assert!(shown.contains("notAfter=") && shown.contains("DNS:localhost"), "{typed:?}");
+    // Its operator renews it.
+    let (pem, key) = authority.sign("localhost", |_| {});
+    let (pem, key) = (write(&host.sandbox, "server.pem", &pem), write(&host.sandbox, "server.key", &key));
+    host.sandbox.start_receiver_over_tls(&format!(
+        "tls_cert_file = '{pem}'\ntls_key_file = '{key}'\nclient_ca_file = '{ca}'\n"
+    ));
+    assert_eq!(host.wrong(), ["daemon"]);
 }
 
 #[test]

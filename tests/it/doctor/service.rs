@@ -93,6 +93,55 @@ fn no_daemon_is_red_and_starting_one_by_hand_is_the_fix_where_there_is_no_unit()
     assert_eq!(host.wrong(), Vec::<String>::new());
 }
 
+fn status(host: &Host) -> (i32, Value) {
+    let mut command = crate::support::sealift();
+    command.arg("status").arg("--json").arg("--config").arg(host.config_file());
+    command.arg("--data").arg(host.sandbox.data());
+    host.at_home(&mut command);
+    crate::support::json_of(command.output().unwrap())
+}
+
+#[test]
+fn what_status_says_to_type_is_about_the_unit_that_is_configured() {
+    let mut host = Host::sound();
+    host.configure("[doctor]\nunit = \"lab\"\n");
+    assert_eq!(status(&host).0, 0);
+    host.stop_daemon();
+    let (code, told) = status(&host);
+    let fix = told["problems"][0]["fix"].as_str().unwrap().to_owned();
+    assert!(code == 1 && fix.ends_with("systemctl start lab.service"), "{told}");
+    host.type_in(&fix);
+    let calls = fs::read_to_string(host.sandbox.path("unit.calls")).unwrap();
+    assert!(calls.ends_with("start lab.service\n"), "{calls}");
+}
+
+#[test]
+fn a_daemon_whose_socket_is_gone_is_started_again_by_the_fix_of_status_and_of_the_doctor() {
+    for asks_status in [true, false] {
+        let mut host = Host::sound();
+        host.unit("LoadState=not-found\nActiveState=inactive");
+        crate::doctor::forget(&host.sandbox.layout.private.join("control.sock"));
+        let fix = if asks_status {
+            let told = status(&host).1;
+            assert!(told["problems"][0]["what"].as_str().unwrap().contains("holds the folder"), "{told}");
+            told["problems"][0]["fix"].as_str().unwrap().to_owned()
+        } else {
+            host.turned("daemon", &["unit".to_owned()])["fix"].as_str().unwrap().to_owned()
+        };
+        let mut shell = std::process::Command::new("bash");
+        // With the sandbox the new one ends.
+        let typed = fix.replace("; sealift ship", "; exec sealift ship");
+        // What status was not told it cannot say.
+        let typed = if asks_status { format!("{typed} --receiver '{}'", host.sandbox.url()) } else { typed };
+        shell.arg("-c").arg(typed);
+        host.at_home(&mut shell);
+        let _again = host.sandbox.start(shell);
+        assert!(host.daemon.take().unwrap().wait().success());
+        eventually("the new one answers", || host.doctor().row("daemon")["status"] == "green");
+        assert_eq!(host.wrong(), Vec::<String>::new());
+    }
+}
+
 #[test]
 fn a_daemon_that_was_killed_has_left_a_socket_and_does_not_run() {
     let mut host = Host::sound();
@@ -139,6 +188,29 @@ fn what_only_a_restart_applies_is_yellow() {
 }
 
 #[test]
+fn a_port_for_metrics_that_is_taken_is_yellow_and_another_mends_it() {
+    let mut host = Host::sound();
+    host.stop_daemon();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    host.configure(&format!("[shipper]\nmetrics_listen = '{address}'\n"));
+    host.start_daemon();
+    let row = host.turned("metrics", &[]);
+    assert_eq!(row["status"], "yellow");
+    assert!(row["summary"].as_str().unwrap().contains(&address.to_string()), "{row}");
+    let told = status(&host).1;
+    assert!(told["problems"][0]["what"].as_str().unwrap().contains("no metrics are given out at"), "{told}");
+    host.editor_writes("[shipper]\nmetrics_listen = '127.0.0.1:0'\n");
+    host.type_in(row["fix"].as_str().unwrap());
+    let calls = fs::read_to_string(host.sandbox.path("unit.calls")).unwrap();
+    assert!(calls.contains("restart sealift.service"), "{calls}");
+    // As the service manager does it then.
+    host.stop_daemon();
+    host.start_daemon();
+    assert_eq!(host.wrong(), Vec::<String>::new());
+}
+
+#[test]
 fn a_held_receiver_is_red_with_since_when_and_a_reload_tries_it_at_once() {
     let says = Arc::new(AtomicU16::new(403));
     let script = Arc::clone(&says);
@@ -181,7 +253,7 @@ fn what_something_else_refuses_is_red() {
 }
 
 /// In the daemon's place: its own snapshot, changed.
-fn instead_of_the_daemon(host: &mut Host, change: impl FnOnce(&mut Value)) {
+pub(super) fn instead_of_the_daemon(host: &mut Host, change: impl FnOnce(&mut Value)) {
     let socket = host.sandbox.layout.private.join("control.sock");
     let asked =
         host.type_in(&format!("curl -s --unix-socket '{}' http://sealift/snapshot", socket.display()));

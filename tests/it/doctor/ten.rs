@@ -6,7 +6,10 @@ use rcgen::date_time_ymd;
 use sealift::episode::Digest;
 
 use super::Host;
-use crate::{authority::Authority, support::Sandbox};
+use crate::{
+    authority::Authority,
+    support::{Sandbox, eventually},
+};
 
 /// The row that is red first, and a word of its sentence or its fix by which a person knows what it is about.
 pub(crate) const SET_UPS: [(&str, &str); 10] = [
@@ -30,7 +33,7 @@ fn file(sandbox: &Sandbox, name: &str, text: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-fn tls(sandbox: &mut Sandbox, client_year: i32) -> String {
+fn tls(sandbox: &mut Sandbox, client_year: i32) -> (String, Authority) {
     let authority = Authority::new();
     let ca = file(sandbox, "ca.pem", &authority.pem());
     let (server, server_key) = authority.sign("localhost", |_| {});
@@ -43,19 +46,35 @@ fn tls(sandbox: &mut Sandbox, client_year: i32) -> String {
     sandbox.start_receiver_over_tls(&format!(
         "tls_cert_file = '{server}'\ntls_key_file = '{server_key}'\nclient_ca_file = '{ca}'\n"
     ));
-    format!("[receiver]\nca_file = '{ca}'\nclient_cert_file = '{client}'\nclient_key_file = '{client_key}'\n")
+    let config = format!(
+        "[receiver]\nca_file = '{ca}'\nclient_cert_file = '{client}'\nclient_key_file = '{client_key}'\n"
+    );
+    (config, authority)
 }
 
 /// A host that runs, and is broken in this way.
-fn broken(set_up: &str) -> Option<(Host, Option<crate::support::Mounted>)> {
-    let mut mounted = None;
+struct Broken {
+    host: Host,
+    mounted: Option<crate::support::Mounted>,
+    authority: Option<Authority>,
+    /// Of the receiver, before it was killed.
+    address: String,
+}
+
+fn broken(set_up: &str) -> Option<Broken> {
+    let (mut mounted, mut authority, mut address) = (None, None, String::new());
     let mut sandbox = Sandbox::new("");
     let mut config = String::new();
     match set_up {
-        "client-certificate" => config = tls(&mut sandbox, 2020),
-        "receiver-tls" => {
-            config = tls(&mut sandbox, 4000);
-            file(&sandbox, "ca.pem", &Authority::new().pem());
+        "client-certificate" | "receiver-tls" => {
+            let year = if set_up == "receiver-tls" { 4000 } else { 2020 };
+            let (toml, signed_by) = tls(&mut sandbox, year);
+            config = toml;
+            if set_up == "receiver-tls" {
+                let wrong = file(&sandbox, "wrong.pem", &Authority::new().pem());
+                config = config.replace(sandbox.path("ca.pem").to_str().unwrap(), &wrong);
+            }
+            authority = Some(signed_by);
         }
         "receiver-credential" => {
             let tokens = file(&sandbox, "tokens", &format!("lab-07 = \"{}\"\n", Digest::of(b"right")));
@@ -93,26 +112,74 @@ fn broken(set_up: &str) -> Option<(Host, Option<crate::support::Mounted>)> {
         }
         "daemon" => host.stop_daemon(),
         "receiver-reachable" => {
-            host.sandbox.kill_receiver();
+            address = host.sandbox.kill_receiver();
         }
         _ => {}
     }
     if !matches!(set_up, "folders" | "receiver-commit") {
         host.sandbox.seal("run-2", &[("data", b"x")]);
     }
-    Some((host, mounted))
+    Some(Broken { host, mounted, authority, address })
+}
+
+/// Prepares what a person brings along, types the fix, and does what a service manager or the lab does then.
+fn mend(set_up: &str, fix: &str, broken: &mut Broken) {
+    let Broken { host, authority, address, .. } = broken;
+    let meta = |commit: &str| format!(r#"{{"code_version":{{"commit":"{commit}"}}}}"#);
+    match set_up {
+        "configuration" | "credentials" => host.editor_writes(""),
+        "client-certificate" => {
+            let (pem, key) = authority.as_ref().unwrap().sign("lab-07", |_| {});
+            file(&host.sandbox, "NEW.pem", &pem);
+            file(&host.sandbox, "host.key", &key);
+        }
+        "receiver-tls" => {
+            let [wrong, right] = ["wrong.pem", "ca.pem"].map(|name| host.sandbox.path(name));
+            let config = fs::read_to_string(host.config_file()).unwrap();
+            host.editor_writes(&config.replace(wrong.to_str().unwrap(), right.to_str().unwrap()));
+        }
+        "receiver-credential" => host.editor_writes("right"),
+        "receiver-commit" => {
+            let lab = host.sandbox.path("lab");
+            let update = format!("#!/bin/bash\nprintf %s {} >'{}'\n", "a".repeat(40), lab.display());
+            host.script("out-of-window-update", &update);
+        }
+        _ => {}
+    }
+    let typed = host.type_in(&format!("cd '{}' && {fix}", host.sandbox.path("").display()));
+    assert!(typed.status.success(), "{set_up}: {fix}: {}", String::from_utf8_lossy(&typed.stderr));
+    match set_up {
+        "daemon" => host.start_daemon(),
+        "receiver-reachable" => host.sandbox.start_receiver(address),
+        "receiver-commit" => {
+            let commit = fs::read_to_string(host.sandbox.path("lab")).unwrap();
+            host.sandbox.record("run-2", &[("meta.json", meta(&commit).as_bytes())]);
+        }
+        _ => {}
+    }
 }
 
 #[test]
 fn the_first_red_row_alone_says_what_is_wrong_and_what_to_type() {
     // One after another: each has a handshake to make in its time.
     for (id, word) in &SET_UPS {
-        let Some((host, _mounted)) = broken(id) else { continue };
-        let told = host.doctor();
+        let Some(mut broken) = broken(id) else { continue };
+        let told = broken.host.doctor();
         let first = told.first_red().unwrap_or_else(|| panic!("{id}: nothing is red: {:#}", told.document));
         assert_eq!(first["id"], *id, "{:#}", told.document);
         let shown = format!("{} {}", first["summary"], first["fix"]);
         assert!(shown.contains(word), "{id}: {shown}");
         assert_eq!(told.code, 2);
+        mend(id, first["fix"].as_str().unwrap(), &mut broken);
+        let mut last = String::new();
+        let green = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            eventually(&format!("{id} is green"), || {
+                let told = broken.host.doctor();
+                last = format!("{:#}", told.document);
+                told.rows().iter().any(|row| row["id"] == *id && row["status"] == "green")
+            });
+        }));
+        assert!(green.is_ok(), "{id}: {last}");
+        drop(broken.mounted.take());
     }
 }

@@ -563,7 +563,40 @@ DROP_IN
     systemctl disable --quiet sealift
 }
 
+the_doctor_names_a_second_disk_to_the_unit_and_forgets_nothing_that_it_could_write_to() {
+    within 10 "the journal is empty" emptied
+    mkdir -p /srv/second /srv/metrics
+    mount -t tmpfs -o mode=755 none /srv/second
+    trap 'systemctl stop sealift; umount -l /srv/second' EXIT
+    install -d -m 2770 -o sealift -g sealift /srv/second/shipped
+    drop_in metrics <<DROP_IN
+[Service]
+ReadWritePaths=/srv/metrics
+DROP_IN
+    sed -i 's|^\[receiver\]|shipped_dir = "/srv/second/shipped"\n[receiver]|' /etc/sealift/sealift.toml
+    systemctl enable --quiet --now sealift
+    turns_and_is_mended moves red
+    paths() { echo $(property ReadWritePaths | tr ' ' '\n' | sort -u); }
+    expect "the paths: $(paths)" [ "$(paths)" = "/srv/metrics /srv/second/shipped $data" ]
+    record far 10
+    within 10 "far is shipped" [ -e /srv/second/shipped/far/shipping_receipt.json ]
+
+    # Siblings in the place of what is above them: the list begins anew, and has all else that was in it.
+    rm $drop_ins/zz-sealift-paths.conf
+    drop_in siblings <<DROP_IN
+[Service]
+ReadWritePaths=
+ReadWritePaths=$data/.sealift $data/episodes $data/outbox $data/quarantine /srv/second/shipped -/srv/metrics
+DROP_IN
+    systemctl restart sealift
+    turns_and_is_mended moves yellow
+    expect "the paths: $(paths)" [ "$(paths)" = "-/srv/metrics /srv/second/shipped $data" ]
+    systemctl disable --quiet sealift
+}
+
 the_doctor_tells_what_the_journal_comes_to() {
+    # What the receiver says is a command where it begins with a program that is here.
+    install -m 755 /dev/stdin /usr/local/bin/lab-update <<<'#!/bin/sh'
     within 10 "empty" emptied
     systemctl start sealift
     record heard-of 10
@@ -609,6 +642,13 @@ the_doctor_waits_for_no_mount_that_hangs() {
     sed -i 's/^\[receiver\]/watch = "inotify"\n[receiver]/' /etc/sealift/sealift.toml
     doctor
     expect "the way of watching: $(row watch-mode status)" [ "$(row watch-mode status)" = yellow ]
+    printf '#!/bin/sh\nsed -i "s/^watch = .*/watch = \\"auto\\"/" "$1"\n' >$work/editor
+    chmod +x $work/editor
+    EDITOR=$work/editor mend watch-mode
+    doctor
+    expect "the way of watching, mended: $(row watch-mode summary)" [ "$(row watch-mode status)" = green ]
+    within 10 "it looks around: $(row daemon-watching summary)" row_is daemon-watching green
+    systemctl stop sealift
     systemctl kill --signal=STOP rig-fuse
     local began took
     began=$(now_ms)

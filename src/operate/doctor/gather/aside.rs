@@ -1,14 +1,16 @@
 //! What is in `quarantine/`, and what the clean-up is about to remove.
 
-use std::{fs, path::Path};
+use std::{fs, io::ErrorKind, path::Path};
 
-use super::{DISK, within};
+use super::{DISK, remedy, within};
 use crate::{
+    episode::{EpisodeId, Look},
     filed::{self, ages},
     layout::Layout,
     operate::doctor::facts::{Aside, Quarantined},
     records::WallTime,
     retention::{Due, due},
+    scan,
 };
 
 /// So many are looked at; there, a person has long been asked.
@@ -32,23 +34,36 @@ fn look_now(
     shipped_days: Option<u32>,
     now: WallTime,
 ) -> Option<Aside> {
-    let mut aside = Aside::default();
+    let mut aside = Aside { episodes: layout.episodes.clone(), ..Aside::default() };
     for path in directories(&layout.quarantine, &mut aside.incomplete)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let reason = filed::reason(&path).ok().flatten();
+        let (reason, unreadable) = match filed::reason(&path) {
+            Ok(reason) => (reason, None),
+            Err(error) => {
+                let error = anyhow::Error::new(error);
+                let errors = error.chain().filter_map(|error| error.downcast_ref::<std::io::Error>());
+                let is_denied =
+                    errors.map(std::io::Error::kind).any(|kind| kind == ErrorKind::PermissionDenied);
+                (None, Some((format!("{error:#}"), is_denied)))
+            }
+        };
         let due = ages::quarantined(&path).map_or(Due::Never, |entry| due(&entry, quarantine_days, now));
         let reason = reason.as_ref();
         let remediation = reason.and_then(|reason| reason.body.get("remediation")?.as_str());
+        let id = path.file_name().and_then(|name| EpisodeId::from_os(name).ok());
         aside.quarantined.push(Quarantined {
             name: reason.and_then(|reason| reason.episode_id.clone()).unwrap_or(name),
+            sealed: id.is_some_and(|id| matches!(scan::look(&layout.quarantine, &id), Look::Sealed(_))),
+            unreadable,
             verdict: reason.and_then(|reason| reason.verdict.clone()).unwrap_or_default(),
             status: reason.and_then(|reason| reason.status_code),
             why: reason
                 .and_then(|reason| reason.error.clone())
                 .unwrap_or_else(|| "it does not say why.".to_owned()),
-            remediation: remediation.map(str::to_owned),
+            remedy: remediation.and_then(remedy::of),
             at: reason.and_then(|reason| reason.quarantined_at_wall),
             due,
+            folder: path,
         });
     }
     if shipped_days.is_some() {

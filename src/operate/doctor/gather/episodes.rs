@@ -1,18 +1,22 @@
 //! What is in `episodes/` and the outbox.
 
-use std::{ffi::CString, path::Path};
+use std::{collections::HashSet, ffi::CString, path::Path, time::Duration};
+
+use tokio::time::Instant;
 
 use super::{DISK, folders::last_written, within};
 use crate::{
     episode::{EpisodeId, Look},
     layout::Layout,
     manifest,
-    operate::doctor::facts::{Episode, Episodes, Stranger},
+    operate::doctor::facts::{CutOff, Episode, Episodes, Stranger},
     progress::Progress,
     records::{Sidecar, WallTime},
     scan, tree,
 };
 
+/// For all of it: some tens of thousands of episodes. What was found by then is told.
+const LOOK: Duration = Duration::from_millis(700);
 /// So many files are looked at for when something was last written, all in all.
 const MAX_LOOKS: usize = 20_000;
 /// So many markers that hold something are read.
@@ -24,37 +28,52 @@ const MAX_SIDECAR_BYTES: u64 = 64 << 10;
 
 pub(super) async fn look(layout: Option<&Layout>) -> Option<Episodes> {
     let layout = layout?.clone();
-    within(DISK, move || look_now(&layout)).await?
+    let folder = layout.episodes.clone();
+    let until = Instant::now() + LOOK;
+    let looked = within(DISK, move || look_now(&layout, || Instant::now() < until)).await;
+    // A call that does not return has nothing to show for it.
+    looked.unwrap_or_else(|| {
+        let cut_off = CutOff { in_listing: true, after: 0, within: DISK };
+        Some(Episodes { folder, cut_off: Some(cut_off), ..Episodes::default() })
+    })
 }
 
-fn look_now(layout: &Layout) -> Option<Episodes> {
-    let scan = scan::scan(layout, &Progress::default()).ok()?;
+fn look_now(layout: &Layout, go_on: impl Fn() -> bool) -> Option<Episodes> {
+    let (scan, whole) = scan::scan_while(layout, &Progress::default(), &go_on).ok()?;
     let (mut looks, mut markers) = (MAX_LOOKS, MAX_MARKERS);
     let mut found = Episodes { folder: layout.episodes.clone(), ..Episodes::default() };
+    // A verdict is remembered beside an archive.
+    let archives: HashSet<_> = scan.archives.into_iter().collect();
+    let (mut looked_into, mut done) = (0, whole);
     for (id, look) in scan.episodes {
+        done = done && go_on();
         let folder = layout.episode(&id);
         let since = match &look {
             Look::Sealed(stamp) => Some(WallTime::from_unix_seconds(stamp.made_ns / 1_000_000_000)),
-            Look::Open => last_written(&folder, &mut looks),
-            Look::Gone | Look::OddMarker(_) | Look::Unreadable(_) => None,
+            Look::Open if done => last_written(&folder, &mut looks),
+            Look::Open | Look::Gone | Look::OddMarker(_) | Look::Unreadable(_) => None,
         };
         let holds_something = matches!(&look, Look::Sealed(stamp) if stamp.written_ns != 0);
-        let bad_marker = if holds_something && markers > 0 {
+        let bad_marker = if done && holds_something && markers > 0 {
             markers -= 1;
             bad_marker(&folder)
         } else {
             None
         };
-        if matches!(look, Look::Sealed(_))
+        if done
+            && archives.contains(&id)
+            && matches!(look, Look::Sealed(_))
             && let Some(why) = conflict(layout, &id)
         {
             found.conflicts.push((id.clone(), why));
         }
+        looked_into += usize::from(done);
         found.episodes.push(Episode { id, look, since, bad_marker });
     }
     let strangers = scan.strangers.into_iter();
     found.strangers =
         strangers.map(|it| Stranger { name: it.name, why: it.why, sealed: it.sealed }).collect();
+    found.cut_off = (!done).then_some(CutOff { in_listing: !whole, after: looked_into, within: LOOK });
     Some(found)
 }
 
@@ -76,4 +95,33 @@ fn conflict(layout: &Layout, id: &EpisodeId) -> Option<String> {
     let sidecar: Sidecar = serde_json::from_slice(&bytes).ok()?;
     let verdict = sidecar.verdict.filter(|verdict| verdict.verdict == "conflict")?;
     (sidecar.episode_id == *id).then_some(verdict.detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, fs};
+
+    use super::*;
+
+    #[test]
+    fn what_was_found_before_the_time_was_up_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::below(folder.path());
+        fs::create_dir_all(&layout.outbox).unwrap();
+        for n in 0..10 {
+            fs::create_dir_all(layout.episodes.join(format!("run-{n}"))).unwrap();
+            fs::write(layout.episodes.join(format!("run-{n}/done.marker")), "").unwrap();
+        }
+        let look = |looks: usize| {
+            let left = Cell::new(looks);
+            let found = look_now(&layout, || left.replace(left.get().saturating_sub(1)) > 0).unwrap();
+            (found.episodes.len(), found.cut_off.map(|it| (it.in_listing, it.after)))
+        };
+        // 10 names are listed (and what stands for the folder and the one above), then 10 are looked into.
+        assert_eq!(look(100), (10, None));
+        assert_eq!(look(12 + 4), (10, Some((false, 4))));
+        let (seen, cut_off) = look(5);
+        assert!((3..=5).contains(&seen), "{seen}");
+        assert_eq!(cut_off, Some((true, 0)));
+    }
 }

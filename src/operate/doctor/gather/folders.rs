@@ -9,13 +9,18 @@ use std::{
 };
 
 use rustix::fs::StatVfsMountFlags;
+use tokio::time::Instant;
 
-use super::{DISK, within};
+use super::{
+    DISK,
+    people::{owned, way_to},
+    within,
+};
 use crate::{
     clock,
     filesystem::shared_between_hosts,
     layout::Layout,
-    operate::doctor::facts::{Daemon, Folder, FolderState, Owned, Room},
+    operate::doctor::facts::{Daemon, Folder, FolderState, Room},
     records::WallTime,
 };
 
@@ -50,8 +55,9 @@ pub(super) async fn look(layout: Option<&Layout>) -> Looked {
         let path = path.clone();
         let looked = path.clone();
         tokio::spawn(async move {
-            let state = within(DISK, move || state_of(&looked)).await.unwrap_or(FolderState::Hangs(DISK));
-            Folder { name, path, state }
+            let looked = within(DISK, move || (state_of(&looked), real(&looked), way_to(&looked)));
+            let (state, real, way) = looked.await.unwrap_or((FolderState::Hangs(DISK), None, Vec::new()));
+            Folder { name, path, state, way, real }
         })
     });
     let mut folders = Vec::new();
@@ -79,10 +85,16 @@ fn state_of(path: &Path) -> FolderState {
     if !metadata.is_dir() {
         return FolderState::NoFolder;
     }
-    let owned = Owned { uid: metadata.uid(), gid: metadata.gid(), mode: metadata.mode() };
+    let owned = owned(path, &metadata);
     let read_only =
         rustix::fs::statvfs(path).is_ok_and(|space| space.f_flag.contains(StatVfsMountFlags::RDONLY));
     FolderState::There { owned, shared: shared_between_hosts(path), read_only }
+}
+
+fn real(path: &Path) -> Option<(PathBuf, u64)> {
+    let real = path.canonicalize().ok()?;
+    let device = fs::metadata(&real).ok()?.dev();
+    Some((real, device))
 }
 
 /// The file systems that the folders are on. How fast each fills the daemon has seen over hours; without one, what was sealed of late
@@ -108,7 +120,9 @@ pub(super) async fn rooms(layout: Option<&Layout>, daemon: &Daemon, folders: &[F
     }
     if rooms.iter().all(|room| room.filling_bytes_per_s.is_none()) {
         // It may have much to walk over; without it, the room is known all the same.
-        for (name, rate) in within(RATE, move || rates(&found)).await.unwrap_or_default() {
+        let until = Instant::now() + RATE;
+        let rates = within(RATE, move || rates(&found, || Instant::now() < until));
+        for (name, rate) in rates.await.unwrap_or_default() {
             let on = rooms.iter_mut().find(|room| room.folders.iter().any(|folder| folder == name));
             if let Some(room) = on {
                 *room.filling_bytes_per_s.get_or_insert(0) += rate;
@@ -118,10 +132,11 @@ pub(super) async fn rooms(layout: Option<&Layout>, daemon: &Daemon, folders: &[F
     rooms
 }
 
-fn rates(folders: &[(&'static str, PathBuf)]) -> Vec<(&'static str, u64)> {
+/// For as long as it may go on: nobody waits for it then, and others need the processor.
+fn rates(folders: &[(&'static str, PathBuf)], go_on: impl Fn() -> bool) -> Vec<(&'static str, u64)> {
     // What is packed there leaves again.
     let kept = folders.iter().filter(|(name, _)| *name != "outbox");
-    kept.filter_map(|(name, path)| Some((*name, rate_of(path)?))).collect()
+    kept.filter_map(|(name, path)| Some((*name, rate_of(path, &go_on)?))).collect()
 }
 
 fn measured(folders: &[(&'static str, PathBuf)]) -> Vec<Room> {
@@ -142,12 +157,15 @@ fn measured(folders: &[(&'static str, PathBuf)]) -> Vec<Room> {
     by_device.into_values().collect()
 }
 
-/// How many bytes a second the episodes of the last day came to here; `None` where there were none.
-fn rate_of(folder: &Path) -> Option<u64> {
+/// How many bytes a second the episodes of the last day came to here; `None` where there were none, or too many to tell in the time.
+fn rate_of(folder: &Path, go_on: impl Fn() -> bool) -> Option<u64> {
     let now = clock::wall_now();
     let begin = now.unix_seconds() - i64::try_from(RATE_OVER.as_secs()).unwrap_or(0);
     let mut recent: Vec<(i64, PathBuf)> = Vec::new();
     for entry in fs::read_dir(folder).ok()?.flatten() {
+        if !go_on() {
+            return None;
+        }
         let Ok(metadata) = entry.metadata() else { continue };
         if metadata.is_dir() && (begin..=now.unix_seconds()).contains(&metadata.mtime()) {
             recent.push((metadata.mtime(), entry.path()));
@@ -202,16 +220,17 @@ mod tests {
     #[test]
     fn what_was_sealed_of_late_makes_the_present_rate() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(rate_of(folder.path()), None);
+        assert_eq!(rate_of(folder.path(), || true), None);
         for n in 0..3 {
             let episode = folder.path().join(format!("e{n}"));
             fs::create_dir(&episode).unwrap();
             fs::write(episode.join("data"), vec![1; 10 << 20]).unwrap();
         }
-        let rate = rate_of(folder.path()).unwrap();
+        let rate = rate_of(folder.path(), || true).unwrap();
         let expected = (30 << 20) / RATE_OVER.as_secs();
         // A disk allocates when it likes.
         assert!(rate <= expected * 2, "{rate} for {expected}");
+        assert_eq!(rate_of(folder.path(), || false), None);
         let mut few = 2;
         assert_eq!(size_of(folder.path(), &mut few), None);
     }

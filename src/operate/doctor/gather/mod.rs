@@ -11,10 +11,12 @@ mod aside;
 mod daemon;
 mod episodes;
 mod folders;
+mod names;
 mod people;
 mod receiver;
+mod remedy;
 mod run;
-mod service;
+pub(super) mod service;
 mod settings;
 
 use std::{path::Path, time::Duration};
@@ -24,7 +26,14 @@ use super::{
     facts::{Daemon, Facts, FolderState, Inotify, Moves},
     words::Hands,
 };
-use crate::{clock, config::WatchMode, layout::Layout, operate::journal, progress::Progress, trial};
+use crate::{
+    clock,
+    config::WatchMode,
+    layout::Layout,
+    operate::journal,
+    progress::Progress,
+    trial::{self, Trier},
+};
 
 /// For a look at one folder, or at what is in it. A disk that takes longer hangs, for somebody who waits.
 const DISK: Duration = Duration::from_millis(1500);
@@ -67,7 +76,11 @@ pub(super) async fn gather(question: &Question) -> Facts {
         host,
         receiver::ask(&known, layout.as_ref()),
         async { journal::Journal::of(journal::read(&ask_journal).await) },
-        episodes::look(layout.as_ref()),
+        async {
+            let mut found = episodes::look(layout.as_ref()).await;
+            names::look(layout.as_ref(), &mut found).await;
+            found
+        },
         aside::look(layout.as_ref(), keep, now),
     );
     let (unit, daemon, folders, people, moves, rooms) = host;
@@ -109,22 +122,32 @@ async fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + S
 }
 
 /// The daemon's own trial; ours where none runs and the folders are there. `.sealift-trash-` is how what we make is called: a recorder
-/// and a daemon that starts meanwhile pass it over.
+/// and a daemon that starts meanwhile pass it over. What a doctor left that was killed at it goes first.
 async fn moves(layout: Option<&Layout>, daemon: &Daemon, folders: &[super::facts::Folder]) -> Moves {
+    let are = |is: fn(&FolderState) -> bool| {
+        folders.iter().all(|folder| folder.name == ".sealift" || is(&folder.state))
+    };
+    let there = |state: &FolderState| matches!(state, FolderState::There { .. });
+    let Some(layout) = layout.cloned().filter(|_| are(there)) else {
+        return match daemon {
+            Daemon::Answers(snapshot) => Moves::ByDaemon(snapshot.trial.clone()),
+            Daemon::Silent { .. } | Daemon::NotPermitted { .. } | Daemon::Unknown | Daemon::None => {
+                Moves::NotTried
+            }
+        };
+    };
+    let left = layout.clone();
+    // Where that hangs, what was left is the least trouble.
+    let _ = within(DISK, move || trial::clear(&left)).await;
     match daemon {
         Daemon::Answers(snapshot) => return Moves::ByDaemon(snapshot.trial.clone()),
         Daemon::Silent { .. } | Daemon::NotPermitted { .. } | Daemon::Unknown => return Moves::NotTried,
         Daemon::None => {}
     }
-    let there = |state: &FolderState| matches!(state, FolderState::There { read_only: false, .. });
-    let Some(layout) = layout
-        .cloned()
-        .filter(|_| folders.iter().all(|folder| folder.name == ".sealift" || there(&folder.state)))
-    else {
+    if !are(|state| matches!(state, FolderState::There { read_only: false, .. })) {
         return Moves::NotTried;
-    };
-    let whose = format!("doctor-{}-", std::process::id());
-    within(DISK, move || trial::run(&layout, &whose, &Progress::default()))
+    }
+    within(DISK, move || trial::run(&layout, Trier::Visitor, &Progress::default()))
         .await
         .map_or(Moves::NotTried, Moves::ByUs)
 }
@@ -147,6 +170,7 @@ async fn inotify(open: usize) -> Option<Inotify> {
             max_watches: number("/proc/sys/fs/inotify/max_user_watches")?,
             max_namespace_watches: number("/proc/sys/user/max_inotify_watches"),
             max_instances: number("/proc/sys/fs/inotify/max_user_instances")?,
+            max_namespace_instances: number("/proc/sys/user/max_inotify_instances"),
             needed_watches: u64::try_from(open).unwrap_or(u64::MAX).saturating_add(1),
         })
     })

@@ -1,9 +1,14 @@
-//! Who asks, and who ships.
+//! Who asks, who ships, and whose something is.
 
-use std::time::Duration;
+use std::{
+    fs::{self, Metadata},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::run::stdout_of;
-use crate::operate::doctor::facts::{People, Person, Unit};
+use crate::operate::doctor::facts::{Owned, People, Person, Step, Unit};
 
 /// For id(1), which may ask a directory service.
 const ID: Duration = Duration::from_millis(500);
@@ -62,9 +67,50 @@ fn of_process(pid: u32) -> Option<Person> {
     })
 }
 
+/// Whose it is.
+pub(super) fn owned(path: &Path, metadata: &Metadata) -> Owned {
+    // Asked for its length alone: no list, no attribute (xattr(7)).
+    let list = rustix::fs::getxattr(path, c"system.posix_acl_access", &mut [0_u8; 0]);
+    Owned {
+        uid: metadata.uid(),
+        gid: metadata.gid(),
+        mode: metadata.mode(),
+        listed: list.is_ok_and(|bytes| bytes > 0),
+    }
+}
+
+/// The folders that lead to it, the outermost first: by its name, and by where symlinks in that lead.
+pub(super) fn way_to(path: &Path) -> Vec<Step> {
+    let Ok(named) = std::path::absolute(path) else { return Vec::new() };
+    let real = named.canonicalize().ok();
+    let names = named.ancestors().skip(1).chain(real.iter().flat_map(|real| real.ancestors().skip(1)));
+    let mut folders: Vec<PathBuf> = names.map(Path::to_owned).collect();
+    folders.sort_by_key(|folder| (folder.components().count(), folder.clone()));
+    folders.dedup();
+    let looked = folders.into_iter().filter_map(|folder| {
+        let owned = owned(&folder, &fs::metadata(&folder).ok()?);
+        Some((folder, owned))
+    });
+    looked.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_way_leads_through_every_folder_whatever_symlinks_it_goes_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("a/b"), folder.path().join("l"));
+        fs::create_dir_all(real.join("c")).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let way: Vec<_> = way_to(&link.join("c")).into_iter().map(|(folder, _)| folder).collect();
+        assert_eq!(way[0], Path::new("/"));
+        for passed in [folder.path(), &real, &link, &folder.path().join("a")] {
+            assert_eq!(way.iter().filter(|folder| *folder == passed).count(), 1, "{way:?}");
+        }
+        assert!(!way.contains(&link.join("c")), "{way:?}");
+    }
 
     #[tokio::test]
     async fn a_process_a_name_and_we_ourselves_are_the_same_person() {

@@ -10,7 +10,7 @@ use std::{
 use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::Value;
 
-use super::{COMMIT, settings::Known, within};
+use super::{COMMIT, remedy, settings::Known, within};
 use crate::{
     address::origin,
     client::{Answered, ClientError, Request, RequestBody, Wait},
@@ -44,21 +44,37 @@ pub(super) async fn ask(known: &Known, layout: Option<&Layout>) -> Option<Receiv
     let uri: http::Uri = origin.parse().ok()?;
     let host = uri.host()?.trim_matches(['[', ']']).to_owned();
     let commit = match layout.cloned() {
-        Some(layout) => {
-            within(COMMIT, move || newest_commit(&layout)).await.unwrap_or(AskedCommit::NoEpisodes)
-        }
+        Some(layout) => within(COMMIT, move || newest_commit(&layout)).await.unwrap_or(AskedCommit::Unknown),
         None => AskedCommit::NoEpisodes,
     };
     let has_credential = config.token_file.is_some() || config.client_cert.is_some();
-    let mut receiver =
-        Receiver { origin, host, at_admission: true, has_credential, commit, said: Said::NotAsked };
+    let mut receiver = Receiver {
+        origin,
+        host,
+        unit_here: false,
+        at_admission: true,
+        has_credential,
+        commit,
+        said: Said::NotAsked,
+        remedy: None,
+    };
     let Some(client) = known.client.clone() else { return Some(receiver) };
     let endpoint = Endpoint::new(&EndpointOptions::of(config, host_id), client).ok()?;
-    let asked = tokio::time::timeout(ALL, ask_at(&endpoint, &mut receiver)).await;
+    let (asked, unit) = tokio::join!(
+        tokio::time::timeout(ALL, ask_at(&endpoint, &mut receiver)),
+        super::service::unit("sealift-receiver.service")
+    );
+    receiver.unit_here = unit.is_some_and(|unit| unit.load_state == "loaded");
     receiver.said = match asked {
         Ok(Ok(said)) => said,
         Ok(Err(error)) => Said::Failed(error),
         Err(_) => Said::Failed(ClientError::TimedOut(Wait::Answer)),
+    };
+    receiver.remedy = match &receiver.said {
+        Said::Answered { status: 412, json, .. } => {
+            json.as_ref().and_then(|json| json.get("remediation")?.as_str()).and_then(remedy::of)
+        }
+        Said::Answered { .. } | Said::Failed(_) | Said::NotAsked => None,
     };
     Some(receiver)
 }
@@ -68,8 +84,10 @@ async fn ask_at(endpoint: &Endpoint, receiver: &mut Receiver) -> Result<Said, Cl
     // No episode is called so; where the address is a template, something has to stand in it.
     let nobody = EpisodeId::parse("sealift-doctor").map_err(|error| bad(&error))?;
     let (id, commit) = match &receiver.commit {
-        AskedCommit::Of(id, commit) => (id, Some(commit)),
-        AskedCommit::None | AskedCommit::NoEpisodes => (&nobody, None),
+        AskedCommit::Of(id, commit) | AskedCommit::Last(id, commit) => (id, Some(commit)),
+        AskedCommit::None | AskedCommit::LastNone | AskedCommit::NoEpisodes | AskedCommit::Unknown => {
+            (&nobody, None)
+        }
     };
     let (method, url) = match endpoint.address().of_admission() {
         Some(url) => (Method::GET, url),
@@ -112,23 +130,34 @@ async fn read(answered: Answered) -> Said {
     Said::Answered { status, json, html, location, date, certificate_ends }
 }
 
-/// Of the newest episode that says its commit: one that still waits, else one that was shipped or put aside.
+/// Of the newest episode that says its commit: one that is still here, else the last that was shipped or put aside.
 fn newest_commit(layout: &Layout) -> AskedCommit {
-    let mut any = false;
-    for folder in [&layout.episodes, &layout.shipped, &layout.quarantine] {
-        for path in newest(folder) {
-            any = true;
-            let Some(id) = path.file_name().and_then(|name| EpisodeId::from_os(name).ok()) else { continue };
-            let meta = tree::read_top(&path, c"meta.json", MAX_META_BYTES).ok().flatten();
-            if let Some(commit) = meta.as_deref().and_then(Commit::in_meta) {
-                return AskedCommit::Of(id, commit);
-            }
-        }
+    let (here, here_any) = commit_in(&[&layout.episodes]);
+    if let Some((id, commit)) = here {
+        return AskedCommit::Of(id, commit);
     }
-    if any { AskedCommit::None } else { AskedCommit::NoEpisodes }
+    let (last, last_any) = commit_in(&[&layout.shipped, &layout.quarantine]);
+    match (here_any, last, last_any) {
+        (true, ..) => AskedCommit::None,
+        (false, Some((id, commit)), _) => AskedCommit::Last(id, commit),
+        (false, None, true) => AskedCommit::LastNone,
+        (false, None, false) => AskedCommit::NoEpisodes,
+    }
 }
 
-fn newest(folder: &Path) -> Vec<PathBuf> {
+/// The newest that says its commit; and whether there is any at all.
+fn commit_in(folders: &[&Path]) -> (Option<(EpisodeId, Commit)>, bool) {
+    let mut found: Vec<_> = folders.iter().flat_map(|folder| newest(folder)).collect();
+    found.sort_by(|a, b| b.cmp(a));
+    let commit = found.iter().take(MAX_LOOKED_INTO).find_map(|(_, path)| {
+        let id = EpisodeId::from_os(path.file_name()?).ok()?;
+        let meta = tree::read_top(path, c"meta.json", MAX_META_BYTES).ok()??;
+        Some((id, Commit::in_meta(&meta)?))
+    });
+    (commit, !found.is_empty())
+}
+
+fn newest(folder: &Path) -> Vec<(i64, PathBuf)> {
     let mut found: Vec<(i64, PathBuf)> = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten().take(MAX_LISTED) {
         if EpisodeId::from_os(&entry.file_name()).is_err() {
@@ -141,7 +170,8 @@ fn newest(folder: &Path) -> Vec<PathBuf> {
         }
     }
     found.sort_by(|a, b| b.cmp(a));
-    found.into_iter().take(MAX_LOOKED_INTO).map(|(_, path)| path).collect()
+    found.truncate(MAX_LOOKED_INTO);
+    found
 }
 
 #[cfg(test)]
@@ -155,12 +185,13 @@ mod tests {
         assert_eq!(newest_commit(&layout), AskedCommit::NoEpisodes);
         let episode = layout.shipped.join("old");
         fs::create_dir_all(&episode).unwrap();
-        assert_eq!(newest_commit(&layout), AskedCommit::None);
+        assert_eq!(newest_commit(&layout), AskedCommit::LastNone);
         let meta = |digit: &str| format!(r#"{{"code_version":{{"commit":"{}"}}}}"#, digit.repeat(40));
         fs::write(episode.join("meta.json"), meta("a")).unwrap();
-        fs::create_dir_all(layout.episodes.join("waits")).unwrap();
-        let AskedCommit::Of(id, _) = newest_commit(&layout) else { panic!() };
+        let AskedCommit::Last(id, _) = newest_commit(&layout) else { panic!() };
         assert_eq!(id.as_str(), "old");
+        fs::create_dir_all(layout.episodes.join("waits")).unwrap();
+        assert_eq!(newest_commit(&layout), AskedCommit::None);
         fs::write(layout.episodes.join("waits/meta.json"), meta("B")).unwrap();
         let AskedCommit::Of(id, commit) = newest_commit(&layout) else { panic!() };
         assert_eq!((id.as_str(), commit.as_str()), ("waits", "b".repeat(40).as_str()));

@@ -3,10 +3,10 @@
 use super::{PROGRAM, run::stdout_of};
 use crate::operate::doctor::facts::Unit;
 
-const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,UnitFileState,Result,ExecMainStatus,WatchdogUSec,NRestarts,MainPID,User";
+const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,UnitFileState,Result,ExecMainStatus,WatchdogUSec,NRestarts,MainPID,User,ReadWritePaths";
 
 /// `None` where there is no systemd to ask.
-pub(super) async fn unit(name: &str) -> Option<Unit> {
+pub(in crate::operate::doctor) async fn unit(name: &str) -> Option<Unit> {
     let shown = stdout_of("systemctl", &["show", PROPERTIES, "--no-pager", "--", name], PROGRAM).await?;
     parse(&shown)
 }
@@ -27,6 +27,9 @@ fn parse(shown: &str) -> Option<Unit> {
             "NRestarts" => unit.restarts = value.parse().unwrap_or_default(),
             "MainPID" => unit.main_pid = value.parse().unwrap_or_default(),
             "User" => unit.user = value,
+            "ReadWritePaths" => {
+                unit.read_write_paths = Some(value.split_whitespace().map(str::to_owned).collect());
+            }
             _ => {}
         }
     }
@@ -41,11 +44,12 @@ mod tests {
     fn what_systemctl_shows_is_read_and_anything_else_is_no_unit() {
         let unit = parse(
             "LoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState=enabled\nWatchdogUSec=3min\nNRestarts=2\n\
-             MainPID=41\nUser=sealift\nResult=success\nExecMainStatus=0\nOdd\nMore=x\n",
+             MainPID=41\nUser=sealift\nResult=success\nExecMainStatus=0\nReadWritePaths=/a -/b\nOdd\nMore=x\n",
         )
         .unwrap();
         assert_eq!((unit.load_state.as_str(), unit.restarts, unit.main_pid), ("loaded", 2, 41));
         assert_eq!((unit.watchdog.as_str(), unit.user.as_str()), ("3min", "sealift"));
+        assert_eq!(unit.read_write_paths, Some(vec!["/a".to_owned(), "-/b".to_owned()]));
         assert_eq!(parse("System has not been booted with systemd\n"), None);
     }
 }

@@ -2,10 +2,10 @@
 
 use std::{
     fs, io,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
+use super::people::{self, way_to};
 use crate::{
     address::Address,
     client::Client,
@@ -37,6 +37,9 @@ pub(super) struct Read {
 
 pub(super) fn read(question: &Question) -> Read {
     let mut facts = Settings { file: question.file.clone(), ..Settings::default() };
+    if let Some(file) = &facts.file {
+        (facts.owned, facts.way) = (owned(file).ok(), way_to(file));
+    }
     let none = RawConfig::default();
     let raw = match &question.raw {
         Ok(raw) => raw,
@@ -69,6 +72,7 @@ pub(super) fn read(question: &Question) -> Read {
     }
     let client = receiver.as_ref().and_then(|(receiver, _)| credentials(receiver, &mut facts));
     facts.update_command.clone_from(&doctor.update_command);
+    facts.metrics_textfile = ship.as_ref().and_then(|ship| ship.metrics_textfile.clone());
     facts.watch = ship.as_ref().map(|ship| ship.watch);
     facts.quarantine_keep_days = ship.as_ref().and_then(|ship| ship.quarantine_keep_days);
     facts.url = receiver.as_ref().map(|(receiver, _)| receiver.url.clone());
@@ -99,10 +103,11 @@ fn credentials(receiver: &ReceiverConfig, facts: &mut Settings) -> Option<Client
     for (key, path, secret) in named {
         let Some(path) = path else { continue };
         let owned = owned(&path).map_err(|error| error.to_string());
+        let way = way_to(&path);
         let unreadable = fs::File::open(&path).err();
         let unreadable =
             unreadable.map(|error| (error.to_string(), error.kind() == io::ErrorKind::PermissionDenied));
-        facts.files.push(NamedFile { key, path, secret, owned, unreadable });
+        facts.files.push(NamedFile { key, path, secret, owned, way, unreadable });
     }
     facts.credential_file = cert.clone().or_else(|| receiver.token_file.clone());
     facts.client_certificate_ends = cert.and_then(|path| {
@@ -125,6 +130,5 @@ fn credentials(receiver: &ReceiverConfig, facts: &mut Settings) -> Option<Client
 }
 
 fn owned(path: &Path) -> io::Result<Owned> {
-    let metadata = fs::metadata(path)?;
-    Ok(Owned { uid: metadata.uid(), gid: metadata.gid(), mode: metadata.mode() })
+    Ok(people::owned(path, &fs::metadata(path)?))
 }

@@ -4,20 +4,21 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use super::people::as_shipper;
 use crate::{
-    episode::printable,
+    episode::{EpisodeId, printable},
+    layout::Layout,
     operate::doctor::{
-        facts::{Aside, Facts, Quarantined, Said},
+        facts::{Aside, Facts, Quarantined, Remedy},
         row::{Id, Row},
-        words::{count, word},
+        words::{count, path, word},
     },
+    records::ORPHAN,
     retention::{Due, days_between},
 };
 
 /// What is deleted within so many days is announced.
 const AHEAD_DAYS: i64 = 7;
-/// A remediation is one line for a shell.
-const MAX_REMEDIATION_CHARS: usize = 500;
 /// So many are named, each by itself.
 const MAX_NAMED: usize = 20;
 
@@ -26,43 +27,35 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
     vec![quarantine(facts, aside), clean_up(facts, aside)]
 }
 
-/// `doctor.update_command`; else what the receiver has just said; else what it said when it last refused one for its commit.
+/// `doctor.update_command`; else what the receiver has just said; else what it said when it last refused one for its commit. What is
+/// meant for a person is a comment, and no command.
 pub(super) fn remedy(facts: &Facts) -> Option<String> {
     if let Some(command) = &facts.settings.update_command {
         return Some(command.clone());
     }
-    let of_receiver = facts.receiver.as_ref().and_then(|receiver| match &receiver.said {
-        Said::Answered { status: 412, json, .. } => {
-            json.as_ref()?.get("remediation")?.as_str().and_then(usable)
-        }
-        Said::Answered { .. } | Said::Failed(_) | Said::NotAsked => None,
-    });
-    let quarantined = facts.aside.iter().flat_map(|aside| &aside.quarantined);
+    let of_receiver = facts.receiver.as_ref().and_then(|receiver| receiver.remedy.as_ref());
     let newest = || {
-        let of_412 = quarantined.filter(|one| one.status == Some(412) && one.remediation.is_some());
-        of_412.max_by_key(|one| one.at)?.remediation.as_deref().and_then(usable)
+        let quarantined = facts.aside.iter().flat_map(|aside| &aside.quarantined);
+        let of_412 = quarantined.filter(|one| one.status == Some(412) && one.remedy.is_some());
+        of_412.max_by_key(|one| one.at)?.remedy.as_ref()
     };
-    of_receiver.or_else(newest)
-}
-
-/// From outside: one line, harmless to a terminal, and not endless. Whether it is harmless to this host its operator decides.
-fn usable(remediation: &str) -> Option<String> {
-    let line =
-        remediation.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
-    let line: String = printable(&line).chars().take(MAX_REMEDIATION_CHARS).collect();
-    Some(line).filter(|line| !line.is_empty())
+    Some(match of_receiver.or_else(newest)? {
+        Remedy::Command(command) => command.clone(),
+        Remedy::Words(words) => format!("# The receiver says: {words}"),
+    })
 }
 
 fn reason(one: &Quarantined) -> String {
     match one.status {
         Some(status) => format!("answered {status}"),
+        None if one.unreadable.is_some() => "cannot be read".to_owned(),
         None if one.verdict.is_empty() => "no reason".to_owned(),
         None => printable(&one.verdict),
     }
 }
 
 fn quarantine(facts: &Facts, aside: &Aside) -> Row {
-    let (id, hands) = (Id::Quarantine, &facts.hands);
+    let id = Id::Quarantine;
     let all = &aside.quarantined;
     if all.is_empty() {
         return Row::green(id, "Nothing is in quarantine/.").with("count", 0);
@@ -76,27 +69,98 @@ fn quarantine(facts: &Facts, aside: &Aside) -> Row {
     let said: Vec<_> = reasons.iter().take(5).map(|(n, reason)| format!("{n} {reason}")).collect();
     let more = if aside.incomplete { " (and more that were not looked at)" } else { "" };
     let newest = all.iter().max_by_key(|one| one.at);
-    let why = newest.map(|one| format!(" The last, {}: {}", one.name, one.why)).unwrap_or_default();
+    let why = |one: &Quarantined| one.unreadable.as_ref().map_or(one.why.clone(), |(why, _)| why.clone());
+    let why = newest.map(|one| format!(" The last, {}: {}", one.name, why(one))).unwrap_or_default();
     let summary = format!(
         "{} for somebody to look at in quarantine/{more}: {}.{why}",
         waits(all.len()),
         said.join(", ")
     );
-    let out_of_window = all.iter().filter(|one| one.status == Some(412)).count();
-    let fix = if out_of_window * 2 >= all.len() {
-        // Back into the queue, once the receiver takes that commit.
-        hands.sealift("requeue --all --status 412")
-    } else {
-        let first = newest.map(|one| word(&one.name)).unwrap_or_default();
-        hands.sealift(&format!("requeue {first}"))
-    };
+    let fix = back(facts, aside);
     let named: Vec<_> = all.iter().take(MAX_NAMED).map(|one| {
-        json!({"name": printable(&one.name), "verdict": printable(&one.verdict), "status_code": one.status, "why": printable(&one.why)})
+        json!({"name": printable(&one.name), "folder": one.folder.to_string_lossy(), "verdict": printable(&one.verdict), "status_code": one.status, "why": printable(&one.why)})
     }).collect();
     Row::yellow(id, summary, fix)
         .with("count", all.len())
         .with("by_reason", json!(by_reason))
         .with("some", named)
+}
+
+/// Back into the queue: all that were answered alike, once the receiver takes them; else the newest that can come back.
+fn back(facts: &Facts, aside: &Aside) -> String {
+    let hands = &facts.hands;
+    let mut all: Vec<_> = aside.quarantined.iter().collect();
+    all.sort_by_key(|one| std::cmp::Reverse(one.at));
+    let out_of_window = all.iter().filter(|one| one.status == Some(412)).count();
+    let status = match all.first() {
+        _ if out_of_window * 2 >= all.len() => Some(412),
+        newest => newest.and_then(|one| one.status),
+    };
+    let alike: Vec<_> = all.iter().filter(|one| status.is_some() && one.status == status).collect();
+    // Of an episode that is there twice a person says which, and requeue takes neither until then.
+    let can_all = alike.iter().all(|one| hindrance(facts, aside, one).is_none() && alone(aside, one));
+    if let Some(status) = status.filter(|_| can_all && (alike.len() > 1 || out_of_window > 0)) {
+        return hands.sealift(&format!("requeue --all --status {status}"));
+    }
+    let free = all.iter().find(|one| hindrance(facts, aside, one).is_none());
+    let Some(one) = free.or(all.first()) else { return String::new() };
+    hindrance(facts, aside, one).unwrap_or_else(|| requeue(facts, aside, one))
+}
+
+fn alone(aside: &Aside, one: &Quarantined) -> bool {
+    aside.quarantined.iter().filter(|other| other.name == one.name).count() == 1
+}
+
+fn requeue(facts: &Facts, aside: &Aside, one: &Quarantined) -> String {
+    let folder = one.folder.file_name().unwrap_or_default();
+    let which = match alone(aside, one) {
+        true => word(&one.name),
+        false => format!("--folder --from quarantine {}", word(folder)),
+    };
+    let requeue = facts.hands.sealift(&format!("requeue {which}"));
+    // It was sealed once, or it would not be here.
+    if one.sealed { requeue } else { format!("sealift seal {} && {requeue}", path(&one.folder)) }
+}
+
+/// What to type for one that requeue would leave where it is.
+fn hindrance(facts: &Facts, aside: &Aside, one: &Quarantined) -> Option<String> {
+    let (hands, place) = (&facts.hands, path(&one.folder));
+    let look = || hands.as_root(&format!("ls -la {place}"));
+    if let Some((_, is_denied)) = &one.unreadable {
+        let quarantine = one.folder.parent().unwrap_or(&one.folder);
+        return Some(match (is_denied, facts.people.we_see_as_the_shipper()) {
+            (true, true) => hands.as_root(&format!("chown -R --reference={} {place}", path(quarantine))),
+            (true, false) => as_shipper(hands, &facts.people),
+            (false, _) => look(),
+        });
+    }
+    if one.verdict == ORPHAN {
+        // Where it may be wanted: unpacked beside the archive, since in episodes/ its marker would be there before the rest of it.
+        let last_copy = one.why.contains("it may be the last copy");
+        let Some(id) = EpisodeId::parse(&one.name).ok().filter(|_| last_copy) else { return Some(look()) };
+        let archive = Layout::below(&one.folder).archive(&id);
+        let archive = path(&one.folder.join(archive.file_name().unwrap_or_default()));
+        let (unpacked, back) = (path(&one.folder.join(id.as_str())), path(&aside.episodes.join(id.as_str())));
+        let restore = [
+            format!("tar --zstd -xf {archive} -C {place}"),
+            format!("sync -f {place}"),
+            format!("mv -nT {unpacked} {back}"),
+            // mv -n is silent where it did nothing.
+            format!("test ! -e {unpacked}"),
+            format!("rm -r {place}"),
+        ];
+        return Some(
+            restore
+                .map(|command| hands.as_root_unless(facts.people.we_see_as_the_shipper(), &command))
+                .join(" && "),
+        );
+    }
+    // Somebody uses its name: it comes back when that one has left.
+    let is_taken = facts
+        .episodes
+        .as_ref()
+        .is_some_and(|found| found.episodes.iter().any(|episode| episode.id.as_str() == one.name));
+    is_taken.then(|| hands.sealift(&format!("trace {}", word(&one.name))))
 }
 
 fn waits(n: usize) -> String {
@@ -157,20 +221,20 @@ fn clean_up(facts: &Facts, aside: &Aside) -> Row {
 mod tests {
     use super::*;
     use crate::{
-        operate::doctor::{judge::sound::sound, row::Status},
+        operate::doctor::{
+            judge::sound::{quarantined, sound},
+            row::Status,
+        },
         records::WallTime,
     };
 
     fn one(name: &str, status: Option<u16>, due_in_days: i64, now: WallTime) -> Quarantined {
         let due = WallTime::from_unix_seconds(now.unix_seconds() + due_in_days * 86_400);
         Quarantined {
-            name: name.to_owned(),
-            verdict: "fatal".to_owned(),
-            status,
-            why: "answered \u{1b}".to_owned(),
-            remediation: status.map(|status| format!("run update-{status}\n\u{7}now")),
+            remedy: status.map(|status| Remedy::Command(format!("run-update-{status}"))),
             at: Some(now),
             due: Due::At { since: now, due },
+            ..quarantined(name, status)
         }
     }
 
@@ -216,10 +280,65 @@ mod tests {
     #[test]
     fn the_operators_command_comes_before_the_receivers_words_and_those_are_one_harmless_line() {
         let mut facts = facts(|now| vec![one("a", Some(412), 20, now), one("b", Some(422), 20, now)]);
-        assert_eq!(remedy(&facts).as_deref(), Some("run update-412; \\u{7}now"));
+        assert_eq!(remedy(&facts).as_deref(), Some("run-update-412"));
+        let receiver = facts.receiver.as_mut().unwrap();
+        receiver.remedy = Some(Remedy::Words("Ask Bob (or $(reboot)).".to_owned()));
+        assert_eq!(remedy(&facts).as_deref(), Some("# The receiver says: Ask Bob (or $(reboot))."));
         facts.settings.update_command = Some("git pull".to_owned());
         assert_eq!(remedy(&facts).as_deref(), Some("git pull"));
-        assert!(usable(&"x".repeat(9000)).unwrap().len() <= MAX_REMEDIATION_CHARS);
-        assert_eq!(usable(" \n "), None);
+    }
+
+    fn fix(change: impl FnOnce(&mut Facts, WallTime)) -> String {
+        let mut facts = sound();
+        let now = facts.now;
+        change(&mut facts, now);
+        rows(&facts)[0].fix.clone().unwrap()
+    }
+
+    fn with(quarantined: Vec<Quarantined>) -> String {
+        fix(|facts, _| facts.aside.as_mut().unwrap().quarantined = quarantined)
+    }
+
+    #[test]
+    fn what_requeue_would_leave_has_another_fix() {
+        let twice = || {
+            let second = Quarantined { folder: "/d/quarantine/a~1".into(), ..quarantined("a", Some(422)) };
+            vec![quarantined("a", Some(422)), second]
+        };
+        let now = WallTime::from_unix_seconds(1_800_000_000);
+        let newest = |mut all: Vec<Quarantined>, n: usize| {
+            all[n].at = Some(now);
+            with(all)
+        };
+        assert_eq!(newest(twice(), 1), "sealift requeue --folder --from quarantine 'a~1' --data /d");
+        assert_eq!(newest(twice(), 0), "sealift requeue --folder --from quarantine a --data /d");
+        let alike = vec![quarantined("a", Some(422)), quarantined("b", Some(422))];
+        assert_eq!(with(alike), "sealift requeue --all --status 422 --data /d");
+        let open = Quarantined { sealed: false, ..quarantined("a", None) };
+        assert_eq!(with(vec![open]), "sealift seal /d/quarantine/a && sealift requeue a --data /d");
+        let denied = Quarantined { unreadable: Some(("no".to_owned(), true)), ..quarantined("a", None) };
+        assert_eq!(with(vec![denied]), "chown -R --reference=/d/quarantine /d/quarantine/a");
+        let broken = Quarantined { unreadable: Some(("EIO".to_owned(), false)), ..quarantined("a", None) };
+        assert_eq!(with(vec![broken.clone()]), "ls -la /d/quarantine/a");
+        // What can come back comes first.
+        assert_eq!(newest(vec![broken, quarantined("b", None)], 0), "sealift requeue b --data /d");
+    }
+
+    #[test]
+    fn an_archive_without_its_episode_is_unpacked_out_of_sight_and_one_that_was_removed_by_hand_is_only_shown()
+     {
+        let orphan = |why: &str| {
+            with(vec![Quarantined {
+                verdict: ORPHAN.to_owned(),
+                why: why.to_owned(),
+                ..quarantined("a", None)
+            }])
+        };
+        assert_eq!(
+            orphan("it may be the last copy"),
+            "tar --zstd -xf /d/quarantine/a/a.tar.zst -C /d/quarantine/a && sync -f /d/quarantine/a \
+             && mv -nT /d/quarantine/a/a /d/episodes/a && test ! -e /d/quarantine/a/a && rm -r /d/quarantine/a"
+        );
+        assert_eq!(orphan("its folder was removed by hand"), "ls -la /d/quarantine/a");
     }
 }

@@ -40,6 +40,7 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
             stalled(facts, snapshot),
             watching(facts, snapshot),
             reload(facts, snapshot),
+            metrics(facts, snapshot),
             hold(facts, snapshot),
         ],
     }
@@ -143,6 +144,17 @@ fn reload(facts: &Facts, snapshot: &Snapshot) -> Row {
     Row::green(id, "What is in the configuration is in force.")
 }
 
+fn metrics(facts: &Facts, snapshot: &Snapshot) -> Row {
+    let id = Id::Metrics;
+    let Some(why) = &snapshot.metrics_failed else {
+        return Row::green(id, "Metrics are given out where that is set.");
+    };
+    let summary = format!(
+        "No metrics are given out at {why}. Give shipper.metrics_listen another address, or stop what listens there, and start the daemon again."
+    );
+    Row::yellow(id, summary, facts.hands.configure("restart"))
+}
+
 fn hold(facts: &Facts, snapshot: &Snapshot) -> Row {
     let id = Id::Hold;
     let Some(hold) = &snapshot.destination.held else {
@@ -154,16 +166,36 @@ fn hold(facts: &Facts, snapshot: &Snapshot) -> Row {
         }
         return Row::green(id, "The receiver is sent to as episodes come.");
     };
+    let no_receiver = hold.why.contains(NOT_A_RECEIVER);
     let summary = format!(
         "Nothing is sent since {}: {}. It is tried again in {}.",
         span(Duration::from_secs(hold.for_s)),
-        hold.why,
+        in_short(&hold.why),
         span(Duration::from_secs(hold.next_probe_in_s))
     );
-    // Whatever has been mended since is tried at once then.
-    Row::red(id, summary, facts.hands.unit_to("reload"))
-        .with("held_s", hold.for_s)
-        .with("status_code", hold.status_code)
+    // Nothing gets better by itself where somebody else answers, or where we are not let in.
+    let is_ours_to_change = matches!(hold.status_code, Some(300..=399 | 401 | 403 | 404 | 405 | 407 | 501));
+    let (summary, fix) = if no_receiver || is_ours_to_change {
+        let url = &snapshot.destination.url;
+        (format!("{summary} Is receiver.url right ({url})?"), facts.hands.configure("reload"))
+    } else {
+        // Whatever has been mended since is tried at once then.
+        (summary, facts.hands.unit_to("reload"))
+    };
+    Row::red(id, summary, fix).with("held_s", hold.for_s).with("status_code", hold.status_code)
+}
+
+/// What the shipper says behind the words of somebody who is no receiver.
+const NOT_A_RECEIVER: &str = "(not a receiver's words)";
+
+/// Without the page that a web server answers.
+fn in_short(why: &str) -> String {
+    match why.split_once(" with ") {
+        Some((answered, said)) if said.contains(NOT_A_RECEIVER) => {
+            format!("{answered}, and not with the words of a receiver")
+        }
+        _ => why.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -211,11 +243,21 @@ mod tests {
         assert!(row.fix.unwrap().ends_with("systemctl reload sealift.service"));
         let row = of(Id::Reload, |snapshot| snapshot.reload.restart_for = vec!["shipper.watch".to_owned()]);
         assert_eq!((row.status, row.fix.as_deref()), (Status::Yellow, Some(restart)));
-        let hold =
-            Hold { for_s: 300, why: "expired".to_owned(), status_code: Some(401), next_probe_in_s: 20 };
-        let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold));
+        let hold = Hold { for_s: 300, why: "expired".to_owned(), status_code: None, next_probe_in_s: 20 };
+        let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold.clone()));
         assert_eq!((row.status, row.fix.as_deref()), (Status::Red, Some("systemctl reload sealift.service")));
         assert_eq!(row.summary, "Nothing is sent since 5 min: expired. It is tried again in 20 s.");
+        for (status, why) in [
+            (501, "answered 501 with <!DOCTYPE HTML> <html (not a receiver's words)"),
+            (413, "answered 413 with <html> (not a receiver's words)"),
+            (401, "answered 401 with \"who are you\""),
+            (301, "answered 301 with nothing"),
+        ] {
+            let hold = Hold { status_code: Some(status), why: why.to_owned(), ..hold.clone() };
+            let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold));
+            assert!(row.fix.unwrap().contains("sealift.toml && systemctl reload"), "{status}");
+            assert!(!row.summary.contains('<') && row.summary.contains("receiver.url"), "{}", row.summary);
+        }
         let pause = Pause { why: "no room".to_owned(), for_s: None };
         assert_eq!(of(Id::Hold, |snapshot| snapshot.packing_paused = Some(pause)).status, Status::Yellow);
     }

@@ -1,11 +1,17 @@
 //! `folders`, `folder-access` and `moves`.
 
+use std::path::Path;
+
 use serde_json::json;
 
-use super::people::{ALL, as_shipper};
+use super::{
+    giving,
+    people::{ALL, as_shipper},
+    unit_paths,
+};
 use crate::{
     operate::doctor::{
-        facts::{Facts, Folder, FolderState, Moves},
+        facts::{Facts, Folder, FolderState, Moves, Owned},
         row::{Id, Row},
         words::{path, span, word},
     },
@@ -81,67 +87,91 @@ fn folders(facts: &Facts) -> Option<Row> {
     Some(Row::green(id, "The four folders are there."))
 }
 
+/// mkdir(1) makes what is not there, and leaves alone what is there meanwhile (a disk that was mounted).
 fn make(facts: &Facts, folders: &[&Folder]) -> String {
-    let shipper = facts.people.shipper();
-    let paths: Vec<_> = folders.iter().map(|folder| path(&folder.path)).collect();
-    let whose = if facts.people.us.uid == shipper.uid {
-        String::new()
-    } else {
-        format!(" -o {} -g {}", word(&shipper.name), shipper.gid)
-    };
-    let command = format!("install -d -m 2770{whose} {}", paths.join(" "));
-    if whose.is_empty() { command } else { facts.hands.as_root(&command) }
+    let (shipper, hands) = (facts.people.shipper(), &facts.hands);
+    let mut above: Vec<_> = folders.iter().filter_map(|folder| folder.path.parent()).map(path).collect();
+    above.dedup();
+    let paths = folders.iter().map(|folder| path(&folder.path)).collect::<Vec<_>>().join(" ");
+    let make = [format!("mkdir -p {}", above.join(" ")), format!("mkdir -m 2770 {paths}")];
+    if facts.people.us.uid == shipper.uid {
+        return make.join(" && ");
+    }
+    let [above, make] = make.map(|command| hands.as_root(&command));
+    let give = hands.as_root(&format!("chown {}:{} {paths}", word(&shipper.name), shipper.gid));
+    format!("{above} && {make} && {give}")
 }
 
 fn access(facts: &Facts) -> Option<Row> {
     let (id, hands) = (Id::FolderAccess, &facts.hands);
     let shipper = facts.people.shipper();
     let mut found = Vec::new();
-    let (mut closed, mut open_to_all) = (Vec::new(), None);
+    let (mut barrier, mut read_only, mut open_to_all) = (None, None, Vec::new());
     for folder in &facts.folders {
-        let FolderState::There { owned, read_only, .. } = &folder.state else { continue };
+        barrier = barrier.or_else(|| giving::barrier(facts, &folder.way));
+        let FolderState::There { owned, read_only: is_read_only, .. } = &folder.state else { continue };
         let mode = owned.mode & 0o7777;
         found.push(json!({
             "folder": folder.name, "path": folder.path.to_string_lossy(), "uid": owned.uid, "gid": owned.gid,
             "mode": format!("{mode:04o}"),
         }));
-        let (shown, named) = (folder.path.display(), path(&folder.path));
-        if *read_only {
-            let mount = format!("mount -o remount,rw \"$(findmnt -no TARGET --target {named})\"");
-            let summary = format!("{shown} is mounted read-only: nothing can be moved out of it or into it.");
-            return Some(Row::red(id, summary, hands.as_root(&mount)).with("folders", found));
-        }
-        if !shipper.may(ALL, *owned) {
-            closed.push((folder, owned));
+        if *is_read_only {
+            read_only.get_or_insert(folder);
         }
         if mode & WORLD_WRITABLE != 0 && mode & STICKY == 0 {
-            open_to_all.get_or_insert((folder, mode));
+            open_to_all.push((folder, *owned));
         }
     }
-    if let Some((first, owned)) = closed.first() {
+    let all = found.len() == facts.folders.len();
+    let row = if let Some(step) = barrier {
+        let summary = format!("{}: it reaches nothing below.", giving::closed(facts, step));
+        Row::red(id, summary, giving::to_pass(facts, step))
+    } else if let Some(folder) = read_only {
+        let (shown, named) = (folder.path.display(), path(&folder.path));
+        let mount = format!("mount -o remount,rw \"$(findmnt -no TARGET --target {named})\"");
+        let summary = format!("{shown} is mounted read-only: nothing can be moved out of it or into it.");
+        Row::red(id, summary, hands.as_root(&mount))
+    } else if let [(first, owned), ..] = &closed(facts)[..] {
         let (shown, mode) = (first.path.display(), owned.mode & 0o7777);
         let summary = format!(
             "{}, who ships, may not read and write {shown} (owner {}, group {}, mode {mode:04o}).",
             shipper.name, owned.uid, owned.gid
         );
-        let all = closed.iter().map(|(folder, _)| path(&folder.path)).collect::<Vec<_>>().join(" ");
-        let chown = hands.as_root(&format!("chown {}:{} {all}", word(&shipper.name), shipper.gid));
-        let fix = format!("{chown} && {}", hands.as_root(&format!("chmod u+rwx {all}")));
-        return Some(Row::red(id, summary, fix).with("folders", found));
-    }
-    if let Some((folder, mode)) = open_to_all {
+        Row::red(
+            id,
+            summary,
+            for_each(&closed(facts), |folder, owned| giving::to_write(facts, folder, owned)),
+        )
+    } else if let [(folder, owned), ..] = &open_to_all[..] {
         let summary = format!(
-            "Everybody on this host may write to {} (mode {mode:04o}), and so move or replace what is on its way.",
-            folder.path.display()
+            "Everybody on this host may write to {} (mode {:04o}), and so move or replace what is on its way.",
+            folder.path.display(),
+            owned.mode & 0o7777
         );
-        let fix = hands.as_root(&format!("chmod o-w {}", path(&folder.path)));
-        return Some(Row::yellow(id, summary, fix).with("folders", found));
-    }
-    let all = found.len() == facts.folders.len();
-    all.then(|| {
+        Row::yellow(
+            id,
+            summary,
+            for_each(&open_to_all, |folder, owned| giving::to_guard(facts, folder, owned)),
+        )
+    } else if all {
         Row::green(id, format!("{}, who ships, may read and write the folders.", shipper.name))
-            .with("folders", found)
-    })
+    } else {
+        return None;
+    };
+    Some(row.with("folders", found))
+}
+
+/// Those that who ships may not read and write.
+fn closed(facts: &Facts) -> Vec<(&Folder, Owned)> {
+    let there = facts.folders.iter().filter_map(|folder| match &folder.state {
+        FolderState::There { owned, .. } => Some((folder, *owned)),
+        _ => None,
+    });
+    there.filter(|(_, owned)| !facts.people.shipper().may(ALL, *owned)).collect()
+}
+
+fn for_each(folders: &[(&Folder, Owned)], fix: impl Fn(&Folder, Owned) -> String) -> String {
+    folders.iter().map(|(folder, owned)| fix(folder, *owned)).collect::<Vec<_>>().join(" && ")
 }
 
 fn moves(facts: &Facts) -> Option<Row> {
@@ -164,62 +194,56 @@ fn moves(facts: &Facts) -> Option<Row> {
 }
 
 fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> Row {
-    let (id, hands) = (Id::Moves, &facts.hands);
+    let id = Id::Moves;
     let of = |kind: TrialKind| findings.iter().find(|finding| finding.kind == kind);
-    let folder =
-        |name: &str| facts.folders.iter().find(|folder| folder.name == name).map(|folder| &folder.path);
-    let episodes = folder("episodes").map(|episodes| path(episodes)).unwrap_or_default();
-    let data = facts.folders.iter().find(|folder| folder.name == ".sealift");
-    let above = data.and_then(|folder| folder.path.parent()).map(path).unwrap_or_default();
-    let details = |row: Row| {
-        let all: Vec<_> = findings.iter().map(|finding| finding.what_to_do.as_str()).collect();
-        row.with("tried_by", who).with("findings", all)
-    };
-    let one_parent = || {
-        let lines = format!("[Service]\\nReadWritePaths=\\nReadWritePaths={above}\\n");
-        drop_in(facts, "zz-sealift-paths", &lines)
-    };
+    let episodes = facts.folders.iter().find(|folder| folder.name == "episodes");
+    let path_of_episodes = episodes.map(|folder| folder.path.as_path()).unwrap_or(Path::new("episodes"));
+    let look = || format!("findmnt --target {}", path(path_of_episodes));
     let row = if let Some(finding) = of(TrialKind::Elsewhere) {
-        Row::red(id, &finding.what_to_do, hands.as_root("mount -a"))
+        Row::red(id, &finding.what_to_do, facts.hands.as_root("mount -a"))
     } else if let Some(finding) = of(TrialKind::NotPermitted) {
-        let whose = facts.people.shipper();
-        let all: Vec<_> = facts.folders.iter().map(|folder| path(&folder.path)).collect();
-        let fix = if hands.has_unit && who == "the daemon" {
-            one_parent()
-        } else {
-            hands.as_root(&format!("chown {}:{} {}", word(&whose.name), whose.gid, all.join(" ")))
-        };
-        Row::red(id, &finding.what_to_do, fix)
+        Row::red(id, &finding.what_to_do, not_permitted(facts, who).unwrap_or_else(look))
     } else if let Some(finding) = of(TrialKind::Sticky) {
-        Row::red(id, &finding.what_to_do, hands.as_root(&format!("chmod -t {episodes}")))
+        let owned = episodes.and_then(|folder| match &folder.state {
+            FolderState::There { owned, .. } => Some((folder, *owned)),
+            _ => None,
+        });
+        let fix = owned.map(|(folder, owned)| giving::to_move_by_owner(facts, folder, owned));
+        Row::red(id, &finding.what_to_do, fix.unwrap_or_else(look))
     } else if let Some(finding) = of(TrialKind::Unmovable) {
-        // The owner and not the mode: modes are content, and with others a receiver would find another episode.
-        let chown = format!(
-            "find {episodes} -mindepth 1 -maxdepth 1 -type d ! -perm -g=wx -exec chown -R --reference={episodes} {{}} +"
-        );
-        Row::red(id, &finding.what_to_do, hands.as_root(&chown))
+        Row::red(id, &finding.what_to_do, giving::sealed(facts, path_of_episodes))
     } else if let Some(finding) = of(TrialKind::CopiesOnOneDevice) {
-        Row::yellow(
-            id,
-            &finding.what_to_do,
-            if hands.has_unit { one_parent() } else { format!("findmnt --target {episodes}") },
-        )
+        Row::yellow(id, &finding.what_to_do, unit_paths::drop_in_of_paths(facts).unwrap_or_else(look))
+    } else if let Some(finding) = of(TrialKind::UnmovableOpen) {
+        Row::yellow(id, &finding.what_to_do, giving::open(facts, path_of_episodes))
     } else if let Some(finding) = findings.first() {
         Row::green(id, &finding.in_short)
     } else {
         Row::green(id, "Moves between the folders are renames.")
     };
-    details(row)
+    let all: Vec<_> = findings.iter().map(|finding| finding.what_to_do.as_str()).collect();
+    row.with("tried_by", who).with("findings", all)
 }
 
-/// Lines for a drop-in of the unit, written, and in force. `name` should sort behind those of others: the last one counts.
-pub(super) fn drop_in(facts: &Facts, name: &str, lines: &str) -> String {
+/// The folders themselves, or what the unit may write to: whichever is in the way.
+fn not_permitted(facts: &Facts, who: &str) -> Option<String> {
+    let closed = closed(facts);
+    if !closed.is_empty() {
+        return Some(for_each(&closed, |folder, owned| giving::to_write(facts, folder, owned)));
+    }
+    unit_paths::drop_in_of_paths(facts).filter(|_| who == "the daemon")
+}
+
+/// Lines of a drop-in of the unit, written, and in force. `name` should sort behind those of others: the last one counts. What stands
+/// there already stays.
+pub(super) fn drop_in(facts: &Facts, name: &str, lines: &[String]) -> String {
     let hands = &facts.hands;
     let folder = format!("/etc/systemd/system/{}.d", hands.unit);
     let file = word(format!("{folder}/{name}.conf"));
+    let lines = lines.iter().map(word).collect::<Vec<_>>().join(" ");
     [
         hands.as_root(&format!("mkdir -p {}", word(&folder))),
-        format!("printf {} | {} >/dev/null", word(lines), hands.as_root(&format!("tee {file}"))),
+        format!("printf '%s\\n' {lines} | {} >/dev/null", hands.as_root(&format!("tee -a {file}"))),
         hands.as_root("systemctl daemon-reload"),
         hands.unit_to("restart"),
     ]
@@ -232,12 +256,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        operate::doctor::{
-            facts::{Owned, Person},
-            judge::sound::sound,
-            row::Status,
-        },
-        trial::Finding,
+        operate::doctor::{facts::Person, judge::sound::sound, row::Status},
+        trial::{Finding, Unmovable},
     };
 
     fn of(facts: &Facts, id: Id) -> Row {
@@ -245,7 +265,7 @@ mod tests {
     }
 
     fn there(uid: u32, mode: u32, read_only: bool) -> FolderState {
-        FolderState::There { owned: Owned { uid, gid: 99, mode }, shared: None, read_only }
+        FolderState::There { owned: Owned { uid, gid: 99, mode, listed: false }, shared: None, read_only }
     }
 
     #[test]
@@ -257,21 +277,16 @@ mod tests {
                 FolderState::Missing,
                 Id::Folders,
                 Status::Red,
-                "install -d -m 2770 -o sealift -g 20 /d/shipped",
+                "mkdir -p /d && mkdir -m 2770 /d/shipped && chown sealift:20 /d/shipped",
             ),
-            (
-                FolderState::NoFolder,
-                Id::Folders,
-                Status::Red,
-                "mv -nT /d/shipped /d/shipped.aside && install",
-            ),
+            (FolderState::NoFolder, Id::Folders, Status::Red, "mv -nT /d/shipped /d/shipped.aside && mkdir"),
             (FolderState::Hangs(Duration::from_secs(3)), Id::Folders, Status::Red, "findmnt --target /d"),
             (FolderState::Failed("EIO".to_owned()), Id::Folders, Status::Red, "namei -lx /d/shipped"),
             (
                 there(1, 0o755, false),
                 Id::FolderAccess,
                 Status::Red,
-                "chown sealift:20 /d/shipped && chmod u+rwx",
+                "chown sealift /d/shipped && chmod u+rwx",
             ),
             (there(10, 0o500, false), Id::FolderAccess, Status::Red, "chmod u+rwx /d/shipped"),
             (there(10, 0o777, false), Id::FolderAccess, Status::Yellow, "chmod o-w /d/shipped"),
@@ -303,12 +318,13 @@ mod tests {
             (
                 Finding::Copies { to: to.clone(), same_device: true },
                 Status::Yellow,
-                r"printf '[Service]\nReadWritePaths=\nReadWritePaths=/d\n' | tee /etc/systemd/system/sealift.service.d/zz-sealift-paths.conf",
+                "printf '%s\\n' '[Service]' ReadWritePaths= ReadWritePaths=/d | tee -a /etc/systemd/system/sealift.service.d/zz-sealift-paths.conf",
             ),
+            (Finding::NotPermitted { from, to, why: "EPERM".to_owned() }, Status::Red, "findmnt --target /d"),
             (
-                Finding::NotPermitted { from, to, why: "EPERM".to_owned() },
+                Finding::Unmovable { first: "a".to_owned(), count: 2, why: Unmovable::Sealed },
                 Status::Red,
-                "chown sealift:20 /d/episodes",
+                r"find /d/episodes -mindepth 1 -maxdepth 1 -type d ! -name '.*' ! -uid 10 ! \( -gid 20 -perm -g=wx \) -exec test -f {}/done.marker ';' -exec chown -R sealift {} +",
             ),
             (
                 Finding::Elsewhere { folder: "/d/shipped".into(), why: "it is gone".to_owned() },
@@ -316,17 +332,21 @@ mod tests {
                 "mount -a",
             ),
             (
-                Finding::Unmovable { first: "a".to_owned(), count: 2, sticky: false },
-                Status::Red,
-                "-exec chown -R --reference=/d/episodes {} +",
+                Finding::Unmovable { first: "a".to_owned(), count: 2, why: Unmovable::Open },
+                Status::Yellow,
+                "! -exec test -e {}/done.marker ';' -ls",
             ),
             (
-                Finding::Unmovable { first: "a".to_owned(), count: 2, sticky: true },
+                Finding::Unmovable { first: "a".to_owned(), count: 2, why: Unmovable::Sticky },
                 Status::Red,
                 "chmod -t /d/episodes",
             ),
         ] {
             let mut facts = sound();
+            let siblings = ["/d/episodes", "/d/shipped"].map(str::to_owned).to_vec();
+            if matches!(finding, Finding::Copies { .. }) {
+                facts.unit.as_mut().unwrap().read_write_paths = Some(siblings);
+            }
             facts.moves = Moves::ByUs(crate::trial::Trial { findings: vec![finding.clone()] });
             let row = of(&facts, Id::Moves);
             assert_eq!(row.status, status, "{row:?}");
@@ -347,5 +367,34 @@ mod tests {
         assert_eq!(of(&facts, Id::Moves).status, Status::Yellow);
         facts.folders[0].state = FolderState::Failed("EACCES".to_owned());
         assert_eq!(of(&facts, Id::Folders).status, Status::Yellow);
+    }
+
+    #[test]
+    fn where_nothing_can_be_moved_the_folder_that_is_closed_is_given_to_who_ships_else_the_unit_its_paths() {
+        let (from, to) = (PathBuf::from("/d/episodes"), PathBuf::from("/mnt/b/shipped"));
+        let finding =
+            TrialFinding::from(&Finding::NotPermitted { from, to: to.clone(), why: "EROFS".to_owned() });
+        let mut facts = sound();
+        facts.moves = Moves::ByDaemon(vec![finding]);
+        facts.folders[2].real = Some((to, 2));
+        let fix = of(&facts, Id::Moves).fix.unwrap();
+        assert!(fix.contains("'[Service]' ReadWritePaths=/d ReadWritePaths=/mnt/b/shipped |"), "{fix}");
+        facts.folders[2].state = there(0, 0o755, false);
+        assert_eq!(of(&facts, Id::Moves).fix.unwrap(), "chown sealift /d/shipped && chmod u+rwx /d/shipped");
+    }
+
+    #[test]
+    fn a_folder_on_the_way_that_who_ships_may_not_pass_is_red_whatever_is_below() {
+        let mut facts = sound();
+        facts.folders[2].way = vec![
+            ("/".into(), Owned { mode: 0o755, ..Owned::default() }),
+            ("/d".into(), Owned { mode: 0o700, ..Owned::default() }),
+        ];
+        let row = of(&facts, Id::FolderAccess);
+        assert_eq!((row.status, row.fix.as_deref()), (Status::Red, Some("chgrp 20 /d && chmod g+x /d")));
+        assert!(
+            row.summary.starts_with("sealift, who ships, may not pass /d (owner 0, group 0, mode 0700)"),
+            "{row:?}"
+        );
     }
 }

@@ -7,8 +7,8 @@ use crate::{
     episode::printable,
     operate::{
         doctor::{
-            facts::{Daemon, Facts},
-            row::{Id, Row},
+            facts::{Daemon, Facts, Said},
+            row::{Id, Row, Status},
             words::{count, word},
         },
         journal::{Class, Entry, Journal},
@@ -34,19 +34,34 @@ fn classified(facts: &Facts, journal: &Journal) -> Option<Row> {
     let said = journal.newest.as_ref().map(shown).unwrap_or_default();
     let row = match journal.class {
         Class::OutOfWindow => {
-            let summary = format!(
-                "{} as out-of-window (412): this host's code is not of a commit that is taken.",
-                rejected(journal.out_of_window)
-            );
-            Row::red(id, summary, remedy(facts).unwrap_or_else(|| show(" VERDICT=fatal")))
+            let what = format!("{} as out-of-window (412)", rejected(journal.out_of_window));
+            let requeue = || hands.sealift("requeue --all --status 412");
+            over(facts, journal, &what, requeue).unwrap_or_else(|| {
+                let summary = format!("{what}: this host's code is not of a commit that is taken.");
+                match remedy(facts) {
+                    Some(remedy) => Row::red(id, summary, remedy),
+                    None => Row::red(
+                        id,
+                        format!(
+                            "{summary} Nobody has said what updates it: ask the receiver's operator, and set doctor.update_command."
+                        ),
+                        show(" VERDICT=fatal"),
+                    ),
+                }
+            })
         }
         Class::Malformed => {
-            let summary = format!("{} as malformed (400). The last: {said}", rejected(journal.malformed));
-            Row::red(id, summary, show(" VERDICT=fatal"))
+            let what = format!("{} as malformed (400)", rejected(journal.malformed));
+            let requeue = || hands.sealift("requeue --all --status 400");
+            over(facts, journal, &what, requeue)
+                .unwrap_or_else(|| Row::red(id, format!("{what}. The last: {said}"), show(" VERDICT=fatal")))
         }
         Class::Fatal => {
-            let summary = format!("{} and quarantined. The last: {said}", rejected(journal.fatal));
-            Row::yellow(id, summary, show(" VERDICT=fatal"))
+            let what = format!("{} and quarantined", rejected(journal.fatal));
+            let summary = format!("{what}. The last: {said}");
+            let over = over(facts, journal, &what, || show(" VERDICT=fatal"));
+            let over = over.filter(|row| row.status == Status::Green);
+            over.unwrap_or_else(|| Row::yellow(id, summary, show(" VERDICT=fatal")))
         }
         Class::Transient if journal.works_again => {
             let summary = format!(
@@ -98,6 +113,34 @@ fn classified(facts: &Facts, journal: &Journal) -> Option<Row> {
     )
 }
 
+/// What was rejected is over where the receiver takes by now what it did not, and green where none of it is left in `quarantine/`.
+fn over(facts: &Facts, journal: &Journal, what: &str, requeue: impl Fn() -> String) -> Option<Row> {
+    let is_taken = facts.receiver.as_ref().is_some_and(|receiver| {
+        receiver.at_admission && matches!(receiver.said, Said::Answered { status: 204, .. })
+    });
+    if !(journal.works_again || is_taken && journal.class != Class::Fatal) {
+        return None;
+    }
+    let aside = facts.aside.as_ref()?;
+    let is_such = |status: Option<u16>| match journal.class {
+        Class::OutOfWindow => status == Some(412),
+        Class::Malformed => status == Some(400),
+        Class::Fatal => !matches!(status, Some(400 | 412)),
+        Class::Transient | Class::Clean | Class::Empty | Class::NotPermitted | Class::Unavailable => false,
+    };
+    Some(match aside.quarantined.iter().filter(|one| is_such(one.status)).count() {
+        0 if !aside.incomplete => Row::green(
+            Id::Journal,
+            format!("{what}; that is over, and nothing of it is left in quarantine/."),
+        ),
+        _ => {
+            let summary =
+                format!("{what}. The receiver takes what comes now; what it rejected is in quarantine/.");
+            Row::yellow(Id::Journal, summary, requeue())
+        }
+    })
+}
+
 /// The beginning of what an entry says, harmless.
 fn shown(entry: &Entry) -> String {
     let message: String = entry.message.chars().take(MAX_SHOWN_CHARS).collect();
@@ -139,7 +182,10 @@ fn refused(facts: &Facts) -> Option<Row> {
 mod tests {
     use super::*;
     use crate::operate::{
-        doctor::{facts::Person, judge::sound::sound, row::Status},
+        doctor::{
+            facts::Person,
+            judge::sound::{quarantined, sound},
+        },
         journal::{Reading, Unread},
     };
 
@@ -157,6 +203,40 @@ mod tests {
         let row = classified(facts, &journal).unwrap();
         facts.journal = Some(journal);
         row
+    }
+
+    fn refuses(facts: &mut Facts) {
+        let Said::Answered { status, .. } = &mut facts.receiver.as_mut().unwrap().said else { panic!() };
+        *status = 412;
+    }
+
+    #[test]
+    fn what_was_rejected_is_over_once_it_is_taken_and_none_of_it_is_left() {
+        let row = |status: u16, delivered: bool, is_taken: bool, left: Option<u16>| {
+            let mut facts = sound();
+            if !is_taken {
+                refuses(&mut facts);
+            }
+            if let Some(status) = left {
+                facts.aside.as_mut().unwrap().quarantined = vec![quarantined("run-1", Some(status))];
+            }
+            let mut entries = vec![entry("fatal", status)];
+            entries.extend(delivered.then(|| entry("delivered", 201)));
+            row_of(&mut facts, Ok(entries))
+        };
+        for status in [412, 400] {
+            assert_eq!(row(status, false, false, None).status, Status::Red);
+            assert_eq!(row(status, false, true, None).status, Status::Green);
+            assert_eq!(row(status, true, false, None).status, Status::Green);
+            assert_eq!(row(status, true, true, Some(422)).status, Status::Green);
+            let left = row(status, true, true, Some(status));
+            assert_eq!(left.status, Status::Yellow);
+            let fix = format!("sealift requeue --all --status {status} --data /d");
+            assert_eq!(left.fix, Some(fix));
+        }
+        assert_eq!(row(422, false, true, None).status, Status::Yellow);
+        assert_eq!(row(422, true, true, Some(422)).status, Status::Yellow);
+        assert_eq!(row(422, true, true, Some(412)).status, Status::Green);
     }
 
     #[test]
@@ -177,6 +257,7 @@ mod tests {
         ] {
             let mut facts = sound();
             facts.settings.update_command = Some("cd /opt/lab && git pull".to_owned());
+            refuses(&mut facts);
             let row = row_of(&mut facts, Ok(entries));
             assert_eq!(row.status, status, "{row:?}");
             assert!(row.summary.contains(summary), "{row:?}");

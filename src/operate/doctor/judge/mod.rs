@@ -3,14 +3,17 @@
 //! A check that could not be made, since something before it is wrong, has no row: what it would say is not known.
 
 mod aside;
+mod cut_off;
 mod daemon;
 mod folders;
+mod giving;
 mod journal;
 mod people;
 mod receiver;
 mod service;
 mod settings;
 mod space;
+mod unit_paths;
 mod waiting;
 mod watching;
 

@@ -7,21 +7,27 @@ use crate::operate::doctor::{
 
 /// Read, write and search permission, as in one digit of a mode.
 pub(super) const READ: u32 = 4;
+pub(super) const SEARCH: u32 = 1;
 pub(super) const ALL: u32 = 7;
 
 impl Person {
-    /// Whether the mode lets them. Access control lists are not known here; nor is a mount that is read-only.
+    /// Whether the mode lets them. Where there is an access control list besides, which may grant more, nothing is said against it; a
+    /// mount that is read-only is not known here.
     pub(super) fn may(&self, bits: u32, owned: Owned) -> bool {
-        let granted = if self.uid == 0 {
+        let granted = if self.uid == 0 || owned.listed {
             return true;
         } else if self.uid == owned.uid {
             owned.mode >> 6
-        } else if self.gid == owned.gid || self.groups.contains(&owned.gid) {
+        } else if self.is_in(owned.gid) {
             owned.mode >> 3
         } else {
             owned.mode
         };
         granted & bits == bits
+    }
+
+    pub(super) fn is_in(&self, gid: u32) -> bool {
+        self.gid == gid || self.groups.contains(&gid)
     }
 }
 
@@ -64,9 +70,10 @@ mod tests {
             (1, 2, 0o007, true),
             (1, 2, 0o775, false),
         ] {
-            assert_eq!(person.may(ALL, Owned { uid, gid, mode }), may, "{uid} {gid} {mode:o}");
+            assert_eq!(person.may(ALL, Owned { uid, gid, mode, listed: false }), may, "{uid} {gid} {mode:o}");
         }
         let root = Person::default();
-        assert!(root.may(ALL, Owned { uid: 1, gid: 1, mode: 0 }));
+        assert!(root.may(ALL, Owned { uid: 1, gid: 1, ..Owned::default() }));
+        assert!(person.may(ALL, Owned { uid: 1, gid: 1, mode: 0, listed: true }));
     }
 }

@@ -3,15 +3,17 @@
 //! One question was asked: what would an upload with this credential and this commit meet? Which row its answer turns depends on how far it
 //! came: name, connection, TLS, HTTP, credential, commit. What lies behind is not known, and has no row.
 
+mod commit;
+
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::aside::remedy;
+use self::commit::{commit_missing, commit_refused, commit_taken};
 use crate::{
     client::{ClientError, Wait},
     operate::doctor::{
-        facts::{AskedCommit, Facts, Receiver, Said},
+        facts::{Facts, Receiver, Said},
         row::{Id, Row},
         words::{path, span, word},
     },
@@ -102,14 +104,7 @@ fn failed(facts: &Facts, receiver: &Receiver, error: &ClientError) -> Vec<Row> {
     let (hands, origin, host) = (&facts.hands, &receiver.origin, &receiver.host);
     let named = Row::green(Id::ReceiverName, format!("{host} is known."));
     let reached = Row::green(Id::ReceiverReachable, format!("{origin} takes connections."));
-    // Who listens on this machine is ours to start.
-    let wake = || {
-        if matches!(host.as_str(), "localhost" | "127.0.0.1" | "::1") {
-            hands.as_root("systemctl start sealift-receiver.service")
-        } else {
-            format!("curl -v --max-time 5 {}", word(format!("{origin}/healthz")))
-        }
-    };
+    let wake = || wake(facts, receiver);
     let said = error.to_string();
     match error {
         ClientError::UnknownName(_) => {
@@ -155,6 +150,40 @@ fn failed(facts: &Facts, receiver: &Receiver, error: &ClientError) -> Vec<Row> {
     }
 }
 
+/// Who listens on this machine is ours to start.
+fn wake(facts: &Facts, receiver: &Receiver) -> String {
+    let (hands, origin) = (&facts.hands, &receiver.origin);
+    let is_here = matches!(receiver.host.as_str(), "localhost" | "127.0.0.1" | "::1");
+    match receiver.unit_here {
+        true if is_here => hands.as_root("systemctl start sealift-receiver.service"),
+        false if is_here && origin.starts_with("http://") => {
+            // The store is what it was started with, which nobody here knows.
+            let authority = origin.rsplit("//").next().unwrap_or_default();
+            let listen = authority.replace("localhost", "127.0.0.1");
+            format!(
+                "sealift receive --listen {} --store \"${{STORE:?is the folder that it stored into}}\"",
+                word(listen)
+            )
+        }
+        true | false => curl(facts, "-v", &format!("{origin}/healthz")),
+    }
+}
+
+/// As we ask it: by the same authority, and as the same host. A token is not shown to who lists processes.
+fn curl(facts: &Facts, how: &str, url: &str) -> String {
+    let files = facts.settings.files.iter().filter_map(|file| {
+        let option = match file.key {
+            "receiver.ca_file" => "--cacert",
+            "receiver.client_cert_file" => "--cert",
+            "receiver.client_key_file" => "--key",
+            _ => return None,
+        };
+        Some(format!(" {option} {}", path(&file.path)))
+    });
+    let files: String = if url.starts_with("https:") { files.collect() } else { String::new() };
+    format!("curl {how} --max-time 5{files} {}", word(url))
+}
+
 /// Another certificate, or another token, where one is set; else the key that would name one.
 fn credential_fix(facts: &Facts) -> String {
     let hands = &facts.hands;
@@ -175,12 +204,7 @@ fn answered(
     let (id, hands, origin) = (Id::ReceiverAnswer, &facts.hands, &receiver.origin);
     let kind = json.and_then(|json| json.get("type")?.as_str()).and_then(ProblemType::from_urn);
     let said = words(status, json);
-    let look = || {
-        format!(
-            "curl -sv --max-time 5 {} -o /dev/null",
-            word(format!("{origin}{}", crate::wire::ADMISSION_PATH))
-        )
-    };
+    let look = || curl(facts, "-sv -o /dev/null", &format!("{origin}{}", crate::wire::ADMISSION_PATH));
     let fine = |summary: &str| Row::green(id, summary).with("status_code", status);
     let ours = || fine("It answers as a receiver does, and can store.");
     let known = || {
@@ -275,64 +299,6 @@ fn words(status: u16, json: Option<&Value>) -> String {
             format!("answered {status} with \"{text}\"")
         }
         None => format!("answered {status}"),
-    }
-}
-
-fn commit_taken(receiver: &Receiver) -> Row {
-    let id = Id::ReceiverCommit;
-    match &receiver.commit {
-        AskedCommit::Of(episode, commit) => {
-            Row::green(id, format!("It takes recordings of {}, as {episode} is.", short(commit.as_str())))
-                .with("commit", commit.as_str())
-                .with("episode_id", episode.as_str())
-        }
-        AskedCommit::None | AskedCommit::NoEpisodes => {
-            Row::green(id, "It takes recordings whatever their commit.")
-        }
-    }
-}
-
-fn short(commit: &str) -> &str {
-    commit.get(..12).unwrap_or(commit)
-}
-
-fn commit_refused(facts: &Facts, receiver: &Receiver, said: &str) -> Row {
-    let id = Id::ReceiverCommit;
-    let fix = remedy(facts).unwrap_or_else(|| facts.hands.configure("reload"));
-    match &receiver.commit {
-        AskedCommit::Of(episode, commit) => {
-            let summary = format!(
-                "It does not take recordings of {}, as {episode} is: {said}.",
-                short(commit.as_str())
-            );
-            Row::red(id, summary, fix).with("commit", commit.as_str()).with("episode_id", episode.as_str())
-        }
-        AskedCommit::None | AskedCommit::NoEpisodes => {
-            Row::red(id, format!("It takes no recordings from here: {said}."), fix)
-        }
-    }
-}
-
-/// It takes recordings by their commit. Where there is no episode to ask with, that is no fault.
-fn commit_missing(facts: &Facts, receiver: &Receiver, said: &str) -> Row {
-    let id = Id::ReceiverCommit;
-    match &receiver.commit {
-        AskedCommit::NoEpisodes => Row::green(
-            id,
-            "It takes recordings by their commit, and there is no episode here yet to ask with.",
-        ),
-        AskedCommit::None | AskedCommit::Of(..) => {
-            let summary = format!(
-                "It takes recordings by their commit, and those here do not say theirs (code_version.commit in meta.json): {said}."
-            );
-            let fix = facts.settings.update_command.clone();
-            let fix = fix.unwrap_or_else(|| {
-                let folder = facts.folders.iter().find(|folder| folder.name == "episodes");
-                let folder = folder.map(|folder| path(&folder.path)).unwrap_or_default();
-                format!("grep -L code_version {folder}/*/meta.json")
-            });
-            Row::red(id, summary, fix)
-        }
     }
 }
 

@@ -122,7 +122,7 @@ fn watchdog(facts: &Facts, found: &Unit) -> Row {
         return Row::yellow(
             id,
             summary,
-            drop_in(facts, "zz-sealift-watchdog", "[Service]\\nWatchdogSec=180\\n"),
+            drop_in(facts, "zz-sealift-watchdog", &["[Service]".to_owned(), "WatchdogSec=180".to_owned()]),
         );
     }
     // What the daemon was told at its start counts; the unit may have been changed since.
@@ -224,7 +224,7 @@ mod tests {
             let row = &unit_of(|_, unit| unit.watchdog = watchdog.to_owned())[1];
             assert_eq!(row.status, Status::Yellow);
             let fix = row.fix.as_ref().unwrap();
-            assert!(fix.contains(r"printf '[Service]\nWatchdogSec=180\n' | tee"), "{fix}");
+            assert!(fix.contains(r"printf '%s\n' '[Service]' WatchdogSec=180 | tee -a "), "{fix}");
             assert!(fix.ends_with("systemctl daemon-reload && systemctl restart sealift.service"), "{fix}");
         }
         let row = &unit_of(|facts, unit| {

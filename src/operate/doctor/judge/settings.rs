@@ -1,10 +1,15 @@
 //! `configuration` and `credentials`.
 
-use super::people::{READ, as_shipper};
+use std::path::Path;
+
+use super::{
+    giving,
+    people::{READ, as_shipper},
+};
 use crate::operate::doctor::{
-    facts::{Facts, NamedFile, SettingsProblem},
+    facts::{Daemon, Facts, NamedFile, Owned, SettingsProblem},
     row::{Id, Row},
-    words::path,
+    words::{path, word},
 };
 
 /// What a secret's file should not allow: writing by its group, reading or writing by everybody.
@@ -24,16 +29,18 @@ fn configuration(facts: &Facts) -> Row {
     let file = settings.file.as_deref().unwrap_or(default);
     let shown = file.display();
     let row = match &settings.problem {
+        None if unread(facts).is_some() => {
+            let (summary, fix) = unread(facts).unwrap_or_default();
+            Row::red(id, format!("The configuration {shown} cannot be read: {summary}"), fix)
+        }
         None => match &settings.file {
             Some(_) => Row::green(id, format!("The configuration {shown} is right.")),
             None => Row::green(id, "The command line says all there is to say; no file was read."),
         },
         Some(SettingsProblem::NotPermitted(why)) if facts.people.we_see_as_the_shipper() => {
-            let file = path(file);
-            let shipper = facts.people.shipper();
-            let fix = [format!("chgrp {} {file}", shipper.gid), format!("chmod 640 {file}")];
-            let fix = fix.map(|command| hands.as_root(&command)).join(" && ");
-            Row::red(id, format!("The configuration {shown} cannot be read by {}: {why}.", shipper.name), fix)
+            let fix = unread(facts).map_or_else(|| as_root_to_look(facts, file), |(_, fix)| fix);
+            let who = &facts.people.shipper().name;
+            Row::red(id, format!("The configuration {shown} cannot be read by {who}: {why}."), fix)
         }
         Some(SettingsProblem::NotPermitted(why)) => {
             let summary = format!(
@@ -43,9 +50,15 @@ fn configuration(facts: &Facts) -> Row {
             Row::yellow(id, summary, as_shipper(hands, &facts.people))
         }
         Some(SettingsProblem::Missing) => {
-            let made = format!("sealift config default | {}", hands.as_root(&format!("tee {}", path(file))));
+            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).map(path);
+            let folder = folder.map(|folder| format!("{} && ", hands.as_root(&format!("mkdir -p {folder}"))));
+            let made = hands.as_root(&format!("tee {}", path(file)));
+            let made = format!("{}sealift config default | {made}", folder.unwrap_or_default());
             let fix = format!("{made} >/dev/null && {}", hands.edit(file));
             Row::red(id, format!("There is no configuration: {shown} is not there."), fix)
+        }
+        Some(SettingsProblem::Wrong(_)) if settings.file.is_none() && settings.url.is_none() => {
+            return no_receiver(facts);
         }
         Some(SettingsProblem::Wrong(message)) => {
             let said = in_one_line(message);
@@ -63,6 +76,45 @@ fn configuration(facts: &Facts) -> Row {
         Some(file) => row.with("file", file.to_string_lossy()),
         None => row,
     }
+}
+
+/// The command line says where the folders are, and not where the receiver is. A daemon that runs knows.
+fn no_receiver(facts: &Facts) -> Row {
+    let (id, hands) = (Id::Configuration, &facts.hands);
+    let ask = |url: &str| hands.sealift("doctor") + " --receiver " + &word(url);
+    match &facts.daemon {
+        Daemon::Answers(snapshot) => Row::yellow(
+            id,
+            "No receiver is named on the command line, and no file was read: what depends on it is not checked.",
+            ask(&snapshot.destination.url),
+        ),
+        _ => Row::red(
+            id,
+            "No receiver is named: give --receiver URL, or a configuration with receiver.url (--config FILE).",
+            ask("https://receiver.example:8490"),
+        ),
+    }
+}
+
+/// Why who ships cannot read the configuration, though whoever asks can, and what lets them.
+fn unread(facts: &Facts) -> Option<(String, String)> {
+    let (settings, shipper) = (&facts.settings, facts.people.shipper());
+    let file = settings.file.as_deref()?;
+    if let Some(step) = giving::barrier(facts, &settings.way) {
+        return Some((format!("{}.", giving::closed(facts, step)), giving::to_pass(facts, step)));
+    }
+    let owned = settings.owned.filter(|owned| !shipper.may(READ, *owned))?;
+    let summary = format!("{}, who ships, may not (mode {:04o}).", shipper.name, owned.mode & 0o7777);
+    let fix = match giving::to_read(facts, file, owned) {
+        // They are in a new group from then on.
+        (fix, "restart") => format!("{fix} && {}", facts.hands.unit_to("restart")),
+        (fix, _) => fix,
+    };
+    Some((summary, fix))
+}
+
+fn as_root_to_look(facts: &Facts, file: &Path) -> String {
+    facts.hands.as_root(&format!("namei -lx {}", path(file)))
 }
 
 /// Where it is, and what: the first and the last of what the parser says, without the line itself and its caret.
@@ -85,11 +137,9 @@ fn credentials(facts: &Facts) -> Row {
     let (id, hands, people) = (Id::Credentials, &facts.hands, &facts.people);
     let files = &facts.settings.files;
     let shipper = people.shipper();
-    let give = |file: &NamedFile| {
-        let named = path(&file.path);
-        let commands = [format!("chgrp {} {named}", shipper.gid), format!("chmod 640 {named}")];
-        let then = format!(" && {}", hands.unit_to("reload"));
-        commands.map(|command| hands.as_root(&command)).join(" && ") + &then
+    let give = |file: &NamedFile, owned: Owned| {
+        let (fix, deed) = giving::to_read(facts, &file.path, owned);
+        format!("{fix} && {}", hands.unit_to(deed))
     };
     for file in files {
         let (key, shown) = (file.key, file.path.display());
@@ -99,13 +149,23 @@ fn credentials(facts: &Facts) -> Row {
                     format!("{} may not read {key} {shown}; so the receiver is not asked.", people.us.name);
                 return Row::yellow(id, summary, as_shipper(hands, people));
             }
-            (Some((why, true)), _) => {
-                let summary = format!("{key} {shown} cannot be read by {}: {why}.", shipper.name);
-                return Row::red(id, summary, give(file));
-            }
             (Some((why, false)), _) => {
                 let summary = format!("{key} {shown} cannot be read: {why}.");
                 return Row::red(id, summary, hands.configure("reload"));
+            }
+            _ => {}
+        }
+        if let Some(step) = giving::barrier(facts, &file.way) {
+            let summary = format!("{key} {shown} cannot be read: {}.", giving::closed(facts, step));
+            let fix = format!("{} && {}", giving::to_pass(facts, step), hands.unit_to("reload"));
+            return Row::red(id, summary, fix);
+        }
+        match (&file.unreadable, file.owned.as_ref().ok()) {
+            (Some((why, _)), owned) => {
+                let summary = format!("{key} {shown} cannot be read by {}: {why}.", shipper.name);
+                let fix =
+                    owned.map_or_else(|| as_root_to_look(facts, &file.path), |owned| give(file, *owned));
+                return Row::red(id, summary, fix);
             }
             (None, Some(owned)) if !shipper.may(READ, *owned) => {
                 let summary = format!(
@@ -113,7 +173,7 @@ fn credentials(facts: &Facts) -> Row {
                     shipper.name,
                     owned.mode & 0o7777
                 );
-                return Row::red(id, summary, give(file));
+                return Row::red(id, summary, give(file, *owned));
             }
             (None, _) => {}
         }
@@ -135,7 +195,7 @@ fn credentials(facts: &Facts) -> Row {
                 file.path.display(),
                 owned.mode & 0o7777
             );
-            return Row::yellow(id, summary, hands.as_root(&format!("chmod 640 {}", path(&file.path))));
+            return Row::yellow(id, summary, giving::to_keep(facts, &file.path, owned));
         }
     }
     match files.len() {
@@ -150,11 +210,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::operate::doctor::{
-        facts::{Owned, Person},
-        judge::sound::sound,
-        row::Status,
-    };
+    use crate::operate::doctor::{facts::Person, judge::sound::sound, row::Status};
 
     fn of(facts: &Facts, id: Id) -> Row {
         rows(facts).into_iter().find(|row| row.id == id).unwrap()
@@ -170,10 +226,19 @@ mod tests {
         let mut facts = sound();
         assert_eq!(of(&facts, Id::Configuration).status, Status::Green);
         for (problem, status, fix) in [
-            (SettingsProblem::Missing, Status::Red, "sealift config default | tee /etc/sealift/sealift.toml"),
+            (
+                SettingsProblem::Missing,
+                Status::Red,
+                "mkdir -p /etc/sealift && sealift config default | tee /etc/sealift/sealift.toml",
+            ),
             (SettingsProblem::Wrong("at line 3\n  |\nbad \u{1b}".to_owned()), Status::Red, "config check"),
-            (SettingsProblem::NotPermitted("EACCES".to_owned()), Status::Red, "chgrp 20 /etc/sealift"),
+            (
+                SettingsProblem::NotPermitted("EACCES".to_owned()),
+                Status::Red,
+                "chgrp 20 /etc/sealift/sealift.toml && chmod g+r /etc/sealift/sealift.toml",
+            ),
         ] {
+            facts.settings.owned = Some(Owned { mode: 0o600, ..Owned::default() });
             facts.settings.problem = Some(problem);
             let row = of(&facts, Id::Configuration);
             assert_eq!(row.status, status, "{row:?}");
@@ -194,17 +259,14 @@ mod tests {
             key: "receiver.token_file",
             path: PathBuf::from("/etc/token"),
             secret: true,
-            owned: Ok(Owned { uid: 0, gid: 20, mode }),
+            owned: Ok(Owned { uid: 0, gid: 20, mode, listed: false }),
+            way: Vec::new(),
             unreadable,
         };
         for (named, status, fix) in [
             (file(0o640, None), Status::Green, ""),
-            (file(0o644, None), Status::Yellow, "chmod 640 /etc/token"),
-            (
-                file(0o600, None),
-                Status::Red,
-                "chgrp 20 /etc/token && chmod 640 /etc/token && systemctl reload",
-            ),
+            (file(0o644, None), Status::Yellow, "chmod g-wx,o= /etc/token"),
+            (file(0o600, None), Status::Red, "chmod g+r /etc/token && systemctl reload"),
             (
                 file(0o640, Some(("not there".to_owned(), false))),
                 Status::Red,
@@ -222,5 +284,39 @@ mod tests {
         facts.settings.files = vec![file(0o640, Some(("EACCES".to_owned(), true)))];
         stranger(&mut facts);
         assert_eq!(of(&facts, Id::Credentials).status, Status::Yellow);
+    }
+
+    #[test]
+    fn a_configuration_that_who_ships_cannot_read_is_red_though_whoever_asks_can() {
+        let (root, closed) =
+            (Owned { mode: 0o755, ..Owned::default() }, Owned { mode: 0o700, ..Owned::default() });
+        for (folder, mode, status, fix) in [
+            (root, 0o644, Status::Green, ""),
+            (
+                root,
+                0o600,
+                Status::Red,
+                "chgrp 20 /etc/sealift/sealift.toml && chmod g+r /etc/sealift/sealift.toml",
+            ),
+            (closed, 0o644, Status::Red, "chgrp 20 /etc/sealift && chmod g+x /etc/sealift"),
+            (Owned { listed: true, ..closed }, 0o644, Status::Green, ""),
+        ] {
+            let mut facts = sound();
+            facts.settings.owned = Some(Owned { mode, ..Owned::default() });
+            facts.settings.way = vec![("/etc".into(), root), ("/etc/sealift".into(), folder)];
+            let row = of(&facts, Id::Configuration);
+            assert_eq!((row.status, row.fix.as_deref().unwrap_or_default()), (status, fix), "{row:?}");
+            // The same way leads to its secrets.
+            facts.settings.files = vec![NamedFile {
+                key: "receiver.token_file",
+                path: PathBuf::from("/etc/sealift/token"),
+                secret: true,
+                owned: Ok(Owned { gid: 20, mode: 0o640, ..Owned::default() }),
+                way: facts.settings.way.clone(),
+                unreadable: None,
+            }];
+            let expected = if folder == closed { Status::Red } else { Status::Green };
+            assert_eq!(of(&facts, Id::Credentials).status, expected);
+        }
     }
 }

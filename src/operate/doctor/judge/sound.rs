@@ -8,7 +8,7 @@ use crate::{
         doctor::{
             facts::{
                 Aside, AskedCommit, Daemon, Episodes, Facts, Folder, FolderState, Inotify, Moves, Owned,
-                People, Person, Receiver, Room, Said, Settings, Unit,
+                People, Person, Quarantined, Receiver, Room, Said, Settings, Unit,
             },
             row::{Report, Status},
             words::Hands,
@@ -16,17 +16,20 @@ use crate::{
         journal::{Journal, Reading},
     },
     records::{RELEASED, WallTime},
+    retention::Due,
     snapshot,
 };
 
 /// Asked by root; shipped by `sealift` (user 10, group 20) in `/d`.
 pub(in crate::operate::doctor) fn sound() -> Facts {
     let now = WallTime::from_unix_seconds(RELEASED.unix_seconds() + 100 * 86_400);
-    let owned = Owned { uid: 10, gid: 20, mode: 0o2770 };
+    let owned = Owned { uid: 10, gid: 20, mode: 0o2770, listed: false };
     let folder = |name: &'static str| Folder {
         name,
         path: PathBuf::from("/d").join(name),
         state: FolderState::There { owned, shared: None, read_only: false },
+        way: Vec::new(),
+        real: Some((PathBuf::from("/d").join(name), 1)),
     };
     let root = Person { name: "root".to_owned(), ..Person::default() };
     let shipper = Person { name: "sealift".to_owned(), uid: 10, gid: 20, groups: vec![20] };
@@ -63,6 +66,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
             max_watches: 65_536,
             max_namespace_watches: Some(65_536),
             max_instances: 128,
+            max_namespace_instances: Some(128),
             needed_watches: 2,
         }),
         unit: Some(Unit {
@@ -76,14 +80,17 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
             restarts: 0,
             main_pid: 7,
             user: "sealift".to_owned(),
+            read_write_paths: Some(vec!["/d".to_owned()]),
         }),
         daemon: Daemon::Answers(Box::new(snapshot_of(now))),
         receiver: Some(Receiver {
             origin: "https://receiver.example:8490".to_owned(),
             host: "receiver.example".to_owned(),
+            unit_here: false,
             at_admission: true,
             has_credential: false,
             commit: AskedCommit::None,
+            remedy: None,
             said: Said::Answered {
                 status: 204,
                 json: None,
@@ -95,7 +102,23 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
         }),
         journal: Some(Journal::of(Ok(Reading::default()))),
         episodes: Some(Episodes { folder: PathBuf::from("/d/episodes"), ..Episodes::default() }),
-        aside: Some(Aside::default()),
+        aside: Some(Aside { episodes: PathBuf::from("/d/episodes"), ..Aside::default() }),
+    }
+}
+
+/// In `quarantine/`, under its own name, sealed, with its reason.
+pub(in crate::operate::doctor) fn quarantined(name: &str, status: Option<u16>) -> Quarantined {
+    Quarantined {
+        name: name.to_owned(),
+        folder: PathBuf::from("/d/quarantine").join(name),
+        unreadable: None,
+        sealed: true,
+        verdict: "fatal".to_owned(),
+        status,
+        why: "answered \u{1b}".to_owned(),
+        remedy: None,
+        at: None,
+        due: Due::Never,
     }
 }
 

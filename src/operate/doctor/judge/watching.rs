@@ -46,10 +46,22 @@ fn mode(facts: &Facts) -> Option<Row> {
 
 fn limits(facts: &Facts, inotify: Inotify) -> Row {
     let (id, hands) = (Id::Inotify, &facts.hands);
-    let Inotify { max_watches, max_namespace_watches, max_instances, needed_watches } = inotify;
-    let of_namespace = max_namespace_watches.filter(|max| *max < max_watches);
-    let max = of_namespace.unwrap_or(max_watches);
-    let key = if of_namespace.is_some() { "user.max_inotify_watches" } else { "fs.inotify.max_user_watches" };
+    let Inotify {
+        max_watches,
+        max_namespace_watches,
+        max_instances,
+        max_namespace_instances,
+        needed_watches,
+    } = inotify;
+    // That of the user namespace (a container's) is as high as the machine's unless somebody has set it.
+    let lower = |machine: u64, namespace: Option<u64>, keys: [&'static str; 2]| match namespace {
+        Some(namespace) if namespace < machine => (namespace, keys[1]),
+        _ => (machine, keys[0]),
+    };
+    let watches = ["fs.inotify.max_user_watches", "user.max_inotify_watches"];
+    let (max, key) = lower(max_watches, max_namespace_watches, watches);
+    let instances = ["fs.inotify.max_user_instances", "user.max_inotify_instances"];
+    let (max_instances, instances_key) = lower(max_instances, max_namespace_instances, instances);
     let row = if needed_watches > max {
         let enough = needed_watches.saturating_mul(2).max(ENOUGH_WATCHES);
         let summary = format!(
@@ -58,13 +70,8 @@ fn limits(facts: &Facts, inotify: Inotify) -> Row {
         );
         Row::yellow(id, summary, hands.as_root(&format!("sysctl {key}={enough}")))
     } else if max_instances < LEAST_INSTANCES {
-        let summary =
-            format!("A user may watch with {max_instances} programs only (fs.inotify.max_user_instances).");
-        Row::yellow(
-            id,
-            summary,
-            hands.as_root(&format!("sysctl fs.inotify.max_user_instances={ENOUGH_INSTANCES}")),
-        )
+        let summary = format!("A user may watch with {max_instances} programs only ({instances_key}).");
+        Row::yellow(id, summary, hands.as_root(&format!("sysctl {instances_key}={ENOUGH_INSTANCES}")))
     } else {
         Row::green(id, format!("{needed_watches} watches are needed, and a user may have {max}."))
     };
@@ -87,7 +94,7 @@ mod tests {
         ] {
             let mut facts = sound();
             facts.settings.watch = Some(watch);
-            let owned = Owned { uid: 10, gid: 20, mode: 0o2770 };
+            let owned = Owned { uid: 10, gid: 20, mode: 0o2770, listed: false };
             facts.folders[0].state = FolderState::There { owned, shared, read_only: false };
             let row = mode(&facts).unwrap();
             assert_eq!(row.status, status, "{row:?}");
@@ -100,6 +107,7 @@ mod tests {
             max_watches: 9000,
             max_namespace_watches: Some(9000),
             max_instances: 128,
+            max_namespace_instances: Some(128),
             needed_watches: 9000,
         };
         for (inotify, fix) in [
@@ -114,6 +122,10 @@ mod tests {
                 Some("sysctl fs.inotify.max_user_watches=800000"),
             ),
             (Inotify { max_instances: 1, ..enough }, Some("sysctl fs.inotify.max_user_instances=1024")),
+            (
+                Inotify { max_namespace_instances: Some(1), ..enough },
+                Some("sysctl user.max_inotify_instances=1024"),
+            ),
         ] {
             let row = limits(&sound(), inotify);
             assert_eq!(row.fix.as_deref(), fix, "{row:?}");

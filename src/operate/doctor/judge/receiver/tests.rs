@@ -3,7 +3,11 @@ use serde_json::json;
 use super::*;
 use crate::{
     episode::{Commit, EpisodeId},
-    operate::doctor::{judge::sound::sound, row::Status},
+    operate::doctor::{
+        facts::{AskedCommit, NamedFile, Remedy},
+        judge::sound::sound,
+        row::Status,
+    },
     wire::Problem,
 };
 
@@ -80,7 +84,7 @@ fn each_answer_turns_exactly_its_row() {
         (401, problem(P::Unauthenticated), red(Id::ReceiverCredential, "sealift.toml && ")),
         (401, None, red(Id::ReceiverCredential, "sealift.toml && ")),
         (403, problem(P::Forbidden), red(Id::ReceiverCredential, "sealift.toml && ")),
-        (412, problem(P::CommitOutOfWindow), red(Id::ReceiverCommit, "run-update --now")),
+        (412, problem(P::CommitOutOfWindow), red(Id::ReceiverCommit, "sealift.toml && systemctl reload")),
         (412, None, red(Id::ReceiverAnswer, "")),
         (
             400,
@@ -116,6 +120,10 @@ fn a_window_is_no_fault_where_there_is_no_episode_to_ask_with() {
     let mut facts = with(answer(400, problem(ProblemType::CommitMissing)));
     facts.receiver.as_mut().unwrap().commit = AskedCommit::NoEpisodes;
     assert_eq!(first(&facts), None);
+    for commit in [AskedCommit::LastNone, AskedCommit::Unknown] {
+        facts.receiver.as_mut().unwrap().commit = commit;
+        assert_eq!(first(&facts).unwrap().1, Status::Yellow);
+    }
     facts.receiver.as_mut().unwrap().commit = AskedCommit::None;
     facts.settings.update_command = Some("git pull".to_owned());
     assert_eq!(first(&facts).unwrap().2, "git pull");
@@ -128,6 +136,12 @@ fn the_commit_that_is_refused_is_named_with_the_episode_that_has_it() {
     facts.receiver.as_mut().unwrap().commit = AskedCommit::Of(EpisodeId::parse("run-7").unwrap(), commit);
     let row = rows(&facts).into_iter().find(|row| row.id == Id::ReceiverCommit).unwrap();
     assert!(row.summary.starts_with("It does not take recordings of abababababab, as run-7 is"), "{row:?}");
+    // What left decides nothing any more.
+    let receiver = facts.receiver.as_mut().unwrap();
+    receiver.remedy = Some(Remedy::Command("run-update --now".to_owned()));
+    let AskedCommit::Of(id, commit) = receiver.commit.clone() else { panic!() };
+    receiver.commit = AskedCommit::Last(id, commit);
+    assert_eq!(first(&facts), Some((Id::ReceiverCommit, Status::Yellow, "run-update --now".to_owned())));
 }
 
 #[test]
@@ -171,4 +185,40 @@ fn clocks_may_be_two_minutes_apart() {
     }
     let facts = Facts { now: WallTime::from_unix_seconds(1000), ..sound() };
     assert_eq!(clock(&facts, None).status, Status::Red);
+}
+
+#[test]
+fn the_receiver_is_asked_by_hand_as_we_ask_it() {
+    let mut facts = with(answer(503, None));
+    let file = |key, path: &str| NamedFile {
+        key,
+        path: path.into(),
+        secret: false,
+        way: Vec::new(),
+        owned: Err(String::new()),
+        unreadable: None,
+    };
+    facts.settings.files = vec![
+        file("receiver.ca_file", "/etc/ca.pem"),
+        file("receiver.client_cert_file", "/etc/host pem"),
+        file("receiver.client_key_file", "/etc/key"),
+        file("receiver.token_file", "/etc/token"),
+    ];
+    assert_eq!(
+        first(&facts).unwrap().2,
+        "curl -sv -o /dev/null --max-time 5 --cacert /etc/ca.pem --cert '/etc/host pem' --key /etc/key \
+         https://receiver.example:8490/v1/admission"
+    );
+}
+
+#[test]
+fn a_receiver_on_this_machine_is_started_by_its_unit_or_by_hand() {
+    let mut facts = with(Said::Failed(ClientError::Unreachable("refused".to_owned())));
+    let receiver = facts.receiver.as_mut().unwrap();
+    (receiver.origin, receiver.host) = ("http://localhost:8490".to_owned(), "localhost".to_owned());
+    let by_hand =
+        "sealift receive --listen 127.0.0.1:8490 --store \"${STORE:?is the folder that it stored into}\"";
+    assert_eq!(first(&facts).unwrap().2, by_hand);
+    facts.receiver.as_mut().unwrap().unit_here = true;
+    assert_eq!(first(&facts).unwrap().2, "systemctl start sealift-receiver.service");
 }

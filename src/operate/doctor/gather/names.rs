@@ -1,0 +1,78 @@
+//! Which names are taken, of those that what has to be renamed may be given.
+
+use std::{collections::BTreeMap, fs};
+
+use super::{DISK, within};
+use crate::{
+    episode::EpisodeId, layout::Layout, operate::doctor::facts::Episodes, operate::doctor::words::tame,
+};
+
+/// So many are renamed by the fixes that are shown.
+const MAX_RENAMED: usize = 20;
+/// Whoever uses a name more often has to find a free one alone.
+const MAX_NUMBER: usize = 10_000;
+
+/// A name that an episode had which was shipped is not free: the receiver holds that under it.
+pub(super) async fn look(layout: Option<&Layout>, episodes: &mut Option<Episodes>) {
+    let (Some(layout), Some(found)) = (layout.cloned(), episodes) else { return };
+    let mut wanted = BTreeMap::<String, usize>::new();
+    let strangers = found.strangers.iter().map(|stranger| tame(&stranger.name));
+    let conflicts = found.conflicts.iter().map(|(id, _)| id.as_str().to_owned());
+    for name in strangers.chain(conflicts.take(MAX_RENAMED)) {
+        *wanted.entry(name).or_default() += 1;
+    }
+    if wanted.is_empty() {
+        return;
+    }
+    found.taken = within(DISK, move || taken(&layout, &wanted)).await.unwrap_or_default();
+}
+
+/// Numbered, until as many are free as are wanted.
+fn taken(layout: &Layout, wanted: &BTreeMap<String, usize>) -> std::collections::HashSet<String> {
+    let mut taken = std::collections::HashSet::new();
+    for (name, wanted) in wanted {
+        let mut free = 0;
+        for name in (1..MAX_NUMBER).map(|n| format!("{name}-{n}")) {
+            if free == *wanted {
+                break;
+            }
+            if is_taken(layout, &name) {
+                taken.insert(name);
+            } else {
+                free += 1;
+            }
+        }
+    }
+    taken
+}
+
+fn is_taken(layout: &Layout, name: &str) -> bool {
+    let folders = [&layout.episodes, &layout.shipped, &layout.quarantine];
+    let archive = EpisodeId::parse(name).ok().map(|id| layout.archive(&id));
+    let paths = folders.into_iter().map(|folder| folder.join(name)).chain(archive);
+    paths.into_iter().any(|path| fs::symlink_metadata(path).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_shipped_or_put_aside_has_its_name_still() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::below(folder.path());
+        for path in [
+            layout.shipped.join("a-1"),
+            layout.quarantine.join("a-2"),
+            layout.episodes.join("a-4"),
+            layout.shipped.join("b-2"),
+        ] {
+            fs::create_dir_all(path).unwrap();
+        }
+        fs::create_dir_all(&layout.outbox).unwrap();
+        fs::write(layout.outbox.join("a-3.tar.zst"), "").unwrap();
+        let taken = taken(&layout, &BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 1)]));
+        let expected = ["a-1", "a-2", "a-3", "a-4"].map(str::to_owned);
+        assert_eq!(taken, expected.into());
+    }
+}

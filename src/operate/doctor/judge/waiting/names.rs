@@ -1,0 +1,138 @@
+//! `names` and `conflicts`: what ships under another name than it has.
+//!
+//! Whatever a fix does, no episode may be seen under its new name before it is whole: the daemon ships what has a marker the moment it is
+//! there. So a folder gets its name by one rename, and what has to be copied is copied to a name that begins with a dot, which nobody
+//! takes for an episode.
+
+use std::collections::HashSet;
+
+use super::{are, ids, in_turn};
+use crate::{
+    episode::printable,
+    operate::doctor::{
+        facts::{Episodes, Facts, Stranger},
+        row::{Id, Row},
+        words::{path, tame, word},
+    },
+    scan::NoEpisode,
+};
+
+/// So many are named, each by itself.
+const MAX_NAMED: usize = 20;
+/// A folder whose recorder may still be writing by its path keeps its name until it was left alone for so long, minutes.
+const LEFT_ALONE_MIN: u32 = 10;
+
+pub(super) fn conflicts(facts: &Facts, found: &Episodes) -> Row {
+    let id = Id::Conflicts;
+    let Some((episode, why)) = found.conflicts.first() else {
+        return Row::green(id, "Nothing is in conflict with what the receiver holds.");
+    };
+    let n = found.conflicts.len();
+    let summary = format!(
+        "{}: the receiver holds other content under the same id. {episode}: {why}. Compare the two, then ship ours under another name.",
+        are(n, "in conflict")
+    );
+    let mut given = HashSet::new();
+    let fixes = found.conflicts.iter().take(MAX_NAMED).map(|(episode, _)| {
+        let from = found.folder.join(episode.as_str());
+        typed(facts, &[format!("mv -nT {} {}", path(&from), free(found, episode.as_str(), &mut given))])
+    });
+    let (fix, fixes) = in_turn(fixes.collect());
+    Row::red(id, summary, fix)
+        .with("count", n)
+        .with("episodes", ids(found.conflicts.iter().map(|(id, _)| id)))
+        .with("fixes", fixes)
+}
+
+/// One after the other, each only where the one before it went well; by somebody who may.
+fn typed(facts: &Facts, commands: &[String]) -> String {
+    let all = commands.join(" && ");
+    match commands {
+        _ if facts.people.we_see_as_the_shipper() => all,
+        [_] => facts.hands.as_root(&all),
+        _ => facts.hands.as_root(&format!("bash -c {}", word(&all))),
+    }
+}
+
+/// A path in `episodes/` that nothing has, and nothing that left it had: this name, numbered.
+fn free(found: &Episodes, name: &str, given: &mut HashSet<String>) -> String {
+    let is_taken = |name: &str| {
+        found.taken.contains(name)
+            || found.episodes.iter().any(|episode| episode.id.as_str() == name)
+            || found.strangers.iter().any(|stranger| stranger.name == *name)
+    };
+    let free = (1..).map(|n| format!("{name}-{n}")).find(|name| !given.contains(name) && !is_taken(name));
+    let free = free.unwrap_or_else(|| format!("{name}-again"));
+    let shown = path(&found.folder.join(&free));
+    given.insert(free);
+    shown
+}
+
+pub(super) fn names(facts: &Facts, found: &Episodes) -> Row {
+    let id = Id::Names;
+    // What somebody has sealed, and takes for shipped, comes first.
+    let (sealed, open): (Vec<_>, Vec<_>) = found.strangers.iter().partition(|stranger| stranger.sealed);
+    let strangers: Vec<_> = sealed.iter().chain(&open).copied().collect();
+    let Some(first) = strangers.first() else {
+        return Row::green(id, "Every name in episodes/ is an id.");
+    };
+    let summary = match strangers.len() {
+        1 => "1 entry in episodes/ can be no episode".to_owned(),
+        n => format!("{n} entries in episodes/ can be no episodes"),
+    };
+    let summary = format!("{summary}. {}: {}", first.name.to_string_lossy(), first.why);
+    let mut given = HashSet::new();
+    let fixes =
+        strangers.iter().take(MAX_NAMED).map(|it| typed(facts, &renamed(facts, found, it, &mut given)));
+    let (fix, fixes) = in_turn(fixes.collect());
+    let names = strangers.iter().take(MAX_NAMED).map(|it| printable(&it.name.to_string_lossy()));
+    let names: Vec<_> = names.collect();
+    let row = if sealed.is_empty() {
+        let summary = format!(
+            "{summary} It is not sealed: it gets its name once nobody has written to it for {LEFT_ALONE_MIN} minutes."
+        );
+        Row::yellow(id, summary, fix)
+    } else {
+        Row::red(id, format!("{summary} It was sealed, and is not shipped."), fix)
+    };
+    row.with("count", strangers.len()).with("names", names).with("fixes", fixes)
+}
+
+fn renamed(facts: &Facts, found: &Episodes, stranger: &Stranger, given: &mut HashSet<String>) -> Vec<String> {
+    let (here, name) = (path(&found.folder.join(&stranger.name)), tame(&stranger.name));
+    // Nothing that begins with a dot is looked at; where such a name is taken, what has it is numbered, and not replaced.
+    let hidden = |rest: &str| path(&found.folder.join(format!(".{name}{rest}")));
+    let hide = |what: &str, to: &str| format!("mv -T --backup=numbered {what} {to}");
+    match stranger.why {
+        NoEpisode::Name(_) if stranger.sealed => {
+            vec![format!("mv -nT {here} {}", free(found, &name, given))]
+        }
+        NoEpisode::Name(_) => vec![
+            format!("test -z \"$(find {here} -mmin -{LEFT_ALONE_MIN} -print -quit)\""),
+            format!("mv -nT {here} {}", free(found, &name, given)),
+        ],
+        NoEpisode::Symlink => {
+            let (copy, to) = (hidden(".copy"), free(found, &name, given));
+            let mut commands = vec![
+                // What was begun once, and not finished, may be half.
+                format!("test ! -e {copy} || {}", hide(&copy, &hidden(".old"))),
+                format!("cp -aHT {here} {copy}"),
+            ];
+            // A copy that root makes belongs to whoever the other belongs to, and who ships could not move it.
+            if let Some(shipper) = facts.people.shipper.as_ref().filter(|shipper| shipper.uid != 0)
+                && !(facts.people.we_see_as_the_shipper() && facts.people.us.uid != 0)
+            {
+                commands.push(format!("chown -R {}: {copy}", word(&shipper.name)));
+            }
+            commands.extend([
+                format!("sync -f {copy}"),
+                format!("mv -nT {copy} {to}"),
+                // mv -n is silent where it did nothing.
+                format!("test ! -e {copy}"),
+                hide(&here, &hidden(".link")),
+            ]);
+            commands
+        }
+        NoEpisode::LooseMarker => vec![hide(&here, &path(&found.folder.join(".done.marker")))],
+    }
+}

@@ -1,0 +1,182 @@
+use std::os::unix::ffi::OsStringExt as _;
+
+use super::*;
+use crate::{
+    episode::Stamp,
+    operate::doctor::{
+        facts::{Person, Stranger},
+        judge::sound::sound,
+        row::Status,
+    },
+    scan::NoEpisode,
+};
+
+const SEALED: Look = Look::Sealed(Stamp { sealed_ns: 0, inodes: (0, 0), made_ns: 0, written_ns: 0 });
+
+fn episode(name: &str, look: Look, hours_ago: i64, now: WallTime) -> Episode {
+    let since = WallTime::from_unix_seconds(now.unix_seconds() - hours_ago * 3600);
+    Episode { id: EpisodeId::parse(name).unwrap(), look, since: Some(since), bad_marker: None }
+}
+
+fn row_with(id: Id, change: impl FnOnce(&mut Episodes, WallTime)) -> Row {
+    let mut facts = sound();
+    let now = facts.now;
+    let episodes = facts.episodes.as_mut().unwrap();
+    change(episodes, now);
+    let rows = rows(&facts);
+    let others = rows.iter().filter(|row| row.id != id && row.status != Status::Green);
+    assert_eq!(others.count(), 0, "{rows:?}");
+    rows.into_iter().find(|row| row.id == id).unwrap()
+}
+
+#[test]
+fn a_conflict_is_red_and_its_fix_gives_ours_another_name() {
+    let row = row_with(Id::Conflicts, |found, now| {
+        found.episodes = vec![episode("a", SEALED, 0, now), episode("a-1", Look::Open, 0, now)];
+        found.conflicts = vec![(EpisodeId::parse("a").unwrap(), "held since May".to_owned())];
+        // Shipped once.
+        found.taken = ["a-2".to_owned()].into();
+    });
+    assert_eq!((row.status, row.fix.as_deref()), (Status::Red, Some("mv -nT /d/episodes/a /d/episodes/a-3")));
+}
+
+#[test]
+fn a_marker_that_cannot_be_read_is_red_with_what_mends_it() {
+    for (look, bad_marker, fix) in [
+        (
+            Look::OddMarker("a directory"),
+            None,
+            "mv -T --backup=numbered /d/episodes/a/done.marker /d/episodes/.a.marker && sealift seal /d/episodes/a",
+        ),
+        (
+            Look::Unreadable("open: Permission denied (os error 13)".to_owned()),
+            None,
+            "test -f /d/episodes/a/done.marker && chown -R --reference=/d/episodes /d/episodes/a",
+        ),
+        (Look::Unreadable("EIO".to_owned()), None, "ls -la /d/episodes/a"),
+        (
+            SEALED,
+            Some("half a manifest".to_owned()),
+            "mv -T --backup=numbered /d/episodes/a/done.marker /d/episodes/.a.marker && sealift seal /d/episodes/a",
+        ),
+    ] {
+        let row = row_with(Id::Markers, |found, now| {
+            found.episodes = vec![Episode { bad_marker, ..episode("a", look, 0, now) }];
+        });
+        assert_eq!((row.status, row.fix.as_deref()), (Status::Red, Some(fix)));
+    }
+}
+
+#[test]
+fn a_recording_that_was_forgotten_is_sealed_by_the_fix() {
+    for (hours, status) in
+        [(1, Status::Green), (23, Status::Green), (24, Status::Yellow), (-5, Status::Green)]
+    {
+        let row = row_with(Id::OpenLong, |found, now| {
+            found.episodes = vec![episode("a b", Look::Open, hours, now)];
+        });
+        assert_eq!(row.status, status, "{hours}: {row:?}");
+        if status == Status::Yellow {
+            assert_eq!(
+                row.fix.as_deref(),
+                Some(
+                    "test -z \"$(find '/d/episodes/a b' -mmin -60 -print -quit)\" && sealift seal '/d/episodes/a b'"
+                )
+            );
+        }
+    }
+}
+
+#[test]
+fn what_waits_for_long_is_yellow_and_for_a_day_red() {
+    for (hours, status) in [(0, Status::Green), (1, Status::Yellow), (24, Status::Red)] {
+        let row = row_with(Id::Waiting, |found, now| {
+            found.episodes = vec![episode("new", SEALED, 0, now), episode("old", SEALED, hours, now)];
+        });
+        assert_eq!(row.status, status, "{row:?}");
+        assert_eq!(row.details["count"], 2);
+    }
+}
+
+#[test]
+fn what_waits_for_its_upload_window_says_so_and_is_no_trouble_for_a_day() {
+    for (hours, status) in [(2, Status::Green), (23, Status::Green), (24, Status::Red)] {
+        let mut facts = sound();
+        let Daemon::Answers(snapshot) = &mut facts.daemon else { panic!("{:?}", facts.daemon) };
+        snapshot.destination.closed_until = Some("22:00".to_owned());
+        let now = facts.now;
+        facts.episodes.as_mut().unwrap().episodes = vec![episode("old", SEALED, hours, now)];
+        let row = rows(&facts).into_iter().find(|row| row.id == Id::Waiting).unwrap();
+        assert_eq!(row.status, status, "{row:?}");
+        assert!(row.summary.ends_with("nothing is sent until 22:00."), "{row:?}");
+    }
+}
+
+#[test]
+fn a_name_that_is_no_id_is_red_where_somebody_sealed_it_and_renamed_by_the_fix() {
+    for (name, sealed, status, fix) in [
+        (
+            b"-x".to_vec(),
+            false,
+            Status::Yellow,
+            "test -z \"$(find /d/episodes/-x -mmin -10 -print -quit)\" && mv -nT /d/episodes/-x /d/episodes/x-1",
+        ),
+        (b"-x".to_vec(), true, Status::Red, "mv -nT /d/episodes/-x /d/episodes/x-1"),
+        (b"a\x1b[2J".to_vec(), true, Status::Red, r"mv -nT $'/d/episodes/a\033[2J' /d/episodes/a__2J-1"),
+    ] {
+        let why = NoEpisode::Name(EpisodeId::parse("-x").unwrap_err());
+        let stranger = Stranger { name: std::ffi::OsString::from_vec(name), why, sealed };
+        let row = row_with(Id::Names, |found, _| found.strangers = vec![stranger]);
+        assert_eq!((row.status, row.fix.as_deref()), (status, Some(fix)));
+        assert!(!row.summary.contains('\u{1b}'), "{row:?}");
+    }
+    let stranger = Stranger { name: "done.marker".into(), why: NoEpisode::LooseMarker, sealed: true };
+    let row = row_with(Id::Names, |found, _| found.strangers = vec![stranger]);
+    assert_eq!(
+        row.fix.as_deref(),
+        Some("mv -T --backup=numbered /d/episodes/done.marker /d/episodes/.done.marker")
+    );
+}
+
+#[test]
+fn two_names_that_are_tamed_alike_are_given_different_ones() {
+    let stranger = |name: &str| Stranger {
+        name: name.into(),
+        why: NoEpisode::Name(EpisodeId::parse("-x").unwrap_err()),
+        sealed: true,
+    };
+    let row = row_with(Id::Names, |found, _| found.strangers = vec![stranger("-x"), stranger(".-x")]);
+    let fix = "mv -nT /d/episodes/-x /d/episodes/x-1; mv -nT /d/episodes/.-x /d/episodes/x-2";
+    assert_eq!(row.fix.as_deref(), Some(fix));
+}
+
+#[test]
+fn a_copy_gets_its_name_when_it_is_whole_and_belongs_to_who_ships() {
+    let link = || Stranger { name: "link".into(), why: NoEpisode::Symlink, sealed: true };
+    let row = row_with(Id::Names, |found, _| found.strangers = vec![link()]);
+    let typed = "test ! -e /d/episodes/.link.copy || mv -T --backup=numbered /d/episodes/.link.copy /d/episodes/.link.old \
+        && cp -aHT /d/episodes/link /d/episodes/.link.copy && chown -R sealift: /d/episodes/.link.copy \
+        && sync -f /d/episodes/.link.copy && mv -nT /d/episodes/.link.copy /d/episodes/link-1 \
+        && test ! -e /d/episodes/.link.copy && mv -T --backup=numbered /d/episodes/link /d/episodes/.link.link";
+    assert_eq!(row.fix.as_deref(), Some(typed));
+    // By somebody who may not, all of it is root's.
+    let mut facts = sound();
+    facts.hands.root = false;
+    facts.people.us = Person { name: "op".to_owned(), uid: 7, gid: 7, groups: Vec::new() };
+    facts.episodes.as_mut().unwrap().strangers = vec![link()];
+    let row = rows(&facts).into_iter().find(|row| row.id == Id::Names).unwrap();
+    assert_eq!(row.fix.unwrap(), format!("sudo bash -c '{typed}'"));
+}
+
+#[test]
+fn a_manifest_that_is_being_written_is_no_fault_for_a_minute() {
+    for (seconds_ago, status) in [(0, Status::Green), (59, Status::Green), (60, Status::Red)] {
+        let row = row_with(Id::Markers, |found, now| {
+            let written_ns = (now.unix_seconds() - seconds_ago) * 1_000_000_000;
+            let look = Look::Sealed(Stamp { sealed_ns: 0, inodes: (0, 0), made_ns: 0, written_ns });
+            let bad_marker = Some("half a manifest".to_owned());
+            found.episodes = vec![Episode { bad_marker, ..episode("a", look, 0, now) }];
+        });
+        assert_eq!(row.status, status, "{seconds_ago}");
+    }
+}

@@ -1,0 +1,30 @@
+//! Who holds a data folder, by what stands in its lock file.
+
+use std::{fs, io::Read as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+
+use rustix::fs::OFlags;
+use serde::Deserialize;
+
+/// What a holder writes is far shorter.
+const MAX_LOCK_BYTES: u64 = 4096;
+
+/// What stands in the lock file of a daemon that runs, or was killed.
+#[derive(Debug, Deserialize)]
+struct Holder {
+    pid: u32,
+    #[serde(default)]
+    boot_id: String,
+}
+
+/// The process of this host that holds the lock. Blocks. The lock itself is not tried: a daemon that starts in that moment would find it
+/// taken.
+pub(super) fn of(lock: &Path) -> Option<u32> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(lock).ok()?;
+    let mut text = Vec::new();
+    file.take(MAX_LOCK_BYTES).read_to_end(&mut text).ok()?;
+    let holder: Holder = serde_json::from_slice(&text).ok()?;
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let name = fs::read_to_string(format!("/proc/{}/comm", holder.pid)).unwrap_or_default();
+    (holder.boot_id == boot.trim() && name.trim() == "sealift").then_some(holder.pid)
+}
