@@ -19,7 +19,7 @@ use crate::{
     progress::Progress,
     records::{ORPHAN, QuarantineReason},
     scan,
-    tree::shown,
+    tree::{TreeError, shown},
 };
 
 /// The longest that a reason's own words are shown, characters.
@@ -58,7 +58,10 @@ fn quarantined(options: &Options, found: &mut Found) -> io::Result<()> {
         let reason = match filed::reason(&folder) {
             Ok(reason) => reason,
             Err(error) => {
-                let why = format!("its reason cannot be read: {:#}", anyhow::Error::new(error));
+                let why = match error {
+                    TreeError::Gone => WENT_AWAY.to_owned(),
+                    error => format!("its reason cannot be read: {:#}", anyhow::Error::new(error)),
+                };
                 found.left.push(Row {
                     episode_id: filed_as,
                     from: Some(Place::Quarantine),

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 /// A ceiling that doubles from `base` to `cap`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {
     /// The ceiling after the first failure.
     pub base: Duration,

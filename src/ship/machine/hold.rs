@@ -24,9 +24,10 @@ use crate::episode::EpisodeId;
 /// So many attempts in a row, met by the weather with no answer of a receiver between them, hold the destination.
 const WEATHER_STREAK: u32 = 2;
 
-/// So many that were not tried yet are tried at once, one after another, while it is held.
+/// So many that were not tried yet are tried at once, one after another, while it is held for bad weather.
 const FRESH_AT_ONCE: u32 = 4;
-
+/// And so many where somebody refuses: that is no sign of one who has too much to do. The same in one pass, which has no other time.
+const FRESH_AT_ONCE_WHERE_REFUSED: u32 = 16;
 /// Beyond these, what was sealed since the hold began is tried at once: two, and one more each time that this has gone by.
 const NEW_EVERY: Duration = Duration::from_secs(60);
 
@@ -53,6 +54,7 @@ pub struct Destination {
     /// The last one that something which is no receiver refused, and with what status, since the last delivery.
     last_refused: Option<(EpisodeId, Option<u16>)>,
     hold: Option<Hold>,
+    one_pass: bool,
 }
 
 /// A destination that is not sent to, but for probes.
@@ -74,11 +76,21 @@ pub struct Hold {
     silent_until: Duration,
     /// Probes with an episode that had not been tried yet.
     fresh_probes: u32,
+    /// The last one waited for its time: its failure makes the next one wait longer.
+    last_was_due: bool,
+    /// So many of them go before their time.
+    most_fresh: u32,
     /// The place of the next new one; up to two may be taken before their time.
     new_from: Duration,
 }
 
 impl Destination {
+    /// One of which nothing is known.
+    #[must_use]
+    pub fn unknown(one_pass: bool) -> Self {
+        Self { one_pass, ..Self::default() }
+    }
+
     /// How many episodes a receiver has answered for so far.
     #[must_use]
     pub fn deliveries(&self) -> u64 {
@@ -152,6 +164,7 @@ impl Destination {
     pub fn probing(&mut self, id: &EpisodeId, trial: Trial, now: Duration) {
         if let Some(hold) = &mut self.hold {
             hold.last_probe = id.clone();
+            hold.last_was_due = now >= hold.next_probe;
             match trial {
                 Trial::Over => {}
                 Trial::New if hold.has_place_for_new(now) => {
@@ -181,6 +194,10 @@ impl Destination {
         suspect: Option<&EpisodeId>,
         now: Duration,
     ) -> &mut Hold {
+        let most_fresh = match self.one_pass || schedule == FAULT_PROBE {
+            true => FRESH_AT_ONCE_WHERE_REFUSED,
+            false => FRESH_AT_ONCE,
+        };
         self.hold.get_or_insert_with(|| Hold {
             since: now,
             why: why.clone(),
@@ -191,6 +208,8 @@ impl Destination {
             failures: 0,
             silent_until: now,
             fresh_probes: 0,
+            last_was_due: true,
+            most_fresh,
             new_from: now,
         })
     }
@@ -206,15 +225,15 @@ impl Hold {
             || now >= self.silent_until
                 && match trial {
                     Trial::Over => false,
-                    Trial::Ahead => self.fresh_probes < FRESH_AT_ONCE,
-                    Trial::New => self.fresh_probes < FRESH_AT_ONCE || self.has_place_for_new(now),
+                    Trial::Ahead => self.fresh_probes < self.most_fresh,
+                    Trial::New => self.fresh_probes < self.most_fresh || self.has_place_for_new(now),
                 }
     }
 
     /// Whether anybody need not wait for that; `new`: something was sealed since this began.
     #[must_use]
     pub fn lets_any_through(&self, new: bool, now: Duration) -> bool {
-        self.suspect.is_some() || self.fresh_probes < FRESH_AT_ONCE || (new && self.has_place_for_new(now))
+        self.suspect.is_some() || self.fresh_probes < self.most_fresh || (new && self.has_place_for_new(now))
     }
 
     fn has_place_for_new(&self, now: Duration) -> bool {
@@ -240,10 +259,13 @@ impl Hold {
         }
         // What was under way when the hold began says nothing new.
         if self.failures == 0 || self.last_probe == *id {
-            self.failures += 1;
             self.why = why.clone();
-            let wait = jitter.wait(self.schedule, self.failures);
-            self.next_probe = now + wait;
+            // Those that go before their time are a few, and their time comes none the later.
+            if self.last_was_due {
+                self.failures += 1;
+                let wait = jitter.wait(self.schedule, self.failures);
+                self.next_probe = now + wait;
+            }
         }
         // The longest pause that was asked for, whoever heard of it.
         self.silent_until = self.silent_until.max(now + retry_after.unwrap_or_default());

@@ -83,10 +83,10 @@ impl Machine {
     pub fn new(settings: Settings, now: Duration) -> Self {
         Self {
             jitter: Jitter::new(settings.seed),
+            destination: Destination::unknown(settings.once),
             settings,
             now,
             episodes: HashMap::new(),
-            destination: Destination::default(),
             ramp: Ramp::default(),
             gate: Gate::new(now),
             tally: Tally::default(),
