@@ -106,12 +106,12 @@ fn while_the_destination_is_held_nothing_moves_and_one_probe_goes_at_a_time() {
     let mut command = sandbox.command("ship");
     command.env("RUST_LOG", "sealift=debug");
     let mut daemon = sandbox.start(command);
-    // Up to four go before anybody knows that the destination is at fault. With the fourth answer
-    // those are through. The first of them is told, and the others say nothing new.
+    // Up to four go before anybody knows that the destination is at fault, and the others, which were not tried yet, behind them. With
+    // the twelfth answer all are through. The first of them is told, and the others say nothing new.
     daemon.wait_log("The receiver cannot be used");
     eventually("what was under way when the hold began has ended", || {
         let log = daemon.log();
-        log.matches("cannot be used").count() + log.matches("refused as well").count() >= 4
+        log.matches("cannot be used").count() + log.matches("refused as well").count() >= 12
     });
     held.store(true, Ordering::SeqCst);
     let before = server.seen().len();
