@@ -151,8 +151,10 @@ impl Host {
         let pid = self.sandbox.path("unit.pid");
         // Killed, as by a service manager that has waited for long enough. With its process its socket goes.
         let script = format!(
-            "old=$(cat '{pid}'); kill -KILL $old\nwhile grep -qs '^State:.[^Z]' /proc/$old/status; do :; done\nrm -f '{}'\n\
-             setsid sealift {} &\necho $! >'{pid}'\n",
+            "old=$(cat '{pid}'); kill -KILL $old\nwhile grep -qs '^State:.[^Z]' /proc/$old/status; do :; done\n\
+             until flock -n '{}' true; do :; done\nrm -f '{}'\nsetsid sealift {} &\necho $! >'{pid}'\n",
+            // Its last thread lets go of it after its first is a zombie.
+            self.sandbox.layout.private.join("lock").display(),
             self.sandbox.layout.private.join("control.sock").display(),
             quoted.join(" "),
             pid = pid.display(),
