@@ -26,17 +26,19 @@ use crate::{
     filed,
     layout::Layout,
     progress::Progress,
-    records::{QuarantineReason, WallTime},
+    records::{Aging, QuarantineReason, WallTime},
     tree,
 };
 
-/// Moves an episode to `quarantine/` with its reason, and clears its archive away.
+/// Moves an episode to `quarantine/` with its reason, and clears its archive away. Whether `now` is of a clock that can be believed
+/// stands in the reason.
 #[must_use]
 pub fn quarantine(
     layout: &Layout,
     id: &EpisodeId,
     reason: &Reason,
     now: WallTime,
+    clock_believed: bool,
     progress: &Progress,
 ) -> Moved {
     let episode = layout.episode(id);
@@ -47,6 +49,7 @@ pub fn quarantine(
         body: reason.body.clone(),
         verdict: Some(reason.verdict.to_owned()),
         quarantined_at_wall: Some(now),
+        aging: Some(Aging { clock_believed, ..Aging::default() }),
     };
     match try_quarantine(layout, id, reason.fingerprint, &record, progress) {
         Ok(None) => Moved::Changed,

@@ -4,6 +4,7 @@ mod changes;
 mod clock;
 mod direct;
 mod failing;
+mod foreign;
 mod full;
 mod mounts;
 mod spares;
