@@ -14,7 +14,7 @@ use crate::records::{RELEASED, WallTime};
 /// How far a receiver's `Date` may be from ours for the two to agree, seconds.
 const AGREEMENT_S: u64 = 24 * 3600;
 
-/// A program is run to ask the kernel: no oftener than this.
+/// A program is run to ask the kernel: not more often than this.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// How long the answer about the kernel's clock is waited for. `timedatectl` waits far longer for a bus that hangs.
@@ -56,7 +56,7 @@ pub fn believed(now: WallTime, server: Option<WallTime>) -> bool {
     believed_or(now, server, kernel_says_synchronised)
 }
 
-/// As [`believed`], for whoever stamps many records: the kernel is asked once a minute at the most.
+/// As [`believed`], for the stamps of many records: the kernel is asked once a minute at the most.
 #[must_use]
 pub fn believed_lately(now: WallTime, server: Option<WallTime>) -> bool {
     static LAST: Mutex<Option<(Instant, bool)>> = Mutex::new(None);

@@ -37,6 +37,7 @@ mod copying;
 mod comparing;
 mod moving;
 mod removing;
+mod renaming;
 mod scratch;
 mod spare;
 mod trying;
@@ -330,7 +331,7 @@ fn rename_file_noreplace(from: &Path, to: &Path) -> io::Result<Published> {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match std::fs::hard_link(from, to) {
             Ok(()) => remove_file(from).map(|()| Published::Done),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Published::NameTaken),
-            Err(error) if has_no_links(&error) => moving::rename_after_a_look(from, to),
+            Err(error) if has_no_links(&error) => renaming::rename_after_a_look(from, to),
             Err(error) => Err(error),
         },
         Err(error) => Err(error.into()),

@@ -106,7 +106,7 @@ pub fn note_aging_in_receipt(episode: &Path, note: &dyn Fn(&mut Aging)) -> io::R
 }
 
 /// The same of one in `quarantine/`. Where there is no reason, or none that can be read, one is written, so that there is a place
-/// for it; a file of that name that is somebody else's stays.
+/// for it; a file of that name that is not ours stays.
 ///
 /// # Errors
 /// As [`write_reason`].

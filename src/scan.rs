@@ -219,7 +219,9 @@ fn look_in(episodes: impl AsFd, id: &EpisodeId) -> Look {
     let marker = match Marker::of(&folder) {
         Ok(marker) => marker,
         // Its marker is the first that goes when it is removed where it stands.
-        Err(Errno::NOENT) if is_being_removed(&folder) => return Look::Gone,
+        Err(Errno::NOENT) if statat(&folder, REMOVING, AtFlags::SYMLINK_NOFOLLOW).is_ok() => {
+            return Look::Gone;
+        }
         Err(Errno::NOENT) => return Look::Open,
         Err(Errno::STALE) => return Look::Gone,
         Err(error) => return Look::Unreadable(format!("Failed to look at {MARKER}: {error}")),
@@ -234,11 +236,6 @@ fn look_in(episodes: impl AsFd, id: &EpisodeId) -> Look {
         FileType::Fifo => Look::OddMarker("a FIFO"),
         _ => Look::OddMarker("a socket or a device"),
     }
-}
-
-fn is_being_removed(folder: &impl AsFd) -> bool {
-    let note = statat(folder, REMOVING, AtFlags::SYMLINK_NOFOLLOW);
-    note.is_ok_and(|note| FileType::from_raw_mode(note.st_mode) == FileType::RegularFile)
 }
 
 /// What a look needs to know of a marker.

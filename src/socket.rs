@@ -35,14 +35,14 @@ use crate::{
 
 /// What a holder of the lock writes is far shorter.
 const MAX_LOCK_BYTES: u64 = 4096;
-/// Folders of the name that are somebody else's are passed over, up to so many.
+/// Folders of the name that belong to other users are passed over, up to so many.
 const MAX_TAKEN: u32 = 100;
 /// For us, and for those of our group, who may ask.
 const FOLDER_MODE: u32 = 0o750;
 /// The digits of the digest that tell data folders apart.
 const DIGEST_CHARS: usize = 16;
 
-/// Where the daemon of a data folder makes its socket, if not there; and the folder for it, which nobody else can write to. `None`
+/// Where the daemon of a data folder makes its socket, if not there; in a folder that no other user can write to. `None`
 /// where a socket can be made in the data folder, or nowhere.
 #[must_use]
 pub fn elsewhere(layout: &Layout) -> Option<PathBuf> {

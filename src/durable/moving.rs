@@ -27,18 +27,14 @@ use std::{
     ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
 };
 
-use rustix::{
-    fs::{CWD, RenameFlags},
-    io::Errno,
-};
+use rustix::io::Errno;
 
 use super::{
     Published, comparing, copying, named, parent_of,
     removing::{hide, note_removal, remove_noted, remove_scratch, remove_tree, withdraw_note},
-    rename_file_noreplace,
+    renaming::{rename_claimed, rename_noreplace},
     scratch::scratch_directory,
     sync_folder,
 };
@@ -62,9 +58,6 @@ const COPY_MODE: u32 = 0o700;
 /// episode may have taken the one behind it since.
 const LOOKED_AT_BEFORE: usize = 4;
 
-/// Held between a look at a name and the renaming to it: two workers of this process may want names that are one.
-static LOOKED_AND_RENAMES: Mutex<()> = Mutex::new(());
-
 /// What became of a move that holds only as long as the directory stays what it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
@@ -86,7 +79,7 @@ pub fn move_directory(from: &Path, folder: &Path, name: &str, progress: &Progres
     move_at_rest(from, &Name::numbered(folder, name), progress)
 }
 
-/// As [`move_directory`], under this very name. For whoever moves without the daemon's lock.
+/// As [`move_directory`], under this very name. For moves without the daemon's lock.
 ///
 /// # Errors
 /// As [`move_directory`], and [`io::ErrorKind::AlreadyExists`] where the name is taken: nothing was moved.
@@ -162,63 +155,6 @@ pub fn build_directory(
             // The first error is the one to report; scratch that stays is removed at the next start.
             let _ = remove_scratch(&scratch, progress);
             Err(error)
-        }
-    }
-}
-
-/// renameat2(2) with `RENAME_NOREPLACE`, for files and directories.
-///
-/// Where the file system does not know it (NFS, some FUSE), a file is linked; a directory is looked for first, and then renamed.
-/// The look matters: rename(2) onto an empty directory succeeds, and takes its place without a word. Between look and
-/// rename only the daemon's lock protects, which is why every directory move is made under it, or by [`rename_claimed`].
-pub(super) fn rename_noreplace(from: &Path, to: &Path) -> io::Result<Published> {
-    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(Published::Done),
-        Err(Errno::EXIST) => Ok(Published::NameTaken),
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if fs::symlink_metadata(from)?.is_dir() => {
-            rename_after_a_look(from, to)
-        }
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rename_file_noreplace(from, to),
-        Err(error) => Err(error.into()),
-    }
-}
-
-pub(super) fn rename_after_a_look(from: &Path, to: &Path) -> io::Result<Published> {
-    let _one_at_a_time = LOOKED_AND_RENAMES.lock().unwrap_or_else(PoisonError::into_inner);
-    match fs::symlink_metadata(to) {
-        Ok(_) => Ok(Published::NameTaken),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::rename(from, to)?;
-            Ok(Published::Done)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// As [`rename_noreplace`], for a directory that is moved without the daemon's lock. Where the file system does not know the flag, the
-/// name is claimed by mkdir(2), which only one can succeed at, and the directory renamed onto that empty one. Who has put something
-/// into it meanwhile keeps it. Killed in between, an empty directory is left under the name, and what was to be moved where it was.
-pub(super) fn rename_claimed(from: &Path, to: &Path) -> io::Result<Published> {
-    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => claim(from, to),
-        Ok(()) => Ok(Published::Done),
-        Err(Errno::EXIST) => Ok(Published::NameTaken),
-        Err(error) => Err(error.into()),
-    }
-}
-
-pub(super) fn claim(from: &Path, to: &Path) -> io::Result<Published> {
-    match fs::create_dir(to) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Published::NameTaken),
-        Err(error) => return Err(error),
-    }
-    match fs::rename(from, to) {
-        Ok(()) => Ok(Published::Done),
-        Err(error) => {
-            // It is empty, or somebody's by now, and then it stays.
-            let is_ours = fs::remove_dir(to).is_ok();
-            if is_ours { Err(error) } else { Ok(Published::NameTaken) }
         }
     }
 }

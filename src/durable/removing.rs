@@ -30,11 +30,8 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Published, comparing, create_scratch,
-    moving::{put_back, rename_noreplace},
-    named, parent_of, remove_file,
-    spare::make_spare,
-    sync_folder,
+    Published, comparing, create_scratch, moving::put_back, named, parent_of, remove_file,
+    renaming::rename_noreplace, spare::make_spare, sync_folder,
 };
 use crate::{
     layout::{ASIDE_PREFIX, MARKER, REMOVING, TRASH_PREFIX, hidden, is_scratch, name_behind},
@@ -123,7 +120,7 @@ pub(super) fn hide(path: &Path, prefix: &str, name: &OsStr) -> io::Result<Option
 /// What stands in the note inside a directory that is removed where it stands.
 #[derive(Debug, Serialize, Deserialize)]
 struct Note {
-    /// The version of this form; no file of somebody else has it.
+    /// The version of this form; no other program's file has it.
     sealift_removing: u32,
     /// Where the directory was copied to; none where it was to go without that.
     #[serde(default)]
@@ -199,7 +196,7 @@ pub(super) fn remove_noted(path: &Path, progress: &Progress) -> io::Result<()> {
         }
     }
     remove_file(&path.join(REMOVING))?;
-    // What somebody has put there since is not ours to remove, and keeps the directory.
+    // What was put there since is not ours to remove, and keeps the directory.
     std::fs::remove_dir(path).map_err(|error| named(path, &error))?;
     sync_folder(parent_of(path)?)
 }

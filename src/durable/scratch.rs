@@ -1,4 +1,4 @@
-//! Scratch under a name that nobody else has: made by a mkdir(2), or an open(2) with `O_EXCL`, that must succeed. A name that
+//! Scratch under a name that is not in use: made by a mkdir(2), or an open(2) with `O_EXCL`, that must succeed. A name that
 //! follows from what is written alone is not enough: where letter case is ignored (FAT, exFAT, NTFS), `run0` and `Run0` have
 //! the same one.
 
@@ -17,7 +17,7 @@ use crate::layout::{COPY_PREFIX, hidden};
 /// So much scratch of one name may lie in a folder before something is plainly wrong.
 const MAX_SCRATCH: u32 = 10_000;
 
-/// A new, empty directory to build in; `name` stands in its own for whoever looks there.
+/// A new, empty directory to build in; `name` stands in its own, for people who look there.
 pub(super) fn scratch_directory(folder: &Path, name: &OsStr, mode: u32) -> io::Result<PathBuf> {
     first_free(folder, name, |path| DirBuilder::new().mode(mode).create(path)).map(|(path, ())| path)
 }
@@ -52,7 +52,7 @@ fn first_free<T>(
     Err(io::Error::new(io::ErrorKind::AlreadyExists, why))
 }
 
-/// Whether the name of some scratch still leads to it: somebody whose scratch has the same name may have put theirs in its place.
+/// Whether the name of some scratch still leads to it: other scratch of the same name may stand in its place.
 /// An inode that differs alone says nothing, since some file systems number them anew.
 pub(super) fn still_leads_to(scratch: &File, name: &Path) -> io::Result<bool> {
     let (ours, there) = (scratch.metadata()?, std::fs::symlink_metadata(name)?);

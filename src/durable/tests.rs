@@ -107,7 +107,7 @@ fn where_noreplace_is_not_known_a_taken_name_is_looked_for() {
     let (_root, episode, shipped) = sandbox();
     fs::create_dir(shipped.join("a")).unwrap();
     symlink("nowhere", shipped.join("b")).unwrap();
-    let rename = |to: &str| moving::rename_after_a_look(&episode, &shipped.join(to)).unwrap();
+    let rename = |to: &str| renaming::rename_after_a_look(&episode, &shipped.join(to)).unwrap();
     assert_eq!(rename("a"), Published::NameTaken);
     assert_eq!(rename("b"), Published::NameTaken);
     assert_eq!(rename("c"), Published::Done);
@@ -118,7 +118,7 @@ fn where_noreplace_is_not_known_a_taken_name_is_looked_for() {
 fn without_a_lock_and_without_noreplace_a_name_is_claimed_and_an_empty_directory_keeps_it() {
     let (_root, episode, shipped) = sandbox();
     fs::create_dir(shipped.join("a")).unwrap();
-    let claim = |to: &str| moving::claim(&episode, &shipped.join(to));
+    let claim = |to: &str| renaming::claim(&episode, &shipped.join(to));
     assert_eq!(claim("a").unwrap(), Published::NameTaken);
     assert!(names(&shipped.join("a")).is_empty());
     assert_eq!(claim("b").unwrap(), Published::Done);
@@ -139,7 +139,7 @@ fn of_many_who_claim_one_name_one_gets_it_and_nothing_is_replaced() {
         }
         let claimed = std::thread::scope(|scope| {
             let claims: Vec<_> =
-                froms.iter().map(|from| scope.spawn(|| moving::claim(from, &to).unwrap())).collect();
+                froms.iter().map(|from| scope.spawn(|| renaming::claim(from, &to).unwrap())).collect();
             claims.into_iter().map(|claim| claim.join().unwrap()).collect::<Vec<_>>()
         });
         assert_eq!(claimed.iter().filter(|one| **one == Published::Done).count(), 1, "{claimed:?}");

@@ -24,6 +24,9 @@ use crate::{
 /// How old the sums of the store may be. A walk over a hundred thousand episodes takes a third of a second.
 const CENSUS_AGE: Duration = Duration::from_secs(60);
 
+/// An upload makes some files: its part, what is noted of it, its receipt, and scratch of each.
+const LEAST_FILES: u64 = 8;
+
 /// What a part takes at least: two files, whatever is in them.
 const LEAST_PART_BYTES: u64 = 8192;
 
@@ -210,6 +213,12 @@ fn lock(since: &Shared) -> std::sync::MutexGuard<'_, Since> {
 }
 
 fn fits(bytes: u64, space: Space, promised: u64, min_free_bytes: u64) -> Result<(), Problem> {
+    if let Some(free_files @ ..LEAST_FILES) = space.free_files {
+        let detail = format!(
+            "The inodes of the store's file system are used up: {free_files} more files can be made there, however many bytes are free."
+        );
+        return Err(Problem::new(ProblemType::NoSpace, detail));
+    }
     let wanted = bytes.saturating_add(promised).saturating_add(min_free_bytes);
     if wanted <= space.free_bytes {
         return Ok(());
@@ -235,7 +244,7 @@ mod tests {
 
     #[test]
     fn what_is_promised_and_what_is_kept_free_is_not_free() {
-        let space = Space { free_bytes: 1000, total_bytes: 5000 };
+        let space = Space { free_bytes: 1000, total_bytes: 5000, free_files: Some(LEAST_FILES) };
         for (bytes, promised, min_free, fit) in [
             (1000, 0, 0, true),
             (1001, 0, 0, false),
@@ -245,6 +254,20 @@ mod tests {
             (u64::MAX, u64::MAX, u64::MAX, false),
         ] {
             assert_eq!(fits(bytes, space, promised, min_free).is_ok(), fit, "{bytes} {promised} {min_free}");
+        }
+    }
+
+    #[test]
+    fn inodes_that_are_used_up_are_named_as_such_whatever_room_there_is() {
+        for (free_files, fit) in
+            [(None, true), (Some(LEAST_FILES), true), (Some(LEAST_FILES - 1), false), (Some(0), false)]
+        {
+            let found = fits(1, Space { free_bytes: 1000, total_bytes: 5000, free_files }, 0, 0);
+            assert_eq!(found.is_ok(), fit, "{free_files:?}");
+            if let Err(problem) = found {
+                assert_eq!(problem.kind.status(), 507);
+                assert!(problem.detail.contains("inodes"), "{}", problem.detail);
+            }
         }
     }
 

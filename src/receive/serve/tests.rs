@@ -147,7 +147,7 @@ impl Store for Failing {
     }
 
     async fn space(&self) -> Result<Space, StoreError> {
-        Ok(Space { free_bytes: u64::MAX, total_bytes: u64::MAX })
+        Ok(Space { free_bytes: u64::MAX, total_bytes: u64::MAX, free_files: None })
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

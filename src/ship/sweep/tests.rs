@@ -97,7 +97,7 @@ fn quarantined_ones_are_removed_by_a_stamp_that_can_be_believed_and_by_nothing_e
     assert_eq!(swept(36), Swept { removed: 2, renewed: 3, quarantine_ahead: 1, ..Swept::default() });
     let left = ["garbled", "old-unannounced", "older-shippers", "without-reason", "young"];
     assert_eq!(names(folder)[2..], left);
-    assert_eq!(fs::read(folder.join("garbled").join(REASON)).unwrap(), b"{half", "whoever wrote that");
+    assert_eq!(fs::read(folder.join("garbled").join(REASON)).unwrap(), b"{half", "it is not ours");
     // In another process, which knows what is written there and nothing else.
     assert_eq!(swept(42), Swept { quarantine_ahead: 1, ..Swept::default() });
     assert_eq!(swept(43), Swept { removed: 1, quarantine_ahead: 1, ..Swept::default() });

@@ -238,7 +238,7 @@ fn where_a_data_folder_can_hold_no_socket_it_is_elsewhere_and_the_lock_file_says
     let socket = PathBuf::from(lock["socket"].as_str().unwrap());
     assert!(socket.starts_with(&runtime), "{lock}");
     let folder = fs::symlink_metadata(socket.parent().unwrap()).unwrap();
-    assert_eq!(folder.mode() & 0o777, 0o750, "nobody else may look into it");
+    assert_eq!(folder.mode() & 0o777, 0o750, "other users may not look into it");
     let (code, status) = ask(&sandbox, "status");
     assert_eq!((code, status["daemon"].as_str()), (0, Some("running")), "{}", status["problems"]);
     let (_, doctor) = ask(&sandbox, "doctor");
