@@ -121,13 +121,25 @@ impl Address {
     /// For a person: without the query, which may hold a secret, and without what is added for each episode.
     #[must_use]
     pub fn shown(&self) -> String {
-        let shown = self.template.split('?').next().unwrap_or_default();
+        let shown = without_query(&self.template);
         let added = format!("{}{ID}", wire::EPISODES_PATH);
         let base = self.uploads.as_ref().and_then(|_| shown.strip_suffix(&added));
         printable(base.unwrap_or(shown))
     }
 
-    /// The address of an episode.
+    /// The address of an episode, for a person and for what others read: without the query.
+    #[must_use]
+    pub fn shown_of(&self, id: &EpisodeId) -> String {
+        without_query(&self.template).replace(ID, &id.percent_encoded())
+    }
+
+    /// Whether both lead to the same place, for each episode.
+    #[must_use]
+    pub fn leads_where(&self, other: &Self) -> bool {
+        (&self.template, &self.uploads) == (&other.template, &other.uploads)
+    }
+
+    /// The address of an episode. It may hold a secret in its query: it is for the request alone.
     #[must_use]
     pub fn of(&self, id: &EpisodeId) -> String {
         self.template.replace(ID, &id.percent_encoded())
@@ -152,6 +164,40 @@ impl Address {
     pub fn is_private(&self) -> bool {
         self.is_private
     }
+}
+
+/// An address as anybody may see it. Its query may hold a secret (a presigned address, a SAS token).
+#[must_use]
+pub fn without_query(url: &str) -> &str {
+    url.split('?').next().unwrap_or_default()
+}
+
+/// The same, printable, and with a sign where something is left out.
+#[must_use]
+pub fn shown(url: &str) -> String {
+    let without = without_query(url);
+    let left_out = if without.len() < url.len() { "?\u{2026}" } else { "" };
+    printable(without) + left_out
+}
+
+/// A text in which no address has its query.
+#[must_use]
+pub fn without_queries(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let ends = |next: char| next.is_whitespace() || matches!(next, '"' | '\'' | '`' | '<' | '>');
+        let end = rest[at..].find(ends).map_or(rest.len(), |length| at + length);
+        match rest[at..end].find('?') {
+            Some(query) => {
+                out.push_str(&rest[..at + query]);
+                out.push_str("?\u{2026}");
+            }
+            None => out.push_str(&rest[..end]),
+        }
+        rest = &rest[end..];
+    }
+    out + rest
 }
 
 /// Scheme, host and port of an address, in one spelling: who answers there, whatever the path (RFC 6454, section 4).
@@ -346,6 +392,27 @@ mod tests {
             assert!(error.contains(words), "{url}: {error}");
             assert!(!error.contains("secret"));
         }
+    }
+
+    #[test]
+    fn a_query_is_for_the_request_alone() {
+        for url in
+            ["https://h/c/{id}?sv=1&sig=SECRET", "https://h/base?sig=SECRET", "https://h/x?n={id}&sig=SECRET"]
+        {
+            let address = Address::parse(url).unwrap();
+            let id = EpisodeId::parse("a b").unwrap();
+            assert!(address.of(&id).contains("SECRET"), "{url}");
+            for shown in [address.shown(), address.shown_of(&id), shown(url), without_query(url).to_owned()] {
+                assert!(!shown.contains("SECRET") && shown.starts_with("https://h/"), "{url}: {shown}");
+            }
+        }
+        assert_eq!(shown("https://h/x?sig=SECRET"), "https://h/x?\u{2026}");
+        assert_eq!(shown("https://h/x"), "https://h/x");
+        let text = "1 | url = https://h/x?sig=SECRET more? 'http://i/?t=SECRET' and http://j/y";
+        assert_eq!(
+            without_queries(text),
+            "1 | url = https://h/x?\u{2026} more? 'http://i/?\u{2026}' and http://j/y"
+        );
     }
 
     #[test]

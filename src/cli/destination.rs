@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 use sealift::{
+    address,
     client::Client,
     config::{ConfigError, RawConfig, ReceiverConfig},
     endpoint::{Endpoint, EndpointOptions},
@@ -36,7 +37,9 @@ impl Destination {
     /// What was given, to be typed behind another command: with a blank before it, or empty.
     pub(super) fn as_typed(&self) -> String {
         let given = self.receiver.as_ref();
-        given.map_or_else(String::new, |url| format!(" --receiver {}", shell_word(Path::new(url))))
+        given.map_or_else(String::new, |url| {
+            format!(" --receiver {}", shell_word(Path::new(&address::shown(url))))
+        })
     }
 
     pub(super) fn lay_over(&self, raw: &mut RawConfig) {

@@ -114,7 +114,9 @@ fn only_over_a_mebibyte_is_the_verdict_asked_for_first() {
 
 #[test]
 fn a_refusal_before_the_body_is_heard_and_the_body_is_not_sent() {
-    let server = Scripted::new(|_, _| Reply::json(413, &json!({"detail": "too large"})).early());
+    let server = Scripted::new(|_, _| {
+        Reply::json(413, &json!({"type": "urn:sealift:too-large", "detail": "too large"})).early()
+    });
     let sandbox = Sandbox::new(server.url());
     sandbox.seal("run-1", &[("data.bin", &noise(8 << 20))]);
     let (code, tally) = sandbox.ship_once();
