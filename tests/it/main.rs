@@ -19,6 +19,7 @@ mod doctor;
 mod fairness;
 mod fetch;
 mod fetch_real;
+mod golden;
 mod kept;
 mod matrix;
 mod pack;
