@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Caddy 2.6.2 (Debian 12, caddy 2.6.2-5) answers a PUT for which it has no route with "200 OK" and an empty body.
+# Caddy 2.6.2 (Debian 12, caddy 2.6.2-5) answers a PUT for which it has no route with "200 OK" and
+# an empty body.
 #
-# A request whose host no site block names, and one whose path no handler of its site matches, both end in an empty 200 (not 404 or
-# 421), whatever the method. The body of the PUT is stored nowhere. A client that takes a 2xx to PUT for "stored" deletes its only copy
-# after a typing error in a host name or a path. A HEAD of the same address is answered 200 as well, without a Content-Length.
+# A request whose host no site block names, and one whose path no handler of its site matches, both
+# end in an empty 200 (not 404 or 421), whatever the method. The body of the PUT is stored nowhere.
+# A client that takes a 2xx to PUT for "stored" deletes its only copy after a typing error in a host
+# name or a path. A HEAD of the same address is answered 200 as well, without a Content-Length.
 #
 #   findings/caddy-unrouted-put-200.sh      exits 0 while it behaves so, 1 where it does not; needs apt-get, dpkg, curl
 set -euo pipefail

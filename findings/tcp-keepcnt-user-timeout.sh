@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # TCP_KEEPCNT does not count once TCP_USER_TIMEOUT is set (Linux; seen with 6.18).
 #
-# With keep-alive after 1 s, each further second, twice, a peer that has gone silent is found out after 3 s. Set TCP_USER_TIMEOUT to 8 s on
-# the same socket, for data that is not acknowledged, and the idle connection lives for 8 s: the count of probes is not looked at any
-# more, only whether the peer has been silent for the user time-out when a probe falls due. tcp(7) says of TCP_USER_TIMEOUT that it
-# overrides keep-alive "to determine when to close a connection due to keepalive failure"; that it lengthens the wait, or rounds it up to
-# the next probe, is easily missed by whoever sets both to be on the safe side.
+# With keep-alive after 1 s, each further second, twice, a peer that has gone silent is found out
+# after 3 s. Set TCP_USER_TIMEOUT to 8 s on the same socket, for data that is not acknowledged, and
+# the idle connection lives for 8 s: the count of probes is not looked at any more, only whether the
+# peer has been silent for the user time-out when a probe falls due. tcp(7) says of TCP_USER_TIMEOUT
+# that it overrides keep-alive "to determine when to close a connection due to keepalive failure";
+# that it lengthens the wait, or rounds it up to the next probe, is easily missed when both are set
+# to be on the safe side.
 #
 #   findings/tcp-keepcnt-user-timeout.sh      exits 0 while it behaves so, 1 where it does not; needs root, unshare, ip, python3
 set -euo pipefail

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# WsgiDAV 4.3.3 (PyPI) answers a PUT that it has stored with "201 Created" and an HTML page; so does Apache's mod_dav (2.4.67, seen
-# in Debian 12 by hand: "<h1>Created</h1> Resource /a has been created.").
+# WsgiDAV 4.3.3 (PyPI) answers a PUT that it has stored with "201 Created" and an HTML page; so does
+# Apache's mod_dav (2.4.67, seen in Debian 12 by hand: "<h1>Created</h1> Resource /a has been
+# created.").
 #
-# An uploader that takes any HTML body for a captive portal or an error page, which most answers with HTML are, finds no acknowledgement
-# in it and sends everything again; the second PUT of the same name is answered 204 without a body.
+# An uploader that takes any HTML body for a captive portal or an error page, which most answers
+# with HTML are, finds no acknowledgement in it and sends everything again; the second PUT of the
+# same name is answered 204 without a body.
 #
 #   findings/webdav-put-201-html.sh      exits 0 while it behaves so, 1 where it does not; needs python3 with venv, curl
 set -euo pipefail

@@ -166,7 +166,7 @@ impl Address {
     }
 }
 
-/// An address as anybody may see it. Its query may hold a secret (a presigned address, a SAS token).
+/// An address as it may be shown. Its query may hold a secret (a presigned address, a SAS token).
 #[must_use]
 pub fn without_query(url: &str) -> &str {
     url.split('?').next().unwrap_or_default()

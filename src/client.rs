@@ -10,8 +10,10 @@
 //!                    Answered: its body, in pieces or bounded                         idle time-out
 //! ```
 //!
-//! There is no total time-out: what moves may take days. No redirect is followed. What was sent is sent again only where a connection
-//! was kept and had died meanwhile: the other end may close it in the moment in which it is used. An answer that comes before the body is through is read and believed (RFC 9112, section 9.5); that connection
+//! There is no total time-out: what moves may take days. No redirect is followed. What was sent is
+//! sent again only where a connection was kept and had died meanwhile: the other end may close it
+//! in the moment in which it is used. An answer that comes before the body is through is read and
+//! believed (RFC 9112, section 9.5); that connection
 //! is then closed. Pooling clients leaked a socket for every such answer, which is why this one holds its connections itself.
 //!
 //! HTTP/2 is left out: it shows no 1xx answers through hyper, and one upload is one connection here anyway.
@@ -186,7 +188,7 @@ impl Client {
                     again = same;
                     unsent
                 }
-                // What came of it was no answer, and whoever takes it twice has it once (PUT is idempotent; RFC 9110, section 9.2.2).
+                // No answer came of it, and PUT is idempotent (RFC 9110, section 9.2.2).
                 (None, Some(same)) => {
                     again = same.again();
                     flight = Flight::new(progress.clone());
@@ -207,7 +209,8 @@ impl Client {
         let (idle, answer) = (self.0.options.idle_timeout, self.0.options.answer_timeout);
         let mut head = pin!(head);
         if let Some(patience) = patience {
-            // Whoever acknowledges the first bytes is there, and has all the time of the settings for the rest.
+            // A peer that acknowledges the first bytes has all the time of the settings for the
+            // rest.
             let first = Instant::now() + FIRST_WRITE_WAIT + FIRST_WRITE_WAIT / 2;
             let first = first.min(Instant::now() + idle.min(answer));
             tokio::select! {

@@ -1,7 +1,9 @@
-//! A recorder's `meta.json`, as far as it is read here: the commit of the code that recorded the episode, `code_version.commit`.
+//! A recorder's `meta.json`, as far as it is read here: the commit of the code that recorded the
+//! episode, `code_version.commit`.
 //!
-//! Recorders write what their language calls JSON: Python `NaN` and `Infinity`, Windows a byte order mark, C trailing NULs, old rigs
-//! Latin-1. None of that is about the commit, so it is read past. What is no JSON even so says where.
+//! Recorders write what their language calls JSON: Python `NaN` and `Infinity`, Windows a byte
+//! order mark, C trailing NULs, old rigs Latin-1. None of that is about the commit, so it is read
+//! past. What is no JSON even so says where.
 //!
 //! Pure.
 
@@ -42,7 +44,8 @@ pub fn commit(meta: &[u8]) -> Result<Option<Commit>, NotJson> {
     Ok(named.and_then(Value::as_str).and_then(Commit::parse))
 }
 
-/// The same without what is no JSON and says nothing of the commit. Lines and columns stay where they are, but for the byte order mark.
+/// The same without what is no JSON and says nothing of the commit. Lines and columns stay where
+/// they are, but for the byte order mark.
 fn lenient(meta: &[u8]) -> String {
     let text = decoded(meta);
     let text = text.trim_start_matches('\u{feff}').trim_end_matches(['\0', ' ', '\r', '\n', '\t']);
@@ -78,7 +81,8 @@ fn string_len(text: &str) -> usize {
     text.len()
 }
 
-/// UTF-8; where it is none, UTF-16 by its byte order mark, else Latin-1, in which every byte is a character.
+/// UTF-8; where it is none, UTF-16 by its byte order mark, else Latin-1, in which every byte is a
+/// character.
 fn decoded(meta: &[u8]) -> Cow<'_, str> {
     match (std::str::from_utf8(meta), meta) {
         (Ok(text), _) => Cow::Borrowed(text),

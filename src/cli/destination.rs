@@ -16,7 +16,9 @@ use super::{Source, exit::Failure};
 /// The destination, for the commands that talk to one.
 #[derive(Debug, Args)]
 pub(super) struct Destination {
-    /// Where the receiver is, such as https://receiver.example:8490; the whole address where it holds {id} (receiver.url)
+    /// Where the receiver is, such as https://receiver.example:8490; the whole address where it
+    /// holds {id} (receiver.url). One with a secret in its query belongs in the file: others see
+    /// this in ps
     #[arg(long, value_name = "URL")]
     pub(super) receiver: Option<String>,
 }

@@ -51,13 +51,15 @@ const USER_TIMEOUT_AFTER: Duration = Duration::from_secs(5);
 /// So many times TCP asks a silent peer whether it is still there, before it is given up.
 const KEEPALIVE_PROBES: u32 = 3;
 
-/// What is written first on a connection that was kept is acknowledged within this time, or nobody is there any more: a firewall on the
-/// way forgets connections and tells neither end.
+/// What is written first on a connection that was kept is acknowledged within this time, or the
+/// peer is gone: a firewall on the way forgets connections and tells neither end.
 pub(super) const FIRST_WRITE_WAIT: Duration = Duration::from_secs(5);
 
-/// When TCP first asks a silent peer, and how long between two questions. Linux counts no probes once `TCP_USER_TIMEOUT` is set: it ends
-/// the connection at the first probe that finds the peer silent for that long. So they are spread such that one falls due just then,
-/// and a peer that is gone is found out after the idle time-out and [`USER_TIMEOUT_AFTER`], as one that acknowledges nothing is.
+/// When TCP first asks a silent peer, and how long between two questions. Linux counts no probes
+/// once `TCP_USER_TIMEOUT` is set: it ends the connection at the first probe that finds the peer
+/// silent for that long. So they are spread such that one falls due just then, and a peer that is
+/// gone is found out after the idle time-out and [`USER_TIMEOUT_AFTER`], as one that acknowledges
+/// nothing is.
 fn keepalive(user_timeout: Duration) -> (Duration, Duration) {
     let between_s = (user_timeout.as_secs() / 2 / u64::from(KEEPALIVE_PROBES)).max(1);
     let first_s = user_timeout.as_secs().saturating_sub(between_s * u64::from(KEEPALIVE_PROBES)).max(1);

@@ -57,7 +57,8 @@ pub fn give_up(layout: &Layout, id: &EpisodeId, full: bool) {
 }
 
 /// Makes an archive durable under its final name (where it is not), and writes its sidecar. `archive` is the open
-/// scratch; `None` where the archive has its final name already. A conflict belongs to the receiver that said it.
+/// scratch; `None` where the archive has its final name already. A conflict belongs to the receiver
+/// that said it.
 ///
 /// # Errors
 /// In a sentence. The archive must not be believed any more: a failed fsync has dropped bytes of it.

@@ -50,8 +50,8 @@ pub struct Answer {
     pub voucher: Voucher,
 }
 
-/// What speaks for an acknowledgement without a receipt: a proxy without a route for the host or the path answers an empty
-/// 200 to any PUT.
+/// What speaks for an acknowledgement without a receipt: a proxy without a route for the host or
+/// the path answers an empty 200 to any PUT.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Voucher {
     /// Its status alone.
@@ -65,7 +65,8 @@ pub enum Voucher {
     Head,
     /// A HEAD of the same address did not; what it showed, in words.
     HeadDenies(String),
-    /// It came before the archive was through, and no HEAD showed the archive's digest: whoever wrote it cannot hold it.
+    /// It came before the archive was through, and no HEAD showed the archive's digest: what wrote
+    /// it cannot hold it.
     Early,
 }
 

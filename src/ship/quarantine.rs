@@ -66,7 +66,8 @@ pub fn quarantine(
 }
 
 /// Where it stands now; `None` where it is not what was judged.
-/// Where it is rejected for want of a commit, what keeps its commit from being read is what there is to mend.
+/// Where it is rejected for want of a commit, what keeps its commit from being read is what there
+/// is to mend.
 fn with_meta_fault(reason: &Reason, episode: &Path) -> String {
     let error = reason.error.clone();
     if !matches!(reason.status, Some(400 | 412)) {

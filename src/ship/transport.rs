@@ -3,7 +3,7 @@
 //! ```text
 //!  Delivery ──▶ address, headers ──▶ client::send ──▶ answer: status, body (bounded), Retry-After, Date ──▶ Outcome
 //!     │ └─ archive ──pread, 256 KiB──▶ channel ──▶ body          who wrote it shows in the body (AnswerBody)
-//!     ├─ where nobody's answer came through: admission ──GET──▶ what would the receiver have said?
+//!     ├─ where the answer did not come through: admission ──GET──▶ what would the receiver have said?
 //!     ├─ where a 200 brings no receipt: vouch ──HEAD──▶ is it held there?
 //!     └─ where an attempt came before: resume ──HEAD──▶ what has the receiver kept? ──▶ PATCH with the rest
 //! ```
@@ -32,7 +32,8 @@ use crate::{
     wire,
 };
 
-/// So often an upload takes a connection that was kept and had died. Uploads beside it put theirs back meanwhile.
+/// So often an upload takes a connection that was kept and had died. Uploads beside it put theirs
+/// back meanwhile.
 const MOST_STALE: u32 = 3;
 
 /// Delivers archives to one receiver. Clones share its connections.
@@ -40,7 +41,7 @@ const MOST_STALE: u32 = 3;
 pub struct Transport {
     endpoint: Endpoint,
     throttle: Throttle,
-    /// Whether anybody wants to know what speaks for a 200 without a receipt.
+    /// Whether it is asked what speaks for a 200 without a receipt.
     asks_of_bare_200: bool,
 }
 
@@ -73,13 +74,14 @@ impl Transport {
         Self { throttle, ..self }
     }
 
-    /// The same, and nobody is asked what speaks for a 200 without a receipt: the operator's word is enough.
+    /// The same, without asking what speaks for a 200 without a receipt.
     #[must_use]
     pub fn not_asking_of_bare_200(self) -> Self {
         Self { asks_of_bare_200: false, ..self }
     }
 
-    /// The address that an episode is delivered to, as it stands in a shipping receipt: without its query, which may hold a secret.
+    /// The address that an episode is delivered to, as it stands in a shipping receipt: without its
+    /// query, which may hold a secret.
     #[must_use]
     pub fn url_of(&self, id: &EpisodeId) -> String {
         self.endpoint.address().shown_of(id)

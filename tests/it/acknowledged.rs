@@ -1,4 +1,5 @@
-//! Who is believed to have stored an archive, with the real program: addresses without a route, servers that write pages, portals.
+//! Who is believed to have stored an archive, with the real program: addresses without a route,
+//! servers that write pages, portals.
 
 use std::fs;
 

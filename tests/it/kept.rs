@@ -1,4 +1,5 @@
-//! A connection that was kept, and of which something on the way knows no more: a firewall, an address translation.
+//! A connection that was kept, and of which something on the way knows no more: a firewall, an
+//! address translation.
 //!
 //! In a network of its own, in which answers to one port lead nowhere.
 
@@ -15,7 +16,7 @@ const RECEIVER: &str = "127.0.0.1:8490";
 struct Network(Child);
 
 impl Network {
-    /// `None` on a laptop where nobody may make one.
+    /// `None` on a laptop, where that needs root.
     fn new() -> Option<Self> {
         let made = Command::new("unshare")
             .args(["-n", "sh", "-c", "ip link set lo up && ip rule add pref 10 lookup local && ip rule del pref 0 && echo up && exec sleep 600"])
@@ -72,7 +73,7 @@ impl Drop for Network {
 }
 
 #[test]
-fn a_first_write_on_a_kept_connection_that_nobody_acknowledges_is_given_up_after_a_few_seconds() {
+fn a_first_write_on_a_kept_connection_that_is_not_acknowledged_is_given_up_after_a_few_seconds() {
     let Some(network) = Network::new() else { return };
     let sandbox = Sandbox::new(format!("http://{RECEIVER}"));
     let mut receiver = sealift();

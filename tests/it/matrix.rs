@@ -1,5 +1,6 @@
-//! Every status from 200 to 599, as the answer to one attempt, to all, and to all of one episode: in the words of a receiver of ours, in a
-//! gateway's JSON, in a page and in none, where the last is followed by a HEAD that shows nothing, or the archive's length: 6,000 cells.
+//! Every status from 200 to 599, as the answer to one attempt, to all, and to all of one episode:
+//! in the words of a receiver of ours, in a gateway's JSON, in a page and in none, where the last
+//! is followed by a HEAD that shows nothing, or the archive's length: 6,000 cells.
 //!
 //! The machine and the transport are the real ones, over a real socket; packing and moving are done at once, and the clock is the
 //! test's own. It goes on only where nothing is under way, to the machine's deadline: so a cell that lives through hours
@@ -95,12 +96,13 @@ impl Cell {
             401 | 403 | 404 | 405 | 407 | 408 | 411 | 421 | 425 | 426 | 429 => Meaning::Stays,
             402 | 414 | 416 | 417 | 423 | 431 | 451 => Meaning::Stays,
             400..=499 if self.body == Body::Ours => Meaning::Fatal,
-            // Whoever is delivered here gets a receipt of ours, and those words are not ours.
+            // What is delivered here gets a receipt of ours, and those words are not ours.
             _ => Meaning::Stays,
         }
     }
 
-    /// Whether so many that are rejected alike, and none delivered between, are a fault of the destination.
+    /// Whether so many that are rejected alike, and none delivered between, are a fault of the
+    /// destination.
     fn is_a_setting(self) -> bool {
         self.status != 412
     }

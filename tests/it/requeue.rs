@@ -24,7 +24,12 @@ fn rejecting(first: usize) -> Scripted {
 }
 
 fn rejected(status: u16) -> Reply {
-    Reply::json(status, &json!({"title": "not ours"}))
+    let kind = match status {
+        409 => "conflict",
+        412 => "commit-out-of-window",
+        _ => "too-large",
+    };
+    Reply::json(status, &json!({"type": format!("urn:sealift:{kind}"), "title": "not ours"}))
 }
 
 // Of the shared group's test.

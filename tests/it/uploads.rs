@@ -95,7 +95,11 @@ fn other_receivers_get_the_address_and_the_headers_they_want() {
     assert_eq!(seen.header("x-commit"), None);
     assert_eq!(seen.header("authorization"), Some("Bearer s3cret"));
     let receipt = json_file(&sandbox.shipped("run 1").join("shipping_receipt.json"));
-    assert_eq!(receipt["receiver"], format!("{}/bucket/run%201.tar.zst?from=run%201", server.url()));
+    assert_eq!(
+        receipt["receiver"],
+        format!("{}/bucket/run%201.tar.zst", server.url()),
+        "a query may hold a secret"
+    );
 }
 
 #[test]

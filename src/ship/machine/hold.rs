@@ -24,7 +24,8 @@ use crate::episode::EpisodeId;
 /// So many attempts in a row, met by the weather with no answer of a receiver between them, hold the destination.
 const WEATHER_STREAK: u32 = 2;
 
-/// So many different episodes that are rejected alike, and none delivered between, are no fault of theirs.
+/// So many different episodes that are rejected alike, and none delivered between, are no fault of
+/// theirs.
 const REJECTED_ALIKE: usize = 3;
 
 /// So many that were not tried yet are tried at once, one after another, while it is held for bad weather.
@@ -149,9 +150,11 @@ impl Destination {
         std::mem::take(&mut self.rejections.waiting)
     }
 
-    /// What a rejection comes to. Gateways reject in JSON too, and whatever is sent: so where a receiver of ours answers, only its own words
-    /// count; elsewhere one is the episode's own only where others were taken; and three alike with none taken between are
-    /// nobody's own. What stays a rejection is not acted on: the destination is held, or the episode waits for a delivery.
+    /// What a rejection comes to. Gateways reject in JSON too, and whatever is sent: so where a
+    /// receiver of ours answers, only its own words count; elsewhere one is the episode's own only
+    /// where others were taken; and three alike with none taken between are no episode's own. What
+    /// stays a rejection is not acted on: the destination is held, or the episode waits for a
+    /// delivery.
     pub fn weigh(
         &mut self,
         id: &EpisodeId,
@@ -160,13 +163,20 @@ impl Destination {
         now: Duration,
         jitter: &mut Jitter,
     ) -> Verdict {
-        let Verdict::Rejected(why, speaker) = verdict else { return verdict };
+        let Verdict::Rejected(mut why, speaker) = verdict else { return verdict };
         let known = &mut self.rejections;
         let acts = match speaker {
             Speaker::Ours => true,
-            Speaker::Another if require_receipt || known.ours => return Verdict::Refused(why),
+            Speaker::Another if require_receipt || known.ours => {
+                why.detail += ", which is not how a receiver of ours rejects an episode";
+                return Verdict::Refused(why);
+            }
             Speaker::Another => known.delivered,
         };
+        if !acts {
+            why.detail +=
+                "; nothing was delivered there since the start, so it is not held against the episode yet";
+        }
         let kind = why.body.get("type").and_then(serde_json::Value::as_str).unwrap_or_default();
         let words = (why.status, kind.to_owned());
         if known.alike.as_ref() != Some(&words) {
@@ -179,7 +189,11 @@ impl Destination {
         if !acts {
             known.waiting.insert(id.clone());
         }
-        if known.by.len() >= REJECTED_ALIKE || (self.hold.is_some() && !acts) {
+        let many = known.by.len() >= REJECTED_ALIKE;
+        if many || (self.hold.is_some() && !acts) {
+            if many {
+                why.detail = format!("three different episodes in a row are rejected alike: {}", why.detail);
+            }
             self.hold_for(id, &why, FAULT_PROBE, None, now).failed(id, &why, None, now, jitter);
         } else if acts {
             return Verdict::Fatal(why);

@@ -11,13 +11,14 @@
 //! | `id-invalid`, `upload-invalid`, `unsupported-type`: our receiver met a request that is not ours | the address | hold |
 //! | 412 with a verdict on the commit | episode | fatal |
 //! | 400, 413, 415, 422 and any other 4xx not named here, in the words of our receiver or in another's JSON | episode, where more speaks for it | rejected |
-//! | the same, not written by a receiver; 402, 414, 416, 417, 423, 431, 451 whoever wrote them | unknown | refused |
+//! | the same, not written by a receiver; 402, 414, 416, 417, 423, 431, 451 in any words | unknown | refused |
 //! | 401, 403, 404, 405, 407, 411, 421, 426, 1xx, 3xx, 501, 505, TLS failure (another name in the certificate, too) | destination | hold |
 //! | 413 with `Retry-After`, 408, 425, 429, other 5xx, 507, connection lost, time-out, a name that is not found | weather | transient |
 //!
 //! A receiver is whoever answers with a JSON object under a JSON media type. An empty or HTML refusal was
-//! written by something in between, and never counts against an episode. But gateways speak JSON too: what "rejected" comes to is
-//! decided by what else is known of the destination (`attempts.rs`).
+//! written by something in between, and never counts against an episode. But gateways speak JSON
+//! too: what "rejected" comes to is decided by what else is known of the destination
+//! (`attempts.rs`).
 
 use serde_json::Value;
 
@@ -34,7 +35,7 @@ pub const MAX_RETRY_AFTER_S: u64 = 3600;
 /// The longest piece of a receiver's words that is kept in a message, characters.
 const MAX_DETAIL_CHARS: usize = 300;
 
-/// What is said of whoever acknowledges what it cannot hold.
+/// What is said of an answer that acknowledges what is not held.
 const NO_RECEIVER: &str = "this is no receiver: is the host name or path right?";
 
 /// What is to become of the episode and of the destination.
@@ -46,9 +47,11 @@ pub enum Verdict {
     Conflict(Refusal),
     /// The bytes were altered on the way, or in our outbox.
     Corrupted(Refusal),
-    /// The receiver rejects this episode for its commit: quarantine, however many others meet the same.
+    /// The receiver rejects this episode for its commit: quarantine, however many others meet the
+    /// same.
     Fatal(Refusal),
-    /// It is rejected in JSON. Whether that is the episode's fault, more than this one answer has to say.
+    /// It is rejected in JSON. Whether that is the episode's fault, more than this one answer has
+    /// to say.
     Rejected(Refusal, Speaker),
     /// Refused by something that is no receiver.
     Refused(Refusal),
@@ -70,7 +73,7 @@ pub enum Verdict {
 pub enum Speaker {
     /// A receiver of ours: the problem is one of the closed set.
     Ours,
-    /// Whoever else writes JSON: another receiver, or a gateway before any.
+    /// Other JSON: of another receiver, or of a gateway before any.
     Another,
 }
 
@@ -188,7 +191,8 @@ fn judge_answer(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, trust: Tru
         // "If the condition is temporary, the server SHOULD generate a Retry-After" (RFC 9110, section 15.5.14).
         413 if answer.retry_after_s.is_some() => transient(answer),
         401 | 403 | 404 | 405 | 407 | 411 | 421 | 426 => Verdict::Hold(refusal()),
-        // No receiver means an episode by these: a bill, an address, a range, an expectation, a lock, the headers, the law.
+        // No receiver means an episode by these: a bill, an address, a range, an expectation, a
+        // lock, the headers, the law.
         402 | 414 | 416 | 417 | 423 | 431 | 451 => Verdict::Refused(refusal()),
         412 if judges_the_commit(answer) => Verdict::Fatal(refusal()),
         400..=499 if problem_type(answer).is_some_and(speaks_against_an_episode) => {
@@ -283,13 +287,15 @@ fn altered_on_the_way(problem: ProblemType) -> bool {
     matches!(problem, ProblemType::DigestMismatch | ProblemType::Truncated)
 }
 
-/// A receiver of ours was reached, at another place than where a shipper's request belongs. No id of ours is malformed.
+/// A receiver of ours was reached, at another place than where a shipper's request belongs. No id
+/// of ours is malformed.
 fn faults_of_the_address(problem: ProblemType) -> bool {
     use ProblemType as P;
     matches!(problem, P::IdInvalid | P::UploadInvalid | P::UnsupportedType)
 }
 
-/// What of the closed set is about the episode itself. A conflict is too, and has a verdict of its own.
+/// What of the closed set is about the episode itself. A conflict is too, and has a verdict of its
+/// own.
 fn speaks_against_an_episode(problem: ProblemType) -> bool {
     use ProblemType as P;
     matches!(problem, P::CommitMissing | P::CommitOutOfWindow | P::TooLarge)

@@ -5,8 +5,9 @@
 //!                                                                                          └▶ anything else: as it was
 //! ```
 //!
-//! A receiver refuses an episode outside of its commit window before the body. Fronts that are still sending it then answer with a
-//! 503 or 502 of their own (Varnish always does), and however often it is tried, the verdict is never heard.
+//! A receiver refuses an episode outside of its commit window before the body. Fronts that are
+//! still sending it then answer with a 503 or 502 of their own (Varnish always does), and however
+//! often it is tried, the verdict is never heard.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::{
     wire::{self, ProblemType},
 };
 
-/// Whoever has answered nothing just now is not waited for long.
+/// A front that has just lost an answer is not waited for long.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Transport {
@@ -29,7 +30,7 @@ impl Transport {
         outcome: Result<Outcome, Fault>,
         delivery: &Delivery,
     ) -> Result<Outcome, Fault> {
-        // A smaller one is through before anybody refuses it.
+        // A smaller one is through before it can be refused.
         if delivery.facts.size_bytes <= wire::EXPECT_CONTINUE_OVER_BYTES || !is_unheard(&outcome) {
             return outcome;
         }

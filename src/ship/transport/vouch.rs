@@ -5,7 +5,8 @@
 //!                                                └▶ anything else: nothing speaks for it
 //! ```
 //!
-//! A proxy without a route for the host or the path answers an empty 200 to any PUT, and to any HEAD: with another length.
+//! A proxy without a route for the host or the path answers an empty 200 to any PUT, and to any
+//! HEAD: with another length.
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
@@ -21,7 +22,7 @@ impl Transport {
     /// Asks where nothing but its status speaks for an acknowledgement, and notes what was found.
     ///
     /// # Errors
-    /// [`Fault`] where nobody can be asked just now.
+    /// [`Fault`] where the address cannot be asked just now.
     pub(super) async fn vouched(&self, outcome: Outcome, delivery: &Delivery) -> Result<Outcome, Fault> {
         let Outcome::Answered(mut answer) = outcome else { return Ok(outcome) };
         if self.asks_of_bare_200 && is_bare_200(&answer) {

@@ -7,7 +7,8 @@ use std::sync::{
 
 use super::*;
 
-/// Answers one request on its first connection, takes the next with so much of its body, and closes; all others are served.
+/// Answers one request on its first connection, takes the next with so much of its body, and
+/// closes; all others are served.
 async fn closing_after(body_bytes: usize) -> (Server, Arc<AtomicUsize>) {
     let (first, requests) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
     let counted = Arc::clone(&requests);

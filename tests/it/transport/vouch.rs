@@ -66,7 +66,7 @@ async fn a_server_that_cannot_be_asked_just_now_is_asked_another_time() {
 }
 
 #[tokio::test]
-async fn nobody_is_asked_where_the_operators_word_is_enough() {
+async fn no_head_is_sent_where_the_operators_word_is_enough() {
     let server = server("200 OK\r\nContent-Length: 0", "200 OK\r\nContent-Length: 7").await;
     let sandbox = Sandbox::to(server.url());
     let transport = sandbox.transport().not_asking_of_bare_200();
@@ -81,7 +81,7 @@ async fn what_a_receiver_refuses_early_is_heard_though_a_front_answers_with_an_e
         (Some("503 Backend fetch failed"), LARGE, true),
         (Some("502 Bad Gateway"), LARGE, true),
         (None, LARGE, true),
-        // A small one is through before anybody refuses it.
+        // A small one is through before it can be refused.
         (Some("503 Backend fetch failed"), 1000, false),
     ] {
         let said = problem.to_string();

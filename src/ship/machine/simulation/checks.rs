@@ -58,6 +58,8 @@ impl Watched {
     /// What was said to be in conflict was so at the one before.
     pub(super) fn another_receiver(&mut self) {
         self.conflicts.clear();
+        // Nor is what it still says of what is on its way.
+        self.sent.clear();
     }
 
     fn remember(&mut self, text: &str, now: Duration) {

@@ -193,13 +193,17 @@ pub(super) fn draw_bad_outcome(dice: &mut Dice) -> Outcome {
         // A receipt that names other content than ours.
         200 | 201 | 204 => Some(serde_json::json!({"sha256": "00"})),
         401 | 403..=405 | 407 | 408 | 411 | 421 | 425 | 426 | 429 => Some(serde_json::json!({"title": "no"})),
-        // A gateway that speaks JSON: no receiver means an episode by these, whoever writes them.
+        // A gateway that speaks JSON: no receiver means an episode by these.
         402 | 414 | 416 | 417 | 423 | 431 | 451 => Some(serde_json::json!({"message": "no"})),
         // Of another receiver these would be its own word.
         400..=499 => None,
         _ => Some(serde_json::json!({"title": "no"})),
     };
-    let html = AnswerBody::Foreign { html: true, excerpt: "<html>".into() };
+    let html = match status {
+        // A 201 may carry any page.
+        201 | 204 => AnswerBody::Garbled { excerpt: "{".into() },
+        _ => AnswerBody::Foreign { html: true, excerpt: "<html>".into() },
+    };
     let acknowledges = matches!(status, 200 | 201 | 204);
     let body = match (dice.below(3), json) {
         (0, Some(json)) => AnswerBody::Json(json),
