@@ -56,7 +56,7 @@ fn lenient(meta: &[u8]) -> String {
         } else if let Some(word) =
             ["-Infinity", "Infinity", "NaN"].iter().find(|word| rest.starts_with(**word))
         {
-            out.push_str("0");
+            out.push('0');
             out.extend(std::iter::repeat_n(' ', word.len() - 1));
             rest = &rest[word.len()..];
             continue;

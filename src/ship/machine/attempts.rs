@@ -39,6 +39,12 @@ impl Machine {
         let paused = std::mem::take(&mut episode.paused);
         let trust = self.settings.trust();
         let verdict = judge(&attempt.outcome, id, &packed.facts, trust);
+        // Bytes that were read after a failed fsync may not be those that were packed: only a digest proves them.
+        let proven = matches!(&verdict, Verdict::Delivered(proof) if !proof.receipt().is_null());
+        if episode.spoiled && !proven {
+            self.ledger.attempted(&verdict);
+            return self.stuck(id, Next::Pack, "its archive could not be made durable".to_owned(), now);
+        }
         // What another receiver says that this one is no more sent to.
         let from_elsewhere = std::mem::take(&mut episode.sent_elsewhere);
         if from_elsewhere
@@ -52,11 +58,6 @@ impl Machine {
         }
         let verdict = self.destination.weigh(id, verdict, trust.require_receipt, now, &mut self.jitter);
         self.ledger.attempted(&verdict);
-        // Bytes that were read after a failed fsync may not be those that were packed: only a digest proves them.
-        let proven = matches!(&verdict, Verdict::Delivered(proof) if !proof.receipt().is_null());
-        if episode.spoiled && !proven {
-            return self.stuck(id, Next::Pack, "its archive could not be made durable".to_owned(), now);
-        }
         match verdict {
             Verdict::Delivered(proof) => {
                 let status = proof.status();

@@ -292,6 +292,12 @@ fn by_another() -> AnswerBody {
     AnswerBody::Json(json!({"message": "Request Too Long"}))
 }
 
+/// With no body.
+fn silent(status: u16, retry_after_s: Option<u64>) -> Answer {
+    let (body, voucher) = (AnswerBody::Empty, Voucher::Status);
+    Answer { status, body, retry_after_s, server_date: None, voucher }
+}
+
 fn html() -> AnswerBody {
     AnswerBody::Foreign { html: true, excerpt: "<html>".into() }
 }
