@@ -56,6 +56,15 @@ pub fn give_up(layout: &Layout, id: &EpisodeId, full: bool) {
     }
 }
 
+/// What was said of an archive, to be remembered beside it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Said<'a> {
+    /// That it is in conflict.
+    pub conflict: Option<&'a Refusal>,
+    /// Nothing that delivered it.
+    pub tried: bool,
+}
+
 /// Makes an archive durable under its final name (where it is not), and writes its sidecar. `archive` is the open
 /// scratch; `None` where the archive has its final name already.
 ///
@@ -66,11 +75,13 @@ pub fn keep(
     id: &EpisodeId,
     archive: Option<&Archive>,
     packed: &Packed,
-    conflict: Option<&Refusal>,
+    said: Said<'_>,
     now: WallTime,
     progress: &Progress,
 ) -> Result<(), String> {
+    let Said { conflict, tried } = said;
     let mut sidecar = sidecar(id, packed);
+    sidecar.tried_at_wall = tried.then_some(now);
     sidecar.verdict = conflict.map(|refusal| RecordedVerdict {
         verdict: CONFLICT.to_owned(),
         status_code: refusal.status.unwrap_or(409),
@@ -91,7 +102,13 @@ pub fn keep(
             &layout.spares(&layout.outbox),
         )
     };
-    write().map_err(|error| format!("Failed to make its archive durable in the outbox: {error}"))
+    let written = write();
+    if let (Err(error), None, None) = (&written, archive, conflict) {
+        // It has its sidecar, and the order is all that this was for.
+        tracing::debug!(EPISODE = %id, "that it was tried could not be written down: {error}");
+        return Ok(());
+    }
+    written.map_err(|error| format!("Failed to make its archive durable in the outbox: {error}"))
 }
 
 /// Writes the sidecar of an archive that lies nowhere, for as long as its episode is moved. Where the move is broken off, it says
@@ -142,6 +159,7 @@ fn sidecar(id: &EpisodeId, packed: &Packed) -> Sidecar {
         manifest: packed.manifest,
         commit: packed.commit.as_ref().map(|commit| commit.as_str().to_owned()),
         verdict: None,
+        tried_at_wall: None,
     }
 }
 

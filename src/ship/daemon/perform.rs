@@ -16,6 +16,7 @@ use crate::{
             state::{Check, Moved, OrphanEnd, PackFailure, Packed},
             window::LocalTime,
         },
+        outbox::Said,
         throttle::Throttle,
         watch::{Trouble, Watch},
     },
@@ -251,11 +252,12 @@ impl Hands {
                     || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
                 );
             }
-            Effect::Keep { id, packed, conflict } => {
+            Effect::Keep { id, packed, conflict, tried } => {
                 let panicked = id.clone();
                 workers.step(
                     move |workers| {
-                        Event::Kept(id.clone(), workers.keep(&id, &packed, conflict.as_ref(), &progress))
+                        let said = Said { conflict: conflict.as_ref(), tried };
+                        Event::Kept(id.clone(), workers.keep(&id, &packed, said, &progress))
                     },
                     || Event::Kept(panicked, Err(PANICKED.to_owned())),
                 );

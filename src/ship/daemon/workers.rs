@@ -7,7 +7,10 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
@@ -16,6 +19,7 @@ use super::{FreeBytes, KeepDays, grounds::Grounds, lore::Lore};
 use crate::{
     clock, durable,
     episode::{Digest, EpisodeId, printable},
+    filed,
     layout::Layout,
     progress::Progress,
     records::WallTime,
@@ -25,7 +29,7 @@ use crate::{
         machine::{
             Event, Scanned,
             state::{Moved, OrphanEnd, Packed, Reason},
-            verdict::{Proof, Refusal, receivers_clock},
+            verdict::{Proof, receivers_clock},
         },
         orphan::{self, Settled, Why},
         outbox,
@@ -71,6 +75,8 @@ pub(super) struct Known {
     root: Option<RootId>,
     /// Which folders the others were.
     pub(super) grounds: Grounds,
+    /// A look around has come to its end.
+    has_looked: AtomicBool,
     /// Why the last look around failed.
     scan_trouble: Mutex<Option<String>>,
     /// Where the receivers that took an episode were: after a reload, the next attempt may go elsewhere.
@@ -146,7 +152,22 @@ impl Workers {
         let same_root = self.known.root == Some(found.root);
         let (archives, unlabelled) =
             if same_root && has_outbox { (found.archives, found.unlabelled) } else { Default::default() };
-        Some(Scanned { episodes: found.episodes, archives, unlabelled, mistaken })
+        let tried = self.tried_before(&archives, progress);
+        Some(Scanned { episodes: found.episodes, archives, unlabelled, tried, mistaken })
+    }
+
+    /// Which of these a process before this one has sent in vain. Asked once: from then on this one knows.
+    fn tried_before(&self, archives: &[EpisodeId], progress: &Progress) -> Vec<(EpisodeId, u64)> {
+        if self.known.has_looked.swap(true, Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let tried_at = |id: &EpisodeId| {
+            progress.step();
+            let sidecar = filed::sidecar(&self.layout, id).ok().flatten();
+            sidecar.and_then(|sidecar| sidecar.tried_at_wall)
+        };
+        let tried = archives.iter().filter_map(|id| Some((id.clone(), tried_at(id)?)));
+        tried.map(|(id, at)| (id, u64::try_from(at.unix_seconds()).unwrap_or(0))).collect()
     }
 
     /// A mount that is gone for a weekend is told of once, and not every five seconds.
@@ -182,13 +203,13 @@ impl Workers {
         &self,
         id: &EpisodeId,
         packed: &Packed,
-        conflict: Option<&Refusal>,
+        said: outbox::Said<'_>,
         progress: &Progress,
     ) -> Result<(), String> {
         let archive = lock(&self.known.scratch).get(id).map(|scratch| scratch.archive.clone());
         let now = clock::wall_now();
         self.have(&self.layout.outbox)?;
-        let kept = outbox::keep(&self.layout, id, archive.as_ref(), packed, conflict, now, progress);
+        let kept = outbox::keep(&self.layout, id, archive.as_ref(), packed, said, now, progress);
         // It has its final name, or cannot be trusted: either way the open file is not needed any more.
         lock(&self.known.scratch).remove(id);
         kept

@@ -24,6 +24,7 @@ pub mod fairness;
 pub mod ground;
 pub mod hold;
 mod looking;
+mod order;
 pub mod overview;
 pub mod pulse;
 pub mod queue;
@@ -135,7 +136,10 @@ pub struct Scanned {
     pub episodes: Vec<(EpisodeId, Look)>,
     /// Ids with an archive in the outbox, with or without a sidecar.
     pub archives: Vec<EpisodeId>,
-    /// Those without one. Where it was in conflict, a person has taken the verdict away: it is sent again.
+    /// Those that a process before this one has sent in vain, with the time of the last attempt, seconds by the clock of then. Told by
+    /// the first pass alone.
+    pub tried: Vec<(EpisodeId, u64)>,
+    /// Archives without a sidecar. Where it was in conflict, a person has taken the verdict away: it is sent again.
     pub unlabelled: Vec<EpisodeId>,
     /// How many others somebody believes to have sealed, and are no episodes.
     pub mistaken: u64,
@@ -179,6 +183,8 @@ pub enum Effect {
         packed: Arc<Packed>,
         /// A conflict to remember beside it.
         conflict: Option<Refusal>,
+        /// It was sent in vain, which is remembered too.
+        tried: bool,
     },
     /// One delivery attempt.
     Send {

@@ -24,6 +24,10 @@ impl Machine {
         self.destination.mended(now);
         if elsewhere {
             self.ramp = Ramp::default();
+            for episode in self.episodes.values_mut() {
+                episode.fails_alone = false;
+                episode.deliveries_at_failure = None;
+            }
         }
         // The weather of a receiver that stays the same, and what it asked for (Retry-After), are as they were.
         let waits_for_a_person = |state: &State| match state {

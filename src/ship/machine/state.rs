@@ -168,6 +168,15 @@ pub(super) enum Looking {
     Stale,
 }
 
+/// Whether a sidecar says that its archive was sent in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Noted {
+    No,
+    /// It is to.
+    Due,
+    Yes,
+}
+
 /// One episode as the machine remembers it: a quarter of a kilobyte, since most of them wait.
 #[derive(Debug)]
 pub(super) struct Episode {
@@ -205,10 +214,20 @@ pub(super) struct Episode {
     /// Deliveries of the process when the attempt began, and when one last failed.
     pub(super) deliveries_at_start: u64,
     pub(super) deliveries_at_failure: Option<u64>,
-    /// How often one failed between two of which others were delivered.
-    pub(super) own_failures: u32,
+    /// One failed before others were delivered, and the next one failed as well: that is its own affair.
+    pub(super) fails_alone: bool,
+    /// The same in bad weather, which takes more to tell.
+    pub(super) fails_alone_in_weather: bool,
+    /// It failed last while the destination was held.
+    pub(super) failed_in_hold: bool,
+    /// Whether its sidecar says that it was tried.
+    pub(super) noted: Noted,
+    /// Since when it waits for another turn; zero where it had none yet.
+    pub(super) waits_again_since: Duration,
     /// It stands still, or did, since the upload window closed over it.
     pub(super) paused: bool,
+    /// A window closed over it, and it was cut then.
+    pub(super) cut_by_window: bool,
     /// When it last came back undelivered.
     pub(super) failed_at: Option<Duration>,
     /// When it was seen to be sealed.
@@ -269,8 +288,13 @@ impl Episode {
             unfinished_since: None,
             deliveries_at_start: 0,
             deliveries_at_failure: None,
-            own_failures: 0,
+            fails_alone: false,
+            fails_alone_in_weather: false,
+            noted: Noted::No,
+            failed_in_hold: false,
+            waits_again_since: Duration::ZERO,
             paused: false,
+            cut_by_window: false,
             failed_at: None,
             sealed_at: Duration::ZERO,
             may_be_kept: false,

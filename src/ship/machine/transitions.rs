@@ -8,7 +8,9 @@ use super::{
     Effect, Notice,
     backoff::{LOCAL, SETTLING, Schedule},
     queue::Machine,
-    state::{Check, Episode, Looking, Moved, Next, OrphanEnd, PackFailure, Packed, Reason, Rest, State},
+    state::{
+        Check, Episode, Looking, Moved, Next, Noted, OrphanEnd, PackFailure, Packed, Reason, Rest, State,
+    },
 };
 use crate::episode::{EpisodeId, Fingerprint};
 
@@ -123,12 +125,17 @@ impl Machine {
             | State::Retiring(..)
             | State::Quarantining(_) => return,
         };
-        if episode.keeping || episode.without_copy || (episode.durable && episode.conflict.is_none()) {
+        let nothing_new = episode.conflict.is_none() && episode.noted != Noted::Due;
+        if episode.keeping || episode.without_copy || (episode.durable && nothing_new) {
             return;
         }
         episode.keeping = true;
         let conflict = episode.conflict.take().map(|refusal| *refusal);
-        self.on_disk(Effect::Keep { id: id.clone(), packed, conflict });
+        let tried = episode.noted != Noted::No;
+        if tried {
+            episode.noted = Noted::Yes;
+        }
+        self.on_disk(Effect::Keep { id: id.clone(), packed, conflict, tried });
     }
 
     pub(super) fn kept(&mut self, id: &EpisodeId, result: Result<(), String>, now: Duration) {
@@ -299,6 +306,7 @@ impl Machine {
 
     /// A rest is over.
     pub(super) fn rested(&mut self, id: &EpisodeId) {
+        self.gives_up_its_turn(id);
         let Some(episode) = self.episodes.get_mut(id) else { return };
         match std::mem::replace(&mut episode.state, State::Sealed) {
             // Has it changed? The check compares fingerprints, and remembers the conflict where it has not.

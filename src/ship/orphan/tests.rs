@@ -107,6 +107,7 @@ impl Sandbox {
             manifest: ManifestCheck::None,
             commit: None,
             verdict,
+            tried_at_wall: None,
         };
         fs::write(self.layout.sidecar(&self.id), serde_json::to_vec(&sidecar).unwrap()).unwrap();
     }
