@@ -38,16 +38,17 @@ pub(super) fn is_copy(source: &Path, copy: &Path, progress: &Progress) -> io::Re
 }
 
 fn compare(source: &Path, copy: &Path, progress: &Progress) -> Result<bool, TreeError> {
-    let records = records_of(source)?;
+    let records = records_of(source, progress)?;
     // The second reads everything, which a directory that merely has the name is seldom worth.
     Ok(records.iter().all(|name| copy.join(name).is_file())
         && digest(source, false, progress)? == digest(copy, false, progress)?
         && digest(source, true, progress)? == digest(copy, true, progress)?)
 }
 
-fn records_of(directory: &Path) -> Result<Vec<OsString>, TreeError> {
+fn records_of(directory: &Path, progress: &Progress) -> Result<Vec<OsString>, TreeError> {
     let unread = |source| TreeError::Io { path: to_path(b""), source };
     let names = fs::read_dir(directory).and_then(|entries| {
+        let entries = entries.inspect(|_| progress.step());
         entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()
     });
     let is_record =

@@ -81,6 +81,8 @@ pub struct Hold {
     pub last_probe: EpisodeId,
     /// The one episode that all of this is known from; `None` where two agree.
     pub suspect: Option<EpisodeId>,
+    /// What was last heard is bad weather, which passes by itself.
+    pub weather: bool,
     schedule: Schedule,
     failures: u32,
     /// Somebody who is obeyed has asked for silence until then.
@@ -97,6 +99,8 @@ pub struct Hold {
     untried_from: Duration,
     /// Another one might fare better, and there is time for it.
     reached: bool,
+    /// What the last failure would be probed by.
+    latest: Schedule,
 }
 
 impl Destination {
@@ -241,6 +245,7 @@ impl Destination {
             next_probe: now,
             last_probe: id.clone(),
             suspect: suspect.cloned(),
+            weather: false,
             schedule,
             failures: 0,
             silent_until: now,
@@ -250,8 +255,10 @@ impl Destination {
             new_from: now,
             untried_from: now,
             reached: false,
+            latest: schedule,
         });
         hold.reached = self.reached && !one_pass;
+        hold.latest = schedule;
         hold
     }
 }
@@ -316,6 +323,7 @@ impl Hold {
         // What was under way when the hold began says nothing new.
         if self.failures == 0 || self.last_probe == *id {
             self.why = why.clone();
+            self.weather = self.latest == WEATHER_PROBE;
             // Those that go before their time are a few, and their time comes none the later.
             if self.last_was_due {
                 self.failures += 1;

@@ -27,7 +27,7 @@ use crate::{
 };
 
 const S: Duration = Duration::from_secs(1);
-const WORLDS: u64 = 400;
+const WORLDS: u64 = 40;
 /// A hold, and the way up after it, cost some seconds, and each sick one that is tried while it is held some more.
 const AROUND: Duration = Duration::from_secs(30);
 const PLACE: Duration = Duration::from_secs(5);
@@ -241,7 +241,6 @@ fn three_or_ten_that_something_in_between_answers_with_503_throttle_no_good_one(
         hosts.run_until(15 * S);
         assert_eq!(hosts.hosts[0].shipped.len(), 20, "beside {sick}, after 15 s");
         let mut slowest = Duration::ZERO;
-        let mut slow = Vec::new();
         for n in 20..320 {
             let (fresh, sealed) = (id("good", n), hosts.now);
             hosts.outside.sizes.insert(fresh.clone(), 1_000);
@@ -249,11 +248,7 @@ fn three_or_ten_that_something_in_between_answers_with_503_throttle_no_good_one(
             hosts.run_until(sealed + 5 * S);
             let at = hosts.hosts[0].shipped.get(&fresh);
             slowest = slowest.max(at.map_or(5 * S, |at| *at - sealed));
-            if at.map_or(5 * S, |at| *at - sealed) > S {
-                slow.push((n, at.map_or(5 * S, |at| *at - sealed)))
-            }
         }
-        println!("beside {sick}: {slow:?}");
         assert!(slowest < S, "beside {sick}: {slowest:?}");
     }
 }
