@@ -201,7 +201,7 @@ fn one_listing_that_is_longer_than_a_disk_may_take_is_no_stall_while_it_moves() 
     let sandbox = Sandbox::with_receiver();
     let huge = sandbox.record("huge", &[]);
     // Some 450 of these names to a call of getdents64.
-    for n in 0..2_500 {
+    for n in 0..3_500 {
         fs::write(huge.join(format!("{n:050}")), b"").unwrap();
     }
     let ship = manager.over(sandbox.command("ship"));
