@@ -16,7 +16,6 @@ use crate::{
             state::{Check, Moved, OrphanEnd, PackFailure, Packed},
             window::LocalTime,
         },
-        outbox::Said,
         throttle::Throttle,
         watch::{Trouble, Watch},
     },
@@ -256,8 +255,8 @@ impl Hands {
                 let panicked = id.clone();
                 workers.step(
                     move |workers| {
-                        let said = Said { conflict: conflict.as_ref(), tried };
-                        Event::Kept(id.clone(), workers.keep(&id, &packed, said, &progress))
+                        let kept = workers.keep(&id, &packed, conflict.as_ref(), tried, &progress);
+                        Event::Kept(id, kept)
                     },
                     || Event::Kept(panicked, Err(PANICKED.to_owned())),
                 );

@@ -29,7 +29,7 @@ use crate::{
         machine::{
             Event, Scanned,
             state::{Moved, OrphanEnd, Packed, Reason},
-            verdict::{Proof, receivers_clock},
+            verdict::{Proof, Refusal, receivers_clock},
         },
         orphan::{self, Settled, Why},
         outbox,
@@ -203,12 +203,16 @@ impl Workers {
         &self,
         id: &EpisodeId,
         packed: &Packed,
-        said: outbox::Said<'_>,
+        conflict: Option<&Refusal>,
+        tried: bool,
         progress: &Progress,
     ) -> Result<(), String> {
         let archive = lock(&self.known.scratch).get(id).map(|scratch| scratch.archive.clone());
         let now = clock::wall_now();
         self.have(&self.layout.outbox)?;
+        let receiver = self.transport.shown_url();
+        let conflict = conflict.map(|refusal| (refusal, receiver.as_str()));
+        let said = outbox::Said { conflict, tried };
         let kept = outbox::keep(&self.layout, id, archive.as_ref(), packed, said, now, progress);
         // It has its final name, or cannot be trusted: either way the open file is not needed any more.
         lock(&self.known.scratch).remove(id);

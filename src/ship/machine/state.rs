@@ -224,6 +224,8 @@ pub(super) struct Episode {
     pub(super) noted: Noted,
     /// Since when it waits for another turn; zero where it had none yet.
     pub(super) waits_again_since: Duration,
+    /// The receiver has been changed since it was sent.
+    pub(super) sent_elsewhere: bool,
     /// It stands still, or did, since the upload window closed over it.
     pub(super) paused: bool,
     /// A window closed over it, and it was cut then.
@@ -293,6 +295,7 @@ impl Episode {
             noted: Noted::No,
             failed_in_hold: false,
             waits_again_since: Duration::ZERO,
+            sent_elsewhere: false,
             paused: false,
             cut_by_window: false,
             failed_at: None,

@@ -22,7 +22,7 @@ use crate::{
             state::PackFailure,
             window::Uploads,
         },
-        outcome::{Answer, AnswerBody, Attempt, Fault, Outcome},
+        outcome::{Answer, AnswerBody, Attempt, Fault, Outcome, Voucher},
     },
 };
 
@@ -64,7 +64,14 @@ impl Outside for Ward {
     fn attempt(&mut self, id: &EpisodeId, size_bytes: u64, now: Duration) -> (Duration, Attempt) {
         let whole = now + sends_for(size_bytes);
         let answer = |status, body| {
-            Outcome::Answered(Answer { status, body, retry_after_s: None, server_date: None }).into()
+            Outcome::Answered(Answer {
+                status,
+                body,
+                retry_after_s: None,
+                server_date: None,
+                voucher: Voucher::Status,
+            })
+            .into()
         };
         match self.sickness {
             Sickness::Answered(status) if self.sick.contains(id) => {
@@ -106,6 +113,7 @@ fn settings(pack_workers: usize, concurrency: usize, order: Order, once: bool) -
         reconcile_interval: 60 * S,
         sweep_interval: 3600 * S,
         require_receipt: false,
+        believe_bare_200: false,
         relieve: false,
         once,
         seed: 7,
