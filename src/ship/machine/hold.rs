@@ -147,6 +147,7 @@ impl Destination {
             Outcome::Answered(_) => true,
             Outcome::Failed(fault) => match fault {
                 Fault::Lost(_)
+                | Fault::Stale(_)
                 | Fault::TimedOut(Phase::Idle | Phase::Answer)
                 | Fault::Archive(_)
                 | Fault::Cancelled => true,
