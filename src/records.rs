@@ -42,6 +42,9 @@ pub struct Sidecar {
     /// The last verdict that a restart must remember.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<RecordedVerdict>,
+    /// When it was last sent in vain, UTC. What was not tried goes before what was; losing this costs nothing but that order.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "stamp_or_none")]
+    pub tried_at_wall: Option<WallTime>,
 }
 
 /// The name under which a conflict is remembered in a sidecar.

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -126,7 +127,8 @@ impl Room {
         let promised = self.promised.fetch_add(bytes, Ordering::Relaxed);
         // From here on it is given back, whatever is decided.
         let promise = Promise { promised: Arc::clone(&self.promised), left_bytes: bytes, share };
-        Ok(fits(bytes, space, promised, self.min_free_bytes).map(|()| promise))
+        let fits = fits(bytes, space, promised, self.min_free_bytes);
+        Ok(fits.map(|()| promise).map_err(|problem| UsedUp::by(space).said_in(problem)))
     }
 
     /// So much more of a host's share, where it has one. Compared and taken at once: of many that ask together, no more are
@@ -163,7 +165,9 @@ impl Room {
         }) {
             return Ok(Err(problem));
         }
-        Ok(fits(0, store.space().await?, self.promised.load(Ordering::Relaxed), self.min_free_bytes))
+        let space = store.space().await?;
+        let fits = fits(0, space, self.promised.load(Ordering::Relaxed), self.min_free_bytes);
+        Ok(fits.map_err(|problem| UsedUp::by(space).said_in(problem)))
     }
 
     /// Whether what broke off may be kept beside what is kept already.
@@ -205,6 +209,42 @@ impl Room {
             let share = since.shares.entry(host.clone()).or_default();
             share.stored_bytes = share.stored_bytes.saturating_add(bytes);
         }
+    }
+}
+
+/// What of the store's disk is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UsedUp {
+    Bytes,
+    Inodes,
+    Quota,
+}
+
+impl UsedUp {
+    fn by(space: Space) -> Self {
+        if space.free_files.is_some_and(|free| free < LEAST_FILES) { Self::Inodes } else { Self::Bytes }
+    }
+
+    /// What an error of a full disk was about: ENOSPC is said of bytes and of inodes alike.
+    pub(super) fn of(error: &io::Error, space: Option<Space>) -> Self {
+        if error.kind() == io::ErrorKind::QuotaExceeded {
+            return Self::Quota;
+        }
+        space.map_or(Self::Bytes, Self::by)
+    }
+
+    /// As the metrics and a problem's member `used_up` have it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Inodes => "inodes",
+            Self::Quota => "quota",
+        }
+    }
+
+    /// The same problem, with what it is about.
+    pub(super) fn said_in(self, problem: Problem) -> Problem {
+        problem.with("used_up", self.name())
     }
 }
 
@@ -268,6 +308,21 @@ mod tests {
                 assert_eq!(problem.kind.status(), 507);
                 assert!(problem.detail.contains("inodes"), "{}", problem.detail);
             }
+        }
+    }
+
+    #[test]
+    fn of_what_there_is_no_more_is_told_from_the_error_and_the_space() {
+        let space = |files| Some(Space { free_bytes: 1000, total_bytes: 5000, free_files: files });
+        let (full, quota) = (io::ErrorKind::StorageFull.into(), io::ErrorKind::QuotaExceeded.into());
+        for (error, space, expected) in [
+            (&full, None, UsedUp::Bytes),
+            (&full, space(None), UsedUp::Bytes),
+            (&full, space(Some(LEAST_FILES)), UsedUp::Bytes),
+            (&full, space(Some(0)), UsedUp::Inodes),
+            (&quota, space(Some(0)), UsedUp::Quota),
+        ] {
+            assert_eq!(UsedUp::of(error, space), expected);
         }
     }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Daemon, Hands, Status, words};
-use crate::snapshot::{Snapshot, Strangers, TrialKind, WatchMode};
+use crate::snapshot::{Hold, Snapshot, Strangers, TrialKind, WatchMode};
 
 /// Less than a day until a disk is full.
 const SHORT_S: u64 = 24 * 3600;
@@ -44,6 +44,9 @@ pub(super) fn of(status: &Status, hands: &Hands) -> Vec<Problem> {
         if found.conflict > 0 {
             say(conflict(found.conflict), None);
         }
+        if found.archives_without_episode > 0 {
+            say(words::without_episode(found.archives_without_episode), None);
+        }
         for unclear in &found.unclear {
             say(unclear.clone(), None);
         }
@@ -74,8 +77,10 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
     if let Some(why) = &watch.last_look_failed {
         say(format!("the last look through the folders failed: {why}"), None);
     }
-    if let Some(held) = &destination.held {
-        say(format!("the receiver is held for {}: {}", words::span(held.for_s), held.why), None);
+    let hold = destination.held.as_ref();
+    let held = |held: &Hold| format!("the receiver is held for {}: {}", words::span(held.for_s), held.why);
+    if let Some(hold) = hold.filter(|hold| hold.is_for_a_person()) {
+        say(held(hold), None);
     }
     if let Some(pause) = &snapshot.packing_paused {
         say(format!("packing pauses: {}", pause.why), None);
@@ -94,6 +99,13 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
         );
         let fix = watch.fix.as_ref().map(|fix| hands.as_root(fix));
         say(what, fix.as_deref());
+    }
+    if let Some(id) = &snapshot.stamps_move {
+        say(crate::snapshot::stamps_move(id), None);
+    }
+    if snapshot.archives_stranded > 0 {
+        let restart = hands.unit_to("restart");
+        say(crate::snapshot::stranded(snapshot.archives_stranded), Some(&restart));
     }
     if counts.conflict > 0 {
         say(conflict(counts.conflict), None);
@@ -132,6 +144,10 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
         }
     }
     strangers(&snapshot.strangers, say);
+    // Behind everything that a person can mend.
+    if let Some(hold) = hold.filter(|hold| !hold.is_for_a_person()) {
+        say(format!("{}. That passes by itself, so far", held(hold)), None);
+    }
 }
 
 fn conflict(count: u64) -> String {
@@ -149,7 +165,7 @@ mod tests {
     use super::*;
     use crate::{
         records::WallTime,
-        snapshot::{Hold, Log, Pause, Room, Stalled, Stranger, TrialFinding},
+        snapshot::{Log, Pause, Room, Stalled, Stranger, TrialFinding},
     };
 
     fn well() -> Status {
@@ -196,6 +212,29 @@ mod tests {
     }
 
     #[test]
+    fn weather_stands_behind_what_can_be_mended_until_it_has_lasted() {
+        let said = |for_s| {
+            with(|told| {
+                let hold = Hold {
+                    for_s,
+                    why: "answered 503".to_owned(),
+                    status_code: Some(503),
+                    next_probe_in_s: 3,
+                    weather: true,
+                };
+                told.destination.held = Some(hold);
+                told.counts.conflict = 1;
+            })
+        };
+        assert!(
+            said(299)[1].starts_with("the receiver is held for ") && said(299)[1].ends_with("so far"),
+            "{:?}",
+            said(299)
+        );
+        assert!(said(300)[0].starts_with("the receiver is held for "), "{:?}", said(300));
+    }
+
+    #[test]
     fn each_thing_that_breaks_is_one_problem() {
         let one = |breaks: fn(&mut Snapshot), says: &str| {
             let said = with(breaks);
@@ -216,12 +255,15 @@ mod tests {
                     why: "certificate expired".to_owned(),
                     status_code: None,
                     next_probe_in_s: 3,
+                    weather: false,
                 });
             },
             "held for 60 s: certificate expired",
         );
         one(|told| told.packing_paused = Some(Pause { why: "full".to_owned(), for_s: None }), "pauses: full");
         one(|told| told.trial = vec![finding(TrialKind::CopiesOnOneDevice)], "Type: chmod");
+        one(|told| told.stamps_move = Some("run-1".to_owned()), "run-1 was delivered, and each time");
+        one(|told| told.archives_stranded = 2, "2 archives in outbox/ have no episode beside them");
         one(|told| told.counts.conflict = 2, "2 episodes in conflict");
         one(|told| told.counts.refused = 1, "1 episode refused");
         one(|told| told.metrics_failed = Some("127.0.0.1:1: in use".to_owned()), "at 127.0.0.1:1: in use");

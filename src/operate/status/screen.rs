@@ -48,7 +48,7 @@ fn running(screen: &mut Screen, snapshot: &Snapshot, folders: &Folders) {
     screen.row("heart", &heart(snapshot));
     screen.row("watch", &watch(snapshot));
     screen.row("receiver", &receiver(snapshot));
-    screen.row("episodes", &counts(&snapshot.counts));
+    screen.row("episodes", &counts(&snapshot.counts, snapshot.archives_stranded));
     if let Some(oldest) = snapshot.oldest_waiting_s {
         screen.row("oldest", &format!("sealed {} ago, and not delivered yet", words::span(oldest)));
     }
@@ -161,7 +161,7 @@ fn receiver(snapshot: &Snapshot) -> String {
     format!("{}  {state}{pace}", destination.url)
 }
 
-fn counts(counts: &Counts) -> String {
+fn counts(counts: &Counts, stranded: u64) -> String {
     let named: Vec<_> = [
         (counts.open, "open"),
         (counts.sealed, "sealed"),
@@ -172,6 +172,7 @@ fn counts(counts: &Counts) -> String {
         (counts.refused, "refused"),
         (counts.conflict, "in conflict"),
         (counts.moving, "moving"),
+        (stranded, "in outbox/ alone"),
     ]
     .into_iter()
     .filter(|(count, _)| *count > 0)
@@ -319,8 +320,13 @@ mod tests {
         (waiting.why, waiting.again_in_s) = (Some("answered 503".to_owned()), Some(130));
         let conflict = episode("run-3", EpisodeState::Conflict);
         told.episodes = vec![uploading, waiting, conflict, episode("run-4", EpisodeState::Ready)];
-        told.destination.held =
-            Some(Hold { for_s: 5, why: "x".to_owned(), status_code: None, next_probe_in_s: 7 });
+        told.destination.held = Some(Hold {
+            for_s: 5,
+            why: "x".to_owned(),
+            status_code: None,
+            next_probe_in_s: 7,
+            weather: false,
+        });
         let shown = shown(told);
         for line in [
             "uploading   run-1  42 % of 2.0 MB, 120 kB/s, 9 s left",

@@ -16,6 +16,7 @@ use crate::{
             state::{Check, Moved, OrphanEnd, PackFailure, Packed},
             window::LocalTime,
         },
+        outcome::{Attempt, Outcome},
         throttle::Throttle,
         watch::{Trouble, Watch},
     },
@@ -212,9 +213,13 @@ impl Hands {
                     || Event::Discarded(panicked),
                 );
             }
-            Effect::Send { id, packed, resume } => {
+            Effect::Send { id, packed, resume, look } => {
                 tokio::spawn(async move {
-                    let attempt = workers.send(&id, &packed, resume, progress).await;
+                    let stale = if look { workers.look_again(&id, &packed, &progress).await } else { None };
+                    let attempt = match stale {
+                        Some(fault) => Attempt { sent: false, ..Outcome::Failed(fault).into() },
+                        None => workers.send(&id, &packed, resume, progress).await,
+                    };
                     workers.report(Event::Attempted(id, attempt));
                 });
             }
@@ -251,11 +256,12 @@ impl Hands {
                     || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
                 );
             }
-            Effect::Keep { id, packed, conflict } => {
+            Effect::Keep { id, packed, conflict, tried } => {
                 let panicked = id.clone();
                 workers.step(
                     move |workers| {
-                        Event::Kept(id.clone(), workers.keep(&id, &packed, conflict.as_ref(), &progress))
+                        let kept = workers.keep(&id, &packed, conflict.as_ref(), tried, &progress);
+                        Event::Kept(id, kept)
                     },
                     || Event::Kept(panicked, Err(PANICKED.to_owned())),
                 );

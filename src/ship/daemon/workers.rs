@@ -19,6 +19,7 @@ use super::{FreeBytes, KeepDays, grounds::Grounds, lore::Lore};
 use crate::{
     clock, durable,
     episode::{Digest, EpisodeId, printable},
+    filed,
     layout::Layout,
     progress::Progress,
     records::WallTime,
@@ -76,6 +77,8 @@ pub(super) struct Known {
     root: Option<RootId>,
     /// Which folders the others were.
     pub(super) grounds: Grounds,
+    /// A look around has come to its end.
+    has_looked: AtomicBool,
     /// Why the last look around failed.
     scan_trouble: Mutex<Option<String>>,
     /// Where the receivers that took an episode were: after a reload, the next attempt may go elsewhere.
@@ -149,9 +152,34 @@ impl Workers {
         }
         let mistaken = found.strangers.iter().filter(|stranger| stranger.sealed).count() as u64;
         let same_root = self.known.root == Some(found.root);
+        let stranded = if same_root || !has_outbox { 0 } else { found.without_episode().count() as u64 };
+        self.tell_stranded(stranded);
         let (archives, unlabelled) =
             if same_root && has_outbox { (found.archives, found.unlabelled) } else { Default::default() };
-        Some(Scanned { episodes: found.episodes, archives, unlabelled, mistaken })
+        let tried = self.tried_before(&archives, progress);
+        let noted = if same_root && has_outbox { found.noted } else { Vec::new() };
+        Some(Scanned { episodes: found.episodes, archives, unlabelled, tried, noted, mistaken, stranded })
+    }
+
+    /// Archives that each may be a last copy, and are left alone: told when their number changes.
+    fn tell_stranded(&self, stranded: u64) {
+        if self.known.lore.note_stranded(stranded) != stranded && stranded > 0 {
+            tracing::warn!("{}", crate::snapshot::stranded(stranded));
+        }
+    }
+
+    /// Which of these a process before this one has sent in vain. Asked once: from then on this one knows.
+    fn tried_before(&self, archives: &[EpisodeId], progress: &Progress) -> Vec<(EpisodeId, u64)> {
+        if self.known.has_looked.swap(true, Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let tried_at = |id: &EpisodeId| {
+            progress.step();
+            let sidecar = filed::sidecar(&self.layout, id).ok().flatten();
+            sidecar.and_then(|sidecar| sidecar.tried_at_wall)
+        };
+        let tried = archives.iter().filter_map(|id| Some((id.clone(), tried_at(id)?)));
+        tried.map(|(id, at)| (id, u64::try_from(at.unix_seconds()).unwrap_or(0))).collect()
     }
 
     /// A mount that is gone for a weekend is told of once, and not every five seconds.
@@ -171,7 +199,12 @@ impl Workers {
         *before = now;
     }
 
-    /// From now on nobody uses what was packed.
+    /// What was measured of an episode that is sent without a copy in the outbox.
+    pub(super) fn measured(&self, id: &EpisodeId) -> Option<Packed> {
+        lock(&self.known.scratch).get(id).and_then(|scratch| scratch.measured.clone())
+    }
+
+    /// From now on nothing uses what was packed.
     pub(super) fn let_go(&self, id: &EpisodeId) {
         lock(&self.known.scratch).remove(id);
         lock(&self.known.delivered_to).remove(id);
@@ -188,14 +221,23 @@ impl Workers {
         id: &EpisodeId,
         packed: &Packed,
         conflict: Option<&Refusal>,
+        tried: bool,
         progress: &Progress,
     ) -> Result<(), String> {
         let archive = lock(&self.known.scratch).get(id).map(|scratch| scratch.archive.clone());
         let now = clock::wall_now();
-        self.have(&self.layout.outbox)?;
         let receiver = self.transport.shown_url();
         let conflict = conflict.map(|refusal| (refusal, receiver.as_str()));
-        let kept = outbox::keep(&self.layout, id, archive.as_ref(), packed, conflict, now, progress);
+        let said = outbox::Said { conflict, tried };
+        let way = self.have(&self.layout.outbox).and_then(|()| self.make_way(id, packed, progress));
+        if let (Some(conflict), Some(_)) = (conflict, self.measured(id)) {
+            let noted = way.and_then(|()| outbox::note_conflict(&self.layout, id, packed, conflict, now));
+            return noted.inspect_err(|why| {
+                tracing::warn!(EPISODE = %id, "{why}. It is tried again; until then a restart sends {id} once more.");
+            });
+        }
+        let kept =
+            way.and_then(|()| outbox::keep(&self.layout, id, archive.as_ref(), packed, said, now, progress));
         // It has its final name, or cannot be trusted: either way the open file is not needed any more.
         lock(&self.known.scratch).remove(id);
         kept
@@ -251,6 +293,9 @@ impl Workers {
         if let Err(why) = self.have(&self.layout.shipped) {
             return Moved::Failed(format!("delivered, but it cannot be moved: {why}"));
         }
+        if let Err(why) = self.make_way(id, packed, progress) {
+            return Moved::Failed(format!("delivered, but it cannot be moved: {why}"));
+        }
         if let Err(why) = self.note_what_lies_nowhere(id, packed) {
             return Moved::Failed(why);
         }
@@ -264,8 +309,11 @@ impl Workers {
         }
         lock(&self.known.retiring).remove(id);
         if !matches!(moved, Moved::Failed(_) | Moved::NoRoom { .. }) {
-            lock(&self.known.delivered_to).remove(id);
             lock(&self.known.scratch).remove(id);
+            // Packed again to the same bytes, it is moved without being sent again.
+            if !matches!(moved, Moved::Changed) {
+                lock(&self.known.delivered_to).remove(id);
+            }
         }
         moved
     }
@@ -276,8 +324,12 @@ impl Workers {
         if let Err(why) = self.have(&self.layout.quarantine) {
             return Moved::Failed(format!("rejected ({}), but it cannot be moved: {why}", reason.error));
         }
+        if let Err(why) = self.make_way_for(id, Some(reason.fingerprint), None, progress) {
+            return Moved::Failed(format!("rejected ({}), but it cannot be moved: {why}", reason.error));
+        }
+        let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
         let (now, believed) = (clock::wall_now(), self.clock_is_believed());
-        quarantine::quarantine(&self.layout, id, reason, now, believed, progress)
+        quarantine::quarantine(&self.layout, id, reason, now, believed, &content_of, progress)
     }
 
     /// Whether what the clock says now may be counted from later.

@@ -25,6 +25,8 @@ mod disk;
 mod fleet;
 mod hosts;
 mod middle;
+mod moves;
+mod neighbours;
 mod plan;
 mod recorder;
 mod steps;
