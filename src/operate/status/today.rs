@@ -114,6 +114,7 @@ mod tests {
             manifest: ManifestCheck::None,
             receipt: serde_json::Value::Null,
             fingerprint: None,
+            aging: None,
         };
         filed::write_receipt(&path, &receipt, &[]).unwrap();
     }

@@ -130,6 +130,7 @@ mod tests {
             manifest: ManifestCheck::None,
             receipt: serde_json::Value::Null,
             fingerprint: None,
+            aging: None,
         }
     }
 

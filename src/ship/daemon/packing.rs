@@ -6,6 +6,7 @@ use super::workers::{Scratch, Workers, content_of, lock};
 use crate::{
     durable,
     episode::EpisodeId,
+    filesystem::used_up,
     progress::Progress,
     ship::{
         archive::{
@@ -150,6 +151,7 @@ fn failure(error: PackError, outbox: &Path) -> PackFailure {
 }
 
 fn unwritable(outbox: &Path, error: &io::Error) -> PackFailure {
-    let why = format!("no archive can be written in {}: {error}", tree::shown(outbox));
+    let what = used_up(outbox, error);
+    let why = format!("no archive can be written in {}: {error}{what}", tree::shown(outbox));
     if durable::is_full(error) { PackFailure::Full(why) } else { PackFailure::Outbox(why) }
 }

@@ -79,6 +79,7 @@ impl Sandbox {
             manifest: ManifestCheck::None,
             receipt: serde_json::Value::Null,
             fingerprint: None,
+            aging: None,
         };
         fs::write(directory.join("shipping_receipt.json"), serde_json::to_vec(&receipt).unwrap()).unwrap();
         directory

@@ -112,6 +112,7 @@ mod tests {
             manifest: ManifestCheck::None,
             receipt: serde_json::Value::Null,
             fingerprint: with_fingerprint.then_some(fingerprint),
+            aging: None,
         };
         fs::write(directory.join(RECEIPT), serde_json::to_vec(&receipt).unwrap()).unwrap();
         (root, directory)
