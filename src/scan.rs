@@ -61,6 +61,14 @@ pub struct Scan {
     pub unlabelled: Vec<EpisodeId>,
 }
 
+impl Scan {
+    /// Archives whose episode is not in `episodes/`.
+    pub fn without_episode(&self) -> impl Iterator<Item = &EpisodeId> {
+        let here: HashSet<_> = self.episodes.iter().map(|(id, _)| id).collect();
+        self.archives.iter().filter(move |id| !here.contains(id))
+    }
+}
+
 /// Something visible in `episodes/` that can be no episode, and that somebody may take for one.
 #[derive(Debug)]
 pub struct Stranger {

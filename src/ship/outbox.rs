@@ -6,16 +6,26 @@
 //!  clear   <id>.tar.zst, <id>.json, <id>.tar.zst.partial are unlinked: the episode has left episodes/
 //! ```
 //!
+//! Before anything is written or cleared under a name, it is asked whose archive lies there (`outbox/whose.rs`): what is another
+//! episode's may be the last copy of it, and is put aside first (`orphan.rs`).
+//!
 //! The sidecar comes last. An archive without one is left over from a crash in between, or from another program, and
 //! is not trusted. But it stays until a new one takes its place: as long as the episode cannot be packed, it may be the
 //! best there is.
 
+mod whose;
+
 use std::{
-    fs, io,
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
+use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
+
+pub use self::whose::{AtHand, is_of};
 
 use crate::{
     durable,
@@ -30,6 +40,7 @@ use crate::{
             state::{Check, Packed},
             verdict::Refusal,
         },
+        proven::ContentOf,
     },
     tree::{self, TreeError},
 };
@@ -37,20 +48,44 @@ use crate::{
 /// Read at once while an archive is hashed again.
 const HASH_BUFFER_BYTES: usize = 1 << 20;
 
-/// Unlinks what there is of an episode's archive.
+/// Unlinks what there is of an episode's archive. It is known to be that one's (see [`is_of`]), or to lie elsewhere by now.
 ///
 /// # Errors
 /// Those of unlink(2).
 pub fn clear(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
-    // The sidecar after its archive: as long as there is an archive, it says what it was packed from. Orphans go by it.
-    durable::remove_file(&layout.archive(id))?;
-    durable::remove_file(&layout.sidecar(id))?;
+    clear_archive(layout, id)?;
     durable::remove_file(&layout.partial(id))
 }
 
-/// Puts away what a packing that failed has left. An older archive stays, unless the outbox is full and it is in the way.
-pub fn give_up(layout: &Layout, id: &EpisodeId, full: bool) {
-    let cleared = if full { clear(layout, id) } else { durable::remove_file(&layout.partial(id)) };
+/// As [`clear`], and leaves scratch: the next archive of that name may be in it.
+///
+/// # Errors
+/// Those of unlink(2).
+pub fn clear_archive(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
+    // The sidecar after its archive: as long as there is an archive, it says what it was packed from. Orphans go by it.
+    durable::remove_file(&layout.archive(id))?;
+    durable::remove_file(&layout.sidecar(id))
+}
+
+/// Opens an archive as it lies there. `None` where it is not there. A symlink or a FIFO under its name is not followed or waited
+/// for, and is an error.
+///
+/// # Errors
+/// Those of open(2).
+pub fn open_archive(path: &Path) -> io::Result<Option<File>> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path) {
+        Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts away what a packing that failed has left. An older archive stays, unless the outbox is full and it is in the way of its own
+/// episode.
+pub fn give_up(layout: &Layout, id: &EpisodeId, in_the_way: bool) {
+    let cleared = if in_the_way { clear(layout, id) } else { durable::remove_file(&layout.partial(id)) };
     if let Err(error) = cleared {
         tracing::debug!(EPISODE = %id, "scratch stays in the outbox until the next try: {error}");
     }
@@ -159,8 +194,14 @@ pub fn open(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> io::Result
 /// Whether the archive in the outbox can be sent as it is. With `rehash` its bytes are read and compared with their
 /// digest.
 #[must_use]
-pub fn check(layout: &Layout, id: &EpisodeId, rehash: bool, progress: &Progress) -> Check {
-    match try_check(layout, id, rehash, progress) {
+pub fn check(
+    layout: &Layout,
+    id: &EpisodeId,
+    rehash: bool,
+    content_of: ContentOf<'_>,
+    progress: &Progress,
+) -> Check {
+    match try_check(layout, id, rehash, content_of, progress) {
         Ok(check) => check,
         Err(error) => Check::Unknown(format!(
             "its archive in the outbox could not be compared with it: {error}. The archive is kept"
@@ -197,7 +238,13 @@ pub fn clear_partials(layout: &Layout, progress: &Progress) -> io::Result<()> {
     Ok(())
 }
 
-fn try_check(layout: &Layout, id: &EpisodeId, rehash: bool, progress: &Progress) -> io::Result<Check> {
+fn try_check(
+    layout: &Layout,
+    id: &EpisodeId,
+    rehash: bool,
+    content_of: ContentOf<'_>,
+    progress: &Progress,
+) -> io::Result<Check> {
     let unusable = |why: &str| Ok(Check::Unusable(why.to_owned()));
     let Some(sidecar) = filed::sidecar(layout, id)? else {
         return unusable("an archive without a sidecar of its own is not trusted");
@@ -210,13 +257,19 @@ fn try_check(layout: &Layout, id: &EpisodeId, rehash: bool, progress: &Progress)
         Err(error) => return Err(error),
     };
     // Whoever cannot be looked at, or is being written to just now, is not proven to have changed.
-    let walked = tree::walk(&layout.episode(id), progress, |_| Ok::<(), TreeError>(()));
-    let tree::Walked { fingerprint, folder, .. } = walked.map_err(io::Error::other)?;
-    if sidecar.folder.is_some_and(|packed| folder.is_another(packed)) {
-        return Ok(Check::Displaced);
-    }
-    if fingerprint != sidecar.fingerprint {
-        return unusable("the episode was changed after it was packed");
+    let directory = layout.episode(id);
+    let walked = tree::walk(&directory, progress, |_| Ok::<(), TreeError>(()));
+    let walked = walked.map_err(io::Error::other)?;
+    let tree::Walked { fingerprint, folder, .. } = walked;
+    // Stamps and inodes may move though nothing was written: what it packs to decides.
+    if fingerprint != sidecar.fingerprint && content_of(id, &directory)? != Some(sidecar.facts.content_sha256)
+    {
+        let (fingerprint, folder) = (Some(fingerprint), Some(folder));
+        let at_hand = AtHand { id, directory: &directory, fingerprint, content_sha256: None, folder };
+        return match is_of(layout, &at_hand, progress)? {
+            true => unusable("the episode was changed after it was packed"),
+            false => Ok(Check::Displaced),
+        };
     }
     if rehash {
         match digest_of(&archive, progress) {

@@ -19,15 +19,15 @@ use std::{
 use super::{
     machine::state::{Moved, Reason},
     outbox,
+    proven::{self, ContentOf},
 };
 use crate::{
     durable::{self, MoveChecked},
-    episode::{EpisodeId, Fingerprint},
+    episode::EpisodeId,
     filed,
     layout::Layout,
     progress::Progress,
     records::{QuarantineReason, WallTime},
-    tree,
 };
 
 /// Moves an episode to `quarantine/` with its reason, and clears its archive away.
@@ -37,6 +37,7 @@ pub fn quarantine(
     id: &EpisodeId,
     reason: &Reason,
     now: WallTime,
+    content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> Moved {
     let episode = layout.episode(id);
@@ -48,7 +49,11 @@ pub fn quarantine(
         verdict: Some(reason.verdict.to_owned()),
         quarantined_at_wall: Some(now),
     };
-    match try_quarantine(layout, id, reason.fingerprint, &record, progress) {
+    let is_what_was_judged = |episode: &Path| {
+        let (judged, content) = (reason.fingerprint, reason.content_sha256);
+        proven::is_what_was_packed(id, episode, judged, content, content_of, progress)
+    };
+    match try_quarantine(layout, id, &is_what_was_judged, &record, progress) {
         Ok(None) => Moved::Changed,
         Ok(Some(path)) => {
             if let Err(error) = outbox::clear(layout, id) {
@@ -68,12 +73,11 @@ pub fn quarantine(
 fn try_quarantine(
     layout: &Layout,
     id: &EpisodeId,
-    judged: Fingerprint,
+    is_what_was_judged: &dyn Fn(&Path) -> io::Result<bool>,
     record: &QuarantineReason,
     progress: &Progress,
 ) -> io::Result<Option<PathBuf>> {
     let episode = layout.episode(id);
-    let is_what_was_judged = |episode: &Path| tree::is_still(episode, judged, progress);
     if !is_what_was_judged(&episode)? {
         return Ok(None);
     }
@@ -84,7 +88,7 @@ fn try_quarantine(
         &episode,
         &layout.quarantine,
         id.as_str(),
-        &is_what_was_judged,
+        is_what_was_judged,
         &|_| Ok(true),
         progress,
     )? {

@@ -250,7 +250,7 @@ impl Host {
                 Event::Packed(id, Ok(Packed { facts, fingerprint, folder: None, manifest, commit: None }))
             }
             Effect::Keep { id, .. } => Event::Kept(id, Ok(())),
-            Effect::Send { id, packed, resume } => {
+            Effect::Send { id, packed, resume, look: _ } => {
                 let (transport, archive) = (self.transport.clone(), self.archives[&id].0.clone());
                 let progress = Progress::default();
                 let facts = packed.facts;

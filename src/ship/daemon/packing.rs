@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use super::workers::{Scratch, Workers, lock};
+use super::workers::{Scratch, Workers, content_of, lock};
 use crate::{
     durable,
     episode::EpisodeId,
@@ -47,7 +47,9 @@ impl Workers {
             }
             Err(error) => {
                 let full = matches!(&error, PackError::Outbox(error) if durable::is_full(error));
-                outbox::give_up(&self.layout, id, full);
+                // What is another's stays: where there is no room, there is none to put it aside either.
+                let in_the_way = full && self.make_way_for(id, None, None, progress).is_ok();
+                outbox::give_up(&self.layout, id, in_the_way);
                 Err(failure(error, outbox))
             }
         }
@@ -61,6 +63,7 @@ impl Workers {
             .map_err(|error| failure(error, &self.layout.outbox))?;
         self.known.lore.packed(packed.uncompressed_bytes);
         let packed = told(id, packed);
+        self.make_way(id, &packed, progress).map_err(PackFailure::Outbox)?;
         // An older archive has no successor that would take its place, and the episode has just been read whole.
         if let Err(error) = outbox::clear(&self.layout, id) {
             tracing::debug!(EPISODE = %id, "an older archive stays in the outbox: {error}");
@@ -82,11 +85,14 @@ impl Workers {
     /// Whether what there is of its archive still fits the episode.
     pub(super) fn check(&self, id: &EpisodeId, rehash: bool, progress: &Progress) -> Check {
         let measured = lock(&self.known.scratch).get(id).and_then(|scratch| scratch.measured.clone());
-        let Some(measured) = measured else { return outbox::check(&self.layout, id, rehash, progress) };
+        let Some(measured) = measured else {
+            let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
+            return outbox::check(&self.layout, id, rehash, &content_of, progress);
+        };
         // Its bytes need no second look: they are compared each time that they are packed.
-        match tree::fingerprint(&self.layout.episode(id), progress) {
-            Ok(now) if now == measured.fingerprint => Check::Fits(measured, None),
-            Ok(_) => Check::Unusable("the episode was changed after it was packed".to_owned()),
+        match tree::is_still(&self.layout.episode(id), measured.fingerprint, progress) {
+            Ok(true) => Check::Fits(measured, None),
+            Ok(false) => Check::Unusable("the episode was changed after it was packed".to_owned()),
             Err(error) => Check::Unknown(format!("it could not be compared with what was packed: {error}")),
         }
     }

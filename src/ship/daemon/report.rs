@@ -43,6 +43,8 @@ impl Daemon {
         snapshot.oldest_waiting_s =
             overview.oldest_made_ns.map(|made_ns| clock::age_of(made_ns).unwrap_or_default().as_secs());
         snapshot.strangers = self.hands.workers.known.lore.strangers();
+        snapshot.archives_stranded = self.hands.workers.known.lore.stranded();
+        snapshot.stamps_move = overview.stamps_move.as_ref().map(ToString::to_string);
         snapshot.totals = self.totals(&overview);
         snapshot.episodes_left_out = overview.left_out;
         snapshot.episodes = overview.episodes.into_iter().map(|glimpse| self.episode(glimpse, now)).collect();

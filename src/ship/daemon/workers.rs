@@ -15,7 +15,7 @@ use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 use super::{FreeBytes, KeepDays, grounds::Grounds, lore::Lore};
 use crate::{
     clock, durable,
-    episode::{Digest, EpisodeId, printable},
+    episode::{Digest, EpisodeId, Fingerprint, Look, printable},
     layout::Layout,
     progress::Progress,
     records::WallTime,
@@ -28,14 +28,15 @@ use crate::{
             verdict::{Proof, Refusal, receivers_clock},
         },
         orphan::{self, Settled, Why},
-        outbox,
-        outcome::{Attempt, Fault, Outcome},
+        outbox::{self, AtHand},
+        outcome::{Attempt, Fault, Outcome, Stale},
         pack::{self, PackError},
         quarantine, retire,
         room::Room,
         sweep::{self, edited::Edited, pressure::Pressure},
         transport::{Delivery, Transport},
     },
+    tree,
 };
 
 /// What a blocking worker takes along.
@@ -144,9 +145,18 @@ impl Workers {
         }
         let mistaken = found.strangers.iter().filter(|stranger| stranger.sealed).count() as u64;
         let same_root = self.known.root == Some(found.root);
+        let stranded = if same_root || !has_outbox { 0 } else { found.without_episode().count() as u64 };
+        self.tell_stranded(stranded);
         let (archives, unlabelled) =
             if same_root && has_outbox { (found.archives, found.unlabelled) } else { Default::default() };
-        Some(Scanned { episodes: found.episodes, archives, unlabelled, mistaken })
+        Some(Scanned { episodes: found.episodes, archives, unlabelled, mistaken, stranded })
+    }
+
+    /// Archives that each may be a last copy, and are left alone: told when their number changes.
+    fn tell_stranded(&self, stranded: u64) {
+        if self.known.lore.note_stranded(stranded) != stranded && stranded > 0 {
+            tracing::warn!("{}", crate::snapshot::stranded(stranded));
+        }
     }
 
     /// A mount that is gone for a weekend is told of once, and not every five seconds.
@@ -187,11 +197,37 @@ impl Workers {
     ) -> Result<(), String> {
         let archive = lock(&self.known.scratch).get(id).map(|scratch| scratch.archive.clone());
         let now = clock::wall_now();
-        self.have(&self.layout.outbox)?;
-        let kept = outbox::keep(&self.layout, id, archive.as_ref(), packed, conflict, now, progress);
+        let way = self.have(&self.layout.outbox).and_then(|()| self.make_way(id, packed, progress));
+        let kept = way
+            .and_then(|()| outbox::keep(&self.layout, id, archive.as_ref(), packed, conflict, now, progress));
         // It has its final name, or cannot be trusted: either way the open file is not needed any more.
         lock(&self.known.scratch).remove(id);
         kept
+    }
+
+    /// Why what was packed is not sent, where it is not what stands there now.
+    pub(super) async fn look_again(
+        &self,
+        id: &EpisodeId,
+        packed: &Packed,
+        progress: &Progress,
+    ) -> Option<Fault> {
+        let (layout, id, then, progress) =
+            (Arc::clone(&self.layout), id.clone(), packed.fingerprint, progress.clone());
+        let look = move || match scan::look(&layout.episodes, &id) {
+            Look::Sealed(_) => match tree::is_still(&layout.episode(&id), then, &progress) {
+                Ok(true) => None,
+                Ok(false) => Some(Fault::Stale(Stale::Changed)),
+                Err(_) if progress.check().is_err() => Some(Fault::Cancelled),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    Some(Fault::Stale(Stale::Unsealed(Look::Gone)))
+                }
+                Err(error) => Some(Fault::Stale(Stale::Unsealed(Look::Unreadable(error.to_string())))),
+            },
+            look => Some(Fault::Stale(Stale::Unsealed(look))),
+        };
+        let panicked = || Some(Fault::Stale(Stale::Unsealed(Look::Unreadable(PANICKED.to_owned()))));
+        tokio::task::spawn_blocking(look).await.unwrap_or_else(|_| panicked())
     }
 
     pub(super) async fn send(
@@ -243,6 +279,9 @@ impl Workers {
         if let Err(why) = self.have(&self.layout.shipped) {
             return Moved::Failed(format!("delivered, but it cannot be moved: {why}"));
         }
+        if let Err(why) = self.make_way(id, packed, progress) {
+            return Moved::Failed(format!("delivered, but it cannot be moved: {why}"));
+        }
         if let Err(why) = self.note_what_lies_nowhere(id, packed) {
             return Moved::Failed(why);
         }
@@ -256,8 +295,11 @@ impl Workers {
         }
         lock(&self.known.retiring).remove(id);
         if !matches!(moved, Moved::Failed(_) | Moved::NoRoom { .. }) {
-            lock(&self.known.delivered_to).remove(id);
             lock(&self.known.scratch).remove(id);
+            // Packed again to the same bytes, it is moved without being sent again.
+            if !matches!(moved, Moved::Changed) {
+                lock(&self.known.delivered_to).remove(id);
+            }
         }
         moved
     }
@@ -268,7 +310,62 @@ impl Workers {
         if let Err(why) = self.have(&self.layout.quarantine) {
             return Moved::Failed(format!("rejected ({}), but it cannot be moved: {why}", reason.error));
         }
-        quarantine::quarantine(&self.layout, id, reason, clock::wall_now(), progress)
+        if let Err(why) = self.make_way_for(id, Some(reason.fingerprint), None, progress) {
+            return Moved::Failed(format!("rejected ({}), but it cannot be moved: {why}", reason.error));
+        }
+        let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
+        quarantine::quarantine(&self.layout, id, reason, clock::wall_now(), &content_of, progress)
+    }
+
+    /// Whether anything may be written or cleared under this name in the outbox. What another episode of that name has left there is
+    /// put aside first.
+    ///
+    /// # Errors
+    /// In a sentence: it could not be put aside, and nothing may be written or cleared.
+    pub(super) fn make_way(
+        &self,
+        id: &EpisodeId,
+        packed: &Packed,
+        progress: &Progress,
+    ) -> Result<(), String> {
+        self.make_way_for(id, Some(packed.fingerprint), Some(packed), progress)
+    }
+
+    /// As [`Workers::make_way`], where it was not packed.
+    pub(super) fn make_way_for(
+        &self,
+        id: &EpisodeId,
+        fingerprint: Option<Fingerprint>,
+        packed: Option<&Packed>,
+        progress: &Progress,
+    ) -> Result<(), String> {
+        let directory = self.layout.episode(id);
+        let at_hand = AtHand {
+            id,
+            directory: &directory,
+            fingerprint,
+            content_sha256: packed.map(|packed| packed.facts.content_sha256),
+            folder: packed.and_then(|packed| packed.folder).or_else(|| tree::folder_id(&directory)),
+        };
+        let make = || -> io::Result<()> {
+            if outbox::is_of(&self.layout, &at_hand, progress)? {
+                return Ok(());
+            }
+            self.have(&self.layout.quarantine).map_err(io::Error::other)?;
+            let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
+            let settled = orphan::make_way(&self.layout, id, clock::wall_now(), &content_of, progress)?;
+            if let Settled::PutAside(_, Why::LastCopy) = settled {
+                self.report(Event::PutAside(id.clone()));
+            }
+            Ok(())
+        };
+        make().map_err(|error| {
+            let archive = self.layout.archive(id);
+            format!(
+                "{} is of another episode of that name, may be the last copy of it, and cannot be put aside in quarantine/: {error}",
+                tree::shown(&archive)
+            )
+        })
     }
 
     pub(super) fn settle_orphan(&self, id: &EpisodeId, displaced: bool, progress: &Progress) -> OrphanEnd {

@@ -72,7 +72,7 @@ impl Machine {
             return;
         };
         if self.settings.once {
-            self.tally.unseen += found.mistaken;
+            self.tally.unseen += found.mistaken + found.stranded;
         }
         let mut here: BTreeMap<_, _> = found.episodes.into_iter().collect();
         here.retain(|id, _| !moved.contains(id));
@@ -135,7 +135,7 @@ impl Machine {
     }
 
     /// What a look found, by hint or by scan.
-    fn found(&mut self, id: &EpisodeId, look: Look) {
+    pub(super) fn found(&mut self, id: &EpisodeId, look: Look) {
         match look {
             Look::Gone => self.found_gone(id),
             Look::Open => {

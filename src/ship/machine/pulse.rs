@@ -258,6 +258,7 @@ impl Part {
             Event::Relieved(_) => (Work::Relieve, None),
             Event::Hinted(_)
             | Event::Unsure
+            | Event::PutAside(_)
             | Event::Looked(..)
             | Event::Watching(_)
             | Event::WatchesLost

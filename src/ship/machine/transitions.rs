@@ -8,7 +8,9 @@ use super::{
     Effect, Notice,
     backoff::{LOCAL, SETTLING, Schedule},
     queue::Machine,
-    state::{Check, Episode, Looking, Moved, Next, OrphanEnd, PackFailure, Packed, Reason, Rest, State},
+    state::{
+        Check, Delivered, Episode, Looking, Moved, Next, OrphanEnd, PackFailure, Packed, Reason, Rest, State,
+    },
 };
 use crate::episode::{EpisodeId, Fingerprint};
 
@@ -69,8 +71,16 @@ impl Machine {
         match result {
             Ok(packed) => {
                 let packed = Arc::new(packed);
-                episode.failures.settling = 0;
                 episode.failures.local = 0;
+                episode.packed_at = Some(now);
+                let held = episode.delivered.as_ref();
+                let held = held.filter(|held| held.content_sha256 == packed.facts.content_sha256);
+                // Only its stamps have moved: the receiver holds this, and nothing is sent.
+                if let Some(proof) = held.map(|held| held.proof.clone()) {
+                    self.tell(Notice::Packed(id.clone(), packed.facts));
+                    return self.retire(id, packed, proof);
+                }
+                episode.failures.settling = 0;
                 if !episode.without_copy {
                     self.outbox_works();
                 }
@@ -200,7 +210,18 @@ impl Machine {
                 self.tell(Notice::DeliveredAndGone(id.clone()));
                 self.forget_unless_back(id);
             }
-            Moved::Changed => self.settle(id, "it was changed after it was packed".to_owned(), now),
+            Moved::Changed => {
+                let content_sha256 = packed.facts.content_sha256;
+                let before = episode.delivered.take().filter(|held| held.content_sha256 == content_sha256);
+                let again = before.map_or(0, |held| held.again + 1);
+                episode.delivered = Some(Box::new(Delivered { content_sha256, proof, again }));
+                // The same verdict on the same content: no recorder does that. Once is enough to say so.
+                if again > 0 && self.stamps_move.is_none() {
+                    self.stamps_move = Some(id.clone());
+                    self.tell(Notice::StampsMove(id.clone()));
+                }
+                self.settle(id, "it was changed after it was packed".to_owned(), now);
+            }
             Moved::Failed(why) => self.stuck(id, Next::Retire(packed, proof), why, now),
             Moved::NoRoom { why, need_bytes } => {
                 self.stuck(id, Next::Retire(packed, proof), why, now);
@@ -223,7 +244,14 @@ impl Machine {
     }
 
     fn own_fault(&mut self, id: &EpisodeId, error: String, fingerprint: Fingerprint) {
-        let reason = Reason { status: None, error, body: Value::Null, verdict: "fatal", fingerprint };
+        let reason = Reason {
+            status: None,
+            error,
+            body: Value::Null,
+            verdict: "fatal",
+            fingerprint,
+            content_sha256: None,
+        };
         self.quarantine(id, Box::new(reason));
     }
 
@@ -327,7 +355,7 @@ impl Machine {
         self.enter(id, State::Sealed);
     }
 
-    fn settle(&mut self, id: &EpisodeId, what: String, now: Duration) {
+    pub(super) fn settle(&mut self, id: &EpisodeId, what: String, now: Duration) {
         self.settle_quietly(id, Some(what), now);
     }
 

@@ -101,6 +101,7 @@ impl Machine {
             let packed = packed.clone();
             episode.deliveries_at_start = self.destination.deliveries();
             let resume = episode.asks_first();
+            let look = episode.packed_at != Some(now);
             let scratch = !episode.has_archive() && !episode.keeping;
             let trial = self.destination.hold().map_or(Trial::Over, |hold| self.trial(&id, hold.since));
             self.destination.probing(&id, trial, now);
@@ -110,7 +111,7 @@ impl Machine {
             if scratch {
                 self.sleep_until(&id, Some(now + KEEP_AFTER));
             }
-            self.now_do(Effect::Send { id, packed, resume });
+            self.now_do(Effect::Send { id, packed, resume, look });
         }
     }
 

@@ -13,6 +13,7 @@ use crate::{
     layout::{Layout, numbered},
     progress::Progress,
     records::{ORPHAN, QuarantineReason, RecordedVerdict, WallTime},
+    ship::outbox,
     tree::shown,
 };
 
@@ -35,7 +36,10 @@ pub(super) fn why(layout: &Layout, id: &EpisodeId, conflict: Option<&RecordedVer
         return Ok(Why::RemovedByHand(conflict.detail.clone()));
     }
     let mut start = Vec::new();
-    super::open(&layout.archive(id))?.ok_or(io::ErrorKind::NotFound)?.take(4).read_to_end(&mut start)?;
+    outbox::open_archive(&layout.archive(id))?
+        .ok_or(io::ErrorKind::NotFound)?
+        .take(4)
+        .read_to_end(&mut start)?;
     Ok(match start.as_slice() {
         [] => Why::Empty,
         // A frame, or one to be skipped (RFC 8878, sections 3.1.1 and 3.1.2).
@@ -71,7 +75,7 @@ pub(super) fn put_aside(
             let name = sidecar.file_name().ok_or(io::ErrorKind::InvalidInput)?;
             durable::place_file(&sidecar, &scratch.join(name), progress)?;
         }
-        filed::write_reason(scratch, &reason, &[])
+        filed::write_reason(scratch, &reason, &layout.spares(&layout.quarantine))
     };
     let place = durable::build_directory(&layout.quarantine, id.as_str(), fill, progress)?;
     match why {

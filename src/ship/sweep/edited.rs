@@ -42,10 +42,11 @@ impl Edited {
         progress: &Progress,
     ) -> io::Result<bool> {
         let Some(receipt) = filed::receipt(directory).map_err(io::Error::other)? else { return Ok(false) };
-        let now = tree::fingerprint(directory, progress).map_err(io::Error::other)?;
-        if receipt.fingerprint == Some(now) {
+        let Some(walked) = tree::look(directory, progress)? else { return Ok(false) };
+        if receipt.fingerprint.is_some_and(|then| walked.is(then)) {
             return Ok(true);
         }
+        let now = walked.fingerprint;
         if self.known().get(directory) == Some(&now) {
             return Ok(false);
         }

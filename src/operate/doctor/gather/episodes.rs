@@ -42,6 +42,7 @@ fn look_now(layout: &Layout, go_on: impl Fn() -> bool) -> Option<Episodes> {
     let (scan, whole) = scan::scan_while(layout, &Progress::default(), &go_on).ok()?;
     let (mut looks, mut markers) = (MAX_LOOKS, MAX_MARKERS);
     let mut found = Episodes { folder: layout.episodes.clone(), ..Episodes::default() };
+    found.archives_alone = if whole { scan.without_episode().count() as u64 } else { 0 };
     // A verdict is remembered beside an archive.
     let archives: HashSet<_> = scan.archives.into_iter().collect();
     let (mut looked_into, mut done) = (0, whole);

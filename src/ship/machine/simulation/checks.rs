@@ -102,6 +102,7 @@ impl World {
             | Event::Retired(..)
             | Event::Quarantined(..)
             | Event::OrphanSettled(..)
+            | Event::PutAside(_)
             | Event::Swept(_)
             | Event::Relieved(_)
             | Event::Watching(_)

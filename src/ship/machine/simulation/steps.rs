@@ -17,7 +17,7 @@ use crate::{
             verdict::Refusal,
             window::LocalTime,
         },
-        outcome::{Attempt, Fault, Outcome},
+        outcome::{Attempt, Fault, Outcome, Stale},
     },
 };
 
@@ -199,7 +199,11 @@ impl World {
             Effect::Keep { id, packed, conflict } => {
                 Event::Kept(id.clone(), self.keep(id, packed, conflict.clone()))
             }
-            Effect::Send { id, packed, resume } => {
+            Effect::Send { id, packed, resume, look } => {
+                if *look && let Some(stale) = self.stale(id, packed) {
+                    let attempt = Attempt { sent: false, ..Outcome::Failed(Fault::Stale(stale)).into() };
+                    return Event::Attempted(id.clone(), attempt);
+                }
                 // Receivers keep what they like of what broke off, and some keep nothing.
                 let resumed_at_bytes =
                     if *resume { self.dice.below(4) * packed.facts.size_bytes / 4 } else { 0 };
@@ -387,6 +391,14 @@ impl World {
             return Outcome::Failed(Fault::Archive("the episode is not what it was".into()));
         }
         self.attempt(id, &archive)
+    }
+
+    fn stale(&self, id: &EpisodeId, packed: &Packed) -> Option<Stale> {
+        match self.disk.episodes.get(id) {
+            None => Some(Stale::Unsealed(Look::Gone)),
+            Some(dir) if dir.marker.is_none() => Some(Stale::Unsealed(Look::Open)),
+            Some(dir) => (dir.fingerprint() != packed.fingerprint).then_some(Stale::Changed),
+        }
     }
 
     fn retire(&mut self, id: &EpisodeId, packed: &Packed) -> Moved {
