@@ -20,6 +20,7 @@ use rustix::{
 
 use crate::{
     episode::{EpisodeId, IdError, Look, Stamp},
+    filed,
     layout::{Layout, MARKER, OutboxName, outbox_name},
     progress::Progress,
     tree::shown,
@@ -59,6 +60,8 @@ pub struct Scan {
     pub archives: Vec<EpisodeId>,
     /// Those of them whose archive has no sidecar beside it: nothing is known of it, a verdict least of all.
     pub unlabelled: Vec<EpisodeId>,
+    /// Ids without an archive, of which a conflict is noted: they were sent without one.
+    pub noted: Vec<EpisodeId>,
 }
 
 impl Scan {
@@ -144,6 +147,7 @@ pub fn scan_while(
         strangers: Vec::new(),
         archives: Vec::new(),
         unlabelled: Vec::new(),
+        noted: Vec::new(),
     };
     // By descriptor, so that what is listed and what is looked at are one folder.
     let mut whole = true;
@@ -192,6 +196,14 @@ pub fn scan_while(
             OutboxName::Partial(_) | OutboxName::Scratch | OutboxName::Stranger => {}
         }
     }
+    let archives: HashSet<_> = found.archives.iter().collect();
+    let alone = labelled.iter().filter(|id| !archives.contains(id));
+    // Few stand alone, and for a moment: only those are read.
+    let noted = alone.filter(|id| {
+        let sidecar = filed::sidecar(layout, id).ok().flatten();
+        sidecar.is_some_and(|sidecar| sidecar.conflict().is_some())
+    });
+    found.noted = noted.cloned().collect();
     found.unlabelled = found.archives.iter().filter(|id| !labelled.contains(id)).cloned().collect();
     Ok((found, whole))
 }

@@ -78,6 +78,10 @@ pub fn settle(
         return Ok(Settled::NoOrphan);
     }
     let Some(archive) = outbox::open_archive(&layout.archive(id))? else {
+        // A conflict that was noted without one, of an episode that is gone: nothing is in conflict any more.
+        if stands == Standing::Nowhere {
+            outbox::forget_note(layout, id);
+        }
         return Ok(Settled::NoOrphan);
     };
     let lying = Lying::read(layout, id, archive, progress)?;

@@ -106,12 +106,7 @@ pub fn keep(
     progress: &Progress,
 ) -> Result<(), String> {
     let mut sidecar = sidecar(id, packed);
-    sidecar.verdict = conflict.map(|refusal| RecordedVerdict {
-        verdict: CONFLICT.to_owned(),
-        status_code: refusal.status.unwrap_or(409),
-        detail: refusal.detail.clone(),
-        at_wall: now,
-    });
+    sidecar.verdict = conflict.map(|refusal| remembered(refusal, now));
     let write = || -> io::Result<()> {
         if let Some(archive) = archive {
             // Of an older archive: beside the new one it would be a lie.
@@ -127,6 +122,64 @@ pub fn keep(
         )
     };
     write().map_err(|error| format!("Failed to make its archive durable in the outbox: {error}"))
+}
+
+/// Remembers a conflict of what was sent without an archive in the outbox: its sidecar stands alone. On a full disk it takes the place
+/// of a spare, where there is one.
+///
+/// # Errors
+/// In a sentence.
+pub fn note_conflict(
+    layout: &Layout,
+    id: &EpisodeId,
+    packed: &Packed,
+    conflict: &Refusal,
+    now: WallTime,
+) -> Result<(), String> {
+    let note = Sidecar { verdict: Some(remembered(conflict, now)), ..sidecar(id, packed) };
+    let write = || -> io::Result<()> {
+        let bytes = serde_json::to_vec_pretty(&note)?;
+        durable::write_record(&layout.sidecar(id), &bytes, &layout.spares(&layout.outbox))
+    };
+    write().map_err(|error| format!("Failed to note its conflict in the outbox: {error}"))
+}
+
+/// The conflict that is noted of what was sent without an archive in the outbox, where it was just this.
+#[must_use]
+pub fn noted_conflict(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> Option<Refusal> {
+    let noted = filed::sidecar(layout, id).ok().flatten().filter(|noted| noted.facts == *facts);
+    noted.as_ref().and_then(Sidecar::conflict).map(refusal)
+}
+
+/// Removes what was noted of an episode that has no archive in the outbox: it is packed again, and what was said of it before is not
+/// true of that.
+pub fn forget_note(layout: &Layout, id: &EpisodeId) {
+    let is_alone =
+        fs::symlink_metadata(layout.archive(id)).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    // What is not ours stays until a sidecar of ours takes its place.
+    if is_alone
+        && filed::sidecar(layout, id).is_ok_and(|noted| noted.is_some())
+        && let Err(error) = durable::remove_file(&layout.sidecar(id))
+    {
+        tracing::debug!(EPISODE = %id, "an old note stays in the outbox: {error}");
+    }
+}
+
+fn remembered(conflict: &Refusal, now: WallTime) -> RecordedVerdict {
+    RecordedVerdict {
+        verdict: CONFLICT.to_owned(),
+        status_code: conflict.status.unwrap_or(409),
+        detail: conflict.detail.clone(),
+        at_wall: now,
+    }
+}
+
+fn refusal(recorded: &RecordedVerdict) -> Refusal {
+    Refusal {
+        status: Some(recorded.status_code),
+        detail: recorded.detail.clone(),
+        body: serde_json::Value::Null,
+    }
 }
 
 /// Writes the sidecar of an archive that lies nowhere, for as long as its episode is moved. Where the move is broken off, it says
@@ -222,8 +275,11 @@ pub fn clear_partials(layout: &Layout, progress: &Progress) -> io::Result<()> {
             OutboxName::Partial(_) => true,
             OutboxName::Sidecar(id) => {
                 let lonely = fs::symlink_metadata(layout.archive(&id)).is_err();
-                // Another program's file may have such a name.
-                let is_ours = || filed::sidecar(layout, &id).is_ok_and(|sidecar| sidecar.is_some());
+                // Another program's file may have such a name; and one that remembers a conflict is no scratch.
+                let is_ours = || {
+                    let noted = filed::sidecar(layout, &id).ok().flatten();
+                    noted.is_some_and(|noted| noted.conflict().is_none())
+                };
                 lonely && (is_empty_note(&path) || is_ours())
             }
             OutboxName::Archive(_) | OutboxName::Scratch | OutboxName::Stranger => false,
@@ -247,10 +303,18 @@ fn try_check(
 ) -> io::Result<Check> {
     let unusable = |why: &str| Ok(Check::Unusable(why.to_owned()));
     let Some(sidecar) = filed::sidecar(layout, id)? else {
-        return unusable("an archive without a sidecar of its own is not trusted");
+        return match fs::symlink_metadata(layout.archive(id)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                unusable("nothing is known of it any more")
+            }
+            _ => unusable("an archive without a sidecar of its own is not trusted"),
+        };
     };
+    let conflict = sidecar.conflict().map(refusal);
     let archive = match Archive::open(&layout.archive(id), sidecar.facts) {
-        Ok(archive) => archive,
+        Ok(archive) => Some(archive),
+        // It was sent without one, and the verdict is all that there is to know.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && conflict.is_some() => None,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
             return Ok(Check::Unusable(format!("its archive in the outbox cannot be used: {error}")));
         }
@@ -271,8 +335,8 @@ fn try_check(
             false => Ok(Check::Displaced),
         };
     }
-    if rehash {
-        match digest_of(&archive, progress) {
+    if let Some(archive) = archive.as_ref().filter(|_| rehash) {
+        match digest_of(archive, progress) {
             Ok(digest) if digest == sidecar.facts.sha256 => {}
             Ok(_) => return unusable("its archive was damaged in the outbox"),
             Err(error) if progress.check().is_err() => return Err(error),
@@ -288,12 +352,10 @@ fn try_check(
         manifest: sidecar.manifest,
         commit: sidecar.commit.as_deref().and_then(Commit::parse),
     };
-    let conflict = sidecar.conflict().map(|recorded| Refusal {
-        status: Some(recorded.status_code),
-        detail: recorded.detail.clone(),
-        body: serde_json::Value::Null,
-    });
-    Ok(Check::Fits(packed, conflict))
+    Ok(match (archive, conflict) {
+        (None, Some(conflict)) => Check::Noted(packed, conflict),
+        (_, conflict) => Check::Fits(packed, conflict),
+    })
 }
 
 fn digest_of(archive: &Archive, progress: &Progress) -> io::Result<Digest> {

@@ -6,6 +6,7 @@ pub(crate) mod direct;
 mod failing;
 mod full;
 mod mounts;
+mod noted;
 mod spares;
 mod tiny;
 

@@ -105,6 +105,9 @@ fn found(layout: &Layout, progress: &Progress) -> io::Result<Found> {
             found.conflict += u64::from(is_conflict(layout, id));
         }
     }
+    for id in scan.noted.iter().filter(|id| sealed.contains(id)) {
+        found.conflict += u64::from(is_conflict(layout, id));
+    }
     found.archives_without_episode = scan.without_episode().count() as u64;
     let mut strangers: Vec<_> = scan.strangers.iter().collect();
     strangers.sort_by(|a, b| (!a.sealed, &a.name).cmp(&(!b.sealed, &b.name)));

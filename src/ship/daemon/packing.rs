@@ -28,6 +28,7 @@ impl Workers {
     pub(super) fn pack(&self, id: &EpisodeId, progress: &Progress) -> Result<Packed, PackFailure> {
         lock(&self.known.scratch).remove(id);
         self.have(&self.layout.outbox).map_err(PackFailure::Outbox)?;
+        outbox::forget_note(&self.layout, id);
         let outbox = &self.layout.outbox;
         let room = match self.reserve(id, progress) {
             Ok(Ok(room)) => room,
@@ -84,14 +85,16 @@ impl Workers {
 
     /// Whether what there is of its archive still fits the episode.
     pub(super) fn check(&self, id: &EpisodeId, rehash: bool, progress: &Progress) -> Check {
-        let measured = lock(&self.known.scratch).get(id).and_then(|scratch| scratch.measured.clone());
-        let Some(measured) = measured else {
+        let Some(measured) = self.measured(id) else {
             let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
             return outbox::check(&self.layout, id, rehash, &content_of, progress);
         };
         // Its bytes need no second look: they are compared each time that they are packed.
         match tree::is_still(&self.layout.episode(id), measured.fingerprint, progress) {
-            Ok(true) => Check::Fits(measured, None),
+            Ok(true) => {
+                let conflict = outbox::noted_conflict(&self.layout, id, &measured.facts);
+                Check::Fits(measured, conflict)
+            }
             Ok(false) => Check::Unusable("the episode was changed after it was packed".to_owned()),
             Err(error) => Check::Unknown(format!("it could not be compared with what was packed: {error}")),
         }

@@ -149,7 +149,8 @@ impl Workers {
         self.tell_stranded(stranded);
         let (archives, unlabelled) =
             if same_root && has_outbox { (found.archives, found.unlabelled) } else { Default::default() };
-        Some(Scanned { episodes: found.episodes, archives, unlabelled, mistaken, stranded })
+        let noted = if same_root && has_outbox { found.noted } else { Vec::new() };
+        Some(Scanned { episodes: found.episodes, archives, unlabelled, noted, mistaken, stranded })
     }
 
     /// Archives that each may be a last copy, and are left alone: told when their number changes.
@@ -176,7 +177,12 @@ impl Workers {
         *before = now;
     }
 
-    /// From now on nobody uses what was packed.
+    /// What was measured of an episode that is sent without a copy in the outbox.
+    pub(super) fn measured(&self, id: &EpisodeId) -> Option<Packed> {
+        lock(&self.known.scratch).get(id).and_then(|scratch| scratch.measured.clone())
+    }
+
+    /// From now on nothing uses what was packed.
     pub(super) fn let_go(&self, id: &EpisodeId) {
         lock(&self.known.scratch).remove(id);
         lock(&self.known.delivered_to).remove(id);
@@ -198,6 +204,12 @@ impl Workers {
         let archive = lock(&self.known.scratch).get(id).map(|scratch| scratch.archive.clone());
         let now = clock::wall_now();
         let way = self.have(&self.layout.outbox).and_then(|()| self.make_way(id, packed, progress));
+        if let (Some(conflict), Some(_)) = (conflict, self.measured(id)) {
+            let noted = way.and_then(|()| outbox::note_conflict(&self.layout, id, packed, conflict, now));
+            return noted.inspect_err(|why| {
+                tracing::warn!(EPISODE = %id, "{why}. It is tried again; until then a restart sends {id} once more.");
+            });
+        }
         let kept = way
             .and_then(|()| outbox::keep(&self.layout, id, archive.as_ref(), packed, conflict, now, progress));
         // It has its final name, or cannot be trusted: either way the open file is not needed any more.

@@ -140,6 +140,8 @@ pub struct Scanned {
     pub archives: Vec<EpisodeId>,
     /// Those without one. Where it was in conflict, a person has taken the verdict away: it is sent again.
     pub unlabelled: Vec<EpisodeId>,
+    /// Ids of which a conflict is noted, and no archive lies there: they were sent without one.
+    pub noted: Vec<EpisodeId>,
     /// How many others were sealed as if they were episodes, and are none.
     pub mistaken: u64,
     /// How many archives have no episode beside them, of which nothing is concluded: `episodes/` is not the folder that it was.

@@ -43,6 +43,16 @@ impl Machine {
                     None => self.enter(id, State::Ready(packed)),
                 }
             }
+            Check::Noted(packed, refusal) => {
+                let Some(episode) = self.episodes.get_mut(id) else { return };
+                episode.durable = false;
+                episode.without_copy = true;
+                episode.may_be_kept = true;
+                if !std::mem::replace(&mut episode.conflict_told, true) {
+                    self.tell(Notice::Conflict(id.clone(), refusal));
+                }
+                self.park(id, Arc::new(packed), now);
+            }
             Check::Unusable(why) => {
                 self.tell(Notice::PackedAgain(id.clone(), why));
                 self.enter(id, State::Sealed);
@@ -133,20 +143,36 @@ impl Machine {
             | State::Retiring(..)
             | State::Quarantining(_) => return,
         };
-        if episode.keeping || episode.without_copy || (episode.durable && episode.conflict.is_none()) {
+        let nothing_new = episode.durable || episode.without_copy;
+        if episode.keeping || (nothing_new && episode.conflict.is_none()) {
             return;
         }
         episode.keeping = true;
-        let conflict = episode.conflict.take().map(|refusal| *refusal);
+        // Beside an archive it is written once, or the archive is not believed any more. Where there is none, it is tried again.
+        let conflict = match episode.without_copy {
+            true => episode.conflict.as_deref().cloned(),
+            false => episode.conflict.take().map(|refusal| *refusal),
+        };
         self.on_disk(Effect::Keep { id: id.clone(), packed, conflict });
     }
 
     pub(super) fn kept(&mut self, id: &EpisodeId, result: Result<(), String>, now: Duration) {
         let Some(episode) = self.episodes.get_mut(id) else { return };
         episode.keeping = false;
-        episode.durable = result.is_ok();
+        let without_copy = episode.without_copy;
+        episode.durable = result.is_ok() && !without_copy;
+        if without_copy && result.is_ok() {
+            episode.conflict = None;
+        }
         let state = std::mem::replace(&mut episode.state, State::Sealed);
         match (state, result) {
+            // It stays in conflict, and is noted with the next look at it.
+            (
+                state @ (State::Ready(_) | State::Parked(_) | State::Resting(..) | State::Sending(_)),
+                Err(_),
+            ) if without_copy => {
+                episode.state = state;
+            }
             // It waited for this before it could be moved, or packed again.
             (State::Retiring(packed, proof), _) => self.retire(id, packed, proof),
             (State::Quarantining(reason), _) => self.quarantine(id, reason),
