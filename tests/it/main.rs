@@ -20,6 +20,7 @@ mod fetch;
 mod fetch_real;
 mod last_copy;
 mod look_again;
+mod golden;
 mod matrix;
 mod pack;
 mod papers;
