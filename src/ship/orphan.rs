@@ -185,7 +185,9 @@ impl Lying {
             found => found,
         };
         match (found, wanted.fingerprint) {
-            (Found::Nothing, Some(packed)) if self.conflict().is_some() => renamed(layout, packed, progress),
+            (Found::Nothing, Some(packed)) if self.conflict().is_some() => {
+                renamed(layout, packed, &wanted, content_of, progress)
+            }
             (found, _) => Ok(found),
         }
     }
@@ -324,7 +326,13 @@ fn quarantined(
 
 /// A conflict is mended by giving the episode another name, or by moving it to `shipped/` by hand. Its files stay what they were,
 /// and so does its fingerprint. Of a copy on another file system nothing is said here: it is put aside.
-fn renamed(layout: &Layout, packed: Fingerprint, progress: &Progress) -> io::Result<Found> {
+fn renamed(
+    layout: &Layout,
+    packed: Fingerprint,
+    wanted: &Wanted<'_>,
+    content_of: ContentOf<'_>,
+    progress: &Progress,
+) -> io::Result<Found> {
     for folder in [&layout.episodes, &layout.shipped] {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
@@ -332,6 +340,8 @@ fn renamed(layout: &Layout, packed: Fingerprint, progress: &Progress) -> io::Res
             if !hidden
                 && entry.file_type()?.is_dir()
                 && tree::is_still(&entry.path(), packed, progress).unwrap_or(false)
+                // Two recordings of one moment may have the same stamps.
+                && content_of(wanted.id, &entry.path())? == wanted.content_sha256
             {
                 return Ok(Found::Same(entry.path()));
             }

@@ -127,7 +127,12 @@ fn where_episodes_is_removed_and_made_anew_under_a_running_daemon_no_archive_is_
             false => Reply::empty(503),
         })
     };
-    let daemon = sandbox.start(ship_to(&sandbox, &server.url()));
+    // Nothing is watched until the next look around: the folder is another.
+    let config = sandbox.path("sealift.toml");
+    fs::write(&config, "[shipper]\nreconcile_interval_s = 1\n").unwrap();
+    let mut command = ship_to(&sandbox, &server.url());
+    command.arg("--config").arg(config);
+    let daemon = sandbox.start(command);
     for id in NAMES {
         sandbox.seal(id, &[("data.bin", OLD)]);
     }
@@ -203,7 +208,7 @@ fn archives_without_an_episode_are_no_success_of_one_pass_and_status_does_not_sa
     let (code, tally) = sandbox.ship_once();
     assert_eq!((code, &tally["transient_failures"]), (1, &json!(3)), "{tally}");
     let status = || {
-        let output = sandbox.command("status").output().unwrap();
+        let output = sealift().arg("status").arg("--data").arg(sandbox.data()).output().unwrap();
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
     };
     let shown = status();

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     disks::{content_of, direct::NO_ROOM},
-    support::{Reply, Sandbox, Scripted, Seen, eventually, json_of},
+    support::{Reply, Sandbox, Scripted, Seen, eventually, json_of, sealift},
 };
 
 const OLD: &[u8] = b"sealed too early";
@@ -55,7 +55,8 @@ fn where_the_marker_was_taken_away_while_it_waits_for_its_next_attempt_no_byte_i
         let _daemon = sandbox.start(sandbox.command_with_config("ship", config));
         sandbox.seal("run-1", &[("data.bin", OLD)]);
         eventually("it is open again", || {
-            let (_, status) = json_of(sandbox.command("status").arg("--json").output().unwrap());
+            let (_, status) =
+                json_of(sealift().args(["status", "--json", "--data"]).arg(sandbox.data()).output().unwrap());
             status["snapshot"]["counts"]["open"] == json!(1)
         });
         assert_eq!(uploads(&server), [OLD], "{config}");

@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::direct::NO_ROOM;
-use crate::support::{Reply, Sandbox, Scripted, eventually, json_of};
+use crate::support::{Reply, Sandbox, Scripted, eventually, json_of, sealift};
 
 /// Holds other content under `run-1`, until it is told that it was mended.
 fn holds_other_content(mended: &Arc<AtomicBool>) -> Scripted {
@@ -24,7 +24,7 @@ fn holds_other_content(mended: &Arc<AtomicBool>) -> Scripted {
 }
 
 fn status(sandbox: &Sandbox) -> Value {
-    json_of(sandbox.command("status").arg("--json").output().unwrap()).1
+    json_of(sealift().args(["status", "--json", "--data"]).arg(sandbox.data()).output().unwrap()).1
 }
 
 fn uploads(server: &Scripted) -> usize {

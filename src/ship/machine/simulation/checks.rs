@@ -208,7 +208,7 @@ impl World {
             *repeats += 1;
             assert!(*repeats < MAX_REPEATS, "{id}: {name} again and again");
         }
-        if name == "keep" {
+        if let Effect::Keep { conflict: None, .. } = effect {
             let measured = self.scratch.get(id).is_some_and(|archive| archive.measured);
             assert!(!measured, "{id}: kept, and there is nothing of it");
         }

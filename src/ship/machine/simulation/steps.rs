@@ -146,7 +146,10 @@ impl World {
                         self.after(self.now + wait, Act::Straggler(id.clone(), content));
                     }
                 }
-                Effect::Keep { id, .. } if self.dice.chance(30) => {
+                Effect::Keep { id, .. }
+                    if !self.scratch.get(id).is_some_and(|archive| archive.measured)
+                        && self.dice.chance(30) =>
+                {
                     // Renamed, and the sidecar was still to come.
                     if let Some(archive) = self.scratch.remove(id) {
                         self.disk.outbox.insert(id.clone(), Archive { sidecar: None, ..archive });
@@ -273,7 +276,12 @@ impl World {
         let archives = self.disk.outbox.keys().cloned().collect();
         let unlabelled = self.disk.outbox.iter().filter(|(_, archive)| archive.sidecar.is_none());
         let unlabelled = unlabelled.map(|(id, _)| id.clone()).collect();
-        Some(Scanned { episodes, archives, unlabelled, ..Scanned::default() })
+        let noted = self
+            .scratch
+            .iter()
+            .filter(|(_, archive)| archive.measured && matches!(archive.sidecar, Some(Some(_))));
+        let noted = noted.map(|(id, _)| id.clone()).collect();
+        Some(Scanned { episodes, archives, unlabelled, noted, ..Scanned::default() })
     }
 
     fn check(&mut self, id: &EpisodeId, rehash: bool) -> Check {
@@ -353,6 +361,16 @@ impl World {
     fn keep(&mut self, id: &EpisodeId, packed: &Packed, conflict: Option<Refusal>) -> Result<(), String> {
         let there = self.source(id).map(|archive| archive.packed().facts);
         assert_eq!(there, Some(packed.facts), "{id}: another archive is kept than was packed");
+        if self.scratch.get(id).is_some_and(|archive| archive.measured) {
+            if self.disk_fails() {
+                return Err("EIO".into());
+            }
+            // A note, which stands alone; here it lasts as long as the process.
+            if let Some(archive) = self.scratch.get_mut(id) {
+                archive.sidecar = Some(conflict);
+            }
+            return Ok(());
+        }
         let scratch = self.scratch.remove(id);
         if self.disk_fails() {
             let half = self.dice.chance(50);
