@@ -147,6 +147,15 @@ impl Closed<'_> {
             .map_err(|error| error.at(self.path))
     }
 
+    /// Opens it as [`open`](Self::open) does, where it is the same file still, whatever was written to it.
+    ///
+    /// # Errors
+    /// As those of [`open`](Self::open).
+    pub fn open_as_it_is(&self) -> Result<File, TreeError> {
+        let is_it = |now: &Stat| (now.dev, now.ino, now.mode) == (self.stat.dev, self.stat.ino, self.stat.mode);
+        open::file(self.folder, self.name, &self.stat, is_it).map_err(|error| error.at(self.path))
+    }
+
     /// Whether this is the file that was seen, and nobody has written to it since. Of `done.marker` the times do not count.
     #[must_use]
     pub fn is_still(&self, now: &Stat) -> bool {
