@@ -34,6 +34,7 @@
 //! catches that, and a recorder that writes behind its own marker is at odds with every rule we gave it.
 
 mod marker;
+pub mod modes;
 pub(crate) mod open;
 pub mod ours;
 
@@ -152,7 +153,8 @@ impl Closed<'_> {
     /// # Errors
     /// As those of [`open`](Self::open).
     pub fn open_as_it_is(&self) -> Result<File, TreeError> {
-        let is_it = |now: &Stat| (now.dev, now.ino, now.mode) == (self.stat.dev, self.stat.ino, self.stat.mode);
+        let is_it =
+            |now: &Stat| (now.dev, now.ino, now.mode) == (self.stat.dev, self.stat.ino, self.stat.mode);
         open::file(self.folder, self.name, &self.stat, is_it).map_err(|error| error.at(self.path))
     }
 
@@ -176,6 +178,15 @@ pub struct Walked {
     pub device: u64,
     /// Which directory it is.
     pub folder: FolderId,
+}
+
+/// Which directory an episode's is.
+///
+/// # Errors
+/// Those of opening it.
+pub fn folder_id(episode: &Path) -> Result<FolderId, TreeError> {
+    let (top, stat) = open_top(episode)?;
+    Ok(FolderId { inode: stat.ino, made_ns: open::made_ns(&top) })
 }
 
 /// Takes the fingerprint of an episode. Opens none of its files but the marker and what may be a record of ours.
@@ -314,6 +325,14 @@ pub fn read_top(episode: &Path, name: &CStr, max_bytes: u64) -> Result<Option<Ve
         return Ok(None);
     }
     read_bounded(&Closed { folder: &top, name, path, stat }, max_bytes).map(Some)
+}
+
+/// Opens a file of an episode for reading, whatever it is by now, only to be asked after. `None` where it cannot be had without
+/// following a symlink or crossing a mount.
+#[must_use]
+pub fn open_known(episode: &Path, path: &Path) -> Option<File> {
+    let (top, _) = open_top(episode).ok()?;
+    open::beneath(&top, path)
 }
 
 /// A relative path as an error shows it: nothing in it reaches a terminal unescaped.

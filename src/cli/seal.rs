@@ -22,8 +22,14 @@ pub(crate) fn run(args: &SealArgs) -> Result<Exit, Failure> {
     let files = if sealed.files == 1 { "file" } else { "files" };
     println!("sealed {}: {} {files}, {} bytes", shown(&args.directory), sealed.files, sealed.bytes);
     if sealed.untold > 0 {
-        let files = if sealed.untold == 1 { "1 file belongs".to_owned() } else { format!("{} files belong", sealed.untold) };
-        println!("  {files} to another user: whether it is still open for writing, only that user and root can tell");
+        let files = if sealed.untold == 1 {
+            "1 file belongs".to_owned()
+        } else {
+            format!("{} files belong", sealed.untold)
+        };
+        println!(
+            "  {files} to another user: whether it is still open for writing, only that user and root can tell"
+        );
     }
     for (what, path) in &sealed.left_out {
         println!("  not in it, since it will not be in the archive either: {}, a {what}", shown(path));

@@ -71,7 +71,9 @@ fn name_it(folder: &File, scratch: &str, name: &str) -> io::Result<Published> {
     match renameat_with(folder, scratch, folder, name, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(Published::Done),
         Err(Errno::EXIST) => Ok(Published::NameTaken),
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => name_it_without_the_flag(folder, scratch, name),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            name_it_without_the_flag(folder, scratch, name)
+        }
         Err(errno) => Err(errno.into()),
     }
 }
@@ -110,7 +112,8 @@ mod tests {
         let (here, there) = (root.path().join("a"), root.path().join("b"));
         fs::create_dir(&here).unwrap();
         let folder = File::open(&here).unwrap();
-        let written = write_new_file_then(&folder, "done.marker", b"x", || fs::rename(&here, &there).unwrap());
+        let written =
+            write_new_file_then(&folder, "done.marker", b"x", || fs::rename(&here, &there).unwrap());
         assert!(matches!(written, Ok(Published::Done)), "{written:?}");
         assert_eq!(fs::read(there.join("done.marker")).unwrap(), b"x");
         assert_eq!(fs::read_dir(&there).unwrap().count(), 1);

@@ -202,7 +202,9 @@ impl OpenFiles {
         let mut file = closed.open()?;
         loop {
             match self.probe.writers(&file) {
-                Writers::Open if self.left.is_zero() => return self.refuse(episode, path, &file).map(|()| file),
+                Writers::Open if self.left.is_zero() => {
+                    return self.refuse(episode, path, &file).map(|()| file);
+                }
                 Writers::Open => {
                     std::thread::sleep(ASK_EVERY);
                     self.left = self.left.saturating_sub(ASK_EVERY);
@@ -327,7 +329,10 @@ mod tests {
         let (_root, path) = episode();
         let _socket = std::os::unix::net::UnixListener::bind(path.join("socket")).unwrap();
         let sealed = seal(&path, &Progress::default()).unwrap();
-        assert_eq!(sealed, Sealed { files: 2, bytes: 4, untold: 0, left_out: vec![("socket", "socket".into())] });
+        assert_eq!(
+            sealed,
+            Sealed { files: 2, bytes: 4, untold: 0, left_out: vec![("socket", "socket".into())] }
+        );
         let manifest = parse(&fs::read(path.join(MARKER)).unwrap()).unwrap().unwrap();
         let paths: Vec<_> = manifest.files.iter().map(|file| &*file.path).collect();
         assert_eq!(paths, [&b"data/x"[..], b"\xff"]);

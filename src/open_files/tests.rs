@@ -20,8 +20,7 @@ fn mapped_by_a_process(file: &Path) -> Option<Child> {
         f = open(sys.argv[1], 'r+b'); m = mmap.mmap(f.fileno(), 0); f.close()\n\
         print('mapped', flush=True); sys.stdin.read()";
     let mut python = Command::new("python3");
-    let child =
-        python.args(["-c", PROGRAM]).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let child = python.args(["-c", PROGRAM]).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let Ok(mut child) = child else {
         assert!(std::env::var_os("CI").is_none(), "python3 is not there");
         eprintln!("python3 is not there: not tried");

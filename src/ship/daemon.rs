@@ -10,7 +10,10 @@
 mod asking;
 mod ending;
 mod grounds;
+mod idle;
+mod look_back;
 mod lore;
+mod open_files;
 mod packing;
 mod perform;
 mod relieving;

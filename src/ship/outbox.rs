@@ -142,6 +142,7 @@ fn sidecar(id: &EpisodeId, packed: &Packed) -> Sidecar {
         manifest: packed.manifest,
         commit: packed.commit.as_ref().map(|commit| commit.as_str().to_owned()),
         verdict: None,
+        open_files: packed.open_files.clone(),
     }
 }
 
@@ -234,6 +235,7 @@ fn try_check(layout: &Layout, id: &EpisodeId, rehash: bool, progress: &Progress)
         folder: Some(folder),
         manifest: sidecar.manifest,
         commit: sidecar.commit.as_deref().and_then(Commit::parse),
+        open_files: sidecar.open_files.clone(),
     };
     let conflict = sidecar.conflict().map(|recorded| Refusal {
         status: Some(recorded.status_code),

@@ -12,7 +12,7 @@ mod tiny;
 use std::io::Read as _;
 
 /// What is in an archive, by path.
-fn content_of(archive: &[u8], path: &str) -> Vec<u8> {
+pub(crate) fn content_of(archive: &[u8], path: &str) -> Vec<u8> {
     let tar = zstd::decode_all(archive).unwrap();
     let mut tar = tar::Archive::new(tar.as_slice());
     let mut entry = tar

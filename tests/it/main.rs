@@ -36,3 +36,4 @@ mod transport;
 mod uploads;
 mod verify;
 mod watching;
+mod writers;

@@ -67,7 +67,11 @@ impl Sandbox {
 
     fn pack_as(&self, level: i32, workers: u32) -> Result<Packed, PackError> {
         let (writer, _) = Archive::create(&self.partial()).unwrap();
-        let options = Options { level, workers: NonZeroU32::new(workers).unwrap() };
+        let options = Options {
+            level,
+            workers: NonZeroU32::new(workers).unwrap(),
+            open_files: sealift::ship::pack::OpenFiles::default(),
+        };
         pack(&EpisodeId::parse(ID).unwrap(), &self.episode, writer, &options, &Progress::default())
     }
 
@@ -434,7 +438,8 @@ fn a_file_that_grows_while_it_is_read_is_a_change() {
     File::create(&path).unwrap().set_len(512 * 1024 * 1024).unwrap();
     let (writer, archive) = Archive::create(&ep.partial()).unwrap();
     let progress = Progress::default();
-    let options = Options { level: 1, workers: NonZeroU32::MIN };
+    let options =
+        Options { level: 1, workers: NonZeroU32::MIN, open_files: sealift::ship::pack::OpenFiles::default() };
     let result = std::thread::scope(|scope| {
         let packing =
             scope.spawn(|| pack(&EpisodeId::parse(ID).unwrap(), &ep.episode, writer, &options, &progress));
@@ -483,7 +488,8 @@ fn a_full_outbox_is_no_fault_of_the_episode() {
         return;
     }
     let (writer, archive) = Archive::create(&outbox.join("a.partial")).unwrap();
-    let options = Options { level: 1, workers: NonZeroU32::MIN };
+    let options =
+        Options { level: 1, workers: NonZeroU32::MIN, open_files: sealift::ship::pack::OpenFiles::default() };
     let result = pack(&EpisodeId::parse(ID).unwrap(), &ep.episode, writer, &options, &Progress::default());
     let end = archive.growth().end;
     drop(archive);

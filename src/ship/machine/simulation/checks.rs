@@ -104,6 +104,7 @@ impl World {
             | Event::OrphanSettled(..)
             | Event::Swept(_)
             | Event::Relieved(_)
+            | Event::LookedBack
             | Event::Watching(_)
             | Event::WatchesLost
             | Event::Configured { .. }
@@ -340,6 +341,7 @@ fn describe(effect: &Effect) -> (&'static str, Option<&EpisodeId>) {
         Effect::ReadClock => ("clock", None),
         Effect::Pace(_) => ("pace", None),
         Effect::Relieve { .. } => ("relieve", None),
+        Effect::LookBack(_) => ("look back", None),
         Effect::Tell(_) => ("tell", None),
     }
 }
