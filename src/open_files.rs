@@ -11,7 +11,8 @@
 //! it holds in its own buffer now.
 //!
 //! A lease that is held makes the next open(2) for writing wait for its end, and the kernel tells the holder by SIGIO, whose
-//! default ends the process. So it is given back at once, and SIGIO is handled before the first one is taken.
+//! default ends the process. So it is given back at once, and SIGIO is handled before the first one is taken. (A program that
+//! opens with `O_NONBLOCK` in the microsecond between is told `EWOULDBLOCK`, and tries again: open(2).)
 //!
 //! On NFS and SMB `EAGAIN` means that the server has granted no delegation (nfs4_setlease, cifs_setlease in the kernel), and
 //! says nothing about writers: leases are not asked for there.
@@ -58,6 +59,12 @@ impl Probe {
     #[must_use]
     pub const fn never() -> Self {
         Self { is_usable: false }
+    }
+
+    /// Whether it asks at all.
+    #[must_use]
+    pub const fn asks(self) -> bool {
+        self.is_usable
     }
 
     /// Whether a file is open for writing just now. `file` must be open for reading only. Two system calls.

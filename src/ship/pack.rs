@@ -185,10 +185,11 @@ pub fn pack(
 /// # Errors
 /// [`PackError`].
 pub fn content_of(id: &EpisodeId, directory: &Path, progress: &Progress) -> Result<Digest, PackError> {
-    content_with_modes(id, directory, None, progress)
+    content_with_modes(id, directory, None, Probe::never(), progress)
 }
 
-/// As [`content_of`], with these permission bits in the place of those that it has.
+/// As [`content_of`], with these permission bits in the place of those that it has; refused where the probe finds a file that is
+/// open for writing.
 ///
 /// # Errors
 /// [`PackError`].
@@ -196,10 +197,11 @@ pub fn content_with_modes(
     id: &EpisodeId,
     directory: &Path,
     modes: Option<&Modes>,
+    probe: Probe,
     progress: &Progress,
 ) -> Result<Digest, PackError> {
     let marker = Marker { sha256: None, check: None };
-    let asked = Asked::new(Probe::never(), OpenFiles::Accepted);
+    let asked = Asked::new(probe, OpenFiles::WaitedFor);
     let mut packing = Packing::new(id, TarStream::new_to(io::sink()), marker, asked, progress);
     packing.modes = modes.map(|modes| modes.each().collect::<Vec<_>>().into_iter());
     let read = tree::walk(directory, progress, |entry| packing.entry(entry))?;
@@ -362,7 +364,6 @@ impl<'a, W: io::Write> Packing<'a, W> {
 
     fn file(&mut self, path: &[u8], stat: &Stat, closed: &Closed<'_>) -> Result<(), PackError> {
         let file = closed.open()?;
-        self.asked.ask(path, &file)?;
         let is_marker = path == MARKER.as_bytes();
         let mtime = if is_marker { 0 } else { stat.mtime.0 };
         self.header(path, stat, MemberKind::File { size_bytes: stat.size_bytes, mtime })?;

@@ -18,6 +18,7 @@ use super::workers::{Workers, lock};
 use crate::{
     episode::{EpisodeId, Fingerprint, shell_word},
     filed,
+    open_files::Probe,
     progress::Progress,
     ship::machine::state::Packed,
     snapshot, tree,
@@ -96,7 +97,7 @@ impl Workers {
 
     fn was_written_to(&self, path: &Path, progress: &Progress) -> bool {
         let Ok(Some(receipt)) = filed::receipt(path) else { return false };
-        let content = self.content_as_delivered(&receipt, path, progress);
+        let content = self.content_as_delivered(&receipt, path, Probe::never(), progress);
         content.is_ok_and(|content| content != Some(receipt.content_sha256))
     }
 }

@@ -334,7 +334,7 @@ fn as_far_as_it_went(
 
 fn can_be_cancelled(work: Work) -> bool {
     match work {
-        Work::Check | Work::Pack | Work::Send => true,
+        Work::Check | Work::Pack | Work::Send | Work::LookBack => true,
         Work::Watch
         | Work::Scan
         | Work::Keep
@@ -344,7 +344,6 @@ fn can_be_cancelled(work: Work) -> bool {
         | Work::Orphan
         | Work::Sweep
         | Work::Relieve
-        | Work::LookBack
         | Work::Lock
         | Work::Trial
         | Work::Reload => false,

@@ -20,6 +20,7 @@ use crate::{
     clock, durable,
     episode::{Digest, EpisodeId, printable},
     layout::Layout,
+    open_files::Probe,
     progress::Progress,
     records::{ShippingReceipt, WallTime},
     scan::{self, RootId, Stranger},
@@ -314,7 +315,7 @@ impl Workers {
     /// Whether a directory in `shipped/` is what the receiver holds.
     pub(super) fn as_delivered(&self, progress: &Progress) -> impl Fn(&Path) -> io::Result<bool> {
         let content_of = |receipt: &ShippingReceipt, directory: &Path| {
-            self.content_as_delivered(receipt, directory, progress)
+            self.content_as_delivered(receipt, directory, Probe::below(directory), progress)
         };
         move |directory| self.known.edited.is_as_delivered(directory, &content_of, progress)
     }
@@ -324,10 +325,12 @@ impl Workers {
         &self,
         receipt: &ShippingReceipt,
         directory: &Path,
+        probe: Probe,
         progress: &Progress,
     ) -> io::Result<Option<Digest>> {
         let modes: Option<Modes> = receipt.modes.as_ref().and_then(|modes| modes.parse().ok());
-        let read = || pack::content_with_modes(&receipt.episode_id, directory, modes.as_ref(), progress);
+        let read =
+            || pack::content_with_modes(&receipt.episode_id, directory, modes.as_ref(), probe, progress);
         known_content(directory, at_idle_priority(read))
     }
 

@@ -1,8 +1,10 @@
 //! Files of an episode that are open for writing: such an episode is not complete yet, whatever its marker says.
 //!
-//! Each file is asked after twice: before its first byte is read and behind its last. What is granted the first time and refused
-//! the second was opened in between. What was opened and closed again in between has moved the file's time stamps, which are
-//! compared as well; a mapping on tmpfs moves none, and is the one writer that can be missed.
+//! Each file is asked after twice: before the first byte of the episode is read ([`refuse_open_file`], in a walk that reads
+//! nothing, so that an episode that has to wait costs no packing) and behind the file's own last byte. What is granted the first
+//! time and refused the second was opened in between. What was opened and closed again in between has moved the file's time
+//! stamps, which are compared as well: the first store through a new mapping moves them too. A mapping on tmpfs moves none, and is
+//! the one writer that can be missed.
 
 use std::{fs::File, path::PathBuf};
 
@@ -21,12 +23,11 @@ const MAX_NAMED: usize = 16;
 /// # Errors
 /// [`PackError::OpenForWriting`], and those of opening it.
 pub fn refuse_open_file(entry: &Entry<'_>, probe: Probe) -> Result<(), PackError> {
-    match &entry.kind {
-        Kind::File(closed) if !is_marker(entry.path) && probe.writers(&closed.open()?) == Writers::Open => {
-            Err(PackError::OpenForWriting { path: to_path(entry.path) })
-        }
-        Kind::File(_) | Kind::Directory | Kind::Symlink(_) | Kind::Special(_) | Kind::Left(_) => Ok(()),
+    let Kind::File(closed) = &entry.kind else { return Ok(()) };
+    if probe.asks() && !is_marker(entry.path) && probe.writers(&closed.open()?) == Writers::Open {
+        return Err(PackError::OpenForWriting { path: to_path(entry.path) });
     }
+    Ok(())
 }
 
 /// What was found of one episode while it was packed.

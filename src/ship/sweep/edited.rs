@@ -89,6 +89,7 @@ mod tests {
         durable,
         episode::EpisodeId,
         layout::RECEIPT,
+        open_files::Probe,
         records::{ManifestCheck, WallTime},
         ship::pack,
         tree::modes::Modes,
@@ -130,7 +131,14 @@ mod tests {
                 read.set(read.get() + 1);
                 let modes = receipt.modes.as_ref().map(|modes| modes.parse().unwrap());
                 let id = &receipt.episode_id;
-                Ok(pack::content_with_modes(id, directory, modes.as_ref(), &Progress::default()).ok())
+                Ok(pack::content_with_modes(
+                    id,
+                    directory,
+                    modes.as_ref(),
+                    Probe::never(),
+                    &Progress::default(),
+                )
+                .ok())
             };
             let edited = Edited::default();
             let is = || edited.is_as_delivered(&directory, &content_of, &Progress::default()).unwrap();

@@ -37,3 +37,23 @@ fn what_is_written_to_after_its_delivery_is_told_a_minute_later_with_the_command
     assert!(requeued.status.success(), "{}", String::from_utf8_lossy(&requeued.stderr));
     assert_eq!(names(&sandbox.layout.shipped), ["run-2"]);
 }
+
+#[test]
+fn a_folder_of_the_name_of_one_that_was_shipped_within_the_day_is_shown_at_once() {
+    let sandbox = Sandbox::with_receiver();
+    let _daemon = sandbox.daemon();
+    sandbox.seal("run-1", &[("data.bin", b"recorded")]);
+    sandbox.wait_shipped("run-1");
+    let reused = || status(&sandbox)["folders"]["reused_names"].clone();
+    assert_eq!(reused(), serde_json::json!([]));
+    // A recorder that writes by path, into what is a new folder by now.
+    sandbox.record("run-1", &[("c/1", b"chunk")]);
+    assert_eq!(reused(), serde_json::json!(["run-1"]));
+    let out = sandbox.command("doctor").arg("--json").output().unwrap();
+    let rows: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let row = rows["checks"].as_array().unwrap().iter().find(|row| row["id"] == "reused-names").unwrap();
+    assert_eq!(
+        (&row["status"], &row["details"]["episodes"]),
+        (&"yellow".into(), &serde_json::json!(["run-1"]))
+    );
+}
