@@ -18,6 +18,7 @@ mod doctor;
 mod fairness;
 mod fetch;
 mod fetch_real;
+mod golden;
 mod matrix;
 mod pack;
 mod papers;
