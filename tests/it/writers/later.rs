@@ -29,7 +29,7 @@ fn what_is_written_to_after_its_delivery_is_told_a_minute_later_with_the_command
     });
     assert_eq!(changed(), serde_json::json!([{"episode_id": "run-1", "folder": "run-1"}]));
     daemon.wait_log("run-1 was written to after it was delivered");
-    daemon.wait_log("sealift requeue run-1 --from shipped");
+    daemon.wait_log("sealift requeue 'run-1' --from shipped");
     assert!(!daemon.log().contains("run-2 was written"));
     let problems = status(&sandbox)["problems"].to_string();
     assert!(problems.contains("run-1") && problems.contains("requeue"), "{problems}");

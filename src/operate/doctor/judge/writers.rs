@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::{
-    episode::{EpisodeId, shell_word},
+    episode::EpisodeId,
     operate::doctor::{
         facts::{Daemon, Episodes, Facts},
         row::{Id, Row},
-        words::{count, path, span},
+        words::{count, path, span, word},
     },
     snapshot::{OpenFile, Snapshot},
 };
@@ -113,7 +113,6 @@ fn changed(facts: &Facts, snapshot: &Snapshot) -> Row {
 
 /// By its name; one that was numbered is asked for by its folder's.
 fn requeue(id: &str, folder: &str) -> String {
-    let word = |text: &str| shell_word(std::path::Path::new(text));
     if id == folder {
         format!("requeue {} --from shipped", word(id))
     } else {

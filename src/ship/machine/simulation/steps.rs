@@ -327,7 +327,11 @@ impl World {
             | None => {}
         }
         if fails {
-            return Err(match self.dice.below(4) {
+            return Err(match self.dice.below(5) {
+                4 => PackFailure::OpenForWriting {
+                    what: "a file is open for writing".into(),
+                    sealed_for: self.dice.millis(0, 900_000),
+                },
                 0 => PackFailure::Unreadable("EIO".into()),
                 1 if !measured => PackFailure::Outbox("EROFS".into()),
                 2 if !measured => PackFailure::Full("ENOSPC".into()),
