@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     crash_sweep::strace_is_there,
-    support::{Process, Sandbox, eventually, json_file, json_of, names},
+    support::{Process, Sandbox, eventually, json_file, json_of, names, sealift},
 };
 
 mod later;
@@ -30,7 +30,7 @@ fn append(file: &Path) -> fs::File {
 
 /// What `sealift status` says of a running daemon.
 fn status(sandbox: &Sandbox) -> Value {
-    let out = sandbox.command("status").arg("--json").output().unwrap();
+    let out = sealift().args(["status", "--json", "--data"]).arg(sandbox.data()).output().unwrap();
     serde_json::from_slice(&out.stdout).unwrap_or(Value::Null)
 }
 
@@ -154,6 +154,6 @@ fn seal_refuses_while_a_file_is_open_and_names_it_and_the_process() {
 }
 
 fn sandbox_seal(episode: &Path) -> (bool, String) {
-    let out = crate::support::sealift().arg("seal").arg(episode).output().unwrap();
+    let out = sealift().arg("seal").arg(episode).output().unwrap();
     (out.status.success(), String::from_utf8_lossy(&out.stderr).into_owned())
 }

@@ -3,7 +3,7 @@
 use std::{fs, io::Write as _};
 
 use super::{append, status};
-use crate::support::{Sandbox, eventually_within, names};
+use crate::support::{Sandbox, eventually_within, names, sealift};
 
 /// A minute, and the load of a machine that tests.
 const A_MINUTE_LATER: std::time::Duration = std::time::Duration::from_secs(150);
@@ -33,7 +33,7 @@ fn what_is_written_to_after_its_delivery_is_told_a_minute_later_with_the_command
     assert!(!daemon.log().contains("run-2 was written"));
     let problems = status(&sandbox)["problems"].to_string();
     assert!(problems.contains("run-1") && problems.contains("requeue"), "{problems}");
-    let requeued = sandbox.command("requeue").args(["run-1", "--from", "shipped"]).output().unwrap();
+    let requeued = sealift().args(["requeue", "run-1", "--from", "shipped", "--data"]).arg(sandbox.data()).output().unwrap();
     assert!(requeued.status.success(), "{}", String::from_utf8_lossy(&requeued.stderr));
     assert_eq!(names(&sandbox.layout.shipped), ["run-2"]);
 }

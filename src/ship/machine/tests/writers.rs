@@ -87,6 +87,7 @@ fn one_pass_leaves_it_undone_unless_its_marker_is_older_than_the_wait() {
         let mut bench = Bench::fresh(|settings| settings.once = true);
         bench.hear(Event::Deadline);
         bench.hear(scanned(&[("a", Look::Sealed(stamp(1)))], &[]));
+        bench.hear(Event::Swept(true));
         bench.hear(open("a", sealed_for));
         assert_eq!(accepted(&bench), undone == 0);
         assert_eq!(bench.machine.idle(), undone == 1);
