@@ -15,6 +15,7 @@
 //! The `tar` crate's own `append_*` functions are not used: they copy until the end of a file, and a file that grew
 //! or shrank meanwhile takes the members behind it with it.
 
+mod content;
 mod header;
 mod stream;
 mod writers;
@@ -28,7 +29,10 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-pub use self::writers::refuse_open_file;
+pub use self::{
+    content::{content_of, content_with_modes},
+    writers::refuse_open_file,
+};
 use self::{
     header::{Member, MemberKind},
     stream::TarStream,
@@ -43,7 +47,7 @@ use crate::{
     open_files::Probe,
     progress::{Cancelled, Progress},
     records::{ArchiveFacts, ManifestCheck},
-    tree::{self, Closed, Entry, Kind, Stat, TreeError, in_words, modes::Modes, shown, to_path},
+    tree::{self, Closed, Entry, Kind, Stat, TreeError, in_words, shown, to_path},
 };
 
 /// Where a recorder says which code it ran: `code_version.commit`.
@@ -177,39 +181,6 @@ pub fn pack(
     progress: &Progress,
 ) -> Result<Packed, PackError> {
     pack_observed(id, directory, sink, options, progress, |_| ())
-}
-
-/// The digest of the tar stream that [`pack`] makes of what stands in a directory, and nothing else of it: the identity of an
-/// episode that has left `episodes/`. Its manifest is not looked at. Costs as much reading as packing.
-///
-/// # Errors
-/// [`PackError`].
-pub fn content_of(id: &EpisodeId, directory: &Path, progress: &Progress) -> Result<Digest, PackError> {
-    content_with_modes(id, directory, None, Probe::never(), progress)
-}
-
-/// As [`content_of`], with these permission bits in the place of those that it has; refused where the probe finds a file that is
-/// open for writing.
-///
-/// # Errors
-/// [`PackError`].
-pub fn content_with_modes(
-    id: &EpisodeId,
-    directory: &Path,
-    modes: Option<&Modes>,
-    probe: Probe,
-    progress: &Progress,
-) -> Result<Digest, PackError> {
-    let marker = Marker { sha256: None, check: None };
-    let asked = Asked::new(probe, OpenFiles::WaitedFor);
-    let mut packing = Packing::new(id, TarStream::new_to(io::sink()), marker, asked, progress);
-    packing.modes = modes.map(|modes| modes.each().collect::<Vec<_>>().into_iter());
-    let read = tree::walk(directory, progress, |entry| packing.entry(entry))?;
-    let (_, content_sha256, _) = packing.stream.end().map_err(PackError::Outbox)?;
-    if tree::walk(directory, progress, |_| Ok::<(), TreeError>(()))? != read {
-        return Err(PackError::Changed { path: to_path(b"") });
-    }
-    Ok(content_sha256)
 }
 
 /// [`pack`], with each entry shown before it is packed: where a test plays a recorder that will not stop.

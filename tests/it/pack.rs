@@ -257,6 +257,7 @@ fn sparse_files_are_read_as_what_they_contain() {
     let file = File::create(&path).unwrap();
     file.set_len(content.len() as u64).unwrap();
     file.write_all_at(b"abc", 2_000_000).unwrap();
+    drop(file);
     set_mtime(&path, 1);
     assert_eq!(sparse.pack().facts, full.pack().facts);
     sparse.assert_restores();
@@ -273,6 +274,7 @@ fn a_file_of_more_than_eight_gibibytes_is_restored() {
     let file = File::create(ep.path("big")).unwrap();
     file.set_len(SIZE_BYTES).unwrap();
     file.write_all_at(b"end", SIZE_BYTES - 3).unwrap();
+    drop(file);
     ep.write("behind", "still in step");
     ep.pack_as(1, 2).unwrap();
     // What GNU tar and bsdtar read of it, without writing 8 GiB.

@@ -33,7 +33,11 @@ fn what_is_written_to_after_its_delivery_is_told_a_minute_later_with_the_command
     assert!(!daemon.log().contains("run-2 was written"));
     let problems = status(&sandbox)["problems"].to_string();
     assert!(problems.contains("run-1") && problems.contains("requeue"), "{problems}");
-    let requeued = sealift().args(["requeue", "run-1", "--from", "shipped", "--data"]).arg(sandbox.data()).output().unwrap();
+    let requeued = sealift()
+        .args(["requeue", "run-1", "--from", "shipped", "--data"])
+        .arg(sandbox.data())
+        .output()
+        .unwrap();
     assert!(requeued.status.success(), "{}", String::from_utf8_lossy(&requeued.stderr));
     assert_eq!(names(&sandbox.layout.shipped), ["run-2"]);
 }
