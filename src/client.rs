@@ -202,6 +202,10 @@ fn prepare(
     if let Some(authorization) = &credentials.authorization {
         headers.entry(header::AUTHORIZATION).or_insert_with(|| authorization.clone());
     }
+    // What is asked is how things are now; a cache on the way that keeps answers asks on then.
+    if matches!(method, Method::GET | Method::HEAD) {
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
+    }
     // A GET without a body has no length either. What is meant to have one says 0 (RFC 9110, section 8.6): hyper leaves it out
     // then, and a receiver would take it for an upload without a length.
     if body.len_bytes() > 0 || matches!(method, Method::PUT | Method::PATCH | Method::POST) {

@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// What an upload's address takes.
-const UPLOAD_METHODS: &str = "DELETE, HEAD, PATCH";
+const UPLOAD_METHODS: &str = "DELETE, GET, HEAD, PATCH";
 
 /// An upload that may go on: the episode and the archive that its address names.
 pub(super) struct Named {
@@ -104,7 +104,7 @@ impl<S: Store> Exchange<'_, S> {
         Ok(reply)
     }
 
-    /// HEAD, PATCH and DELETE of an upload.
+    /// HEAD, GET, PATCH and DELETE of an upload.
     pub(super) async fn upload(
         &self,
         caller: &Caller,
@@ -114,7 +114,8 @@ impl<S: Store> Exchange<'_, S> {
         let key = self.key(caller, &named.id)?;
         let part = PartKey { key, owner: caller.name().cloned(), sha256: named.sha256 };
         match self.head.method {
-            Method::HEAD => self.offset(caller, &part).await,
+            // Some proxies ask by GET what they were asked by HEAD, and drop what they get for a body.
+            Method::HEAD | Method::GET => self.offset(caller, &part).await,
             Method::PATCH => self.go_on(caller, &part, body).await,
             Method::DELETE => match self.receiver.store.discard(&part).await? {
                 true => Ok(Reply::nothing()),
@@ -329,8 +330,7 @@ fn state(status: StatusCode, offset: u64, whole: Option<(u64, bool)>) -> Reply {
     let flag = |complete| HeaderValue::from_static(if complete { "?1" } else { "?0" });
     let mut reply = Reply::nothing()
         .with(UPLOAD_OFFSET, offset)
-        .with(UPLOAD_COMPLETE, flag(whole.is_some_and(|(_, complete)| complete)))
-        .with("cache-control", HeaderValue::from_static("no-store"));
+        .with(UPLOAD_COMPLETE, flag(whole.is_some_and(|(_, complete)| complete)));
     *reply.response.status_mut() = status;
     match whole {
         Some((size_bytes, _)) => reply.with(UPLOAD_LENGTH, size_bytes),

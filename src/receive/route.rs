@@ -38,11 +38,17 @@ pub(super) async fn answer<S: Store>(
 ) -> Result<Response<ReplyBody>, BodyIdle> {
     let brings_bytes = matches!(*request.method(), Method::PUT | Method::PATCH);
     let answering = exchange(receiver, peer, request);
-    if brings_bytes {
+    let answered = if brings_bytes {
         tokio::spawn(answering).await.unwrap_or_else(|_| Ok(panicked()))
     } else {
         answering.await
-    }
+    };
+    answered.map(|mut response| {
+        // Every answer says how things are now, and some depend on who asks. A cache that kept one
+        // would say that an episode is held that has gone, or admit a commit that is refused.
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    })
 }
 
 async fn exchange<S: Store>(

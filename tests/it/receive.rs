@@ -1,5 +1,6 @@
 //! The receiver over real sockets: each test is a sentence of docs/transport.md.
 
+mod caches;
 mod limits;
 mod memory;
 mod program;

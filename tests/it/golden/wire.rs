@@ -1,6 +1,9 @@
 //! Recorded exchanges, as tests/golden/94d9e91/wire/ has them.
 
-use std::{fs, io::BufRead};
+use std::{
+    fs,
+    io::{self, BufRead},
+};
 
 use sealift::episode::Digest;
 use serde::Deserialize;
@@ -89,10 +92,19 @@ pub(super) fn header<'a>(head: &'a [String], name: &str) -> Option<&'a str> {
     })
 }
 
-/// The lines of a head, up to the empty one; none where the connection is closed.
-pub(super) fn read_head(reader: &mut impl BufRead) -> Vec<String> {
-    let lines = reader.by_ref().lines().map(Result::unwrap);
-    lines.take_while(|line| !line.is_empty()).collect()
+/// The lines of a head, up to the empty one.
+///
+/// # Errors
+/// Those of the connection, and `UnexpectedEof` where it is closed without one.
+pub(super) fn read_head(reader: &mut impl BufRead) -> io::Result<Vec<String>> {
+    let mut head = Vec::new();
+    for line in reader.by_ref().lines() {
+        match line? {
+            line if line.is_empty() => return Ok(head),
+            line => head.push(line),
+        }
+    }
+    Err(io::ErrorKind::UnexpectedEof.into())
 }
 
 pub(super) fn length(head: &[String]) -> usize {

@@ -210,7 +210,7 @@ async fn a_request_that_does_not_make_sense_is_told_why() {
             400,
             "upload-invalid",
         ),
-        ("GET", &path, vec![], 405, "method-not-allowed"),
+        ("POST", &path, vec![], 405, "method-not-allowed"),
         ("HEAD", "/v1/uploads/a", vec![], 400, ""),
         ("PATCH", "/v1/uploads/a/abc", vec![patch_type, complete, offset, length], 400, "id-invalid"),
         ("PATCH", "/v1/uploads/..%2fa/abc", vec![patch_type, complete, offset, length], 400, "id-invalid"),
@@ -297,4 +297,30 @@ async fn publishing_goes_on_when_the_connection_has_gone() {
         };
         tokio::time::timeout(DEADLINE, stored).await.expect("it is not stored");
     }
+}
+
+/// Varnish asks by GET what it was asked by HEAD.
+#[tokio::test]
+async fn a_get_of_an_upload_is_answered_as_head_is() {
+    let rig = Rig::new().await;
+    let archive = noise(SIZE);
+    rig.break_off("a", &archive, 1_000_000).await;
+    rig.kept("a", &archive, 1_000_000).await;
+    let ask = async |method: &str, path: &str| {
+        let mut answer = rig.request(&head(method, path, &[]), b"").await;
+        answer.headers.remove("date");
+        (answer.status, answer.headers)
+    };
+    let kept = upload_path("a", &archive);
+    let got = ask("GET", &kept).await;
+    assert_eq!((got.0, got.1["upload-offset"].as_str()), (204, "1000000"));
+    assert_eq!(got, ask("HEAD", &kept).await);
+    for path in [upload_path("b", &archive), "/v1/uploads/a/abc".to_owned()] {
+        assert_eq!(ask("GET", &path).await, ask("HEAD", &path).await, "{path}");
+    }
+    // Of what got through, too.
+    assert_eq!(rig.put("a", &archive).await.status, 201);
+    let got = ask("GET", &kept).await;
+    assert_eq!((got.0, got.1["upload-complete"].as_str()), (204, "?1"));
+    assert_eq!(got, ask("HEAD", &kept).await);
 }
