@@ -1,14 +1,16 @@
 #!/bin/bash
-# A store through a shared mapping (mmap(2), MAP_SHARED; numpy.memmap) into a page that is dirty already moves no time stamp.
+# A store through a shared mapping (mmap(2), MAP_SHARED; numpy.memmap) into a page that is dirty
+# already moves no time stamp.
 #
-# Seen on Linux 6.18 with Python 3.11, on ext4 and on tmpfs. The first store into a clean page of a file on ext4 moves mtime
-# and ctime; each later store changes the file's content, and every reader sees it at once, while mtime and ctime stay as they
-# are until the page is written back (half a minute by default) and stored to again. On tmpfs no store through a mapping ever
-# moves them. So a program that compares stamps before and after it has read a recording does not see that it was changed
-# meanwhile.
+# Seen on Linux 6.18 with Python 3.11, on ext4 and on tmpfs. The first store into a clean page of a
+# file on ext4 moves mtime and ctime; each later store changes the file's content, and every reader
+# sees it at once, while mtime and ctime stay as they are until the page is written back (half a
+# minute by default) and stored to again. On tmpfs no store through a mapping ever moves them. So a
+# program that compares stamps before and after it has read a recording does not see that it was
+# changed meanwhile.
 #
-# What does tell: fcntl(F_SETLEASE, F_RDLCK) answers EAGAIN for as long as the mapping stands, with no descriptor left open, and
-# is granted once it is gone.
+# What does tell: fcntl(F_SETLEASE, F_RDLCK) answers EAGAIN for as long as the mapping stands, with
+# no descriptor left open, and is granted once it is gone.
 #
 # Ends with 0 where all of this is so on each file system that was tried, with 1 where it is not.
 set -euo pipefail

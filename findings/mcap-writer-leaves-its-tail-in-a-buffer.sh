@@ -1,13 +1,16 @@
 #!/bin/bash
-# mcap 1.3.0 (PyPI): a Writer that was given an open file leaves the end of the recording in Python's buffer after finish().
+# mcap 1.3.0 (PyPI): a Writer that was given an open file leaves the end of the recording in
+# Python's buffer after finish().
 #
-# `Writer(stream)` takes a path or an open binary file. finish() writes the summary, the footer and the closing magic, and returns;
-# it closes only a file that it has opened by itself, and does not flush one that it was given. With an open file, as in the library's own examples
-# inside `with open(...)`, what is on the disk right after finish() is shorter than the recording, ends without the magic, and
-# cannot be read by the library's own reader. A program that seals, copies or ships the file between finish() and the end of the
-# `with` block has a torn one.
+# `Writer(stream)` takes a path or an open binary file. finish() writes the summary, the footer and
+# the closing magic, and returns; it closes only a file that it has opened by itself, and does not
+# flush one that it was given. With an open file, as in the library's own examples inside `with
+# open(...)`, what is on the disk right after finish() is shorter than the recording, ends without
+# the magic, and cannot be read by the library's own reader. A program that seals, copies or ships
+# the file between finish() and the end of the `with` block has a torn one.
 #
-# Seen with mcap 1.3.0 under Python 3.11. Ends with 0 where it is so, with 1 where the library behaves otherwise.
+# Seen with mcap 1.3.0 under Python 3.11. Ends with 0 where it is so, with 1 where the library
+# behaves otherwise.
 set -euo pipefail
 command -v python3 > /dev/null || { echo "python3 is missing"; exit 77; }
 folder=$(mktemp -d)

@@ -1,13 +1,15 @@
 #!/bin/bash
-# zarr 3.1.6 (PyPI): an array whose folder was renamed while it was open is written on into a new folder of the old name, without
-# an error.
+# zarr 3.1.6 (PyPI): an array whose folder was renamed while it was open is written on into a new
+# folder of the old name, without an error.
 #
-# A LocalStore keeps the path and no descriptor. Each chunk is written by making its parent folders and then the file. When the
-# store's folder has been renamed meanwhile (moved away by whoever ships finished recordings), the next assignment succeeds: the
-# folder of the old name comes back with that chunk in it and without zarr.json. The folder that was moved lacks the chunk, and
+# A LocalStore keeps the path and no descriptor. Each chunk is written by making its parent folders
+# and then the file. When the store's folder has been renamed meanwhile (moved away by a program
+# that ships finished recordings), the next assignment succeeds: the folder of the old name comes
+# back with that chunk in it and without zarr.json. The folder that was moved lacks the chunk, and
 # opening the new one fails.
 #
-# Seen with zarr 3.1.6 under Python 3.11. Ends with 0 where it is so, with 1 where the library behaves otherwise.
+# Seen with zarr 3.1.6 under Python 3.11. Ends with 0 where it is so, with 1 where the library
+# behaves otherwise.
 set -euo pipefail
 command -v python3 > /dev/null || { echo "python3 is missing"; exit 77; }
 folder=$(mktemp -d)

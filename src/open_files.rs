@@ -6,16 +6,17 @@
 //!                 └─ anything else ──▶ Unknown: another user's file, NFS, SMB
 //! ```
 //!
-//! Time stamps do not tell. A store through a shared mapping into a page that is dirty already moves none until the page is
-//! written back (half a minute), on tmpfs it never does; and a program that keeps a file open may write a minute later what
-//! it holds in its own buffer now.
+//! Time stamps do not tell. A store through a shared mapping into a page that is dirty already
+//! moves none until the page is written back (half a minute), on tmpfs it never does; and a program
+//! that keeps a file open may write a minute later what it holds in its own buffer now.
 //!
-//! A lease that is held makes the next open(2) for writing wait for its end, and the kernel tells the holder by SIGIO, whose
-//! default ends the process. So it is given back at once, and SIGIO is handled before the first one is taken. (A program that
-//! opens with `O_NONBLOCK` in the microsecond between is told `EWOULDBLOCK`, and tries again: open(2).)
+//! A lease that is held makes the next open(2) for writing wait for its end, and the kernel tells
+//! the holder by SIGIO, whose default ends the process. So it is given back at once, and SIGIO is
+//! handled before the first one is taken. (A program that opens with `O_NONBLOCK` in the
+//! microsecond between is told `EWOULDBLOCK`, and tries again: open(2).)
 //!
-//! On NFS and SMB `EAGAIN` means that the server has granted no delegation (nfs4_setlease, cifs_setlease in the kernel), and
-//! says nothing about writers: leases are not asked for there.
+//! On NFS and SMB `EAGAIN` means that the server has granted no delegation (nfs4_setlease,
+//! cifs_setlease in the kernel), and says nothing about writers: leases are not asked for there.
 
 mod holder;
 mod lease;
@@ -49,7 +50,8 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// One for the files below a folder. It asks nothing where the file system's leases say nothing about writers.
+    /// One for the files below a folder. It asks nothing where the file system's leases say nothing
+    /// about writers.
     #[must_use]
     pub fn below(folder: &Path) -> Self {
         Self { is_usable: filesystem::tells_writers(folder) && sigio_is_handled() }
@@ -67,7 +69,8 @@ impl Probe {
         self.is_usable
     }
 
-    /// Whether a file is open for writing just now. `file` must be open for reading only. Two system calls.
+    /// Whether a file is open for writing just now. `file` must be open for reading only. Two
+    /// system calls.
     #[must_use]
     pub fn writers(self, file: &File) -> Writers {
         if !self.is_usable {
@@ -89,8 +92,8 @@ impl Probe {
     }
 }
 
-/// Installs a handler for SIGIO, once for the process: it stays when the runtime that asked for it is gone (tokio::signal::unix,
-/// "Caveats"). False where it cannot be had: then no lease is taken.
+/// Installs a handler for SIGIO, once for the process: it stays when the runtime that asked for it
+/// is gone (tokio::signal::unix, "Caveats"). False where it cannot be had: then no lease is taken.
 fn sigio_is_handled() -> bool {
     static HANDLED: OnceLock<bool> = OnceLock::new();
     *HANDLED.get_or_init(|| {

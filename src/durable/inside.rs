@@ -1,5 +1,6 @@
-//! A new file in a folder that is held open. Another process may move the folder away as soon as the file has its name
-//! (the daemon does so once an episode is delivered): every step goes by the folder's descriptor, and none by its path.
+//! A new file in a folder that is held open. Another process may move the folder away as soon as
+//! the file has its name (the daemon does so once an episode is delivered): every step goes by the
+//! folder's descriptor, and none by its path.
 
 use std::{fs::File, io, io::Write as _};
 
@@ -23,8 +24,8 @@ pub enum NotDurable {
 /// Writes a small file durably into an open folder, unless its name is taken there.
 ///
 /// # Errors
-/// [`NotDurable`]. That the folder is gone by the time it is flushed is none: then it was moved to another file system, or
-/// removed, and its names with it.
+/// [`NotDurable`]. That the folder is gone by the time it is flushed is none: then it was moved to
+/// another file system, or removed, and its names with it.
 pub fn write_new_file_in(folder: &File, name: &str, bytes: &[u8]) -> Result<Published, NotDurable> {
     write_new_file_then(folder, name, bytes, || ())
 }
@@ -81,7 +82,8 @@ fn name_it(folder: &File, scratch: &str, name: &str) -> io::Result<Published> {
 fn name_it_without_the_flag(folder: &File, scratch: &str, name: &str) -> io::Result<Published> {
     match linkat(folder, scratch, folder, name, AtFlags::empty()) {
         Ok(()) => {
-            // The name is there. The scratch is left out of every archive, and swept where it stays.
+            // The name is there. The scratch is left out of every archive, and swept where it
+            // stays.
             let _ = unlinkat(folder, scratch, AtFlags::empty());
             Ok(Published::Done)
         }

@@ -1,5 +1,5 @@
-//! Which process has a file open for writing, as far as /proc shows it: a process sees its own user's, and root all of them
-//! (unless mounted with `hidepid=`).
+//! Which process has a file open for writing, as far as /proc shows it: a process sees its own
+//! user's, and root all of them (unless mounted with `hidepid=`).
 
 use std::{
     fmt, fs,
@@ -27,8 +27,8 @@ impl fmt::Display for Holder {
     }
 }
 
-/// The first process that has a file open for writing or mapped writable; `None` where /proc shows none. Looks at every
-/// descriptor of every process that may be looked at: some milliseconds.
+/// The first process that has a file open for writing or mapped writable; `None` where /proc shows
+/// none. Looks at every descriptor of every process that may be looked at: some milliseconds.
 #[must_use]
 pub fn find_holder(file: &Path) -> Option<Holder> {
     let wanted = fs::metadata(file).ok()?;
@@ -64,8 +64,9 @@ fn is_for_writing(fdinfo: &Path) -> bool {
     flags.is_some_and(|flags| flags & ACCESS_MODE != 0)
 }
 
-/// A line is `address perms offset major:minor inode path`; `perms` is `rw-s` for a shared writable one (proc_pid_maps(5)). The
-/// device there is the file system's own number, which btrfs and overlay do not give to stat(2): the inode alone is compared.
+/// A line is `address perms offset major:minor inode path`; `perms` is `rw-s` for a shared writable
+/// one (proc_pid_maps(5)). The device there is the file system's own number, which btrfs and
+/// overlay do not give to stat(2): the inode alone is compared.
 fn has_mapped(process: &Path, (_, inode): (u64, u64)) -> bool {
     let text = fs::read_to_string(process.join("maps")).unwrap_or_default();
     text.lines().any(|line| {

@@ -2,11 +2,13 @@
 
 use std::{fs::File, io, os::fd::AsRawFd as _};
 
-/// Takes a read lease on a file (fcntl(2), "Leases"), or gives it back. The file must be open for reading only.
+/// Takes a read lease on a file (fcntl(2), "Leases"), or gives it back. The file must be open for
+/// reading only.
 ///
 /// # Errors
-/// Those of fcntl(2): `EAGAIN` where the file is open for writing, or mapped writable, by any process; `EACCES` or `EPERM`
-/// where it belongs to another user and the caller lacks `CAP_LEASE`; `EINVAL` where the file system knows no leases.
+/// Those of fcntl(2): `EAGAIN` where the file is open for writing, or mapped writable, by any
+/// process; `EACCES` or `EPERM` where it belongs to another user and the caller lacks `CAP_LEASE`;
+/// `EINVAL` where the file system knows no leases.
 pub(super) fn set(file: &File, to: Lease) -> io::Result<()> {
     let kind = match to {
         Lease::Read => libc::F_RDLCK,

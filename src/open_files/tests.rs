@@ -14,7 +14,8 @@ fn folders() -> Vec<tempfile::TempDir> {
     [Some(on_disk), in_memory].into_iter().flatten().collect()
 }
 
-/// A process that maps a file, says so, and keeps it mapped with no descriptor left until its input ends.
+/// A process that maps a file, says so, and keeps it mapped with no descriptor left until its input
+/// ends.
 fn mapped_by_a_process(file: &Path) -> Option<Child> {
     const PROGRAM: &str = "import mmap, sys\n\
         f = open(sys.argv[1], 'r+b'); m = mmap.mmap(f.fileno(), 0); f.close()\n\
@@ -102,7 +103,8 @@ fn another_users_file_is_not_told_without_the_capability() {
     let file = File::open(&path).unwrap();
     let probe = Probe::below(folder.path());
     assert_eq!(probe.writers(&file), Writers::Closed, "root has it");
-    // Another thread of root's takes the user that owns nothing here, which takes its capabilities as well.
+    // Another thread of root's takes the user that owns nothing here, which takes its capabilities
+    // as well.
     let told = std::thread::scope(|threads| {
         let other = threads.spawn(|| {
             rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(65_533)).unwrap();

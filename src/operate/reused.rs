@@ -1,6 +1,7 @@
-//! Names in `episodes/` under which an episode was shipped within the day. A recorder that goes on writing by path, and not through
-//! an open file (zarr does), makes a new folder of the old name once the daemon has moved the first: what it writes there is a part
-//! of an episode that has left without it.
+//! Names in `episodes/` under which an episode was shipped within the day. A recorder that goes on
+//! writing by path, and not through an open file (zarr does), makes a new folder of the old name
+//! once the daemon has moved the first: what it writes there is a part of an episode that has left
+//! without it.
 
 use std::fs;
 

@@ -1,7 +1,9 @@
-//! The permission bits of everything that is in an archive, in its order, as runs: `2770*1 644*5` is a folder and five files.
+//! The permission bits of everything that is in an archive, in its order, as runs: `2770*1 644*5`
+//! is a folder and five files.
 //!
-//! They are in the tar stream, and so in its digest. With them an episode can be packed to the bytes that were delivered though
-//! its bits were changed since, by a person or by a file system that holds none.
+//! They are in the tar stream, and so in its digest. With them an episode can be packed to the
+//! bytes that were delivered though its bits were changed since, by a person or by a file system
+//! that holds none.
 
 use std::{fmt, path::Path, str::FromStr};
 

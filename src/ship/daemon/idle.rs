@@ -6,9 +6,10 @@ use std::{
     thread,
 };
 
-/// Does it on a thread of its own, which ionice(1) of util-linux puts into the idle class (ioprio_set(2)): the system call is in no
-/// crate of ours, and the class lasts as long as its thread. Where that is refused (the unit's `SystemCallFilter=` does so) the
-/// class stays what the unit sets, which is the lowest of best-effort.
+/// Does it on a thread of its own, which ionice(1) of util-linux puts into the idle class
+/// (ioprio_set(2)): the system call is in no crate of ours, and the class lasts as long as its
+/// thread. Where that is refused (the unit's `SystemCallFilter=` does so) the class stays what the
+/// unit sets, which is the lowest of best-effort.
 pub(super) fn at_idle_priority<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let done = thread::scope(|threads| {
         let idle = || {

@@ -1,4 +1,5 @@
-//! What was moved to `shipped/` is looked at once more, a minute later (`machine/look_back.rs` says when).
+//! What was moved to `shipped/` is looked at once more, a minute later (`machine/look_back.rs` says
+//! when).
 //!
 //! ```text
 //!  its stamps are those that it had when it arrived ──yes──▶ nothing; no byte is read
@@ -46,7 +47,7 @@ impl Changed {
         lock(&self.found).iter().take(snapshot::MAX_STRANGERS).map(shown).collect()
     }
 
-    /// What was put back into the queue, or removed, is nobody's business any more.
+    /// Forgets what was put back into the queue, or removed.
     pub(super) fn forget_what_is_gone(&self) {
         let known: Vec<_> = lock(&self.found).keys().cloned().collect();
         for path in known {

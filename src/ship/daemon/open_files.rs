@@ -1,4 +1,5 @@
-//! Sealed episodes of which a file is open for writing: which file, since when, and by which process.
+//! Sealed episodes of which a file is open for writing: which file, since when, and by which
+//! process.
 
 use std::{
     collections::HashMap,
@@ -41,7 +42,8 @@ struct Found {
 }
 
 impl OpenFiles {
-    /// Notes that a file is open, and says so in words. Blocks now and then, while the process is looked for.
+    /// Notes that a file is open, and says so in words. Blocks now and then, while the process is
+    /// looked for.
     pub(super) fn note(&self, id: &EpisodeId, directory: &Path, file: PathBuf, now: Instant) -> String {
         let before = lock(&self.found).get(id).cloned();
         let mut found =

@@ -1,5 +1,5 @@
-//! A minute after a delivery its folder in `shipped/` is looked at once more: a recorder that has kept a file open may have written
-//! to it since, and nothing of that was delivered.
+//! A minute after a delivery its folder in `shipped/` is looked at once more: a recorder that has
+//! kept a file open may have written to it since, and nothing of that was delivered.
 
 use std::{collections::VecDeque, path::PathBuf, time::Duration};
 

@@ -1,8 +1,9 @@
-//! An episode of which a file is open for writing: it waits outside every slot, and is looked at again. When its wait is over it is
-//! shipped as it is.
+//! An episode of which a file is open for writing: it waits outside every slot, and is looked at
+//! again. When its wait is over it is shipped as it is.
 //!
-//! A daemon counts the wait from its own first look, by the monotonic clock: after a start, or a jump of the wall clock, nothing is
-//! shipped early. One pass has no earlier look, so there the marker's age counts.
+//! A daemon counts the wait from its own first look, by the monotonic clock: after a start, or a
+//! jump of the wall clock, nothing is shipped early. One pass has no earlier look, so there the
+//! marker's age counts.
 
 use std::time::Duration;
 

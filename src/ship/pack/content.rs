@@ -1,4 +1,5 @@
-//! What a directory packs to, without an archive: how an episode that has left `episodes/` is compared with what was delivered.
+//! What a directory packs to, without an archive: how an episode that has left `episodes/` is
+//! compared with what was delivered.
 
 use std::{io, path::Path};
 
@@ -10,8 +11,9 @@ use crate::{
     tree::{self, TreeError, modes::Modes, to_path},
 };
 
-/// The digest of the tar stream that [`pack`] makes of what stands in a directory, and nothing else of it: the identity of an
-/// episode that has left `episodes/`. Its manifest is not looked at. Costs as much reading as packing.
+/// The digest of the tar stream that [`pack`] makes of what stands in a directory, and nothing else
+/// of it: the identity of an episode that has left `episodes/`. Its manifest is not looked at.
+/// Costs as much reading as packing.
 ///
 /// # Errors
 /// [`PackError`].
@@ -19,8 +21,8 @@ pub fn content_of(id: &EpisodeId, directory: &Path, progress: &Progress) -> Resu
     content_with_modes(id, directory, None, Probe::never(), progress)
 }
 
-/// As [`content_of`], with these permission bits in the place of those that it has; refused where the probe finds a file that is
-/// open for writing.
+/// As [`content_of`], with these permission bits in the place of those that it has; refused where
+/// the probe finds a file that is open for writing.
 ///
 /// # Errors
 /// [`PackError`].

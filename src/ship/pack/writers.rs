@@ -1,10 +1,12 @@
-//! Files of an episode that are open for writing: such an episode is not complete yet, whatever its marker says.
+//! Files of an episode that are open for writing: such an episode is not complete yet, whatever its
+//! marker says.
 //!
-//! Each file is asked after twice: before the first byte of the episode is read ([`refuse_open_file`], in a walk that reads
-//! nothing, so that an episode that has to wait costs no packing) and behind the file's own last byte. What is granted the first
-//! time and refused the second was opened in between. What was opened and closed again in between has moved the file's time
-//! stamps, which are compared as well: the first store through a new mapping moves them too. A mapping on tmpfs moves none, and is
-//! the one writer that can be missed.
+//! Each file is asked after twice: before the first byte of the episode is read
+//! ([`refuse_open_file`], in a walk that reads nothing, so that an episode that has to wait costs
+//! no packing) and behind the file's own last byte. What is granted the first time and refused the
+//! second was opened in between. What was opened and closed again in between has moved the file's
+//! time stamps, which are compared as well: the first store through a new mapping moves them too. A
+//! mapping on tmpfs moves none, and is the one writer that can be missed.
 
 use std::{fs::File, path::PathBuf};
 

@@ -14,7 +14,7 @@ use crate::{
 
 /// A file that was not closed for so long was forgotten, or its recorder was.
 const LONG_S: u64 = 60;
-/// So long nobody waits for a buffer.
+/// No buffer takes so long to be written.
 const VERY_LONG_S: u64 = 600;
 
 pub(super) fn rows(facts: &Facts) -> Vec<Row> {
