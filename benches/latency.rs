@@ -107,7 +107,11 @@ fn options(layout: Layout, observer: mpsc::UnboundedSender<Notice>) -> Options {
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Options {
         layout,
-        pack: pack::Options { level: 3, workers: NonZeroU32::new(workers.try_into().unwrap()).unwrap() },
+        pack: pack::Options {
+            level: 3,
+            workers: NonZeroU32::new(workers.try_into().unwrap()).unwrap(),
+            open_files: pack::OpenFiles::default(),
+        },
         free_bytes: FreeBytes::default(),
         settings: Settings {
             pack_workers: workers,

@@ -42,6 +42,9 @@ pub struct Sidecar {
     /// The last verdict that a restart must remember.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<RecordedVerdict>,
+    /// Files that were open for writing when it was packed, and had been for longer than `pack.open_files_wait_s`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open_files: Vec<String>,
 }
 
 /// The name under which a conflict is remembered in a sidecar.
@@ -105,6 +108,14 @@ pub struct ShippingReceipt {
     /// What the episode looked like when it was packed; older receipts do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<Fingerprint>,
+    /// Files that were open for writing when it was packed, and had been for longer than `pack.open_files_wait_s`: what was
+    /// delivered of them may not be all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open_files: Vec<String>,
+    /// The permission bits of everything that was packed, in the archive's order (`tree/modes.rs`). Left out where they change too
+    /// often, and by older shippers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modes: Option<String>,
 }
 
 /// `quarantine/<id>/quarantine_reason.json`

@@ -173,6 +173,8 @@ mod tests {
                 manifest: ManifestCheck::None,
                 receipt,
                 fingerprint: None,
+                open_files: Vec::new(),
+                modes: None,
             };
             vouched_for(OsStr::new(directory), &shipping)
         };

@@ -37,6 +37,7 @@
 
 mod marker;
 mod mark;
+pub mod modes;
 pub(crate) mod open;
 pub mod ours;
 
@@ -149,6 +150,16 @@ impl Closed<'_> {
             .map_err(|error| error.at(self.path))
     }
 
+    /// Opens it as [`open`](Self::open) does, where it is the same file still, whatever was written to it.
+    ///
+    /// # Errors
+    /// As those of [`open`](Self::open).
+    pub fn open_as_it_is(&self) -> Result<File, TreeError> {
+        let is_it =
+            |now: &Stat| (now.dev, now.ino, now.mode) == (self.stat.dev, self.stat.ino, self.stat.mode);
+        open::file(self.folder, self.name, &self.stat, is_it).map_err(|error| error.at(self.path))
+    }
+
     /// Whether this is the file that was seen, and nobody has written to it since. Of `done.marker` the times do not count.
     #[must_use]
     pub fn is_still(&self, now: &Stat) -> bool {
@@ -179,6 +190,15 @@ impl Walked {
     pub fn is(&self, then: Fingerprint) -> bool {
         then == self.fingerprint || then == self.of_version_2
     }
+}
+
+/// Which directory an episode's is.
+///
+/// # Errors
+/// Those of opening it.
+pub fn folder_id(episode: &Path) -> Result<FolderId, TreeError> {
+    let (top, stat) = open_top(episode)?;
+    Ok(FolderId { inode: stat.ino, made_ns: open::made_ns(&top) })
 }
 
 /// Takes the fingerprint of an episode. Opens none of its files but the marker and what may be a record of ours.
@@ -333,6 +353,14 @@ pub fn read_top(episode: &Path, name: &CStr, max_bytes: u64) -> Result<Option<Ve
         return Ok(None);
     }
     read_bounded(&Closed { folder: &top, name, path, stat }, max_bytes).map(Some)
+}
+
+/// Opens a file of an episode for reading, whatever it is by now, only to be asked after. `None` where it cannot be had without
+/// following a symlink or crossing a mount.
+#[must_use]
+pub fn open_known(episode: &Path, path: &Path) -> Option<File> {
+    let (top, _) = open_top(episode).ok()?;
+    open::beneath(&top, path)
 }
 
 /// A relative path as an error shows it: nothing in it reaches a terminal unescaped.

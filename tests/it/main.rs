@@ -40,3 +40,4 @@ mod transport;
 mod uploads;
 mod verify;
 mod watching;
+mod writers;

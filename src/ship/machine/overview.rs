@@ -139,7 +139,10 @@ impl Machine {
             Notice::Retrying(id, refusal, _)
             | Notice::RefusedAlone(id, refusal, _)
             | Notice::Conflict(id, refusal) => (id, &refusal.detail),
-            Notice::StillChanging(id, why, _) | Notice::Stuck(id, why, _) => (id, why),
+            Notice::StillChanging(id, why, _)
+            | Notice::OpenFile(id, why, _)
+            | Notice::OpenFileAccepted(id, why, _)
+            | Notice::Stuck(id, why, _) => (id, why),
             Notice::PackingPaused(why, _) | Notice::OutboxFull(why, _) => {
                 self.ledger.paused.clone_from(why);
                 return;

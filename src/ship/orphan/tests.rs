@@ -79,6 +79,8 @@ impl Sandbox {
             manifest: ManifestCheck::None,
             receipt: serde_json::Value::Null,
             fingerprint: None,
+            open_files: Vec::new(),
+            modes: None,
         };
         fs::write(directory.join("shipping_receipt.json"), serde_json::to_vec(&receipt).unwrap()).unwrap();
         directory
@@ -106,6 +108,7 @@ impl Sandbox {
             folder: None,
             manifest: ManifestCheck::None,
             commit: None,
+            open_files: Vec::new(),
             verdict,
         };
         fs::write(self.layout.sidecar(&self.id), serde_json::to_vec(&sidecar).unwrap()).unwrap();

@@ -6,10 +6,14 @@ use tokio::time::Instant;
 
 use super::{DISK, folders::last_written, within};
 use crate::{
+    clock,
     episode::{EpisodeId, Look},
     layout::Layout,
     manifest,
-    operate::doctor::facts::{CutOff, Episode, Episodes, Stranger},
+    operate::{
+        doctor::facts::{CutOff, Episode, Episodes, Stranger},
+        reused,
+    },
     progress::Progress,
     records::{Sidecar, WallTime},
     scan, tree,
@@ -70,6 +74,10 @@ fn look_now(layout: &Layout, go_on: impl Fn() -> bool) -> Option<Episodes> {
         }
         looked_into += usize::from(done);
         found.episodes.push(Episode { id, look, since, bad_marker });
+    }
+    if done {
+        found.reused =
+            reused::among(found.episodes.iter().map(|episode| &episode.id), layout, clock::wall_now());
     }
     let strangers = scan.strangers.into_iter();
     found.strangers =

@@ -66,6 +66,7 @@ fn live(pack_workers: usize, concurrency: usize, order: Order, giants: usize, ol
         sweep_interval: 3600 * S,
         require_receipt: false,
         relieve: false,
+        open_files_wait: Duration::from_secs(600),
         once: false,
         seed: 7,
     };

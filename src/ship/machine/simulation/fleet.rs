@@ -88,6 +88,7 @@ fn live(waiting: usize) -> Story {
             sweep_interval: 3 * DAY,
             require_receipt: false,
             relieve: false,
+            open_files_wait: Duration::from_secs(600),
             once: false,
             seed: host as u64,
         };
