@@ -192,15 +192,6 @@ impl Walked {
     }
 }
 
-/// Which directory an episode's is.
-///
-/// # Errors
-/// Those of opening it.
-pub fn folder_id(episode: &Path) -> Result<FolderId, TreeError> {
-    let (top, stat) = open_top(episode)?;
-    Ok(FolderId { inode: stat.ino, made_ns: open::made_ns(&top) })
-}
-
 /// Takes the fingerprint of an episode. Opens none of its files but the marker and what may be a record of ours.
 ///
 /// # Errors

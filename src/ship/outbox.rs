@@ -92,7 +92,8 @@ pub fn give_up(layout: &Layout, id: &EpisodeId, in_the_way: bool) {
 }
 
 /// Makes an archive durable under its final name (where it is not), and writes its sidecar. `archive` is the open
-/// scratch; `None` where the archive has its final name already.
+/// scratch; `None` where the archive has its final name already. A conflict belongs to the receiver
+/// that said it.
 ///
 /// # Errors
 /// In a sentence. The archive must not be believed any more: a failed fsync has dropped bytes of it.
@@ -101,12 +102,12 @@ pub fn keep(
     id: &EpisodeId,
     archive: Option<&Archive>,
     packed: &Packed,
-    conflict: Option<&Refusal>,
+    conflict: Option<(&Refusal, &str)>,
     now: WallTime,
     progress: &Progress,
 ) -> Result<(), String> {
     let mut sidecar = sidecar(id, packed);
-    sidecar.verdict = conflict.map(|refusal| remembered(refusal, now));
+    sidecar.verdict = conflict.map(|(refusal, receiver)| remembered(refusal, receiver, now));
     let write = || -> io::Result<()> {
         if let Some(archive) = archive {
             // Of an older archive: beside the new one it would be a lie.
@@ -133,10 +134,10 @@ pub fn note_conflict(
     layout: &Layout,
     id: &EpisodeId,
     packed: &Packed,
-    conflict: &Refusal,
+    (conflict, receiver): (&Refusal, &str),
     now: WallTime,
 ) -> Result<(), String> {
-    let note = Sidecar { verdict: Some(remembered(conflict, now)), ..sidecar(id, packed) };
+    let note = Sidecar { verdict: Some(remembered(conflict, receiver, now)), ..sidecar(id, packed) };
     let write = || -> io::Result<()> {
         let bytes = serde_json::to_vec_pretty(&note)?;
         durable::write_record(&layout.sidecar(id), &bytes, &layout.spares(&layout.outbox))
@@ -145,10 +146,16 @@ pub fn note_conflict(
 }
 
 /// The conflict that is noted of what was sent without an archive in the outbox, where it was just this.
+/// One that another than this `receiver` has said is none here.
 #[must_use]
-pub fn noted_conflict(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> Option<Refusal> {
+pub fn noted_conflict(
+    layout: &Layout,
+    id: &EpisodeId,
+    facts: &ArchiveFacts,
+    receiver: &str,
+) -> Option<Refusal> {
     let noted = filed::sidecar(layout, id).ok().flatten().filter(|noted| noted.facts == *facts);
-    noted.as_ref().and_then(Sidecar::conflict).map(refusal)
+    noted.as_ref().and_then(|noted| conflict_here(noted, receiver))
 }
 
 /// Removes what was noted of an episode that has no archive in the outbox: it is packed again, and what was said of it before is not
@@ -165,12 +172,20 @@ pub fn forget_note(layout: &Layout, id: &EpisodeId) {
     }
 }
 
-fn remembered(conflict: &Refusal, now: WallTime) -> RecordedVerdict {
+/// The conflict that is remembered in it, where this receiver has said it, or an older shipper
+/// did not write down which.
+fn conflict_here(sidecar: &Sidecar, receiver: &str) -> Option<Refusal> {
+    let recorded = sidecar.conflict()?;
+    recorded.receiver.as_deref().is_none_or(|said_by| said_by == receiver).then(|| refusal(recorded))
+}
+
+fn remembered(conflict: &Refusal, receiver: &str, now: WallTime) -> RecordedVerdict {
     RecordedVerdict {
         verdict: CONFLICT.to_owned(),
         status_code: conflict.status.unwrap_or(409),
         detail: conflict.detail.clone(),
         at_wall: now,
+        receiver: Some(receiver.to_owned()),
     }
 }
 
@@ -246,16 +261,17 @@ pub fn open(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> io::Result
 }
 
 /// Whether the archive in the outbox can be sent as it is. With `rehash` its bytes are read and compared with their
-/// digest.
+/// digest. A conflict that another than this `receiver` has said is none here.
 #[must_use]
 pub fn check(
     layout: &Layout,
     id: &EpisodeId,
     rehash: bool,
     content_of: ContentOf<'_>,
+    receiver: &str,
     progress: &Progress,
 ) -> Check {
-    match try_check(layout, id, rehash, content_of, progress) {
+    match try_check(layout, id, rehash, content_of, receiver, progress) {
         Ok(check) => check,
         Err(error) => Check::Unknown(format!(
             "its archive in the outbox could not be compared with it: {error}. The archive is kept"
@@ -300,6 +316,7 @@ fn try_check(
     id: &EpisodeId,
     rehash: bool,
     content_of: ContentOf<'_>,
+    receiver: &str,
     progress: &Progress,
 ) -> io::Result<Check> {
     let unusable = |why: &str| Ok(Check::Unusable(why.to_owned()));
@@ -311,7 +328,7 @@ fn try_check(
             _ => unusable("an archive without a sidecar of its own is not trusted"),
         };
     };
-    let conflict = sidecar.conflict().map(refusal);
+    let conflict = conflict_here(&sidecar, receiver);
     let archive = match Archive::open(&layout.archive(id), sidecar.facts) {
         Ok(archive) => Some(archive),
         // It was sent without one, and the verdict is all that there is to know.
