@@ -15,7 +15,7 @@ use crate::{
 /// Within so long, seconds.
 const DAY_S: u64 = 24 * 3600;
 /// So many names are looked at. More of them are a backlog, and no mishap of a recorder.
-const MOST_LOOKED_AT: usize = 10_000;
+const MOST_LOOKED_AT: usize = 2_000;
 /// So many are named.
 const MOST_NAMED: usize = 20;
 
@@ -42,6 +42,9 @@ pub(super) fn in_episodes(layout: &Layout, now: WallTime) -> Vec<EpisodeId> {
 
 fn was_shipped_today(layout: &Layout, id: &EpisodeId, now: WallTime) -> bool {
     let shipped = layout.shipped.join(id.as_str());
+    if fs::symlink_metadata(&shipped).is_err() {
+        return false;
+    }
     let Ok(Some(receipt)) = filed::receipt(&shipped) else { return false };
     let at = receipt.delivered_at_wall;
     let within_a_day = at >= RELEASED && at.unix_seconds().abs_diff(now.unix_seconds()) < DAY_S;

@@ -16,7 +16,8 @@ fn what_is_written_to_after_its_delivery_is_told_a_minute_later_with_the_command
     let mut recorder = append(&files[0]);
     let daemon = sandbox.start(sandbox.command_with_config("ship", "[pack]\nopen_files_wait_s = 0"));
     for id in ids {
-        sandbox.wait_shipped(id);
+        // And looked at behind its move: what is written before that puts it back.
+        daemon.wait_log(&format!("shipped {id}, now in"));
     }
     recorder.write_all(b"tail").unwrap();
     drop(recorder);
@@ -33,11 +34,7 @@ fn what_is_written_to_after_its_delivery_is_told_a_minute_later_with_the_command
     assert!(!daemon.log().contains("run-2 was written"));
     let problems = status(&sandbox)["problems"].to_string();
     assert!(problems.contains("run-1") && problems.contains("requeue"), "{problems}");
-    let requeued = sealift()
-        .args(["requeue", "run-1", "--from", "shipped", "--data"])
-        .arg(sandbox.data())
-        .output()
-        .unwrap();
+    let requeued = sandbox.command("requeue").args(["run-1", "run-2", "--from", "shipped"]).output().unwrap();
     let said = String::from_utf8_lossy(&requeued.stdout);
     assert!(said.contains("requeued  run-1"), "{said}{}", String::from_utf8_lossy(&requeued.stderr));
     // The receiver keeps what it has; nothing of either is lost.

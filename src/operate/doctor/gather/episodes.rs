@@ -76,8 +76,9 @@ fn look_now(layout: &Layout, go_on: impl Fn() -> bool) -> Option<Episodes> {
         found.episodes.push(Episode { id, look, since, bad_marker });
     }
     if done {
-        found.reused =
-            reused::among(found.episodes.iter().map(|episode| &episode.id), layout, clock::wall_now());
+        // What is sealed under a name that was shipped ends as a conflict, which has a row of its own.
+        let open = found.episodes.iter().filter(|episode| matches!(episode.look, Look::Open));
+        found.reused = reused::among(open.map(|episode| &episode.id), layout, clock::wall_now());
     }
     let strangers = scan.strangers.into_iter();
     found.strangers =
