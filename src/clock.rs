@@ -2,15 +2,20 @@
 
 use std::{
     process::{Command, Stdio},
-    sync::mpsc,
+    sync::{Mutex, PoisonError, mpsc},
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+use tokio::time::Instant;
 
 use crate::records::{RELEASED, WallTime};
 
 /// How far a receiver's `Date` may be from ours for the two to agree, seconds.
 const AGREEMENT_S: u64 = 24 * 3600;
+
+/// A program is run to ask the kernel: not more often than this.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// How long the answer about the kernel's clock is waited for. `timedatectl` waits far longer for a bus that hangs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -49,6 +54,19 @@ pub fn age_of(stamp_ns: i64) -> Option<Duration> {
 #[must_use]
 pub fn believed(now: WallTime, server: Option<WallTime>) -> bool {
     believed_or(now, server, kernel_says_synchronised)
+}
+
+/// As [`believed`], for the stamps of many records: the kernel is asked once a minute at the most.
+#[must_use]
+pub fn believed_lately(now: WallTime, server: Option<WallTime>) -> bool {
+    static LAST: Mutex<Option<(Instant, bool)>> = Mutex::new(None);
+    believed_or(now, server, || {
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        match *last {
+            Some((asked, answer)) if asked.elapsed() < ASKED_AGAIN_AFTER => answer,
+            _ => last.insert((Instant::now(), kernel_says_synchronised())).1,
+        }
+    })
 }
 
 /// `synchronised` is asked only where the answer depends on it.

@@ -8,9 +8,10 @@
 //! ```text
 //!  files        create_scratch ▸ (sync_slice) ▸ replace, publish     write_file, write_new_file_in, write_record, place_file, remove_file
 //!               keep_spares, make_spare                for a record on a full disk
-//!  directories  move_directory, move_to_name, move_unchanged   rename; across file systems copy ▸ rename ▸ remove
-//!               build_directory                         .sealift-copy-<name> ▸ fsync ▸ rename
+//!  directories  move_directory, move_to_name, move_unchanged   rename; across file systems copy ▸ compare ▸ rename ▸ remove
+//!               build_directory                         .sealift-copy-<n>-<name> ▸ fsync ▸ rename
 //!               remove_tree, remove_tree_into_spares    rename to .sealift-trash-<n>-<name> ▸ fsync ▸ unlink
+//!                                                       where there is no rename: a note in it ▸ fsync ▸ unlink
 //!               finish_leftovers                        what a killed process left under our scratch names
 //!               try_move                                is it a rename?
 //! ```
@@ -26,7 +27,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, OFlags, RenameFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat},
+    fs::{CWD, OFlags, RenameFlags},
     io::Errno,
 };
 
@@ -37,12 +38,15 @@ mod comparing;
 mod inside;
 mod moving;
 mod removing;
+mod renaming;
+mod scratch;
 mod spare;
 mod trying;
 
+pub use copying::{CannotHold, cannot_hold};
 pub use inside::{NotDurable, write_new_file_in};
 pub use moving::{MoveChecked, build_directory, move_directory, move_to_name, move_unchanged};
-pub use removing::{finish_leftovers, remove_tree, remove_tree_into_spares};
+pub use removing::{finish_leftovers, is_being_removed, remove_tree, remove_tree_into_spares};
 pub use spare::{is_full, keep_spares, make_spare};
 pub use trying::{Tried, Trier, clear_trials, try_move};
 
@@ -77,7 +81,7 @@ pub fn create_scratch(path: &Path) -> io::Result<File> {
 /// # Errors
 /// Those of fsync(2) and rename(2). After an error the scratch must be thrown away.
 pub fn replace(scratch: &File, from: &Path, to: &Path) -> io::Result<()> {
-    scratch.sync_all()?;
+    sync_scratch(scratch, from)?;
     std::fs::rename(from, to)?;
     sync_folder_of(to)
 }
@@ -87,10 +91,15 @@ pub fn replace(scratch: &File, from: &Path, to: &Path) -> io::Result<()> {
 /// # Errors
 /// Those of fsync(2) and renameat2(2). After an error the scratch must be thrown away.
 pub fn publish(scratch: &File, from: &Path, to: &Path) -> io::Result<Published> {
-    scratch.sync_all()?;
+    sync_scratch(scratch, from)?;
     let published = rename_file_noreplace(from, to)?;
     sync_folder_of(to)?;
     Ok(published)
+}
+
+fn sync_scratch(scratch: &File, name: &Path) -> io::Result<()> {
+    scratch.sync_all()?;
+    if scratch::still_leads_to(scratch, name)? { Ok(()) } else { Err(scratch::taken_over(name)) }
 }
 
 /// Writes a small file durably, replacing what was there: readers see the old or the new one, never a half.
@@ -226,17 +235,6 @@ pub fn place_file(from: &Path, to: &Path, progress: &Progress) -> io::Result<()>
     sync_folder_of(to)
 }
 
-/// Sets a folder's mtime to now: its age begins anew.
-///
-/// # Errors
-/// Those of utimensat(2), which asks for no more than write permission for this.
-pub fn touch_folder(folder: &Path) -> io::Result<()> {
-    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-    let keep = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
-    let times = Timestamps { last_access: keep, last_modification: now };
-    Ok(utimensat(CWD, folder, &times, AtFlags::SYMLINK_NOFOLLOW)?)
-}
-
 /// Flushes a folder's entries.
 ///
 /// # Errors
@@ -327,7 +325,7 @@ fn rename_file_noreplace(from: &Path, to: &Path) -> io::Result<Published> {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match std::fs::hard_link(from, to) {
             Ok(()) => remove_file(from).map(|()| Published::Done),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Published::NameTaken),
-            Err(error) if has_no_links(&error) => moving::rename_after_a_look(from, to),
+            Err(error) if has_no_links(&error) => renaming::rename_after_a_look(from, to),
             Err(error) => Err(error),
         },
         Err(error) => Err(error.into()),

@@ -28,8 +28,9 @@ use serde::Serialize;
 use crate::{
     durable::{self, Published},
     episode::{EpisodeId, shell_word},
+    filesystem::is_frozen,
     layout::{Layout, MARKER, REASON, RECEIPT, is_numbered, numbered},
-    records::{QuarantineReason, ShippingReceipt, Sidecar},
+    records::{Aging, QuarantineReason, ShippingReceipt, Sidecar},
     tree::{self, TreeError, ours},
 };
 
@@ -42,8 +43,8 @@ const MAX_NUMBER: u32 = 100;
 /// Those of reading what is there and of [`durable::write_record`].
 pub fn write_receipt(episode: &Path, receipt: &ShippingReceipt, spares: &[PathBuf]) -> io::Result<()> {
     let says_the_same = |found: &ShippingReceipt| {
-        let delivered_at_wall = found.delivered_at_wall;
-        *found == ShippingReceipt { delivered_at_wall, ..receipt.clone() }
+        let ShippingReceipt { delivered_at_wall, aging, .. } = *found;
+        *found == ShippingReceipt { delivered_at_wall, aging, ..receipt.clone() }
     };
     write(episode, RECEIPT, receipt, spares, ours::receipt, says_the_same)
 }
@@ -54,8 +55,8 @@ pub fn write_receipt(episode: &Path, receipt: &ShippingReceipt, spares: &[PathBu
 /// As [`write_receipt`].
 pub fn write_reason(episode: &Path, reason: &QuarantineReason, spares: &[PathBuf]) -> io::Result<()> {
     let says_the_same = |found: &QuarantineReason| {
-        let quarantined_at_wall = found.quarantined_at_wall;
-        *found == QuarantineReason { quarantined_at_wall, ..reason.clone() }
+        let QuarantineReason { quarantined_at_wall, aging, .. } = *found;
+        *found == QuarantineReason { quarantined_at_wall, aging, ..reason.clone() }
     };
     write(episode, REASON, reason, spares, ours::reason, says_the_same)
 }
@@ -90,6 +91,48 @@ pub fn remove_receipt(episode: &Path) -> io::Result<()> {
 /// As [`remove_receipt`].
 pub fn remove_this_receipt(episode: &Path, this: &ShippingReceipt) -> io::Result<()> {
     remove(episode, RECEIPT, ours::receipt, |found| found == this)
+}
+
+/// Changes what the age of a directory in `shipped/` is counted by, durably. Nothing is done where there is no receipt.
+///
+/// # Errors
+/// As [`receipt`], and those of [`durable::write_record`].
+pub fn note_aging_in_receipt(episode: &Path, note: &dyn Fn(&mut Aging)) -> io::Result<()> {
+    let Some((path, mut receipt)) = find(episode, RECEIPT, ours::receipt).map_err(io::Error::other)? else {
+        return Ok(());
+    };
+    note(receipt.aging.get_or_insert_default());
+    write_over(&path, &receipt)
+}
+
+/// The same of one in `quarantine/`. Where there is no reason, or none that can be read, one is written, so that there is a place
+/// for it; a file of that name that is not ours stays.
+///
+/// # Errors
+/// As [`write_reason`].
+pub fn note_aging_in_reason(episode: &Path, note: &dyn Fn(&mut Aging)) -> io::Result<()> {
+    if let Some((path, mut reason)) = find(episode, REASON, ours::reason).map_err(io::Error::other)? {
+        note(reason.aging.get_or_insert_default());
+        return write_over(&path, &reason);
+    }
+    let mut aging = Aging::default();
+    note(&mut aging);
+    let reason = QuarantineReason {
+        episode_id: None,
+        status_code: None,
+        error: Some("no reason was found beside it".to_owned()),
+        body: serde_json::Value::Null,
+        verdict: None,
+        quarantined_at_wall: aging.counted_from_wall,
+        aging: Some(aging),
+    };
+    write_reason(episode, &reason, &[])
+}
+
+fn write_over<T: Serialize>(path: &Path, record: &T) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec_pretty(record)?;
+    bytes.push(b'\n');
+    durable::write_record(path, &bytes, &[])
 }
 
 /// Our receipt in an episode that was not moved becomes a spare, where one is missing: it proves nothing there.
@@ -139,16 +182,46 @@ pub fn sidecar(layout: &Layout, id: &EpisodeId) -> io::Result<Option<Sidecar>> {
     Ok(serde_json::from_slice::<Sidecar>(&bytes).ok().filter(|sidecar| sidecar.episode_id == *id))
 }
 
+/// Behind this stands what to type, to the end of what is said.
+const TYPE: &str = "Type: ";
+
+/// The command in what [`advice`] has said, where there is one.
+#[must_use]
+pub fn command_in(said: &str) -> Option<&str> {
+    said.rsplit_once(TYPE).map(|(_, command)| command)
+}
+
 /// What to type where an episode could not be moved to `folder` for want of permission; empty for other errors. Who types it takes
 /// nothing from a recorder: one that was opened again meanwhile is not touched.
 #[must_use]
 pub fn advice(error: &io::Error, episode: &Path, folder: &Path) -> String {
+    if durable::cannot_hold(error) {
+        return format!(
+            ". No permission mends that: set another folder in the configuration than {}, on a file system that can (ext4, XFS, btrfs), \
+             or move the episode by hand",
+            folder.display()
+        );
+    }
     if error.kind() != io::ErrorKind::PermissionDenied {
         return String::new();
     }
+    let above = [episode.parent(), Some(episode), Some(folder)].into_iter().flatten();
+    for path in above {
+        if let Some(flag) = is_frozen(path) {
+            let what = if flag == 'i' { "immutable" } else { "append-only" };
+            let path = shell_word(path);
+            return format!(
+                ". {path} is {what}, whatever its permissions are. {TYPE}sudo chattr -{flag} {path}"
+            );
+        }
+    }
     let us = rustix::process::geteuid().as_raw();
+    if us == 0 {
+        // Root needs no permission; whatever refuses root is mended by no chown(1).
+        return String::new();
+    }
     if !may_write(folder) {
-        return format!(". We may not write there. Type: sudo chown {us} {}", shell_word(folder));
+        return format!(". We may not write there. {TYPE}sudo chown {us} {}", shell_word(folder));
     }
     // Whoever owns that folder ships. Root does not, where it is not we.
     let owner = fs::metadata(folder).map_or(us, |metadata| metadata.uid());
@@ -156,7 +229,7 @@ pub fn advice(error: &io::Error, episode: &Path, folder: &Path) -> String {
     // The owner and not the mode: modes are content, and with others a receiver would find another episode.
     let episode = shell_word(episode);
     format!(
-        ". Moving a directory takes write permission on it and on the folder that it is in (docs/recorders.md). Type: \
+        ". Moving a directory takes write permission on it and on the folder that it is in (docs/recorders.md). {TYPE}\
          sudo test -e {episode}/{MARKER} && sudo chown -R {owner} {episode}"
     )
 }
@@ -286,6 +359,7 @@ mod tests {
             fingerprint: None,
             open_files: Vec::new(),
             modes: None,
+            aging: None,
         }
     }
 
@@ -297,6 +371,7 @@ mod tests {
             body: serde_json::Value::Null,
             verdict: Some("fatal".to_owned()),
             quarantined_at_wall: Some(WallTime::from_unix_seconds(1_800_000_000)),
+            aging: None,
         }
     }
 

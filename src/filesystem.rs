@@ -9,9 +9,11 @@
 //! writes to a layer of its own, and not to a volume that it shares with the shipper, is the one case where it matters: the
 //! reconcile pass finds that, a minute late.
 
-use std::{io, path::Path};
+use std::{fs::File, io, os::unix::fs::MetadataExt as _, path::Path};
 
-use rustix::fs::{AtFlags, CWD, FileType, StatxAttributes, StatxFlags, statfs, statvfs, statx};
+use rustix::fs::{
+    AtFlags, CWD, FileType, IFlags, StatxAttributes, StatxFlags, ioctl_getflags, statfs, statvfs, statx,
+};
 
 /// File systems that other hosts may write to, by their number in statfs(2).
 const SHARED: [(u32, &str); 16] = [
@@ -40,6 +42,8 @@ pub struct Space {
     pub free_bytes: u64,
     /// How large it is.
     pub total_bytes: u64,
+    /// How many files may still be made; `None` where the file system does not count them.
+    pub free_files: Option<u64>,
 }
 
 /// Which folder stands under a path, and on what.
@@ -55,13 +59,23 @@ pub struct Ground {
     pub is_mount: bool,
     /// Number of the file system's kind in statfs(2); 0 where that cannot be told.
     pub kind: u32,
+    /// How large its project quota says that it is, bytes; `None` where it has none.
+    pub project_bytes: Option<u64>,
 }
 
 impl Ground {
-    /// Whether both are on one mount: then a move from one to the other is a rename (rename(2)).
+    /// Whether both are on one mount.
     #[must_use]
     pub fn has_the_mount_of(self, other: Self) -> bool {
         (self.device, self.mount) == (other.device, other.mount)
+    }
+
+    /// Whether a move from here to there is a rename: on one mount it is (rename(2)), unless there is another project, whose quota
+    /// takes nothing in but what is its own.
+    #[must_use]
+    pub fn is_renamed_to(self, other: Self) -> bool {
+        let has_the_quota = other.project_bytes.is_none() || self.project_bytes == other.project_bytes;
+        self.has_the_mount_of(other) && has_the_quota
     }
 }
 
@@ -81,7 +95,61 @@ pub fn ground(folder: &Path) -> io::Result<Ground> {
         mount: if knows_the_mount { found.stx_mnt_id } else { 0 },
         is_mount: found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
         kind: kind_of(folder).unwrap_or(0),
+        project_bytes: project_bytes(folder),
     })
+}
+
+/// What tells the room of two folders apart: the device, and under a project quota what that allows, since statvfs(3) answers for
+/// the project there.
+///
+/// # Errors
+/// Those of stat(2).
+pub fn room_of(folder: &Path) -> io::Result<(u64, Option<u64>)> {
+    Ok((std::fs::metadata(folder)?.dev(), project_bytes(folder)))
+}
+
+/// The size that a folder's file system has for its project; `None` where what is made in the folder belongs to no project of its
+/// own. The number of the project itself takes an ioctl(2) that no kept crate wraps.
+fn project_bytes(folder: &Path) -> Option<u64> {
+    let inherits = flags(folder)?.contains(IFlags::PROJECT_INHERIT);
+    inherits.then(|| space(folder).ok()).flatten().map(|space| space.total_bytes)
+}
+
+/// What chattr(1) has set on a file or folder, that nothing may be changed about it (`i`) or only added to it (`a`).
+#[must_use]
+pub fn is_frozen(path: &Path) -> Option<char> {
+    let flags = flags(path)?;
+    let frozen = [(IFlags::IMMUTABLE, 'i'), (IFlags::APPEND, 'a')];
+    frozen.into_iter().find(|(flag, _)| flags.contains(*flag)).map(|(_, letter)| letter)
+}
+
+fn flags(path: &Path) -> Option<IFlags> {
+    let is_plain = std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir() || found.is_file());
+    ioctl_getflags(File::open(path).ok().filter(|_| is_plain)?).ok()
+}
+
+/// What of a folder's file system is used up, where an error says that it is full; empty where that is plainly its bytes.
+#[must_use]
+pub fn used_up(folder: &Path, error: &io::Error) -> String {
+    let inherits = project_bytes(folder).is_some();
+    match error.kind() {
+        io::ErrorKind::QuotaExceeded if inherits => {
+            " (the project quota of this folder is used up)".to_owned()
+        }
+        io::ErrorKind::QuotaExceeded => {
+            " (a quota is used up: of the user that ships, its group, or a project)".to_owned()
+        }
+        io::ErrorKind::StorageFull => match space(folder) {
+            Ok(Space { free_files: Some(0), .. }) => {
+                " (its inodes are used up: no file can be made there, however many bytes are free)".to_owned()
+            }
+            Ok(Space { free_bytes: 0, .. }) if inherits => {
+                " (the project quota of this folder is used up)".to_owned()
+            }
+            Ok(_) | Err(_) => String::new(),
+        },
+        _ => String::new(),
+    }
 }
 
 /// The room in the file system that a folder is on.
@@ -91,7 +159,9 @@ pub fn ground(folder: &Path) -> io::Result<Ground> {
 pub fn space(folder: &Path) -> io::Result<Space> {
     let found = statvfs(folder)?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
-    Ok(Space { free_bytes: bytes(found.f_bavail), total_bytes: bytes(found.f_blocks) })
+    // FUSE, btrfs and others count no files, and say 0 of 0.
+    let free_files = (found.f_files > 0).then_some(found.f_favail);
+    Ok(Space { free_bytes: bytes(found.f_bavail), total_bytes: bytes(found.f_blocks), free_files })
 }
 
 /// The name of a file system that other hosts may write to unseen; `None` where everything that happens, happens through

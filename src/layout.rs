@@ -35,6 +35,9 @@ pub const COPY_PREFIX: &str = ".sealift-copy-";
 /// A directory that was copied across file systems and is out of its writers' sight, to be compared with the copy once
 /// more. Found at start-up, it is given its name back.
 pub const ASIDE_PREFIX: &str = ".sealift-aside-";
+/// A note inside a directory that is removed where it stands, because it cannot be renamed. Whatever is left beside it is not an
+/// episode any more. Found at start-up, the removal is finished.
+pub const REMOVING: &str = ".sealift-removing";
 /// A file that is made and removed again in `episodes/`, for a running daemon to look at the episode whose name stands behind.
 pub const LOOK_PREFIX: &str = ".sealift-look-";
 

@@ -120,6 +120,23 @@ pub struct ShippingReceipt {
     /// often, and by older shippers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modes: Option<String>,
+    /// What its age is counted by; older receipts do not say.
+    #[serde(default, deserialize_with = "or_none", skip_serializing_if = "Option::is_none")]
+    pub aging: Option<Aging>,
+}
+
+/// What the age of a directory in `shipped/` or `quarantine/` is counted by, beside the stamp in its record.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Aging {
+    /// The clock that wrote the stamp could be believed then.
+    pub clock_believed: bool,
+    /// Where it could not: the first moment at which a clock could be believed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counted_from_wall: Option<WallTime>,
+    /// Since when its removal is announced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub announced_at_wall: Option<WallTime>,
 }
 
 /// `quarantine/<id>/quarantine_reason.json`
@@ -143,6 +160,9 @@ pub struct QuarantineReason {
     /// When, UTC.
     #[serde(default, deserialize_with = "stamp_or_none")]
     pub quarantined_at_wall: Option<WallTime>,
+    /// What its age is counted by; older reasons do not say.
+    #[serde(default, deserialize_with = "or_none", skip_serializing_if = "Option::is_none")]
+    pub aging: Option<Aging>,
 }
 
 /// A member in a form that is not known is taken for missing: it must not make the rest unreadable.

@@ -8,25 +8,32 @@
 //!
 //! And from `shipped/` only what is still what was delivered: whoever removes looks (`ship/sweep/edited.rs`).
 //!
-//! An age is counted from the stamp in the record beside the episode, else from the folder's mtime. A moment in the
-//! future, or before this program was released, was told by a clock that had lost the time, and is passed over. Where
-//! both are such, the age begins anew: the sweep sets the folder's mtime to now. That is the only memory there is, and
-//! it outlives a restart; counting from now without writing it down would begin anew with every process, and
-//! counting by what cannot be true could remove on the day of the installation what an older shipper left.
+//! An age is counted from the stamp in the record beside the episode, where the record says that the clock that wrote it could be
+//! believed. Else it begins at the first moment at which a clock can be, and the sweep writes that into the record. A moment in the
+//! future, or before this program was released, is passed over in both. Nothing else tells an age: a folder's mtime is of the
+//! same clock as its stamp, and a host without a battery-backed clock may have written both 20 days before the time.
+//!
+//! What is kept for more than a week is announced for a week before it goes, and that is written into the record as well: neither a
+//! restart nor a clock that jumps skips it. Whatever made it a matter of the past (a longer time, or for ever) takes it back.
 
 use crate::{
     layout::is_numbered,
-    records::{RELEASED, ShippingReceipt, WallTime},
+    records::{Aging, RELEASED, ShippingReceipt, WallTime},
     wire::Receipt,
 };
 
 const DAY_S: i64 = 24 * 3600;
+
+/// What is deleted within so many days is announced; and what is kept for longer is not deleted before that was so for as long.
+pub const AHEAD_DAYS: i64 = 7;
 
 /// What is known of one directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     /// The moment in its record.
     pub stamp: Option<WallTime>,
+    /// What the record says of it.
+    pub aging: Aging,
     /// The directory's own mtime.
     pub folder_mtime: WallTime,
     /// Whether it may be removed at all: of quarantined ones all, of shipped ones those that [`vouched_for`] says.
@@ -49,6 +56,30 @@ pub enum Due {
         /// When it has aged out.
         due: WallTime,
     },
+    /// At this moment, once it is announced, and that has not been done.
+    Unannounced {
+        /// From when its age is counted.
+        since: WallTime,
+        /// When it may be removed if it is announced now.
+        due: WallTime,
+    },
+}
+
+impl Due {
+    /// When it may be removed; `None` where that is not known, or never.
+    #[must_use]
+    pub fn at(self) -> Option<WallTime> {
+        match self {
+            Self::At { due, .. } | Self::Unannounced { due, .. } => Some(due),
+            Self::Never | Self::Unvouched | Self::Anew => None,
+        }
+    }
+
+    /// Whether that is within a week.
+    #[must_use]
+    pub fn is_near(self, now: WallTime) -> bool {
+        self.at().is_some_and(|due| due <= later(now, AHEAD_DAYS))
+    }
 }
 
 /// When a directory may be removed. `now` is a clock that can be believed.
@@ -60,13 +91,28 @@ pub fn due(entry: &Entry, keep_days: Option<u32>, now: WallTime) -> Due {
         return Due::Unvouched;
     }
     let credible = |moment: &WallTime| (RELEASED..=now).contains(moment);
-    match entry.stamp.filter(credible).or(Some(entry.folder_mtime).filter(credible)) {
-        Some(since) => {
-            let due = since.unix_seconds().saturating_add(i64::from(keep_days) * DAY_S);
-            Due::At { since, due: WallTime::from_unix_seconds(due) }
-        }
-        None => Due::Anew,
+    let stamp = entry.stamp.filter(|_| entry.aging.clock_believed);
+    let counted_from = entry.aging.counted_from_wall;
+    let Some(since) = stamp.filter(credible).or(counted_from.filter(credible)) else { return Due::Anew };
+    let due = later(since, keep_days.into());
+    let announcing = later(due, -AHEAD_DAYS);
+    if i64::from(keep_days) <= AHEAD_DAYS || now < announcing {
+        return Due::At { since, due };
     }
+    match entry.aging.announced_at_wall.filter(|at| (announcing..=now).contains(at)) {
+        Some(announced) => Due::At { since, due: due.max(later(announced, AHEAD_DAYS)) },
+        None => Due::Unannounced { since, due: due.max(later(now, AHEAD_DAYS)) },
+    }
+}
+
+/// Whether an announcement stands in the record of what does not go so soon, or ever: it has to be made anew when its time comes.
+#[must_use]
+pub fn is_announced_in_vain(entry: &Entry, due: Due, now: WallTime) -> bool {
+    entry.aging.announced_at_wall.is_some() && !due.is_near(now)
+}
+
+fn later(moment: WallTime, days: i64) -> WallTime {
+    WallTime::from_unix_seconds(moment.unix_seconds().saturating_add(days.saturating_mul(DAY_S)))
 }
 
 /// Whether the disk of `shipped/` has less room than the operator wants.
@@ -117,29 +163,76 @@ mod tests {
         WallTime::from_unix_seconds(RELEASED.unix_seconds() + n * DAY_S)
     }
 
+    /// With a stamp of a clock that could be believed.
     fn entry(stamp: Option<i64>, folder_mtime: i64) -> Entry {
-        Entry { stamp: stamp.map(day), folder_mtime: day(folder_mtime), removable: true }
+        let aging = Aging { clock_believed: true, ..Aging::default() };
+        Entry { stamp: stamp.map(day), aging, folder_mtime: day(folder_mtime), removable: true }
+    }
+
+    fn at(since: i64, due: i64) -> Due {
+        Due::At { since: day(since), due: day(due) }
     }
 
     #[test]
-    fn an_age_is_counted_from_the_stamp_then_from_the_folder_and_else_begins_anew() {
+    fn a_stamp_counts_where_its_clock_could_be_believed_and_else_the_first_moment_at_which_one_could() {
         let now = day(100);
-        let at = |since: i64| Due::At { since: day(since), due: day(since + 30) };
-        for (stamp, folder, expected) in [
-            (Some(60), 5, at(60)),
-            (Some(95), 5, at(95)),
-            (Some(0), 99, at(0)),
-            (Some(100), 0, at(100)),
-            (None, 60, at(60)),
+        for (stamp, believed, counted_from, expected) in [
+            (Some(90), true, None, at(90, 120)),
+            (Some(100), true, None, at(100, 130)),
+            (Some(90), true, Some(95), at(90, 120)),
+            // Whatever a clock said that was not believed, and whatever older records do not say.
+            (Some(0), false, None, Due::Anew),
+            (Some(90), false, None, Due::Anew),
+            (Some(0), false, Some(95), at(95, 125)),
+            (None, false, Some(95), at(95, 125)),
+            (None, true, None, Due::Anew),
             // In the future, or from before the release.
-            (Some(101), 60, at(60)),
-            (Some(-1), 60, at(60)),
-            (None, 101, Due::Anew),
-            (None, -1, Due::Anew),
-            (Some(101), 101, Due::Anew),
-            (Some(-20_000), -300, Due::Anew),
+            (Some(101), true, None, Due::Anew),
+            (Some(-1), true, Some(95), at(95, 125)),
+            (Some(-1), false, Some(101), Due::Anew),
+            (None, false, Some(-1), Due::Anew),
         ] {
-            assert_eq!(due(&entry(stamp, folder), Some(30), now), expected, "{stamp:?} {folder}");
+            let mut entry = entry(stamp, 5);
+            entry.aging.clock_believed = believed;
+            entry.aging.counted_from_wall = counted_from.map(day);
+            assert_eq!(due(&entry, Some(30), now), expected, "{stamp:?} {believed} {counted_from:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_for_over_a_week_goes_only_when_it_was_announced_for_a_week() {
+        for (keep_days, now, announced, expected) in [
+            (30, 22, None, at(0, 30)),
+            (30, 23, None, Due::Unannounced { since: day(0), due: day(30) }),
+            (30, 25, Some(23), at(0, 30)),
+            // The daemon was off, or the clock jumped.
+            (30, 400, None, Due::Unannounced { since: day(0), due: day(407) }),
+            (30, 401, Some(400), at(0, 407)),
+            (30, 29, Some(28), at(0, 35)),
+            // From the future, or of a time that was set before.
+            (30, 40, Some(41), Due::Unannounced { since: day(0), due: day(47) }),
+            (60, 60, Some(25), Due::Unannounced { since: day(0), due: day(67) }),
+            (8, 1, None, Due::Unannounced { since: day(0), due: day(8) }),
+            // Seven days are their own announcement.
+            (7, 7, None, at(0, 7)),
+            (1, 400, None, at(0, 1)),
+        ] {
+            let mut entry = entry(Some(0), 0);
+            entry.aging.announced_at_wall = announced.map(day);
+            let found = due(&entry, Some(keep_days), day(now));
+            assert_eq!(found, expected, "kept for {keep_days}, on day {now}, announced {announced:?}");
+        }
+    }
+
+    #[test]
+    fn an_announcement_of_what_does_not_go_so_soon_is_taken_back() {
+        let mut entry = entry(Some(0), 0);
+        entry.aging.announced_at_wall = Some(day(25));
+        for (keep_days, now, in_vain) in
+            [(Some(30), 26, false), (Some(60), 26, true), (None, 26, true), (Some(0), 400, true)]
+        {
+            let found = due(&entry, keep_days, day(now));
+            assert_eq!(is_announced_in_vain(&entry, found, day(now)), in_vain, "{keep_days:?} {now}");
         }
     }
 
@@ -148,7 +241,7 @@ mod tests {
         assert_eq!(due(&entry(Some(0), 0), None, day(9999)), Due::Never);
         assert_eq!(due(&entry(Some(0), 0), Some(0), day(9999)), Due::Never);
         assert!(
-            matches!(due(&entry(Some(0), 0), Some(u32::MAX), day(9999)), Due::At { due, .. } if due > day(9999))
+            matches!(due(&entry(Some(0), 0), Some(u32::MAX), day(99)), Due::At { due, .. } if due > day(9999))
         );
     }
 
@@ -175,6 +268,7 @@ mod tests {
                 fingerprint: None,
                 open_files: Vec::new(),
                 modes: None,
+                aging: None,
             };
             vouched_for(OsStr::new(directory), &shipping)
         };

@@ -297,6 +297,9 @@ pub struct TrialFinding {
     pub in_short: String,
     /// What it means, and what to do about it.
     pub what_to_do: String,
+    /// What to type, where one command mends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
 }
 
 /// What is wrong with a move.
@@ -317,6 +320,8 @@ pub enum TrialKind {
     UnmovableOpen,
     /// The same for the sticky bit of `episodes/`.
     Sticky,
+    /// No trial: a receiver holds some episodes, or has rejected them, and they could not be moved when that was tried.
+    Stuck,
     /// One that this program does not know.
     #[serde(other)]
     Other,
@@ -387,6 +392,9 @@ pub struct Room {
     pub free_bytes: u64,
     /// How large it is.
     pub total_bytes: u64,
+    /// How many files may still be made; `None` where that is not counted, or an older daemon does not say.
+    #[serde(default)]
+    pub free_files: Option<u64>,
     /// How fast it fills, as seen over the last hours; negative where it empties. `None` where it was not watched for long enough.
     #[serde(default)]
     pub filling_bytes_per_s: Option<i64>,

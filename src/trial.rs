@@ -249,7 +249,7 @@ impl From<&Finding> for TrialFinding {
             Finding::Unmovable { why: Unmovable::Open, .. } => TrialKind::UnmovableOpen,
             Finding::Unmovable { why: Unmovable::Sticky, .. } => TrialKind::Sticky,
         };
-        Self { kind, in_short: finding.in_short(), what_to_do: finding.to_string() }
+        Self { kind, in_short: finding.in_short(), what_to_do: finding.to_string(), fix: None }
     }
 }
 

@@ -1,48 +1,125 @@
 //! Is one directory the copy that [`super::copying`] made of another?
 //!
 //! ```text
-//!  source ──walk──▶ digest over paths, kinds, modes, sizes, mtimes, targets ──┐
-//!  copy   ──walk──▶ the same                                                  ├─ equal? then once more, with contents
+//!  source ──walk──▶ digest over paths, kinds, sizes, targets, attributes ──┐
+//!  copy   ──walk──▶ the same                                               ├─ equal? then once more, with contents
 //! ```
+//!
+//! Attributes are permission bits and mtimes, and count only where the file system of the copy keeps them.
 //!
 //! Our own records are not compared, since they may have been written anew: the copy only has to have those that the source
 //! has. Whatever cannot be read is no copy, and is copied once more: that costs a name, and no byte.
 
 use std::{
-    ffi::OsString,
+    collections::HashMap,
+    ffi::{OsStr, OsString},
     fs,
     io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
     path::Path,
 };
 
+use rustix::fs::{Mode, Timespec, Timestamps, fchmod, futimens};
 use sha2::{Digest as _, Sha256};
+
+use super::{remove_file, scratch::scratch_file};
 
 use crate::{
     episode::Digest,
     layout::{REASON, RECEIPT, without_number},
     progress::Progress,
-    tree::{self, Kind, TreeError, to_path},
+    tree::{self, Entry, Kind, TreeError, to_path},
 };
 
 const READ_BUFFER_BYTES: usize = 256 * 1024;
 
-/// Memory: a buffer, and what a walk takes.
+/// Which file system does not keep these is known by the mtime that it gives back.
+const ODD_MTIME: Timespec = Timespec { tv_sec: 1_000_000_001, tv_nsec: 0 };
+
+/// Whether this was copied before, from this source. Memory: a buffer, and what a walk takes.
 ///
 /// # Errors
 /// Only that it was told to stop.
 pub(super) fn is_copy(source: &Path, copy: &Path, progress: &Progress) -> io::Result<bool> {
-    match compare(source, copy, progress) {
+    let compare = || -> Result<bool, TreeError> {
+        if !has_records_of(source, copy)? || !are_alike(source, copy, Compared::default(), progress)? {
+            return Ok(false);
+        }
+        let keeps_attributes = || copy.parent().is_none_or(keeps_attributes);
+        let with_attributes = Compared { attributes: true, ..Compared::default() };
+        // Reading everything is the last, which a directory that merely has the name is seldom worth.
+        Ok((are_alike(source, copy, with_attributes, progress)? || !keeps_attributes())
+            && are_alike(source, copy, Compared { contents: true, ..Compared::default() }, progress)?)
+    };
+    match compare() {
         Err(TreeError::Cancelled(cancelled)) => Err(io::Error::other(cancelled)),
         compared => Ok(compared.unwrap_or(false)),
     }
 }
 
-fn compare(source: &Path, copy: &Path, progress: &Progress) -> Result<bool, TreeError> {
-    let records = records_of(source)?;
-    // The second reads everything, which a directory that merely has the name is seldom worth.
-    Ok(records.iter().all(|name| copy.join(name).is_file())
-        && digest(source, false, progress)? == digest(copy, false, progress)?
-        && digest(source, true, progress)? == digest(copy, true, progress)?)
+/// Whether what was just copied reads back as its source does. Whatever of its attributes could not be kept was left off.
+///
+/// # Errors
+/// One of them cannot be read.
+pub(super) fn holds_the_same(source: &Path, copy: &Path, progress: &Progress) -> Result<bool, TreeError> {
+    Ok(has_records_of(source, copy)?
+        && are_alike(source, copy, Compared { contents: true, ..Compared::default() }, progress)?)
+}
+
+/// Whether everything that is left of a source is in its copy as well.
+///
+/// # Errors
+/// One of them cannot be read.
+pub(super) fn holds_the_rest(source: &Path, copy: &Path, progress: &Progress) -> Result<bool, TreeError> {
+    let of_copy = entries(copy, progress)?;
+    Ok(entries(source, progress)?.into_iter().all(|(path, digest)| of_copy.get(&path) == Some(&digest)))
+}
+
+/// By path, what stands there.
+fn entries(directory: &Path, progress: &Progress) -> Result<HashMap<Vec<u8>, Digest>, TreeError> {
+    let mut entries = HashMap::new();
+    let mut buffer = vec![0; READ_BUFFER_BYTES];
+    let what = Compared { contents: true, ..Compared::default() };
+    tree::walk(directory, progress, |entry| -> Result<(), TreeError> {
+        let mut hasher = Sha256::new();
+        if digest_entry(&entry, what, &mut hasher, &mut buffer, progress)? {
+            entries.insert(entry.path.to_owned(), hasher.into());
+        }
+        Ok(())
+    })?;
+    Ok(entries)
+}
+
+/// Beside paths, kinds, sizes and the targets of symlinks.
+#[derive(Debug, Clone, Copy, Default)]
+struct Compared {
+    attributes: bool,
+    contents: bool,
+}
+
+fn has_records_of(source: &Path, copy: &Path) -> Result<bool, TreeError> {
+    Ok(records_of(source)?.iter().all(|name| copy.join(name).is_file()))
+}
+
+fn are_alike(source: &Path, copy: &Path, what: Compared, progress: &Progress) -> Result<bool, TreeError> {
+    Ok(digest(source, what, progress)? == digest(copy, what, progress)?)
+}
+
+/// Tried on a file of our own: FAT has neither permission bits nor odd seconds. Where it cannot be tried, it is taken for one that
+/// does: then a copy is made once more, and nothing is taken for one that is none.
+fn keeps_attributes(folder: &Path) -> bool {
+    let tried = scratch_file(folder, OsStr::new("attributes")).and_then(|(path, file)| {
+        let kept = |mode: u32| -> io::Result<bool> {
+            fchmod(&file, Mode::from_raw_mode(mode))?;
+            futimens(&file, &Timestamps { last_access: ODD_MTIME, last_modification: ODD_MTIME })?;
+            let metadata = file.metadata()?;
+            Ok(metadata.mode() & 0o777 == mode && metadata.mtime() == ODD_MTIME.tv_sec)
+        };
+        let all_kept = kept(0o600).and_then(|kept_one| Ok(kept_one && kept(0o754)?));
+        remove_file(&path)?;
+        Ok(all_kept.unwrap_or(false))
+    });
+    tried.unwrap_or(true)
 }
 
 fn records_of(directory: &Path) -> Result<Vec<OsString>, TreeError> {
@@ -55,44 +132,58 @@ fn records_of(directory: &Path) -> Result<Vec<OsString>, TreeError> {
     Ok(names.map_err(unread)?.into_iter().filter(is_record).collect())
 }
 
-/// Over what a copy keeps: no inodes, no ctimes, no owner, and mtimes in whole seconds, for the file systems that have
-/// no finer ones. Sockets and devices are left out of a copy.
-fn digest(directory: &Path, with_contents: bool, progress: &Progress) -> Result<Digest, TreeError> {
+/// No inodes, no ctimes, no owner, and mtimes in whole seconds, for the file systems that have no finer ones.
+fn digest(directory: &Path, what: Compared, progress: &Progress) -> Result<Digest, TreeError> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; READ_BUFFER_BYTES];
     tree::walk(directory, progress, |entry| -> Result<(), TreeError> {
-        let (size_bytes, mtime, target) = match &entry.kind {
-            Kind::Left(_) | Kind::Special("socket" | "device") => return Ok(()),
-            Kind::Directory | Kind::Special(_) => (0, 0, &b""[..]),
-            Kind::Symlink(target) => (0, 0, *target),
-            Kind::File(_) => (entry.stat.size_bytes, entry.stat.mtime.0, &b""[..]),
-        };
-        for text in [entry.path, target] {
-            hasher.update((text.len() as u64).to_le_bytes());
-            hasher.update(text);
-        }
-        hasher.update(entry.stat.mode.to_le_bytes());
-        hasher.update(size_bytes.to_le_bytes());
-        hasher.update(mtime.to_le_bytes());
-        if let Kind::File(closed) = &entry.kind
-            && with_contents
-        {
-            let unread = |source| TreeError::Io { path: to_path(entry.path), source };
-            let mut file = closed.open()?.take(size_bytes);
-            loop {
-                progress.check()?;
-                match file.read(&mut buffer) {
-                    Ok(0) => break,
-                    Ok(read) => {
-                        hasher.update(&buffer[..read]);
-                        progress.advance(read as u64);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(unread(error)),
-                }
-            }
-        }
-        Ok(())
+        digest_entry(&entry, what, &mut hasher, &mut buffer, progress).map(|_| ())
     })?;
     Ok(hasher.into())
+}
+
+/// Sockets, devices and FIFOs are left out of a copy, or may be, and our own records may have been written anew: false.
+fn digest_entry(
+    entry: &Entry<'_>,
+    what: Compared,
+    hasher: &mut Sha256,
+    buffer: &mut [u8],
+    progress: &Progress,
+) -> Result<bool, TreeError> {
+    let (size_bytes, mtime, target) = match &entry.kind {
+        Kind::Left(_) | Kind::Special(_) => return Ok(false),
+        Kind::Directory => (0, 0, &b""[..]),
+        Kind::Symlink(target) => (0, 0, *target),
+        Kind::File(_) => (entry.stat.size_bytes, entry.stat.mtime.0, &b""[..]),
+    };
+    for text in [entry.path, target] {
+        hasher.update((text.len() as u64).to_le_bytes());
+        hasher.update(text);
+    }
+    hasher.update(entry.stat.file_type().as_raw_mode().to_le_bytes());
+    hasher.update(size_bytes.to_le_bytes());
+    if what.attributes {
+        // set-group-ID and its like may be denied to us.
+        hasher.update((entry.stat.mode & 0o777).to_le_bytes());
+        hasher.update(mtime.to_le_bytes());
+    }
+    if let Kind::File(closed) = &entry.kind
+        && what.contents
+    {
+        let unread = |source| TreeError::Io { path: to_path(entry.path), source };
+        let mut file = closed.open()?.take(size_bytes);
+        loop {
+            progress.check()?;
+            match file.read(buffer) {
+                Ok(0) => break,
+                Ok(read) => {
+                    hasher.update(&buffer[..read]);
+                    progress.advance(read as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(unread(error)),
+            }
+        }
+    }
+    Ok(true)
 }

@@ -1,7 +1,8 @@
 //! Copying a directory to another file system, durably.
 //!
-//! Kept: contents, permission bits, mtimes in nanoseconds, symlinks as symlinks, FIFOs; owner and group where we may give them,
-//! `user.*` attributes where the other file system takes them (where not, that is logged). Hard links become files of their
+//! Kept: contents, symlinks as symlinks; permission bits, mtimes in nanoseconds, FIFOs and `user.*` attributes where the other file
+//! system takes them (where not, that is logged), owner and group where we may give them. What it cannot hold at all is
+//! [`CannotHold`]. Hard links become files of their
 //! own, holes stay holes in steps of a buffer. Left out and logged: sockets and devices. Not kept: other extended attributes
 //! (labels, capabilities, ACLs), which are rules of the place that they are in. Read by descriptors, without following a
 //! symlink or entering a mount.
@@ -11,7 +12,7 @@ use std::{
     fs::File,
     io,
     os::unix::{ffi::OsStrExt as _, fs::FileExt as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::{
@@ -48,28 +49,105 @@ const NEW_FILE: OFlags =
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Copies `from` to the new directory `to` and flushes all of it but the name of `to`.
-pub(super) fn copy_directory(from: &Path, to: &Path, progress: &Progress) -> io::Result<()> {
+/// Copies `from` into the new, empty directory `to` and flushes all of it but the name of `to`.
+pub(super) fn copy_into(from: &Path, to: &Path, progress: &Progress) -> io::Result<()> {
     let source =
         File::from(openat(CWD, from, FOLDER, Mode::empty()).map_err(|errno| named(from, &errno.into()))?);
-    mkdirat(CWD, to, Mode::RWXU).map_err(|errno| named(to, &errno.into()))?;
     let target = File::from(openat(CWD, to, FOLDER, Mode::empty())?);
-    let mut copier = Copier { buffer: vec![0; COPY_BUFFER_BYTES], progress };
+    let mut copier = Copier::new(progress, to.parent().unwrap_or(to));
     copier.folder(&source, &target, from, 0)
 }
 
 /// Copies an open file to a new name and flushes it, but not the name.
 pub(super) fn copy_file_to(source: &File, to: &Path, progress: &Progress) -> io::Result<()> {
     let target = File::from(openat(CWD, to, NEW_FILE, Mode::RUSR | Mode::WUSR)?);
-    Copier { buffer: vec![0; COPY_BUFFER_BYTES], progress }.file(source, &target, to)
+    Copier::new(progress, to).file(source, &target, to)
+}
+
+/// What an episode has, and the file system that it is to be copied to cannot hold: FAT and exFAT have no symlinks and no names
+/// with `:` in them, and take `a` and `A` for one name. No permission mends that.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {what} cannot be held by the file system of {} ({errno})", shown(path), shown(folder))]
+pub struct CannotHold {
+    /// What it is of.
+    path: PathBuf,
+    what: &'static str,
+    /// Where it was to go.
+    folder: PathBuf,
+    errno: io::Error,
+}
+
+/// Whether this is why something could not be copied.
+#[must_use]
+pub fn cannot_hold(error: &io::Error) -> bool {
+    let inner = error.get_ref();
+    inner.and_then(|inner| inner.downcast_ref::<CannotHold>()).is_some()
+}
+
+/// What is said of a name that could not be made, in a folder that is otherwise ours to write in: file systems say in many ways that
+/// they have no such name, and never that they do not permit it.
+const NO_SUCH_NAMES: [Errno; 4] = [Errno::NOENT, Errno::INVAL, Errno::NAMETOOLONG, Errno::ILSEQ];
+/// And no such thing.
+const NO_SUCH_THINGS: [Errno; 4] = [Errno::PERM, Errno::NOSYS, Errno::OPNOTSUPP, Errno::INVAL];
+
+/// Whether a look at a name ended with this because no file of that name can be there.
+pub(super) fn is_no_name_there(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|errno| NO_SUCH_NAMES.contains(&Errno::from_raw_os_error(errno)))
+}
+
+/// What the copy of a directory to a folder came to that cannot have its name.
+pub(super) fn told_of_name(error: io::Error, from: &Path, folder: &Path) -> io::Error {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        // The folder itself may be missing.
+        Some(errno) if NO_SUCH_NAMES.contains(&errno) && folder.is_dir() => {
+            held_by_none(from, "its name", folder, errno)
+        }
+        _ => named(folder, &error),
+    }
+}
+
+/// What was written does not read back as it was.
+pub(super) fn differs(from: &Path, folder: &Path) -> io::Error {
+    let why = format!(
+        "{}: its copy in {} does not read back as what was written; that disk cannot be trusted",
+        shown(from),
+        shown(folder)
+    );
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+fn held_by_none(path: &Path, what: &'static str, folder: &Path, errno: Errno) -> io::Error {
+    let (path, folder) = (path.to_owned(), folder.to_owned());
+    io::Error::new(io::ErrorKind::Unsupported, CannotHold { path, what, folder, errno: errno.into() })
 }
 
 struct Copier<'a> {
     buffer: Vec<u8>,
     progress: &'a Progress,
+    /// Where the copy will stand; for what is said.
+    folder: &'a Path,
+    /// Permission bits or mtimes were left off, and that was told.
+    left_off: bool,
 }
 
-impl Copier<'_> {
+impl<'a> Copier<'a> {
+    fn new(progress: &'a Progress, folder: &'a Path) -> Self {
+        Self { buffer: vec![0; COPY_BUFFER_BYTES], progress, folder, left_off: false }
+    }
+
+    /// What a new name in the copy came to that could not be made.
+    fn no_name(&self, path: &Path, errno: Errno) -> io::Error {
+        match errno {
+            // The copy is new, and nobody else's.
+            Errno::EXIST => {
+                let what = "its name, which differs from another's beside it in letter case only,";
+                held_by_none(path, what, self.folder, errno)
+            }
+            errno if NO_SUCH_NAMES.contains(&errno) => held_by_none(path, "its name", self.folder, errno),
+            errno => named(path, &errno.into()),
+        }
+    }
+
     fn folder(&mut self, source: &File, target: &File, path: &Path, depth: usize) -> io::Result<()> {
         if depth > MAX_DEPTH {
             let why = format!("{}: nested deeper than {MAX_DEPTH} folders", path.display());
@@ -85,7 +163,9 @@ impl Copier<'_> {
         }
         keep_attributes(source, target, path);
         // Last, since every name that was added has changed its mtime.
-        keep_metadata(source, target).and_then(|()| target.sync_all()).map_err(|error| named(path, &error))
+        self.keep_metadata(source, target, path)
+            .and_then(|()| target.sync_all())
+            .map_err(|error| named(path, &error))
     }
 
     fn entry(&mut self, from: &File, to: &File, name: &CStr, path: &Path, depth: usize) -> io::Result<()> {
@@ -96,7 +176,7 @@ impl Copier<'_> {
         match stat.file_type() {
             FileType::Directory => {
                 let source = open::folder(from, name, &stat).map_err(|error| told(error, path))?;
-                mkdirat(to, name, Mode::RWXU).map_err(here)?;
+                mkdirat(to, name, Mode::RWXU).map_err(|errno| self.no_name(path, errno))?;
                 let target = openat(to, name, FOLDER, Mode::empty()).map_err(here)?;
                 self.folder(&source, &target.into(), path, depth + 1)
             }
@@ -106,12 +186,24 @@ impl Copier<'_> {
             }
             FileType::Symlink => {
                 let link = open::symlink_target(from, name).map_err(|error| told(error, path))?;
-                symlinkat(&link, to, name).map_err(here)?;
+                symlinkat(&link, to, name).map_err(|errno| match errno {
+                    errno if NO_SUCH_THINGS.contains(&errno) => {
+                        held_by_none(path, "a symlink", self.folder, errno)
+                    }
+                    errno => self.no_name(path, errno),
+                })?;
                 keep_metadata_of_name(from, to, name).map_err(here)
             }
             FileType::Fifo => {
-                mknodat(to, name, FileType::Fifo, Mode::from_raw_mode(stat.mode), 0).map_err(here)?;
-                keep_metadata_of_name(from, to, name).map_err(here)
+                match mknodat(to, name, FileType::Fifo, Mode::from_raw_mode(stat.mode), 0) {
+                    Ok(()) => keep_metadata_of_name(from, to, name).map_err(here),
+                    // It has no content; FUSE says so in more ways than one can list.
+                    Err(errno) => {
+                        let error = io::Error::from(errno);
+                        tracing::warn!("{} is a FIFO; it is left out of the copy: {error}", path.display());
+                        Ok(())
+                    }
+                }
             }
             _ => {
                 tracing::warn!("{} is a socket or a device; it is left out of the copy", path.display());
@@ -128,7 +220,8 @@ impl Copier<'_> {
             Err(Error::Changed) => return Ok(false),
             opened => opened.map_err(|error| told(error, path))?,
         };
-        let target = File::from(openat(to, name, NEW_FILE, Mode::RUSR | Mode::WUSR).map_err(here)?);
+        let opened = openat(to, name, NEW_FILE, Mode::RUSR | Mode::WUSR);
+        let target = File::from(opened.map_err(|errno| self.no_name(path, errno))?);
         self.file(&source, &target, path).map_err(|error| named(path, &error))?;
         if Stat::of(&source)? == stat {
             return Ok(true);
@@ -162,9 +255,46 @@ impl Copier<'_> {
         }
         target.set_len(offset)?;
         keep_attributes(source, target, path);
-        keep_metadata(source, target)?;
+        self.keep_metadata(source, target, path)?;
         target.sync_all()
     }
+
+    /// Owner first: changing it takes set-user-ID bits away (chown(2)). What the file system does not hold, or a unit may not set
+    /// (`RestrictSUIDSGID=`), is left off: what was delivered has it.
+    fn keep_metadata(&mut self, source: &File, target: &File, path: &Path) -> io::Result<()> {
+        let stat = fstat(source)?;
+        let (owner, group) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+        // Only root may give files away; others may give a group that they are in. What may not be given is ours then.
+        if fchown(target, Some(owner), Some(group)).is_err() {
+            let _ = fchown(target, None, Some(group));
+        }
+        let mode = |bits: u32| fchmod(target, Mode::from_raw_mode(stat.st_mode & bits));
+        let mode_kept =
+            mode(0o7777).or_else(|errno| if is_left_off(errno) { mode(0o777) } else { Err(errno) });
+        for kept in [mode_kept, futimens(target, &times(&stat))] {
+            match kept {
+                Err(errno) if is_left_off(errno) => self.tell_left_off(path, errno),
+                kept => kept?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Once for an episode, since it is so of all of it.
+    fn tell_left_off(&mut self, path: &Path, errno: Errno) {
+        if !std::mem::replace(&mut self.left_off, true) {
+            tracing::warn!(
+                "{}: its permissions or times cannot be kept by the file system of {}, and are left off: {}",
+                shown(path),
+                shown(self.folder),
+                io::Error::from(errno)
+            );
+        }
+    }
+}
+
+fn is_left_off(errno: Errno) -> bool {
+    matches!(errno, Errno::PERM | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
 }
 
 /// Our own records have just been written into the source. Network file systems and FUSE remember for a while what they were told
@@ -210,27 +340,19 @@ fn try_keep_attributes(source: &File, target: &File) -> Result<(), Errno> {
     first_error
 }
 
-/// Owner first: changing it takes set-user-ID bits away (chown(2)).
-fn keep_metadata(source: &File, target: &File) -> io::Result<()> {
-    let stat = fstat(source)?;
-    let (owner, group) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-    // Only root may give files away; others may give a group that they are in. What may not be given is ours then.
-    if fchown(target, Some(owner), Some(group)).is_err() {
-        let _ = fchown(target, None, Some(group));
-    }
-    fchmod(target, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-    Ok(futimens(target, &times(&stat))?)
-}
-
 /// For what cannot be opened: symlinks and FIFOs. Both stand in a folder that nobody else writes to yet.
 fn keep_metadata_of_name(source: &File, target: &File, name: &CStr) -> Result<(), Errno> {
     let stat = rustix::fs::statat(source, name, AtFlags::SYMLINK_NOFOLLOW)?;
     let (owner, group) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     let _ = chownat(target, name, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW);
     if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo {
-        rustix::fs::chmodat(target, name, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty())?;
+        let _ =
+            rustix::fs::chmodat(target, name, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty());
     }
-    utimensat(target, name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW)
+    match utimensat(target, name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW) {
+        Err(errno) if is_left_off(errno) => Ok(()),
+        kept => kept,
+    }
 }
 
 fn times(stat: &rustix::fs::Stat) -> Timestamps {

@@ -2,40 +2,44 @@
 //!
 //! ```text
 //!  rename    from ──renameat2(NOREPLACE)──▶ folder/name[~n]   ▸ fsync both folders ▸ asked again: put back, or done
-//!  EXDEV     from ──copy──▶ folder/.sealift-copy-name ▸ fsync all ▸ asked ▸ rename to name[~n] ▸ fsync
+//!  EXDEV     from ──copy──▶ folder/.sealift-copy-n-name ▸ fsync all ▸ asked ▸ compared ▸ rename to name[~n] ▸ fsync
 //!            from ──rename──▶ .sealift-aside-n-name ▸ asked ──rename──▶ .sealift-trash-n-name ▸ fsync ▸ asked ▸ removed
+//!  EXDEV to any name (overlayfs: what the lower layer has)
+//!            from/.sealift-removing ▸ fsync ▸ asked ▸ the marker removed ▸ fsync ▸ the rest removed
 //! ```
 //!
-//! EXDEV means another file system, or two `ReadWritePaths` of one unit, which are mounts of their own (rename(2)). At
-//! every moment there is either a source that the next start finds, or a copy with nothing to be said against it:
+//! EXDEV means another file system, two `ReadWritePaths` of one unit, which are mounts of their own (rename(2)), folders of two
+//! project quotas, or a directory that has no other name at all. At every moment there is either a source that the next start
+//! finds, or a copy with nothing to be said against it:
 //!
 //! | killed | found | the next start |
 //! |---|---|---|
-//! | while copying | `.sealift-copy-name`, the source | removes the copy; the move is made again |
+//! | while copying | `.sealift-copy-n-name`, the source | removes the copy; the move is made again |
 //! | after the copy got its name | both, under their names | the move is made again, finds that copy, and only takes the source away |
 //! | while the source was aside | the copy, `.sealift-aside-n-name` | gives the source its name back; then the same |
 //! | while it was removed | the copy, `.sealift-trash-n-name` | finishes removing |
+//! | while it was removed where it stands | the copy, the rest of the source with `.sealift-removing` in it | finishes removing what the copy has |
 //!
 //! Aside, the source cannot be opened by its path any more. Who has a file of it open can still write, and is seen for as
 //! long as there is a look to come: the last one is made when nothing is left to do but the removal.
 
 use std::{
+    ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
 };
 
-use rustix::{
-    fs::{CWD, RenameFlags},
-    io::Errno,
-};
+use rustix::io::Errno;
 
 use super::{
     Published, comparing, copying, named, parent_of,
-    removing::{hide, remove_scratch, remove_tree},
-    rename_file_noreplace, sync_folder,
+    removing::{hide, note_removal, remove_noted, remove_scratch, remove_tree, withdraw_note},
+    renaming::{rename_claimed, rename_noreplace},
+    scratch::scratch_directory,
+    sync_folder,
 };
 use crate::{
-    layout::{ASIDE_PREFIX, COPY_PREFIX, TRASH_PREFIX, numbered},
+    layout::{ASIDE_PREFIX, TRASH_PREFIX, numbered},
     progress::Progress,
     tree::{self, shown},
 };
@@ -43,6 +47,16 @@ use crate::{
 /// How many directories of one name may stand beside each other. A recorder that uses one name again and again
 /// has years before it gets there; the look at each costs a microsecond.
 const MAX_NUMBER: u32 = 100_000;
+
+/// Of a directory that is built, less the umask.
+const BUILT_MODE: u32 = 0o777;
+
+/// Of a copy until it is whole.
+const COPY_MODE: u32 = 0o700;
+
+/// So many of the last that have the name are looked at for a copy that was made before. Where letter case is ignored, another
+/// episode may have taken the one behind it since.
+const LOOKED_AT_BEFORE: usize = 4;
 
 /// What became of a move that holds only as long as the directory stays what it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,14 +79,12 @@ pub fn move_directory(from: &Path, folder: &Path, name: &str, progress: &Progres
     move_at_rest(from, &Name::numbered(folder, name), progress)
 }
 
-/// As [`move_directory`], under this very name. For whoever moves without the daemon's lock: what is built on the way has a name of
-/// this process's own, so that two who move the same directory at once do not meet.
+/// As [`move_directory`], under this very name. For moves without the daemon's lock.
 ///
 /// # Errors
 /// As [`move_directory`], and [`io::ErrorKind::AlreadyExists`] where the name is taken: nothing was moved.
 pub fn move_to_name(from: &Path, folder: &Path, name: &str, progress: &Progress) -> io::Result<PathBuf> {
-    let scratch = format!("{COPY_PREFIX}{}-{name}", std::process::id());
-    move_at_rest(from, &Name { folder, name, scratch, last: 0 }, progress)
+    move_at_rest(from, &Name { folder, name, last: 0 }, progress)
 }
 
 fn move_at_rest(from: &Path, name: &Name<'_>, progress: &Progress) -> io::Result<PathBuf> {
@@ -133,8 +145,8 @@ pub fn build_directory(
     progress: &Progress,
 ) -> io::Result<PathBuf> {
     let name = Name::numbered(folder, name);
-    let scratch = name.scratch(progress)?;
-    fs::create_dir(&scratch)?;
+    let scratch = scratch_directory(folder, OsStr::new(name.name), BUILT_MODE)
+        .map_err(|error| named(folder, &error))?;
     let built = fill(&scratch).and_then(|()| sync_folder(&scratch)).and_then(|()| name.take(&scratch));
     match built {
         Ok(Some(to)) => Ok(to),
@@ -147,75 +159,17 @@ pub fn build_directory(
     }
 }
 
-/// renameat2(2) with `RENAME_NOREPLACE`, for files and directories.
-///
-/// Where the file system does not know it (NFS, some FUSE), a file is linked; a directory is looked for first, and then renamed.
-/// The look matters: rename(2) onto an empty directory succeeds, and takes its place without a word. Between look and
-/// rename only the daemon's lock protects, which is why every directory move is made under it, or by [`rename_claimed`].
-pub(super) fn rename_noreplace(from: &Path, to: &Path) -> io::Result<Published> {
-    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(Published::Done),
-        Err(Errno::EXIST) => Ok(Published::NameTaken),
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if fs::symlink_metadata(from)?.is_dir() => {
-            rename_after_a_look(from, to)
-        }
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rename_file_noreplace(from, to),
-        Err(error) => Err(error.into()),
-    }
-}
-
-pub(super) fn rename_after_a_look(from: &Path, to: &Path) -> io::Result<Published> {
-    match fs::symlink_metadata(to) {
-        Ok(_) => Ok(Published::NameTaken),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::rename(from, to)?;
-            Ok(Published::Done)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// As [`rename_noreplace`], for a directory that is moved without the daemon's lock. Where the file system does not know the flag, the
-/// name is claimed by mkdir(2), which only one can succeed at, and the directory renamed onto that empty one. Who has put something
-/// into it meanwhile keeps it. Killed in between, an empty directory is left under the name, and what was to be moved where it was.
-pub(super) fn rename_claimed(from: &Path, to: &Path) -> io::Result<Published> {
-    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => claim(from, to),
-        Ok(()) => Ok(Published::Done),
-        Err(Errno::EXIST) => Ok(Published::NameTaken),
-        Err(error) => Err(error.into()),
-    }
-}
-
-pub(super) fn claim(from: &Path, to: &Path) -> io::Result<Published> {
-    match fs::create_dir(to) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Published::NameTaken),
-        Err(error) => return Err(error),
-    }
-    match fs::rename(from, to) {
-        Ok(()) => Ok(Published::Done),
-        Err(error) => {
-            // It is empty, or somebody's by now, and then it stays.
-            let is_ours = fs::remove_dir(to).is_ok();
-            if is_ours { Err(error) } else { Ok(Published::NameTaken) }
-        }
-    }
-}
-
 /// A name that a directory is to have.
 struct Name<'a> {
     folder: &'a Path,
     name: &'a str,
-    /// What a copy is called until it is whole.
-    scratch: String,
     /// The last number that may stand behind the name where it is taken.
     last: u32,
 }
 
 impl<'a> Name<'a> {
     fn numbered(folder: &'a Path, name: &'a str) -> Self {
-        Self { folder, name, scratch: format!("{COPY_PREFIX}{name}"), last: MAX_NUMBER }
+        Self { folder, name, last: MAX_NUMBER }
     }
 
     /// The names that it may come to have, in order.
@@ -258,15 +212,6 @@ impl<'a> Name<'a> {
         };
         io::Error::new(io::ErrorKind::AlreadyExists, why)
     }
-
-    /// Where to build or copy it. What lies there is left over from a failure and is removed.
-    fn scratch(&self, progress: &Progress) -> io::Result<PathBuf> {
-        let scratch = self.folder.join(&self.scratch);
-        match remove_scratch(&scratch, progress) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(scratch),
-        }
-    }
 }
 
 /// Gives a directory its old name back, or a number behind it where that was used again. Durable when it returns.
@@ -292,7 +237,7 @@ fn move_by_copy(
         },
     };
     // Where it could not even be put back, the copy stays: it may be all that there is.
-    match take_away(from, unchanged, progress)? {
+    match take_away(from, &to, unchanged, progress)? {
         Source::Removed => Ok(MoveChecked::To(to)),
         Source::Stays(at, why) => {
             if let Err(error) = remove_tree(&to, progress) {
@@ -308,25 +253,32 @@ fn move_by_copy(
 }
 
 /// The copy that a killed process gave its name and did not get to take the source away from. It took the first name that
-/// was free, and while the source stood there nobody took another: it is the last one that is taken.
+/// was free, and while the source stood there nobody took another: it is one of the last that are taken.
 fn copied_before(
     from: &Path,
     name: &Name<'_>,
     of_this: &dyn Fn(&Path) -> io::Result<bool>,
     progress: &Progress,
 ) -> io::Result<Option<PathBuf>> {
-    let mut last = None;
+    let mut taken = Vec::new();
     for path in name.paths() {
         match fs::symlink_metadata(&path) {
-            Ok(found) => last = found.is_dir().then_some(path),
+            Ok(found) if found.is_dir() => taken.push(path),
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            // No such name can be there.
+            Err(error) if copying::is_no_name_there(&error) => break,
             Err(error) => return Err(named(&path, &error)),
         }
     }
-    let Some(path) = last else { return Ok(None) };
-    if !comparing::is_copy(from, &path, progress)? || !of_this(&path)? {
-        return Ok(None);
+    let mut before = None;
+    for path in taken.into_iter().rev().take(LOOKED_AT_BEFORE) {
+        if comparing::is_copy(from, &path, progress)? && of_this(&path)? {
+            before = Some(path);
+            break;
+        }
     }
+    let Some(path) = before else { return Ok(None) };
     // It may have been killed before this.
     sync_folder(name.folder)?;
     tracing::info!("{} was copied to {} before; the source is removed", from.display(), path.display());
@@ -340,9 +292,17 @@ fn copy(
     unchanged: &dyn Fn(&Path) -> io::Result<bool>,
     progress: &Progress,
 ) -> io::Result<Option<PathBuf>> {
-    let scratch = name.scratch(progress)?;
-    let renamed = copying::copy_directory(from, &scratch, progress)
-        .and_then(|()| if unchanged(from)? { name.take_unsynced(&scratch) } else { Ok(None) });
+    let scratch = scratch_directory(name.folder, OsStr::new(name.name), COPY_MODE)
+        .map_err(|error| copying::told_of_name(error, from, name.folder))?;
+    let renamed = copying::copy_into(from, &scratch, progress).and_then(|()| {
+        if !unchanged(from)? {
+            return Ok(None);
+        }
+        if !comparing::holds_the_same(from, &scratch, progress).map_err(io::Error::other)? {
+            return Err(copying::differs(from, name.folder));
+        }
+        name.take_unsynced(&scratch)
+    });
     match renamed {
         Ok(Some(to)) => match sync_folder(name.folder) {
             Ok(()) => Ok(Some(to)),
@@ -370,6 +330,7 @@ enum Source {
 /// Removes the source of a copy, as long as it is what was copied.
 fn take_away(
     from: &Path,
+    copy: &Path,
     unchanged: &dyn Fn(&Path) -> io::Result<bool>,
     progress: &Progress,
 ) -> io::Result<Source> {
@@ -378,6 +339,9 @@ fn take_away(
         Ok(Some(hidden)) => hidden,
         // Somebody took it away. Whoever did that has it.
         Ok(None) => return Ok(Source::Removed),
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            return take_away_in_place(from, copy, unchanged, progress);
+        }
         Err(error) => return Ok(Source::Stays(from.to_owned(), Err(error))),
     };
     // Twice: what has the trash name is removed by the next start without a look, and what is written while the folder is
@@ -395,6 +359,31 @@ fn take_away(
         return Ok(Source::Stays(back, looked.map(|_| ())));
     }
     if let Err(error) = remove_scratch(&hidden, progress) {
+        tracing::warn!(
+            "{} was copied, but what is left of it cannot be removed: {error}. It is tried again at the next start.",
+            from.display()
+        );
+    }
+    Ok(Source::Removed)
+}
+
+/// As [`take_away`], where the source can have no other name. Whoever has a file of it open can still write until the last look.
+fn take_away_in_place(
+    from: &Path,
+    copy: &Path,
+    unchanged: &dyn Fn(&Path) -> io::Result<bool>,
+    progress: &Progress,
+) -> io::Result<Source> {
+    let stays = |why: io::Result<()>| Ok(Source::Stays(from.to_owned(), why));
+    if let Err(error) = note_removal(from, Some(copy)) {
+        return stays(Err(error));
+    }
+    let looked = unchanged(from);
+    if !matches!(looked, Ok(true)) {
+        withdraw_note(from)?;
+        return stays(looked.map(|_| ()));
+    }
+    if let Err(error) = remove_noted(from, progress) {
         tracing::warn!(
             "{} was copied, but what is left of it cannot be removed: {error}. It is tried again at the next start.",
             from.display()

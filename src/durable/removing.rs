@@ -3,14 +3,21 @@
 //! It is first renamed to `.sealift-trash-<n>-<name>` beside it, durably. What is removed after that is found by
 //! descriptors, one component at a time, without following a symlink or entering a mount: a symlink or a bind mount
 //! that somebody puts in the way makes an error, never a removal elsewhere.
+//!
+//! Where a directory can have no other name (EXDEV from every rename: overlayfs says so of what its lower layer has), it is removed
+//! where it stands. A note inside it says so first, durably; then the marker goes, so that no half of it looks whole; then the
+//! rest, and the note last. What is left of a source that was copied is removed by the next start only where the copy has it.
 
 use std::{
     ffi::{CStr, CString, OsStr},
     fs::{File, Permissions},
-    io,
+    io::{self, Read as _, Write as _},
     os::{
         fd::AsRawFd as _,
-        unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
+        unix::{
+            ffi::OsStrExt as _,
+            fs::{OpenOptionsExt as _, PermissionsExt as _},
+        },
     },
     path::{Path, PathBuf},
 };
@@ -20,17 +27,19 @@ use rustix::{
     io::Errno,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    Published,
-    moving::{put_back, rename_noreplace},
-    named, parent_of,
-    spare::make_spare,
-    sync_folder,
+    Published, comparing, create_scratch, moving::put_back, named, parent_of, remove_file,
+    renaming::rename_noreplace, spare::make_spare, sync_folder,
 };
 use crate::{
-    layout::{ASIDE_PREFIX, TRASH_PREFIX, hidden, is_scratch, name_behind},
+    layout::{ASIDE_PREFIX, MARKER, REMOVING, TRASH_PREFIX, hidden, is_scratch, name_behind},
     progress::Progress,
-    tree::open::{self, Error, Stat},
+    tree::{
+        open::{self, Error, Stat},
+        shown,
+    },
 };
 
 /// How an NFS client names what was removed and is still open (the kernel's fs/nfs/unlink.c).
@@ -67,7 +76,14 @@ pub fn remove_tree_into_spares(path: &Path, spares: &[PathBuf], progress: &Progr
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     // A name that does not matter any more: so much of it is kept that it fits.
     let kept = OsStr::from_bytes(&name.as_bytes()[..name.len().min(MAX_KEPT_NAME_BYTES)]);
-    match hide(path, TRASH_PREFIX, kept)? {
+    let hidden = match hide(path, TRASH_PREFIX, kept) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            note_removal(path, None)?;
+            return remove_noted(path, progress);
+        }
+        hidden => hidden?,
+    };
+    match hidden {
         Some(trash) => {
             sync_folder(parent_of(path)?)?;
             if !spares.is_empty() {
@@ -101,10 +117,111 @@ pub(super) fn hide(path: &Path, prefix: &str, name: &OsStr) -> io::Result<Option
     Err(io::Error::new(io::ErrorKind::AlreadyExists, why))
 }
 
+/// What stands in the note inside a directory that is removed where it stands.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    /// The version of this form; no other program's file has it.
+    sealift_removing: u32,
+    /// Where the directory was copied to; none where it was to go without that.
+    #[serde(default)]
+    copied_to: Option<PathBuf>,
+}
+
+const NOTE_VERSION: u32 = 1;
+/// A path and a few words.
+const MAX_NOTE_BYTES: u64 = 16 * 1024;
+
+/// Writes the note, durably. From here on, what is left of the directory without its marker is no episode.
+pub(super) fn note_removal(directory: &Path, copied_to: Option<&Path>) -> io::Result<()> {
+    let note = Note { sealift_removing: NOTE_VERSION, copied_to: copied_to.map(Path::to_owned) };
+    let path = directory.join(REMOVING);
+    // One that is there is of a try that did not get further, or a half.
+    remove_file(&path)?;
+    let written = create_scratch(&path).and_then(|mut file| {
+        file.write_all(&serde_json::to_vec(&note)?)?;
+        file.sync_all()
+    });
+    let written = written.and_then(|()| sync_folder(directory));
+    if written.is_err() {
+        let _ = remove_file(&path);
+    }
+    written.map_err(|error| named(directory, &error))
+}
+
+/// Takes the note back: nothing was removed.
+pub(super) fn withdraw_note(directory: &Path) -> io::Result<()> {
+    remove_file(&directory.join(REMOVING))?;
+    sync_folder(directory)
+}
+
+/// The note in a directory; `None` where there is none, or one that no holder of the lock has written whole.
+fn note_in(directory: &Path) -> Option<Note> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(directory.join(REMOVING))
+        .ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut text = Vec::new();
+    file.take(MAX_NOTE_BYTES).read_to_end(&mut text).ok()?;
+    serde_json::from_slice::<Note>(&text).ok().filter(|note| note.sealift_removing == NOTE_VERSION)
+}
+
+/// Whether a directory is one that is removed where it stands.
+#[must_use]
+pub fn is_being_removed(directory: &Path) -> bool {
+    note_in(directory).is_some()
+}
+
+/// Removes a directory with a note in it: its marker first and durably, the note last.
+pub(super) fn remove_noted(path: &Path, progress: &Progress) -> io::Result<()> {
+    if path.join(MARKER).symlink_metadata().is_ok_and(|marker| !marker.is_dir()) {
+        remove_file(&path.join(MARKER)).map_err(|error| named(path, &error))?;
+        sync_folder(path)?;
+    }
+    loop {
+        let names: Vec<_> = std::fs::read_dir(path)?
+            .map(|entry| entry.map(|entry| entry.file_name()))
+            .filter(|name| !matches!(name, Ok(name) if name == REMOVING))
+            .take(NAMES_AT_ONCE)
+            .collect::<io::Result<_>>()?;
+        if names.is_empty() {
+            break;
+        }
+        for name in names {
+            remove_scratch(&path.join(name), progress)?;
+        }
+    }
+    remove_file(&path.join(REMOVING))?;
+    // What was put there since is not ours to remove, and keeps the directory.
+    std::fs::remove_dir(path).map_err(|error| named(path, &error))?;
+    sync_folder(parent_of(path)?)
+}
+
+/// Goes on with the removal of a directory that has a note in it, as far as nothing goes that is nowhere else.
+fn finish_noted(path: &Path, note: &Note, progress: &Progress) -> io::Result<()> {
+    let is_elsewhere = match &note.copied_to {
+        Some(copy) => comparing::holds_the_rest(path, copy, progress).unwrap_or(false),
+        None => true,
+    };
+    if is_elsewhere {
+        return remove_noted(path, progress);
+    }
+    tracing::warn!(
+        "{} was copied and was being removed, and what is left of it is not all in its copy{}. It stays, as a recording that is open:          look at it, and seal it or remove it by hand.",
+        shown(path),
+        note.copied_to.as_ref().map(|copy| format!(" ({})", shown(copy))).unwrap_or_default()
+    );
+    withdraw_note(path)
+}
+
 /// For the start, under the lock: what a killed process left in a folder under our three scratch names. A removal is
 /// finished. A copy is removed: it will be begun again, from its source, which is still there. What was put aside, to be
 /// compared with its copy once more, gets its name back (or, where that was used again, a number behind it), for
-/// nobody knows what was written to it: it is moved again.
+/// nobody knows what was written to it: it is moved again. What was being removed where it stands is removed.
 ///
 /// # Errors
 /// The first one, after everything else was tried.
@@ -117,6 +234,8 @@ pub fn finish_leftovers(folder: &Path, progress: &Progress) -> io::Result<()> {
             put_back(&entry.path(), &folder.join(name)).map(|_| ())
         } else if is_scratch(&name.to_string_lossy()) {
             remove_scratch(&entry.path(), progress)
+        } else if let Some(note) = note_in(&entry.path()) {
+            finish_noted(&entry.path(), &note, progress)
         } else {
             Ok(())
         };

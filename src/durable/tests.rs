@@ -107,7 +107,7 @@ fn where_noreplace_is_not_known_a_taken_name_is_looked_for() {
     let (_root, episode, shipped) = sandbox();
     fs::create_dir(shipped.join("a")).unwrap();
     symlink("nowhere", shipped.join("b")).unwrap();
-    let rename = |to: &str| moving::rename_after_a_look(&episode, &shipped.join(to)).unwrap();
+    let rename = |to: &str| renaming::rename_after_a_look(&episode, &shipped.join(to)).unwrap();
     assert_eq!(rename("a"), Published::NameTaken);
     assert_eq!(rename("b"), Published::NameTaken);
     assert_eq!(rename("c"), Published::Done);
@@ -118,7 +118,7 @@ fn where_noreplace_is_not_known_a_taken_name_is_looked_for() {
 fn without_a_lock_and_without_noreplace_a_name_is_claimed_and_an_empty_directory_keeps_it() {
     let (_root, episode, shipped) = sandbox();
     fs::create_dir(shipped.join("a")).unwrap();
-    let claim = |to: &str| moving::claim(&episode, &shipped.join(to));
+    let claim = |to: &str| renaming::claim(&episode, &shipped.join(to));
     assert_eq!(claim("a").unwrap(), Published::NameTaken);
     assert!(names(&shipped.join("a")).is_empty());
     assert_eq!(claim("b").unwrap(), Published::Done);
@@ -139,7 +139,7 @@ fn of_many_who_claim_one_name_one_gets_it_and_nothing_is_replaced() {
         }
         let claimed = std::thread::scope(|scope| {
             let claims: Vec<_> =
-                froms.iter().map(|from| scope.spawn(|| moving::claim(from, &to).unwrap())).collect();
+                froms.iter().map(|from| scope.spawn(|| renaming::claim(from, &to).unwrap())).collect();
             claims.into_iter().map(|claim| claim.join().unwrap()).collect::<Vec<_>>()
         });
         assert_eq!(claimed.iter().filter(|one| **one == Published::Done).count(), 1, "{claimed:?}");
@@ -230,7 +230,7 @@ fn across_file_systems_a_directory_that_changed_stays_where_it_was() {
     let changed = |seen: &Path| {
         // Asked of the source: the copy is complete by then and has no name yet.
         assert_eq!(seen, episode);
-        assert_eq!(names(there.path()), [".sealift-copy-a"]);
+        assert_eq!(names(there.path()), [".sealift-copy-0-a"]);
         Ok(false)
     };
     let moved = move_unchanged(&episode, there.path(), "a", &changed, &any, &quiet()).unwrap();
@@ -249,10 +249,11 @@ fn a_copy_that_is_stopped_leaves_the_source_and_no_copy() {
     move_unchanged(&episode, there.path(), "a", &any, &any, &progress).unwrap_err();
     assert_eq!(names(&episode.join("data")), ["x"]);
     assert!(!there.path().join("a").exists());
-    // What a killed copy leaves is begun again.
-    fs::create_dir_all(there.path().join(".sealift-copy-a/data")).unwrap();
-    fs::write(there.path().join(".sealift-copy-a/data/half"), "").unwrap();
+    // What a killed copy leaves is begun again beside it, and goes with the next start.
+    fs::create_dir_all(there.path().join(".sealift-copy-1-a/data")).unwrap();
+    fs::write(there.path().join(".sealift-copy-1-a/data/half"), "").unwrap();
     let to = move_directory(&episode, there.path(), "a", &quiet()).unwrap();
+    finish_leftovers(there.path(), &quiet()).unwrap();
     assert_eq!(names(&to.join("data")), ["x"]);
     assert_eq!(names(there.path()), ["a"]);
 }
@@ -429,14 +430,6 @@ fn where_a_folder_should_be_nothing_else_is_taken_for_one() {
     assert_eq!(names(&root.path().join("a")), ["b", "file", "link"]);
 }
 
-#[test]
-fn a_touched_folder_is_young() {
-    let folder = tempfile::tempdir().unwrap();
-    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
-    File::open(folder.path()).unwrap().set_modified(old).unwrap();
-    touch_folder(folder.path()).unwrap();
-    assert!(fs::metadata(folder.path()).unwrap().modified().unwrap() > old + Duration::from_secs(1_000_000));
-}
-
 mod across;
+mod in_place;
 mod spare;

@@ -3,7 +3,7 @@
 
 use std::{fs, io, path::Path};
 
-use super::{Published, moving::rename_noreplace};
+use super::{Published, renaming::rename_noreplace};
 use crate::layout::TRASH_PREFIX;
 
 /// What a trial move came to.

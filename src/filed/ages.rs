@@ -14,8 +14,10 @@ use crate::{
 /// # Errors
 /// Those of reading its reason and its mtime.
 pub fn quarantined(path: &Path) -> io::Result<Entry> {
-    let stamp = filed::reason(path).map_err(into_io)?.and_then(|reason| reason.quarantined_at_wall);
-    Ok(Entry { stamp, folder_mtime: mtime(path)?, removable: true })
+    let reason = filed::reason(path).map_err(into_io)?;
+    let aging = reason.as_ref().and_then(|reason| reason.aging).unwrap_or_default();
+    let stamp = reason.and_then(|reason| reason.quarantined_at_wall);
+    Ok(Entry { stamp, aging, folder_mtime: mtime(path)?, removable: true })
 }
 
 /// A directory in `shipped/`.
@@ -26,8 +28,9 @@ pub fn shipped(path: &Path) -> io::Result<Entry> {
     let receipt = filed::receipt(path).map_err(into_io)?;
     let directory = path.file_name().unwrap_or_default();
     let removable = receipt.as_ref().is_some_and(|receipt| vouched_for(directory, receipt));
+    let aging = receipt.as_ref().and_then(|receipt| receipt.aging).unwrap_or_default();
     let stamp = receipt.map(|receipt| receipt.delivered_at_wall);
-    Ok(Entry { stamp, folder_mtime: mtime(path)?, removable })
+    Ok(Entry { stamp, aging, folder_mtime: mtime(path)?, removable })
 }
 
 fn mtime(path: &Path) -> io::Result<WallTime> {

@@ -12,7 +12,7 @@ use crate::{
     episode::printable,
     layout::Layout,
     snapshot::{Snapshot, VERSION},
-    socket::Address,
+    socket::{self, Address},
 };
 
 /// A snapshot is some ten kilobytes. What is longer is none.
@@ -56,7 +56,9 @@ pub enum NoAnswer {
 /// # Errors
 /// [`NoAnswer`], within the time.
 pub async fn snapshot(layout: &Layout, within: Duration) -> Result<Snapshot, NoAnswer> {
-    let socket = layout.control_socket();
+    let of = layout.clone();
+    let socket = timeout(within, tokio::task::spawn_blocking(move || socket::of(&of)));
+    let socket = socket.await.ok().and_then(Result::ok).unwrap_or_else(|| layout.control_socket());
     let path = printable(&socket.to_string_lossy());
     let body = match timeout(within, get(&socket, "/snapshot")).await {
         Err(_) => return Err(NoAnswer::Hangs { path }),

@@ -1,9 +1,17 @@
 //! Who holds a data folder, by what stands in its lock file.
 
-use std::{fs, io::Read as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::{
+    fs,
+    io::Read as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::Path,
+    time::Duration,
+};
 
 use rustix::fs::OFlags;
 use serde::Deserialize;
+
+use crate::clock;
 
 /// What a holder writes is far shorter.
 const MAX_LOCK_BYTES: u64 = 4096;
@@ -14,6 +22,15 @@ struct Holder {
     pid: u32,
     #[serde(default)]
     boot_id: String,
+}
+
+/// A holder refreshes its lock once a minute from its own loop: one that did so within so much time works.
+const HEARD_WITHIN: Duration = Duration::from_secs(5 * 60);
+
+/// Whether the holder of the lock has shown itself there lately. Blocks.
+pub(super) fn is_heard(lock: &Path) -> bool {
+    let refreshed = fs::metadata(lock).map(|lock| lock.mtime_nsec() + lock.mtime() * 1_000_000_000);
+    refreshed.ok().and_then(clock::age_of).is_some_and(|age| age < HEARD_WITHIN)
 }
 
 /// The process of this host that holds the lock. Blocks. The lock itself is not tried: a daemon that starts in that moment would find it

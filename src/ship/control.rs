@@ -40,7 +40,7 @@ use tokio::{
 };
 
 use super::metrics;
-use crate::{durable, layout::Layout, snapshot::Snapshot, socket::Address};
+use crate::{durable, snapshot::Snapshot, socket::Address};
 
 /// Who is answered at once. Whoever comes as the next takes the place of the one who came first: an answer takes milliseconds, so
 /// that one is slow.
@@ -71,12 +71,11 @@ pub struct Bound {
     path: PathBuf,
 }
 
-/// Binds the socket. The caller holds the lock on the folder, so what is left there is a dead daemon's, and is replaced.
+/// Binds the socket at this path. The caller holds the lock on the folder, so what is left there is a dead daemon's, and is replaced.
 ///
 /// # Errors
 /// Somebody answers there all the same, it is no socket, or the file system has no sockets (some NFS).
-pub fn bind(layout: &Layout) -> io::Result<Bound> {
-    let path = layout.control_socket();
+pub fn bind(path: PathBuf) -> io::Result<Bound> {
     let address = Address::of(&path)?;
     match fs::symlink_metadata(address.path()) {
         Ok(found) if !found.file_type().is_socket() => {

@@ -66,6 +66,8 @@ struct Claim {
     id: FileId,
     /// What we wrote.
     word: Vec<u8>,
+    /// Where we answer, where that is not in the data folder.
+    socket: Option<PathBuf>,
 }
 
 /// A file, whatever it is called.
@@ -138,16 +140,16 @@ pub fn refresh_every() -> Duration {
     shorter.and_then(|ms| ms.parse().ok()).map_or(REFRESH_EVERY, Duration::from_millis)
 }
 
-/// Takes the lock, or says who has it.
+/// Takes the lock, or says who has it. `socket`: where the holder answers, where that is not in the data folder.
 ///
 /// # Errors
 /// [`LockError`].
-pub fn acquire(layout: &Layout) -> Result<Lock, LockError> {
+pub fn acquire(layout: &Layout, socket: Option<&Path>) -> Result<Lock, LockError> {
     let path = layout.private.join("lock");
     let at = |source| LockError::Io { path: path.clone(), source };
     let file = open(&path, true).map_err(at)?;
     let id = FileId::of(&file).map_err(at)?;
-    let us = Holder::us(id);
+    let us = Holder { socket: socket.map(Path::to_owned), ..Holder::us(id) };
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(held(layout, read_holder(&file).as_ref(), &us)),
@@ -161,7 +163,7 @@ pub fn acquire(layout: &Layout) -> Result<Lock, LockError> {
             return Err(elsewhere(layout, &path, &last, &us, age));
         }
     }
-    let claim = Claim { path: path.clone(), id, word: us.word() };
+    let claim = Claim { path: path.clone(), id, word: us.word(), socket: us.socket };
     if !claim.write(&file).map_err(at)? {
         tracing::warn!(
             "There is no room to write to {} who holds the lock. It is held all the same; other hosts cannot see by whom. This is tried \
@@ -207,7 +209,7 @@ impl Keeper {
             Whose::Nobodys(file) => self.0.write(&file).and_then(|_| touch(&file)).map_err(at)?,
             Whose::Lost => {
                 return match durable::recreate_folder(&layout.private) {
-                    Ok(_) => acquire(layout).map(Some),
+                    Ok(_) => acquire(layout, self.0.socket.as_deref()).map(Some),
                     // The data folder is gone as well: there is nothing to lock.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                     Err(error) => Err(at(error)),

@@ -179,6 +179,16 @@ fn around(text: &mut Text, snapshot: &Snapshot) {
     for (folder, room) in each() {
         text.labelled("filesystem_size_bytes", &[("folder", folder)], room.total_bytes);
     }
+    text.family(
+        "filesystem_free_files",
+        "gauge",
+        "Files that can still be made in the file system of each folder.",
+    );
+    for (folder, room) in each() {
+        if let Some(free_files) = room.free_files {
+            text.labelled("filesystem_free_files", &[("folder", folder)], free_files);
+        }
+    }
 }
 
 /// Writing to a string does not fail, and so nothing here can.
@@ -247,6 +257,7 @@ mod tests {
             folders: vec!["episodes".to_owned(), "outbox".to_owned()],
             path: "/d/episodes".to_owned(),
             free_bytes: 5,
+            free_files: Some(7),
             total_bytes: 9,
             filling_bytes_per_s: None,
             lasts_s: None,

@@ -28,17 +28,19 @@ use crate::{
     layout::Layout,
     meta::{self, MAX_META_BYTES},
     progress::Progress,
-    records::{QuarantineReason, WallTime},
+    records::{Aging, QuarantineReason, WallTime},
     tree,
 };
 
-/// Moves an episode to `quarantine/` with its reason, and clears its archive away.
+/// Moves an episode to `quarantine/` with its reason, and clears its archive away. Whether `now` is of a clock that can be believed
+/// stands in the reason.
 #[must_use]
 pub fn quarantine(
     layout: &Layout,
     id: &EpisodeId,
     reason: &Reason,
     now: WallTime,
+    clock_believed: bool,
     content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> Moved {
@@ -50,6 +52,7 @@ pub fn quarantine(
         body: reason.body.clone(),
         verdict: Some(reason.verdict.to_owned()),
         quarantined_at_wall: Some(now),
+        aging: Some(Aging { clock_believed, ..Aging::default() }),
     };
     let is_what_was_judged = |episode: &Path| {
         let (judged, content) = (reason.fingerprint, reason.content_sha256);

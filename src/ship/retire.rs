@@ -21,10 +21,10 @@ use crate::{
     durable::{self, MoveChecked},
     episode::{EpisodeId, Fingerprint},
     filed,
-    filesystem::ground,
+    filesystem::{ground, used_up},
     layout::Layout,
     progress::Progress,
-    records::{ArchiveFacts, ManifestCheck, ShippingReceipt, WallTime},
+    records::{Aging, ArchiveFacts, ManifestCheck, ShippingReceipt, WallTime},
     tree::{self, Kind, TreeError, modes::Modes},
 };
 
@@ -50,6 +50,8 @@ pub struct Retirement<'a> {
     pub receiver: &'a str,
     /// When the answer came.
     pub delivered_at: WallTime,
+    /// The clock that says so can be believed.
+    pub clock_believed: bool,
 }
 
 /// Moves a delivered episode to `shipped/`, with its receipt, and clears its archive away.
@@ -115,6 +117,7 @@ fn try_retire(
         fingerprint: Some(retirement.fingerprint),
         open_files: retirement.open_files.to_vec(),
         modes: Modes::of(&episode, progress).map(|modes| modes.to_string()),
+        aging: Some(Aging { clock_believed: retirement.clock_believed, ..Aging::default() }),
     };
     let spares = layout.spares(&layout.episodes);
     // Of a rejection that was not carried out: it was decided afresh since.
@@ -187,7 +190,7 @@ fn moved_before(
 fn need_bytes(layout: &Layout, id: &EpisodeId, progress: &Progress) -> u64 {
     let mut need = Need::default();
     let (here, there) = (ground(&layout.episodes), ground(&layout.shipped));
-    let is_copy = !matches!((here, there), (Ok(here), Ok(there)) if here.has_the_mount_of(there));
+    let is_copy = !matches!((here, there), (Ok(here), Ok(there)) if here.is_renamed_to(there));
     if is_copy {
         // As far as it can be read.
         let _ = tree::walk(&layout.episode(id), progress, |entry| {
@@ -214,9 +217,12 @@ fn clear_outbox(layout: &Layout, id: &EpisodeId) {
 fn explain(layout: &Layout, id: &EpisodeId, error: &io::Error) -> String {
     let folder = &layout.shipped;
     let advice = if durable::is_full(error) {
-        ". Its receipt takes a few KiB on the disk of episodes/, and a copy of it as much as it has on that of shipped/. It moves by \
+        let (there, here) = (used_up(folder, error), used_up(&layout.episodes, error));
+        let what = if there.is_empty() { here } else { there };
+        format!(
+            "{what}. Its receipt takes a few KiB on the disk of episodes/, and a copy of it as much as it has on that of shipped/. It moves by \
          itself when there is room"
-            .to_owned()
+        )
     } else {
         filed::advice(error, &layout.episode(id), folder)
     };

@@ -10,17 +10,16 @@ use std::{
     fs, io,
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
 };
 
 use crate::{
     durable,
     episode::printable,
-    filed::ages,
+    filed::{self, ages},
     layout::{Layout, is_scratch},
     progress::Progress,
-    records::WallTime,
-    retention::{Due, Entry, days_between, due},
+    records::{Aging, WallTime},
+    retention::{Due, Entry, days_between, due, is_announced_in_vain},
 };
 
 /// What one sweep did.
@@ -56,9 +55,7 @@ pub fn sweep(
     progress: &Progress,
 ) -> Swept {
     let mut swept = Swept::default();
-    let quarantined =
-        Rule { keep_days: quarantine_keep_days, look: ages::quarantined, may_go: &|_| Ok(true) };
-    let shipped = Rule { keep_days: shipped_keep_days, look: ages::shipped, may_go: as_delivered };
+    let [quarantined, shipped] = rules(quarantine_keep_days, shipped_keep_days, as_delivered);
     for (folder, rule) in [(&layout.quarantine, quarantined), (&layout.shipped, shipped)] {
         if rule.keep_days.is_some_and(|days| days > 0) {
             match sweep_folder(folder, &rule, now, progress, &mut swept) {
@@ -83,15 +80,34 @@ pub fn sweep(
     swept
 }
 
-/// What will be removed so soon is announced.
-const AHEAD: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Changes what a record says of an age.
+type Note = fn(&Path, &dyn Fn(&mut Aging)) -> io::Result<()>;
 
 /// What becomes of one folder's directories.
 struct Rule<'a> {
     keep_days: Option<u32>,
     look: fn(&Path) -> io::Result<Entry>,
+    /// Writes down what its age is counted by.
+    note: Note,
     /// Asked of what has aged out.
     may_go: AsDelivered<'a>,
+}
+
+fn rules(quarantine: Option<u32>, shipped: Option<u32>, as_delivered: AsDelivered<'_>) -> [Rule<'_>; 2] {
+    [
+        Rule {
+            keep_days: quarantine,
+            look: ages::quarantined,
+            note: filed::note_aging_in_reason,
+            may_go: &|_| Ok(true),
+        },
+        Rule {
+            keep_days: shipped,
+            look: ages::shipped,
+            note: filed::note_aging_in_receipt,
+            may_go: as_delivered,
+        },
+    ]
 }
 
 /// How many will be removed within a week.
@@ -114,6 +130,9 @@ fn sweep_folder(
             continue;
         }
         let path = entry.path();
+        if durable::is_being_removed(&path) {
+            continue;
+        }
         match sweep_one(&path, &name, rule, now, progress, swept) {
             Ok(soon) => ahead += u64::from(soon),
             Err(error) => {
@@ -137,7 +156,12 @@ fn sweep_one(
     progress: &Progress,
     swept: &mut Swept,
 ) -> io::Result<bool> {
-    match due(&(rule.look)(path)?, rule.keep_days, now) {
+    let entry = (rule.look)(path)?;
+    let due = due(&entry, rule.keep_days, now);
+    if is_announced_in_vain(&entry, due, now) {
+        (rule.note)(path, &|aging| aging.announced_at_wall = None)?;
+    }
+    match due {
         Due::At { due, .. } if due <= now && !(rule.may_go)(path)? => swept.edited += 1,
         Due::At { since, due } if due <= now => {
             durable::remove_tree(path, progress)?;
@@ -149,20 +173,38 @@ fn sweep_one(
             );
         }
         Due::Anew => {
-            durable::touch_folder(path)?;
+            (rule.note)(path, &|aging| {
+                *aging = Aging { counted_from_wall: Some(now), ..Aging::default() };
+            })?;
             swept.renewed += 1;
             tracing::info!(
                 EPISODE = %printable(&name.to_string_lossy()),
-                "the age of {} begins anew: neither a stamp in it nor its mtime lies between this program's release and now. Its \
-                 mtime is set to now.",
+                "the age of {} begins now: its record has no stamp of a clock that could be believed. That is written into it.",
                 path.display()
             );
         }
+        Due::Unannounced { due, .. } => {
+            (rule.note)(path, &|aging| aging.announced_at_wall = Some(now))?;
+            tracing::warn!(
+                EPISODE = %printable(&name.to_string_lossy()),
+                "{} will be removed in {} (on {due}); `sealift doctor` says what to type to keep it.",
+                path.display(),
+                days(days_between(now, due))
+            );
+        }
         Due::Unvouched => swept.unvouched += 1,
-        Due::At { due, .. } => return Ok(due <= now.after(AHEAD)),
-        Due::Never => {}
+        Due::At { .. } | Due::Never => {}
     }
-    Ok(false)
+    Ok(due.is_near(now) && due.at().is_some_and(|due| due > now))
+}
+
+/// Takes back what was announced in a folder that is kept for ever by now: should it get a time again, it is announced again.
+pub fn take_back(folder: &Path, layout: &Layout, now: WallTime, progress: &Progress) {
+    let [quarantined, shipped] = rules(None, None, &|_| Ok(false));
+    let rule = if *folder == layout.quarantine { quarantined } else { shipped };
+    if let Err(error) = sweep_folder(folder, &rule, now, progress, &mut Swept::default()) {
+        tracing::warn!("{} cannot be looked through: {error}.", folder.display());
+    }
 }
 
 fn days(n: i64) -> String {

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::{Closed, TreeError, open, read_bounded};
 use crate::{
     layout::{
-        ASIDE_PREFIX, COPY_PREFIX, MARKER, REASON, RECEIPT, TRASH_PREFIX, is_numbered, name_behind,
+        ASIDE_PREFIX, COPY_PREFIX, MARKER, REASON, RECEIPT, REMOVING, TRASH_PREFIX, is_numbered, name_behind,
         without_number,
     },
     records::{QuarantineReason, ShippingReceipt},
@@ -27,6 +27,9 @@ pub(super) fn left_out(directory: &OsStr, file: &Closed<'_>) -> Result<bool, Tre
     let Ok(name) = std::str::from_utf8(file.path) else {
         return Ok(false);
     };
+    if name == REMOVING {
+        return Ok(true);
+    }
     if let Some(unfinished) = name.strip_prefix(COPY_PREFIX) {
         // Scratch of durable.rs: killed between creating and renaming it. The prefix is ours alone.
         return Ok([RECEIPT, REASON, MARKER].contains(&without_number(unfinished)));
@@ -69,7 +72,8 @@ pub fn reason(bytes: &[u8], directory: &OsStr) -> Option<QuarantineReason> {
 
 /// Whether a directory of this name may hold the episode.
 fn holds(directory: &OsStr, id: &str) -> bool {
-    let behind = [ASIDE_PREFIX, TRASH_PREFIX].iter().find_map(|prefix| name_behind(prefix, directory));
+    let behind =
+        [ASIDE_PREFIX, COPY_PREFIX, TRASH_PREFIX].iter().find_map(|prefix| name_behind(prefix, directory));
     is_numbered(behind.unwrap_or(directory), id)
 }
 

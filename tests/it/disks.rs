@@ -4,6 +4,7 @@ mod changes;
 mod clock;
 pub(crate) mod direct;
 mod failing;
+mod foreign;
 mod full;
 mod mounts;
 mod noted;

@@ -92,7 +92,8 @@ fn killed_with_both(there: &Path, episode: &Path, copy: &str) -> PathBuf {
     drop(std::os::unix::net::UnixListener::bind(episode.join("socket")).unwrap());
     fs::write(episode.join(RECEIPT), receipt("2026-01-01T00:00:00Z")).unwrap();
     let to = there.join(copy);
-    copying::copy_directory(episode, &to, &quiet()).unwrap();
+    fs::create_dir(&to).unwrap();
+    copying::copy_into(episode, &to, &quiet()).unwrap();
     fs::write(episode.join(RECEIPT), receipt("2026-01-01T00:00:07Z")).unwrap();
     to
 }

@@ -267,6 +267,8 @@ pub(super) enum Daemon {
         pid: Option<u32>,
         /// Why there is no answer.
         why: String,
+        /// It has refreshed its lock within minutes: its loop turns.
+        is_heard: bool,
     },
     /// It is there, and whoever asks may not speak to it.
     NotPermitted {

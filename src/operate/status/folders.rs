@@ -1,6 +1,6 @@
 //! What the folders say, whoever runs.
 
-use std::{collections::HashSet, ffi::CString, fs, io, os::unix::fs::MetadataExt as _, path::Path};
+use std::{collections::HashSet, ffi::CString, fs, io, path::Path};
 
 use serde::Serialize;
 
@@ -156,14 +156,14 @@ pub(super) fn is_episode(entry: &fs::DirEntry) -> bool {
 }
 
 fn room(layout: &Layout) -> Vec<Room> {
-    let mut rooms: Vec<(u64, Room)> = Vec::new();
+    let mut rooms: Vec<((u64, Option<u64>), Room)> = Vec::new();
     for (folder, path) in [
         ("episodes", &layout.episodes),
         ("outbox", &layout.outbox),
         ("shipped", &layout.shipped),
         ("quarantine", &layout.quarantine),
     ] {
-        let Ok(device) = fs::metadata(path).map(|metadata| metadata.dev()) else { continue };
+        let Ok(device) = filesystem::room_of(path) else { continue };
         if let Some((_, room)) = rooms.iter_mut().find(|(other, _)| *other == device) {
             room.folders.push(folder.to_owned());
         } else if let Ok(space) = filesystem::space(path) {
@@ -172,6 +172,7 @@ fn room(layout: &Layout) -> Vec<Room> {
                 path: tree::shown(path),
                 free_bytes: space.free_bytes,
                 total_bytes: space.total_bytes,
+                free_files: space.free_files,
                 filling_bytes_per_s: None,
                 lasts_s: None,
             };

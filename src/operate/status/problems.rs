@@ -30,9 +30,9 @@ pub(super) fn of(status: &Status, hands: &Hands) -> Vec<Problem> {
     };
     if let Some(why) = &status.no_answer {
         let (held, fix) = match (status.daemon, hands.daemon_pid) {
-            // It lives, and only its socket is gone: to start it again would do nothing.
+            // It lives, and may well work: what cannot be asked is not for that to be ended.
             (Daemon::NotRunning, Some(pid)) => {
-                (format!("; process {pid} holds the folder"), Some(hands.unit_to("restart")))
+                (format!("; process {pid} holds the folder"), Some(hands.sealift("doctor")))
             }
             (Daemon::NotRunning, None) => (String::new(), Some(hands.unit_to("start"))),
             (Daemon::Hangs, _) => (String::new(), Some(hands.unit_to("restart"))),
@@ -98,7 +98,7 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
     for finding in trial {
         // A copy works, and takes longer.
         if !matches!(finding.kind, TrialKind::Copies) {
-            say(finding.what_to_do.clone(), None);
+            say(finding.what_to_do.clone(), finding.fix.as_deref());
         }
     }
     if watch.mode == WatchMode::Blind {
@@ -227,7 +227,7 @@ mod tests {
     }
 
     fn finding(kind: TrialKind) -> TrialFinding {
-        TrialFinding { kind, in_short: "short".to_owned(), what_to_do: "Type: chmod".to_owned() }
+        TrialFinding { kind, in_short: "short".to_owned(), what_to_do: "Type: chmod".to_owned(), fix: None }
     }
 
     /// Breaks one thing, and says all that is wrong then.
@@ -293,6 +293,7 @@ mod tests {
                     folders: Vec::new(),
                     path: "/d".to_owned(),
                     free_bytes: 1,
+                    free_files: Some(7),
                     total_bytes: 2,
                     filling_bytes_per_s: Some(1),
                     lasts_s: Some(7200),
@@ -333,7 +334,7 @@ mod tests {
         // Only its socket is gone.
         let said = of(&status, &Hands { daemon_pid: Some(7), ..hands() });
         assert!(said[0].what.contains("/d; process 7 holds the folder. What"), "{said:?}");
-        assert_eq!(said[0].fix.as_deref(), Some("sudo systemctl restart lab.service"));
+        assert_eq!(said[0].fix.as_deref(), Some("sealift doctor --data /d"), "nothing that ends it");
         let said = of(&status, &Hands { has_unit: false, ..hands() });
         assert_eq!(said[0].fix.as_deref(), Some("sealift ship --data /d"));
     }

@@ -116,6 +116,7 @@ mod tests {
             fingerprint: None,
             open_files: Vec::new(),
             modes: None,
+            aging: None,
         };
         filed::write_receipt(&path, &receipt, &[]).unwrap();
     }

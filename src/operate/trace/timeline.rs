@@ -277,6 +277,7 @@ mod tests {
             body: serde_json::Value::Null,
             verdict: None,
             quarantined_at_wall: Some(WallTime::from_unix_seconds(seconds)),
+            aging: None,
         };
         let second = i64::try_from(T / 1_000_000).unwrap();
         let weather = Entry { attempt: Some(1), offset_bytes: Some(512), ..entry(20, "transient") };

@@ -132,6 +132,7 @@ mod tests {
             fingerprint: None,
             open_files: Vec::new(),
             modes: None,
+            aging: None,
         }
     }
 

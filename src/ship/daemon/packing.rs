@@ -8,6 +8,7 @@ use super::workers::{Scratch, Workers, content_of, lock};
 use crate::{
     clock, durable,
     episode::{EpisodeId, Look},
+    filesystem::used_up,
     open_files::{Probe, Writers},
     progress::Progress,
     records::ManifestCheck,
@@ -234,6 +235,7 @@ fn failure(error: PackError, outbox: &Path) -> PackFailure {
 }
 
 fn unwritable(outbox: &Path, error: &io::Error) -> PackFailure {
-    let why = format!("no archive can be written in {}: {error}", tree::shown(outbox));
+    let what = used_up(outbox, error);
+    let why = format!("no archive can be written in {}: {error}{what}", tree::shown(outbox));
     if durable::is_full(error) { PackFailure::Full(why) } else { PackFailure::Outbox(why) }
 }

@@ -60,7 +60,7 @@ impl Workers {
         let at_home = ground(&self.layout.private);
         let is_away = |folder: &Path| {
             let away =
-                matches!((&at_home, ground(folder)), (Ok(home), Ok(there)) if !there.has_the_mount_of(*home));
+                matches!((&at_home, ground(folder)), (Ok(home), Ok(there)) if !home.is_renamed_to(there));
             away && filesystem::space(folder).is_ok_and(|space| space.total_bytes >= SPARES_FROM_BYTES)
         };
         let mut spares = vec![ours];

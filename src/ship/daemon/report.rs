@@ -6,17 +6,29 @@ use tokio::time::Instant;
 
 use super::Daemon;
 use crate::{
-    clock,
+    clock, filed,
     records::WallTime,
     ship::machine::{
-        overview::{Glimpse, Overview},
+        overview::{Glimpse, Overview, Stuck},
         window::Pace,
     },
     snapshot::{
         self, Destination, Episode, EpisodeState, Heart, Hold, MAX_EPISODES, Pause, Snapshot, Totals,
-        TrialFinding, Watch, WatchMode,
+        TrialFinding, TrialKind, Watch, WatchMode,
     },
 };
+
+fn stuck(stuck: &Stuck) -> TrialFinding {
+    let Stuck { count, first, why } = stuck;
+    let are = if *count == 1 { "1 episode is".to_owned() } else { format!("{count} episodes are") };
+    let in_short = format!("{are} delivered and cannot be moved");
+    TrialFinding {
+        kind: TrialKind::Stuck,
+        what_to_do: format!("{in_short}. {first}: {why}."),
+        in_short,
+        fix: filed::command_in(why).map(str::to_owned),
+    }
+}
 
 impl Daemon {
     /// How it stands now. A walk over all episodes, and nothing that waits.
@@ -32,6 +44,7 @@ impl Daemon {
         snapshot.heart = self.heart_now(now);
         snapshot.log = (self.options.log)();
         snapshot.trial = self.trial.findings.iter().map(TrialFinding::from).collect();
+        snapshot.trial.extend(overview.stuck.as_ref().map(stuck));
         snapshot.reload.failed.clone_from(&self.reloads.failed);
         snapshot.reload.restart_for = self.reloads.restart_for.iter().map(ToString::to_string).collect();
         snapshot.metrics_failed = self.asking.metrics_failed().cloned();

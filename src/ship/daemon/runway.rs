@@ -1,6 +1,6 @@
 //! How long the disk lasts: what is free, and how fast it goes.
 
-use std::{collections::VecDeque, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
+use std::{collections::VecDeque, path::Path, time::Duration};
 
 use tokio::time::Instant;
 
@@ -19,9 +19,12 @@ const FOR_EVER_S: u64 = 10 * 366 * 86_400;
 #[derive(Debug, Default)]
 pub(super) struct Runway(Vec<Seen>);
 
+/// [`filesystem::room_of`].
+type RoomOf = (u64, Option<u64>);
+
 #[derive(Debug)]
 struct Seen {
-    device: u64,
+    device: RoomOf,
     room: Room,
     /// Free bytes over the last hours, the oldest first: some hundreds.
     free_bytes: VecDeque<(Instant, u64)>,
@@ -29,20 +32,22 @@ struct Seen {
 
 /// One look at a folder.
 pub(super) struct Sight {
-    device: u64,
+    device: RoomOf,
     folder: &'static str,
     path: String,
     free_bytes: u64,
     total_bytes: u64,
+    free_files: Option<u64>,
 }
 
 /// Looks at the four folders. Blocks. One that is not there is left out.
 pub(super) fn look(layout: &Layout) -> Vec<Sight> {
     let sight = |folder: &'static str, path: &Path| {
         let space = filesystem::space(path).ok()?;
-        let device = std::fs::metadata(path).ok()?.dev();
+        let device = filesystem::room_of(path).ok()?;
         let path = crate::tree::shown(path).to_string();
-        Some(Sight { device, folder, path, free_bytes: space.free_bytes, total_bytes: space.total_bytes })
+        let filesystem::Space { free_bytes, total_bytes, free_files } = space;
+        Some(Sight { device, folder, path, free_bytes, total_bytes, free_files })
     };
     [
         ("episodes", &layout.episodes),
@@ -78,6 +83,7 @@ impl Runway {
                 path: sight.path,
                 free_bytes: sight.free_bytes,
                 total_bytes: sight.total_bytes,
+                free_files: sight.free_files,
                 filling_bytes_per_s: filling,
                 lasts_s: filling.and_then(|filling| lasts(sight.free_bytes, filling)),
             };
@@ -112,7 +118,8 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn sight(folder: &'static str, device: u64, free_bytes: u64) -> Sight {
-        Sight { device, folder, path: format!("/d/{folder}"), free_bytes, total_bytes: 100 * GIB }
+        let (device, path) = ((device, None), format!("/d/{folder}"));
+        Sight { device, folder, path, free_bytes, total_bytes: 100 * GIB, free_files: None }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -24,7 +24,7 @@ use crate::{
         orphan, outbox,
         systemd::Notifier,
     },
-    tree,
+    socket, tree,
     trial::{self, Trial, Trier},
 };
 
@@ -148,7 +148,8 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
         );
     }
     doing.begin(format_args!("taking the lock in {}", tree::shown(&layout.private)));
-    let lock = lock::acquire(layout)?;
+    let socket = if once { None } else { socket::elsewhere(layout) };
+    let lock = lock::acquire(layout, socket.as_deref())?;
     for folder in [&layout.private, &layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
         doing.begin(format_args!("clearing away what the last run left in {}", tree::shown(folder)));
         finish_leftovers(folder, progress);
@@ -168,20 +169,20 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
     let trial = if once { Trial::default() } else { trial::run(layout, Trier::Holder, progress) };
     trial.tell();
     doing.begin(format_args!("making the socket in {}", tree::shown(&layout.private)));
-    let control = if once { None } else { listen(layout) };
+    let control = if once { None } else { listen(socket.unwrap_or_else(|| layout.control_socket())) };
     doing.begin(format_args!("looking at the file system of {}", tree::shown(&layout.episodes)));
     let untrusted = shared_between_hosts(&layout.episodes);
     Ok(Prepared { lock, root, grounds: Grounds::of(layout), trial, control, untrusted })
 }
 
 /// Nobody can ask us then, and that is all.
-fn listen(layout: &Layout) -> Option<Bound> {
-    let bound = control::bind(layout);
+fn listen(path: PathBuf) -> Option<Bound> {
+    let bound = control::bind(path.clone());
     bound
         .inspect_err(|error| {
             tracing::warn!(
                 "Nobody can ask at {} how it stands: {error}. `sealift status` tells what the folders tell, and everything else goes on.",
-                tree::shown(&layout.control_socket())
+                tree::shown(&path)
             );
         })
         .ok()

@@ -7,7 +7,10 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
@@ -74,6 +77,8 @@ pub(super) struct Known {
     pub(super) changed: Changed,
     /// What disk pressure would take next from `shipped/`.
     pub(super) pressure: Mutex<Pressure>,
+    /// Whether what was announced in `quarantine/`, in `shipped/`, was taken back since they are kept for ever.
+    taken_back: [AtomicBool; 2],
     /// The last answer's own clock, and when it came.
     server_clock: Mutex<Option<(WallTime, Instant)>>,
     /// Which folder `episodes/` was at the start. While it is another, no archive is taken for an orphan.
@@ -275,6 +280,7 @@ impl Workers {
             open_files: &packed.open_files,
             receiver: &delivered_to.unwrap_or_else(|| self.transport.url_of(id)),
             delivered_at: clock::wall_now(),
+            clock_believed: self.clock_is_believed(),
         };
         if let Err(why) = self.have(&self.layout.shipped) {
             return Moved::Failed(format!("delivered, but it cannot be moved: {why}"));
@@ -317,7 +323,18 @@ impl Workers {
             return Moved::Failed(format!("rejected ({}), but it cannot be moved: {why}", reason.error));
         }
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
-        quarantine::quarantine(&self.layout, id, reason, clock::wall_now(), &content_of, progress)
+        let (now, believed) = (clock::wall_now(), self.clock_is_believed());
+        quarantine::quarantine(&self.layout, id, reason, now, believed, &content_of, progress)
+    }
+
+    /// Whether what the clock says now may be counted from later.
+    fn clock_is_believed(&self) -> bool {
+        clock::believed_lately(clock::wall_now(), self.servers_time())
+    }
+
+    /// What time it is where the receiver is, by its last answer.
+    fn servers_time(&self) -> Option<WallTime> {
+        lock(&self.known.server_clock).map(|(date, heard)| date.after(heard.elapsed()))
     }
 
     pub(super) fn settle_orphan(&self, id: &EpisodeId, displaced: bool, progress: &Progress) -> OrphanEnd {
@@ -369,14 +386,21 @@ impl Workers {
     }
 
     pub(super) fn sweep(&self, progress: &Progress) -> bool {
-        let server = lock(&self.known.server_clock).map(|(date, heard)| date.after(heard.elapsed()));
         let KeepDays { quarantine, shipped } = self.keep_days;
+        let now = clock::wall_now();
+        let kept = [(&self.layout.quarantine, quarantine), (&self.layout.shipped, shipped)];
+        for ((folder, days), taken_back) in kept.into_iter().zip(&self.known.taken_back) {
+            // Once: nothing is announced there after that.
+            let once = !taken_back.swap(days.is_none(), Ordering::Relaxed);
+            if days.is_none() && once && self.have(folder).is_ok() {
+                sweep::take_back(folder, &self.layout, now, progress);
+            }
+        }
         if quarantine.is_none() && shipped.is_none() {
             self.known.lore.note_deletions_ahead(0);
             return true;
         }
-        let now = clock::wall_now();
-        if !clock::believed(now, server) {
+        if !clock::believed(now, self.servers_time()) {
             tracing::debug!("nothing is cleaned up while the clock cannot be believed");
             return false;
         }

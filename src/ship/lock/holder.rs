@@ -1,6 +1,6 @@
 //! What stands in the lock file, how far it is believed, and what a person is told of it.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use rustix::{
     io::Errno,
@@ -27,6 +27,9 @@ pub(super) struct Holder {
     pub(super) started: Option<u64>,
     /// The lock file, as its holder sees it.
     pub(super) file: Option<FileId>,
+    /// Where it answers, where that is not in the data folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) socket: Option<PathBuf>,
 }
 
 /// What proc_pid_stat(5) has of a process.
@@ -50,6 +53,7 @@ impl Holder {
             pid_namespace: namespace.map(|name| name.to_string_lossy().into_owned()),
             started: process(pid).map(|process| process.started),
             file: Some(file),
+            socket: None,
         }
     }
 

@@ -23,22 +23,22 @@ fn on_another_way() -> Option<FileId> {
 #[test]
 fn the_second_is_told_who_holds_it_and_may_have_it_afterwards() {
     let (folder, layout) = sandbox();
-    let lock = acquire(&layout).unwrap();
-    let refusal = acquire(&layout).unwrap_err().to_string();
+    let lock = acquire(&layout, None).unwrap();
+    let refusal = acquire(&layout, None).unwrap_err().to_string();
     let pid = std::process::id();
     assert!(refusal.contains(&format!("process {pid} on ")), "{refusal}");
     assert!(refusal.contains(" (this host), since 20"), "{refusal}");
     assert!(refusal.contains(&folder.path().display().to_string()), "{refusal}");
     assert!(refusal.ends_with(&format!("kill {pid}")), "{refusal}");
     drop(lock);
-    let _lock = acquire(&layout).unwrap();
+    let _lock = acquire(&layout, None).unwrap();
 }
 
 #[test]
 fn the_file_says_who_holds_it_on_which_boot_and_what_was_longer_is_gone() {
     let (_folder, layout) = sandbox();
     fs::write(layout.private.join("lock"), "x".repeat(10_000)).unwrap();
-    let _lock = acquire(&layout).unwrap();
+    let _lock = acquire(&layout, None).unwrap();
     let text = fs::read_to_string(layout.private.join("lock")).unwrap();
     let holder: Holder = serde_json::from_str(&text).unwrap();
     assert_eq!(holder, Holder { since: holder.since, ..us(&layout) });
@@ -85,7 +85,7 @@ fn whose_lock_may_be_unseen_is_believed_while_it_refreshes_its_word_on_any_file_
         ("a sealift that wrote less, on this machine", &older, YOUNG, false),
     ] {
         left_by(&layout, holder, age);
-        match acquire(&layout) {
+        match acquire(&layout, None) {
             Ok(_lock) => assert!(!refused, "{what}"),
             Err(error) => {
                 let words = error.to_string();
@@ -94,7 +94,7 @@ fn whose_lock_may_be_unseen_is_believed_while_it_refreshes_its_word_on_any_file_
                 let path = layout.private.join("lock");
                 assert!(words.ends_with(&format!("rm {}", shell_word(&path))), "{words}");
                 // Asking again and again does not make it younger.
-                assert!(acquire(&layout).is_err());
+                assert!(acquire(&layout, None).is_err());
                 let age = age_there(&File::open(&path).unwrap(), &layout.private).unwrap();
                 assert!(age >= YOUNG, "{age:?}");
             }
@@ -110,17 +110,17 @@ fn what_was_killed_on_this_host_may_begin_again_at_once_whichever_way_it_came() 
     let pid = child.id();
     let holder = Holder { pid, started: None, file: on_another_way(), ..us(&layout) };
     left_by(&layout, &holder, Duration::ZERO);
-    assert!(matches!(acquire(&layout), Err(LockError::Elsewhere { .. })));
+    assert!(matches!(acquire(&layout, None), Err(LockError::Elsewhere { .. })));
     child.kill().unwrap();
     child.wait().unwrap();
-    let _lock = acquire(&layout).unwrap();
+    let _lock = acquire(&layout, None).unwrap();
 }
 
 #[test]
 fn a_holder_that_refreshes_stays_young_and_one_that_ends_leaves_no_claim() {
     let (_folder, layout) = sandbox();
     let path = layout.private.join("lock");
-    let lock = acquire(&layout).unwrap();
+    let lock = acquire(&layout, None).unwrap();
     let file = File::options().write(true).open(&path).unwrap();
     file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
     assert!(lock.keeper().keep(&layout).unwrap().is_none());
@@ -134,7 +134,7 @@ fn a_lock_that_another_has_taken_is_lost_and_its_word_stays() {
     let (_folder, layout) = sandbox();
     let path = layout.private.join("lock");
     let other = Holder { host: "lab-08".to_owned(), boot_id: "another".to_owned(), pid: 42, ..us(&layout) };
-    let lock = acquire(&layout).unwrap();
+    let lock = acquire(&layout, None).unwrap();
     fs::write(&path, other.word()).unwrap();
     let lost = lock.keeper().keep(&layout).unwrap_err().to_string();
     assert!(
@@ -149,7 +149,7 @@ fn a_lock_that_another_has_taken_is_lost_and_its_word_stays() {
 fn a_lock_whose_file_was_removed_or_replaced_is_taken_anew_and_the_old_one_takes_nothing_from_it() {
     let (_folder, layout) = sandbox();
     let path = layout.private.join("lock");
-    let removed = acquire(&layout).unwrap();
+    let removed = acquire(&layout, None).unwrap();
     fs::remove_file(&path).unwrap();
     let anew = removed.keeper().keep(&layout).unwrap().unwrap();
     drop(removed);
@@ -167,18 +167,18 @@ fn a_lock_whose_file_was_removed_or_replaced_is_taken_anew_and_the_old_one_takes
 #[test]
 fn a_lock_that_is_only_closed_is_free_here_and_its_word_stays_for_others() {
     let (_folder, layout) = sandbox();
-    let lock = acquire(&layout).unwrap();
+    let lock = acquire(&layout, None).unwrap();
     let word = fs::read(layout.private.join("lock")).unwrap();
     lock.close();
     assert_eq!(fs::read(layout.private.join("lock")).unwrap(), word);
-    let _lock = acquire(&layout).unwrap();
+    let _lock = acquire(&layout, None).unwrap();
 }
 
 #[test]
 fn a_word_that_there_was_no_room_for_is_written_later() {
     let (_folder, layout) = sandbox();
     let path = layout.private.join("lock");
-    let lock = acquire(&layout).unwrap();
+    let lock = acquire(&layout, None).unwrap();
     let ours = fs::read(&path).unwrap();
     fs::write(&path, b"").unwrap();
     assert!(lock.keeper().keep(&layout).unwrap().is_none());
@@ -230,6 +230,6 @@ fn a_symlink_in_its_place_is_refused_and_not_written_through() {
     let precious = folder.path().join("precious");
     fs::write(&precious, "precious").unwrap();
     std::os::unix::fs::symlink(&precious, layout.private.join("lock")).unwrap();
-    assert!(matches!(acquire(&layout), Err(LockError::Io { .. })));
+    assert!(matches!(acquire(&layout, None), Err(LockError::Io { .. })));
     assert_eq!(fs::read(&precious).unwrap(), b"precious");
 }

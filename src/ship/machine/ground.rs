@@ -44,9 +44,12 @@ pub fn compare(then: Ground, now: Ground) -> Compared {
 mod tests {
     use super::*;
 
-    const FOLDER: Ground = Ground { device: (8, 1), inode: 70, mount: 30, is_mount: false, kind: 0xef53 };
-    const DISK: Ground = Ground { device: (8, 17), inode: 2, mount: 40, is_mount: true, kind: 0xef53 };
-    const NFS: Ground = Ground { device: (0, 50), inode: 9, mount: 60, is_mount: true, kind: 0x6969 };
+    const FOLDER: Ground =
+        Ground { device: (8, 1), inode: 70, mount: 30, is_mount: false, kind: 0xef53, project_bytes: None };
+    const DISK: Ground =
+        Ground { device: (8, 17), inode: 2, mount: 40, is_mount: true, kind: 0xef53, project_bytes: None };
+    const NFS: Ground =
+        Ground { device: (0, 50), inode: 9, mount: 60, is_mount: true, kind: 0x6969, project_bytes: None };
 
     #[test]
     fn every_change_has_its_name() {

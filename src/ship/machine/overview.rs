@@ -23,6 +23,8 @@ pub struct Overview {
     pub episodes: Vec<Glimpse>,
     /// How many more there are.
     pub left_out: u64,
+    /// Those that are ours to move, and could not be moved.
+    pub stuck: Option<Stuck>,
     /// When the oldest marker was made of an episode that no receiver holds, nanoseconds after 1970.
     pub oldest_made_ns: Option<i64>,
     /// How long packing pauses still, and why.
@@ -39,6 +41,17 @@ pub struct Overview {
     pub pace: Option<Pace>,
     /// How long the destination was held, this hold among it.
     pub held: Duration,
+}
+
+/// Episodes that a receiver holds, or has judged, and that could not be moved when that was last tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stuck {
+    /// How many.
+    pub count: u64,
+    /// One of them.
+    pub first: EpisodeId,
+    /// Why it could not.
+    pub why: String,
 }
 
 /// One episode, at one moment.
@@ -96,6 +109,7 @@ impl Machine {
     pub fn overview(&self, most: usize, now: Duration) -> Overview {
         let mut counts = Counts::default();
         let mut oldest_made_ns = None;
+        let mut stuck: Option<Stuck> = None;
         let mut ranked: Vec<_> = self
             .episodes
             .iter()
@@ -103,6 +117,16 @@ impl Machine {
                 let state = shown_state(&episode.state);
                 *count_of(&mut counts, state) += 1;
                 let made_ns = episode.stamp.map(|stamp| stamp.made_ns);
+                if let (true, 1.., Some(why)) =
+                    (is_delivered(&episode.state), episode.failures.local, &episode.why)
+                {
+                    let seen = stuck.get_or_insert_with(|| Stuck {
+                        count: 0,
+                        first: id.clone(),
+                        why: why.to_string(),
+                    });
+                    seen.count += 1;
+                }
                 if !is_delivered(&episode.state) && state != EpisodeState::Open {
                     oldest_made_ns = [oldest_made_ns, made_ns].into_iter().flatten().min();
                 }
@@ -124,6 +148,7 @@ impl Machine {
             episodes: ranked.into_iter().map(glimpse).collect(),
             left_out: left_out as u64,
             stamps_move: self.stamps_move.clone(),
+            stuck,
             oldest_made_ns,
             packing_paused: paused.map(|until| (until.saturating_sub(now), self.ledger.paused.clone())),
             blind: self.blind,

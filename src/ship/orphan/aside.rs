@@ -67,6 +67,7 @@ pub(super) fn put_aside(
         body: serde_json::Value::Null,
         verdict: Some(ORPHAN.to_owned()),
         quarantined_at_wall: Some(now),
+        aging: None,
     };
     let fill = |scratch: &Path| {
         durable::place_file(&layout.archive(id), &scratch.join(&name), progress)?;

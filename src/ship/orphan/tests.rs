@@ -81,6 +81,7 @@ impl Sandbox {
             fingerprint: None,
             open_files: Vec::new(),
             modes: None,
+            aging: None,
         };
         fs::write(directory.join("shipping_receipt.json"), serde_json::to_vec(&receipt).unwrap()).unwrap();
         directory

@@ -48,7 +48,7 @@ fn act(layout: &Layout, id: &EpisodeId) -> Moved {
 
 fn act_on(layout: &Layout, id: &EpisodeId, judged: Fingerprint) -> Moved {
     let no_content = |_: &EpisodeId, _: &Path| Ok(None);
-    quarantine(layout, id, &too_old(judged), NOW, &no_content, &Progress::default())
+    quarantine(layout, id, &too_old(judged), NOW, true, &no_content, &Progress::default())
 }
 
 #[test]
@@ -74,7 +74,8 @@ fn a_rejected_episode_stands_aside_with_the_reason_and_its_archive_is_gone() {
     assert_eq!(
         serde_json::from_str::<Value>(&text).unwrap(),
         json!({"episode_id": "a", "status_code": 412, "error": "too old", "body": {"head": "x"},
-               "verdict": "fatal", "quarantined_at_wall": "2027-01-15T08:00:00Z"})
+               "verdict": "fatal", "quarantined_at_wall": "2027-01-15T08:00:00Z",
+               "aging": {"clock_believed": true}})
     );
     assert!(fs::read_dir(&layout.outbox).unwrap().next().is_none());
     assert!(!layout.episode(&id).exists());

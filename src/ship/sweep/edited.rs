@@ -117,6 +117,7 @@ mod tests {
             fingerprint: with_fingerprint.then_some(fingerprint),
             open_files: Vec::new(),
             modes: Modes::of(&directory, &Progress::default()).map(|modes| modes.to_string()),
+            aging: None,
         };
         fs::write(directory.join(RECEIPT), serde_json::to_vec(&receipt).unwrap()).unwrap();
         (root, directory)

@@ -8,7 +8,6 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    clock,
     episode::Digest,
     layout::{REASON, RECEIPT},
     records::RELEASED,
@@ -40,17 +39,34 @@ fn directory(folder: &Path, name: &str, record: Option<(&str, String)>, mtime: i
     File::open(path).unwrap().set_modified(mtime).unwrap();
 }
 
-fn reason(stamp: &str) -> Option<(&'static str, String)> {
+/// What a clock that could be believed wrote, and announced on that day.
+fn aging(announced: Option<i64>) -> String {
+    json!({"clock_believed": true, "announced_at_wall": announced.map(day)}).to_string()
+}
+
+fn reason(stamp: &str, announced: Option<i64>) -> Option<(&'static str, String)> {
+    let aging = aging(announced);
+    Some((REASON, format!(r#"{{"status_code":412,"quarantined_at_wall":{stamp},"aging":{aging}}}"#)))
+}
+
+/// As older shippers wrote it: nothing is known of their clock.
+fn older_reason(stamp: &str) -> Option<(&'static str, String)> {
     Some((REASON, format!(r#"{{"status_code":412,"quarantined_at_wall":{stamp}}}"#)))
 }
 
-fn receipt(id: &str, delivered: WallTime, theirs: bool) -> Option<(&'static str, String)> {
+fn receipt(
+    id: &str,
+    delivered: WallTime,
+    theirs: bool,
+    announced: Option<i64>,
+) -> Option<(&'static str, String)> {
     let digest = Digest([7; 32]);
     let theirs =
         theirs.then(|| json!({"episode_id": id, "sha256": digest, "size_bytes": 1, "stored_at": delivered}));
+    let aging: serde_json::Value = serde_json::from_str(&aging(announced)).unwrap();
     let ours = json!({"episode_id": id, "sha256": digest, "content_sha256": digest, "size_bytes": 1,
         "status_code": 201, "receiver": "http://r", "delivered_at_wall": delivered, "manifest": "none",
-        "receipt": theirs});
+        "receipt": theirs, "aging": aging});
     Some((RECEIPT, ours.to_string()))
 }
 
@@ -64,31 +80,40 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn quarantined_ones_are_removed_by_their_stamp_then_by_their_mtime() {
+fn quarantined_ones_are_removed_by_a_stamp_that_can_be_believed_and_by_nothing_else() {
     let (_root, layout) = sandbox();
     let folder = &layout.quarantine;
-    directory(folder, "old", reason(&format!("\"{}\"", day(1))), 35);
-    directory(folder, "young", reason(&format!("\"{}\"", day(20))), 1);
-    directory(folder, "old-without-reason", None, 2);
-    directory(folder, "young-without-reason", None, 20);
-    directory(folder, "old-garbled", Some((REASON, "{half".to_owned())), 2);
-    directory(folder, "epoch", reason(&format!("{}.5", day(1).unix_seconds())), 35);
+    let stamp = |n: i64| format!("\"{}\"", day(n));
+    directory(folder, "old", reason(&stamp(1), Some(24)), 35);
+    directory(folder, "old-unannounced", reason(&stamp(1), None), 35);
+    directory(folder, "young", reason(&stamp(20), None), 1);
+    directory(folder, "older-shippers", older_reason(&stamp(1)), 1);
+    directory(folder, "without-reason", None, 2);
+    directory(folder, "garbled", Some((REASON, "{half".to_owned())), 2);
+    directory(folder, "epoch", reason(&format!("{}.5", day(1).unix_seconds()), Some(25)), 35);
     fs::write(folder.join("a-file"), "").unwrap();
     fs::create_dir(folder.join(".sealift-copy-x")).unwrap();
-    let swept = sweep(&layout, Some(30), Some(30), day(36), &|_| Ok(true), &Progress::default());
-    assert_eq!(swept, Swept { removed: 4, ..Swept::default() });
-    assert_eq!(names(folder), [".sealift-copy-x", "a-file", "young", "young-without-reason"]);
+    let swept = |n| sweep(&layout, Some(30), Some(30), day(n), &|_| Ok(true), &Progress::default());
+    assert_eq!(swept(36), Swept { removed: 2, renewed: 3, quarantine_ahead: 1, ..Swept::default() });
+    let left = ["garbled", "old-unannounced", "older-shippers", "without-reason", "young"];
+    assert_eq!(names(folder)[2..], left);
+    assert_eq!(fs::read(folder.join("garbled").join(REASON)).unwrap(), b"{half", "it is not ours");
+    // In another process, which knows what is written there and nothing else.
+    assert_eq!(swept(42), Swept { quarantine_ahead: 1, ..Swept::default() });
+    assert_eq!(swept(43), Swept { removed: 1, quarantine_ahead: 1, ..Swept::default() });
+    assert_eq!(swept(59), Swept { removed: 1, quarantine_ahead: 3, ..Swept::default() });
+    assert_eq!(swept(66), Swept { removed: 3, ..Swept::default() });
 }
 
 #[test]
 fn shipped_ones_are_removed_only_with_the_receivers_own_receipt() {
     let (_root, layout) = sandbox();
     let folder = &layout.shipped;
-    directory(folder, "old", receipt("old", day(1), true), 35);
-    directory(folder, "old~1", receipt("old", day(1), true), 35);
-    directory(folder, "young", receipt("young", day(20), true), 1);
-    directory(folder, "bare", receipt("bare", day(1), false), 1);
-    directory(folder, "renamed", receipt("another", day(1), true), 1);
+    directory(folder, "old", receipt("old", day(1), true, Some(24)), 35);
+    directory(folder, "old~1", receipt("old", day(1), true, Some(24)), 35);
+    directory(folder, "young", receipt("young", day(20), true, None), 1);
+    directory(folder, "bare", receipt("bare", day(1), false, Some(24)), 1);
+    directory(folder, "renamed", receipt("another", day(1), true, Some(24)), 1);
     directory(folder, "none", None, 1);
     let swept = sweep(&layout, Some(30), Some(30), day(36), &|_| Ok(true), &Progress::default());
     assert_eq!(swept, Swept { removed: 2, unvouched: 3, ..Swept::default() });
@@ -99,7 +124,7 @@ fn shipped_ones_are_removed_only_with_the_receivers_own_receipt() {
 fn shipped_ones_that_are_not_what_was_delivered_are_kept() {
     let (_root, layout) = sandbox();
     for name in ["held", "edited", "unreadable"] {
-        directory(&layout.shipped, name, receipt(name, day(1), true), 35);
+        directory(&layout.shipped, name, receipt(name, day(1), true, Some(24)), 35);
     }
     let as_delivered = |path: &Path| match path.file_name().unwrap().to_str().unwrap() {
         "unreadable" => Err(io::Error::other("EIO")),
@@ -113,8 +138,8 @@ fn shipped_ones_that_are_not_what_was_delivered_are_kept() {
 #[test]
 fn without_a_setting_nothing_is_even_looked_at() {
     let (_root, layout) = sandbox();
-    directory(&layout.quarantine, "old", reason("0"), 1);
-    directory(&layout.shipped, "old", receipt("old", day(1), true), 1);
+    directory(&layout.quarantine, "old", reason("0", None), 1);
+    directory(&layout.shipped, "old", receipt("old", day(1), true, None), 1);
     for keep_days in [None, Some(0)] {
         let swept = sweep(&layout, keep_days, keep_days, day(9999), &|_| Ok(true), &Progress::default());
         assert_eq!(swept, Swept::default());
@@ -123,19 +148,39 @@ fn without_a_setting_nothing_is_even_looked_at() {
 }
 
 #[test]
-fn an_age_that_cannot_be_told_begins_anew_and_is_remembered() {
+fn what_a_clock_that_was_behind_stamped_is_kept_for_its_whole_time_from_when_the_clock_was_right() {
     let (_root, layout) = sandbox();
-    directory(&layout.quarantine, "from-an-older-shipper", reason("\"2025-03-01T09:00:00\""), -600);
-    // The folder's mtime is set by the real clock.
-    let now = clock::wall_now();
-    let after = |days: i64| WallTime::from_unix_seconds(now.unix_seconds() + 60 + days * DAY_S);
-    let swept = |days| sweep(&layout, Some(30), None, after(days), &|_| Ok(true), &Progress::default());
-    assert_eq!(swept(0), Swept { renewed: 1, ..Swept::default() });
-    // Announced a week ahead.
-    assert_eq!(swept(22), Swept::default());
-    assert_eq!(swept(23), Swept { quarantine_ahead: 1, ..Swept::default() });
-    assert_eq!(swept(29), Swept { quarantine_ahead: 1, ..Swept::default() });
-    assert_eq!(swept(30), Swept { removed: 1, ..Swept::default() });
+    let behind =
+        json!({"status_code": 412, "quarantined_at_wall": day(10), "aging": {"clock_believed": false}});
+    directory(&layout.quarantine, "a", Some((REASON, behind.to_string())), 10);
+    let digest = Digest([7; 32]);
+    let theirs = json!({"episode_id": "b", "sha256": digest, "size_bytes": 1, "stored_at": day(30)});
+    let ours = json!({"episode_id": "b", "sha256": digest, "content_sha256": digest, "size_bytes": 1,
+        "status_code": 201, "receiver": "http://r", "delivered_at_wall": day(10), "manifest": "none",
+        "receipt": theirs, "aging": {"clock_believed": false}});
+    directory(&layout.shipped, "b", Some((RECEIPT, ours.to_string())), 10);
+    let swept = |n| sweep(&layout, Some(10), Some(10), day(n), &|_| Ok(true), &Progress::default());
+    assert_eq!(swept(30), Swept { renewed: 2, ..Swept::default() });
+    assert_eq!(swept(32), Swept::default());
+    assert_eq!(swept(33), Swept { quarantine_ahead: 1, ..Swept::default() });
+    assert_eq!(swept(39), Swept { quarantine_ahead: 1, ..Swept::default() });
+    assert_eq!(swept(40), Swept { removed: 2, ..Swept::default() });
+}
+
+#[test]
+fn a_clock_that_jumped_or_a_daemon_that_was_off_skips_no_announcement() {
+    let (_root, layout) = sandbox();
+    directory(&layout.quarantine, "a", reason(&format!("\"{}\"", day(1)), None), 1);
+    directory(&layout.shipped, "b", receipt("b", day(1), true, None), 1);
+    let swept = |n| sweep(&layout, Some(30), Some(30), day(n), &|_| Ok(true), &Progress::default());
+    assert_eq!(swept(400), Swept { quarantine_ahead: 1, ..Swept::default() });
+    assert_eq!(swept(406), Swept { quarantine_ahead: 1, ..Swept::default() });
+    // For ever, for a while: what was announced before that says nothing after it.
+    for folder in [&layout.quarantine, &layout.shipped] {
+        take_back(folder, &layout, day(406), &Progress::default());
+    }
+    assert_eq!(swept(410), Swept { quarantine_ahead: 1, ..Swept::default() });
+    assert_eq!(swept(417), Swept { removed: 2, ..Swept::default() });
 }
 
 #[test]
@@ -143,7 +188,7 @@ fn one_that_cannot_be_looked_at_or_removed_does_not_keep_the_others() {
     let (root, layout) = sandbox();
     let root_user = rustix::process::geteuid().is_root();
     for name in ["a", "b", "c"] {
-        directory(&layout.quarantine, name, None, 1);
+        directory(&layout.quarantine, name, reason(&format!("\"{}\"", day(1)), Some(24)), 1);
     }
     fs::set_permissions(layout.quarantine.join("b"), fs::Permissions::from_mode(0o000)).unwrap();
     if root_user {

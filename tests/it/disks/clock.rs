@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::support::{Reply, Sandbox, Scripted, eventually, names};
+use crate::support::{Reply, Sandbox, Scripted, eventually, json_file, names};
 
 /// How long the receiver asks for patience.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -82,4 +82,62 @@ fn clock_jumps_forward_and_back_delete_nothing_and_retry_nothing_early() {
         assert_eq!(names(&sandbox.layout.quarantine), ["old"], "{jump}");
         assert_eq!(names(&sandbox.layout.shipped), ["old", "run-1", "run-2", "run-3"], "{jump}");
     }
+}
+
+/// A machine whose clock no time server keeps.
+fn without_a_time_server(sandbox: &Sandbox) -> String {
+    let programs = sandbox.path("bin");
+    fs::create_dir_all(&programs).unwrap();
+    fs::write(programs.join("timedatectl"), "#!/bin/sh\necho no\n").unwrap();
+    fs::set_permissions(programs.join("timedatectl"), fs::Permissions::from_mode(0o755)).unwrap();
+    format!("{}:/usr/bin:/bin", programs.display())
+}
+
+#[test]
+fn what_was_quarantined_while_the_clock_was_behind_is_kept_and_its_age_begins_when_the_clock_is_right() {
+    let Some(library) = libfaketime() else { return };
+    // The receiver has a clock that is right, and says so in each answer.
+    let right = "2026-12-20 10:00:00";
+    let server = Scripted::new(move |seen, _| {
+        let reply = match seen.id.as_str() {
+            "bad" => Reply::json(422, &serde_json::json!({"detail": "no"})),
+            _ => Reply::stored(seen),
+        };
+        reply.header("Date: Sun, 20 Dec 2026 10:00:00 GMT")
+    });
+    let sandbox = Sandbox::new(server.url());
+    let run = |clock: &str| {
+        let config =
+            "[shipper]\nquarantine_keep_days = 10\nshipped_keep_days = 10\nquarantine_cleanup_interval_s = 1";
+        let mut ship = sandbox.command_with_config("ship", config);
+        ship.env("LD_PRELOAD", &library).env("FAKETIME", format!("@{clock}"));
+        ship.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("TZ", "UTC");
+        ship.env("PATH", without_a_time_server(&sandbox));
+        sandbox.start(ship)
+    };
+    let mut behind = run("2026-11-30 10:00:00");
+    // So that it has delivered something, whatever it makes of a first answer.
+    sandbox.seal("good", &[]);
+    sandbox.wait_shipped("good");
+    sandbox.seal("bad", &[]);
+    sandbox.wait_quarantined("bad");
+    assert!(behind.terminate().success());
+    let reason = || json_file(&sandbox.quarantined("bad").join("quarantine_reason.json"));
+    let receipt = || json_file(&sandbox.shipped("good").join("shipping_receipt.json"));
+    for record in [reason(), receipt()] {
+        assert_eq!(record["aging"]["clock_believed"], false, "{record}");
+    }
+    assert!(reason()["quarantined_at_wall"].as_str().unwrap().starts_with("2026-11-30"));
+
+    let daemon = run(right);
+    // Until the receiver has said what time it is, nothing is swept.
+    sandbox.seal("later", &[]);
+    daemon.wait_log("the age of ");
+    eventually("both ages begin, and that is written down", || {
+        [reason(), receipt()].iter().all(|record| {
+            record["aging"]["counted_from_wall"].as_str().is_some_and(|at| at.starts_with("2026-12-20"))
+        })
+    });
+    assert!(sandbox.quarantined("bad").join("done.marker").exists());
+    assert!(!daemon.log().contains("removed "), "{}", daemon.log());
 }

@@ -15,7 +15,6 @@ use crate::{
 
 /// So many are looked at; there, a person has long been asked.
 const MAX_LOOKED_AT: usize = 2000;
-const WEEK_S: i64 = 7 * 24 * 3600;
 
 /// `keep`: for how many days, in `quarantine/` and in `shipped/`.
 pub(super) async fn look(
@@ -70,9 +69,7 @@ fn look_now(
         let mut more = false;
         for path in directories(&layout.shipped, &mut more).unwrap_or_default() {
             let Ok(entry) = ages::shipped(&path) else { continue };
-            if let Due::At { due, .. } = due(&entry, shipped_days, now)
-                && due.unix_seconds() - now.unix_seconds() <= WEEK_S
-            {
+            if due(&entry, shipped_days, now).is_near(now) {
                 aside.shipped_due += 1;
             }
         }

@@ -17,22 +17,26 @@ const ANSWER: Duration = Duration::from_millis(2500);
 pub(super) async fn ask(layout: Option<&Layout>) -> Daemon {
     let Some(layout) = layout else { return Daemon::Unknown };
     let lock = layout.private.join("lock");
-    let (answer, holder) =
-        tokio::join!(ask::snapshot(layout, ANSWER), within(DISK, move || holder::of(&lock)));
+    let (answer, holder) = tokio::join!(
+        ask::snapshot(layout, ANSWER),
+        within(DISK, move || holder::of(&lock).map(|pid| (pid, holder::is_heard(&lock))))
+    );
     let why = match answer {
         Ok(snapshot) => return Daemon::Answers(Box::new(snapshot)),
         Err(why) => why,
     };
-    let Some(pid) = holder else { return Daemon::Unknown };
+    let Some(holder) = holder else { return Daemon::Unknown };
+    let (pid, is_heard) = (holder.map(|(pid, _)| pid), holder.is_some_and(|(_, is_heard)| is_heard));
     match (&why, pid) {
         // A socket that is left behind by a daemon that was killed, or none at all.
         (NoAnswer::NotRunning { .. }, None) => Daemon::None,
         (NoAnswer::NotRunning { .. }, Some(_)) => {
-            Daemon::Silent { pid, why: "it holds the lock, and nobody answers at its socket".to_owned() }
+            let why = "it holds the lock, and nothing answers at its socket".to_owned();
+            Daemon::Silent { pid, why, is_heard }
         }
         (NoAnswer::NotPermitted { .. }, _) => Daemon::NotPermitted { pid },
         (NoAnswer::Hangs { .. } | NoAnswer::Strange { .. }, _) => {
-            Daemon::Silent { pid, why: why.to_string() }
+            Daemon::Silent { pid, why: why.to_string(), is_heard: false }
         }
     }
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     clock,
-    filesystem::shared_between_hosts,
+    filesystem::{self, shared_between_hosts},
     layout::Layout,
     operate::doctor::facts::{Daemon, Folder, FolderState, Room},
     records::WallTime,
@@ -140,16 +140,15 @@ fn rates(folders: &[(&'static str, PathBuf)], go_on: impl Fn() -> bool) -> Vec<(
 }
 
 fn measured(folders: &[(&'static str, PathBuf)]) -> Vec<Room> {
-    let mut by_device: BTreeMap<u64, Room> = BTreeMap::new();
+    let mut by_device: BTreeMap<(u64, Option<u64>), Room> = BTreeMap::new();
     for (name, path) in folders {
-        let (Ok(metadata), Ok(space)) = (fs::metadata(path), rustix::fs::statvfs(path)) else { continue };
-        let room = by_device.entry(metadata.dev()).or_insert_with(|| Room {
+        let (Ok(room), Ok(space)) = (filesystem::room_of(path), filesystem::space(path)) else { continue };
+        let room = by_device.entry(room).or_insert_with(|| Room {
             folders: Vec::new(),
             path: path.clone(),
-            free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
-            total_bytes: space.f_blocks.saturating_mul(space.f_frsize),
-            // Some (btrfs) count none.
-            free_files: (space.f_files > 0).then_some(space.f_favail),
+            free_bytes: space.free_bytes,
+            total_bytes: space.total_bytes,
+            free_files: space.free_files,
             filling_bytes_per_s: None,
         });
         room.folders.push((*name).to_owned());

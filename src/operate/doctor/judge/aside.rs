@@ -17,8 +17,6 @@ use crate::{
     retention::{Due, days_between},
 };
 
-/// What is deleted within so many days is announced.
-const AHEAD_DAYS: i64 = 7;
 /// So many are named, each by itself.
 const MAX_NAMED: usize = 20;
 
@@ -169,13 +167,7 @@ fn waits(n: usize) -> String {
 
 /// Whole days until it is removed; `None` where that is more than a week off, or never.
 fn due_in_days(facts: &Facts, due: Due) -> Option<i64> {
-    match due {
-        Due::At { due, .. } => {
-            let days = days_between(facts.now, due).max(0);
-            (due.unix_seconds() - facts.now.unix_seconds() <= AHEAD_DAYS * 86_400).then_some(days)
-        }
-        Due::Never | Due::Unvouched | Due::Anew => None,
-    }
+    due.at().filter(|_| due.is_near(facts.now)).map(|at| days_between(facts.now, at).max(0))
 }
 
 fn clean_up(facts: &Facts, aside: &Aside) -> Row {

@@ -29,7 +29,20 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
                 format!("A daemon runs{pid}, and {} may not ask it how it stands.", facts.people.us.name);
             vec![Row::yellow(id, summary, as_shipper(hands, &facts.people))]
         }
-        Daemon::Silent { pid, why } => {
+        Daemon::Silent { pid, why, is_heard: true } => {
+            let pid = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+            let summary = format!(
+                "A daemon runs{pid} and works, since it has just refreshed its lock, but it cannot be asked: {why}. The lock file says \
+                 where its socket is, if not here."
+            );
+            let lock = facts
+                .folders
+                .first()
+                .and_then(|folder| folder.path.parent())
+                .map(|data| path(&data.join(".sealift/lock")));
+            vec![Row::yellow(id, summary, format!("cat {}", lock.unwrap_or_default()))]
+        }
+        Daemon::Silent { pid, why, is_heard: false } => {
             let pid = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
             let summary = format!("A daemon runs{pid} and does not say how it stands: {why}.");
             vec![Row::red(id, summary, hands.unit_to("restart"))]
@@ -264,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_daemon_that_is_not_there_or_says_nothing_is_red_and_one_that_we_may_not_ask_yellow() {
-        let silent = Daemon::Silent { pid: Some(7), why: "no answer".to_owned() };
+        let silent = Daemon::Silent { pid: Some(7), why: "no answer".to_owned(), is_heard: false };
         for (daemon, status, fix) in [
             (Daemon::None, Status::Red, "systemctl start sealift.service"),
             (silent, Status::Red, "systemctl restart sealift.service"),

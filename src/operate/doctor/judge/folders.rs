@@ -225,6 +225,11 @@ fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> Row {
         Row::red(id, &finding.what_to_do, fix.unwrap_or_else(look))
     } else if let Some(finding) = of(TrialKind::Unmovable) {
         Row::red(id, &finding.what_to_do, giving::sealed(facts, path_of_episodes))
+    } else if let Some(finding) = of(TrialKind::Stuck) {
+        let fix = finding.fix.as_ref().and_then(|fix| fix.strip_prefix("sudo "));
+        // Another folder, where no command mends the one that is set.
+        let fix = fix.map_or_else(|| facts.hands.configure("restart"), |fix| facts.hands.as_root(fix));
+        Row::red(id, &finding.what_to_do, fix)
     } else if let Some(finding) = of(TrialKind::CopiesOnOneDevice) {
         Row::yellow(id, &finding.what_to_do, unit_paths::drop_in_of_paths(facts).unwrap_or_else(look))
     } else if let Some(finding) = of(TrialKind::UnmovableOpen) {

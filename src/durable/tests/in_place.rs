@@ -1,0 +1,167 @@
+//! Removing a directory where it stands, since it can be renamed to no name: an overlay has such ones.
+
+use super::*;
+use crate::{
+    episode::{EpisodeId, Look},
+    layout::{MARKER, REMOVING},
+    scan,
+};
+
+/// An overlay whose lower layer has `episodes/a`.
+struct Overlay {
+    _disk: Mount,
+    merged: Mount,
+    _root: tempfile::TempDir,
+}
+
+struct Mount(PathBuf);
+
+impl Mount {
+    fn new(arguments: &[&str], at: &Path) -> Option<Self> {
+        let mounted = Command::new("mount").args(arguments).arg("none").arg(at).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(at.to_owned()));
+        }
+        cannot("mounting is not permitted");
+        None
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+fn overlay() -> Option<Overlay> {
+    let (root, episode, _) = sandbox();
+    fs::write(episode.join(MARKER), "").unwrap();
+    let path = |name: &str| root.path().join(name);
+    for name in ["disk", "merged"] {
+        fs::create_dir(path(name)).unwrap();
+    }
+    let disk = Mount::new(&["-t", "tmpfs"], &path("disk"))?;
+    for name in ["disk/upper", "disk/work"] {
+        fs::create_dir(path(name)).unwrap();
+    }
+    let [lower, upper, work] =
+        ["episodes", "disk/upper", "disk/work"].map(|name| path(name).display().to_string());
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work},redirect_dir=off");
+    let merged = Mount::new(&["-t", "overlay", "-o", &options], &path("merged"))?;
+    Some(Overlay { _disk: disk, merged, _root: root })
+}
+
+#[test]
+fn what_can_have_no_other_name_is_copied_once_and_removed_where_it_stands() {
+    let (Some(overlay), Some(there)) = (overlay(), elsewhere()) else { return };
+    let episode = overlay.merged.0.join("a");
+    let looks = std::cell::Cell::new(0);
+    let unchanged = |path: &Path| {
+        assert_eq!(path, episode);
+        looks.set(looks.get() + 1);
+        Ok(true)
+    };
+    let moved = move_unchanged(&episode, there.path(), "a", &unchanged, &any, &quiet()).unwrap();
+    assert_eq!((moved, looks.get()), (MoveChecked::To(there.path().join("a")), 2));
+    assert_eq!(fs::read(there.path().join("a/data/x")).unwrap(), b"x");
+    assert!(names(&overlay.merged.0).is_empty() && names(there.path()) == ["a"]);
+}
+
+#[test]
+fn what_was_written_to_before_it_is_removed_where_it_stands_stays_whole_and_its_copy_goes() {
+    let (Some(overlay), Some(there)) = (overlay(), elsewhere()) else { return };
+    let episode = overlay.merged.0.join("a");
+    let unchanged = |path: &Path| Ok(!path.join(REMOVING).exists());
+    let moved = move_unchanged(&episode, there.path(), "a", &unchanged, &any, &quiet()).unwrap();
+    assert_eq!(moved, MoveChecked::Changed(episode.clone()));
+    assert_eq!(names(&episode), ["data", MARKER]);
+    assert!(names(there.path()).is_empty());
+}
+
+#[test]
+fn what_can_have_no_other_name_is_removed_all_the_same_when_its_time_has_come() {
+    let Some(overlay) = overlay() else { return };
+    remove_tree(&overlay.merged.0.join("a"), &quiet()).unwrap();
+    assert!(names(&overlay.merged.0).is_empty());
+}
+
+/// As a process leaves it that was killed when it had removed so much.
+fn killed(copied_to: Option<&Path>, removed: &[&str]) -> (tempfile::TempDir, PathBuf) {
+    let (root, episode, _) = sandbox();
+    fs::write(episode.join(MARKER), "").unwrap();
+    fs::write(episode.join("more"), "more").unwrap();
+    if let Some(copy) = copied_to {
+        fs::create_dir(copy).unwrap();
+        copying::copy_into(&episode, copy, &quiet()).unwrap();
+    }
+    removing::note_removal(&episode, copied_to).unwrap();
+    for name in removed {
+        let path = episode.join(name);
+        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+    }
+    (root, episode)
+}
+
+fn seen(episode: &Path) -> Look {
+    scan::look(episode.parent().unwrap(), &EpisodeId::parse("a").unwrap())
+}
+
+#[test]
+fn a_removal_that_was_killed_anywhere_is_finished_and_no_half_of_it_looks_like_an_episode() {
+    for removed in [&[][..], &[MARKER], &[MARKER, "more"], &[MARKER, "more", "data"]] {
+        for is_copied in [true, false] {
+            let there = tempfile::tempdir().unwrap();
+            let copy = there.path().join("a");
+            let (root, episode) = killed(is_copied.then_some(copy.as_path()), removed);
+            assert_eq!(matches!(seen(&episode), Look::Sealed(_)), removed.is_empty(), "{removed:?}");
+            assert_ne!(seen(&episode), Look::Open, "{removed:?}");
+            finish_leftovers(&root.path().join("episodes"), &quiet()).unwrap();
+            assert!(names(&root.path().join("episodes")).is_empty(), "{removed:?}");
+            assert_eq!(is_copied, copy.join(MARKER).exists() && copy.join("data/x").exists());
+        }
+    }
+}
+
+#[test]
+fn what_is_left_of_a_removal_and_is_not_in_its_copy_stays_as_an_open_recording() {
+    for change in [
+        |episode: &Path, _: &Path| fs::write(episode.join("data/x"), "other").unwrap(),
+        |episode: &Path, _: &Path| fs::write(episode.join("late"), "late").unwrap(),
+        |_: &Path, copy: &Path| fs::remove_dir_all(copy).unwrap(),
+    ] {
+        let there = tempfile::tempdir().unwrap();
+        let copy = there.path().join("a");
+        let (root, episode) = killed(Some(&copy), &[MARKER, "more"]);
+        change(&episode, &copy);
+        finish_leftovers(&root.path().join("episodes"), &quiet()).unwrap();
+        assert_eq!(seen(&episode), Look::Open);
+        assert!(episode.join("data/x").exists() && !episode.join(REMOVING).exists());
+    }
+}
+
+#[test]
+fn a_note_that_no_shipper_wrote_removes_nothing() {
+    for text in ["", "{", "{}", r#"{"sealift_removing":2}"#, "sealift_removing"] {
+        let (root, episode, _) = sandbox();
+        fs::write(episode.join(REMOVING), text).unwrap();
+        finish_leftovers(&root.path().join("episodes"), &quiet()).unwrap();
+        assert_eq!(names(&episode.join("data")), ["x"], "{text}");
+    }
+}
+
+#[test]
+fn scratch_whose_name_another_has_taken_is_given_no_final_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (scratch, to) = (folder.path().join("run0.partial"), folder.path().join("run0"));
+    let mut ours = create_scratch(&scratch).unwrap();
+    ours.write_all(b"ours").unwrap();
+    // As one does whose name is the same where letter case is ignored.
+    let mut theirs = create_scratch(&scratch).unwrap();
+    theirs.write_all(b"half of theirs").unwrap();
+    for error in [replace(&ours, &scratch, &to).unwrap_err(), publish(&ours, &scratch, &to).unwrap_err()] {
+        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+    }
+    assert!(!to.exists());
+    replace(&theirs, &scratch, &to).unwrap();
+    assert_eq!(fs::read(&to).unwrap(), b"half of theirs");
+}
