@@ -6,8 +6,9 @@
 //!  clear   <id>.tar.zst, <id>.json, <id>.tar.zst.partial are unlinked: the episode has left episodes/
 //! ```
 //!
-//! Before anything is written or cleared under a name, it is asked whose archive lies there (`outbox/whose.rs`): what is another
-//! episode's may be the last copy of it, and is put aside first (`orphan.rs`).
+//! Before anything is written or cleared under a name, it is asked whose archive lies there
+//! (`outbox/whose.rs`): what is another episode's may be the last copy of it, and is put aside
+//! first (`orphan.rs`).
 //!
 //! The sidecar comes last. An archive without one is left over from a crash in between, or from another program, and
 //! is not trusted. But it stays until a new one takes its place: as long as the episode cannot be packed, it may be the
@@ -18,7 +19,7 @@ mod whose;
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -48,7 +49,8 @@ use crate::{
 /// Read at once while an archive is hashed again.
 const HASH_BUFFER_BYTES: usize = 1 << 20;
 
-/// Unlinks what there is of an episode's archive. It is known to be that one's (see [`is_of`]), or to lie elsewhere by now.
+/// Unlinks what there is of an episode's archive. It is known to be that one's (see [`is_of`]), or
+/// to lie elsewhere by now.
 ///
 /// # Errors
 /// Those of unlink(2).
@@ -67,8 +69,8 @@ pub fn clear_archive(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
     durable::remove_file(&layout.sidecar(id))
 }
 
-/// Opens an archive as it lies there. `None` where it is not there. A symlink or a FIFO under its name is not followed or waited
-/// for, and is an error.
+/// Opens an archive as it lies there. `None` where it is not there. A symlink or a FIFO under its
+/// name is not followed or waited for, and is an error.
 ///
 /// # Errors
 /// Those of open(2).
@@ -82,8 +84,21 @@ pub fn open_archive(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Puts away what a packing that failed has left. An older archive stays, unless the outbox is full and it is in the way of its own
-/// episode.
+/// Whether a file begins with a frame, or one to be skipped (RFC 8878, sections 3.1.1 and 3.1.2).
+///
+/// # Errors
+/// Those of read(2).
+pub fn begins_like_an_archive(file: &File) -> io::Result<bool> {
+    let mut start = [0; 4];
+    match file.read_exact_at(&mut start, 0) {
+        Ok(()) => Ok(matches!(start, [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18])),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts away what a packing that failed has left. An older archive stays, unless the outbox is full
+/// and it is in the way of its own episode.
 pub fn give_up(layout: &Layout, id: &EpisodeId, in_the_way: bool) {
     let cleared = if in_the_way { clear(layout, id) } else { durable::remove_file(&layout.partial(id)) };
     if let Err(error) = cleared {
@@ -124,8 +139,8 @@ pub fn keep(
     write().map_err(|error| format!("Failed to make its archive durable in the outbox: {error}"))
 }
 
-/// Remembers a conflict of what was sent without an archive in the outbox: its sidecar stands alone. On a full disk it takes the place
-/// of a spare, where there is one.
+/// Remembers a conflict of what was sent without an archive in the outbox: its sidecar stands
+/// alone. On a full disk it takes the place of a spare, where there is one.
 ///
 /// # Errors
 /// In a sentence.
@@ -144,15 +159,16 @@ pub fn note_conflict(
     write().map_err(|error| format!("Failed to note its conflict in the outbox: {error}"))
 }
 
-/// The conflict that is noted of what was sent without an archive in the outbox, where it was just this.
+/// The conflict that is noted of what was sent without an archive in the outbox, where it was just
+/// this.
 #[must_use]
 pub fn noted_conflict(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> Option<Refusal> {
     let noted = filed::sidecar(layout, id).ok().flatten().filter(|noted| noted.facts == *facts);
     noted.as_ref().and_then(Sidecar::conflict).map(refusal)
 }
 
-/// Removes what was noted of an episode that has no archive in the outbox: it is packed again, and what was said of it before is not
-/// true of that.
+/// Removes what was noted of an episode that has no archive in the outbox: it is packed again, and
+/// what was said of it before is not true of that.
 pub fn forget_note(layout: &Layout, id: &EpisodeId) {
     let is_alone =
         fs::symlink_metadata(layout.archive(id)).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
@@ -275,7 +291,8 @@ pub fn clear_partials(layout: &Layout, progress: &Progress) -> io::Result<()> {
             OutboxName::Partial(_) => true,
             OutboxName::Sidecar(id) => {
                 let lonely = fs::symlink_metadata(layout.archive(&id)).is_err();
-                // Another program's file may have such a name; and one that remembers a conflict is no scratch.
+                // Another program's file may have such a name; and one that remembers a conflict is
+                // no scratch.
                 let is_ours = || {
                     let noted = filed::sidecar(layout, &id).ok().flatten();
                     noted.is_some_and(|noted| noted.conflict().is_none())

@@ -48,7 +48,8 @@ impl Workers {
             }
             Err(error) => {
                 let full = matches!(&error, PackError::Outbox(error) if durable::is_full(error));
-                // What is another's stays: where there is no room, there is none to put it aside either.
+                // What is another's stays: where there is no room, there is none to put it aside
+                // either.
                 let in_the_way = full && self.make_way_for(id, None, None, progress).is_ok();
                 outbox::give_up(&self.layout, id, in_the_way);
                 Err(failure(error, outbox))
