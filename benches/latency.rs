@@ -117,6 +117,7 @@ fn options(layout: Layout, observer: mpsc::UnboundedSender<Notice>) -> Options {
             reconcile_interval: Duration::from_secs(60),
             sweep_interval: Duration::from_secs(3600),
             require_receipt: true,
+            believe_bare_200: false,
             once: false,
             relieve: false,
             seed: 1,

@@ -107,7 +107,8 @@ pub fn give_up(layout: &Layout, id: &EpisodeId, in_the_way: bool) {
 }
 
 /// Makes an archive durable under its final name (where it is not), and writes its sidecar. `archive` is the open
-/// scratch; `None` where the archive has its final name already.
+/// scratch; `None` where the archive has its final name already. A conflict belongs to the receiver
+/// that said it.
 ///
 /// # Errors
 /// In a sentence. The archive must not be believed any more: a failed fsync has dropped bytes of it.
@@ -116,12 +117,12 @@ pub fn keep(
     id: &EpisodeId,
     archive: Option<&Archive>,
     packed: &Packed,
-    conflict: Option<&Refusal>,
+    conflict: Option<(&Refusal, &str)>,
     now: WallTime,
     progress: &Progress,
 ) -> Result<(), String> {
     let mut sidecar = sidecar(id, packed);
-    sidecar.verdict = conflict.map(|refusal| remembered(refusal, now));
+    sidecar.verdict = conflict.map(|conflict| remembered(conflict, now));
     let write = || -> io::Result<()> {
         if let Some(archive) = archive {
             // Of an older archive: beside the new one it would be a lie.
@@ -148,7 +149,7 @@ pub fn note_conflict(
     layout: &Layout,
     id: &EpisodeId,
     packed: &Packed,
-    conflict: &Refusal,
+    conflict: (&Refusal, &str),
     now: WallTime,
 ) -> Result<(), String> {
     let note = Sidecar { verdict: Some(remembered(conflict, now)), ..sidecar(id, packed) };
@@ -162,9 +163,15 @@ pub fn note_conflict(
 /// The conflict that is noted of what was sent without an archive in the outbox, where it was just
 /// this.
 #[must_use]
-pub fn noted_conflict(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> Option<Refusal> {
+pub fn noted_conflict(
+    layout: &Layout,
+    id: &EpisodeId,
+    facts: &ArchiveFacts,
+    receiver: &str,
+) -> Option<Refusal> {
     let noted = filed::sidecar(layout, id).ok().flatten().filter(|noted| noted.facts == *facts);
-    noted.as_ref().and_then(Sidecar::conflict).map(refusal)
+    let conflict = noted.as_ref().and_then(Sidecar::conflict);
+    conflict.filter(|recorded| is_said_by(recorded, receiver)).map(refusal)
 }
 
 /// Removes what was noted of an episode that has no archive in the outbox: it is packed again, and
@@ -181,13 +188,19 @@ pub fn forget_note(layout: &Layout, id: &EpisodeId) {
     }
 }
 
-fn remembered(conflict: &Refusal, now: WallTime) -> RecordedVerdict {
+fn remembered((refusal, receiver): (&Refusal, &str), now: WallTime) -> RecordedVerdict {
     RecordedVerdict {
         verdict: CONFLICT.to_owned(),
-        status_code: conflict.status.unwrap_or(409),
-        detail: conflict.detail.clone(),
+        status_code: refusal.status.unwrap_or(409),
+        detail: refusal.detail.clone(),
         at_wall: now,
+        receiver: Some(receiver.to_owned()),
     }
+}
+
+/// Older shippers did not note who said it.
+fn is_said_by(recorded: &RecordedVerdict, receiver: &str) -> bool {
+    recorded.receiver.as_deref().is_none_or(|who| who == receiver)
 }
 
 fn refusal(recorded: &RecordedVerdict) -> Refusal {
@@ -261,16 +274,17 @@ pub fn open(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> io::Result
 }
 
 /// Whether the archive in the outbox can be sent as it is. With `rehash` its bytes are read and compared with their
-/// digest.
+/// digest. A conflict that another than this `receiver` has said is none here.
 #[must_use]
 pub fn check(
     layout: &Layout,
     id: &EpisodeId,
     rehash: bool,
+    receiver: &str,
     content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> Check {
-    match try_check(layout, id, rehash, content_of, progress) {
+    match try_check(layout, id, rehash, receiver, content_of, progress) {
         Ok(check) => check,
         Err(error) => Check::Unknown(format!(
             "its archive in the outbox could not be compared with it: {error}. The archive is kept"
@@ -315,6 +329,7 @@ fn try_check(
     layout: &Layout,
     id: &EpisodeId,
     rehash: bool,
+    receiver: &str,
     content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> io::Result<Check> {
@@ -369,9 +384,10 @@ fn try_check(
         manifest: sidecar.manifest,
         commit: sidecar.commit.as_deref().and_then(Commit::parse),
     };
-    Ok(match (archive, conflict) {
+    Ok(match (archive, conflict.filter(|_| sidecar.conflict().is_some_and(|it| is_said_by(it, receiver)))) {
         (None, Some(conflict)) => Check::Noted(packed, conflict),
-        (_, conflict) => Check::Fits(packed, conflict),
+        (None, None) => Check::Unusable("another receiver said that it is in conflict".to_owned()),
+        (Some(_), conflict) => Check::Fits(packed, conflict),
     })
 }
 

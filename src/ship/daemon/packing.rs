@@ -86,14 +86,15 @@ impl Workers {
 
     /// Whether what there is of its archive still fits the episode.
     pub(super) fn check(&self, id: &EpisodeId, rehash: bool, progress: &Progress) -> Check {
+        let receiver = self.transport.shown_url();
         let Some(measured) = self.measured(id) else {
             let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
-            return outbox::check(&self.layout, id, rehash, &content_of, progress);
+            return outbox::check(&self.layout, id, rehash, &receiver, &content_of, progress);
         };
         // Its bytes need no second look: they are compared each time that they are packed.
         match tree::is_still(&self.layout.episode(id), measured.fingerprint, progress) {
             Ok(true) => {
-                let conflict = outbox::noted_conflict(&self.layout, id, &measured.facts);
+                let conflict = outbox::noted_conflict(&self.layout, id, &measured.facts, &receiver);
                 Check::Fits(measured, conflict)
             }
             Ok(false) => Check::Unusable("the episode was changed after it was packed".to_owned()),
@@ -124,6 +125,9 @@ fn told(id: &EpisodeId, packed: pack::Packed) -> Packed {
         tracing::warn!(
             EPISODE = %id, "{id}: {count} {what} left out of the archive, {} first", packed.left_out[0].display()
         );
+    }
+    if let Some(not_json) = packed.meta_fault {
+        tracing::warn!(EPISODE = %id, "{id}: {not_json}. It is sent without its commit");
     }
     let pack::Packed { facts, fingerprint, folder, manifest, commit, .. } = packed;
     Packed { facts, fingerprint, folder: Some(folder), manifest, commit }

@@ -224,6 +224,8 @@ pub(super) struct Episode {
     pub(super) delivered: Option<Box<Delivered>>,
     /// How often one failed between two of which others were delivered.
     pub(super) own_failures: u32,
+    /// The receiver has been changed since it was sent.
+    pub(super) sent_elsewhere: bool,
     /// It stands still, or did, since the upload window closed over it.
     pub(super) paused: bool,
     /// When it last came back undelivered.
@@ -290,6 +292,7 @@ impl Episode {
             deliveries_at_failure: None,
             delivered: None,
             own_failures: 0,
+            sent_elsewhere: false,
             paused: false,
             failed_at: None,
             sealed_at: Duration::ZERO,
