@@ -135,12 +135,12 @@ pub struct Snapshot {
     /// What is in `episodes/` and can be no episode.
     #[serde(default)]
     pub strangers: Strangers,
-    /// How many archives in the outbox have no episode beside them and are left alone, since `episodes/` is not the folder that it
-    /// was.
+    /// How many archives in the outbox have no episode beside them and are left alone, since
+    /// `episodes/` is not the folder that it was.
     #[serde(default)]
     pub archives_stranded: u64,
-    /// The first episode, printable, that was delivered and cannot be moved, since its stamps move again and again though what it
-    /// packs to does not.
+    /// The first episode, printable, that was delivered and cannot be moved, since its stamps move
+    /// again and again though what it packs to does not.
     #[serde(default)]
     pub stamps_move: Option<String>,
     /// What has been done since the start.
@@ -159,7 +159,8 @@ pub fn stamps_move(id: &str) -> String {
     )
 }
 
-/// What is said of archives in the outbox that have no episode beside them, while `episodes/` is not the folder that it was.
+/// What is said of archives in the outbox that have no episode beside them, while `episodes/` is
+/// not the folder that it was.
 #[must_use]
 pub fn stranded(count: u64) -> String {
     let (archives, have, they_are) = match count {

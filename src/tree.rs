@@ -20,8 +20,9 @@
 //! been killed over while writing them or the marker. Everything else is reported, `.nfsXXXX` files included: they
 //! hold data, and when they go the episode has changed.
 //!
-//! The fingerprint is a digest over every entry's path, kind and permission bits, and for all but directories over size,
-//! mtime, ctime (nanoseconds) and a symlink's target (`mark.rs` takes it). Left out:
+//! The fingerprint is a digest over every entry's path, kind and permission bits, and for all but
+//! directories over size, mtime, ctime (nanoseconds) and a symlink's target (`mark.rs` takes it).
+//! Left out:
 //! - inodes. They are no property of what was recorded: mergerfs makes that of a folder of its path, so that every
 //!   rename changes it, and sshfs, vfat and exfat number anew what the kernel has forgotten.
 //! - size, mtime and ctime of directories. They change when we add our receipt and when the episode is moved; what
@@ -185,7 +186,8 @@ pub struct Walked {
 }
 
 impl Walked {
-    /// Whether this is what it was when that fingerprint was taken, by this shipper or an older one.
+    /// Whether this is what it was when that fingerprint was taken, by this shipper or an older
+    /// one.
     #[must_use]
     pub fn is(&self, then: Fingerprint) -> bool {
         then == self.fingerprint || then == self.of_version_2

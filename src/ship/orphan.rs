@@ -78,7 +78,8 @@ pub fn settle(
         return Ok(Settled::NoOrphan);
     }
     let Some(archive) = outbox::open_archive(&layout.archive(id))? else {
-        // A conflict that was noted without one, of an episode that is gone: nothing is in conflict any more.
+        // A conflict that was noted without one, of an episode that is gone: nothing is in conflict
+        // any more.
         if stands == Standing::Nowhere {
             outbox::forget_note(layout, id);
         }
@@ -111,8 +112,8 @@ pub fn settle(
     }
 }
 
-/// Settles an archive that another episode of its name is about to take the place of, whatever `episodes/` is and was: with what is
-/// written or cleared next, it would be gone.
+/// Settles an archive that another episode of its name is about to take the place of, whatever
+/// `episodes/` is and was: with what is written or cleared next, it would be gone.
 ///
 /// # Errors
 /// As [`settle`]. Nothing may be written or cleared under the name then.

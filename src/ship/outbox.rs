@@ -6,8 +6,9 @@
 //!  clear   <id>.tar.zst, <id>.json, <id>.tar.zst.partial are unlinked: the episode has left episodes/
 //! ```
 //!
-//! Before anything is written or cleared under a name, it is asked whose archive lies there (`outbox/whose.rs`): what is another
-//! episode's may be the last copy of it, and is put aside first (`orphan.rs`).
+//! Before anything is written or cleared under a name, it is asked whose archive lies there
+//! (`outbox/whose.rs`): what is another episode's may be the last copy of it, and is put aside
+//! first (`orphan.rs`).
 //!
 //! The sidecar comes last. An archive without one is left over from a crash in between, or from another program, and
 //! is not trusted. But it stays until a new one takes its place: as long as the episode cannot be packed, it may be the
@@ -18,7 +19,7 @@ mod whose;
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -48,7 +49,8 @@ use crate::{
 /// Read at once while an archive is hashed again.
 const HASH_BUFFER_BYTES: usize = 1 << 20;
 
-/// Unlinks what there is of an episode's archive. It is known to be that one's (see [`is_of`]), or to lie elsewhere by now.
+/// Unlinks what there is of an episode's archive. It is known to be that one's (see [`is_of`]), or
+/// to lie elsewhere by now.
 ///
 /// # Errors
 /// Those of unlink(2).
@@ -67,8 +69,8 @@ pub fn clear_archive(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
     durable::remove_file(&layout.sidecar(id))
 }
 
-/// Opens an archive as it lies there. `None` where it is not there. A symlink or a FIFO under its name is not followed or waited
-/// for, and is an error.
+/// Opens an archive as it lies there. `None` where it is not there. A symlink or a FIFO under its
+/// name is not followed or waited for, and is an error.
 ///
 /// # Errors
 /// Those of open(2).
@@ -82,8 +84,21 @@ pub fn open_archive(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Puts away what a packing that failed has left. An older archive stays, unless the outbox is full and it is in the way of its own
-/// episode.
+/// Whether a file begins with a frame, or one to be skipped (RFC 8878, sections 3.1.1 and 3.1.2).
+///
+/// # Errors
+/// Those of read(2).
+pub fn begins_like_an_archive(file: &File) -> io::Result<bool> {
+    let mut start = [0; 4];
+    match file.read_exact_at(&mut start, 0) {
+        Ok(()) => Ok(matches!(start, [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18])),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts away what a packing that failed has left. An older archive stays, unless the outbox is full
+/// and it is in the way of its own episode.
 pub fn give_up(layout: &Layout, id: &EpisodeId, in_the_way: bool) {
     let cleared = if in_the_way { clear(layout, id) } else { durable::remove_file(&layout.partial(id)) };
     if let Err(error) = cleared {
@@ -107,7 +122,7 @@ pub fn keep(
     progress: &Progress,
 ) -> Result<(), String> {
     let mut sidecar = sidecar(id, packed);
-    sidecar.verdict = conflict.map(|(refusal, receiver)| remembered(refusal, receiver, now));
+    sidecar.verdict = conflict.map(|conflict| remembered(conflict, now));
     let write = || -> io::Result<()> {
         if let Some(archive) = archive {
             // Of an older archive: beside the new one it would be a lie.
@@ -125,8 +140,8 @@ pub fn keep(
     write().map_err(|error| format!("Failed to make its archive durable in the outbox: {error}"))
 }
 
-/// Remembers a conflict of what was sent without an archive in the outbox: its sidecar stands alone. On a full disk it takes the place
-/// of a spare, where there is one.
+/// Remembers a conflict of what was sent without an archive in the outbox: its sidecar stands
+/// alone. On a full disk it takes the place of a spare, where there is one.
 ///
 /// # Errors
 /// In a sentence.
@@ -134,10 +149,10 @@ pub fn note_conflict(
     layout: &Layout,
     id: &EpisodeId,
     packed: &Packed,
-    (conflict, receiver): (&Refusal, &str),
+    conflict: (&Refusal, &str),
     now: WallTime,
 ) -> Result<(), String> {
-    let note = Sidecar { verdict: Some(remembered(conflict, receiver, now)), ..sidecar(id, packed) };
+    let note = Sidecar { verdict: Some(remembered(conflict, now)), ..sidecar(id, packed) };
     let write = || -> io::Result<()> {
         let bytes = serde_json::to_vec_pretty(&note)?;
         durable::write_record(&layout.sidecar(id), &bytes, &layout.spares(&layout.outbox))
@@ -145,8 +160,8 @@ pub fn note_conflict(
     write().map_err(|error| format!("Failed to note its conflict in the outbox: {error}"))
 }
 
-/// The conflict that is noted of what was sent without an archive in the outbox, where it was just this.
-/// One that another than this `receiver` has said is none here.
+/// The conflict that is noted of what was sent without an archive in the outbox, where it was just
+/// this.
 #[must_use]
 pub fn noted_conflict(
     layout: &Layout,
@@ -155,11 +170,12 @@ pub fn noted_conflict(
     receiver: &str,
 ) -> Option<Refusal> {
     let noted = filed::sidecar(layout, id).ok().flatten().filter(|noted| noted.facts == *facts);
-    noted.as_ref().and_then(|noted| conflict_here(noted, receiver))
+    let conflict = noted.as_ref().and_then(Sidecar::conflict);
+    conflict.filter(|recorded| is_said_by(recorded, receiver)).map(refusal)
 }
 
-/// Removes what was noted of an episode that has no archive in the outbox: it is packed again, and what was said of it before is not
-/// true of that.
+/// Removes what was noted of an episode that has no archive in the outbox: it is packed again, and
+/// what was said of it before is not true of that.
 pub fn forget_note(layout: &Layout, id: &EpisodeId) {
     let is_alone =
         fs::symlink_metadata(layout.archive(id)).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
@@ -172,21 +188,19 @@ pub fn forget_note(layout: &Layout, id: &EpisodeId) {
     }
 }
 
-/// The conflict that is remembered in it, where this receiver has said it, or an older shipper
-/// did not write down which.
-fn conflict_here(sidecar: &Sidecar, receiver: &str) -> Option<Refusal> {
-    let recorded = sidecar.conflict()?;
-    recorded.receiver.as_deref().is_none_or(|said_by| said_by == receiver).then(|| refusal(recorded))
-}
-
-fn remembered(conflict: &Refusal, receiver: &str, now: WallTime) -> RecordedVerdict {
+fn remembered((refusal, receiver): (&Refusal, &str), now: WallTime) -> RecordedVerdict {
     RecordedVerdict {
         verdict: CONFLICT.to_owned(),
-        status_code: conflict.status.unwrap_or(409),
-        detail: conflict.detail.clone(),
+        status_code: refusal.status.unwrap_or(409),
+        detail: refusal.detail.clone(),
         at_wall: now,
         receiver: Some(receiver.to_owned()),
     }
+}
+
+/// Older shippers did not note who said it.
+fn is_said_by(recorded: &RecordedVerdict, receiver: &str) -> bool {
+    recorded.receiver.as_deref().is_none_or(|who| who == receiver)
 }
 
 fn refusal(recorded: &RecordedVerdict) -> Refusal {
@@ -267,11 +281,11 @@ pub fn check(
     layout: &Layout,
     id: &EpisodeId,
     rehash: bool,
-    content_of: ContentOf<'_>,
     receiver: &str,
+    content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> Check {
-    match try_check(layout, id, rehash, content_of, receiver, progress) {
+    match try_check(layout, id, rehash, receiver, content_of, progress) {
         Ok(check) => check,
         Err(error) => Check::Unknown(format!(
             "its archive in the outbox could not be compared with it: {error}. The archive is kept"
@@ -292,7 +306,8 @@ pub fn clear_partials(layout: &Layout, progress: &Progress) -> io::Result<()> {
             OutboxName::Partial(_) => true,
             OutboxName::Sidecar(id) => {
                 let lonely = fs::symlink_metadata(layout.archive(&id)).is_err();
-                // Another program's file may have such a name; and one that remembers a conflict is no scratch.
+                // Another program's file may have such a name; and one that remembers a conflict is
+                // no scratch.
                 let is_ours = || {
                     let noted = filed::sidecar(layout, &id).ok().flatten();
                     noted.is_some_and(|noted| noted.conflict().is_none())
@@ -315,8 +330,8 @@ fn try_check(
     layout: &Layout,
     id: &EpisodeId,
     rehash: bool,
-    content_of: ContentOf<'_>,
     receiver: &str,
+    content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> io::Result<Check> {
     let unusable = |why: &str| Ok(Check::Unusable(why.to_owned()));
@@ -328,7 +343,7 @@ fn try_check(
             _ => unusable("an archive without a sidecar of its own is not trusted"),
         };
     };
-    let conflict = conflict_here(&sidecar, receiver);
+    let conflict = sidecar.conflict().map(refusal);
     let archive = match Archive::open(&layout.archive(id), sidecar.facts) {
         Ok(archive) => Some(archive),
         // It was sent without one, and the verdict is all that there is to know.
@@ -371,9 +386,10 @@ fn try_check(
         commit: sidecar.commit.as_deref().and_then(Commit::parse),
         open_files: sidecar.open_files.clone(),
     };
-    Ok(match (archive, conflict) {
+    Ok(match (archive, conflict.filter(|_| sidecar.conflict().is_some_and(|it| is_said_by(it, receiver)))) {
         (None, Some(conflict)) => Check::Noted(packed, conflict),
-        (_, conflict) => Check::Fits(packed, conflict),
+        (None, None) => Check::Unusable("another receiver said that it is in conflict".to_owned()),
+        (Some(_), conflict) => Check::Fits(packed, conflict),
     })
 }
 

@@ -86,9 +86,10 @@ pub fn find(
     Ok(changed.map_or(Found::Nothing, Found::Changed))
 }
 
-/// Whether what stands in a directory is what was packed as this episode. Stamps may move though nothing was written (a chown, a
-/// link made and removed, a backup that puts a time back; some file systems give other inodes after each rename). So where they
-/// differ, and the archive's headers would not, it is packed again, and what comes of that decides.
+/// Whether what stands in a directory is what was packed as this episode. Stamps may move though
+/// nothing was written (a chown, a link made and removed, a backup that puts a time back; some file
+/// systems give other inodes after each rename). So where they differ, and the archive's headers
+/// would not, it is packed again, and what comes of that decides.
 ///
 /// # Errors
 /// [`io::ErrorKind::NotFound`] where it is gone, and those of reading it.

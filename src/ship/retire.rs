@@ -175,7 +175,8 @@ fn moved_before(
             Ok(Moved::To(path))
         }
         Found::Changed(path) => proven::put_back(layout, id, &path, progress).map(|_| Moved::Changed),
-        // The folder was taken away while the answer was waited for: the receiver holds what was in it.
+        // The folder was taken away while the answer was waited for: the receiver holds what was in
+        // it.
         Found::Nothing => {
             let lying = filed::sidecar(layout, id)?;
             if lying.is_some_and(|sidecar| sidecar.facts.content_sha256 == facts.content_sha256) {

@@ -6,8 +6,9 @@
 //!  16..32  of that, and of the stamps in nanoseconds: mtime, ctime
 //! ```
 //!
-//! Where the first part differs, so does the archive. Where only the last does, it may be the same: a chown, a link made and
-//! removed, a time put back move ctime and nothing else, and only packing it again can tell.
+//! Where the first part differs, so does the archive. Where only the last does, it may be the same:
+//! a chown, a link made and removed, a time put back move ctime and nothing else, and only packing
+//! it again can tell.
 
 use sha2::{Digest as _, Sha256};
 
@@ -32,8 +33,8 @@ impl Marks {
         }
     }
 
-    /// Every field has a fixed width or its length before it, so that no two trees can spell the same bytes. `said` is a symlink's
-    /// target, or the digest of the marker's content.
+    /// Every field has a fixed width or its length before it, so that no two trees can spell the
+    /// same bytes. `said` is a symlink's target, or the digest of the marker's content.
     pub(super) fn entry(&mut self, path: &[u8], stat: &Stat, said: &[u8]) {
         let kind = stat.file_type();
         let is_archived = matches!(kind, FileType::Directory | FileType::RegularFile | FileType::Symlink);

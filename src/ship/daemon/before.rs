@@ -1,5 +1,5 @@
-//! Looks that come before a step: whose archive lies under a name that is to be used, and whether what waits to be sent is still
-//! what was packed.
+//! Looks that come before a step: whose archive lies under a name that is to be used, and whether
+//! what waits to be sent is still what was packed.
 
 use std::{io, path::Path, sync::Arc};
 
@@ -19,8 +19,8 @@ use crate::{
 };
 
 impl Workers {
-    /// Whether anything may be written or cleared under this name in the outbox. What another episode of that name has left there is
-    /// put aside first.
+    /// Whether anything may be written or cleared under this name in the outbox. What another
+    /// episode of that name has left there is put aside first.
     ///
     /// # Errors
     /// In a sentence: it could not be put aside, and nothing may be written or cleared.

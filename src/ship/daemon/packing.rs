@@ -60,7 +60,8 @@ impl Workers {
             }
             Err(error) => {
                 let full = matches!(&error, PackError::Outbox(error) if durable::is_full(error));
-                // What is another's stays: where there is no room, there is none to put it aside either.
+                // What is another's stays: where there is no room, there is none to put it aside
+                // either.
                 let in_the_way = full && self.make_way_for(id, None, None, progress).is_ok();
                 outbox::give_up(&self.layout, id, in_the_way);
                 Err(self.failure(id, error))
@@ -105,22 +106,15 @@ impl Workers {
 
     /// Whether what there is of its archive still fits the episode.
     pub(super) fn check(&self, id: &EpisodeId, rehash: bool, progress: &Progress) -> Check {
+        let receiver = self.transport.shown_url();
         let Some(measured) = self.measured(id) else {
             let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
-            return outbox::check(
-                &self.layout,
-                id,
-                rehash,
-                &content_of,
-                &self.transport.shown_url(),
-                progress,
-            );
+            return outbox::check(&self.layout, id, rehash, &receiver, &content_of, progress);
         };
         // Its bytes need no second look: they are compared each time that they are packed.
         match tree::is_still(&self.layout.episode(id), measured.fingerprint, progress) {
             Ok(true) => {
-                let conflict =
-                    outbox::noted_conflict(&self.layout, id, &measured.facts, &self.transport.shown_url());
+                let conflict = outbox::noted_conflict(&self.layout, id, &measured.facts, &receiver);
                 Check::Fits(measured, conflict)
             }
             Ok(false) => Check::Unusable("the episode was changed after it was packed".to_owned()),

@@ -151,8 +151,8 @@ impl Machine {
         }
     }
 
-    /// It waited for this attempt, and meanwhile its marker was taken away, or something in it was written. That says nothing of the
-    /// destination: nothing was sent.
+    /// It waited for this attempt, and meanwhile its marker was taken away, or something in it was
+    /// written. That says nothing of the destination: nothing was sent.
     fn not_as_packed(&mut self, id: &EpisodeId, packed: Arc<Packed>, stale: Stale, now: Duration) {
         let Some(episode) = self.episodes.get_mut(id) else { return };
         match stale {

@@ -119,8 +119,8 @@ pub enum Event {
     Quarantined(EpisodeId, Moved),
     /// [`Effect::Orphan`] came back.
     OrphanSettled(EpisodeId, OrphanEnd),
-    /// What lay in the outbox under this name was of another episode, and may be the last copy of it: it was put aside before the
-    /// name was used again.
+    /// What lay in the outbox under this name was of another episode, and may be the last copy of
+    /// it: it was put aside before the name was used again.
     PutAside(EpisodeId),
     /// [`Effect::Sweep`] came back. False where the clock could not be believed yet.
     Swept(bool),
@@ -160,7 +160,8 @@ pub struct Scanned {
     pub noted: Vec<EpisodeId>,
     /// How many others were sealed as if they were episodes, and are none.
     pub mistaken: u64,
-    /// How many archives have no episode beside them, of which nothing is concluded: `episodes/` is not the folder that it was.
+    /// How many archives have no episode beside them, of which nothing is concluded: `episodes/` is
+    /// not the folder that it was.
     pub stranded: u64,
 }
 
@@ -215,8 +216,9 @@ pub enum Effect {
         packed: Arc<Packed>,
         /// Whether the receiver may have kept a part of it from an attempt before, and is to be asked.
         resume: bool,
-        /// It was not packed just now: whether it is sealed, and what was packed, is looked at first. Where it is not, no byte is
-        /// sent, and [`Fault::Stale`](crate::ship::outcome::Fault::Stale) comes back.
+        /// It was not packed just now: whether it is sealed, and what was packed, is looked at
+        /// first. Where it is not, no byte is sent, and
+        /// [`Fault::Stale`](crate::ship::outcome::Fault::Stale) comes back.
         look: bool,
     },
     /// Stop an attempt: its archive cannot be trusted any more.
@@ -309,8 +311,8 @@ pub enum Notice {
     PackedAgain(EpisodeId, String),
     /// The receiver holds it, and somebody took the episode away before it could be moved.
     DeliveredAndGone(EpisodeId),
-    /// What was delivered of it packs to the same again, and its stamps have moved a second time: a property of its file system, or
-    /// the work of a program that touches recordings.
+    /// What was delivered of it packs to the same again, and its stamps have moved a second time: a
+    /// property of its file system, or the work of a program that touches recordings.
     StampsMove(EpisodeId),
     /// The episode disappeared while it was worked on.
     Vanished(EpisodeId),

@@ -77,7 +77,8 @@ pub enum PackFailure {
 pub enum Check {
     /// It fits the episode as it is now. With the conflict that was remembered beside it.
     Fits(Packed, Option<Refusal>),
-    /// There is no archive, and what stands there is what was in conflict when it was sent without one.
+    /// There is no archive, and what stands there is what was in conflict when it was sent without
+    /// one.
     Noted(Packed, Refusal),
     /// It does not, or has no sidecar, or is damaged; in words.
     Unusable(String),

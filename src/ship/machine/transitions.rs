@@ -161,7 +161,8 @@ impl Machine {
             return;
         }
         episode.keeping = true;
-        // Beside an archive it is written once, or the archive is not believed any more. Where there is none, it is tried again.
+        // Beside an archive it is written once, or the archive is not believed any more. Where
+        // there is none, it is tried again.
         let conflict = match episode.without_copy {
             true => episode.conflict.as_deref().cloned(),
             false => episode.conflict.take().map(|refusal| *refusal),
@@ -255,7 +256,8 @@ impl Machine {
                 let before = episode.delivered.take().filter(|held| held.content_sha256 == content_sha256);
                 let again = before.map_or(0, |held| held.again + 1);
                 episode.delivered = Some(Box::new(Delivered { content_sha256, proof, again }));
-                // The same verdict on the same content: no recorder does that. Once is enough to say so.
+                // The same verdict on the same content: no recorder does that. Once is enough to
+                // say so.
                 if again > 0 && self.stamps_move.is_none() {
                     self.stamps_move = Some(id.clone());
                     self.tell(Notice::StampsMove(id.clone()));

@@ -1,17 +1,17 @@
-//! Whose archive lies under a name? Asked before anything is written or cleared there: what is another episode's may be the last
-//! copy of it.
+//! Whose archive lies under a name? Asked before anything is written or cleared there: what is
+//! another episode's may be the last copy of it.
 //!
 //! ```text
 //!  outbox/<id>.tar.zst of the episode at hand?
-//!    no such file, or one without a byte ────────────────────────────▶ yes: there is nothing to lose
+//!    no such file, or one that does not begin like an archive ───────▶ yes: there is nothing to lose
 //!    its sidecar has the fingerprint or the content of this episode ─▶ yes
 //!    ... or names this very folder, by inode and time of birth ──────▶ yes: edited since
 //!    every member is in the episode's folder, byte for byte ─────────▶ yes: the sidecar was lost, or the folder was copied
 //!    otherwise ──────────────────────────────────────────────────────▶ no
 //! ```
 //!
-//! An inode alone proves nothing either way: some file systems give the same one to each folder of a name (mergerfs), others give
-//! a folder another one when the kernel has forgotten it.
+//! An inode alone proves nothing either way: some file systems give the same one to each folder of
+//! a name (mergerfs), others give a folder another one when the kernel has forgotten it.
 
 use std::{
     fs::{self, File},
@@ -52,14 +52,13 @@ pub struct AtHand<'a> {
 /// # Errors
 /// Those of reading the outbox and the episode: nothing is known then.
 pub fn is_of(layout: &Layout, at_hand: &AtHand<'_>, progress: &Progress) -> io::Result<bool> {
-    let Some(archive) = super::open_archive(&layout.archive(at_hand.id))? else { return Ok(true) };
-    let size_bytes = archive.metadata()?.len();
-    if size_bytes == 0 {
+    let path = layout.archive(at_hand.id);
+    let Some(archive) = super::open_archive(&path)? else { return Ok(true) };
+    if !super::begins_like_an_archive(&archive)? {
         return Ok(true);
     }
-    let sidecar =
-        filed::sidecar(layout, at_hand.id)?.filter(|sidecar| sidecar.facts.size_bytes == size_bytes);
-    if let Some(sidecar) = sidecar {
+    // It is taken away before another archive gets its name: so it is this one's, damaged or not.
+    if let Some(sidecar) = filed::sidecar(layout, at_hand.id)? {
         let same_folder = sidecar.folder.zip(at_hand.folder).is_some_and(|(then, now)| then.is_the_same(now));
         if at_hand.fingerprint == Some(sidecar.fingerprint)
             || at_hand.content_sha256 == Some(sidecar.facts.content_sha256)
@@ -71,7 +70,8 @@ pub fn is_of(layout: &Layout, at_hand: &AtHand<'_>, progress: &Progress) -> io::
     Ok(holds_nothing_else(archive, at_hand.directory, progress).unwrap_or(false))
 }
 
-/// Whether each member of an archive stands in this folder. What cannot be read says no: it may hold anything.
+/// Whether each member of an archive stands in this folder. What cannot be read says no: it may
+/// hold anything.
 fn holds_nothing_else(archive: File, directory: &Path, progress: &Progress) -> io::Result<bool> {
     let Ok(top) = fs::canonicalize(directory) else { return Ok(false) };
     let mut archive = tar::Archive::new(zstd::Decoder::new(BufReader::new(archive))?);
@@ -99,7 +99,8 @@ fn holds_nothing_else(archive: File, directory: &Path, progress: &Progress) -> i
     Ok(true)
 }
 
-/// Where a member would stand; `None` where that is no place in the folder. The first of its names is the episode's.
+/// Where a member would stand; `None` where that is no place in the folder. The first of its names
+/// is the episode's.
 fn inside(top: &Path, member: &[u8]) -> Option<PathBuf> {
     let path = Path::new(std::ffi::OsStr::from_bytes(member));
     let mut names = path.components().filter(|name| *name != Component::CurDir);

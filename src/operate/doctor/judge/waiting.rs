@@ -189,7 +189,8 @@ fn waiting(facts: &Facts, found: &Episodes) -> Row {
     row.with("count", n).with("oldest", oldest.id.as_str()).with("oldest_s", age.as_secs())
 }
 
-/// Archives of which nothing is sent any more, since their episodes are gone. A running daemon knows which of them it settles.
+/// Archives of which nothing is sent any more, since their episodes are gone. A running daemon
+/// knows which of them it settles.
 fn stranded(facts: &Facts, found: &Episodes) -> Option<Row> {
     let (count, row): (u64, fn(Id, String, String) -> Row) = match &facts.daemon {
         Daemon::Answers(snapshot) => (snapshot.archives_stranded, |id, said, fix| Row::red(id, said, fix)),

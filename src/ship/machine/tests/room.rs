@@ -111,11 +111,15 @@ fn a_conflict_without_a_copy_is_not_sent_again_until_it_changes() {
     bench.answer("a", 409, by_receiver());
     // It could not be noted: it is known all the same, and tried again with the next look at it.
     for noted in [Err("full".to_owned()), Ok(())] {
-        assert_eq!(bench.take("keep"), ["a"]);
+        assert_eq!(bench.take("remember"), ["a"]);
         bench.hear(Event::Kept(of("a"), noted.clone()));
         bench.wait_s(601);
         assert_eq!(bench.take("check"), ["a"]);
-        let refusal = Refusal { status: Some(409), detail: "held".to_owned(), body: json!(null) };
+        let refusal = super::super::verdict::Refusal {
+            status: Some(409),
+            detail: "held".to_owned(),
+            body: json!(null),
+        };
         bench.hear(Event::Checked(of("a"), Check::Fits(packed("a"), noted.ok().map(|()| refusal))));
     }
     assert_eq!(bench.wanted(), [""; 0]);
