@@ -1,7 +1,6 @@
 //! What follows where the outbox has no room.
 
 use super::*;
-use crate::ship::machine::verdict::Refusal;
 
 fn short() -> PackFailure {
     PackFailure::Short("64 KiB".into())
