@@ -1,7 +1,7 @@
 //! The hands: what each effect does to the world, when, and what comes back. Between the doing and the hearing anything
 //! may happen.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     disk::{Archive, Dir},
@@ -13,7 +13,7 @@ use crate::{
     ship::{
         machine::{
             Effect, Event, Scanned,
-            state::{Check, Moved, OrphanEnd, PackFailure, Packed},
+            state::{Check, Moved, PackFailure, Packed},
             verdict::Refusal,
             window::LocalTime,
         },
@@ -251,7 +251,7 @@ impl World {
         LocalTime::from_seconds(u32::try_from(self.now.as_secs() % 86_400).unwrap())
     }
 
-    fn disk_fails(&mut self) -> bool {
+    pub(super) fn disk_fails(&mut self) -> bool {
         !self.calm() && self.dice.chance(self.plan.bad_disk)
     }
 
@@ -417,64 +417,5 @@ impl World {
             return Outcome::Failed(Fault::Archive("the episode is not what it was".into()));
         }
         self.attempt(id, &archive)
-    }
-
-    fn stale(&self, id: &EpisodeId, packed: &Packed) -> Option<Stale> {
-        match self.disk.episodes.get(id) {
-            None => Some(Stale::Unsealed(Look::Gone)),
-            Some(dir) if dir.marker.is_none() => Some(Stale::Unsealed(Look::Open)),
-            Some(dir) => (dir.fingerprint() != packed.fingerprint).then_some(Stale::Changed),
-        }
-    }
-
-    fn retire(&mut self, id: &EpisodeId, packed: &Packed) -> Moved {
-        self.scratch.remove(id);
-        let moved = self.move_away(id, |_, dir| dir.fingerprint() == packed.fingerprint);
-        if let Moved::To(_) = moved
-            && let Some(dir) = self.disk.episodes.remove(id)
-        {
-            self.retirement_has_proof(id, &dir, packed);
-            self.disk.shipped.push((id.clone(), dir.content));
-            self.left(id);
-        }
-        moved
-    }
-
-    fn move_away(&mut self, id: &EpisodeId, same: impl Fn(&Self, &Dir) -> bool) -> Moved {
-        let fails = self.disk_fails() || self.plan.poison.get(id) == Some(&Poison::Immovable);
-        match self.disk.episodes.get(id) {
-            None => Moved::Gone,
-            Some(_) if fails => Moved::Failed("EACCES".into()),
-            Some(dir) if !same(self, dir) => Moved::Changed,
-            Some(_) => Moved::To(PathBuf::from(id.as_str())),
-        }
-    }
-
-    /// It is out of `episodes/`; its archive goes too, unless we are killed just now.
-    fn left(&mut self, id: &EpisodeId) {
-        self.scratch.remove(id);
-        if !self.disk_fails() {
-            self.disk.outbox.remove(id);
-        }
-        self.stirred(id, None);
-    }
-
-    fn settle_orphan(&mut self, id: &EpisodeId, displaced: bool) -> OrphanEnd {
-        let here = self.disk.episodes.get(id).map(|dir| dir.content);
-        let there = self.disk.outbox.get(id).map(|archive| archive.content);
-        if here.is_some() && (!displaced || here == there) {
-            return OrphanEnd::Settled;
-        }
-        if self.disk_fails() {
-            return OrphanEnd::Unsettled;
-        }
-        let Some(archive) = self.disk.outbox.remove(id) else { return OrphanEnd::Settled };
-        let shipped = self.disk.shipped.contains(&(id.clone(), archive.content));
-        let quarantined = self.disk.quarantine.iter().any(|(name, ..)| name == id);
-        if !shipped && !quarantined {
-            self.disk.saved.push((id.clone(), archive.content));
-            return OrphanEnd::LastCopy;
-        }
-        OrphanEnd::Settled
     }
 }
