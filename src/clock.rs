@@ -74,7 +74,9 @@ fn believed_or(now: WallTime, server: Option<WallTime>, synchronised: impl FnOnc
     now >= RELEASED && (server.is_some_and(|server| agree(now, server)) || synchronised())
 }
 
-fn agree(ours: WallTime, theirs: WallTime) -> bool {
+/// Whether two clocks agree within a day.
+#[must_use]
+pub fn agree(ours: WallTime, theirs: WallTime) -> bool {
     ours.unix_seconds().abs_diff(theirs.unix_seconds()) <= AGREEMENT_S
 }
 

@@ -3,10 +3,11 @@
 use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use crate::{
-    filed,
-    records::WallTime,
+    clock, filed,
+    records::{Aging, ShippingReceipt, WallTime},
     retention::{Entry, vouched_for},
     tree::TreeError,
+    wire::Receipt,
 };
 
 /// A directory in `quarantine/`.
@@ -28,9 +29,18 @@ pub fn shipped(path: &Path) -> io::Result<Entry> {
     let receipt = filed::receipt(path).map_err(into_io)?;
     let directory = path.file_name().unwrap_or_default();
     let removable = receipt.as_ref().is_some_and(|receipt| vouched_for(directory, receipt));
-    let aging = receipt.as_ref().and_then(|receipt| receipt.aging).unwrap_or_default();
+    let aging = receipt.as_ref().map(aging_of_receipt).unwrap_or_default();
     let stamp = receipt.map(|receipt| receipt.delivered_at_wall);
     Ok(Entry { stamp, aging, folder_mtime: mtime(path)?, removable })
+}
+
+/// Older receipts do not say whether their clock could be believed; the receiver's own, which is in them, has its clock's word.
+fn aging_of_receipt(ours: &ShippingReceipt) -> Aging {
+    ours.aging.unwrap_or_else(|| {
+        let theirs = serde_json::from_value::<Receipt>(ours.receipt.clone()).ok();
+        let clock_believed = theirs.is_some_and(|it| clock::agree(ours.delivered_at_wall, it.stored_at));
+        Aging { clock_believed, ..Aging::default() }
+    })
 }
 
 fn mtime(path: &Path) -> io::Result<WallTime> {

@@ -166,7 +166,10 @@ fn a_rejection_in_a_receivers_words_quarantines_with_the_reason() {
         let reason = json_file(&sandbox.quarantined("run-1").join("quarantine_reason.json"));
         let mut members: Vec<_> = reason.as_object().unwrap().keys().map(String::as_str).collect();
         members.sort_unstable();
-        assert_eq!(members, ["body", "episode_id", "error", "quarantined_at_wall", "status_code", "verdict"]);
+        assert_eq!(
+            members,
+            ["aging", "body", "episode_id", "error", "quarantined_at_wall", "status_code", "verdict"]
+        );
         assert_eq!(reason["episode_id"], "run-1");
         assert_eq!(reason["status_code"], status);
         assert_eq!(reason["body"], body);

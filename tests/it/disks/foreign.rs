@@ -107,11 +107,6 @@ impl Drop for Overlay {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "as an operator does")]
-fn remove(path: &Path) {
-    fs::remove_file(path).unwrap();
-}
-
 #[expect(clippy::disallowed_methods, reason = "a test's own folder")]
 fn move_aside(from: &Path, to: &Path) {
     fs::rename(from, to).unwrap();
@@ -245,27 +240,6 @@ fn where_a_data_folder_can_hold_no_socket_it_is_elsewhere_and_the_lock_file_says
     assert_eq!(row(&doctor, "daemon")["status"], "green", "{}", row(&doctor, "daemon"));
     assert!(daemon.terminate().success());
     assert!(!socket.exists());
-}
-
-#[test]
-fn nothing_that_a_daemon_that_works_and_cannot_be_asked_is_told_ends_it() {
-    let sandbox = Sandbox::with_receiver();
-    let daemon = sandbox.daemon();
-    sandbox.seal("run-1", &[]);
-    sandbox.wait_shipped("run-1");
-    remove(&sandbox.layout.control_socket());
-    let (code, status) = ask(&sandbox, "status");
-    let problem = &status["problems"][0];
-    assert_eq!(code, 1);
-    assert!(problem["what"].as_str().unwrap().contains("holds the folder"), "{problem}");
-    let (_, doctor) = ask(&sandbox, "doctor");
-    let row = row(&doctor, "daemon");
-    assert_eq!(row["status"], "yellow", "{row}");
-    for fix in [&problem["fix"], &row["fix"]] {
-        assert!(!fix.as_str().unwrap_or_default().contains("restart"), "{fix}");
-        assert!(!fix.as_str().unwrap_or_default().contains("kill"), "{fix}");
-    }
-    drop(daemon);
 }
 
 #[test]

@@ -107,7 +107,8 @@ fn days_ago(days: i64) -> WallTime {
 fn put_in_quarantine(host: &Host, name: &str, days: i64) -> std::path::PathBuf {
     let path = host.sandbox.layout.quarantine.join(name);
     let reason = json!({"episode_id": name, "status_code": 422, "error": "answered 422", "body": null, "verdict": "fatal",
-                        "quarantined_at_wall": days_ago(days)});
+                        "quarantined_at_wall": days_ago(days),
+                        "aging": {"clock_believed": true, "announced_at_wall": days_ago(7)}});
     let scratch = host.sandbox.path(name);
     fs::create_dir(&scratch).unwrap();
     fs::write(scratch.join("quarantine_reason.json"), reason.to_string()).unwrap();

@@ -212,9 +212,11 @@ fn quarantined(host: &Host, name: &str, days_ago: i64) {
 fn quarantined_as(host: &Host, name: &str, folder: &str, days_ago: i64) {
     let folder = host.sandbox.quarantined(folder);
     fs::create_dir(&folder).unwrap();
-    let at = WallTime::from_unix_seconds(wall_now().unix_seconds() - days_ago * 86_400);
+    let days_before_now = |days: i64| WallTime::from_unix_seconds(wall_now().unix_seconds() - days * 86_400);
+    let (at, announced) = (days_before_now(days_ago), (days_ago > 0).then(|| days_before_now(1)));
     let reason = json!({"episode_id": name, "status_code": 422, "error": "answered 422 with \u{1b}[2J", "body": null, "verdict": "fatal",
-                        "quarantined_at_wall": at});
+                        "quarantined_at_wall": at,
+                        "aging": {"clock_believed": true, "announced_at_wall": announced}});
     fs::write(folder.join("quarantine_reason.json"), reason.to_string()).unwrap();
 }
 

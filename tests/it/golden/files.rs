@@ -113,6 +113,10 @@ impl Golden {
         for name in names(&self.data.join("shipped")) {
             change(&self.data.join("shipped").join(name).join("shipping_receipt.json"), |receipt| {
                 receipt["delivered_at_wall"] = json!(stamp);
+                // The receiver's clock said the same.
+                if receipt["receipt"].is_object() {
+                    receipt["receipt"]["stored_at"] = json!(stamp);
+                }
             });
         }
     }
