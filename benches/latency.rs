@@ -121,6 +121,8 @@ fn options(layout: Layout, observer: mpsc::UnboundedSender<Notice>) -> Options {
             reconcile_interval: Duration::from_secs(60),
             sweep_interval: Duration::from_secs(3600),
             require_receipt: true,
+            believe_bare_200: false,
+            open_files_wait: Duration::from_secs(600),
             once: false,
             relieve: false,
             seed: 1,

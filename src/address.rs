@@ -121,13 +121,25 @@ impl Address {
     /// For a person: without the query, which may hold a secret, and without what is added for each episode.
     #[must_use]
     pub fn shown(&self) -> String {
-        let shown = self.template.split('?').next().unwrap_or_default();
+        let shown = without_query(&self.template);
         let added = format!("{}{ID}", wire::EPISODES_PATH);
         let base = self.uploads.as_ref().and_then(|_| shown.strip_suffix(&added));
         printable(base.unwrap_or(shown))
     }
 
-    /// The address of an episode.
+    /// The address of an episode, for a person and for what others read: without the query.
+    #[must_use]
+    pub fn shown_of(&self, id: &EpisodeId) -> String {
+        without_query(&self.template).replace(ID, &id.percent_encoded())
+    }
+
+    /// Whether both lead to the same place, for each episode.
+    #[must_use]
+    pub fn leads_where(&self, other: &Self) -> bool {
+        (&self.template, &self.uploads) == (&other.template, &other.uploads)
+    }
+
+    /// The address of an episode. It may hold a secret in its query: it is for the request alone.
     #[must_use]
     pub fn of(&self, id: &EpisodeId) -> String {
         self.template.replace(ID, &id.percent_encoded())
@@ -152,6 +164,40 @@ impl Address {
     pub fn is_private(&self) -> bool {
         self.is_private
     }
+}
+
+/// An address as it may be shown. Its query may hold a secret (a presigned address, a SAS token).
+#[must_use]
+pub fn without_query(url: &str) -> &str {
+    url.split('?').next().unwrap_or_default()
+}
+
+/// The same, printable, and with a sign where something is left out.
+#[must_use]
+pub fn shown(url: &str) -> String {
+    let without = without_query(url);
+    let left_out = if without.len() < url.len() { "?\u{2026}" } else { "" };
+    printable(without) + left_out
+}
+
+/// A text in which no address has its query.
+#[must_use]
+pub fn without_queries(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let ends = |next: char| next.is_whitespace() || matches!(next, '"' | '\'' | '`' | '<' | '>');
+        let end = rest[at..].find(ends).map_or(rest.len(), |length| at + length);
+        match rest[at..end].find('?') {
+            Some(query) => {
+                out.push_str(&rest[..at + query]);
+                out.push_str("?\u{2026}");
+            }
+            None => out.push_str(&rest[..end]),
+        }
+        rest = &rest[end..];
+    }
+    out + rest
 }
 
 /// Scheme, host and port of an address, in one spelling: who answers there, whatever the path (RFC 6454, section 4).
@@ -298,115 +344,4 @@ pub fn header_text(text: &str) -> Option<HeaderValue> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::episode::Digest;
-
-    fn of(url: &str, id: &str) -> String {
-        Address::parse(url).unwrap().of(&EpisodeId::parse(id).unwrap())
-    }
-
-    #[test]
-    fn the_id_goes_where_the_address_says_or_behind_it() {
-        for (url, expected) in [
-            ("http://h", "http://h/v1/episodes/a%20b"),
-            ("http://h/", "http://h/v1/episodes/a%20b"),
-            ("https://h:8490/base//", "https://h:8490/base/v1/episodes/a%20b"),
-            ("https://h/base?x=1", "https://h/base/v1/episodes/a%20b?x=1"),
-            ("http://[::1]:1/put/{id}.tar.zst", "http://[::1]:1/put/a%20b.tar.zst"),
-            ("http://h/?name={id}&again={id}", "http://h/?name=a%20b&again=a%20b"),
-        ] {
-            assert_eq!(of(url, "a b"), expected, "{url}");
-        }
-        assert_eq!(of("http://h", "{id}?#"), "http://h/v1/episodes/%7Bid%7D%3F%23");
-    }
-
-    #[test]
-    fn an_address_that_cannot_be_used_is_refused_without_being_shown() {
-        for (url, words) in [
-            ("", "http://"),
-            ("receiver.example", "http://"),
-            ("ftp://h/", "http://"),
-            ("http:///x", "is not an address"),
-            ("http://:80/x", "no host"),
-            ("http://user:secret@h/", "token_file"),
-            ("http://{id}.h/", "path or the query"),
-            ("http://h/{sha256}/{id}", "other than {id}"),
-            ("http://h/#x", "fragment"),
-            ("http://h/a b", "is not an address"),
-            ("http://h:99999", "from 1 to 65535"),
-            ("http://h:0/x", "from 1 to 65535"),
-            ("http://h:/x", "from 1 to 65535"),
-            ("http://[::1]:70000", "from 1 to 65535"),
-            ("http://h/v1/episodes", "before /v1/episodes"),
-            ("http://h/base/v1/episodes/", "before /v1/episodes"),
-            ("http://h/v1/episodes/run-7", "before /v1/episodes"),
-        ] {
-            let error = Address::parse(url).expect_err(url).to_string();
-            assert!(error.contains(words), "{url}: {error}");
-            assert!(!error.contains("secret"));
-        }
-    }
-
-    #[test]
-    fn an_origin_has_one_spelling() {
-        for (url, expected) in [
-            ("HTTP://Host/x?y", Some("http://host:80")),
-            ("https://h", Some("https://h:443")),
-            ("https://h:8490/v1/episodes/a", Some("https://h:8490")),
-            ("http://[::1]:1/", Some("http://[::1]:1")),
-            ("ftp://h/", None),
-            ("/v1", None),
-            ("", None),
-        ] {
-            assert_eq!(origin(url).as_deref(), expected, "{url}");
-        }
-    }
-
-    #[test]
-    fn headers_are_filled_in_and_cannot_be_broken_out_of() {
-        let extra = |pairs: &[(&str, &str)]| {
-            ExtraHeaders::parse(&pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect())
-        };
-        let headers = extra(&[
-            ("X-Name", "{host}/{id} {sha256}"),
-            ("X-Tar", "{content_sha256}"),
-            ("X-Commit", "v={commit}"),
-            ("Content-Type", "application/octet-stream"),
-        ])
-        .unwrap();
-        let facts = ArchiveFacts { sha256: Digest([1; 32]), content_sha256: Digest([2; 32]), size_bytes: 1 };
-        let id = EpisodeId::parse("Lauf grün").unwrap();
-        let commit = Commit::parse(&"a".repeat(40)).unwrap();
-        let host = HeaderValue::from_static("lab");
-        let mut filling = Filling { id: &id, facts: Some(&facts), commit: Some(&commit), host: &host };
-        let mut filled = HeaderMap::new();
-        filled.insert("content-type", HeaderValue::from_static("application/zstd"));
-        headers.fill(&filling, &mut filled).unwrap();
-        assert_eq!(filled["x-name"], format!("lab/Lauf%20gr%C3%BCn {}", "01".repeat(32)));
-        assert_eq!(filled["x-tar"], "02".repeat(32));
-        assert_eq!(filled["x-commit"], format!("v={}", "a".repeat(40)));
-        assert_eq!(filled["content-type"], "application/octet-stream");
-        assert!(!format!("{filled:?}").contains("lab/"));
-
-        filling.commit = None;
-        headers.fill(&filling, &mut filled).unwrap();
-        assert_eq!(filled.get("x-commit"), None);
-        filling.facts = None;
-        headers.fill(&filling, &mut filled).unwrap();
-        assert!(filled.get("x-name").is_none() && filled.get("x-tar").is_none());
-
-        for (name, value, words) in [
-            ("x y", "1", "not a header's name"),
-            ("Host", "other", "HTTP itself"),
-            ("transfer-encoding", "chunked", "HTTP itself"),
-            ("X", "a\nb", "printable ASCII"),
-            ("X", "ü", "printable ASCII"),
-            ("X", "{is}", "not known"),
-            ("X", "{id", "without"),
-        ] {
-            let error = extra(&[(name, value)]).expect_err(name).to_string();
-            assert!(error.contains(words), "{error}");
-        }
-    }
-}
+mod tests;

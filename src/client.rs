@@ -10,8 +10,10 @@
 //!                    Answered: its body, in pieces or bounded                         idle time-out
 //! ```
 //!
-//! There is no total time-out: what moves may take days. No redirect is followed, nothing that was sent is sent again,
-//! and an answer that comes before the body is through is read and believed (RFC 9112, section 9.5); that connection
+//! There is no total time-out: what moves may take days. No redirect is followed. What was sent is
+//! sent again only where a connection was kept and had died meanwhile: the other end may close it
+//! in the moment in which it is used. An answer that comes before the body is through is read and
+//! believed (RFC 9112, section 9.5); that connection
 //! is then closed. Pooling clients leaked a socket for every such answer, which is why this one holds its connections itself.
 //!
 //! HTTP/2 is left out: it shows no 1xx answers through hyper, and one upload is one connection here anyway.
@@ -33,7 +35,7 @@ use tokio::time::Instant;
 
 use self::{
     body::Outgoing,
-    connect::{Connection, Destination, Idle},
+    connect::{Connection, Destination, FIRST_WRITE_WAIT, Idle, Patience},
     flight::Flight,
     tls::Credentials,
 };
@@ -94,6 +96,15 @@ pub struct Request {
     pub body: RequestBody,
 }
 
+impl Request {
+    /// The same once more, where its body is in memory.
+    fn again(&self) -> Option<Self> {
+        let Self { method, uri, headers, body } = self;
+        let (method, uri, headers) = (method.clone(), uri.clone(), headers.clone());
+        Some(Self { method, uri, headers, body: body.again()? })
+    }
+}
+
 /// The client. Clones share its connections.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
@@ -144,7 +155,8 @@ impl Client {
         let options = &self.0.options;
         let credentials = &self.0.credentials;
         let destination = Destination::of(&request.uri)?;
-        let flight = Flight::new(progress.clone());
+        let mut again = request.again();
+        let mut flight = Flight::new(progress.clone());
         let mut request = prepare(request, &destination, credentials, &flight)?;
         loop {
             let idle = self.0.idle.take(&destination).await;
@@ -157,22 +169,58 @@ impl Client {
                 }
             };
             connection.line.carries(&flight);
+            let patience = (!is_fresh).then(|| Patience::short(&connection));
             let sending = connection.sender.try_send_request(request);
-            match self.await_head(sending, &flight).await? {
+            let mut failed = match self.await_head(sending, &flight, patience).await? {
                 Ok(response) => return Ok(Answered::new(self.clone(), connection, flight, response)),
-                Err(mut failed) => match failed.take_message() {
-                    // The idle connection had died before a byte of this was sent: no harm done.
-                    Some(unsent) if !is_fresh => request = unsent,
-                    _ => return Err(reason(&connection, &flight, &failed.into_error())),
-                },
+                Err(failed) => failed,
+            };
+            let unsent = failed.take_message();
+            let error = reason(&connection, &flight, &failed.into_error());
+            if is_fresh || flight.has_heard() || !ends_a_connection(&error) {
+                return Err(error);
             }
+            // It had died while it was kept. The others are as old, or older.
+            self.0.idle.forget(&destination);
+            request = match (unsent, again.take()) {
+                // Not a byte of this was sent.
+                (Some(unsent), same) => {
+                    again = same;
+                    unsent
+                }
+                // No answer came of it, and PUT is idempotent (RFC 9110, section 9.2.2).
+                (None, Some(same)) => {
+                    again = same.again();
+                    flight = Flight::new(progress.clone());
+                    prepare(same, &destination, credentials, &flight)?
+                }
+                (None, None) => return Err(ClientError::Stale(error.to_string())),
+            };
         }
     }
 
     /// Waits as long as something moves. The inner result is hyper's.
-    async fn await_head<T>(&self, head: impl Future<Output = T>, flight: &Flight) -> Result<T, ClientError> {
+    async fn await_head<T>(
+        &self,
+        head: impl Future<Output = T>,
+        flight: &Flight,
+        patience: Option<Patience>,
+    ) -> Result<T, ClientError> {
         let (idle, answer) = (self.0.options.idle_timeout, self.0.options.answer_timeout);
         let mut head = pin!(head);
+        if let Some(patience) = patience {
+            // A peer that acknowledges the first bytes has all the time of the settings for the
+            // rest.
+            let first = Instant::now() + FIRST_WRITE_WAIT + FIRST_WRITE_WAIT / 2;
+            let first = first.min(Instant::now() + idle.min(answer));
+            tokio::select! {
+                biased;
+                result = &mut head => return Ok(result),
+                () = flight.first_heard() => {}
+                () = tokio::time::sleep_until(first) => {}
+            }
+            drop(patience);
+        }
         loop {
             let (deadline, _) = flight.patience(idle, answer);
             // What we wait for may change meanwhile, to something shorter.
@@ -186,6 +234,11 @@ impl Client {
             }
         }
     }
+}
+
+/// A kept connection that had died looks so: closed, reset, or nothing acknowledged.
+fn ends_a_connection(error: &ClientError) -> bool {
+    matches!(error, ClientError::Lost(_) | ClientError::TimedOut(Wait::Idle))
 }
 
 fn prepare(

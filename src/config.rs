@@ -132,6 +132,8 @@ pub struct ReceiverConfig {
     pub concurrency: NonZeroUsize,
     /// Whether a bare 2xx is not believed.
     pub require_receipt: bool,
+    /// Whether a 200 without a receipt is believed though nothing vouches for it.
+    pub believe_bare_200: bool,
     /// Bytes a second for all uploads together; `None`: as fast as it goes.
     pub bandwidth_limit: Option<NonZeroU64>,
     /// When uploads run; empty: at any time.
@@ -244,6 +246,7 @@ impl RawConfig {
                 raw.concurrency.unwrap_or(defaults::CONCURRENCY),
             )?,
             require_receipt: raw.require_receipt.unwrap_or(false),
+            believe_bare_200: raw.believe_bare_200.unwrap_or(false),
             bandwidth_limit: uploads::limit(raw)?,
             upload_window: uploads::windows(raw)?,
         })
@@ -340,6 +343,7 @@ mod tests {
         assert_eq!(all.answer_timeout, least.answer_timeout);
         assert_eq!(all.concurrency, least.concurrency);
         assert_eq!(all.require_receipt, least.require_receipt);
+        assert_eq!(all.believe_bare_200, least.believe_bare_200);
         assert_eq!((all.bandwidth_limit, all.upload_window), (least.bandwidth_limit, least.upload_window));
         let receive = |text: &str| raw::parse(text).unwrap().receive().unwrap();
         assert_eq!(receive(SAMPLE), receive(""));

@@ -72,7 +72,7 @@ impl Endpoint {
         let headers = ExtraHeaders::parse(&options.headers)?;
         let host = address::header_text(&options.host_id).ok_or(AddressError::HostId)?;
         if client.has_token() && !address.is_private() {
-            tracing::warn!("the token travels in clear text to {}: use https", options.url);
+            tracing::warn!("the token travels in clear text to {}: use https", address::shown(&options.url));
         }
         Ok(Self { client, address, headers, host })
     }

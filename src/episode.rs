@@ -353,13 +353,6 @@ impl Commit {
             .then(|| Self(text.to_ascii_lowercase()))
     }
 
-    /// The commit that a `meta.json` names as `code_version.commit`; `None` where it names none, or is no JSON.
-    #[must_use]
-    pub fn in_meta(meta: &[u8]) -> Option<Self> {
-        let meta: serde_json::Value = serde_json::from_slice(meta).ok()?;
-        Self::parse(meta.get("code_version")?.get("commit")?.as_str()?)
-    }
-
     /// The 40 lower-case digits.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -36,6 +36,7 @@ pub mod filed;
 pub mod layout;
 pub mod manifest;
 pub mod open_files;
+pub mod meta;
 pub mod progress;
 pub mod records;
 pub mod retention;

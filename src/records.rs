@@ -72,6 +72,10 @@ pub struct RecordedVerdict {
     pub detail: String,
     /// When, UTC.
     pub at_wall: WallTime,
+    /// Who said it: its address, without a query. Another receiver has not. `None` where an older
+    /// shipper wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receiver: Option<String>,
 }
 
 /// Whether an episode came with a manifest, and what became of it.

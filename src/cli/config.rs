@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::Subcommand;
 use sealift::{
+    address,
     config::{RawConfig, RawReceive, SAMPLE},
     episode::printable,
     filesystem::shared_between_hosts,
@@ -76,6 +77,7 @@ fn shown(raw: &RawConfig, file: Option<&Path>) -> Result<String, Failure> {
     for value in in_force.receiver.headers.values_mut() {
         "…".clone_into(value);
     }
+    in_force.receiver.url = in_force.receiver.url.map(|url| address::shown(&url));
     let file = match file {
         Some(file) => format!("read from {}", printable(&file.to_string_lossy())),
         None => "no file was read".to_owned(),

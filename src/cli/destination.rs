@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 use sealift::{
+    address,
     client::Client,
     config::{ConfigError, RawConfig, ReceiverConfig},
     endpoint::{Endpoint, EndpointOptions},
@@ -15,7 +16,9 @@ use super::{Source, exit::Failure};
 /// The destination, for the commands that talk to one.
 #[derive(Debug, Args)]
 pub(super) struct Destination {
-    /// Where the receiver is, such as https://receiver.example:8490; the whole address where it holds {id} (receiver.url)
+    /// Where the receiver is, such as https://receiver.example:8490; the whole address where it
+    /// holds {id} (receiver.url). One with a secret in its query belongs in the file: others see
+    /// this in ps
     #[arg(long, value_name = "URL")]
     pub(super) receiver: Option<String>,
 }
@@ -36,7 +39,9 @@ impl Destination {
     /// What was given, to be typed behind another command: with a blank before it, or empty.
     pub(super) fn as_typed(&self) -> String {
         let given = self.receiver.as_ref();
-        given.map_or_else(String::new, |url| format!(" --receiver {}", shell_word(Path::new(url))))
+        given.map_or_else(String::new, |url| {
+            format!(" --receiver {}", shell_word(Path::new(&address::shown(url))))
+        })
     }
 
     pub(super) fn lay_over(&self, raw: &mut RawConfig) {

@@ -5,6 +5,7 @@ use std::{num::NonZeroU32, time::Duration};
 use anyhow::Context as _;
 use clap::Args;
 use sealift::{
+    address,
     config::{QueueOrder, ReceiverConfig, ShipConfig, WatchMode},
     ship::{
         control::Desk,
@@ -88,7 +89,7 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
             "sealift {} ships {} to {}",
             env!("CARGO_PKG_VERSION"),
             config.layout.episodes.display(),
-            config.receiver.url
+            address::shown(&config.receiver.url)
         );
         let shown = args.once.then(|| {
             let (desk, asks) = Desk::new();
@@ -129,7 +130,9 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
 /// The way to the receiver. Reads certificates and token; opens no connection.
 pub(super) fn transport(receiver: &ReceiverConfig, host_id: &str) -> Result<Transport, Failure> {
     let client = destination::client(receiver)?;
-    Ok(Transport::new(destination::endpoint(receiver, host_id, client)?))
+    let transport = Transport::new(destination::endpoint(receiver, host_id, client)?);
+    let asks = !(receiver.require_receipt || receiver.believe_bare_200);
+    Ok(if asks { transport } else { transport.not_asking_of_bare_200() })
 }
 
 /// The daemon's narrow options, out of the configuration. Nobody is notified, and nothing is read again.
@@ -197,6 +200,7 @@ fn settings(config: &ShipConfig, once: bool) -> Settings {
         uploads: uploads(&config.receiver),
         require_receipt: config.receiver.require_receipt,
         open_files_wait: config.open_files_wait,
+        believe_bare_200: config.receiver.believe_bare_200,
         once,
         relieve: config.shipped_free_bytes.is_some(),
         seed: seed(),

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sealift::{
+    address,
     client::Client,
     episode::{EpisodeId, printable, shell_word},
     layout::Layout,
@@ -98,7 +99,7 @@ pub(crate) fn run(args: VerifyArgs) -> Result<Exit, Failure> {
         println!("{}", document(&report));
     } else {
         let typed = args.source.as_typed() + &args.destination.as_typed();
-        print!("{}", told(&report, &layout, &config.url, &typed));
+        print!("{}", told(&report, &layout, &address::shown(&config.url), &typed));
     }
     Ok(if report.all_held() { Exit::Done } else { Exit::Wrong })
 }

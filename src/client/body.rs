@@ -53,6 +53,14 @@ impl RequestBody {
         Self { len_bytes, source: Source::Chunks(chunks) }
     }
 
+    /// The same once more, where it is in memory.
+    pub(super) fn again(&self) -> Option<Self> {
+        match &self.source {
+            Source::Whole(bytes) => Some(Self::whole(bytes.clone())),
+            Source::Chunks(_) => None,
+        }
+    }
+
     /// Its length, bytes.
     #[must_use]
     pub fn len_bytes(&self) -> u64 {

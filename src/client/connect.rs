@@ -1,6 +1,7 @@
 //! Connections: made within the connect time-out, kept warm for a while, aborted when they are of no more use.
 
 use std::{
+    os::fd::{AsFd as _, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,6 +14,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use rustls::pki_types::CertificateDer;
+use socket2::SockRef;
 use tokio::{net::TcpStream, task::JoinHandle, time::Instant};
 use tower_service::Service as _;
 
@@ -23,6 +25,7 @@ use super::{
     flight::{Line, Wire},
     tls::Credentials,
 };
+use crate::address::without_query;
 
 /// How many idle connections are kept: one for each upload that runs beside others, and a few to spare.
 const MAX_IDLE: usize = 8;
@@ -41,12 +44,27 @@ const MAX_BUFFER_BYTES: usize = 256 * 1024;
 /// minute may pass until it takes more: an upload that moves would look like one that does not.
 const MAX_UNSENT_BYTES: u32 = 128 * 1024;
 
-/// TCP asks an idle peer whether it is still there (seconds until the first question, between them, and how many).
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
-
 /// `TCP_USER_TIMEOUT` (RFC 5482) ends a connection whose bytes are not acknowledged. Our own clock shall be first, since it
 /// knows what we are waiting for; this is for when nobody waits.
 const USER_TIMEOUT_AFTER: Duration = Duration::from_secs(5);
+
+/// So many times TCP asks a silent peer whether it is still there, before it is given up.
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// What is written first on a connection that was kept is acknowledged within this time, or the
+/// peer is gone: a firewall on the way forgets connections and tells neither end.
+pub(super) const FIRST_WRITE_WAIT: Duration = Duration::from_secs(5);
+
+/// When TCP first asks a silent peer, and how long between two questions. Linux counts no probes
+/// once `TCP_USER_TIMEOUT` is set: it ends the connection at the first probe that finds the peer
+/// silent for that long. So they are spread such that one falls due just then, and a peer that is
+/// gone is found out after the idle time-out and [`USER_TIMEOUT_AFTER`], as one that acknowledges
+/// nothing is.
+fn keepalive(user_timeout: Duration) -> (Duration, Duration) {
+    let between_s = (user_timeout.as_secs() / 2 / u64::from(KEEPALIVE_PROBES)).max(1);
+    let first_s = user_timeout.as_secs().saturating_sub(between_s * u64::from(KEEPALIVE_PROBES)).max(1);
+    (Duration::from_secs(first_s), Duration::from_secs(between_s))
+}
 
 /// Where a connection leads.
 #[derive(Clone, PartialEq, Eq)]
@@ -57,7 +75,8 @@ pub(super) struct Destination {
 
 impl Destination {
     pub(super) fn of(uri: &Uri) -> Result<Self, ClientError> {
-        let refuse = |why: &str| Err(ClientError::Request(format!("{uri}: {why}")));
+        let refuse =
+            |why: &str| Err(ClientError::Request(format!("{}: {why}", without_query(&uri.to_string()))));
         let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
             return refuse("not an absolute address");
         };
@@ -96,6 +115,9 @@ pub(super) struct Connection {
     /// What the other end showed; empty without TLS.
     pub(super) certificates: Arc<[CertificateDer<'static>]>,
     destination: Destination,
+    /// A second handle: hyper holds the first, and its options change meanwhile.
+    pub(super) socket: Arc<OwnedFd>,
+    user_timeout: Duration,
     task: JoinHandle<()>,
     idle_since: Instant,
 }
@@ -117,6 +139,8 @@ impl Connection {
         let opened = tokio::time::timeout(connect_timeout, async {
             let stream = connect(destination, credentials, connect_timeout, idle_timeout).await?;
             let certificates = shown(&stream);
+            let socket = tcp_of(&stream).as_fd().try_clone_to_owned();
+            let socket = Arc::new(socket.map_err(|error| ClientError::Unreachable(error.to_string()))?);
             let line = Line::default();
             let wire = TokioIo::new(Wire::new(TokioIo::new(stream), line.clone()));
             let (sender, connection) = http1::Builder::new()
@@ -131,9 +155,38 @@ impl Connection {
                 }
             });
             let destination = destination.clone();
-            Ok(Self { sender, line, certificates, destination, task, idle_since: Instant::now() })
+            let user_timeout = idle_timeout + USER_TIMEOUT_AFTER;
+            let idle_since = Instant::now();
+            Ok(Self { sender, line, certificates, destination, socket, user_timeout, task, idle_since })
         });
         opened.await.unwrap_or(Err(ClientError::TimedOut(Wait::Connect)))
+    }
+}
+
+/// The few seconds that a first write may take, and then what every write may.
+pub(super) struct Patience {
+    socket: Arc<OwnedFd>,
+    then: Duration,
+}
+
+impl Patience {
+    /// With a connection that was kept.
+    pub(super) fn short(connection: &Connection) -> Self {
+        let patience = Self { socket: Arc::clone(&connection.socket), then: connection.user_timeout };
+        patience.set(FIRST_WRITE_WAIT.min(patience.then));
+        patience
+    }
+
+    fn set(&self, user_timeout: Duration) {
+        if let Err(error) = SockRef::from(&*self.socket).set_tcp_user_timeout(Some(user_timeout)) {
+            tracing::debug!("TCP_USER_TIMEOUT cannot be set: {error}");
+        }
+    }
+}
+
+impl Drop for Patience {
+    fn drop(&mut self) {
+        self.set(self.then);
     }
 }
 
@@ -143,6 +196,13 @@ fn shown(stream: &MaybeHttpsStream<TokioIo<TcpStream>>) -> Arc<[CertificateDer<'
         MaybeHttpsStream::Https(tls) => {
             tls.inner().get_ref().1.peer_certificates().unwrap_or_default().into()
         }
+    }
+}
+
+fn tcp_of(stream: &MaybeHttpsStream<TokioIo<TcpStream>>) -> &TcpStream {
+    match stream {
+        MaybeHttpsStream::Http(tcp) => tcp.inner(),
+        MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().inner(),
     }
 }
 
@@ -158,11 +218,11 @@ async fn connect(
     tcp.set_nodelay(true);
     // Divided among the addresses of a name, so that one dead address leaves time for the next.
     tcp.set_connect_timeout(Some(connect_timeout));
-    let (first, between, probes) = KEEPALIVE;
+    let user_timeout = idle_timeout + USER_TIMEOUT_AFTER;
+    let (first, between) = keepalive(user_timeout);
     tcp.set_keepalive(Some(first));
     tcp.set_keepalive_interval(Some(between));
-    tcp.set_keepalive_retries(Some(probes));
-    tcp.set_tcp_user_timeout(Some(idle_timeout + USER_TIMEOUT_AFTER));
+    tcp.set_tcp_user_timeout(Some(user_timeout));
     let stream = if destination.scheme == Scheme::HTTPS {
         let credentials = Arc::clone(credentials);
         // The first time, this reads the system's authorities from the disk.
@@ -176,11 +236,7 @@ async fn connect(
     } else {
         tcp.call(uri).await.map(MaybeHttpsStream::Http).map_err(|error| error::of_connecting(&error))?
     };
-    let socket = match &stream {
-        MaybeHttpsStream::Http(tcp) => tcp.inner(),
-        MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().inner(),
-    };
-    if let Err(error) = socket2::SockRef::from(socket).set_tcp_notsent_lowat(MAX_UNSENT_BYTES) {
+    if let Err(error) = SockRef::from(tcp_of(&stream)).set_tcp_notsent_lowat(MAX_UNSENT_BYTES) {
         tracing::debug!("TCP_NOTSENT_LOWAT cannot be set: {error}");
     }
     Ok(stream)
@@ -208,6 +264,11 @@ impl Idle {
                 return Some(connection);
             }
         }
+    }
+
+    /// One of them had ended without a sign of it: so may have the others.
+    pub(super) fn forget(&self, destination: &Destination) {
+        self.lock().retain(|one| one.destination != *destination);
     }
 
     /// Keeps one whose exchange ended well.

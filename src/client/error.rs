@@ -33,6 +33,11 @@ pub enum ClientError {
     /// The connection broke after it stood, or what came over it is not HTTP.
     #[error("the connection was lost: {0}")]
     Lost(String),
+    /// A connection that was kept from a request before had ended at the other end when this one
+    /// was sent. It may be sent again at once; requests whose bodies are in memory are, and never
+    /// end so.
+    #[error("the connection was lost: {0}")]
+    Stale(String),
     /// The address cannot be used.
     #[error("the request could not be made: {0}")]
     Request(String),

@@ -18,6 +18,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::Notify,
     time::Instant,
 };
 
@@ -26,7 +27,7 @@ use crate::progress::Progress;
 
 /// Shared by the body, the connection under it and the one who waits for the answer.
 #[derive(Clone, Debug)]
-pub(super) struct Flight(Arc<Mutex<State>>);
+pub(super) struct Flight(Arc<Mutex<State>>, Arc<Notify>);
 
 #[derive(Debug)]
 struct State {
@@ -48,22 +49,40 @@ struct State {
     last_moved: Instant,
     /// The source's own error, which hyper would only wrap.
     body_error: Option<io::Error>,
+    /// Something has come since the exchange began.
+    heard: bool,
 }
 
 impl Flight {
     pub(super) fn new(progress: Progress) -> Self {
-        Self(Arc::new(Mutex::new(State {
-            progress,
-            pulled_bytes: 0,
-            written_bytes: 0,
-            told_bytes: 0,
-            all_pulled: false,
-            all_sent: false,
-            starved: false,
-            answered: false,
-            last_moved: Instant::now(),
-            body_error: None,
-        })))
+        Self(
+            Arc::new(Mutex::new(State {
+                progress,
+                pulled_bytes: 0,
+                written_bytes: 0,
+                told_bytes: 0,
+                all_pulled: false,
+                all_sent: false,
+                starved: false,
+                answered: false,
+                last_moved: Instant::now(),
+                body_error: None,
+                heard: false,
+            })),
+            Arc::default(),
+        )
+    }
+
+    /// Returns once anything has come.
+    pub(super) async fn first_heard(&self) {
+        while !self.has_heard() {
+            self.1.notified().await;
+        }
+    }
+
+    /// Whether anything has come.
+    pub(super) fn has_heard(&self) -> bool {
+        self.lock().heard
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -140,6 +159,9 @@ impl Flight {
 
     fn read(&self) {
         let mut state = self.lock();
+        if !std::mem::replace(&mut state.heard, true) {
+            self.1.notify_one();
+        }
         state.progress.step();
         // What comes after the last byte was sent (1xx) does not put off the answer.
         if !state.all_sent {

@@ -81,6 +81,7 @@ impl RawConfig {
                 answer_timeout_s: receiver.answer_timeout_s.or(Some(ANSWER_TIMEOUT_S)),
                 concurrency: receiver.concurrency.or(Some(CONCURRENCY)),
                 require_receipt: receiver.require_receipt.or(Some(false)),
+                believe_bare_200: receiver.believe_bare_200.or(Some(false)),
                 bandwidth_limit: receiver.bandwidth_limit.or_else(|| Some(BANDWIDTH_LIMIT.to_owned())),
                 ..receiver
             },

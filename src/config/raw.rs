@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::uploads::RawUploadWindow;
+use crate::address::without_queries;
 
 /// How unlike a known key may be and still be offered, 0 to 1 (Jaro-Winkler).
 const NEAR: f64 = 0.75;
@@ -71,6 +72,7 @@ pub struct RawReceiver {
     pub answer_timeout_s: Option<u64>,
     pub concurrency: Option<usize>,
     pub require_receipt: Option<bool>,
+    pub believe_bare_200: Option<bool>,
     pub bandwidth_limit: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub upload_window: Vec<RawUploadWindow>,
@@ -115,7 +117,8 @@ pub struct RawReceive {
 /// Parses TOML; the error shows the line, a caret, and in words which key it is and what it must be.
 pub(super) fn parse(text: &str) -> Result<RawConfig, String> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
-        let shown = error.to_string();
+        // The line that is shown may be that of an address.
+        let shown = without_queries(&error.to_string());
         let shown = shown.trim_end();
         let key = error.span().and_then(|span| key_at(text, span.start));
         let Some(key) = key else { return shown.to_owned() };

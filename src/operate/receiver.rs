@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use crate::{
+    address::without_query,
     client::{Answered, ClientError, Request, RequestBody},
     endpoint::Endpoint,
     episode::{Commit, EpisodeId},
@@ -21,10 +22,10 @@ impl Receiver {
         Self(endpoint)
     }
 
-    /// The address of an episode.
+    /// The address of an episode, for a person: without its query.
     #[must_use]
     pub fn url_of(&self, id: &EpisodeId) -> String {
-        self.0.address().of(id)
+        self.0.address().shown_of(id)
     }
 
     /// Asks for the archive, or for what `extra` says of it (a range).
@@ -37,7 +38,7 @@ impl Receiver {
         extra: HeaderMap,
         progress: &Progress,
     ) -> Result<Answered, ClientError> {
-        self.ask(Method::GET, self.url_of(id), (id, None), extra, progress).await
+        self.ask(Method::GET, self.0.address().of(id), (id, None), extra, progress).await
     }
 
     /// Asks what is held, without the archive.
@@ -50,7 +51,7 @@ impl Receiver {
         extra: HeaderMap,
         progress: &Progress,
     ) -> Result<Answered, ClientError> {
-        self.ask(Method::HEAD, self.url_of(id), (id, None), extra, progress).await
+        self.ask(Method::HEAD, self.0.address().of(id), (id, None), extra, progress).await
     }
 
     /// Asks what a PUT of this episode would meet. `None` where the whole address is set: that is no receiver of ours.
@@ -79,7 +80,7 @@ impl Receiver {
         progress: &Progress,
     ) -> Result<Answered, ClientError> {
         let bad = |error: &dyn std::fmt::Display| ClientError::Request(error.to_string());
-        let uri = url.parse().map_err(|error| bad(&format_args!("{url}: {error}")))?;
+        let uri = url.parse().map_err(|error| bad(&format_args!("{}: {error}", without_query(&url))))?;
         let mut headers = HeaderMap::new();
         self.0.complete(&mut headers, id, None, commit).map_err(|error| bad(&error))?;
         // What the configuration says of a body is about uploads.

@@ -19,7 +19,7 @@ use super::{
     shipped::{self, Shipped},
 };
 use crate::{
-    address::origin,
+    address::{origin, without_query},
     client::{Answered, ClientError},
     episode::{Digest, EpisodeId, printable},
     progress::Progress,
@@ -158,7 +158,7 @@ async fn check(receiver: Receiver, shipped: Shipped, deep: bool, progress: Progr
     let answer = ask(&receiver, &id, deep, &progress).await;
     let asked = origin(&receiver.url_of(&id));
     let elsewhere = origin(&receipt.receiver) != asked;
-    let delivered_to = elsewhere.then(|| printable(&receipt.receiver));
+    let delivered_to = elsewhere.then(|| printable(without_query(&receipt.receiver)));
     row(id, judge(&receipt, &answer, deep), delivered_to)
 }
 

@@ -57,7 +57,8 @@ pub fn give_up(layout: &Layout, id: &EpisodeId, full: bool) {
 }
 
 /// Makes an archive durable under its final name (where it is not), and writes its sidecar. `archive` is the open
-/// scratch; `None` where the archive has its final name already.
+/// scratch; `None` where the archive has its final name already. A conflict belongs to the receiver
+/// that said it.
 ///
 /// # Errors
 /// In a sentence. The archive must not be believed any more: a failed fsync has dropped bytes of it.
@@ -66,16 +67,17 @@ pub fn keep(
     id: &EpisodeId,
     archive: Option<&Archive>,
     packed: &Packed,
-    conflict: Option<&Refusal>,
+    conflict: Option<(&Refusal, &str)>,
     now: WallTime,
     progress: &Progress,
 ) -> Result<(), String> {
     let mut sidecar = sidecar(id, packed);
-    sidecar.verdict = conflict.map(|refusal| RecordedVerdict {
+    sidecar.verdict = conflict.map(|(refusal, receiver)| RecordedVerdict {
         verdict: CONFLICT.to_owned(),
         status_code: refusal.status.unwrap_or(409),
         detail: refusal.detail.clone(),
         at_wall: now,
+        receiver: Some(receiver.to_owned()),
     });
     let write = || -> io::Result<()> {
         if let Some(archive) = archive {
@@ -158,10 +160,10 @@ pub fn open(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> io::Result
 }
 
 /// Whether the archive in the outbox can be sent as it is. With `rehash` its bytes are read and compared with their
-/// digest.
+/// digest. A conflict that another than this `receiver` has said is none here.
 #[must_use]
-pub fn check(layout: &Layout, id: &EpisodeId, rehash: bool, progress: &Progress) -> Check {
-    match try_check(layout, id, rehash, progress) {
+pub fn check(layout: &Layout, id: &EpisodeId, rehash: bool, receiver: &str, progress: &Progress) -> Check {
+    match try_check(layout, id, rehash, receiver, progress) {
         Ok(check) => check,
         Err(error) => Check::Unknown(format!(
             "its archive in the outbox could not be compared with it: {error}. The archive is kept"
@@ -198,7 +200,13 @@ pub fn clear_partials(layout: &Layout, progress: &Progress) -> io::Result<()> {
     Ok(())
 }
 
-fn try_check(layout: &Layout, id: &EpisodeId, rehash: bool, progress: &Progress) -> io::Result<Check> {
+fn try_check(
+    layout: &Layout,
+    id: &EpisodeId,
+    rehash: bool,
+    receiver: &str,
+    progress: &Progress,
+) -> io::Result<Check> {
     let unusable = |why: &str| Ok(Check::Unusable(why.to_owned()));
     let Some(sidecar) = filed::sidecar(layout, id)? else {
         return unusable("an archive without a sidecar of its own is not trusted");
@@ -237,7 +245,8 @@ fn try_check(layout: &Layout, id: &EpisodeId, rehash: bool, progress: &Progress)
         commit: sidecar.commit.as_deref().and_then(Commit::parse),
         open_files: sidecar.open_files.clone(),
     };
-    let conflict = sidecar.conflict().map(|recorded| Refusal {
+    let here = |recorded: &&RecordedVerdict| recorded.receiver.as_deref().is_none_or(|who| who == receiver);
+    let conflict = sidecar.conflict().filter(here).map(|recorded| Refusal {
         status: Some(recorded.status_code),
         detail: recorded.detail.clone(),
         body: serde_json::Value::Null,

@@ -46,6 +46,28 @@ pub struct Answer {
     pub retry_after_s: Option<u64>,
     /// The answer's own `Date`.
     pub server_date: Option<WallTime>,
+    /// What speaks for it where it acknowledges the archive and brings no receipt.
+    pub voucher: Voucher,
+}
+
+/// What speaks for an acknowledgement without a receipt: a proxy without a route for the host or
+/// the path answers an empty 200 to any PUT.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Voucher {
+    /// Its status alone.
+    #[default]
+    Status,
+    /// A strong `ETag` (RFC 9110, section 8.8.1): what was stored has a name there.
+    StrongEtag,
+    /// Its body calls itself a problem (RFC 9457), which speaks against it.
+    Problem,
+    /// A HEAD of the same address then showed the archive's length or its digest.
+    Head,
+    /// A HEAD of the same address did not; what it showed, in words.
+    HeadDenies(String),
+    /// It came before the archive was through, and no HEAD showed the archive's digest: what wrote
+    /// it cannot hold it.
+    Early,
 }
 
 /// Who wrote the answer shows in its body.
@@ -63,7 +85,7 @@ pub enum AnswerBody {
     },
     /// Anything else (a proxy's or a captive portal's page), its beginning made printable.
     Foreign {
-        /// Whether it is HTML.
+        /// Whether it is markup: HTML, XML.
         html: bool,
         /// The first characters, printable.
         excerpt: String,

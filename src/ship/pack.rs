@@ -44,6 +44,7 @@ use crate::{
     episode::{Commit, Digest, EpisodeId, Fingerprint, FolderId},
     layout::{self, MARKER},
     manifest::{self, Check, MAX_MANIFEST_BYTES, Mismatch, NoManifest},
+    meta::{self, MAX_META_BYTES, NotJson},
     open_files::Probe,
     progress::{Cancelled, Progress},
     records::{ArchiveFacts, ManifestCheck},
@@ -52,8 +53,6 @@ use crate::{
 
 /// Where a recorder says which code it ran: `code_version.commit`.
 const META: &[u8] = layout::META.as_bytes();
-/// A longer `meta.json` is packed like any file, and not searched for a commit.
-const MAX_META_BYTES: u64 = 1024 * 1024;
 /// How many of the entries that were left out are named. A log line needs no more.
 const MAX_LEFT_OUT_NAMED: usize = 16;
 
@@ -81,6 +80,8 @@ pub struct Packed {
     pub manifest: ManifestCheck,
     /// The commit in `meta.json`, where there is one.
     pub commit: Option<Commit>,
+    /// What is wrong with `meta.json`, where no commit could be read from it for that.
+    pub meta_fault: Option<NotJson>,
     /// Length of the tar stream, bytes.
     pub uncompressed_bytes: u64,
     /// FIFOs, sockets and devices that are not in the archive, relative to the episode: the first few of them.
@@ -221,6 +222,7 @@ fn pack_observed(
         folder: read.folder,
         manifest,
         commit: packing.commit,
+        meta_fault: packing.meta_fault,
         uncompressed_bytes,
         left_out: packing.left_out,
         left_out_count: packing.left_out_count,
@@ -267,6 +269,7 @@ struct Packing<'a, W> {
     check: Option<Result<Check, Mismatch>>,
     commit: Option<Commit>,
     asked: Asked,
+    meta_fault: Option<NotJson>,
     left_out: Vec<PathBuf>,
     left_out_count: u64,
     /// `<id>/`, and behind it the path of the member at hand.
@@ -294,6 +297,7 @@ impl<'a, W: io::Write> Packing<'a, W> {
             check: marker.check.map(Ok),
             commit: None,
             asked,
+            meta_fault: None,
             left_out: Vec::new(),
             left_out_count: 0,
             top_len: path.len(),
@@ -365,7 +369,10 @@ impl<'a, W: io::Write> Packing<'a, W> {
             self.compare(path, stat.size_bytes, sha256);
         }
         if let Some(meta) = meta {
-            self.commit = Commit::in_meta(&meta);
+            match meta::commit(&meta) {
+                Ok(commit) => self.commit = commit,
+                Err(not_json) => self.meta_fault = Some(not_json),
+            }
         }
         Ok(())
     }

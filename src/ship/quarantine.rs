@@ -25,6 +25,7 @@ use crate::{
     episode::{EpisodeId, Fingerprint},
     filed,
     layout::Layout,
+    meta::{self, MAX_META_BYTES},
     progress::Progress,
     records::{QuarantineReason, WallTime},
     tree,
@@ -43,7 +44,7 @@ pub fn quarantine(
     let record = QuarantineReason {
         episode_id: Some(id.as_str().to_owned()),
         status_code: reason.status,
-        error: Some(reason.error.clone()),
+        error: Some(with_meta_fault(reason, &episode)),
         body: reason.body.clone(),
         verdict: Some(reason.verdict.to_owned()),
         quarantined_at_wall: Some(now),
@@ -65,6 +66,22 @@ pub fn quarantine(
 }
 
 /// Where it stands now; `None` where it is not what was judged.
+/// Where it is rejected for want of a commit, what keeps its commit from being read is what there
+/// is to mend.
+fn with_meta_fault(reason: &Reason, episode: &Path) -> String {
+    let error = reason.error.clone();
+    if !matches!(reason.status, Some(400 | 412)) {
+        return error;
+    }
+    match tree::read_top(episode, c"meta.json", MAX_META_BYTES) {
+        Ok(Some(meta)) => match meta::commit(&meta) {
+            Err(not_json) => format!("{error}. No commit was sent: {not_json}"),
+            Ok(_) => error,
+        },
+        Ok(None) | Err(_) => error,
+    }
+}
+
 fn try_quarantine(
     layout: &Layout,
     id: &EpisodeId,

@@ -3,17 +3,22 @@
 //! ```text
 //!  Delivery ──▶ address, headers ──▶ client::send ──▶ answer: status, body (bounded), Retry-After, Date ──▶ Outcome
 //!     │ └─ archive ──pread, 256 KiB──▶ channel ──▶ body          who wrote it shows in the body (AnswerBody)
+//!     ├─ where the answer did not come through: admission ──GET──▶ what would the receiver have said?
+//!     ├─ where a 200 brings no receipt: vouch ──HEAD──▶ is it held there?
 //!     └─ where an attempt came before: resume ──HEAD──▶ what has the receiver kept? ──▶ PATCH with the rest
 //! ```
 
+mod admission;
 mod answer;
 mod resume;
 mod upload;
+mod vouch;
 
 use self::{resume::Resumed, upload::Paced};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
 use crate::{
+    address::without_query,
     client::{Answered, ClientError, Request, Wait},
     endpoint::Endpoint,
     episode::{Commit, EpisodeId},
@@ -27,9 +32,18 @@ use crate::{
     wire,
 };
 
+/// So often an upload takes a connection that was kept and had died. Uploads beside it put theirs
+/// back meanwhile.
+const MOST_STALE: u32 = 3;
+
 /// Delivers archives to one receiver. Clones share its connections.
 #[derive(Clone)]
-pub struct Transport(Endpoint, Throttle);
+pub struct Transport {
+    endpoint: Endpoint,
+    throttle: Throttle,
+    /// Whether it is asked what speaks for a 200 without a receipt.
+    asks_of_bare_200: bool,
+}
 
 /// What to deliver.
 pub struct Delivery {
@@ -51,25 +65,38 @@ impl Transport {
     /// Delivers there.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
-        Self(endpoint, Throttle::default())
+        Self { endpoint, throttle: Throttle::default(), asks_of_bare_200: true }
     }
 
     /// The same, no faster than this and everybody else who has it.
     #[must_use]
     pub fn throttled_by(self, throttle: Throttle) -> Self {
-        Self(self.0, throttle)
+        Self { throttle, ..self }
     }
 
-    /// The address that an episode is delivered to, as it stands in a shipping receipt.
+    /// The same, without asking what speaks for a 200 without a receipt.
+    #[must_use]
+    pub fn not_asking_of_bare_200(self) -> Self {
+        Self { asks_of_bare_200: false, ..self }
+    }
+
+    /// The address that an episode is delivered to, as it stands in a shipping receipt: without its
+    /// query, which may hold a secret.
     #[must_use]
     pub fn url_of(&self, id: &EpisodeId) -> String {
-        self.0.address().of(id)
+        self.endpoint.address().shown_of(id)
+    }
+
+    /// Whether episodes go to the same addresses by both.
+    #[must_use]
+    pub fn leads_where(&self, other: &Self) -> bool {
+        self.endpoint.address().leads_where(other.endpoint.address())
     }
 
     /// Where the receiver is, for a person; without secrets.
     #[must_use]
     pub fn shown_url(&self) -> String {
-        self.0.address().shown()
+        self.endpoint.address().shown()
     }
 
     /// One attempt, to its end.
@@ -87,12 +114,17 @@ impl Transport {
             }
             Err(fault) => Err(fault),
         };
+        let outcome = match outcome {
+            Ok(outcome) => self.vouched(outcome, &delivery).await,
+            Err(fault) => Err(fault),
+        };
+        let outcome = if asked_in_vain { outcome } else { self.heard(outcome, &delivery).await };
         let (outcome, sent) = (outcome.unwrap_or_else(Outcome::Failed), delivery.progress.bytes() > 0);
         Attempt { outcome, resumed_at_bytes, sent, asked_in_vain }
     }
 
     async fn put(&self, delivery: &Delivery) -> Result<Outcome, Fault> {
-        let url = self.0.address().of(&delivery.id);
+        let url = self.endpoint.address().of(&delivery.id);
         let answered = self.upload(Method::PUT, &url, &HeaderMap::new(), 0, delivery).await?;
         let (status, size_bytes) = (answered.status, delivery.facts.size_bytes);
         match resume::taken_in_part(&answered, size_bytes) {
@@ -113,6 +145,7 @@ impl Transport {
         // Large enough to ask first.
         let rest_bytes = delivery.facts.size_bytes - offset_bytes;
         let mut may_expect = rest_bytes > wire::EXPECT_CONTINUE_OVER_BYTES;
+        let mut stale = 0;
         loop {
             let mut headers = self.headers_of(delivery)?;
             headers.extend(own_headers.clone());
@@ -120,10 +153,17 @@ impl Transport {
                 headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
             }
             let Delivery { archive, facts, progress, .. } = delivery;
-            let pace = Paced { throttle: self.1.clone(), progress: progress.clone() };
+            let pace = Paced { throttle: self.throttle.clone(), progress: progress.clone() };
             let body = upload::body(archive, facts, offset_bytes, pace).await.map_err(archive_fault)?;
             let request = Request { method: method.clone(), uri: uri(url)?, headers, body };
-            let answered = self.0.send(request, &delivery.progress).await.map_err(fault)?;
+            let answered = match self.endpoint.send(request, &delivery.progress).await {
+                // The next one is made for it: those that were kept are given up.
+                Err(ClientError::Stale(_)) if stale < MOST_STALE => {
+                    stale += 1;
+                    continue;
+                }
+                answered => answered.map_err(fault)?,
+            };
             // The expectation cannot be met by something on the way, and nothing was sent yet: a client SHOULD repeat the
             // request without it (RFC 9110, section 15.5.18). It is the same attempt.
             if !(may_expect && answered.status == StatusCode::EXPECTATION_FAILED) {
@@ -146,7 +186,7 @@ impl Transport {
         if let Some(commit) = commit {
             headers.insert(wire::CODE_COMMIT, text(commit.as_str())?);
         }
-        self.0
+        self.endpoint
             .complete(&mut headers, id, Some(facts), commit.as_ref())
             .map_err(|error| Fault::Request(error.to_string()))?;
         Ok(headers)
@@ -154,7 +194,7 @@ impl Transport {
 }
 
 fn uri(url: &str) -> Result<Uri, Fault> {
-    url.parse().map_err(|error| Fault::Request(format!("{url}: {error}")))
+    url.parse().map_err(|error| Fault::Request(format!("{}: {error}", without_query(url))))
 }
 
 fn fault(error: ClientError) -> Fault {
@@ -165,7 +205,7 @@ fn fault(error: ClientError) -> Fault {
         ClientError::TimedOut(Wait::Connect) => Fault::TimedOut(Phase::Connect),
         ClientError::TimedOut(Wait::Idle) => Fault::TimedOut(Phase::Idle),
         ClientError::TimedOut(Wait::Answer) => Fault::TimedOut(Phase::Answer),
-        ClientError::Lost(why) => Fault::Lost(why),
+        ClientError::Lost(why) | ClientError::Stale(why) => Fault::Lost(why),
         ClientError::Request(why) => Fault::Request(why),
         ClientError::Body(error) => archive_fault(error),
         ClientError::Cancelled => Fault::Cancelled,

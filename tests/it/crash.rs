@@ -662,7 +662,9 @@ fn unblock(folder: &Path) {
 }
 
 fn rejecting() -> Scripted {
-    Scripted::new(|_, _| Reply::json(422, &json!({"title": "not an episode of ours"})))
+    Scripted::new(|_, _| {
+        Reply::json(422, &json!({"type": "urn:sealift:too-large", "title": "not an episode of ours"}))
+    })
 }
 
 /// What the shipper would write beside an episode that was delivered as its sidecar says.

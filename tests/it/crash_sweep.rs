@@ -82,7 +82,9 @@ fn a_shipper_killed_with_a_kept_archive_finishes_at_the_next_start() {
 #[ignore = "run by tests/rigs/crash/run.sh"]
 fn a_shipper_killed_while_it_quarantines_finishes_at_the_next_start() {
     let Some(rig) = Rig::new() else { return };
-    let rejecting = Scripted::new(|_, _| Reply::json(422, &json!({"title": "not ours"})));
+    let rejecting = Scripted::new(|_, _| {
+        Reply::json(422, &json!({"type": "urn:sealift:too-large", "title": "not ours"}))
+    });
     let url = rejecting.url();
     rig.sweep(&url, KILL, EVERY, |_| {
         rig.ship(&url).output().unwrap();

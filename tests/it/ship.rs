@@ -39,7 +39,7 @@ fn one_pass_ships_everything_sealed_and_counts_it() {
 #[test]
 fn folders_that_somebody_removes_while_it_runs_are_made_anew() {
     let server = Scripted::new(|seen, _| match seen.id.as_str() {
-        "bad" => Reply::json(422, &json!({"detail": "no"})),
+        "bad" => Reply::json(422, &json!({"type": "urn:sealift:too-large", "detail": "no"})),
         _ => Reply::stored(seen),
     });
     let sandbox = Sandbox::new(server.url());

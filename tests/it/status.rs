@@ -134,7 +134,7 @@ fn without_a_daemon_the_folders_tell_and_that_none_answers_comes_first() {
 #[test]
 fn what_waits_is_told_with_why_and_until_when() {
     let conflict = || Reply::json(409, &json!({"type": "urn:sealift:conflict", "title": "held"}));
-    let fatal = || Reply::json(422, &json!({"type": "urn:sealift:x", "title": "no"}));
+    let fatal = || Reply::json(422, &json!({"type": "urn:sealift:too-large", "title": "no"}));
     let server = Scripted::new(move |seen, _| match seen.id.as_str() {
         "conflict" => conflict(),
         "fatal" => fatal(),

@@ -392,6 +392,7 @@ pub(crate) struct Reply {
     headers: String,
     before_body: bool,
     silent: bool,
+    head_alone: bool,
 }
 
 impl Reply {
@@ -404,6 +405,7 @@ impl Reply {
             headers: String::new(),
             before_body: false,
             silent: false,
+            head_alone: false,
         }
     }
 
@@ -437,6 +439,11 @@ impl Reply {
         self.headers.push_str(line);
         self.headers.push_str("\r\n");
         self
+    }
+
+    /// As to HEAD: its length, and not itself.
+    pub(crate) fn without_body(self) -> Self {
+        Self { head_alone: true, ..self }
     }
 
     /// Sent as soon as the head is read; the body is not asked for.
@@ -578,6 +585,7 @@ fn serve(
             if media_type.is_empty() { String::new() } else { format!("Content-Type: {media_type}\r\n") };
         let length =
             if *status == 204 { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        let body = if reply.head_alone { "" } else { body };
         write!(writer, "HTTP/1.1 {status} Scripted\r\n{media}{length}{headers}\r\n{body}")?;
         if reply.before_body {
             return Ok(());

@@ -73,7 +73,7 @@ fn scratch_is_cleared_and_names_that_are_not_ours_are_left_alone() {
 #[test]
 fn what_was_shipped_and_quarantined_before_stays_as_it_is() {
     let server = Scripted::new(|seen, _| match seen.id.as_str() {
-        "bad" => Reply::json(422, &json!({"detail": "no"})),
+        "bad" => Reply::json(422, &json!({"type": "urn:sealift:too-large", "detail": "no"})),
         _ => Reply::stored(seen),
     });
     let sandbox = Sandbox::new(server.url());

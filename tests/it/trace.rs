@@ -94,7 +94,7 @@ fn the_journals_one_line_is_the_whole_way_with_the_milliseconds_between() {
 fn an_episode_is_found_in_any_state() {
     let server = Scripted::new(|seen, _| match seen.id.as_str() {
         "conflict" => Reply::json(409, &json!({"detail": "other content"})),
-        "fatal" => Reply::json(422, &json!({"title": "not ours"})),
+        "fatal" => Reply::json(422, &json!({"type": "urn:sealift:too-large", "title": "not ours"})),
         "weather" => Reply::empty(503),
         _ => Reply::stored(seen),
     });

@@ -130,7 +130,7 @@ impl Download<'_> {
             // Nobody there at all: more likely a slip in the address than a line that dropped.
             ClientError::UnknownName(_) | ClientError::Unreachable(_) => is_first,
             ClientError::Tls(_) | ClientError::Request(_) | ClientError::Body(_) => true,
-            ClientError::TimedOut(_) | ClientError::Lost(_) => false,
+            ClientError::TimedOut(_) | ClientError::Lost(_) | ClientError::Stale(_) => false,
         };
         if ends {
             return Err(FetchError::Connection { url: self.receiver.url_of(self.id), cause: source });

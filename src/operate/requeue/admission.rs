@@ -15,6 +15,7 @@ use super::{Candidate, Options, word};
 use crate::{
     client::Answered,
     episode::{Commit, printable},
+    meta::{self, MAX_META_BYTES},
     operate::receiver::Receiver,
     progress::Progress,
     records::QuarantineReason,
@@ -22,8 +23,6 @@ use crate::{
     wire::ProblemType,
 };
 
-/// A longer `meta.json` is not searched for a commit when it is packed, either.
-const MAX_META_BYTES: u64 = 1024 * 1024;
 /// Of an answer, at most.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// The longest that a receiver's own words are shown, characters.
@@ -48,7 +47,7 @@ impl Asked {
         }
         let meta = tree::read_top(&candidate.folder, c"meta.json", MAX_META_BYTES);
         let commit = match meta {
-            Ok(meta) => meta.as_deref().and_then(Commit::in_meta),
+            Ok(meta) => meta.as_deref().and_then(|meta| meta::commit(meta).ok().flatten()),
             Err(error) => return Some(format!("its commit cannot be read: {:#}", anyhow::Error::new(error))),
         };
         let Some(receiver) = receiver else {

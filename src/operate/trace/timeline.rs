@@ -6,6 +6,7 @@
 
 use super::Found;
 use crate::{
+    address::without_query,
     episode::{EpisodeId, Look, Stamp},
     operate::journal::Entry,
     records::WallTime,
@@ -203,7 +204,7 @@ fn of_found(found: &Found) -> Vec<Step> {
         Found::Shipped { stamp, receipt, .. } => {
             let mut steps: Vec<_> = stamp.map(sealed).into_iter().collect();
             steps.extend(receipt.as_ref().map(|receipt| {
-                let detail = format!("{}  to {}", receipt.status_code, receipt.receiver);
+                let detail = format!("{}  to {}", receipt.status_code, without_query(&receipt.receiver));
                 Step::at_second(receipt.delivered_at_wall, Kind::Delivered, detail)
             }));
             steps

@@ -101,7 +101,9 @@ impl Workers {
     /// Whether what there is of its archive still fits the episode.
     pub(super) fn check(&self, id: &EpisodeId, rehash: bool, progress: &Progress) -> Check {
         let measured = lock(&self.known.scratch).get(id).and_then(|scratch| scratch.measured.clone());
-        let Some(measured) = measured else { return outbox::check(&self.layout, id, rehash, progress) };
+        let Some(measured) = measured else {
+            return outbox::check(&self.layout, id, rehash, &self.transport.shown_url(), progress);
+        };
         // Its bytes need no second look: they are compared each time that they are packed.
         match tree::fingerprint(&self.layout.episode(id), progress) {
             Ok(now) if now == measured.fingerprint => Check::Fits(measured, None),
@@ -190,6 +192,9 @@ fn told(id: &EpisodeId, packed: pack::Packed) -> Packed {
         tracing::warn!(
             EPISODE = %id, "{id}: {count} {what} left out of the archive, {} first", packed.left_out[0].display()
         );
+    }
+    if let Some(not_json) = packed.meta_fault {
+        tracing::warn!(EPISODE = %id, "{id}: {not_json}. It is sent without its commit");
     }
     let pack::Packed { facts, fingerprint, folder, manifest, commit, open_files, .. } = packed;
     Packed { facts, fingerprint, folder: Some(folder), manifest, commit, open_files }

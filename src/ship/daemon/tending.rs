@@ -6,14 +6,12 @@ use tokio::time::Instant;
 
 use super::{Aside, Daemon, reload::Reloaded, standing::Standing};
 use crate::{
-    episode::EpisodeId,
     ship::{
         lock::{Lock, LockError, refresh_every},
         machine::{
             Event,
             pulse::{Part, Work},
         },
-        transport::Transport,
     },
     tree,
     trial::{self, Trial, Trier},
@@ -164,7 +162,7 @@ impl Daemon {
         }
         self.pulse.allow(self.options.allowances.with_wait(reloaded.longest_wait));
         let workers = &mut self.hands.workers;
-        let elsewhere = leads_elsewhere(&workers.transport, &reloaded.transport);
+        let elsewhere = !workers.transport.leads_where(&reloaded.transport);
         // What is under way has its own transport, and the throttle of all.
         workers.transport = reloaded.transport.throttled_by(self.hands.throttle.clone());
         workers.pack = pack;
@@ -200,8 +198,4 @@ impl Daemon {
             stalled: self.stalled.clone(),
         }
     }
-}
-
-fn leads_elsewhere(old: &Transport, new: &Transport) -> bool {
-    EpisodeId::parse("any").is_ok_and(|id| old.url_of(&id) != new.url_of(&id))
 }

@@ -199,6 +199,8 @@ impl Workers {
         let archive = lock(&self.known.scratch).get(id).map(|scratch| scratch.archive.clone());
         let now = clock::wall_now();
         self.have(&self.layout.outbox)?;
+        let receiver = self.transport.shown_url();
+        let conflict = conflict.map(|refusal| (refusal, receiver.as_str()));
         let kept = outbox::keep(&self.layout, id, archive.as_ref(), packed, conflict, now, progress);
         // It has its final name, or cannot be trusted: either way the open file is not needed any more.
         lock(&self.known.scratch).remove(id);

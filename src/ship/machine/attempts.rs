@@ -7,7 +7,7 @@ use super::{
     backoff::{MOVING, REFUSED, TRANSIENT},
     queue::Machine,
     state::{Next, Packed, Reason, Rest, State},
-    verdict::{Refusal, Verdict, judge, receivers_clock},
+    verdict::{Refusal, Verdict, is_ours, judge, receivers_clock},
 };
 use crate::{
     episode::EpisodeId,
@@ -37,18 +37,37 @@ impl Machine {
         episode.failed_at = Some(now);
         let moved = episode.went_on(attempt);
         let paused = std::mem::take(&mut episode.paused);
-        let verdict = judge(&attempt.outcome, id, &packed.facts, self.settings.require_receipt);
-        self.ledger.attempted(&verdict);
+        let trust = self.settings.trust();
+        let verdict = judge(&attempt.outcome, id, &packed.facts, trust);
         // Bytes that were read after a failed fsync may not be those that were packed: only a digest proves them.
         let proven = matches!(&verdict, Verdict::Delivered(proof) if !proof.receipt().is_null());
         if episode.spoiled && !proven {
+            self.ledger.attempted(&verdict);
             return self.stuck(id, Next::Pack, "its archive could not be made durable".to_owned(), now);
         }
+        // What another receiver says that this one is no more sent to.
+        let from_elsewhere = std::mem::take(&mut episode.sent_elsewhere);
+        if from_elsewhere
+            && !matches!(verdict, Verdict::Delivered(_) | Verdict::Unsent(_) | Verdict::Corrupted(_))
+        {
+            self.enter(id, State::Ready(packed));
+            return self.keep(id);
+        }
+        if is_ours(&attempt.outcome) {
+            self.destination.is_ours();
+        }
+        let verdict = self.destination.weigh(id, verdict, trust.require_receipt, now, &mut self.jitter);
+        self.ledger.attempted(&verdict);
         match verdict {
             Verdict::Delivered(proof) => {
                 let status = proof.status();
                 episode.failures = Default::default();
                 self.answered(true, now);
+                if from_elsewhere {
+                    self.destination.is_elsewhere();
+                } else if !proof.receipt().is_null() {
+                    self.destination.is_ours();
+                }
                 self.tell(Notice::Delivered(id.clone(), packed.facts, status));
                 self.retire(id, packed, proof);
             }
@@ -68,6 +87,13 @@ impl Machine {
                 let error = format!("the receiver rejects it: {detail}");
                 let fingerprint = packed.fingerprint;
                 self.quarantine(id, Box::new(Reason { status, error, body, verdict: "fatal", fingerprint }));
+            }
+            Verdict::Rejected(refusal, _) => {
+                if self.destination.hold().is_some() {
+                    self.wait_for_destination(id, packed, &refusal, None, now);
+                } else {
+                    self.wait_alone(id, packed, refusal, now);
+                }
             }
             // The receiver works, and what alters the bytes of two episodes in a row is no fault of either. The archive may be bad all
             // the same: it rests, and is read before it is sent again.
@@ -195,6 +221,19 @@ impl Machine {
         }
         if delivered {
             self.ramp.delivered(self.settings.concurrency);
+            for id in self.destination.take_waiting() {
+                self.send_again(&id);
+            }
+        }
+    }
+
+    /// What it was rejected for counts by now, if it is rejected again.
+    fn send_again(&mut self, id: &EpisodeId) {
+        let Some(episode) = self.episodes.get(id) else { return };
+        if let State::Resting(Next::Send(packed), Rest::Refused) = &episode.state {
+            let packed = Arc::clone(packed);
+            self.sleep_until(id, None);
+            self.enter(id, State::Ready(packed));
         }
     }
 }

@@ -72,6 +72,8 @@ pub struct Settings {
     pub sweep_interval: Duration,
     /// Whether a 2xx without a matching receipt is not believed.
     pub require_receipt: bool,
+    /// Whether a 200 without a receipt is believed though nothing vouches for it.
+    pub believe_bare_200: bool,
     /// One pass: everything is tried once, and what does not succeed is left for another time.
     pub once: bool,
     /// Whether disk pressure may take something from `shipped/`.
@@ -80,6 +82,14 @@ pub struct Settings {
     pub open_files_wait: Duration,
     /// The seed of the jitter.
     pub seed: u64,
+}
+
+impl Settings {
+    /// How far an acknowledgement without a receipt is believed.
+    #[must_use]
+    pub fn trust(&self) -> verdict::Trust {
+        verdict::Trust { require_receipt: self.require_receipt, believe_bare_200: self.believe_bare_200 }
+    }
 }
 
 /// What happened.

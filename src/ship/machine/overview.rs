@@ -75,7 +75,8 @@ impl Ledger {
             Verdict::Conflict(_) => conflict,
             Verdict::Corrupted(_) => corrupted,
             Verdict::Fatal(_) => fatal,
-            Verdict::Refused(_) => refused,
+            // What is acted on is fatal by now.
+            Verdict::Rejected(..) | Verdict::Refused(_) => refused,
             Verdict::Hold(_) => hold,
             Verdict::Transient { .. } => transient,
             Verdict::Unsent(_) => unsent,

@@ -24,11 +24,18 @@ impl Machine {
         self.destination.mended(now);
         if elsewhere {
             self.ramp = Ramp::default();
+            self.destination.is_elsewhere();
+            for episode in self.episodes.values_mut() {
+                episode.sent_elsewhere = episode.sending();
+                // What the other one holds says nothing of this one.
+                episode.conflict = None;
+                episode.conflict_told = false;
+            }
         }
         // The weather of a receiver that stays the same, and what it asked for (Retry-After), are as they were.
         let waits_for_a_person = |state: &State| match state {
             State::Resting(Next::Send(_), Rest::Refused) => true,
-            State::Resting(Next::Send(_), Rest::Weather) => elsewhere,
+            State::Resting(Next::Send(_), Rest::Weather) | State::Parked(_) => elsewhere,
             State::Resting(..)
             | State::Open
             | State::Sealed
@@ -36,7 +43,6 @@ impl Machine {
             | State::Packing
             | State::Ready(_)
             | State::Sending(_)
-            | State::Parked(_)
             | State::Retiring(..)
             | State::Quarantining(_) => false,
         };

@@ -231,6 +231,8 @@ pub(super) struct Episode {
     pub(super) deliveries_at_failure: Option<u64>,
     /// How often one failed between two of which others were delivered.
     pub(super) own_failures: u32,
+    /// The receiver has been changed since it was sent.
+    pub(super) sent_elsewhere: bool,
     /// It stands still, or did, since the upload window closed over it.
     pub(super) paused: bool,
     /// When it last came back undelivered.
@@ -296,6 +298,7 @@ impl Episode {
             deliveries_at_start: 0,
             deliveries_at_failure: None,
             own_failures: 0,
+            sent_elsewhere: false,
             paused: false,
             failed_at: None,
             sealed_at: Duration::ZERO,

@@ -6,6 +6,7 @@ mod hold;
 mod looking;
 mod overview;
 mod queue;
+mod rejections;
 mod relief;
 mod reload;
 mod room;
@@ -29,7 +30,7 @@ use super::{
 use crate::{
     episode::{Digest, EpisodeId, Fingerprint, Stamp},
     records::{ArchiveFacts, ManifestCheck},
-    ship::outcome::{Answer, AnswerBody, Attempt, Fault, Outcome},
+    ship::outcome::{Answer, AnswerBody, Attempt, Fault, Outcome, Voucher},
     wire::{Problem, ProblemType},
 };
 
@@ -51,6 +52,7 @@ fn settings(set: impl Fn(&mut Settings)) -> Settings {
         sweep_interval: Duration::from_secs(1_000_000),
         require_receipt: false,
         open_files_wait: Duration::from_secs(600),
+        believe_bare_200: false,
         once: false,
         relieve: false,
         seed: 1,
@@ -186,7 +188,7 @@ impl Bench {
     }
 
     fn answer_after(&mut self, id: &str, status: u16, body: AnswerBody, retry_after_s: Option<u64>) {
-        let answer = Answer { status, body, retry_after_s, server_date: None };
+        let answer = Answer { status, body, retry_after_s, server_date: None, voucher: Voucher::Status };
         self.hear(Event::Attempted(of(id), Outcome::Answered(answer).into()));
     }
 
@@ -284,8 +286,20 @@ fn problem(kind: ProblemType) -> AnswerBody {
     AnswerBody::Json(Problem::new(kind, "why").to_json())
 }
 
+/// What a receiver of ours says against an episode.
 fn by_receiver() -> AnswerBody {
-    AnswerBody::Json(json!({"title": "no"}))
+    problem(ProblemType::TooLarge)
+}
+
+/// What another receiver says against one, or a gateway against anything.
+fn by_another() -> AnswerBody {
+    AnswerBody::Json(json!({"message": "Request Too Long"}))
+}
+
+/// With no body.
+fn silent(status: u16, retry_after_s: Option<u64>) -> Answer {
+    let (body, voucher) = (AnswerBody::Empty, Voucher::Status);
+    Answer { status, body, retry_after_s, server_date: None, voucher }
 }
 
 fn html() -> AnswerBody {

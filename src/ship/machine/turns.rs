@@ -101,6 +101,7 @@ impl Machine {
             let State::Ready(packed) = &episode.state else { return };
             let packed = packed.clone();
             episode.deliveries_at_start = self.destination.deliveries();
+            episode.sent_elsewhere = false;
             let resume = episode.asks_first();
             let scratch = !episode.has_archive() && !episode.keeping;
             let trial = self.destination.hold().map_or(Trial::Over, |hold| self.trial(&id, hold.since));

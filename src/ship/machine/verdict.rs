@@ -2,25 +2,30 @@
 //!
 //! | outcome | at fault | verdict |
 //! |---|---|---|
-//! | 200, 201, 204 (receipt, where given, matches) | | delivered |
-//! | 2xx with a receipt that does not match, an HTML page, 202, 206, no receipt where one is required | destination | hold |
+//! | 200, 201, 204 with a matching receipt; 201 and 204 without one | | delivered |
+//! | a bare 200 that a strong `ETag` or a HEAD of the address vouches for | | delivered |
+//! | a bare 200 that nothing vouches for, or with markup or a problem as its body; a bare 2xx before the archive was through; a receipt that does not match; no receipt where one is required; any other 2xx | destination | hold |
 //! | 409 | episode | conflict |
 //! | 400 digest mismatch, 400 truncated | the way | corrupted |
 //! | 400 digest missing or malformed, which we never send so | something in between | hold |
-//! | 400, 412, 413, 415, 422 and any other 4xx not named here, written by a receiver | episode | fatal |
-//! | the same, not written by a receiver | unknown | refused |
+//! | `id-invalid`, `upload-invalid`, `unsupported-type`: our receiver met a request that is not ours | the address | hold |
+//! | 412 with a verdict on the commit | episode | fatal |
+//! | 400, 413, 415, 422 and any other 4xx not named here, in the words of our receiver or in another's JSON | episode, where more speaks for it | rejected |
+//! | the same, not written by a receiver; 402, 414, 416, 417, 423, 431, 451 in any words | unknown | refused |
 //! | 401, 403, 404, 405, 407, 411, 421, 426, 1xx, 3xx, 501, 505, TLS failure (another name in the certificate, too) | destination | hold |
 //! | 413 with `Retry-After`, 408, 425, 429, other 5xx, 507, connection lost, time-out, a name that is not found | weather | transient |
 //!
 //! A receiver is whoever answers with a JSON object under a JSON media type. An empty or HTML refusal was
-//! written by something in between, and never counts against an episode.
+//! written by something in between, and never counts against an episode. But gateways speak JSON
+//! too: what "rejected" comes to is decided by what else is known of the destination
+//! (`attempts.rs`).
 
 use serde_json::Value;
 
 use crate::{
     episode::{EpisodeId, printable},
     records::{ArchiveFacts, WallTime},
-    ship::outcome::{Answer, AnswerBody, Fault, Outcome},
+    ship::outcome::{Answer, AnswerBody, Fault, Outcome, Voucher},
     wire::{ProblemType, Receipt},
 };
 
@@ -29,6 +34,9 @@ pub const MAX_RETRY_AFTER_S: u64 = 3600;
 
 /// The longest piece of a receiver's words that is kept in a message, characters.
 const MAX_DETAIL_CHARS: usize = 300;
+
+/// What is said of an answer that acknowledges what is not held.
+const NO_RECEIVER: &str = "this is no receiver: is the host name or path right?";
 
 /// What is to become of the episode and of the destination.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,8 +47,12 @@ pub enum Verdict {
     Conflict(Refusal),
     /// The bytes were altered on the way, or in our outbox.
     Corrupted(Refusal),
-    /// The receiver rejects this episode: quarantine.
+    /// The receiver rejects this episode for its commit: quarantine, however many others meet the
+    /// same.
     Fatal(Refusal),
+    /// It is rejected in JSON. Whether that is the episode's fault, more than this one answer has
+    /// to say.
+    Rejected(Refusal, Speaker),
     /// Refused by something that is no receiver.
     Refused(Refusal),
     /// The destination is at fault: hold it, move nothing.
@@ -54,6 +66,24 @@ pub enum Verdict {
     },
     /// Our own archive could not be read or was thrown away while it was sent: pack again.
     Unsent(Refusal),
+}
+
+/// Who rejects, by the words that are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaker {
+    /// A receiver of ours: the problem is one of the closed set.
+    Ours,
+    /// Other JSON: of another receiver, or of a gateway before any.
+    Another,
+}
+
+/// How far an acknowledgement without a receipt is believed: the operator's word.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Trust {
+    /// Not at all.
+    pub require_receipt: bool,
+    /// Also a 200 that nothing vouches for.
+    pub believe_bare_200: bool,
 }
 
 /// Why an attempt did not deliver.
@@ -95,20 +125,30 @@ impl Proof {
     }
 }
 
-/// Judges one attempt. `sent` is what was sent; `require_receipt` is the operator's word that a bare 2xx proves nothing.
+/// Judges one attempt. `sent` is what was sent.
 #[must_use]
-pub fn judge(outcome: &Outcome, id: &EpisodeId, sent: &ArchiveFacts, require_receipt: bool) -> Verdict {
+pub fn judge(outcome: &Outcome, id: &EpisodeId, sent: &ArchiveFacts, trust: Trust) -> Verdict {
     match outcome {
         Outcome::Failed(fault) => judge_fault(fault),
-        Outcome::Answered(answer) => judge_answer(answer, id, sent, require_receipt),
+        Outcome::Answered(answer) => judge_answer(answer, id, sent, trust),
     }
+}
+
+/// Whether a receiver of ours wrote this, by its own words.
+#[must_use]
+pub fn is_ours(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Answered(answer) if problem_type(answer).is_some())
 }
 
 /// What time it is by the receiver's clock, where a receiver is who answered. A page of something in between says what time it is there:
 /// on this very host, maybe, whose clock is to be judged by it.
 #[must_use]
 pub fn receivers_clock(answer: &Answer) -> Option<WallTime> {
-    let acknowledges = matches!(answer.status, 200 | 201 | 204);
+    let acknowledges = match answer.status {
+        201 | 204 => answer.voucher != Voucher::Early,
+        200 => matches!(answer.voucher, Voucher::StrongEtag | Voucher::Head),
+        _ => false,
+    };
     match &answer.body {
         AnswerBody::Json(body) => {
             // Stored just now, by the receiver's own word. A proxy puts its own Date in the place of the receiver's.
@@ -132,21 +172,33 @@ fn judge_fault(fault: &Fault) -> Verdict {
     }
 }
 
-fn judge_answer(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, require_receipt: bool) -> Verdict {
+fn judge_answer(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, trust: Trust) -> Verdict {
     let refusal = || refusal(answer);
     let by_receiver = matches!(answer.body, AnswerBody::Json(_));
     match answer.status {
-        200 | 201 | 204 => judge_acknowledgement(answer, id, sent, require_receipt),
+        200 | 201 | 204 => judge_acknowledgement(answer, id, sent, trust),
         // About this upload's bytes on the receiver, and not about the episode.
         409 if problem_type(answer) == Some(ProblemType::OffsetMismatch) => transient(answer),
         409 if by_receiver => Verdict::Conflict(refusal()),
         400 if problem_type(answer).is_some_and(altered_on_the_way) => Verdict::Corrupted(refusal()),
         400 if problem_type(answer) == Some(ProblemType::DigestInvalid) => Verdict::Hold(refusal()),
+        400..=499 if problem_type(answer).is_some_and(faults_of_the_address) => {
+            let mut refusal = refusal();
+            refusal.detail = format!("{}: is the path in receiver.url right?", refusal.detail);
+            Verdict::Hold(refusal)
+        }
         408 | 425 | 429 => transient(answer),
         // "If the condition is temporary, the server SHOULD generate a Retry-After" (RFC 9110, section 15.5.14).
         413 if answer.retry_after_s.is_some() => transient(answer),
         401 | 403 | 404 | 405 | 407 | 411 | 421 | 426 => Verdict::Hold(refusal()),
-        400..=499 if by_receiver => Verdict::Fatal(refusal()),
+        // No receiver means an episode by these: a bill, an address, a range, an expectation, a
+        // lock, the headers, the law.
+        402 | 414 | 416 | 417 | 423 | 431 | 451 => Verdict::Refused(refusal()),
+        412 if judges_the_commit(answer) => Verdict::Fatal(refusal()),
+        400..=499 if problem_type(answer).is_some_and(speaks_against_an_episode) => {
+            Verdict::Rejected(refusal(), Speaker::Ours)
+        }
+        400..=499 if by_receiver => Verdict::Rejected(refusal(), Speaker::Another),
         400..=499 => Verdict::Refused(refusal()),
         501 | 505 => Verdict::Hold(refusal()),
         500..=599 => transient(answer),
@@ -155,21 +207,41 @@ fn judge_answer(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, require_re
     }
 }
 
-fn judge_acknowledgement(
-    answer: &Answer,
-    id: &EpisodeId,
-    sent: &ArchiveFacts,
-    require_receipt: bool,
-) -> Verdict {
+fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, trust: Trust) -> Verdict {
     let refuse = |why: &str| {
         let mut refusal = refusal(answer);
         refusal.detail = format!("{} but {why}", answer.status);
         Verdict::Hold(refusal)
     };
-    let bare = || Verdict::Delivered(Proof { status: answer.status, receipt: Value::Null });
+    let bare = || {
+        if trust.require_receipt {
+            return refuse("no receipt, and require_receipt is set");
+        }
+        match (answer.status, &answer.voucher) {
+            (_, Voucher::Early) => {
+                refuse(&format!("without a receipt before it had the whole archive: {NO_RECEIVER}"))
+            }
+            (200, Voucher::Problem) => refuse(&format!("with a problem as its body: {NO_RECEIVER}")),
+            (200, Voucher::Status | Voucher::HeadDenies(_)) if !trust.believe_bare_200 => {
+                let head = match &answer.voucher {
+                    Voucher::HeadDenies(shown) => format!(", and a HEAD of the same address {shown}"),
+                    Voucher::Status
+                    | Voucher::StrongEtag
+                    | Voucher::Problem
+                    | Voucher::Head
+                    | Voucher::Early => String::new(),
+                };
+                refuse(&format!(
+                    "without a receipt{head}: {NO_RECEIVER} (Where it is, and cannot be asked: receiver.believe_bare_200)"
+                ))
+            }
+            _ => Verdict::Delivered(Proof { status: answer.status, receipt: Value::Null }),
+        }
+    };
     match &answer.body {
-        AnswerBody::Foreign { html: true, .. } => {
-            refuse("with an HTML page: this is no receiver (a captive portal or a proxy?)")
+        // A page may say that something was created (mod_dav writes one); a portal's says 200.
+        AnswerBody::Foreign { html: true, .. } if answer.status == 200 => {
+            refuse(&format!("with a page: {NO_RECEIVER} Or does a captive portal or a proxy answer?"))
         }
         AnswerBody::Json(body) => match serde_json::from_value::<Receipt>(body.clone()) {
             Ok(receipt) if matches(&receipt, id, sent) => {
@@ -187,14 +259,13 @@ fn judge_acknowledgement(
             Err(_) if body.get("sha256").is_some() || body.get("content_sha256").is_some() => {
                 refuse("the receipt cannot be read")
             }
-            Err(_) if require_receipt => refuse("no receipt, and require_receipt is set"),
+            Err(_) if answer.status == 200 && is_problem(body) => {
+                refuse(&format!("with a problem as its body: {NO_RECEIVER}"))
+            }
             Err(_) => bare(),
         },
         AnswerBody::Garbled { .. } => refuse("the receipt cannot be read"),
-        AnswerBody::Empty | AnswerBody::Foreign { html: false, .. } if require_receipt => {
-            refuse("no receipt, and require_receipt is set")
-        }
-        AnswerBody::Empty | AnswerBody::Foreign { html: false, .. } => bare(),
+        AnswerBody::Empty | AnswerBody::Foreign { .. } => bare(),
     }
 }
 
@@ -214,6 +285,35 @@ fn transient(answer: &Answer) -> Verdict {
 /// What arrived is not what was sent: no fault of the episode.
 fn altered_on_the_way(problem: ProblemType) -> bool {
     matches!(problem, ProblemType::DigestMismatch | ProblemType::Truncated)
+}
+
+/// A receiver of ours was reached, at another place than where a shipper's request belongs. No id
+/// of ours is malformed.
+fn faults_of_the_address(problem: ProblemType) -> bool {
+    use ProblemType as P;
+    matches!(problem, P::IdInvalid | P::UploadInvalid | P::UnsupportedType)
+}
+
+/// What of the closed set is about the episode itself. A conflict is too, and has a verdict of its
+/// own.
+fn speaks_against_an_episode(problem: ProblemType) -> bool {
+    use ProblemType as P;
+    matches!(problem, P::CommitMissing | P::CommitOutOfWindow | P::TooLarge)
+}
+
+/// Our type, or the members that a receiver before it had a type wrote.
+fn judges_the_commit(answer: &Answer) -> bool {
+    let AnswerBody::Json(body) = &answer.body else { return false };
+    problem_type(answer) == Some(ProblemType::CommitOutOfWindow)
+        || body.get("your_commit").is_some()
+        || body.get("head_commit").is_some()
+}
+
+/// RFC 9457, whatever its media type: a problem has a type or a title, and mostly its status.
+fn is_problem(body: &Value) -> bool {
+    let text = |name| body.get(name).is_some_and(Value::is_string);
+    let status = body.get("status").and_then(Value::as_u64);
+    status.is_some_and(|status| status >= 400) || (text("type") && (text("title") || text("detail")))
 }
 
 fn problem_type(answer: &Answer) -> Option<ProblemType> {

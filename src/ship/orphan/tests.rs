@@ -367,6 +367,7 @@ fn in_conflict() -> Sandbox {
         status_code: 409,
         detail: "it holds another".to_owned(),
         at_wall: NOW,
+        receiver: None,
     };
     a.sidecar_with(ARCHIVE, content_in(&episode), &episode, Some(verdict));
     a

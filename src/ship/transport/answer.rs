@@ -8,7 +8,7 @@ use crate::{
     client::{Answered, BodyEnd, ClientError, ShortBody},
     episode::printable,
     records::WallTime,
-    ship::outcome::{Answer, AnswerBody, Fault, Outcome},
+    ship::outcome::{Answer, AnswerBody, Fault, Outcome, Voucher},
     wire,
 };
 
@@ -21,8 +21,7 @@ const EXCERPT_CHARS: usize = 200;
 /// Reads an answer to its end, or as far as it goes.
 ///
 /// # Errors
-/// [`Fault`] where there is an acknowledgement that cannot be believed: one that broke off, or one without a receipt to
-/// an upload that had not left in full (a receipt names what is held; a bare status does not).
+/// [`Fault`] where an acknowledgement broke off.
 pub(super) async fn read(answered: Answered) -> Result<Outcome, Fault> {
     let status = answered.status.as_u16();
     let acknowledges = answered.status.is_success();
@@ -30,6 +29,10 @@ pub(super) async fn read(answered: Answered) -> Result<Outcome, Fault> {
     let retry_after_s = wire::retry_after_s(&answered.headers);
     let server_date = server_date(&answered.headers);
     let media_type = media_type(&answered.headers);
+    let has_strong_etag = answered
+        .headers
+        .get(header::ETAG)
+        .is_some_and(|tag| tag.as_bytes().starts_with(b"\"") && tag.len() > 2);
     let ShortBody { bytes, end } = answered.short_body(MAX_ANSWER_BYTES).await;
     let whole = match end {
         BodyEnd::Whole => true,
@@ -40,15 +43,19 @@ pub(super) async fn read(answered: Answered) -> Result<Outcome, Fault> {
         BodyEnd::Broken(_) => false,
     };
     let body = classify(&media_type, &bytes, whole);
-    if acknowledges && !request_sent && !names_a_digest(&body) {
-        return Err(Fault::Lost(format!(
-            "answered {status} without a receipt before it had the whole archive"
-        )));
-    }
-    Ok(Outcome::Answered(Answer { status, body, retry_after_s, server_date }))
+    let voucher = if acknowledges && !request_sent {
+        Voucher::Early
+    } else if media_type == wire::PROBLEM_TYPE {
+        Voucher::Problem
+    } else if has_strong_etag {
+        Voucher::StrongEtag
+    } else {
+        Voucher::Status
+    };
+    Ok(Outcome::Answered(Answer { status, body, retry_after_s, server_date, voucher }))
 }
 
-fn names_a_digest(body: &AnswerBody) -> bool {
+pub(super) fn names_a_digest(body: &AnswerBody) -> bool {
     match body {
         AnswerBody::Json(body) => body.get("sha256").or_else(|| body.get("content_sha256")).is_some(),
         AnswerBody::Empty | AnswerBody::Garbled { .. } | AnswerBody::Foreign { .. } => false,
@@ -89,10 +96,14 @@ fn classify(media_type: &str, bytes: &[u8], whole: bool) -> AnswerBody {
         Ok(_) | Err(_) if is_json(media_type) => return AnswerBody::Garbled { excerpt },
         Ok(_) | Err(_) => {}
     }
-    let begins_with = |tag: &str| text.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag));
-    let html = matches!(media_type, "text/html" | "application/xhtml+xml")
-        || begins_with("<!doctype html")
-        || begins_with("<html");
+    // Whatever it is called: `<html`, `<script>`, `<head>`, `<!--`, `<?xml`.
+    let begins_as_markup = text
+        .strip_prefix('<')
+        .and_then(|rest| rest.chars().next())
+        .is_some_and(|next| matches!(next, '!' | '?' | '/') || next.is_ascii_alphabetic());
+    let html = begins_as_markup
+        || matches!(media_type, "text/html" | "text/xml" | "application/xml")
+        || media_type.ends_with("+xml");
     AnswerBody::Foreign { html, excerpt }
 }
 
@@ -151,7 +162,13 @@ mod tests {
             ("text/html", "hello", true),
             ("", "\n<!DOCTYPE html><html>", true),
             ("text/plain", "\u{feff}<HTML>", true),
-            ("text/plain", "<xml>", false),
+            ("text/plain", "<script>location='/login'</script>", true),
+            ("", "<head><title>x</title>", true),
+            ("application/octet-stream", "<!-- portal -->", true),
+            ("", "<?xml version='1.0'?><Error/>", true),
+            ("application/atom+xml", "x", true),
+            ("text/plain", "<3 bytes", false),
+            ("text/plain", "stored <b>", false),
         ] {
             let AnswerBody::Foreign { html, .. } = classify(media_type, text.as_bytes(), true) else {
                 panic!("{text}")

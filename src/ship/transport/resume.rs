@@ -38,7 +38,7 @@ impl Transport {
         if !delivery.resume || facts.size_bytes <= wire::RESUMABLE_OVER_BYTES {
             return Ok(Resumed::Not);
         }
-        let Some(url) = self.0.address().of_upload(id, &facts.sha256) else { return Ok(Resumed::Not) };
+        let Some(url) = self.endpoint.address().of_upload(id, &facts.sha256) else { return Ok(Resumed::Not) };
         let mut offset_bytes = match self.kept(&url, delivery).await? {
             Kept::UpTo(offset_bytes) => offset_bytes,
             Kept::Nothing => return Ok(Resumed::Not),
@@ -79,7 +79,7 @@ impl Transport {
         let mut headers = self.headers_of(delivery)?;
         headers.remove(header::CONTENT_TYPE);
         let request = Request { method: Method::HEAD, uri: uri(url)?, headers, body: RequestBody::empty() };
-        let answered = self.0.send(request, &delivery.progress).await.map_err(fault)?;
+        let answered = self.endpoint.send(request, &delivery.progress).await.map_err(fault)?;
         let offset = offset_of(&answered, delivery.facts.size_bytes);
         match (answered.status, offset) {
             (StatusCode::OK | StatusCode::NO_CONTENT, Some(offset)) => Ok(Kept::UpTo(offset)),

@@ -125,7 +125,9 @@ fn a_shipper_killed_at_any_call_of_a_move_across_file_systems_leaves_one_copy() 
 fn a_shipper_killed_at_any_call_of_a_quarantine_across_file_systems_leaves_one_copy() {
     let Some(across) = Across::new() else { return };
     let rig = &across.rig;
-    let rejecting = Scripted::new(|_, _| Reply::json(422, &json!({"title": "not ours"})));
+    let rejecting = Scripted::new(|_, _| {
+        Reply::json(422, &json!({"type": "urn:sealift:too-large", "title": "not ours"}))
+    });
     let url = rejecting.url();
     let swept = rig.sweep(&url, KILL, MOVING, |_| {
         rig.ship(&url).output().unwrap();

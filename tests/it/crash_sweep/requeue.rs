@@ -95,7 +95,9 @@ impl Rig {
 }
 
 fn quarantine(rig: &Rig) {
-    let rejecting = Scripted::new(|_, _| Reply::json(422, &json!({"title": "not ours"})));
+    let rejecting = Scripted::new(|_, _| {
+        Reply::json(422, &json!({"type": "urn:sealift:too-large", "title": "not ours"}))
+    });
     rig.ship(&rejecting.url()).output().unwrap();
     assert!(rig.sandbox.quarantined(ID).join(REASON).exists());
 }

@@ -277,7 +277,9 @@ fn removed_while_it_is_moved_to_quarantine_it_is_gone() {
     if !strace_is_there() {
         return;
     }
-    let server = Scripted::new(|_, _| Reply::json(422, &json!({"title": "not an episode of ours"})));
+    let server = Scripted::new(|_, _| {
+        Reply::json(422, &json!({"type": "urn:sealift:too-large", "title": "not an episode of ours"}))
+    });
     let sandbox = Sandbox::new(server.url());
     let episode = sandbox.seal("run-1", &[("data.bin", b"recorded")]);
     let ship = sandbox.command_with_config("ship", EACH_SECOND);

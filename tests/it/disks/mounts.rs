@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Stores everything but `bad`, which it rejects.
 fn receiver() -> Scripted {
     Scripted::new(|seen, _| match seen.id.as_str() {
-        "bad" => Reply::json(422, &json!({"detail": "no"})),
+        "bad" => Reply::json(422, &json!({"type": "urn:sealift:too-large", "detail": "no"})),
         _ => Reply::stored(seen),
     })
 }

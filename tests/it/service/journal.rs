@@ -64,7 +64,7 @@ fn entries(socket: &UnixDatagram) -> Vec<BTreeMap<String, String>> {
 #[test]
 fn under_systemd_an_episode_is_one_entry_of_the_journal_with_its_fields() {
     let server = Scripted::new(|seen, _| match seen.id.as_str() {
-        "bad" => Reply::json(422, &serde_json::json!({"title": "no"})),
+        "bad" => Reply::json(422, &serde_json::json!({"type": "urn:sealift:too-large", "title": "no"})),
         _ => Reply::stored(seen),
     });
     let sandbox = Sandbox::new(server.url());

@@ -40,15 +40,18 @@ def bodies(dice, status, believes):
     object_ = json.dumps({"error": "no", "detail": "\x1b[2J not \u202e yours"}).encode()
     receipt = json.dumps(FALSE_RECEIPT).encode()
     found = [(HTML, PAGE), (TEXT, PAGE), (JSON, PAGE), ("", PAGE), (JSON, receipt), (JSON, receipt[: dice.randint(30, len(receipt) - 1)])]
-    if not (believes and status in (200, 201, 204)):
+    if not (believes and status in (201, 204)):
         found += [(JSON, b""), (TEXT, b""), (TEXT, b"blocked"), (JSON, b"[1,2]"), (JSON, b"null"), (JSON, b'"no"'), (TEXT, object_),
                   ("application/vnd.waf.error+json", object_), (JSON, object_[:-1])]
     if not 400 <= status <= 499 or status in HELD | WEATHER:
-        if not (believes and status in (200, 201, 204)):
+        if not (believes and status in (201, 204)):
             found += [(JSON, object_), (PROBLEM, object_)]
     else:
         # A receipt under a JSON type is a JSON object as well.
         found = [(kind, body) for kind, body in found if body != receipt]
+    if believes and status == 201:
+        # It may carry any page, as that of Apache's mod_dav does.
+        found = [(kind, body) for kind, body in found if body != PAGE or kind == JSON]
     if status in (204, 304) and not believes:
         found = [(JSON, b"")]
     if status == 204 and believes:

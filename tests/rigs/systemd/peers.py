@@ -66,7 +66,7 @@ async def refuse(reader, writer):
     await reader.readexactly(length)
     episode = lines[0].split(" ")[1].rsplit("/", 1)[1]
     status = {"old": b"412 Precondition Failed", "malformed": b"400 Bad Request", "admission": b"404 Not Found"}
-    body = b'{"title":"no such rig is known here"}'
+    body = b'{"type":"urn:sealift:commit-missing","title":"no such rig is known here"}'
     if episode == "old":
         body = b'{"type":"urn:sealift:commit-out-of-window","detail":"too old","remediation":"lab-update --now"}'
     writer.write(

@@ -22,6 +22,8 @@ pub(in crate::operate::doctor) struct Receiver {
     pub(in crate::operate::doctor) has_credential: bool,
     /// The commit that was asked with.
     pub(in crate::operate::doctor) commit: AskedCommit,
+    /// Why that of the newest episode could not be read, where its `meta.json` is no JSON.
+    pub(in crate::operate::doctor) meta_fault: Option<String>,
     /// What it said.
     pub(in crate::operate::doctor) said: Said,
     /// What it told this host to do.

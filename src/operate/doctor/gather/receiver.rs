@@ -12,12 +12,13 @@ use serde_json::Value;
 
 use super::{COMMIT, remedy, settings::Known, within};
 use crate::{
-    address::origin,
+    address::{origin, without_query},
     client::{Answered, ClientError, Request, RequestBody, Wait},
     credential,
     endpoint::{Endpoint, EndpointOptions},
     episode::{Commit, EpisodeId},
     layout::Layout,
+    meta::{self, MAX_META_BYTES},
     operate::doctor::facts::{AskedCommit, Receiver, Said},
     progress::Progress,
     records::WallTime,
@@ -35,17 +36,18 @@ const MAX_ANSWER_BYTES: usize = 64 << 10;
 const MAX_LOOKED_INTO: usize = 50;
 /// Of a folder with more, some of the newest will do.
 const MAX_LISTED: usize = 20_000;
-/// A longer `meta.json` has no commit for packing either.
-const MAX_META_BYTES: u64 = 1 << 20;
 
 pub(super) async fn ask(known: &Known, layout: Option<&Layout>) -> Option<Receiver> {
     let (config, host_id) = known.receiver.as_ref()?;
     let origin = origin(&config.url)?;
     let uri: http::Uri = origin.parse().ok()?;
     let host = uri.host()?.trim_matches(['[', ']']).to_owned();
-    let commit = match layout.cloned() {
-        Some(layout) => within(COMMIT, move || newest_commit(&layout)).await.unwrap_or(AskedCommit::Unknown),
-        None => AskedCommit::NoEpisodes,
+    let (commit, meta_fault) = match layout.cloned() {
+        Some(layout) => {
+            let look = move || (newest_commit(&layout), meta_fault(&layout));
+            within(COMMIT, look).await.unwrap_or((AskedCommit::Unknown, None))
+        }
+        None => (AskedCommit::NoEpisodes, None),
     };
     let has_credential = config.token_file.is_some() || config.client_cert.is_some();
     let mut receiver = Receiver {
@@ -55,6 +57,7 @@ pub(super) async fn ask(known: &Known, layout: Option<&Layout>) -> Option<Receiv
         at_admission: true,
         has_credential,
         commit,
+        meta_fault,
         said: Said::NotAsked,
         remedy: None,
     };
@@ -96,7 +99,7 @@ async fn ask_at(endpoint: &Endpoint, receiver: &mut Receiver) -> Result<Said, Cl
             (Method::HEAD, endpoint.address().of(&nobody))
         }
     };
-    let uri = url.parse().map_err(|error| bad(&format_args!("{url}: {error}")))?;
+    let uri = url.parse().map_err(|error| bad(&format_args!("{}: {error}", without_query(&url))))?;
     let mut headers = HeaderMap::new();
     if let Some(commit) = commit {
         let value = HeaderValue::from_str(commit.as_str()).map_err(|error| bad(&error))?;
@@ -122,7 +125,7 @@ async fn read(answered: Answered) -> Said {
     let date = text(header::DATE).and_then(|date| httpdate::parse_http_date(&date).ok());
     let date = date.and_then(|date| date.duration_since(std::time::UNIX_EPOCH).ok());
     let date = date.and_then(|since| i64::try_from(since.as_secs()).ok()).map(WallTime::from_unix_seconds);
-    let location = text(header::LOCATION);
+    let location = text(header::LOCATION).map(|location| without_query(&location).to_owned());
     let (status, certificates) = (answered.status.as_u16(), answered.server_certificates.clone());
     let certificate_ends = certificates.get(..1).and_then(credential::not_after);
     let body = answered.short_body(MAX_ANSWER_BYTES).await;
@@ -152,9 +155,18 @@ fn commit_in(folders: &[&Path]) -> (Option<(EpisodeId, Commit)>, bool) {
     let commit = found.iter().take(MAX_LOOKED_INTO).find_map(|(_, path)| {
         let id = EpisodeId::from_os(path.file_name()?).ok()?;
         let meta = tree::read_top(path, c"meta.json", MAX_META_BYTES).ok()??;
-        Some((id, Commit::in_meta(&meta)?))
+        Some((id, meta::commit(&meta).ok()??))
     });
     (commit, !found.is_empty())
+}
+
+/// What keeps the commit of the newest episode here from being read, where it is the writing.
+fn meta_fault(layout: &Layout) -> Option<String> {
+    newest(&layout.episodes).iter().find_map(|(_, path)| {
+        let id = EpisodeId::from_os(path.file_name()?).ok()?;
+        let meta = tree::read_top(path, c"meta.json", MAX_META_BYTES).ok()??;
+        meta::commit(&meta).err().map(|not_json| format!("{id}: {not_json}"))
+    })
 }
 
 fn newest(folder: &Path) -> Vec<(i64, PathBuf)> {
@@ -177,6 +189,19 @@ fn newest(folder: &Path) -> Vec<(i64, PathBuf)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_episode_whose_meta_is_no_json_is_named_with_the_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::below(folder.path());
+        let episode = layout.episodes.join("run-7");
+        fs::create_dir_all(&episode).unwrap();
+        assert_eq!(meta_fault(&layout), None);
+        fs::write(episode.join("meta.json"), "{\n 'a': 1}").unwrap();
+        assert_eq!(meta_fault(&layout).unwrap(), "run-7: meta.json is not JSON: line 2, column 2");
+        fs::write(episode.join("meta.json"), "{\"a\": NaN}").unwrap();
+        assert_eq!(meta_fault(&layout), None);
+    }
 
     #[test]
     fn the_newest_episode_that_says_its_commit_is_asked_about() {

@@ -136,7 +136,7 @@ fn failed(facts: &Facts, receiver: &Receiver, error: &ClientError) -> Vec<Row> {
             );
             vec![named, reached, Row::red(Id::ReceiverTls, summary, hands.configure("reload"))]
         }
-        ClientError::TimedOut(Wait::Idle | Wait::Answer) | ClientError::Lost(_) => {
+        ClientError::TimedOut(Wait::Idle | Wait::Answer) | ClientError::Lost(_) | ClientError::Stale(_) => {
             let summary = format!("{origin} takes connections and does not answer: {said}.");
             vec![named, reached, Row::red(Id::ReceiverAnswer, summary, wake())]
         }

@@ -90,6 +90,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
             at_admission: true,
             has_credential: false,
             commit: AskedCommit::None,
+            meta_fault: None,
             remedy: None,
             said: Said::Answered {
                 status: 204,

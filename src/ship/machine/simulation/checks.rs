@@ -55,6 +55,13 @@ impl Watched {
         *self = Self { history: self.history, began_in_calm, ..Self::default() };
     }
 
+    /// What was said to be in conflict was so at the one before.
+    pub(super) fn another_receiver(&mut self) {
+        self.conflicts.clear();
+        // Nor is what it still says of what is on its way.
+        self.sent.clear();
+    }
+
     fn remember(&mut self, text: &str, now: Duration) {
         for byte in text.bytes().chain(now.as_millis().to_le_bytes()) {
             self.history = (self.history ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);

@@ -22,8 +22,14 @@ const S: Duration = Duration::from_secs(1);
 struct Line(BTreeMap<EpisodeId, u64>);
 
 fn answer() -> Attempt {
-    Outcome::Answered(Answer { status: 201, body: AnswerBody::Empty, retry_after_s: None, server_date: None })
-        .into()
+    Outcome::Answered(Answer {
+        status: 201,
+        body: AnswerBody::Empty,
+        retry_after_s: None,
+        server_date: None,
+        voucher: crate::ship::outcome::Voucher::Status,
+    })
+    .into()
 }
 
 impl Outside for Line {
@@ -65,6 +71,7 @@ fn live(pack_workers: usize, concurrency: usize, order: Order, giants: usize, ol
         reconcile_interval: 60 * S,
         sweep_interval: 3600 * S,
         require_receipt: false,
+        believe_bare_200: false,
         relieve: false,
         open_files_wait: Duration::from_secs(600),
         once: false,

@@ -7,7 +7,7 @@ use crate::{
     episode::EpisodeId,
     ship::{
         machine::{Settings, fairness::Order, window::Uploads},
-        outcome::{Answer, AnswerBody, Attempt, Fault, Outcome},
+        outcome::{Answer, AnswerBody, Attempt, Fault, Outcome, Voucher},
     },
 };
 
@@ -59,7 +59,13 @@ impl Outside for Receiver {
 }
 
 fn answer(status: u16) -> Outcome {
-    Outcome::Answered(Answer { status, body: AnswerBody::Empty, retry_after_s: None, server_date: None })
+    Outcome::Answered(Answer {
+        status,
+        body: AnswerBody::Empty,
+        retry_after_s: None,
+        server_date: None,
+        voucher: Voucher::Status,
+    })
 }
 
 /// What a fleet came to.
@@ -87,6 +93,7 @@ fn live(waiting: usize) -> Story {
             reconcile_interval: 3 * DAY,
             sweep_interval: 3 * DAY,
             require_receipt: false,
+            believe_bare_200: false,
             relieve: false,
             open_files_wait: Duration::from_secs(600),
             once: false,

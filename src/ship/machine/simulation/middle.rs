@@ -1,6 +1,6 @@
 //! The way to the receiver and back: who answers an attempt, and with what.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     disk::{Archive, Stored, facts},
@@ -10,7 +10,7 @@ use super::{
 use crate::{
     episode::EpisodeId,
     records::WallTime,
-    ship::outcome::{Answer, AnswerBody, Fault, Outcome, Phase},
+    ship::outcome::{Answer, AnswerBody, Fault, Outcome, Phase, Voucher},
     wire::{Problem, ProblemType, Receipt},
 };
 
@@ -26,7 +26,14 @@ impl World {
             Some(Poison::Corrupted) => return mismatch(),
             Some(Poison::Rejected(status)) => {
                 self.rejected.insert((id.clone(), *status));
-                return answer(*status, AnswerBody::Json(json!({"detail": "no"})));
+                return answer(
+                    *status,
+                    problem(match *status {
+                        400 => ProblemType::CommitMissing,
+                        412 => ProblemType::CommitOutOfWindow,
+                        _ => ProblemType::TooLarge,
+                    }),
+                );
             }
             Some(
                 Poison::WrongManifest
@@ -92,5 +99,11 @@ fn problem(kind: ProblemType) -> AnswerBody {
 }
 
 fn answer(status: u16, body: AnswerBody) -> Outcome {
-    Outcome::Answered(Answer { status, body, retry_after_s: None, server_date: None })
+    Outcome::Answered(Answer {
+        status,
+        body,
+        retry_after_s: None,
+        server_date: None,
+        voucher: Voucher::Status,
+    })
 }

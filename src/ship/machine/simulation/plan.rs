@@ -11,7 +11,7 @@ use crate::{
             fairness::Order,
             window::{LocalTime, Uploads, Window},
         },
-        outcome::{Answer, AnswerBody, Fault, Outcome},
+        outcome::{Answer, AnswerBody, Fault, Outcome, Voucher},
     },
 };
 
@@ -97,6 +97,7 @@ impl Plan {
             sweep_interval: Duration::from_secs(3600),
             require_receipt: dice.chance(30),
             open_files_wait: Duration::from_secs(600),
+            believe_bare_200: false,
             once: profile == Profile::Once,
             relieve: seed.is_multiple_of(3),
             seed: dice.draw(),
@@ -161,7 +162,7 @@ fn draw_outage(dice: &mut Dice, calm_at: Duration) -> Outage {
 
 fn draw_poison(dice: &mut Dice) -> Poison {
     match dice.below(14) {
-        0 | 1 => Poison::Rejected(dice.pick(&[400, 412, 413, 415, 422, 451])),
+        0 | 1 => Poison::Rejected(dice.pick(&[400, 412, 413])),
         2 => Poison::WrongManifest,
         3 => Poison::UnfinishedManifest,
         4 => Poison::Taken,
@@ -186,18 +187,24 @@ pub(super) fn draw_bad_outcome(dice: &mut Dice) -> Outcome {
             _ => Fault::TimedOut(crate::ship::outcome::Phase::Answer),
         });
     }
-    let often = [401, 403, 404, 408, 413, 429, 500, 502, 503, 507, 200, 202, 302, 400];
+    let often = [401, 403, 404, 408, 413, 414, 429, 431, 500, 502, 503, 507, 200, 202, 302, 400];
     let status =
         if dice.chance(60) { dice.pick(&often) } else { 200 + u16::try_from(dice.below(400)).unwrap() };
     let json = match status {
         // A receipt that names other content than ours.
         200 | 201 | 204 => Some(serde_json::json!({"sha256": "00"})),
         401 | 403..=405 | 407 | 408 | 411 | 421 | 425 | 426 | 429 => Some(serde_json::json!({"title": "no"})),
-        // JSON would make these the receiver's own word.
+        // A gateway that speaks JSON: no receiver means an episode by these.
+        402 | 414 | 416 | 417 | 423 | 431 | 451 => Some(serde_json::json!({"message": "no"})),
+        // Of another receiver these would be its own word.
         400..=499 => None,
         _ => Some(serde_json::json!({"title": "no"})),
     };
-    let html = AnswerBody::Foreign { html: true, excerpt: "<html>".into() };
+    let html = match status {
+        // A 201 may carry any page.
+        201 | 204 => AnswerBody::Garbled { excerpt: "{".into() },
+        _ => AnswerBody::Foreign { html: true, excerpt: "<html>".into() },
+    };
     let acknowledges = matches!(status, 200 | 201 | 204);
     let body = match (dice.below(3), json) {
         (0, Some(json)) => AnswerBody::Json(json),
@@ -205,5 +212,5 @@ pub(super) fn draw_bad_outcome(dice: &mut Dice) -> Outcome {
         _ => html,
     };
     let retry_after_s = dice.chance(20).then(|| dice.pick(&[0, 1, 30, 600, 100_000]));
-    Outcome::Answered(Answer { status, body, retry_after_s, server_date: None })
+    Outcome::Answered(Answer { status, body, retry_after_s, server_date: None, voucher: Voucher::Status })
 }

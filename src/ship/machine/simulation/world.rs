@@ -258,6 +258,9 @@ impl World {
             }
             Act::Reload => {
                 let (settings, elsewhere) = (self.plan.settings.clone(), self.dice.chance(50));
+                if elsewhere {
+                    self.seen.another_receiver();
+                }
                 self.tell(Event::Configured { settings, elsewhere });
             }
             Act::Forget(id) => {

@@ -185,7 +185,7 @@ fn the_longest_pause_counts_whoever_in_flight_was_told_it() {
 
 #[test]
 fn any_answer_of_a_receiver_clears_the_hold() {
-    for (status, body) in [(409, problem(ProblemType::Conflict)), (422, by_receiver())] {
+    for (status, body) in [(409, problem(ProblemType::Conflict)), (413, by_receiver())] {
         let mut bench = waiting(2);
         bench.answer("a", 404, html());
         assert!(bench.held());

@@ -350,7 +350,13 @@ fn fifty_thousand_episodes_are_no_more_work_each_than_five() {
             Effect::Pack { id, .. } => Event::Packed(id, Ok(packed("any"))),
             Effect::Send { id, .. } => {
                 let body = AnswerBody::Empty;
-                let answer = Answer { status: 201, body, retry_after_s: None, server_date: None };
+                let answer = Answer {
+                    status: 201,
+                    body,
+                    retry_after_s: None,
+                    server_date: None,
+                    voucher: Voucher::Status,
+                };
                 Event::Attempted(id, Outcome::Answered(answer).into())
             }
             Effect::Retire { id, .. } => {

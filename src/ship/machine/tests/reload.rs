@@ -106,3 +106,36 @@ fn each_episode_is_counted_where_it_is() {
     bench.hear(Event::Watching(false));
     assert!(bench.machine.census().blind);
 }
+
+#[test]
+fn a_conflict_belongs_to_the_receiver_that_said_it_and_is_looked_at_again_where_another_is_set() {
+    for (elsewhere, looked_at) in [(false, &[][..]), (true, &["a"])] {
+        let mut bench = Bench::new();
+        bench.seal_and_pack("a", 1);
+        bench.take("send");
+        bench.answer("a", 409, problem(ProblemType::Conflict));
+        bench.take("remember");
+        bench.hear(Event::Kept(of("a"), Ok(())));
+        reload(&mut bench, elsewhere);
+        assert_eq!(bench.take("check"), looked_at);
+        if elsewhere {
+            // Who checks knows whose word it was.
+            bench.hear(fits("a"));
+            assert_eq!(bench.take("send"), ["a"]);
+        }
+    }
+}
+
+#[test]
+fn a_conflict_that_is_not_written_down_belongs_to_its_receiver_too() {
+    let mut bench = Bench::new();
+    bench.seal_and_pack("a", 1);
+    bench.take("send");
+    bench.wait(Duration::from_millis(300));
+    // While the archive is made durable.
+    assert_eq!(bench.take("keep"), ["a"]);
+    bench.answer("a", 409, problem(ProblemType::Conflict));
+    reload(&mut bench, true);
+    bench.hear(Event::Kept(of("a"), Ok(())));
+    assert_eq!(bench.take("remember"), [""; 0]);
+}

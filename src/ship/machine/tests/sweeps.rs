@@ -16,7 +16,13 @@ fn answered(bench: &mut Bench, date: bool) {
     bench.seal_and_pack("a", 1);
     bench.take("send");
     let server_date = date.then(|| crate::records::WallTime::from_unix_seconds(0));
-    let answer = Answer { status: 201, body: AnswerBody::Empty, retry_after_s: None, server_date };
+    let answer = Answer {
+        status: 201,
+        body: AnswerBody::Empty,
+        retry_after_s: None,
+        server_date,
+        voucher: Voucher::Status,
+    };
     bench.hear(Event::Attempted(of("a"), Outcome::Answered(answer).into()));
     bench.hear(Event::Retired(of("a"), Moved::To("a".into())));
     bench.take("retire");

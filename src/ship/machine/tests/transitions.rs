@@ -377,7 +377,7 @@ fn a_receiver_whose_disk_is_full_is_not_sent_the_whole_again() {
         bench.wait_s(301);
         assert_eq!(bench.asks_first(), [true]);
         bench.take("send");
-        let answer = Answer { status: 507, body: AnswerBody::Empty, retry_after_s: None, server_date: None };
+        let answer = silent(507, None);
         let attempt = Attempt { resumed_at_bytes: 1000, ..Outcome::Answered(answer).into() };
         bench.hear(Event::Attempted(of("a"), attempt));
     }
@@ -417,7 +417,7 @@ fn a_receiver_that_asks_for_patience_gets_it_also_from_one_that_moves() {
     bench.break_off("a", 10);
     bench.wait_s(1);
     bench.take("send");
-    let answer = Answer { status: 503, body: AnswerBody::Empty, retry_after_s: Some(30), server_date: None };
+    let answer = silent(503, Some(30));
     let attempt = Attempt { resumed_at_bytes: 20, ..Outcome::Answered(answer).into() };
     bench.hear(Event::Attempted(of("a"), attempt));
     bench.wait_s(29);

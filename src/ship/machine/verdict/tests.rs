@@ -21,12 +21,18 @@ fn receipt(sha256: Digest, content: Option<Digest>) -> Value {
 }
 
 fn verdict(status: u16, body: AnswerBody, require_receipt: bool) -> &'static str {
-    let answer = Answer { status, body, retry_after_s: None, server_date: None };
-    match judge(&Outcome::Answered(answer), &id(), &sent(), require_receipt) {
+    vouched(status, body, Voucher::Status, Trust { require_receipt, believe_bare_200: false })
+}
+
+fn vouched(status: u16, body: AnswerBody, voucher: Voucher, trust: Trust) -> &'static str {
+    let answer = Answer { status, body, retry_after_s: None, server_date: None, voucher };
+    match judge(&Outcome::Answered(answer), &id(), &sent(), trust) {
         Verdict::Delivered(_) => "delivered",
         Verdict::Conflict(_) => "conflict",
         Verdict::Corrupted(_) => "corrupted",
         Verdict::Fatal(_) => "fatal",
+        Verdict::Rejected(_, Speaker::Ours) => "rejected",
+        Verdict::Rejected(_, Speaker::Another) => "rejected by another",
         Verdict::Refused(_) => "refused",
         Verdict::Hold(_) => "hold",
         Verdict::Transient { .. } => "transient",
@@ -46,15 +52,20 @@ fn problem(kind: ProblemType) -> AnswerBody {
     AnswerBody::Json(crate::wire::Problem::new(kind, "why").to_json())
 }
 
+fn problem_json() -> Value {
+    crate::wire::Problem::new(ProblemType::NotFound, "why").to_json()
+}
+
 /// (status, written by a receiver, written by something else or empty). Everything from 100 to 599 that is
 /// not listed follows the rule of its hundred, spelled out below.
-const TABLE: [(u16, &str, &str); 20] = [
-    (200, "delivered", "delivered"),
+const TABLE: [(u16, &str, &str); 27] = [
+    (200, "hold", "hold"),
     (201, "delivered", "delivered"),
     (204, "delivered", "delivered"),
     (202, "hold", "hold"),
     (206, "hold", "hold"),
     (401, "hold", "hold"),
+    (402, "refused", "refused"),
     (403, "hold", "hold"),
     (404, "hold", "hold"),
     (405, "hold", "hold"),
@@ -62,10 +73,16 @@ const TABLE: [(u16, &str, &str); 20] = [
     (408, "transient", "transient"),
     (409, "conflict", "refused"),
     (411, "hold", "hold"),
+    (414, "refused", "refused"),
+    (416, "refused", "refused"),
+    (417, "refused", "refused"),
     (421, "hold", "hold"),
+    (423, "refused", "refused"),
     (425, "transient", "transient"),
     (426, "hold", "hold"),
     (429, "transient", "transient"),
+    (431, "refused", "refused"),
+    (451, "refused", "refused"),
     (501, "hold", "hold"),
     (505, "hold", "hold"),
     (507, "transient", "transient"),
@@ -77,22 +94,26 @@ fn every_status_from_100_to_599_has_its_verdict_whoever_wrote_it() {
         let (_, by_receiver, otherwise) =
             TABLE.into_iter().find(|row| row.0 == status).unwrap_or(match status {
                 100..=399 => (status, "hold", "hold"),
-                400..=499 => (status, "fatal", "refused"),
+                400..=499 => (status, "rejected by another", "refused"),
                 _ => (status, "transient", "transient"),
             });
         assert_eq!(verdict(status, AnswerBody::Json(json!({"ok": 1})), false), by_receiver, "{status}");
         assert_eq!(verdict(status, AnswerBody::Empty, false), otherwise, "{status} empty");
         assert_eq!(verdict(status, text(), false), otherwise, "{status} text");
-        let page = if matches!(status, 200 | 201 | 204) { "hold" } else { otherwise };
-        assert_eq!(verdict(status, html(), false), page, "{status} html");
+        assert_eq!(verdict(status, html(), false), otherwise, "{status} html");
     }
 }
 
 #[test]
 fn too_large_for_now_is_weather() {
-    let answer =
-        Answer { status: 413, body: AnswerBody::Json(json!({})), retry_after_s: Some(60), server_date: None };
-    let verdict = judge(&Outcome::Answered(answer), &id(), &sent(), false);
+    let answer = Answer {
+        status: 413,
+        body: AnswerBody::Json(json!({})),
+        retry_after_s: Some(60),
+        server_date: None,
+        voucher: Voucher::Status,
+    };
+    let verdict = judge(&Outcome::Answered(answer), &id(), &sent(), Trust::default());
     assert!(matches!(verdict, Verdict::Transient { retry_after_s: Some(60), .. }), "{verdict:?}");
 }
 
@@ -100,7 +121,13 @@ fn too_large_for_now_is_weather() {
 fn a_clock_is_believed_where_a_receiver_has_answered_and_its_own_word_before_a_proxys_date() {
     let at = WallTime::from_unix_seconds;
     let clock = |status, body| {
-        let answer = Answer { status, body, retry_after_s: None, server_date: Some(at(86_400)) };
+        let answer = Answer {
+            status,
+            body,
+            retry_after_s: None,
+            server_date: Some(at(86_400)),
+            voucher: Voucher::Status,
+        };
         receivers_clock(&answer)
     };
     let stored = || AnswerBody::Json(receipt(Digest([1; 32]), None));
@@ -115,6 +142,7 @@ fn a_clock_is_believed_where_a_receiver_has_answered_and_its_own_word_before_a_p
         (200, html()),
         (413, text()),
         (201, AnswerBody::Garbled { excerpt: "{".into() }),
+        (200, AnswerBody::Empty),
     ] {
         assert_eq!(clock(status, body.clone()), None, "{status} {body:?}");
     }
@@ -126,8 +154,9 @@ fn only_a_receiver_can_quarantine_and_only_its_bytes_can_be_corrupted() {
     assert_eq!(verdict(400, problem(ProblemType::Truncated), false), "corrupted");
     assert_eq!(verdict(400, problem(ProblemType::DigestInvalid), false), "hold");
     assert_eq!(verdict(409, problem(ProblemType::OffsetMismatch), false), "transient");
-    for kind in [ProblemType::CommitMissing, ProblemType::CommitOutOfWindow, ProblemType::TooLarge] {
-        assert_eq!(verdict(kind.status(), problem(kind), false), "fatal");
+    assert_eq!(verdict(412, problem(ProblemType::CommitOutOfWindow), false), "fatal");
+    for kind in [ProblemType::CommitMissing, ProblemType::TooLarge] {
+        assert_eq!(verdict(kind.status(), problem(kind), false), "rejected");
     }
     for status in [400, 412, 413, 415, 422, 451] {
         assert_eq!(verdict(status, html(), false), "refused", "{status}");
@@ -154,6 +183,70 @@ fn only_a_matching_receipt_permits_retirement() {
         assert_eq!(verdict(201, AnswerBody::Json(body.clone()), true), expected, "{body}");
         assert_eq!(verdict(200, AnswerBody::Json(body.clone()), false), expected, "{body}");
     }
+}
+
+#[test]
+fn a_bare_200_is_believed_only_where_something_vouches_for_it_and_a_201_by_itself() {
+    let (cautious, believing) = (Trust::default(), Trust { believe_bare_200: true, require_receipt: false });
+    let bodies = || [AnswerBody::Empty, text(), AnswerBody::Json(json!({"ok": true}))];
+    for body in bodies() {
+        for (voucher, expected, believed) in [
+            (Voucher::Status, "hold", "delivered"),
+            (Voucher::HeadDenies("showed 0 bytes".into()), "hold", "delivered"),
+            (Voucher::Problem, "hold", "hold"),
+            (Voucher::Early, "hold", "hold"),
+            (Voucher::StrongEtag, "delivered", "delivered"),
+            (Voucher::Head, "delivered", "delivered"),
+        ] {
+            assert_eq!(vouched(200, body.clone(), voucher.clone(), cautious), expected, "{voucher:?}");
+            assert_eq!(vouched(200, body.clone(), voucher.clone(), believing), believed, "{voucher:?}");
+            let created = if voucher == Voucher::Early { "hold" } else { "delivered" };
+            for status in [201, 204] {
+                assert_eq!(vouched(status, body.clone(), voucher.clone(), cautious), created, "{voucher:?}");
+            }
+        }
+    }
+    assert_eq!(vouched(200, html(), Voucher::StrongEtag, believing), "hold", "a portal");
+    assert_eq!(vouched(201, html(), Voucher::Status, cautious), "delivered", "mod_dav's page");
+    assert_eq!(verdict(201, html(), true), "hold", "no receipt");
+    for problem in
+        [json!({"type": "about:blank", "title": "No"}), json!({"title": "No", "status": 404}), problem_json()]
+    {
+        assert_eq!(vouched(200, AnswerBody::Json(problem), Voucher::Head, believing), "hold");
+    }
+}
+
+#[test]
+fn what_is_no_receiver_is_told_with_what_to_look_at() {
+    let said = |voucher| {
+        let answer =
+            Answer { status: 200, body: AnswerBody::Empty, retry_after_s: None, server_date: None, voucher };
+        match judge(&Outcome::Answered(answer), &id(), &sent(), Trust::default()) {
+            Verdict::Hold(refusal) => refusal.detail,
+            other => panic!("{other:?}"),
+        }
+    };
+    for voucher in [Voucher::Early, Voucher::Problem, Voucher::HeadDenies("was answered 404".into())] {
+        let said = said(voucher);
+        assert!(said.contains("this is no receiver: is the host name or path right?"), "{said}");
+    }
+    assert!(said(Voucher::HeadDenies("was answered 404".into())).contains("was answered 404"));
+}
+
+#[test]
+fn what_our_own_receiver_says_of_the_request_is_a_fault_of_the_address() {
+    for kind in [ProblemType::IdInvalid, ProblemType::UploadInvalid, ProblemType::UnsupportedType] {
+        assert_eq!(verdict(kind.status(), problem(kind), false), "hold", "{kind:?}");
+    }
+}
+
+#[test]
+fn a_verdict_on_the_commit_quarantines_whoever_wrote_it() {
+    for body in [json!({"your_commit": "a"}), json!({"head_commit": "b", "title": "old"})] {
+        assert_eq!(verdict(412, AnswerBody::Json(body.clone()), false), "fatal", "{body}");
+        assert_eq!(verdict(422, AnswerBody::Json(body), false), "rejected by another");
+    }
+    assert_eq!(verdict(412, AnswerBody::Json(json!({"message": "exists"})), false), "rejected by another");
 }
 
 #[test]
@@ -188,7 +281,7 @@ fn every_fault_of_the_way_is_judged() {
         (Fault::Request("no token".into()), "hold"),
         (Fault::Archive("EIO".into()), "unsent"),
     ] {
-        let verdict = judge(&Outcome::Failed(fault.clone()), &id(), &sent(), false);
+        let verdict = judge(&Outcome::Failed(fault.clone()), &id(), &sent(), Trust::default());
         let name = match verdict {
             Verdict::Transient { .. } => "transient",
             Verdict::Hold(_) => "hold",
@@ -197,6 +290,7 @@ fn every_fault_of_the_way_is_judged() {
             | Verdict::Conflict(_)
             | Verdict::Corrupted(_)
             | Verdict::Fatal(_)
+            | Verdict::Rejected(..)
             | Verdict::Refused(_) => "an answer's",
         };
         assert_eq!(name, expected, "{fault:?}");
@@ -209,8 +303,9 @@ fn a_receipt_for_another_episode_says_for_which_and_what_may_be_wrong() {
         let mut body = receipt(sent().sha256, None);
         body["episode_id"] = json!(named);
         let body = AnswerBody::Json(body);
-        let answer = Answer { status: 201, body, retry_after_s: None, server_date: None };
-        match judge(&Outcome::Answered(answer), &id(), &sent(), false) {
+        let answer =
+            Answer { status: 201, body, retry_after_s: None, server_date: None, voucher: Voucher::Status };
+        match judge(&Outcome::Answered(answer), &id(), &sent(), Trust::default()) {
             Verdict::Hold(refusal) => refusal.detail,
             other => panic!("{other:?}"),
         }
@@ -235,7 +330,13 @@ fn a_problem_is_told_by_its_detail_and_by_its_title_only_where_there_is_none() {
 #[test]
 fn a_remediation_is_shown_without_its_escapes_and_bounded() {
     let body = json!({"detail": "old", "remediation": "run \u{1b}[2Jupdate"});
-    let answer = Answer { status: 412, body: AnswerBody::Json(body), retry_after_s: None, server_date: None };
+    let answer = Answer {
+        status: 412,
+        body: AnswerBody::Json(body),
+        retry_after_s: None,
+        server_date: None,
+        voucher: Voucher::Status,
+    };
     let shown = refusal(&answer).detail;
     assert_eq!(shown, "answered 412 with \"old; run \\u{1b}[2Jupdate\"");
     assert!(shorten(&"x".repeat(9000)).chars().count() <= MAX_DETAIL_CHARS + 1);

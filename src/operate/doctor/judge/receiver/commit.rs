@@ -84,7 +84,8 @@ pub(super) fn commit_missing(facts: &Facts, receiver: &Receiver, said: &str) -> 
         }
         AskedCommit::None | AskedCommit::Of(..) | AskedCommit::Last(..) => {
             let summary = format!(
-                "It takes recordings by their commit, and those here do not say theirs (code_version.commit in meta.json): {said}."
+                "It takes recordings by their commit, and those here do not say theirs (code_version.commit in meta.json): {said}.{}",
+                receiver.meta_fault.as_ref().map(|fault| format!(" {fault}.")).unwrap_or_default()
             );
             Row::red(id, summary, fix("episodes"))
         }

@@ -1,0 +1,104 @@
+//! What speaks for a 200 without a receipt: a HEAD of the same address shows what is held there.
+//!
+//! ```text
+//!  200, no receipt ──▶ HEAD of the same address ──▶ the archive's digest, or its length: it is held
+//!                                                └▶ anything else: nothing speaks for it
+//! ```
+//!
+//! A proxy without a route for the host or the path answers an empty 200 to any PUT, and to any
+//! HEAD: with another length.
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+use super::{Delivery, Transport, answer::names_a_digest, fault, uri};
+use crate::{
+    client::{Answered, Request, RequestBody},
+    episode::Digest,
+    ship::outcome::{Answer, AnswerBody, Fault, Outcome, Voucher},
+    wire,
+};
+
+impl Transport {
+    /// Asks where nothing but its status speaks for an acknowledgement, and notes what was found.
+    ///
+    /// # Errors
+    /// [`Fault`] where the address cannot be asked just now.
+    pub(super) async fn vouched(&self, outcome: Outcome, delivery: &Delivery) -> Result<Outcome, Fault> {
+        let Outcome::Answered(mut answer) = outcome else { return Ok(outcome) };
+        if self.asks_of_bare_200 && is_bare_200(&answer) {
+            answer.voucher = match self.shown(delivery).await? {
+                Shown::Digest => Voucher::Head,
+                Shown::Other(shown) if answer.voucher == Voucher::Status => Voucher::HeadDenies(shown),
+                Shown::Length if answer.voucher == Voucher::Status => Voucher::Head,
+                // What has that length may have lain there before.
+                Shown::Other(_) | Shown::Length => answer.voucher,
+            };
+        }
+        Ok(Outcome::Answered(answer))
+    }
+
+    async fn shown(&self, delivery: &Delivery) -> Result<Shown, Fault> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        self.endpoint
+            .complete(&mut headers, &delivery.id, None, None)
+            .map_err(|error| Fault::Request(error.to_string()))?;
+        let uri = uri(&self.endpoint.address().of(&delivery.id))?;
+        let request = Request { method: Method::HEAD, uri, headers, body: RequestBody::empty() };
+        let answered = self.endpoint.send(request, &delivery.progress).await.map_err(fault)?;
+        let status = answered.status;
+        let is_weather = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+            || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED);
+        if is_weather {
+            return Err(Fault::Lost(format!(
+                "answered 200 without a receipt, and a HEAD of the same address was answered {status}"
+            )));
+        }
+        Ok(shows(&answered, delivery))
+    }
+}
+
+/// A 200 that brings neither a receipt nor a page.
+fn is_bare_200(answer: &Answer) -> bool {
+    let asked = matches!(answer.voucher, Voucher::Status | Voucher::Early);
+    let bare = match &answer.body {
+        AnswerBody::Empty | AnswerBody::Foreign { html: false, .. } => true,
+        AnswerBody::Json(_) => !names_a_digest(&answer.body),
+        AnswerBody::Garbled { .. } | AnswerBody::Foreign { html: true, .. } => false,
+    };
+    answer.status == 200 && asked && bare
+}
+
+enum Shown {
+    Digest,
+    Length,
+    /// In words.
+    Other(String),
+}
+
+fn shows(answered: &Answered, delivery: &Delivery) -> Shown {
+    if !answered.status.is_success() {
+        return Shown::Other(format!("was answered {}", answered.status.as_u16()));
+    }
+    let digest = |name| {
+        let value = answered.headers.get(name)?.to_str().ok()?;
+        Digest::from_header(value).ok()
+    };
+    let facts = &delivery.facts;
+    let shown = [
+        digest(wire::REPR_DIGEST).map(|shown| shown == facts.sha256),
+        digest(wire::CONTENT_DIGEST).map(|shown| shown == facts.content_sha256),
+    ];
+    if shown.contains(&Some(true)) {
+        return Shown::Digest;
+    }
+    if shown.contains(&Some(false)) {
+        return Shown::Other("showed another digest".to_owned());
+    }
+    let length = answered.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    match length.and_then(|length| length.trim().parse::<u64>().ok()) {
+        Some(length) if length == facts.size_bytes => Shown::Length,
+        Some(length) => Shown::Other(format!("showed {length} bytes, not {}", facts.size_bytes)),
+        None => Shown::Other("showed neither its length nor its digest".to_owned()),
+    }
+}

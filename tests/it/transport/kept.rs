@@ -1,0 +1,86 @@
+//! Connections that were kept and have died, which is no trouble of the receiver's.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use super::*;
+
+/// Answers one request on its first connection, takes the next with so much of its body, and
+/// closes; all others are served.
+async fn closing_after(body_bytes: usize) -> (Server, Arc<AtomicUsize>) {
+    let (first, requests) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&requests);
+    let server = Server::new(move |mut peer: Peer| {
+        let (first, requests) = (first.swap(false, Ordering::SeqCst), Arc::clone(&counted));
+        async move {
+            if first {
+                peer.request().await.unwrap();
+                peer.answer("201 Created", JSON, "{}").await;
+                peer.head().await.unwrap();
+                requests.fetch_add(1, Ordering::SeqCst);
+                peer.body(body_bytes).await;
+                return;
+            }
+            while peer.request().await.is_some() {
+                requests.fetch_add(1, Ordering::SeqCst);
+                peer.answer("201 Created", JSON, "{}").await;
+            }
+        }
+    })
+    .await;
+    (server, requests)
+}
+
+#[tokio::test]
+async fn a_request_on_a_kept_connection_that_is_closed_before_any_answer_is_sent_again_at_once() {
+    // In memory, and by pieces that have to be read anew; closed at once, and in the middle.
+    for (size_bytes, body_bytes) in [(1_000, 0), (1_000, 1_000), (900_000, 300_000), (3 << 20, 0)] {
+        let (server, requests) = closing_after(body_bytes).await;
+        let sandbox = Sandbox::to(server.url());
+        let transport = sandbox.transport();
+        let first = within(transport.deliver(sandbox.holding("first", b"x"))).await;
+        assert_eq!(answered(first).0, 201);
+        let second = within(transport.deliver(sandbox.of_length("second", size_bytes))).await;
+        assert_eq!(answered(second).0, 201, "{size_bytes} {body_bytes}");
+        assert_eq!((requests.load(Ordering::SeqCst), server.connections()), (2, 2));
+    }
+}
+
+#[tokio::test]
+async fn what_is_lost_on_a_new_connection_is_not_sent_again() {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&requests);
+    let server = Server::new(move |mut peer: Peer| {
+        let requests = Arc::clone(&counted);
+        async move {
+            peer.request().await;
+            requests.fetch_add(1, Ordering::SeqCst);
+        }
+    })
+    .await;
+    let sandbox = Sandbox::to(server.url());
+    let lost = sandbox.deliver(sandbox.holding("a", b"x")).await;
+    assert!(matches!(fault(lost), Fault::Lost(_)));
+    assert_eq!(requests.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn what_was_heard_of_on_a_kept_connection_is_not_sent_again_by_itself() {
+    let server = Server::new(|mut peer: Peer| async move {
+        peer.request().await;
+        peer.answer("201 Created", JSON, "{}").await;
+        peer.head().await;
+        peer.say("HTTP/1.1 100 Continue\r\n\r\n").await;
+        peer.body(1 << 20).await;
+    })
+    .await;
+    let sandbox = Sandbox::to(server.url());
+    let transport = sandbox.transport();
+    within(transport.deliver(sandbox.holding("first", b"x"))).await;
+    let mut large = sandbox.of_length("large", LARGE);
+    // No verdict is asked for here.
+    large.resume = false;
+    assert!(matches!(fault(within(transport.deliver(large)).await), Fault::Lost(_)));
+}

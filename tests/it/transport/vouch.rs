@@ -1,0 +1,131 @@
+//! What speaks for a 200 without a receipt.
+
+use super::*;
+
+/// Answers PUT so, and HEAD so.
+async fn server(put: &'static str, head: &'static str) -> Server {
+    Server::new(move |mut peer: Peer| async move {
+        while let Some((asked, _)) = peer.request().await {
+            peer.say(&if asked.starts_with("head") {
+                format!("HTTP/1.1 {head}\r\n\r\n")
+            } else {
+                format!("HTTP/1.1 {put}\r\n\r\n")
+            })
+            .await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_200_without_a_receipt_is_asked_after_at_the_same_address() {
+    // Of the archive "archive".
+    let digest: &'static str = Box::leak(Digest::of(b"archive").to_header().into_boxed_str());
+    let shows = |line: &str| -> &'static str { Box::leak(format!("200 OK\r\n{line}").into_boxed_str()) };
+    let right = shows(&format!("Content-Length: 7\r\nRepr-Digest: {digest}"));
+    let digest_alone = shows(&format!("Content-Length: 9\r\nRepr-Digest: {digest}"));
+    let other: &'static str = Box::leak(Digest::of(b"another").to_header().into_boxed_str());
+    let another = shows(&format!("Content-Length: 7\r\nRepr-Digest: {other}"));
+    const BARE: &str = "200 OK\r\nContent-Length: 0";
+    for (put, head, expected) in [
+        (BARE, "200 OK\r\nContent-Length: 7", Some(Voucher::Head)),
+        (BARE, right, Some(Voucher::Head)),
+        (BARE, digest_alone, Some(Voucher::Head)),
+        // An unrouted address answers so, whatever is asked.
+        (BARE, "200 OK\r\nContent-Length: 0", None),
+        (BARE, "404 Not Found\r\nContent-Length: 7", None),
+        (BARE, "405 Method Not Allowed\r\nContent-Length: 0", None),
+        (BARE, "204 No Content", None),
+        (BARE, another, None),
+        (
+            "200 OK\r\nETag: \"abc\"\r\nContent-Length: 0",
+            "404 No\r\nContent-Length: 0",
+            Some(Voucher::StrongEtag),
+        ),
+        ("200 OK\r\nETag: W/\"abc\"\r\nContent-Length: 0", "404 No\r\nContent-Length: 0", None),
+        ("200 OK\r\nETag: abc\r\nContent-Length: 0", "404 No\r\nContent-Length: 0", None),
+        // What was created is believed by that.
+        ("201 Created\r\nContent-Length: 0", "404 No\r\nContent-Length: 0", Some(Voucher::Status)),
+    ] {
+        let server = server(put, head).await;
+        let sandbox = Sandbox::to(server.url());
+        let answer = answer(sandbox.deliver(sandbox.holding("a", b"archive")).await);
+        match expected {
+            Some(voucher) => assert_eq!(answer.voucher, voucher, "{put} {head}"),
+            None => assert!(matches!(answer.voucher, Voucher::HeadDenies(_)), "{put} {head}: {answer:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_asked_just_now_is_asked_another_time() {
+    let server = server("200 OK\r\nContent-Length: 0", "503 Busy\r\nContent-Length: 0").await;
+    let sandbox = Sandbox::to(server.url());
+    let attempt = sandbox.deliver(sandbox.holding("a", b"archive")).await;
+    assert!(matches!(fault(attempt), Fault::Lost(why) if why.contains("without a receipt")));
+}
+
+#[tokio::test]
+async fn no_head_is_sent_where_the_operators_word_is_enough() {
+    let server = server("200 OK\r\nContent-Length: 0", "200 OK\r\nContent-Length: 7").await;
+    let sandbox = Sandbox::to(server.url());
+    let transport = sandbox.transport().not_asking_of_bare_200();
+    let attempt = within(transport.deliver(sandbox.holding("a", b"archive"))).await;
+    assert_eq!(answer(attempt).voucher, Voucher::Status);
+}
+
+#[tokio::test]
+async fn what_a_receiver_refuses_early_is_heard_though_a_front_answers_with_an_error_of_its_own() {
+    let problem = json!({"type": "urn:sealift:commit-out-of-window", "title": "Too old", "head_commit": "b"});
+    for (front, size_bytes, heard) in [
+        (Some("503 Backend fetch failed"), LARGE, true),
+        (Some("502 Bad Gateway"), LARGE, true),
+        (None, LARGE, true),
+        // A small one is through before it can be refused.
+        (Some("503 Backend fetch failed"), 1000, false),
+    ] {
+        let said = problem.to_string();
+        let server = Server::new(move |mut peer: Peer| {
+            let said = said.clone();
+            async move {
+                let Some(head) = peer.head().await else { return };
+                if head.starts_with("get /v1/admission") {
+                    assert_eq!(header(&head, "x-cis490-code-commit"), Some(&*"a".repeat(40)));
+                    return peer.answer("412 Precondition Failed", PROBLEM, &said).await;
+                }
+                match front {
+                    Some(front) => peer.answer(front, "text/html", "<html>no").await,
+                    None => drop(peer.body(1 << 20).await),
+                }
+            }
+        })
+        .await;
+        let sandbox = Sandbox::to(server.url());
+        let mut delivery = sandbox.of_length("a", size_bytes);
+        delivery.commit = Commit::parse(&"a".repeat(40));
+        let answered = answer(sandbox.deliver(delivery).await);
+        assert_eq!(answered.status == 412, heard, "{front:?} {size_bytes}: {answered:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_admission_that_says_nothing_leaves_it_as_it_was() {
+    for admission in ["204 No Content", "404 Not Found", "503 Busy"] {
+        let server = Server::new(move |mut peer: Peer| async move {
+            while let Some(head) = peer.head().await {
+                if head.starts_with("get") {
+                    let not_found = r#"{"type":"urn:sealift:not-found"}"#;
+                    let body = if admission.starts_with("404") { not_found } else { "" };
+                    peer.answer(admission, PROBLEM, body).await;
+                } else {
+                    peer.answer("502 Bad Gateway", "text/html", "<html>no").await;
+                    peer.drain().await;
+                }
+            }
+        })
+        .await;
+        let sandbox = Sandbox::to(server.url());
+        let answered = answer(sandbox.deliver(sandbox.of_length("a", LARGE)).await);
+        assert_eq!(answered.status, 502, "{admission}");
+    }
+}
