@@ -3,12 +3,16 @@
 //! Pure: no I/O. Everything that came from outside (a directory's name, a request's path, a
 //! header, a sidecar) passes through one of these `parse` functions before anybody trusts it.
 
+mod fingerprint;
+
 use std::{ffi::OsStr, fmt, str::FromStr, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+pub use fingerprint::{Fingerprint, FolderId};
 
 /// The longest id, in bytes of its percent-encoded form. With `.tar.zst.partial` behind it, it still fits the
 /// 255 bytes that Linux file systems give a name.
@@ -278,13 +282,6 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// What an episode's directory looked like, without its bytes: a digest over every entry's path, kind, mode, inode,
-/// size, mtime and ctime. Two equal fingerprints mean that nobody wrote in between (see `tree.rs` for what is left out
-/// and why).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Fingerprint(pub Digest);
-
 /// What one look at an episode's folder found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Look {
@@ -320,24 +317,6 @@ impl Stamp {
     pub fn is_still(self, before: Self) -> bool {
         let seal = |stamp: Self| (stamp.inodes, stamp.made_ns, stamp.written_ns);
         seal(self) == seal(before)
-    }
-}
-
-/// Which directory an episode is, whatever its name: to be told from another that was made under the same name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FolderId {
-    /// Its inode; the next directory may be given the same number.
-    pub inode: u64,
-    /// When it was made, nanoseconds after the epoch; 0 where the file system does not remember that.
-    pub made_ns: i64,
-}
-
-impl FolderId {
-    /// Whether these are two directories for certain.
-    #[must_use]
-    pub fn is_another(self, than: Self) -> bool {
-        let both_know = self.made_ns != 0 && than.made_ns != 0;
-        self.inode != than.inode || (both_know && self.made_ns != than.made_ns)
     }
 }
 

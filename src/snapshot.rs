@@ -135,9 +135,44 @@ pub struct Snapshot {
     /// What is in `episodes/` and can be no episode.
     #[serde(default)]
     pub strangers: Strangers,
+    /// How many archives in the outbox have no episode beside them and are left alone, since
+    /// `episodes/` is not the folder that it was.
+    #[serde(default)]
+    pub archives_stranded: u64,
+    /// The first episode, printable, that was delivered and cannot be moved, since its stamps move
+    /// again and again though what it packs to does not.
+    #[serde(default)]
+    pub stamps_move: Option<String>,
     /// What has been done since the start.
     #[serde(default)]
     pub totals: Totals,
+}
+
+/// What is said where stamps move though nothing is written: of this episode first.
+#[must_use]
+pub fn stamps_move(id: &str) -> String {
+    format!(
+        "{id} was delivered, and each time that it is to be moved to shipped/ the stamps of its files (size, mtime or ctime) have \
+         moved, though it packs to the same bytes: its file system changes them by itself, or a program touches recordings (a \
+         backup, a virus scanner, a chown in a loop). It is not sent again; it is compared, with longer and longer pauses, until \
+         its stamps rest. Keep that program out of episodes/, or use another file system for it"
+    )
+}
+
+/// What is said of archives in the outbox that have no episode beside them, while `episodes/` is
+/// not the folder that it was.
+#[must_use]
+pub fn stranded(count: u64) -> String {
+    let (archives, have, they_are) = match count {
+        1 => ("1 archive".to_owned(), "has", "it may be the last copy of its episode"),
+        many => (format!("{many} archives"), "have", "each may be the last copy of its episode"),
+    };
+    format!(
+        "{archives} in outbox/ {have} no episode beside them: {they_are}. Nothing is done with them while episodes/ is not the \
+         folder that it was when Sealift started (a disk that is not mounted, or a new folder). Bring that back; or, where \
+         episodes/ is right as it is, restart Sealift: what nothing accounts for is then moved to quarantine/, with the command \
+         that restores it"
+    )
 }
 
 impl Snapshot {
@@ -169,6 +204,8 @@ impl Snapshot {
             open_files: OpenFiles::default(),
             shipped_changed: Vec::new(),
             strangers: Strangers::default(),
+            archives_stranded: 0,
+            stamps_move: None,
             totals: Totals::default(),
         }
     }

@@ -20,8 +20,11 @@
 //! been killed over while writing them or the marker. Everything else is reported, `.nfsXXXX` files included: they
 //! hold data, and when they go the episode has changed.
 //!
-//! The fingerprint is a digest over every entry's path, kind, permission bits and inode, and for all but directories
-//! over size, mtime, ctime (nanoseconds) and a symlink's target. Left out:
+//! The fingerprint is a digest over every entry's path, kind and permission bits, and for all but
+//! directories over size, mtime, ctime (nanoseconds) and a symlink's target (`mark.rs` takes it).
+//! Left out:
+//! - inodes. They are no property of what was recorded: mergerfs makes that of a folder of its path, so that every
+//!   rename changes it, and sshfs, vfat and exfat number anew what the kernel has forgotten.
 //! - size, mtime and ctime of directories. They change when we add our receipt and when the episode is moved; what
 //!   was added or removed shows in the entries themselves.
 //! - mtime and ctime of `done.marker`, for which the digest of what it holds stands instead (`marker.rs` says why).
@@ -34,6 +37,7 @@
 //! catches that, and a recorder that writes behind its own marker is at odds with every rule we gave it.
 
 mod marker;
+mod mark;
 pub mod modes;
 pub(crate) mod open;
 pub mod ours;
@@ -46,17 +50,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::{
-    fs::{FileType, RawDir},
-    io::Errno,
-};
-use sha2::{Digest as _, Sha256};
-
+use self::mark::Marks;
 use crate::{
     episode::{Fingerprint, FolderId, printable},
     progress::{Cancelled, Progress},
 };
 pub use open::Stat;
+use rustix::{
+    fs::{FileType, RawDir},
+    io::Errno,
+};
 
 /// How many folders may stand inside one another. The walk holds one descriptor a level, and an ordinary process may
 /// open 1024 (getrlimit(2)), of which several walks and the connections must have their share.
@@ -174,19 +177,21 @@ impl Closed<'_> {
 pub struct Walked {
     /// See the module's head.
     pub fingerprint: Fingerprint,
+    /// As shippers before this one took it, with the inodes.
+    pub(crate) of_version_2: Fingerprint,
     /// The device (`st_dev`) of the episode's directory: comparable until the next boot.
     pub device: u64,
     /// Which directory it is.
     pub folder: FolderId,
 }
 
-/// Which directory an episode's is.
-///
-/// # Errors
-/// Those of opening it.
-pub fn folder_id(episode: &Path) -> Result<FolderId, TreeError> {
-    let (top, stat) = open_top(episode)?;
-    Ok(FolderId { inode: stat.ino, made_ns: open::made_ns(&top) })
+impl Walked {
+    /// Whether this is what it was when that fingerprint was taken, by this shipper or an older
+    /// one.
+    #[must_use]
+    pub fn is(&self, then: Fingerprint) -> bool {
+        then == self.fingerprint || then == self.of_version_2
+    }
 }
 
 /// Takes the fingerprint of an episode. Opens none of its files but the marker and what may be a record of ours.
@@ -197,14 +202,29 @@ pub fn fingerprint(episode: &Path, progress: &Progress) -> Result<Fingerprint, T
     walk(episode, progress, |_| Ok::<(), TreeError>(())).map(|walked| walked.fingerprint)
 }
 
+/// Which directory this is; `None` where it cannot be looked at.
+#[must_use]
+pub fn folder_id(episode: &Path) -> Option<FolderId> {
+    let (top, stat) = open_top(episode).ok()?;
+    Some(FolderId { inode: stat.ino, made_ns: open::made_ns(&top) })
+}
+
 /// Whether an episode is what it was when this fingerprint was taken. What changes under our eyes is not.
 ///
 /// # Errors
 /// [`io::ErrorKind::NotFound`] where it is gone; otherwise why it could not be compared, with the path in words.
 pub fn is_still(episode: &Path, then: Fingerprint, progress: &Progress) -> io::Result<bool> {
-    match fingerprint(episode, progress) {
-        Ok(now) => Ok(now == then),
-        Err(TreeError::Changed { .. }) => Ok(false),
+    Ok(look(episode, progress)?.is_some_and(|now| now.is(then)))
+}
+
+/// Walks an episode to compare it with what it was. `None` where it changes under our eyes.
+///
+/// # Errors
+/// As [`is_still`].
+pub fn look(episode: &Path, progress: &Progress) -> io::Result<Option<Walked>> {
+    match walk(episode, progress, |_| Ok::<(), TreeError>(())) {
+        Ok(now) => Ok(Some(now)),
+        Err(TreeError::Changed { .. }) => Ok(None),
         Err(TreeError::Gone) => Err(io::ErrorKind::NotFound.into()),
         Err(TreeError::Io { path, source }) => {
             Err(io::Error::new(source.kind(), format!("{}: {source}", shown(&path))))
@@ -229,11 +249,11 @@ pub fn walk<E: From<TreeError>>(
     let folder = FolderId { inode: top_stat.ino, made_ns: open::made_ns(&top) };
     let own_name = episode.file_name().unwrap_or_default();
     let mut buffer = Vec::with_capacity(LISTING_BUFFER_BYTES);
-    let mut hasher = Sha256::new_with_prefix(b"sealift fingerprint 2\n");
+    let mut marks = Marks::new();
     let mut path = Vec::new();
     progress.check().map_err(TreeError::from)?;
 
-    hash_entry(&mut hasher, &path, &top_stat, b"");
+    marks.entry(&path, &top_stat, b"");
     visit(Entry { path: &path, stat: top_stat, kind: Kind::Directory })?;
     let mut levels =
         vec![Level { names: list(&top, &path, &mut buffer)?, folder: top, stat: top_stat, path_len: 0 }];
@@ -264,7 +284,7 @@ pub fn walk<E: From<TreeError>>(
         }
         match stat.file_type() {
             FileType::Directory => {
-                hash_entry(&mut hasher, &path, &stat, b"");
+                marks.entry(&path, &stat, b"");
                 visit(Entry { path: &path, stat, kind: Kind::Directory })?;
                 if depth > MAX_DEPTH {
                     return Err(TreeError::TooDeep { path: to_path(&path) }.into());
@@ -283,20 +303,20 @@ pub fn walk<E: From<TreeError>>(
                 }
                 match marker::content(&closed, progress)? {
                     Some(content) => {
-                        hash_entry(&mut hasher, &path, &marker::untimed(&stat), &content.0);
+                        marks.entry(&path, &marker::untimed(&stat), &content.0);
                     }
-                    None => hash_entry(&mut hasher, &path, &stat, b""),
+                    None => marks.entry(&path, &stat, b""),
                 }
                 visit(Entry { path: &path, stat, kind: Kind::File(closed) })?;
             }
             FileType::Symlink => {
                 let target =
                     open::symlink_target(&level.folder, &name.text).map_err(|error| error.at(&path))?;
-                hash_entry(&mut hasher, &path, &stat, target.to_bytes());
+                marks.entry(&path, &stat, target.to_bytes());
                 visit(Entry { path: &path, stat, kind: Kind::Symlink(target.to_bytes()) })?;
             }
             special => {
-                hash_entry(&mut hasher, &path, &stat, b"");
+                marks.entry(&path, &stat, b"");
                 let what = match special {
                     FileType::Fifo => "FIFO",
                     FileType::Socket => "socket",
@@ -306,7 +326,8 @@ pub fn walk<E: From<TreeError>>(
             }
         }
     }
-    Ok(Walked { fingerprint: Fingerprint(hasher.into()), device: top_stat.dev, folder })
+    let (fingerprint, of_version_2) = marks.finish();
+    Ok(Walked { fingerprint, of_version_2, device: top_stat.dev, folder })
 }
 
 /// Reads a regular file at the top of an episode with the walk's care: at most `max_bytes` and one more, so that the
@@ -410,25 +431,6 @@ impl Name {
     fn in_archive(&self) -> impl Iterator<Item = u8> {
         self.text.to_bytes().iter().copied().chain(self.is_folder.then_some(b'/'))
     }
-}
-
-/// Every field has a fixed width or its length before it, so that no two trees can spell the same bytes. `said` is a symlink's
-/// target, or the digest of the marker's content.
-fn hash_entry(hasher: &mut Sha256, path: &[u8], stat: &Stat, said: &[u8]) {
-    hasher.update((path.len() as u64).to_le_bytes());
-    hasher.update(path);
-    hasher.update(stat.mode.to_le_bytes());
-    hasher.update(stat.ino.to_le_bytes());
-    if stat.file_type() == FileType::Directory {
-        return;
-    }
-    hasher.update(stat.size_bytes.to_le_bytes());
-    for (seconds, nanoseconds) in [stat.mtime, stat.ctime] {
-        hasher.update(seconds.to_le_bytes());
-        hasher.update(nanoseconds.to_le_bytes());
-    }
-    hasher.update((said.len() as u64).to_le_bytes());
-    hasher.update(said);
 }
 
 #[cfg(test)]

@@ -306,6 +306,7 @@ impl Demo {
             Notice::Held(_)
             | Notice::StillHeld(..)
             | Notice::Cleared(_)
+            | Notice::StampsMove(_)
             | Notice::PackingPaused(..)
             | Notice::OutboxFull(..)
             | Notice::NoRoom(..)

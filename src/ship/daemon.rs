@@ -8,6 +8,7 @@
 //! ```
 
 mod asking;
+mod before;
 mod ending;
 mod grounds;
 mod idle;

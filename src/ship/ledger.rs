@@ -67,6 +67,7 @@ impl Ledger {
             | Notice::NoRoom(..)
             | Notice::PackedAgain(..)
             | Notice::DeliveredAndGone(_)
+            | Notice::StampsMove(_)
             | Notice::Vanished(_)
             | Notice::Pace(_)
             | Notice::ClockDoubted(_) => {}

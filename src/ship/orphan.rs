@@ -16,14 +16,13 @@
 mod aside;
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{AtFlags, OFlags, statat},
+    fs::{AtFlags, statat},
     io::Errno,
 };
 use sha2::{Digest as _, Sha256};
@@ -39,7 +38,7 @@ use crate::{
     filed,
     layout::{Layout, MARKER, OutboxName, outbox_name},
     progress::Progress,
-    records::{ShippingReceipt, Sidecar, WallTime},
+    records::{RecordedVerdict, ShippingReceipt, Sidecar, WallTime},
     scan::RootId,
     tree,
 };
@@ -78,31 +77,20 @@ pub fn settle(
     if stands == Standing::Elsewhere || (stands == Standing::Here && !displaced) {
         return Ok(Settled::NoOrphan);
     }
-    let Some(archive) = open(&layout.archive(id))? else {
+    let Some(archive) = outbox::open_archive(&layout.archive(id))? else {
+        // A conflict that was noted without one, of an episode that is gone: nothing is in conflict
+        // any more.
+        if stands == Standing::Nowhere {
+            outbox::forget_note(layout, id);
+        }
         return Ok(Settled::NoOrphan);
     };
-    let digest = digest_of(archive, progress)?;
-    let sidecar =
-        fs::read(layout.sidecar(id)).ok().and_then(|bytes| serde_json::from_slice::<Sidecar>(&bytes).ok());
-    let sidecar = sidecar.filter(|sidecar| sidecar.episode_id == *id && sidecar.facts.sha256 == digest);
-    let wanted = Wanted {
-        id,
-        sha256: digest,
-        content_sha256: sidecar.as_ref().map(|sidecar| sidecar.facts.content_sha256),
-        fingerprint: sidecar.as_ref().map(|sidecar| sidecar.fingerprint),
-    };
+    let lying = Lying::read(layout, id, archive, progress)?;
+    let wanted = lying.wanted(id);
     if stands == Standing::Here && is_the_same_again(layout, &wanted, content_of)? {
         return Ok(Settled::NoOrphan);
     }
-    let found = match proven::find(layout, &wanted, content_of, progress)? {
-        Found::Nothing => quarantined(layout, &wanted, content_of, progress)?,
-        found => found,
-    };
-    let conflict = sidecar.as_ref().and_then(Sidecar::conflict);
-    let found = match (found, wanted.fingerprint) {
-        (Found::Nothing, Some(packed)) if conflict.is_some() => renamed(layout, packed, progress)?,
-        (found, _) => found,
-    };
+    let found = lying.found(layout, id, content_of, progress)?;
     // Reading all this took its time. Once more, before anything is unlinked or moved.
     match standing(layout, id, root)? {
         Standing::Nowhere => {}
@@ -120,12 +108,102 @@ pub fn settle(
             Ok(Settled::Unlinked(holder))
         }
         Found::Changed(shipped) => proven::put_back(layout, id, &shipped, progress).map(Settled::PutBack),
-        Found::Nothing => {
-            let why = why(layout, id, conflict)?;
-            let to = put_aside(layout, id, &why, now, progress)?;
-            outbox::clear(layout, id)?;
-            Ok(Settled::PutAside(to, why))
+        Found::Nothing => lying.put_aside(layout, id, now, progress),
+    }
+}
+
+/// Settles an archive that another episode of its name is about to take the place of, whatever
+/// `episodes/` is and was: with what is written or cleared next, it would be gone.
+///
+/// # Errors
+/// As [`settle`]. Nothing may be written or cleared under the name then.
+pub fn make_way(
+    layout: &Layout,
+    id: &EpisodeId,
+    now: WallTime,
+    content_of: ContentOf<'_>,
+    progress: &Progress,
+) -> io::Result<Settled> {
+    let Some(archive) = outbox::open_archive(&layout.archive(id))? else {
+        return Ok(Settled::NoOrphan);
+    };
+    let lying = Lying::read(layout, id, archive, progress)?;
+    match lying.found(layout, id, content_of, progress)? {
+        Found::Same(holder) => {
+            outbox::clear_archive(layout, id)?;
+            tracing::info!(
+                EPISODE = %id, "removed the archive of the {id} before this one from the outbox: that episode is in {}", holder.display()
+            );
+            Ok(Settled::Unlinked(holder))
         }
+        // What is in the archive was delivered, and stands nowhere any more.
+        Found::Changed(shipped) => {
+            proven::put_back(layout, id, &shipped, progress)?;
+            lying.put_aside(layout, id, now, progress)
+        }
+        Found::Nothing => lying.put_aside(layout, id, now, progress),
+    }
+}
+
+/// What lies in the outbox under a name.
+struct Lying {
+    sha256: Digest,
+    /// Where it is that of these very bytes.
+    sidecar: Option<Sidecar>,
+}
+
+impl Lying {
+    fn read(layout: &Layout, id: &EpisodeId, archive: File, progress: &Progress) -> io::Result<Self> {
+        let sha256 = digest_of(archive, progress)?;
+        let sidecar = filed::sidecar(layout, id)?.filter(|sidecar| sidecar.facts.sha256 == sha256);
+        Ok(Self { sha256, sidecar })
+    }
+
+    fn wanted<'a>(&self, id: &'a EpisodeId) -> Wanted<'a> {
+        Wanted {
+            id,
+            sha256: self.sha256,
+            content_sha256: self.sidecar.as_ref().map(|sidecar| sidecar.facts.content_sha256),
+            fingerprint: self.sidecar.as_ref().map(|sidecar| sidecar.fingerprint),
+        }
+    }
+
+    fn conflict(&self) -> Option<&RecordedVerdict> {
+        self.sidecar.as_ref().and_then(Sidecar::conflict)
+    }
+
+    /// What else has what is in it.
+    fn found(
+        &self,
+        layout: &Layout,
+        id: &EpisodeId,
+        content_of: ContentOf<'_>,
+        progress: &Progress,
+    ) -> io::Result<Found> {
+        let wanted = self.wanted(id);
+        let found = match proven::find(layout, &wanted, content_of, progress)? {
+            Found::Nothing => quarantined(layout, &wanted, content_of, progress)?,
+            found => found,
+        };
+        match (found, wanted.fingerprint) {
+            (Found::Nothing, Some(packed)) if self.conflict().is_some() => {
+                renamed(layout, packed, &wanted, content_of, progress)
+            }
+            (found, _) => Ok(found),
+        }
+    }
+
+    fn put_aside(
+        &self,
+        layout: &Layout,
+        id: &EpisodeId,
+        now: WallTime,
+        progress: &Progress,
+    ) -> io::Result<Settled> {
+        let why = why(layout, id, self.conflict())?;
+        let to = put_aside(layout, id, &why, now, progress)?;
+        outbox::clear_archive(layout, id)?;
+        Ok(Settled::PutAside(to, why))
     }
 }
 
@@ -184,7 +262,7 @@ fn put_back_one(
         let content_sha256 = Some(facts.content_sha256);
         Wanted { id, sha256: facts.sha256, content_sha256, fingerprint: Some(noted.fingerprint) }
     } else {
-        let Some(file) = open(path)? else { return Ok(()) };
+        let Some(file) = outbox::open_archive(path)? else { return Ok(()) };
         let sha256 = digest_of(file, progress)?;
         Wanted { id, sha256, content_sha256: None, fingerprint: None }
     };
@@ -237,8 +315,8 @@ fn quarantined(
         return Ok(Found::Nothing);
     };
     for directory in filed::filed_as(&layout.quarantine, wanted.id)? {
-        // A move across file systems makes other inodes, and so another fingerprint.
-        if tree::fingerprint(&directory, progress).is_ok_and(|found| found == packed)
+        // A move across file systems makes other files, and so another fingerprint.
+        if tree::is_still(&directory, packed, progress).unwrap_or(false)
             || content_of(wanted.id, &directory)? == Some(content)
         {
             return Ok(Found::Same(directory));
@@ -249,14 +327,22 @@ fn quarantined(
 
 /// A conflict is mended by giving the episode another name, or by moving it to `shipped/` by hand. Its files stay what they were,
 /// and so does its fingerprint. Of a copy on another file system nothing is said here: it is put aside.
-fn renamed(layout: &Layout, packed: Fingerprint, progress: &Progress) -> io::Result<Found> {
+fn renamed(
+    layout: &Layout,
+    packed: Fingerprint,
+    wanted: &Wanted<'_>,
+    content_of: ContentOf<'_>,
+    progress: &Progress,
+) -> io::Result<Found> {
     for folder in [&layout.episodes, &layout.shipped] {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
             if !hidden
                 && entry.file_type()?.is_dir()
-                && tree::fingerprint(&entry.path(), progress).is_ok_and(|found| found == packed)
+                && tree::is_still(&entry.path(), packed, progress).unwrap_or(false)
+                // Two recordings of one moment may have the same stamps.
+                && content_of(wanted.id, &entry.path())? == wanted.content_sha256
             {
                 return Ok(Found::Same(entry.path()));
             }
@@ -297,17 +383,6 @@ fn is_the_same_again(layout: &Layout, wanted: &Wanted<'_>, content_of: ContentOf
     let episode = layout.episode(wanted.id);
     // A recording under way is not it.
     Ok(fs::symlink_metadata(episode.join(MARKER)).is_ok() && content_of(wanted.id, &episode)? == Some(packed))
-}
-
-/// `None` where it is not there. A symlink or a FIFO under its name is not followed or waited for, and is an error.
-fn open(path: &Path) -> io::Result<Option<File>> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path) {
-        Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 fn digest_of(mut file: File, progress: &Progress) -> io::Result<Digest> {

@@ -6,16 +6,27 @@
 //!  clear   <id>.tar.zst, <id>.json, <id>.tar.zst.partial are unlinked: the episode has left episodes/
 //! ```
 //!
+//! Before anything is written or cleared under a name, it is asked whose archive lies there
+//! (`outbox/whose.rs`): what is another episode's may be the last copy of it, and is put aside
+//! first (`orphan.rs`).
+//!
 //! The sidecar comes last. An archive without one is left over from a crash in between, or from another program, and
 //! is not trusted. But it stays until a new one takes its place: as long as the episode cannot be packed, it may be the
 //! best there is.
 
+mod whose;
+
 use std::{
-    fs, io,
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
+use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
+
+pub use self::whose::{AtHand, is_of};
 
 use crate::{
     durable,
@@ -30,6 +41,7 @@ use crate::{
             state::{Check, Packed},
             verdict::Refusal,
         },
+        proven::ContentOf,
     },
     tree::{self, TreeError},
 };
@@ -37,20 +49,58 @@ use crate::{
 /// Read at once while an archive is hashed again.
 const HASH_BUFFER_BYTES: usize = 1 << 20;
 
-/// Unlinks what there is of an episode's archive.
+/// Unlinks what there is of an episode's archive. It is known to be that one's (see [`is_of`]), or
+/// to lie elsewhere by now.
 ///
 /// # Errors
 /// Those of unlink(2).
 pub fn clear(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
-    // The sidecar after its archive: as long as there is an archive, it says what it was packed from. Orphans go by it.
-    durable::remove_file(&layout.archive(id))?;
-    durable::remove_file(&layout.sidecar(id))?;
+    clear_archive(layout, id)?;
     durable::remove_file(&layout.partial(id))
 }
 
-/// Puts away what a packing that failed has left. An older archive stays, unless the outbox is full and it is in the way.
-pub fn give_up(layout: &Layout, id: &EpisodeId, full: bool) {
-    let cleared = if full { clear(layout, id) } else { durable::remove_file(&layout.partial(id)) };
+/// As [`clear`], and leaves scratch: the next archive of that name may be in it.
+///
+/// # Errors
+/// Those of unlink(2).
+pub fn clear_archive(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
+    // The sidecar after its archive: as long as there is an archive, it says what it was packed from. Orphans go by it.
+    durable::remove_file(&layout.archive(id))?;
+    durable::remove_file(&layout.sidecar(id))
+}
+
+/// Opens an archive as it lies there. `None` where it is not there. A symlink or a FIFO under its
+/// name is not followed or waited for, and is an error.
+///
+/// # Errors
+/// Those of open(2).
+pub fn open_archive(path: &Path) -> io::Result<Option<File>> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path) {
+        Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a file begins with a frame, or one to be skipped (RFC 8878, sections 3.1.1 and 3.1.2).
+///
+/// # Errors
+/// Those of read(2).
+pub fn begins_like_an_archive(file: &File) -> io::Result<bool> {
+    let mut start = [0; 4];
+    match file.read_exact_at(&mut start, 0) {
+        Ok(()) => Ok(matches!(start, [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18])),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts away what a packing that failed has left. An older archive stays, unless the outbox is full
+/// and it is in the way of its own episode.
+pub fn give_up(layout: &Layout, id: &EpisodeId, in_the_way: bool) {
+    let cleared = if in_the_way { clear(layout, id) } else { durable::remove_file(&layout.partial(id)) };
     if let Err(error) = cleared {
         tracing::debug!(EPISODE = %id, "scratch stays in the outbox until the next try: {error}");
     }
@@ -72,13 +122,7 @@ pub fn keep(
     progress: &Progress,
 ) -> Result<(), String> {
     let mut sidecar = sidecar(id, packed);
-    sidecar.verdict = conflict.map(|(refusal, receiver)| RecordedVerdict {
-        verdict: CONFLICT.to_owned(),
-        status_code: refusal.status.unwrap_or(409),
-        detail: refusal.detail.clone(),
-        at_wall: now,
-        receiver: Some(receiver.to_owned()),
-    });
+    sidecar.verdict = conflict.map(|conflict| remembered(conflict, now));
     let write = || -> io::Result<()> {
         if let Some(archive) = archive {
             // Of an older archive: beside the new one it would be a lie.
@@ -94,6 +138,77 @@ pub fn keep(
         )
     };
     write().map_err(|error| format!("Failed to make its archive durable in the outbox: {error}"))
+}
+
+/// Remembers a conflict of what was sent without an archive in the outbox: its sidecar stands
+/// alone. On a full disk it takes the place of a spare, where there is one.
+///
+/// # Errors
+/// In a sentence.
+pub fn note_conflict(
+    layout: &Layout,
+    id: &EpisodeId,
+    packed: &Packed,
+    conflict: (&Refusal, &str),
+    now: WallTime,
+) -> Result<(), String> {
+    let note = Sidecar { verdict: Some(remembered(conflict, now)), ..sidecar(id, packed) };
+    let write = || -> io::Result<()> {
+        let bytes = serde_json::to_vec_pretty(&note)?;
+        durable::write_record(&layout.sidecar(id), &bytes, &layout.spares(&layout.outbox))
+    };
+    write().map_err(|error| format!("Failed to note its conflict in the outbox: {error}"))
+}
+
+/// The conflict that is noted of what was sent without an archive in the outbox, where it was just
+/// this.
+#[must_use]
+pub fn noted_conflict(
+    layout: &Layout,
+    id: &EpisodeId,
+    facts: &ArchiveFacts,
+    receiver: &str,
+) -> Option<Refusal> {
+    let noted = filed::sidecar(layout, id).ok().flatten().filter(|noted| noted.facts == *facts);
+    let conflict = noted.as_ref().and_then(Sidecar::conflict);
+    conflict.filter(|recorded| is_said_by(recorded, receiver)).map(refusal)
+}
+
+/// Removes what was noted of an episode that has no archive in the outbox: it is packed again, and
+/// what was said of it before is not true of that.
+pub fn forget_note(layout: &Layout, id: &EpisodeId) {
+    let is_alone =
+        fs::symlink_metadata(layout.archive(id)).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    // What is not ours stays until a sidecar of ours takes its place.
+    if is_alone
+        && filed::sidecar(layout, id).is_ok_and(|noted| noted.is_some())
+        && let Err(error) = durable::remove_file(&layout.sidecar(id))
+    {
+        tracing::debug!(EPISODE = %id, "an old note stays in the outbox: {error}");
+    }
+}
+
+fn remembered((refusal, receiver): (&Refusal, &str), now: WallTime) -> RecordedVerdict {
+    RecordedVerdict {
+        verdict: CONFLICT.to_owned(),
+        status_code: refusal.status.unwrap_or(409),
+        detail: refusal.detail.clone(),
+        at_wall: now,
+        receiver: Some(receiver.to_owned()),
+    }
+}
+
+/// Older shippers did not note who said it.
+fn is_said_by(recorded: &RecordedVerdict, receiver: &str) -> bool {
+    recorded.receiver.as_deref().is_none_or(|who| who == receiver)
+}
+
+fn refusal(recorded: &RecordedVerdict) -> Refusal {
+    Refusal {
+        status: Some(recorded.status_code),
+        detail: recorded.detail.clone(),
+        body: serde_json::Value::Null,
+    }
 }
 
 /// Writes the sidecar of an archive that lies nowhere, for as long as its episode is moved. Where the move is broken off, it says
@@ -162,8 +277,15 @@ pub fn open(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> io::Result
 /// Whether the archive in the outbox can be sent as it is. With `rehash` its bytes are read and compared with their
 /// digest. A conflict that another than this `receiver` has said is none here.
 #[must_use]
-pub fn check(layout: &Layout, id: &EpisodeId, rehash: bool, receiver: &str, progress: &Progress) -> Check {
-    match try_check(layout, id, rehash, receiver, progress) {
+pub fn check(
+    layout: &Layout,
+    id: &EpisodeId,
+    rehash: bool,
+    receiver: &str,
+    content_of: ContentOf<'_>,
+    progress: &Progress,
+) -> Check {
+    match try_check(layout, id, rehash, receiver, content_of, progress) {
         Ok(check) => check,
         Err(error) => Check::Unknown(format!(
             "its archive in the outbox could not be compared with it: {error}. The archive is kept"
@@ -184,8 +306,12 @@ pub fn clear_partials(layout: &Layout, progress: &Progress) -> io::Result<()> {
             OutboxName::Partial(_) => true,
             OutboxName::Sidecar(id) => {
                 let lonely = fs::symlink_metadata(layout.archive(&id)).is_err();
-                // Another program's file may have such a name.
-                let is_ours = || filed::sidecar(layout, &id).is_ok_and(|sidecar| sidecar.is_some());
+                // Another program's file may have such a name; and one that remembers a conflict is
+                // no scratch.
+                let is_ours = || {
+                    let noted = filed::sidecar(layout, &id).ok().flatten();
+                    noted.is_some_and(|noted| noted.conflict().is_none())
+                };
                 lonely && (is_empty_note(&path) || is_ours())
             }
             OutboxName::Archive(_) | OutboxName::Scratch | OutboxName::Stranger => false,
@@ -205,30 +331,45 @@ fn try_check(
     id: &EpisodeId,
     rehash: bool,
     receiver: &str,
+    content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> io::Result<Check> {
     let unusable = |why: &str| Ok(Check::Unusable(why.to_owned()));
     let Some(sidecar) = filed::sidecar(layout, id)? else {
-        return unusable("an archive without a sidecar of its own is not trusted");
+        return match fs::symlink_metadata(layout.archive(id)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                unusable("nothing is known of it any more")
+            }
+            _ => unusable("an archive without a sidecar of its own is not trusted"),
+        };
     };
+    let conflict = sidecar.conflict().map(refusal);
     let archive = match Archive::open(&layout.archive(id), sidecar.facts) {
-        Ok(archive) => archive,
+        Ok(archive) => Some(archive),
+        // It was sent without one, and the verdict is all that there is to know.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && conflict.is_some() => None,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
             return Ok(Check::Unusable(format!("its archive in the outbox cannot be used: {error}")));
         }
         Err(error) => return Err(error),
     };
     // Whoever cannot be looked at, or is being written to just now, is not proven to have changed.
-    let walked = tree::walk(&layout.episode(id), progress, |_| Ok::<(), TreeError>(()));
-    let tree::Walked { fingerprint, folder, .. } = walked.map_err(io::Error::other)?;
-    if sidecar.folder.is_some_and(|packed| folder.is_another(packed)) {
-        return Ok(Check::Displaced);
+    let directory = layout.episode(id);
+    let walked = tree::walk(&directory, progress, |_| Ok::<(), TreeError>(()));
+    let walked = walked.map_err(io::Error::other)?;
+    let tree::Walked { fingerprint, folder, .. } = walked;
+    // Stamps and inodes may move though nothing was written: what it packs to decides.
+    if fingerprint != sidecar.fingerprint && content_of(id, &directory)? != Some(sidecar.facts.content_sha256)
+    {
+        let (fingerprint, folder) = (Some(fingerprint), Some(folder));
+        let at_hand = AtHand { id, directory: &directory, fingerprint, content_sha256: None, folder };
+        return match is_of(layout, &at_hand, progress)? {
+            true => unusable("the episode was changed after it was packed"),
+            false => Ok(Check::Displaced),
+        };
     }
-    if fingerprint != sidecar.fingerprint {
-        return unusable("the episode was changed after it was packed");
-    }
-    if rehash {
-        match digest_of(&archive, progress) {
+    if let Some(archive) = archive.as_ref().filter(|_| rehash) {
+        match digest_of(archive, progress) {
             Ok(digest) if digest == sidecar.facts.sha256 => {}
             Ok(_) => return unusable("its archive was damaged in the outbox"),
             Err(error) if progress.check().is_err() => return Err(error),
@@ -245,13 +386,11 @@ fn try_check(
         commit: sidecar.commit.as_deref().and_then(Commit::parse),
         open_files: sidecar.open_files.clone(),
     };
-    let here = |recorded: &&RecordedVerdict| recorded.receiver.as_deref().is_none_or(|who| who == receiver);
-    let conflict = sidecar.conflict().filter(here).map(|recorded| Refusal {
-        status: Some(recorded.status_code),
-        detail: recorded.detail.clone(),
-        body: serde_json::Value::Null,
-    });
-    Ok(Check::Fits(packed, conflict))
+    Ok(match (archive, conflict.filter(|_| sidecar.conflict().is_some_and(|it| is_said_by(it, receiver)))) {
+        (None, Some(conflict)) => Check::Noted(packed, conflict),
+        (None, None) => Check::Unusable("another receiver said that it is in conflict".to_owned()),
+        (Some(_), conflict) => Check::Fits(packed, conflict),
+    })
 }
 
 fn digest_of(archive: &Archive, progress: &Progress) -> io::Result<Digest> {

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::records::WallTime;
+use crate::{episode::Look, records::WallTime};
 
 /// One attempt, ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -113,12 +113,24 @@ pub enum Fault {
     /// The archive could not be read, or was abandoned while it was sent: our side's fault.
     #[error("the archive could not be read: {0}")]
     Archive(String),
+    /// What was packed is not what stands in `episodes/` any more. No byte was sent.
+    #[error("the episode is not what was packed")]
+    Stale(Stale),
     /// The address, a header or a credential of ours cannot be used.
     #[error("the request could not be made: {0}")]
     Request(String),
     /// We stopped it.
     #[error("stopped on request")]
     Cancelled,
+}
+
+/// What a look before an attempt has found in the place of what was packed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stale {
+    /// Its folder or its marker is not there, or cannot be looked at.
+    Unsealed(Look),
+    /// It is sealed, and something in it was written since.
+    Changed,
 }
 
 /// Which wait was too long.

@@ -73,7 +73,7 @@ pub fn find(
         if receipt.episode_id != *wanted.id || !(names_the_archive || names_the_content) {
             continue;
         }
-        let fits = |packed| tree::fingerprint(&directory, progress).is_ok_and(|found| found == packed);
+        let fits = |packed| tree::is_still(&directory, packed, progress).unwrap_or(false);
         if wanted.fingerprint.is_some_and(fits)
             || content_of(wanted.id, &directory)? == Some(receipt.content_sha256)
         {
@@ -84,6 +84,31 @@ pub fn find(
         }
     }
     Ok(changed.map_or(Found::Nothing, Found::Changed))
+}
+
+/// Whether what stands in a directory is what was packed as this episode. Stamps may move though
+/// nothing was written (a chown, a link made and removed, a backup that puts a time back; some file
+/// systems give other inodes after each rename). So where they differ, and the archive's headers
+/// would not, it is packed again, and what comes of that decides.
+///
+/// # Errors
+/// [`io::ErrorKind::NotFound`] where it is gone, and those of reading it.
+pub fn is_what_was_packed(
+    id: &EpisodeId,
+    directory: &Path,
+    fingerprint: Fingerprint,
+    content_sha256: Option<Digest>,
+    content_of: ContentOf<'_>,
+    progress: &Progress,
+) -> io::Result<bool> {
+    let Some(now) = tree::look(directory, progress)? else { return Ok(false) };
+    if now.is(fingerprint) {
+        return Ok(true);
+    }
+    if content_sha256.is_none() || now.fingerprint.packs_to_another(fingerprint) {
+        return Ok(false);
+    }
+    Ok(content_of(id, directory)? == content_sha256)
 }
 
 /// Puts back what [`find`] has found changed: under its name, or beside it where that was used again. There it is packed and

@@ -19,10 +19,11 @@ use std::{
 use super::{
     machine::state::{Moved, Reason},
     outbox,
+    proven::{self, ContentOf},
 };
 use crate::{
     durable::{self, MoveChecked},
-    episode::{EpisodeId, Fingerprint},
+    episode::EpisodeId,
     filed,
     layout::Layout,
     meta::{self, MAX_META_BYTES},
@@ -38,6 +39,7 @@ pub fn quarantine(
     id: &EpisodeId,
     reason: &Reason,
     now: WallTime,
+    content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> Moved {
     let episode = layout.episode(id);
@@ -49,7 +51,11 @@ pub fn quarantine(
         verdict: Some(reason.verdict.to_owned()),
         quarantined_at_wall: Some(now),
     };
-    match try_quarantine(layout, id, reason.fingerprint, &record, progress) {
+    let is_what_was_judged = |episode: &Path| {
+        let (judged, content) = (reason.fingerprint, reason.content_sha256);
+        proven::is_what_was_packed(id, episode, judged, content, content_of, progress)
+    };
+    match try_quarantine(layout, id, &is_what_was_judged, &record, progress) {
         Ok(None) => Moved::Changed,
         Ok(Some(path)) => {
             if let Err(error) = outbox::clear(layout, id) {
@@ -85,12 +91,11 @@ fn with_meta_fault(reason: &Reason, episode: &Path) -> String {
 fn try_quarantine(
     layout: &Layout,
     id: &EpisodeId,
-    judged: Fingerprint,
+    is_what_was_judged: &dyn Fn(&Path) -> io::Result<bool>,
     record: &QuarantineReason,
     progress: &Progress,
 ) -> io::Result<Option<PathBuf>> {
     let episode = layout.episode(id);
-    let is_what_was_judged = |episode: &Path| tree::is_still(episode, judged, progress);
     if !is_what_was_judged(&episode)? {
         return Ok(None);
     }
@@ -101,7 +106,7 @@ fn try_quarantine(
         &episode,
         &layout.quarantine,
         id.as_str(),
-        &is_what_was_judged,
+        is_what_was_judged,
         &|_| Ok(true),
         progress,
     )? {

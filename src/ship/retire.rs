@@ -64,7 +64,10 @@ pub fn retire(
     content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> Moved {
-    let is_what_was_packed = |episode: &Path| tree::is_still(episode, retirement.fingerprint, progress);
+    let Retirement { id, facts, fingerprint, .. } = *retirement;
+    let content = Some(facts.content_sha256);
+    let is_what_was_packed =
+        |episode: &Path| proven::is_what_was_packed(id, episode, fingerprint, content, content_of, progress);
     match try_retire(layout, retirement, &is_what_was_packed, content_of, progress) {
         Ok(moved) => moved,
         Err(error) => {
@@ -169,7 +172,15 @@ fn moved_before(
             Ok(Moved::To(path))
         }
         Found::Changed(path) => proven::put_back(layout, id, &path, progress).map(|_| Moved::Changed),
-        Found::Nothing => Ok(Moved::Gone),
+        // The folder was taken away while the answer was waited for: the receiver holds what was in
+        // it.
+        Found::Nothing => {
+            let lying = filed::sidecar(layout, id)?;
+            if lying.is_some_and(|sidecar| sidecar.facts.content_sha256 == facts.content_sha256) {
+                clear_outbox(layout, id);
+            }
+            Ok(Moved::Gone)
+        }
     }
 }
 

@@ -226,6 +226,9 @@ impl Teller {
                     "{id} is held by the receiver, but somebody else took it out of episodes/ before it could be moved."
                 );
             }
+            Notice::StampsMove(id) => error!(
+                EPISODE = %id, VERDICT = "stuck", "{}", crate::snapshot::stamps_move(&id.to_string())
+            ),
             Notice::Pace(Pace::Free) => info!("Uploads go as fast as they can from now on."),
             Notice::Pace(Pace::AtMost(limit)) => {
                 info!("Uploads go at {} at most from now on, all together.", rate(limit.get()));

@@ -428,7 +428,7 @@ fn where_episodes_was_missing_at_the_start_no_archive_is_taken_for_an_orphan() {
     seal(&sandbox, 1000);
     keep(&sandbox);
     fs::rename(&sandbox.layout.episodes, sandbox.path("elsewhere")).unwrap();
-    assert_eq!(sandbox.ship_once().0, 0);
+    assert_eq!(sandbox.ship_once().0, 1, "what may be a last copy is left undone");
     assert!(archive_in_outbox(&sandbox).exists());
     assert_eq!(names(&sandbox.layout.quarantine), [""; 0]);
 }

@@ -2,10 +2,11 @@
 
 mod changes;
 mod clock;
-mod direct;
+pub(crate) mod direct;
 mod failing;
 mod full;
 mod mounts;
+mod noted;
 mod spares;
 mod tiny;
 

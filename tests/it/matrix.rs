@@ -288,7 +288,7 @@ impl Host {
                 )
             }
             Effect::Keep { id, .. } => Event::Kept(id, Ok(())),
-            Effect::Send { id, packed, resume } => {
+            Effect::Send { id, packed, resume, look: _ } => {
                 let (transport, archive) = (self.transport.clone(), self.archives[&id].0.clone());
                 let progress = Progress::default();
                 let facts = packed.facts;

@@ -282,6 +282,8 @@ pub(super) enum Daemon {
 /// What is in `episodes/`, and of the outbox what a person should know.
 #[derive(Debug, Default)]
 pub(super) struct Episodes {
+    /// How many archives in the outbox have no episode beside them.
+    pub(super) archives_alone: u64,
     /// Where.
     pub(super) folder: PathBuf,
     /// Each folder whose name is an id.

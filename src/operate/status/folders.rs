@@ -50,6 +50,8 @@ pub struct Found {
     pub packed: u64,
     /// Of these, those that are in conflict, as was last noted beside the archive.
     pub conflict: u64,
+    /// Archives in the outbox that have no episode beside them.
+    pub archives_without_episode: u64,
     /// Those that cannot be looked at, or whose marker is none; a few of them in words.
     pub unclear: Vec<String>,
     /// What can be no episode.
@@ -108,6 +110,10 @@ fn found(layout: &Layout, progress: &Progress) -> io::Result<Found> {
             found.conflict += u64::from(is_conflict(layout, id));
         }
     }
+    for id in scan.noted.iter().filter(|id| sealed.contains(id)) {
+        found.conflict += u64::from(is_conflict(layout, id));
+    }
+    found.archives_without_episode = scan.without_episode().count() as u64;
     let mut strangers: Vec<_> = scan.strangers.iter().collect();
     strangers.sort_by(|a, b| (!a.sealed, &a.name).cmp(&(!b.sealed, &b.name)));
     let some = strangers.iter().take(MAX_STRANGERS).map(|stranger| Stranger {
@@ -206,6 +212,7 @@ mod tests {
         let folders = look(&layout, false, clock_now(), &mut Memory::default(), &Progress::default());
         let found = folders.found.unwrap();
         assert_eq!((found.open, found.sealed, found.packed, found.conflict), (1, 2, 1, 0));
+        assert_eq!(found.archives_without_episode, 1);
         assert_eq!((found.strangers.count, found.strangers.some[0].sealed), (1, true));
         assert_eq!(folders.quarantined, 1);
         assert_eq!(folders.room.iter().map(|room| room.folders.len()).sum::<usize>(), 4);

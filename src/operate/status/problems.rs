@@ -49,6 +49,9 @@ pub(super) fn of(status: &Status, hands: &Hands) -> Vec<Problem> {
         if found.conflict > 0 {
             say(conflict(found.conflict), None);
         }
+        if found.archives_without_episode > 0 {
+            say(words::without_episode(found.archives_without_episode), None);
+        }
         for unclear in &found.unclear {
             say(unclear.clone(), None);
         }
@@ -106,6 +109,13 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
         );
         let fix = watch.fix.as_ref().map(|fix| hands.as_root(fix));
         say(what, fix.as_deref());
+    }
+    if let Some(id) = &snapshot.stamps_move {
+        say(crate::snapshot::stamps_move(id), None);
+    }
+    if snapshot.archives_stranded > 0 {
+        let restart = hands.unit_to("restart");
+        say(crate::snapshot::stranded(snapshot.archives_stranded), Some(&restart));
     }
     if counts.conflict > 0 {
         say(conflict(counts.conflict), None);
@@ -262,6 +272,8 @@ mod tests {
         );
         one(|told| told.packing_paused = Some(Pause { why: "full".to_owned(), for_s: None }), "pauses: full");
         one(|told| told.trial = vec![finding(TrialKind::CopiesOnOneDevice)], "Type: chmod");
+        one(|told| told.stamps_move = Some("run-1".to_owned()), "run-1 was delivered, and each time");
+        one(|told| told.archives_stranded = 2, "2 archives in outbox/ have no episode beside them");
         one(|told| told.counts.conflict = 2, "2 episodes in conflict");
         one(|told| told.counts.refused = 1, "1 episode refused");
         one(|told| told.metrics_failed = Some("127.0.0.1:1: in use".to_owned()), "at 127.0.0.1:1: in use");

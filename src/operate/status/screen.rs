@@ -48,7 +48,7 @@ fn running(screen: &mut Screen, snapshot: &Snapshot, folders: &Folders) {
     screen.row("heart", &heart(snapshot));
     screen.row("watch", &watch(snapshot));
     screen.row("receiver", &receiver(snapshot));
-    screen.row("episodes", &counts(&snapshot.counts));
+    screen.row("episodes", &counts(&snapshot.counts, snapshot.archives_stranded));
     if let Some(oldest) = snapshot.oldest_waiting_s {
         screen.row("oldest", &format!("sealed {} ago, and not delivered yet", words::span(oldest)));
     }
@@ -161,7 +161,7 @@ fn receiver(snapshot: &Snapshot) -> String {
     format!("{}  {state}{pace}", destination.url)
 }
 
-fn counts(counts: &Counts) -> String {
+fn counts(counts: &Counts, stranded: u64) -> String {
     let named: Vec<_> = [
         (counts.open, "open"),
         (counts.sealed, "sealed"),
@@ -172,6 +172,7 @@ fn counts(counts: &Counts) -> String {
         (counts.refused, "refused"),
         (counts.conflict, "in conflict"),
         (counts.moving, "moving"),
+        (stranded, "in outbox/ alone"),
     ]
     .into_iter()
     .filter(|(count, _)| *count > 0)

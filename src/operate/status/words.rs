@@ -28,6 +28,18 @@ pub(super) fn episodes(count: u64) -> String {
     if count == 1 { "1 episode".to_owned() } else { format!("{count} episodes") }
 }
 
+/// Archives that have no episode beside them, where no daemon runs that would look what they are.
+pub(super) fn without_episode(count: u64) -> String {
+    let (archives, have, they) = match count {
+        1 => ("1 archive".to_owned(), "has", "It may be the last copy of its episode"),
+        many => (format!("{many} archives"), "have", "Each may be the last copy of its episode"),
+    };
+    format!(
+        "{archives} in outbox/ {have} no episode beside them. {they}: the next start looks, and moves what nothing else accounts \
+         for to quarantine/, with the command that restores it. Is episodes/ the right folder, and its disk mounted?"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,6 +23,8 @@ use crate::{
 pub(super) struct Lore {
     looked: Mutex<Looked>,
     strangers: Mutex<Strangers>,
+    /// How many archives have no episode beside them, and are left alone.
+    stranded: AtomicU64,
     runway: Mutex<Runway>,
     packed_content_bytes: AtomicU64,
     /// How many the last clean-up found that will be deleted within a week; `None` before it.
@@ -62,6 +64,15 @@ impl Lore {
 
     pub(super) fn note_deletions_ahead(&self, ahead: u64) {
         *lock(&self.deletions_ahead) = Some(ahead);
+    }
+
+    /// Returns how many there were before.
+    pub(super) fn note_stranded(&self, stranded: u64) -> u64 {
+        self.stranded.swap(stranded, Ordering::Relaxed)
+    }
+
+    pub(super) fn stranded(&self) -> u64 {
+        self.stranded.load(Ordering::Relaxed)
     }
 
     pub(super) fn looked(&self) -> Looked {

@@ -4,7 +4,7 @@ use std::{io, path::Path, time::Duration};
 
 use tokio::time::Instant;
 
-use super::workers::{Scratch, Workers, lock};
+use super::workers::{Scratch, Workers, content_of, lock};
 use crate::{
     clock, durable,
     episode::{EpisodeId, Look},
@@ -39,6 +39,7 @@ impl Workers {
         lock(&self.known.scratch).remove(id);
         let options = pack::Options { open_files, ..self.pack };
         self.have(&self.layout.outbox).map_err(PackFailure::Outbox)?;
+        outbox::forget_note(&self.layout, id);
         let outbox = &self.layout.outbox;
         let room = match self.reserve(id, open_files, progress) {
             Ok(Ok(room)) => room,
@@ -58,7 +59,10 @@ impl Workers {
             }
             Err(error) => {
                 let full = matches!(&error, PackError::Outbox(error) if durable::is_full(error));
-                outbox::give_up(&self.layout, id, full);
+                // What is another's stays: where there is no room, there is none to put it aside
+                // either.
+                let in_the_way = full && self.make_way_for(id, None, None, progress).is_ok();
+                outbox::give_up(&self.layout, id, in_the_way);
                 Err(self.failure(id, error))
             }
         }
@@ -80,6 +84,7 @@ impl Workers {
             .map_err(|error| self.failure(id, error))?;
         self.known.lore.packed(packed.uncompressed_bytes);
         let packed = self.told(id, packed);
+        self.make_way(id, &packed, progress).map_err(PackFailure::Outbox)?;
         // An older archive has no successor that would take its place, and the episode has just been read whole.
         if let Err(error) = outbox::clear(&self.layout, id) {
             tracing::debug!(EPISODE = %id, "an older archive stays in the outbox: {error}");
@@ -100,14 +105,18 @@ impl Workers {
 
     /// Whether what there is of its archive still fits the episode.
     pub(super) fn check(&self, id: &EpisodeId, rehash: bool, progress: &Progress) -> Check {
-        let measured = lock(&self.known.scratch).get(id).and_then(|scratch| scratch.measured.clone());
-        let Some(measured) = measured else {
-            return outbox::check(&self.layout, id, rehash, &self.transport.shown_url(), progress);
+        let receiver = self.transport.shown_url();
+        let Some(measured) = self.measured(id) else {
+            let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
+            return outbox::check(&self.layout, id, rehash, &receiver, &content_of, progress);
         };
         // Its bytes need no second look: they are compared each time that they are packed.
-        match tree::fingerprint(&self.layout.episode(id), progress) {
-            Ok(now) if now == measured.fingerprint => Check::Fits(measured, None),
-            Ok(_) => Check::Unusable("the episode was changed after it was packed".to_owned()),
+        match tree::is_still(&self.layout.episode(id), measured.fingerprint, progress) {
+            Ok(true) => {
+                let conflict = outbox::noted_conflict(&self.layout, id, &measured.facts, &receiver);
+                Check::Fits(measured, conflict)
+            }
+            Ok(false) => Check::Unusable("the episode was changed after it was packed".to_owned()),
             Err(error) => Check::Unknown(format!("it could not be compared with what was packed: {error}")),
         }
     }

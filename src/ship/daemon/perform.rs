@@ -16,6 +16,7 @@ use crate::{
             state::{Check, Moved, OrphanEnd, PackFailure, Packed},
             window::LocalTime,
         },
+        outcome::{Attempt, Outcome},
         throttle::Throttle,
         watch::{Trouble, Watch},
     },
@@ -212,9 +213,13 @@ impl Hands {
                     || Event::Discarded(panicked),
                 );
             }
-            Effect::Send { id, packed, resume } => {
+            Effect::Send { id, packed, resume, look } => {
                 tokio::spawn(async move {
-                    let attempt = workers.send(&id, &packed, resume, progress).await;
+                    let stale = if look { workers.look_again(&id, &packed, &progress).await } else { None };
+                    let attempt = match stale {
+                        Some(fault) => Attempt { sent: false, ..Outcome::Failed(fault).into() },
+                        None => workers.send(&id, &packed, resume, progress).await,
+                    };
                     workers.report(Event::Attempted(id, attempt));
                 });
             }

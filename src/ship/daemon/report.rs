@@ -45,6 +45,8 @@ impl Daemon {
         snapshot.open_files = self.hands.workers.known.open_files.shown(now);
         snapshot.shipped_changed = self.hands.workers.known.changed.shown();
         snapshot.strangers = self.hands.workers.known.lore.strangers();
+        snapshot.archives_stranded = self.hands.workers.known.lore.stranded();
+        snapshot.stamps_move = overview.stamps_move.as_ref().map(ToString::to_string);
         snapshot.totals = self.totals(&overview);
         snapshot.episodes_left_out = overview.left_out;
         snapshot.episodes = overview.episodes.into_iter().map(|glimpse| self.episode(glimpse, now)).collect();

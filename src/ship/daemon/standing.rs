@@ -21,6 +21,8 @@ pub struct Standing {
     pub reloads: Reloads,
     /// Whether episodes can be moved.
     pub trial: Trial,
+    /// How many archives in the outbox have no episode beside them, and are left alone.
+    pub stranded: u64,
     /// Who has shown nothing for too long. While there is anybody, the heart does not beat.
     pub stalled: Vec<Stalled>,
 }
@@ -67,7 +69,9 @@ impl fmt::Display for Standing {
             }
             comma = ", ";
         }
-        if comma.is_empty() {
+        if self.stranded > 0 {
+            write!(f, "{comma}{} in outbox/ without an episode", self.stranded)?;
+        } else if comma.is_empty() {
             f.write_str("nothing to ship")?;
         }
         for stalled in &self.stalled {
@@ -112,6 +116,9 @@ mod tests {
     fn it_is_said_in_a_persons_words() {
         let mut standing = Standing::default();
         assert_eq!(standing.to_string(), "nothing to ship");
+        standing.stranded = 2;
+        assert_eq!(standing.to_string(), "2 in outbox/ without an episode");
+        standing.stranded = 0;
         standing.census = Census { waiting: 3, uploading: 1, ..Census::default() };
         (standing.sent_bytes, standing.to_send_bytes) = (42_999, 100_000);
         assert_eq!(standing.to_string(), "3 waiting, 1 uploading 42 %");

@@ -195,6 +195,7 @@ impl Daemon {
             to_send_bytes,
             reloads: self.reloads.clone(),
             trial: self.trial.clone(),
+            stranded: self.hands.workers.known.lore.stranded(),
             stalled: self.stalled.clone(),
         }
     }

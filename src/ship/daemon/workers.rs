@@ -154,9 +154,19 @@ impl Workers {
         }
         let mistaken = found.strangers.iter().filter(|stranger| stranger.sealed).count() as u64;
         let same_root = self.known.root == Some(found.root);
+        let stranded = if same_root || !has_outbox { 0 } else { found.without_episode().count() as u64 };
+        self.tell_stranded(stranded);
         let (archives, unlabelled) =
             if same_root && has_outbox { (found.archives, found.unlabelled) } else { Default::default() };
-        Some(Scanned { episodes: found.episodes, archives, unlabelled, mistaken })
+        let noted = if same_root && has_outbox { found.noted } else { Vec::new() };
+        Some(Scanned { episodes: found.episodes, archives, unlabelled, noted, mistaken, stranded })
+    }
+
+    /// Archives that each may be a last copy, and are left alone: told when their number changes.
+    fn tell_stranded(&self, stranded: u64) {
+        if self.known.lore.note_stranded(stranded) != stranded && stranded > 0 {
+            tracing::warn!("{}", crate::snapshot::stranded(stranded));
+        }
     }
 
     /// A mount that is gone for a weekend is told of once, and not every five seconds.
@@ -176,7 +186,12 @@ impl Workers {
         *before = now;
     }
 
-    /// From now on nobody uses what was packed.
+    /// What was measured of an episode that is sent without a copy in the outbox.
+    pub(super) fn measured(&self, id: &EpisodeId) -> Option<Packed> {
+        lock(&self.known.scratch).get(id).and_then(|scratch| scratch.measured.clone())
+    }
+
+    /// From now on nothing uses what was packed.
     pub(super) fn let_go(&self, id: &EpisodeId) {
         lock(&self.known.scratch).remove(id);
         lock(&self.known.delivered_to).remove(id);
@@ -198,10 +213,17 @@ impl Workers {
     ) -> Result<(), String> {
         let archive = lock(&self.known.scratch).get(id).map(|scratch| scratch.archive.clone());
         let now = clock::wall_now();
-        self.have(&self.layout.outbox)?;
         let receiver = self.transport.shown_url();
         let conflict = conflict.map(|refusal| (refusal, receiver.as_str()));
-        let kept = outbox::keep(&self.layout, id, archive.as_ref(), packed, conflict, now, progress);
+        let way = self.have(&self.layout.outbox).and_then(|()| self.make_way(id, packed, progress));
+        if let (Some(conflict), Some(_)) = (conflict, self.measured(id)) {
+            let noted = way.and_then(|()| outbox::note_conflict(&self.layout, id, packed, conflict, now));
+            return noted.inspect_err(|why| {
+                tracing::warn!(EPISODE = %id, "{why}. It is tried again; until then a restart sends {id} once more.");
+            });
+        }
+        let kept = way
+            .and_then(|()| outbox::keep(&self.layout, id, archive.as_ref(), packed, conflict, now, progress));
         // It has its final name, or cannot be trusted: either way the open file is not needed any more.
         lock(&self.known.scratch).remove(id);
         kept
@@ -257,6 +279,9 @@ impl Workers {
         if let Err(why) = self.have(&self.layout.shipped) {
             return Moved::Failed(format!("delivered, but it cannot be moved: {why}"));
         }
+        if let Err(why) = self.make_way(id, packed, progress) {
+            return Moved::Failed(format!("delivered, but it cannot be moved: {why}"));
+        }
         if let Err(why) = self.note_what_lies_nowhere(id, packed) {
             return Moved::Failed(why);
         }
@@ -273,8 +298,11 @@ impl Workers {
             self.remember_shipped(path, packed, progress);
         }
         if !matches!(moved, Moved::Failed(_) | Moved::NoRoom { .. }) {
-            lock(&self.known.delivered_to).remove(id);
             lock(&self.known.scratch).remove(id);
+            // Packed again to the same bytes, it is moved without being sent again.
+            if !matches!(moved, Moved::Changed) {
+                lock(&self.known.delivered_to).remove(id);
+            }
         }
         moved
     }
@@ -285,7 +313,11 @@ impl Workers {
         if let Err(why) = self.have(&self.layout.quarantine) {
             return Moved::Failed(format!("rejected ({}), but it cannot be moved: {why}", reason.error));
         }
-        quarantine::quarantine(&self.layout, id, reason, clock::wall_now(), progress)
+        if let Err(why) = self.make_way_for(id, Some(reason.fingerprint), None, progress) {
+            return Moved::Failed(format!("rejected ({}), but it cannot be moved: {why}", reason.error));
+        }
+        let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
+        quarantine::quarantine(&self.layout, id, reason, clock::wall_now(), &content_of, progress)
     }
 
     pub(super) fn settle_orphan(&self, id: &EpisodeId, displaced: bool, progress: &Progress) -> OrphanEnd {

@@ -10,8 +10,8 @@ use super::{
     verdict::{Refusal, Verdict, is_ours, judge, receivers_clock},
 };
 use crate::{
-    episode::EpisodeId,
-    ship::outcome::{Attempt, Outcome},
+    episode::{EpisodeId, Look},
+    ship::outcome::{Attempt, Fault, Outcome, Stale},
 };
 
 /// Where there is not enough for all, one may be turned away while others get through, and once more. After so many times it is that
@@ -27,6 +27,9 @@ impl Machine {
         self.sleep_until(id, None);
         let Some(episode) = self.episodes.get_mut(id) else { return };
         let State::Sending(packed) = std::mem::replace(&mut episode.state, State::Sealed) else { return };
+        if let Outcome::Failed(Fault::Stale(stale)) = &attempt.outcome {
+            return self.not_as_packed(id, packed, stale.clone(), now);
+        }
         let deliveries = self.destination.deliveries();
         let failed_before = episode.deliveries_at_failure.replace(deliveries);
         // Where others got through since it last failed, its failure is its own, and says nothing of the destination.
@@ -85,8 +88,11 @@ impl Machine {
                 self.answered(false, now);
                 let Refusal { status, detail, body } = refusal;
                 let error = format!("the receiver rejects it: {detail}");
-                let fingerprint = packed.fingerprint;
-                self.quarantine(id, Box::new(Reason { status, error, body, verdict: "fatal", fingerprint }));
+                let (fingerprint, content_sha256) = (packed.fingerprint, Some(packed.facts.content_sha256));
+                self.quarantine(
+                    id,
+                    Box::new(Reason { status, error, body, verdict: "fatal", fingerprint, content_sha256 }),
+                );
             }
             Verdict::Rejected(refusal, _) => {
                 if self.destination.hold().is_some() {
@@ -141,6 +147,26 @@ impl Machine {
                 } else {
                     self.wait_for_weather(id, packed, refusal, asked, now);
                 }
+            }
+        }
+    }
+
+    /// It waited for this attempt, and meanwhile its marker was taken away, or something in it was
+    /// written. That says nothing of the destination: nothing was sent.
+    fn not_as_packed(&mut self, id: &EpisodeId, packed: Arc<Packed>, stale: Stale, now: Duration) {
+        let Some(episode) = self.episodes.get_mut(id) else { return };
+        match stale {
+            Stale::Unsealed(Look::Unreadable(why)) if !episode.spoiled => {
+                self.stuck(id, Next::Send(packed), why, now);
+                self.keep(id);
+            }
+            Stale::Unsealed(look) => {
+                self.check_again(id);
+                self.found(id, look);
+            }
+            Stale::Changed => {
+                episode.archived |= episode.has_archive();
+                self.settle(id, "it was changed after it was packed".to_owned(), now);
             }
         }
     }

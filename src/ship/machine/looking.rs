@@ -3,7 +3,10 @@
 //! A hint asks for a look; looks at one episode coalesce. What a scan says of an episode is older than what its own look
 //! says, and than what we did to it meanwhile.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use super::{
     Effect, Notice, Scanned,
@@ -72,7 +75,7 @@ impl Machine {
             return;
         };
         if self.settings.once {
-            self.tally.unseen += found.mistaken;
+            self.tally.unseen += found.mistaken + found.stranded;
         }
         let mut here: BTreeMap<_, _> = found.episodes.into_iter().collect();
         here.retain(|id, _| !moved.contains(id));
@@ -82,7 +85,8 @@ impl Machine {
         for id in missing {
             self.hinted(id);
         }
-        for id in found.archives {
+        let noted: HashSet<_> = found.noted.iter().cloned().collect();
+        for id in found.archives.into_iter().chain(found.noted) {
             if let Some(episode) = self.episodes.get_mut(&id) {
                 // An archive that this process is at work on is known already.
                 episode.archived |= matches!(episode.state, State::Open);
@@ -95,7 +99,12 @@ impl Machine {
         for (id, look) in here {
             self.looked_from_afar(&id, look);
         }
-        for id in found.unlabelled {
+        let taken_away = self.episodes.iter().filter(|(id, episode)| {
+            episode.without_copy && episode.conflict.is_none() && !noted.contains(*id)
+        });
+        let mut taken_away: Vec<_> = taken_away.map(|(id, _)| id.clone()).collect();
+        taken_away.sort_unstable();
+        for id in found.unlabelled.into_iter().chain(taken_away) {
             self.reconsider(&id);
         }
     }
@@ -135,7 +144,7 @@ impl Machine {
     }
 
     /// What a look found, by hint or by scan.
-    fn found(&mut self, id: &EpisodeId, look: Look) {
+    pub(super) fn found(&mut self, id: &EpisodeId, look: Look) {
         match look {
             Look::Gone => self.found_gone(id),
             Look::Open => {

@@ -119,6 +119,9 @@ pub enum Event {
     Quarantined(EpisodeId, Moved),
     /// [`Effect::Orphan`] came back.
     OrphanSettled(EpisodeId, OrphanEnd),
+    /// What lay in the outbox under this name was of another episode, and may be the last copy of
+    /// it: it was put aside before the name was used again.
+    PutAside(EpisodeId),
     /// [`Effect::Sweep`] came back. False where the clock could not be believed yet.
     Swept(bool),
     /// [`Effect::Relieve`] came back. False where there is too little room, and nothing that may be removed.
@@ -153,8 +156,13 @@ pub struct Scanned {
     pub archives: Vec<EpisodeId>,
     /// Those without one. Where it was in conflict, a person has taken the verdict away: it is sent again.
     pub unlabelled: Vec<EpisodeId>,
-    /// How many others somebody believes to have sealed, and are no episodes.
+    /// Ids of which a conflict is noted, and no archive lies there: they were sent without one.
+    pub noted: Vec<EpisodeId>,
+    /// How many others were sealed as if they were episodes, and are none.
     pub mistaken: u64,
+    /// How many archives have no episode beside them, of which nothing is concluded: `episodes/` is
+    /// not the folder that it was.
+    pub stranded: u64,
 }
 
 /// What is to be done. Each but `Tell`, `Unwatch`, `Cancel` and `Pace` comes back as an event.
@@ -208,6 +216,10 @@ pub enum Effect {
         packed: Arc<Packed>,
         /// Whether the receiver may have kept a part of it from an attempt before, and is to be asked.
         resume: bool,
+        /// It was not packed just now: whether it is sealed, and what was packed, is looked at
+        /// first. Where it is not, no byte is sent, and
+        /// [`Fault::Stale`](crate::ship::outcome::Fault::Stale) comes back.
+        look: bool,
     },
     /// Stop an attempt: its archive cannot be trusted any more.
     Cancel(EpisodeId),
@@ -299,6 +311,9 @@ pub enum Notice {
     PackedAgain(EpisodeId, String),
     /// The receiver holds it, and somebody took the episode away before it could be moved.
     DeliveredAndGone(EpisodeId),
+    /// What was delivered of it packs to the same again, and its stamps have moved a second time: a
+    /// property of its file system, or the work of a program that touches recordings.
+    StampsMove(EpisodeId),
     /// The episode disappeared while it was worked on.
     Vanished(EpisodeId),
     /// Uploads go at another pace from now on.

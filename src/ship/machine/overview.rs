@@ -31,6 +31,8 @@ pub struct Overview {
     pub blind: bool,
     /// How long between two looks everywhere, as things stand.
     pub reconcile_interval: Duration,
+    /// The first whose stamps moved again and again though what it packs to did not.
+    pub stamps_move: Option<EpisodeId>,
     /// Delivery attempts so far.
     pub attempts: Attempts,
     /// How fast uploads go now; `None` where nobody has looked at the clock yet.
@@ -121,6 +123,7 @@ impl Machine {
             counts,
             episodes: ranked.into_iter().map(glimpse).collect(),
             left_out: left_out as u64,
+            stamps_move: self.stamps_move.clone(),
             oldest_made_ns,
             packing_paused: paused.map(|until| (until.saturating_sub(now), self.ledger.paused.clone())),
             blind: self.blind,
@@ -157,6 +160,7 @@ impl Machine {
             | Notice::NoRoom(..)
             | Notice::PackedAgain(..)
             | Notice::DeliveredAndGone(_)
+            | Notice::StampsMove(_)
             | Notice::Vanished(_)
             | Notice::Pace(_)
             | Notice::ClockDoubted(_) => return,

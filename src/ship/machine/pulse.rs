@@ -262,6 +262,7 @@ impl Part {
             Event::LookedBack => (Work::LookBack, None),
             Event::Hinted(_)
             | Event::Unsure
+            | Event::PutAside(_)
             | Event::Looked(..)
             | Event::Watching(_)
             | Event::WatchesLost

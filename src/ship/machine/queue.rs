@@ -75,6 +75,8 @@ pub struct Machine {
     pub(super) blind: bool,
     pub(super) stopping: bool,
     pub(super) ledger: Ledger,
+    /// The first whose stamps moved again and again though what it packs to did not.
+    pub(super) stamps_move: Option<EpisodeId>,
     /// When one was last seen to be sealed.
     pub(super) last_seal: Duration,
 }
@@ -118,6 +120,7 @@ impl Machine {
             blind: false,
             stopping: false,
             ledger: Ledger::default(),
+            stamps_move: None,
             last_seal: now,
         }
     }
@@ -163,6 +166,10 @@ impl Machine {
             Event::OrphanSettled(id, end) => {
                 self.on_disk -= 1;
                 self.orphan_settled(&id, end, now);
+            }
+            Event::PutAside(_) => {
+                self.tally.fatal += 1;
+                self.tally.last_copies += 1;
             }
             Event::Swept(done) => {
                 if let Some(doubted_for) = self.sweeps.ended(done, now, self.settings.sweep_interval) {

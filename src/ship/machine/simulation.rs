@@ -25,6 +25,7 @@ mod disk;
 mod fleet;
 mod hosts;
 mod middle;
+mod moves;
 mod plan;
 mod recorder;
 mod steps;

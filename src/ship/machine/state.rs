@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::verdict::{Proof, Refusal};
 pub use crate::episode::Look;
 use crate::{
-    episode::{Commit, Fingerprint, FolderId, Stamp},
+    episode::{Commit, Digest, Fingerprint, FolderId, Stamp},
     records::{ArchiveFacts, ManifestCheck},
     ship::outcome::{Attempt, Outcome},
 };
@@ -77,6 +77,9 @@ pub enum PackFailure {
 pub enum Check {
     /// It fits the episode as it is now. With the conflict that was remembered beside it.
     Fits(Packed, Option<Refusal>),
+    /// There is no archive, and what stands there is what was in conflict when it was sent without
+    /// one.
+    Noted(Packed, Refusal),
     /// It does not, or has no sidecar, or is damaged; in words.
     Unusable(String),
     /// It was packed from another directory than the one that has the name now: it may be the last copy of that.
@@ -129,6 +132,8 @@ pub struct Reason {
     pub verdict: &'static str,
     /// Which state of the episode all this is true of. What stands under its name by now may be another.
     pub fingerprint: Fingerprint,
+    /// What that packs to, where it was packed.
+    pub content_sha256: Option<Digest>,
 }
 
 /// Where an episode is on its way. See the picture in the module above.
@@ -189,6 +194,16 @@ pub(super) enum Looking {
     Stale,
 }
 
+/// What a receiver holds of an episode that was found changed when it was to be moved.
+#[derive(Debug)]
+pub(super) struct Delivered {
+    /// What it holds. Where the episode packs to the same again, nothing is sent.
+    pub(super) content_sha256: Digest,
+    pub(super) proof: Proof,
+    /// How often the same was packed again and found changed again.
+    pub(super) again: u32,
+}
+
 /// One episode as the machine remembers it: a quarter of a kilobyte, since most of them wait.
 #[derive(Debug)]
 pub(super) struct Episode {
@@ -229,6 +244,8 @@ pub(super) struct Episode {
     /// Deliveries of the process when the attempt began, and when one last failed.
     pub(super) deliveries_at_start: u64,
     pub(super) deliveries_at_failure: Option<u64>,
+    /// A receiver has acknowledged it, and it could not be moved, since it was found changed.
+    pub(super) delivered: Option<Box<Delivered>>,
     /// How often one failed between two of which others were delivered.
     pub(super) own_failures: u32,
     /// The receiver has been changed since it was sent.
@@ -239,6 +256,8 @@ pub(super) struct Episode {
     pub(super) failed_at: Option<Duration>,
     /// When it was seen to be sealed.
     pub(super) sealed_at: Duration,
+    /// When it was last packed.
+    pub(super) packed_at: Option<Duration>,
     /// Something of it was sent before, by this process or by one before it: the receiver may have kept what arrived.
     pub(super) may_be_kept: bool,
     /// The most that it had kept when it was asked, bytes.
@@ -297,11 +316,13 @@ impl Episode {
             open_files: OpenFiles::WaitedFor,
             deliveries_at_start: 0,
             deliveries_at_failure: None,
+            delivered: None,
             own_failures: 0,
             sent_elsewhere: false,
             paused: false,
             failed_at: None,
             sealed_at: Duration::ZERO,
+            packed_at: None,
             may_be_kept: false,
             kept_bytes: 0,
             vain: Vain::default(),

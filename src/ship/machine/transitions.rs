@@ -8,7 +8,9 @@ use super::{
     Effect, Notice,
     backoff::{LOCAL, SETTLING, Schedule},
     queue::Machine,
-    state::{Check, Episode, Looking, Moved, Next, OrphanEnd, PackFailure, Packed, Reason, Rest, State},
+    state::{
+        Check, Delivered, Episode, Looking, Moved, Next, OrphanEnd, PackFailure, Packed, Reason, Rest, State,
+    },
 };
 use crate::episode::{EpisodeId, Fingerprint};
 
@@ -40,6 +42,16 @@ impl Machine {
                     }
                     None => self.enter(id, State::Ready(packed)),
                 }
+            }
+            Check::Noted(packed, refusal) => {
+                let Some(episode) = self.episodes.get_mut(id) else { return };
+                episode.durable = false;
+                episode.without_copy = true;
+                episode.may_be_kept = true;
+                if !std::mem::replace(&mut episode.conflict_told, true) {
+                    self.tell(Notice::Conflict(id.clone(), refusal));
+                }
+                self.park(id, Arc::new(packed), now);
             }
             Check::Unusable(why) => {
                 self.tell(Notice::PackedAgain(id.clone(), why));
@@ -79,8 +91,16 @@ impl Machine {
         match result {
             Ok(packed) => {
                 let packed = Arc::new(packed);
-                episode.failures.settling = 0;
                 episode.failures.local = 0;
+                episode.packed_at = Some(now);
+                let held = episode.delivered.as_ref();
+                let held = held.filter(|held| held.content_sha256 == packed.facts.content_sha256);
+                // Only its stamps have moved: the receiver holds this, and nothing is sent.
+                if let Some(proof) = held.map(|held| held.proof.clone()) {
+                    self.tell(Notice::Packed(id.clone(), packed.facts));
+                    return self.retire(id, packed, proof);
+                }
+                episode.failures.settling = 0;
                 if !episode.without_copy {
                     self.outbox_works();
                 }
@@ -136,20 +156,37 @@ impl Machine {
             | State::Retiring(..)
             | State::Quarantining(_) => return,
         };
-        if episode.keeping || episode.without_copy || (episode.durable && episode.conflict.is_none()) {
+        let nothing_new = episode.durable || episode.without_copy;
+        if episode.keeping || (nothing_new && episode.conflict.is_none()) {
             return;
         }
         episode.keeping = true;
-        let conflict = episode.conflict.take().map(|refusal| *refusal);
+        // Beside an archive it is written once, or the archive is not believed any more. Where
+        // there is none, it is tried again.
+        let conflict = match episode.without_copy {
+            true => episode.conflict.as_deref().cloned(),
+            false => episode.conflict.take().map(|refusal| *refusal),
+        };
         self.on_disk(Effect::Keep { id: id.clone(), packed, conflict });
     }
 
     pub(super) fn kept(&mut self, id: &EpisodeId, result: Result<(), String>, now: Duration) {
         let Some(episode) = self.episodes.get_mut(id) else { return };
         episode.keeping = false;
-        episode.durable = result.is_ok();
+        let without_copy = episode.without_copy;
+        episode.durable = result.is_ok() && !without_copy;
+        if without_copy && result.is_ok() {
+            episode.conflict = None;
+        }
         let state = std::mem::replace(&mut episode.state, State::Sealed);
         match (state, result) {
+            // It stays in conflict, and is noted with the next look at it.
+            (
+                state @ (State::Ready(_) | State::Parked(_) | State::Resting(..) | State::Sending(_)),
+                Err(_),
+            ) if without_copy => {
+                episode.state = state;
+            }
             // It waited for this before it could be moved, or packed again.
             (State::Retiring(packed, proof), _) => self.retire(id, packed, proof),
             (State::Quarantining(reason), _) => self.quarantine(id, reason),
@@ -214,7 +251,19 @@ impl Machine {
                 self.tell(Notice::DeliveredAndGone(id.clone()));
                 self.forget_unless_back(id);
             }
-            Moved::Changed => self.settle(id, "it was changed after it was packed".to_owned(), now),
+            Moved::Changed => {
+                let content_sha256 = packed.facts.content_sha256;
+                let before = episode.delivered.take().filter(|held| held.content_sha256 == content_sha256);
+                let again = before.map_or(0, |held| held.again + 1);
+                episode.delivered = Some(Box::new(Delivered { content_sha256, proof, again }));
+                // The same verdict on the same content: no recorder does that. Once is enough to
+                // say so.
+                if again > 0 && self.stamps_move.is_none() {
+                    self.stamps_move = Some(id.clone());
+                    self.tell(Notice::StampsMove(id.clone()));
+                }
+                self.settle(id, "it was changed after it was packed".to_owned(), now);
+            }
             Moved::Failed(why) => self.stuck(id, Next::Retire(packed, proof), why, now),
             Moved::NoRoom { why, need_bytes } => {
                 self.stuck(id, Next::Retire(packed, proof), why, now);
@@ -237,7 +286,14 @@ impl Machine {
     }
 
     fn own_fault(&mut self, id: &EpisodeId, error: String, fingerprint: Fingerprint) {
-        let reason = Reason { status: None, error, body: Value::Null, verdict: "fatal", fingerprint };
+        let reason = Reason {
+            status: None,
+            error,
+            body: Value::Null,
+            verdict: "fatal",
+            fingerprint,
+            content_sha256: None,
+        };
         self.quarantine(id, Box::new(reason));
     }
 
@@ -341,7 +397,7 @@ impl Machine {
         self.enter(id, State::Sealed);
     }
 
-    fn settle(&mut self, id: &EpisodeId, what: String, now: Duration) {
+    pub(super) fn settle(&mut self, id: &EpisodeId, what: String, now: Duration) {
         self.settle_quietly(id, Some(what), now);
     }
 

@@ -103,6 +103,7 @@ impl Machine {
             episode.deliveries_at_start = self.destination.deliveries();
             episode.sent_elsewhere = false;
             let resume = episode.asks_first();
+            let look = episode.packed_at != Some(now);
             let scratch = !episode.has_archive() && !episode.keeping;
             let trial = self.destination.hold().map_or(Trial::Over, |hold| self.trial(&id, hold.since));
             self.destination.probing(&id, trial, now);
@@ -112,7 +113,7 @@ impl Machine {
             if scratch {
                 self.sleep_until(&id, Some(now + KEEP_AFTER));
             }
-            self.now_do(Effect::Send { id, packed, resume });
+            self.now_do(Effect::Send { id, packed, resume, look });
         }
     }
 

@@ -168,7 +168,7 @@ fn judge_fault(fault: &Fault) -> Verdict {
         Fault::Unreachable(_) | Fault::TimedOut(_) | Fault::Lost(_) | Fault::Cancelled => {
             Verdict::Transient { refusal, retry_after_s: None }
         }
-        Fault::Archive(_) => Verdict::Unsent(refusal),
+        Fault::Archive(_) | Fault::Stale(_) => Verdict::Unsent(refusal),
     }
 }
 

@@ -1,8 +1,7 @@
 //! An archive that nothing accounts for is put aside, in a folder of its own, with a reason that says what it is and what to type.
 
 use std::{
-    fs,
-    io::{self, Read as _},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -13,6 +12,7 @@ use crate::{
     layout::{Layout, numbered},
     progress::Progress,
     records::{ORPHAN, QuarantineReason, RecordedVerdict, WallTime},
+    ship::outbox,
     tree::shown,
 };
 
@@ -34,12 +34,10 @@ pub(super) fn why(layout: &Layout, id: &EpisodeId, conflict: Option<&RecordedVer
     if let Some(conflict) = conflict {
         return Ok(Why::RemovedByHand(conflict.detail.clone()));
     }
-    let mut start = Vec::new();
-    super::open(&layout.archive(id))?.ok_or(io::ErrorKind::NotFound)?.take(4).read_to_end(&mut start)?;
-    Ok(match start.as_slice() {
-        [] => Why::Empty,
-        // A frame, or one to be skipped (RFC 8878, sections 3.1.1 and 3.1.2).
-        [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Why::LastCopy,
+    let archive = outbox::open_archive(&layout.archive(id))?.ok_or(io::ErrorKind::NotFound)?;
+    Ok(match archive.metadata()?.len() {
+        0 => Why::Empty,
+        _ if outbox::begins_like_an_archive(&archive)? => Why::LastCopy,
         _ => Why::NoArchive,
     })
 }
@@ -71,7 +69,7 @@ pub(super) fn put_aside(
             let name = sidecar.file_name().ok_or(io::ErrorKind::InvalidInput)?;
             durable::place_file(&sidecar, &scratch.join(name), progress)?;
         }
-        filed::write_reason(scratch, &reason, &[])
+        filed::write_reason(scratch, &reason, &layout.spares(&layout.quarantine))
     };
     let place = durable::build_directory(&layout.quarantine, id.as_str(), fill, progress)?;
     match why {

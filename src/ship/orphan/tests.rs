@@ -388,10 +388,10 @@ fn an_episode_in_conflict_that_was_renamed_needs_its_archive_no_more() {
 #[test]
 fn an_episode_in_conflict_that_was_removed_leaves_its_archive_without_an_alarm() {
     let a = in_conflict();
-    // Another of the same content is not the one that was taken away.
+    // Another of the same moment and length is not the one that was taken away.
     let other = a.layout.episodes.join("b");
     fs::create_dir(&other).unwrap();
-    fs::write(other.join("data"), "data").unwrap();
+    fs::write(other.join("data"), "DATA").unwrap();
     durable::remove_tree(&a.layout.episode(&a.id), &Progress::default()).unwrap();
     let place = a.layout.quarantine.join("a");
     assert_eq!(

@@ -3,7 +3,11 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{episode::Digest, layout::REASON};
+use crate::{
+    episode::{Digest, Fingerprint},
+    layout::REASON,
+    tree,
+};
 
 const NOW: WallTime = WallTime::from_unix_seconds(1_800_000_000);
 
@@ -23,7 +27,14 @@ fn sandbox() -> (tempfile::TempDir, Layout, EpisodeId) {
 
 fn too_old(fingerprint: Fingerprint) -> Reason {
     let error = "too old".to_owned();
-    Reason { status: Some(412), error, body: json!({"head": "x"}), verdict: "fatal", fingerprint }
+    Reason {
+        status: Some(412),
+        error,
+        body: json!({"head": "x"}),
+        verdict: "fatal",
+        fingerprint,
+        content_sha256: None,
+    }
 }
 
 fn fingerprint(layout: &Layout, id: &EpisodeId) -> Fingerprint {
@@ -36,7 +47,8 @@ fn act(layout: &Layout, id: &EpisodeId) -> Moved {
 }
 
 fn act_on(layout: &Layout, id: &EpisodeId, judged: Fingerprint) -> Moved {
-    quarantine(layout, id, &too_old(judged), NOW, &Progress::default())
+    let no_content = |_: &EpisodeId, _: &Path| Ok(None);
+    quarantine(layout, id, &too_old(judged), NOW, &no_content, &Progress::default())
 }
 
 #[test]

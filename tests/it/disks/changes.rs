@@ -309,7 +309,7 @@ fn written_to_while_it_is_packed_it_is_packed_again_as_it_is() {
 }
 
 #[test]
-fn written_to_after_it_was_packed_both_are_kept_and_it_is_for_a_person() {
+fn written_to_after_it_was_packed_it_is_packed_again_before_a_byte_is_sent() {
     let mut sandbox = Sandbox::with_receiver();
     let address = sandbox.kill_receiver();
     let daemon = daemon(&sandbox, "");
@@ -317,11 +317,9 @@ fn written_to_after_it_was_packed_both_are_kept_and_it_is_for_a_person() {
     eventually("the archive is kept", || sandbox.outbox() == ["run-1.json", "run-1.tar.zst"]);
     fs::write(&data, b"recorded, and more").unwrap();
     sandbox.start_receiver(&address);
-    daemon.wait_log("run-1: the receiver holds other content under this name");
-    // What was packed is there, and what it is now is here.
-    assert_eq!(content_of(&fs::read(sandbox.stored("run-1")).unwrap(), "data.bin"), b"recorded");
-    assert_eq!(fs::read(&data).unwrap(), b"recorded, and more");
-    assert_eq!(names(&sandbox.layout.shipped), [""; 0]);
+    sandbox.wait_shipped("run-1");
+    daemon.wait_log("run-1 is sealed but not at rest: it was changed after it was packed");
+    assert_eq!(content_of(&fs::read(sandbox.stored("run-1")).unwrap(), "data.bin"), b"recorded, and more");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// More than any disk has: the outbox never has room.
-pub(super) const NO_ROOM: &str = "[shipper]\nmin_free_bytes = 9223372036854775807\n";
+pub(crate) const NO_ROOM: &str = "[shipper]\nmin_free_bytes = 9223372036854775807\n";
 
 fn daemon_to(sandbox: &Sandbox, url: &str) -> Process {
     let path = sandbox.path("sealift.toml");

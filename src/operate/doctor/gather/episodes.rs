@@ -46,8 +46,9 @@ fn look_now(layout: &Layout, go_on: impl Fn() -> bool) -> Option<Episodes> {
     let (scan, whole) = scan::scan_while(layout, &Progress::default(), &go_on).ok()?;
     let (mut looks, mut markers) = (MAX_LOOKS, MAX_MARKERS);
     let mut found = Episodes { folder: layout.episodes.clone(), ..Episodes::default() };
-    // A verdict is remembered beside an archive.
-    let archives: HashSet<_> = scan.archives.into_iter().collect();
+    found.archives_alone = if whole { scan.without_episode().count() as u64 } else { 0 };
+    // A verdict is remembered beside an archive, or alone where it was sent without one.
+    let archives: HashSet<_> = scan.archives.into_iter().chain(scan.noted).collect();
     let (mut looked_into, mut done) = (0, whole);
     for (id, look) in scan.episodes {
         done = done && go_on();

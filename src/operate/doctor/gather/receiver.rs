@@ -44,8 +44,7 @@ pub(super) async fn ask(known: &Known, layout: Option<&Layout>) -> Option<Receiv
     let host = uri.host()?.trim_matches(['[', ']']).to_owned();
     let (commit, meta_fault) = match layout.cloned() {
         Some(layout) => {
-            let look = move || (newest_commit(&layout), meta_fault(&layout));
-            within(COMMIT, look).await.unwrap_or((AskedCommit::Unknown, None))
+            within(COMMIT, move || newest_commit(&layout)).await.unwrap_or((AskedCommit::Unknown, None))
         }
         None => (AskedCommit::NoEpisodes, None),
     };
@@ -134,39 +133,51 @@ async fn read(answered: Answered) -> Said {
 }
 
 /// Of the newest episode that says its commit: one that is still here, else the last that was shipped or put aside.
-fn newest_commit(layout: &Layout) -> AskedCommit {
-    let (here, here_any) = commit_in(&[&layout.episodes]);
-    if let Some((id, commit)) = here {
-        return AskedCommit::Of(id, commit);
+fn newest_commit(layout: &Layout) -> (AskedCommit, Option<String>) {
+    let here = commit_in(&[&layout.episodes]);
+    if let Some((id, commit)) = here.commit {
+        return (AskedCommit::Of(id, commit), None);
     }
-    let (last, last_any) = commit_in(&[&layout.shipped, &layout.quarantine]);
-    match (here_any, last, last_any) {
+    let last = commit_in(&[&layout.shipped, &layout.quarantine]);
+    let asked = match (here.any, last.commit, last.any) {
         (true, ..) => AskedCommit::None,
         (false, Some((id, commit)), _) => AskedCommit::Last(id, commit),
         (false, None, true) => AskedCommit::LastNone,
         (false, None, false) => AskedCommit::NoEpisodes,
+    };
+    (asked, here.meta_fault)
+}
+
+/// What the newest episodes say of their code.
+#[derive(Default)]
+struct Found {
+    /// The newest that says its commit.
+    commit: Option<(EpisodeId, Commit)>,
+    /// Whether there is any at all.
+    any: bool,
+    /// What keeps that of a newer one from being read, where it is the writing.
+    meta_fault: Option<String>,
+}
+
+fn commit_in(folders: &[&Path]) -> Found {
+    let mut listed: Vec<_> = folders.iter().flat_map(|folder| newest(folder)).collect();
+    listed.sort_by(|a, b| b.cmp(a));
+    let mut found = Found { any: !listed.is_empty(), ..Found::default() };
+    for (_, path) in listed.iter().take(MAX_LOOKED_INTO) {
+        let Some(Ok(id)) = path.file_name().map(EpisodeId::from_os) else { continue };
+        let Ok(Some(meta)) = tree::read_top(path, c"meta.json", MAX_META_BYTES) else { continue };
+        match meta::commit(&meta) {
+            Ok(Some(commit)) => {
+                found.commit = Some((id, commit));
+                break;
+            }
+            Ok(None) => {}
+            Err(not_json) => {
+                found.meta_fault.get_or_insert_with(|| format!("{id}: {not_json}"));
+            }
+        }
     }
-}
-
-/// The newest that says its commit; and whether there is any at all.
-fn commit_in(folders: &[&Path]) -> (Option<(EpisodeId, Commit)>, bool) {
-    let mut found: Vec<_> = folders.iter().flat_map(|folder| newest(folder)).collect();
-    found.sort_by(|a, b| b.cmp(a));
-    let commit = found.iter().take(MAX_LOOKED_INTO).find_map(|(_, path)| {
-        let id = EpisodeId::from_os(path.file_name()?).ok()?;
-        let meta = tree::read_top(path, c"meta.json", MAX_META_BYTES).ok()??;
-        Some((id, meta::commit(&meta).ok()??))
-    });
-    (commit, !found.is_empty())
-}
-
-/// What keeps the commit of the newest episode here from being read, where it is the writing.
-fn meta_fault(layout: &Layout) -> Option<String> {
-    newest(&layout.episodes).iter().find_map(|(_, path)| {
-        let id = EpisodeId::from_os(path.file_name()?).ok()?;
-        let meta = tree::read_top(path, c"meta.json", MAX_META_BYTES).ok()??;
-        meta::commit(&meta).err().map(|not_json| format!("{id}: {not_json}"))
-    })
+    found
 }
 
 fn newest(folder: &Path) -> Vec<(i64, PathBuf)> {
@@ -196,29 +207,29 @@ mod tests {
         let layout = Layout::below(folder.path());
         let episode = layout.episodes.join("run-7");
         fs::create_dir_all(&episode).unwrap();
-        assert_eq!(meta_fault(&layout), None);
+        assert_eq!(newest_commit(&layout).1, None);
         fs::write(episode.join("meta.json"), "{\n 'a': 1}").unwrap();
-        assert_eq!(meta_fault(&layout).unwrap(), "run-7: meta.json is not JSON: line 2, column 2");
+        assert_eq!(newest_commit(&layout).1.unwrap(), "run-7: meta.json is not JSON: line 2, column 2");
         fs::write(episode.join("meta.json"), "{\"a\": NaN}").unwrap();
-        assert_eq!(meta_fault(&layout), None);
+        assert_eq!(newest_commit(&layout).1, None);
     }
 
     #[test]
     fn the_newest_episode_that_says_its_commit_is_asked_about() {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::below(folder.path());
-        assert_eq!(newest_commit(&layout), AskedCommit::NoEpisodes);
+        assert_eq!(newest_commit(&layout).0, AskedCommit::NoEpisodes);
         let episode = layout.shipped.join("old");
         fs::create_dir_all(&episode).unwrap();
-        assert_eq!(newest_commit(&layout), AskedCommit::LastNone);
+        assert_eq!(newest_commit(&layout).0, AskedCommit::LastNone);
         let meta = |digit: &str| format!(r#"{{"code_version":{{"commit":"{}"}}}}"#, digit.repeat(40));
         fs::write(episode.join("meta.json"), meta("a")).unwrap();
-        let AskedCommit::Last(id, _) = newest_commit(&layout) else { panic!() };
+        let AskedCommit::Last(id, _) = newest_commit(&layout).0 else { panic!() };
         assert_eq!(id.as_str(), "old");
         fs::create_dir_all(layout.episodes.join("waits")).unwrap();
-        assert_eq!(newest_commit(&layout), AskedCommit::None);
+        assert_eq!(newest_commit(&layout).0, AskedCommit::None);
         fs::write(layout.episodes.join("waits/meta.json"), meta("B")).unwrap();
-        let AskedCommit::Of(id, commit) = newest_commit(&layout) else { panic!() };
+        let AskedCommit::Of(id, commit) = newest_commit(&layout).0 else { panic!() };
         assert_eq!((id.as_str(), commit.as_str()), ("waits", "b".repeat(40).as_str()));
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     operate::doctor::{
-        facts::{Facts, Folder, FolderState, Moves, Owned},
+        facts::{Daemon, Facts, Folder, FolderState, Moves, Owned},
         row::{Id, Row},
         words::{path, span, word},
     },
@@ -175,6 +175,14 @@ fn for_each(folders: &[(&Folder, Owned)], fix: impl Fn(&Folder, Owned) -> String
 }
 
 fn moves(facts: &Facts) -> Option<Row> {
+    if let Daemon::Answers(snapshot) = &facts.daemon
+        && let Some(episode) = &snapshot.stamps_move
+    {
+        let said = format!("{}.", crate::snapshot::stamps_move(episode));
+        let folder = path_of_episodes_in(facts);
+        let fix = format!("findmnt --target {}", path(folder));
+        return Some(Row::red(Id::Moves, said, fix).with("stamps_move", episode.clone()));
+    }
     match &facts.moves {
         Moves::NotTried => None,
         Moves::ByDaemon(findings) => Some(tried(facts, findings, "the daemon")),
@@ -193,11 +201,16 @@ fn moves(facts: &Facts) -> Option<Row> {
     }
 }
 
+fn path_of_episodes_in(facts: &Facts) -> &Path {
+    let episodes = facts.folders.iter().find(|folder| folder.name == "episodes");
+    episodes.map_or(Path::new("episodes"), |folder| folder.path.as_path())
+}
+
 fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> Row {
     let id = Id::Moves;
     let of = |kind: TrialKind| findings.iter().find(|finding| finding.kind == kind);
     let episodes = facts.folders.iter().find(|folder| folder.name == "episodes");
-    let path_of_episodes = episodes.map(|folder| folder.path.as_path()).unwrap_or(Path::new("episodes"));
+    let path_of_episodes = path_of_episodes_in(facts);
     let look = || format!("findmnt --target {}", path(path_of_episodes));
     let row = if let Some(finding) = of(TrialKind::Elsewhere) {
         Row::red(id, &finding.what_to_do, facts.hands.as_root("mount -a"))

@@ -155,6 +155,9 @@ fn open_long(facts: &Facts, found: &Episodes) -> Row {
 
 fn waiting(facts: &Facts, found: &Episodes) -> Row {
     let id = Id::Waiting;
+    if let Some(row) = stranded(facts, found) {
+        return row;
+    }
     let sealed = for_long(found, facts.now, |look| matches!(look, Look::Sealed(_)), Duration::ZERO);
     let Some((oldest, age)) = sealed.first() else {
         return Row::green(id, "Nothing waits.").with("count", 0);
@@ -184,6 +187,19 @@ fn waiting(facts: &Facts, found: &Episodes) -> Row {
         Row::green(id, summary)
     };
     row.with("count", n).with("oldest", oldest.id.as_str()).with("oldest_s", age.as_secs())
+}
+
+/// Archives of which nothing is sent any more, since their episodes are gone. A running daemon
+/// knows which of them it settles.
+fn stranded(facts: &Facts, found: &Episodes) -> Option<Row> {
+    let (count, row): (u64, fn(Id, String, String) -> Row) = match &facts.daemon {
+        Daemon::Answers(snapshot) => (snapshot.archives_stranded, |id, said, fix| Row::red(id, said, fix)),
+        Daemon::None => (found.archives_alone, |id, said, fix| Row::yellow(id, said, fix)),
+        _ => return None,
+    };
+    let deed = if matches!(facts.daemon, Daemon::None) { "start" } else { "restart" };
+    let said = format!("{}.", crate::snapshot::stranded(count));
+    (count > 0).then(|| row(Id::Waiting, said, facts.hands.unit_to(deed)).with("archives_stranded", count))
 }
 
 #[cfg(test)]

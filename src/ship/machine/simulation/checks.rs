@@ -109,6 +109,7 @@ impl World {
             | Event::Retired(..)
             | Event::Quarantined(..)
             | Event::OrphanSettled(..)
+            | Event::PutAside(_)
             | Event::Swept(_)
             | Event::Relieved(_)
             | Event::LookedBack
@@ -215,7 +216,7 @@ impl World {
             *repeats += 1;
             assert!(*repeats < MAX_REPEATS, "{id}: {name} again and again");
         }
-        if name == "keep" {
+        if let Effect::Keep { conflict: None, .. } = effect {
             let measured = self.scratch.get(id).is_some_and(|archive| archive.measured);
             assert!(!measured, "{id}: kept, and there is nothing of it");
         }

@@ -1,7 +1,7 @@
 //! The hands: what each effect does to the world, when, and what comes back. Between the doing and the hearing anything
 //! may happen.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     disk::{Archive, Dir},
@@ -13,7 +13,7 @@ use crate::{
     ship::{
         machine::{
             Effect, Event, Scanned,
-            state::{Check, Moved, OrphanEnd, PackFailure, Packed},
+            state::{Check, Moved, PackFailure, Packed},
             verdict::Refusal,
             window::LocalTime,
         },
@@ -148,7 +148,10 @@ impl World {
                         self.after(self.now + wait, Act::Straggler(id.clone(), content));
                     }
                 }
-                Effect::Keep { id, .. } if self.dice.chance(30) => {
+                Effect::Keep { id, .. }
+                    if !self.scratch.get(id).is_some_and(|archive| archive.measured)
+                        && self.dice.chance(30) =>
+                {
                     // Renamed, and the sidecar was still to come.
                     if let Some(archive) = self.scratch.remove(id) {
                         self.disk.outbox.insert(id.clone(), Archive { sidecar: None, ..archive });
@@ -202,7 +205,11 @@ impl World {
             Effect::Keep { id, packed, conflict } => {
                 Event::Kept(id.clone(), self.keep(id, packed, conflict.clone()))
             }
-            Effect::Send { id, packed, resume } => {
+            Effect::Send { id, packed, resume, look } => {
+                if *look && let Some(stale) = self.stale(id, packed) {
+                    let attempt = Attempt { sent: false, ..Outcome::Failed(Fault::Stale(stale)).into() };
+                    return Event::Attempted(id.clone(), attempt);
+                }
                 // Receivers keep what they like of what broke off, and some keep nothing.
                 let resumed_at_bytes =
                     if *resume { self.dice.below(4) * packed.facts.size_bytes / 4 } else { 0 };
@@ -244,7 +251,7 @@ impl World {
         LocalTime::from_seconds(u32::try_from(self.now.as_secs() % 86_400).unwrap())
     }
 
-    fn disk_fails(&mut self) -> bool {
+    pub(super) fn disk_fails(&mut self) -> bool {
         !self.calm() && self.dice.chance(self.plan.bad_disk)
     }
 
@@ -273,7 +280,12 @@ impl World {
         let archives = self.disk.outbox.keys().cloned().collect();
         let unlabelled = self.disk.outbox.iter().filter(|(_, archive)| archive.sidecar.is_none());
         let unlabelled = unlabelled.map(|(id, _)| id.clone()).collect();
-        Some(Scanned { episodes, archives, unlabelled, ..Scanned::default() })
+        let noted = self
+            .scratch
+            .iter()
+            .filter(|(_, archive)| archive.measured && matches!(archive.sidecar, Some(Some(_))));
+        let noted = noted.map(|(id, _)| id.clone()).collect();
+        Some(Scanned { episodes, archives, unlabelled, noted, ..Scanned::default() })
     }
 
     fn check(&mut self, id: &EpisodeId, rehash: bool) -> Check {
@@ -357,6 +369,16 @@ impl World {
     fn keep(&mut self, id: &EpisodeId, packed: &Packed, conflict: Option<Refusal>) -> Result<(), String> {
         let there = self.source(id).map(|archive| archive.packed().facts);
         assert_eq!(there, Some(packed.facts), "{id}: another archive is kept than was packed");
+        if self.scratch.get(id).is_some_and(|archive| archive.measured) {
+            if self.disk_fails() {
+                return Err("EIO".into());
+            }
+            // A note, which stands alone; here it lasts as long as the process.
+            if let Some(archive) = self.scratch.get_mut(id) {
+                archive.sidecar = Some(conflict);
+            }
+            return Ok(());
+        }
         let scratch = self.scratch.remove(id);
         if self.disk_fails() {
             let half = self.dice.chance(50);
@@ -395,56 +417,5 @@ impl World {
             return Outcome::Failed(Fault::Archive("the episode is not what it was".into()));
         }
         self.attempt(id, &archive)
-    }
-
-    fn retire(&mut self, id: &EpisodeId, packed: &Packed) -> Moved {
-        self.scratch.remove(id);
-        let moved = self.move_away(id, |_, dir| dir.fingerprint() == packed.fingerprint);
-        if let Moved::To(_) = moved
-            && let Some(dir) = self.disk.episodes.remove(id)
-        {
-            self.retirement_has_proof(id, &dir, packed);
-            self.disk.shipped.push((id.clone(), dir.content));
-            self.left(id);
-        }
-        moved
-    }
-
-    fn move_away(&mut self, id: &EpisodeId, same: impl Fn(&Self, &Dir) -> bool) -> Moved {
-        let fails = self.disk_fails() || self.plan.poison.get(id) == Some(&Poison::Immovable);
-        match self.disk.episodes.get(id) {
-            None => Moved::Gone,
-            Some(_) if fails => Moved::Failed("EACCES".into()),
-            Some(dir) if !same(self, dir) => Moved::Changed,
-            Some(_) => Moved::To(PathBuf::from(id.as_str())),
-        }
-    }
-
-    /// It is out of `episodes/`; its archive goes too, unless we are killed just now.
-    fn left(&mut self, id: &EpisodeId) {
-        self.scratch.remove(id);
-        if !self.disk_fails() {
-            self.disk.outbox.remove(id);
-        }
-        self.stirred(id, None);
-    }
-
-    fn settle_orphan(&mut self, id: &EpisodeId, displaced: bool) -> OrphanEnd {
-        let here = self.disk.episodes.get(id).map(|dir| dir.content);
-        let there = self.disk.outbox.get(id).map(|archive| archive.content);
-        if here.is_some() && (!displaced || here == there) {
-            return OrphanEnd::Settled;
-        }
-        if self.disk_fails() {
-            return OrphanEnd::Unsettled;
-        }
-        let Some(archive) = self.disk.outbox.remove(id) else { return OrphanEnd::Settled };
-        let shipped = self.disk.shipped.contains(&(id.clone(), archive.content));
-        let quarantined = self.disk.quarantine.iter().any(|(name, ..)| name == id);
-        if !shipped && !quarantined {
-            self.disk.saved.push((id.clone(), archive.content));
-            return OrphanEnd::LastCopy;
-        }
-        OrphanEnd::Settled
     }
 }

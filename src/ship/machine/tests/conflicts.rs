@@ -58,7 +58,7 @@ fn a_verdict_that_was_taken_away_is_noticed_by_a_hint_or_by_the_next_scan() {
             episodes: found.clone(),
             archives: vec![of("a")],
             unlabelled,
-            mistaken: 0,
+            ..Scanned::default()
         }))
     };
     for by_hint in [true, false] {

@@ -108,10 +108,18 @@ fn a_conflict_without_a_copy_is_not_sent_again_until_it_changes() {
     bench.seal_without_room("a", 1);
     bench.take("send");
     bench.answer("a", 409, by_receiver());
-    for _ in 0..3 {
+    // It could not be noted: it is known all the same, and tried again with the next look at it.
+    for noted in [Err("full".to_owned()), Ok(())] {
+        assert_eq!(bench.take("remember"), ["a"]);
+        bench.hear(Event::Kept(of("a"), noted.clone()));
         bench.wait_s(601);
         assert_eq!(bench.take("check"), ["a"]);
-        bench.hear(fits("a"));
+        let refusal = super::super::verdict::Refusal {
+            status: Some(409),
+            detail: "held".to_owned(),
+            body: json!(null),
+        };
+        bench.hear(Event::Checked(of("a"), Check::Fits(packed("a"), noted.ok().map(|()| refusal))));
     }
     assert_eq!(bench.wanted(), [""; 0]);
     bench.wait_s(601);

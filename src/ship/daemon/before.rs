@@ -1,0 +1,97 @@
+//! Looks that come before a step: whose archive lies under a name that is to be used, and whether
+//! what waits to be sent is still what was packed.
+
+use std::{io, path::Path, sync::Arc};
+
+use super::workers::{PANICKED, Workers, content_of};
+use crate::{
+    clock,
+    episode::{EpisodeId, Fingerprint, Look},
+    progress::Progress,
+    scan,
+    ship::{
+        machine::{Event, state::Packed},
+        orphan::{self, Settled, Why},
+        outbox::{self, AtHand},
+        outcome::{Fault, Stale},
+    },
+    tree,
+};
+
+impl Workers {
+    /// Whether anything may be written or cleared under this name in the outbox. What another
+    /// episode of that name has left there is put aside first.
+    ///
+    /// # Errors
+    /// In a sentence: it could not be put aside, and nothing may be written or cleared.
+    pub(super) fn make_way(
+        &self,
+        id: &EpisodeId,
+        packed: &Packed,
+        progress: &Progress,
+    ) -> Result<(), String> {
+        self.make_way_for(id, Some(packed.fingerprint), Some(packed), progress)
+    }
+
+    /// As [`Workers::make_way`], where it was not packed.
+    pub(super) fn make_way_for(
+        &self,
+        id: &EpisodeId,
+        fingerprint: Option<Fingerprint>,
+        packed: Option<&Packed>,
+        progress: &Progress,
+    ) -> Result<(), String> {
+        let directory = self.layout.episode(id);
+        let at_hand = AtHand {
+            id,
+            directory: &directory,
+            fingerprint,
+            content_sha256: packed.map(|packed| packed.facts.content_sha256),
+            folder: packed.and_then(|packed| packed.folder).or_else(|| tree::folder_id(&directory)),
+        };
+        let make = || -> io::Result<()> {
+            if outbox::is_of(&self.layout, &at_hand, progress)? {
+                return Ok(());
+            }
+            self.have(&self.layout.quarantine).map_err(io::Error::other)?;
+            let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
+            let settled = orphan::make_way(&self.layout, id, clock::wall_now(), &content_of, progress)?;
+            if let Settled::PutAside(_, Why::LastCopy) = settled {
+                self.report(Event::PutAside(id.clone()));
+            }
+            Ok(())
+        };
+        make().map_err(|error| {
+            let archive = self.layout.archive(id);
+            format!(
+                "{} is of another episode of that name, may be the last copy of it, and cannot be put aside in quarantine/: {error}",
+                tree::shown(&archive)
+            )
+        })
+    }
+
+    /// Why what was packed is not sent, where it is not what stands there now.
+    pub(super) async fn look_again(
+        &self,
+        id: &EpisodeId,
+        packed: &Packed,
+        progress: &Progress,
+    ) -> Option<Fault> {
+        let (layout, id, then, progress) =
+            (Arc::clone(&self.layout), id.clone(), packed.fingerprint, progress.clone());
+        let look = move || match scan::look(&layout.episodes, &id) {
+            Look::Sealed(_) => match tree::is_still(&layout.episode(&id), then, &progress) {
+                Ok(true) => None,
+                Ok(false) => Some(Fault::Stale(Stale::Changed)),
+                Err(_) if progress.check().is_err() => Some(Fault::Cancelled),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    Some(Fault::Stale(Stale::Unsealed(Look::Gone)))
+                }
+                Err(error) => Some(Fault::Stale(Stale::Unsealed(Look::Unreadable(error.to_string())))),
+            },
+            look => Some(Fault::Stale(Stale::Unsealed(look))),
+        };
+        let panicked = || Some(Fault::Stale(Stale::Unsealed(Look::Unreadable(PANICKED.to_owned()))));
+        tokio::task::spawn_blocking(look).await.unwrap_or_else(|_| panicked())
+    }
+}
