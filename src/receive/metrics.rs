@@ -31,6 +31,14 @@ pub(super) async fn text<S: Store>(receiver: &Receiver<S>) -> String {
     let can_store = receiver.store.probe().await.is_ok();
     gauge(&mut registry, "can_store", "Whether an upload could be begun", u64::from(can_store));
     if let Ok(space) = receiver.store.space().await {
+        if let Some(free_files) = space.free_files {
+            gauge(
+                &mut registry,
+                "free_files",
+                "Files that can still be made in the store's file system",
+                free_files,
+            );
+        }
         gauge(&mut registry, "free_bytes", "Room in the store's file system", space.free_bytes);
         gauge(&mut registry, "total_bytes", "Size of the store's file system", space.total_bytes);
     }

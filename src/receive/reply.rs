@@ -13,6 +13,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use super::{
     held::Held,
     identity, range,
+    room::UsedUp,
     store::{Reading, StoreError},
 };
 use crate::{
@@ -71,16 +72,26 @@ impl Reply {
     }
 
     /// The client learns which kind; what the disk said is for the receiver's operator.
-    pub(super) fn store_error(error: &StoreError, id: Option<&EpisodeId>) -> Self {
+    pub(super) fn store_error(error: &StoreError, used_up: Option<UsedUp>, id: Option<&EpisodeId>) -> Self {
         if let StoreError::Fenced = error {
             return Self::busy("Another connection goes on with this upload.");
         }
-        tracing::error!(id = id.map(tracing::field::display), %error, "cannot store");
-        Self::problem(&match error {
-            StoreError::Full(_) => Problem::new(ProblemType::NoSpace, "The receiver's disk is full."),
-            StoreError::Failed(_) | StoreError::Fenced => {
-                Problem::new(ProblemType::StoreFailed, "The receiver's disk failed; its log says how.")
-            }
+        let of_which = used_up.map(UsedUp::name);
+        tracing::error!(id = id.map(tracing::field::display), %error, used_up = of_which, "cannot store");
+        Self::problem(&match used_up {
+            Some(used_up) => used_up.said_in(Problem::new(
+                ProblemType::NoSpace,
+                match used_up {
+                    UsedUp::Bytes => "The receiver's disk is full.",
+                    UsedUp::Inodes => {
+                        "The inodes of the store's file system are used up, however many bytes are free."
+                    }
+                    UsedUp::Quota => {
+                        "The quota that the receiver's user, group or project has on its disk is used up."
+                    }
+                },
+            )),
+            None => Problem::new(ProblemType::StoreFailed, "The receiver's disk failed; its log says how."),
         })
     }
 

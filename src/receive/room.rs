@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -23,6 +24,9 @@ use crate::{
 
 /// How old the sums of the store may be. A walk over a hundred thousand episodes takes a third of a second.
 const CENSUS_AGE: Duration = Duration::from_secs(60);
+
+/// An upload makes some files: its part, what is noted of it, its receipt, and scratch of each.
+const LEAST_FILES: u64 = 8;
 
 /// What a part takes at least: two files, whatever is in them.
 const LEAST_PART_BYTES: u64 = 8192;
@@ -123,7 +127,8 @@ impl Room {
         let promised = self.promised.fetch_add(bytes, Ordering::Relaxed);
         // From here on it is given back, whatever is decided.
         let promise = Promise { promised: Arc::clone(&self.promised), left_bytes: bytes, share };
-        Ok(fits(bytes, space, promised, self.min_free_bytes).map(|()| promise))
+        let fits = fits(bytes, space, promised, self.min_free_bytes);
+        Ok(fits.map(|()| promise).map_err(|problem| UsedUp::by(space).said_in(problem)))
     }
 
     /// So much more of a host's share, where it has one. Compared and taken at once: of many that ask together, no more are
@@ -160,7 +165,9 @@ impl Room {
         }) {
             return Ok(Err(problem));
         }
-        Ok(fits(0, store.space().await?, self.promised.load(Ordering::Relaxed), self.min_free_bytes))
+        let space = store.space().await?;
+        let fits = fits(0, space, self.promised.load(Ordering::Relaxed), self.min_free_bytes);
+        Ok(fits.map_err(|problem| UsedUp::by(space).said_in(problem)))
     }
 
     /// Whether what broke off may be kept beside what is kept already.
@@ -205,11 +212,53 @@ impl Room {
     }
 }
 
+/// What of the store's disk is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UsedUp {
+    Bytes,
+    Inodes,
+    Quota,
+}
+
+impl UsedUp {
+    fn by(space: Space) -> Self {
+        if space.free_files.is_some_and(|free| free < LEAST_FILES) { Self::Inodes } else { Self::Bytes }
+    }
+
+    /// What an error of a full disk was about: ENOSPC is said of bytes and of inodes alike.
+    pub(super) fn of(error: &io::Error, space: Option<Space>) -> Self {
+        if error.kind() == io::ErrorKind::QuotaExceeded {
+            return Self::Quota;
+        }
+        space.map_or(Self::Bytes, Self::by)
+    }
+
+    /// As the metrics and a problem's member `used_up` have it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Inodes => "inodes",
+            Self::Quota => "quota",
+        }
+    }
+
+    /// The same problem, with what it is about.
+    pub(super) fn said_in(self, problem: Problem) -> Problem {
+        problem.with("used_up", self.name())
+    }
+}
+
 fn lock(since: &Shared) -> std::sync::MutexGuard<'_, Since> {
     since.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn fits(bytes: u64, space: Space, promised: u64, min_free_bytes: u64) -> Result<(), Problem> {
+    if let Some(free_files @ ..LEAST_FILES) = space.free_files {
+        let detail = format!(
+            "The inodes of the store's file system are used up: {free_files} more files can be made there, however many bytes are free."
+        );
+        return Err(Problem::new(ProblemType::NoSpace, detail));
+    }
     let wanted = bytes.saturating_add(promised).saturating_add(min_free_bytes);
     if wanted <= space.free_bytes {
         return Ok(());
@@ -235,7 +284,7 @@ mod tests {
 
     #[test]
     fn what_is_promised_and_what_is_kept_free_is_not_free() {
-        let space = Space { free_bytes: 1000, total_bytes: 5000 };
+        let space = Space { free_bytes: 1000, total_bytes: 5000, free_files: Some(LEAST_FILES) };
         for (bytes, promised, min_free, fit) in [
             (1000, 0, 0, true),
             (1001, 0, 0, false),
@@ -245,6 +294,35 @@ mod tests {
             (u64::MAX, u64::MAX, u64::MAX, false),
         ] {
             assert_eq!(fits(bytes, space, promised, min_free).is_ok(), fit, "{bytes} {promised} {min_free}");
+        }
+    }
+
+    #[test]
+    fn inodes_that_are_used_up_are_named_as_such_whatever_room_there_is() {
+        for (free_files, fit) in
+            [(None, true), (Some(LEAST_FILES), true), (Some(LEAST_FILES - 1), false), (Some(0), false)]
+        {
+            let found = fits(1, Space { free_bytes: 1000, total_bytes: 5000, free_files }, 0, 0);
+            assert_eq!(found.is_ok(), fit, "{free_files:?}");
+            if let Err(problem) = found {
+                assert_eq!(problem.kind.status(), 507);
+                assert!(problem.detail.contains("inodes"), "{}", problem.detail);
+            }
+        }
+    }
+
+    #[test]
+    fn of_what_there_is_no_more_is_told_from_the_error_and_the_space() {
+        let space = |files| Some(Space { free_bytes: 1000, total_bytes: 5000, free_files: files });
+        let (full, quota) = (io::ErrorKind::StorageFull.into(), io::ErrorKind::QuotaExceeded.into());
+        for (error, space, expected) in [
+            (&full, None, UsedUp::Bytes),
+            (&full, space(None), UsedUp::Bytes),
+            (&full, space(Some(LEAST_FILES)), UsedUp::Bytes),
+            (&full, space(Some(0)), UsedUp::Inodes),
+            (&quota, space(Some(0)), UsedUp::Quota),
+        ] {
+            assert_eq!(UsedUp::of(error, space), expected);
         }
     }
 

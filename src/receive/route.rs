@@ -17,7 +17,8 @@ use super::{
     metrics,
     outgoing::EPISODE_METHODS,
     reply::{Reply, ReplyBody},
-    store::Store,
+    room::UsedUp,
+    store::{Store, StoreError},
     tally::Guest,
     window::SaidCommit,
 };
@@ -182,7 +183,7 @@ impl<S: Store> Exchange<'_, S> {
         match replied {
             Ok(reply) => Ok(reply),
             Err(Refusal::Problem(problem)) => Ok(Reply::problem(&problem)),
-            Err(Refusal::Store(error)) => Ok(Reply::store_error(&error, place.episode())),
+            Err(Refusal::Store(error)) => Ok(self.store_error(&error, place.episode()).await),
             Err(Refusal::Idle(idle)) => Err(idle),
         }
     }
@@ -235,8 +236,20 @@ impl<S: Store> Exchange<'_, S> {
         match there {
             Ok(Ok(())) => Ok(()),
             Ok(Err(problem)) => Err(Reply::problem(&problem)),
-            Err(error) => Err(Reply::store_error(&error, None)),
+            Err(error) => Err(self.store_error(&error, None).await),
         }
+    }
+
+    /// What the disk said, and of what there is no more where it is full.
+    async fn store_error(&self, error: &StoreError, id: Option<&EpisodeId>) -> Reply {
+        let used_up = match error {
+            StoreError::Full(error) => Some(UsedUp::of(error, self.receiver.store.space().await.ok())),
+            StoreError::Failed(_) | StoreError::Fenced => None,
+        };
+        if let Some(used_up) = used_up {
+            self.receiver.tally.store_was_full(used_up.name());
+        }
+        Reply::store_error(error, used_up, id)
     }
 }
 

@@ -40,6 +40,7 @@ pub struct Tally {
     requests_in_flight: Gauge,
     connections: Gauge,
     handshakes_failed: Counter,
+    store_full: Family<Label, Counter>,
     window_rejections: Mutex<BTreeMap<Option<HostName>, u64>>,
     guests: Guests,
 }
@@ -55,6 +56,7 @@ impl Default for Tally {
             requests_in_flight: Gauge::default(),
             connections: Gauge::default(),
             handshakes_failed: Counter::default(),
+            store_full: Family::default(),
             window_rejections: Mutex::default(),
             guests: Arc::default(),
         };
@@ -69,6 +71,11 @@ impl Default for Tally {
         registry.register("requests_in_flight", "Requests under way", tally.requests_in_flight.clone());
         registry.register("connections", "Connections open", tally.connections.clone());
         registry.register("handshakes_failed", "TLS handshakes that failed", tally.handshakes_failed.clone());
+        registry.register(
+            "store_full",
+            "Times that the store's disk had no more bytes, inodes or quota",
+            tally.store_full.clone(),
+        );
         tally
     }
 }
@@ -146,6 +153,11 @@ impl Tally {
         self.requests.get_or_create(&[("method", method.to_owned()), ("status", status.to_string())]).inc();
         self.seconds.get_or_create(&[("method", method)]).observe(elapsed.as_secs_f64());
         self.received_bytes.inc_by(received_bytes);
+    }
+
+    /// Something could not be stored, since there are no more of these: bytes, inodes, quota.
+    pub(super) fn store_was_full(&self, of_which: &'static str) {
+        self.store_full.get_or_create(&[("used_up", of_which)]).inc();
     }
 
     /// An upload was turned away for its commit, or for saying none.

@@ -2,6 +2,7 @@
 
 mod caches;
 mod limits;
+mod inodes;
 mod memory;
 mod program;
 mod reading;

@@ -147,7 +147,7 @@ impl Store for Failing {
     }
 
     async fn space(&self) -> Result<Space, StoreError> {
-        Ok(Space { free_bytes: u64::MAX, total_bytes: u64::MAX })
+        Ok(Space { free_bytes: u64::MAX, total_bytes: u64::MAX, free_files: None })
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
@@ -209,6 +209,7 @@ fn put_head(size: usize) -> String {
 async fn a_disk_that_fails_is_answered_by_kind_without_the_disks_own_words() {
     for (disk, status, problem) in [
         (io::ErrorKind::StorageFull, " 507 ", "urn:sealift:no-space"),
+        (io::ErrorKind::QuotaExceeded, " 507 ", "\"used_up\":\"quota\""),
         (io::ErrorKind::PermissionDenied, " 500 ", "urn:sealift:store-failed"),
     ] {
         let get = |path| format!("GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n");

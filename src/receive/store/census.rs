@@ -85,7 +85,9 @@ impl Places {
         let stat = rustix::fs::statvfs(&self.root)?;
         // f_bavail and not f_bfree: what root has in reserve is not for us.
         let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-        Ok(Space { free_bytes: bytes(stat.f_bavail), total_bytes: bytes(stat.f_blocks) })
+        // FUSE, btrfs and others count no files, and say 0 of 0.
+        let free_files = (stat.f_files > 0).then_some(stat.f_favail);
+        Ok(Space { free_bytes: bytes(stat.f_bavail), total_bytes: bytes(stat.f_blocks), free_files })
     }
 }
 

@@ -282,6 +282,8 @@ pub struct Space {
     pub free_bytes: u64,
     /// How large it is, bytes.
     pub total_bytes: u64,
+    /// How many files may still be made; `None` where the store does not count them.
+    pub free_files: Option<u64>,
 }
 
 /// Why the store could not do what was asked.

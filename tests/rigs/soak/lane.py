@@ -250,8 +250,8 @@ max_episode_bytes = {8 << 20}
         for sidecar in (self.folder / "data" / "outbox").glob("*.json"):
             try:
                 told = json.loads(sidecar.read_text(encoding="utf-8"))
-            except FileNotFoundError:
-                # It has just been settled.
+            except (FileNotFoundError, ValueError):
+                # It has just been settled, or a full disk had no room for a byte of it.
                 continue
             if (told.get("verdict") or {}).get("verdict") == "conflict":
                 found.add(told["episode_id"])
