@@ -62,8 +62,7 @@ impl Workers {
     /// One has just arrived in `shipped/`.
     pub(super) fn remember_shipped(&self, path: &Path, packed: &Packed, progress: &Progress) {
         // A rename changes no stamp of what is inside; of a copy they are its own.
-        let renamed =
-            packed.folder.is_some_and(|folder| tree::folder_id(path).is_some_and(|now| now == folder));
+        let renamed = packed.folder.is_some_and(|folder| tree::folder_id(path) == Some(folder));
         let arrived = if renamed { Ok(packed.fingerprint) } else { tree::fingerprint(path, progress) };
         if let Ok(fingerprint) = arrived {
             let mut known = lock(&self.known.changed.arrived);

@@ -47,7 +47,8 @@ impl Edited {
         progress: &Progress,
     ) -> io::Result<bool> {
         let Some(receipt) = filed::receipt(directory).map_err(io::Error::other)? else { return Ok(false) };
-        let now = tree::fingerprint(directory, progress).map_err(io::Error::other)?;
+        let Some(walked) = tree::look(directory, progress)? else { return Ok(false) };
+        let now = walked.fingerprint;
         if self.known().get(directory) == Some(&now) {
             return Ok(false);
         }
