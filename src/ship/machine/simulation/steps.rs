@@ -17,7 +17,7 @@ use crate::{
             verdict::Refusal,
             window::LocalTime,
         },
-        outcome::{Attempt, Fault, Outcome, Stale},
+        outcome::{Attempt, Fault, Outcome},
     },
 };
 
