@@ -30,6 +30,7 @@ use crate::{
     episode::{EpisodeId, shell_word},
     filesystem::is_frozen,
     layout::{Layout, MARKER, REASON, RECEIPT, is_numbered, numbered},
+    progress::Progress,
     records::{Aging, QuarantineReason, ShippingReceipt, Sidecar},
     tree::{self, TreeError, ours},
 };
@@ -244,9 +245,10 @@ pub fn may_write(folder: &Path) -> bool {
 ///
 /// # Errors
 /// Those of listing the folder.
-pub fn filed_as(folder: &Path, id: &EpisodeId) -> io::Result<Vec<PathBuf>> {
+pub fn filed_as(folder: &Path, id: &EpisodeId, progress: &Progress) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
+        progress.step();
         let entry = entry?;
         if is_numbered(&entry.file_name(), id.as_str()) && entry.file_type()?.is_dir() {
             found.push(entry.path());
@@ -412,7 +414,7 @@ mod tests {
             assert_eq!(receipt(&episode).unwrap().is_some(), ours, "{directory}");
         }
         fs::write(folder.path().join("a~2"), "").unwrap();
-        let found = filed_as(folder.path(), &EpisodeId::parse("a").unwrap()).unwrap();
+        let found = filed_as(folder.path(), &EpisodeId::parse("a").unwrap(), &Progress::default()).unwrap();
         assert_eq!(found, [folder.path().join("a"), folder.path().join("a~1")]);
     }
 

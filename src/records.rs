@@ -45,6 +45,9 @@ pub struct Sidecar {
     /// Files that were open for writing when it was packed, and had been for longer than `pack.open_files_wait_s`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub open_files: Vec<String>,
+    /// When it was last sent in vain, UTC. What was not tried goes before what was; losing this costs nothing but that order.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "stamp_or_none")]
+    pub tried_at_wall: Option<WallTime>,
 }
 
 /// The name under which a conflict is remembered in a sidecar.

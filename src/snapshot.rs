@@ -370,6 +370,21 @@ pub struct Hold {
     pub status_code: Option<u16>,
     /// When the next probe goes; 0: as soon as there is an episode to send.
     pub next_probe_in_s: u64,
+    /// It is the weather (503, no connection, a time-out), which passes by itself.
+    #[serde(default)]
+    pub weather: bool,
+}
+
+/// Weather that has lasted for so long, seconds, is for a person: a restart, a full disk that is relieved, or a line that comes back
+/// are over by then.
+pub const WEATHER_LASTS_S: u64 = 300;
+
+impl Hold {
+    /// Whether a person must act: at once where the destination is at fault, and where weather has lasted.
+    #[must_use]
+    pub fn is_for_a_person(&self) -> bool {
+        !self.weather || self.for_s >= WEATHER_LASTS_S
+    }
 }
 
 /// Something that waits.

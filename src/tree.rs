@@ -255,8 +255,12 @@ pub fn walk<E: From<TreeError>>(
 
     marks.entry(&path, &top_stat, b"");
     visit(Entry { path: &path, stat: top_stat, kind: Kind::Directory })?;
-    let mut levels =
-        vec![Level { names: list(&top, &path, &mut buffer)?, folder: top, stat: top_stat, path_len: 0 }];
+    let mut levels = vec![Level {
+        names: list(&top, &path, &mut buffer, progress)?,
+        folder: top,
+        stat: top_stat,
+        path_len: 0,
+    }];
 
     loop {
         let depth = levels.len();
@@ -291,7 +295,7 @@ pub fn walk<E: From<TreeError>>(
                 }
                 let folder =
                     open::folder(&level.folder, &name.text, &stat).map_err(|error| error.at(&path))?;
-                let names = list(&folder, &path, &mut buffer)?;
+                let names = list(&folder, &path, &mut buffer, progress)?;
                 levels.push(Level { names, folder, stat, path_len: path.len() });
             }
             FileType::RegularFile => {
@@ -403,11 +407,18 @@ fn open_top(episode: &Path) -> Result<(File, Stat), TreeError> {
     })
 }
 
-/// A folder's names in the order of the archive.
-fn list(folder: &File, path: &[u8], buffer: &mut Vec<u8>) -> Result<std::vec::IntoIter<Name>, TreeError> {
+/// A folder's names in the order of the archive. Of a huge folder, or on a slow disk, that takes minutes, in which it moves.
+fn list(
+    folder: &File,
+    path: &[u8],
+    buffer: &mut Vec<u8>,
+    progress: &Progress,
+) -> Result<std::vec::IntoIter<Name>, TreeError> {
     let mut names = Vec::new();
     let mut entries = RawDir::new(folder.as_fd(), buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
+        progress.check()?;
+        progress.step();
         let entry = entry.map_err(|errno| open::Error::Io(errno).at(path))?;
         let text = entry.file_name();
         if matches!(text.to_bytes(), b"." | b"..") {

@@ -42,7 +42,9 @@ const ODD_MTIME: Timespec = Timespec { tv_sec: 1_000_000_001, tv_nsec: 0 };
 /// Only that it was told to stop.
 pub(super) fn is_copy(source: &Path, copy: &Path, progress: &Progress) -> io::Result<bool> {
     let compare = || -> Result<bool, TreeError> {
-        if !has_records_of(source, copy)? || !are_alike(source, copy, Compared::default(), progress)? {
+        if !has_records_of(source, copy, progress)?
+            || !are_alike(source, copy, Compared::default(), progress)?
+        {
             return Ok(false);
         }
         let keeps_attributes = || copy.parent().is_none_or(keeps_attributes);
@@ -62,7 +64,7 @@ pub(super) fn is_copy(source: &Path, copy: &Path, progress: &Progress) -> io::Re
 /// # Errors
 /// One of them cannot be read.
 pub(super) fn holds_the_same(source: &Path, copy: &Path, progress: &Progress) -> Result<bool, TreeError> {
-    Ok(has_records_of(source, copy)?
+    Ok(has_records_of(source, copy, progress)?
         && are_alike(source, copy, Compared { contents: true, ..Compared::default() }, progress)?)
 }
 
@@ -97,8 +99,8 @@ struct Compared {
     contents: bool,
 }
 
-fn has_records_of(source: &Path, copy: &Path) -> Result<bool, TreeError> {
-    Ok(records_of(source)?.iter().all(|name| copy.join(name).is_file()))
+fn has_records_of(source: &Path, copy: &Path, progress: &Progress) -> Result<bool, TreeError> {
+    Ok(records_of(source, progress)?.iter().all(|name| copy.join(name).is_file()))
 }
 
 fn are_alike(source: &Path, copy: &Path, what: Compared, progress: &Progress) -> Result<bool, TreeError> {
@@ -122,9 +124,10 @@ fn keeps_attributes(folder: &Path) -> bool {
     tried.unwrap_or(true)
 }
 
-fn records_of(directory: &Path) -> Result<Vec<OsString>, TreeError> {
+fn records_of(directory: &Path, progress: &Progress) -> Result<Vec<OsString>, TreeError> {
     let unread = |source| TreeError::Io { path: to_path(b""), source };
     let names = fs::read_dir(directory).and_then(|entries| {
+        let entries = entries.inspect(|_| progress.step());
         entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()
     });
     let is_record =

@@ -228,6 +228,7 @@ fn finish_noted(path: &Path, note: &Note, progress: &Progress) -> io::Result<()>
 pub fn finish_leftovers(folder: &Path, progress: &Progress) -> io::Result<()> {
     let mut first_error = Ok(());
     for entry in std::fs::read_dir(folder)? {
+        progress.step();
         let entry = entry?;
         let name = entry.file_name();
         let done = if let Some(name) = name_behind(ASIDE_PREFIX, &name) {

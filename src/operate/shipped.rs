@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{episode::EpisodeId, filed, layout::without_number, records::ShippingReceipt, tree::TreeError};
+use crate::{
+    episode::EpisodeId, filed, layout::without_number, progress::Progress, records::ShippingReceipt,
+    tree::TreeError,
+};
 
 /// A folder in `shipped/`: an episode, under its own name or a numbered one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +60,7 @@ pub fn all(shipped: &Path) -> io::Result<Vec<Shipped>> {
 /// # Errors
 /// As [`all`].
 pub fn of(shipped: &Path, id: &EpisodeId) -> io::Result<Vec<Shipped>> {
-    let paths = match filed::filed_as(shipped, id) {
+    let paths = match filed::filed_as(shipped, id, &Progress::default()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         paths => paths?,
     };

@@ -280,7 +280,7 @@ fn put_back_noted(
     progress: &Progress,
 ) -> io::Result<()> {
     let mut moved = None;
-    for directory in filed::filed_as(&layout.shipped, id)? {
+    for directory in filed::filed_as(&layout.shipped, id, progress)? {
         if let Ok(Some(receipt)) = filed::receipt(&directory)
             && receipt.episode_id == *id
         {
@@ -314,7 +314,7 @@ fn quarantined(
     let (Some(packed), Some(content)) = (wanted.fingerprint, wanted.content_sha256) else {
         return Ok(Found::Nothing);
     };
-    for directory in filed::filed_as(&layout.quarantine, wanted.id)? {
+    for directory in filed::filed_as(&layout.quarantine, wanted.id, progress)? {
         // A move across file systems makes other files, and so another fingerprint.
         if tree::is_still(&directory, packed, progress).unwrap_or(false)
             || content_of(wanted.id, &directory)? == Some(content)

@@ -106,6 +106,15 @@ pub fn give_up(layout: &Layout, id: &EpisodeId, in_the_way: bool) {
     }
 }
 
+/// What was said of an archive, to be remembered beside it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Said<'a> {
+    /// That it is in conflict, and which receiver said so.
+    pub conflict: Option<(&'a Refusal, &'a str)>,
+    /// Nothing that delivered it.
+    pub tried: bool,
+}
+
 /// Makes an archive durable under its final name (where it is not), and writes its sidecar. `archive` is the open
 /// scratch; `None` where the archive has its final name already. A conflict belongs to the receiver
 /// that said it.
@@ -117,11 +126,13 @@ pub fn keep(
     id: &EpisodeId,
     archive: Option<&Archive>,
     packed: &Packed,
-    conflict: Option<(&Refusal, &str)>,
+    said: Said<'_>,
     now: WallTime,
     progress: &Progress,
 ) -> Result<(), String> {
+    let Said { conflict, tried } = said;
     let mut sidecar = sidecar(id, packed);
+    sidecar.tried_at_wall = tried.then_some(now);
     sidecar.verdict = conflict.map(|conflict| remembered(conflict, now));
     let write = || -> io::Result<()> {
         if let Some(archive) = archive {
@@ -137,7 +148,13 @@ pub fn keep(
             &layout.spares(&layout.outbox),
         )
     };
-    write().map_err(|error| format!("Failed to make its archive durable in the outbox: {error}"))
+    let written = write();
+    if let (Err(error), None, None) = (&written, archive, conflict) {
+        // It has its sidecar, and the order is all that this was for.
+        tracing::debug!(EPISODE = %id, "that it was tried could not be written down: {error}");
+        return Ok(());
+    }
+    written.map_err(|error| format!("Failed to make its archive durable in the outbox: {error}"))
 }
 
 /// Remembers a conflict of what was sent without an archive in the outbox: its sidecar stands
@@ -260,6 +277,7 @@ fn sidecar(id: &EpisodeId, packed: &Packed) -> Sidecar {
         commit: packed.commit.as_ref().map(|commit| commit.as_str().to_owned()),
         verdict: None,
         open_files: packed.open_files.clone(),
+        tried_at_wall: None,
     }
 }
 

@@ -65,7 +65,7 @@ pub fn find(
     progress: &Progress,
 ) -> io::Result<Found> {
     let mut changed = None;
-    for directory in filed::filed_as(&layout.shipped, wanted.id)? {
+    for directory in filed::filed_as(&layout.shipped, wanted.id, progress)? {
         // One that cannot be read vouches for nothing.
         let Ok(Some(receipt)) = filed::receipt(&directory) else { continue };
         let names_the_archive = receipt.sha256 == wanted.sha256;

@@ -253,3 +253,21 @@ fn a_top_file_is_read_up_to_its_bound_and_no_other_kind() {
     assert_eq!(read_top(&ep.path, c"link", 100).unwrap(), None);
     assert_eq!(read_top(&ep.path, c"none", 100).unwrap(), None);
 }
+
+#[test]
+fn a_listing_shows_progress_at_each_name_and_not_only_at_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    for n in 0..100 {
+        fs::write(folder.path().join(n.to_string()), b"").unwrap();
+    }
+    let progress = Progress::default();
+    let mut first = None;
+    walk(folder.path(), &progress, |entry| -> Result<(), TreeError> {
+        if matches!(entry.kind, Kind::File(_)) {
+            first.get_or_insert(progress.steps());
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert!(first.unwrap() >= 100, "{first:?} steps when the listing was over");
+}

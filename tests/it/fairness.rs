@@ -7,12 +7,18 @@
 
 use std::{
     fs::{self, File},
+    io::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
 use crate::{
     control::{asked, snapshot},
-    support::{Process, Reply, Sandbox, Scripted, eventually, names},
+    support::{Process, Reply, Sandbox, Scripted, eventually, json_file, names},
 };
 
 const FRESH: usize = 5;
@@ -167,4 +173,109 @@ fn passes_one_after_another_ship_the_good_ones_behind_twelve_that_are_refused() 
         assert!(after > before || after == 3, "a pass has shipped none of {}", 3 - before);
     }
     assert_eq!(names(&sandbox.layout.shipped), ["good-0", "good-1", "good-2"]);
+}
+
+/// What is larger than the slot for small ones takes.
+const LARGE_BYTES: usize = 18 << 20;
+
+#[test]
+fn two_large_episodes_that_are_still_appended_to_do_not_take_the_only_large_slot_in_turns() {
+    let sandbox = Sandbox::with_receiver();
+    let over = Arc::new(AtomicBool::new(false));
+    let recorders: Vec<_> = ["a", "b"]
+        .into_iter()
+        .map(|id| {
+            let path = sandbox.record(id, &[]).join("data.bin");
+            let mut data = File::create(&path).unwrap();
+            data.set_len(256 << 20).unwrap();
+            fs::write(path.with_file_name("done.marker"), b"").unwrap();
+            let over = Arc::clone(&over);
+            thread::spawn(move || {
+                while !over.load(Ordering::SeqCst) {
+                    data.write_all(b"x").unwrap();
+                    thread::park_timeout(Duration::from_millis(1));
+                }
+            })
+        })
+        .collect();
+    let daemon = sandbox.start(sandbox.command_with_config("ship", "[pack]\nworkers = 2"));
+    daemon.wait_log("is sealed but not at rest");
+    sandbox.seal("healthy", &[("data.bin", &crate::uploads::noise(LARGE_BYTES))]);
+    sandbox.wait_shipped("healthy");
+    assert_eq!(names(&sandbox.layout.episodes), ["a", "b"]);
+    over.store(true, Ordering::SeqCst);
+    recorders.into_iter().for_each(|recorder| recorder.join().unwrap());
+}
+
+#[test]
+fn two_large_uploads_that_are_cut_late_do_not_keep_those_behind_them_from_being_tried() {
+    let server = Scripted::new(|seen, _| match seen.id.starts_with("bad") {
+        true => Reply::hang_up(),
+        false => Reply::stored(seen),
+    });
+    let sandbox = Sandbox::new(server.url());
+    let noise = crate::uploads::noise(LARGE_BYTES);
+    for id in ["bad-1", "bad-2", "good-1", "good-2", "good-3"] {
+        sandbox.seal(id, &[("data.bin", &noise)]);
+    }
+    let _daemon = sandbox.start(sandbox.command_with_config("ship", "[receiver]\nconcurrency = 2"));
+    for id in ["good-1", "good-2", "good-3"] {
+        sandbox.wait_shipped(id);
+    }
+    assert_eq!(names(&sandbox.layout.episodes), ["bad-1", "bad-2"]);
+}
+
+/// Something in between answers so for every path with `bad` in it.
+fn refuses_bad_ones(status: u16) -> Scripted {
+    Scripted::new(move |seen, _| match seen.id.contains("bad") {
+        true => Reply::html(status),
+        false => Reply::stored(seen),
+    })
+}
+
+#[test]
+fn ten_that_something_in_between_answers_with_503_do_not_throttle_the_good_ones() {
+    let server = refuses_bad_ones(503);
+    let sandbox = Sandbox::new(server.url());
+    for n in 0..10 {
+        sandbox.seal(&format!("bad-{n}"), &[("data.bin", b"small")]);
+    }
+    let _daemon = sandbox.daemon();
+    let mut took = Vec::new();
+    for n in 0..40 {
+        let (id, sealed) = (format!("good-{n:02}"), now());
+        sandbox.seal(&id, &[("data.bin", b"small")]);
+        sandbox.wait_shipped(&id);
+        took.push(sealed.elapsed());
+    }
+    took.sort();
+    println!("beside ten that get 503: {:?}, the slowest {:?}", took[20], took[39]);
+    assert!(took[20] < Duration::from_secs(2) && took[39] < Duration::from_secs(20), "{took:?}");
+    assert_eq!(names(&sandbox.layout.episodes).len(), 10);
+}
+
+#[test]
+fn one_pass_after_another_comes_to_the_good_ones_among_fifty_that_are_refused() {
+    let server = refuses_bad_ones(413);
+    let sandbox = Sandbox::new(server.url());
+    // Whichever end of the queue is served, bad ones stand there.
+    for n in 0..25 {
+        sandbox.seal(&format!("bad-{n:02}"), &[("data.bin", b"small")]);
+    }
+    for n in 0..5 {
+        sandbox.seal(&format!("good-{n}"), &[("data.bin", &crate::uploads::noise(50_000))]);
+    }
+    for n in 0..25 {
+        sandbox.seal(&format!("zbad-{n:02}"), &[("data.bin", b"small")]);
+    }
+    let pass = || assert!(!sandbox.command("ship").arg("--once").output().unwrap().status.success());
+    pass();
+    let remembered = names(&sandbox.layout.outbox).into_iter().filter(|name| name.ends_with(".json"));
+    for name in remembered {
+        let sidecar = json_file(&sandbox.layout.outbox.join(&name));
+        assert!(sidecar["tried_at_wall"].is_string(), "{name}: {sidecar}");
+    }
+    // Sixteen and those that were on their way in each.
+    (0..4).for_each(|_| pass());
+    assert_eq!(names(&sandbox.layout.shipped).len(), 5, "{:?}", server.order());
 }

@@ -193,6 +193,29 @@ fn environment_of(command: &Command, starter: &mut Command) {
 }
 
 #[test]
+fn one_listing_that_is_longer_than_a_disk_may_take_is_no_stall_while_it_moves() {
+    if !crate::crash_sweep::strace_is_there() {
+        return;
+    }
+    let manager = Manager::new();
+    let sandbox = Sandbox::with_receiver();
+    let huge = sandbox.record("huge", &[]);
+    // Some 450 of these names to a call of getdents64.
+    for n in 0..3_500 {
+        fs::write(huge.join(format!("{n:050}")), b"").unwrap();
+    }
+    let ship = manager.over(sandbox.command("ship"));
+    let mut command = traced(&sandbox, &ship, &huge, "getdents64", "inject=getdents64:delay_enter=700000");
+    command.env("WATCHDOG_USEC", "300000").env("SEALIFT_DEBUG_DISK_ALLOWANCE_MS", "3000");
+    let daemon = sandbox.start(command);
+    fs::write(huge.join("done.marker"), b"").unwrap();
+    // It is listed several times on its way.
+    let minutes = std::time::Duration::from_secs(180);
+    crate::support::eventually_within(minutes, "huge is shipped", || sandbox.shipped("huge").exists());
+    assert_eq!(daemon.log().matches("has not moved").count(), 0, "{}", daemon.log());
+}
+
+#[test]
 fn a_long_clean_up_at_the_start_asks_for_more_time_while_it_moves() {
     if !crate::crash_sweep::strace_is_there() {
         return;

@@ -233,7 +233,7 @@ fn folders(folder: &Path, options: &Options) -> io::Result<Vec<PathBuf>> {
         }
     }
     for id in &options.ids {
-        found.extend(filed::filed_as(folder, id).map_err(|error| at(folder, &error))?);
+        found.extend(filed::filed_as(folder, id, &Progress::default()).map_err(|error| at(folder, &error))?);
     }
     found.sort();
     found.dedup();

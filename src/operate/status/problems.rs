@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{Daemon, Hands, Status, words};
 use crate::{
     episode::shell_word,
-    snapshot::{Snapshot, Strangers, TrialKind, WatchMode},
+    snapshot::{Hold, Snapshot, Strangers, TrialKind, WatchMode},
 };
 
 /// A file that is open for less is about to be closed.
@@ -89,8 +89,10 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
     if let Some(why) = &watch.last_look_failed {
         say(format!("the last look through the folders failed: {why}"), None);
     }
-    if let Some(held) = &destination.held {
-        say(format!("the receiver is held for {}: {}", words::span(held.for_s), held.why), None);
+    let hold = destination.held.as_ref();
+    let held = |held: &Hold| format!("the receiver is held for {}: {}", words::span(held.for_s), held.why);
+    if let Some(hold) = hold.filter(|hold| hold.is_for_a_person()) {
+        say(held(hold), None);
     }
     if let Some(pause) = &snapshot.packing_paused {
         say(format!("packing pauses: {}", pause.why), None);
@@ -155,6 +157,10 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
         }
     }
     strangers(&snapshot.strangers, say);
+    // Behind everything that a person can mend.
+    if let Some(hold) = hold.filter(|hold| !hold.is_for_a_person()) {
+        say(format!("{}. That passes by itself, so far", held(hold)), None);
+    }
 }
 
 /// Recorders that go on writing.
@@ -199,7 +205,7 @@ mod tests {
     use super::*;
     use crate::{
         records::WallTime,
-        snapshot::{Hold, Log, Pause, Room, Stalled, Stranger, TrialFinding},
+        snapshot::{Log, Pause, Room, Stalled, Stranger, TrialFinding},
     };
 
     fn well() -> Status {
@@ -246,6 +252,29 @@ mod tests {
     }
 
     #[test]
+    fn weather_stands_behind_what_can_be_mended_until_it_has_lasted() {
+        let said = |for_s| {
+            with(|told| {
+                let hold = Hold {
+                    for_s,
+                    why: "answered 503".to_owned(),
+                    status_code: Some(503),
+                    next_probe_in_s: 3,
+                    weather: true,
+                };
+                told.destination.held = Some(hold);
+                told.counts.conflict = 1;
+            })
+        };
+        assert!(
+            said(299)[1].starts_with("the receiver is held for ") && said(299)[1].ends_with("so far"),
+            "{:?}",
+            said(299)
+        );
+        assert!(said(300)[0].starts_with("the receiver is held for "), "{:?}", said(300));
+    }
+
+    #[test]
     fn each_thing_that_breaks_is_one_problem() {
         let one = |breaks: fn(&mut Snapshot), says: &str| {
             let said = with(breaks);
@@ -266,6 +295,7 @@ mod tests {
                     why: "certificate expired".to_owned(),
                     status_code: None,
                     next_probe_in_s: 3,
+                    weather: false,
                 });
             },
             "held for 60 s: certificate expired",

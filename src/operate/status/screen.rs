@@ -320,8 +320,13 @@ mod tests {
         (waiting.why, waiting.again_in_s) = (Some("answered 503".to_owned()), Some(130));
         let conflict = episode("run-3", EpisodeState::Conflict);
         told.episodes = vec![uploading, waiting, conflict, episode("run-4", EpisodeState::Ready)];
-        told.destination.held =
-            Some(Hold { for_s: 5, why: "x".to_owned(), status_code: None, next_probe_in_s: 7 });
+        told.destination.held = Some(Hold {
+            for_s: 5,
+            why: "x".to_owned(),
+            status_code: None,
+            next_probe_in_s: 7,
+            weather: false,
+        });
         let shown = shown(told);
         for line in [
             "uploading   run-1  42 % of 2.0 MB, 120 kB/s, 9 s left",

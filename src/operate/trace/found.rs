@@ -106,7 +106,7 @@ fn look_everywhere(layout: &Layout, id: &EpisodeId) -> (Vec<Found>, Vec<String>)
             Err(error) => unread.push(format!("{}: {error}", shown(&path))),
         }
     }
-    let folders = |folder: &Path| match filed::filed_as(folder, id) {
+    let folders = |folder: &Path| match filed::filed_as(folder, id, &Progress::default()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         folders => folders,
     };

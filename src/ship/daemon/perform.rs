@@ -256,11 +256,12 @@ impl Hands {
                     || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
                 );
             }
-            Effect::Keep { id, packed, conflict } => {
+            Effect::Keep { id, packed, conflict, tried } => {
                 let panicked = id.clone();
                 workers.step(
                     move |workers| {
-                        Event::Kept(id.clone(), workers.keep(&id, &packed, conflict.as_ref(), &progress))
+                        let kept = workers.keep(&id, &packed, conflict.as_ref(), tried, &progress);
+                        Event::Kept(id, kept)
                     },
                     || Event::Kept(panicked, Err(PANICKED.to_owned())),
                 );

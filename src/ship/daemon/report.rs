@@ -122,6 +122,7 @@ impl Daemon {
                 for_s: since(hold.since),
                 why: hold.why.detail.clone(),
                 status_code: hold.why.status,
+                weather: hold.weather,
                 next_probe_in_s: hold.next_probe.saturating_sub(machine_now).as_secs(),
             }),
             closed_until: match pace {

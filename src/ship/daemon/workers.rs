@@ -22,6 +22,7 @@ use super::{
 use crate::{
     clock, durable,
     episode::{Digest, EpisodeId, printable},
+    filed,
     layout::Layout,
     open_files::Probe,
     progress::Progress,
@@ -85,6 +86,8 @@ pub(super) struct Known {
     root: Option<RootId>,
     /// Which folders the others were.
     pub(super) grounds: Grounds,
+    /// A look around has come to its end.
+    has_looked: AtomicBool,
     /// Why the last look around failed.
     scan_trouble: Mutex<Option<String>>,
     /// Where the receivers that took an episode were: after a reload, the next attempt may go elsewhere.
@@ -163,8 +166,9 @@ impl Workers {
         self.tell_stranded(stranded);
         let (archives, unlabelled) =
             if same_root && has_outbox { (found.archives, found.unlabelled) } else { Default::default() };
+        let tried = self.tried_before(&archives, progress);
         let noted = if same_root && has_outbox { found.noted } else { Vec::new() };
-        Some(Scanned { episodes: found.episodes, archives, unlabelled, noted, mistaken, stranded })
+        Some(Scanned { episodes: found.episodes, archives, unlabelled, tried, noted, mistaken, stranded })
     }
 
     /// Archives that each may be a last copy, and are left alone: told when their number changes.
@@ -172,6 +176,20 @@ impl Workers {
         if self.known.lore.note_stranded(stranded) != stranded && stranded > 0 {
             tracing::warn!("{}", crate::snapshot::stranded(stranded));
         }
+    }
+
+    /// Which of these a process before this one has sent in vain. Asked once: from then on this one knows.
+    fn tried_before(&self, archives: &[EpisodeId], progress: &Progress) -> Vec<(EpisodeId, u64)> {
+        if self.known.has_looked.swap(true, Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let tried_at = |id: &EpisodeId| {
+            progress.step();
+            let sidecar = filed::sidecar(&self.layout, id).ok().flatten();
+            sidecar.and_then(|sidecar| sidecar.tried_at_wall)
+        };
+        let tried = archives.iter().filter_map(|id| Some((id.clone(), tried_at(id)?)));
+        tried.map(|(id, at)| (id, u64::try_from(at.unix_seconds()).unwrap_or(0))).collect()
     }
 
     /// A mount that is gone for a weekend is told of once, and not every five seconds.
@@ -214,12 +232,14 @@ impl Workers {
         id: &EpisodeId,
         packed: &Packed,
         conflict: Option<&Refusal>,
+        tried: bool,
         progress: &Progress,
     ) -> Result<(), String> {
         let archive = lock(&self.known.scratch).get(id).map(|scratch| scratch.archive.clone());
         let now = clock::wall_now();
         let receiver = self.transport.shown_url();
         let conflict = conflict.map(|refusal| (refusal, receiver.as_str()));
+        let said = outbox::Said { conflict, tried };
         let way = self.have(&self.layout.outbox).and_then(|()| self.make_way(id, packed, progress));
         if let (Some(conflict), Some(_)) = (conflict, self.measured(id)) {
             let noted = way.and_then(|()| outbox::note_conflict(&self.layout, id, packed, conflict, now));
@@ -227,8 +247,8 @@ impl Workers {
                 tracing::warn!(EPISODE = %id, "{why}. It is tried again; until then a restart sends {id} once more.");
             });
         }
-        let kept = way
-            .and_then(|()| outbox::keep(&self.layout, id, archive.as_ref(), packed, conflict, now, progress));
+        let kept =
+            way.and_then(|()| outbox::keep(&self.layout, id, archive.as_ref(), packed, said, now, progress));
         // It has its final name, or cannot be trusted: either way the open file is not needed any more.
         lock(&self.known.scratch).remove(id);
         kept

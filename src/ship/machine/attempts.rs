@@ -6,17 +6,13 @@ use super::{
     Notice,
     backoff::{MOVING, REFUSED, TRANSIENT},
     queue::Machine,
-    state::{Next, Packed, Reason, Rest, State},
+    state::{Next, Noted, Packed, Reason, Rest, State},
     verdict::{Refusal, Verdict, is_ours, judge, receivers_clock},
 };
 use crate::{
     episode::{EpisodeId, Look},
     ship::outcome::{Attempt, Fault, Outcome, Stale},
 };
-
-/// Where there is not enough for all, one may be turned away while others get through, and once more. After so many times it is that
-/// one's own doing: something on the way fails over it.
-const OWN_WEATHER: u32 = 3;
 
 impl Machine {
     /// The receiver, something in between, or nobody answered.
@@ -34,12 +30,29 @@ impl Machine {
         let failed_before = episode.deliveries_at_failure.replace(deliveries);
         // Where others got through since it last failed, its failure is its own, and says nothing of the destination.
         let alone = failed_before.is_some_and(|before| deliveries > before);
+        // What fails while it is held fails as everything does, unless that was known before.
         let held = self.destination.hold().is_some();
-        episode.own_failures += u32::from(alone && !held);
-        let own_failures = if held { 0 } else { episode.own_failures };
+        episode.fails_alone |= alone && !held;
+        let own = episode.fails_alone;
+        // Behind an outage there is not enough for all at once, and one may be turned away while others get through: in bad weather
+        // it is that one's own affair where it failed before while nothing was held.
+        let failed_in_hold = std::mem::replace(&mut episode.failed_in_hold, held);
+        episode.fails_alone_in_weather |= alone && !held && !failed_in_hold;
+        let own_weather = episode.fails_alone_in_weather;
         episode.failed_at = Some(now);
         let moved = episode.went_on(attempt);
         let paused = std::mem::take(&mut episode.paused);
+        // The window closed over it: that is no failure, once. What needs more than a window each time gives way as well.
+        let gives_way = !paused || std::mem::replace(&mut episode.cut_by_window, true);
+        // A pass from cron remembers nothing else; a daemon writes it down once.
+        if gives_way && (self.settings.once || episode.noted == Noted::No) {
+            episode.noted = Noted::Due;
+        }
+        if gives_way {
+            self.gives_up_its_turn(id);
+        }
+        let Some(episode) = self.episodes.get_mut(id) else { return };
+        self.destination.heard(&attempt.outcome);
         let trust = self.settings.trust();
         let verdict = judge(&attempt.outcome, id, &packed.facts, trust);
         // Bytes that were read after a failed fsync may not be those that were packed: only a digest proves them.
@@ -105,7 +118,7 @@ impl Machine {
             // the same: it rests, and is read before it is sent again.
             Verdict::Corrupted(refusal) => {
                 episode.suspect = true;
-                if own_failures == 0 && self.destination.altered(id, &refusal, now, &mut self.jitter) {
+                if !own && self.destination.altered(id, &refusal, now, &mut self.jitter) {
                     let wait = self.failed(id, |episode| &mut episode.failures.weather, TRANSIENT);
                     self.wait_for_destination(id, packed, &refusal, Some(wait), now);
                 } else {
@@ -113,9 +126,10 @@ impl Machine {
                 }
             }
             Verdict::Unsent(refusal) => self.stuck(id, Next::Pack, refusal.detail, now),
+            Verdict::Hold(refusal) if own => self.wait_alone(id, packed, refusal, now),
             Verdict::Hold(refusal) => self.destination_at_fault(id, packed, refusal, failed_before, now),
             Verdict::Refused(refusal) => {
-                if own_failures == 0 && self.destination.refused(id, &refusal, now, &mut self.jitter) {
+                if !own && self.destination.refused(id, &refusal, now, &mut self.jitter) {
                     self.wait_for_destination(id, packed, &refusal, None, now);
                 } else {
                     self.wait_alone(id, packed, refusal, now);
@@ -134,10 +148,10 @@ impl Machine {
             }
             Verdict::Transient { refusal, retry_after_s } => {
                 let asked = retry_after_s.map(Duration::from_secs);
-                if own_failures >= OWN_WEATHER {
+                if own_weather {
                     return self.wait_for_weather(id, packed, refusal, asked, now);
                 }
-                if self.destination.hold().is_none() {
+                if self.destination.hold().is_none() && !own {
                     self.ramp.refused(self.settings.concurrency);
                 }
                 if self.destination.weather(id, &refusal, asked, now, &mut self.jitter) {

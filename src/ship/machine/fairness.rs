@@ -16,16 +16,10 @@
 //! on the kept slot is put back, is known from then on, and waits for a main slot. No more than [`SMALL_BYTES`] of it were
 //! read by then.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use super::{
-    hold::Trial,
-    queue::{Machine, Rank},
-    state::Episode,
-};
+pub use super::order::Order;
+use super::{hold::Trial, order::Queue, queue::Machine, state::Episode};
 use crate::episode::EpisodeId;
 
 /// What is no longer than this is small, bytes: a fraction of a second to pack, and some seconds on a slow line.
@@ -40,16 +34,6 @@ const MOST_FRESH_AHEAD: usize = 256;
 const BACKLOG: usize = 8;
 /// With the newest first, every so many turns are the oldest one's.
 const OLDEST_EVERY: u32 = 4;
-
-/// Which end of the queue is served first.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Order {
-    /// Sealed first, served first.
-    #[default]
-    OldestFirst,
-    /// Sealed last, served first.
-    NewestFirst,
-}
 
 impl Episode {
     /// Whether what is to be sent of it is not small.
@@ -157,60 +141,61 @@ impl Lanes {
 }
 
 impl Machine {
-    /// Where an episode stands in a queue.
-    pub(super) fn rank(&self, sealed_ns: i64, id: &EpisodeId) -> Rank {
-        let key = match self.settings.order {
-            Order::OldestFirst => sealed_ns,
-            Order::NewestFirst => !sealed_ns,
-        };
-        (key, id.clone())
-    }
-
-    /// Another order from now on.
-    pub(super) fn order_by(&mut self, order: Order) {
-        if std::mem::replace(&mut self.settings.order, order) == order {
-            return;
-        }
-        for queue in [&mut self.to_check, &mut self.to_pack, &mut self.to_pack_large, &mut self.to_send] {
-            *queue = std::mem::take(queue).into_iter().map(|(key, id)| (!key, id)).collect();
-        }
-    }
-
     /// How many more may be packed ahead of the uploads, for one of them that is small: where what waits is large, it
     /// waits for long, and a small one would pass it by.
     pub(super) fn room_ahead(&self, lane: Lane) -> bool {
-        // What is packed and not sent yet fills the outbox: no more of it than keeps the uploads busy.
-        let most = 2 * self.settings.concurrency;
-        let ahead = self.packing.len() + self.to_send.len();
-        let beside_a_large_one = || ahead == most && self.to_send.iter().any(|(_, id)| self.is_large(id));
-        ahead < most || (lane == Lane::Kept && (beside_a_large_one() || self.needs_a_fresh_one(most)))
+        let (ahead, most) = (self.ahead(), self.most_ahead());
+        let beside_a_large_one = || ahead == most && self.to_send.iter().any(|id| self.is_large(id));
+        ahead < most
+            || match lane {
+                Lane::Kept => beside_a_large_one() || self.needs_a_fresh_one(),
+                Lane::Main => self.needs_a_fresh_giant(),
+            }
+    }
+
+    /// What is packed and not sent yet fills the outbox: no more of it than keeps the uploads busy.
+    pub(super) fn most_ahead(&self) -> usize {
+        2 * self.settings.concurrency
+    }
+
+    /// How many are. What was tried and goes behind the others keeps no upload busy that is theirs, and none of them from being packed.
+    pub(super) fn ahead(&self) -> usize {
+        let held = self.destination.hold().is_some();
+        self.packing.len() + if held { self.to_send.len() } else { self.to_send.untried() }
     }
 
     /// Where all that is packed was tried in vain since the destination is held, a small one that was not may end that; and so may one
     /// that was sealed since, and need not wait for the next probe. So episodes that something in between refuses, however many,
     /// are in nobody's way.
-    fn needs_a_fresh_one(&self, most: usize) -> bool {
+    fn needs_a_fresh_one(&self) -> bool {
         let Some(hold) = self.destination.hold().filter(|_| !self.to_pack.is_empty()) else { return false };
-        let is_fresh = |(_, id): &Rank| !self.is_large(id) && self.trial(id, hold.since) != Trial::Over;
+        let is_fresh = |id: &EpisodeId| !self.is_large(id) && self.trial(id, hold.since) != Trial::Over;
+        self.packing.len() == 0 && (self.a_new_one_waits() || !self.to_send.iter().any(is_fresh))
+    }
+
+    /// The same where no small one is left that was not tried.
+    fn needs_a_fresh_giant(&self) -> bool {
+        let Some(hold) = self.destination.hold() else { return false };
+        let waits = |queue: &Queue| queue.iter().any(|id| self.trial(id, hold.since) != Trial::Over);
         self.packing.len() == 0
-            && self.to_send.len() < most + MOST_FRESH_AHEAD
-            && (self.a_new_one_waits() || !self.to_send.iter().any(is_fresh))
+            && !waits(&self.to_send)
+            && !waits(&self.to_pack)
+            && (waits(&self.to_pack_large) || waits(&self.to_check))
+    }
+
+    /// Whether no more archives are to gather in the outbox: what is packed for a probe has none there, and is packed again when it
+    /// is sent.
+    pub(super) fn has_gathered_enough(&self) -> bool {
+        self.destination.hold().is_some() && self.to_send.len() >= self.most_ahead() + MOST_FRESH_AHEAD
     }
 
     /// Whether one that was sealed since the destination is held is not packed, and none is that could be tried at once.
     fn a_new_one_waits(&self) -> bool {
         let Some(hold) = self.destination.hold() else { return false };
-        let is_new = |(_, id): &Rank| self.trial(id, hold.since) == Trial::New;
+        let is_new = |id: &EpisodeId| self.trial(id, hold.since) == Trial::New;
         self.last_seal > hold.since
             && self.newest(&self.to_pack).is_some_and(is_new)
             && !self.to_send.iter().any(is_new)
-    }
-
-    fn newest<'a>(&self, queue: &'a BTreeSet<Rank>) -> Option<&'a Rank> {
-        match self.settings.order {
-            Order::OldestFirst => queue.last(),
-            Order::NewestFirst => queue.first(),
-        }
     }
 
     /// Who is packed, or checked, next on this slot. A full outbox keeps nothing waiting that is packed already: what is
@@ -219,45 +204,31 @@ impl Machine {
         let large = if lane == Lane::Main { self.to_pack_large.len() } else { 0 };
         let waiting = self.to_pack.len() + large;
         let far = self.packing.takes_the_far_end(lane, self.settings.order, waiting);
-        let end = |queue: &BTreeSet<Rank>| {
-            if far { queue.last().cloned() } else { queue.first().cloned() }
-        };
+        let any = |_: &EpisodeId| true;
         let paused = self.packing_paused_until.is_some();
-        let to_pack = match lane {
-            Lane::Kept if self.a_new_one_waits() => self.newest(&self.to_pack).cloned(),
-            Lane::Kept | Lane::Main => end(&self.to_pack),
-        };
-        let to_pack = to_pack.filter(|_| !paused);
-        let to_check = self.to_check.first().cloned();
+        let none = Queue::default();
+        let (to_pack, large) = if paused { (&none, &none) } else { (&self.to_pack, &self.to_pack_large) };
         let next = match lane {
+            Lane::Kept if self.a_new_one_waits() && !paused => self.newest(to_pack),
             // The archive that is checked may be large, and be read.
-            Lane::Kept => to_pack.or(to_check),
-            Lane::Main => {
-                let large = end(&self.to_pack_large).filter(|_| !paused);
-                let all = [to_pack, to_check, large].into_iter().flatten();
-                if far { all.max() } else { all.min() }
+            Lane::Kept => {
+                self.next_of(&[to_pack], far, any).or_else(|| self.next_of(&[&self.to_check], false, any))
             }
-        }?;
-        for queue in [&mut self.to_check, &mut self.to_pack, &mut self.to_pack_large] {
-            queue.remove(&next);
-        }
-        Some(next.1)
+            Lane::Main => self.next_of(&[to_pack, &self.to_check, large], far, any),
+        };
+        next.cloned()
     }
 
     /// Who is sent next to a destination that works, and on which slot.
     pub(super) fn next_in_turn(&self, free: Free) -> Option<(Lane, EpisodeId)> {
         let waiting = self.waiting();
-        let main = || {
-            let far = self.sending.takes_the_far_end(Lane::Main, self.settings.order, waiting);
-            let next = if far { self.to_send.last() } else { self.to_send.first() };
-            next.filter(|_| free.main).map(|(_, id)| (Lane::Main, id.clone()))
+        let next = |lane: Lane, is_free: bool| {
+            let far = self.sending.takes_the_far_end(lane, self.settings.order, waiting);
+            let may = |id: &EpisodeId| lane == Lane::Main || !self.is_large(id);
+            let next = self.next_of(&[&self.to_send], far, may).filter(|_| is_free);
+            next.map(|id| (lane, id.clone()))
         };
-        let kept = || {
-            let mut small = self.to_send.iter().filter(|(_, id)| !self.is_large(id));
-            let far = self.sending.takes_the_far_end(Lane::Kept, self.settings.order, waiting);
-            let next = if far { small.next_back() } else { small.next() };
-            next.filter(|_| free.kept).map(|(_, id)| (Lane::Kept, id.clone()))
-        };
+        let (main, kept) = (|| next(Lane::Main, free.main), || next(Lane::Kept, free.kept));
         if free.kept_first { kept().or_else(main) } else { main().or_else(kept) }
     }
 
@@ -275,7 +246,7 @@ impl Machine {
     /// When a second slot opens beside one that takes long, and somebody waits for it.
     pub(super) fn lanes_deadline(&self) -> Option<Duration> {
         let now = self.now;
-        let waits = |queue: &BTreeSet<Rank>| !queue.is_empty();
+        let waits = |queue: &Queue| !queue.is_empty();
         let pack = waits(&self.to_pack) || waits(&self.to_check);
         let packing = self.packing.opens_at(self.settings.pack_workers, now).filter(|_| pack);
         let slots = self.uploads_at_once();

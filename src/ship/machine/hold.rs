@@ -19,7 +19,10 @@ use super::{
     backoff::{FAULT_PROBE, Jitter, Schedule, WEATHER_PROBE},
     verdict::{Refusal, Speaker, Verdict},
 };
-use crate::episode::EpisodeId;
+use crate::{
+    episode::EpisodeId,
+    ship::outcome::{Fault, Outcome, Phase},
+};
 
 /// So many attempts in a row, met by the weather with no answer of a receiver between them, hold the destination.
 const WEATHER_STREAK: u32 = 2;
@@ -32,6 +35,12 @@ const REJECTED_ALIKE: usize = 3;
 const FRESH_AT_ONCE: u32 = 4;
 /// And so many where somebody refuses: that is no sign of one who has too much to do. The same in one pass, which has no other time.
 const FRESH_AT_ONCE_WHERE_REFUSED: u32 = 16;
+/// Beyond these, one that was not tried yet is tried each time that this has gone by, where somebody refuses and where the weather is
+/// bad: what something in between refuses, however many, must not keep the others from being found.
+const UNTRIED_EVERY: Duration = Duration::from_secs(2);
+const UNTRIED_EVERY_IN_BAD_WEATHER: Duration = Duration::from_secs(5);
+/// After each so many the pause grows by as much again: it looks more and more like the destination.
+const UNTRIED_PER_PACE: u32 = 64;
 /// Beyond these, what was sealed since the hold began is tried at once: two, and one more each time that this has gone by.
 const NEW_EVERY: Duration = Duration::from_secs(60);
 
@@ -60,6 +69,8 @@ pub struct Destination {
     rejections: Rejections,
     hold: Option<Hold>,
     one_pass: bool,
+    /// Somebody was reached by the last attempt. Where nobody is, no other episode fares better.
+    reached: bool,
 }
 
 /// What is known of the address that is sent to now, as far as a rejection is judged by it.
@@ -89,6 +100,8 @@ pub struct Hold {
     pub last_probe: EpisodeId,
     /// The one episode that all of this is known from; `None` where two agree.
     pub suspect: Option<EpisodeId>,
+    /// What was last heard is bad weather, which passes by itself.
+    pub weather: bool,
     schedule: Schedule,
     failures: u32,
     /// Somebody who is obeyed has asked for silence until then.
@@ -101,6 +114,12 @@ pub struct Hold {
     most_fresh: u32,
     /// The place of the next new one; up to two may be taken before their time.
     new_from: Duration,
+    /// Beyond those that go at once, the place of the next one that was not tried.
+    untried_from: Duration,
+    /// Another one might fare better, and there is time for it.
+    reached: bool,
+    /// What the last failure would be probed by.
+    latest: Schedule,
 }
 
 impl Destination {
@@ -120,6 +139,25 @@ impl Destination {
     #[must_use]
     pub fn hold(&self) -> Option<&Hold> {
         self.hold.as_ref()
+    }
+
+    /// How an attempt ended, whatever it means.
+    pub fn heard(&mut self, outcome: &Outcome) {
+        self.reached = match outcome {
+            Outcome::Answered(_) => true,
+            Outcome::Failed(fault) => match fault {
+                Fault::Lost(_)
+                | Fault::Stale(_)
+                | Fault::TimedOut(Phase::Idle | Phase::Answer)
+                | Fault::Archive(_)
+                | Fault::Cancelled => true,
+                Fault::UnknownName(_)
+                | Fault::Unreachable(_)
+                | Fault::Tls(_)
+                | Fault::TimedOut(Phase::Connect)
+                | Fault::Request(_) => false,
+            },
+        };
     }
 
     /// A receiver took an episode, or said what is wrong with it. Returns the hold that this ended.
@@ -257,7 +295,10 @@ impl Destination {
                 Trial::New if hold.has_place_for_new(now) => {
                     hold.new_from = hold.new_from.max(now) + NEW_EVERY;
                 }
-                Trial::Ahead | Trial::New => hold.fresh_probes += 1,
+                Trial::Ahead | Trial::New => {
+                    hold.fresh_probes += 1;
+                    hold.untried_from = now + hold.untried_every();
+                }
             }
         }
     }
@@ -286,12 +327,14 @@ impl Destination {
             true => FRESH_AT_ONCE_WHERE_REFUSED,
             false => FRESH_AT_ONCE,
         };
-        self.hold.get_or_insert_with(|| Hold {
+        let one_pass = self.one_pass;
+        let hold = self.hold.get_or_insert_with(|| Hold {
             since: now,
             why: why.clone(),
             next_probe: now,
             last_probe: id.clone(),
             suspect: suspect.cloned(),
+            weather: false,
             schedule,
             failures: 0,
             silent_until: now,
@@ -299,7 +342,13 @@ impl Destination {
             last_was_due: true,
             most_fresh,
             new_from: now,
-        })
+            untried_from: now,
+            reached: false,
+            latest: schedule,
+        });
+        hold.reached = self.reached && !one_pass;
+        hold.latest = schedule;
+        hold
     }
 }
 
@@ -313,15 +362,30 @@ impl Hold {
             || now >= self.silent_until
                 && match trial {
                     Trial::Over => false,
-                    Trial::Ahead => self.fresh_probes < self.most_fresh,
-                    Trial::New => self.fresh_probes < self.most_fresh || self.has_place_for_new(now),
+                    Trial::Ahead => self.has_place_for_untried(now),
+                    Trial::New => self.has_place_for_untried(now) || self.has_place_for_new(now),
                 }
     }
 
     /// Whether anybody need not wait for that; `new`: something was sealed since this began.
     #[must_use]
     pub fn lets_any_through(&self, new: bool, now: Duration) -> bool {
-        self.suspect.is_some() || self.fresh_probes < self.most_fresh || (new && self.has_place_for_new(now))
+        self.suspect.is_some() || self.has_place_for_untried(now) || (new && self.has_place_for_new(now))
+    }
+
+    fn has_place_for_untried(&self, now: Duration) -> bool {
+        self.fresh_probes < self.most_fresh || self.place_for_untried().is_some_and(|at| at <= now)
+    }
+
+    /// When the next one that was not tried may go, beyond those that go at once; `None` where no other would fare better.
+    #[must_use]
+    pub fn place_for_untried(&self) -> Option<Duration> {
+        self.reached.then(|| self.untried_from.max(self.silent_until))
+    }
+
+    fn untried_every(&self) -> Duration {
+        let every = if self.schedule == FAULT_PROBE { UNTRIED_EVERY } else { UNTRIED_EVERY_IN_BAD_WEATHER };
+        every * (1 + self.fresh_probes / UNTRIED_PER_PACE)
     }
 
     fn has_place_for_new(&self, now: Duration) -> bool {
@@ -348,6 +412,7 @@ impl Hold {
         // What was under way when the hold began says nothing new.
         if self.failures == 0 || self.last_probe == *id {
             self.why = why.clone();
+            self.weather = self.latest == WEATHER_PROBE;
             // Those that go before their time are a few, and their time comes none the later.
             if self.last_was_due {
                 self.failures += 1;

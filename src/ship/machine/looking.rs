@@ -96,6 +96,7 @@ impl Machine {
                 self.settle_archive(id, false);
             }
         }
+        self.were_tried(found.tried);
         for (id, look) in here {
             self.looked_from_afar(&id, look);
         }

@@ -25,6 +25,7 @@ pub mod ground;
 pub mod hold;
 mod look_back;
 mod looking;
+mod order;
 pub mod overview;
 pub mod pulse;
 pub mod queue;
@@ -154,7 +155,10 @@ pub struct Scanned {
     pub episodes: Vec<(EpisodeId, Look)>,
     /// Ids with an archive in the outbox, with or without a sidecar.
     pub archives: Vec<EpisodeId>,
-    /// Those without one. Where it was in conflict, a person has taken the verdict away: it is sent again.
+    /// Those that a process before this one has sent in vain, with the time of the last attempt, seconds by the clock of then. Told by
+    /// the first pass alone.
+    pub tried: Vec<(EpisodeId, u64)>,
+    /// Archives without a sidecar. Where it was in conflict, a person has taken the verdict away: it is sent again.
     pub unlabelled: Vec<EpisodeId>,
     /// Ids of which a conflict is noted, and no archive lies there: they were sent without one.
     pub noted: Vec<EpisodeId>,
@@ -207,6 +211,8 @@ pub enum Effect {
         packed: Arc<Packed>,
         /// A conflict to remember beside it.
         conflict: Option<Refusal>,
+        /// It was sent in vain, which is remembered too.
+        tried: bool,
     },
     /// One delivery attempt.
     Send {

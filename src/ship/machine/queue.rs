@@ -11,6 +11,7 @@ use super::{
     fairness::Lanes,
     hold::Destination,
     look_back::LookBack,
+    order::{Place, Queue},
     overview::Ledger,
     ramp::Ramp,
     relief::Relief,
@@ -26,9 +27,6 @@ pub(super) const DISK_STEPS: usize = 4;
 /// A time that does not come.
 pub(super) const NEVER: Duration = Duration::MAX;
 
-/// The order of the queues: by the time of the seal, the smallest first. The newest first, it is counted down.
-pub(super) type Rank = (i64, EpisodeId);
-
 /// The shipper's decisions, as a value.
 #[derive(Debug)]
 pub struct Machine {
@@ -43,11 +41,11 @@ pub struct Machine {
     pub(super) gate: Gate,
     pub(super) tally: Tally,
     /// Their archives lie in the outbox: no room is needed to go on with these.
-    pub(super) to_check: BTreeSet<Rank>,
-    pub(super) to_pack: BTreeSet<Rank>,
+    pub(super) to_check: Queue,
+    pub(super) to_pack: Queue,
     /// These are known not to be small.
-    pub(super) to_pack_large: BTreeSet<Rank>,
-    pub(super) to_send: BTreeSet<Rank>,
+    pub(super) to_pack_large: Queue,
+    pub(super) to_send: Queue,
     pub(super) wakes: BTreeSet<(Duration, EpisodeId)>,
     /// Effects that nothing holds back.
     out: VecDeque<Effect>,
@@ -94,10 +92,10 @@ impl Machine {
             ramp: Ramp::default(),
             gate: Gate::new(now),
             tally: Tally::default(),
-            to_check: BTreeSet::new(),
-            to_pack: BTreeSet::new(),
-            to_pack_large: BTreeSet::new(),
-            to_send: BTreeSet::new(),
+            to_check: Queue::default(),
+            to_pack: Queue::default(),
+            to_pack_large: Queue::default(),
+            to_send: Queue::default(),
             wakes: BTreeSet::new(),
             out: VecDeque::new(),
             disk: VecDeque::new(),
@@ -299,10 +297,9 @@ impl Machine {
     /// Puts an episode where its new state belongs; the one place that changes a state.
     pub(super) fn enter(&mut self, id: &EpisodeId, state: State) {
         let Some(episode) = self.episodes.get(id) else { return };
-        let (sealed_ns, keeping, archived, large) =
-            (episode.sealed_ns(), episode.keeping, episode.archived, episode.large);
-        let rank = self.rank(sealed_ns, id);
-        self.take_out(&rank);
+        let (keeping, archived, large) = (episode.keeping, episode.archived, episode.large);
+        let place = self.place(id, episode);
+        self.take_out(&place);
         match &state {
             // The archive's name is free for a new packing only when nobody is making the old one durable, or looks what
             // the last one of that name has left.
@@ -312,11 +309,9 @@ impl Machine {
                     (false, true) => &mut self.to_pack_large,
                     (false, false) => &mut self.to_pack,
                 };
-                queue.insert(rank);
+                queue.insert(place);
             }
-            State::Ready(_) => {
-                self.to_send.insert(rank);
-            }
+            State::Ready(_) => self.to_send.insert(place),
             State::Open
             | State::Sealed
             | State::Checking
@@ -332,21 +327,21 @@ impl Machine {
         }
     }
 
-    fn take_out(&mut self, rank: &Rank) {
-        for queue in [&mut self.to_check, &mut self.to_pack, &mut self.to_pack_large, &mut self.to_send] {
-            queue.remove(rank);
+    fn take_out(&mut self, place: &Place) {
+        for queue in self.queues() {
+            queue.remove(place);
         }
     }
 
     /// Takes note of a new stamp. The queues are ordered by it, so the old rank leaves them first.
     pub(super) fn stamp(&mut self, id: &EpisodeId, stamp: Stamp) {
+        let Some(old) = self.episodes.get(id).map(|episode| self.place(id, episode)) else { return };
         let Some(episode) = self.episodes.get_mut(id) else { return };
-        let old_ns = episode.sealed_ns();
         episode.stamp = Some(stamp);
         episode.sealed_at = self.now;
         self.last_seal = self.now;
-        let (old, new) = (self.rank(old_ns, id), self.rank(stamp.sealed_ns, id));
-        for queue in [&mut self.to_check, &mut self.to_pack, &mut self.to_pack_large, &mut self.to_send] {
+        let Some(new) = self.episodes.get(id).map(|episode| self.place(id, episode)) else { return };
+        for queue in self.queues() {
             if queue.remove(&old) {
                 queue.insert(new.clone());
             }
@@ -355,8 +350,8 @@ impl Machine {
 
     pub(super) fn forget(&mut self, id: &EpisodeId) {
         let Some(episode) = self.episodes.get(id) else { return };
-        let rank = self.rank(episode.sealed_ns(), id);
-        self.take_out(&rank);
+        let place = self.place(id, episode);
+        self.take_out(&place);
         self.sleep_until(id, None);
         self.unwatch(id);
         self.episodes.remove(id);
@@ -385,6 +380,7 @@ impl Machine {
 
     pub(super) fn rest(&mut self, id: &EpisodeId, next: Next, why: Rest, until: Duration) {
         self.enter(id, State::Resting(next, why));
+        self.gives_up_its_turn(id);
         self.sleep_until(id, Some(until));
     }
 

@@ -26,6 +26,9 @@ impl Machine {
             self.ramp = Ramp::default();
             self.destination.is_elsewhere();
             for episode in self.episodes.values_mut() {
+                episode.fails_alone = false;
+                episode.fails_alone_in_weather = false;
+                episode.deliveries_at_failure = None;
                 episode.sent_elsewhere = episode.sending();
                 // What the other one holds says nothing of this one.
                 episode.conflict = None;

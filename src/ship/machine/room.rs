@@ -15,7 +15,7 @@ use super::{
     Effect, Notice,
     backoff::LOCAL,
     queue::Machine,
-    state::{Episode, Next, State},
+    state::{Episode, Next, Noted, State},
 };
 use crate::episode::EpisodeId;
 
@@ -143,10 +143,15 @@ impl Machine {
     }
 
     fn measure(&mut self, id: &EpisodeId) {
+        self.goes_without_copy(id);
+        self.enter(id, State::Sealed);
+    }
+
+    /// It is packed next time into nothing.
+    pub(super) fn goes_without_copy(&mut self, id: &EpisodeId) {
         if let Some(episode) = self.episodes.get_mut(id) {
             episode.short = true;
         }
-        self.enter(id, State::Sealed);
     }
 
     /// One that is to be packed anew: into the outbox, or where that has no room, into nothing; no further than `most_bytes`.
@@ -159,6 +164,7 @@ impl Machine {
         episode.suspect = false;
         episode.conflict = None;
         episode.kept_bytes = 0;
+        episode.noted = Noted::No;
         episode.without_copy = std::mem::take(&mut episode.short) || full;
         // A process before this one may have sent a part of it, and nothing in the outbox tells.
         episode.may_be_kept |= episode.without_copy;

@@ -26,6 +26,7 @@ mod fleet;
 mod hosts;
 mod middle;
 mod moves;
+mod neighbours;
 mod plan;
 mod recorder;
 mod steps;

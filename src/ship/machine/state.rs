@@ -194,6 +194,15 @@ pub(super) enum Looking {
     Stale,
 }
 
+/// Whether a sidecar says that its archive was sent in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Noted {
+    No,
+    /// It is to.
+    Due,
+    Yes,
+}
+
 /// What a receiver holds of an episode that was found changed when it was to be moved.
 #[derive(Debug)]
 pub(super) struct Delivered {
@@ -244,14 +253,24 @@ pub(super) struct Episode {
     /// Deliveries of the process when the attempt began, and when one last failed.
     pub(super) deliveries_at_start: u64,
     pub(super) deliveries_at_failure: Option<u64>,
+    /// One failed before others were delivered, and the next one failed as well: that is its own affair.
+    pub(super) fails_alone: bool,
+    /// The same in bad weather, which takes more to tell.
+    pub(super) fails_alone_in_weather: bool,
+    /// It failed last while the destination was held.
+    pub(super) failed_in_hold: bool,
+    /// Whether its sidecar says that it was tried.
+    pub(super) noted: Noted,
+    /// Since when it waits for another turn; zero where it had none yet.
+    pub(super) waits_again_since: Duration,
     /// A receiver has acknowledged it, and it could not be moved, since it was found changed.
     pub(super) delivered: Option<Box<Delivered>>,
-    /// How often one failed between two of which others were delivered.
-    pub(super) own_failures: u32,
     /// The receiver has been changed since it was sent.
     pub(super) sent_elsewhere: bool,
     /// It stands still, or did, since the upload window closed over it.
     pub(super) paused: bool,
+    /// A window closed over it, and it was cut then.
+    pub(super) cut_by_window: bool,
     /// When it last came back undelivered.
     pub(super) failed_at: Option<Duration>,
     /// When it was seen to be sealed.
@@ -316,10 +335,15 @@ impl Episode {
             open_files: OpenFiles::WaitedFor,
             deliveries_at_start: 0,
             deliveries_at_failure: None,
+            fails_alone: false,
+            fails_alone_in_weather: false,
+            noted: Noted::No,
+            failed_in_hold: false,
+            waits_again_since: Duration::ZERO,
             delivered: None,
-            own_failures: 0,
             sent_elsewhere: false,
             paused: false,
+            cut_by_window: false,
             failed_at: None,
             sealed_at: Duration::ZERO,
             packed_at: None,

@@ -9,7 +9,8 @@ use super::{
     backoff::{LOCAL, SETTLING, Schedule},
     queue::Machine,
     state::{
-        Check, Delivered, Episode, Looking, Moved, Next, OrphanEnd, PackFailure, Packed, Reason, Rest, State,
+        Check, Delivered, Episode, Looking, Moved, Next, Noted, OrphanEnd, PackFailure, Packed, Reason, Rest,
+        State,
     },
 };
 use crate::episode::{EpisodeId, Fingerprint};
@@ -156,8 +157,10 @@ impl Machine {
             | State::Retiring(..)
             | State::Quarantining(_) => return,
         };
+        // What lies nowhere has no sidecar that could say that it was tried.
+        let to_note = episode.noted == Noted::Due && !episode.without_copy;
         let nothing_new = episode.durable || episode.without_copy;
-        if episode.keeping || (nothing_new && episode.conflict.is_none()) {
+        if episode.keeping || (nothing_new && episode.conflict.is_none() && !to_note) {
             return;
         }
         episode.keeping = true;
@@ -167,7 +170,11 @@ impl Machine {
             true => episode.conflict.as_deref().cloned(),
             false => episode.conflict.take().map(|refusal| *refusal),
         };
-        self.on_disk(Effect::Keep { id: id.clone(), packed, conflict });
+        let tried = episode.noted != Noted::No;
+        if tried {
+            episode.noted = Noted::Yes;
+        }
+        self.on_disk(Effect::Keep { id: id.clone(), packed, conflict, tried });
     }
 
     pub(super) fn kept(&mut self, id: &EpisodeId, result: Result<(), String>, now: Duration) {
@@ -369,6 +376,7 @@ impl Machine {
 
     /// A rest is over.
     pub(super) fn rested(&mut self, id: &EpisodeId) {
+        self.gives_up_its_turn(id);
         let Some(episode) = self.episodes.get_mut(id) else { return };
         match std::mem::replace(&mut episode.state, State::Sealed) {
             // Has it changed? The check compares fingerprints, and remembers the conflict where it has not.

@@ -73,6 +73,9 @@ impl Machine {
                 self.packing.begin(&id, lane, large, now);
                 self.now_do(Effect::Check { id, rehash });
             } else {
+                if lane == Lane::Kept && self.has_gathered_enough() {
+                    self.goes_without_copy(&id);
+                }
                 self.packing.begin(&id, lane, large, now);
                 let most_bytes = (lane == Lane::Kept).then_some(SMALL_BYTES);
                 self.pack(id, most_bytes, now);
@@ -124,7 +127,8 @@ impl Machine {
             && !self.gate.is_closed()
             && !self.to_send.is_empty()
             && self.destination.hold().is_none();
-        self.ramp.next().filter(|_| waits)
+        // Where its time has come, something else keeps it waiting: a giant, say, for a slot of its own.
+        self.ramp.next().filter(|at| waits && *at > self.now)
     }
 
     fn free_to_send(&self, now: Duration) -> Free {
@@ -165,27 +169,31 @@ impl Machine {
             (due || hold.lets_through(id, trial, now))
                 && !(beside && (self.is_large(id) || trial == Trial::Over))
         };
-        // Each in turn, so that no single episode decides for all; and the smallest first, since everybody waits for the end
-        // of a probe.
+        // Each in turn, so that no single episode decides for all: first those that were never tried, then those that were not
+        // since it is held. And the smallest first, since everybody waits for the end of a probe.
         let turn = |id: &&EpisodeId| {
             let episode = self.episodes.get(*id);
             let failed_at = episode.and_then(|episode| episode.failed_at).filter(|at| *at >= hold.since);
+            let tried_at = episode.map(|episode| episode.waits_again_since);
             let is_last = **id == hold.last_probe;
-            (is_last, failed_at, episode.map_or(0, |episode| episode.archive_bytes()))
+            (is_last, failed_at, tried_at, episode.map_or(0, |episode| episode.archive_bytes()))
         };
         let lane = if free.main && !beside { Lane::Main } else { Lane::Kept };
-        let next = self.to_send.iter().map(|(_, id)| id).filter(may_go).min_by_key(turn);
+        let next = self.to_send.iter().filter(may_go).min_by_key(turn);
         next.map(|id| (lane, id.clone()))
     }
 
     /// When the next probe may go, beside one that takes long too.
     pub(super) fn probe_deadline(&self, hold: &Hold) -> Option<Duration> {
+        let ahead = |at: &Duration| *at > self.now;
+        let untried = || self.to_send.iter().any(|id| self.trial(id, hold.since) != Trial::Over);
+        let place = hold.place_for_untried().filter(ahead).filter(|_| untried());
         if self.sending.len() == 0 {
-            let new = Some(hold.place_for_new()).filter(|at| *at > self.now && self.last_seal > hold.since);
-            return Some(new.map_or(hold.next_probe, |at| at.min(hold.next_probe)));
+            let new = Some(hold.place_for_new()).filter(ahead).filter(|_| self.last_seal > hold.since);
+            return [new, place, Some(hold.next_probe)].into_iter().flatten().min();
         }
-        let due = Some(hold.next_probe).filter(|at| *at > self.now);
-        [self.sending.slow_at(self.now), due].into_iter().flatten().min()
+        let due = Some(hold.next_probe).filter(ahead);
+        [self.sending.slow_at(self.now), due, place].into_iter().flatten().min()
     }
 
     /// What is known of it since then.

@@ -111,6 +111,7 @@ impl Sandbox {
             commit: None,
             open_files: Vec::new(),
             verdict,
+            tried_at_wall: None,
         };
         fs::write(self.layout.sidecar(&self.id), serde_json::to_vec(&sidecar).unwrap()).unwrap();
     }

@@ -9,7 +9,7 @@ use crate::{
         row::{Id, Row},
         words::{path, span},
     },
-    snapshot::{Snapshot, WatchMode},
+    snapshot::{Snapshot, WEATHER_LASTS_S, WatchMode},
 };
 
 pub(super) fn rows(facts: &Facts) -> Vec<Row> {
@@ -195,7 +195,17 @@ fn hold(facts: &Facts, snapshot: &Snapshot) -> Row {
         // Whatever has been mended since is tried at once then.
         (summary, facts.hands.unit_to("reload"))
     };
-    Row::red(id, summary, fix).with("held_s", hold.for_s).with("status_code", hold.status_code)
+    let row = if hold.is_for_a_person() {
+        Row::red(id, summary, fix)
+    } else {
+        let lasts = span(Duration::from_secs(WEATHER_LASTS_S));
+        Row::yellow(
+            id,
+            format!("{summary} That passes by itself; it is red once it has lasted for {lasts}."),
+            fix,
+        )
+    };
+    row.with("held_s", hold.for_s).with("status_code", hold.status_code).with("weather", hold.weather)
 }
 
 /// What the shipper says behind the words of somebody who is no receiver.
@@ -256,7 +266,13 @@ mod tests {
         assert!(row.fix.unwrap().ends_with("systemctl reload sealift.service"));
         let row = of(Id::Reload, |snapshot| snapshot.reload.restart_for = vec!["shipper.watch".to_owned()]);
         assert_eq!((row.status, row.fix.as_deref()), (Status::Yellow, Some(restart)));
-        let hold = Hold { for_s: 300, why: "expired".to_owned(), status_code: None, next_probe_in_s: 20 };
+        let hold = Hold {
+            for_s: 300,
+            why: "expired".to_owned(),
+            status_code: None,
+            next_probe_in_s: 20,
+            weather: false,
+        };
         let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold.clone()));
         assert_eq!((row.status, row.fix.as_deref()), (Status::Red, Some("systemctl reload sealift.service")));
         assert_eq!(row.summary, "Nothing is sent since 5 min: expired. It is tried again in 20 s.");
@@ -270,6 +286,11 @@ mod tests {
             let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold));
             assert!(row.fix.unwrap().contains("sealift.toml && systemctl reload"), "{status}");
             assert!(!row.summary.contains('<') && row.summary.contains("receiver.url"), "{}", row.summary);
+        }
+        for (for_s, status) in [(0, Status::Yellow), (299, Status::Yellow), (300, Status::Red)] {
+            let hold = Hold { for_s, weather: true, ..hold.clone() };
+            let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold));
+            assert_eq!(row.status, status, "{for_s}");
         }
         let pause = Pause { why: "no room".to_owned(), for_s: None };
         assert_eq!(of(Id::Hold, |snapshot| snapshot.packing_paused = Some(pause)).status, Status::Yellow);

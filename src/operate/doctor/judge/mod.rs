@@ -18,11 +18,14 @@ mod waiting;
 mod watching;
 mod writers;
 
-use super::{facts::Facts, row::Row};
+use super::{
+    facts::Facts,
+    row::{Id, Row, Status},
+};
 
 /// All rows, in any order.
 pub(super) fn judge(facts: &Facts) -> Vec<Row> {
-    [
+    let mut rows = [
         settings::rows(facts),
         folders::rows(facts),
         space::rows(facts),
@@ -35,7 +38,38 @@ pub(super) fn judge(facts: &Facts) -> Vec<Row> {
         writers::rows(facts),
         aside::rows(facts),
     ]
-    .concat()
+    .concat();
+    step_back_for_what_can_be_mended(&mut rows);
+    rows
+}
+
+/// Weather that has lasted is for a person only where nothing else is: the first red row is the one to act on.
+fn step_back_for_what_can_be_mended(rows: &mut [Row]) {
+    let is_weather = |row: &Row| {
+        matches!(row.id, Id::Hold | Id::ReceiverAnswer) && row.details.get("weather") == Some(&true.into())
+    };
+    if rows.iter().any(|row| row.status == Status::Red && !is_weather(row)) {
+        for row in rows.iter_mut().filter(|row| row.status == Status::Red && is_weather(row)) {
+            row.status = Status::Yellow;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weather_never_stands_before_the_row_to_act_on() {
+        let weather = Row::red(Id::Hold, "Nothing is sent.", "x").with("weather", true);
+        let refused = Row::red(Id::Refused, "Episodes are refused.", "y");
+        let mut rows = [weather.clone(), refused];
+        step_back_for_what_can_be_mended(&mut rows);
+        assert_eq!(rows.map(|row| row.status), [Status::Yellow, Status::Red]);
+        let mut alone = [weather];
+        step_back_for_what_can_be_mended(&mut alone);
+        assert_eq!(alone[0].status, Status::Red);
+    }
 }
 
 #[cfg(test)]

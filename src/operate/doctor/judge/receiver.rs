@@ -13,11 +13,12 @@ use self::commit::{commit_missing, commit_refused, commit_taken};
 use crate::{
     client::{ClientError, Wait},
     operate::doctor::{
-        facts::{Facts, Receiver, Said},
+        facts::{Daemon, Facts, Receiver, Said},
         row::{Id, Row},
         words::{path, span, word},
     },
     records::{RELEASED, WallTime},
+    snapshot::{Hold, WEATHER_LASTS_S},
     wire::ProblemType,
 };
 
@@ -273,11 +274,20 @@ fn answered(
         408 | 425 | 429 => {
             vec![Row::yellow(id, format!("{origin} is busy: {said}."), look()).with("status_code", status)]
         }
+        // It may be over with the next request; the daemon knows how long it lasts.
+        500 | 502..=504 if !weather_has_lasted(facts) => {
+            let lasts = span(Duration::from_secs(WEATHER_LASTS_S));
+            let summary = format!(
+                "{origin} answers, and can store nothing just now: {said}. That passes by itself; it is red once the daemon has been held by it for {lasts}."
+            );
+            vec![Row::yellow(id, summary, look()).with("status_code", status).with("weather", true)]
+        }
         500..=599 => {
+            let weather = matches!(status, 500 | 502..=504);
             let summary = format!(
                 "{origin} answers, and can store nothing just now: {said}. Its operator has to look."
             );
-            vec![Row::red(id, summary, look()).with("status_code", status)]
+            vec![Row::red(id, summary, look()).with("status_code", status).with("weather", weather)]
         }
         _ => {
             let summary = format!(
@@ -286,6 +296,11 @@ fn answered(
             vec![Row::red(id, summary, hands.configure("reload")).with("status_code", status)]
         }
     }
+}
+
+fn weather_has_lasted(facts: &Facts) -> bool {
+    let Daemon::Answers(snapshot) = &facts.daemon else { return false };
+    snapshot.destination.held.as_ref().is_some_and(Hold::is_for_a_person)
 }
 
 /// What a receiver says, in a few words.

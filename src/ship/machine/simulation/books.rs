@@ -1,11 +1,12 @@
 //! Whether the machine's books agree with its episodes.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use crate::episode::EpisodeId;
 use crate::ship::machine::{
     hold::Trial,
-    queue::{Machine, Rank},
+    order::Queue,
+    queue::Machine,
     state::{Episode, Looking, State},
 };
 
@@ -17,14 +18,14 @@ impl Machine {
 
     /// How many are packed and wait for their turn to be sent.
     pub(in crate::ship::machine) fn ready(&self) -> usize {
-        self.to_send.len()
+        self.ahead() - self.packing.len()
     }
 
     /// How many small ones of these were not tried since the destination is held.
     pub(in crate::ship::machine) fn fresh_ready(&self) -> usize {
         let since = self.destination().hold().map_or(self.now, |hold| hold.since);
         let fresh = |id: &EpisodeId| !self.is_large(id) && self.trial(id, since) != Trial::Over;
-        self.to_send.iter().filter(|(_, id)| fresh(id)).count()
+        self.to_send.iter().filter(|id| fresh(id)).count()
     }
 
     /// Whether it was sealed since then, and not tried.
@@ -34,9 +35,11 @@ impl Machine {
 
     /// Whether the queues say what the states say.
     pub(in crate::ship::machine) fn assert_books(&self) {
-        let ranks = |belongs: &dyn Fn(&Self, &EpisodeId, &Episode) -> bool| -> BTreeSet<Rank> {
+        let ranks = |belongs: &dyn Fn(&Self, &EpisodeId, &Episode) -> bool| -> Queue {
+            let mut queue = Queue::default();
             let here = self.episodes.iter().filter(|(id, episode)| belongs(self, id, episode));
-            here.map(|(id, episode)| self.rank(episode.sealed_ns(), id)).collect()
+            here.for_each(|(id, episode)| queue.insert(self.place(id, episode)));
+            queue
         };
         let sealed = |machine: &Self, id: &EpisodeId, episode: &Episode| {
             matches!(episode.state, State::Sealed) && !episode.keeping && !machine.orphans.contains(id)

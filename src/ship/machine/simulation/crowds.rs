@@ -45,8 +45,6 @@ impl Outside for Line {
     fn attempt(&mut self, _: &EpisodeId, size_bytes: u64, now: Duration) -> (Duration, Attempt) {
         (now + Duration::from_millis(50 + size_bytes / 1_000), answer())
     }
-
-    fn attempted(&mut self, _: &EpisodeId, _: &Attempt, _: Duration) {}
 }
 
 fn id(name: &str, n: usize) -> EpisodeId {

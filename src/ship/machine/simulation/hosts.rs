@@ -15,7 +15,7 @@ use crate::{
         machine::{
             Effect, Event, Scanned, Settings,
             queue::Machine,
-            state::{Look, Moved, PackFailure, Packed},
+            state::{Check, Look, Moved, PackFailure, Packed},
         },
         outcome::Attempt,
     },
@@ -30,7 +30,11 @@ pub(super) trait Outside {
     /// An attempt begins: when it ends, and how.
     fn attempt(&mut self, id: &EpisodeId, size_bytes: u64, now: Duration) -> (Duration, Attempt);
     /// It has ended.
-    fn attempted(&mut self, id: &EpisodeId, attempt: &Attempt, now: Duration);
+    fn attempted(&mut self, _: &EpisodeId, _: &Attempt, _: Duration) {}
+    /// A packing that went all the way came to nothing; why.
+    fn packs_in_vain(&mut self, _: &EpisodeId) -> Option<PackFailure> {
+        None
+    }
 }
 
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub(super) struct Host {
     pub(super) episodes: BTreeMap<EpisodeId, Duration>,
     /// When each was shipped.
     pub(super) shipped: BTreeMap<EpisodeId, Duration>,
+    /// What lies in the outbox, and when it was last tried in vain.
+    kept: BTreeMap<EpisodeId, (Packed, Option<Duration>)>,
     deadline: Option<Duration>,
 }
 
@@ -62,8 +68,23 @@ impl<O: Outside> Hosts<O> {
     pub(super) fn add(&mut self, settings: Settings, episodes: impl IntoIterator<Item = EpisodeId>) {
         let episodes = episodes.into_iter().map(|id| (id, self.now)).collect();
         let machine = Machine::new(settings, self.now);
-        self.hosts.push(Host { machine, episodes, shipped: BTreeMap::new(), deadline: None });
+        let (shipped, kept) = Default::default();
+        self.hosts.push(Host { machine, episodes, shipped, kept, deadline: None });
         self.tell(self.hosts.len() - 1, Event::Deadline);
+    }
+
+    /// Another process, which knows what lies on the disk, takes over from one that has nothing under way. `--once`: lets it
+    /// come to its end.
+    pub(super) fn restart(&mut self, host: usize, settings: Settings) {
+        assert!(self.agenda.is_empty(), "something is under way");
+        let once = settings.once;
+        self.hosts[host].machine = Machine::new(settings, self.now);
+        self.tell(host, Event::Deadline);
+        while once && !self.hosts[host].machine.idle() {
+            let event = self.agenda.first_key_value().map(|((at, _), _)| *at);
+            let next = event.into_iter().chain(self.hosts[host].deadline).min();
+            self.run_until(next.expect("a pass waits for nothing"));
+        }
     }
 
     /// A recorder seals one.
@@ -132,7 +153,10 @@ impl<O: Outside> Hosts<O> {
             }
             Effect::Scan => {
                 let episodes = host.episodes.iter().map(|(id, sealed)| (id.clone(), look(*sealed))).collect();
-                (soon, Event::Scanned(Some(Scanned { episodes, ..Scanned::default() })))
+                let archives = host.kept.keys().cloned().collect();
+                let tried = host.kept.iter().filter_map(|(id, (_, at))| Some((id.clone(), (*at)?.as_secs())));
+                let tried = tried.collect();
+                (soon, Event::Scanned(Some(Scanned { episodes, archives, tried, ..Scanned::default() })))
             }
             Effect::Pack { id, most_bytes, .. } => {
                 let size_bytes = self.outside.size_bytes(&id);
@@ -140,16 +164,27 @@ impl<O: Outside> Hosts<O> {
                     let given_up = Err(PackFailure::Large);
                     return Some((now + self.outside.packs_for(most_bytes), Event::Packed(id, given_up)));
                 }
-                let packed = packed(&id, size_bytes);
-                (now + self.outside.packs_for(size_bytes), Event::Packed(id, Ok(packed)))
+                let packed = match self.outside.packs_in_vain(&id) {
+                    Some(failure) => Err(failure),
+                    None => Ok(packed(&id, size_bytes)),
+                };
+                (now + self.outside.packs_for(size_bytes), Event::Packed(id, packed))
             }
-            Effect::Keep { id, .. } => (soon, Event::Kept(id, Ok(()))),
+            Effect::Check { id, .. } => {
+                let check = Check::Fits(host.kept[&id].0.clone(), None);
+                (soon, Event::Checked(id, check))
+            }
+            Effect::Keep { id, packed, tried, .. } => {
+                host.kept.insert(id.clone(), ((*packed).clone(), tried.then_some(now)));
+                (soon, Event::Kept(id, Ok(())))
+            }
             Effect::Send { id, packed, .. } => {
                 let (at, attempt) = self.outside.attempt(&id, packed.facts.size_bytes, now);
                 (at, Event::Attempted(id, attempt))
             }
             Effect::Retire { id, .. } => {
                 host.episodes.remove(&id);
+                host.kept.remove(&id);
                 host.shipped.insert(id.clone(), now);
                 (soon, Event::Retired(id.clone(), Moved::To(id.as_str().into())))
             }
@@ -161,12 +196,11 @@ impl<O: Outside> Hosts<O> {
             | Effect::Discard(_)
             | Effect::Tell(_) => return None,
             Effect::ReadClock
-            | Effect::Check { .. }
             | Effect::Measure { .. }
             | Effect::Relieve { .. }
             | Effect::Quarantine { .. }
             | Effect::Orphan { .. } => {
-                unreachable!("nothing lies in the outbox, there is room, and nobody is at fault: {effect:?}")
+                unreachable!("there is room, and nobody is at fault: {effect:?}")
             }
         })
     }

@@ -202,7 +202,7 @@ impl World {
                 };
                 Event::Packed(id.clone(), result)
             }
-            Effect::Keep { id, packed, conflict } => {
+            Effect::Keep { id, packed, conflict, .. } => {
                 Event::Kept(id.clone(), self.keep(id, packed, conflict.clone()))
             }
             Effect::Send { id, packed, resume, look } => {

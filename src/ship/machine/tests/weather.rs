@@ -54,8 +54,8 @@ fn a_destination_fault_holds_the_queue_with_one_probe_at_a_time_backing_off_to_f
     }
     assert!(bench.held());
     let probes = probes(&mut bench, 60, 404);
-    for _ in 0..2 {
-        // No more of them at once than the disk is given.
+    for _ in 0..4 {
+        // No more of them at once than the disk is given; and for one that was kept before it failed, once more that it was tried.
         for id in bench.take("keep") {
             bench.hear(Event::Kept(of(&id), Ok(())));
         }

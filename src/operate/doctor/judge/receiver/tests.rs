@@ -94,7 +94,7 @@ fn each_answer_turns_exactly_its_row() {
         (400, None, red(Id::ReceiverAnswer, "")),
         (407, None, red(Id::ReceiverAnswer, "")),
         (429, None, Some((Id::ReceiverAnswer, Status::Yellow, "curl"))),
-        (503, None, red(Id::ReceiverAnswer, "curl")),
+        (503, None, Some((Id::ReceiverAnswer, Status::Yellow, "curl"))),
         (507, problem(P::NoSpace), red(Id::ReceiverAnswer, "curl")),
     ] {
         let found = first(&with(answer(status, json.clone())));
