@@ -217,8 +217,9 @@ pub fn advice(error: &io::Error, episode: &Path, folder: &Path) -> String {
         }
     }
     let us = rustix::process::geteuid().as_raw();
-    if us == 0 {
-        // Root needs no permission; whatever refuses root is mended by no chown(1).
+    // EPERM, which an error that names a path has only in its words. Root needs no permission: what refuses root is mended by no
+    // chown(1).
+    if us == 0 && error.to_string().contains("(os error 1)") {
         return String::new();
     }
     if !may_write(folder) {

@@ -84,6 +84,10 @@ fn clock_jumps_forward_and_back_delete_nothing_and_retry_nothing_early() {
     }
 }
 
+/// A rejection in our receiver's own words.
+const OUT_OF_WINDOW: &str = r#"{"type":"urn:sealift:commit-out-of-window","status":412,"title":"no","detail":"no",
+    "your_commit":"0","head_commit":"1"}"#;
+
 /// A machine whose clock no time server keeps.
 fn without_a_time_server(sandbox: &Sandbox) -> String {
     let programs = sandbox.path("bin");
@@ -100,7 +104,7 @@ fn what_was_quarantined_while_the_clock_was_behind_is_kept_and_its_age_begins_wh
     let right = "2026-12-20 10:00:00";
     let server = Scripted::new(move |seen, _| {
         let reply = match seen.id.as_str() {
-            "bad" => Reply::json(422, &serde_json::json!({"detail": "no"})),
+            "bad" => Reply::text(412, "application/problem+json", OUT_OF_WINDOW),
             _ => Reply::stored(seen),
         };
         reply.header("Date: Sun, 20 Dec 2026 10:00:00 GMT")

@@ -275,7 +275,7 @@ fn an_immutable_episode_is_red_at_once_and_its_fix_is_chattr() {
     }));
     flag("-i");
     let (code, row, (status_code, status)) = seen.unwrap();
-    let fix = format!("chattr -i {}", episode.get().unwrap().display());
+    let fix = format!("chattr -i '{}'", episode.get().unwrap().display());
     assert_eq!((code, row["status"].as_str(), status_code), (2, Some("red"), 1), "{row}");
     assert!(row["fix"].as_str().unwrap().ends_with(&fix), "{row}");
     assert!(status["problems"].to_string().contains(&fix), "{status}");
