@@ -73,7 +73,6 @@ pub enum PackFailure {
 
 /// Whether an archive in the outbox can be sent.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "one at a time, on its way from a worker to the loop")]
 pub enum Check {
     /// It fits the episode as it is now. With the conflict that was remembered beside it.
     Fits(Packed, Option<Refusal>),
