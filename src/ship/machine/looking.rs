@@ -271,6 +271,10 @@ impl Machine {
         episode.without_copy = false;
         episode.open_since = None;
         episode.open_files = OpenFiles::WaitedFor;
+        if self.settings.once {
+            // What one pass found sealed, and is not any more, is nothing that it leaves undone.
+            self.tally.scanned = self.tally.scanned.saturating_sub(1);
+        }
         self.discard_scratch(id);
         self.sleep_until(id, None);
         self.enter(id, State::Open);
