@@ -39,7 +39,7 @@ use super::{
     sync_folder,
 };
 use crate::{
-    layout::{ASIDE_PREFIX, TRASH_PREFIX, numbered},
+    layout::{ASIDE_PREFIX, COPY_PREFIX, TRASH_PREFIX, name_behind, numbered},
     progress::Progress,
     tree::{self, shown},
 };
@@ -157,6 +157,28 @@ pub fn build_directory(
             Err(error)
         }
     }
+}
+
+/// Removes what processes that were killed left of a directory of this very name that they built; for a caller that is the only one to
+/// build it.
+///
+/// # Errors
+/// Those of listing the folder and of removing, with the path in words.
+pub fn clear_unbuilt(folder: &Path, name: &str, progress: &Progress) -> io::Result<()> {
+    // As it was called before these names were numbered.
+    let unnumbered = format!("{COPY_PREFIX}{name}");
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let found = entry.file_name();
+        let is_of_it = match name_behind(COPY_PREFIX, &found) {
+            Some(behind) => behind == name,
+            None => *found == *unnumbered,
+        };
+        if is_of_it {
+            remove_scratch(&entry.path(), progress)?;
+        }
+    }
+    Ok(())
 }
 
 /// A name that a directory is to have.

@@ -7,7 +7,7 @@
 //!  download ──────▶ ... breaks ... again ... ──────────────▶ whole
 //!      │                                                      │ sha256 ═ Repr-Digest
 //!      ▼                                                      ▼
-//!  restore          .sealift-copy-<id>/ ◀── unpack ──────── archive
+//!  restore          .sealift-copy-<n>-<id>/ ◀ unpack ──────── archive
 //!                     │ sha256 of the tar stream ═ Sealift-Content-Digest, ═ our own receipt in shipped/
 //!                     ▼
 //!                   <folder>/<id>/, flushed, and never over what stands there

@@ -150,6 +150,18 @@ fn a_note_that_no_shipper_wrote_removes_nothing() {
 }
 
 #[test]
+fn what_a_killed_process_had_built_goes_and_nothing_of_another_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let gone = [".sealift-copy-run", ".sealift-copy-0-run", ".sealift-copy-12-run"];
+    let stay = [".sealift-copy-0-Run", ".sealift-copy-0-run-1", ".sealift-copy-run-1", "run"];
+    for name in gone.iter().chain(&stay) {
+        fs::create_dir_all(folder.path().join(name).join("half")).unwrap();
+    }
+    clear_unbuilt(folder.path(), "run", &quiet()).unwrap();
+    assert_eq!(names(folder.path()), stay);
+}
+
+#[test]
 fn scratch_whose_name_another_has_taken_is_given_no_final_name() {
     let folder = tempfile::tempdir().unwrap();
     let (scratch, to) = (folder.path().join("run0.partial"), folder.path().join("run0"));

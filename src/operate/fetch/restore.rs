@@ -45,6 +45,8 @@ pub(super) fn restore(
     let mut failed = None;
     // What is removed after a failure is removed to the end, also where it was a request to stop.
     let removal = Progress::default();
+    // Nothing else unpacks it here: the scratch of the download is locked.
+    durable::clear_unbuilt(&options.folder, id.as_str(), &removal).map_err(in_folder)?;
     let built = durable::build_directory(
         &options.folder,
         id.as_str(),
