@@ -107,7 +107,11 @@ fn options(layout: Layout, observer: mpsc::UnboundedSender<Notice>) -> Options {
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Options {
         layout,
-        pack: pack::Options { level: 3, workers: NonZeroU32::new(workers.try_into().unwrap()).unwrap() },
+        pack: pack::Options {
+            level: 3,
+            workers: NonZeroU32::new(workers.try_into().unwrap()).unwrap(),
+            open_files: pack::OpenFiles::default(),
+        },
         free_bytes: FreeBytes::default(),
         settings: Settings {
             pack_workers: workers,
@@ -118,6 +122,7 @@ fn options(layout: Layout, observer: mpsc::UnboundedSender<Notice>) -> Options {
             sweep_interval: Duration::from_secs(3600),
             require_receipt: true,
             believe_bare_200: false,
+            open_files_wait: Duration::from_secs(600),
             once: false,
             relieve: false,
             seed: 1,

@@ -103,6 +103,8 @@ pub struct ShipConfig {
     pub level: i32,
     /// Episodes packed at once.
     pub pack_workers: NonZeroUsize,
+    /// How long an episode waits for a file that is open for writing, before it is shipped all the same.
+    pub open_files_wait: Duration,
     /// Where to.
     pub receiver: ReceiverConfig,
 }
@@ -197,6 +199,9 @@ impl RawConfig {
                 Some(workers) => at_least_one("pack.workers", workers)?,
                 None => NonZeroUsize::new(defaults::pack_workers()).unwrap_or(NonZeroUsize::MIN),
             },
+            open_files_wait: wait_for_open_files(
+                self.pack.open_files_wait_s.unwrap_or(defaults::OPEN_FILES_WAIT_S),
+            )?,
             receiver: self.receiver()?,
         })
     }
@@ -285,6 +290,11 @@ fn at_least_a_second(key: &'static str, seconds: u64) -> Result<Duration, Config
     }
 }
 
+/// None at all is a choice as well: what is sealed is shipped as it is.
+fn wait_for_open_files(seconds: u64) -> Result<Duration, ConfigError> {
+    if seconds == 0 { Ok(Duration::ZERO) } else { at_least_a_second("pack.open_files_wait_s", seconds) }
+}
+
 fn at_least_one(key: &'static str, n: usize) -> Result<NonZeroUsize, ConfigError> {
     NonZeroUsize::new(n)
         .filter(|n| n.get() <= 256)
@@ -325,6 +335,7 @@ mod tests {
         assert_eq!(all.shipped_keep_days, least.shipped_keep_days);
         assert_eq!(all.shipped_free_bytes, least.shipped_free_bytes);
         assert_eq!(all.level, least.level);
+        assert_eq!(all.open_files_wait, least.open_files_wait);
         assert_eq!(all.order, least.order);
         let (all, least) = (all.receiver, least.receiver);
         assert_eq!(all.connect_timeout, least.connect_timeout);
@@ -356,6 +367,7 @@ mod tests {
         for (text, key) in [
             ("[pack]\nlevel = 20", "pack.level"),
             ("[pack]\nworkers = 0", "pack.workers"),
+            ("[pack]\nopen_files_wait_s = 99999999", "pack.open_files_wait_s"),
             ("[receiver]\nconcurrency = 0", "receiver.concurrency"),
             ("[receiver]\nidle_timeout_s = 0", "receiver.idle_timeout_s"),
             ("[receiver]\nclient_cert_file = 'a'", "receiver.client_cert_file"),

@@ -6,7 +6,7 @@
 //! PostgreSQL "fsyncgate" of 2018). Whoever sees an error here throws the file away.
 //!
 //! ```text
-//!  files        create_scratch ▸ (sync_slice) ▸ replace, publish     write_file, write_new_file, write_record, place_file, remove_file
+//!  files        create_scratch ▸ (sync_slice) ▸ replace, publish     write_file, write_new_file_in, write_record, place_file, remove_file
 //!               keep_spares, make_spare                for a record on a full disk
 //!  directories  move_directory, move_to_name, move_unchanged   rename; across file systems copy ▸ compare ▸ rename ▸ remove
 //!               build_directory                         .sealift-copy-<n>-<name> ▸ fsync ▸ rename
@@ -35,6 +35,7 @@ use crate::{layout::COPY_PREFIX, progress::Progress, tree::shown};
 
 mod copying;
 mod comparing;
+mod inside;
 mod moving;
 mod removing;
 mod renaming;
@@ -43,6 +44,7 @@ mod spare;
 mod trying;
 
 pub use copying::{CannotHold, cannot_hold};
+pub use inside::{NotDurable, write_new_file_in};
 pub use moving::{MoveChecked, build_directory, clear_unbuilt, move_directory, move_to_name, move_unchanged};
 pub use removing::{finish_leftovers, is_being_removed, remove_tree, remove_tree_into_spares};
 pub use spare::{is_full, keep_spares, make_spare};
@@ -174,15 +176,7 @@ pub fn write_shown_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
-/// Writes a small file durably, unless its name is taken.
-///
-/// # Errors
-/// As [`write_new_record`].
-pub fn write_new_file(path: &Path, bytes: &[u8]) -> io::Result<Published> {
-    write_new_record(path, bytes, &[])
-}
-
-/// As [`write_new_file`]; on a full disk in the place of a spare.
+/// Writes a small file durably, unless its name is taken; on a full disk in the place of a spare.
 ///
 /// # Errors
 /// Those of writing and of [`publish`]; nothing is left behind.

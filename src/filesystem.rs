@@ -171,6 +171,13 @@ pub fn shared_between_hosts(folder: &Path) -> Option<&'static str> {
     named(kind_of(folder)?)
 }
 
+/// Whether a refused lease (fcntl(2), "Leases") means that a file is open for writing. On NFS and SMB it means that the server has
+/// granted no delegation.
+#[must_use]
+pub fn tells_writers(folder: &Path) -> bool {
+    kind_of(folder).is_some_and(|kind| !matches!(named(kind), Some("NFS" | "SMB")))
+}
+
 /// Whether what is removed is free at once. Others (btrfs, ZFS, XFS) do that in their own time, and say until then that there is
 /// no room.
 #[must_use]

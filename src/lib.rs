@@ -35,6 +35,7 @@ pub mod filesystem;
 pub mod filed;
 pub mod layout;
 pub mod manifest;
+pub mod open_files;
 pub mod meta;
 pub mod progress;
 pub mod records;

@@ -42,6 +42,9 @@ pub struct Sidecar {
     /// The last verdict that a restart must remember.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<RecordedVerdict>,
+    /// Files that were open for writing when it was packed, and had been for longer than `pack.open_files_wait_s`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open_files: Vec<String>,
     /// When it was last sent in vain, UTC. What was not tried goes before what was; losing this costs nothing but that order.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "stamp_or_none")]
     pub tried_at_wall: Option<WallTime>,
@@ -112,6 +115,14 @@ pub struct ShippingReceipt {
     /// What the episode looked like when it was packed; older receipts do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<Fingerprint>,
+    /// Files that were open for writing when it was packed, and had been for longer than `pack.open_files_wait_s`: what was
+    /// delivered of them may not be all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open_files: Vec<String>,
+    /// The permission bits of everything that was packed, in the archive's order (`tree/modes.rs`). Left out where they change too
+    /// often, and by older shippers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modes: Option<String>,
     /// What its age is counted by; older receipts do not say.
     #[serde(default, deserialize_with = "or_none", skip_serializing_if = "Option::is_none")]
     pub aging: Option<Aging>,

@@ -266,6 +266,8 @@ mod tests {
                 manifest: ManifestCheck::None,
                 receipt,
                 fingerprint: None,
+                open_files: Vec::new(),
+                modes: None,
                 aging: None,
             };
             vouched_for(OsStr::new(directory), &shipping)

@@ -16,7 +16,7 @@ mod totals;
 
 use serde::{Deserialize, Serialize};
 
-pub use episodes::{Counts, Episode, EpisodeState, Stranger, Strangers};
+pub use episodes::{Counts, Episode, EpisodeState, OpenFile, OpenFiles, ShippedChange, Stranger, Strangers};
 pub use totals::{Attempts, Bucket, Histogram, Totals};
 
 use crate::records::WallTime;
@@ -126,6 +126,12 @@ pub struct Snapshot {
     /// Since when the oldest sealed one waits that no receiver holds yet: since its marker was made.
     #[serde(default)]
     pub oldest_waiting_s: Option<u64>,
+    /// Sealed episodes that wait for a file of theirs that is open for writing.
+    #[serde(default)]
+    pub open_files: OpenFiles,
+    /// What was written to after it had been delivered and moved to `shipped/`; up to [`MAX_STRANGERS`].
+    #[serde(default)]
+    pub shipped_changed: Vec<ShippedChange>,
     /// What is in `episodes/` and can be no episode.
     #[serde(default)]
     pub strangers: Strangers,
@@ -195,6 +201,8 @@ impl Snapshot {
             episodes: Vec::new(),
             episodes_left_out: 0,
             oldest_waiting_s: None,
+            open_files: OpenFiles::default(),
+            shipped_changed: Vec::new(),
             strangers: Strangers::default(),
             archives_stranded: 0,
             stamps_move: None,

@@ -38,6 +38,7 @@
 
 mod marker;
 mod mark;
+pub mod modes;
 pub(crate) mod open;
 pub mod ours;
 
@@ -148,6 +149,16 @@ impl Closed<'_> {
     pub fn open(&self) -> Result<File, TreeError> {
         open::file(self.folder, self.name, &self.stat, |now| self.is_still(now))
             .map_err(|error| error.at(self.path))
+    }
+
+    /// Opens it as [`open`](Self::open) does, where it is the same file still, whatever was written to it.
+    ///
+    /// # Errors
+    /// As those of [`open`](Self::open).
+    pub fn open_as_it_is(&self) -> Result<File, TreeError> {
+        let is_it =
+            |now: &Stat| (now.dev, now.ino, now.mode) == (self.stat.dev, self.stat.ino, self.stat.mode);
+        open::file(self.folder, self.name, &self.stat, is_it).map_err(|error| error.at(self.path))
     }
 
     /// Whether this is the file that was seen, and nobody has written to it since. Of `done.marker` the times do not count.
@@ -339,6 +350,14 @@ pub fn read_top(episode: &Path, name: &CStr, max_bytes: u64) -> Result<Option<Ve
         return Ok(None);
     }
     read_bounded(&Closed { folder: &top, name, path, stat }, max_bytes).map(Some)
+}
+
+/// Opens a file of an episode for reading, whatever it is by now, only to be asked after. `None` where it cannot be had without
+/// following a symlink or crossing a mount.
+#[must_use]
+pub fn open_known(episode: &Path, path: &Path) -> Option<File> {
+    let (top, _) = open_top(episode).ok()?;
+    open::beneath(&top, path)
 }
 
 /// A relative path as an error shows it: nothing in it reaches a terminal unescaped.

@@ -296,7 +296,11 @@ impl Demo {
             Notice::Retrying(id, refusal, _) | Notice::RefusedAlone(id, refusal, _) => {
                 self.screen.step(self.after(&id, now), &id, Step::Waits, &refusal.detail)?;
             }
-            Notice::StillChanging(id, why, _) | Notice::Stuck(id, why, _) | Notice::PackedAgain(id, why) => {
+            Notice::StillChanging(id, why, _)
+            | Notice::OpenFile(id, why, _)
+            | Notice::OpenFileAccepted(id, why, _)
+            | Notice::Stuck(id, why, _)
+            | Notice::PackedAgain(id, why) => {
                 self.screen.step(self.after(&id, now), &id, Step::Waits, &why)?;
             }
             Notice::Held(_)

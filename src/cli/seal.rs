@@ -10,7 +10,7 @@ use super::exit::{Exit, Failure};
 
 #[derive(Debug, Args)]
 pub(crate) struct SealArgs {
-    /// The episode's directory; nobody may be writing to it any more
+    /// The episode's directory. A file in it that is still open for writing is waited for for a second; then nothing is sealed
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 }
@@ -21,6 +21,16 @@ pub(crate) fn run(args: &SealArgs) -> Result<Exit, Failure> {
         .with_context(|| format!("Failed to seal {}", args.directory.display()))?;
     let files = if sealed.files == 1 { "file" } else { "files" };
     println!("sealed {}: {} {files}, {} bytes", shown(&args.directory), sealed.files, sealed.bytes);
+    if sealed.untold > 0 {
+        let files = if sealed.untold == 1 {
+            "1 file belongs".to_owned()
+        } else {
+            format!("{} files belong", sealed.untold)
+        };
+        println!(
+            "  {files} to another user: whether it is still open for writing, only that user and root can tell"
+        );
+    }
     for (what, path) in &sealed.left_out {
         println!("  not in it, since it will not be in the archive either: {}, a {what}", shown(path));
     }

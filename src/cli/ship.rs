@@ -184,7 +184,7 @@ fn reload(source: Source, destination: Destination, running: ShipConfig) -> Relo
 
 fn packing(config: &ShipConfig) -> pack::Options {
     let workers = NonZeroU32::try_from(config.pack_workers).unwrap_or(NonZeroU32::MIN);
-    pack::Options { level: config.level, workers }
+    pack::Options { level: config.level, workers, open_files: pack::OpenFiles::default() }
 }
 
 fn settings(config: &ShipConfig, once: bool) -> Settings {
@@ -199,6 +199,7 @@ fn settings(config: &ShipConfig, once: bool) -> Settings {
         sweep_interval: config.cleanup_interval,
         uploads: uploads(&config.receiver),
         require_receipt: config.receiver.require_receipt,
+        open_files_wait: config.open_files_wait,
         believe_bare_200: config.receiver.believe_bare_200,
         once,
         relieve: config.shipped_free_bytes.is_some(),

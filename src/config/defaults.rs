@@ -18,6 +18,7 @@ pub(super) const CLEANUP_INTERVAL_S: u64 = 3600;
 pub(super) const SHIPPED_KEEP_DAYS: u32 = 0;
 pub(super) const SHIPPED_FREE_BYTES: u64 = 0;
 pub(super) const LEVEL: i32 = 3;
+pub(super) const OPEN_FILES_WAIT_S: u64 = 600;
 pub(super) const CONNECT_TIMEOUT_S: u64 = 10;
 pub(super) const IDLE_TIMEOUT_S: u64 = 60;
 pub(super) const ANSWER_TIMEOUT_S: u64 = 300;
@@ -72,6 +73,7 @@ impl RawConfig {
             pack: RawPack {
                 level: pack.level.or(Some(LEVEL)),
                 workers: pack.workers.or_else(|| Some(pack_workers())),
+                open_files_wait_s: pack.open_files_wait_s.or(Some(OPEN_FILES_WAIT_S)),
             },
             receiver: RawReceiver {
                 connect_timeout_s: receiver.connect_timeout_s.or(Some(CONNECT_TIMEOUT_S)),

@@ -52,6 +52,7 @@ pub struct RawShipper {
 pub struct RawPack {
     pub level: Option<i32>,
     pub workers: Option<usize>,
+    pub open_files_wait_s: Option<u64>,
 }
 
 /// `[receiver]`

@@ -59,8 +59,8 @@ fn cannot(why: &str) {
 fn publishing_never_overwrites() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("receipt.json");
-    assert_eq!(write_new_file(&path, b"first").unwrap(), Published::Done);
-    assert_eq!(write_new_file(&path, b"second").unwrap(), Published::NameTaken);
+    assert_eq!(write_new_record(&path, b"first", &[]).unwrap(), Published::Done);
+    assert_eq!(write_new_record(&path, b"second", &[]).unwrap(), Published::NameTaken);
     assert_eq!(fs::read(&path).unwrap(), b"first");
     assert_eq!(names(folder.path()), ["receipt.json"]);
 }

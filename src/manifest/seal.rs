@@ -4,11 +4,20 @@
 //! system has nothing left to settle (NFS sets a file's mtime when it is flushed); one looks whether anything moved
 //! since. Only then the marker is written. A power cut at any point leaves either no marker, or a marker and
 //! everything that it lists.
+//!
+//! A file that is open for writing is not complete, whatever its time stamps say (`open_files.rs`): it is asked after before its
+//! first byte is read and behind its last. The first walk waits for it to be closed, for [`PATIENCE`] all in all: a recorder
+//! that has several threads may have closed it a moment ago, with a copy of its descriptor in a child that has not reached
+//! its exec(2) yet.
+//!
+//! The episode is the daemon's from the moment at which the marker has its name: what follows goes by the folder's descriptor,
+//! for the folder may be in `shipped/` by then.
 
 use std::{
     fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::fs::FlockOperation;
@@ -16,14 +25,19 @@ use sha2::{Digest as _, Sha256};
 
 use super::{MAX_MANIFEST_BYTES, Manifest};
 use crate::{
-    durable::{self, Published},
+    durable::{self, NotDurable, Published},
     episode::Digest,
     layout::MARKER,
+    open_files::{Holder, Probe, Writers, find_holder},
     progress::Progress,
-    tree::{self, Entry, Kind, Stat, TreeError, in_words, shown, to_path},
+    tree::{self, Closed, Entry, Kind, Stat, TreeError, in_words, shown, to_path},
 };
 
 const READ_BYTES: usize = 256 * 1024;
+/// How long files that are still open for writing are waited for, all together.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often one is asked after meanwhile.
+const ASK_EVERY: Duration = Duration::from_millis(5);
 
 /// What was sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,11 +46,13 @@ pub struct Sealed {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Files of another user: whether they are open for writing cannot be told.
+    pub untold: u64,
     /// What will not be in the archive, as it is: `"FIFO"`, `"socket"`, `"device"`, and its path relative to the episode.
     pub left_out: Vec<(&'static str, PathBuf)>,
 }
 
-/// Why an episode was not sealed. There is no marker then that was not there before.
+/// Why an episode was not sealed. There is no marker then that was not there before, but for [`SealError::NotFlushed`].
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
     /// There is nothing of that name.
@@ -66,6 +82,23 @@ pub enum SealError {
         /// What changed.
         path: PathBuf,
     },
+    /// A file is open for writing, or mapped writable.
+    #[error(
+        "{} is still open for writing{}: close it (and unmap it), then seal again. Nothing was sealed",
+        in_words(.path), .holder.as_ref().map(|holder| format!(" by {holder}")).unwrap_or_default()
+    )]
+    OpenForWriting {
+        /// Which.
+        path: PathBuf,
+        /// By which process, where /proc shows it.
+        holder: Option<Holder>,
+    },
+    /// The marker has its name, and may lose it at a power cut. The episode is sealed.
+    #[error(
+        "sealed, and on its way; but its folder could not be flushed to the disk: a power cut may take done.marker away. \
+         Look after the disk"
+    )]
+    NotFlushed(#[source] io::Error),
     /// More files than a manifest can list.
     #[error(
         "too many files for a manifest of {MAX_MANIFEST_BYTES} bytes: create an empty done.marker instead"
@@ -113,7 +146,8 @@ fn seal_observed(
     let sealing = File::open(&episode).map_err(|error| io_error(b"", error))?;
     rustix::fs::flock(&sealing, FlockOperation::NonBlockingLockExclusive)
         .map_err(|_| SealError::AlreadySealing)?;
-    flush(&episode, progress)?;
+    let mut writers = OpenFiles { probe: Probe::below(&episode), left: PATIENCE, untold: 0 };
+    flush(&episode, &mut writers, progress)?;
 
     let mut manifest = Manifest::default();
     let mut bytes = 0;
@@ -123,7 +157,10 @@ fn seal_observed(
         observe(&entry);
         match entry.kind {
             Kind::File(closed) => {
-                let sha256 = hash(&closed.open()?, entry.path, &entry.stat, &mut buffer, progress)?;
+                let file = closed.open()?;
+                writers.refuse(&episode, entry.path, &file)?;
+                let sha256 = hash(&file, entry.path, &entry.stat, &mut buffer, progress)?;
+                writers.refuse(&episode, entry.path, &file)?;
                 manifest.push(entry.path, entry.stat.size_bytes, sha256);
                 bytes += entry.stat.size_bytes;
             }
@@ -139,10 +176,57 @@ fn seal_observed(
     if tree::fingerprint(&episode, progress)? != read.fingerprint {
         return Err(SealError::StillWriting { path: to_path(b"") });
     }
-    match durable::write_new_file(&episode.join(MARKER), &marker) {
-        Ok(Published::Done) => Ok(Sealed { files: manifest.len() as u64, bytes, left_out }),
+    match durable::write_new_file_in(&sealing, MARKER, &marker) {
+        Ok(Published::Done) => {
+            Ok(Sealed { files: manifest.len() as u64, bytes, untold: writers.untold, left_out })
+        }
         Ok(Published::NameTaken) => Err(SealError::AlreadySealed),
-        Err(source) => Err(io_error(MARKER.as_bytes(), source)),
+        Err(NotDurable::NotPlaced(source)) => Err(io_error(MARKER.as_bytes(), source)),
+        Err(NotDurable::NotFlushed(source)) => Err(SealError::NotFlushed(source)),
+    }
+}
+
+/// Asks after files that may be written to still.
+struct OpenFiles {
+    probe: Probe,
+    /// What is left of [`PATIENCE`].
+    left: Duration,
+    /// Those that cannot be asked after, since they are another user's.
+    untold: u64,
+}
+
+impl OpenFiles {
+    /// Waits for a file to be closed, as long as there is patience.
+    #[expect(clippy::disallowed_methods, reason = "no call waits for the last writer's close(2)")]
+    fn wait_for(&mut self, episode: &Path, closed: &Closed<'_>, path: &[u8]) -> Result<File, SealError> {
+        let mut file = closed.open()?;
+        loop {
+            match self.probe.writers(&file) {
+                Writers::Open if self.left.is_zero() => {
+                    return self.refuse(episode, path, &file).map(|()| file);
+                }
+                Writers::Open => {
+                    std::thread::sleep(ASK_EVERY);
+                    self.left = self.left.saturating_sub(ASK_EVERY);
+                    // What was written meanwhile is no reason to refuse: nothing was read yet.
+                    file = closed.open_as_it_is()?;
+                }
+                Writers::NotPermitted => {
+                    self.untold += 1;
+                    return Ok(file);
+                }
+                Writers::Closed | Writers::Untold => return Ok(file),
+            }
+        }
+    }
+
+    fn refuse(&self, episode: &Path, path: &[u8], file: &File) -> Result<(), SealError> {
+        if self.probe.writers(file) == Writers::Open {
+            let path = to_path(path);
+            let holder = find_holder(&episode.join(&path));
+            return Err(SealError::OpenForWriting { path, holder });
+        }
+        Ok(())
     }
 }
 
@@ -173,10 +257,10 @@ fn resolve(directory: &Path) -> Result<PathBuf, SealError> {
     }
 }
 
-fn flush(episode: &Path, progress: &Progress) -> Result<(), SealError> {
+fn flush(episode: &Path, writers: &mut OpenFiles, progress: &Progress) -> Result<(), SealError> {
     tree::walk(episode, progress, |entry| {
         let flushed = match entry.kind {
-            Kind::File(closed) => durable::sync_file(&closed.open()?),
+            Kind::File(closed) => durable::sync_file(&writers.wait_for(episode, &closed, entry.path)?),
             Kind::Left(folder) => durable::sync_file(folder),
             Kind::Directory | Kind::Symlink(_) | Kind::Special(_) => Ok(()),
         };
@@ -245,7 +329,10 @@ mod tests {
         let (_root, path) = episode();
         let _socket = std::os::unix::net::UnixListener::bind(path.join("socket")).unwrap();
         let sealed = seal(&path, &Progress::default()).unwrap();
-        assert_eq!(sealed, Sealed { files: 2, bytes: 4, left_out: vec![("socket", "socket".into())] });
+        assert_eq!(
+            sealed,
+            Sealed { files: 2, bytes: 4, untold: 0, left_out: vec![("socket", "socket".into())] }
+        );
         let manifest = parse(&fs::read(path.join(MARKER)).unwrap()).unwrap().unwrap();
         let paths: Vec<_> = manifest.files.iter().map(|file| &*file.path).collect();
         assert_eq!(paths, [&b"data/x"[..], b"\xff"]);
@@ -289,6 +376,45 @@ mod tests {
         assert!(matches!(result, Err(SealError::StillWriting { .. })));
         assert!(!path.join(MARKER).exists());
         assert!(seal(&path, &Progress::default()).is_ok());
+    }
+
+    #[test]
+    fn an_episode_with_a_file_that_is_open_for_writing_is_not_sealed_and_the_file_is_named() {
+        let (_root, path) = episode();
+        let writer = fs::OpenOptions::new().append(true).open(path.join("data/x")).unwrap();
+        let error = seal(&path, &Progress::default()).unwrap_err().to_string();
+        let who = format!("data/x is still open for writing by process {}", std::process::id());
+        assert!(error.starts_with(&who), "{error}");
+        assert!(!path.join(MARKER).exists());
+        drop(writer);
+        seal(&path, &Progress::default()).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_closed_within_a_moment_is_waited_for_and_sealed_with_what_was_written_last() {
+        let (_root, path) = episode();
+        let mut writer = fs::OpenOptions::new().append(true).open(path.join("data/x")).unwrap();
+        std::thread::scope(|threads| {
+            let sealing = threads.spawn(|| seal(&path, &Progress::default()));
+            std::io::Write::write_all(&mut writer, b"56").unwrap();
+            drop(writer);
+            sealing.join().unwrap().unwrap();
+        });
+        let manifest = parse(&fs::read(path.join(MARKER)).unwrap()).unwrap().unwrap();
+        assert_eq!(manifest.files[0].sha256, Digest::of(b"123456"));
+    }
+
+    #[test]
+    fn a_file_that_is_opened_while_it_is_hashed_is_not_sealed() {
+        let (_root, path) = episode();
+        let mut writer = None;
+        let result = seal_observed(&path, &Progress::default(), |entry| {
+            if entry.path == b"data/x" {
+                writer = Some(fs::OpenOptions::new().append(true).open(path.join("data/x")).unwrap());
+            }
+        });
+        assert!(matches!(result, Err(SealError::OpenForWriting { .. })), "{result:?}");
+        assert!(!path.join(MARKER).exists());
     }
 
     #[test]

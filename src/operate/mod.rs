@@ -22,4 +22,5 @@ pub mod shipped;
 pub mod receiver;
 pub mod ask;
 mod holder;
+mod reused;
 pub mod status;

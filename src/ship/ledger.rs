@@ -59,6 +59,8 @@ impl Ledger {
             | Notice::StillHeld(..)
             | Notice::Cleared(_)
             | Notice::StillChanging(..)
+            | Notice::OpenFile(..)
+            | Notice::OpenFileAccepted(..)
             | Notice::Stuck(..)
             | Notice::PackingPaused(..)
             | Notice::OutboxFull(..)

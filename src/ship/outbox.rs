@@ -276,6 +276,7 @@ fn sidecar(id: &EpisodeId, packed: &Packed) -> Sidecar {
         manifest: packed.manifest,
         commit: packed.commit.as_ref().map(|commit| commit.as_str().to_owned()),
         verdict: None,
+        open_files: packed.open_files.clone(),
         tried_at_wall: None,
     }
 }
@@ -401,6 +402,7 @@ fn try_check(
         folder: Some(folder),
         manifest: sidecar.manifest,
         commit: sidecar.commit.as_deref().and_then(Commit::parse),
+        open_files: sidecar.open_files.clone(),
     };
     Ok(match (archive, conflict.filter(|_| sidecar.conflict().is_some_and(|it| is_said_by(it, receiver)))) {
         (None, Some(conflict)) => Check::Noted(packed, conflict),

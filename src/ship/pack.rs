@@ -15,8 +15,10 @@
 //! The `tar` crate's own `append_*` functions are not used: they copy until the end of a file, and a file that grew
 //! or shrank meanwhile takes the members behind it with it.
 
+mod content;
 mod header;
 mod stream;
+mod writers;
 
 use std::{
     fs::File,
@@ -27,16 +29,23 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
+pub use self::{
+    content::{content_of, content_with_modes},
+    writers::refuse_open_file,
+};
 use self::{
     header::{Member, MemberKind},
     stream::TarStream,
+    writers::Asked,
 };
 use super::archive::Sink;
+pub use super::machine::state::OpenFiles;
 use crate::{
     episode::{Commit, Digest, EpisodeId, Fingerprint, FolderId},
     layout::{self, MARKER},
     manifest::{self, Check, MAX_MANIFEST_BYTES, Mismatch, NoManifest},
     meta::{self, MAX_META_BYTES, NotJson},
+    open_files::Probe,
     progress::{Cancelled, Progress},
     records::{ArchiveFacts, ManifestCheck},
     tree::{self, Closed, Entry, Kind, Stat, TreeError, in_words, shown, to_path},
@@ -54,6 +63,8 @@ pub struct Options {
     pub level: i32,
     /// Threads that compress. They change the speed and never the bytes; zstd's memory grows with them.
     pub workers: NonZeroU32,
+    /// What becomes of an episode of which a file is open for writing.
+    pub open_files: OpenFiles,
 }
 
 /// What became of an episode that was packed.
@@ -77,6 +88,10 @@ pub struct Packed {
     pub left_out: Vec<PathBuf>,
     /// How many there were.
     pub left_out_count: u64,
+    /// Files that were open for writing, and accepted as they were: the first few, printable.
+    pub open_files: Vec<String>,
+    /// Whether there was a file of another user, of which it cannot be told whether it was open for writing.
+    pub writers_untold: bool,
 }
 
 /// Why an episode was not packed. What there is of the archive is scratch, and the caller unlinks it. Paths are
@@ -87,6 +102,12 @@ pub enum PackError {
     #[error("{} changed while it was packed", in_words(.path))]
     Changed {
         /// What changed; `.` where that is not known.
+        path: PathBuf,
+    },
+    /// A file is open for writing, or mapped writable.
+    #[error("{} is open for writing", in_words(.path))]
+    OpenForWriting {
+        /// Which.
         path: PathBuf,
     },
     /// There is no such episode any more.
@@ -163,22 +184,6 @@ pub fn pack(
     pack_observed(id, directory, sink, options, progress, |_| ())
 }
 
-/// The digest of the tar stream that [`pack`] makes of what stands in a directory, and nothing else of it: the identity of an
-/// episode that has left `episodes/`. Its manifest is not looked at. Costs as much reading as packing.
-///
-/// # Errors
-/// [`PackError`].
-pub fn content_of(id: &EpisodeId, directory: &Path, progress: &Progress) -> Result<Digest, PackError> {
-    let marker = Marker { sha256: None, check: None };
-    let mut packing = Packing::new(id, TarStream::new_to(io::sink()), marker, progress);
-    let read = tree::walk(directory, progress, |entry| packing.entry(entry))?;
-    let (_, content_sha256, _) = packing.stream.end().map_err(PackError::Outbox)?;
-    if tree::walk(directory, progress, |_| Ok::<(), TreeError>(()))? != read {
-        return Err(PackError::Changed { path: to_path(b"") });
-    }
-    Ok(content_sha256)
-}
-
 /// [`pack`], with each entry shown before it is packed: where a test plays a recorder that will not stop.
 fn pack_observed(
     id: &EpisodeId,
@@ -190,7 +195,8 @@ fn pack_observed(
 ) -> Result<Packed, PackError> {
     let marker = read_marker(directory, progress)?;
     let stream = TarStream::new(sink, options.level, options.workers, progress).map_err(PackError::Outbox)?;
-    let mut packing = Packing::new(id, stream, marker, progress);
+    let asked = Asked::new(Probe::below(directory), options.open_files);
+    let mut packing = Packing::new(id, stream, marker, asked, progress);
     let read = tree::walk(directory, progress, |entry| {
         observe(&entry);
         packing.entry(entry)
@@ -220,6 +226,8 @@ fn pack_observed(
         uncompressed_bytes,
         left_out: packing.left_out,
         left_out_count: packing.left_out_count,
+        open_files: packing.asked.open,
+        writers_untold: packing.asked.untold,
     })
 }
 
@@ -260,6 +268,7 @@ struct Packing<'a, W> {
     /// The comparison so far, or the first difference. `None` without a manifest.
     check: Option<Result<Check, Mismatch>>,
     commit: Option<Commit>,
+    asked: Asked,
     meta_fault: Option<NotJson>,
     left_out: Vec<PathBuf>,
     left_out_count: u64,
@@ -267,10 +276,18 @@ struct Packing<'a, W> {
     path: Vec<u8>,
     top_len: usize,
     header: Vec<u8>,
+    /// Permission bits for the next members, in the place of their own.
+    modes: Option<std::vec::IntoIter<u32>>,
 }
 
 impl<'a, W: io::Write> Packing<'a, W> {
-    fn new(id: &EpisodeId, stream: TarStream<W>, marker: Marker, progress: &'a Progress) -> Self {
+    fn new(
+        id: &EpisodeId,
+        stream: TarStream<W>,
+        marker: Marker,
+        asked: Asked,
+        progress: &'a Progress,
+    ) -> Self {
         let path = [id.as_str().as_bytes(), b"/"].concat();
         Self {
             stream,
@@ -279,12 +296,14 @@ impl<'a, W: io::Write> Packing<'a, W> {
             saw_marker: false,
             check: marker.check.map(Ok),
             commit: None,
+            asked,
             meta_fault: None,
             left_out: Vec::new(),
             left_out_count: 0,
             top_len: path.len(),
             path,
             header: Vec::new(),
+            modes: None,
         }
     }
 
@@ -312,7 +331,9 @@ impl<'a, W: io::Write> Packing<'a, W> {
             self.path.push(b'/');
         }
         self.header.clear();
-        header::write(&Member { path: &self.path, permissions: stat.mode & 0o7777, kind }, &mut self.header);
+        let modes = self.modes.as_mut();
+        let permissions = modes.and_then(Iterator::next).unwrap_or(stat.mode & 0o7777);
+        header::write(&Member { path: &self.path, permissions, kind }, &mut self.header);
         self.stream.write(&self.header).map_err(PackError::Outbox)
     }
 
@@ -338,6 +359,8 @@ impl<'a, W: io::Write> Packing<'a, W> {
                 }
             },
         )?;
+
+        self.asked.ask(path, &file)?;
 
         if let Some(sha256) = hasher.map(Digest::from) {
             if is_marker && self.marker_sha256.is_some_and(|parsed| parsed != sha256) {

@@ -25,7 +25,7 @@ use crate::{
     layout::Layout,
     progress::Progress,
     records::{Aging, ArchiveFacts, ManifestCheck, ShippingReceipt, WallTime},
-    tree::{self, Kind, TreeError},
+    tree::{self, Kind, TreeError, modes::Modes},
 };
 
 /// What a file takes is counted in these, on most file systems.
@@ -44,6 +44,8 @@ pub struct Retirement<'a> {
     pub fingerprint: Fingerprint,
     /// What became of the marker's manifest.
     pub manifest: ManifestCheck,
+    /// Files that were open for writing while it was packed.
+    pub open_files: &'a [String],
     /// The address it was delivered to.
     pub receiver: &'a str,
     /// When the answer came.
@@ -113,6 +115,8 @@ fn try_retire(
         manifest: retirement.manifest,
         receipt: proof.receipt().clone(),
         fingerprint: Some(retirement.fingerprint),
+        open_files: retirement.open_files.to_vec(),
+        modes: Modes::of(&episode, progress).map(|modes| modes.to_string()),
         aging: Some(Aging { clock_believed: retirement.clock_believed, ..Aging::default() }),
     };
     let spares = layout.spares(&layout.episodes);

@@ -190,6 +190,18 @@ impl Teller {
                 "{id} is sealed but not at rest: {what}. It is looked at again {}. Its recorder should \
                  create done.marker last.", self.when(*wait)
             ),
+            Notice::OpenFile(id, what, wait) => warn!(
+                EPISODE = %id,
+                "{id} is sealed, and not complete: {what}. It stays in episodes/, and is looked at again {}. It is packed when the \
+                 file is closed (and unmapped). Its recorder should close every file before it creates done.marker.",
+                self.when(*wait)
+            ),
+            Notice::OpenFileAccepted(id, what, waited) => error!(
+                EPISODE = %id,
+                "{id} is shipped as it is: {what}, after {} still. What is written to it from now on may be missing from what is \
+                 delivered. The receipt names the file (open_files). Who writes there should close it before done.marker is made.",
+                span(*waited)
+            ),
             Notice::Stuck(id, why, wait) => error!(
                 EPISODE = %id, VERDICT = "stuck",
                 "{id} cannot go on: {why}. It stays where it is and is tried again {}.", self.when(*wait)

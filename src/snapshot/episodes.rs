@@ -106,3 +106,41 @@ pub struct Stranger {
     #[serde(default)]
     pub sealed: bool,
 }
+
+/// Sealed episodes of which a file is open for writing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OpenFiles {
+    /// How many wait for that.
+    pub count: u64,
+    /// Those that have waited longest, up to [`super::MAX_STRANGERS`].
+    pub some: Vec<OpenFile>,
+    /// Episodes packed since the start that have no manifest and belong to another user: of those it cannot be told.
+    pub untold: u64,
+}
+
+/// A file that is open for writing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenFile {
+    /// Of which episode.
+    pub episode_id: String,
+    /// Its path in the episode.
+    pub file: String,
+    /// The process that has it open; `None` where /proc does not show it.
+    #[serde(default)]
+    pub pid: Option<u32>,
+    /// That process' name.
+    #[serde(default)]
+    pub process: Option<String>,
+    /// Since it was first found open.
+    pub for_s: u64,
+}
+
+/// An episode in `shipped/` that is not what was delivered any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShippedChange {
+    /// Which.
+    pub episode_id: String,
+    /// Its folder's name in `shipped/`.
+    pub folder: String,
+}

@@ -150,6 +150,13 @@ pub(crate) fn file(
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
+/// Opens a path of several components for reading; `None` also where the kernel has no openat2(2).
+pub(super) fn beneath(top: &File, path: &Path) -> Option<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    openat2(top, path, flags, Mode::empty(), resolve).ok().map(File::from)
+}
+
 /// openat2(2) where the kernel has it and lets us (some seccomp filters answer `EPERM`). Elsewhere a mount is told by
 /// its device number, which misses a folder of the same file system bound to a second place.
 fn open_inside(parent: &File, name: &CStr, flags: OFlags, seen: &Stat) -> Result<OwnedFd, Error> {

@@ -43,3 +43,4 @@ mod transport;
 mod uploads;
 mod verify;
 mod watching;
+mod writers;

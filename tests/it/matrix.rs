@@ -220,6 +220,7 @@ impl Host {
             reconcile_interval: day,
             sweep_interval: day,
             require_receipt: false,
+            open_files_wait: Duration::from_secs(600),
             believe_bare_200: false,
             once: false,
             relieve: false,
@@ -274,7 +275,17 @@ impl Host {
             Effect::Pack { id, .. } => {
                 let facts = self.archives[&id].1;
                 let (fingerprint, manifest) = (Fingerprint(facts.sha256), ManifestCheck::None);
-                Event::Packed(id, Ok(Packed { facts, fingerprint, folder: None, manifest, commit: None }))
+                Event::Packed(
+                    id,
+                    Ok(Packed {
+                        facts,
+                        fingerprint,
+                        folder: None,
+                        manifest,
+                        commit: None,
+                        open_files: Vec::new(),
+                    }),
+                )
             }
             Effect::Keep { id, .. } => Event::Kept(id, Ok(())),
             Effect::Send { id, packed, resume, look: _ } => {
@@ -301,6 +312,7 @@ impl Host {
             | Effect::Check { .. }
             | Effect::Measure { .. }
             | Effect::Relieve { .. }
+            | Effect::LookBack(_)
             | Effect::Cancel(_)
             | Effect::Discard(_)
             | Effect::ReadClock

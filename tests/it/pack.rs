@@ -67,7 +67,11 @@ impl Sandbox {
 
     fn pack_as(&self, level: i32, workers: u32) -> Result<Packed, PackError> {
         let (writer, _) = Archive::create(&self.partial()).unwrap();
-        let options = Options { level, workers: NonZeroU32::new(workers).unwrap() };
+        let options = Options {
+            level,
+            workers: NonZeroU32::new(workers).unwrap(),
+            open_files: sealift::ship::pack::OpenFiles::default(),
+        };
         pack(&EpisodeId::parse(ID).unwrap(), &self.episode, writer, &options, &Progress::default())
     }
 
@@ -253,6 +257,7 @@ fn sparse_files_are_read_as_what_they_contain() {
     let file = File::create(&path).unwrap();
     file.set_len(content.len() as u64).unwrap();
     file.write_all_at(b"abc", 2_000_000).unwrap();
+    drop(file);
     set_mtime(&path, 1);
     assert_eq!(sparse.pack().facts, full.pack().facts);
     sparse.assert_restores();
@@ -269,6 +274,7 @@ fn a_file_of_more_than_eight_gibibytes_is_restored() {
     let file = File::create(ep.path("big")).unwrap();
     file.set_len(SIZE_BYTES).unwrap();
     file.write_all_at(b"end", SIZE_BYTES - 3).unwrap();
+    drop(file);
     ep.write("behind", "still in step");
     ep.pack_as(1, 2).unwrap();
     // What GNU tar and bsdtar read of it, without writing 8 GiB.
@@ -434,7 +440,8 @@ fn a_file_that_grows_while_it_is_read_is_a_change() {
     File::create(&path).unwrap().set_len(512 * 1024 * 1024).unwrap();
     let (writer, archive) = Archive::create(&ep.partial()).unwrap();
     let progress = Progress::default();
-    let options = Options { level: 1, workers: NonZeroU32::MIN };
+    let options =
+        Options { level: 1, workers: NonZeroU32::MIN, open_files: sealift::ship::pack::OpenFiles::default() };
     let result = std::thread::scope(|scope| {
         let packing =
             scope.spawn(|| pack(&EpisodeId::parse(ID).unwrap(), &ep.episode, writer, &options, &progress));
@@ -483,7 +490,8 @@ fn a_full_outbox_is_no_fault_of_the_episode() {
         return;
     }
     let (writer, archive) = Archive::create(&outbox.join("a.partial")).unwrap();
-    let options = Options { level: 1, workers: NonZeroU32::MIN };
+    let options =
+        Options { level: 1, workers: NonZeroU32::MIN, open_files: sealift::ship::pack::OpenFiles::default() };
     let result = pack(&EpisodeId::parse(ID).unwrap(), &ep.episode, writer, &options, &Progress::default());
     let end = archive.growth().end;
     drop(archive);

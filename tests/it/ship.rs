@@ -119,6 +119,7 @@ fn memory_does_not_grow_with_the_size_of_an_episode() {
         // Noise, which goes over the wire as it is; behind it a hole, which is read and packed as zeros.
         let data = fs::File::options().write(true).open(episode.join("data.bin")).unwrap();
         data.set_len(length as u64).unwrap();
+        drop(data);
         fs::write(episode.join("done.marker"), b"").unwrap();
         sandbox.wait_shipped(id);
         daemon.peak_kib()

@@ -296,6 +296,8 @@ pub(super) struct Episodes {
     pub(super) conflicts: Vec<(EpisodeId, String)>,
     /// Names that something has, or had that was shipped or put aside: of those that a stranger or a conflict might be given.
     pub(super) taken: std::collections::HashSet<String>,
+    /// Names in `episodes/` under which an episode was shipped within the day.
+    pub(super) reused: Vec<EpisodeId>,
     /// Time was up before everything was looked at.
     pub(super) cut_off: Option<CutOff>,
 }

@@ -87,6 +87,9 @@ ids! {
     Quarantine = "quarantine", "Nothing waits for a person in quarantine/.";
     CleanUp = "clean-up", "Nothing undelivered is about to be deleted.";
     Markers = "markers", "Each marker can be read.";
+    OpenFiles = "open-files", "No sealed episode waits for a file that is open for writing.";
+    ShippedChanged = "shipped-changed", "Nothing was written to after it was shipped.";
+    ReusedNames = "reused-names", "No folder has the name of an episode that was shipped within the day.";
     OpenLong = "open-long", "No recording was forgotten.";
     Names = "names", "Each name is an id.";
     Waiting = "waiting", "Nothing has waited for long.";

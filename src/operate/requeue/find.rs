@@ -17,9 +17,9 @@ use crate::{
         verify::{self, Report, Verdict},
     },
     progress::Progress,
-    records::{ORPHAN, QuarantineReason},
+    records::{ORPHAN, QuarantineReason, ShippingReceipt},
     scan,
-    tree::{TreeError, shown},
+    tree::{self, TreeError, shown},
 };
 
 /// The longest that a reason's own words are shown, characters.
@@ -130,7 +130,7 @@ async fn lost(
         return Ok(());
     }
     let none_is_held = options.ids.is_empty() && report.held == 0;
-    held(options, &ids, &report, found)?;
+    held(options, &ids, &report, progress, found)?;
     for row in report.rows {
         let Some(folder) = row.path else { continue };
         if !is_wanted(options, &row.episode_id, folder.file_name().unwrap_or_default()) {
@@ -174,12 +174,24 @@ async fn lost(
     Ok(())
 }
 
-/// Those that were named and are held: there is nothing to mend.
-fn held(options: &Options, ids: &[EpisodeId], report: &Report, found: &mut Found) -> io::Result<()> {
+/// Those that were named and are held: there is nothing to mend, unless they were written to since.
+fn held(
+    options: &Options,
+    ids: &[EpisodeId],
+    report: &Report,
+    progress: &Progress,
+    found: &mut Found,
+) -> io::Result<()> {
     for id in ids {
         for Shipped { episode_id, path } in shipped::of(&options.layout.shipped, id)? {
             let is_in_the_report = report.rows.iter().any(|row| row.path.as_ref() == Some(&path));
             if !is_in_the_report && is_wanted(options, &episode_id, path.file_name().unwrap_or_default()) {
+                if let Some(receipt) = receipt_of_another_state(&path, progress) {
+                    let status = Some(receipt.status_code);
+                    let record = Record::Delivered(receipt);
+                    found.candidates.push(Candidate { id: episode_id, folder: path, status, record });
+                    continue;
+                }
                 let end = End::Left("the receiver holds it: there is nothing to send again".to_owned());
                 let (from, folder) = (Some(Place::Shipped), Some(path));
                 found.left.push(Row { episode_id, from, status: None, folder, end });
@@ -187,6 +199,14 @@ fn held(options: &Options, ids: &[EpisodeId], report: &Report, found: &mut Found
         }
     }
     Ok(())
+}
+
+/// Its receipt, where the stamps of what stands beside it are not those of what was delivered. Where they were only touched, or it was
+/// copied here, sending it again costs one upload that is answered 200.
+fn receipt_of_another_state(folder: &Path, progress: &Progress) -> Option<ShippingReceipt> {
+    let receipt = filed::receipt(folder).ok().flatten()?;
+    let then = receipt.fingerprint?;
+    matches!(tree::is_still(folder, then, progress), Ok(false)).then_some(receipt)
 }
 
 /// Whose receipt lies in this folder.

@@ -9,6 +9,7 @@ use crate::{
     episode::{EpisodeId, Look, printable},
     filesystem,
     layout::{Layout, is_scratch},
+    operate::reused,
     progress::Progress,
     records::{Sidecar, WallTime},
     scan,
@@ -32,6 +33,8 @@ pub struct Folders {
     pub shipped_today_bytes: u64,
     /// The file systems that the folders are on. How fast they fill a daemon knows.
     pub room: Vec<Room>,
+    /// Names in `episodes/` under which an episode was shipped within the day; a few of them.
+    pub reused_names: Vec<String>,
     /// What could not be looked at, in words.
     pub failed: Vec<String>,
 }
@@ -71,6 +74,8 @@ pub(super) fn look(
         }
         folders.room = room(layout);
     }
+    let reused = reused::in_episodes(layout, now);
+    folders.reused_names = reused.iter().map(|id| id.as_str().to_owned()).collect();
     match count(&layout.quarantine) {
         Ok(count) => folders.quarantined = count,
         Err(error) => folders.failed.push(error),

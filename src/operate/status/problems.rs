@@ -3,8 +3,13 @@
 use serde::Serialize;
 
 use super::{Daemon, Hands, Status, words};
-use crate::snapshot::{Hold, Snapshot, Strangers, TrialKind, WatchMode};
+use crate::{
+    episode::shell_word,
+    snapshot::{Hold, Snapshot, Strangers, TrialKind, WatchMode},
+};
 
+/// A file that is open for less is about to be closed.
+const LONG_OPEN_S: u64 = 60;
 /// Less than a day until a disk is full.
 const SHORT_S: u64 = 24 * 3600;
 
@@ -51,6 +56,13 @@ pub(super) fn of(status: &Status, hands: &Hands) -> Vec<Problem> {
             say(unclear.clone(), None);
         }
         strangers(&found.strangers, &mut say);
+    }
+    for name in &status.folders.reused_names {
+        let what = format!(
+            "{name} in episodes/ has the name of an episode that was shipped within the day: does its recorder write on, into a new \
+             folder of the old name?"
+        );
+        say(what, Some(&hands.sealift("doctor")));
     }
     if status.folders.quarantined > 0 {
         let waits = words::episodes(status.folders.quarantined);
@@ -137,6 +149,7 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
     if let Some(why) = &snapshot.metrics_failed {
         say(format!("no metrics are given out at {why} (shipper.metrics_listen)"), None);
     }
+    writers(snapshot, hands, say);
     for room in &snapshot.room {
         if let Some(lasts_s) = room.lasts_s.filter(|lasts_s| *lasts_s < SHORT_S) {
             let lasts = words::span(lasts_s);
@@ -147,6 +160,33 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
     // Behind everything that a person can mend.
     if let Some(hold) = hold.filter(|hold| !hold.is_for_a_person()) {
         say(format!("{}. That passes by itself, so far", held(hold)), None);
+    }
+}
+
+/// Recorders that go on writing.
+fn writers(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Option<&str>)) {
+    for open in snapshot.open_files.some.iter().filter(|open| open.for_s >= LONG_OPEN_S) {
+        let by = open.pid.map(|pid| format!(" by process {pid}")).unwrap_or_default();
+        let (id, file, span) = (&open.episode_id, &open.file, words::span(open.for_s));
+        say(
+            format!(
+                "{id} is sealed, and {file} in it is open for writing{by}, for {span}: it waits until that is closed"
+            ),
+            None,
+        );
+    }
+    for changed in &snapshot.shipped_changed {
+        let id = &changed.episode_id;
+        let name = |text: &str| shell_word(std::path::Path::new(text));
+        let fix = if changed.folder == *id {
+            format!("requeue {} --from shipped", name(id))
+        } else {
+            format!("requeue --folder {} --from shipped", name(&changed.folder))
+        };
+        say(
+            format!("{id} was written to after it was shipped: the receiver does not hold that"),
+            Some(&hands.sealift(&fix)),
+        );
     }
 }
 

@@ -130,6 +130,8 @@ mod tests {
             manifest: ManifestCheck::None,
             receipt: serde_json::Value::Null,
             fingerprint: None,
+            open_files: Vec::new(),
+            modes: None,
             aging: None,
         }
     }

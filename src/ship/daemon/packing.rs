@@ -1,13 +1,18 @@
 //! Packing: into the outbox, where there is room; else into nothing, to be packed again into each upload.
 
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
+
+use tokio::time::Instant;
 
 use super::workers::{Scratch, Workers, content_of, lock};
 use crate::{
-    durable,
-    episode::EpisodeId,
+    clock, durable,
+    episode::{EpisodeId, Look},
     filesystem::used_up,
+    open_files::{Probe, Writers},
     progress::Progress,
+    records::ManifestCheck,
+    scan,
     ship::{
         archive::{
             Archive,
@@ -15,35 +20,41 @@ use crate::{
         },
         machine::{
             room::{Need, Short},
-            state::{Check, PackFailure, Packed},
+            state::{Check, OpenFiles, PackFailure, Packed},
         },
         outbox,
         pack::{self, PackError},
         room::{Reservation, Reserved},
     },
-    tree::{self, Kind},
+    tree::{self, Entry, Kind},
 };
 
 impl Workers {
     /// Packs it into the outbox.
-    pub(super) fn pack(&self, id: &EpisodeId, progress: &Progress) -> Result<Packed, PackFailure> {
+    pub(super) fn pack(
+        &self,
+        id: &EpisodeId,
+        open_files: OpenFiles,
+        progress: &Progress,
+    ) -> Result<Packed, PackFailure> {
         lock(&self.known.scratch).remove(id);
+        let options = pack::Options { open_files, ..self.pack };
         self.have(&self.layout.outbox).map_err(PackFailure::Outbox)?;
         outbox::forget_note(&self.layout, id);
         let outbox = &self.layout.outbox;
-        let room = match self.reserve(id, progress) {
+        let room = match self.reserve(id, open_files, progress) {
             Ok(Ok(room)) => room,
             Ok(Err(short)) => return Err(PackFailure::Short(short.to_string())),
-            Err(error) => return Err(failure(error, outbox)),
+            Err(error) => return Err(self.failure(id, error)),
         };
         let (writer, archive) =
             Archive::create(&self.layout.partial(id)).map_err(|error| unwritable(outbox, &error))?;
         let packed =
-            pack::pack(id, &self.layout.episode(id), Reserved::new(writer, room), &self.pack, progress);
+            pack::pack(id, &self.layout.episode(id), Reserved::new(writer, room), &options, progress);
         match packed {
             Ok(packed) => {
                 self.known.lore.packed(packed.uncompressed_bytes);
-                let packed = told(id, packed);
+                let packed = self.told(id, packed);
                 lock(&self.known.scratch).insert(id.clone(), Scratch { archive, measured: None });
                 Ok(packed)
             }
@@ -53,19 +64,27 @@ impl Workers {
                 // either.
                 let in_the_way = full && self.make_way_for(id, None, None, progress).is_ok();
                 outbox::give_up(&self.layout, id, in_the_way);
-                Err(failure(error, outbox))
+                Err(self.failure(id, error))
             }
         }
     }
 
     /// Packs it into nothing, so that it can be packed again into each upload.
-    pub(super) fn measure(&self, id: &EpisodeId, progress: &Progress) -> Result<Packed, PackFailure> {
+    pub(super) fn measure(
+        &self,
+        id: &EpisodeId,
+        open_files: OpenFiles,
+        progress: &Progress,
+    ) -> Result<Packed, PackFailure> {
         lock(&self.known.scratch).remove(id);
-        let (directory, options) = (self.layout.episode(id), self.pack);
+        let (directory, options) = (self.layout.episode(id), pack::Options { open_files, ..self.pack });
+        // Before any of it is read: it may be large.
+        self.walk_before_packing(id, open_files, progress, |_| ())
+            .map_err(|error| self.failure(id, error))?;
         let packed = pack::pack(id, &directory, Nowhere::default(), &options, progress)
-            .map_err(|error| failure(error, &self.layout.outbox))?;
+            .map_err(|error| self.failure(id, error))?;
         self.known.lore.packed(packed.uncompressed_bytes);
-        let packed = told(id, packed);
+        let packed = self.told(id, packed);
         self.make_way(id, &packed, progress).map_err(PackFailure::Outbox)?;
         // An older archive has no successor that would take its place, and the episode has just been read whole.
         if let Err(error) = outbox::clear(&self.layout, id) {
@@ -104,19 +123,76 @@ impl Workers {
     }
 
     /// Reserves the most that its archive can become.
-    fn reserve(&self, id: &EpisodeId, progress: &Progress) -> Result<Result<Reservation, Short>, PackError> {
+    fn reserve(
+        &self,
+        id: &EpisodeId,
+        open_files: OpenFiles,
+        progress: &Progress,
+    ) -> Result<Result<Reservation, Short>, PackError> {
         let mut need = Need::default();
-        tree::walk(&self.layout.episode(id), progress, |entry| {
+        self.walk_before_packing(id, open_files, progress, |entry| {
             let size_bytes = if let Kind::File(_) = entry.kind { entry.stat.size_bytes } else { 0 };
             need.entry(entry.path.len(), size_bytes);
-            Ok::<(), PackError>(())
         })?;
         let room = self.known.room.reserve(&self.layout.outbox, need.bytes(), self.free_bytes.outbox);
         room.map_err(PackError::Outbox)
     }
 }
 
-/// What the machine needs to know of it. What was left out is told.
+impl Workers {
+    /// Shows each entry, and refuses at the first file that is open for writing: an episode that waits for one costs this walk,
+    /// or less, and no packing.
+    fn walk_before_packing(
+        &self,
+        id: &EpisodeId,
+        open_files: OpenFiles,
+        progress: &Progress,
+        mut visit: impl FnMut(&Entry<'_>),
+    ) -> Result<(), PackError> {
+        let directory = self.layout.episode(id);
+        let probe = match open_files {
+            OpenFiles::WaitedFor => Probe::below(&directory),
+            OpenFiles::Accepted => Probe::never(),
+        };
+        // The one that was open before is most likely the one that is open still.
+        if let Some(path) = self.known.open_files.last(id)
+            && let Some(file) = tree::open_known(&directory, &path)
+            && probe.writers(&file) == Writers::Open
+        {
+            return Err(PackError::OpenForWriting { path });
+        }
+        tree::walk(&directory, progress, |entry| {
+            visit(&entry);
+            pack::refuse_open_file(&entry, probe)
+        })?;
+        Ok(())
+    }
+
+    /// How it failed, for the machine. What is known of open files is kept up to date.
+    fn failure(&self, id: &EpisodeId, error: PackError) -> PackFailure {
+        let PackError::OpenForWriting { path } = error else {
+            self.known.open_files.forget(id);
+            return failure(error, &self.layout.outbox);
+        };
+        let directory = self.layout.episode(id);
+        let what = self.known.open_files.note(id, &directory, path, Instant::now());
+        let sealed_for = match scan::look(&self.layout.episodes, id) {
+            Look::Sealed(stamp) => clock::age_of(stamp.made_ns).unwrap_or_default(),
+            Look::Gone | Look::Open | Look::OddMarker(_) | Look::Unreadable(_) => Duration::ZERO,
+        };
+        PackFailure::OpenForWriting { what, sealed_for }
+    }
+
+    /// What the machine needs to know of it. What was left out is told.
+    fn told(&self, id: &EpisodeId, packed: pack::Packed) -> Packed {
+        self.known.open_files.forget(id);
+        if packed.writers_untold && packed.manifest == ManifestCheck::None {
+            self.known.open_files.note_untold();
+        }
+        told(id, packed)
+    }
+}
+
 fn told(id: &EpisodeId, packed: pack::Packed) -> Packed {
     if packed.left_out_count > 0 {
         let (count, what) = match packed.left_out_count {
@@ -130,8 +206,8 @@ fn told(id: &EpisodeId, packed: pack::Packed) -> Packed {
     if let Some(not_json) = packed.meta_fault {
         tracing::warn!(EPISODE = %id, "{id}: {not_json}. It is sent without its commit");
     }
-    let pack::Packed { facts, fingerprint, folder, manifest, commit, .. } = packed;
-    Packed { facts, fingerprint, folder: Some(folder), manifest, commit }
+    let pack::Packed { facts, fingerprint, folder, manifest, commit, open_files, .. } = packed;
+    Packed { facts, fingerprint, folder: Some(folder), manifest, commit, open_files }
 }
 
 fn failure(error: PackError, outbox: &Path) -> PackFailure {
@@ -143,7 +219,9 @@ fn failure(error: PackError, outbox: &Path) -> PackFailure {
         }
         PackError::Fault { error, fingerprint } => PackFailure::Fault(error, fingerprint),
         PackError::Outbox(error) => unwritable(outbox, &error),
-        PackError::Changed { .. } => PackFailure::Changed(error.to_string()),
+        PackError::Changed { .. } | PackError::OpenForWriting { .. } => {
+            PackFailure::Changed(error.to_string())
+        }
         PackError::Episode { .. } | PackError::Mount { .. } | PackError::TooDeep { .. } => {
             PackFailure::Unreadable(format!("{:#}", anyhow::Error::new(error)))
         }

@@ -234,23 +234,23 @@ impl Hands {
                     || Event::Checked(panicked, Check::Unknown(PANICKED.to_owned())),
                 );
             }
-            Effect::Pack { id, most_bytes } => {
+            Effect::Pack { id, most_bytes, open_files } => {
                 progress.stop_beyond(most_bytes);
                 let panicked = id.clone();
                 workers.step(
                     move |workers| {
-                        let packed = workers.pack(&id, &progress);
+                        let packed = workers.pack(&id, open_files, &progress);
                         Event::Packed(id, as_far_as_it_went(packed, &progress))
                     },
                     || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
                 );
             }
-            Effect::Measure { id, most_bytes } => {
+            Effect::Measure { id, most_bytes, open_files } => {
                 progress.stop_beyond(most_bytes);
                 let panicked = id.clone();
                 workers.step(
                     move |workers| {
-                        let packed = workers.measure(&id, &progress);
+                        let packed = workers.measure(&id, open_files, &progress);
                         Event::Packed(id, as_far_as_it_went(packed, &progress))
                     },
                     || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
@@ -300,6 +300,15 @@ impl Hands {
                     || Event::Relieved(false),
                 );
             }
+            Effect::LookBack(shipped) => {
+                workers.step(
+                    move |workers| {
+                        workers.look_back(&shipped, &progress);
+                        Event::LookedBack
+                    },
+                    || Event::LookedBack,
+                );
+            }
             Effect::Sweep => {
                 workers.step(move |workers| Event::Swept(workers.sweep(&progress)), || Event::Swept(true));
             }
@@ -331,7 +340,7 @@ fn as_far_as_it_went(
 
 fn can_be_cancelled(work: Work) -> bool {
     match work {
-        Work::Check | Work::Pack | Work::Send => true,
+        Work::Check | Work::Pack | Work::Send | Work::LookBack => true,
         Work::Watch
         | Work::Scan
         | Work::Keep
@@ -386,7 +395,11 @@ mod tests {
         let client = Client::new(ClientOptions::default()).unwrap();
         let workers = Workers {
             transport: Transport::new(Endpoint::new(&endpoint, client).unwrap()),
-            pack: pack::Options { level: 1, workers: NonZeroU32::MIN },
+            pack: pack::Options {
+                level: 1,
+                workers: NonZeroU32::MIN,
+                open_files: pack::OpenFiles::default(),
+            },
             free_bytes: crate::ship::daemon::FreeBytes::default(),
             keep_days: KeepDays::default(),
             events: sender,
@@ -397,7 +410,7 @@ mod tests {
 
         hands.perform(Effect::Discard(id.clone()));
         hands.perform(Effect::Discard(id.clone()));
-        hands.perform(Effect::Pack { id, most_bytes: None });
+        hands.perform(Effect::Pack { id, most_bytes: None, open_files: pack::OpenFiles::default() });
         assert_eq!(parts(&hands), ["the removal of what was packed of a"]);
         assert!(hands.discards());
         for expected in ["the packing of a", ""] {

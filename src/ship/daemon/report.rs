@@ -55,6 +55,8 @@ impl Daemon {
         snapshot.counts = overview.counts;
         snapshot.oldest_waiting_s =
             overview.oldest_made_ns.map(|made_ns| clock::age_of(made_ns).unwrap_or_default().as_secs());
+        snapshot.open_files = self.hands.workers.known.open_files.shown(now);
+        snapshot.shipped_changed = self.hands.workers.known.changed.shown();
         snapshot.strangers = self.hands.workers.known.lore.strangers();
         snapshot.archives_stranded = self.hands.workers.known.lore.stranded();
         snapshot.stamps_move = overview.stamps_move.as_ref().map(ToString::to_string);

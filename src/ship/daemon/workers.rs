@@ -15,14 +15,18 @@ use std::{
 
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
-use super::{FreeBytes, KeepDays, grounds::Grounds, lore::Lore};
+use super::{
+    FreeBytes, KeepDays, grounds::Grounds, idle::at_idle_priority, look_back::Changed, lore::Lore,
+    open_files::OpenFiles,
+};
 use crate::{
     clock, durable,
     episode::{Digest, EpisodeId, printable},
     filed,
     layout::Layout,
+    open_files::Probe,
     progress::Progress,
-    records::WallTime,
+    records::{ShippingReceipt, WallTime},
     scan::{self, RootId, Stranger},
     ship::{
         archive::Archive,
@@ -40,6 +44,7 @@ use crate::{
         sweep::{self, edited::Edited, pressure::Pressure},
         transport::{Delivery, Transport},
     },
+    tree::modes::Modes,
 };
 
 /// What a blocking worker takes along.
@@ -67,6 +72,10 @@ pub(super) struct Known {
     pub(super) retiring: Mutex<HashSet<EpisodeId>>,
     /// What is in `shipped/`, and is not what was delivered.
     pub(super) edited: Edited,
+    /// Sealed episodes of which a file is open for writing.
+    pub(super) open_files: OpenFiles,
+    /// What was written to after it had arrived in `shipped/`.
+    pub(super) changed: Changed,
     /// What disk pressure would take next from `shipped/`.
     pub(super) pressure: Mutex<Pressure>,
     /// Whether what was announced in `quarantine/`, in `shipped/`, was taken back since they are kept for ever.
@@ -137,6 +146,7 @@ impl Workers {
     pub(super) fn scan(&self, progress: &Progress) -> Option<Scanned> {
         self.keep_spares();
         let has_outbox = self.have_all().is_ok();
+        self.known.changed.forget_what_is_gone();
         self.known.lore.note_room(&self.layout);
         let found = scan::scan(&self.layout, progress);
         self.tell_trouble(found.as_ref().err());
@@ -208,6 +218,7 @@ impl Workers {
     pub(super) fn let_go(&self, id: &EpisodeId) {
         lock(&self.known.scratch).remove(id);
         lock(&self.known.delivered_to).remove(id);
+        self.known.open_files.forget(id);
     }
 
     pub(super) fn discard(&self, id: &EpisodeId) {
@@ -286,6 +297,7 @@ impl Workers {
             facts: &packed.facts,
             fingerprint: packed.fingerprint,
             manifest: packed.manifest,
+            open_files: &packed.open_files,
             receiver: &delivered_to.unwrap_or_else(|| self.transport.url_of(id)),
             delivered_at: clock::wall_now(),
             clock_believed: self.clock_is_believed(),
@@ -308,6 +320,9 @@ impl Workers {
             moved = retire();
         }
         lock(&self.known.retiring).remove(id);
+        if let Moved::To(path) = &moved {
+            self.remember_shipped(path, packed, progress);
+        }
         if !matches!(moved, Moved::Failed(_) | Moved::NoRoom { .. }) {
             lock(&self.known.scratch).remove(id);
             // Packed again to the same bytes, it is moved without being sent again.
@@ -370,8 +385,24 @@ impl Workers {
 
     /// Whether a directory in `shipped/` is what the receiver holds.
     pub(super) fn as_delivered(&self, progress: &Progress) -> impl Fn(&Path) -> io::Result<bool> {
-        let content_of = move |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
+        let content_of = |receipt: &ShippingReceipt, directory: &Path| {
+            self.content_as_delivered(receipt, directory, Probe::below(directory), progress)
+        };
         move |directory| self.known.edited.is_as_delivered(directory, &content_of, progress)
+    }
+
+    /// What a directory in `shipped/` packs to, with the name and the permission bits of its receipt; at idle priority.
+    pub(super) fn content_as_delivered(
+        &self,
+        receipt: &ShippingReceipt,
+        directory: &Path,
+        probe: Probe,
+        progress: &Progress,
+    ) -> io::Result<Option<Digest>> {
+        let modes: Option<Modes> = receipt.modes.as_ref().and_then(|modes| modes.parse().ok());
+        let read =
+            || pack::content_with_modes(&receipt.episode_id, directory, modes.as_ref(), probe, progress);
+        known_content(directory, at_idle_priority(read))
     }
 
     pub(super) fn sweep(&self, progress: &Progress) -> bool {
@@ -410,7 +441,11 @@ pub(super) fn content_of(
     directory: &Path,
     progress: &Progress,
 ) -> io::Result<Option<Digest>> {
-    match pack::content_of(id, directory, progress) {
+    known_content(directory, pack::content_of(id, directory, progress))
+}
+
+fn known_content(directory: &Path, content: Result<Digest, PackError>) -> io::Result<Option<Digest>> {
+    match content {
         Ok(content) => Ok(Some(content)),
         Err(PackError::Changed { .. } | PackError::Gone) => Ok(None),
         Err(error) => {

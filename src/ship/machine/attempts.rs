@@ -151,7 +151,7 @@ impl Machine {
                 if own_weather {
                     return self.wait_for_weather(id, packed, refusal, asked, now);
                 }
-                if self.destination.hold().is_none() && !own {
+                if self.destination.hold().is_none() {
                     self.ramp.refused(self.settings.concurrency);
                 }
                 if self.destination.weather(id, &refusal, asked, now, &mut self.jitter) {

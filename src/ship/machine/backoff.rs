@@ -22,6 +22,8 @@ pub const MOVING: Schedule = Schedule { base: Duration::from_millis(100), cap: D
 pub const REFUSED: Schedule = Schedule { base: Duration::from_secs(5), cap: Duration::from_secs(3600) };
 /// One episode that is still being written to after its marker appeared.
 pub const SETTLING: Schedule = Schedule { base: Duration::from_millis(500), cap: Duration::from_secs(60) };
+/// One episode of which a file is open for writing: most are closed within a moment.
+pub const OPEN_FILE: Schedule = Schedule { base: Duration::from_millis(40), cap: Duration::from_secs(5) };
 /// One episode that our own disk or permissions keep from moving on.
 pub const LOCAL: Schedule = Schedule { base: Duration::from_secs(5), cap: Duration::from_secs(300) };
 /// The probes of a destination that is at fault: a person has to mend something there.

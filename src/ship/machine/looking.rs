@@ -11,7 +11,7 @@ use std::{
 use super::{
     Effect, Notice, Scanned,
     queue::{Machine, NEVER},
-    state::{Episode, Look, Looking, Next, State},
+    state::{Episode, Look, Looking, Next, OpenFiles, State},
 };
 use crate::episode::EpisodeId;
 
@@ -176,6 +176,8 @@ impl Machine {
                         // Another marker has a minute of its own to become whole.
                         if let Some(episode) = self.episodes.get_mut(id) {
                             episode.unfinished_since = None;
+                            episode.open_since = None;
+                            episode.open_files = OpenFiles::WaitedFor;
                             episode.large = false;
                         }
                         self.check_again(id);
@@ -267,6 +269,8 @@ impl Machine {
         }
         episode.archived = episode.durable;
         episode.without_copy = false;
+        episode.open_since = None;
+        episode.open_files = OpenFiles::WaitedFor;
         if self.settings.once {
             // What one pass found sealed, and is not any more, is nothing that it leaves undone.
             self.tally.scanned = self.tally.scanned.saturating_sub(1);

@@ -23,6 +23,7 @@ pub mod census;
 pub mod fairness;
 pub mod ground;
 pub mod hold;
+mod look_back;
 mod looking;
 mod order;
 pub mod overview;
@@ -42,10 +43,11 @@ mod transitions;
 mod turns;
 pub mod verdict;
 pub mod window;
+mod writers;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use state::{Check, Look, Moved, OrphanEnd, PackFailure, Packed, Reason};
+use state::{Check, Look, Moved, OpenFiles, OrphanEnd, PackFailure, Packed, Reason};
 use verdict::{Proof, Refusal};
 
 use crate::{
@@ -77,6 +79,8 @@ pub struct Settings {
     pub once: bool,
     /// Whether disk pressure may take something from `shipped/`.
     pub relieve: bool,
+    /// How long an episode waits for a file of it that is open for writing, before it is shipped all the same.
+    pub open_files_wait: Duration,
     /// The seed of the jitter.
     pub seed: u64,
 }
@@ -123,6 +127,8 @@ pub enum Event {
     Swept(bool),
     /// [`Effect::Relieve`] came back. False where there is too little room, and nothing that may be removed.
     Relieved(bool),
+    /// [`Effect::LookBack`] came back.
+    LookedBack,
     /// Watches can be had (true), or not (false).
     Watching(bool),
     /// Every watch is gone: `episodes/` is another folder than it was.
@@ -185,6 +191,8 @@ pub enum Effect {
         id: EpisodeId,
         /// Where more than this is read of it, bytes, it is given up as [`PackFailure::Large`].
         most_bytes: Option<u64>,
+        /// What becomes of it where a file of it is open for writing.
+        open_files: OpenFiles,
     },
     /// Pack it into nothing, to learn what its archive would be: the outbox has no room. It is packed again into each upload.
     Measure {
@@ -192,6 +200,8 @@ pub enum Effect {
         id: EpisodeId,
         /// As for packing.
         most_bytes: Option<u64>,
+        /// As for packing.
+        open_files: OpenFiles,
     },
     /// Make the archive durable under its final name, with its sidecar.
     Keep {
@@ -247,6 +257,8 @@ pub enum Effect {
     },
     /// Remove from `quarantine/` and `shipped/` what has aged out.
     Sweep,
+    /// Look whether these, which were moved to `shipped/` a minute ago, are still what they were then.
+    LookBack(Vec<(EpisodeId, PathBuf)>),
     /// What time of day is it?
     ReadClock,
     /// All uploads go at this pace from now on, also those under way.
@@ -289,6 +301,10 @@ pub enum Notice {
     Cleared(Duration),
     /// Somebody wrote to it after sealing; looked at again.
     StillChanging(EpisodeId, String, Duration),
+    /// A file of it is open for writing; which, in words. Looked at again.
+    OpenFile(EpisodeId, String, Duration),
+    /// A file of it has been open for writing for so long that it is shipped as it is.
+    OpenFileAccepted(EpisodeId, String, Duration),
     /// It cannot be read, moved or checked here; tried again.
     Stuck(EpisodeId, String, Duration),
     /// The outbox cannot be written; packing goes on later.

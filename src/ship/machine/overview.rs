@@ -147,8 +147,8 @@ impl Machine {
             counts,
             episodes: ranked.into_iter().map(glimpse).collect(),
             left_out: left_out as u64,
-            stuck,
             stamps_move: self.stamps_move.clone(),
+            stuck,
             oldest_made_ns,
             packing_paused: paused.map(|until| (until.saturating_sub(now), self.ledger.paused.clone())),
             blind: self.blind,
@@ -165,7 +165,10 @@ impl Machine {
             Notice::Retrying(id, refusal, _)
             | Notice::RefusedAlone(id, refusal, _)
             | Notice::Conflict(id, refusal) => (id, &refusal.detail),
-            Notice::StillChanging(id, why, _) | Notice::Stuck(id, why, _) => (id, why),
+            Notice::StillChanging(id, why, _)
+            | Notice::OpenFile(id, why, _)
+            | Notice::OpenFileAccepted(id, why, _)
+            | Notice::Stuck(id, why, _) => (id, why),
             Notice::PackingPaused(why, _) | Notice::OutboxFull(why, _) => {
                 self.ledger.paused.clone_from(why);
                 return;

@@ -50,6 +50,7 @@ pub enum Work {
     Orphan,
     Sweep,
     Relieve,
+    LookBack,
     /// Says in the lock file that we are still here.
     Lock,
     /// Tries whether episodes can be moved.
@@ -159,6 +160,7 @@ impl Allowances {
             | Work::Orphan
             | Work::Sweep
             | Work::Relieve
+            | Work::LookBack
             | Work::Lock
             | Work::Trial
             | Work::Reload => self.disk,
@@ -231,6 +233,7 @@ impl Part {
             Effect::Orphan { id, .. } => (Work::Orphan, Some(id)),
             Effect::Sweep => (Work::Sweep, None),
             Effect::Relieve { .. } => (Work::Relieve, None),
+            Effect::LookBack(_) => (Work::LookBack, None),
             Effect::Look(_)
             | Effect::Unwatch(_)
             | Effect::Cancel(_)
@@ -256,6 +259,7 @@ impl Part {
             Event::OrphanSettled(id, _) => (Work::Orphan, Some(id)),
             Event::Swept(_) => (Work::Sweep, None),
             Event::Relieved(_) => (Work::Relieve, None),
+            Event::LookedBack => (Work::LookBack, None),
             Event::Hinted(_)
             | Event::Unsure
             | Event::PutAside(_)
@@ -292,6 +296,7 @@ impl fmt::Display for Part {
             Work::Orphan => "the putting away of the archive of",
             Work::Sweep => "the clean-up of quarantine/ and shipped/",
             Work::Relieve => "the making of room in shipped/",
+            Work::LookBack => "the second look at what was shipped",
             Work::Lock => "the lock file's refreshing",
             Work::Trial => "the trial of the moves between the folders",
             Work::Reload => "the reading of the configuration",

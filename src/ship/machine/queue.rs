@@ -10,6 +10,7 @@ use super::{
     backoff::Jitter,
     fairness::Lanes,
     hold::Destination,
+    look_back::LookBack,
     order::{Place, Queue},
     overview::Ledger,
     ramp::Ramp,
@@ -68,6 +69,7 @@ pub struct Machine {
     pub(super) looks: usize,
     pub(super) sweeps: Sweeps,
     pub(super) relief: Relief,
+    pub(super) look_back: LookBack,
     pub(super) blind: bool,
     pub(super) stopping: bool,
     pub(super) ledger: Ledger,
@@ -112,6 +114,7 @@ impl Machine {
             looks: 0,
             sweeps: Sweeps::new(now),
             relief: Relief::default(),
+            look_back: LookBack::default(),
             blind: false,
             stopping: false,
             ledger: Ledger::default(),
@@ -172,6 +175,7 @@ impl Machine {
                 }
             }
             Event::Relieved(enough) => self.relieved(enough),
+            Event::LookedBack => self.look_back.ended(),
             Event::Watching(can) => {
                 if can && self.blind {
                     self.distrust_watches();
@@ -228,7 +232,7 @@ impl Machine {
                 .flatten()
                 .min();
         }
-        let sweep = self.sweeps.deadline();
+        let sweep = [self.sweeps.deadline(), self.look_back.deadline()].into_iter().flatten().min();
         let probe = self
             .destination
             .hold()
@@ -245,8 +249,11 @@ impl Machine {
     #[must_use]
     pub fn idle(&self) -> bool {
         let to_begin = self.settings.once && !self.stopping && self.next_scan < NEVER;
-        let looks_around =
-            self.scanning || self.sweeps.under_way() || self.relief.under_way() || self.gate.asked();
+        let looks_around = self.scanning
+            || self.sweeps.under_way()
+            || self.relief.under_way()
+            || self.look_back.under_way()
+            || self.gate.asked();
         !(to_begin || looks_around)
             && self.looks + self.packing.len() + self.sending.len() + self.on_disk == 0
             && self.out.is_empty()

@@ -25,6 +25,9 @@ const LONGEST: Duration = Duration::from_secs(60);
 const SHORTEST: Duration = Duration::from_millis(20);
 /// So many deliveries at full speed, and none refused among them, and it is forgotten that there was not enough for all.
 const FORGOTTEN_AFTER: u32 = 100;
+/// Of those that are refused between two deliveries so many slow the others down: what comes back from an outage together, and is
+/// refused by something in between, however many, must not.
+const MOST_COUNTED: u8 = 2;
 /// Slots are counted in such parts, so that they can grow slowly.
 const PARTS: usize = 8;
 
@@ -36,6 +39,8 @@ pub(super) struct Ramp {
     /// Refused on the way up, and not forgotten yet.
     careful: bool,
     delivered_at_full: u32,
+    /// So many were refused since the last delivery; a few say all that more of them would.
+    counted: u8,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +66,7 @@ impl Ramp {
 
     /// One more was delivered; `slots` is full speed.
     pub(super) fn delivered(&mut self, slots: usize) {
+        self.counted = 0;
         let Some(climb) = &mut self.climb else {
             self.delivered_at_full += 1;
             self.careful &= self.delivered_at_full < FORGOTTEN_AFTER;
@@ -83,6 +89,10 @@ impl Ramp {
     /// The weather met one while the destination was not held; `slots` is full speed.
     pub(super) fn refused(&mut self, slots: usize) {
         self.delivered_at_full = 0;
+        if self.counted >= MOST_COUNTED {
+            return;
+        }
+        self.counted += 1;
         if self.climb.is_none() && !self.careful {
             // One at full speed is that episode's own affair; a second in a row holds the destination.
             return;

@@ -168,10 +168,13 @@ impl Machine {
         episode.without_copy = std::mem::take(&mut episode.short) || full;
         // A process before this one may have sent a part of it, and nothing in the outbox tells.
         episode.may_be_kept |= episode.without_copy;
-        let without_copy = episode.without_copy;
+        let (without_copy, open_files) = (episode.without_copy, episode.open_files);
         self.enter(&id, State::Packing);
-        let step =
-            if without_copy { Effect::Measure { id, most_bytes } } else { Effect::Pack { id, most_bytes } };
+        let step = if without_copy {
+            Effect::Measure { id, most_bytes, open_files }
+        } else {
+            Effect::Pack { id, most_bytes, open_files }
+        };
         self.now_do(step);
     }
 }

@@ -25,6 +25,18 @@ pub struct Packed {
     pub manifest: ManifestCheck,
     /// The recorder's commit.
     pub commit: Option<Commit>,
+    /// Files that were open for writing while it was packed, and waited for in vain; printable.
+    pub open_files: Vec<String>,
+}
+
+/// What becomes of an episode of which a file is open for writing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OpenFiles {
+    /// It is packed when the file is closed.
+    #[default]
+    WaitedFor,
+    /// It is packed as it is, and the file is named.
+    Accepted,
 }
 
 /// Why packing gave no archive.
@@ -36,6 +48,13 @@ pub enum PackFailure {
     UnfinishedManifest(String, Fingerprint),
     /// The episode, as it is now, is not what its own manifest says. The episode's fault.
     Fault(String, Fingerprint),
+    /// A file of it is open for writing.
+    OpenForWriting {
+        /// Which file, and by which process, in words.
+        what: String,
+        /// How long the marker has stood, by the wall clock; nothing where that was plainly wrong.
+        sealed_for: Duration,
+    },
     /// It is not there any more.
     Gone,
     /// It cannot be read; why.
@@ -160,6 +179,7 @@ pub(super) struct Failures {
     pub(super) weather: u32,
     pub(super) refused: u32,
     pub(super) settling: u32,
+    pub(super) open_file: u32,
     pub(super) local: u32,
 }
 
@@ -226,6 +246,9 @@ pub(super) struct Episode {
     pub(super) failures: Failures,
     /// Since when its manifest is waited for.
     pub(super) unfinished_since: Option<Duration>,
+    /// Since when a file of it has been open for writing, and whether that is waited for still.
+    pub(super) open_since: Option<Duration>,
+    pub(super) open_files: OpenFiles,
     /// Deliveries of the process when the attempt began, and when one last failed.
     pub(super) deliveries_at_start: u64,
     pub(super) deliveries_at_failure: Option<u64>,
@@ -307,6 +330,8 @@ impl Episode {
             conflict_told: false,
             failures: Failures::default(),
             unfinished_since: None,
+            open_since: None,
+            open_files: OpenFiles::WaitedFor,
             deliveries_at_start: 0,
             deliveries_at_failure: None,
             fails_alone: false,

@@ -14,6 +14,7 @@ mod sweeps;
 mod transitions;
 mod weather;
 mod window;
+mod writers;
 
 use std::time::Duration;
 
@@ -50,6 +51,7 @@ fn settings(set: impl Fn(&mut Settings)) -> Settings {
         reconcile_interval: Duration::from_secs(3600),
         sweep_interval: Duration::from_secs(1_000_000),
         require_receipt: false,
+        open_files_wait: Duration::from_secs(600),
         believe_bare_200: false,
         once: false,
         relieve: false,
@@ -242,6 +244,7 @@ fn name(effect: &Effect) -> (&'static str, String) {
         Effect::Scan => return ("scan", String::new()),
         Effect::Sweep => return ("sweep", String::new()),
         Effect::Relieve { .. } => return ("relieve", String::new()),
+        Effect::LookBack(_) => return ("look back", String::new()),
         Effect::Tell(_) => return ("tell", String::new()),
     };
     (kind, id.as_str().to_owned())
@@ -263,6 +266,7 @@ fn packed(id: &str) -> Packed {
         folder: None,
         manifest: ManifestCheck::None,
         commit: None,
+        open_files: Vec::new(),
     }
 }
 

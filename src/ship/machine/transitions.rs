@@ -79,6 +79,16 @@ impl Machine {
         ) {
             episode.unfinished_since = None;
         }
+        if !matches!(
+            result,
+            Err(PackFailure::OpenForWriting { .. }
+                | PackFailure::Short(_)
+                | PackFailure::Full(_)
+                | PackFailure::Large)
+        ) {
+            episode.open_since = None;
+            episode.failures.open_file = 0;
+        }
         match result {
             Ok(packed) => {
                 let packed = Arc::new(packed);
@@ -99,6 +109,9 @@ impl Machine {
                 self.enter(id, State::Ready(packed));
             }
             Err(PackFailure::Changed(what)) => self.settle(id, what, now),
+            Err(PackFailure::OpenForWriting { what, sealed_for }) => {
+                self.found_open_file(id, what, sealed_for, now);
+            }
             Err(PackFailure::UnfinishedManifest(why, fingerprint)) => {
                 let since = *episode.unfinished_since.get_or_insert(now);
                 // It is looked at often, since it may be whole in a moment; said now and then is enough.
@@ -235,6 +248,7 @@ impl Machine {
             Moved::To(path) => {
                 self.tally.shipped += 1;
                 self.something_to_remove();
+                self.look_back_later(id, path.clone(), now);
                 self.tell(Notice::Retired(id.clone(), packed.facts, proof.status(), path));
                 self.forget_unless_back(id);
             }

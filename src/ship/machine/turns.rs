@@ -55,6 +55,7 @@ impl Machine {
             self.now_do(Effect::Sweep);
             self.relief.hope();
         }
+        self.look_back_if_due(now);
         self.take_turns_sending(now);
         self.take_turns_packing(now);
     }

@@ -79,6 +79,8 @@ impl Sandbox {
             manifest: ManifestCheck::None,
             receipt: serde_json::Value::Null,
             fingerprint: None,
+            open_files: Vec::new(),
+            modes: None,
             aging: None,
         };
         fs::write(directory.join("shipping_receipt.json"), serde_json::to_vec(&receipt).unwrap()).unwrap();
@@ -107,6 +109,7 @@ impl Sandbox {
             folder: None,
             manifest: ManifestCheck::None,
             commit: None,
+            open_files: Vec::new(),
             verdict,
             tried_at_wall: None,
         };

@@ -63,7 +63,7 @@ impl Sandbox {
     }
 }
 
-const OPTIONS: Options = Options { level: 1, workers: NonZeroU32::MIN };
+const OPTIONS: Options = Options { level: 1, workers: NonZeroU32::MIN, open_files: OpenFiles::WaitedFor };
 
 fn changed(result: Result<Packed, PackError>) -> PathBuf {
     match result {
@@ -149,7 +149,8 @@ fn a_file_that_shrinks_between_header_and_bytes_is_a_change() {
         let progress = Progress::default();
         let stream = TarStream::new(writer, 1, NonZeroU32::MIN, &progress).unwrap();
         let marker = Marker { sha256: None, check: None };
-        let mut packing = Packing::new(&EpisodeId::parse("a").unwrap(), stream, marker, &progress);
+        let asked = Asked::new(Probe::never(), OpenFiles::WaitedFor);
+        let mut packing = Packing::new(&EpisodeId::parse("a").unwrap(), stream, marker, asked, &progress);
         let file = File::open(sandbox.episode.join("x")).unwrap();
         let result = packing.content(b"x", &stat, |now| *now == stat, &file, |_| ());
         assert!(matches!(result, Err(PackError::Changed { .. })), "{case}: {result:?}");

@@ -45,6 +45,7 @@ impl Sandbox {
             facts: &self.facts,
             fingerprint: self.packed,
             manifest: ManifestCheck::None,
+            open_files: &[],
             receiver: "http://r/v1/episodes/a",
             delivered_at: WallTime::from_unix_seconds(1_800_000_000),
             clock_believed: true,
@@ -213,6 +214,8 @@ fn across_file_systems_a_copy_with_a_receipt_of_this_delivery_is_the_one_and_ano
             manifest: ManifestCheck::None,
             receipt: json!(null),
             fingerprint: None,
+            open_files: Vec::new(),
+            modes: None,
             aging: None,
         };
         filed::write_receipt(&a.layout.episode(&a.id), &receipt, &[]).unwrap();

@@ -2,10 +2,12 @@
 //! since, or put notes beside it: then it is the only copy of that, and stays.
 //!
 //! ```text
-//!  the fingerprint that the receipt has ──is it still──▶ yes            no byte is read
-//!        │ another (it was copied here, touched, linked), or none
-//!        └──▶ packs to the content that the receipt names ──▶ yes, else it is kept: told once, looked at again when it changes
+//!  packs, with the permission bits that the receipt names, to the content that it names ──▶ yes
+//!        └─ else it is kept: told once, read again when its stamps change
 //! ```
+//!
+//! It is read each time: a store through a shared mapping can change a file whose stamps stay as they were (`open_files.rs`).
+//! Permission bits do not count: changing them changes nothing that was recorded.
 
 use std::{
     collections::HashMap,
@@ -15,16 +17,19 @@ use std::{
 };
 
 use crate::{
-    episode::{Fingerprint, printable},
+    episode::{Digest, Fingerprint, printable},
     filed,
     progress::Progress,
     records::ShippingReceipt,
-    ship::proven::ContentOf,
     tree,
 };
 
 /// More of them are not remembered: they are read again, and told again.
 const REMEMBERED: usize = 1024;
+
+/// Digests the tar stream that a directory packs to, with the episode's name and the permission bits of its receipt; `None` where it
+/// changes meanwhile. The daemon gives it, for the steps do not know each other.
+pub type DeliveredContent<'a> = &'a dyn Fn(&ShippingReceipt, &Path) -> io::Result<Option<Digest>>;
 
 /// Those that are not what was delivered, as they were when that was found. Never held across a disk operation.
 #[derive(Debug, Default)]
@@ -38,19 +43,16 @@ impl Edited {
     pub fn is_as_delivered(
         &self,
         directory: &Path,
-        content_of: ContentOf<'_>,
+        content_of: DeliveredContent<'_>,
         progress: &Progress,
     ) -> io::Result<bool> {
         let Some(receipt) = filed::receipt(directory).map_err(io::Error::other)? else { return Ok(false) };
         let Some(walked) = tree::look(directory, progress)? else { return Ok(false) };
-        if receipt.fingerprint.is_some_and(|then| walked.is(then)) {
-            return Ok(true);
-        }
         let now = walked.fingerprint;
         if self.known().get(directory) == Some(&now) {
             return Ok(false);
         }
-        if content_of(&receipt.episode_id, directory)? == Some(receipt.content_sha256) {
+        if content_of(&receipt, directory)? == Some(receipt.content_sha256) {
             return Ok(true);
         }
         let mut known = self.known();
@@ -81,15 +83,17 @@ fn tell(directory: &Path, receipt: &ShippingReceipt) {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::Cell, fs};
+    use std::{cell::Cell, fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
     use crate::{
         durable,
-        episode::{Digest, EpisodeId},
+        episode::EpisodeId,
         layout::RECEIPT,
+        open_files::Probe,
         records::{ManifestCheck, WallTime},
         ship::pack,
+        tree::modes::Modes,
     };
 
     /// Shipped, with its receipt; with the fingerprint in it, or as older shippers wrote it.
@@ -112,6 +116,8 @@ mod tests {
             manifest: ManifestCheck::None,
             receipt: serde_json::Value::Null,
             fingerprint: with_fingerprint.then_some(fingerprint),
+            open_files: Vec::new(),
+            modes: Modes::of(&directory, &Progress::default()).map(|modes| modes.to_string()),
             aging: None,
         };
         fs::write(directory.join(RECEIPT), serde_json::to_vec(&receipt).unwrap()).unwrap();
@@ -120,17 +126,26 @@ mod tests {
 
     #[test]
     fn what_was_written_to_is_not_what_was_delivered_and_what_was_touched_is() {
-        for (with_fingerprint, readings) in [(true, 0), (false, 1)] {
+        for with_fingerprint in [true, false] {
             let (_root, directory) = shipped(with_fingerprint);
             let read = Cell::new(0);
-            let content_of = |id: &EpisodeId, directory: &Path| {
+            let content_of = |receipt: &ShippingReceipt, directory: &Path| {
                 read.set(read.get() + 1);
-                Ok(pack::content_of(id, directory, &Progress::default()).ok())
+                let modes = receipt.modes.as_ref().map(|modes| modes.parse().unwrap());
+                let id = &receipt.episode_id;
+                Ok(pack::content_with_modes(
+                    id,
+                    directory,
+                    modes.as_ref(),
+                    Probe::never(),
+                    &Progress::default(),
+                )
+                .ok())
             };
             let edited = Edited::default();
             let is = || edited.is_as_delivered(&directory, &content_of, &Progress::default()).unwrap();
             assert!(is());
-            assert_eq!(read.get(), readings, "the fingerprint spares reading it");
+            assert_eq!(read.get(), 1, "no stamp spares reading it");
 
             // Another inode, and the same content.
             let mtime = fs::metadata(directory.join("data")).unwrap().modified().unwrap();
@@ -140,6 +155,9 @@ mod tests {
             durable::remove_file(&directory.join("copy")).unwrap();
             fs::File::open(directory.join("data")).unwrap().set_modified(mtime).unwrap();
             assert!(is());
+
+            fs::set_permissions(directory.join("data"), fs::Permissions::from_mode(0o600)).unwrap();
+            assert!(is(), "its bits are no part of what was recorded");
 
             fs::write(directory.join("notes.txt"), "look at second 12").unwrap();
             read.set(0);
@@ -156,7 +174,7 @@ mod tests {
     fn one_that_cannot_be_read_is_not_known_to_be_what_was_delivered() {
         let (_root, directory) = shipped(false);
         let edited = Edited::default();
-        let content_of = |_: &EpisodeId, _: &Path| Err(io::Error::other("EIO"));
+        let content_of = |_: &ShippingReceipt, _: &Path| Err(io::Error::other("EIO"));
         edited.is_as_delivered(&directory, &content_of, &Progress::default()).unwrap_err();
         durable::remove_file(&directory.join(RECEIPT)).unwrap();
         assert!(!edited.is_as_delivered(&directory, &content_of, &Progress::default()).unwrap());

@@ -6,10 +6,14 @@ use tokio::time::Instant;
 
 use super::{DISK, folders::last_written, within};
 use crate::{
+    clock,
     episode::{EpisodeId, Look},
     layout::Layout,
     manifest,
-    operate::doctor::facts::{CutOff, Episode, Episodes, Stranger},
+    operate::{
+        doctor::facts::{CutOff, Episode, Episodes, Stranger},
+        reused,
+    },
     progress::Progress,
     records::{Sidecar, WallTime},
     scan, tree,
@@ -70,6 +74,11 @@ fn look_now(layout: &Layout, go_on: impl Fn() -> bool) -> Option<Episodes> {
         }
         looked_into += usize::from(done);
         found.episodes.push(Episode { id, look, since, bad_marker });
+    }
+    if done {
+        // What is sealed under a name that was shipped ends as a conflict, which has a row of its own.
+        let open = found.episodes.iter().filter(|episode| matches!(episode.look, Look::Open));
+        found.reused = reused::among(open.map(|episode| &episode.id), layout, clock::wall_now());
     }
     let strangers = scan.strangers.into_iter();
     found.strangers =

@@ -16,6 +16,7 @@ mod space;
 mod unit_paths;
 mod waiting;
 mod watching;
+mod writers;
 
 use super::{
     facts::Facts,
@@ -34,6 +35,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Row> {
         receiver::rows(facts),
         journal::rows(facts),
         waiting::rows(facts),
+        writers::rows(facts),
         aside::rows(facts),
     ]
     .concat();

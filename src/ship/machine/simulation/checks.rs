@@ -114,6 +114,7 @@ impl World {
             | Event::PutAside(_)
             | Event::Swept(_)
             | Event::Relieved(_)
+            | Event::LookedBack
             | Event::Watching(_)
             | Event::WatchesLost
             | Event::Configured { .. }
@@ -350,6 +351,7 @@ fn describe(effect: &Effect) -> (&'static str, Option<&EpisodeId>) {
         Effect::ReadClock => ("clock", None),
         Effect::Pace(_) => ("pace", None),
         Effect::Relieve { .. } => ("relieve", None),
+        Effect::LookBack(_) => ("look back", None),
         Effect::Tell(_) => ("tell", None),
     }
 }

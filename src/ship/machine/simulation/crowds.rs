@@ -71,6 +71,7 @@ fn live(pack_workers: usize, concurrency: usize, order: Order, giants: usize, ol
         require_receipt: false,
         believe_bare_200: false,
         relieve: false,
+        open_files_wait: Duration::from_secs(600),
         once: false,
         seed: 7,
     };

@@ -68,6 +68,7 @@ impl Archive {
             folder: Some(self.folder),
             manifest: ManifestCheck::None,
             commit: None,
+            open_files: Vec::new(),
         }
     }
 }

@@ -95,6 +95,7 @@ fn live(waiting: usize) -> Story {
             require_receipt: false,
             believe_bare_200: false,
             relieve: false,
+            open_files_wait: Duration::from_secs(600),
             once: false,
             seed: host as u64,
         };

@@ -158,7 +158,7 @@ impl<O: Outside> Hosts<O> {
                 let tried = tried.collect();
                 (soon, Event::Scanned(Some(Scanned { episodes, archives, tried, ..Scanned::default() })))
             }
-            Effect::Pack { id, most_bytes } => {
+            Effect::Pack { id, most_bytes, .. } => {
                 let size_bytes = self.outside.size_bytes(&id);
                 if let Some(most_bytes) = most_bytes.filter(|most| *most < size_bytes) {
                     let given_up = Err(PackFailure::Large);
@@ -189,6 +189,7 @@ impl<O: Outside> Hosts<O> {
                 (soon, Event::Retired(id.clone(), Moved::To(id.as_str().into())))
             }
             Effect::Sweep => (soon, Event::Swept(true)),
+            Effect::LookBack(_) => (soon, Event::LookedBack),
             Effect::Pace(_)
             | Effect::Unwatch(_)
             | Effect::Cancel(_)
@@ -213,5 +214,6 @@ fn packed(id: &EpisodeId, size_bytes: u64) -> Packed {
         folder: None,
         manifest: ManifestCheck::None,
         commit: None,
+        open_files: Vec::new(),
     }
 }

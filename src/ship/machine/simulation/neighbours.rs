@@ -114,6 +114,7 @@ fn settings(pack_workers: usize, concurrency: usize, order: Order, once: bool) -
         sweep_interval: 3600 * S,
         require_receipt: false,
         believe_bare_200: false,
+        open_files_wait: Duration::from_secs(600),
         relieve: false,
         once,
         seed: 7,

@@ -96,6 +96,7 @@ impl Plan {
             reconcile_interval: Duration::from_secs(if calm { 4 * 3600 } else { 60 }),
             sweep_interval: Duration::from_secs(3600),
             require_receipt: dice.chance(30),
+            open_files_wait: Duration::from_secs(600),
             believe_bare_200: false,
             once: profile == Profile::Once,
             relieve: seed.is_multiple_of(3),

@@ -81,6 +81,7 @@ impl World {
             | Effect::Orphan { .. }
             | Effect::ReadClock
             | Effect::Sweep
+            | Effect::LookBack(_)
             | Effect::Relieve { .. } => {}
         }
         let serial = self.fresh();
@@ -104,6 +105,7 @@ impl World {
             | Effect::Quarantine { .. }
             | Effect::Orphan { .. }
             | Effect::Sweep
+            | Effect::LookBack(_)
             | Effect::Relieve { .. } => 30,
             Effect::Unwatch(_)
             | Effect::Cancel(_)
@@ -178,6 +180,7 @@ impl World {
                 | Effect::Sweep
                 | Effect::ReadClock
                 | Effect::Pace(_)
+                | Effect::LookBack(_)
                 | Effect::Relieve { .. }
                 | Effect::Tell(_) => {}
             }
@@ -189,7 +192,7 @@ impl World {
             Effect::Look(id) => Event::Looked(id.clone(), self.look(id)),
             Effect::Scan => Event::Scanned(self.scan(&job.early)),
             Effect::Check { id, rehash } => Event::Checked(id.clone(), self.check(id, *rehash)),
-            Effect::Pack { id, most_bytes } | Effect::Measure { id, most_bytes } => {
+            Effect::Pack { id, most_bytes, .. } | Effect::Measure { id, most_bytes, .. } => {
                 // One in five is not small.
                 let large = self.disk.episodes.get(id).is_some_and(|dir| dir.content % 5 == 0);
                 let measured = matches!(job.effect, Effect::Measure { .. });
@@ -230,6 +233,7 @@ impl World {
                 Event::OrphanSettled(id.clone(), end)
             }
             Effect::Relieve { .. } => Event::Relieved(self.dice.chance(50)),
+            Effect::LookBack(_) => Event::LookedBack,
             Effect::Sweep => Event::Swept(self.calm() || self.dice.chance(70)),
             Effect::ReadClock => Event::ClockRead(self.local_time()),
             Effect::Unwatch(_)
@@ -335,7 +339,11 @@ impl World {
             | None => {}
         }
         if fails {
-            return Err(match self.dice.below(4) {
+            return Err(match self.dice.below(5) {
+                4 => PackFailure::OpenForWriting {
+                    what: "a file is open for writing".into(),
+                    sealed_for: self.dice.millis(0, 900_000),
+                },
                 0 => PackFailure::Unreadable("EIO".into()),
                 1 if !measured => PackFailure::Outbox("EROFS".into()),
                 2 if !measured => PackFailure::Full("ENOSPC".into()),

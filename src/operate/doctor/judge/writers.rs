@@ -1,0 +1,203 @@
+//! `open-files`, `shipped-changed`, `reused-names`: recorders that go on writing.
+
+use std::time::Duration;
+
+use crate::{
+    episode::EpisodeId,
+    operate::doctor::{
+        facts::{Daemon, Episodes, Facts},
+        row::{Id, Row},
+        words::{count, path, span, word},
+    },
+    snapshot::{OpenFile, Snapshot},
+};
+
+/// A file that was not closed for so long was forgotten, or its recorder was.
+const LONG_S: u64 = 60;
+/// No buffer takes so long to be written.
+const VERY_LONG_S: u64 = 600;
+
+pub(super) fn rows(facts: &Facts) -> Vec<Row> {
+    let mut rows = Vec::new();
+    if let Daemon::Answers(snapshot) = &facts.daemon {
+        rows.push(open_files(facts, snapshot));
+        rows.push(changed(facts, snapshot));
+    }
+    rows.extend(facts.episodes.as_ref().map(|found| reused(facts, found)));
+    rows
+}
+
+fn open_files(facts: &Facts, snapshot: &Snapshot) -> Row {
+    let (id, open) = (Id::OpenFiles, &snapshot.open_files);
+    let long: Vec<_> = open.some.iter().filter(|file| file.for_s >= LONG_S).collect();
+    let Some(first) = long.first() else {
+        let cannot_tell = match open.untold {
+            0 => String::new(),
+            n => format!(
+                " Of {} that the daemon has packed since its start it cannot tell: their files belong to another user, and no manifest \
+                 vouches for them. `sealift seal`, typed by the recorder, tells; so does the daemon with this drop-in: [Service] \
+                 PrivateUsers=no CapabilityBoundingSet=CAP_LEASE AmbientCapabilities=CAP_LEASE, each on a line of its own.",
+                count(usize::try_from(n).unwrap_or(usize::MAX), "episode")
+            ),
+        };
+        let summary = format!(
+            "No sealed episode has waited for a minute for a file that is open for writing.{cannot_tell}"
+        );
+        return Row::green(id, summary).with("untold", open.untold);
+    };
+    let waits = if open.count == 1 {
+        "1 sealed episode waits".to_owned()
+    } else {
+        format!("{} sealed episodes wait", open.count)
+    };
+    let summary = format!(
+        "{waits} for a file that is still open for writing: {} of {}, {}, for {}. Close it (and unmap it); after \
+         pack.open_files_wait_s it is shipped as it is.",
+        first.file,
+        first.episode_id,
+        holder(first),
+        span(Duration::from_secs(first.for_s))
+    );
+    let fix = who_has_it(facts, first);
+    let row =
+        if first.for_s >= VERY_LONG_S { Row::red(id, summary, fix) } else { Row::yellow(id, summary, fix) };
+    let episodes: Vec<_> = long.iter().map(|file| file.episode_id.as_str()).collect();
+    row.with("count", open.count)
+        .with("episodes", episodes)
+        .with("pid", first.pid)
+        .with("untold", open.untold)
+}
+
+fn holder(file: &OpenFile) -> String {
+    match (file.pid, &file.process) {
+        (Some(pid), Some(process)) => format!("by process {pid} ({process})"),
+        (Some(pid), None) => format!("by process {pid}"),
+        (None, _) => "by a process that the daemon may not see".to_owned(),
+    }
+}
+
+/// Only shows it: which process is to be ended, and how, its owner knows.
+fn who_has_it(facts: &Facts, file: &OpenFile) -> String {
+    match (file.pid, &facts.episodes) {
+        (Some(pid), _) => format!("ps -o pid,user,etime,args -p {pid}"),
+        (None, Some(found)) => {
+            let file = found.folder.join(&file.episode_id).join(&file.file);
+            facts
+                .hands
+                .as_root(&format!("find /proc -maxdepth 3 -path '/proc/[0-9]*/fd/*' -lname {}", path(&file)))
+        }
+        (None, None) => facts.hands.sealift("status"),
+    }
+}
+
+fn changed(facts: &Facts, snapshot: &Snapshot) -> Row {
+    let (id, changed) = (Id::ShippedChanged, &snapshot.shipped_changed);
+    let Some(first) = changed.first() else {
+        return Row::green(id, "Nothing was seen to be written to after it was shipped.");
+    };
+    let summary = format!(
+        "{} written to after it was shipped, and what was written is in shipped/ only: {}. Its recorder kept a file open beyond \
+         done.marker. Once that is closed, send it again; where the receiver then says that it holds something else, give it another name.",
+        if changed.len() == 1 {
+            "1 episode was".to_owned()
+        } else {
+            format!("{} episodes were, each", changed.len())
+        },
+        first.episode_id
+    );
+    let fixes: Vec<_> =
+        changed.iter().map(|it| facts.hands.sealift(&requeue(&it.episode_id, &it.folder))).collect();
+    let episodes: Vec<_> = changed.iter().map(|it| it.episode_id.as_str()).collect();
+    Row::yellow(id, summary, fixes[0].clone()).with("episodes", episodes).with("fixes", fixes)
+}
+
+/// By its name; one that was numbered is asked for by its folder's.
+fn requeue(id: &str, folder: &str) -> String {
+    if id == folder {
+        format!("requeue {} --from shipped", word(id))
+    } else {
+        format!("requeue --folder {} --from shipped", word(folder))
+    }
+}
+
+fn reused(facts: &Facts, found: &Episodes) -> Row {
+    let (id, reused) = (Id::ReusedNames, &found.reused);
+    let Some(first) = reused.first() else {
+        return Row::green(id, "No name in episodes/ is that of an episode that was shipped within the day.");
+    };
+    let summary = format!(
+        "{} in episodes/ of an episode that was shipped within the day: {first}. A recorder that writes on by path makes such a \
+         folder, and what is in it is missing from what was delivered. Stop the recorder; give what it wrote a name of its own.",
+        if reused.len() == 1 {
+            "1 folder has the name".to_owned()
+        } else {
+            format!("{} folders have the name, each", reused.len())
+        }
+    );
+    let episodes: Vec<_> = reused.iter().map(EpisodeId::as_str).collect();
+    let fix = facts.hands.as_root(&format!("ls -laR {}", path(&found.folder.join(first.as_str()))));
+    Row::yellow(id, summary, fix).with("episodes", episodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        operate::doctor::{judge::sound::sound, row::Status},
+        snapshot::ShippedChange,
+    };
+
+    fn with(change: impl FnOnce(&mut Snapshot)) -> Vec<Row> {
+        let mut facts = sound();
+        let Daemon::Answers(snapshot) = &mut facts.daemon else { panic!("it answers") };
+        change(snapshot);
+        rows(&facts)
+    }
+
+    #[test]
+    fn a_file_that_is_open_for_long_is_yellow_after_a_minute_and_red_after_ten() {
+        for (for_s, pid, status, fix) in [
+            (59, Some(7), Status::Green, None),
+            (60, Some(7), Status::Yellow, Some("ps -o pid,user,etime,args -p 7")),
+            (
+                600,
+                None,
+                Status::Red,
+                Some("find /proc -maxdepth 3 -path '/proc/[0-9]*/fd/*' -lname /d/episodes/run-1/data.mcap"),
+            ),
+        ] {
+            let rows = with(|snapshot| {
+                let process = pid.map(|_| "python3".to_owned());
+                let (episode_id, file) = ("run-1".to_owned(), "data.mcap".to_owned());
+                snapshot.open_files.count = 1;
+                snapshot.open_files.some = vec![OpenFile { episode_id, file, pid, process, for_s }];
+            });
+            assert_eq!((rows[0].status, rows[0].fix.as_deref()), (status, fix), "{rows:?}");
+            let says = rows[0].summary.contains("data.mcap of run-1, by process 7 (python3), for 60 s");
+            assert_eq!(says, status == Status::Yellow, "{rows:?}");
+        }
+    }
+
+    #[test]
+    fn where_it_cannot_be_told_the_row_says_so_and_names_what_would_tell() {
+        let rows = with(|snapshot| snapshot.open_files.untold = 2);
+        assert_eq!(rows[0].status, Status::Green);
+        for word in ["Of 2 episodes", "cannot tell", "CAP_LEASE", "PrivateUsers=no", "sealift seal"] {
+            assert!(rows[0].summary.contains(word), "{word}: {rows:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_written_to_after_it_was_shipped_is_yellow_with_the_command_that_sends_it_again() {
+        for (folder, fix) in [
+            ("a", "sealift requeue a --from shipped --data /d"),
+            ("a~1", "sealift requeue --folder 'a~1' --from shipped --data /d"),
+        ] {
+            let rows = with(|snapshot| {
+                snapshot.shipped_changed =
+                    vec![ShippedChange { episode_id: "a".to_owned(), folder: folder.to_owned() }];
+            });
+            assert_eq!((rows[1].status, rows[1].fix.as_deref()), (Status::Yellow, Some(fix)));
+        }
+    }
+}

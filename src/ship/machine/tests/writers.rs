@@ -1,0 +1,120 @@
+//! Episodes of which a file is open for writing.
+
+use super::{super::state::OpenFiles, *};
+
+fn open(id: &str, sealed_for: Duration) -> Event {
+    let what = "data.mcap is open for writing".to_owned();
+    Event::Packed(of(id), Err(PackFailure::OpenForWriting { what, sealed_for }))
+}
+
+const NOT_LONG: Duration = Duration::from_secs(1);
+const S: Duration = Duration::from_secs(1);
+
+fn accepted(bench: &Bench) -> bool {
+    bench.told.iter().any(|notice| matches!(notice, Notice::OpenFileAccepted(..)))
+}
+
+/// How it is to be packed, where it is to be.
+fn packs(bench: &Bench, id: &str) -> Option<OpenFiles> {
+    bench.wanted.iter().rev().find_map(|effect| match effect {
+        Effect::Pack { id: of, open_files, .. } if of.as_str() == id => Some(*open_files),
+        _ => None,
+    })
+}
+
+#[test]
+fn one_with_an_open_file_holds_no_slot_and_is_looked_at_again_from_milliseconds_to_seconds() {
+    let mut bench = Bench::with(|settings| settings.pack_workers = 1);
+    bench.seal("a", 1);
+    assert_eq!(packs(&bench, "a"), Some(OpenFiles::WaitedFor));
+    bench.wanted.clear();
+    bench.hear(open("a", NOT_LONG));
+    // The slot is free at once.
+    bench.seal("b", 2);
+    assert_eq!(packs(&bench, "b"), Some(OpenFiles::WaitedFor));
+    bench.hear(Event::Packed(of("b"), Ok(packed("b"))));
+    let mut waits = Vec::new();
+    for _ in 0..20 {
+        bench.wanted.clear();
+        let began = bench.now;
+        while packs(&bench, "a").is_none() {
+            bench.now = bench.machine.next_deadline().unwrap().max(bench.now);
+            bench.hear(Event::Deadline);
+        }
+        waits.push(bench.now - began);
+        bench.hear(open("a", NOT_LONG));
+    }
+    assert!(waits[0] <= Duration::from_millis(40), "{waits:?}");
+    assert!(waits.iter().all(|wait| *wait <= 5 * S), "{waits:?}");
+    assert!(!accepted(&bench));
+}
+
+#[test]
+fn when_its_wait_is_over_it_is_shipped_as_it_is_and_that_is_told() {
+    let mut bench = Bench::with(|settings| settings.open_files_wait = 600 * S);
+    bench.seal("a", 1);
+    // A wall clock that has jumped ages no marker for a daemon.
+    bench.hear(open("a", 1_000_000 * S));
+    assert!(!accepted(&bench));
+    bench.now += 599 * S;
+    bench.hear(Event::Deadline);
+    bench.hear(open("a", NOT_LONG));
+    assert!(!accepted(&bench));
+    bench.now += S;
+    bench.hear(Event::Deadline);
+    bench.wanted.clear();
+    bench.hear(open("a", NOT_LONG));
+    assert!(accepted(&bench));
+    assert_eq!(packs(&bench, "a"), Some(OpenFiles::Accepted));
+}
+
+#[test]
+fn one_that_was_sealed_anew_waits_anew() {
+    let mut bench = Bench::with(|settings| settings.open_files_wait = 600 * S);
+    bench.seal("a", 1);
+    bench.hear(open("a", NOT_LONG));
+    bench.now += 700 * S;
+    bench.hear(Event::Looked(of("a"), Look::Sealed(stamp(2))));
+    bench.wanted.clear();
+    bench.hear(Event::Deadline);
+    bench.hear(open("a", NOT_LONG));
+    assert!(!accepted(&bench));
+}
+
+#[test]
+fn one_pass_leaves_it_undone_unless_its_marker_is_older_than_the_wait() {
+    for (sealed_for, undone) in [(599 * S, 1), (600 * S, 0)] {
+        let mut bench = Bench::fresh(|settings| settings.once = true);
+        bench.hear(Event::Deadline);
+        bench.hear(scanned(&[("a", Look::Sealed(stamp(1)))], &[]));
+        bench.hear(Event::Swept(true));
+        bench.hear(open("a", sealed_for));
+        assert_eq!(accepted(&bench), undone == 0);
+        assert_eq!(bench.machine.idle(), undone == 1);
+        assert_eq!(bench.machine.tally().transient_failures, 1);
+    }
+}
+
+#[test]
+fn what_was_shipped_is_looked_at_once_more_a_minute_later_and_one_pass_does_not_wait_for_that() {
+    for once in [false, true] {
+        let mut bench = Bench::fresh(|settings| settings.once = once);
+        bench.hear(Event::Deadline);
+        bench.hear(scanned(&[("a", Look::Sealed(stamp(1)))], &[]));
+        bench.hear(Event::Swept(true));
+        bench.hear(Event::Packed(of("a"), Ok(packed("a"))));
+        bench.deliver("a");
+        let looks = |bench: &Bench| bench.wanted.iter().any(|effect| matches!(effect, Effect::LookBack(_)));
+        bench.now += 59 * S;
+        bench.hear(Event::Deadline);
+        assert!(!looks(&bench));
+        bench.now += S;
+        bench.hear(Event::Deadline);
+        assert_eq!(looks(&bench), !once);
+        if !once {
+            assert!(!bench.machine.idle());
+            bench.hear(Event::LookedBack);
+        }
+        assert!(bench.machine.idle() || !once);
+    }
+}

@@ -1,0 +1,63 @@
+//! What is written to an episode after it was delivered.
+
+use std::{fs, io::Write as _};
+
+use super::{append, status};
+use crate::support::{Sandbox, eventually_within};
+
+/// A minute, and the load of a machine that tests.
+const A_MINUTE_LATER: std::time::Duration = std::time::Duration::from_secs(150);
+
+#[test]
+fn what_is_written_to_after_its_delivery_is_told_a_minute_later_with_the_command_that_sends_it_again() {
+    let sandbox = Sandbox::with_receiver();
+    let ids = ["run-1", "run-2"];
+    let files = ids.map(|id| sandbox.seal(id, &[("data.mcap", b"head")]).join("data.mcap"));
+    let mut recorder = append(&files[0]);
+    let daemon = sandbox.start(sandbox.command_with_config("ship", "[pack]\nopen_files_wait_s = 0"));
+    for id in ids {
+        // And looked at behind its move: what is written before that puts it back.
+        daemon.wait_log(&format!("shipped {id}, now in"));
+    }
+    recorder.write_all(b"tail").unwrap();
+    drop(recorder);
+    // Another stamp, and the same bytes.
+    let second = sandbox.shipped("run-2").join("data.mcap");
+    fs::hard_link(&second, sandbox.path("link")).unwrap();
+    let changed = || status(&sandbox)["snapshot"]["shipped_changed"].clone();
+    eventually_within(A_MINUTE_LATER, "it is looked at once more", || {
+        changed().as_array().is_some_and(|all| !all.is_empty())
+    });
+    assert_eq!(changed(), serde_json::json!([{"episode_id": "run-1", "folder": "run-1"}]));
+    daemon.wait_log("run-1 was written to after it was delivered");
+    daemon.wait_log("sealift requeue 'run-1' --from shipped");
+    assert!(!daemon.log().contains("run-2 was written"));
+    let problems = status(&sandbox)["problems"].to_string();
+    assert!(problems.contains("run-1") && problems.contains("requeue"), "{problems}");
+    let requeued = sandbox.command("requeue").args(["run-1", "run-2", "--from", "shipped"]).output().unwrap();
+    let said = String::from_utf8_lossy(&requeued.stdout);
+    assert!(said.contains("requeued  run-1"), "{said}{}", String::from_utf8_lossy(&requeued.stderr));
+    // The receiver keeps what it has; nothing of either is lost.
+    daemon.wait_log("run-1: the receiver holds other content under this name");
+    assert_eq!(fs::read(sandbox.layout.episodes.join("run-1/data.mcap")).unwrap(), b"headtail");
+}
+
+#[test]
+fn a_folder_of_the_name_of_one_that_was_shipped_within_the_day_is_shown_at_once() {
+    let sandbox = Sandbox::with_receiver();
+    let _daemon = sandbox.daemon();
+    sandbox.seal("run-1", &[("data.bin", b"recorded")]);
+    sandbox.wait_shipped("run-1");
+    let reused = || status(&sandbox)["folders"]["reused_names"].clone();
+    assert_eq!(reused(), serde_json::json!([]));
+    // A recorder that writes by path, into what is a new folder by now.
+    sandbox.record("run-1", &[("c/1", b"chunk")]);
+    assert_eq!(reused(), serde_json::json!(["run-1"]));
+    let out = sandbox.command("doctor").arg("--json").output().unwrap();
+    let rows: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let row = rows["checks"].as_array().unwrap().iter().find(|row| row["id"] == "reused-names").unwrap();
+    assert_eq!(
+        (&row["status"], &row["details"]["episodes"]),
+        (&"yellow".into(), &serde_json::json!(["run-1"]))
+    );
+}
