@@ -151,8 +151,8 @@ impl Machine {
                 if own_weather {
                     return self.wait_for_weather(id, packed, refusal, asked, now);
                 }
-                if self.destination.hold().is_none() && !own {
-                    self.ramp.refused(self.settings.concurrency);
+                if self.destination.hold().is_none() {
+                    self.ramp.refused(own, self.settings.concurrency);
                 }
                 if self.destination.weather(id, &refusal, asked, now, &mut self.jitter) {
                     // A pass from cron waits for nothing.

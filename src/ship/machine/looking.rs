@@ -267,6 +267,7 @@ impl Machine {
         }
         episode.archived = episode.durable;
         episode.without_copy = false;
+        self.tally.scanned = self.tally.scanned.saturating_sub(1);
         self.discard_scratch(id);
         self.sleep_until(id, None);
         self.enter(id, State::Open);

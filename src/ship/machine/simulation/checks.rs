@@ -87,7 +87,8 @@ impl World {
                     }
                 }
             }
-            Event::Kept(id, Err(_)) => {
+            // Of what lies nowhere only a note could not be written.
+            Event::Kept(id, Err(_)) if self.scratch.get(id).is_none_or(|archive| !archive.measured) => {
                 self.seen.spoiled.insert(id.clone());
                 self.seen.conflicts.remove(id);
             }
