@@ -28,7 +28,10 @@ const NAMES: [&str; 3] = ["stored", "rejected", "weather"];
 fn answer(seen: &Seen) -> Reply {
     match seen.id.as_str() {
         _ if seen.head.starts_with("HEAD") => Reply::empty(404),
-        "rejected" => Reply::json(422, &json!({"detail": "no"})),
+        // Of the commit: believed at once, whether or not anything was delivered there before.
+        "rejected" => {
+            Reply::json(412, &json!({"type": "urn:sealift:commit-out-of-window", "detail": "too old"}))
+        }
         "weather" => Reply::empty(503),
         _ => Reply::stored(seen),
     }

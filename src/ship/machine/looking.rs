@@ -267,7 +267,10 @@ impl Machine {
         }
         episode.archived = episode.durable;
         episode.without_copy = false;
-        self.tally.scanned = self.tally.scanned.saturating_sub(1);
+        if self.settings.once {
+            // What one pass found sealed, and is not any more, is nothing that it leaves undone.
+            self.tally.scanned = self.tally.scanned.saturating_sub(1);
+        }
         self.discard_scratch(id);
         self.sleep_until(id, None);
         self.enter(id, State::Open);

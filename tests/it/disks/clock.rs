@@ -105,7 +105,11 @@ fn what_was_quarantined_while_the_clock_was_behind_is_kept_and_its_age_begins_wh
     let server = Scripted::new(move |seen, _| {
         let reply = match seen.id.as_str() {
             "bad" => Reply::text(412, "application/problem+json", OUT_OF_WINDOW),
-            _ => Reply::stored(seen),
+            _ => {
+                let mut receipt = seen.receipt();
+                receipt["stored_at"] = "2026-12-20T10:00:00Z".into();
+                Reply::json(201, &receipt)
+            }
         };
         reply.header("Date: Sun, 20 Dec 2026 10:00:00 GMT")
     });

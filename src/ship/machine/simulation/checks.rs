@@ -87,8 +87,9 @@ impl World {
                     }
                 }
             }
-            // Of what lies nowhere only a note could not be written.
-            Event::Kept(id, Err(_)) if self.scratch.get(id).is_none_or(|archive| !archive.measured) => {
+            // Of what lies nowhere it was a note: no bytes are any worse for that.
+            Event::Kept(id, Err(_)) if self.scratch.get(id).is_some_and(|it| it.measured) => {}
+            Event::Kept(id, Err(_)) => {
                 self.seen.spoiled.insert(id.clone());
                 self.seen.conflicts.remove(id);
             }
