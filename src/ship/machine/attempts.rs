@@ -152,7 +152,7 @@ impl Machine {
                     return self.wait_for_weather(id, packed, refusal, asked, now);
                 }
                 if self.destination.hold().is_none() {
-                    self.ramp.refused(self.settings.concurrency);
+                    self.ramp.refused(own, self.settings.concurrency);
                 }
                 if self.destination.weather(id, &refusal, asked, now, &mut self.jitter) {
                     // A pass from cron waits for nothing.

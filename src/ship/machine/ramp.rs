@@ -25,8 +25,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 const SHORTEST: Duration = Duration::from_millis(20);
 /// So many deliveries at full speed, and none refused among them, and it is forgotten that there was not enough for all.
 const FORGOTTEN_AFTER: u32 = 100;
-/// Of those that are refused between two deliveries so many slow the others down: what comes back from an outage together, and is
-/// refused by something in between, however many, must not.
+/// Of those that are refused between two deliveries so many slow the others down, and of those that may fail by themselves half as
+/// many: what comes back from an outage together, and is refused by something in between, however many, must not.
 const MOST_COUNTED: u8 = 2;
 /// Slots are counted in such parts, so that they can grow slowly.
 const PARTS: usize = 8;
@@ -73,7 +73,7 @@ impl Ramp {
             return;
         };
         if climb.ceiling > Duration::ZERO {
-            climb.ceiling = if self.careful { climb.ceiling * 2 / 3 } else { climb.ceiling / 2 };
+            climb.ceiling = if self.careful { climb.ceiling * 7 / 10 } else { climb.ceiling / 2 };
             if climb.ceiling < SHORTEST {
                 climb.ceiling = Duration::ZERO;
             }
@@ -86,10 +86,11 @@ impl Ramp {
         }
     }
 
-    /// The weather met one while the destination was not held; `slots` is full speed.
-    pub(super) fn refused(&mut self, slots: usize) {
+    /// The weather met one while the destination was not held; `slots` is full speed. `again`: it failed before, and others were
+    /// delivered since.
+    pub(super) fn refused(&mut self, again: bool, slots: usize) {
         self.delivered_at_full = 0;
-        if self.counted >= MOST_COUNTED {
+        if self.counted >= if again { MOST_COUNTED / 2 } else { MOST_COUNTED } {
             return;
         }
         self.counted += 1;

@@ -381,6 +381,10 @@ impl World {
         }
         let scratch = self.scratch.remove(id);
         if self.disk_fails() {
+            // That it was tried is all that could not be written.
+            if scratch.is_none() && conflict.is_none() {
+                return Ok(());
+            }
             let half = self.dice.chance(50);
             if let Some(archive) = scratch.filter(|_| half) {
                 self.disk.outbox.insert(id.clone(), Archive { sidecar: None, damaged: true, ..archive });
