@@ -12,11 +12,13 @@
 //! words, a folder's name) is printable here already, and no secret is in any of it: an address comes without user, password and query.
 
 mod episodes;
+mod room;
 mod totals;
 
 use serde::{Deserialize, Serialize};
 
 pub use episodes::{Counts, Episode, EpisodeState, OpenFile, OpenFiles, ShippedChange, Stranger, Strangers};
+pub use room::Room;
 pub use totals::{Attempts, Bucket, Histogram, Totals};
 
 use crate::records::WallTime;
@@ -395,28 +397,6 @@ pub struct Pause {
     /// How much longer; `None` where no time is known.
     #[serde(default)]
     pub for_s: Option<u64>,
-}
-
-/// One file system.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Room {
-    /// Which folders are on it: `episodes`, `outbox`, `shipped`, `quarantine`.
-    pub folders: Vec<String>,
-    /// The first one's path.
-    pub path: String,
-    /// What a user like ours may still write.
-    pub free_bytes: u64,
-    /// How large it is.
-    pub total_bytes: u64,
-    /// How many files may still be made; `None` where that is not counted, or an older daemon does not say.
-    #[serde(default)]
-    pub free_files: Option<u64>,
-    /// How fast it fills, as seen over the last hours; negative where it empties. `None` where it was not watched for long enough.
-    #[serde(default)]
-    pub filling_bytes_per_s: Option<i64>,
-    /// How long it lasts at that rate; `None` where that is not known, or it does not fill.
-    #[serde(default)]
-    pub lasts_s: Option<u64>,
 }
 
 #[cfg(test)]

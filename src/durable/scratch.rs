@@ -4,13 +4,13 @@
 
 use std::{
     ffi::OsStr,
-    fs::{DirBuilder, File, OpenOptions},
+    fs::{File, OpenOptions},
     io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, Mode, OFlags, mkdirat};
 
 use crate::layout::{COPY_PREFIX, hidden};
 
@@ -19,7 +19,8 @@ const MAX_SCRATCH: u32 = 10_000;
 
 /// A new, empty directory to build in; `name` stands in its own, for people who look there.
 pub(super) fn scratch_directory(folder: &Path, name: &OsStr, mode: u32) -> io::Result<PathBuf> {
-    first_free(folder, name, |path| DirBuilder::new().mode(mode).create(path)).map(|(path, ())| path)
+    let make = |path: &Path| Ok(mkdirat(CWD, path, Mode::from_raw_mode(mode))?);
+    first_free(folder, name, make).map(|(path, ())| path)
 }
 
 /// A new, empty file.

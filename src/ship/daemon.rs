@@ -9,6 +9,7 @@
 
 mod asking;
 mod before;
+mod cleaning;
 mod ending;
 mod grounds;
 mod idle;

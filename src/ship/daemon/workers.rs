@@ -41,7 +41,7 @@ use crate::{
         pack::{self, PackError},
         quarantine, retire,
         room::Room,
-        sweep::{self, edited::Edited, pressure::Pressure},
+        sweep::{edited::Edited, pressure::Pressure},
         transport::{Delivery, Transport},
     },
     tree::modes::Modes,
@@ -79,7 +79,7 @@ pub(super) struct Known {
     /// What disk pressure would take next from `shipped/`.
     pub(super) pressure: Mutex<Pressure>,
     /// Whether what was announced in `quarantine/`, in `shipped/`, was taken back since they are kept for ever.
-    taken_back: [AtomicBool; 2],
+    pub(super) taken_back: [AtomicBool; 2],
     /// The last answer's own clock, and when it came.
     server_clock: Mutex<Option<(WallTime, Instant)>>,
     /// Which folder `episodes/` was at the start. While it is another, no archive is taken for an orphan.
@@ -347,16 +347,6 @@ impl Workers {
         quarantine::quarantine(&self.layout, id, reason, now, believed, &content_of, progress)
     }
 
-    /// Whether what the clock says now may be counted from later.
-    fn clock_is_believed(&self) -> bool {
-        clock::believed_lately(clock::wall_now(), self.servers_time())
-    }
-
-    /// What time it is where the receiver is, by its last answer.
-    fn servers_time(&self) -> Option<WallTime> {
-        lock(&self.known.server_clock).map(|(date, heard)| date.after(heard.elapsed()))
-    }
-
     pub(super) fn settle_orphan(&self, id: &EpisodeId, displaced: bool, progress: &Progress) -> OrphanEnd {
         let Some(root) = self.known.root else { return OrphanEnd::Settled };
         // What is not seen in another folder says nothing.
@@ -403,35 +393,6 @@ impl Workers {
         let read =
             || pack::content_with_modes(&receipt.episode_id, directory, modes.as_ref(), probe, progress);
         known_content(directory, at_idle_priority(read))
-    }
-
-    pub(super) fn sweep(&self, progress: &Progress) -> bool {
-        let KeepDays { quarantine, shipped } = self.keep_days;
-        let now = clock::wall_now();
-        let kept = [(&self.layout.quarantine, quarantine), (&self.layout.shipped, shipped)];
-        for ((folder, days), taken_back) in kept.into_iter().zip(&self.known.taken_back) {
-            // Once: nothing is announced there after that.
-            let once = !taken_back.swap(days.is_none(), Ordering::Relaxed);
-            if days.is_none() && once && self.have(folder).is_ok() {
-                sweep::take_back(folder, &self.layout, now, progress);
-            }
-        }
-        if quarantine.is_none() && shipped.is_none() {
-            self.known.lore.note_deletions_ahead(0);
-            return true;
-        }
-        if !clock::believed(now, self.servers_time()) {
-            tracing::debug!("nothing is cleaned up while the clock cannot be believed");
-            return false;
-        }
-        // In the place of a folder that is gone for a while, nothing is ours to remove.
-        let here = |folder: &Path, days: Option<u32>| days.filter(|_| self.have(folder).is_ok());
-        let quarantine = here(&self.layout.quarantine, quarantine);
-        let shipped = here(&self.layout.shipped, shipped);
-        let swept =
-            sweep::sweep(&self.layout, quarantine, shipped, now, &self.as_delivered(progress), progress);
-        self.known.lore.note_deletions_ahead(swept.quarantine_ahead);
-        true
     }
 }
 

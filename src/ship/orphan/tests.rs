@@ -29,11 +29,10 @@ fn content_in(directory: &Path) -> Digest {
     content_of(&EpisodeId::parse("a").unwrap(), directory).unwrap().unwrap()
 }
 
-/// An archive of `a`, and no episode.
+/// An archive, and no episode.
 fn sandbox() -> Sandbox {
-    let folder = tempfile::tempdir().unwrap();
+    let (folder, id) = (tempfile::tempdir().unwrap(), EpisodeId::parse("a").unwrap());
     let layout = Layout::below(folder.path());
-    let id = EpisodeId::parse("a").unwrap();
     for folder in [&layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
         fs::create_dir_all(folder).unwrap();
     }
@@ -83,7 +82,7 @@ impl Sandbox {
             modes: None,
             aging: None,
         };
-        fs::write(directory.join("shipping_receipt.json"), serde_json::to_vec(&receipt).unwrap()).unwrap();
+        filed::write_receipt(&directory, &receipt, &[]).unwrap();
         directory
     }
 

@@ -161,8 +161,8 @@ fn the_source_of_a_copy_goes_last_and_only_after_a_look() {
     in_order(
         &across.rig.traced(across.rig.sandbox.url(), &[]),
         &[
-            ("fsync(", ".sealift-copy-run-1/data.bin>"),
-            ("fsync(", ".sealift-copy-run-1>"),
+            ("fsync(", ".sealift-copy-0-run-1/data.bin>"),
+            ("fsync(", ".sealift-copy-0-run-1>"),
             ("renameat2(", "shipped/run-1\""),
             ("fsync(", "/shipped>"),
             ("renameat2(", "episodes/.sealift-aside-0-run-1\""),
