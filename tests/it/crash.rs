@@ -270,6 +270,7 @@ fn what_was_written_to_while_it_was_moved_is_not_taken_for_delivered() {
         }
         let mut open = fs::File::options().append(true).open(sandbox.shipped(ID).join("data.bin")).unwrap();
         open.write_all(b"late").unwrap();
+        drop(open);
         // It is packed and offered as it is now, in the same pass; the receiver says that it holds another.
         let (code, tally) = sandbox.ship_once();
         assert_eq!((code, &tally["conflicts"]), (1, &json!(1)), "{left}");

@@ -198,7 +198,9 @@ fn two_large_episodes_that_are_still_appended_to_do_not_take_the_only_large_slot
             })
         })
         .collect();
-    let daemon = sandbox.start(sandbox.command_with_config("ship", "[pack]\nworkers = 2"));
+    // Where open files can be asked after they hold no slot: here it is the stamps that tell.
+    let config = "[pack]\nworkers = 2\nopen_files_wait_s = 0";
+    let daemon = sandbox.start(sandbox.command_with_config("ship", config));
     daemon.wait_log("is sealed but not at rest");
     sandbox.seal("healthy", &[("data.bin", &crate::uploads::noise(LARGE_BYTES))]);
     sandbox.wait_shipped("healthy");

@@ -69,6 +69,7 @@ impl Shipped {
         fs::set_permissions(&long, fs::Permissions::from_mode(0o400)).unwrap();
         let old = fs::File::options().append(true).open(&long).unwrap();
         old.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_007)).unwrap();
+        drop(old);
         assert!(sealift().arg("seal").arg(&episode).status().unwrap().success());
         assert_eq!(sandbox.ship_once().0, 0);
         let stored = sandbox.store().join("episodes");

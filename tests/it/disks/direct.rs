@@ -152,6 +152,7 @@ fn memory_is_bounded_without_a_copy_as_well() {
         let episode = sandbox.record(id, &[("data.bin", &noise(noise_mib * MIB))]);
         let data = fs::File::options().write(true).open(episode.join("data.bin")).unwrap();
         data.set_len(mib * MIB).unwrap();
+        drop(data);
         fs::write(episode.join("done.marker"), b"").unwrap();
         sandbox.wait_shipped(id);
         daemon.peak_kib()
