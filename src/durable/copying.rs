@@ -138,7 +138,7 @@ impl<'a> Copier<'a> {
     /// What a new name in the copy came to that could not be made.
     fn no_name(&self, path: &Path, errno: Errno) -> io::Error {
         match errno {
-            // The copy is new, and nobody else's.
+            // The copy is new, and no other process's.
             Errno::EXIST => {
                 let what = "its name, which differs from another's beside it in letter case only,";
                 held_by_none(path, what, self.folder, errno)

@@ -275,7 +275,7 @@ fn move_by_copy(
 }
 
 /// The copy that a killed process gave its name and did not get to take the source away from. It took the first name that
-/// was free, and while the source stood there nobody took another: it is one of the last that are taken.
+/// was free, and while the source stood there no other name was taken: it is one of the last that are taken.
 fn copied_before(
     from: &Path,
     name: &Name<'_>,
@@ -389,7 +389,7 @@ fn take_away(
     Ok(Source::Removed)
 }
 
-/// As [`take_away`], where the source can have no other name. Whoever has a file of it open can still write until the last look.
+/// As [`take_away`], where the source can have no other name. A process that has a file of it open can still write until the last look.
 fn take_away_in_place(
     from: &Path,
     copy: &Path,

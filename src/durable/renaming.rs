@@ -66,7 +66,7 @@ pub(super) fn claim(from: &Path, to: &Path) -> io::Result<Published> {
     match fs::rename(from, to) {
         Ok(()) => Ok(Published::Done),
         Err(error) => {
-            // It is empty, or somebody's by now, and then it stays.
+            // It is empty, or in use by now, and then it stays.
             let is_ours = fs::remove_dir(to).is_ok();
             if is_ours { Err(error) } else { Ok(Published::NameTaken) }
         }

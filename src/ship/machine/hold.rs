@@ -69,7 +69,7 @@ pub struct Destination {
     rejections: Rejections,
     hold: Option<Hold>,
     one_pass: bool,
-    /// Somebody was reached by the last attempt. Where nobody is, no other episode fares better.
+    /// A server was reached by the last attempt. Where none is, no other episode fares better.
     reached: bool,
 }
 

@@ -200,7 +200,7 @@ impl<O: Outside> Hosts<O> {
             | Effect::Relieve { .. }
             | Effect::Quarantine { .. }
             | Effect::Orphan { .. } => {
-                unreachable!("there is room, and nobody is at fault: {effect:?}")
+                unreachable!("there is room, and nothing is at fault: {effect:?}")
             }
         })
     }
