@@ -6,7 +6,10 @@ use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
-use tokio::{net::UnixStream, time::timeout};
+use tokio::{
+    net::UnixStream,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
     episode::printable,
@@ -56,11 +59,13 @@ pub enum NoAnswer {
 /// # Errors
 /// [`NoAnswer`], within the time.
 pub async fn snapshot(layout: &Layout, within: Duration) -> Result<Snapshot, NoAnswer> {
+    // One deadline for both: where the folder hangs, the look for its socket has used it up.
+    let until = Instant::now() + within;
     let of = layout.clone();
-    let socket = timeout(within, tokio::task::spawn_blocking(move || socket::of(&of)));
+    let socket = timeout_at(until, tokio::task::spawn_blocking(move || socket::of(&of)));
     let socket = socket.await.ok().and_then(Result::ok).unwrap_or_else(|| layout.control_socket());
     let path = printable(&socket.to_string_lossy());
-    let body = match timeout(within, get(&socket, "/snapshot")).await {
+    let body = match timeout_at(until, get(&socket, "/snapshot")).await {
         Err(_) => return Err(NoAnswer::Hangs { path }),
         Ok(Err(error)) => return Err(no_answer(&error, path, &socket)),
         Ok(Ok((StatusCode::OK, body))) => body,
