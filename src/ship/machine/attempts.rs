@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Notice,
     backoff::{MOVING, REFUSED, TRANSIENT},
+    hold::Silence,
     queue::Machine,
     state::{Next, Noted, Packed, Reason, Rest, State},
     verdict::{Refusal, Verdict, is_ours, judge, receivers_clock},
@@ -69,7 +70,8 @@ impl Machine {
             self.enter(id, State::Ready(packed));
             return self.keep(id);
         }
-        if is_ours(&attempt.outcome) {
+        let by_ours = is_ours(&attempt.outcome);
+        if by_ours {
             self.destination.is_ours();
         }
         let verdict = self.destination.weigh(id, verdict, trust.require_receipt, now, &mut self.jitter);
@@ -154,7 +156,8 @@ impl Machine {
                 if self.destination.hold().is_none() {
                     self.ramp.refused(own, self.settings.concurrency);
                 }
-                if self.destination.weather(id, &refusal, asked, now, &mut self.jitter) {
+                let silence = asked.map(|lasts| Silence { lasts, by_ours });
+                if self.destination.weather(id, &refusal, silence, now, &mut self.jitter) {
                     // A pass from cron waits for nothing.
                     let rest = asked.filter(|_| !self.settings.once);
                     self.wait_for_destination(id, packed, &refusal, rest, now);

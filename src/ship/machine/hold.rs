@@ -41,8 +41,20 @@ const UNTRIED_EVERY: Duration = Duration::from_secs(2);
 const UNTRIED_EVERY_IN_BAD_WEATHER: Duration = Duration::from_secs(5);
 /// After each so many the pause grows by as much again: it looks more and more like the destination.
 const UNTRIED_PER_PACE: u32 = 64;
+/// However long a silence something in between asks for, one that was not tried is tried each time
+/// that this has gone by: it may ask only those for it that it refuses.
+const UNTRIED_EVERY_IN_SILENCE: Duration = Duration::from_secs(60);
 /// Beyond these, what was sealed since the hold began is tried at once: two, and one more each time that this has gone by.
 const NEW_EVERY: Duration = Duration::from_secs(60);
+
+/// A silence that `Retry-After` asked for (RFC 9110, section 10.2.3).
+#[derive(Debug, Clone, Copy)]
+pub struct Silence {
+    /// For how long.
+    pub lasts: Duration,
+    /// By a receiver of ours, in its own words.
+    pub by_ours: bool,
+}
 
 /// What a hold knows of an episode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,8 +116,10 @@ pub struct Hold {
     pub weather: bool,
     schedule: Schedule,
     failures: u32,
-    /// Somebody who is obeyed has asked for silence until then.
+    /// What was tried is silent until then, as was asked.
     silent_until: Duration,
+    /// What was not tried is: as long where a receiver asked for it.
+    untried_silent_until: Duration,
     /// Probes with an episode that had not been tried yet.
     fresh_probes: u32,
     /// The last one waited for its time: its failure makes the next one wait longer.
@@ -232,7 +246,7 @@ impl Destination {
             if many {
                 why.detail = format!("three different episodes in a row are rejected alike: {}", why.detail);
             }
-            self.hold_for(id, &why, FAULT_PROBE, None, now).failed(id, &why, None, now, jitter);
+            self.hold_for(id, &why, FAULT_PROBE, None, now).failed(id, &why, now, jitter);
         } else if acts {
             return Verdict::Fatal(why);
         }
@@ -241,7 +255,7 @@ impl Destination {
 
     /// The destination is at fault, as far as this one episode can tell.
     pub fn at_fault(&mut self, id: &EpisodeId, why: &Refusal, now: Duration, jitter: &mut Jitter) {
-        self.hold_for(id, why, FAULT_PROBE, Some(id), now).failed(id, why, None, now, jitter);
+        self.hold_for(id, why, FAULT_PROBE, Some(id), now).failed(id, why, now, jitter);
     }
 
     /// Something that is no receiver refused. True where this is the second, different episode in a row that is refused
@@ -251,7 +265,7 @@ impl Destination {
             self.last_refused.as_ref().is_some_and(|(other, status)| other != id && *status == why.status);
         self.last_refused = Some((id.clone(), why.status));
         if alike || self.hold.is_some() {
-            self.hold_for(id, why, FAULT_PROBE, None, now).failed(id, why, None, now, jitter);
+            self.hold_for(id, why, FAULT_PROBE, None, now).failed(id, why, now, jitter);
         }
         self.hold.is_some()
     }
@@ -262,7 +276,7 @@ impl Destination {
         self.weather_streak = 0;
         let another = self.last_altered.replace(id.clone()).is_some_and(|other| other != *id);
         if another || self.hold.is_some() {
-            self.hold_for(id, why, WEATHER_PROBE, None, now).failed(id, why, None, now, jitter);
+            self.hold_for(id, why, WEATHER_PROBE, None, now).failed(id, why, now, jitter);
         }
         self.hold.is_some()
     }
@@ -272,15 +286,22 @@ impl Destination {
         &mut self,
         id: &EpisodeId,
         why: &Refusal,
-        retry_after: Option<Duration>,
+        asked: Option<Silence>,
         now: Duration,
         jitter: &mut Jitter,
     ) -> bool {
         self.weather_streak += 1;
         let alone = self.last_met.replace(id.clone()).filter(|last| last == id);
         if self.hold.is_some() || self.weather_streak >= WEATHER_STREAK {
+            // Where the receiver is ours, what speaks otherwise is before it. Elsewhere a page is.
+            let by_receiver =
+                |asked: Silence| asked.by_ours || (why.body.is_object() && !self.rejections.ours);
+            let obeyed = asked.is_some_and(by_receiver);
             let hold = self.hold_for(id, why, WEATHER_PROBE, alone.as_ref(), now);
-            hold.failed(id, why, retry_after, now, jitter);
+            hold.failed(id, why, now, jitter);
+            if let Some(asked) = asked {
+                hold.silence(asked.lasts, obeyed, now);
+            }
         }
         self.hold.is_some()
     }
@@ -338,6 +359,7 @@ impl Destination {
             schedule,
             failures: 0,
             silent_until: now,
+            untried_silent_until: now,
             fresh_probes: 0,
             last_was_due: true,
             most_fresh,
@@ -359,7 +381,7 @@ impl Hold {
     pub fn lets_through(&self, id: &EpisodeId, trial: Trial, now: Duration) -> bool {
         let another = self.suspect.as_ref().is_some_and(|suspect| suspect != id);
         another
-            || now >= self.silent_until
+            || now >= self.untried_silent_until
                 && match trial {
                     Trial::Over => false,
                     Trial::Ahead => self.has_place_for_untried(now),
@@ -380,7 +402,7 @@ impl Hold {
     /// When the next one that was not tried may go, beyond those that go at once; `None` where no other would fare better.
     #[must_use]
     pub fn place_for_untried(&self) -> Option<Duration> {
-        self.reached.then(|| self.untried_from.max(self.silent_until))
+        self.reached.then(|| self.untried_from.max(self.untried_silent_until))
     }
 
     fn untried_every(&self) -> Duration {
@@ -395,17 +417,10 @@ impl Hold {
     /// When the next one that was sealed since may go.
     #[must_use]
     pub fn place_for_new(&self) -> Duration {
-        self.new_from.saturating_sub(NEW_EVERY).max(self.silent_until)
+        self.new_from.saturating_sub(NEW_EVERY).max(self.untried_silent_until)
     }
 
-    fn failed(
-        &mut self,
-        id: &EpisodeId,
-        why: &Refusal,
-        retry_after: Option<Duration>,
-        now: Duration,
-        jitter: &mut Jitter,
-    ) {
+    fn failed(&mut self, id: &EpisodeId, why: &Refusal, now: Duration, jitter: &mut Jitter) {
         if self.suspect.as_ref().is_some_and(|suspect| suspect != id) {
             self.suspect = None;
         }
@@ -420,8 +435,14 @@ impl Hold {
                 self.next_probe = now + wait;
             }
         }
-        // The longest pause that was asked for, whoever heard of it.
-        self.silent_until = self.silent_until.max(now + retry_after.unwrap_or_default());
         self.next_probe = self.next_probe.max(self.silent_until);
+    }
+
+    /// The longest silence that was asked for counts, whichever episode was told it.
+    fn silence(&mut self, lasts: Duration, obeyed: bool, now: Duration) {
+        self.silent_until = self.silent_until.max(now + lasts);
+        self.next_probe = self.next_probe.max(self.silent_until);
+        let untried = if obeyed { lasts } else { lasts.min(UNTRIED_EVERY_IN_SILENCE) };
+        self.untried_silent_until = self.untried_silent_until.max(now + untried);
     }
 }

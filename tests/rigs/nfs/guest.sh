@@ -174,12 +174,15 @@ a_second_daemon_is_refused() {
 a_server_that_is_gone_stops_the_heart_and_loses_nothing() {
     record /data lost-1
     within 40 "lost-1 is shipped" shipped lost-1
+    # Of what a slow machine has had the log say before, nothing counts.
+    said=$(grep -c 'has not moved for .* No sign of life' /run/ship.log)
     server_down
     gone=$(uptime_s)
     # What was recorded elsewhere meanwhile.
     record /export lost-2
-    within 60 "the log names what hangs" log_says "No sign of life is given until it moves"
-    echo "$(grep "No sign of life" /run/ship.log | grep -o "[a-z/ ]* has not moved for [0-9]* s" | head -1), said $(($(uptime_s) - gone)) s after the server went"
+    says_more() { [ "$(grep -c 'has not moved for .* No sign of life' /run/ship.log)" -gt "$said" ]; }
+    within 60 "the log names what hangs" says_more
+    echo "$(grep "No sign of life" /run/ship.log | grep -o "[a-z/ ]* has not moved for [0-9]* s" | sed -n "$((said + 1))p"), said $(($(uptime_s) - gone)) s after the server went"
     had=$(beats)
     now=$(uptime_s)
     past() { [ "$(uptime_s)" -ge $((now + 10)) ]; }

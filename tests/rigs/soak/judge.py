@@ -266,9 +266,13 @@ def strangers(recorded, places):
     for name in places.episodes.keys() - known - of_recorders:
         if not name.startswith((".stage-", ".removed-")):
             yield f"episodes/: {name!r}, which nobody recorded"
-    expected = {f"{id_}{end}" for id_ in places.conflicts for end in (".json", ".tar.zst")}
-    for name in places.outbox ^ expected:
-        yield f"outbox/: {name!r} {'is left over' if name in places.outbox else 'is missing beside a conflict'}"
+    # What is sent without a copy has no archive there: its conflict is noted alone.
+    notes = {f"{id_}.json" for id_ in places.conflicts}
+    archives = {f"{id_}.tar.zst" for id_ in places.conflicts}
+    for name in places.outbox - notes - archives:
+        yield f"outbox/: {name!r} is left over"
+    for name in notes - places.outbox:
+        yield f"outbox/: {name!r} is missing: the conflict is noted nowhere"
 
 
 def leftovers(lane):

@@ -184,6 +184,44 @@ fn the_longest_pause_counts_whoever_in_flight_was_told_it() {
 }
 
 #[test]
+fn a_silence_that_something_in_between_asks_for_lets_one_that_was_not_tried_through_each_minute() {
+    let mut bench = waiting(6);
+    assert_eq!(bench.take("send"), ["a", "b"]);
+    for id in ["a", "b", "c"] {
+        bench.answer_after(id, 503, html(), Some(3600));
+    }
+    // It went beside b, before the hold.
+    assert_eq!(bench.take("send"), ["c"]);
+    assert!(bench.held());
+    for id in ["d", "e"] {
+        bench.wait_s(59);
+        assert_eq!(bench.take("send"), [""; 0], "before {id}");
+        bench.wait_s(2);
+        assert_eq!(bench.take("send"), [id]);
+        bench.answer_after(id, 503, html(), Some(3600));
+    }
+    bench.wait_s(61);
+    assert_eq!(bench.take("send"), ["f"]);
+    bench.answer("f", 201, AnswerBody::Empty);
+    assert!(!bench.held());
+}
+
+#[test]
+fn a_silence_that_a_receiver_asks_for_is_kept_with_every_episode() {
+    for body in [by_receiver(), problem(ProblemType::TooMany)] {
+        let mut bench = waiting(4);
+        bench.take("send");
+        bench.answer_after("a", 503, body.clone(), Some(3600));
+        bench.take("send");
+        bench.answer_after("b", 503, body, Some(3600));
+        bench.wait_s(3590);
+        assert_eq!(bench.take("send"), [""; 0]);
+        bench.wait_s(100);
+        assert_eq!(bench.take("send").len(), 1);
+    }
+}
+
+#[test]
 fn any_answer_of_a_receiver_clears_the_hold() {
     for (status, body) in [(409, problem(ProblemType::Conflict)), (413, by_receiver())] {
         let mut bench = waiting(2);
