@@ -119,6 +119,8 @@ class Soak:
         lane, disk, _ = filling
         if not any(other is lane and other_disk == disk for other, other_disk, _ in self.filled):
             lane.free(disk)
+            # It was full until now, however late this turn is.
+            self.full_until[lane.name, disk] = self.now() + FULL_DISK_ECHO_S
 
     def signal(self, process, name, seconds):
         if process.state != "up":
