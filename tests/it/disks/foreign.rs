@@ -305,3 +305,16 @@ fn inodes_that_are_used_up_are_named_as_such_and_counted() {
     let room = rooms.iter().find(|room| room["folders"][0] == "outbox").unwrap();
     assert_eq!(room["free_files"], 0, "{room}");
 }
+
+#[test]
+fn a_fifo_that_a_disk_cannot_hold_is_left_out_of_the_copy_and_holds_nothing_up() {
+    let sandbox = Sandbox::with_receiver();
+    let Some(_disk) = Foreign::exfat(&sandbox, &sandbox.layout.shipped) else { return };
+    let episode = sandbox.record("run-1", &[("x.bin", b"1")]);
+    assert!(Command::new("mkfifo").arg(episode.join("pipe")).status().unwrap().success());
+    fs::write(episode.join("done.marker"), b"").unwrap();
+    let (code, counts) = sandbox.ship_once();
+    assert_eq!((code, counts["shipped"].as_u64()), (0, Some(1)), "{counts}");
+    assert_eq!(names(&sandbox.shipped("run-1")), ["done.marker", "shipping_receipt.json", "x.bin"]);
+    assert_eq!(names(&sandbox.layout.episodes), [""; 0]);
+}
