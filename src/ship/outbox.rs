@@ -232,7 +232,7 @@ fn refusal(recorded: &RecordedVerdict) -> Refusal {
 /// what was delivered.
 ///
 /// On a full disk it is an empty file, which takes no room: its name says which episode it was, and the receipt in `shipped/` the
-/// rest. No spare is spent on it: those are for receipts.
+/// rest. No spare is spent on it, since those are for receipts, unless not even an empty file can be made: its inodes are used up.
 ///
 /// # Errors
 /// Those of [`durable::write_record`].
@@ -244,7 +244,12 @@ pub fn note(layout: &Layout, id: &EpisodeId, packed: &Packed) -> io::Result<()> 
     }
     let (path, bytes) = (layout.sidecar(id), serde_json::to_vec_pretty(&sidecar)?);
     match durable::write_record(&path, &bytes, &[]) {
-        Err(error) if durable::is_full(&error) => durable::write_record(&path, b"", &[]),
+        Err(error) if durable::is_full(&error) => match durable::write_record(&path, b"", &[]) {
+            Err(error) if durable::is_full(&error) => {
+                durable::write_record(&path, &bytes, &layout.spares(&layout.outbox))
+            }
+            written => written,
+        },
         written => written,
     }
 }
