@@ -23,6 +23,7 @@ use crate::{
     filed,
     filesystem::{ground, used_up},
     layout::Layout,
+    open_files::Probe,
     progress::Progress,
     records::{Aging, ArchiveFacts, ManifestCheck, ShippingReceipt, WallTime},
     tree::{self, Kind, TreeError, modes::Modes},
@@ -134,6 +135,7 @@ fn try_retire(
         id.as_str(),
         is_what_was_packed,
         &of_this,
+        Probe::below(&episode),
         progress,
     )? {
         MoveChecked::To(path) => {
@@ -148,6 +150,12 @@ fn try_retire(
             // It proves nothing in episodes/, and is written anew; but it would puzzle whoever finds it there.
             filed::remove_receipt(&path)?;
             Ok(Moved::Changed)
+        }
+        MoveChecked::Open { at, file } => {
+            // Nor there. Where room is short it is kept for the next try.
+            filed::give_back_receipt(&at, &spares)?;
+            // Where its name was used again meanwhile, it is an episode of its own.
+            Ok(if at == episode { Moved::open(file) } else { Moved::Changed })
         }
     }
 }

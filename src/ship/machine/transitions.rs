@@ -258,7 +258,11 @@ impl Machine {
                 self.tell(Notice::DeliveredAndGone(id.clone()));
                 self.forget_unless_back(id);
             }
+            Moved::Open { what, .. } => {
+                self.found_open_file_before_move(id, Next::Retire(packed, proof), what, now);
+            }
             Moved::Changed => {
+                episode.waits_anew_for_open_files();
                 let content_sha256 = packed.facts.content_sha256;
                 let before = episode.delivered.take().filter(|held| held.content_sha256 == content_sha256);
                 let again = before.map_or(0, |held| held.again + 1);
@@ -279,9 +283,10 @@ impl Machine {
         }
     }
 
-    /// What has no final name yet is nothing that the next start would look at.
+    /// What has no final name yet is nothing that the next start would look at. What waited for a file to be closed waits no more.
     pub(super) fn discard_scratch(&mut self, id: &EpisodeId) {
-        if self.episodes.get(id).is_some_and(|episode| !episode.durable) {
+        let known = |episode: &Box<Episode>| !episode.durable || episode.failures.open_file > 0;
+        if self.episodes.get(id).is_some_and(known) {
             self.now_do(Effect::Discard(id.clone()));
         }
     }
@@ -328,7 +333,13 @@ impl Machine {
                 self.vanished(id);
                 self.forget_unless_back(id);
             }
-            Moved::Changed => self.settle(id, "it is not what was judged any more".to_owned(), now),
+            Moved::Open { what, .. } => {
+                self.found_open_file_before_move(id, Next::Quarantine(reason), what, now);
+            }
+            Moved::Changed => {
+                episode.waits_anew_for_open_files();
+                self.settle(id, "it is not what was judged any more".to_owned(), now);
+            }
             // What is removed for room makes none in quarantine/.
             Moved::Failed(why) | Moved::NoRoom { why, .. } => {
                 self.stuck(id, Next::Quarantine(reason), why, now);
