@@ -204,6 +204,7 @@ fn across_file_systems_everything_a_recorder_left_arrives() {
         File::open(episode.join(name)).unwrap().set_modified(mtime).unwrap();
     }
     fs::create_dir(there.path().join("a")).unwrap();
+    open::at_rest(&episode);
 
     let to = move_directory(&episode, there.path(), "a", &quiet()).unwrap();
 

@@ -6,10 +6,24 @@ use super::{
     in_place::{in_the_lower_layer, overlay},
     *,
 };
-use crate::layout::{MARKER, REMOVING};
+use crate::{
+    layout::{MARKER, REMOVING},
+    open_files::find_open,
+};
 
 fn append(episode: &Path) -> File {
     OpenOptions::new().append(true).open(episode.join("data/x")).unwrap()
+}
+
+/// Waits until no file is open for writing: a child that another test has just forked has our descriptors until its exec(3).
+pub(super) fn at_rest(episode: &Path) {
+    let is_open = || find_open(episode, Probe::below(episode), &quiet()).unwrap().is_some();
+    let mut looks = 0;
+    while is_open() {
+        looks += 1;
+        assert!(looks < 1_000_000, "{} stays open", episode.display());
+        std::thread::yield_now();
+    }
 }
 
 /// Moves `episode` away, and opens a file of it when it is looked at for the `nth` time; its stamps say nothing.
@@ -40,6 +54,7 @@ fn what_is_open_for_writing_is_no_source_of_a_copy_and_stands_where_it_was_until
         assert!(names(there.path()).is_empty(), "a copy of what it was stays");
         opened.unwrap().write_all(b" late").unwrap();
         assert_eq!(fs::read(episode.join("data/x")).unwrap(), b"x late");
+        at_rest(&episode);
         let (moved, _) = move_while_opened(&episode, there.path(), usize::MAX);
         assert_eq!(moved, MoveChecked::To(there.path().join("a")));
         assert_eq!(fs::read(there.path().join("a/data/x")).unwrap(), b"x late");
@@ -86,6 +101,7 @@ fn a_move_of_what_was_at_rest_names_the_file_and_the_process_that_has_it_open() 
     assert!(error.contains(&by) && error.contains("close it first"), "{error}");
     assert!(names(there.path()).is_empty());
     drop(open);
+    at_rest(&episode);
     assert_eq!(move_to_name(&episode, there.path(), "a", &quiet()).unwrap(), there.path().join("a"));
 }
 
