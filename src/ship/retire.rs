@@ -152,8 +152,9 @@ fn try_retire(
             Ok(Moved::Changed)
         }
         MoveChecked::Open { at, file } => {
-            // Nor there. Where room is short it is kept for the next try.
+            // Nor there. Where a spare is missing, it is one until the next try.
             filed::give_back_receipt(&at, &spares)?;
+            filed::remove_receipt(&at)?;
             // Where its name was used again meanwhile, it is an episode of its own.
             Ok(if at == episode { Moved::open(file) } else { Moved::Changed })
         }
