@@ -285,8 +285,8 @@ impl Machine {
 
     /// What has no final name yet is nothing that the next start would look at. What waited for a file to be closed waits no more.
     pub(super) fn discard_scratch(&mut self, id: &EpisodeId) {
-        let known = |episode: &Box<Episode>| !episode.durable || episode.failures.open_file > 0;
-        if self.episodes.get(id).is_some_and(known) {
+        let episode = self.episodes.get(id);
+        if episode.is_some_and(|episode| !episode.durable || episode.failures.open_file > 0) {
             self.now_do(Effect::Discard(id.clone()));
         }
     }
