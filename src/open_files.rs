@@ -20,14 +20,18 @@
 
 mod holder;
 mod lease;
+mod search;
 
 use std::{fs::File, io, path::Path, sync::OnceLock};
 
 use rustix::io::Errno;
 use tokio::signal::unix::{SignalKind, signal};
 
-pub use self::holder::{Holder, find_holder};
 use self::lease::Lease;
+pub use self::{
+    holder::{Holder, find_holder},
+    search::find_open,
+};
 use crate::filesystem;
 
 /// What is known of those who may write to a file.

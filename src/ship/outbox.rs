@@ -14,6 +14,7 @@
 //! is not trusted. But it stays until a new one takes its place: as long as the episode cannot be packed, it may be the
 //! best there is.
 
+mod note;
 mod whose;
 
 use std::{
@@ -26,7 +27,10 @@ use std::{
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
-pub use self::whose::{AtHand, is_of};
+pub use self::{
+    note::{is_empty_note, note},
+    whose::{AtHand, is_of},
+};
 
 use crate::{
     durable,
@@ -228,27 +232,6 @@ fn refusal(recorded: &RecordedVerdict) -> Refusal {
     }
 }
 
-/// Writes the sidecar of an archive that lies nowhere, for as long as its episode is moved. Where the move is broken off, it says
-/// what was delivered.
-///
-/// On a full disk it is an empty file, which takes no room: its name says which episode it was, and the receipt in `shipped/` the
-/// rest. No spare is spent on it: those are for receipts.
-///
-/// # Errors
-/// Those of [`durable::write_record`].
-pub fn note(layout: &Layout, id: &EpisodeId, packed: &Packed) -> io::Result<()> {
-    let sidecar = sidecar(id, packed);
-    // Of a try before this one.
-    if filed::sidecar(layout, id).is_ok_and(|noted| noted.is_some_and(|noted| noted == sidecar)) {
-        return Ok(());
-    }
-    let (path, bytes) = (layout.sidecar(id), serde_json::to_vec_pretty(&sidecar)?);
-    match durable::write_record(&path, &bytes, &[]) {
-        Err(error) if durable::is_full(&error) => durable::write_record(&path, b"", &[]),
-        written => written,
-    }
-}
-
 /// Gives room to the receipt of a delivered episode, on a disk that has none and no spares: its archive becomes one. What is left says
 /// as much as the archive did, should this be broken off. False where it has none, or none that can be one.
 ///
@@ -259,12 +242,6 @@ pub fn give_room(layout: &Layout, id: &EpisodeId, packed: &Packed, spares: &[Pat
     let Some(archive) = archive else { return Ok(false) };
     note(layout, id, packed)?;
     durable::make_spare(&archive, spares)
-}
-
-/// Whether this is how a move is noted on a full disk.
-#[must_use]
-pub fn is_empty_note(sidecar: &Path) -> bool {
-    fs::symlink_metadata(sidecar).is_ok_and(|found| found.is_file() && found.len() == 0)
 }
 
 fn sidecar(id: &EpisodeId, packed: &Packed) -> Sidecar {

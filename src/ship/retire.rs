@@ -26,6 +26,7 @@ use crate::{
     filed,
     filesystem::{ground, used_up},
     layout::Layout,
+    open_files::Probe,
     progress::Progress,
     records::{Aging, ArchiveFacts, ManifestCheck, ShippingReceipt, WallTime},
     tree::{self, Kind, TreeError, modes::Modes},
@@ -141,6 +142,7 @@ fn try_retire(
         id.as_str(),
         is_what_was_packed,
         &of_this,
+        Probe::below(&episode),
         progress,
     )? {
         MoveChecked::To(path) => {
@@ -156,6 +158,13 @@ fn try_retire(
             filed::remove_receipt(&path)?;
             clear_delivered(layout, id, facts)?;
             Ok(Moved::Changed)
+        }
+        MoveChecked::Open { at, file } => {
+            // Nor there. Where a spare is missing, it is one until the next try.
+            filed::give_back_receipt(&at, &spares)?;
+            filed::remove_receipt(&at)?;
+            // Where its name was used again meanwhile, it is an episode of its own.
+            Ok(if at == episode { Moved::open(file) } else { Moved::Changed })
         }
     }
 }

@@ -168,12 +168,11 @@ fn writers(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Opti
     for open in snapshot.open_files.some.iter().filter(|open| open.for_s >= LONG_OPEN_S) {
         let by = open.pid.map(|pid| format!(" by process {pid}")).unwrap_or_default();
         let (id, file, span) = (&open.episode_id, &open.file, words::span(open.for_s));
-        say(
-            format!(
-                "{id} is sealed, and {file} in it is open for writing{by}, for {span}: it waits until that is closed"
-            ),
-            None,
-        );
+        let (is, waits) = match open.before_move {
+            false => ("sealed", "it waits until that is closed"),
+            true => ("delivered or rejected", "it is moved when that is closed"),
+        };
+        say(format!("{id} is {is}, and {file} in it is open for writing{by}, for {span}: {waits}"), None);
     }
     for changed in &snapshot.shipped_changed {
         let id = &changed.episode_id;

@@ -175,7 +175,7 @@ impl Workers {
             return failure(error, &self.layout.outbox);
         };
         let directory = self.layout.episode(id);
-        let what = self.known.open_files.note(id, &directory, path, Instant::now());
+        let what = self.known.open_files.note(id, &directory, path, false, Instant::now());
         let sealed_for = match scan::look(&self.layout.episodes, id) {
             Look::Sealed(stamp) => clock::age_of(stamp.made_ns).unwrap_or_default(),
             Look::Gone | Look::Open | Look::OddMarker(_) | Look::Unreadable(_) => Duration::ZERO,

@@ -83,8 +83,10 @@ impl Workers {
             return Ok(());
         }
         self.have(&self.layout.outbox)?;
-        outbox::note(&self.layout, id, packed)
-            .map_err(|error| format!("delivered, but its move cannot be noted in the outbox: {error}"))
+        outbox::note(&self.layout, id, packed).map_err(|error| {
+            let what = filesystem::used_up(&self.layout.outbox, &error);
+            format!("delivered, but its move cannot be noted in the outbox: {error}{what}")
+        })
     }
 
     /// Whether there is a spare for the receipt of a delivered episode now, which there was none for: its archive is not needed any more.

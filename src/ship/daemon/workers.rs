@@ -292,6 +292,9 @@ impl Workers {
         proof: &Proof,
         progress: &Progress,
     ) -> Moved {
+        if let Some(waits) = self.still_open(id, progress) {
+            return waits;
+        }
         let delivered_to = lock(&self.known.delivered_to).get(id).cloned();
         let retirement = retire::Retirement {
             id,
@@ -325,17 +328,20 @@ impl Workers {
         if let Moved::To(path) = &moved {
             self.remember_shipped(path, packed, progress);
         }
-        if !matches!(moved, Moved::Failed(_) | Moved::NoRoom { .. }) {
+        if !matches!(moved, Moved::Failed(_) | Moved::NoRoom { .. } | Moved::Open { .. }) {
             lock(&self.known.scratch).remove(id);
             // Packed again to the same bytes, it is moved without being sent again.
             if !matches!(moved, Moved::Changed) {
                 lock(&self.known.delivered_to).remove(id);
             }
         }
-        moved
+        self.noted(id, moved)
     }
 
     pub(super) fn quarantine(&self, id: &EpisodeId, reason: &Reason, progress: &Progress) -> Moved {
+        if let Some(waits) = self.still_open(id, progress) {
+            return waits;
+        }
         lock(&self.known.scratch).remove(id);
         lock(&self.known.delivered_to).remove(id);
         if let Err(why) = self.have(&self.layout.quarantine) {
@@ -346,7 +352,8 @@ impl Workers {
         }
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
         let (now, believed) = (clock::wall_now(), self.clock_is_believed());
-        quarantine::quarantine(&self.layout, id, reason, now, believed, &content_of, progress)
+        let moved = quarantine::quarantine(&self.layout, id, reason, now, believed, &content_of, progress);
+        self.noted(id, moved)
     }
 
     pub(super) fn settle_orphan(&self, id: &EpisodeId, displaced: bool, progress: &Progress) -> OrphanEnd {

@@ -323,6 +323,17 @@ pub enum Notice {
     OpenFile(EpisodeId, String, Duration),
     /// A file of it has been open for writing for so long that it is shipped as it is.
     OpenFileAccepted(EpisodeId, String, Duration),
+    /// A receiver has taken it, or judged it, and it would have to be copied away while a file of it is open for writing.
+    OpenFileBeforeMove {
+        /// Which.
+        id: EpisodeId,
+        /// It was taken.
+        is_delivered: bool,
+        /// Which file, in words.
+        what: String,
+        /// Looked at again in.
+        pause: Duration,
+    },
     /// It cannot be read, moved or checked here; tried again.
     Stuck(EpisodeId, String, Duration),
     /// The outbox cannot be written; packing goes on later.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::verdict::{Proof, Refusal};
 pub use crate::episode::Look;
 use crate::{
-    episode::{Commit, Digest, Fingerprint, FolderId, Stamp},
+    episode::{Commit, Digest, Fingerprint, FolderId, Stamp, printable},
     records::{ArchiveFacts, ManifestCheck},
     ship::outcome::{Attempt, Outcome},
 };
@@ -94,6 +94,13 @@ pub enum Moved {
     To(PathBuf),
     /// It is not what was packed; it was put back.
     Changed,
+    /// It would have to be copied, and a file of it is open for writing: it stays where it is until that is closed.
+    Open {
+        /// The file, seen from the episode.
+        file: PathBuf,
+        /// The same in words, with the process where that is known.
+        what: String,
+    },
     /// It is not there.
     Gone,
     /// It could not be moved; why, and what to type.
@@ -105,6 +112,14 @@ pub enum Moved {
         /// What that would take on the disk of `shipped/`, bytes.
         need_bytes: u64,
     },
+}
+
+impl Moved {
+    /// As [`Moved::Open`], by a process that is not known.
+    #[must_use]
+    pub fn open(file: PathBuf) -> Self {
+        Self::Open { what: format!("{} is open for writing", printable(&file.to_string_lossy())), file }
+    }
 }
 
 /// What became of an archive without an episode.

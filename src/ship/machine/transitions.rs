@@ -264,7 +264,11 @@ impl Machine {
                 self.tell(Notice::DeliveredAndGone(id.clone()));
                 self.forget_unless_back(id);
             }
+            Moved::Open { what, .. } => {
+                self.found_open_file_before_move(id, Next::Retire(packed, proof), what, now);
+            }
             Moved::Changed => {
+                episode.waits_anew_for_open_files();
                 let content_sha256 = packed.facts.content_sha256;
                 // Whatever stands there now: what was delivered needs no archive any more, and has none.
                 episode.durable = false;
@@ -287,9 +291,10 @@ impl Machine {
         }
     }
 
-    /// What has no final name yet is nothing that the next start would look at.
+    /// What has no final name yet is nothing that the next start would look at. What waited for a file to be closed waits no more.
     pub(super) fn discard_scratch(&mut self, id: &EpisodeId) {
-        if self.episodes.get(id).is_some_and(|episode| !episode.durable) {
+        let episode = self.episodes.get(id);
+        if episode.is_some_and(|episode| !episode.durable || episode.failures.open_file > 0) {
             self.now_do(Effect::Discard(id.clone()));
         }
     }
@@ -336,7 +341,13 @@ impl Machine {
                 self.vanished(id);
                 self.forget_unless_back(id);
             }
-            Moved::Changed => self.settle(id, "it is not what was judged any more".to_owned(), now),
+            Moved::Open { what, .. } => {
+                self.found_open_file_before_move(id, Next::Quarantine(reason), what, now);
+            }
+            Moved::Changed => {
+                episode.waits_anew_for_open_files();
+                self.settle(id, "it is not what was judged any more".to_owned(), now);
+            }
             // What is removed for room makes none in quarantine/.
             Moved::Failed(why) | Moved::NoRoom { why, .. } => {
                 self.stuck(id, Next::Quarantine(reason), why, now);

@@ -354,3 +354,16 @@ fn where_ctime_says_nothing_one_that_replaced_an_episode_with_its_sizes_and_time
         assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), AGAIN);
     }
 }
+
+#[test]
+fn a_fifo_that_a_disk_cannot_hold_is_left_out_of_the_copy_and_holds_nothing_up() {
+    let sandbox = Sandbox::with_receiver();
+    let Some(_disk) = Foreign::exfat(&sandbox, &sandbox.layout.shipped) else { return };
+    let episode = sandbox.record("run-1", &[("x.bin", b"1")]);
+    assert!(Command::new("mkfifo").arg(episode.join("pipe")).status().unwrap().success());
+    fs::write(episode.join("done.marker"), b"").unwrap();
+    let (code, counts) = sandbox.ship_once();
+    assert_eq!((code, counts["shipped"].as_u64()), (0, Some(1)), "{counts}");
+    assert_eq!(names(&sandbox.shipped("run-1")), ["done.marker", "shipping_receipt.json", "x.bin"]);
+    assert_eq!(names(&sandbox.layout.episodes), [""; 0]);
+}

@@ -50,9 +50,15 @@ fn open_files(facts: &Facts, snapshot: &Snapshot) -> Row {
     } else {
         format!("{} sealed episodes wait", open.count)
     };
+    let then = match first.before_move {
+        false => "after pack.open_files_wait_s it is shipped as it is",
+        true => {
+            "it is delivered, or rejected, and moved to another file system when that is closed: until then nothing that is written to \
+             it is lost"
+        }
+    };
     let summary = format!(
-        "{waits} for a file that is still open for writing: {} of {}, {}, for {}. Close it (and unmap it); after \
-         pack.open_files_wait_s it is shipped as it is.",
+        "{waits} for a file that is still open for writing: {} of {}, {}, for {}. Close it (and unmap it); {then}.",
         first.file,
         first.episode_id,
         holder(first),
@@ -170,7 +176,8 @@ mod tests {
                 let process = pid.map(|_| "python3".to_owned());
                 let (episode_id, file) = ("run-1".to_owned(), "data.mcap".to_owned());
                 snapshot.open_files.count = 1;
-                snapshot.open_files.some = vec![OpenFile { episode_id, file, pid, process, for_s }];
+                snapshot.open_files.some =
+                    vec![OpenFile { episode_id, file, pid, process, for_s, before_move: false }];
             });
             assert_eq!((rows[0].status, rows[0].fix.as_deref()), (status, fix), "{rows:?}");
             let says = rows[0].summary.contains("data.mcap of run-1, by process 7 (python3), for 60 s");

@@ -144,3 +144,39 @@ fn what_processes_before_this_one_have_shipped_is_looked_at_at_once_and_again_wh
         assert_eq!(looks(&mut machine), [Effect::LookBack(Shipped::These(vec![(of("b"), "b".into())]))]);
     }
 }
+
+#[test]
+fn what_would_be_copied_away_while_a_file_is_open_waits_with_pauses_and_is_told_now_and_then() {
+    let mut bench = Bench::with(|_| ());
+    bench.seal("a", 1);
+    bench.hear(Event::Packed(of("a"), Ok(packed("a"))));
+    bench.answer("a", 201, AnswerBody::Empty);
+    let retires = |bench: &Bench| {
+        bench.wanted.iter().any(|effect| matches!(effect, Effect::Retire { id, .. } if id.as_str() == "a"))
+    };
+    assert!(retires(&bench));
+    let mut tries = 0;
+    let began = bench.now;
+    while bench.now - began < 3600 * S {
+        bench.wanted.clear();
+        bench.hear(Event::Retired(of("a"), Moved::open("data.mcap".into())));
+        tries += 1;
+        while !retires(&bench) {
+            bench.now = bench.machine.next_deadline().unwrap().max(bench.now);
+            bench.hear(Event::Deadline);
+        }
+    }
+    assert!((700..2200).contains(&tries), "{tries} looks in an hour");
+    let is_it = |notice: &&Notice| matches!(notice, Notice::OpenFileBeforeMove { is_delivered: true, .. });
+    let told = bench.told.iter().filter(is_it).count();
+    assert!((8..=10).contains(&told), "told {told} times in an hour");
+    assert!(bench.machine.overview(9, bench.now).stuck.is_none(), "nothing is wrong with the folders");
+    // Written to meanwhile: it is packed again, and its files are waited for as if it were new.
+    bench.wanted.clear();
+    bench.hear(Event::Retired(of("a"), Moved::Changed));
+    while packs(&bench, "a").is_none() {
+        bench.now = bench.machine.next_deadline().unwrap().max(bench.now);
+        bench.hear(Event::Deadline);
+    }
+    assert_eq!(packs(&bench, "a"), Some(OpenFiles::WaitedFor));
+}
