@@ -106,7 +106,7 @@ impl Workers {
 
     /// Whether what there is of its archive still fits the episode.
     pub(super) fn check(&self, id: &EpisodeId, rehash: bool, progress: &Progress) -> Check {
-        let receiver = self.transport.shown_url();
+        let receiver = self.transport.destination();
         let Some(measured) = self.measured(id) else {
             let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
             return outbox::check(&self.layout, id, rehash, &receiver, &content_of, progress);
