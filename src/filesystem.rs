@@ -179,6 +179,19 @@ pub fn tells_writers(folder: &Path) -> bool {
     kind_of(folder).is_some_and(|kind| !matches!(named(kind), Some("NFS" | "SMB")))
 }
 
+/// What is not known of writers on a file system that is [shared](shared_between_hosts), in words behind a folder's name. A lease is
+/// granted by this kernel for this mount: that it is refused says that a file is open, and that it is granted says nothing of
+/// those who opened the file past it (on a branch of a pool, at the server, on another host).
+#[must_use]
+pub fn unseen_writers(kind: &str) -> String {
+    match kind {
+        "NFS" | "SMB" => format!("is on {kind}, where which files are open for writing cannot be told"),
+        _ => format!(
+            "is on {kind}, where a file that is open for writing through another mount or on another host cannot be told"
+        ),
+    }
+}
+
 /// Whether what is removed is free at once. Others (btrfs, ZFS, XFS) do that in their own time, and say until then that there is
 /// no room.
 #[must_use]

@@ -79,6 +79,19 @@ pub struct RecordedVerdict {
     /// shipper wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receiver: Option<String>,
+    /// A mark of all that leads there, its query and the configured headers among it: one host may keep several stores apart by
+    /// those. `None` where an older shipper wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+}
+
+/// Who has said something: a receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// Its address, without a query.
+    pub receiver: String,
+    /// A mark of all that leads there.
+    pub mark: String,
 }
 
 /// Whether an episode came with a manifest, and what became of it.

@@ -38,7 +38,7 @@ use crate::{
     filed,
     layout::{Layout, OutboxName, outbox_name},
     progress::Progress,
-    records::{ArchiveFacts, CONFLICT, RecordedVerdict, Sidecar, WallTime},
+    records::{ArchiveFacts, CONFLICT, Destination, RecordedVerdict, Sidecar, WallTime},
     ship::{
         archive::Archive,
         machine::{
@@ -114,7 +114,7 @@ pub fn give_up(layout: &Layout, id: &EpisodeId, in_the_way: bool) {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Said<'a> {
     /// That it is in conflict, and which receiver said so.
-    pub conflict: Option<(&'a Refusal, &'a str)>,
+    pub conflict: Option<(&'a Refusal, &'a Destination)>,
     /// Nothing that delivered it.
     pub tried: bool,
 }
@@ -170,7 +170,7 @@ pub fn note_conflict(
     layout: &Layout,
     id: &EpisodeId,
     packed: &Packed,
-    conflict: (&Refusal, &str),
+    conflict: (&Refusal, &Destination),
     now: WallTime,
 ) -> Result<(), String> {
     let note = Sidecar { verdict: Some(remembered(conflict, now)), ..sidecar(id, packed) };
@@ -181,14 +181,13 @@ pub fn note_conflict(
     write().map_err(|error| format!("Failed to note its conflict in the outbox: {error}"))
 }
 
-/// The conflict that is noted of what was sent without an archive in the outbox, where it was just
-/// this.
+/// The conflict that is noted of what was sent without an archive in the outbox, where it was this.
 #[must_use]
 pub fn noted_conflict(
     layout: &Layout,
     id: &EpisodeId,
     facts: &ArchiveFacts,
-    receiver: &str,
+    receiver: &Destination,
 ) -> Option<Refusal> {
     let noted = filed::sidecar(layout, id).ok().flatten().filter(|noted| noted.facts == *facts);
     let conflict = noted.as_ref().and_then(Sidecar::conflict);
@@ -209,19 +208,21 @@ pub fn forget_note(layout: &Layout, id: &EpisodeId) {
     }
 }
 
-fn remembered((refusal, receiver): (&Refusal, &str), now: WallTime) -> RecordedVerdict {
+fn remembered((refusal, said_by): (&Refusal, &Destination), now: WallTime) -> RecordedVerdict {
     RecordedVerdict {
         verdict: CONFLICT.to_owned(),
         status_code: refusal.status.unwrap_or(409),
         detail: refusal.detail.clone(),
         at_wall: now,
-        receiver: Some(receiver.to_owned()),
+        receiver: Some(said_by.receiver.clone()),
+        destination: Some(said_by.mark.clone()),
     }
 }
 
 /// Older shippers did not note who said it.
-fn is_said_by(recorded: &RecordedVerdict, receiver: &str) -> bool {
-    recorded.receiver.as_deref().is_none_or(|who| who == receiver)
+fn is_said_by(recorded: &RecordedVerdict, receiver: &Destination) -> bool {
+    recorded.receiver.as_ref().is_none_or(|who| *who == receiver.receiver)
+        && recorded.destination.as_ref().is_none_or(|mark| *mark == receiver.mark)
 }
 
 fn refusal(recorded: &RecordedVerdict) -> Refusal {
@@ -276,7 +277,7 @@ pub fn check(
     layout: &Layout,
     id: &EpisodeId,
     rehash: bool,
-    receiver: &str,
+    receiver: &Destination,
     content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> Check {
@@ -325,7 +326,7 @@ fn try_check(
     layout: &Layout,
     id: &EpisodeId,
     rehash: bool,
-    receiver: &str,
+    receiver: &Destination,
     content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> io::Result<Check> {

@@ -44,7 +44,7 @@ use crate::{
     episode::{Commit, Digest, EpisodeId, Fingerprint, FolderId},
     layout::{self, MARKER},
     manifest::{self, Check, MAX_MANIFEST_BYTES, Mismatch, NoManifest},
-    meta::{self, MAX_META_BYTES, NotJson},
+    meta::{self, MAX_META_BYTES},
     open_files::Probe,
     progress::{Cancelled, Progress},
     records::{ArchiveFacts, ManifestCheck},
@@ -81,7 +81,7 @@ pub struct Packed {
     /// The commit in `meta.json`, where there is one.
     pub commit: Option<Commit>,
     /// What is wrong with `meta.json`, where no commit could be read from it for that.
-    pub meta_fault: Option<NotJson>,
+    pub meta_fault: Option<meta::Fault>,
     /// Length of the tar stream, bytes.
     pub uncompressed_bytes: u64,
     /// FIFOs, sockets and devices that are not in the archive, relative to the episode: the first few of them.
@@ -271,7 +271,7 @@ struct Packing<'a, W> {
     check: Option<Result<Check, Mismatch>>,
     commit: Option<Commit>,
     asked: Asked,
-    meta_fault: Option<NotJson>,
+    meta_fault: Option<meta::Fault>,
     left_out: Vec<PathBuf>,
     left_out_count: u64,
     /// `<id>/`, and behind it the path of the member at hand.
@@ -311,6 +311,10 @@ impl<'a, W: io::Write> Packing<'a, W> {
 
     fn entry(&mut self, entry: Entry<'_>) -> Result<(), PackError> {
         self.saw_marker |= entry.path == MARKER.as_bytes();
+        let is_file = matches!(entry.kind, Kind::File(_));
+        if let Some(fault) = meta::unsearched(entry.path, is_file, entry.stat.size_bytes) {
+            self.meta_fault = Some(fault);
+        }
         match entry.kind {
             Kind::Directory => self.header(entry.path, &entry.stat, MemberKind::Folder),
             Kind::Symlink(target) => self.header(entry.path, &entry.stat, MemberKind::Symlink { target }),
@@ -371,10 +375,11 @@ impl<'a, W: io::Write> Packing<'a, W> {
             self.compare(path, stat.size_bytes, sha256);
         }
         if let Some(meta) = meta {
-            match meta::commit(&meta) {
-                Ok(commit) => self.commit = commit,
-                Err(not_json) => self.meta_fault = Some(not_json),
-            }
+            // The last of all that are called alike, by the order of bytes.
+            (self.commit, self.meta_fault) = match meta::commit(&meta) {
+                Ok(commit) => (commit, None),
+                Err(fault) => (None, Some(fault)),
+            };
         }
         Ok(())
     }

@@ -23,11 +23,10 @@ use crate::{
     episode::EpisodeId,
     filed,
     layout::Layout,
-    meta::{self, MAX_META_BYTES},
+    meta,
     open_files::Probe,
     progress::Progress,
     records::{Aging, QuarantineReason, WallTime},
-    tree,
 };
 
 /// Moves an episode to `quarantine/` with its reason, and clears its archive away. Whether `now` is of a clock that can be believed
@@ -79,12 +78,9 @@ fn with_meta_fault(reason: &Reason, episode: &Path) -> String {
     if !matches!(reason.status, Some(400 | 412)) {
         return error;
     }
-    match tree::read_top(episode, c"meta.json", MAX_META_BYTES) {
-        Ok(Some(meta)) => match meta::commit(&meta) {
-            Err(not_json) => format!("{error}. No commit was sent: {not_json}"),
-            Ok(_) => error,
-        },
-        Ok(None) | Err(_) => error,
+    match meta::look(episode) {
+        Ok(Err(fault)) => format!("{error}. No commit was sent: {fault}"),
+        Ok(Ok(_)) | Err(_) => error,
     }
 }
 

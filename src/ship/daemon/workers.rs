@@ -239,8 +239,8 @@ impl Workers {
     ) -> Result<(), String> {
         let archive = lock(&self.known.scratch).get(id).map(|scratch| scratch.archive.clone());
         let now = clock::wall_now();
-        let receiver = self.transport.shown_url();
-        let conflict = conflict.map(|refusal| (refusal, receiver.as_str()));
+        let receiver = self.transport.destination();
+        let conflict = conflict.map(|refusal| (refusal, &receiver));
         let said = outbox::Said { conflict, tried };
         let way = self.have(&self.layout.outbox).and_then(|()| self.make_way(id, packed, progress));
         if let (Some(conflict), Some(_)) = (conflict, self.measured(id)) {

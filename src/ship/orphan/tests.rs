@@ -98,13 +98,10 @@ impl Sandbox {
         packed_from: &Path,
         verdict: Option<RecordedVerdict>,
     ) {
+        let (sha256, size_bytes) = (Digest::of(archive), archive.len() as u64);
         let sidecar = Sidecar {
             episode_id: self.id.clone(),
-            facts: ArchiveFacts {
-                sha256: Digest::of(archive),
-                content_sha256,
-                size_bytes: archive.len() as u64,
-            },
+            facts: ArchiveFacts { sha256, content_sha256, size_bytes },
             fingerprint: tree::fingerprint(packed_from, &Progress::default()).unwrap(),
             folder: None,
             manifest: ManifestCheck::None,
@@ -368,6 +365,7 @@ fn in_conflict() -> Sandbox {
         detail: "it holds another".to_owned(),
         at_wall: NOW,
         receiver: None,
+        destination: None,
     };
     a.sidecar_with(ARCHIVE, content_in(&episode), &episode, Some(verdict));
     a

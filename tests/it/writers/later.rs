@@ -3,7 +3,7 @@
 use std::{fs, io::Write as _};
 
 use super::{append, once, status};
-use crate::support::{Sandbox, eventually, eventually_within};
+use crate::support::{Reply, Sandbox, Scripted, eventually, eventually_within, json_file};
 
 /// A minute, and the load of a machine that tests.
 const A_MINUTE_LATER: std::time::Duration = std::time::Duration::from_secs(150);
@@ -101,4 +101,28 @@ fn a_folder_of_the_name_of_one_that_was_shipped_within_the_day_is_shown_at_once(
         (&row["status"], &row["details"]["episodes"]),
         (&"yellow".into(), &serde_json::json!(["run-1"]))
     );
+}
+
+#[test]
+fn a_name_that_was_used_before_is_shown_too_where_the_second_of_it_was_shipped_within_the_day() {
+    let server = Scripted::new(|seen, _| Reply::stored(seen));
+    let sandbox = Sandbox::new(server.url());
+    sandbox.seal("run-1", &[("data.bin", b"first")]);
+    assert_eq!(sandbox.ship_once().0, 0);
+    let receipt = sandbox.shipped("run-1").join("shipping_receipt.json");
+    let mut long_ago = json_file(&receipt);
+    long_ago["delivered_at_wall"] = "2026-11-02T00:00:00Z".into();
+    fs::write(&receipt, long_ago.to_string()).unwrap();
+    let reused = || status(&sandbox)["folders"]["reused_names"].clone();
+    sandbox.seal("run-1", &[("data.bin", b"second")]);
+    assert_eq!(reused(), serde_json::json!([]));
+    assert_eq!(sandbox.ship_once().0, 0);
+    assert!(sandbox.shipped("run-1~1").exists());
+    // Neither is one of the numbered name, nor one that only begins alike.
+    for id in ["run-1~1", "run-11", "run"] {
+        sandbox.record(id, &[("c/1", b"chunk")]);
+    }
+    assert_eq!(reused(), serde_json::json!([]));
+    sandbox.record("run-1", &[("c/1", b"chunk")]);
+    assert_eq!(reused(), serde_json::json!(["run-1"]));
 }
