@@ -16,6 +16,7 @@ use crate::{
     support::{Process, Sandbox, eventually, json_file, json_of, names, sealift},
 };
 
+mod again;
 mod later;
 mod mapped;
 
