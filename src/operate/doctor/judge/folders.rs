@@ -226,9 +226,9 @@ fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> Row {
     } else if let Some(finding) = of(TrialKind::Unmovable) {
         Row::red(id, &finding.what_to_do, giving::sealed(facts, path_of_episodes))
     } else if let Some(finding) = of(TrialKind::Stuck) {
-        let fix = finding.fix.as_ref().and_then(|fix| fix.strip_prefix("sudo "));
         // Another folder, where no command mends the one that is set.
-        let fix = fix.map_or_else(|| facts.hands.configure("restart"), |fix| facts.hands.as_root(fix));
+        let fix = finding.fix.as_ref();
+        let fix = fix.map_or_else(|| facts.hands.configure("restart"), |fix| facts.hands.typed(fix));
         Row::red(id, &finding.what_to_do, fix)
     } else if let Some(finding) = of(TrialKind::CopiesOnOneDevice) {
         Row::yellow(id, &finding.what_to_do, unit_paths::drop_in_of_paths(facts).unwrap_or_else(look))
@@ -372,6 +372,22 @@ mod tests {
             facts.moves = Moves::ByDaemon(vec![TrialFinding::from(&finding)]);
             assert_eq!(of(&facts, Id::Moves).status, status);
         }
+    }
+
+    #[test]
+    fn what_the_daemon_could_not_move_is_mended_without_sudo_by_root() {
+        let fix = "sudo test -e '/d/a'/done.marker && sudo chown -R 10 '/d/a'";
+        let mut facts = sound();
+        facts.moves = Moves::ByDaemon(vec![TrialFinding {
+            kind: TrialKind::Stuck,
+            in_short: "stuck".to_owned(),
+            what_to_do: "stuck".to_owned(),
+            fix: Some(fix.to_owned()),
+        }]);
+        let by_root = fix.replace("sudo ", "");
+        assert_eq!(of(&facts, Id::Moves).fix.unwrap(), by_root);
+        facts.hands.root = false;
+        assert_eq!(of(&facts, Id::Moves).fix.unwrap(), fix);
     }
 
     #[test]
