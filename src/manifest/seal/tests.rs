@@ -126,6 +126,7 @@ fn a_cancelled_seal_leaves_no_marker() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test plays the daemon and the operator")]
 fn what_is_sealed_and_moved_away_meanwhile_is_said_to_be_sealed_wherever_seal_has_come_to() {
     let of_link = SealError::AlreadySealed.to_string();
     // The first entry of the walk that hashes, one in the middle of it, and the last.
@@ -147,6 +148,7 @@ fn what_is_sealed_and_moved_away_meanwhile_is_said_to_be_sealed_wherever_seal_ha
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test plays the daemon and the operator")]
 fn what_loses_its_name_unsealed_while_it_is_sealed_is_not_said_to_be_missing_or_written_to() {
     for removed in [true, false] {
         for another in [true, false] {

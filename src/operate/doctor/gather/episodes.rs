@@ -140,6 +140,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test plays the daemon")]
     fn what_is_shipped_while_the_doctor_looks_is_no_name_that_was_used_again() {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::below(folder.path());
@@ -180,6 +181,6 @@ mod tests {
         assert_eq!(look(), []);
         assert!(moved.get());
         sealed();
-        assert_eq!(look(), [id.clone()], "a sealed one as well as an open one");
+        assert_eq!(look(), std::slice::from_ref(&id), "a sealed one as well as an open one");
     }
 }
