@@ -99,10 +99,18 @@ pub fn remove_this_receipt(episode: &Path, this: &ShippingReceipt) -> io::Result
 /// # Errors
 /// As [`receipt`], and those of [`durable::write_record`].
 pub fn note_aging_in_receipt(episode: &Path, note: &dyn Fn(&mut Aging)) -> io::Result<()> {
+    note_in_receipt(episode, &|receipt| note(receipt.aging.get_or_insert_default()))
+}
+
+/// Changes what the receipt of a directory in `shipped/` says, durably. Nothing is done where there is none.
+///
+/// # Errors
+/// As [`note_aging_in_receipt`].
+pub fn note_in_receipt(episode: &Path, note: &dyn Fn(&mut ShippingReceipt)) -> io::Result<()> {
     let Some((path, mut receipt)) = find(episode, RECEIPT, ours::receipt).map_err(io::Error::other)? else {
         return Ok(());
     };
-    note(receipt.aging.get_or_insert_default());
+    note(&mut receipt);
     write_over(&path, &receipt)
 }
 
@@ -363,6 +371,7 @@ mod tests {
             open_files: Vec::new(),
             modes: None,
             aging: None,
+            written_to_since: None,
         }
     }
 

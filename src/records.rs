@@ -126,6 +126,9 @@ pub struct ShippingReceipt {
     /// What its age is counted by; older receipts do not say.
     #[serde(default, deserialize_with = "or_none", skip_serializing_if = "Option::is_none")]
     pub aging: Option<Aging>,
+    /// Whether it was written to after it was moved here, where its contents had to be read to tell: that is done once.
+    #[serde(default, deserialize_with = "or_none", skip_serializing_if = "Option::is_none")]
+    pub written_to_since: Option<bool>,
 }
 
 /// What the age of a directory in `shipped/` or `quarantine/` is counted by, beside the stamp in its record.

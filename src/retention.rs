@@ -269,6 +269,7 @@ mod tests {
                 open_files: Vec::new(),
                 modes: None,
                 aging: None,
+                written_to_since: None,
             };
             vouched_for(OsStr::new(directory), &shipping)
         };

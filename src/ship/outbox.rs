@@ -375,7 +375,7 @@ fn try_check(
     let directory = layout.episode(id);
     let walked = tree::walk(&directory, progress, |_| Ok::<(), TreeError>(()));
     let walked = walked.map_err(io::Error::other)?;
-    let tree::Walked { fingerprint, folder, .. } = walked;
+    let (fingerprint, folder) = (walked.to_remember(), walked.folder);
     // Stamps and inodes may move though nothing was written: what it packs to decides.
     if fingerprint != sidecar.fingerprint && content_of(id, &directory)? != Some(sidecar.facts.content_sha256)
     {

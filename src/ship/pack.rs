@@ -214,11 +214,13 @@ fn pack_observed(
     let manifest = match packing.check.map(|check| check.and_then(Check::finish)) {
         None => ManifestCheck::None,
         Some(Ok(verified)) => verified,
-        Some(Err(Mismatch(error))) => return Err(PackError::Fault { error, fingerprint: read.fingerprint }),
+        Some(Err(Mismatch(error))) => {
+            return Err(PackError::Fault { error, fingerprint: read.to_remember() });
+        }
     };
     Ok(Packed {
         facts: sink.finish(content_sha256),
-        fingerprint: read.fingerprint,
+        fingerprint: read.to_remember(),
         folder: read.folder,
         manifest,
         commit: packing.commit,
@@ -244,7 +246,7 @@ fn read_marker(directory: &Path, progress: &Progress) -> Result<Marker, PackErro
     let manifest = match manifest::parse(content) {
         Ok(manifest) => manifest,
         Err(no_manifest) => {
-            let fingerprint = tree::fingerprint(directory, progress)?;
+            let fingerprint = tree::to_remember(directory, progress)?;
             // What is held against this state of the episode must have been read from it.
             if read()?.as_deref() != Some(content) {
                 return Err(PackError::Changed { path: MARKER.into() });

@@ -6,6 +6,9 @@
 //!      └ differs: nothing was moved                                          └ differs: put back, receipt removed
 //! ```
 //!
+//! Where it differs, its archive goes all the same: the receiver holds what was in it, so it is nobody's last copy, whatever has the
+//! name by now.
+//!
 //! Nothing gets here without a [`Proof`], and only `machine/verdict.rs` makes one. Killed anywhere on the way, the next start
 //! sends the archive again and comes back with another proof; after the move, it finds the receipt in `shipped/`, and looks
 //! whether what stands beside it is what was delivered (`proven.rs`).
@@ -98,7 +101,10 @@ fn try_retire(
     let episode = layout.episode(id);
     match is_what_was_packed(&episode) {
         Ok(true) => {}
-        Ok(false) => return Ok(Moved::Changed),
+        Ok(false) => {
+            clear_delivered(layout, id, facts)?;
+            return Ok(Moved::Changed);
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return moved_before(layout, retirement, content_of, progress);
         }
@@ -118,6 +124,7 @@ fn try_retire(
         open_files: retirement.open_files.to_vec(),
         modes: Modes::of(&episode, progress).map(|modes| modes.to_string()),
         aging: Some(Aging { clock_believed: retirement.clock_believed, ..Aging::default() }),
+        written_to_since: None,
     };
     let spares = layout.spares(&layout.episodes);
     // Of a rejection that was not carried out: it was decided afresh since.
@@ -147,6 +154,7 @@ fn try_retire(
         MoveChecked::Changed(path) => {
             // It proves nothing in episodes/, and is written anew; but it would puzzle whoever finds it there.
             filed::remove_receipt(&path)?;
+            clear_delivered(layout, id, facts)?;
             Ok(Moved::Changed)
         }
     }
@@ -178,13 +186,20 @@ fn moved_before(
         // The folder was taken away while the answer was waited for: the receiver holds what was in
         // it.
         Found::Nothing => {
-            let lying = filed::sidecar(layout, id)?;
-            if lying.is_some_and(|sidecar| sidecar.facts.content_sha256 == facts.content_sha256) {
-                clear_outbox(layout, id);
-            }
+            clear_delivered(layout, id, facts)?;
             Ok(Moved::Gone)
         }
     }
+}
+
+/// Clears what lies in the outbox where it is what was delivered, though its episode cannot be moved: that is gone, or another has
+/// its name.
+fn clear_delivered(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> io::Result<()> {
+    let lying = filed::sidecar(layout, id)?;
+    if lying.is_some_and(|sidecar| sidecar.facts.content_sha256 == facts.content_sha256) {
+        clear_outbox(layout, id);
+    }
+    Ok(())
 }
 
 /// What the move takes on the disk of `shipped/`: a record, or, where it is a copy, all of it.

@@ -82,6 +82,8 @@ pub(super) struct Known {
     pub(super) taken_back: [AtomicBool; 2],
     /// The last answer's own clock, and when it came.
     server_clock: Mutex<Option<(WallTime, Instant)>>,
+    /// When this process began.
+    pub(super) began: Option<WallTime>,
     /// Which folder `episodes/` was at the start. While it is another, no archive is taken for an orphan.
     root: Option<RootId>,
     /// Which folders the others were.
@@ -108,7 +110,7 @@ pub(super) struct Scratch {
 
 impl Known {
     pub(super) fn new(root: Option<RootId>, grounds: Grounds) -> Self {
-        Self { root, grounds, ..Self::default() }
+        Self { root, grounds, began: Some(clock::wall_now()), ..Self::default() }
     }
 
     /// Whether this is the folder that `episodes/` was at the start.

@@ -411,6 +411,11 @@ impl Episode {
         if let State::Ready(packed) = &self.state { packed.facts.size_bytes } else { 0 }
     }
 
+    /// The receiver has it, and it could not be moved so far.
+    pub(super) fn is_delivered(&self) -> bool {
+        matches!(self.state, State::Resting(Next::Retire(..), _))
+    }
+
     pub(super) fn sending(&self) -> bool {
         matches!(self.state, State::Sending(_))
     }

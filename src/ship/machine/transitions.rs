@@ -184,15 +184,21 @@ impl Machine {
         episode.durable = result.is_ok() && !without_copy;
         if without_copy && result.is_ok() {
             episode.conflict = None;
+            episode.failures.local = 0;
         }
         let state = std::mem::replace(&mut episode.state, State::Sealed);
         match (state, result) {
-            // It stays in conflict, and is noted with the next look at it.
+            // It stays in conflict, and the look at it that comes soon notes that again.
             (
                 state @ (State::Ready(_) | State::Parked(_) | State::Resting(..) | State::Sending(_)),
                 Err(_),
             ) if without_copy => {
+                let is_parked = matches!(state, State::Parked(_));
                 episode.state = state;
+                if is_parked {
+                    let wait = self.failed(id, |episode| &mut episode.failures.local, LOCAL);
+                    self.sleep_until(id, Some(now + wait));
+                }
             }
             // It waited for this before it could be moved, or packed again.
             (State::Retiring(packed, proof), _) => self.retire(id, packed, proof),
@@ -260,6 +266,8 @@ impl Machine {
             }
             Moved::Changed => {
                 let content_sha256 = packed.facts.content_sha256;
+                // Whatever stands there now: what was delivered needs no archive any more, and has none.
+                episode.durable = false;
                 let before = episode.delivered.take().filter(|held| held.content_sha256 == content_sha256);
                 let again = before.map_or(0, |held| held.again + 1);
                 episode.delivered = Some(Box::new(Delivered { content_sha256, proof, again }));

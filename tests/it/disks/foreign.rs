@@ -7,7 +7,10 @@ use std::{
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -304,4 +307,50 @@ fn inodes_that_are_used_up_are_named_as_such_and_counted() {
     let rooms = status["snapshot"]["room"].as_array().unwrap();
     let room = rooms.iter().find(|room| room["folders"][0] == "outbox").unwrap();
     assert_eq!(room["free_files"], 0, "{room}");
+}
+
+/// As `cp -a`, `rsync -a` and `tar x` do it: size and mtimes are those of what was there before.
+fn replace_keeping_times(episode: &Path, content: &[u8]) {
+    let fresh = episode.with_file_name(".fresh");
+    fs::create_dir(&fresh).unwrap();
+    for (name, content) in [("data.bin", content), ("done.marker", b"")] {
+        fs::write(fresh.join(name), content).unwrap();
+        let touch = Command::new("touch").arg("-r").arg(episode.join(name)).arg(fresh.join(name)).status();
+        assert!(touch.unwrap().success());
+    }
+    move_aside(episode, &episode.with_file_name(".before"));
+    move_aside(&fresh, episode);
+}
+
+#[test]
+fn where_ctime_says_nothing_one_that_replaced_an_episode_with_its_sizes_and_times_is_not_taken_for_it() {
+    const FIRST: &[u8] = b"recorded first";
+    const AGAIN: &[u8] = b"recorded again";
+    for status in [503, 201] {
+        let episode = Arc::new(OnceLock::<PathBuf>::new());
+        let (of_script, replaced) = (Arc::clone(&episode), AtomicBool::new(false));
+        let server = Scripted::new(move |seen, _| {
+            if seen.head.starts_with("HEAD") {
+                return Reply::empty(404);
+            }
+            let first = !replaced.swap(true, Ordering::SeqCst);
+            if first {
+                replace_keeping_times(of_script.get().unwrap(), AGAIN);
+            }
+            if first && status == 503 { Reply::empty(503) } else { Reply::stored(seen) }
+        });
+        let sandbox = Sandbox::new(server.url());
+        fs::create_dir_all(&sandbox.layout.episodes).unwrap();
+        let Some(_disk) = Foreign::exfat(&sandbox, &sandbox.layout.episodes) else { return };
+        episode.set(sandbox.layout.episodes.join("run-1")).unwrap();
+        let daemon = sandbox.daemon();
+        sandbox.seal("run-1", &[("data.bin", FIRST)]);
+        eventually_within(PATIENCE, "it is shipped", || {
+            sandbox.shipped("run-1").join("done.marker").exists()
+        });
+        let puts = server.seen().into_iter().filter(|seen| seen.head.starts_with("PUT"));
+        let sent: Vec<_> = puts.map(|seen| super::content_of(&seen.body, "data.bin")).collect();
+        assert_eq!(sent, [FIRST, AGAIN], "after {status}: {}", daemon.log());
+        assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), AGAIN);
+    }
 }

@@ -42,7 +42,7 @@ class Soak:
         self.filled = set()
         self.journal = (work / "soak.log").open("w", encoding="utf-8")
         credentials(work)
-        # One episode in half a second in minutes. Few are longer than half a MiB, and one seed in five fills a disk by itself with that much for each.
+        # One episode in half a second in minutes, of half a MiB and more. All that stays must fit, or there is no good weather.
         record_every_s = max(0.5, seconds / 2000)
         disk_mib = int(96 + seconds / record_every_s * 0.8)
         ports = iter(range(20001, 20100))

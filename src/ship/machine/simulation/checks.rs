@@ -114,7 +114,7 @@ impl World {
             | Event::PutAside(_)
             | Event::Swept(_)
             | Event::Relieved(_)
-            | Event::LookedBack
+            | Event::LookedBack(_)
             | Event::Watching(_)
             | Event::WatchesLost
             | Event::Configured { .. }

@@ -96,7 +96,7 @@ fn one_pass_leaves_it_undone_unless_its_marker_is_older_than_the_wait() {
 }
 
 #[test]
-fn what_was_shipped_is_looked_at_once_more_a_minute_later_and_one_pass_does_not_wait_for_that() {
+fn what_was_shipped_is_looked_at_once_more_a_minute_later_and_one_pass_that_is_over_does_not_wait_for_that() {
     for once in [false, true] {
         let mut bench = Bench::fresh(|settings| settings.once = once);
         bench.hear(Event::Deadline);
@@ -104,17 +104,43 @@ fn what_was_shipped_is_looked_at_once_more_a_minute_later_and_one_pass_does_not_
         bench.hear(Event::Swept(true));
         bench.hear(Event::Packed(of("a"), Ok(packed("a"))));
         bench.deliver("a");
+        assert!(bench.machine.idle());
+        assert_eq!(bench.machine.next_deadline().is_none(), once);
         let looks = |bench: &Bench| bench.wanted.iter().any(|effect| matches!(effect, Effect::LookBack(_)));
         bench.now += 59 * S;
         bench.hear(Event::Deadline);
         assert!(!looks(&bench));
+        // One pass that has more to do than that does look.
         bench.now += S;
         bench.hear(Event::Deadline);
-        assert_eq!(looks(&bench), !once);
-        if !once {
-            assert!(!bench.machine.idle());
-            bench.hear(Event::LookedBack);
-        }
-        assert!(bench.machine.idle() || !once);
+        assert!(looks(&bench) && !bench.machine.idle());
+        bench.hear(Event::LookedBack(LookedBack::default()));
+        assert!(bench.machine.idle());
+    }
+}
+
+#[test]
+fn what_processes_before_this_one_have_shipped_is_looked_at_at_once_and_again_when_it_is_a_minute_old() {
+    for once in [false, true] {
+        let mut machine = Machine::new(settings(|settings| settings.once = once), S);
+        machine.handle(Event::Deadline, S);
+        let looks = |machine: &mut Machine| {
+            let effects = std::iter::from_fn(|| machine.next_effect());
+            effects.filter(|effect| matches!(effect, Effect::LookBack(_))).collect::<Vec<_>>()
+        };
+        assert_eq!(looks(&mut machine), [Effect::LookBack(Shipped::BeforeTheStart)]);
+        machine.handle(Event::Scanned(Some(Scanned::default())), S);
+        machine.handle(Event::Swept(true), S);
+        assert!(!machine.idle(), "one pass waits for it");
+        let young = vec![(of("a"), "a".into(), 50 * S), (of("b"), "b".into(), 40 * S)];
+        machine.handle(Event::LookedBack(LookedBack { changed: 1, young }), S);
+        assert!(machine.idle());
+        assert_eq!(
+            machine.tally().transient_failures,
+            u64::from(once),
+            "a tail that was not sent is left undone"
+        );
+        machine.handle(Event::Deadline, 42 * S);
+        assert_eq!(looks(&mut machine), [Effect::LookBack(Shipped::These(vec![(of("b"), "b".into())]))]);
     }
 }

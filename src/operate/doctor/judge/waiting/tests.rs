@@ -41,6 +41,16 @@ fn a_conflict_is_red_and_its_fix_gives_ours_another_name() {
 }
 
 #[test]
+fn a_conflict_that_only_the_daemon_knows_of_is_red_too() {
+    let mut facts = sound();
+    let Daemon::Answers(snapshot) = &mut facts.daemon else { panic!("{:?}", facts.daemon) };
+    snapshot.counts.conflict = 1;
+    let rows = rows(&facts);
+    let row = rows.iter().find(|row| row.id == Id::Conflicts).unwrap();
+    assert_eq!((row.status, row.details["count"].as_u64()), (Status::Red, Some(1)));
+}
+
+#[test]
 fn a_marker_that_cannot_be_read_is_red_with_what_mends_it() {
     for (look, bad_marker, fix) in [
         (
