@@ -53,7 +53,10 @@ pub(super) fn in_episodes(layout: &Layout, now: WallTime) -> Vec<EpisodeId> {
         .filter_map(|entry| EpisodeId::parse(entry.file_name().to_str()?).ok())
         .take(MOST_LOOKED_AT)
         .collect();
-    among(ids.iter(), layout, now)
+    let mut found = among(ids.iter(), layout, now);
+    // What was shipped while this looked has left.
+    found.retain(|id| layout.episode(id).is_dir());
+    found
 }
 
 /// The receipt in a folder, where that was delivered within the day.

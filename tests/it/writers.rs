@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod across;
+mod again;
 mod later;
 mod mapped;
 

@@ -100,7 +100,8 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
     for finding in trial {
         // A copy works, and takes longer.
         if !matches!(finding.kind, TrialKind::Copies) {
-            say(finding.what_to_do.clone(), finding.fix.as_deref());
+            let fix = finding.fix.as_ref().map(|fix| hands.typed(fix));
+            say(finding.what_to_do.clone(), fix.as_deref());
         }
     }
     if watch.mode == WatchMode::Blind {
@@ -159,7 +160,11 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
     strangers(&snapshot.strangers, say);
     // Behind everything that a person can mend.
     if let Some(hold) = hold.filter(|hold| !hold.is_for_a_person()) {
-        say(format!("{}. That passes by itself, so far", held(hold)), None);
+        let what = match &hold.suspect {
+            Some(id) => format!("{}. Only {id} has met that; other episodes are tried at once", held(hold)),
+            None => format!("{}. That passes by itself, so far", held(hold)),
+        };
+        say(what, None);
     }
 }
 
@@ -260,6 +265,7 @@ mod tests {
                     status_code: Some(503),
                     next_probe_in_s: 3,
                     weather: true,
+                    suspect: None,
                 };
                 told.destination.held = Some(hold);
                 told.counts.conflict = 1;
@@ -295,6 +301,7 @@ mod tests {
                     status_code: None,
                     next_probe_in_s: 3,
                     weather: false,
+                    suspect: None,
                 });
             },
             "held for 60 s: certificate expired",

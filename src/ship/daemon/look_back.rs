@@ -73,9 +73,22 @@ impl Changed {
     }
 }
 
+impl Changed {
+    /// It is about to be packed: where it was put back into the queue from `shipped/`, what stood there is gone.
+    pub(super) fn forget_where_gone(&self, id: &EpisodeId) {
+        let of_it = |(path, found): (&PathBuf, &EpisodeId)| (found == id).then(|| path.clone());
+        let known: Vec<_> = lock(&self.found).iter().filter_map(of_it).collect();
+        for path in known.into_iter().filter(|path| !path.is_dir()) {
+            lock(&self.found).remove(&path);
+        }
+    }
+}
+
 impl Workers {
     /// One has just arrived in `shipped/`.
     pub(super) fn remember_shipped(&self, path: &Path, packed: &Packed, progress: &Progress) {
+        // What was told of the one that stood there before was about another delivery.
+        lock(&self.known.changed.found).remove(path);
         // A rename changes no stamp of what is inside; of a copy they are its own.
         let renamed = packed.folder.is_some_and(|folder| tree::folder_id(path) == Some(folder));
         let arrived = if renamed { Ok(packed.fingerprint) } else { tree::to_remember(path, progress) };

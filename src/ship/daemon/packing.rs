@@ -39,6 +39,7 @@ impl Workers {
         progress: &Progress,
     ) -> Result<Packed, PackFailure> {
         lock(&self.known.scratch).remove(id);
+        self.known.changed.forget_where_gone(id);
         let options = pack::Options { open_files, ..self.pack };
         self.have(&self.layout.outbox).map_err(PackFailure::Outbox)?;
         outbox::forget_note(&self.layout, id);

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     episode::{EpisodeId, Look},
-    ship::outcome::{Attempt, Fault, Outcome, Stale},
+    ship::outcome::{Attempt, Fault, Outcome, Phase, Stale},
 };
 
 impl Machine {
@@ -41,6 +41,8 @@ impl Machine {
         episode.fails_alone_in_weather |= alone && !held && !failed_in_hold;
         let own_weather = episode.fails_alone_in_weather;
         episode.failed_at = Some(now);
+        let timed_out = |fault: &Fault| matches!(fault, Fault::TimedOut(Phase::Idle | Phase::Answer));
+        episode.hung = matches!(&attempt.outcome, Outcome::Failed(fault) if timed_out(fault));
         let moved = episode.went_on(attempt);
         let paused = std::mem::take(&mut episode.paused);
         // The window closed over it: that is no failure, once. What needs more than a window each time gives way as well.

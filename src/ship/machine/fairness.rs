@@ -7,10 +7,12 @@
 //!           │  1 kept  │
 //!           └──────────┘
 //!   of one slot: main and kept take turns, and beside one that takes long a second slot opens
+//!   of more, for sending: where each has been taken for half a minute, one more opens for a small one, up to twice as many
 //! ```
 //!
 //! So a giant holds up no small one, a backlog no fresh one, and what is fresh never all that is old. Whatever an episode does
-//! to its slot, it has only one.
+//! to its slot, it has only one. Where as many uploads hang as there are slots, that would be all of them: hence the further
+//! ones, and the kept slot is not for those that hung before.
 //!
 //! An archive's size is known before it is sent. An episode's is not before it is packed: one that turns out not to be small
 //! on the kept slot is put back, is known from then on, and waits for a main slot. No more than [`SMALL_BYTES`] of it were
@@ -97,6 +99,17 @@ impl Lanes {
         let alone = slots == 1 && self.under_way.len() == 1;
         let long_from = self.under_way.values().next().map(|turn| turn.long_from);
         long_from.filter(|at| alone && *at > now)
+    }
+
+    /// Whether each slot has been taken for so long that what has it hangs, or nearly so, and fewer than `most` are under way.
+    pub(super) fn all_hang(&self, slots: usize, most: usize, now: Duration) -> bool {
+        self.hang_from(slots, most).is_some_and(|at| at <= now)
+    }
+
+    /// From when on that is so, unless something comes back before.
+    pub(super) fn hang_from(&self, slots: usize, most: usize) -> Option<Duration> {
+        let may = slots > 1 && (slots..most).contains(&self.under_way.len());
+        self.under_way.values().map(|turn| turn.slow_from).max().filter(|_| may)
     }
 
     /// One has begun. `large`: it is known to take long.
@@ -224,7 +237,8 @@ impl Machine {
         let waiting = self.waiting();
         let next = |lane: Lane, is_free: bool| {
             let far = self.sending.takes_the_far_end(lane, self.settings.order, waiting);
-            let may = |id: &EpisodeId| lane == Lane::Main || !self.is_large(id);
+            let hangs = |id: &EpisodeId| self.episodes.get(id).is_some_and(|episode| episode.hung);
+            let may = |id: &EpisodeId| lane == Lane::Main || !(self.is_large(id) || hangs(id));
             let next = self.next_of(&[&self.to_send], far, may).filter(|_| is_free);
             next.map(|id| (lane, id.clone()))
         };
@@ -243,6 +257,12 @@ impl Machine {
         self.episodes.get(id).is_some_and(|episode| episode.is_large())
     }
 
+    /// How many may be under way where as many as there are slots hang. On a line that is limited what takes long may just be
+    /// slow, and each needs its share.
+    pub(super) fn most_beside_hanging(&self) -> usize {
+        if self.is_limited() { 0 } else { 2 * self.settings.concurrency }
+    }
+
     /// When a second slot opens beside one that takes long, and somebody waits for it.
     pub(super) fn lanes_deadline(&self) -> Option<Duration> {
         let now = self.now;
@@ -250,7 +270,8 @@ impl Machine {
         let pack = waits(&self.to_pack) || waits(&self.to_check);
         let packing = self.packing.opens_at(self.settings.pack_workers, now).filter(|_| pack);
         let slots = self.uploads_at_once();
-        let sending = self.sending.opens_at(slots, now).filter(|_| waits(&self.to_send));
-        [packing, sending].into_iter().flatten().min()
+        let hang_from = self.sending.hang_from(slots, self.most_beside_hanging()).filter(|at| *at > now);
+        let sending = [self.sending.opens_at(slots, now), hang_from].into_iter().flatten().min();
+        [packing, sending.filter(|_| waits(&self.to_send))].into_iter().flatten().min()
     }
 }

@@ -273,6 +273,8 @@ pub(super) struct Episode {
     pub(super) fails_alone_in_weather: bool,
     /// It failed last while the destination was held.
     pub(super) failed_in_hold: bool,
+    /// Its last attempt ended by a time-out: it had its slot for as long as it could.
+    pub(super) hung: bool,
     /// Whether its sidecar says that it was tried.
     pub(super) noted: Noted,
     /// Since when it waits for another turn; zero where it had none yet.
@@ -353,6 +355,7 @@ impl Episode {
             fails_alone_in_weather: false,
             noted: Noted::No,
             failed_in_hold: false,
+            hung: false,
             waits_again_since: Duration::ZERO,
             delivered: None,
             sent_elsewhere: false,

@@ -132,7 +132,10 @@ impl Machine {
     }
 
     fn free_to_send(&self, now: Duration) -> Free {
-        self.sending.free(self.uploads_at_once(), self.waiting(), now)
+        let slots = self.uploads_at_once();
+        let mut free = self.sending.free(slots, self.waiting(), now);
+        free.kept |= self.sending.all_hang(slots, self.most_beside_hanging(), now);
+        free
     }
 
     fn next_to_send(&self, now: Duration) -> Option<(Lane, EpisodeId)> {

@@ -224,9 +224,9 @@ fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> Row {
         let fix = owned.map(|(folder, owned)| giving::to_move_by_owner(facts, folder, owned));
         Row::red(id, &finding.what_to_do, fix.unwrap_or_else(look))
     } else if let Some(finding) = of(TrialKind::Stuck) {
-        let fix = finding.fix.as_ref().and_then(|fix| fix.strip_prefix("sudo "));
+        let fix = finding.fix.as_ref();
         // Another folder, where no command mends the one that is set.
-        let fix = fix.map_or_else(|| facts.hands.configure("restart"), |fix| facts.hands.as_root(fix));
+        let fix = fix.map_or_else(|| facts.hands.configure("restart"), |fix| facts.hands.typed(fix));
         Row::red(id, with_others(finding, findings), fix)
     } else if let Some(finding) = of(TrialKind::Unmovable) {
         Row::red(id, &finding.what_to_do, giving::sealed(facts, path_of_episodes))
@@ -403,6 +403,22 @@ mod tests {
             assert!(row.summary.contains(words), "{words}: {row:?}");
         }
         assert_eq!(row.fix.as_deref(), Some("chattr -i '/d/episodes/imm'"));
+    }
+
+    #[test]
+    fn what_the_daemon_could_not_move_is_mended_without_sudo_by_root() {
+        let fix = "sudo test -e '/d/a'/done.marker && sudo chown -R 10 '/d/a'";
+        let mut facts = sound();
+        facts.moves = Moves::ByDaemon(vec![TrialFinding {
+            kind: TrialKind::Stuck,
+            in_short: "stuck".to_owned(),
+            what_to_do: "stuck".to_owned(),
+            fix: Some(fix.to_owned()),
+        }]);
+        let by_root = fix.replace("sudo ", "");
+        assert_eq!(of(&facts, Id::Moves).fix.unwrap(), by_root);
+        facts.hands.root = false;
+        assert_eq!(of(&facts, Id::Moves).fix.unwrap(), fix);
     }
 
     #[test]

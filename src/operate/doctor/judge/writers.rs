@@ -150,7 +150,8 @@ fn reused(facts: &Facts, found: &Episodes) -> Row {
     };
     let summary = format!(
         "{} in episodes/ of an episode that was shipped within the day: {first}. A recorder that writes on by path makes such a \
-         folder, and what is in it is missing from what was delivered. Stop the recorder; give what it wrote a name of its own.",
+         folder, and what is in it is missing from what was delivered. Stop the recorder; give what it wrote a name of its own. Sealed under this name, it is a conflict at a receiver of \
+         ours, and replaces what a plain web server holds.",
         if reused.len() == 1 {
             "1 folder has the name".to_owned()
         } else {
