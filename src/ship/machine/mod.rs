@@ -28,6 +28,7 @@ mod looking;
 mod order;
 pub mod overview;
 pub mod pulse;
+mod quarantining;
 pub mod queue;
 mod ramp;
 mod relief;

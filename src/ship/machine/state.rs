@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::verdict::{Proof, Refusal};
 pub use crate::episode::Look;
 use crate::{
-    episode::{Commit, Digest, Fingerprint, FolderId, Stamp, printable},
+    episode::{Commit, Digest, Fingerprint, FolderId, Stamp},
     records::{ArchiveFacts, ManifestCheck},
     ship::outcome::{Attempt, Outcome},
 };
@@ -112,14 +112,6 @@ pub enum Moved {
         /// What that would take on the disk of `shipped/`, bytes.
         need_bytes: u64,
     },
-}
-
-impl Moved {
-    /// As [`Moved::Open`], by a process that is not known.
-    #[must_use]
-    pub fn open(file: PathBuf) -> Self {
-        Self::Open { what: format!("{} is open for writing", printable(&file.to_string_lossy())), file }
-    }
 }
 
 /// What became of an archive without an episode.

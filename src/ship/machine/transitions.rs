@@ -2,18 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::Value;
-
 use super::{
     Effect, Notice,
     backoff::{LOCAL, SETTLING, Schedule},
     queue::Machine,
     state::{
-        Check, Delivered, Episode, Looking, Moved, Next, Noted, OrphanEnd, PackFailure, Packed, Reason, Rest,
-        State,
+        Check, Delivered, Episode, Looking, Moved, Next, Noted, OrphanEnd, PackFailure, Packed, Rest, State,
     },
 };
-use crate::episode::{EpisodeId, Fingerprint};
+use crate::episode::EpisodeId;
 
 /// How long a marker may hold the beginning of a manifest before that counts as the episode's fault.
 const UNFINISHED_MANIFEST: Duration = Duration::from_secs(60);
@@ -305,56 +302,6 @@ impl Machine {
         self.tell(Notice::Vanished(id.clone()));
     }
 
-    fn own_fault(&mut self, id: &EpisodeId, error: String, fingerprint: Fingerprint) {
-        let reason = Reason {
-            status: None,
-            error,
-            body: Value::Null,
-            verdict: "fatal",
-            fingerprint,
-            content_sha256: None,
-        };
-        self.quarantine(id, Box::new(reason));
-    }
-
-    pub(super) fn quarantine(&mut self, id: &EpisodeId, reason: Box<Reason>) {
-        let keeping = self.episodes.get(id).is_some_and(|episode| episode.keeping);
-        if !keeping {
-            self.on_disk(Effect::Quarantine { id: id.clone(), reason: (*reason).clone() });
-        }
-        self.enter(id, State::Quarantining(reason));
-    }
-
-    pub(super) fn quarantined(&mut self, id: &EpisodeId, moved: Moved, now: Duration) {
-        let Some(episode) = self.episodes.get_mut(id) else { return };
-        let State::Quarantining(reason) = std::mem::replace(&mut episode.state, State::Sealed) else {
-            return;
-        };
-        match moved {
-            Moved::To(path) => {
-                self.tally.fatal += 1;
-                self.tell(Notice::Quarantined(id.clone(), *reason, path));
-                self.forget_unless_back(id);
-            }
-            Moved::Gone => {
-                self.discard_scratch(id);
-                self.vanished(id);
-                self.forget_unless_back(id);
-            }
-            Moved::Open { what, .. } => {
-                self.found_open_file_before_move(id, Next::Quarantine(reason), what, now);
-            }
-            Moved::Changed => {
-                episode.waits_anew_for_open_files();
-                self.settle(id, "it is not what was judged any more".to_owned(), now);
-            }
-            // What is removed for room makes none in quarantine/.
-            Moved::Failed(why) | Moved::NoRoom { why, .. } => {
-                self.stuck(id, Next::Quarantine(reason), why, now);
-            }
-        }
-    }
-
     pub(super) fn orphan_settled(&mut self, id: &EpisodeId, end: OrphanEnd, now: Duration) {
         self.orphans.remove(id);
         let episode = self.episodes.get_mut(id);
@@ -380,7 +327,7 @@ impl Machine {
 
     /// A recorder may use the name again at once. A look that is under way may have seen either of the two, and one that
     /// came back before we knew of the move was not heard: it is asked again.
-    fn forget_unless_back(&mut self, id: &EpisodeId) {
+    pub(super) fn forget_unless_back(&mut self, id: &EpisodeId) {
         let Some(episode) = self.episodes.get(id) else { return };
         let (looking, stirred) = (episode.looking != Looking::No, episode.stirred);
         self.forget(id);

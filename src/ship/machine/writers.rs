@@ -9,15 +9,15 @@
 //! its move, and for as long as the file is open: what is written to the source of a copy is nowhere
 //! when that is removed. What was shipped as it is waits there, too.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use super::{
     Notice,
     backoff::OPEN_FILE,
     queue::Machine,
-    state::{Episode, Next, OpenFiles, Rest, State},
+    state::{Episode, Moved, Next, OpenFiles, Rest, State},
 };
-use crate::episode::EpisodeId;
+use crate::episode::{EpisodeId, printable};
 
 /// Looks that find a file open within the first moments say nothing: it is being closed.
 const QUIET_LOOKS: u32 = 3;
@@ -67,6 +67,14 @@ impl Machine {
         }
         self.rest(id, next, Rest::Local, now + pause);
         self.hinted(id.clone());
+    }
+}
+
+impl Moved {
+    /// As [`Moved::Open`], by a process that is not known.
+    #[must_use]
+    pub fn open(file: PathBuf) -> Self {
+        Self::Open { what: format!("{} is open for writing", printable(&file.to_string_lossy())), file }
     }
 }
 
