@@ -33,6 +33,7 @@ mod ramp;
 mod relief;
 mod reload;
 pub mod room;
+mod signs;
 #[cfg(test)]
 mod simulation;
 pub mod state;
@@ -41,6 +42,7 @@ mod sweeps;
 mod tests;
 mod transitions;
 mod turns;
+mod untried;
 pub mod verdict;
 pub mod window;
 mod writers;

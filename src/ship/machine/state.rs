@@ -258,6 +258,8 @@ pub(super) struct Episode {
     pub(super) fails_alone_in_weather: bool,
     /// It failed last while the destination was held.
     pub(super) failed_in_hold: bool,
+    /// Nothing was heard of an upload of it for too long, and others were delivered meanwhile: the next one hangs as well.
+    pub(super) hung: bool,
     /// Whether its sidecar says that it was tried.
     pub(super) noted: Noted,
     /// Since when it waits for another turn; zero where it had none yet.
@@ -338,6 +340,7 @@ impl Episode {
             fails_alone_in_weather: false,
             noted: Noted::No,
             failed_in_hold: false,
+            hung: false,
             waits_again_since: Duration::ZERO,
             delivered: None,
             sent_elsewhere: false,

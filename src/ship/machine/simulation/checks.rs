@@ -148,7 +148,9 @@ impl World {
                 most - running(&kinds).min(most)
             }
             "send" => {
-                let most = settings.concurrency + self.beside_a_long_one(&["send"], settings.concurrency);
+                let most = settings.concurrency
+                    + self.beside_a_long_one(&["send"], settings.concurrency)
+                    + self.hanging_uploads();
                 most - running(&["send"]).min(most)
             }
             "keep" | "retire" | "quarantine" | "orphan" => {
@@ -206,6 +208,12 @@ impl World {
             known || self.now >= job.began + Duration::from_secs(1)
         };
         usize::from(slots == 1 && running.all(takes_long))
+    }
+
+    /// Beside small uploads that hang others begin, up to sixteen.
+    fn hanging_uploads(&self) -> usize {
+        let sends = self.jobs.values().filter(|job| describe(&job.effect).0 == "send");
+        sends.filter(|job| self.now >= job.began + Duration::from_secs(10)).count().min(16)
     }
 
     fn step_makes_sense(&mut self, effect: &Effect, name: &'static str, id: &EpisodeId) {
