@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::{episode::Look, records::WallTime};
+use crate::{episode::Look, records::WallTime, wire::ProblemType};
 
 /// One attempt, ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +50,17 @@ pub struct Answer {
     pub voucher: Voucher,
 }
 
+impl Answer {
+    /// The problem of the closed set that a receiver of ours names; `None` for the words of others.
+    #[must_use]
+    pub fn problem_type(&self) -> Option<ProblemType> {
+        match &self.body {
+            AnswerBody::Json(body) => ProblemType::from_urn(body.get("type")?.as_str()?),
+            AnswerBody::Empty | AnswerBody::Garbled { .. } | AnswerBody::Foreign { .. } => None,
+        }
+    }
+}
+
 /// What speaks for an acknowledgement without a receipt: a proxy without a route for the host or
 /// the path answers an empty 200 to any PUT.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -59,7 +70,8 @@ pub enum Voucher {
     Status,
     /// A strong `ETag` (RFC 9110, section 8.8.1): what was stored has a name there.
     StrongEtag,
-    /// Its body calls itself a problem (RFC 9457), which speaks against it.
+    /// Its body says that something went wrong, as a problem (RFC 9457) or in an `error`: that
+    /// speaks against it.
     Problem,
     /// A HEAD of the same address then showed the archive's length or its digest.
     Head,

@@ -282,7 +282,7 @@ fn a_secret_that_others_can_read_and_a_token_in_clear_text_are_warned_of() {
 fn one_pass_says_whether_anything_was_left_undone() {
     let server = Scripted::new(|seen, _| match seen.id.as_str() {
         "fatal" => Reply::json(422, &json!({"type": "urn:sealift:too-large", "detail": "no"})),
-        "conflict" => Reply::json(409, &json!({"detail": "other"})),
+        "conflict" => Reply::json(409, &json!({"type": "urn:sealift:conflict", "detail": "other"})),
         "weather" => Reply::empty(503),
         _ => Reply::stored(seen),
     });

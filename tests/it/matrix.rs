@@ -88,11 +88,10 @@ struct Cell {
 
 impl Cell {
     fn meaning(self) -> Meaning {
-        let json = matches!(self.body, Body::Ours | Body::Gateway);
         match self.status {
             201 | 204 => Meaning::Delivered,
             200 if self.body == Body::Shown => Meaning::Delivered,
-            409 if json => Meaning::Conflict,
+            409 if self.body == Body::Ours => Meaning::Conflict,
             401 | 403 | 404 | 405 | 407 | 408 | 411 | 421 | 425 | 426 | 429 => Meaning::Stays,
             402 | 414 | 416 | 417 | 423 | 431 | 451 => Meaning::Stays,
             400..=499 if self.body == Body::Ours => Meaning::Fatal,

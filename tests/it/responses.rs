@@ -233,7 +233,7 @@ fn a_conflict_stays_in_place_with_the_verdict_beside_its_archive() {
 #[test]
 fn a_conflict_is_not_sent_again_before_it_changes_and_then_it_is() {
     let server = Scripted::new(|seen, count| match count {
-        0 => Reply::json(409, &json!({"detail": "other content"})),
+        0 => Reply::json(409, &json!({"type": "urn:sealift:conflict", "detail": "other content"})),
         _ => Reply::stored(seen),
     });
     let sandbox = Sandbox::new(server.url());
@@ -424,7 +424,10 @@ fn a_firewalls_json_is_no_receivers_word() {
 fn a_conflict_is_mended_by_renaming_or_removing_the_folder_and_nothing_is_alarming_then() {
     for rename in [true, false] {
         let server = Scripted::new(|seen, _| match seen.id.as_str() {
-            "run-1" => Reply::json(409, &json!({"title": "Conflict", "detail": "it holds another run-1"})),
+            "run-1" => Reply::json(
+                409,
+                &json!({"type": "urn:sealift:conflict", "title": "Conflict", "detail": "it holds another run-1"}),
+            ),
             _ => Reply::stored(seen),
         });
         let sandbox = Sandbox::new(server.url());

@@ -93,7 +93,7 @@ fn the_journals_one_line_is_the_whole_way_with_the_milliseconds_between() {
 #[test]
 fn an_episode_is_found_in_any_state() {
     let server = Scripted::new(|seen, _| match seen.id.as_str() {
-        "conflict" => Reply::json(409, &json!({"detail": "other content"})),
+        "conflict" => Reply::json(409, &json!({"type": "urn:sealift:conflict", "detail": "other content"})),
         "fatal" => Reply::json(422, &json!({"type": "urn:sealift:too-large", "title": "not ours"})),
         "weather" => Reply::empty(503),
         _ => Reply::stored(seen),
@@ -123,7 +123,9 @@ fn an_episode_is_found_in_any_state() {
 
 #[test]
 fn a_running_daemon_says_where_it_is_now() {
-    let server = Scripted::new(|_, _| Reply::json(409, &json!({"detail": "other content"})));
+    let server = Scripted::new(|_, _| {
+        Reply::json(409, &json!({"type": "urn:sealift:conflict", "detail": "other content"}))
+    });
     let sandbox = Sandbox::new(server.url());
     let _daemon = sandbox.daemon();
     sandbox.seal("a", &[]);

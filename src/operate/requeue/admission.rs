@@ -3,13 +3,13 @@
 //! | the receiver says to `GET /v1/admission` with that commit | the episode |
 //! |---|---|
 //! | 2xx | comes back |
-//! | a problem about the commit | stays: it would be refused again |
+//! | a problem about the commit | stays: it would be refused again; comes back where an archive is held under its id |
 //! | 404, 405, 501; the whole address is configured | stays: this receiver cannot be asked |
 //! | anything else, or nothing | stays: it is not known |
 
 use std::collections::HashMap;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use super::{Candidate, Options, word};
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     progress::Progress,
     records::QuarantineReason,
     tree,
-    wire::ProblemType,
+    wire::{self, ProblemType},
 };
 
 /// Of an answer, at most.
@@ -53,9 +53,25 @@ impl Asked {
         let Some(receiver) = receiver else {
             return Some(unasked(options, "no receiver is configured (--receiver)", candidate));
         };
-        if let Some(answered) = self.0.get(&commit) {
-            return answered.clone();
+        let refused = match self.0.get(&commit) {
+            Some(answered) => answered.clone(),
+            None => self.ask(options, receiver, candidate, commit, progress).await,
+        };
+        // What is held is acknowledged whatever has become of its commit, and needs no admission.
+        match refused {
+            Some(why) if !is_held(receiver, candidate, progress).await => Some(why),
+            Some(_) | None => None,
         }
+    }
+
+    async fn ask(
+        &mut self,
+        options: &Options,
+        receiver: &Receiver,
+        candidate: &Candidate,
+        commit: Option<Commit>,
+        progress: &Progress,
+    ) -> Option<String> {
         let answer = receiver.admission(&candidate.id, commit.as_ref(), progress).await;
         let refusal = match answer {
             Ok(None) => Some(unasked(options, "this receiver has no path to ask at", candidate)),
@@ -69,6 +85,12 @@ impl Asked {
         self.0.insert(commit, refusal.clone());
         refusal
     }
+}
+
+/// Whether the receiver holds an archive under this id, by its digest.
+async fn is_held(receiver: &Receiver, candidate: &Candidate, progress: &Progress) -> bool {
+    let answer = receiver.head(&candidate.id, HeaderMap::new(), progress).await;
+    answer.is_ok_and(|answer| answer.status.is_success() && answer.headers.contains_key(wire::REPR_DIGEST))
 }
 
 /// 412, and the 400 that says that there is no commit.

@@ -13,13 +13,16 @@
 //! Nor does one episode speak for the destination. As long as every failure was of the same one, only that one is paced
 //! by the hold: any other is tried at once, one at a time, whether the suspect is on its way just now or not.
 
-use std::{collections::BTreeSet, time::Duration};
+mod rejections;
 
+use std::time::Duration;
+
+use self::rejections::Rejections;
 use super::{
     backoff::{FAULT_PROBE, Jitter, Schedule, WEATHER_PROBE},
     signs::Signs,
     untried::Untried,
-    verdict::{Refusal, Speaker, Verdict},
+    verdict::Refusal,
 };
 use crate::{
     episode::EpisodeId,
@@ -28,10 +31,6 @@ use crate::{
 
 /// So many attempts in a row, met by the weather with no answer of a receiver between them, hold the destination.
 const WEATHER_STREAK: u32 = 2;
-
-/// So many different episodes that are rejected alike, and none delivered between, are no fault of
-/// theirs.
-const REJECTED_ALIKE: usize = 3;
 
 /// However long a silence something in between asks for, one that was not tried is tried each time
 /// that this has gone by: it may ask only those for it that it refuses.
@@ -76,20 +75,6 @@ pub struct Destination {
     /// A server was reached by the last attempt. Where none is, no other episode fares better.
     reached: bool,
     pub(super) signs: Signs,
-}
-
-/// What is known of the address that is sent to now, as far as a rejection is judged by it.
-#[derive(Debug, Default)]
-struct Rejections {
-    /// It has taken an episode.
-    delivered: bool,
-    /// A receiver of ours answers there.
-    ours: bool,
-    /// How the last ones were rejected, and which, since the last delivery.
-    alike: Option<(Option<u16>, String)>,
-    by: Vec<EpisodeId>,
-    /// Rejected before it has taken any: they wait until it has.
-    waiting: BTreeSet<EpisodeId>,
 }
 
 /// A destination that is not sent to, but for probes.
@@ -174,73 +159,6 @@ impl Destination {
             (self.rejections.alike, self.rejections.by) = Default::default();
         }
         self.hold.take()
-    }
-
-    /// A receiver of ours answers here.
-    pub fn is_ours(&mut self) {
-        self.rejections.ours = true;
-    }
-
-    /// The receiver is another one: nothing of this is known of that.
-    pub fn is_elsewhere(&mut self) {
-        self.rejections = Rejections::default();
-        self.signs = Signs::default();
-    }
-
-    /// What was rejected before anything was delivered here, now that something was.
-    pub fn take_waiting(&mut self) -> BTreeSet<EpisodeId> {
-        std::mem::take(&mut self.rejections.waiting)
-    }
-
-    /// What a rejection comes to. Gateways reject in JSON too, and whatever is sent: so where a
-    /// receiver of ours answers, only its own words count; elsewhere one is the episode's own only
-    /// where others were taken; and three alike with none taken between are no episode's own. What
-    /// stays a rejection is not acted on: the destination is held, or the episode waits for a
-    /// delivery.
-    pub fn weigh(
-        &mut self,
-        id: &EpisodeId,
-        verdict: Verdict,
-        require_receipt: bool,
-        now: Duration,
-        jitter: &mut Jitter,
-    ) -> Verdict {
-        let Verdict::Rejected(mut why, speaker) = verdict else { return verdict };
-        let known = &mut self.rejections;
-        let acts = match speaker {
-            Speaker::Ours => true,
-            Speaker::Another if require_receipt || known.ours => {
-                why.detail += ", which is not how a receiver of ours rejects an episode";
-                return Verdict::Refused(why);
-            }
-            Speaker::Another => known.delivered,
-        };
-        if !acts {
-            why.detail +=
-                "; nothing was delivered there since the start, so it is not held against the episode yet";
-        }
-        let kind = why.body.get("type").and_then(serde_json::Value::as_str).unwrap_or_default();
-        let words = (why.status, kind.to_owned());
-        if known.alike.as_ref() != Some(&words) {
-            known.alike = Some(words);
-            known.by.clear();
-        }
-        if known.by.len() < REJECTED_ALIKE && !known.by.contains(id) {
-            known.by.push(id.clone());
-        }
-        if !acts {
-            known.waiting.insert(id.clone());
-        }
-        let many = known.by.len() >= REJECTED_ALIKE;
-        if many || (self.hold.is_some() && !acts) {
-            if many {
-                why.detail = format!("three different episodes in a row are rejected alike: {}", why.detail);
-            }
-            self.hold_for(id, &why, FAULT_PROBE, None, now).failed(id, &why, now, jitter);
-        } else if acts {
-            return Verdict::Fatal(why);
-        }
-        Verdict::Rejected(why, speaker)
     }
 
     /// The destination is at fault, as far as this one episode can tell.

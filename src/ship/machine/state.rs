@@ -388,9 +388,13 @@ impl Episode {
         let before = self.kept_bytes;
         self.kept_bytes = before.max(at_bytes);
         match self.kept_bytes - before {
-            // An answer says what is wrong there: its disk is full, say.
+            // A receiver says what is wrong there: its disk is full, say.
             0 => {
-                let unanswered = u8::from(matches!(attempt.outcome, Outcome::Failed(_)));
+                let is_told = match &attempt.outcome {
+                    Outcome::Answered(answer) => answer.status == 507 || answer.problem_type().is_some(),
+                    Outcome::Failed(_) => false,
+                };
+                let unanswered = u8::from(!is_told);
                 self.vain.stood_still = self.vain.stood_still.saturating_add(unanswered);
             }
             LEAST_MOVED.. => self.vain = Vain::default(),

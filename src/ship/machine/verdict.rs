@@ -137,7 +137,7 @@ pub fn judge(outcome: &Outcome, id: &EpisodeId, sent: &ArchiveFacts, trust: Trus
 /// Whether a receiver of ours wrote this, by its own words.
 #[must_use]
 pub fn is_ours(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Answered(answer) if problem_type(answer).is_some())
+    matches!(outcome, Outcome::Answered(answer) if answer.problem_type().is_some())
 }
 
 /// What time it is by the receiver's clock, where a receiver is who answered. A page of something in between says what time it is there:
@@ -178,11 +178,11 @@ fn judge_answer(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, trust: Tru
     match answer.status {
         200 | 201 | 204 => judge_acknowledgement(answer, id, sent, trust),
         // About this upload's bytes on the receiver, and not about the episode.
-        409 if problem_type(answer) == Some(ProblemType::OffsetMismatch) => transient(answer),
-        409 if by_receiver => Verdict::Conflict(refusal()),
-        400 if problem_type(answer).is_some_and(altered_on_the_way) => Verdict::Corrupted(refusal()),
-        400 if problem_type(answer) == Some(ProblemType::DigestInvalid) => Verdict::Hold(refusal()),
-        400..=499 if problem_type(answer).is_some_and(faults_of_the_address) => {
+        409 if answer.problem_type() == Some(ProblemType::OffsetMismatch) => transient(answer),
+        409 if answer.problem_type() == Some(ProblemType::Conflict) => Verdict::Conflict(refusal()),
+        400 if answer.problem_type().is_some_and(altered_on_the_way) => Verdict::Corrupted(refusal()),
+        400 if answer.problem_type() == Some(ProblemType::DigestInvalid) => Verdict::Hold(refusal()),
+        400..=499 if answer.problem_type().is_some_and(faults_of_the_address) => {
             let mut refusal = refusal();
             refusal.detail = format!("{}: is the path in receiver.url right?", refusal.detail);
             Verdict::Hold(refusal)
@@ -195,7 +195,7 @@ fn judge_answer(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, trust: Tru
         // lock, the headers, the law.
         402 | 414 | 416 | 417 | 423 | 431 | 451 => Verdict::Refused(refusal()),
         412 if judges_the_commit(answer) => Verdict::Fatal(refusal()),
-        400..=499 if problem_type(answer).is_some_and(speaks_against_an_episode) => {
+        400..=499 if answer.problem_type().is_some_and(speaks_against_an_episode) => {
             Verdict::Rejected(refusal(), Speaker::Ours)
         }
         400..=499 if by_receiver => Verdict::Rejected(refusal(), Speaker::Another),
@@ -221,7 +221,7 @@ fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, t
             (_, Voucher::Early) => {
                 refuse(&format!("without a receipt before it had the whole archive: {NO_RECEIVER}"))
             }
-            (200, Voucher::Problem) => refuse(&format!("with a problem as its body: {NO_RECEIVER}")),
+            (200, Voucher::Problem) => refuse(&format!("with an error as its body: {NO_RECEIVER}")),
             (200, Voucher::Status | Voucher::HeadDenies(_)) if !trust.believe_bare_200 => {
                 let head = match &answer.voucher {
                     Voucher::HeadDenies(shown) => format!(", and a HEAD of the same address {shown}"),
@@ -258,9 +258,6 @@ fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, t
             // Something that means to be a receipt and cannot be read must not pass for none.
             Err(_) if body.get("sha256").is_some() || body.get("content_sha256").is_some() => {
                 refuse("the receipt cannot be read")
-            }
-            Err(_) if answer.status == 200 && is_problem(body) => {
-                refuse(&format!("with a problem as its body: {NO_RECEIVER}"))
             }
             Err(_) => bare(),
         },
@@ -304,23 +301,9 @@ fn speaks_against_an_episode(problem: ProblemType) -> bool {
 /// Our type, or the members that a receiver before it had a type wrote.
 fn judges_the_commit(answer: &Answer) -> bool {
     let AnswerBody::Json(body) = &answer.body else { return false };
-    problem_type(answer) == Some(ProblemType::CommitOutOfWindow)
+    answer.problem_type() == Some(ProblemType::CommitOutOfWindow)
         || body.get("your_commit").is_some()
         || body.get("head_commit").is_some()
-}
-
-/// RFC 9457, whatever its media type: a problem has a type or a title, and mostly its status.
-fn is_problem(body: &Value) -> bool {
-    let text = |name| body.get(name).is_some_and(Value::is_string);
-    let status = body.get("status").and_then(Value::as_u64);
-    status.is_some_and(|status| status >= 400) || (text("type") && (text("title") || text("detail")))
-}
-
-fn problem_type(answer: &Answer) -> Option<ProblemType> {
-    match &answer.body {
-        AnswerBody::Json(body) => ProblemType::from_urn(body.get("type")?.as_str()?),
-        AnswerBody::Empty | AnswerBody::Garbled { .. } | AnswerBody::Foreign { .. } => None,
-    }
 }
 
 fn refusal(answer: &Answer) -> Refusal {

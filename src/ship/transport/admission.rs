@@ -1,26 +1,31 @@
 //! What a receiver would have said whose answer did not come through.
 //!
 //! ```text
-//!  upload ──▶ 5xx that no receiver wrote, or the connection is lost ──▶ GET /v1/admission ──▶ its problem: that is the answer
-//!                                                                                          └▶ anything else: as it was
+//!  upload ──▶ 5xx that no receiver wrote, or the connection is lost
+//!    └▶ HEAD of the upload ──▶ all of it is kept: as it was; the next attempt hears the receipt
+//!        └▶ HEAD of the episode ──▶ the archive's digest: it is held
+//!            └▶ GET /v1/admission ──▶ its problem: that is the answer
+//!                                  └▶ anything else: as it was
 //! ```
 //!
 //! A receiver refuses an episode outside of its commit window before the body. Fronts that are
 //! still sending it then answer with a 503 or 502 of their own (Varnish always does), and however
-//! often it is tried, the verdict is never heard.
+//! often it is tried, the verdict is never heard. Nor is the 200 for what is held already, which
+//! comes as early: and what is held is acknowledged whatever has become of its commit since.
 
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, header};
+use tokio::time::timeout;
 
-use super::{Delivery, Transport, answer, uri};
+use super::{Delivery, Transport, answer, uri, vouch::Shown};
 use crate::{
     client::{Request, RequestBody},
-    ship::outcome::{Answer, AnswerBody, Fault, Outcome},
+    ship::outcome::{Answer, AnswerBody, Fault, Outcome, Voucher},
     wire::{self, ProblemType},
 };
 
-/// A front that has just lost an answer is not waited for long.
+/// A front that has just lost an answer is not waited for long, with each question.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Transport {
@@ -34,10 +39,28 @@ impl Transport {
         if delivery.facts.size_bytes <= wire::EXPECT_CONTINUE_OVER_BYTES || !is_unheard(&outcome) {
             return outcome;
         }
-        match self.admission(delivery).await {
+        match self.asked_elsewhere(delivery).await {
             Some(verdict) => Ok(verdict),
             None => outcome,
         }
+    }
+
+    async fn asked_elsewhere(&self, delivery: &Delivery) -> Option<Outcome> {
+        // By the whole address no receiver of ours is reached.
+        self.endpoint.address().of_admission()?;
+        if timeout(PATIENCE, self.keeps_all(delivery)).await.unwrap_or(false) {
+            return None;
+        }
+        if matches!(timeout(PATIENCE, self.shown(delivery)).await, Ok(Ok(Shown::Digest))) {
+            return Some(Outcome::Answered(Answer {
+                status: 200,
+                body: AnswerBody::Empty,
+                retry_after_s: None,
+                server_date: None,
+                voucher: Voucher::Head,
+            }));
+        }
+        timeout(PATIENCE, self.admission(delivery)).await.ok()?
     }
 
     async fn admission(&self, delivery: &Delivery) -> Option<Outcome> {
@@ -53,19 +76,16 @@ impl Transport {
         }
         let request =
             Request { method: Method::GET, uri: uri(&url).ok()?, headers, body: RequestBody::empty() };
-        let asking = async {
-            let answered = self.endpoint.send(request, &delivery.progress).await.ok()?;
-            answer::read(answered).await.ok()
-        };
-        let outcome = tokio::time::timeout(PATIENCE, asking).await.ok()??;
+        let answered = self.endpoint.send(request, &delivery.progress).await.ok()?;
+        let outcome = answer::read(answered).await.ok()?;
         is_a_verdict(&outcome).then_some(outcome)
     }
 }
 
 fn is_unheard(outcome: &Result<Outcome, Fault>) -> bool {
     match outcome {
-        Ok(Outcome::Answered(Answer { status, body, .. })) => {
-            (500..=599).contains(status) && !matches!(body, AnswerBody::Json(_))
+        Ok(Outcome::Answered(answer)) => {
+            (500..=599).contains(&answer.status) && answer.problem_type().is_none()
         }
         Ok(Outcome::Failed(fault)) | Err(fault) => {
             matches!(fault, Fault::Lost(_))
@@ -75,10 +95,8 @@ fn is_unheard(outcome: &Result<Outcome, Fault>) -> bool {
 
 /// A refusal by a receiver of ours. That there is no such path there says nothing of the upload.
 fn is_a_verdict(outcome: &Outcome) -> bool {
-    let Outcome::Answered(Answer { status, body: AnswerBody::Json(body), .. }) = outcome else {
-        return false;
-    };
-    let kind = body.get("type").and_then(|kind| kind.as_str()).and_then(ProblemType::from_urn);
+    let Outcome::Answered(answer) = outcome else { return false };
+    let kind = answer.problem_type();
     let knows_the_path = !matches!(kind, Some(ProblemType::NotFound | ProblemType::MethodNotAllowed));
-    *status >= 400 && kind.is_some() && knows_the_path
+    answer.status >= 400 && kind.is_some() && knows_the_path
 }

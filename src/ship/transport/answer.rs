@@ -33,6 +33,10 @@ pub(super) async fn read(answered: Answered) -> Result<Outcome, Fault> {
         .headers
         .get(header::ETAG)
         .is_some_and(|tag| tag.as_bytes().starts_with(b"\"") && tag.len() > 2);
+    let is_encoded = answered
+        .headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
     let ShortBody { bytes, end } = answered.short_body(MAX_ANSWER_BYTES).await;
     let whole = match end {
         BodyEnd::Whole => true,
@@ -42,10 +46,15 @@ pub(super) async fn read(answered: Answered) -> Result<Outcome, Fault> {
         // A refusal counts with as many of its words as came: its sender may have closed over our unread body.
         BodyEnd::Broken(_) => false,
     };
-    let body = classify(&media_type, &bytes, whole);
+    let body = if is_encoded && !bytes.is_empty() {
+        // It was not asked for: whatever is in it, it is no receipt.
+        AnswerBody::Foreign { html: true, excerpt: "(in a content coding that was not asked for)".to_owned() }
+    } else {
+        classify(&media_type, &bytes, whole)
+    };
     let voucher = if acknowledges && !request_sent {
         Voucher::Early
-    } else if media_type == wire::PROBLEM_TYPE {
+    } else if media_type == wire::PROBLEM_TYPE || says_what_is_wrong(&bytes) {
         Voucher::Problem
     } else if has_strong_etag {
         Voucher::StrongEtag
@@ -60,6 +69,34 @@ pub(super) fn names_a_digest(body: &AnswerBody) -> bool {
         AnswerBody::Json(body) => body.get("sha256").or_else(|| body.get("content_sha256")).is_some(),
         AnswerBody::Empty | AnswerBody::Garbled { .. } | AnswerBody::Foreign { .. } => false,
     }
+}
+
+/// Whether this is a problem (RFC 9457) or an error of another form, under whatever media type.
+fn says_what_is_wrong(bytes: &[u8]) -> bool {
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    let Ok(Value::Object(said)) = serde_json::from_slice(bytes) else { return false };
+    let text = |name| said.get(name).is_some_and(Value::is_string);
+    let is_failure = |status: &Value| match status {
+        Value::Number(number) => number.as_u64().is_some_and(|status| (400..=599).contains(&status)),
+        Value::String(text) => {
+            text.parse().is_ok_and(|status: u16| (400..=599).contains(&status))
+                || ["error", "fail", "failed", "failure"].contains(&text.to_ascii_lowercase().as_str())
+        }
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => false,
+    };
+    let is_empty = |error: &Value| match error {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(all) => all.is_empty(),
+        Value::Object(all) => all.is_empty(),
+        Value::String(text) => text.is_empty(),
+        Value::Number(number) => number.as_u64() == Some(0),
+        Value::Bool(true) => false,
+    };
+    (text("title") && (text("type") || text("detail")))
+        || (text("type") && text("detail"))
+        || ["status", "status_code", "code"].iter().any(|name| said.get(*name).is_some_and(is_failure))
+        || ["error", "errors"].iter().any(|name| said.get(*name).is_some_and(|error| !is_empty(error)))
+        || ["ok", "success"].iter().any(|name| said.get(*name) == Some(&Value::Bool(false)))
 }
 
 /// The essence of `Content-Type` (RFC 9110, section 8.3.1), lower-cased.
@@ -96,10 +133,12 @@ fn classify(media_type: &str, bytes: &[u8], whole: bool) -> AnswerBody {
         Ok(_) | Err(_) if is_json(media_type) => return AnswerBody::Garbled { excerpt },
         Ok(_) | Err(_) => {}
     }
-    // Whatever it is called: `<html`, `<script>`, `<head>`, `<!--`, `<?xml`.
-    let begins_as_markup = text
-        .strip_prefix('<')
-        .and_then(|rest| rest.chars().next())
+    // Whatever it is called: `<html`, `<script>`, `<head>`, `<!--`, `<?xml`; in UTF-16 as well.
+    let mut shown =
+        text.chars().filter(|c| !matches!(c, '\0' | '\u{fffd}')).skip_while(|c| c.is_whitespace());
+    let begins_as_markup = (shown.next() == Some('<'))
+        .then(|| shown.next())
+        .flatten()
         .is_some_and(|next| matches!(next, '!' | '?' | '/') || next.is_ascii_alphabetic());
     let html = begins_as_markup
         || matches!(media_type, "text/html" | "text/xml" | "application/xml")
@@ -167,6 +206,8 @@ mod tests {
             ("application/octet-stream", "<!-- portal -->", true),
             ("", "<?xml version='1.0'?><Error/>", true),
             ("application/atom+xml", "x", true),
+            ("", "\0<html>", true),
+            ("", "\u{fffd}\u{fffd}<\0h\0t\0m\0l\0>\0", true),
             ("text/plain", "<3 bytes", false),
             ("text/plain", "stored <b>", false),
         ] {
@@ -176,6 +217,33 @@ mod tests {
             assert_eq!(html, page, "{text}");
         }
         assert_eq!(classify("text/html", b" \r\n", true), AnswerBody::Empty);
+    }
+
+    #[test]
+    fn what_says_that_it_failed_is_known_in_whatever_form() {
+        for said in [
+            r#"{"type":"about:blank","title":"No"}"#,
+            r#"{"title":"Not Found","detail":"no such route"}"#,
+            r#"{"title":"No","status":404}"#,
+            r#"{"status":"404"}"#,
+            r#"{"status":"error","error":"object is locked, not replaced"}"#,
+            r#"{"code":503,"message":"no"}"#,
+            r#"{"errors":[{"code":1}]}"#,
+            r#"{"success":false}"#,
+        ] {
+            assert!(says_what_is_wrong(said.as_bytes()), "{said}");
+        }
+        for said in [
+            "",
+            "stored",
+            "[404]",
+            r#"{"ok":true}"#,
+            r#"{"success":true,"errors":[],"error":null}"#,
+            r#"{"status":"stored","code":0}"#,
+            r#"{"status":200,"id":"a","type":"archive"}"#,
+        ] {
+            assert!(!says_what_is_wrong(said.as_bytes()), "{said}");
+        }
     }
 
     #[test]

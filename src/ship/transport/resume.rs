@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::{Delivery, Transport, answer, fault, uri};
 use crate::{
     client::{Answered, Request, RequestBody},
-    ship::outcome::{Answer, AnswerBody, Fault, Outcome},
+    ship::outcome::{Fault, Outcome},
     wire,
 };
 
@@ -57,13 +57,15 @@ impl Transport {
                     *resumed_at_bytes = 0;
                     return Ok(Resumed::Not);
                 }
-                _ => {
+                (_, offset) => {
                     if let Some(taken) = taken_in_part(&answered, facts.size_bytes) {
                         offset_bytes = taken;
                         continue;
                     }
+                    let completes = offset == Some(facts.size_bytes)
+                        || answered.headers.get(wire::UPLOAD_COMPLETE).is_some_and(|value| value == "?1");
                     let outcome = answer::read(answered).await?;
-                    if !knows_no_patch(&outcome) {
+                    if is_answer_to_patch(&outcome, completes) {
                         return Ok(Resumed::To(outcome));
                     }
                     *resumed_at_bytes = 0;
@@ -72,6 +74,14 @@ impl Transport {
             }
         }
         Err(Fault::Lost("the receiver does not say from which byte on it wants the rest".to_owned()))
+    }
+
+    /// Whether the receiver has every byte of this archive. An answer that was lost is given again
+    /// to the attempt that goes on there.
+    pub(super) async fn keeps_all(&self, delivery: &Delivery) -> bool {
+        let Delivery { id, facts, .. } = delivery;
+        let Some(url) = self.endpoint.address().of_upload(id, &facts.sha256) else { return false };
+        matches!(self.kept(&url, delivery).await, Ok(Kept::UpTo(offset)) if offset == facts.size_bytes)
     }
 
     /// How many bytes, from the first on, the receiver has kept.
@@ -103,14 +113,19 @@ enum Kept {
     NotNow(Outcome),
 }
 
-/// What is on the way, or a receiver that is not ours, knows HEAD and PUT and no PATCH, or lets none through: it says so by a status
-/// that is no receiver's word on the episode. The PUT will be judged.
-fn knows_no_patch(outcome: &Outcome) -> bool {
-    let Outcome::Answered(Answer { status, body, .. }) = outcome else { return false };
-    match (*status, body) {
-        (405 | 501, _) => true,
-        (401 | 407 | 408 | 421 | 425 | 429, _) => false,
-        (400..=499, AnswerBody::Empty | AnswerBody::Foreign { .. }) => true,
+/// Whether this is a receiver's word on the upload. It has just said from which byte on it wants the
+/// rest, so it knows PATCH; what is on the way may let GET, HEAD and PUT through and answer a PATCH
+/// itself: with a bare 204, with JSON of a gateway. Then the whole is sent, and that is judged.
+/// `completes`: by its headers the upload is complete.
+fn is_answer_to_patch(outcome: &Outcome, completes: bool) -> bool {
+    let Outcome::Answered(answer) = outcome else { return true };
+    match answer.status {
+        _ if answer.problem_type().is_some() => true,
+        200..=299 => completes || answer::names_a_digest(&answer.body),
+        // The PUT would meet the same.
+        401 | 407 | 408 | 421 | 425 | 429 => true,
+        501 => false,
+        500..=599 => true,
         _ => false,
     }
 }

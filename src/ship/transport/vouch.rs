@@ -37,7 +37,8 @@ impl Transport {
         Ok(Outcome::Answered(answer))
     }
 
-    async fn shown(&self, delivery: &Delivery) -> Result<Shown, Fault> {
+    /// What a HEAD of the episode's address shows.
+    pub(super) async fn shown(&self, delivery: &Delivery) -> Result<Shown, Fault> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         self.endpoint
@@ -69,8 +70,11 @@ fn is_bare_200(answer: &Answer) -> bool {
     answer.status == 200 && asked && bare
 }
 
-enum Shown {
+/// What a HEAD of the episode's address shows.
+pub(super) enum Shown {
+    /// The archive's digest.
     Digest,
+    /// Its length, and no digest.
     Length,
     /// In words.
     Other(String),

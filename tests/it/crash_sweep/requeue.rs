@@ -142,7 +142,9 @@ fn a_requeue_from_shipped_killed_at_any_call_leaves_it_in_one_place_and_is_done_
 #[ignore = "run by tests/rigs/crash/run.sh"]
 fn a_requeue_of_a_conflict_killed_at_any_call_forgets_it_or_does_not() {
     let Some(rig) = Rig::new() else { return };
-    let conflicting = Scripted::new(|_, _| Reply::json(409, &json!({"title": "other content"})));
+    let conflicting = Scripted::new(|_, _| {
+        Reply::json(409, &json!({"type": "urn:sealift:conflict", "title": "other content"}))
+    });
     let conflict = || {
         rig.ship(&conflicting.url()).output().unwrap();
     };

@@ -242,7 +242,9 @@ fn removed_while_it_is_sent_without_a_copy_the_upload_breaks_off() {
 
 #[test]
 fn removed_in_conflict_its_archive_is_put_aside_without_an_alarm() {
-    let server = Scripted::new(|_, _| Reply::json(409, &json!({"title": "held with other content"})));
+    let server = Scripted::new(|_, _| {
+        Reply::json(409, &json!({"type": "urn:sealift:conflict", "title": "held with other content"}))
+    });
     let sandbox = Sandbox::new(server.url());
     let daemon = daemon(&sandbox, "");
     sandbox.seal("run-1", &[("data.bin", b"recorded")]);

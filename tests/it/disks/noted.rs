@@ -19,7 +19,9 @@ fn holds_other_content(mended: &Arc<AtomicBool>) -> Scripted {
     Scripted::new(move |seen, _| match (seen.head.starts_with("HEAD"), mended.load(Ordering::SeqCst)) {
         (true, _) => Reply::empty(404),
         (false, true) => Reply::stored(seen),
-        (false, false) => Reply::json(409, &json!({"title": "held with other content"})),
+        (false, false) => {
+            Reply::json(409, &json!({"type": "urn:sealift:conflict", "title": "held with other content"}))
+        }
     })
 }
 

@@ -183,6 +183,16 @@ async fn where_no_patch_comes_through_the_whole_is_sent_within_the_attempt() {
         "501 Not Implemented\r\nContent-Length: 0\r\n\r\n",
         "403 Forbidden\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>",
         "413 Too Large\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>",
+        // Gateways speak JSON, too; and what knows only some methods answers the others itself.
+        "400 Bad\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{\"message\":\"no\"}",
+        "409 No\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{\"message\":\"no\"}",
+        "413 No\r\nContent-Type: application/problem+json\r\nContent-Length: 2\r\n\r\n{}",
+        "301 Moved\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
+        "204 No Content\r\n\r\n",
+        "200 OK\r\nContent-Length: 0\r\n\r\n",
+        "200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{\"ok\":true}",
+        "201 Created\r\nContent-Length: 0\r\n\r\n",
+        "201 Created\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>",
     ] {
         let says: &str = format!("HTTP/1.1 {refusal}").leak();
         let (server, heard) = receiver("204 No Content\r\nUpload-Offset: 3000000", vec![says].leak()).await;
@@ -198,7 +208,7 @@ async fn where_no_patch_comes_through_the_whole_is_sent_within_the_attempt() {
     }
     // A receiver's word on the episode, and whose who asks who we are, stand.
     for refusal in [
-        "413 Too Large\r\nContent-Type: application/problem+json\r\nContent-Length: 2\r\n\r\n{}",
+        "413 No\r\nContent-Type: application/problem+json\r\nContent-Length: 32\r\n\r\n{\"type\":\"urn:sealift:too-large\"}",
         "401 Who\r\nContent-Length: 0\r\n\r\n",
         "429 Later\r\nContent-Length: 0\r\n\r\n",
     ] {
@@ -208,6 +218,17 @@ async fn where_no_patch_comes_through_the_whole_is_sent_within_the_attempt() {
         let attempt = sandbox.deliver(asking(&sandbox, LEN)).await;
         assert!(refusal.starts_with(&answered(attempt).0.to_string()));
         assert_eq!(heard.lock().unwrap().len(), 2, "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_of_another_kind_that_completes_an_upload_is_believed_as_after_a_put() {
+    for complete in ["Upload-Complete: ?1", "Upload-Offset: 3145728"] {
+        let says: &str = format!("HTTP/1.1 204 No Content\r\n{complete}\r\n\r\n").leak();
+        let (server, heard) = receiver("204 No Content\r\nUpload-Offset: 3000000", vec![says].leak()).await;
+        let sandbox = Sandbox::to(server.url());
+        assert_eq!(answered(sandbox.deliver(asking(&sandbox, LEN)).await).0, 204, "{complete}");
+        assert_eq!(heard.lock().unwrap().len(), 2, "{complete}");
     }
 }
 

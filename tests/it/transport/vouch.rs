@@ -81,6 +81,7 @@ async fn what_a_receiver_refuses_early_is_heard_though_a_front_answers_with_an_e
         (Some("503 Backend fetch failed"), LARGE, true),
         (Some("502 Bad Gateway"), LARGE, true),
         (None, LARGE, true),
+        (Some("502 Gateway in JSON"), LARGE, true),
         // A small one is through before it can be refused.
         (Some("503 Backend fetch failed"), 1000, false),
     ] {
@@ -93,7 +94,13 @@ async fn what_a_receiver_refuses_early_is_heard_though_a_front_answers_with_an_e
                     assert_eq!(header(&head, "x-cis490-code-commit"), Some(&*"a".repeat(40)));
                     return peer.answer("412 Precondition Failed", PROBLEM, &said).await;
                 }
+                if head.starts_with("head") {
+                    return peer.answer("404 Not Found", PROBLEM, "").await;
+                }
                 match front {
+                    Some(front) if front.ends_with("JSON") => {
+                        peer.answer(front, JSON, r#"{"message":"invalid response"}"#).await;
+                    }
                     Some(front) => peer.answer(front, "text/html", "<html>no").await,
                     None => drop(peer.body(1 << 20).await),
                 }
@@ -127,5 +134,40 @@ async fn an_admission_that_says_nothing_leaves_it_as_it_was() {
         let sandbox = Sandbox::to(server.url());
         let answered = answer(sandbox.deliver(sandbox.of_length("a", LARGE)).await);
         assert_eq!(answered.status, 502, "{admission}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_held_already_is_not_refused_for_its_commit_behind_a_front_that_hides_early_answers() {
+    for upload in ["204 No Content\r\nUpload-Offset: {size}\r\nUpload-Complete: ?1", "404 Not Found"] {
+        let facts = Sandbox::to("http://127.0.0.1:9").of_length("a", LARGE).facts;
+        let upload = upload.replace("{size}", &LARGE.to_string());
+        let kept = upload.starts_with("204");
+        let digest = facts.sha256.to_header();
+        let server = Server::new(move |mut peer: Peer| {
+            let (upload, digest) = (upload.clone(), digest.clone());
+            async move {
+                while let Some(head) = peer.head().await {
+                    if head.starts_with("get /v1/admission") {
+                        let problem = r#"{"type":"urn:sealift:commit-out-of-window"}"#;
+                        peer.answer("412 Precondition Failed", PROBLEM, problem).await;
+                    } else if head.starts_with("head /v1/uploads") {
+                        peer.say(&format!("HTTP/1.1 {upload}\r\nContent-Length: 0\r\n\r\n")).await;
+                    } else if head.starts_with("head") {
+                        let shown = format!("HTTP/1.1 200 OK\r\nRepr-Digest: {digest}\r\n");
+                        peer.say(&format!("{shown}Content-Length: {LARGE}\r\n\r\n")).await;
+                    } else {
+                        peer.answer("503 Backend fetch failed", "text/html", "<html>no").await;
+                        peer.drain().await;
+                    }
+                }
+            }
+        })
+        .await;
+        let sandbox = Sandbox::to(server.url());
+        let answered = answer(sandbox.deliver(sandbox.of_length("a", LARGE)).await);
+        // Where the upload is known there, the attempt that goes on hears the receipt.
+        let expected = if kept { (503, Voucher::Status) } else { (200, Voucher::Head) };
+        assert_eq!((answered.status, answered.voucher), expected, "{kept}");
     }
 }

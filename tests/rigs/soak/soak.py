@@ -42,9 +42,9 @@ class Soak:
         self.filled = set()
         self.journal = (work / "soak.log").open("w", encoding="utf-8")
         credentials(work)
-        # Some three hundred megabytes on each disk in hours, and one episode in half a second in minutes.
+        # One episode in half a second in minutes, of half a MiB and more. All that stays must fit, or there is no good weather.
         record_every_s = max(0.5, seconds / 2000)
-        disk_mib = int(96 + seconds / record_every_s * 0.5)
+        disk_mib = int(96 + seconds / record_every_s * 0.8)
         ports = iter(range(20001, 20100))
         self.lanes = {
             kind.name: Lane(kind, work, seed, (next(ports), next(ports)), sealift, disk_mib, record_every_s) for kind in KINDS

@@ -12,7 +12,7 @@ fn each_episode_is_told_with_its_state_why_it_waits_and_until_when() {
         bench.seal_and_pack(id, n as i64);
     }
     bench.seal("packing", 9);
-    bench.answer("conflict", 409, AnswerBody::Json(json!({"title": "held"})));
+    bench.answer("conflict", 409, problem(ProblemType::Conflict));
     bench.answer("weather", 503, AnswerBody::Empty);
     bench.answer("refused", 418, AnswerBody::Empty);
     let told = bench.machine.overview(99, bench.now);

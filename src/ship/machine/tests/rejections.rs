@@ -164,3 +164,42 @@ fn a_bare_200_that_nothing_vouches_for_moves_nothing_and_holds_the_destination()
     bench.answer("e0", 200, AnswerBody::Empty);
     assert_eq!(bench.take("retire"), ["e0"]);
 }
+
+#[test]
+fn a_409_in_other_json_is_no_conflict_where_the_receiver_is_ours_or_nothing_was_delivered_yet() {
+    for (require_receipt, ours) in [(false, false), (true, false), (false, true)] {
+        let mut bench = sending(30, |settings| settings.require_receipt = require_receipt);
+        if ours {
+            bench.answer("e0", 201, receipt("e0"));
+        }
+        for n in 1..30 {
+            bench.answer(&format!("e{n}"), 409, by_another());
+        }
+        assert_eq!(bench.machine.overview(0, bench.now).counts.conflict, 0, "{require_receipt} {ours}");
+        assert!(bench.held(), "{require_receipt} {ours}");
+    }
+    // Another receiver's word, where it takes others.
+    let mut bench = sending(2, |_| {});
+    bench.deliver("e0");
+    bench.answer("e1", 409, by_another());
+    assert_eq!(bench.machine.overview(0, bench.now).counts.conflict, 1);
+    // And that of one of ours, whatever came before.
+    let mut bench = sending(1, |settings| settings.require_receipt = true);
+    bench.answer("e0", 409, problem(ProblemType::Conflict));
+    assert_eq!(bench.machine.overview(0, bench.now).counts.conflict, 1);
+}
+
+#[test]
+fn a_gateway_that_rejects_in_changing_words_quarantines_no_more_than_one_that_repeats_itself() {
+    let mut bench = sending(30, |_| {});
+    bench.deliver("e0");
+    let mut gone = 0;
+    for n in 1..30 {
+        let status = if n % 2 == 0 { 400 } else { 413 };
+        let body = AnswerBody::Json(json!({"type": format!("about:{n}"), "message": "no"}));
+        bench.answer(&format!("e{n}"), status, body);
+        gone += quarantined(&mut bench).len();
+    }
+    assert_eq!(gone, 2);
+    assert!(bench.held());
+}

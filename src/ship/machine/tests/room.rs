@@ -107,7 +107,7 @@ fn a_conflict_without_a_copy_is_not_sent_again_until_it_changes() {
     let mut bench = Bench::new();
     bench.seal_without_room("a", 1);
     bench.take("send");
-    bench.answer("a", 409, by_receiver());
+    bench.answer("a", 409, problem(ProblemType::Conflict));
     // It could not be noted: it is known all the same, and tried again with the next look at it.
     for noted in [Err("full".to_owned()), Ok(())] {
         assert_eq!(bench.take("remember"), ["a"]);
