@@ -9,6 +9,8 @@
 //! Pure. What is filled in comes from an episode and cannot break out of its place: an id is percent-encoded, a digest and a
 //! commit are hexadecimal digits.
 
+mod blot;
+
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use http::{
@@ -16,6 +18,8 @@ use http::{
     header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
     uri::Scheme,
 };
+
+pub use blot::Blot;
 
 use crate::{
     episode::{Commit, Digest, EpisodeId, printable},
@@ -159,6 +163,17 @@ impl Address {
         self.uploads.as_ref().map(|uploads| uploads.replacen(&one, wire::ADMISSION_PATH, 1))
     }
 
+    /// As it is written, with `{id}` in it.
+    pub(crate) fn template(&self) -> &str {
+        &self.template
+    }
+
+    /// What is left out of all that is said there: this query, and what these headers hold.
+    #[must_use]
+    pub fn blot(&self, headers: &ExtraHeaders) -> Blot {
+        Blot::of(&self.template, headers.texts())
+    }
+
     /// Whether what is sent there can be read on the way by nobody else.
     #[must_use]
     pub fn is_private(&self) -> bool {
@@ -233,7 +248,7 @@ pub struct Filling<'a> {
 }
 
 /// The configured headers. Their values may be secrets: none is ever shown.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct ExtraHeaders(Vec<(HeaderName, Vec<Piece>)>);
 
 impl fmt::Debug for ExtraHeaders {
@@ -269,6 +284,31 @@ impl ExtraHeaders {
             Ok((parsed, pieces(value).map_err(|why| wrong(&why))?))
         };
         headers.iter().map(parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// All of them, in one text that two have only where they are the same.
+    pub(crate) fn template(&self) -> String {
+        let written = |piece: &Piece| match piece {
+            Piece::Text(text) => text.clone(),
+            Piece::Id => ID.to_owned(),
+            Piece::Sha256 => "{sha256}".to_owned(),
+            Piece::ContentSha256 => "{content_sha256}".to_owned(),
+            Piece::Commit => "{commit}".to_owned(),
+            Piece::Host => "{host}".to_owned(),
+        };
+        let line = |(name, pieces): &(HeaderName, Vec<Piece>)| {
+            format!("\n{name}: {}", pieces.iter().map(written).collect::<String>())
+        };
+        self.0.iter().map(line).collect()
+    }
+
+    /// What is written in them, outside of what is filled in.
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        let pieces = self.0.iter().flat_map(|(_, pieces)| pieces);
+        pieces.filter_map(|piece| match piece {
+            Piece::Text(text) => Some(text.as_str()),
+            Piece::Id | Piece::Sha256 | Piece::ContentSha256 | Piece::Commit | Piece::Host => None,
+        })
     }
 
     /// Adds them to `headers`, in the place of what stands there by the same name.

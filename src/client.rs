@@ -43,7 +43,7 @@ pub use self::{
     body::RequestBody,
     error::{ClientError, SetupError, Wait},
 };
-use crate::progress::Progress;
+use crate::{address::Blot, progress::Progress};
 
 /// What we call ourselves (RFC 9110, section 10.1.5).
 const USER_AGENT: &str = concat!("sealift/", env!("CARGO_PKG_VERSION"));
@@ -312,6 +312,7 @@ pub struct Answered {
     connection: Option<Connection>,
     flight: Flight,
     progress: Progress,
+    blot: Blot,
 }
 
 impl std::fmt::Debug for Answered {
@@ -360,11 +361,18 @@ impl Answered {
             connection: Some(connection),
             flight,
             progress,
+            blot: Blot::default(),
         };
         if answered.body.is_end_stream() {
             answered.ended();
         }
         answered
+    }
+
+    /// The same; a short body is read without what this blots.
+    #[must_use]
+    pub fn blotted_by(self, blot: Blot) -> Self {
+        Self { blot, ..self }
     }
 
     /// The next piece of the body; `None` at its end.
@@ -423,7 +431,7 @@ impl Answered {
                 Err(_) => break BodyEnd::Broken(ClientError::TimedOut(Wait::Idle)),
             }
         };
-        ShortBody { bytes, end }
+        ShortBody { bytes: self.blot.body(bytes), end }
     }
 
     /// The body was read to its end: the connection serves the next, unless our own body was cut short by this answer.

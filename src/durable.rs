@@ -41,6 +41,7 @@ mod removing;
 mod renaming;
 mod scratch;
 mod spare;
+mod taking;
 mod trying;
 
 pub use copying::{CannotHold, cannot_hold};

@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, header};
+use sha2::{Digest as _, Sha256};
 
 use crate::{
-    address::{self, Address, AddressError, ExtraHeaders, Filling},
+    address::{self, Address, AddressError, Blot, ExtraHeaders, Filling},
     client::{Answered, Client, ClientError, ClientOptions, Request},
     config::ReceiverConfig,
-    episode::{Commit, EpisodeId},
+    episode::{Commit, Digest, EpisodeId},
     progress::Progress,
     records::ArchiveFacts,
     wire,
 };
+
+/// Of a digest, so many are kept in a [mark](Endpoint::mark).
+const MARK_BYTES: usize = 4;
 
 /// Where the receiver is, and what to say to it: `[receiver]` of the configuration.
 #[derive(Clone)]
@@ -60,6 +64,7 @@ pub struct Endpoint {
     address: Address,
     headers: ExtraHeaders,
     host: HeaderValue,
+    blot: Blot,
 }
 
 impl Endpoint {
@@ -74,13 +79,31 @@ impl Endpoint {
         if client.has_token() && !address.is_private() {
             tracing::warn!("the token travels in clear text to {}: use https", address::shown(&options.url));
         }
-        Ok(Self { client, address, headers, host })
+        let blot = address.blot(&headers);
+        Ok(Self { client, address, headers, host, blot })
     }
 
     /// Where episodes and uploads are.
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Whether both lead to the same place: one host may keep several stores apart by a query or a header.
+    #[must_use]
+    pub fn leads_where(&self, other: &Self) -> bool {
+        self.address.leads_where(&other.address) && self.headers == other.headers
+    }
+
+    /// A mark of where it leads, by which another is told from it. Of its digest so little that no secret can be found by
+    /// guessing: many fit. A token is no part of it, since it is renewed now and then.
+    #[must_use]
+    pub fn mark(&self) -> String {
+        let mut hasher = Sha256::new();
+        hasher.update(self.address.template());
+        hasher.update(self.headers.template());
+        let Digest(bytes) = Digest::from(hasher);
+        bytes.iter().take(MARK_BYTES).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
     }
 
     /// Adds who asks, and the configured headers: those about an archive or a commit only where there is one.
@@ -98,11 +121,19 @@ impl Endpoint {
         self.headers.fill(&Filling { id, facts, commit, host: &self.host }, headers)
     }
 
-    /// Makes one request, once: [`Client::send`].
+    /// Makes one request, once: [`Client::send`]. What is answered does not repeat our secrets: not its body where that is
+    /// [short](Answered::short_body), nor where it points to.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn send(&self, request: Request, progress: &Progress) -> Result<Answered, ClientError> {
-        self.client.send(request, progress).await
+        let mut answered = self.client.send(request, progress).await?;
+        if let Some(location) = answered.headers.get_mut(header::LOCATION) {
+            let shown = self.blot.text(&String::from_utf8_lossy(location.as_bytes()));
+            if let Ok(blotted) = HeaderValue::from_bytes(shown.replace('\u{2026}', "...").as_bytes()) {
+                *location = blotted;
+            }
+        }
+        Ok(answered.blotted_by(self.blot.clone()))
     }
 }

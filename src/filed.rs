@@ -10,6 +10,7 @@
 //! A record of ours that is there already (we were killed between writing it and moving the episode) is replaced.
 
 pub mod ages;
+mod places;
 
 use std::{
     ffi::{CString, OsStr},
@@ -25,12 +26,13 @@ use std::{
 use rustix::fs::{Access, OFlags, access};
 use serde::Serialize;
 
+pub use places::filed_as;
+
 use crate::{
     durable::{self, Published},
     episode::{EpisodeId, shell_word},
     filesystem::is_frozen,
-    layout::{Layout, MARKER, REASON, RECEIPT, is_numbered, numbered},
-    progress::Progress,
+    layout::{Layout, MARKER, REASON, RECEIPT, numbered},
     records::{Aging, QuarantineReason, ShippingReceipt, Sidecar},
     tree::{self, TreeError, ours},
 };
@@ -99,10 +101,18 @@ pub fn remove_this_receipt(episode: &Path, this: &ShippingReceipt) -> io::Result
 /// # Errors
 /// As [`receipt`], and those of [`durable::write_record`].
 pub fn note_aging_in_receipt(episode: &Path, note: &dyn Fn(&mut Aging)) -> io::Result<()> {
+    note_in_receipt(episode, &|receipt| note(receipt.aging.get_or_insert_default()))
+}
+
+/// Changes what the receipt of a directory in `shipped/` says, durably. Nothing is done where there is none.
+///
+/// # Errors
+/// As [`note_aging_in_receipt`].
+pub fn note_in_receipt(episode: &Path, note: &dyn Fn(&mut ShippingReceipt)) -> io::Result<()> {
     let Some((path, mut receipt)) = find(episode, RECEIPT, ours::receipt).map_err(io::Error::other)? else {
         return Ok(());
     };
-    note(receipt.aging.get_or_insert_default());
+    note(&mut receipt);
     write_over(&path, &receipt)
 }
 
@@ -242,23 +252,6 @@ pub fn may_write(folder: &Path) -> bool {
     access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok()
 }
 
-/// Every directory in `folder` that an episode may have been filed as: `<id>`, `<id>~1`, ...
-///
-/// # Errors
-/// Those of listing the folder.
-pub fn filed_as(folder: &Path, id: &EpisodeId, progress: &Progress) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        progress.step();
-        let entry = entry?;
-        if is_numbered(&entry.file_name(), id.as_str()) && entry.file_type()?.is_dir() {
-            found.push(entry.path());
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
 fn remove<T>(
     episode: &Path,
     base: &str,
@@ -363,6 +356,7 @@ mod tests {
             open_files: Vec::new(),
             modes: None,
             aging: None,
+            written_to_since: None,
         }
     }
 

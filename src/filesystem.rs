@@ -12,7 +12,8 @@
 use std::{fs::File, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, IFlags, StatxAttributes, StatxFlags, ioctl_getflags, statfs, statvfs, statx,
+    AtFlags, CWD, FileType, IFlags, StatxAttributes, StatxFlags, fstatfs, ioctl_getflags, statfs, statvfs,
+    statx,
 };
 
 /// File systems that other hosts may write to, by their number in statfs(2).
@@ -178,12 +179,52 @@ pub fn tells_writers(folder: &Path) -> bool {
     kind_of(folder).is_some_and(|kind| !matches!(named(kind), Some("NFS" | "SMB")))
 }
 
+/// What is not known of writers on a file system that is [shared](shared_between_hosts), in words behind a folder's name. A lease is
+/// granted by this kernel for this mount: that it is refused says that a file is open, and that it is granted says nothing of
+/// those who opened the file past it (on a branch of a pool, at the server, on another host).
+#[must_use]
+pub fn unseen_writers(kind: &str) -> String {
+    match kind {
+        "NFS" | "SMB" => format!("is on {kind}, where which files are open for writing cannot be told"),
+        _ => format!(
+            "is on {kind}, where a file that is open for writing through another mount or on another host cannot be told"
+        ),
+    }
+}
+
 /// Whether what is removed is free at once. Others (btrfs, ZFS, XFS) do that in their own time, and say until then that there is
 /// no room.
 #[must_use]
 pub fn frees_at_once(folder: &Path) -> bool {
     // ext2 to ext4, tmpfs, F2FS.
     kind_of(folder).is_some_and(|kind| [0xef53, 0x0102_1994, 0xf2f5_2010].contains(&kind))
+}
+
+/// Whether a file system may say of a file's ctime what it says of its mtime (vfat, exfat, sshfs, rclone): then a file with
+/// another's size and mtime cannot be told from it by its stamps. Of what comes through FUSE that is so unless it hands on what
+/// the file system below it says, as mergerfs does.
+#[must_use]
+#[expect(clippy::unnecessary_cast, reason = "it is as wide as the architecture's words")]
+pub fn may_lack_ctime(folder: &File) -> bool {
+    let Ok(found) = fstatfs(folder) else { return false };
+    match u32::try_from(found.f_type as i64 & 0xffff_ffff) {
+        Ok(MSDOS | EXFAT) => true,
+        Ok(FUSE) => mount_kind(folder).is_none_or(|kind| kind != "fuse.mergerfs"),
+        Ok(_) | Err(_) => false,
+    }
+}
+
+const MSDOS: u32 = 0x4d44;
+const EXFAT: u32 = 0x2011_bab0;
+const FUSE: u32 = 0x6573_5546;
+
+/// What the mount of an open folder calls its file system (proc_pid_mountinfo(5)).
+fn mount_kind(folder: &File) -> Option<String> {
+    let found = statx(folder, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+    let number = format!("{} ", found.stx_mnt_id);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mount = mounts.lines().find(|line| line.starts_with(&number))?;
+    Some(mount.split_once(" - ")?.1.split(' ').next()?.to_owned())
 }
 
 fn kind_of(folder: &Path) -> Option<u32> {

@@ -217,6 +217,25 @@ pub fn is_numbered(filed: &OsStr, name: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || is_number(rest))
 }
 
+/// As [`is_numbered`], in whichever letter case: some file systems list names in another than they were given (NTFS with
+/// `ignore_case` in lower case, old FAT names as their mount says). The record inside says which episode it is.
+#[must_use]
+pub fn is_numbered_in_any_case(filed: &OsStr, name: &str) -> bool {
+    filed.to_str().is_some_and(|filed| is_numbered(OsStr::new(&folded(filed)), &folded(name)))
+}
+
+/// Whether two names are one where letter case is ignored.
+#[must_use]
+pub fn is_same_in_any_case(filed: &OsStr, name: &str) -> bool {
+    filed.to_str().is_some_and(|filed| folded(filed) == folded(name))
+}
+
+/// Two names that are one where letter case is ignored come to the same.
+#[must_use]
+pub fn folded(name: &str) -> String {
+    name.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+}
+
 /// The name without what [`numbered`] put behind it.
 #[must_use]
 pub fn without_number(name: &str) -> &str {
@@ -271,5 +290,20 @@ mod tests {
         assert_eq!(without_number("a~"), "a~");
         assert!(is_numbered(OsStr::new("a~1"), "a") && is_numbered(OsStr::new("a~1~2"), "a~1"));
         assert!(!is_numbered(OsStr::new("a~1~2"), "a") && !is_numbered(OsStr::new("ab"), "a"));
+    }
+
+    #[test]
+    fn a_name_that_is_listed_in_another_letter_case_may_be_the_episodes() {
+        for (filed, may_be) in [
+            ("lauf-grün", true),
+            ("LAUF-GRÜN~12", true),
+            ("Lauf-Grün~1", true),
+            ("lauf-grun", false),
+            ("lauf-grün~", false),
+            ("lauf-grün2", false),
+        ] {
+            assert_eq!(is_numbered_in_any_case(OsStr::new(filed), "Lauf-Grün"), may_be, "{filed}");
+            assert!(!is_numbered(OsStr::new(filed), "Lauf-Grün") || may_be, "{filed}");
+        }
     }
 }

@@ -15,19 +15,26 @@
 //! handled before the first one is taken. (A program that opens with `O_NONBLOCK` in the
 //! microsecond between is told `EWOULDBLOCK`, and tries again: open(2).)
 //!
+//! A lease that is granted on FUSE, 9p or a cluster's file system says that no process has the file open through this mount.
+//! Those who write past it (to a branch of a pool, on another host) are not seen; the doctor and `seal` say so.
+//!
 //! On NFS and SMB `EAGAIN` means that the server has granted no delegation (nfs4_setlease,
 //! cifs_setlease in the kernel), and says nothing about writers: leases are not asked for there.
 
 mod holder;
 mod lease;
+mod search;
 
 use std::{fs::File, io, path::Path, sync::OnceLock};
 
 use rustix::io::Errno;
 use tokio::signal::unix::{SignalKind, signal};
 
-pub use self::holder::{Holder, find_holder};
 use self::lease::Lease;
+pub use self::{
+    holder::{Holder, find_holder},
+    search::find_open,
+};
 use crate::filesystem;
 
 /// What is known of those who may write to a file.

@@ -79,6 +79,19 @@ pub struct RecordedVerdict {
     /// shipper wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receiver: Option<String>,
+    /// A mark of all that leads there, its query and the configured headers among it: one host may keep several stores apart by
+    /// those. `None` where an older shipper wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+}
+
+/// Who has said something: a receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// Its address, without a query.
+    pub receiver: String,
+    /// A mark of all that leads there.
+    pub mark: String,
 }
 
 /// Whether an episode came with a manifest, and what became of it.
@@ -126,6 +139,9 @@ pub struct ShippingReceipt {
     /// What its age is counted by; older receipts do not say.
     #[serde(default, deserialize_with = "or_none", skip_serializing_if = "Option::is_none")]
     pub aging: Option<Aging>,
+    /// Whether it was written to after it was moved here, where its contents had to be read to tell: that is done once.
+    #[serde(default, deserialize_with = "or_none", skip_serializing_if = "Option::is_none")]
+    pub written_to_since: Option<bool>,
 }
 
 /// What the age of a directory in `shipped/` or `quarantine/` is counted by, beside the stamp in its record.

@@ -17,7 +17,7 @@
 //! restart nor a clock that jumps skips it. Whatever made it a matter of the past (a longer time, or for ever) takes it back.
 
 use crate::{
-    layout::is_numbered,
+    layout::is_numbered_in_any_case,
     records::{Aging, RELEASED, ShippingReceipt, WallTime},
     wire::Receipt,
 };
@@ -142,7 +142,7 @@ pub fn days_between(since: WallTime, now: WallTime) -> i64 {
 #[must_use]
 pub fn vouched_for(directory: &std::ffi::OsStr, ours: &ShippingReceipt) -> bool {
     let Ok(theirs) = serde_json::from_value::<Receipt>(ours.receipt.clone()) else { return false };
-    is_numbered(directory, ours.episode_id.as_str())
+    is_numbered_in_any_case(directory, ours.episode_id.as_str())
         && theirs.episode_id == ours.episode_id
         && (theirs.sha256 == ours.sha256 || theirs.content_sha256 == Some(ours.content_sha256))
 }
@@ -269,6 +269,7 @@ mod tests {
                 open_files: Vec::new(),
                 modes: None,
                 aging: None,
+                written_to_since: None,
             };
             vouched_for(OsStr::new(directory), &shipping)
         };
@@ -278,6 +279,7 @@ mod tests {
         };
         assert!(vouches("a", receipt("a", ours, content)));
         assert!(vouches("a~2", receipt("a", ours, other)));
+        assert!(vouches("A", receipt("a", ours, content)), "as a file system lists it");
         assert!(vouches("a", receipt("a", other, content)));
         assert!(!vouches("a", receipt("a", other, other)));
         assert!(!vouches("a", receipt("b", ours, content)));

@@ -375,17 +375,21 @@ pub struct Hold {
     /// It is the weather (503, no connection, a time-out), which passes by itself.
     #[serde(default)]
     pub weather: bool,
+    /// The one episode that this is known from, where others were delivered since the start: others are sent all the same.
+    #[serde(default)]
+    pub suspect: Option<String>,
 }
 
 /// Weather that has lasted for so long, seconds, is for a person: a restart, a full disk that is relieved, or a line that comes back
-/// are over by then.
+/// are over by then. So is what one episode alone has met.
 pub const WEATHER_LASTS_S: u64 = 300;
 
 impl Hold {
-    /// Whether a person must act: at once where the destination is at fault, and where weather has lasted.
+    /// Whether an operator must act: at once where the destination is at fault, and where weather, or what is known from one
+    /// episode alone, has lasted.
     #[must_use]
     pub fn is_for_a_person(&self) -> bool {
-        !self.weather || self.for_s >= WEATHER_LASTS_S
+        (!self.weather && self.suspect.is_none()) || self.for_s >= WEATHER_LASTS_S
     }
 }
 

@@ -24,7 +24,8 @@
 //! directories over size, mtime, ctime (nanoseconds) and a symlink's target (`mark.rs` takes it).
 //! Left out:
 //! - inodes. They are no property of what was recorded: mergerfs makes that of a folder of its path, so that every
-//!   rename changes it, and sshfs, vfat and exfat number anew what the kernel has forgotten.
+//!   rename changes it, and sshfs, vfat and exfat number anew what the kernel has forgotten. Only where ctime says nothing
+//!   ([`Walked::to_remember`]) they are what has an episode read and compared.
 //! - size, mtime and ctime of directories. They change when we add our receipt and when the episode is moved; what
 //!   was added or removed shows in the entries themselves.
 //! - mtime and ctime of `done.marker`, for which the digest of what it holds stands instead (`marker.rs` says why).
@@ -41,6 +42,7 @@ mod mark;
 pub mod modes;
 pub(crate) mod open;
 pub mod ours;
+mod walked;
 
 use std::{
     ffi::{CStr, CString, OsStr},
@@ -53,6 +55,7 @@ use std::{
 use self::mark::Marks;
 use crate::{
     episode::{Fingerprint, FolderId, printable},
+    filesystem::may_lack_ctime,
     progress::{Cancelled, Progress},
 };
 pub use open::Stat;
@@ -60,6 +63,7 @@ use rustix::{
     fs::{FileType, RawDir},
     io::Errno,
 };
+pub use walked::{Walked, to_remember};
 
 /// How many folders may stand inside one another. The walk holds one descriptor a level, and an ordinary process may
 /// open 1024 (getrlimit(2)), of which several walks and the connections must have their share.
@@ -172,28 +176,6 @@ impl Closed<'_> {
     }
 }
 
-/// What a finished walk has seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Walked {
-    /// See the module's head.
-    pub fingerprint: Fingerprint,
-    /// As shippers before this one took it, with the inodes.
-    pub(crate) of_version_2: Fingerprint,
-    /// The device (`st_dev`) of the episode's directory: comparable until the next boot.
-    pub device: u64,
-    /// Which directory it is.
-    pub folder: FolderId,
-}
-
-impl Walked {
-    /// Whether this is what it was when that fingerprint was taken, by this shipper or an older
-    /// one.
-    #[must_use]
-    pub fn is(&self, then: Fingerprint) -> bool {
-        then == self.fingerprint || then == self.of_version_2
-    }
-}
-
 /// Takes the fingerprint of an episode. Opens none of its files but the marker and what may be a record of ours.
 ///
 /// # Errors
@@ -247,6 +229,7 @@ pub fn walk<E: From<TreeError>>(
 ) -> Result<Walked, E> {
     let (top, top_stat) = open_top(episode)?;
     let folder = FolderId { inode: top_stat.ino, made_ns: open::made_ns(&top) };
+    let lacks_ctime = may_lack_ctime(&top);
     let own_name = episode.file_name().unwrap_or_default();
     let mut buffer = Vec::with_capacity(LISTING_BUFFER_BYTES);
     let mut marks = Marks::new();
@@ -330,8 +313,9 @@ pub fn walk<E: From<TreeError>>(
             }
         }
     }
+    let lacks_ctime = lacks_ctime && !marks.ctime_tells();
     let (fingerprint, of_version_2) = marks.finish();
-    Ok(Walked { fingerprint, of_version_2, device: top_stat.dev, folder })
+    Ok(Walked { fingerprint, of_version_2, lacks_ctime, device: top_stat.dev, folder })
 }
 
 /// Reads a regular file at the top of an episode with the walk's care: at most `max_bytes` and one more, so that the

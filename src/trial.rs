@@ -20,7 +20,8 @@ use rustix::{
 pub use crate::durable::Trier;
 use crate::{
     durable::{self, Tried},
-    episode::printable,
+    episode::{printable, shell_word},
+    filesystem::is_frozen,
     layout::{Layout, MARKER},
     progress::Progress,
     scan,
@@ -29,6 +30,8 @@ use crate::{
 
 /// How many episode folders are looked at: enough to find a recorder that creates them wrongly.
 const MAX_FOLDERS: usize = 1000;
+/// How many of those that a flag keeps in place are named in one command.
+const MAX_FROZEN: usize = 16;
 /// rename(2): in such a folder only the owner of an entry, or of the folder, may move it.
 const STICKY: u32 = 0o1000;
 
@@ -73,6 +76,15 @@ pub enum Finding {
         count: usize,
         /// Why.
         why: Unmovable,
+    },
+    /// Sealed folders that a flag keeps in place (chattr(1)), whatever their permissions are.
+    Frozen {
+        /// The first of them, by their paths.
+        some: Vec<PathBuf>,
+        /// How many.
+        count: usize,
+        /// The flag.
+        flag: char,
     },
 }
 
@@ -135,6 +147,7 @@ fn unmovable(episodes: &Path, progress: &Progress) -> Vec<Finding> {
     let us = rustix::process::geteuid();
     let is_sticky = root.mode() & STICKY != 0 && root.uid() != us.as_raw() && !us.is_root();
     let mut found: Vec<(Unmovable, String, usize)> = Vec::new();
+    let mut frozen: Vec<(char, Vec<PathBuf>, usize)> = Vec::new();
     for entry in entries.take(MAX_FOLDERS).flatten() {
         progress.step();
         let name = entry.file_name();
@@ -144,11 +157,23 @@ fn unmovable(episodes: &Path, progress: &Progress) -> Vec<Finding> {
             continue;
         }
         let path = entry.path();
+        let is_sealed = std::fs::symlink_metadata(path.join(MARKER)).is_ok_and(|marker| marker.is_file());
+        // No permission mends that.
+        if let Some(flag) = is_frozen(&path).filter(|_| is_sealed) {
+            match frozen.iter_mut().find(|(known, ..)| *known == flag) {
+                Some((_, some, count)) => {
+                    *count += 1;
+                    some.extend((some.len() < MAX_FROZEN).then_some(path));
+                }
+                None => frozen.push((flag, vec![path], 1)),
+            }
+            continue;
+        }
         let why = if is_sticky && metadata.uid() != us.as_raw() {
             Unmovable::Sticky
         } else if may_write(&path) {
             continue;
-        } else if std::fs::symlink_metadata(path.join(MARKER)).is_ok_and(|marker| marker.is_file()) {
+        } else if is_sealed {
             Unmovable::Sealed
         } else {
             // Or nobody can look whether it is sealed: then it passes for one that somebody works on.
@@ -160,7 +185,8 @@ fn unmovable(episodes: &Path, progress: &Progress) -> Vec<Finding> {
         }
     }
     let findings = found.into_iter().map(|(why, first, count)| Finding::Unmovable { first, count, why });
-    findings.collect()
+    let frozen = frozen.into_iter().map(|(flag, some, count)| Finding::Frozen { some, count, flag });
+    frozen.chain(findings).collect()
 }
 
 fn may_write(folder: &Path) -> bool {
@@ -211,11 +237,13 @@ impl Finding {
             | (Self::NotPermitted { to, .. }, Self::NotPermitted { to: other, .. }) => to == other,
             (Self::Elsewhere { folder, .. }, Self::Elsewhere { folder: other, .. }) => folder == other,
             (Self::Unmovable { why, .. }, Self::Unmovable { why: other, .. }) => why == other,
+            (Self::Frozen { flag, .. }, Self::Frozen { flag: other, .. }) => flag == other,
             (
                 Self::Copies { .. }
                 | Self::NotPermitted { .. }
                 | Self::Elsewhere { .. }
-                | Self::Unmovable { .. },
+                | Self::Unmovable { .. }
+                | Self::Frozen { .. },
                 _,
             ) => false,
         }
@@ -234,7 +262,19 @@ impl Finding {
             Self::Unmovable { first, count, .. } => {
                 format!("{count} episode folders cannot be moved, such as {first}")
             }
+            Self::Frozen { some, count, .. } => {
+                let first = some.first().and_then(|path| path.file_name()).unwrap_or_default();
+                let first = printable(&first.to_string_lossy());
+                format!("{count} episode folders cannot be moved, such as {first}")
+            }
         }
+    }
+
+    /// What mends it, where that is one command.
+    fn fix(&self) -> Option<String> {
+        let Self::Frozen { some, flag, .. } = self else { return None };
+        let paths: Vec<_> = some.iter().map(|path| shell_word(path)).collect();
+        Some(format!("sudo chattr -{flag} {}", paths.join(" ")))
     }
 }
 
@@ -248,8 +288,9 @@ impl From<&Finding> for TrialFinding {
             Finding::Unmovable { why: Unmovable::Sealed, .. } => TrialKind::Unmovable,
             Finding::Unmovable { why: Unmovable::Open, .. } => TrialKind::UnmovableOpen,
             Finding::Unmovable { why: Unmovable::Sticky, .. } => TrialKind::Sticky,
+            Finding::Frozen { .. } => TrialKind::Stuck,
         };
-        Self { kind, in_short: finding.in_short(), what_to_do: finding.to_string(), fix: None }
+        Self { kind, in_short: finding.in_short(), what_to_do: finding.to_string(), fix: finding.fix() }
     }
 }
 
@@ -277,6 +318,13 @@ impl fmt::Display for Finding {
                 to.display()
             ),
             Self::Elsewhere { why, .. } => write!(f, "{why}."),
+            Self::Frozen { flag, .. } => write!(
+                f,
+                "{}: {} by chattr(1), whatever their permissions are. Type: {}",
+                self.in_short(),
+                if *flag == 'i' { "made immutable" } else { "made append-only" },
+                self.fix().unwrap_or_default()
+            ),
             Self::Unmovable { first, count, why: Unmovable::Sticky } => write!(
                 f,
                 "{count} episode folders cannot be moved, such as {first}: episodes/ has the sticky bit, and neither it nor they are \

@@ -299,6 +299,7 @@ impl Demo {
             Notice::StillChanging(id, why, _)
             | Notice::OpenFile(id, why, _)
             | Notice::OpenFileAccepted(id, why, _)
+            | Notice::OpenFileBeforeMove { id, what: why, .. }
             | Notice::Stuck(id, why, _)
             | Notice::PackedAgain(id, why) => {
                 self.screen.step(self.after(&id, now), &id, Step::Waits, &why)?;

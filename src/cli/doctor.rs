@@ -5,6 +5,7 @@ use std::{ffi::OsString, fmt::Write as _, io::IsTerminal as _, path::Path, time:
 use anyhow::Context as _;
 use clap::Args;
 use sealift::{
+    address,
     config::{DEFAULT_FILE, RawConfig},
     operate::doctor::{self, Question, Report, Status, shell_word},
 };
@@ -81,7 +82,7 @@ fn options(source: &Source, destination: &Destination, file: Option<&Path>) -> S
     let given: [(&str, Option<OsString>); 3] = [
         ("--config", file.map(path)),
         ("--data", source.data.as_deref().map(path)),
-        ("--receiver", destination.receiver.clone().map(OsString::from)),
+        ("--receiver", destination.receiver.as_deref().map(|url| address::shown(url).into())),
     ];
     let given =
         given.into_iter().filter_map(|(option, value)| Some(format!("{option} {}", shell_word(&value?))));

@@ -4,7 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use sealift::{manifest, progress::Progress, tree::shown};
+use sealift::{
+    filesystem::{shared_between_hosts, unseen_writers},
+    manifest,
+    progress::Progress,
+    tree::shown,
+};
 
 use super::exit::{Exit, Failure};
 
@@ -30,6 +35,9 @@ pub(crate) fn run(args: &SealArgs) -> Result<Exit, Failure> {
         println!(
             "  {files} to another user: whether it is still open for writing, only that user and root can tell"
         );
+    }
+    if let Some(kind) = shared_between_hosts(&args.directory) {
+        println!("  it {}", unseen_writers(kind));
     }
     for (what, path) in &sealed.left_out {
         println!("  not in it, since it will not be in the archive either: {}, a {what}", shown(path));

@@ -35,7 +35,10 @@ impl RawConfig {
                 continue;
             }
             let tilde = if path.starts_with("~") { ", and ~ means nothing here" } else { "" };
-            let message = format!("{path:?} in {} is relative{tilde}: give an absolute path", file.display());
+            // A token itself, perhaps, where a file's path belongs.
+            let is_no_path = key == "receiver.token_file" && path.components().count() == 1;
+            let shown = if is_no_path { "what is written".to_owned() } else { format!("{path:?}") };
+            let message = format!("{shown} in {} is relative{tilde}: give an absolute path", file.display());
             return Err(value(key, message));
         }
         Ok(())

@@ -117,10 +117,15 @@ pub struct RawReceive {
 /// Parses TOML; the error shows the line, a caret, and in words which key it is and what it must be.
 pub(super) fn parse(text: &str) -> Result<RawConfig, String> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
-        // The line that is shown may be that of an address.
-        let shown = without_queries(&error.to_string());
-        let shown = shown.trim_end();
         let key = error.span().and_then(|span| key_at(text, span.start));
+        let shown = error.to_string();
+        let shown = if may_be_shown(error.message(), key.as_deref()) {
+            // A text among others may be an address.
+            without_queries(&shown)
+        } else {
+            without_values(&shown)
+        };
+        let shown = shown.trim_end();
         let Some(key) = key else { return shown.to_owned() };
         match (nearest(error.message()), must_be(error.message(), &key)) {
             (Some(nearest), _) => format!("{shown}\n{key}: did you mean `{nearest}`?"),
@@ -146,6 +151,42 @@ fn key_at(text: &str, at: usize) -> Option<String> {
         (Some(table), Some(key)) => Some(format!("{table}.{key}")),
         (table, key) => table.or(key),
     }
+}
+
+/// Whether the line in error may be shown with its value: it is one of a key that holds no secret, and of the wrong type. What has
+/// another name, or none, may be the secret that belongs elsewhere.
+fn may_be_shown(message: &str, key: Option<&str>) -> bool {
+    let has_secrets = |key: &str| {
+        let name = key.strip_prefix("receiver.").unwrap_or_default();
+        !key.contains('.') || ["url", "headers", "token"].iter().any(|secret| name.starts_with(secret))
+    };
+    message.starts_with("invalid ")
+        && message.contains(", expected ")
+        && key.is_some_and(|key| !has_secrets(key))
+}
+
+/// The same, with the lines of the file as far as their keys, and no text that was read in them.
+fn without_values(error: &str) -> String {
+    let line_of_the_file = |line: &str| {
+        let (number, line) = line.split_once(" | ")?;
+        // Below it, carets stand behind no number.
+        number.trim().parse::<u64>().is_ok().then_some((number.to_owned(), line.to_owned()))
+    };
+    let without = |line: &str| match line_of_the_file(line) {
+        Some((number, written)) => {
+            let is_header = written.starts_with('[') && !written.contains(['"', '\'', '=']);
+            match written.split_once('=') {
+                _ if is_header => line.to_owned(),
+                Some((key, _)) if !key.contains(['"', '\'', '#']) => format!("{number} | {key}= \u{2026}"),
+                _ => format!("{number} | \u{2026}"),
+            }
+        }
+        None => match (line.find('"'), line.rfind('"')) {
+            (Some(from), Some(to)) if from < to => format!("{}\u{2026}{}", &line[..=from], &line[to..]),
+            _ => line.to_owned(),
+        },
+    };
+    error.lines().map(without).collect::<Vec<_>>().join("\n")
 }
 
 /// Out of "invalid type: string \"x\", expected u64": what a person would write there.
@@ -179,6 +220,31 @@ fn nearest(message: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_in_error_is_shown_without_what_may_be_a_secret() {
+        for (text, shows) in [
+            ("[receiver]\ntoken = \"SECRET\"", "2 | token = \u{2026}"),
+            ("[receiver]\ntoken = SECRET", "2 | token = \u{2026}"),
+            ("[receiver]\nheaders = \"SECRET\"", "2 | headers = \u{2026}"),
+            ("[receiver]\nheaders = { \"X-Key\" = [\"SECRET\"] }", "2 | headers = \u{2026}"),
+            ("[receiver]\nheaders = { \"X-Key\" = \"SECRET }", "2 | headers = \u{2026}"),
+            ("[receiver.headers]\n\"X-Key\" = [\n  \"SECRET\"\n]", "2 | \u{2026}"),
+            ("[receiver.headers]\nX-Key = { a = \"SECRET\" }", "2 | X-Key = \u{2026}"),
+            ("[receiver]\nurl = 'a'\nurl = 'http://h?SECRET'", "3 | url = \u{2026}"),
+            ("[receiver]\nurl = [\"http://h/SECRET\"]", "2 | url = \u{2026}"),
+            ("receiver = { url = \"http://h?sig=SECRET\", idle = 3 }", "1 | receiver = \u{2026}"),
+            ("[receiver]\ntoken_file = [\"SECRET\"]", "2 | token_file = \u{2026}"),
+            ("[receiver]\nSECRET\"", "2 | \u{2026}"),
+            ("[receivr]\ntoken = \"SECRET\"", "1 | [receivr]"),
+            // Where no secret belongs, what is wrong is seen.
+            ("[shipper]\nquarantine_keep_days = \"ten\"", "2 | quarantine_keep_days = \"ten\""),
+            ("[receiver]\nconcurrency = -1", "2 | concurrency = -1"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(shows) && !error.contains("SECRET"), "{text}: {error}");
+        }
+    }
 
     #[test]
     fn a_wrong_type_is_told_in_words_by_the_name_of_its_key() {

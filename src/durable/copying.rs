@@ -197,8 +197,12 @@ impl<'a> Copier<'a> {
             FileType::Fifo => {
                 match mknodat(to, name, FileType::Fifo, Mode::from_raw_mode(stat.mode), 0) {
                     Ok(()) => keep_metadata_of_name(from, to, name).map_err(here),
-                    // It has no content; FUSE says so in more ways than one can list.
+                    // It has no content; FUSE says so in more ways than one can list. exfat-fuse leaves a regular file.
                     Err(errno) => {
+                        match unlinkat(to, name, AtFlags::empty()) {
+                            Ok(()) | Err(Errno::NOENT) => {}
+                            Err(errno) => return Err(here(errno)),
+                        }
                         let error = io::Error::from(errno);
                         tracing::warn!("{} is a FIFO; it is left out of the copy: {error}", path.display());
                         Ok(())

@@ -5,7 +5,7 @@
 //!  EXDEV     from ──copy──▶ folder/.sealift-copy-n-name ▸ fsync all ▸ asked ▸ compared ▸ rename to name[~n] ▸ fsync
 //!            from ──rename──▶ .sealift-aside-n-name ▸ asked ──rename──▶ .sealift-trash-n-name ▸ fsync ▸ asked ▸ removed
 //!  EXDEV to any name (overlayfs: what the lower layer has)
-//!            from/.sealift-removing ▸ fsync ▸ asked ▸ the marker removed ▸ fsync ▸ the rest removed
+//!            from/.sealift-removing ▸ fsync ▸ asked ▸ the marker removed ▸ fsync ▸ each other file asked after, and removed
 //! ```
 //!
 //! EXDEV means another file system, two `ReadWritePaths` of one unit, which are mounts of their own (rename(2)), folders of two
@@ -20,8 +20,9 @@
 //! | while it was removed | the copy, `.sealift-trash-n-name` | finishes removing |
 //! | while it was removed where it stands | the copy, the rest of the source with `.sealift-removing` in it | finishes removing what the copy has |
 //!
-//! Aside, the source cannot be opened by its path any more. Who has a file of it open can still write, and is seen for as
-//! long as there is a look to come: the last one is made when nothing is left to do but the removal.
+//! A rename takes along what is still written to the directory; a copy does not. So a source of which a process has a file open
+//! for writing is not copied, and not removed: [`MoveChecked::Open`], and it stands where it was. What is asked is said in
+//! [`super::taking`].
 
 use std::{
     ffi::OsStr,
@@ -33,13 +34,15 @@ use rustix::io::Errno;
 
 use super::{
     Published, comparing, copying, named, parent_of,
-    removing::{hide, note_removal, remove_noted, remove_scratch, remove_tree, withdraw_note},
-    renaming::{rename_claimed, rename_noreplace},
+    removing::{remove_scratch, remove_tree},
+    renaming::{may_be_renamed, rename_claimed, rename_noreplace},
     scratch::scratch_directory,
     sync_folder,
+    taking::{Against, Looks, Source, take_away},
 };
 use crate::{
-    layout::{ASIDE_PREFIX, COPY_PREFIX, TRASH_PREFIX, name_behind, numbered},
+    layout::{COPY_PREFIX, name_behind, numbered},
+    open_files::{Probe, find_holder},
     progress::Progress,
     tree::{self, shown},
 };
@@ -66,6 +69,14 @@ pub enum MoveChecked {
     To(PathBuf),
     /// It was changed meanwhile. It stands here: under its old name, or numbered where that was taken again.
     Changed(PathBuf),
+    /// It would have to be copied, and a file of it is open for writing: what is written to that would go with
+    /// the source.
+    Open {
+        /// Where it stands, as above.
+        at: PathBuf,
+        /// The file, seen from there.
+        file: PathBuf,
+    },
 }
 
 /// Moves a directory to `folder`, as `name`, or as `name~1`, `name~2`, ... where that is taken. Durable when it returns.
@@ -94,8 +105,17 @@ fn move_at_rest(from: &Path, name: &Name<'_>, progress: &Progress) -> io::Result
     // Renamed, a directory takes along what is still written to it. A copy does not: it must be at rest.
     let seen = tree::fingerprint(from, progress).map_err(io::Error::other)?;
     let unchanged = |path: &Path| Ok(tree::fingerprint(path, progress).map_err(io::Error::other)? == seen);
-    match move_by_copy(from, name, &unchanged, &|_| Ok(true), progress)? {
+    let looks = Looks { unchanged: &unchanged, probe: Probe::below(from) };
+    match move_by_copy(from, name, &looks, &|_| Ok(true), progress)? {
         MoveChecked::To(to) => Ok(to),
+        MoveChecked::Open { at, file } => {
+            let by = find_holder(&at.join(&file)).map(|holder| format!(" by {holder}")).unwrap_or_default();
+            let why = format!(
+                "{} is open for writing{by}. It would have to be copied, and what is written there would be lost: close it first",
+                shown(&at.join(&file))
+            );
+            Err(io::Error::new(io::ErrorKind::ResourceBusy, why))
+        }
         MoveChecked::Changed(_) => {
             let why =
                 format!("{}: changed while it was copied, somebody is still writing there", from.display());
@@ -108,7 +128,8 @@ fn move_at_rest(from: &Path, name: &Name<'_>, progress: &Progress) -> io::Result
 /// directory is put back. Where its old name was used again meanwhile, it is put beside it, numbered: it is then
 /// shipped as an episode of that name, and nothing is lost.
 ///
-/// `of_this` is asked of a copy that a killed process may have made, before it is taken for one.
+/// `of_this` is asked of a copy that a killed process may have made, before it is taken for one. `probe` is asked after the files of
+/// the source where it has to be copied.
 ///
 /// # Errors
 /// As [`move_directory`], and those of `unchanged` and `of_this`.
@@ -118,11 +139,12 @@ pub fn move_unchanged(
     name: &str,
     unchanged: &dyn Fn(&Path) -> io::Result<bool>,
     of_this: &dyn Fn(&Path) -> io::Result<bool>,
+    probe: Probe,
     progress: &Progress,
 ) -> io::Result<MoveChecked> {
     let name = Name::numbered(folder, name);
     let Some(to) = name.take(from)? else {
-        return move_by_copy(from, &name, unchanged, of_this, progress);
+        return move_by_copy(from, &name, &Looks { unchanged, probe }, of_this, progress);
     };
     match unchanged(&to) {
         Ok(true) => Ok(MoveChecked::To(to)),
@@ -245,23 +267,26 @@ pub(super) fn put_back(from: &Path, old: &Path) -> io::Result<PathBuf> {
 fn move_by_copy(
     from: &Path,
     name: &Name<'_>,
-    unchanged: &dyn Fn(&Path) -> io::Result<bool>,
+    looks: &Looks<'_>,
     of_this: &dyn Fn(&Path) -> io::Result<bool>,
     progress: &Progress,
 ) -> io::Result<MoveChecked> {
+    // Before everything is copied for nothing.
+    if let Some(file) = looks.open_file(from, progress)? {
+        return Ok(MoveChecked::Open { at: from.to_owned(), file });
+    }
     let to = match copied_before(from, name, of_this, progress)? {
         Some(to) => to,
-        // Before everything is copied for nothing.
         None if name.is_taken() => return Err(name.taken()),
-        None => match copy(from, name, unchanged, progress)? {
-            Some(to) => to,
-            None => return Ok(MoveChecked::Changed(from.to_owned())),
+        None => match may_be_renamed(from).and_then(|()| copy(from, name, looks, progress))? {
+            Ok(to) => to,
+            Err(against) => return stays(from.to_owned(), against),
         },
     };
     // Where it could not even be put back, the copy stays: it may be all that there is.
-    match take_away(from, &to, unchanged, progress)? {
+    match take_away(from, &to, looks, progress)? {
         Source::Removed => Ok(MoveChecked::To(to)),
-        Source::Stays(at, why) => {
+        Source::Stays(at, against) => {
             if let Err(error) = remove_tree(&to, progress) {
                 tracing::warn!(
                     "{} stays, and its copy {} cannot be removed: {error}. Remove it by hand.",
@@ -269,8 +294,16 @@ fn move_by_copy(
                     to.display()
                 );
             }
-            why.map(|()| MoveChecked::Changed(at))
+            stays(at, against)
         }
+    }
+}
+
+fn stays(at: PathBuf, against: Against) -> io::Result<MoveChecked> {
+    match against {
+        Against::Changed => Ok(MoveChecked::Changed(at)),
+        Against::Open(file) => Ok(MoveChecked::Open { at, file }),
+        Against::Failed(error) => Err(error),
     }
 }
 
@@ -307,109 +340,38 @@ fn copied_before(
     Ok(Some(path))
 }
 
-/// Copies the source and gives the copy its name, durably. `None` where the source was changed meanwhile.
+/// Copies the source and gives the copy its name, durably; or says what speaks against that.
 fn copy(
     from: &Path,
     name: &Name<'_>,
-    unchanged: &dyn Fn(&Path) -> io::Result<bool>,
+    looks: &Looks<'_>,
     progress: &Progress,
-) -> io::Result<Option<PathBuf>> {
+) -> io::Result<Result<PathBuf, Against>> {
     let scratch = scratch_directory(name.folder, OsStr::new(name.name), COPY_MODE)
         .map_err(|error| copying::told_of_name(error, from, name.folder))?;
     let renamed = copying::copy_into(from, &scratch, progress).and_then(|()| {
-        if !unchanged(from)? {
-            return Ok(None);
+        if let Some(against) = looks.against(from, progress) {
+            return Ok(Err(against));
         }
         if !comparing::holds_the_same(from, &scratch, progress).map_err(io::Error::other)? {
             return Err(copying::differs(from, name.folder));
         }
-        name.take_unsynced(&scratch)
+        name.take_unsynced(&scratch).map(Ok)
     });
     match renamed {
-        Ok(Some(to)) => match sync_folder(name.folder) {
-            Ok(()) => Ok(Some(to)),
+        Ok(Ok(Some(to))) => match sync_folder(name.folder) {
+            Ok(()) => Ok(Ok(to)),
             Err(error) => {
                 // Its name is not durable, and never will be for certain: it must not be found when this is tried again.
                 remove_tree(&to, progress)?;
                 Err(error)
             }
         },
-        Ok(None) => remove_scratch(&scratch, progress).map(|()| None),
+        Ok(Ok(None)) => remove_scratch(&scratch, progress).and(Err(Errno::XDEV.into())),
+        Ok(Err(against)) => remove_scratch(&scratch, progress).map(|()| Err(against)),
         Err(error) => {
             let _ = remove_scratch(&scratch, progress);
             Err(error)
         }
     }
-}
-
-/// What became of the source of a copy.
-enum Source {
-    Removed,
-    /// It stands here, durably: because it was changed, or because of an error.
-    Stays(PathBuf, io::Result<()>),
-}
-
-/// Removes the source of a copy, as long as it is what was copied.
-fn take_away(
-    from: &Path,
-    copy: &Path,
-    unchanged: &dyn Fn(&Path) -> io::Result<bool>,
-    progress: &Progress,
-) -> io::Result<Source> {
-    let name = from.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut hidden = match hide(from, ASIDE_PREFIX, name) {
-        Ok(Some(hidden)) => hidden,
-        // Somebody took it away. Whoever did that has it.
-        Ok(None) => return Ok(Source::Removed),
-        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-            return take_away_in_place(from, copy, unchanged, progress);
-        }
-        Err(error) => return Ok(Source::Stays(from.to_owned(), Err(error))),
-    };
-    // Twice: what has the trash name is removed by the next start without a look, and what is written while the folder is
-    // flushed has to be seen as well.
-    let looked = unchanged(&hidden).and_then(|same| {
-        if !same {
-            return Ok(false);
-        }
-        hidden = hide(&hidden, TRASH_PREFIX, name)?.ok_or(io::ErrorKind::NotFound)?;
-        sync_folder(parent_of(from)?)?;
-        unchanged(&hidden)
-    });
-    if !matches!(looked, Ok(true)) {
-        let back = put_back(&hidden, from)?;
-        return Ok(Source::Stays(back, looked.map(|_| ())));
-    }
-    if let Err(error) = remove_scratch(&hidden, progress) {
-        tracing::warn!(
-            "{} was copied, but what is left of it cannot be removed: {error}. It is tried again at the next start.",
-            from.display()
-        );
-    }
-    Ok(Source::Removed)
-}
-
-/// As [`take_away`], where the source can have no other name. A process that has a file of it open can still write until the last look.
-fn take_away_in_place(
-    from: &Path,
-    copy: &Path,
-    unchanged: &dyn Fn(&Path) -> io::Result<bool>,
-    progress: &Progress,
-) -> io::Result<Source> {
-    let stays = |why: io::Result<()>| Ok(Source::Stays(from.to_owned(), why));
-    if let Err(error) = note_removal(from, Some(copy)) {
-        return stays(Err(error));
-    }
-    let looked = unchanged(from);
-    if !matches!(looked, Ok(true)) {
-        withdraw_note(from)?;
-        return stays(looked.map(|_| ()));
-    }
-    if let Err(error) = remove_noted(from, progress) {
-        tracing::warn!(
-            "{} was copied, but what is left of it cannot be removed: {error}. It is tried again at the next start.",
-            from.display()
-        );
-    }
-    Ok(Source::Removed)
 }

@@ -35,6 +35,7 @@ use super::{
 };
 use crate::{
     layout::{ASIDE_PREFIX, MARKER, REMOVING, TRASH_PREFIX, hidden, is_scratch, name_behind},
+    open_files::{Probe, Writers},
     progress::Progress,
     tree::{
         open::{self, Error, Stat},
@@ -79,7 +80,7 @@ pub fn remove_tree_into_spares(path: &Path, spares: &[PathBuf], progress: &Progr
     let hidden = match hide(path, TRASH_PREFIX, kept) {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
             note_removal(path, None)?;
-            return remove_noted(path, progress);
+            return remove_noted(path, Probe::never(), progress);
         }
         hidden => hidden?,
     };
@@ -176,8 +177,9 @@ pub fn is_being_removed(directory: &Path) -> bool {
     note_in(directory).is_some()
 }
 
-/// Removes a directory with a note in it: its marker first and durably, the note last.
-pub(super) fn remove_noted(path: &Path, progress: &Progress) -> io::Result<()> {
+/// Removes a directory with a note in it: its marker first and durably, the note last. Each file is asked after just before it goes:
+/// one that is open for writing stays, and what was not removed yet with it.
+pub(super) fn remove_noted(path: &Path, probe: Probe, progress: &Progress) -> io::Result<()> {
     if path.join(MARKER).symlink_metadata().is_ok_and(|marker| !marker.is_dir()) {
         remove_file(&path.join(MARKER)).map_err(|error| named(path, &error))?;
         sync_folder(path)?;
@@ -192,7 +194,7 @@ pub(super) fn remove_noted(path: &Path, progress: &Progress) -> io::Result<()> {
             break;
         }
         for name in names {
-            remove_scratch(&path.join(name), progress)?;
+            remove_closed(&path.join(name), probe, progress)?;
         }
     }
     remove_file(&path.join(REMOVING))?;
@@ -208,7 +210,9 @@ fn finish_noted(path: &Path, note: &Note, progress: &Progress) -> io::Result<()>
         None => true,
     };
     if is_elsewhere {
-        return remove_noted(path, progress);
+        // Nobody misses what is in no copy: it was to go.
+        let probe = if note.copied_to.is_some() { Probe::below(path) } else { Probe::never() };
+        return remove_noted(path, probe, progress);
     }
     tracing::warn!(
         "{} was copied and was being removed, and what is left of it is not all in its copy{}. It stays, as a recording that is open:          look at it, and seal it or remove it by hand.",
@@ -247,12 +251,23 @@ pub fn finish_leftovers(folder: &Path, progress: &Progress) -> io::Result<()> {
 
 /// Removes what already has a scratch name.
 pub(super) fn remove_scratch(path: &Path, progress: &Progress) -> io::Result<()> {
-    let folder = File::open(parent_of(path)?)?;
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    remove_entry(&folder, &CString::new(name.as_bytes())?, path, progress)
+    remove_closed(path, Probe::never(), progress)
 }
 
-fn remove_entry(folder: &File, name: &CStr, path: &Path, progress: &Progress) -> io::Result<()> {
+/// Removes an entry and all that is in it, up to the first file that is open for writing.
+fn remove_closed(path: &Path, probe: Probe, progress: &Progress) -> io::Result<()> {
+    let folder = File::open(parent_of(path)?)?;
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    remove_entry(&folder, &CString::new(name.as_bytes())?, path, probe, progress)
+}
+
+fn remove_entry(
+    folder: &File,
+    name: &CStr,
+    path: &Path,
+    probe: Probe,
+    progress: &Progress,
+) -> io::Result<()> {
     progress.check().map_err(io::Error::other)?;
     progress.step();
     let stat = match open::stat(folder, name) {
@@ -260,6 +275,14 @@ fn remove_entry(folder: &File, name: &CStr, path: &Path, progress: &Progress) ->
         Err(Error::Io(Errno::NOENT)) => return Ok(()),
         stat => stat.map_err(|error| told(error, path))?,
     };
+    if stat.file_type() == FileType::RegularFile && probe.asks() {
+        // What cannot be opened is another user's, of whom nothing can be told.
+        let file = open::file(folder, name, &stat, |now| (now.dev, now.ino) == (stat.dev, stat.ino));
+        if file.is_ok_and(|file| probe.writers(&file) == Writers::Open) {
+            let why = format!("{} is open for writing", path.display());
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, why));
+        }
+    }
     if stat.file_type() != FileType::Directory {
         return unlink(folder, name, AtFlags::empty(), path);
     }
@@ -273,13 +296,13 @@ fn remove_entry(folder: &File, name: &CStr, path: &Path, progress: &Progress) ->
             }
             for name in names {
                 let path = path.join(OsStr::from_bytes(name.to_bytes()));
-                let removed = remove_entry(&inner, &name, &path, progress);
+                let removed = remove_entry(&inner, &name, &path, probe, progress);
                 match removed {
                     // The folder lacks write or search permission: where it is ours, it is given them, once.
                     Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !permitted => {
                         permitted = true;
                         fchmod(&inner, Mode::RWXU).map_err(|_| error)?;
-                        remove_entry(&inner, &name, &path, progress)?;
+                        remove_entry(&inner, &name, &path, probe, progress)?;
                     }
                     removed => removed?,
                 }

@@ -11,7 +11,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Published, rename_file_noreplace};
+use super::{Published, named, parent_of, remove_file, rename_file_noreplace, scratch::scratch_file};
 
 /// Held between a look at a name and the renaming to it: two workers of this process may want names that are one.
 static LOOKED_AND_RENAMES: Mutex<()> = Mutex::new(());
@@ -70,5 +70,29 @@ pub(super) fn claim(from: &Path, to: &Path) -> io::Result<Published> {
             let is_ours = fs::remove_dir(to).is_ok();
             if is_ours { Err(error) } else { Ok(Published::NameTaken) }
         }
+    }
+}
+
+/// Whether we may give a directory another name, as far as the kernel tells without giving it one: in a sticky folder only its owner
+/// may, and nobody where a flag keeps it in place. It is renamed onto a file, which rename(2) refuses as ENOTDIR, and looks at
+/// permissions before (may_delete in the kernel's fs/namei.c).
+///
+/// # Errors
+/// It is not permitted. What says nothing of that (a full disk, a file system with answers of its own) is none.
+pub(super) fn may_be_renamed(directory: &Path) -> io::Result<()> {
+    let beside = parent_of(directory)?;
+    let refused = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+    };
+    let (file, _) = match scratch_file(beside, "renamed".as_ref()) {
+        Err(error) if refused(&error) => return Err(named(beside, &error)),
+        Err(_) => return Ok(()),
+        Ok(made) => made,
+    };
+    let renamed = fs::rename(directory, &file);
+    remove_file(&file)?;
+    match renamed {
+        Err(error) if refused(&error) => Err(named(directory, &error)),
+        Ok(()) | Err(_) => Ok(()),
     }
 }

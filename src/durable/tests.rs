@@ -9,7 +9,7 @@ use std::{
 use rustix::fs::{FileType, Mode, mknodat};
 
 use super::*;
-use crate::layout::TRASH_PREFIX;
+use crate::{layout::TRASH_PREFIX, open_files::Probe};
 
 fn quiet() -> Progress {
     Progress::default()
@@ -154,17 +154,17 @@ fn a_directory_that_changed_on_its_way_is_put_back() {
         assert_eq!(moved, shipped.join("a"));
         Ok(false)
     };
-    let moved = move_unchanged(&episode, &shipped, "a", &changed, &any, &quiet()).unwrap();
+    let moved = move_unchanged(&episode, &shipped, "a", &changed, &any, Probe::never(), &quiet()).unwrap();
     assert_eq!(moved, MoveChecked::Changed(episode.clone()));
     assert_eq!(names(&episode), ["data"]);
     assert!(names(&shipped).is_empty());
 
     let failed = |_: &Path| Err(io::Error::other("cannot be read"));
-    move_unchanged(&episode, &shipped, "a", &failed, &any, &quiet()).unwrap_err();
+    move_unchanged(&episode, &shipped, "a", &failed, &any, Probe::never(), &quiet()).unwrap_err();
     assert_eq!(names(&episode), ["data"]);
 
     let unchanged = |moved: &Path| Ok(moved.join("data/x").exists());
-    let moved = move_unchanged(&episode, &shipped, "a", &unchanged, &any, &quiet()).unwrap();
+    let moved = move_unchanged(&episode, &shipped, "a", &unchanged, &any, Probe::never(), &quiet()).unwrap();
     assert_eq!(moved, MoveChecked::To(shipped.join("a")));
 }
 
@@ -175,7 +175,7 @@ fn put_back_where_the_name_was_used_again_it_stands_beside_it() {
         fs::create_dir(&episode)?;
         Ok(false)
     };
-    let moved = move_unchanged(&episode, &shipped, "a", &used_again, &any, &quiet()).unwrap();
+    let moved = move_unchanged(&episode, &shipped, "a", &used_again, &any, Probe::never(), &quiet()).unwrap();
     let beside = episode.with_file_name("a~1");
     assert_eq!(moved, MoveChecked::Changed(beside.clone()));
     assert!(names(&episode).is_empty());
@@ -196,6 +196,7 @@ fn across_file_systems_everything_a_recorder_left_arrives() {
     let holes = File::create(episode.join("holes")).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&holes, b"end", 3 << 20).unwrap();
     holes.set_len(5 << 20).unwrap();
+    drop(holes);
     fs::set_permissions(episode.join("data/x"), fs::Permissions::from_mode(0o4711)).unwrap();
     fs::set_permissions(episode.join("data"), fs::Permissions::from_mode(0o2550)).unwrap();
     let mtime = SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789);
@@ -203,6 +204,7 @@ fn across_file_systems_everything_a_recorder_left_arrives() {
         File::open(episode.join(name)).unwrap().set_modified(mtime).unwrap();
     }
     fs::create_dir(there.path().join("a")).unwrap();
+    open::at_rest(&episode);
 
     let to = move_directory(&episode, there.path(), "a", &quiet()).unwrap();
 
@@ -233,7 +235,8 @@ fn across_file_systems_a_directory_that_changed_stays_where_it_was() {
         assert_eq!(names(there.path()), [".sealift-copy-0-a"]);
         Ok(false)
     };
-    let moved = move_unchanged(&episode, there.path(), "a", &changed, &any, &quiet()).unwrap();
+    let moved =
+        move_unchanged(&episode, there.path(), "a", &changed, &any, Probe::never(), &quiet()).unwrap();
     assert_eq!(moved, MoveChecked::Changed(episode.clone()));
     assert_eq!(names(&episode.join("data")), ["x"]);
     assert_eq!(names(&root.path().join("episodes")), ["a"]);
@@ -246,7 +249,7 @@ fn a_copy_that_is_stopped_leaves_the_source_and_no_copy() {
     let (_root, episode, _) = sandbox();
     let progress = quiet();
     progress.cancel();
-    move_unchanged(&episode, there.path(), "a", &any, &any, &progress).unwrap_err();
+    move_unchanged(&episode, there.path(), "a", &any, &any, Probe::never(), &progress).unwrap_err();
     assert_eq!(names(&episode.join("data")), ["x"]);
     assert!(!there.path().join("a").exists());
     // What a killed copy leaves is begun again beside it, and goes with the next start.
@@ -371,7 +374,8 @@ fn what_is_mounted_inside_is_neither_removed_nor_copied() {
     fs::create_dir(episode.join("mounted")).unwrap();
     let Some(mut bind) = Bind::of(&outside, &episode.join("mounted")) else { return };
     if let Some(there) = elsewhere() {
-        let error = move_unchanged(&episode, there.path(), "a", &any, &any, &quiet()).unwrap_err();
+        let error =
+            move_unchanged(&episode, there.path(), "a", &any, &any, Probe::never(), &quiet()).unwrap_err();
         assert!(error.to_string().contains("a/mounted: a mount point"), "{error}");
         assert!(names(there.path()).is_empty());
     }
@@ -432,4 +436,5 @@ fn where_a_folder_should_be_nothing_else_is_taken_for_one() {
 
 mod across;
 mod in_place;
+mod open;
 mod spare;

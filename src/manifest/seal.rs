@@ -16,6 +16,7 @@
 use std::{
     fs::File,
     io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -30,7 +31,7 @@ use crate::{
     layout::MARKER,
     open_files::{Holder, Probe, Writers, find_holder},
     progress::Progress,
-    tree::{self, Closed, Entry, Kind, Stat, TreeError, in_words, shown, to_path},
+    tree::{self, Closed, Entry, Kind, Stat, TreeError, in_words, open, shown, to_path},
 };
 
 const READ_BYTES: usize = 256 * 1024;
@@ -56,8 +57,16 @@ pub struct Sealed {
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
     /// There is nothing of that name.
-    #[error("there is no such directory")]
+    #[error(
+        "there is no such directory. If it was sealed before, it may have been shipped: `sealift trace ID` says where it is"
+    )]
     Missing,
+    /// It lost its name while it was being sealed.
+    #[error(
+        "it was moved or removed while it was being sealed, and this command did not seal it: `sealift trace ID` says where \
+         it is, if another program sealed it meanwhile"
+    )]
+    MovedAway,
     /// It is a file or the like.
     #[error("not a directory")]
     NotADirectory,
@@ -143,24 +152,54 @@ fn seal_observed(
 ) -> Result<Sealed, SealError> {
     let episode = resolve(directory)?;
     // Two at once would write the marker through one scratch file. Let go when the process ends, however it ends.
-    let sealing = File::open(&episode).map_err(|error| io_error(b"", error))?;
+    let sealing = File::open(&episode).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => SealError::Missing,
+        _ => io_error(b"", error),
+    })?;
     rustix::fs::flock(&sealing, FlockOperation::NonBlockingLockExclusive)
         .map_err(|_| SealError::AlreadySealing)?;
-    let mut writers = OpenFiles { probe: Probe::below(&episode), left: PATIENCE, untold: 0 };
-    flush(&episode, &mut writers, progress)?;
+    seal_held(&episode, &sealing, progress, &mut observe).map_err(|error| explain(error, &episode, &sealing))
+}
+
+/// What an error means once it is known where the directory is by now. Another program may make the marker meanwhile; then
+/// the daemon ships the episode and moves it away from its path, and the descriptor still leads to it.
+fn explain(error: SealError, episode: &Path, sealing: &File) -> SealError {
+    if matches!(error, SealError::NotFlushed(_) | SealError::Tree(TreeError::Cancelled(_))) {
+        return error;
+    }
+    if open::has_file(sealing, c"done.marker") {
+        return SealError::AlreadySealed;
+    }
+    let held = Stat::of(sealing).ok().map(|held| (held.dev, held.ino));
+    match episode.symlink_metadata().map(|now| (now.dev(), now.ino())) {
+        Ok(named) if held.is_none_or(|held| held == named) => error,
+        Ok(_) => SealError::MovedAway,
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => SealError::MovedAway,
+        Err(_) => error,
+    }
+}
+
+fn seal_held(
+    episode: &Path,
+    sealing: &File,
+    progress: &Progress,
+    mut observe: impl FnMut(&Entry<'_>),
+) -> Result<Sealed, SealError> {
+    let mut writers = OpenFiles { probe: Probe::below(episode), left: PATIENCE, untold: 0 };
+    flush(episode, &mut writers, progress)?;
 
     let mut manifest = Manifest::default();
     let mut bytes = 0;
     let mut left_out = Vec::new();
     let mut buffer = vec![0; READ_BYTES];
-    let read = tree::walk(&episode, progress, |entry| {
+    let read = tree::walk(episode, progress, |entry| {
         observe(&entry);
         match entry.kind {
             Kind::File(closed) => {
                 let file = closed.open()?;
-                writers.refuse(&episode, entry.path, &file)?;
+                writers.refuse(episode, entry.path, &file)?;
                 let sha256 = hash(&file, entry.path, &entry.stat, &mut buffer, progress)?;
-                writers.refuse(&episode, entry.path, &file)?;
+                writers.refuse(episode, entry.path, &file)?;
                 manifest.push(entry.path, entry.stat.size_bytes, sha256);
                 bytes += entry.stat.size_bytes;
             }
@@ -173,10 +212,10 @@ fn seal_observed(
     if marker.len() as u64 > MAX_MANIFEST_BYTES {
         return Err(SealError::TooManyFiles);
     }
-    if tree::fingerprint(&episode, progress)? != read.fingerprint {
+    if tree::fingerprint(episode, progress)? != read.fingerprint {
         return Err(SealError::StillWriting { path: to_path(b"") });
     }
-    match durable::write_new_file_in(&sealing, MARKER, &marker) {
+    match durable::write_new_file_in(sealing, MARKER, &marker) {
         Ok(Published::Done) => {
             Ok(Sealed { files: manifest.len() as u64, bytes, untold: writers.untold, left_out })
         }
@@ -304,134 +343,4 @@ fn io_error(path: &[u8], source: io::Error) -> SealError {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        ffi::OsStr,
-        fs,
-        os::unix::{ffi::OsStrExt as _, fs::symlink},
-    };
-
-    use super::*;
-    use crate::manifest::parse;
-
-    fn episode() -> (tempfile::TempDir, PathBuf) {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("a");
-        fs::create_dir_all(path.join("data")).unwrap();
-        fs::write(path.join("data/x"), "1234").unwrap();
-        fs::write(path.join(OsStr::from_bytes(b"\xff")), "").unwrap();
-        symlink("data/x", path.join("link")).unwrap();
-        (root, path)
-    }
-
-    #[test]
-    fn sealing_writes_a_manifest_of_every_file() {
-        let (_root, path) = episode();
-        let _socket = std::os::unix::net::UnixListener::bind(path.join("socket")).unwrap();
-        let sealed = seal(&path, &Progress::default()).unwrap();
-        assert_eq!(
-            sealed,
-            Sealed { files: 2, bytes: 4, untold: 0, left_out: vec![("socket", "socket".into())] }
-        );
-        let manifest = parse(&fs::read(path.join(MARKER)).unwrap()).unwrap().unwrap();
-        let paths: Vec<_> = manifest.files.iter().map(|file| &*file.path).collect();
-        assert_eq!(paths, [&b"data/x"[..], b"\xff"]);
-        assert_eq!(manifest.files[0].sha256, Digest::of(b"1234"));
-        assert!(matches!(seal(&path, &Progress::default()), Err(SealError::AlreadySealed)));
-    }
-
-    #[test]
-    fn what_is_no_directory_of_its_own_is_refused() {
-        let (root, path) = episode();
-        let link = root.path().join("link");
-        symlink(&path, &link).unwrap();
-        let refused = |path: &Path| seal(path, &Progress::default()).unwrap_err();
-        assert!(matches!(refused(&link), SealError::Symlink));
-        assert!(matches!(refused(&root.path().join("link/")), SealError::Symlink));
-        assert!(matches!(refused(&path.join("data/x")), SealError::NotADirectory));
-        assert!(matches!(refused(&root.path().join("none")), SealError::Missing));
-        symlink("nowhere", path.join(MARKER)).unwrap();
-        assert!(matches!(refused(&path), SealError::OddMarker("a symlink")));
-    }
-
-    #[test]
-    fn a_file_that_grows_while_it_is_hashed_is_still_being_written() {
-        let (_root, path) = episode();
-        let file = File::open(path.join("data/x")).unwrap();
-        let seen = Stat::of(&file).unwrap();
-        fs::write(path.join("data/x"), "12345").unwrap();
-        let error = hash(&file, b"data/x", &seen, &mut [0; 16], &Progress::default()).unwrap_err();
-        assert_eq!(error.to_string(), "the recorder is still writing: data/x changed");
-        assert!(!path.join(MARKER).exists());
-    }
-
-    #[test]
-    fn a_write_behind_the_hashing_is_still_writing() {
-        let (_root, path) = episode();
-        let result = seal_observed(&path, &Progress::default(), |entry| {
-            if entry.path == b"link" {
-                fs::write(path.join("data/x"), "12345").unwrap();
-            }
-        });
-        assert!(matches!(result, Err(SealError::StillWriting { .. })));
-        assert!(!path.join(MARKER).exists());
-        assert!(seal(&path, &Progress::default()).is_ok());
-    }
-
-    #[test]
-    fn an_episode_with_a_file_that_is_open_for_writing_is_not_sealed_and_the_file_is_named() {
-        let (_root, path) = episode();
-        let writer = fs::OpenOptions::new().append(true).open(path.join("data/x")).unwrap();
-        let error = seal(&path, &Progress::default()).unwrap_err().to_string();
-        let who = format!("data/x is still open for writing by process {}", std::process::id());
-        assert!(error.starts_with(&who), "{error}");
-        assert!(!path.join(MARKER).exists());
-        drop(writer);
-        seal(&path, &Progress::default()).unwrap();
-    }
-
-    #[test]
-    fn a_file_that_is_closed_within_a_moment_is_waited_for_and_sealed_with_what_was_written_last() {
-        let (_root, path) = episode();
-        let mut writer = fs::OpenOptions::new().append(true).open(path.join("data/x")).unwrap();
-        std::thread::scope(|threads| {
-            let sealing = threads.spawn(|| seal(&path, &Progress::default()));
-            std::io::Write::write_all(&mut writer, b"56").unwrap();
-            drop(writer);
-            sealing.join().unwrap().unwrap();
-        });
-        let manifest = parse(&fs::read(path.join(MARKER)).unwrap()).unwrap().unwrap();
-        assert_eq!(manifest.files[0].sha256, Digest::of(b"123456"));
-    }
-
-    #[test]
-    fn a_file_that_is_opened_while_it_is_hashed_is_not_sealed() {
-        let (_root, path) = episode();
-        let mut writer = None;
-        let result = seal_observed(&path, &Progress::default(), |entry| {
-            if entry.path == b"data/x" {
-                writer = Some(fs::OpenOptions::new().append(true).open(path.join("data/x")).unwrap());
-            }
-        });
-        assert!(matches!(result, Err(SealError::OpenForWriting { .. })), "{result:?}");
-        assert!(!path.join(MARKER).exists());
-    }
-
-    #[test]
-    fn of_two_that_seal_at_once_one_is_told_to_wait() {
-        let (_folder, path) = episode();
-        let result = seal_observed(&path, &Progress::default(), |_| {
-            assert!(matches!(seal(&path, &Progress::default()), Err(SealError::AlreadySealing)));
-        });
-        assert!(result.is_ok(), "{result:?}");
-    }
-
-    #[test]
-    fn a_cancelled_seal_leaves_no_marker() {
-        let (_root, path) = episode();
-        let progress = Progress::default();
-        progress.cancel();
-        assert!(matches!(seal(&path, &progress), Err(SealError::Tree(TreeError::Cancelled(_)))));
-        assert_eq!(fs::read_dir(path).unwrap().count(), 3);
-    }
-}
+mod tests;

@@ -12,7 +12,7 @@ mod folders;
 mod today;
 mod problems;
 pub mod screen;
-mod words;
+pub(super) mod words;
 
 use std::time::Duration;
 

@@ -61,6 +61,7 @@ impl Ledger {
             | Notice::StillChanging(..)
             | Notice::OpenFile(..)
             | Notice::OpenFileAccepted(..)
+            | Notice::OpenFileBeforeMove { .. }
             | Notice::Stuck(..)
             | Notice::PackingPaused(..)
             | Notice::OutboxFull(..)

@@ -14,6 +14,7 @@
 //! is not trusted. But it stays until a new one takes its place: as long as the episode cannot be packed, it may be the
 //! best there is.
 
+mod note;
 mod whose;
 
 use std::{
@@ -26,7 +27,10 @@ use std::{
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
-pub use self::whose::{AtHand, is_of};
+pub use self::{
+    note::{is_empty_note, note},
+    whose::{AtHand, is_of},
+};
 
 use crate::{
     durable,
@@ -34,7 +38,7 @@ use crate::{
     filed,
     layout::{Layout, OutboxName, outbox_name},
     progress::Progress,
-    records::{ArchiveFacts, CONFLICT, RecordedVerdict, Sidecar, WallTime},
+    records::{ArchiveFacts, CONFLICT, Destination, RecordedVerdict, Sidecar, WallTime},
     ship::{
         archive::Archive,
         machine::{
@@ -110,7 +114,7 @@ pub fn give_up(layout: &Layout, id: &EpisodeId, in_the_way: bool) {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Said<'a> {
     /// That it is in conflict, and which receiver said so.
-    pub conflict: Option<(&'a Refusal, &'a str)>,
+    pub conflict: Option<(&'a Refusal, &'a Destination)>,
     /// Nothing that delivered it.
     pub tried: bool,
 }
@@ -166,7 +170,7 @@ pub fn note_conflict(
     layout: &Layout,
     id: &EpisodeId,
     packed: &Packed,
-    conflict: (&Refusal, &str),
+    conflict: (&Refusal, &Destination),
     now: WallTime,
 ) -> Result<(), String> {
     let note = Sidecar { verdict: Some(remembered(conflict, now)), ..sidecar(id, packed) };
@@ -177,14 +181,13 @@ pub fn note_conflict(
     write().map_err(|error| format!("Failed to note its conflict in the outbox: {error}"))
 }
 
-/// The conflict that is noted of what was sent without an archive in the outbox, where it was just
-/// this.
+/// The conflict that is noted of what was sent without an archive in the outbox, where it was this.
 #[must_use]
 pub fn noted_conflict(
     layout: &Layout,
     id: &EpisodeId,
     facts: &ArchiveFacts,
-    receiver: &str,
+    receiver: &Destination,
 ) -> Option<Refusal> {
     let noted = filed::sidecar(layout, id).ok().flatten().filter(|noted| noted.facts == *facts);
     let conflict = noted.as_ref().and_then(Sidecar::conflict);
@@ -205,19 +208,21 @@ pub fn forget_note(layout: &Layout, id: &EpisodeId) {
     }
 }
 
-fn remembered((refusal, receiver): (&Refusal, &str), now: WallTime) -> RecordedVerdict {
+fn remembered((refusal, said_by): (&Refusal, &Destination), now: WallTime) -> RecordedVerdict {
     RecordedVerdict {
         verdict: CONFLICT.to_owned(),
         status_code: refusal.status.unwrap_or(409),
         detail: refusal.detail.clone(),
         at_wall: now,
-        receiver: Some(receiver.to_owned()),
+        receiver: Some(said_by.receiver.clone()),
+        destination: Some(said_by.mark.clone()),
     }
 }
 
 /// Older shippers did not note who said it.
-fn is_said_by(recorded: &RecordedVerdict, receiver: &str) -> bool {
-    recorded.receiver.as_deref().is_none_or(|who| who == receiver)
+fn is_said_by(recorded: &RecordedVerdict, receiver: &Destination) -> bool {
+    recorded.receiver.as_ref().is_none_or(|who| *who == receiver.receiver)
+        && recorded.destination.as_ref().is_none_or(|mark| *mark == receiver.mark)
 }
 
 fn refusal(recorded: &RecordedVerdict) -> Refusal {
@@ -225,27 +230,6 @@ fn refusal(recorded: &RecordedVerdict) -> Refusal {
         status: Some(recorded.status_code),
         detail: recorded.detail.clone(),
         body: serde_json::Value::Null,
-    }
-}
-
-/// Writes the sidecar of an archive that lies nowhere, for as long as its episode is moved. Where the move is broken off, it says
-/// what was delivered.
-///
-/// On a full disk it is an empty file, which takes no room: its name says which episode it was, and the receipt in `shipped/` the
-/// rest. No spare is spent on it: those are for receipts.
-///
-/// # Errors
-/// Those of [`durable::write_record`].
-pub fn note(layout: &Layout, id: &EpisodeId, packed: &Packed) -> io::Result<()> {
-    let sidecar = sidecar(id, packed);
-    // Of a try before this one.
-    if filed::sidecar(layout, id).is_ok_and(|noted| noted.is_some_and(|noted| noted == sidecar)) {
-        return Ok(());
-    }
-    let (path, bytes) = (layout.sidecar(id), serde_json::to_vec_pretty(&sidecar)?);
-    match durable::write_record(&path, &bytes, &[]) {
-        Err(error) if durable::is_full(&error) => durable::write_record(&path, b"", &[]),
-        written => written,
     }
 }
 
@@ -259,12 +243,6 @@ pub fn give_room(layout: &Layout, id: &EpisodeId, packed: &Packed, spares: &[Pat
     let Some(archive) = archive else { return Ok(false) };
     note(layout, id, packed)?;
     durable::make_spare(&archive, spares)
-}
-
-/// Whether this is how a move is noted on a full disk.
-#[must_use]
-pub fn is_empty_note(sidecar: &Path) -> bool {
-    fs::symlink_metadata(sidecar).is_ok_and(|found| found.is_file() && found.len() == 0)
 }
 
 fn sidecar(id: &EpisodeId, packed: &Packed) -> Sidecar {
@@ -299,7 +277,7 @@ pub fn check(
     layout: &Layout,
     id: &EpisodeId,
     rehash: bool,
-    receiver: &str,
+    receiver: &Destination,
     content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> Check {
@@ -348,7 +326,7 @@ fn try_check(
     layout: &Layout,
     id: &EpisodeId,
     rehash: bool,
-    receiver: &str,
+    receiver: &Destination,
     content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> io::Result<Check> {
@@ -375,7 +353,7 @@ fn try_check(
     let directory = layout.episode(id);
     let walked = tree::walk(&directory, progress, |_| Ok::<(), TreeError>(()));
     let walked = walked.map_err(io::Error::other)?;
-    let tree::Walked { fingerprint, folder, .. } = walked;
+    let (fingerprint, folder) = (walked.to_remember(), walked.folder);
     // Stamps and inodes may move though nothing was written: what it packs to decides.
     if fingerprint != sidecar.fingerprint && content_of(id, &directory)? != Some(sidecar.facts.content_sha256)
     {

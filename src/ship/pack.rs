@@ -44,7 +44,7 @@ use crate::{
     episode::{Commit, Digest, EpisodeId, Fingerprint, FolderId},
     layout::{self, MARKER},
     manifest::{self, Check, MAX_MANIFEST_BYTES, Mismatch, NoManifest},
-    meta::{self, MAX_META_BYTES, NotJson},
+    meta::{self, MAX_META_BYTES},
     open_files::Probe,
     progress::{Cancelled, Progress},
     records::{ArchiveFacts, ManifestCheck},
@@ -81,7 +81,7 @@ pub struct Packed {
     /// The commit in `meta.json`, where there is one.
     pub commit: Option<Commit>,
     /// What is wrong with `meta.json`, where no commit could be read from it for that.
-    pub meta_fault: Option<NotJson>,
+    pub meta_fault: Option<meta::Fault>,
     /// Length of the tar stream, bytes.
     pub uncompressed_bytes: u64,
     /// FIFOs, sockets and devices that are not in the archive, relative to the episode: the first few of them.
@@ -214,11 +214,13 @@ fn pack_observed(
     let manifest = match packing.check.map(|check| check.and_then(Check::finish)) {
         None => ManifestCheck::None,
         Some(Ok(verified)) => verified,
-        Some(Err(Mismatch(error))) => return Err(PackError::Fault { error, fingerprint: read.fingerprint }),
+        Some(Err(Mismatch(error))) => {
+            return Err(PackError::Fault { error, fingerprint: read.to_remember() });
+        }
     };
     Ok(Packed {
         facts: sink.finish(content_sha256),
-        fingerprint: read.fingerprint,
+        fingerprint: read.to_remember(),
         folder: read.folder,
         manifest,
         commit: packing.commit,
@@ -244,7 +246,7 @@ fn read_marker(directory: &Path, progress: &Progress) -> Result<Marker, PackErro
     let manifest = match manifest::parse(content) {
         Ok(manifest) => manifest,
         Err(no_manifest) => {
-            let fingerprint = tree::fingerprint(directory, progress)?;
+            let fingerprint = tree::to_remember(directory, progress)?;
             // What is held against this state of the episode must have been read from it.
             if read()?.as_deref() != Some(content) {
                 return Err(PackError::Changed { path: MARKER.into() });
@@ -269,7 +271,7 @@ struct Packing<'a, W> {
     check: Option<Result<Check, Mismatch>>,
     commit: Option<Commit>,
     asked: Asked,
-    meta_fault: Option<NotJson>,
+    meta_fault: Option<meta::Fault>,
     left_out: Vec<PathBuf>,
     left_out_count: u64,
     /// `<id>/`, and behind it the path of the member at hand.
@@ -309,6 +311,10 @@ impl<'a, W: io::Write> Packing<'a, W> {
 
     fn entry(&mut self, entry: Entry<'_>) -> Result<(), PackError> {
         self.saw_marker |= entry.path == MARKER.as_bytes();
+        let is_file = matches!(entry.kind, Kind::File(_));
+        if let Some(fault) = meta::unsearched(entry.path, is_file, entry.stat.size_bytes) {
+            self.meta_fault = Some(fault);
+        }
         match entry.kind {
             Kind::Directory => self.header(entry.path, &entry.stat, MemberKind::Folder),
             Kind::Symlink(target) => self.header(entry.path, &entry.stat, MemberKind::Symlink { target }),
@@ -369,10 +375,11 @@ impl<'a, W: io::Write> Packing<'a, W> {
             self.compare(path, stat.size_bytes, sha256);
         }
         if let Some(meta) = meta {
-            match meta::commit(&meta) {
-                Ok(commit) => self.commit = commit,
-                Err(not_json) => self.meta_fault = Some(not_json),
-            }
+            // The last of all that are called alike, by the order of bytes.
+            (self.commit, self.meta_fault) = match meta::commit(&meta) {
+                Ok(commit) => (commit, None),
+                Err(fault) => (None, Some(fault)),
+            };
         }
         Ok(())
     }

@@ -11,10 +11,7 @@
 //! Killed between the first two, the reason lies in `episodes/` and says nothing there: the next start decides afresh.
 //! The reason is left out of archive and fingerprint, so an episode that comes back packs to the same bytes.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::{io, path::Path};
 
 use super::{
     machine::state::{Moved, Reason},
@@ -26,10 +23,10 @@ use crate::{
     episode::EpisodeId,
     filed,
     layout::Layout,
-    meta::{self, MAX_META_BYTES},
+    meta,
+    open_files::Probe,
     progress::Progress,
     records::{Aging, QuarantineReason, WallTime},
-    tree,
 };
 
 /// Moves an episode to `quarantine/` with its reason, and clears its archive away. Whether `now` is of a clock that can be believed
@@ -59,8 +56,7 @@ pub fn quarantine(
         proven::is_what_was_packed(id, episode, judged, content, content_of, progress)
     };
     match try_quarantine(layout, id, &is_what_was_judged, &record, progress) {
-        Ok(None) => Moved::Changed,
-        Ok(Some(path)) => {
+        Ok(Moved::To(path)) => {
             if let Err(error) = outbox::clear(layout, id) {
                 tracing::warn!(
                     EPISODE = %id,
@@ -69,12 +65,12 @@ pub fn quarantine(
             }
             Moved::To(path)
         }
+        Ok(moved) => moved,
         Err(_) if is_gone(&episode) => Moved::Gone,
         Err(error) => Moved::Failed(explain(layout, id, reason, &error)),
     }
 }
 
-/// Where it stands now; `None` where it is not what was judged.
 /// Where it is rejected for want of a commit, what keeps its commit from being read is what there
 /// is to mend.
 fn with_meta_fault(reason: &Reason, episode: &Path) -> String {
@@ -82,12 +78,9 @@ fn with_meta_fault(reason: &Reason, episode: &Path) -> String {
     if !matches!(reason.status, Some(400 | 412)) {
         return error;
     }
-    match tree::read_top(episode, c"meta.json", MAX_META_BYTES) {
-        Ok(Some(meta)) => match meta::commit(&meta) {
-            Err(not_json) => format!("{error}. No commit was sent: {not_json}"),
-            Ok(_) => error,
-        },
-        Ok(None) | Err(_) => error,
+    match meta::look(episode) {
+        Ok(Err(fault)) => format!("{error}. No commit was sent: {fault}"),
+        Ok(Ok(_)) | Err(_) => error,
     }
 }
 
@@ -97,10 +90,10 @@ fn try_quarantine(
     is_what_was_judged: &dyn Fn(&Path) -> io::Result<bool>,
     record: &QuarantineReason,
     progress: &Progress,
-) -> io::Result<Option<PathBuf>> {
+) -> io::Result<Moved> {
     let episode = layout.episode(id);
     if !is_what_was_judged(&episode)? {
-        return Ok(None);
+        return Ok(Moved::Changed);
     }
     // A receipt of a retirement that was not carried out would say that it is held somewhere.
     filed::remove_receipt(&episode)?;
@@ -111,6 +104,7 @@ fn try_quarantine(
         id.as_str(),
         is_what_was_judged,
         &|_| Ok(true),
+        Probe::below(&episode),
         progress,
     )? {
         MoveChecked::To(path) => {
@@ -118,12 +112,17 @@ fn try_quarantine(
             if matches!(filed::reason(&path), Ok(None)) {
                 filed::write_reason(&path, record, &layout.spares(&layout.episodes))?;
             }
-            Ok(Some(path))
+            Ok(Moved::To(path))
         }
         MoveChecked::Changed(path) => {
             // It says nothing in episodes/; but it would puzzle whoever finds it there.
             filed::remove_reason(&path)?;
-            Ok(None)
+            Ok(Moved::Changed)
+        }
+        MoveChecked::Open { at, file } => {
+            filed::remove_reason(&at)?;
+            // Where its name was used again meanwhile, it is an episode of its own.
+            Ok(if at == episode { Moved::open(file) } else { Moved::Changed })
         }
     }
 }

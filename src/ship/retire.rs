@@ -6,6 +6,9 @@
 //!      └ differs: nothing was moved                                          └ differs: put back, receipt removed
 //! ```
 //!
+//! Where it differs, its archive goes all the same: the receiver holds what was in it, so it is nobody's last copy, whatever has the
+//! name by now.
+//!
 //! Nothing gets here without a [`Proof`], and only `machine/verdict.rs` makes one. Killed anywhere on the way, the next start
 //! sends the archive again and comes back with another proof; after the move, it finds the receipt in `shipped/`, and looks
 //! whether what stands beside it is what was delivered (`proven.rs`).
@@ -23,6 +26,7 @@ use crate::{
     filed,
     filesystem::{ground, used_up},
     layout::Layout,
+    open_files::Probe,
     progress::Progress,
     records::{Aging, ArchiveFacts, ManifestCheck, ShippingReceipt, WallTime},
     tree::{self, Kind, TreeError, modes::Modes},
@@ -98,7 +102,10 @@ fn try_retire(
     let episode = layout.episode(id);
     match is_what_was_packed(&episode) {
         Ok(true) => {}
-        Ok(false) => return Ok(Moved::Changed),
+        Ok(false) => {
+            clear_delivered(layout, id, facts)?;
+            return Ok(Moved::Changed);
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return moved_before(layout, retirement, content_of, progress);
         }
@@ -118,6 +125,7 @@ fn try_retire(
         open_files: retirement.open_files.to_vec(),
         modes: Modes::of(&episode, progress).map(|modes| modes.to_string()),
         aging: Some(Aging { clock_believed: retirement.clock_believed, ..Aging::default() }),
+        written_to_since: None,
     };
     let spares = layout.spares(&layout.episodes);
     // Of a rejection that was not carried out: it was decided afresh since.
@@ -134,6 +142,7 @@ fn try_retire(
         id.as_str(),
         is_what_was_packed,
         &of_this,
+        Probe::below(&episode),
         progress,
     )? {
         MoveChecked::To(path) => {
@@ -147,7 +156,15 @@ fn try_retire(
         MoveChecked::Changed(path) => {
             // It proves nothing in episodes/, and is written anew; but it would puzzle whoever finds it there.
             filed::remove_receipt(&path)?;
+            clear_delivered(layout, id, facts)?;
             Ok(Moved::Changed)
+        }
+        MoveChecked::Open { at, file } => {
+            // Nor there. Where a spare is missing, it is one until the next try.
+            filed::give_back_receipt(&at, &spares)?;
+            filed::remove_receipt(&at)?;
+            // Where its name was used again meanwhile, it is an episode of its own.
+            Ok(if at == episode { Moved::open(file) } else { Moved::Changed })
         }
     }
 }
@@ -178,13 +195,20 @@ fn moved_before(
         // The folder was taken away while the answer was waited for: the receiver holds what was in
         // it.
         Found::Nothing => {
-            let lying = filed::sidecar(layout, id)?;
-            if lying.is_some_and(|sidecar| sidecar.facts.content_sha256 == facts.content_sha256) {
-                clear_outbox(layout, id);
-            }
+            clear_delivered(layout, id, facts)?;
             Ok(Moved::Gone)
         }
     }
+}
+
+/// Clears what lies in the outbox where it is what was delivered, though its episode cannot be moved: that is gone, or another has
+/// its name.
+fn clear_delivered(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> io::Result<()> {
+    let lying = filed::sidecar(layout, id)?;
+    if lying.is_some_and(|sidecar| sidecar.facts.content_sha256 == facts.content_sha256) {
+        clear_outbox(layout, id);
+    }
+    Ok(())
 }
 
 /// What the move takes on the disk of `shipped/`: a record, or, where it is a copy, all of it.

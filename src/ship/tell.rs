@@ -202,6 +202,14 @@ impl Teller {
                  delivered. The receipt names the file (open_files). Who writes there should close it before done.marker is made.",
                 span(*waited)
             ),
+            Notice::OpenFileBeforeMove { id, is_delivered, what, pause } => warn!(
+                EPISODE = %id,
+                "{id} is {}, and is not moved yet: {what}. It would have to be copied, and what is written to that file afterwards \
+                 would be lost. It stays in episodes/, and is looked at again {}. It is moved when the file is closed (and \
+                 unmapped); where something was written, it is sent once more.",
+                if *is_delivered { "delivered" } else { "rejected" },
+                self.when(*pause)
+            ),
             Notice::Stuck(id, why, wait) => error!(
                 EPISODE = %id, VERDICT = "stuck",
                 "{id} cannot go on: {why}. It stays where it is and is tried again {}.", self.when(*wait)

@@ -23,7 +23,7 @@ use crate::{
     endpoint::Endpoint,
     episode::{Commit, EpisodeId},
     progress::Progress,
-    records::ArchiveFacts,
+    records::{ArchiveFacts, Destination},
     ship::{
         archive::Archive,
         outcome::{Attempt, Fault, Outcome, Phase},
@@ -87,10 +87,16 @@ impl Transport {
         self.endpoint.address().shown_of(id)
     }
 
-    /// Whether episodes go to the same addresses by both.
+    /// Whether episodes go to the same addresses by both, with the same headers.
     #[must_use]
     pub fn leads_where(&self, other: &Self) -> bool {
-        self.endpoint.address().leads_where(other.endpoint.address())
+        self.endpoint.leads_where(&other.endpoint)
+    }
+
+    /// Whose word it is that an attempt by this brings.
+    #[must_use]
+    pub fn destination(&self) -> Destination {
+        Destination { receiver: self.shown_url(), mark: self.endpoint.mark() }
     }
 
     /// Where the receiver is, for a person; without secrets.

@@ -134,6 +134,9 @@ pub struct OpenFile {
     pub process: Option<String>,
     /// Since it was first found open.
     pub for_s: u64,
+    /// The episode is delivered, or rejected, and its move waits for this.
+    #[serde(default)]
+    pub before_move: bool,
 }
 
 /// An episode in `shipped/` that is not what was delivered any more.

@@ -22,6 +22,8 @@ pub(super) struct Marks {
     headers: Sha256,
     stamps: Sha256,
     version_2: Sha256,
+    /// A file has another ctime than mtime.
+    ctime_tells: bool,
 }
 
 impl Marks {
@@ -30,6 +32,7 @@ impl Marks {
             headers: Sha256::new_with_prefix(b"sealift fingerprint 3, headers\n"),
             stamps: Sha256::new_with_prefix(b"sealift fingerprint 3, stamps\n"),
             version_2: Sha256::new_with_prefix(b"sealift fingerprint 2\n"),
+            ctime_tells: false,
         }
     }
 
@@ -70,10 +73,16 @@ impl Marks {
         }
         if is_archived {
             let is_timed = kind == FileType::RegularFile && !marker::is_it(path);
+            self.ctime_tells |= is_timed && stat.ctime != stat.mtime;
             self.headers.update(stat.size_bytes.to_le_bytes());
             self.headers.update(if is_timed { stat.mtime.0 } else { 0 }.to_le_bytes());
             says(&mut self.headers);
         }
+    }
+
+    /// Whether some file's ctime says what its mtime does not.
+    pub(super) fn ctime_tells(&self) -> bool {
+        self.ctime_tells
     }
 
     pub(super) fn finish(self) -> (Fingerprint, Fingerprint) {

@@ -114,6 +114,11 @@ pub(crate) fn stat(folder: &File, name: &CStr) -> Result<Stat, Error> {
     }
 }
 
+/// Whether a regular file of that name stands in an open folder, wherever the folder is by now.
+pub(crate) fn has_file(folder: &File, name: &CStr) -> bool {
+    stat(folder, name).is_ok_and(|stat| stat.file_type() == FileType::RegularFile)
+}
+
 pub(crate) fn symlink_target(folder: &File, name: &CStr) -> Result<CString, Error> {
     readlinkat(folder, name, Vec::new()).map_err(|errno| match errno {
         // No symlink any more.

@@ -5,7 +5,7 @@
 //! has our stamp (`quarantined_at_wall`) and what happened, and names this episode where it names one at all (older
 //! shippers did not). A directory that was filed as `<id>~1` is still episode `<id>`. Where a recorder's own file
 //! had the name, ours is `<name>~1`, so numbered names are looked at as well. One that is out of sight while it is moved
-//! or removed is still the episode that it was.
+//! or removed is still the episode that it was, and so is one whose name a file system lists in another letter case.
 
 use std::ffi::{CStr, OsStr};
 
@@ -14,8 +14,8 @@ use rustix::io::Errno;
 use super::{Closed, TreeError, open, read_bounded};
 use crate::{
     layout::{
-        ASIDE_PREFIX, COPY_PREFIX, MARKER, REASON, RECEIPT, REMOVING, TRASH_PREFIX, is_numbered, name_behind,
-        without_number,
+        ASIDE_PREFIX, COPY_PREFIX, MARKER, REASON, RECEIPT, REMOVING, TRASH_PREFIX, is_numbered_in_any_case,
+        name_behind, without_number,
     },
     records::{QuarantineReason, ShippingReceipt},
 };
@@ -74,7 +74,7 @@ pub fn reason(bytes: &[u8], directory: &OsStr) -> Option<QuarantineReason> {
 fn holds(directory: &OsStr, id: &str) -> bool {
     let behind =
         [ASIDE_PREFIX, COPY_PREFIX, TRASH_PREFIX].iter().find_map(|prefix| name_behind(prefix, directory));
-    is_numbered(behind.unwrap_or(directory), id)
+    is_numbered_in_any_case(behind.unwrap_or(directory), id)
 }
 
 fn is_ours(base: &str, bytes: &[u8], directory: &OsStr) -> bool {
@@ -92,6 +92,7 @@ mod tests {
         let ours = |directory: &str| is_ours(RECEIPT, RECEIPT_OF_A.as_bytes(), OsStr::new(directory));
         assert!(ours("a") && ours("a~1") && ours("a~27"));
         assert!(ours(".sealift-aside-0-a") && ours(".sealift-trash-3-a~1") && !ours(".sealift-trash-3-b"));
+        assert!(ours("A") && ours("A~1") && ours(".sealift-copy-0-A"));
         assert!(!ours("b") && !ours("ab") && !ours("a~") && !ours("a~x"));
         for foreign in ["", "{}", r#"{"episode_id":"a","carrier":"DHL"}"#, "[1]"] {
             assert!(!is_ours(RECEIPT, foreign.as_bytes(), OsStr::new("a")), "{foreign}");

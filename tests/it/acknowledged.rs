@@ -1,7 +1,7 @@
 //! Who is believed to have stored an archive, with the real program: addresses without a route,
 //! servers that write pages, portals.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
@@ -206,4 +206,106 @@ fn a_conflict_is_tried_at_another_receiver_after_a_restart() {
     let (code, tally) = json_of(command.output().unwrap());
     assert_eq!((code, &tally["shipped"]), (0, &json!(1)), "{tally}");
     assert_eq!(other.count("run-1"), 1);
+}
+
+#[test]
+fn a_conflict_is_tried_again_where_only_the_query_or_a_header_leads_elsewhere() {
+    let server = Scripted::new(|seen, _| {
+        let is_held = seen.head.contains("c=a") || seen.header("x-tenant") == Some("a");
+        let conflict = json!({"type": "urn:sealift:conflict", "title": "Held"});
+        if is_held { Reply::json(409, &conflict) } else { Reply::empty(201) }
+    });
+    let sandbox = Sandbox::new(server.url());
+    let write = |config: &Path, (query, tenant): (&str, &str)| {
+        let url = format!("{}/c/{{id}}{query}", server.url());
+        let text = format!(
+            "[shipper]\ndata_dir = {:?}\n[receiver]\nurl = {url:?}\nheaders = {{ \"X-Tenant\" = {tenant:?} }}\n",
+            sandbox.data()
+        );
+        fs::write(config, text).unwrap();
+    };
+    let config = sandbox.path("sealift.toml");
+    let ship = |arguments: &[&str]| {
+        let mut command = crate::support::sealift();
+        command.arg("ship").args(arguments).arg("--config").arg(&config);
+        command
+    };
+    for (id, first, then) in [("query", ("?c=a", "b"), ("?c=b", "b")), ("header", ("", "a"), ("", "b"))] {
+        // By a restart.
+        sandbox.seal(id, &[("data.bin", b"recorded")]);
+        write(&config, first);
+        for _ in 0..2 {
+            let (code, tally) = json_of(ship(&["--once", "--json"]).output().unwrap());
+            assert_eq!((code, &tally["conflicts"]), (1, &json!(1)), "{id}: {tally}");
+        }
+        let count =
+            |id: &str| server.seen().iter().filter(|seen| seen.head.contains(&format!("/c/{id}"))).count();
+        assert_eq!(count(id), 1, "who has said it is not asked again");
+        write(&config, then);
+        let (code, tally) = json_of(ship(&["--once", "--json"]).output().unwrap());
+        assert_eq!((code, &tally["shipped"]), (0, &json!(1)), "{id}: {tally}");
+
+        // By a reload.
+        let id = format!("{id}-reloaded");
+        write(&config, first);
+        let daemon = sandbox.start(ship(&[]));
+        sandbox.seal(&id, &[("data.bin", b"recorded")]);
+        daemon.wait_log(&format!("{id}: the receiver holds other content"));
+        write(&config, then);
+        daemon.signal("HUP");
+        sandbox.wait_shipped(&id);
+        assert_eq!(count(&id), 2);
+    }
+}
+
+#[test]
+fn a_commit_that_is_there_is_sent_or_what_is_wrong_with_it_is_told() {
+    let digits = "0123456789abcdef0123456789abcdef01234567";
+    let server = Scripted::new(move |seen, _| match seen.header("x-cis490-code-commit") {
+        Some(sent) if sent == digits => Reply::stored(seen),
+        _ => Reply::json(400, &json!({"type": "urn:sealift:commit-missing", "title": "No commit"})),
+    });
+    let sandbox = Sandbox::new(server.url());
+    let named = |commit: &str| format!("{{\"code_version\": {{\"commit\": {commit}}}}}");
+    let beside = |member: &str| format!("{{{member}, \"code_version\": {{\"commit\": \"{digits}\"}}}}");
+    let taken = [
+        ("blanks", named(&format!("\" {digits}\\n\""))),
+        ("half-a-pair", beside(r#""file": "\udc80""#)),
+        ("large", beside("\"gain\": [1e999, -1E+400]")),
+        ("deep", beside(&format!("\"a\": {}{}", "[".repeat(5000), "]".repeat(5000)))),
+    ];
+    let refused = [
+        (
+            "dirty",
+            named(&format!("\"{digits}-dirty\"")),
+            "code_version.commit is \"0123456789abcdef0123456789abcdef01234567-dirty\"",
+        ),
+        ("short", named("\"0123456789ab\""), "code_version.commit is \"0123456789ab\""),
+        ("number", named("123"), "code_version.commit is 123"),
+    ];
+    let daemon = sandbox.daemon();
+    for (id, meta) in &taken {
+        sandbox.seal(id, &[("meta.json", meta.as_bytes())]);
+        sandbox.wait_shipped(id);
+    }
+    let told = |id: &str, why: &str| {
+        sandbox.wait_quarantined(id);
+        let reason = json_file(&sandbox.quarantined(id).join("quarantine_reason.json"));
+        assert!(reason["error"].as_str().unwrap().contains(why), "{id}: {reason}");
+        daemon.wait_log(&format!("{id}: {why}"));
+        // Three that are refused alike with none taken between are no fault of theirs.
+        let next = format!("behind-{id}");
+        sandbox.seal(&next, &[("meta.json", named(&format!("\"{digits}\"")).as_bytes())]);
+        sandbox.wait_shipped(&next);
+    };
+    for (id, meta, why) in &refused {
+        sandbox.seal(id, &[("meta.json", meta.as_bytes())]);
+        told(id, &format!("in meta.json, {why}"));
+    }
+    let linked = sandbox.record("linked", &[("other.json", named(&format!("\"{digits}\"")).as_bytes())]);
+    std::os::unix::fs::symlink("other.json", linked.join("meta.json")).unwrap();
+    fs::write(linked.join("done.marker"), b"").unwrap();
+    told("linked", "meta.json is no regular file");
+    sandbox.seal("cased", &[("META.JSON", named(&format!("\"{digits}\"")).as_bytes())]);
+    told("cased", "META.JSON is not called meta.json");
 }

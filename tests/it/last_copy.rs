@@ -2,6 +2,9 @@
 
 #![expect(clippy::disallowed_methods, reason = "operators move and remove as they like")]
 
+mod acknowledged;
+mod emptied;
+
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -1,8 +1,10 @@
 //! A secret in the address's query is for the request alone.
 
-use std::fs;
+use std::{fs, path::Path};
 
-use crate::support::{Reply, Sandbox, Scripted, sealift};
+use serde_json::json;
+
+use crate::support::{Reply, Sandbox, Scripted, Seen, names, sealift};
 
 const SECRET: &str = "s3cr3tsig";
 
@@ -57,11 +59,128 @@ fn a_secret_in_the_addresss_query_is_sent_and_shown_nowhere() {
         }
     }
     // A line of the file that cannot be read is shown without it, too.
-    fs::write(&config, format!("[receiver]\nurl = {url}\n")).unwrap();
-    let broken = sealift().args(["config", "check", "--config"]).arg(&config).output().unwrap();
-    shown.push(("a broken file", String::from_utf8_lossy(&broken.stderr).into_owned()));
+    for line in [
+        format!("url = {url}"),
+        format!("token = \"{SECRET}\""),
+        format!("headers = \"{SECRET}\""),
+        format!("headers = {{ \"X-Key\" = [\"{SECRET}\"] }}"),
+        format!("headers = {{ \"X-Key\" = '{SECRET} }}"),
+        format!("token_file = [\"{SECRET}\"]"),
+    ] {
+        fs::write(&config, format!("[receiver]\n{line}\n")).unwrap();
+        let broken = sealift().args(["config", "check", "--config"]).arg(&config).output().unwrap();
+        assert_eq!(broken.status.code(), Some(2), "{line}");
+        shown.push(("a broken file", String::from_utf8_lossy(&broken.stderr).into_owned()));
+    }
     shown.push(("the log", daemon.log()));
     for (what, text) in shown {
         assert!(!text.contains(SECRET), "{what}: {text}");
+    }
+}
+
+#[test]
+fn what_the_other_end_repeats_of_a_secret_in_the_query_is_neither_shown_nor_kept() {
+    // As it is written, and as it reads once decoded.
+    const WRITTEN: &str = "s3cr3t%2Bsig%3D%3D";
+    const DECODED: &str = "s3cr3t+sig==";
+    let server = Scripted::new(|seen, _| {
+        let target = seen.head.split_whitespace().nth(1).unwrap().to_owned();
+        assert!(target.contains(WRITTEN), "{target}");
+        let url = format!("http://receiver.example{target}");
+        if !seen.head.starts_with("PUT") {
+            return Reply::text(404, "text/plain", &format!("Cannot GET {target}"));
+        }
+        match target.split(['/', '?']).nth(2).unwrap() {
+            "good.tar.zst" => Reply::empty(201),
+            "receipt.tar.zst" => {
+                let mut receipt = Seen { id: "receipt".to_owned(), ..seen.clone() }.receipt();
+                receipt["location"] = json!(url);
+                receipt[&target] = json!([{"signature": DECODED}]);
+                Reply::text(201, "application/json", &receipt.to_string())
+            }
+            "rejected.tar.zst" => Reply::json(
+                413,
+                &json!({"type": "urn:sealift:too-large", "detail": format!("bad {target}"), "url": url}),
+            ),
+            "conflict.tar.zst" => {
+                let path = target.replace('&', "\\u0026");
+                let body = format!("{{\"type\":\"urn:sealift:conflict\",\"detail\":\"{path} exists\"}}");
+                Reply::text(409, "application/problem+json", &body)
+            }
+            "page.tar.zst" => Reply::text(503, "text/plain", &format!("no backend for {target}")),
+            _ => Reply::text(
+                403,
+                "application/xml",
+                &format!(
+                    "<?xml version=\"1.0\"?><Error><SignatureProvided>{DECODED}</SignatureProvided></Error>"
+                ),
+            ),
+        }
+    });
+    let url = format!("{}/c/{{id}}.tar.zst?sv=1&sig={WRITTEN}", server.url());
+    let sandbox = Sandbox::new(&url);
+    let daemon = sandbox.daemon();
+    let seal = |id: &str| sandbox.seal(id, &[("data.bin", id.as_bytes())]);
+    seal("good");
+    sandbox.wait_shipped("good");
+    for id in ["receipt", "rejected", "conflict", "page"] {
+        seal(id);
+    }
+    sandbox.wait_shipped("receipt");
+    sandbox.wait_quarantined("rejected");
+    daemon.wait_log("conflict: the receiver holds other content");
+    daemon.wait_log("no backend for");
+    seal("denied");
+    daemon.wait_log("answered 403");
+    let mut shown = Vec::new();
+    let mut ask = |arguments: &[&str], receiver: bool| {
+        let mut command = sealift();
+        command.args(arguments).arg("--data").arg(sandbox.data());
+        if receiver {
+            command.args(["--receiver", &url]);
+        }
+        let output = command.output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        shown.push((arguments.join(" "), String::from_utf8_lossy(&text).into_owned()));
+    };
+    for arguments in [&["status"][..], &["status", "--json"], &["doctor"], &["doctor", "--json"]] {
+        ask(arguments, false);
+    }
+    for id in ["good", "receipt", "rejected", "conflict", "page", "denied"] {
+        ask(&["trace", id], false);
+    }
+    for arguments in
+        [&["doctor"][..], &["doctor", "--json"], &["verify", "--all"], &["requeue", "--all", "--dry-run"]]
+    {
+        ask(arguments, true);
+    }
+    // Nobody runs: then the fix is the command that starts one.
+    shown.push(("the log".to_owned(), daemon.log()));
+    drop(daemon);
+    let mut command = sealift();
+    command.args(["doctor", "--data"]).arg(sandbox.data()).args(["--receiver", &url]);
+    shown
+        .push(("doctor".to_owned(), String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned()));
+    files(&sandbox.data(), &mut shown);
+    for (what, text) in &shown {
+        assert!(!text.contains("s3cr3t"), "{what}: {text}");
+    }
+    let receipt = shown.iter().find(|(what, _)| what.ends_with("shipped/receipt/shipping_receipt.json"));
+    assert!(receipt.unwrap().1.contains("receiver.example/c/receipt.tar.zst?"), "the rest of it is kept");
+}
+
+/// What lies there, outside of the archives.
+fn files(folder: &Path, found: &mut Vec<(String, String)>) {
+    for name in names(folder) {
+        let path = folder.join(name);
+        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+        if metadata.is_dir() {
+            files(&path, found);
+        } else if metadata.is_file() {
+            found.push((
+                path.display().to_string(),
+                String::from_utf8_lossy(&fs::read(&path).unwrap()).into(),
+            ));
+        }
     }
 }

@@ -171,6 +171,29 @@ fn on_mergerfs_a_folder_made_anew_under_the_old_name_has_the_old_inode_and_is_an
     assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), b"recorded second");
 }
 
+#[test]
+fn on_mergerfs_where_a_recorder_may_write_to_a_branch_seal_and_the_doctor_say_that_it_cannot_be_told() {
+    let server = Scripted::new(|_, _| Reply::empty(201));
+    let sandbox = Sandbox::new(server.url());
+    let Some(_merged) = Merged::over(&sandbox, "defaults") else { return };
+    for folder in ["episodes", "outbox", "shipped", "quarantine"] {
+        fs::create_dir_all(sandbox.data().join(folder)).unwrap();
+    }
+    let mut daemon = sandbox.daemon();
+    let episode = sandbox.record("run-1", &[("data.bin", b"head")]);
+    let cannot_tell = "is on FUSE, where a file that is open for writing through another mount or on another host \
+                       cannot be told";
+    let sealed = sealift().arg("seal").arg(&episode).output().unwrap();
+    let said = String::from_utf8(sealed.stdout).unwrap();
+    assert!(sealed.status.success() && said.contains(&format!("  it {cannot_tell}")), "{said}");
+    sandbox.wait_shipped("run-1");
+    let (_, doctor) = json_of(sandbox.command("doctor").arg("--json").output().unwrap());
+    let row = doctor["checks"].as_array().unwrap().iter().find(|row| row["id"] == "open-files").unwrap();
+    assert_eq!((&row["status"], &row["details"]["file_system"]), (&"green".into(), &"FUSE".into()));
+    assert!(row["summary"].as_str().unwrap().contains(cannot_tell), "{row}");
+    assert!(daemon.terminate().success());
+}
+
 #[expect(clippy::disallowed_methods, reason = "operators remove as they like")]
 fn remove(folder: &Path) {
     fs::remove_dir_all(folder).unwrap();

@@ -16,6 +16,8 @@ use crate::{
     support::{Process, Sandbox, eventually, json_file, json_of, names, sealift},
 };
 
+mod across;
+mod again;
 mod later;
 mod mapped;
 

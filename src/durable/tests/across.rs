@@ -25,7 +25,7 @@ fn move_while_written(episode: &Path, there: &Path, nth: usize) -> (MoveChecked,
         }
         Ok(fingerprint(path)? == packed)
     };
-    let moved = move_unchanged(episode, there, "a", &unchanged, &any, &quiet()).unwrap();
+    let moved = move_unchanged(episode, there, "a", &unchanged, &any, Probe::never(), &quiet()).unwrap();
     open.flush().unwrap();
     (moved, looks.into_inner())
 }
@@ -60,7 +60,8 @@ fn what_cannot_be_compared_any_more_is_put_back_and_its_copy_goes() {
             *looks.borrow_mut() += 1;
             if *looks.borrow() == nth { Err(io::Error::other("cannot be read")) } else { Ok(true) }
         };
-        let error = move_unchanged(&episode, there.path(), "a", &unchanged, &any, &quiet()).unwrap_err();
+        let error = move_unchanged(&episode, there.path(), "a", &unchanged, &any, Probe::never(), &quiet())
+            .unwrap_err();
         assert_eq!(error.to_string(), "cannot be read");
         assert_eq!(names(&root.path().join("episodes")), ["a"]);
         assert_eq!(names(&episode.join("data")), ["x"]);
@@ -78,7 +79,8 @@ fn a_source_that_changed_goes_beside_a_name_that_was_used_again() {
         }
         Ok(path == episode)
     };
-    let moved = move_unchanged(&episode, there.path(), "a", &unchanged, &any, &quiet()).unwrap();
+    let moved =
+        move_unchanged(&episode, there.path(), "a", &unchanged, &any, Probe::never(), &quiet()).unwrap();
     assert_eq!(moved, MoveChecked::Changed(episode.with_file_name("a~1")));
     assert_eq!(names(&root.path().join("episodes/a~1/data")), ["x"]);
     assert!(names(&episode).is_empty() && names(there.path()).is_empty());
@@ -160,7 +162,8 @@ fn a_copy_of_another_delivery_is_not_taken_for_this_one() {
         assert_eq!(copy, to);
         Ok(false)
     };
-    let moved = move_unchanged(&episode, there.path(), "a", &any, &of_this, &quiet()).unwrap();
+    let moved =
+        move_unchanged(&episode, there.path(), "a", &any, &of_this, Probe::never(), &quiet()).unwrap();
     assert_eq!(moved, MoveChecked::To(there.path().join("a~1")));
 }
 
@@ -244,4 +247,33 @@ fn a_move_to_one_name_that_was_killed_finds_its_copy_there() {
     assert_eq!(move_to_name(&episode, there.path(), "a", &quiet()).unwrap(), there.path().join("a"));
     assert_eq!(names(there.path()), ["a"]);
     assert!(names(&root.path().join("episodes")).is_empty());
+}
+
+#[test]
+fn what_may_be_given_no_other_name_is_not_copied_for_nothing() {
+    let Some(there) = elsewhere() else { return };
+    if !rustix::process::geteuid().is_root() {
+        return cannot("only root makes a folder of another user's");
+    }
+    let (root, episode, _) = sandbox();
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let (owner, visitor) = (65_534, rustix::fs::Uid::from_raw(65_533));
+    mode(root.path(), 0o755);
+    for path in [there.path(), &root.path().join("episodes"), &episode] {
+        mode(path, 0o1777);
+    }
+    std::os::unix::fs::chown(&episode, Some(owner), None).unwrap();
+    let progress = quiet();
+    // Another thread of root's takes another user, and with that loses its capabilities.
+    let error = std::thread::scope(|threads| {
+        let other = threads.spawn(|| {
+            rustix::thread::set_thread_uid(visitor).unwrap();
+            move_directory(&episode, there.path(), "a", &progress).unwrap_err()
+        });
+        other.join().unwrap()
+    });
+    assert_eq!((error.kind(), progress.bytes()), (io::ErrorKind::PermissionDenied, 0), "{error}");
+    assert_eq!((names(&root.path().join("episodes")), names(there.path()).len()), (vec!["a".to_owned()], 0));
+    // The owner of the sticky folder may.
+    assert_eq!(move_directory(&episode, there.path(), "a", &quiet()).unwrap(), there.path().join("a"));
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// An overlay whose lower layer has `episodes/a`.
-struct Overlay {
+pub(super) struct Overlay {
     _disk: Mount,
     merged: Mount,
     _root: tempfile::TempDir,
@@ -33,7 +33,7 @@ impl Drop for Mount {
     }
 }
 
-fn overlay() -> Option<Overlay> {
+pub(super) fn overlay() -> Option<Overlay> {
     let (root, episode, _) = sandbox();
     fs::write(episode.join(MARKER), "").unwrap();
     let path = |name: &str| root.path().join(name);
@@ -51,6 +51,11 @@ fn overlay() -> Option<Overlay> {
     Some(Overlay { _disk: disk, merged, _root: root })
 }
 
+/// The episode in it.
+pub(super) fn in_the_lower_layer(overlay: &Overlay) -> PathBuf {
+    overlay.merged.0.join("a")
+}
+
 #[test]
 fn what_can_have_no_other_name_is_copied_once_and_removed_where_it_stands() {
     let (Some(overlay), Some(there)) = (overlay(), elsewhere()) else { return };
@@ -61,7 +66,8 @@ fn what_can_have_no_other_name_is_copied_once_and_removed_where_it_stands() {
         looks.set(looks.get() + 1);
         Ok(true)
     };
-    let moved = move_unchanged(&episode, there.path(), "a", &unchanged, &any, &quiet()).unwrap();
+    let moved =
+        move_unchanged(&episode, there.path(), "a", &unchanged, &any, Probe::never(), &quiet()).unwrap();
     assert_eq!((moved, looks.get()), (MoveChecked::To(there.path().join("a")), 2));
     assert_eq!(fs::read(there.path().join("a/data/x")).unwrap(), b"x");
     assert!(names(&overlay.merged.0).is_empty() && names(there.path()) == ["a"]);
@@ -72,7 +78,8 @@ fn what_was_written_to_before_it_is_removed_where_it_stands_stays_whole_and_its_
     let (Some(overlay), Some(there)) = (overlay(), elsewhere()) else { return };
     let episode = overlay.merged.0.join("a");
     let unchanged = |path: &Path| Ok(!path.join(REMOVING).exists());
-    let moved = move_unchanged(&episode, there.path(), "a", &unchanged, &any, &quiet()).unwrap();
+    let moved =
+        move_unchanged(&episode, there.path(), "a", &unchanged, &any, Probe::never(), &quiet()).unwrap();
     assert_eq!(moved, MoveChecked::Changed(episode.clone()));
     assert_eq!(names(&episode), ["data", MARKER]);
     assert!(names(there.path()).is_empty());

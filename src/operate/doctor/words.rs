@@ -25,6 +25,11 @@ impl Hands {
         if self.root { command.to_owned() } else { format!("sudo {command}") }
     }
 
+    /// What the daemon says to type, as the one who types it has to: root needs no `sudo`, and may have none.
+    pub(in crate::operate) fn typed(&self, command: &str) -> String {
+        if self.root { without_sudo(command) } else { command.to_owned() }
+    }
+
     /// The same for one who may do it as they are.
     pub(super) fn as_root_unless(&self, may: bool, command: &str) -> String {
         if may { command.to_owned() } else { self.as_root(command) }
@@ -82,6 +87,36 @@ impl Hands {
     fn signal(&self, name: &str, pid: u32) -> String {
         self.as_root(&format!("kill -{name} {pid}"))
     }
+}
+
+/// Takes `sudo` from the beginning of each command of a line, and from nothing that stands in quotes.
+fn without_sudo(line: &str) -> String {
+    let (mut left, mut kept) = (line, String::with_capacity(line.len()));
+    let (mut in_quotes, mut at_start) = (false, true);
+    while let Some(c) = left.chars().next() {
+        if at_start && let Some(command) = left.strip_prefix("sudo ") {
+            left = command;
+            continue;
+        }
+        match c {
+            '\'' => in_quotes = !in_quotes,
+            // The next one is neither a quote nor the end of a command.
+            '\\' if !in_quotes => {
+                kept.push(c);
+                left = &left[1..];
+                let Some(escaped) = left.chars().next() else { break };
+                kept.push(escaped);
+                left = &left[escaped.len_utf8()..];
+                at_start = false;
+                continue;
+            }
+            _ => {}
+        }
+        at_start = !in_quotes && (matches!(c, '&' | ';' | '|') || (at_start && c == ' '));
+        kept.push(c);
+        left = &left[c.len_utf8()..];
+    }
+    kept
 }
 
 /// A word of a shell's command line.
@@ -165,6 +200,35 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+
+    #[test]
+    fn a_fix_that_the_daemon_names_has_no_sudo_for_root_and_keeps_each_for_others() {
+        let mut hands = Hands {
+            root: true,
+            unit: String::new(),
+            has_unit: false,
+            daemon_pid: None,
+            options: String::new(),
+            file: None,
+        };
+        for (said, by_root) in [
+            ("sudo chattr -i '/d/a'", "chattr -i '/d/a'"),
+            (
+                "sudo test -e '/d/a'/done.marker && sudo chown -R 10 '/d/a'",
+                "test -e '/d/a'/done.marker && chown -R 10 '/d/a'",
+            ),
+            ("sudo a; sudo b | sudo c", "a; b | c"),
+            // Names of episodes.
+            ("sudo ls 'x && sudo y'", "ls 'x && sudo y'"),
+            (r"sudo ls 'it'\''s; sudo y' && sudo z", r"ls 'it'\''s; sudo y' && z"),
+            ("echo sudo x", "echo sudo x"),
+        ] {
+            hands.root = true;
+            assert_eq!(hands.typed(said), by_root);
+            hands.root = false;
+            assert_eq!(hands.typed(said), said);
+        }
+    }
 
     #[test]
     fn a_word_is_what_a_shell_reads_back_and_shows_nothing_that_commands_a_terminal() {

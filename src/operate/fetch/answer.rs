@@ -17,6 +17,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    address::without_query,
     episode::{Digest, printable},
     wire,
 };
@@ -96,7 +97,7 @@ pub(super) fn read(
             let to = text(headers, header::LOCATION).unwrap_or("elsewhere");
             Meaning::Never(format!(
                 "it answers {code} and points to {}; no redirect is followed, so set the address that is right",
-                printable(to)
+                printable(without_query(to))
             ))
         }
         _ => Meaning::Never(format!("it answers {status}")),

@@ -15,11 +15,10 @@ use super::{Candidate, Options, word};
 use crate::{
     client::Answered,
     episode::{Commit, printable},
-    meta::{self, MAX_META_BYTES},
+    meta,
     operate::receiver::Receiver,
     progress::Progress,
     records::QuarantineReason,
-    tree,
     wire::{self, ProblemType},
 };
 
@@ -45,9 +44,8 @@ impl Asked {
         if !is_about_the_commit(reason) {
             return None;
         }
-        let meta = tree::read_top(&candidate.folder, c"meta.json", MAX_META_BYTES);
-        let commit = match meta {
-            Ok(meta) => meta.as_deref().and_then(|meta| meta::commit(meta).ok().flatten()),
+        let commit = match meta::look(&candidate.folder) {
+            Ok(meta) => meta.ok().flatten(),
             Err(error) => return Some(format!("its commit cannot be read: {:#}", anyhow::Error::new(error))),
         };
         let Some(receiver) = receiver else {

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Candidate, End, Options, Place, Row, find::Found, word};
-use crate::episode::{EpisodeId, printable};
+use crate::{
+    episode::{EpisodeId, printable},
+    layout::is_same_in_any_case,
+};
 
 pub(super) fn choose(options: &Options, found: &mut Found) {
     let nameless: Vec<_> = options.ids.iter().filter(|wanted| !is_found(options, found, wanted)).collect();
@@ -33,8 +36,10 @@ pub(super) fn choose(options: &Options, found: &mut Found) {
 
 fn is_found(options: &Options, found: &Found, wanted: &EpisodeId) -> bool {
     let is_it = |id: &EpisodeId, folder: Option<&std::path::Path>| {
-        let named = folder.and_then(|folder| folder.file_name()).is_some_and(|name| name == wanted.as_str());
-        if options.by_folder { named } else { id == wanted }
+        let named = |folder: &std::path::Path| {
+            folder.file_name().is_some_and(|name| is_same_in_any_case(name, wanted.as_str()))
+        };
+        if options.by_folder { folder.is_some_and(named) } else { id == wanted }
     };
     found.candidates.iter().any(|it| is_it(&it.id, Some(&it.folder)))
         || found.left.iter().any(|it| is_it(&it.episode_id, it.folder.as_deref()))

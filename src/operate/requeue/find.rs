@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -10,7 +11,7 @@ use super::{Candidate, End, Options, Place, Record, Row, word};
 use crate::{
     episode::{EpisodeId, Look, printable, shell_word},
     filed,
-    layout::{Layout, MARKER, OutboxName, is_scratch, outbox_name},
+    layout::{Layout, MARKER, OutboxName, is_same_in_any_case, is_scratch, outbox_name},
     operate::{
         receiver::Receiver,
         shipped::{self, Shipped},
@@ -74,7 +75,7 @@ fn quarantined(options: &Options, found: &mut Found) -> io::Result<()> {
         };
         let said = reason.as_ref().and_then(|reason| EpisodeId::parse(reason.episode_id.as_deref()?).ok());
         let id = said.unwrap_or(filed_as);
-        if is_wanted(options, &id, name) {
+        if is_wanted(options, &id, &folder) {
             let status = reason.as_ref().and_then(|reason| reason.status_code);
             found.candidates.push(Candidate { id, folder, status, record: Record::Rejected(reason) });
         }
@@ -133,7 +134,7 @@ async fn lost(
     held(options, &ids, &report, progress, found)?;
     for row in report.rows {
         let Some(folder) = row.path else { continue };
-        if !is_wanted(options, &row.episode_id, folder.file_name().unwrap_or_default()) {
+        if !is_wanted(options, &row.episode_id, &folder) {
             continue;
         }
         let elsewhere = row.delivered_to.as_ref();
@@ -185,7 +186,7 @@ fn held(
     for id in ids {
         for Shipped { episode_id, path } in shipped::of(&options.layout.shipped, id)? {
             let is_in_the_report = report.rows.iter().any(|row| row.path.as_ref() == Some(&path));
-            if !is_in_the_report && is_wanted(options, &episode_id, path.file_name().unwrap_or_default()) {
+            if !is_in_the_report && is_wanted(options, &episode_id, &path) {
                 if let Some(receipt) = receipt_of_another_state(&path, progress) {
                     let status = Some(receipt.status_code);
                     let record = Record::Delivered(receipt);
@@ -214,11 +215,19 @@ fn whose(folder: &Path) -> Option<EpisodeId> {
     filed::receipt(folder).ok().flatten().map(|receipt| receipt.episode_id)
 }
 
-fn is_wanted(options: &Options, id: &EpisodeId, folder: &OsStr) -> bool {
-    let is_named = |wanted: &EpisodeId| {
-        if options.by_folder { OsStr::new(wanted.as_str()) == folder } else { wanted == id }
-    };
+fn is_wanted(options: &Options, id: &EpisodeId, folder: &Path) -> bool {
+    let is_named =
+        |wanted: &EpisodeId| if options.by_folder { is_called(folder, wanted) } else { wanted == id };
     options.ids.is_empty() || options.ids.iter().any(is_named)
+}
+
+/// Whether a folder is the one of this name, in another letter case than it is listed where its file system ignores that.
+fn is_called(folder: &Path, name: &EpisodeId) -> bool {
+    let listed = folder.file_name().unwrap_or_default();
+    let inode = |path: &Path| fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    listed == OsStr::new(name.as_str())
+        || (is_same_in_any_case(listed, name.as_str())
+            && inode(folder).is_some_and(|found| inode(&folder.with_file_name(name.as_str())) == Some(found)))
 }
 
 /// The directories that may be wanted, sorted.
@@ -233,6 +242,11 @@ fn folders(folder: &Path, options: &Options) -> io::Result<Vec<PathBuf>> {
         }
     }
     for id in &options.ids {
+        let named = folder.join(id.as_str());
+        if options.by_folder && fs::symlink_metadata(&named).is_ok_and(|found| found.is_dir()) {
+            found.push(named);
+            continue;
+        }
         found.extend(filed::filed_as(folder, id, &Progress::default()).map_err(|error| at(folder, &error))?);
     }
     found.sort();

@@ -100,7 +100,8 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
     for finding in trial {
         // A copy works, and takes longer.
         if !matches!(finding.kind, TrialKind::Copies) {
-            say(finding.what_to_do.clone(), finding.fix.as_deref());
+            let fix = finding.fix.as_ref().map(|fix| hands.typed(fix));
+            say(finding.what_to_do.clone(), fix.as_deref());
         }
     }
     if watch.mode == WatchMode::Blind {
@@ -159,7 +160,11 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
     strangers(&snapshot.strangers, say);
     // Behind everything that a person can mend.
     if let Some(hold) = hold.filter(|hold| !hold.is_for_a_person()) {
-        say(format!("{}. That passes by itself, so far", held(hold)), None);
+        let what = match &hold.suspect {
+            Some(id) => format!("{}. Only {id} has met that; other episodes are tried at once", held(hold)),
+            None => format!("{}. That passes by itself, so far", held(hold)),
+        };
+        say(what, None);
     }
 }
 
@@ -168,12 +173,11 @@ fn writers(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Opti
     for open in snapshot.open_files.some.iter().filter(|open| open.for_s >= LONG_OPEN_S) {
         let by = open.pid.map(|pid| format!(" by process {pid}")).unwrap_or_default();
         let (id, file, span) = (&open.episode_id, &open.file, words::span(open.for_s));
-        say(
-            format!(
-                "{id} is sealed, and {file} in it is open for writing{by}, for {span}: it waits until that is closed"
-            ),
-            None,
-        );
+        let (is, waits) = match open.before_move {
+            false => ("sealed", "it waits until that is closed"),
+            true => ("delivered or rejected", "it is moved when that is closed"),
+        };
+        say(format!("{id} is {is}, and {file} in it is open for writing{by}, for {span}: {waits}"), None);
     }
     for changed in &snapshot.shipped_changed {
         let id = &changed.episode_id;
@@ -261,6 +265,7 @@ mod tests {
                     status_code: Some(503),
                     next_probe_in_s: 3,
                     weather: true,
+                    suspect: None,
                 };
                 told.destination.held = Some(hold);
                 told.counts.conflict = 1;
@@ -296,6 +301,7 @@ mod tests {
                     status_code: None,
                     next_probe_in_s: 3,
                     weather: false,
+                    suspect: None,
                 });
             },
             "held for 60 s: certificate expired",

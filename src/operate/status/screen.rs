@@ -326,6 +326,7 @@ mod tests {
             status_code: None,
             next_probe_in_s: 7,
             weather: false,
+            suspect: None,
         });
         let shown = shown(told);
         for line in [

@@ -117,6 +117,7 @@ mod tests {
             open_files: Vec::new(),
             modes: None,
             aging: None,
+            written_to_since: None,
         };
         filed::write_receipt(&path, &receipt, &[]).unwrap();
     }

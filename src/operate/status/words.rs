@@ -29,7 +29,7 @@ pub(super) fn episodes(count: u64) -> String {
 }
 
 /// Archives that have no episode beside them, where no daemon runs that would look what they are.
-pub(super) fn without_episode(count: u64) -> String {
+pub(in crate::operate) fn without_episode(count: u64) -> String {
     let (archives, have, they) = match count {
         1 => ("1 archive".to_owned(), "has", "It may be the last copy of its episode"),
         many => (format!("{many} archives"), "have", "Each may be the last copy of its episode"),

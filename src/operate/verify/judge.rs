@@ -133,6 +133,7 @@ mod tests {
             open_files: Vec::new(),
             modes: None,
             aging: None,
+            written_to_since: None,
         }
     }
 

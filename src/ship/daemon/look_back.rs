@@ -7,26 +7,41 @@
 //!        └──▶ packs to the content that its receipt names ──yes──▶ nothing
 //!                   └─ no ──▶ told, and shown by status and doctor for as long as it lies there
 //! ```
+//!
+//! Of what a process before this one has moved there, the receipt says what it was; a copy on another file system has stamps of its
+//! own, and the sizes and mtimes of what was packed. What had to be read is noted in the receipt, so that it is read once.
 
 use std::{
     collections::{BTreeMap, HashMap},
     ffi::OsStr,
+    fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Mutex,
+    time::Duration,
 };
 
 use super::workers::{Workers, lock};
 use crate::{
+    clock,
     episode::{EpisodeId, Fingerprint, shell_word},
     filed,
     open_files::Probe,
     progress::Progress,
-    ship::machine::state::Packed,
+    records::{ShippingReceipt, WallTime},
+    ship::machine::{
+        LookedBack, Shipped,
+        look_back::{AFTER, since},
+        state::Packed,
+    },
     snapshot, tree,
 };
 
 /// So many are remembered: twice what waits for its look.
 const MOST: usize = 8192;
+
+/// The coarsest mtimes are those of vfat, every two seconds.
+const MTIME_GRAIN_S: i64 = 3;
 
 /// Shared by the workers and the loop; never held across a disk operation.
 #[derive(Debug, Default)]
@@ -58,12 +73,25 @@ impl Changed {
     }
 }
 
+impl Changed {
+    /// It is about to be packed: where it was put back into the queue from `shipped/`, what stood there is gone.
+    pub(super) fn forget_where_gone(&self, id: &EpisodeId) {
+        let of_it = |(path, found): (&PathBuf, &EpisodeId)| (found == id).then(|| path.clone());
+        let known: Vec<_> = lock(&self.found).iter().filter_map(of_it).collect();
+        for path in known.into_iter().filter(|path| !path.is_dir()) {
+            lock(&self.found).remove(&path);
+        }
+    }
+}
+
 impl Workers {
     /// One has just arrived in `shipped/`.
     pub(super) fn remember_shipped(&self, path: &Path, packed: &Packed, progress: &Progress) {
+        // What was told of the one that stood there before was about another delivery.
+        lock(&self.known.changed.found).remove(path);
         // A rename changes no stamp of what is inside; of a copy they are its own.
         let renamed = packed.folder.is_some_and(|folder| tree::folder_id(path) == Some(folder));
-        let arrived = if renamed { Ok(packed.fingerprint) } else { tree::fingerprint(path, progress) };
+        let arrived = if renamed { Ok(packed.fingerprint) } else { tree::to_remember(path, progress) };
         if let Ok(fingerprint) = arrived {
             let mut known = lock(&self.known.changed.arrived);
             if known.len() >= MOST {
@@ -74,18 +102,99 @@ impl Workers {
     }
 
     /// Looks at each once more, and tells what was written to.
-    pub(super) fn look_back(&self, shipped: &[(EpisodeId, PathBuf)], progress: &Progress) {
-        for (id, path) in shipped {
-            progress.step();
-            let arrived = lock(&self.known.changed.arrived).remove(path);
-            let Some(arrived) = arrived else { continue };
-            // Gone by now: put back into the queue, or removed.
-            if !matches!(tree::is_still(path, arrived, progress), Ok(false))
-                || !self.was_written_to(path, progress)
-            {
-                continue;
+    pub(super) fn look_back(&self, shipped: &Shipped, progress: &Progress) -> LookedBack {
+        let mut looked = LookedBack::default();
+        match shipped {
+            Shipped::These(shipped) => {
+                for (id, path) in shipped {
+                    progress.step();
+                    let arrived = lock(&self.known.changed.arrived).remove(path);
+                    if let Ok(Some(receipt)) = filed::receipt(path) {
+                        looked.changed += u64::from(self.look_at(id, path, arrived, &receipt, progress));
+                    }
+                }
             }
-            lock(&self.known.changed.found).insert(path.clone(), id.clone());
+            Shipped::BeforeTheStart => {
+                for (path, receipt) in self.shipped_last(progress).unwrap_or_default() {
+                    let id = &receipt.episode_id;
+                    if receipt.written_to_since == Some(true) {
+                        lock(&self.known.changed.found).insert(path, id.clone());
+                        continue;
+                    }
+                    looked.changed += u64::from(self.look_at(id, &path, None, &receipt, progress));
+                    let age = age(receipt.delivered_at_wall);
+                    if let Some(rest) = AFTER.checked_sub(age).filter(|_| !self.is_changed(&path)) {
+                        looked.young.push((id.clone(), path, rest));
+                    }
+                }
+            }
+        }
+        looked
+    }
+
+    fn is_changed(&self, path: &Path) -> bool {
+        lock(&self.known.changed.found).contains_key(path)
+    }
+
+    /// What was shipped last when this process began, with its receipts; the newest first.
+    fn shipped_last(&self, progress: &Progress) -> io::Result<Vec<(PathBuf, ShippingReceipt)>> {
+        let began = self.known.began.unwrap_or_else(clock::wall_now);
+        let mut folders = Vec::new();
+        for entry in fs::read_dir(&self.layout.shipped)? {
+            progress.check().map_err(io::Error::other)?;
+            progress.step();
+            let entry = entry?;
+            if !entry.file_name().as_encoded_bytes().starts_with(b".")
+                && entry.file_type()?.is_dir()
+                && let Ok(found) = entry.metadata()
+            {
+                folders.push((found.mtime(), entry.path()));
+            }
+        }
+        folders.sort_unstable_by(|a, b| b.cmp(a));
+        let (mut last, mut newest) = (Vec::new(), None);
+        for (mtime, path) in folders.into_iter().take(MOST) {
+            progress.check().map_err(io::Error::other)?;
+            progress.step();
+            // A receipt is put into its folder after the delivery: those behind this one are older still.
+            if newest.is_some_and(|newest| mtime + MTIME_GRAIN_S < since(newest).unix_seconds()) {
+                break;
+            }
+            let Ok(Some(receipt)) = filed::receipt(&path) else { continue };
+            // A stamp in the future is one of this process, or of a clock that was wrong.
+            if receipt.delivered_at_wall <= began {
+                newest = newest.max(Some(receipt.delivered_at_wall));
+            }
+            last.push((path, receipt));
+        }
+        last.retain(|(_, receipt)| newest.is_none_or(|newest| receipt.delivered_at_wall >= since(newest)));
+        Ok(last)
+    }
+
+    /// Tells whether it was written to. Nothing is told twice.
+    fn look_at(
+        &self,
+        id: &EpisodeId,
+        path: &Path,
+        arrived: Option<Fingerprint>,
+        receipt: &ShippingReceipt,
+        progress: &Progress,
+    ) -> bool {
+        if receipt.written_to_since.is_some() || is_untouched(path, arrived, receipt, progress) {
+            return false;
+        }
+        let content = self.content_as_delivered(receipt, path, Probe::never(), progress);
+        let Ok(content) = content else { return false };
+        let written_to = content != Some(receipt.content_sha256);
+        // Until its minute is over, a tail may still come.
+        if written_to || age(receipt.delivered_at_wall) >= AFTER {
+            let note = |receipt: &mut ShippingReceipt| receipt.written_to_since = Some(written_to);
+            if let Err(error) = filed::note_in_receipt(path, &note) {
+                tracing::debug!(EPISODE = %id, "the second look at it cannot be noted: {error}");
+            }
+        }
+        if written_to {
+            lock(&self.known.changed.found).insert(path.to_owned(), id.clone());
             tracing::warn!(
                 EPISODE = %id,
                 "{id} was written to after it was delivered: what stands in {} is not what the receiver holds. A recorder kept a \
@@ -93,13 +202,35 @@ impl Workers {
                 tree::shown(path), requeue(id, path.file_name().unwrap_or_default())
             );
         }
+        written_to
     }
+}
 
-    fn was_written_to(&self, path: &Path, progress: &Progress) -> bool {
-        let Ok(Some(receipt)) = filed::receipt(path) else { return false };
-        let content = self.content_as_delivered(&receipt, path, Probe::never(), progress);
-        content.is_ok_and(|content| content != Some(receipt.content_sha256))
+/// Whether its stamps say that nothing was written to it since; also of what is gone by now: put back into the queue, or removed.
+fn is_untouched(
+    path: &Path,
+    arrived: Option<Fingerprint>,
+    receipt: &ShippingReceipt,
+    progress: &Progress,
+) -> bool {
+    let now = match tree::look(path, progress) {
+        Ok(Some(now)) => now,
+        Ok(None) => return false,
+        Err(_) => return true,
+    };
+    match (arrived, receipt.fingerprint) {
+        (Some(arrived), _) => now.is(arrived),
+        (None, Some(packed)) => {
+            let alike = now.fingerprint.has_the_headers_of(packed) && receipt.open_files.is_empty();
+            now.is(packed) || alike
+        }
+        (None, None) => false,
     }
+}
+
+fn age(delivered_at: WallTime) -> Duration {
+    let seconds = clock::wall_now().unix_seconds().saturating_sub(delivered_at.unix_seconds());
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
 fn requeue(id: &EpisodeId, folder: &OsStr) -> String {

@@ -13,10 +13,12 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::workers::lock;
+use super::workers::{Workers, lock};
 use crate::{
     episode::EpisodeId,
-    open_files::{Holder, find_holder},
+    open_files::{Holder, Probe, Writers, find_holder, find_open},
+    progress::Progress,
+    ship::machine::state::Moved,
     snapshot, tree,
 };
 
@@ -39,15 +41,25 @@ struct Found {
     since: Instant,
     holder: Option<Holder>,
     searched: Option<Instant>,
+    /// It is delivered, or rejected, and its move waits for this.
+    before_move: bool,
 }
 
 impl OpenFiles {
     /// Notes that a file is open, and says so in words. Blocks now and then, while the process is
     /// looked for.
-    pub(super) fn note(&self, id: &EpisodeId, directory: &Path, file: PathBuf, now: Instant) -> String {
+    pub(super) fn note(
+        &self,
+        id: &EpisodeId,
+        directory: &Path,
+        file: PathBuf,
+        before_move: bool,
+        now: Instant,
+    ) -> String {
         let before = lock(&self.found).get(id).cloned();
-        let mut found =
-            before.unwrap_or(Found { file: file.clone(), since: now, holder: None, searched: None });
+        let new = Found { file: file.clone(), since: now, holder: None, searched: None, before_move };
+        let mut found = before.unwrap_or(new);
+        found.before_move = before_move;
         if found.file != file {
             found = Found { file, holder: None, searched: None, ..found };
         }
@@ -62,7 +74,12 @@ impl OpenFiles {
         words
     }
 
-    /// It was packed, or is gone, or something else is the matter with it.
+    /// Whether its move waits for a file.
+    fn is_before_move(&self, id: &EpisodeId) -> bool {
+        lock(&self.found).get(id).is_some_and(|found| found.before_move)
+    }
+
+    /// It was packed, or moved, or is gone, or something else is the matter with it.
     pub(super) fn forget(&self, id: &EpisodeId) {
         lock(&self.found).remove(id);
     }
@@ -87,11 +104,45 @@ impl OpenFiles {
             pid: found.holder.as_ref().map(|holder| holder.pid),
             process: found.holder.as_ref().map(|holder| holder.name.clone()),
             for_s: now.duration_since(found.since).as_secs(),
+            before_move: found.before_move,
         };
         snapshot::OpenFiles {
             count: found.len() as u64,
             some: found.iter().take(snapshot::MAX_STRANGERS).map(shown).collect(),
             untold: self.untold.load(Ordering::Relaxed),
         }
+    }
+}
+
+impl Workers {
+    /// Of an episode whose move waits for a file: that this, or another, is open still. Nothing is written into it, and no copy is
+    /// begun. One whose move does not wait is not asked after: most are renamed, and what is written to them goes along.
+    pub(super) fn still_open(&self, id: &EpisodeId, progress: &Progress) -> Option<Moved> {
+        let known = &self.known.open_files;
+        if !known.is_before_move(id) {
+            return None;
+        }
+        let directory = self.layout.episode(id);
+        let probe = Probe::below(&directory);
+        let is_open = |path: &PathBuf| {
+            tree::open_known(&directory, path).is_some_and(|file| probe.writers(&file) == Writers::Open)
+        };
+        // What cannot be read is what the move itself finds out.
+        let file = known
+            .last(id)
+            .filter(is_open)
+            .or_else(|| find_open(&directory, probe, progress).ok().flatten())?;
+        Some(self.noted(id, Moved::open(file)))
+    }
+
+    /// Notes for which file a move waits, and who has that open; or that it waits for none.
+    pub(super) fn noted(&self, id: &EpisodeId, moved: Moved) -> Moved {
+        let known = &self.known.open_files;
+        let Moved::Open { file, .. } = moved else {
+            known.forget(id);
+            return moved;
+        };
+        let what = known.note(id, &self.layout.episode(id), file.clone(), true, Instant::now());
+        Moved::Open { file, what }
     }
 }

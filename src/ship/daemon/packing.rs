@@ -9,6 +9,7 @@ use crate::{
     clock, durable,
     episode::{EpisodeId, Look},
     filesystem::used_up,
+    meta,
     open_files::{Probe, Writers},
     progress::Progress,
     records::ManifestCheck,
@@ -38,6 +39,7 @@ impl Workers {
         progress: &Progress,
     ) -> Result<Packed, PackFailure> {
         lock(&self.known.scratch).remove(id);
+        self.known.changed.forget_where_gone(id);
         let options = pack::Options { open_files, ..self.pack };
         self.have(&self.layout.outbox).map_err(PackFailure::Outbox)?;
         outbox::forget_note(&self.layout, id);
@@ -106,7 +108,7 @@ impl Workers {
 
     /// Whether what there is of its archive still fits the episode.
     pub(super) fn check(&self, id: &EpisodeId, rehash: bool, progress: &Progress) -> Check {
-        let receiver = self.transport.shown_url();
+        let receiver = self.transport.destination();
         let Some(measured) = self.measured(id) else {
             let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
             return outbox::check(&self.layout, id, rehash, &receiver, &content_of, progress);
@@ -175,7 +177,7 @@ impl Workers {
             return failure(error, &self.layout.outbox);
         };
         let directory = self.layout.episode(id);
-        let what = self.known.open_files.note(id, &directory, path, Instant::now());
+        let what = self.known.open_files.note(id, &directory, path, false, Instant::now());
         let sealed_for = match scan::look(&self.layout.episodes, id) {
             Look::Sealed(stamp) => clock::age_of(stamp.made_ns).unwrap_or_default(),
             Look::Gone | Look::Open | Look::OddMarker(_) | Look::Unreadable(_) => Duration::ZERO,
@@ -203,8 +205,13 @@ fn told(id: &EpisodeId, packed: pack::Packed) -> Packed {
             EPISODE = %id, "{id}: {count} {what} left out of the archive, {} first", packed.left_out[0].display()
         );
     }
-    if let Some(not_json) = packed.meta_fault {
-        tracing::warn!(EPISODE = %id, "{id}: {not_json}. It is sent without its commit");
+    match packed.meta_fault {
+        // Not every lab names commits, and not every receiver asks for one.
+        Some(fault @ meta::Fault::NoCommit(_)) => {
+            tracing::info!(EPISODE = %id, "{id}: {fault}. It is sent without its commit");
+        }
+        Some(fault) => tracing::warn!(EPISODE = %id, "{id}: {fault}. It is sent without its commit"),
+        None => {}
     }
     let pack::Packed { facts, fingerprint, folder, manifest, commit, open_files, .. } = packed;
     Packed { facts, fingerprint, folder: Some(folder), manifest, commit, open_files }

@@ -11,7 +11,7 @@ use crate::{
     progress::Progress,
     ship::{
         machine::{
-            Effect, Event, Notice,
+            Effect, Event, LookedBack, Notice,
             pulse::{Part, Work},
             state::{Check, Moved, OrphanEnd, PackFailure, Packed},
             window::LocalTime,
@@ -302,11 +302,8 @@ impl Hands {
             }
             Effect::LookBack(shipped) => {
                 workers.step(
-                    move |workers| {
-                        workers.look_back(&shipped, &progress);
-                        Event::LookedBack
-                    },
-                    || Event::LookedBack,
+                    move |workers| Event::LookedBack(workers.look_back(&shipped, &progress)),
+                    || Event::LookedBack(LookedBack::default()),
                 );
             }
             Effect::Sweep => {

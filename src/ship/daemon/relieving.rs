@@ -10,7 +10,7 @@ use crate::{
     durable,
     episode::EpisodeId,
     filesystem::{self, ground},
-    layout::{Layout, is_numbered},
+    layout::{Layout, is_numbered_in_any_case},
     progress::Progress,
     ship::{machine::state::Packed, outbox},
     tree,
@@ -30,7 +30,7 @@ impl Workers {
             return false;
         }
         let retiring = |directory: &OsStr| {
-            lock(&self.known.retiring).iter().any(|id| is_numbered(directory, id.as_str()))
+            lock(&self.known.retiring).iter().any(|id| is_numbered_in_any_case(directory, id.as_str()))
         };
         // The machine asks for one at a time, so nobody misses it meanwhile.
         let mut pressure = std::mem::take(&mut *lock(&self.known.pressure));
@@ -83,8 +83,10 @@ impl Workers {
             return Ok(());
         }
         self.have(&self.layout.outbox)?;
-        outbox::note(&self.layout, id, packed)
-            .map_err(|error| format!("delivered, but its move cannot be noted in the outbox: {error}"))
+        outbox::note(&self.layout, id, packed).map_err(|error| {
+            let what = filesystem::used_up(&self.layout.outbox, &error);
+            format!("delivered, but its move cannot be noted in the outbox: {error}{what}")
+        })
     }
 
     /// Whether there is a spare for the receipt of a delivered episode now, which there was none for: its archive is not needed any more.

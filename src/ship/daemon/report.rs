@@ -123,6 +123,9 @@ impl Daemon {
                 why: hold.why.detail.clone(),
                 status_code: hold.why.status,
                 weather: hold.weather,
+                suspect: (self.machine.destination().deliveries() > 0)
+                    .then(|| hold.suspect.as_ref().map(|id| id.as_str().to_owned()))
+                    .flatten(),
                 next_probe_in_s: hold.next_probe.saturating_sub(machine_now).as_secs(),
             }),
             closed_until: match pace {

@@ -82,6 +82,8 @@ pub(super) struct Known {
     pub(super) taken_back: [AtomicBool; 2],
     /// The last answer's own clock, and when it came.
     server_clock: Mutex<Option<(WallTime, Instant)>>,
+    /// When this process began.
+    pub(super) began: Option<WallTime>,
     /// Which folder `episodes/` was at the start. While it is another, no archive is taken for an orphan.
     root: Option<RootId>,
     /// Which folders the others were.
@@ -108,7 +110,7 @@ pub(super) struct Scratch {
 
 impl Known {
     pub(super) fn new(root: Option<RootId>, grounds: Grounds) -> Self {
-        Self { root, grounds, ..Self::default() }
+        Self { root, grounds, began: Some(clock::wall_now()), ..Self::default() }
     }
 
     /// Whether this is the folder that `episodes/` was at the start.
@@ -237,8 +239,8 @@ impl Workers {
     ) -> Result<(), String> {
         let archive = lock(&self.known.scratch).get(id).map(|scratch| scratch.archive.clone());
         let now = clock::wall_now();
-        let receiver = self.transport.shown_url();
-        let conflict = conflict.map(|refusal| (refusal, receiver.as_str()));
+        let receiver = self.transport.destination();
+        let conflict = conflict.map(|refusal| (refusal, &receiver));
         let said = outbox::Said { conflict, tried };
         let way = self.have(&self.layout.outbox).and_then(|()| self.make_way(id, packed, progress));
         if let (Some(conflict), Some(_)) = (conflict, self.measured(id)) {
@@ -290,6 +292,9 @@ impl Workers {
         proof: &Proof,
         progress: &Progress,
     ) -> Moved {
+        if let Some(waits) = self.still_open(id, progress) {
+            return waits;
+        }
         let delivered_to = lock(&self.known.delivered_to).get(id).cloned();
         let retirement = retire::Retirement {
             id,
@@ -323,17 +328,20 @@ impl Workers {
         if let Moved::To(path) = &moved {
             self.remember_shipped(path, packed, progress);
         }
-        if !matches!(moved, Moved::Failed(_) | Moved::NoRoom { .. }) {
+        if !matches!(moved, Moved::Failed(_) | Moved::NoRoom { .. } | Moved::Open { .. }) {
             lock(&self.known.scratch).remove(id);
             // Packed again to the same bytes, it is moved without being sent again.
             if !matches!(moved, Moved::Changed) {
                 lock(&self.known.delivered_to).remove(id);
             }
         }
-        moved
+        self.noted(id, moved)
     }
 
     pub(super) fn quarantine(&self, id: &EpisodeId, reason: &Reason, progress: &Progress) -> Moved {
+        if let Some(waits) = self.still_open(id, progress) {
+            return waits;
+        }
         lock(&self.known.scratch).remove(id);
         lock(&self.known.delivered_to).remove(id);
         if let Err(why) = self.have(&self.layout.quarantine) {
@@ -344,7 +352,8 @@ impl Workers {
         }
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
         let (now, believed) = (clock::wall_now(), self.clock_is_believed());
-        quarantine::quarantine(&self.layout, id, reason, now, believed, &content_of, progress)
+        let moved = quarantine::quarantine(&self.layout, id, reason, now, believed, &content_of, progress);
+        self.noted(id, moved)
     }
 
     pub(super) fn settle_orphan(&self, id: &EpisodeId, displaced: bool, progress: &Progress) -> OrphanEnd {

@@ -43,9 +43,8 @@ impl Machine {
             alone && !held && (!failed_in_hold || self.destination.signs.of_the_episodes());
         let own_weather = episode.fails_alone_in_weather;
         episode.failed_at = Some(now);
-        episode.hung |=
-            matches!(attempt.outcome, Outcome::Failed(Fault::TimedOut(Phase::Answer | Phase::Idle)))
-                && deliveries > episode.deliveries_at_start;
+        let timed_out = |fault: &Fault| matches!(fault, Fault::TimedOut(Phase::Idle | Phase::Answer));
+        episode.hung = matches!(&attempt.outcome, Outcome::Failed(fault) if timed_out(fault));
         let moved = episode.went_on(attempt);
         let paused = std::mem::take(&mut episode.paused);
         // The window closed over it: that is no failure, once. What needs more than a window each time gives way as well.
@@ -277,7 +276,6 @@ impl Machine {
         }
         if delivered {
             self.ramp.delivered(self.settings.concurrency);
-            self.sending.delivered();
             for id in self.destination.take_waiting() {
                 self.send_again(&id);
             }

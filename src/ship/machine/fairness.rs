@@ -7,11 +7,12 @@
 //!           │  1 kept  │
 //!           └──────────┘
 //!   of one slot: main and kept take turns, and beside one that takes long a second slot opens
+//!   of more, for sending: where each has been taken for half a minute, one more opens for a small one, up to twice as many
 //! ```
 //!
 //! So a giant holds up no small one, a backlog no fresh one, and what is fresh never all that is old. Whatever an episode does
-//! to its slot, it has only one; and all that have hung before have one together. Beside a small upload that hangs on the kept
-//! slot another slot is kept.
+//! to its slot, it has only one. Where as many uploads hang as there are slots, that would be all of them: hence the further
+//! ones, and the kept slot is not for those that hung before.
 //!
 //! An archive's size is known before it is sent. An episode's is not before it is packed: one that turns out not to be small
 //! on the kept slot is put back, is known from then on, and waits for a main slot. No more than [`SMALL_BYTES`] of it were
@@ -29,12 +30,6 @@ pub const SMALL_BYTES: u64 = 16 * 1024 * 1024;
 const LONG: Duration = Duration::from_secs(1);
 /// While the destination is held, everybody waits for the end of a probe: of a small one for so long.
 const SLOW_PROBE: Duration = Duration::from_secs(30);
-/// A small upload of which nothing is heard for so long, beyond what it takes on the slowest line, hangs: it does not count any more on
-/// the kept slot. Two at a time do not, nor do those beside which others were delivered, up to so many.
-const HANGS_AFTER: Duration = Duration::from_secs(10);
-const SLOWEST_BYTES_PER_S: u64 = 64 * 1024;
-const MOST_HANGING: usize = 2;
-const MOST_HANGING_BESIDE_DELIVERIES: usize = 16;
 /// While it is held, so many small ones may be packed beyond what keeps the uploads busy.
 const MOST_FRESH_AHEAD: usize = 256;
 /// A queue that is no longer than this is no backlog: it is served in its order.
@@ -64,10 +59,6 @@ struct Turn {
     long_from: Duration,
     /// It takes long for a probe, and holds up no others.
     slow_from: Duration,
-    /// It hangs from then on.
-    hangs_from: Duration,
-    /// How many were delivered when it began.
-    deliveries: u64,
 }
 
 /// The slots of one kind of work, and who has them.
@@ -77,7 +68,6 @@ pub(super) struct Lanes {
     last: Option<Lane>,
     main_turns: u32,
     kept_turns: u32,
-    deliveries: u64,
 }
 
 /// Which slots are free, in the order in which they are to be used.
@@ -91,16 +81,11 @@ pub(super) struct Free {
 impl Lanes {
     /// What is free of so many slots, for so many that wait.
     pub(super) fn free(&self, slots: usize, waiting: usize, now: Duration) -> Free {
-        let hanging = self.hanging(now);
-        let count = self.under_way.len() - hanging;
-        let kept = self.under_way.values().filter(|turn| turn.lane == Lane::Kept).count() - hanging;
-        let hangs = |turn: &&Turn| hanging > 0 && turn.lane == Lane::Kept && turn.hangs_from <= now;
-        let mut others = self.under_way.values().filter(|turn| !hangs(turn));
-        let beside_a_long_one = slots == 1 && count == 1 && others.all(|turn| turn.long_from <= now);
-        // On the way up after a hold there may be fewer slots than uploads that hang on the main ones.
-        let main = self.under_way.values().filter(|turn| turn.lane == Lane::Main);
-        let hanging_on_main = main.filter(|turn| turn.hangs_from <= now).count();
-        let room = count - hanging_on_main < slots || beside_a_long_one;
+        let count = self.under_way.len();
+        let kept = self.under_way.values().filter(|turn| turn.lane == Lane::Kept).count();
+        let beside_a_long_one =
+            slots == 1 && count == 1 && self.under_way.values().all(|turn| turn.long_from <= now);
+        let room = count < slots || beside_a_long_one;
         Free {
             main: room && count - kept < (slots - 1).max(1),
             kept: room && kept == 0,
@@ -111,31 +96,20 @@ impl Lanes {
 
     /// When one more slot opens though nothing has come back; `None` where that will not be.
     pub(super) fn opens_at(&self, slots: usize, now: Duration) -> Option<Duration> {
-        let long_from = self.under_way.values().map(|turn| turn.long_from).filter(|_| slots == 1);
-        let hangs_from = self.under_way.values().map(|turn| turn.hangs_from).filter(|at| *at < Duration::MAX);
-        long_from.chain(hangs_from).filter(|at| *at > now).min()
+        let alone = slots == 1 && self.under_way.len() == 1;
+        let long_from = self.under_way.values().next().map(|turn| turn.long_from);
+        long_from.filter(|at| alone && *at > now)
     }
 
-    /// How many hang on slots that were kept, and do not count on them any more.
-    fn hanging(&self, now: Duration) -> usize {
-        let kept = self.under_way.values().filter(|turn| turn.lane == Lane::Kept);
-        let (mut alone, mut beside) = (0, 0);
-        for turn in kept.filter(|turn| turn.hangs_from <= now) {
-            if self.deliveries > turn.deliveries { beside += 1 } else { alone += 1 }
-        }
-        (alone.min(MOST_HANGING) + beside).min(MOST_HANGING_BESIDE_DELIVERIES)
+    /// Whether each slot has been taken for so long that what has it hangs, or nearly so, and fewer than `most` are under way.
+    pub(super) fn all_hang(&self, slots: usize, most: usize, now: Duration) -> bool {
+        self.hang_from(slots, most).is_some_and(|at| at <= now)
     }
 
-    /// This one is an upload, which hangs where it takes longer than such a one does.
-    pub(super) fn may_hang(&mut self, id: &EpisodeId, size_bytes: u64, now: Duration) {
-        if let Some(turn) = self.under_way.get_mut(id) {
-            turn.hangs_from = now + HANGS_AFTER + Duration::from_secs(size_bytes / SLOWEST_BYTES_PER_S);
-        }
-    }
-
-    /// One more was delivered.
-    pub(super) fn delivered(&mut self) {
-        self.deliveries += 1;
+    /// From when on that is so, unless something comes back before.
+    pub(super) fn hang_from(&self, slots: usize, most: usize) -> Option<Duration> {
+        let may = slots > 1 && (slots..most).contains(&self.under_way.len());
+        self.under_way.values().map(|turn| turn.slow_from).max().filter(|_| may)
     }
 
     /// Whether one is under way that does not take long yet.
@@ -146,8 +120,7 @@ impl Lanes {
     /// One has begun. `large`: it is known to take long.
     pub(super) fn begin(&mut self, id: &EpisodeId, lane: Lane, large: bool, now: Duration) {
         let (long_from, slow_from) = if large { (now, now + LONG) } else { (now + LONG, now + SLOW_PROBE) };
-        let (hangs_from, deliveries) = (Duration::MAX, self.deliveries);
-        self.under_way.insert(id.clone(), Turn { lane, long_from, slow_from, hangs_from, deliveries });
+        self.under_way.insert(id.clone(), Turn { lane, long_from, slow_from });
         self.last = Some(lane);
         match lane {
             Lane::Main => self.main_turns = self.main_turns.wrapping_add(1),
@@ -174,17 +147,8 @@ impl Lanes {
         self.under_way.len()
     }
 
-    /// Those that are under way.
-    fn ids(&self) -> impl Iterator<Item = &EpisodeId> {
-        self.under_way.keys()
-    }
-
-    /// Whether the far end of a queue of this length is served, and not the near one. Beside uploads that hang the next ones in order
-    /// may hang as well.
-    fn takes_the_far_end(&self, lane: Lane, order: Order, waiting: usize, now: Duration) -> bool {
-        if lane == Lane::Kept && self.hanging(now) > 0 {
-            return order.is_freshest_last();
-        }
+    /// Whether the far end of a queue of this length is served, and not the near one.
+    fn takes_the_far_end(&self, lane: Lane, order: Order, waiting: usize) -> bool {
         waiting > BACKLOG
             && match (lane, order) {
                 (Lane::Main, Order::OldestFirst) => false,
@@ -202,11 +166,7 @@ impl Machine {
         let beside_a_large_one = || ahead == most && self.to_send.iter().any(|id| self.is_large(id));
         ahead < most
             || match lane {
-                Lane::Kept => {
-                    // What is packed already may be what hangs next.
-                    let hanging = self.sending.hanging(self.now);
-                    ahead < most + hanging || beside_a_large_one() || self.needs_a_fresh_one()
-                }
+                Lane::Kept => beside_a_large_one() || self.needs_a_fresh_one(),
                 Lane::Main => self.needs_a_fresh_giant(),
             }
     }
@@ -261,11 +221,7 @@ impl Machine {
     pub(super) fn next_to_pack(&mut self, lane: Lane) -> Option<EpisodeId> {
         let large = if lane == Lane::Main { self.to_pack_large.len() } else { 0 };
         let waiting = self.to_pack.len() + large;
-        let order = self.settings.order;
-        let far = match lane {
-            Lane::Kept if self.sending.hanging(self.now) > 0 => order.is_freshest_last(),
-            Lane::Kept | Lane::Main => self.packing.takes_the_far_end(lane, order, waiting, self.now),
-        };
+        let far = self.packing.takes_the_far_end(lane, self.settings.order, waiting);
         let any = |_: &EpisodeId| true;
         let paused = self.packing_paused_until.is_some();
         let none = Queue::default();
@@ -284,13 +240,10 @@ impl Machine {
     /// Who is sent next to a destination that works, and on which slot.
     pub(super) fn next_in_turn(&self, free: Free) -> Option<(Lane, EpisodeId)> {
         let waiting = self.waiting();
-        let one_hangs_again = self.sending.ids().any(|id| self.has_hung(id));
         let next = |lane: Lane, is_free: bool| {
-            let far = self.sending.takes_the_far_end(lane, self.settings.order, waiting, self.now);
-            let may = |id: &EpisodeId| match lane {
-                Lane::Main => !(one_hangs_again && self.has_hung(id)),
-                Lane::Kept => !self.is_large(id) && !self.has_hung(id),
-            };
+            let far = self.sending.takes_the_far_end(lane, self.settings.order, waiting);
+            let hangs = |id: &EpisodeId| self.episodes.get(id).is_some_and(|episode| episode.hung);
+            let may = |id: &EpisodeId| lane == Lane::Main || !(self.is_large(id) || hangs(id));
             let next = self.next_of(&[&self.to_send], far, may).filter(|_| is_free);
             next.map(|id| (lane, id.clone()))
         };
@@ -309,9 +262,10 @@ impl Machine {
         self.episodes.get(id).is_some_and(|episode| episode.is_large())
     }
 
-    /// Whether nothing was heard of an upload of it before.
-    fn has_hung(&self, id: &EpisodeId) -> bool {
-        self.episodes.get(id).is_some_and(|episode| episode.hung)
+    /// How many may be under way where as many as there are slots hang. On a line that is limited what takes long may just be
+    /// slow, and each needs its share.
+    pub(super) fn most_beside_hanging(&self) -> usize {
+        if self.is_limited() { 0 } else { 2 * self.settings.concurrency }
     }
 
     /// When a second slot opens beside one that takes long, and somebody waits for it.
@@ -321,7 +275,8 @@ impl Machine {
         let pack = waits(&self.to_pack) || waits(&self.to_check);
         let packing = self.packing.opens_at(self.settings.pack_workers, now).filter(|_| pack);
         let slots = self.uploads_at_once();
-        let sending = self.sending.opens_at(slots, now).filter(|_| waits(&self.to_send));
-        [packing, sending].into_iter().flatten().min()
+        let hang_from = self.sending.hang_from(slots, self.most_beside_hanging()).filter(|at| *at > now);
+        let sending = [self.sending.opens_at(slots, now), hang_from].into_iter().flatten().min();
+        [packing, sending.filter(|_| waits(&self.to_send))].into_iter().flatten().min()
     }
 }

@@ -1,59 +1,84 @@
 //! A minute after a delivery its folder in `shipped/` is looked at once more: a recorder that has
 //! kept a file open may have written to it since, and nothing of that was delivered.
+//!
+//! A process that ends within that minute leaves the look to the next one, which looks first at what was shipped last. So one pass
+//! after another (`--once` from cron) misses none: what a pass has shipped and not looked at is among the last when it ends.
 
 use std::{collections::VecDeque, path::PathBuf, time::Duration};
 
-use super::{Effect, queue::Machine};
-use crate::episode::EpisodeId;
+use super::{Effect, LookedBack, Shipped, queue::Machine};
+use crate::{episode::EpisodeId, records::WallTime};
 
 /// How long after its move.
-const AFTER: Duration = Duration::from_secs(60);
+pub const AFTER: Duration = Duration::from_secs(60);
 /// So many wait for their look; of more than that, in one minute, the oldest go without one.
 const MOST: usize = 4096;
 
-/// Those that wait for it, in the order of their moves.
+/// Those that wait for it, in the order of their turns.
 #[derive(Debug, Default)]
 pub(super) struct LookBack {
     waiting: VecDeque<(Duration, EpisodeId, PathBuf)>,
     under_way: bool,
+    /// What was shipped before this process began was asked for.
+    has_begun: bool,
 }
 
 impl LookBack {
     pub(super) fn deadline(&self) -> Option<Duration> {
-        self.waiting.front().filter(|_| !self.under_way).map(|(due, ..)| *due)
+        let first =
+            if self.has_begun { self.waiting.front().map(|(due, ..)| *due) } else { Some(Duration::ZERO) };
+        first.filter(|_| !self.under_way)
     }
 
     pub(super) fn under_way(&self) -> bool {
         self.under_way
     }
 
-    pub(super) fn ended(&mut self) {
-        self.under_way = false;
+    fn push(&mut self, due: Duration, id: EpisodeId, path: PathBuf) {
+        if self.waiting.len() >= MOST {
+            self.waiting.pop_front();
+        }
+        let place = self.waiting.partition_point(|(before, ..)| *before <= due);
+        self.waiting.insert(place, (due, id, path));
     }
+}
+
+/// Of what was shipped last at `newest`: since when that is to be looked at that a process which has ended since may not have
+/// looked at. Twice the time after which it would have, for a disk that is slow.
+#[must_use]
+pub fn since(newest: WallTime) -> WallTime {
+    let seconds = i64::try_from(2 * AFTER.as_secs()).unwrap_or(i64::MAX);
+    WallTime::from_unix_seconds(newest.unix_seconds().saturating_sub(seconds))
 }
 
 impl Machine {
     /// One has arrived in `shipped/`.
     pub(super) fn look_back_later(&mut self, id: &EpisodeId, path: PathBuf, now: Duration) {
-        // One pass is over by then.
+        self.look_back.push(now + AFTER, id.clone(), path);
+    }
+
+    pub(super) fn looked_back(&mut self, looked: LookedBack, now: Duration) {
+        self.look_back.under_way = false;
+        // What was written and is not sent is something left undone.
         if self.settings.once {
-            return;
+            self.tally.unseen += looked.changed;
         }
-        let waiting = &mut self.look_back.waiting;
-        if waiting.len() >= MOST {
-            waiting.pop_front();
+        for (id, path, rest) in looked.young {
+            self.look_back.push(now + rest, id, path);
         }
-        waiting.push_back((now + AFTER, id.clone(), path));
     }
 
     pub(super) fn look_back_if_due(&mut self, now: Duration) {
         if self.look_back.deadline().is_none_or(|due| due > now) {
             return;
         }
-        let waiting = &mut self.look_back.waiting;
-        let count = waiting.iter().take_while(|(due, ..)| *due <= now).count();
-        let due = waiting.drain(..count).map(|(_, id, path)| (id, path)).collect();
         self.look_back.under_way = true;
-        self.now_do(Effect::LookBack(due));
+        if !std::mem::replace(&mut self.look_back.has_begun, true) {
+            return self.now_do(Effect::LookBack(Shipped::BeforeTheStart));
+        }
+        let waiting = &mut self.look_back.waiting;
+        let count = waiting.partition_point(|(due, ..)| *due <= now);
+        let due = waiting.drain(..count).map(|(_, id, path)| (id, path)).collect();
+        self.now_do(Effect::LookBack(Shipped::These(due)));
     }
 }

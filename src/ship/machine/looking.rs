@@ -11,7 +11,7 @@ use std::{
 use super::{
     Effect, Notice, Scanned,
     queue::{Machine, NEVER},
-    state::{Episode, Look, Looking, Next, OpenFiles, State},
+    state::{Episode, Look, Looking, OpenFiles, State},
 };
 use crate::episode::EpisodeId;
 
@@ -158,7 +158,7 @@ impl Machine {
             }
             Look::Sealed(stamp) => {
                 let Some(episode) = self.episodes.get_mut(id) else { return };
-                let before = episode.stamp;
+                let (before, is_delivered) = (episode.stamp, episode.is_delivered());
                 match &episode.state {
                     State::Open => {
                         self.tally.scanned += 1;
@@ -172,6 +172,10 @@ impl Machine {
                         if before.is_none_or(|before| !stamp.is_still(before)) =>
                     {
                         self.stamp(id, stamp);
+                        // Delivered, and not moved yet: the move finds out whether this is it.
+                        if is_delivered {
+                            return self.retire_now(id);
+                        }
                         self.sleep_until(id, None);
                         // Another marker has a minute of its own to become whole.
                         if let Some(episode) = self.episodes.get_mut(id) {
@@ -233,9 +237,8 @@ impl Machine {
             return;
         }
         // Delivered, and not moved yet: the move finds out where it is, and says that the receiver has it.
-        if matches!(episode.state, State::Resting(Next::Retire(..), _)) && !self.stopping {
-            self.sleep_until(id, None);
-            return self.rested(id);
+        if episode.is_delivered() && !self.stopping {
+            return self.retire_now(id);
         }
         let has_archive = episode.durable || episode.archived;
         if !matches!(episode.state, State::Open) {
@@ -247,6 +250,12 @@ impl Machine {
         if has_archive && !self.stopping {
             self.settle_archive(id.clone(), true);
         }
+    }
+
+    /// It could not be moved, and waited. What stands there has changed since.
+    fn retire_now(&mut self, id: &EpisodeId) {
+        self.sleep_until(id, None);
+        self.rested(id);
     }
 
     /// Finds out what the archive of an episode that is not there is the last copy of. Nothing of that name is packed meanwhile.
@@ -266,6 +275,10 @@ impl Machine {
         }
         if episode.busy() {
             return;
+        }
+        // What was delivered is not this any more, and its archive is no last copy: the move finds that out, and says so.
+        if episode.is_delivered() && !self.stopping {
+            return self.retire_now(id);
         }
         episode.archived = episode.durable;
         episode.without_copy = false;

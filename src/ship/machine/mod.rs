@@ -23,7 +23,7 @@ pub mod census;
 pub mod fairness;
 pub mod ground;
 pub mod hold;
-mod look_back;
+pub mod look_back;
 mod looking;
 mod order;
 pub mod overview;
@@ -130,7 +130,7 @@ pub enum Event {
     /// [`Effect::Relieve`] came back. False where there is too little room, and nothing that may be removed.
     Relieved(bool),
     /// [`Effect::LookBack`] came back.
-    LookedBack,
+    LookedBack(LookedBack),
     /// Watches can be had (true), or not (false).
     Watching(bool),
     /// Every watch is gone: `episodes/` is another folder than it was.
@@ -259,8 +259,8 @@ pub enum Effect {
     },
     /// Remove from `quarantine/` and `shipped/` what has aged out.
     Sweep,
-    /// Look whether these, which were moved to `shipped/` a minute ago, are still what they were then.
-    LookBack(Vec<(EpisodeId, PathBuf)>),
+    /// Look whether these, which were moved to `shipped/`, are still what they were then.
+    LookBack(Shipped),
     /// What time of day is it?
     ReadClock,
     /// All uploads go at this pace from now on, also those under way.
@@ -272,6 +272,24 @@ pub enum Effect {
     },
     /// Say something to a person.
     Tell(Notice),
+}
+
+/// What is looked at once more in `shipped/`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shipped {
+    /// What the processes before this one have moved there last: they may have ended before they looked.
+    BeforeTheStart,
+    /// These, which this one has moved there a minute ago.
+    These(Vec<(EpisodeId, PathBuf)>),
+}
+
+/// What a second look found.
+#[derive(Debug, Default)]
+pub struct LookedBack {
+    /// So many were written to, and that was not known before.
+    pub changed: u64,
+    /// These have not been there for a minute yet; how long that takes still.
+    pub young: Vec<(EpisodeId, PathBuf, Duration)>,
 }
 
 /// What a person is told.
@@ -307,6 +325,17 @@ pub enum Notice {
     OpenFile(EpisodeId, String, Duration),
     /// A file of it has been open for writing for so long that it is shipped as it is.
     OpenFileAccepted(EpisodeId, String, Duration),
+    /// A receiver has taken it, or judged it, and it would have to be copied away while a file of it is open for writing.
+    OpenFileBeforeMove {
+        /// Which.
+        id: EpisodeId,
+        /// It was taken.
+        is_delivered: bool,
+        /// Which file, in words.
+        what: String,
+        /// Looked at again in.
+        pause: Duration,
+    },
     /// It cannot be read, moved or checked here; tried again.
     Stuck(EpisodeId, String, Duration),
     /// The outbox cannot be written; packing goes on later.

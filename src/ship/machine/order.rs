@@ -38,13 +38,6 @@ pub enum Order {
     NewestFirst,
 }
 
-impl Order {
-    /// Whether what was sealed last stands at the far end of a queue.
-    pub(super) fn is_freshest_last(self) -> bool {
-        self == Self::OldestFirst
-    }
-}
-
 /// The order of those that were not tried: by the time of the seal, the smallest first. The newest first, it is counted down.
 pub(super) type Rank = (i64, EpisodeId);
 
@@ -189,7 +182,7 @@ impl Machine {
 
     /// The one of the untried that was sealed last.
     pub(super) fn newest<'a>(&self, queue: &'a Queue) -> Option<&'a EpisodeId> {
-        let far = self.settings.order.is_freshest_last();
+        let far = self.settings.order == Order::OldestFirst;
         queue.untried_from(far).next().map(|(_, id)| id)
     }
 

@@ -168,6 +168,7 @@ impl Machine {
             Notice::StillChanging(id, why, _)
             | Notice::OpenFile(id, why, _)
             | Notice::OpenFileAccepted(id, why, _)
+            | Notice::OpenFileBeforeMove { id, what: why, .. }
             | Notice::Stuck(id, why, _) => (id, why),
             Notice::PackingPaused(why, _) | Notice::OutboxFull(why, _) => {
                 self.ledger.paused.clone_from(why);

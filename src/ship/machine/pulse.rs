@@ -259,7 +259,7 @@ impl Part {
             Event::OrphanSettled(id, _) => (Work::Orphan, Some(id)),
             Event::Swept(_) => (Work::Sweep, None),
             Event::Relieved(_) => (Work::Relieve, None),
-            Event::LookedBack => (Work::LookBack, None),
+            Event::LookedBack(_) => (Work::LookBack, None),
             Event::Hinted(_)
             | Event::Unsure
             | Event::PutAside(_)

@@ -175,7 +175,7 @@ impl Machine {
                 }
             }
             Event::Relieved(enough) => self.relieved(enough),
-            Event::LookedBack => self.look_back.ended(),
+            Event::LookedBack(looked) => self.looked_back(looked, now),
             Event::Watching(can) => {
                 if can && self.blind {
                     self.distrust_watches();

@@ -28,7 +28,6 @@ impl Machine {
             for episode in self.episodes.values_mut() {
                 episode.fails_alone = false;
                 episode.fails_alone_in_weather = false;
-                episode.hung = false;
                 episode.deliveries_at_failure = None;
                 episode.sent_elsewhere = episode.sending();
                 // What the other one holds says nothing of this one.

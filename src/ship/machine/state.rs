@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::verdict::{Proof, Refusal};
 pub use crate::episode::Look;
 use crate::{
-    episode::{Commit, Digest, Fingerprint, FolderId, Stamp},
+    episode::{Commit, Digest, Fingerprint, FolderId, Stamp, printable},
     records::{ArchiveFacts, ManifestCheck},
     ship::outcome::{Attempt, Outcome},
 };
@@ -94,6 +94,13 @@ pub enum Moved {
     To(PathBuf),
     /// It is not what was packed; it was put back.
     Changed,
+    /// It would have to be copied, and a file of it is open for writing: it stays where it is until that is closed.
+    Open {
+        /// The file, seen from the episode.
+        file: PathBuf,
+        /// The same in words, with the process where that is known.
+        what: String,
+    },
     /// It is not there.
     Gone,
     /// It could not be moved; why, and what to type.
@@ -105,6 +112,14 @@ pub enum Moved {
         /// What that would take on the disk of `shipped/`, bytes.
         need_bytes: u64,
     },
+}
+
+impl Moved {
+    /// As [`Moved::Open`], by a process that is not known.
+    #[must_use]
+    pub fn open(file: PathBuf) -> Self {
+        Self::Open { what: format!("{} is open for writing", printable(&file.to_string_lossy())), file }
+    }
 }
 
 /// What became of an archive without an episode.
@@ -258,7 +273,7 @@ pub(super) struct Episode {
     pub(super) fails_alone_in_weather: bool,
     /// It failed last while the destination was held.
     pub(super) failed_in_hold: bool,
-    /// Nothing was heard of an upload of it for too long, and others were delivered meanwhile: the next one hangs as well.
+    /// Its last attempt ended by a time-out: it had its slot for as long as it could.
     pub(super) hung: bool,
     /// Whether its sidecar says that it was tried.
     pub(super) noted: Noted,
@@ -409,6 +424,11 @@ impl Episode {
     /// The length of its archive, where it is packed and waits to be sent; else 0.
     pub(super) fn archive_bytes(&self) -> u64 {
         if let State::Ready(packed) = &self.state { packed.facts.size_bytes } else { 0 }
+    }
+
+    /// The receiver has it, and it could not be moved so far.
+    pub(super) fn is_delivered(&self) -> bool {
+        matches!(self.state, State::Resting(Next::Retire(..), _))
     }
 
     pub(super) fn sending(&self) -> bool {

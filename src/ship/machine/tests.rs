@@ -21,7 +21,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{
-    Effect, Event, Notice, Scanned, Settings,
+    Effect, Event, LookedBack, Notice, Scanned, Settings, Shipped,
     fairness::Order,
     queue::Machine,
     state::{Check, Look, Moved, OrphanEnd, PackFailure, Packed},
@@ -89,6 +89,9 @@ impl Bench {
         while let Some(effect) = self.machine.next_effect() {
             match effect {
                 Effect::Tell(notice) => self.told.push(notice),
+                Effect::LookBack(Shipped::BeforeTheStart) => {
+                    self.machine.handle(Event::LookedBack(LookedBack::default()), self.now);
+                }
                 effect => self.wanted.push(effect),
             }
         }

@@ -184,15 +184,21 @@ impl Machine {
         episode.durable = result.is_ok() && !without_copy;
         if without_copy && result.is_ok() {
             episode.conflict = None;
+            episode.failures.local = 0;
         }
         let state = std::mem::replace(&mut episode.state, State::Sealed);
         match (state, result) {
-            // It stays in conflict, and is noted with the next look at it.
+            // It stays in conflict, and the look at it that comes soon notes that again.
             (
                 state @ (State::Ready(_) | State::Parked(_) | State::Resting(..) | State::Sending(_)),
                 Err(_),
             ) if without_copy => {
+                let is_parked = matches!(state, State::Parked(_));
                 episode.state = state;
+                if is_parked {
+                    let wait = self.failed(id, |episode| &mut episode.failures.local, LOCAL);
+                    self.sleep_until(id, Some(now + wait));
+                }
             }
             // It waited for this before it could be moved, or packed again.
             (State::Retiring(packed, proof), _) => self.retire(id, packed, proof),
@@ -258,8 +264,14 @@ impl Machine {
                 self.tell(Notice::DeliveredAndGone(id.clone()));
                 self.forget_unless_back(id);
             }
+            Moved::Open { what, .. } => {
+                self.found_open_file_before_move(id, Next::Retire(packed, proof), what, now);
+            }
             Moved::Changed => {
+                episode.waits_anew_for_open_files();
                 let content_sha256 = packed.facts.content_sha256;
+                // Whatever stands there now: what was delivered needs no archive any more, and has none.
+                episode.durable = false;
                 let before = episode.delivered.take().filter(|held| held.content_sha256 == content_sha256);
                 let again = before.map_or(0, |held| held.again + 1);
                 episode.delivered = Some(Box::new(Delivered { content_sha256, proof, again }));
@@ -279,9 +291,10 @@ impl Machine {
         }
     }
 
-    /// What has no final name yet is nothing that the next start would look at.
+    /// What has no final name yet is nothing that the next start would look at. What waited for a file to be closed waits no more.
     pub(super) fn discard_scratch(&mut self, id: &EpisodeId) {
-        if self.episodes.get(id).is_some_and(|episode| !episode.durable) {
+        let episode = self.episodes.get(id);
+        if episode.is_some_and(|episode| !episode.durable || episode.failures.open_file > 0) {
             self.now_do(Effect::Discard(id.clone()));
         }
     }
@@ -328,7 +341,13 @@ impl Machine {
                 self.vanished(id);
                 self.forget_unless_back(id);
             }
-            Moved::Changed => self.settle(id, "it is not what was judged any more".to_owned(), now),
+            Moved::Open { what, .. } => {
+                self.found_open_file_before_move(id, Next::Quarantine(reason), what, now);
+            }
+            Moved::Changed => {
+                episode.waits_anew_for_open_files();
+                self.settle(id, "it is not what was judged any more".to_owned(), now);
+            }
             // What is removed for room makes none in quarantine/.
             Moved::Failed(why) | Moved::NoRoom { why, .. } => {
                 self.stuck(id, Next::Quarantine(reason), why, now);

@@ -102,7 +102,6 @@ impl Machine {
             let large = self.is_large(&id);
             let Some(episode) = self.episodes.get_mut(&id) else { return };
             let State::Ready(packed) = &episode.state else { return };
-            let size_bytes = packed.facts.size_bytes;
             let packed = packed.clone();
             episode.deliveries_at_start = self.destination.deliveries();
             episode.sent_elsewhere = false;
@@ -113,7 +112,6 @@ impl Machine {
             self.destination.probing(&id, trial, now);
             self.enter(&id, State::Sending(packed.clone()));
             self.sending.begin(&id, lane, large, now);
-            self.sending.may_hang(&id, size_bytes, now);
             self.ramp.sent(now, &mut self.jitter);
             if scratch {
                 self.sleep_until(&id, Some(now + KEEP_AFTER));
@@ -134,7 +132,10 @@ impl Machine {
     }
 
     fn free_to_send(&self, now: Duration) -> Free {
-        self.sending.free(self.uploads_at_once(), self.waiting(), now)
+        let slots = self.uploads_at_once();
+        let mut free = self.sending.free(slots, self.waiting(), now);
+        free.kept |= self.sending.all_hang(slots, self.most_beside_hanging(), now);
+        free
     }
 
     fn next_to_send(&self, now: Duration) -> Option<(Lane, EpisodeId)> {

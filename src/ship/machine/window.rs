@@ -228,6 +228,11 @@ impl Machine {
         }
     }
 
+    /// Uploads have no more than so much together.
+    pub(super) fn is_limited(&self) -> bool {
+        matches!(self.gate.pace, Some(Pace::AtMost(_)))
+    }
+
     /// How many uploads at once: each needs its share of a line that is limited.
     pub(super) fn uploads_at_once(&self) -> usize {
         let slots = self.ramp.slots(self.settings.concurrency);

@@ -4,6 +4,10 @@
 //! A daemon counts the wait from its own first look, by the monotonic clock: after a start, or a
 //! jump of the wall clock, nothing is shipped early. One pass has no earlier look, so there the
 //! marker's age counts.
+//!
+//! One that is delivered, or rejected, and would have to be copied away waits in the same way before
+//! its move, and for as long as the file is open: what is written to the source of a copy is nowhere
+//! when that is removed. What was shipped as it is waits there, too.
 
 use std::time::Duration;
 
@@ -11,7 +15,7 @@ use super::{
     Notice,
     backoff::OPEN_FILE,
     queue::Machine,
-    state::{Next, OpenFiles, Rest, State},
+    state::{Episode, Next, OpenFiles, Rest, State},
 };
 use crate::episode::EpisodeId;
 
@@ -45,5 +49,34 @@ impl Machine {
         self.rest(id, Next::Pack, Rest::Local, now + pause);
         // The marker may have been taken away, and a sealed episode is not watched.
         self.hinted(id.clone());
+    }
+
+    /// It is to be moved by a copy, and is not before that file is closed.
+    pub(super) fn found_open_file_before_move(
+        &mut self,
+        id: &EpisodeId,
+        next: Next,
+        what: String,
+        now: Duration,
+    ) {
+        let is_delivered = matches!(next, Next::Retire(..));
+        let pause = self.failed(id, |episode| &mut episode.failures.open_file, OPEN_FILE);
+        let looks = self.episodes.get(id).map_or(0, |episode| episode.failures.open_file);
+        if self.settings.once || (looks > QUIET_LOOKS && looks.is_power_of_two()) {
+            self.tell(Notice::OpenFileBeforeMove { id: id.clone(), is_delivered, what, pause });
+        }
+        self.rest(id, next, Rest::Local, now + pause);
+        self.hinted(id.clone());
+    }
+}
+
+impl Episode {
+    /// It was written to while its move waited for that: its files are waited for anew.
+    pub(super) fn waits_anew_for_open_files(&mut self) {
+        if self.failures.open_file > 0 {
+            self.open_files = OpenFiles::WaitedFor;
+            self.open_since = None;
+            self.failures.open_file = 0;
+        }
     }
 }

@@ -81,6 +81,7 @@ impl Sandbox {
             open_files: Vec::new(),
             modes: None,
             aging: None,
+            written_to_since: None,
         };
         filed::write_receipt(&directory, &receipt, &[]).unwrap();
         directory
@@ -97,13 +98,10 @@ impl Sandbox {
         packed_from: &Path,
         verdict: Option<RecordedVerdict>,
     ) {
+        let (sha256, size_bytes) = (Digest::of(archive), archive.len() as u64);
         let sidecar = Sidecar {
             episode_id: self.id.clone(),
-            facts: ArchiveFacts {
-                sha256: Digest::of(archive),
-                content_sha256,
-                size_bytes: archive.len() as u64,
-            },
+            facts: ArchiveFacts { sha256, content_sha256, size_bytes },
             fingerprint: tree::fingerprint(packed_from, &Progress::default()).unwrap(),
             folder: None,
             manifest: ManifestCheck::None,
@@ -159,10 +157,8 @@ fn where_another_has_the_name_by_now_the_archive_of_the_one_that_is_gone_is_put_
     let settle = || settle(&a.layout, &a.id, a.root, true, NOW, &content_of, &Progress::default()).unwrap();
     record("first");
     a.sidecar(ARCHIVE, content_in(&episode), &episode);
-    durable::remove_tree(&episode, &Progress::default()).unwrap();
 
-    // Moved away and back, or copied: it is what was packed.
-    record("first");
+    // Moved away and back: it is what was packed.
     assert_eq!(settle(), Settled::NoOrphan);
     durable::remove_tree(&episode, &Progress::default()).unwrap();
 
@@ -369,6 +365,7 @@ fn in_conflict() -> Sandbox {
         detail: "it holds another".to_owned(),
         at_wall: NOW,
         receiver: None,
+        destination: None,
     };
     a.sidecar_with(ARCHIVE, content_in(&episode), &episode, Some(verdict));
     a

@@ -217,6 +217,7 @@ fn across_file_systems_a_copy_with_a_receipt_of_this_delivery_is_the_one_and_ano
             open_files: Vec::new(),
             modes: None,
             aging: None,
+            written_to_since: None,
         };
         filed::write_receipt(&a.layout.episode(&a.id), &receipt, &[]).unwrap();
         let copied = std::process::Command::new("cp")

@@ -119,6 +119,7 @@ mod tests {
             open_files: Vec::new(),
             modes: Modes::of(&directory, &Progress::default()).map(|modes| modes.to_string()),
             aging: None,
+            written_to_since: None,
         };
         fs::write(directory.join(RECEIPT), serde_json::to_vec(&receipt).unwrap()).unwrap();
         (root, directory)

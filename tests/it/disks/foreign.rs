@@ -7,11 +7,14 @@ use std::{
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Mounted, Reply, Sandbox, Scripted, eventually_within, json_of, names, sealift};
 
@@ -44,8 +47,8 @@ fn run(command: &mut Command) -> Option<String> {
     None
 }
 
-fn image(sandbox: &Sandbox) -> PathBuf {
-    let image = sandbox.path("disk.img");
+fn image(sandbox: &Sandbox, folder: &Path) -> PathBuf {
+    let image = sandbox.path(&format!("{}.img", folder.file_name().unwrap().display()));
     fs::File::create(&image).unwrap().set_len(IMAGE_BYTES).unwrap();
     image
 }
@@ -53,14 +56,14 @@ fn image(sandbox: &Sandbox) -> PathBuf {
 impl Foreign {
     /// NTFS, with its own letters' case kept and looked past.
     fn ntfs(sandbox: &Sandbox, folder: &Path) -> Option<Self> {
-        let (mount, image) = (tool("lowntfs-3g")?, image(sandbox));
+        let (mount, image) = (tool("lowntfs-3g")?, image(sandbox, folder));
         run(Command::new(tool("mkfs.ntfs")?).args(["-F", "-Q"]).arg(&image))?;
         run(Command::new(mount).args(["-o", "ignore_case"]).arg(&image).arg(folder))?;
         Some(Self { folder: folder.to_owned(), device: None })
     }
 
     fn exfat(sandbox: &Sandbox, folder: &Path) -> Option<Self> {
-        let (mount, image) = (tool("mount.exfat-fuse")?, image(sandbox));
+        let (mount, image) = (tool("mount.exfat-fuse")?, image(sandbox, folder));
         run(Command::new(tool("mkfs.exfat")?).arg(&image))?;
         let device = run(Command::new("losetup").args(["-f", "--show"]).arg(&image))?;
         let foreign = Self { folder: folder.to_owned(), device: Some(device.clone()) };
@@ -145,6 +148,60 @@ fn ids_that_differ_in_letter_case_only_are_retired_together_to_a_disk_that_ignor
     let mut ids = ids;
     ids.sort();
     assert_eq!(whole, ids);
+}
+
+#[test]
+fn on_a_disk_that_lists_names_in_lower_case_an_episode_is_known_by_the_id_in_its_record() {
+    let rejected_once = AtomicBool::new(false);
+    let server = Scripted::new(move |seen, _| match seen.id.as_str() {
+        _ if seen.head.starts_with("HEAD") => Reply::html(404),
+        "Run-B" if !rejected_once.swap(true, Ordering::SeqCst) => {
+            Reply::json(422, &json!({"type": "urn:sealift:too-large", "title": "no"}))
+        }
+        _ => Reply::stored(seen),
+    });
+    let sandbox = Sandbox::new(server.url());
+    let Some(_shipped) = Foreign::ntfs(&sandbox, &sandbox.layout.shipped) else { return };
+    let Some(_quarantine) = Foreign::ntfs(&sandbox, &sandbox.layout.quarantine) else { return };
+    let told = |command: &str, arguments: &[&str]| {
+        let output = sandbox.command(command).args(arguments).output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    for id in ["Run-A", "Run-B"] {
+        sandbox.seal(id, &[("x.bin", id.as_bytes())]);
+    }
+    let (_, tally) = sandbox.ship_once();
+    assert_eq!((&tally["shipped"], &tally["fatal"]), (&json!(1), &json!(1)), "{tally}");
+    assert_eq!(visible(&sandbox.layout.shipped), ["run-a"]);
+    assert_eq!(visible(&sandbox.layout.quarantine), ["run-b"]);
+
+    let traced = sealift().args(["trace", "Run-A", "--data"]).arg(sandbox.data()).output().unwrap();
+    let traced = String::from_utf8(traced.stdout).unwrap();
+    assert!(traced.contains("delivered") && traced.contains("201"), "{traced}");
+    let verified = told("verify", &["--all"]);
+    assert!(verified.contains("Run-A") && !verified.contains("no receipt of ours"), "{verified}");
+    let back = told("requeue", &["Run-A", "--from", "shipped"]);
+    assert!(back.contains("requeued  Run-A  from shipped"), "{back}");
+    let back = told("requeue", &["--all", "--from", "quarantine"]);
+    assert!(back.contains("requeued  Run-B  from quarantine"), "{back}");
+    assert_eq!(visible(&sandbox.layout.episodes), ["Run-A", "Run-B"]);
+    let (code, tally) = sandbox.ship_once();
+    assert_eq!((code, &tally["shipped"]), (0, &json!(2)), "{tally}");
+    let delivered = server.seen();
+    let delivered: Vec<_> = delivered.iter().filter(|seen| seen.head.starts_with("PUT")).collect();
+    assert_eq!(delivered.len(), 4);
+    for seen in delivered {
+        assert!(["Run-A", "Run-B"].contains(&seen.id.as_str()), "{}", seen.id);
+        let tar = zstd::decode_all(seen.body.as_slice()).unwrap();
+        for record in ["quarantine_reason.json", "shipping_receipt.json"] {
+            assert!(!tar.windows(record.len()).any(|bytes| bytes == record.as_bytes()), "{record}");
+        }
+    }
+
+    // Disk pressure knows it for one that a receiver vouches for.
+    let config = "[shipper]\nshipped_free_bytes = 100000000000000\nreconcile_interval_s = 1\n";
+    let _daemon = sandbox.start(sandbox.command_with_config("ship", config));
+    eventually_within(PATIENCE, "shipped/ is emptied", || visible(&sandbox.layout.shipped).is_empty());
 }
 
 #[test]
@@ -304,4 +361,63 @@ fn inodes_that_are_used_up_are_named_as_such_and_counted() {
     let rooms = status["snapshot"]["room"].as_array().unwrap();
     let room = rooms.iter().find(|room| room["folders"][0] == "outbox").unwrap();
     assert_eq!(room["free_files"], 0, "{room}");
+}
+
+/// As `cp -a`, `rsync -a` and `tar x` do it: size and mtimes are those of what was there before.
+fn replace_keeping_times(episode: &Path, content: &[u8]) {
+    let fresh = episode.with_file_name(".fresh");
+    fs::create_dir(&fresh).unwrap();
+    for (name, content) in [("data.bin", content), ("done.marker", b"")] {
+        fs::write(fresh.join(name), content).unwrap();
+        let touch = Command::new("touch").arg("-r").arg(episode.join(name)).arg(fresh.join(name)).status();
+        assert!(touch.unwrap().success());
+    }
+    move_aside(episode, &episode.with_file_name(".before"));
+    move_aside(&fresh, episode);
+}
+
+#[test]
+fn where_ctime_says_nothing_one_that_replaced_an_episode_with_its_sizes_and_times_is_not_taken_for_it() {
+    const FIRST: &[u8] = b"recorded first";
+    const AGAIN: &[u8] = b"recorded again";
+    for status in [503, 201] {
+        let episode = Arc::new(OnceLock::<PathBuf>::new());
+        let (of_script, replaced) = (Arc::clone(&episode), AtomicBool::new(false));
+        let server = Scripted::new(move |seen, _| {
+            if seen.head.starts_with("HEAD") {
+                return Reply::empty(404);
+            }
+            let first = !replaced.swap(true, Ordering::SeqCst);
+            if first {
+                replace_keeping_times(of_script.get().unwrap(), AGAIN);
+            }
+            if first && status == 503 { Reply::empty(503) } else { Reply::stored(seen) }
+        });
+        let sandbox = Sandbox::new(server.url());
+        fs::create_dir_all(&sandbox.layout.episodes).unwrap();
+        let Some(_disk) = Foreign::exfat(&sandbox, &sandbox.layout.episodes) else { return };
+        episode.set(sandbox.layout.episodes.join("run-1")).unwrap();
+        let daemon = sandbox.daemon();
+        sandbox.seal("run-1", &[("data.bin", FIRST)]);
+        eventually_within(PATIENCE, "it is shipped", || {
+            sandbox.shipped("run-1").join("done.marker").exists()
+        });
+        let puts = server.seen().into_iter().filter(|seen| seen.head.starts_with("PUT"));
+        let sent: Vec<_> = puts.map(|seen| super::content_of(&seen.body, "data.bin")).collect();
+        assert_eq!(sent, [FIRST, AGAIN], "after {status}: {}", daemon.log());
+        assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), AGAIN);
+    }
+}
+
+#[test]
+fn a_fifo_that_a_disk_cannot_hold_is_left_out_of_the_copy_and_holds_nothing_up() {
+    let sandbox = Sandbox::with_receiver();
+    let Some(_disk) = Foreign::exfat(&sandbox, &sandbox.layout.shipped) else { return };
+    let episode = sandbox.record("run-1", &[("x.bin", b"1")]);
+    assert!(Command::new("mkfifo").arg(episode.join("pipe")).status().unwrap().success());
+    fs::write(episode.join("done.marker"), b"").unwrap();
+    let (code, counts) = sandbox.ship_once();
+    assert_eq!((code, counts["shipped"].as_u64()), (0, Some(1)), "{counts}");
+    assert_eq!(names(&sandbox.shipped("run-1")), ["done.marker", "shipping_receipt.json", "x.bin"]);
+    assert_eq!(names(&sandbox.layout.episodes), [""; 0]);
 }

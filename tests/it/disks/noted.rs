@@ -1,5 +1,7 @@
 //! A conflict of what was sent without a copy in the outbox is remembered all the same.
 
+#![expect(clippy::disallowed_methods, reason = "a test puts something in the way and takes it away")]
+
 use std::{
     fs,
     sync::{
@@ -88,4 +90,24 @@ fn a_noted_conflict_is_not_true_of_an_episode_that_was_changed() {
     sandbox.wait_shipped("run-1");
     eventually("the note is gone", || sandbox.outbox().is_empty());
     assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), b"corrected since");
+}
+
+#[test]
+fn a_conflict_of_what_was_sent_without_a_copy_that_could_not_be_noted_is_noted_when_it_can_be_and_shown_until_then()
+ {
+    let server = holds_other_content(&Arc::default());
+    let sandbox = Sandbox::new(server.url());
+    let in_the_way = sandbox.layout.outbox.join("run-1.json");
+    fs::create_dir_all(in_the_way.join("something")).unwrap();
+    sandbox.seal("run-1", &[("data.bin", b"recorded")]);
+    let mut daemon = sandbox.start(sandbox.command_with_config("ship", NO_ROOM));
+    daemon.wait_log("Failed to note its conflict in the outbox");
+    let doctor = json_of(sandbox.command("doctor").arg("--json").output().unwrap()).1;
+    let row = doctor["checks"].as_array().unwrap().iter().find(|row| row["id"] == "conflicts").unwrap();
+    assert_eq!(row["status"], "red", "{row}");
+    fs::remove_dir_all(&in_the_way).unwrap();
+    eventually("the conflict is noted", || in_the_way.is_file());
+    assert_eq!(uploads(&server), 1);
+    assert!(daemon.terminate().success());
+    assert_eq!(status(&sandbox)["folders"]["found"]["conflict"], 1);
 }

@@ -64,8 +64,12 @@ impl Drop for Greedy {
 
 /// The whole data folder on a disk of its own.
 fn tiny() -> Option<(Sandbox, Mounted)> {
+    on_a_disk("16m")
+}
+
+fn on_a_disk(size: &str) -> Option<(Sandbox, Mounted)> {
     let sandbox = Sandbox::with_receiver();
-    let mounted = Mounted::over(&sandbox.data(), "16m")?;
+    let mounted = Mounted::over(&sandbox.data(), size)?;
     for folder in ["episodes", "outbox", "shipped", "quarantine", ".sealift"] {
         fs::create_dir(sandbox.data().join(folder)).unwrap();
     }
@@ -207,4 +211,20 @@ fn episodes_that_cannot_be_moved_use_up_no_spares_however_often_that_is_tried() 
     for id in &stuck {
         let _ = Command::new("chattr").arg("-i").arg(sandbox.layout.episodes.join(id)).status();
     }
+}
+
+#[test]
+fn where_the_inodes_are_used_up_a_delivered_episode_is_moved_by_the_spares_that_lie_there() {
+    let Some((sandbox, _mounted)) = on_a_disk("16m,nr_inodes=200") else { return };
+    let _daemon = ship(&sandbox, "");
+    let last_spare = sandbox.layout.private.join("spare-7");
+    eventually("there are spares", || last_spare.exists());
+    let filler = sandbox.data().join("filler");
+    fs::create_dir(&filler).unwrap();
+    let episode = sandbox.record("run-1", &[("data.bin", b"recorded")]);
+    // The marker is made under another name while there is an inode, and is no other's then.
+    fs::write(episode.join("marker"), b"").unwrap();
+    assert!((0..).map(|n| fs::write(filler.join(n.to_string()), "")).any(|made| made.is_err()));
+    fs::rename(episode.join("marker"), episode.join("done.marker")).unwrap();
+    is_shipped_with_its_receipt(&sandbox, &sandbox.shipped("run-1"));
 }

@@ -204,3 +204,33 @@ fn a_trial_that_is_interrupted_leaves_nothing_that_stays() {
     let left = listing(&host.sandbox).into_keys().filter(|path| path.to_string_lossy().contains("-trial-"));
     assert_eq!(left.collect::<Vec<_>>(), Vec::<PathBuf>::new());
 }
+
+#[test]
+fn folders_that_a_flag_keeps_in_place_are_let_go_by_the_fix_and_no_ownership_is_advised() {
+    if !is_root() {
+        return;
+    }
+    let host = host();
+    let folders = ["imm", "other's"].map(|id| host.sandbox.seal(id, &[("x.bin", b"1")]));
+    let chattr = |flag: &str| {
+        let set = Command::new("chattr").arg(flag).args(&folders).output();
+        set.is_ok_and(|output| output.status.success())
+    };
+    if !chattr("+i") {
+        println!("skipped: this file system has no such flag");
+        return;
+    }
+    let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let row = host.doctor().row("moves");
+        let typed = host.type_in(row["fix"].as_str().unwrap());
+        (row, typed, host.doctor().row("moves"))
+    }));
+    chattr("-i");
+    let (row, typed, after) = seen.unwrap();
+    let summary = row["summary"].as_str().unwrap();
+    assert_eq!(row["status"], "red", "{row}");
+    assert!(summary.contains("2 episode folders cannot be moved") && summary.contains("immutable"), "{row}");
+    assert!(!row.to_string().contains("chown"), "{row}");
+    assert!(typed.status.success(), "{row}");
+    assert_eq!(after["status"], "green", "{after}");
+}

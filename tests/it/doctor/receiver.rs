@@ -18,7 +18,7 @@ use serde_json::json;
 use super::{Host, clock};
 use crate::{
     authority::Authority,
-    support::{Reply, Sandbox, Scripted},
+    support::{Reply, Sandbox, Scripted, eventually},
 };
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -96,7 +96,7 @@ fn each_answer_that_no_receiver_gives_turns_one_row_and_a_web_server_none() {
     let script = Arc::clone(&say);
     let (host, _server) = asking(move || match script.load(Ordering::SeqCst) {
         200 => Reply::html(200),
-        301 => Reply::empty(301).header("Location: https://elsewhere.example/\u{7}"),
+        301 => Reply::empty(301).header("Location: https://elsewhere.example/"),
         507 => Reply::json(507, &json!({"type": "urn:sealift:no-space", "detail": "The store is full."})),
         status => Reply::html(status),
     });
@@ -117,7 +117,9 @@ fn each_answer_that_no_receiver_gives_turns_one_row_and_a_web_server_none() {
         match row {
             Some(row) => {
                 let colour = if status == 503 { "yellow" } else { "red" };
-                assert_eq!(host.turned(row, &before)["status"], colour, "{status}");
+                // On a machine that is busy the question may be lost, which is yellow.
+                eventually(&format!("{status} is {colour}"), || host.doctor().row(row)["status"] == colour);
+                host.turned(row, &before);
             }
             None => assert_eq!(host.wrong(), before, "{status}"),
         }
@@ -204,7 +206,7 @@ fn a_host_on_which_nothing_is_recorded_is_not_red_for_what_it_recorded_once() {
     assert_eq!(host.wrong(), Vec::<String>::new());
     // The window moves on, and nobody records.
     write(&host.sandbox, "commits", &format!("{}\n", COMMIT.replace('0', "f")));
-    crate::support::eventually("the window has moved", || !host.wrong().is_empty());
+    eventually("the window has moved", || !host.wrong().is_empty());
     let row = host.turned("receiver-commit", &[]);
     assert_eq!(row["status"], "yellow", "{row}");
     assert!(row["summary"].as_str().unwrap().contains("run-1"), "{row}");

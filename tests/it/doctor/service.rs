@@ -208,6 +208,28 @@ fn a_port_for_metrics_that_is_taken_is_yellow_and_another_mends_it() {
 }
 
 #[test]
+fn what_one_episode_alone_has_met_where_others_were_taken_is_no_red_row() {
+    let server = Scripted::new(move |seen, _| match (seen.head.starts_with("PUT"), seen.id.as_str()) {
+        (true, "bad") => Reply::html(403),
+        (true, _) => Reply::stored(seen),
+        (false, _) => Reply::empty(404),
+    });
+    let mut host = Host::without_a_daemon(Sandbox::new(server.url()));
+    host.start_daemon();
+    host.sandbox.seal("good-1", &[]);
+    host.sandbox.wait_shipped("good-1");
+    host.sandbox.seal("bad", &[]);
+    eventually("it is told", || host.doctor().row("hold")["status"] != "green");
+    let row = host.turned("hold", &[]);
+    assert_eq!(row["status"], "yellow", "{row}");
+    assert!(row["summary"].as_str().unwrap().starts_with("bad was answered "), "{row}");
+    // Others go at once, and are taken.
+    host.sandbox.seal("good-2", &[]);
+    host.sandbox.wait_shipped("good-2");
+    eventually("nothing is held", || host.doctor().row("hold")["status"] == "green");
+}
+
+#[test]
 fn a_held_receiver_is_red_with_since_when_and_a_reload_tries_it_at_once() {
     let says = Arc::new(AtomicU16::new(403));
     let script = Arc::clone(&says);

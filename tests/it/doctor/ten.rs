@@ -1,4 +1,5 @@
-//! Ten broken set-ups, as docs/operations.md lists them: the doctor's first red row alone says what is wrong.
+//! Ten broken set-ups, as docs/operations.md lists them: the doctor's first red row alone says what is wrong; its first row
+//! that is not green where that may pass by itself.
 
 use std::fs;
 
@@ -165,11 +166,15 @@ fn the_first_red_row_alone_says_what_is_wrong_and_what_to_type() {
     for (id, word) in &SET_UPS {
         let Some(mut broken) = broken(id) else { continue };
         let told = broken.host.doctor();
-        let first = told.first_red().unwrap_or_else(|| panic!("{id}: nothing is red: {:#}", told.document));
+        // One question says nothing of how long it has lasted, and the daemon has not been held for long.
+        let passes = *id == "receiver-reachable";
+        let worst = if passes { "yellow" } else { "red" };
+        let first = told.rows().iter().find(|row| row["status"] == worst);
+        let first = first.unwrap_or_else(|| panic!("{id}: nothing is {worst}: {:#}", told.document));
         assert_eq!(first["id"], *id, "{:#}", told.document);
         let shown = format!("{} {}", first["summary"], first["fix"]);
         assert!(shown.contains(word), "{id}: {shown}");
-        assert_eq!(told.code, 2);
+        assert_eq!(told.code, if passes { 1 } else { 2 });
         mend(id, first["fix"].as_str().unwrap(), &mut broken);
         let mut last = String::new();
         let green = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

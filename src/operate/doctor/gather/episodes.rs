@@ -76,9 +76,13 @@ fn look_now(layout: &Layout, go_on: impl Fn() -> bool) -> Option<Episodes> {
         found.episodes.push(Episode { id, look, since, bad_marker });
     }
     if done {
-        // What is sealed under a name that was shipped ends as a conflict, which has a row of its own.
-        let open = found.episodes.iter().filter(|episode| matches!(episode.look, Look::Open));
-        found.reused = reused::among(open.map(|episode| &episode.id), layout, clock::wall_now());
+        // Sealed or not: a plain web server would overwrite what it holds. Of a backlog the open ones are looked at first.
+        let (open, others): (Vec<_>, Vec<_>) =
+            found.episodes.iter().partition(|episode| matches!(episode.look, Look::Open));
+        let ids = open.iter().chain(&others).map(|episode| &episode.id);
+        found.reused = reused::among(ids, layout, clock::wall_now());
+        // What was shipped while this looked has left.
+        found.reused.retain(|id| layout.episode(id).is_dir());
     }
     let strangers = scan.strangers.into_iter();
     found.strangers =
@@ -133,5 +137,50 @@ mod tests {
         let (seen, cut_off) = look(5);
         assert!((3..=5).contains(&seen), "{seen}");
         assert_eq!(cut_off, Some((true, 0)));
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test plays the daemon")]
+    fn what_is_shipped_while_the_doctor_looks_is_no_name_that_was_used_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::below(folder.path());
+        for folder in [&layout.outbox, &layout.shipped] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        let id = EpisodeId::parse("run-1").unwrap();
+        let sealed = || {
+            fs::create_dir_all(layout.episode(&id)).unwrap();
+            fs::write(layout.episode(&id).join("done.marker"), "").unwrap();
+        };
+        sealed();
+        let digest = "ab".repeat(32);
+        let receipt = serde_json::json!({
+            "episode_id": "run-1", "sha256": digest, "content_sha256": digest, "size_bytes": 1, "status_code": 201,
+            "receiver": "http://127.0.0.1:1", "delivered_at_wall": clock::wall_now(), "manifest": "none",
+            "receipt": null,
+        });
+        let moved = Cell::new(false);
+        let look = || {
+            let calls = Cell::new(0);
+            let go_on = || {
+                calls.set(calls.get() + 1);
+                // The names are listed by then.
+                if calls.get() == 4 && !moved.replace(true) {
+                    let shipped = layout.shipped.join("run-1");
+                    fs::create_dir(&shipped).unwrap();
+                    fs::rename(layout.episode(&id).join("done.marker"), shipped.join("done.marker")).unwrap();
+                    fs::write(shipped.join("shipping_receipt.json"), receipt.to_string()).unwrap();
+                    fs::remove_dir(layout.episode(&id)).unwrap();
+                }
+                true
+            };
+            let found = look_now(&layout, go_on).unwrap();
+            assert_eq!(found.episodes.len(), 1, "{calls:?}");
+            found.reused
+        };
+        assert_eq!(look(), []);
+        assert!(moved.get());
+        sealed();
+        assert_eq!(look(), std::slice::from_ref(&id), "a sealed one as well as an open one");
     }
 }

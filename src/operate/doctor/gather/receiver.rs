@@ -18,11 +18,11 @@ use crate::{
     endpoint::{Endpoint, EndpointOptions},
     episode::{Commit, EpisodeId},
     layout::Layout,
-    meta::{self, MAX_META_BYTES},
+    meta,
     operate::doctor::facts::{AskedCommit, Receiver, Said},
     progress::Progress,
     records::WallTime,
-    tree, wire,
+    wire,
 };
 
 /// For the connection, between two bytes, and for the answer: a person waits.
@@ -145,7 +145,7 @@ fn newest_commit(layout: &Layout) -> (AskedCommit, Option<String>) {
         (false, None, true) => AskedCommit::LastNone,
         (false, None, false) => AskedCommit::NoEpisodes,
     };
-    (asked, here.meta_fault)
+    (asked, here.meta_fault.or(last.meta_fault))
 }
 
 /// What the newest episodes say of their code.
@@ -165,15 +165,15 @@ fn commit_in(folders: &[&Path]) -> Found {
     let mut found = Found { any: !listed.is_empty(), ..Found::default() };
     for (_, path) in listed.iter().take(MAX_LOOKED_INTO) {
         let Some(Ok(id)) = path.file_name().map(EpisodeId::from_os) else { continue };
-        let Ok(Some(meta)) = tree::read_top(path, c"meta.json", MAX_META_BYTES) else { continue };
-        match meta::commit(&meta) {
+        let Ok(said) = meta::look(path) else { continue };
+        match said {
             Ok(Some(commit)) => {
                 found.commit = Some((id, commit));
                 break;
             }
             Ok(None) => {}
-            Err(not_json) => {
-                found.meta_fault.get_or_insert_with(|| format!("{id}: {not_json}"));
+            Err(fault) => {
+                found.meta_fault.get_or_insert_with(|| format!("{id}: {fault}"));
             }
         }
     }

@@ -60,7 +60,7 @@ fn unknown(facts: &Facts, cut_off: CutOff, row: Row) -> Row {
 }
 
 /// What the daemon knows of it; `None` where it does not look after that.
-fn by_daemon(facts: &Facts, snapshot: &Snapshot, id: Id) -> Option<Row> {
+pub(super) fn by_daemon(facts: &Facts, snapshot: &Snapshot, id: Id) -> Option<Row> {
     let of = |state: EpisodeState| snapshot.episodes.iter().find(|episode| episode.state == state);
     match id {
         Id::Conflicts => {

@@ -180,12 +180,16 @@ fn hold(facts: &Facts, snapshot: &Snapshot) -> Row {
         return Row::green(id, "The receiver is sent to as episodes come.");
     };
     let no_receiver = hold.why.contains(NOT_A_RECEIVER);
-    let summary = format!(
-        "Nothing is sent since {}: {}. It is tried again in {}.",
-        span(Duration::from_secs(hold.for_s)),
-        in_short(&hold.why),
-        span(Duration::from_secs(hold.next_probe_in_s))
-    );
+    let (since, why) = (span(Duration::from_secs(hold.for_s)), in_short(&hold.why));
+    let summary = match &hold.suspect {
+        Some(suspect) => format!(
+            "{suspect} was answered {since} ago as if nothing may be sent: {why}. Other episodes are tried at once, and decide."
+        ),
+        None => {
+            let next = span(Duration::from_secs(hold.next_probe_in_s));
+            format!("Nothing is sent since {since}: {why}. It is tried again in {next}.")
+        }
+    };
     // Nothing gets better by itself where somebody else answers, or where we are not let in.
     let is_ours_to_change = matches!(hold.status_code, Some(300..=399 | 401 | 403 | 404 | 405 | 407 | 501));
     let (summary, fix) = if no_receiver || is_ours_to_change {
@@ -199,11 +203,8 @@ fn hold(facts: &Facts, snapshot: &Snapshot) -> Row {
         Row::red(id, summary, fix)
     } else {
         let lasts = span(Duration::from_secs(WEATHER_LASTS_S));
-        Row::yellow(
-            id,
-            format!("{summary} That passes by itself; it is red once it has lasted for {lasts}."),
-            fix,
-        )
+        let passes = if hold.suspect.is_some() { "It" } else { "That passes by itself; it" };
+        Row::yellow(id, format!("{summary} {passes} is red once it has lasted for {lasts}."), fix)
     };
     row.with("held_s", hold.for_s).with("status_code", hold.status_code).with("weather", hold.weather)
 }
@@ -272,6 +273,7 @@ mod tests {
             status_code: None,
             next_probe_in_s: 20,
             weather: false,
+            suspect: None,
         };
         let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold.clone()));
         assert_eq!((row.status, row.fix.as_deref()), (Status::Red, Some("systemctl reload sealift.service")));
@@ -291,6 +293,14 @@ mod tests {
             let hold = Hold { for_s, weather: true, ..hold.clone() };
             let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold));
             assert_eq!(row.status, status, "{for_s}");
+        }
+        for (for_s, status) in [(2, Status::Yellow), (299, Status::Yellow), (300, Status::Red)] {
+            let hold = Hold { for_s, suspect: Some("run-7".to_owned()), ..hold.clone() };
+            let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold));
+            assert_eq!(row.status, status, "{for_s}: what one alone has met may be its own");
+            assert!(
+                row.summary.starts_with("run-7 was answered ") && !row.summary.contains("Nothing is sent")
+            );
         }
         let pause = Pause { why: "no room".to_owned(), for_s: None };
         assert_eq!(of(Id::Hold, |snapshot| snapshot.packing_paused = Some(pause)).status, Status::Yellow);

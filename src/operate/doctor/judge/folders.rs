@@ -223,13 +223,13 @@ fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> Row {
         });
         let fix = owned.map(|(folder, owned)| giving::to_move_by_owner(facts, folder, owned));
         Row::red(id, &finding.what_to_do, fix.unwrap_or_else(look))
+    } else if let Some(finding) = of(TrialKind::Stuck) {
+        let fix = finding.fix.as_ref();
+        // Another folder, where no command mends the one that is set.
+        let fix = fix.map_or_else(|| facts.hands.configure("restart"), |fix| facts.hands.typed(fix));
+        Row::red(id, with_others(finding, findings), fix)
     } else if let Some(finding) = of(TrialKind::Unmovable) {
         Row::red(id, &finding.what_to_do, giving::sealed(facts, path_of_episodes))
-    } else if let Some(finding) = of(TrialKind::Stuck) {
-        let fix = finding.fix.as_ref().and_then(|fix| fix.strip_prefix("sudo "));
-        // Another folder, where no command mends the one that is set.
-        let fix = fix.map_or_else(|| facts.hands.configure("restart"), |fix| facts.hands.as_root(fix));
-        Row::red(id, &finding.what_to_do, fix)
     } else if let Some(finding) = of(TrialKind::CopiesOnOneDevice) {
         Row::yellow(id, &finding.what_to_do, unit_paths::drop_in_of_paths(facts).unwrap_or_else(look))
     } else if let Some(finding) = of(TrialKind::UnmovableOpen) {
@@ -241,6 +241,13 @@ fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> Row {
     };
     let all: Vec<_> = findings.iter().map(|finding| finding.what_to_do.as_str()).collect();
     row.with("tried_by", who).with("findings", all)
+}
+
+/// One fix mends one of them: that there are others is said beside it.
+fn with_others(first: &TrialFinding, findings: &[TrialFinding]) -> String {
+    let is_red = |kind| matches!(kind, TrialKind::Stuck | TrialKind::Unmovable);
+    let others = findings.iter().filter(|other| is_red(other.kind) && !std::ptr::eq(*other, first));
+    others.fold(first.what_to_do.clone(), |text, other| format!("{text} Besides: {}.", other.in_short))
 }
 
 /// The folders themselves, or what the unit may write to: whichever is in the way.
@@ -359,6 +366,11 @@ mod tests {
                 Status::Red,
                 "chmod -t /d/episodes",
             ),
+            (
+                Finding::Frozen { some: vec!["/d/episodes/a".into()], count: 1, flag: 'i' },
+                Status::Red,
+                "chattr -i '/d/episodes/a'",
+            ),
         ] {
             let mut facts = sound();
             let siblings = ["/d/episodes", "/d/shipped"].map(str::to_owned).to_vec();
@@ -372,6 +384,41 @@ mod tests {
             facts.moves = Moves::ByDaemon(vec![TrialFinding::from(&finding)]);
             assert_eq!(of(&facts, Id::Moves).status, status);
         }
+    }
+
+    #[test]
+    fn one_that_is_stuck_hides_no_other_that_is() {
+        let frozen = Finding::Frozen { some: vec!["/d/episodes/imm".into()], count: 1, flag: 'i' };
+        let unmovable = Finding::Unmovable { first: "a".to_owned(), count: 2, why: Unmovable::Sealed };
+        let stuck = TrialFinding {
+            kind: TrialKind::Stuck,
+            in_short: "7 episodes are delivered and cannot be moved".to_owned(),
+            what_to_do: String::new(),
+            fix: None,
+        };
+        let mut facts = sound();
+        facts.moves = Moves::ByDaemon(vec![(&unmovable).into(), (&frozen).into(), stuck]);
+        let row = of(&facts, Id::Moves);
+        for words in ["such as imm: made immutable", "such as a.", "7 episodes are delivered"] {
+            assert!(row.summary.contains(words), "{words}: {row:?}");
+        }
+        assert_eq!(row.fix.as_deref(), Some("chattr -i '/d/episodes/imm'"));
+    }
+
+    #[test]
+    fn what_the_daemon_could_not_move_is_mended_without_sudo_by_root() {
+        let fix = "sudo test -e '/d/a'/done.marker && sudo chown -R 10 '/d/a'";
+        let mut facts = sound();
+        facts.moves = Moves::ByDaemon(vec![TrialFinding {
+            kind: TrialKind::Stuck,
+            in_short: "stuck".to_owned(),
+            what_to_do: "stuck".to_owned(),
+            fix: Some(fix.to_owned()),
+        }]);
+        let by_root = fix.replace("sudo ", "");
+        assert_eq!(of(&facts, Id::Moves).fix.unwrap(), by_root);
+        facts.hands.root = false;
+        assert_eq!(of(&facts, Id::Moves).fix.unwrap(), fix);
     }
 
     #[test]

@@ -107,18 +107,36 @@ fn failed(facts: &Facts, receiver: &Receiver, error: &ClientError) -> Vec<Row> {
     let reached = Row::green(Id::ReceiverReachable, format!("{origin} takes connections."));
     let wake = || wake(facts, receiver);
     let said = error.to_string();
+    // One question says nothing of how long it lasts; the daemon knows.
+    let met = |id: Id, summary: String, fix: String| match weather_has_lasted(facts) {
+        true => Row::red(id, summary, fix),
+        false => {
+            let lasts = span(Duration::from_secs(WEATHER_LASTS_S));
+            let taken = match &facts.daemon {
+                Daemon::Answers(snapshot) => snapshot.destination.last_delivery_ago_s,
+                _ => None,
+            };
+            let taken = taken
+                .map(|ago_s| format!(" An episode was delivered {} ago.", span(Duration::from_secs(ago_s))));
+            let summary = format!(
+                "{summary}{} It may pass by itself; it is red once the daemon has been held by it for {lasts}.",
+                taken.unwrap_or_default()
+            );
+            Row::yellow(id, summary, fix).with("weather", true)
+        }
+    };
     match error {
         ClientError::UnknownName(_) => {
             let summary = format!(
                 "Nobody knows the name {host}: {said}. Is receiver.url right, and does the resolver work?"
             );
             let fix = format!("getent hosts {} || {}", word(host), hands.configure("reload"));
-            vec![Row::red(Id::ReceiverName, summary, fix)]
+            vec![met(Id::ReceiverName, summary, fix)]
         }
         ClientError::Unreachable(_) | ClientError::TimedOut(Wait::Connect) => {
             let summary =
                 format!("{origin}: {said}. Does the receiver run there, and does a firewall stand between?");
-            vec![named, Row::red(Id::ReceiverReachable, summary, wake())]
+            vec![named, met(Id::ReceiverReachable, summary, wake())]
         }
         ClientError::Tls(why) if why.contains("client certificate") => {
             let summary = format!("{origin} does not take us: {said}.");
@@ -139,7 +157,7 @@ fn failed(facts: &Facts, receiver: &Receiver, error: &ClientError) -> Vec<Row> {
         }
         ClientError::TimedOut(Wait::Idle | Wait::Answer) | ClientError::Lost(_) | ClientError::Stale(_) => {
             let summary = format!("{origin} takes connections and does not answer: {said}.");
-            vec![named, reached, Row::red(Id::ReceiverAnswer, summary, wake())]
+            vec![named, reached, met(Id::ReceiverAnswer, summary, wake())]
         }
         ClientError::Request(_) | ClientError::Body(_) | ClientError::Cancelled => {
             vec![Row::red(
@@ -208,6 +226,22 @@ fn answered(
     let look = || curl(facts, "-sv -o /dev/null", &format!("{origin}{}", crate::wire::ADMISSION_PATH));
     let fine = |summary: &str| Row::green(id, summary).with("status_code", status);
     let ours = || fine("It answers as a receiver does, and can store.");
+    // What takes episodes may answer a question that it does not know as it likes; a portal may have come between since.
+    let taken = takes_episodes(facts).map(|ago_s| span(Duration::from_secs(ago_s)));
+    let odd = |summary: String, fix: String| {
+        let row = match &taken {
+            None => Row::red(id, summary, fix),
+            Some(ago) => Row::yellow(
+                id,
+                format!(
+                    "{summary} An episode was delivered {ago} ago, and nothing was refused since: the next one shows whether \
+                     it still takes them."
+                ),
+                fix,
+            ),
+        };
+        row.with("status_code", status)
+    };
     let known = || {
         let said =
             if receiver.has_credential { "It knows who we are." } else { "It asks nobody who they are." };
@@ -220,7 +254,7 @@ fn answered(
             let summary = format!(
                 "{origin} answers with a web page: something that is no receiver stands between (a captive portal?)."
             );
-            vec![Row::red(id, summary, look())]
+            vec![odd(summary, look())]
         }
         200..=299 => vec![fine(
             "Somebody answers. It is no receiver of ours: what it takes is seen when an episode comes.",
@@ -269,7 +303,7 @@ fn answered(
             let summary = format!(
                 "{origin} answers {status}, which leads elsewhere{there}; no redirect is followed: set receiver.url to where it leads."
             );
-            vec![Row::red(id, summary, hands.configure("reload")).with("status_code", status)]
+            vec![odd(summary, hands.configure("reload"))]
         }
         408 | 425 | 429 => {
             vec![Row::yellow(id, format!("{origin} is busy: {said}."), look()).with("status_code", status)]
@@ -289,13 +323,27 @@ fn answered(
             );
             vec![Row::red(id, summary, look()).with("status_code", status).with("weather", weather)]
         }
+        400..=499 if kind.is_none() && status != 407 && taken.is_some() => {
+            let ago = taken.unwrap_or_default();
+            vec![fine(&format!(
+                "Something answers that does not know the doctor's question ({said}). It is no receiver of ours, and took an episode {ago} ago."
+            ))]
+        }
         _ => {
             let summary = format!(
                 "{origin} does not answer as a receiver does: {said}. Is receiver.url right, or does something stand between?"
             );
-            vec![Row::red(id, summary, hands.configure("reload")).with("status_code", status)]
+            vec![odd(summary, hands.configure("reload"))]
         }
     }
+}
+
+/// How long ago the daemon delivered an episode last, seconds; `None` where it has delivered none since its start, or the
+/// receiver is held.
+fn takes_episodes(facts: &Facts) -> Option<u64> {
+    let Daemon::Answers(snapshot) = &facts.daemon else { return None };
+    let destination = &snapshot.destination;
+    destination.held.is_none().then_some(destination.last_delivery_ago_s).flatten()
 }
 
 fn weather_has_lasted(facts: &Facts) -> bool {

@@ -8,10 +8,13 @@ use self::names::{conflicts, names};
 use super::{cut_off, people::as_shipper};
 use crate::{
     episode::{EpisodeId, Look},
-    operate::doctor::{
-        facts::{Daemon, Episode, Episodes, Facts},
-        row::{Id, Row},
-        words::{count, path, span},
+    operate::{
+        doctor::{
+            facts::{Daemon, Episode, Episodes, Facts},
+            row::{Id, Row},
+            words::{count, path, span},
+        },
+        status::words::without_episode,
     },
     records::WallTime,
 };
@@ -192,14 +195,21 @@ fn waiting(facts: &Facts, found: &Episodes) -> Row {
 /// Archives of which nothing is sent any more, since their episodes are gone. A running daemon
 /// knows which of them it settles.
 fn stranded(facts: &Facts, found: &Episodes) -> Option<Row> {
-    let (count, row): (u64, fn(Id, String, String) -> Row) = match &facts.daemon {
-        Daemon::Answers(snapshot) => (snapshot.archives_stranded, |id, said, fix| Row::red(id, said, fix)),
-        Daemon::None => (found.archives_alone, |id, said, fix| Row::yellow(id, said, fix)),
+    let (id, hands) = (Id::Waiting, &facts.hands);
+    let (count, row) = match &facts.daemon {
+        Daemon::Answers(snapshot) => {
+            let count = snapshot.archives_stranded;
+            let said = format!("{}.", crate::snapshot::stranded(count));
+            (count, Row::red(id, said, hands.unit_to("restart")))
+        }
+        // Nothing runs that has left them alone: the next start looks what they are.
+        Daemon::None => {
+            let count = found.archives_alone;
+            (count, Row::yellow(id, without_episode(count), hands.unit_to("start")))
+        }
         _ => return None,
     };
-    let deed = if matches!(facts.daemon, Daemon::None) { "start" } else { "restart" };
-    let said = format!("{}.", crate::snapshot::stranded(count));
-    (count > 0).then(|| row(Id::Waiting, said, facts.hands.unit_to(deed)).with("archives_stranded", count))
+    (count > 0).then(|| row.with("archives_stranded", count))
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::{
     episode::EpisodeId,
+    filesystem,
     operate::doctor::{
-        facts::{Daemon, Episodes, Facts},
+        facts::{Daemon, Episodes, Facts, FolderState},
         row::{Id, Row},
         words::{count, path, span, word},
     },
@@ -40,19 +41,26 @@ fn open_files(facts: &Facts, snapshot: &Snapshot) -> Row {
                 count(usize::try_from(n).unwrap_or(usize::MAX), "episode")
             ),
         };
+        let (file_system, elsewhere) = (unseen_on(facts), told_of_elsewhere(facts));
         let summary = format!(
-            "No sealed episode has waited for a minute for a file that is open for writing.{cannot_tell}"
+            "No sealed episode has waited for a minute for a file that is open for writing.{cannot_tell}{elsewhere}"
         );
-        return Row::green(id, summary).with("untold", open.untold);
+        return Row::green(id, summary).with("untold", open.untold).with("file_system", file_system);
     };
     let waits = if open.count == 1 {
         "1 sealed episode waits".to_owned()
     } else {
         format!("{} sealed episodes wait", open.count)
     };
+    let then = match first.before_move {
+        false => "after pack.open_files_wait_s it is shipped as it is",
+        true => {
+            "it is delivered, or rejected, and moved to another file system when that is closed: until then nothing that is written to \
+             it is lost"
+        }
+    };
     let summary = format!(
-        "{waits} for a file that is still open for writing: {} of {}, {}, for {}. Close it (and unmap it); after \
-         pack.open_files_wait_s it is shipped as it is.",
+        "{waits} for a file that is still open for writing: {} of {}, {}, for {}. Close it (and unmap it); {then}.",
         first.file,
         first.episode_id,
         holder(first),
@@ -66,6 +74,21 @@ fn open_files(facts: &Facts, snapshot: &Snapshot) -> Row {
         .with("episodes", episodes)
         .with("pid", first.pid)
         .with("untold", open.untold)
+}
+
+/// The file system of `episodes/`, where writers may come from other mounts and hosts.
+fn unseen_on(facts: &Facts) -> Option<&'static str> {
+    let episodes = facts.folders.iter().find(|folder| folder.name == "episodes")?;
+    match episodes.state {
+        FolderState::There { shared, .. } => shared,
+        FolderState::Missing | FolderState::NoFolder | FolderState::Failed(_) | FolderState::Hangs(_) => None,
+    }
+}
+
+fn told_of_elsewhere(facts: &Facts) -> String {
+    unseen_on(facts).map(filesystem::unseen_writers).map_or_else(String::new, |why| {
+        format!(" episodes/ {why}. A recorder there closes its files before it seals (docs/recorders.md).")
+    })
 }
 
 fn holder(file: &OpenFile) -> String {
@@ -127,7 +150,8 @@ fn reused(facts: &Facts, found: &Episodes) -> Row {
     };
     let summary = format!(
         "{} in episodes/ of an episode that was shipped within the day: {first}. A recorder that writes on by path makes such a \
-         folder, and what is in it is missing from what was delivered. Stop the recorder; give what it wrote a name of its own.",
+         folder, and what is in it is missing from what was delivered. Stop the recorder; give what it wrote a name of its own. Sealed under this name, it is a conflict at a receiver of \
+         ours, and replaces what a plain web server holds.",
         if reused.len() == 1 {
             "1 folder has the name".to_owned()
         } else {
@@ -170,7 +194,8 @@ mod tests {
                 let process = pid.map(|_| "python3".to_owned());
                 let (episode_id, file) = ("run-1".to_owned(), "data.mcap".to_owned());
                 snapshot.open_files.count = 1;
-                snapshot.open_files.some = vec![OpenFile { episode_id, file, pid, process, for_s }];
+                snapshot.open_files.some =
+                    vec![OpenFile { episode_id, file, pid, process, for_s, before_move: false }];
             });
             assert_eq!((rows[0].status, rows[0].fix.as_deref()), (status, fix), "{rows:?}");
             let says = rows[0].summary.contains("data.mcap of run-1, by process 7 (python3), for 60 s");
@@ -184,6 +209,23 @@ mod tests {
         assert_eq!(rows[0].status, Status::Green);
         for word in ["Of 2 episodes", "cannot tell", "CAP_LEASE", "PrivateUsers=no", "sealift seal"] {
             assert!(rows[0].summary.contains(word), "{word}: {rows:?}");
+        }
+    }
+
+    #[test]
+    fn where_files_may_be_open_through_another_mount_or_on_another_host_the_row_says_that_it_cannot_tell() {
+        for (shared, says) in [
+            (Some("FUSE"), Some("through another mount or on another host cannot be told")),
+            (Some("NFS"), Some("which files are open for writing cannot be told")),
+            (None, None),
+        ] {
+            let mut facts = sound();
+            let FolderState::There { shared: on, .. } = &mut facts.folders[0].state else { panic!() };
+            *on = shared;
+            let rows = rows(&facts);
+            assert_eq!(rows[0].status, Status::Green);
+            assert_eq!(rows[0].summary.contains("cannot be told"), says.is_some(), "{rows:?}");
+            assert!(says.is_none_or(|says| rows[0].summary.contains(says)), "{rows:?}");
         }
     }
 

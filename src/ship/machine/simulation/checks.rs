@@ -114,7 +114,7 @@ impl World {
             | Event::PutAside(_)
             | Event::Swept(_)
             | Event::Relieved(_)
-            | Event::LookedBack
+            | Event::LookedBack(_)
             | Event::Watching(_)
             | Event::WatchesLost
             | Event::Configured { .. }
@@ -148,9 +148,11 @@ impl World {
                 most - running(&kinds).min(most)
             }
             "send" => {
-                let most = settings.concurrency
-                    + self.beside_a_long_one(&["send"], settings.concurrency)
-                    + self.hanging_uploads();
+                let mut most = settings.concurrency + self.beside_a_long_one(&["send"], settings.concurrency);
+                // Beside as many as hang.
+                if settings.concurrency > 1 && self.all_sends_are_slow() {
+                    most = 2 * settings.concurrency;
+                }
                 most - running(&["send"]).min(most)
             }
             "keep" | "retire" | "quarantine" | "orphan" => {
@@ -167,10 +169,9 @@ impl World {
             // Beside the one that nobody agrees with yet, and beside one that takes long.
             let probes = self.jobs.values().filter(|job| {
                 let (name, id) = describe(&job.effect);
-                let is_slow = self.now >= job.began + Duration::from_secs(30)
-                    || (self.now >= job.began + Duration::from_secs(1)
-                        && id.is_some_and(|id| self.seen.large.contains(id)));
-                name == "send" && !is_slow && (hold.suspect.is_none() || id != hold.suspect.as_ref())
+                name == "send"
+                    && !self.is_slow(job)
+                    && (hold.suspect.is_none() || id != hold.suspect.as_ref())
             });
             assert_eq!(probes.count(), 0, "more than one probe at a time");
         }
@@ -201,6 +202,16 @@ impl World {
     }
 
     /// One more than the only one, where that has been at it for a while, or is known to be large.
+    fn is_slow(&self, job: &Job) -> bool {
+        let is_large = || describe(&job.effect).1.is_some_and(|id| self.seen.large.contains(id));
+        self.now >= job.began + Duration::from_secs(30)
+            || (self.now >= job.began + Duration::from_secs(1) && is_large())
+    }
+
+    fn all_sends_are_slow(&self) -> bool {
+        self.jobs.values().filter(|job| describe(&job.effect).0 == "send").all(|job| self.is_slow(job))
+    }
+
     fn beside_a_long_one(&self, names: &[&str], slots: usize) -> usize {
         let mut running = self.jobs.values().filter(|job| names.contains(&describe(&job.effect).0));
         let takes_long = |job: &Job| {
@@ -208,12 +219,6 @@ impl World {
             known || self.now >= job.began + Duration::from_secs(1)
         };
         usize::from(slots == 1 && running.all(takes_long))
-    }
-
-    /// Beside small uploads that hang others begin, up to sixteen.
-    fn hanging_uploads(&self) -> usize {
-        let sends = self.jobs.values().filter(|job| describe(&job.effect).0 == "send");
-        sends.filter(|job| self.now >= job.began + Duration::from_secs(10)).count().min(16)
     }
 
     fn step_makes_sense(&mut self, effect: &Effect, name: &'static str, id: &EpisodeId) {

@@ -13,7 +13,7 @@ use crate::{
     records::{ArchiveFacts, ManifestCheck},
     ship::{
         machine::{
-            Effect, Event, Scanned, Settings,
+            Effect, Event, LookedBack, Scanned, Settings,
             queue::Machine,
             state::{Check, Look, Moved, PackFailure, Packed},
         },
@@ -189,7 +189,7 @@ impl<O: Outside> Hosts<O> {
                 (soon, Event::Retired(id.clone(), Moved::To(id.as_str().into())))
             }
             Effect::Sweep => (soon, Event::Swept(true)),
-            Effect::LookBack(_) => (soon, Event::LookedBack),
+            Effect::LookBack(_) => (soon, Event::LookedBack(LookedBack::default())),
             Effect::Pace(_)
             | Effect::Unwatch(_)
             | Effect::Cancel(_)

@@ -22,7 +22,7 @@ use crate::{
             state::PackFailure,
             window::Uploads,
         },
-        outcome::{Answer, AnswerBody, Attempt, Fault, Outcome, Phase, Voucher},
+        outcome::{Answer, AnswerBody, Attempt, Fault, Outcome, Voucher},
     },
 };
 
@@ -41,8 +41,6 @@ enum Sickness {
     CutLate { kept: bool },
     /// Something in between answers so, with a page, for these alone.
     Answered(u16),
-    /// Each upload arrives, and nothing is heard of it.
-    Hangs,
 }
 
 /// A line on which nothing is wrong, and the sick.
@@ -88,10 +86,7 @@ impl Outside for Ward {
                 let lost = Outcome::Failed(Fault::Lost("reset".to_owned())).into();
                 (whole, Attempt { resumed_at_bytes: self.kept_bytes, ..lost })
             }
-            Sickness::Hangs if self.sick.contains(id) => {
-                (whole + 300 * S, Outcome::Failed(Fault::TimedOut(Phase::Answer)).into())
-            }
-            Sickness::StillWritten | Sickness::CutLate { .. } | Sickness::Answered(_) | Sickness::Hangs => {
+            Sickness::StillWritten | Sickness::CutLate { .. } | Sickness::Answered(_) => {
                 (whole, answer(201, AnswerBody::Empty))
             }
         }
@@ -192,7 +187,7 @@ fn live(seed: u64) {
             let count = dice.pick(&[1, 3, 10, 30]);
             sizes(&mut dice, count, &[100_000, 100_000, large])
         }
-        Sickness::StillWritten | Sickness::CutLate { .. } | Sickness::Hangs => {
+        Sickness::StillWritten | Sickness::CutLate { .. } => {
             let count = dice.pick(&[1, 2, 3, 9]);
             sizes(&mut dice, count, &[large, 4 * large, 100_000])
         }
@@ -323,20 +318,6 @@ fn what_was_not_tried_goes_before_what_was_across_holds() {
             let mut tried = BTreeSet::new();
             let first_turns = hosts.outside.turns.iter().take_while(|id| tried.insert(*id)).count();
             assert_eq!(first_turns, 120, "{status}, {concurrency} at once: {:?}", hosts.outside.turns);
-        }
-    }
-}
-
-#[test]
-fn uploads_that_hang_leave_a_slot_for_the_others() {
-    for concurrency in [1, 2, 4] {
-        for (sick, every) in [(6, None), (6, Some(30)), (12, None)] {
-            let settings = settings(2, concurrency, Order::OldestFirst, false);
-            let mut hosts = ward(settings, Sickness::Hangs, &vec![1_000; sick], &[]);
-            let took = stream(&mut hosts, 1_800 * S, every);
-            let case = format!("{sick} at first, {every:?}, {concurrency} at once: {took:?}");
-            assert!(took[took.len() / 2] < S, "{case}");
-            assert!(took[took.len() * 9 / 10] < 30 * S, "{case}");
         }
     }
 }

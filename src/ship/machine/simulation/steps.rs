@@ -12,7 +12,7 @@ use crate::{
     episode::{EpisodeId, Look},
     ship::{
         machine::{
-            Effect, Event, Scanned,
+            Effect, Event, LookedBack, Scanned,
             state::{Check, Moved, PackFailure, Packed},
             verdict::Refusal,
             window::LocalTime,
@@ -233,7 +233,7 @@ impl World {
                 Event::OrphanSettled(id.clone(), end)
             }
             Effect::Relieve { .. } => Event::Relieved(self.dice.chance(50)),
-            Effect::LookBack(_) => Event::LookedBack,
+            Effect::LookBack(_) => Event::LookedBack(LookedBack::default()),
             Effect::Sweep => Event::Swept(self.calm() || self.dice.chance(70)),
             Effect::ReadClock => Event::ClockRead(self.local_time()),
             Effect::Unwatch(_)

@@ -106,3 +106,27 @@ fn a_conflict_of_the_old_archive_is_not_written_beside_the_new_one() {
     bench.fail("a", lost());
     assert_eq!(bench.wanted(), ["keep a"]);
 }
+
+#[test]
+fn a_conflict_of_what_was_sent_without_a_copy_that_cannot_be_noted_is_noted_within_minutes_once_that_can_be()
+{
+    let mut bench = Bench::new();
+    bench.seal("a", 1);
+    bench.fail_pack("a", PackFailure::Short("no room".to_owned()));
+    assert_eq!(bench.take("measure"), ["a"]);
+    bench.hear(Event::Packed(of("a"), Ok(packed("a"))));
+    assert_eq!(bench.take("send"), ["a"]);
+    bench.answer("a", 409, problem(ProblemType::Conflict));
+    for _ in 0..6 {
+        assert_eq!(bench.take("remember"), ["a"]);
+        bench.hear(Event::Kept(of("a"), Err("EROFS".to_owned())));
+        assert_eq!(bench.wanted(), [""; 0]);
+        bench.wait_s(301);
+        assert_eq!(bench.take("check"), ["a"]);
+        bench.hear(fits("a"));
+    }
+    assert_eq!(bench.take("remember"), ["a"]);
+    bench.hear(Event::Kept(of("a"), Ok(())));
+    bench.wait_s(599);
+    assert_eq!(bench.wanted(), [""; 0]);
+}

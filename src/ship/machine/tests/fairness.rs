@@ -1,7 +1,7 @@
 //! Who goes beside whom.
 
 use super::*;
-use crate::ship::machine::fairness::SMALL_BYTES;
+use crate::ship::{machine::fairness::SMALL_BYTES, outcome::Phase};
 
 const LARGE: u64 = SMALL_BYTES + 1;
 
@@ -17,6 +17,14 @@ impl Bench {
     fn packed(&mut self, id: &str, size_bytes: u64) {
         let facts = ArchiveFacts { size_bytes, ..packed(id).facts };
         self.hear(Event::Packed(of(id), Ok(Packed { facts, ..packed(id) })));
+    }
+
+    /// What is on its way for longer is made durable.
+    fn keep_all(&mut self) {
+        self.wait_s(1);
+        for id in self.take("keep") {
+            self.hear(Event::Kept(of(&id), Ok(())));
+        }
     }
 
     /// Everything that waits, packed one after another: in which order.
@@ -145,4 +153,58 @@ fn a_poison_episode_costs_one_slot_at_most() {
     bench.fail("poison", lost());
     bench.seal_and_pack("last", 99);
     assert_eq!(bench.take("send"), ["last"]);
+}
+
+#[test]
+fn as_many_that_hang_as_there_are_slots_leave_one_for_those_that_do_not() {
+    for concurrency in [2, 4] {
+        let mut bench = with(4, concurrency, Order::OldestFirst);
+        let hanging: Vec<_> = (0..concurrency).map(|n| format!("hang{n}")).collect();
+        for (n, id) in hanging.iter().enumerate() {
+            bench.seal_and_pack(id, i64::try_from(n).unwrap());
+        }
+        assert_eq!(bench.take("send"), hanging);
+        bench.keep_all();
+        bench.seal_and_pack("good0", 100);
+        bench.wait(Duration::from_millis(28_999));
+        assert_eq!(bench.take("send"), [""; 0], "they may be slow, {concurrency}");
+        bench.wait(Duration::from_millis(1));
+        for n in 1..20 {
+            let id = format!("good{}", n - 1);
+            assert_eq!(bench.take("send"), std::slice::from_ref(&id), "{concurrency}");
+            bench.deliver(&id);
+            bench.seal_and_pack(&format!("good{n}"), 100 + n);
+        }
+        bench.take("send");
+        bench.deliver("good19");
+        // Further ones that hang take a further slot each, and there is an end to that.
+        for n in 0..concurrency {
+            let id = format!("late{n}");
+            bench.seal_and_pack(&id, 200);
+            assert_eq!(bench.take("send"), [id], "{concurrency}");
+            bench.keep_all();
+            bench.wait_s(29);
+        }
+        bench.seal_and_pack("last", 300);
+        bench.wait_s(300);
+        assert_eq!(bench.take("send"), [""; 0], "{concurrency}");
+    }
+}
+
+#[test]
+fn the_slot_that_is_kept_for_small_ones_is_not_for_one_that_hung_before() {
+    let mut bench = with(4, 2, Order::OldestFirst);
+    bench.seal_and_pack("hangs", 1);
+    bench.take("send");
+    bench.fail("hangs", Fault::TimedOut(Phase::Answer));
+    // It has the main slot when its time comes, and the other stays free whatever waits.
+    bench.seal_and_pack("first", 2);
+    assert_eq!(bench.take("send"), ["first"]);
+    bench.keep_all();
+    bench.wait_s(600);
+    assert_eq!(bench.take("send"), [""; 0]);
+    bench.seal_and_pack("good", 3);
+    assert_eq!(bench.take("send"), ["good"]);
+    bench.deliver("first");
+    assert_eq!(bench.take("send"), ["hangs"]);
 }

@@ -115,3 +115,23 @@ fn where_the_archive_of_another_directory_cannot_be_put_away_its_place_is_not_ta
         bench.wait_for_deadline();
     }
 }
+
+#[test]
+fn what_was_delivered_and_cannot_be_moved_is_not_forgotten_to_be_delivered_when_another_stands_in_its_place()
+{
+    for look in [Look::Open, Look::Sealed(stamp(2))] {
+        let mut bench = Bench::new();
+        bench.seal_and_pack("a", 1);
+        bench.take("send");
+        bench.answer("a", 201, AnswerBody::Empty);
+        assert_eq!(bench.take("retire"), ["a"]);
+        bench.hear(Event::Retired(of("a"), Moved::Failed("EACCES".to_owned())));
+        bench.look("a", look.clone());
+        assert_eq!(bench.take("retire"), ["a"], "{look:?}");
+        bench.hear(Event::Retired(of("a"), Moved::Changed));
+        bench.look("a", look.clone());
+        bench.wait_s(2);
+        let wanted = if look == Look::Open { [].as_slice() } else { ["pack a"].as_slice() };
+        assert_eq!(bench.wanted().iter().filter(|it| it.starts_with("pack")).collect::<Vec<_>>(), wanted);
+    }
+}

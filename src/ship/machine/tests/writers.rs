@@ -96,7 +96,7 @@ fn one_pass_leaves_it_undone_unless_its_marker_is_older_than_the_wait() {
 }
 
 #[test]
-fn what_was_shipped_is_looked_at_once_more_a_minute_later_and_one_pass_does_not_wait_for_that() {
+fn what_was_shipped_is_looked_at_once_more_a_minute_later_and_one_pass_that_is_over_does_not_wait_for_that() {
     for once in [false, true] {
         let mut bench = Bench::fresh(|settings| settings.once = once);
         bench.hear(Event::Deadline);
@@ -104,17 +104,79 @@ fn what_was_shipped_is_looked_at_once_more_a_minute_later_and_one_pass_does_not_
         bench.hear(Event::Swept(true));
         bench.hear(Event::Packed(of("a"), Ok(packed("a"))));
         bench.deliver("a");
+        assert!(bench.machine.idle());
+        assert_eq!(bench.machine.next_deadline().is_none(), once);
         let looks = |bench: &Bench| bench.wanted.iter().any(|effect| matches!(effect, Effect::LookBack(_)));
         bench.now += 59 * S;
         bench.hear(Event::Deadline);
         assert!(!looks(&bench));
+        // One pass that has more to do than that does look.
         bench.now += S;
         bench.hear(Event::Deadline);
-        assert_eq!(looks(&bench), !once);
-        if !once {
-            assert!(!bench.machine.idle());
-            bench.hear(Event::LookedBack);
-        }
-        assert!(bench.machine.idle() || !once);
+        assert!(looks(&bench) && !bench.machine.idle());
+        bench.hear(Event::LookedBack(LookedBack::default()));
+        assert!(bench.machine.idle());
     }
+}
+
+#[test]
+fn what_processes_before_this_one_have_shipped_is_looked_at_at_once_and_again_when_it_is_a_minute_old() {
+    for once in [false, true] {
+        let mut machine = Machine::new(settings(|settings| settings.once = once), S);
+        machine.handle(Event::Deadline, S);
+        let looks = |machine: &mut Machine| {
+            let effects = std::iter::from_fn(|| machine.next_effect());
+            effects.filter(|effect| matches!(effect, Effect::LookBack(_))).collect::<Vec<_>>()
+        };
+        assert_eq!(looks(&mut machine), [Effect::LookBack(Shipped::BeforeTheStart)]);
+        machine.handle(Event::Scanned(Some(Scanned::default())), S);
+        machine.handle(Event::Swept(true), S);
+        assert!(!machine.idle(), "one pass waits for it");
+        let young = vec![(of("a"), "a".into(), 50 * S), (of("b"), "b".into(), 40 * S)];
+        machine.handle(Event::LookedBack(LookedBack { changed: 1, young }), S);
+        assert!(machine.idle());
+        assert_eq!(
+            machine.tally().transient_failures,
+            u64::from(once),
+            "a tail that was not sent is left undone"
+        );
+        machine.handle(Event::Deadline, 42 * S);
+        assert_eq!(looks(&mut machine), [Effect::LookBack(Shipped::These(vec![(of("b"), "b".into())]))]);
+    }
+}
+
+#[test]
+fn what_would_be_copied_away_while_a_file_is_open_waits_with_pauses_and_is_told_now_and_then() {
+    let mut bench = Bench::with(|_| ());
+    bench.seal("a", 1);
+    bench.hear(Event::Packed(of("a"), Ok(packed("a"))));
+    bench.answer("a", 201, AnswerBody::Empty);
+    let retires = |bench: &Bench| {
+        bench.wanted.iter().any(|effect| matches!(effect, Effect::Retire { id, .. } if id.as_str() == "a"))
+    };
+    assert!(retires(&bench));
+    let mut tries = 0;
+    let began = bench.now;
+    while bench.now - began < 3600 * S {
+        bench.wanted.clear();
+        bench.hear(Event::Retired(of("a"), Moved::open("data.mcap".into())));
+        tries += 1;
+        while !retires(&bench) {
+            bench.now = bench.machine.next_deadline().unwrap().max(bench.now);
+            bench.hear(Event::Deadline);
+        }
+    }
+    assert!((700..2200).contains(&tries), "{tries} looks in an hour");
+    let is_it = |notice: &&Notice| matches!(notice, Notice::OpenFileBeforeMove { is_delivered: true, .. });
+    let told = bench.told.iter().filter(is_it).count();
+    assert!((8..=10).contains(&told), "told {told} times in an hour");
+    assert!(bench.machine.overview(9, bench.now).stuck.is_none(), "nothing is wrong with the folders");
+    // Written to meanwhile: it is packed again, and its files are waited for as if it were new.
+    bench.wanted.clear();
+    bench.hear(Event::Retired(of("a"), Moved::Changed));
+    while packs(&bench, "a").is_none() {
+        bench.now = bench.machine.next_deadline().unwrap().max(bench.now);
+        bench.hear(Event::Deadline);
+    }
+    assert_eq!(packs(&bench, "a"), Some(OpenFiles::WaitedFor));
 }

@@ -78,16 +78,21 @@ pub(super) fn commit_missing(facts: &Facts, receiver: &Receiver, said: &str) -> 
         }
         AskedCommit::LastNone => {
             let summary = format!(
-                "It takes recordings by their commit. Nothing is here to ask with, and what was here last did not say its own (code_version.commit in meta.json): {said}."
+                "It takes recordings by their commit. Nothing is here to ask with, and what was here last did not say its own (code_version.commit in meta.json): {said}.{}",
+                meta_fault(receiver)
             );
             Row::yellow(id, summary, fix("shipped"))
         }
         AskedCommit::None | AskedCommit::Of(..) | AskedCommit::Last(..) => {
             let summary = format!(
                 "It takes recordings by their commit, and those here do not say theirs (code_version.commit in meta.json): {said}.{}",
-                receiver.meta_fault.as_ref().map(|fault| format!(" {fault}.")).unwrap_or_default()
+                meta_fault(receiver)
             );
             Row::red(id, summary, fix("episodes"))
         }
     }
+}
+
+fn meta_fault(receiver: &Receiver) -> String {
+    receiver.meta_fault.as_ref().map(|fault| format!(" {fault}.")).unwrap_or_default()
 }

@@ -61,10 +61,82 @@ fn each_way_in_which_a_receiver_cannot_be_reached_turns_exactly_its_row() {
         (wants, Id::ReceiverCredential, "sealift.toml && systemctl reload"),
     ] {
         let shown = error.to_string();
-        let facts = with(Said::Failed(error));
-        let (found, status, command) = first(&facts).unwrap();
-        assert_eq!((found, status), (id, Status::Red), "{shown}");
-        assert!(command.contains(fix), "{shown}: {command}");
+        let is_weather = !matches!(error, ClientError::Tls(_));
+        let mut facts = with(Said::Failed(error));
+        for lasts_s in [None, Some(WEATHER_LASTS_S - 1), Some(WEATHER_LASTS_S)] {
+            destination(&mut facts).held = lasts_s.map(held);
+            let (found, status, command) = first(&facts).unwrap();
+            let red = !is_weather || lasts_s == Some(WEATHER_LASTS_S);
+            let colour = if red { Status::Red } else { Status::Yellow };
+            assert_eq!((found, status), (id, colour), "{shown} {lasts_s:?}");
+            assert!(command.contains(fix), "{shown}: {command}");
+        }
+    }
+}
+
+fn destination(facts: &mut Facts) -> &mut crate::snapshot::Destination {
+    let Daemon::Answers(snapshot) = &mut facts.daemon else { panic!() };
+    &mut snapshot.destination
+}
+
+fn held(for_s: u64) -> Hold {
+    Hold {
+        for_s,
+        why: "cannot be reached".to_owned(),
+        status_code: None,
+        next_probe_in_s: 1,
+        weather: true,
+        suspect: None,
+    }
+}
+
+#[test]
+fn one_question_that_meets_the_weather_is_red_only_once_the_daemon_has_been_held_by_it_for_five_minutes() {
+    // Nothing else says how long it lasts: without a daemon that answers it is not known to have lasted.
+    for error in [
+        ClientError::UnknownName("dns".to_owned()),
+        ClientError::Unreachable("refused".to_owned()),
+        ClientError::TimedOut(Wait::Idle),
+        ClientError::Stale("reset".to_owned()),
+    ] {
+        let mut facts = with(Said::Failed(error));
+        destination(&mut facts).last_delivery_ago_s = Some(4);
+        let row = rows(&facts).into_iter().find(|row| row.status != Status::Green).unwrap();
+        assert!(row.status == Status::Yellow && row.summary.contains("delivered 4 s ago"), "{row:?}");
+        facts.daemon = Daemon::None;
+        assert_eq!(first(&facts).unwrap().1, Status::Yellow);
+    }
+}
+
+#[test]
+fn what_takes_episodes_may_answer_the_doctors_own_question_as_it_likes() {
+    let page = Said::Answered {
+        status: 200,
+        json: None,
+        html: true,
+        location: None,
+        date: None,
+        certificate_ends: None,
+    };
+    let gateway = || Some(json!({"message": "Unprocessable"}));
+    for (said, colour) in [
+        (answer(400, None), None),
+        (answer(422, gateway()), None),
+        (answer(415, None), None),
+        (answer(302, None), Some(Status::Yellow)),
+        (answer(407, None), Some(Status::Yellow)),
+        (page, Some(Status::Yellow)),
+        (answer(400, problem(ProblemType::IdInvalid)), Some(Status::Yellow)),
+        (answer(412, problem(ProblemType::CommitOutOfWindow)), Some(Status::Red)),
+        (answer(401, None), Some(Status::Red)),
+    ] {
+        let shown = format!("{said:?}");
+        let mut facts = with(said);
+        destination(&mut facts).last_delivery_ago_s = Some(4);
+        assert_eq!(first(&facts).map(|(_, status, _)| status), colour, "{shown}");
+        // Held, whatever for, it is not known to take any.
+        destination(&mut facts).held = Some(Hold { weather: false, ..held(1) });
+        assert_eq!(first(&facts).unwrap().1, Status::Red, "{shown}");
     }
 }
 

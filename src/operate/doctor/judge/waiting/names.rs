@@ -6,12 +6,12 @@
 
 use std::collections::HashSet;
 
-use super::{are, ids, in_turn};
+use super::{super::cut_off::by_daemon, are, ids, in_turn};
 use crate::{
     episode::printable,
     operate::doctor::{
-        facts::{Episodes, Facts, Stranger},
-        row::{Id, Row},
+        facts::{Daemon, Episodes, Facts, Stranger},
+        row::{Id, Row, Status},
         words::{path, tame, word},
     },
     scan::NoEpisode,
@@ -25,6 +25,12 @@ const LEFT_ALONE_MIN: u32 = 10;
 pub(super) fn conflicts(facts: &Facts, found: &Episodes) -> Row {
     let id = Id::Conflicts;
     let Some((episode, why)) = found.conflicts.first() else {
+        // One that could not be noted beside the outbox's archives is known to the daemon alone.
+        if let Daemon::Answers(snapshot) = &facts.daemon
+            && let Some(row) = by_daemon(facts, snapshot, id).filter(|row| row.status != Status::Green)
+        {
+            return row;
+        }
         return Row::green(id, "Nothing is in conflict with what the receiver holds.");
     };
     let n = found.conflicts.len();

@@ -41,6 +41,16 @@ fn a_conflict_is_red_and_its_fix_gives_ours_another_name() {
 }
 
 #[test]
+fn a_conflict_that_only_the_daemon_knows_of_is_red_too() {
+    let mut facts = sound();
+    let Daemon::Answers(snapshot) = &mut facts.daemon else { panic!("{:?}", facts.daemon) };
+    snapshot.counts.conflict = 1;
+    let rows = rows(&facts);
+    let row = rows.iter().find(|row| row.id == Id::Conflicts).unwrap();
+    assert_eq!((row.status, row.details["count"].as_u64()), (Status::Red, Some(1)));
+}
+
+#[test]
 fn a_marker_that_cannot_be_read_is_red_with_what_mends_it() {
     for (look, bad_marker, fix) in [
         (
@@ -179,4 +189,24 @@ fn a_manifest_that_is_being_written_is_no_fault_for_a_minute() {
         });
         assert_eq!(row.status, status, "{seconds_ago}");
     }
+}
+
+#[test]
+fn archives_alone_are_for_the_next_start_where_no_daemon_runs_and_left_alone_only_where_one_does() {
+    let of = |daemon: Daemon| {
+        let mut facts = Facts { daemon, ..sound() };
+        facts.episodes.as_mut().unwrap().archives_alone = 2;
+        rows(&facts).into_iter().find(|row| row.id == Id::Waiting).unwrap()
+    };
+    let row = of(Daemon::None);
+    assert_eq!((row.status, row.fix.as_deref()), (Status::Yellow, Some("systemctl start sealift.service")));
+    assert!(row.summary.contains("the next start looks"), "{row:?}");
+    assert!(!row.summary.contains("Nothing is done with them"), "{row:?}");
+    let Daemon::Answers(mut snapshot) = sound().daemon else { panic!() };
+    // It settles them, unless it says otherwise.
+    assert_eq!(of(Daemon::Answers(snapshot.clone())).status, Status::Green);
+    snapshot.archives_stranded = 2;
+    let row = of(Daemon::Answers(snapshot));
+    assert_eq!((row.status, row.fix.as_deref()), (Status::Red, Some("systemctl restart sealift.service")));
+    assert!(row.summary.contains("Nothing is done with them"), "{row:?}");
 }
