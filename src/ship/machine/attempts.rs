@@ -31,14 +31,16 @@ impl Machine {
         let failed_before = episode.deliveries_at_failure.replace(deliveries);
         // Where others got through since it last failed, its failure is its own, and says nothing of the destination.
         let alone = failed_before.is_some_and(|before| deliveries > before);
+        self.destination.heard(&attempt.outcome);
         // What fails while it is held fails as everything does, unless that was known before.
         let held = self.destination.hold().is_some();
         episode.fails_alone |= alone && !held;
         let own = episode.fails_alone;
         // Behind an outage there is not enough for all at once, and one may be turned away while others get through: in bad weather
-        // it is that one's own affair where it failed before while nothing was held.
+        // it is that one's own affair where it failed before while nothing was held, or where such failures are known to be.
         let failed_in_hold = std::mem::replace(&mut episode.failed_in_hold, held);
-        episode.fails_alone_in_weather |= alone && !held && !failed_in_hold;
+        episode.fails_alone_in_weather |=
+            alone && !held && (!failed_in_hold || self.destination.signs.of_the_episodes());
         let own_weather = episode.fails_alone_in_weather;
         episode.failed_at = Some(now);
         let timed_out = |fault: &Fault| matches!(fault, Fault::TimedOut(Phase::Idle | Phase::Answer));
@@ -55,7 +57,6 @@ impl Machine {
             self.gives_up_its_turn(id);
         }
         let Some(episode) = self.episodes.get_mut(id) else { return };
-        self.destination.heard(&attempt.outcome);
         let trust = self.settings.trust();
         let verdict = judge(&attempt.outcome, id, &packed.facts, trust);
         // Bytes that were read after a failed fsync may not be those that were packed: only a digest proves them.
@@ -78,10 +79,16 @@ impl Machine {
         }
         let verdict = self.destination.weigh(id, verdict, trust.require_receipt, now, &mut self.jitter);
         self.ledger.attempted(&verdict);
+        if failed_before.is_none() && !matches!(verdict, Verdict::Delivered(_)) {
+            self.destination.signs.failed_at_first();
+        }
         match verdict {
             Verdict::Delivered(proof) => {
                 let status = proof.status();
                 episode.failures = Default::default();
+                if failed_before.is_some() {
+                    self.destination.signs.came_through();
+                }
                 self.answered(true, now);
                 if from_elsewhere {
                     self.destination.is_elsewhere();
@@ -152,11 +159,14 @@ impl Machine {
             }
             Verdict::Transient { refusal, retry_after_s } => {
                 let asked = retry_after_s.map(Duration::from_secs);
+                if alone && !held {
+                    self.destination.signs.failed_again();
+                }
                 if own_weather {
                     return self.wait_for_weather(id, packed, refusal, asked, now);
                 }
                 if self.destination.hold().is_none() {
-                    self.ramp.refused(own, self.settings.concurrency);
+                    self.ramp.refused(own, &self.destination.signs, self.settings.concurrency);
                 }
                 let silence = asked.map(|lasts| Silence { lasts, by_ours });
                 if self.destination.weather(id, &refusal, silence, now, &mut self.jitter) {
@@ -261,7 +271,7 @@ impl Machine {
             self.tell(Notice::Cleared(span));
             // A pass from cron waits for nothing.
             if !self.settings.once {
-                self.ramp.held_until(now, &ended, &mut self.jitter);
+                self.ramp.held_until(now, &ended, &self.destination.signs, &mut self.jitter);
             }
         }
         if delivered {

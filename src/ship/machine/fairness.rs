@@ -112,6 +112,11 @@ impl Lanes {
         self.under_way.values().map(|turn| turn.slow_from).max().filter(|_| may)
     }
 
+    /// Whether one is under way that does not take long yet.
+    pub(super) fn has_a_brief_one(&self, now: Duration) -> bool {
+        self.under_way.values().any(|turn| now < turn.long_from)
+    }
+
     /// One has begun. `large`: it is known to take long.
     pub(super) fn begin(&mut self, id: &EpisodeId, lane: Lane, large: bool, now: Duration) {
         let (long_from, slow_from) = if large { (now, now + LONG) } else { (now + LONG, now + SLOW_PROBE) };

@@ -20,6 +20,8 @@ use std::time::Duration;
 use self::rejections::Rejections;
 use super::{
     backoff::{FAULT_PROBE, Jitter, Schedule, WEATHER_PROBE},
+    signs::Signs,
+    untried::Untried,
     verdict::Refusal,
 };
 use crate::{
@@ -30,16 +32,6 @@ use crate::{
 /// So many attempts in a row, met by the weather with no answer of a receiver between them, hold the destination.
 const WEATHER_STREAK: u32 = 2;
 
-/// So many that were not tried yet are tried at once, one after another, while it is held for bad weather.
-const FRESH_AT_ONCE: u32 = 4;
-/// And so many where somebody refuses: that is no sign of one who has too much to do. The same in one pass, which has no other time.
-const FRESH_AT_ONCE_WHERE_REFUSED: u32 = 16;
-/// Beyond these, one that was not tried yet is tried each time that this has gone by, where somebody refuses and where the weather is
-/// bad: what something in between refuses, however many, must not keep the others from being found.
-const UNTRIED_EVERY: Duration = Duration::from_secs(2);
-const UNTRIED_EVERY_IN_BAD_WEATHER: Duration = Duration::from_secs(5);
-/// After each so many the pause grows by as much again: it looks more and more like the destination.
-const UNTRIED_PER_PACE: u32 = 64;
 /// However long a silence something in between asks for, one that was not tried is tried each time
 /// that this has gone by: it may ask only those for it that it refuses.
 const UNTRIED_EVERY_IN_SILENCE: Duration = Duration::from_secs(60);
@@ -82,6 +74,7 @@ pub struct Destination {
     one_pass: bool,
     /// A server was reached by the last attempt. Where none is, no other episode fares better.
     reached: bool,
+    pub(super) signs: Signs,
 }
 
 /// A destination that is not sent to, but for probes.
@@ -105,16 +98,11 @@ pub struct Hold {
     silent_until: Duration,
     /// What was not tried is: as long where a receiver asked for it.
     untried_silent_until: Duration,
-    /// Probes with an episode that had not been tried yet.
-    fresh_probes: u32,
+    untried: Untried,
     /// The last one waited for its time: its failure makes the next one wait longer.
     last_was_due: bool,
-    /// So many of them go before their time.
-    most_fresh: u32,
     /// The place of the next new one; up to two may be taken before their time.
     new_from: Duration,
-    /// Beyond those that go at once, the place of the next one that was not tried.
-    untried_from: Duration,
     /// Another one might fare better, and there is time for it.
     reached: bool,
     /// What the last failure would be probed by.
@@ -142,6 +130,7 @@ impl Destination {
 
     /// How an attempt ended, whatever it means.
     pub fn heard(&mut self, outcome: &Outcome) {
+        self.signs.heard(outcome);
         self.reached = match outcome {
             Outcome::Answered(_) => true,
             Outcome::Failed(fault) => match fault {
@@ -236,8 +225,7 @@ impl Destination {
                     hold.new_from = hold.new_from.max(now) + NEW_EVERY;
                 }
                 Trial::Ahead | Trial::New => {
-                    hold.fresh_probes += 1;
-                    hold.untried_from = now + hold.untried_every();
+                    hold.untried.went(hold.schedule, now);
                 }
             }
         }
@@ -251,7 +239,7 @@ impl Destination {
         if let Some(hold) = &mut self.hold {
             hold.next_probe = now;
             hold.failures = 0;
-            hold.fresh_probes = 0;
+            hold.untried.begin_again();
         }
     }
 
@@ -263,10 +251,6 @@ impl Destination {
         suspect: Option<&EpisodeId>,
         now: Duration,
     ) -> &mut Hold {
-        let most_fresh = match self.one_pass || schedule == FAULT_PROBE {
-            true => FRESH_AT_ONCE_WHERE_REFUSED,
-            false => FRESH_AT_ONCE,
-        };
         let one_pass = self.one_pass;
         let hold = self.hold.get_or_insert_with(|| Hold {
             since: now,
@@ -279,15 +263,14 @@ impl Destination {
             failures: 0,
             silent_until: now,
             untried_silent_until: now,
-            fresh_probes: 0,
+            untried: Untried::new(one_pass, schedule, now),
             last_was_due: true,
-            most_fresh,
             new_from: now,
-            untried_from: now,
             reached: false,
             latest: schedule,
         });
         hold.reached = self.reached && !one_pass;
+        hold.untried.too_much = self.signs.of_too_much();
         hold.latest = schedule;
         hold
     }
@@ -315,18 +298,13 @@ impl Hold {
     }
 
     fn has_place_for_untried(&self, now: Duration) -> bool {
-        self.fresh_probes < self.most_fresh || self.place_for_untried().is_some_and(|at| at <= now)
+        self.untried.goes_at_once() || self.place_for_untried().is_some_and(|at| at <= now)
     }
 
     /// When the next one that was not tried may go, beyond those that go at once; `None` where no other would fare better.
     #[must_use]
     pub fn place_for_untried(&self) -> Option<Duration> {
-        self.reached.then(|| self.untried_from.max(self.untried_silent_until))
-    }
-
-    fn untried_every(&self) -> Duration {
-        let every = if self.schedule == FAULT_PROBE { UNTRIED_EVERY } else { UNTRIED_EVERY_IN_BAD_WEATHER };
-        every * (1 + self.fresh_probes / UNTRIED_PER_PACE)
+        self.reached.then(|| self.untried.from().max(self.untried_silent_until))
     }
 
     fn has_place_for_new(&self, now: Duration) -> bool {

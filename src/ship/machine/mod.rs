@@ -34,6 +34,7 @@ mod ramp;
 mod relief;
 mod reload;
 pub mod room;
+mod signs;
 #[cfg(test)]
 mod simulation;
 pub mod state;
@@ -42,6 +43,7 @@ mod sweeps;
 mod tests;
 mod transitions;
 mod turns;
+mod untried;
 pub mod verdict;
 pub mod window;
 mod writers;

@@ -11,11 +11,12 @@
 //! as fast where it was refused, faster by half where it was served. A refusal costs more than it seems, since the second in a
 //! row holds the destination: of ten attempts about one is refused (`simulation/fleet.rs`).
 //!
-//! A hold that is known from one episode alone is no outage, and nobody is slowed down after it.
+//! A hold that is known from one episode alone is no outage, nor is one whose failures are known to be those episodes' own; and none
+//! is slowed down after it, nor by what fails and does not speak for a destination that has too much to do (`signs.rs`).
 
 use std::time::Duration;
 
-use super::{backoff::Jitter, hold::Hold};
+use super::{backoff::Jitter, hold::Hold, signs::Signs};
 
 /// The first pause after a hold is no longer than this; mostly it is half.
 const FIRST: Duration = Duration::from_secs(1);
@@ -55,8 +56,8 @@ struct Climb {
 
 impl Ramp {
     /// A hold has ended.
-    pub(super) fn held_until(&mut self, now: Duration, hold: &Hold, jitter: &mut Jitter) {
-        if hold.suspect.is_some() {
+    pub(super) fn held_until(&mut self, now: Duration, hold: &Hold, signs: &Signs, jitter: &mut Jitter) {
+        if hold.suspect.is_some() || signs.of_the_episodes() {
             return;
         }
         let before = self.climb.map_or(Duration::ZERO, |climb| climb.ceiling);
@@ -88,7 +89,10 @@ impl Ramp {
 
     /// The weather met one while the destination was not held; `slots` is full speed. `again`: it failed before, and others were
     /// delivered since.
-    pub(super) fn refused(&mut self, again: bool, slots: usize) {
+    pub(super) fn refused(&mut self, again: bool, signs: &Signs, slots: usize) {
+        if !signs.of_too_much() {
+            return;
+        }
         self.delivered_at_full = 0;
         if self.counted >= if again { MOST_COUNTED / 2 } else { MOST_COUNTED } {
             return;

@@ -199,11 +199,21 @@ impl Machine {
         [self.sending.slow_at(self.now), due, place].into_iter().flatten().min()
     }
 
+    /// Whether one is left that was never tried. One that is packed for long keeps none waiting.
+    fn an_untried_one_waits(&self) -> bool {
+        let queues = [&self.to_check, &self.to_pack, &self.to_pack_large, &self.to_send];
+        queues.iter().any(|queue| queue.untried() > 0) || self.packing.has_a_brief_one(self.now)
+    }
+
     /// What is known of it since then.
     pub(super) fn trial(&self, id: &EpisodeId, since: Duration) -> Trial {
         match self.episodes.get(id) {
             Some(episode) if episode.failed_at.is_some_and(|at| at >= since) => Trial::Over,
             Some(episode) if episode.sealed_at > since => Trial::New,
+            // It waits for those that were not tried at all.
+            Some(episode) if !episode.waits_again_since.is_zero() && self.an_untried_one_waits() => {
+                Trial::Over
+            }
             _ => Trial::Ahead,
         }
     }

@@ -35,6 +35,7 @@ impl Destination {
     /// The receiver is another one: nothing of this is known of that.
     pub fn is_elsewhere(&mut self) {
         self.rejections = Rejections::default();
+        self.signs = super::Signs::default();
     }
 
     /// What was rejected before anything was delivered here, now that something was.

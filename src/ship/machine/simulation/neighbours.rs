@@ -28,9 +28,9 @@ use crate::{
 
 const S: Duration = Duration::from_secs(1);
 const WORLDS: u64 = 40;
-/// A hold, and the way up after it, cost some seconds, and each sick one that is tried while it is held some more.
-const AROUND: Duration = Duration::from_secs(30);
-const PLACE: Duration = Duration::from_secs(5);
+/// A hold, and the way up after it, cost some seconds, and each sick one that is tried while it is held a moment.
+const AROUND: Duration = Duration::from_secs(10);
+const PLACE: Duration = Duration::from_millis(200);
 
 /// What is wrong with the sick ones of a world.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,6 +49,8 @@ struct Ward {
     sizes: BTreeMap<EpisodeId, u64>,
     sick: BTreeSet<EpisodeId>,
     kept_bytes: u64,
+    /// Who was sent, in that order.
+    turns: Vec<EpisodeId>,
 }
 
 impl Outside for Ward {
@@ -63,6 +65,7 @@ impl Outside for Ward {
 
     fn attempt(&mut self, id: &EpisodeId, size_bytes: u64, now: Duration) -> (Duration, Attempt) {
         let whole = now + sends_for(size_bytes);
+        self.turns.push(id.clone());
         let answer = |status, body| {
             Outcome::Answered(Answer {
                 status,
@@ -135,6 +138,7 @@ fn ward(settings: Settings, sickness: Sickness, sick: &[u64], healthy: &[u64]) -
         sick: sick.iter().map(|(id, _)| id.clone()).collect(),
         sizes: sick.into_iter().chain(healthy).collect(),
         kept_bytes: 0,
+        turns: Vec::new(),
     };
     let mut hosts = Hosts::new(outside);
     hosts.add(settings, ids);
@@ -262,13 +266,69 @@ fn three_or_ten_that_something_in_between_answers_with_503_throttle_no_good_one(
     }
 }
 
+/// A healthy one each two seconds for `lasts`, and beside them a sick one each so many of these; who took how long, the quickest
+/// first.
+fn stream(hosts: &mut Hosts<Ward>, lasts: Duration, sick_every: Option<usize>) -> Vec<Duration> {
+    let mut sealed = BTreeMap::new();
+    let until = hosts.now + lasts;
+    while hosts.now < until {
+        let n = sealed.len() + 1_000;
+        let fresh = id("good", n);
+        sealed.insert(fresh.clone(), hosts.now);
+        let mut add = vec![fresh];
+        if sick_every.is_some_and(|every| n.is_multiple_of(every)) {
+            let sick = id("late-bad", n);
+            hosts.outside.sick.insert(sick.clone());
+            add.push(sick);
+        }
+        for id in add {
+            hosts.outside.sizes.insert(id.clone(), 1_000);
+            hosts.seal(0, id);
+        }
+        hosts.run_until(hosts.now + 2 * S);
+    }
+    let (now, shipped) = (hosts.now, &hosts.hosts[0].shipped);
+    let took = |(id, at): (&EpisodeId, &Duration)| *shipped.get(id).unwrap_or(&now) - *at;
+    let mut took: Vec<_> = sealed.iter().map(took).collect();
+    took.sort();
+    took
+}
+
+#[test]
+fn sick_ones_that_are_here_and_sick_ones_that_come_slow_no_healthy_one_down_that_is_sealed_meanwhile() {
+    for sickness in [Sickness::Answered(503), Sickness::Answered(403), Sickness::CutLate { kept: false }] {
+        for (sick, every) in [(100, None), (50, None), (50, Some(3)), (3, Some(1)), (100, Some(1))] {
+            let settings = settings(2, 4, Order::OldestFirst, false);
+            let mut hosts = ward(settings, sickness, &vec![1_000; sick], &[]);
+            let took = stream(&mut hosts, 200 * S, every);
+            let case = format!("{sickness:?}, {sick} at first, {every:?}: {took:?}");
+            assert!(took[took.len() / 2] < S, "{case}");
+            assert!(*took.last().unwrap() < 10 * S, "{case}");
+        }
+    }
+}
+
+#[test]
+fn what_was_not_tried_goes_before_what_was_across_holds() {
+    for status in [413, 503] {
+        for concurrency in [1, 2, 4] {
+            let settings = settings(2, concurrency, Order::OldestFirst, false);
+            let mut hosts = ward(settings, Sickness::Answered(status), &[1_000; 100], &[1_000; 20]);
+            hosts.run_until(60 * S);
+            let mut tried = BTreeSet::new();
+            let first_turns = hosts.outside.turns.iter().take_while(|id| tried.insert(*id)).count();
+            assert_eq!(first_turns, 120, "{status}, {concurrency} at once: {:?}", hosts.outside.turns);
+        }
+    }
+}
+
 #[test]
 fn the_healthy_ones_behind_80_that_are_refused_are_shipped_though_nothing_new_comes() {
     for status in [413, 403, 503] {
         for order in [Order::OldestFirst, Order::NewestFirst] {
             let settings = settings(2, 4, order, false);
             let mut hosts = ward(settings, Sickness::Answered(status), &[1_000; 80], &[2_000; 5]);
-            let due = PLACE * 85;
+            let due = AROUND + PLACE * 85;
             hosts.run_until(due);
             assert_eq!(hosts.hosts[0].shipped.len(), 5, "{status}, {order:?}, after {due:?}");
         }
