@@ -179,7 +179,7 @@ fn judge_answer(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, trust: Tru
         200 | 201 | 204 => judge_acknowledgement(answer, id, sent, trust),
         // About this upload's bytes on the receiver, and not about the episode.
         409 if answer.problem_type() == Some(ProblemType::OffsetMismatch) => transient(answer),
-        409 if answer.problem_type() == Some(ProblemType::Conflict) => Verdict::Conflict(refusal()),
+        409 if answer.problem_type().is_some() => Verdict::Conflict(refusal()),
         400 if answer.problem_type().is_some_and(altered_on_the_way) => Verdict::Corrupted(refusal()),
         400 if answer.problem_type() == Some(ProblemType::DigestInvalid) => Verdict::Hold(refusal()),
         400..=499 if answer.problem_type().is_some_and(faults_of_the_address) => {
