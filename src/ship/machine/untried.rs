@@ -10,7 +10,8 @@ use super::backoff::{FAULT_PROBE, Schedule};
 
 /// So many are tried at once, one after another, while it is held for bad weather.
 const AT_ONCE: u32 = 4;
-/// And so many where somebody refuses: that is no sign of one who has too much to do. The same in one pass, which has no other time.
+/// And so many where they are refused: that is no sign of a destination that has too much to do.
+/// The same in one pass, which has no other time.
 const AT_ONCE_WHERE_REFUSED: u32 = 16;
 /// Beyond these, one is tried each time that this has gone by: what something in between refuses, however many, must not keep the
 /// others from being found, and costs them hardly more than its own turn.
@@ -18,7 +19,7 @@ const EVERY: Duration = Duration::from_millis(100);
 /// The same where it looks like the destination, which refuses, or has too much to do.
 const EVERY_WHERE_REFUSED: Duration = Duration::from_secs(2);
 const EVERY_IN_BAD_WEATHER: Duration = Duration::from_secs(5);
-/// Where nothing was delivered for so long, it does, whoever speaks.
+/// Where nothing was delivered for so long, it does, whatever the answers are.
 const NOTHING_FOR_LONG: Duration = Duration::from_secs(300);
 /// After each so many of those the pause grows by as much again: it looks more and more like the destination.
 const PER_PACE: u32 = 64;
