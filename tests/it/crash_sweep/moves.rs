@@ -184,22 +184,31 @@ fn holders_of(folders: &[&Path], late: &[u8]) -> usize {
     folders.iter().filter(|folder| holds(folder)).count()
 }
 
-/// Has the `nth` renameat2(2) on a path return late, and writes to a file of the episode, by a descriptor that was open before, once
-/// `seen` is there. `then` gets the running pass.
-fn write_while_renamed(rig: &Rig, on: &Path, seen: &Path, then: impl FnOnce(Process)) {
+/// Has renameat2(2) on a path return late, and writes to a file of the episode once `seen` is there:
+/// by a descriptor that was open before, or by one that is opened then in the folder that is given.
+/// (What is open for writing when the copying begins is not copied.) `then` gets the running pass.
+fn write_while_renamed(
+    rig: &Rig,
+    on: &Path,
+    seen: &Path,
+    opened_then: Option<&Path>,
+    then: impl FnOnce(Process),
+) {
     rig.reset();
-    // Its recorder still holds a descriptor at the move: so it is after the wait for it is over, or where leases cannot tell.
+    // Of a descriptor that is open before, the wait is over, or leases cannot tell.
     let config = rig.sandbox.path("one-of-each.toml");
     let waits = fs::read_to_string(&config).unwrap();
     fs::write(&config, waits.replace("[pack]\n", "[pack]\nopen_files_wait_s = 0\n")).unwrap();
-    let data = rig.sandbox.layout.episodes.join(ID).join("data.bin");
-    let mut open = fs::File::options().append(true).open(data).unwrap();
+    let open = |folder: &Path| fs::File::options().append(true).open(folder.join("data.bin")).unwrap();
+    let before = opened_then.is_none().then(|| open(&rig.sandbox.layout.episodes.join(ID)));
     let inject = format!("inject=renameat2:delay_exit={HELD_S}000000");
     let mut strace = rig.strace(&["-D", "-e", &inject, "-P", on.to_str().unwrap()]);
     rig.with_arguments(&mut strace, rig.sandbox.url());
     let pass = rig.sandbox.start(strace);
     eventually("it is renamed", || seen.exists());
-    open.write_all(b"late").unwrap();
+    let mut file = before.unwrap_or_else(|| open(opened_then.unwrap()));
+    file.write_all(b"late").unwrap();
+    drop(file);
     then(pass);
 }
 
@@ -208,7 +217,8 @@ fn write_while_renamed(rig: &Rig, on: &Path, seen: &Path, then: impl FnOnce(Proc
 fn what_is_written_when_the_copy_has_its_name_is_not_lost() {
     let Some(across) = Across::new() else { return };
     let layout = &across.rig.sandbox.layout;
-    write_while_renamed(&across.rig, &layout.shipped.join(ID), &layout.shipped.join(ID), |mut pass| {
+    let (copy, source) = (layout.shipped.join(ID), layout.episodes.join(ID));
+    write_while_renamed(&across.rig, &copy, &copy, Some(&source), |mut pass| {
         pass.wait();
     });
     assert_eq!(holders_of(&[&layout.episodes], b"late"), 1, "{:?}", names(&layout.episodes));
@@ -222,7 +232,7 @@ fn what_is_written_while_the_source_is_aside_is_not_lost_though_it_is_killed_the
     let Some(across) = Across::new() else { return };
     let layout = &across.rig.sandbox.layout;
     let aside = layout.episodes.join(format!(".sealift-aside-0-{ID}"));
-    write_while_renamed(&across.rig, &aside, &aside, Process::kill);
+    write_while_renamed(&across.rig, &aside, &aside, Some(&aside), Process::kill);
     across.rig.ship(across.rig.sandbox.url()).output().unwrap();
     // What was copied and delivered stands in shipped/; what it became since is a conflict, and stays.
     assert_eq!(names(&layout.shipped), [ID]);
@@ -236,7 +246,8 @@ fn what_is_written_while_the_source_is_aside_is_not_lost_though_it_is_killed_the
 fn what_is_written_while_it_is_moved_is_put_back_though_it_is_killed_there() {
     let Some(rig) = Rig::new() else { return };
     let layout = &rig.sandbox.layout;
-    write_while_renamed(&rig, &layout.shipped.join(ID), &layout.shipped.join(ID), Process::kill);
+    let place = layout.shipped.join(ID);
+    write_while_renamed(&rig, &place, &place, None, Process::kill);
     rig.ship(rig.sandbox.url()).output().unwrap();
     assert_eq!(names(&layout.shipped), [""; 0]);
     assert_eq!(holders_of(&[&layout.episodes], b"late"), 1);
