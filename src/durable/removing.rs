@@ -215,7 +215,7 @@ fn finish_noted(path: &Path, note: &Note, progress: &Progress) -> io::Result<()>
         return remove_noted(path, probe, progress);
     }
     tracing::warn!(
-        "{} was copied and was being removed, and what is left of it is not all in its copy{}. It stays, as a recording that is open:          look at it, and seal it or remove it by hand.",
+        "{} was copied and was being removed, and what is left of it is not all in its copy{}. It stays, as a recording that is open: look at it, and seal it or remove it by hand.",
         shown(path),
         note.copied_to.as_ref().map(|copy| format!(" ({})", shown(copy))).unwrap_or_default()
     );
