@@ -31,6 +31,7 @@ impl Machine {
         let failed_before = episode.deliveries_at_failure.replace(deliveries);
         // Where others got through since it last failed, its failure is its own, and says nothing of the destination.
         let alone = failed_before.is_some_and(|before| deliveries > before);
+        let cancelled = matches!(attempt.outcome, Outcome::Failed(Fault::Cancelled));
         self.destination.heard(&attempt.outcome);
         // What fails while it is held fails as everything does, unless that was known before.
         let held = self.destination.hold().is_some();
@@ -150,6 +151,10 @@ impl Machine {
             Verdict::Transient { .. } if paused => {
                 self.enter(id, State::Ready(packed));
                 self.keep(id);
+            }
+            // A stop of ours says nothing of the destination.
+            Verdict::Transient { refusal, .. } if cancelled => {
+                self.wait_for_weather(id, packed, refusal, None, now);
             }
             // The line drops and yet it works: on with it, before the next drop. No sign of a destination that is down.
             Verdict::Transient { refusal, retry_after_s: None } if moved => {

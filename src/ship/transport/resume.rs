@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::{Delivery, Transport, answer, fault, uri};
 use crate::{
     client::{Answered, Request, RequestBody},
-    ship::outcome::{Fault, Outcome},
+    ship::outcome::{Fault, Outcome, Phase},
     wire,
 };
 
@@ -89,7 +89,14 @@ impl Transport {
         let mut headers = self.headers_of(delivery)?;
         headers.remove(header::CONTENT_TYPE);
         let request = Request { method: Method::HEAD, uri: uri(url)?, headers, body: RequestBody::empty() };
-        let answered = self.endpoint.send(request, &delivery.progress).await.map_err(fault)?;
+        let answered = match self.endpoint.send(request, &delivery.progress).await.map_err(fault) {
+            Ok(answered) => answered,
+            // Something on the way may let no HEAD through, and cut it off: told as any other answer that says nothing.
+            Err(cut @ (Fault::Lost(_) | Fault::TimedOut(Phase::Idle | Phase::Answer))) => {
+                return Ok(Kept::NotNow(Outcome::Failed(cut)));
+            }
+            Err(fault) => return Err(fault),
+        };
         let offset = offset_of(&answered, delivery.facts.size_bytes);
         match (answered.status, offset) {
             (StatusCode::OK | StatusCode::NO_CONTENT, Some(offset)) => Ok(Kept::UpTo(offset)),

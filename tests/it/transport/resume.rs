@@ -150,6 +150,19 @@ async fn a_receiver_that_cannot_say_just_now_is_asked_again_and_nothing_is_sent_
 }
 
 #[tokio::test]
+async fn a_question_that_is_cut_off_on_the_way_was_asked_in_vain() {
+    // After some of these the whole is sent: something on the way may let no HEAD through.
+    let server = Server::new(|mut peer: Peer| async move {
+        drop(peer.head().await);
+    })
+    .await;
+    let sandbox = Sandbox::to(server.url());
+    let attempt = sandbox.deliver(asking(&sandbox, LEN)).await;
+    assert!(attempt.asked_in_vain && !attempt.sent);
+    assert!(matches!(fault(attempt), Fault::Lost(_)));
+}
+
+#[tokio::test]
 async fn what_was_kept_and_is_gone_again_is_sent_whole_within_the_attempt() {
     const GONE: &str = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
     let (server, heard) = receiver("204 No Content\r\nUpload-Offset: 3000000", &[GONE]).await;

@@ -64,10 +64,6 @@ impl Destination {
                 why.detail += ", which is not how a receiver of ours rejects an episode";
                 return Verdict::Refused(why);
             }
-            // A receiver that takes others: what it holds is not for us to doubt.
-            Speaker::Another if known.delivered && why.status == Some(409) => {
-                return Verdict::Conflict(why);
-            }
             Speaker::Another => known.delivered,
         };
         if !acts {
@@ -101,6 +97,8 @@ impl Destination {
                 );
             }
             self.hold_for(id, &why, FAULT_PROBE, None, now).failed(id, &why, now, jitter);
+        } else if acts && why.status == Some(409) {
+            return Verdict::Conflict(why);
         } else if acts {
             return Verdict::Fatal(why);
         }

@@ -183,6 +183,13 @@ fn a_409_in_other_json_is_no_conflict_where_the_receiver_is_ours_or_nothing_was_
     bench.deliver("e0");
     bench.answer("e1", 409, by_another());
     assert_eq!(bench.machine.overview(0, bench.now).counts.conflict, 1);
+    let mut bench = sending(9, |_| {});
+    bench.deliver("e0");
+    for n in 1..9 {
+        bench.answer(&format!("e{n}"), 409, by_another());
+    }
+    assert_eq!(bench.machine.overview(0, bench.now).counts.conflict, 2);
+    assert!(bench.held());
     // And that of one of ours, whatever came before.
     let mut bench = sending(1, |settings| settings.require_receipt = true);
     bench.answer("e0", 409, problem(ProblemType::Conflict));

@@ -236,3 +236,16 @@ fn retry_after_is_honoured_in_both_forms_and_capped() {
     assert_eq!(waits("Mon, 06 Nov 2034 08:51:37 GMT"), MAX_RETRY_AFTER_S);
     assert_eq!(waits("Sun, 06 Nov 1994 08:00:00 GMT"), 0, "long past");
 }
+
+#[test]
+fn what_a_stop_of_ours_breaks_off_says_nothing_of_the_destination() {
+    let mut bench = Bench::with(|settings| settings.concurrency = 4);
+    for (at, id) in ["a", "b", "c", "d"].into_iter().enumerate() {
+        bench.seal_and_pack(id, i64::try_from(at).unwrap());
+    }
+    bench.take("send");
+    for id in ["a", "b", "c", "d"] {
+        bench.fail(id, Fault::Cancelled);
+    }
+    assert!(!bench.held());
+}
