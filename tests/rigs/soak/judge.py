@@ -93,11 +93,13 @@ class Places:
 
     def content_held(self, id_):
         """What the receiver holds, unpacked by somebody else's tar; None where it holds nothing."""
-        if id_ not in self.held:
-            return None
+        return self.content_packed(id_, self.held[id_]) if id_ in self.held else None
+
+    def content_packed(self, id_, archive):
+        """What an archive of this id holds."""
         shutil.rmtree(self.unpacked, ignore_errors=True)
         self.unpacked.mkdir()
-        unpacking = subprocess.run(["tar", "--zstd", "-xpf", self.held[id_], "-C", self.unpacked], capture_output=True, check=False)
+        unpacking = subprocess.run(["tar", "--zstd", "-xpf", archive, "-C", self.unpacked], capture_output=True, check=False)
         if unpacking.returncode != 0:
             return {"": f"cannot be unpacked: {unpacking.stderr[:200]}"}
         tops = os.listdir(self.unpacked)
@@ -151,6 +153,11 @@ def end_of(id_, of_it, places):
     shipped, quarantined = places.shipped.get(id_, []), places.quarantine.get(id_, [])
     stands = places.episodes.get(id_)
     conflict = id_ in places.conflicts
+    if "changing" in last.steps:
+        # Its archive from before may be the last copy of what it was, and is put aside.
+        before, quarantined = put_aside(id_, of_it, places, quarantined)
+        if before:
+            return "quarantined", before
     if last.fate in QUARANTINED:
         return quarantine_end(last, held, shipped, quarantined, stands)
     if last.was_removed() and stands is None and not shipped:
@@ -185,6 +192,20 @@ def end_of(id_, of_it, places):
     if held is not None:
         return "never sealed", ["is held, and was never sealed"]
     return "never sealed", ["has a marker"] * (stands is not None and (stands / MARKER).exists())
+
+
+def put_aside(id_, of_it, places, quarantined):
+    """What is wrong with the archives of it that were put aside, and the rest of what is in quarantine."""
+    wrong, rest = [], []
+    contents = [content for one in of_it for content in (one.content, one.after)]
+    for path, paper in quarantined:
+        archive = path / f"{id_}.tar.zst"
+        verdict = paper and json.loads(paper.read_text(encoding="utf-8")).get("verdict")
+        if verdict != "orphan" or not archive.is_file():
+            rest.append((path, paper))
+        elif places.content_packed(id_, archive) not in contents:
+            wrong.append(f"{path.name} in quarantine/ is an archive of something else")
+    return wrong, rest
 
 
 def quarantine_end(last, held, shipped, quarantined, stands):
