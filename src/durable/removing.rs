@@ -210,7 +210,7 @@ fn finish_noted(path: &Path, note: &Note, progress: &Progress) -> io::Result<()>
         None => true,
     };
     if is_elsewhere {
-        // Nobody misses what is in no copy: it was to go.
+        // Without a copy there is nothing to compare with: it was to go.
         let probe = if note.copied_to.is_some() { Probe::below(path) } else { Probe::never() };
         return remove_noted(path, probe, progress);
     }

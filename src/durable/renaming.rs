@@ -74,7 +74,7 @@ pub(super) fn claim(from: &Path, to: &Path) -> io::Result<Published> {
 }
 
 /// Whether we may give a directory another name, as far as the kernel tells without giving it one: in a sticky folder only its owner
-/// may, and nobody where a flag keeps it in place. It is renamed onto a file, which rename(2) refuses as ENOTDIR, and looks at
+/// may, and no user where a flag keeps it in place. It is renamed onto a file, which rename(2) refuses as ENOTDIR, and looks at
 /// permissions before (may_delete in the kernel's fs/namei.c).
 ///
 /// # Errors

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! What is written through a descriptor after its file was removed is nowhere. So before anything is removed, each file is asked
-//! after (`open_files`), and only then compared: under a name that nobody knows a file that is closed stays closed, so what its
+//! after (`open_files`), and only then compared: under a name that no recorder knows a file that is closed stays closed, so what its
 //! stamps say then is final. The other way round, a process could write behind the comparison and close before it is asked after.
 //!
 //! Where the source keeps its name while it is removed, a file can still be opened by its path; so there each is asked after once
@@ -83,7 +83,7 @@ pub(super) fn take_away(
     let name = from.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let mut hidden = match hide(from, ASIDE_PREFIX, name) {
         Ok(Some(hidden)) => hidden,
-        // Somebody took it away. Whoever did that has it.
+        // Another program took it away, and has it.
         Ok(None) => return Ok(Source::Removed),
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
             return take_away_in_place(from, copy, looks, progress);

@@ -6,7 +6,7 @@
 //!      └ differs: nothing was moved                                          └ differs: put back, receipt removed
 //! ```
 //!
-//! Where it differs, its archive goes all the same: the receiver holds what was in it, so it is nobody's last copy, whatever has the
+//! Where it differs, its archive goes all the same: the receiver holds what was in it, so it is no last copy, whatever has the
 //! name by now.
 //!
 //! Nothing gets here without a [`Proof`], and only `machine/verdict.rs` makes one. Killed anywhere on the way, the next start

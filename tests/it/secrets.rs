@@ -154,7 +154,7 @@ fn what_the_other_end_repeats_of_a_secret_in_the_query_is_neither_shown_nor_kept
     {
         ask(arguments, true);
     }
-    // Nobody runs: then the fix is the command that starts one.
+    // No daemon runs: then the fix is the command that starts one.
     shown.push(("the log".to_owned(), daemon.log()));
     drop(daemon);
     let mut command = sealift();
