@@ -22,6 +22,7 @@ mod body;
 mod connect;
 mod error;
 mod flight;
+mod questions;
 mod tls;
 
 use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
@@ -112,7 +113,7 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     options: ClientOptions,
     credentials: Arc<Credentials>,
-    idle: Idle,
+    idle: Arc<Idle>,
 }
 
 impl std::fmt::Debug for Client {
@@ -129,7 +130,7 @@ impl Client {
     /// is an error of the first https exchange, and of no other.
     pub fn new(options: ClientOptions) -> Result<Self, SetupError> {
         let credentials = Arc::new(Credentials::read(&options)?);
-        Ok(Self(Arc::new(Inner { options, credentials, idle: Idle::default() })))
+        Ok(Self(Arc::new(Inner { options, credentials, idle: Arc::default() })))
     }
 
     /// Whether requests carry a bearer token.

@@ -1,6 +1,6 @@
 //! The receiver as every request reaches it: its address, what is said beside the contract's headers, and the client.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use http::{HeaderMap, HeaderValue, header};
 use sha2::{Digest as _, Sha256};
@@ -17,6 +17,9 @@ use crate::{
 
 /// Of a digest, so many are kept in a [mark](Endpoint::mark).
 const MARK_BYTES: usize = 4;
+/// A question beside an upload holds the upload's slot: for no longer than this, unless something
+/// moves. A receiver of ours takes five seconds at most, for an upload whose bytes are still coming.
+const QUESTION_WAIT: Duration = Duration::from_secs(10);
 
 /// Where the receiver is, and what to say to it: `[receiver]` of the configuration.
 #[derive(Clone)]
@@ -127,7 +130,19 @@ impl Endpoint {
     /// # Errors
     /// [`ClientError`].
     pub async fn send(&self, request: Request, progress: &Progress) -> Result<Answered, ClientError> {
-        let mut answered = self.client.send(request, progress).await?;
+        self.blotted(self.client.send(request, progress).await?)
+    }
+
+    /// The same for a question beside an upload: what is answered without a look at any archive's
+    /// bytes is answered soon, or the upload goes on without it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn ask(&self, request: Request, progress: &Progress) -> Result<Answered, ClientError> {
+        self.blotted(self.client.waiting_at_most(QUESTION_WAIT).send(request, progress).await?)
+    }
+
+    fn blotted(&self, mut answered: Answered) -> Result<Answered, ClientError> {
         if let Some(location) = answered.headers.get_mut(header::LOCATION) {
             let shown = self.blot.text(&String::from_utf8_lossy(location.as_bytes()));
             if let Ok(blotted) = HeaderValue::from_bytes(shown.replace('\u{2026}', "...").as_bytes()) {

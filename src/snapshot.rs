@@ -352,12 +352,24 @@ pub struct Destination {
     pub closed_until: Option<String>,
     /// What uploads are limited to together, bytes a second (`bandwidth_limit`, or the window's).
     pub limit_bytes_per_s: Option<u64>,
+    /// Uploads go slowly for now: it was held, or had too much to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slowed: Option<Slowed>,
     /// How long ago a receiver last took an episode; `None` where none has since the start.
     pub last_delivery_ago_s: Option<u64>,
     /// How far its clock was ahead of ours when it last answered (negative: behind), seconds. `None` where it has not said.
     pub clock_ahead_s: Option<i64>,
     /// How long ago that was.
     pub clock_heard_ago_s: Option<u64>,
+}
+
+/// A destination that is sent to more slowly than it may be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slowed {
+    /// So many uploads at once.
+    pub at_once: u64,
+    /// When the next one may begin.
+    pub next_in_s: u64,
 }
 
 /// A destination that is held.

@@ -60,6 +60,14 @@ pub(super) fn upload_of(path: &str) -> Option<Result<Named, Problem>> {
     )
 }
 
+/// How long the archive is that a request asks about or begins, where it says so; bytes.
+///
+/// # Errors
+/// `upload-invalid`.
+pub(super) fn upload_length(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    number(headers, UPLOAD_LENGTH)
+}
+
 impl<S: Store> Exchange<'_, S> {
     /// PUT: the whole archive, or with `Upload-Complete: ?0` the beginning of it.
     pub(super) async fn put(
@@ -74,7 +82,7 @@ impl<S: Store> Exchange<'_, S> {
             return Err(invalid("A part is sent by PATCH; PUT is the whole (RFC 9110, section 14.5).").into());
         }
         let mut offer = admit::read_offer(headers)?;
-        match (is_complete, number(headers, UPLOAD_LENGTH)?) {
+        match (is_complete, upload_length(headers)?) {
             (true, Some(whole)) if whole != offer.size_bytes => {
                 return Err(invalid("Upload-Length and Content-Length of the whole differ.").into());
             }

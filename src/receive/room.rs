@@ -151,7 +151,7 @@ impl Room {
         }))
     }
 
-    /// Whether an upload of a single byte could be taken, as far as room goes.
+    /// Whether an upload of so many bytes could be taken, as far as room goes. None is promised.
     ///
     /// # Errors
     /// As [`Room::promise`].
@@ -159,14 +159,15 @@ impl Room {
         &self,
         store: &S,
         host: Option<&HostName>,
+        bytes: u64,
     ) -> Result<Result<(), Problem>, StoreError> {
-        if let Err(problem) = self.share(store, host, 1).await?.map(|share| {
+        if let Err(problem) = self.share(store, host, bytes.max(1)).await?.map(|share| {
             drop(Promise { promised: Arc::default(), left_bytes: 0, share });
         }) {
             return Ok(Err(problem));
         }
         let space = store.space().await?;
-        let fits = fits(0, space, self.promised.load(Ordering::Relaxed), self.min_free_bytes);
+        let fits = fits(bytes, space, self.promised.load(Ordering::Relaxed), self.min_free_bytes);
         Ok(fits.map_err(|problem| UsedUp::by(space).said_in(problem)))
     }
 

@@ -199,7 +199,7 @@ impl<S: Store> Exchange<'_, S> {
         if !matches!(self.head.method, Method::GET | Method::HEAD) {
             return Reply::method_not_allowed("GET, HEAD");
         }
-        match self.can_store(None).await {
+        match self.can_store(None, 0).await {
             Ok(()) => Reply::new(StatusCode::OK, "text/plain", "ok\n"),
             Err(reply) => reply,
         }
@@ -213,7 +213,8 @@ impl<S: Store> Exchange<'_, S> {
         Reply::new(StatusCode::OK, metrics::MEDIA_TYPE, text)
     }
 
-    /// What a PUT with this commit, by this caller, would meet.
+    /// What a PUT with this commit, by this caller, would meet; of an archive of this length, where
+    /// one is said.
     async fn admission(&self, caller: &Caller) -> Reply {
         if !matches!(self.head.method, Method::GET | Method::HEAD) {
             return Reply::method_not_allowed("GET, HEAD");
@@ -221,16 +222,23 @@ impl<S: Store> Exchange<'_, S> {
         if let Err(problem) = self.terms().take_commit(&SaidCommit::of(&self.head.headers)) {
             return Reply::problem(&problem);
         }
-        match self.can_store(caller.name()).await {
+        let size_bytes = match incoming::upload_length(&self.head.headers) {
+            Ok(size_bytes) => size_bytes.unwrap_or(0),
+            Err(problem) => return Reply::problem(&problem),
+        };
+        if let Err(problem) = self.terms().take_size(size_bytes) {
+            return Reply::problem(&problem);
+        }
+        match self.can_store(caller.name(), size_bytes).await {
             Ok(()) => Reply::nothing(),
             Err(reply) => reply,
         }
     }
 
-    async fn can_store(&self, host: Option<&HostName>) -> Result<(), Reply> {
+    async fn can_store(&self, host: Option<&HostName>, size_bytes: u64) -> Result<(), Reply> {
         let store = &self.receiver.store;
         let there = match store.probe().await {
-            Ok(()) => self.receiver.room.is_there(store, host).await,
+            Ok(()) => self.receiver.room.is_there(store, host, size_bytes).await,
             Err(error) => Err(error),
         };
         match there {

@@ -70,13 +70,15 @@ pub enum Voucher {
     Status,
     /// A strong `ETag` (RFC 9110, section 8.8.1): what was stored has a name there.
     StrongEtag,
-    /// Its body says that something went wrong, as a problem (RFC 9457) or in an `error`: that
-    /// speaks against it.
+    /// Its body says that something went wrong, as a problem (RFC 9457) or in an `error`, or looks
+    /// so: that speaks against it, unless a HEAD showed the archive's digest.
     Problem,
     /// A HEAD of the same address then showed the archive's length or its digest.
     Head,
     /// A HEAD of the same address did not; what it showed, in words.
     HeadDenies(String),
+    /// A HEAD of the same address was answered by the weather, or not at all; how, in words.
+    HeadFailed(String),
     /// It came before the archive was through, and no HEAD showed the archive's digest: what wrote
     /// it cannot hold it.
     Early,

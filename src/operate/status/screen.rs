@@ -158,7 +158,11 @@ fn receiver(snapshot: &Snapshot) -> String {
         (None, Some(limit)) => format!("; no faster than {}/s", words::bytes(limit)),
         (None, None) => String::new(),
     };
-    format!("{}  {state}{pace}", destination.url)
+    let slowed = match &destination.slowed {
+        Some(slowed) if destination.held.is_none() => format!("; {}", words::slowed(slowed)),
+        _ => String::new(),
+    };
+    format!("{}  {state}{pace}{slowed}", destination.url)
 }
 
 fn counts(counts: &Counts, stranded: u64) -> String {
@@ -231,6 +235,9 @@ fn one(episode: &Episode, destination: &Destination) -> String {
     match (episode.state, &destination.held, &destination.closed_until) {
         (EpisodeState::Ready, Some(_), _) => said.push("waits for the receiver".to_owned()),
         (EpisodeState::Ready, None, Some(until)) => said.push(format!("waits until {until}")),
+        (EpisodeState::Ready, None, None) if destination.slowed.is_some() => {
+            said.push("waits for its turn: uploads go slowly for now".to_owned());
+        }
         (EpisodeState::Uploading, _, Some(until)) => said.push(format!("stands still until {until}")),
         _ => {}
     }
@@ -277,7 +284,11 @@ impl Screen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{operate::status::Daemon, records::WallTime, snapshot::Hold};
+    use crate::{
+        operate::status::Daemon,
+        records::WallTime,
+        snapshot::{Hold, Slowed},
+    };
 
     fn shown(snapshot: Snapshot) -> String {
         let status = Status {
@@ -357,6 +368,20 @@ mod tests {
         }
         (told.destination.closed_until, told.destination.limit_bytes_per_s) = (None, Some(250_000));
         assert!(shown(told).contains("since the start; no faster than 250 kB/s\n"));
+    }
+
+    #[test]
+    fn a_pace_that_failures_have_set_is_named_where_a_healthy_episode_waits_for_it() {
+        let mut told = snapshot();
+        told.episodes = vec![episode("run-1", EpisodeState::Ready)];
+        told.destination.slowed = Some(Slowed { at_once: 1, next_in_s: 40 });
+        let slowed = shown(told);
+        for says in [
+            "uploads go slowly after failures: 1 at once, the next in 40 s",
+            "run-1  2.0 MB, waits for its turn: uploads go slowly for now",
+        ] {
+            assert!(slowed.contains(says), "{says} is not in\n{slowed}");
+        }
     }
 
     #[test]

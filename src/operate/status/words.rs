@@ -1,5 +1,7 @@
 //! Amounts and spans as a person reads them.
 
+use crate::snapshot::Slowed;
+
 /// "1.3 GB": three figures at most.
 pub(super) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
@@ -24,6 +26,15 @@ pub(super) fn span(seconds: u64) -> String {
 }
 
 /// "1 episode", "2 episodes".
+/// At which pace uploads go, and why.
+pub(in crate::operate) fn slowed(slowed: &Slowed) -> String {
+    let next = match slowed.next_in_s {
+        0 => "the next at once".to_owned(),
+        next_in_s => format!("the next in {}", span(next_in_s)),
+    };
+    format!("uploads go slowly after failures: {} at once, {next}", slowed.at_once)
+}
+
 pub(super) fn episodes(count: u64) -> String {
     if count == 1 { "1 episode".to_owned() } else { format!("{count} episodes") }
 }

@@ -13,7 +13,7 @@ use crate::{
         window::Pace,
     },
     snapshot::{
-        self, Destination, Episode, EpisodeState, Heart, Hold, MAX_EPISODES, Pause, Snapshot, Totals,
+        self, Destination, Episode, EpisodeState, Heart, Hold, MAX_EPISODES, Pause, Slowed, Snapshot, Totals,
         TrialFinding, TrialKind, Watch, WatchMode,
     },
 };
@@ -48,7 +48,7 @@ impl Daemon {
         snapshot.reload.failed.clone_from(&self.reloads.failed);
         snapshot.reload.restart_for = self.reloads.restart_for.iter().map(ToString::to_string).collect();
         snapshot.metrics_failed = self.asking.metrics_failed().cloned();
-        snapshot.destination = self.destination_now(overview.pace, now, wall);
+        snapshot.destination = self.destination_now(&overview, now, wall);
         snapshot.packing_paused =
             overview.packing_paused.clone().map(|(wait, why)| Pause { why, for_s: Some(wait.as_secs()) });
         snapshot.room = self.hands.workers.known.lore.rooms();
@@ -111,7 +111,8 @@ impl Daemon {
         }
     }
 
-    fn destination_now(&self, pace: Option<Pace>, now: Instant, wall: WallTime) -> Destination {
+    fn destination_now(&self, overview: &Overview, now: Instant, wall: WallTime) -> Destination {
+        let pace = overview.pace;
         let machine_now = self.started.elapsed();
         let known = &self.hands.workers.known;
         let heard = known.server_clock();
@@ -136,6 +137,10 @@ impl Daemon {
                 Some(Pace::AtMost(limit)) => Some(limit.get()),
                 Some(Pace::Free | Pace::Closed(_)) | None => None,
             },
+            slowed: overview.slowed.map(|(at_once, next)| Slowed {
+                at_once: at_once as u64,
+                next_in_s: next.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX),
+            }),
             last_delivery_ago_s: self.ledger.last_delivery.map(since),
             clock_ahead_s: heard.map(|(date, at)| {
                 let theirs = date.after(now.saturating_duration_since(at));

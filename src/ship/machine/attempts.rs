@@ -8,11 +8,11 @@ use super::{
     hold::Silence,
     queue::Machine,
     state::{Next, Noted, Packed, Reason, Rest, State},
-    verdict::{Refusal, Verdict, is_ours, judge, receivers_clock},
+    verdict::{Refusal, Trust, Verdict, is_ours, judge, receivers_clock},
 };
 use crate::{
     episode::{EpisodeId, Look},
-    ship::outcome::{Attempt, Fault, Outcome, Phase, Stale},
+    ship::outcome::{Attempt, Fault, Outcome, Phase, Stale, Voucher},
 };
 
 impl Machine {
@@ -27,12 +27,19 @@ impl Machine {
         if let Outcome::Failed(Fault::Stale(stale)) = &attempt.outcome {
             return self.not_as_packed(id, packed, stale.clone(), now);
         }
+        let head_failed = matches!(
+            &attempt.outcome,
+            Outcome::Answered(answer) if matches!(answer.voucher, Voucher::HeadFailed(_))
+        );
+        let head_failed_before = std::mem::replace(&mut episode.head_failed, head_failed);
+        let trust = Trust { head_failed_before, ..self.settings.trust() };
+        let verdict = judge(&attempt.outcome, id, &packed.facts, trust);
         let deliveries = self.destination.deliveries();
         let failed_before = episode.deliveries_at_failure.replace(deliveries);
         // Where others got through since it last failed, its failure is its own, and says nothing of the destination.
         let alone = failed_before.is_some_and(|before| deliveries > before);
         let cancelled = matches!(attempt.outcome, Outcome::Failed(Fault::Cancelled));
-        self.destination.heard(&attempt.outcome);
+        self.destination.heard(&attempt.outcome, matches!(verdict, Verdict::Delivered(_)));
         // What fails while it is held fails as everything does, unless that was known before.
         let held = self.destination.hold().is_some();
         episode.fails_alone |= alone && !held;
@@ -58,8 +65,6 @@ impl Machine {
             self.gives_up_its_turn(id);
         }
         let Some(episode) = self.episodes.get_mut(id) else { return };
-        let trust = self.settings.trust();
-        let verdict = judge(&attempt.outcome, id, &packed.facts, trust);
         // Bytes that were read after a failed fsync may not be those that were packed: only a digest proves them.
         let proven = matches!(&verdict, Verdict::Delivered(proof) if !proof.receipt().is_null());
         if episode.spoiled && !proven {

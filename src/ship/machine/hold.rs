@@ -129,8 +129,12 @@ impl Destination {
     }
 
     /// How an attempt ended, whatever it means.
-    pub fn heard(&mut self, outcome: &Outcome) {
-        self.signs.heard(outcome);
+    pub fn heard(&mut self, outcome: &Outcome, delivered: bool) {
+        if delivered {
+            self.signs.delivered();
+        } else {
+            self.signs.heard(outcome, self.rejections.ours);
+        }
         self.reached = match outcome {
             Outcome::Answered(_) => true,
             Outcome::Failed(fault) => match fault {

@@ -92,7 +92,8 @@ impl Settings {
     /// How far an acknowledgement without a receipt is believed.
     #[must_use]
     pub fn trust(&self) -> verdict::Trust {
-        verdict::Trust { require_receipt: self.require_receipt, believe_bare_200: self.believe_bare_200 }
+        let Self { require_receipt, believe_bare_200, .. } = *self;
+        verdict::Trust { require_receipt, believe_bare_200, head_failed_before: false }
     }
 }
 

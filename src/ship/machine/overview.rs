@@ -39,6 +39,9 @@ pub struct Overview {
     pub attempts: Attempts,
     /// How fast uploads go now; `None` where nobody has looked at the clock yet.
     pub pace: Option<Pace>,
+    /// Behind an outage, or a destination with too much to do: how many go at once, and when the
+    /// next one may; `None` at full speed.
+    pub slowed: Option<(usize, Duration)>,
     /// How long the destination was held, this hold among it.
     pub held: Duration,
 }
@@ -155,6 +158,7 @@ impl Machine {
             reconcile_interval: self.reconcile_interval(),
             attempts: self.ledger.attempts,
             pace: self.gate.pace(),
+            slowed: self.ramp.shown(self.settings.concurrency, now),
             held: self.ledger.held + held_now,
         }
     }

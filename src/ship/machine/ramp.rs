@@ -124,6 +124,13 @@ impl Ramp {
         self.climb.map_or(slots, |climb| (climb.parts / PARTS).clamp(1, slots))
     }
 
+    /// What it keeps waiting for now: how many go at once, and when the next one may; `None` at full
+    /// speed.
+    pub(super) fn shown(&self, slots: usize, now: Duration) -> Option<(usize, Duration)> {
+        let climb = self.climb?;
+        Some((self.slots(slots), climb.next.saturating_sub(now)))
+    }
+
     /// Not before then is the next one sent; `None` at any time.
     pub(super) fn next(&self) -> Option<Duration> {
         self.climb.map(|climb| climb.next)

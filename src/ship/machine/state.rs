@@ -263,6 +263,8 @@ pub(super) struct Episode {
     pub(super) fails_alone: bool,
     /// The same in bad weather, which takes more to tell.
     pub(super) fails_alone_in_weather: bool,
+    /// A 200 without a receipt could not be asked after when it was last sent.
+    pub(super) head_failed: bool,
     /// It failed last while the destination was held.
     pub(super) failed_in_hold: bool,
     /// Its last attempt ended by a time-out: it had its slot for as long as it could.
@@ -347,6 +349,7 @@ impl Episode {
             fails_alone_in_weather: false,
             noted: Noted::No,
             failed_in_hold: false,
+            head_failed: false,
             hung: false,
             waits_again_since: Duration::ZERO,
             delivered: None,

@@ -84,6 +84,9 @@ pub struct Trust {
     pub require_receipt: bool,
     /// Also a 200 that nothing vouches for.
     pub believe_bare_200: bool,
+    /// Of this episode, a HEAD that was to vouch for one came to nothing before: it is not waited
+    /// for another time.
+    pub head_failed_before: bool,
 }
 
 /// Why an attempt did not deliver.
@@ -222,9 +225,19 @@ fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, t
                 refuse(&format!("without a receipt before it had the whole archive: {NO_RECEIVER}"))
             }
             (200, Voucher::Problem) => refuse(&format!("with an error as its body: {NO_RECEIVER}")),
-            (200, Voucher::Status | Voucher::HeadDenies(_)) if !trust.believe_bare_200 => {
+            (200, Voucher::HeadFailed(how)) if !(trust.believe_bare_200 || trust.head_failed_before) => {
+                let mut refusal = refusal(answer);
+                refusal.detail =
+                    format!("answered 200 without a receipt, and a HEAD of the same address {how}");
+                Verdict::Transient { refusal, retry_after_s: None }
+            }
+            (200, Voucher::Status | Voucher::HeadDenies(_) | Voucher::HeadFailed(_))
+                if !trust.believe_bare_200 =>
+            {
                 let head = match &answer.voucher {
-                    Voucher::HeadDenies(shown) => format!(", and a HEAD of the same address {shown}"),
+                    Voucher::HeadDenies(how) | Voucher::HeadFailed(how) => {
+                        format!(", and a HEAD of the same address {how}")
+                    }
                     Voucher::Status
                     | Voucher::StrongEtag
                     | Voucher::Problem

@@ -8,7 +8,8 @@
 //!                                  └▶ anything else: as it was
 //! ```
 //!
-//! A receiver refuses an episode outside of its commit window before the body. Fronts that are
+//! A receiver refuses an episode outside of its commit window, or one that is too large for it,
+//! before the body. Fronts that are
 //! still sending it then answer with a 503 or 502 of their own (Varnish always does), and however
 //! often it is tried, the verdict is never heard. Nor is the 200 for what is held already, which
 //! comes as early: and what is held is acknowledged whatever has become of its commit since.
@@ -65,8 +66,9 @@ impl Transport {
 
     async fn admission(&self, delivery: &Delivery) -> Option<Outcome> {
         let url = self.endpoint.address().of_admission()?;
-        let Delivery { id, commit, .. } = delivery;
+        let Delivery { id, commit, facts, .. } = delivery;
         let mut headers = HeaderMap::new();
+        headers.insert(wire::UPLOAD_LENGTH, facts.size_bytes.into());
         if let Some(commit) = commit {
             headers.insert(wire::CODE_COMMIT, HeaderValue::from_str(commit.as_str()).ok()?);
         }
@@ -76,7 +78,7 @@ impl Transport {
         }
         let request =
             Request { method: Method::GET, uri: uri(&url).ok()?, headers, body: RequestBody::empty() };
-        let answered = self.endpoint.send(request, &delivery.progress).await.ok()?;
+        let answered = self.endpoint.ask(request, &delivery.progress).await.ok()?;
         let outcome = answer::read(answered).await.ok()?;
         is_a_verdict(&outcome).then_some(outcome)
     }

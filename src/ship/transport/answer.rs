@@ -76,6 +76,8 @@ fn says_what_is_wrong(bytes: &[u8]) -> bool {
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     let Ok(Value::Object(said)) = serde_json::from_slice(bytes) else { return false };
     let text = |name| said.get(name).is_some_and(Value::is_string);
+    // A URI reference, as a problem's type is (RFC 9457, section 3.1.1), and not a word for a kind.
+    let names_a_kind = said.get("type").and_then(Value::as_str).is_some_and(|kind| kind.contains([':', '/']));
     let is_failure = |status: &Value| match status {
         Value::Number(number) => number.as_u64().is_some_and(|status| (400..=599).contains(&status)),
         Value::String(text) => {
@@ -92,8 +94,8 @@ fn says_what_is_wrong(bytes: &[u8]) -> bool {
         Value::Number(number) => number.as_u64() == Some(0),
         Value::Bool(true) => false,
     };
-    (text("title") && (text("type") || text("detail")))
-        || (text("type") && text("detail"))
+    (text("title") && (names_a_kind || text("detail")))
+        || (names_a_kind && text("detail"))
         || ["status", "status_code", "code"].iter().any(|name| said.get(*name).is_some_and(is_failure))
         || ["error", "errors"].iter().any(|name| said.get(*name).is_some_and(|error| !is_empty(error)))
         || ["ok", "success"].iter().any(|name| said.get(*name) == Some(&Value::Bool(false)))
@@ -241,6 +243,7 @@ mod tests {
             r#"{"success":true,"errors":[],"error":null}"#,
             r#"{"status":"stored","code":0}"#,
             r#"{"status":200,"id":"a","type":"archive"}"#,
+            r#"{"type":"episode","title":"run-7"}"#,
         ] {
             assert!(!says_what_is_wrong(said.as_bytes()), "{said}");
         }

@@ -89,7 +89,7 @@ impl Transport {
         let mut headers = self.headers_of(delivery)?;
         headers.remove(header::CONTENT_TYPE);
         let request = Request { method: Method::HEAD, uri: uri(url)?, headers, body: RequestBody::empty() };
-        let answered = match self.endpoint.send(request, &delivery.progress).await.map_err(fault) {
+        let answered = match self.endpoint.ask(request, &delivery.progress).await.map_err(fault) {
             Ok(answered) => answered,
             // Something on the way may let no HEAD through, and cut it off: told as any other answer that says nothing.
             Err(cut @ (Fault::Lost(_) | Fault::TimedOut(Phase::Idle | Phase::Answer))) => {

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!  200, no receipt ──▶ HEAD of the same address ──▶ the archive's digest, or its length: it is held
+//!                                                ├▶ 5xx, or no answer: asked another time
 //!                                                └▶ anything else: nothing speaks for it
 //! ```
 //!
 //! A proxy without a route for the host or the path answers an empty 200 to any PUT, and to any
-//! HEAD: with another length.
+//! HEAD: with another length. Where the body looks like an error, the digest alone speaks for it.
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
@@ -22,16 +23,24 @@ impl Transport {
     /// Asks where nothing but its status speaks for an acknowledgement, and notes what was found.
     ///
     /// # Errors
-    /// [`Fault`] where the address cannot be asked just now.
+    /// [`Fault`] where the attempt was stopped, or the question cannot be put.
     pub(super) async fn vouched(&self, outcome: Outcome, delivery: &Delivery) -> Result<Outcome, Fault> {
         let Outcome::Answered(mut answer) = outcome else { return Ok(outcome) };
-        if self.asks_of_bare_200 && is_bare_200(&answer) {
-            answer.voucher = match self.shown(delivery).await? {
-                Shown::Digest => Voucher::Head,
-                Shown::Other(shown) if answer.voucher == Voucher::Status => Voucher::HeadDenies(shown),
-                Shown::Length if answer.voucher == Voucher::Status => Voucher::Head,
+        // What looks like an error is believed at no operator's word, so it is asked after all the same.
+        let asks = self.asks_of_bare_200 || answer.voucher == Voucher::Problem;
+        if asks && is_bare_200(&answer) {
+            let by_status = answer.voucher == Voucher::Status;
+            answer.voucher = match self.shown(delivery).await {
+                Ok(Shown::Digest) => Voucher::Head,
+                Ok(Shown::Other(shown)) if by_status => Voucher::HeadDenies(shown),
+                Ok(Shown::Length) if by_status => Voucher::Head,
+                Ok(Shown::NotNow(status)) if by_status => {
+                    Voucher::HeadFailed(format!("was answered {}", status.as_u16()))
+                }
+                Err(fault @ (Fault::Cancelled | Fault::Request(_))) => return Err(fault),
+                Err(fault) if by_status => Voucher::HeadFailed(format!("came to nothing: {fault}")),
                 // What has that length may have lain there before.
-                Shown::Other(_) | Shown::Length => answer.voucher,
+                Ok(Shown::Other(_) | Shown::Length | Shown::NotNow(_)) | Err(_) => answer.voucher,
             };
         }
         Ok(Outcome::Answered(answer))
@@ -46,14 +55,12 @@ impl Transport {
             .map_err(|error| Fault::Request(error.to_string()))?;
         let uri = uri(&self.endpoint.address().of(&delivery.id))?;
         let request = Request { method: Method::HEAD, uri, headers, body: RequestBody::empty() };
-        let answered = self.endpoint.send(request, &delivery.progress).await.map_err(fault)?;
+        let answered = self.endpoint.ask(request, &delivery.progress).await.map_err(fault)?;
         let status = answered.status;
         let is_weather = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
             || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED);
         if is_weather {
-            return Err(Fault::Lost(format!(
-                "answered 200 without a receipt, and a HEAD of the same address was answered {status}"
-            )));
+            return Ok(Shown::NotNow(status));
         }
         Ok(shows(&answered, delivery))
     }
@@ -61,7 +68,7 @@ impl Transport {
 
 /// A 200 that brings neither a receipt nor a page.
 fn is_bare_200(answer: &Answer) -> bool {
-    let asked = matches!(answer.voucher, Voucher::Status | Voucher::Early);
+    let asked = matches!(answer.voucher, Voucher::Status | Voucher::Early | Voucher::Problem);
     let bare = match &answer.body {
         AnswerBody::Empty | AnswerBody::Foreign { html: false, .. } => true,
         AnswerBody::Json(_) => !names_a_digest(&answer.body),
@@ -76,6 +83,8 @@ pub(super) enum Shown {
     Digest,
     /// Its length, and no digest.
     Length,
+    /// Nothing: the weather answered.
+    NotNow(StatusCode),
     /// In words.
     Other(String),
 }

@@ -32,6 +32,38 @@ async fn an_episode_that_is_too_large_or_has_no_room_is_refused_before_its_first
 }
 
 #[tokio::test]
+async fn admission_says_of_a_length_what_an_upload_of_it_would_meet() {
+    let rig = Rig::with(|config, rig| {
+        config.limits.max_episode_bytes = Some(1 << 50);
+        config.limits.host_quota_bytes = Some(1000);
+        let line = format!("alpha = \"{}\"\n", Digest::of(b"alpha"));
+        config.tokens_file = Some(rig.file("tokens", &line));
+    })
+    .await;
+    for (length, status, kind) in [
+        (None, 204, ""),
+        (Some("1000"), 204, ""),
+        (Some("1001"), 507, "quota-exceeded"),
+        (Some("1125899906842625"), 413, "too-large"),
+        (Some("many"), 400, "upload-invalid"),
+        // It was a question: nothing of it is promised.
+        (Some("1000"), 204, ""),
+    ] {
+        let mut lines = vec![("Authorization", "Bearer alpha")];
+        lines.extend(length.map(|length| ("Upload-Length", length)));
+        let answer = rig.request(&head("GET", "/v1/admission", &lines), b"").await;
+        assert_eq!(answer.status, status, "{length:?}");
+        if status > 204 {
+            assert_eq!(answer.problem().0, kind, "{length:?}");
+        }
+    }
+    let rig = Rig::new().await;
+    let lines = [("Upload-Length", "9000000000000000000")];
+    let answer = rig.request(&head("GET", "/v1/admission", &lines), b"").await;
+    assert_eq!((answer.status, answer.problem().0.as_str()), (507, "no-space"));
+}
+
+#[tokio::test]
 async fn room_that_is_promised_to_an_upload_under_way_is_not_promised_again() {
     let folder = tempfile::tempdir().unwrap();
     let free = {

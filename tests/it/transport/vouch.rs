@@ -61,8 +61,96 @@ async fn a_200_without_a_receipt_is_asked_after_at_the_same_address() {
 async fn a_server_that_cannot_be_asked_just_now_is_asked_another_time() {
     let server = server("200 OK\r\nContent-Length: 0", "503 Busy\r\nContent-Length: 0").await;
     let sandbox = Sandbox::to(server.url());
-    let attempt = sandbox.deliver(sandbox.holding("a", b"archive")).await;
-    assert!(matches!(fault(attempt), Fault::Lost(why) if why.contains("without a receipt")));
+    let answer = answer(sandbox.deliver(sandbox.holding("a", b"archive")).await);
+    assert!(matches!(&answer.voucher, Voucher::HeadFailed(how) if how.contains("503")), "{answer:?}");
+}
+
+#[tokio::test]
+async fn what_looks_like_an_error_is_believed_where_a_head_shows_the_digest_and_not_by_its_length() {
+    let digest = Digest::of(b"archive").to_header();
+    for (body, is_asked_about) in [
+        (r#"{"code":500,"message":"parts kept"}"#, true),
+        (r#"{"error":"none"}"#, true),
+        (r#"{"type":"urn:example:stored","title":"Stored"}"#, true),
+        // No URI: a word for a kind.
+        (r#"{"type":"episode","title":"run-7"}"#, false),
+    ] {
+        for (head, by_digest) in [
+            (format!("200 OK\r\nContent-Length: 7\r\nRepr-Digest: {digest}"), true),
+            ("200 OK\r\nContent-Length: 7".to_owned(), false),
+            ("503 Busy\r\nContent-Length: 0".to_owned(), false),
+        ] {
+            let said = head.clone();
+            let server = Server::new(move |mut peer: Peer| {
+                let said = said.clone();
+                async move {
+                    while let Some((asked, _)) = peer.request().await {
+                        match asked.starts_with("head") {
+                            true => peer.say(&format!("HTTP/1.1 {said}\r\n\r\n")).await,
+                            false => peer.answer("200 OK", JSON, body).await,
+                        }
+                    }
+                }
+            })
+            .await;
+            let sandbox = Sandbox::to(server.url());
+            for transport in [sandbox.transport(), sandbox.transport().not_asking_of_bare_200()] {
+                let believes = !is_asked_about || by_digest;
+                let attempt = within(transport.deliver(sandbox.holding("a", b"archive"))).await;
+                let voucher = answer(attempt).voucher;
+                assert_eq!(voucher != Voucher::Problem, believes, "{body} {head}: {voucher:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_question_that_is_never_answered_costs_an_upload_seconds_and_not_the_answer_time_out() {
+    let server = || {
+        Server::new(|mut peer: Peer| async move {
+            while let Some((asked, _)) = peer.request().await {
+                if asked.starts_with("head") {
+                    peer.drain().await;
+                } else {
+                    peer.say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+                }
+            }
+        })
+    };
+    let (vouches, resumes) = (server().await, server().await);
+    let (bare, broken) = (Sandbox::to(vouches.url()), Sandbox::to(resumes.url()));
+    let resumed = Delivery { resume: true, ..broken.of_length("a", 2 << 20) };
+    let bare = bare.deliver(bare.holding("a", b"archive"));
+    let (bare, resumed) = tokio::join!(bare, broken.deliver(resumed));
+    assert!(matches!(answer(bare).voucher, Voucher::HeadFailed(_)));
+    assert!(resumed.asked_in_vain && !resumed.sent, "{resumed:?}");
+}
+
+#[tokio::test]
+async fn what_is_too_large_for_a_receiver_is_heard_behind_a_front_that_hides_early_answers() {
+    for (max_bytes, status) in [(LARGE - 1, 413), (LARGE, 503)] {
+        let server = Server::new(move |mut peer: Peer| async move {
+            let Some(head) = peer.head().await else { return };
+            if head.starts_with("get /v1/admission") {
+                let asked = header(&head, "upload-length").map(|length| length.parse::<u64>().unwrap());
+                let problem = json!({"type": "urn:sealift:too-large", "title": "Too large"}).to_string();
+                return match asked {
+                    Some(length) if length > max_bytes => {
+                        peer.answer("413 Content Too Large", PROBLEM, &problem).await;
+                    }
+                    _ => peer.say("HTTP/1.1 204 No Content\r\n\r\n").await,
+                };
+            }
+            if head.starts_with("head") {
+                return peer.answer("404 Not Found", PROBLEM, "").await;
+            }
+            peer.answer("503 Backend fetch failed", "text/html", "<html>no").await;
+        })
+        .await;
+        let sandbox = Sandbox::to(server.url());
+        let answered = answer(sandbox.deliver(sandbox.of_length("a", LARGE)).await);
+        assert_eq!(answered.status, status, "up to {max_bytes}: {answered:?}");
+    }
 }
 
 #[tokio::test]

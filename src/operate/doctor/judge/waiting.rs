@@ -14,7 +14,7 @@ use crate::{
             row::{Id, Row},
             words::{count, path, span},
         },
-        status::words::without_episode,
+        status::words::{slowed, without_episode},
     },
     records::WallTime,
 };
@@ -170,14 +170,21 @@ fn waiting(facts: &Facts, found: &Episodes) -> Row {
         Daemon::Answers(snapshot) => snapshot.destination.closed_until.as_deref(),
         _ => None,
     };
+    let slowed = match &facts.daemon {
+        Daemon::Answers(snapshot) if snapshot.destination.held.is_none() => {
+            snapshot.destination.slowed.as_ref().map(|slow| format!(" The daemon's {}.", slowed(slow)))
+        }
+        _ => None,
+    };
     let summary = format!(
-        "{} to be shipped, {} since {}.{}",
+        "{} to be shipped, {} since {}.{}{}",
         if n == 1 { "1 episode waits".to_owned() } else { format!("{n} episodes wait") },
         oldest.id,
         span(*age),
         closed.map_or_else(String::new, |until| format!(
             " It is outside upload_window: nothing is sent until {until}."
-        ))
+        )),
+        slowed.unwrap_or_default()
     );
     // What waits for better weather, or was refused, is tried at once then.
     let deed = if matches!(facts.daemon, Daemon::None) { "start" } else { "reload" };

@@ -161,6 +161,28 @@ fn a_2xx_whose_receipt_names_another_digest_is_a_hold() {
 }
 
 #[test]
+fn a_200_whose_head_comes_to_nothing_is_waited_for_once_and_then_is_no_receivers() {
+    let bare = |bench: &mut Bench| {
+        let voucher = Voucher::HeadFailed("was answered 500".to_owned());
+        let answer =
+            Answer { status: 200, body: AnswerBody::Empty, retry_after_s: None, server_date: None, voucher };
+        bench.hear(Event::Attempted(of("a"), Outcome::Answered(answer).into()));
+    };
+    let mut bench = waiting(1);
+    assert_eq!(bench.take("send"), ["a"]);
+    bare(&mut bench);
+    assert!(!bench.held() && bench.told(|notice| matches!(notice, Notice::Retrying(..))));
+    assert_eq!(bench.wait_for_send(), ["a"]);
+    bare(&mut bench);
+    assert!(bench.held());
+    assert!(bench.told(|notice| {
+        matches!(notice, Notice::Held(why) if why.detail.contains("HEAD of the same address was answered 500")
+            && why.detail.contains("believe_bare_200"))
+    }));
+    assert!(bench.take("retire").is_empty());
+}
+
+#[test]
 fn retry_has_full_jitter_for_each_episode_and_for_the_destination() {
     let waits_of = |seed| {
         let mut bench = Bench::with(|settings| settings.seed = seed);

@@ -21,7 +21,7 @@ fn receipt(sha256: Digest, content: Option<Digest>) -> Value {
 }
 
 fn verdict(status: u16, body: AnswerBody, require_receipt: bool) -> &'static str {
-    vouched(status, body, Voucher::Status, Trust { require_receipt, believe_bare_200: false })
+    vouched(status, body, Voucher::Status, Trust { require_receipt, ..Trust::default() })
 }
 
 fn vouched(status: u16, body: AnswerBody, voucher: Voucher, trust: Trust) -> &'static str {
@@ -183,7 +183,7 @@ fn only_a_matching_receipt_permits_retirement() {
 
 #[test]
 fn a_bare_200_is_believed_only_where_something_vouches_for_it_and_a_201_by_itself() {
-    let (cautious, believing) = (Trust::default(), Trust { believe_bare_200: true, require_receipt: false });
+    let (cautious, believing) = (Trust::default(), Trust { believe_bare_200: true, ..Trust::default() });
     let bodies = || [AnswerBody::Empty, text(), AnswerBody::Json(json!({"ok": true}))];
     for body in bodies() {
         for (voucher, expected, believed) in [

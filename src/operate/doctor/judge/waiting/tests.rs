@@ -9,6 +9,7 @@ use crate::{
         row::Status,
     },
     scan::NoEpisode,
+    snapshot::Slowed,
 };
 
 const SEALED: Look = Look::Sealed(Stamp { sealed_ns: 0, inodes: (0, 0), made_ns: 0, written_ns: 0 });
@@ -120,6 +121,18 @@ fn what_waits_for_its_upload_window_says_so_and_is_no_trouble_for_a_day() {
         assert_eq!(row.status, status, "{row:?}");
         assert!(row.summary.ends_with("nothing is sent until 22:00."), "{row:?}");
     }
+}
+
+#[test]
+fn what_waits_since_uploads_go_slowly_says_so() {
+    let mut facts = sound();
+    let Daemon::Answers(snapshot) = &mut facts.daemon else { panic!("{:?}", facts.daemon) };
+    snapshot.destination.slowed = Some(Slowed { at_once: 2, next_in_s: 0 });
+    let now = facts.now;
+    facts.episodes.as_mut().unwrap().episodes = vec![episode("healthy", SEALED, 0, now)];
+    let row = rows(&facts).into_iter().find(|row| row.id == Id::Waiting).unwrap();
+    let says = " The daemon's uploads go slowly after failures: 2 at once, the next at once.";
+    assert!(row.summary.ends_with(says), "{row:?}");
 }
 
 #[test]
