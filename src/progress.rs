@@ -21,6 +21,9 @@ struct Inner {
     /// Beyond so many bytes the work stops; 0: never.
     most_bytes: AtomicU64,
     cancelling: tokio::sync::Notify,
+    /// Whoever waits for so many bytes to have gone is told; 0: nobody waits.
+    awaited_bytes: AtomicU64,
+    gone: tokio::sync::Notify,
 }
 
 /// The work was told to stop; what it had begun is scratch.
@@ -40,6 +43,10 @@ impl Progress {
     pub fn advance(&self, bytes: u64) {
         if !self.beside {
             self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+            let awaited_bytes = self.shared.awaited_bytes.load(Ordering::Relaxed);
+            if awaited_bytes > 0 && self.has_gone(awaited_bytes) {
+                self.shared.gone.notify_waiters();
+            }
         }
         self.step();
     }
@@ -64,6 +71,23 @@ impl Progress {
     #[must_use]
     pub fn went_before(&self) -> u64 {
         self.shared.went_before.load(Ordering::Relaxed)
+    }
+
+    /// Done once so many bytes of payload have gone, what it goes on behind among them.
+    pub async fn gone(&self, bytes: u64) {
+        self.shared.awaited_bytes.store(bytes, Ordering::Relaxed);
+        loop {
+            let mut told = std::pin::pin!(self.shared.gone.notified());
+            told.as_mut().enable();
+            if self.has_gone(bytes) {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    fn has_gone(&self, bytes: u64) -> bool {
+        self.went_before() + self.bytes() >= bytes
     }
 
     /// A number that grows while the work is alive.

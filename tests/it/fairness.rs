@@ -18,7 +18,7 @@ use std::{
 
 use crate::{
     control::{asked, snapshot},
-    support::{Process, Reply, Sandbox, Scripted, eventually, json_file, names},
+    support::{Process, Reply, Sandbox, Scripted, eventually, eventually_within, json_file, names},
 };
 
 const FRESH: usize = 5;
@@ -237,7 +237,41 @@ fn refuses_bad_ones(status: u16) -> Scripted {
 
 #[test]
 fn ten_that_something_in_between_answers_with_503_do_not_throttle_the_good_ones() {
-    let server = refuses_bad_ones(503);
+    ten_do_not_throttle_the_good_ones(&refuses_bad_ones(503));
+}
+
+#[test]
+fn ten_that_something_in_between_answers_with_502_and_nothing_do_not_throttle_the_good_ones() {
+    ten_do_not_throttle_the_good_ones(&Scripted::new(|seen, _| match seen.id.contains("bad") {
+        true => Reply::empty(502),
+        false => Reply::empty(201),
+    }));
+}
+
+#[test]
+fn six_uploads_that_are_never_answered_keep_no_small_one_waiting_for_their_time_outs() {
+    let server = Scripted::new(|seen, _| match seen.id.contains("hang") {
+        true => loop {
+            thread::park();
+        },
+        false => Reply::stored(seen),
+    });
+    let sandbox = Sandbox::new(server.url());
+    for n in 0..6 {
+        sandbox.seal(&format!("hang-{n}"), &[("data.bin", b"small")]);
+    }
+    let _daemon = sandbox.daemon();
+    for n in 0..30 {
+        sandbox.seal(&format!("zgood-{n:02}"), &[("data.bin", b"small")]);
+    }
+    // By the time-outs it would be five minutes.
+    eventually_within(Duration::from_secs(120), "the good ones are shipped", || {
+        names(&sandbox.layout.shipped).len() == 30
+    });
+    assert_eq!(names(&sandbox.layout.episodes).len(), 6);
+}
+
+fn ten_do_not_throttle_the_good_ones(server: &Scripted) {
     let sandbox = Sandbox::new(server.url());
     for n in 0..10 {
         sandbox.seal(&format!("bad-{n}"), &[("data.bin", b"small")]);
@@ -251,7 +285,7 @@ fn ten_that_something_in_between_answers_with_503_do_not_throttle_the_good_ones(
         took.push(sealed.elapsed());
     }
     took.sort();
-    println!("beside ten that get 503: {:?}, the slowest {:?}", took[20], took[39]);
+    println!("beside ten that are refused: {:?}, the slowest {:?}", took[20], took[39]);
     assert!(took[20] < Duration::from_secs(2) && took[39] < Duration::from_secs(20), "{took:?}");
     assert_eq!(names(&sandbox.layout.episodes).len(), 10);
 }

@@ -1,6 +1,6 @@
 //! The machine's hands: each effect, given to whoever does it. A worker's result comes back as an event.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, pin::pin};
 
 use tokio::time::Instant;
 
@@ -218,7 +218,18 @@ impl Hands {
                     let stale = if look { workers.look_again(&id, &packed, &progress).await } else { None };
                     let attempt = match stale {
                         Some(fault) => Attempt { sent: false, ..Outcome::Failed(fault).into() },
-                        None => workers.send(&id, &packed, resume, progress).await,
+                        None => {
+                            let sent = progress.clone();
+                            let mut sending = pin!(workers.send(&id, &packed, resume, progress));
+                            tokio::select! {
+                                biased;
+                                attempt = &mut sending => attempt,
+                                () = sent.gone(packed.facts.size_bytes) => {
+                                    workers.report(Event::WholeSent(id.clone()));
+                                    sending.await
+                                }
+                            }
+                        }
                     };
                     workers.report(Event::Attempted(id, attempt));
                 });

@@ -8,6 +8,8 @@
 //!           └──────────┘
 //!   of one slot: main and kept take turns, and beside one that takes long a second slot opens
 //!   of more, for sending: where each has been taken for half a minute, one more opens for a small one, up to twice as many
+//!   what was sent to its last byte and is not answered for ten seconds keeps no slot from what did not hang yet, up to twice
+//!       as many; of these the last is for the freshest of the small ones that were not tried
 //! ```
 //!
 //! So a giant holds up no small one, a backlog no fresh one, and what is fresh never all that is old. Whatever an episode does
@@ -28,6 +30,9 @@ use crate::episode::EpisodeId;
 pub const SMALL_BYTES: u64 = 16 * 1024 * 1024;
 /// What has its slot for longer than this takes long, whatever its size.
 const LONG: Duration = Duration::from_secs(1);
+/// What was sent to its last byte, and is not answered for so long, hangs, for all that is known: a
+/// receiver has nothing left to do but to hash and to flush.
+const SILENT: Duration = Duration::from_secs(10);
 /// While the destination is held, everybody waits for the end of a probe: of a small one for so long.
 const SLOW_PROBE: Duration = Duration::from_secs(30);
 /// While it is held, so many small ones may be packed beyond what keeps the uploads busy.
@@ -59,6 +64,8 @@ struct Turn {
     long_from: Duration,
     /// It takes long for a probe, and holds up no others.
     slow_from: Duration,
+    /// All of it was sent; unless it is answered before, it hangs from then on.
+    hangs_from: Option<Duration>,
 }
 
 /// The slots of one kind of work, and who has them.
@@ -76,11 +83,35 @@ pub(super) struct Free {
     pub(super) main: bool,
     pub(super) kept: bool,
     pub(super) kept_first: bool,
+    /// What is free beside those that hang, for what did not.
+    pub(super) beside: Beside,
+}
+
+/// Slots that those which hang leave to others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Beside {
+    pub(super) main: bool,
+    pub(super) kept: bool,
+    /// There is one more, and no other.
+    is_last: bool,
+}
+
+impl Free {
+    /// Whether any is.
+    pub(super) fn any(&self) -> bool {
+        self.main || self.kept || self.beside.main || self.beside.kept
+    }
+}
+
+impl Turn {
+    fn hangs(&self, now: Duration) -> bool {
+        self.hangs_from.is_some_and(|at| at <= now)
+    }
 }
 
 impl Lanes {
-    /// What is free of so many slots, for so many that wait.
-    pub(super) fn free(&self, slots: usize, waiting: usize, now: Duration) -> Free {
+    /// What is free of so many slots, for so many that wait; beside those that hang, up to `most`.
+    pub(super) fn free(&self, slots: usize, most: usize, waiting: usize, now: Duration) -> Free {
         let count = self.under_way.len();
         let kept = self.under_way.values().filter(|turn| turn.lane == Lane::Kept).count();
         let beside_a_long_one =
@@ -91,7 +122,21 @@ impl Lanes {
             kept: room && kept == 0,
             // Where only one slot is ever free at a time, the two take turns.
             kept_first: waiting > BACKLOG && kept == 0 && self.last == Some(Lane::Main),
+            beside: self.beside(slots, most, now),
         }
+    }
+
+    fn beside(&self, slots: usize, most: usize, now: Duration) -> Beside {
+        let count = self.under_way.len();
+        let busy = self.under_way.values().filter(|turn| !turn.hangs(now));
+        let (busy, kept) =
+            busy.fold((0, 0), |(busy, kept), turn| (busy + 1, kept + usize::from(turn.lane == Lane::Kept)));
+        if busy == count || busy >= slots || count >= most {
+            return Beside::default();
+        }
+        let is_last = count + 1 == most;
+        let main = !is_last && busy - kept < (slots - 1).max(1);
+        Beside { main, kept: kept == 0, is_last }
     }
 
     /// When one more slot opens though nothing has come back; `None` where that will not be.
@@ -103,13 +148,19 @@ impl Lanes {
 
     /// Whether each slot has been taken for so long that what has it hangs, or nearly so, and fewer than `most` are under way.
     pub(super) fn all_hang(&self, slots: usize, most: usize, now: Duration) -> bool {
-        self.hang_from(slots, most).is_some_and(|at| at <= now)
+        let busy = self.under_way.values().filter(|turn| !turn.hangs(now)).count();
+        busy >= slots && self.hang_from(slots, most).is_some_and(|at| at <= now)
     }
 
     /// From when on that is so, unless something comes back before.
     pub(super) fn hang_from(&self, slots: usize, most: usize) -> Option<Duration> {
         let may = slots > 1 && (slots..most).contains(&self.under_way.len());
         self.under_way.values().map(|turn| turn.slow_from).max().filter(|_| may)
+    }
+
+    /// When the next one hangs, unless it comes back before.
+    pub(super) fn next_hangs_at(&self, now: Duration) -> Option<Duration> {
+        self.under_way.values().filter_map(|turn| turn.hangs_from).filter(|at| *at > now).min()
     }
 
     /// Whether one is under way that does not take long yet.
@@ -120,11 +171,20 @@ impl Lanes {
     /// One has begun. `large`: it is known to take long.
     pub(super) fn begin(&mut self, id: &EpisodeId, lane: Lane, large: bool, now: Duration) {
         let (long_from, slow_from) = if large { (now, now + LONG) } else { (now + LONG, now + SLOW_PROBE) };
-        self.under_way.insert(id.clone(), Turn { lane, long_from, slow_from });
+        self.under_way.insert(id.clone(), Turn { lane, long_from, slow_from, hangs_from: None });
         self.last = Some(lane);
         match lane {
             Lane::Main => self.main_turns = self.main_turns.wrapping_add(1),
             Lane::Kept => self.kept_turns = self.kept_turns.wrapping_add(1),
+        }
+    }
+
+    /// The last byte of one has left.
+    pub(super) fn whole_sent(&mut self, id: &EpisodeId, now: Duration) {
+        if let Some(turn) = self.under_way.get_mut(id) {
+            let hangs_from = now + SILENT;
+            turn.hangs_from = Some(hangs_from);
+            turn.slow_from = turn.slow_from.min(hangs_from);
         }
     }
 
@@ -240,15 +300,26 @@ impl Machine {
     /// Who is sent next to a destination that works, and on which slot.
     pub(super) fn next_in_turn(&self, free: Free) -> Option<(Lane, EpisodeId)> {
         let waiting = self.waiting();
-        let next = |lane: Lane, is_free: bool| {
+        let hung = |id: &EpisodeId| self.episodes.get(id).is_some_and(|episode| episode.hung);
+        let next = |lane: Lane, is_free: bool, beside: bool| {
             let far = self.sending.takes_the_far_end(lane, self.settings.order, waiting);
-            let hangs = |id: &EpisodeId| self.episodes.get(id).is_some_and(|episode| episode.hung);
-            let may = |id: &EpisodeId| lane == Lane::Main || !(self.is_large(id) || hangs(id));
+            let may = |id: &EpisodeId| match lane {
+                Lane::Main => !(beside && hung(id)),
+                Lane::Kept => !(self.is_large(id) || hung(id)),
+            };
             let next = self.next_of(&[&self.to_send], far, may).filter(|_| is_free);
             next.map(|id| (lane, id.clone()))
         };
-        let (main, kept) = (|| next(Lane::Main, free.main), || next(Lane::Kept, free.kept));
-        if free.kept_first { kept().or_else(main) } else { main().or_else(kept) }
+        let (main, kept) = (|| next(Lane::Main, free.main, false), || next(Lane::Kept, free.kept, false));
+        let next_one = if free.kept_first { kept().or_else(main) } else { main().or_else(kept) };
+        let beside = free.beside;
+        next_one.or_else(|| match beside.is_last {
+            true => {
+                let fresh = self.newest_small(&self.to_send).filter(|_| beside.kept)?;
+                Some((Lane::Kept, fresh.clone()))
+            }
+            false => next(Lane::Main, beside.main, true).or_else(|| next(Lane::Kept, beside.kept, true)),
+        })
     }
 
     /// How many wait to be packed or sent. Few are packed ahead, and among them one that is fresh would be behind each
@@ -276,7 +347,8 @@ impl Machine {
         let packing = self.packing.opens_at(self.settings.pack_workers, now).filter(|_| pack);
         let slots = self.uploads_at_once();
         let hang_from = self.sending.hang_from(slots, self.most_beside_hanging()).filter(|at| *at > now);
-        let sending = [self.sending.opens_at(slots, now), hang_from].into_iter().flatten().min();
+        let opens_at = self.sending.opens_at(slots, now);
+        let sending = [opens_at, hang_from, self.sending.next_hangs_at(now)].into_iter().flatten().min();
         [packing, sending.filter(|_| waits(&self.to_send))].into_iter().flatten().min()
     }
 }

@@ -116,6 +116,8 @@ pub enum Event {
     Kept(EpisodeId, Result<(), String>),
     /// [`Effect::Discard`] came back. Who performs lets no packing of that name begin before.
     Discarded(EpisodeId),
+    /// The last byte of an upload has left; what is waited for is the answer.
+    WholeSent(EpisodeId),
     /// [`Effect::Send`] came back.
     Attempted(EpisodeId, Attempt),
     /// [`Effect::Retire`] came back.

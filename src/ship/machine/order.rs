@@ -186,6 +186,12 @@ impl Machine {
         queue.untried_from(far).next().map(|(_, id)| id)
     }
 
+    /// The same of the small ones.
+    pub(super) fn newest_small<'a>(&self, queue: &'a Queue) -> Option<&'a EpisodeId> {
+        let far = self.settings.order == Order::OldestFirst;
+        queue.untried_from(far).map(|(_, id)| id).find(|id| !self.is_large(id))
+    }
+
     fn oldest<'a>(&self, queue: &'a Queue, may: impl Fn(&EpisodeId) -> bool) -> Option<&'a EpisodeId> {
         let far = self.settings.order == Order::NewestFirst;
         queue.untried_from(far).map(|(_, id)| id).find(|id| may(id))

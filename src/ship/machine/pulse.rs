@@ -263,6 +263,7 @@ impl Part {
             Event::Hinted(_)
             | Event::Unsure
             | Event::PutAside(_)
+            | Event::WholeSent(_)
             | Event::Looked(..)
             | Event::Watching(_)
             | Event::WatchesLost

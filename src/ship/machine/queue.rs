@@ -149,6 +149,7 @@ impl Machine {
             }
             // Nothing waits for it here.
             Event::Discarded(_) => {}
+            Event::WholeSent(id) => self.sending.whole_sent(&id, now),
             Event::Attempted(id, attempt) => {
                 self.sending.end(&id);
                 self.attempted(&id, &attempt, now);

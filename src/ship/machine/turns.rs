@@ -87,7 +87,7 @@ impl Machine {
         if self.to_pack.is_empty() && self.to_pack_large.is_empty() && self.to_check.is_empty() {
             return None;
         }
-        let free = self.packing.free(slots, self.waiting(), now);
+        let free = self.packing.free(slots, 0, self.waiting(), now);
         let lanes = [(free.main, Lane::Main), (free.kept, Lane::Kept)];
         let [first, second] = if free.kept_first { [lanes[1], lanes[0]] } else { lanes };
         [first, second].into_iter().find_map(|(is_free, lane)| {
@@ -123,7 +123,7 @@ impl Machine {
     /// When the next one may be sent, where only the ramp keeps it waiting.
     pub(super) fn ramp_deadline(&self) -> Option<Duration> {
         let free = self.free_to_send(self.now);
-        let waits = (free.main || free.kept)
+        let waits = free.any()
             && !self.gate.is_closed()
             && !self.to_send.is_empty()
             && self.destination.hold().is_none();
@@ -133,7 +133,7 @@ impl Machine {
 
     fn free_to_send(&self, now: Duration) -> Free {
         let slots = self.uploads_at_once();
-        let mut free = self.sending.free(slots, self.waiting(), now);
+        let mut free = self.sending.free(slots, 2 * self.settings.concurrency, self.waiting(), now);
         free.kept |= self.sending.all_hang(slots, self.most_beside_hanging(), now);
         free
     }
@@ -157,9 +157,11 @@ impl Machine {
             }
             beside = true;
         }
-        if !(free.main || free.kept) {
+        if !free.any() {
             return None;
         }
+        // Beside those that hang too goes what is small, and was not tried yet.
+        beside |= !(free.main || free.kept);
         let due = now >= hold.next_probe;
         if !(due || hold.lets_any_through(self.last_seal > hold.since, now)) {
             return None;

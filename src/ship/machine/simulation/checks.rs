@@ -107,6 +107,7 @@ impl World {
             | Event::Packed(..)
             | Event::Kept(..)
             | Event::Discarded(_)
+            | Event::WholeSent(_)
             | Event::Attempted(..)
             | Event::Retired(..)
             | Event::Quarantined(..)

@@ -29,6 +29,10 @@ pub(super) trait Outside {
     fn packs_for(&self, size_bytes: u64) -> Duration;
     /// An attempt begins: when it ends, and how.
     fn attempt(&mut self, id: &EpisodeId, size_bytes: u64, now: Duration) -> (Duration, Attempt);
+    /// How long after its beginning the last byte of an upload has left, where that is told.
+    fn sent_after(&self, _: u64) -> Option<Duration> {
+        None
+    }
     /// It has ended.
     fn attempted(&mut self, _: &EpisodeId, _: &Attempt, _: Duration) {}
     /// A packing that went all the way came to nothing; why.
@@ -179,7 +183,13 @@ impl<O: Outside> Hosts<O> {
                 (soon, Event::Kept(id, Ok(())))
             }
             Effect::Send { id, packed, .. } => {
-                let (at, attempt) = self.outside.attempt(&id, packed.facts.size_bytes, now);
+                let size_bytes = packed.facts.size_bytes;
+                let (at, attempt) = self.outside.attempt(&id, size_bytes, now);
+                if let Some(sent) = self.outside.sent_after(size_bytes).filter(|sent| now + *sent < at) {
+                    self.serial += 1;
+                    let event = Event::WholeSent(id.clone());
+                    self.agenda.insert((now + sent, self.serial), (index, event));
+                }
                 (at, Event::Attempted(id, attempt))
             }
             Effect::Retire { id, .. } => {

@@ -24,7 +24,7 @@ use crate::{
             state::PackFailure,
             window::Uploads,
         },
-        outcome::{Answer, AnswerBody, Attempt, Fault, Outcome, Voucher},
+        outcome::{Answer, AnswerBody, Attempt, Fault, Outcome, Phase, Voucher},
     },
 };
 
@@ -41,6 +41,8 @@ enum Sickness {
     StillWritten,
     /// Each upload is cut at its end; the receiver keeps a little more each time, or nothing.
     CutLate { kept: bool },
+    /// Each upload is taken to its last byte, and never answered.
+    Hangs,
     /// Something in between answers so, with a page, for these alone.
     Answered(u16),
     /// The same with no body, as Caddy and many gateways do.
@@ -53,7 +55,7 @@ impl Sickness {
     /// What the sick ones are answered, where they are.
     fn answer(self) -> Option<(u16, AnswerBody)> {
         match self {
-            Self::StillWritten | Self::CutLate { .. } => None,
+            Self::StillWritten | Self::CutLate { .. } | Self::Hangs => None,
             Self::Answered(status) => {
                 Some((status, AnswerBody::Foreign { html: true, excerpt: "<html>".to_owned() }))
             }
@@ -71,6 +73,8 @@ struct Ward {
     kept_bytes: u64,
     /// Who was sent, in that order.
     turns: Vec<EpisodeId>,
+    at_once: usize,
+    most_at_once: usize,
 }
 
 impl Outside for Ward {
@@ -86,6 +90,8 @@ impl Outside for Ward {
     fn attempt(&mut self, id: &EpisodeId, size_bytes: u64, now: Duration) -> (Duration, Attempt) {
         let whole = now + sends_for(size_bytes);
         self.turns.push(id.clone());
+        self.at_once += 1;
+        self.most_at_once = self.most_at_once.max(self.at_once);
         let answer = |status, body| {
             Outcome::Answered(Answer {
                 status,
@@ -102,9 +108,20 @@ impl Outside for Ward {
         if let Some((status, body)) = self.sickness.answer() {
             return (now + Duration::from_millis(30), answer(status, body));
         }
+        if self.sickness == Sickness::Hangs {
+            return (whole + 300 * S, Outcome::Failed(Fault::TimedOut(Phase::Answer)).into());
+        }
         self.kept_bytes += u64::from(self.sickness == Sickness::CutLate { kept: true }) << 20;
         let lost = Outcome::Failed(Fault::Lost("reset".to_owned())).into();
         (whole, Attempt { resumed_at_bytes: self.kept_bytes, ..lost })
+    }
+
+    fn attempted(&mut self, _: &EpisodeId, _: &Attempt, _: Duration) {
+        self.at_once -= 1;
+    }
+
+    fn sent_after(&self, size_bytes: u64) -> Option<Duration> {
+        Some(sends_for(size_bytes).saturating_sub(Duration::from_millis(20)))
     }
 
     fn packs_in_vain(&mut self, id: &EpisodeId) -> Option<PackFailure> {
@@ -154,6 +171,8 @@ fn ward(settings: Settings, sickness: Sickness, sick: &[u64], healthy: &[u64]) -
         sizes: sick.into_iter().chain(healthy).collect(),
         kept_bytes: 0,
         turns: Vec::new(),
+        at_once: 0,
+        most_at_once: 0,
     };
     let mut hosts = Hosts::new(outside);
     hosts.add(settings, ids);
@@ -204,7 +223,7 @@ fn live(seed: u64) {
             let count = dice.pick(&[1, 3, 10, 30]);
             sizes(&mut dice, count, &[100_000, 100_000, large])
         }
-        Sickness::StillWritten | Sickness::CutLate { .. } => {
+        Sickness::StillWritten | Sickness::CutLate { .. } | Sickness::Hangs => {
             let count = dice.pick(&[1, 2, 3, 9]);
             sizes(&mut dice, count, &[large, 4 * large, 100_000])
         }
@@ -289,7 +308,7 @@ fn stream(hosts: &mut Hosts<Ward>, lasts: Duration, sick_every: Option<usize>) -
     let mut sealed = BTreeMap::new();
     let until = hosts.now + lasts;
     while hosts.now < until {
-        let n = sealed.len() + 1_000;
+        let n = 1_000 + usize::try_from(hosts.now.as_secs()).unwrap() / 2;
         let fresh = id("good", n);
         sealed.insert(fresh.clone(), hosts.now);
         let mut add = vec![fresh];
@@ -331,6 +350,25 @@ fn sick_ones_that_are_here_and_sick_ones_that_come_slow_no_healthy_one_down_that
             // What may be a receiver's word is taken for one until something is delivered between.
             let most = if matches!(sickness, Sickness::Answered(_)) { 10 * S } else { 20 * S };
             assert!(*took.last().unwrap() < most, "{case}");
+        }
+    }
+}
+
+#[test]
+fn uploads_that_are_never_answered_keep_no_small_one_waiting_longer_than_their_silence_shows() {
+    for (concurrency, sick) in [(2, 2), (2, 3), (3, 5), (4, 4), (4, 6), (4, 7)] {
+        for order in [Order::OldestFirst, Order::NewestFirst] {
+            let settings = settings(2, concurrency, order, false);
+            let mut hosts = ward(settings, Sickness::Hangs, &vec![1_000; sick], &[]);
+            let took = stream(&mut hosts, 280 * S, None);
+            let case = format!("{sick} that hang, {concurrency} at once, {order:?}: {took:?}");
+            assert!(took[took.len() / 2] < S, "{case}");
+            assert!(*took.last().unwrap() < 25 * S, "{case}");
+            // When those are given up, and tried again.
+            let later = stream(&mut hosts, 600 * S, None);
+            assert!(later[later.len() / 2] < S && *later.last().unwrap() < 25 * S, "{case}; {later:?}");
+            let most = hosts.outside.most_at_once;
+            assert!(most <= 2 * concurrency, "{most} at once: {case}");
         }
     }
 }
