@@ -24,7 +24,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{Mounted, Process, Sandbox, eventually};
+use crate::support::{Mounted, Process, Sandbox, copy_program, eventually, write_script};
 
 /// A host: a sandbox, and before everything else in its PATH a systemctl and a journalctl that say what the test has written down.
 pub(crate) struct Host {
@@ -165,8 +165,7 @@ impl Host {
 
     pub(crate) fn script(&self, name: &str, text: &str) {
         let path = self.bin.join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        write_script(&path, text);
     }
 
     /// What `systemctl show` says.
@@ -466,8 +465,7 @@ fn who_may_see_nothing_is_told_so_and_no_alarm_is_raised() {
     let plain = host.command("doctor");
     // A folder of temporary folders is its owner's alone, and the program stands in one as well, perhaps.
     let sealift = std::env::temp_dir().join(format!("sealift-doctor-{}", std::process::id()));
-    fs::copy(env!("CARGO_BIN_EXE_sealift"), &sealift).unwrap();
-    fs::set_permissions(&sealift, fs::Permissions::from_mode(0o755)).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_sealift"), &sealift);
     fs::set_permissions(host.config_file(), fs::Permissions::from_mode(0o600)).unwrap();
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&sealift).args(plain.get_args());
