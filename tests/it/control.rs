@@ -57,7 +57,11 @@ fn whoever_asks_is_told_how_it_stands() {
     eventually("it has looked everywhere", || {
         told = snapshot(&sandbox);
         // A name that has just been left is looked at once more, as one that may be in use again.
-        told.totals.shipped == 1 && told.watch.last_look_ago_s.is_some() && told.counts.open == 1
+        told.totals.shipped == 1
+            && told.watch.last_look_ago_s.is_some()
+            && told.counts.open == 1
+            // Its first look at what is to be deleted comes when there is time for it.
+            && told.totals.quarantine_deletions_ahead.is_some()
     });
     assert_eq!((told.sealift_snapshot, told.pid), (1, daemon.pid()));
     assert_eq!(told.version, env!("CARGO_PKG_VERSION"));

@@ -74,7 +74,13 @@ fn what_the_old_shipper_left_is_delivered_once_and_nothing_of_it_is_lost() {
     all.extend(["waiting", "Lauf 7", "edited", "half"].map(str::to_owned));
     all.sort();
     assert_eq!(names(&sandbox.layout.shipped), all);
-    assert_eq!(names(&sandbox.layout.quarantine), quarantined);
+    // What it was before it was written over is in no other place.
+    let aside = sandbox.quarantined("edited").join("edited.tar.zst");
+    assert_eq!(fs::read(aside).unwrap(), edited);
+    let mut all = quarantined;
+    all.push("edited".to_owned());
+    all.sort();
+    assert_eq!(names(&sandbox.layout.quarantine), all);
     assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
 }
 

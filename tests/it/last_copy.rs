@@ -180,7 +180,7 @@ fn a_new_episode_that_comes_between_the_scan_and_the_settling_of_an_archive_of_i
 #[test]
 fn an_archive_of_this_very_episode_is_replaced_without_a_word_whatever_became_of_its_sidecar_or_folder() {
     let server = Scripted::new(|seen, _| answer(seen));
-    for case in ["as it was", "no sidecar", "copied to another disk", "edited in its place"] {
+    for case in ["as it was", "no sidecar", "copied to another disk", "written on in its place"] {
         let sandbox = Sandbox::new("");
         sandbox.seal("stored", &[("data.bin", OLD), ("more/data.bin", OLD)]);
         let busy = Scripted::new(|_, _| Reply::empty(503));
@@ -194,7 +194,7 @@ fn an_archive_of_this_very_episode_is_replaced_without_a_word_whatever_became_of
                 fs::remove_dir_all(&episode).unwrap();
                 fs::rename(sandbox.path("b"), &episode).unwrap();
             }
-            "edited in its place" => fs::write(episode.join("data.bin"), NEW).unwrap(),
+            "written on in its place" => fs::write(episode.join("data.bin"), [OLD, NEW].concat()).unwrap(),
             _ => {}
         }
         let output = ship_to(&sandbox, &server.url()).args(["--once", "--json"]).output().unwrap();

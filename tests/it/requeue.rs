@@ -12,7 +12,9 @@ use std::{
 use sealift::{episode::Fingerprint, layout::REASON, progress::Progress, tree};
 use serde_json::{Value, json};
 
-use crate::support::{Reply, Sandbox, Scripted, Seen, eventually, json_file, json_of, names, sealift};
+use crate::support::{
+    Reply, Sandbox, Scripted, Seen, copy_program, eventually, json_file, json_of, names, sealift,
+};
 
 mod races;
 mod shipped;
@@ -353,7 +355,7 @@ fn a_user_of_the_shared_group_puts_back_what_is_somebody_elses_and_whose_it_is_s
     fs::set_permissions(sandbox.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     // The build's own folder may be closed to others.
     let program = sandbox.path("sealift");
-    fs::copy(env!("CARGO_BIN_EXE_sealift"), &program).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_sealift"), &program);
     let before = fingerprint(&sandbox.quarantined("a"));
     let mut command = Command::new("setpriv");
     command.args([format!("--reuid={PERSON}"), format!("--regid={GROUP}"), "--clear-groups".to_owned()]);

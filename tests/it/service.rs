@@ -22,7 +22,7 @@ use std::{
 };
 
 use self::manager::Manager;
-use crate::support::{Reply, Sandbox, Scripted, eventually, names};
+use crate::support::{Reply, Sandbox, Scripted, copy_program, eventually, names};
 
 #[test]
 fn ready_is_said_when_everything_stands_and_not_where_the_folder_is_held_by_another() {
@@ -302,7 +302,7 @@ fn what_cannot_be_moved_is_said_before_anything_was_sent() {
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     // The build's own folder may be closed to others.
     let copy = sandbox.path("sealift");
-    fs::copy(ship.get_program(), &copy).unwrap();
+    copy_program(ship.get_program(), &copy);
     command.arg(copy).args(ship.get_args());
     environment_of(&ship, &mut command);
     let daemon = sandbox.start(command);

@@ -52,6 +52,23 @@ fn now() -> Instant {
     Instant::now()
 }
 
+/// Puts a program at a path, executable by all: a copy of another, or a script. A process of its
+/// own writes it. Where this one did, a child that another test starts meanwhile would hold the
+/// file open for writing until its execve(2), and starting the program would be ETXTBSY.
+pub(crate) fn copy_program(from: impl AsRef<Path>, to: &Path) {
+    let install = Command::new("install").args(["-m", "755", "-T"]).arg(from.as_ref()).arg(to).status();
+    assert!(install.unwrap().success(), "{}", to.display());
+}
+
+/// As [`copy_program`].
+#[expect(clippy::disallowed_methods, reason = "a test removes what it made")]
+pub(crate) fn write_script(to: &Path, text: &str) {
+    let draft = to.with_extension("draft");
+    fs::write(&draft, text).unwrap();
+    copy_program(&draft, to);
+    std::fs::remove_file(draft).unwrap();
+}
+
 /// The program under test.
 pub(crate) fn sealift() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sealift"));

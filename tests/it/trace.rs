@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, process::Output};
 
 use serde_json::{Value, json};
 
-use crate::support::{Reply, Sandbox, Scripted, eventually, sealift};
+use crate::support::{Reply, Sandbox, Scripted, copy_program, eventually, sealift, write_script};
 
 /// A journalctl that says this, and before everything else in PATH; `None`: there is none.
 fn trace(sandbox: &Sandbox, journal: Option<&str>, args: &[&str]) -> (i32, String) {
@@ -14,8 +14,8 @@ fn trace(sandbox: &Sandbox, journal: Option<&str>, args: &[&str]) -> (i32, Strin
     fs::create_dir_all(&bin).unwrap();
     if let Some(script) = journal {
         let path = bin.join("journalctl");
-        fs::write(&path, format!("#!/bin/sh\necho \"$*\" >{:?}\n{script}", sandbox.path("asked"))).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        let asked = sandbox.path("asked");
+        write_script(&path, &format!("#!/bin/sh\necho \"$*\" >{asked:?}\n{script}"));
     }
     let mut command = sealift();
     command.args(["trace", "--data"]).arg(sandbox.data()).args(args);
@@ -189,7 +189,7 @@ fn who_may_not_look_into_the_folders_is_not_told_that_it_is_there() {
     private(0o700);
     // The program may stand in a folder of its owner's alone.
     let program = sandbox.path("sealift");
-    fs::copy(env!("CARGO_BIN_EXE_sealift"), &program).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_sealift"), &program);
     let traced = |id: &str| {
         let mut command = std::process::Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);

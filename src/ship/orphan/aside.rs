@@ -106,8 +106,9 @@ fn explain(layout: &Layout, id: &EpisodeId, place: &Path, why: &Why) -> String {
     };
     match why {
         Why::LastCopy => format!(
-            "The archive {shown_name} was found in outbox/ without its episode, and neither shipped/ nor quarantine/ accounts for \
-             it: it may be the last copy. Nothing was delivered or deleted. {}",
+            "The archive {shown_name} was found in outbox/ without its episode as it was packed (that was taken away, \
+             replaced or changed since), and neither shipped/ nor quarantine/ accounts for it: it may be the last copy. \
+             Nothing was delivered or deleted. {}",
             restore()
         ),
         Why::RemovedByHand(said) => format!(

@@ -3,25 +3,25 @@
 //!
 //! ```text
 //!  outbox/<id>.tar.zst of the episode at hand?
-//!    no such file, or one that does not begin like an archive ───────▶ yes: there is nothing to lose
-//!    its sidecar has the fingerprint or the content of this episode ─▶ yes
-//!    every member is in the episode's folder, byte for byte ─────────▶ yes: the sidecar was lost, or the folder was copied
-//!    its sidecar names this very folder, by inode and time of birth,
-//!    and of its files more stand in there still than are lost ───────▶ yes: edited since
-//!    otherwise ──────────────────────────────────────────────────────▶ no: among others, the folder was emptied
+//!    no such file, or one that does not begin like an archive ──▶ yes: there is nothing to lose
+//!    its sidecar has the content of this episode, or, where the
+//!    content is not known, the fingerprint ─────────────────────▶ yes
+//!    each file in it is in the episode's folder, as it was packed ▶ yes: the sidecar was lost, the folder copied
+//!    the same, but with bytes behind that, and it is the very
+//!    folder that was packed, by inode and time of birth ────────▶ yes: the recording was written on
+//!    otherwise ─────────────────────────────────────────────────▶ no
 //! ```
 //!
-//! An inode alone proves nothing either way: some file systems give the same one to each folder of
-//! a name (mergerfs), others give a folder another one when the kernel has forgotten it. Nor is a folder the recording: it may
-//! have been emptied and recorded into anew, under the same names. A file stands in there still where it was made before the archive
-//! was, whatever was written to it since; lost is what does not, and has not the same bytes either.
+//! Bytes alone acquit. No folder does: it may have been emptied and recorded into anew, under the
+//! same names, over the same files (`O_TRUNC`), or with files that were finished before the archive
+//! was. So the archive of an episode that was corrected is put aside as well: what it was corrected
+//! from is nowhere else.
 
 use std::{
     fs::{self, File},
     io::{self, BufReader, Read},
     os::unix::ffi::OsStrExt as _,
     path::{Component, Path, PathBuf},
-    time::SystemTime,
 };
 
 use tar::EntryType;
@@ -61,92 +61,58 @@ pub fn is_of(layout: &Layout, at_hand: &AtHand<'_>, progress: &Progress) -> io::
     if !super::begins_like_an_archive(&archive)? {
         return Ok(true);
     }
-    let mut same_folder = false;
+    let mut may_have_grown = false;
     // It is taken away before another archive gets its name: so it is this one's, damaged or not.
     if let Some(sidecar) = filed::sidecar(layout, at_hand.id)? {
-        if at_hand.fingerprint == Some(sidecar.fingerprint)
-            || at_hand.content_sha256 == Some(sidecar.facts.content_sha256)
-        {
+        let is_of_it = match at_hand.content_sha256 {
+            Some(content_sha256) => content_sha256 == sidecar.facts.content_sha256,
+            None => at_hand.fingerprint == Some(sidecar.fingerprint),
+        };
+        if is_of_it {
             return Ok(true);
         }
-        same_folder = sidecar.folder.zip(at_hand.folder).is_some_and(|(then, now)| then.is_the_same(now));
+        may_have_grown = sidecar.folder.zip(at_hand.folder).is_some_and(|(then, now)| then.is_the_same(now));
     }
     // What cannot be read says no: it may hold anything.
-    let left = what_is_left(archive, at_hand.directory, same_folder, progress);
-    Ok(left.is_ok_and(|left| left.is_all() || (same_folder && left.is_most())))
+    Ok(has_all_of(at_hand.directory, archive, may_have_grown, progress).unwrap_or(false))
 }
 
-/// What a folder has of an archive.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Left {
-    /// Members that are there no more, as they were packed or at all.
-    lost: u64,
-    lost_bytes: u64,
-    /// Files that stood there when it was packed, and do so still, whatever was written to them since.
-    kept: u64,
-    kept_bytes: u64,
-}
-
-impl Left {
-    fn is_all(self) -> bool {
-        self.lost == 0
-    }
-
-    /// By both, since neither tells by itself: of what was emptied a hidden file may be left.
-    fn is_most(self) -> bool {
-        self.lost <= self.kept && self.lost_bytes <= self.kept_bytes
-    }
-}
-
-/// Looks for each member of an archive in this folder. In the folder that it was packed from, a file that was made before the
-/// archive was is the one that was packed; elsewhere one miss is enough.
-fn what_is_left(archive: File, directory: &Path, same_folder: bool, progress: &Progress) -> io::Result<Left> {
-    let mut left = Left::default();
+/// Whether a folder has the bytes of each member of an archive; with others behind them, where files
+/// may have grown.
+fn has_all_of(
+    directory: &Path,
+    archive: File,
+    may_have_grown: bool,
+    progress: &Progress,
+) -> io::Result<bool> {
     let top = fs::canonicalize(directory)?;
-    let packed_at = archive.metadata()?.modified().ok().filter(|_| same_folder);
     let mut archive = tar::Archive::new(zstd::Decoder::new(BufReader::new(archive))?);
     for member in archive.entries()? {
         progress.check().map_err(io::Error::other)?;
         progress.step();
         let mut member = member?;
         let path = inside(&top, &member.path_bytes()).ok_or(io::ErrorKind::InvalidData)?;
-        let kind = member.header().entry_type();
-        if kind == EntryType::Directory || path == top.join(MARKER) {
+        let is_there = match member.header().entry_type() {
             // There is nothing of it that could be lost; and every recording has a marker.
-            continue;
-        }
-        let bytes = member.size();
-        let is_file = matches!(kind, EntryType::Regular | EntryType::Continuous);
-        if is_file && packed_at.is_some_and(|packed_at| was_made_before(&path, packed_at)) {
-            left.kept += 1;
-            left.kept_bytes += bytes;
-            continue;
-        }
-        let is_there = match kind {
+            EntryType::Directory => true,
+            _ if path == top.join(MARKER) => true,
             EntryType::Symlink => {
                 let target = member.link_name_bytes();
                 target.is_some_and(|target| {
                     fs::read_link(&path).is_ok_and(|now| now.as_os_str().as_bytes() == &*target)
                 })
             }
-            _ if is_file => is_there(&mut member, &top, &path, progress)?,
+            EntryType::Regular | EntryType::Continuous => {
+                let grew = fs::symlink_metadata(&path).map(|now| now.len()).ok() != Some(member.size());
+                (may_have_grown || !grew) && is_beginning_of(&mut member, &top, &path, progress)?
+            }
             _ => false,
         };
         if !is_there {
-            left.lost += 1;
-            left.lost_bytes += bytes;
-            if !same_folder {
-                break;
-            }
+            return Ok(false);
         }
     }
-    Ok(left)
-}
-
-/// Where a file system does not remember that, none was.
-fn was_made_before(path: &Path, then: SystemTime) -> bool {
-    fs::symlink_metadata(path)
-        .is_ok_and(|found| found.is_file() && found.created().is_ok_and(|made| made < then))
+    Ok(true)
 }
 
 /// Where a member would stand; `None` where that is no place in the folder. The first of its names
@@ -163,20 +129,23 @@ fn inside(top: &Path, member: &[u8]) -> Option<PathBuf> {
     Some(at)
 }
 
-fn is_there(member: &mut impl Read, top: &Path, path: &Path, progress: &Progress) -> io::Result<bool> {
+/// Whether the file begins with the bytes of the member.
+fn is_beginning_of(member: &mut impl Read, top: &Path, path: &Path, progress: &Progress) -> io::Result<bool> {
     // Nothing outside the folder counts, wherever a symlink in it leads.
     let in_folder = fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
         && fs::canonicalize(path).is_ok_and(|path| path.starts_with(top));
     let Some(mut file) = (if in_folder { super::open_archive(path)? } else { None }) else {
         return Ok(false);
     };
-    let (mut ours, mut theirs) = (vec![0; COMPARED_BYTES], vec![0; COMPARED_BYTES]);
+    let (mut packed, mut now) = (vec![0; COMPARED_BYTES], vec![0; COMPARED_BYTES]);
     loop {
         progress.check().map_err(io::Error::other)?;
-        let read = read_full(member, &mut ours)?;
-        let same = read_full(&mut file, &mut theirs)? == read && ours[..read] == theirs[..read];
-        if !same || read == 0 {
-            return Ok(same);
+        let read = read_full(member, &mut packed)?;
+        if read == 0 {
+            return Ok(true);
+        }
+        if read_full(&mut file, &mut now[..read])? != read || packed[..read] != now[..read] {
+            return Ok(false);
         }
         progress.advance(read as u64);
     }

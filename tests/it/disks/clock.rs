@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
@@ -10,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::support::{Reply, Sandbox, Scripted, eventually, json_file, names};
+use crate::support::{Reply, Sandbox, Scripted, eventually, json_file, names, write_script};
 
 /// How long the receiver asks for patience.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -49,8 +48,7 @@ fn clock_jumps_forward_and_back_delete_nothing_and_retry_nothing_early() {
         // Whatever this machine's own says of its clock: nobody keeps it.
         let programs = sandbox.path("bin");
         fs::create_dir(&programs).unwrap();
-        fs::write(programs.join("timedatectl"), "#!/bin/sh\necho no\n").unwrap();
-        fs::set_permissions(programs.join("timedatectl"), fs::Permissions::from_mode(0o755)).unwrap();
+        write_script(&programs.join("timedatectl"), "#!/bin/sh\necho no\n");
         let config =
             "[shipper]\nquarantine_keep_days = 1\nshipped_keep_days = 1\nquarantine_cleanup_interval_s = 1";
         let mut ship = sandbox.command_with_config("ship", config);
@@ -92,8 +90,7 @@ const OUT_OF_WINDOW: &str = r#"{"type":"urn:sealift:commit-out-of-window","statu
 fn without_a_time_server(sandbox: &Sandbox) -> String {
     let programs = sandbox.path("bin");
     fs::create_dir_all(&programs).unwrap();
-    fs::write(programs.join("timedatectl"), "#!/bin/sh\necho no\n").unwrap();
-    fs::set_permissions(programs.join("timedatectl"), fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&programs.join("timedatectl"), "#!/bin/sh\necho no\n");
     format!("{}:/usr/bin:/bin", programs.display())
 }
 

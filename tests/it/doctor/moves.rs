@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command
 use serde_json::Value;
 
 use super::{Host, Told, is_root, listing, told};
-use crate::support::Sandbox;
+use crate::support::{Sandbox, copy_program};
 
 fn host() -> Host {
     Host::without_a_daemon(Sandbox::with_receiver())
@@ -26,8 +26,7 @@ impl Theirs {
         let data = tempfile::Builder::new().prefix("sealift-moves-").tempdir_in("/dev/shm").unwrap();
         fs::set_permissions(data.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let theirs = Self { sealift: data.path().join("sealift"), host, data };
-        fs::copy(env!("CARGO_BIN_EXE_sealift"), &theirs.sealift).unwrap();
-        fs::set_permissions(&theirs.sealift, fs::Permissions::from_mode(0o755)).unwrap();
+        copy_program(env!("CARGO_BIN_EXE_sealift"), &theirs.sealift);
         theirs.run("mkdir episodes outbox shipped quarantine .sealift && chown nobody: .sealift *");
         theirs
     }

@@ -3,7 +3,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "recorders remove as they like")]
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use super::{NEW, OLD, answer, archives_of, ship_to};
 use crate::support::{Reply, Sandbox, Scripted, names};
@@ -45,22 +50,77 @@ fn where_the_folder_was_emptied_and_recorded_anew_the_archive_of_the_first_recor
     }
 }
 
+/// Ships what stands there now, and says where the first recording is.
+#[track_caller]
+fn the_first_is_kept(sandbox: &Sandbox, server: &Scripted, case: &str) {
+    let output = ship_to(sandbox, &server.url()).arg("--once").output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(sandbox.shipped("stored").join("done.marker").exists(), "{case}: {log}");
+    let kept = archives_of(sandbox, "stored", OLD);
+    assert!(kept.iter().any(|path| path.starts_with(&sandbox.layout.quarantine)), "{case}: {log}");
+    assert_eq!(sandbox.outbox(), [""; 0], "{case}: {log}");
+}
+
 #[test]
-fn where_an_episode_was_corrected_or_written_on_in_its_folder_no_archive_is_put_aside() {
+fn where_other_files_that_were_finished_before_are_moved_into_the_emptied_folder_the_first_archive_is_put_aside()
+ {
     let server = Scripted::new(|seen, _| answer(seen));
-    for case in ["written on", "written over", "one file replaced", "one file removed"] {
+    let sandbox = Sandbox::new("");
+    // Recorded before the first was packed, and moved in under its names after.
+    let second = sandbox.path("second.bin");
+    fs::write(&second, NEW).unwrap();
+    leave_archive(&sandbox, &[("data.bin", OLD)]);
+    let episode = sandbox.layout.episodes.join("stored");
+    remove_all_in(&episode);
+    fs::rename(second, episode.join("data.bin")).unwrap();
+    fs::write(episode.join("done.marker"), b"").unwrap();
+    the_first_is_kept(&sandbox, &server, "moved in");
+}
+
+#[test]
+fn where_a_recording_is_written_over_or_replaced_or_some_of_it_removed_the_archive_of_what_it_was_is_put_aside()
+ {
+    let server = Scripted::new(|seen, _| answer(seen));
+    let small: [(&str, &[u8]); 3] = [("a.json", SAME), ("b.json", SAME), ("data.bin", OLD)];
+    for case in ["written over", "cut off", "one of three replaced", "removed", "the clock was ahead"] {
+        let sandbox = Sandbox::new("");
+        leave_archive(&sandbox, &small);
+        let episode = sandbox.layout.episodes.join("stored");
+        match case {
+            // HDF5's mode w, numpy.save: O_TRUNC, and the inode stays.
+            "written over" => fs::write(episode.join("data.bin"), NEW).unwrap(),
+            "cut off" => fs::write(episode.join("data.bin"), &OLD[..OLD.len() / 2]).unwrap(),
+            "one of three replaced" => {
+                fs::write(episode.join("data.new"), NEW).unwrap();
+                fs::rename(episode.join("data.new"), episode.join("data.bin")).unwrap();
+            }
+            "removed" => fs::remove_file(episode.join("data.bin")).unwrap(),
+            _ => {
+                let archive = sandbox.layout.outbox.join("stored.tar.zst");
+                let archive = fs::File::options().write(true).open(archive).unwrap();
+                archive.set_modified(SystemTime::now() + Duration::from_secs(20 * 86_400)).unwrap();
+                fs::remove_file(episode.join("data.bin")).unwrap();
+                fs::write(episode.join("data.bin"), NEW).unwrap();
+            }
+        }
+        the_first_is_kept(&sandbox, &server, case);
+    }
+}
+
+#[test]
+fn where_a_recording_was_written_on_in_its_folder_no_archive_is_put_aside() {
+    let server = Scripted::new(|seen, _| answer(seen));
+    for case in ["written on", "a file came", "other permissions"] {
         let sandbox = Sandbox::new("");
         leave_archive(&sandbox, &[("data.bin", OLD), ("meta.json", SAME)]);
         let episode = sandbox.layout.episodes.join("stored");
-        let longer = [OLD, NEW].concat();
         match case {
-            "written on" => fs::write(episode.join("data.bin"), longer).unwrap(),
-            "written over" => fs::write(episode.join("data.bin"), NEW).unwrap(),
-            "one file replaced" => {
-                fs::write(episode.join("meta.new"), b"corrected").unwrap();
-                fs::rename(episode.join("meta.new"), episode.join("meta.json")).unwrap();
+            "written on" => fs::write(episode.join("data.bin"), [OLD, NEW].concat()).unwrap(),
+            "a file came" => fs::write(episode.join("more.bin"), NEW).unwrap(),
+            _ => {
+                let mode = fs::Permissions::from_mode(0o600);
+                fs::set_permissions(episode.join("data.bin"), mode).unwrap();
             }
-            _ => fs::remove_file(episode.join("meta.json")).unwrap(),
         }
         let output = ship_to(&sandbox, &server.url()).arg("--once").output().unwrap();
         let log = String::from_utf8_lossy(&output.stderr);

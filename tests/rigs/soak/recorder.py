@@ -29,6 +29,7 @@ from listing import MARKER, described, listing
 # How often, by weight. All but `plain` end in a way of their own (judge.py).
 FATES = {"plain": 60, "twin": 4, "rival": 5, "changed": 8, "reopened": 4, "damaged": 4, "stale": 3, "huge": 1, "removed": 4, "left open": 3}
 HUGE_BYTES = 9 << 20
+NAME_FREE_WITHIN_S = 60
 
 
 class Recorder:
@@ -67,6 +68,8 @@ class Recorder:
         if fate in ("stale", "huge") and not self.choosy:
             fate = "plain"
         held = [name for name in self.sealed if os.path.exists(os.path.join(self.shipped, name))]
+        # Across file systems an episode is in both folders for a while, and for longer where its shipper is killed then.
+        held = [name for name in held if not os.path.lexists(os.path.join(self.episodes, name))]
         if fate in ("twin", "rival") and not held:
             fate = "plain"
         if fate in ("twin", "rival"):
@@ -78,7 +81,7 @@ class Recorder:
         folder = os.path.join(self.episodes, place)
         self.note(number, "begun", id=name, fate=fate, place=place)
         try:
-            os.mkdir(folder)
+            when_free(lambda: os.mkdir(folder))
             content = self.fill(folder, fate, name)
             if fate == "left open":
                 return
@@ -144,7 +147,7 @@ class Recorder:
             with open(os.path.join(folder, "unique.bin"), "r+b") as file:
                 file.write(b"other")
         if folder != under:
-            os.rename(folder, under)
+            when_free(lambda: os.rename(folder, under))
 
     def change(self, number, name, fate, content):
         """Breaks the one rule. Each change is one rename or removal by path, so that it is made to what stands in
@@ -192,6 +195,19 @@ class Recorder:
             return
         self.note(number, "removed")
         shutil.rmtree(aside)
+
+
+def when_free(take):
+    """A name that is used again: what had it may be put back there, to be moved once more, by a shipper that was killed
+    during its move. It goes again once that shipper has run for a while."""
+    until = time.monotonic() + NAME_FREE_WITHIN_S
+    while True:
+        try:
+            return take()
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) or time.monotonic() > until:
+                raise
+        time.sleep(0.05)
 
 
 def is_for_want_of_room(error):
