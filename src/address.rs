@@ -11,7 +11,7 @@
 
 mod blot;
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{borrow::Cow, collections::BTreeMap, fmt, net::IpAddr};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
@@ -187,15 +187,35 @@ pub fn without_query(url: &str) -> &str {
     url.split('?').next().unwrap_or_default()
 }
 
-/// The same, printable, and with a sign where something is left out.
+/// The same, printable, and with a sign where something is left out. A user name and a password, which no address of ours may hold,
+/// are left out as well.
 #[must_use]
 pub fn shown(url: &str) -> String {
-    let without = without_query(url);
+    let url = without_user(url);
+    let without = without_query(&url);
     let left_out = if without.len() < url.len() { "?\u{2026}" } else { "" };
     printable(without) + left_out
 }
 
-/// A text in which no address has its query.
+/// An address without its user name and password (RFC 3986, section 3.2.1). One whose port is none may hold a password with a slash or
+/// a question mark in it, and is shown no further than that.
+fn without_user(url: &str) -> Cow<'_, str> {
+    let start = url.find("://").map_or(0, |at| at + "://".len());
+    let end = url[start..].find(['/', '?', '#']).map_or(url.len(), |length| start + length);
+    let authority = &url[start..end];
+    if let Some((_, host)) = authority.rsplit_once('@') {
+        return Cow::Owned(format!("{}\u{2026}@{host}{}", &url[..start], &url[end..]));
+    }
+    let port = authority.rfind(':').filter(|at| !authority[*at..].contains(']'));
+    match port.filter(|at| {
+        url[end..].contains('@') && authority[at + 1..].bytes().any(|byte| !byte.is_ascii_digit())
+    }) {
+        Some(at) => Cow::Owned(format!("{}:\u{2026}", &url[..start + at])),
+        None => Cow::Borrowed(url),
+    }
+}
+
+/// A text in which no address has its query, nor a user name or password.
 #[must_use]
 pub fn without_queries(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -203,12 +223,11 @@ pub fn without_queries(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let ends = |next: char| next.is_whitespace() || matches!(next, '"' | '\'' | '`' | '<' | '>');
         let end = rest[at..].find(ends).map_or(rest.len(), |length| at + length);
-        match rest[at..end].find('?') {
-            Some(query) => {
-                out.push_str(&rest[..at + query]);
-                out.push_str("?\u{2026}");
-            }
-            None => out.push_str(&rest[..end]),
+        out.push_str(&rest[..at]);
+        let address = without_user(&rest[at..end]);
+        out.push_str(without_query(&address));
+        if address.contains('?') {
+            out.push_str("?\u{2026}");
         }
         rest = &rest[end..];
     }

@@ -194,7 +194,7 @@ pub fn sidecar(layout: &Layout, id: &EpisodeId) -> io::Result<Option<Sidecar>> {
 }
 
 /// Behind this stands what to type, to the end of what is said.
-const TYPE: &str = "Type: ";
+pub const TYPE: &str = "Type: ";
 
 /// The command in what [`advice`] has said, where there is one.
 #[must_use]

@@ -24,6 +24,7 @@ pub mod operate;
 
 // The ground floor.
 pub mod address;
+pub mod by_hand;
 pub mod client;
 pub mod clock;
 pub mod config;

@@ -38,6 +38,8 @@ pub enum Fault {
         /// From 1 on; 0 before the first character.
         column: usize,
     },
+    /// It is a list, a text or a number.
+    NotAnObject,
     /// It names one that is none; what stands there, as JSON.
     NoCommit(String),
     /// It is longer than is searched.
@@ -54,6 +56,7 @@ impl fmt::Display for Fault {
             Self::NotJson { line, column } => {
                 write!(f, "meta.json is not JSON: line {line}, column {column}")
             }
+            Self::NotAnObject => f.write_str("meta.json is not a JSON object"),
             Self::NoCommit(value) => write!(
                 f,
                 "in meta.json, code_version.commit is {value}, and not the 40 hexadecimal digits of a commit"
@@ -81,6 +84,9 @@ pub fn commit(meta: &[u8]) -> Result<Option<Commit>, Fault> {
             Fault::NotJson { line: error.line(), column: error.column() }
         })?,
     };
+    if !value.is_object() {
+        return Err(Fault::NotAnObject);
+    }
     let named = value.get("code_version").and_then(|version| version.get("commit"));
     let Some(named) = named.filter(|named| !named.is_null()) else { return Ok(None) };
     // What a program has printed ends with a newline.
@@ -261,7 +267,11 @@ mod tests {
             assert_eq!(said, Fault::NotJson { line, column }, "{meta}");
             assert_eq!(said.to_string(), format!("meta.json is not JSON: line {line}, column {column}"));
         }
-        for meta in ["{}", "[1]", "NaN", r#"{"code_version":"x"}"#, r#"{"code_version":{"commit":null}}"#] {
+        for meta in ["[1]", "NaN", "null", "\"x\"", "1.5", "[{\"code_version\":{}}]"] {
+            let said = commit(meta.as_bytes()).unwrap_err();
+            assert_eq!(said.to_string(), "meta.json is not a JSON object", "{meta}");
+        }
+        for meta in ["{}", r#"{"code_version":"x"}"#, r#"{"code_version":{"commit":null}}"#] {
             assert_eq!(commit(meta.as_bytes()), Ok(None), "{meta}");
         }
     }

@@ -56,6 +56,12 @@ pub const CONFLICT: &str = "conflict";
 /// The verdict in the reason of an archive that was put aside: there is no episode beside it.
 pub const ORPHAN: &str = "orphan";
 
+/// In the reason of one whose episode is nowhere.
+pub const LAST_COPY: &str = "it may be the last copy";
+
+/// In the reason of one whose episode was changed or replaced since.
+pub const NOTHING_ELSE: &str = "nothing else has these bytes";
+
 impl Sidecar {
     /// The conflict that it remembers, where it does.
     #[must_use]

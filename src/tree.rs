@@ -318,6 +318,17 @@ pub fn walk<E: From<TreeError>>(
     Ok(Walked { fingerprint, of_version_2, lacks_ctime, device: top_stat.dev, folder })
 }
 
+/// What something is that is no regular file.
+#[must_use]
+pub fn what_it_is(kind: std::fs::FileType) -> Option<&'static str> {
+    match kind {
+        _ if kind.is_file() => None,
+        _ if kind.is_dir() => Some("a directory"),
+        _ if kind.is_symlink() => Some("a symlink"),
+        _ => Some("a FIFO, a socket or a device"),
+    }
+}
+
 /// Reads a regular file at the top of an episode with the walk's care: at most `max_bytes` and one more, so that the
 /// caller sees whether there was more. `None` where there is no such file, or where it is something else.
 ///

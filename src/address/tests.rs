@@ -69,6 +69,24 @@ fn a_query_is_for_the_request_alone() {
 }
 
 #[test]
+fn a_user_name_and_a_password_are_shown_nowhere() {
+    for (url, expected) in [
+        ("http://user:PASS@h/x", "http://\u{2026}@h/x"),
+        ("https://PASS@h:8490", "https://\u{2026}@h:8490"),
+        ("http://user:p@PASS@h/x?y", "http://\u{2026}@h/x?\u{2026}"),
+        ("http://user:PA/SS@h/", "http://user:\u{2026}"),
+        ("http://user:PA?SS@h/", "http://user:\u{2026}"),
+        ("user:PASS@h", "\u{2026}@h"),
+        ("http://h:80/a@b", "http://h:80/a@b"),
+        ("http://[::1]:80/{id}", "http://[::1]:80/{id}"),
+    ] {
+        assert_eq!(shown(url), expected, "{url}");
+    }
+    let text = "1 | url = http://user:PASS@h/x and 'https://u:PASS@i?a' more";
+    assert_eq!(without_queries(text), "1 | url = http://\u{2026}@h/x and 'https://\u{2026}@i?\u{2026}' more");
+}
+
+#[test]
 fn an_origin_has_one_spelling() {
     for (url, expected) in [
         ("HTTP://Host/x?y", Some("http://host:80")),

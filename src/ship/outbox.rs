@@ -14,6 +14,7 @@
 //! is not trusted. But it stays until a new one takes its place: as long as the episode cannot be packed, it may be the
 //! best there is.
 
+mod in_the_way;
 mod note;
 mod whose;
 
@@ -28,6 +29,7 @@ use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
 pub use self::{
+    in_the_way::in_the_way,
     note::{is_empty_note, note},
     whose::{AtHand, is_of},
 };

@@ -174,13 +174,17 @@ fn what_is_no_json_in_meta_json_does_not_keep_the_commit_from_being_sent_or_is_n
     let meta = format!("\u{feff}{{\"gain\": NaN, \"code_version\": {{\"commit\": \"{digits}\"}}}}\0\0");
     sandbox.seal("read", &[("meta.json", meta.as_bytes())]);
     sandbox.seal("broken", &[("meta.json", b"{\n  'gain': 1}")]);
+    sandbox.seal("list", &[("meta.json", format!("[{}]", meta.trim_matches(['\u{feff}', '\0'])).as_bytes())]);
     let output = sandbox.command("ship").args(["--once", "--json"]).output().unwrap();
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(sandbox.shipped("read").exists(), "{log}");
-    let place = "meta.json is not JSON: line 2, column 3";
-    let reason = json_file(&sandbox.quarantined("broken").join("quarantine_reason.json"));
-    assert!(reason["error"].as_str().unwrap().contains(place), "{reason}");
-    assert!(log.contains(place), "{log}");
+    for (id, place) in
+        [("broken", "meta.json is not JSON: line 2, column 3"), ("list", "meta.json is not a JSON object")]
+    {
+        let reason = json_file(&sandbox.quarantined(id).join("quarantine_reason.json"));
+        assert!(reason["error"].as_str().unwrap().contains(place), "{reason}");
+        assert!(log.contains(place), "{log}");
+    }
 }
 
 #[test]

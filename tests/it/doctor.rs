@@ -1,6 +1,7 @@
 //! `sealift doctor`: on a sound host every row is green; each test breaks one thing, sees its row turn and no other, types what the row says,
 //! and sees it green again.
 
+mod aside;
 mod daemon;
 mod documents;
 mod episodes;

@@ -78,7 +78,8 @@ fn both_are_there(sandbox: &Sandbox, daemon: &Process) {
             let found = archives_of(sandbox, id, OLD);
             found.iter().any(|path| path.starts_with(&sandbox.layout.quarantine))
         });
-        daemon.wait_log(&format!("The archive {id}.tar.zst was found in outbox/ without its episode"));
+        daemon
+            .wait_log(&format!("The archive {id}.tar.zst in outbox/ is what {id} was before it was changed"));
     }
     let data = |folder: &Path| fs::read(folder.join("data.bin")).unwrap();
     assert_eq!(data(&sandbox.shipped("stored")), NEW);

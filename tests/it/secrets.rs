@@ -79,6 +79,40 @@ fn a_secret_in_the_addresss_query_is_sent_and_shown_nowhere() {
 }
 
 #[test]
+fn a_password_in_the_address_is_shown_by_no_command() {
+    let sandbox = Sandbox::new("");
+    let url = format!("http://user:{SECRET}@receiver.example/");
+    let config = sandbox.path("sealift.toml");
+    fs::write(&config, format!("[shipper]\ndata_dir = {:?}\n[receiver]\nurl = {url:?}\n", sandbox.data()))
+        .unwrap();
+    for arguments in [
+        &["ship", "--once"][..],
+        &["status"],
+        &["doctor"],
+        &["doctor", "--json"],
+        &["trace", "a"],
+        &["verify", "--all"],
+        &["config", "show"],
+        &["config", "check"],
+        &["fetch", "a"],
+        &["requeue", "--all"],
+    ] {
+        for by_arguments in [false, true] {
+            let mut command = sealift();
+            command.args(arguments);
+            match by_arguments && !matches!(arguments[0], "status" | "trace") {
+                true => command.arg("--data").arg(sandbox.data()).args(["--receiver", &url]),
+                false => command.arg("--config").arg(&config),
+            };
+            let output = command.output().unwrap();
+            let text = [output.stdout, output.stderr].concat();
+            let text = String::from_utf8_lossy(&text);
+            assert!(!text.contains(SECRET), "{arguments:?}: {text}");
+        }
+    }
+}
+
+#[test]
 fn what_the_other_end_repeats_of_a_secret_in_the_query_is_neither_shown_nor_kept() {
     // As it is written, and as it reads once decoded.
     const WRITTEN: &str = "s3cr3t%2Bsig%3D%3D";

@@ -8,6 +8,7 @@ pub(super) use self::receiver::{AskedCommit, Receiver, Remedy, Said};
 use super::words::Hands;
 use crate::{
     episode::{EpisodeId, Look},
+    layout::Layout,
     operate::journal::Journal,
     records::WallTime,
     retention::Due,
@@ -28,6 +29,8 @@ pub(super) struct Facts {
     pub(super) people: People,
     /// The folders, in the order of an episode's way.
     pub(super) folders: Vec<Folder>,
+    /// What stands in `outbox/` where an archive has to lie, and is no file; what it is.
+    pub(super) in_the_way: Vec<(PathBuf, &'static str)>,
     /// Two folders of which one lies in the other.
     pub(super) overlap: Option<[PathBuf; 2]>,
     /// Each file system that they are on.
@@ -340,8 +343,8 @@ pub(super) struct Stranger {
 /// What is in `quarantine/` and `shipped/`.
 #[derive(Debug, Default)]
 pub(super) struct Aside {
-    /// `episodes/`, where it comes back to.
-    pub(super) episodes: PathBuf,
+    /// The folders that it comes back to, and went to.
+    pub(super) layout: Option<Layout>,
     /// What waits for a person.
     pub(super) quarantined: Vec<Quarantined>,
     /// How many in `shipped/` the clean-up will remove within a week: the receiver holds them.
@@ -367,6 +370,8 @@ pub(super) struct Quarantined {
     pub(super) status: Option<u16>,
     /// Why, in a sentence.
     pub(super) why: String,
+    /// Under which name what is in an archive alone can come back now.
+    pub(super) comes_back_as: Option<EpisodeId>,
     /// What the receiver told this host to do.
     pub(super) remedy: Option<Remedy>,
     /// When it came here.

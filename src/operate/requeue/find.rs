@@ -23,8 +23,8 @@ use crate::{
     tree::{self, TreeError, shown},
 };
 
-/// The longest that a reason's own words are shown, characters.
-const MAX_SHOWN: usize = 1500;
+/// The longest that a reason's own words are shown, characters. It is shown whole or not at all: half a command may be another.
+const MAX_SHOWN: usize = 10_000;
 
 /// What was found, and what can be said to be left already.
 #[derive(Debug, Default)]
@@ -330,6 +330,7 @@ fn by_hand(layout: &Layout, id: &EpisodeId, folder: &Path) -> String {
 
 /// The reason says what can be done with it, and names the place.
 fn only_an_archive(reason: &QuarantineReason) -> String {
-    let said: String = reason.error.as_deref().unwrap_or_default().chars().take(MAX_SHOWN).collect();
-    format!("it is an archive without its episode, which cannot be put back as it is. {}", printable(&said))
+    let said = reason.error.as_deref().filter(|said| said.len() <= MAX_SHOWN);
+    let said = said.unwrap_or("Its quarantine_reason.json says more");
+    format!("it is an archive without its episode, which cannot be put back as it is. {}", printable(said))
 }

@@ -56,13 +56,16 @@ impl Workers {
             self.have(&self.layout.quarantine).map_err(io::Error::other)?;
             let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
             let settled = orphan::make_way(&self.layout, id, clock::wall_now(), &content_of, progress)?;
-            if let Settled::PutAside(_, Why::LastCopy) = settled {
+            if let Settled::PutAside(_, Why::LastCopy | Why::Changed) = settled {
                 self.report(Event::PutAside(id.clone()));
             }
             Ok(())
         };
         make().map_err(|error| {
             let archive = self.layout.archive(id);
+            if let Some(what) = outbox::in_the_way(&archive) {
+                return what;
+            }
             format!(
                 "{} is of another episode of that name, may be the last copy of it, and cannot be put aside in quarantine/: {error}",
                 tree::shown(&archive)

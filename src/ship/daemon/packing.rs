@@ -49,8 +49,10 @@ impl Workers {
             Ok(Err(short)) => return Err(PackFailure::Short(short.to_string())),
             Err(error) => return Err(self.failure(id, error)),
         };
-        let (writer, archive) =
-            Archive::create(&self.layout.partial(id)).map_err(|error| unwritable(outbox, &error))?;
+        let partial = self.layout.partial(id);
+        let (writer, archive) = Archive::create(&partial).map_err(|error| {
+            outbox::in_the_way(&partial).map_or_else(|| unwritable(outbox, &error), PackFailure::Outbox)
+        })?;
         let packed =
             pack::pack(id, &self.layout.episode(id), Reserved::new(writer, room), &options, progress);
         match packed {

@@ -365,7 +365,7 @@ impl Workers {
         }
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
         match orphan::settle(&self.layout, id, root, displaced, clock::wall_now(), &content_of, progress) {
-            Ok(Settled::PutAside(_, Why::LastCopy)) => OrphanEnd::LastCopy,
+            Ok(Settled::PutAside(_, Why::LastCopy | Why::Changed)) => OrphanEnd::LastCopy,
             Ok(
                 Settled::NoOrphan
                 | Settled::Unlinked(_)
@@ -373,9 +373,10 @@ impl Workers {
                 | Settled::PutAside(_, Why::RemovedByHand(_) | Why::Empty | Why::NoArchive),
             ) => OrphanEnd::Settled,
             Err(error) => {
+                let what = outbox::in_the_way(&self.layout.archive(id));
+                let what = what.unwrap_or_else(|| format!("{error}. It stays and is looked at again."));
                 tracing::error!(
-                    EPISODE = %id, "The archive of {id} in the outbox has no episode beside it, and could not be put away: \
-                     {error}. It stays and is looked at again."
+                    EPISODE = %id, "The archive of {id} in the outbox has no episode beside it, and could not be put away: {what}"
                 );
                 OrphanEnd::Unsettled
             }

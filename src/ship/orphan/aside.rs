@@ -6,12 +6,12 @@ use std::{
 };
 
 use crate::{
-    durable,
+    by_hand, durable,
     episode::{EpisodeId, shell_word},
     filed,
     layout::{Layout, numbered},
     progress::Progress,
-    records::{ORPHAN, QuarantineReason, RecordedVerdict, WallTime},
+    records::{LAST_COPY, NOTHING_ELSE, ORPHAN, QuarantineReason, RecordedVerdict, WallTime},
     ship::outbox,
     tree::shown,
 };
@@ -21,6 +21,8 @@ use crate::{
 pub enum Why {
     /// Nobody knows where its episode is.
     LastCopy,
+    /// Its episode was changed or replaced since, and that stands under its name.
+    Changed,
     /// It was in conflict (what the receiver said), and somebody took the episode away, as they were told to.
     RemovedByHand(String),
     /// It has no bytes.
@@ -29,16 +31,16 @@ pub enum Why {
     NoArchive,
 }
 
-/// Looks at what an archive begins with, and at what was known of it.
+/// Looks at what an archive begins with, at what stands under its name, and at what was known of it.
 pub(super) fn why(layout: &Layout, id: &EpisodeId, conflict: Option<&RecordedVerdict>) -> io::Result<Why> {
-    if let Some(conflict) = conflict {
-        return Ok(Why::RemovedByHand(conflict.detail.clone()));
-    }
     let archive = outbox::open_archive(&layout.archive(id))?.ok_or(io::ErrorKind::NotFound)?;
-    Ok(match archive.metadata()?.len() {
-        0 => Why::Empty,
-        _ if outbox::begins_like_an_archive(&archive)? => Why::LastCopy,
-        _ => Why::NoArchive,
+    Ok(match (archive.metadata()?.len(), conflict) {
+        (0, _) => Why::Empty,
+        _ if !outbox::begins_like_an_archive(&archive)? => Why::NoArchive,
+        // Nobody has taken away what is there.
+        _ if is_there(&layout.episode(id))? => Why::Changed,
+        (_, Some(conflict)) => Why::RemovedByHand(conflict.detail.clone()),
+        (_, None) => Why::LastCopy,
     })
 }
 
@@ -80,7 +82,7 @@ pub(super) fn put_aside(
              it is not wanted.",
             place.display()
         ),
-        Why::LastCopy | Why::Empty | Why::NoArchive => {
+        Why::LastCopy | Why::Changed | Why::Empty | Why::NoArchive => {
             tracing::warn!(EPISODE = %id, "{} It was moved to {}.", explain(layout, id, &place, why), place.display());
         }
     }
@@ -89,42 +91,49 @@ pub(super) fn put_aside(
 
 /// What it is, and what to type.
 fn explain(layout: &Layout, id: &EpisodeId, place: &Path, why: &Why) -> String {
-    let place = std::path::absolute(place).unwrap_or_else(|_| place.to_owned());
-    let name = layout.archive(id).file_name().unwrap_or_default().to_os_string();
-    let shown_name = shown(Path::new(&name));
-    // Unpacked beside the archive first: in episodes/ its marker would be there before the rest of it.
-    let restore = || {
-        let episodes = std::path::absolute(&layout.episodes).unwrap_or_else(|_| layout.episodes.clone());
-        format!(
-            "To ship the episode again, type: tar --zstd -xf {} -C {} && mv -T {} {} . Then remove what is left: rm -r {}",
-            shell_word(&place.join(&name)),
-            shell_word(&place),
-            shell_word(&place.join(id.as_str())),
-            shell_word(&episodes.join(id.as_str())),
-            shell_word(&place),
-        )
+    let shown_name = shown(Path::new(layout.archive(id).file_name().unwrap_or_default()));
+    let remove = || {
+        let place = std::path::absolute(place).unwrap_or_else(|_| place.to_owned());
+        format!("rm -r {}", shell_word(&place))
     };
+    let restore =
+        |what: &str, may_be_its_own: bool| match by_hand::name_for(layout, id, place, may_be_its_own) {
+            Some(name) => {
+                let under = if name == *id { String::new() } else { format!(" under the name {name}") };
+                format!(
+                    "To ship {what}{under}, type: {}",
+                    by_hand::restore(layout, id, place, &name, shell_word)
+                )
+            }
+            None => format!("To ship {what}, unpack it under a name that is free"),
+        };
     match why {
         Why::LastCopy => format!(
-            "The archive {shown_name} was found in outbox/ without its episode as it was packed (that was taken away, \
-             replaced or changed since), and neither shipped/ nor quarantine/ accounts for it: it may be the last copy. \
-             Nothing was delivered or deleted. {}",
-            restore()
+            "The archive {shown_name} was found in outbox/ without its episode as it was packed (that was taken away), and neither \
+             shipped/ nor quarantine/ accounts for it: {LAST_COPY}. Nothing was delivered or deleted. {}",
+            restore("the episode again", true)
+        ),
+        Why::Changed => format!(
+            "The archive {shown_name} in outbox/ is what {id} was before it was changed or replaced. What stands there now is \
+             shipped by itself; {NOTHING_ELSE}. Nothing of it was deleted. {}   Where it is not wanted, type: {}",
+            restore("it as well", false),
+            remove(),
         ),
         Why::RemovedByHand(said) => format!(
             "{shown_name} was in conflict ({said}), and its folder was removed by hand. This is its archive, kept in case that \
-             it is wanted. {}",
-            restore()
+             it is wanted. {}   Where it is not wanted, type: {}",
+            restore("it", false),
+            remove(),
         ),
         Why::Empty => format!(
             "{shown_name} was found in outbox/ without its episode, and is an empty file: there is nothing to restore from it. \
-             Remove it: rm -r {}",
-            shell_word(&place)
+             Remove it: {}",
+            remove()
         ),
         Why::NoArchive => format!(
             "{shown_name} was found in outbox/ without an episode, and is no archive that can be read (it does not begin like \
-             one). Look at it, and remove it: rm -r {}",
-            shell_word(&place)
+             one). Look at it, and remove it: {}",
+            remove()
         ),
     }
 }

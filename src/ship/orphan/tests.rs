@@ -1,3 +1,5 @@
+mod conflicts;
+
 use std::os::unix::fs::symlink;
 
 use super::*;
@@ -125,11 +127,17 @@ impl Sandbox {
         assert_eq!((reason.episode_id.as_deref(), reason.verdict.as_deref()), (Some("a"), Some(ORPHAN)));
         let (error, place) = (reason.error.unwrap(), directory.display());
         let episode = self.layout.episode(&self.id);
-        let command = format!(
-            "tar --zstd -xf '{place}/a.tar.zst' -C '{place}' && mv -T '{place}/a' '{}'",
-            episode.display()
-        );
+        let command = format!("tar --zstd -xf '{place}/a.tar.zst' -C \"$d\" && ");
+        let moved =
+            |name: &str| format!("mv -nT \"$d\"/'a' '{}' && ", episode.with_file_name(name).display());
+        // What was shipped under that name is another recording.
+        let name = if self.layout.shipped.join("a").exists() || directory.file_name() != Some("a".as_ref()) {
+            "a-1"
+        } else {
+            "a"
+        };
         assert!(error.contains("may be the last copy") && error.contains(&command), "{error}");
+        assert!(error.contains(&moved(name)), "{error}");
         assert!(self.outbox_is_empty());
     }
 }
@@ -165,8 +173,11 @@ fn where_another_has_the_name_by_now_the_archive_of_the_one_that_is_gone_is_put_
     record("second");
     assert_eq!(a.settle(), Settled::NoOrphan, "nobody has seen the first one gone");
     let place = a.layout.quarantine.join("a");
-    assert_eq!(settle(), Settled::PutAside(place.clone(), Why::LastCopy));
+    assert_eq!(settle(), Settled::PutAside(place.clone(), Why::Changed));
     assert_eq!(fs::read(place.join("a.tar.zst")).unwrap(), ARCHIVE);
+    let error = filed::reason(&place).unwrap().unwrap().error.unwrap();
+    assert!(error.contains("what a was before it was changed or replaced"), "{error}");
+    assert!(error.contains("under the name a-1") && error.contains("/episodes/a-1'"), "{error}");
     assert_eq!(fs::read_to_string(episode.join("data")).unwrap(), "second");
     assert!(a.outbox_is_empty());
 }
@@ -351,58 +362,6 @@ fn what_is_no_regular_file_is_left_alone() {
     a.try_settle(&content_of).unwrap_err();
     assert_eq!(fs::read(&precious).unwrap(), b"precious");
     assert!(fs::read_dir(&a.layout.quarantine).unwrap().next().is_none());
-}
-
-/// An episode `a` that the receiver answered 409, with its archive.
-fn in_conflict() -> Sandbox {
-    let a = sandbox();
-    let episode = a.layout.episode(&a.id);
-    fs::create_dir(&episode).unwrap();
-    fs::write(episode.join("data"), "data").unwrap();
-    let verdict = RecordedVerdict {
-        verdict: "conflict".to_owned(),
-        status_code: 409,
-        detail: "it holds another".to_owned(),
-        at_wall: NOW,
-        receiver: None,
-        destination: None,
-    };
-    a.sidecar_with(ARCHIVE, content_in(&episode), &episode, Some(verdict));
-    a
-}
-
-#[test]
-fn an_episode_in_conflict_that_was_renamed_needs_its_archive_no_more() {
-    for folder in ["episodes", "shipped"] {
-        let a = in_conflict();
-        let to = a.folder.path().join(folder);
-        let renamed =
-            durable::move_directory(&a.layout.episode(&a.id), &to, "b", &Progress::default()).unwrap();
-        assert_eq!(a.settle(), Settled::Unlinked(renamed));
-        assert!(a.outbox_is_empty());
-    }
-}
-
-#[test]
-fn an_episode_in_conflict_that_was_removed_leaves_its_archive_without_an_alarm() {
-    let a = in_conflict();
-    // Another of the same moment and length is not the one that was taken away.
-    let other = a.layout.episodes.join("b");
-    fs::create_dir(&other).unwrap();
-    fs::write(other.join("data"), "DATA").unwrap();
-    durable::remove_tree(&a.layout.episode(&a.id), &Progress::default()).unwrap();
-    let place = a.layout.quarantine.join("a");
-    assert_eq!(
-        a.settle(),
-        Settled::PutAside(place.clone(), Why::RemovedByHand("it holds another".to_owned()))
-    );
-    let error = filed::reason(&place).unwrap().unwrap().error.unwrap();
-    assert!(
-        error.contains("was in conflict (it holds another), and its folder was removed by hand"),
-        "{error}"
-    );
-    assert!(!error.contains("last copy") && error.contains("tar --zstd -xf "), "{error}");
-    assert!(place.join("a.tar.zst").exists() && place.join("a.json").exists());
 }
 
 #[test]

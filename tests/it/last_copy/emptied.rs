@@ -46,7 +46,7 @@ fn where_the_folder_was_emptied_and_recorded_anew_the_archive_of_the_first_recor
         assert!(sandbox.shipped("stored").join("done.marker").exists(), "{case}: {log}");
         let kept = archives_of(&sandbox, "stored", OLD);
         assert!(kept.iter().any(|path| path.starts_with(&sandbox.layout.quarantine)), "{case}: {log}");
-        assert!(log.contains("The archive stored.tar.zst was found in outbox/ without its episode"), "{log}");
+        assert!(log.contains("stored.tar.zst in outbox/ is what stored was before it was changed"), "{log}");
     }
 }
 

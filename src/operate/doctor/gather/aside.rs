@@ -4,17 +4,20 @@ use std::{fs, io::ErrorKind, path::Path};
 
 use super::{DISK, remedy, within};
 use crate::{
+    by_hand,
     episode::{EpisodeId, Look},
     filed::{self, ages},
     layout::Layout,
     operate::doctor::facts::{Aside, Quarantined},
-    records::WallTime,
+    records::{LAST_COPY, ORPHAN, WallTime},
     retention::{Due, due},
     scan,
 };
 
 /// So many are looked at; there, a person has long been asked.
 const MAX_LOOKED_AT: usize = 2000;
+/// For so many archives a name is looked for: the newest, since the fix is of one of those.
+const MAX_NAMED: usize = 20;
 
 /// `keep`: for how many days, in `quarantine/` and in `shipped/`.
 pub(super) async fn look(
@@ -33,7 +36,7 @@ fn look_now(
     shipped_days: Option<u32>,
     now: WallTime,
 ) -> Option<Aside> {
-    let mut aside = Aside { episodes: layout.episodes.clone(), ..Aside::default() };
+    let mut aside = Aside { layout: Some(layout.clone()), ..Aside::default() };
     for path in directories(&layout.quarantine, &mut aside.incomplete)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let (reason, unreadable) = match filed::reason(&path) {
@@ -51,6 +54,7 @@ fn look_now(
         let remediation = reason.and_then(|reason| reason.body.get("remediation")?.as_str());
         let id = path.file_name().and_then(|name| EpisodeId::from_os(name).ok());
         aside.quarantined.push(Quarantined {
+            comes_back_as: None,
             name: reason.and_then(|reason| reason.episode_id.clone()).unwrap_or(name),
             sealed: id.is_some_and(|id| matches!(scan::look(&layout.quarantine, &id), Look::Sealed(_))),
             unreadable,
@@ -65,6 +69,7 @@ fn look_now(
             folder: path,
         });
     }
+    name_archives(layout, &mut aside.quarantined);
     if shipped_days.is_some() {
         let mut more = false;
         for path in directories(&layout.shipped, &mut more).unwrap_or_default() {
@@ -75,6 +80,16 @@ fn look_now(
         }
     }
     Some(aside)
+}
+
+/// Under which names those that are archives alone can come back, as things are now. Each takes a look through the folders.
+fn name_archives(layout: &Layout, quarantined: &mut [Quarantined]) {
+    let mut archives: Vec<_> = quarantined.iter_mut().filter(|one| one.verdict == ORPHAN).collect();
+    archives.sort_by_key(|one| std::cmp::Reverse(one.at));
+    for one in archives.into_iter().take(MAX_NAMED) {
+        let Ok(id) = EpisodeId::parse(&one.name) else { continue };
+        one.comes_back_as = by_hand::name_for(layout, &id, &one.folder, one.why.contains(LAST_COPY));
+    }
 }
 
 /// Real folders that are not hidden. `more`: there were more than are looked at.

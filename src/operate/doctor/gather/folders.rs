@@ -19,9 +19,10 @@ use super::{
 use crate::{
     clock,
     filesystem::{self, shared_between_hosts},
-    layout::Layout,
+    layout::{Layout, OutboxName, outbox_name},
     operate::doctor::facts::{Daemon, Folder, FolderState, Room},
     records::WallTime,
+    tree::what_it_is,
 };
 
 /// What was sealed within so long makes the present rate.
@@ -33,10 +34,14 @@ const MAX_MEASURED: usize = 40;
 /// And so many files of them, all in all.
 const MAX_FILES: usize = 4000;
 
+/// So many are moved by one fix.
+const MAX_IN_THE_WAY: usize = 5;
+
 #[derive(Debug, Default)]
 pub(super) struct Looked {
     pub(super) folders: Vec<Folder>,
     pub(super) overlap: Option<[PathBuf; 2]>,
+    pub(super) in_the_way: Vec<(PathBuf, &'static str)>,
 }
 
 fn named(layout: &Layout) -> [(&'static str, &PathBuf); 5] {
@@ -73,7 +78,19 @@ pub(super) async fn look(layout: Option<&Layout>) -> Looked {
     } else {
         None
     };
-    Looked { folders, overlap }
+    let outbox = layout.outbox.clone();
+    let in_the_way = within(DISK, move || in_the_way(&outbox)).await.unwrap_or_default();
+    Looked { folders, overlap, in_the_way }
+}
+
+/// The first few of what has the name of an archive, or of its scratch, and is no file.
+fn in_the_way(outbox: &Path) -> Vec<(PathBuf, &'static str)> {
+    let entries = fs::read_dir(outbox).into_iter().flatten().flatten();
+    let named = entries.filter(|entry| {
+        matches!(outbox_name(&entry.file_name()), OutboxName::Archive(_) | OutboxName::Partial(_))
+    });
+    let others = named.filter_map(|entry| Some((entry.path(), what_it_is(entry.file_type().ok()?)?)));
+    others.take(MAX_IN_THE_WAY).collect()
 }
 
 fn state_of(path: &Path) -> FolderState {

@@ -96,6 +96,7 @@ pub(super) async fn gather(question: &Question) -> Facts {
         people,
         folders: folders.folders,
         overlap: folders.overlap,
+        in_the_way: folders.in_the_way,
         rooms,
         moves,
         inotify: if watches { inotify(open).await } else { None },

@@ -1,10 +1,12 @@
 //! Which names are taken, of those that what has to be renamed may be given.
 
-use std::{collections::BTreeMap, fs};
+use std::collections::BTreeMap;
 
 use super::{DISK, within};
 use crate::{
-    episode::EpisodeId, layout::Layout, operate::doctor::facts::Episodes, operate::doctor::words::tame,
+    by_hand::{is_taken, second_name},
+    layout::Layout,
+    operate::doctor::{facts::Episodes, words::tame},
 };
 
 /// So many are renamed by the fixes that are shown.
@@ -32,7 +34,7 @@ fn taken(layout: &Layout, wanted: &BTreeMap<String, usize>) -> std::collections:
     let mut taken = std::collections::HashSet::new();
     for (name, wanted) in wanted {
         let mut free = 0;
-        for name in (1..MAX_NUMBER).map(|n| format!("{name}-{n}")) {
+        for name in (1..MAX_NUMBER).map(|n| second_name(name, n)) {
             if free == *wanted {
                 break;
             }
@@ -46,15 +48,10 @@ fn taken(layout: &Layout, wanted: &BTreeMap<String, usize>) -> std::collections:
     taken
 }
 
-fn is_taken(layout: &Layout, name: &str) -> bool {
-    let folders = [&layout.episodes, &layout.shipped, &layout.quarantine];
-    let archive = EpisodeId::parse(name).ok().map(|id| layout.archive(&id));
-    let paths = folders.into_iter().map(|folder| folder.join(name)).chain(archive);
-    paths.into_iter().any(|path| fs::symlink_metadata(path).is_ok())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

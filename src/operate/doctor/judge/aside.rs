@@ -6,17 +6,20 @@ use serde_json::json;
 
 use super::people::as_shipper;
 use crate::{
+    by_hand,
     episode::{EpisodeId, printable},
-    layout::Layout,
+    layout::MARKER,
     operate::doctor::{
         facts::{Aside, Facts, Quarantined, Remedy},
         row::{Id, Row},
         words::{count, path, word},
     },
-    records::ORPHAN,
+    records::{LAST_COPY, NOTHING_ELSE, ORPHAN},
     retention::{Due, days_between},
 };
 
+/// The verdict of what the receiver has rejected, and of what is at fault itself.
+const FATAL: &str = "fatal";
 /// So many are named, each by itself.
 const MAX_NAMED: usize = 20;
 
@@ -67,7 +70,12 @@ fn quarantine(facts: &Facts, aside: &Aside) -> Row {
     let said: Vec<_> = reasons.iter().take(5).map(|(n, reason)| format!("{n} {reason}")).collect();
     let more = if aside.incomplete { " (and more that were not looked at)" } else { "" };
     let newest = all.iter().max_by_key(|one| one.at);
-    let why = |one: &Quarantined| one.unreadable.as_ref().map_or(one.why.clone(), |(why, _)| why.clone());
+    let why = |one: &Quarantined| match &one.unreadable {
+        Some((why, _)) => why.clone(),
+        // What is typed by now, the fix says.
+        None if one.verdict == ORPHAN => one.why.split(" To ship ").next().unwrap_or_default().to_owned(),
+        None => one.why.clone(),
+    };
     let why = newest.map(|one| format!(" The last, {}: {}", one.name, why(one))).unwrap_or_default();
     let summary = format!(
         "{} for somebody to look at in quarantine/{more}: {}.{why}",
@@ -133,32 +141,44 @@ fn hindrance(facts: &Facts, aside: &Aside, one: &Quarantined) -> Option<String> 
         });
     }
     if one.verdict == ORPHAN {
-        // Where it may be wanted: unpacked beside the archive, since in episodes/ its marker would be there before the rest of it.
-        let last_copy = one.why.contains("it may be the last copy");
-        let Some(id) = EpisodeId::parse(&one.name).ok().filter(|_| last_copy) else { return Some(look()) };
-        let archive = Layout::below(&one.folder).archive(&id);
-        let archive = path(&one.folder.join(archive.file_name().unwrap_or_default()));
-        let (unpacked, back) = (path(&one.folder.join(id.as_str())), path(&aside.episodes.join(id.as_str())));
-        let restore = [
-            format!("tar --zstd -xf {archive} -C {place}"),
-            format!("sync -f {place}"),
-            format!("mv -nT {unpacked} {back}"),
-            // mv -n is silent where it did nothing.
-            format!("test ! -e {unpacked}"),
-            format!("rm -r {place}"),
-        ];
-        return Some(
+        // Where it may be wanted.
+        let is_changed = one.why.contains(NOTHING_ELSE);
+        let is_wanted = is_changed || one.why.contains(LAST_COPY);
+        let (Ok(id), Some(layout), Some(name), true) =
+            (EpisodeId::parse(&one.name), &aside.layout, &one.comes_back_as, is_wanted)
+        else {
+            return Some(look());
+        };
+        let restore = by_hand::restore(layout, &id, &one.folder, name, path);
+        let restore = match facts.people.we_see_as_the_shipper() {
+            true => restore,
+            false => hands.as_root(&format!("bash -c {}", word(restore))),
+        };
+        let remove = || hands.as_root_unless(facts.people.we_see_as_the_shipper(), &format!("rm -r {place}"));
+        return Some(if is_changed {
+            format!("{restore}  # where it is not wanted: {}", remove())
+        } else {
             restore
-                .map(|command| hands.as_root_unless(facts.people.we_see_as_the_shipper(), &command))
-                .join(" && "),
-        );
+        });
     }
     // Somebody uses its name: it comes back when that one has left.
     let is_taken = facts
         .episodes
         .as_ref()
         .is_some_and(|found| found.episodes.iter().any(|episode| episode.id.as_str() == one.name));
-    is_taken.then(|| hands.sealift(&format!("trace {}", word(&one.name))))
+    if is_taken {
+        return Some(hands.sealift(&format!("trace {}", word(&one.name))));
+    }
+    // Its own seal speaks against it, and would again. Whether what is there is all that is wanted, a person sees.
+    (one.status.is_none() && one.verdict == FATAL && one.sealed).then(|| {
+        let may = facts.people.we_see_as_the_shipper();
+        let [list, unseal] =
+            [format!("ls -laR {place}"), format!("rm {}", path(&one.folder.join(MARKER)))].map(|command| hands.as_root_unless(may, &command));
+        format!(
+            "{list}  # where that is all that is wanted, seal it anew: {unseal} && sealift seal {place} && {}",
+            requeue(facts, aside, one)
+        )
+    })
 }
 
 fn waits(n: usize) -> String {
@@ -251,7 +271,7 @@ mod tests {
             "{row:?}"
         );
         assert_eq!(row.fix.as_deref(), Some("sealift requeue --all --status 412 --data /d"));
-        let facts = self::facts(|now| vec![one("it's", None, 20, now)]);
+        let facts = self::facts(|now| vec![one("it's", Some(422), 20, now)]);
         assert_eq!(rows(&facts)[0].fix.as_deref(), Some(r"sealift requeue 'it'\''s' --data /d"));
     }
 
@@ -312,25 +332,39 @@ mod tests {
         assert_eq!(with(vec![denied]), "chown -R --reference=/d/quarantine /d/quarantine/a");
         let broken = Quarantined { unreadable: Some(("EIO".to_owned(), false)), ..quarantined("a", None) };
         assert_eq!(with(vec![broken.clone()]), "ls -la /d/quarantine/a");
+        // It would be rejected again.
+        let again =
+            "rm /d/quarantine/a/done.marker && sealift seal /d/quarantine/a && sealift requeue a --data /d";
+        let look =
+            format!("ls -laR /d/quarantine/a  # where that is all that is wanted, seal it anew: {again}");
+        assert_eq!(with(vec![quarantined("a", None)]), look);
         // What can come back comes first.
-        assert_eq!(newest(vec![broken, quarantined("b", None)], 0), "sealift requeue b --data /d");
+        assert_eq!(newest(vec![broken, quarantined("b", Some(422))], 0), "sealift requeue b --data /d");
     }
 
     #[test]
     fn an_archive_without_its_episode_is_unpacked_out_of_sight_and_one_that_was_removed_by_hand_is_only_shown()
      {
-        let orphan = |why: &str| {
+        let orphan = |why: &str, name: &str| {
             with(vec![Quarantined {
                 verdict: ORPHAN.to_owned(),
                 why: why.to_owned(),
+                comes_back_as: EpisodeId::parse(name).ok(),
                 ..quarantined("a", None)
             }])
         };
-        assert_eq!(
-            orphan("it may be the last copy"),
-            "tar --zstd -xf /d/quarantine/a/a.tar.zst -C /d/quarantine/a && sync -f /d/quarantine/a \
-             && mv -nT /d/quarantine/a/a /d/episodes/a && test ! -e /d/quarantine/a/a && rm -r /d/quarantine/a"
-        );
-        assert_eq!(orphan("its folder was removed by hand"), "ls -la /d/quarantine/a");
+        let restored = |name: &str| {
+            format!(
+                "{{ test ! -e /d/episodes/{name} && test ! -e /d/shipped/{name} || ! echo /d/episodes/{name} 'or that in shipped/ \
+                 is there by now: ask sealift doctor again' >&2; }} && d=$(mktemp -d /d/episodes/.unpacked-XXXXXX) \
+                 && tar --zstd -xf /d/quarantine/a/a.tar.zst -C \"$d\" \
+                 && chown -hR --reference=/d/quarantine/a/a.tar.zst \"$d\"/a && sync -f \"$d\" \
+                 && mv -nT \"$d\"/a /d/episodes/{name} && rmdir \"$d\" && sync -f /d/episodes && rm -r /d/quarantine/a"
+            )
+        };
+        assert_eq!(orphan("it may be the last copy", "a"), restored("a"));
+        let changed = format!("{}  # where it is not wanted: rm -r /d/quarantine/a", restored("a-1"));
+        assert_eq!(orphan("nothing else has these bytes", "a-1"), changed);
+        assert_eq!(orphan("its folder was removed by hand", "a-1"), "ls -la /d/quarantine/a");
     }
 }

@@ -16,6 +16,7 @@ use crate::{
         words::{path, span, word},
     },
     snapshot::{TrialFinding, TrialKind},
+    tree,
 };
 
 const STICKY: u32 = 0o1000;
@@ -83,6 +84,20 @@ fn folders(facts: &Facts) -> Option<Row> {
             other.display()
         );
         return Some(Row::red(id, summary, hands.configure("restart")));
+    }
+    if let Some((first, what)) = facts.in_the_way.first() {
+        let summary = format!(
+            "{} is {what}, where an archive has to lie: the episode of that name cannot leave until it is out of the way. All others do.",
+            tree::shown(first)
+        );
+        let aside = facts.in_the_way.iter().map(|(here, _)| {
+            let mut aside = here.clone().into_os_string();
+            aside.push(".aside");
+            let command = format!("mv -T --backup=numbered {} {}", path(here), path(Path::new(&aside)));
+            hands.as_root_unless(facts.people.we_see_as_the_shipper(), &command)
+        });
+        let fix = aside.collect::<Vec<_>>().join(" && ");
+        return Some(Row::red(id, summary, fix).with("in_the_way", facts.in_the_way.len()));
     }
     Some(Row::green(id, "The four folders are there."))
 }

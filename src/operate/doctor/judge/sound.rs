@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::{
     config::WatchMode,
+    layout::Layout,
     operate::{
         doctor::{
             facts::{
@@ -53,6 +54,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
         people: People { us: root, shipper: Some(shipper) },
         folders: ["episodes", "outbox", "shipped", "quarantine", ".sealift"].map(folder).into(),
         overlap: None,
+        in_the_way: Vec::new(),
         rooms: vec![Room {
             folders: vec!["episodes".to_owned(), "shipped".to_owned()],
             path: PathBuf::from("/d/episodes"),
@@ -103,7 +105,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
         }),
         journal: Some(Journal::of(Ok(Reading::default()))),
         episodes: Some(Episodes { folder: PathBuf::from("/d/episodes"), ..Episodes::default() }),
-        aside: Some(Aside { episodes: PathBuf::from("/d/episodes"), ..Aside::default() }),
+        aside: Some(Aside { layout: Some(Layout::below(&PathBuf::from("/d"))), ..Aside::default() }),
     }
 }
 
@@ -117,6 +119,7 @@ pub(in crate::operate::doctor) fn quarantined(name: &str, status: Option<u16>) -
         verdict: "fatal".to_owned(),
         status,
         why: "answered \u{1b}".to_owned(),
+        comes_back_as: None,
         remedy: None,
         at: None,
         due: Due::Never,

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 
 use super::{super::cut_off::by_daemon, are, ids, in_turn};
 use crate::{
+    by_hand::second_name,
     episode::printable,
     operate::doctor::{
         facts::{Daemon, Episodes, Facts, Stranger},
@@ -67,7 +68,7 @@ fn free(found: &Episodes, name: &str, given: &mut HashSet<String>) -> String {
             || found.episodes.iter().any(|episode| episode.id.as_str() == name)
             || found.strangers.iter().any(|stranger| stranger.name == *name)
     };
-    let free = (1..).map(|n| format!("{name}-{n}")).find(|name| !given.contains(name) && !is_taken(name));
+    let free = (1..).map(|n| second_name(name, n)).find(|name| !given.contains(name) && !is_taken(name));
     let free = free.unwrap_or_else(|| format!("{name}-again"));
     let shown = path(&found.folder.join(&free));
     given.insert(free);

@@ -1,0 +1,18 @@
+//! Something else than a file under the name of an archive: nothing of it is followed, waited for or removed.
+
+use std::{fs, path::Path};
+
+use crate::{episode::shell_word, filed::TYPE, tree::what_it_is};
+
+/// What stands where an archive has to lie, and what to type; `None` where that is a file, or nothing.
+#[must_use]
+pub fn in_the_way(path: &Path) -> Option<String> {
+    let what = what_it_is(fs::symlink_metadata(path).ok()?.file_type())?;
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut aside = path.clone().into_os_string();
+    aside.push(".aside");
+    let [here, there] = [&path, Path::new(&aside)].map(shell_word);
+    Some(format!(
+        "{here} is {what}, and in the way of its archive; it is not touched. {TYPE}sudo mv -T --backup=numbered {here} {there}"
+    ))
+}
