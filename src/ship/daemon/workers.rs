@@ -385,20 +385,20 @@ impl Workers {
                 | Settled::PutAside(_, Why::RemovedByHand(_) | Why::Empty | Why::NoArchive),
             ) => OrphanEnd::Settled,
             Err(error) => {
-                let what = outbox::in_the_way(&self.layout.archive(id));
-                let what = what.unwrap_or_else(|| format!("{error}. It stays and is looked at again."));
-                tracing::error!(
-                    EPISODE = %id, "The archive of {id} in the outbox has no episode beside it, and could not be put away: {what}"
-                );
                 let quarantine = &self.layout.quarantine;
-                OrphanEnd::Unsettled(match durable::is_full(&error) {
-                    true => format!(
-                        "{error}{}. Make room there. Type: df -h {}",
-                        used_up(quarantine, &error),
-                        shell_word(quarantine)
-                    ),
-                    false => error.to_string(),
-                })
+                let why = match (outbox::in_the_way(&self.layout.archive(id)), durable::is_full(&error)) {
+                    (Some(what), _) => what,
+                    (None, false) => error.to_string(),
+                    (None, true) => {
+                        let what = used_up(quarantine, &error);
+                        format!("{error}{what}. Make room there. Type: df -h {}", shell_word(quarantine))
+                    }
+                };
+                tracing::error!(
+                    EPISODE = %id, "The archive of {id} in the outbox has no episode beside it, and could not be put away: {why}. It \
+                     stays and is looked at again."
+                );
+                OrphanEnd::Unsettled(why)
             }
         }
     }
