@@ -395,8 +395,7 @@ impl Workers {
                     }
                 };
                 tracing::error!(
-                    EPISODE = %id, "The archive of {id} in the outbox has no episode beside it, and could not be put away: {why}. It \
-                     stays and is looked at again."
+                    EPISODE = %id, "The archive of {id} in the outbox has no episode beside it, and could not be put away: {why}. It stays."
                 );
                 OrphanEnd::Unsettled(why)
             }
