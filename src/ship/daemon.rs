@@ -13,6 +13,7 @@ mod cleaning;
 mod ending;
 mod grounds;
 mod idle;
+mod leaving;
 mod look_back;
 mod lore;
 mod open_files;

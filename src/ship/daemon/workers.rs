@@ -70,6 +70,8 @@ pub(super) struct Known {
     pub(super) room: Room,
     /// On their way to `shipped/`, or just arrived there: not to be removed by anybody.
     pub(super) retiring: Mutex<HashSet<EpisodeId>>,
+    /// When an episode was last read whole, where its stamps say nothing.
+    pub(super) read_again: Mutex<HashMap<EpisodeId, Instant>>,
     /// What is in `shipped/`, and is not what was delivered.
     pub(super) edited: Edited,
     /// Sealed episodes of which a file is open for writing.
@@ -220,6 +222,7 @@ impl Workers {
     pub(super) fn let_go(&self, id: &EpisodeId) {
         lock(&self.known.scratch).remove(id);
         lock(&self.known.delivered_to).remove(id);
+        lock(&self.known.read_again).remove(id);
         self.known.open_files.forget(id);
     }
 
@@ -324,12 +327,14 @@ impl Workers {
         if matches!(moved, Moved::NoRoom { .. }) && self.gives_room(id, packed) {
             moved = retire();
         }
+        let moved = self.or_leaving(id, moved);
         lock(&self.known.retiring).remove(id);
-        if let Moved::To(path) = &moved {
+        if let Moved::To(path) | Moved::Leaving(path) = &moved {
             self.remember_shipped(path, packed, progress);
         }
         if !matches!(moved, Moved::Failed(_) | Moved::NoRoom { .. } | Moved::Open { .. }) {
             lock(&self.known.scratch).remove(id);
+            lock(&self.known.read_again).remove(id);
             // Packed again to the same bytes, it is moved without being sent again.
             if !matches!(moved, Moved::Changed) {
                 lock(&self.known.delivered_to).remove(id);
@@ -353,7 +358,7 @@ impl Workers {
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
         let (now, believed) = (clock::wall_now(), self.clock_is_believed());
         let moved = quarantine::quarantine(&self.layout, id, reason, now, believed, &content_of, progress);
-        self.noted(id, moved)
+        self.noted(id, self.or_leaving(id, moved))
     }
 
     pub(super) fn settle_orphan(&self, id: &EpisodeId, displaced: bool, progress: &Progress) -> OrphanEnd {
