@@ -7,6 +7,7 @@
 //!  tick ─────────────────▶ └──────┘ ──WATCHDOG, STATUS──▶ the service manager
 //! ```
 
+mod around;
 mod asking;
 mod before;
 mod cleaning;

@@ -93,7 +93,7 @@ pub(super) struct Known {
     /// A look around has come to its end.
     has_looked: AtomicBool,
     /// Why the last look around failed.
-    scan_trouble: Mutex<Option<String>>,
+    pub(super) scan_trouble: Mutex<Option<String>>,
     /// Where the receivers that took an episode were: after a reload, the next attempt may go elsewhere.
     delivered_to: Mutex<HashMap<EpisodeId, String>>,
     /// Names that are no ids, told once each.
@@ -175,13 +175,6 @@ impl Workers {
         Some(Scanned { episodes: found.episodes, archives, unlabelled, tried, noted, mistaken, stranded })
     }
 
-    /// Archives that each may be a last copy, and are left alone: told when their number changes.
-    fn tell_stranded(&self, stranded: u64) {
-        if self.known.lore.note_stranded(stranded) != stranded && stranded > 0 {
-            tracing::warn!("{}", crate::snapshot::stranded(stranded));
-        }
-    }
-
     /// Which of these a process before this one has sent in vain. Asked once: from then on this one knows.
     fn tried_before(&self, archives: &[EpisodeId], progress: &Progress) -> Vec<(EpisodeId, u64)> {
         if self.known.has_looked.swap(true, Ordering::Relaxed) {
@@ -194,23 +187,6 @@ impl Workers {
         };
         let tried = archives.iter().filter_map(|id| Some((id.clone(), tried_at(id)?)));
         tried.map(|(id, at)| (id, u64::try_from(at.unix_seconds()).unwrap_or(0))).collect()
-    }
-
-    /// A mount that is gone for a weekend is told of once, and not every five seconds.
-    fn tell_trouble(&self, error: Option<&io::Error>) {
-        let episodes = self.layout.episodes.display();
-        let now = error.map(ToString::to_string);
-        let mut before = lock(&self.known.scan_trouble);
-        match &now {
-            Some(why) if *before != now => tracing::error!(
-                "Failed to look through {episodes} and the outbox: {why}. Nothing is moved; it is tried again."
-            ),
-            None if before.is_some() => {
-                tracing::info!("{episodes} and the outbox can be looked through again.");
-            }
-            Some(_) | None => {}
-        }
-        *before = now;
     }
 
     /// What was measured of an episode that is sent without a copy in the outbox.
