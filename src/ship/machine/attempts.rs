@@ -31,7 +31,8 @@ impl Machine {
             &attempt.outcome,
             Outcome::Answered(answer) if matches!(answer.voucher, Voucher::HeadFailed(_))
         );
-        let head_failed_before = std::mem::replace(&mut episode.head_failed, head_failed);
+        let again = std::mem::replace(&mut episode.head_failed, head_failed);
+        let head_failed_before = self.destination.head_failed_before(head_failed) || again;
         let trust = Trust { head_failed_before, ..self.settings.trust() };
         let verdict = judge(&attempt.outcome, id, &packed.facts, trust);
         let deliveries = self.destination.deliveries();

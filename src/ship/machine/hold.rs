@@ -69,6 +69,8 @@ pub struct Destination {
     last_altered: Option<EpisodeId>,
     /// The last one that something which is no receiver refused, and with what status, since the last delivery.
     last_refused: Option<(EpisodeId, Option<u16>)>,
+    /// A HEAD that was to vouch for a 200 has come to nothing since the last delivery.
+    head_failed: bool,
     rejections: Rejections,
     hold: Option<Hold>,
     one_pass: bool,
@@ -152,6 +154,14 @@ impl Destination {
         };
     }
 
+    /// Whether a HEAD that was to vouch for a 200 came to nothing before, of any episode and with
+    /// none delivered since; from now on, where one just has.
+    pub(super) fn head_failed_before(&mut self, just_now: bool) -> bool {
+        let before = self.head_failed;
+        self.head_failed |= just_now;
+        before
+    }
+
     /// A receiver took an episode, or said what is wrong with it. Returns the hold that this ended.
     pub fn answered(&mut self, delivered: bool) -> Option<Hold> {
         self.weather_streak = 0;
@@ -159,6 +169,7 @@ impl Destination {
             self.deliveries += 1;
             self.last_refused = None;
             self.last_altered = None;
+            self.head_failed = false;
             self.rejections.delivered = true;
             (self.rejections.alike, self.rejections.by) = Default::default();
         }

@@ -84,8 +84,7 @@ pub struct Trust {
     pub require_receipt: bool,
     /// Also a 200 that nothing vouches for.
     pub believe_bare_200: bool,
-    /// Of this episode, a HEAD that was to vouch for one came to nothing before: it is not waited
-    /// for another time.
+    /// A HEAD that was to vouch for one came to nothing before: it is not waited for another time.
     pub head_failed_before: bool,
 }
 

@@ -1,6 +1,7 @@
 //! What is rejected in JSON: whose fault that is, and what becomes of it.
 
 use super::*;
+use crate::ship::machine::hold::Destination;
 
 /// As many are on their way.
 fn sending(count: u8, set: impl Fn(&mut Settings)) -> Bench {
@@ -209,4 +210,18 @@ fn a_gateway_that_rejects_in_changing_words_quarantines_no_more_than_one_that_re
     }
     assert_eq!(gone, 2);
     assert!(bench.held());
+}
+
+#[test]
+fn a_head_that_comes_to_nothing_is_waited_for_once_whichever_episode_asks_until_one_is_delivered() {
+    let mut destination = Destination::unknown(false);
+    for delivered in [true, false] {
+        assert!(!destination.head_failed_before(true), "the first one");
+        assert!(destination.head_failed_before(true) && destination.head_failed_before(false));
+        destination.answered(false);
+        assert!(destination.head_failed_before(true), "a verdict is no delivery");
+        if delivered {
+            destination.answered(true);
+        }
+    }
 }
