@@ -307,6 +307,8 @@ pub struct Answered {
     pub server_certificates: Arc<[CertificateDer<'static>]>,
     /// Whether the whole request had left by then. Otherwise the rest of it was not sent, and never will be.
     pub request_sent: bool,
+    /// Whether both ends of the connection have an address of this host.
+    pub of_this_host: bool,
     body: Incoming,
     client: Client,
     /// `None` once it is back with the others, or lost.
@@ -357,6 +359,7 @@ impl Answered {
             headers: head.headers,
             server_certificates: Arc::clone(&connection.certificates),
             request_sent,
+            of_this_host: connection.of_this_host,
             body,
             client,
             connection: Some(connection),

@@ -115,6 +115,8 @@ pub(super) struct Connection {
     /// What the other end showed; empty without TLS.
     pub(super) certificates: Arc<[CertificateDer<'static>]>,
     destination: Destination,
+    /// Whether the other end is this host as well.
+    pub(super) of_this_host: bool,
     /// A second handle: hyper holds the first, and its options change meanwhile.
     pub(super) socket: Arc<OwnedFd>,
     user_timeout: Duration,
@@ -139,6 +141,7 @@ impl Connection {
         let opened = tokio::time::timeout(connect_timeout, async {
             let stream = connect(destination, credentials, connect_timeout, idle_timeout).await?;
             let certificates = shown(&stream);
+            let of_this_host = is_of_this_host(tcp_of(&stream));
             let socket = tcp_of(&stream).as_fd().try_clone_to_owned();
             let socket = Arc::new(socket.map_err(|error| ClientError::Unreachable(error.to_string()))?);
             let line = Line::default();
@@ -157,9 +160,28 @@ impl Connection {
             let destination = destination.clone();
             let user_timeout = idle_timeout + USER_TIMEOUT_AFTER;
             let idle_since = Instant::now();
-            Ok(Self { sender, line, certificates, destination, socket, user_timeout, task, idle_since })
+            Ok(Self {
+                sender,
+                line,
+                certificates,
+                destination,
+                of_this_host,
+                socket,
+                user_timeout,
+                task,
+                idle_since,
+            })
         });
         opened.await.unwrap_or(Err(ClientError::TimedOut(Wait::Connect)))
+    }
+}
+
+/// To an address of its own a host speaks from that address, or on the loopback.
+fn is_of_this_host(tcp: &TcpStream) -> bool {
+    match (tcp.peer_addr(), tcp.local_addr()) {
+        (Ok(peer), Ok(own)) => peer.ip().to_canonical().is_loopback() || peer.ip() == own.ip(),
+        // It is gone already, and its answer with it.
+        _ => true,
     }
 }
 

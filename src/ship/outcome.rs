@@ -46,6 +46,8 @@ pub struct Answer {
     pub retry_after_s: Option<u64>,
     /// The answer's own `Date`.
     pub server_date: Option<WallTime>,
+    /// Whether it came from this very host, by the addresses of the connection. Its clock is ours then, and vouches for nothing.
+    pub of_this_host: bool,
     /// What speaks for it where it acknowledges the archive and brings no receipt.
     pub voucher: Voucher,
 }

@@ -253,7 +253,7 @@ impl Teller {
             ),
             Notice::ClockDoubted(since) => warn!(
                 "Nothing is removed from quarantine/ and shipped/: for {} this machine's clock has not been synchronised, nor has \
-                 it agreed with the receiver's. Type: sudo timedatectl set-ntp true",
+                 it agreed with the receiver's (one on this very host does not count). Type: sudo timedatectl set-ntp true",
                 span(*since)
             ),
             Notice::Vanished(id) => {

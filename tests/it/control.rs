@@ -50,7 +50,9 @@ fn whoever_asks_is_told_how_it_stands() {
     let sandbox = Sandbox::with_receiver();
     sandbox.record("open", &[]);
     fs::create_dir(sandbox.layout.episodes.join("-no-id")).unwrap();
-    let mut daemon = asked(&sandbox, sandbox.command("ship"));
+    let mut ship = sandbox.command("ship");
+    ship.env("PATH", sandbox.clock_is_kept(true));
+    let mut daemon = asked(&sandbox, ship);
     sandbox.seal("a", &[("data.bin", b"recorded")]);
     sandbox.wait_shipped("a");
     let mut told = snapshot(&sandbox);

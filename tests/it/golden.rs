@@ -155,8 +155,9 @@ fn what_the_old_shipper_shipped_goes_by_its_age_and_only_with_a_receipt() {
     sandbox.start_receiver("127.0.0.1:0");
     let config =
         "[shipper]\nshipped_keep_days = 1\nquarantine_keep_days = 0\nquarantine_cleanup_interval_s = 1\n";
-    let _daemon = sandbox.start(sandbox.command_with_config("ship", config));
-    // Its answer says what time it is, where the kernel does not know.
+    let mut ship = sandbox.command_with_config("ship", config);
+    ship.env("PATH", sandbox.clock_is_kept(true));
+    let _daemon = sandbox.start(ship);
     sandbox.seal("fresh", &[("data.bin", b"recorded")]);
     sandbox.wait_shipped("fresh");
     eventually("the old ones with a receipt are gone", || {

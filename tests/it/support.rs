@@ -207,6 +207,15 @@ impl Sandbox {
         sealift
     }
 
+    /// A PATH by which a time server keeps this machine's clock, or does not, whatever is so here.
+    pub(crate) fn clock_is_kept(&self, is_kept: bool) -> String {
+        let programs = self.path("clock");
+        fs::create_dir_all(&programs).unwrap();
+        let answer = if is_kept { "yes" } else { "no" };
+        write_script(&programs.join("timedatectl"), &format!("#!/bin/sh\necho {answer}\n"));
+        format!("{}:{}", programs.display(), std::env::var("PATH").unwrap())
+    }
+
     /// A command that reads this configuration instead; `data_dir` and `url` are added to the tables.
     pub(crate) fn command_with_config(&self, command: &str, toml: &str) -> Command {
         let path = self.path("sealift.toml");

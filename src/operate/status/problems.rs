@@ -159,7 +159,7 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
     }
     strangers(&snapshot.strangers, say);
     // Behind everything that a person can mend.
-    if let Some(hold) = hold.filter(|hold| !hold.is_for_a_person()) {
+    if let Some(hold) = hold.filter(|hold| !hold.is_for_a_person() && !hold.idle) {
         let what = match &hold.suspect {
             Some(id) => format!("{}. Only {id} has met that; other episodes are tried at once", held(hold)),
             None => format!("{}. That passes by itself, so far", held(hold)),
@@ -266,6 +266,7 @@ mod tests {
                     next_probe_in_s: 3,
                     weather: true,
                     suspect: None,
+                    idle: false,
                 };
                 told.destination.held = Some(hold);
                 told.counts.conflict = 1;
@@ -302,6 +303,7 @@ mod tests {
                     next_probe_in_s: 3,
                     weather: false,
                     suspect: None,
+                    idle: false,
                 });
             },
             "held for 60 s: certificate expired",

@@ -147,6 +147,9 @@ fn receiver(snapshot: &Snapshot) -> String {
         (Some(held), _) if held.next_probe_in_s == 0 && snapshot.counts.uploading > 0 => {
             format!("HELD for {}, being tried just now", words::span(held.for_s))
         }
+        (Some(held), _) if held.idle => {
+            format!("could not be used {} ago, and nothing waits for it", words::span(held.for_s))
+        }
         (Some(held), _) => {
             format!("HELD for {}, next try in {}", words::span(held.for_s), words::span(held.next_probe_in_s))
         }
@@ -338,6 +341,7 @@ mod tests {
             next_probe_in_s: 7,
             weather: false,
             suspect: None,
+            idle: false,
         });
         let shown = shown(told);
         for line in [

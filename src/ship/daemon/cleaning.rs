@@ -11,9 +11,11 @@ impl Workers {
         clock::believed_lately(clock::wall_now(), self.servers_time())
     }
 
-    /// What time it is where the receiver is, by its last answer.
+    /// What time it is where the receiver is, by its last answer. A receiver on this host does not count: its clock is the
+    /// one that is asked about.
     fn servers_time(&self) -> Option<WallTime> {
-        self.known.server_clock().map(|(date, heard)| date.after(heard.elapsed()))
+        let clock = self.known.server_clock().filter(|clock| !clock.is_ours)?;
+        Some(clock.date.after(clock.heard.elapsed()))
     }
 
     pub(super) fn sweep(&self, progress: &Progress) -> bool {

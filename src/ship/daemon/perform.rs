@@ -309,7 +309,7 @@ impl Hands {
                         let settled = workers.settle_orphan(&id, displaced, &progress);
                         Event::OrphanSettled(id, settled)
                     },
-                    || Event::OrphanSettled(panicked, OrphanEnd::Unsettled),
+                    || Event::OrphanSettled(panicked, OrphanEnd::Unsettled(PANICKED.to_owned())),
                 );
             }
             Effect::Relieve { need_bytes } => {

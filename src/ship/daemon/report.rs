@@ -18,10 +18,10 @@ use crate::{
     },
 };
 
-fn stuck(stuck: &Stuck) -> TrialFinding {
+fn stuck(stuck: &Stuck, how: &str) -> TrialFinding {
     let Stuck { count, first, why } = stuck;
     let are = if *count == 1 { "1 episode is".to_owned() } else { format!("{count} episodes are") };
-    let in_short = format!("{are} delivered and cannot be moved");
+    let in_short = format!("{are} {how}");
     TrialFinding {
         kind: TrialKind::Stuck,
         what_to_do: format!("{in_short}. {first}: {why}."),
@@ -44,7 +44,9 @@ impl Daemon {
         snapshot.heart = self.heart_now(now);
         snapshot.log = (self.options.log)();
         snapshot.trial = self.trial.findings.iter().map(TrialFinding::from).collect();
-        snapshot.trial.extend(overview.stuck.as_ref().map(stuck));
+        let delivered = overview.stuck.as_ref().map(|it| stuck(it, "delivered and cannot be moved"));
+        let unpacked = overview.in_the_way.as_ref().map(|it| stuck(it, "sealed and cannot be packed"));
+        snapshot.trial.extend(delivered.into_iter().chain(unpacked));
         snapshot.reload.failed.clone_from(&self.reloads.failed);
         snapshot.reload.restart_for = self.reloads.restart_for.iter().map(ToString::to_string).collect();
         snapshot.metrics_failed = self.asking.metrics_failed().cloned();
@@ -124,6 +126,7 @@ impl Daemon {
                 why: hold.why.detail.clone(),
                 status_code: hold.why.status,
                 weather: hold.weather,
+                idle: !overview.has_to_send,
                 suspect: (self.machine.destination().deliveries() > 0)
                     .then(|| hold.suspect.as_ref().map(|id| id.as_str().to_owned()))
                     .flatten(),
@@ -142,11 +145,11 @@ impl Daemon {
                 next_in_s: next.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX),
             }),
             last_delivery_ago_s: self.ledger.last_delivery.map(since),
-            clock_ahead_s: heard.map(|(date, at)| {
-                let theirs = date.after(now.saturating_duration_since(at));
+            clock_ahead_s: heard.map(|clock| {
+                let theirs = clock.date.after(now.saturating_duration_since(clock.heard));
                 theirs.unix_seconds().saturating_sub(wall.unix_seconds())
             }),
-            clock_heard_ago_s: heard.map(|(_, at)| now.saturating_duration_since(at).as_secs()),
+            clock_heard_ago_s: heard.map(|clock| now.saturating_duration_since(clock.heard).as_secs()),
         }
     }
 

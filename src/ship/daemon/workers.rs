@@ -21,8 +21,9 @@ use super::{
 };
 use crate::{
     clock, durable,
-    episode::{Digest, EpisodeId, printable},
+    episode::{Digest, EpisodeId, printable, shell_word},
     filed,
+    filesystem::used_up,
     layout::Layout,
     open_files::Probe,
     progress::Progress,
@@ -82,8 +83,8 @@ pub(super) struct Known {
     pub(super) pressure: Mutex<Pressure>,
     /// Whether what was announced in `quarantine/`, in `shipped/`, was taken back since they are kept for ever.
     pub(super) taken_back: [AtomicBool; 2],
-    /// The last answer's own clock, and when it came.
-    server_clock: Mutex<Option<(WallTime, Instant)>>,
+    /// The last answer's own clock.
+    server_clock: Mutex<Option<ServerClock>>,
     /// When this process began.
     pub(super) began: Option<WallTime>,
     /// Which folder `episodes/` was at the start. While it is another, no archive is taken for an orphan.
@@ -100,6 +101,16 @@ pub(super) struct Known {
     strangers: Mutex<HashSet<OsString>>,
     /// What is told of all this to whoever asks.
     pub(super) lore: Lore,
+}
+
+/// What time it was where an answer came from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ServerClock {
+    pub(super) date: WallTime,
+    /// When it came.
+    pub(super) heard: Instant,
+    /// It came from this very host, so both are wrong where one is.
+    pub(super) is_ours: bool,
 }
 
 /// An archive without a final name.
@@ -120,8 +131,8 @@ impl Known {
         self.root.is_some_and(|root| scan::root_id(episodes).is_ok_and(|now| now == root))
     }
 
-    /// The last answer's own clock, and when it came.
-    pub(super) fn server_clock(&self) -> Option<(WallTime, Instant)> {
+    /// The last answer's own clock.
+    pub(super) fn server_clock(&self) -> Option<ServerClock> {
         *lock(&self.server_clock)
     }
 }
@@ -255,7 +266,8 @@ impl Workers {
         let attempt = self.transport.deliver(delivery).await;
         if let Outcome::Answered(answer) = &attempt.outcome {
             if let Some(date) = receivers_clock(answer) {
-                *lock(&self.known.server_clock) = Some((date, Instant::now()));
+                let (heard, is_ours) = (Instant::now(), answer.of_this_host);
+                *lock(&self.known.server_clock) = Some(ServerClock { date, heard, is_ours });
             }
             if (200..300).contains(&answer.status) {
                 lock(&self.known.delivered_to).insert(id.clone(), self.transport.url_of(id));
@@ -342,7 +354,7 @@ impl Workers {
         // What is not seen in another folder says nothing.
         if let Err(why) = self.have_all() {
             tracing::warn!(EPISODE = %id, "The archive of {id} in the outbox stays as it is for now: {why}");
-            return OrphanEnd::Unsettled;
+            return OrphanEnd::Unsettled(why);
         }
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
         match orphan::settle(&self.layout, id, root, displaced, clock::wall_now(), &content_of, progress) {
@@ -358,7 +370,15 @@ impl Workers {
                     EPISODE = %id, "The archive of {id} in the outbox has no episode beside it, and could not be put away: \
                      {error}. It stays and is looked at again."
                 );
-                OrphanEnd::Unsettled
+                let quarantine = &self.layout.quarantine;
+                OrphanEnd::Unsettled(match durable::is_full(&error) {
+                    true => format!(
+                        "{error}{}. Make room there. Type: df -h {}",
+                        used_up(quarantine, &error),
+                        shell_word(quarantine)
+                    ),
+                    false => error.to_string(),
+                })
             }
         }
     }

@@ -25,6 +25,9 @@ pub struct Overview {
     pub left_out: u64,
     /// Those that are ours to move, and could not be moved.
     pub stuck: Option<Stuck>,
+    /// Those that are not packed, since an archive that nothing else has the bytes of lies under their names in the outbox, and
+    /// cannot be put aside.
+    pub in_the_way: Option<Stuck>,
     /// When the oldest marker was made of an episode that no receiver holds, nanoseconds after 1970.
     pub oldest_made_ns: Option<i64>,
     /// How long packing pauses still, and why.
@@ -33,6 +36,8 @@ pub struct Overview {
     pub blind: bool,
     /// How long between two looks everywhere, as things stand.
     pub reconcile_interval: Duration,
+    /// Whether any episode waits for the destination, or will once it is packed.
+    pub has_to_send: bool,
     /// The first whose stamps moved again and again though what it packs to did not.
     pub stamps_move: Option<EpisodeId>,
     /// Delivery attempts so far.
@@ -55,6 +60,13 @@ pub struct Stuck {
     pub first: EpisodeId,
     /// Why it could not.
     pub why: String,
+}
+
+impl Stuck {
+    fn count(seen: &mut Option<Self>, id: &EpisodeId, why: &str) {
+        let first = || Self { count: 0, first: id.clone(), why: why.to_owned() };
+        seen.get_or_insert_with(first).count += 1;
+    }
 }
 
 /// One episode, at one moment.
@@ -112,7 +124,7 @@ impl Machine {
     pub fn overview(&self, most: usize, now: Duration) -> Overview {
         let mut counts = Counts::default();
         let mut oldest_made_ns = None;
-        let mut stuck: Option<Stuck> = None;
+        let (mut stuck, mut in_the_way, mut has_to_send) = (None, None, false);
         let mut ranked: Vec<_> = self
             .episodes
             .iter()
@@ -123,13 +135,14 @@ impl Machine {
                 if let (true, 1.., Some(why)) =
                     (is_delivered(&episode.state), episode.failures.local, &episode.why)
                 {
-                    let seen = stuck.get_or_insert_with(|| Stuck {
-                        count: 0,
-                        first: id.clone(),
-                        why: why.to_string(),
-                    });
-                    seen.count += 1;
+                    Stuck::count(&mut stuck, id, why);
                 }
+                if let (true, State::Resting(Next::Pack, Rest::Local), Some(why)) =
+                    (episode.archived, &episode.state, &episode.why)
+                {
+                    Stuck::count(&mut in_the_way, id, why);
+                }
+                has_to_send |= waits_for_the_destination(&episode.state);
                 if !is_delivered(&episode.state) && state != EpisodeState::Open {
                     oldest_made_ns = [oldest_made_ns, made_ns].into_iter().flatten().min();
                 }
@@ -152,6 +165,8 @@ impl Machine {
             left_out: left_out as u64,
             stamps_move: self.stamps_move.clone(),
             stuck,
+            in_the_way,
+            has_to_send,
             oldest_made_ns,
             packing_paused: paused.map(|until| (until.saturating_sub(now), self.ledger.paused.clone())),
             blind: self.blind,
@@ -199,6 +214,25 @@ impl Machine {
         if let Some(episode) = self.episodes.get_mut(id) {
             episode.why = Some(why.as_str().into());
         }
+    }
+}
+
+/// What a fault of our own keeps here waits for that first.
+fn waits_for_the_destination(state: &State) -> bool {
+    match state {
+        State::Sealed
+        | State::Checking
+        | State::Packing
+        | State::Ready(_)
+        | State::Sending(_)
+        | State::Resting(Next::Send(_), _)
+        | State::Resting(Next::Pack, Rest::Weather | Rest::Refused) => true,
+        State::Open
+        | State::Resting(Next::Pack, Rest::Local)
+        | State::Resting(Next::Retire(..) | Next::Quarantine(_), _)
+        | State::Parked(_)
+        | State::Retiring(..)
+        | State::Quarantining(_) => false,
     }
 }
 

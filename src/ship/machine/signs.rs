@@ -131,7 +131,7 @@ mod tests {
 
     fn answer(status: u16, body: AnswerBody) -> Outcome {
         let (retry_after_s, server_date, voucher) = (None, None, Voucher::Status);
-        Outcome::Answered(Answer { status, body, retry_after_s, server_date, voucher })
+        Outcome::Answered(Answer { status, body, retry_after_s, server_date, of_this_host: false, voucher })
     }
 
     fn bare(status: u16) -> Outcome {

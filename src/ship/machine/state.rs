@@ -89,14 +89,14 @@ pub enum Check {
 }
 
 /// What became of an archive without an episode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrphanEnd {
     /// It was no orphan, or was held elsewhere, or is nothing to worry about.
     Settled,
     /// It may be the last copy of its episode, and lies in `quarantine/` now.
     LastCopy,
-    /// It could not be settled, and is looked at again.
-    Unsettled,
+    /// It could not be settled, and is looked at again; why.
+    Unsettled(String),
 }
 
 /// Why an episode goes to quarantine.

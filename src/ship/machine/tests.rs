@@ -191,7 +191,14 @@ impl Bench {
     }
 
     fn answer_after(&mut self, id: &str, status: u16, body: AnswerBody, retry_after_s: Option<u64>) {
-        let answer = Answer { status, body, retry_after_s, server_date: None, voucher: Voucher::Status };
+        let answer = Answer {
+            status,
+            body,
+            retry_after_s,
+            server_date: None,
+            of_this_host: false,
+            voucher: Voucher::Status,
+        };
         self.hear(Event::Attempted(of(id), Outcome::Answered(answer).into()));
     }
 
@@ -303,7 +310,7 @@ fn by_another() -> AnswerBody {
 /// With no body.
 fn silent(status: u16, retry_after_s: Option<u64>) -> Answer {
     let (body, voucher) = (AnswerBody::Empty, Voucher::Status);
-    Answer { status, body, retry_after_s, server_date: None, voucher }
+    Answer { status, body, retry_after_s, server_date: None, of_this_host: false, voucher }
 }
 
 fn html() -> AnswerBody {

@@ -309,12 +309,14 @@ impl Machine {
         let waits = episode.filter(|episode| matches!(episode.state, State::Sealed));
         match (end, waits) {
             (OrphanEnd::Settled, _) => {}
-            (OrphanEnd::Unsettled, None) => self.tally.unseen += 1,
+            (OrphanEnd::Unsettled(_), None) => self.tally.unseen += 1,
             // Packed now, the new one would take the place of the old.
-            (OrphanEnd::Unsettled, Some(episode)) => {
+            (OrphanEnd::Unsettled(cause), Some(episode)) => {
                 episode.archived = true;
-                let why = "an archive of another episode of its name is in its way in the outbox, and could not be put away";
-                return self.stuck(id, Next::Pack, why.to_owned(), now);
+                let why = format!(
+                    "what was packed before under its name lies in outbox/, is nowhere else, and cannot be put aside in quarantine/: {cause}"
+                );
+                return self.stuck(id, Next::Pack, why, now);
             }
             (OrphanEnd::LastCopy, _) => {
                 self.tally.fatal += 1;

@@ -58,6 +58,7 @@ impl Transport {
                 body: AnswerBody::Empty,
                 retry_after_s: None,
                 server_date: None,
+                of_this_host: false,
                 voucher: Voucher::Head,
             }));
         }

@@ -25,7 +25,7 @@ const EXCERPT_CHARS: usize = 200;
 pub(super) async fn read(answered: Answered) -> Result<Outcome, Fault> {
     let status = answered.status.as_u16();
     let acknowledges = answered.status.is_success();
-    let request_sent = answered.request_sent;
+    let (request_sent, of_this_host) = (answered.request_sent, answered.of_this_host);
     let retry_after_s = wire::retry_after_s(&answered.headers);
     let server_date = server_date(&answered.headers);
     let media_type = media_type(&answered.headers);
@@ -61,7 +61,7 @@ pub(super) async fn read(answered: Answered) -> Result<Outcome, Fault> {
     } else {
         Voucher::Status
     };
-    Ok(Outcome::Answered(Answer { status, body, retry_after_s, server_date, voucher }))
+    Ok(Outcome::Answered(Answer { status, body, retry_after_s, server_date, of_this_host, voucher }))
 }
 
 pub(super) fn names_a_digest(body: &AnswerBody) -> bool {

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::support::{Reply, Sandbox, Scripted, eventually, json_file, names, write_script};
+use crate::support::{Reply, Sandbox, Scripted, eventually, json_file, names};
 
 /// How long the receiver asks for patience.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -45,16 +45,12 @@ fn clock_jumps_forward_and_back_delete_nothing_and_retry_nothing_early() {
         }
         let rc = sandbox.path("faketime");
         fs::write(&rc, "+0d").unwrap();
-        // Whatever this machine's own says of its clock: nobody keeps it.
-        let programs = sandbox.path("bin");
-        fs::create_dir(&programs).unwrap();
-        write_script(&programs.join("timedatectl"), "#!/bin/sh\necho no\n");
         let config =
             "[shipper]\nquarantine_keep_days = 1\nshipped_keep_days = 1\nquarantine_cleanup_interval_s = 1";
         let mut ship = sandbox.command_with_config("ship", config);
         ship.env("LD_PRELOAD", &library).env("FAKETIME_TIMESTAMP_FILE", &rc);
         ship.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        ship.env("PATH", format!("{}:/usr/bin:/bin", programs.display()));
+        ship.env("PATH", sandbox.clock_is_kept(false));
         let daemon = sandbox.start(ship);
         sandbox.seal("run-1", &[]);
         daemon.wait_log("run-1 was not delivered");
@@ -86,14 +82,6 @@ fn clock_jumps_forward_and_back_delete_nothing_and_retry_nothing_early() {
 const OUT_OF_WINDOW: &str = r#"{"type":"urn:sealift:commit-out-of-window","status":412,"title":"no","detail":"no",
     "your_commit":"0","head_commit":"1"}"#;
 
-/// A machine whose clock no time server keeps.
-fn without_a_time_server(sandbox: &Sandbox) -> String {
-    let programs = sandbox.path("bin");
-    fs::create_dir_all(&programs).unwrap();
-    write_script(&programs.join("timedatectl"), "#!/bin/sh\necho no\n");
-    format!("{}:/usr/bin:/bin", programs.display())
-}
-
 #[test]
 fn what_was_quarantined_while_the_clock_was_behind_is_kept_and_its_age_begins_when_the_clock_is_right() {
     let Some(library) = libfaketime() else { return };
@@ -111,16 +99,16 @@ fn what_was_quarantined_while_the_clock_was_behind_is_kept_and_its_age_begins_wh
         reply.header("Date: Sun, 20 Dec 2026 10:00:00 GMT")
     });
     let sandbox = Sandbox::new(server.url());
-    let run = |clock: &str| {
+    let run = |clock: &str, is_kept: bool| {
         let config =
             "[shipper]\nquarantine_keep_days = 10\nshipped_keep_days = 10\nquarantine_cleanup_interval_s = 1";
         let mut ship = sandbox.command_with_config("ship", config);
         ship.env("LD_PRELOAD", &library).env("FAKETIME", format!("@{clock}"));
         ship.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("TZ", "UTC");
-        ship.env("PATH", without_a_time_server(&sandbox));
+        ship.env("PATH", sandbox.clock_is_kept(is_kept));
         sandbox.start(ship)
     };
-    let mut behind = run("2026-11-30 10:00:00");
+    let mut behind = run("2026-11-30 10:00:00", false);
     // So that it has delivered something, whatever it makes of a first answer.
     sandbox.seal("good", &[]);
     sandbox.wait_shipped("good");
@@ -134,9 +122,8 @@ fn what_was_quarantined_while_the_clock_was_behind_is_kept_and_its_age_begins_wh
     }
     assert!(reason()["quarantined_at_wall"].as_str().unwrap().starts_with("2026-11-30"));
 
-    let daemon = run(right);
-    // Until the receiver has said what time it is, nothing is swept.
-    sandbox.seal("later", &[]);
+    // Its time server has been reached since.
+    let daemon = run(right, true);
     daemon.wait_log("the age of ");
     eventually("both ages begin, and that is written down", || {
         [reason(), receipt()].iter().all(|record| {
@@ -144,5 +131,49 @@ fn what_was_quarantined_while_the_clock_was_behind_is_kept_and_its_age_begins_wh
         })
     });
     assert!(sandbox.quarantined("bad").join("done.marker").exists());
+    assert!(!daemon.log().contains("removed "), "{}", daemon.log());
+}
+
+/// Both on one host: its clock is the receiver's as well, and no time server keeps it.
+#[test]
+fn a_receiver_on_this_host_vouches_for_no_clock_and_nothing_is_deleted_by_its_word() {
+    let Some(library) = libfaketime() else { return };
+    let clock = Arc::new(Mutex::new("Mon, 30 Nov 2026 10:00:00 GMT"));
+    let of_receiver = Arc::clone(&clock);
+    let server = Scripted::new(move |seen, _| {
+        let reply = match seen.id.as_str() {
+            "bad" => Reply::text(412, "application/problem+json", OUT_OF_WINDOW),
+            _ => Reply::empty(201),
+        };
+        reply.header(&format!("Date: {}", of_receiver.lock().unwrap()))
+    });
+    let sandbox = Sandbox::new(server.url());
+    let run = |clock: &str| {
+        let config =
+            "[shipper]\nquarantine_keep_days = 5\nshipped_keep_days = 5\nquarantine_cleanup_interval_s = 1";
+        let mut ship = sandbox.command_with_config("ship", config);
+        ship.env("LD_PRELOAD", &library).env("FAKETIME", format!("@{clock}"));
+        ship.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("TZ", "UTC");
+        ship.env("PATH", sandbox.clock_is_kept(false));
+        sandbox.start(ship)
+    };
+    let deliver = |id: &str| {
+        sandbox.seal(id, &[]);
+        sandbox.wait_shipped(id);
+    };
+    let mut behind = run("2026-11-30 10:00:00");
+    deliver("good");
+    sandbox.seal("bad", &[]);
+    sandbox.wait_quarantined("bad");
+    let aging = || json_file(&sandbox.quarantined("bad").join("quarantine_reason.json"))["aging"].clone();
+    assert_eq!(aging()["clock_believed"], false, "{}", aging());
+    assert!(behind.terminate().success());
+
+    *clock.lock().unwrap() = "Sun, 20 Dec 2026 10:00:00 GMT";
+    let daemon = run("2026-12-20 10:00:00");
+    // Each delivery has the clock looked at anew.
+    deliver("later");
+    deliver("last");
+    assert!(sandbox.quarantined("bad").join("done.marker").exists(), "{}", daemon.log());
     assert!(!daemon.log().contains("removed "), "{}", daemon.log());
 }

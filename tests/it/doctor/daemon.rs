@@ -138,8 +138,8 @@ fn what_the_doctor_says_will_be_deleted_a_running_daemon_deletes_and_after_the_f
     let mut host = Host::without_a_daemon(Sandbox::with_receiver());
     host.configure(&settings(8));
     host.editor_writes(&settings(0));
+    host.script("timedatectl", "#!/bin/sh\necho yes\n");
     host.start_daemon();
-    // Its receiver's clock agrees with ours: then ages are believed.
     host.sandbox.seal("run-1", &[]);
     host.sandbox.wait_shipped("run-1");
     let goes = put_in_quarantine(&host, "goes", 9);
@@ -165,6 +165,7 @@ fn a_disk_without_room_has_room_once_the_fix_lets_go_what_the_receiver_holds() {
     let Some(_mounted) = Mounted::over(&host.sandbox.layout.shipped, "120m") else { return };
     host.configure(&settings(""));
     host.editor_writes(&settings("shipped_keep_days = 7\n"));
+    host.script("timedatectl", "#!/bin/sh\necho yes\n");
     host.start_daemon();
     let before = host.wrong();
     assert_eq!(before, [""; 0]);

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{NEW, OLD, answer, archives_of, ship_to};
-use crate::support::{Reply, Sandbox, Scripted, names};
+use crate::support::{Mounted, Reply, Sandbox, Scripted, eventually, json_of, names, sealift};
 
 const SAME: &[u8] = b"{\"zarr_format\":2}";
 
@@ -129,4 +129,31 @@ fn where_a_recording_was_written_on_in_its_folder_no_archive_is_put_aside() {
         assert_eq!(names(&sandbox.layout.quarantine), [""; 0], "{case}: {log}");
         assert_eq!(sandbox.outbox(), [""; 0], "{case}: {log}");
     }
+}
+
+#[test]
+fn where_there_is_no_room_in_quarantine_for_what_it_was_the_doctor_says_so_at_once_and_the_others_ship() {
+    let sandbox = Sandbox::new("");
+    let noise: Vec<u8> = (0..200_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
+    leave_archive(&sandbox, &[("data.bin", &noise)]);
+    fs::write(sandbox.layout.episodes.join("stored/data.bin"), NEW).unwrap();
+    let Some(_small) = Mounted::over(&sandbox.layout.quarantine, "256k") else { return };
+    let server = Scripted::new(|seen, _| answer(seen));
+    let _daemon = sandbox.start(ship_to(&sandbox, &server.url()));
+    sandbox.seal("other", &[("data.bin", NEW)]);
+    sandbox.wait_shipped("other");
+    let doctor = || {
+        let output = sealift().args(["doctor", "--json", "--data"]).arg(sandbox.data()).output().unwrap();
+        let (_, told) = json_of(output);
+        let rows = told["checks"].as_array().unwrap().clone();
+        rows.into_iter().find(|row| row["id"] == "moves").unwrap()
+    };
+    eventually("the row is red", || doctor()["status"] == "red");
+    let row = doctor();
+    let summary = row["summary"].as_str().unwrap();
+    assert!(summary.contains("1 episode is sealed and cannot be packed. stored: "), "{row}");
+    assert!(summary.contains("No space left"), "{row}");
+    assert!(row["fix"].as_str().unwrap().starts_with("df -h "), "{row}");
+    assert!(sandbox.layout.episodes.join("stored/done.marker").exists());
+    assert_eq!(archives_of(&sandbox, "stored", &noise).len(), 1);
 }

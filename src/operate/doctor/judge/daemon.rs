@@ -181,6 +181,12 @@ fn hold(facts: &Facts, snapshot: &Snapshot) -> Row {
     };
     let no_receiver = hold.why.contains(NOT_A_RECEIVER);
     let (since, why) = (span(Duration::from_secs(hold.for_s)), in_short(&hold.why));
+    if hold.idle && !hold.is_for_a_person() {
+        let summary = format!(
+            "The receiver could not be used {since} ago: {why}. Nothing has waited to be sent since, so it was not asked again; the next episode is tried at once."
+        );
+        return Row::green(id, summary).with("held_s", hold.for_s).with("weather", hold.weather);
+    }
     let summary = match &hold.suspect {
         Some(suspect) => format!(
             "{suspect} was answered {since} ago as if nothing may be sent: {why}. Other episodes are tried at once, and decide."
@@ -274,6 +280,7 @@ mod tests {
             next_probe_in_s: 20,
             weather: false,
             suspect: None,
+            idle: false,
         };
         let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold.clone()));
         assert_eq!((row.status, row.fix.as_deref()), (Status::Red, Some("systemctl reload sealift.service")));
@@ -293,6 +300,16 @@ mod tests {
             let hold = Hold { for_s, weather: true, ..hold.clone() };
             let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold));
             assert_eq!(row.status, status, "{for_s}");
+        }
+        // It was removed, say, before better weather came: nobody knows of that.
+        for (weather, suspect, status) in
+            [(true, None, Status::Green), (false, Some("run-7"), Status::Green), (false, None, Status::Red)]
+        {
+            let suspect = suspect.map(str::to_owned);
+            let hold = Hold { for_s: 4000, weather, suspect, idle: true, ..hold.clone() };
+            let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold));
+            assert_eq!(row.status, status, "{row:?}");
+            assert_eq!(row.summary.contains("the next episode is tried at once"), status == Status::Green);
         }
         for (for_s, status) in [(2, Status::Yellow), (299, Status::Yellow), (300, Status::Red)] {
             let hold = Hold { for_s, suspect: Some("run-7".to_owned()), ..hold.clone() };

@@ -27,6 +27,7 @@ fn answer() -> Attempt {
         body: AnswerBody::Empty,
         retry_after_s: None,
         server_date: None,
+        of_this_host: false,
         voucher: crate::ship::outcome::Voucher::Status,
     })
     .into()

@@ -64,6 +64,7 @@ fn answer(status: u16) -> Outcome {
         body: AnswerBody::Empty,
         retry_after_s: None,
         server_date: None,
+        of_this_host: false,
         voucher: Voucher::Status,
     })
 }

@@ -104,6 +104,7 @@ fn answer(status: u16, body: AnswerBody) -> Outcome {
         body,
         retry_after_s: None,
         server_date: None,
+        of_this_host: false,
         voucher: Voucher::Status,
     })
 }

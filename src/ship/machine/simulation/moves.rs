@@ -59,7 +59,7 @@ impl World {
             return OrphanEnd::Settled;
         }
         if self.disk_fails() {
-            return OrphanEnd::Unsettled;
+            return OrphanEnd::Unsettled("EIO".to_owned());
         }
         let Some(archive) = self.disk.outbox.remove(id) else { return OrphanEnd::Settled };
         let shipped = self.disk.shipped.contains(&(id.clone(), archive.content));

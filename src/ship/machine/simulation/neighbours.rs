@@ -98,6 +98,7 @@ impl Outside for Ward {
                 body,
                 retry_after_s: None,
                 server_date: None,
+                of_this_host: false,
                 voucher: Voucher::Status,
             })
             .into()

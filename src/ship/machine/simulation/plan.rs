@@ -212,5 +212,12 @@ pub(super) fn draw_bad_outcome(dice: &mut Dice) -> Outcome {
         _ => html,
     };
     let retry_after_s = dice.chance(20).then(|| dice.pick(&[0, 1, 30, 600, 100_000]));
-    Outcome::Answered(Answer { status, body, retry_after_s, server_date: None, voucher: Voucher::Status })
+    Outcome::Answered(Answer {
+        status,
+        body,
+        retry_after_s,
+        server_date: None,
+        of_this_host: false,
+        voucher: Voucher::Status,
+    })
 }

@@ -101,7 +101,7 @@ fn an_archive_of_another_directory_is_put_away_before_its_name_is_packed_again()
 }
 
 #[test]
-fn where_the_archive_of_another_directory_cannot_be_put_away_its_place_is_not_taken() {
+fn where_the_archive_of_another_directory_cannot_be_put_away_its_place_is_not_taken_and_the_cause_is_told() {
     let mut bench = Bench::new();
     kept(&mut bench, "a");
     bench.look("a", Look::Sealed(Stamp { inodes: (7, 8), ..stamp(2) }));
@@ -109,9 +109,14 @@ fn where_the_archive_of_another_directory_cannot_be_put_away_its_place_is_not_ta
         assert_eq!(bench.take("check"), ["a"]);
         bench.hear(Event::Checked(of("a"), Check::Displaced));
         assert_eq!(bench.take("orphan"), ["a"]);
-        bench.hear(Event::OrphanSettled(of("a"), OrphanEnd::Unsettled));
+        bench.hear(Event::OrphanSettled(of("a"), OrphanEnd::Unsettled("EIO".to_owned())));
         assert_eq!(bench.wanted(), [""; 0]);
         assert!(bench.told(|notice| matches!(notice, Notice::Stuck(..))));
+        let told = bench.machine.overview(9, bench.now);
+        let stuck = told.in_the_way.unwrap();
+        assert_eq!((stuck.count, &stuck.first), (1, &of("a")));
+        assert!(stuck.why.ends_with("cannot be put aside in quarantine/: EIO"), "{stuck:?}");
+        assert!(!told.has_to_send, "the destination is not what it waits for");
         bench.wait_for_deadline();
     }
 }

@@ -77,3 +77,19 @@ fn all_holds_are_counted_together_and_the_oldest_waiting_is_one_that_nobody_hold
     bench.wait_s(3);
     assert_eq!(bench.machine.overview(9, bench.now).held, held, "it counts no further");
 }
+
+#[test]
+fn a_hold_that_nothing_waits_for_is_idle_until_something_does() {
+    let mut bench = Bench::new();
+    bench.seal_and_pack("a", 1);
+    bench.answer("a", 401, AnswerBody::Empty);
+    assert!(bench.machine.destination().hold().is_some());
+    bench.take("keep");
+    bench.hear(Event::Kept(of("a"), Ok(())));
+    assert!(bench.machine.overview(9, bench.now).has_to_send);
+    bench.look("a", Look::Gone);
+    let told = bench.machine.overview(9, bench.now);
+    assert!(bench.machine.destination().hold().is_some() && !told.has_to_send, "{told:?}");
+    bench.seal("b", 2);
+    assert!(bench.machine.overview(9, bench.now).has_to_send);
+}

@@ -139,7 +139,9 @@ fn an_archive_that_may_be_the_last_copy_is_counted_and_one_that_could_not_be_set
     let mut bench = Bench::fresh(|settings| settings.once = true);
     bench.hear(Event::Deadline);
     bench.hear(scanned(&[], &["a", "b", "c"]));
-    for (id, end) in [("a", OrphanEnd::Settled), ("b", OrphanEnd::LastCopy), ("c", OrphanEnd::Unsettled)] {
+    for (id, end) in
+        [("a", OrphanEnd::Settled), ("b", OrphanEnd::LastCopy), ("c", OrphanEnd::Unsettled("EIO".to_owned()))]
+    {
         bench.hear(Event::OrphanSettled(of(id), end));
     }
     let tally = bench.machine.tally();
@@ -355,6 +357,7 @@ fn fifty_thousand_episodes_are_no_more_work_each_than_five() {
                     body,
                     retry_after_s: None,
                     server_date: None,
+                    of_this_host: false,
                     voucher: Voucher::Status,
                 };
                 Event::Attempted(id, Outcome::Answered(answer).into())

@@ -21,6 +21,7 @@ fn answered(bench: &mut Bench, date: bool) {
         body: AnswerBody::Empty,
         retry_after_s: None,
         server_date,
+        of_this_host: false,
         voucher: Voucher::Status,
     };
     bench.hear(Event::Attempted(of("a"), Outcome::Answered(answer).into()));

@@ -164,8 +164,14 @@ fn a_2xx_whose_receipt_names_another_digest_is_a_hold() {
 fn a_200_whose_head_comes_to_nothing_is_waited_for_once_and_then_is_no_receivers() {
     let bare = |bench: &mut Bench| {
         let voucher = Voucher::HeadFailed("was answered 500".to_owned());
-        let answer =
-            Answer { status: 200, body: AnswerBody::Empty, retry_after_s: None, server_date: None, voucher };
+        let answer = Answer {
+            status: 200,
+            body: AnswerBody::Empty,
+            retry_after_s: None,
+            server_date: None,
+            of_this_host: false,
+            voucher,
+        };
         bench.hear(Event::Attempted(of("a"), Outcome::Answered(answer).into()));
     };
     let mut bench = waiting(1);

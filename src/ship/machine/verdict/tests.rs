@@ -25,7 +25,8 @@ fn verdict(status: u16, body: AnswerBody, require_receipt: bool) -> &'static str
 }
 
 fn vouched(status: u16, body: AnswerBody, voucher: Voucher, trust: Trust) -> &'static str {
-    let answer = Answer { status, body, retry_after_s: None, server_date: None, voucher };
+    let answer =
+        Answer { status, body, retry_after_s: None, server_date: None, of_this_host: false, voucher };
     match judge(&Outcome::Answered(answer), &id(), &sent(), trust) {
         Verdict::Delivered(_) => "delivered",
         Verdict::Conflict(_) => "conflict",
@@ -107,6 +108,7 @@ fn too_large_for_now_is_weather() {
         body: AnswerBody::Json(json!({})),
         retry_after_s: Some(60),
         server_date: None,
+        of_this_host: false,
         voucher: Voucher::Status,
     };
     let verdict = judge(&Outcome::Answered(answer), &id(), &sent(), Trust::default());
@@ -122,6 +124,7 @@ fn a_clock_is_believed_where_a_receiver_has_answered_and_its_own_word_before_a_p
             body,
             retry_after_s: None,
             server_date: Some(at(86_400)),
+            of_this_host: false,
             voucher: Voucher::Status,
         };
         receivers_clock(&answer)
@@ -210,8 +213,14 @@ fn a_bare_200_is_believed_only_where_something_vouches_for_it_and_a_201_by_itsel
 #[test]
 fn what_is_no_receiver_is_told_with_what_to_look_at() {
     let said = |voucher| {
-        let answer =
-            Answer { status: 200, body: AnswerBody::Empty, retry_after_s: None, server_date: None, voucher };
+        let answer = Answer {
+            status: 200,
+            body: AnswerBody::Empty,
+            retry_after_s: None,
+            server_date: None,
+            of_this_host: false,
+            voucher,
+        };
         match judge(&Outcome::Answered(answer), &id(), &sent(), Trust::default()) {
             Verdict::Hold(refusal) => refusal.detail,
             other => panic!("{other:?}"),
@@ -294,8 +303,14 @@ fn a_receipt_for_another_episode_says_for_which_and_what_may_be_wrong() {
         let mut body = receipt(sent().sha256, None);
         body["episode_id"] = json!(named);
         let body = AnswerBody::Json(body);
-        let answer =
-            Answer { status: 201, body, retry_after_s: None, server_date: None, voucher: Voucher::Status };
+        let answer = Answer {
+            status: 201,
+            body,
+            retry_after_s: None,
+            server_date: None,
+            of_this_host: false,
+            voucher: Voucher::Status,
+        };
         match judge(&Outcome::Answered(answer), &id(), &sent(), Trust::default()) {
             Verdict::Hold(refusal) => refusal.detail,
             other => panic!("{other:?}"),
@@ -326,6 +341,7 @@ fn a_remediation_is_shown_without_its_escapes_and_bounded() {
         body: AnswerBody::Json(body),
         retry_after_s: None,
         server_date: None,
+        of_this_host: false,
         voucher: Voucher::Status,
     };
     let shown = refusal(&answer).detail;

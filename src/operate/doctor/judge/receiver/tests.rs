@@ -87,6 +87,7 @@ fn held(for_s: u64) -> Hold {
         next_probe_in_s: 1,
         weather: true,
         suspect: None,
+        idle: false,
     }
 }
 
