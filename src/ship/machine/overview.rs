@@ -229,10 +229,11 @@ fn waits_for_the_destination(state: &State) -> bool {
         | State::Resting(Next::Pack, Rest::Weather | Rest::Refused) => true,
         State::Open
         | State::Resting(Next::Pack, Rest::Local)
-        | State::Resting(Next::Retire(..) | Next::Quarantine(_), _)
+        | State::Resting(Next::Retire(..) | Next::Quarantine(_) | Next::Finish, _)
         | State::Parked(_)
         | State::Retiring(..)
-        | State::Quarantining(_) => false,
+        | State::Quarantining(_)
+        | State::Finishing => false,
     }
 }
 
