@@ -11,7 +11,8 @@
 //!  directories  move_directory, move_to_name, move_unchanged   rename; across file systems copy ▸ compare ▸ rename ▸ remove
 //!               build_directory                         .sealift-copy-<n>-<name> ▸ fsync ▸ rename
 //!               remove_tree, remove_tree_into_spares    rename to .sealift-trash-<n>-<name> ▸ fsync ▸ unlink
-//!                                                       where there is no rename: a note in it ▸ fsync ▸ unlink
+//!                                                       where there is no rename: a note in it ▸ fsync ▸ unlink what was listed
+//!               finish_removal                          what is left of one of those
 //!               finish_leftovers                        what a killed process left under our scratch names
 //!               try_move                                is it a rename?
 //! ```
@@ -36,7 +37,9 @@ use crate::{layout::COPY_PREFIX, progress::Progress, tree::shown};
 mod copying;
 mod comparing;
 mod inside;
+mod listed;
 mod moving;
+mod noted;
 mod removing;
 mod renaming;
 mod scratch;
@@ -47,7 +50,8 @@ mod trying;
 pub use copying::{CannotHold, cannot_hold};
 pub use inside::{NotDurable, write_new_file_in};
 pub use moving::{MoveChecked, build_directory, clear_unbuilt, move_directory, move_to_name, move_unchanged};
-pub use removing::{finish_leftovers, is_being_removed, remove_tree, remove_tree_into_spares};
+pub use noted::{Finished, finish_removal, is_being_removed, is_being_removed_in, stays_beside};
+pub use removing::{finish_leftovers, remove_tree, remove_tree_into_spares};
 pub use spare::{is_full, keep_spares, make_spare};
 pub use trying::{Tried, Trier, clear_trials, try_move};
 

@@ -287,6 +287,8 @@ impl<'de> Deserialize<'de> for Digest {
 pub enum Look {
     /// No such folder, or it is no folder.
     Gone,
+    /// It is copied away, and what is left of it is being removed where it stands: no episode any more.
+    BeingRemoved,
     /// No marker yet.
     Open,
     /// Under the marker's name stands something else than a regular file: `"a directory"`, `"a symlink"`. It seals nothing.

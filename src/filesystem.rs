@@ -119,7 +119,22 @@ fn project_bytes(folder: &Path) -> Option<u64> {
 /// What chattr(1) has set on a file or folder, that nothing may be changed about it (`i`) or only added to it (`a`).
 #[must_use]
 pub fn is_frozen(path: &Path) -> Option<char> {
-    let flags = flags(path)?;
+    frozen_by(flags(path)?)
+}
+
+/// As [`is_frozen`], of what is open.
+#[must_use]
+pub fn frozen_flag(file: &File) -> Option<char> {
+    frozen_by(ioctl_getflags(file).ok()?)
+}
+
+/// Whether the file system of a folder has such flags.
+#[must_use]
+pub fn has_flags(folder: &Path) -> bool {
+    flags(folder).is_some()
+}
+
+fn frozen_by(flags: IFlags) -> Option<char> {
     let frozen = [(IFlags::IMMUTABLE, 'i'), (IFlags::APPEND, 'a')];
     frozen.into_iter().find(|(flag, _)| flags.contains(*flag)).map(|(_, letter)| letter)
 }
@@ -204,13 +219,38 @@ pub fn frees_at_once(folder: &Path) -> bool {
 /// another's size and mtime cannot be told from it by its stamps. Of what comes through FUSE that is so unless it hands on what
 /// the file system below it says, as mergerfs does.
 #[must_use]
-#[expect(clippy::unnecessary_cast, reason = "it is as wide as the architecture's words")]
 pub fn may_lack_ctime(folder: &File) -> bool {
-    let Ok(found) = fstatfs(folder) else { return false };
-    match u32::try_from(found.f_type as i64 & 0xffff_ffff) {
-        Ok(MSDOS | EXFAT) => true,
-        Ok(FUSE) => mount_kind(folder).is_none_or(|kind| kind != "fuse.mergerfs"),
-        Ok(_) | Err(_) => false,
+    match kind_of_open(folder) {
+        Some(MSDOS | EXFAT) => true,
+        Some(FUSE) => mount_kind(folder).is_none_or(|kind| kind != "fuse.mergerfs"),
+        Some(_) | None => false,
+    }
+}
+
+fn kind_of_open(folder: &File) -> Option<u32> {
+    // As wide as the architecture's words, and signed.
+    let kind = fstatfs(folder).ok()?.f_type as i64;
+    u32::try_from(kind & 0xffff_ffff).ok()
+}
+
+/// Whether what is on a file system may be replaced by one that has no part in this kernel (at an sshfs's server, below a bindfs).
+/// FUSE file systems mostly number files by their paths: there the new one has the number of the old.
+#[must_use]
+pub fn may_be_replaced_unseen(folder: &File) -> bool {
+    // On a device of its own (fuseblk: ntfs-3g, exfat-fuse) each change comes through this mount; mergerfs hands ctimes on.
+    let is_passed_on = |kind: &str| kind.starts_with("fuse.") && kind != "fuse.mergerfs";
+    kind_of_open(folder) == Some(FUSE) && mount_kind(folder).is_none_or(|kind| is_passed_on(&kind))
+}
+
+/// Whether chmod(1) does nothing on a folder's file system: vfat and exfat have no permission bits, and what is mounted through
+/// FUSE from a device (exFAT, NTFS) mostly shows made-up ones.
+#[must_use]
+pub fn keeps_no_modes(folder: &Path) -> bool {
+    let Ok(folder) = File::open(folder) else { return false };
+    match kind_of_open(&folder) {
+        Some(MSDOS | EXFAT) => true,
+        Some(FUSE) => mount_kind(&folder).is_some_and(|kind| kind == "fuseblk"),
+        Some(_) | None => false,
     }
 }
 

@@ -19,9 +19,10 @@ use rustix::{
 };
 
 use crate::{
+    durable,
     episode::{EpisodeId, IdError, Look, Stamp},
     filed,
-    layout::{Layout, MARKER, OutboxName, REMOVING, outbox_name},
+    layout::{Layout, MARKER, OutboxName, outbox_name},
     progress::Progress,
     tree::shown,
 };
@@ -239,9 +240,7 @@ fn look_in(episodes: impl AsFd, id: &EpisodeId) -> Look {
     let marker = match Marker::of(&folder) {
         Ok(marker) => marker,
         // Its marker is the first that goes when it is removed where it stands.
-        Err(Errno::NOENT) if statat(&folder, REMOVING, AtFlags::SYMLINK_NOFOLLOW).is_ok() => {
-            return Look::Gone;
-        }
+        Err(Errno::NOENT) if durable::is_being_removed_in(&folder) => return Look::BeingRemoved,
         Err(Errno::NOENT) => return Look::Open,
         Err(Errno::STALE) => return Look::Gone,
         Err(error) => return Look::Unreadable(format!("Failed to look at {MARKER}: {error}")),

@@ -55,7 +55,7 @@ use std::{
 use self::mark::Marks;
 use crate::{
     episode::{Fingerprint, FolderId, printable},
-    filesystem::may_lack_ctime,
+    filesystem::{may_be_replaced_unseen, may_lack_ctime},
     progress::{Cancelled, Progress},
 };
 pub use open::Stat;
@@ -229,7 +229,7 @@ pub fn walk<E: From<TreeError>>(
 ) -> Result<Walked, E> {
     let (top, top_stat) = open_top(episode)?;
     let folder = FolderId { inode: top_stat.ino, made_ns: open::made_ns(&top) };
-    let lacks_ctime = may_lack_ctime(&top);
+    let (lacks_ctime, unseen) = (may_lack_ctime(&top), may_be_replaced_unseen(&top));
     let own_name = episode.file_name().unwrap_or_default();
     let mut buffer = Vec::with_capacity(LISTING_BUFFER_BYTES);
     let mut marks = Marks::new();
@@ -315,7 +315,8 @@ pub fn walk<E: From<TreeError>>(
     }
     let lacks_ctime = lacks_ctime && !marks.ctime_tells();
     let (fingerprint, of_version_2) = marks.finish();
-    Ok(Walked { fingerprint, of_version_2, lacks_ctime, device: top_stat.dev, folder })
+    let may_be_swapped = lacks_ctime && unseen;
+    Ok(Walked { fingerprint, of_version_2, lacks_ctime, may_be_swapped, device: top_stat.dev, folder })
 }
 
 /// What something is that is no regular file.

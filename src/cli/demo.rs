@@ -300,6 +300,7 @@ impl Demo {
             | Notice::OpenFile(id, why, _)
             | Notice::OpenFileAccepted(id, why, _)
             | Notice::OpenFileBeforeMove { id, what: why, .. }
+            | Notice::LeftBehind { id, what: why, .. }
             | Notice::Stuck(id, why, _)
             | Notice::PackedAgain(id, why) => {
                 self.screen.step(self.after(&id, now), &id, Step::Waits, &why)?;

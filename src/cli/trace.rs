@@ -123,6 +123,9 @@ fn state(found: &Found) -> String {
     let path = shown(found.path());
     match found {
         Found::Episode(_, Look::Sealed(_)) => format!("sealed, in {path}"),
+        Found::Episode(_, Look::BeingRemoved) => {
+            format!("moved by a copy; what is left of it in {path} is being removed")
+        }
         Found::Episode(_, Look::Open | Look::Gone) => format!("open: it has no done.marker yet, in {path}"),
         Found::Episode(_, Look::OddMarker(what)) => format!("open: its done.marker is {what}, in {path}"),
         Found::Episode(_, Look::Unreadable(why)) => {

@@ -16,7 +16,7 @@ use std::{
     fs,
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::fs::{Mode, Timespec, Timestamps, fchmod, futimens};
@@ -68,13 +68,19 @@ pub(super) fn holds_the_same(source: &Path, copy: &Path, progress: &Progress) ->
         && are_alike(source, copy, Compared { contents: true, ..Compared::default() }, progress)?)
 }
 
-/// Whether everything that is left of a source is in its copy as well.
+/// The first that is left of a source and is not in its copy; `None` where the copy has it all.
 ///
 /// # Errors
 /// One of them cannot be read.
-pub(super) fn holds_the_rest(source: &Path, copy: &Path, progress: &Progress) -> Result<bool, TreeError> {
+pub(super) fn missing_in(
+    source: &Path,
+    copy: &Path,
+    progress: &Progress,
+) -> Result<Option<PathBuf>, TreeError> {
     let of_copy = entries(copy, progress)?;
-    Ok(entries(source, progress)?.into_iter().all(|(path, digest)| of_copy.get(&path) == Some(&digest)))
+    let of_source = entries(source, progress)?.into_iter();
+    let missing = of_source.filter(|(path, digest)| of_copy.get(path) != Some(digest));
+    Ok(missing.map(|(path, _)| to_path(&path)).min())
 }
 
 /// By path, what stands there.

@@ -34,6 +34,7 @@ use rustix::io::Errno;
 
 use super::{
     Published, comparing, copying, named, parent_of,
+    removing::may_be_removed,
     removing::{remove_scratch, remove_tree},
     renaming::{may_be_renamed, rename_claimed, rename_noreplace},
     scratch::scratch_directory,
@@ -278,7 +279,10 @@ fn move_by_copy(
     let to = match copied_before(from, name, of_this, progress)? {
         Some(to) => to,
         None if name.is_taken() => return Err(name.taken()),
-        None => match may_be_renamed(from).and_then(|()| copy(from, name, looks, progress))? {
+        None => match may_be_renamed(from)
+            .and_then(|()| may_be_removed(from, progress))
+            .and_then(|()| copy(from, name, looks, progress))?
+        {
             Ok(to) => to,
             Err(against) => return stays(from.to_owned(), against),
         },

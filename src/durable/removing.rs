@@ -4,20 +4,15 @@
 //! descriptors, one component at a time, without following a symlink or entering a mount: a symlink or a bind mount
 //! that somebody puts in the way makes an error, never a removal elsewhere.
 //!
-//! Where a directory can have no other name (EXDEV from every rename: overlayfs says so of what its lower layer has), it is removed
-//! where it stands. A note inside it says so first, durably; then the marker goes, so that no half of it looks whole; then the
-//! rest, and the note last. What is left of a source that was copied is removed by the next start only where the copy has it.
+//! Where a directory can have no other name, it is removed where it stands (`noted.rs`).
 
 use std::{
     ffi::{CStr, CString, OsStr},
     fs::{File, Permissions},
-    io::{self, Read as _, Write as _},
+    io,
     os::{
         fd::AsRawFd as _,
-        unix::{
-            ffi::OsStrExt as _,
-            fs::{OpenOptionsExt as _, PermissionsExt as _},
-        },
+        unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
     },
     path::{Path, PathBuf},
 };
@@ -27,19 +22,24 @@ use rustix::{
     io::Errno,
 };
 
-use serde::{Deserialize, Serialize};
-
 use super::{
-    Published, comparing, create_scratch, moving::put_back, named, parent_of, remove_file,
-    renaming::rename_noreplace, spare::make_spare, sync_folder,
+    Published,
+    moving::put_back,
+    named,
+    noted::{Guard, finish_removal, remove_where_it_stands},
+    parent_of,
+    renaming::rename_noreplace,
+    spare::make_spare,
+    sync_folder,
 };
 use crate::{
-    layout::{ASIDE_PREFIX, MARKER, REMOVING, TRASH_PREFIX, hidden, is_scratch, name_behind},
-    open_files::{Probe, Writers},
+    episode::shell_word,
+    filesystem,
+    layout::{ASIDE_PREFIX, TRASH_PREFIX, hidden, is_scratch, name_behind},
     progress::Progress,
     tree::{
+        self, Kind, TreeError,
         open::{self, Error, Stat},
-        shown,
     },
 };
 
@@ -79,8 +79,7 @@ pub fn remove_tree_into_spares(path: &Path, spares: &[PathBuf], progress: &Progr
     let kept = OsStr::from_bytes(&name.as_bytes()[..name.len().min(MAX_KEPT_NAME_BYTES)]);
     let hidden = match hide(path, TRASH_PREFIX, kept) {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-            note_removal(path, None)?;
-            return remove_noted(path, Probe::never(), progress);
+            return remove_where_it_stands(path, progress);
         }
         hidden => hidden?,
     };
@@ -118,110 +117,6 @@ pub(super) fn hide(path: &Path, prefix: &str, name: &OsStr) -> io::Result<Option
     Err(io::Error::new(io::ErrorKind::AlreadyExists, why))
 }
 
-/// What stands in the note inside a directory that is removed where it stands.
-#[derive(Debug, Serialize, Deserialize)]
-struct Note {
-    /// The version of this form; no other program's file has it.
-    sealift_removing: u32,
-    /// Where the directory was copied to; none where it was to go without that.
-    #[serde(default)]
-    copied_to: Option<PathBuf>,
-}
-
-const NOTE_VERSION: u32 = 1;
-/// A path and a few words.
-const MAX_NOTE_BYTES: u64 = 16 * 1024;
-
-/// Writes the note, durably. From here on, what is left of the directory without its marker is no episode.
-pub(super) fn note_removal(directory: &Path, copied_to: Option<&Path>) -> io::Result<()> {
-    let note = Note { sealift_removing: NOTE_VERSION, copied_to: copied_to.map(Path::to_owned) };
-    let path = directory.join(REMOVING);
-    // One that is there is of a try that did not get further, or a half.
-    remove_file(&path)?;
-    let written = create_scratch(&path).and_then(|mut file| {
-        file.write_all(&serde_json::to_vec(&note)?)?;
-        file.sync_all()
-    });
-    let written = written.and_then(|()| sync_folder(directory));
-    if written.is_err() {
-        let _ = remove_file(&path);
-    }
-    written.map_err(|error| named(directory, &error))
-}
-
-/// Takes the note back: nothing was removed.
-pub(super) fn withdraw_note(directory: &Path) -> io::Result<()> {
-    remove_file(&directory.join(REMOVING))?;
-    sync_folder(directory)
-}
-
-/// The note in a directory; `None` where there is none, or one that no holder of the lock has written whole.
-fn note_in(directory: &Path) -> Option<Note> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(directory.join(REMOVING))
-        .ok()?;
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
-    let mut text = Vec::new();
-    file.take(MAX_NOTE_BYTES).read_to_end(&mut text).ok()?;
-    serde_json::from_slice::<Note>(&text).ok().filter(|note| note.sealift_removing == NOTE_VERSION)
-}
-
-/// Whether a directory is one that is removed where it stands.
-#[must_use]
-pub fn is_being_removed(directory: &Path) -> bool {
-    note_in(directory).is_some()
-}
-
-/// Removes a directory with a note in it: its marker first and durably, the note last. Each file is asked after just before it goes:
-/// one that is open for writing stays, and what was not removed yet with it.
-pub(super) fn remove_noted(path: &Path, probe: Probe, progress: &Progress) -> io::Result<()> {
-    if path.join(MARKER).symlink_metadata().is_ok_and(|marker| !marker.is_dir()) {
-        remove_file(&path.join(MARKER)).map_err(|error| named(path, &error))?;
-        sync_folder(path)?;
-    }
-    loop {
-        let names: Vec<_> = std::fs::read_dir(path)?
-            .map(|entry| entry.map(|entry| entry.file_name()))
-            .filter(|name| !matches!(name, Ok(name) if name == REMOVING))
-            .take(NAMES_AT_ONCE)
-            .collect::<io::Result<_>>()?;
-        if names.is_empty() {
-            break;
-        }
-        for name in names {
-            remove_closed(&path.join(name), probe, progress)?;
-        }
-    }
-    remove_file(&path.join(REMOVING))?;
-    // What was put there since is not ours to remove, and keeps the directory.
-    std::fs::remove_dir(path).map_err(|error| named(path, &error))?;
-    sync_folder(parent_of(path)?)
-}
-
-/// Goes on with the removal of a directory that has a note in it, as far as nothing goes that is nowhere else.
-fn finish_noted(path: &Path, note: &Note, progress: &Progress) -> io::Result<()> {
-    let is_elsewhere = match &note.copied_to {
-        Some(copy) => comparing::holds_the_rest(path, copy, progress).unwrap_or(false),
-        None => true,
-    };
-    if is_elsewhere {
-        // Without a copy there is nothing to compare with: it was to go.
-        let probe = if note.copied_to.is_some() { Probe::below(path) } else { Probe::never() };
-        return remove_noted(path, probe, progress);
-    }
-    tracing::warn!(
-        "{} was copied and was being removed, and what is left of it is not all in its copy{}. It stays, as a recording that is open: look at it, and seal it or remove it by hand.",
-        shown(path),
-        note.copied_to.as_ref().map(|copy| format!(" ({})", shown(copy))).unwrap_or_default()
-    );
-    withdraw_note(path)
-}
-
 /// For the start, under the lock: what a killed process left in a folder under our three scratch names. A removal is
 /// finished. A copy is removed: it will be begun again, from its source, which is still there. What was put aside, to be
 /// compared with its copy once more, gets its name back (or, where that was used again, a number behind it), for
@@ -239,33 +134,86 @@ pub fn finish_leftovers(folder: &Path, progress: &Progress) -> io::Result<()> {
             put_back(&entry.path(), &folder.join(name)).map(|_| ())
         } else if is_scratch(&name.to_string_lossy()) {
             remove_scratch(&entry.path(), progress)
-        } else if let Some(note) = note_in(&entry.path()) {
-            finish_noted(&entry.path(), &note, progress)
         } else {
-            Ok(())
+            // Where a file of it is open, the daemon goes on with it when that is closed.
+            finish_removal(&entry.path(), progress).map(|_| ())
         };
         first_error = first_error.and(done);
     }
     first_error
 }
 
-/// Removes what already has a scratch name.
-pub(super) fn remove_scratch(path: &Path, progress: &Progress) -> io::Result<()> {
-    remove_closed(path, Probe::never(), progress)
+/// Whether nothing in a directory keeps root itself from removing it (chattr(1)): what is copied first, and then cannot be removed,
+/// would lie there hidden for ever.
+///
+/// # Errors
+/// Something does, with what to type.
+pub(super) fn may_be_removed(directory: &Path, progress: &Progress) -> io::Result<()> {
+    // Most file systems that a copy is made from have such flags; what has none is not asked file by file.
+    if !filesystem::has_flags(directory) {
+        return Ok(());
+    }
+    let frozen = |path: &[u8], flag: Option<char>| match flag {
+        Some(flag) => {
+            let what = if flag == 'i' { "immutable" } else { "append-only" };
+            let path = shell_word(&directory.join(OsStr::from_bytes(path)));
+            Err(Frozen::Is(format!(
+                "{path} is {what}, whatever its permissions are, and would stay when the rest is moved by a copy. Type: sudo chattr -{flag} \
+                 {path}"
+            )))
+        }
+        None => Ok(()),
+    };
+    let walked = tree::walk(directory, progress, |entry| match &entry.kind {
+        // What may not be opened is what the copy itself finds out.
+        Kind::File(closed) => {
+            closed.open_as_it_is().map_or(Ok(()), |file| frozen(entry.path, filesystem::frozen_flag(&file)))
+        }
+        Kind::Left(folder) => frozen(entry.path, filesystem::frozen_flag(folder)),
+        Kind::Directory | Kind::Symlink(_) | Kind::Special(_) => Ok(()),
+    });
+    match walked {
+        Ok(_) => Ok(()),
+        Err(Frozen::Is(why)) => Err(io::Error::other(why)),
+        Err(Frozen::Failed(error @ TreeError::Cancelled(_))) => Err(io::Error::other(error)),
+        // The copy meets that as well, and says it.
+        Err(Frozen::Failed(_)) => Ok(()),
+    }
 }
 
-/// Removes an entry and all that is in it, up to the first file that is open for writing.
-fn remove_closed(path: &Path, probe: Probe, progress: &Progress) -> io::Result<()> {
+/// Why a look for what cannot be removed does not go on.
+enum Frozen {
+    Is(String),
+    Failed(TreeError),
+}
+
+impl From<TreeError> for Frozen {
+    fn from(error: TreeError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Removes what already has a scratch name.
+pub(super) fn remove_scratch(path: &Path, progress: &Progress) -> io::Result<()> {
+    remove_closed(path, None, progress)
+}
+
+/// Removes an entry and all that is in it, up to the first thing that the guard stops at.
+pub(super) fn remove_closed(
+    path: &Path,
+    guard: Option<&mut Guard<'_>>,
+    progress: &Progress,
+) -> io::Result<()> {
     let folder = File::open(parent_of(path)?)?;
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    remove_entry(&folder, &CString::new(name.as_bytes())?, path, probe, progress)
+    remove_entry(&folder, &CString::new(name.as_bytes())?, path, guard, progress)
 }
 
 fn remove_entry(
     folder: &File,
     name: &CStr,
     path: &Path,
-    probe: Probe,
+    mut guard: Option<&mut Guard<'_>>,
     progress: &Progress,
 ) -> io::Result<()> {
     progress.check().map_err(io::Error::other)?;
@@ -275,16 +223,16 @@ fn remove_entry(
         Err(Error::Io(Errno::NOENT)) => return Ok(()),
         stat => stat.map_err(|error| told(error, path))?,
     };
-    if stat.file_type() == FileType::RegularFile && probe.asks() {
-        // What cannot be opened is another user's, of whom nothing can be told.
-        let file = open::file(folder, name, &stat, |now| (now.dev, now.ino) == (stat.dev, stat.ino));
-        if file.is_ok_and(|file| probe.writers(&file) == Writers::Open) {
-            let why = format!("{} is open for writing", path.display());
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, why));
-        }
-    }
+    let other_names = match &guard {
+        Some(guard) => guard.permits(folder, name, path, &stat)?,
+        None => None,
+    };
     if stat.file_type() != FileType::Directory {
-        return unlink(folder, name, AtFlags::empty(), path);
+        unlink(folder, name, AtFlags::empty(), path)?;
+        if let Some(guard) = guard {
+            guard.went(other_names);
+        }
+        return Ok(());
     }
     {
         let inner = open_folder(folder, name, &stat, path)?;
@@ -296,13 +244,13 @@ fn remove_entry(
             }
             for name in names {
                 let path = path.join(OsStr::from_bytes(name.to_bytes()));
-                let removed = remove_entry(&inner, &name, &path, probe, progress);
+                let removed = remove_entry(&inner, &name, &path, guard.as_deref_mut(), progress);
                 match removed {
                     // The folder lacks write or search permission: where it is ours, it is given them, once.
                     Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !permitted => {
                         permitted = true;
                         fchmod(&inner, Mode::RWXU).map_err(|_| error)?;
-                        remove_entry(&inner, &name, &path, probe, progress)?;
+                        remove_entry(&inner, &name, &path, guard.as_deref_mut(), progress)?;
                     }
                     removed => removed?,
                 }

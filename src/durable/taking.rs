@@ -3,15 +3,16 @@
 //! ```text
 //!  from ──rename──▶ .sealift-aside-n-name ▸ open? changed? ──rename──▶ .sealift-trash-n-name ▸ fsync ▸ open? changed? ▸ removed
 //!                          └ yes: put back                                    └ yes: put back
-//!  EXDEV to any name   from/.sealift-removing ▸ open? changed? ▸ the marker removed ▸ each file: open? ▸ removed
+//!  EXDEV to any name   from/.sealift-removing ▸ listed ▸ open? changed? ▸ the marker removed ▸ each entry: open? as listed? ▸ removed
 //! ```
 //!
 //! What is written through a descriptor after its file was removed is nowhere. So before anything is removed, each file is asked
 //! after (`open_files`), and only then compared: under a name that no recorder knows a file that is closed stays closed, so what its
 //! stamps say then is final. The other way round, a process could write behind the comparison and close before it is asked after.
 //!
-//! Where the source keeps its name while it is removed, a file can still be opened by its path; so there each is asked after once
-//! more, just before it goes. What leases cannot tell is in docs/recorders.md.
+//! Where the source keeps its name while it is removed, a file can still be opened by its path, and new ones can be put there; so
+//! there each is asked after once more, just before it goes, and has to be what it was when the copy was compared. What leases cannot
+//! tell is in docs/recorders.md.
 
 use std::{
     io,
@@ -20,8 +21,9 @@ use std::{
 
 use super::{
     moving::put_back,
+    noted::{is_being_removed, note_removal, remove_copied},
     parent_of,
-    removing::{hide, note_removal, remove_noted, remove_scratch, withdraw_note},
+    removing::{hide, remove_scratch},
     sync_folder,
 };
 use crate::{
@@ -126,15 +128,17 @@ fn take_away_in_place(
     if let Err(error) = note_removal(from, Some(copy)) {
         return stays(Against::Failed(error));
     }
-    if let Some(against) = looks.against(from, progress) {
-        withdraw_note(from)?;
-        return stays(against);
-    }
-    if let Err(error) = remove_noted(from, looks.probe, progress) {
-        tracing::warn!(
-            "{} was copied, but what is left of it cannot be removed: {error}. It is tried again at the next start.",
-            from.display()
-        );
+    let against = || looks.against(from, progress);
+    match remove_copied(from, copy, looks.probe, against, || Against::Changed, progress) {
+        Ok(Ok(_)) => {}
+        Ok(Err(against)) => return stays(against),
+        Err(error) if is_being_removed(from) => {
+            tracing::warn!(
+                "{} was copied, but what is left of it cannot be removed: {error}. It is tried again.",
+                from.display()
+            );
+        }
+        Err(error) => return stays(Against::Failed(error)),
     }
     Ok(Source::Removed)
 }

@@ -7,12 +7,14 @@
 //!  tick ─────────────────▶ └──────┘ ──WATCHDOG, STATUS──▶ the service manager
 //! ```
 
+mod around;
 mod asking;
 mod before;
 mod cleaning;
 mod ending;
 mod grounds;
 mod idle;
+mod leaving;
 mod look_back;
 mod lore;
 mod open_files;

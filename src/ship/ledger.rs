@@ -62,6 +62,7 @@ impl Ledger {
             | Notice::OpenFile(..)
             | Notice::OpenFileAccepted(..)
             | Notice::OpenFileBeforeMove { .. }
+            | Notice::LeftBehind { .. }
             | Notice::Stuck(..)
             | Notice::PackingPaused(..)
             | Notice::OutboxFull(..)

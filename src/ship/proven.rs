@@ -73,7 +73,10 @@ pub fn find(
         if receipt.episode_id != *wanted.id || !(names_the_archive || names_the_content) {
             continue;
         }
-        let fits = |packed| tree::is_still(&directory, packed, progress).unwrap_or(false);
+        let fits = |packed| {
+            let now = tree::look(&directory, progress);
+            now.is_ok_and(|now| now.is_some_and(|now| now.is_for_certain(packed)))
+        };
         if wanted.fingerprint.is_some_and(fits)
             || content_of(wanted.id, &directory)? == Some(receipt.content_sha256)
         {
@@ -91,9 +94,14 @@ pub fn find(
 /// systems give other inodes after each rename). So where they differ, and the archive's headers
 /// would not, it is packed again, and what comes of that decides.
 ///
+/// So it is on file systems where stamps stay what they were though all of it was replaced (sshfs). That is a whole reading, and so
+/// it is done at the last look alone: when it has its new name, by which no other program knows it, or before it is removed
+/// where it stands.
+///
 /// # Errors
 /// [`io::ErrorKind::NotFound`] where it is gone, and those of reading it.
 pub fn is_what_was_packed(
+    layout: &Layout,
     id: &EpisodeId,
     directory: &Path,
     fingerprint: Fingerprint,
@@ -102,7 +110,8 @@ pub fn is_what_was_packed(
     progress: &Progress,
 ) -> io::Result<bool> {
     let Some(now) = tree::look(directory, progress)? else { return Ok(false) };
-    if now.is(fingerprint) {
+    let is_last = || directory != layout.episode(id) || durable::is_being_removed(directory);
+    if now.is_for_certain(fingerprint) || (now.is(fingerprint) && (content_sha256.is_none() || !is_last())) {
         return Ok(true);
     }
     if content_sha256.is_none() || now.fingerprint.packs_to_another(fingerprint) {

@@ -53,7 +53,7 @@ pub fn quarantine(
     };
     let is_what_was_judged = |episode: &Path| {
         let (judged, content) = (reason.fingerprint, reason.content_sha256);
-        proven::is_what_was_packed(id, episode, judged, content, content_of, progress)
+        proven::is_what_was_packed(layout, id, episode, judged, content, content_of, progress)
     };
     match try_quarantine(layout, id, &is_what_was_judged, &record, progress) {
         Ok(Moved::To(path)) => {

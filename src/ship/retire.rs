@@ -72,8 +72,9 @@ pub fn retire(
 ) -> Moved {
     let Retirement { id, facts, fingerprint, .. } = *retirement;
     let content = Some(facts.content_sha256);
-    let is_what_was_packed =
-        |episode: &Path| proven::is_what_was_packed(id, episode, fingerprint, content, content_of, progress);
+    let is_what_was_packed = |episode: &Path| {
+        proven::is_what_was_packed(layout, id, episode, fingerprint, content, content_of, progress)
+    };
     match try_retire(layout, retirement, &is_what_was_packed, content_of, progress) {
         Ok(moved) => moved,
         Err(error) => {

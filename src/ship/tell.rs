@@ -210,6 +210,12 @@ impl Teller {
                 if *is_delivered { "delivered" } else { "rejected" },
                 self.when(*pause)
             ),
+            Notice::LeftBehind { id, what, pause } => warn!(
+                EPISODE = %id,
+                "{id} is moved by a copy, and what is left of it in episodes/ is not removed yet: {what}. It is looked at again {}, and \
+                 removed when the file is closed (and unmapped); where something was written to it, it stays.",
+                self.when(*pause)
+            ),
             Notice::Stuck(id, why, wait) => error!(
                 EPISODE = %id, VERDICT = "stuck",
                 "{id} cannot go on: {why}. It stays where it is and is tried again {}.", self.when(*wait)

@@ -17,6 +17,8 @@ pub struct Walked {
     pub(crate) of_version_2: Fingerprint,
     /// No file's ctime says anything that its mtime does not, on a file system of which that can be a property.
     pub(crate) lacks_ctime: bool,
+    /// Nor do its inodes say anything: it may be replaced by another of its sizes and mtimes, and these stamps stay what they are.
+    pub(crate) may_be_swapped: bool,
     /// The device (`st_dev`) of the episode's directory: comparable until the next boot.
     pub device: u64,
     /// Which directory it is.
@@ -32,11 +34,17 @@ impl Walked {
         if self.lacks_ctime { self.of_version_2 } else { self.fingerprint }
     }
 
-    /// Whether this is what it was when that fingerprint was taken, by this shipper or an older
+    /// Whether this has the stamps that it had when that fingerprint was taken, by this shipper or an older
     /// one.
     #[must_use]
     pub fn is(&self, then: Fingerprint) -> bool {
         then == self.to_remember() || then == self.of_version_2
+    }
+
+    /// As [`Walked::is`], where stamps are enough to say so.
+    #[must_use]
+    pub fn is_for_certain(&self, then: Fingerprint) -> bool {
+        self.is(then) && !self.may_be_swapped
     }
 }
 

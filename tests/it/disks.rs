@@ -6,6 +6,7 @@ pub(crate) mod direct;
 mod failing;
 mod foreign;
 mod full;
+mod leaving;
 mod mounts;
 mod noted;
 mod spares;

@@ -303,6 +303,7 @@ impl Host {
                 self.quarantined.insert(id.to_string(), self.now);
                 Event::Quarantined(id.clone(), Moved::To(id.as_str().into()))
             }
+            Effect::Finish(id) => Event::Finished(id, Moved::Gone),
             Effect::Orphan { id, .. } => Event::OrphanSettled(id, OrphanEnd::Settled),
             Effect::Sweep => Event::Swept(true),
             // The check of what is in conflict never ends here: a person would have to come first.

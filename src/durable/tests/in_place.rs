@@ -1,5 +1,7 @@
 //! Removing a directory where it stands, since it can be renamed to no name: an overlay has such ones.
 
+use std::{fs::OpenOptions, io::Write as _};
+
 use super::*;
 use crate::{
     episode::{EpisodeId, Look},
@@ -101,7 +103,7 @@ fn killed(copied_to: Option<&Path>, removed: &[&str]) -> (tempfile::TempDir, Pat
         fs::create_dir(copy).unwrap();
         copying::copy_into(&episode, copy, &quiet()).unwrap();
     }
-    removing::note_removal(&episode, copied_to).unwrap();
+    noted::note_removal(&episode, copied_to).unwrap();
     for name in removed {
         let path = episode.join(name);
         if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
@@ -142,8 +144,124 @@ fn what_is_left_of_a_removal_and_is_not_in_its_copy_stays_as_an_open_recording()
         change(&episode, &copy);
         finish_leftovers(&root.path().join("episodes"), &quiet()).unwrap();
         assert_eq!(seen(&episode), Look::Open);
-        assert!(episode.join("data/x").exists() && !episode.join(REMOVING).exists());
+        assert!(episode.join("data/x").exists() && !is_being_removed(&episode));
+        assert_eq!(stays_beside(&episode), Some(copy.clone()));
+        finish_leftovers(&root.path().join("episodes"), &quiet()).unwrap();
+        assert!(episode.join("data/x").exists(), "it is nobody's to remove any more");
     }
+}
+
+type Change = fn(&Path);
+
+/// What is done to a source when it was found to be what was copied, and before the first of it goes.
+const AFTER_THE_COMPARISON: [(&str, Change); 5] = [
+    ("more", |episode| {
+        OpenOptions::new().append(true).open(episode.join("more")).unwrap().write_all(b"tail").unwrap();
+    }),
+    ("late", |episode| fs::write(episode.join("late"), "late").unwrap()),
+    ("data/late", |episode| fs::write(episode.join("data/late"), "late").unwrap()),
+    ("data/x", |episode| {
+        fs::write(episode.join("other"), "y").unwrap();
+        fs::rename(episode.join("other"), episode.join("data/x")).unwrap();
+    }),
+    ("more", |episode| {
+        fs::remove_file(episode.join("more")).unwrap();
+        symlink("data/x", episode.join("more")).unwrap();
+    }),
+];
+
+#[test]
+fn what_is_written_or_put_there_while_the_source_is_removed_where_it_stands_stays_and_is_told() {
+    for (path, change) in AFTER_THE_COMPARISON {
+        let there = tempfile::tempdir().unwrap();
+        let copy = there.path().join("a");
+        let (_root, episode) = killed(Some(&copy), &[]);
+        let written = std::cell::RefCell::new(String::new());
+        let against = || {
+            change(&episode);
+            *written.borrow_mut() = fs::read_to_string(episode.join(path)).unwrap();
+            None::<()>
+        };
+        let finished =
+            noted::remove_copied(&episode, &copy, Probe::never(), against, || (), &quiet()).unwrap();
+        assert_eq!(finished, Ok(Finished::Stays(path.into())));
+        assert_eq!(fs::read_to_string(episode.join(path)).unwrap(), *written.borrow(), "{path}");
+        assert_eq!(stays_beside(&episode), Some(copy.clone()), "{path}");
+        assert_eq!(seen(&episode), Look::Open, "no half of it looks whole: {path}");
+        assert!(copy.join(MARKER).exists() && copy.join("more").exists() && copy.join("data/x").exists());
+    }
+}
+
+#[test]
+fn on_an_overlay_what_is_written_to_a_source_when_it_was_compared_is_not_removed() {
+    for (path, change) in AFTER_THE_COMPARISON {
+        if path == "more" {
+            continue;
+        }
+        let (Some(overlay), Some(there)) = (overlay(), elsewhere()) else { return };
+        let episode = in_the_lower_layer(&overlay);
+        let unchanged = |path: &Path| {
+            if path.join(REMOVING).exists() {
+                change(path);
+            }
+            Ok(true)
+        };
+        let moved =
+            move_unchanged(&episode, there.path(), "a", &unchanged, &any, Probe::below(&episode), &quiet());
+        assert_eq!(moved.unwrap(), MoveChecked::To(there.path().join("a")));
+        assert!(episode.join(path).exists(), "{path}");
+        assert_eq!(seen(&episode), Look::Open, "{path}");
+    }
+}
+
+#[test]
+fn the_names_of_one_file_go_together_though_each_removal_moves_its_ctime() {
+    let (root, episode, shipped) = sandbox();
+    fs::write(episode.join(MARKER), "").unwrap();
+    for name in ["b", "c", "data/d"] {
+        fs::hard_link(episode.join("data/x"), episode.join(name)).unwrap();
+    }
+    let copy = shipped.join("a");
+    fs::create_dir(&copy).unwrap();
+    copying::copy_into(&episode, &copy, &quiet()).unwrap();
+    noted::note_removal(&episode, Some(&copy)).unwrap();
+    assert_eq!(finish_removal(&episode, &quiet()).unwrap(), Finished::Removed);
+    assert!(names(&root.path().join("episodes")).is_empty() && copy.join("data/d").exists());
+}
+
+#[test]
+fn what_is_left_and_has_a_file_open_is_gone_on_with_when_that_is_closed() {
+    let there = tempfile::tempdir().unwrap();
+    let copy = there.path().join("a");
+    for is_written in [false, true] {
+        let (root, episode) = killed(Some(&copy), &[MARKER]);
+        let mut writer = OpenOptions::new().append(true).open(episode.join("more")).unwrap();
+        assert_eq!(finish_removal(&episode, &quiet()).unwrap(), Finished::Open("more".into()));
+        assert_eq!(seen(&episode), Look::BeingRemoved);
+        finish_leftovers(&root.path().join("episodes"), &quiet()).unwrap();
+        assert_eq!(names(&episode), [REMOVING, "data", "more"], "nothing goes before");
+        if is_written {
+            writer.write_all(b"tail").unwrap();
+        }
+        drop(writer);
+        while finish_removal(&episode, &quiet()).unwrap() == Finished::Open("more".into()) {}
+        assert_eq!(episode.exists(), is_written);
+        assert_eq!(stays_beside(&episode).is_some(), is_written);
+        fs::remove_dir_all(&copy).unwrap();
+    }
+}
+
+#[test]
+fn where_the_disk_of_the_copy_is_not_there_what_is_left_waits() {
+    let there = tempfile::tempdir().unwrap();
+    let copy = there.path().join("shipped/a");
+    fs::create_dir(there.path().join("shipped")).unwrap();
+    let (_root, episode) = killed(Some(&copy), &[MARKER]);
+    fs::rename(there.path().join("shipped"), there.path().join("away")).unwrap();
+    finish_removal(&episode, &quiet()).unwrap_err();
+    assert!(is_being_removed(&episode));
+    fs::rename(there.path().join("away"), there.path().join("shipped")).unwrap();
+    assert_eq!(finish_removal(&episode, &quiet()).unwrap(), Finished::Removed);
 }
 
 #[test]

@@ -121,7 +121,8 @@ fn what_is_open_for_writing_is_not_removed_where_it_stands() {
             // Behind the last look: what is left of it, with what was written since, stays without a marker.
             assert_eq!(moved, MoveChecked::To(there.path().join("a")));
             finish_leftovers(episode.parent().unwrap(), &quiet()).unwrap();
-            assert_eq!(names(&episode), ["data"], "{REMOVING} is gone, since it is not all in the copy");
+            assert_eq!(names(&episode), [REMOVING, "data"]);
+            assert_eq!(stays_beside(&episode), Some(there.path().join("a")), "it is not all in the copy");
         }
     }
 }

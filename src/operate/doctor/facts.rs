@@ -161,6 +161,8 @@ pub(super) struct Folder {
     pub(super) path: PathBuf,
     /// What stands there.
     pub(super) state: FolderState,
+    /// Its file system keeps no permission bits: chmod(1) does nothing there.
+    pub(super) modeless: bool,
     /// The folders that lead there, the outermost first.
     pub(super) way: Vec<Step>,
     /// Where it is once symlinks are followed, and on which device; `None` where that cannot be told.
@@ -301,6 +303,8 @@ pub(super) struct Episodes {
     pub(super) taken: std::collections::HashSet<String>,
     /// Names in `episodes/` under which an episode was shipped within the day.
     pub(super) reused: Vec<EpisodeId>,
+    /// What is left in `episodes/` of a source that was copied, and was written to while it was removed; with the copy.
+    pub(super) left: Vec<(EpisodeId, PathBuf)>,
     /// Time was up before everything was looked at.
     pub(super) cut_off: Option<CutOff>,
 }

@@ -299,7 +299,7 @@ pub(super) fn hindrance(layout: &Layout, candidate: &Candidate) -> Option<String
     let (parent, name) = (candidate.folder.parent()?, candidate.folder.file_name()?);
     match scan::look(parent, &EpisodeId::from_os(name).ok()?) {
         Look::Sealed(_) => None,
-        Look::Gone => Some(WENT_AWAY.to_owned()),
+        Look::Gone | Look::BeingRemoved => Some(WENT_AWAY.to_owned()),
         Look::Unreadable(why) => Some(format!("it cannot be looked at: {}", printable(&why))),
         Look::Open | Look::OddMarker(_) => Some(format!(
             "it is not sealed ({MARKER} is missing, or no regular file), and would wait in episodes/ for ever. Type: sealift seal \

@@ -99,7 +99,7 @@ fn found(layout: &Layout, progress: &Progress) -> io::Result<Found> {
                 unclear(&mut found, format!("{id}: its done.marker is {what}, and seals nothing"));
             }
             Look::Unreadable(why) => unclear(&mut found, format!("{id}: {}", printable(why))),
-            Look::Gone => {}
+            Look::Gone | Look::BeingRemoved => {}
         }
     }
     let sealed = scan.episodes.iter().filter(|(_, look)| matches!(look, Look::Sealed(_)));

@@ -141,7 +141,7 @@ fn is_of(path: &Path, named: Option<&str>, id: &EpisodeId) -> bool {
 fn stamp(folder: &Path, path: &Path) -> Option<Stamp> {
     match scan::look(folder, &EpisodeId::from_os(path.file_name()?).ok()?) {
         Look::Sealed(stamp) => Some(stamp),
-        Look::Gone | Look::Open | Look::OddMarker(_) | Look::Unreadable(_) => None,
+        Look::Gone | Look::BeingRemoved | Look::Open | Look::OddMarker(_) | Look::Unreadable(_) => None,
     }
 }
 

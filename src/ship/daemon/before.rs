@@ -1,12 +1,15 @@
 //! Looks that come before a step: whose archive lies under a name that is to be used, and whether
 //! what waits to be sent is still what was packed.
 
-use std::{io, path::Path, sync::Arc};
+use std::{fs::File, io, path::Path, time::Duration};
 
-use super::workers::{PANICKED, Workers, content_of};
+use tokio::time::Instant;
+
+use super::workers::{PANICKED, Workers, content_of, lock};
 use crate::{
     clock,
     episode::{EpisodeId, Fingerprint, Look},
+    filesystem::may_be_replaced_unseen,
     progress::Progress,
     scan,
     ship::{
@@ -17,6 +20,9 @@ use crate::{
     },
     tree,
 };
+
+/// How often at most an episode is read for attempts that are made again and again. Before it is moved it is read in any case.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(300);
 
 impl Workers {
     /// Whether anything may be written or cleared under this name in the outbox. What another
@@ -80,10 +86,9 @@ impl Workers {
         packed: &Packed,
         progress: &Progress,
     ) -> Option<Fault> {
-        let (layout, id, then, progress) =
-            (Arc::clone(&self.layout), id.clone(), packed.fingerprint, progress.clone());
-        let look = move || match scan::look(&layout.episodes, &id) {
-            Look::Sealed(_) => match tree::is_still(&layout.episode(&id), then, &progress) {
+        let (workers, id, packed, progress) = (self.clone(), id.clone(), packed.clone(), progress.clone());
+        let look = move || match scan::look(&workers.layout.episodes, &id) {
+            Look::Sealed(_) => match workers.has_stayed(&id, &packed, &progress) {
                 Ok(true) => None,
                 Ok(false) => Some(Fault::Stale(Stale::Changed)),
                 Err(_) if progress.check().is_err() => Some(Fault::Cancelled),
@@ -96,5 +101,31 @@ impl Workers {
         };
         let panicked = || Some(Fault::Stale(Stale::Unsealed(Look::Unreadable(PANICKED.to_owned()))));
         tokio::task::spawn_blocking(look).await.unwrap_or_else(|_| panicked())
+    }
+
+    /// It was read whole just now.
+    pub(super) fn note_read(&self, id: &EpisodeId) {
+        if File::open(self.layout.episode(id)).is_ok_and(|folder| may_be_replaced_unseen(&folder)) {
+            lock(&self.known.read_again).insert(id.clone(), Instant::now());
+        }
+    }
+
+    /// Whether an episode is what was packed, as far as stamps tell. Where they say nothing it is read and compared as well, unless that
+    /// was done a short time ago.
+    fn has_stayed(&self, id: &EpisodeId, packed: &Packed, progress: &Progress) -> io::Result<bool> {
+        let directory = self.layout.episode(id);
+        let Some(now) = tree::look(&directory, progress)? else { return Ok(false) };
+        if !now.is(packed.fingerprint) || !now.may_be_swapped {
+            return Ok(now.is(packed.fingerprint));
+        }
+        let read_at = lock(&self.known.read_again).get(id).copied();
+        if read_at.is_some_and(|at| at.elapsed() < READ_AGAIN_AFTER) {
+            return Ok(true);
+        }
+        let is_it = content_of(id, &directory, &progress.beside())? == Some(packed.facts.content_sha256);
+        if is_it {
+            lock(&self.known.read_again).insert(id.clone(), Instant::now());
+        }
+        Ok(is_it)
     }
 }

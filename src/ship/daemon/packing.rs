@@ -182,7 +182,9 @@ impl Workers {
         let what = self.known.open_files.note(id, &directory, path, false, Instant::now());
         let sealed_for = match scan::look(&self.layout.episodes, id) {
             Look::Sealed(stamp) => clock::age_of(stamp.made_ns).unwrap_or_default(),
-            Look::Gone | Look::Open | Look::OddMarker(_) | Look::Unreadable(_) => Duration::ZERO,
+            Look::Gone | Look::BeingRemoved | Look::Open | Look::OddMarker(_) | Look::Unreadable(_) => {
+                Duration::ZERO
+            }
         };
         PackFailure::OpenForWriting { what, sealed_for }
     }
@@ -193,6 +195,7 @@ impl Workers {
         if packed.writers_untold && packed.manifest == ManifestCheck::None {
             self.known.open_files.note_untold();
         }
+        self.note_read(id);
         told(id, packed)
     }
 }

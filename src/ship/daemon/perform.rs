@@ -295,6 +295,13 @@ impl Hands {
                     || Event::Quarantined(panicked, Moved::Failed(PANICKED.to_owned())),
                 );
             }
+            Effect::Finish(id) => {
+                let panicked = id.clone();
+                workers.step(
+                    move |workers| Event::Finished(id.clone(), workers.finish(&id, &progress)),
+                    || Event::Finished(panicked, Moved::Failed(PANICKED.to_owned())),
+                );
+            }
             Effect::Orphan { id, displaced } => {
                 let panicked = id.clone();
                 workers.step(
@@ -355,6 +362,7 @@ fn can_be_cancelled(work: Work) -> bool {
         | Work::Discard
         | Work::Retire
         | Work::Quarantine
+        | Work::Finish
         | Work::Orphan
         | Work::Sweep
         | Work::Relieve

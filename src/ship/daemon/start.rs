@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use tokio::time::Instant;
 
-use super::{Options, Stop, grounds::Grounds, workers::content_of};
+use super::{Options, Stop, grounds::Grounds, leaving::open_again, workers::content_of};
 use crate::{
     durable,
     episode::EpisodeId,
@@ -153,6 +153,9 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
     for folder in [&layout.private, &layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
         doing.begin(format_args!("clearing away what the last run left in {}", tree::shown(folder)));
         finish_leftovers(folder, progress);
+    }
+    for entry in std::fs::read_dir(&layout.episodes).into_iter().flatten().flatten() {
+        open_again(&entry.path());
     }
     let outbox = tree::shown(&layout.outbox);
     if let Some(root) = root {

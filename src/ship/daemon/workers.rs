@@ -71,6 +71,8 @@ pub(super) struct Known {
     pub(super) room: Room,
     /// On their way to `shipped/`, or just arrived there: not to be removed by anybody.
     pub(super) retiring: Mutex<HashSet<EpisodeId>>,
+    /// When an episode was last read whole, where its stamps say nothing.
+    pub(super) read_again: Mutex<HashMap<EpisodeId, Instant>>,
     /// What is in `shipped/`, and is not what was delivered.
     pub(super) edited: Edited,
     /// Sealed episodes of which a file is open for writing.
@@ -92,7 +94,7 @@ pub(super) struct Known {
     /// A look around has come to its end.
     has_looked: AtomicBool,
     /// Why the last look around failed.
-    scan_trouble: Mutex<Option<String>>,
+    pub(super) scan_trouble: Mutex<Option<String>>,
     /// Where the receivers that took an episode were: after a reload, the next attempt may go elsewhere.
     delivered_to: Mutex<HashMap<EpisodeId, String>>,
     /// Names that are no ids, told once each.
@@ -184,13 +186,6 @@ impl Workers {
         Some(Scanned { episodes: found.episodes, archives, unlabelled, tried, noted, mistaken, stranded })
     }
 
-    /// Archives that each may be a last copy, and are left alone: told when their number changes.
-    fn tell_stranded(&self, stranded: u64) {
-        if self.known.lore.note_stranded(stranded) != stranded && stranded > 0 {
-            tracing::warn!("{}", crate::snapshot::stranded(stranded));
-        }
-    }
-
     /// Which of these a process before this one has sent in vain. Asked once: from then on this one knows.
     fn tried_before(&self, archives: &[EpisodeId], progress: &Progress) -> Vec<(EpisodeId, u64)> {
         if self.known.has_looked.swap(true, Ordering::Relaxed) {
@@ -205,23 +200,6 @@ impl Workers {
         tried.map(|(id, at)| (id, u64::try_from(at.unix_seconds()).unwrap_or(0))).collect()
     }
 
-    /// A mount that is gone for a weekend is told of once, and not every five seconds.
-    fn tell_trouble(&self, error: Option<&io::Error>) {
-        let episodes = self.layout.episodes.display();
-        let now = error.map(ToString::to_string);
-        let mut before = lock(&self.known.scan_trouble);
-        match &now {
-            Some(why) if *before != now => tracing::error!(
-                "Failed to look through {episodes} and the outbox: {why}. Nothing is moved; it is tried again."
-            ),
-            None if before.is_some() => {
-                tracing::info!("{episodes} and the outbox can be looked through again.");
-            }
-            Some(_) | None => {}
-        }
-        *before = now;
-    }
-
     /// What was measured of an episode that is sent without a copy in the outbox.
     pub(super) fn measured(&self, id: &EpisodeId) -> Option<Packed> {
         lock(&self.known.scratch).get(id).and_then(|scratch| scratch.measured.clone())
@@ -231,6 +209,7 @@ impl Workers {
     pub(super) fn let_go(&self, id: &EpisodeId) {
         lock(&self.known.scratch).remove(id);
         lock(&self.known.delivered_to).remove(id);
+        lock(&self.known.read_again).remove(id);
         self.known.open_files.forget(id);
     }
 
@@ -336,12 +315,14 @@ impl Workers {
         if matches!(moved, Moved::NoRoom { .. }) && self.gives_room(id, packed) {
             moved = retire();
         }
+        let moved = self.or_leaving(id, moved);
         lock(&self.known.retiring).remove(id);
-        if let Moved::To(path) = &moved {
+        if let Moved::To(path) | Moved::Leaving(path) = &moved {
             self.remember_shipped(path, packed, progress);
         }
         if !matches!(moved, Moved::Failed(_) | Moved::NoRoom { .. } | Moved::Open { .. }) {
             lock(&self.known.scratch).remove(id);
+            lock(&self.known.read_again).remove(id);
             // Packed again to the same bytes, it is moved without being sent again.
             if !matches!(moved, Moved::Changed) {
                 lock(&self.known.delivered_to).remove(id);
@@ -365,7 +346,7 @@ impl Workers {
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
         let (now, believed) = (clock::wall_now(), self.clock_is_believed());
         let moved = quarantine::quarantine(&self.layout, id, reason, now, believed, &content_of, progress);
-        self.noted(id, moved)
+        self.noted(id, self.or_leaving(id, moved))
     }
 
     pub(super) fn settle_orphan(&self, id: &EpisodeId, displaced: bool, progress: &Progress) -> OrphanEnd {

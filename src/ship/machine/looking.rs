@@ -24,7 +24,8 @@ impl Machine {
             return;
         }
         let episode = self.episodes.entry(id.clone()).or_insert_with(Episode::new);
-        episode.stirred |= matches!(episode.state, State::Retiring(..) | State::Quarantining(_));
+        episode.stirred |=
+            matches!(episode.state, State::Retiring(..) | State::Quarantining(_) | State::Finishing);
         match episode.looking {
             Looking::No => {
                 episode.looking = Looking::Yes;
@@ -148,6 +149,7 @@ impl Machine {
     pub(super) fn found(&mut self, id: &EpisodeId, look: Look) {
         match look {
             Look::Gone => self.found_gone(id),
+            Look::BeingRemoved => self.found_being_removed(id),
             Look::Open => {
                 self.found_open(id);
                 self.odd_marker(id, None);
@@ -195,7 +197,8 @@ impl Machine {
                     | State::Packing
                     | State::Sending(_)
                     | State::Retiring(..)
-                    | State::Quarantining(_) => {}
+                    | State::Quarantining(_)
+                    | State::Finishing => {}
                 }
             }
             Look::Unreadable(why) => {
@@ -231,7 +234,7 @@ impl Machine {
         }
     }
 
-    fn found_gone(&mut self, id: &EpisodeId) {
+    pub(super) fn found_gone(&mut self, id: &EpisodeId) {
         let Some(episode) = self.episodes.get(id) else { return };
         if episode.busy() {
             return;

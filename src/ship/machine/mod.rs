@@ -23,6 +23,7 @@ pub mod census;
 pub mod fairness;
 pub mod ground;
 pub mod hold;
+mod leaving;
 pub mod look_back;
 mod looking;
 mod order;
@@ -124,6 +125,8 @@ pub enum Event {
     Retired(EpisodeId, Moved),
     /// [`Effect::Quarantine`] came back.
     Quarantined(EpisodeId, Moved),
+    /// [`Effect::Finish`] came back.
+    Finished(EpisodeId, Moved),
     /// [`Effect::Orphan`] came back.
     OrphanSettled(EpisodeId, OrphanEnd),
     /// What lay in the outbox under this name was of another episode, and may be the last copy of
@@ -254,6 +257,8 @@ pub enum Effect {
         /// Why.
         reason: Reason,
     },
+    /// It was copied away, and what is left of it where it stood is to be removed: go on with that.
+    Finish(EpisodeId),
     /// An archive whose episode is gone: find out whether it is the last copy.
     Orphan {
         /// Whose name it has.
@@ -335,6 +340,15 @@ pub enum Notice {
         id: EpisodeId,
         /// It was taken.
         is_delivered: bool,
+        /// Which file, in words.
+        what: String,
+        /// Looked at again in.
+        pause: Duration,
+    },
+    /// It is copied away, and what is left of it where it stood is not removed yet: a file of that is open for writing.
+    LeftBehind {
+        /// Which.
+        id: EpisodeId,
         /// Which file, in words.
         what: String,
         /// Looked at again in.

@@ -188,6 +188,7 @@ impl Machine {
             | Notice::OpenFile(id, why, _)
             | Notice::OpenFileAccepted(id, why, _)
             | Notice::OpenFileBeforeMove { id, what: why, .. }
+            | Notice::LeftBehind { id, what: why, .. }
             | Notice::Stuck(id, why, _) => (id, why),
             Notice::PackingPaused(why, _) | Notice::OutboxFull(why, _) => {
                 self.ledger.paused.clone_from(why);
@@ -228,10 +229,11 @@ fn waits_for_the_destination(state: &State) -> bool {
         | State::Resting(Next::Pack, Rest::Weather | Rest::Refused) => true,
         State::Open
         | State::Resting(Next::Pack, Rest::Local)
-        | State::Resting(Next::Retire(..) | Next::Quarantine(_), _)
+        | State::Resting(Next::Retire(..) | Next::Quarantine(_) | Next::Finish, _)
         | State::Parked(_)
         | State::Retiring(..)
-        | State::Quarantining(_) => false,
+        | State::Quarantining(_)
+        | State::Finishing => false,
     }
 }
 
@@ -245,7 +247,7 @@ fn shown_state(state: &State) -> EpisodeState {
         State::Resting(_, Rest::Weather | Rest::Local) => EpisodeState::Waiting,
         State::Resting(_, Rest::Refused) => EpisodeState::Refused,
         State::Parked(_) => EpisodeState::Conflict,
-        State::Retiring(..) | State::Quarantining(_) => EpisodeState::Moving,
+        State::Retiring(..) | State::Quarantining(_) | State::Finishing => EpisodeState::Moving,
     }
 }
 
@@ -268,7 +270,8 @@ fn is_delivered(state: &State) -> bool {
     match state {
         State::Retiring(..)
         | State::Quarantining(_)
-        | State::Resting(Next::Retire(..) | Next::Quarantine(_), _) => true,
+        | State::Finishing
+        | State::Resting(Next::Retire(..) | Next::Quarantine(_) | Next::Finish, _) => true,
         State::Open
         | State::Sealed
         | State::Checking
@@ -298,7 +301,8 @@ fn glimpse(id: &EpisodeId, state: EpisodeState, episode: &Episode, now: Duration
         | State::Ready(_)
         | State::Sending(_)
         | State::Retiring(..)
-        | State::Quarantining(_) => (None, None),
+        | State::Quarantining(_)
+        | State::Finishing => (None, None),
     };
     let size_bytes = match &episode.state {
         State::Ready(packed)
@@ -310,8 +314,9 @@ fn glimpse(id: &EpisodeId, state: EpisodeState, episode: &Episode, now: Duration
         | State::Sealed
         | State::Checking
         | State::Packing
-        | State::Resting(Next::Pack | Next::Quarantine(_), _)
-        | State::Quarantining(_) => None,
+        | State::Resting(Next::Pack | Next::Quarantine(_) | Next::Finish, _)
+        | State::Quarantining(_)
+        | State::Finishing => None,
     };
     let made_ns = episode.stamp.filter(|_| state != EpisodeState::Open).map(|stamp| stamp.made_ns);
     Glimpse { id: id.clone(), state, made_ns, why, again_in, size_bytes }

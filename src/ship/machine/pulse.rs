@@ -47,6 +47,8 @@ pub enum Work {
     Send,
     Retire,
     Quarantine,
+    /// Removing what a move has left where the episode stood.
+    Finish,
     Orphan,
     Sweep,
     Relieve,
@@ -157,6 +159,7 @@ impl Allowances {
             | Work::Discard
             | Work::Retire
             | Work::Quarantine
+            | Work::Finish
             | Work::Orphan
             | Work::Sweep
             | Work::Relieve
@@ -230,6 +233,7 @@ impl Part {
             Effect::Send { id, .. } => (Work::Send, Some(id)),
             Effect::Retire { id, .. } => (Work::Retire, Some(id)),
             Effect::Quarantine { id, .. } => (Work::Quarantine, Some(id)),
+            Effect::Finish(id) => (Work::Finish, Some(id)),
             Effect::Orphan { id, .. } => (Work::Orphan, Some(id)),
             Effect::Sweep => (Work::Sweep, None),
             Effect::Relieve { .. } => (Work::Relieve, None),
@@ -256,6 +260,7 @@ impl Part {
             Event::Attempted(id, _) => (Work::Send, Some(id)),
             Event::Retired(id, _) => (Work::Retire, Some(id)),
             Event::Quarantined(id, _) => (Work::Quarantine, Some(id)),
+            Event::Finished(id, _) => (Work::Finish, Some(id)),
             Event::OrphanSettled(id, _) => (Work::Orphan, Some(id)),
             Event::Swept(_) => (Work::Sweep, None),
             Event::Relieved(_) => (Work::Relieve, None),
@@ -294,6 +299,7 @@ impl fmt::Display for Part {
             Work::Send => "the upload of",
             Work::Retire => "the move to shipped/ of",
             Work::Quarantine => "the move to quarantine/ of",
+            Work::Finish => "the removal of what is left in episodes/ of",
             Work::Orphan => "the putting away of the archive of",
             Work::Sweep => "the clean-up of quarantine/ and shipped/",
             Work::Relieve => "the making of room in shipped/",

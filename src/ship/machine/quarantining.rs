@@ -38,10 +38,10 @@ impl Machine {
             return;
         };
         match moved {
-            Moved::To(path) => {
+            Moved::To(ref path) | Moved::Leaving(ref path) => {
                 self.tally.fatal += 1;
-                self.tell(Notice::Quarantined(id.clone(), *reason, path));
-                self.forget_unless_back(id);
+                self.tell(Notice::Quarantined(id.clone(), *reason, path.clone()));
+                if matches!(moved, Moved::Leaving(_)) { self.finish(id) } else { self.forget_unless_back(id) }
             }
             Moved::Gone => {
                 self.discard_scratch(id);

@@ -162,6 +162,10 @@ impl Machine {
                 self.on_disk -= 1;
                 self.quarantined(&id, moved, now);
             }
+            Event::Finished(id, moved) => {
+                self.on_disk -= 1;
+                self.finished(&id, moved, now);
+            }
             Event::OrphanSettled(id, end) => {
                 self.on_disk -= 1;
                 self.orphan_settled(&id, end, now);
@@ -282,7 +286,8 @@ impl Machine {
                 | State::Sending(_)
                 | State::Resting(_, Rest::Weather | Rest::Local)
                 | State::Retiring(..)
-                | State::Quarantining(_) => tally.transient_failures += 1,
+                | State::Quarantining(_)
+                | State::Finishing => tally.transient_failures += 1,
             }
         }
         tally.transient_failures += tally.unseen;
@@ -321,7 +326,8 @@ impl Machine {
             | State::Resting(..)
             | State::Parked(_)
             | State::Retiring(..)
-            | State::Quarantining(_) => {}
+            | State::Quarantining(_)
+            | State::Finishing => {}
         }
         if let Some(episode) = self.episodes.get_mut(id) {
             episode.state = state;

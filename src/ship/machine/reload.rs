@@ -47,7 +47,8 @@ impl Machine {
             | State::Ready(_)
             | State::Sending(_)
             | State::Retiring(..)
-            | State::Quarantining(_) => false,
+            | State::Quarantining(_)
+            | State::Finishing => false,
         };
         let waiting = self.episodes.iter().filter(|(_, episode)| waits_for_a_person(&episode.state));
         let mut waiting: Vec<_> = waiting.map(|(id, _)| id.clone()).collect();

@@ -1,9 +1,10 @@
 //! One episode: what it is, and what the steps can say about it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
+pub use super::leaving::Moved;
 use super::verdict::{Proof, Refusal};
 pub use crate::episode::Look;
 use crate::{
@@ -87,33 +88,6 @@ pub enum Check {
     Unknown(String),
 }
 
-/// What became of a move.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Moved {
-    /// It stands there now.
-    To(PathBuf),
-    /// It is not what was packed; it was put back.
-    Changed,
-    /// It would have to be copied, and a file of it is open for writing: it stays where it is until that is closed.
-    Open {
-        /// The file, seen from the episode.
-        file: PathBuf,
-        /// The same in words, with the process where that is known.
-        what: String,
-    },
-    /// It is not there.
-    Gone,
-    /// It could not be moved; why, and what to type.
-    Failed(String),
-    /// There was no room for it where it was to go.
-    NoRoom {
-        /// Why, in words.
-        why: String,
-        /// What that would take on the disk of `shipped/`, bytes.
-        need_bytes: u64,
-    },
-}
-
 /// What became of an archive without an episode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrphanEnd {
@@ -161,6 +135,8 @@ pub(super) enum State {
     /// The receiver has it; the move to `shipped/` waits for the disk, or is under way.
     Retiring(Arc<Packed>, Proof),
     Quarantining(Box<Reason>),
+    /// What is left of it where it stood is being removed.
+    Finishing,
 }
 
 /// What follows a rest.
@@ -170,6 +146,7 @@ pub(super) enum Next {
     Send(Arc<Packed>),
     Retire(Arc<Packed>, Proof),
     Quarantine(Box<Reason>),
+    Finish,
 }
 
 /// Why an episode rests; what `ship --once` counts it as.
@@ -439,7 +416,8 @@ impl Episode {
                 | State::Packing
                 | State::Sending(_)
                 | State::Retiring(..)
-                | State::Quarantining(_) => true,
+                | State::Quarantining(_)
+                | State::Finishing => true,
                 State::Open | State::Sealed | State::Ready(_) | State::Resting(..) | State::Parked(_) => {
                     false
                 }

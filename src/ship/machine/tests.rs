@@ -248,6 +248,7 @@ fn name(effect: &Effect) -> (&'static str, String) {
         Effect::Discard(id) => ("discard", id),
         Effect::Retire { id, .. } => ("retire", id),
         Effect::Quarantine { id, .. } => ("quarantine", id),
+        Effect::Finish(id) => ("finish", id),
         Effect::Orphan { id, .. } => ("orphan", id),
         Effect::ReadClock => return ("clock", String::new()),
         Effect::Pace(_) => return ("pace", String::new()),

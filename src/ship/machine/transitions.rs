@@ -152,7 +152,8 @@ impl Machine {
             | State::Packing
             | State::Resting(..)
             | State::Retiring(..)
-            | State::Quarantining(_) => return,
+            | State::Quarantining(_)
+            | State::Finishing => return,
         };
         // What lies nowhere has no sidecar that could say that it was tried.
         let to_note = episode.noted == Noted::Due && !episode.without_copy;
@@ -248,12 +249,12 @@ impl Machine {
             return;
         };
         match moved {
-            Moved::To(path) => {
+            Moved::To(ref path) | Moved::Leaving(ref path) => {
                 self.tally.shipped += 1;
                 self.something_to_remove();
                 self.look_back_later(id, path.clone(), now);
-                self.tell(Notice::Retired(id.clone(), packed.facts, proof.status(), path));
-                self.forget_unless_back(id);
+                self.tell(Notice::Retired(id.clone(), packed.facts, proof.status(), path.clone()));
+                if matches!(moved, Moved::Leaving(_)) { self.finish(id) } else { self.forget_unless_back(id) }
             }
             Moved::Gone => {
                 self.discard_scratch(id);
@@ -353,6 +354,7 @@ impl Machine {
             State::Resting(Next::Send(packed), _) => self.enter(id, State::Ready(packed)),
             State::Resting(Next::Retire(packed, proof), _) => self.retire(id, packed, proof),
             State::Resting(Next::Quarantine(reason), _) => self.quarantine(id, reason),
+            State::Resting(Next::Finish, _) => self.finish(id),
             State::Resting(Next::Pack, _) => self.enter(id, State::Sealed),
             state @ (State::Open
             | State::Sealed
@@ -361,7 +363,8 @@ impl Machine {
             | State::Ready(_)
             | State::Sending(_)
             | State::Retiring(..)
-            | State::Quarantining(_)) => self.enter(id, state),
+            | State::Quarantining(_)
+            | State::Finishing) => self.enter(id, state),
         }
     }
 

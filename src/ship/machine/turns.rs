@@ -35,7 +35,8 @@ impl Machine {
                 | State::Resting(..)
                 | State::Parked(_)
                 | State::Retiring(..)
-                | State::Quarantining(_) => {}
+                | State::Quarantining(_)
+                | State::Finishing => {}
             }
         }
     }

@@ -20,7 +20,7 @@ use super::{
 use crate::episode::{EpisodeId, printable};
 
 /// Looks that find a file open within the first moments say nothing: it is being closed.
-const QUIET_LOOKS: u32 = 3;
+pub(super) const QUIET_LOOKS: u32 = 3;
 
 impl Machine {
     /// `sealed_for`: how long the marker has stood, by the wall clock.

@@ -3,7 +3,11 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt as _, symlink},
+    net::TcpListener,
+    os::{
+        fd::OwnedFd,
+        unix::fs::{MetadataExt as _, symlink},
+    },
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     process::Command,
@@ -407,6 +411,129 @@ fn where_ctime_says_nothing_one_that_replaced_an_episode_with_its_sizes_and_time
         assert_eq!(sent, [FIRST, AGAIN], "after {status}: {}", daemon.log());
         assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), AGAIN);
     }
+}
+
+/// A folder of this machine as an sshfs shows it, served without a connection that would have to be let in.
+struct Sshfs(PathBuf);
+
+impl Sshfs {
+    fn over(server: &Path, at: &Path) -> Option<Self> {
+        let (sshfs, sftp) = (tool("sshfs")?, tool("/usr/lib/openssh/sftp-server")?);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            // One connection, for as long as it is mounted.
+            let stream: OwnedFd = listener.accept().unwrap().0.into();
+            let (input, output) = (stream.try_clone().unwrap(), stream);
+            let _ = Command::new(sftp).stdin(input).stdout(output).status();
+        });
+        let options = format!("directport={port}");
+        run(Command::new(sshfs)
+            .args(["-o", &options])
+            .arg(format!("localhost:{}", server.display()))
+            .arg(at))?;
+        Some(Self(at.to_owned()))
+    }
+}
+
+impl Drop for Sshfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn on_sshfs_one_that_was_swapped_at_the_server_is_not_retired_as_the_one_that_was_delivered() {
+    const FIRST: &[u8] = b"recorded first";
+    const AGAIN: &[u8] = b"recorded again";
+    let at_the_server = Arc::new(OnceLock::<PathBuf>::new());
+    let (of_script, swapped) = (Arc::clone(&at_the_server), AtomicBool::new(false));
+    let server = Scripted::new(move |seen, _| {
+        if seen.head.starts_with("HEAD") {
+            return Reply::empty(404);
+        }
+        if !swapped.swap(true, Ordering::SeqCst) {
+            replace_keeping_times(of_script.get().unwrap(), AGAIN);
+        }
+        Reply::stored(seen)
+    });
+    let sandbox = Sandbox::new(server.url());
+    let there = sandbox.path("there");
+    for folder in [&there, &sandbox.layout.episodes] {
+        fs::create_dir_all(folder).unwrap();
+    }
+    let Some(_mounted) = Sshfs::over(&there, &sandbox.layout.episodes) else { return };
+    at_the_server.set(there.join("run-1")).unwrap();
+    let daemon = sandbox.daemon();
+    let fresh = there.join(".run-1");
+    fs::create_dir(&fresh).unwrap();
+    for (name, content) in [("data.bin", FIRST), ("done.marker", b"")] {
+        fs::write(fresh.join(name), content).unwrap();
+        // As old as a file that was copied there: with the ctime of its mtime, as sshfs says.
+        assert!(
+            Command::new("touch")
+                .args(["-d", "2026-01-01"])
+                .arg(fresh.join(name))
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+    move_aside(&fresh, &there.join("run-1"));
+    // What is copied there before the last look is taken back.
+    eventually_within(PATIENCE, "the second is shipped", || {
+        server.count("run-1") == 2 && !there.join("run-1").exists()
+    });
+    let puts = server.seen().into_iter().filter(|seen| seen.head.starts_with("PUT"));
+    let sent: Vec<_> = puts.map(|seen| super::content_of(&seen.body, "data.bin")).collect();
+    assert_eq!(sent, [FIRST, AGAIN], "{}", daemon.log());
+    assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), AGAIN);
+}
+
+#[test]
+fn a_file_that_cannot_be_removed_is_found_before_its_episode_is_copied_away_and_the_fix_is_chattr() {
+    let file = Arc::new(OnceLock::<PathBuf>::new());
+    let flag = {
+        let file = Arc::clone(&file);
+        move |flag: &str| {
+            let set = Command::new("chattr").arg(flag).arg(file.get().unwrap()).output();
+            set.is_ok_and(|output| output.status.success())
+        }
+    };
+    let (set, was_set) = (flag.clone(), Arc::new(OnceLock::new()));
+    let is_set = Arc::clone(&was_set);
+    let server = Scripted::new(move |seen, _| {
+        is_set.get_or_init(|| set("+i"));
+        Reply::stored(seen)
+    });
+    let sandbox = Sandbox::new(server.url());
+    fs::create_dir_all(&sandbox.layout.shipped).unwrap();
+    let Some(_disk) = Mounted::over(&sandbox.layout.shipped, "16m") else { return };
+    let daemon = sandbox.daemon();
+    file.set(sandbox.layout.episodes.join("run-1/data/x.bin")).unwrap();
+    sandbox.seal("run-1", &[("data/x.bin", b"1")]);
+    eventually_within(PATIENCE, "it is sent", || was_set.get().is_some());
+    if was_set.get() != Some(&true) {
+        println!("skipped: only root sets that flag, and some file systems have none");
+        return;
+    }
+    let seen = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        daemon.wait_log("run-1 cannot go on: delivered, but it cannot be moved");
+        (ask(&sandbox, "doctor"), names(&sandbox.layout.episodes), visible(&sandbox.layout.shipped))
+    }));
+    flag("-i");
+    let ((_, doctor), episodes, shipped) = seen.unwrap();
+    let fix = format!("chattr -i '{}'", file.get().unwrap().display());
+    let moves = row(&doctor, "moves");
+    assert_eq!(moves["status"], "red", "{moves}");
+    assert!(moves["fix"].as_str().unwrap().ends_with(&fix), "{moves}");
+    assert_eq!(
+        (episodes, shipped),
+        (vec!["run-1".to_owned()], Vec::new()),
+        "nothing is hidden, and nothing there twice"
+    );
+    eventually_within(PATIENCE, "it is moved", || names(&sandbox.layout.episodes).is_empty());
+    assert_eq!(visible(&sandbox.layout.shipped), ["run-1"]);
 }
 
 #[test]

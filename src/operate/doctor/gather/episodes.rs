@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{DISK, folders::last_written, within};
 use crate::{
-    clock,
+    clock, durable,
     episode::{EpisodeId, Look},
     layout::Layout,
     manifest,
@@ -56,7 +56,7 @@ fn look_now(layout: &Layout, go_on: impl Fn() -> bool) -> Option<Episodes> {
         let since = match &look {
             Look::Sealed(stamp) => Some(WallTime::from_unix_seconds(stamp.made_ns / 1_000_000_000)),
             Look::Open if done => last_written(&folder, &mut looks),
-            Look::Open | Look::Gone | Look::OddMarker(_) | Look::Unreadable(_) => None,
+            Look::Open | Look::Gone | Look::BeingRemoved | Look::OddMarker(_) | Look::Unreadable(_) => None,
         };
         let holds_something = matches!(&look, Look::Sealed(stamp) if stamp.written_ns != 0);
         let bad_marker = if done && holds_something && markers > 0 {
@@ -72,6 +72,12 @@ fn look_now(layout: &Layout, go_on: impl Fn() -> bool) -> Option<Episodes> {
         {
             found.conflicts.push((id.clone(), why));
         }
+        if done
+            && matches!(look, Look::Open)
+            && let Some(copy) = durable::stays_beside(&folder)
+        {
+            found.left.push((id.clone(), copy));
+        }
         looked_into += usize::from(done);
         found.episodes.push(Episode { id, look, since, bad_marker });
     }
@@ -82,7 +88,8 @@ fn look_now(layout: &Layout, go_on: impl Fn() -> bool) -> Option<Episodes> {
         let ids = open.iter().chain(&others).map(|episode| &episode.id);
         found.reused = reused::among(ids, layout, clock::wall_now());
         // What was shipped while this looked has left.
-        found.reused.retain(|id| layout.episode(id).is_dir());
+        let left = &found.left;
+        found.reused.retain(|id| layout.episode(id).is_dir() && !left.iter().any(|(other, _)| other == id));
     }
     let strangers = scan.strangers.into_iter();
     found.strangers =

@@ -60,9 +60,12 @@ pub(super) async fn look(layout: Option<&Layout>) -> Looked {
         let path = path.clone();
         let looked = path.clone();
         tokio::spawn(async move {
-            let looked = within(DISK, move || (state_of(&looked), real(&looked), way_to(&looked)));
-            let (state, real, way) = looked.await.unwrap_or((FolderState::Hangs(DISK), None, Vec::new()));
-            Folder { name, path, state, way, real }
+            let looked = within(DISK, move || {
+                (state_of(&looked), real(&looked), filesystem::keeps_no_modes(&looked), way_to(&looked))
+            });
+            let hangs = || (FolderState::Hangs(DISK), None, false, Vec::new());
+            let (state, real, modeless, way) = looked.await.unwrap_or_else(hangs);
+            Folder { name, path, state, modeless, way, real }
         })
     });
     let mut folders = Vec::new();

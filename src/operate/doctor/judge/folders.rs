@@ -133,7 +133,8 @@ fn access(facts: &Facts) -> Option<Row> {
         if *is_read_only {
             read_only.get_or_insert(folder);
         }
-        if mode & WORLD_WRITABLE != 0 && mode & STICKY == 0 {
+        // Where there are no modes, its mount says who may what, and that is its owner's.
+        if mode & WORLD_WRITABLE != 0 && mode & STICKY == 0 && !folder.modeless {
             open_to_all.push((folder, *owned));
         }
     }

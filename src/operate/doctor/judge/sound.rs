@@ -29,6 +29,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
         name,
         path: PathBuf::from("/d").join(name),
         state: FolderState::There { owned, shared: None, read_only: false },
+        modeless: false,
         way: Vec::new(),
         real: Some((PathBuf::from("/d").join(name), 1)),
     };

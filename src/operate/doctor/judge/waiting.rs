@@ -65,7 +65,7 @@ fn markers(facts: &Facts, found: &Episodes) -> Row {
         // A manifest is written bit by bit: it may be whole in a moment, and the daemon waits as well.
         Look::Sealed(stamp) if is_fresh(stamp.written_ns, facts.now) => None,
         Look::Sealed(_) => episode.bad_marker.clone(),
-        Look::Gone | Look::Open => None,
+        Look::Gone | Look::BeingRemoved | Look::Open => None,
     };
     let bad: Vec<_> = found.episodes.iter().filter_map(|episode| Some((episode, why(episode)?))).collect();
     let Some((first, reason)) = bad.first() else {
@@ -84,7 +84,7 @@ fn markers(facts: &Facts, found: &Episodes) -> Row {
     let fix = fixes.first().cloned().unwrap_or_default();
     let summary = match first.look {
         Look::Sealed(_) | Look::OddMarker(_) => format!("{summary} If it is complete, seal it again."),
-        Look::Gone | Look::Open | Look::Unreadable(_) => summary,
+        Look::Gone | Look::BeingRemoved | Look::Open | Look::Unreadable(_) => summary,
     };
     details(Row::red(id, summary, fix)).with("fixes", fixes)
 }
@@ -109,7 +109,9 @@ fn remarked(facts: &Facts, found: &Episodes, episode: &Episode) -> String {
             let owner = format!("chown -R --reference={} {folder}", path(&found.folder));
             format!("{} && {}", hands.as_root(&format!("test -f {marker}")), hands.as_root(&owner))
         }
-        Look::Unreadable(_) | Look::Gone | Look::Open => facts.hands.as_root(&format!("ls -la {folder}")),
+        Look::Unreadable(_) | Look::Gone | Look::BeingRemoved | Look::Open => {
+            facts.hands.as_root(&format!("ls -la {folder}"))
+        }
     }
 }
 

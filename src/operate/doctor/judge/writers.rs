@@ -1,6 +1,6 @@
 //! `open-files`, `shipped-changed`, `reused-names`: recorders that go on writing.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use crate::{
     episode::EpisodeId,
@@ -11,6 +11,7 @@ use crate::{
         words::{count, path, span, word},
     },
     snapshot::{OpenFile, Snapshot},
+    tree::shown,
 };
 
 /// A file that was not closed for so long was forgotten, or its recorder was.
@@ -145,6 +146,9 @@ fn requeue(id: &str, folder: &str) -> String {
 
 fn reused(facts: &Facts, found: &Episodes) -> Row {
     let (id, reused) = (Id::ReusedNames, &found.reused);
+    if let Some((first, copy)) = found.left.first() {
+        return left(facts, found, first, copy);
+    }
     let Some(first) = reused.first() else {
         return Row::green(id, "No name in episodes/ is that of an episode that was shipped within the day.");
     };
@@ -161,6 +165,26 @@ fn reused(facts: &Facts, found: &Episodes) -> Row {
     let episodes: Vec<_> = reused.iter().map(EpisodeId::as_str).collect();
     let fix = facts.hands.as_root(&format!("ls -laR {}", path(&found.folder.join(first.as_str()))));
     Row::yellow(id, summary, fix).with("episodes", episodes)
+}
+
+/// To be compared first: what the folder is worth, its recorder knows.
+fn left(facts: &Facts, found: &Episodes, first: &EpisodeId, copy: &Path) -> Row {
+    let folder = found.folder.join(first.as_str());
+    let summary = format!(
+        "{} in episodes/ of what was moved by a copy, and was written to while it was removed there: {}. Its copy is {}, and has all but \
+         what was written then. Compare the two; then remove the folder, or give it a name of its own (mv -T) and seal it: under its old one \
+         it is a conflict at a receiver of ours, and replaces what a plain web server holds.",
+        if found.left.len() == 1 {
+            "1 folder is a rest".to_owned()
+        } else {
+            format!("{} folders are rests, each", found.left.len())
+        },
+        shown(&folder),
+        shown(copy)
+    );
+    let episodes: Vec<_> = found.left.iter().map(|(id, _)| id.as_str()).collect();
+    let fix = facts.hands.as_root(&format!("diff -r {} {}", path(&folder), path(copy)));
+    Row::red(Id::ReusedNames, summary, fix).with("episodes", episodes)
 }
 
 #[cfg(test)]
@@ -227,6 +251,20 @@ mod tests {
             assert_eq!(rows[0].summary.contains("cannot be told"), says.is_some(), "{rows:?}");
             assert!(says.is_none_or(|says| rows[0].summary.contains(says)), "{rows:?}");
         }
+    }
+
+    #[test]
+    fn what_stays_of_a_source_that_was_written_to_while_it_was_removed_is_red_with_both_paths() {
+        let mut facts = sound();
+        let found = facts.episodes.as_mut().unwrap();
+        let id = EpisodeId::parse("a").unwrap();
+        found.left = vec![(id, "/d/shipped/a~1".into())];
+        let row = rows(&facts).pop().unwrap();
+        assert_eq!(
+            (row.status, row.fix.as_deref()),
+            (Status::Red, Some("diff -r /d/episodes/a '/d/shipped/a~1'"))
+        );
+        assert!(row.summary.contains("/d/episodes/a. Its copy is /d/shipped/a~1"), "{row:?}");
     }
 
     #[test]

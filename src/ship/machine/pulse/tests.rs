@@ -79,6 +79,7 @@ fn every_kind_of_work_can_stop_the_heart() {
         Work::Send,
         Work::Retire,
         Work::Quarantine,
+        Work::Finish,
         Work::Orphan,
         Work::Sweep,
         Work::Relieve,

@@ -111,6 +111,7 @@ impl World {
             | Event::Attempted(..)
             | Event::Retired(..)
             | Event::Quarantined(..)
+            | Event::Finished(..)
             | Event::OrphanSettled(..)
             | Event::PutAside(_)
             | Event::Swept(_)
@@ -360,6 +361,7 @@ fn describe(effect: &Effect) -> (&'static str, Option<&EpisodeId>) {
         Effect::Cancel(_) => ("cancel", None),
         Effect::Retire { id, .. } => ("retire", Some(id)),
         Effect::Quarantine { id, .. } => ("quarantine", Some(id)),
+        Effect::Finish(id) => ("finish", Some(id)),
         Effect::Orphan { id, .. } => ("orphan", Some(id)),
         Effect::Sweep => ("sweep", None),
         Effect::ReadClock => ("clock", None),

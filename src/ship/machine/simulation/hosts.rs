@@ -209,6 +209,7 @@ impl<O: Outside> Hosts<O> {
             | Effect::Measure { .. }
             | Effect::Relieve { .. }
             | Effect::Quarantine { .. }
+            | Effect::Finish(_)
             | Effect::Orphan { .. } => {
                 unreachable!("there is room, and nothing is at fault: {effect:?}")
             }

@@ -78,6 +78,7 @@ impl World {
             | Effect::Send { .. }
             | Effect::Retire { .. }
             | Effect::Quarantine { .. }
+            | Effect::Finish(_)
             | Effect::Orphan { .. }
             | Effect::ReadClock
             | Effect::Sweep
@@ -103,6 +104,7 @@ impl World {
             Effect::Keep { .. }
             | Effect::Retire { .. }
             | Effect::Quarantine { .. }
+            | Effect::Finish(_)
             | Effect::Orphan { .. }
             | Effect::Sweep
             | Effect::LookBack(_)
@@ -160,6 +162,7 @@ impl World {
                 Effect::Keep { .. }
                 | Effect::Retire { .. }
                 | Effect::Quarantine { .. }
+                | Effect::Finish(_)
                 | Effect::Orphan { .. }
                     if self.dice.chance(50) =>
                 {
@@ -176,6 +179,7 @@ impl World {
                 | Effect::Cancel(_)
                 | Effect::Retire { .. }
                 | Effect::Quarantine { .. }
+                | Effect::Finish(_)
                 | Effect::Orphan { .. }
                 | Effect::Sweep
                 | Effect::ReadClock
@@ -228,6 +232,7 @@ impl World {
                 }
                 Event::Quarantined(id.clone(), moved)
             }
+            Effect::Finish(id) => Event::Finished(id.clone(), Moved::Gone),
             Effect::Orphan { id, displaced } => {
                 let end = self.settle_orphan(id, *displaced);
                 Event::OrphanSettled(id.clone(), end)

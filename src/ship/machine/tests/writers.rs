@@ -180,3 +180,35 @@ fn what_would_be_copied_away_while_a_file_is_open_waits_with_pauses_and_is_told_
     }
     assert_eq!(packs(&bench, "a"), Some(OpenFiles::WaitedFor));
 }
+
+#[test]
+fn what_a_move_has_left_where_it_stood_is_gone_on_with_until_it_is_gone_and_is_shown_meanwhile() {
+    for is_this_processes in [true, false] {
+        let mut bench = Bench::new();
+        let found = || scanned(&[("a", Look::BeingRemoved)], &[]);
+        if is_this_processes {
+            bench.seal_and_pack("a", 1);
+            bench.answer("a", 201, AnswerBody::Empty);
+            bench.hear(Event::Retired(of("a"), Moved::Leaving("a".into())));
+        } else {
+            bench.hear(found());
+        }
+        for n in 0..20 {
+            assert_eq!(bench.take("finish"), ["a"], "{n}");
+            bench.hear(Event::Finished(of("a"), Moved::open("x".into())));
+            // Whoever looks meanwhile finds what is known.
+            bench.hear(found());
+            assert_eq!(bench.take("finish"), [""; 0], "not before its time");
+            while !bench.wanted.iter().any(|effect| matches!(effect, Effect::Finish(_))) {
+                bench.wait_for_deadline();
+            }
+        }
+        let told = bench.told.iter().filter(|notice| matches!(notice, Notice::LeftBehind { .. })).count();
+        assert_eq!(told, 3, "at 4, 8 and 16 looks");
+        bench.hear(Event::Finished(of("a"), Moved::Failed("EPERM".to_owned())));
+        assert!(bench.told(|notice| matches!(notice, Notice::Stuck(..))));
+        bench.wait_for_deadline();
+        bench.hear(Event::Finished(of("a"), Moved::Gone));
+        assert!(!bench.machine.episodes.contains_key(&of("a")));
+    }
+}

@@ -44,6 +44,14 @@ fn each_state_of_a_folder_has_its_row_and_its_fix() {
 }
 
 #[test]
+fn where_the_file_system_keeps_no_modes_nobody_is_told_to_change_them() {
+    let mut facts = sound();
+    let shipped = facts.folders.iter_mut().find(|folder| folder.name == "shipped").unwrap();
+    (shipped.state, shipped.modeless) = (there(10, 0o777, false), true);
+    assert_eq!(of(&facts, Id::FolderAccess).status, Status::Green);
+}
+
+#[test]
 fn folders_in_one_another_are_red() {
     let mut facts = sound();
     facts.overlap = Some([PathBuf::from("/d/episodes"), PathBuf::from("/d/shipped")]);

@@ -1,0 +1,367 @@
+//! Removing a directory where it stands, since it can have no other name (EXDEV from every rename: overlayfs says so of what its
+//! lower layer has).
+//!
+//! ```text
+//!  .sealift-removing in it, durably ▸ the marker ▸ fsync ▸ each other entry ▸ the note ▸ the directory
+//!                                                    ├─ a file is open: the rest stays, and it is gone on with later
+//!                                                    └─ written to, or not listed: the rest stays, and the note says so
+//! ```
+//!
+//! The note says first that this is no episode any more; then the marker goes, so that no half of it looks whole. The directory
+//! keeps its name meanwhile, and so anybody can write to it, or put something into it. Therefore only what was listed before the copy
+//! was compared with it is removed ([`super::listed`]), and each entry is looked at just before it goes: between that look and the
+//! unlink lie microseconds, in which what is written is lost.
+
+use std::{
+    ffi::CStr,
+    fs::File,
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, statat},
+    io::Errno,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    comparing, create_scratch, listed::Listed, named, parent_of, remove_file, removing::remove_closed,
+    sync_folder,
+};
+use crate::{
+    layout::{MARKER, REMOVING},
+    open_files::{self, Probe, Writers},
+    progress::Progress,
+    tree::{
+        open::{self, Error, Stat},
+        shown,
+    },
+};
+
+/// How many names of a folder are held at once, and unlinked before the next are read.
+const NAMES_AT_ONCE: usize = 1024;
+
+/// What stands in the note inside a directory that is removed where it stands.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    /// The version of this form; no other program's file has it.
+    sealift_removing: u32,
+    /// Where the directory was copied to; none where it was to go without that.
+    #[serde(default)]
+    copied_to: Option<PathBuf>,
+    /// It is removed no further: what is left is not all in the copy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    stays: bool,
+}
+
+const NOTE_VERSION: u32 = 1;
+/// A path and a few words.
+const MAX_NOTE_BYTES: u64 = 16 * 1024;
+
+/// Writes the note, durably. From here on, what is left of the directory without its marker is no episode.
+pub(super) fn note_removal(directory: &Path, copied_to: Option<&Path>) -> io::Result<()> {
+    write_note(directory, copied_to, false)
+}
+
+fn write_note(directory: &Path, copied_to: Option<&Path>, stays: bool) -> io::Result<()> {
+    let note = Note { sealift_removing: NOTE_VERSION, copied_to: copied_to.map(Path::to_owned), stays };
+    let path = directory.join(REMOVING);
+    // One that is there is of a try that did not get further, or a half.
+    remove_file(&path)?;
+    let written = create_scratch(&path).and_then(|mut file| {
+        file.write_all(&serde_json::to_vec(&note)?)?;
+        file.sync_all()
+    });
+    let written = written.and_then(|()| sync_folder(directory));
+    if written.is_err() {
+        let _ = remove_file(&path);
+    }
+    written.map_err(|error| named(directory, &error))
+}
+
+/// Takes the note back: nothing was removed.
+pub(super) fn withdraw_note(directory: &Path) -> io::Result<()> {
+    remove_file(&directory.join(REMOVING))?;
+    sync_folder(directory)
+}
+
+/// The note in a directory; `None` where there is none, or one that no holder of the lock has written whole.
+fn note_in(folder: impl AsFd) -> Option<Note> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(openat(folder, REMOVING, flags, Mode::empty()).ok()?);
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut text = Vec::new();
+    file.take(MAX_NOTE_BYTES).read_to_end(&mut text).ok()?;
+    serde_json::from_slice::<Note>(&text).ok().filter(|note| note.sealift_removing == NOTE_VERSION)
+}
+
+fn note_below(directory: &Path) -> Option<Note> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    note_in(openat(CWD, directory, flags, Mode::empty()).ok()?)
+}
+
+/// Whether a directory is one that is removed where it stands.
+#[must_use]
+pub fn is_being_removed(directory: &Path) -> bool {
+    note_below(directory).is_some_and(|note| !note.stays)
+}
+
+/// As [`is_being_removed`], of an open folder.
+pub fn is_being_removed_in(folder: impl AsFd) -> bool {
+    note_in(folder).is_some_and(|note| !note.stays)
+}
+
+/// The copy of a directory that was being removed where it stands and is not any more: it was written to meanwhile, and what is left
+/// of it stays.
+#[must_use]
+pub fn stays_beside(directory: &Path) -> Option<PathBuf> {
+    note_below(directory).filter(|note| note.stays)?.copied_to
+}
+
+/// Why a removal did not go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stopped {
+    #[error("{} is open for writing", shown(.0))]
+    Open(PathBuf),
+    #[error("{} was written to, or put there, while the rest was removed", shown(.0))]
+    Changed(PathBuf),
+}
+
+impl From<Stopped> for io::Error {
+    fn from(stopped: Stopped) -> Self {
+        Self::new(io::ErrorKind::ResourceBusy, stopped)
+    }
+}
+
+/// What is asked of each entry before it goes.
+pub(super) struct Guard<'a> {
+    top: &'a Path,
+    probe: Probe,
+    listed: Listed,
+}
+
+impl Guard<'_> {
+    fn relative<'path>(&self, path: &'path Path) -> &'path Path {
+        path.strip_prefix(self.top).unwrap_or(path)
+    }
+
+    /// Whether this may go. A file that has other names is handed back, to be looked at once more when it has lost this one.
+    pub(super) fn permits(
+        &self,
+        folder: &File,
+        name: &CStr,
+        path: &Path,
+        seen: &Stat,
+    ) -> io::Result<Option<OwnedFd>> {
+        let relative = self.relative(path);
+        if seen.file_type() == FileType::RegularFile && self.probe.asks() {
+            // What cannot be opened is another user's, of whom nothing can be told.
+            let file = open::file(folder, name, seen, |now| (now.dev, now.ino) == (seen.dev, seen.ino));
+            if file.is_ok_and(|file| self.probe.writers(&file) == Writers::Open) {
+                return Err(Stopped::Open(relative.to_owned()).into());
+            }
+        }
+        // Only now: who had it open before has written by now, and shows in this.
+        let now = match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
+            Ok(now) => now,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(named(path, &errno.into())),
+        };
+        let stat = Stat::from(now);
+        if !self.listed.has(relative.as_os_str().as_bytes(), &stat) {
+            return Err(Stopped::Changed(relative.to_owned()).into());
+        }
+        if now.st_nlink < 2 || stat.file_type() == FileType::Directory {
+            return Ok(None);
+        }
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(openat(folder, name, flags, Mode::empty()).ok())
+    }
+
+    /// It went under this name.
+    pub(super) fn went(&mut self, other_names: Option<OwnedFd>) {
+        if let Some(now) = other_names.and_then(|file| fstat(file).ok()) {
+            self.listed.lost_a_name(&now.into());
+        }
+    }
+}
+
+/// What became of a removal.
+enum Ended {
+    Removed,
+    /// It was sealed anew before anything went.
+    MarkerChanged,
+    Stopped(Stopped),
+}
+
+/// Removes a directory with a note in it: its marker first and durably, the note last. Where nothing is listed, whatever is there goes.
+fn remove_noted(path: &Path, mut guard: Option<Guard<'_>>, progress: &Progress) -> io::Result<Ended> {
+    let top = File::open(path)?;
+    match open::stat(&top, c"done.marker") {
+        Ok(marker) if marker.file_type() != FileType::Directory => {
+            if guard.as_ref().is_some_and(|guard| !guard.listed.has(MARKER.as_bytes(), &marker)) {
+                return Ok(Ended::MarkerChanged);
+            }
+            remove_file(&path.join(MARKER)).map_err(|error| named(path, &error))?;
+            sync_folder(path)?;
+        }
+        Ok(_) | Err(Error::Io(Errno::NOENT)) => {}
+        Err(Error::Io(errno)) => return Err(named(path, &errno.into())),
+        Err(Error::Changed | Error::Mount) => return Err(io::ErrorKind::ResourceBusy.into()),
+    }
+    match remove_rest(path, guard.as_mut(), progress) {
+        Ok(()) => Ok(Ended::Removed),
+        Err(error) => match error.downcast::<Stopped>() {
+            Ok(stopped) => Ok(Ended::Stopped(stopped)),
+            Err(error) => Err(error),
+        },
+    }
+}
+
+fn remove_rest(path: &Path, mut guard: Option<&mut Guard<'_>>, progress: &Progress) -> io::Result<()> {
+    loop {
+        let names: Vec<_> = std::fs::read_dir(path)?
+            .map(|entry| entry.map(|entry| entry.file_name()))
+            .filter(|name| !matches!(name, Ok(name) if name == REMOVING))
+            .take(NAMES_AT_ONCE)
+            .collect::<io::Result<_>>()?;
+        if names.is_empty() {
+            break;
+        }
+        for name in names {
+            remove_closed(&path.join(name), guard.as_deref_mut(), progress)?;
+        }
+    }
+    remove_file(&path.join(REMOVING))?;
+    match std::fs::remove_dir(path) {
+        // What was put there since is not ours to remove, and keeps the directory.
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && guard.is_some() => {
+            return Err(Stopped::Changed(PathBuf::from(".")).into());
+        }
+        removed => removed.map_err(|error| named(path, &error))?,
+    }
+    sync_folder(parent_of(path)?)
+}
+
+/// Removes a directory where it stands, that is copied nowhere and was to go.
+pub(super) fn remove_where_it_stands(path: &Path, progress: &Progress) -> io::Result<()> {
+    note_removal(path, None)?;
+    // What cannot be read through is given permission on the way, and goes as it is.
+    let listed = Listed::of(path, progress).ok();
+    let guard = listed.map(|listed| Guard { top: path, probe: Probe::never(), listed });
+    let why = match remove_noted(path, guard, progress)? {
+        Ended::Removed => return Ok(()),
+        Ended::MarkerChanged => Stopped::Changed(MARKER.into()),
+        Ended::Stopped(why) => why,
+    };
+    withdraw_note(path)?;
+    Err(io::Error::new(
+        io::ErrorKind::ResourceBusy,
+        format!("{}: {why}. What is left of it stays", path.display()),
+    ))
+}
+
+/// What became of the source of a copy that was to be removed where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Finished {
+    /// There is no such removal under way.
+    NoSuch,
+    /// It is gone.
+    Removed,
+    /// This file of it is open for writing. It is still being removed, and is to be gone on with when that is closed.
+    Open(PathBuf),
+    /// This file of it is not what the copy has: what is left stays, and is not removed any more.
+    Stays(PathBuf),
+}
+
+/// Whether the source, which has a note in it, is what it was; `against` is asked when what stands in it was listed. The first that
+/// speaks against it is handed back, with the note taken back and nothing removed.
+pub(super) fn remove_copied<E>(
+    path: &Path,
+    copy: &Path,
+    probe: Probe,
+    against: impl FnOnce() -> Option<E>,
+    changed: impl FnOnce() -> E,
+    progress: &Progress,
+) -> io::Result<Result<Finished, E>> {
+    let listed = Listed::of(path, progress);
+    let listed = match listed {
+        Ok(listed) => listed,
+        Err(error) => {
+            withdraw_note(path)?;
+            return Err(error);
+        }
+    };
+    if let Some(against) = against() {
+        withdraw_note(path)?;
+        return Ok(Err(against));
+    }
+    match remove_noted(path, Some(Guard { top: path, probe, listed }), progress)? {
+        Ended::MarkerChanged => {
+            withdraw_note(path)?;
+            Ok(Err(changed()))
+        }
+        Ended::Removed => Ok(Ok(Finished::Removed)),
+        Ended::Stopped(Stopped::Open(file)) => Ok(Ok(Finished::Open(file))),
+        Ended::Stopped(Stopped::Changed(file)) => stays(path, copy, file).map(Ok),
+    }
+}
+
+fn stays(path: &Path, copy: &Path, file: PathBuf) -> io::Result<Finished> {
+    write_note(path, Some(copy), true)?;
+    tracing::warn!(
+        "{} was copied to {} and was being removed, and {} was written to, or put there, meanwhile. What is left of it stays, as a recording \
+         that is open: look at it, and seal it under another name or remove it by hand (`sealift doctor`).",
+        shown(path),
+        shown(copy),
+        shown(&path.join(&file))
+    );
+    Ok(Finished::Stays(file))
+}
+
+/// Goes on with the removal of a directory that has a note in it, as far as nothing goes that is nowhere else. Under the lock.
+///
+/// # Errors
+/// It, or its copy, cannot be read, or removed.
+pub fn finish_removal(path: &Path, progress: &Progress) -> io::Result<Finished> {
+    let Some(note) = note_below(path).filter(|note| !note.stays) else { return Ok(Finished::NoSuch) };
+    let Some(copy) = note.copied_to else {
+        // There is nothing to compare with: it was to go.
+        return remove_noted(path, None, progress).map(|_| Finished::Removed);
+    };
+    let listed = Listed::of(path, progress)?;
+    let probe = Probe::below(path);
+    if let Some(file) = open_files::find_open(path, probe, progress).map_err(io::Error::other)? {
+        return Ok(Finished::Open(file));
+    }
+    if let Some(missing) = missing_in(path, &copy, progress)? {
+        return stays(path, &copy, missing);
+    }
+    match remove_noted(path, Some(Guard { top: path, probe, listed }), progress)? {
+        Ended::Removed => Ok(Finished::Removed),
+        Ended::Stopped(Stopped::Open(file)) => Ok(Finished::Open(file)),
+        Ended::Stopped(Stopped::Changed(file)) => stays(path, &copy, file),
+        Ended::MarkerChanged => stays(path, &copy, MARKER.into()),
+    }
+}
+
+/// The first that is left of a source and is not in its copy.
+fn missing_in(path: &Path, copy: &Path, progress: &Progress) -> io::Result<Option<PathBuf>> {
+    match std::fs::symlink_metadata(copy) {
+        Ok(found) if found.is_dir() => comparing::missing_in(path, copy, progress).map_err(io::Error::other),
+        Ok(_) => Ok(Some(PathBuf::from("."))),
+        // Where the folder above it is gone as well, that is a disk which is not there.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && parent_of(copy)?.is_dir() => {
+            Ok(Some(PathBuf::from(".")))
+        }
+        Err(error) => Err(named(copy, &error)),
+    }
+}

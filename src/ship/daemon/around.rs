@@ -1,0 +1,31 @@
+//! What a look around has found is told when it changes, and not every few seconds.
+
+use std::io;
+
+use super::workers::{Workers, lock};
+
+impl Workers {
+    /// Archives that each may be a last copy, and are left alone: told when their number changes.
+    pub(super) fn tell_stranded(&self, stranded: u64) {
+        if self.known.lore.note_stranded(stranded) != stranded && stranded > 0 {
+            tracing::warn!("{}", crate::snapshot::stranded(stranded));
+        }
+    }
+
+    /// A mount that is gone for a weekend is told of once, and not every five seconds.
+    pub(super) fn tell_trouble(&self, error: Option<&io::Error>) {
+        let episodes = self.layout.episodes.display();
+        let now = error.map(ToString::to_string);
+        let mut before = lock(&self.known.scan_trouble);
+        match &now {
+            Some(why) if *before != now => tracing::error!(
+                "Failed to look through {episodes} and the outbox: {why}. Nothing is moved; it is tried again."
+            ),
+            None if before.is_some() => {
+                tracing::info!("{episodes} and the outbox can be looked through again.");
+            }
+            Some(_) | None => {}
+        }
+        *before = now;
+    }
+}
