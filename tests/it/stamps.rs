@@ -7,6 +7,7 @@ use std::{
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     thread,
 };
@@ -66,13 +67,16 @@ fn where_ctime_moves_all_the_time_it_is_said_once_in_red_and_nothing_is_sent_aga
     let server = Scripted::new(move |_, n| {
         let (episode, stop) = (of_script.0.get().unwrap().clone(), Arc::clone(&of_script.1));
         assert_eq!(n, 0, "it is sent once");
-        // From now on, until it is told to stop, and wherever the episode stands.
+        // From before the answer, until it is told to stop, and wherever the episode stands.
+        let (begun, begins) = mpsc::channel();
         thread::spawn(move || {
             let (data, link) = (episode.join("data.bin"), episode.parent().unwrap().join(".link"));
             while !stop.load(Ordering::SeqCst) {
                 link_and_unlink(&data, &link);
+                let _ = begun.send(());
             }
         });
+        begins.recv().unwrap();
         Reply::empty(201)
     });
     let sandbox = Sandbox::new(server.url());
