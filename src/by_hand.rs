@@ -62,7 +62,7 @@ fn is_used(layout: &Layout, id: &EpisodeId, place: &Path) -> bool {
 }
 
 /// What is typed to bring back what is in the archive of an episode, in this place. It overwrites nothing, says why where it stops,
-/// and leaves the archive where it is then. What is unpacked belongs to whoever the archive belongs to.
+/// and leaves the archive where it is then. What is unpacked belongs to the owner of the archive.
 #[must_use]
 pub fn restore(
     layout: &Layout,

@@ -21,7 +21,7 @@ struct Inner {
     /// Beyond so many bytes the work stops; 0: never.
     most_bytes: AtomicU64,
     cancelling: tokio::sync::Notify,
-    /// Whoever waits for so many bytes to have gone is told; 0: nobody waits.
+    /// Who waits for so many bytes to have gone is told; 0: no task waits.
     awaited_bytes: AtomicU64,
     gone: tokio::sync::Notify,
 }

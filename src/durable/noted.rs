@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The note says first that this is no episode any more; then the marker goes, so that no half of it looks whole. The directory
-//! keeps its name meanwhile, and so anybody can write to it, or put something into it. Therefore only what was listed before the copy
+//! keeps its name meanwhile, and so other programs can write to it, or put something into it. Therefore only what was listed before the copy
 //! was compared with it is removed ([`super::listed`]), and each entry is looked at just before it goes: between that look and the
 //! unlink lie microseconds, in which what is written is lost.
 

@@ -37,7 +37,7 @@ pub(super) fn why(layout: &Layout, id: &EpisodeId, conflict: Option<&RecordedVer
     Ok(match (archive.metadata()?.len(), conflict) {
         (0, _) => Why::Empty,
         _ if !outbox::begins_like_an_archive(&archive)? => Why::NoArchive,
-        // Nobody has taken away what is there.
+        // What is there was not taken away.
         _ if is_there(&layout.episode(id))? => Why::Changed,
         (_, Some(conflict)) => Why::RemovedByHand(conflict.detail.clone()),
         (_, None) => Why::LastCopy,

@@ -301,7 +301,7 @@ mod tests {
             let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold));
             assert_eq!(row.status, status, "{for_s}");
         }
-        // It was removed, say, before better weather came: nobody knows of that.
+        // It was removed, say, before better weather came: the daemon cannot know of that.
         for (weather, suspect, status) in
             [(true, None, Status::Green), (false, Some("run-7"), Status::Green), (false, None, Status::Red)]
         {

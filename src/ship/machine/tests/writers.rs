@@ -196,7 +196,7 @@ fn what_a_move_has_left_where_it_stood_is_gone_on_with_until_it_is_gone_and_is_s
         for n in 0..20 {
             assert_eq!(bench.take("finish"), ["a"], "{n}");
             bench.hear(Event::Finished(of("a"), Moved::open("x".into())));
-            // Whoever looks meanwhile finds what is known.
+            // A command that looks meanwhile finds what is known.
             bench.hear(found());
             assert_eq!(bench.take("finish"), [""; 0], "not before its time");
             while !bench.wanted.iter().any(|effect| matches!(effect, Effect::Finish(_))) {
