@@ -76,7 +76,10 @@ fn all() -> String {
     let (certificate, key, ca) = (sandbox.path("cert.pem"), sandbox.path("key.pem"), sandbox.path("ca.pem"));
     sandbox.start_receiver_over_tls(&format!("tls_cert_file = {certificate:?}\ntls_key_file = {key:?}\n"));
     let config = format!("[receiver]\nca_file = {ca:?}\n");
-    let _daemon = asked(&sandbox, sandbox.command_with_config("ship", &config));
+    let mut ship = sandbox.command_with_config("ship", &config);
+    // There is no clean-up by a clock that cannot be believed.
+    ship.env("PATH", sandbox.clock_is_kept(true));
+    let _daemon = asked(&sandbox, ship);
     sandbox.seal("a", &[]);
     sandbox.wait_shipped("a");
     // Known once the first clean-up was.
