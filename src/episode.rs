@@ -282,6 +282,10 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
+/// What [`Look::OddMarker`] says of a rest that was sealed under the name of the episode that it is a rest of: it would take the
+/// place of the whole at a receiver that overwrites.
+pub const MARKED_REST: &str = "in what is left of the episode of this name, which was delivered";
+
 /// What one look at an episode's folder found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Look {
@@ -291,7 +295,8 @@ pub enum Look {
     BeingRemoved,
     /// No marker yet.
     Open,
-    /// Under the marker's name stands something else than a regular file: `"a directory"`, `"a symlink"`. It seals nothing.
+    /// Under the marker's name stands something else than a regular file: `"a directory"`, `"a symlink"`; or it is
+    /// [`MARKED_REST`]. It seals nothing.
     OddMarker(&'static str),
     /// The marker is there.
     Sealed(Stamp),

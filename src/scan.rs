@@ -20,7 +20,7 @@ use rustix::{
 
 use crate::{
     durable,
-    episode::{EpisodeId, IdError, Look, Stamp},
+    episode::{EpisodeId, IdError, Look, MARKED_REST, Stamp},
     filed,
     layout::{Layout, MARKER, OutboxName, outbox_name},
     progress::Progress,
@@ -246,6 +246,7 @@ fn look_in(episodes: impl AsFd, id: &EpisodeId) -> Look {
         Err(error) => return Look::Unreadable(format!("Failed to look at {MARKER}: {error}")),
     };
     match marker.kind {
+        FileType::RegularFile if durable::is_rest_of(&folder, id.as_str()) => Look::OddMarker(MARKED_REST),
         FileType::RegularFile => match fstat(&folder) {
             Ok(folder) => Look::Sealed(marker.stamp(folder.st_ino)),
             Err(error) => Look::Unreadable(format!("Failed to look at the folder: {error}")),

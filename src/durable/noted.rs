@@ -34,7 +34,7 @@ use super::{
     sync_folder,
 };
 use crate::{
-    layout::{MARKER, REMOVING},
+    layout::{MARKER, REMOVING, without_number},
     open_files::{self, Probe, Writers},
     progress::Progress,
     tree::{
@@ -123,6 +123,15 @@ pub fn is_being_removed_in(folder: impl AsFd) -> bool {
 #[must_use]
 pub fn stays_beside(directory: &Path) -> Option<PathBuf> {
     note_below(directory).filter(|note| note.stays)?.copied_to
+}
+
+/// Whether an open folder is what stayed of the episode of this name, which was delivered whole.
+pub fn is_rest_of(folder: impl AsFd, id: &str) -> bool {
+    let Some(copy) = note_in(folder).filter(|note| note.stays).and_then(|note| note.copied_to) else {
+        return false;
+    };
+    let name = copy.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name == id || without_number(name) == id)
 }
 
 /// Why a removal did not go on.
@@ -358,10 +367,16 @@ fn missing_in(path: &Path, copy: &Path, progress: &Progress) -> io::Result<Optio
     match std::fs::symlink_metadata(copy) {
         Ok(found) if found.is_dir() => comparing::missing_in(path, copy, progress).map_err(io::Error::other),
         Ok(_) => Ok(Some(PathBuf::from("."))),
-        // Where the folder above it is gone as well, that is a disk which is not there.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && parent_of(copy)?.is_dir() => {
-            Ok(Some(PathBuf::from(".")))
-        }
+        // Its disk may not be mounted, whether or not the place of that is there: nothing is known then.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(io::Error::new(
+            error.kind(),
+            format!(
+                "its copy is not there: {}. Mount the disk of that; where the copy was taken away on purpose, see to what is left in {} by \
+                 hand",
+                shown(copy),
+                shown(path)
+            ),
+        )),
         Err(error) => Err(named(copy, &error)),
     }
 }

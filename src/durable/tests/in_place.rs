@@ -4,7 +4,7 @@ use std::{fs::OpenOptions, io::Write as _};
 
 use super::*;
 use crate::{
-    episode::{EpisodeId, Look},
+    episode::{EpisodeId, Look, MARKED_REST},
     layout::{MARKER, REMOVING},
     scan,
 };
@@ -134,14 +134,13 @@ fn a_removal_that_was_killed_anywhere_is_finished_and_no_half_of_it_looks_like_a
 #[test]
 fn what_is_left_of_a_removal_and_is_not_in_its_copy_stays_as_an_open_recording() {
     for change in [
-        |episode: &Path, _: &Path| fs::write(episode.join("data/x"), "other").unwrap(),
-        |episode: &Path, _: &Path| fs::write(episode.join("late"), "late").unwrap(),
-        |_: &Path, copy: &Path| fs::remove_dir_all(copy).unwrap(),
+        |episode: &Path| fs::write(episode.join("data/x"), "other").unwrap(),
+        |episode: &Path| fs::write(episode.join("late"), "late").unwrap(),
     ] {
         let there = tempfile::tempdir().unwrap();
         let copy = there.path().join("a");
         let (root, episode) = killed(Some(&copy), &[MARKER, "more"]);
-        change(&episode, &copy);
+        change(&episode);
         finish_leftovers(&root.path().join("episodes"), &quiet()).unwrap();
         assert_eq!(seen(&episode), Look::Open);
         assert!(episode.join("data/x").exists() && !is_being_removed(&episode));
@@ -149,6 +148,21 @@ fn what_is_left_of_a_removal_and_is_not_in_its_copy_stays_as_an_open_recording()
         finish_leftovers(&root.path().join("episodes"), &quiet()).unwrap();
         assert!(episode.join("data/x").exists(), "it is nobody's to remove any more");
     }
+}
+
+#[test]
+fn what_is_left_of_a_removal_waits_where_its_copy_is_not_there_whether_or_not_the_place_of_its_disk_is() {
+    let there = tempfile::tempdir().unwrap();
+    let copy = there.path().join("a");
+    let (root, episode) = killed(Some(&copy), &[MARKER, "more"]);
+    let away = there.path().join("unmounted");
+    fs::rename(&copy, &away).unwrap();
+    let error = finish_leftovers(&root.path().join("episodes"), &quiet()).unwrap_err();
+    assert!(error.to_string().contains("its copy is not there"), "{error}");
+    assert_eq!(seen(&episode), Look::BeingRemoved);
+    fs::rename(&away, &copy).unwrap();
+    finish_leftovers(&root.path().join("episodes"), &quiet()).unwrap();
+    assert!(!episode.exists() && copy.join("data/x").exists());
 }
 
 type Change = fn(&Path);
@@ -247,6 +261,15 @@ fn what_is_left_and_has_a_file_open_is_gone_on_with_when_that_is_closed() {
         while finish_removal(&episode, &quiet()).unwrap() == Finished::Open("more".into()) {}
         assert_eq!(episode.exists(), is_written);
         assert_eq!(stays_beside(&episode).is_some(), is_written);
+        if is_written {
+            // Its recorder seals it, as it always does: under its name it is no episode, and under another it is.
+            fs::write(episode.join(MARKER), "").unwrap();
+            assert_eq!(seen(&episode), Look::OddMarker(MARKED_REST));
+            let another = episode.with_file_name("b");
+            fs::rename(&episode, &another).unwrap();
+            let look = scan::look(another.parent().unwrap(), &EpisodeId::parse("b").unwrap());
+            assert!(matches!(look, Look::Sealed(_)), "{look:?}");
+        }
         fs::remove_dir_all(&copy).unwrap();
     }
 }

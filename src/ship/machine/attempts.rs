@@ -97,6 +97,7 @@ impl Machine {
                     self.destination.signs.came_through();
                 }
                 self.answered(true, now);
+                self.sending.taken(now);
                 if from_elsewhere {
                     self.destination.is_elsewhere();
                 } else if !proof.receipt().is_null() {

@@ -31,7 +31,8 @@ pub const SMALL_BYTES: u64 = 16 * 1024 * 1024;
 /// What has its slot for longer than this takes long, whatever its size.
 const LONG: Duration = Duration::from_secs(1);
 /// What was sent to its last byte, and is not answered for so long, hangs, for all that is known: a
-/// receiver has nothing left to do but to hash and to flush.
+/// receiver has nothing left to do but to hash and to flush. Where it takes others meanwhile, it may
+/// take one after the other, and the time begins anew.
 const SILENT: Duration = Duration::from_secs(10);
 /// While the destination is held, everybody waits for the end of a probe: of a small one for so long.
 const SLOW_PROBE: Duration = Duration::from_secs(30);
@@ -185,6 +186,20 @@ impl Lanes {
             let hangs_from = now + SILENT;
             turn.hangs_from = Some(hangs_from);
             turn.slow_from = turn.slow_from.min(hangs_from);
+        }
+    }
+
+    /// One of them was taken: the receiver works, and what is not answered yet may be behind that.
+    pub(super) fn taken(&mut self, now: Duration) {
+        for turn in self.under_way.values_mut() {
+            if let Some(at) = &mut turn.hangs_from
+                && *at > now
+            {
+                if turn.slow_from == *at {
+                    turn.slow_from = now + SILENT;
+                }
+                *at = now + SILENT;
+            }
         }
     }
 

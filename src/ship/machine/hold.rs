@@ -38,6 +38,17 @@ const UNTRIED_EVERY_IN_SILENCE: Duration = Duration::from_secs(60);
 /// Beyond these, what was sealed since the hold began is tried at once: two, and one more each time that this has gone by.
 const NEW_EVERY: Duration = Duration::from_secs(60);
 
+/// Whom a silence binds that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Binds {
+    /// A receiver spoke.
+    All,
+    /// It is not known who spoke. One that was not tried goes each time that [`UNTRIED_EVERY_IN_SILENCE`] has gone by.
+    AllForAMinute,
+    /// Others were delivered here, and what is answered so is those episodes' own affair, for all that is known.
+    WhatWasTried,
+}
+
 /// A silence that `Retry-After` asked for (RFC 9110, section 10.2.3).
 #[derive(Debug, Clone, Copy)]
 pub struct Silence {
@@ -216,14 +227,20 @@ impl Destination {
         self.weather_streak += 1;
         let alone = self.last_met.replace(id.clone()).filter(|last| last == id);
         if self.hold.is_some() || self.weather_streak >= WEATHER_STREAK {
-            // Where the receiver is ours, what speaks otherwise is before it. Elsewhere a page is.
-            let by_receiver =
-                |asked: Silence| asked.by_ours || (why.body.is_object() && !self.rejections.ours);
-            let obeyed = asked.is_some_and(by_receiver);
+            // Where the receiver is ours, what speaks otherwise is before it. Elsewhere a page is, and what is not known to speak
+            // for a destination with too much to do.
+            let too_much = self.signs.of_too_much();
+            let is_receivers =
+                |asked: Silence| asked.by_ours || (why.body.is_object() && !self.rejections.ours && too_much);
+            let binds = match asked {
+                Some(asked) if is_receivers(asked) => Binds::All,
+                _ if self.deliveries > 0 && !too_much => Binds::WhatWasTried,
+                _ => Binds::AllForAMinute,
+            };
             let hold = self.hold_for(id, why, WEATHER_PROBE, alone.as_ref(), now);
             hold.failed(id, why, now, jitter);
             if let Some(asked) = asked {
-                hold.silence(asked.lasts, obeyed, now);
+                hold.silence(asked.lasts, binds, now);
             }
         }
         self.hold.is_some()
@@ -351,10 +368,14 @@ impl Hold {
     }
 
     /// The longest silence that was asked for counts, whichever episode was told it.
-    fn silence(&mut self, lasts: Duration, obeyed: bool, now: Duration) {
+    fn silence(&mut self, lasts: Duration, binds: Binds, now: Duration) {
         self.silent_until = self.silent_until.max(now + lasts);
         self.next_probe = self.next_probe.max(self.silent_until);
-        let untried = if obeyed { lasts } else { lasts.min(UNTRIED_EVERY_IN_SILENCE) };
+        let untried = match binds {
+            Binds::All => lasts,
+            Binds::AllForAMinute => lasts.min(UNTRIED_EVERY_IN_SILENCE),
+            Binds::WhatWasTried => Duration::ZERO,
+        };
         self.untried_silent_until = self.untried_silent_until.max(now + untried);
     }
 }

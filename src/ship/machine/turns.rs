@@ -134,7 +134,7 @@ impl Machine {
 
     fn free_to_send(&self, now: Duration) -> Free {
         let slots = self.uploads_at_once();
-        let mut free = self.sending.free(slots, 2 * self.settings.concurrency, self.waiting(), now);
+        let mut free = self.sending.free(slots, self.most_beside_hanging(), self.waiting(), now);
         free.kept |= self.sending.all_hang(slots, self.most_beside_hanging(), now);
         free
     }

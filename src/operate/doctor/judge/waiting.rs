@@ -7,7 +7,7 @@ use std::time::Duration;
 use self::names::{conflicts, names};
 use super::{cut_off, people::as_shipper};
 use crate::{
-    episode::{EpisodeId, Look},
+    episode::{EpisodeId, Look, MARKED_REST},
     operate::{
         doctor::{
             facts::{Daemon, Episode, Episodes, Facts},
@@ -83,6 +83,9 @@ fn markers(facts: &Facts, found: &Episodes) -> Row {
         bad.iter().take(MAX_NAMED).map(|(episode, _)| remarked(facts, found, episode)).collect();
     let fix = fixes.first().cloned().unwrap_or_default();
     let summary = match first.look {
+        Look::OddMarker(MARKED_REST) => {
+            format!("{summary} What is left of it is shipped only under a name of its own.")
+        }
         Look::Sealed(_) | Look::OddMarker(_) => format!("{summary} If it is complete, seal it again."),
         Look::Gone | Look::BeingRemoved | Look::Open | Look::Unreadable(_) => summary,
     };
@@ -98,6 +101,10 @@ fn remarked(facts: &Facts, found: &Episodes, episode: &Episode) -> String {
     let folder = found.folder.join(episode.id.as_str());
     let (folder, marker) = (path(&folder), path(&folder.join(crate::layout::MARKER)));
     match &episode.look {
+        // Under its own name it is never sealed, however often.
+        Look::OddMarker(MARKED_REST) => format!(
+            "ls -la {folder}  # then, where that is wanted: cp -a it to another name, hidden, rename that, and seal it there"
+        ),
         // Aside and out of the episode, or it would be shipped as part of it; what has that name already is numbered.
         Look::OddMarker(_) | Look::Sealed(_) => format!(
             "mv -T --backup=numbered {marker} {} && sealift seal {folder}",

@@ -208,3 +208,32 @@ fn the_slot_that_is_kept_for_small_ones_is_not_for_one_that_hung_before() {
     bench.deliver("first");
     assert_eq!(bench.take("send"), ["hangs"]);
 }
+
+#[test]
+fn a_receiver_that_takes_one_after_the_other_is_given_no_more_at_once_than_it_is_to_have() {
+    let mut bench = with(9, 3, Order::OldestFirst);
+    for n in 0..9 {
+        bench.seal_and_pack(&format!("e{n}"), n);
+    }
+    let mut under_way = Vec::new();
+    for _ in 0..4 {
+        for id in bench.take("send") {
+            bench.hear(Event::WholeSent(of(&id)));
+            under_way.push(id);
+        }
+        assert_eq!(under_way.len(), 3);
+        // Eight seconds each: the third waits for twenty-four, and does not hang.
+        bench.keep_all();
+        bench.wait_s(7);
+        assert_eq!(bench.take("send"), [""; 0]);
+        bench.deliver(&under_way.remove(0));
+    }
+    under_way.extend(bench.take("send"));
+    assert_eq!(under_way.len(), 3);
+    // Nothing is taken any more: now they do.
+    for id in &under_way {
+        bench.hear(Event::WholeSent(of(id)));
+    }
+    bench.wait_s(11);
+    assert!(!bench.take("send").is_empty(), "another has a slot beside those that hang");
+}

@@ -207,6 +207,29 @@ fn a_silence_that_something_in_between_asks_for_lets_one_that_was_not_tried_thro
 }
 
 #[test]
+fn where_something_was_delivered_a_page_that_asks_for_silence_binds_only_what_it_answered() {
+    let mut bench = waiting(6);
+    assert_eq!(bench.take("send"), ["a", "b"]);
+    bench.deliver("a");
+    assert_eq!(bench.take("send"), ["c"]);
+    for id in ["b", "c"] {
+        bench.answer_after(id, 503, html(), Some(3600));
+    }
+    assert!(bench.held());
+    bench.wait_s(1);
+    assert_eq!(bench.take("send"), ["d"], "the next that was not tried");
+    for id in bench.take("keep") {
+        bench.hear(Event::Kept(of(&id), Ok(())));
+    }
+    bench.deliver("d");
+    assert!(!bench.held());
+    bench.wait_s(60);
+    let sent = bench.take("send");
+    assert!(sent.contains(&"e".to_owned()), "{sent:?}");
+    assert!(!sent.iter().any(|id| ["b", "c"].contains(&id.as_str())), "their hour is not over: {sent:?}");
+}
+
+#[test]
 fn a_silence_that_a_receiver_asks_for_is_kept_with_every_episode() {
     for body in [by_receiver(), problem(ProblemType::TooMany)] {
         let mut bench = waiting(4);
