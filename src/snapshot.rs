@@ -355,12 +355,20 @@ pub struct Destination {
     /// Uploads go slowly for now: it was held, or had too much to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slowed: Option<Slowed>,
+    /// Uploads that were sent to their last byte and are not answered since ten seconds, where others wait behind them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unanswered: u64,
     /// How long ago a receiver last took an episode; `None` where none has since the start.
     pub last_delivery_ago_s: Option<u64>,
     /// How far its clock was ahead of ours when it last answered (negative: behind), seconds. `None` where it has not said.
     pub clock_ahead_s: Option<i64>,
     /// How long ago that was.
     pub clock_heard_ago_s: Option<u64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A destination that is sent to more slowly than it may be.

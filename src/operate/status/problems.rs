@@ -158,6 +158,10 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
         }
     }
     strangers(&snapshot.strangers, say);
+    if destination.unanswered > 0 {
+        let hang = destination.unanswered;
+        say(format!("{hang} uploads were sent to their last byte and are not answered; others wait"), None);
+    }
     // Behind everything that a person can mend.
     if let Some(hold) = hold.filter(|hold| !hold.is_for_a_person() && !hold.idle) {
         let what = match &hold.suspect {

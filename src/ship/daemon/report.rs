@@ -140,6 +140,7 @@ impl Daemon {
                 Some(Pace::AtMost(limit)) => Some(limit.get()),
                 Some(Pace::Free | Pace::Closed(_)) | None => None,
             },
+            unanswered: overview.unanswered as u64,
             slowed: overview.slowed.map(|(at_once, next)| Slowed {
                 at_once: at_once as u64,
                 next_in_s: next.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX),

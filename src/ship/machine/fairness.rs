@@ -164,6 +164,11 @@ impl Lanes {
         self.under_way.values().filter_map(|turn| turn.hangs_from).filter(|at| *at > now).min()
     }
 
+    /// How many hang.
+    pub(super) fn hanging(&self, now: Duration) -> usize {
+        self.under_way.values().filter(|turn| turn.hangs(now)).count()
+    }
+
     /// Whether one is under way that does not take long yet.
     pub(super) fn has_a_brief_one(&self, now: Duration) -> bool {
         self.under_way.values().any(|turn| now < turn.long_from)

@@ -47,6 +47,8 @@ pub struct Overview {
     /// Behind an outage, or a destination with too much to do: how many go at once, and when the
     /// next one may; `None` at full speed.
     pub slowed: Option<(usize, Duration)>,
+    /// Uploads that hang, for all that is known, where what is ready waits behind them.
+    pub unanswered: usize,
     /// How long the destination was held, this hold among it.
     pub held: Duration,
 }
@@ -174,6 +176,7 @@ impl Machine {
             attempts: self.ledger.attempts,
             pace: self.gate.pace(),
             slowed: self.ramp.shown(self.settings.concurrency, now),
+            unanswered: if self.to_send.is_empty() { 0 } else { self.sending.hanging(now) },
             held: self.ledger.held + held_now,
         }
     }

@@ -177,6 +177,13 @@ fn hold(facts: &Facts, snapshot: &Snapshot) -> Row {
             let fix = room.map_or_else(|| "df -h".to_owned(), |room| format!("df -h {}", path(&room.path)));
             return Row::yellow(id, summary, fix);
         }
+        if snapshot.destination.unanswered > 0 {
+            let (hang, wait) = (snapshot.destination.unanswered, snapshot.counts.ready);
+            let summary = format!(
+                "{hang} uploads were sent to their last byte and are not answered, and {wait} ready episodes wait. Each is given up after receiver.answer_timeout_s, and others go meanwhile as far as there are slots: see to the receiver."
+            );
+            return Row::yellow(id, summary, facts.hands.sealift("status")).with("unanswered", hang);
+        }
         return Row::green(id, "The receiver is sent to as episodes come.");
     };
     let no_receiver = hold.why.contains(NOT_A_RECEIVER);
@@ -301,6 +308,11 @@ mod tests {
             let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold));
             assert_eq!(row.status, status, "{for_s}");
         }
+        let row = of(Id::Hold, |snapshot| {
+            (snapshot.destination.unanswered, snapshot.counts.ready) = (4, 9);
+        });
+        assert_eq!(row.status, Status::Yellow);
+        assert!(row.summary.starts_with("4 uploads were sent to their last byte"), "{row:?}");
         // It was removed, say, before better weather came: the daemon cannot know of that.
         for (weather, suspect, status) in
             [(true, None, Status::Green), (false, Some("run-7"), Status::Green), (false, None, Status::Red)]
