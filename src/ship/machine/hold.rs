@@ -43,7 +43,8 @@ const NEW_EVERY: Duration = Duration::from_secs(60);
 enum Binds {
     /// A receiver spoke.
     All,
-    /// It is not known who spoke. One that was not tried goes each time that [`UNTRIED_EVERY_IN_SILENCE`] has gone by.
+    /// It is not known who spoke. One that was not tried goes each time that [`UNTRIED_EVERY_IN_SILENCE`] has gone by, and what
+    /// is sealed meanwhile in its places.
     AllForAMinute,
     /// Others were delivered here, and what is answered so is those episodes' own affair, for all that is known.
     WhatWasTried,
@@ -111,6 +112,8 @@ pub struct Hold {
     silent_until: Duration,
     /// What was not tried is: as long where a receiver asked for it.
     untried_silent_until: Duration,
+    /// What was sealed since it began is, where a receiver asked for it.
+    new_silent_until: Duration,
     untried: Untried,
     /// The last one waited for its time: its failure makes the next one wait longer.
     last_was_due: bool,
@@ -295,6 +298,7 @@ impl Destination {
             failures: 0,
             silent_until: now,
             untried_silent_until: now,
+            new_silent_until: now,
             untried: Untried::new(one_pass, schedule, now),
             last_was_due: true,
             new_from: now,
@@ -314,13 +318,13 @@ impl Hold {
     #[must_use]
     pub fn lets_through(&self, id: &EpisodeId, trial: Trial, now: Duration) -> bool {
         let another = self.suspect.as_ref().is_some_and(|suspect| suspect != id);
+        let untried = || now >= self.untried_silent_until && self.has_place_for_untried(now);
         another
-            || now >= self.untried_silent_until
-                && match trial {
-                    Trial::Over => false,
-                    Trial::Ahead => self.has_place_for_untried(now),
-                    Trial::New => self.has_place_for_untried(now) || self.has_place_for_new(now),
-                }
+            || match trial {
+                Trial::Over => false,
+                Trial::Ahead => untried(),
+                Trial::New => untried() || self.has_place_for_new(now),
+            }
     }
 
     /// Whether anybody need not wait for that; `new`: something was sealed since this began.
@@ -346,7 +350,7 @@ impl Hold {
     /// When the next one that was sealed since may go.
     #[must_use]
     pub fn place_for_new(&self) -> Duration {
-        self.new_from.saturating_sub(NEW_EVERY).max(self.untried_silent_until)
+        self.new_from.saturating_sub(NEW_EVERY).max(self.new_silent_until)
     }
 
     fn failed(&mut self, id: &EpisodeId, why: &Refusal, now: Duration, jitter: &mut Jitter) {
@@ -371,11 +375,12 @@ impl Hold {
     fn silence(&mut self, lasts: Duration, binds: Binds, now: Duration) {
         self.silent_until = self.silent_until.max(now + lasts);
         self.next_probe = self.next_probe.max(self.silent_until);
-        let untried = match binds {
-            Binds::All => lasts,
-            Binds::AllForAMinute => lasts.min(UNTRIED_EVERY_IN_SILENCE),
-            Binds::WhatWasTried => Duration::ZERO,
+        let (untried, new) = match binds {
+            Binds::All => (lasts, lasts),
+            Binds::AllForAMinute => (lasts.min(UNTRIED_EVERY_IN_SILENCE), Duration::ZERO),
+            Binds::WhatWasTried => (Duration::ZERO, Duration::ZERO),
         };
+        self.new_silent_until = self.new_silent_until.max(now + new);
         self.untried_silent_until = self.untried_silent_until.max(now + untried);
     }
 }

@@ -230,6 +230,19 @@ fn where_something_was_delivered_a_page_that_asks_for_silence_binds_only_what_it
 }
 
 #[test]
+fn what_is_sealed_in_a_silence_that_a_page_asks_for_is_tried_at_once_though_nothing_was_delivered_yet() {
+    let mut bench = waiting(2);
+    bench.take("send");
+    for id in ["a", "b"] {
+        bench.answer_after(id, 503, html(), Some(3600));
+    }
+    assert!(bench.held());
+    bench.wait_s(1);
+    bench.seal_and_pack("fresh", 99);
+    assert_eq!(bench.take("send"), ["fresh"]);
+}
+
+#[test]
 fn a_silence_that_a_receiver_asks_for_is_kept_with_every_episode() {
     for body in [by_receiver(), problem(ProblemType::TooMany)] {
         let mut bench = waiting(4);
