@@ -651,7 +651,8 @@ fn blocked(sandbox: &Sandbox, folder: &Path, start: impl FnOnce() -> Process) ->
     let aside = sandbox.path("in-the-way");
     fs::write(&aside, b"in the way").unwrap();
     renameat_with(CWD, &aside, CWD, folder, RenameFlags::EXCHANGE).unwrap();
-    fs::remove_dir(&aside).unwrap();
+    // Its trial of the moves may have left something there just now.
+    fs::remove_dir_all(&aside).unwrap();
     fs::write(&sealed, b"").unwrap();
     process
 }

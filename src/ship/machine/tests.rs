@@ -10,6 +10,7 @@ mod rejections;
 mod relief;
 mod reload;
 mod room;
+mod silence;
 mod sweeps;
 mod transitions;
 mod weather;
