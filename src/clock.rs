@@ -50,7 +50,8 @@ pub fn age_of(stamp_ns: i64) -> Option<Duration> {
 }
 
 /// Whether ages may be counted by this clock: it is not before this program was built, and a receiver's `Date` (of the same
-/// moment) agrees within a day, or the kernel says that it is synchronised.
+/// moment, and of another host: on one host both are wrong where one is) agrees within a day, or the
+/// kernel says that it is synchronised.
 #[must_use]
 pub fn believed(now: WallTime, server: Option<WallTime>) -> bool {
     believed_or(now, server, kernel_says_synchronised)

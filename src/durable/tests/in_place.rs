@@ -146,7 +146,7 @@ fn what_is_left_of_a_removal_and_is_not_in_its_copy_stays_as_an_open_recording()
         assert!(episode.join("data/x").exists() && !is_being_removed(&episode));
         assert_eq!(stays_beside(&episode), Some(copy.clone()));
         finish_leftovers(&root.path().join("episodes"), &quiet()).unwrap();
-        assert!(episode.join("data/x").exists(), "it is nobody's to remove any more");
+        assert!(episode.join("data/x").exists(), "it is removed no further");
     }
 }
 

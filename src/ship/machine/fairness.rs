@@ -8,8 +8,8 @@
 //!           └──────────┘
 //!   of one slot: main and kept take turns, and beside one that takes long a second slot opens
 //!   of more, for sending: where each has been taken for half a minute, one more opens for a small one, up to twice as many
-//!   what was sent to its last byte and is not answered for ten seconds keeps no slot from what did not hang yet, up to twice
-//!       as many; of these the last is for the freshest of the small ones that were not tried
+//!   what was sent to its last byte and is not answered for ten seconds, while no other is taken, keeps no slot from what did
+//!       not hang yet, up to twice as many; of these the last is for the freshest of the small ones that were not tried
 //! ```
 //!
 //! So a giant holds up no small one, a backlog no fresh one, and what is fresh never all that is old. Whatever an episode does

@@ -103,8 +103,8 @@ fn has_all_of(
                 })
             }
             EntryType::Regular | EntryType::Continuous => {
-                let grew = fs::symlink_metadata(&path).map(|now| now.len()).ok() != Some(member.size());
-                (may_have_grown || !grew) && is_beginning_of(&mut member, &top, &path, progress)?
+                let is_as_long = fs::symlink_metadata(&path).is_ok_and(|now| now.len() == member.size());
+                (may_have_grown || is_as_long) && is_beginning_of(&mut member, &top, &path, progress)?
             }
             _ => false,
         };
