@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::support::{Reply, Sandbox, Scripted, eventually, json_file, names};
+use crate::support::{Process, Reply, Sandbox, Scripted, eventually, json_file, names};
 
 /// How long the receiver asks for patience.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -78,6 +78,18 @@ fn clock_jumps_forward_and_back_delete_nothing_and_retry_nothing_early() {
     }
 }
 
+/// A daemon by this clock, which a time server keeps, or does not; both folders are kept for so long.
+fn at_a_clock(sandbox: &Sandbox, library: &Path, keep_days: u32, clock: &str, is_kept: bool) -> Process {
+    let config = format!(
+        "[shipper]\nquarantine_keep_days = {keep_days}\nshipped_keep_days = {keep_days}\nquarantine_cleanup_interval_s = 1"
+    );
+    let mut ship = sandbox.command_with_config("ship", &config);
+    ship.env("LD_PRELOAD", library).env("FAKETIME", format!("@{clock}"));
+    ship.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("TZ", "UTC");
+    ship.env("PATH", sandbox.clock_is_kept(is_kept));
+    sandbox.start(ship)
+}
+
 /// A rejection in our receiver's own words.
 const OUT_OF_WINDOW: &str = r#"{"type":"urn:sealift:commit-out-of-window","status":412,"title":"no","detail":"no",
     "your_commit":"0","head_commit":"1"}"#;
@@ -99,15 +111,7 @@ fn what_was_quarantined_while_the_clock_was_behind_is_kept_and_its_age_begins_wh
         reply.header("Date: Sun, 20 Dec 2026 10:00:00 GMT")
     });
     let sandbox = Sandbox::new(server.url());
-    let run = |clock: &str, is_kept: bool| {
-        let config =
-            "[shipper]\nquarantine_keep_days = 10\nshipped_keep_days = 10\nquarantine_cleanup_interval_s = 1";
-        let mut ship = sandbox.command_with_config("ship", config);
-        ship.env("LD_PRELOAD", &library).env("FAKETIME", format!("@{clock}"));
-        ship.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("TZ", "UTC");
-        ship.env("PATH", sandbox.clock_is_kept(is_kept));
-        sandbox.start(ship)
-    };
+    let run = |clock: &str, is_kept| at_a_clock(&sandbox, &library, 10, clock, is_kept);
     let mut behind = run("2026-11-30 10:00:00", false);
     // So that it has delivered something, whatever it makes of a first answer.
     sandbox.seal("good", &[]);
@@ -148,15 +152,7 @@ fn a_receiver_on_this_host_vouches_for_no_clock_and_nothing_is_deleted_by_its_wo
         reply.header(&format!("Date: {}", of_receiver.lock().unwrap()))
     });
     let sandbox = Sandbox::new(server.url());
-    let run = |clock: &str| {
-        let config =
-            "[shipper]\nquarantine_keep_days = 5\nshipped_keep_days = 5\nquarantine_cleanup_interval_s = 1";
-        let mut ship = sandbox.command_with_config("ship", config);
-        ship.env("LD_PRELOAD", &library).env("FAKETIME", format!("@{clock}"));
-        ship.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("TZ", "UTC");
-        ship.env("PATH", sandbox.clock_is_kept(false));
-        sandbox.start(ship)
-    };
+    let run = |clock: &str| at_a_clock(&sandbox, &library, 5, clock, false);
     let deliver = |id: &str| {
         sandbox.seal(id, &[]);
         sandbox.wait_shipped(id);
