@@ -93,8 +93,9 @@ fn an_early_acknowledgement_without_a_receipt_is_no_receivers() {
             false => Reply::empty(200),
         });
         let sandbox = Sandbox::new(server.url());
+        // More than the sockets between take: the answer comes before the last byte has gone.
         let noise: Vec<u8> =
-            (0..3_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+            (0..9_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         sandbox.seal("run-1", &[("data.bin", &noise)]);
         let output = sandbox.command("ship").args(["--once", "--json"]).output().unwrap();
         let log = String::from_utf8(output.stderr.clone()).unwrap();

@@ -22,7 +22,7 @@ use std::{
 };
 
 use self::manager::Manager;
-use crate::support::{Reply, Sandbox, Scripted, copy_program, eventually, names};
+use crate::support::{Process, Reply, Sandbox, Scripted, copy_program, eventually, names};
 
 #[test]
 fn ready_is_said_when_everything_stands_and_not_where_the_folder_is_held_by_another() {
@@ -171,15 +171,29 @@ fn a_worker_that_hangs_in_one_read_stops_the_heart_and_is_named_once() {
     assert!(!heard[first..last].iter().any(|message| message.starts_with("WATCHDOG")), "{heard:?}");
 }
 
-/// A command whose calls on one path strace meddles with, thread by thread: nothing else is touched. With `-D` strace is not the
-/// parent, and signals go to the program itself.
+/// A command whose calls on one path strace meddles with, thread by thread: nothing else is
+/// touched. With `-D` strace is not the parent, and signals go to the program itself; with `-I 1`
+/// it lets go of it when it is told to end ([`untrace`]).
 pub(crate) fn traced(sandbox: &Sandbox, command: &Command, path: &Path, calls: &str, how: &str) -> Command {
     let mut strace = Command::new("strace");
-    strace.args(["-D", "-f", "-qq", "-o"]).arg(sandbox.path("strace.log")).arg("-P").arg(path);
+    strace.args(["-D", "-I", "1", "-f", "-qq", "-o"]).arg(sandbox.path("strace.log")).arg("-P").arg(path);
     strace.args(["-e", &format!("trace={calls}"), "-e", how]);
     strace.arg(command.get_program()).args(command.get_args());
     environment_of(command, &mut strace);
     strace
+}
+
+/// Ends the strace of a traced program, which runs on unhindered.
+#[track_caller]
+pub(crate) fn untrace(program: &Process) {
+    let tracer = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", program.pid())).unwrap();
+        let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:")).unwrap();
+        tracer.trim().to_owned()
+    };
+    let strace = tracer();
+    assert!(Command::new("kill").args(["-TERM", &strace]).status().unwrap().success());
+    eventually("strace has let go", || tracer() == "0");
 }
 
 /// For a program that starts another.

@@ -614,6 +614,10 @@ fn serve(
         let body = if reply.head_alone { "" } else { body };
         write!(writer, "HTTP/1.1 {status} Scripted\r\n{media}{length}{headers}\r\n{body}")?;
         if reply.before_body {
+            // Closed with bytes unread, it would be reset, and the answer lost with it (RFC 9112,
+            // section 9.6).
+            writer.shutdown(std::net::Shutdown::Write)?;
+            std::io::copy(&mut reader, &mut std::io::sink())?;
             return Ok(());
         }
     }
