@@ -1,4 +1,5 @@
-//! How what is in `quarantine/` as an archive alone comes back by hand: under which name, and what is typed.
+//! What is typed to bring an episode by hand under a name in `episodes/`: an archive alone out of
+//! `quarantine/`, or a folder that has another name or place.
 //!
 //! ```text
 //!  quarantine/<id>[~n]/<id>.tar.zst ──tar──▶ episodes/.unpacked-XXXXXX/<id> ──rename──▶ episodes/<name>
@@ -12,8 +13,8 @@ use std::{fs, path::Path};
 
 use crate::{
     episode::{EpisodeId, IdError},
-    filed,
-    layout::Layout,
+    filed, filesystem,
+    layout::{Layout, MARKER},
     progress::Progress,
 };
 
@@ -93,6 +94,60 @@ pub fn restore(
     .join(" && ")
 }
 
+/// What is typed to give a folder another name in `episodes/`, one command after the other, each
+/// only where the one before it went well. Nothing is overwritten. Where `is_renamed` says that a
+/// rename does it, mv(1) alone does. Else mv(1) would copy it entry by entry, and the marker might
+/// come before the rest: so a hidden copy is made and compared first. Of the source the marker goes
+/// first, and no half of it looks whole.
+#[must_use]
+pub fn moved(from: &Path, to: &Path, is_renamed: bool, quoted: impl Fn(&Path) -> String) -> Vec<String> {
+    let source = quoted(from);
+    if is_renamed {
+        return vec![format!("mv -nT {source} {}", quoted(to))];
+    }
+    let name = to.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let compared = |copy: &str| Some(format!("diff -r --no-dereference {source} {copy}"));
+    let mut commands = copied(from, to, &name, compared, &quoted);
+    commands.extend([format!("rm -f {}", quoted(&from.join(MARKER))), format!("rm -r {source}")]);
+    commands
+}
+
+/// Whether a folder in `from` gets its name in `to` by a rename. Where that cannot be told, it does
+/// not.
+#[must_use]
+pub fn is_renamed(from: &Path, to: &Path) -> bool {
+    let renames = |folder: &Path| filesystem::renames_folders(folder);
+    match (filesystem::ground(from), filesystem::ground(to)) {
+        (Ok(here), Ok(there)) => here.is_renamed_to(there) && renames(from) && renames(to),
+        (Err(_), _) | (_, Err(_)) => false,
+    }
+}
+
+/// What is typed to copy a folder to a name in `episodes/`, which the copy gets when it is whole and
+/// on the disk. Until then it is `.<stem>.copy`; `between` says what is done with it before.
+#[must_use]
+pub fn copied(
+    from: &Path,
+    to: &Path,
+    stem: &str,
+    between: impl FnOnce(&str) -> Option<String>,
+    quoted: impl Fn(&Path) -> String,
+) -> Vec<String> {
+    let hidden = |rest: &str| quoted(&to.with_file_name(format!(".{stem}{rest}")));
+    let (copy, old) = (hidden(".copy"), hidden(".old"));
+    // What was begun once, and not finished, may be half.
+    let begun = format!("test ! -e {copy} || mv -T --backup=numbered {copy} {old}");
+    let mut commands = vec![begun, format!("cp -aHT {} {copy}", quoted(from))];
+    commands.extend(between(&copy));
+    commands.extend([
+        format!("sync -f {copy}"),
+        format!("mv -nT {copy} {}", quoted(to)),
+        // mv -n is silent where it did nothing.
+        format!("test ! -e {copy}"),
+    ]);
+    commands
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,5 +189,25 @@ mod tests {
         }
         fs::write(layout.archive(&id("a-4")), "").unwrap();
         assert_eq!(name(true), id("a-5"));
+    }
+
+    #[test]
+    fn only_what_a_rename_moves_is_moved_by_mv_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(is_renamed(folder.path(), folder.path()));
+        assert!(!is_renamed(folder.path(), Path::new("/proc")));
+        assert!(!is_renamed(folder.path(), &folder.path().join("is not there")));
+        let typed = |is_renamed| {
+            let plain = |path: &Path| path.display().to_string();
+            moved(Path::new("/shipped/a"), Path::new("/episodes/a"), is_renamed, plain).join("\n")
+        };
+        assert_eq!(typed(true), "mv -nT /shipped/a /episodes/a");
+        // Nothing is seen in `episodes/` before the last rename, and nothing goes before that.
+        let typed = typed(false);
+        let at = |text: &str| typed.find(text).unwrap_or_else(|| panic!("{text} in {typed}"));
+        let (copied, compared) = (at("cp -aHT /shipped/a /episodes/.a.copy"), at("diff -r --no-dereference"));
+        let (renamed, removed) = (at("mv -nT /episodes/.a.copy /episodes/a"), at("rm -r /shipped/a"));
+        assert!(copied < compared && compared < renamed && renamed < removed, "{typed}");
+        assert!(at("rm -f /shipped/a/done.marker") < removed, "{typed}");
     }
 }

@@ -254,6 +254,20 @@ pub fn keeps_no_modes(folder: &Path) -> bool {
     }
 }
 
+/// Whether rename(2) gives every folder of a file system another name. On an overlay it is EXDEV for
+/// those of a lower layer, unless it was mounted with `redirect_dir=on` (the kernel's overlayfs.rst,
+/// "Renaming directories"); which layer has a folder cannot be told.
+#[must_use]
+pub fn renames_folders(folder: &Path) -> bool {
+    let Ok(folder) = File::open(folder) else { return true };
+    match kind_of_open(&folder) {
+        Some(OVERLAY) => false,
+        Some(FUSE) => mount_kind(&folder).is_none_or(|kind| kind != "fuse.fuse-overlayfs"),
+        Some(_) | None => true,
+    }
+}
+
+const OVERLAY: u32 = 0x794c_7630;
 const MSDOS: u32 = 0x4d44;
 const EXFAT: u32 = 0x2011_bab0;
 const FUSE: u32 = 0x6573_5546;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sealift::{
-    address,
+    address, by_hand,
     client::Client,
     episode::{EpisodeId, printable, shell_word},
     layout::Layout,
@@ -214,8 +214,9 @@ fn advice(row: &Row, layout: &Layout, typed: &str) -> Option<String> {
     match &row.verdict {
         // Where it never was it cannot be lost, and `requeue` leaves it.
         Verdict::Missing if row.delivered_to.is_some() => {
-            let episode = shell_word(&layout.episode(&row.episode_id));
-            Some(format!("to ship it again: mv -nT {} {episode}", shell_word(path)))
+            let is_renamed = by_hand::is_renamed(&layout.shipped, &layout.episodes);
+            let commands = by_hand::moved(path, &layout.episode(&row.episode_id), is_renamed, shell_word);
+            Some(format!("to ship it again: {}", commands.join(" && ")))
         }
         Verdict::Missing => Some(format!("to ship it again: sealift requeue --from shipped {id}{typed}")),
         Verdict::Differs(_) => Some(format!(

@@ -4,7 +4,7 @@ mod changes;
 mod clock;
 pub(crate) mod direct;
 mod failing;
-mod foreign;
+pub(crate) mod foreign;
 mod full;
 mod leaving;
 mod mounts;

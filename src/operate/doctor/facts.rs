@@ -293,6 +293,8 @@ pub(super) struct Episodes {
     pub(super) archives_alone: u64,
     /// Where.
     pub(super) folder: PathBuf,
+    /// Whether mv(1) copies a folder there that gets another name in it (an overlay's lower layer).
+    pub(super) copied_by_mv: bool,
     /// Each folder whose name is an id.
     pub(super) episodes: Vec<Episode>,
     /// What can be no episode.

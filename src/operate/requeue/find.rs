@@ -9,6 +9,7 @@ use std::{
 
 use super::{Candidate, End, Options, Place, Record, Row, word};
 use crate::{
+    by_hand,
     episode::{EpisodeId, Look, printable, shell_word},
     filed,
     layout::{Layout, MARKER, OutboxName, is_same_in_any_case, is_scratch, outbox_name},
@@ -325,7 +326,8 @@ pub(super) fn name_is_taken(layout: &Layout, candidate: &Candidate) -> String {
 
 /// How it is moved without us.
 fn by_hand(layout: &Layout, id: &EpisodeId, folder: &Path) -> String {
-    format!("mv -nT {} {}", shell_word(folder), shell_word(&layout.episode(id)))
+    let is_renamed = folder.parent().is_some_and(|parent| by_hand::is_renamed(parent, &layout.episodes));
+    by_hand::moved(folder, &layout.episode(id), is_renamed, shell_word).join(" && ")
 }
 
 /// The reason says what can be done with it, and names the place.

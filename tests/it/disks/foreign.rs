@@ -86,10 +86,10 @@ impl Drop for Foreign {
 }
 
 /// The data folder as an overlay: what is below it was recorded before.
-struct Overlay(PathBuf);
+pub(crate) struct Overlay(PathBuf);
 
 impl Overlay {
-    fn over(sandbox: &Sandbox) -> Option<(Self, Mounted)> {
+    pub(crate) fn over(sandbox: &Sandbox) -> Option<(Self, Mounted)> {
         let (data, lower, upper) = (sandbox.data(), sandbox.path("lower"), sandbox.path("upper"));
         fs::create_dir(&upper).unwrap();
         let disk = Mounted::over(&upper, "64m")?;

@@ -6,7 +6,10 @@ use sealift::{clock::wall_now, records::WallTime};
 use serde_json::json;
 
 use super::Host;
-use crate::support::{Reply, Sandbox, Scripted, eventually};
+use crate::{
+    disks::foreign::Overlay,
+    support::{Reply, Sandbox, Scripted, eventually},
+};
 
 #[test]
 fn a_name_that_is_no_id_is_given_one_by_the_fix_and_ships_then() {
@@ -203,6 +206,41 @@ fn a_conflict_is_red_and_ships_under_another_name_by_the_fix() {
         eventually("it is in conflict", || host.doctor().row("conflicts")["status"] == "red");
     });
     host.sandbox.wait_shipped("run-1-2");
+}
+
+#[test]
+fn in_an_overlay_a_conflict_gets_its_other_name_when_it_is_whole_there() {
+    const FILES: usize = 3_000;
+    let server = Scripted::new(|seen, _| match (seen.head.starts_with("PUT"), seen.id.as_str()) {
+        (true, "run-1") => Reply::json(409, &json!({"type": "urn:sealift:conflict", "detail": "held"})),
+        (true, _) => Reply::stored(seen),
+        (false, _) => Reply::empty(404),
+    });
+    let sandbox = Sandbox::new(server.url());
+    // The marker is the oldest: what copies a folder by mv(1) begins with it.
+    let episode = sandbox.seal("run-1", &[]);
+    for n in 0..FILES {
+        fs::write(episode.join(format!("{n:04}.bin")), format!("recorded {n}")).unwrap();
+    }
+    let Some((_overlay, _disk)) = Overlay::over(&sandbox) else { return };
+    let mut host = Host::without_a_daemon(sandbox);
+    host.start_daemon();
+    eventually("it is in conflict", || host.doctor().row("conflicts")["status"] == "red");
+    let typed = host.type_in(host.doctor().row("conflicts")["fix"].as_str().unwrap());
+    assert!(typed.status.success(), "{}", String::from_utf8_lossy(&typed.stderr));
+    host.sandbox.wait_shipped("run-1-1");
+    assert!(!episode.exists());
+    let stored: Vec<_> = server.seen().into_iter().filter(|seen| seen.id == "run-1-1").collect();
+    assert_eq!(stored.len(), 1);
+    let tar = zstd::decode_all(stored[0].body.as_slice()).unwrap();
+    let last = format!("recorded {}", FILES - 1);
+    for text in ["recorded 0", "recorded 1500", &last] {
+        assert!(tar.windows(text.len()).any(|bytes| bytes == text.as_bytes()), "{text}");
+    }
+    // To the daemon the copy is another folder: the archive of the first is kept for a person.
+    eventually("its archive is aside", || host.doctor().row("quarantine")["status"] == "yellow");
+    assert_eq!(host.doctor().row("conflicts")["status"], "green");
+    assert!(host.sandbox.quarantined("run-1").join("run-1.tar.zst").exists());
 }
 
 fn quarantined(host: &Host, name: &str, days_ago: i64) {

@@ -8,6 +8,7 @@ use super::{DISK, folders::last_written, within};
 use crate::{
     clock, durable,
     episode::{EpisodeId, Look},
+    filesystem,
     layout::Layout,
     manifest,
     operate::{
@@ -45,7 +46,9 @@ pub(super) async fn look(layout: Option<&Layout>) -> Option<Episodes> {
 fn look_now(layout: &Layout, go_on: impl Fn() -> bool) -> Option<Episodes> {
     let (scan, whole) = scan::scan_while(layout, &Progress::default(), &go_on).ok()?;
     let (mut looks, mut markers) = (MAX_LOOKS, MAX_MARKERS);
-    let mut found = Episodes { folder: layout.episodes.clone(), ..Episodes::default() };
+    let folder = layout.episodes.clone();
+    let copied_by_mv = !filesystem::renames_folders(&folder);
+    let mut found = Episodes { folder, copied_by_mv, ..Episodes::default() };
     found.archives_alone = if whole { scan.without_episode().count() as u64 } else { 0 };
     // A verdict is remembered beside an archive, or alone where it was sent without one.
     let archives: HashSet<_> = scan.archives.into_iter().chain(scan.noted).collect();

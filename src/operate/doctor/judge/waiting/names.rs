@@ -4,11 +4,11 @@
 //! there. So a folder gets its name by one rename, and what has to be copied is copied to a name that begins with a dot, which nobody
 //! takes for an episode.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, path::PathBuf};
 
 use super::{super::cut_off::by_daemon, are, ids, in_turn};
 use crate::{
-    by_hand::second_name,
+    by_hand::{copied, moved, second_name},
     episode::printable,
     operate::doctor::{
         facts::{Daemon, Episodes, Facts, Stranger},
@@ -42,7 +42,8 @@ pub(super) fn conflicts(facts: &Facts, found: &Episodes) -> Row {
     let mut given = HashSet::new();
     let fixes = found.conflicts.iter().take(MAX_NAMED).map(|(episode, _)| {
         let from = found.folder.join(episode.as_str());
-        typed(facts, &[format!("mv -nT {} {}", path(&from), free(found, episode.as_str(), &mut given))])
+        let to = free(found, episode.as_str(), &mut given);
+        typed(facts, &moved(&from, &to, !found.copied_by_mv, path))
     });
     let (fix, fixes) = in_turn(fixes.collect());
     Row::red(id, summary, fix)
@@ -62,7 +63,7 @@ fn typed(facts: &Facts, commands: &[String]) -> String {
 }
 
 /// A path in `episodes/` that nothing has, and nothing that left it had: this name, numbered.
-fn free(found: &Episodes, name: &str, given: &mut HashSet<String>) -> String {
+fn free(found: &Episodes, name: &str, given: &mut HashSet<String>) -> PathBuf {
     let is_taken = |name: &str| {
         found.taken.contains(name)
             || found.episodes.iter().any(|episode| episode.id.as_str() == name)
@@ -70,9 +71,9 @@ fn free(found: &Episodes, name: &str, given: &mut HashSet<String>) -> String {
     };
     let free = (1..).map(|n| second_name(name, n)).find(|name| !given.contains(name) && !is_taken(name));
     let free = free.unwrap_or_else(|| format!("{name}-again"));
-    let shown = path(&found.folder.join(&free));
+    let to = found.folder.join(&free);
     given.insert(free);
-    shown
+    to
 }
 
 pub(super) fn names(facts: &Facts, found: &Episodes) -> Row {
@@ -106,40 +107,27 @@ pub(super) fn names(facts: &Facts, found: &Episodes) -> Row {
 }
 
 fn renamed(facts: &Facts, found: &Episodes, stranger: &Stranger, given: &mut HashSet<String>) -> Vec<String> {
-    let (here, name) = (path(&found.folder.join(&stranger.name)), tame(&stranger.name));
+    let (from, name) = (found.folder.join(&stranger.name), tame(&stranger.name));
+    let here = path(&from);
     // Nothing that begins with a dot is looked at; where such a name is taken, what has it is numbered, and not replaced.
-    let hidden = |rest: &str| path(&found.folder.join(format!(".{name}{rest}")));
-    let hide = |what: &str, to: &str| format!("mv -T --backup=numbered {what} {to}");
+    let hide = |to: &str| format!("mv -T --backup=numbered {here} {}", path(&found.folder.join(to)));
     match stranger.why {
-        NoEpisode::Name(_) if stranger.sealed => {
-            vec![format!("mv -nT {here} {}", free(found, &name, given))]
+        NoEpisode::Name(_) => {
+            let left_alone = format!("test -z \"$(find {here} -mmin -{LEFT_ALONE_MIN} -print -quit)\"");
+            let moved = moved(&from, &free(found, &name, given), !found.copied_by_mv, path);
+            (!stranger.sealed).then_some(left_alone).into_iter().chain(moved).collect()
         }
-        NoEpisode::Name(_) => vec![
-            format!("test -z \"$(find {here} -mmin -{LEFT_ALONE_MIN} -print -quit)\""),
-            format!("mv -nT {here} {}", free(found, &name, given)),
-        ],
         NoEpisode::Symlink => {
-            let (copy, to) = (hidden(".copy"), free(found, &name, given));
-            let mut commands = vec![
-                // What was begun once, and not finished, may be half.
-                format!("test ! -e {copy} || {}", hide(&copy, &hidden(".old"))),
-                format!("cp -aHT {here} {copy}"),
-            ];
             // A copy that root makes belongs to whoever the other belongs to, and who ships could not move it.
-            if let Some(shipper) = facts.people.shipper.as_ref().filter(|shipper| shipper.uid != 0)
-                && !(facts.people.we_see_as_the_shipper() && facts.people.us.uid != 0)
-            {
-                commands.push(format!("chown -R {}: {copy}", word(&shipper.name)));
-            }
-            commands.extend([
-                format!("sync -f {copy}"),
-                format!("mv -nT {copy} {to}"),
-                // mv -n is silent where it did nothing.
-                format!("test ! -e {copy}"),
-                hide(&here, &hidden(".link")),
-            ]);
+            let owned = |copy: &str| {
+                let shipper = facts.people.shipper.as_ref().filter(|shipper| shipper.uid != 0)?;
+                let is_ours = facts.people.we_see_as_the_shipper() && facts.people.us.uid != 0;
+                (!is_ours).then(|| format!("chown -R {}: {copy}", word(&shipper.name)))
+            };
+            let mut commands = copied(&from, &free(found, &name, given), &name, owned, path);
+            commands.push(hide(&format!(".{name}.link")));
             commands
         }
-        NoEpisode::LooseMarker => vec![hide(&here, &path(&found.folder.join(".done.marker")))],
+        NoEpisode::LooseMarker => vec![hide(".done.marker")],
     }
 }

@@ -192,6 +192,33 @@ fn a_copy_gets_its_name_when_it_is_whole_and_belongs_to_who_ships() {
 }
 
 #[test]
+fn where_mv_copies_what_gets_another_name_is_whole_and_compared_first_and_the_marker_goes_before_the_rest() {
+    let copied = |from: &str, to: &str| {
+        format!(
+            "test ! -e /d/episodes/.{to}.copy || \
+             mv -T --backup=numbered /d/episodes/.{to}.copy /d/episodes/.{to}.old && \
+             cp -aHT /d/episodes/{from} /d/episodes/.{to}.copy && \
+             diff -r --no-dereference /d/episodes/{from} /d/episodes/.{to}.copy && \
+             sync -f /d/episodes/.{to}.copy && mv -nT /d/episodes/.{to}.copy /d/episodes/{to} && \
+             test ! -e /d/episodes/.{to}.copy && rm -f /d/episodes/{from}/done.marker && \
+             rm -r /d/episodes/{from}"
+        )
+    };
+    let row = row_with(Id::Conflicts, |found, now| {
+        found.copied_by_mv = true;
+        found.episodes = vec![episode("a", SEALED, 0, now)];
+        found.conflicts = vec![(EpisodeId::parse("a").unwrap(), "held since May".to_owned())];
+    });
+    assert_eq!(row.fix, Some(copied("a", "a-1")));
+    let row = row_with(Id::Names, |found, _| {
+        let why = NoEpisode::Name(EpisodeId::parse("-x").unwrap_err());
+        found.copied_by_mv = true;
+        found.strangers = vec![Stranger { name: "-x".into(), why, sealed: true }];
+    });
+    assert_eq!(row.fix, Some(copied("-x", "x-1")));
+}
+
+#[test]
 fn a_manifest_that_is_being_written_is_no_fault_for_a_minute() {
     for (seconds_ago, status) in [(0, Status::Green), (59, Status::Green), (60, Status::Red)] {
         let row = row_with(Id::Markers, |found, now| {
