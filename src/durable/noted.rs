@@ -372,7 +372,7 @@ fn missing_in(path: &Path, copy: &Path, progress: &Progress) -> io::Result<Optio
             error.kind(),
             format!(
                 "its copy is not there: {}. Mount the disk of that; where the copy was taken away on purpose, see to what is left in {} by \
-                 hand",
+                 hand. Type: sudo mount -a",
                 shown(copy),
                 shown(path)
             ),

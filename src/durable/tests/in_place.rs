@@ -158,7 +158,8 @@ fn what_is_left_of_a_removal_waits_where_its_copy_is_not_there_whether_or_not_th
     let away = there.path().join("unmounted");
     fs::rename(&copy, &away).unwrap();
     let error = finish_leftovers(&root.path().join("episodes"), &quiet()).unwrap_err();
-    assert!(error.to_string().contains("its copy is not there"), "{error}");
+    let said = error.to_string();
+    assert!(said.contains("its copy is not there") && said.ends_with("Type: sudo mount -a"), "{said}");
     assert_eq!(seen(&episode), Look::BeingRemoved);
     fs::rename(&away, &copy).unwrap();
     finish_leftovers(&root.path().join("episodes"), &quiet()).unwrap();
