@@ -4,7 +4,7 @@ use std::{collections::HashSet, ffi::CString, fs, io, path::Path};
 
 use serde::Serialize;
 
-use super::today::Memory;
+use super::{today::Memory, words};
 use crate::{
     episode::{EpisodeId, Look, printable},
     filesystem,
@@ -99,7 +99,8 @@ fn found(layout: &Layout, progress: &Progress) -> io::Result<Found> {
                 unclear(&mut found, format!("{id}: its done.marker is {what}, and seals nothing"));
             }
             Look::Unreadable(why) => unclear(&mut found, format!("{id}: {}", printable(why))),
-            Look::Gone | Look::BeingRemoved => {}
+            Look::BeingRemoved => unclear(&mut found, words::being_removed(id)),
+            Look::Gone => {}
         }
     }
     let sealed = scan.episodes.iter().filter(|(_, look)| matches!(look, Look::Sealed(_)));
@@ -199,7 +200,7 @@ mod tests {
     #[test]
     fn each_folder_says_what_is_in_it() {
         let (_root, layout) = sandbox();
-        for id in ["open", "sealed", "packed", "-odd"] {
+        for id in ["open", "sealed", "packed", "-odd", "rest"] {
             fs::create_dir(layout.episodes.join(id)).unwrap();
         }
         for id in ["sealed", "packed", "-odd"] {
@@ -208,12 +209,15 @@ mod tests {
         for archive in ["packed", "of-nobody"] {
             fs::write(layout.archive(&EpisodeId::parse(archive).unwrap()), "").unwrap();
         }
+        fs::write(layout.episodes.join("rest/.sealift-removing"), r#"{"sealift_removing":1}"#).unwrap();
         fs::create_dir(layout.quarantine.join("bad")).unwrap();
         fs::create_dir(layout.quarantine.join(".sealift-trash-x")).unwrap();
         let folders = look(&layout, false, clock_now(), &mut Memory::default(), &Progress::default());
         let found = folders.found.unwrap();
         assert_eq!((found.open, found.sealed, found.packed, found.conflict), (1, 2, 1, 0));
         assert_eq!(found.archives_without_episode, 1);
+        let rest = "rest: it was copied away, and what is left of it is removed by the next start";
+        assert_eq!(found.unclear, [rest]);
         assert_eq!((found.strangers.count, found.strangers.some[0].sealed), (1, true));
         assert_eq!(folders.quarantined, 1);
         assert_eq!(folders.room.iter().map(|room| room.folders.len()).sum::<usize>(), 4);

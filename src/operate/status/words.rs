@@ -1,6 +1,6 @@
 //! Amounts and spans as a person reads them.
 
-use crate::snapshot::Slowed;
+use crate::{episode::EpisodeId, snapshot::Slowed};
 
 /// "1.3 GB": three figures at most.
 pub(super) fn bytes(bytes: u64) -> String {
@@ -37,6 +37,11 @@ pub(in crate::operate) fn slowed(slowed: &Slowed) -> String {
 
 pub(super) fn episodes(count: u64) -> String {
     if count == 1 { "1 episode".to_owned() } else { format!("{count} episodes") }
+}
+
+/// What a move has left where an episode stood, while no daemon runs that goes on with it.
+pub(in crate::operate) fn being_removed(id: &EpisodeId) -> String {
+    format!("{id}: it was copied away, and what is left of it is removed by the next start")
 }
 
 /// Archives that have no episode beside them, where no daemon runs that would look what they are.

@@ -14,7 +14,7 @@ use crate::{
             row::{Id, Row},
             words::{count, path, span},
         },
-        status::words::{slowed, without_episode},
+        status::words::{self, slowed, without_episode},
     },
     records::WallTime,
 };
@@ -167,7 +167,7 @@ fn open_long(facts: &Facts, found: &Episodes) -> Row {
 
 fn waiting(facts: &Facts, found: &Episodes) -> Row {
     let id = Id::Waiting;
-    if let Some(row) = stranded(facts, found) {
+    if let Some(row) = stranded(facts, found).or_else(|| being_removed(facts, found)) {
         return row;
     }
     let sealed = for_long(found, facts.now, |look| matches!(look, Look::Sealed(_)), Duration::ZERO);
@@ -226,6 +226,18 @@ fn stranded(facts: &Facts, found: &Episodes) -> Option<Row> {
         _ => return None,
     };
     (count > 0).then(|| row.with("archives_stranded", count))
+}
+
+/// What a move has left where the episodes stood. A running daemon goes on with it, and tells of it.
+fn being_removed(facts: &Facts, found: &Episodes) -> Option<Row> {
+    if !matches!(facts.daemon, Daemon::None) {
+        return None;
+    }
+    let left = found.episodes.iter().filter(|episode| matches!(episode.look, Look::BeingRemoved));
+    let left: Vec<_> = left.map(|episode| &episode.id).collect();
+    let said = format!("{}.", words::being_removed(left.first()?));
+    let row = Row::yellow(Id::Waiting, said, facts.hands.unit_to("start"));
+    Some(row.with("being_removed", ids(left.into_iter())))
 }
 
 #[cfg(test)]

@@ -250,3 +250,17 @@ fn archives_alone_are_for_the_next_start_where_no_daemon_runs_and_left_alone_onl
     assert_eq!((row.status, row.fix.as_deref()), (Status::Red, Some("systemctl restart sealift.service")));
     assert!(row.summary.contains("Nothing is done with them"), "{row:?}");
 }
+
+#[test]
+fn what_is_left_of_a_move_is_for_the_next_start_where_no_daemon_runs() {
+    let of = |daemon: Daemon| {
+        let mut facts = Facts { daemon, ..sound() };
+        let now = facts.now;
+        facts.episodes.as_mut().unwrap().episodes = vec![episode("run-1", Look::BeingRemoved, 0, now)];
+        rows(&facts).into_iter().find(|row| row.id == Id::Waiting).unwrap()
+    };
+    let row = of(Daemon::None);
+    assert_eq!((row.status, row.fix.as_deref()), (Status::Yellow, Some("systemctl start sealift.service")));
+    assert!(row.summary.starts_with("run-1: it was copied away"), "{row:?}");
+    assert_eq!(of(sound().daemon).status, Status::Green);
+}
