@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::hosts::{Hosts, Outside};
+use super::{
+    hosts::{Hosts, Outside},
+    stream::compare_fleet,
+};
 use crate::{
     episode::EpisodeId,
     ship::{
@@ -12,6 +15,7 @@ use crate::{
 };
 
 const HOSTS: usize = 100;
+const WAITING: u64 = 10_000;
 const DAY: Duration = Duration::from_secs(86_400);
 /// What the receiver does at once; one more is refused. A tenth of the hosts, with one request each.
 const AT_ONCE: usize = 10;
@@ -79,6 +83,8 @@ struct Story {
     refused_percent: usize,
     /// From the end of the outage until the last episode was shipped.
     drained_after: Duration,
+    /// Of all that the hosts asked for.
+    digest: String,
 }
 
 /// `waiting` episodes, spread over the fleet.
@@ -121,14 +127,18 @@ fn live(waiting: usize) -> Story {
         peak_back: peak(day_s..u64::MAX).unwrap(),
         refused_percent: 100 * refused / came,
         drained_after: now - DAY,
+        digest: fleet.stream.digest(),
     }
 }
 
 /// What is at stake: without the ramp a fifth is refused, and the busiest second has twice what the receiver can do.
 #[test]
 fn after_an_outage_of_a_day_with_10_000_episodes_waiting_a_fleet_of_100_hosts_does_not_stampede() {
-    let waiting = super::number("SEALIFT_SIM_EPISODES").unwrap_or(10_000);
+    let waiting = super::number("SEALIFT_SIM_EPISODES").unwrap_or(WAITING);
     let story = live(usize::try_from(waiting).unwrap());
+    if waiting == WAITING {
+        compare_fleet(&story.digest);
+    }
     let at_best = u32::try_from(waiting).unwrap() / u32::try_from(AT_ONCE).unwrap();
     assert!(story.peak_away < 20, "in the outage: {story:?}");
     assert!(story.peak_back < PER_SECOND * 8 / 5, "{story:?}");

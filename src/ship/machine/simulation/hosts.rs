@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use super::stream::Stream;
 use crate::{
     episode::{Digest, EpisodeId, Fingerprint, Stamp},
     records::{ArchiveFacts, ManifestCheck},
@@ -60,12 +61,15 @@ pub(super) struct Hosts<O> {
     agenda: BTreeMap<(Duration, u64), (usize, Event)>,
     due: BTreeSet<(Duration, usize)>,
     serial: u64,
+    /// What all of them have asked for.
+    pub(super) stream: Stream,
 }
 
 impl<O: Outside> Hosts<O> {
     pub(super) fn new(outside: O) -> Self {
         let (agenda, due) = (BTreeMap::new(), BTreeSet::new());
-        Self { outside, hosts: Vec::new(), now: Duration::ZERO, agenda, due, serial: 0 }
+        let stream = Stream::default();
+        Self { outside, hosts: Vec::new(), now: Duration::ZERO, agenda, due, serial: 0, stream }
     }
 
     /// One more, with these episodes in its folder.
@@ -128,6 +132,7 @@ impl<O: Outside> Hosts<O> {
         }
         self.hosts[index].machine.handle(event, self.now);
         while let Some(effect) = self.hosts[index].machine.next_effect() {
+            self.stream.add(self.now, index, &effect);
             if let Some((at, event)) = self.perform(index, effect) {
                 self.serial += 1;
                 self.agenda.insert((at, self.serial), (index, event));

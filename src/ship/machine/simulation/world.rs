@@ -12,6 +12,7 @@ use super::{
     plan::{Plan, Poison, Profile},
     recorder::Deed,
     steps::Job,
+    stream::Stream,
 };
 use crate::{
     episode::EpisodeId,
@@ -79,6 +80,7 @@ pub(super) struct World {
     /// What a receiver has rejected in JSON.
     pub(super) rejected: BTreeSet<(EpisodeId, u16)>,
     pub(super) seen: Watched,
+    pub(super) stream: Stream,
     settled_at: Option<Duration>,
     deeds_left: usize,
     pub(super) log: Option<Vec<String>>,
@@ -107,6 +109,7 @@ impl World {
             sealed_at: BTreeMap::new(),
             rejected: BTreeSet::new(),
             seen: Watched::default(),
+            stream: Stream::default(),
             settled_at: None,
             deeds_left: 0,
             log: log.then(Vec::new),
@@ -226,6 +229,7 @@ impl World {
         self.machine = Some(machine);
         while let Some(effect) = self.machine.as_mut().and_then(Machine::next_effect) {
             self.note(|_| format!("    ◀ {effect:?}"));
+            self.stream.add(self.now, 0, &effect);
             self.begin(effect);
         }
         self.deadline_lies_ahead();
