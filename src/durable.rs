@@ -39,6 +39,7 @@ mod comparing;
 mod inside;
 mod listed;
 mod moving;
+mod note;
 mod noted;
 mod removing;
 mod renaming;
@@ -50,7 +51,11 @@ mod trying;
 pub use copying::{CannotHold, cannot_hold};
 pub use inside::{NotDurable, write_new_file_in};
 pub use moving::{MoveChecked, build_directory, clear_unbuilt, move_directory, move_to_name, move_unchanged};
-pub use noted::{Finished, finish_removal, is_being_removed, is_being_removed_in, is_rest_of, stays_beside};
+pub use note::{
+    forget_note, has_removal_note, is_being_removed, is_being_removed_in, is_broken_off, is_rest_of,
+    stays_beside,
+};
+pub use noted::{Finished, finish_removal};
 pub use removing::{finish_leftovers, remove_tree, remove_tree_into_spares};
 pub use spare::{is_full, keep_spares, make_spare};
 pub use trying::{Tried, Trier, clear_trials, try_move};
