@@ -136,6 +136,23 @@ pub fn write_record(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::Result
     written
 }
 
+/// As [`write_record`], in the place of the record that is there: it takes neither room nor a spare. False where that cannot be; what
+/// was there is gone then, or is what it was.
+///
+/// # Errors
+/// Those of fsync(2) and rename(2). Killed half-way, there is no record of this name.
+pub fn write_over_record(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::Result<bool> {
+    let temporary = temporary_beside(path)?;
+    let Some(file) = spare::over_a_record(path, &temporary, bytes, spares)? else { return Ok(false) };
+    let written = file
+        .set_permissions(std::fs::Permissions::from_mode(0o644))
+        .and_then(|()| replace(&file, &temporary, path));
+    if written.is_err() {
+        spare::give_up(&temporary, spares);
+    }
+    written.map(|()| true)
+}
+
 /// Writes a small file durably, replacing what was there, by way of scratch of the caller's choice: where several may write the
 /// same file at once, each brings a name of its own. `scratch` is on the same file system and belongs to the caller alone.
 ///
