@@ -34,6 +34,7 @@ use rustix::{
 
 use crate::{layout::COPY_PREFIX, progress::Progress, tree::shown};
 
+mod at_work;
 mod copying;
 mod comparing;
 mod inside;
@@ -55,9 +56,10 @@ pub use note::{
     forget_note, has_removal_note, is_being_removed, is_being_removed_in, is_broken_off, is_rest_of,
     stays_beside,
 };
-pub use noted::{Finished, finish_removal};
-pub use removing::{finish_leftovers, remove_tree, remove_tree_into_spares};
+pub use noted::Finished;
+pub use removing::{Leftovers, finish_leftovers, remove_tree, remove_tree_into_spares};
 pub use spare::{is_full, keep_spares, make_spare};
+pub use taking::finish_removal;
 pub use trying::{Tried, Trier, clear_trials, try_move};
 
 /// What became of a publication that must not overwrite.

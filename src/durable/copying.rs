@@ -117,6 +117,17 @@ pub(super) fn differs(from: &Path, folder: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
+/// It is not what was made, and no disk is at fault.
+pub(super) fn meddled_with(from: &Path, at: &Path) -> io::Error {
+    let why = format!(
+        "{}: its copy at {} was taken away, or changed, by another program. Does a shipper on another host use that folder? Each \
+         shipper needs folders of its own",
+        shown(from),
+        shown(at)
+    );
+    io::Error::new(io::ErrorKind::ResourceBusy, why)
+}
+
 fn held_by_none(path: &Path, what: &'static str, folder: &Path, errno: Errno) -> io::Error {
     let (path, folder) = (path.to_owned(), folder.to_owned());
     io::Error::new(io::ErrorKind::Unsupported, CannotHold { path, what, folder, errno: errno.into() })

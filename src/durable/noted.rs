@@ -266,7 +266,7 @@ fn stays(path: &Path, copy: &Path, file: PathBuf) -> io::Result<Finished> {
 ///
 /// # Errors
 /// It, or its copy, cannot be read, or removed.
-pub fn finish_removal(path: &Path, progress: &Progress) -> io::Result<Finished> {
+pub(super) fn finish_removal(path: &Path, progress: &Progress) -> io::Result<Finished> {
     let Some(copy) = counting(path).and_then(|note| note.copied_to) else { return Ok(Finished::NoSuch) };
     let listed = Listed::of(path, progress)?;
     let probe = Probe::below(path);
