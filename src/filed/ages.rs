@@ -20,7 +20,6 @@ static DECIDING: Mutex<()> = Mutex::new(());
 
 /// Held between the last look at an age and the removal that it decides, and while a record is written anew in what may be removed by
 /// its age: so that nothing goes by an age that it has not any more.
-#[must_use]
 pub fn deciding() -> MutexGuard<'static, ()> {
     DECIDING.lock().unwrap_or_else(PoisonError::into_inner)
 }
