@@ -61,6 +61,10 @@ fn a_query_is_for_the_request_alone() {
     }
     assert_eq!(shown("https://h/x?sig=SECRET"), "https://h/x?\u{2026}");
     assert_eq!(shown("https://h/x"), "https://h/x");
+    // A fragment, which is refused, may hold one too.
+    assert_eq!(shown("https://h/x#SECRET"), "https://h/x#\u{2026}");
+    assert_eq!(shown("https://h/x#a?SECRET"), "https://h/x#\u{2026}");
+    assert_eq!(without_queries("no https://h/x#SECRET there"), "no https://h/x#\u{2026} there");
     let text = "1 | url = https://h/x?sig=SECRET more? 'http://i/?t=SECRET' and http://j/y";
     assert_eq!(
         without_queries(text),
