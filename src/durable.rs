@@ -36,6 +36,7 @@ use crate::{layout::COPY_PREFIX, progress::Progress, tree::shown};
 
 mod copying;
 mod comparing;
+mod fitting;
 mod inside;
 mod listed;
 mod moving;
@@ -48,6 +49,7 @@ mod taking;
 mod trying;
 
 pub use copying::{CannotHold, cannot_hold};
+pub use fitting::{NoRoom, bytes_of_copy, lacks_inodes, room_needed};
 pub use inside::{NotDurable, write_new_file_in};
 pub use moving::{MoveChecked, build_directory, clear_unbuilt, move_directory, move_to_name, move_unchanged};
 pub use noted::{Finished, finish_removal, is_being_removed, is_being_removed_in, is_rest_of, stays_beside};

@@ -33,7 +33,9 @@ use std::{
 use rustix::io::Errno;
 
 use super::{
-    Published, comparing, copying, named, parent_of,
+    Published, comparing, copying,
+    fitting::Claim,
+    named, parent_of,
     removing::may_be_removed,
     removing::{remove_scratch, remove_tree},
     renaming::{may_be_renamed, rename_claimed, rename_noreplace},
@@ -351,9 +353,10 @@ fn copy(
     looks: &Looks<'_>,
     progress: &Progress,
 ) -> io::Result<Result<PathBuf, Against>> {
+    let room = Claim::for_copy(from, name.folder, progress)?;
     let scratch = scratch_directory(name.folder, OsStr::new(name.name), COPY_MODE)
         .map_err(|error| copying::told_of_name(error, from, name.folder))?;
-    let renamed = copying::copy_into(from, &scratch, progress).and_then(|()| {
+    let renamed = copying::copy_into(from, &scratch, &room, progress).and_then(|()| {
         if let Some(against) = looks.against(from, progress) {
             return Ok(Err(against));
         }

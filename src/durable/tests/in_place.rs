@@ -101,7 +101,7 @@ fn killed(copied_to: Option<&Path>, removed: &[&str]) -> (tempfile::TempDir, Pat
     fs::write(episode.join("more"), "more").unwrap();
     if let Some(copy) = copied_to {
         fs::create_dir(copy).unwrap();
-        copying::copy_into(&episode, copy, &quiet()).unwrap();
+        copying::copy_into(&episode, copy, &fitting::Claim::none(), &quiet()).unwrap();
     }
     noted::note_removal(&episode, copied_to).unwrap();
     for name in removed {
@@ -238,7 +238,7 @@ fn the_names_of_one_file_go_together_though_each_removal_moves_its_ctime() {
     }
     let copy = shipped.join("a");
     fs::create_dir(&copy).unwrap();
-    copying::copy_into(&episode, &copy, &quiet()).unwrap();
+    copying::copy_into(&episode, &copy, &fitting::Claim::none(), &quiet()).unwrap();
     noted::note_removal(&episode, Some(&copy)).unwrap();
     assert_eq!(finish_removal(&episode, &quiet()).unwrap(), Finished::Removed);
     assert!(names(&root.path().join("episodes")).is_empty() && copy.join("data/d").exists());
