@@ -34,6 +34,7 @@ use rustix::{
 
 use crate::{layout::COPY_PREFIX, progress::Progress, tree::shown};
 
+mod at_work;
 mod copying;
 mod comparing;
 mod fitting;
@@ -52,9 +53,10 @@ pub use copying::{CannotHold, cannot_hold};
 pub use fitting::{NoRoom, bytes_of_copy, lacks_inodes, room_needed};
 pub use inside::{NotDurable, write_new_file_in};
 pub use moving::{MoveChecked, build_directory, clear_unbuilt, move_directory, move_to_name, move_unchanged};
-pub use noted::{Finished, finish_removal, is_being_removed, is_being_removed_in, is_rest_of, stays_beside};
-pub use removing::{finish_leftovers, remove_tree, remove_tree_into_spares};
+pub use noted::{Finished, is_being_removed, is_being_removed_in, is_rest_of, stays_beside};
+pub use removing::{Leftovers, finish_leftovers, remove_tree, remove_tree_into_spares};
 pub use spare::{is_full, keep_spares, make_spare};
+pub use taking::finish_removal;
 pub use trying::{Tried, Trier, clear_trials, try_move};
 
 /// What became of a publication that must not overwrite.

@@ -11,7 +11,7 @@
 //! has. Whatever cannot be read is no copy, and is copied once more: that costs a name, and no byte.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ffi::{OsStr, OsString},
     fs,
     io::{self, Read as _},
@@ -66,6 +66,39 @@ pub(super) fn is_copy(source: &Path, copy: &Path, progress: &Progress) -> io::Re
 pub(super) fn holds_the_same(source: &Path, copy: &Path, progress: &Progress) -> Result<bool, TreeError> {
     Ok(has_records_of(source, copy, progress)?
         && are_alike(source, copy, Compared { contents: true, ..Compared::default() }, progress)?)
+}
+
+/// Whether each has what the other has, by paths, kinds, sizes and targets alone.
+///
+/// # Errors
+/// One of them cannot be read.
+pub(super) fn has_the_same_entries(
+    source: &Path,
+    copy: &Path,
+    progress: &Progress,
+) -> Result<bool, TreeError> {
+    are_alike(source, copy, Compared::default(), progress)
+}
+
+/// Whether every path of a copy is one of its source as well, whatever stands there.
+///
+/// # Errors
+/// One of them cannot be read.
+pub(super) fn is_whole(source: &Path, copy: &Path, progress: &Progress) -> Result<bool, TreeError> {
+    let of_source: HashSet<Vec<u8>> = paths(source, progress)?;
+    Ok(paths(copy, progress)?.is_subset(&of_source))
+}
+
+fn paths(directory: &Path, progress: &Progress) -> Result<HashSet<Vec<u8>>, TreeError> {
+    let mut paths = HashSet::new();
+    tree::walk(directory, progress, |entry| -> Result<(), TreeError> {
+        let name = std::str::from_utf8(entry.path).unwrap_or_default();
+        if ![RECEIPT, REASON].contains(&without_number(name)) {
+            paths.insert(entry.path.to_owned());
+        }
+        Ok(())
+    })?;
+    Ok(paths)
 }
 
 /// The first that is left of a source and is not in its copy; `None` where the copy has it all.

@@ -129,6 +129,17 @@ pub(super) fn differs(from: &Path, folder: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
+/// It is not what was made, and no disk is at fault.
+pub(super) fn meddled_with(from: &Path, at: &Path) -> io::Error {
+    let why = format!(
+        "{}: its copy at {} was taken away, or changed, by another program. Does a shipper on another host use that folder? Each \
+         shipper needs folders of its own",
+        shown(from),
+        shown(at)
+    );
+    io::Error::new(io::ErrorKind::ResourceBusy, why)
+}
+
 pub(super) fn held_by_none(
     path: &Path,
     what: impl Into<Cow<'static, str>>,

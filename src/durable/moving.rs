@@ -33,7 +33,9 @@ use std::{
 use rustix::io::Errno;
 
 use super::{
-    Published, comparing, copying,
+    Published,
+    at_work::at_work,
+    comparing, copying,
     fitting::Claim,
     named, parent_of,
     removing::may_be_removed,
@@ -41,7 +43,7 @@ use super::{
     renaming::{may_be_renamed, rename_claimed, rename_noreplace},
     scratch::scratch_directory,
     sync_folder,
-    taking::{Against, Looks, Source, take_away},
+    taking::{Against, Looks, Source, is_gone, take_away},
 };
 use crate::{
     layout::{COPY_PREFIX, name_behind, numbered},
@@ -170,6 +172,7 @@ pub fn build_directory(
     progress: &Progress,
 ) -> io::Result<PathBuf> {
     let name = Name::numbered(folder, name);
+    let _at_work = at_work(folder)?;
     let scratch = scratch_directory(folder, OsStr::new(name.name), BUILT_MODE)
         .map_err(|error| named(folder, &error))?;
     let built = fill(&scratch).and_then(|()| sync_folder(&scratch)).and_then(|()| name.take(&scratch));
@@ -274,6 +277,7 @@ fn move_by_copy(
     of_this: &dyn Fn(&Path) -> io::Result<bool>,
     progress: &Progress,
 ) -> io::Result<MoveChecked> {
+    let _at_work = (at_work(name.folder)?, at_work(parent_of(from)?)?);
     // Before everything is copied for nothing.
     if let Some(file) = looks.open_file(from, progress)? {
         return Ok(MoveChecked::Open { at: from.to_owned(), file });
@@ -292,6 +296,16 @@ fn move_by_copy(
     // Where it could not even be put back, the copy stays: it may be all that there is.
     match take_away(from, &to, looks, progress)? {
         Source::Removed => Ok(MoveChecked::To(to)),
+        // Some of it is in the copy alone: another program has removed it.
+        Source::Stays(at, against) if !comparing::is_whole(&at, &to, progress).unwrap_or(false) => {
+            tracing::warn!(
+                "{} stays, but not all of what its copy {} has is in it any more: both are left. Compare the two, and remove \
+                 one by hand.",
+                shown(&at),
+                shown(&to)
+            );
+            stays(at, against)
+        }
         Source::Stays(at, against) => {
             if let Err(error) = remove_tree(&to, progress) {
                 tracing::warn!(
@@ -356,7 +370,7 @@ fn copy(
     let room = Claim::for_copy(from, name.folder, progress)?;
     let scratch = scratch_directory(name.folder, OsStr::new(name.name), COPY_MODE)
         .map_err(|error| copying::told_of_name(error, from, name.folder))?;
-    let renamed = copying::copy_into(from, &scratch, &room, progress).and_then(|()| {
+    let copied = copying::copy_into(from, &scratch, &room, progress).and_then(|()| {
         if let Some(against) = looks.against(from, progress) {
             return Ok(Err(against));
         }
@@ -365,7 +379,11 @@ fn copy(
         }
         name.take_unsynced(&scratch).map(Ok)
     });
-    match renamed {
+    let copied = match copied {
+        Err(_) if is_gone(&scratch) => Err(copying::meddled_with(from, name.folder)),
+        copied => copied,
+    };
+    match copied {
         Ok(Ok(Some(to))) => match sync_folder(name.folder) {
             Ok(()) => Ok(Ok(to)),
             Err(error) => {

@@ -340,7 +340,7 @@ fn stays(path: &Path, copy: &Path, file: PathBuf) -> io::Result<Finished> {
 ///
 /// # Errors
 /// It, or its copy, cannot be read, or removed.
-pub fn finish_removal(path: &Path, progress: &Progress) -> io::Result<Finished> {
+pub(super) fn finish_removal(path: &Path, progress: &Progress) -> io::Result<Finished> {
     let Some(note) = note_below(path).filter(|note| !note.stays) else { return Ok(Finished::NoSuch) };
     let Some(copy) = note.copied_to else {
         // There is nothing to compare with: it was to go.

@@ -24,6 +24,7 @@ use rustix::{
 
 use super::{
     Published,
+    at_work::alone,
     moving::put_back,
     named,
     noted::{Guard, finish_removal, remove_where_it_stands},
@@ -117,15 +118,27 @@ pub(super) fn hide(path: &Path, prefix: &str, name: &OsStr) -> io::Result<Option
     Err(io::Error::new(io::ErrorKind::AlreadyExists, why))
 }
 
+/// What became of what a killed process left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftovers {
+    /// There is nothing of it any more.
+    Finished,
+    /// A move is at work there, and what it has made cannot be told from it: nothing was touched.
+    InUse,
+}
+
 /// For the start, under the lock: what a killed process left in a folder under our three scratch names. A removal is
 /// finished. A copy is removed: it will be begun again, from its source, which is still there. What was put aside, to be
 /// compared with its copy once more, gets its name back (or, where that was used again, a number behind it), for
 /// nobody knows what was written to it: it is moved again. What was being removed where it stands is removed.
 ///
+/// Only where no move is at work in the folder, of this process or of another.
+///
 /// # Errors
 /// The first one, after everything else was tried.
-pub fn finish_leftovers(folder: &Path, progress: &Progress) -> io::Result<()> {
-    let mut first_error = Ok(());
+pub fn finish_leftovers(folder: &Path, progress: &Progress) -> io::Result<Leftovers> {
+    let Some(_alone) = alone(folder)? else { return Ok(Leftovers::InUse) };
+    let mut first_error = Ok(Leftovers::Finished);
     for entry in std::fs::read_dir(folder)? {
         progress.step();
         let entry = entry?;
@@ -138,7 +151,7 @@ pub fn finish_leftovers(folder: &Path, progress: &Progress) -> io::Result<()> {
             // Where a file of it is open, the daemon goes on with it when that is closed.
             finish_removal(&entry.path(), progress).map(|_| ())
         };
-        first_error = first_error.and(done);
+        first_error = done.and(first_error);
     }
     first_error
 }

@@ -20,8 +20,10 @@ use std::{
 };
 
 use super::{
+    at_work::at_work,
+    comparing, copying,
     moving::put_back,
-    noted::{is_being_removed, note_removal, remove_copied},
+    noted::{self, Finished, is_being_removed, note_removal, remove_copied},
     parent_of,
     removing::{hide, remove_scratch},
     sync_folder,
@@ -105,6 +107,14 @@ pub(super) fn take_away(
             Err(error) => Some(Against::Failed(error)),
         };
     }
+    // The last look at the copy: on another host a shipper may have taken it for a killed one's.
+    let against = against.or_else(|| match comparing::has_the_same_entries(&hidden, copy, progress) {
+        Ok(true) => None,
+        // What is back in episodes/ is shipped at once: the whole of it has another name by now.
+        _ if is_gone(copy) => None,
+        Ok(false) => Some(Against::Failed(copying::meddled_with(from, copy))),
+        Err(error) => Some(Against::Failed(io::Error::other(error))),
+    });
     if let Some(against) = against {
         return Ok(Source::Stays(put_back(&hidden, from)?, against));
     }
@@ -115,6 +125,15 @@ pub(super) fn take_away(
         );
     }
     Ok(Source::Removed)
+}
+
+/// As [`noted::finish_removal`], of one directory, by a daemon that runs.
+///
+/// # Errors
+/// As there, and [`io::ErrorKind::ResourceBusy`] where a shipper that starts puts the folder in order.
+pub fn finish_removal(path: &Path, progress: &Progress) -> io::Result<Finished> {
+    let _at_work = at_work(parent_of(path)?)?;
+    noted::finish_removal(path, progress)
 }
 
 /// As [`take_away`], where the source can have no other name.
@@ -138,7 +157,13 @@ fn take_away_in_place(
                 from.display()
             );
         }
+        // Another program went on with it, and has removed it.
+        Err(_) if is_gone(from) => {}
         Err(error) => return stays(Against::Failed(error)),
     }
     Ok(Source::Removed)
+}
+
+pub(super) fn is_gone(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }

@@ -254,7 +254,7 @@ impl Daemon {
             free_bytes: options.free_bytes,
             keep_days: options.keep_days,
             events: event_sender,
-            known: Arc::new(Known::new(prepared.root, prepared.grounds)),
+            known: Arc::new(Known::new(prepared.root, prepared.grounds, prepared.leftovers)),
         };
         let (aside_sender, aside) = mpsc::unbounded_channel();
         let beat_every = pulse::tick(options.watchdog);

@@ -71,7 +71,6 @@ const STAT_BLOCK_BYTES: u64 = 512;
 impl Closed<'_> {
     /// What it takes on its disk; `None` where it cannot be looked at any more.
     #[must_use]
-    #[expect(clippy::unnecessary_cast, reason = "necessary on other architectures")]
     pub fn allocated_bytes(&self) -> Option<u64> {
         let found = statat(self.folder, self.name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT).ok()?;
         Some((found.st_blocks as u64).saturating_mul(STAT_BLOCK_BYTES))

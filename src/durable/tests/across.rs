@@ -301,3 +301,69 @@ fn a_file_that_is_longer_than_one_can_be_there_is_found_before_anything_is_copie
         (0, Vec::new(), vec!["a".to_owned()])
     );
 }
+
+#[test]
+fn what_lies_in_a_folder_is_left_alone_by_a_start_while_a_move_is_at_work_there() {
+    let Some(there) = elsewhere() else { return };
+    let (root, episode, _) = sandbox();
+    let episodes = root.path().join("episodes");
+    let looks = RefCell::new(0);
+    // Before the copy has its name, while the source is aside, and when that has its last name.
+    let unchanged = |_: &Path| {
+        *looks.borrow_mut() += 1;
+        for folder in [there.path(), &episodes] {
+            assert_eq!(finish_leftovers(folder, &quiet()).unwrap(), Leftovers::InUse);
+        }
+        Ok(true)
+    };
+    let moved =
+        move_unchanged(&episode, there.path(), "a", &unchanged, &any, Probe::never(), &quiet()).unwrap();
+    assert_eq!((moved, looks.into_inner()), (MoveChecked::To(there.path().join("a")), 3));
+    assert_eq!(fs::read(there.path().join("a/data/x")).unwrap(), b"x");
+    for folder in [there.path(), &episodes] {
+        assert_eq!(finish_leftovers(folder, &quiet()).unwrap(), Leftovers::Finished);
+    }
+}
+
+#[test]
+fn a_source_does_not_go_where_its_copy_is_not_what_was_made_any_more() {
+    for nth in 1..=3 {
+        let Some(there) = elsewhere() else { return };
+        let (root, episode, _) = sandbox();
+        let looks = RefCell::new(0);
+        // As a start on another host would: it removes what looks like a killed one's.
+        let unchanged = |_: &Path| {
+            *looks.borrow_mut() += 1;
+            if *looks.borrow() == nth {
+                let copy = fs::read_dir(there.path()).unwrap().next().unwrap().unwrap().path();
+                fs::remove_file(copy.join("data/x")).unwrap();
+            }
+            Ok(true)
+        };
+        move_unchanged(&episode, there.path(), "a", &unchanged, &any, Probe::never(), &quiet()).unwrap_err();
+        assert_eq!(fs::read(episode.join("data/x")).unwrap(), b"x", "{nth}");
+        assert_eq!(names(&root.path().join("episodes")), ["a"]);
+        assert!(names(there.path()).is_empty());
+    }
+}
+
+#[test]
+fn a_copy_does_not_go_where_its_source_is_not_whole_any_more() {
+    for nth in 2..=3 {
+        let Some(there) = elsewhere() else { return };
+        let (_root, episode, _) = sandbox();
+        let looks = RefCell::new(0);
+        let unchanged = |path: &Path| {
+            *looks.borrow_mut() += 1;
+            if *looks.borrow() == nth {
+                fs::remove_file(path.join("data/x")).unwrap();
+                return Ok(false);
+            }
+            Ok(true)
+        };
+        let moved =
+            move_unchanged(&episode, there.path(), "a", &unchanged, &any, Probe::never(), &quiet()).unwrap();
+        assert_eq!(moved, MoveChecked::Changed(episode.clone()));
+        assert_eq!(fs::read(there.path().join("a/data/x")).unwrap(), b"x", "{nth}");
+    }
+}

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{Options, Stop, grounds::Grounds, leaving::open_again, workers::content_of};
 use crate::{
-    durable,
+    durable::{self, Leftovers},
     episode::EpisodeId,
     filesystem::shared_between_hosts,
     layout::Layout,
@@ -42,6 +42,9 @@ pub(super) struct Prepared {
     /// Which folder `episodes/` was before we made any: one that we made is not the folder that the archives in the outbox
     /// were packed from (a disk that is not mounted?).
     pub(super) root: Option<RootId>,
+    /// Where a move of another process was at work, so that what a killed one may have left there is
+    /// still to be looked at.
+    pub(super) leftovers: Vec<PathBuf>,
     /// Which folders the others were.
     pub(super) grounds: Grounds,
     pub(super) trial: Trial,
@@ -127,6 +130,7 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
     let progress = &doing.progress;
     doing.begin(format_args!("looking at {}", tree::shown(&layout.episodes)));
     let root = scan::root_id(&layout.episodes).ok();
+    let mut leftovers = Vec::new();
     for folder in [&layout.private, &layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
         doing.begin(format_args!("looking at {}", tree::shown(folder)));
         let was_there = folder.is_dir();
@@ -152,7 +156,9 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
     let lock = lock::acquire(layout, socket.as_deref())?;
     for folder in [&layout.private, &layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
         doing.begin(format_args!("clearing away what the last run left in {}", tree::shown(folder)));
-        finish_leftovers(folder, progress);
+        if !finish_leftovers(folder, progress) {
+            leftovers.push(folder.clone());
+        }
     }
     for entry in std::fs::read_dir(&layout.episodes).into_iter().flatten().flatten() {
         open_again(&entry.path());
@@ -175,7 +181,14 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
     let control = if once { None } else { listen(socket.unwrap_or_else(|| layout.control_socket())) };
     doing.begin(format_args!("looking at the file system of {}", tree::shown(&layout.episodes)));
     let untrusted = shared_between_hosts(&layout.episodes);
-    Ok(Prepared { lock, root, grounds: Grounds::of(layout), trial, control, untrusted })
+    if let Some(folder) = leftovers.first() {
+        tracing::info!(
+            "A move is at work in {} (sealift requeue, or another shipper): what a killed process may have left there is \
+             looked at once it has ended.",
+            tree::shown(folder)
+        );
+    }
+    Ok(Prepared { lock, root, leftovers, grounds: Grounds::of(layout), trial, control, untrusted })
 }
 
 /// Nobody can ask us then, and that is all.
@@ -191,15 +204,18 @@ fn listen(path: PathBuf) -> Option<Bound> {
         .ok()
 }
 
-/// What cannot be finished now is no reason not to ship.
-fn finish_leftovers(folder: &Path, progress: &Progress) {
-    if let Err(error) = durable::finish_leftovers(folder, progress) {
-        tracing::warn!(
+/// What cannot be finished now is no reason not to ship. False where it is to be tried again.
+pub(super) fn finish_leftovers(folder: &Path, progress: &Progress) -> bool {
+    match durable::finish_leftovers(folder, progress) {
+        Ok(Leftovers::Finished) => {}
+        Ok(Leftovers::InUse) => return false,
+        Err(error) => tracing::warn!(
             "A removal or copy that was begun in {} could not be finished: {error}. It is tried again at the next \
              start.",
             folder.display()
-        );
+        ),
     }
+    true
 }
 
 /// Whether episodes are noticed by inotify; where not, why, and the reconcile interval is the shorter one.

@@ -6,7 +6,7 @@ use std::{
     ffi::OsString,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +17,7 @@ use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use super::{
     FreeBytes, KeepDays, grounds::Grounds, idle::at_idle_priority, look_back::Changed, lore::Lore,
-    open_files::OpenFiles,
+    open_files::OpenFiles, start::finish_leftovers,
 };
 use crate::{
     clock, durable,
@@ -91,6 +91,8 @@ pub(super) struct Known {
     root: Option<RootId>,
     /// Which folders the others were.
     pub(super) grounds: Grounds,
+    /// Where leftovers of a killed process are still to be looked at.
+    leftovers: Mutex<Vec<PathBuf>>,
     /// A look around has come to its end.
     has_looked: AtomicBool,
     /// Why the last look around failed.
@@ -122,8 +124,9 @@ pub(super) struct Scratch {
 }
 
 impl Known {
-    pub(super) fn new(root: Option<RootId>, grounds: Grounds) -> Self {
-        Self { root, grounds, began: Some(clock::wall_now()), ..Self::default() }
+    pub(super) fn new(root: Option<RootId>, grounds: Grounds, leftovers: Vec<PathBuf>) -> Self {
+        let leftovers = Mutex::new(leftovers);
+        Self { root, grounds, leftovers, began: Some(clock::wall_now()), ..Self::default() }
     }
 
     /// Whether this is the folder that `episodes/` was at the start.
@@ -161,6 +164,9 @@ impl Workers {
     pub(super) fn scan(&self, progress: &Progress) -> Option<Scanned> {
         self.keep_spares();
         let has_outbox = self.have_all().is_ok();
+        let mut leftovers = std::mem::take(&mut *lock(&self.known.leftovers));
+        leftovers.retain(|folder| !finish_leftovers(folder, progress));
+        *lock(&self.known.leftovers) = leftovers;
         self.known.changed.forget_what_is_gone();
         self.known.lore.note_room(&self.layout);
         let found = scan::scan(&self.layout, progress);

@@ -1,7 +1,7 @@
 //! Two at once, one that is killed, and a file system that knows no rename without replacing.
 
 use super::*;
-use crate::{crash_sweep::strace_is_there, service::traced};
+use crate::{crash_sweep::strace_is_there, service::traced, support::Mounted};
 
 /// In one place, whole: `episodes/` or `quarantine/`.
 #[track_caller]
@@ -113,5 +113,37 @@ fn where_noreplace_is_not_known_it_comes_back_and_an_empty_folder_of_a_recorder_
         assert!(path.exists());
     } else {
         in_one_place(&sandbox, "run-2", b"run-2");
+    }
+}
+
+#[test]
+fn a_daemon_that_starts_while_one_is_copied_back_takes_neither_of_the_two_for_a_killed_ones() {
+    if !strace_is_there() {
+        return;
+    }
+    // Held back: the copy gets its name; the source is put aside; the source gets its last name.
+    for nth in 1..=3 {
+        let sandbox = Sandbox::with_receiver();
+        quarantined(&sandbox, "run-1", &reason("run-1", 422));
+        let Some(_disk) = Mounted::over(&sandbox.layout.episodes, "64m") else { return };
+        let mut command = sealift();
+        command.args(["requeue", "run-1", "--json", "--data"]).arg(sandbox.data());
+        let log = sandbox.path("strace.log");
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o"]).arg(&log).args(["-e", "trace=renameat2"]);
+        // The rename that shows that it has to be copied is the first.
+        strace.args(["-e", &format!("inject=renameat2:delay_enter=3s:when={}", nth + 1)]);
+        strace.arg(command.get_program()).args(command.get_args()).stdout(std::process::Stdio::piped());
+        let running = strace.spawn().unwrap();
+        eventually("it is at that rename", || {
+            fs::read_to_string(&log).is_ok_and(|log| log.matches("renameat2(").count() > nth)
+        });
+        let daemon = sandbox.daemon();
+        let requeued = running.wait_with_output().unwrap();
+        assert!(requeued.status.success(), "{nth}: {}", String::from_utf8_lossy(&requeued.stdout));
+        sandbox.wait_shipped("run-1");
+        assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), b"run-1", "{nth}");
+        assert_eq!(names(&sandbox.layout.quarantine), [""; 0], "{nth}");
+        drop(daemon);
     }
 }
