@@ -72,11 +72,10 @@ impl Machine {
             self.ledger.attempted(&verdict);
             return self.stuck(id, Next::Pack, "its archive could not be made durable".to_owned(), now);
         }
-        // What another receiver says that this one is no more sent to.
+        // What another receiver says that this one is no more sent to. Whether that one is believed
+        // without a receipt was set for it, and what is set now is for another.
         let from_elsewhere = std::mem::take(&mut episode.sent_elsewhere);
-        if from_elsewhere
-            && !matches!(verdict, Verdict::Delivered(_) | Verdict::Unsent(_) | Verdict::Corrupted(_))
-        {
+        if from_elsewhere && !proven && !matches!(verdict, Verdict::Unsent(_) | Verdict::Corrupted(_)) {
             self.enter(id, State::Ready(packed));
             return self.keep(id);
         }

@@ -23,7 +23,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 pub use super::order::Order;
-use super::{hold::Trial, order::Queue, queue::Machine, state::Episode};
+use super::{
+    hold::Trial,
+    order::Queue,
+    queue::Machine,
+    state::{Episode, Noted},
+};
 use crate::episode::EpisodeId;
 
 /// What is no longer than this is small, bytes: a fraction of a second to pack, and some seconds on a slow line.
@@ -164,9 +169,9 @@ impl Lanes {
         self.under_way.values().filter_map(|turn| turn.hangs_from).filter(|at| *at > now).min()
     }
 
-    /// How many hang.
-    pub(super) fn hanging(&self, now: Duration) -> usize {
-        self.under_way.values().filter(|turn| turn.hangs(now)).count()
+    /// Those that hang.
+    pub(super) fn hanging(&self, now: Duration) -> impl Iterator<Item = &EpisodeId> {
+        self.under_way.iter().filter(move |(_, turn)| turn.hangs(now)).map(|(id, _)| id)
     }
 
     /// Whether one is under way that does not take long yet.
@@ -357,6 +362,20 @@ impl Machine {
     /// slow, and each needs its share.
     pub(super) fn most_beside_hanging(&self) -> usize {
         if self.is_limited() { 0 } else { 2 * self.settings.concurrency }
+    }
+
+    /// What hangs has had its turn, and its sidecar says so from now on: where this process is killed
+    /// meanwhile, again and again, each next one begins with others.
+    pub(super) fn note_what_hangs(&mut self, now: Duration) {
+        let is_to_be_noted =
+            |id: &&EpisodeId| self.episodes.get(*id).is_some_and(|episode| episode.noted == Noted::No);
+        let hanging: Vec<_> = self.sending.hanging(now).filter(is_to_be_noted).cloned().collect();
+        for id in hanging {
+            if let Some(episode) = self.episodes.get_mut(&id) {
+                episode.noted = Noted::Due;
+            }
+            self.keep(&id);
+        }
     }
 
     /// When a second slot opens beside one that takes long, and somebody waits for it.

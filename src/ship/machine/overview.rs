@@ -188,7 +188,7 @@ impl Machine {
             attempts: self.ledger.attempts,
             pace: self.gate.pace(),
             slowed: self.ramp.shown(self.settings.concurrency, now),
-            unanswered: if self.to_send.is_empty() { 0 } else { self.sending.hanging(now) },
+            unanswered: if self.to_send.is_empty() { 0 } else { self.sending.hanging(now).count() },
             held: self.ledger.held + held_now,
         }
     }

@@ -203,6 +203,7 @@ impl Machine {
             }
         }
         self.wake_due(now);
+        self.note_what_hangs(now);
         self.take_turns(now);
     }
 

@@ -239,3 +239,27 @@ fn a_receiver_that_takes_one_after_the_other_is_given_no_more_at_once_than_it_is
     assert_eq!(bench.machine.overview(9, bench.now).unanswered, 3);
     assert!(!bench.take("send").is_empty(), "another has a slot beside those that hang");
 }
+
+#[test]
+fn what_hangs_is_noted_as_tried_once_while_it_hangs() {
+    let mut bench = with(2, 2, Order::OldestFirst);
+    for n in 0..5 {
+        bench.seal_and_pack(&format!("e{n}"), n);
+    }
+    assert_eq!(bench.take("send"), ["e0", "e1"]);
+    for id in ["e0", "e1"] {
+        bench.hear(Event::WholeSent(of(id)));
+    }
+    bench.keep_all();
+    // Others have slots beside them by then, and are kept as well.
+    let noted = |seconds: u64, bench: &mut Bench| -> Vec<String> {
+        bench.wait_s(seconds);
+        bench.take("keep").into_iter().filter(|id| id == "e0" || id == "e1").collect()
+    };
+    assert_eq!(noted(8, &mut bench), [""; 0]);
+    assert_eq!(noted(2, &mut bench), ["e0", "e1"]);
+    for id in ["e0", "e1"] {
+        bench.hear(Event::Kept(of(id), Ok(())));
+    }
+    assert_eq!(noted(5, &mut bench), [""; 0]);
+}

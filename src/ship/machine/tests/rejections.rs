@@ -34,7 +34,7 @@ fn quarantined(bench: &mut Bench) -> Vec<String> {
     ids
 }
 
-fn receipt(id: &str) -> AnswerBody {
+pub(super) fn receipt(id: &str) -> AnswerBody {
     let digest = Digest::of(id.as_bytes());
     AnswerBody::Json(json!({"episode_id": id, "sha256": digest, "size_bytes": 10,
         "stored_at": "2026-01-01T00:00:00Z"}))
@@ -150,8 +150,10 @@ fn what_was_delivered_elsewhere_says_nothing_of_another_receiver() {
     bench.answer("e1", 422, by_another());
     assert_eq!(quarantined(&mut bench), [""; 0]);
     assert_eq!(bench.take("send"), ["e1"]);
-    // Nor what that one takes.
-    bench.deliver("e2");
+    // Nor what that one takes, as its receipt says.
+    bench.answer("e2", 201, receipt("e2"));
+    assert_eq!(bench.take("retire"), ["e2"]);
+    bench.hear(Event::Retired(of("e2"), Moved::To("e2".into())));
     bench.answer("e1", 422, by_another());
     assert_eq!(quarantined(&mut bench), [""; 0]);
 }

@@ -1,6 +1,6 @@
 //! What a person's reload changes for those who wait, and what is counted for those who ask.
 
-use super::{super::census::Census, *};
+use super::{super::census::Census, rejections::receipt, *};
 
 fn reload(bench: &mut Bench, elsewhere: bool) {
     bench.hear(Event::Configured { settings: settings(|_| {}), elsewhere });
@@ -138,4 +138,27 @@ fn a_conflict_that_is_not_written_down_belongs_to_its_receiver_too() {
     reload(&mut bench, true);
     bench.hear(Event::Kept(of("a"), Ok(())));
     assert_eq!(bench.take("remember"), [""; 0]);
+}
+
+#[test]
+fn what_the_receiver_before_acknowledged_without_a_receipt_is_sent_to_the_one_that_is_set_now() {
+    for (body, sent) in [(AnswerBody::Empty, &["a"][..]), (receipt("a"), &[])] {
+        for status in [200, 201] {
+            let mut bench = Bench::new();
+            bench.hear(Event::Configured {
+                settings: settings(|of| of.require_receipt = true),
+                elsewhere: false,
+            });
+            bench.seal_and_pack("a", 1);
+            assert_eq!(bench.take("send"), ["a"]);
+            // What is believed of the new one was never said of the old one.
+            let believing = settings(|of| of.believe_bare_200 = true);
+            bench.hear(Event::Configured { settings: believing, elsewhere: true });
+            bench.answer("a", status, body.clone());
+            for id in bench.take("keep") {
+                bench.hear(Event::Kept(of(&id), Ok(())));
+            }
+            assert_eq!(bench.take("send"), sent, "{status} {body:?}");
+        }
+    }
 }
