@@ -181,3 +181,27 @@ fn a_file_that_is_longer_than_the_disk_can_hold_is_named_with_its_length_and_not
     assert!(row["summary"].as_str().unwrap().contains("its length (3145728 bytes) cannot be held"), "{row}");
     assert!(File::open(sandbox.layout.episodes.join("long/done.marker")).is_ok());
 }
+
+#[test]
+fn what_was_delivered_and_was_being_taken_away_is_not_sent_again_where_its_name_was_used_again() {
+    let server = receiver();
+    let sandbox = Sandbox::new(server.url());
+    sandbox.seal("run-1", &[("data.bin", b"first")]);
+    assert_eq!(sandbox.ship_once().0, 0);
+    // As a process leaves it that is killed while the source is aside.
+    let aside = sandbox.layout.episodes.join(".sealift-aside-0-run-1");
+    let copied =
+        std::process::Command::new("cp").arg("-a").arg(sandbox.shipped("run-1")).arg(&aside).status();
+    assert!(copied.unwrap().success());
+    sandbox.seal("run-1", &[("data.bin", b"second")]);
+    let (code, tally) = sandbox.ship_once();
+    assert_eq!((code, &tally["shipped"]), (0, &json!(1)), "{tally}");
+    let seen = server.seen();
+    let puts: Vec<_> = seen.iter().filter(|seen| seen.head.starts_with("PUT")).map(|seen| &seen.id).collect();
+    assert_eq!(puts, ["run-1", "run-1"]);
+    assert_eq!(visible(&sandbox.layout.shipped), ["run-1", "run-1~1"]);
+    for (name, content) in [("run-1", b"first" as &[u8]), ("run-1~1", b"second")] {
+        assert_eq!(fs::read(sandbox.shipped(name).join("data.bin")).unwrap(), content);
+    }
+    assert!(!aside.exists() && visible(&sandbox.layout.episodes).is_empty());
+}
