@@ -31,7 +31,7 @@ use super::{
     named,
 };
 use crate::{
-    layout::{REASON, RECEIPT, without_number},
+    layout::{COPY_PREFIX, REASON, RECEIPT, name_behind, without_number},
     progress::Progress,
     tree::{
         MAX_DEPTH,
@@ -64,7 +64,10 @@ pub(super) fn copy_into(from: &Path, to: &Path, room: &Claim, progress: &Progres
 
 /// Copies an open file to a new name and flushes it, but not the name.
 pub(super) fn copy_file_to(source: &File, to: &Path, progress: &Progress) -> io::Result<()> {
-    let folder = to.parent().unwrap_or(to);
+    // What it is built in has no name that anybody knows.
+    let is_scratch =
+        |folder: &Path| folder.file_name().is_some_and(|name| name_behind(COPY_PREFIX, name).is_some());
+    let folder = to.ancestors().skip(1).find(|folder| !is_scratch(folder)).unwrap_or(to);
     let size_bytes = source.metadata()?.len();
     let room = Claim::for_file(to, size_bytes, folder)?;
     let target = File::from(openat(CWD, to, NEW_FILE, Mode::RUSR | Mode::WUSR)?);
