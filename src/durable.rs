@@ -41,6 +41,7 @@ mod fitting;
 mod inside;
 mod listed;
 mod moving;
+mod note;
 mod noted;
 mod removing;
 mod renaming;
@@ -54,7 +55,11 @@ pub use copying::{CannotHold, cannot_hold};
 pub use fitting::{NoRoom, bytes_of_copy, lacks_inodes, room_needed};
 pub use inside::{NotDurable, write_new_file_in};
 pub use moving::{MoveChecked, build_directory, clear_unbuilt, move_directory, move_to_name, move_unchanged};
-pub use noted::{Finished, is_being_removed, is_being_removed_in, is_rest_of, stays_beside};
+pub use note::{
+    forget_note, has_removal_note, is_being_removed, is_being_removed_in, is_broken_off, is_rest_of,
+    stays_beside,
+};
+pub use noted::Finished;
 pub use removing::{Leftovers, finish_leftovers, remove_tree, remove_tree_into_spares};
 pub use resuming::finish_aside;
 pub use spare::{is_full, keep_spares, make_spare};
@@ -135,6 +140,23 @@ pub fn write_record(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::Result
         spare::give_up(&temporary, spares);
     }
     written
+}
+
+/// As [`write_record`], in the place of the record that is there: it takes neither room nor a spare. False where that cannot be; what
+/// was there is gone then, or is what it was.
+///
+/// # Errors
+/// Those of fsync(2) and rename(2). Killed half-way, there is no record of this name.
+pub fn write_over_record(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::Result<bool> {
+    let temporary = temporary_beside(path)?;
+    let Some(file) = spare::over_a_record(path, &temporary, bytes, spares)? else { return Ok(false) };
+    let written = file
+        .set_permissions(std::fs::Permissions::from_mode(0o644))
+        .and_then(|()| replace(&file, &temporary, path));
+    if written.is_err() {
+        spare::give_up(&temporary, spares);
+    }
+    written.map(|()| true)
 }
 
 /// Writes a small file durably, replacing what was there, by way of scratch of the caller's choice: where several may write the

@@ -45,11 +45,7 @@ const MAX_NUMBER: u32 = 100;
 /// # Errors
 /// Those of reading what is there and of [`durable::write_record`].
 pub fn write_receipt(episode: &Path, receipt: &ShippingReceipt, spares: &[PathBuf]) -> io::Result<()> {
-    let says_the_same = |found: &ShippingReceipt| {
-        let ShippingReceipt { delivered_at_wall, aging, .. } = *found;
-        *found == ShippingReceipt { delivered_at_wall, aging, ..receipt.clone() }
-    };
-    write(episode, RECEIPT, receipt, spares, ours::receipt, says_the_same)
+    write(episode, RECEIPT, receipt, spares, ours::receipt)
 }
 
 /// Writes our reason into an episode, durably.
@@ -57,11 +53,7 @@ pub fn write_receipt(episode: &Path, receipt: &ShippingReceipt, spares: &[PathBu
 /// # Errors
 /// As [`write_receipt`].
 pub fn write_reason(episode: &Path, reason: &QuarantineReason, spares: &[PathBuf]) -> io::Result<()> {
-    let says_the_same = |found: &QuarantineReason| {
-        let QuarantineReason { quarantined_at_wall, aging, .. } = *found;
-        *found == QuarantineReason { quarantined_at_wall, aging, ..reason.clone() }
-    };
-    write(episode, REASON, reason, spares, ours::reason, says_the_same)
+    write(episode, REASON, reason, spares, ours::reason)
 }
 
 /// Our receipt in an episode.
@@ -264,21 +256,20 @@ fn remove<T>(
     }
 }
 
-/// Without a spare first. On a full disk one that says the same already, and was written earlier, will do; so that an episode that
-/// cannot be moved does not spend a spare at each try.
-fn write<T: Serialize + PartialEq>(
+/// Without a spare first. On a full disk one that is there is written over, so that an episode that cannot be moved does not spend a
+/// spare at each try. Whatever that one says, it is of another time, and by that time an age would be counted.
+fn write<T: Serialize>(
     episode: &Path,
     base: &str,
     record: &T,
     spares: &[PathBuf],
     ours: impl Fn(&[u8], &OsStr) -> Option<T>,
-    says_the_same: impl Fn(&T) -> bool,
 ) -> io::Result<()> {
     let mut bytes = serde_json::to_vec_pretty(record)?;
     bytes.push(b'\n');
     match write_bytes(episode, base, &bytes, &[], &ours) {
         Err(error) if durable::is_full(&error) => match find(episode, base, &ours) {
-            Ok(Some((_, found))) if says_the_same(&found) => Ok(()),
+            Ok(Some((path, _))) if durable::write_over_record(&path, &bytes, spares)? => Ok(()),
             _ => write_bytes(episode, base, &bytes, spares, &ours),
         },
         written => written,

@@ -3,7 +3,8 @@
 //! Kept: contents, symlinks as symlinks; permission bits, mtimes in nanoseconds, FIFOs and `user.*` attributes where the other file
 //! system takes them (where not, that is logged), owner and group where we may give them. What it cannot hold at all is
 //! [`CannotHold`]. Hard links become files of their
-//! own, holes stay holes in steps of a buffer. Left out and logged: sockets and devices. Not kept: other extended attributes
+//! own, holes stay holes in steps of a buffer. Left out: the note by which the source was to go. Left out and logged: sockets and
+//! devices. Not kept: other extended attributes
 //! (labels, capabilities, ACLs), which are rules of the place that they are in. Read by descriptors, without following a
 //! symlink or entering a mount.
 
@@ -29,9 +30,10 @@ use rustix::{
 use super::{
     fitting::{Claim, too_long},
     named,
+    note::has_removal_note_in,
 };
 use crate::{
-    layout::{COPY_PREFIX, REASON, RECEIPT, name_behind, without_number},
+    layout::{COPY_PREFIX, REASON, RECEIPT, REMOVING, name_behind, without_number},
     progress::Progress,
     tree::{
         MAX_DEPTH,
@@ -189,7 +191,10 @@ impl<'a> Copier<'a> {
         for entry in Dir::read_from(source)? {
             let entry = entry.map_err(|errno| named(path, &errno.into()))?;
             let name = entry.file_name();
-            if !matches!(name.to_bytes(), b"." | b"..") {
+            // The copy is another directory.
+            let is_note =
+                || depth == 0 && name.to_bytes() == REMOVING.as_bytes() && has_removal_note_in(source);
+            if !matches!(name.to_bytes(), b"." | b"..") && !is_note() {
                 let path = path.join(OsStr::from_bytes(name.to_bytes()));
                 self.entry(source, target, name, &path, depth)?;
             }

@@ -2,7 +2,7 @@
 //! lower layer has).
 //!
 //! ```text
-//!  .sealift-removing in it, durably ▸ the marker ▸ fsync ▸ each other entry ▸ the note ▸ the directory
+//!  .sealift-removing in it, durably ▸ the marker ▸ fsync ▸ each other entry ▸ our records ▸ the note ▸ the directory
 //!                                                    ├─ a file is open: the rest stays, and it is gone on with later
 //!                                                    └─ written to, or not listed: the rest stays, and the note says so
 //! ```
@@ -11,30 +11,35 @@
 //! keeps its name meanwhile, and so other programs can write to it, or put something into it. Therefore only what was listed before the copy
 //! was compared with it is removed ([`super::listed`]), and each entry is looked at just before it goes: between that look and the
 //! unlink lie microseconds, in which what is written is lost.
+//!
+//! What was copied first is gone on with by the next start, as far as the copy has it. What was to go without a copy is not: the
+//! clean-up judges its age anew, by our record in it, which is why that goes last. `note.rs` says for which directory a note counts.
 
 use std::{
-    ffi::CStr,
+    ffi::{CStr, OsStr},
     fs::File,
-    io::{self, Read as _, Write as _},
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::ffi::OsStrExt as _,
-    },
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, statat},
+    fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, statat},
     io::Errno,
 };
-use serde::{Deserialize, Serialize};
 
+pub(super) use super::note::{is_being_removed, note_removal};
 use super::{
-    comparing, create_scratch, listed::Listed, named, parent_of, remove_file, removing::remove_closed,
+    comparing,
+    listed::Listed,
+    named,
+    note::{counting, note_that_it_stays, withdraw_note},
+    parent_of, remove_file,
+    removing::remove_closed,
     sync_folder,
 };
 use crate::{
-    layout::{MARKER, REMOVING, without_number},
+    layout::{MARKER, REASON, RECEIPT, REMOVING, without_number},
     open_files::{self, Probe, Writers},
     progress::Progress,
     tree::{
@@ -45,94 +50,6 @@ use crate::{
 
 /// How many names of a folder are held at once, and unlinked before the next are read.
 const NAMES_AT_ONCE: usize = 1024;
-
-/// What stands in the note inside a directory that is removed where it stands.
-#[derive(Debug, Serialize, Deserialize)]
-struct Note {
-    /// The version of this form; no other program's file has it.
-    sealift_removing: u32,
-    /// Where the directory was copied to; none where it was to go without that.
-    #[serde(default)]
-    copied_to: Option<PathBuf>,
-    /// It is removed no further: what is left is not all in the copy.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    stays: bool,
-}
-
-const NOTE_VERSION: u32 = 1;
-/// A path and a few words.
-const MAX_NOTE_BYTES: u64 = 16 * 1024;
-
-/// Writes the note, durably. From here on, what is left of the directory without its marker is no episode.
-pub(super) fn note_removal(directory: &Path, copied_to: Option<&Path>) -> io::Result<()> {
-    write_note(directory, copied_to, false)
-}
-
-fn write_note(directory: &Path, copied_to: Option<&Path>, stays: bool) -> io::Result<()> {
-    let note = Note { sealift_removing: NOTE_VERSION, copied_to: copied_to.map(Path::to_owned), stays };
-    let path = directory.join(REMOVING);
-    // One that is there is of a try that did not get further, or a half.
-    remove_file(&path)?;
-    let written = create_scratch(&path).and_then(|mut file| {
-        file.write_all(&serde_json::to_vec(&note)?)?;
-        file.sync_all()
-    });
-    let written = written.and_then(|()| sync_folder(directory));
-    if written.is_err() {
-        let _ = remove_file(&path);
-    }
-    written.map_err(|error| named(directory, &error))
-}
-
-/// Takes the note back: nothing was removed.
-pub(super) fn withdraw_note(directory: &Path) -> io::Result<()> {
-    remove_file(&directory.join(REMOVING))?;
-    sync_folder(directory)
-}
-
-/// The note in a directory; `None` where there is none, or one that no holder of the lock has written whole.
-fn note_in(folder: impl AsFd) -> Option<Note> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = File::from(openat(folder, REMOVING, flags, Mode::empty()).ok()?);
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
-    let mut text = Vec::new();
-    file.take(MAX_NOTE_BYTES).read_to_end(&mut text).ok()?;
-    serde_json::from_slice::<Note>(&text).ok().filter(|note| note.sealift_removing == NOTE_VERSION)
-}
-
-fn note_below(directory: &Path) -> Option<Note> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    note_in(openat(CWD, directory, flags, Mode::empty()).ok()?)
-}
-
-/// Whether a directory is one that is removed where it stands.
-#[must_use]
-pub fn is_being_removed(directory: &Path) -> bool {
-    note_below(directory).is_some_and(|note| !note.stays)
-}
-
-/// As [`is_being_removed`], of an open folder.
-pub fn is_being_removed_in(folder: impl AsFd) -> bool {
-    note_in(folder).is_some_and(|note| !note.stays)
-}
-
-/// The copy of a directory that was being removed where it stands and is not any more: it was written to meanwhile, and what is left
-/// of it stays.
-#[must_use]
-pub fn stays_beside(directory: &Path) -> Option<PathBuf> {
-    note_below(directory).filter(|note| note.stays)?.copied_to
-}
-
-/// Whether an open folder is what stayed of the episode of this name, which was delivered whole.
-pub fn is_rest_of(folder: impl AsFd, id: &str) -> bool {
-    let Some(copy) = note_in(folder).filter(|note| note.stays).and_then(|note| note.copied_to) else {
-        return false;
-    };
-    let name = copy.file_name().and_then(|name| name.to_str());
-    name.is_some_and(|name| name == id || without_number(name) == id)
-}
 
 /// Why a removal did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -235,17 +152,21 @@ fn remove_noted(path: &Path, mut guard: Option<Guard<'_>>, progress: &Progress) 
 }
 
 fn remove_rest(path: &Path, mut guard: Option<&mut Guard<'_>>, progress: &Progress) -> io::Result<()> {
-    loop {
-        let names: Vec<_> = std::fs::read_dir(path)?
-            .map(|entry| entry.map(|entry| entry.file_name()))
-            .filter(|name| !matches!(name, Ok(name) if name == REMOVING))
-            .take(NAMES_AT_ONCE)
-            .collect::<io::Result<_>>()?;
-        if names.is_empty() {
-            break;
-        }
-        for name in names {
-            remove_closed(&path.join(name), guard.as_deref_mut(), progress)?;
+    for records_too in [false, true] {
+        loop {
+            let names: Vec<_> = std::fs::read_dir(path)?
+                .map(|entry| entry.map(|entry| entry.file_name()))
+                .filter(
+                    |name| !matches!(name, Ok(name) if name == REMOVING || (!records_too && is_record(name))),
+                )
+                .take(NAMES_AT_ONCE)
+                .collect::<io::Result<_>>()?;
+            if names.is_empty() {
+                break;
+            }
+            for name in names {
+                remove_closed(&path.join(name), guard.as_deref_mut(), progress)?;
+            }
         }
     }
     remove_file(&path.join(REMOVING))?;
@@ -257,6 +178,10 @@ fn remove_rest(path: &Path, mut guard: Option<&mut Guard<'_>>, progress: &Progre
         removed => removed.map_err(|error| named(path, &error))?,
     }
     sync_folder(parent_of(path)?)
+}
+
+fn is_record(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| [RECEIPT, REASON].contains(&without_number(name)))
 }
 
 /// Removes a directory where it stands, that is copied nowhere and was to go.
@@ -325,7 +250,7 @@ pub(super) fn remove_copied<E>(
 }
 
 fn stays(path: &Path, copy: &Path, file: PathBuf) -> io::Result<Finished> {
-    write_note(path, Some(copy), true)?;
+    note_that_it_stays(path, copy)?;
     tracing::warn!(
         "{} was copied to {} and was being removed, and {} was written to, or put there, meanwhile. What is left of it stays, as a recording \
          that is open: look at it, and seal it under another name or remove it by hand (`sealift doctor`).",
@@ -336,16 +261,13 @@ fn stays(path: &Path, copy: &Path, file: PathBuf) -> io::Result<Finished> {
     Ok(Finished::Stays(file))
 }
 
-/// Goes on with the removal of a directory that has a note in it, as far as nothing goes that is nowhere else. Under the lock.
+/// Goes on with the removal of a directory that was copied and has a note in it, as far as nothing goes that is nowhere else. Under
+/// the lock. What was to go without a copy, and what a note does not count for, is no such removal.
 ///
 /// # Errors
 /// It, or its copy, cannot be read, or removed.
 pub(super) fn finish_removal(path: &Path, progress: &Progress) -> io::Result<Finished> {
-    let Some(note) = note_below(path).filter(|note| !note.stays) else { return Ok(Finished::NoSuch) };
-    let Some(copy) = note.copied_to else {
-        // There is nothing to compare with: it was to go.
-        return remove_noted(path, None, progress).map(|_| Finished::Removed);
-    };
+    let Some(copy) = counting(path).and_then(|note| note.copied_to) else { return Ok(Finished::NoSuch) };
     let listed = Listed::of(path, progress)?;
     let probe = Probe::below(path);
     if let Some(file) = open_files::find_open(path, probe, progress).map_err(io::Error::other)? {
@@ -355,7 +277,10 @@ pub(super) fn finish_removal(path: &Path, progress: &Progress) -> io::Result<Fin
         return stays(path, &copy, missing);
     }
     match remove_noted(path, Some(Guard { top: path, probe, listed }), progress)? {
-        Ended::Removed => Ok(Finished::Removed),
+        Ended::Removed => {
+            tracing::info!("removed what a move had left of {}: {} has all of it", shown(path), shown(&copy));
+            Ok(Finished::Removed)
+        }
         Ended::Stopped(Stopped::Open(file)) => Ok(Finished::Open(file)),
         Ended::Stopped(Stopped::Changed(file)) => stays(path, &copy, file),
         Ended::MarkerChanged => stays(path, &copy, MARKER.into()),

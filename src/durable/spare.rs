@@ -4,6 +4,7 @@
 //!  keep_spares        <spares>0 ... <spares>7           4 KiB each, written with zeros, so that their blocks are theirs
 //!  a record, ENOSPC   spare n ▸ renamed to the record's scratch ▸ written over ▸ cut to its length ▸ on as any other
 //!  make_spare         what is not wanted any more ▸ renamed to a spare that is missing ▸ zeros, cut to 4 KiB
+//!  over_a_record      an earlier record of the same name ▸ renamed to the new one's scratch ▸ written over ▸ on as any other
 //! ```
 //!
 //! A recorder that waits for room takes whatever comes free at once. So nothing is removed to make room for a record, which is
@@ -134,6 +135,33 @@ fn over_a_spare(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::Result<Opt
         return Ok(Some(file));
     }
     Ok(None)
+}
+
+/// Scratch with these bytes in it, in the place of a record that need not be there meanwhile. `None` where that one is not ours alone,
+/// or has too little room.
+pub(super) fn over_a_record(
+    record: &Path,
+    scratch: &Path,
+    bytes: &[u8],
+    spares: &[PathBuf],
+) -> io::Result<Option<File>> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let Ok(mut file) = OpenOptions::new().read(true).write(true).custom_flags(flags).open(record) else {
+        return Ok(None);
+    };
+    let found = file.metadata()?;
+    let ours = found.uid() == rustix::process::geteuid().as_raw();
+    if !(found.is_file() && ours && found.nlink() == 1) {
+        return Ok(None);
+    }
+    std::fs::rename(record, scratch)?;
+    match file.write_all(bytes).and_then(|()| file.set_len(bytes.len() as u64)) {
+        Ok(()) => Ok(Some(file)),
+        Err(_) => {
+            give_up(scratch, spares);
+            Ok(None)
+        }
+    }
 }
 
 /// Whether this is for want of room: of the disk, or of our share of it.

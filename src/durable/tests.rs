@@ -436,5 +436,6 @@ fn where_a_folder_should_be_nothing_else_is_taken_for_one() {
 
 mod across;
 mod in_place;
+mod notes;
 mod open;
 mod spare;

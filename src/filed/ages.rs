@@ -1,6 +1,11 @@
 //! What a directory in `quarantine/` or `shipped/` says of its age, for `retention.rs` to decide upon.
 
-use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use crate::{
     clock, filed,
@@ -9,6 +14,15 @@ use crate::{
     tree::TreeError,
     wire::Receipt,
 };
+
+/// See [`deciding`].
+static DECIDING: Mutex<()> = Mutex::new(());
+
+/// Held between the last look at an age and the removal that it decides, and while a record is written anew in what may be removed by
+/// its age: so that nothing goes by an age that it has not any more.
+pub fn deciding() -> MutexGuard<'static, ()> {
+    DECIDING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A directory in `quarantine/`.
 ///

@@ -8,6 +8,9 @@
 //! A reason is about one state of an episode. While it was sent and judged, its recorder may have opened it again, or begun
 //! another under its name: that one is not at fault, and is not moved.
 //!
+//! Where a copy of it stands in `quarantine/` already, of a move that was killed, the reason is written into that, over the one of
+//! that time, before the episode goes: an age is counted from when it was quarantined last.
+//!
 //! Killed between the first two, the reason lies in `episodes/` and says nothing there: the next start decides afresh.
 //! The reason is left out of archive and fingerprint, so an episode that comes back packs to the same bytes.
 
@@ -22,7 +25,7 @@ use super::{
 use crate::{
     durable::{self, MoveChecked},
     episode::EpisodeId,
-    filed,
+    filed::{self, ages},
     layout::Layout,
     meta,
     open_files::Probe,
@@ -102,12 +105,20 @@ fn try_quarantine(
     // A receipt of a retirement that was not carried out would say that it is held somewhere.
     filed::remove_receipt(&episode)?;
     filed::write_reason(&episode, record, &layout.spares(&layout.episodes))?;
+    // A copy that was made before has the reason of that time, and by that it may be due to be removed.
+    let has_this_reason = |copy: &Path| {
+        let _deciding = ages::deciding();
+        if !copy.is_dir() || durable::has_removal_note(copy) {
+            return Ok(false);
+        }
+        filed::write_reason(copy, record, &layout.spares(&layout.quarantine)).map(|()| true)
+    };
     match durable::move_unchanged(
         &episode,
         &layout.quarantine,
         id.as_str(),
         is_what_was_judged,
-        &|_| Ok(true),
+        &has_this_reason,
         Probe::below(&episode),
         progress,
     )? {

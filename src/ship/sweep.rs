@@ -130,6 +130,7 @@ fn sweep_folder(
             continue;
         }
         let path = entry.path();
+        // Copied away: what is left of it goes as its copy has it, and not by an age.
         if durable::is_being_removed(&path) {
             continue;
         }
@@ -164,6 +165,11 @@ fn sweep_one(
     match due {
         Due::At { due, .. } if due <= now && !(rule.may_go)(path)? => swept.edited += 1,
         Due::At { since, due } if due <= now => {
+            let _deciding = ages::deciding();
+            // It may have been filed anew meanwhile, and has an age of its own then.
+            if (rule.look)(path)? != entry {
+                return Ok(false);
+            }
             durable::remove_tree(path, progress)?;
             swept.removed += 1;
             tracing::info!(

@@ -3,6 +3,7 @@
 use std::{
     ffi::{CStr, CString},
     fs::File,
+    os::fd::AsFd,
     path::Path,
 };
 
@@ -108,7 +109,7 @@ pub(super) fn top(episode: &Path) -> Result<(File, Stat), Errno> {
 }
 
 /// When an open folder was made, nanoseconds after the epoch; 0 where the kernel or the file system does not know.
-pub(super) fn made_ns(folder: &File) -> i64 {
+pub(crate) fn made_ns(folder: impl AsFd) -> i64 {
     match statx(folder, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME) {
         Ok(found) if found.stx_mask & StatxFlags::BTIME.bits() != 0 => {
             let (seconds, rest) = (found.stx_btime.tv_sec, i64::from(found.stx_btime.tv_nsec));

@@ -4,6 +4,7 @@ use std::{fs::OpenOptions, io::Write as _};
 
 use super::*;
 use crate::{
+    durable::note::note_removal,
     episode::{EpisodeId, Look, MARKED_REST},
     layout::{MARKER, REMOVING},
     scan,
@@ -13,7 +14,7 @@ use crate::{
 pub(super) struct Overlay {
     _disk: Mount,
     merged: Mount,
-    _root: tempfile::TempDir,
+    root: tempfile::TempDir,
 }
 
 struct Mount(PathBuf);
@@ -46,11 +47,15 @@ pub(super) fn overlay() -> Option<Overlay> {
     for name in ["disk/upper", "disk/work"] {
         fs::create_dir(path(name)).unwrap();
     }
+    let merged = merged(&root)?;
+    Some(Overlay { _disk: disk, merged, root })
+}
+
+fn merged(root: &tempfile::TempDir) -> Option<Mount> {
     let [lower, upper, work] =
-        ["episodes", "disk/upper", "disk/work"].map(|name| path(name).display().to_string());
+        ["episodes", "disk/upper", "disk/work"].map(|name| root.path().join(name).display().to_string());
     let options = format!("lowerdir={lower},upperdir={upper},workdir={work},redirect_dir=off");
-    let merged = Mount::new(&["-t", "overlay", "-o", &options], &path("merged"))?;
-    Some(Overlay { _disk: disk, merged, _root: root })
+    Mount::new(&["-t", "overlay", "-o", &options], &root.path().join("merged"))
 }
 
 /// The episode in it.
@@ -95,7 +100,7 @@ fn what_can_have_no_other_name_is_removed_all_the_same_when_its_time_has_come() 
 }
 
 /// As a process leaves it that was killed when it had removed so much.
-fn killed(copied_to: Option<&Path>, removed: &[&str]) -> (tempfile::TempDir, PathBuf) {
+pub(super) fn killed(copied_to: Option<&Path>, removed: &[&str]) -> (tempfile::TempDir, PathBuf) {
     let (root, episode, _) = sandbox();
     fs::write(episode.join(MARKER), "").unwrap();
     fs::write(episode.join("more"), "more").unwrap();
@@ -103,7 +108,7 @@ fn killed(copied_to: Option<&Path>, removed: &[&str]) -> (tempfile::TempDir, Pat
         fs::create_dir(copy).unwrap();
         copying::copy_into(&episode, copy, &fitting::Claim::none(), &quiet()).unwrap();
     }
-    noted::note_removal(&episode, copied_to).unwrap();
+    note_removal(&episode, copied_to).unwrap();
     for name in removed {
         let path = episode.join(name);
         if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
@@ -118,16 +123,14 @@ fn seen(episode: &Path) -> Look {
 #[test]
 fn a_removal_that_was_killed_anywhere_is_finished_and_no_half_of_it_looks_like_an_episode() {
     for removed in [&[][..], &[MARKER], &[MARKER, "more"], &[MARKER, "more", "data"]] {
-        for is_copied in [true, false] {
-            let there = tempfile::tempdir().unwrap();
-            let copy = there.path().join("a");
-            let (root, episode) = killed(is_copied.then_some(copy.as_path()), removed);
-            assert_eq!(matches!(seen(&episode), Look::Sealed(_)), removed.is_empty(), "{removed:?}");
-            assert_ne!(seen(&episode), Look::Open, "{removed:?}");
-            finish_leftovers(&root.path().join("episodes"), &quiet()).unwrap();
-            assert!(names(&root.path().join("episodes")).is_empty(), "{removed:?}");
-            assert_eq!(is_copied, copy.join(MARKER).exists() && copy.join("data/x").exists());
-        }
+        let there = tempfile::tempdir().unwrap();
+        let copy = there.path().join("a");
+        let (root, episode) = killed(Some(&copy), removed);
+        assert_eq!(matches!(seen(&episode), Look::Sealed(_)), removed.is_empty(), "{removed:?}");
+        assert_ne!(seen(&episode), Look::Open, "{removed:?}");
+        finish_leftovers(&root.path().join("episodes"), &quiet()).unwrap();
+        assert!(names(&root.path().join("episodes")).is_empty(), "{removed:?}");
+        assert!(copy.join(MARKER).exists() && copy.join("data/x").exists());
     }
 }
 
@@ -164,6 +167,25 @@ fn what_is_left_of_a_removal_waits_where_its_copy_is_not_there_whether_or_not_th
     fs::rename(&away, &copy).unwrap();
     finish_leftovers(&root.path().join("episodes"), &quiet()).unwrap();
     assert!(!episode.exists() && copy.join("data/x").exists());
+}
+
+#[test]
+fn on_an_overlay_that_is_mounted_anew_a_note_still_counts_for_its_folder() {
+    let (Some(overlay), Some(there)) = (overlay(), elsewhere()) else { return };
+    let (episode, copy) = (in_the_lower_layer(&overlay), there.path().join("a"));
+    fs::create_dir(&copy).unwrap();
+    copying::copy_into(&episode, &copy, &fitting::Claim::none(), &quiet()).unwrap();
+    note_removal(&episode, Some(&copy)).unwrap();
+    assert!(is_being_removed(&episode));
+    let Overlay { _disk, merged: before, root } = overlay;
+    drop(before);
+    let Some(_again) = merged(&root) else { return };
+    // It gives its folders other inodes in another order.
+    let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+    let _ = (inode(&root.path().join("merged/a/data")), inode(&episode));
+    assert!(is_being_removed(&episode));
+    assert_eq!(finish_removal(&episode, &quiet()).unwrap(), Finished::Removed);
+    assert!(copy.join("data/x").exists());
 }
 
 type Change = fn(&Path);
@@ -239,7 +261,7 @@ fn the_names_of_one_file_go_together_though_each_removal_moves_its_ctime() {
     let copy = shipped.join("a");
     fs::create_dir(&copy).unwrap();
     copying::copy_into(&episode, &copy, &fitting::Claim::none(), &quiet()).unwrap();
-    noted::note_removal(&episode, Some(&copy)).unwrap();
+    note_removal(&episode, Some(&copy)).unwrap();
     assert_eq!(finish_removal(&episode, &quiet()).unwrap(), Finished::Removed);
     assert!(names(&root.path().join("episodes")).is_empty() && copy.join("data/d").exists());
 }

@@ -300,7 +300,8 @@ pub(super) fn hindrance(layout: &Layout, candidate: &Candidate) -> Option<String
     let (parent, name) = (candidate.folder.parent()?, candidate.folder.file_name()?);
     match scan::look(parent, &EpisodeId::from_os(name).ok()?) {
         Look::Sealed(_) => None,
-        Look::Gone | Look::BeingRemoved => Some(WENT_AWAY.to_owned()),
+        Look::Gone => Some(WENT_AWAY.to_owned()),
+        Look::BeingRemoved => Some(IS_A_HALF.to_owned()),
         Look::Unreadable(why) => Some(format!("it cannot be looked at: {}", printable(&why))),
         Look::Open | Look::OddMarker(_) => Some(format!(
             "it is not sealed ({MARKER} is missing, or no regular file), and would wait in episodes/ for ever. Type: sealift seal \
@@ -312,6 +313,10 @@ pub(super) fn hindrance(layout: &Layout, candidate: &Candidate) -> Option<String
 
 /// Whoever else puts back at the same time has moved it.
 pub(super) const WENT_AWAY: &str = "it went away meanwhile: somebody else moved it";
+
+/// Neither moved nor sealed: a half must not look like a whole.
+const IS_A_HALF: &str =
+    "it is being removed, or was when that was broken off: what is left of it is not the whole episode";
 
 fn is_gone(folder: &Path) -> bool {
     fs::symlink_metadata(folder).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)

@@ -209,7 +209,11 @@ mod tests {
         for archive in ["packed", "of-nobody"] {
             fs::write(layout.archive(&EpisodeId::parse(archive).unwrap()), "").unwrap();
         }
-        fs::write(layout.episodes.join("rest/.sealift-removing"), r#"{"sealift_removing":1}"#).unwrap();
+        fs::write(
+            layout.episodes.join("rest/.sealift-removing"),
+            r#"{"sealift_removing":1,"copied_to":"/a"}"#,
+        )
+        .unwrap();
         fs::create_dir(layout.quarantine.join("bad")).unwrap();
         fs::create_dir(layout.quarantine.join(".sealift-trash-x")).unwrap();
         let folders = look(&layout, false, clock_now(), &mut Memory::default(), &Progress::default());

@@ -1,11 +1,11 @@
-use std::fs;
+use std::{fs, os::unix::fs::MetadataExt as _, process::Command};
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
     episode::{Digest, Fingerprint},
-    layout::REASON,
+    layout::{REASON, REMOVING},
     tree,
 };
 
@@ -101,6 +101,53 @@ fn a_second_of_the_same_name_is_numbered_and_both_are_kept() {
     assert_eq!(act(&layout, &id), Moved::To(layout.quarantine.join("a~1")));
     assert_eq!(fs::read(layout.quarantine.join("a/data")).unwrap(), b"data");
     assert_eq!(filed::reason(&layout.quarantine.join("a~1")).unwrap().unwrap().episode_id.unwrap(), "a");
+}
+
+/// What was quarantined long ago, for another reason, and announced.
+fn of_old(id: &EpisodeId) -> QuarantineReason {
+    let long_ago = WallTime::from_unix_seconds(NOW.unix_seconds() - 40 * 86_400);
+    QuarantineReason {
+        episode_id: Some(id.as_str().to_owned()),
+        status_code: Some(400),
+        error: Some("no commit".to_owned()),
+        body: Value::Null,
+        verdict: Some("fatal".to_owned()),
+        quarantined_at_wall: Some(long_ago),
+        aging: Some(Aging { clock_believed: true, announced_at_wall: Some(long_ago), ..Aging::default() }),
+    }
+}
+
+#[test]
+fn where_a_copy_of_it_is_in_quarantine_already_that_has_the_new_reason_before_the_source_goes() {
+    let (_root, mut layout, id) = sandbox();
+    let Ok(there) = tempfile::tempdir_in("/dev/shm") else { return };
+    if fs::metadata(there.path()).unwrap().dev() == fs::metadata(&layout.episodes).unwrap().dev() {
+        assert!(std::env::var("CI").is_err(), "/dev/shm and the temporary folder are one file system");
+        return;
+    }
+    layout.quarantine = there.path().to_owned();
+    // As `requeue` leaves it that is killed before it has taken the source of its copy away.
+    filed::write_reason(&layout.episode(&id), &of_old(&id), &[]).unwrap();
+    let copied = Command::new("cp").arg("-a").arg(layout.episode(&id)).arg(there.path()).status();
+    assert!(copied.unwrap().success());
+    assert_eq!(act(&layout, &id), Moved::To(there.path().join("a")));
+    let reason = filed::reason(&there.path().join("a")).unwrap().unwrap();
+    assert_eq!((reason.status_code, reason.quarantined_at_wall), (Some(412), Some(NOW)));
+    assert_eq!(reason.aging.unwrap().announced_at_wall, None);
+    assert!(!layout.episode(&id).exists() && fs::read_dir(there.path()).unwrap().count() == 1);
+}
+
+#[test]
+fn a_copy_in_quarantine_that_is_being_removed_does_not_stand_for_its_source() {
+    let (_root, mut layout, id) = sandbox();
+    let Ok(there) = tempfile::tempdir_in("/dev/shm") else { return };
+    layout.quarantine = there.path().to_owned();
+    filed::write_reason(&layout.episode(&id), &of_old(&id), &[]).unwrap();
+    let copied = Command::new("cp").arg("-a").arg(layout.episode(&id)).arg(there.path()).status();
+    assert!(copied.unwrap().success());
+    fs::write(there.path().join("a").join(REMOVING), r#"{"sealift_removing":1,"copied_to":null}"#).unwrap();
+    assert_eq!(act(&layout, &id), Moved::To(there.path().join("a~1")));
+    assert_eq!(fs::read(there.path().join("a~1/data")).unwrap(), b"data");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use std::{
 };
 
 use crate::{
+    durable,
     episode::{Digest, Fingerprint, printable},
     filed,
     progress::Progress,
@@ -72,6 +73,15 @@ impl Edited {
 
 fn tell(directory: &Path, receipt: &ShippingReceipt) {
     let (shown, id) = (tree::shown(directory), &receipt.episode_id);
+    if durable::is_broken_off(directory) {
+        tracing::warn!(
+            EPISODE = %id,
+            "{shown} was being removed when that was broken off. What is left of it cannot be told from what was put there since, \
+             so it is kept; {} holds what was delivered of {id} (sha256 {}). Remove it by hand.",
+            printable(&receipt.receiver), receipt.sha256
+        );
+        return;
+    }
     tracing::warn!(
         EPISODE = %id,
         "{shown} is not what was delivered of {id}: somebody has written to it since. No receiver holds it as it is, so it is \
@@ -87,7 +97,6 @@ mod tests {
 
     use super::*;
     use crate::{
-        durable,
         episode::EpisodeId,
         layout::RECEIPT,
         open_files::Probe,

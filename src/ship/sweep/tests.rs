@@ -9,7 +9,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     episode::Digest,
-    layout::{REASON, RECEIPT},
+    layout::{MARKER, REASON, RECEIPT, REMOVING},
     records::RELEASED,
 };
 
@@ -133,6 +133,49 @@ fn shipped_ones_that_are_not_what_was_delivered_are_kept() {
     let swept = sweep(&layout, Some(30), Some(30), day(36), &as_delivered, &Progress::default());
     assert_eq!(swept, Swept { removed: 1, edited: 1, failed: 1, ..Swept::default() });
     assert_eq!(names(&layout.shipped), ["edited", "unreadable"]);
+}
+
+#[test]
+fn a_clean_up_that_was_broken_off_goes_by_what_keep_days_says_now() {
+    let (_root, layout) = sandbox();
+    // As its first step leaves it, and a later one.
+    let broken_off = |name: &str, sealed: bool| {
+        directory(&layout.quarantine, name, reason(&format!("\"{}\"", day(1)), Some(24)), 35);
+        let path = layout.quarantine.join(name);
+        fs::write(path.join(REMOVING), r#"{"sealift_removing":1,"copied_to":null}"#).unwrap();
+        if sealed {
+            fs::write(path.join(MARKER), "").unwrap();
+        }
+    };
+    broken_off("half", false);
+    broken_off("whole", true);
+    let swept = |days| {
+        durable::finish_leftovers(&layout.quarantine, &Progress::default()).unwrap();
+        sweep(&layout, days, None, day(36), &|_| Ok(true), &Progress::default())
+    };
+    assert_eq!(swept(None), Swept::default());
+    assert_eq!(swept(Some(60)), Swept::default());
+    assert_eq!(names(&layout.quarantine), ["half", "whole"]);
+    for name in ["half", "whole"] {
+        filed::note_aging_in_reason(&layout.quarantine.join(name), &|aging| {
+            aging.announced_at_wall = Some(day(24));
+        })
+        .unwrap();
+    }
+    assert_eq!(swept(Some(30)), Swept { removed: 2, ..Swept::default() });
+}
+
+#[test]
+fn what_is_filed_anew_while_the_clean_up_looks_at_it_is_not_removed() {
+    let (_root, layout) = sandbox();
+    directory(&layout.shipped, "a", receipt("a", day(1), true, Some(24)), 35);
+    let delivered_again = |path: &Path| {
+        let (name, text) = receipt("a", day(36), true, None).unwrap();
+        fs::write(path.join(name), text).unwrap();
+        Ok(true)
+    };
+    let swept = sweep(&layout, None, Some(30), day(36), &delivered_again, &Progress::default());
+    assert_eq!((swept.removed, names(&layout.shipped).len()), (0, 1));
 }
 
 #[test]

@@ -6,11 +6,12 @@ use std::{
     fs::{self, OpenOptions},
     io::Write as _,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use serde_json::{Value, json};
 
-use crate::support::{Process, Sandbox, eventually, json_of, names, sealift};
+use crate::support::{Process, Reply, Sandbox, Scripted, eventually, json_of, names, sealift};
 
 /// Delivered and copied to `shipped/`, and removed from `episodes/` up to a file and the receipt; with what is left there.
 fn half_removed(sandbox: &Sandbox) -> PathBuf {
@@ -96,4 +97,55 @@ fn what_was_written_to_a_source_that_was_being_removed_stays_and_the_doctor_is_r
     fs::write(sandbox.layout.episodes.join("run-1-rest/done.marker"), "").unwrap();
     sandbox.wait_shipped("run-1-rest");
     assert_eq!(row(&sandbox, "reused-names")["status"], "green");
+}
+
+/// Rejected, and in `quarantine/` when its clean-up was killed at its first step.
+fn broken_off(sandbox: &Sandbox) -> PathBuf {
+    sandbox.seal("run-1", &[("data.bin", b"the last copy")]);
+    sandbox.ship_once();
+    let quarantined = sandbox.quarantined("run-1");
+    fs::write(quarantined.join(".sealift-removing"), r#"{"sealift_removing":1,"copied_to":null}"#).unwrap();
+    quarantined
+}
+
+#[test]
+fn what_a_clean_up_had_begun_to_remove_is_whole_and_stays_wherever_it_is_put_and_however() {
+    let server = Scripted::new(|seen, _| match seen.id.as_str() {
+        "run-1" => Reply::json(422, &json!({"type": "urn:sealift:too-large", "title": "not ours"})),
+        _ => Reply::hang_up(),
+    });
+    for how in ["kept for ever", "requeue", "mv", "cp", "cp to a hidden name"] {
+        let sandbox = Sandbox::new(server.url());
+        let quarantined = broken_off(&sandbox);
+        let episodes = &sandbox.layout.episodes;
+        let by_hand = |command: &[&str], to: PathBuf| {
+            let (program, args) = command.split_first().unwrap();
+            assert!(Command::new(program).args(args).arg(&quarantined).arg(&to).status().unwrap().success());
+            to
+        };
+        let at = match how {
+            "kept for ever" => quarantined.clone(),
+            "requeue" => {
+                let output = sandbox.command("requeue").arg("run-1").output().unwrap();
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+                assert!(!episodes.join("run-1/.sealift-removing").exists(), "it is withdrawn");
+                // Not rejected once more.
+                fs::rename(episodes.join("run-1"), episodes.join("run-2")).unwrap();
+                episodes.join("run-2")
+            }
+            "mv" => by_hand(&["mv"], episodes.join("run-2")),
+            "cp" => by_hand(&["cp", "-a"], episodes.join("run-2")),
+            _ => by_hand(&["cp", "-a"], episodes.join(".run-2")),
+        };
+        let config = "[shipper]\nquarantine_keep_days = 0\nreconcile_interval_s = 1\n";
+        let daemon = sandbox.start(sandbox.command_with_config("ship", config));
+        // By then the start has cleared away what the last run left.
+        sandbox.seal("run-0", &[]);
+        let is_sent = ["requeue", "mv", "cp"].contains(&how);
+        let seen = |id: &str| server.seen().iter().filter(|seen| seen.id == id).count();
+        let (before_0, before_2) = (seen("run-0"), seen("run-2"));
+        eventually("they are sent", || seen("run-0") > before_0 && (!is_sent || seen("run-2") > before_2));
+        assert_eq!(fs::read(at.join("data.bin")).unwrap(), b"the last copy", "{how}: {}", daemon.log());
+        assert!(at.join("done.marker").exists(), "{how}");
+    }
 }

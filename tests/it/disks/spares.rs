@@ -15,10 +15,12 @@ use std::{
     time::Duration,
 };
 
+use serde_json::json;
+
 use super::content_of;
 use crate::{
     resume::{MIB, noise},
-    support::{Mounted, Process, Sandbox, eventually, json_file, names},
+    support::{Mounted, Process, Reply, Sandbox, Scripted, eventually, json_file, names},
 };
 
 const EACH_SECOND: &str = "[shipper]\nreconcile_interval_s = 1\n";
@@ -69,11 +71,16 @@ fn tiny() -> Option<(Sandbox, Mounted)> {
 
 fn on_a_disk(size: &str) -> Option<(Sandbox, Mounted)> {
     let sandbox = Sandbox::with_receiver();
+    let mounted = mounted(&sandbox, size)?;
+    Some((sandbox, mounted))
+}
+
+fn mounted(sandbox: &Sandbox, size: &str) -> Option<Mounted> {
     let mounted = Mounted::over(&sandbox.data(), size)?;
     for folder in ["episodes", "outbox", "shipped", "quarantine", ".sealift"] {
         fs::create_dir(sandbox.data().join(folder)).unwrap();
     }
-    Some((sandbox, mounted))
+    Some(mounted)
 }
 
 fn ship(sandbox: &Sandbox, config: &str) -> Process {
@@ -227,4 +234,35 @@ fn where_the_inodes_are_used_up_a_delivered_episode_is_moved_by_the_spares_that_
     assert!((0..).map(|n| fs::write(filler.join(n.to_string()), "")).any(|made| made.is_err()));
     fs::rename(episode.join("marker"), episode.join("done.marker")).unwrap();
     is_shipped_with_its_receipt(&sandbox, &sandbox.shipped("run-1"));
+}
+
+#[test]
+fn one_that_came_back_and_is_rejected_again_on_a_full_disk_has_a_reason_of_its_own() {
+    for spares_are_left in [true, false] {
+        let server =
+            Scripted::new(|_, _| Reply::json(422, &json!({"type": "urn:sealift:too-large", "title": "no"})));
+        let sandbox = Sandbox::new(server.url());
+        let Some(_mounted) = mounted(&sandbox, "16m") else { return };
+        let mut first = ship(&sandbox, "");
+        sandbox.seal("bad", &[("data.bin", b"the last copy")]);
+        sandbox.wait_quarantined("bad");
+        eventually("there are spares", || sandbox.layout.private.join("spare-7").exists());
+        assert!(first.terminate().success());
+        let path = sandbox.quarantined("bad").join("quarantine_reason.json");
+        let mut old = json_file(&path);
+        old["quarantined_at_wall"] = "2026-11-05T00:00:00Z".into();
+        old["aging"] = json!({"clock_believed": true, "announced_at_wall": "2026-11-15T00:00:00Z"});
+        fs::write(&path, old.to_string()).unwrap();
+        fs::rename(sandbox.quarantined("bad"), sandbox.layout.episodes.join("bad")).unwrap();
+        if !spares_are_left {
+            remove_spares(&sandbox);
+        }
+        let _greedy = Greedy::in_folder(&sandbox.data());
+        let _daemon = ship(&sandbox, "");
+        sandbox.wait_quarantined("bad");
+        let new = json_file(&path);
+        assert_eq!(new["error"], old["error"], "it says the same");
+        assert_ne!(new["quarantined_at_wall"], old["quarantined_at_wall"]);
+        assert!(new["aging"]["announced_at_wall"].is_null(), "{new}");
+    }
 }
