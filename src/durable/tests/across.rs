@@ -188,20 +188,18 @@ fn what_was_put_aside_by_a_killed_process_has_its_name_back_with_what_was_writte
 
 #[test]
 fn what_was_put_aside_goes_where_its_copy_has_all_of_it_and_stays_where_not_or_where_it_is_open() {
-    let cases: [(&str, fn(&Path, &Path)); 4] = [
-        ("as it was copied", |_, _| {}),
-        ("written to since", |aside, _| fs::write(aside.join("data/x"), "x late").unwrap()),
-        ("the copy is another's", |_, copy| fs::write(copy.join("data/x"), "y").unwrap()),
-        ("open for writing", |_, _| {}),
-    ];
-    for (how, change) in cases {
+    for how in ["as it was copied", "written to since", "the copy is another's", "open for writing"] {
         let Some(there) = elsewhere() else { return };
         let (root, episode, _) = sandbox();
         let copy = killed_with_both(there.path(), &episode, "a");
         removing::hide(&episode, ASIDE_PREFIX, OsStr::new("a")).unwrap();
         fs::create_dir(&episode).unwrap();
         let aside = episode.with_file_name(".sealift-aside-0-a");
-        change(&aside, &copy);
+        match how {
+            "written to since" => fs::write(aside.join("data/x"), "x late").unwrap(),
+            "the copy is another's" => fs::write(copy.join("data/x"), "y").unwrap(),
+            _ => {}
+        }
         let open = OpenOptions::new().append(true).open(aside.join("data/x")).unwrap();
         let open = (how == "open for writing").then_some(open);
         let gone = finish_aside(&aside, &copy, &quiet()).unwrap();
