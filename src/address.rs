@@ -13,9 +13,13 @@ mod blot;
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, net::IpAddr};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
-    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+    header::{
+        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHORIZATION, TE, TRAILER,
+        TRANSFER_ENCODING, UPGRADE,
+    },
     uri::Scheme,
 };
 
@@ -168,10 +172,11 @@ impl Address {
         &self.template
     }
 
-    /// What is left out of all that is said there: this query, and what these headers hold.
+    /// What is left out of all that is said there: this query, what these headers hold, and the token.
     #[must_use]
-    pub fn blot(&self, headers: &ExtraHeaders) -> Blot {
-        Blot::of(&self.template, headers.texts())
+    pub fn blot(&self, headers: &ExtraHeaders, token: Option<&str>) -> Blot {
+        let credentials: Vec<_> = headers.credentials().chain(token.map(str::to_owned)).collect();
+        Blot::of(&self.template, headers.texts(), &credentials)
     }
 
     /// Whether what is sent there can be read on the way by nobody else.
@@ -181,10 +186,11 @@ impl Address {
     }
 }
 
-/// An address as it may be shown. Its query may hold a secret (a presigned address, a SAS token).
+/// An address as it may be shown. Its query may hold a secret (a presigned address, a SAS token), and so may a fragment, which no
+/// address of ours may have.
 #[must_use]
 pub fn without_query(url: &str) -> &str {
-    url.split('?').next().unwrap_or_default()
+    url.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// The same, printable, and with a sign where something is left out. A user name and a password, which no address of ours may hold,
@@ -193,8 +199,11 @@ pub fn without_query(url: &str) -> &str {
 pub fn shown(url: &str) -> String {
     let url = without_user(url);
     let without = without_query(&url);
-    let left_out = if without.len() < url.len() { "?\u{2026}" } else { "" };
-    printable(without) + left_out
+    let left_out = match url[without.len()..].chars().next() {
+        Some(sign) => format!("{sign}\u{2026}"),
+        None => String::new(),
+    };
+    printable(without) + &left_out
 }
 
 /// An address without its user name and password (RFC 3986, section 3.2.1). One whose port is none may hold a password with a slash or
@@ -226,8 +235,9 @@ pub fn without_queries(text: &str) -> String {
         out.push_str(&rest[..at]);
         let address = without_user(&rest[at..end]);
         out.push_str(without_query(&address));
-        if address.contains('?') {
-            out.push_str("?\u{2026}");
+        if let Some(sign) = address[without_query(&address).len()..].chars().next() {
+            out.push(sign);
+            out.push('\u{2026}');
         }
         rest = &rest[end..];
     }
@@ -327,6 +337,30 @@ impl ExtraHeaders {
         pieces.filter_map(|piece| match piece {
             Piece::Text(text) => Some(text.as_str()),
             Piece::Id | Piece::Sha256 | Piece::ContentSha256 | Piece::Commit | Piece::Host => None,
+        })
+    }
+
+    /// What proves who asks: what stands behind a scheme (RFC 9110, section 11.4), and what that is decoded where the scheme is
+    /// Basic (RFC 7617, section 2), with the password by itself.
+    fn credentials(&self) -> impl Iterator<Item = String> {
+        let pairs = self.0.iter().flat_map(|(name, pieces)| {
+            let proves = *name == AUTHORIZATION || *name == PROXY_AUTHORIZATION;
+            let texts = pieces.iter().filter_map(|piece| match piece {
+                Piece::Text(text) => text.trim().split_once(' '),
+                Piece::Id | Piece::Sha256 | Piece::ContentSha256 | Piece::Commit | Piece::Host => None,
+            });
+            texts.filter_map(move |(scheme, behind)| {
+                let is_basic = scheme.eq_ignore_ascii_case("Basic");
+                (proves || is_basic).then(|| (is_basic, behind.trim()))
+            })
+        });
+        pairs.flat_map(|(is_basic, behind)| {
+            let unpadded = behind.trim_end_matches('=');
+            let decoded = STANDARD_NO_PAD.decode(unpadded).ok().filter(|_| is_basic);
+            let decoded = decoded.and_then(|decoded| String::from_utf8(decoded).ok());
+            let password = decoded.as_deref().and_then(|both| both.split_once(':'));
+            let password = password.map(|(_, password)| password.to_owned());
+            [Some(behind.to_owned()), Some(unpadded.to_owned()), password, decoded].into_iter().flatten()
         })
     }
 

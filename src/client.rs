@@ -23,6 +23,7 @@ mod connect;
 mod error;
 mod flight;
 mod questions;
+mod stale;
 mod tls;
 
 use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
@@ -133,12 +134,6 @@ impl Client {
         Ok(Self(Arc::new(Inner { options, credentials, idle: Arc::default() })))
     }
 
-    /// Whether requests carry a bearer token.
-    #[must_use]
-    pub fn has_token(&self) -> bool {
-        self.0.credentials.authorization.is_some()
-    }
-
     /// Makes one request, once. `progress` is told of body bytes as they leave and of everything that comes, and stops the
     /// exchange when it is cancelled; so does dropping the future.
     ///
@@ -172,15 +167,20 @@ impl Client {
             connection.line.carries(&flight);
             let patience = (!is_fresh).then(|| Patience::short(&connection));
             let sending = connection.sender.try_send_request(request);
-            let mut failed = match self.await_head(sending, &flight, patience).await? {
+            let (unsent, error) = match self.await_head(sending, &flight, patience).await? {
+                Ok(response) if !is_fresh && stale::closes_an_idle_one(&response) => {
+                    (None, ClientError::Lost("the other end closed it as idle".to_owned()))
+                }
                 Ok(response) => return Ok(Answered::new(self.clone(), connection, flight, response)),
-                Err(failed) => failed,
+                Err(mut failed) => {
+                    let unsent = failed.take_message();
+                    let error = reason(&connection, &flight, &failed.into_error());
+                    if is_fresh || flight.has_heard() || !stale::ends_a_connection(&error) {
+                        return Err(error);
+                    }
+                    (unsent, error)
+                }
             };
-            let unsent = failed.take_message();
-            let error = reason(&connection, &flight, &failed.into_error());
-            if is_fresh || flight.has_heard() || !ends_a_connection(&error) {
-                return Err(error);
-            }
             // It had died while it was kept. The others are as old, or older.
             self.0.idle.forget(&destination);
             request = match (unsent, again.take()) {
@@ -235,11 +235,6 @@ impl Client {
             }
         }
     }
-}
-
-/// A kept connection that had died looks so: closed, reset, or nothing acknowledged.
-fn ends_a_connection(error: &ClientError) -> bool {
-    matches!(error, ClientError::Lost(_) | ClientError::TimedOut(Wait::Idle))
 }
 
 fn prepare(
@@ -438,10 +433,12 @@ impl Answered {
         ShortBody { bytes: self.blot.body(bytes), end }
     }
 
-    /// The body was read to its end: the connection serves the next, unless our own body was cut short by this answer.
+    /// The body was read to its end: the connection serves the next, unless our own body was cut short by this answer, or this is
+    /// one after which more may come.
     fn ended(&mut self) {
         if let Some(connection) = self.connection.take()
             && self.request_sent
+            && stale::serves_the_next(self.status)
         {
             self.client.0.idle.put(connection);
         }

@@ -82,7 +82,7 @@ impl Endpoint {
         if client.has_token() && !address.is_private() {
             tracing::warn!("the token travels in clear text to {}: use https", address::shown(&options.url));
         }
-        let blot = address.blot(&headers);
+        let blot = address.blot(&headers, client.token());
         Ok(Self { client, address, headers, host, blot })
     }
 

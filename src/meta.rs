@@ -1,8 +1,8 @@
 //! A recorder's `meta.json`, as far as it is read here: the commit of the code that recorded the
 //! episode, `code_version.commit`.
 //!
-//! Recorders write what their language calls JSON: Python `NaN` and `Infinity`, Windows a byte
-//! order mark, C trailing NULs, old rigs Latin-1. None of that is about the commit, so it is read
+//! Recorders write what their language calls JSON: Python `NaN` and `Infinity`, C `nan`, `inf` and
+//! trailing NULs, Windows a byte order mark, old rigs Latin-1. None of that is about the commit, so it is read
 //! past. What is no JSON even so says where.
 //!
 //! Pure, but for [`look`].
@@ -27,6 +27,10 @@ pub const MAX_META_BYTES: u64 = 1024 * 1024;
 const MAX_SHOWN: usize = 60;
 /// What is nested deeper says nothing of the commit, and is passed over. Less than what JSON readers take.
 const MAX_DEPTH: usize = 64;
+
+/// What Python, JavaScript and C write for what is no number; none behind one that it begins with.
+const NO_NUMBERS: [&str; 9] =
+    ["-Infinity", "Infinity", "NaN", "-infinity", "infinity", "-inf", "inf", "-nan", "nan"];
 
 /// Why there is no commit to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,7 +135,7 @@ fn lenient(meta: &[u8]) -> String {
             }
             _ => {}
         }
-        let word = ["-Infinity", "Infinity", "NaN"].iter().find(|word| rest.starts_with(**word));
+        let word = NO_NUMBERS.iter().find(|word| rest.starts_with(**word));
         let len = match (word, next) {
             (Some(word), _) => word.len(),
             (None, '"') => string_len(rest),
@@ -207,6 +211,8 @@ fn string_len(text: &str) -> usize {
 /// UTF-8; where it is none, UTF-16 by its byte order mark, else Latin-1, in which every byte is a
 /// character.
 fn decoded(meta: &[u8]) -> Cow<'_, str> {
+    // With the byte order mark of UTF-8, and not all of it UTF-8.
+    let meta = meta.strip_prefix(b"\xef\xbb\xbf").unwrap_or(meta);
     match (std::str::from_utf8(meta), meta) {
         (Ok(text), _) => Cow::Borrowed(text),
         (Err(_), [0xff, 0xfe, rest @ ..]) => Cow::Owned(utf16(rest, u16::from_le_bytes)),
@@ -232,7 +238,10 @@ mod tests {
             format!("\u{feff}{{{named}}}").encode_utf16().flat_map(u16::to_le_bytes).collect();
         let latin1 = [b"{\"place\":\"M\xfcnchen\",".as_slice(), named.as_bytes(), b"}"].concat();
         let deep = |levels: usize| format!("{}1,\"]\"{}", "[".repeat(levels), "]".repeat(levels));
-        let cases: [(&str, Vec<u8>); 15] = [
+        let marked = [b"\xef\xbb\xbf".as_slice(), &latin1].concat();
+        let cases: [(&str, Vec<u8>); 17] = [
+            ("a byte order mark and Latin-1", marked),
+            ("C's own", format!(r#"{{"a":[nan,-nan,inf,-inf,infinity],{named}}}"#).into_bytes()),
             ("plain", format!("{{{named}}}").into_bytes()),
             ("NaN", format!(r#"{{"gain":NaN,{named}}}"#).into_bytes()),
             ("infinities", format!(r#"{{"a":[Infinity,-Infinity, NaN],{named}}}"#).into_bytes()),

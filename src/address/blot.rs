@@ -1,8 +1,11 @@
-//! What another end says, without what the address and the headers hold in secret.
+//! What another end says, without what the address, the headers and the token hold in secret.
 //!
 //! ```text
 //!  ?sv=1&sig=ab%2Bcd    the query, and each value in it that is long enough to be a secret,
 //!                       as written, decoded, and escaped as others write it
+//!  X-Key: {host}:k3y-of-ours         what is written in a header, and each longer word of it
+//!  Authorization: Basic dXNlcjpwdw== what stands behind the scheme; decoded as well
+//!  token_file                        the token
 //!  "Cannot PUT /x?sv=1&sig=ab%2Bcd"  ──▶  "Cannot PUT /x?…"
 //!  {"signature":"ab+cd"}             ──▶  {"signature":"…"}
 //! ```
@@ -15,7 +18,7 @@
 
 use std::sync::Arc;
 
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 use super::ID;
@@ -29,6 +32,34 @@ use crate::{
 const BLOT: &str = "\u{2026}";
 /// A shorter value would be found in all kinds of words. It is blotted together with its name.
 const LEAST_LEN: usize = 6;
+/// So short a word of a header is told from other words only where there are letters and digits in it.
+const LEAST_WORD_LEN: usize = 8;
+/// What proves who asks is blotted from this length on; where it is shorter than [`LEAST_LEN`], as a word by itself.
+const LEAST_CREDENTIAL_LEN: usize = 4;
+/// So long a credential stands in no id, digest or commit by chance.
+const LONG_CREDENTIAL_LEN: usize = 16;
+/// Members by whose names an answer is judged: their names stay, whatever a header holds.
+const JUDGED_NAMES: [&str; 19] = [
+    "type",
+    "title",
+    "status",
+    "detail",
+    "error",
+    "errors",
+    "code",
+    "status_code",
+    "ok",
+    "success",
+    "episode_id",
+    "sha256",
+    "content_sha256",
+    "size_bytes",
+    "stored_at",
+    "your_commit",
+    "head_commit",
+    "remediation",
+    "host",
+];
 
 /// The texts that may be secrets. Clones share them.
 #[derive(Clone, Default)]
@@ -38,6 +69,8 @@ struct Secret {
     text: String,
     /// It counts only where no letter and no digit stands beside it.
     is_word: bool,
+    /// It proves who asks, and is too long to be anything else.
+    is_long_credential: bool,
 }
 
 impl std::fmt::Debug for Blot {
@@ -47,8 +80,12 @@ impl std::fmt::Debug for Blot {
 }
 
 impl Blot {
-    /// Of an address with its query, `{id}` in it or not, and of the fixed parts of configured headers.
-    pub(super) fn of<'a>(template: &str, headers: impl Iterator<Item = &'a str>) -> Self {
+    /// Of an address with its query, `{id}` in it or not, of the fixed parts of configured headers, and of what proves who asks.
+    pub(super) fn of<'a>(
+        template: &str,
+        headers: impl Iterator<Item = &'a str>,
+        credentials: &[String],
+    ) -> Self {
         let mut secrets = Vec::new();
         let query = template.split_once('?').map(|(_, query)| query).unwrap_or_default();
         secrets.extend(query.split(ID).filter(|part| part.len() >= LEAST_LEN).map(|part| (part, false)));
@@ -60,16 +97,33 @@ impl Blot {
                 secrets.push((pair, true));
             }
         }
-        secrets
-            .extend(headers.map(str::trim).filter(|text| text.len() >= LEAST_LEN).map(|text| (text, false)));
+        for text in headers.map(str::trim) {
+            if text.len() >= LEAST_LEN {
+                secrets.push((text, false));
+            }
+            secrets.extend(words(text));
+        }
+        let credentials = credentials.iter().map(String::as_str);
+        secrets.extend(
+            credentials
+                .clone()
+                .filter(|text| text.len() >= LEAST_CREDENTIAL_LEN)
+                .map(|text| (text, text.len() < LEAST_LEN)),
+        );
+        let long: Vec<_> = credentials
+            .filter(|text| text.len() >= LONG_CREDENTIAL_LEN)
+            .flat_map(spellings)
+            .filter(|text| text.len() >= LONG_CREDENTIAL_LEN)
+            .collect();
         let mut all: Vec<_> = secrets
             .iter()
-            .flat_map(|(text, is_word)| {
-                spellings(text).into_iter().map(|text| Secret { text, is_word: *is_word })
-            })
+            .flat_map(|(text, is_word)| spellings(text).into_iter().map(|text| (text, *is_word)))
+            .map(|(text, is_word)| Secret { is_long_credential: long.contains(&text), text, is_word })
             .collect();
-        // The longest first, so that nothing is left of it.
-        all.sort_by(|a, b| b.text.len().cmp(&a.text.len()).then_with(|| a.text.cmp(&b.text)));
+        // The longest first, so that nothing is left of it; and what counts everywhere before what counts as a word.
+        all.sort_by(|a, b| {
+            b.text.len().cmp(&a.text.len()).then_with(|| (&a.text, a.is_word).cmp(&(&b.text, b.is_word)))
+        });
         all.dedup_by(|a, b| a.text == b.text);
         Self(all.into())
     }
@@ -101,24 +155,42 @@ impl Blot {
             Value::String(text) => Value::String(self.text(text)),
             Value::Array(values) => values.iter().map(|value| self.value(value, false)).collect(),
             Value::Object(members) => {
-                let member = |(name, value): (&String, &Value)| match value {
-                    Value::String(text) if is_top && is_judged(name, text) => (name.clone(), value.clone()),
-                    _ => (self.text(name), self.value(value, false)),
+                let member = |(name, value): (&String, &Value)| {
+                    let is_judged_name = is_top && JUDGED_NAMES.contains(&name.as_str());
+                    let shown = if is_judged_name { name.clone() } else { self.text(name) };
+                    match value {
+                        Value::String(text)
+                            if is_top && is_judged(name, text) && !self.holds_a_credential(text) =>
+                        {
+                            (name.clone(), value.clone())
+                        }
+                        Value::Number(_) if is_judged_name => (shown, value.clone()),
+                        _ => (shown, self.value(value, false)),
+                    }
                 };
                 Value::Object(members.iter().map(member).collect::<Map<_, _>>())
             }
-            Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+            Value::Number(number) => {
+                let (text, shown) = (number.to_string(), self.text(&number.to_string()));
+                if text == shown { value.clone() } else { Value::String(shown) }
+            }
+            Value::Null | Value::Bool(_) => value.clone(),
         }
+    }
+
+    fn holds_a_credential(&self, text: &str) -> bool {
+        let found = |secret: &Secret| (0..text.len()).any(|at| secret.len_at(text.as_bytes(), at).is_some());
+        self.0.iter().any(|secret| secret.is_long_credential && found(secret))
     }
 
     fn bytes(&self, text: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(text.len());
         let mut at = 0;
         while at < text.len() {
-            match self.0.iter().find(|secret| secret.stands_at(text, at)) {
-                Some(secret) => {
+            match self.0.iter().find_map(|secret| secret.len_at(text, at)) {
+                Some(len) => {
                     out.extend_from_slice(BLOT.as_bytes());
-                    at += secret.text.len();
+                    at += len;
                 }
                 None => {
                     out.push(text[at]);
@@ -131,14 +203,72 @@ impl Blot {
 }
 
 impl Secret {
-    fn stands_at(&self, text: &[u8], at: usize) -> bool {
-        let end = at + self.text.len();
+    /// How long it is where it stands here, as it is or escaped.
+    fn len_at(&self, text: &[u8], at: usize) -> Option<usize> {
+        let (rest, secret) = (text.get(at..)?, self.text.as_bytes());
+        let as_it_is = rest.get(..secret.len()).filter(|found| found.eq_ignore_ascii_case(secret));
+        let len = match as_it_is {
+            Some(found) => found.len(),
+            None => {
+                secret.iter().try_fold(0, |len, wanted| Some(len + len_of(*wanted, rest.get(len..)?)?))?
+            }
+        };
         let is_free = |at: Option<usize>| {
             at.and_then(|at| text.get(at)).is_none_or(|beside| !beside.is_ascii_alphanumeric())
         };
-        text.get(at..end).is_some_and(|found| found.eq_ignore_ascii_case(self.text.as_bytes()))
-            && (!self.is_word || (is_free(at.checked_sub(1)) && is_free(Some(end))))
+        (!self.is_word || (is_free(at.checked_sub(1)) && is_free(Some(at + len)))).then_some(len)
     }
+}
+
+/// How long this byte is where it is written here: in a URL (RFC 3986, section 2.1), in JSON (RFC 8259, section 7), in HTML, or
+/// as it is.
+fn len_of(wanted: u8, text: &[u8]) -> Option<usize> {
+    let is_it = |byte: u32| byte == u32::from(wanted);
+    let number = |digits: &[u8], radix| {
+        let digits = std::str::from_utf8(digits).ok()?;
+        u32::from_str_radix(digits, radix).ok().filter(|_| !digits.starts_with('+'))
+    };
+    let hex = |from: usize, to: usize| {
+        text.get(from..to).and_then(|digits| number(digits, 16)).filter(|byte| is_it(*byte)).map(|_| to)
+    };
+    let escaped = match text {
+        [b'%', ..] => hex(1, 3),
+        [b'\\', b'u', ..] => hex(2, 6),
+        [b'\\', b'x', ..] => hex(2, 4),
+        [b'\\', next, ..] if *next == wanted && !next.is_ascii_alphanumeric() => Some(2),
+        [b'+', ..] if wanted == b' ' => Some(1),
+        [b'&', rest @ ..] => {
+            let len = rest.iter().take(8).position(|byte| *byte == b';').unwrap_or(0);
+            let is_meant = match &rest[..len] {
+                [b'#', b'x' | b'X', digits @ ..] => number(digits, 16).is_some_and(is_it),
+                [b'#', digits @ ..] => number(digits, 10).is_some_and(is_it),
+                b"amp" => wanted == b'&',
+                b"lt" => wanted == b'<',
+                b"gt" => wanted == b'>',
+                b"quot" => wanted == b'"',
+                b"apos" => wanted == b'\'',
+                _ => false,
+            };
+            is_meant.then_some(len + 2)
+        }
+        _ => None,
+    };
+    escaped.or_else(|| text.first()?.eq_ignore_ascii_case(&wanted).then_some(1))
+}
+
+/// The words of a header's text that may be secrets, and whether each counts as a word alone.
+fn words(text: &str) -> impl Iterator<Item = (&str, bool)> {
+    let parts = |next: char| {
+        next.is_whitespace()
+            || matches!(next, ',' | ';' | ':' | '"' | '\'' | '(' | ')' | '<' | '>' | '=' | '&' | '?')
+    };
+    text.split(parts).filter_map(|word| {
+        let has = |is: fn(&u8) -> bool| word.as_bytes().iter().any(is);
+        let is_mixed = has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic);
+        let is_secret = word.len() >= LEAST_WORD_LEN || (word.len() >= LEAST_LEN && is_mixed);
+        let is_word = word.len() < LEAST_WORD_LEN || word.bytes().all(|byte| byte.is_ascii_alphabetic());
+        is_secret.then_some((word, is_word))
+    })
 }
 
 /// Members that a verdict is made of, where they say what they are for.
@@ -154,20 +284,11 @@ fn is_judged(name: &str, text: &str) -> bool {
     }
 }
 
-/// As others write it: decoded, with a blank for a plus sign, encoded once more, and escaped in JSON, HTML and XML.
+/// As it is written, decoded, and decoded with a blank for a plus sign. What escapes it once more is looked through where it stands.
 fn spellings(text: &str) -> Vec<String> {
     let decoded = percent_decode_str(text).decode_utf8_lossy().into_owned();
     let as_form = percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
-    let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-    let escaped = |text: &str| {
-        let html =
-            text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
-        [text.replace('/', "\\/"), text.replace('&', "\\u0026"), html]
-    };
-    let mut all = vec![text.to_owned(), encoded(text), encoded(&decoded)];
-    all.extend(escaped(text));
-    all.extend(escaped(&decoded));
-    all.extend([decoded, as_form]);
+    let mut all = vec![text.to_owned(), decoded, as_form];
     // Decoded it may have become too short to be told from other words.
     all.retain(|spelled| spelled.len() >= LEAST_LEN.min(text.len()));
     all
@@ -182,7 +303,7 @@ mod tests {
     const URL: &str = "https://h/c/{id}.tar.zst?sv=1&sig=s3cr3t%2Bsig%2Fx%3D&n={id}-private-part";
 
     fn blot() -> Blot {
-        Blot::of(URL, ["Key hidden-key", "2"].into_iter())
+        Blot::of(URL, ["Key hidden-key", "2"].into_iter(), &[])
     }
 
     #[test]
@@ -200,7 +321,7 @@ mod tests {
         ] {
             assert_eq!(blot().text(said), blotted, "{said}");
         }
-        assert_eq!(Blot::of("http://h/{id}", std::iter::empty()).text("all of it"), "all of it");
+        assert_eq!(Blot::of("http://h/{id}", std::iter::empty(), &[]).text("all of it"), "all of it");
     }
 
     #[test]
@@ -230,5 +351,38 @@ mod tests {
                 all
             })
         );
+    }
+
+    #[test]
+    fn what_proves_who_asks_is_blotted_wherever_it_stands_and_however_it_is_escaped() {
+        let credentials = ["T0k/en+s3cr3t=value\\", "pass", "a"].map(str::to_owned);
+        let headers = [":K3Ysecret", "Signature=\"ab12cd\", keyId=lab, sha256=", "our recorder"];
+        let blot = Blot::of("http://h/{id}", headers.into_iter(), &credentials);
+        for (said, blotted) in [
+            ("Bearer T0k/en+s3cr3t=value\\ is invalid", "Bearer \u{2026} is invalid"),
+            ("T0k%2Fen%2bs3cr3t%3Dvalue%5c", "\u{2026}"),
+            ("T0k%2Fen+s3cr3t%3Dvalue%5C", "\u{2026}"),
+            ("T0k%252Fen", "T0k%252Fen"),
+            (r#"{"t":"T0k\/en\u002Bs3cr3t=value\\""#, "{\"t\":\"\u{2026}\""),
+            ("T0k&#x2F;en&#43;s3cr3t=value\\", "\u{2026}"),
+            ("user:pass, a passage", "user:\u{2026}, a passage"),
+            ("key K3Ysecret of lab", "key \u{2026} of lab"),
+            ("ab12cd, not ab12cde", "\u{2026}, not ab12cde"),
+            ("no recorder, two recorders", "no \u{2026}, two recorders"),
+        ] {
+            assert_eq!(blot.text(said), blotted, "{said}");
+        }
+        let token = "0123456789abcdef".repeat(4);
+        let blot = Blot::of("http://h/{id}", ["sha256: 12345678"].into_iter(), std::slice::from_ref(&token));
+        let said = json!({
+            "type": "urn:sealift:conflict", "sha256": token, "episode_id": format!("a-{token}"), "size_bytes": 12345678,
+            "pin": 12345678,
+        });
+        let body: Value = serde_json::from_slice(&blot.body(said.to_string().into_bytes())).unwrap();
+        let expected = json!({
+            "type": "urn:sealift:conflict", "sha256": "\u{2026}", "episode_id": "a-\u{2026}", "size_bytes": 12345678,
+            "pin": "\u{2026}",
+        });
+        assert_eq!(body, expected);
     }
 }

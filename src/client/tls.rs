@@ -9,7 +9,7 @@ use http::HeaderValue;
 use hyper_rustls::ConfigBuilderExt as _;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::{ClientError, ClientOptions, SetupError};
+use super::{Client, ClientError, ClientOptions, SetupError};
 use crate::credential::{FileError, Identity, provider, read_roots, read_secret};
 
 /// Everything that comes from files, as they were when the client was made; a reload makes a new client.
@@ -66,6 +66,20 @@ impl Credentials {
             None => builder.with_no_client_auth(),
         };
         Ok(Arc::new(config))
+    }
+}
+
+impl Client {
+    /// Whether requests carry a bearer token.
+    #[must_use]
+    pub fn has_token(&self) -> bool {
+        self.token().is_some()
+    }
+
+    /// The bearer token that requests carry, so that it can be kept out of what is shown.
+    pub(crate) fn token(&self) -> Option<&str> {
+        let authorization = self.0.credentials.authorization.as_ref()?;
+        authorization.to_str().ok()?.strip_prefix("Bearer ")
     }
 }
 

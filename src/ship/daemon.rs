@@ -16,6 +16,7 @@ mod ending;
 mod grounds;
 mod idle;
 mod leaving;
+mod lengths;
 mod look_back;
 mod lore;
 mod open_files;

@@ -75,8 +75,15 @@ pub enum Voucher {
     /// Its body says that something went wrong, as a problem (RFC 9457) or in an `error`, or looks
     /// so: that speaks against it, unless a HEAD showed the archive's digest.
     Problem,
-    /// A HEAD of the same address then showed the archive's length or its digest.
+    /// A HEAD of the same address then showed the archive's digest.
     Head,
+    /// A HEAD of the same address then showed the archive's length, and no digest.
+    Length,
+    /// The same, and another recording of that length was delivered under this id before: where that
+    /// lies in `shipped/`.
+    LengthOfAnother(String),
+    /// No answer came through, and a HEAD of the same address then showed the archive's digest.
+    Asked,
     /// A HEAD of the same address did not; what it showed, in words.
     HeadDenies(String),
     /// A HEAD of the same address was answered by the weather, or not at all; how, in words.

@@ -203,6 +203,93 @@ fn what_the_other_end_repeats_of_a_secret_in_the_query_is_neither_shown_nor_kept
     assert!(receipt.unwrap().1.contains("receiver.example/c/receipt.tar.zst?"), "the rest of it is kept");
 }
 
+#[test]
+fn what_the_other_end_repeats_of_the_token_or_of_a_headers_value_is_neither_shown_nor_kept() {
+    const TOKEN: &str = "T0K/ENs3cr3t+value";
+    const BASIC: &str = "dXNlcjpwNHNzdzByZA==";
+    const DECODED: &str = "user:p4ssw0rd";
+    const KEY: &str = "K3Ysecret";
+    let echo = |seen: &Seen| {
+        let lines = seen.head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        let headers: serde_json::Map<_, _> =
+            lines.map(|(name, value)| (name.to_owned(), json!(value))).collect();
+        json!({"message": format!("invalid {TOKEN}"), "headers": headers, "credential": BASIC, "decoded": DECODED})
+    };
+    let server = Scripted::new(move |seen, _| {
+        assert!(
+            seen.head.contains(&format!("Bearer {TOKEN}")) || seen.head.contains(&format!("bearer {TOKEN}"))
+        );
+        let echoed = echo(seen);
+        let encoded = "T0K%2FENs3cr3t%2Bvalue T0K%2fENs3cr3t+value";
+        let words = format!("no {TOKEN} {BASIC} {DECODED} {KEY} p4ssw0rd {encoded}");
+        match seen.id.as_str() {
+            "receipt" if seen.head.starts_with("PUT") => {
+                let mut receipt = seen.receipt();
+                receipt["echo"] = echoed;
+                Reply::text(201, "application/json", &receipt.to_string())
+            }
+            "rejected" => Reply::json(
+                413,
+                &json!({"type": "urn:sealift:too-large", "detail": words, "echo": echoed, "episode_id": TOKEN}),
+            ),
+            "page" => Reply::text(503, "text/plain", &words),
+            "cut" => {
+                Reply::text(503, "application/json", &format!("{{\"t\":\"T0K\\/ENs3cr3t\\u002Bvalue {KEY}"))
+            }
+            _ => Reply::json(401, &echoed),
+        }
+    });
+    for (id, said) in [
+        ("receipt", "shipped receipt"),
+        ("rejected", "quarantined rejected"),
+        ("page", "answered 503 with no"),
+        ("cut", "answered 503 with {"),
+        ("denied", "answered 401"),
+    ] {
+        let sandbox = Sandbox::new(server.url());
+        let (token_file, config) = (sandbox.path("token"), sandbox.path("sealift.toml"));
+        fs::write(&token_file, format!("{TOKEN}\n")).unwrap();
+        let headers = format!("{{ \"X-Auth\" = \"Basic {BASIC}\", \"X-Key\" = \"{{host}}:{KEY}\" }}");
+        let receiver = format!("url = {:?}\ntoken_file = {token_file:?}\nheaders = {headers}", server.url());
+        let shipper = format!("[shipper]\ndata_dir = {:?}", sandbox.data());
+        fs::write(&config, format!("{shipper}\n[receiver]\n{receiver}\n")).unwrap();
+        let command = |arguments: &[&str]| {
+            let mut command = sealift();
+            command.args(arguments).arg("--config").arg(&config);
+            command
+        };
+        sandbox.seal(id, &[("data.bin", id.as_bytes())]);
+        let daemon = sandbox.start(command(&["ship"]));
+        daemon.wait_log(said);
+        let mut shown = Vec::new();
+        for arguments in [
+            &["status"][..],
+            &["status", "--json"],
+            &["doctor"],
+            &["doctor", "--json"],
+            &["trace", id],
+            &["verify", "--all"],
+            &["requeue", "--all", "--dry-run"],
+            &["config", "show"],
+        ] {
+            let output = command(arguments).output().unwrap();
+            let text = [output.stdout, output.stderr].concat();
+            shown.push((arguments.join(" "), String::from_utf8_lossy(&text).into_owned()));
+        }
+        shown.push(("the log".to_owned(), daemon.log()));
+        files(&sandbox.data(), &mut shown);
+        for (what, text) in &shown {
+            for secret in ["s3cr3t", "dXNlcjpwNHNzdzByZA", "p4ssw0rd", KEY] {
+                assert!(!text.contains(secret), "{what} of {id}: {secret} in {text}");
+            }
+        }
+        if id == "receipt" {
+            let receipt = shown.iter().find(|(what, _)| what.ends_with("shipping_receipt.json")).unwrap();
+            assert!(receipt.1.contains("\"message\": \"invalid \u{2026}\""), "the rest of it is kept");
+        }
+    }
+}
+
 /// What lies there, outside of the archives.
 fn files(folder: &Path, found: &mut Vec<(String, String)>) {
     for name in names(folder) {

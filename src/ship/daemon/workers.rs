@@ -269,7 +269,9 @@ impl Workers {
         };
         let (facts, commit) = (packed.facts, packed.commit.clone());
         let delivery = Delivery { id: id.clone(), archive, facts, commit, resume, progress };
-        let attempt = self.transport.deliver(delivery).await;
+        let looking = delivery.progress.clone();
+        let mut attempt = self.transport.deliver(delivery).await;
+        self.compare_lengths(id, &packed.facts, &mut attempt, looking).await;
         if let Outcome::Answered(answer) = &attempt.outcome {
             if let Some(date) = receivers_clock(answer) {
                 let (heard, is_ours) = (Instant::now(), answer.of_this_host);

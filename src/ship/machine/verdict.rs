@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | 200, 201, 204 with a matching receipt; 201 and 204 without one | | delivered |
 //! | a bare 200 that a strong `ETag` or a HEAD of the address vouches for | | delivered |
+//! | a bare 200 that the archive's length alone vouches for, where another recording of that length was delivered under this id | the id | conflict |
+//! | held by the digest that a HEAD shows, no answer came through, and a receipt is required | the way | transient |
 //! | a bare 200 that nothing vouches for, or with markup or a problem as its body; a bare 2xx before the archive was through; a receipt that does not match; no receipt where one is required; any other 2xx | destination | hold |
 //! | 409 | episode | conflict |
 //! | 400 digest mismatch, 400 truncated | the way | corrupted |
@@ -37,6 +39,11 @@ const MAX_DETAIL_CHARS: usize = 300;
 
 /// What is said of an answer that acknowledges what is not held.
 const NO_RECEIVER: &str = "this is no receiver: is the host name or path right?";
+
+/// What is said where a receipt is required, and only a HEAD comes through.
+const NO_RECEIPT_COMES_THROUGH: &str = "the receiver holds it, by the digest that a HEAD shows, and its receipt does not come through: \
+    something on the way lets no PATCH through and puts an error in the place of an early answer. Let PATCH through there, or set \
+    receiver.require_receipt = false";
 
 /// What is to become of the episode and of the destination.
 #[derive(Debug, Clone, PartialEq)]
@@ -148,7 +155,7 @@ pub fn is_ours(outcome: &Outcome) -> bool {
 pub fn receivers_clock(answer: &Answer) -> Option<WallTime> {
     let acknowledges = match answer.status {
         201 | 204 => answer.voucher != Voucher::Early,
-        200 => matches!(answer.voucher, Voucher::StrongEtag | Voucher::Head),
+        200 => matches!(answer.voucher, Voucher::StrongEtag | Voucher::Head | Voucher::Length),
         _ => false,
     };
     match &answer.body {
@@ -216,6 +223,11 @@ fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, t
         Verdict::Hold(refusal)
     };
     let bare = || {
+        if trust.require_receipt && answer.voucher == Voucher::Asked {
+            let mut refusal = refusal(answer);
+            refusal.detail = NO_RECEIPT_COMES_THROUGH.to_owned();
+            return Verdict::Transient { refusal, retry_after_s: None };
+        }
         if trust.require_receipt {
             return refuse("no receipt, and require_receipt is set");
         }
@@ -230,6 +242,14 @@ fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, t
                     format!("answered 200 without a receipt, and a HEAD of the same address {how}");
                 Verdict::Transient { refusal, retry_after_s: None }
             }
+            (200, Voucher::LengthOfAnother(filed)) if !trust.believe_bare_200 => {
+                let mut refusal = refusal(answer);
+                refusal.detail = format!(
+                    "answered 200 without a receipt, and a HEAD of the same address shows its length alone. Another recording of \
+                     that length was delivered under this id ({filed}), so nothing tells whether this one is stored"
+                );
+                Verdict::Conflict(refusal)
+            }
             (200, Voucher::Status | Voucher::HeadDenies(_) | Voucher::HeadFailed(_))
                 if !trust.believe_bare_200 =>
             {
@@ -241,6 +261,9 @@ fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, t
                     | Voucher::StrongEtag
                     | Voucher::Problem
                     | Voucher::Head
+                    | Voucher::Length
+                    | Voucher::LengthOfAnother(_)
+                    | Voucher::Asked
                     | Voucher::Early => String::new(),
                 };
                 refuse(&format!(

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  upload ──▶ 5xx that no receiver wrote, or the connection is lost
-//!    └▶ HEAD of the upload ──▶ all of it is kept: as it was; the next attempt hears the receipt
+//!    └▶ HEAD of the upload ──▶ all of it is kept: as it was; the next attempt goes on there by PATCH, and hears the receipt
+//!        │                      (not asked by an attempt that has just done so in vain: a front may let no PATCH through)
 //!        └▶ HEAD of the episode ──▶ the archive's digest: it is held
 //!            └▶ GET /v1/admission ──▶ its problem: that is the answer
 //!                                  └▶ anything else: as it was
@@ -35,21 +36,23 @@ impl Transport {
         &self,
         outcome: Result<Outcome, Fault>,
         delivery: &Delivery,
+        went_on: bool,
     ) -> Result<Outcome, Fault> {
         // A smaller one is through before it can be refused.
         if delivery.facts.size_bytes <= wire::EXPECT_CONTINUE_OVER_BYTES || !is_unheard(&outcome) {
             return outcome;
         }
-        match self.asked_elsewhere(delivery).await {
+        match self.asked_elsewhere(delivery, went_on).await {
             Some(verdict) => Ok(verdict),
             None => outcome,
         }
     }
 
-    async fn asked_elsewhere(&self, delivery: &Delivery) -> Option<Outcome> {
+    async fn asked_elsewhere(&self, delivery: &Delivery, went_on: bool) -> Option<Outcome> {
         // By the whole address no receiver of ours is reached.
         self.endpoint.address().of_admission()?;
-        if timeout(PATIENCE, self.keeps_all(delivery)).await.unwrap_or(false) {
+        // Where this attempt has tried to go on, and no receiver has answered that, the next one hears no more.
+        if !went_on && timeout(PATIENCE, self.keeps_all(delivery)).await.unwrap_or(false) {
             return None;
         }
         if matches!(timeout(PATIENCE, self.shown(delivery)).await, Ok(Ok(Shown::Digest))) {
@@ -59,7 +62,7 @@ impl Transport {
                 retry_after_s: None,
                 server_date: None,
                 of_this_host: false,
-                voucher: Voucher::Head,
+                voucher: Voucher::Asked,
             }));
         }
         timeout(PATIENCE, self.admission(delivery)).await.ok()?

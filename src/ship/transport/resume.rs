@@ -28,11 +28,13 @@ pub(super) enum Resumed {
 }
 
 impl Transport {
-    /// Sends what the receiver lacks. `resumed_at_bytes` is what the receiver had.
+    /// Sends what the receiver lacks. `resumed_at_bytes` is what the receiver had; `went_on`: a PATCH
+    /// was sent.
     pub(super) async fn resume(
         &self,
         delivery: &Delivery,
         resumed_at_bytes: &mut u64,
+        went_on: &mut bool,
     ) -> Result<Resumed, Fault> {
         let Delivery { id, facts, .. } = delivery;
         if !delivery.resume || facts.size_bytes <= wire::RESUMABLE_OVER_BYTES {
@@ -47,7 +49,7 @@ impl Transport {
         // Between its word and the bytes, another connection of ours may have died and been put away: it may say once
         // more where it stands. Or it takes a part, and says so.
         for _ in 0..2 {
-            *resumed_at_bytes = offset_bytes;
+            (*resumed_at_bytes, *went_on) = (offset_bytes, true);
             delivery.progress.goes_on_behind(offset_bytes);
             let own_headers = own_headers(offset_bytes);
             let answered = self.upload(Method::PATCH, &url, &own_headers, offset_bytes, delivery).await?;

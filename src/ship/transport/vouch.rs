@@ -6,6 +6,9 @@
 //!                                                └▶ anything else: nothing speaks for it
 //! ```
 //!
+//! A length may be that of another recording which was delivered under this id before: that is
+//! looked for in `shipped/` (`daemon/lengths.rs`).
+//!
 //! A proxy without a route for the host or the path answers an empty 200 to any PUT, and to any
 //! HEAD: with another length. Where the body looks like an error, the digest alone speaks for it.
 
@@ -33,7 +36,7 @@ impl Transport {
             answer.voucher = match self.shown(delivery).await {
                 Ok(Shown::Digest) => Voucher::Head,
                 Ok(Shown::Other(shown)) if by_status => Voucher::HeadDenies(shown),
-                Ok(Shown::Length) if by_status => Voucher::Head,
+                Ok(Shown::Length) if by_status => Voucher::Length,
                 Ok(Shown::NotNow(status)) if by_status => {
                     Voucher::HeadFailed(format!("was answered {}", status.as_u16()))
                 }

@@ -84,3 +84,73 @@ async fn what_was_heard_of_on_a_kept_connection_is_not_sent_again_by_itself() {
     large.resume = false;
     assert!(matches!(fault(within(transport.deliver(large)).await), Fault::Lost(_)));
 }
+
+#[tokio::test]
+async fn a_408_with_which_an_idle_connection_is_closed_is_no_answer_to_the_next_request() {
+    for size_bytes in [1_000, 900_000, 3 << 20] {
+        let first = Arc::new(AtomicBool::new(true));
+        let server = Server::new(move |mut peer: Peer| {
+            let first = first.swap(false, Ordering::SeqCst);
+            async move {
+                while peer.request().await.is_some() {
+                    peer.answer("201 Created", JSON, "{}").await;
+                    if first {
+                        // What it says as idle crosses the next request.
+                        peer.head().await;
+                        return peer
+                            .say("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                            .await;
+                    }
+                }
+            }
+        })
+        .await;
+        let sandbox = Sandbox::to(server.url());
+        let transport = sandbox.transport();
+        within(transport.deliver(sandbox.holding("first", b"x"))).await;
+        let second = within(transport.deliver(sandbox.of_length("second", size_bytes))).await;
+        assert_eq!(answer(second).status, 201, "{size_bytes}");
+    }
+}
+
+#[tokio::test]
+async fn a_408_about_an_upload_is_its_answer() {
+    for (media_type, closes) in [(PROBLEM, "Connection: close\r\n"), ("text/plain", "")] {
+        let server = Server::new(move |mut peer: Peer| async move {
+            peer.request().await;
+            peer.answer("201 Created", JSON, "{}").await;
+            peer.request().await;
+            peer.say(&format!(
+                "HTTP/1.1 408 Request Timeout\r\nContent-Type: {media_type}\r\n{closes}Content-Length: 2\r\n\r\n{{}}"
+            ))
+            .await;
+        })
+        .await;
+        let sandbox = Sandbox::to(server.url());
+        let transport = sandbox.transport();
+        within(transport.deliver(sandbox.holding("first", b"x"))).await;
+        let second = within(transport.deliver(sandbox.holding("second", b"y"))).await;
+        assert_eq!(answer(second).status, 408, "{media_type}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_late_behind_a_fronts_own_error_is_not_that_to_the_next_request() {
+    for status in ["503 Busy", "500 No", "408 Request Timeout"] {
+        let server = Server::new(move |mut peer: Peer| async move {
+            let Some((head, _)) = peer.request().await else { return };
+            let is_first = head.contains("/first");
+            peer.answer(if is_first { status } else { "503 Busy" }, "text/html", "<html>").await;
+            // The next one, where this connection is used again.
+            if is_first && peer.head().await.is_some() {
+                peer.answer("201 Created", JSON, "").await;
+            }
+        })
+        .await;
+        let sandbox = Sandbox::to(server.url());
+        let transport = sandbox.transport();
+        assert_ne!(answer(within(transport.deliver(sandbox.holding("first", b"x"))).await).status, 201);
+        let second = within(transport.deliver(sandbox.holding("second", b"y"))).await;
+        assert_eq!(answer(second).status, 503, "{status}");
+    }
+}

@@ -196,6 +196,9 @@ fn a_bare_200_is_believed_only_where_something_vouches_for_it_and_a_201_by_itsel
             (Voucher::Early, "hold", "hold"),
             (Voucher::StrongEtag, "delivered", "delivered"),
             (Voucher::Head, "delivered", "delivered"),
+            (Voucher::Length, "delivered", "delivered"),
+            (Voucher::Asked, "delivered", "delivered"),
+            (Voucher::LengthOfAnother("/shipped/a".into()), "conflict", "delivered"),
         ] {
             assert_eq!(vouched(200, body.clone(), voucher.clone(), cautious), expected, "{voucher:?}");
             assert_eq!(vouched(200, body.clone(), voucher.clone(), believing), believed, "{voucher:?}");
