@@ -37,6 +37,7 @@ use crate::{layout::COPY_PREFIX, progress::Progress, tree::shown};
 mod at_work;
 mod copying;
 mod comparing;
+mod fitting;
 mod inside;
 mod listed;
 mod moving;
@@ -44,12 +45,14 @@ mod note;
 mod noted;
 mod removing;
 mod renaming;
+mod resuming;
 mod scratch;
 mod spare;
 mod taking;
 mod trying;
 
 pub use copying::{CannotHold, cannot_hold};
+pub use fitting::{NoRoom, bytes_of_copy, lacks_inodes, room_needed};
 pub use inside::{NotDurable, write_new_file_in};
 pub use moving::{MoveChecked, build_directory, clear_unbuilt, move_directory, move_to_name, move_unchanged};
 pub use note::{
@@ -58,6 +61,7 @@ pub use note::{
 };
 pub use noted::Finished;
 pub use removing::{Leftovers, finish_leftovers, remove_tree, remove_tree_into_spares};
+pub use resuming::finish_aside;
 pub use spare::{is_full, keep_spares, make_spare};
 pub use taking::finish_removal;
 pub use trying::{Tried, Trier, clear_trials, try_move};

@@ -180,6 +180,20 @@ pub fn space(folder: &Path) -> io::Result<Space> {
     Ok(Space { free_bytes: bytes(found.f_bavail), total_bytes: bytes(found.f_blocks), free_files })
 }
 
+/// As [`space`]; where we are root, with what only root may write to.
+///
+/// # Errors
+/// Those of statvfs(3).
+pub fn space_for_us(folder: &Path) -> io::Result<Space> {
+    let space = space(folder)?;
+    if !rustix::process::geteuid().is_root() {
+        return Ok(space);
+    }
+    let found = statvfs(folder)?;
+    let free_files = space.free_files.map(|_| found.f_ffree);
+    Ok(Space { free_bytes: found.f_bfree.saturating_mul(found.f_frsize), free_files, ..space })
+}
+
 /// The name of a file system that other hosts may write to unseen; `None` where everything that happens, happens through
 /// this kernel, and where it cannot be told.
 #[must_use]

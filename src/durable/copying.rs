@@ -9,6 +9,7 @@
 //! symlink or entering a mount.
 
 use std::{
+    borrow::Cow,
     ffi::{CStr, OsStr},
     fs::File,
     io,
@@ -26,9 +27,13 @@ use rustix::{
     io::Errno,
 };
 
-use super::{named, note::has_removal_note_in};
+use super::{
+    fitting::{Claim, too_long},
+    named,
+    note::has_removal_note_in,
+};
 use crate::{
-    layout::{REASON, RECEIPT, REMOVING, without_number},
+    layout::{COPY_PREFIX, REASON, RECEIPT, REMOVING, name_behind, without_number},
     progress::Progress,
     tree::{
         MAX_DEPTH,
@@ -50,29 +55,41 @@ const NEW_FILE: OFlags =
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Copies `from` into the new, empty directory `to` and flushes all of it but the name of `to`.
-pub(super) fn copy_into(from: &Path, to: &Path, progress: &Progress) -> io::Result<()> {
+/// Copies `from` into the new, empty directory `to`, for which there is `room`, and flushes all of it but the name of `to`.
+pub(super) fn copy_into(from: &Path, to: &Path, room: &Claim, progress: &Progress) -> io::Result<()> {
     let source =
         File::from(openat(CWD, from, FOLDER, Mode::empty()).map_err(|errno| named(from, &errno.into()))?);
     let target = File::from(openat(CWD, to, FOLDER, Mode::empty())?);
-    let mut copier = Copier::new(progress, to.parent().unwrap_or(to));
+    let mut copier = Copier::new(progress, to.parent().unwrap_or(to), room);
     copier.folder(&source, &target, from, 0)
 }
 
 /// Copies an open file to a new name and flushes it, but not the name.
 pub(super) fn copy_file_to(source: &File, to: &Path, progress: &Progress) -> io::Result<()> {
+    // What it is built in has no name that anybody knows.
+    let is_scratch =
+        |folder: &Path| folder.file_name().is_some_and(|name| name_behind(COPY_PREFIX, name).is_some());
+    let folder = to.ancestors().skip(1).find(|folder| !is_scratch(folder)).unwrap_or(to);
+    let size_bytes = source.metadata()?.len();
+    let room = Claim::for_file(to, size_bytes, folder)?;
     let target = File::from(openat(CWD, to, NEW_FILE, Mode::RUSR | Mode::WUSR)?);
-    Copier::new(progress, to).file(source, &target, to)
+    Copier::new(progress, folder, &room)
+        .file(source, &target, to)
+        .map_err(|error| if is_too_long(&error) { too_long(to, size_bytes, folder) } else { error })
+}
+
+fn is_too_long(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::FBIG.raw_os_error())
 }
 
 /// What an episode has, and the file system that it is to be copied to cannot hold: FAT and exFAT have no symlinks and no names
-/// with `:` in them, and take `a` and `A` for one name. No permission mends that.
+/// with `:` in them, take `a` and `A` for one name, and FAT has no file of 4 GiB. No permission mends that.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {what} cannot be held by the file system of {} ({errno})", shown(path), shown(folder))]
 pub struct CannotHold {
     /// What it is of.
     path: PathBuf,
-    what: &'static str,
+    what: Cow<'static, str>,
     /// Where it was to go.
     folder: PathBuf,
     errno: io::Error,
@@ -128,8 +145,13 @@ pub(super) fn meddled_with(from: &Path, at: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::ResourceBusy, why)
 }
 
-fn held_by_none(path: &Path, what: &'static str, folder: &Path, errno: Errno) -> io::Error {
-    let (path, folder) = (path.to_owned(), folder.to_owned());
+pub(super) fn held_by_none(
+    path: &Path,
+    what: impl Into<Cow<'static, str>>,
+    folder: &Path,
+    errno: Errno,
+) -> io::Error {
+    let (path, what, folder) = (path.to_owned(), what.into(), folder.to_owned());
     io::Error::new(io::ErrorKind::Unsupported, CannotHold { path, what, folder, errno: errno.into() })
 }
 
@@ -138,13 +160,14 @@ struct Copier<'a> {
     progress: &'a Progress,
     /// Where the copy will stand; for what is said.
     folder: &'a Path,
+    room: &'a Claim,
     /// Permission bits or mtimes were left off, and that was told.
     left_off: bool,
 }
 
 impl<'a> Copier<'a> {
-    fn new(progress: &'a Progress, folder: &'a Path) -> Self {
-        Self { buffer: vec![0; COPY_BUFFER_BYTES], progress, folder, left_off: false }
+    fn new(progress: &'a Progress, folder: &'a Path, room: &'a Claim) -> Self {
+        Self { buffer: vec![0; COPY_BUFFER_BYTES], progress, folder, room, left_off: false }
     }
 
     /// What a new name in the copy came to that could not be made.
@@ -241,7 +264,10 @@ impl<'a> Copier<'a> {
         };
         let opened = openat(to, name, NEW_FILE, Mode::RUSR | Mode::WUSR);
         let target = File::from(opened.map_err(|errno| self.no_name(path, errno))?);
-        self.file(&source, &target, path).map_err(|error| named(path, &error))?;
+        self.file(&source, &target, path).map_err(|error| match is_too_long(&error) {
+            true => too_long(path, stat.size_bytes, self.folder),
+            false => named(path, &error),
+        })?;
         if Stat::of(&source)? == stat {
             return Ok(true);
         }
@@ -264,6 +290,7 @@ impl<'a> Copier<'a> {
             // What is all zeros is left a hole.
             if bytes.iter().any(|byte| *byte != 0) {
                 target.write_all_at(bytes, offset)?;
+                self.room.written(read as u64);
             }
             offset += read as u64;
             self.progress.advance(read as u64);

@@ -16,7 +16,7 @@
 //! |---|---|---|
 //! | while copying | `.sealift-copy-n-name`, the source | removes the copy; the move is made again |
 //! | after the copy got its name | both, under their names | the move is made again, finds that copy, and only takes the source away |
-//! | while the source was aside | the copy, `.sealift-aside-n-name` | gives the source its name back; then the same |
+//! | while the source was aside | the copy, `.sealift-aside-n-name` | gives the source its name back; then the same (`resuming.rs`, where that is used again) |
 //! | while it was removed | the copy, `.sealift-trash-n-name` | finishes removing |
 //! | while it was removed where it stands | the copy, the rest of the source with `.sealift-removing` in it | finishes removing what the copy has |
 //!
@@ -35,7 +35,9 @@ use rustix::io::Errno;
 use super::{
     Published,
     at_work::at_work,
-    comparing, copying, named, parent_of,
+    comparing, copying,
+    fitting::Claim,
+    named, parent_of,
     removing::may_be_removed,
     removing::{remove_scratch, remove_tree},
     renaming::{may_be_renamed, rename_claimed, rename_noreplace},
@@ -365,9 +367,10 @@ fn copy(
     looks: &Looks<'_>,
     progress: &Progress,
 ) -> io::Result<Result<PathBuf, Against>> {
+    let room = Claim::for_copy(from, name.folder, progress)?;
     let scratch = scratch_directory(name.folder, OsStr::new(name.name), COPY_MODE)
         .map_err(|error| copying::told_of_name(error, from, name.folder))?;
-    let copied = copying::copy_into(from, &scratch, progress).and_then(|()| {
+    let copied = copying::copy_into(from, &scratch, &room, progress).and_then(|()| {
         if let Some(against) = looks.against(from, progress) {
             return Ok(Err(against));
         }

@@ -8,6 +8,7 @@
 //! ```
 
 mod around;
+mod asides;
 mod asking;
 mod before;
 mod cleaning;

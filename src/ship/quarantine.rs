@@ -20,6 +20,7 @@ use super::{
     machine::state::{Moved, Reason},
     outbox,
     proven::{self, ContentOf},
+    room::moves_later,
 };
 use crate::{
     durable::{self, MoveChecked},
@@ -70,7 +71,10 @@ pub fn quarantine(
         }
         Ok(moved) => moved,
         Err(_) if is_gone(&episode) => Moved::Gone,
-        Err(error) => Moved::Failed(explain(layout, id, reason, &error)),
+        Err(error) => {
+            let why = explain(layout, id, reason, &error);
+            if durable::cannot_hold(&error) { Moved::CannotHold(why) } else { Moved::Failed(why) }
+        }
     }
 }
 
@@ -144,7 +148,11 @@ fn is_gone(episode: &std::path::Path) -> bool {
 
 fn explain(layout: &Layout, id: &EpisodeId, reason: &Reason, error: &io::Error) -> String {
     let folder = &layout.quarantine;
-    let advice = filed::advice(error, &layout.episode(id), folder);
+    let advice = if durable::is_full(error) {
+        moves_later(error, &layout.episodes, folder)
+    } else {
+        filed::advice(error, &layout.episode(id), folder)
+    };
     format!("rejected ({}), but it cannot be moved to {}: {error}{advice}", reason.error, folder.display())
 }
 

@@ -16,24 +16,25 @@
 use std::{io, path::Path};
 
 use super::{
-    machine::{room::Need, state::Moved, verdict::Proof},
+    machine::{state::Moved, verdict::Proof},
     outbox,
     proven::{self, ContentOf, Found, Wanted},
+    room::moves_later,
 };
 use crate::{
     durable::{self, MoveChecked},
     episode::{EpisodeId, Fingerprint},
     filed,
-    filesystem::{ground, used_up},
+    filesystem::ground,
     layout::Layout,
     open_files::Probe,
     progress::Progress,
     records::{Aging, ArchiveFacts, ManifestCheck, ShippingReceipt, WallTime},
-    tree::{self, Kind, TreeError, modes::Modes},
+    tree::modes::Modes,
 };
 
-/// What a file takes is counted in these, on most file systems.
-const BLOCK_BYTES: u64 = 4096;
+/// The receipt, and what a file system takes for names.
+const RECORDS_BYTES: u64 = 64 * 1024;
 
 /// What was delivered, and the proof.
 #[derive(Debug, Clone, Copy)]
@@ -80,12 +81,12 @@ pub fn retire(
         Err(error) => {
             let why = explain(layout, retirement.id, &error);
             if durable::is_full(&error) {
-                Moved::NoRoom { why, need_bytes: need_bytes(layout, retirement.id, progress) }
+                Moved::NoRoom { why, need_bytes: need_bytes(layout, retirement.id, &error, progress) }
             } else {
                 let spares = layout.spares(&layout.episodes);
                 // On a full disk others need it more. Where it cannot be taken back, it is written over at the next try.
                 let _ = filed::give_back_receipt(&layout.episode(retirement.id), &spares);
-                Moved::Failed(why)
+                if durable::cannot_hold(&error) { Moved::CannotHold(why) } else { Moved::Failed(why) }
             }
         }
     }
@@ -213,19 +214,14 @@ fn clear_delivered(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> io:
 }
 
 /// What the move takes on the disk of `shipped/`: a record, or, where it is a copy, all of it.
-fn need_bytes(layout: &Layout, id: &EpisodeId, progress: &Progress) -> u64 {
-    let mut need = Need::default();
+fn need_bytes(layout: &Layout, id: &EpisodeId, error: &io::Error, progress: &Progress) -> u64 {
+    if let Some(need_bytes) = durable::room_needed(error) {
+        return need_bytes;
+    }
     let (here, there) = (ground(&layout.episodes), ground(&layout.shipped));
     let is_copy = !matches!((here, there), (Ok(here), Ok(there)) if here.is_renamed_to(there));
-    if is_copy {
-        // As far as it can be read.
-        let _ = tree::walk(&layout.episode(id), progress, |entry| {
-            let size_bytes = if let Kind::File(_) = entry.kind { entry.stat.size_bytes } else { 0 };
-            need.entry(entry.path.len(), size_bytes.next_multiple_of(BLOCK_BYTES));
-            Ok::<(), TreeError>(())
-        });
-    }
-    need.bytes()
+    let copy_bytes = if is_copy { durable::bytes_of_copy(&layout.episode(id), progress) } else { 0 };
+    copy_bytes.saturating_add(RECORDS_BYTES)
 }
 
 fn clear_outbox(layout: &Layout, id: &EpisodeId) {
@@ -243,12 +239,7 @@ fn clear_outbox(layout: &Layout, id: &EpisodeId) {
 fn explain(layout: &Layout, id: &EpisodeId, error: &io::Error) -> String {
     let folder = &layout.shipped;
     let advice = if durable::is_full(error) {
-        let (there, here) = (used_up(folder, error), used_up(&layout.episodes, error));
-        let what = if there.is_empty() { here } else { there };
-        format!(
-            "{what}. Its receipt takes a few KiB on the disk of episodes/, and a copy of it as much as it has on that of shipped/. It moves by \
-         itself when there is room"
-        )
+        moves_later(error, &layout.episodes, folder)
     } else {
         filed::advice(error, &layout.episode(id), folder)
     };

@@ -19,7 +19,13 @@ use super::{
     archive::Sink,
     machine::room::{Short, Space, fits},
 };
-use crate::{episode::Digest, records::ArchiveFacts};
+use crate::{
+    durable,
+    episode::{Digest, shell_word},
+    filed::TYPE,
+    filesystem::used_up,
+    records::ArchiveFacts,
+};
 
 /// What is reserved in one folder's file system. Clones are one.
 #[derive(Debug, Clone, Default)]
@@ -96,6 +102,23 @@ impl<S: Sink> Sink for Reserved<S> {
     fn finish(self, content_sha256: Digest) -> ArchiveFacts {
         self.sink.finish(content_sha256)
     }
+}
+
+/// What follows where an episode cannot be moved to a folder for want of room, and what to type.
+#[must_use]
+pub fn moves_later(error: &io::Error, episodes: &Path, folder: &Path) -> String {
+    let there = shell_word(folder);
+    if durable::room_needed(error).is_some() {
+        let df = if durable::lacks_inodes(error) { "df -i" } else { "df -h" };
+        return format!(". It moves by itself when there is room. {TYPE}{df} {there}");
+    }
+    let (of_folder, of_episodes) = (used_up(folder, error), used_up(episodes, error));
+    let what = if of_folder.is_empty() { of_episodes } else { of_folder };
+    format!(
+        "{what}. Its record takes a few KiB on the disk of episodes/, and a copy of it as much as it has on the disk of {there}. It moves by \
+         itself when there is room. {TYPE}df -h {} {there}",
+        shell_word(episodes)
+    )
 }
 
 /// What a folder's file system says.

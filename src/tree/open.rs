@@ -16,7 +16,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{TreeError, to_path};
+use super::{Closed, TreeError, to_path};
 
 /// What fstatat(2) says of an entry, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +63,18 @@ impl From<rustix::fs::Stat> for Stat {
             mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
             ctime: (stat.st_ctime as i64, stat.st_ctime_nsec as u32),
         }
+    }
+}
+
+/// What stat(2) counts blocks in, bytes.
+const STAT_BLOCK_BYTES: u64 = 512;
+
+impl Closed<'_> {
+    /// What it takes on its disk; `None` where it cannot be looked at any more.
+    #[must_use]
+    pub fn allocated_bytes(&self) -> Option<u64> {
+        let found = statat(self.folder, self.name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT).ok()?;
+        Some((found.st_blocks as u64).saturating_mul(STAT_BLOCK_BYTES))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod changes;
 mod clock;
+mod copies;
 pub(crate) mod direct;
 mod failing;
 pub(crate) mod foreign;

@@ -95,7 +95,7 @@ fn killed_with_both(there: &Path, episode: &Path, copy: &str) -> PathBuf {
     fs::write(episode.join(RECEIPT), receipt("2026-01-01T00:00:00Z")).unwrap();
     let to = there.join(copy);
     fs::create_dir(&to).unwrap();
-    copying::copy_into(episode, &to, &quiet()).unwrap();
+    copying::copy_into(episode, &to, &fitting::Claim::none(), &quiet()).unwrap();
     fs::write(episode.join(RECEIPT), receipt("2026-01-01T00:00:07Z")).unwrap();
     to
 }
@@ -184,6 +184,31 @@ fn what_was_put_aside_by_a_killed_process_has_its_name_back_with_what_was_writte
     finish_leftovers(&episodes, &quiet()).unwrap();
     assert_eq!(names(&episodes), ["a", "a~1"]);
     assert_eq!(names(&episodes.join("a~1")), ["data"]);
+}
+
+#[test]
+fn what_was_put_aside_goes_where_its_copy_has_all_of_it_and_stays_where_not_or_where_it_is_open() {
+    for how in ["as it was copied", "written to since", "the copy is another's", "open for writing"] {
+        let Some(there) = elsewhere() else { return };
+        let (root, episode, _) = sandbox();
+        let copy = killed_with_both(there.path(), &episode, "a");
+        removing::hide(&episode, ASIDE_PREFIX, OsStr::new("a")).unwrap();
+        fs::create_dir(&episode).unwrap();
+        let aside = episode.with_file_name(".sealift-aside-0-a");
+        match how {
+            "written to since" => fs::write(aside.join("data/x"), "x late").unwrap(),
+            "the copy is another's" => fs::write(copy.join("data/x"), "y").unwrap(),
+            _ => {}
+        }
+        let open = OpenOptions::new().append(true).open(aside.join("data/x")).unwrap();
+        let open = (how == "open for writing").then_some(open);
+        let gone = finish_aside(&aside, &copy, &quiet()).unwrap();
+        assert_eq!(gone, how == "as it was copied", "{how}");
+        let left = if gone { vec!["a"] } else { vec![".sealift-aside-0-a", "a"] };
+        assert_eq!(names(&root.path().join("episodes")), left, "{how}");
+        assert_eq!(names(there.path()), ["a"], "{how}");
+        drop(open);
+    }
 }
 
 #[test]
@@ -276,6 +301,30 @@ fn what_may_be_given_no_other_name_is_not_copied_for_nothing() {
     assert_eq!((names(&root.path().join("episodes")), names(there.path()).len()), (vec!["a".to_owned()], 0));
     // The owner of the sticky folder may.
     assert_eq!(move_directory(&episode, there.path(), "a", &quiet()).unwrap(), there.path().join("a"));
+}
+
+#[test]
+fn a_file_that_is_longer_than_one_can_be_there_is_found_before_anything_is_copied() {
+    let Some(there) = elsewhere() else { return };
+    let (_root, _, shipped) = sandbox();
+    let episode = there.path().join("a");
+    fs::create_dir(&episode).unwrap();
+    let long: u64 = 1 << 46;
+    let made = File::create(episode.join("long.bin")).and_then(|file| file.set_len(long));
+    let probe = File::create(shipped.join("probe")).unwrap();
+    if made.is_err() || rustix::fs::seek(&probe, rustix::fs::SeekFrom::Start(long)).is_ok() {
+        return cannot("the temporary folder holds what /dev/shm does");
+    }
+    fs::remove_file(shipped.join("probe")).unwrap();
+    let progress = quiet();
+    let error = move_directory(&episode, &shipped, "a", &progress).unwrap_err();
+    assert!(cannot_hold(&error), "{error}");
+    let said = format!("{}: its length ({long} bytes) cannot be held by", episode.join("long.bin").display());
+    assert!(error.to_string().starts_with(&said), "{error}");
+    assert_eq!(
+        (progress.bytes(), names(&shipped), names(there.path())),
+        (0, Vec::new(), vec!["a".to_owned()])
+    );
 }
 
 #[test]

@@ -106,7 +106,7 @@ pub(super) fn killed(copied_to: Option<&Path>, removed: &[&str]) -> (tempfile::T
     fs::write(episode.join("more"), "more").unwrap();
     if let Some(copy) = copied_to {
         fs::create_dir(copy).unwrap();
-        copying::copy_into(&episode, copy, &quiet()).unwrap();
+        copying::copy_into(&episode, copy, &fitting::Claim::none(), &quiet()).unwrap();
     }
     note_removal(&episode, copied_to).unwrap();
     for name in removed {
@@ -174,7 +174,7 @@ fn on_an_overlay_that_is_mounted_anew_a_note_still_counts_for_its_folder() {
     let (Some(overlay), Some(there)) = (overlay(), elsewhere()) else { return };
     let (episode, copy) = (in_the_lower_layer(&overlay), there.path().join("a"));
     fs::create_dir(&copy).unwrap();
-    copying::copy_into(&episode, &copy, &quiet()).unwrap();
+    copying::copy_into(&episode, &copy, &fitting::Claim::none(), &quiet()).unwrap();
     note_removal(&episode, Some(&copy)).unwrap();
     assert!(is_being_removed(&episode));
     let Overlay { _disk, merged: before, root } = overlay;
@@ -260,7 +260,7 @@ fn the_names_of_one_file_go_together_though_each_removal_moves_its_ctime() {
     }
     let copy = shipped.join("a");
     fs::create_dir(&copy).unwrap();
-    copying::copy_into(&episode, &copy, &quiet()).unwrap();
+    copying::copy_into(&episode, &copy, &fitting::Claim::none(), &quiet()).unwrap();
     note_removal(&episode, Some(&copy)).unwrap();
     assert_eq!(finish_removal(&episode, &quiet()).unwrap(), Finished::Removed);
     assert!(names(&root.path().join("episodes")).is_empty() && copy.join("data/d").exists());

@@ -21,11 +21,11 @@ use crate::{
 fn stuck(stuck: &Stuck, how: &str) -> TrialFinding {
     let Stuck { count, first, why } = stuck;
     let are = if *count == 1 { "1 episode is".to_owned() } else { format!("{count} episodes are") };
-    let in_short = format!("{are} {how}");
+    let such_as = if *count == 1 { "" } else { "such as " };
     TrialFinding {
         kind: TrialKind::Stuck,
-        what_to_do: format!("{in_short}. {first}: {why}."),
-        in_short,
+        what_to_do: format!("{are} {how}. {first}: {why}."),
+        in_short: format!("{are} {how} ({such_as}{first})"),
         fix: filed::command_in(why).map(str::to_owned),
     }
 }
@@ -45,8 +45,11 @@ impl Daemon {
         snapshot.log = (self.options.log)();
         snapshot.trial = self.trial.findings.iter().map(TrialFinding::from).collect();
         let delivered = overview.stuck.as_ref().map(|it| stuck(it, "delivered and cannot be moved"));
+        let rejected = overview.rejected.as_ref().map(|it| stuck(it, "rejected and cannot be moved"));
+        let left = overview.left_behind.as_ref();
+        let left = left.map(|it| stuck(it, "copied away, with something left behind that cannot be removed"));
         let unpacked = overview.in_the_way.as_ref().map(|it| stuck(it, "sealed and cannot be packed"));
-        snapshot.trial.extend(delivered.into_iter().chain(unpacked));
+        snapshot.trial.extend([delivered, rejected, left, unpacked].into_iter().flatten());
         snapshot.reload.failed.clone_from(&self.reloads.failed);
         snapshot.reload.restart_for = self.reloads.restart_for.iter().map(ToString::to_string).collect();
         snapshot.metrics_failed = self.asking.metrics_failed().cloned();

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use tokio::time::Instant;
 
-use super::{Options, Stop, grounds::Grounds, leaving::open_again, workers::content_of};
+use super::{Options, Stop, asides, grounds::Grounds, leaving::open_again, workers::content_of};
 use crate::{
     durable::{self, Leftovers},
     episode::EpisodeId,
@@ -154,6 +154,8 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
     doing.begin(format_args!("taking the lock in {}", tree::shown(&layout.private)));
     let socket = if once { None } else { socket::elsewhere(layout) };
     let lock = lock::acquire(layout, socket.as_deref())?;
+    doing.begin(format_args!("looking in {} for what was delivered", tree::shown(&layout.episodes)));
+    asides::finish(layout, progress);
     for folder in [&layout.private, &layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
         doing.begin(format_args!("clearing away what the last run left in {}", tree::shown(folder)));
         if !finish_leftovers(folder, progress) {

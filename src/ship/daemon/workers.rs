@@ -328,7 +328,10 @@ impl Workers {
         if let Moved::To(path) | Moved::Leaving(path) = &moved {
             self.remember_shipped(path, packed, progress);
         }
-        if !matches!(moved, Moved::Failed(_) | Moved::NoRoom { .. } | Moved::Open { .. }) {
+        if !matches!(
+            moved,
+            Moved::Failed(_) | Moved::CannotHold(_) | Moved::NoRoom { .. } | Moved::Open { .. }
+        ) {
             lock(&self.known.scratch).remove(id);
             lock(&self.known.read_again).remove(id);
             // Packed again to the same bytes, it is moved without being sent again.

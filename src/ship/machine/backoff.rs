@@ -26,6 +26,8 @@ pub const SETTLING: Schedule = Schedule { base: Duration::from_millis(500), cap:
 pub const OPEN_FILE: Schedule = Schedule { base: Duration::from_millis(40), cap: Duration::from_secs(5) };
 /// One episode that our own disk or permissions keep from moving on.
 pub const LOCAL: Schedule = Schedule { base: Duration::from_secs(5), cap: Duration::from_secs(300) };
+/// One episode that holds what the file system of its next folder cannot.
+pub const UNHELD: Schedule = Schedule { base: Duration::from_secs(300), cap: Duration::from_secs(300) };
 /// The probes of a destination that is at fault: a person has to mend something there.
 pub const FAULT_PROBE: Schedule = Schedule { base: Duration::from_secs(2), cap: Duration::from_secs(300) };
 /// The probes of a destination behind bad weather.

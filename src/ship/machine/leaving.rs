@@ -41,6 +41,8 @@ pub enum Moved {
     Gone,
     /// It could not be moved; why, and what to type.
     Failed(String),
+    /// As [`Moved::Failed`], since the file system there cannot hold what is in it.
+    CannotHold(String),
     /// There was no room for it where it was to go.
     NoRoom {
         /// Why, in words.
@@ -91,7 +93,9 @@ impl Machine {
                 }
                 self.rest(id, Next::Finish, Rest::Local, now + pause);
             }
-            Moved::Failed(why) | Moved::NoRoom { why, .. } => self.stuck(id, Next::Finish, why, now),
+            Moved::Failed(why) | Moved::CannotHold(why) | Moved::NoRoom { why, .. } => {
+                self.stuck(id, Next::Finish, why, now);
+            }
         }
     }
 }

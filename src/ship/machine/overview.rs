@@ -23,8 +23,12 @@ pub struct Overview {
     pub episodes: Vec<Glimpse>,
     /// How many more there are.
     pub left_out: u64,
-    /// Those that are ours to move, and could not be moved.
+    /// Those that a receiver holds, and that could not be moved to `shipped/`.
     pub stuck: Option<Stuck>,
+    /// Those that are rejected, and could not be moved to `quarantine/`.
+    pub rejected: Option<Stuck>,
+    /// Those that were copied away, and of which something is left that could not be removed.
+    pub left_behind: Option<Stuck>,
     /// Those that are not packed, since an archive that nothing else has the bytes of lies under their names in the outbox, and
     /// cannot be put aside.
     pub in_the_way: Option<Stuck>,
@@ -126,7 +130,8 @@ impl Machine {
     pub fn overview(&self, most: usize, now: Duration) -> Overview {
         let mut counts = Counts::default();
         let mut oldest_made_ns = None;
-        let (mut stuck, mut in_the_way, mut has_to_send) = (None, None, false);
+        let (mut stuck, mut rejected, mut left_behind) = (None, None, None);
+        let (mut in_the_way, mut has_to_send) = (None, false);
         let mut ranked: Vec<_> = self
             .episodes
             .iter()
@@ -134,10 +139,15 @@ impl Machine {
                 let state = shown_state(&episode.state);
                 *count_of(&mut counts, state) += 1;
                 let made_ns = episode.stamp.map(|stamp| stamp.made_ns);
-                if let (true, 1.., Some(why)) =
-                    (is_delivered(&episode.state), episode.failures.local, &episode.why)
+                if let (Some(leaves), 1.., Some(why)) =
+                    (leaves(&episode.state), episode.failures.local, &episode.why)
                 {
-                    Stuck::count(&mut stuck, id, why);
+                    let of_kind = match leaves {
+                        Leaves::Delivered => &mut stuck,
+                        Leaves::Rejected => &mut rejected,
+                        Leaves::Copied => &mut left_behind,
+                    };
+                    Stuck::count(of_kind, id, why);
                 }
                 if let (true, State::Resting(Next::Pack, Rest::Local), Some(why)) =
                     (episode.archived, &episode.state, &episode.why)
@@ -145,7 +155,7 @@ impl Machine {
                     Stuck::count(&mut in_the_way, id, why);
                 }
                 has_to_send |= waits_for_the_destination(&episode.state);
-                if !is_delivered(&episode.state) && state != EpisodeState::Open {
+                if leaves(&episode.state).is_none() && state != EpisodeState::Open {
                     oldest_made_ns = [oldest_made_ns, made_ns].into_iter().flatten().min();
                 }
                 (state, episode.sealed_ns(), id, &**episode)
@@ -167,6 +177,8 @@ impl Machine {
             left_out: left_out as u64,
             stamps_move: self.stamps_move.clone(),
             stuck,
+            rejected,
+            left_behind,
             in_the_way,
             has_to_send,
             oldest_made_ns,
@@ -269,12 +281,18 @@ fn count_of(counts: &mut Counts, state: EpisodeState) -> &mut u64 {
 }
 
 /// A receiver holds it, or has judged it: what is left to do is ours.
-fn is_delivered(state: &State) -> bool {
+enum Leaves {
+    Delivered,
+    Rejected,
+    /// Or either of them, and it is copied away.
+    Copied,
+}
+
+fn leaves(state: &State) -> Option<Leaves> {
     match state {
-        State::Retiring(..)
-        | State::Quarantining(_)
-        | State::Finishing
-        | State::Resting(Next::Retire(..) | Next::Quarantine(_) | Next::Finish, _) => true,
+        State::Retiring(..) | State::Resting(Next::Retire(..), _) => Some(Leaves::Delivered),
+        State::Quarantining(_) | State::Resting(Next::Quarantine(_), _) => Some(Leaves::Rejected),
+        State::Finishing | State::Resting(Next::Finish, _) => Some(Leaves::Copied),
         State::Open
         | State::Sealed
         | State::Checking
@@ -282,7 +300,7 @@ fn is_delivered(state: &State) -> bool {
         | State::Ready(_)
         | State::Sending(_)
         | State::Resting(Next::Pack | Next::Send(_), _)
-        | State::Parked(_) => false,
+        | State::Parked(_) => None,
     }
 }
 

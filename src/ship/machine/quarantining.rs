@@ -59,6 +59,7 @@ impl Machine {
             Moved::Failed(why) | Moved::NoRoom { why, .. } => {
                 self.stuck(id, Next::Quarantine(reason), why, now);
             }
+            Moved::CannotHold(why) => self.stuck_for_long(id, Next::Quarantine(reason), why, now),
         }
     }
 }

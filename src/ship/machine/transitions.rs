@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Effect, Notice,
-    backoff::{LOCAL, SETTLING, Schedule},
+    backoff::{LOCAL, SETTLING, Schedule, UNHELD},
     queue::Machine,
     state::{
         Check, Delivered, Episode, Looking, Moved, Next, Noted, OrphanEnd, PackFailure, Packed, Rest, State,
@@ -282,6 +282,7 @@ impl Machine {
                 self.settle(id, "it was changed after it was packed".to_owned(), now);
             }
             Moved::Failed(why) => self.stuck(id, Next::Retire(packed, proof), why, now),
+            Moved::CannotHold(why) => self.stuck_for_long(id, Next::Retire(packed, proof), why, now),
             Moved::NoRoom { why, need_bytes } => {
                 self.stuck(id, Next::Retire(packed, proof), why, now);
                 self.feel_need(id, need_bytes);
@@ -391,7 +392,16 @@ impl Machine {
     }
 
     pub(super) fn stuck(&mut self, id: &EpisodeId, next: Next, why: String, now: Duration) {
-        let wait = self.failed(id, |episode| &mut episode.failures.local, LOCAL);
+        self.stuck_by(LOCAL, id, next, why, now);
+    }
+
+    /// Each try reads and writes the episode up to what cannot be held, and only a person changes that.
+    pub(super) fn stuck_for_long(&mut self, id: &EpisodeId, next: Next, why: String, now: Duration) {
+        self.stuck_by(UNHELD, id, next, why, now);
+    }
+
+    fn stuck_by(&mut self, schedule: Schedule, id: &EpisodeId, next: Next, why: String, now: Duration) {
+        let wait = self.failed(id, |episode| &mut episode.failures.local, schedule);
         self.tell(Notice::Stuck(id.clone(), why, wait));
         self.rest(id, next, Rest::Local, now + wait);
     }

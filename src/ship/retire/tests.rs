@@ -3,7 +3,7 @@ use std::{cell::Cell, fs, os::unix::fs::MetadataExt as _};
 use serde_json::json;
 
 use super::*;
-use crate::{episode::Digest, layout::RECEIPT, ship::pack};
+use crate::{episode::Digest, layout::RECEIPT, ship::pack, tree};
 
 struct Sandbox {
     _root: tempfile::TempDir,

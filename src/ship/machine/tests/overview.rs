@@ -93,3 +93,24 @@ fn a_hold_that_nothing_waits_for_is_idle_until_something_does() {
     bench.seal("b", 2);
     assert!(bench.machine.overview(9, bench.now).has_to_send);
 }
+
+#[test]
+fn what_cannot_be_moved_is_counted_as_what_it_is_delivered_or_rejected() {
+    let mut bench = Bench::new();
+    for (id, at) in [("good", 1), ("bad", 2), ("worse", 3)] {
+        bench.seal_and_pack(id, at);
+    }
+    bench.take("send");
+    bench.answer("good", 201, AnswerBody::Empty);
+    bench.hear(Event::Retired(of("good"), Moved::Failed("ENOSPC".into())));
+    for id in ["bad", "worse"] {
+        bench.answer(id, 422, by_receiver());
+        bench.hear(Event::Quarantined(of(id), Moved::Failed("ENOSPC".into())));
+    }
+    let told = bench.machine.overview(9, bench.now);
+    let of_kind = |stuck: Option<super::super::overview::Stuck>| stuck.map(|it| (it.count, it.first));
+    assert_eq!(of_kind(told.stuck), Some((1, of("good"))));
+    let rejected = of_kind(told.rejected).unwrap();
+    assert!(rejected.0 == 2 && [of("bad"), of("worse")].contains(&rejected.1), "{rejected:?}");
+    assert_eq!(of_kind(told.left_behind), None);
+}

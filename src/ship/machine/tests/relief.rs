@@ -119,3 +119,30 @@ fn a_need_that_is_felt_while_room_is_made_is_seen_to_afterwards() {
     bench.hear(Event::Relieved(true));
     assert_eq!(bench.wanted(), ["retire a", "retire b"]);
 }
+
+#[test]
+fn what_a_disk_cannot_hold_is_copied_again_minutes_later_whether_delivered_or_rejected() {
+    for (status, body, step) in [(201, AnswerBody::Empty, "retire"), (422, by_receiver(), "quarantine")] {
+        let mut bench = bench();
+        bench.seal_and_pack("a", 1);
+        bench.take("send");
+        bench.answer("a", status, body);
+        let (began, mut tries) = (bench.now, 0);
+        while bench.now - began < Duration::from_secs(3 * 3600) {
+            assert_eq!(bench.take(step), ["a"]);
+            tries += 1;
+            let moved = Moved::CannotHold("4 GiB".into());
+            bench.hear(match step {
+                "retire" => Event::Retired(of("a"), moved),
+                _ => Event::Quarantined(of("a"), moved),
+            });
+            while !bench.wanted().iter().any(|wanted| wanted.starts_with(step)) {
+                bench.now = bench.machine.next_deadline().unwrap().max(bench.now);
+                bench.hear(Event::Deadline);
+            }
+        }
+        // 300 s at most, and half of that on the average.
+        assert!((36..140).contains(&tries), "{step}: {tries} tries in three hours");
+        assert!(bench.told(|notice| matches!(notice, Notice::Stuck(..))), "and it is said at once");
+    }
+}

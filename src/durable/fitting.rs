@@ -1,0 +1,340 @@
+//! Whether a copy fits where it is to go, asked before its first byte.
+//!
+//! ```text
+//!  claim   ──▶ what it takes ≤ what is free − what other copies have claimed and not written yet
+//!               │        └ no: NoRoom, and nothing is made there
+//!               └ its longest file ≤ what a file may be there; no: CannotHold
+//!  written ──▶ [ on the disk | claimed ........... ]     the file system counts the one, other copies the rest
+//! ```
+//!
+//! Else the copy of a large episode fills the disk each time that it is tried, and every small one that comes meanwhile meets the end of
+//! it. What is counted is the least that it can take, so that nothing is kept from a disk that would hold it. On a disk that compresses it
+//! may take less all the same: there it waits for the room that it has where it stands. Where a quota ends before the disk
+//! does, or a file system does not say what is free, the copy itself finds out.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rustix::{
+    fs::{SeekFrom, seek},
+    io::Errno,
+    process::{Resource, getrlimit},
+};
+
+use super::{copying::held_by_none, remove_file, scratch::scratch_file};
+use crate::{
+    filesystem,
+    progress::Progress,
+    tree::{self, Kind, TreeError, shown, to_path},
+};
+
+/// What a file or a folder takes is counted in these, on most file systems.
+const BLOCK_BYTES: u64 = 4096;
+/// The record that comes with it, and the folder's own entry.
+const AROUND_BYTES: u64 = 2 * BLOCK_BYTES;
+/// What a file system keeps of where the blocks are is less than this part of them.
+const MAPPING_SHIFT: u32 = 8;
+/// No file system has a lower limit of a file's length.
+const HELD_BY_ALL_BYTES: u64 = i32::MAX as u64;
+
+/// What a copy takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    blocks_bytes: u64,
+    /// Each takes an inode.
+    entries: u64,
+    /// The longest file, and its length.
+    longest: Option<(PathBuf, u64)>,
+}
+
+/// What a copy takes, and there is not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct NoRoom {
+    folder: PathBuf,
+    short: Short,
+    need_bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Short {
+    Bytes { free: u64, claimed: u64 },
+    Inodes { need: u64, free: u64 },
+}
+
+impl fmt::Display for NoRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { folder, short, need_bytes } = self;
+        let folder = shown(folder);
+        match *short {
+            Short::Bytes { free, claimed: 0 } => {
+                write!(
+                    f,
+                    "a copy of it takes {need_bytes} bytes on the disk of {folder}, where {free} are free"
+                )?;
+            }
+            Short::Bytes { free, claimed } => write!(
+                f,
+                "a copy of it takes {need_bytes} bytes on the disk of {folder}, where {free} are free and {claimed} of those are for \
+                 copies under way"
+            )?,
+            Short::Inodes { need, free } => {
+                write!(f, "a copy of it takes {need} inodes on the disk of {folder}, where {free} are free")?;
+            }
+        }
+        write!(f, ", so none is begun")
+    }
+}
+
+/// What would have to be free for a copy that was not begun for want of room, bytes.
+#[must_use]
+pub fn room_needed(error: &io::Error) -> Option<u64> {
+    error.get_ref()?.downcast_ref::<NoRoom>().map(|short| short.need_bytes)
+}
+
+/// Whether it was inodes that there were too few of for a copy.
+#[must_use]
+pub fn lacks_inodes(error: &io::Error) -> bool {
+    let short = error.get_ref().and_then(|inner| inner.downcast_ref::<NoRoom>());
+    short.is_some_and(|short| matches!(short.short, Short::Inodes { .. }))
+}
+
+/// What a copy of a directory takes, as far as it can be read, bytes.
+#[must_use]
+pub fn bytes_of_copy(directory: &Path, progress: &Progress) -> u64 {
+    let mut size = Size::default();
+    let _ = size.count(directory, progress);
+    size.bytes()
+}
+
+impl Size {
+    fn count(&mut self, directory: &Path, progress: &Progress) -> Result<(), TreeError> {
+        tree::walk(directory, progress, |entry| -> Result<(), TreeError> {
+            match &entry.kind {
+                Kind::Left(_) => return Ok(()),
+                Kind::Directory => self.blocks_bytes = self.blocks_bytes.saturating_add(BLOCK_BYTES),
+                Kind::Symlink(_) | Kind::Special(_) => {}
+                Kind::File(file) => {
+                    let size_bytes = entry.stat.size_bytes;
+                    self.file(size_bytes, file.allocated_bytes().unwrap_or(size_bytes));
+                    if self.longest.as_ref().is_none_or(|(_, longest)| *longest < size_bytes) {
+                        self.longest = Some((directory.join(to_path(entry.path)), size_bytes));
+                    }
+                }
+            }
+            self.entries += 1;
+            Ok(())
+        })
+        .map(|_| ())
+    }
+
+    /// Holes stay holes, and what is kept behind its end is not copied.
+    fn file(&mut self, size_bytes: u64, allocated_bytes: u64) {
+        let least = size_bytes.min(allocated_bytes).next_multiple_of(BLOCK_BYTES);
+        self.blocks_bytes = self.blocks_bytes.saturating_add(least);
+    }
+
+    fn bytes(&self) -> u64 {
+        self.blocks_bytes.saturating_add(self.blocks_bytes >> MAPPING_SHIFT).saturating_add(AROUND_BYTES)
+    }
+
+    /// `None` where it fits.
+    fn lacks(&self, space: filesystem::Space, claimed: u64) -> Option<Short> {
+        // A file system that does not say how large it is.
+        if space.total_bytes == 0 {
+            return None;
+        }
+        let free = space.free_bytes;
+        if self.bytes() > free.saturating_sub(claimed) {
+            return Some(Short::Bytes { free, claimed });
+        }
+        let files = space.free_files.filter(|free| *free < self.entries)?;
+        Some(Short::Inodes { need: self.entries, free: files })
+    }
+}
+
+/// What copies under way have yet to write, by the room that it goes into.
+static CLAIMED: Mutex<Vec<Arc<Claimed>>> = Mutex::new(Vec::new());
+
+type Room = (u64, Option<u64>);
+
+#[derive(Debug)]
+struct Claimed {
+    room: Room,
+    left_bytes: Mutex<u64>,
+}
+
+/// Room for one copy, until it is written or given up.
+#[derive(Debug)]
+pub(super) struct Claim(Option<Arc<Claimed>>);
+
+impl Claim {
+    /// Claims the room for a copy of a directory.
+    ///
+    /// # Errors
+    /// [`NoRoom`], and [`super::CannotHold`] for a file that is longer than one can be there; that it was told to stop. What cannot be
+    /// looked at speaks against nothing.
+    pub(super) fn for_copy(from: &Path, folder: &Path, progress: &Progress) -> io::Result<Self> {
+        // Our record goes along, which a walk leaves out.
+        let mut size = Size { entries: 1, ..Size::default() };
+        match size.count(from, progress) {
+            Err(TreeError::Cancelled(cancelled)) => return Err(io::Error::other(cancelled)),
+            // The copy meets it too, and says what it is.
+            Err(_) => return Ok(Self(None)),
+            Ok(()) => {}
+        }
+        Self::take(&size, folder)
+    }
+
+    /// As [`Claim::for_copy`], of one file.
+    pub(super) fn for_file(path: &Path, size_bytes: u64, folder: &Path) -> io::Result<Self> {
+        let mut size = Size { entries: 1, longest: Some((path.to_owned(), size_bytes)), ..Size::default() };
+        size.file(size_bytes, size_bytes);
+        Self::take(&size, folder)
+    }
+
+    /// For a copy that is made all the same.
+    #[cfg(test)]
+    pub(super) fn none() -> Self {
+        Self(None)
+    }
+
+    fn take(size: &Size, folder: &Path) -> io::Result<Self> {
+        if let Some((path, size_bytes)) = &size.longest {
+            may_be_as_long(path, *size_bytes, folder)?;
+        }
+        let (Ok(room), Ok(space)) = (filesystem::room_of(folder), filesystem::space_for_us(folder)) else {
+            return Ok(Self(None));
+        };
+        // Looked at and claimed in one, so that of two who ask at once not both get the last of it.
+        let mut all = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_room = all.iter().filter(|other| other.room == room);
+        let claimed = of_room.fold(0, |sum: u64, other| sum.saturating_add(other.left()));
+        match size.lacks(space, claimed) {
+            None => {
+                let claimed = Arc::new(Claimed { room, left_bytes: Mutex::new(size.bytes()) });
+                all.push(Arc::clone(&claimed));
+                Ok(Self(Some(claimed)))
+            }
+            Some(short) => {
+                let no_room = NoRoom { folder: folder.to_owned(), short, need_bytes: size.bytes() };
+                Err(io::Error::new(io::ErrorKind::StorageFull, no_room))
+            }
+        }
+    }
+
+    /// So much of it is on the disk now.
+    pub(super) fn written(&self, bytes: u64) {
+        if let Some(claimed) = &self.0 {
+            let mut left = claimed.left_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+            *left = left.saturating_sub(bytes);
+        }
+    }
+}
+
+impl Claimed {
+    fn left(&self) -> u64 {
+        *self.left_bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(claimed) = &self.0 {
+            let mut all = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
+            all.retain(|other| !Arc::ptr_eq(other, claimed));
+        }
+    }
+}
+
+/// Whether there can be a file of this length. lseek(2) goes as far as a file may be long, and writes nothing; what comes over a
+/// network or through FUSE may say that only when it is written.
+fn may_be_as_long(path: &Path, size_bytes: u64, folder: &Path) -> io::Result<()> {
+    if let Some(most) = getrlimit(Resource::Fsize).current.filter(|most| *most < size_bytes) {
+        let why = format!(
+            "{}: its length ({size_bytes} bytes) is over what this process may write to one file ({most} bytes: LimitFSIZE= of the \
+             unit, or ulimit -f)",
+            shown(path)
+        );
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    if size_bytes <= HELD_BY_ALL_BYTES {
+        return Ok(());
+    }
+    // Where it cannot be tried, the copy finds out.
+    let Ok((scratch, file)) = scratch_file(folder, std::ffi::OsStr::new("length")) else { return Ok(()) };
+    let sought = seek(&file, SeekFrom::Start(size_bytes));
+    remove_file(&scratch)?;
+    match sought {
+        Err(Errno::INVAL | Errno::FBIG | Errno::OVERFLOW) => Err(too_long(path, size_bytes, folder)),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// What is said of a file that is longer than one can be in a folder.
+pub(super) fn too_long(path: &Path, size_bytes: u64, folder: &Path) -> io::Error {
+    held_by_none(path, format!("its length ({size_bytes} bytes)"), folder, Errno::FBIG)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn space(free_bytes: u64, free_files: Option<u64>) -> filesystem::Space {
+        filesystem::Space { free_bytes, total_bytes: 1 << 40, free_files }
+    }
+
+    fn size(files: u64, bytes_each: u64) -> Size {
+        let mut size = Size { entries: files, ..Size::default() };
+        (0..files).for_each(|_| size.file(bytes_each, u64::MAX));
+        size
+    }
+
+    #[test]
+    fn a_copy_fits_where_its_blocks_do_beside_what_others_have_claimed_and_its_inodes() {
+        let copy = size(100, 10_000);
+        let need = copy.bytes();
+        assert!((100 * 12_288..100 * 12_288 + 100_000).contains(&need), "{need}");
+        assert_eq!(copy.lacks(space(need, Some(100)), 0), None);
+        assert_eq!(copy.lacks(space(need - 1, None), 0), Some(Short::Bytes { free: need - 1, claimed: 0 }));
+        assert_eq!(copy.lacks(space(need, None), 1), Some(Short::Bytes { free: need, claimed: 1 }));
+        assert_eq!(copy.lacks(space(need, Some(99)), 0), Some(Short::Inodes { need: 100, free: 99 }));
+        let untold = filesystem::Space { free_bytes: 0, total_bytes: 0, free_files: None };
+        assert_eq!(copy.lacks(untold, 0), None, "a file system that does not say");
+    }
+
+    #[test]
+    fn holes_and_what_is_kept_behind_the_end_of_a_file_take_no_room_in_its_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = std::fs::File::create(folder.path().join("sparse")).unwrap();
+        file.set_len(1 << 40).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[1; 8192], 1 << 39).unwrap();
+        let need = bytes_of_copy(folder.path(), &Progress::default());
+        assert!((8192..100_000).contains(&need), "{need}");
+        let mut kept = Size::default();
+        kept.file(5000, 1 << 30);
+        assert_eq!(kept.blocks_bytes, 8192);
+    }
+
+    #[test]
+    fn copies_that_run_at_once_count_each_others_room_less_what_is_written() {
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let most = filesystem::space_for_us(folder.path()).unwrap().free_bytes / 4 * 3;
+        let claim = |bytes| Claim::for_file(Path::new("x"), bytes, folder.path());
+        let first = claim(most).unwrap();
+        let error = claim(most).unwrap_err();
+        assert!(room_needed(&error).is_some_and(|need| need >= most), "{error}");
+        assert!(
+            error.to_string().contains(" of those are for copies under way, so none is begun"),
+            "{error}"
+        );
+        // What was refused is not counted.
+        assert!(claim(1000).is_ok());
+        first.written(u64::MAX);
+        assert!(claim(most).is_ok());
+        drop(first);
+        assert!(claim(most).is_ok());
+    }
+}
