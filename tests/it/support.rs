@@ -25,6 +25,7 @@ use std::{
 use sealift::{
     episode::{Digest, EpisodeId},
     layout::Layout,
+    open_files::{Probe, Writers},
 };
 use serde_json::Value;
 
@@ -50,6 +51,15 @@ pub(crate) fn eventually_within(span: Duration, what: &str, mut holds: impl FnMu
 #[expect(clippy::disallowed_methods, reason = "a deadline needs a clock")]
 fn now() -> Instant {
     Instant::now()
+}
+
+/// Waits until a file that was written and closed is open for writing nowhere. A child that another
+/// test has started meanwhile has it open until its execve(2), and one pass leaves such an episode
+/// for another time.
+fn closed(path: &Path) {
+    let probe = Probe::below(path.parent().unwrap());
+    let file = File::open(path).unwrap();
+    eventually("no child has it open", || probe.writers(&file) != Writers::Open);
 }
 
 /// Puts a program at a path, executable by all: a copy of another, or a script. A process of its
@@ -180,7 +190,8 @@ impl Sandbox {
         for (name, content) in files {
             let path = episode.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, content).unwrap();
+            fs::write(&path, content).unwrap();
+            closed(&path);
         }
         episode
     }
