@@ -1,9 +1,10 @@
 //! What a directory in `quarantine/` or `shipped/` says of its age, for `retention.rs` to decide upon.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     os::unix::fs::MetadataExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -15,13 +16,48 @@ use crate::{
     wire::Receipt,
 };
 
-/// See [`deciding`].
-static DECIDING: Mutex<()> = Mutex::new(());
+/// What is being removed by its age. Locked for the last look at an age, and while a record is
+/// written anew in what may be removed by its age: so nothing goes by an age that it has not any
+/// more. Not locked during a removal, which may take minutes.
+static GOING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Held between the last look at an age and the removal that it decides, and while a record is written anew in what may be removed by
-/// its age: so that nothing goes by an age that it has not any more.
-pub fn deciding() -> MutexGuard<'static, ()> {
-    DECIDING.lock().unwrap_or_else(PoisonError::into_inner)
+/// A directory that is being removed by its age, until this is dropped.
+#[must_use]
+pub struct Going(PathBuf);
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        going().remove(&self.0);
+    }
+}
+
+fn going() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    GOING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Decides that a directory goes, where `is_due` still says so.
+///
+/// # Errors
+/// Those of `is_due`.
+pub fn goes(directory: &Path, is_due: impl FnOnce() -> io::Result<bool>) -> io::Result<Option<Going>> {
+    let mut going = going();
+    Ok(is_due()?.then(|| {
+        going.insert(directory.to_owned());
+        Going(directory.to_owned())
+    }))
+}
+
+/// Writes a record anew in a directory that may be removed by its age. False where it is being
+/// removed, and nothing was written.
+///
+/// # Errors
+/// Those of `write`.
+pub fn file_anew(directory: &Path, write: impl FnOnce() -> io::Result<()>) -> io::Result<bool> {
+    let going = going();
+    if going.contains(directory) {
+        return Ok(false);
+    }
+    write().map(|()| true)
 }
 
 /// A directory in `quarantine/`.
@@ -63,4 +99,20 @@ fn mtime(path: &Path) -> io::Result<WallTime> {
 
 fn into_io(error: TreeError) -> io::Error {
     io::Error::other(format!("{:#}", anyhow::Error::new(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_by_its_age_is_not_filed_anew_and_what_was_filed_anew_does_not_go() {
+        let (one, other) = (Path::new("/q/one"), Path::new("/q/other"));
+        assert!(goes(one, || Ok(false)).unwrap().is_none());
+        let gone = goes(one, || Ok(true)).unwrap().unwrap();
+        assert!(!file_anew(one, || panic!("it is being removed")).unwrap());
+        assert!(file_anew(other, || Ok(())).unwrap());
+        drop(gone);
+        assert!(file_anew(one, || Ok(())).unwrap());
+    }
 }

@@ -107,11 +107,10 @@ fn try_quarantine(
     filed::write_reason(&episode, record, &layout.spares(&layout.episodes))?;
     // A copy that was made before has the reason of that time, and by that it may be due to be removed.
     let has_this_reason = |copy: &Path| {
-        let _deciding = ages::deciding();
         if !copy.is_dir() || durable::has_removal_note(copy) {
             return Ok(false);
         }
-        filed::write_reason(copy, record, &layout.spares(&layout.quarantine)).map(|()| true)
+        ages::file_anew(copy, || filed::write_reason(copy, record, &layout.spares(&layout.quarantine)))
     };
     match durable::move_unchanged(
         &episode,

@@ -165,11 +165,9 @@ fn sweep_one(
     match due {
         Due::At { due, .. } if due <= now && !(rule.may_go)(path)? => swept.edited += 1,
         Due::At { since, due } if due <= now => {
-            let _deciding = ages::deciding();
             // It may have been filed anew meanwhile, and has an age of its own then.
-            if (rule.look)(path)? != entry {
-                return Ok(false);
-            }
+            let going = ages::goes(path, || Ok((rule.look)(path)? == entry))?;
+            let Some(_going) = going else { return Ok(false) };
             durable::remove_tree(path, progress)?;
             swept.removed += 1;
             tracing::info!(
