@@ -340,10 +340,10 @@ fn a_length_does_not_vouch_for_another_recording_of_an_id_whose_first_was_as_lon
     let sandbox = Sandbox::new(server.url());
     let (first, mut second) = (crate::uploads::noise(200_000), crate::uploads::noise(200_000));
     second.reverse();
-    sandbox.seal("run-1", &[("data.bin", &first)]);
+    recorded_as_long(&sandbox, &first);
     let daemon = sandbox.daemon();
     sandbox.wait_shipped("run-1");
-    sandbox.seal("run-1", &[("data.bin", &second)]);
+    recorded_as_long(&sandbox, &second);
     eventually("it is told or shipped", || {
         daemon.log().contains("so nothing tells whether this one is stored")
             || sandbox.shipped("run-1~1").exists()
@@ -357,6 +357,21 @@ fn a_length_does_not_vouch_for_another_recording_of_an_id_whose_first_was_as_lon
     let [from, to] = ["run-1", "run-2"].map(|id| sandbox.layout.episodes.join(id));
     rename(&from, &to);
     sandbox.wait_shipped("run-2");
+}
+
+/// Seals `run-1` with the times of every other one that is made here: the digits of a time take
+/// more or fewer bytes in the archive.
+fn recorded_as_long(sandbox: &Sandbox, bytes: &[u8]) {
+    let made = sandbox.path("made");
+    fs::create_dir(&made).unwrap();
+    for (name, bytes) in [("data.bin", bytes), ("done.marker", b"")] {
+        fs::write(made.join(name), bytes).unwrap();
+    }
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+    for path in [made.join("data.bin"), made.join("done.marker"), made.clone()] {
+        fs::File::open(path).unwrap().set_modified(at).unwrap();
+    }
+    rename(&made, &sandbox.layout.episodes.join("run-1"));
 }
 
 #[expect(clippy::disallowed_methods, reason = "an operator renames as they like")]

@@ -33,7 +33,10 @@ impl Machine {
         );
         let again = std::mem::replace(&mut episode.head_failed, head_failed);
         let head_failed_before = self.destination.head_failed_before(head_failed) || again;
-        let trust = Trust { head_failed_before, ..self.settings.trust() };
+        // How far a receiver is believed was set for that one.
+        let sent_elsewhere = episode.sent_elsewhere.take();
+        let trust = sent_elsewhere.unwrap_or_else(|| self.settings.trust());
+        let trust = Trust { head_failed_before, ..trust };
         let verdict = judge(&attempt.outcome, id, &packed.facts, trust);
         let deliveries = self.destination.deliveries();
         let failed_before = episode.deliveries_at_failure.replace(deliveries);
@@ -72,10 +75,11 @@ impl Machine {
             self.ledger.attempted(&verdict);
             return self.stuck(id, Next::Pack, "its archive could not be made durable".to_owned(), now);
         }
-        // What another receiver says that this one is no more sent to. Whether that one is believed
-        // without a receipt was set for it, and what is set now is for another.
-        let from_elsewhere = std::mem::take(&mut episode.sent_elsewhere);
-        if from_elsewhere && !proven && !matches!(verdict, Verdict::Unsent(_) | Verdict::Corrupted(_)) {
+        // What another receiver says that this one is no more sent to.
+        let from_elsewhere = sent_elsewhere.is_some();
+        if from_elsewhere
+            && !matches!(verdict, Verdict::Delivered(_) | Verdict::Unsent(_) | Verdict::Corrupted(_))
+        {
             self.enter(id, State::Ready(packed));
             return self.keep(id);
         }

@@ -13,6 +13,7 @@ impl Machine {
     /// Other settings from now on. `elsewhere`: the receiver is another one.
     pub(super) fn configured(&mut self, settings: Settings, elsewhere: bool, now: Duration) {
         let (once, seed) = (self.settings.once, self.settings.seed);
+        let trusted = self.settings.trust();
         self.order_by(settings.order);
         self.settings = Settings { once, seed, ..settings };
         self.uploads_configured(now);
@@ -29,7 +30,8 @@ impl Machine {
                 episode.fails_alone = false;
                 episode.fails_alone_in_weather = false;
                 episode.deliveries_at_failure = None;
-                episode.sent_elsewhere = episode.sending();
+                let of_the_first = episode.sent_elsewhere.unwrap_or(trusted);
+                episode.sent_elsewhere = episode.sending().then_some(of_the_first);
                 // What the other one holds says nothing of this one.
                 episode.conflict = None;
                 episode.conflict_told = false;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::Value;
 
 pub use super::leaving::Moved;
-use super::verdict::{Proof, Refusal};
+use super::verdict::{Proof, Refusal, Trust};
 pub use crate::episode::Look;
 use crate::{
     episode::{Commit, Digest, Fingerprint, FolderId, Stamp},
@@ -252,8 +252,8 @@ pub(super) struct Episode {
     pub(super) waits_again_since: Duration,
     /// A receiver has acknowledged it, and it could not be moved, since it was found changed.
     pub(super) delivered: Option<Box<Delivered>>,
-    /// The receiver has been changed since it was sent.
-    pub(super) sent_elsewhere: bool,
+    /// The receiver has been changed since it was sent; how far the one before was to be believed.
+    pub(super) sent_elsewhere: Option<Trust>,
     /// It stands still, or did, since the upload window closed over it.
     pub(super) paused: bool,
     /// A window closed over it, and it was cut then.
@@ -330,7 +330,7 @@ impl Episode {
             hung: false,
             waits_again_since: Duration::ZERO,
             delivered: None,
-            sent_elsewhere: false,
+            sent_elsewhere: None,
             paused: false,
             cut_by_window: false,
             failed_at: None,

@@ -105,7 +105,7 @@ impl Machine {
             let State::Ready(packed) = &episode.state else { return };
             let packed = packed.clone();
             episode.deliveries_at_start = self.destination.deliveries();
-            episode.sent_elsewhere = false;
+            episode.sent_elsewhere = None;
             let resume = episode.asks_first();
             let look = episode.packed_at != Some(now);
             let scratch = !episode.has_archive() && !episode.keeping;

@@ -141,24 +141,32 @@ fn a_conflict_that_is_not_written_down_belongs_to_its_receiver_too() {
 }
 
 #[test]
-fn what_the_receiver_before_acknowledged_without_a_receipt_is_sent_to_the_one_that_is_set_now() {
-    for (body, sent) in [(AnswerBody::Empty, &["a"][..]), (receipt("a"), &[])] {
-        for status in [200, 201] {
-            let mut bench = Bench::new();
-            bench.hear(Event::Configured {
-                settings: settings(|of| of.require_receipt = true),
-                elsewhere: false,
-            });
-            bench.seal_and_pack("a", 1);
-            assert_eq!(bench.take("send"), ["a"]);
-            // What is believed of the new one was never said of the old one.
-            let believing = settings(|of| of.believe_bare_200 = true);
-            bench.hear(Event::Configured { settings: believing, elsewhere: true });
-            bench.answer("a", status, body.clone());
-            for id in bench.take("keep") {
-                bench.hear(Event::Kept(of(&id), Ok(())));
-            }
-            assert_eq!(bench.take("send"), sent, "{status} {body:?}");
+fn what_is_in_flight_is_believed_as_was_set_for_the_receiver_that_it_was_sent_to() {
+    let strict = || settings(|of| of.require_receipt = true);
+    let (plain, believing) = (|| settings(|_| {}), || settings(|of| of.believe_bare_200 = true));
+    // Set when it was sent, and since; what the one before answers; whether that delivers it.
+    for (before, after, status, body, delivers) in [
+        (strict(), believing(), 201, AnswerBody::Empty, false),
+        (strict(), plain(), 201, AnswerBody::Empty, false),
+        (plain(), believing(), 200, AnswerBody::Empty, false),
+        (plain(), strict(), 201, AnswerBody::Empty, true),
+        (believing(), plain(), 200, AnswerBody::Empty, true),
+        (strict(), believing(), 201, receipt("a"), true),
+    ] {
+        let mut bench = Bench::new();
+        bench.hear(Event::Configured { settings: before, elsewhere: false });
+        bench.seal_and_pack("a", 1);
+        assert_eq!(bench.take("send"), ["a"]);
+        // The second reload changes nothing of what was set for the first.
+        for settings in [after.clone(), after] {
+            bench.hear(Event::Configured { settings, elsewhere: true });
         }
+        bench.answer("a", status, body);
+        for id in bench.take("keep") {
+            bench.hear(Event::Kept(of(&id), Ok(())));
+        }
+        let (retired, sent) = if delivers { (&["a"][..], &[][..]) } else { (&[][..], &["a"][..]) };
+        assert_eq!(bench.take("retire"), retired, "{status}");
+        assert_eq!(bench.take("send"), sent, "{status}");
     }
 }
