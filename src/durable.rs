@@ -52,7 +52,7 @@ mod taking;
 mod trying;
 
 pub use copying::{CannotHold, cannot_hold};
-pub use fitting::{NoRoom, bytes_of_copy, lacks_inodes, room_needed};
+pub use fitting::{NoRoom, bytes_of_copy, exceeds_the_disk, lacks_inodes, room_needed};
 pub use inside::{NotDurable, write_new_file_in};
 pub use moving::{MoveChecked, build_directory, clear_unbuilt, move_directory, move_to_name, move_unchanged};
 pub use note::{

@@ -180,6 +180,15 @@ pub fn space(folder: &Path) -> io::Result<Space> {
     Ok(Space { free_bytes: bytes(found.f_bavail), total_bytes: bytes(found.f_blocks), free_files })
 }
 
+/// What a file takes is counted in these on a file system, bytes: no more than 4096, whatever a file
+/// server says of its transfers.
+#[must_use]
+pub fn block_bytes(folder: &Path) -> u64 {
+    statvfs(folder).map_or(MOST_BLOCK_BYTES, |found| found.f_frsize.clamp(512, MOST_BLOCK_BYTES))
+}
+
+const MOST_BLOCK_BYTES: u64 = 4096;
+
 /// As [`space`]; where we are root, with what only root may write to.
 ///
 /// # Errors

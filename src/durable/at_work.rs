@@ -34,7 +34,11 @@ pub(super) struct AtWork {
 pub(super) fn at_work(folder: &Path) -> io::Result<AtWork> {
     locked(folder, FlockOperation::NonBlockingLockShared)?.ok_or_else(|| {
         let why =
-            format!("a shipper that has just started puts {} in order: try again in a moment", shown(folder));
+            format!(
+                "{0} is locked (flock) by another process: a shipper that has just started and puts it in order, or a program that \
+                 takes such a lock on it (lsof {0}). It goes on once that has ended",
+                shown(folder)
+            );
         io::Error::new(io::ErrorKind::ResourceBusy, why)
     })
 }

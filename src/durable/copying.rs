@@ -215,6 +215,7 @@ impl<'a> Copier<'a> {
             FileType::Directory => {
                 let source = open::folder(from, name, &stat).map_err(|error| told(error, path))?;
                 mkdirat(to, name, Mode::RWXU).map_err(|errno| self.no_name(path, errno))?;
+                self.room.written(1); // Its own block.
                 let target = openat(to, name, FOLDER, Mode::empty()).map_err(here)?;
                 self.folder(&source, &target.into(), path, depth + 1)
             }

@@ -33,6 +33,12 @@ use crate::{
 
 /// What a file or a folder takes is counted in these, on most file systems.
 const BLOCK_BYTES: u64 = 4096;
+
+/// Rounded up to what a file system counts in.
+fn in_blocks(bytes: u64, block_bytes: u64) -> u64 {
+    bytes.checked_next_multiple_of(block_bytes).unwrap_or(bytes)
+}
+
 /// The record that comes with it, and the folder's own entry.
 const AROUND_BYTES: u64 = 2 * BLOCK_BYTES;
 /// What a file system keeps of where the blocks are is less than this part of them.
@@ -41,8 +47,10 @@ const MAPPING_SHIFT: u32 = 8;
 const HELD_BY_ALL_BYTES: u64 = i32::MAX as u64;
 
 /// What a copy takes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Size {
+    /// What the file system that it is copied to counts in.
+    block_bytes: u64,
     blocks_bytes: u64,
     /// Each takes an inode.
     entries: u64,
@@ -56,6 +64,8 @@ pub struct NoRoom {
     folder: PathBuf,
     short: Short,
     need_bytes: u64,
+    /// The file system is smaller than that.
+    never: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +76,7 @@ enum Short {
 
 impl fmt::Display for NoRoom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { folder, short, need_bytes } = self;
+        let Self { folder, short, need_bytes, never: _ } = self;
         let folder = shown(folder);
         match *short {
             Short::Bytes { free, claimed: 0 } => {
@@ -94,6 +104,12 @@ pub fn room_needed(error: &io::Error) -> Option<u64> {
     error.get_ref()?.downcast_ref::<NoRoom>().map(|short| short.need_bytes)
 }
 
+/// Whether the whole file system is too small for a copy: no room that is made there helps.
+#[must_use]
+pub fn exceeds_the_disk(error: &io::Error) -> bool {
+    error.get_ref().and_then(|inner| inner.downcast_ref::<NoRoom>()).is_some_and(|short| short.never)
+}
+
 /// Whether it was inodes that there were too few of for a copy.
 #[must_use]
 pub fn lacks_inodes(error: &io::Error) -> bool {
@@ -109,12 +125,23 @@ pub fn bytes_of_copy(directory: &Path, progress: &Progress) -> u64 {
     size.bytes()
 }
 
+impl Default for Size {
+    fn default() -> Self {
+        Self { block_bytes: BLOCK_BYTES, blocks_bytes: 0, entries: 0, longest: None }
+    }
+}
+
 impl Size {
+    /// Of nothing yet, that is to be copied there.
+    fn on(folder: &Path) -> Self {
+        Self { block_bytes: filesystem::block_bytes(folder), ..Self::default() }
+    }
+
     fn count(&mut self, directory: &Path, progress: &Progress) -> Result<(), TreeError> {
         tree::walk(directory, progress, |entry| -> Result<(), TreeError> {
             match &entry.kind {
                 Kind::Left(_) => return Ok(()),
-                Kind::Directory => self.blocks_bytes = self.blocks_bytes.saturating_add(BLOCK_BYTES),
+                Kind::Directory => self.blocks_bytes = self.blocks_bytes.saturating_add(self.block_bytes),
                 Kind::Symlink(_) | Kind::Special(_) => {}
                 Kind::File(file) => {
                     let size_bytes = entry.stat.size_bytes;
@@ -132,7 +159,7 @@ impl Size {
 
     /// Holes stay holes, and what is kept behind its end is not copied.
     fn file(&mut self, size_bytes: u64, allocated_bytes: u64) {
-        let least = size_bytes.min(allocated_bytes).next_multiple_of(BLOCK_BYTES);
+        let least = in_blocks(size_bytes.min(allocated_bytes), self.block_bytes);
         self.blocks_bytes = self.blocks_bytes.saturating_add(least);
     }
 
@@ -164,6 +191,7 @@ type Room = (u64, Option<u64>);
 struct Claimed {
     room: Room,
     left_bytes: Mutex<u64>,
+    block_bytes: u64,
 }
 
 /// Room for one copy, until it is written or given up.
@@ -178,7 +206,7 @@ impl Claim {
     /// looked at speaks against nothing.
     pub(super) fn for_copy(from: &Path, folder: &Path, progress: &Progress) -> io::Result<Self> {
         // Our record goes along, which a walk leaves out.
-        let mut size = Size { entries: 1, ..Size::default() };
+        let mut size = Size { entries: 1, ..Size::on(folder) };
         match size.count(from, progress) {
             Err(TreeError::Cancelled(cancelled)) => return Err(io::Error::other(cancelled)),
             // The copy meets it too, and says what it is.
@@ -190,7 +218,7 @@ impl Claim {
 
     /// As [`Claim::for_copy`], of one file.
     pub(super) fn for_file(path: &Path, size_bytes: u64, folder: &Path) -> io::Result<Self> {
-        let mut size = Size { entries: 1, longest: Some((path.to_owned(), size_bytes)), ..Size::default() };
+        let mut size = Size { entries: 1, longest: Some((path.to_owned(), size_bytes)), ..Size::on(folder) };
         size.file(size_bytes, size_bytes);
         Self::take(&size, folder)
     }
@@ -214,22 +242,28 @@ impl Claim {
         let claimed = of_room.fold(0, |sum: u64, other| sum.saturating_add(other.left()));
         match size.lacks(space, claimed) {
             None => {
-                let claimed = Arc::new(Claimed { room, left_bytes: Mutex::new(size.bytes()) });
+                let claimed = Arc::new(Claimed {
+                    room,
+                    left_bytes: Mutex::new(size.bytes()),
+                    block_bytes: size.block_bytes,
+                });
                 all.push(Arc::clone(&claimed));
                 Ok(Self(Some(claimed)))
             }
             Some(short) => {
-                let no_room = NoRoom { folder: folder.to_owned(), short, need_bytes: size.bytes() };
+                let (need_bytes, total) = (size.bytes(), space.total_bytes);
+                let never = need_bytes > total;
+                let no_room = NoRoom { folder: folder.to_owned(), short, need_bytes, never };
                 Err(io::Error::new(io::ErrorKind::StorageFull, no_room))
             }
         }
     }
 
-    /// So much of it is on the disk now.
+    /// So much of it is on the disk now, at the beginning of a block.
     pub(super) fn written(&self, bytes: u64) {
         if let Some(claimed) = &self.0 {
             let mut left = claimed.left_bytes.lock().unwrap_or_else(PoisonError::into_inner);
-            *left = left.saturating_sub(bytes);
+            *left = left.saturating_sub(in_blocks(bytes, claimed.block_bytes));
         }
     }
 }
@@ -336,5 +370,26 @@ mod tests {
         assert!(claim(most).is_ok());
         drop(first);
         assert!(claim(most).is_ok());
+    }
+
+    #[test]
+    fn what_many_small_files_take_is_no_more_claimed_once_they_are_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let block = filesystem::block_bytes(folder.path());
+        let from = tempfile::tempdir().unwrap();
+        std::fs::create_dir(from.path().join("in")).unwrap();
+        (0..200).for_each(|n| std::fs::write(from.path().join(format!("in/{n}")), b"x").unwrap());
+        let claim = Claim::for_copy(from.path(), folder.path(), &Progress::default()).unwrap();
+        (0..201).for_each(|_| claim.written(1));
+        let left = claim.0.as_ref().unwrap().left();
+        assert!(left < 10 * block, "{left} of {}", 200 * block);
+    }
+
+    #[test]
+    fn a_file_system_of_small_blocks_is_asked_for_no_more_than_it_takes() {
+        let size = Size { block_bytes: 1024, ..Size::default() };
+        let mut small = size.clone();
+        (0..1000).for_each(|_| small.file(100, 4096));
+        assert_eq!(small.blocks_bytes, 1000 * 1024);
     }
 }

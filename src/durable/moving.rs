@@ -282,6 +282,7 @@ fn move_by_copy(
     if let Some(file) = looks.open_file(from, progress)? {
         return Ok(MoveChecked::Open { at: from.to_owned(), file });
     }
+    let mut is_ours = false;
     let to = match copied_before(from, name, of_this, progress)? {
         Some(to) => to,
         None if name.is_taken() => return Err(name.taken()),
@@ -289,13 +290,18 @@ fn move_by_copy(
             .and_then(|()| may_be_removed(from, progress))
             .and_then(|()| copy(from, name, looks, progress))?
         {
-            Ok(to) => to,
+            Ok(to) => {
+                is_ours = true;
+                to
+            }
             Err(against) => return stays(from.to_owned(), against),
         },
     };
     // Where it could not even be put back, the copy stays: it may be all that there is.
     match take_away(from, &to, looks, progress)? {
         Source::Removed => Ok(MoveChecked::To(to)),
+        // It stood there before: an operator may have made the source out of it, and be at work on that.
+        Source::Stays(at, against) if !is_ours => stays(at, against),
         // Some of it is in the copy alone: another program has removed it.
         Source::Stays(at, against) if !comparing::is_whole(&at, &to, progress).unwrap_or(false) => {
             tracing::warn!(

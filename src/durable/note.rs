@@ -18,14 +18,14 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, Mode, OFlags, fstat, openat, stat},
+    fs::{AtFlags, CWD, Mode, OFlags, fstat, openat, stat, statat},
     io::Errno,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{create_scratch, named, remove_file, sync_folder};
 use crate::{
-    layout::{REMOVING, without_number},
+    layout::{MARKER, REMOVING, without_number},
     tree::open::made_ns,
 };
 
@@ -80,9 +80,17 @@ impl Of {
 }
 
 impl Note {
+    /// Whether it lies in what has no marker any more: the marker goes first. Where an overlay without
+    /// birth times is mounted anew, or under another path, nothing else shows whose note it is. What goes
+    /// by it is in the copy, byte for byte.
+    fn is_of_a_half(&self, folder: impl AsFd) -> bool {
+        let is_there = statat(folder, MARKER, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        self.copied_to.is_some() && !is_there
+    }
+
     fn counts_for(&self, folder: impl AsFd) -> bool {
         let is_it = match &self.of {
-            Some(of) => Of::open(&folder).is_ok_and(|now| of.is(&now)),
+            Some(of) => Of::open(&folder).is_ok_and(|now| of.is(&now)) || self.is_of_a_half(&folder),
             None => self.copied_to.is_some(),
         };
         // Put where its copy was, it would have all of that.

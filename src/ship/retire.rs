@@ -215,6 +215,10 @@ fn clear_delivered(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> io:
 
 /// What the move takes on the disk of `shipped/`: a record, or, where it is a copy, all of it.
 fn need_bytes(layout: &Layout, id: &EpisodeId, error: &io::Error, progress: &Progress) -> u64 {
+    // What is in shipped/ would go for nothing.
+    if durable::exceeds_the_disk(error) {
+        return 0;
+    }
     if let Some(need_bytes) = durable::room_needed(error) {
         return need_bytes;
     }

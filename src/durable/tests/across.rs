@@ -392,3 +392,16 @@ fn a_copy_does_not_go_where_its_source_is_not_whole_any_more() {
         assert_eq!(fs::read(there.path().join("a/data/x")).unwrap(), b"x", "{nth}");
     }
 }
+
+#[test]
+fn a_copy_that_stood_there_before_stays_where_its_source_stays() {
+    let Some(there) = elsewhere() else { return };
+    let (_root, episode, _) = sandbox();
+    // Of an earlier try; or the operator has made the source out of it, and is at work on that.
+    let before = killed_with_both(there.path(), &episode, "a");
+    let unchanged = |_: &Path| Ok(false);
+    let moved =
+        move_unchanged(&episode, there.path(), "a", &unchanged, &any, Probe::never(), &quiet()).unwrap();
+    assert_eq!(moved, MoveChecked::Changed(episode));
+    assert_eq!(fs::read(before.join("data/x")).unwrap(), b"x");
+}

@@ -95,3 +95,16 @@ fn a_note_is_left_out_of_copies_and_what_a_recorder_named_so_is_not() {
         assert_eq!(copy.join(REMOVING).exists(), text.is_some());
     }
 }
+
+#[test]
+fn a_half_goes_as_its_copy_has_it_though_nothing_shows_any_more_that_its_note_was_written_for_it() {
+    let there = tempfile::tempdir().unwrap();
+    let copy = there.path().join("a");
+    let (root, episode) = killed(Some(&copy), &[MARKER, "more"]);
+    // As an overlay is mounted under another path.
+    let moved = episode.with_file_name("b");
+    fs::rename(&episode, &moved).unwrap();
+    assert!(is_being_removed(&moved));
+    finish_leftovers(&episodes(&root), &quiet()).unwrap();
+    assert!(!moved.exists() && copy.join("data").exists());
+}

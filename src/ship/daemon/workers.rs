@@ -16,7 +16,7 @@ use std::{
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use super::{
-    FreeBytes, KeepDays, grounds::Grounds, idle::at_idle_priority, look_back::Changed, lore::Lore,
+    FreeBytes, KeepDays, asides, grounds::Grounds, idle::at_idle_priority, look_back::Changed, lore::Lore,
     open_files::OpenFiles, start::finish_leftovers,
 };
 use crate::{
@@ -165,6 +165,9 @@ impl Workers {
         self.keep_spares();
         let has_outbox = self.have_all().is_ok();
         let mut leftovers = std::mem::take(&mut *lock(&self.known.leftovers));
+        if leftovers.contains(&self.layout.episodes) {
+            asides::finish(&self.layout, progress);
+        }
         leftovers.retain(|folder| !finish_leftovers(folder, progress));
         *lock(&self.known.leftovers) = leftovers;
         self.known.changed.forget_what_is_gone();
