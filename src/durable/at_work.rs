@@ -9,7 +9,7 @@
 //!
 //! flock(2) ends with its process, however that ends, and a rename does not change what it holds. A
 //! directory's is known to this host alone, also on NFS and SMB: two hosts must not share a folder
-//! (docs/operations.md).
+//! (docs/configuration.md).
 
 use std::{fs::File, io, path::Path};
 
@@ -30,7 +30,7 @@ pub(super) struct AtWork {
 ///
 /// # Errors
 /// Those of open(2), and [`io::ErrorKind::ResourceBusy`] where a shipper that starts puts the folder
-/// in order.
+/// in order, or another program holds such a lock on it.
 pub(super) fn at_work(folder: &Path) -> io::Result<AtWork> {
     locked(folder, FlockOperation::NonBlockingLockShared)?.ok_or_else(|| {
         let why =

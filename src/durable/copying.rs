@@ -66,7 +66,7 @@ pub(super) fn copy_into(from: &Path, to: &Path, room: &Claim, progress: &Progres
 
 /// Copies an open file to a new name and flushes it, but not the name.
 pub(super) fn copy_file_to(source: &File, to: &Path, progress: &Progress) -> io::Result<()> {
-    // What it is built in has no name that anybody knows.
+    // What it is built in has no name that a recorder knows.
     let is_scratch =
         |folder: &Path| folder.file_name().is_some_and(|name| name_behind(COPY_PREFIX, name).is_some());
     let folder = to.ancestors().skip(1).find(|folder| !is_scratch(folder)).unwrap_or(to);

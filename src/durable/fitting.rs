@@ -360,6 +360,10 @@ mod tests {
         let first = claim(most).unwrap();
         let error = claim(most).unwrap_err();
         assert!(room_needed(&error).is_some_and(|need| need >= most), "{error}");
+        // Room that is made helps here, and not where the whole disk is smaller.
+        assert!(!exceeds_the_disk(&error));
+        let total = filesystem::space_for_us(folder.path()).unwrap().total_bytes;
+        assert!(exceeds_the_disk(&claim(total).unwrap_err()));
         assert!(
             error.to_string().contains(" of those are for copies under way, so none is begun"),
             "{error}"

@@ -221,7 +221,7 @@ fn move_back(
     remove_record: impl Fn(&Path) -> io::Result<()>,
 ) -> io::Result<()> {
     let to = durable::move_to_name(&candidate.folder, &layout.episodes, candidate.id.as_str(), progress)?;
-    // A clean-up that was broken off has left it. It counts for nothing here, and only puzzles whoever finds it.
+    // A clean-up that was broken off has left it. It counts for nothing here, and only puzzles its reader.
     let _ = durable::forget_note(&to);
     // The daemon may have taken it already, and takes the record away itself when it does.
     if let Err(error) = remove_record(&to)
