@@ -205,3 +205,31 @@ fn what_was_delivered_and_was_being_taken_away_is_not_sent_again_where_its_name_
     }
     assert!(!aside.exists() && visible(&sandbox.layout.episodes).is_empty());
 }
+
+#[test]
+fn what_was_rejected_and_was_being_taken_away_is_not_sent_again_where_its_name_was_used_again() {
+    let mended = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let takes_all = Arc::clone(&mended);
+    let server = Scripted::new(move |seen, _| match takes_all.load(std::sync::atomic::Ordering::Relaxed) {
+        true => Reply::stored(seen),
+        false => Reply::json(422, &json!({"type": "urn:sealift:too-large", "detail": "no"})),
+    });
+    let sandbox = Sandbox::new(server.url());
+    sandbox.seal("run-1", &[("data.bin", b"first")]);
+    sandbox.ship_once();
+    assert!(sandbox.quarantined("run-1").join("data.bin").exists());
+    // As a process leaves it that is killed while the source is aside.
+    let aside = sandbox.layout.episodes.join(".sealift-aside-0-run-1");
+    let copied =
+        std::process::Command::new("cp").arg("-a").arg(sandbox.quarantined("run-1")).arg(&aside).status();
+    assert!(copied.unwrap().success());
+    sandbox.seal("run-1", &[("data.bin", b"second")]);
+    mended.store(true, std::sync::atomic::Ordering::Relaxed);
+    let (code, tally) = sandbox.ship_once();
+    assert_eq!((code, &tally["shipped"]), (0, &json!(1)), "{tally}");
+    assert_eq!(visible(&sandbox.layout.shipped), ["run-1"]);
+    assert_eq!(visible(&sandbox.layout.quarantine), ["run-1"]);
+    assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), b"second");
+    assert_eq!(fs::read(sandbox.quarantined("run-1").join("data.bin")).unwrap(), b"first");
+    assert!(!aside.exists() && visible(&sandbox.layout.episodes).is_empty());
+}
