@@ -38,6 +38,7 @@ mod at_work;
 mod copying;
 mod comparing;
 mod fitting;
+mod holes;
 mod inside;
 mod listed;
 mod moving;
