@@ -63,6 +63,31 @@ pub(super) fn alone(folder: &Path) -> io::Result<Option<AtWork>> {
     Ok(locked(file, FlockOperation::NonBlockingLockExclusive))
 }
 
+/// What is to be looked at where a move is at work in a folder, and the first process that has it
+/// locked, where /proc/locks says so.
+#[must_use]
+pub fn who_is_at_work(folder: &Path) -> (PathBuf, Option<u32>) {
+    let Ok((path, file)) = lockable(folder) else { return (folder.to_owned(), None) };
+    let pid = || {
+        let found = file.metadata().ok()?;
+        let (dev, ino) = (found.dev(), found.ino());
+        let place = format!("{:02x}:{:02x}:{ino}", rustix::fs::major(dev), rustix::fs::minor(dev));
+        let locks = std::fs::read_to_string("/proc/locks").ok()?;
+        locks.lines().find_map(|line| locker(line, &place))
+    };
+    let pid = pid();
+    (path, pid)
+}
+
+/// Of a line in /proc/locks (proc(5)): `1: FLOCK  ADVISORY  READ 4242 00:1f:77 0 EOF`.
+fn locker(line: &str, place: &str) -> Option<u32> {
+    let words: Vec<_> = line.split_whitespace().collect();
+    match words[..] {
+        [_, "FLOCK", _, _, pid, at, ..] if at == place => pid.parse().ok().filter(|pid| *pid > 0),
+        _ => None,
+    }
+}
+
 /// What is locked for a folder.
 fn lockable(folder: &Path) -> io::Result<(PathBuf, File)> {
     if shared_between_hosts(folder).is_none() {
@@ -130,6 +155,11 @@ mod tests {
             error.to_string().starts_with(&format!("{} is locked (flock) by", path.display())),
             "{error}"
         );
+        // Where the file system has other device numbers than it shows (btrfs), it cannot be told.
+        let (locked, pid) = who_is_at_work(folder.path());
+        assert_eq!((locked, pid.unwrap_or(std::process::id())), (path, std::process::id()));
+        let line = "2: FLOCK  ADVISORY  WRITE 4242 00:1f:77 0 EOF";
+        assert_eq!((locker(line, "00:1f:77"), locker(line, "00:1f:7")), (Some(4242), None));
         drop(start);
         let _move = at_work(folder.path()).unwrap();
     }

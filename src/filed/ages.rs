@@ -123,7 +123,7 @@ mod tests {
     fn what_is_filed_anew_while_an_age_is_noted_is_not_taken_back() {
         let folder = tempfile::tempdir().unwrap();
         let reason = |status_code| QuarantineReason {
-            episode_id: Some("a".to_owned()),
+            episode_id: None,
             status_code: Some(status_code),
             error: Some("too old".to_owned()),
             body: serde_json::Value::Null,
