@@ -246,7 +246,7 @@ fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, t
                 let mut refusal = refusal(answer);
                 refusal.detail = format!(
                     "answered 200 without a receipt, and a HEAD of the same address shows its length alone. Another recording of \
-                     that length was delivered under this id ({filed}), so nothing tells whether this one is stored"
+                     that length had this id before ({filed}), so nothing tells whether this one is stored"
                 );
                 Verdict::Conflict(refusal)
             }
