@@ -1,6 +1,7 @@
 //! Who is believed to have stored an archive, with the real program: addresses without a route,
 //! servers that write pages, portals.
 
+mod fronts;
 mod lengths;
 
 use std::{fs, path::Path};
@@ -315,59 +316,4 @@ fn a_commit_that_is_there_is_sent_or_what_is_wrong_with_it_is_told() {
     told("linked", "meta.json is no regular file");
     sandbox.seal("cased", &[("META.JSON", named(&format!("\"{digits}\"")).as_bytes())]);
     told("cased", "META.JSON is not called meta.json");
-}
-
-/// Our receiver behind a front that lets no PATCH through and puts an error in the place of early answers.
-fn behind_a_front(patch: u16) -> Scripted {
-    let held = std::sync::Mutex::new(std::collections::HashMap::<String, Seen>::new());
-    Scripted::new(move |seen, _| {
-        let mut held = held.lock().unwrap();
-        let path = seen.head.split_whitespace().nth(1).unwrap();
-        let id = path.split('/').nth(3).unwrap_or_default().to_owned();
-        let stored = held.get(&id).cloned();
-        match (seen.head.split(' ').next().unwrap(), stored) {
-            ("HEAD", Some(stored)) if path.contains("/uploads/") => {
-                let length = stored.header("content-length").unwrap();
-                let reply = Reply::empty(204).header(&format!("Upload-Offset: {length}"));
-                reply.header(&format!("Upload-Length: {length}")).header("Upload-Complete: ?1")
-            }
-            ("HEAD", Some(stored)) => {
-                let digest = stored.header("repr-digest").unwrap();
-                Reply::empty(200).header(&format!("Repr-Digest: {digest}")).without_body()
-            }
-            ("HEAD", None) => Reply::empty(404).without_body(),
-            ("PATCH", _) => Reply::html(patch),
-            ("PUT", _) if id == "small" => Reply::stored(seen),
-            ("PUT", Some(_)) => Reply::html(503).early(),
-            ("PUT", None) => {
-                held.insert(id, seen.clone());
-                Reply::html(503)
-            }
-            _ => Reply::empty(404),
-        }
-    })
-}
-
-#[test]
-fn what_is_held_is_delivered_behind_a_front_that_hides_early_answers_and_lets_no_patch_through() {
-    each(&[405_u16, 503], |&patch| {
-        let server = behind_a_front(patch);
-        let sandbox = Sandbox::new(server.url());
-        sandbox.seal("run-1", &[("data.bin", &crate::uploads::noise(3 << 20))]);
-        let _daemon = sandbox.daemon();
-        sandbox.wait_shipped("run-1");
-    });
-}
-
-#[test]
-fn where_a_receipt_is_required_and_none_comes_through_it_is_said_what_lets_it_through() {
-    let server = behind_a_front(405);
-    let sandbox = Sandbox::new(server.url());
-    sandbox.seal("run-1", &[("data.bin", &crate::uploads::noise(3 << 20))]);
-    let daemon = sandbox.start(sandbox.command_with_config("ship", "[receiver]\nrequire_receipt = true"));
-    daemon.wait_log("Let PATCH through there, or set receiver.require_receipt = false");
-    // Others are delivered meanwhile.
-    sandbox.seal("small", &[("data.bin", b"recorded")]);
-    sandbox.wait_shipped("small");
-    assert_eq!(names(&sandbox.layout.episodes), ["run-1"]);
 }
