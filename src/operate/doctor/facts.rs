@@ -299,7 +299,7 @@ pub(super) struct Episodes {
     pub(super) episodes: Vec<Episode>,
     /// What can be no episode.
     pub(super) strangers: Vec<Stranger>,
-    /// The receiver holds other content under these.
+    /// The receiver holds other content under these, or may; what it said.
     pub(super) conflicts: Vec<(EpisodeId, String)>,
     /// Names that something has, or had that was shipped or put aside: of those that a stranger or a conflict might be given.
     pub(super) taken: std::collections::HashSet<String>,
