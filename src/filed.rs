@@ -180,16 +180,22 @@ pub fn remove_this_reason(episode: &Path, this: &QuarantineReason) -> io::Result
 /// # Errors
 /// Those of open(2) and read(2).
 pub fn sidecar(layout: &Layout, id: &EpisodeId) -> io::Result<Option<Sidecar>> {
+    sidecar_at(&layout.sidecar(id), id)
+}
+
+/// The same at another place: beside an archive that was put aside.
+///
+/// # Errors
+/// Those of open(2) and read(2).
+pub fn sidecar_at(path: &Path, id: &EpisodeId) -> io::Result<Option<Sidecar>> {
     // Should somebody have put a FIFO there, the open must not wait for its writer.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file =
-        match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(layout.sidecar(id))
-        {
-            Ok(file) if file.metadata()?.is_file() => file,
-            Ok(_) => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
+    let file = match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path) {
+        Ok(file) if file.metadata()?.is_file() => file,
+        Ok(_) => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
     let mut bytes = Vec::new();
     file.take(ours::MAX_RECORD_BYTES).read_to_end(&mut bytes)?;
     Ok(serde_json::from_slice::<Sidecar>(&bytes).ok().filter(|sidecar| sidecar.episode_id == *id))

@@ -70,10 +70,19 @@ impl Sidecar {
     }
 }
 
+/// What a conflict says of the receiver. Only a 409 says it for certain.
+#[must_use]
+pub fn holds_other_content(status: Option<u16>) -> &'static str {
+    match status {
+        Some(409) => "the receiver holds other content under this name",
+        Some(_) | None => "the receiver may hold other content under this name",
+    }
+}
+
 /// A verdict that outlives the process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RecordedVerdict {
-    /// `conflict`: the receiver holds other content under this id.
+    /// `conflict`: the receiver holds other content under this id, or may.
     pub verdict: String,
     /// The HTTP status.
     pub status_code: u16,

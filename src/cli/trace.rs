@@ -9,6 +9,7 @@ use sealift::{
     episode::{EpisodeId, Look, printable, shell_word},
     layout::Layout,
     operate::trace::{self, Found, Step, Trace},
+    records::holds_other_content,
     snapshot::Episode,
     tree::shown,
 };
@@ -136,9 +137,10 @@ fn state(found: &Found) -> String {
         }
         Found::Archive { size_bytes, sidecar, .. } => {
             match sidecar.as_ref().map(|sidecar| sidecar.conflict()) {
-                Some(Some(_)) => format!(
-                    "in conflict: the receiver holds other content under this name; {size_bytes} bytes, {path}"
-                ),
+                Some(Some(verdict)) => {
+                    let what = holds_other_content(Some(verdict.status_code));
+                    format!("in conflict: {what}; {size_bytes} bytes, {path}")
+                }
                 Some(None) => format!("packed: {size_bytes} bytes, {path}"),
                 None => {
                     format!("an archive without a sidecar, which is packed again: {size_bytes} bytes, {path}")

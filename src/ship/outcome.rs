@@ -79,8 +79,7 @@ pub enum Voucher {
     Head,
     /// A HEAD of the same address then showed the archive's length, and no digest.
     Length,
-    /// The same, and another recording of that length was delivered under this id before: where that
-    /// lies in `shipped/`.
+    /// The same, and another recording of that length had this id before: where that lies.
     LengthOfAnother(String),
     /// No answer came through, and a HEAD of the same address then showed the archive's digest.
     Asked,

@@ -12,6 +12,7 @@ use super::machine::{Notice, window::Pace};
 use crate::{
     clock,
     episode::{EpisodeId, shell_word},
+    records::holds_other_content,
 };
 
 /// A probe that fails so soon after the first refusal says nothing new: uploads were under way beside each other.
@@ -155,11 +156,11 @@ impl Teller {
             Notice::Conflict(id, refusal) => error!(
                 EPISODE = %id, VERDICT = "conflict", STATUS_CODE = refusal.status, ATTEMPT = self.marks(id, now).attempt,
                 OFFSET_BYTES = self.marks(id, now).offset_bytes, ELAPSED_MS = self.marks(id, now).elapsed_ms,
-                "{id}: the receiver holds other content under this name: {}. It stays in episodes/ and is not sent again \
+                "{id}: {}: {}. It stays in episodes/ and is not sent again \
                  until it changes. Compare the two, then rename the episode's folder (it is shipped under the new name) or \
                  remove it. Its archive in outbox/ is put away by itself then: removed after a renaming, moved to \
                  quarantine/ after a removal. Once the receiver's operator has put theirs aside: sealift requeue {}",
-                refusal.detail, shell_word(Path::new(id.as_str()))
+                holds_other_content(refusal.status), refusal.detail, shell_word(Path::new(id.as_str()))
             ),
             Notice::Held(refusal) => {
                 self.held_at = Some(now);

@@ -107,8 +107,8 @@ impl Transport {
 
     /// One attempt, to its end.
     pub async fn deliver(&self, delivery: Delivery) -> Attempt {
-        let (mut resumed_at_bytes, mut went_on, mut asked_in_vain) = (0, false, false);
-        let outcome = match self.resume(&delivery, &mut resumed_at_bytes, &mut went_on).await {
+        let (mut resumed_at_bytes, mut asked_for_receipt, mut asked_in_vain) = (0, false, false);
+        let outcome = match self.resume(&delivery, &mut resumed_at_bytes, &mut asked_for_receipt).await {
             Ok(Resumed::To(outcome)) => Ok(outcome),
             Ok(Resumed::NotNow(outcome)) => {
                 asked_in_vain = true;
@@ -124,7 +124,8 @@ impl Transport {
             Ok(outcome) => self.vouched(outcome, &delivery).await,
             Err(fault) => Err(fault),
         };
-        let outcome = if asked_in_vain { outcome } else { self.heard(outcome, &delivery, went_on).await };
+        let outcome =
+            if asked_in_vain { outcome } else { self.heard(outcome, &delivery, asked_for_receipt).await };
         let (outcome, sent) = (outcome.unwrap_or_else(Outcome::Failed), delivery.progress.bytes() > 0);
         Attempt { outcome, resumed_at_bytes, sent, asked_in_vain }
     }

@@ -1,11 +1,14 @@
 //! Who is believed to have stored an archive, with the real program: addresses without a route,
 //! servers that write pages, portals.
 
+mod fronts;
+mod lengths;
+
 use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
-use crate::support::{Reply, Sandbox, Scripted, Seen, each, eventually, json_file, json_of, names};
+use crate::support::{Reply, Sandbox, Scripted, Seen, each, json_file, json_of, names};
 
 /// One pass with one episode. PUT and HEAD are answered by their own scripts.
 fn pass(
@@ -313,134 +316,4 @@ fn a_commit_that_is_there_is_sent_or_what_is_wrong_with_it_is_told() {
     told("linked", "meta.json is no regular file");
     sandbox.seal("cased", &[("META.JSON", named(&format!("\"{digits}\"")).as_bytes())]);
     told("cased", "META.JSON is not called meta.json");
-}
-
-/// A server that answers 200 to what it has an object of already, and shows its length.
-fn plain_server(overwrites: bool) -> Scripted {
-    let held = std::sync::Mutex::new(std::collections::HashMap::<String, usize>::new());
-    Scripted::new(move |seen, _| {
-        let mut held = held.lock().unwrap();
-        let there = held.get(&seen.id).copied();
-        if seen.head.starts_with("HEAD") {
-            return match there {
-                Some(length) => Reply::text(200, "", &"x".repeat(length)).without_body(),
-                None => Reply::empty(404),
-            };
-        }
-        if there.is_none() || overwrites {
-            held.insert(seen.id.clone(), seen.header("content-length").unwrap().parse().unwrap());
-        }
-        Reply::empty(if there.is_none() { 201 } else { 200 })
-    })
-}
-
-#[test]
-fn a_length_does_not_vouch_for_another_recording_of_an_id_whose_first_was_as_long() {
-    let server = plain_server(false);
-    let sandbox = Sandbox::new(server.url());
-    let (first, mut second) = (crate::uploads::noise(200_000), crate::uploads::noise(200_000));
-    second.reverse();
-    recorded_as_long(&sandbox, &first);
-    let daemon = sandbox.daemon();
-    sandbox.wait_shipped("run-1");
-    recorded_as_long(&sandbox, &second);
-    eventually("it is told or shipped", || {
-        daemon.log().contains("so nothing tells whether this one is stored")
-            || sandbox.shipped("run-1~1").exists()
-    });
-    let lengths: Vec<_> =
-        server.seen().iter().filter_map(|seen| Some(seen.header("content-length")?.to_owned())).collect();
-    assert!(lengths.windows(2).all(|pair| pair[0] == pair[1]), "equal archives are what this is about");
-    assert_eq!(names(&sandbox.layout.shipped), ["run-1"]);
-    assert_eq!(names(&sandbox.layout.episodes), ["run-1"]);
-    // Under a name of its own it is delivered.
-    let [from, to] = ["run-1", "run-2"].map(|id| sandbox.layout.episodes.join(id));
-    rename(&from, &to);
-    sandbox.wait_shipped("run-2");
-}
-
-/// Seals `run-1` with the times of every other one that is made here: the digits of a time take
-/// more or fewer bytes in the archive.
-fn recorded_as_long(sandbox: &Sandbox, bytes: &[u8]) {
-    let made = sandbox.path("made");
-    fs::create_dir(&made).unwrap();
-    for (name, bytes) in [("data.bin", bytes), ("done.marker", b"")] {
-        fs::write(made.join(name), bytes).unwrap();
-    }
-    let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
-    for path in [made.join("data.bin"), made.join("done.marker"), made.clone()] {
-        fs::File::open(path).unwrap().set_modified(at).unwrap();
-    }
-    rename(&made, &sandbox.layout.episodes.join("run-1"));
-}
-
-#[expect(clippy::disallowed_methods, reason = "an operator renames as they like")]
-fn rename(from: &Path, to: &Path) {
-    fs::rename(from, to).unwrap();
-}
-
-#[test]
-fn a_length_vouches_for_another_recording_of_an_id_where_the_first_was_not_as_long() {
-    let server = plain_server(true);
-    let sandbox = Sandbox::new(server.url());
-    sandbox.seal("run-1", &[("data.bin", b"first")]);
-    let _daemon = sandbox.daemon();
-    sandbox.wait_shipped("run-1");
-    sandbox.seal("run-1", &[("data.bin", &crate::uploads::noise(10_000))]);
-    sandbox.wait_shipped("run-1~1");
-}
-
-/// Our receiver behind a front that lets no PATCH through and puts an error in the place of early answers.
-fn behind_a_front(patch: u16) -> Scripted {
-    let held = std::sync::Mutex::new(std::collections::HashMap::<String, Seen>::new());
-    Scripted::new(move |seen, _| {
-        let mut held = held.lock().unwrap();
-        let path = seen.head.split_whitespace().nth(1).unwrap();
-        let id = path.split('/').nth(3).unwrap_or_default().to_owned();
-        let stored = held.get(&id).cloned();
-        match (seen.head.split(' ').next().unwrap(), stored) {
-            ("HEAD", Some(stored)) if path.contains("/uploads/") => {
-                let length = stored.header("content-length").unwrap();
-                let reply = Reply::empty(204).header(&format!("Upload-Offset: {length}"));
-                reply.header(&format!("Upload-Length: {length}")).header("Upload-Complete: ?1")
-            }
-            ("HEAD", Some(stored)) => {
-                let digest = stored.header("repr-digest").unwrap();
-                Reply::empty(200).header(&format!("Repr-Digest: {digest}")).without_body()
-            }
-            ("HEAD", None) => Reply::empty(404).without_body(),
-            ("PATCH", _) => Reply::html(patch),
-            ("PUT", _) if id == "small" => Reply::stored(seen),
-            ("PUT", Some(_)) => Reply::html(503).early(),
-            ("PUT", None) => {
-                held.insert(id, seen.clone());
-                Reply::html(503)
-            }
-            _ => Reply::empty(404),
-        }
-    })
-}
-
-#[test]
-fn what_is_held_is_delivered_behind_a_front_that_hides_early_answers_and_lets_no_patch_through() {
-    each(&[405_u16, 503], |&patch| {
-        let server = behind_a_front(patch);
-        let sandbox = Sandbox::new(server.url());
-        sandbox.seal("run-1", &[("data.bin", &crate::uploads::noise(3 << 20))]);
-        let _daemon = sandbox.daemon();
-        sandbox.wait_shipped("run-1");
-    });
-}
-
-#[test]
-fn where_a_receipt_is_required_and_none_comes_through_it_is_said_what_lets_it_through() {
-    let server = behind_a_front(405);
-    let sandbox = Sandbox::new(server.url());
-    sandbox.seal("run-1", &[("data.bin", &crate::uploads::noise(3 << 20))]);
-    let daemon = sandbox.start(sandbox.command_with_config("ship", "[receiver]\nrequire_receipt = true"));
-    daemon.wait_log("Let PATCH through there, or set receiver.require_receipt = false");
-    // Others are delivered meanwhile.
-    sandbox.seal("small", &[("data.bin", b"recorded")]);
-    sandbox.wait_shipped("small");
-    assert_eq!(names(&sandbox.layout.episodes), ["run-1"]);
 }

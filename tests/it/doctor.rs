@@ -425,11 +425,15 @@ fn it_takes_less_than_a_second_with_tens_of_thousands_of_episodes_and_no_row_is_
     );
     assert!(host.type_in(&many).status.success());
     takes_less_than_a_second(&host);
-    // It looks for so long and no longer: on a machine that has time at least once in five minutes.
+    // It looks for so long and no longer: all of them are seen on a machine that has the time, and on
+    // one that has not it is said how many were.
     eventually_within(Duration::from_secs(300), "all of them are seen", || {
         let told = host.doctor();
         assert!(told.rows().len() >= rows, "{:#}", told.document);
-        told.row("waiting")["details"]["count"] == 20_000
+        let details = &told.row("waiting")["details"];
+        let has_no_time =
+            || slowness() > 3.0 && details["cut_off_after"].as_u64().is_some_and(|n| n < 20_000);
+        details["count"] == 20_000 || has_no_time()
     });
 }
 

@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use crate::support::{Process, Sandbox, eventually, json_file, names, sealift};
+use crate::support::{Process, Sandbox, eventually, eventually_within, json_file, names, sealift};
 
 pub(crate) const MIB: u64 = 1 << 20;
 
@@ -120,6 +120,10 @@ fn a_line_that_drops_at_every_megabyte_delivers_once_and_sends_hardly_anything_t
     line.cut_after.store(MIB, Ordering::SeqCst);
     sandbox.seal("run-1", &[("data.bin", &noise(64 * MIB))]);
     let daemon = daemon(&sandbox, &line);
+    // 65 connections, each with a pause before it.
+    eventually_within(std::time::Duration::from_secs(180), "run-1 is shipped", || {
+        sandbox.shipped("run-1").exists()
+    });
     sandbox.wait_shipped("run-1");
     let archive = archive_bytes(&sandbox, "run-1");
     assert!(archive > 64 * MIB);

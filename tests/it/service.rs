@@ -162,7 +162,7 @@ fn a_worker_that_hangs_in_one_read_stops_the_heart_and_is_named_once() {
     daemon.wait_log("the packing of stuck moves again, or is over");
     let moves_again = manager.count("WATCHDOG=1");
     eventually("the heart beats again", || manager.count("WATCHDOG=1") > moves_again);
-    assert_eq!(daemon.log().matches("has not moved").count(), 1, "{}", daemon.log());
+    assert_eq!(daemon.log().matches("stuck has not moved").count(), 1, "{}", daemon.log());
     // From the first word of it to the last, there was no beat.
     let heard = manager.heard();
     let hung = |message: &String| message.contains("HUNG: the packing of stuck has not moved for ");

@@ -299,7 +299,7 @@ pub(super) struct Episodes {
     pub(super) episodes: Vec<Episode>,
     /// What can be no episode.
     pub(super) strangers: Vec<Stranger>,
-    /// The receiver holds other content under these.
+    /// The receiver holds other content under these, or may; what it said.
     pub(super) conflicts: Vec<(EpisodeId, String)>,
     /// Hidden folders that look like what a typed command makes for a while, and when each was last
     /// written to at its top.

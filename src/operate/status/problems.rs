@@ -202,7 +202,10 @@ fn writers(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Opti
 }
 
 fn conflict(count: u64) -> String {
-    format!("{} in conflict: the receiver holds other content under that name", words::episodes(count))
+    format!(
+        "{} in conflict: the receiver holds other content under that name, or may",
+        words::episodes(count)
+    )
 }
 
 fn strangers(strangers: &Strangers, say: &mut impl FnMut(String, Option<&str>)) {

@@ -1,9 +1,19 @@
 //! Whether a length tells this recording from those that were delivered under its id before.
 //!
-//! A server that answers 200 for what it holds already, and overwrites nothing, shows the length of what it holds: of another
-//! recording, where an id is used again for one of the same size. What was delivered before is in `shipped/`.
+//! A server that answers 200 for what it holds already, and overwrites nothing, shows the length of
+//! what it holds: of another recording, where an id is used again for one of the same size. What of
+//! another recording may have gone to a receiver under this id lies in one of these:
+//!
+//! ```text
+//!  outbox/<id>.json                      until the archive of this one takes that place
+//!  quarantine/<id>[~n]/<id>.tar.zst      put aside: it was corrected, or taken away, before it was acknowledged
+//!  shipped/<id>[~n]/                     delivered
+//! ```
 
-use std::io;
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use super::workers::Workers;
 use crate::{
@@ -35,34 +45,67 @@ impl Workers {
             Ok(None) => {}
             Err(error) => {
                 let why =
-                    format!("shows its length alone, and what was delivered before cannot be read: {error}");
+                    format!("shows its length alone, and what had its id before cannot be read: {error}");
                 answer.voucher = Voucher::HeadFailed(why);
             }
         }
     }
 }
 
-/// Where in `shipped/` another recording lies that was delivered under this id, as an archive of this length.
+/// Where another recording lies that had this id, and whose archive is as long. An archive goes from
+/// the outbox to `quarantine/`, and is in both meanwhile: so they are looked at in that order.
 fn another_of_this_length(
     layout: &Layout,
     id: &EpisodeId,
     facts: &ArchiveFacts,
     progress: &Progress,
 ) -> io::Result<Option<String>> {
-    let filed = match filed::filed_as(&layout.shipped, id, progress) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        filed => filed?,
+    let is_another = |other: &ArchiveFacts| {
+        other.size_bytes == facts.size_bytes && other.content_sha256 != facts.content_sha256
     };
-    for directory in filed {
-        let receipt = filed::receipt(&directory).map_err(io::Error::other)?;
-        let is_another = receipt.is_some_and(|receipt| {
-            receipt.episode_id == *id
-                && receipt.size_bytes == facts.size_bytes
-                && receipt.content_sha256 != facts.content_sha256
-        });
+    let found = |place: &Path| Ok(Some(printable(&place.to_string_lossy())));
+    if filed::sidecar(layout, id)?.is_some_and(|waiting| is_another(&waiting.facts)) {
+        return found(&layout.archive(id));
+    }
+    for aside in filed_as(&layout.quarantine, id, progress)? {
+        let beside_it = |path: PathBuf| aside.join(path.file_name().unwrap_or_default());
+        let Some(size_bytes) = length_of(&beside_it(layout.archive(id)))? else { continue };
+        // Without its sidecar it may be of any content.
+        let is_another = match filed::sidecar_at(&beside_it(layout.sidecar(id)), id)? {
+            Some(sidecar) => is_another(&sidecar.facts),
+            None => size_bytes == facts.size_bytes,
+        };
         if is_another {
-            return Ok(Some(printable(&directory.to_string_lossy())));
+            return found(&aside);
+        }
+    }
+    for delivered in filed_as(&layout.shipped, id, progress)? {
+        let receipt = filed::receipt(&delivered).map_err(io::Error::other)?;
+        let receipt = receipt.filter(|receipt| receipt.episode_id == *id);
+        let facts = receipt.map(|receipt| ArchiveFacts {
+            sha256: receipt.sha256,
+            content_sha256: receipt.content_sha256,
+            size_bytes: receipt.size_bytes,
+        });
+        if facts.is_some_and(|facts| is_another(&facts)) {
+            return found(&delivered);
         }
     }
     Ok(None)
+}
+
+fn filed_as(folder: &Path, id: &EpisodeId, progress: &Progress) -> io::Result<Vec<PathBuf>> {
+    match filed::filed_as(folder, id, progress) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        filed => filed,
+    }
+}
+
+/// The length of a regular file, bytes.
+fn length_of(file: &Path) -> io::Result<Option<u64>> {
+    match fs::symlink_metadata(file) {
+        Ok(found) => Ok(found.is_file().then_some(found.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }

@@ -41,9 +41,9 @@ const MAX_DETAIL_CHARS: usize = 300;
 const NO_RECEIVER: &str = "this is no receiver: is the host name or path right?";
 
 /// What is said where a receipt is required, and only a HEAD comes through.
-const NO_RECEIPT_COMES_THROUGH: &str = "the receiver holds it, by the digest that a HEAD shows, and its receipt does not come through: \
-    something on the way lets no PATCH through and puts an error in the place of an early answer. Let PATCH through there, or set \
-    receiver.require_receipt = false";
+const NO_RECEIPT_COMES_THROUGH: &str = "the receiver holds it, by the digest that a HEAD shows, and its receipt \
+    has not come through. Where it never does, something on the way lets no PATCH through and puts an error in the place of an early \
+    answer. Let PATCH through there, or set receiver.require_receipt = false";
 
 /// What is to become of the episode and of the destination.
 #[derive(Debug, Clone, PartialEq)]
@@ -246,7 +246,7 @@ fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, t
                 let mut refusal = refusal(answer);
                 refusal.detail = format!(
                     "answered 200 without a receipt, and a HEAD of the same address shows its length alone. Another recording of \
-                     that length was delivered under this id ({filed}), so nothing tells whether this one is stored"
+                     that length had this id before ({filed}), so nothing tells whether this one is stored"
                 );
                 Verdict::Conflict(refusal)
             }

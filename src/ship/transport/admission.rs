@@ -2,12 +2,18 @@
 //!
 //! ```text
 //!  upload ──▶ 5xx that no receiver wrote, or the connection is lost
-//!    └▶ HEAD of the upload ──▶ all of it is kept: as it was; the next attempt goes on there by PATCH, and hears the receipt
-//!        │                      (not asked by an attempt that has just done so in vain: a front may let no PATCH through)
+//!    └▶ HEAD of the upload ──▶ all of it is kept: as it was; the next attempt asks for the receipt
+//!        │                      by a PATCH behind the last byte
 //!        └▶ HEAD of the episode ──▶ the archive's digest: it is held
 //!            └▶ GET /v1/admission ──▶ its problem: that is the answer
 //!                                  └▶ anything else: as it was
+//!  that PATCH ──▶ whatever is no receiver's word, or nothing in time
+//!    └▶ HEAD of the episode, and on as above
 //! ```
+//!
+//! So a receipt is given up only by an attempt that has asked for it, and heard nothing. What
+//! becomes of a PATCH on its way says nothing of the upload: fronts drop it, or answer it with a 405
+//! or a 401 of their own.
 //!
 //! A receiver refuses an episode outside of its commit window, or one that is too large for it,
 //! before the body. Fronts that are
@@ -23,7 +29,7 @@ use tokio::time::timeout;
 use super::{Delivery, Transport, answer, uri, vouch::Shown};
 use crate::{
     client::{Request, RequestBody},
-    ship::outcome::{Answer, AnswerBody, Fault, Outcome, Voucher},
+    ship::outcome::{Answer, AnswerBody, Fault, Outcome, Phase, Voucher},
     wire::{self, ProblemType},
 };
 
@@ -32,27 +38,29 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Transport {
     /// The receiver's own verdict, where an attempt has ended without it and it can be asked for.
+    /// `asked_for_receipt`: by a PATCH behind the last byte.
     pub(super) async fn heard(
         &self,
         outcome: Result<Outcome, Fault>,
         delivery: &Delivery,
-        went_on: bool,
+        asked_for_receipt: bool,
     ) -> Result<Outcome, Fault> {
         // A smaller one is through before it can be refused.
-        if delivery.facts.size_bytes <= wire::EXPECT_CONTINUE_OVER_BYTES || !is_unheard(&outcome) {
+        let may_be_hidden = delivery.facts.size_bytes > wire::EXPECT_CONTINUE_OVER_BYTES;
+        if !may_be_hidden || !is_unheard(&outcome, asked_for_receipt) {
             return outcome;
         }
-        match self.asked_elsewhere(delivery, went_on).await {
+        match self.asked_elsewhere(delivery, asked_for_receipt).await {
             Some(verdict) => Ok(verdict),
             None => outcome,
         }
     }
 
-    async fn asked_elsewhere(&self, delivery: &Delivery, went_on: bool) -> Option<Outcome> {
+    async fn asked_elsewhere(&self, delivery: &Delivery, asked_for_receipt: bool) -> Option<Outcome> {
         // By the whole address no receiver of ours is reached.
         self.endpoint.address().of_admission()?;
-        // Where this attempt has tried to go on, and no receiver has answered that, the next one hears no more.
-        if !went_on && timeout(PATIENCE, self.keeps_all(delivery)).await.unwrap_or(false) {
+        // The next attempt asks for the receipt.
+        if !asked_for_receipt && timeout(PATIENCE, self.keeps_all(delivery)).await.unwrap_or(false) {
             return None;
         }
         if matches!(timeout(PATIENCE, self.shown(delivery)).await, Ok(Ok(Shown::Digest))) {
@@ -88,14 +96,30 @@ impl Transport {
     }
 }
 
-fn is_unheard(outcome: &Result<Outcome, Fault>) -> bool {
+/// Whether no receiver had a say. What a front says of its own accord is mostly about the front, and
+/// is left as it is; what it says where the receiver has every byte is about nothing.
+fn is_unheard(outcome: &Result<Outcome, Fault>, asked_for_receipt: bool) -> bool {
     match outcome {
         Ok(Outcome::Answered(answer)) => {
-            (500..=599).contains(&answer.status) && answer.problem_type().is_none()
+            let by_status = match answer.status {
+                500..=599 => true,
+                200..=299 => false,
+                _ => asked_for_receipt,
+            };
+            by_status && answer.problem_type().is_none()
         }
-        Ok(Outcome::Failed(fault)) | Err(fault) => {
-            matches!(fault, Fault::Lost(_))
-        }
+        Ok(Outcome::Failed(fault)) | Err(fault) => match fault {
+            Fault::Lost(_) => true,
+            Fault::TimedOut(Phase::Idle | Phase::Answer) => asked_for_receipt,
+            Fault::TimedOut(Phase::Connect)
+            | Fault::Unreachable(_)
+            | Fault::UnknownName(_)
+            | Fault::Tls(_)
+            | Fault::Request(_)
+            | Fault::Archive(_)
+            | Fault::Stale(_)
+            | Fault::Cancelled => false,
+        },
     }
 }
 

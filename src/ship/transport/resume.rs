@@ -28,13 +28,13 @@ pub(super) enum Resumed {
 }
 
 impl Transport {
-    /// Sends what the receiver lacks. `resumed_at_bytes` is what the receiver had; `went_on`: a PATCH
-    /// was sent.
+    /// Sends what the receiver lacks. `resumed_at_bytes` is what the receiver had; `asked_for_receipt`:
+    /// that was every byte, so that nothing but its receipt was asked for.
     pub(super) async fn resume(
         &self,
         delivery: &Delivery,
         resumed_at_bytes: &mut u64,
-        went_on: &mut bool,
+        asked_for_receipt: &mut bool,
     ) -> Result<Resumed, Fault> {
         let Delivery { id, facts, .. } = delivery;
         if !delivery.resume || facts.size_bytes <= wire::RESUMABLE_OVER_BYTES {
@@ -49,7 +49,8 @@ impl Transport {
         // Between its word and the bytes, another connection of ours may have died and been put away: it may say once
         // more where it stands. Or it takes a part, and says so.
         for _ in 0..2 {
-            (*resumed_at_bytes, *went_on) = (offset_bytes, true);
+            *resumed_at_bytes = offset_bytes;
+            *asked_for_receipt = offset_bytes == facts.size_bytes;
             delivery.progress.goes_on_behind(offset_bytes);
             let own_headers = own_headers(offset_bytes);
             let answered = self.upload(Method::PATCH, &url, &own_headers, offset_bytes, delivery).await?;

@@ -16,7 +16,7 @@ use crate::{
         reused,
     },
     progress::Progress,
-    records::{Sidecar, WallTime},
+    records::{Sidecar, WallTime, holds_other_content},
     scan, tree,
 };
 
@@ -111,14 +111,15 @@ fn bad_marker(folder: &Path) -> Option<String> {
     }
 }
 
-/// What the receiver said, where the sidecar remembers that it holds other content.
+/// What the receiver said, where the sidecar remembers a conflict.
 fn conflict(layout: &Layout, id: &EpisodeId) -> Option<String> {
     let path = layout.sidecar(id);
     let name = CString::new(path.file_name()?.as_encoded_bytes()).ok()?;
     let bytes = tree::read_top(&layout.outbox, &name, MAX_SIDECAR_BYTES).ok()??;
     let sidecar: Sidecar = serde_json::from_slice(&bytes).ok()?;
     let verdict = sidecar.verdict.filter(|verdict| verdict.verdict == "conflict")?;
-    (sidecar.episode_id == *id).then_some(verdict.detail)
+    let said = || format!("{}: {}", holds_other_content(Some(verdict.status_code)), verdict.detail);
+    (sidecar.episode_id == *id).then(said)
 }
 
 #[cfg(test)]

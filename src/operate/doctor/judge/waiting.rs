@@ -203,11 +203,19 @@ fn seen_waiting(facts: &Facts, found: &Episodes) -> Row {
         }
         _ => None,
     };
+    let why = match &facts.daemon {
+        Daemon::Answers(snapshot) => {
+            let told = snapshot.episodes.iter().find(|told| told.id == oldest.id.as_str());
+            told.and_then(|told| told.why.as_deref())
+        }
+        _ => None,
+    };
     let summary = format!(
-        "{} to be shipped, {} since {}.{}{}",
+        "{} to be shipped, {} since {}.{}{}{}",
         if n == 1 { "1 episode waits".to_owned() } else { format!("{n} episodes wait") },
         oldest.id,
         span(*age),
+        why.map_or_else(String::new, |why| format!(" The daemon says of it: {}.", why.trim_end_matches('.'))),
         closed.map_or_else(String::new, |until| format!(
             " It is outside upload_window: nothing is sent until {until}."
         )),

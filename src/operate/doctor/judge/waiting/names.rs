@@ -39,7 +39,7 @@ pub(super) fn conflicts(facts: &Facts, found: &Episodes) -> Row {
     };
     let n = found.conflicts.len();
     let summary = format!(
-        "{}: the receiver holds other content under the same id. {episode}: {why}. Compare the two, then ship ours under another name.",
+        "{}. {episode}: {why}. Compare the two, then ship ours under another name.",
         are(n, "in conflict")
     );
     let mut given = HashSet::new();

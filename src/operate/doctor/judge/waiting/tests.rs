@@ -9,7 +9,7 @@ use crate::{
         row::Status,
     },
     scan::NoEpisode,
-    snapshot::Slowed,
+    snapshot::{EpisodeState, Slowed},
 };
 
 const SEALED: Look = Look::Sealed(Stamp { sealed_ns: 0, inodes: (0, 0), made_ns: 0, written_ns: 0 });
@@ -120,6 +120,32 @@ fn what_waits_for_its_upload_window_says_so_and_is_no_trouble_for_a_day() {
         let row = rows(&facts).into_iter().find(|row| row.id == Id::Waiting).unwrap();
         assert_eq!(row.status, status, "{row:?}");
         assert!(row.summary.ends_with("nothing is sent until 22:00."), "{row:?}");
+    }
+}
+
+#[test]
+fn what_the_daemon_says_of_the_one_that_waits_longest_is_said() {
+    for hours in [0, 2, 24] {
+        let mut facts = sound();
+        let Daemon::Answers(snapshot) = &mut facts.daemon else { panic!("{:?}", facts.daemon) };
+        snapshot.episodes = vec![crate::snapshot::Episode {
+            id: "old".to_owned(),
+            state: EpisodeState::Waiting,
+            why: Some("Let PATCH through there, or set receiver.require_receipt = false".to_owned()),
+            sealed_at_wall: None,
+            again_in_s: None,
+            size_bytes: None,
+            sent_bytes: None,
+            bytes_per_s: None,
+            left_s: None,
+        }];
+        let now = facts.now;
+        facts.episodes.as_mut().unwrap().episodes =
+            vec![episode("new", SEALED, 0, now), episode("old", SEALED, hours, now)];
+        let row = rows(&facts).into_iter().find(|row| row.id == Id::Waiting).unwrap();
+        let says = "The daemon says of it: Let PATCH through there, or set receiver.require_receipt = false.";
+        // Of two that were sealed together it may be either.
+        assert!(hours == 0 || row.summary.ends_with(says), "{row:?}");
     }
 }
 

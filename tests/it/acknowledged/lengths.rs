@@ -1,0 +1,132 @@
+//! Whether a length vouches for what was sent, where an id is used again.
+
+use std::{
+    fs,
+    path::Path,
+    sync::mpsc,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use crate::support::{Reply, Sandbox, Scripted, Seen, each, eventually, names};
+
+/// A server that answers 200 to what it has an object of already, and shows its length.
+fn plain_server(overwrites: bool) -> Scripted {
+    plain_server_where(overwrites, |_| false)
+}
+
+/// The same, where the answer to some uploads that it stores is lost on its way.
+fn plain_server_where(overwrites: bool, is_lost: impl Fn(&Seen) -> bool + Send + Sync + 'static) -> Scripted {
+    let held = std::sync::Mutex::new(std::collections::HashMap::<String, usize>::new());
+    Scripted::new(move |seen, _| {
+        let mut held = held.lock().unwrap();
+        let there = held.get(&seen.id).copied();
+        if seen.head.starts_with("HEAD") {
+            return match there {
+                Some(length) => Reply::text(200, "", &"x".repeat(length)).without_body(),
+                None => Reply::empty(404),
+            };
+        }
+        if there.is_none() || overwrites {
+            held.insert(seen.id.clone(), seen.header("content-length").unwrap().parse().unwrap());
+        }
+        if there.is_none() && is_lost(seen) {
+            return Reply::hang_up();
+        }
+        Reply::empty(if there.is_none() { 201 } else { 200 })
+    })
+}
+
+#[test]
+fn a_length_does_not_vouch_for_another_recording_of_an_id_whose_first_was_as_long() {
+    let server = plain_server(false);
+    let sandbox = Sandbox::new(server.url());
+    let (first, mut second) = (crate::uploads::noise(200_000), crate::uploads::noise(200_000));
+    second.reverse();
+    recorded_as_long(&sandbox, &first);
+    let daemon = sandbox.daemon();
+    sandbox.wait_shipped("run-1");
+    recorded_as_long(&sandbox, &second);
+    eventually("it is told or shipped", || {
+        daemon.log().contains("so nothing tells whether this one is stored")
+            || sandbox.shipped("run-1~1").exists()
+    });
+    let lengths: Vec<_> =
+        server.seen().iter().filter_map(|seen| Some(seen.header("content-length")?.to_owned())).collect();
+    assert!(lengths.windows(2).all(|pair| pair[0] == pair[1]), "equal archives are what this is about");
+    assert_eq!(names(&sandbox.layout.shipped), ["run-1"]);
+    assert_eq!(names(&sandbox.layout.episodes), ["run-1"]);
+    // Under a name of its own it is delivered.
+    let [from, to] = ["run-1", "run-2"].map(|id| sandbox.layout.episodes.join(id));
+    rename(&from, &to);
+    sandbox.wait_shipped("run-2");
+}
+
+/// Seals `run-1` with the times of every other one that is made here: the digits of a time take
+/// more or fewer bytes in the archive.
+fn recorded_as_long(sandbox: &Sandbox, bytes: &[u8]) {
+    let made = sandbox.path("made");
+    fs::create_dir(&made).unwrap();
+    fill(&made, bytes);
+    rename(&made, &sandbox.layout.episodes.join("run-1"));
+}
+
+fn fill(made: &Path, bytes: &[u8]) {
+    for (name, bytes) in [("data.bin", bytes), ("done.marker", b"")] {
+        fs::write(made.join(name), bytes).unwrap();
+    }
+    let at = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    for path in [made.join("data.bin"), made.join("done.marker"), made.to_owned()] {
+        fs::File::open(path).unwrap().set_modified(at).unwrap();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "an operator renames as they like")]
+fn rename(from: &Path, to: &Path) {
+    fs::rename(from, to).unwrap();
+}
+
+#[test]
+fn a_length_vouches_for_another_recording_of_an_id_where_the_first_was_not_as_long() {
+    let server = plain_server(true);
+    let sandbox = Sandbox::new(server.url());
+    sandbox.seal("run-1", &[("data.bin", b"first")]);
+    let _daemon = sandbox.daemon();
+    sandbox.wait_shipped("run-1");
+    sandbox.seal("run-1", &[("data.bin", &crate::uploads::noise(10_000))]);
+    sandbox.wait_shipped("run-1~1");
+}
+
+#[test]
+fn a_length_does_not_vouch_for_what_was_corrected_or_recorded_anew_before_its_answer_came() {
+    each(&["corrected", "recorded anew"], |&how| {
+        // The answer is lost behind the correction.
+        let (corrected, correction) = mpsc::channel();
+        let correction = std::sync::Mutex::new(correction);
+        let (arrived, arrival) = mpsc::channel();
+        let server = plain_server_where(false, move |_| {
+            arrived.send(()).unwrap();
+            correction.lock().unwrap().recv_timeout(Duration::from_secs(60)).is_ok()
+        });
+        let sandbox = Sandbox::new(server.url());
+        let (first, mut second) = (crate::uploads::noise(200_000), crate::uploads::noise(200_000));
+        second.reverse();
+        recorded_as_long(&sandbox, &first);
+        let daemon = sandbox.daemon();
+        arrival.recv_timeout(Duration::from_secs(60)).unwrap();
+        let episode = sandbox.layout.episodes.join("run-1");
+        if how == "corrected" {
+            fs::remove_file(episode.join("done.marker")).unwrap();
+            fill(&episode, &second);
+        } else {
+            fs::remove_dir_all(&episode).unwrap();
+            recorded_as_long(&sandbox, &second);
+        }
+        corrected.send(()).unwrap();
+        eventually("it is told or shipped", || {
+            daemon.log().contains("so nothing tells whether this one is stored")
+                || sandbox.shipped("run-1").exists()
+        });
+        assert_eq!(names(&sandbox.layout.shipped), [""; 0], "{how}: {}", daemon.log());
+        assert_eq!(names(&sandbox.layout.episodes), ["run-1"], "{how}");
+    });
+}
