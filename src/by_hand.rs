@@ -106,7 +106,14 @@ pub fn moved(from: &Path, to: &Path, is_renamed: bool, quoted: impl Fn(&Path) ->
         return vec![format!("mv -nT {source} {}", quoted(to))];
     }
     let name = to.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let compared = |copy: &str| Some(format!("diff -r --no-dereference {source} {copy}"));
+    let compared = |copy: &str| {
+        let diff = format!("diff -r --no-dereference {source} {copy}");
+        // To diff(1) no two FIFOs, and no two sockets, are the same. Nothing else is left out of what it
+        // says, its own errors neither.
+        let same = r"'^File .* is a (fifo|socket) while file .* is a \1$'";
+        let others = format!("{{ LC_ALL=C {diff} | grep -vE {same}; }} 2>&1");
+        Some(format!("{{ test -z \"$({others})\" || {{ {diff}; false; }}; }}"))
+    };
     let mut commands = copied(from, to, &name, compared, &quoted);
     commands.extend([format!("rm -f {}", quoted(&from.join(MARKER))), format!("rm -r {source}")]);
     commands
@@ -121,6 +128,16 @@ pub fn is_renamed(from: &Path, to: &Path) -> bool {
         (Ok(here), Ok(there)) => here.is_renamed_to(there) && renames(from) && renames(to),
         (Err(_), _) | (_, Err(_)) => false,
     }
+}
+
+/// Whether a hidden name in `episodes/` is one of those that what is typed makes there for a while
+/// ([`restore`], [`copied`]).
+#[must_use]
+pub fn is_made_for_a_while(name: &str) -> bool {
+    let unpacked = name.strip_prefix(".unpacked-");
+    let copied = name.strip_prefix('.').and_then(|name| name.strip_suffix(".copy"));
+    unpacked.is_some_and(|rest| rest.len() == 6 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+        || copied.is_some_and(|stem| !stem.is_empty() && !stem.starts_with('.'))
 }
 
 /// What is typed to copy a folder to a name in `episodes/`, which the copy gets when it is whole and
@@ -209,5 +226,48 @@ mod tests {
         let (renamed, removed) = (at("mv -nT /episodes/.a.copy /episodes/a"), at("rm -r /shipped/a"));
         assert!(copied < compared && compared < renamed && renamed < removed, "{typed}");
         assert!(at("rm -f /shipped/a/done.marker") < removed, "{typed}");
+    }
+
+    #[test]
+    fn what_is_typed_moves_fifos_and_sockets_along_and_stops_where_the_copy_differs() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from a"), folder.path().join("to"));
+        fs::create_dir(&from).unwrap();
+        fs::write(from.join("data"), "recorded").unwrap();
+        fs::write(from.join(MARKER), "").unwrap();
+        let fifo = std::process::Command::new("mkfifo").arg(from.join("fifo")).status();
+        assert!(fifo.unwrap().success());
+        drop(std::os::unix::net::UnixListener::bind(from.join("socket")).unwrap());
+        let type_in = |commands: &[String]| {
+            let typed = std::process::Command::new("bash").args(["-c", &commands.join(" && ")]).output();
+            let typed = typed.unwrap();
+            (typed.status.success(), String::from_utf8_lossy(&typed.stdout).into_owned())
+        };
+        let mut commands = moved(&from, &to, false, crate::episode::shell_word);
+        // Something writes to the copy behind cp(1).
+        let copy = crate::episode::shell_word(&folder.path().join(".to.copy"));
+        commands.insert(2, format!("echo more >> {copy}/data"));
+        let (moved_on, said) = type_in(&commands);
+        assert!(!moved_on && said.contains("data"), "{said}");
+        assert!(from.join(MARKER).exists() && !to.exists());
+        commands.remove(2);
+        assert_eq!(type_in(&commands), (true, String::new()));
+        assert!(!from.exists() && to.join("fifo").exists() && to.join("socket").exists());
+        assert_eq!(fs::read(to.join("data")).unwrap(), b"recorded");
+    }
+
+    #[test]
+    fn what_is_made_for_a_while_is_known_by_its_name() {
+        for (name, is) in [
+            (".unpacked-aB3dE6", true),
+            (".run-7-1.copy", true),
+            (".unpacked-", false),
+            (".unpacked-aB3dE6-more", false),
+            (".copy", false),
+            ("run-7.copy", false),
+            (".recording", false),
+        ] {
+            assert_eq!(is_made_for_a_while(name), is, "{name}");
+        }
     }
 }

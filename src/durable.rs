@@ -38,6 +38,7 @@ mod at_work;
 mod copying;
 mod comparing;
 mod fitting;
+mod holes;
 mod inside;
 mod listed;
 mod moving;
@@ -51,6 +52,7 @@ mod spare;
 mod taking;
 mod trying;
 
+pub use at_work::who_is_at_work;
 pub use copying::{CannotHold, cannot_hold};
 pub use fitting::{NoRoom, bytes_of_copy, exceeds_the_disk, lacks_inodes, room_needed};
 pub use inside::{NotDurable, write_new_file_in};

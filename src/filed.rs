@@ -88,7 +88,8 @@ pub fn remove_this_receipt(episode: &Path, this: &ShippingReceipt) -> io::Result
     remove(episode, RECEIPT, ours::receipt, |found| found == this)
 }
 
-/// Changes what the age of a directory in `shipped/` is counted by, durably. Nothing is done where there is no receipt.
+/// Changes what the age of a directory in `shipped/` is counted by, durably. Nothing is done where
+/// there is no receipt, and where it is being removed by its age.
 ///
 /// # Errors
 /// As [`receipt`], and those of [`durable::write_record`].
@@ -101,11 +102,16 @@ pub fn note_aging_in_receipt(episode: &Path, note: &dyn Fn(&mut Aging)) -> io::R
 /// # Errors
 /// As [`note_aging_in_receipt`].
 pub fn note_in_receipt(episode: &Path, note: &dyn Fn(&mut ShippingReceipt)) -> io::Result<()> {
-    let Some((path, mut receipt)) = find(episode, RECEIPT, ours::receipt).map_err(io::Error::other)? else {
-        return Ok(());
-    };
-    note(&mut receipt);
-    write_over(&path, &receipt)
+    // Read and written in one: nothing that is filed anew meanwhile is taken back.
+    let noted = ages::file_anew(episode, || {
+        let Some((path, mut receipt)) = find(episode, RECEIPT, ours::receipt).map_err(io::Error::other)?
+        else {
+            return Ok(());
+        };
+        note(&mut receipt);
+        write_over(&path, &receipt)
+    });
+    noted.map(drop)
 }
 
 /// The same of one in `quarantine/`. Where there is no reason, or none that can be read, one is written, so that there is a place
@@ -114,6 +120,10 @@ pub fn note_in_receipt(episode: &Path, note: &dyn Fn(&mut ShippingReceipt)) -> i
 /// # Errors
 /// As [`write_reason`].
 pub fn note_aging_in_reason(episode: &Path, note: &dyn Fn(&mut Aging)) -> io::Result<()> {
+    ages::file_anew(episode, || try_note_aging_in_reason(episode, note)).map(drop)
+}
+
+fn try_note_aging_in_reason(episode: &Path, note: &dyn Fn(&mut Aging)) -> io::Result<()> {
     if let Some((path, mut reason)) = find(episode, REASON, ours::reason).map_err(io::Error::other)? {
         note(reason.aging.get_or_insert_default());
         return write_over(&path, &reason);

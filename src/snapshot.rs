@@ -18,7 +18,9 @@ mod totals;
 
 use serde::{Deserialize, Serialize};
 
-pub use episodes::{Counts, Episode, EpisodeState, OpenFile, OpenFiles, ShippedChange, Stranger, Strangers};
+pub use episodes::{
+    Counts, Episode, EpisodeState, LeftAside, OpenFile, OpenFiles, ShippedChange, Stranger, Strangers,
+};
 pub use hold::{Hold, Slowed, WEATHER_LASTS_S};
 pub use room::Room;
 pub use totals::{Attempts, Bucket, Histogram, Totals};
@@ -143,6 +145,9 @@ pub struct Snapshot {
     /// `episodes/` is not the folder that it was.
     #[serde(default)]
     pub archives_stranded: u64,
+    /// What is sealed and out of sight, since a move is at work in `episodes/`.
+    #[serde(default)]
+    pub left_aside: Option<LeftAside>,
     /// The first episode, printable, that was delivered and cannot be moved, since its stamps move
     /// again and again though what it packs to does not.
     #[serde(default)]
@@ -209,6 +214,7 @@ impl Snapshot {
             shipped_changed: Vec::new(),
             strangers: Strangers::default(),
             archives_stranded: 0,
+            left_aside: None,
             stamps_move: None,
             totals: Totals::default(),
         }

@@ -3,7 +3,7 @@
 //! Kept: contents, symlinks as symlinks; permission bits, mtimes in nanoseconds, FIFOs and `user.*` attributes where the other file
 //! system takes them (where not, that is logged), owner and group where we may give them. What it cannot hold at all is
 //! [`CannotHold`]. Hard links become files of their
-//! own, holes stay holes in steps of a buffer. Left out: the note by which the source was to go. Left out and logged: sockets and
+//! own, holes stay holes, and what is all zeros becomes one, in steps of a block. Left out: the note by which the source was to go. Left out and logged: sockets and
 //! devices. Not kept: other extended attributes
 //! (labels, capabilities, ACLs), which are rules of the place that they are in. Read by descriptors, without following a
 //! symlink or entering a mount.
@@ -29,6 +29,7 @@ use rustix::{
 
 use super::{
     fitting::{Claim, too_long},
+    holes::written,
     named,
     note::has_removal_note_in,
 };
@@ -287,11 +288,9 @@ impl<'a> Copier<'a> {
             if read == 0 {
                 break;
             }
-            let bytes = &self.buffer[..read];
-            // What is all zeros is left a hole.
-            if bytes.iter().any(|byte| *byte != 0) {
-                target.write_all_at(bytes, offset)?;
-                self.room.written(read as u64);
+            for bytes in written(&self.buffer[..read]) {
+                target.write_all_at(&self.buffer[bytes.clone()], offset + bytes.start as u64)?;
+                self.room.written(bytes.len() as u64);
             }
             offset += read as u64;
             self.progress.advance(read as u64);

@@ -27,7 +27,7 @@ use super::{
     at_work::alone,
     moving::put_back,
     named,
-    noted::{Guard, finish_removal, remove_where_it_stands},
+    noted::{Guard, finish_removal, is_being_removed, remove_where_it_stands},
     parent_of,
     renaming::rename_noreplace,
     spare::make_spare,
@@ -132,11 +132,15 @@ pub enum Leftovers {
 /// compared with its copy once more, gets its name back (or, where that was used again, a number behind it), for
 /// nobody knows what was written to it: it is moved again. What was being removed where it stands is removed.
 ///
-/// Only where no move is at work in the folder, of this process or of another.
+/// Only where no move is at work in the folder, of this process or of another. Where nothing was left,
+/// nothing is asked.
 ///
 /// # Errors
 /// The first one, after everything else was tried.
 pub fn finish_leftovers(folder: &Path, progress: &Progress) -> io::Result<Leftovers> {
+    if !has_leftovers(folder, progress)? {
+        return Ok(Leftovers::Finished);
+    }
     let Some(_alone) = alone(folder)? else { return Ok(Leftovers::InUse) };
     let mut first_error = Ok(Leftovers::Finished);
     for entry in std::fs::read_dir(folder)? {
@@ -154,6 +158,19 @@ pub fn finish_leftovers(folder: &Path, progress: &Progress) -> io::Result<Leftov
         first_error = done.and(first_error);
     }
     first_error
+}
+
+fn has_leftovers(folder: &Path, progress: &Progress) -> io::Result<bool> {
+    for entry in std::fs::read_dir(folder)? {
+        progress.step();
+        let entry = entry?;
+        let name = entry.file_name();
+        let is_ours = name_behind(ASIDE_PREFIX, &name).is_some() || is_scratch(&name.to_string_lossy());
+        if is_ours || is_being_removed(&entry.path()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether nothing in a directory keeps root itself from removing it (chattr(1)): what is copied first, and then cannot be removed,

@@ -9,7 +9,10 @@ use std::{
 use rustix::fs::{FileType, Mode, mknodat};
 
 use super::*;
-use crate::{layout::TRASH_PREFIX, open_files::Probe};
+use crate::{
+    layout::{AT_WORK, TRASH_PREFIX},
+    open_files::Probe,
+};
 
 fn quiet() -> Progress {
     Progress::default()
@@ -29,10 +32,12 @@ fn sandbox() -> (tempfile::TempDir, PathBuf, PathBuf) {
     (root, episode, shipped)
 }
 
+/// But for what is locked, which stays.
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .filter(|name| name != AT_WORK)
         .collect();
     names.sort();
     names

@@ -3,7 +3,7 @@
 
 use std::{fs, io, path::Path};
 
-use super::{Published, at_work::at_work, renaming::rename_noreplace};
+use super::{Published, renaming::rename_noreplace};
 use crate::layout::TRASH_PREFIX;
 
 /// What a trial move came to.
@@ -64,8 +64,7 @@ fn visitor(name: &str) -> Option<u32> {
 /// # Errors
 /// Those of mkdir(2), there too where it would be a copy, and of renameat2(2): nothing can be moved there.
 pub fn try_move(from: &Path, to: &Path, who: Trier) -> io::Result<Tried> {
-    // Where a shipper that starts puts them in order, what is tried may fail: it is tried again.
-    let _at_work = (at_work(from).ok(), at_work(to).ok());
+    // Where another shipper that starts puts them in order just now, this may fail: it is tried again.
     let (scratch, target) = (from.join(who.scratch("from")), to.join(who.scratch("to")));
     fs::create_dir(&scratch)?;
     let tried = match rename_noreplace(&scratch, &target) {

@@ -47,8 +47,8 @@ pub fn goes(directory: &Path, is_due: impl FnOnce() -> io::Result<bool>) -> io::
     }))
 }
 
-/// Writes a record anew in a directory that may be removed by its age. False where it is being
-/// removed, and nothing was written.
+/// Writes a record anew, or what is noted in it, in a directory that may be removed by its age. False
+/// where it is being removed, and nothing was written.
 ///
 /// # Errors
 /// Those of `write`.
@@ -103,7 +103,10 @@ fn into_io(error: TreeError) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::mpsc, time::Duration};
+
     use super::*;
+    use crate::records::{QuarantineReason, RELEASED};
 
     #[test]
     fn what_goes_by_its_age_is_not_filed_anew_and_what_was_filed_anew_does_not_go() {
@@ -114,5 +117,34 @@ mod tests {
         assert!(file_anew(other, || Ok(())).unwrap());
         drop(gone);
         assert!(file_anew(one, || Ok(())).unwrap());
+    }
+
+    #[test]
+    fn what_is_filed_anew_while_an_age_is_noted_is_not_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let reason = |status_code| QuarantineReason {
+            episode_id: None,
+            status_code: Some(status_code),
+            error: Some("too old".to_owned()),
+            body: serde_json::Value::Null,
+            verdict: None,
+            quarantined_at_wall: Some(RELEASED),
+            aging: None,
+        };
+        filed::write_reason(folder.path(), &reason(400), &[]).unwrap();
+        let (filed, is_filed) = mpsc::channel();
+        let anew = || {
+            file_anew(folder.path(), || filed::write_reason(folder.path(), &reason(412), &[])).unwrap();
+            let _ = filed.send(());
+        };
+        std::thread::scope(|threads| {
+            filed::note_aging_in_reason(folder.path(), &|_| {
+                threads.spawn(anew);
+                // Either it is filed before this comes to an end, or it waits for that.
+                let _ = is_filed.recv_timeout(Duration::from_millis(500));
+            })
+            .unwrap();
+        });
+        assert_eq!(filed::reason(folder.path()).unwrap().unwrap().status_code, Some(412));
     }
 }

@@ -148,7 +148,11 @@ pub async fn run(options: Options, transport: Transport, mut stop: Stop) -> anyh
     let tally = match Daemon::start(options, transport, &mut stop).await? {
         Some(mut daemon) => {
             let all_done = daemon.turn(&mut stop).await;
-            let (tally, robbed) = (daemon.machine.tally(), daemon.robbed.take());
+            let (mut tally, robbed) = (daemon.machine.tally(), daemon.robbed.take());
+            if let Some(left) = daemon.hands.workers.known.lore.left_aside() {
+                tally.transient_failures += left.count;
+                tally.unseen += left.count;
+            }
             daemon.end(all_done).await;
             robbed.map_or(Ok(tally), Err)?
         }

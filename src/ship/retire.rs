@@ -9,6 +9,10 @@
 //! Where it differs, its archive goes all the same: the receiver holds what was in it, so it is no last copy, whatever has the
 //! name by now.
 //!
+//! Where a copy of it stands in `shipped/` already, of a move that was killed, the receipt is written
+//! into that, over the one of that time, before the episode goes: an age is counted from the last
+//! delivery.
+//!
 //! Nothing gets here without a [`Proof`], and only `machine/verdict.rs` makes one. Killed anywhere on the way, the next start
 //! sends the archive again and comes back with another proof; after the move, it finds the receipt in `shipped/`, and looks
 //! whether what stands beside it is what was delivered (`proven.rs`).
@@ -24,7 +28,7 @@ use super::{
 use crate::{
     durable::{self, MoveChecked},
     episode::{EpisodeId, Fingerprint},
-    filed,
+    filed::{self, ages},
     filesystem::ground,
     layout::Layout,
     open_files::Probe,
@@ -133,10 +137,16 @@ fn try_retire(
     // Of a rejection that was not carried out: it was decided afresh since.
     filed::remove_reason(&episode)?;
     filed::write_receipt(&episode, &receipt, &spares)?;
-    // One whose receipt is of another delivery stays what it is.
+    // One whose receipt is of another delivery stays what it is. A copy of this content that was made
+    // before may have the receipt of an earlier delivery, and by that be due to be removed.
     let of_this = |copy: &Path| {
-        let receipt = filed::receipt(copy).unwrap_or_default();
-        Ok(receipt.is_some_and(|it| it.episode_id == *id && it.content_sha256 == facts.content_sha256))
+        let before = filed::receipt(copy).unwrap_or_default();
+        if durable::has_removal_note(copy)
+            || !before.is_some_and(|it| it.episode_id == *id && it.content_sha256 == facts.content_sha256)
+        {
+            return Ok(false);
+        }
+        ages::file_anew(copy, || filed::write_receipt(copy, &receipt, &layout.spares(&layout.shipped)))
     };
     match durable::move_unchanged(
         &episode,

@@ -1,5 +1,7 @@
 //! The episodes in a snapshot: how many of each kind, and the ones that are worth a look.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::records::WallTime;
@@ -146,4 +148,32 @@ pub struct ShippedChange {
     pub episode_id: String,
     /// Its folder's name in `shipped/`.
     pub folder: String,
+}
+
+/// Sealed episodes in `episodes/` that a killed process had put aside while it moved them, and that have
+/// no name again yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftAside {
+    /// How many.
+    pub count: u64,
+    /// The first of them.
+    pub first: String,
+    /// The command that shows what is at work there.
+    pub fix: String,
+}
+
+impl fmt::Display for LeftAside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { count, first, fix: _ } = self;
+        let (are, them) = match count {
+            1 => (format!("{first} is sealed, and"), "it"),
+            many => (format!("{many} episodes are sealed ({first} is one), and each is"), "them"),
+        };
+        write!(
+            f,
+            "{are} out of sight in episodes/ as .sealift-aside-*: a process that was killed had put {them} aside while it moved {them}, \
+             and another process is at work in that folder by now (sealift requeue, or another shipper), so that nothing is put in \
+             order there. What was not moved has its name back, and is shipped, once that has ended"
+        )
+    }
 }

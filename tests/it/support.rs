@@ -296,6 +296,8 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        // What is locked while something is copied, and stays.
+        .filter(|name| name != ".sealift-at-work")
         .collect();
     names.sort();
     names

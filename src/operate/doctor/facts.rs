@@ -301,6 +301,9 @@ pub(super) struct Episodes {
     pub(super) strangers: Vec<Stranger>,
     /// The receiver holds other content under these, or may; what it said.
     pub(super) conflicts: Vec<(EpisodeId, String)>,
+    /// Hidden folders that look like what a typed command makes for a while, and when each was last
+    /// written to at its top.
+    pub(super) broken_off: Vec<(String, WallTime)>,
     /// Names that something has, or had that was shipped or put aside: of those that a stranger or a conflict might be given.
     pub(super) taken: std::collections::HashSet<String>,
     /// Names in `episodes/` under which an episode was shipped within the day.

@@ -116,6 +116,9 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
     if let Some(id) = &snapshot.stamps_move {
         say(crate::snapshot::stamps_move(id), None);
     }
+    if let Some(left) = &snapshot.left_aside {
+        say(left.to_string(), Some(&left.fix));
+    }
     if snapshot.archives_stranded > 0 {
         let restart = hands.unit_to("restart");
         say(crate::snapshot::stranded(snapshot.archives_stranded), Some(&restart));

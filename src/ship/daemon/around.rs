@@ -3,6 +3,7 @@
 use std::io;
 
 use super::workers::{Workers, lock};
+use crate::snapshot::LeftAside;
 
 impl Workers {
     /// Archives that each may be a last copy, and are left alone: told when their number changes.
@@ -10,6 +11,15 @@ impl Workers {
         if self.known.lore.note_stranded(stranded) != stranded && stranded > 0 {
             tracing::warn!("{}", crate::snapshot::stranded(stranded));
         }
+    }
+
+    /// What is sealed and out of sight while a move is at work in `episodes/`: told when it comes to that.
+    pub(super) fn tell_left_aside(&self, left: Option<LeftAside>) {
+        let known = self.known.lore.left_aside().is_some();
+        if let Some(left) = left.as_ref().filter(|_| !known) {
+            tracing::warn!("{left}. To see what that is, type: {}", left.fix);
+        }
+        self.known.lore.note_left_aside(left);
     }
 
     /// A mount that is gone for a weekend is told of once, and not every five seconds.

@@ -15,7 +15,7 @@ use crate::{
     episode::printable,
     layout::Layout,
     scan::Scan,
-    snapshot::{MAX_STRANGERS, Room, Stranger, Strangers},
+    snapshot::{LeftAside, MAX_STRANGERS, Room, Stranger, Strangers},
 };
 
 /// Shared by the workers and the loop; never held across a disk operation.
@@ -25,6 +25,8 @@ pub(super) struct Lore {
     strangers: Mutex<Strangers>,
     /// How many archives have no episode beside them, and are left alone.
     stranded: AtomicU64,
+    /// What is sealed and out of sight.
+    left_aside: Mutex<Option<LeftAside>>,
     runway: Mutex<Runway>,
     packed_content_bytes: AtomicU64,
     /// How many the last clean-up found that will be deleted within a week; `None` before it.
@@ -73,6 +75,14 @@ impl Lore {
 
     pub(super) fn stranded(&self) -> u64 {
         self.stranded.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_left_aside(&self, left: Option<LeftAside>) {
+        *lock(&self.left_aside) = left;
+    }
+
+    pub(super) fn left_aside(&self) -> Option<LeftAside> {
+        lock(&self.left_aside).clone()
     }
 
     pub(super) fn looked(&self) -> Looked {

@@ -64,6 +64,7 @@ impl Daemon {
         snapshot.shipped_changed = self.hands.workers.known.changed.shown();
         snapshot.strangers = self.hands.workers.known.lore.strangers();
         snapshot.archives_stranded = self.hands.workers.known.lore.stranded();
+        snapshot.left_aside = self.hands.workers.known.lore.left_aside();
         snapshot.stamps_move = overview.stamps_move.as_ref().map(ToString::to_string);
         snapshot.totals = self.totals(&overview);
         snapshot.episodes_left_out = overview.left_out;

@@ -28,6 +28,11 @@ use crate::{
     trial::{self, Trial, Trier},
 };
 
+/// One pass has no later look: for so long it waits where a move is at work in `episodes/`, and
+/// something sealed is out of sight there.
+const WAIT_FOR_MOVES: Duration = Duration::from_secs(5);
+/// How often it looks meanwhile.
+const LOOK_FOR_MOVES: Duration = Duration::from_millis(250);
 /// How often the service manager hears of a long clean-up that moves.
 const EXTEND_EVERY: Duration = Duration::from_secs(1);
 /// And for how long from then it is to wait: as long as one call to a slow disk may take.
@@ -78,19 +83,48 @@ pub(super) async fn prepare(
     notifier: &mut Notifier,
     stop: &mut Stop,
 ) -> anyhow::Result<Option<Prepared>> {
-    let (doing, layout) = (Doing::default(), Arc::clone(layout));
+    let (doing, of_daemon) = (Doing::default(), Arc::clone(layout));
     let mut told = Told { steps: 0, moved: Instant::now(), quiet: false };
     let done = doing.clone();
-    let mut preparing = tokio::task::spawn_blocking(move || prepare_now(&layout, once, &done));
+    let mut preparing = tokio::task::spawn_blocking(move || prepare_now(&of_daemon, once, &done));
     loop {
         let look = Instant::now() + EXTEND_EVERY;
         tokio::select! {
             biased;
-            prepared = &mut preparing => return prepared.context("Failed to prepare")?.map(Some),
+            prepared = &mut preparing => {
+                let prepared = prepared.context("Failed to prepare")??;
+                return if once { wait_for_moves(prepared, layout, stop).await } else { Ok(Some(prepared)) };
+            }
             () = stop.called() => return Ok(None),
             () = tokio::time::sleep_until(look) => told.look(&doing, Instant::now(), notifier),
         }
     }
+}
+
+async fn wait_for_moves(
+    mut prepared: Prepared,
+    layout: &Arc<Layout>,
+    stop: &mut Stop,
+) -> anyhow::Result<Option<Prepared>> {
+    let until = Instant::now() + WAIT_FOR_MOVES;
+    while !prepared.leftovers.is_empty() {
+        let (layout, mut folders) = (Arc::clone(layout), std::mem::take(&mut prepared.leftovers));
+        let settled = tokio::task::spawn_blocking(move || {
+            let left = asides::settle(&layout, &mut folders, &Progress::default());
+            (left, folders)
+        });
+        let (left, folders) = settled.await.context("Failed to wait for moves")?;
+        prepared.leftovers = folders;
+        let look = Instant::now() + LOOK_FOR_MOVES;
+        if left.is_none() || look > until {
+            break;
+        }
+        tokio::select! {
+            () = stop.called() => return Ok(None),
+            () = tokio::time::sleep_until(look) => {}
+        }
+    }
+    Ok(Some(prepared))
 }
 
 impl Doing {

@@ -17,7 +17,7 @@ use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use super::{
     FreeBytes, KeepDays, asides, grounds::Grounds, idle::at_idle_priority, look_back::Changed, lore::Lore,
-    open_files::OpenFiles, start::finish_leftovers,
+    open_files::OpenFiles,
 };
 use crate::{
     clock, durable,
@@ -165,10 +165,7 @@ impl Workers {
         self.keep_spares();
         let has_outbox = self.have_all().is_ok();
         let mut leftovers = std::mem::take(&mut *lock(&self.known.leftovers));
-        if leftovers.contains(&self.layout.episodes) {
-            asides::finish(&self.layout, progress);
-        }
-        leftovers.retain(|folder| !finish_leftovers(folder, progress));
+        self.tell_left_aside(asides::settle(&self.layout, &mut leftovers, progress));
         *lock(&self.known.leftovers) = leftovers;
         self.known.changed.forget_what_is_gone();
         self.known.lore.note_room(&self.layout);

@@ -51,6 +51,12 @@ fn act_on(layout: &Layout, id: &EpisodeId, judged: Fingerprint) -> Moved {
     quarantine(layout, id, &too_old(judged), NOW, true, &no_content, &Progress::default())
 }
 
+/// How many episodes are in a folder.
+fn visible(folder: &Path) -> usize {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| !name.as_encoded_bytes().starts_with(b".")).count()
+}
+
 #[test]
 fn what_is_not_what_was_judged_is_not_moved() {
     let (_root, layout, id) = sandbox();
@@ -134,7 +140,7 @@ fn where_a_copy_of_it_is_in_quarantine_already_that_has_the_new_reason_before_th
     let reason = filed::reason(&there.path().join("a")).unwrap().unwrap();
     assert_eq!((reason.status_code, reason.quarantined_at_wall), (Some(412), Some(NOW)));
     assert_eq!(reason.aging.unwrap().announced_at_wall, None);
-    assert!(!layout.episode(&id).exists() && fs::read_dir(there.path()).unwrap().count() == 1);
+    assert!(!layout.episode(&id).exists() && visible(there.path()) == 1);
 }
 
 #[test]

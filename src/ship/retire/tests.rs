@@ -65,6 +65,12 @@ impl Sandbox {
     }
 }
 
+/// How many episodes are in a folder.
+fn visible(folder: &Path) -> usize {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| !name.as_encoded_bytes().starts_with(b".")).count()
+}
+
 #[test]
 fn a_delivered_episode_stands_in_shipped_with_its_receipt_and_its_archive_is_gone() {
     let a = sandbox();
@@ -228,7 +234,7 @@ fn across_file_systems_a_copy_with_a_receipt_of_this_delivery_is_the_one_and_ano
         assert!(copied.success());
         let to = there.path().join(if of_this { "a" } else { "a~1" });
         assert_eq!(a.retire(), Moved::To(to));
-        assert_eq!(fs::read_dir(there.path()).unwrap().count(), if of_this { 1 } else { 2 });
+        assert_eq!(visible(there.path()), if of_this { 1 } else { 2 });
         assert!(!a.layout.episode(&a.id).exists());
     }
 }
@@ -272,4 +278,34 @@ fn an_episode_that_is_not_ours_to_move_stays_whole_and_is_reported() {
     assert!(matches!(&moved, Moved::Failed(why) if why.contains("sudo chown -R ")), "{moved:?}");
     assert_eq!(fs::read(a.layout.episode(&a.id).join("data")).unwrap(), b"data");
     assert!(!a.outbox_is_empty());
+}
+
+#[test]
+fn where_a_copy_of_it_is_in_shipped_already_that_has_the_new_receipt_before_the_source_goes() {
+    let Ok(there) = tempfile::tempdir_in("/dev/shm") else { return };
+    let mut a = sandbox();
+    if fs::metadata(there.path()).unwrap().dev() == fs::metadata(&a.layout.episodes).unwrap().dev() {
+        assert!(std::env::var("CI").is_err(), "/dev/shm and the temporary folder are one file system");
+        return;
+    }
+    a.layout.shipped = there.path().to_owned();
+    let to = there.path().join("a");
+    assert_eq!(a.retire(), Moved::To(to.clone()));
+    // As `requeue --from shipped` leaves it that is killed before it has taken the source of its
+    // copy away, and as it was when it was delivered first, long ago.
+    filed::note_in_receipt(&to, &|receipt| {
+        receipt.delivered_at_wall = WallTime::from_unix_seconds(1_700_000_000);
+        receipt.receiver = "http://before/v1/episodes/a".to_owned();
+    })
+    .unwrap();
+    let copied = std::process::Command::new("cp").arg("-a").arg(&to).arg(a.layout.episode(&a.id)).status();
+    assert!(copied.unwrap().success());
+    let fingerprint = tree::fingerprint(&a.layout.episode(&a.id), &Progress::default()).unwrap();
+    let again = Retirement { fingerprint, ..a.retirement() };
+    assert_eq!(retire(&a.layout, &again, &content_of, &Progress::default()), Moved::To(to.clone()));
+    let receipt = filed::receipt(&to).unwrap().unwrap();
+    assert_eq!(receipt.delivered_at_wall, again.delivered_at);
+    assert_eq!(receipt.receiver, again.receiver);
+    assert_eq!(visible(there.path()), 1);
+    assert!(!a.layout.episode(&a.id).exists());
 }

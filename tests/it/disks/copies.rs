@@ -205,3 +205,99 @@ fn what_was_delivered_and_was_being_taken_away_is_not_sent_again_where_its_name_
     }
     assert!(!aside.exists() && visible(&sandbox.layout.episodes).is_empty());
 }
+
+#[test]
+fn what_was_rejected_and_was_being_taken_away_is_not_sent_again_where_its_name_was_used_again() {
+    let mended = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let takes_all = Arc::clone(&mended);
+    let server = Scripted::new(move |seen, _| match takes_all.load(std::sync::atomic::Ordering::Relaxed) {
+        true => Reply::stored(seen),
+        false => Reply::json(422, &json!({"type": "urn:sealift:too-large", "detail": "no"})),
+    });
+    let sandbox = Sandbox::new(server.url());
+    sandbox.seal("run-1", &[("data.bin", b"first")]);
+    sandbox.ship_once();
+    assert!(sandbox.quarantined("run-1").join("data.bin").exists());
+    // As a process leaves it that is killed while the source is aside.
+    let aside = sandbox.layout.episodes.join(".sealift-aside-0-run-1");
+    let copied =
+        std::process::Command::new("cp").arg("-a").arg(sandbox.quarantined("run-1")).arg(&aside).status();
+    assert!(copied.unwrap().success());
+    sandbox.seal("run-1", &[("data.bin", b"second")]);
+    mended.store(true, std::sync::atomic::Ordering::Relaxed);
+    let (code, tally) = sandbox.ship_once();
+    assert_eq!((code, &tally["shipped"]), (0, &json!(1)), "{tally}");
+    assert_eq!(visible(&sandbox.layout.shipped), ["run-1"]);
+    assert_eq!(visible(&sandbox.layout.quarantine), ["run-1"]);
+    assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), b"second");
+    assert_eq!(fs::read(sandbox.quarantined("run-1").join("data.bin")).unwrap(), b"first");
+    assert!(!aside.exists() && visible(&sandbox.layout.episodes).is_empty());
+}
+
+/// As `sealift requeue` is while it copies, or another shipper.
+fn at_work(folder: &Path) -> File {
+    let mut options = File::options();
+    let file =
+        options.create(true).truncate(false).read(true).write(true).open(folder.join(".sealift-at-work"));
+    let file = file.unwrap();
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockShared).unwrap();
+    file
+}
+
+#[test]
+fn what_is_sealed_and_aside_is_shown_while_a_move_is_at_work_and_is_shipped_when_that_has_ended() {
+    let server = receiver();
+    let sandbox = Sandbox::new(server.url());
+    let aside = sandbox.layout.episodes.join(".sealift-aside-0-run-1");
+    fs::create_dir_all(&aside).unwrap();
+    fs::write(aside.join("data.bin"), "sealed").unwrap();
+    fs::write(aside.join("done.marker"), "").unwrap();
+    let moving = at_work(&sandbox.layout.episodes);
+    let (code, tally) = sandbox.ship_once();
+    assert_eq!((code, &tally["transient_failures"], &tally["shipped"]), (1, &json!(1), &json!(0)), "{tally}");
+    assert!(aside.exists());
+
+    let daemon = sandbox.start(sandbox.command_with_config("ship", "[shipper]\nreconcile_interval_s = 1"));
+    let said = "run-1 is sealed, and out of sight in episodes/ as .sealift-aside-*";
+    daemon.wait_log(said);
+    let waiting = || {
+        let doctor = ask(&sandbox, "doctor");
+        doctor["checks"].as_array().unwrap().iter().find(|row| row["id"] == "waiting").unwrap().clone()
+    };
+    let row = waiting();
+    assert_eq!((&row["status"], &row["details"]["left_aside"]), (&json!("yellow"), &json!(1)), "{row}");
+    assert!(row["summary"].as_str().unwrap().starts_with(said), "{row}");
+    let fix = row["fix"].as_str().unwrap();
+    assert!(fix.starts_with("ps -o pid,stat,etime,args -p ") || fix.starts_with("lsof "), "{row}");
+    assert!(ask(&sandbox, "status")["problems"].to_string().contains(said));
+
+    drop(moving);
+    sandbox.wait_shipped("run-1");
+    assert!(!aside.exists());
+    eventually_within(PATIENCE, "the row is green", || waiting()["status"] == "green");
+}
+
+#[test]
+fn what_was_delivered_and_is_aside_goes_at_a_later_look_where_a_move_was_at_work_at_the_start() {
+    let server = receiver();
+    let sandbox = Sandbox::new(server.url());
+    sandbox.seal("run-1", &[("data.bin", b"first")]);
+    assert_eq!(sandbox.ship_once().0, 0);
+    let aside = sandbox.layout.episodes.join(".sealift-aside-0-run-1");
+    let copied =
+        std::process::Command::new("cp").arg("-a").arg(sandbox.shipped("run-1")).arg(&aside).status();
+    assert!(copied.unwrap().success());
+    sandbox.seal("run-1", &[("data.bin", b"second")]);
+    let moving = at_work(&sandbox.layout.episodes);
+    let daemon = sandbox.start(sandbox.command_with_config("ship", "[shipper]\nreconcile_interval_s = 1"));
+    sandbox.wait_shipped("run-1~1");
+    assert!(aside.exists());
+    // Its name is free by now: given back, it would be sent once more.
+    drop(moving);
+    daemon.wait_log("run-1 was delivered and copied to ");
+    eventually_within(PATIENCE, "it is gone", || !aside.exists());
+    let seen = server.seen();
+    assert_eq!(seen.iter().filter(|seen| seen.head.starts_with("PUT")).count(), 2);
+    assert_eq!(visible(&sandbox.layout.shipped), ["run-1", "run-1~1"]);
+    assert!(visible(&sandbox.layout.episodes).is_empty());
+}

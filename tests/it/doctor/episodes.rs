@@ -243,6 +243,21 @@ fn in_an_overlay_a_conflict_gets_its_other_name_when_it_is_whole_there() {
     assert!(host.sandbox.quarantined("run-1").join("run-1.tar.zst").exists());
 }
 
+#[test]
+fn what_a_typed_command_has_left_when_it_was_broken_off_is_shown_after_an_hour() {
+    let host = Host::sound();
+    let left = host.sandbox.layout.episodes.join(".unpacked-aB3dE6");
+    fs::create_dir(&left).unwrap();
+    assert_eq!(host.doctor().row("names")["status"], "green");
+    let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    fs::File::open(&left).unwrap().set_modified(long_ago).unwrap();
+    let row = host.doctor().row("names");
+    assert_eq!(row["status"], "yellow", "{row}");
+    assert!(row["summary"].as_str().unwrap().contains("for a while (.unpacked-aB3dE6)"), "{row}");
+    let typed = format!("rm -r {}", left.display());
+    assert!(row["fix"].as_str().unwrap().ends_with(&typed), "{row} {typed}");
+}
+
 fn quarantined(host: &Host, name: &str, days_ago: i64) {
     quarantined_as(host, name, name, days_ago);
 }

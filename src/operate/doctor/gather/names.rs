@@ -1,12 +1,13 @@
 //! Which names are taken, of those that what has to be renamed may be given.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use super::{DISK, within};
 use crate::{
-    by_hand::{is_taken, second_name},
+    by_hand::{is_made_for_a_while, is_taken, second_name},
     layout::Layout,
     operate::doctor::{facts::Episodes, words::tame},
+    records::WallTime,
 };
 
 /// So many are renamed by the fixes that are shown.
@@ -17,6 +18,8 @@ const MAX_NUMBER: usize = 10_000;
 /// A name that an episode had which was shipped is not free: the receiver holds that under it.
 pub(super) async fn look(layout: Option<&Layout>, episodes: &mut Option<Episodes>) {
     let (Some(layout), Some(found)) = (layout.cloned(), episodes) else { return };
+    let folder = layout.episodes.clone();
+    found.broken_off = within(DISK, move || made_for_a_while(&folder)).await.unwrap_or_default();
     let mut wanted = BTreeMap::<String, usize>::new();
     let strangers = found.strangers.iter().map(|stranger| tame(&stranger.name));
     let conflicts = found.conflicts.iter().map(|(id, _)| id.as_str().to_owned());
@@ -27,6 +30,19 @@ pub(super) async fn look(layout: Option<&Layout>, episodes: &mut Option<Episodes
         return;
     }
     found.taken = within(DISK, move || taken(&layout, &wanted)).await.unwrap_or_default();
+}
+
+fn made_for_a_while(episodes: &Path) -> Vec<(String, WallTime)> {
+    let entries = fs::read_dir(episodes).into_iter().flatten().flatten();
+    let mut found: Vec<_> = entries
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok().filter(|name| is_made_for_a_while(name))?;
+            let metadata = entry.metadata().ok().filter(fs::Metadata::is_dir)?;
+            Some((name, WallTime::from_unix_seconds(metadata.mtime())))
+        })
+        .collect();
+    found.sort();
+    found
 }
 
 /// Numbered, until as many are free as are wanted.
@@ -50,8 +66,6 @@ fn taken(layout: &Layout, wanted: &BTreeMap<String, usize>) -> std::collections:
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]

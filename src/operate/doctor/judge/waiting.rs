@@ -11,12 +11,13 @@ use crate::{
     operate::{
         doctor::{
             facts::{Daemon, Episode, Episodes, Facts},
-            row::{Id, Row},
+            row::{Id, Row, Status},
             words::{count, path, span},
         },
         status::words::{self, slowed, without_episode},
     },
     records::WallTime,
+    snapshot::Snapshot,
 };
 
 /// Recordings take hours; one in which nothing was written for so long was forgotten, or its recorder has died.
@@ -166,6 +167,23 @@ fn open_long(facts: &Facts, found: &Episodes) -> Row {
 }
 
 fn waiting(facts: &Facts, found: &Episodes) -> Row {
+    let row = seen_waiting(facts, found);
+    if row.status != Status::Green {
+        return row;
+    }
+    match &facts.daemon {
+        Daemon::Answers(snapshot) => left_aside(snapshot).unwrap_or(row),
+        _ => row,
+    }
+}
+
+/// What is sealed and has no name yet.
+fn left_aside(snapshot: &Snapshot) -> Option<Row> {
+    let left = snapshot.left_aside.as_ref()?;
+    Some(Row::yellow(Id::Waiting, format!("{left}."), left.fix.as_str()).with("left_aside", left.count))
+}
+
+fn seen_waiting(facts: &Facts, found: &Episodes) -> Row {
     let id = Id::Waiting;
     if let Some(row) = stranded(facts, found).or_else(|| being_removed(facts, found)) {
         return row;

@@ -15,9 +15,12 @@ use crate::{
         row::{Id, Row, Status},
         words::{path, tame, word},
     },
+    records::WallTime,
     scan::NoEpisode,
 };
 
+/// For so long a typed command may be at work on what it made, without a word.
+const MADE_FOR_A_WHILE_S: i64 = 3600;
 /// So many are named, each by itself.
 const MAX_NAMED: usize = 20;
 /// A folder whose recorder may still be writing by its path keeps its name until it was left alone for so long, minutes.
@@ -82,7 +85,8 @@ pub(super) fn names(facts: &Facts, found: &Episodes) -> Row {
     let (sealed, open): (Vec<_>, Vec<_>) = found.strangers.iter().partition(|stranger| stranger.sealed);
     let strangers: Vec<_> = sealed.iter().chain(&open).copied().collect();
     let Some(first) = strangers.first() else {
-        return Row::green(id, "Every name in episodes/ is an id.");
+        let green = || Row::green(id, "Every name in episodes/ is an id.");
+        return broken_off(facts, found).unwrap_or_else(green);
     };
     let summary = match strangers.len() {
         1 => "1 entry in episodes/ can be no episode".to_owned(),
@@ -104,6 +108,34 @@ pub(super) fn names(facts: &Facts, found: &Episodes) -> Row {
         Row::red(id, format!("{summary} It was sealed, and is not shipped."), fix)
     };
     row.with("count", strangers.len()).with("names", names).with("fixes", fixes)
+}
+
+/// What commands that were typed have left, where they were broken off. What each was made of is where it
+/// was: that goes last.
+fn broken_off(facts: &Facts, found: &Episodes) -> Option<Row> {
+    let since = |written: &WallTime| facts.now.unix_seconds() - written.unix_seconds();
+    let left = found.broken_off.iter().filter(|(_, written)| since(written) >= MADE_FOR_A_WHILE_S);
+    let left: Vec<_> = left.map(|(name, _)| name).collect();
+    let first = printable(left.first()?);
+    let (are, them) = match left.len() {
+        1 => ("1 hidden folder in episodes/ looks".to_owned(), "it is"),
+        n => (format!("{n} hidden folders in episodes/ look"), "each is"),
+    };
+    let summary = format!(
+        "{are} like what a command of the doctor, of verify or of requeue makes there for a while ({first}), and {them} left where that \
+         was broken off. What it was made of is where it was, so nothing is lost with it. Remove it, unless a recorder or such a command \
+         is at work on it: the command lists the processes that have something in it open."
+    );
+    let looked_at = |name: &&String| {
+        let folder = path(&found.folder.join(name.as_str()));
+        format!(
+            "lsof +D {folder}; ls -la {folder}  # where no process has it open, and no recorder made it: rm -r {folder}"
+        )
+    };
+    let fixes: Vec<_> = left.iter().take(MAX_NAMED).map(looked_at).collect();
+    let names: Vec<_> = left.iter().take(MAX_NAMED).map(|name| printable(name)).collect();
+    let row = Row::yellow(Id::Names, summary, fixes.first().cloned().unwrap_or_default());
+    Some(row.with("broken_off", names).with("fixes", fixes))
 }
 
 fn renamed(facts: &Facts, found: &Episodes, stranger: &Stranger, given: &mut HashSet<String>) -> Vec<String> {

@@ -1,0 +1,42 @@
+//! What of a file is written when it is copied: what is all zeros is left a hole, however small, so
+//! that a copy takes no more room than is claimed for it ([`super::fitting`]). Holes are not asked for
+//! (lseek(2), `SEEK_HOLE`): the copy is to be right where what that says is wrong.
+
+use std::ops::Range;
+
+/// The smallest hole of most file systems.
+const HOLE_BYTES: usize = 4096;
+
+/// Where a buffer has anything but zeros, in whole blocks from its beginning.
+pub(super) fn written(buffer: &[u8]) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    let mut start = 0;
+    for block in buffer.chunks(HOLE_BYTES) {
+        let end = start + block.len();
+        if block.iter().any(|byte| *byte != 0) {
+            match runs.last_mut() {
+                Some(run) if run.end == start => run.end = end,
+                _ => runs.push(start..end),
+            }
+        }
+        start = end;
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_beside_each_other_are_one_and_what_is_all_zeros_is_none() {
+        let mut buffer = vec![0; 5 * HOLE_BYTES + 100];
+        assert_eq!(written(&buffer), []);
+        for at in [0, HOLE_BYTES + 7, 3 * HOLE_BYTES, 5 * HOLE_BYTES + 99] {
+            buffer[at] = 1;
+        }
+        let (begin, end) = (0..2 * HOLE_BYTES, 5 * HOLE_BYTES..5 * HOLE_BYTES + 100);
+        assert_eq!(written(&buffer), [begin, 3 * HOLE_BYTES..4 * HOLE_BYTES, end]);
+        assert_eq!(written(&[]), []);
+    }
+}
