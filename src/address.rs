@@ -357,7 +357,11 @@ impl ExtraHeaders {
         pairs.flat_map(|(is_basic, behind)| {
             let unpadded = behind.trim_end_matches('=');
             let decoded = STANDARD_NO_PAD.decode(unpadded).ok().filter(|_| is_basic);
-            let decoded = decoded.and_then(|decoded| String::from_utf8(decoded).ok());
+            // Other clients write Latin-1 (RFC 7617, section 2.1).
+            let decoded = decoded.map(|decoded| match String::from_utf8(decoded) {
+                Ok(text) => text,
+                Err(other) => other.into_bytes().into_iter().map(char::from).collect(),
+            });
             let password = decoded.as_deref().and_then(|both| both.split_once(':'));
             let password = password.map(|(_, password)| password.to_owned());
             [Some(behind.to_owned()), Some(unpadded.to_owned()), password, decoded].into_iter().flatten()

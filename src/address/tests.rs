@@ -151,3 +151,28 @@ fn headers_are_filled_in_and_cannot_be_broken_out_of() {
         assert!(error.contains(words), "{error}");
     }
 }
+
+#[test]
+fn a_password_beyond_ascii_is_blotted_in_whatever_charset_it_was_encoded_and_however_it_is_written() {
+    let address = Address::parse("http://h").unwrap();
+    let password = "pässwörd-geheim1";
+    let latin_1: Vec<_> = password.chars().map(|c| u8::try_from(c).unwrap()).collect();
+    for encoded in [password.as_bytes(), &latin_1] {
+        let behind = STANDARD_NO_PAD.encode([b"user:", encoded].concat());
+        let header = ("Authorization".to_owned(), format!("Basic {behind}"));
+        let blot = address.blot(&ExtraHeaders::parse(&BTreeMap::from([header])).unwrap(), None);
+        for written in [
+            password.as_bytes(),
+            &latin_1,
+            br"p\u00e4ssw\u00f6rd-geheim1",
+            b"p&#228;ssw&#246;rd-geheim1",
+            b"p%C3%A4ssw%C3%B6rd%2dgeheim1",
+            b"p%25C3%25A4ssw%25C3%25B6rd-geheim1",
+            "p\u{fffd}ssw\u{fffd}rd-geheim1".as_bytes(),
+        ] {
+            let said = [b"no user:", written, b"."].concat();
+            let blotted = String::from_utf8(blot.body(said)).unwrap();
+            assert_eq!(blotted, "no \u{2026}.", "{}", String::from_utf8_lossy(written));
+        }
+    }
+}

@@ -81,6 +81,8 @@ pub enum Voucher {
     Length,
     /// The same, and another recording of that length had this id before: where that lies.
     LengthOfAnother(String),
+    /// The same, and whether there was another cannot be read; where, and why.
+    LengthUnread(String),
     /// No answer came through, and a HEAD of the same address then showed the archive's digest.
     Asked,
     /// A HEAD of the same address did not; what it showed, in words.

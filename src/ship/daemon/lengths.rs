@@ -43,11 +43,7 @@ impl Workers {
         match tokio::task::spawn_blocking(look).await.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(Some(filed)) => answer.voucher = Voucher::LengthOfAnother(filed),
             Ok(None) => {}
-            Err(error) => {
-                let why =
-                    format!("shows its length alone, and what had its id before cannot be read: {error}");
-                answer.voucher = Voucher::HeadFailed(why);
-            }
+            Err(error) => answer.voucher = Voucher::LengthUnread(error.to_string()),
         }
     }
 }
@@ -64,14 +60,15 @@ fn another_of_this_length(
         other.size_bytes == facts.size_bytes && other.content_sha256 != facts.content_sha256
     };
     let found = |place: &Path| Ok(Some(printable(&place.to_string_lossy())));
-    if filed::sidecar(layout, id)?.is_some_and(|waiting| is_another(&waiting.facts)) {
+    if at(&layout.sidecar(id), filed::sidecar(layout, id))?.is_some_and(|waiting| is_another(&waiting.facts))
+    {
         return found(&layout.archive(id));
     }
     for aside in filed_as(&layout.quarantine, id, progress)? {
         let beside_it = |path: PathBuf| aside.join(path.file_name().unwrap_or_default());
-        let Some(size_bytes) = length_of(&beside_it(layout.archive(id)))? else { continue };
+        let Some(size_bytes) = at(&aside, length_of(&beside_it(layout.archive(id))))? else { continue };
         // Without its sidecar it may be of any content.
-        let is_another = match filed::sidecar_at(&beside_it(layout.sidecar(id)), id)? {
+        let is_another = match at(&aside, filed::sidecar_at(&beside_it(layout.sidecar(id)), id))? {
             Some(sidecar) => is_another(&sidecar.facts),
             None => size_bytes == facts.size_bytes,
         };
@@ -80,7 +77,7 @@ fn another_of_this_length(
         }
     }
     for delivered in filed_as(&layout.shipped, id, progress)? {
-        let receipt = filed::receipt(&delivered).map_err(io::Error::other)?;
+        let receipt = at(&delivered, filed::receipt(&delivered))?;
         let receipt = receipt.filter(|receipt| receipt.episode_id == *id);
         let facts = receipt.map(|receipt| ArchiveFacts {
             sha256: receipt.sha256,
@@ -97,8 +94,14 @@ fn another_of_this_length(
 fn filed_as(folder: &Path, id: &EpisodeId, progress: &Progress) -> io::Result<Vec<PathBuf>> {
     match filed::filed_as(folder, id, progress) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        filed => filed,
+        filed => at(folder, filed),
     }
+}
+
+/// An error with its place and its cause in it.
+fn at<T, E: Into<anyhow::Error>>(place: &Path, result: Result<T, E>) -> io::Result<T> {
+    let place = || printable(&place.to_string_lossy());
+    result.map_err(|error| io::Error::other(format!("{}: {:#}", place(), error.into())))
 }
 
 /// The length of a regular file, bytes.

@@ -250,6 +250,15 @@ fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, t
                 );
                 Verdict::Conflict(refusal)
             }
+            // A fault of this host, and no sign of who answers.
+            (200, Voucher::LengthUnread(why)) if !trust.believe_bare_200 => {
+                let mut refusal = refusal(answer);
+                refusal.detail = format!(
+                    "answered 200 without a receipt, and a HEAD of the same address shows its length alone. Whether another \
+                     recording of that length had this id before is not known: {why}"
+                );
+                Verdict::Transient { refusal, retry_after_s: None }
+            }
             (200, Voucher::Status | Voucher::HeadDenies(_) | Voucher::HeadFailed(_))
                 if !trust.believe_bare_200 =>
             {
@@ -263,6 +272,7 @@ fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, t
                     | Voucher::Head
                     | Voucher::Length
                     | Voucher::LengthOfAnother(_)
+                    | Voucher::LengthUnread(_)
                     | Voucher::Asked
                     | Voucher::Early => String::new(),
                 };

@@ -130,3 +130,28 @@ fn a_length_does_not_vouch_for_what_was_corrected_or_recorded_anew_before_its_an
         assert_eq!(names(&sandbox.layout.episodes), ["run-1"], "{how}");
     });
 }
+
+#[test]
+fn what_had_an_id_before_and_cannot_be_read_is_waited_for_and_is_no_sign_of_a_wrong_address() {
+    let server = plain_server(false);
+    let sandbox = Sandbox::new(server.url());
+    let recorded = [("data.bin", b"recorded".as_slice())];
+    // It is held there by now, so that a length alone is to speak for it.
+    let other = Sandbox::new(server.url());
+    other.seal("run-1", &recorded);
+    assert_eq!(other.ship_once().0, 0);
+    let daemon = sandbox.daemon();
+    sandbox.seal("first", &recorded);
+    daemon.wait_log("shipped first");
+    let (shipped, aside) = (sandbox.layout.shipped.clone(), sandbox.path("aside"));
+    rename(&shipped, &aside);
+    fs::write(&shipped, "").unwrap();
+    sandbox.seal("run-1", &recorded);
+    // Asked a second time it was taken for a fault of the address.
+    let unread = format!("had this id before is not known: {}", shipped.display());
+    eventually("it is said twice", || daemon.log().matches(&unread).count() > 1);
+    rename(&shipped, &sandbox.path("file"));
+    rename(&aside, &shipped);
+    sandbox.wait_shipped("run-1");
+    assert!(!daemon.log().contains("this is no receiver"), "{}", daemon.log());
+}

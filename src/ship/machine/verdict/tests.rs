@@ -199,6 +199,7 @@ fn a_bare_200_is_believed_only_where_something_vouches_for_it_and_a_201_by_itsel
             (Voucher::Length, "delivered", "delivered"),
             (Voucher::Asked, "delivered", "delivered"),
             (Voucher::LengthOfAnother("/shipped/a".into()), "conflict", "delivered"),
+            (Voucher::LengthUnread("/shipped/a: EACCES".into()), "transient", "delivered"),
         ] {
             assert_eq!(vouched(200, body.clone(), voucher.clone(), cautious), expected, "{voucher:?}");
             assert_eq!(vouched(200, body.clone(), voucher.clone(), believing), believed, "{voucher:?}");
