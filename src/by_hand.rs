@@ -108,8 +108,8 @@ pub fn moved(from: &Path, to: &Path, is_renamed: bool, quoted: impl Fn(&Path) ->
     let name = to.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let compared = |copy: &str| {
         let diff = format!("diff -r --no-dereference {source} {copy}");
-        // To diff(1) no two FIFOs, and no two sockets, are the same. Nothing else is left out of what it
-        // says, its own errors neither.
+        // To diff(1) no two FIFOs, and no two sockets, are the same. Nothing else is left out of
+        // what it says, its own errors neither.
         let same = r"'^File .* is a (fifo|socket) while file .* is a \1$'";
         let others = format!("{{ LC_ALL=C {diff} | grep -vE {same}; }} 2>&1");
         Some(format!("{{ test -z \"$({others})\" || {{ {diff}; false; }}; }}"))

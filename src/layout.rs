@@ -10,7 +10,7 @@
 //!   quarantine/<id>/...          rejected, with quarantine_reason.json
 //!   .sealift/                    the lock, control.sock, spare files; nothing that a restart needs
 //!   episodes/, outbox/.sealift-spare-0 ...  the same, where that is another file system
-//!   .../.sealift-at-work         in each of these folders that was copied to or from: what is locked for that
+//!   .../.sealift-at-work         in each of these that was copied to or from: what is locked for it
 //! ```
 
 use std::{
@@ -42,8 +42,8 @@ pub const REMOVING: &str = ".sealift-removing";
 /// A file that is made and removed again in `episodes/`, for a running daemon to look at the episode whose name stands behind.
 pub const LOOK_PREFIX: &str = ".sealift-look-";
 
-/// A file that is locked, in a folder of ours, while a move copies to it or from it. It is empty, and
-/// stays.
+/// A file that is locked, in a folder of ours, while a move copies to it or from it. It is empty,
+/// and stays.
 pub const AT_WORK: &str = ".sealift-at-work";
 
 /// A small file that is kept for a full disk, in a folder that is on another one than `.sealift/`.

@@ -3,18 +3,18 @@
 //! which a folder is shared.
 //!
 //! ```text
-//!  a move by copying   flock(2), shared, for the folder that it copies to and for the one that it takes from
+//!  a move by copying   flock(2), shared, for the folder it copies to and for the one it takes from
 //!  a start             flock(2), exclusive: where it is not granted, what lies there is looked at later
 //! ```
 //!
 //! What is locked is `.sealift-at-work` in the folder, which is made when it is first needed, and
-//! stays. The folder itself is not: a backup, say, is told to lock that (`flock episodes/ rsync ...`).
-//! Where there can be no such file (a folder that may not be written to, a full disk, another thing
-//! of its name), and on what other hosts write to as well, where a file's lock asks the server, the
+//! stays. The folder itself is not: a backup, say, is told to lock that (flock(1)). Where there
+//! can be no such file (a folder that may not be written to, a full disk, another thing of its
+//! name), and on what other hosts write to as well, where a file's lock asks the server, the
 //! folder itself is locked.
 //!
-//! flock(2) ends with its process, however that ends, and a rename does not change what it holds. It
-//! is known to this host alone: two hosts must not share a folder (docs/configuration.md).
+//! flock(2) ends with its process, however that ends, and a rename does not change what it holds.
+//! It is known to this host alone: two hosts must not share a folder (docs/configuration.md).
 
 use std::{
     fs::{File, Metadata, OpenOptions, Permissions},
@@ -46,8 +46,9 @@ pub(super) fn at_work(folder: &Path) -> io::Result<AtWork> {
     shared(&path, file)
 }
 
-/// For what is built in a folder that may be no shipper's: what is locked is not made for that. Where it
-/// was never needed before, a start may take the scratch away: building ends with an error then.
+/// For what is built in a folder that may be no shipper's: what is locked is not made for that.
+/// Where it was never needed before, a start may take the scratch away: building ends with an
+/// error then.
 ///
 /// # Errors
 /// As [`at_work`].
@@ -125,8 +126,8 @@ fn opened(path: &Path, write: bool) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
-/// Of whoever the folder is of, and for whoever may read and write that: `sudo sealift requeue` may be
-/// the first that needs it.
+/// It belongs to the owner of the folder, and who may read or write that may do so here: `sudo
+/// sealift requeue` may be the first that needs it.
 fn made(folder: &Path, path: &Path) -> io::Result<File> {
     let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
     let file = match made {
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_may_use_the_folder_may_use_what_is_locked_for_it() {
+    fn what_is_locked_for_a_folder_has_its_owner_and_its_permissions() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o770)).unwrap();
         drop(at_work(folder.path()).unwrap());

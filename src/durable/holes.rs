@@ -1,6 +1,6 @@
-//! What of a file is written when it is copied: what is all zeros is left a hole, however small, so
-//! that a copy takes no more room than is claimed for it ([`super::fitting`]). Holes are not asked for
-//! (lseek(2), `SEEK_HOLE`): the copy is to be right where what that says is wrong.
+//! What of a file is written when it is copied: what is all zeros is left a hole, however small,
+//! so that a copy takes no more room than is claimed for it ([`super::fitting`]). Holes are not
+//! asked for (lseek(2), `SEEK_HOLE`): the copy is to be right where what that says is wrong.
 
 use std::ops::Range;
 

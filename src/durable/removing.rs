@@ -132,8 +132,8 @@ pub enum Leftovers {
 /// compared with its copy once more, gets its name back (or, where that was used again, a number behind it), for
 /// nobody knows what was written to it: it is moved again. What was being removed where it stands is removed.
 ///
-/// Only where no move is at work in the folder, of this process or of another. Where nothing was left,
-/// nothing is asked.
+/// Only where no move is at work in the folder, of this process or of another. Where nothing was
+/// left, nothing is asked.
 ///
 /// # Errors
 /// The first one, after everything else was tried.

@@ -1,8 +1,9 @@
 //! Going on with a move across file systems whose process was killed while its source was aside.
 //!
-//! Such a source goes, as it would have gone, where its copy has all of it. Given its name back it would
-//! be sent once more, and where that was used again it would come back under a number, and be another
-//! episode. Where there is no such copy it has its name back all the same, and the way begins again.
+//! Such a source goes, as it would have gone, where its copy has all of it. Given its name back it
+//! would be sent once more, and where that was used again it would come back under a number, and
+//! be another episode. Where there is no such copy it has its name back all the same, and the way
+//! begins again.
 //!
 //! ```text
 //!  .sealift-aside-n-name ▸ open? ▸ its copy, byte for byte? ▸ open? changed? ──rename──▶ .sealift-trash-n-name ▸ fsync ▸ open? changed? ▸ removed

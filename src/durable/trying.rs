@@ -64,7 +64,8 @@ fn visitor(name: &str) -> Option<u32> {
 /// # Errors
 /// Those of mkdir(2), there too where it would be a copy, and of renameat2(2): nothing can be moved there.
 pub fn try_move(from: &Path, to: &Path, who: Trier) -> io::Result<Tried> {
-    // Where another shipper that starts puts them in order just now, this may fail: it is tried again.
+    // Where another shipper that starts puts them in order just now, this may fail: it is tried
+    // again.
     let (scratch, target) = (from.join(who.scratch("from")), to.join(who.scratch("to")));
     fs::create_dir(&scratch)?;
     let tried = match rename_noreplace(&scratch, &target) {

@@ -47,8 +47,8 @@ pub fn goes(directory: &Path, is_due: impl FnOnce() -> io::Result<bool>) -> io::
     }))
 }
 
-/// Writes a record anew, or what is noted in it, in a directory that may be removed by its age. False
-/// where it is being removed, and nothing was written.
+/// Writes a record anew, or what is noted in it, in a directory that may be removed by its age.
+/// False where it is being removed, and nothing was written.
 ///
 /// # Errors
 /// Those of `write`.

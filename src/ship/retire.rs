@@ -9,9 +9,9 @@
 //! Where it differs, its archive goes all the same: the receiver holds what was in it, so it is no last copy, whatever has the
 //! name by now.
 //!
-//! Where a copy of it stands in `shipped/` already, of a move that was killed, the receipt is written
-//! into that, over the one of that time, before the episode goes: an age is counted from the last
-//! delivery.
+//! Where a copy of it stands in `shipped/` already, of a move that was killed, the receipt is
+//! written into that, over the one of that time, before the episode goes: an age is counted from
+//! the last delivery.
 //!
 //! Nothing gets here without a [`Proof`], and only `machine/verdict.rs` makes one. Killed anywhere on the way, the next start
 //! sends the archive again and comes back with another proof; after the move, it finds the receipt in `shipped/`, and looks
@@ -137,8 +137,8 @@ fn try_retire(
     // Of a rejection that was not carried out: it was decided afresh since.
     filed::remove_reason(&episode)?;
     filed::write_receipt(&episode, &receipt, &spares)?;
-    // One whose receipt is of another delivery stays what it is. A copy of this content that was made
-    // before may have the receipt of an earlier delivery, and by that be due to be removed.
+    // One whose receipt is of another delivery stays what it is. A copy of this content that was
+    // made before may have the receipt of an earlier delivery, and by that be due to be removed.
     let of_this = |copy: &Path| {
         let before = filed::receipt(copy).unwrap_or_default();
         if durable::has_removal_note(copy)

@@ -150,8 +150,8 @@ pub struct ShippedChange {
     pub folder: String,
 }
 
-/// Sealed episodes in `episodes/` that a killed process had put aside while it moved them, and that have
-/// no name again yet.
+/// Sealed episodes in `episodes/` that a killed process had put aside while it moved them, and
+/// that have no name again yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftAside {
     /// How many.

@@ -13,7 +13,8 @@ impl Workers {
         }
     }
 
-    /// What is sealed and out of sight while a move is at work in `episodes/`: told when it comes to that.
+    /// What is sealed and out of sight while a move is at work in `episodes/`: told when it comes
+    /// to that.
     pub(super) fn tell_left_aside(&self, left: Option<LeftAside>) {
         let known = self.known.lore.left_aside().is_some();
         if let Some(left) = left.as_ref().filter(|_| !known) {

@@ -1,11 +1,12 @@
-//! What was delivered and copied to `shipped/`, or rejected and copied to `quarantine/`, and was being
-//! taken out of `episodes/` when the process was killed: it goes, as it would have gone. Given its name
-//! back it would be sent once more, and where that was used again since it would be another episode.
+//! What was delivered and copied to `shipped/`, or rejected and copied to `quarantine/`, and was
+//! being taken out of `episodes/` when the process was killed: it goes, as it would have gone.
+//! Given its name back it would be sent once more, and where that was used again since it would be
+//! another episode.
 //!
 //! ```text
 //!  .sealift-aside-n-name ── its copy has our record and every byte ──▶ removed
-//!          │      └────── no such copy, or a file of it is open ──▶ name[~n], and the way begins again
-//!          └ a move is at work in the folder (sealift requeue, another shipper): it stays, and is told
+//!          │      └───── no such copy, or a file of it is open ──▶ name[~n], the way begins again
+//!          └ a move is at work in the folder (requeue, another shipper): it stays, and is told
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -51,8 +52,8 @@ pub(super) fn finish(layout: &Layout, progress: &Progress) {
     }
 }
 
-/// Puts in order what killed processes have left in these folders, of which those remain where a move
-/// is at work. Returns what is sealed and out of sight meanwhile.
+/// Puts in order what killed processes have left in these folders, of which those remain where a
+/// move is at work. Returns what is sealed and out of sight meanwhile.
 pub(super) fn settle(layout: &Layout, folders: &mut Vec<PathBuf>, progress: &Progress) -> Option<LeftAside> {
     if folders.contains(&layout.episodes) {
         finish(layout, progress);

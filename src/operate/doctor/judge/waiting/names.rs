@@ -110,8 +110,8 @@ pub(super) fn names(facts: &Facts, found: &Episodes) -> Row {
     row.with("count", strangers.len()).with("names", names).with("fixes", fixes)
 }
 
-/// What commands that were typed have left, where they were broken off. What each was made of is where it
-/// was: that goes last.
+/// What commands that were typed have left, where they were broken off. What each was made of is
+/// where it was: that goes last.
 fn broken_off(facts: &Facts, found: &Episodes) -> Option<Row> {
     let since = |written: &WallTime| facts.now.unix_seconds() - written.unix_seconds();
     let left = found.broken_off.iter().filter(|(_, written)| since(written) >= MADE_FOR_A_WHILE_S);
