@@ -43,12 +43,30 @@ pub(super) struct AtWork {
 /// in order, or another program holds such a lock on it.
 pub(super) fn at_work(folder: &Path) -> io::Result<AtWork> {
     let (path, file) = lockable(folder)?;
+    shared(&path, file)
+}
+
+/// For what is built in a folder that may be no shipper's: what is locked is not made for that. Where it
+/// was never needed before, a start may take the scratch away: building ends with an error then.
+///
+/// # Errors
+/// As [`at_work`].
+pub(super) fn at_work_where_known(folder: &Path) -> io::Result<Option<AtWork>> {
+    if shared_between_hosts(folder).is_some() {
+        return at_work(folder).map(Some);
+    }
+    let path = folder.join(AT_WORK);
+    let file = opened(&path, true).or_else(|_| opened(&path, false));
+    file.ok().map(|file| shared(&path, file)).transpose()
+}
+
+fn shared(path: &Path, file: File) -> io::Result<AtWork> {
     locked(file, FlockOperation::NonBlockingLockShared).ok_or_else(|| {
         let why =
             format!(
                 "{0} is locked (flock) by another process: a shipper that has just started and puts the folder in order, or a program \
                  that takes such a lock (lsof {0}). It goes on once that has ended",
-                shown(&path)
+                shown(path)
             );
         io::Error::new(io::ErrorKind::ResourceBusy, why)
     })

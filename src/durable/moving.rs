@@ -34,7 +34,7 @@ use rustix::io::Errno;
 
 use super::{
     Published,
-    at_work::at_work,
+    at_work::{at_work, at_work_where_known},
     comparing, copying,
     fitting::Claim,
     named, parent_of,
@@ -172,7 +172,7 @@ pub fn build_directory(
     progress: &Progress,
 ) -> io::Result<PathBuf> {
     let name = Name::numbered(folder, name);
-    let _at_work = at_work(folder)?;
+    let _at_work = at_work_where_known(folder)?;
     let scratch = scratch_directory(folder, OsStr::new(name.name), BUILT_MODE)
         .map_err(|error| named(folder, &error))?;
     let built = fill(&scratch).and_then(|()| sync_folder(&scratch)).and_then(|()| name.take(&scratch));

@@ -404,6 +404,7 @@ fn a_directory_is_built_out_of_sight_and_takes_no_name() {
     let fail = |scratch: &Path| fs::write(scratch.join("none/x"), "x");
     build_directory(folder.path(), "a", fail, &quiet()).unwrap_err();
     assert_eq!(names(folder.path()), ["a", "a~1"]);
+    assert!(!folder.path().join(AT_WORK).exists(), "it may be a user's folder");
 }
 
 #[test]

@@ -110,7 +110,12 @@ pub fn moves_later(error: &io::Error, episodes: &Path, folder: &Path) -> String 
     let there = shell_word(folder);
     if durable::room_needed(error).is_some() {
         let df = if durable::lacks_inodes(error) { "df -i" } else { "df -h" };
-        return format!(". It moves by itself when there is room. {TYPE}{df} {there}");
+        let never = if durable::exceeds_the_disk(error) {
+            " That is more than the whole disk holds: give it a larger one, or set another folder."
+        } else {
+            ""
+        };
+        return format!(".{never} It moves by itself when there is room. {TYPE}{df} {there}");
     }
     let (of_folder, of_episodes) = (used_up(folder, error), used_up(episodes, error));
     let what = if of_folder.is_empty() { of_episodes } else { of_folder };

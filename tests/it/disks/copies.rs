@@ -88,7 +88,8 @@ fn what_cannot_fit_where_it_is_to_go_is_not_copied_and_small_ones_go_on() {
         let said = format!("but it cannot be moved to {}: a copy of it takes 126", folder.display());
         daemon.wait_log(&said);
         daemon.wait_log(&format!(
-            " bytes on the disk of {}, where 8388608 are free, so none is begun",
+            " bytes on the disk of {}, where 8388608 are free, so none is begun. That is more than the whole disk holds: give it a larger \
+             one, or set another folder. It moves by itself when there is room. Type: df -h ",
             folder.display()
         ));
     }
