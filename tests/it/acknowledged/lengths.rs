@@ -97,6 +97,7 @@ fn a_length_vouches_for_another_recording_of_an_id_where_the_first_was_not_as_lo
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a recorder corrects, and an operator removes")]
 fn a_length_does_not_vouch_for_what_was_corrected_or_recorded_anew_before_its_answer_came() {
     each(&["corrected", "recorded anew"], |&how| {
         // The answer is lost behind the correction.
