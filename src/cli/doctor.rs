@@ -44,10 +44,13 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     let file = args.source.file(enough);
     let mut given = RawConfig::default();
     given.shipper.data_dir.clone_from(&args.source.data);
+    let receiver = args.destination.receiver.as_deref();
+    let receiver = receiver.map(|url| as_typed("--receiver", address::shown(url).into()));
     let question = Question {
         given: absolute(given),
         raw: destination::configuration(&args.source, &args.destination).map(absolute),
-        options: options(&args.source, &args.destination, file.as_deref()),
+        options: options(&args.source, file.as_deref()),
+        receiver: receiver.unwrap_or_default(),
         file,
         since: args.since,
     };
@@ -75,18 +78,18 @@ fn absolute(mut raw: RawConfig) -> RawConfig {
     raw
 }
 
-/// What was given on this command line, so that another command means the same. sudo keeps no variable that names the file.
-fn options(source: &Source, destination: &Destination, file: Option<&Path>) -> String {
+/// What was given on this command line of the folders, so that another command means the same. sudo keeps no variable that names the
+/// file.
+fn options(source: &Source, file: Option<&Path>) -> String {
     let file = source.config.as_deref().or(file.filter(|file| *file != Path::new(DEFAULT_FILE)));
     let path = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).into_os_string();
-    let given: [(&str, Option<OsString>); 3] = [
-        ("--config", file.map(path)),
-        ("--data", source.data.as_deref().map(path)),
-        ("--receiver", destination.receiver.as_deref().map(|url| address::shown(url).into())),
-    ];
-    let given =
-        given.into_iter().filter_map(|(option, value)| Some(format!("{option} {}", shell_word(&value?))));
+    let given = [("--config", file.map(path)), ("--data", source.data.as_deref().map(path))];
+    let given = given.into_iter().filter_map(|(option, value)| Some(as_typed(option, value?)));
     given.collect::<Vec<_>>().join(" ")
+}
+
+fn as_typed(option: &str, value: OsString) -> String {
+    format!("{option} {}", shell_word(&value))
 }
 
 /// A number and a unit.

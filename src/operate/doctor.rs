@@ -35,6 +35,8 @@ pub struct Question {
     pub since: Duration,
     /// What the command line said, as words of a shell: other commands are shown with the same.
     pub options: String,
+    /// The same of the receiver, which not each command asks.
+    pub receiver: String,
 }
 
 /// Looks at everything, and says what is wrong. Takes under five seconds, whatever hangs.

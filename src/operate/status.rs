@@ -139,6 +139,7 @@ async fn hands(question: &Question, pid: Option<u32>, memory: &mut Memory) -> Ha
         has_unit,
         daemon_pid,
         options: question.options.clone(),
+        receiver: String::new(),
         file: None,
     }
 }

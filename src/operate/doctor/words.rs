@@ -15,9 +15,14 @@ pub(in crate::operate) struct Hands {
     pub(in crate::operate) daemon_pid: Option<u32>,
     /// What to give to another `sealift` command so that it means the same: `--config FILE` and so on, as words of a shell.
     pub(in crate::operate) options: String,
+    /// The same for those that talk to a receiver: `--receiver URL`, or nothing.
+    pub(in crate::operate) receiver: String,
     /// The configuration file, where there is or should be one.
     pub(in crate::operate) file: Option<std::path::PathBuf>,
 }
+
+/// Commands of ours that have no `--receiver`.
+const ASK_NO_RECEIVER: [&str; 2] = ["status", "trace"];
 
 impl Hands {
     /// A command that takes root.
@@ -49,8 +54,10 @@ impl Hands {
 
     /// `sealift COMMAND`, about the same folders and the same receiver.
     pub(in crate::operate) fn sealift(&self, command: &str) -> String {
-        let space = if self.options.is_empty() { "" } else { " " };
-        format!("sealift {command}{space}{}", self.options)
+        let name = command.split(' ').next().unwrap_or_default();
+        let receiver = if ASK_NO_RECEIVER.contains(&name) { "" } else { &self.receiver };
+        let words = ["sealift", command, &self.options, receiver];
+        words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
     /// Opens a file in an editor.
@@ -209,6 +216,7 @@ mod tests {
             has_unit: false,
             daemon_pid: None,
             options: String::new(),
+            receiver: String::new(),
             file: None,
         };
         for (said, by_root) in [
@@ -272,6 +280,7 @@ mod tests {
             has_unit: true,
             daemon_pid: None,
             options: "--data /d".to_owned(),
+            receiver: String::new(),
             file: None,
         };
         assert_eq!(hands.unit_to("start"), "sudo systemctl start sealift.service");
@@ -287,5 +296,10 @@ mod tests {
         assert_eq!(hands.edit(Path::new("/etc/a b")), "sudoedit '/etc/a b'");
         let hands = Hands { root: true, ..hands };
         assert_eq!(hands.edit(Path::new("/etc/a")), "\"${EDITOR:-vi}\" /etc/a");
+        let hands = Hands { receiver: "--receiver http://r".to_owned(), ..hands };
+        assert_eq!(hands.sealift("doctor"), "sealift doctor --data /d --receiver http://r");
+        // They have no such option.
+        assert_eq!(hands.sealift("status"), "sealift status --data /d");
+        assert_eq!(hands.sealift("trace run-1"), "sealift trace run-1 --data /d");
     }
 }

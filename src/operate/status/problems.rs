@@ -242,6 +242,7 @@ mod tests {
             has_unit: true,
             daemon_pid: None,
             options: "--data /d".to_owned(),
+            receiver: String::new(),
             file: None,
         }
     }

@@ -54,6 +54,7 @@ pub(super) async fn gather(question: &Question) -> Facts {
         has_unit: false,
         daemon_pid: None,
         options: question.options.clone(),
+        receiver: question.receiver.clone(),
         file: question.file.clone(),
     };
     let ask_journal =

@@ -62,7 +62,9 @@ pub(super) fn read(question: &Question) -> Read {
         .or_else(|_| none.doctor())
         .unwrap_or(DoctorConfig { unit: "sealift.service".to_owned(), update_command: None });
     if let Some(error) = wrong.filter(|_| facts.problem.is_none()) {
-        facts.problem = Some(problem(&error, question.file.is_none() && question.options.is_empty()));
+        let is_nothing_set =
+            question.file.is_none() && question.options.is_empty() && question.receiver.is_empty();
+        facts.problem = Some(problem(&error, is_nothing_set));
     }
     if let Some((config, _)) = &receiver
         && let Err(error) = Address::parse(&config.url)

@@ -43,6 +43,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
             has_unit: true,
             daemon_pid: Some(7),
             options: "--data /d".to_owned(),
+            receiver: String::new(),
             file: Some(PathBuf::from("/etc/sealift/sealift.toml")),
         },
         settings: Settings {
