@@ -311,8 +311,11 @@ fn written_to_while_it_is_packed_it_is_packed_again_as_it_is() {
     let ship = sandbox.command_with_config("ship", EACH_SECOND);
     let how = "inject=read:delay_enter=2000000:when=1";
     let daemon = sandbox.start(traced(&sandbox, &ship, &data, "read", how));
+    let more = sandbox.path("more");
+    fs::write(&more, b"recorded, and more").unwrap();
     eventually("it is read", || has_open(daemon.pid(), &data));
-    fs::write(&data, b"recorded, and more").unwrap();
+    // As editors save. A file that is open for writing just then would be waited for instead.
+    fs::rename(&more, &data).unwrap();
     sandbox.wait_shipped("run-1");
     daemon.wait_log("run-1 is sealed but not at rest");
     assert_eq!(content_of(&fs::read(sandbox.stored("run-1")).unwrap(), "data.bin"), b"recorded, and more");
