@@ -6,6 +6,9 @@
 //!  shipped/<id>[~n]     HEAD: missing ──────┘    (pure)             └─▶ episodes/<id>, then the receipt goes
 //! ```
 //!
+//! What was named and was written to since it was delivered comes back out of `shipped/` as well, with its receipt: no answer of
+//! the receiver is about what was written.
+//!
 //! With the daemon and without it, as its user or as one of the shared group: nothing here holds its lock. A folder is moved by
 //! one rename that takes no name that is in use; where that is another file system, as every other move (`durable`). Our record
 //! goes after the move, since it says nothing in `episodes/`: killed in between, the episode is in the queue, and what is left of
@@ -130,7 +133,11 @@ enum Record {
     /// `None` where there is no reason of ours.
     Rejected(Option<QuarantineReason>),
     Conflict,
+    /// It is lost, and with it what this says.
     Delivered(ShippingReceipt),
+    /// Written to since it was delivered. Its receipt goes with it: it says what the receiver may hold under this name, where only
+    /// a length tells the two apart (`daemon/lengths.rs`).
+    WrittenTo,
 }
 
 impl Candidate {
@@ -138,7 +145,7 @@ impl Candidate {
         match self.record {
             Record::Rejected(_) => Place::Quarantine,
             Record::Conflict => Place::Conflict,
-            Record::Delivered(_) => Place::Shipped,
+            Record::Delivered(_) | Record::WrittenTo => Place::Shipped,
         }
     }
 
@@ -181,7 +188,7 @@ pub async fn requeue(
             Record::Rejected(Some(reason)) if options.ids.is_empty() && !options.unasked => {
                 asked.refusal(options, receiver, &candidate, reason, progress).await
             }
-            Record::Rejected(_) | Record::Conflict | Record::Delivered(_) => None,
+            Record::Rejected(_) | Record::Conflict | Record::Delivered(_) | Record::WrittenTo => None,
         };
         tell(match refused {
             Some(why) => candidate.left(why),
@@ -207,6 +214,7 @@ fn put_back(options: &Options, candidate: &Candidate, progress: &Progress) -> En
         Record::Delivered(receipt) => {
             move_back(layout, candidate, progress, |episode| filed::remove_this_receipt(episode, receipt))
         }
+        Record::WrittenTo => move_back(layout, candidate, progress, |_| Ok(())),
     };
     match done {
         Ok(()) => End::Back(layout.episode(&candidate.id)),

@@ -79,10 +79,14 @@ pub enum Voucher {
     Head,
     /// A HEAD of the same address then showed the archive's length, and no digest.
     Length,
-    /// The same, and another recording of that length had this id before: where that lies.
-    LengthOfAnother(String),
-    /// The same, and whether there was another cannot be read; where, and why.
+    /// The same, and whether another recording of that length had this id before cannot be read;
+    /// where, and why.
     LengthUnread(String),
+    /// It showed no digest, and another length: how many bytes.
+    OtherLength(u64),
+    /// It showed no digest, and the length of another recording that had this id before: where that
+    /// lies.
+    LengthOfAnother(String),
     /// No answer came through, and a HEAD of the same address then showed the archive's digest.
     Asked,
     /// A HEAD of the same address did not; what it showed, in words.

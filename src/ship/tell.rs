@@ -159,8 +159,8 @@ impl Teller {
                 "{id}: {}: {}. It stays in episodes/ and is not sent again \
                  until it changes. Compare the two, then rename the episode's folder (it is shipped under the new name) or \
                  remove it. Its archive in outbox/ is put away by itself then: removed after a renaming, moved to \
-                 quarantine/ after a removal. Once the receiver's operator has put theirs aside: sealift requeue {}",
-                holds_other_content(refusal.status), refusal.detail, shell_word(Path::new(id.as_str()))
+                 quarantine/ after a removal.{}",
+                holds_other_content(refusal.status), refusal.detail, once_put_aside(id, refusal.status)
             ),
             Notice::Held(refusal) => {
                 self.held_at = Some(now);
@@ -292,6 +292,15 @@ impl Teller {
 
 /// A wait as a person says it.
 /// Bytes a second, for a person.
+/// A length tells of no other that it is gone: what was delivered before is remembered here.
+fn once_put_aside(id: &EpisodeId, status: Option<u16>) -> String {
+    if status != Some(409) {
+        return String::new();
+    }
+    let id = shell_word(Path::new(id.as_str()));
+    format!(" Once the receiver's operator has put theirs aside: sealift requeue {id}")
+}
+
 fn rate(bytes: u64) -> String {
     match bytes {
         0..1_000_000 => format!("{} kB/s", bytes / 1_000),

@@ -13,7 +13,7 @@ use sealift::{episode::Fingerprint, layout::REASON, progress::Progress, tree};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Reply, Sandbox, Scripted, Seen, copy_program, eventually, json_file, json_of, names, sealift,
+    Reply, Sandbox, Scripted, Seen, copy_program, each, eventually, json_file, json_of, names, sealift,
 };
 
 mod races;

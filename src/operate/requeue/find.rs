@@ -105,7 +105,8 @@ fn in_conflict(options: &Options, found: &mut Found) -> io::Result<()> {
     Ok(())
 }
 
-/// What the receiver is shown not to hold any more. Whatever else it says leaves the episode where it is.
+/// What the receiver is shown not to hold any more, and what is named and was written to since. Whatever else the receiver says
+/// leaves the episode where it is.
 async fn lost(
     options: &Options,
     receiver: &Receiver,
@@ -118,6 +119,7 @@ async fn lost(
         (false, false) => options.ids.clone(),
         (false, true) => options.ids.iter().filter_map(|name| whose(&shipped.join(name.as_str()))).collect(),
     };
+    let ids = written_to(options, &ids, found)?;
     if ids.is_empty() && !options.ids.is_empty() {
         return Ok(());
     }
@@ -135,7 +137,7 @@ async fn lost(
     held(options, &ids, &report, progress, found)?;
     for row in report.rows {
         let Some(folder) = row.path else { continue };
-        if !is_wanted(options, &row.episode_id, &folder) {
+        if !is_wanted(options, &row.episode_id, &folder) || is_taken(found, &folder) {
             continue;
         }
         let elsewhere = row.delivered_to.as_ref();
@@ -166,7 +168,14 @@ async fn lost(
                 }
             }
             (Verdict::Differs(why) | Verdict::CannotTell(why), _) => {
-                format!("it is not shown to be lost: {}", printable(why))
+                let why = format!("it is not shown to be lost: {}", printable(why));
+                let is_named = !options.ids.is_empty();
+                if is_named && receipt_of_another_state(&folder, progress).is_some() {
+                    let by_hand = by_hand(&options.layout, &row.episode_id, &folder);
+                    format!("{why}. {MAY_BE_WRITTEN_TO}: {by_hand}")
+                } else {
+                    why
+                }
             }
             (Verdict::Held | Verdict::HeldRepacked | Verdict::Unreachable(_), _) => continue,
         };
@@ -174,6 +183,39 @@ async fn lost(
         found.left.push(Row { episode_id, from, status: None, folder: Some(folder), end: End::Left(why) });
     }
     Ok(())
+}
+
+/// Where the receiver does not show that it keeps the first, half an episode would take the place of the whole.
+const MAY_BE_WRITTEN_TO: &str = "Its files' stamps are not those of what was delivered, and no daemon has told that it was written \
+    to. Where it was, and nothing is missing of it (a plain web server then holds it in the place of what was delivered), type";
+
+/// Takes what was named, and was read by a daemon and told of as written to since: no answer of the receiver is about that. Returns
+/// those of the named of which something is left to be asked about.
+fn written_to(options: &Options, ids: &[EpisodeId], found: &mut Found) -> io::Result<Vec<EpisodeId>> {
+    let mut to_ask = Vec::new();
+    for id in ids {
+        for Shipped { episode_id, path } in shipped::of(&options.layout.shipped, id)? {
+            if !is_wanted(options, &episode_id, &path) {
+                continue;
+            }
+            match filed::receipt(&path) {
+                Ok(Some(receipt)) if receipt.written_to_since == Some(true) => {
+                    found.candidates.push(changed(episode_id, path, &receipt));
+                }
+                Ok(_) | Err(_) => to_ask.push(episode_id),
+            }
+        }
+    }
+    to_ask.dedup();
+    Ok(to_ask)
+}
+
+fn changed(id: EpisodeId, folder: PathBuf, receipt: &ShippingReceipt) -> Candidate {
+    Candidate { id, folder, status: Some(receipt.status_code), record: Record::WrittenTo }
+}
+
+fn is_taken(found: &Found, folder: &Path) -> bool {
+    found.candidates.iter().any(|candidate| candidate.folder == folder)
 }
 
 /// Those that were named and are held: there is nothing to mend, unless they were written to since.
@@ -187,11 +229,9 @@ fn held(
     for id in ids {
         for Shipped { episode_id, path } in shipped::of(&options.layout.shipped, id)? {
             let is_in_the_report = report.rows.iter().any(|row| row.path.as_ref() == Some(&path));
-            if !is_in_the_report && is_wanted(options, &episode_id, &path) {
+            if !is_in_the_report && is_wanted(options, &episode_id, &path) && !is_taken(found, &path) {
                 if let Some(receipt) = receipt_of_another_state(&path, progress) {
-                    let status = Some(receipt.status_code);
-                    let record = Record::Delivered(receipt);
-                    found.candidates.push(Candidate { id: episode_id, folder: path, status, record });
+                    found.candidates.push(changed(episode_id, path, &receipt));
                     continue;
                 }
                 let end = End::Left("the receiver holds it: there is nothing to send again".to_owned());
@@ -284,7 +324,7 @@ pub(super) fn hindrance(layout: &Layout, candidate: &Candidate) -> Option<String
                     .to_owned()
             });
         }
-        Record::Rejected(_) | Record::Delivered(_) => {}
+        Record::Rejected(_) | Record::Delivered(_) | Record::WrittenTo => {}
     }
     if is_gone(&candidate.folder) {
         return Some(WENT_AWAY.to_owned());

@@ -1,13 +1,14 @@
-//! Whether a length tells this recording from those that were delivered under its id before.
+//! Whether a length is that of another recording that was delivered under this id before.
 //!
 //! A server that answers 200 for what it holds already, and overwrites nothing, shows the length of
-//! what it holds: of another recording, where an id is used again for one of the same size. What of
-//! another recording may have gone to a receiver under this id lies in one of these:
+//! what it holds: of another recording, where an id is used again. What of another recording may
+//! have gone to a receiver under this id lies in one of these:
 //!
 //! ```text
 //!  outbox/<id>.json                      until the archive of this one takes that place
 //!  quarantine/<id>[~n]/<id>.tar.zst      put aside: it was corrected, or taken away, before it was acknowledged
 //!  shipped/<id>[~n]/                     delivered
+//!  episodes/<id>/                        delivered, written to since, and put back with its receipt
 //! ```
 
 use std::{
@@ -26,7 +27,7 @@ use crate::{
 };
 
 impl Workers {
-    /// Notes where a length that speaks for an acknowledgement is that of another recording.
+    /// Notes where the length that a HEAD shows is that of another recording.
     pub(super) async fn compare_lengths(
         &self,
         id: &EpisodeId,
@@ -35,29 +36,33 @@ impl Workers {
         progress: Progress,
     ) {
         let Outcome::Answered(answer) = &mut attempt.outcome else { return };
-        if answer.voucher != Voucher::Length {
-            return;
-        }
+        let shown = match answer.voucher {
+            Voucher::Length => facts.size_bytes,
+            Voucher::OtherLength(shown) => shown,
+            _ => return,
+        };
         let (layout, id, facts) = (self.layout.clone(), id.clone(), *facts);
-        let look = move || another_of_this_length(&layout, &id, &facts, &progress);
+        let look = move || another_of_this_length(&layout, &id, shown, &facts, &progress);
         match tokio::task::spawn_blocking(look).await.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(Some(filed)) => answer.voucher = Voucher::LengthOfAnother(filed),
             Ok(None) => {}
+            Err(_) if answer.voucher != Voucher::Length => {}
             Err(error) => answer.voucher = Voucher::LengthUnread(error.to_string()),
         }
     }
 }
 
-/// Where another recording lies that had this id, and whose archive is as long. An archive goes from
+/// Where another recording lies that had this id, and whose archive is so long. An archive goes from
 /// the outbox to `quarantine/`, and is in both meanwhile: so they are looked at in that order.
 fn another_of_this_length(
     layout: &Layout,
     id: &EpisodeId,
+    shown: u64,
     facts: &ArchiveFacts,
     progress: &Progress,
 ) -> io::Result<Option<String>> {
     let is_another = |other: &ArchiveFacts| {
-        other.size_bytes == facts.size_bytes && other.content_sha256 != facts.content_sha256
+        other.size_bytes == shown && other.content_sha256 != facts.content_sha256
     };
     let found = |place: &Path| Ok(Some(printable(&place.to_string_lossy())));
     if at(&layout.sidecar(id), filed::sidecar(layout, id))?.is_some_and(|waiting| is_another(&waiting.facts))
@@ -70,13 +75,15 @@ fn another_of_this_length(
         // Without its sidecar it may be of any content.
         let is_another = match at(&aside, filed::sidecar_at(&beside_it(layout.sidecar(id)), id))? {
             Some(sidecar) => is_another(&sidecar.facts),
-            None => size_bytes == facts.size_bytes,
+            None => size_bytes == shown,
         };
         if is_another {
             return found(&aside);
         }
     }
-    for delivered in filed_as(&layout.shipped, id, progress)? {
+    let mut delivered = filed_as(&layout.shipped, id, progress)?;
+    delivered.extend(Some(layout.episode(id)).filter(|episode| episode.is_dir()));
+    for delivered in delivered {
         let receipt = at(&delivered, filed::receipt(&delivered))?;
         let receipt = receipt.filter(|receipt| receipt.episode_id == *id);
         let facts = receipt.map(|receipt| ArchiveFacts {

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 200, 201, 204 with a matching receipt; 201 and 204 without one | | delivered |
 //! | a bare 200 that a strong `ETag` or a HEAD of the address vouches for | | delivered |
-//! | a bare 200 that the archive's length alone vouches for, where another recording of that length was delivered under this id | the id | conflict |
+//! | a bare 200 where a HEAD of the address shows no digest, and the length of another recording that had this id before | the id | conflict |
 //! | held by the digest that a HEAD shows, no answer came through, and a receipt is required | the way | transient |
 //! | a bare 200 that nothing vouches for, or with markup or a problem as its body; a bare 2xx before the archive was through; a receipt that does not match; no receipt where one is required; any other 2xx | destination | hold |
 //! | 409 | episode | conflict |
@@ -245,7 +245,7 @@ fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, t
             (200, Voucher::LengthOfAnother(filed)) if !trust.believe_bare_200 => {
                 let mut refusal = refusal(answer);
                 refusal.detail = format!(
-                    "answered 200 without a receipt, and a HEAD of the same address shows its length alone. Another recording of \
+                    "answered 200 without a receipt, and a HEAD of the same address shows a length alone. Another recording of \
                      that length had this id before ({filed}), so nothing tells whether this one is stored"
                 );
                 Verdict::Conflict(refusal)
@@ -259,12 +259,20 @@ fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, t
                 );
                 Verdict::Transient { refusal, retry_after_s: None }
             }
-            (200, Voucher::Status | Voucher::HeadDenies(_) | Voucher::HeadFailed(_))
-                if !trust.believe_bare_200 =>
-            {
+            (
+                200,
+                Voucher::Status
+                | Voucher::HeadDenies(_)
+                | Voucher::OtherLength(_)
+                | Voucher::HeadFailed(_),
+            ) if !trust.believe_bare_200 => {
                 let head = match &answer.voucher {
                     Voucher::HeadDenies(how) | Voucher::HeadFailed(how) => {
                         format!(", and a HEAD of the same address {how}")
+                    }
+                    Voucher::OtherLength(shown) => {
+                        let size_bytes = sent.size_bytes;
+                        format!(", and a HEAD of the same address showed {shown} bytes, not {size_bytes}")
                     }
                     Voucher::Status
                     | Voucher::StrongEtag

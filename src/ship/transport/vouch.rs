@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A length may be that of another recording which was delivered under this id before: that is
-//! looked for in `shipped/` (`daemon/lengths.rs`).
+//! looked for here (`daemon/lengths.rs`), also where it is not the archive's.
 //!
 //! A proxy without a route for the host or the path answers an empty 200 to any PUT, and to any
 //! HEAD: with another length. Where the body looks like an error, the digest alone speaks for it.
@@ -36,14 +36,15 @@ impl Transport {
             answer.voucher = match self.shown(delivery).await {
                 Ok(Shown::Digest) => Voucher::Head,
                 Ok(Shown::Other(shown)) if by_status => Voucher::HeadDenies(shown),
-                Ok(Shown::Length) if by_status => Voucher::Length,
+                Ok(Shown::Length(shown)) if by_status && shown == delivery.facts.size_bytes => Voucher::Length,
+                Ok(Shown::Length(shown)) if by_status => Voucher::OtherLength(shown),
                 Ok(Shown::NotNow(status)) if by_status => {
                     Voucher::HeadFailed(format!("was answered {}", status.as_u16()))
                 }
                 Err(fault @ (Fault::Cancelled | Fault::Request(_))) => return Err(fault),
                 Err(fault) if by_status => Voucher::HeadFailed(format!("came to nothing: {fault}")),
                 // What has that length may have lain there before.
-                Ok(Shown::Other(_) | Shown::Length | Shown::NotNow(_)) | Err(_) => answer.voucher,
+                Ok(Shown::Other(_) | Shown::Length(_) | Shown::NotNow(_)) | Err(_) => answer.voucher,
             };
         }
         Ok(Outcome::Answered(answer))
@@ -84,8 +85,8 @@ fn is_bare_200(answer: &Answer) -> bool {
 pub(super) enum Shown {
     /// The archive's digest.
     Digest,
-    /// Its length, and no digest.
-    Length,
+    /// A length, and no digest; bytes.
+    Length(u64),
     /// Nothing: the weather answered.
     NotNow(StatusCode),
     /// In words.
@@ -113,8 +114,7 @@ fn shows(answered: &Answered, delivery: &Delivery) -> Shown {
     }
     let length = answered.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     match length.and_then(|length| length.trim().parse::<u64>().ok()) {
-        Some(length) if length == facts.size_bytes => Shown::Length,
-        Some(length) => Shown::Other(format!("showed {length} bytes, not {}", facts.size_bytes)),
+        Some(length) => Shown::Length(length),
         None => Shown::Other("showed neither its length nor its digest".to_owned()),
     }
 }

@@ -97,6 +97,60 @@ fn a_length_vouches_for_another_recording_of_an_id_where_the_first_was_not_as_lo
 }
 
 #[test]
+fn what_was_written_to_after_its_delivery_and_is_put_back_is_in_conflict_where_the_first_is_what_stays_held() {
+    each(&["as long", "with a tail"], |&how| {
+        let server = plain_server(false);
+        let sandbox = Sandbox::new(server.url());
+        let (first, mut second) = (crate::uploads::noise(200_000), crate::uploads::noise(200_000));
+        second.reverse();
+        if how == "with a tail" {
+            second.extend(crate::uploads::noise(5_000));
+        }
+        recorded_as_long(&sandbox, &first);
+        assert_eq!(sandbox.ship_once().0, 0);
+        let shipped = sandbox.shipped("run-1");
+        fill(&shipped, &second);
+        let later = UNIX_EPOCH + Duration::from_secs(1_700_000_001);
+        fs::File::open(shipped.join("data.bin")).unwrap().set_modified(later).unwrap();
+        assert_eq!(sandbox.ship_once().0, 1, "{how}: it is told");
+        let requeue = |from: &str| {
+            let mut requeue = sandbox.command("requeue");
+            assert!(requeue.args(["run-1", "--from", from]).output().unwrap().status.success(), "{how}");
+        };
+        let daemon = sandbox.daemon();
+        requeue("shipped");
+        let said = "so nothing tells whether this one is stored";
+        daemon.wait_log(said);
+        assert_eq!(names(&sandbox.layout.shipped), [""; 0], "{how}");
+        // Nor after a second thought.
+        requeue("conflict");
+        eventually("it is said again", || daemon.log().matches(said).count() > 1);
+        assert!(!daemon.log().contains("The receiver cannot be used"), "{how}: {}", daemon.log());
+        // As the log says it is shipped under another name, and that alone.
+        assert!(!daemon.log().contains("Once the receiver's operator has put theirs aside"), "{how}");
+        let [from, to] = ["run-1", "run-2"].map(|id| sandbox.layout.episodes.join(id));
+        rename(&from, &to);
+        sandbox.wait_shipped("run-2");
+        assert_eq!(fs::read(sandbox.shipped("run-2").join("data.bin")).unwrap(), second, "{how}");
+    });
+}
+
+#[test]
+fn the_length_of_a_recording_that_had_the_id_before_is_a_conflict_and_holds_nothing_else_up() {
+    let server = plain_server(false);
+    let sandbox = Sandbox::new(server.url());
+    sandbox.seal("run-1", &[("data.bin", b"first")]);
+    let daemon = sandbox.daemon();
+    sandbox.wait_shipped("run-1");
+    sandbox.seal("run-1", &[("data.bin", &crate::uploads::noise(10_000))]);
+    daemon.wait_log("run-1: the receiver may hold other content under this name");
+    sandbox.seal("run-2", &[("data.bin", b"another")]);
+    sandbox.wait_shipped("run-2");
+    assert!(!daemon.log().contains("The receiver cannot be used"), "{}", daemon.log());
+    assert_eq!(names(&sandbox.layout.episodes), ["run-1"]);
+}
+
+#[test]
 #[expect(clippy::disallowed_methods, reason = "a recorder corrects, and an operator removes")]
 fn a_length_does_not_vouch_for_what_was_corrected_or_recorded_anew_before_its_answer_came() {
     each(&["corrected", "recorded anew"], |&how| {

@@ -107,3 +107,73 @@ fn of_two_shipped_under_one_name_the_one_that_is_named_by_its_folder_goes_back()
     assert_eq!(sandbox.ship_once().1["shipped"], 1);
     assert_eq!(names(&sandbox.layout.shipped), ["a", "a~1"]);
 }
+
+#[test]
+fn what_a_pass_told_of_as_written_to_since_goes_back_when_it_is_named_whatever_the_receiver_answers_or_not() {
+    each(
+        &[
+            Reply::empty(200),
+            Reply::text(200, "", "x").without_body(),
+            Reply::empty(200).header("etag: \"1\""),
+            Reply::empty(403),
+            Reply::empty(404),
+            Reply::empty(405),
+            Reply::empty(503),
+            Reply::html(200),
+            Reply::hang_up(),
+        ],
+        |answer| {
+            let answer = answer.clone();
+            let server = holding(move |_| answer.clone());
+            let sandbox = shipped(&server, &["a", "b"]);
+            append(&sandbox.shipped("a"), b"tail");
+            assert_eq!(sandbox.ship_once().0, 1, "it is told");
+            assert_eq!(from_shipped(&sandbox, &["a", "--dry-run"]).0, 0);
+            let (code, told) = from_shipped(&sandbox, &["a"]);
+            assert_eq!(code, 0, "{told}");
+            assert_eq!(names(&sandbox.layout.shipped), ["b"]);
+            let (code, tally) = sandbox.ship_once();
+            assert_eq!((code, &tally["shipped"]), (0, &json!(1)), "{tally}");
+            let sent = server.seen().pop().unwrap();
+            assert_eq!(sent.id, "a");
+            assert_eq!(crate::disks::content_of(&sent.body, "data.bin"), b"atail");
+            // It is an episode like any other from then on.
+            assert_eq!(sandbox.ship_once().0, 0);
+            let receipt = json_file(&sandbox.shipped("a").join("shipping_receipt.json"));
+            assert_eq!(receipt.get("written_to_since"), None);
+            assert_eq!(names(&sandbox.shipped("a")), ["data.bin", "done.marker", "shipping_receipt.json"]);
+        },
+    );
+}
+
+/// A recorder that kept its file open.
+fn append(episode: &Path, tail: &[u8]) {
+    let mut file = fs::OpenOptions::new().append(true).open(episode.join("data.bin")).unwrap();
+    std::io::Write::write_all(&mut file, tail).unwrap();
+}
+
+#[test]
+fn of_what_an_operator_has_changed_no_half_takes_the_place_of_the_whole_at_a_server_that_overwrites() {
+    let server = holding(|_| Reply::empty(200));
+    let sandbox = shipped(&server, &["a"]);
+    fs::remove_file(sandbox.shipped("a").join("data.bin")).unwrap();
+    let (code, told) = from_shipped(&sandbox, &["a"]);
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains("gives no digest") && told.contains("nothing is missing of it"), "{told}");
+    // And what it says to type does it.
+    let typed = told.trim_end().rsplit_once("type: ").unwrap().1;
+    assert!(Command::new("sh").args(["-c", typed]).status().unwrap().success(), "{typed}");
+    assert_eq!(names(&sandbox.layout.episodes), ["a"]);
+    assert_eq!(from_shipped(&sandbox, &["--all"]).0, 0, "nothing is there");
+}
+
+#[test]
+fn what_was_written_to_since_is_not_taken_with_all_where_it_is_not_shown_to_be_lost() {
+    let server = holding(|_| Reply::empty(200));
+    let sandbox = shipped(&server, &["a"]);
+    append(&sandbox.shipped("a"), b"tail");
+    assert_eq!(sandbox.ship_once().0, 1, "it is told");
+    let (code, told) = from_shipped(&sandbox, &["--all"]);
+    assert_eq!(code, 1, "{told}");
+    assert_eq!(names(&sandbox.layout.shipped), ["a"]);
+}

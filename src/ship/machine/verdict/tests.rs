@@ -191,7 +191,8 @@ fn a_bare_200_is_believed_only_where_something_vouches_for_it_and_a_201_by_itsel
     for body in bodies() {
         for (voucher, expected, believed) in [
             (Voucher::Status, "hold", "delivered"),
-            (Voucher::HeadDenies("showed 0 bytes".into()), "hold", "delivered"),
+            (Voucher::HeadDenies("showed another digest".into()), "hold", "delivered"),
+            (Voucher::OtherLength(0), "hold", "delivered"),
             (Voucher::Problem, "hold", "hold"),
             (Voucher::Early, "hold", "hold"),
             (Voucher::StrongEtag, "delivered", "delivered"),
@@ -235,6 +236,8 @@ fn what_is_no_receiver_is_told_with_what_to_look_at() {
         assert!(said.contains("this is no receiver: is the host name or path right?"), "{said}");
     }
     assert!(said(Voucher::HeadDenies("was answered 404".into())).contains("was answered 404"));
+    let other = said(Voucher::OtherLength(7));
+    assert!(other.contains(&format!("showed 7 bytes, not {}: this is no", sent().size_bytes)), "{other}");
 }
 
 #[test]
