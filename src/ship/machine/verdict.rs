@@ -25,7 +25,7 @@
 use serde_json::Value;
 
 use crate::{
-    episode::{EpisodeId, printable},
+    episode::{Digest, EpisodeId, printable},
     records::{ArchiveFacts, WallTime},
     ship::outcome::{Answer, AnswerBody, Fault, Outcome, Voucher},
     wire::{ProblemType, Receipt},
@@ -309,10 +309,16 @@ fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, t
             }
             Ok(_) => refuse("the receipt names other content than what was sent"),
             // Something that means to be a receipt and cannot be read must not pass for none.
-            Err(_) if body.get("sha256").is_some() || body.get("content_sha256").is_some() => {
-                refuse("the receipt cannot be read")
-            }
-            Err(_) => bare(),
+            Err(error) => match named_digest(body, id, sent) {
+                Named::Nothing => bare(),
+                Named::Ours if trust.require_receipt => bare(),
+                Named::Ours if matches!(answer.voucher, Voucher::Early | Voucher::Problem) => bare(),
+                Named::Ours => Verdict::Delivered(Proof { status: answer.status, receipt: Value::Null }),
+                Named::Other => {
+                    let why = printable(&error.to_string());
+                    refuse(&format!("the receipt cannot be read ({why}), and does not name what was sent"))
+                }
+            },
         },
         AnswerBody::Garbled { .. } => refuse("the receipt cannot be read"),
         AnswerBody::Empty | AnswerBody::Foreign { .. } => bare(),
@@ -323,6 +329,33 @@ fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, t
 fn matches(receipt: &Receipt, id: &EpisodeId, sent: &ArchiveFacts) -> bool {
     receipt.episode_id == *id
         && (receipt.sha256 == sent.sha256 || receipt.content_sha256 == Some(sent.content_sha256))
+}
+
+/// What a JSON answer says that is no receipt of ours.
+#[derive(Debug, PartialEq, Eq)]
+enum Named {
+    /// No digest.
+    Nothing,
+    /// The digest of what was sent, in hexadecimal, and no other episode: whatever else such a
+    /// receiver writes, it has those bytes.
+    Ours,
+    /// Another one, or one that cannot be read.
+    Other,
+}
+
+fn named_digest(body: &Value, id: &EpisodeId, sent: &ArchiveFacts) -> Named {
+    let named = [("sha256", sent.sha256), ("content_sha256", sent.content_sha256)];
+    let is_ours = |(member, digest): &(&str, Digest)| {
+        let text = body.get(*member)?.as_str();
+        Some(text.is_some_and(|text| text.eq_ignore_ascii_case(&digest.to_string())))
+    };
+    let said: Vec<bool> = named.iter().filter_map(is_ours).collect();
+    let is_of_another = body.get("episode_id").is_some_and(|named| named.as_str() != Some(id.as_str()));
+    match said.as_slice() {
+        [] => Named::Nothing,
+        all if !is_of_another && all.iter().all(|is_ours| *is_ours) => Named::Ours,
+        _ => Named::Other,
+    }
 }
 
 fn transient(answer: &Answer) -> Verdict {

@@ -121,18 +121,21 @@ fn classify(media_type: &str, bytes: &[u8], whole: bool) -> AnswerBody {
     }
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let excerpt = printable(&words.chars().take(EXCERPT_CHARS).collect::<String>());
+    let names_a_digest = || text.contains("\"sha256\"") || text.contains("\"content_sha256\"");
     match serde_json::from_str(text) {
         Ok(Value::Object(object)) if whole && is_json(media_type) => {
             return AnswerBody::Json(Value::Object(object));
         }
-        // Whoever names a digest has one in mind: under a type that no receiver uses it is nobody's word, and not nothing.
-        Ok(Value::Object(object))
-            if object.contains_key("sha256") || object.contains_key("content_sha256") =>
-        {
+        // What names a digest has one in mind: under a type that no receiver uses it is no receiver's
+        // word, and not nothing. The same where it cannot be read.
+        Ok(Value::Object(_)) | Err(_) if text.starts_with('{') && names_a_digest() => {
             return AnswerBody::Garbled { excerpt };
         }
-        Ok(_) if whole => {}
-        Ok(_) | Err(_) if is_json(media_type) => return AnswerBody::Garbled { excerpt },
+        // A receipt that broke off. Other words under this type are those of servers that write it
+        // beside everything (`Created`).
+        Err(error) if whole && error.is_eof() && text.starts_with('{') && is_json(media_type) => {
+            return AnswerBody::Garbled { excerpt };
+        }
         Ok(_) | Err(_) => {}
     }
     // Whatever it is called: `<html`, `<script>`, `<head>`, `<!--`, `<?xml`; in UTF-16 as well.
@@ -187,13 +190,30 @@ mod tests {
         for (media_type, text, whole) in [
             ("application/json", r#"{"episode_id":"a","sha256":"0000"#, true),
             ("application/json", r#"{"sha256":"0000"}"#, false),
-            ("application/json", "[1]", false),
+            ("application/json", r#"{"sha256":'0000'}"#, true),
             ("application/problem+json", "{", true),
             ("text/plain", r#"{"sha256":"0000"}"#, true),
             ("", r#"{"content_sha256":"0000"}"#, true),
         ] {
             let body = classify(media_type, text.as_bytes(), whole);
             assert!(matches!(body, AnswerBody::Garbled { .. }), "{media_type} {text} {body:?}");
+        }
+    }
+
+    #[test]
+    fn other_words_under_a_receipts_type_are_no_receipt() {
+        let long = format!(r#"{{"echo":"{}"#, "x".repeat(100));
+        for (text, whole) in [
+            ("Created", true),
+            ("http://store.example/run-1.tar.zst", true),
+            ("{\"a\":1}\n{\"b\":2}", true),
+            (r#"{"stored":true,"took":NaN}"#, true),
+            ("{'stored': True}", true),
+            ("[1]", false),
+            (long.as_str(), false),
+        ] {
+            let body = classify("application/json", text.as_bytes(), whole);
+            assert!(matches!(body, AnswerBody::Foreign { html: false, .. }), "{text} {body:?}");
         }
     }
 

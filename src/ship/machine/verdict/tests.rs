@@ -185,6 +185,32 @@ fn only_a_matching_receipt_permits_retirement() {
 }
 
 #[test]
+fn what_is_no_receipt_of_ours_and_names_the_digest_of_what_was_sent_acknowledges_it() {
+    let other = Digest([9; 32]);
+    let ours = sent();
+    let upper = ours.sha256.to_string().to_ascii_uppercase();
+    for (body, expected) in [
+        (json!({"ok": true, "id": "run-1", "sha256": ours.sha256, "bytes": 7}), "delivered"),
+        (json!({"sha256": upper}), "delivered"),
+        (json!({"content_sha256": ours.content_sha256, "episode_id": "run-1"}), "delivered"),
+        (json!({"sha256": other}), "hold"),
+        (json!({"sha256": ours.sha256, "content_sha256": other}), "hold"),
+        (json!({"sha256": ours.sha256, "episode_id": "run-2"}), "hold"),
+        (json!({"sha256": ours.sha256, "episode_id": 7}), "hold"),
+        (json!({"sha256": true}), "hold"),
+    ] {
+        let answered = AnswerBody::Json(body.clone());
+        for status in [200, 201] {
+            assert_eq!(verdict(status, answered.clone(), false), expected, "{status} {body}");
+            assert_eq!(verdict(status, answered.clone(), true), "hold", "a receipt is required: {body}");
+        }
+        for voucher in [Voucher::Early, Voucher::Problem] {
+            assert_eq!(vouched(200, answered.clone(), voucher, Trust::default()), "hold", "{body}");
+        }
+    }
+}
+
+#[test]
 fn a_bare_200_is_believed_only_where_something_vouches_for_it_and_a_201_by_itself() {
     let (cautious, believing) = (Trust::default(), Trust { believe_bare_200: true, ..Trust::default() });
     let bodies = || [AnswerBody::Empty, text(), AnswerBody::Json(json!({"ok": true}))];
