@@ -25,7 +25,7 @@ use super::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The daemon notices by itself, and need not run. Nothing is overwritten: where episodes/ has one of that name, it is left.
-What is in conflict is packed and sent again where it stands. From shipped/ comes only what the receiver does not hold any more, and of what is named also what was written to since.
+What is in conflict is packed and sent again where it stands. From shipped/ comes only what the receiver does not hold any more, and of what is named also what was written to since: where the receiver shows no digest, what sealift has told of.
 With --all, what was refused for its commit comes back only once the receiver admits that commit.
 
 Exit codes: 0 all of it is back in the queue; 1 something was left, and why is said; 2 wrong arguments or configuration.")]
@@ -66,7 +66,7 @@ enum Where {
     Quarantine,
     /// What the receiver holds otherwise under that name
     Conflict,
-    /// What the receiver has lost
+    /// What the receiver has lost, or was written to since
     Shipped,
 }
 

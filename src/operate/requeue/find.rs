@@ -186,10 +186,11 @@ async fn lost(
 }
 
 /// Where the receiver does not show that it keeps the first, half an episode would take the place of the whole.
-const MAY_BE_WRITTEN_TO: &str = "Its files' stamps are not those of what was delivered, and no daemon has told that it was written \
-    to. Where it was, and nothing is missing of it (a plain web server then holds it in the place of what was delivered), type";
+const MAY_BE_WRITTEN_TO: &str = "Its files' stamps are not those of what was delivered, and it was not seen to be written \
+    to within the minute after its delivery. Where it was written to, and nothing is missing of it (a plain web server then holds it \
+    in the place of what was delivered), type";
 
-/// Takes what was named, and was read by a daemon and told of as written to since: no answer of the receiver is about that. Returns
+/// Takes what was named, and was read and told of as written to since: no answer of the receiver is about that. Returns
 /// those of the named of which something is left to be asked about.
 fn written_to(options: &Options, ids: &[EpisodeId], found: &mut Found) -> io::Result<Vec<EpisodeId>> {
     let mut to_ask = Vec::new();

@@ -61,9 +61,8 @@ fn another_of_this_length(
     facts: &ArchiveFacts,
     progress: &Progress,
 ) -> io::Result<Option<String>> {
-    let is_another = |other: &ArchiveFacts| {
-        other.size_bytes == shown && other.content_sha256 != facts.content_sha256
-    };
+    let is_another =
+        |other: &ArchiveFacts| other.size_bytes == shown && other.content_sha256 != facts.content_sha256;
     let found = |place: &Path| Ok(Some(printable(&place.to_string_lossy())));
     if at(&layout.sidecar(id), filed::sidecar(layout, id))?.is_some_and(|waiting| is_another(&waiting.facts))
     {

@@ -261,10 +261,7 @@ fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, t
             }
             (
                 200,
-                Voucher::Status
-                | Voucher::HeadDenies(_)
-                | Voucher::OtherLength(_)
-                | Voucher::HeadFailed(_),
+                Voucher::Status | Voucher::HeadDenies(_) | Voucher::OtherLength(_) | Voucher::HeadFailed(_),
             ) if !trust.believe_bare_200 => {
                 let head = match &answer.voucher {
                     Voucher::HeadDenies(how) | Voucher::HeadFailed(how) => {

@@ -36,7 +36,9 @@ impl Transport {
             answer.voucher = match self.shown(delivery).await {
                 Ok(Shown::Digest) => Voucher::Head,
                 Ok(Shown::Other(shown)) if by_status => Voucher::HeadDenies(shown),
-                Ok(Shown::Length(shown)) if by_status && shown == delivery.facts.size_bytes => Voucher::Length,
+                Ok(Shown::Length(shown)) if by_status && shown == delivery.facts.size_bytes => {
+                    Voucher::Length
+                }
                 Ok(Shown::Length(shown)) if by_status => Voucher::OtherLength(shown),
                 Ok(Shown::NotNow(status)) if by_status => {
                     Voucher::HeadFailed(format!("was answered {}", status.as_u16()))

@@ -97,7 +97,8 @@ fn a_length_vouches_for_another_recording_of_an_id_where_the_first_was_not_as_lo
 }
 
 #[test]
-fn what_was_written_to_after_its_delivery_and_is_put_back_is_in_conflict_where_the_first_is_what_stays_held() {
+fn what_was_written_to_after_its_delivery_and_is_put_back_is_in_conflict_where_the_first_is_what_stays_held()
+{
     each(&["as long", "with a tail"], |&how| {
         let server = plain_server(false);
         let sandbox = Sandbox::new(server.url());
