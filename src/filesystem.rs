@@ -175,8 +175,10 @@ pub fn used_up(folder: &Path, error: &io::Error) -> String {
 pub fn space(folder: &Path) -> io::Result<Space> {
     let found = statvfs(folder)?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
-    // FUSE, btrfs and others count no files, and say 0 of 0.
-    let free_files = (found.f_files > 0).then_some(found.f_favail);
+    // btrfs and others count no files, and say 0 of 0. What FUSE says may be made up: rclone 1.60 says
+    // that none is free of a milliard, and makes each that is asked for.
+    let is_made_up = found.f_favail == 0 && kind_of(folder) == Some(FUSE);
+    let free_files = (found.f_files > 0 && !is_made_up).then_some(found.f_favail);
     Ok(Space { free_bytes: bytes(found.f_bavail), total_bytes: bytes(found.f_blocks), free_files })
 }
 

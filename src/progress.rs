@@ -10,6 +10,7 @@ use std::sync::{
 pub struct Progress {
     shared: Arc<Inner>,
     beside: bool,
+    to_its_end: bool,
 }
 
 #[derive(Debug, Default)]
@@ -36,7 +37,14 @@ impl Progress {
     /// stop together with the rest.
     #[must_use]
     pub fn beside(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), beside: true }
+        Self { shared: Arc::clone(&self.shared), beside: true, to_its_end: self.to_its_end }
+    }
+
+    /// For what is worse half done than not begun, and takes seconds: its steps are seen, and it is
+    /// not told to stop.
+    #[must_use]
+    pub fn to_its_end(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), beside: self.beside, to_its_end: true }
     }
 
     /// So many more bytes of payload were read, sent or synced.
@@ -120,7 +128,7 @@ impl Progress {
     /// [`Cancelled`] once [`Progress::cancel`] was called, or where the work is longer than it may be.
     pub fn check(&self) -> Result<(), Cancelled> {
         let stop = self.shared.cancelled.load(Ordering::Relaxed) || self.is_beyond();
-        if stop { Err(Cancelled) } else { Ok(()) }
+        if stop && !self.to_its_end { Err(Cancelled) } else { Ok(()) }
     }
 
     /// For work that waits: done once [`Progress::cancel`] was called, before or after.

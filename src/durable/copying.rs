@@ -2,11 +2,9 @@
 //!
 //! Kept: contents, symlinks as symlinks; permission bits, mtimes in nanoseconds, FIFOs and `user.*` attributes where the other file
 //! system takes them (where not, that is logged), owner and group where we may give them. What it cannot hold at all is
-//! [`CannotHold`]. Hard links become files of their
-//! own, holes stay holes, and what is all zeros becomes one, in steps of a block. Left out: the note by which the source was to go. Left out and logged: sockets and
-//! devices. Not kept: other extended attributes
-//! (labels, capabilities, ACLs), which are rules of the place that they are in. Read by descriptors, without following a
-//! symlink or entering a mount.
+//! [`CannotHold`]. Hard links become files of their own, what is all zeros is left a hole where the file has any. Left out: the note
+//! by which the source was to go. Left out and logged: sockets and devices. Not kept: other extended attributes (labels,
+//! capabilities, ACLs), which are rules of their place. Read by descriptors, without following a symlink or entering a mount.
 
 use std::{
     borrow::Cow,
@@ -29,7 +27,7 @@ use rustix::{
 
 use super::{
     fitting::{Claim, too_long},
-    holes::written,
+    holes::{is_sparse, written},
     named,
     note::has_removal_note_in,
 };
@@ -278,6 +276,7 @@ impl<'a> Copier<'a> {
     }
 
     fn file(&mut self, source: &File, target: &File, path: &Path) -> io::Result<()> {
+        let is_sparse = is_sparse(source)?;
         let (mut offset, mut flushed) = (0, 0);
         loop {
             self.progress.check().map_err(io::Error::other)?;
@@ -288,7 +287,7 @@ impl<'a> Copier<'a> {
             if read == 0 {
                 break;
             }
-            for bytes in written(&self.buffer[..read]) {
+            for bytes in written(&self.buffer[..read], is_sparse) {
                 target.write_all_at(&self.buffer[bytes.clone()], offset + bytes.start as u64)?;
                 self.room.written(bytes.len() as u64);
             }
@@ -299,7 +298,9 @@ impl<'a> Copier<'a> {
                 flushed = offset;
             }
         }
-        target.set_len(offset)?;
+        if is_sparse {
+            target.set_len(offset)?;
+        }
         keep_attributes(source, target, path);
         self.keep_metadata(source, target, path)?;
         target.sync_all()

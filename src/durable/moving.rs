@@ -109,7 +109,9 @@ fn move_at_rest(from: &Path, name: &Name<'_>, progress: &Progress) -> io::Result
     }
     // Renamed, a directory takes along what is still written to it. A copy does not: it must be at rest.
     let seen = tree::fingerprint(from, progress).map_err(io::Error::other)?;
-    let unchanged = |path: &Path| Ok(tree::fingerprint(path, progress).map_err(io::Error::other)? == seen);
+    // Behind the name of its copy this is not broken off: both would be there, each a whole episode.
+    let to_its_end = progress.to_its_end();
+    let unchanged = |path: &Path| Ok(tree::fingerprint(path, &to_its_end).map_err(io::Error::other)? == seen);
     let looks = Looks { unchanged: &unchanged, probe: Probe::below(from) };
     match move_by_copy(from, name, &looks, &|_| Ok(true), progress)? {
         MoveChecked::To(to) => Ok(to),
@@ -181,7 +183,7 @@ pub fn build_directory(
         Ok(None) => Err(Errno::XDEV.into()),
         Err(error) => {
             // The first error is the one to report; scratch that stays is removed at the next start.
-            let _ = remove_scratch(&scratch, progress);
+            let _ = remove_scratch(&scratch, &progress.to_its_end());
             Err(error)
         }
     }
@@ -298,30 +300,39 @@ fn move_by_copy(
         },
     };
     // Where it could not even be put back, the copy stays: it may be all that there is.
-    match take_away(from, &to, looks, progress)? {
-        Source::Removed => Ok(MoveChecked::To(to)),
-        // It stood there before: an operator may have made the source out of it, and be at work on that.
-        Source::Stays(at, against) if !is_ours => stays(at, against),
-        // Some of it is in the copy alone: another program has removed it.
-        Source::Stays(at, against) if !comparing::is_whole(&at, &to, progress).unwrap_or(false) => {
-            tracing::warn!(
-                "{} stays, but not all of what its copy {} has is in it any more: both are left. Compare the two, and remove \
-                 one by hand.",
-                shown(&at),
-                shown(&to)
-            );
-            stays(at, against)
-        }
-        Source::Stays(at, against) => {
-            if let Err(error) = remove_tree(&to, progress) {
+    let to_its_end = progress.to_its_end();
+    let (at, against) = match take_away(from, &to, looks, &to_its_end)? {
+        Source::Removed => return Ok(MoveChecked::To(to)),
+        Source::Stays(at, against) => (at, against),
+    };
+    // It stood there before: an operator may have made the source out of it, and be at work on that.
+    // Where this was told to stop, the next start finds the copy, and goes on.
+    if is_ours && progress.check().is_ok() {
+        remove_needless_copy(&at, &to, &to_its_end);
+    }
+    stays(at, against)
+}
+
+/// Removes the copy of what stays.
+fn remove_needless_copy(source: &Path, copy: &Path, progress: &Progress) {
+    let (source_shown, copy_shown) = (shown(source), shown(copy));
+    match comparing::is_whole(source, copy, progress) {
+        Ok(true) => {
+            if let Err(error) = remove_tree(copy, progress) {
                 tracing::warn!(
-                    "{} stays, and its copy {} cannot be removed: {error}. Remove it by hand.",
-                    at.display(),
-                    to.display()
+                    "{source_shown} stays, and its copy {copy_shown} cannot be removed: {error}. Remove it by hand."
                 );
             }
-            stays(at, against)
         }
+        // Some of it is in the copy alone: another program has removed it.
+        Ok(false) => tracing::warn!(
+            "{source_shown} stays, but not all of what its copy {copy_shown} has is in it any more: both are left. Compare the \
+             two, and remove one by hand."
+        ),
+        Err(error) => tracing::warn!(
+            "{source_shown} stays, and could not be compared with its copy {copy_shown}: {error}. Both are left. Compare the \
+             two, and remove one by hand."
+        ),
     }
 }
 
@@ -394,14 +405,15 @@ fn copy(
             Ok(()) => Ok(Ok(to)),
             Err(error) => {
                 // Its name is not durable, and never will be for certain: it must not be found when this is tried again.
-                remove_tree(&to, progress)?;
+                remove_tree(&to, &progress.to_its_end())?;
                 Err(error)
             }
         },
-        Ok(Ok(None)) => remove_scratch(&scratch, progress).and(Err(Errno::XDEV.into())),
-        Ok(Err(against)) => remove_scratch(&scratch, progress).map(|()| Err(against)),
+        Ok(Ok(None)) => remove_scratch(&scratch, &progress.to_its_end()).and(Err(Errno::XDEV.into())),
+        Ok(Err(against)) => remove_scratch(&scratch, &progress.to_its_end()).map(|()| Err(against)),
+        // What is told to stop leaves no half copy: only the next start would remove it.
         Err(error) => {
-            let _ = remove_scratch(&scratch, progress);
+            let _ = remove_scratch(&scratch, &progress.to_its_end());
             Err(error)
         }
     }

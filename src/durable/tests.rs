@@ -441,6 +441,7 @@ fn where_a_folder_should_be_nothing_else_is_taken_for_one() {
 }
 
 mod across;
+mod stopped;
 mod in_place;
 mod notes;
 mod open;

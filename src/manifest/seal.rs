@@ -76,6 +76,13 @@ pub enum SealError {
     /// Somebody sealed it before, or while we were at it.
     #[error("already sealed: it has a done.marker")]
     AlreadySealed,
+    /// It was copied away, and is a half, or may be.
+    #[error(
+        "there is a .sealift-removing in it: it is what is left of an episode that was moved to another disk, or the copy of such \
+         a rest, and may not be whole. Nothing was sealed. `sealift doctor` says what becomes of it; if you know that it is whole, \
+         remove that file, then seal again"
+    )]
+    BeingRemoved,
     /// Something else than a marker has its name.
     #[error(
         "not sealed, and cannot be: done.marker is there and is {0}. done.marker must be a regular file: remove it, then \
@@ -185,6 +192,9 @@ fn seal_held(
     progress: &Progress,
     mut observe: impl FnMut(&Entry<'_>),
 ) -> Result<Sealed, SealError> {
+    if durable::has_removal_note(episode) {
+        return Err(SealError::BeingRemoved);
+    }
     let mut writers = OpenFiles { probe: Probe::below(episode), left: PATIENCE, untold: 0 };
     flush(episode, &mut writers, progress)?;
 

@@ -45,6 +45,15 @@ fn what_is_no_directory_of_its_own_is_refused() {
 }
 
 #[test]
+fn what_is_left_of_an_episode_that_was_moved_is_not_sealed() {
+    let (_root, path) = episode();
+    fs::write(path.join(crate::layout::REMOVING), r#"{"sealift_removing":1,"copied_to":"/shipped/a"}"#)
+        .unwrap();
+    assert!(matches!(seal(&path, &Progress::default()), Err(SealError::BeingRemoved)));
+    assert!(!path.join(MARKER).exists());
+}
+
+#[test]
 fn a_file_that_grows_while_it_is_hashed_is_still_being_written() {
     let (_root, path) = episode();
     let file = File::open(path.join("data/x")).unwrap();

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     episode::{EpisodeId, HostName},
+    filesystem,
     receive::held::{Key, Namespace},
 };
 
@@ -82,12 +83,9 @@ impl Places {
     }
 
     pub(super) fn space(&self) -> io::Result<Space> {
-        let stat = rustix::fs::statvfs(&self.root)?;
-        // f_bavail and not f_bfree: what root has in reserve is not for us.
-        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-        // FUSE, btrfs and others count no files, and say 0 of 0.
-        let free_files = (stat.f_files > 0).then_some(stat.f_favail);
-        Ok(Space { free_bytes: bytes(stat.f_bavail), total_bytes: bytes(stat.f_blocks), free_files })
+        // What root has in reserve is not for us.
+        let filesystem::Space { free_bytes, total_bytes, free_files } = filesystem::space(&self.root)?;
+        Ok(Space { free_bytes, total_bytes, free_files })
     }
 }
 
