@@ -7,7 +7,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use crate::support::{Reply, Sandbox, Scripted, Seen, each, eventually, names};
+use crate::support::{Reply, Sandbox, Scripted, Seen, each, eventually, json_of, names};
 
 /// A server that answers 200 to what it has an object of already, and shows its length.
 fn plain_server(overwrites: bool) -> Scripted {
@@ -118,20 +118,21 @@ fn what_was_written_to_after_its_delivery_and_is_put_back_is_in_conflict_where_t
             let mut requeue = sandbox.command("requeue");
             assert!(requeue.args(["run-1", "--from", from]).output().unwrap().status.success(), "{how}");
         };
-        let daemon = sandbox.daemon();
-        requeue("shipped");
-        let said = "so nothing tells whether this one is stored";
-        daemon.wait_log(said);
-        assert_eq!(names(&sandbox.layout.shipped), [""; 0], "{how}");
         // Nor after a second thought.
-        requeue("conflict");
-        eventually("it is said again", || daemon.log().matches(said).count() > 1);
-        assert!(!daemon.log().contains("The receiver cannot be used"), "{how}: {}", daemon.log());
-        // As the log says it is shipped under another name, and that alone.
-        assert!(!daemon.log().contains("Once the receiver's operator has put theirs aside"), "{how}");
+        for from in ["shipped", "conflict"] {
+            requeue(from);
+            let out = sandbox.command("ship").args(["--once", "--json"]).output().unwrap();
+            let (log, (_, tally)) = (String::from_utf8(out.stderr.clone()).unwrap(), json_of(out));
+            assert_eq!((&tally["conflicts"], &tally["held"]), (&1.into(), &0.into()), "{how}: {log}");
+            assert!(log.contains("so nothing tells whether this one is stored"), "{how}: {log}");
+            // As the log says it is shipped under another name, and by that alone.
+            assert!(log.contains("then rename the episode's folder"), "{how}: {log}");
+            assert!(!log.contains("has put theirs aside"), "{how}: {log}");
+            assert_eq!(names(&sandbox.layout.shipped), [""; 0], "{how}");
+        }
         let [from, to] = ["run-1", "run-2"].map(|id| sandbox.layout.episodes.join(id));
         rename(&from, &to);
-        sandbox.wait_shipped("run-2");
+        assert_eq!(sandbox.ship_once().1["shipped"], 1, "{how}");
         assert_eq!(fs::read(sandbox.shipped("run-2").join("data.bin")).unwrap(), second, "{how}");
     });
 }
@@ -191,18 +192,17 @@ fn a_length_does_not_vouch_for_what_was_corrected_or_recorded_anew_before_its_an
 fn what_had_an_id_before_and_cannot_be_read_is_waited_for_and_is_no_sign_of_a_wrong_address() {
     let server = plain_server(false);
     let sandbox = Sandbox::new(server.url());
-    let recorded = [("data.bin", b"recorded".as_slice())];
     // It is held there by now, so that a length alone is to speak for it.
     let other = Sandbox::new(server.url());
-    other.seal("run-1", &recorded);
+    recorded_as_long(&other, b"recorded");
     assert_eq!(other.ship_once().0, 0);
     let daemon = sandbox.daemon();
-    sandbox.seal("first", &recorded);
+    sandbox.seal("first", &[("data.bin", b"recorded")]);
     daemon.wait_log("shipped first");
     let (shipped, aside) = (sandbox.layout.shipped.clone(), sandbox.path("aside"));
     rename(&shipped, &aside);
     fs::write(&shipped, "").unwrap();
-    sandbox.seal("run-1", &recorded);
+    recorded_as_long(&sandbox, b"recorded");
     // Asked a second time it was taken for a fault of the address.
     let unread = format!("had this id before is not known: {}", shipped.display());
     eventually("it is said twice", || daemon.log().matches(&unread).count() > 1);
