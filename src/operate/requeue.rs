@@ -6,8 +6,8 @@
 //!  shipped/<id>[~n]     HEAD: missing ──────┘    (pure)             └─▶ episodes/<id>, then the receipt goes
 //! ```
 //!
-//! What was named and was written to since it was delivered comes back out of `shipped/` as well, with its receipt: no answer of
-//! the receiver is about what was written.
+//! What was named and was written to since it was delivered comes back out of `shipped/` as well,
+//! with its receipt: no answer of the receiver is about what was written.
 //!
 //! With the daemon and without it, as its user or as one of the shared group: nothing here holds its lock. A folder is moved by
 //! one rename that takes no name that is in use; where that is another file system, as every other move (`durable`). Our record
@@ -135,8 +135,8 @@ enum Record {
     Conflict,
     /// It is lost, and with it what this says.
     Delivered(ShippingReceipt),
-    /// Written to since it was delivered. Its receipt goes with it: it says what the receiver may hold under this name, where only
-    /// a length tells the two apart (`daemon/lengths.rs`).
+    /// Written to since it was delivered. Its receipt goes with it: it says what the receiver may
+    /// hold under this name, where only a length tells the two apart (`daemon/lengths.rs`).
     WrittenTo,
 }
 

@@ -105,8 +105,8 @@ fn in_conflict(options: &Options, found: &mut Found) -> io::Result<()> {
     Ok(())
 }
 
-/// What the receiver is shown not to hold any more, and what is named and was written to since. Whatever else the receiver says
-/// leaves the episode where it is.
+/// What the receiver is shown not to hold any more, and what is named and was written to since.
+/// Whatever else the receiver says leaves the episode where it is.
 async fn lost(
     options: &Options,
     receiver: &Receiver,
@@ -185,13 +185,14 @@ async fn lost(
     Ok(())
 }
 
-/// Where the receiver does not show that it keeps the first, half an episode would take the place of the whole.
+/// Where the receiver does not show that it keeps the first, half an episode would take the place of
+/// the whole.
 const MAY_BE_WRITTEN_TO: &str = "Its files' stamps are not those of what was delivered, and it was not seen to be written \
     to within the minute after its delivery. Where it was written to, and nothing is missing of it (a plain web server then holds it \
     in the place of what was delivered), type";
 
-/// Takes what was named, and was read and told of as written to since: no answer of the receiver is about that. Returns
-/// those of the named of which something is left to be asked about.
+/// Takes what was named, and was read and told of as written to since: no answer of the receiver is
+/// about that. Returns those of the named of which something is left to be asked about.
 fn written_to(options: &Options, ids: &[EpisodeId], found: &mut Found) -> io::Result<Vec<EpisodeId>> {
     let mut to_ask = Vec::new();
     for id in ids {
