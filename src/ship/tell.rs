@@ -290,9 +290,8 @@ impl Teller {
     }
 }
 
-/// A wait as a person says it.
-/// Bytes a second, for a person.
-/// A length tells of no other that it is gone: what was delivered before is remembered here.
+/// What mends a conflict at the receiver. Where a length was all that spoke for one, that mends
+/// nothing: what was delivered before is remembered here.
 fn once_put_aside(id: &EpisodeId, status: Option<u16>) -> String {
     if status != Some(409) {
         return String::new();
@@ -301,6 +300,7 @@ fn once_put_aside(id: &EpisodeId, status: Option<u16>) -> String {
     format!(" Once the receiver's operator has put theirs aside: sealift requeue {id}")
 }
 
+/// Bytes a second, for a person.
 fn rate(bytes: u64) -> String {
     match bytes {
         0..1_000_000 => format!("{} kB/s", bytes / 1_000),
@@ -308,6 +308,7 @@ fn rate(bytes: u64) -> String {
     }
 }
 
+/// A wait as a person says it.
 fn span(wait: Duration) -> String {
     match wait.as_secs() {
         0 => format!("{} ms", wait.as_millis()),
