@@ -145,6 +145,10 @@ fn classify(media_type: &str, bytes: &[u8], whole: bool) -> AnswerBody {
         .then(|| shown.next())
         .flatten()
         .is_some_and(|next| matches!(next, '!' | '?' | '/') || next.is_ascii_alphabetic());
+    // A page that says that it is no page.
+    if begins_as_markup && is_json(media_type) {
+        return AnswerBody::Garbled { excerpt };
+    }
     let html = begins_as_markup
         || matches!(media_type, "text/html" | "text/xml" | "application/xml")
         || media_type.ends_with("+xml");
@@ -192,6 +196,7 @@ mod tests {
             ("application/json", r#"{"sha256":"0000"}"#, false),
             ("application/json", r#"{"sha256":'0000'}"#, true),
             ("application/problem+json", "{", true),
+            ("application/json", "<!DOCTYPE html><html>", true),
             ("text/plain", r#"{"sha256":"0000"}"#, true),
             ("", r#"{"content_sha256":"0000"}"#, true),
         ] {

@@ -27,6 +27,8 @@ from listing import MARKER, differences, listing
 
 RECEIPT, REASON = "shipping_receipt.json", "quarantine_reason.json"
 QUARANTINED = {"damaged": None, "stale": 412, "huge": 413}
+# What a move by copying locks. It is empty, and stays.
+AT_WORK = ".sealift-at-work"
 # What must not be in any log of ours.
 ALARMS = re.compile(rb"panicked|RUST_BACKTRACE|overflowed its stack|unreachable|Traceback")
 # Where nothing on the way can alter a byte unseen, a receiver never finds any altered.
@@ -80,7 +82,7 @@ class Places:
 
     def __init__(self, lane, work):
         data = lane.folder / "data"
-        self.episodes = {path.name: path for path in (data / "episodes").iterdir()}
+        self.episodes = {path.name: path for path in (data / "episodes").iterdir() if path.name != AT_WORK}
         self.outbox = {path.name for path in (data / "outbox").iterdir()}
         self.conflicts = lane.conflicts()
         self.shipped = filed(lane.apart / "shipped", RECEIPT)
@@ -112,6 +114,8 @@ def filed(folder, paper):
     """The folders in shipped/ or quarantine/ by the id that their papers say, each with its papers."""
     found = collections.defaultdict(list)
     for path in folder.iterdir() if folder.exists() else []:
+        if path.name == AT_WORK:
+            continue
         papers = sorted(path.glob(f"{paper}*"), key=lambda at: at.stat().st_mtime) if path.is_dir() else []
         ids = {}
         for at in papers:
@@ -301,6 +305,8 @@ def leftovers(lane):
     for disk in ("data", "away", "store"):
         for folder, folders, files in os.walk(lane.folder / disk):
             for name in folders + files:
+                if name == AT_WORK and pathlib.Path(folder).name in ("episodes", "shipped", "quarantine"):
+                    continue
                 if name.startswith(".sealift-") or name.endswith((".tar.zst.partial", ".part")):
                     yield f"{os.path.join(folder, name)} is left over"
     for left in (lane.folder / "store" / "incoming").iterdir():

@@ -142,7 +142,9 @@ class Recorder:
             self.note(number, "built", content=content)
             with open(made, "w", encoding="utf-8") as file:
                 file.write(self.dice.choice(["", "", "sealed by hand\n"]) if way == "renamed" else "")
-            os.rename(made, marker)
+            # Once it has its marker it may be gone already.
+            if made != marker:
+                os.rename(made, marker)
         if fate == "damaged":
             with open(os.path.join(folder, "unique.bin"), "r+b") as file:
                 file.write(b"other")
