@@ -306,14 +306,14 @@ fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, t
             }
             Ok(_) => refuse("the receipt names other content than what was sent"),
             // Something that means to be a receipt and cannot be read must not pass for none.
-            Err(error) => match named_digest(body, id, sent) {
+            Err(error) => match named_digest(body, sent) {
                 Named::Nothing => bare(),
                 Named::Ours if trust.require_receipt => bare(),
                 Named::Ours if matches!(answer.voucher, Voucher::Early | Voucher::Problem) => bare(),
                 Named::Ours => Verdict::Delivered(Proof { status: answer.status, receipt: Value::Null }),
                 Named::Other => {
                     let why = printable(&error.to_string());
-                    refuse(&format!("the receipt cannot be read ({why}), and does not name what was sent"))
+                    refuse(&format!("the receipt cannot be read ({why})"))
                 }
             },
         },
@@ -333,24 +333,24 @@ fn matches(receipt: &Receipt, id: &EpisodeId, sent: &ArchiveFacts) -> bool {
 enum Named {
     /// No digest.
     Nothing,
-    /// The digest of what was sent, in hexadecimal, and no other episode: whatever else such a
-    /// receiver writes, it has those bytes.
+    /// The digest of what was sent, in hexadecimal, and no `episode_id`, as a receipt of ours has:
+    /// whatever else such a receiver writes, it has those bytes.
     Ours,
     /// Another one, or one that cannot be read.
     Other,
 }
 
-fn named_digest(body: &Value, id: &EpisodeId, sent: &ArchiveFacts) -> Named {
+fn named_digest(body: &Value, sent: &ArchiveFacts) -> Named {
     let named = [("sha256", sent.sha256), ("content_sha256", sent.content_sha256)];
     let is_ours = |(member, digest): &(&str, Digest)| {
         let text = body.get(*member)?.as_str();
         Some(text.is_some_and(|text| text.eq_ignore_ascii_case(&digest.to_string())))
     };
     let said: Vec<bool> = named.iter().filter_map(is_ours).collect();
-    let is_of_another = body.get("episode_id").is_some_and(|named| named.as_str() != Some(id.as_str()));
+    let means_to_be_ours = body.get("episode_id").is_some();
     match said.as_slice() {
         [] => Named::Nothing,
-        all if !is_of_another && all.iter().all(|is_ours| *is_ours) => Named::Ours,
+        all if !means_to_be_ours && all.iter().all(|is_ours| *is_ours) => Named::Ours,
         _ => Named::Other,
     }
 }

@@ -192,7 +192,8 @@ fn what_is_no_receipt_of_ours_and_names_the_digest_of_what_was_sent_acknowledges
     for (body, expected) in [
         (json!({"ok": true, "id": "run-1", "sha256": ours.sha256, "bytes": 7}), "delivered"),
         (json!({"sha256": upper}), "delivered"),
-        (json!({"content_sha256": ours.content_sha256, "episode_id": "run-1"}), "delivered"),
+        (json!({"content_sha256": ours.content_sha256, "episode": "run-1"}), "delivered"),
+        (json!({"sha256": ours.sha256, "episode_id": "run-1", "size_bytes": "many"}), "hold"),
         (json!({"sha256": other}), "hold"),
         (json!({"sha256": ours.sha256, "content_sha256": other}), "hold"),
         (json!({"sha256": ours.sha256, "episode_id": "run-2"}), "hold"),
