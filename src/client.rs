@@ -1,7 +1,8 @@
 //! The HTTP client: a few warm HTTP/1.1 connections, TLS, and time-outs that know what they wait for.
 //!
 //! ```text
-//!  Client::send ──▶ connect.rs   an idle connection, or a new one: DNS, TCP, TLS      connect time-out
+//!  Client::send ──▶ idle.rs      a connection that was kept, or
+//!       │           connect.rs   a new one: DNS, TCP, TLS                              connect time-out
 //!       │               │
 //!       │           body.rs      100-continue, then the chunks ──▶ flight.rs counts   idle time-out
 //!       │               │
@@ -22,6 +23,7 @@ mod body;
 mod connect;
 mod error;
 mod flight;
+mod idle;
 mod questions;
 mod stale;
 mod tls;
@@ -37,8 +39,9 @@ use tokio::time::Instant;
 
 use self::{
     body::Outgoing,
-    connect::{Connection, Destination, FIRST_WRITE_WAIT, Idle, Patience},
+    connect::{Connection, Destination, FIRST_WRITE_WAIT, Patience},
     flight::Flight,
+    idle::Idle,
     tls::Credentials,
 };
 pub use self::{
@@ -147,6 +150,12 @@ impl Client {
         }
     }
 
+    /// The other end is known to serve more than one connection at a time: those that are idle are
+    /// kept for longer.
+    pub fn serves_many(&self) {
+        self.0.idle.serves_many();
+    }
+
     async fn exchange(&self, request: Request, progress: &Progress) -> Result<Answered, ClientError> {
         let options = &self.0.options;
         let credentials = &self.0.credentials;
@@ -157,6 +166,7 @@ impl Client {
         loop {
             let idle = self.0.idle.take(&destination).await;
             let is_fresh = idle.is_none();
+            let waiting = is_fresh.then(|| self.0.idle.waits(&destination));
             let mut connection = match idle {
                 Some(connection) => connection,
                 None => {
@@ -167,7 +177,9 @@ impl Client {
             connection.line.carries(&flight);
             let patience = (!is_fresh).then(|| Patience::short(&connection));
             let sending = connection.sender.try_send_request(request);
-            let (unsent, error) = match self.await_head(sending, &flight, patience).await? {
+            let head = self.await_head(sending, &flight, patience).await;
+            drop(waiting);
+            let (unsent, error) = match head? {
                 Ok(response) if !is_fresh && stale::closes_an_idle_one(&response) => {
                     (None, ClientError::Lost("the other end closed it as idle".to_owned()))
                 }

@@ -142,6 +142,11 @@ impl Endpoint {
         self.blotted(self.client.waiting_at_most(QUESTION_WAIT).send(request, progress).await?)
     }
 
+    /// The other end is a receiver of ours: [`Client::serves_many`].
+    pub fn is_of_ours(&self) {
+        self.client.serves_many();
+    }
+
     fn blotted(&self, mut answered: Answered) -> Result<Answered, ClientError> {
         if let Some(location) = answered.headers.get_mut(header::LOCATION) {
             let shown = self.blot.text(&String::from_utf8_lossy(location.as_bytes()));

@@ -1,8 +1,8 @@
-//! Connections: made within the connect time-out, kept warm for a while, aborted when they are of no more use.
+//! Connections: made within the connect time-out, aborted when they are of no more use.
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -26,16 +26,6 @@ use super::{
     tls::Credentials,
 };
 use crate::address::without_query;
-
-/// How many idle connections are kept: one for each upload that runs beside others, and a few to spare.
-const MAX_IDLE: usize = 8;
-
-/// How long an idle connection is good for. Most servers and balancers close theirs after 60 s; using one in the moment
-/// in which it is closed costs an attempt.
-const MAX_IDLE_AGE: Duration = Duration::from_secs(50);
-
-/// How long an idle connection may take to say that it is ready: it is, or it never will be.
-const READY_WAIT: Duration = Duration::from_millis(100);
 
 /// How much hyper buffers of what is sent, beside the chunk that it took last, and how long an answer's head may be, bytes.
 const MAX_BUFFER_BYTES: usize = 256 * 1024;
@@ -114,14 +104,14 @@ pub(super) struct Connection {
     pub(super) line: Line,
     /// What the other end showed; empty without TLS.
     pub(super) certificates: Arc<[CertificateDer<'static>]>,
-    destination: Destination,
+    pub(super) destination: Destination,
     /// Whether the other end is this host as well.
     pub(super) of_this_host: bool,
     /// A second handle: hyper holds the first, and its options change meanwhile.
     pub(super) socket: Arc<OwnedFd>,
     user_timeout: Duration,
     task: JoinHandle<()>,
-    idle_since: Instant,
+    pub(super) idle_since: Instant,
 }
 
 impl Drop for Connection {
@@ -262,44 +252,4 @@ async fn connect(
         tracing::debug!("TCP_NOTSENT_LOWAT cannot be set: {error}");
     }
     Ok(stream)
-}
-
-/// The idle connections, the one used last on top.
-#[derive(Default)]
-pub(super) struct Idle(Mutex<Vec<Connection>>);
-
-impl Idle {
-    fn lock(&self) -> MutexGuard<'_, Vec<Connection>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// One that leads there, alive as far as can be seen.
-    pub(super) async fn take(&self, destination: &Destination) -> Option<Connection> {
-        loop {
-            let mut connection = {
-                let mut idle = self.lock();
-                idle.retain(|one| one.idle_since.elapsed() < MAX_IDLE_AGE && !one.sender.is_closed());
-                let newest = idle.iter().rposition(|one| one.destination == *destination)?;
-                idle.remove(newest)
-            };
-            if let Ok(Ok(())) = tokio::time::timeout(READY_WAIT, connection.sender.ready()).await {
-                return Some(connection);
-            }
-        }
-    }
-
-    /// One of them had ended without a sign of it: so may have the others.
-    pub(super) fn forget(&self, destination: &Destination) {
-        self.lock().retain(|one| one.destination != *destination);
-    }
-
-    /// Keeps one whose exchange ended well.
-    pub(super) fn put(&self, mut connection: Connection) {
-        connection.idle_since = Instant::now();
-        let mut idle = self.lock();
-        if idle.len() >= MAX_IDLE {
-            idle.remove(0);
-        }
-        idle.push(connection);
-    }
 }

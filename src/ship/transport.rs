@@ -120,6 +120,9 @@ impl Transport {
             }
             Err(fault) => Err(fault),
         };
+        if outcome.as_ref().is_ok_and(answer::is_of_a_receiver) {
+            self.endpoint.is_of_ours();
+        }
         let outcome = match outcome {
             Ok(outcome) => self.vouched(outcome, &delivery).await,
             Err(fault) => Err(fault),

@@ -5,6 +5,7 @@
 //!    └▶ HEAD of the upload ──▶ all of it is kept: as it was; the next attempt asks for the receipt
 //!        │                      by a PATCH behind the last byte
 //!        └▶ HEAD of the episode ──▶ the archive's digest: it is held
+//!            │                   └▶ the digests of another: it is in conflict with that
 //!            └▶ GET /v1/admission ──▶ its problem: that is the answer
 //!                                  └▶ anything else: as it was
 //!  that PATCH ──▶ whatever is no receiver's word, or nothing in time
@@ -19,7 +20,8 @@
 //! before the body. Fronts that are
 //! still sending it then answer with a 503 or 502 of their own (Varnish always does), and however
 //! often it is tried, the verdict is never heard. Nor is the 200 for what is held already, which
-//! comes as early: and what is held is acknowledged whatever has become of its commit since.
+//! comes as early: and what is held is acknowledged whatever has become of its commit since. Nor is the 409
+//! of an id under which a receiver of ours holds something else.
 
 use std::time::Duration;
 
@@ -29,8 +31,9 @@ use tokio::time::timeout;
 use super::{Delivery, Transport, answer, uri, vouch::Shown};
 use crate::{
     client::{Request, RequestBody},
+    episode::Digest,
     ship::outcome::{Answer, AnswerBody, Fault, Outcome, Phase, Voucher},
-    wire::{self, ProblemType},
+    wire::{self, Problem, ProblemType},
 };
 
 /// A front that has just lost an answer is not waited for long, with each question.
@@ -63,15 +66,13 @@ impl Transport {
         if !asked_for_receipt && timeout(PATIENCE, self.keeps_all(delivery)).await.unwrap_or(false) {
             return None;
         }
-        if matches!(timeout(PATIENCE, self.shown(delivery)).await, Ok(Ok(Shown::Digest))) {
-            return Some(Outcome::Answered(Answer {
-                status: 200,
-                body: AnswerBody::Empty,
-                retry_after_s: None,
-                server_date: None,
-                of_this_host: false,
-                voucher: Voucher::Asked,
-            }));
+        match timeout(PATIENCE, self.shown(delivery)).await {
+            Ok(Ok(Shown::Digest)) => return Some(told(200, AnswerBody::Empty)),
+            // Both, so that it is a receiver of ours that has verified what it holds.
+            Ok(Ok(Shown::Another { sha256: Some(held), content_sha256: Some(content) })) => {
+                return Some(in_conflict_with(held, content));
+            }
+            _ => {}
         }
         timeout(PATIENCE, self.admission(delivery)).await.ok()?
     }
@@ -94,6 +95,21 @@ impl Transport {
         let outcome = answer::read(answered).await.ok()?;
         is_a_verdict(&outcome).then_some(outcome)
     }
+}
+
+/// What a HEAD has told of an upload whose own answer did not come through.
+fn told(status: u16, body: AnswerBody) -> Outcome {
+    let (retry_after_s, server_date, of_this_host) = (None, None, false);
+    let voucher = Voucher::Asked;
+    Outcome::Answered(Answer { status, body, retry_after_s, server_date, of_this_host, voucher })
+}
+
+fn in_conflict_with(held: Digest, content: Digest) -> Outcome {
+    let detail = "Another archive is held under this id, as a HEAD of it shows; the receiver's own 409 was not let through.";
+    let problem = Problem::new(ProblemType::Conflict, detail)
+        .with("held_sha256", held.to_string())
+        .with("held_content_sha256", content.to_string());
+    told(ProblemType::Conflict.status(), AnswerBody::Json(problem.to_json()))
 }
 
 /// Whether no receiver had a say. What a front says of its own accord is mostly about the front, and

@@ -71,6 +71,13 @@ pub(super) fn names_a_digest(body: &AnswerBody) -> bool {
     }
 }
 
+/// Whether a receiver of ours wrote this: a problem of its closed set, or a receipt.
+pub(super) fn is_of_a_receiver(outcome: &Outcome) -> bool {
+    let Outcome::Answered(answer) = outcome else { return false };
+    let AnswerBody::Json(body) = &answer.body else { return false };
+    answer.problem_type().is_some() || serde_json::from_value::<wire::Receipt>(body.clone()).is_ok()
+}
+
 /// Whether this is a problem (RFC 9457) or an error of another form, under whatever media type.
 fn says_what_is_wrong(bytes: &[u8]) -> bool {
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);

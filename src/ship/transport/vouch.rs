@@ -35,6 +35,9 @@ impl Transport {
             let by_status = answer.voucher == Voucher::Status;
             answer.voucher = match self.shown(delivery).await {
                 Ok(Shown::Digest) => Voucher::Head,
+                Ok(Shown::Another { .. }) if by_status => {
+                    Voucher::HeadDenies("showed another digest".to_owned())
+                }
                 Ok(Shown::Other(shown)) if by_status => Voucher::HeadDenies(shown),
                 Ok(Shown::Length(shown)) if by_status && shown == delivery.facts.size_bytes => {
                     Voucher::Length
@@ -46,7 +49,8 @@ impl Transport {
                 Err(fault @ (Fault::Cancelled | Fault::Request(_))) => return Err(fault),
                 Err(fault) if by_status => Voucher::HeadFailed(format!("came to nothing: {fault}")),
                 // What has that length may have lain there before.
-                Ok(Shown::Other(_) | Shown::Length(_) | Shown::NotNow(_)) | Err(_) => answer.voucher,
+                Ok(Shown::Another { .. } | Shown::Other(_) | Shown::Length(_) | Shown::NotNow(_))
+                | Err(_) => answer.voucher,
             };
         }
         Ok(Outcome::Answered(answer))
@@ -87,6 +91,8 @@ fn is_bare_200(answer: &Answer) -> bool {
 pub(super) enum Shown {
     /// The archive's digest.
     Digest,
+    /// The digests of another archive, both of them where a receiver of ours has verified what it holds.
+    Another { sha256: Option<Digest>, content_sha256: Option<Digest> },
     /// A length, and no digest; bytes.
     Length(u64),
     /// Nothing: the weather answered.
@@ -103,16 +109,13 @@ fn shows(answered: &Answered, delivery: &Delivery) -> Shown {
         let value = answered.headers.get(name)?.to_str().ok()?;
         Digest::from_header(value).ok()
     };
+    let (sha256, content_sha256) = (digest(wire::REPR_DIGEST), digest(wire::CONTENT_DIGEST));
     let facts = &delivery.facts;
-    let shown = [
-        digest(wire::REPR_DIGEST).map(|shown| shown == facts.sha256),
-        digest(wire::CONTENT_DIGEST).map(|shown| shown == facts.content_sha256),
-    ];
-    if shown.contains(&Some(true)) {
+    if sha256 == Some(facts.sha256) || content_sha256 == Some(facts.content_sha256) {
         return Shown::Digest;
     }
-    if shown.contains(&Some(false)) {
-        return Shown::Other("showed another digest".to_owned());
+    if sha256.is_some() || content_sha256.is_some() {
+        return Shown::Another { sha256, content_sha256 };
     }
     let length = answered.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     match length.and_then(|length| length.trim().parse::<u64>().ok()) {

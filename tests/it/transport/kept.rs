@@ -157,3 +157,80 @@ async fn an_answer_that_comes_late_behind_a_fronts_own_error_is_not_that_to_the_
         assert_eq!(answer(second).status, 503, "{status}");
     }
 }
+
+/// As the receiver of a few lines that people write first: while one connection is open, no other is
+/// answered.
+async fn serving_one_connection_at_a_time() -> Server {
+    let turn = Arc::new(tokio::sync::Mutex::new(()));
+    Server::new(move |mut peer: Peer| {
+        let turn = Arc::clone(&turn);
+        async move {
+            let _turn = turn.lock().await;
+            while peer.request().await.is_some() {
+                peer.answer("201 Created", "text/plain", "").await;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_receiver_that_serves_one_connection_at_a_time_is_left_to_other_hosts_when_all_is_sent() {
+    let server = serving_one_connection_at_a_time().await;
+    let sandbox = Sandbox::to(server.url());
+    let (one_host, another) = (sandbox.transport(), sandbox.transport());
+    let first = within(one_host.deliver(sandbox.holding("first", b"x"))).await;
+    assert_eq!(answered(first).0, 201);
+    let second = within(another.deliver(sandbox.holding("second", b"y"))).await;
+    assert_eq!(answered(second).0, 201);
+}
+
+#[tokio::test]
+async fn a_connection_in_steady_use_is_given_up_where_another_upload_waits_for_its_turn() {
+    let server = serving_one_connection_at_a_time().await;
+    let sandbox = Sandbox::to(server.url());
+    let transport = sandbox.transport();
+    let first = within(transport.deliver(sandbox.holding("first", b"x"))).await;
+    assert_eq!(answered(first).0, 201);
+    // The one that is kept is taken at once; so the next opens another, and waits.
+    let steady = async {
+        for number in 0.. {
+            let upload = transport.deliver(sandbox.holding(&format!("steady-{number}"), b"y"));
+            assert_eq!(answered(upload.await).0, 201);
+        }
+    };
+    let waiting = async {
+        tokio::task::yield_now().await;
+        transport.deliver(sandbox.holding("waiting", b"z")).await
+    };
+    let waited = within(async {
+        tokio::select! {
+            biased;
+            () = steady => unreachable!("it does not end by itself"),
+            waited = waiting => waited,
+        }
+    })
+    .await;
+    assert_eq!(answered(waited).0, 201);
+    assert!(server.connections() > 1);
+}
+
+#[tokio::test]
+async fn a_connection_to_a_receiver_of_ours_is_kept_for_the_next_episode() {
+    let server = Server::new(|mut peer: Peer| async move {
+        while peer.request().await.is_some() {
+            let receipt = json!({
+                "episode_id": "first", "sha256": "0".repeat(64), "size_bytes": 1, "stored_at": "2026-11-30T00:00:00Z",
+            });
+            peer.answer("201 Created", JSON, &receipt.to_string()).await;
+        }
+    })
+    .await;
+    let sandbox = Sandbox::to(server.url());
+    let transport = sandbox.transport();
+    within(transport.deliver(sandbox.holding("first", b"x"))).await;
+    // Longer than one to anything else is kept.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    within(transport.deliver(sandbox.holding("second", b"y"))).await;
+    assert_eq!(server.connections(), 1);
+}

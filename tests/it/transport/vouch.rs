@@ -1,5 +1,7 @@
 //! What speaks for a 200 without a receipt.
 
+use sealift::wire::ProblemType;
+
 use super::*;
 
 /// Answers PUT so, and HEAD so.
@@ -200,6 +202,39 @@ async fn what_a_receiver_refuses_early_is_heard_though_a_front_answers_with_an_e
         delivery.commit = Commit::parse(&"a".repeat(40));
         let answered = answer(sandbox.deliver(delivery).await);
         assert_eq!(answered.status == 412, heard, "{front:?} {size_bytes}: {answered:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_conflict_is_heard_though_a_front_answers_with_an_error_of_its_own() {
+    let other = |byte: u8| Digest([byte; 32]).to_header();
+    // Only where both digests are shown it is a receiver of ours, which has verified what it holds.
+    for (shows_content, status) in [(true, 409), (false, 503)] {
+        let (held, content) = (other(8), other(9));
+        let server = Server::new(move |mut peer: Peer| {
+            let mut shown = format!("Repr-Digest: {held}\r\n");
+            if shows_content {
+                shown += &format!("Sealift-Content-Digest: {content}\r\n");
+            }
+            async move {
+                let Some(head) = peer.head().await else { return };
+                if head.starts_with("head /v1/episodes/") {
+                    let head =
+                        format!("HTTP/1.1 200 OK\r\n{shown}Content-Length: 9\r\nConnection: close\r\n\r\n");
+                    peer.say(&head).await;
+                } else if head.starts_with("head") || head.starts_with("get") {
+                    peer.answer("404 Not Found", PROBLEM, "").await;
+                } else {
+                    peer.answer("503 Backend fetch failed", "text/html", "<html>no").await;
+                }
+            }
+        })
+        .await;
+        let sandbox = Sandbox::to(server.url());
+        let answered = answer(sandbox.deliver(sandbox.of_length("a", LARGE)).await);
+        assert_eq!(answered.status, status, "{answered:?}");
+        let is_conflict = answered.problem_type() == Some(ProblemType::Conflict);
+        assert_eq!(is_conflict, shows_content, "{answered:?}");
     }
 }
 
