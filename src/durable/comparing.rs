@@ -8,7 +8,8 @@
 //! Attributes are permission bits and mtimes, and count only where the file system of the copy keeps them.
 //!
 //! Our own records are not compared, since they may have been written anew: the copy only has to have those that the source
-//! has. Whatever cannot be read is no copy, and is copied once more: that costs a name, and no byte.
+//! has. What is there and cannot be read just now may be a copy or not: some file systems give back only after a while what was
+//! written (rclone's mounts end the first reads with EIO), and taken for none it would be copied anew at each attempt.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,7 +20,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Mode, Timespec, Timestamps, fchmod, futimens};
+use rustix::{
+    fs::{Mode, Timespec, Timestamps, fchmod, futimens},
+    io::Errno,
+};
 use sha2::{Digest as _, Sha256};
 
 use super::{remove_file, scratch::scratch_file};
@@ -28,7 +32,7 @@ use crate::{
     episode::Digest,
     layout::{REASON, RECEIPT, without_number},
     progress::Progress,
-    tree::{self, Entry, Kind, TreeError, to_path},
+    tree::{self, Entry, Kind, TreeError, shown, to_path},
 };
 
 const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -39,7 +43,7 @@ const ODD_MTIME: Timespec = Timespec { tv_sec: 1_000_000_001, tv_nsec: 0 };
 /// Whether this was copied before, from this source. Memory: a buffer, and what a walk takes.
 ///
 /// # Errors
-/// Only that it was told to stop.
+/// It was told to stop, or the disk of one of them failed. What cannot be read for another reason is no copy.
 pub(super) fn is_copy(source: &Path, copy: &Path, progress: &Progress) -> io::Result<bool> {
     let compare = || -> Result<bool, TreeError> {
         if !has_records_of(source, copy, progress)?
@@ -55,8 +59,20 @@ pub(super) fn is_copy(source: &Path, copy: &Path, progress: &Progress) -> io::Re
     };
     match compare() {
         Err(TreeError::Cancelled(cancelled)) => Err(io::Error::other(cancelled)),
+        Err(TreeError::Io { path, source: failed }) if is_of_a_disk(&failed) => {
+            let (source, copy, path) = (shown(source), shown(copy), shown(&path));
+            Err(io::Error::other(format!(
+                "{source} may have been copied to {copy} before, and they cannot be compared: {path}: {failed}"
+            )))
+        }
         compared => Ok(compared.unwrap_or(false)),
     }
+}
+
+/// Whether another attempt may read what this one could not.
+fn is_of_a_disk(error: &io::Error) -> bool {
+    const OF_A_DISK: [Errno; 4] = [Errno::IO, Errno::STALE, Errno::TIMEDOUT, Errno::REMOTEIO];
+    error.raw_os_error().is_some_and(|errno| OF_A_DISK.contains(&Errno::from_raw_os_error(errno)))
 }
 
 /// Whether what was just copied reads back as its source does. Whatever of its attributes could not be kept was left off.

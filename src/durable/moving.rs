@@ -330,8 +330,8 @@ fn remove_needless_copy(source: &Path, copy: &Path, progress: &Progress) {
              two, and remove one by hand."
         ),
         Err(error) => tracing::warn!(
-            "{source_shown} stays, and could not be compared with its copy {copy_shown}: {error}. Both are left. Compare the \
-             two, and remove one by hand."
+            "{source_shown} stays, and could not be compared with its copy {copy_shown}: {error}. Both are left; the next \
+             attempt compares them again."
         ),
     }
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     crash_sweep::strace_is_there,
     resume::{MIB, noise},
-    service::traced,
+    service::{traced, untrace},
     support::{Mounted, Process, Reply, Sandbox, Scripted, eventually_within, json_of, names, sealift},
 };
 
@@ -301,4 +301,24 @@ fn what_was_delivered_and_is_aside_goes_at_a_later_look_where_a_move_was_at_work
     assert_eq!(seen.iter().filter(|seen| seen.head.starts_with("PUT")).count(), 2);
     assert_eq!(visible(&sandbox.layout.shipped), ["run-1", "run-1~1"]);
     assert!(visible(&sandbox.layout.episodes).is_empty());
+}
+
+/// As on a mount of rclone: what has just been renamed cannot be read for a while.
+#[test]
+fn a_copy_that_cannot_be_read_for_a_while_is_not_made_again_beside_it() {
+    if !strace_is_there() {
+        return;
+    }
+    let server = receiver();
+    let sandbox = Sandbox::new(server.url());
+    let Some(_mounted) = Mounted::over(&sandbox.layout.shipped, "8m") else { return };
+    sandbox.seal("run-1", &[("data.bin", b"recorded")]);
+    let ship = sandbox.command_with_config("ship", "[shipper]\nwatch = \"reconcile-only\"");
+    let receipt = sandbox.shipped("run-1").join("shipping_receipt.json");
+    let daemon = sandbox.start(traced(&sandbox, &ship, &receipt, "read", "inject=read:error=EIO"));
+    daemon.wait_log("run-1 may have been copied to ");
+    untrace(&daemon);
+    eventually_within(PATIENCE, "it is moved", || visible(&sandbox.layout.episodes).is_empty());
+    assert_eq!(visible(&sandbox.layout.shipped), ["run-1"]);
+    assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), b"recorded");
 }
