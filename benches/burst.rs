@@ -40,18 +40,32 @@ const A_WHILE: Duration = Duration::from_millis(20);
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().collect();
     let check = arguments.iter().any(|argument| argument == "--check");
-    let fewer = arguments.iter().position(|argument| argument == "--episodes").map(|at| &arguments[at + 1]);
+    let fewer = arguments
+        .iter()
+        .position(|argument| argument == "--episodes")
+        .map(|at| &arguments[at + 1]);
     let episodes = fewer.map_or(EPISODES, |count| count.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
     let layout = Layout::below(&folder.path().join("data"));
     let store = folder.path().join("store");
 
     let mut receive = Command::new(env!("CARGO_BIN_EXE_sealift"));
-    receive.args(["receive", "--listen", "127.0.0.1:0", "--store"]).arg(&store);
+    receive
+        .args(["receive", "--listen", "127.0.0.1:0", "--store"])
+        .arg(&store);
     let (receiver, said) = Running::start(receive, "local_addr=");
-    let address = said.split_once("local_addr=").unwrap().1.split_whitespace().next().unwrap().to_owned();
+    let address = said
+        .split_once("local_addr=")
+        .unwrap()
+        .1
+        .split_whitespace()
+        .next()
+        .unwrap()
+        .to_owned();
     let mut ship = Command::new(env!("CARGO_BIN_EXE_sealift"));
-    ship.arg("ship").arg("--data").arg(folder.path().join("data"));
+    ship.arg("ship")
+        .arg("--data")
+        .arg(folder.path().join("data"));
     ship.args(["--receiver", &format!("http://{address}")]);
     let first = layout.episodes.join("first");
     fs::create_dir_all(&first).unwrap();
@@ -73,7 +87,11 @@ fn main() -> ExitCode {
 
     let queue = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
     let queue: usize = queue.trim().parse().unwrap();
-    let overflowed = if episodes > queue { "overflowed" } else { "did not overflow" };
+    let overflowed = if episodes > queue {
+        "overflowed"
+    } else {
+        "did not overflow"
+    };
     let (shipped, held) = (count(&layout.shipped), count(&store.join("episodes")));
     let peak_kib = daemon.peak_kib();
     let each_bytes = (peak_kib - before_kib) * 1024 / episodes as u64;
@@ -82,8 +100,16 @@ fn main() -> ExitCode {
         "recorded   {episodes} episodes in {:.1} s; the queue of {queue} events {overflowed}",
         recorded_in.as_secs_f64()
     );
-    println!("shipped    in {:.1} s: {:.0} a second", shipped_in.as_secs_f64(), rate(shipped_in));
-    let goal = if each_bytes < BYTES_PER_EPISODE { "met" } else { "MISSED" };
+    println!(
+        "shipped    in {:.1} s: {:.0} a second",
+        shipped_in.as_secs_f64(),
+        rate(shipped_in)
+    );
+    let goal = if each_bytes < BYTES_PER_EPISODE {
+        "met"
+    } else {
+        "MISSED"
+    };
     println!(
         "memory     {before_kib} KiB before, {peak_kib} KiB at its peak: {each_bytes} bytes an episode (goal: {BYTES_PER_EPISODE}, {goal})"
     );
@@ -119,13 +145,20 @@ fn drain(episodes: &Path, of: usize) {
         if still < left {
             (left, moved_at) = (still, now());
         }
-        assert!(moved_at.elapsed() < NO_PROGRESS, "{left} of {of} are left, and nothing moves any more");
+        assert!(
+            moved_at.elapsed() < NO_PROGRESS,
+            "{left} of {of} are left, and nothing moves any more"
+        );
     }
 }
 
 fn count(folder: &Path) -> usize {
-    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
-    names.filter(|name| !name.to_string_lossy().starts_with('.')).count()
+    let names = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    names
+        .filter(|name| !name.to_string_lossy().starts_with('.'))
+        .count()
 }
 
 /// One process of the program; killed where the benchmark fails.
@@ -136,8 +169,12 @@ impl Running {
     fn start(mut command: Command, says: &str) -> (Self, String) {
         command.stdin(Stdio::null()).stderr(Stdio::piped());
         let mut running = Self(command.spawn().unwrap());
-        let mut log = BufReader::new(running.0.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let said = log.find(|line| line.contains(says)).expect("it ended before it was ready");
+        let mut log = BufReader::new(running.0.stderr.take().unwrap())
+            .lines()
+            .map_while(Result::ok);
+        let said = log
+            .find(|line| line.contains(says))
+            .expect("it ended before it was ready");
         thread::spawn(move || log.for_each(drop));
         (running, said)
     }
@@ -153,7 +190,10 @@ impl Running {
     /// `VmHWM` of proc(5): the most that was ever resident.
     fn peak_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 

@@ -64,7 +64,9 @@ fn main() -> ExitCode {
 
 async fn measure(root: &Path) -> Vec<Duration> {
     let listen = "127.0.0.1:0".parse().unwrap();
-    let server = Server::bind(ReceiveConfig::at(listen, &root.join("store"))).await.unwrap();
+    let server = Server::bind(ReceiveConfig::at(listen, &root.join("store")))
+        .await
+        .unwrap();
     let url = format!("http://{}", server.local_addr());
     let (stop_server, server_stops) = oneshot::channel::<()>();
     let server = tokio::spawn(server.run(async {
@@ -74,7 +76,11 @@ async fn measure(root: &Path) -> Vec<Duration> {
     let (observer, mut notices) = mpsc::unbounded_channel();
     let (stop_daemon, daemon_stops) = mpsc::unbounded_channel::<()>();
     let options = options(layout.clone(), observer);
-    let daemon = tokio::spawn(daemon::run(options, transport(url), Stop::new(daemon_stops)));
+    let daemon = tokio::spawn(daemon::run(
+        options,
+        transport(url),
+        Stop::new(daemon_stops),
+    ));
     fs::create_dir_all(&layout.episodes).unwrap();
     let mut times = Vec::new();
     for n in 0..WARM_UP + EPISODES {
@@ -87,7 +93,10 @@ async fn measure(root: &Path) -> Vec<Duration> {
         let mut took = None;
         loop {
             let notice = tokio::time::timeout(NO_PROGRESS, notices.recv()).await;
-            match notice.expect("nothing moves any more").expect("the daemon ended") {
+            match notice
+                .expect("nothing moves any more")
+                .expect("the daemon ended")
+            {
                 Notice::Delivered(..) => took = Some(sealed.elapsed()),
                 Notice::Retired(..) => break,
                 Notice::Sealed(..) | Notice::Packed(..) => {}
@@ -145,8 +154,11 @@ fn options(layout: Layout, observer: mpsc::UnboundedSender<Notice>) -> Options {
 
 fn transport(url: String) -> Transport {
     let client = Client::new(ClientOptions::default()).unwrap();
-    let options =
-        EndpointOptions { url, headers: std::collections::BTreeMap::new(), host_id: "bench".to_owned() };
+    let options = EndpointOptions {
+        url,
+        headers: std::collections::BTreeMap::new(),
+        host_id: "bench".to_owned(),
+    };
     Transport::new(Endpoint::new(&options, client).unwrap())
 }
 

@@ -6,8 +6,8 @@
 //!  receiver.headers  X-Run = "{host}/{id}"     ──▶ pieces                             ──▶ a request's headers
 //! ```
 //!
-//! Pure. What is filled in comes from an episode and cannot break out of its place: an id is percent-encoded, a digest and a
-//! commit are hexadecimal digits.
+//! Pure. What is filled in comes from an episode and cannot break out of its place: an id is
+//! percent-encoded, a digest and a commit are hexadecimal digits.
 
 mod blot;
 
@@ -34,8 +34,16 @@ use crate::{
 const ID: &str = "{id}";
 
 /// Headers that say how the message is framed. HTTP itself writes them.
-const FRAMING: [HeaderName; 8] =
-    [CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+const FRAMING: [HeaderName; 8] = [
+    CONNECTION,
+    CONTENT_LENGTH,
+    EXPECT,
+    HOST,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
 
 /// What the configuration says of the receiver and cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,8 +72,8 @@ pub enum AddressError {
 pub struct Address {
     /// Holds `{id}` at least once.
     template: String,
-    /// Where a receiver of ours keeps what broke off; `{id}` stands in it too. `None` where the whole address is set: that is
-    /// no receiver of ours.
+    /// Where a receiver of ours keeps what broke off; `{id}` stands in it too. `None` where the
+    /// whole address is set: that is no receiver of ours.
     uploads: Option<String>,
     is_private: bool,
 }
@@ -76,21 +84,32 @@ impl Address {
     /// # Errors
     /// [`AddressError::Url`].
     pub fn parse(url: &str) -> Result<Self, AddressError> {
-        let wrong = |why: &str| AddressError::Url { why: why.to_owned() };
-        let (scheme, rest) =
-            url.split_once("://").ok_or_else(|| wrong("must begin with http:// or https://"))?;
+        let wrong = |why: &str| AddressError::Url {
+            why: why.to_owned(),
+        };
+        let (scheme, rest) = url
+            .split_once("://")
+            .ok_or_else(|| wrong("must begin with http:// or https://"))?;
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         if path.contains('#') {
-            return Err(wrong("holds a fragment (#...), which is never sent: remove it"));
+            return Err(wrong(
+                "holds a fragment (#...), which is never sent: remove it",
+            ));
         }
         if authority.contains('@') {
-            return Err(wrong("holds a user name or password: put a token into token_file, or a header"));
+            return Err(wrong(
+                "holds a user name or password: put a token into token_file, or a header",
+            ));
         }
         if authority.contains(['{', '}']) {
-            return Err(wrong("holds {id} in the host's name: it can stand in the path or the query only"));
+            return Err(wrong(
+                "holds {id} in the host's name: it can stand in the path or the query only",
+            ));
         }
         // `Uri` reads what follows the last colon as it likes: 99999 becomes the scheme's own port.
-        let bare = authority.rsplit_once(']').map_or(authority, |(_, port)| port);
+        let bare = authority
+            .rsplit_once(']')
+            .map_or(authority, |(_, port)| port);
         if let Some((_, port)) = bare.split_once(':')
             && !port.parse::<u16>().is_ok_and(|port| port > 0)
         {
@@ -113,7 +132,9 @@ impl Address {
         if example.contains(['{', '}']) {
             return Err(wrong("holds a placeholder other than {id}"));
         }
-        let uri: Uri = example.parse().map_err(|error| wrong(&format!("is not an address: {error}")))?;
+        let uri: Uri = example
+            .parse()
+            .map_err(|error| wrong(&format!("is not an address: {error}")))?;
         let is_https = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => true,
             Some(scheme) if *scheme == Scheme::HTTP => false,
@@ -123,15 +144,23 @@ impl Address {
         if host.is_empty() {
             return Err(wrong("names no host"));
         }
-        Ok(Self { is_private: is_https || is_loopback(host), template, uploads })
+        Ok(Self {
+            is_private: is_https || is_loopback(host),
+            template,
+            uploads,
+        })
     }
 
-    /// For a person: without the query, which may hold a secret, and without what is added for each episode.
+    /// For a person: without the query, which may hold a secret, and without what is added for each
+    /// episode.
     #[must_use]
     pub fn shown(&self) -> String {
         let shown = without_query(&self.template);
         let added = format!("{}{ID}", wire::EPISODES_PATH);
-        let base = self.uploads.as_ref().and_then(|_| shown.strip_suffix(&added));
+        let base = self
+            .uploads
+            .as_ref()
+            .and_then(|_| shown.strip_suffix(&added));
         printable(base.unwrap_or(shown))
     }
 
@@ -153,18 +182,24 @@ impl Address {
         self.template.replace(ID, &id.percent_encoded())
     }
 
-    /// Where an upload of this archive that broke off is found again, if the receiver may be one of ours.
+    /// Where an upload of this archive that broke off is found again, if the receiver may be one of
+    /// ours.
     #[must_use]
     pub fn of_upload(&self, id: &EpisodeId, sha256: &Digest) -> Option<String> {
         let segments = format!("{}/{sha256}", id.percent_encoded());
-        self.uploads.as_ref().map(|uploads| uploads.replace(ID, &segments))
+        self.uploads
+            .as_ref()
+            .map(|uploads| uploads.replace(ID, &segments))
     }
 
-    /// Where a receiver of ours says beforehand what it would answer. `None` where the whole address is set.
+    /// Where a receiver of ours says beforehand what it would answer. `None` where the whole
+    /// address is set.
     #[must_use]
     pub fn of_admission(&self) -> Option<String> {
         let one = format!("{}{ID}", wire::UPLOADS_PATH);
-        self.uploads.as_ref().map(|uploads| uploads.replacen(&one, wire::ADMISSION_PATH, 1))
+        self.uploads
+            .as_ref()
+            .map(|uploads| uploads.replacen(&one, wire::ADMISSION_PATH, 1))
     }
 
     /// As it is written, with `{id}` in it.
@@ -172,10 +207,14 @@ impl Address {
         &self.template
     }
 
-    /// What is left out of all that is said there: this query, what these headers hold, and the token.
+    /// What is left out of all that is said there: this query, what these headers hold, and the
+    /// token.
     #[must_use]
     pub fn blot(&self, headers: &ExtraHeaders, token: Option<&str>) -> Blot {
-        let credentials: Vec<_> = headers.credentials().chain(token.map(str::to_owned)).collect();
+        let credentials: Vec<_> = headers
+            .credentials()
+            .chain(token.map(str::to_owned))
+            .collect();
         Blot::of(&self.template, headers.texts(), &credentials)
     }
 
@@ -186,15 +225,15 @@ impl Address {
     }
 }
 
-/// An address as it may be shown. Its query may hold a secret (a presigned address, a SAS token), and so may a fragment, which no
-/// address of ours may have.
+/// An address as it may be shown. Its query may hold a secret (a presigned address, a SAS token),
+/// and so may a fragment, which no address of ours may have.
 #[must_use]
 pub fn without_query(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or_default()
 }
 
-/// The same, printable, and with a sign where something is left out. A user name and a password, which no address of ours may hold,
-/// are left out as well.
+/// The same, printable, and with a sign where something is left out. A user name and a password,
+/// which no address of ours may hold, are left out as well.
 #[must_use]
 pub fn shown(url: &str) -> String {
     let url = without_user(url);
@@ -206,18 +245,25 @@ pub fn shown(url: &str) -> String {
     printable(without) + &left_out
 }
 
-/// An address without its user name and password (RFC 3986, section 3.2.1). One whose port is none may hold a password with a slash or
-/// a question mark in it, and is shown no further than that.
+/// An address without its user name and password (RFC 3986, section 3.2.1). One whose port is none
+/// may hold a password with a slash or a question mark in it, and is shown no further than that.
 fn without_user(url: &str) -> Cow<'_, str> {
     let start = url.find("://").map_or(0, |at| at + "://".len());
-    let end = url[start..].find(['/', '?', '#']).map_or(url.len(), |length| start + length);
+    let end = url[start..]
+        .find(['/', '?', '#'])
+        .map_or(url.len(), |length| start + length);
     let authority = &url[start..end];
     if let Some((_, host)) = authority.rsplit_once('@') {
         return Cow::Owned(format!("{}\u{2026}@{host}{}", &url[..start], &url[end..]));
     }
-    let port = authority.rfind(':').filter(|at| !authority[*at..].contains(']'));
+    let port = authority
+        .rfind(':')
+        .filter(|at| !authority[*at..].contains(']'));
     match port.filter(|at| {
-        url[end..].contains('@') && authority[at + 1..].bytes().any(|byte| !byte.is_ascii_digit())
+        url[end..].contains('@')
+            && authority[at + 1..]
+                .bytes()
+                .any(|byte| !byte.is_ascii_digit())
     }) {
         Some(at) => Cow::Owned(format!("{}:\u{2026}", &url[..start + at])),
         None => Cow::Borrowed(url),
@@ -230,8 +276,11 @@ pub fn without_queries(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {
-        let ends = |next: char| next.is_whitespace() || matches!(next, '"' | '\'' | '`' | '<' | '>');
-        let end = rest[at..].find(ends).map_or(rest.len(), |length| at + length);
+        let ends =
+            |next: char| next.is_whitespace() || matches!(next, '"' | '\'' | '`' | '<' | '>');
+        let end = rest[at..]
+            .find(ends)
+            .map_or(rest.len(), |length| at + length);
         out.push_str(&rest[..at]);
         let address = without_user(&rest[at..end]);
         out.push_str(without_query(&address));
@@ -244,8 +293,8 @@ pub fn without_queries(text: &str) -> String {
     out + rest
 }
 
-/// Scheme, host and port of an address, in one spelling: who answers there, whatever the path (RFC 6454, section 4).
-/// `None` for what is no http or https address.
+/// Scheme, host and port of an address, in one spelling: who answers there, whatever the path (RFC
+/// 6454, section 4). `None` for what is no http or https address.
 #[must_use]
 pub fn origin(url: &str) -> Option<String> {
     let uri: Uri = url.parse().ok()?;
@@ -255,12 +304,18 @@ pub fn origin(url: &str) -> Option<String> {
         _ => return None,
     };
     let (scheme, host) = (uri.scheme_str()?, uri.host()?.to_ascii_lowercase());
-    Some(format!("{scheme}://{host}:{}", uri.port_u16().unwrap_or(default)))
+    Some(format!(
+        "{scheme}://{host}:{}",
+        uri.port_u16().unwrap_or(default)
+    ))
 }
 
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    host == "localhost"
+        || bare
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 /// What there is to fill in.
@@ -282,7 +337,9 @@ pub struct ExtraHeaders(Vec<(HeaderName, Vec<Piece>)>);
 
 impl fmt::Debug for ExtraHeaders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.iter().map(|(name, _)| name)).finish()
+        f.debug_set()
+            .entries(self.0.iter().map(|(name, _)| name))
+            .finish()
     }
 }
 
@@ -303,16 +360,24 @@ impl ExtraHeaders {
     /// [`AddressError::Header`].
     pub fn parse(headers: &BTreeMap<String, String>) -> Result<Self, AddressError> {
         let parse = |(name, value): (&String, &String)| {
-            let wrong = |why: &str| AddressError::Header { name: name.clone(), why: why.to_owned() };
-            let parsed: HeaderName =
-                name.parse().map_err(|_| wrong("is not a header's name (RFC 9110, section 5.1)"))?;
+            let wrong = |why: &str| AddressError::Header {
+                name: name.clone(),
+                why: why.to_owned(),
+            };
+            let parsed: HeaderName = name
+                .parse()
+                .map_err(|_| wrong("is not a header's name (RFC 9110, section 5.1)"))?;
             if FRAMING.contains(&parsed) {
                 return Err(wrong("cannot be set: HTTP itself writes it"));
             }
             header_text(value).ok_or_else(|| wrong("has a value that is not printable ASCII"))?;
             Ok((parsed, pieces(value).map_err(|why| wrong(&why))?))
         };
-        headers.iter().map(parse).collect::<Result<_, _>>().map(Self)
+        headers
+            .iter()
+            .map(parse)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// All of them, in one text that two have only where they are the same.
@@ -326,7 +391,10 @@ impl ExtraHeaders {
             Piece::Host => "{host}".to_owned(),
         };
         let line = |(name, pieces): &(HeaderName, Vec<Piece>)| {
-            format!("\n{name}: {}", pieces.iter().map(written).collect::<String>())
+            format!(
+                "\n{name}: {}",
+                pieces.iter().map(written).collect::<String>()
+            )
         };
         self.0.iter().map(line).collect()
     }
@@ -340,14 +408,16 @@ impl ExtraHeaders {
         })
     }
 
-    /// What proves who asks: what stands behind a scheme (RFC 9110, section 11.4), and what that is decoded where the scheme is
-    /// Basic (RFC 7617, section 2), with the password by itself.
+    /// What proves who asks: what stands behind a scheme (RFC 9110, section 11.4), and what that is
+    /// decoded where the scheme is Basic (RFC 7617, section 2), with the password by itself.
     fn credentials(&self) -> impl Iterator<Item = String> {
         let pairs = self.0.iter().flat_map(|(name, pieces)| {
             let proves = *name == AUTHORIZATION || *name == PROXY_AUTHORIZATION;
             let texts = pieces.iter().filter_map(|piece| match piece {
                 Piece::Text(text) => text.trim().split_once(' '),
-                Piece::Id | Piece::Sha256 | Piece::ContentSha256 | Piece::Commit | Piece::Host => None,
+                Piece::Id | Piece::Sha256 | Piece::ContentSha256 | Piece::Commit | Piece::Host => {
+                    None
+                }
             });
             texts.filter_map(move |(scheme, behind)| {
                 let is_basic = scheme.eq_ignore_ascii_case("Basic");
@@ -364,7 +434,14 @@ impl ExtraHeaders {
             });
             let password = decoded.as_deref().and_then(|both| both.split_once(':'));
             let password = password.map(|(_, password)| password.to_owned());
-            [Some(behind.to_owned()), Some(unpadded.to_owned()), password, decoded].into_iter().flatten()
+            [
+                Some(behind.to_owned()),
+                Some(unpadded.to_owned()),
+                password,
+                decoded,
+            ]
+            .into_iter()
+            .flatten()
         })
     }
 
@@ -374,9 +451,12 @@ impl ExtraHeaders {
     /// [`AddressError::Header`] where what is filled in cannot travel in a header.
     pub fn fill(&self, filling: &Filling<'_>, headers: &mut HeaderMap) -> Result<(), AddressError> {
         for (name, pieces) in &self.0 {
-            // A header about a commit that an episode does not have, or about an archive where none is sent, is left out,
-            // with whatever stands around it.
-            let Some(text) = pieces.iter().map(|piece| piece.fill(filling)).collect::<Option<String>>()
+            // A header about a commit that an episode does not have, or about an archive where none
+            // is sent, is left out, with whatever stands around it.
+            let Some(text) = pieces
+                .iter()
+                .map(|piece| piece.fill(filling))
+                .collect::<Option<String>>()
             else {
                 headers.remove(name);
                 continue;
@@ -422,7 +502,9 @@ fn pieces(template: &str) -> Result<Vec<Piece>, String> {
             "host" => Piece::Host,
             _ => {
                 let known = "{id}, {sha256}, {content_sha256}, {commit} and {host}";
-                return Err(format!("holds a placeholder that is not known; there are {known}"));
+                return Err(format!(
+                    "holds a placeholder that is not known; there are {known}"
+                ));
             }
         });
         rest = after;
@@ -437,7 +519,9 @@ fn pieces(template: &str) -> Result<Vec<Piece>, String> {
 #[must_use]
 pub fn header_text(text: &str) -> Option<HeaderValue> {
     let printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-    printable.then(|| HeaderValue::from_str(text).ok()).flatten()
+    printable
+        .then(|| HeaderValue::from_str(text).ok())
+        .flatten()
 }
 
 #[cfg(test)]

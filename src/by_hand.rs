@@ -5,9 +5,10 @@
 //!  quarantine/<id>[~n]/<id>.tar.zst ──tar──▶ episodes/.unpacked-XXXXXX/<id> ──rename──▶ episodes/<name>
 //! ```
 //!
-//! It is unpacked in `episodes/`, out of sight: `quarantine/` may be on another file system, and a move from there would be a copy,
-//! in which the marker may be there before the rest. The name is the episode's own only while nothing has it and nothing that left
-//! had it; else a receiver holds another recording under it by then, or is about to.
+//! It is unpacked in `episodes/`, out of sight: `quarantine/` may be on another file system, and a
+//! move from there would be a copy, in which the marker may be there before the rest. The name is
+//! the episode's own only while nothing has it and nothing that left had it; else a receiver holds
+//! another recording under it by then, or is about to.
 
 use std::{fs, path::Path};
 
@@ -21,14 +22,22 @@ use crate::{
 /// Where so many names are in use, a person has to find a free one alone.
 const MAX_NUMBER: usize = 10_000;
 
-/// The name under which what is in this place of `quarantine/` can come back. `None` where too many are in use.
+/// The name under which what is in this place of `quarantine/` can come back. `None` where too many
+/// are in use.
 #[must_use]
-pub fn name_for(layout: &Layout, id: &EpisodeId, place: &Path, may_be_its_own: bool) -> Option<EpisodeId> {
+pub fn name_for(
+    layout: &Layout,
+    id: &EpisodeId,
+    place: &Path,
+    may_be_its_own: bool,
+) -> Option<EpisodeId> {
     if may_be_its_own && !is_used(layout, id, place) {
         return Some(id.clone());
     }
     let mut names = (1..MAX_NUMBER).map(|n| second_name(id.as_str(), n));
-    names.find(|name| !is_taken(layout, name)).and_then(|name| EpisodeId::parse(&name).ok())
+    names
+        .find(|name| !is_taken(layout, name))
+        .and_then(|name| EpisodeId::parse(&name).ok())
 }
 
 /// This name, numbered; shortened where it would be too long for an id.
@@ -37,7 +46,9 @@ pub fn second_name(name: &str, n: usize) -> String {
     let mut kept = name;
     loop {
         let second = format!("{kept}-{n}");
-        let Some((last, _)) = kept.char_indices().next_back() else { return second };
+        let Some((last, _)) = kept.char_indices().next_back() else {
+            return second;
+        };
         if EpisodeId::parse(&second) != Err(IdError::TooLong) {
             return second;
         }
@@ -50,20 +61,28 @@ pub fn second_name(name: &str, n: usize) -> String {
 pub fn is_taken(layout: &Layout, name: &str) -> bool {
     let folders = [&layout.episodes, &layout.shipped, &layout.quarantine];
     let archive = EpisodeId::parse(name).ok().map(|id| layout.archive(&id));
-    let paths = folders.into_iter().map(|folder| folder.join(name)).chain(archive);
-    paths.into_iter().any(|path| fs::symlink_metadata(path).is_ok())
+    let paths = folders
+        .into_iter()
+        .map(|folder| folder.join(name))
+        .chain(archive);
+    paths
+        .into_iter()
+        .any(|path| fs::symlink_metadata(path).is_ok())
 }
 
-/// Whether anything but what is in this place is an episode of that id. Where that cannot be seen, it is.
+/// Whether anything but what is in this place is an episode of that id. Where that cannot be seen,
+/// it is.
 fn is_used(layout: &Layout, id: &EpisodeId, place: &Path) -> bool {
     let filed = |folder: &Path| filed::filed_as(folder, id, &Progress::default());
     fs::symlink_metadata(layout.episode(id)).is_ok()
         || filed(&layout.shipped).map_or(true, |found| !found.is_empty())
-        || filed(&layout.quarantine).map_or(true, |found| found.iter().any(|folder| folder != place))
+        || filed(&layout.quarantine)
+            .map_or(true, |found| found.iter().any(|folder| folder != place))
 }
 
-/// What is typed to bring back what is in the archive of an episode, in this place. It overwrites nothing, says why where it stops,
-/// and leaves the archive where it is then. What is unpacked belongs to the owner of the archive.
+/// What is typed to bring back what is in the archive of an episode, in this place. It overwrites
+/// nothing, says why where it stops, and leaves the archive where it is then. What is unpacked
+/// belongs to the owner of the archive.
 #[must_use]
 pub fn restore(
     layout: &Layout,
@@ -75,10 +94,15 @@ pub fn restore(
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let (episodes, place) = (absolute(&layout.episodes), absolute(place));
     let archive = quoted(&place.join(layout.archive(id).file_name().unwrap_or_default()));
-    let (to, shipped) =
-        (quoted(&episodes.join(name.as_str())), quoted(&absolute(&layout.shipped).join(name.as_str())));
+    let (to, shipped) = (
+        quoted(&episodes.join(name.as_str())),
+        quoted(&absolute(&layout.shipped).join(name.as_str())),
+    );
     let scratch = quoted(&episodes.join(".unpacked-XXXXXX"));
-    let (unpacked, episodes) = (format!("\"$d\"/{}", quoted(Path::new(id.as_str()))), quoted(&episodes));
+    let (unpacked, episodes) = (
+        format!("\"$d\"/{}", quoted(Path::new(id.as_str()))),
+        quoted(&episodes),
+    );
     [
         format!("{{ test ! -e {to} && test ! -e {shipped} || ! echo {to} 'or that in shipped/ is there by now: ask sealift doctor again' >&2; }}"),
         format!("d=$(mktemp -d {scratch})"),
@@ -100,22 +124,36 @@ pub fn restore(
 /// come before the rest: so a hidden copy is made and compared first. Of the source the marker goes
 /// first, and no half of it looks whole.
 #[must_use]
-pub fn moved(from: &Path, to: &Path, is_renamed: bool, quoted: impl Fn(&Path) -> String) -> Vec<String> {
+pub fn moved(
+    from: &Path,
+    to: &Path,
+    is_renamed: bool,
+    quoted: impl Fn(&Path) -> String,
+) -> Vec<String> {
     let source = quoted(from);
     if is_renamed {
         return vec![format!("mv -nT {source} {}", quoted(to))];
     }
-    let name = to.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = to
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let compared = |copy: &str| {
         let diff = format!("diff -r --no-dereference {source} {copy}");
         // To diff(1) no two FIFOs, and no two sockets, are the same. Nothing else is left out of
         // what it says, its own errors neither.
         let same = r"'^File .* is a (fifo|socket) while file .* is a \1$'";
         let others = format!("{{ LC_ALL=C {diff} | grep -vE {same}; }} 2>&1");
-        Some(format!("{{ test -z \"$({others})\" || {{ {diff}; false; }}; }}"))
+        Some(format!(
+            "{{ test -z \"$({others})\" || {{ {diff}; false; }}; }}"
+        ))
     };
     let mut commands = copied(from, to, &name, compared, &quoted);
-    commands.extend([format!("rm -f {}", quoted(&from.join(MARKER))), format!("rm -r {source}")]);
+    commands.extend([
+        format!("rm -f {}", quoted(&from.join(MARKER))),
+        format!("rm -r {source}"),
+    ]);
     commands
 }
 
@@ -135,13 +173,16 @@ pub fn is_renamed(from: &Path, to: &Path) -> bool {
 #[must_use]
 pub fn is_made_for_a_while(name: &str) -> bool {
     let unpacked = name.strip_prefix(".unpacked-");
-    let copied = name.strip_prefix('.').and_then(|name| name.strip_suffix(".copy"));
-    unpacked.is_some_and(|rest| rest.len() == 6 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()))
-        || copied.is_some_and(|stem| !stem.is_empty() && !stem.starts_with('.'))
+    let copied = name
+        .strip_prefix('.')
+        .and_then(|name| name.strip_suffix(".copy"));
+    unpacked.is_some_and(|rest| {
+        rest.len() == 6 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    }) || copied.is_some_and(|stem| !stem.is_empty() && !stem.starts_with('.'))
 }
 
-/// What is typed to copy a folder to a name in `episodes/`, which the copy gets when it is whole and
-/// on the disk. Until then it is `.<stem>.copy`; `between` says what is done with it before.
+/// What is typed to copy a folder to a name in `episodes/`, which the copy gets when it is whole
+/// and on the disk. Until then it is `.<stem>.copy`; `between` says what is done with it before.
 #[must_use]
 pub fn copied(
     from: &Path,
@@ -177,8 +218,11 @@ mod tests {
     #[test]
     fn a_second_name_is_an_id_however_long_the_first_is() {
         assert_eq!(second_name("run-7", 2), "run-7-2");
-        for name in ["x".repeat(MAX_ID_BYTES), "ä".repeat(MAX_ID_BYTES / 6), "a b".repeat(MAX_ID_BYTES / 5)]
-        {
+        for name in [
+            "x".repeat(MAX_ID_BYTES),
+            "ä".repeat(MAX_ID_BYTES / 6),
+            "a b".repeat(MAX_ID_BYTES / 5),
+        ] {
             for n in [1, 9_999] {
                 let second = second_name(&name, n);
                 assert!(id(&second).as_str().ends_with(&format!("-{n}")), "{second}");
@@ -191,7 +235,12 @@ mod tests {
     fn what_stood_under_a_name_keeps_it_and_what_comes_back_gets_another() {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::below(folder.path());
-        for folder in [&layout.episodes, &layout.shipped, &layout.quarantine, &layout.outbox] {
+        for folder in [
+            &layout.episodes,
+            &layout.shipped,
+            &layout.quarantine,
+            &layout.outbox,
+        ] {
             fs::create_dir(folder).unwrap();
         }
         let place = layout.quarantine.join("a");
@@ -200,8 +249,11 @@ mod tests {
         assert_eq!((name(true), name(false)), (id("a"), id("a-1")));
         fs::create_dir(layout.episodes.join("a")).unwrap();
         assert_eq!(name(true), id("a-1"));
-        for taken in [layout.shipped.join("a-1"), layout.quarantine.join("a-2"), layout.episodes.join("a-3")]
-        {
+        for taken in [
+            layout.shipped.join("a-1"),
+            layout.quarantine.join("a-2"),
+            layout.episodes.join("a-3"),
+        ] {
             fs::create_dir(taken).unwrap();
         }
         fs::write(layout.archive(&id("a-4")), "").unwrap();
@@ -213,18 +265,40 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(is_renamed(folder.path(), folder.path()));
         assert!(!is_renamed(folder.path(), Path::new("/proc")));
-        assert!(!is_renamed(folder.path(), &folder.path().join("is not there")));
+        assert!(!is_renamed(
+            folder.path(),
+            &folder.path().join("is not there")
+        ));
         let typed = |is_renamed| {
             let plain = |path: &Path| path.display().to_string();
-            moved(Path::new("/shipped/a"), Path::new("/episodes/a"), is_renamed, plain).join("\n")
+            moved(
+                Path::new("/shipped/a"),
+                Path::new("/episodes/a"),
+                is_renamed,
+                plain,
+            )
+            .join("\n")
         };
         assert_eq!(typed(true), "mv -nT /shipped/a /episodes/a");
         // Nothing is seen in `episodes/` before the last rename, and nothing goes before that.
         let typed = typed(false);
-        let at = |text: &str| typed.find(text).unwrap_or_else(|| panic!("{text} in {typed}"));
-        let (copied, compared) = (at("cp -aHT /shipped/a /episodes/.a.copy"), at("diff -r --no-dereference"));
-        let (renamed, removed) = (at("mv -nT /episodes/.a.copy /episodes/a"), at("rm -r /shipped/a"));
-        assert!(copied < compared && compared < renamed && renamed < removed, "{typed}");
+        let at = |text: &str| {
+            typed
+                .find(text)
+                .unwrap_or_else(|| panic!("{text} in {typed}"))
+        };
+        let (copied, compared) = (
+            at("cp -aHT /shipped/a /episodes/.a.copy"),
+            at("diff -r --no-dereference"),
+        );
+        let (renamed, removed) = (
+            at("mv -nT /episodes/.a.copy /episodes/a"),
+            at("rm -r /shipped/a"),
+        );
+        assert!(
+            copied < compared && compared < renamed && renamed < removed,
+            "{typed}"
+        );
         assert!(at("rm -f /shipped/a/done.marker") < removed, "{typed}");
     }
 
@@ -235,13 +309,20 @@ mod tests {
         fs::create_dir(&from).unwrap();
         fs::write(from.join("data"), "recorded").unwrap();
         fs::write(from.join(MARKER), "").unwrap();
-        let fifo = std::process::Command::new("mkfifo").arg(from.join("fifo")).status();
+        let fifo = std::process::Command::new("mkfifo")
+            .arg(from.join("fifo"))
+            .status();
         assert!(fifo.unwrap().success());
         drop(std::os::unix::net::UnixListener::bind(from.join("socket")).unwrap());
         let type_in = |commands: &[String]| {
-            let typed = std::process::Command::new("bash").args(["-c", &commands.join(" && ")]).output();
+            let typed = std::process::Command::new("bash")
+                .args(["-c", &commands.join(" && ")])
+                .output();
             let typed = typed.unwrap();
-            (typed.status.success(), String::from_utf8_lossy(&typed.stdout).into_owned())
+            (
+                typed.status.success(),
+                String::from_utf8_lossy(&typed.stdout).into_owned(),
+            )
         };
         let mut commands = moved(&from, &to, false, crate::episode::shell_word);
         // Something writes to the copy behind cp(1).

@@ -1,4 +1,5 @@
-//! The command line: what each command takes, where its configuration comes from, and what its end means to the shell.
+//! The command line: what each command takes, where its configuration comes from, and what its end
+//! means to the shell.
 
 mod config;
 mod demo;
@@ -53,7 +54,8 @@ enum Command {
     Seal(seal::SealArgs),
     /// One episode's way so far, with the milliseconds between the steps
     Trace(trace::TraceArgs),
-    /// Put episodes back into the queue: from quarantine, out of a conflict, or where the receiver has lost them
+    /// Put episodes back into the queue: from quarantine, out of a conflict, or where the receiver
+    /// has lost them
     Requeue(requeue::RequeueArgs),
     /// Say what is wrong on this host, and what to type; the first red row is the cause
     Doctor(doctor::DoctorArgs),
@@ -92,7 +94,11 @@ pub(crate) fn run() -> Exit {
         Err(error) => {
             // Clap says what is wrong and shows the usage; help and version are no errors.
             let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            return if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            };
         }
     };
     let ended = match command {
@@ -126,13 +132,19 @@ impl Source {
     /// The file that is read, where one is.
     fn file(&self, enough: bool) -> Option<PathBuf> {
         // Set to nothing is how scripts say "not set".
-        let by_variable = || std::env::var_os(FILE_VARIABLE).filter(|set| !set.is_empty()).map(PathBuf::from);
-        let installed = || Some(PathBuf::from(DEFAULT_FILE)).filter(|path| !enough && path.exists());
+        let by_variable = || {
+            std::env::var_os(FILE_VARIABLE)
+                .filter(|set| !set.is_empty())
+                .map(PathBuf::from)
+        };
+        let installed =
+            || Some(PathBuf::from(DEFAULT_FILE)).filter(|path| !enough && path.exists());
         self.config.clone().or_else(by_variable).or_else(installed)
     }
 
-    /// The configuration as written, with the arguments laid over it. `enough` says whether the arguments alone would
-    /// do: then no file is read unless somebody named one, so that a trial is not steered by what is installed.
+    /// The configuration as written, with the arguments laid over it. `enough` says whether the
+    /// arguments alone would do: then no file is read unless somebody named one, so that a trial is
+    /// not steered by what is installed.
     fn read(&self, enough: bool) -> Result<RawConfig, ConfigError> {
         let mut raw = match self.file(enough) {
             Some(path) => sealift::config::read(&path)?,

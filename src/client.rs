@@ -1,4 +1,5 @@
-//! The HTTP client: a few warm HTTP/1.1 connections, TLS, and time-outs that know what they wait for.
+//! The HTTP client: a few warm HTTP/1.1 connections, TLS, and time-outs that know what they wait
+//! for.
 //!
 //! ```text
 //!  Client::send ──▶ idle.rs      a connection that was kept, or
@@ -14,10 +15,11 @@
 //! There is no total time-out: what moves may take days. No redirect is followed. What was sent is
 //! sent again only where a connection was kept and had died meanwhile: the other end may close it
 //! in the moment in which it is used. An answer that comes before the body is through is read and
-//! believed (RFC 9112, section 9.5); that connection
-//! is then closed. Pooling clients leaked a socket for every such answer, which is why this one holds its connections itself.
+//! believed (RFC 9112, section 9.5); that connection is then closed. Pooling clients leaked a
+//! socket for every such answer, which is why this one holds its connections itself.
 //!
-//! HTTP/2 is left out: it shows no 1xx answers through hyper, and one upload is one connection here anyway.
+//! HTTP/2 is left out: it shows no 1xx answers through hyper, and one upload is one connection here
+//! anyway.
 
 mod body;
 mod connect;
@@ -87,15 +89,16 @@ impl Default for ClientOptions {
     }
 }
 
-/// A request to make. `Host`, `User-Agent`, `Content-Length` and `Authorization` are added where they are not set.
+/// A request to make. `Host`, `User-Agent`, `Content-Length` and `Authorization` are added where
+/// they are not set.
 #[derive(Debug)]
 pub struct Request {
     /// GET, HEAD, PUT ...
     pub method: Method,
     /// The absolute address.
     pub uri: Uri,
-    /// Further headers. `Expect: 100-continue` among them holds the body back until the server asks for it, or says nothing
-    /// for a second.
+    /// Further headers. `Expect: 100-continue` among them holds the body back until the server asks
+    /// for it, or says nothing for a second.
     pub headers: HeaderMap,
     /// What is sent after the head.
     pub body: RequestBody,
@@ -104,9 +107,19 @@ pub struct Request {
 impl Request {
     /// The same once more, where its body is in memory.
     fn again(&self) -> Option<Self> {
-        let Self { method, uri, headers, body } = self;
+        let Self {
+            method,
+            uri,
+            headers,
+            body,
+        } = self;
         let (method, uri, headers) = (method.clone(), uri.clone(), headers.clone());
-        Some(Self { method, uri, headers, body: body.again()? })
+        Some(Self {
+            method,
+            uri,
+            headers,
+            body: body.again()?,
+        })
     }
 }
 
@@ -122,7 +135,9 @@ struct Inner {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("options", &self.0.options).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("options", &self.0.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -130,19 +145,27 @@ impl Client {
     /// Reads and checks the files. Opens no connection.
     ///
     /// # Errors
-    /// [`SetupError`] names the file, what is wrong with it and what to do. That the system has no trusted certificates
-    /// is an error of the first https exchange, and of no other.
+    /// [`SetupError`] names the file, what is wrong with it and what to do. That the system has no
+    /// trusted certificates is an error of the first https exchange, and of no other.
     pub fn new(options: ClientOptions) -> Result<Self, SetupError> {
         let credentials = Arc::new(Credentials::read(&options)?);
-        Ok(Self(Arc::new(Inner { options, credentials, idle: Arc::default() })))
+        Ok(Self(Arc::new(Inner {
+            options,
+            credentials,
+            idle: Arc::default(),
+        })))
     }
 
-    /// Makes one request, once. `progress` is told of body bytes as they leave and of everything that comes, and stops the
-    /// exchange when it is cancelled; so does dropping the future.
+    /// Makes one request, once. `progress` is told of body bytes as they leave and of everything
+    /// that comes, and stops the exchange when it is cancelled; so does dropping the future.
     ///
     /// # Errors
     /// [`ClientError`]. What was sent until then may have arrived.
-    pub async fn send(&self, request: Request, progress: &Progress) -> Result<Answered, ClientError> {
+    pub async fn send(
+        &self,
+        request: Request,
+        progress: &Progress,
+    ) -> Result<Answered, ClientError> {
         tokio::select! {
             biased;
             () = progress.cancelled() => Err(ClientError::Cancelled),
@@ -156,7 +179,11 @@ impl Client {
         self.0.idle.serves_many();
     }
 
-    async fn exchange(&self, request: Request, progress: &Progress) -> Result<Answered, ClientError> {
+    async fn exchange(
+        &self,
+        request: Request,
+        progress: &Progress,
+    ) -> Result<Answered, ClientError> {
         let options = &self.0.options;
         let credentials = &self.0.credentials;
         let destination = Destination::of(&request.uri)?;
@@ -180,10 +207,13 @@ impl Client {
             let head = self.await_head(sending, &flight, patience).await;
             drop(waiting);
             let (unsent, error) = match head? {
-                Ok(response) if !is_fresh && stale::closes_an_idle_one(&response) => {
-                    (None, ClientError::Lost("the other end closed it as idle".to_owned()))
+                Ok(response) if !is_fresh && stale::closes_an_idle_one(&response) => (
+                    None,
+                    ClientError::Lost("the other end closed it as idle".to_owned()),
+                ),
+                Ok(response) => {
+                    return Ok(Answered::new(self.clone(), connection, flight, response));
                 }
-                Ok(response) => return Ok(Answered::new(self.clone(), connection, flight, response)),
                 Err(mut failed) => {
                     let unsent = failed.take_message();
                     let error = reason(&connection, &flight, &failed.into_error());
@@ -256,29 +286,45 @@ fn prepare(
     flight: &Flight,
 ) -> Result<http::Request<Outgoing>, ClientError> {
     let bad = |error: &dyn std::fmt::Display| ClientError::Request(error.to_string());
-    let Request { method, uri, mut headers, body } = request;
+    let Request {
+        method,
+        uri,
+        mut headers,
+        body,
+    } = request;
     let host = HeaderValue::from_str(destination.authority()).map_err(|error| bad(&error))?;
     headers.entry(header::HOST).or_insert(host);
-    headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
+    headers
+        .entry(header::USER_AGENT)
+        .or_insert(HeaderValue::from_static(USER_AGENT));
     if let Some(authorization) = &credentials.authorization {
-        headers.entry(header::AUTHORIZATION).or_insert_with(|| authorization.clone());
+        headers
+            .entry(header::AUTHORIZATION)
+            .or_insert_with(|| authorization.clone());
     }
     // What is asked is how things are now; a cache on the way that keeps answers asks on then.
     if matches!(method, Method::GET | Method::HEAD) {
-        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
+        headers
+            .entry(header::CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("no-cache"));
     }
-    // A GET without a body has no length either. What is meant to have one says 0 (RFC 9110, section 8.6): hyper leaves it out
-    // then, and a receiver would take it for an upload without a length.
+    // A GET without a body has no length either. What is meant to have one says 0 (RFC 9110,
+    // section 8.6): hyper leaves it out then, and a receiver would take it for an upload without a
+    // length.
     if body.len_bytes() > 0 || matches!(method, Method::PUT | Method::PATCH | Method::POST) {
         headers.insert(header::CONTENT_LENGTH, body.len_bytes().into());
     }
-    let expects = headers.get(header::EXPECT).is_some_and(|value| value == "100-continue");
+    let expects = headers
+        .get(header::EXPECT)
+        .is_some_and(|value| value == "100-continue");
     let mut prepared = http::Request::new(Outgoing::new(body, flight));
     *prepared.method_mut() = method;
     // Origin form (RFC 9112, section 3.2.1): the host is in its header.
     *prepared.uri_mut() = uri
         .path_and_query()
-        .map_or(Ok(Uri::from_static("/")), |path| Uri::try_from(path.as_str()))
+        .map_or(Ok(Uri::from_static("/")), |path| {
+            Uri::try_from(path.as_str())
+        })
         .map_err(|error| bad(&error))?;
     *prepared.headers_mut() = headers;
     if expects {
@@ -310,9 +356,11 @@ pub struct Answered {
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// The certificate that the other end showed, and what leads up from it; empty where TLS is not spoken.
+    /// The certificate that the other end showed, and what leads up from it; empty where TLS is not
+    /// spoken.
     pub server_certificates: Arc<[CertificateDer<'static>]>,
-    /// Whether the whole request had left by then. Otherwise the rest of it was not sent, and never will be.
+    /// Whether the whole request had left by then. Otherwise the rest of it was not sent, and never
+    /// will be.
     pub request_sent: bool,
     /// Whether both ends of the connection have an address of this host.
     pub of_this_host: bool,
@@ -327,7 +375,9 @@ pub struct Answered {
 
 impl std::fmt::Debug for Answered {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Answered").field("status", &self.status).finish_non_exhaustive()
+        f.debug_struct("Answered")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
     }
 }
 
@@ -424,7 +474,8 @@ impl Answered {
         }
     }
 
-    /// The whole body where it is short, within one idle time-out: a few kilobytes that take longer are not coming.
+    /// The whole body where it is short, within one idle time-out: a few kilobytes that take longer
+    /// are not coming.
     pub async fn short_body(mut self, max_bytes: usize) -> ShortBody {
         let deadline = Instant::now() + self.client.0.options.idle_timeout;
         let mut bytes = Vec::new();
@@ -442,11 +493,14 @@ impl Answered {
                 Err(_) => break BodyEnd::Broken(ClientError::TimedOut(Wait::Idle)),
             }
         };
-        ShortBody { bytes: self.blot.body(bytes), end }
+        ShortBody {
+            bytes: self.blot.body(bytes),
+            end,
+        }
     }
 
-    /// The body was read to its end: the connection serves the next, unless our own body was cut short by this answer, or this is
-    /// one after which more may come.
+    /// The body was read to its end: the connection serves the next, unless our own body was cut
+    /// short by this answer, or this is one after which more may come.
     fn ended(&mut self) {
         if let Some(connection) = self.connection.take()
             && self.request_sent

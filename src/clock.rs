@@ -17,20 +17,27 @@ const AGREEMENT_S: u64 = 24 * 3600;
 /// A program is run to ask the kernel: not more often than this.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// How long the answer about the kernel's clock is waited for. `timedatectl` waits far longer for a bus that hangs.
+/// How long the answer about the kernel's clock is waited for. `timedatectl` waits far longer for a
+/// bus that hangs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the wall clock says now, right or wrong.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the wall clock"
+)]
 pub fn wall_now() -> WallTime {
     let now = SystemTime::now();
     // Before 1970 it is wrong anyhow.
-    let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let seconds = now
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
     WallTime::from_unix_seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
 
-/// What the clock on the wall says, seconds since midnight: by `TZ`, else /etc/localtime (tzset(3)), else UTC.
+/// What the clock on the wall says, seconds since midnight: by `TZ`, else /etc/localtime
+/// (tzset(3)), else UTC.
 #[must_use]
 pub fn local_seconds_of_day() -> u32 {
     let now = jiff::ZonedDateTime::now();
@@ -38,10 +45,14 @@ pub fn local_seconds_of_day() -> u32 {
     part(now.hour()) * 3600 + part(now.minute()) * 60 + part(now.second())
 }
 
-/// How long ago something happened that a file system has stamped, in nanoseconds since 1970. `None` where the clock was
-/// plainly wrong, then or now: before this program was released, or in the future.
+/// How long ago something happened that a file system has stamped, in nanoseconds since 1970.
+/// `None` where the clock was plainly wrong, then or now: before this program was released, or in
+/// the future.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the wall clock"
+)]
 pub fn age_of(stamp_ns: i64) -> Option<Duration> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let then = Duration::from_nanos(u64::try_from(stamp_ns).ok()?);
@@ -49,9 +60,9 @@ pub fn age_of(stamp_ns: i64) -> Option<Duration> {
     now.checked_sub(then).filter(|_| then >= released)
 }
 
-/// Whether ages may be counted by this clock: it is not before this program was built, and a receiver's `Date` (of the same
-/// moment, and of another host: on one host both are wrong where one is) agrees within a day, or the
-/// kernel says that it is synchronised.
+/// Whether ages may be counted by this clock: it is not before this program was built, and a
+/// receiver's `Date` (of the same moment, and of another host: on one host both are wrong where one
+/// is) agrees within a day, or the kernel says that it is synchronised.
 #[must_use]
 pub fn believed(now: WallTime, server: Option<WallTime>) -> bool {
     believed_or(now, server, kernel_says_synchronised)
@@ -71,7 +82,11 @@ pub fn believed_lately(now: WallTime, server: Option<WallTime>) -> bool {
 }
 
 /// `synchronised` is asked only where the answer depends on it.
-fn believed_or(now: WallTime, server: Option<WallTime>, synchronised: impl FnOnce() -> bool) -> bool {
+fn believed_or(
+    now: WallTime,
+    server: Option<WallTime>,
+    synchronised: impl FnOnce() -> bool,
+) -> bool {
     now >= RELEASED && (server.is_some_and(|server| agree(now, server)) || synchronised())
 }
 
@@ -81,15 +96,18 @@ pub fn agree(ours: WallTime, theirs: WallTime) -> bool {
     ours.unix_seconds().abs_diff(theirs.unix_seconds()) <= AGREEMENT_S
 }
 
-/// Asks systemd-timedated, which asks the kernel (adjtimex(2)): true whoever keeps the clock (timesyncd, chrony, ntpd, PTP).
+/// Asks systemd-timedated, which asks the kernel (adjtimex(2)): true whoever keeps the clock
+/// (timesyncd, chrony, ntpd, PTP).
 ///
 /// Rejected: adjtimex(2) ourselves, since no kept crate wraps it, and a unit hardened with
 /// `SystemCallFilter=@system-service` or `ProtectClock=` is killed or refused for it; the file
-/// /run/systemd/timesync/synchronized, which only timesyncd makes, and which stays when somebody sets the clock by hand.
-/// Where there is no systemd, the answer is no, and the receiver's `Date` decides.
+/// /run/systemd/timesync/synchronized, which only timesyncd makes, and which stays when somebody
+/// sets the clock by hand. Where there is no systemd, the answer is no, and the receiver's `Date`
+/// decides.
 fn kernel_says_synchronised() -> bool {
     let (answer, answered) = mpsc::channel();
-    // On a thread of its own: should the bus hang, the thread ends with timedatectl's own time-out, and we go on.
+    // On a thread of its own: should the bus hang, the thread ends with timedatectl's own time-out,
+    // and we go on.
     thread::spawn(move || {
         let output = Command::new("timedatectl")
             .args(["show", "--property=NTPSynchronized", "--value"])
@@ -126,9 +144,20 @@ mod tests {
             ("it goes right", 100 * DAY, Some(100 * DAY), true),
             ("it jumped forward", 140 * DAY, Some(100 * DAY), false),
             ("it jumped back", 60 * DAY, Some(100 * DAY), false),
-            ("it jumped back to before the release", -DAY, Some(100 * DAY), false),
-            // The answer's Date goes on by the time that the process has seen, and that stood still meanwhile.
-            ("the machine slept for three days", 103 * DAY, Some(100 * DAY), false),
+            (
+                "it jumped back to before the release",
+                -DAY,
+                Some(100 * DAY),
+                false,
+            ),
+            // The answer's Date goes on by the time that the process has seen, and that stood still
+            // meanwhile.
+            (
+                "the machine slept for three days",
+                103 * DAY,
+                Some(100 * DAY),
+                false,
+            ),
             ("and the next answer came", 103 * DAY, Some(103 * DAY), true),
             ("nobody has answered yet", 100 * DAY, None, false),
         ] {

@@ -1,5 +1,6 @@
-//! What the operator set: `RawConfig` is the file as it is written, `Config` is what it means. Validated once, here;
-//! nobody behind this file meets a zero that cannot be, or a name that is not there.
+//! What the operator set: `RawConfig` is the file as it is written, `Config` is what it means.
+//! Validated once, here; nobody behind this file meets a zero that cannot be, or a name that is not
+//! there.
 
 mod absolute;
 mod defaults;
@@ -89,7 +90,8 @@ pub struct ShipConfig {
     pub shipped_keep_days: Option<u32>,
     /// What packing leaves free in the outbox's file system; `None`: by its size.
     pub min_free_bytes: Option<u64>,
-    /// Below how much free room `shipped/` is cleared of what the receiver holds, bytes; `None`: never.
+    /// Below how much free room `shipped/` is cleared of what the receiver holds, bytes; `None`:
+    /// never.
     pub shipped_free_bytes: Option<u64>,
     /// Who sends.
     pub host_id: String,
@@ -103,7 +105,8 @@ pub struct ShipConfig {
     pub level: i32,
     /// Episodes packed at once.
     pub pack_workers: NonZeroUsize,
-    /// How long an episode waits for a file that is open for writing, before it is shipped all the same.
+    /// How long an episode waits for a file that is open for writing, before it is shipped all the
+    /// same.
     pub open_files_wait: Duration,
     /// Where to.
     pub receiver: ReceiverConfig,
@@ -143,11 +146,17 @@ pub struct ReceiverConfig {
 /// Reads a configuration file.
 ///
 /// # Errors
-/// [`ConfigError::Read`] and [`ConfigError::Parse`]; [`ConfigError::Value`] where a path in it is relative.
+/// [`ConfigError::Read`] and [`ConfigError::Parse`]; [`ConfigError::Value`] where a path in it is
+/// relative.
 pub fn read(path: &Path) -> Result<RawConfig, ConfigError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|why| ConfigError::Read { path: path.to_owned(), why })?;
-    let raw = raw::parse(&text).map_err(|message| ConfigError::Parse { path: path.to_owned(), message })?;
+    let text = std::fs::read_to_string(path).map_err(|why| ConfigError::Read {
+        path: path.to_owned(),
+        why,
+    })?;
+    let raw = raw::parse(&text).map_err(|message| ConfigError::Parse {
+        path: path.to_owned(),
+        message,
+    })?;
     raw.paths_are_absolute(path)?;
     Ok(raw)
 }
@@ -177,30 +186,52 @@ impl RawConfig {
                 None => None,
             },
             quarantine_keep_days: days(
-                shipper.quarantine_keep_days.unwrap_or(defaults::QUARANTINE_KEEP_DAYS),
+                shipper
+                    .quarantine_keep_days
+                    .unwrap_or(defaults::QUARANTINE_KEEP_DAYS),
             ),
             cleanup_interval: at_least_a_second(
                 "shipper.quarantine_cleanup_interval_s",
-                shipper.quarantine_cleanup_interval_s.unwrap_or(defaults::CLEANUP_INTERVAL_S),
+                shipper
+                    .quarantine_cleanup_interval_s
+                    .unwrap_or(defaults::CLEANUP_INTERVAL_S),
             )?,
-            shipped_keep_days: days(shipper.shipped_keep_days.unwrap_or(defaults::SHIPPED_KEEP_DAYS)),
+            shipped_keep_days: days(
+                shipper
+                    .shipped_keep_days
+                    .unwrap_or(defaults::SHIPPED_KEEP_DAYS),
+            ),
             min_free_bytes: shipper.min_free_bytes,
-            shipped_free_bytes: Some(shipper.shipped_free_bytes.unwrap_or(defaults::SHIPPED_FREE_BYTES))
-                .filter(|bytes| *bytes > 0),
+            shipped_free_bytes: Some(
+                shipper
+                    .shipped_free_bytes
+                    .unwrap_or(defaults::SHIPPED_FREE_BYTES),
+            )
+            .filter(|bytes| *bytes > 0),
             host_id: self.host_id()?,
             metrics_listen: loopback::parse(shipper.metrics_listen.as_deref().unwrap_or_default())?,
-            metrics_textfile: shipper.metrics_textfile.clone().filter(|path| !path.as_os_str().is_empty()),
+            metrics_textfile: shipper
+                .metrics_textfile
+                .clone()
+                .filter(|path| !path.as_os_str().is_empty()),
             order: uploads::order(shipper)?,
             level: match self.pack.level.unwrap_or(defaults::LEVEL) {
                 level @ 1..=19 => level,
-                other => return Err(value("pack.level", format!("{other} is not between 1 and 19"))),
+                other => {
+                    return Err(value(
+                        "pack.level",
+                        format!("{other} is not between 1 and 19"),
+                    ));
+                }
             },
             pack_workers: match self.pack.workers {
                 Some(workers) => at_least_one("pack.workers", workers)?,
                 None => NonZeroUsize::new(defaults::pack_workers()).unwrap_or(NonZeroUsize::MIN),
             },
             open_files_wait: wait_for_open_files(
-                self.pack.open_files_wait_s.unwrap_or(defaults::OPEN_FILES_WAIT_S),
+                self.pack
+                    .open_files_wait_s
+                    .unwrap_or(defaults::OPEN_FILES_WAIT_S),
             )?,
             receiver: self.receiver()?,
         })
@@ -213,7 +244,10 @@ impl RawConfig {
     pub fn receiver(&self) -> Result<ReceiverConfig, ConfigError> {
         let raw = &self.receiver;
         let url = raw.url.clone().ok_or_else(|| {
-            value("receiver.url", "is not set; set it in the configuration, or give --receiver URL")
+            value(
+                "receiver.url",
+                "is not set; set it in the configuration, or give --receiver URL",
+            )
         })?;
         let client_cert = match (&raw.client_cert_file, &raw.client_key_file) {
             (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
@@ -257,11 +291,14 @@ impl RawConfig {
     /// # Errors
     /// [`ConfigError::Value`]: the name cannot travel in a header.
     pub fn host_id(&self) -> Result<String, ConfigError> {
-        let host = self.shipper.host_id.clone().unwrap_or_else(defaults::host_id);
+        let host = self
+            .shipper
+            .host_id
+            .clone()
+            .unwrap_or_else(defaults::host_id);
         // It travels in a header (RFC 9110, section 5.5: visible ASCII).
         if host.is_empty() || host.len() > 200 || !host.bytes().all(|b| b.is_ascii_graphic()) {
-            let message =
-                "must be 1 to 200 visible ASCII characters without spaces; set it, for example \"lab-07\"";
+            let message = "must be 1 to 200 visible ASCII characters without spaces; set it, for example \"lab-07\"";
             return Err(value("shipper.host_id", message));
         }
         Ok(host)
@@ -272,8 +309,13 @@ impl ShipConfig {
     /// How long between two reconcile passes in this mode.
     #[must_use]
     pub fn reconcile_interval(&self, reconcile_only: bool) -> Duration {
-        let default = if reconcile_only { defaults::RECONCILE_ONLY_S } else { defaults::RECONCILE_S };
-        self.reconcile_interval.unwrap_or(Duration::from_secs(default))
+        let default = if reconcile_only {
+            defaults::RECONCILE_ONLY_S
+        } else {
+            defaults::RECONCILE_S
+        };
+        self.reconcile_interval
+            .unwrap_or(Duration::from_secs(default))
     }
 }
 
@@ -286,13 +328,20 @@ fn at_least_a_second(key: &'static str, seconds: u64) -> Result<Duration, Config
     if (1..=366 * 86_400).contains(&seconds) {
         Ok(Duration::from_secs(seconds))
     } else {
-        Err(value(key, format!("{seconds} is not between 1 second and a year")))
+        Err(value(
+            key,
+            format!("{seconds} is not between 1 second and a year"),
+        ))
     }
 }
 
 /// None at all is a choice as well: what is sealed is shipped as it is.
 fn wait_for_open_files(seconds: u64) -> Result<Duration, ConfigError> {
-    if seconds == 0 { Ok(Duration::ZERO) } else { at_least_a_second("pack.open_files_wait_s", seconds) }
+    if seconds == 0 {
+        Ok(Duration::ZERO)
+    } else {
+        at_least_a_second("pack.open_files_wait_s", seconds)
+    }
 }
 
 fn at_least_one(key: &'static str, n: usize) -> Result<NonZeroUsize, ConfigError> {
@@ -302,7 +351,10 @@ fn at_least_one(key: &'static str, n: usize) -> Result<NonZeroUsize, ConfigError
 }
 
 fn value(key: &'static str, message: impl Into<String>) -> ConfigError {
-    ConfigError::Value { key, message: message.into() }
+    ConfigError::Value {
+        key,
+        message: message.into(),
+    }
 }
 
 #[cfg(test)]
@@ -323,13 +375,21 @@ mod tests {
         let uncommented: String = SAMPLE
             .lines()
             .map(|line| {
-                format!("{}\n", line.strip_prefix("# ").filter(|rest| rest.contains(" = ")).unwrap_or(line))
+                format!(
+                    "{}\n",
+                    line.strip_prefix("# ")
+                        .filter(|rest| rest.contains(" = "))
+                        .unwrap_or(line)
+                )
             })
             .collect();
         let all = raw::parse(&uncommented).unwrap();
         let (all, least) = (all.ship().unwrap(), ship(LEAST).unwrap());
         assert_eq!(all.watch, least.watch);
-        assert_eq!(all.reconcile_interval(false), least.reconcile_interval(false));
+        assert_eq!(
+            all.reconcile_interval(false),
+            least.reconcile_interval(false)
+        );
         assert_eq!(all.quarantine_keep_days, least.quarantine_keep_days);
         assert_eq!(all.cleanup_interval, least.cleanup_interval);
         assert_eq!(all.shipped_keep_days, least.shipped_keep_days);
@@ -344,7 +404,10 @@ mod tests {
         assert_eq!(all.concurrency, least.concurrency);
         assert_eq!(all.require_receipt, least.require_receipt);
         assert_eq!(all.believe_bare_200, least.believe_bare_200);
-        assert_eq!((all.bandwidth_limit, all.upload_window), (least.bandwidth_limit, least.upload_window));
+        assert_eq!(
+            (all.bandwidth_limit, all.upload_window),
+            (least.bandwidth_limit, least.upload_window)
+        );
         let receive = |text: &str| raw::parse(text).unwrap().receive().unwrap();
         assert_eq!(receive(SAMPLE), receive(""));
         // The sample shows certificates and tokens, which have no default.
@@ -357,7 +420,10 @@ mod tests {
     fn an_unknown_key_is_shown_with_its_line_and_the_nearest_known_one() {
         let error = ship("[shipper]\ndata_dir = '/d'\nreconcile_intervals = 3\n").unwrap_err();
         assert!(error.contains("line 3"), "{error}");
-        assert!(error.contains("did you mean `reconcile_interval_s`?"), "{error}");
+        assert!(
+            error.contains("did you mean `reconcile_interval_s`?"),
+            "{error}"
+        );
         let error = ship("[shiper]\n").unwrap_err();
         assert!(error.contains("did you mean `shipper`?"), "{error}");
     }
@@ -367,16 +433,31 @@ mod tests {
         for (text, key) in [
             ("[pack]\nlevel = 20", "pack.level"),
             ("[pack]\nworkers = 0", "pack.workers"),
-            ("[pack]\nopen_files_wait_s = 99999999", "pack.open_files_wait_s"),
+            (
+                "[pack]\nopen_files_wait_s = 99999999",
+                "pack.open_files_wait_s",
+            ),
             ("[receiver]\nconcurrency = 0", "receiver.concurrency"),
             ("[receiver]\nidle_timeout_s = 0", "receiver.idle_timeout_s"),
-            ("[receiver]\nclient_cert_file = 'a'", "receiver.client_cert_file"),
+            (
+                "[receiver]\nclient_cert_file = 'a'",
+                "receiver.client_cert_file",
+            ),
             ("[shipper]\nwatch = 'poll'", "shipper.watch"),
             ("[shipper]\nhost_id = 'a b'", "shipper.host_id"),
             ("[shipper]\norder = 'random'", "shipper.order"),
-            ("[shipper]\noutbox_dir = '/d/episodes/out'", "shipper.outbox_dir"),
-            ("[shipper]\nreconcile_interval_s = 0", "shipper.reconcile_interval_s"),
-            ("[shipper]\nmetrics_listen = '0.0.0.0:9491'", "shipper.metrics_listen"),
+            (
+                "[shipper]\noutbox_dir = '/d/episodes/out'",
+                "shipper.outbox_dir",
+            ),
+            (
+                "[shipper]\nreconcile_interval_s = 0",
+                "shipper.reconcile_interval_s",
+            ),
+            (
+                "[shipper]\nmetrics_listen = '0.0.0.0:9491'",
+                "shipper.metrics_listen",
+            ),
         ] {
             let mut raw = raw::parse(text).unwrap();
             raw.shipper.data_dir.get_or_insert("/d".into());
@@ -384,14 +465,23 @@ mod tests {
             let error = raw.ship().unwrap_err().to_string();
             assert!(error.starts_with(key), "{text}: {error}");
         }
-        assert!(ship("[receiver]\nurl = 'http://r'").unwrap_err().contains("--data DIR"));
-        assert!(ship("[shipper]\ndata_dir = '/d'").unwrap_err().contains("--receiver URL"));
+        assert!(
+            ship("[receiver]\nurl = 'http://r'")
+                .unwrap_err()
+                .contains("--data DIR")
+        );
+        assert!(
+            ship("[shipper]\ndata_dir = '/d'")
+                .unwrap_err()
+                .contains("--receiver URL")
+        );
     }
 
     #[test]
     fn zero_days_mean_for_ever() {
         let config =
-            ship(&format!("{LEAST}[pack]\n").replace("'/d'", "'/d'\nquarantine_keep_days = 0")).unwrap();
+            ship(&format!("{LEAST}[pack]\n").replace("'/d'", "'/d'\nquarantine_keep_days = 0"))
+                .unwrap();
         assert_eq!(config.quarantine_keep_days, None);
         assert_eq!(config.shipped_keep_days, None);
     }

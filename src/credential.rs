@@ -1,4 +1,5 @@
-//! Files that say who we are and whom we trust: read within bounds, checked, and blamed by the key that names them.
+//! Files that say who we are and whom we trust: read within bounds, checked, and blamed by the key
+//! that names them.
 //!
 //! ```text
 //!  read_secret ──▶ read      bounded bytes; a secret that others can reach is told
@@ -7,7 +8,8 @@
 //!  Identity::read ─▶ read_chain + read_secret ──▶ do the two belong together?
 //! ```
 //!
-//! Both ends of the wire read the same kinds of file. An error never quotes what a secret's file holds.
+//! Both ends of the wire read the same kinds of file. An error never quotes what a secret's file
+//! holds.
 
 use std::{
     fs::{File, Metadata},
@@ -28,10 +30,12 @@ use x509_parser::prelude::FromDer as _;
 
 use crate::records::WallTime;
 
-/// The largest such file that is read, bytes. A system's whole bundle of authorities has a quarter of this.
+/// The largest such file that is read, bytes. A system's whole bundle of authorities has a quarter
+/// of this.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// What a secret's file should not allow: writing by its group, reading or writing by everybody. `chmod 640` is the most.
+/// What a secret's file should not allow: writing by its group, reading or writing by everybody.
+/// `chmod 640` is the most.
 const LOOSE_MODE: u32 = 0o026;
 
 /// Why a file that the configuration names cannot be used.
@@ -64,13 +68,21 @@ pub enum FileError {
 
 impl FileError {
     fn unreadable(setting: &'static str, path: &Path, why: io::Error) -> Self {
-        Self::Unreadable { setting, path: path.to_owned(), why }
+        Self::Unreadable {
+            setting,
+            path: path.to_owned(),
+            why,
+        }
     }
 
     /// The file was read, and this is wrong with what it holds.
     #[must_use]
     pub fn unusable(setting: &'static str, path: &Path, problem: impl Into<String>) -> Self {
-        Self::Unusable { setting, path: path.to_owned(), problem: problem.into() }
+        Self::Unusable {
+            setting,
+            path: path.to_owned(),
+            problem: problem.into(),
+        }
     }
 }
 
@@ -86,7 +98,9 @@ pub struct Identity {
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Identity").field("certificates", &self.chain.len()).finish_non_exhaustive()
+        f.debug_struct("Identity")
+            .field("certificates", &self.chain.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -107,13 +121,17 @@ impl Identity {
                            PRIVATE KEY\" (or RSA, or EC) in it";
             FileError::unusable(key_setting, key_path, problem)
         })?;
-        let certified =
-            CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider()).map_err(|error| {
+        let certified = CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider())
+            .map_err(|error| {
                 let with = chain_path.display();
                 let problem = format!("does not go with the certificate in {with}: {error}");
                 FileError::unusable(key_setting, key_path, problem)
             })?;
-        Ok(Self { chain, key, certified: Arc::new(certified) })
+        Ok(Self {
+            chain,
+            key,
+            certified: Arc::new(certified),
+        })
     }
 }
 
@@ -131,7 +149,11 @@ pub fn read_roots(setting: &'static str, path: &Path) -> Result<RootCertStore, F
     let mut roots = RootCertStore::empty();
     for certificate in read_chain(setting, path)? {
         roots.add(certificate).map_err(|error| {
-            FileError::unusable(setting, path, format!("a certificate in it cannot be used: {error}"))
+            FileError::unusable(
+                setting,
+                path,
+                format!("a certificate in it cannot be used: {error}"),
+            )
         })?;
     }
     Ok(roots)
@@ -141,13 +163,19 @@ pub fn read_roots(setting: &'static str, path: &Path) -> Result<RootCertStore, F
 ///
 /// # Errors
 /// [`FileError`], also where the file holds none.
-pub fn read_chain(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
+pub fn read_chain(
+    setting: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, FileError> {
     let pem = read(setting, path)?;
     let chain = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| FileError::unusable(setting, path, format!("is not a PEM file: {error}")))?;
+        .map_err(|error| {
+            FileError::unusable(setting, path, format!("is not a PEM file: {error}"))
+        })?;
     if chain.is_empty() {
-        let problem = "holds no certificate; it must be a PEM file with \"BEGIN CERTIFICATE\" in it";
+        let problem =
+            "holds no certificate; it must be a PEM file with \"BEGIN CERTIFICATE\" in it";
         return Err(FileError::unusable(setting, path, problem));
     }
     Ok(chain)
@@ -158,12 +186,15 @@ pub fn read_chain(setting: &'static str, path: &Path) -> Result<Vec<CertificateD
 pub fn not_after(chain: &[CertificateDer<'_>]) -> Option<WallTime> {
     let ends = chain.iter().map(|certificate| {
         let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;
-        Some(WallTime::from_unix_seconds(parsed.validity().not_after.timestamp()))
+        Some(WallTime::from_unix_seconds(
+            parsed.validity().not_after.timestamp(),
+        ))
     });
     ends.collect::<Option<Vec<_>>>()?.into_iter().min()
 }
 
-/// Reads a file that nobody else should be able to reach; where somebody can, that is logged with what to do.
+/// Reads a file that nobody else should be able to reach; where somebody can, that is logged with
+/// what to do.
 ///
 /// # Errors
 /// [`FileError`].
@@ -190,15 +221,18 @@ pub fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
     read_all(file, setting, path)
 }
 
-/// Symbolic links are followed. Without `O_NONBLOCK` a FIFO would be waited for until somebody writes (open(2)).
+/// Symbolic links are followed. Without `O_NONBLOCK` a FIFO would be waited for until somebody
+/// writes (open(2)).
 fn open(setting: &'static str, path: &Path) -> Result<(File, Metadata), FileError> {
     let unreadable = |source| FileError::unreadable(setting, path, source);
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| unreadable(errno.into()))?;
+    let file =
+        rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| unreadable(errno.into()))?;
     let file = File::from(file);
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
-        let problem = "is not a regular file (but a folder, a FIFO or a device); put the file itself there";
+        let problem =
+            "is not a regular file (but a folder, a FIFO or a device); put the file itself there";
         return Err(FileError::unusable(setting, path, problem));
     }
     Ok((file, metadata))

@@ -1,9 +1,10 @@
 //! The only renames, links, removals and fsyncs in the tree.
 //!
-//! A name is durable only after three steps in this order: fsync the file, rename it into place, fsync the folder
-//! (without the last, most power cuts lose the rename). A failed fsync is never tried again on the same file: the
-//! kernel reports the error once, drops the dirty pages and answers the next fsync with success (fsync(2), and the
-//! PostgreSQL "fsyncgate" of 2018). Whoever sees an error here throws the file away.
+//! A name is durable only after three steps in this order: fsync the file, rename it into place,
+//! fsync the folder (without the last, most power cuts lose the rename). A failed fsync is never
+//! tried again on the same file: the kernel reports the error once, drops the dirty pages and
+//! answers the next fsync with success (fsync(2), and the PostgreSQL "fsyncgate" of 2018). Whoever
+//! sees an error here throws the file away.
 //!
 //! ```text
 //!  files        create_scratch ▸ (sync_slice) ▸ replace, publish     write_file, write_new_file_in, write_record, place_file, remove_file
@@ -17,7 +18,10 @@
 //!               try_move                                is it a rename?
 //! ```
 
-#![expect(clippy::disallowed_methods, reason = "this is the file that the rest of the tree is sent to")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the file that the rest of the tree is sent to"
+)]
 
 use std::{
     ffi::OsString,
@@ -35,8 +39,8 @@ use rustix::{
 use crate::{layout::COPY_PREFIX, progress::Progress, tree::shown};
 
 mod at_work;
-mod copying;
 mod comparing;
+mod copying;
 mod fitting;
 mod holes;
 mod inside;
@@ -56,10 +60,12 @@ pub use at_work::who_is_at_work;
 pub use copying::{CannotHold, cannot_hold};
 pub use fitting::{NoRoom, bytes_of_copy, exceeds_the_disk, lacks_inodes, room_needed};
 pub use inside::{NotDurable, write_new_file_in};
-pub use moving::{MoveChecked, build_directory, clear_unbuilt, move_directory, move_to_name, move_unchanged};
+pub use moving::{
+    MoveChecked, build_directory, clear_unbuilt, move_directory, move_to_name, move_unchanged,
+};
 pub use note::{
-    forget_note, has_removal_note, is_being_removed, is_being_removed_in, is_broken_off, is_rest_of,
-    stays_beside,
+    forget_note, has_removal_note, is_being_removed, is_being_removed_in, is_broken_off,
+    is_rest_of, stays_beside,
 };
 pub use noted::Finished;
 pub use removing::{Leftovers, finish_leftovers, remove_tree, remove_tree_into_spares};
@@ -78,8 +84,8 @@ pub enum Published {
     NameTaken,
 }
 
-/// Creates scratch to write into. A leftover of the same name is unlinked first and never truncated, since
-/// somebody may still be reading it.
+/// Creates scratch to write into. A leftover of the same name is unlinked first and never
+/// truncated, since somebody may still be reading it.
 ///
 /// # Errors
 /// Those of unlink(2) and open(2).
@@ -117,10 +123,15 @@ pub fn publish(scratch: &File, from: &Path, to: &Path) -> io::Result<Published> 
 
 fn sync_scratch(scratch: &File, name: &Path) -> io::Result<()> {
     scratch.sync_all()?;
-    if scratch::still_leads_to(scratch, name)? { Ok(()) } else { Err(scratch::taken_over(name)) }
+    if scratch::still_leads_to(scratch, name)? {
+        Ok(())
+    } else {
+        Err(scratch::taken_over(name))
+    }
 }
 
-/// Writes a small file durably, replacing what was there: readers see the old or the new one, never a half.
+/// Writes a small file durably, replacing what was there: readers see the old or the new one, never
+/// a half.
 ///
 /// # Errors
 /// Those of writing and of [`replace`]; nothing is left behind.
@@ -144,14 +155,16 @@ pub fn write_record(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::Result
     written
 }
 
-/// As [`write_record`], in the place of the record that is there: it takes neither room nor a spare. False where that cannot be; what
-/// was there is gone then, or is what it was.
+/// As [`write_record`], in the place of the record that is there: it takes neither room nor a
+/// spare. False where that cannot be; what was there is gone then, or is what it was.
 ///
 /// # Errors
 /// Those of fsync(2) and rename(2). Killed half-way, there is no record of this name.
 pub fn write_over_record(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::Result<bool> {
     let temporary = temporary_beside(path)?;
-    let Some(file) = spare::over_a_record(path, &temporary, bytes, spares)? else { return Ok(false) };
+    let Some(file) = spare::over_a_record(path, &temporary, bytes, spares)? else {
+        return Ok(false);
+    };
     let written = file
         .set_permissions(std::fs::Permissions::from_mode(0o644))
         .and_then(|()| replace(&file, &temporary, path));
@@ -161,8 +174,9 @@ pub fn write_over_record(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::R
     written.map(|()| true)
 }
 
-/// Writes a small file durably, replacing what was there, by way of scratch of the caller's choice: where several may write the
-/// same file at once, each brings a name of its own. `scratch` is on the same file system and belongs to the caller alone.
+/// Writes a small file durably, replacing what was there, by way of scratch of the caller's choice:
+/// where several may write the same file at once, each brings a name of its own. `scratch` is on
+/// the same file system and belongs to the caller alone.
 ///
 /// # Errors
 /// Those of writing and of [`replace`]; no scratch is left behind.
@@ -177,9 +191,9 @@ pub fn write_file_by_way_of(scratch: &Path, path: &Path, bytes: &[u8]) -> io::Re
     written
 }
 
-/// Writes a small file that can be rebuilt, replacing what was there. Readers see the old or the new one, never a half;
-/// after a power cut it may be missing, empty or old, so whoever reads it must be able to tell. `scratch` is on the same
-/// file system and belongs to the caller alone.
+/// Writes a small file that can be rebuilt, replacing what was there. Readers see the old or the
+/// new one, never a half; after a power cut it may be missing, empty or old, so whoever reads it
+/// must be able to tell. `scratch` is on the same file system and belongs to the caller alone.
 ///
 /// # Errors
 /// Those of writing and of rename(2); nothing is left behind.
@@ -193,8 +207,8 @@ pub fn write_rebuildable_file(path: &Path, scratch: &Path, bytes: &[u8]) -> io::
     written
 }
 
-/// Writes a small file for others to read, replacing what was there: they see the old or the new one, never a half. Not flushed: it
-/// is written anew soon.
+/// Writes a small file for others to read, replacing what was there: they see the old or the new
+/// one, never a half. Not flushed: it is written anew soon.
 ///
 /// # Errors
 /// Those of writing and of rename(2); nothing is left behind.
@@ -231,7 +245,8 @@ pub fn write_new_record(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::Re
     written
 }
 
-/// Removes a file; one that is not there is no error. Not synced: a removal that a power cut undoes is done again.
+/// Removes a file; one that is not there is no error. Not synced: a removal that a power cut undoes
+/// is done again.
 ///
 /// # Errors
 /// Those of unlink(2).
@@ -250,16 +265,23 @@ pub fn appear_and_go(path: &Path) -> io::Result<()> {
     create_scratch(path).and_then(|_| remove_file(path))
 }
 
-/// Gives a file a second name, durably, or copies it where it cannot have one (another file system, a file system without
-/// links, a file of somebody else under `fs.protected_hardlinks`). Never over an existing file, never through a symlink.
+/// Gives a file a second name, durably, or copies it where it cannot have one (another file system,
+/// a file system without links, a file of somebody else under `fs.protected_hardlinks`). Never over
+/// an existing file, never through a symlink.
 ///
 /// # Errors
 /// Those of open(2), link(2), reading, writing and fsync(2).
 pub fn place_file(from: &Path, to: &Path, progress: &Progress) -> io::Result<()> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let source = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(from)?;
+    let source = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(from)?;
     if !source.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ));
     }
     // link(2) does not follow a symlink either.
     match std::fs::hard_link(from, to) {
@@ -273,8 +295,8 @@ pub fn place_file(from: &Path, to: &Path, progress: &Progress) -> io::Result<()>
 /// Flushes a folder's entries.
 ///
 /// # Errors
-/// Those of open(2) and fsync(2). `EINVAL` is none: so says a file system that does not know how to flush a folder (some FUSE and
-/// SMB), and has nothing better to offer.
+/// Those of open(2) and fsync(2). `EINVAL` is none: so says a file system that does not know how to
+/// flush a folder (some FUSE and SMB), and has nothing better to offer.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder)?.sync_all() {
         Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(()),
@@ -282,7 +304,8 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Creates a folder and those above it that are missing, each durably. One that is there is no error.
+/// Creates a folder and those above it that are missing, each durably. One that is there is no
+/// error.
 ///
 /// # Errors
 /// Those of mkdir(2) and fsync(2).
@@ -290,7 +313,10 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     create_folder(parent)?;
     match std::fs::create_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => Err(error),
@@ -298,8 +324,9 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a folder anew that somebody removed, and none above it: where those are gone too (an unmounted disk), it would not be the
-/// folder that was. Durable; true where it was made. Whatever else stands under its name is for its user to find.
+/// Makes a folder anew that somebody removed, and none above it: where those are gone too (an
+/// unmounted disk), it would not be the folder that was. Durable; true where it was made. Whatever
+/// else stands under its name is for its user to find.
 ///
 /// # Errors
 /// Those of mkdir(2) and fsync(2).
@@ -314,9 +341,10 @@ pub fn recreate_folder(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Flushes what has been written to a growing file so far, beside its writer, so that the last flush is short however long the file
-/// becomes. An error is final for the file even if its writer sees none: the kernel reports it once, and here is where it was
-/// reported. So it is for the caller to see that the file is never flushed again, nor named.
+/// Flushes what has been written to a growing file so far, beside its writer, so that the last
+/// flush is short however long the file becomes. An error is final for the file even if its writer
+/// sees none: the kernel reports it once, and here is where it was reported. So it is for the
+/// caller to see that the file is never flushed again, nor named.
 ///
 /// # Errors
 /// Those of fdatasync(2).
@@ -350,9 +378,10 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", shown(path)))
 }
 
-/// renameat2(2) with `RENAME_NOREPLACE`; where the file system does not know it (NFS, some FUSE), link(2), which refuses
-/// a taken name just as atomically; and where there are no links either, a look and then rename(2), which only one process at a
-/// time may do (the daemon's lock; a receiver's store on such a file system has one receiver).
+/// renameat2(2) with `RENAME_NOREPLACE`; where the file system does not know it (NFS, some FUSE),
+/// link(2), which refuses a taken name just as atomically; and where there are no links either, a
+/// look and then rename(2), which only one process at a time may do (the daemon's lock; a
+/// receiver's store on such a file system has one receiver).
 fn rename_file_noreplace(from: &Path, to: &Path) -> io::Result<Published> {
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(Published::Done),
@@ -370,7 +399,10 @@ fn rename_file_noreplace(from: &Path, to: &Path) -> io::Result<Published> {
 /// Some FUSE and SMB file systems have neither; link(2) says so in several ways.
 fn has_no_links(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    matches!(errno, Some(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP | Errno::MLINK))
+    matches!(
+        errno,
+        Some(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP | Errno::MLINK)
+    )
 }
 
 fn temporary_beside(path: &Path) -> io::Result<PathBuf> {

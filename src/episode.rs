@@ -1,4 +1,5 @@
-//! The names and digests of an episode: parsed once at the edge, safe to build a path from after that.
+//! The names and digests of an episode: parsed once at the edge, safe to build a path from after
+//! that.
 //!
 //! Pure: no I/O. Everything that came from outside (a directory's name, a request's path, a
 //! header, a sidecar) passes through one of these `parse` functions before anybody trusts it.
@@ -14,15 +15,19 @@ use sha2::{Digest as _, Sha256};
 
 pub use fingerprint::{Fingerprint, FolderId};
 
-/// The longest id, in bytes of its percent-encoded form. With `.tar.zst.partial` behind it, it still fits the
-/// 255 bytes that Linux file systems give a name.
+/// The longest id, in bytes of its percent-encoded form. With `.tar.zst.partial` behind it, it
+/// still fits the 255 bytes that Linux file systems give a name.
 pub const MAX_ID_BYTES: usize = 200;
 
 /// Everything outside RFC 3986's unreserved characters is encoded.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'~').remove(b'-');
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'-');
 
-/// An episode's identity: the name of its directory. Holding one means that it is a single, visible path
-/// component that cannot climb, hide or pass for an option.
+/// An episode's identity: the name of its directory. Holding one means that it is a single, visible
+/// path component that cannot climb, hide or pass for an option.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EpisodeId(Arc<str>);
 
@@ -38,7 +43,8 @@ pub enum IdError {
     /// The name is longer than [`MAX_ID_BYTES`] once percent-encoded.
     #[error("the name is longer than {MAX_ID_BYTES} bytes once percent-encoded")]
     TooLong,
-    /// The name starts with a dot (hidden: a recorder may be building there) or a dash (an option to most programs).
+    /// The name starts with a dot (hidden: a recorder may be building there) or a dash (an option
+    /// to most programs).
     #[error("the name starts with '.' or '-'")]
     BadStart,
     /// The name holds `/`, `\` or a control character.
@@ -58,7 +64,10 @@ impl EpisodeId {
         if name.starts_with(['.', '-']) {
             return Err(IdError::BadStart);
         }
-        if name.chars().any(|c| c == '/' || c == '\\' || c.is_control()) {
+        if name
+            .chars()
+            .any(|c| c == '/' || c == '\\' || c.is_control())
+        {
             return Err(IdError::BadCharacter);
         }
         let id = Self(name.into());
@@ -76,16 +85,20 @@ impl EpisodeId {
         Self::parse(name.to_str().ok_or(IdError::NotUtf8)?)
     }
 
-    /// Parses one percent-encoded path segment of a URL. Encoded slashes are decoded first and then refused.
+    /// Parses one percent-encoded path segment of a URL. Encoded slashes are decoded first and then
+    /// refused.
     ///
     /// # Errors
     /// As [`EpisodeId::parse`], and [`IdError::NotUtf8`].
     pub fn from_percent_encoded(segment: &str) -> Result<Self, IdError> {
-        let name = percent_decode_str(segment).decode_utf8().map_err(|_| IdError::NotUtf8)?;
+        let name = percent_decode_str(segment)
+            .decode_utf8()
+            .map_err(|_| IdError::NotUtf8)?;
         Self::parse(&name)
     }
 
-    /// The id as one segment of a URL, and as the name that a store files it under (RFC 3986, section 2.1).
+    /// The id as one segment of a URL, and as the name that a store files it under (RFC 3986,
+    /// section 2.1).
     #[must_use]
     pub fn percent_encoded(&self) -> String {
         utf8_percent_encode(&self.0, ENCODED).to_string()
@@ -123,8 +136,8 @@ impl<'de> Deserialize<'de> for EpisodeId {
     }
 }
 
-/// An authenticated name: whose certificate or token it was. Held to the rules of an [`EpisodeId`], since a store may
-/// keep each host's episodes in a folder of its own.
+/// An authenticated name: whose certificate or token it was. Held to the rules of an [`EpisodeId`],
+/// since a store may keep each host's episodes in a folder of its own.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostName(EpisodeId);
 
@@ -174,14 +187,18 @@ impl<'de> Deserialize<'de> for HostName {
     }
 }
 
-/// Text from outside, made harmless for a terminal or a log: control characters, escapes, bidirectional overrides and
-/// invisible characters are shown as `\u{..}`. Ordinary text of any script passes unchanged.
+/// Text from outside, made harmless for a terminal or a log: control characters, escapes,
+/// bidirectional overrides and invisible characters are shown as `\u{..}`. Ordinary text of any
+/// script passes unchanged.
 #[must_use]
 pub fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
             let plain = matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1;
-            plain.then_some(c).into_iter().chain((!plain).then(|| c.escape_debug()).into_iter().flatten())
+            plain
+                .then_some(c)
+                .into_iter()
+                .chain((!plain).then(|| c.escape_debug()).into_iter().flatten())
         })
         .collect()
 }
@@ -189,7 +206,10 @@ pub fn printable(text: &str) -> String {
 /// A path as one word of a shell's command line, so that a fix can be typed as it is shown.
 #[must_use]
 pub fn shell_word(path: &std::path::Path) -> String {
-    format!("'{}'", printable(&path.to_string_lossy()).replace('\'', r"'\''"))
+    format!(
+        "'{}'",
+        printable(&path.to_string_lossy()).replace('\'', r"'\''")
+    )
 }
 
 /// A SHA-256 digest (FIPS 180-4).
@@ -214,8 +234,8 @@ impl Digest {
         format!("sha-256=:{}:", BASE64.encode(self.0))
     }
 
-    /// Reads the SHA-256 member out of a `Repr-Digest` value. Other algorithms beside it are skipped, as RFC 9530 asks;
-    /// parameters of a member (RFC 8941) are ignored.
+    /// Reads the SHA-256 member out of a `Repr-Digest` value. Other algorithms beside it are
+    /// skipped, as RFC 9530 asks; parameters of a member (RFC 8941) are ignored.
     ///
     /// # Errors
     /// [`DigestError`] where there is no well-formed `sha-256` member.
@@ -264,7 +284,8 @@ impl FromStr for Digest {
         let nibble = |c: u8| (c as char).to_digit(16).ok_or(DigestError);
         let mut bytes = [0; 32];
         for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
-            *byte = u8::try_from(nibble(pair[0])? << 4 | nibble(pair[1])?).map_err(|_| DigestError)?;
+            *byte =
+                u8::try_from(nibble(pair[0])? << 4 | nibble(pair[1])?).map_err(|_| DigestError)?;
         }
         Ok(Self(bytes))
     }
@@ -278,12 +299,14 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
-/// What [`Look::OddMarker`] says of a rest that was sealed under the name of the episode that it is a rest of: it would take the
-/// place of the whole at a receiver that overwrites.
+/// What [`Look::OddMarker`] says of a rest that was sealed under the name of the episode that it is
+/// a rest of: it would take the place of the whole at a receiver that overwrites.
 pub const MARKED_REST: &str = "in what is left of the episode of this name, which was delivered";
 
 /// What one look at an episode's folder found.
@@ -291,12 +314,13 @@ pub const MARKED_REST: &str = "in what is left of the episode of this name, whic
 pub enum Look {
     /// No such folder, or it is no folder.
     Gone,
-    /// It is copied away, and what is left of it is being removed where it stands: no episode any more.
+    /// It is copied away, and what is left of it is being removed where it stands: no episode any
+    /// more.
     BeingRemoved,
     /// No marker yet.
     Open,
-    /// Under the marker's name stands something else than a regular file: `"a directory"`, `"a symlink"`; or it is
-    /// [`MARKED_REST`]. It seals nothing.
+    /// Under the marker's name stands something else than a regular file: `"a directory"`, `"a
+    /// symlink"`; or it is [`MARKED_REST`]. It seals nothing.
     OddMarker(&'static str),
     /// The marker is there.
     Sealed(Stamp),
@@ -311,15 +335,18 @@ pub struct Stamp {
     pub sealed_ns: i64,
     /// The folder's and the marker's inodes.
     pub inodes: (u64, u64),
-    /// When the marker was made, nanoseconds after the epoch; its ctime, where the file system does not remember that.
+    /// When the marker was made, nanoseconds after the epoch; its ctime, where the file system does
+    /// not remember that.
     pub made_ns: i64,
-    /// Its ctime, nanoseconds after the epoch, where it holds anything; 0 where it is empty, and nobody can have written to it.
+    /// Its ctime, nanoseconds after the epoch, where it holds anything; 0 where it is empty, and
+    /// nobody can have written to it.
     pub written_ns: i64,
 }
 
 impl Stamp {
-    /// Whether this is the seal that was seen before. An inode number may be given to the next marker, hence the rest; and
-    /// touch(1) sets the times of the marker that it has just made, which is why the times of an empty one do not count.
+    /// Whether this is the seal that was seen before. An inode number may be given to the next
+    /// marker, hence the rest; and touch(1) sets the times of the marker that it has just made,
+    /// which is why the times of an empty one do not count.
     #[must_use]
     pub fn is_still(self, before: Self) -> bool {
         let seal = |stamp: Self| (stamp.inodes, stamp.made_ns, stamp.written_ns);
@@ -368,7 +395,10 @@ mod tests {
             assert_eq!(EpisodeId::parse(name), Err(why), "{name:?}");
         }
         for segment in ["%2e%2e", "a%2Fb", "a%5Cb", "%00", "%FF", "a%0a"] {
-            assert!(EpisodeId::from_percent_encoded(segment).is_err(), "{segment}");
+            assert!(
+                EpisodeId::from_percent_encoded(segment).is_err(),
+                "{segment}"
+            );
         }
     }
 
@@ -384,7 +414,10 @@ mod tests {
     fn an_id_survives_the_way_through_a_url() {
         for name in ["run-1", "Lauf 7 (grün)", "a%2Fb", "ep~1", "%", "a+b&c=d?#"] {
             let id = EpisodeId::parse(name).unwrap();
-            assert_eq!(EpisodeId::from_percent_encoded(&id.percent_encoded()), Ok(id));
+            assert_eq!(
+                EpisodeId::from_percent_encoded(&id.percent_encoded()),
+                Ok(id)
+            );
         }
     }
 
@@ -395,7 +428,14 @@ mod tests {
         assert_eq!(Digest::from_header(&digest.to_header()), Ok(digest));
         let among_others = format!("sha-512=:AAAA:, {};x=1 , md5=:AA==:", digest.to_header());
         assert_eq!(Digest::from_header(&among_others), Ok(digest));
-        for bad in ["", "sha-256=", "sha-256=::", "sha-256=:AAAA:", "sha-512=:AAAA:", "sha-256=abc"] {
+        for bad in [
+            "",
+            "sha-256=",
+            "sha-256=::",
+            "sha-256=:AAAA:",
+            "sha-512=:AAAA:",
+            "sha-256=abc",
+        ] {
             assert_eq!(Digest::from_header(bad), Err(DigestError), "{bad}");
         }
     }

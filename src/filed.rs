@@ -1,4 +1,5 @@
-//! Our records at the top of an episode: written durably, found again, and told from a recorder's own.
+//! Our records at the top of an episode: written durably, found again, and told from a recorder's
+//! own.
 //!
 //! ```text
 //!  shipping_receipt.json      a recorder's own, kept          quarantine_reason.json   ours
@@ -7,7 +8,8 @@
 //!
 //! The sidecar of an archive, in the outbox, is read here as well.
 //!
-//! A record of ours that is there already (we were killed between writing it and moving the episode) is replaced.
+//! A record of ours that is there already (we were killed between writing it and moving the
+//! episode) is replaced.
 
 pub mod ages;
 mod places;
@@ -44,7 +46,11 @@ const MAX_NUMBER: u32 = 100;
 ///
 /// # Errors
 /// Those of reading what is there and of [`durable::write_record`].
-pub fn write_receipt(episode: &Path, receipt: &ShippingReceipt, spares: &[PathBuf]) -> io::Result<()> {
+pub fn write_receipt(
+    episode: &Path,
+    receipt: &ShippingReceipt,
+    spares: &[PathBuf],
+) -> io::Result<()> {
     write(episode, RECEIPT, receipt, spares, ours::receipt)
 }
 
@@ -52,7 +58,11 @@ pub fn write_receipt(episode: &Path, receipt: &ShippingReceipt, spares: &[PathBu
 ///
 /// # Errors
 /// As [`write_receipt`].
-pub fn write_reason(episode: &Path, reason: &QuarantineReason, spares: &[PathBuf]) -> io::Result<()> {
+pub fn write_reason(
+    episode: &Path,
+    reason: &QuarantineReason,
+    spares: &[PathBuf],
+) -> io::Result<()> {
     write(episode, REASON, reason, spares, ours::reason)
 }
 
@@ -94,17 +104,21 @@ pub fn remove_this_receipt(episode: &Path, this: &ShippingReceipt) -> io::Result
 /// # Errors
 /// As [`receipt`], and those of [`durable::write_record`].
 pub fn note_aging_in_receipt(episode: &Path, note: &dyn Fn(&mut Aging)) -> io::Result<()> {
-    note_in_receipt(episode, &|receipt| note(receipt.aging.get_or_insert_default()))
+    note_in_receipt(episode, &|receipt| {
+        note(receipt.aging.get_or_insert_default())
+    })
 }
 
-/// Changes what the receipt of a directory in `shipped/` says, durably. Nothing is done where there is none.
+/// Changes what the receipt of a directory in `shipped/` says, durably. Nothing is done where there
+/// is none.
 ///
 /// # Errors
 /// As [`note_aging_in_receipt`].
 pub fn note_in_receipt(episode: &Path, note: &dyn Fn(&mut ShippingReceipt)) -> io::Result<()> {
     // Read and written in one: nothing that is filed anew meanwhile is taken back.
     let noted = ages::file_anew(episode, || {
-        let Some((path, mut receipt)) = find(episode, RECEIPT, ours::receipt).map_err(io::Error::other)?
+        let Some((path, mut receipt)) =
+            find(episode, RECEIPT, ours::receipt).map_err(io::Error::other)?
         else {
             return Ok(());
         };
@@ -114,8 +128,8 @@ pub fn note_in_receipt(episode: &Path, note: &dyn Fn(&mut ShippingReceipt)) -> i
     noted.map(drop)
 }
 
-/// The same of one in `quarantine/`. Where there is no reason, or none that can be read, one is written, so that there is a place
-/// for it; a file of that name that is not ours stays.
+/// The same of one in `quarantine/`. Where there is no reason, or none that can be read, one is
+/// written, so that there is a place for it; a file of that name that is not ours stays.
 ///
 /// # Errors
 /// As [`write_reason`].
@@ -124,7 +138,9 @@ pub fn note_aging_in_reason(episode: &Path, note: &dyn Fn(&mut Aging)) -> io::Re
 }
 
 fn try_note_aging_in_reason(episode: &Path, note: &dyn Fn(&mut Aging)) -> io::Result<()> {
-    if let Some((path, mut reason)) = find(episode, REASON, ours::reason).map_err(io::Error::other)? {
+    if let Some((path, mut reason)) =
+        find(episode, REASON, ours::reason).map_err(io::Error::other)?
+    {
         note(reason.aging.get_or_insert_default());
         return write_over(&path, &reason);
     }
@@ -148,7 +164,8 @@ fn write_over<T: Serialize>(path: &Path, record: &T) -> io::Result<()> {
     durable::write_record(path, &bytes, &[])
 }
 
-/// Our receipt in an episode that was not moved becomes a spare, where one is missing: it proves nothing there.
+/// Our receipt in an episode that was not moved becomes a spare, where one is missing: it proves
+/// nothing there.
 ///
 /// # Errors
 /// As [`receipt`], and those of [`durable::make_spare`].
@@ -175,7 +192,8 @@ pub fn remove_this_reason(episode: &Path, this: &QuarantineReason) -> io::Result
     remove(episode, REASON, ours::reason, |found| found == this)
 }
 
-/// The sidecar of an episode's archive in the outbox; `None` where there is none, or one that is not ours.
+/// The sidecar of an episode's archive in the outbox; `None` where there is none, or one that is
+/// not ours.
 ///
 /// # Errors
 /// Those of open(2) and read(2).
@@ -190,7 +208,11 @@ pub fn sidecar(layout: &Layout, id: &EpisodeId) -> io::Result<Option<Sidecar>> {
 pub fn sidecar_at(path: &Path, id: &EpisodeId) -> io::Result<Option<Sidecar>> {
     // Should somebody have put a FIFO there, the open must not wait for its writer.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path) {
+    let file = match OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
+    {
         Ok(file) if file.metadata()?.is_file() => file,
         Ok(_) => return Ok(None),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -198,7 +220,9 @@ pub fn sidecar_at(path: &Path, id: &EpisodeId) -> io::Result<Option<Sidecar>> {
     };
     let mut bytes = Vec::new();
     file.take(ours::MAX_RECORD_BYTES).read_to_end(&mut bytes)?;
-    Ok(serde_json::from_slice::<Sidecar>(&bytes).ok().filter(|sidecar| sidecar.episode_id == *id))
+    Ok(serde_json::from_slice::<Sidecar>(&bytes)
+        .ok()
+        .filter(|sidecar| sidecar.episode_id == *id))
 }
 
 /// Behind this stands what to type, to the end of what is said.
@@ -210,8 +234,9 @@ pub fn command_in(said: &str) -> Option<&str> {
     said.rsplit_once(TYPE).map(|(_, command)| command)
 }
 
-/// What to type where an episode could not be moved to `folder` for want of permission; empty for other errors. Who types it takes
-/// nothing from a recorder: one that was opened again meanwhile is not touched.
+/// What to type where an episode could not be moved to `folder` for want of permission; empty for
+/// other errors. Who types it takes nothing from a recorder: one that was opened again meanwhile is
+/// not touched.
 #[must_use]
 pub fn advice(error: &io::Error, episode: &Path, folder: &Path) -> String {
     if durable::cannot_hold(error) {
@@ -224,10 +249,16 @@ pub fn advice(error: &io::Error, episode: &Path, folder: &Path) -> String {
     if error.kind() != io::ErrorKind::PermissionDenied {
         return String::new();
     }
-    let above = [episode.parent(), Some(episode), Some(folder)].into_iter().flatten();
+    let above = [episode.parent(), Some(episode), Some(folder)]
+        .into_iter()
+        .flatten();
     for path in above {
         if let Some(flag) = is_frozen(path) {
-            let what = if flag == 'i' { "immutable" } else { "append-only" };
+            let what = if flag == 'i' {
+                "immutable"
+            } else {
+                "append-only"
+            };
             let path = shell_word(path);
             return format!(
                 ". {path} is {what}, whatever its permissions are. {TYPE}sudo chattr -{flag} {path}"
@@ -235,18 +266,22 @@ pub fn advice(error: &io::Error, episode: &Path, folder: &Path) -> String {
         }
     }
     let us = rustix::process::geteuid().as_raw();
-    // EPERM, which an error that names a path has only in its words. Root needs no permission: what refuses root is mended by no
-    // chown(1).
+    // EPERM, which an error that names a path has only in its words. Root needs no permission: what
+    // refuses root is mended by no chown(1).
     if us == 0 && error.to_string().contains("(os error 1)") {
         return String::new();
     }
     if !may_write(folder) {
-        return format!(". We may not write there. {TYPE}sudo chown {us} {}", shell_word(folder));
+        return format!(
+            ". We may not write there. {TYPE}sudo chown {us} {}",
+            shell_word(folder)
+        );
     }
     // Whoever owns that folder ships. Root does not, where it is not we.
     let owner = fs::metadata(folder).map_or(us, |metadata| metadata.uid());
     let owner = if owner == 0 { us } else { owner };
-    // The owner and not the mode: modes are content, and with others a receiver would find another episode.
+    // The owner and not the mode: modes are content, and with others a receiver would find another
+    // episode.
     let episode = shell_word(episode);
     format!(
         ". Moving a directory takes write permission on it and on the folder that it is in (docs/recorders.md). {TYPE}\
@@ -272,8 +307,9 @@ fn remove<T>(
     }
 }
 
-/// Without a spare first. On a full disk one that is there is written over, so that an episode that cannot be moved does not spend a
-/// spare at each try. Whatever that one says, it is of another time, and by that time an age would be counted.
+/// Without a spare first. On a full disk one that is there is written over, so that an episode that
+/// cannot be moved does not spend a spare at each try. Whatever that one says, it is of another
+/// time, and by that time an age would be counted.
 fn write<T: Serialize>(
     episode: &Path,
     base: &str,
@@ -310,7 +346,10 @@ fn write_bytes<T>(
             return durable::write_record(&path, bytes, spares);
         }
     }
-    Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{base} and its numbered names are all taken")))
+    Err(io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        format!("{base} and its numbered names are all taken"),
+    ))
 }
 
 fn find<T>(
@@ -332,9 +371,12 @@ fn find<T>(
     Ok(None)
 }
 
-/// `None` where there is none, or something else than a regular file, or more than any record of ours.
+/// `None` where there is none, or something else than a regular file, or more than any record of
+/// ours.
 fn read(episode: &Path, base: &str, n: u32) -> Result<Option<Vec<u8>>, TreeError> {
-    let Ok(name) = CString::new(OsStr::new(&numbered(base, n)).as_bytes()) else { return Ok(None) };
+    let Ok(name) = CString::new(OsStr::new(&numbered(base, n)).as_bytes()) else {
+        return Ok(None);
+    };
     let bytes = tree::read_top(episode, &name, ours::MAX_RECORD_BYTES)?;
     Ok(bytes.filter(|bytes| bytes.len() as u64 <= ours::MAX_RECORD_BYTES))
 }
@@ -396,13 +438,26 @@ mod tests {
         write_reason(&episode, &reason_of("too old"), &[]).unwrap();
         write_reason(&episode, &reason_of("still too old"), &[]).unwrap();
         assert_eq!(reason(&episode).unwrap(), Some(reason_of("still too old")));
-        assert_eq!(tree::fingerprint(&episode, &Progress::default()).unwrap(), before);
+        assert_eq!(
+            tree::fingerprint(&episode, &Progress::default()).unwrap(),
+            before
+        );
 
-        assert_eq!(fs::read_to_string(episode.join(RECEIPT)).unwrap(), "{\"carrier\": \"DHL\"}");
-        let mut names: Vec<_> =
-            fs::read_dir(&episode).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(
+            fs::read_to_string(episode.join(RECEIPT)).unwrap(),
+            "{\"carrier\": \"DHL\"}"
+        );
+        let mut names: Vec<_> = fs::read_dir(&episode)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
         names.sort();
-        let ours = ["quarantine_reason.json", RECEIPT, "shipping_receipt.json~1", "shipping_receipt.json~2"];
+        let ours = [
+            "quarantine_reason.json",
+            RECEIPT,
+            "shipping_receipt.json~1",
+            "shipping_receipt.json~2",
+        ];
         assert_eq!(names, ours);
     }
 
@@ -412,11 +467,20 @@ mod tests {
         for (directory, ours) in [("a", true), ("a~1", true), ("b", false), ("a~1~1", false)] {
             let episode = folder.path().join(directory);
             fs::create_dir(&episode).unwrap();
-            fs::write(episode.join(RECEIPT), serde_json::to_vec(&receipt_of("a", 1)).unwrap()).unwrap();
+            fs::write(
+                episode.join(RECEIPT),
+                serde_json::to_vec(&receipt_of("a", 1)).unwrap(),
+            )
+            .unwrap();
             assert_eq!(receipt(&episode).unwrap().is_some(), ours, "{directory}");
         }
         fs::write(folder.path().join("a~2"), "").unwrap();
-        let found = filed_as(folder.path(), &EpisodeId::parse("a").unwrap(), &Progress::default()).unwrap();
+        let found = filed_as(
+            folder.path(),
+            &EpisodeId::parse("a").unwrap(),
+            &Progress::default(),
+        )
+        .unwrap();
         assert_eq!(found, [folder.path().join("a"), folder.path().join("a~1")]);
     }
 
@@ -434,7 +498,10 @@ mod tests {
             write_receipt(&episode, &receipt_of("a", 1), &spares).unwrap();
             give_back_receipt(&episode, &spares).unwrap();
             assert_eq!(receipt(&episode).unwrap().is_some(), is_left);
-            assert_eq!(fs::metadata(folder.path().join("spare-7")).unwrap().len(), 4096);
+            assert_eq!(
+                fs::metadata(folder.path().join("spare-7")).unwrap().len(),
+                4096
+            );
         }
     }
 }

@@ -1,19 +1,21 @@
 //! What kind of file system a folder is on, as far as it changes what can be relied on there.
 //!
-//! On a file system that several hosts write to, inotify(7) is silent about what the others do, and a flock(2) of one of them
-//! may be unseen by the next (on NFS: one taken on the server itself, or under `local_lock`).
+//! On a file system that several hosts write to, inotify(7) is silent about what the others do, and
+//! a flock(2) of one of them may be unseen by the next (on NFS: one taken on the server itself, or
+//! under `local_lock`).
 //!
-//! Overlay is not among them. All who go through one overlay mount share its inodes, so their events come and their locks
-//! are seen. What is silent is a change made behind its back, in the layers below, and overlayfs gives no meaning
-//! to such a change anyhow (the kernel's overlayfs.rst, "Changes to underlying filesystems"). A recorder in a container that
-//! writes to a layer of its own, and not to a volume that it shares with the shipper, is the one case where it matters: the
-//! reconcile pass finds that, a minute late.
+//! Overlay is not among them. All who go through one overlay mount share its inodes, so their
+//! events come and their locks are seen. What is silent is a change made behind its back, in the
+//! layers below, and overlayfs gives no meaning to such a change anyhow (the kernel's
+//! overlayfs.rst, "Changes to underlying filesystems"). A recorder in a container that writes to a
+//! layer of its own, and not to a volume that it shares with the shipper, is the one case where it
+//! matters: the reconcile pass finds that, a minute late.
 
 use std::{fs::File, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, IFlags, StatxAttributes, StatxFlags, fstatfs, ioctl_getflags, statfs, statvfs,
-    statx,
+    AtFlags, CWD, FileType, IFlags, StatxAttributes, StatxFlags, fstatfs, ioctl_getflags, statfs,
+    statvfs, statx,
 };
 
 /// File systems that other hosts may write to, by their number in statfs(2).
@@ -50,7 +52,8 @@ pub struct Space {
 /// Which folder stands under a path, and on what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ground {
-    /// Major and minor number. A major number of 0 is no device of its own: NFS, FUSE, btrfs, tmpfs number theirs with each mount.
+    /// Major and minor number. A major number of 0 is no device of its own: NFS, FUSE, btrfs, tmpfs
+    /// number theirs with each mount.
     pub device: (u32, u32),
     /// Inode number.
     pub inode: u64,
@@ -71,11 +74,12 @@ impl Ground {
         (self.device, self.mount) == (other.device, other.mount)
     }
 
-    /// Whether a move from here to there is a rename: on one mount it is (rename(2)), unless there is another project, whose quota
-    /// takes nothing in but what is its own.
+    /// Whether a move from here to there is a rename: on one mount it is (rename(2)), unless there
+    /// is another project, whose quota takes nothing in but what is its own.
     #[must_use]
     pub fn is_renamed_to(self, other: Self) -> bool {
-        let has_the_quota = other.project_bytes.is_none() || self.project_bytes == other.project_bytes;
+        let has_the_quota =
+            other.project_bytes.is_none() || self.project_bytes == other.project_bytes;
         self.has_the_mount_of(other) && has_the_quota
     }
 }
@@ -85,7 +89,12 @@ impl Ground {
 /// # Errors
 /// Those of statx(2), and [`io::ErrorKind::NotADirectory`].
 pub fn ground(folder: &Path) -> io::Result<Ground> {
-    let found = statx(CWD, folder, AtFlags::empty(), StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)?;
+    let found = statx(
+        CWD,
+        folder,
+        AtFlags::empty(),
+        StatxFlags::BASIC_STATS | StatxFlags::MNT_ID,
+    )?;
     if FileType::from_raw_mode(found.stx_mode.into()) != FileType::Directory {
         return Err(io::ErrorKind::NotADirectory.into());
     }
@@ -100,8 +109,8 @@ pub fn ground(folder: &Path) -> io::Result<Ground> {
     })
 }
 
-/// What tells the room of two folders apart: the device, and under a project quota what that allows, since statvfs(3) answers for
-/// the project there.
+/// What tells the room of two folders apart: the device, and under a project quota what that
+/// allows, since statvfs(3) answers for the project there.
 ///
 /// # Errors
 /// Those of stat(2).
@@ -109,14 +118,19 @@ pub fn room_of(folder: &Path) -> io::Result<(u64, Option<u64>)> {
     Ok((std::fs::metadata(folder)?.dev(), project_bytes(folder)))
 }
 
-/// The size that a folder's file system has for its project; `None` where what is made in the folder belongs to no project of its
-/// own. The number of the project itself takes an ioctl(2) that no kept crate wraps.
+/// The size that a folder's file system has for its project; `None` where what is made in the
+/// folder belongs to no project of its own. The number of the project itself takes an ioctl(2) that
+/// no kept crate wraps.
 fn project_bytes(folder: &Path) -> Option<u64> {
     let inherits = flags(folder)?.contains(IFlags::PROJECT_INHERIT);
-    inherits.then(|| space(folder).ok()).flatten().map(|space| space.total_bytes)
+    inherits
+        .then(|| space(folder).ok())
+        .flatten()
+        .map(|space| space.total_bytes)
 }
 
-/// What chattr(1) has set on a file or folder, that nothing may be changed about it (`i`) or only added to it (`a`).
+/// What chattr(1) has set on a file or folder, that nothing may be changed about it (`i`) or only
+/// added to it (`a`).
 #[must_use]
 pub fn is_frozen(path: &Path) -> Option<char> {
     frozen_by(flags(path)?)
@@ -136,15 +150,20 @@ pub fn has_flags(folder: &Path) -> bool {
 
 fn frozen_by(flags: IFlags) -> Option<char> {
     let frozen = [(IFlags::IMMUTABLE, 'i'), (IFlags::APPEND, 'a')];
-    frozen.into_iter().find(|(flag, _)| flags.contains(*flag)).map(|(_, letter)| letter)
+    frozen
+        .into_iter()
+        .find(|(flag, _)| flags.contains(*flag))
+        .map(|(_, letter)| letter)
 }
 
 fn flags(path: &Path) -> Option<IFlags> {
-    let is_plain = std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir() || found.is_file());
+    let is_plain =
+        std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir() || found.is_file());
     ioctl_getflags(File::open(path).ok().filter(|_| is_plain)?).ok()
 }
 
-/// What of a folder's file system is used up, where an error says that it is full; empty where that is plainly its bytes.
+/// What of a folder's file system is used up, where an error says that it is full; empty where that
+/// is plainly its bytes.
 #[must_use]
 pub fn used_up(folder: &Path, error: &io::Error) -> String {
     let inherits = project_bytes(folder).is_some();
@@ -156,8 +175,12 @@ pub fn used_up(folder: &Path, error: &io::Error) -> String {
             " (a quota is used up: of the user that ships, its group, or a project)".to_owned()
         }
         io::ErrorKind::StorageFull => match space(folder) {
-            Ok(Space { free_files: Some(0), .. }) => {
-                " (its inodes are used up: no file can be made there, however many bytes are free)".to_owned()
+            Ok(Space {
+                free_files: Some(0),
+                ..
+            }) => {
+                " (its inodes are used up: no file can be made there, however many bytes are free)"
+                    .to_owned()
             }
             Ok(Space { free_bytes: 0, .. }) if inherits => {
                 " (the project quota of this folder is used up)".to_owned()
@@ -175,18 +198,24 @@ pub fn used_up(folder: &Path, error: &io::Error) -> String {
 pub fn space(folder: &Path) -> io::Result<Space> {
     let found = statvfs(folder)?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
-    // btrfs and others count no files, and say 0 of 0. What FUSE says may be made up: rclone 1.60 says
-    // that none is free of a milliard, and makes each that is asked for.
+    // btrfs and others count no files, and say 0 of 0. What FUSE says may be made up: rclone 1.60
+    // says that none is free of a milliard, and makes each that is asked for.
     let is_made_up = found.f_favail == 0 && kind_of(folder) == Some(FUSE);
     let free_files = (found.f_files > 0 && !is_made_up).then_some(found.f_favail);
-    Ok(Space { free_bytes: bytes(found.f_bavail), total_bytes: bytes(found.f_blocks), free_files })
+    Ok(Space {
+        free_bytes: bytes(found.f_bavail),
+        total_bytes: bytes(found.f_blocks),
+        free_files,
+    })
 }
 
-/// What a file takes is counted in these on a file system, bytes: no more than 4096, whatever a file
-/// server says of its transfers.
+/// What a file takes is counted in these on a file system, bytes: no more than 4096, whatever a
+/// file server says of its transfers.
 #[must_use]
 pub fn block_bytes(folder: &Path) -> u64 {
-    statvfs(folder).map_or(MOST_BLOCK_BYTES, |found| found.f_frsize.clamp(512, MOST_BLOCK_BYTES))
+    statvfs(folder).map_or(MOST_BLOCK_BYTES, |found| {
+        found.f_frsize.clamp(512, MOST_BLOCK_BYTES)
+    })
 }
 
 const MOST_BLOCK_BYTES: u64 = 4096;
@@ -202,47 +231,55 @@ pub fn space_for_us(folder: &Path) -> io::Result<Space> {
     }
     let found = statvfs(folder)?;
     let free_files = space.free_files.map(|_| found.f_ffree);
-    Ok(Space { free_bytes: found.f_bfree.saturating_mul(found.f_frsize), free_files, ..space })
+    Ok(Space {
+        free_bytes: found.f_bfree.saturating_mul(found.f_frsize),
+        free_files,
+        ..space
+    })
 }
 
-/// The name of a file system that other hosts may write to unseen; `None` where everything that happens, happens through
-/// this kernel, and where it cannot be told.
+/// The name of a file system that other hosts may write to unseen; `None` where everything that
+/// happens, happens through this kernel, and where it cannot be told.
 #[must_use]
 pub fn shared_between_hosts(folder: &Path) -> Option<&'static str> {
     named(kind_of(folder)?)
 }
 
-/// Whether a refused lease (fcntl(2), "Leases") means that a file is open for writing. On NFS and SMB it means that the server has
-/// granted no delegation.
+/// Whether a refused lease (fcntl(2), "Leases") means that a file is open for writing. On NFS and
+/// SMB it means that the server has granted no delegation.
 #[must_use]
 pub fn tells_writers(folder: &Path) -> bool {
     kind_of(folder).is_some_and(|kind| !matches!(named(kind), Some("NFS" | "SMB")))
 }
 
-/// What is not known of writers on a file system that is [shared](shared_between_hosts), in words behind a folder's name. A lease is
-/// granted by this kernel for this mount: that it is refused says that a file is open, and that it is granted says nothing of
-/// those who opened the file past it (on a branch of a pool, at the server, on another host).
+/// What is not known of writers on a file system that is [shared](shared_between_hosts), in words
+/// behind a folder's name. A lease is granted by this kernel for this mount: that it is refused
+/// says that a file is open, and that it is granted says nothing of those who opened the file past
+/// it (on a branch of a pool, at the server, on another host).
 #[must_use]
 pub fn unseen_writers(kind: &str) -> String {
     match kind {
-        "NFS" | "SMB" => format!("is on {kind}, where which files are open for writing cannot be told"),
+        "NFS" | "SMB" => {
+            format!("is on {kind}, where which files are open for writing cannot be told")
+        }
         _ => format!(
             "is on {kind}, where a file that is open for writing through another mount or on another host cannot be told"
         ),
     }
 }
 
-/// Whether what is removed is free at once. Others (btrfs, ZFS, XFS) do that in their own time, and say until then that there is
-/// no room.
+/// Whether what is removed is free at once. Others (btrfs, ZFS, XFS) do that in their own time, and
+/// say until then that there is no room.
 #[must_use]
 pub fn frees_at_once(folder: &Path) -> bool {
     // ext2 to ext4, tmpfs, F2FS.
     kind_of(folder).is_some_and(|kind| [0xef53, 0x0102_1994, 0xf2f5_2010].contains(&kind))
 }
 
-/// Whether a file system may say of a file's ctime what it says of its mtime (vfat, exfat, sshfs, rclone): then a file with
-/// another's size and mtime cannot be told from it by its stamps. Of what comes through FUSE that is so unless it hands on what
-/// the file system below it says, as mergerfs does.
+/// Whether a file system may say of a file's ctime what it says of its mtime (vfat, exfat, sshfs,
+/// rclone): then a file with another's size and mtime cannot be told from it by its stamps. Of what
+/// comes through FUSE that is so unless it hands on what the file system below it says, as mergerfs
+/// does.
 #[must_use]
 pub fn may_lack_ctime(folder: &File) -> bool {
     match kind_of_open(folder) {
@@ -258,20 +295,24 @@ fn kind_of_open(folder: &File) -> Option<u32> {
     u32::try_from(kind & 0xffff_ffff).ok()
 }
 
-/// Whether what is on a file system may be replaced by one that has no part in this kernel (at an sshfs's server, below a bindfs).
-/// FUSE file systems mostly number files by their paths: there the new one has the number of the old.
+/// Whether what is on a file system may be replaced by one that has no part in this kernel (at an
+/// sshfs's server, below a bindfs). FUSE file systems mostly number files by their paths: there the
+/// new one has the number of the old.
 #[must_use]
 pub fn may_be_replaced_unseen(folder: &File) -> bool {
-    // On a device of its own (fuseblk: ntfs-3g, exfat-fuse) each change comes through this mount; mergerfs hands ctimes on.
+    // On a device of its own (fuseblk: ntfs-3g, exfat-fuse) each change comes through this mount;
+    // mergerfs hands ctimes on.
     let is_passed_on = |kind: &str| kind.starts_with("fuse.") && kind != "fuse.mergerfs";
     kind_of_open(folder) == Some(FUSE) && mount_kind(folder).is_none_or(|kind| is_passed_on(&kind))
 }
 
-/// Whether chmod(1) does nothing on a folder's file system: vfat and exfat have no permission bits, and what is mounted through
-/// FUSE from a device (exFAT, NTFS) mostly shows made-up ones.
+/// Whether chmod(1) does nothing on a folder's file system: vfat and exfat have no permission bits,
+/// and what is mounted through FUSE from a device (exFAT, NTFS) mostly shows made-up ones.
 #[must_use]
 pub fn keeps_no_modes(folder: &Path) -> bool {
-    let Ok(folder) = File::open(folder) else { return false };
+    let Ok(folder) = File::open(folder) else {
+        return false;
+    };
     match kind_of_open(&folder) {
         Some(MSDOS | EXFAT) => true,
         Some(FUSE) => mount_kind(&folder).is_some_and(|kind| kind == "fuseblk"),
@@ -279,12 +320,14 @@ pub fn keeps_no_modes(folder: &Path) -> bool {
     }
 }
 
-/// Whether rename(2) gives every folder of a file system another name. On an overlay it is EXDEV for
-/// those of a lower layer, unless it was mounted with `redirect_dir=on` (the kernel's overlayfs.rst,
-/// "Renaming directories"); which layer has a folder cannot be told.
+/// Whether rename(2) gives every folder of a file system another name. On an overlay it is EXDEV
+/// for those of a lower layer, unless it was mounted with `redirect_dir=on` (the kernel's
+/// overlayfs.rst, "Renaming directories"); which layer has a folder cannot be told.
 #[must_use]
 pub fn renames_folders(folder: &Path) -> bool {
-    let Ok(folder) = File::open(folder) else { return true };
+    let Ok(folder) = File::open(folder) else {
+        return true;
+    };
     match kind_of_open(&folder) {
         Some(OVERLAY) => false,
         Some(FUSE) => mount_kind(&folder).is_none_or(|kind| kind != "fuse.fuse-overlayfs"),
@@ -313,7 +356,10 @@ fn kind_of(folder: &Path) -> Option<u32> {
 }
 
 fn named(kind: u32) -> Option<&'static str> {
-    SHARED.into_iter().find(|(magic, _)| *magic == kind).map(|(_, name)| name)
+    SHARED
+        .into_iter()
+        .find(|(magic, _)| *magic == kind)
+        .map(|(_, name)| name)
 }
 
 #[cfg(test)]
@@ -351,10 +397,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("in")).unwrap();
         std::fs::write(folder.path().join("file"), "").unwrap();
-        let (above, below) = (ground(folder.path()).unwrap(), ground(&folder.path().join("in")).unwrap());
-        assert_eq!((above.device, above.mount, above.kind), (below.device, below.mount, below.kind));
+        let (above, below) = (
+            ground(folder.path()).unwrap(),
+            ground(&folder.path().join("in")).unwrap(),
+        );
+        assert_eq!(
+            (above.device, above.mount, above.kind),
+            (below.device, below.mount, below.kind)
+        );
         assert!(
-            above.has_the_mount_of(below) && !above.has_the_mount_of(ground(Path::new("/proc")).unwrap())
+            above.has_the_mount_of(below)
+                && !above.has_the_mount_of(ground(Path::new("/proc")).unwrap())
         );
         assert_ne!(above.inode, below.inode);
         assert!(ground(Path::new("/proc")).unwrap().is_mount && !below.is_mount);

@@ -31,15 +31,18 @@ pub const RECEIPT: &str = "shipping_receipt.json";
 pub const REASON: &str = "quarantine_reason.json";
 /// A directory or file that is being removed. Found at start-up, its removal is finished.
 pub const TRASH_PREFIX: &str = ".sealift-trash-";
-/// A directory that is being copied across file systems. Found at start-up, it is removed and begun again.
+/// A directory that is being copied across file systems. Found at start-up, it is removed and begun
+/// again.
 pub const COPY_PREFIX: &str = ".sealift-copy-";
-/// A directory that was copied across file systems and is out of its writers' sight, to be compared with the copy once
-/// more. Found at start-up, it is given its name back.
+/// A directory that was copied across file systems and is out of its writers' sight, to be compared
+/// with the copy once more. Found at start-up, it is given its name back.
 pub const ASIDE_PREFIX: &str = ".sealift-aside-";
-/// A note inside a directory that is removed where it stands, because it cannot be renamed. Whatever is left beside it is not an
-/// episode any more. Found at start-up, the removal is finished.
+/// A note inside a directory that is removed where it stands, because it cannot be renamed.
+/// Whatever is left beside it is not an episode any more. Found at start-up, the removal is
+/// finished.
 pub const REMOVING: &str = ".sealift-removing";
-/// A file that is made and removed again in `episodes/`, for a running daemon to look at the episode whose name stands behind.
+/// A file that is made and removed again in `episodes/`, for a running daemon to look at the
+/// episode whose name stands behind.
 pub const LOOK_PREFIX: &str = ".sealift-look-";
 
 /// A file that is locked, in a folder of ours, while a move copies to it or from it. It is empty,
@@ -101,12 +104,18 @@ impl Layout {
     /// # Errors
     /// Those of realpath(3): the folders must be there.
     pub fn overlap(&self) -> std::io::Result<Option<[PathBuf; 2]>> {
-        let folders = [&self.episodes, &self.outbox, &self.shipped, &self.quarantine];
+        let folders = [
+            &self.episodes,
+            &self.outbox,
+            &self.shipped,
+            &self.quarantine,
+        ];
         let mut seen: Vec<(PathBuf, &PathBuf)> = Vec::new();
         for folder in folders {
             let real = folder.canonicalize()?;
-            if let Some((_, other)) =
-                seen.iter().find(|(other, _)| real.starts_with(other) || other.starts_with(&real))
+            if let Some((_, other)) = seen
+                .iter()
+                .find(|(other, _)| real.starts_with(other) || other.starts_with(&real))
             {
                 return Ok(Some([(*other).clone(), folder.clone()]));
             }
@@ -121,8 +130,9 @@ impl Layout {
         self.private.join("control.sock")
     }
 
-    /// How the paths of spare files begin that records in a folder may be written over when its disk is full: ours in `.sealift/`,
-    /// and, where that is another file system, those beside the records.
+    /// How the paths of spare files begin that records in a folder may be written over when its
+    /// disk is full: ours in `.sealift/`, and, where that is another file system, those beside the
+    /// records.
     #[must_use]
     pub fn spares(&self, folder: &Path) -> [PathBuf; 2] {
         [self.private.join("spare-"), folder.join(SPARE_PREFIX)]
@@ -180,10 +190,13 @@ pub fn outbox_name(name: &OsStr) -> OutboxName {
     }
 }
 
-/// Whether a name is one of ours that a killed process may have left behind anywhere, and that may be removed.
+/// Whether a name is one of ours that a killed process may have left behind anywhere, and that may
+/// be removed.
 #[must_use]
 pub fn is_scratch(name: &str) -> bool {
-    [TRASH_PREFIX, COPY_PREFIX, LOOK_PREFIX].iter().any(|prefix| name.starts_with(prefix))
+    [TRASH_PREFIX, COPY_PREFIX, LOOK_PREFIX]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
 }
 
 /// The `n`th name under which a directory is kept out of sight, behind one of our prefixes.
@@ -194,7 +207,8 @@ pub fn hidden(prefix: &str, n: u32, name: &OsStr) -> OsString {
     hidden
 }
 
-/// The name that a directory had before [`hidden`] gave it another; `None` where that was not done under this prefix.
+/// The name that a directory had before [`hidden`] gave it another; `None` where that was not done
+/// under this prefix.
 #[must_use]
 pub fn name_behind<'a>(prefix: &str, hidden: &'a OsStr) -> Option<&'a OsStr> {
     let rest = hidden.as_bytes().strip_prefix(prefix.as_bytes())?;
@@ -209,36 +223,50 @@ pub fn hinted(name: &OsStr) -> Option<EpisodeId> {
     EpisodeId::parse(name.to_str()?.strip_prefix(LOOK_PREFIX)?).ok()
 }
 
-/// The name an episode takes where `n` of its name are there already: `<id>`, `<id>~1`, `<id>~2`, ...
+/// The name an episode takes where `n` of its name are there already: `<id>`, `<id>~1`, `<id>~2`,
+/// ...
 #[must_use]
 pub fn numbered(name: &str, n: u32) -> String {
-    if n == 0 { name.to_owned() } else { format!("{name}~{n}") }
+    if n == 0 {
+        name.to_owned()
+    } else {
+        format!("{name}~{n}")
+    }
 }
 
-/// Whether a directory of this name may hold the episode, or the file of this name the record: `<name>` or `<name>~N`.
+/// Whether a directory of this name may hold the episode, or the file of this name the record:
+/// `<name>` or `<name>~N`.
 #[must_use]
 pub fn is_numbered(filed: &OsStr, name: &str) -> bool {
     let rest = filed.as_bytes().strip_prefix(name.as_bytes());
     rest.is_some_and(|rest| rest.is_empty() || is_number(rest))
 }
 
-/// As [`is_numbered`], in whichever letter case: some file systems list names in another than they were given (NTFS with
-/// `ignore_case` in lower case, old FAT names as their mount says). The record inside says which episode it is.
+/// As [`is_numbered`], in whichever letter case: some file systems list names in another than they
+/// were given (NTFS with `ignore_case` in lower case, old FAT names as their mount says). The
+/// record inside says which episode it is.
 #[must_use]
 pub fn is_numbered_in_any_case(filed: &OsStr, name: &str) -> bool {
-    filed.to_str().is_some_and(|filed| is_numbered(OsStr::new(&folded(filed)), &folded(name)))
+    filed
+        .to_str()
+        .is_some_and(|filed| is_numbered(OsStr::new(&folded(filed)), &folded(name)))
 }
 
 /// Whether two names are one where letter case is ignored.
 #[must_use]
 pub fn is_same_in_any_case(filed: &OsStr, name: &str) -> bool {
-    filed.to_str().is_some_and(|filed| folded(filed) == folded(name))
+    filed
+        .to_str()
+        .is_some_and(|filed| folded(filed) == folded(name))
 }
 
 /// Two names that are one where letter case is ignored come to the same.
 #[must_use]
 pub fn folded(name: &str) -> String {
-    name.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+    name.chars()
+        .flat_map(char::to_uppercase)
+        .flat_map(char::to_lowercase)
+        .collect()
 }
 
 /// The name without what [`numbered`] put behind it.
@@ -252,7 +280,8 @@ pub fn without_number(name: &str) -> &str {
 
 /// `~1`, `~2`, ...
 fn is_number(text: &[u8]) -> bool {
-    text.strip_prefix(b"~").is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+    text.strip_prefix(b"~")
+        .is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
 }
 
 #[cfg(test)]
@@ -269,9 +298,16 @@ mod tests {
             assert_eq!(kind(layout.partial(&id)), OutboxName::Partial(id.clone()));
             assert_eq!(kind(layout.sidecar(&id)), OutboxName::Sidecar(id));
         }
-        assert_eq!(outbox_name(OsStr::new(".sealift-trash-1")), OutboxName::Scratch);
+        assert_eq!(
+            outbox_name(OsStr::new(".sealift-trash-1")),
+            OutboxName::Scratch
+        );
         for stranger in ["notes.txt", ".tar.zst", "-x.tar.zst", ".a.json"] {
-            assert_eq!(outbox_name(OsStr::new(stranger)), OutboxName::Stranger, "{stranger}");
+            assert_eq!(
+                outbox_name(OsStr::new(stranger)),
+                OutboxName::Stranger,
+                "{stranger}"
+            );
         }
     }
 
@@ -282,8 +318,18 @@ mod tests {
             assert_eq!(name_behind(ASIDE_PREFIX, &hidden), Some(OsStr::new(name)));
             assert_eq!(name_behind(TRASH_PREFIX, &hidden), None);
         }
-        for other in ["a", ".sealift-aside-", ".sealift-aside-3", ".sealift-aside-3-", ".sealift-aside-x-a"] {
-            assert_eq!(name_behind(ASIDE_PREFIX, OsStr::new(other)), None, "{other}");
+        for other in [
+            "a",
+            ".sealift-aside-",
+            ".sealift-aside-3",
+            ".sealift-aside-3-",
+            ".sealift-aside-x-a",
+        ] {
+            assert_eq!(
+                name_behind(ASIDE_PREFIX, OsStr::new(other)),
+                None,
+                "{other}"
+            );
         }
     }
 
@@ -307,8 +353,15 @@ mod tests {
             ("lauf-grün~", false),
             ("lauf-grün2", false),
         ] {
-            assert_eq!(is_numbered_in_any_case(OsStr::new(filed), "Lauf-Grün"), may_be, "{filed}");
-            assert!(!is_numbered(OsStr::new(filed), "Lauf-Grün") || may_be, "{filed}");
+            assert_eq!(
+                is_numbered_in_any_case(OsStr::new(filed), "Lauf-Grün"),
+                may_be,
+                "{filed}"
+            );
+            assert!(
+                !is_numbered(OsStr::new(filed), "Lauf-Grün") || may_be,
+                "{filed}"
+            );
         }
     }
 }

@@ -12,8 +12,9 @@
 //!                                             └─▶ quarantine/<id>/
 //! ```
 //!
-//! Two ends of a wire (`ship`, `receive`) and the people beside it (`operate`) over one ground floor. A wing never imports
-//! another; what two need stands on the ground floor. The modules below stand in reading order; docs/architecture.md is the tour.
+//! Two ends of a wire (`ship`, `receive`) and the people beside it (`operate`) over one ground
+//! floor. A wing never imports another; what two need stands on the ground floor. The modules below
+//! stand in reading order; docs/architecture.md is the tour.
 
 // The two ends of the wire.
 pub mod receive;
@@ -32,12 +33,12 @@ pub mod credential;
 pub mod durable;
 pub mod endpoint;
 pub mod episode;
-pub mod filesystem;
 pub mod filed;
+pub mod filesystem;
 pub mod layout;
 pub mod manifest;
-pub mod open_files;
 pub mod meta;
+pub mod open_files;
 pub mod progress;
 pub mod records;
 pub mod retention;

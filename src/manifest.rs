@@ -1,12 +1,14 @@
-//! The manifest that `sealift seal` writes into `done.marker`, and that packing checks what it reads against.
+//! The manifest that `sealift seal` writes into `done.marker`, and that packing checks what it
+//! reads against.
 //!
 //! ```json
 //! {"sealift_manifest":1,"files":[{"path":"data/x.bin","size_bytes":12,"sha256":"hex"},{"path_b64":"/w==", ...}]}
 //! ```
 //!
-//! It lists every regular file of the episode, sorted by the bytes of its path: relative, `/` between the parts,
-//! `path_b64` (RFC 4648, section 4) where a name is not UTF-8. Not listed: `done.marker` itself and the records of
-//! ours that the walk leaves out; folders, symlinks, FIFOs, sockets and devices, which have no content to lose.
+//! It lists every regular file of the episode, sorted by the bytes of its path: relative, `/`
+//! between the parts, `path_b64` (RFC 4648, section 4) where a name is not UTF-8. Not listed:
+//! `done.marker` itself and the records of ours that the walk leaves out; folders, symlinks, FIFOs,
+//! sockets and devices, which have no content to lose.
 //!
 //! What a marker's content means:
 //!
@@ -32,8 +34,8 @@ use crate::{
 };
 pub use seal::{SealError, Sealed, seal};
 
-/// The longest manifest. At some 160 bytes a file this is room for 400,000 of them; it bounds what checking one takes
-/// in memory.
+/// The longest manifest. At some 160 bytes a file this is room for 400,000 of them; it bounds what
+/// checking one takes in memory.
 pub const MAX_MANIFEST_BYTES: u64 = 64 * 1024 * 1024;
 
 const VERSION: u64 = 1;
@@ -88,9 +90,13 @@ pub fn parse(marker: &[u8]) -> Result<Option<Manifest>, NoManifest> {
         Err(error) => error.to_string(),
     };
     match serde_json::from_slice::<Probe>(marker) {
-        Ok(Probe { sealift_manifest: None }) => Ok(None),
+        Ok(Probe {
+            sealift_manifest: None,
+        }) => Ok(None),
         Err(_) if !begins_like_one(marker) => Ok(None),
-        Ok(Probe { sealift_manifest: Some(member) }) => Err(match member.as_u64() {
+        Ok(Probe {
+            sealift_manifest: Some(member),
+        }) => Err(match member.as_u64() {
             Some(version) if version != VERSION => NoManifest::Version(version),
             Some(_) | None => NoManifest::Unfinished { why },
         }),
@@ -101,7 +107,11 @@ pub fn parse(marker: &[u8]) -> Result<Option<Manifest>, NoManifest> {
 impl Manifest {
     /// Adds a file. Files come in the order of the walk.
     fn push(&mut self, path: &[u8], size_bytes: u64, sha256: Digest) {
-        self.files.push(Listed { path: path.into(), size_bytes, sha256 });
+        self.files.push(Listed {
+            path: path.into(),
+            size_bytes,
+            sha256,
+        });
     }
 
     /// Whether there are no files.
@@ -126,16 +136,28 @@ impl Manifest {
                 Ok(path) => (Some(path.to_owned()), None),
                 Err(_) => (None, Some(BASE64.encode(&file.path))),
             };
-            ListedOnDisk { path, path_b64, size_bytes: file.size_bytes, sha256: file.sha256 }
+            ListedOnDisk {
+                path,
+                path_b64,
+                size_bytes: file.size_bytes,
+                sha256: file.sha256,
+            }
         });
-        serde_json::to_vec(&OnDisk { sealift_manifest: VERSION, files: files.collect() })
+        serde_json::to_vec(&OnDisk {
+            sealift_manifest: VERSION,
+            files: files.collect(),
+        })
     }
 
     fn from_disk(on_disk: OnDisk) -> Result<Self, String> {
         if on_disk.sealift_manifest != VERSION {
             return Err("it is of another version".to_owned());
         }
-        let mut files = on_disk.files.into_iter().map(Listed::from_disk).collect::<Result<Vec<_>, _>>()?;
+        let mut files = on_disk
+            .files
+            .into_iter()
+            .map(Listed::from_disk)
+            .collect::<Result<Vec<_>, _>>()?;
         files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         match files.windows(2).find(|pair| pair[0].path == pair[1].path) {
             Some(twice) => Err(format!("it lists {} twice", named(&twice[0].path))),
@@ -148,17 +170,24 @@ impl Listed {
     fn from_disk(file: ListedOnDisk) -> Result<Self, String> {
         let path = match (file.path, file.path_b64) {
             (Some(path), None) => path.into_bytes(),
-            (None, Some(encoded)) => {
-                BASE64.decode(encoded).map_err(|error| format!("a path_b64 is not base64: {error}"))?
-            }
+            (None, Some(encoded)) => BASE64
+                .decode(encoded)
+                .map_err(|error| format!("a path_b64 is not base64: {error}"))?,
             _ => return Err("each file needs one of path and path_b64".to_owned()),
         };
-        // Never used to open anything; refused all the same, so that a slip elsewhere cannot make it dangerous.
-        let climbs = path.split(|byte| *byte == b'/').any(|part| matches!(part, b"" | b"." | b".."));
+        // Never used to open anything; refused all the same, so that a slip elsewhere cannot make
+        // it dangerous.
+        let climbs = path
+            .split(|byte| *byte == b'/')
+            .any(|part| matches!(part, b"" | b"." | b".."));
         if climbs || path.contains(&0) {
             return Err(format!("{} is not a path inside the episode", named(&path)));
         }
-        Ok(Self { path: path.into(), size_bytes: file.size_bytes, sha256: file.sha256 })
+        Ok(Self {
+            path: path.into(),
+            size_bytes: file.size_bytes,
+            sha256: file.sha256,
+        })
     }
 }
 
@@ -172,7 +201,9 @@ impl Check {
     /// Nothing compared yet.
     #[must_use]
     pub fn new(manifest: Manifest) -> Self {
-        Self { expected: manifest.files.into_iter().peekable() }
+        Self {
+            expected: manifest.files.into_iter().peekable(),
+        }
     }
 
     /// A file was read.
@@ -191,10 +222,14 @@ impl Check {
         }
         let (name, stated) = (named(path), expected.size_bytes);
         if stated != size_bytes {
-            return Err(Mismatch(format!("{name} has {size_bytes} bytes, the manifest says {stated}")));
+            return Err(Mismatch(format!(
+                "{name} has {size_bytes} bytes, the manifest says {stated}"
+            )));
         }
         if expected.sha256 != sha256 {
-            return Err(Mismatch(format!("{name} has another digest than the manifest says")));
+            return Err(Mismatch(format!(
+                "{name} has another digest than the manifest says"
+            )));
         }
         Ok(())
     }
@@ -212,14 +247,18 @@ impl Check {
 }
 
 fn missing(file: &Listed) -> Mismatch {
-    Mismatch(format!("{} is in the manifest and not in the episode", named(&file.path)))
+    Mismatch(format!(
+        "{} is in the manifest and not in the episode",
+        named(&file.path)
+    ))
 }
 
 fn named(path: &[u8]) -> String {
     shown(&to_path(path))
 }
 
-/// Whether a text that is no JSON may become a manifest: `{`, then one of the two member names, or what there is of it.
+/// Whether a text that is no JSON may become a manifest: `{`, then one of the two member names, or
+/// what there is of it.
 fn begins_like_one(marker: &[u8]) -> bool {
     let Some(inside) = marker.trim_ascii_start().strip_prefix(b"{") else {
         return false;
@@ -258,7 +297,9 @@ mod tests {
 
     fn listed(paths: &[&[u8]]) -> Manifest {
         let mut manifest = Manifest::default();
-        paths.iter().for_each(|path| manifest.push(path, path.len() as u64, Digest::of(path)));
+        paths
+            .iter()
+            .for_each(|path| manifest.push(path, path.len() as u64, Digest::of(path)));
         manifest
     }
 
@@ -267,9 +308,9 @@ mod tests {
         let manifest = listed(&[b"a-b", b"a/x", b"a/\xff\n", "é\"".as_bytes()]);
         let bytes = manifest.to_bytes().unwrap();
         assert_eq!(parse(&bytes), Ok(Some(manifest)));
-        assert!(
-            bytes.starts_with(br#"{"sealift_manifest":1,"files":[{"path":"a-b","size_bytes":3,"sha256":""#)
-        );
+        assert!(bytes.starts_with(
+            br#"{"sealift_manifest":1,"files":[{"path":"a-b","size_bytes":3,"sha256":""#
+        ));
     }
 
     #[test]
@@ -288,7 +329,12 @@ mod tests {
             b"{\"files\":[\"a\"]}",
             b"{sealed}",
         ] {
-            assert_eq!(parse(content), Ok(None), "{}", String::from_utf8_lossy(content));
+            assert_eq!(
+                parse(content),
+                Ok(None),
+                "{}",
+                String::from_utf8_lossy(content)
+            );
         }
     }
 
@@ -305,7 +351,9 @@ mod tests {
     #[test]
     fn a_manifest_with_a_wrong_member_is_no_other_content() {
         let digest = Digest::of(b"");
-        let with = |files: &str| parse(format!(r#"{{"sealift_manifest":1,"files":[{files}]}}"#).as_bytes());
+        let with = |files: &str| {
+            parse(format!(r#"{{"sealift_manifest":1,"files":[{files}]}}"#).as_bytes())
+        };
         for bad in [
             format!(r#"{{"path":"../x","size_bytes":0,"sha256":"{digest}"}}"#),
             format!(r#"{{"path":"/x","size_bytes":0,"sha256":"{digest}"}}"#),
@@ -324,16 +372,34 @@ mod tests {
             assert!(with(&bad).is_err(), "{bad}");
         }
         assert!(with("").unwrap().unwrap().is_empty());
-        for newer in [r#"{"sealift_manifest":2,"files":[]}"#, r#"{"sealift_manifest":2,"entries":7}"#] {
+        for newer in [
+            r#"{"sealift_manifest":2,"files":[]}"#,
+            r#"{"sealift_manifest":2,"entries":7}"#,
+        ] {
             let newer = parse(newer.as_bytes()).unwrap_err();
             assert_eq!(newer, NoManifest::Version(2));
-            assert!(newer.to_string().ends_with("has version 2; this sealift knows 1"), "{newer}");
+            assert!(
+                newer
+                    .to_string()
+                    .ends_with("has version 2; this sealift knows 1"),
+                "{newer}"
+            );
         }
-        for broken in [r#"{"sealift_manifest":1,"entries":7}"#, r#"{"sealift_manifest":"2","files":[]}"#] {
-            assert!(matches!(parse(broken.as_bytes()), Err(NoManifest::Unfinished { .. })), "{broken}");
+        for broken in [
+            r#"{"sealift_manifest":1,"entries":7}"#,
+            r#"{"sealift_manifest":"2","files":[]}"#,
+        ] {
+            assert!(
+                matches!(parse(broken.as_bytes()), Err(NoManifest::Unfinished { .. })),
+                "{broken}"
+            );
         }
         assert!(parse(br#"{"sealift_manifest":1,"files":[]} trailing"#).is_err());
-        assert!(parse(br#"{"sealift_manifest":1,"files":[],"by":"a newer one"}"#).unwrap().is_some());
+        assert!(
+            parse(br#"{"sealift_manifest":1,"files":[],"by":"a newer one"}"#)
+                .unwrap()
+                .is_some()
+        );
     }
 
     #[test]
@@ -346,18 +412,30 @@ mod tests {
                 .and_then(|()| check.finish().map(|_| ()))
                 .map_err(|mismatch| mismatch.0)
         };
-        let (a, b, d): (_, _, (&[u8], u64, &[u8])) =
-            ((&b"a"[..], 1, &b"a"[..]), (&b"b"[..], 1, &b"b"[..]), (b"d", 1, b"d"));
+        let (a, b, d): (_, _, (&[u8], u64, &[u8])) = (
+            (&b"a"[..], 1, &b"a"[..]),
+            (&b"b"[..], 1, &b"b"[..]),
+            (b"d", 1, b"d"),
+        );
         assert_eq!(differs(&[a, b, d]), Ok(()));
         assert_eq!(differs(&[a, b, d, (b"done.marker", 9, b"")]), Ok(()));
         for (read, says) in [
             (&[a, b][..], "d is in the manifest and not in the episode"),
             (&[a, d], "b is in the manifest and not in the episode"),
             (&[b, d], "a is in the manifest and not in the episode"),
-            (&[a, b, (b"c\x1b", 1, b"c"), d], "c\\u{1b} is not in the manifest"),
+            (
+                &[a, b, (b"c\x1b", 1, b"c"), d],
+                "c\\u{1b} is not in the manifest",
+            ),
             (&[a, b, d, (b"e", 1, b"e")], "e is not in the manifest"),
-            (&[a, b, (b"d", 2, b"d")], "d has 2 bytes, the manifest says 1"),
-            (&[a, b, (b"d", 1, b"D")], "d has another digest than the manifest says"),
+            (
+                &[a, b, (b"d", 2, b"d")],
+                "d has 2 bytes, the manifest says 1",
+            ),
+            (
+                &[a, b, (b"d", 1, b"D")],
+                "d has another digest than the manifest says",
+            ),
         ] {
             assert_eq!(differs(read), Err(says.to_owned()));
         }

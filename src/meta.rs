@@ -2,8 +2,8 @@
 //! episode, `code_version.commit`.
 //!
 //! Recorders write what their language calls JSON: Python `NaN` and `Infinity`, C `nan`, `inf` and
-//! trailing NULs, Windows a byte order mark, old rigs Latin-1. None of that is about the commit, so it is read
-//! past. What is no JSON even so says where.
+//! trailing NULs, Windows a byte order mark, old rigs Latin-1. None of that is about the commit, so
+//! it is read past. What is no JSON even so says where.
 //!
 //! Pure, but for [`look`].
 
@@ -25,12 +25,22 @@ pub const MAX_META_BYTES: u64 = 1024 * 1024;
 
 /// A value is shown as far as this, characters.
 const MAX_SHOWN: usize = 60;
-/// What is nested deeper says nothing of the commit, and is passed over. Less than what JSON readers take.
+/// What is nested deeper says nothing of the commit, and is passed over. Less than what JSON
+/// readers take.
 const MAX_DEPTH: usize = 64;
 
 /// What Python, JavaScript and C write for what is no number; none behind one that it begins with.
-const NO_NUMBERS: [&str; 9] =
-    ["-Infinity", "Infinity", "NaN", "-infinity", "infinity", "-inf", "inf", "-nan", "nan"];
+const NO_NUMBERS: [&str; 9] = [
+    "-Infinity",
+    "Infinity",
+    "NaN",
+    "-infinity",
+    "infinity",
+    "-inf",
+    "inf",
+    "-nan",
+    "nan",
+];
 
 /// Why there is no commit to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,11 +76,19 @@ impl fmt::Display for Fault {
                 "in meta.json, code_version.commit is {value}, and not the 40 hexadecimal digits of a commit"
             ),
             Self::TooLong => {
-                write!(f, "meta.json is longer than {MAX_META_BYTES} bytes, and is not searched for a commit")
+                write!(
+                    f,
+                    "meta.json is longer than {MAX_META_BYTES} bytes, and is not searched for a commit"
+                )
             }
-            Self::NoFile => f.write_str("meta.json is no regular file, and is not searched for a commit"),
+            Self::NoFile => {
+                f.write_str("meta.json is no regular file, and is not searched for a commit")
+            }
             Self::OtherName(name) => {
-                write!(f, "{name} is not called meta.json, and is not searched for a commit")
+                write!(
+                    f,
+                    "{name} is not called meta.json, and is not searched for a commit"
+                )
             }
         }
     }
@@ -85,23 +103,35 @@ pub fn commit(meta: &[u8]) -> Result<Option<Commit>, Fault> {
     let value = match parsed {
         Ok(value) => value,
         Err(_) => serde_json::from_str(&lenient(meta)).map_err(|error: serde_json::Error| {
-            Fault::NotJson { line: error.line(), column: error.column() }
+            Fault::NotJson {
+                line: error.line(),
+                column: error.column(),
+            }
         })?,
     };
     if !value.is_object() {
         return Err(Fault::NotAnObject);
     }
-    let named = value.get("code_version").and_then(|version| version.get("commit"));
-    let Some(named) = named.filter(|named| !named.is_null()) else { return Ok(None) };
+    let named = value
+        .get("code_version")
+        .and_then(|version| version.get("commit"));
+    let Some(named) = named.filter(|named| !named.is_null()) else {
+        return Ok(None);
+    };
     // What a program has printed ends with a newline.
     let commit = named.as_str().and_then(|text| Commit::parse(text.trim()));
-    commit.map(Some).ok_or_else(|| Fault::NoCommit(shown(named)))
+    commit
+        .map(Some)
+        .ok_or_else(|| Fault::NoCommit(shown(named)))
 }
 
-/// What keeps an entry of an episode from being searched for a commit, where that is what it is there for.
+/// What keeps an entry of an episode from being searched for a commit, where that is what it is
+/// there for.
 #[must_use]
 pub fn unsearched(path: &[u8], is_file: bool, size_bytes: u64) -> Option<Fault> {
-    let name = std::str::from_utf8(path).ok().filter(|path| path.eq_ignore_ascii_case(META))?;
+    let name = std::str::from_utf8(path)
+        .ok()
+        .filter(|path| path.eq_ignore_ascii_case(META))?;
     if name != META {
         return Some(Fault::OtherName(name.to_owned()));
     }
@@ -121,7 +151,9 @@ fn shown(value: &Value) -> String {
 /// they are, but for the byte order mark.
 fn lenient(meta: &[u8]) -> String {
     let text = decoded(meta);
-    let text = text.trim_start_matches('\u{feff}').trim_end_matches(['\0', ' ', '\r', '\n', '\t']);
+    let text = text
+        .trim_start_matches('\u{feff}')
+        .trim_end_matches(['\0', ' ', '\r', '\n', '\t']);
     let (mut out, mut rest) = (String::with_capacity(text.len()), text);
     let mut depth = 0_usize;
     while let Some(next) = rest.chars().next() {
@@ -164,15 +196,20 @@ fn lenient(meta: &[u8]) -> String {
 
 /// As many blanks, and the ends of its lines.
 fn blank(text: &str) -> String {
-    text.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect()
+    text.bytes()
+        .map(|byte| if byte == b'\n' { '\n' } else { ' ' })
+        .collect()
 }
 
-/// A string, with a stand-in for each half of a pair that is alone: Python writes a byte of a file's name that is no UTF-8 as
-/// `\udc80`.
+/// A string, with a stand-in for each half of a pair that is alone: Python writes a byte of a
+/// file's name that is no UTF-8 as `\udc80`.
 fn whole_pairs(string: &str) -> String {
     let unit = |at: usize| {
         let digits = string.get(at..at + 6)?.strip_prefix("\\u")?;
-        digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u16::from_str_radix(digits, 16).ok())?
+        digits
+            .bytes()
+            .all(|digit| digit.is_ascii_hexdigit())
+            .then(|| u16::from_str_radix(digits, 16).ok())?
     };
     let (mut out, mut at) = (String::with_capacity(string.len()), 0);
     while let Some(next) = string[at..].chars().next() {
@@ -181,7 +218,10 @@ fn whole_pairs(string: &str) -> String {
             ('\\', Some(0xd800..=0xdfff), _) => ("\\ufffd", 6),
             // What is escaped begins nothing.
             ('\\', ..) => {
-                let len = string[at + 1..].chars().next().map_or(1, |escaped| 1 + escaped.len_utf8());
+                let len = string[at + 1..]
+                    .chars()
+                    .next()
+                    .map_or(1, |escaped| 1 + escaped.len_utf8());
                 (&string[at..at + len], len)
             }
             _ => (&string[at..at + next.len_utf8()], next.len_utf8()),
@@ -193,7 +233,8 @@ fn whole_pairs(string: &str) -> String {
 }
 
 fn number_len(text: &str) -> usize {
-    text.find(|next: char| !matches!(next, '0'..='9' | '.' | 'e' | 'E' | '+' | '-')).unwrap_or(text.len())
+    text.find(|next: char| !matches!(next, '0'..='9' | '.' | 'e' | 'E' | '+' | '-'))
+        .unwrap_or(text.len())
 }
 
 /// How long the string is that begins here, its quotes among it.
@@ -222,7 +263,10 @@ fn decoded(meta: &[u8]) -> Cow<'_, str> {
 }
 
 fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> String {
-    let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
+    let units: Vec<u16> = bytes
+        .chunks_exact(2)
+        .map(|pair| unit([pair[0], pair[1]]))
+        .collect();
     String::from_utf16_lossy(&units)
 }
 
@@ -234,33 +278,80 @@ mod tests {
     fn the_commit_is_read_whatever_else_a_recorder_takes_for_json() {
         let digits = "0123456789abcdef0123456789ABCDEF01234567";
         let named = format!(r#""code_version":{{"commit":"{digits}"}}"#);
-        let utf16: Vec<u8> =
-            format!("\u{feff}{{{named}}}").encode_utf16().flat_map(u16::to_le_bytes).collect();
-        let latin1 = [b"{\"place\":\"M\xfcnchen\",".as_slice(), named.as_bytes(), b"}"].concat();
+        let utf16: Vec<u8> = format!("\u{feff}{{{named}}}")
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        let latin1 = [
+            b"{\"place\":\"M\xfcnchen\",".as_slice(),
+            named.as_bytes(),
+            b"}",
+        ]
+        .concat();
         let deep = |levels: usize| format!("{}1,\"]\"{}", "[".repeat(levels), "]".repeat(levels));
         let marked = [b"\xef\xbb\xbf".as_slice(), &latin1].concat();
         let cases: [(&str, Vec<u8>); 17] = [
             ("a byte order mark and Latin-1", marked),
-            ("C's own", format!(r#"{{"a":[nan,-nan,inf,-inf,infinity],{named}}}"#).into_bytes()),
+            (
+                "C's own",
+                format!(r#"{{"a":[nan,-nan,inf,-inf,infinity],{named}}}"#).into_bytes(),
+            ),
             ("plain", format!("{{{named}}}").into_bytes()),
             ("NaN", format!(r#"{{"gain":NaN,{named}}}"#).into_bytes()),
-            ("infinities", format!(r#"{{"a":[Infinity,-Infinity, NaN],{named}}}"#).into_bytes()),
-            ("a byte order mark", format!("\u{feff}{{{named}}}").into_bytes()),
+            (
+                "infinities",
+                format!(r#"{{"a":[Infinity,-Infinity, NaN],{named}}}"#).into_bytes(),
+            ),
+            (
+                "a byte order mark",
+                format!("\u{feff}{{{named}}}").into_bytes(),
+            ),
             ("Latin-1", latin1),
-            ("trailing NULs", format!("{{{named}}}\n\0\0\0\0").into_bytes()),
+            (
+                "trailing NULs",
+                format!("{{{named}}}\n\0\0\0\0").into_bytes(),
+            ),
             ("UTF-16", utf16),
-            ("all at once", format!("\u{feff}{{\"a\":NaN,{named}}}\0").into_bytes()),
-            ("half a pair", format!(r#"{{"a":"\\udc80 \\ud83d\\ude00 \\\\udc80",{named}}}"#).into_bytes()),
-            ("a large number", format!(r#"{{"a":[1e999,-1E+400,1.5e3],{named}}}"#).into_bytes()),
-            ("deep", format!(r#"{{"a":{},{named}}}"#, deep(200)).into_bytes()),
-            ("very deep", format!(r#"{{"a":{},"b":NaN,{named}}}"#, deep(100_000)).into_bytes()),
-            ("just as deep", format!(r#"{{"a":{},"b":NaN,{named}}}"#, deep(MAX_DEPTH)).into_bytes()),
-            ("a newline", format!("{{{}}}", named.replace(digits, &format!(" {digits}\\n"))).into_bytes()),
-            ("words in strings", format!(r#"{{"a":"NaN \" Infinity","b":NaN,{named}}}"#).into_bytes()),
+            (
+                "all at once",
+                format!("\u{feff}{{\"a\":NaN,{named}}}\0").into_bytes(),
+            ),
+            (
+                "half a pair",
+                format!(r#"{{"a":"\\udc80 \\ud83d\\ude00 \\\\udc80",{named}}}"#).into_bytes(),
+            ),
+            (
+                "a large number",
+                format!(r#"{{"a":[1e999,-1E+400,1.5e3],{named}}}"#).into_bytes(),
+            ),
+            (
+                "deep",
+                format!(r#"{{"a":{},{named}}}"#, deep(200)).into_bytes(),
+            ),
+            (
+                "very deep",
+                format!(r#"{{"a":{},"b":NaN,{named}}}"#, deep(100_000)).into_bytes(),
+            ),
+            (
+                "just as deep",
+                format!(r#"{{"a":{},"b":NaN,{named}}}"#, deep(MAX_DEPTH)).into_bytes(),
+            ),
+            (
+                "a newline",
+                format!("{{{}}}", named.replace(digits, &format!(" {digits}\\n"))).into_bytes(),
+            ),
+            (
+                "words in strings",
+                format!(r#"{{"a":"NaN \" Infinity","b":NaN,{named}}}"#).into_bytes(),
+            ),
         ];
         for (what, meta) in cases {
             let found = commit(&meta).unwrap_or_else(|error| panic!("{what}: {error}"));
-            assert_eq!(found.map(|commit| commit.as_str().to_owned()), Some(digits.to_lowercase()), "{what}");
+            assert_eq!(
+                found.map(|commit| commit.as_str().to_owned()),
+                Some(digits.to_lowercase()),
+                "{what}"
+            );
         }
     }
 
@@ -274,13 +365,27 @@ mod tests {
         ] {
             let said = commit(meta.as_bytes()).unwrap_err();
             assert_eq!(said, Fault::NotJson { line, column }, "{meta}");
-            assert_eq!(said.to_string(), format!("meta.json is not JSON: line {line}, column {column}"));
+            assert_eq!(
+                said.to_string(),
+                format!("meta.json is not JSON: line {line}, column {column}")
+            );
         }
-        for meta in ["[1]", "NaN", "null", "\"x\"", "1.5", "[{\"code_version\":{}}]"] {
+        for meta in [
+            "[1]",
+            "NaN",
+            "null",
+            "\"x\"",
+            "1.5",
+            "[{\"code_version\":{}}]",
+        ] {
             let said = commit(meta.as_bytes()).unwrap_err();
             assert_eq!(said.to_string(), "meta.json is not a JSON object", "{meta}");
         }
-        for meta in ["{}", r#"{"code_version":"x"}"#, r#"{"code_version":{"commit":null}}"#] {
+        for meta in [
+            "{}",
+            r#"{"code_version":"x"}"#,
+            r#"{"code_version":{"commit":null}}"#,
+        ] {
             assert_eq!(commit(meta.as_bytes()), Ok(None), "{meta}");
         }
     }
@@ -293,11 +398,19 @@ mod tests {
             ("\"\"".to_owned(), "\"\"".to_owned()),
             ("123".to_owned(), "123".to_owned()),
             (format!("\"{digits}-dirty\""), format!("\"{digits}-dirty\"")),
-            (format!("[\"{}\"]", "x".repeat(99)), format!("[\"{}...", "x".repeat(MAX_SHOWN - 2))),
+            (
+                format!("[\"{}\"]", "x".repeat(99)),
+                format!("[\"{}...", "x".repeat(MAX_SHOWN - 2)),
+            ),
         ] {
-            let said = commit(format!(r#"{{"code_version":{{"commit":{value}}}}}"#).as_bytes()).unwrap_err();
+            let said = commit(format!(r#"{{"code_version":{{"commit":{value}}}}}"#).as_bytes())
+                .unwrap_err();
             assert_eq!(said, Fault::NoCommit(shown.clone()));
-            assert!(said.to_string().contains(&format!("code_version.commit is {shown}, and not")), "{said}");
+            assert!(
+                said.to_string()
+                    .contains(&format!("code_version.commit is {shown}, and not")),
+                "{said}"
+            );
         }
     }
 }

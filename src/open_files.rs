@@ -15,8 +15,9 @@
 //! handled before the first one is taken. (A program that opens with `O_NONBLOCK` in the
 //! microsecond between is told `EWOULDBLOCK`, and tries again: open(2).)
 //!
-//! A lease that is granted on FUSE, 9p or a cluster's file system says that no process has the file open through this mount.
-//! Those who write past it (to a branch of a pool, on another host) are not seen; the doctor and `seal` say so.
+//! A lease that is granted on FUSE, 9p or a cluster's file system says that no process has the file
+//! open through this mount. Those who write past it (to a branch of a pool, on another host) are
+//! not seen; the doctor and `seal` say so.
 //!
 //! On NFS and SMB `EAGAIN` means that the server has granted no delegation (nfs4_setlease,
 //! cifs_setlease in the kernel), and says nothing about writers: leases are not asked for there.
@@ -61,7 +62,9 @@ impl Probe {
     /// about writers.
     #[must_use]
     pub fn below(folder: &Path) -> Self {
-        Self { is_usable: filesystem::tells_writers(folder) && sigio_is_handled() }
+        Self {
+            is_usable: filesystem::tells_writers(folder) && sigio_is_handled(),
+        }
     }
 
     /// One that asks nothing.
@@ -91,7 +94,11 @@ impl Probe {
         match taken.as_ref().map_err(io::Error::raw_os_error) {
             Ok(()) => Writers::Closed,
             Err(Some(errno)) if errno == Errno::AGAIN.raw_os_error() => Writers::Open,
-            Err(Some(errno)) if [Errno::PERM, Errno::ACCESS].map(Errno::raw_os_error).contains(&errno) => {
+            Err(Some(errno))
+                if [Errno::PERM, Errno::ACCESS]
+                    .map(Errno::raw_os_error)
+                    .contains(&errno) =>
+            {
                 Writers::NotPermitted
             }
             Err(_) => Writers::Untold,
@@ -105,7 +112,10 @@ fn sigio_is_handled() -> bool {
     static HANDLED: OnceLock<bool> = OnceLock::new();
     *HANDLED.get_or_init(|| {
         // One of its own: the caller may be a command without a runtime, or a thread of one.
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+        else {
             return false;
         };
         let handled = {

@@ -33,18 +33,26 @@ struct Inner {
 pub struct Cancelled;
 
 impl Progress {
-    /// For what has to be done on the way and is not the payload: its steps are seen, its bytes do not count, and it is told to
-    /// stop together with the rest.
+    /// For what has to be done on the way and is not the payload: its steps are seen, its bytes do
+    /// not count, and it is told to stop together with the rest.
     #[must_use]
     pub fn beside(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), beside: true, to_its_end: self.to_its_end }
+        Self {
+            shared: Arc::clone(&self.shared),
+            beside: true,
+            to_its_end: self.to_its_end,
+        }
     }
 
     /// For what is worse half done than not begun, and takes seconds: its steps are seen, and it is
     /// not told to stop.
     #[must_use]
     pub fn to_its_end(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), beside: self.beside, to_its_end: true }
+        Self {
+            shared: Arc::clone(&self.shared),
+            beside: self.beside,
+            to_its_end: true,
+        }
     }
 
     /// So many more bytes of payload were read, sent or synced.
@@ -106,7 +114,9 @@ impl Progress {
 
     /// The work is to stop by itself where it turns out to be longer than this, bytes of payload.
     pub fn stop_beyond(&self, most_bytes: Option<u64>) {
-        self.shared.most_bytes.store(most_bytes.unwrap_or(0), Ordering::Relaxed);
+        self.shared
+            .most_bytes
+            .store(most_bytes.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Whether it is longer than it may be.
@@ -125,10 +135,15 @@ impl Progress {
     /// For the work to call between steps.
     ///
     /// # Errors
-    /// [`Cancelled`] once [`Progress::cancel`] was called, or where the work is longer than it may be.
+    /// [`Cancelled`] once [`Progress::cancel`] was called, or where the work is longer than it may
+    /// be.
     pub fn check(&self) -> Result<(), Cancelled> {
         let stop = self.shared.cancelled.load(Ordering::Relaxed) || self.is_beyond();
-        if stop && !self.to_its_end { Err(Cancelled) } else { Ok(()) }
+        if stop && !self.to_its_end {
+            Err(Cancelled)
+        } else {
+            Ok(())
+        }
     }
 
     /// For work that waits: done once [`Progress::cancel`] was called, before or after.

@@ -1,7 +1,9 @@
-//! The three JSON files that the shipper writes: the sidecar in the outbox, the receipt in `shipped/`, the reason in
-//! `quarantine/`. These types are what is on disk; what is in memory has its own.
+//! The three JSON files that the shipper writes: the sidecar in the outbox, the receipt in
+//! `shipped/`, the reason in `quarantine/`. These types are what is on disk; what is in memory has
+//! its own.
 //!
-//! Readers are lenient: a member that is missing (written by an older shipper) or unknown (by a newer one) is no error.
+//! Readers are lenient: a member that is missing (written by an older shipper) or unknown (by a
+//! newer one) is no error.
 
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -20,8 +22,8 @@ pub struct ArchiveFacts {
     pub size_bytes: u64,
 }
 
-/// `outbox/<id>.json`. It spares work (packing) and repeats (a conflict is not sent again); it never says that
-/// something was delivered, and losing it costs one packing and one PUT.
+/// `outbox/<id>.json`. It spares work (packing) and repeats (a conflict is not sent again); it
+/// never says that something was delivered, and losing it costs one packing and one PUT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sidecar {
     /// Whose archive it describes.
@@ -42,11 +44,17 @@ pub struct Sidecar {
     /// The last verdict that a restart must remember.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<RecordedVerdict>,
-    /// Files that were open for writing when it was packed, and had been for longer than `pack.open_files_wait_s`.
+    /// Files that were open for writing when it was packed, and had been for longer than
+    /// `pack.open_files_wait_s`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub open_files: Vec<String>,
-    /// When it was last sent in vain, UTC. What was not tried goes before what was; losing this costs nothing but that order.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "stamp_or_none")]
+    /// When it was last sent in vain, UTC. What was not tried goes before what was; losing this
+    /// costs nothing but that order.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "stamp_or_none"
+    )]
     pub tried_at_wall: Option<WallTime>,
 }
 
@@ -66,7 +74,9 @@ impl Sidecar {
     /// The conflict that it remembers, where it does.
     #[must_use]
     pub fn conflict(&self) -> Option<&RecordedVerdict> {
-        self.verdict.as_ref().filter(|recorded| recorded.verdict == CONFLICT)
+        self.verdict
+            .as_ref()
+            .filter(|recorded| recorded.verdict == CONFLICT)
     }
 }
 
@@ -94,8 +104,8 @@ pub struct RecordedVerdict {
     /// shipper wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receiver: Option<String>,
-    /// A mark of all that leads there, its query and the configured headers among it: one host may keep several stores apart by
-    /// those. `None` where an older shipper wrote it.
+    /// A mark of all that leads there, its query and the configured headers among it: one host may
+    /// keep several stores apart by those. `None` where an older shipper wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<String>,
 }
@@ -143,23 +153,33 @@ pub struct ShippingReceipt {
     /// What the episode looked like when it was packed; older receipts do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<Fingerprint>,
-    /// Files that were open for writing when it was packed, and had been for longer than `pack.open_files_wait_s`: what was
-    /// delivered of them may not be all.
+    /// Files that were open for writing when it was packed, and had been for longer than
+    /// `pack.open_files_wait_s`: what was delivered of them may not be all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub open_files: Vec<String>,
-    /// The permission bits of everything that was packed, in the archive's order (`tree/modes.rs`). Left out where they change too
-    /// often, and by older shippers.
+    /// The permission bits of everything that was packed, in the archive's order (`tree/modes.rs`).
+    /// Left out where they change too often, and by older shippers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modes: Option<String>,
     /// What its age is counted by; older receipts do not say.
-    #[serde(default, deserialize_with = "or_none", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub aging: Option<Aging>,
-    /// Whether it was written to after it was moved here, where its contents had to be read to tell: that is done once.
-    #[serde(default, deserialize_with = "or_none", skip_serializing_if = "Option::is_none")]
+    /// Whether it was written to after it was moved here, where its contents had to be read to
+    /// tell: that is done once.
+    #[serde(
+        default,
+        deserialize_with = "or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub written_to_since: Option<bool>,
 }
 
-/// What the age of a directory in `shipped/` or `quarantine/` is counted by, beside the stamp in its record.
+/// What the age of a directory in `shipped/` or `quarantine/` is counted by, beside the stamp in
+/// its record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Aging {
@@ -195,23 +215,36 @@ pub struct QuarantineReason {
     #[serde(default, deserialize_with = "stamp_or_none")]
     pub quarantined_at_wall: Option<WallTime>,
     /// What its age is counted by; older reasons do not say.
-    #[serde(default, deserialize_with = "or_none", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub aging: Option<Aging>,
 }
 
 /// A member in a form that is not known is taken for missing: it must not make the rest unreadable.
-fn or_none<'de, T: DeserializeOwned, D: serde::Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+fn or_none<'de, T: DeserializeOwned, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
     Ok(serde_json::from_value(Value::deserialize(from)?).ok())
 }
 
-/// The forms of a stamp that shippers in Python have written: RFC 3339 with `Z` or an offset, the same without either (UTC
-/// was meant), with a space for the `T`, and seconds after 1970, with a fraction.
+/// The forms of a stamp that shippers in Python have written: RFC 3339 with `Z` or an offset, the
+/// same without either (UTC was meant), with a space for the `T`, and seconds after 1970, with a
+/// fraction.
 fn stamp_or_none<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<WallTime>, D::Error> {
     Ok(match Value::deserialize(from)? {
         Value::String(text) => {
             let zoned = text.parse::<Timestamp>().ok();
-            let civil = || TimeZone::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok();
-            zoned.or_else(civil).map(|stamp| WallTime(stamp.as_second()))
+            let civil = || {
+                TimeZone::UTC
+                    .to_timestamp(text.parse::<DateTime>().ok()?)
+                    .ok()
+            };
+            zoned
+                .or_else(civil)
+                .map(|stamp| WallTime(stamp.as_second()))
         }
         Value::Number(seconds) => {
             let within_range = |seconds: &f64| (0.0..1e11).contains(seconds);
@@ -219,7 +252,10 @@ fn stamp_or_none<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Wal
                 clippy::cast_possible_truncation,
                 reason = "within range, and the fraction is not wanted"
             )]
-            seconds.as_f64().filter(within_range).map(|seconds| WallTime(seconds as i64))
+            seconds
+                .as_f64()
+                .filter(within_range)
+                .map(|seconds| WallTime(seconds as i64))
         }
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     })
@@ -229,7 +265,8 @@ fn stamp_or_none<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Wal
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WallTime(i64);
 
-/// The release of this program. No true stamp is older: where a clock says so, it had lost the time.
+/// The release of this program. No true stamp is older: where a clock says so, it had lost the
+/// time.
 pub const RELEASED: WallTime = WallTime(1_793_491_200); // 2026-11-01T00:00:00Z
 
 impl WallTime {
@@ -284,15 +321,22 @@ mod tests {
         let reason: QuarantineReason = serde_json::from_str(older).unwrap();
         assert_eq!(reason.status_code, Some(412));
         assert_eq!(reason.episode_id, None);
-        assert_eq!(reason.quarantined_at_wall.unwrap().to_string(), "2025-03-01T09:00:00Z");
+        assert_eq!(
+            reason.quarantined_at_wall.unwrap().to_string(),
+            "2025-03-01T09:00:00Z"
+        );
     }
 
     #[test]
     fn a_stamp_in_an_odd_form_does_not_make_the_rest_unreadable() {
         let stamp = |text: &str| {
-            let json = format!(r#"{{"error":"x","status_code":"odd","quarantined_at_wall":{text}}}"#);
+            let json =
+                format!(r#"{{"error":"x","status_code":"odd","quarantined_at_wall":{text}}}"#);
             let reason: QuarantineReason = serde_json::from_str(&json).unwrap();
-            assert_eq!((reason.error.as_deref(), reason.status_code), (Some("x"), None));
+            assert_eq!(
+                (reason.error.as_deref(), reason.status_code),
+                (Some("x"), None)
+            );
             reason.quarantined_at_wall.map(|stamp| stamp.to_string())
         };
         for form in [
@@ -303,7 +347,11 @@ mod tests {
             "1763979330",
             "1763979330.75",
         ] {
-            assert_eq!(stamp(form).as_deref(), Some("2025-11-24T10:15:30Z"), "{form}");
+            assert_eq!(
+                stamp(form).as_deref(),
+                Some("2025-11-24T10:15:30Z"),
+                "{form}"
+            );
         }
         for form in ["null", "true", "{}", r#""yesterday""#, "-1", "1e300"] {
             assert_eq!(stamp(form), None, "{form}");
@@ -317,6 +365,9 @@ mod tests {
 
     #[test]
     fn wall_time_is_written_as_the_contract_says() {
-        assert_eq!(WallTime::from_unix_seconds(1_763_979_330).to_string(), "2025-11-24T10:15:30Z");
+        assert_eq!(
+            WallTime::from_unix_seconds(1_763_979_330).to_string(),
+            "2025-11-24T10:15:30Z"
+        );
     }
 }

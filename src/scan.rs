@@ -1,8 +1,8 @@
-//! Disk to facts: the one way in which anything about the folders is learned. Start-up, a hint, an overflow, a lost watch and the
-//! periodic pass all come through here.
+//! Disk to facts: the one way in which anything about the folders is learned. Start-up, a hint, an
+//! overflow, a lost watch and the periodic pass all come through here.
 //!
-//! A look is cheap: it opens the episode's folder and asks for the marker, and reads nothing else. Symbolic
-//! links are not followed: an episode is a real folder, a marker is a real file.
+//! A look is cheap: it opens the episode's folder and asks for the marker, and reads nothing else.
+//! Symbolic links are not followed: an episode is a real folder, a marker is a real file.
 
 use std::{
     collections::HashSet,
@@ -14,7 +14,9 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, StatxFlags, StatxTimestamp, fstat, openat, statat, statx},
+    fs::{
+        AtFlags, FileType, Mode, OFlags, StatxFlags, StatxTimestamp, fstat, openat, statat, statx,
+    },
     io::Errno,
 };
 
@@ -30,7 +32,8 @@ use crate::{
 /// Made with each ext2, ext3 and ext4, mode 0700.
 const LOST_AND_FOUND: &str = "lost+found";
 
-/// Which folder `episodes/` is: another device or inode under the same name means that it was replaced or mounted over.
+/// Which folder `episodes/` is: another device or inode under the same name means that it was
+/// replaced or mounted over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RootId {
     device: u64,
@@ -44,7 +47,10 @@ impl RootId {
     /// Those of fstat(2).
     pub fn of(folder: &File) -> io::Result<Self> {
         let metadata = folder.metadata()?;
-        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+        Ok(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
     }
 }
 
@@ -59,7 +65,8 @@ pub struct Scan {
     pub strangers: Vec<Stranger>,
     /// Ids with an archive in the outbox.
     pub archives: Vec<EpisodeId>,
-    /// Those of them whose archive has no sidecar beside it: nothing is known of it, a verdict least of all.
+    /// Those of them whose archive has no sidecar beside it: nothing is known of it, a verdict
+    /// least of all.
     pub unlabelled: Vec<EpisodeId>,
     /// Ids without an archive, of which a conflict is noted: they were sent without one.
     pub noted: Vec<EpisodeId>,
@@ -91,10 +98,14 @@ pub enum NoEpisode {
     #[error("{0}. Rename it to ship it.")]
     Name(IdError),
     /// A symlink to a folder with a marker in it.
-    #[error("it is a symlink, and what it points to is not shipped. Move the folder itself into episodes/.")]
+    #[error(
+        "it is a symlink, and what it points to is not shipped. Move the folder itself into episodes/."
+    )]
     Symlink,
     /// `done.marker` beside the episodes.
-    #[error("it seals nothing here. It belongs directly into the folder of the episode that is complete.")]
+    #[error(
+        "it seals nothing here. It belongs directly into the folder of the episode that is complete."
+    )]
     LooseMarker,
 }
 
@@ -104,7 +115,10 @@ pub enum NoEpisode {
 /// Those of stat(2).
 pub fn root_id(folder: &Path) -> io::Result<RootId> {
     let metadata = std::fs::metadata(folder)?;
-    Ok(RootId { device: metadata.dev(), inode: metadata.ino() })
+    Ok(RootId {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+    })
 }
 
 /// Looks at one episode.
@@ -119,13 +133,14 @@ pub fn look(episodes: &Path, id: &EpisodeId) -> Look {
 /// Looks everywhere.
 ///
 /// # Errors
-/// Where `episodes/` or the outbox cannot be listed, with the folder in words. A single episode that cannot be looked at is a
-/// fact, not an error.
+/// Where `episodes/` or the outbox cannot be listed, with the folder in words. A single episode
+/// that cannot be looked at is a fact, not an error.
 pub fn scan(layout: &Layout, progress: &Progress) -> io::Result<Scan> {
     scan_while(layout, progress, || true).map(|(found, _)| found)
 }
 
-/// As [`scan`], for somebody who does not wait for all: for as long as this holds. Whether nothing was left out stands beside it.
+/// As [`scan`], for somebody who does not wait for all: for as long as this holds. Whether nothing
+/// was left out stands beside it.
 ///
 /// # Errors
 /// As [`scan`].
@@ -135,8 +150,11 @@ pub fn scan_while(
     go_on: impl Fn() -> bool,
 ) -> io::Result<(Scan, bool)> {
     let of = |folder: &Path, error: io::Error| {
-        let why =
-            if error.kind() == io::ErrorKind::NotFound { "is missing".to_owned() } else { error.to_string() };
+        let why = if error.kind() == io::ErrorKind::NotFound {
+            "is missing".to_owned()
+        } else {
+            error.to_string()
+        };
         io::Error::new(error.kind(), format!("{}: {why}", shown(folder)))
     };
     let folder = openat(rustix::fs::CWD, &layout.episodes, FOLDER, Mode::empty());
@@ -167,10 +185,18 @@ pub fn scan_while(
         match EpisodeId::from_os(&name) {
             Ok(id) => match look_in(&folder, &id) {
                 Look::Gone if id.as_str() == MARKER => {
-                    found.strangers.push(Stranger { name, why: NoEpisode::LooseMarker, sealed: true });
+                    found.strangers.push(Stranger {
+                        name,
+                        why: NoEpisode::LooseMarker,
+                        sealed: true,
+                    });
                 }
                 Look::Gone if has_marker(&folder, &name) => {
-                    found.strangers.push(Stranger { name, why: NoEpisode::Symlink, sealed: true });
+                    found.strangers.push(Stranger {
+                        name,
+                        why: NoEpisode::Symlink,
+                        sealed: true,
+                    });
                 }
                 Look::Gone => {}
                 Look::Unreadable(_) if is_lost_and_found(&folder, &name) => {}
@@ -178,7 +204,11 @@ pub fn scan_while(
             },
             Err(why) => {
                 let sealed = has_marker(&folder, &name);
-                found.strangers.push(Stranger { name, why: NoEpisode::Name(why), sealed });
+                found.strangers.push(Stranger {
+                    name,
+                    why: NoEpisode::Name(why),
+                    sealed,
+                });
             }
         }
     }
@@ -205,12 +235,17 @@ pub fn scan_while(
         sidecar.is_some_and(|sidecar| sidecar.conflict().is_some())
     });
     found.noted = noted.cloned().collect();
-    found.unlabelled = found.archives.iter().filter(|id| !labelled.contains(id)).cloned().collect();
+    found.unlabelled = found
+        .archives
+        .iter()
+        .filter(|id| !labelled.contains(id))
+        .cloned()
+        .collect();
     Ok((found, whole))
 }
 
-/// Whether this is where a file system's repair puts what it finds: root's, and at the very top of the file system. Anybody else's
-/// folder of that name is an episode.
+/// Whether this is where a file system's repair puts what it finds: root's, and at the very top of
+/// the file system. Anybody else's folder of that name is an episode.
 pub fn is_lost_and_found(folder: &impl AsFd, name: &OsStr) -> bool {
     name == LOST_AND_FOUND && is_roots_at_the_top(folder, name)
 }
@@ -223,10 +258,17 @@ fn is_roots_at_the_top(folder: &impl AsFd, name: &OsStr) -> bool {
 
 /// Whether this is, or points to, a folder with something of the marker's name in it.
 fn has_marker(episodes: &File, name: &OsStr) -> bool {
-    statat(episodes, Path::new(name).join(MARKER), AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    statat(
+        episodes,
+        Path::new(name).join(MARKER),
+        AtFlags::SYMLINK_NOFOLLOW,
+    )
+    .is_ok()
 }
 
-const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const FOLDER: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
 
 fn look_in(episodes: impl AsFd, id: &EpisodeId) -> Look {
     // O_PATH: needs no permission to read the folder, and waits for nothing.
@@ -246,7 +288,9 @@ fn look_in(episodes: impl AsFd, id: &EpisodeId) -> Look {
         Err(error) => return Look::Unreadable(format!("Failed to look at {MARKER}: {error}")),
     };
     match marker.kind {
-        FileType::RegularFile if durable::is_rest_of(&folder, id.as_str()) => Look::OddMarker(MARKED_REST),
+        FileType::RegularFile if durable::is_rest_of(&folder, id.as_str()) => {
+            Look::OddMarker(MARKED_REST)
+        }
         FileType::RegularFile => match fstat(&folder) {
             Ok(folder) => Look::Sealed(marker.stamp(folder.st_ino)),
             Err(error) => Look::Unreadable(format!("Failed to look at the folder: {error}")),
@@ -270,7 +314,8 @@ struct Marker {
 }
 
 impl Marker {
-    /// By statx(2), which knows when a file was made. Kernels before 4.11, and some seccomp filters, do not have it.
+    /// By statx(2), which knows when a file was made. Kernels before 4.11, and some seccomp
+    /// filters, do not have it.
     fn of(folder: &impl AsFd) -> Result<Self, Errno> {
         let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
         match statx(folder, MARKER, AtFlags::SYMLINK_NOFOLLOW, mask) {
@@ -306,13 +351,19 @@ impl Marker {
             sealed_ns: self.mtime_ns,
             inodes: (folder_inode, self.inode),
             made_ns: self.born_ns.unwrap_or(self.ctime_ns),
-            written_ns: if self.size_bytes == 0 { 0 } else { self.ctime_ns },
+            written_ns: if self.size_bytes == 0 {
+                0
+            } else {
+                self.ctime_ns
+            },
         }
     }
 }
 
 fn nanoseconds(seconds: i64, rest: u64) -> i64 {
-    seconds.saturating_mul(1_000_000_000).saturating_add(i64::try_from(rest).unwrap_or(0))
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(i64::try_from(rest).unwrap_or(0))
 }
 
 #[cfg(test)]

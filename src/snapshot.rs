@@ -1,15 +1,18 @@
-//! How a running shipper stands, as data: the daemon makes it and serves it over its socket, `status` and `doctor` read it.
+//! How a running shipper stands, as data: the daemon makes it and serves it over its socket,
+//! `status` and `doctor` read it.
 //!
 //! ```text
 //!  ship/daemon ──Snapshot──▶ ship/control ──JSON over <data_dir>/.sealift/control.sock──▶ operate/ask ──▶ status, doctor
 //!                                        └──Prometheus text (docs/metrics.md)
 //! ```
 //!
-//! One version reads another's: a member that is not known is ignored, one that is missing is empty, a word that is not known is
-//! `Other`. [`Snapshot::sealift_snapshot`] changes only where an old member means something else than before.
+//! One version reads another's: a member that is not known is ignored, one that is missing is
+//! empty, a word that is not known is `Other`. [`Snapshot::sealift_snapshot`] changes only where an
+//! old member means something else than before.
 //!
-//! Spans are whole seconds (`_s`), amounts bytes (`_bytes`), moments UTC (`_wall`). Every text that came from outside (a receiver's
-//! words, a folder's name) is printable here already, and no secret is in any of it: an address comes without user, password and query.
+//! Spans are whole seconds (`_s`), amounts bytes (`_bytes`), moments UTC (`_wall`). Every text that
+//! came from outside (a receiver's words, a folder's name) is printable here already, and no secret
+//! is in any of it: an address comes without user, password and query.
 
 mod episodes;
 mod hold;
@@ -19,7 +22,8 @@ mod totals;
 use serde::{Deserialize, Serialize};
 
 pub use episodes::{
-    Counts, Episode, EpisodeState, LeftAside, OpenFile, OpenFiles, ShippedChange, Stranger, Strangers,
+    Counts, Episode, EpisodeState, LeftAside, OpenFile, OpenFiles, ShippedChange, Stranger,
+    Strangers,
 };
 pub use hold::{Hold, Slowed, WEATHER_LASTS_S};
 pub use room::Room;
@@ -34,12 +38,13 @@ pub const MAX_EPISODES: usize = 200;
 /// So many names that are no ids are listed.
 pub const MAX_STRANGERS: usize = 20;
 
-/// The fields of an entry in the journal that are the contract's: what `doctor` and `trace` go by. Nobody else spells them out but the
-/// log's own lines.
+/// The fields of an entry in the journal that are the contract's: what `doctor` and `trace` go by.
+/// Nobody else spells them out but the log's own lines.
 pub mod journal {
     /// Which episode.
     pub const EPISODE: &str = "EPISODE";
-    /// What became of it: `delivered`, `transient`, `refused`, `conflict`, `fatal`, `hold`, `stuck`.
+    /// What became of it: `delivered`, `transient`, `refused`, `conflict`, `fatal`, `hold`,
+    /// `stuck`.
     pub const VERDICT: &str = "VERDICT";
     /// The HTTP status, where somebody answered.
     pub const STATUS_CODE: &str = "STATUS_CODE";
@@ -123,19 +128,22 @@ pub struct Snapshot {
     /// How many episodes are in each state.
     #[serde(default)]
     pub counts: Counts,
-    /// Those that are worth a look first: at work, in trouble, then the ones sealed longest; up to [`MAX_EPISODES`].
+    /// Those that are worth a look first: at work, in trouble, then the ones sealed longest; up to
+    /// [`MAX_EPISODES`].
     #[serde(default)]
     pub episodes: Vec<Episode>,
     /// How many more there are.
     #[serde(default)]
     pub episodes_left_out: u64,
-    /// Since when the oldest sealed one waits that no receiver holds yet: since its marker was made.
+    /// Since when the oldest sealed one waits that no receiver holds yet: since its marker was
+    /// made.
     #[serde(default)]
     pub oldest_waiting_s: Option<u64>,
     /// Sealed episodes that wait for a file of theirs that is open for writing.
     #[serde(default)]
     pub open_files: OpenFiles,
-    /// What was written to after it had been delivered and moved to `shipped/`; up to [`MAX_STRANGERS`].
+    /// What was written to after it had been delivered and moved to `shipped/`; up to
+    /// [`MAX_STRANGERS`].
     #[serde(default)]
     pub shipped_changed: Vec<ShippedChange>,
     /// What is in `episodes/` and can be no episode.
@@ -173,8 +181,16 @@ pub fn stamps_move(id: &str) -> String {
 #[must_use]
 pub fn stranded(count: u64) -> String {
     let (archives, have, they_are) = match count {
-        1 => ("1 archive".to_owned(), "has", "it may be the last copy of its episode"),
-        many => (format!("{many} archives"), "have", "each may be the last copy of its episode"),
+        1 => (
+            "1 archive".to_owned(),
+            "has",
+            "it may be the last copy of its episode",
+        ),
+        many => (
+            format!("{many} archives"),
+            "have",
+            "each may be the last copy of its episode",
+        ),
     };
     format!(
         "{archives} in outbox/ {have} no episode beside them: {they_are}. Nothing is done with them while episodes/ is not the \
@@ -231,7 +247,8 @@ pub struct Watch {
     pub why: Option<String>,
     /// The command that gives the watches back, where there is one.
     pub fix: Option<String>,
-    /// How often events were lost, or may have been, and everything was looked at instead; since the start.
+    /// How often events were lost, or may have been, and everything was looked at instead; since
+    /// the start.
     pub overflows: u64,
     /// How long between two looks everywhere, as things stand.
     pub reconcile_interval_s: u64,
@@ -263,11 +280,13 @@ pub enum WatchMode {
 pub struct Heart {
     /// Whether every part moves.
     pub beats: bool,
-    /// How long ago it last beat; `None` where it has not yet. Older than two intervals: it does not.
+    /// How long ago it last beat; `None` where it has not yet. Older than two intervals: it does
+    /// not.
     pub last_beat_ago_s: Option<u64>,
     /// How long between two beats, milliseconds.
     pub interval_ms: u64,
-    /// How long the service manager waits for a beat before it starts the daemon again, milliseconds; `None`: it does not.
+    /// How long the service manager waits for a beat before it starts the daemon again,
+    /// milliseconds; `None`: it does not.
     pub watchdog_ms: Option<u64>,
     /// Whether there is a service manager that is told anything.
     pub notified: bool,
@@ -283,7 +302,8 @@ pub struct Log {
     pub to_journal: bool,
     /// Lines that were dropped since the start, since nobody took them and no more could be kept.
     pub lines_dropped: u64,
-    /// For how long nobody has taken the line that is being written; `None` where they are taken as they come.
+    /// For how long nobody has taken the line that is being written; `None` where they are taken as
+    /// they come.
     pub stuck_for_s: Option<u64>,
 }
 
@@ -319,7 +339,8 @@ pub struct TrialFinding {
 pub enum TrialKind {
     /// It is a copy: another file system.
     Copies,
-    /// It is a copy though both are one file system: something is mounted between (a unit's `ReadWritePaths=`).
+    /// It is a copy though both are one file system: something is mounted between (a unit's
+    /// `ReadWritePaths=`).
     CopiesOnOneDevice,
     /// Nothing can be moved there.
     NotPermitted,
@@ -331,7 +352,8 @@ pub enum TrialKind {
     UnmovableOpen,
     /// The same for the sticky bit of `episodes/`.
     Sticky,
-    /// No trial: a receiver holds some episodes, or has rejected them, and they could not be moved when that was tried.
+    /// No trial: a receiver holds some episodes, or has rejected them, and they could not be moved
+    /// when that was tried.
     Stuck,
     /// One that this program does not know.
     #[serde(other)]
@@ -356,19 +378,22 @@ pub struct Destination {
     pub url: String,
     /// It is not sent to, but for probes.
     pub held: Option<Hold>,
-    /// Outside every upload window: nothing is sent until this time of day, by the host's clock ("22:00").
+    /// Outside every upload window: nothing is sent until this time of day, by the host's clock
+    /// ("22:00").
     pub closed_until: Option<String>,
     /// What uploads are limited to together, bytes a second (`bandwidth_limit`, or the window's).
     pub limit_bytes_per_s: Option<u64>,
     /// Uploads go slowly for now: it was held, or had too much to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slowed: Option<Slowed>,
-    /// Uploads that were sent to their last byte and are not answered since ten seconds, where others wait behind them.
+    /// Uploads that were sent to their last byte and are not answered since ten seconds, where
+    /// others wait behind them.
     #[serde(skip_serializing_if = "is_zero")]
     pub unanswered: u64,
     /// How long ago a receiver last took an episode; `None` where none has since the start.
     pub last_delivery_ago_s: Option<u64>,
-    /// How far its clock was ahead of ours when it last answered (negative: behind), seconds. `None` where it has not said.
+    /// How far its clock was ahead of ours when it last answered (negative: behind), seconds.
+    /// `None` where it has not said.
     pub clock_ahead_s: Option<i64>,
     /// How long ago that was.
     pub clock_heard_ago_s: Option<u64>,
@@ -400,8 +425,16 @@ mod tests {
     fn one_version_reads_another() {
         let least: Snapshot = serde_json::from_str(LEAST).unwrap();
         assert_eq!(least.watch.mode, WatchMode::Other);
-        let newer = LEAST.replacen('{', r#"{"moons":3,"watch":{"mode":"telepathy","range":9},"#, 1);
-        let newer = newer.replacen('{', r#"{"episodes":[{"id":"a","state":"dreaming","depth":1}],"#, 1);
+        let newer = LEAST.replacen(
+            '{',
+            r#"{"moons":3,"watch":{"mode":"telepathy","range":9},"#,
+            1,
+        );
+        let newer = newer.replacen(
+            '{',
+            r#"{"episodes":[{"id":"a","state":"dreaming","depth":1}],"#,
+            1,
+        );
         let newer: Snapshot = serde_json::from_str(&newer).unwrap();
         assert_eq!(newer.watch, Watch::default());
         assert_eq!(newer.episodes[0].state, EpisodeState::Other);
@@ -411,11 +444,23 @@ mod tests {
     fn what_is_written_is_what_is_read() {
         let mut snapshot: Snapshot = serde_json::from_str(LEAST).unwrap();
         snapshot.watch.mode = WatchMode::ReconcileOnly;
-        snapshot.totals.marker_to_delivered =
-            Histogram { count: 1, sum_s: 0.25, buckets: vec![Bucket { up_to_s: 0.5, count: 1 }] };
+        snapshot.totals.marker_to_delivered = Histogram {
+            count: 1,
+            sum_s: 0.25,
+            buckets: vec![Bucket {
+                up_to_s: 0.5,
+                count: 1,
+            }],
+        };
         let written = serde_json::to_string(&snapshot).unwrap();
-        assert!(written.starts_with(r#"{"sealift_snapshot":1,"#), "{written}");
+        assert!(
+            written.starts_with(r#"{"sealift_snapshot":1,"#),
+            "{written}"
+        );
         assert!(written.contains(r#""mode":"reconcile-only""#), "{written}");
-        assert_eq!(serde_json::from_str::<Snapshot>(&written).unwrap(), snapshot);
+        assert_eq!(
+            serde_json::from_str::<Snapshot>(&written).unwrap(),
+            snapshot
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Where a daemon's socket is, and the address of one that has a name in a folder of ours (unix(7)).
+//! Where a daemon's socket is, and the address of one that has a name in a folder of ours
+//! (unix(7)).
 //!
 //! ```text
 //!  .sealift/control.sock                     where a socket can be made there
@@ -6,8 +7,9 @@
 //!     <runtime>: $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR, /run for root, $TMPDIR or /tmp
 //! ```
 //!
-//! An address holds 107 bytes and a path may be longer. Then it is reached through its folder, which is held open:
-//! `/proc/self/fd/N/control.sock` names the same socket, to bind and to connect.
+//! An address holds 107 bytes and a path may be longer. Then it is reached through its folder,
+//! which is held open: `/proc/self/fd/N/control.sock` names the same socket, to bind and to
+//! connect.
 
 use std::{
     fs::{self, DirBuilder},
@@ -42,12 +44,14 @@ const FOLDER_MODE: u32 = 0o750;
 /// The digits of the digest that tell data folders apart.
 const DIGEST_CHARS: usize = 16;
 
-/// Where the daemon of a data folder makes its socket, if not there; in a folder that no other user can write to. `None`
-/// where a socket can be made in the data folder, or nowhere.
+/// Where the daemon of a data folder makes its socket, if not there; in a folder that no other user
+/// can write to. `None` where a socket can be made in the data folder, or nowhere.
 #[must_use]
 pub fn elsewhere(layout: &Layout) -> Option<PathBuf> {
     let why = try_there(&layout.private).err()?;
-    let folder = runtime_folders().into_iter().find_map(|folder| private_folder(&folder, layout).ok())?;
+    let folder = runtime_folders()
+        .into_iter()
+        .find_map(|folder| private_folder(&folder, layout).ok())?;
     tracing::info!(
         "no socket can be made in {} ({why}): it is in {}, and the lock file says so",
         layout.private.display(),
@@ -58,7 +62,8 @@ pub fn elsewhere(layout: &Layout) -> Option<PathBuf> {
 
 const SOCKET_NAME: &str = "control.sock";
 
-/// Where a running daemon of this folder answers: as the lock file says, else `.sealift/control.sock`. Blocks.
+/// Where a running daemon of this folder answers: as the lock file says, else
+/// `.sealift/control.sock`. Blocks.
 #[must_use]
 pub fn of(layout: &Layout) -> PathBuf {
     #[derive(Deserialize)]
@@ -70,11 +75,17 @@ pub fn of(layout: &Layout) -> PathBuf {
         let mut lock = fs::OpenOptions::new();
         let lock = lock.read(true).custom_flags(flags.bits().cast_signed());
         let mut text = Vec::new();
-        lock.open(layout.private.join("lock"))?.take(MAX_LOCK_BYTES).read_to_end(&mut text)?;
+        lock.open(layout.private.join("lock"))?
+            .take(MAX_LOCK_BYTES)
+            .read_to_end(&mut text)?;
         Ok(text)
     };
-    let holder = read().ok().and_then(|text| serde_json::from_slice::<Holder>(&text).ok());
-    holder.and_then(|holder| holder.socket).unwrap_or_else(|| layout.control_socket())
+    let holder = read()
+        .ok()
+        .and_then(|text| serde_json::from_slice::<Holder>(&text).ok());
+    holder
+        .and_then(|holder| holder.socket)
+        .unwrap_or_else(|| layout.control_socket())
 }
 
 /// Makes a socket and removes it.
@@ -88,13 +99,29 @@ fn try_there(folder: &Path) -> io::Result<()> {
 }
 
 fn runtime_folders() -> Vec<PathBuf> {
-    let of = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
-    let root = rustix::process::geteuid().is_root().then(|| PathBuf::from("/run"));
+    let of = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|folder| folder.is_absolute())
+    };
+    let root = rustix::process::geteuid()
+        .is_root()
+        .then(|| PathBuf::from("/run"));
     // systemd lists several with colons between; the first is ours.
-    let unit =
-        std::env::var("RUNTIME_DIRECTORY").ok().and_then(|all| all.split(':').next().map(PathBuf::from));
-    let found = [unit.filter(|folder| folder.is_absolute()), of("XDG_RUNTIME_DIR"), root];
-    found.into_iter().flatten().chain([std::env::temp_dir()]).filter(|folder| folder.is_dir()).collect()
+    let unit = std::env::var("RUNTIME_DIRECTORY")
+        .ok()
+        .and_then(|all| all.split(':').next().map(PathBuf::from));
+    let found = [
+        unit.filter(|folder| folder.is_absolute()),
+        of("XDG_RUNTIME_DIR"),
+        root,
+    ];
+    found
+        .into_iter()
+        .flatten()
+        .chain([std::env::temp_dir()])
+        .filter(|folder| folder.is_dir())
+        .collect()
 }
 
 /// A folder of ours that only we write to, the same for each start.
@@ -135,12 +162,28 @@ impl Address {
     /// Those of open(2) for the folder, where it has to be opened.
     pub fn of(path: &Path) -> io::Result<Self> {
         if path.as_os_str().len() <= MAX_ADDRESS_BYTES {
-            return Ok(Self { path: path.to_owned(), _folder: None });
+            return Ok(Self {
+                path: path.to_owned(),
+                _folder: None,
+            });
         }
-        let (folder, name) = path.parent().zip(path.file_name()).ok_or(io::ErrorKind::InvalidInput)?;
-        let folder = openat(CWD, folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
-        Ok(Self { path, _folder: Some(folder) })
+        let (folder, name) = path
+            .parent()
+            .zip(path.file_name())
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        let folder = openat(
+            CWD,
+            folder,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        let path = Path::new("/proc/self/fd")
+            .join(folder.as_raw_fd().to_string())
+            .join(name);
+        Ok(Self {
+            path,
+            _folder: Some(folder),
+        })
     }
 
     /// The path that fits.
@@ -160,7 +203,8 @@ mod tests {
     fn a_path_is_bound_and_reached_however_long_it_is() {
         let root = tempfile::tempdir().unwrap();
         for deep in [0, 3] {
-            let folder = (0..deep).fold(root.path().to_owned(), |path, _| path.join("f".repeat(60)));
+            let folder =
+                (0..deep).fold(root.path().to_owned(), |path, _| path.join("f".repeat(60)));
             std::fs::create_dir_all(&folder).unwrap();
             let path = folder.join("control.sock");
             let bound = UnixListener::bind(Address::of(&path).unwrap().path()).unwrap();

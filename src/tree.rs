@@ -10,35 +10,40 @@
 //!                    Left       ""
 //! ```
 //!
-//! The walk never leaves the episode. It goes by directory descriptors, one component at a time; a symlink is
-//! reported and never followed; what is mounted inside is an error and never read; a FIFO is never opened, since that
-//! would wait for its writer (fifo(7)). Whatever turns out to be another thing than it was a moment ago is
+//! The walk never leaves the episode. It goes by directory descriptors, one component at a time; a
+//! symlink is reported and never followed; what is mounted inside is an error and never read; a
+//! FIFO is never opened, since that would wait for its writer (fifo(7)). Whatever turns out to be
+//! another thing than it was a moment ago is
 //! [`TreeError::Changed`]: somebody is still writing, and the caller comes back later.
 //!
-//! What is left out, at the top of the episode only, and only where it is a regular file: the receipt and the reason
-//! that we wrote ourselves (`ours.rs` says how they are told from a recorder's own), and the scratch that we may have
-//! been killed over while writing them or the marker. Everything else is reported, `.nfsXXXX` files included: they
-//! hold data, and when they go the episode has changed.
+//! What is left out, at the top of the episode only, and only where it is a regular file: the
+//! receipt and the reason that we wrote ourselves (`ours.rs` says how they are told from a
+//! recorder's own), and the scratch that we may have been killed over while writing them or the
+//! marker. Everything else is reported, `.nfsXXXX` files included: they hold data, and when they go
+//! the episode has changed.
 //!
 //! The fingerprint is a digest over every entry's path, kind and permission bits, and for all but
 //! directories over size, mtime, ctime (nanoseconds) and a symlink's target (`mark.rs` takes it).
 //! Left out:
-//! - inodes. They are no property of what was recorded: mergerfs makes that of a folder of its path, so that every
-//!   rename changes it, and sshfs, vfat and exfat number anew what the kernel has forgotten. Only where ctime says nothing
-//!   ([`Walked::to_remember`]) they are what has an episode read and compared.
-//! - size, mtime and ctime of directories. They change when we add our receipt and when the episode is moved; what
-//!   was added or removed shows in the entries themselves.
-//! - mtime and ctime of `done.marker`, for which the digest of what it holds stands instead (`marker.rs` says why).
-//! - the device. Its number may change with every boot, and the fingerprint is kept across boots. [`Walked`] has that
-//!   of the episode's directory beside the fingerprint.
+//! - inodes. They are no property of what was recorded: mergerfs makes that of a folder of its
+//!   path, so that every rename changes it, and sshfs, vfat and exfat number anew what the kernel
+//!   has forgotten. Only where ctime says nothing ([`Walked::to_remember`]) they are what has an
+//!   episode read and compared.
+//! - size, mtime and ctime of directories. They change when we add our receipt and when the episode
+//!   is moved; what was added or removed shows in the entries themselves.
+//! - mtime and ctime of `done.marker`, for which the digest of what it holds stands instead
+//!   (`marker.rs` says why).
+//! - the device. Its number may change with every boot, and the fingerprint is kept across boots.
+//!   [`Walked`] has that of the episode's directory beside the fingerprint.
 //!
-//! So it stays equal when the episode is renamed on its file system, and differs as soon as anything inside is
-//! written to, created, removed, renamed, or given other permissions. One thing escapes it: before Linux 6.13 a file's
-//! times move in ticks of up to 10 ms, and a second write of the same length within a tick leaves no trace. A manifest
-//! catches that, and a recorder that writes behind its own marker is at odds with every rule we gave it.
+//! So it stays equal when the episode is renamed on its file system, and differs as soon as
+//! anything inside is written to, created, removed, renamed, or given other permissions. One thing
+//! escapes it: before Linux 6.13 a file's times move in ticks of up to 10 ms, and a second write of
+//! the same length within a tick leaves no trace. A manifest catches that, and a recorder that
+//! writes behind its own marker is at odds with every rule we gave it.
 
-mod marker;
 mod mark;
+mod marker;
 pub mod modes;
 pub(crate) mod open;
 pub mod ours;
@@ -65,8 +70,9 @@ use rustix::{
 };
 pub use walked::{Walked, to_remember};
 
-/// How many folders may stand inside one another. The walk holds one descriptor a level, and an ordinary process may
-/// open 1024 (getrlimit(2)), of which several walks and the connections must have their share.
+/// How many folders may stand inside one another. The walk holds one descriptor a level, and an
+/// ordinary process may open 1024 (getrlimit(2)), of which several walks and the connections must
+/// have their share.
 pub const MAX_DEPTH: usize = 128;
 
 /// For the names of one getdents64(2) call.
@@ -85,7 +91,10 @@ pub enum TreeError {
     #[error("the episode is gone")]
     Gone,
     /// Something is mounted inside the episode; it could neither be read honestly nor moved.
-    #[error("{} is a mount point: unmount it, or keep it out of the episode", in_words(path))]
+    #[error(
+        "{} is a mount point: unmount it, or keep it out of the episode",
+        in_words(path)
+    )]
     Mount {
         /// Where.
         path: PathBuf,
@@ -112,7 +121,8 @@ pub enum TreeError {
 /// One thing that the walk came to.
 #[derive(Debug)]
 pub struct Entry<'walk> {
-    /// Its path relative to the episode, without a trailing slash; empty for the episode's directory itself.
+    /// Its path relative to the episode, without a trailing slash; empty for the episode's
+    /// directory itself.
     pub path: &'walk [u8],
     /// As it was found, before anything was opened. For [`Kind::Left`], as it was on the way in.
     pub stat: Stat,
@@ -145,27 +155,31 @@ pub struct Closed<'walk> {
 }
 
 impl Closed<'_> {
-    /// Opens it for reading, without following, waiting or crossing a mount, and compares what was opened with what
-    /// was seen.
+    /// Opens it for reading, without following, waiting or crossing a mount, and compares what was
+    /// opened with what was seen.
     ///
     /// # Errors
-    /// [`TreeError::Changed`] where the two are not [the same](Self::is_still), [`TreeError::Mount`], [`TreeError::Io`].
+    /// [`TreeError::Changed`] where the two are not [the same](Self::is_still),
+    /// [`TreeError::Mount`], [`TreeError::Io`].
     pub fn open(&self) -> Result<File, TreeError> {
         open::file(self.folder, self.name, &self.stat, |now| self.is_still(now))
             .map_err(|error| error.at(self.path))
     }
 
-    /// Opens it as [`open`](Self::open) does, where it is the same file still, whatever was written to it.
+    /// Opens it as [`open`](Self::open) does, where it is the same file still, whatever was written
+    /// to it.
     ///
     /// # Errors
     /// As those of [`open`](Self::open).
     pub fn open_as_it_is(&self) -> Result<File, TreeError> {
-        let is_it =
-            |now: &Stat| (now.dev, now.ino, now.mode) == (self.stat.dev, self.stat.ino, self.stat.mode);
+        let is_it = |now: &Stat| {
+            (now.dev, now.ino, now.mode) == (self.stat.dev, self.stat.ino, self.stat.mode)
+        };
         open::file(self.folder, self.name, &self.stat, is_it).map_err(|error| error.at(self.path))
     }
 
-    /// Whether this is the file that was seen, and nobody has written to it since. Of `done.marker` the times do not count.
+    /// Whether this is the file that was seen, and nobody has written to it since. Of `done.marker`
+    /// the times do not count.
     #[must_use]
     pub fn is_still(&self, now: &Stat) -> bool {
         if marker::is_it(self.path) {
@@ -176,7 +190,8 @@ impl Closed<'_> {
     }
 }
 
-/// Takes the fingerprint of an episode. Opens none of its files but the marker and what may be a record of ours.
+/// Takes the fingerprint of an episode. Opens none of its files but the marker and what may be a
+/// record of ours.
 ///
 /// # Errors
 /// Those of [`walk`].
@@ -188,13 +203,18 @@ pub fn fingerprint(episode: &Path, progress: &Progress) -> Result<Fingerprint, T
 #[must_use]
 pub fn folder_id(episode: &Path) -> Option<FolderId> {
     let (top, stat) = open_top(episode).ok()?;
-    Some(FolderId { inode: stat.ino, made_ns: open::made_ns(&top) })
+    Some(FolderId {
+        inode: stat.ino,
+        made_ns: open::made_ns(&top),
+    })
 }
 
-/// Whether an episode is what it was when this fingerprint was taken. What changes under our eyes is not.
+/// Whether an episode is what it was when this fingerprint was taken. What changes under our eyes
+/// is not.
 ///
 /// # Errors
-/// [`io::ErrorKind::NotFound`] where it is gone; otherwise why it could not be compared, with the path in words.
+/// [`io::ErrorKind::NotFound`] where it is gone; otherwise why it could not be compared, with the
+/// path in words.
 pub fn is_still(episode: &Path, then: Fingerprint, progress: &Progress) -> io::Result<bool> {
     Ok(look(episode, progress)?.is_some_and(|now| now.is(then)))
 }
@@ -208,17 +228,18 @@ pub fn look(episode: &Path, progress: &Progress) -> io::Result<Option<Walked>> {
         Ok(now) => Ok(Some(now)),
         Err(TreeError::Changed { .. }) => Ok(None),
         Err(TreeError::Gone) => Err(io::ErrorKind::NotFound.into()),
-        Err(TreeError::Io { path, source }) => {
-            Err(io::Error::new(source.kind(), format!("{}: {source}", shown(&path))))
-        }
-        Err(error @ (TreeError::Mount { .. } | TreeError::TooDeep { .. } | TreeError::Cancelled(_))) => {
-            Err(io::Error::other(error))
-        }
+        Err(TreeError::Io { path, source }) => Err(io::Error::new(
+            source.kind(),
+            format!("{}: {source}", shown(&path)),
+        )),
+        Err(
+            error @ (TreeError::Mount { .. } | TreeError::TooDeep { .. } | TreeError::Cancelled(_)),
+        ) => Err(io::Error::other(error)),
     }
 }
 
-/// Walks an episode in the order of the module's head and shows each entry to `visit`. Memory: the listings of the
-/// folders on the current path. `progress` makes a step for every entry.
+/// Walks an episode in the order of the module's head and shows each entry to `visit`. Memory: the
+/// listings of the folders on the current path. `progress` makes a step for every entry.
 ///
 /// # Errors
 /// [`TreeError`], and whatever `visit` returns, which ends the walk.
@@ -228,7 +249,10 @@ pub fn walk<E: From<TreeError>>(
     mut visit: impl FnMut(Entry<'_>) -> Result<(), E>,
 ) -> Result<Walked, E> {
     let (top, top_stat) = open_top(episode)?;
-    let folder = FolderId { inode: top_stat.ino, made_ns: open::made_ns(&top) };
+    let folder = FolderId {
+        inode: top_stat.ino,
+        made_ns: open::made_ns(&top),
+    };
     let (lacks_ctime, unseen) = (may_lack_ctime(&top), may_be_replaced_unseen(&top));
     let own_name = episode.file_name().unwrap_or_default();
     let mut buffer = Vec::with_capacity(LISTING_BUFFER_BYTES);
@@ -237,7 +261,11 @@ pub fn walk<E: From<TreeError>>(
     progress.check().map_err(TreeError::from)?;
 
     marks.entry(&path, &top_stat, b"");
-    visit(Entry { path: &path, stat: top_stat, kind: Kind::Directory })?;
+    visit(Entry {
+        path: &path,
+        stat: top_stat,
+        kind: Kind::Directory,
+    })?;
     let mut levels = vec![Level {
         names: list(&top, &path, &mut buffer, progress)?,
         folder: top,
@@ -247,10 +275,16 @@ pub fn walk<E: From<TreeError>>(
 
     loop {
         let depth = levels.len();
-        let Some(level) = levels.last_mut() else { break };
+        let Some(level) = levels.last_mut() else {
+            break;
+        };
         path.truncate(level.path_len);
         let Some(name) = level.names.next() else {
-            visit(Entry { path: &path, stat: level.stat, kind: Kind::Left(&level.folder) })?;
+            visit(Entry {
+                path: &path,
+                stat: level.stat,
+                kind: Kind::Left(&level.folder),
+            })?;
             levels.pop();
             continue;
         };
@@ -262,29 +296,53 @@ pub fn walk<E: From<TreeError>>(
         path.extend_from_slice(name.text.to_bytes());
 
         let stat = match open::stat(&level.folder, &name.text) {
-            // `sealift requeue` removes the reason from what it has put back. It would have been left out.
-            Err(open::Error::Io(Errno::NOENT)) if depth == 1 && ours::may_be(&name.text) => continue,
+            // `sealift requeue` removes the reason from what it has put back. It would have been
+            // left out.
+            Err(open::Error::Io(Errno::NOENT)) if depth == 1 && ours::may_be(&name.text) => {
+                continue;
+            }
             stat => stat.map_err(|error| error.at(&path))?,
         };
         if name.is_folder != (stat.file_type() == FileType::Directory) {
-            return Err(TreeError::Changed { path: to_path(&path) }.into());
+            return Err(TreeError::Changed {
+                path: to_path(&path),
+            }
+            .into());
         }
         match stat.file_type() {
             FileType::Directory => {
                 marks.entry(&path, &stat, b"");
-                visit(Entry { path: &path, stat, kind: Kind::Directory })?;
+                visit(Entry {
+                    path: &path,
+                    stat,
+                    kind: Kind::Directory,
+                })?;
                 if depth > MAX_DEPTH {
-                    return Err(TreeError::TooDeep { path: to_path(&path) }.into());
+                    return Err(TreeError::TooDeep {
+                        path: to_path(&path),
+                    }
+                    .into());
                 }
-                let folder =
-                    open::folder(&level.folder, &name.text, &stat).map_err(|error| error.at(&path))?;
+                let folder = open::folder(&level.folder, &name.text, &stat)
+                    .map_err(|error| error.at(&path))?;
                 let names = list(&folder, &path, &mut buffer, progress)?;
-                levels.push(Level { names, folder, stat, path_len: path.len() });
+                levels.push(Level {
+                    names,
+                    folder,
+                    stat,
+                    path_len: path.len(),
+                });
             }
             FileType::RegularFile => {
-                let closed = Closed { folder: &level.folder, name: &name.text, path: &path, stat };
+                let closed = Closed {
+                    folder: &level.folder,
+                    name: &name.text,
+                    path: &path,
+                    stat,
+                };
                 if depth == 1
-                    && ours::left_out(own_name, &closed).or_else(|error| ours::went(&closed, error))?
+                    && ours::left_out(own_name, &closed)
+                        .or_else(|error| ours::went(&closed, error))?
                 {
                     continue;
                 }
@@ -294,13 +352,21 @@ pub fn walk<E: From<TreeError>>(
                     }
                     None => marks.entry(&path, &stat, b""),
                 }
-                visit(Entry { path: &path, stat, kind: Kind::File(closed) })?;
+                visit(Entry {
+                    path: &path,
+                    stat,
+                    kind: Kind::File(closed),
+                })?;
             }
             FileType::Symlink => {
-                let target =
-                    open::symlink_target(&level.folder, &name.text).map_err(|error| error.at(&path))?;
+                let target = open::symlink_target(&level.folder, &name.text)
+                    .map_err(|error| error.at(&path))?;
                 marks.entry(&path, &stat, target.to_bytes());
-                visit(Entry { path: &path, stat, kind: Kind::Symlink(target.to_bytes()) })?;
+                visit(Entry {
+                    path: &path,
+                    stat,
+                    kind: Kind::Symlink(target.to_bytes()),
+                })?;
             }
             special => {
                 marks.entry(&path, &stat, b"");
@@ -309,14 +375,25 @@ pub fn walk<E: From<TreeError>>(
                     FileType::Socket => "socket",
                     _ => "device",
                 };
-                visit(Entry { path: &path, stat, kind: Kind::Special(what) })?;
+                visit(Entry {
+                    path: &path,
+                    stat,
+                    kind: Kind::Special(what),
+                })?;
             }
         }
     }
     let lacks_ctime = lacks_ctime && !marks.ctime_tells();
     let (fingerprint, of_version_2) = marks.finish();
     let may_be_swapped = lacks_ctime && unseen;
-    Ok(Walked { fingerprint, of_version_2, lacks_ctime, may_be_swapped, device: top_stat.dev, folder })
+    Ok(Walked {
+        fingerprint,
+        of_version_2,
+        lacks_ctime,
+        may_be_swapped,
+        device: top_stat.dev,
+        folder,
+    })
 }
 
 /// What something is that is no regular file.
@@ -330,8 +407,9 @@ pub fn what_it_is(kind: std::fs::FileType) -> Option<&'static str> {
     }
 }
 
-/// Reads a regular file at the top of an episode with the walk's care: at most `max_bytes` and one more, so that the
-/// caller sees whether there was more. `None` where there is no such file, or where it is something else.
+/// Reads a regular file at the top of an episode with the walk's care: at most `max_bytes` and one
+/// more, so that the caller sees whether there was more. `None` where there is no such file, or
+/// where it is something else.
 ///
 /// # Errors
 /// As [`walk`].
@@ -345,11 +423,20 @@ pub fn read_top(episode: &Path, name: &CStr, max_bytes: u64) -> Result<Option<Ve
     if stat.file_type() != FileType::RegularFile {
         return Ok(None);
     }
-    read_bounded(&Closed { folder: &top, name, path, stat }, max_bytes).map(Some)
+    read_bounded(
+        &Closed {
+            folder: &top,
+            name,
+            path,
+            stat,
+        },
+        max_bytes,
+    )
+    .map(Some)
 }
 
-/// Opens a file of an episode for reading, whatever it is by now, only to be asked after. `None` where it cannot be had without
-/// following a symlink or crossing a mount.
+/// Opens a file of an episode for reading, whatever it is by now, only to be asked after. `None`
+/// where it cannot be had without following a symlink or crossing a mount.
 #[must_use]
 pub fn open_known(episode: &Path, path: &Path) -> Option<File> {
     let (top, _) = open_top(episode).ok()?;
@@ -365,13 +452,21 @@ pub fn shown(path: &Path) -> String {
 /// As [`shown`], with a name for what has none: the episode's own folder.
 #[must_use]
 pub fn in_words(path: &Path) -> String {
-    if path == Path::new(".") { "the episode's folder".to_owned() } else { shown(path) }
+    if path == Path::new(".") {
+        "the episode's folder".to_owned()
+    } else {
+        shown(path)
+    }
 }
 
 /// The path of an [`Entry`], for an error.
 #[must_use]
 pub fn to_path(path: &[u8]) -> PathBuf {
-    if path.is_empty() { PathBuf::from(".") } else { PathBuf::from(OsStr::from_bytes(path)) }
+    if path.is_empty() {
+        PathBuf::from(".")
+    } else {
+        PathBuf::from(OsStr::from_bytes(path))
+    }
 }
 
 struct Level {
@@ -388,9 +483,16 @@ struct Name {
 
 fn read_bounded(closed: &Closed<'_>, max_bytes: u64) -> Result<Vec<u8>, TreeError> {
     let mut bytes = Vec::new();
-    match closed.open()?.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes) {
+    match closed
+        .open()?
+        .take(max_bytes.saturating_add(1))
+        .read_to_end(&mut bytes)
+    {
         Ok(_) => Ok(bytes),
-        Err(source) => Err(TreeError::Io { path: to_path(closed.path), source }),
+        Err(source) => Err(TreeError::Io {
+            path: to_path(closed.path),
+            source,
+        }),
     }
 }
 
@@ -399,11 +501,15 @@ fn open_top(episode: &Path) -> Result<(File, Stat), TreeError> {
         Errno::NOENT => TreeError::Gone,
         // Removed on an NFS server, or the server has started anew: looked at again.
         Errno::STALE => TreeError::Changed { path: to_path(b"") },
-        errno => TreeError::Io { path: to_path(b""), source: errno.into() },
+        errno => TreeError::Io {
+            path: to_path(b""),
+            source: errno.into(),
+        },
     })
 }
 
-/// A folder's names in the order of the archive. Of a huge folder, or on a slow disk, that takes minutes, in which it moves.
+/// A folder's names in the order of the archive. Of a huge folder, or on a slow disk, that takes
+/// minutes, in which it moves.
 fn list(
     folder: &File,
     path: &[u8],
@@ -428,7 +534,10 @@ fn list(
             }
             known => known == FileType::Directory,
         };
-        names.push(Name { text: text.to_owned(), is_folder });
+        names.push(Name {
+            text: text.to_owned(),
+            is_folder,
+        });
     }
     names.sort_unstable_by(|a, b| a.in_archive().cmp(b.in_archive()));
     Ok(names.into_iter())
@@ -436,7 +545,11 @@ fn list(
 
 impl Name {
     fn in_archive(&self) -> impl Iterator<Item = u8> {
-        self.text.to_bytes().iter().copied().chain(self.is_folder.then_some(b'/'))
+        self.text
+            .to_bytes()
+            .iter()
+            .copied()
+            .chain(self.is_folder.then_some(b'/'))
     }
 }
 

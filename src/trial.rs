@@ -1,5 +1,6 @@
-//! Whether episodes can be moved as things stand: tried at the start by the daemon itself, since a unit sees other mounts and has other
-//! rights than the shell of whoever asks; and by `doctor`, while no daemon runs.
+//! Whether episodes can be moved as things stand: tried at the start by the daemon itself, since a
+//! unit sees other mounts and has other rights than the shell of whoever asks; and by `doctor`,
+//! while no daemon runs.
 //!
 //! ```text
 //!  episodes/ ──an empty folder of ours──▶ shipped/, quarantine/, outbox/     renames, copies instead, or is not permitted
@@ -99,7 +100,8 @@ pub enum Unmovable {
     Open,
 }
 
-/// Tries. Nothing stays behind, and if this is killed, not for long: the daemon's start and [`clear`] remove it.
+/// Tries. Nothing stays behind, and if this is killed, not for long: the daemon's start and
+/// [`clear`] remove it.
 #[must_use]
 pub fn run(layout: &Layout, who: Trier, progress: &Progress) -> Trial {
     let mut findings = Vec::new();
@@ -114,11 +116,18 @@ pub fn run(layout: &Layout, who: Trier, progress: &Progress) -> Trial {
             Ok(Tried::Renames) => {}
             Ok(Tried::Copies) => {
                 let same_device = device(from).is_some_and(|from| device(to) == Some(from));
-                findings.push(Finding::Copies { to: to.clone(), same_device });
+                findings.push(Finding::Copies {
+                    to: to.clone(),
+                    same_device,
+                });
             }
             Err(error) => {
                 let (from, to) = (from.clone(), to.clone());
-                findings.push(Finding::NotPermitted { from, to, why: error.to_string() });
+                findings.push(Finding::NotPermitted {
+                    from,
+                    to,
+                    why: error.to_string(),
+                });
             }
         }
     }
@@ -128,20 +137,29 @@ pub fn run(layout: &Layout, who: Trier, progress: &Progress) -> Trial {
 
 /// Removes what trials without the lock left that were killed half-way.
 pub fn clear(layout: &Layout) {
-    for folder in [&layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
+    for folder in [
+        &layout.episodes,
+        &layout.outbox,
+        &layout.shipped,
+        &layout.quarantine,
+    ] {
         durable::clear_trials(folder);
     }
 }
 
 fn device(folder: &Path) -> Option<u64> {
-    std::fs::metadata(folder).ok().map(|metadata| metadata.dev())
+    std::fs::metadata(folder)
+        .ok()
+        .map(|metadata| metadata.dev())
 }
 
 /// At most one finding for each reason.
 fn unmovable(episodes: &Path, progress: &Progress) -> Vec<Finding> {
-    let (Ok(root), Ok(folder), Ok(entries)) =
-        (std::fs::metadata(episodes), std::fs::File::open(episodes), std::fs::read_dir(episodes))
-    else {
+    let (Ok(root), Ok(folder), Ok(entries)) = (
+        std::fs::metadata(episodes),
+        std::fs::File::open(episodes),
+        std::fs::read_dir(episodes),
+    ) else {
         return Vec::new();
     };
     let us = rustix::process::geteuid();
@@ -151,13 +169,17 @@ fn unmovable(episodes: &Path, progress: &Progress) -> Vec<Finding> {
     for entry in entries.take(MAX_FOLDERS).flatten() {
         progress.step();
         let name = entry.file_name();
-        let Ok(metadata) = entry.metadata() else { continue };
-        let is_none = name.to_string_lossy().starts_with('.') || scan::is_lost_and_found(&folder, &name);
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        let is_none =
+            name.to_string_lossy().starts_with('.') || scan::is_lost_and_found(&folder, &name);
         if !metadata.is_dir() || is_none {
             continue;
         }
         let path = entry.path();
-        let is_sealed = std::fs::symlink_metadata(path.join(MARKER)).is_ok_and(|marker| marker.is_file());
+        let is_sealed =
+            std::fs::symlink_metadata(path.join(MARKER)).is_ok_and(|marker| marker.is_file());
         // No permission mends that.
         if let Some(flag) = is_frozen(&path).filter(|_| is_sealed) {
             match frozen.iter_mut().find(|(known, ..)| *known == flag) {
@@ -176,7 +198,8 @@ fn unmovable(episodes: &Path, progress: &Progress) -> Vec<Finding> {
         } else if is_sealed {
             Unmovable::Sealed
         } else {
-            // Or nobody can look whether it is sealed: then it passes for one that somebody works on.
+            // Or nobody can look whether it is sealed: then it passes for one that somebody works
+            // on.
             Unmovable::Open
         };
         match found.iter_mut().find(|(known, ..)| *known == why) {
@@ -184,8 +207,12 @@ fn unmovable(episodes: &Path, progress: &Progress) -> Vec<Finding> {
             None => found.push((why, printable(&name.to_string_lossy()), 1)),
         }
     }
-    let findings = found.into_iter().map(|(why, first, count)| Finding::Unmovable { first, count, why });
-    let frozen = frozen.into_iter().map(|(flag, some, count)| Finding::Frozen { some, count, flag });
+    let findings = found
+        .into_iter()
+        .map(|(why, first, count)| Finding::Unmovable { first, count, why });
+    let frozen = frozen
+        .into_iter()
+        .map(|(flag, some, count)| Finding::Frozen { some, count, flag });
     frozen.chain(findings).collect()
 }
 
@@ -200,7 +227,10 @@ impl Trial {
     /// The folders that are not what they were.
     #[must_use]
     pub fn elsewhere(&self) -> Vec<Finding> {
-        let findings = self.findings.iter().filter(|finding| matches!(finding, Finding::Elsewhere { .. }));
+        let findings = self
+            .findings
+            .iter()
+            .filter(|finding| matches!(finding, Finding::Elsewhere { .. }));
         findings.cloned().collect()
     }
 
@@ -235,7 +265,9 @@ impl Finding {
         match (self, other) {
             (Self::Copies { to, .. }, Self::Copies { to: other, .. })
             | (Self::NotPermitted { to, .. }, Self::NotPermitted { to: other, .. }) => to == other,
-            (Self::Elsewhere { folder, .. }, Self::Elsewhere { folder: other, .. }) => folder == other,
+            (Self::Elsewhere { folder, .. }, Self::Elsewhere { folder: other, .. }) => {
+                folder == other
+            }
             (Self::Unmovable { why, .. }, Self::Unmovable { why: other, .. }) => why == other,
             (Self::Frozen { flag, .. }, Self::Frozen { flag: other, .. }) => flag == other,
             (
@@ -254,16 +286,27 @@ impl Finding {
     pub fn in_short(&self) -> String {
         match self {
             Self::Copies { to, .. } => format!("moves to {} are copies", to.display()),
-            Self::NotPermitted { to, why, .. } => format!("nothing can be moved to {}: {why}", to.display()),
-            Self::Elsewhere { folder, .. } => format!("{} is not the folder that it was", folder.display()),
-            Self::Unmovable { first, count, why: Unmovable::Open } => {
+            Self::NotPermitted { to, why, .. } => {
+                format!("nothing can be moved to {}: {why}", to.display())
+            }
+            Self::Elsewhere { folder, .. } => {
+                format!("{} is not the folder that it was", folder.display())
+            }
+            Self::Unmovable {
+                first,
+                count,
+                why: Unmovable::Open,
+            } => {
                 format!("{count} open recordings could not be moved, such as {first}")
             }
             Self::Unmovable { first, count, .. } => {
                 format!("{count} episode folders cannot be moved, such as {first}")
             }
             Self::Frozen { some, count, .. } => {
-                let first = some.first().and_then(|path| path.file_name()).unwrap_or_default();
+                let first = some
+                    .first()
+                    .and_then(|path| path.file_name())
+                    .unwrap_or_default();
                 let first = printable(&first.to_string_lossy());
                 format!("{count} episode folders cannot be moved, such as {first}")
             }
@@ -272,7 +315,9 @@ impl Finding {
 
     /// What mends it, where that is one command.
     fn fix(&self) -> Option<String> {
-        let Self::Frozen { some, flag, .. } = self else { return None };
+        let Self::Frozen { some, flag, .. } = self else {
+            return None;
+        };
         let paths: Vec<_> = some.iter().map(|path| shell_word(path)).collect();
         Some(format!("sudo chattr -{flag} {}", paths.join(" ")))
     }
@@ -281,29 +326,53 @@ impl Finding {
 impl From<&Finding> for TrialFinding {
     fn from(finding: &Finding) -> Self {
         let kind = match finding {
-            Finding::Copies { same_device: false, .. } => TrialKind::Copies,
-            Finding::Copies { same_device: true, .. } => TrialKind::CopiesOnOneDevice,
+            Finding::Copies {
+                same_device: false, ..
+            } => TrialKind::Copies,
+            Finding::Copies {
+                same_device: true, ..
+            } => TrialKind::CopiesOnOneDevice,
             Finding::NotPermitted { .. } => TrialKind::NotPermitted,
             Finding::Elsewhere { .. } => TrialKind::Elsewhere,
-            Finding::Unmovable { why: Unmovable::Sealed, .. } => TrialKind::Unmovable,
-            Finding::Unmovable { why: Unmovable::Open, .. } => TrialKind::UnmovableOpen,
-            Finding::Unmovable { why: Unmovable::Sticky, .. } => TrialKind::Sticky,
+            Finding::Unmovable {
+                why: Unmovable::Sealed,
+                ..
+            } => TrialKind::Unmovable,
+            Finding::Unmovable {
+                why: Unmovable::Open,
+                ..
+            } => TrialKind::UnmovableOpen,
+            Finding::Unmovable {
+                why: Unmovable::Sticky,
+                ..
+            } => TrialKind::Sticky,
             Finding::Frozen { .. } => TrialKind::Stuck,
         };
-        Self { kind, in_short: finding.in_short(), what_to_do: finding.to_string(), fix: finding.fix() }
+        Self {
+            kind,
+            in_short: finding.in_short(),
+            what_to_do: finding.to_string(),
+            fix: finding.fix(),
+        }
     }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Copies { to, same_device: true } => write!(
+            Self::Copies {
+                to,
+                same_device: true,
+            } => write!(
                 f,
                 "Moves to {} are copies, though it is the same file system: something is mounted between. In a unit, \
                  ReadWritePaths= must name the folder above both, and not each of them.",
                 to.display()
             ),
-            Self::Copies { to, same_device: false } => write!(
+            Self::Copies {
+                to,
+                same_device: false,
+            } => write!(
                 f,
                 "Moves to {} are copies: it is another file system than episodes/. That works, and takes longer and room \
                  for both; on one file system each move is a rename.",
@@ -322,20 +391,36 @@ impl fmt::Display for Finding {
                 f,
                 "{}: {} by chattr(1), whatever their permissions are. Type: {}",
                 self.in_short(),
-                if *flag == 'i' { "made immutable" } else { "made append-only" },
+                if *flag == 'i' {
+                    "made immutable"
+                } else {
+                    "made append-only"
+                },
                 self.fix().unwrap_or_default()
             ),
-            Self::Unmovable { first, count, why: Unmovable::Sticky } => write!(
+            Self::Unmovable {
+                first,
+                count,
+                why: Unmovable::Sticky,
+            } => write!(
                 f,
                 "{count} episode folders cannot be moved, such as {first}: episodes/ has the sticky bit, and neither it nor they are \
                  ours. To mend it: give episodes/ to the user that ships, or chmod -t on it."
             ),
-            Self::Unmovable { first, count, why: Unmovable::Sealed } => write!(
+            Self::Unmovable {
+                first,
+                count,
+                why: Unmovable::Sealed,
+            } => write!(
                 f,
                 "{count} episode folders cannot be moved, such as {first}: moving one takes write permission on it. The \
                  recorder should create them group-writable, in a group of ours (docs/recorders.md, \"Permissions\")."
             ),
-            Self::Unmovable { first, count, why: Unmovable::Open } => write!(
+            Self::Unmovable {
+                first,
+                count,
+                why: Unmovable::Open,
+            } => write!(
                 f,
                 "{count} open recordings could not be moved once they are sealed, such as {first}: that is their recorder's to mend, \
                  which should create them group-writable, in a group of ours (docs/recorders.md, \"Permissions\")."
@@ -353,7 +438,12 @@ mod tests {
     fn sandbox() -> (tempfile::TempDir, Layout) {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::below(folder.path());
-        for folder in [&layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
+        for folder in [
+            &layout.episodes,
+            &layout.outbox,
+            &layout.shipped,
+            &layout.quarantine,
+        ] {
             fs::create_dir(folder).unwrap();
         }
         (folder, layout)
@@ -366,8 +456,16 @@ mod tests {
     #[test]
     fn on_one_file_system_all_is_well_and_nothing_stays_behind() {
         let (_folder, layout) = sandbox();
-        assert_eq!(run(&layout, Trier::Holder, &Progress::default()), Trial::default());
-        for folder in [&layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
+        assert_eq!(
+            run(&layout, Trier::Holder, &Progress::default()),
+            Trial::default()
+        );
+        for folder in [
+            &layout.episodes,
+            &layout.outbox,
+            &layout.shipped,
+            &layout.quarantine,
+        ] {
             assert!(is_empty(folder), "{}", folder.display());
         }
     }
@@ -375,7 +473,8 @@ mod tests {
     #[test]
     fn another_file_system_that_takes_nothing_is_no_copy() {
         let (_folder, mut layout) = sandbox();
-        // Another file system than any temporary folder, for whoever asks first, and nobody can make a folder in it.
+        // Another file system than any temporary folder, for whoever asks first, and nobody can
+        // make a folder in it.
         layout.shipped = "/proc/self".into();
         let found = run(&layout, Trier::Holder, &Progress::default()).findings;
         assert!(
@@ -399,13 +498,21 @@ mod tests {
     #[test]
     fn another_file_system_is_a_copy() {
         let (_folder, mut layout) = sandbox();
-        let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else { return };
+        let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else {
+            return;
+        };
         layout.shipped = elsewhere.path().to_owned();
         if device(&layout.episodes) == device(&layout.shipped) {
             return;
         }
         let found = run(&layout, Trier::Holder, &Progress::default()).findings;
-        assert_eq!(found, [Finding::Copies { to: layout.shipped.clone(), same_device: false }]);
+        assert_eq!(
+            found,
+            [Finding::Copies {
+                to: layout.shipped.clone(),
+                same_device: false
+            }]
+        );
         assert!(is_empty(&layout.episodes) && is_empty(&layout.shipped));
     }
 

@@ -1,4 +1,5 @@
-//! What both ends of the wire agree on: paths, header names, the receipt, the closed set of problem types.
+//! What both ends of the wire agree on: paths, header names, the receipt, the closed set of problem
+//! types.
 //!
 //! Pure. The exchange itself is drawn in docs/transport.md.
 
@@ -13,7 +14,8 @@ use crate::{
 
 /// Where episodes live; the percent-encoded id follows.
 pub const EPISODES_PATH: &str = "/v1/episodes/";
-/// Where an upload that broke off is found again: the percent-encoded id follows, then `/` and the archive's digest in hex.
+/// Where an upload that broke off is found again: the percent-encoded id follows, then `/` and the
+/// archive's digest in hex.
 pub const UPLOADS_PATH: &str = "/v1/uploads/";
 /// What a PUT with these headers would meet.
 pub const ADMISSION_PATH: &str = "/v1/admission";
@@ -23,7 +25,8 @@ pub const UPLOAD_OFFSET: &str = "upload-offset";
 pub const UPLOAD_COMPLETE: &str = "upload-complete";
 /// How long the whole is, bytes (the same draft, section 4.3).
 pub const UPLOAD_LENGTH: &str = "upload-length";
-/// A receiver keeps what broke off of archives larger than this, bytes. A smaller one is sent again before it was asked for.
+/// A receiver keeps what broke off of archives larger than this, bytes. A smaller one is sent again
+/// before it was asked for.
 pub const RESUMABLE_OVER_BYTES: u64 = 1 << 20;
 /// The media type of a PATCH that goes on with an upload (the same draft, section 4.7).
 pub const PARTIAL_UPLOAD_TYPE: &str = "application/partial-upload";
@@ -39,16 +42,18 @@ pub const HOST: &str = "sealift-host";
 pub const ARCHIVE_TYPE: &str = "application/zstd";
 /// The media type of a problem (RFC 9457).
 pub const PROBLEM_TYPE: &str = "application/problem+json";
-/// Asks, with HEAD, that the archive's bytes be read and hashed again before the answer, and says in the answer that they
-/// were: `?1` (RFC 8941, section 3.3.6).
+/// Asks, with HEAD, that the archive's bytes be read and hashed again before the answer, and says
+/// in the answer that they were: `?1` (RFC 8941, section 3.3.6).
 pub const REREAD: &str = "sealift-reread";
-/// The largest window that an archive may ask of its reader, as a power of two: 32 MiB. `sealift` itself needs 8 MiB at
-/// its highest level.
+/// The largest window that an archive may ask of its reader, as a power of two: 32 MiB. `sealift`
+/// itself needs 8 MiB at its highest level.
 pub const MAX_WINDOW_LOG: u32 = 25;
-/// Uploads larger than this ask for the verdict first (`Expect: 100-continue`, RFC 9110, section 10.1.1), bytes.
+/// Uploads larger than this ask for the verdict first (`Expect: 100-continue`, RFC 9110, section
+/// 10.1.1), bytes.
 pub const EXPECT_CONTINUE_OVER_BYTES: u64 = 1 << 20;
 
-/// What the receiver promises when it answers 201 or 200: it holds these bytes, and would after a power cut.
+/// What the receiver promises when it answers 201 or 200: it holds these bytes, and would after a
+/// power cut.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Receipt {
     /// The episode.
@@ -122,29 +127,109 @@ pub enum ProblemType {
 const PROBLEMS: [(ProblemType, &str, u16, &str); 23] = {
     use ProblemType as P;
     [
-        (P::CommitMissing, "commit-missing", 400, "The code commit is missing or malformed"),
-        (P::CommitOutOfWindow, "commit-out-of-window", 412, "The code commit is not in the window"),
-        (P::DigestMismatch, "digest-mismatch", 400, "The bytes are not those of the digest"),
-        (P::DigestInvalid, "digest-invalid", 400, "The digest is missing or malformed"),
-        (P::IdInvalid, "id-invalid", 400, "The episode id is not valid"),
-        (P::Conflict, "conflict", 409, "The episode is held with other content"),
+        (
+            P::CommitMissing,
+            "commit-missing",
+            400,
+            "The code commit is missing or malformed",
+        ),
+        (
+            P::CommitOutOfWindow,
+            "commit-out-of-window",
+            412,
+            "The code commit is not in the window",
+        ),
+        (
+            P::DigestMismatch,
+            "digest-mismatch",
+            400,
+            "The bytes are not those of the digest",
+        ),
+        (
+            P::DigestInvalid,
+            "digest-invalid",
+            400,
+            "The digest is missing or malformed",
+        ),
+        (
+            P::IdInvalid,
+            "id-invalid",
+            400,
+            "The episode id is not valid",
+        ),
+        (
+            P::Conflict,
+            "conflict",
+            409,
+            "The episode is held with other content",
+        ),
         (P::TooLarge, "too-large", 413, "The episode is too large"),
         (P::NoSpace, "no-space", 507, "The store is full"),
         (P::StoreFailed, "store-failed", 500, "The store failed"),
-        (P::LengthRequired, "length-required", 411, "The length is missing"),
+        (
+            P::LengthRequired,
+            "length-required",
+            411,
+            "The length is missing",
+        ),
         (P::Truncated, "truncated", 400, "The body ended early"),
-        (P::Unauthenticated, "unauthenticated", 401, "No certificate and no token that is known"),
-        (P::Forbidden, "forbidden", 403, "The episode is another host's"),
-        (P::OffsetMismatch, "offset-mismatch", 409, "The upload goes on at another byte"),
-        (P::UploadInvalid, "upload-invalid", 400, "The request to go on with an upload is malformed"),
-        (P::UploadBusy, "upload-busy", 503, "The upload is being written by another connection"),
-        (P::QuotaExceeded, "quota-exceeded", 507, "The host's share of the store is full"),
+        (
+            P::Unauthenticated,
+            "unauthenticated",
+            401,
+            "No certificate and no token that is known",
+        ),
+        (
+            P::Forbidden,
+            "forbidden",
+            403,
+            "The episode is another host's",
+        ),
+        (
+            P::OffsetMismatch,
+            "offset-mismatch",
+            409,
+            "The upload goes on at another byte",
+        ),
+        (
+            P::UploadInvalid,
+            "upload-invalid",
+            400,
+            "The request to go on with an upload is malformed",
+        ),
+        (
+            P::UploadBusy,
+            "upload-busy",
+            503,
+            "The upload is being written by another connection",
+        ),
+        (
+            P::QuotaExceeded,
+            "quota-exceeded",
+            507,
+            "The host's share of the store is full",
+        ),
         (P::TooSlow, "too-slow", 408, "The body came too slowly"),
         (P::TooMany, "too-many", 503, "The receiver is busy"),
-        (P::RangeNotSatisfiable, "range-not-satisfiable", 416, "The range is not there"),
-        (P::UnsupportedType, "unsupported-type", 415, "The media type does not belong here"),
+        (
+            P::RangeNotSatisfiable,
+            "range-not-satisfiable",
+            416,
+            "The range is not there",
+        ),
+        (
+            P::UnsupportedType,
+            "unsupported-type",
+            415,
+            "The media type does not belong here",
+        ),
         (P::NotFound, "not-found", 404, "There is nothing here"),
-        (P::MethodNotAllowed, "method-not-allowed", 405, "The method is not allowed here"),
+        (
+            P::MethodNotAllowed,
+            "method-not-allowed",
+            405,
+            "The method is not allowed here",
+        ),
     ]
 };
 
@@ -152,7 +237,10 @@ const URN_PREFIX: &str = "urn:sealift:";
 
 impl ProblemType {
     fn row(self) -> &'static (Self, &'static str, u16, &'static str) {
-        PROBLEMS.iter().find(|row| row.0 == self).unwrap_or(&PROBLEMS[0])
+        PROBLEMS
+            .iter()
+            .find(|row| row.0 == self)
+            .unwrap_or(&PROBLEMS[0])
     }
 
     /// `urn:sealift:...`
@@ -190,7 +278,11 @@ impl Problem {
     /// A problem without extra members.
     #[must_use]
     pub fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), extra: Map::new() }
+        Self {
+            kind,
+            detail: detail.into(),
+            extra: Map::new(),
+        }
     }
 
     /// With one more member at the top level.
@@ -216,8 +308,9 @@ impl Problem {
     }
 }
 
-/// How long `Retry-After` asks to wait, in seconds (RFC 9110, section 10.2.3). A date is measured against the answer's
-/// own `Date`, so that neither clock needs to be right; without a `Date` a date says nothing.
+/// How long `Retry-After` asks to wait, in seconds (RFC 9110, section 10.2.3). A date is measured
+/// against the answer's own `Date`, so that neither clock needs to be right; without a `Date` a
+/// date says nothing.
 #[must_use]
 pub fn retry_after_s(headers: &HeaderMap) -> Option<u64> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
@@ -261,18 +354,30 @@ mod tests {
             pairs
                 .iter()
                 .map(|(name, value)| {
-                    (header::HeaderName::from_static(name), header::HeaderValue::from_static(value))
+                    (
+                        header::HeaderName::from_static(name),
+                        header::HeaderValue::from_static(value),
+                    )
                 })
                 .collect()
         };
         let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
         let later = ("retry-after", "Sun, 06 Nov 1994 08:51:37 GMT");
-        assert_eq!(retry_after_s(&headers(&[("retry-after", " 17 ")])), Some(17));
-        assert_eq!(retry_after_s(&headers(&[("retry-after", "99999999999999999999999")])), Some(u64::MAX));
+        assert_eq!(
+            retry_after_s(&headers(&[("retry-after", " 17 ")])),
+            Some(17)
+        );
+        assert_eq!(
+            retry_after_s(&headers(&[("retry-after", "99999999999999999999999")])),
+            Some(u64::MAX)
+        );
         assert_eq!(retry_after_s(&headers(&[("retry-after", "-5")])), None);
         assert_eq!(retry_after_s(&headers(&[later, date])), Some(120));
         assert_eq!(retry_after_s(&headers(&[later])), None);
-        assert_eq!(retry_after_s(&headers(&[("retry-after", "soon"), date])), None);
+        assert_eq!(
+            retry_after_s(&headers(&[("retry-after", "soon"), date])),
+            None
+        );
         assert_eq!(retry_after_s(&headers(&[])), None);
     }
 }

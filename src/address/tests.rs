@@ -2,7 +2,9 @@ use super::*;
 use crate::episode::Digest;
 
 fn of(url: &str, id: &str) -> String {
-    Address::parse(url).unwrap().of(&EpisodeId::parse(id).unwrap())
+    Address::parse(url)
+        .unwrap()
+        .of(&EpisodeId::parse(id).unwrap())
 }
 
 #[test]
@@ -10,14 +12,26 @@ fn the_id_goes_where_the_address_says_or_behind_it() {
     for (url, expected) in [
         ("http://h", "http://h/v1/episodes/a%20b"),
         ("http://h/", "http://h/v1/episodes/a%20b"),
-        ("https://h:8490/base//", "https://h:8490/base/v1/episodes/a%20b"),
+        (
+            "https://h:8490/base//",
+            "https://h:8490/base/v1/episodes/a%20b",
+        ),
         ("https://h/base?x=1", "https://h/base/v1/episodes/a%20b?x=1"),
-        ("http://[::1]:1/put/{id}.tar.zst", "http://[::1]:1/put/a%20b.tar.zst"),
-        ("http://h/?name={id}&again={id}", "http://h/?name=a%20b&again=a%20b"),
+        (
+            "http://[::1]:1/put/{id}.tar.zst",
+            "http://[::1]:1/put/a%20b.tar.zst",
+        ),
+        (
+            "http://h/?name={id}&again={id}",
+            "http://h/?name=a%20b&again=a%20b",
+        ),
     ] {
         assert_eq!(of(url, "a b"), expected, "{url}");
     }
-    assert_eq!(of("http://h", "{id}?#"), "http://h/v1/episodes/%7Bid%7D%3F%23");
+    assert_eq!(
+        of("http://h", "{id}?#"),
+        "http://h/v1/episodes/%7Bid%7D%3F%23"
+    );
 }
 
 #[test]
@@ -49,14 +63,24 @@ fn an_address_that_cannot_be_used_is_refused_without_being_shown() {
 
 #[test]
 fn a_query_is_for_the_request_alone() {
-    for url in
-        ["https://h/c/{id}?sv=1&sig=SECRET", "https://h/base?sig=SECRET", "https://h/x?n={id}&sig=SECRET"]
-    {
+    for url in [
+        "https://h/c/{id}?sv=1&sig=SECRET",
+        "https://h/base?sig=SECRET",
+        "https://h/x?n={id}&sig=SECRET",
+    ] {
         let address = Address::parse(url).unwrap();
         let id = EpisodeId::parse("a b").unwrap();
         assert!(address.of(&id).contains("SECRET"), "{url}");
-        for shown in [address.shown(), address.shown_of(&id), shown(url), without_query(url).to_owned()] {
-            assert!(!shown.contains("SECRET") && shown.starts_with("https://h/"), "{url}: {shown}");
+        for shown in [
+            address.shown(),
+            address.shown_of(&id),
+            shown(url),
+            without_query(url).to_owned(),
+        ] {
+            assert!(
+                !shown.contains("SECRET") && shown.starts_with("https://h/"),
+                "{url}: {shown}"
+            );
         }
     }
     assert_eq!(shown("https://h/x?sig=SECRET"), "https://h/x?\u{2026}");
@@ -64,7 +88,10 @@ fn a_query_is_for_the_request_alone() {
     // A fragment, which is refused, may hold one too.
     assert_eq!(shown("https://h/x#SECRET"), "https://h/x#\u{2026}");
     assert_eq!(shown("https://h/x#a?SECRET"), "https://h/x#\u{2026}");
-    assert_eq!(without_queries("no https://h/x#SECRET there"), "no https://h/x#\u{2026} there");
+    assert_eq!(
+        without_queries("no https://h/x#SECRET there"),
+        "no https://h/x#\u{2026} there"
+    );
     let text = "1 | url = https://h/x?sig=SECRET more? 'http://i/?t=SECRET' and http://j/y";
     assert_eq!(
         without_queries(text),
@@ -87,7 +114,10 @@ fn a_user_name_and_a_password_are_shown_nowhere() {
         assert_eq!(shown(url), expected, "{url}");
     }
     let text = "1 | url = http://user:PASS@h/x and 'https://u:PASS@i?a' more";
-    assert_eq!(without_queries(text), "1 | url = http://\u{2026}@h/x and 'https://\u{2026}@i?\u{2026}' more");
+    assert_eq!(
+        without_queries(text),
+        "1 | url = http://\u{2026}@h/x and 'https://\u{2026}@i?\u{2026}' more"
+    );
 }
 
 #[test]
@@ -108,7 +138,12 @@ fn an_origin_has_one_spelling() {
 #[test]
 fn headers_are_filled_in_and_cannot_be_broken_out_of() {
     let extra = |pairs: &[(&str, &str)]| {
-        ExtraHeaders::parse(&pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect())
+        ExtraHeaders::parse(
+            &pairs
+                .iter()
+                .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+                .collect(),
+        )
     };
     let headers = extra(&[
         ("X-Name", "{host}/{id} {sha256}"),
@@ -117,15 +152,27 @@ fn headers_are_filled_in_and_cannot_be_broken_out_of() {
         ("Content-Type", "application/octet-stream"),
     ])
     .unwrap();
-    let facts = ArchiveFacts { sha256: Digest([1; 32]), content_sha256: Digest([2; 32]), size_bytes: 1 };
+    let facts = ArchiveFacts {
+        sha256: Digest([1; 32]),
+        content_sha256: Digest([2; 32]),
+        size_bytes: 1,
+    };
     let id = EpisodeId::parse("Lauf grün").unwrap();
     let commit = Commit::parse(&"a".repeat(40)).unwrap();
     let host = HeaderValue::from_static("lab");
-    let mut filling = Filling { id: &id, facts: Some(&facts), commit: Some(&commit), host: &host };
+    let mut filling = Filling {
+        id: &id,
+        facts: Some(&facts),
+        commit: Some(&commit),
+        host: &host,
+    };
     let mut filled = HeaderMap::new();
     filled.insert("content-type", HeaderValue::from_static("application/zstd"));
     headers.fill(&filling, &mut filled).unwrap();
-    assert_eq!(filled["x-name"], format!("lab/Lauf%20gr%C3%BCn {}", "01".repeat(32)));
+    assert_eq!(
+        filled["x-name"],
+        format!("lab/Lauf%20gr%C3%BCn {}", "01".repeat(32))
+    );
     assert_eq!(filled["x-tar"], "02".repeat(32));
     assert_eq!(filled["x-commit"], format!("v={}", "a".repeat(40)));
     assert_eq!(filled["content-type"], "application/octet-stream");
@@ -153,14 +200,18 @@ fn headers_are_filled_in_and_cannot_be_broken_out_of() {
 }
 
 #[test]
-fn a_password_beyond_ascii_is_blotted_in_whatever_charset_it_was_encoded_and_however_it_is_written() {
+fn a_password_beyond_ascii_is_blotted_in_whatever_charset_it_was_encoded_and_however_it_is_written()
+{
     let address = Address::parse("http://h").unwrap();
     let password = "pässwörd-geheim1";
     let latin_1: Vec<_> = password.chars().map(|c| u8::try_from(c).unwrap()).collect();
     for encoded in [password.as_bytes(), &latin_1] {
         let behind = STANDARD_NO_PAD.encode([b"user:", encoded].concat());
         let header = ("Authorization".to_owned(), format!("Basic {behind}"));
-        let blot = address.blot(&ExtraHeaders::parse(&BTreeMap::from([header])).unwrap(), None);
+        let blot = address.blot(
+            &ExtraHeaders::parse(&BTreeMap::from([header])).unwrap(),
+            None,
+        );
         for written in [
             password.as_bytes(),
             &latin_1,
@@ -172,7 +223,12 @@ fn a_password_beyond_ascii_is_blotted_in_whatever_charset_it_was_encoded_and_how
         ] {
             let said = [b"no user:", written, b"."].concat();
             let blotted = String::from_utf8(blot.body(said)).unwrap();
-            assert_eq!(blotted, "no \u{2026}.", "{}", String::from_utf8_lossy(written));
+            assert_eq!(
+                blotted,
+                "no \u{2026}.",
+                "{}",
+                String::from_utf8_lossy(written)
+            );
         }
     }
 }

@@ -42,7 +42,10 @@ pub(crate) enum ConfigCommand {
 pub(crate) fn run(command: ConfigCommand) -> Result<Exit, Failure> {
     match command {
         ConfigCommand::Default => print!("{SAMPLE}"),
-        ConfigCommand::Check { source, destination } => {
+        ConfigCommand::Check {
+            source,
+            destination,
+        } => {
             // Secrets that others can read, a token in clear text: told while the files are read.
             logging::start("warn");
             let raw = destination::configuration(&source, &destination)?;
@@ -59,9 +62,20 @@ pub(crate) fn run(command: ConfigCommand) -> Result<Exit, Failure> {
                 println!("the configuration is right");
             }
         }
-        ConfigCommand::Show { source, destination } => {
+        ConfigCommand::Show {
+            source,
+            destination,
+        } => {
             let raw = destination::configuration(&source, &destination)?;
-            print!("{}", shown(&raw, source.file(destination::is_enough(&source, &destination)).as_deref())?);
+            print!(
+                "{}",
+                shown(
+                    &raw,
+                    source
+                        .file(destination::is_enough(&source, &destination))
+                        .as_deref()
+                )?
+            );
         }
     }
     Ok(Exit::Done)
@@ -70,7 +84,10 @@ pub(crate) fn run(command: ConfigCommand) -> Result<Exit, Failure> {
 fn shown(raw: &RawConfig, file: Option<&Path>) -> Result<String, Failure> {
     let mut raw = raw.clone();
     // As a command would take it that is started here.
-    raw.shipper.data_dir = raw.shipper.data_dir.map(|path| std::path::absolute(&path).unwrap_or(path));
+    raw.shipper.data_dir = raw
+        .shipper
+        .data_dir
+        .map(|path| std::path::absolute(&path).unwrap_or(path));
     let in_force = raw.in_force(false);
     let episodes = in_force.shipper.episodes_dir.as_deref();
     let mut in_force = raw.in_force(episodes.and_then(shared_between_hosts).is_some());
@@ -83,5 +100,7 @@ fn shown(raw: &RawConfig, file: Option<&Path>) -> Result<String, Failure> {
         None => "no file was read".to_owned(),
     };
     let toml = toml::to_string(&in_force).map_err(anyhow::Error::new)?;
-    Ok(format!("# {file}; with the command line laid over it, and defaults for what neither sets\n{toml}"))
+    Ok(format!(
+        "# {file}; with the command line laid over it, and defaults for what neither sets\n{toml}"
+    ))
 }

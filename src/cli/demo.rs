@@ -7,7 +7,8 @@
 //!    └────── Demo: one line a step, as it happens; then a summary out of what lies on the disk
 //! ```
 //!
-//! Nothing waits for time to pass: the recorder goes on when it is told that the episode before has arrived.
+//! Nothing waits for time to pass: the recorder goes on when it is told that the episode before has
+//! arrived.
 
 mod recorder;
 mod screen;
@@ -90,17 +91,22 @@ impl Place {
                 .prefix("sealift-demo-")
                 .tempdir()
                 .context("Failed to create a temporary folder")?;
-            return Ok(Self { root: temporary.path().to_owned(), temporary: Some(temporary) });
+            return Ok(Self {
+                root: temporary.path().to_owned(),
+                temporary: Some(temporary),
+            });
         };
         let root = std::path::absolute(named)
             .with_context(|| format!("Failed to find {}", named.display()))
             .map_err(Failure::Usage)?;
-        // What is sealed in there would be delivered to the demo's receiver: not with somebody's real episodes.
+        // What is sealed in there would be delivered to the demo's receiver: not with somebody's
+        // real episodes.
         let is_empty = match root.read_dir() {
             Ok(mut entries) => entries.next().is_none(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => true,
             Err(error) => {
-                let error = anyhow!(error).context(format!("Failed to look into {}", root.display()));
+                let error =
+                    anyhow!(error).context(format!("Failed to look into {}", root.display()));
                 return Err(Failure::Usage(error));
             }
         };
@@ -111,7 +117,10 @@ impl Place {
                 root.display()
             )));
         }
-        Ok(Self { root, temporary: None })
+        Ok(Self {
+            root,
+            temporary: None,
+        })
     }
 
     fn store(&self) -> PathBuf {
@@ -119,8 +128,12 @@ impl Place {
     }
 
     fn clean_up(self) -> anyhow::Result<()> {
-        let Some(temporary) = self.temporary else { return Ok(()) };
-        temporary.close().with_context(|| format!("Failed to remove {}", self.root.display()))
+        let Some(temporary) = self.temporary else {
+            return Ok(());
+        };
+        temporary
+            .close()
+            .with_context(|| format!("Failed to remove {}", self.root.display()))
     }
 }
 
@@ -141,7 +154,11 @@ async fn demonstrate(episodes: usize, place: &Place) -> anyhow::Result<()> {
     let mut options = super::ship::options(&config, false);
     options.observer = Some(observer);
     let (stop_daemon, daemon_stops) = mpsc::unbounded_channel::<()>();
-    let mut daemon = tokio::spawn(daemon::run(options, transport, daemon::Stop::new(daemon_stops)));
+    let mut daemon = tokio::spawn(daemon::run(
+        options,
+        transport,
+        daemon::Stop::new(daemon_stops),
+    ));
 
     let screen = Screen::new();
     screen.heading(&config.layout, &place.store(), &url)?;
@@ -220,13 +237,24 @@ impl Demo {
             .context("Failed to start the recorder")?;
         let recorder = Some((go, thread));
         let (sealed, shipped) = (HashMap::new(), Vec::new());
-        Ok(Self { screen, config, store, episodes, notices, recorded, recorder, sealed, shipped })
+        Ok(Self {
+            screen,
+            config,
+            store,
+            episodes,
+            notices,
+            recorded,
+            recorder,
+            sealed,
+            shipped,
+        })
     }
 
     /// Shows every step until the last episode is in `shipped/`.
     async fn follow(&mut self) -> anyhow::Result<Ended> {
         while self.shipped.len() < self.episodes {
-            // The recorder speaks before it acts: heard first, its word is always there before the daemon's.
+            // The recorder speaks before it acts: heard first, its word is always there before the
+            // daemon's.
             let next = async {
                 tokio::select! {
                     biased;
@@ -245,7 +273,11 @@ impl Demo {
                         NO_PROGRESS.as_secs(),
                         self.shipped.len(),
                         self.episodes,
-                        if waiting.is_empty() { "none".to_owned() } else { waiting.join(", ") }
+                        if waiting.is_empty() {
+                            "none".to_owned()
+                        } else {
+                            waiting.join(", ")
+                        }
                     ));
                 }
             }
@@ -255,9 +287,24 @@ impl Demo {
 
     fn heard(&mut self, recorded: Recorded) -> anyhow::Result<()> {
         match recorded {
-            Recorded::Opened { id, what } => Ok(self.screen.step(None, &id, Step::Recording, &what)?),
-            Recorded::Sealing { id, at, what, bytes } => {
-                self.sealed.insert(id, Sealed { at, what, bytes, delivered_after: Duration::ZERO });
+            Recorded::Opened { id, what } => {
+                Ok(self.screen.step(None, &id, Step::Recording, &what)?)
+            }
+            Recorded::Sealing {
+                id,
+                at,
+                what,
+                bytes,
+            } => {
+                self.sealed.insert(
+                    id,
+                    Sealed {
+                        at,
+                        what,
+                        bytes,
+                        delivered_after: Duration::ZERO,
+                    },
+                );
                 Ok(())
             }
             Recorded::Failed(error) => Err(error.context("The recorder failed")),
@@ -268,33 +315,47 @@ impl Demo {
         let now = monotonic_clock();
         match notice {
             Notice::Sealed(id, _) => {
-                let what = self.sealed.get(&id).map_or("left by an earlier demo", |sealed| &sealed.what);
-                self.screen.step(self.after(&id, now), &id, Step::Sealed, what)?;
+                let what = self
+                    .sealed
+                    .get(&id)
+                    .map_or("left by an earlier demo", |sealed| &sealed.what);
+                self.screen
+                    .step(self.after(&id, now), &id, Step::Sealed, what)?;
             }
             Notice::Packed(id, facts) => {
                 let what = match self.sealed.get(&id) {
                     Some(sealed) => screen::packed(sealed.bytes, facts.size_bytes),
                     None => screen::bytes(facts.size_bytes),
                 };
-                self.screen.step(self.after(&id, now), &id, Step::Packed, &what)?;
+                self.screen
+                    .step(self.after(&id, now), &id, Step::Packed, &what)?;
             }
             Notice::Delivered(id, facts, status) => {
                 let after = self.after(&id, now);
                 if let (Some(sealed), Some(after)) = (self.sealed.get_mut(&id), after) {
                     sealed.delivered_after = after;
                 }
-                let what = format!("{}, {}", screen::status(status), screen::bytes(facts.size_bytes));
+                let what = format!(
+                    "{}, {}",
+                    screen::status(status),
+                    screen::bytes(facts.size_bytes)
+                );
                 self.screen.step(after, &id, Step::Delivered, &what)?;
             }
             Notice::Retired(id, facts, _, path) => {
                 let folder = self.config.layout.shipped.parent().unwrap_or(Path::new(""));
-                let what = format!("now in {}", path.strip_prefix(folder).unwrap_or(&path).display());
-                self.screen.step(self.after(&id, now), &id, Step::Retired, &what)?;
+                let what = format!(
+                    "now in {}",
+                    path.strip_prefix(folder).unwrap_or(&path).display()
+                );
+                self.screen
+                    .step(self.after(&id, now), &id, Step::Retired, &what)?;
                 self.retired(id, facts, path)?;
             }
             // A fault that will pass is the daemon's to mend, and its log has said so on stderr.
             Notice::Retrying(id, refusal, _) | Notice::RefusedAlone(id, refusal, _) => {
-                self.screen.step(self.after(&id, now), &id, Step::Waits, &refusal.detail)?;
+                self.screen
+                    .step(self.after(&id, now), &id, Step::Waits, &refusal.detail)?;
             }
             Notice::StillChanging(id, why, _)
             | Notice::OpenFile(id, why, _)
@@ -303,7 +364,8 @@ impl Demo {
             | Notice::LeftBehind { id, what: why, .. }
             | Notice::Stuck(id, why, _)
             | Notice::PackedAgain(id, why) => {
-                self.screen.step(self.after(&id, now), &id, Step::Waits, &why)?;
+                self.screen
+                    .step(self.after(&id, now), &id, Step::Waits, &why)?;
             }
             Notice::Held(_)
             | Notice::StillHeld(..)
@@ -316,10 +378,17 @@ impl Demo {
             | Notice::Pace(_)
             | Notice::ClockDoubted(_) => {}
             Notice::Quarantined(id, reason, path) => {
-                return Err(anyhow!("{id} was quarantined: {}. It is in {}", reason.error, path.display()));
+                return Err(anyhow!(
+                    "{id} was quarantined: {}. It is in {}",
+                    reason.error,
+                    path.display()
+                ));
             }
             Notice::Conflict(id, refusal) => {
-                return Err(anyhow!("{id} is in conflict with what is stored: {}", refusal.detail));
+                return Err(anyhow!(
+                    "{id} is in conflict with what is stored: {}",
+                    refusal.detail
+                ));
             }
             Notice::DeliveredAndGone(id) | Notice::Vanished(id) => {
                 return Err(anyhow!("{id} was taken away by somebody else"));
@@ -330,13 +399,27 @@ impl Demo {
 
     /// How long after its marker; unknown for what an earlier demo left.
     fn after(&self, id: &EpisodeId, now: Instant) -> Option<Duration> {
-        self.sealed.get(id).map(|sealed| now.saturating_duration_since(sealed.at))
+        self.sealed
+            .get(id)
+            .map(|sealed| now.saturating_duration_since(sealed.at))
     }
 
     fn retired(&mut self, id: EpisodeId, facts: ArchiveFacts, path: PathBuf) -> anyhow::Result<()> {
-        let Some(sealed) = self.sealed.remove(&id) else { return Ok(()) };
-        let Sealed { bytes, delivered_after, .. } = sealed;
-        self.shipped.push(Shipped { id, path, facts, bytes, delivered_after });
+        let Some(sealed) = self.sealed.remove(&id) else {
+            return Ok(());
+        };
+        let Sealed {
+            bytes,
+            delivered_after,
+            ..
+        } = sealed;
+        self.shipped.push(Shipped {
+            id,
+            path,
+            facts,
+            bytes,
+            delivered_after,
+        });
         self.screen.gap()?;
         if let Some((go, _)) = &self.recorder {
             // It may have recorded its last: then nobody listens.
@@ -365,9 +448,13 @@ impl Demo {
 
     fn say_stopped(&self, place: &Place) -> io::Result<()> {
         let shipped = self.shipped.len();
-        self.screen.line(&format!("Stopped: {shipped} of {} episodes were shipped.", self.episodes))?;
+        self.screen.line(&format!(
+            "Stopped: {shipped} of {} episodes were shipped.",
+            self.episodes
+        ))?;
         if place.temporary.is_none() {
-            self.screen.line(&format!("Everything is in {}.", place.root.display()))?;
+            self.screen
+                .line(&format!("Everything is in {}.", place.root.display()))?;
         }
         Ok(())
     }
@@ -385,12 +472,18 @@ fn wrong(failure: Failure) -> anyhow::Error {
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let kind =
-        |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<io::Error>().map(io::Error::kind);
-    error.chain().any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
+    let kind = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().map(io::Error::kind)
+    };
+    error
+        .chain()
+        .any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the edge: what a person sees is timed here")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the edge: what a person sees is timed here"
+)]
 fn monotonic_clock() -> Instant {
     Instant::now()
 }

@@ -1,4 +1,5 @@
-//! The receiver, for the commands that talk to one: from the command line and the configuration to a client.
+//! The receiver, for the commands that talk to one: from the command line and the configuration to
+//! a client.
 
 use std::path::Path;
 
@@ -24,7 +25,10 @@ pub(super) struct Destination {
 }
 
 /// What is written, with the arguments laid over it.
-pub(super) fn configuration(source: &Source, destination: &Destination) -> Result<RawConfig, ConfigError> {
+pub(super) fn configuration(
+    source: &Source,
+    destination: &Destination,
+) -> Result<RawConfig, ConfigError> {
     let mut raw = source.read(is_enough(source, destination))?;
     destination.lay_over(&mut raw);
     Ok(raw)
@@ -40,7 +44,10 @@ impl Destination {
     pub(super) fn as_typed(&self) -> String {
         let given = self.receiver.as_ref();
         given.map_or_else(String::new, |url| {
-            format!(" --receiver {}", shell_word(Path::new(&address::shown(url))))
+            format!(
+                " --receiver {}",
+                shell_word(Path::new(&address::shown(url)))
+            )
         })
     }
 
@@ -57,6 +64,11 @@ pub(super) fn client(receiver: &ReceiverConfig) -> Result<Client, Failure> {
 }
 
 /// The receiver that is configured. Opens no connection.
-pub(super) fn endpoint(config: &ReceiverConfig, host_id: &str, client: Client) -> Result<Endpoint, Failure> {
-    Endpoint::new(&EndpointOptions::of(config, host_id), client).map_err(|error| Failure::Usage(error.into()))
+pub(super) fn endpoint(
+    config: &ReceiverConfig,
+    host_id: &str,
+    client: Client,
+) -> Result<Endpoint, Failure> {
+    Endpoint::new(&EndpointOptions::of(config, host_id), client)
+        .map_err(|error| Failure::Usage(error.into()))
 }

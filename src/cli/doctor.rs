@@ -61,8 +61,8 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     if args.json {
         println!("{}", report.to_json());
     } else {
-        let colour =
-            std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+        let colour = std::io::stdout().is_terminal()
+            && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
         print!("{}", told(&report, colour));
     }
     Ok(match report.status() {
@@ -74,17 +74,32 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
 
 /// The commands that are shown may be typed from anywhere.
 fn absolute(mut raw: RawConfig) -> RawConfig {
-    raw.shipper.data_dir = raw.shipper.data_dir.map(|path| std::path::absolute(&path).unwrap_or(path));
+    raw.shipper.data_dir = raw
+        .shipper
+        .data_dir
+        .map(|path| std::path::absolute(&path).unwrap_or(path));
     raw
 }
 
-/// What was given on this command line of the folders, so that another command means the same. sudo keeps no variable that names the
-/// file.
+/// What was given on this command line of the folders, so that another command means the same. sudo
+/// keeps no variable that names the file.
 fn options(source: &Source, file: Option<&Path>) -> String {
-    let file = source.config.as_deref().or(file.filter(|file| *file != Path::new(DEFAULT_FILE)));
-    let path = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).into_os_string();
-    let given = [("--config", file.map(path)), ("--data", source.data.as_deref().map(path))];
-    let given = given.into_iter().filter_map(|(option, value)| Some(as_typed(option, value?)));
+    let file = source
+        .config
+        .as_deref()
+        .or(file.filter(|file| *file != Path::new(DEFAULT_FILE)));
+    let path = |path: &Path| {
+        std::path::absolute(path)
+            .unwrap_or_else(|_| path.to_owned())
+            .into_os_string()
+    };
+    let given = [
+        ("--config", file.map(path)),
+        ("--data", source.data.as_deref().map(path)),
+    ];
+    let given = given
+        .into_iter()
+        .filter_map(|(option, value)| Some(as_typed(option, value?)));
     given.collect::<Vec<_>>().join(" ")
 }
 
@@ -95,7 +110,9 @@ fn as_typed(option: &str, value: OsString) -> String {
 /// A number and a unit.
 fn span(text: &str) -> Result<Duration, String> {
     let wrong = || "give a number and s, m, h or d, such as 10m".to_owned();
-    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let (number, unit) = text
+        .split_at_checked(text.len().saturating_sub(1))
+        .ok_or_else(wrong)?;
     let seconds = match unit {
         "s" => 1,
         "m" => 60,
@@ -104,8 +121,12 @@ fn span(text: &str) -> Result<Duration, String> {
         _ => return Err(wrong()),
     };
     let number: u64 = number.parse().map_err(|_| wrong())?;
-    let seconds = number.checked_mul(seconds).filter(|seconds| (1..=366 * 86_400).contains(seconds));
-    seconds.map(Duration::from_secs).ok_or_else(|| "give between one second and a year".to_owned())
+    let seconds = number
+        .checked_mul(seconds)
+        .filter(|seconds| (1..=366 * 86_400).contains(seconds));
+    seconds
+        .map(Duration::from_secs)
+        .ok_or_else(|| "give between one second and a year".to_owned())
 }
 
 /// A line a check, and below what is not green the command that mends it.
@@ -125,7 +146,13 @@ fn told(report: &Report, colour: bool) -> String {
             let _ = writeln!(text, "{:<27} $ {fix}", "");
         }
     }
-    let of = |status: Status| report.rows.iter().filter(|row| row.status == status).count();
+    let of = |status: Status| {
+        report
+            .rows
+            .iter()
+            .filter(|row| row.status == status)
+            .count()
+    };
     let _ = writeln!(
         text,
         "{}: {} green, {} yellow, {} red",
@@ -158,7 +185,11 @@ mod tests {
             ("99999999999999999999d", None),
             ("9é", None),
         ] {
-            assert_eq!(span(text).ok().map(|span| span.as_secs()), seconds, "{text}");
+            assert_eq!(
+                span(text).ok().map(|span| span.as_secs()),
+                seconds,
+                "{text}"
+            );
         }
     }
 }

@@ -44,7 +44,8 @@ pub(crate) struct FetchArgs {
     /// The folder to put it into, as DIR/ID; it must exist
     #[arg(long, value_name = "DIR", default_value = ".")]
     to: PathBuf,
-    /// Take it also where neither the receiver nor a receipt in shipped/ gives a digest to compare with
+    /// Take it also where neither the receiver nor a receipt in shipped/ gives a digest to compare
+    /// with
     #[arg(long)]
     unverified: bool,
     /// The most that it may unpack to, bytes
@@ -65,14 +66,28 @@ pub(crate) fn run(args: FetchArgs) -> Result<Exit, Failure> {
     args.destination.lay_over(&mut raw);
     let config = raw.receiver()?;
     logging::start("warn");
-    let receiver =
-        Receiver::new(destination::endpoint(&config, &raw.host_id()?, destination::client(&config)?)?);
+    let receiver = Receiver::new(destination::endpoint(
+        &config,
+        &raw.host_id()?,
+        destination::client(&config)?,
+    )?);
     let folder = fs::canonicalize(&args.to)
-        .and_then(|folder| if folder.is_dir() { Ok(folder) } else { Err(rustix::io::Errno::NOTDIR.into()) })
+        .and_then(|folder| {
+            if folder.is_dir() {
+                Ok(folder)
+            } else {
+                Err(rustix::io::Errno::NOTDIR.into())
+            }
+        })
         .with_context(|| format!("--to {}: must be a folder that exists", shown(&args.to)))
         .map_err(usage)?;
     let receipts = receipts(&raw, &id)?;
-    let options = Options { folder, max_bytes: args.max_bytes, unverified: args.unverified, receipts };
+    let options = Options {
+        folder,
+        max_bytes: args.max_bytes,
+        unverified: args.unverified,
+        receipts,
+    };
 
     let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
     let progress = Progress::default();
@@ -108,13 +123,19 @@ fn receipts(raw: &RawConfig, id: &EpisodeId) -> Result<Vec<ShippingReceipt>, Fai
     }
     let layout = raw.layout()?;
     let found = shipped::of(&layout.shipped, id).unwrap_or_else(|error| {
-        tracing::warn!("{} cannot be searched for a receipt: {error}", layout.shipped.display());
+        tracing::warn!(
+            "{} cannot be searched for a receipt: {error}",
+            layout.shipped.display()
+        );
         Vec::new()
     });
     let receipt = |shipped: shipped::Shipped| match shipped.receipt() {
         Ok(receipt) => receipt,
         Err(error) => {
-            tracing::warn!("{} cannot be searched for a receipt: {error}", shipped.path.display());
+            tracing::warn!(
+                "{} cannot be searched for a receipt: {error}",
+                shipped.path.display()
+            );
             None
         }
     };
@@ -149,14 +170,19 @@ fn agreement(verified: Verified) -> String {
         (verified.content, "its digest of the content"),
         (verified.receipt, "our own receipt"),
     ];
-    let with: Vec<_> = with.iter().filter(|(agrees, _)| *agrees).map(|(_, what)| *what).collect();
+    let with: Vec<_> = with
+        .iter()
+        .filter(|(agrees, _)| *agrees)
+        .map(|(_, what)| *what)
+        .collect();
     if with.is_empty() {
         return "NOT VERIFIED: there was nothing to compare it with".to_owned();
     }
     format!("it agrees with {}", with.join(", "))
 }
 
-/// Progress on stderr: a bar where that is a terminal, lines where it is not. There are no colours in it.
+/// Progress on stderr: a bar where that is a terminal, lines where it is not. There are no colours
+/// in it.
 #[derive(Clone)]
 struct Screen {
     bar: ProgressBar,
@@ -166,7 +192,10 @@ struct Screen {
 impl Screen {
     fn new(id: &EpisodeId) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        Self { bar, id: id.clone() }
+        Self {
+            bar,
+            id: id.clone(),
+        }
     }
 
     fn tell(&self, told: Told) {
@@ -176,21 +205,39 @@ impl Screen {
                 self.begin("arriving", size_bytes, 0);
                 self.say(&format!("fetching {}{size}", self.id));
             }
-            Told::GoesOn { have_bytes, size_bytes } => {
+            Told::GoesOn {
+                have_bytes,
+                size_bytes,
+            } => {
                 let of = size_bytes.map_or_else(String::new, |bytes| format!(" of {bytes}"));
                 self.begin("arriving", size_bytes, have_bytes);
-                self.say(&format!("fetching {}: {have_bytes}{of} bytes are here already", self.id));
+                self.say(&format!(
+                    "fetching {}: {have_bytes}{of} bytes are here already",
+                    self.id
+                ));
             }
             Told::Anew { why } => {
-                self.say(&format!("{}: it begins again: {}", self.id, printable(&why)));
+                self.say(&format!(
+                    "{}: it begins again: {}",
+                    self.id,
+                    printable(&why)
+                ));
                 self.bar.set_position(0);
             }
             Told::Broke { why, pause } if pause.is_zero() => {
-                self.say(&format!("{}: it broke off and goes on: {}", self.id, printable(&why)));
+                self.say(&format!(
+                    "{}: it broke off and goes on: {}",
+                    self.id,
+                    printable(&why)
+                ));
             }
             Told::Broke { why, pause } => {
                 let seconds = pause.as_secs();
-                self.say(&format!("{}: {}; tried again in {seconds} s", self.id, printable(&why)));
+                self.say(&format!(
+                    "{}: {}; tried again in {seconds} s",
+                    self.id,
+                    printable(&why)
+                ));
             }
             Told::Arrived { have_bytes } => self.bar.set_position(have_bytes),
             Told::Unpacks { size_bytes } => self.begin("unpacking", Some(size_bytes), 0),
@@ -219,7 +266,10 @@ impl Screen {
         self.bar.reset_eta();
     }
 
-    #[expect(clippy::print_stderr, reason = "how a command goes is told beside its result")]
+    #[expect(
+        clippy::print_stderr,
+        reason = "how a command goes is told beside its result"
+    )]
     fn say(&self, line: &str) {
         if self.bar.is_hidden() {
             eprintln!("{line}");

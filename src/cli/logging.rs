@@ -1,4 +1,5 @@
-//! Logs go to stderr, or to the journal with fields where stderr is the journal's already; results go to stdout.
+//! Logs go to stderr, or to the journal with fields where stderr is the journal's already; results
+//! go to stdout.
 //!
 //! ```text
 //!  a command   whoever logs ──▶ filter ──▶ sink: journal or stderr
@@ -36,14 +37,17 @@ pub(crate) use self::apart::{Flushed, last_words, standing};
 /// What writes a line, and may wait over it.
 type Sink = Box<dyn Subscriber + Send + Sync>;
 
-/// Sets up logging. `RUST_LOG` chooses what is shown; `NO_COLOR` and non-terminals are honoured. Whatever a path, a name
-/// or an answer brings into a message, it can neither begin a line nor command the terminal; nor can a field's value pass for
-/// another field.
+/// Sets up logging. `RUST_LOG` chooses what is shown; `NO_COLOR` and non-terminals are honoured.
+/// Whatever a path, a name or an answer brings into a message, it can neither begin a line nor
+/// command the terminal; nor can a field's value pass for another field.
 ///
-/// Under systemd each line is an entry of the journal whose fields are named as they stand in the code (`EPISODE`, `VERDICT`, ...).
+/// Under systemd each line is an entry of the journal whose fields are named as they stand in the
+/// code (`EPISODE`, `VERDICT`, ...).
 pub(crate) fn start(default: &str) {
     // A second logger in one process would be a slip of ours, and no reason not to ship.
-    let _ = sink(stderr_is_the_journal()).with(filter(default)).try_init();
+    let _ = sink(stderr_is_the_journal())
+        .with(filter(default))
+        .try_init();
 }
 
 /// The same for a service, which waits for nobody who takes its lines. To be held until its end.
@@ -52,7 +56,9 @@ pub(crate) fn start_service(default: &str) -> Option<Flushed> {
     let started = apart::start(filter(default), to_journal, move || sink(to_journal));
     if let Err(error) = &started {
         start(default);
-        tracing::warn!("No thread for the log ({error}): should it not be taken, everything waits for it.");
+        tracing::warn!(
+            "No thread for the log ({error}): should it not be taken, everything waits for it."
+        );
     }
     started.ok()
 }
@@ -71,7 +77,8 @@ fn sink(to_journal: bool) -> Sink {
 
 /// Lines of text, in colours where stderr is a terminal.
 fn lines<W: Write + 'static>(writer: impl Fn() -> W + Send + Sync + 'static) -> Sink {
-    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    let colour =
+        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         .with_ansi(colour)
@@ -131,8 +138,8 @@ impl Write for AboveTheBar {
     }
 }
 
-/// A field's value so that nothing in it can be taken for another field: in quotes, but where it is plain. A text that is logged as
-/// such stands in quotes already.
+/// A field's value so that nothing in it can be taken for another field: in quotes, but where it is
+/// plain. A text that is logged as such stands in quotes already.
 fn one_word(value: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._~:/%+@,-".contains(c);
     if !value.is_empty() && value.chars().all(plain) || is_quoted(value) {
@@ -143,7 +150,12 @@ fn one_word(value: &str) -> String {
 
 /// Whether this is one text in quotes, with nothing behind it.
 fn is_quoted(value: &str) -> bool {
-    let Some(inner) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return false };
+    let Some(inner) = value
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+    else {
+        return false;
+    };
     let mut escaped = false;
     for c in inner.chars() {
         if c == '"' && !escaped {
@@ -164,19 +176,27 @@ fn journal() -> Option<tracing_journald::Layer> {
     };
     let journal = tracing_journald::layer().ok()?;
     // The crate's own prefix would make F_EPISODE of EPISODE.
-    Some(journal.with_field_prefix(None).with_priority_mappings(priorities))
+    Some(
+        journal
+            .with_field_prefix(None)
+            .with_priority_mappings(priorities),
+    )
 }
 
-/// `JOURNAL_STREAM` names the device and inode of what systemd connected (systemd.exec(5)); it is inherited by whoever is started
-/// from there, with a stderr of its own perhaps.
+/// `JOURNAL_STREAM` names the device and inode of what systemd connected (systemd.exec(5)); it is
+/// inherited by whoever is started from there, with a stderr of its own perhaps.
 fn stderr_is_the_journal() -> bool {
     let stream = std::env::var_os("JOURNAL_STREAM");
-    let Some((device, inode)) =
-        stream.as_deref().and_then(OsStr::to_str).and_then(|text| text.split_once(':'))
+    let Some((device, inode)) = stream
+        .as_deref()
+        .and_then(OsStr::to_str)
+        .and_then(|text| text.split_once(':'))
     else {
         return false;
     };
-    let Ok(stderr) = rustix::fs::fstat(std::io::stderr()) else { return false };
+    let Ok(stderr) = rustix::fs::fstat(std::io::stderr()) else {
+        return false;
+    };
     device.parse() == Ok(stderr.st_dev) && inode.parse() == Ok(stderr.st_ino)
 }
 
@@ -186,9 +206,16 @@ mod tests {
 
     #[test]
     fn a_value_is_one_word_or_stands_in_quotes() {
-        for plain in
-            ["run-1", "127.0.0.1:1", "[::1]:80", "/v1/episodes/a%20host=lab", "", "a b", "a=b", "a\nb"]
-        {
+        for plain in [
+            "run-1",
+            "127.0.0.1:1",
+            "[::1]:80",
+            "/v1/episodes/a%20host=lab",
+            "",
+            "a b",
+            "a=b",
+            "a\nb",
+        ] {
             let plain_enough = matches!(plain, "run-1" | "127.0.0.1:1");
             let shown = one_word(plain);
             assert_eq!(shown == plain, plain_enough, "{shown}");

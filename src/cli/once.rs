@@ -21,14 +21,17 @@ pub(super) async fn show(desk: Desk) {
         return;
     }
     // The template is ours and fits; a bar without it would be a bar all the same.
-    if let Ok(style) = ProgressStyle::with_template("[{bar:30}] {pos} of {len} episodes{wide_msg}") {
+    if let Ok(style) = ProgressStyle::with_template("[{bar:30}] {pos} of {len} episodes{wide_msg}")
+    {
         bar.set_style(style.progress_chars("=> "));
     }
     logging::write_above(&bar);
     let mut ticks = tokio::time::interval(REDRAW_EVERY);
     loop {
         ticks.tick().await;
-        let Some(snapshot) = desk.look().await else { continue };
+        let Some(snapshot) = desk.look().await else {
+            continue;
+        };
         let (done, all) = done(&snapshot);
         bar.set_length(all);
         bar.set_position(done);
@@ -39,7 +42,8 @@ pub(super) async fn show(desk: Desk) {
 /// How many of those that were found sealed are through with this pass, and how many were found.
 fn done(snapshot: &Snapshot) -> (u64, u64) {
     let counts = &snapshot.counts;
-    let on_their_way = counts.sealed + counts.packing + counts.ready + counts.uploading + counts.moving;
+    let on_their_way =
+        counts.sealed + counts.packing + counts.ready + counts.uploading + counts.moving;
     let all = snapshot.totals.sealed.max(on_their_way);
     (all - on_their_way, all)
 }
@@ -49,17 +53,31 @@ fn at_work(snapshot: &Snapshot) -> String {
     let upload = |episode: &&Episode| episode.state == EpisodeState::Uploading;
     let uploads: Vec<_> = snapshot.episodes.iter().filter(upload).collect();
     let Some(first) = uploads.first() else {
-        let packing = snapshot.episodes.iter().find(|episode| episode.state == EpisodeState::Packing);
-        return packing.map_or_else(String::new, |episode| format!(", packing {}", printable(&episode.id)));
+        let packing = snapshot
+            .episodes
+            .iter()
+            .find(|episode| episode.state == EpisodeState::Packing);
+        return packing.map_or_else(String::new, |episode| {
+            format!(", packing {}", printable(&episode.id))
+        });
     };
-    let rate: u64 = uploads.iter().filter_map(|episode| episode.bytes_per_s).sum();
+    let rate: u64 = uploads
+        .iter()
+        .filter_map(|episode| episode.bytes_per_s)
+        .sum();
     let sent = u128::from(first.sent_bytes.unwrap_or(0)) * 100;
-    let percent = sent.checked_div(u128::from(first.size_bytes.unwrap_or(0))).unwrap_or(0);
+    let percent = sent
+        .checked_div(u128::from(first.size_bytes.unwrap_or(0)))
+        .unwrap_or(0);
     let more = match uploads.len() {
         1 => String::new(),
         several => format!(" and {} more", several - 1),
     };
-    format!(", uploading {} {percent} %{more}, {}/s", printable(&first.id), DecimalBytes(rate))
+    format!(
+        ", uploading {} {percent} %{more}, {}/s",
+        printable(&first.id),
+        DecimalBytes(rate)
+    )
 }
 
 #[cfg(test)]
@@ -71,9 +89,17 @@ mod tests {
     #[test]
     fn what_is_through_and_what_is_at_work_is_counted() {
         let mut snapshot = Snapshot::begin(1, "lab-07", WallTime::from_unix_seconds(0));
-        assert_eq!((done(&snapshot), at_work(&snapshot)), ((0, 0), String::new()));
+        assert_eq!(
+            (done(&snapshot), at_work(&snapshot)),
+            ((0, 0), String::new())
+        );
         snapshot.totals.sealed = 5;
-        snapshot.counts = Counts { uploading: 1, ready: 1, waiting: 1, ..Counts::default() };
+        snapshot.counts = Counts {
+            uploading: 1,
+            ready: 1,
+            waiting: 1,
+            ..Counts::default()
+        };
         let episode = |state| Episode {
             id: "run-1".to_owned(),
             state,
@@ -85,9 +111,15 @@ mod tests {
             bytes_per_s: Some(1_500_000),
             left_s: None,
         };
-        snapshot.episodes = vec![episode(EpisodeState::Uploading), episode(EpisodeState::Uploading)];
+        snapshot.episodes = vec![
+            episode(EpisodeState::Uploading),
+            episode(EpisodeState::Uploading),
+        ];
         assert_eq!(done(&snapshot), (3, 5));
-        assert_eq!(at_work(&snapshot), ", uploading run-1 42 % and 1 more, 3.00 MB/s");
+        assert_eq!(
+            at_work(&snapshot),
+            ", uploading run-1 42 % and 1 more, 3.00 MB/s"
+        );
         snapshot.episodes = vec![episode(EpisodeState::Packing)];
         assert_eq!(at_work(&snapshot), ", packing run-1");
     }

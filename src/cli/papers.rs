@@ -1,4 +1,5 @@
-//! `sealift completions` and `sealift man`: for whoever packs or installs it, made from the commands as they are defined.
+//! `sealift completions` and `sealift man`: for whoever packs or installs it, made from the
+//! commands as they are defined.
 
 use std::{io, path::PathBuf};
 

@@ -17,15 +17,17 @@ use super::{
     ship::stop_signal,
 };
 
-/// Threads that wait for the disk. More of them make no disk faster, and each takes its stack; a piece of an upload that has
-/// to wait for one holds back its sender, which is as it should be.
+/// Threads that wait for the disk. More of them make no disk faster, and each takes its stack; a
+/// piece of an upload that has to wait for one holds back its sender, which is as it should be.
 const DISK_THREADS: usize = 48;
 
-/// What waits for the disk when everything else has ended has this long: what is being published may still be.
+/// What waits for the disk when everything else has ended has this long: what is being published
+/// may still be.
 const DISK_GRACE: Duration = Duration::from_secs(5);
 /// Descriptors of a connection: its socket, and the file that is written or read.
 const DESCRIPTORS_EACH: u64 = 2;
-/// Descriptors beside those of connections: the listener, the runtime, folders, certificates that are read.
+/// Descriptors beside those of connections: the listener, the runtime, folders, certificates that
+/// are read.
 const DESCRIPTORS_BESIDE: u64 = 64;
 
 #[derive(Debug, Args)]
@@ -42,19 +44,24 @@ token or commit file that cannot be used.")]
 pub(crate) struct ReceiveArgs {
     #[command(flatten)]
     source: super::Source,
-    /// Where to listen, address and port; port 0 takes a free one (receive.listen) [default: 127.0.0.1:8490]
+    /// Where to listen, address and port; port 0 takes a free one (receive.listen) [default:
+    /// 127.0.0.1:8490]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// The folder to store into; created where it is missing (receive.store) [default: /var/lib/sealift-receiver]
+    /// The folder to store into; created where it is missing (receive.store) [default:
+    /// /var/lib/sealift-receiver]
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
-    /// Listen beyond loopback though nobody is asked who they are, or the wire can be read (receive.anyone_may_store)
+    /// Listen beyond loopback though nobody is asked who they are, or the wire can be read
+    /// (receive.anyone_may_store)
     #[arg(long)]
     anyone_may_store: bool,
 }
 
 pub(crate) fn run(args: ReceiveArgs) -> Result<Exit, Failure> {
-    let mut raw = args.source.read(args.listen.is_some() && args.store.is_some())?;
+    let mut raw = args
+        .source
+        .read(args.listen.is_some() && args.store.is_some())?;
     raw.receive.listen = args.listen.or(raw.receive.listen);
     raw.receive.store = args.store.or(raw.receive.store);
     if args.anyone_may_store {
@@ -90,16 +97,20 @@ pub(crate) fn run(args: ReceiveArgs) -> Result<Exit, Failure> {
     ended
 }
 
-/// Dropped, a runtime waits for ever for threads that a disk holds up; a service that was told to stop is to end.
+/// Dropped, a runtime waits for ever for threads that a disk holds up; a service that was told to
+/// stop is to end.
 fn end(runtime: Runtime, grace: Duration) {
     runtime.shutdown_timeout(grace);
 }
 
-/// As many descriptors as this process may have (getrlimit(2)): the usual soft limit, 1024, is there for select(2), which nobody
-/// calls here.
+/// As many descriptors as this process may have (getrlimit(2)): the usual soft limit, 1024, is
+/// there for select(2), which nobody calls here.
 fn raise_descriptors(connections: u64) {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, ..limit };
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
     let have = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
@@ -112,10 +123,14 @@ fn raise_descriptors(connections: u64) {
     }
 }
 
-/// How many descriptors are needed and how many there are, where those are too few. `None` for `have`: no limit.
+/// How many descriptors are needed and how many there are, where those are too few. `None` for
+/// `have`: no limit.
 fn lacking(connections: u64, have: Option<u64>) -> Option<(u64, u64)> {
-    let needed = connections.saturating_mul(DESCRIPTORS_EACH).saturating_add(DESCRIPTORS_BESIDE);
-    have.filter(|have| *have < needed).map(|have| (needed, have))
+    let needed = connections
+        .saturating_mul(DESCRIPTORS_EACH)
+        .saturating_add(DESCRIPTORS_BESIDE);
+    have.filter(|have| *have < needed)
+        .map(|have| (needed, have))
 }
 
 #[cfg(test)]

@@ -35,7 +35,11 @@ pub(crate) struct RequeueArgs {
     #[command(flatten)]
     destination: Destination,
     /// The episodes
-    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(
+        value_name = "ID",
+        required_unless_present = "all",
+        conflicts_with = "all"
+    )]
     ids: Vec<String>,
     /// Everything that is there
     #[arg(long)]
@@ -163,12 +167,25 @@ fn sentence(row: &Row) -> String {
     });
     match (&row.end, row.from) {
         (End::Back(path), Some(Place::Conflict)) => {
-            format!("requeued  {}  {from}: it is packed and sent again, in {}", row.episode_id, shown(path))
+            format!(
+                "requeued  {}  {from}: it is packed and sent again, in {}",
+                row.episode_id,
+                shown(path)
+            )
         }
-        (End::Back(path), _) => format!("requeued  {}  {from}, now in {}", row.episode_id, shown(path)),
-        (End::Would(path), _) => format!("would     {}  {from}, to {}", row.episode_id, shown(path)),
+        (End::Back(path), _) => format!(
+            "requeued  {}  {from}, now in {}",
+            row.episode_id,
+            shown(path)
+        ),
+        (End::Would(path), _) => {
+            format!("would     {}  {from}, to {}", row.episode_id, shown(path))
+        }
         (End::Left(why), _) => {
-            let folder = row.folder.as_deref().map_or_else(String::new, |path| format!("{}: ", shown(path)));
+            let folder = row
+                .folder
+                .as_deref()
+                .map_or_else(String::new, |path| format!("{}: ", shown(path)));
             format!("left      {}  {folder}{}", row.episode_id, printable(why))
         }
     }

@@ -15,7 +15,8 @@ use super::exit::{Exit, Failure};
 
 #[derive(Debug, Args)]
 pub(crate) struct SealArgs {
-    /// The episode's directory. A file in it that is still open for writing is waited for for a second; then nothing is sealed
+    /// The episode's directory. A file in it that is still open for writing is waited for for a
+    /// second; then nothing is sealed
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 }
@@ -25,7 +26,12 @@ pub(crate) fn run(args: &SealArgs) -> Result<Exit, Failure> {
     let sealed = manifest::seal(&args.directory, &Progress::default())
         .with_context(|| format!("Failed to seal {}", args.directory.display()))?;
     let files = if sealed.files == 1 { "file" } else { "files" };
-    println!("sealed {}: {} {files}, {} bytes", shown(&args.directory), sealed.files, sealed.bytes);
+    println!(
+        "sealed {}: {} {files}, {} bytes",
+        shown(&args.directory),
+        sealed.files,
+        sealed.bytes
+    );
     if sealed.untold > 0 {
         let files = if sealed.untold == 1 {
             "1 file belongs".to_owned()
@@ -40,7 +46,10 @@ pub(crate) fn run(args: &SealArgs) -> Result<Exit, Failure> {
         println!("  it {}", unseen_writers(kind));
     }
     for (what, path) in &sealed.left_out {
-        println!("  not in it, since it will not be in the archive either: {}, a {what}", shown(path));
+        println!(
+            "  not in it, since it will not be in the archive either: {}, a {what}",
+            shown(path)
+        );
     }
     Ok(Exit::Done)
 }

@@ -61,13 +61,15 @@ pub(crate) struct ShipArgs {
 #[expect(clippy::print_stdout, reason = "a command's result")]
 pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
-    // Before anything is read, which may take its time: a reload that is asked for meanwhile is no reason to end.
+    // Before anything is read, which may take its time: a reload that is asked for meanwhile is no
+    // reason to end.
     let hangup = {
         let _entered = runtime.enter();
         signal(SignalKind::hangup()).context("Failed to listen for SIGHUP")?
     };
     let config = destination::configuration(&args.source, &args.destination)?.ship()?;
-    // Before certificates and tokens are read: what is wrong with them, and no reason not to ship, is logged.
+    // Before certificates and tokens are read: what is wrong with them, and no reason not to ship,
+    // is logged.
     let _log = if args.once {
         logging::start("info");
         None
@@ -104,16 +106,25 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
         }
         tally
     });
-    // A worker that hangs in a system call (a dead NFS server) must not keep a process that was told to stop.
+    // A worker that hangs in a system call (a dead NFS server) must not keep a process that was
+    // told to stop.
     runtime.shutdown_background();
     let tally = tally?;
     let left = tally.transient_failures + tally.conflicts + tally.fatal + tally.held;
     if args.json {
-        println!("{}", serde_json::to_string(&tally).map_err(anyhow::Error::new)?);
+        println!(
+            "{}",
+            serde_json::to_string(&tally).map_err(anyhow::Error::new)?
+        );
     } else if args.once {
         println!(
             "{} sealed, {} shipped, {} to be tried again, {} in conflict, {} quarantined, {} held",
-            tally.scanned, tally.shipped, tally.transient_failures, tally.conflicts, tally.fatal, tally.held
+            tally.scanned,
+            tally.shipped,
+            tally.transient_failures,
+            tally.conflicts,
+            tally.fatal,
+            tally.held
         );
         if tally.last_copies > 0 {
             println!(
@@ -124,7 +135,11 @@ pub(crate) fn run(args: ShipArgs) -> Result<Exit, Failure> {
         }
     }
     // A daemon that was told to stop leaves what waits for the next start.
-    Ok(if left == 0 || !args.once { Exit::Done } else { Exit::Wrong })
+    Ok(if left == 0 || !args.once {
+        Exit::Done
+    } else {
+        Exit::Wrong
+    })
 }
 
 /// The way to the receiver. Reads certificates and token; opens no connection.
@@ -132,10 +147,15 @@ pub(super) fn transport(receiver: &ReceiverConfig, host_id: &str) -> Result<Tran
     let client = destination::client(receiver)?;
     let transport = Transport::new(destination::endpoint(receiver, host_id, client)?);
     let asks = !(receiver.require_receipt || receiver.believe_bare_200);
-    Ok(if asks { transport } else { transport.not_asking_of_bare_200() })
+    Ok(if asks {
+        transport
+    } else {
+        transport.not_asking_of_bare_200()
+    })
 }
 
-/// The daemon's narrow options, out of the configuration. Nobody is notified, and nothing is read again.
+/// The daemon's narrow options, out of the configuration. Nobody is notified, and nothing is read
+/// again.
 pub(super) fn options(config: &ShipConfig, once: bool) -> Options {
     Options {
         layout: config.layout.clone(),
@@ -157,12 +177,16 @@ pub(super) fn options(config: &ShipConfig, once: bool) -> Options {
         host_id: config.host_id.clone(),
         desk: None,
         log: Log::default,
-        metrics: Metrics { listen: config.metrics_listen, textfile: config.metrics_textfile.clone() },
+        metrics: Metrics {
+            listen: config.metrics_listen,
+            textfile: config.metrics_textfile.clone(),
+        },
         observer: None,
     }
 }
 
-/// Everything again, with the arguments laid over it as at the start. `running` is what cannot change until a restart.
+/// Everything again, with the arguments laid over it as at the start. `running` is what cannot
+/// change until a restart.
 fn reload(source: Source, destination: Destination, running: ShipConfig) -> Reload {
     Reload::new(move || {
         let read = || -> Result<Reloaded, Failure> {
@@ -184,7 +208,11 @@ fn reload(source: Source, destination: Destination, running: ShipConfig) -> Relo
 
 fn packing(config: &ShipConfig) -> pack::Options {
     let workers = NonZeroU32::try_from(config.pack_workers).unwrap_or(NonZeroU32::MIN);
-    pack::Options { level: config.level, workers, open_files: pack::OpenFiles::default() }
+    pack::Options {
+        level: config.level,
+        workers,
+        open_files: pack::OpenFiles::default(),
+    }
 }
 
 fn settings(config: &ShipConfig, once: bool) -> Settings {
@@ -211,23 +239,36 @@ fn uploads(receiver: &ReceiverConfig) -> Uploads {
     let windows = receiver.upload_window.iter().map(|window| Window {
         from: LocalTime::from_seconds(window.from_s),
         to: LocalTime::from_seconds(window.to_s),
-        limit: window.limit.map(|limit| limit.map_or(Limit::None, Limit::BytesPerS)),
+        limit: window
+            .limit
+            .map(|limit| limit.map_or(Limit::None, Limit::BytesPerS)),
     });
-    Uploads { limit: receiver.bandwidth_limit, windows: windows.collect() }
+    Uploads {
+        limit: receiver.bandwidth_limit,
+        windows: windows.collect(),
+    }
 }
 
 fn free_bytes(config: &ShipConfig) -> FreeBytes {
-    FreeBytes { outbox: config.min_free_bytes, shipped: config.shipped_free_bytes }
+    FreeBytes {
+        outbox: config.min_free_bytes,
+        shipped: config.shipped_free_bytes,
+    }
 }
 
 fn keep_days(config: &ShipConfig) -> KeepDays {
-    KeepDays { quarantine: config.quarantine_keep_days, shipped: config.shipped_keep_days }
+    KeepDays {
+        quarantine: config.quarantine_keep_days,
+        shipped: config.shipped_keep_days,
+    }
 }
 
 fn allowances(config: &ShipConfig) -> Allowances {
     let longest_wait = config.receiver.longest_wait();
     // So that a test of a hung disk need not wait for two minutes. Not in a release build.
-    let shorter = std::env::var("SEALIFT_DEBUG_DISK_ALLOWANCE_MS").ok().filter(|_| cfg!(debug_assertions));
+    let shorter = std::env::var("SEALIFT_DEBUG_DISK_ALLOWANCE_MS")
+        .ok()
+        .filter(|_| cfg!(debug_assertions));
     match shorter.and_then(|ms| ms.parse().ok()) {
         Some(ms) => Allowances::with_disk(Duration::from_millis(ms), longest_wait),
         None => Allowances::new(longest_wait),
@@ -268,7 +309,8 @@ pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Hosts that restart together must not draw the same waits. The hasher's keys are random by process.
+/// Hosts that restart together must not draw the same waits. The hasher's keys are random by
+/// process.
 fn seed() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(std::process::id())

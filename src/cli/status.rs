@@ -57,7 +57,9 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Exit, Failure> {
         unit: raw.doctor()?.unit,
         options: args.source.as_typed().trim_start().to_owned(),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.context("Failed to start the async runtime")?;
     if args.watch {
         let watched = runtime.block_on(watch(&question));
@@ -68,19 +70,30 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Exit, Failure> {
     // A look that hangs on a dead mount is not waited for.
     runtime.shutdown_background();
     if args.json {
-        println!("{}", serde_json::to_string(&status).map_err(anyhow::Error::new)?);
+        println!(
+            "{}",
+            serde_json::to_string(&status).map_err(anyhow::Error::new)?
+        );
     } else {
         // Whoever reads has gone: head(1), perhaps.
         let _ = io::stdout().write_all(page(&status, has_colours()).as_bytes());
     }
-    Ok(if status.problems.is_empty() { Exit::Done } else { Exit::Wrong })
+    Ok(if status.problems.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Wrong
+    })
 }
 
 async fn watch(question: &Question) -> anyhow::Result<()> {
     let stop = stop_signal()?;
     tokio::pin!(stop);
     let (is_terminal, colours) = (io::stdout().is_terminal(), has_colours());
-    let mut ticks = interval(if is_terminal { REDRAW_EVERY } else { REPEAT_EVERY });
+    let mut ticks = interval(if is_terminal {
+        REDRAW_EVERY
+    } else {
+        REPEAT_EVERY
+    });
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut out = io::stdout();
     let mut last = String::new();
@@ -99,14 +112,24 @@ async fn watch(question: &Question) -> anyhow::Result<()> {
             status = next => status,
         };
         last = page(&status, colours);
-        let shown = if is_terminal { frame(&last) } else { format!("{last}\n") };
+        let shown = if is_terminal {
+            frame(&last)
+        } else {
+            format!("{last}\n")
+        };
         // Nobody reads any more.
-        if out.write_all(shown.as_bytes()).and_then(|()| out.flush()).is_err() {
+        if out
+            .write_all(shown.as_bytes())
+            .and_then(|()| out.flush())
+            .is_err()
+        {
             break;
         }
     }
     if is_terminal {
-        let _ = out.write_all(END.as_bytes()).and_then(|()| out.write_all(last.as_bytes()));
+        let _ = out
+            .write_all(END.as_bytes())
+            .and_then(|()| out.write_all(last.as_bytes()));
     }
     Ok(())
 }
@@ -115,7 +138,10 @@ async fn watch(question: &Question) -> anyhow::Result<()> {
 fn frame(page: &str) -> String {
     let rows = rustix::termios::tcgetwinsize(io::stdout()).map_or(ROWS, |size| size.ws_row.into());
     let lines: Vec<_> = page.lines().take(rows.max(2)).collect();
-    format!("{HOME}{}{REST_OF_LINE}{REST_OF_SCREEN}", lines.join(&format!("{REST_OF_LINE}\r\n")))
+    format!(
+        "{HOME}{}{REST_OF_LINE}{REST_OF_SCREEN}",
+        lines.join(&format!("{REST_OF_LINE}\r\n"))
+    )
 }
 
 fn page(status: &Status, colours: bool) -> String {

@@ -41,7 +41,11 @@ pub(crate) struct TraceArgs {
     json: bool,
 }
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's result, and why there is none")]
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command's result, and why there is none"
+)]
 pub(crate) fn run(args: &TraceArgs) -> Result<Exit, Failure> {
     let id = EpisodeId::parse(&args.id)
         .with_context(|| format!("{:?} is no episode's id", printable(&args.id)))
@@ -61,7 +65,10 @@ pub(crate) fn run(args: &TraceArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     if !args.json {
-        eprintln!("{}", unknown(&layout, &id, &traced, &args.source.as_typed()));
+        eprintln!(
+            "{}",
+            unknown(&layout, &id, &traced, &args.source.as_typed())
+        );
     }
     Ok(Exit::Wrong)
 }
@@ -69,7 +76,10 @@ pub(crate) fn run(args: &TraceArgs) -> Result<Exit, Failure> {
 fn unknown(layout: &Layout, id: &EpisodeId, traced: &Trace, typed: &str) -> String {
     let what_to_type = match &traced.nearest {
         Some(near) => {
-            format!("Was it this one? sealift trace {}{typed}", shell_word(Path::new(near.as_str())))
+            format!(
+                "Was it this one? sealift trace {}{typed}",
+                shell_word(Path::new(near.as_str()))
+            )
         }
         None => format!(
             "To see what is there: ls {} {} {}",
@@ -78,8 +88,11 @@ fn unknown(layout: &Layout, id: &EpisodeId, traced: &Trace, typed: &str) -> Stri
             shell_word(&layout.quarantine)
         ),
     };
-    let unread: String =
-        traced.unread.iter().map(|what| format!("\nnot read: {}", printable(what))).collect();
+    let unread: String = traced
+        .unread
+        .iter()
+        .map(|what| format!("\nnot read: {}", printable(what)))
+        .collect();
     let looked = if traced.is_all {
         "none of the four folders has anything of it"
     } else {
@@ -98,11 +111,17 @@ fn told(id: &EpisodeId, traced: &Trace) -> String {
         let _ = writeln!(text, "{id}  now {}", standing(now));
     }
     for step in &traced.steps {
-        let after = step.after_ms.map_or_else(String::new, |ms| format!("+{ms} ms"));
+        let after = step
+            .after_ms
+            .map_or_else(String::new, |ms| format!("+{ms} ms"));
         let detail = printable(step.detail.trim_end());
         let cut: String = detail.chars().take(MAX_SHOWN).collect();
         let more = if cut.len() < detail.len() { " ..." } else { "" };
-        let line = format!("  {:<24} {after:>12}  {:<11}  {cut}{more}", time(step), step.kind.as_str());
+        let line = format!(
+            "  {:<24} {after:>12}  {:<11}  {cut}{more}",
+            time(step),
+            step.kind.as_str()
+        );
         let _ = writeln!(text, "{}", line.trim_end());
     }
     for what in &traced.unread {
@@ -112,7 +131,9 @@ fn told(id: &EpisodeId, traced: &Trace) -> String {
 }
 
 fn time(step: &Step) -> String {
-    let at = step.at_us.and_then(|at| Timestamp::from_microsecond(at).ok());
+    let at = step
+        .at_us
+        .and_then(|at| Timestamp::from_microsecond(at).ok());
     match (at, step.exact) {
         (Some(at), true) => format!("{at:.3}"),
         (Some(at), false) => format!("{at:.0}"),
@@ -127,46 +148,70 @@ fn state(found: &Found) -> String {
         Found::Episode(_, Look::BeingRemoved) => {
             format!("moved by a copy; what is left of it in {path} is being removed")
         }
-        Found::Episode(_, Look::Open | Look::Gone) => format!("open: it has no done.marker yet, in {path}"),
-        Found::Episode(_, Look::OddMarker(what)) => format!("open: its done.marker is {what}, in {path}"),
+        Found::Episode(_, Look::Open | Look::Gone) => {
+            format!("open: it has no done.marker yet, in {path}")
+        }
+        Found::Episode(_, Look::OddMarker(what)) => {
+            format!("open: its done.marker is {what}, in {path}")
+        }
         Found::Episode(_, Look::Unreadable(why)) => {
             format!("cannot be looked at: {}, in {path}", printable(why))
         }
-        Found::Archive { size_bytes, partial: true, .. } => {
+        Found::Archive {
+            size_bytes,
+            partial: true,
+            ..
+        } => {
             format!("being packed, or left over from that: {size_bytes} bytes, {path}")
         }
-        Found::Archive { size_bytes, sidecar, .. } => {
-            match sidecar.as_ref().map(|sidecar| sidecar.conflict()) {
-                Some(Some(verdict)) => {
-                    let what = holds_other_content(Some(verdict.status_code));
-                    format!("in conflict: {what}; {size_bytes} bytes, {path}")
-                }
-                Some(None) => format!("packed: {size_bytes} bytes, {path}"),
-                None => {
-                    format!("an archive without a sidecar, which is packed again: {size_bytes} bytes, {path}")
-                }
+        Found::Archive {
+            size_bytes,
+            sidecar,
+            ..
+        } => match sidecar.as_ref().map(|sidecar| sidecar.conflict()) {
+            Some(Some(verdict)) => {
+                let what = holds_other_content(Some(verdict.status_code));
+                format!("in conflict: {what}; {size_bytes} bytes, {path}")
+            }
+            Some(None) => format!("packed: {size_bytes} bytes, {path}"),
+            None => {
+                format!(
+                    "an archive without a sidecar, which is packed again: {size_bytes} bytes, {path}"
+                )
+            }
+        },
+        Found::Quarantined(_, _, reason) => {
+            match reason.as_ref().and_then(|reason| reason.status_code) {
+                Some(status) => format!("quarantined ({status}), in {path}"),
+                None => format!("quarantined, in {path}"),
             }
         }
-        Found::Quarantined(_, _, reason) => match reason.as_ref().and_then(|reason| reason.status_code) {
-            Some(status) => format!("quarantined ({status}), in {path}"),
-            None => format!("quarantined, in {path}"),
-        },
-        Found::Shipped { receipt: Some(receipt), content_bytes, .. } => {
-            let ratio =
-                content_bytes.filter(|_| receipt.size_bytes > 0).map_or_else(String::new, |content| {
+        Found::Shipped {
+            receipt: Some(receipt),
+            content_bytes,
+            ..
+        } => {
+            let ratio = content_bytes
+                .filter(|_| receipt.size_bytes > 0)
+                .map_or_else(String::new, |content| {
                     #[expect(clippy::cast_precision_loss, reason = "two digits of a ratio")]
                     let ratio = content as f64 / receipt.size_bytes as f64;
                     format!(" out of {content} ({ratio:.2} : 1)")
                 });
             let sha256 = receipt.sha256;
-            format!("shipped, in {path}; {} bytes{ratio}, sha256 {sha256}", receipt.size_bytes)
+            format!(
+                "shipped, in {path}; {} bytes{ratio}, sha256 {sha256}",
+                receipt.size_bytes
+            )
         }
         Found::Shipped { receipt: None, .. } => format!("in {path}, without a receipt of ours"),
     }
 }
 
 fn standing(now: &Episode) -> String {
-    let name = serde_json::to_value(now.state).ok().and_then(|name| name.as_str().map(str::to_owned));
+    let name = serde_json::to_value(now.state)
+        .ok()
+        .and_then(|name| name.as_str().map(str::to_owned));
     let mut text = name.unwrap_or_default();
     if let (Some(sent), Some(size)) = (now.sent_bytes, now.size_bytes) {
         let _ = write!(text, ", {sent} of {size} bytes sent");

@@ -26,7 +26,8 @@ use super::{
     ship::stop_signal,
 };
 
-/// With `--deep` the receiver reads the whole archive before it answers: a terabyte takes hours on a slow disk.
+/// With `--deep` the receiver reads the whole archive before it answers: a terabyte takes hours on
+/// a slow disk.
 const DEEP_ANSWER_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
 
 /// So many rows of a kind are shown to a person; `--json` has all.
@@ -50,7 +51,8 @@ pub(crate) struct VerifyArgs {
     /// Ask about everything in shipped/, as without an ID
     #[arg(long)]
     all: bool,
-    /// Have the receiver read and hash the bytes again, and not only say what it noted when they came
+    /// Have the receiver read and hash the bytes again, and not only say what it noted when they
+    /// came
     #[arg(long)]
     deep: bool,
     /// Say what was found as one JSON document
@@ -74,8 +76,11 @@ pub(crate) fn run(args: VerifyArgs) -> Result<Exit, Failure> {
     logging::start("warn");
     let client: Client = destination::client(&config)?;
     let receiver = Receiver::new(destination::endpoint(&config, &raw.host_id()?, client)?);
-    let options =
-        Options { shipped: layout.shipped.clone(), deep: args.deep, concurrency: config.concurrency.get() };
+    let options = Options {
+        shipped: layout.shipped.clone(),
+        deep: args.deep,
+        concurrency: config.concurrency.get(),
+    };
     let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
     let progress = Progress::default();
     let report = runtime.block_on(async {
@@ -87,8 +92,10 @@ pub(crate) fn run(args: VerifyArgs) -> Result<Exit, Failure> {
         });
         let bar = bar();
         let shown = tokio::spawn(show(bar.clone(), progress.clone()));
-        let report =
-            verify::verify(&receiver, &ids, &options, &progress, |of| bar.set_length(of as u64)).await;
+        let report = verify::verify(&receiver, &ids, &options, &progress, |of| {
+            bar.set_length(of as u64)
+        })
+        .await;
         shown.abort();
         bar.finish_and_clear();
         report.with_context(|| format!("Failed to list {}", layout.shipped.display()))
@@ -99,15 +106,23 @@ pub(crate) fn run(args: VerifyArgs) -> Result<Exit, Failure> {
         println!("{}", document(&report));
     } else {
         let typed = args.source.as_typed() + &args.destination.as_typed();
-        print!("{}", told(&report, &layout, &address::shown(&config.url), &typed));
+        print!(
+            "{}",
+            told(&report, &layout, &address::shown(&config.url), &typed)
+        );
     }
-    Ok(if report.all_held() { Exit::Done } else { Exit::Wrong })
+    Ok(if report.all_held() {
+        Exit::Done
+    } else {
+        Exit::Wrong
+    })
 }
 
 fn bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     // The template is ours and fits; a bar without it would be a bar all the same.
-    if let Ok(style) = ProgressStyle::with_template("asking [{bar:30}] {pos} of {len}, {eta} left") {
+    if let Ok(style) = ProgressStyle::with_template("asking [{bar:30}] {pos} of {len}, {eta} left")
+    {
         bar.set_style(style.progress_chars("=> "));
     }
     bar
@@ -155,11 +170,19 @@ fn missing(verdict: &Verdict) -> Option<Option<&str>> {
 }
 
 fn differs(verdict: &Verdict) -> Option<Option<&str>> {
-    if let Verdict::Differs(why) = verdict { Some(Some(why)) } else { None }
+    if let Verdict::Differs(why) = verdict {
+        Some(Some(why))
+    } else {
+        None
+    }
 }
 
 fn cannot_tell(verdict: &Verdict) -> Option<Option<&str>> {
-    if let Verdict::CannotTell(why) = verdict { Some(Some(why)) } else { None }
+    if let Verdict::CannotTell(why) = verdict {
+        Some(Some(why))
+    } else {
+        None
+    }
 }
 
 /// What a person reads: a line and what to do for what is wrong, and one line for all of it.
@@ -171,27 +194,45 @@ fn told(report: &Report, layout: &Layout, url: &str, typed: &str) -> String {
         ("differs", differs),
         ("cannot tell", cannot_tell),
     ] {
-        let rows: Vec<_> = report.rows.iter().filter(|row| kind(&row.verdict).is_some()).collect();
+        let rows: Vec<_> = report
+            .rows
+            .iter()
+            .filter(|row| kind(&row.verdict).is_some())
+            .collect();
         counts.push(rows.len());
         for row in rows.iter().take(MAX_ROWS) {
-            let why =
-                kind(&row.verdict).flatten().map_or_else(String::new, |why| format!("  {}", printable(why)));
+            let why = kind(&row.verdict)
+                .flatten()
+                .map_or_else(String::new, |why| format!("  {}", printable(why)));
             // Writing to a string does not fail.
             let _ = writeln!(text, "{name:<12} {}{why}", row.episode_id);
             if let Some(elsewhere) = &row.delivered_to {
-                let _ =
-                    writeln!(text, "{:<12} was delivered to {elsewhere}, and not to {}", "", printable(url));
+                let _ = writeln!(
+                    text,
+                    "{:<12} was delivered to {elsewhere}, and not to {}",
+                    "",
+                    printable(url)
+                );
             }
             if let Some(advice) = advice(row, layout, typed) {
                 let _ = writeln!(text, "{:<12} {advice}", "");
             }
         }
         if rows.len() > MAX_ROWS {
-            let _ = writeln!(text, "{name:<12} and {} more; --json lists them all", rows.len() - MAX_ROWS);
+            let _ = writeln!(
+                text,
+                "{name:<12} and {} more; --json lists them all",
+                rows.len() - MAX_ROWS
+            );
         }
     }
     if let Some(why) = &report.unreachable {
-        let _ = writeln!(text, "no answer from {}: {}", printable(url), printable(why));
+        let _ = writeln!(
+            text,
+            "no answer from {}: {}",
+            printable(url),
+            printable(why)
+        );
     }
     if report.stopped {
         text.push_str("stopped before the end\n");
@@ -215,14 +256,24 @@ fn advice(row: &Row, layout: &Layout, typed: &str) -> Option<String> {
         // Where it never was it cannot be lost, and `requeue` leaves it.
         Verdict::Missing if row.delivered_to.is_some() => {
             let is_renamed = by_hand::is_renamed(&layout.shipped, &layout.episodes);
-            let commands = by_hand::moved(path, &layout.episode(&row.episode_id), is_renamed, shell_word);
+            let commands = by_hand::moved(
+                path,
+                &layout.episode(&row.episode_id),
+                is_renamed,
+                shell_word,
+            );
             Some(format!("to ship it again: {}", commands.join(" && ")))
         }
-        Verdict::Missing => Some(format!("to ship it again: sealift requeue --from shipped {id}{typed}")),
+        Verdict::Missing => Some(format!(
+            "to ship it again: sealift requeue --from shipped {id}{typed}"
+        )),
         Verdict::Differs(_) => Some(format!(
             "ours is in {}; once the receiver's operator has put theirs aside: sealift requeue --from shipped {id}{typed}",
             shell_word(path)
         )),
-        Verdict::CannotTell(_) | Verdict::Held | Verdict::HeldRepacked | Verdict::Unreachable(_) => None,
+        Verdict::CannotTell(_)
+        | Verdict::Held
+        | Verdict::HeldRepacked
+        | Verdict::Unreachable(_) => None,
     }
 }

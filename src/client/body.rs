@@ -1,5 +1,5 @@
-//! The body of a request, as hyper draws it: known length, held back until the receiver says "go" where that is asked
-//! for, ended without a word once an answer is here.
+//! The body of a request, as hyper draws it: known length, held back until the receiver says "go"
+//! where that is asked for, ended without a word once an answer is here.
 
 use std::{
     io,
@@ -16,8 +16,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::flight::Flight;
 
-/// How long a server may take over `100 Continue` before the body goes without it, as it must with servers that do not
-/// know the expectation (RFC 9110, section 10.1.1: "SHOULD NOT wait for an indefinite period").
+/// How long a server may take over `100 Continue` before the body goes without it, as it must with
+/// servers that do not know the expectation (RFC 9110, section 10.1.1: "SHOULD NOT wait for an
+/// indefinite period").
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
 /// What is sent after the head.
@@ -43,14 +44,20 @@ impl RequestBody {
     /// A body that is in memory.
     #[must_use]
     pub fn whole(bytes: Bytes) -> Self {
-        Self { len_bytes: bytes.len() as u64, source: Source::Whole(bytes) }
+        Self {
+            len_bytes: bytes.len() as u64,
+            source: Source::Whole(bytes),
+        }
     }
 
-    /// A body of known length that comes in pieces. An error among them, and an end before its length, end the
-    /// exchange with [`ClientError::Body`](super::ClientError::Body).
+    /// A body of known length that comes in pieces. An error among them, and an end before its
+    /// length, end the exchange with [`ClientError::Body`](super::ClientError::Body).
     #[must_use]
     pub fn chunks(len_bytes: u64, chunks: mpsc::Receiver<io::Result<Bytes>>) -> Self {
-        Self { len_bytes, source: Source::Chunks(chunks) }
+        Self {
+            len_bytes,
+            source: Source::Chunks(chunks),
+        }
     }
 
     /// The same once more, where it is in memory.
@@ -89,7 +96,12 @@ impl Outgoing {
         if body.len_bytes == 0 {
             flight.pulled_all();
         }
-        Self { source: body.source, left_bytes: body.len_bytes, gate: None, flight: flight.clone() }
+        Self {
+            source: body.source,
+            left_bytes: body.len_bytes,
+            gate: None,
+            flight: flight.clone(),
+        }
     }
 
     /// Makes the body of a request wait for `100 Continue`.
@@ -105,7 +117,8 @@ impl Outgoing {
                 let _ = go.send(());
             }
         });
-        // The clock of the time-out starts when this is first polled, which is when hyper wants the body.
+        // The clock of the time-out starts when this is first polled, which is when hyper wants the
+        // body.
         request.body_mut().gate = Some(Box::pin(async move {
             match tokio::time::timeout(CONTINUE_WAIT, gone).await {
                 Ok(Ok(())) | Err(_) => Permission::Go,
@@ -121,8 +134,8 @@ impl Outgoing {
         if let Some(gate) = &mut self.gate {
             match ready!(gate.as_mut().poll(context)) {
                 Permission::Go => self.gate = None,
-                // An answer is being read from this very connection. An error here would end the connection and lose
-                // the rest of the answer; its reader ends it.
+                // An answer is being read from this very connection. An error here would end the
+                // connection and lose the rest of the answer; its reader ends it.
                 Permission::Never => {
                     self.gate = Some(Box::pin(std::future::pending()));
                     return Poll::Pending;
@@ -142,8 +155,10 @@ impl Outgoing {
         };
         let len_bytes = chunk.len() as u64;
         if len_bytes == 0 || len_bytes > self.left_bytes {
-            let why =
-                format!("the body does not have its length: {} bytes were left to come", self.left_bytes);
+            let why = format!(
+                "the body does not have its length: {} bytes were left to come",
+                self.left_bytes
+            );
             return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, why))));
         }
         self.left_bytes -= len_bytes;

@@ -27,15 +27,17 @@ use super::{
 };
 use crate::address::without_query;
 
-/// How much hyper buffers of what is sent, beside the chunk that it took last, and how long an answer's head may be, bytes.
+/// How much hyper buffers of what is sent, beside the chunk that it took last, and how long an
+/// answer's head may be, bytes.
 const MAX_BUFFER_BYTES: usize = 256 * 1024;
 
-/// How much the kernel takes before it has sent it, bytes. Without a bound that is megabytes, and on a slow line a
-/// minute may pass until it takes more: an upload that moves would look like one that does not.
+/// How much the kernel takes before it has sent it, bytes. Without a bound that is megabytes, and
+/// on a slow line a minute may pass until it takes more: an upload that moves would look like one
+/// that does not.
 const MAX_UNSENT_BYTES: u32 = 128 * 1024;
 
-/// `TCP_USER_TIMEOUT` (RFC 5482) ends a connection whose bytes are not acknowledged. Our own clock shall be first, since it
-/// knows what we are waiting for; this is for when nobody waits.
+/// `TCP_USER_TIMEOUT` (RFC 5482) ends a connection whose bytes are not acknowledged. Our own clock
+/// shall be first, since it knows what we are waiting for; this is for when nobody waits.
 const USER_TIMEOUT_AFTER: Duration = Duration::from_secs(5);
 
 /// So many times TCP asks a silent peer whether it is still there, before it is given up.
@@ -52,7 +54,10 @@ pub(super) const FIRST_WRITE_WAIT: Duration = Duration::from_secs(5);
 /// nothing is.
 fn keepalive(user_timeout: Duration) -> (Duration, Duration) {
     let between_s = (user_timeout.as_secs() / 2 / u64::from(KEEPALIVE_PROBES)).max(1);
-    let first_s = user_timeout.as_secs().saturating_sub(between_s * u64::from(KEEPALIVE_PROBES)).max(1);
+    let first_s = user_timeout
+        .as_secs()
+        .saturating_sub(between_s * u64::from(KEEPALIVE_PROBES))
+        .max(1);
     (Duration::from_secs(first_s), Duration::from_secs(between_s))
 }
 
@@ -65,8 +70,12 @@ pub(super) struct Destination {
 
 impl Destination {
     pub(super) fn of(uri: &Uri) -> Result<Self, ClientError> {
-        let refuse =
-            |why: &str| Err(ClientError::Request(format!("{}: {why}", without_query(&uri.to_string()))));
+        let refuse = |why: &str| {
+            Err(ClientError::Request(format!(
+                "{}: {why}",
+                without_query(&uri.to_string())
+            )))
+        };
         let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
             return refuse("not an absolute address");
         };
@@ -75,12 +84,17 @@ impl Destination {
         }
         if authority.as_str().contains('@') {
             // Not shown: what stands before the @ is a secret.
-            return Err(ClientError::Request("the address holds a user name; use token_file".into()));
+            return Err(ClientError::Request(
+                "the address holds a user name; use token_file".into(),
+            ));
         }
         if authority.host().is_empty() {
             return refuse("the address names no host");
         }
-        Ok(Self { scheme: scheme.clone(), authority: authority.clone() })
+        Ok(Self {
+            scheme: scheme.clone(),
+            authority: authority.clone(),
+        })
     }
 
     pub(super) fn authority(&self) -> &str {
@@ -97,8 +111,8 @@ impl Destination {
     }
 }
 
-/// One connection. Dropping it ends it: a peer that no longer reads would hold it open for ever otherwise, whatever
-/// becomes of the body.
+/// One connection. Dropping it ends it: a peer that no longer reads would hold it open for ever
+/// otherwise, whatever becomes of the body.
 pub(super) struct Connection {
     pub(super) sender: SendRequest<Outgoing>,
     pub(super) line: Line,
@@ -133,7 +147,8 @@ impl Connection {
             let certificates = shown(&stream);
             let of_this_host = is_of_this_host(tcp_of(&stream));
             let socket = tcp_of(&stream).as_fd().try_clone_to_owned();
-            let socket = Arc::new(socket.map_err(|error| ClientError::Unreachable(error.to_string()))?);
+            let socket =
+                Arc::new(socket.map_err(|error| ClientError::Unreachable(error.to_string()))?);
             let line = Line::default();
             let wire = TokioIo::new(Wire::new(TokioIo::new(stream), line.clone()));
             let (sender, connection) = http1::Builder::new()
@@ -142,7 +157,8 @@ impl Connection {
                 .await
                 .map_err(|error| ClientError::Lost(error::chain(&error)))?;
             let task = tokio::spawn(async move {
-                // Whoever waits for an answer is told by hyper, and by the line; an idle one may end as it likes.
+                // Whoever waits for an answer is told by hyper, and by the line; an idle one may
+                // end as it likes.
                 if let Err(error) = connection.await {
                     tracing::debug!("a connection ended: {}", error::chain(&error));
                 }
@@ -162,7 +178,9 @@ impl Connection {
                 idle_since,
             })
         });
-        opened.await.unwrap_or(Err(ClientError::TimedOut(Wait::Connect)))
+        opened
+            .await
+            .unwrap_or(Err(ClientError::TimedOut(Wait::Connect)))
     }
 }
 
@@ -184,7 +202,10 @@ pub(super) struct Patience {
 impl Patience {
     /// With a connection that was kept.
     pub(super) fn short(connection: &Connection) -> Self {
-        let patience = Self { socket: Arc::clone(&connection.socket), then: connection.user_timeout };
+        let patience = Self {
+            socket: Arc::clone(&connection.socket),
+            then: connection.user_timeout,
+        };
         patience.set(FIRST_WRITE_WAIT.min(patience.then));
         patience
     }
@@ -205,9 +226,13 @@ impl Drop for Patience {
 fn shown(stream: &MaybeHttpsStream<TokioIo<TcpStream>>) -> Arc<[CertificateDer<'static>]> {
     match stream {
         MaybeHttpsStream::Http(_) => Arc::default(),
-        MaybeHttpsStream::Https(tls) => {
-            tls.inner().get_ref().1.peer_certificates().unwrap_or_default().into()
-        }
+        MaybeHttpsStream::Https(tls) => tls
+            .inner()
+            .get_ref()
+            .1
+            .peer_certificates()
+            .unwrap_or_default()
+            .into(),
     }
 }
 
@@ -246,7 +271,10 @@ async fn connect(
             .await
             .map_err(|error| error::of_connecting(error.as_ref()))?
     } else {
-        tcp.call(uri).await.map(MaybeHttpsStream::Http).map_err(|error| error::of_connecting(&error))?
+        tcp.call(uri)
+            .await
+            .map(MaybeHttpsStream::Http)
+            .map_err(|error| error::of_connecting(&error))?
     };
     if let Err(error) = SockRef::from(tcp_of(&stream)).set_tcp_notsent_lowat(MAX_UNSENT_BYTES) {
         tracing::debug!("TCP_NOTSENT_LOWAT cannot be set: {error}");

@@ -1,17 +1,21 @@
-//! What can go wrong on the way to an answer, and reading it out of the error chains of the layers below.
+//! What can go wrong on the way to an answer, and reading it out of the error chains of the layers
+//! below.
 
 use std::{error::Error, io};
 
 use crate::credential::FileError;
 
-/// Why a client could not be made: a file that the configuration names is at fault. Nothing was sent.
+/// Why a client could not be made: a file that the configuration names is at fault. Nothing was
+/// sent.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// A file cannot be read, or does not hold what it should.
     #[error(transparent)]
     File(#[from] FileError),
     /// Only one half of the client's identity is set.
-    #[error("receiver.client_cert_file and receiver.client_key_file go together: set both or neither")]
+    #[error(
+        "receiver.client_cert_file and receiver.client_key_file go together: set both or neither"
+    )]
     Unpaired,
 }
 
@@ -65,8 +69,8 @@ pub enum Wait {
 
 /// Sorts the error of a connector: where it failed decides.
 ///
-/// hyper-rustls hands through what the TCP connector said (a type of its own), and wraps what happened in the handshake
-/// as an [`io::Error`]; that is the only difference to go by.
+/// hyper-rustls hands through what the TCP connector said (a type of its own), and wraps what
+/// happened in the handshake as an [`io::Error`]; that is the only difference to go by.
 pub(super) fn of_connecting(error: &(dyn Error + Send + Sync + 'static)) -> ClientError {
     if let Some(tls) = find::<rustls::Error>(error) {
         return ClientError::Tls(explain(tls));
@@ -77,15 +81,20 @@ pub(super) fn of_connecting(error: &(dyn Error + Send + Sync + 'static)) -> Clie
     if error.is::<io::Error>() {
         return ClientError::Lost(format!("during the TLS handshake: {}", chain(error)));
     }
-    // The connector's own words for what getaddrinfo(3) said; it has no type for it that could be asked.
+    // The connector's own words for what getaddrinfo(3) said; it has no type for it that could be
+    // asked.
     let why = chain(error);
-    if why.starts_with("dns error") { ClientError::UnknownName(why) } else { ClientError::Unreachable(why) }
+    if why.starts_with("dns error") {
+        ClientError::UnknownName(why)
+    } else {
+        ClientError::Unreachable(why)
+    }
 }
 
 /// Sorts an error that a standing connection gave while reading or writing.
 ///
-/// The alert of a TLS 1.3 server that wants another client certificate comes here: the client's handshake was over
-/// before the server looked (RFC 8446, section 4.4.2.4 and figure 1).
+/// The alert of a TLS 1.3 server that wants another client certificate comes here: the client's
+/// handshake was over before the server looked (RFC 8446, section 4.4.2.4 and figure 1).
 pub(super) fn of_io(error: &io::Error) -> ClientError {
     if let Some(tls) = find::<rustls::Error>(error) {
         return ClientError::Tls(explain(tls));
@@ -97,17 +106,22 @@ pub(super) fn of_io(error: &io::Error) -> ClientError {
     ClientError::Lost(error.to_string())
 }
 
-/// The first error of this type in a chain. [`io::Error`] hides what it wraps from [`Error::source`], which gives the
-/// source of that; so it is opened by hand.
+/// The first error of this type in a chain. [`io::Error`] hides what it wraps from
+/// [`Error::source`], which gives the source of that; so it is opened by hand.
 fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<E>() {
             // The innermost of several nested I/O errors is the one that the system gave.
-            let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            let inner = error
+                .downcast_ref::<io::Error>()
+                .and_then(io::Error::get_ref);
             return inner.and_then(|inner| find(inner)).or(Some(found));
         }
-        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        next = match error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
             Some(inner) => Some(inner),
             None => error.source(),
         };
@@ -164,9 +178,14 @@ mod tests {
     fn a_tls_error_is_found_however_deep_it_is_wrapped() {
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
         let wrapped = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, alert));
-        assert!(matches!(of_io(&wrapped), ClientError::Tls(text) if text.contains("client_cert_file")));
+        assert!(
+            matches!(of_io(&wrapped), ClientError::Tls(text) if text.contains("client_cert_file"))
+        );
         let wrapped = io::Error::other(io::Error::from(io::ErrorKind::TimedOut));
-        assert!(matches!(of_connecting(&wrapped), ClientError::TimedOut(Wait::Connect)));
+        assert!(matches!(
+            of_connecting(&wrapped),
+            ClientError::TimedOut(Wait::Connect)
+        ));
         let eof = io::Error::other(io::Error::new(io::ErrorKind::UnexpectedEof, "eof"));
         assert!(matches!(of_connecting(&eof), ClientError::Lost(_)));
     }

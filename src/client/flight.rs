@@ -5,8 +5,8 @@
 //!                                        counts what leaves and what comes ┘
 //! ```
 //!
-//! hyper has no idle time-out, and takes a body in long before it leaves. So the bytes are counted where they leave,
-//! in [`Wire`], and the times are measured from there.
+//! hyper has no idle time-out, and takes a body in long before it leaves. So the bytes are counted
+//! where they leave, in [`Wire`], and the times are measured from there.
 
 use std::{
     io::{self, IoSlice},
@@ -134,8 +134,8 @@ impl Flight {
         self.lock().answered
     }
 
-    /// Until when the next move may take, and what that wait is called. While the body's source is what we wait for,
-    /// the clock does not run.
+    /// Until when the next move may take, and what that wait is called. While the body's source is
+    /// what we wait for, the clock does not run.
     pub(super) fn patience(&self, idle: Duration, answer: Duration) -> (Instant, Wait) {
         let state = self.lock();
         if state.all_sent {
@@ -151,7 +151,8 @@ impl Flight {
         let mut state = self.lock();
         state.last_moved = Instant::now();
         state.written_bytes += bytes as u64;
-        // The head is among what was written, so this may run ahead by its length, and never beyond the body.
+        // The head is among what was written, so this may run ahead by its length, and never beyond
+        // the body.
         let sent = state.pulled_bytes.min(state.written_bytes);
         state.progress.advance(sent - state.told_bytes);
         state.told_bytes = sent;
@@ -220,7 +221,8 @@ impl Line {
     fn broke(&self, error: &io::Error) {
         let error = error::of_io(error);
         let mut state = self.lock();
-        // The first is the cause and later ones follow from it; but an alert of the other side says why.
+        // The first is the cause and later ones follow from it; but an alert of the other side says
+        // why.
         if state.broken.is_none() || matches!(error, ClientError::Tls(_)) {
             state.broken = Some(error);
         }
@@ -229,10 +231,11 @@ impl Line {
 
 /// Sits between hyper and the stream: counts, and does not let a failed write hide an answer.
 ///
-/// A server that refuses an upload early (413, a TLS alert) and closes resets the connection while we still write. The
-/// answer is in our receive buffer by then, since TCP is in order; but hyper gives up at the failed write and does not look. So
-/// a write that fails is reported as "not now", and the reading side comes to an answer, an end or an error by itself:
-/// after a reset, every read returns at once (tcp(7)).
+/// A server that refuses an upload early (413, a TLS alert) and closes resets the connection while
+/// we still write. The answer is in our receive buffer by then, since TCP is in order; but hyper
+/// gives up at the failed write and does not look. So a write that fails is reported as "not now",
+/// and the reading side comes to an answer, an end or an error by itself: after a reset, every read
+/// returns at once (tcp(7)).
 #[derive(Debug)]
 pub(super) struct Wire<T> {
     stream: T,
@@ -242,7 +245,11 @@ pub(super) struct Wire<T> {
 
 impl<T> Wire<T> {
     pub(super) fn new(stream: T, line: Line) -> Self {
-        Self { stream, line, writable: true }
+        Self {
+            stream,
+            line,
+            writable: true,
+        }
     }
 
     fn sent<R>(

@@ -6,10 +6,10 @@
 //!                           └── closed at once, where another exchange waits for its turn there
 //! ```
 //!
-//! One that is kept saves the next exchange its handshakes, and takes a place at the other end. Servers
-//! of a dozen lines serve one connection at a time: while ours is open they answer no other host,
-//! and no other upload of ours. So only a receiver of ours, which is known to serve many, is kept
-//! waiting for long.
+//! One that is kept saves the next exchange its handshakes, and takes a place at the other end.
+//! Servers of a dozen lines serve one connection at a time: while ours is open they answer no other
+//! host, and no other upload of ours. So only a receiver of ours, which is known to serve many, is
+//! kept waiting for long.
 
 use std::{
     sync::{
@@ -67,7 +67,11 @@ impl Idle {
     }
 
     fn max_age(&self) -> Duration {
-        if self.serves_many.load(Ordering::Relaxed) { MAX_AGE } else { MAX_AGE_AT_STRANGERS }
+        if self.serves_many.load(Ordering::Relaxed) {
+            MAX_AGE
+        } else {
+            MAX_AGE_AT_STRANGERS
+        }
     }
 
     /// One that leads there, alive as far as can be seen.
@@ -76,7 +80,10 @@ impl Idle {
             let mut connection = {
                 let mut state = self.lock();
                 state.close_those_older_than(self.max_age());
-                let newest = state.connections.iter().rposition(|one| one.destination == *destination)?;
+                let newest = state
+                    .connections
+                    .iter()
+                    .rposition(|one| one.destination == *destination)?;
                 state.connections.remove(newest)
             };
             if let Ok(Ok(())) = tokio::time::timeout(READY_WAIT, connection.sender.ready()).await {
@@ -87,14 +94,17 @@ impl Idle {
 
     /// One of them had ended without a sign of it: so may have the others.
     pub(super) fn forget(&self, destination: &Destination) {
-        self.lock().connections.retain(|one| one.destination != *destination);
+        self.lock()
+            .connections
+            .retain(|one| one.destination != *destination);
     }
 
     /// Keeps one whose exchange ended well.
     pub(super) fn put(self: &Arc<Self>, mut connection: Connection) {
         connection.idle_since = Instant::now();
         let mut state = self.lock();
-        if !self.serves_many.load(Ordering::Relaxed) && state.is_waited_for(&connection.destination) {
+        if !self.serves_many.load(Ordering::Relaxed) && state.is_waited_for(&connection.destination)
+        {
             return;
         }
         if state.connections.len() >= MAX_IDLE {
@@ -111,17 +121,23 @@ impl Idle {
     pub(super) fn waits(self: &Arc<Self>, destination: &Destination) -> Waiting {
         let since = (destination.clone(), Instant::now());
         self.lock().waiting.push(since.clone());
-        Waiting { idle: Arc::clone(self), since }
+        Waiting {
+            idle: Arc::clone(self),
+            since,
+        }
     }
 }
 
 impl State {
     fn close_those_older_than(&mut self, max_age: Duration) {
-        self.connections.retain(|one| one.idle_since.elapsed() < max_age && !one.sender.is_closed());
+        self.connections
+            .retain(|one| one.idle_since.elapsed() < max_age && !one.sender.is_closed());
     }
 
     fn is_waited_for(&self, destination: &Destination) -> bool {
-        self.waiting.iter().any(|(to, since)| to == destination && since.elapsed() >= TURN_WAIT)
+        self.waiting
+            .iter()
+            .any(|(to, since)| to == destination && since.elapsed() >= TURN_WAIT)
     }
 }
 

@@ -9,12 +9,20 @@ impl Client {
     /// for something to move.
     #[must_use]
     pub fn waiting_at_most(&self, wait: Duration) -> Self {
-        let Inner { options, credentials, idle } = &*self.0;
+        let Inner {
+            options,
+            credentials,
+            idle,
+        } = &*self.0;
         let options = ClientOptions {
             idle_timeout: options.idle_timeout.min(wait),
             answer_timeout: options.answer_timeout.min(wait),
             ..options.clone()
         };
-        Self(Arc::new(Inner { options, credentials: Arc::clone(credentials), idle: Arc::clone(idle) }))
+        Self(Arc::new(Inner {
+            options,
+            credentials: Arc::clone(credentials),
+            idle: Arc::clone(idle),
+        }))
     }
 }

@@ -1,4 +1,5 @@
-//! Whom we trust and who we are: what TLS connections are made with, and the token that requests carry.
+//! Whom we trust and who we are: what TLS connections are made with, and the token that requests
+//! carry.
 
 use std::{
     path::Path,
@@ -12,12 +13,14 @@ use rustls::{ClientConfig, RootCertStore};
 use super::{Client, ClientError, ClientOptions, SetupError};
 use crate::credential::{FileError, Identity, provider, read_roots, read_secret};
 
-/// Everything that comes from files, as they were when the client was made; a reload makes a new client.
+/// Everything that comes from files, as they were when the client was made; a reload makes a new
+/// client.
 pub(super) struct Credentials {
     /// `None`: the system's authorities.
     roots: Option<RootCertStore>,
     identity: Option<Identity>,
-    /// Made when the first https connection wants it: a plain one needs no authorities, and some systems have none.
+    /// Made when the first https connection wants it: a plain one needs no authorities, and some
+    /// systems have none.
     config: OnceLock<Result<Arc<ClientConfig>, String>>,
     /// `Bearer ...`, marked sensitive.
     pub(super) authorization: Option<HeaderValue>,
@@ -25,22 +28,35 @@ pub(super) struct Credentials {
 
 impl Credentials {
     pub(super) fn read(options: &ClientOptions) -> Result<Self, SetupError> {
-        let roots =
-            options.ca_file.as_deref().map(|path| read_roots("receiver.ca_file", path)).transpose()?;
+        let roots = options
+            .ca_file
+            .as_deref()
+            .map(|path| read_roots("receiver.ca_file", path))
+            .transpose()?;
         let identity = match (&options.client_cert_file, &options.client_key_file) {
-            (Some(chain), Some(key)) => {
-                Some(Identity::read(("receiver.client_cert_file", chain), ("receiver.client_key_file", key))?)
-            }
+            (Some(chain), Some(key)) => Some(Identity::read(
+                ("receiver.client_cert_file", chain),
+                ("receiver.client_key_file", key),
+            )?),
             (None, None) => None,
             _ => return Err(SetupError::Unpaired),
         };
         let authorization = options.token_file.as_deref().map(read_token).transpose()?;
-        Ok(Self { roots, identity, config: OnceLock::new(), authorization })
+        Ok(Self {
+            roots,
+            identity,
+            config: OnceLock::new(),
+            authorization,
+        })
     }
 
-    /// What TLS connections are made with. Reads the system's authorities the first time, where those are used.
+    /// What TLS connections are made with. Reads the system's authorities the first time, where
+    /// those are used.
     pub(super) fn config(&self) -> Result<Arc<ClientConfig>, ClientError> {
-        self.config.get_or_init(|| self.make_config()).clone().map_err(ClientError::Tls)
+        self.config
+            .get_or_init(|| self.make_config())
+            .clone()
+            .map_err(ClientError::Tls)
     }
 
     fn make_config(&self) -> Result<Arc<ClientConfig>, String> {
@@ -49,9 +65,10 @@ impl Credentials {
             .map_err(|error| error.to_string())?;
         let builder = match &self.roots {
             Some(roots) => builder.with_root_certificates(roots.clone()),
-            // hyper-rustls reads the store of the system through rustls-native-certs (both kept by the rustls project; it
-            // finds the distributions' places and honours SSL_CERT_FILE and SSL_CERT_DIR). The platform verifier
-            // would come to the same here: on Linux it reads that same store.
+            // hyper-rustls reads the store of the system through rustls-native-certs (both kept by
+            // the rustls project; it finds the distributions' places and honours SSL_CERT_FILE and
+            // SSL_CERT_DIR). The platform verifier would come to the same here: on Linux it reads
+            // that same store.
             None => builder.with_native_roots().map_err(|error| {
                 format!(
                     "this system has no trusted certificates: {error}. Install its ca-certificates package, or set \
@@ -89,7 +106,11 @@ fn read_token(path: &Path) -> Result<HeaderValue, FileError> {
     let bytes = read_secret(TOKEN, path)?;
     let token = bytes.trim_ascii();
     if token.is_empty() {
-        return Err(FileError::unusable(TOKEN, path, "is empty; it must hold the token on one line"));
+        return Err(FileError::unusable(
+            TOKEN,
+            path,
+            "is empty; it must hold the token on one line",
+        ));
     }
     let value = token
         .iter()
@@ -121,7 +142,10 @@ mod tests {
     }
 
     fn problem(options: &ClientOptions) -> String {
-        Credentials::read(options).err().expect("these files cannot be used").to_string()
+        Credentials::read(options)
+            .err()
+            .expect("these files cannot be used")
+            .to_string()
     }
 
     fn certificate() -> (String, String) {
@@ -140,8 +164,10 @@ mod tests {
             ("a b", false),
             ("a\nb", false),
         ] {
-            let options =
-                ClientOptions { token_file: file(&folder, "token", content), ..ClientOptions::default() };
+            let options = ClientOptions {
+                token_file: file(&folder, "token", content),
+                ..ClientOptions::default()
+            };
             match Credentials::read(&options) {
                 Ok(credentials) => {
                     assert!(good, "{content:?}");
@@ -151,7 +177,10 @@ mod tests {
                 }
                 Err(error) => {
                     assert!(!good, "{content:?}: {error}");
-                    assert!(error.to_string().starts_with("receiver.token_file /"), "{error}");
+                    assert!(
+                        error.to_string().starts_with("receiver.token_file /"),
+                        "{error}"
+                    );
                 }
             }
         }
@@ -167,12 +196,33 @@ mod tests {
         let key_file = file(&folder, "key.pem", &key);
         for (options, words) in [
             (
-                ClientOptions { ca_file: Some("/no/such".into()), ..none.clone() },
+                ClientOptions {
+                    ca_file: Some("/no/such".into()),
+                    ..none.clone()
+                },
                 "receiver.ca_file /no/such: cannot be read",
             ),
-            (ClientOptions { ca_file: file(&folder, "a", "text"), ..none.clone() }, "BEGIN CERTIFICATE"),
-            (ClientOptions { ca_file: key_file.clone(), ..none.clone() }, "holds no certificate"),
-            (ClientOptions { client_cert_file: cert_file.clone(), ..none.clone() }, "both or neither"),
+            (
+                ClientOptions {
+                    ca_file: file(&folder, "a", "text"),
+                    ..none.clone()
+                },
+                "BEGIN CERTIFICATE",
+            ),
+            (
+                ClientOptions {
+                    ca_file: key_file.clone(),
+                    ..none.clone()
+                },
+                "holds no certificate",
+            ),
+            (
+                ClientOptions {
+                    client_cert_file: cert_file.clone(),
+                    ..none.clone()
+                },
+                "both or neither",
+            ),
             (
                 ClientOptions {
                     client_cert_file: cert_file.clone(),
@@ -194,7 +244,11 @@ mod tests {
             assert!(problem.contains(words), "{problem}");
             assert!(!problem.contains("PRIVATE KEY-----\n"), "{problem}");
         }
-        let good = ClientOptions { client_cert_file: cert_file, client_key_file: key_file, ..none };
+        let good = ClientOptions {
+            client_cert_file: cert_file,
+            client_key_file: key_file,
+            ..none
+        };
         assert!(Credentials::read(&good).is_ok());
     }
 }

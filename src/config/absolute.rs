@@ -1,14 +1,20 @@
-//! Paths in a configuration file: whoever types one on a command line knows where they are, and a file does not.
+//! Paths in a configuration file: whoever types one on a command line knows where they are, and a
+//! file does not.
 
 use std::path::Path;
 
 use super::{ConfigError, RawConfig, value};
 
 impl RawConfig {
-    /// A relative path would mean another place in each folder that a command is started in. Whoever types one knows where they are; a
-    /// file does not.
+    /// A relative path would mean another place in each folder that a command is started in.
+    /// Whoever types one knows where they are; a file does not.
     pub(super) fn paths_are_absolute(&self, file: &Path) -> Result<(), ConfigError> {
-        let Self { shipper, receiver, receive, .. } = self;
+        let Self {
+            shipper,
+            receiver,
+            receive,
+            ..
+        } = self;
         for (key, path) in [
             ("shipper.data_dir", &shipper.data_dir),
             ("shipper.episodes_dir", &shipper.episodes_dir),
@@ -27,18 +33,31 @@ impl RawConfig {
             ("receive.tokens_file", &receive.tokens_file),
             ("receive.commits_file", &receive.commits_file),
         ] {
-            let Some(path) = path.as_deref().filter(|path| path.is_relative()) else { continue };
+            let Some(path) = path.as_deref().filter(|path| path.is_relative()) else {
+                continue;
+            };
             // "" is how these say "none".
             if ["receive.commits_file", "shipper.metrics_textfile"].contains(&key)
                 && path.as_os_str().is_empty()
             {
                 continue;
             }
-            let tilde = if path.starts_with("~") { ", and ~ means nothing here" } else { "" };
+            let tilde = if path.starts_with("~") {
+                ", and ~ means nothing here"
+            } else {
+                ""
+            };
             // A token itself, perhaps, where a file's path belongs.
             let is_no_path = key == "receiver.token_file" && path.components().count() == 1;
-            let shown = if is_no_path { "what is written".to_owned() } else { format!("{path:?}") };
-            let message = format!("{shown} in {} is relative{tilde}: give an absolute path", file.display());
+            let shown = if is_no_path {
+                "what is written".to_owned()
+            } else {
+                format!("{path:?}")
+            };
+            let message = format!(
+                "{shown} in {} is relative{tilde}: give an absolute path",
+                file.display()
+            );
             return Err(value(key, message));
         }
         Ok(())

@@ -29,7 +29,10 @@ pub(super) const CONCURRENCY: usize = 4;
 pub(super) const UNIT: &str = "sealift.service";
 
 pub(super) fn host_id() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }
 
 pub(super) fn pack_workers() -> usize {
@@ -37,23 +40,43 @@ pub(super) fn pack_workers() -> usize {
 }
 
 impl RawConfig {
-    /// The same with every key that has a default set to what is in force; what has none, and is not set, stays away. Nothing is
-    /// checked. `reconcile_only` says whether the file system of `episodes/` makes no events that could be trusted.
+    /// The same with every key that has a default set to what is in force; what has none, and is
+    /// not set, stays away. Nothing is checked. `reconcile_only` says whether the file system of
+    /// `episodes/` makes no events that could be trusted.
     #[must_use]
     pub fn in_force(&self, reconcile_only: bool) -> Self {
-        let Self { shipper, pack, receiver, doctor, receive } = self.clone();
+        let Self {
+            shipper,
+            pack,
+            receiver,
+            doctor,
+            receive,
+        } = self.clone();
         let layout = shipper.data_dir.as_deref().map(Layout::below);
-        let below = |folder: fn(&Layout) -> &Path| layout.as_ref().map(|layout| folder(layout).to_owned());
+        let below =
+            |folder: fn(&Layout) -> &Path| layout.as_ref().map(|layout| folder(layout).to_owned());
         let watch = shipper.watch.unwrap_or_else(|| WATCH.to_owned());
         let only_looks = watch == "reconcile-only" || (watch == WATCH && reconcile_only);
-        let reconcile_s = if only_looks { RECONCILE_ONLY_S } else { RECONCILE_S };
+        let reconcile_s = if only_looks {
+            RECONCILE_ONLY_S
+        } else {
+            RECONCILE_S
+        };
         let limits = ReceiveLimits::default();
         Self {
             shipper: RawShipper {
-                episodes_dir: shipper.episodes_dir.or_else(|| below(|layout| &layout.episodes)),
-                outbox_dir: shipper.outbox_dir.or_else(|| below(|layout| &layout.outbox)),
-                shipped_dir: shipper.shipped_dir.or_else(|| below(|layout| &layout.shipped)),
-                quarantine_dir: shipper.quarantine_dir.or_else(|| below(|layout| &layout.quarantine)),
+                episodes_dir: shipper
+                    .episodes_dir
+                    .or_else(|| below(|layout| &layout.episodes)),
+                outbox_dir: shipper
+                    .outbox_dir
+                    .or_else(|| below(|layout| &layout.outbox)),
+                shipped_dir: shipper
+                    .shipped_dir
+                    .or_else(|| below(|layout| &layout.shipped)),
+                quarantine_dir: shipper
+                    .quarantine_dir
+                    .or_else(|| below(|layout| &layout.quarantine)),
                 data_dir: shipper.data_dir,
                 watch: Some(watch),
                 reconcile_interval_s: shipper.reconcile_interval_s.or(Some(reconcile_s)),
@@ -82,7 +105,9 @@ impl RawConfig {
                 concurrency: receiver.concurrency.or(Some(CONCURRENCY)),
                 require_receipt: receiver.require_receipt.or(Some(false)),
                 believe_bare_200: receiver.believe_bare_200.or(Some(false)),
-                bandwidth_limit: receiver.bandwidth_limit.or_else(|| Some(BANDWIDTH_LIMIT.to_owned())),
+                bandwidth_limit: receiver
+                    .bandwidth_limit
+                    .or_else(|| Some(BANDWIDTH_LIMIT.to_owned())),
                 ..receiver
             },
             doctor: RawDoctor {
@@ -101,7 +126,9 @@ impl RawConfig {
                 host_quota_bytes: receive.host_quota_bytes.or(Some(0)),
                 parts_keep_days: receive.parts_keep_days.or(limits.parts_keep_days),
                 parts_max_bytes: receive.parts_max_bytes.or(Some(0)),
-                max_connections: receive.max_connections.or(Some(limits.max_connections.get())),
+                max_connections: receive
+                    .max_connections
+                    .or(Some(limits.max_connections.get())),
                 max_connections_per_host: receive
                     .max_connections_per_host
                     .or(Some(limits.max_connections_per_host.get())),
@@ -122,38 +149,61 @@ mod tests {
 
     #[test]
     fn what_is_in_force_is_what_runs() {
-        for text in [LEAST, SAMPLE, &format!("{LEAST}concurrency = 9\n[receive]\nparts_keep_days = 0")] {
+        for text in [
+            LEAST,
+            SAMPLE,
+            &format!("{LEAST}concurrency = 9\n[receive]\nparts_keep_days = 0"),
+        ] {
             let set = raw::parse(text).unwrap();
             let in_force = set.in_force(false);
             let (set_ship, ship) = (set.ship().unwrap(), in_force.ship().unwrap());
-            assert_eq!(set_ship.reconcile_interval(false), ship.reconcile_interval(false));
-            let ship = super::super::ShipConfig { reconcile_interval: set_ship.reconcile_interval, ..ship };
+            assert_eq!(
+                set_ship.reconcile_interval(false),
+                ship.reconcile_interval(false)
+            );
+            let ship = super::super::ShipConfig {
+                reconcile_interval: set_ship.reconcile_interval,
+                ..ship
+            };
             assert_eq!(format!("{ship:?}"), format!("{set_ship:?}"));
             assert_eq!(set.receive().unwrap(), in_force.receive().unwrap());
             let shown = toml::to_string(&in_force).unwrap();
-            assert_eq!(toml::to_string(&raw::parse(&shown).unwrap().in_force(true)).unwrap(), shown);
+            assert_eq!(
+                toml::to_string(&raw::parse(&shown).unwrap().in_force(true)).unwrap(),
+                shown
+            );
         }
     }
 
     #[test]
     fn every_key_that_has_a_default_is_shown() {
         let shown = toml::to_string(&raw::parse(LEAST).unwrap().in_force(false)).unwrap();
-        let keys = SAMPLE.lines().filter_map(|line| line.trim_start_matches("# ").split_once(" = "));
-        let keys: Vec<_> = keys.map(|(key, _)| key).filter(|key| !key.contains(' ')).collect();
+        let keys = SAMPLE
+            .lines()
+            .filter_map(|line| line.trim_start_matches("# ").split_once(" = "));
+        let keys: Vec<_> = keys
+            .map(|(key, _)| key)
+            .filter(|key| !key.contains(' '))
+            .collect();
         assert!(keys.len() > 30, "{keys:?}");
         let none = ["headers", "readers", "upload_window"];
         for key in keys.iter().filter(|key| **key != "commits_file") {
             let has_none = none.contains(key) || key.ends_with("_file");
-            let is_shown = shown.lines().any(|line| line.starts_with(&format!("{key} = ")));
+            let is_shown = shown
+                .lines()
+                .any(|line| line.starts_with(&format!("{key} = ")));
             assert_eq!(is_shown, !has_none, "{key}: {shown}");
         }
     }
 
     #[test]
     fn the_reconcile_interval_in_force_is_that_of_the_watch_mode() {
-        for (watch, network, seconds) in
-            [("auto", false, 60), ("auto", true, 5), ("inotify", true, 60), ("reconcile-only", false, 5)]
-        {
+        for (watch, network, seconds) in [
+            ("auto", false, 60),
+            ("auto", true, 5),
+            ("inotify", true, 60),
+            ("reconcile-only", false, 5),
+        ] {
             let raw = raw::parse(&format!("[shipper]\nwatch = '{watch}'")).unwrap();
             assert_eq!(
                 raw.in_force(network).shipper.reconcile_interval_s,

@@ -11,7 +11,10 @@ impl RawConfig {
     pub fn layout(&self) -> Result<Layout, ConfigError> {
         let shipper = &self.shipper;
         let data_dir = shipper.data_dir.as_ref().ok_or_else(|| {
-            value("shipper.data_dir", "is not set; set it in the configuration, or give --data DIR")
+            value(
+                "shipper.data_dir",
+                "is not set; set it in the configuration, or give --data DIR",
+            )
         })?;
         let mut layout = Layout::below(data_dir);
         for (set, folder) in [
@@ -39,8 +42,9 @@ fn distinct(layout: &Layout) -> Result<(), ConfigError> {
     for (i, (key, folder)) in folders.iter().enumerate() {
         for (other, other_folder) in &folders[..i] {
             if folder.starts_with(other_folder) || other_folder.starts_with(folder) {
-                let message =
-                    format!("lies in {other}, or the other way round; the four folders stand apart");
+                let message = format!(
+                    "lies in {other}, or the other way round; the four folders stand apart"
+                );
                 return Err(value(key, message));
             }
         }

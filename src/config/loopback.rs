@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use super::{ConfigError, value};
 
-/// Metrics tell how much is recorded here, and are given out to whoever asks: on this machine alone.
+/// Metrics tell how much is recorded here, and are given out to whoever asks: on this machine
+/// alone.
 pub(super) fn parse(listen: &str) -> Result<Option<SocketAddr>, ConfigError> {
     if listen.is_empty() {
         return Ok(None);
@@ -13,7 +14,9 @@ pub(super) fn parse(listen: &str) -> Result<Option<SocketAddr>, ConfigError> {
     let address: SocketAddr = listen.parse().map_err(|_| {
         value(
             key,
-            format!("{listen:?} is no address with a port, such as \"127.0.0.1:9491\" or \"[::1]:9491\""),
+            format!(
+                "{listen:?} is no address with a port, such as \"127.0.0.1:9491\" or \"[::1]:9491\""
+            ),
         )
     })?;
     if !address.ip().to_canonical().is_loopback() {
@@ -33,20 +36,31 @@ mod tests {
     #[test]
     fn only_this_machine_can_reach_it() {
         assert!(parse("").unwrap().is_none());
-        for ours in ["127.0.0.1:9491", "127.9.9.9:0", "[::1]:9491", "[::ffff:127.0.0.1]:1"] {
+        for ours in [
+            "127.0.0.1:9491",
+            "127.9.9.9:0",
+            "[::1]:9491",
+            "[::ffff:127.0.0.1]:1",
+        ] {
             assert_eq!(parse(ours).unwrap().unwrap().to_string(), ours);
         }
         for (other, says) in [
             ("0.0.0.0:9491", "can be reached from other machines"),
             ("[::]:9491", "can be reached from other machines"),
             ("192.0.2.1:9491", "can be reached from other machines"),
-            ("[::ffff:10.0.0.1]:9491", "can be reached from other machines"),
+            (
+                "[::ffff:10.0.0.1]:9491",
+                "can be reached from other machines",
+            ),
             ("localhost:9491", "is no address with a port"),
             ("127.0.0.1", "is no address with a port"),
             ("9491", "is no address with a port"),
         ] {
             let error = parse(other).unwrap_err().to_string();
-            assert!(error.starts_with("shipper.metrics_listen: ") && error.contains(says), "{error}");
+            assert!(
+                error.starts_with("shipper.metrics_listen: ") && error.contains(says),
+                "{error}"
+            );
         }
     }
 }

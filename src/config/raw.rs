@@ -13,7 +13,10 @@ const NEAR: f64 = 0.75;
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-#[expect(missing_docs, reason = "the keys are explained in docs/configuration.md and contrib/sealift.toml")]
+#[expect(
+    missing_docs,
+    reason = "the keys are explained in docs/configuration.md and contrib/sealift.toml"
+)]
 pub struct RawConfig {
     pub shipper: RawShipper,
     pub pack: RawPack,
@@ -25,7 +28,10 @@ pub struct RawConfig {
 /// `[shipper]`
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-#[expect(missing_docs, reason = "the keys are explained in docs/configuration.md and contrib/sealift.toml")]
+#[expect(
+    missing_docs,
+    reason = "the keys are explained in docs/configuration.md and contrib/sealift.toml"
+)]
 pub struct RawShipper {
     pub data_dir: Option<PathBuf>,
     pub episodes_dir: Option<PathBuf>,
@@ -48,7 +54,10 @@ pub struct RawShipper {
 /// `[pack]`
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-#[expect(missing_docs, reason = "the keys are explained in docs/configuration.md and contrib/sealift.toml")]
+#[expect(
+    missing_docs,
+    reason = "the keys are explained in docs/configuration.md and contrib/sealift.toml"
+)]
 pub struct RawPack {
     pub level: Option<i32>,
     pub workers: Option<usize>,
@@ -58,7 +67,10 @@ pub struct RawPack {
 /// `[receiver]`
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-#[expect(missing_docs, reason = "the keys are explained in docs/configuration.md and contrib/sealift.toml")]
+#[expect(
+    missing_docs,
+    reason = "the keys are explained in docs/configuration.md and contrib/sealift.toml"
+)]
 pub struct RawReceiver {
     pub url: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -81,7 +93,10 @@ pub struct RawReceiver {
 /// `[doctor]`
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-#[expect(missing_docs, reason = "the keys are explained in docs/configuration.md and contrib/sealift.toml")]
+#[expect(
+    missing_docs,
+    reason = "the keys are explained in docs/configuration.md and contrib/sealift.toml"
+)]
 pub struct RawDoctor {
     pub unit: Option<String>,
     pub update_command: Option<String>,
@@ -90,7 +105,10 @@ pub struct RawDoctor {
 /// `[receive]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-#[expect(missing_docs, reason = "the keys are explained in docs/configuration.md and contrib/sealift.toml")]
+#[expect(
+    missing_docs,
+    reason = "the keys are explained in docs/configuration.md and contrib/sealift.toml"
+)]
 pub struct RawReceive {
     pub listen: Option<String>,
     pub store: Option<PathBuf>,
@@ -114,7 +132,8 @@ pub struct RawReceive {
     pub min_body_rate_bytes_per_s: Option<u64>,
 }
 
-/// Parses TOML; the error shows the line, a caret, and in words which key it is and what it must be.
+/// Parses TOML; the error shows the line, a caret, and in words which key it is and what it must
+/// be.
 pub(super) fn parse(text: &str) -> Result<RawConfig, String> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
         let key = error.span().and_then(|span| key_at(text, span.start));
@@ -126,7 +145,9 @@ pub(super) fn parse(text: &str) -> Result<RawConfig, String> {
             without_values(&shown)
         };
         let shown = shown.trim_end();
-        let Some(key) = key else { return shown.to_owned() };
+        let Some(key) = key else {
+            return shown.to_owned();
+        };
         match (nearest(error.message()), must_be(error.message(), &key)) {
             (Some(nearest), _) => format!("{shown}\n{key}: did you mean `{nearest}`?"),
             (None, Some(must_be)) => format!("{shown}\n{key} must be {must_be}"),
@@ -137,7 +158,10 @@ pub(super) fn parse(text: &str) -> Result<RawConfig, String> {
 
 /// The key whose line, or whose table's line, this place is in, as `table.key`.
 fn key_at(text: &str, at: usize) -> Option<String> {
-    let line_end = text.get(at..)?.find('\n').map_or(text.len(), |length| at + length);
+    let line_end = text
+        .get(at..)?
+        .find('\n')
+        .map_or(text.len(), |length| at + length);
     let lines = || text[..line_end].lines().rev();
     let header = |line: &str| {
         let name = line.trim().strip_prefix('[')?.split(']').next()?;
@@ -145,7 +169,9 @@ fn key_at(text: &str, at: usize) -> Option<String> {
     };
     let table = lines().find_map(header);
     // A list may go on over several lines.
-    let key = lines().take_while(|line| header(line).is_none()).find_map(|line| line.split_once('='));
+    let key = lines()
+        .take_while(|line| header(line).is_none())
+        .find_map(|line| line.split_once('='));
     let key = key.map(|(key, _)| key.trim().trim_matches('"').to_owned());
     match (table, key) {
         (Some(table), Some(key)) => Some(format!("{table}.{key}")),
@@ -153,12 +179,15 @@ fn key_at(text: &str, at: usize) -> Option<String> {
     }
 }
 
-/// Whether the line in error may be shown with its value: it is one of a key that holds no secret, and of the wrong type. What has
-/// another name, or none, may be the secret that belongs elsewhere.
+/// Whether the line in error may be shown with its value: it is one of a key that holds no secret,
+/// and of the wrong type. What has another name, or none, may be the secret that belongs elsewhere.
 fn may_be_shown(message: &str, key: Option<&str>) -> bool {
     let has_secrets = |key: &str| {
         let name = key.strip_prefix("receiver.").unwrap_or_default();
-        !key.contains('.') || ["url", "headers", "token"].iter().any(|secret| name.starts_with(secret))
+        !key.contains('.')
+            || ["url", "headers", "token"]
+                .iter()
+                .any(|secret| name.starts_with(secret))
     };
     message.starts_with("invalid ")
         && message.contains(", expected ")
@@ -170,19 +199,27 @@ fn without_values(error: &str) -> String {
     let line_of_the_file = |line: &str| {
         let (number, line) = line.split_once(" | ")?;
         // Below it, carets stand behind no number.
-        number.trim().parse::<u64>().is_ok().then_some((number.to_owned(), line.to_owned()))
+        number
+            .trim()
+            .parse::<u64>()
+            .is_ok()
+            .then_some((number.to_owned(), line.to_owned()))
     };
     let without = |line: &str| match line_of_the_file(line) {
         Some((number, written)) => {
             let is_header = written.starts_with('[') && !written.contains(['"', '\'', '=']);
             match written.split_once('=') {
                 _ if is_header => line.to_owned(),
-                Some((key, _)) if !key.contains(['"', '\'', '#']) => format!("{number} | {key}= \u{2026}"),
+                Some((key, _)) if !key.contains(['"', '\'', '#']) => {
+                    format!("{number} | {key}= \u{2026}")
+                }
                 _ => format!("{number} | \u{2026}"),
             }
         }
         None => match (line.find('"'), line.rfind('"')) {
-            (Some(from), Some(to)) if from < to => format!("{}\u{2026}{}", &line[..=from], &line[to..]),
+            (Some(from), Some(to)) if from < to => {
+                format!("{}\u{2026}{}", &line[..=from], &line[to..])
+            }
             _ => line.to_owned(),
         },
     };
@@ -191,7 +228,9 @@ fn without_values(error: &str) -> String {
 
 /// Out of "invalid type: string \"x\", expected u64": what a person would write there.
 fn must_be(message: &str, key: &str) -> Option<&'static str> {
-    let (_, expected) = message.strip_prefix("invalid ")?.rsplit_once(", expected ")?;
+    let (_, expected) = message
+        .strip_prefix("invalid ")?
+        .rsplit_once(", expected ")?;
     Some(match expected {
         "a boolean" => "true or false, without quotes",
         "a string" | "path string" => "a text in quotes",
@@ -211,10 +250,16 @@ fn must_be(message: &str, key: &str) -> Option<&'static str> {
 
 /// Out of "unknown field `x`, expected one of `a`, `b`": the one most like `x`.
 fn nearest(message: &str) -> Option<&str> {
-    let mut names = message.strip_prefix("unknown field")?.split('`').skip(1).step_by(2);
+    let mut names = message
+        .strip_prefix("unknown field")?
+        .split('`')
+        .skip(1)
+        .step_by(2);
     let unknown = names.next()?;
     let likeness = |name: &&str| strsim::jaro_winkler(unknown, name);
-    names.max_by(|a, b| likeness(a).total_cmp(&likeness(b))).filter(|best| likeness(best) >= NEAR)
+    names
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+        .filter(|best| likeness(best) >= NEAR)
 }
 
 #[cfg(test)]
@@ -227,22 +272,52 @@ mod tests {
             ("[receiver]\ntoken = \"SECRET\"", "2 | token = \u{2026}"),
             ("[receiver]\ntoken = SECRET", "2 | token = \u{2026}"),
             ("[receiver]\nheaders = \"SECRET\"", "2 | headers = \u{2026}"),
-            ("[receiver]\nheaders = { \"X-Key\" = [\"SECRET\"] }", "2 | headers = \u{2026}"),
-            ("[receiver]\nheaders = { \"X-Key\" = \"SECRET }", "2 | headers = \u{2026}"),
-            ("[receiver.headers]\n\"X-Key\" = [\n  \"SECRET\"\n]", "2 | \u{2026}"),
-            ("[receiver.headers]\nX-Key = { a = \"SECRET\" }", "2 | X-Key = \u{2026}"),
-            ("[receiver]\nurl = 'a'\nurl = 'http://h?SECRET'", "3 | url = \u{2026}"),
-            ("[receiver]\nurl = [\"http://h/SECRET\"]", "2 | url = \u{2026}"),
-            ("receiver = { url = \"http://h?sig=SECRET\", idle = 3 }", "1 | receiver = \u{2026}"),
-            ("[receiver]\ntoken_file = [\"SECRET\"]", "2 | token_file = \u{2026}"),
+            (
+                "[receiver]\nheaders = { \"X-Key\" = [\"SECRET\"] }",
+                "2 | headers = \u{2026}",
+            ),
+            (
+                "[receiver]\nheaders = { \"X-Key\" = \"SECRET }",
+                "2 | headers = \u{2026}",
+            ),
+            (
+                "[receiver.headers]\n\"X-Key\" = [\n  \"SECRET\"\n]",
+                "2 | \u{2026}",
+            ),
+            (
+                "[receiver.headers]\nX-Key = { a = \"SECRET\" }",
+                "2 | X-Key = \u{2026}",
+            ),
+            (
+                "[receiver]\nurl = 'a'\nurl = 'http://h?SECRET'",
+                "3 | url = \u{2026}",
+            ),
+            (
+                "[receiver]\nurl = [\"http://h/SECRET\"]",
+                "2 | url = \u{2026}",
+            ),
+            (
+                "receiver = { url = \"http://h?sig=SECRET\", idle = 3 }",
+                "1 | receiver = \u{2026}",
+            ),
+            (
+                "[receiver]\ntoken_file = [\"SECRET\"]",
+                "2 | token_file = \u{2026}",
+            ),
             ("[receiver]\nSECRET\"", "2 | \u{2026}"),
             ("[receivr]\ntoken = \"SECRET\"", "1 | [receivr]"),
             // Where no secret belongs, what is wrong is seen.
-            ("[shipper]\nquarantine_keep_days = \"ten\"", "2 | quarantine_keep_days = \"ten\""),
+            (
+                "[shipper]\nquarantine_keep_days = \"ten\"",
+                "2 | quarantine_keep_days = \"ten\"",
+            ),
             ("[receiver]\nconcurrency = -1", "2 | concurrency = -1"),
         ] {
             let error = parse(text).unwrap_err();
-            assert!(error.contains(shows) && !error.contains("SECRET"), "{text}: {error}");
+            assert!(
+                error.contains(shows) && !error.contains("SECRET"),
+                "{text}: {error}"
+            );
         }
     }
 
@@ -273,17 +348,38 @@ mod tests {
                 "[receiver]\nrequire_receipt = 'yes'",
                 "receiver.require_receipt must be true or false, without quotes",
             ),
-            ("[pack]\nlevel = 1\n[receiver]\nurl = 3", "receiver.url must be a text in quotes"),
-            ("[receiver]\nca_file = 3", "receiver.ca_file must be a text in quotes"),
-            ("[receive]\nreaders = 'a'", "receive.readers must be a list, such as [\"one\", \"another\"]"),
-            ("[receive]\nreaders = [\n  'a',\n  3,\n]", "receive.readers must be a text in quotes"),
-            ("receiver = 3", "receiver must be a table, with its keys under [its name]"),
+            (
+                "[pack]\nlevel = 1\n[receiver]\nurl = 3",
+                "receiver.url must be a text in quotes",
+            ),
+            (
+                "[receiver]\nca_file = 3",
+                "receiver.ca_file must be a text in quotes",
+            ),
+            (
+                "[receive]\nreaders = 'a'",
+                "receive.readers must be a list, such as [\"one\", \"another\"]",
+            ),
+            (
+                "[receive]\nreaders = [\n  'a',\n  3,\n]",
+                "receive.readers must be a text in quotes",
+            ),
+            (
+                "receiver = 3",
+                "receiver must be a table, with its keys under [its name]",
+            ),
             ("[receiver]\nurl = 'a'\nurl = 'b'", "at receiver.url"),
-            ("[receiver]\nurls = 'a'", "receiver.urls: did you mean `url`?"),
+            (
+                "[receiver]\nurls = 'a'",
+                "receiver.urls: did you mean `url`?",
+            ),
             ("[receivr]", "receivr: did you mean `receiver`?"),
         ] {
             let error = parse(text).unwrap_err();
-            assert!(error.lines().last() == Some(says) && error.contains('^'), "{text}: {error}");
+            assert!(
+                error.lines().last() == Some(says) && error.contains('^'),
+                "{text}: {error}"
+            );
         }
     }
 }

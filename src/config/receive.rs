@@ -12,12 +12,14 @@ use crate::episode::HostName;
 
 pub(super) const DEFAULT_STORE: &str = "/var/lib/sealift-receiver";
 pub(super) const DEFAULT_LISTEN: &str = "127.0.0.1:8490";
-/// What a file system needs to go on working: a full one refuses the receipts too, and whatever else lives on it.
+/// What a file system needs to go on working: a full one refuses the receipts too, and whatever
+/// else lives on it.
 const DEFAULT_MIN_FREE_BYTES: u64 = 1 << 30;
 /// A week covers a long weekend without a network.
 const DEFAULT_PARTS_KEEP_DAYS: u32 = 7;
 const DEFAULT_MAX_CONNECTIONS: usize = 512;
-/// An eighth of all: a host has a few uploads at once, and one that runs wild leaves room for the others.
+/// An eighth of all: a host has a few uploads at once, and one that runs wild leaves room for the
+/// others.
 const DEFAULT_MAX_CONNECTIONS_PER_HOST: usize = 64;
 /// The slowest modem is faster; whoever sends less holds a connection for nothing.
 const DEFAULT_MIN_BODY_RATE_BYTES_PER_S: u64 = 1024;
@@ -45,7 +47,8 @@ pub struct ReceiveConfig {
     pub remediation: String,
     /// Who may read every host's episodes.
     pub readers: BTreeSet<HostName>,
-    /// Whether to listen where others come in, though nobody is asked who they are, or the wire can be read.
+    /// Whether to listen where others come in, though nobody is asked who they are, or the wire can
+    /// be read.
     pub anyone_may_store: bool,
     /// What is taken.
     pub limits: ReceiveLimits,
@@ -106,7 +109,8 @@ impl ReceiveConfig {
         self.client_ca_file.is_some() || self.tokens_file.is_some()
     }
 
-    /// What is missing for listening where others come in; `None` where nothing is, or only this machine can.
+    /// What is missing for listening where others come in; `None` where nothing is, or only this
+    /// machine can.
     #[must_use]
     pub fn exposed(&self) -> Option<String> {
         let nobody_asked = "nobody is asked who they are, so anybody could store and read (set receive.client_ca_file, \
@@ -124,7 +128,8 @@ impl ReceiveConfig {
         }
     }
 
-    /// Whether it may listen there at all. Asked once more before the socket is made, whoever made the configuration.
+    /// Whether it may listen there at all. Asked once more before the socket is made, whoever made
+    /// the configuration.
     ///
     /// # Errors
     /// [`ConfigError::Value`]: it is exposed, and nobody said that this is wanted.
@@ -177,7 +182,12 @@ impl RawConfig {
             namespace: match raw.namespace.as_deref().unwrap_or("none") {
                 "none" => Namespace::None,
                 "host" => Namespace::Host,
-                other => return Err(value("receive.namespace", format!("{other:?} is none of none, host"))),
+                other => {
+                    return Err(value(
+                        "receive.namespace",
+                        format!("{other:?} is none of none, host"),
+                    ));
+                }
             },
             tls: match (&raw.tls_cert_file, &raw.tls_key_file) {
                 (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
@@ -189,7 +199,10 @@ impl RawConfig {
             },
             client_ca_file: raw.client_ca_file.clone(),
             tokens_file: raw.tokens_file.clone(),
-            commits_file: raw.commits_file.clone().filter(|path| !path.as_os_str().is_empty()),
+            commits_file: raw
+                .commits_file
+                .clone()
+                .filter(|path| !path.as_os_str().is_empty()),
             remediation: raw.remediation.clone().unwrap_or_default(),
             readers: readers(raw)?,
             anyone_may_store: raw.anyone_may_store.unwrap_or(false),
@@ -205,7 +218,10 @@ impl RawConfig {
             for (key, is_set) in [
                 ("receive.namespace", config.namespace == Namespace::Host),
                 ("receive.readers", !config.readers.is_empty()),
-                ("receive.host_quota_bytes", config.limits.host_quota_bytes.is_some()),
+                (
+                    "receive.host_quota_bytes",
+                    config.limits.host_quota_bytes.is_some(),
+                ),
             ] {
                 if is_set {
                     let message = "needs names, and nobody is asked for one: set receive.client_ca_file or receive.tokens_file";
@@ -223,7 +239,10 @@ fn readers(raw: &RawReceive) -> Result<BTreeSet<HostName>, ConfigError> {
     names
         .map(|name| {
             HostName::parse(name).map_err(|why| {
-                value("receive.readers", format!("{name:?} cannot be a certificate's or token's name: {why}"))
+                value(
+                    "receive.readers",
+                    format!("{name:?} cannot be a certificate's or token's name: {why}"),
+                )
             })
         })
         .collect()
@@ -248,7 +267,9 @@ fn limits(raw: &RawReceive) -> Result<ReceiveLimits, ConfigError> {
             raw.max_connections_per_host,
             default.max_connections_per_host,
         )?,
-        min_body_rate_bytes_per_s: raw.min_body_rate_bytes_per_s.unwrap_or(default.min_body_rate_bytes_per_s),
+        min_body_rate_bytes_per_s: raw
+            .min_body_rate_bytes_per_s
+            .unwrap_or(default.min_body_rate_bytes_per_s),
     })
 }
 
@@ -268,7 +289,9 @@ mod tests {
     use super::{super::raw, *};
 
     fn receive(text: &str) -> Result<ReceiveConfig, String> {
-        raw::parse(&format!("[receive]\n{text}"))?.receive().map_err(|error| error.to_string())
+        raw::parse(&format!("[receive]\n{text}"))?
+            .receive()
+            .map_err(|error| error.to_string())
     }
 
     const TLS: &str = "tls_cert_file = 'c'\ntls_key_file = 'k'\n";
@@ -278,9 +301,16 @@ mod tests {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 8490));
         let default = ReceiveConfig::at(loopback, Path::new("/var/lib/sealift-receiver"));
         assert_eq!(receive("").unwrap(), default);
-        let zeros = "max_episode_bytes = 0\nhost_quota_bytes = 0\nparts_max_bytes = 0\ncommits_file = ''\n";
+        let zeros =
+            "max_episode_bytes = 0\nhost_quota_bytes = 0\nparts_max_bytes = 0\ncommits_file = ''\n";
         assert_eq!(receive(zeros).unwrap(), default);
-        assert_eq!(receive("parts_keep_days = 0").unwrap().limits.parts_keep_days, None);
+        assert_eq!(
+            receive("parts_keep_days = 0")
+                .unwrap()
+                .limits
+                .parts_keep_days,
+            None
+        );
     }
 
     #[test]
@@ -296,12 +326,19 @@ mod tests {
             ("host_quota_bytes = 1", "host_quota_bytes"),
             ("tokens_file = 't'\nreaders = ['../lab']", "readers"),
             ("max_connections = 0", "max_connections"),
-            ("max_connections_per_host = 65537", "max_connections_per_host"),
+            (
+                "max_connections_per_host = 65537",
+                "max_connections_per_host",
+            ),
         ] {
             let error = receive(text).unwrap_err();
-            assert!(error.starts_with(&format!("receive.{key}: ")), "{text}: {error}");
+            assert!(
+                error.starts_with(&format!("receive.{key}: ")),
+                "{text}: {error}"
+            );
         }
-        let named = "tokens_file = 't'\nnamespace = 'host'\nreaders = ['lab']\nhost_quota_bytes = 1";
+        let named =
+            "tokens_file = 't'\nnamespace = 'host'\nreaders = ['lab']\nhost_quota_bytes = 1";
         let named = receive(named).unwrap();
         assert_eq!((named.namespace, named.readers.len()), (Namespace::Host, 1));
     }
@@ -310,7 +347,12 @@ mod tests {
     fn where_others_come_in_it_listens_only_with_tls_and_names_or_when_told_so_in_words() {
         let client_ca = format!("{TLS}client_ca_file = 'a'\n");
         let tokens = format!("{TLS}tokens_file = 't'\n");
-        for listen in ["0.0.0.0:8490", "[::]:8490", "192.0.2.1:0", "[::ffff:127.0.0.1]:0"] {
+        for listen in [
+            "0.0.0.0:8490",
+            "[::]:8490",
+            "192.0.2.1:0",
+            "[::ffff:127.0.0.1]:0",
+        ] {
             for (files, missing) in [
                 (client_ca.as_str(), &[][..]),
                 (&tokens, &[]),
@@ -320,12 +362,23 @@ mod tests {
             ] {
                 let text = format!("listen = '{listen}'\n{files}");
                 match receive(&text) {
-                    Ok(config) => assert!(missing.is_empty() && config.exposed().is_none(), "{text}"),
+                    Ok(config) => {
+                        assert!(missing.is_empty() && config.exposed().is_none(), "{text}")
+                    }
                     Err(error) => {
-                        for word in missing.iter().chain(&["--anyone-may-store", "127.0.0.1:8490"]) {
-                            assert!(!missing.is_empty() && error.contains(word), "{text}: {error}");
+                        for word in missing
+                            .iter()
+                            .chain(&["--anyone-may-store", "127.0.0.1:8490"])
+                        {
+                            assert!(
+                                !missing.is_empty() && error.contains(word),
+                                "{text}: {error}"
+                            );
                         }
-                        assert!(missing.len() != 1 || !error.contains("client_ca_file"), "{error}");
+                        assert!(
+                            missing.len() != 1 || !error.contains("client_ca_file"),
+                            "{error}"
+                        );
                         let wanted = receive(&format!("{text}anyone_may_store = true")).unwrap();
                         assert!(wanted.exposed().is_some());
                     }
@@ -333,7 +386,12 @@ mod tests {
             }
         }
         for listen in ["127.0.0.1:0", "127.9.9.9:1", "[::1]:0"] {
-            assert!(receive(&format!("listen = '{listen}'")).unwrap().exposed().is_none());
+            assert!(
+                receive(&format!("listen = '{listen}'"))
+                    .unwrap()
+                    .exposed()
+                    .is_none()
+            );
         }
     }
 }

@@ -5,8 +5,9 @@ use std::{path::Path, time::Duration};
 use super::{ReceiverConfig, ShipConfig};
 
 impl ShipConfig {
-    /// The keys in which `other` differs from this, and that only a restart applies: where the folders are, which are locked,
-    /// watched and compared with what is known of them, how they are watched, and where metrics go.
+    /// The keys in which `other` differs from this, and that only a restart applies: where the
+    /// folders are, which are locked, watched and compared with what is known of them, how they are
+    /// watched, and where metrics go.
     #[must_use]
     pub fn restart_for(&self, other: &Self) -> Vec<&'static str> {
         let (ours, theirs) = (&self.layout, &other.layout);
@@ -20,7 +21,11 @@ impl ShipConfig {
             ("shipper.episodes_dir", &ours.episodes, &theirs.episodes),
             ("shipper.outbox_dir", &ours.outbox, &theirs.outbox),
             ("shipper.shipped_dir", &ours.shipped, &theirs.shipped),
-            ("shipper.quarantine_dir", &ours.quarantine, &theirs.quarantine),
+            (
+                "shipper.quarantine_dir",
+                &ours.quarantine,
+                &theirs.quarantine,
+            ),
         ] {
             // One that has moved along with data_dir is no news of its own.
             let moved_along = inside(our_folder, our_data).is_some()
@@ -50,7 +55,9 @@ impl ReceiverConfig {
     /// The longest that a delivery attempt waits for one thing.
     #[must_use]
     pub fn longest_wait(&self) -> Duration {
-        self.connect_timeout.max(self.idle_timeout).max(self.answer_timeout)
+        self.connect_timeout
+            .max(self.idle_timeout)
+            .max(self.answer_timeout)
     }
 }
 
@@ -59,7 +66,12 @@ mod tests {
     use crate::config::{ShipConfig, raw};
 
     fn ship(shipper: &str) -> ShipConfig {
-        raw::parse(&format!("[shipper]\n{shipper}\n[receiver]\nurl = 'http://r'")).unwrap().ship().unwrap()
+        raw::parse(&format!(
+            "[shipper]\n{shipper}\n[receiver]\nurl = 'http://r'"
+        ))
+        .unwrap()
+        .ship()
+        .unwrap()
     }
 
     #[test]
@@ -67,15 +79,33 @@ mod tests {
         let running = ship("data_dir = '/d'");
         for (shipper, keys) in [
             ("data_dir = '/d'", &[][..]),
-            ("data_dir = '/d'\nreconcile_interval_s = 7\nquarantine_keep_days = 1\nhost_id = 'x'", &[]),
+            (
+                "data_dir = '/d'\nreconcile_interval_s = 7\nquarantine_keep_days = 1\nhost_id = 'x'",
+                &[],
+            ),
             ("data_dir = '/e'", &["shipper.data_dir"]),
-            ("data_dir = '/d'\nshipped_dir = '/s'", &["shipper.shipped_dir"]),
+            (
+                "data_dir = '/d'\nshipped_dir = '/s'",
+                &["shipper.shipped_dir"],
+            ),
             // It stays where it was, and the others go.
-            ("data_dir = '/e'\nshipped_dir = '/d/shipped'", &["shipper.data_dir"]),
-            ("data_dir = '/e'\nshipped_dir = '/s'", &["shipper.data_dir", "shipper.shipped_dir"]),
+            (
+                "data_dir = '/e'\nshipped_dir = '/d/shipped'",
+                &["shipper.data_dir"],
+            ),
+            (
+                "data_dir = '/e'\nshipped_dir = '/s'",
+                &["shipper.data_dir", "shipper.shipped_dir"],
+            ),
             ("data_dir = '/d'\nwatch = 'inotify'", &["shipper.watch"]),
-            ("data_dir = '/d'\nmetrics_listen = '127.0.0.1:1'", &["shipper.metrics_listen"]),
-            ("data_dir = '/d'\nmetrics_textfile = '/m'", &["shipper.metrics_textfile"]),
+            (
+                "data_dir = '/d'\nmetrics_listen = '127.0.0.1:1'",
+                &["shipper.metrics_listen"],
+            ),
+            (
+                "data_dir = '/d'\nmetrics_textfile = '/m'",
+                &["shipper.metrics_textfile"],
+            ),
         ] {
             assert_eq!(running.restart_for(&ship(shipper)), keys, "{shipper}");
         }

@@ -1,4 +1,5 @@
-//! Which upload goes first, how fast all of them go, and at what times: rates such as "20 MB/s", times of day such as "22:00".
+//! Which upload goes first, how fast all of them go, and at what times: rates such as "20 MB/s",
+//! times of day such as "22:00".
 
 use std::num::NonZeroU64;
 
@@ -37,7 +38,10 @@ pub enum QueueOrder {
 /// One of `receiver.upload_window`, as it is written.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "the keys are explained in docs/configuration.md")]
+#[expect(
+    missing_docs,
+    reason = "the keys are explained in docs/configuration.md"
+)]
 pub struct RawUploadWindow {
     pub from: String,
     pub to: String,
@@ -59,12 +63,20 @@ pub(super) fn order(raw: &RawShipper) -> Result<QueueOrder, ConfigError> {
     match raw.order.as_deref().unwrap_or(defaults::ORDER) {
         "oldest-first" => Ok(QueueOrder::OldestFirst),
         "newest-first" => Ok(QueueOrder::NewestFirst),
-        other => Err(value("shipper.order", format!("{other:?} is none of oldest-first, newest-first"))),
+        other => Err(value(
+            "shipper.order",
+            format!("{other:?} is none of oldest-first, newest-first"),
+        )),
     }
 }
 
 pub(super) fn limit(raw: &RawReceiver) -> Result<Option<NonZeroU64>, ConfigError> {
-    rate(LIMIT, raw.bandwidth_limit.as_deref().unwrap_or(defaults::BANDWIDTH_LIMIT))
+    rate(
+        LIMIT,
+        raw.bandwidth_limit
+            .as_deref()
+            .unwrap_or(defaults::BANDWIDTH_LIMIT),
+    )
 }
 
 pub(super) fn windows(raw: &RawReceiver) -> Result<Vec<UploadWindow>, ConfigError> {
@@ -89,7 +101,9 @@ fn rate(key: &'static str, text: &str) -> Result<Option<NonZeroU64>, ConfigError
     if text == "0" {
         return Ok(None);
     }
-    let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let unit = UNITS.iter().find(|(name, _)| *name == unit.trim());
     let (Ok(number), Some((_, bytes))) = (number.parse::<f64>(), unit) else {
@@ -99,8 +113,16 @@ fn rate(key: &'static str, text: &str) -> Result<Option<NonZeroU64>, ConfigError
         return Err(value(key, message));
     };
     let rate = number * bytes;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within bounds by then")]
-    let whole = if (LEAST_RATE as f64..1e15).contains(&rate) { NonZeroU64::new(rate as u64) } else { None };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "within bounds by then"
+    )]
+    let whole = if (LEAST_RATE as f64..1e15).contains(&rate) {
+        NonZeroU64::new(rate as u64)
+    } else {
+        None
+    };
     let too_far = || {
         let message = format!(
             "{text:?} is not between 10 kB/s and 1000 TB/s: slower, receivers take an upload for one that stands still"
@@ -118,10 +140,14 @@ fn time(text: &str) -> Result<u32, ConfigError> {
             two_digits.then(|| text.parse::<u32>().ok()).flatten()
         };
         let (hours, minutes) = (number(hours)?, number(minutes)?);
-        ((hours < 24 && minutes < 60) || (hours, minutes) == (24, 0)).then_some(hours * 3600 + minutes * 60)
+        ((hours < 24 && minutes < 60) || (hours, minutes) == (24, 0))
+            .then_some(hours * 3600 + minutes * 60)
     });
     parsed.ok_or_else(|| {
-        value(WINDOW, format!("{text:?} is no time of day; write for example \"06:00\" or \"22:30\""))
+        value(
+            WINDOW,
+            format!("{text:?} is no time of day; write for example \"06:00\" or \"22:30\""),
+        )
     })
 }
 
@@ -146,13 +172,28 @@ mod tests {
             ("16 Mbit/s", Some(2_000_000)),
             ("10 kB/s", Some(10_000)),
         ] {
-            assert_eq!(read(&format!("bandwidth_limit = '{text}'")).unwrap().0, bytes, "{text}");
+            assert_eq!(
+                read(&format!("bandwidth_limit = '{text}'")).unwrap().0,
+                bytes,
+                "{text}"
+            );
         }
-        for text in
-            ["20", "20 MB", "fast", "-1 MB/s", "", "1 kB/s", "1.2.3 MB/s", "9999999999 GB/s", "20 mb/s"]
-        {
+        for text in [
+            "20",
+            "20 MB",
+            "fast",
+            "-1 MB/s",
+            "",
+            "1 kB/s",
+            "1.2.3 MB/s",
+            "9999999999 GB/s",
+            "20 mb/s",
+        ] {
             let error = read(&format!("bandwidth_limit = '{text}'")).unwrap_err();
-            assert!(error.starts_with("receiver.bandwidth_limit: "), "{text}: {error}");
+            assert!(
+                error.starts_with("receiver.bandwidth_limit: "),
+                "{text}: {error}"
+            );
         }
     }
 
@@ -160,7 +201,11 @@ mod tests {
     fn windows_have_two_times_and_perhaps_a_limit() {
         let text = "upload_window = [{ from = '22:00', to = '06:30' }, { from = '06:30', to = '24:00', limit = '2 MB/s' }, \
                     { from = '00:00', to = '01:00', limit = '0' }]";
-        let window = |from_s, to_s, limit| UploadWindow { from_s, to_s, limit };
+        let window = |from_s, to_s, limit| UploadWindow {
+            from_s,
+            to_s,
+            limit,
+        };
         let expected = [
             window(79_200, 23_400, None),
             window(23_400, 0, Some(NonZeroU64::new(2_000_000))),
@@ -172,12 +217,21 @@ mod tests {
             ("{ from = '25:00', to = '06:00' }", "is no time of day"),
             ("{ from = '24:01', to = '06:00' }", "is no time of day"),
             ("{ from = '6:00', to = '07:00' }", "is no time of day"),
-            ("{ from = '22:00', to = '06:00', limit = 'slow' }", "is no rate"),
+            (
+                "{ from = '22:00', to = '06:00', limit = 'slow' }",
+                "is no rate",
+            ),
             ("{ from = '22:00' }", "missing field `to`"),
-            ("{ from = '22:00', to = '06:00', rate = '1 MB/s' }", "unknown field"),
+            (
+                "{ from = '22:00', to = '06:00', rate = '1 MB/s' }",
+                "unknown field",
+            ),
         ] {
             let error = read(&format!("upload_window = [{window}]")).unwrap_err();
-            assert!(error.contains(says) && error.contains("upload_window"), "{window}: {error}");
+            assert!(
+                error.contains(says) && error.contains("upload_window"),
+                "{window}: {error}"
+            );
         }
     }
 }

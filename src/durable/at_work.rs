@@ -39,8 +39,8 @@ pub(super) struct AtWork {
 /// For a move.
 ///
 /// # Errors
-/// Those of open(2), and [`io::ErrorKind::ResourceBusy`] where a shipper that starts puts the folder
-/// in order, or another program holds such a lock on it.
+/// Those of open(2), and [`io::ErrorKind::ResourceBusy`] where a shipper that starts puts the
+/// folder in order, or another program holds such a lock on it.
 pub(super) fn at_work(folder: &Path) -> io::Result<AtWork> {
     let (path, file) = lockable(folder)?;
     shared(&path, file)
@@ -86,14 +86,23 @@ pub(super) fn alone(folder: &Path) -> io::Result<Option<AtWork>> {
 /// locked, where /proc/locks says so.
 #[must_use]
 pub fn who_is_at_work(folder: &Path) -> (PathBuf, Option<u32>) {
-    let Ok((path, file)) = lockable(folder) else { return (folder.to_owned(), None) };
+    let Ok((path, file)) = lockable(folder) else {
+        return (folder.to_owned(), None);
+    };
     let pid = || {
         let found = file.metadata().ok()?;
         let (dev, ino) = (found.dev(), found.ino());
-        let place = format!("{:02x}:{:02x}:{ino}", rustix::fs::major(dev), rustix::fs::minor(dev));
+        let place = format!(
+            "{:02x}:{:02x}:{ino}",
+            rustix::fs::major(dev),
+            rustix::fs::minor(dev)
+        );
         let locks = std::fs::read_to_string("/proc/locks").ok()?;
         let us = std::process::id();
-        locks.lines().filter_map(|line| locker(line, &place)).find(|pid| *pid != us)
+        locks
+            .lines()
+            .filter_map(|line| locker(line, &place))
+            .find(|pid| *pid != us)
     };
     let pid = pid();
     (path, pid)
@@ -112,7 +121,9 @@ fn locker(line: &str, place: &str) -> Option<u32> {
 fn lockable(folder: &Path) -> io::Result<(PathBuf, File)> {
     if shared_between_hosts(folder).is_none() {
         let path = folder.join(AT_WORK);
-        let file = opened(&path, true).or_else(|_| opened(&path, false)).or_else(|_| made(folder, &path));
+        let file = opened(&path, true)
+            .or_else(|_| opened(&path, false))
+            .or_else(|_| made(folder, &path));
         if let Ok(file) = file {
             return Ok((path, file));
         }
@@ -122,15 +133,27 @@ fn lockable(folder: &Path) -> io::Result<(PathBuf, File)> {
 
 fn opened(path: &Path, write: bool) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file =
-        OpenOptions::new().read(true).write(write).custom_flags(flags.bits().cast_signed()).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    let file = OpenOptions::new()
+        .read(true)
+        .write(write)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
+    }
 }
 
 /// It belongs to the owner of the folder, and who may read or write that may do so here: `sudo
 /// sealift requeue` may be the first that needs it.
 fn made(folder: &Path, path: &Path) -> io::Result<File> {
-    let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
+    let made = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
     let file = match made {
         // Another process was quicker.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return opened(path, false),
@@ -148,7 +171,9 @@ fn made(folder: &Path, path: &Path) -> io::Result<File> {
 
 fn locked(file: File, how: FlockOperation) -> Option<AtWork> {
     match flock(&file, how) {
-        Ok(()) => Some(AtWork { _locked: Some(file) }),
+        Ok(()) => Some(AtWork {
+            _locked: Some(file),
+        }),
         Err(Errno::WOULDBLOCK) => None,
         // A file system without locks has no others either.
         Err(_) => Some(AtWork { _locked: None }),
@@ -164,7 +189,10 @@ mod tests {
     #[test]
     fn moves_are_at_work_together_and_a_start_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let moves = [at_work(folder.path()).unwrap(), at_work(folder.path()).unwrap()];
+        let moves = [
+            at_work(folder.path()).unwrap(),
+            at_work(folder.path()).unwrap(),
+        ];
         assert!(alone(folder.path()).unwrap().is_none());
         drop(moves);
         let start = alone(folder.path()).unwrap().unwrap();
@@ -172,13 +200,18 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
         let path = folder.path().join(AT_WORK);
         assert!(
-            error.to_string().starts_with(&format!("{} is locked (flock) by", path.display())),
+            error
+                .to_string()
+                .starts_with(&format!("{} is locked (flock) by", path.display())),
             "{error}"
         );
         // It is no other process.
         assert_eq!(who_is_at_work(folder.path()), (path, None));
         let line = "2: FLOCK  ADVISORY  WRITE 4242 00:1f:77 0 EOF";
-        assert_eq!((locker(line, "00:1f:77"), locker(line, "00:1f:7")), (Some(4242), None));
+        assert_eq!(
+            (locker(line, "00:1f:77"), locker(line, "00:1f:7")),
+            (Some(4242), None)
+        );
         drop(start);
         let _move = at_work(folder.path()).unwrap();
     }
@@ -197,9 +230,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o770)).unwrap();
         drop(at_work(folder.path()).unwrap());
-        let (of, file) = (std::fs::metadata(folder.path()), std::fs::metadata(folder.path().join(AT_WORK)));
+        let (of, file) = (
+            std::fs::metadata(folder.path()),
+            std::fs::metadata(folder.path().join(AT_WORK)),
+        );
         let (of, file) = (of.unwrap(), file.unwrap());
-        assert_eq!((file.uid(), file.gid(), file.mode() & 0o777), (of.uid(), of.gid(), 0o660));
+        assert_eq!(
+            (file.uid(), file.gid(), file.mode() & 0o777),
+            (of.uid(), of.gid(), 0o660)
+        );
     }
 
     #[test]
@@ -210,6 +249,11 @@ mod tests {
         assert!(alone(folder.path()).unwrap().is_none());
         drop(held);
         assert!(alone(folder.path()).unwrap().is_some());
-        assert!(std::fs::read_dir(elsewhere.path()).unwrap().next().is_none());
+        assert!(
+            std::fs::read_dir(elsewhere.path())
+                .unwrap()
+                .next()
+                .is_none()
+        );
     }
 }

@@ -5,11 +5,13 @@
 //!  copy   ──walk──▶ the same                                               ├─ equal? then once more, with contents
 //! ```
 //!
-//! Attributes are permission bits and mtimes, and count only where the file system of the copy keeps them.
+//! Attributes are permission bits and mtimes, and count only where the file system of the copy
+//! keeps them.
 //!
-//! Our own records are not compared, since they may have been written anew: the copy only has to have those that the source
-//! has. What is there and cannot be read just now may be a copy or not: some file systems give back only after a while what was
-//! written (rclone's mounts end the first reads with EIO), and taken for none it would be copied anew at each attempt.
+//! Our own records are not compared, since they may have been written anew: the copy only has to
+//! have those that the source has. What is there and cannot be read just now may be a copy or not:
+//! some file systems give back only after a while what was written (rclone's mounts end the first
+//! reads with EIO), and taken for none it would be copied anew at each attempt.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -38,12 +40,16 @@ use crate::{
 const READ_BUFFER_BYTES: usize = 256 * 1024;
 
 /// Which file system does not keep these is known by the mtime that it gives back.
-const ODD_MTIME: Timespec = Timespec { tv_sec: 1_000_000_001, tv_nsec: 0 };
+const ODD_MTIME: Timespec = Timespec {
+    tv_sec: 1_000_000_001,
+    tv_nsec: 0,
+};
 
 /// Whether this was copied before, from this source. Memory: a buffer, and what a walk takes.
 ///
 /// # Errors
-/// It was told to stop, or the disk of one of them failed. What cannot be read for another reason is no copy.
+/// It was told to stop, or the disk of one of them failed. What cannot be read for another reason
+/// is no copy.
 pub(super) fn is_copy(source: &Path, copy: &Path, progress: &Progress) -> io::Result<bool> {
     let compare = || -> Result<bool, TreeError> {
         if !has_records_of(source, copy, progress)?
@@ -52,14 +58,31 @@ pub(super) fn is_copy(source: &Path, copy: &Path, progress: &Progress) -> io::Re
             return Ok(false);
         }
         let keeps_attributes = || copy.parent().is_none_or(keeps_attributes);
-        let with_attributes = Compared { attributes: true, ..Compared::default() };
-        // Reading everything is the last, which a directory that merely has the name is seldom worth.
-        Ok((are_alike(source, copy, with_attributes, progress)? || !keeps_attributes())
-            && are_alike(source, copy, Compared { contents: true, ..Compared::default() }, progress)?)
+        let with_attributes = Compared {
+            attributes: true,
+            ..Compared::default()
+        };
+        // Reading everything is the last, which a directory that merely has the name is seldom
+        // worth.
+        Ok(
+            (are_alike(source, copy, with_attributes, progress)? || !keeps_attributes())
+                && are_alike(
+                    source,
+                    copy,
+                    Compared {
+                        contents: true,
+                        ..Compared::default()
+                    },
+                    progress,
+                )?,
+        )
     };
     match compare() {
         Err(TreeError::Cancelled(cancelled)) => Err(io::Error::other(cancelled)),
-        Err(TreeError::Io { path, source: failed }) if is_of_a_disk(&failed) => {
+        Err(TreeError::Io {
+            path,
+            source: failed,
+        }) if is_of_a_disk(&failed) => {
             let (source, copy, path) = (shown(source), shown(copy), shown(&path));
             Err(io::Error::other(format!(
                 "{source} may have been copied to {copy} before, and they cannot be compared: {path}: {failed}"
@@ -72,16 +95,31 @@ pub(super) fn is_copy(source: &Path, copy: &Path, progress: &Progress) -> io::Re
 /// Whether another attempt may read what this one could not.
 fn is_of_a_disk(error: &io::Error) -> bool {
     const OF_A_DISK: [Errno; 4] = [Errno::IO, Errno::STALE, Errno::TIMEDOUT, Errno::REMOTEIO];
-    error.raw_os_error().is_some_and(|errno| OF_A_DISK.contains(&Errno::from_raw_os_error(errno)))
+    error
+        .raw_os_error()
+        .is_some_and(|errno| OF_A_DISK.contains(&Errno::from_raw_os_error(errno)))
 }
 
-/// Whether what was just copied reads back as its source does. Whatever of its attributes could not be kept was left off.
+/// Whether what was just copied reads back as its source does. Whatever of its attributes could not
+/// be kept was left off.
 ///
 /// # Errors
 /// One of them cannot be read.
-pub(super) fn holds_the_same(source: &Path, copy: &Path, progress: &Progress) -> Result<bool, TreeError> {
+pub(super) fn holds_the_same(
+    source: &Path,
+    copy: &Path,
+    progress: &Progress,
+) -> Result<bool, TreeError> {
     Ok(has_records_of(source, copy, progress)?
-        && are_alike(source, copy, Compared { contents: true, ..Compared::default() }, progress)?)
+        && are_alike(
+            source,
+            copy,
+            Compared {
+                contents: true,
+                ..Compared::default()
+            },
+            progress,
+        )?)
 }
 
 /// Whether each has what the other has, by paths, kinds, sizes and targets alone.
@@ -136,7 +174,10 @@ pub(super) fn missing_in(
 fn entries(directory: &Path, progress: &Progress) -> Result<HashMap<Vec<u8>, Digest>, TreeError> {
     let mut entries = HashMap::new();
     let mut buffer = vec![0; READ_BUFFER_BYTES];
-    let what = Compared { contents: true, ..Compared::default() };
+    let what = Compared {
+        contents: true,
+        ..Compared::default()
+    };
     tree::walk(directory, progress, |entry| -> Result<(), TreeError> {
         let mut hasher = Sha256::new();
         if digest_entry(&entry, what, &mut hasher, &mut buffer, progress)? {
@@ -155,20 +196,34 @@ struct Compared {
 }
 
 fn has_records_of(source: &Path, copy: &Path, progress: &Progress) -> Result<bool, TreeError> {
-    Ok(records_of(source, progress)?.iter().all(|name| copy.join(name).is_file()))
+    Ok(records_of(source, progress)?
+        .iter()
+        .all(|name| copy.join(name).is_file()))
 }
 
-fn are_alike(source: &Path, copy: &Path, what: Compared, progress: &Progress) -> Result<bool, TreeError> {
+fn are_alike(
+    source: &Path,
+    copy: &Path,
+    what: Compared,
+    progress: &Progress,
+) -> Result<bool, TreeError> {
     Ok(digest(source, what, progress)? == digest(copy, what, progress)?)
 }
 
-/// Tried on a file of our own: FAT has neither permission bits nor odd seconds. Where it cannot be tried, it is taken for one that
-/// does: then a copy is made once more, and nothing is taken for one that is none.
+/// Tried on a file of our own: FAT has neither permission bits nor odd seconds. Where it cannot be
+/// tried, it is taken for one that does: then a copy is made once more, and nothing is taken for
+/// one that is none.
 fn keeps_attributes(folder: &Path) -> bool {
     let tried = scratch_file(folder, OsStr::new("attributes")).and_then(|(path, file)| {
         let kept = |mode: u32| -> io::Result<bool> {
             fchmod(&file, Mode::from_raw_mode(mode))?;
-            futimens(&file, &Timestamps { last_access: ODD_MTIME, last_modification: ODD_MTIME })?;
+            futimens(
+                &file,
+                &Timestamps {
+                    last_access: ODD_MTIME,
+                    last_modification: ODD_MTIME,
+                },
+            )?;
             let metadata = file.metadata()?;
             Ok(metadata.mode() & 0o777 == mode && metadata.mtime() == ODD_MTIME.tv_sec)
         };
@@ -180,17 +235,29 @@ fn keeps_attributes(folder: &Path) -> bool {
 }
 
 fn records_of(directory: &Path, progress: &Progress) -> Result<Vec<OsString>, TreeError> {
-    let unread = |source| TreeError::Io { path: to_path(b""), source };
+    let unread = |source| TreeError::Io {
+        path: to_path(b""),
+        source,
+    };
     let names = fs::read_dir(directory).and_then(|entries| {
         let entries = entries.inspect(|_| progress.step());
-        entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()
+        entries
+            .map(|entry| entry.map(|entry| entry.file_name()))
+            .collect::<io::Result<Vec<_>>>()
     });
-    let is_record =
-        |name: &OsString| name.to_str().is_some_and(|name| [RECEIPT, REASON].contains(&without_number(name)));
-    Ok(names.map_err(unread)?.into_iter().filter(is_record).collect())
+    let is_record = |name: &OsString| {
+        name.to_str()
+            .is_some_and(|name| [RECEIPT, REASON].contains(&without_number(name)))
+    };
+    Ok(names
+        .map_err(unread)?
+        .into_iter()
+        .filter(is_record)
+        .collect())
 }
 
-/// No inodes, no ctimes, no owner, and mtimes in whole seconds, for the file systems that have no finer ones.
+/// No inodes, no ctimes, no owner, and mtimes in whole seconds, for the file systems that have no
+/// finer ones.
 fn digest(directory: &Path, what: Compared, progress: &Progress) -> Result<Digest, TreeError> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; READ_BUFFER_BYTES];
@@ -200,7 +267,8 @@ fn digest(directory: &Path, what: Compared, progress: &Progress) -> Result<Diges
     Ok(hasher.into())
 }
 
-/// Sockets, devices and FIFOs are left out of a copy, or may be, and our own records may have been written anew: false.
+/// Sockets, devices and FIFOs are left out of a copy, or may be, and our own records may have been
+/// written anew: false.
 fn digest_entry(
     entry: &Entry<'_>,
     what: Compared,
@@ -228,7 +296,10 @@ fn digest_entry(
     if let Kind::File(closed) = &entry.kind
         && what.contents
     {
-        let unread = |source| TreeError::Io { path: to_path(entry.path), source };
+        let unread = |source| TreeError::Io {
+            path: to_path(entry.path),
+            source,
+        };
         let mut file = closed.open()?.take(size_bytes);
         loop {
             progress.check()?;

@@ -1,10 +1,12 @@
 //! Copying a directory to another file system, durably.
 //!
-//! Kept: contents, symlinks as symlinks; permission bits, mtimes in nanoseconds, FIFOs and `user.*` attributes where the other file
-//! system takes them (where not, that is logged), owner and group where we may give them. What it cannot hold at all is
-//! [`CannotHold`]. Hard links become files of their own, what is all zeros is left a hole where the file has any. Left out: the note
-//! by which the source was to go. Left out and logged: sockets and devices. Not kept: other extended attributes (labels,
-//! capabilities, ACLs), which are rules of their place. Read by descriptors, without following a symlink or entering a mount.
+//! Kept: contents, symlinks as symlinks; permission bits, mtimes in nanoseconds, FIFOs and `user.*`
+//! attributes where the other file system takes them (where not, that is logged), owner and group
+//! where we may give them. What it cannot hold at all is [`CannotHold`]. Hard links become files of
+//! their own, what is all zeros is left a hole where the file has any. Left out: the note by which
+//! the source was to go. Left out and logged: sockets and devices. Not kept: other extended
+//! attributes (labels, capabilities, ACLs), which are rules of their place. Read by descriptors,
+//! without following a symlink or entering a mount.
 
 use std::{
     borrow::Cow,
@@ -18,9 +20,9 @@ use std::{
 use rustix::{
     buffer::spare_capacity,
     fs::{
-        AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat,
-        fchmod, fchown, fgetxattr, flistxattr, fsetxattr, fstat, futimens, mkdirat, mknodat, openat,
-        symlinkat, unlinkat, utimensat,
+        AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags,
+        chownat, fchmod, fchown, fgetxattr, flistxattr, fsetxattr, fstat, futimens, mkdirat,
+        mknodat, openat, symlinkat, unlinkat, utimensat,
     },
     io::Errno,
 };
@@ -49,15 +51,28 @@ const MAX_ATTRIBUTE_BYTES: usize = 64 * 1024;
 /// A long file is flushed in slices, so that the watchdog sees it move.
 const SYNC_EVERY_BYTES: u64 = 64 << 20;
 
-const NEW_FILE: OFlags =
-    OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const NEW_FILE: OFlags = OFlags::WRONLY
+    .union(OFlags::CREATE)
+    .union(OFlags::EXCL)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 
-const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const FOLDER: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 
-/// Copies `from` into the new, empty directory `to`, for which there is `room`, and flushes all of it but the name of `to`.
-pub(super) fn copy_into(from: &Path, to: &Path, room: &Claim, progress: &Progress) -> io::Result<()> {
-    let source =
-        File::from(openat(CWD, from, FOLDER, Mode::empty()).map_err(|errno| named(from, &errno.into()))?);
+/// Copies `from` into the new, empty directory `to`, for which there is `room`, and flushes all of
+/// it but the name of `to`.
+pub(super) fn copy_into(
+    from: &Path,
+    to: &Path,
+    room: &Claim,
+    progress: &Progress,
+) -> io::Result<()> {
+    let source = File::from(
+        openat(CWD, from, FOLDER, Mode::empty()).map_err(|errno| named(from, &errno.into()))?,
+    );
     let target = File::from(openat(CWD, to, FOLDER, Mode::empty())?);
     let mut copier = Copier::new(progress, to.parent().unwrap_or(to), room);
     copier.folder(&source, &target, from, 0)
@@ -66,25 +81,43 @@ pub(super) fn copy_into(from: &Path, to: &Path, room: &Claim, progress: &Progres
 /// Copies an open file to a new name and flushes it, but not the name.
 pub(super) fn copy_file_to(source: &File, to: &Path, progress: &Progress) -> io::Result<()> {
     // What it is built in has no name that a recorder knows.
-    let is_scratch =
-        |folder: &Path| folder.file_name().is_some_and(|name| name_behind(COPY_PREFIX, name).is_some());
-    let folder = to.ancestors().skip(1).find(|folder| !is_scratch(folder)).unwrap_or(to);
+    let is_scratch = |folder: &Path| {
+        folder
+            .file_name()
+            .is_some_and(|name| name_behind(COPY_PREFIX, name).is_some())
+    };
+    let folder = to
+        .ancestors()
+        .skip(1)
+        .find(|folder| !is_scratch(folder))
+        .unwrap_or(to);
     let size_bytes = source.metadata()?.len();
     let room = Claim::for_file(to, size_bytes, folder)?;
     let target = File::from(openat(CWD, to, NEW_FILE, Mode::RUSR | Mode::WUSR)?);
     Copier::new(progress, folder, &room)
         .file(source, &target, to)
-        .map_err(|error| if is_too_long(&error) { too_long(to, size_bytes, folder) } else { error })
+        .map_err(|error| {
+            if is_too_long(&error) {
+                too_long(to, size_bytes, folder)
+            } else {
+                error
+            }
+        })
 }
 
 fn is_too_long(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::FBIG.raw_os_error())
 }
 
-/// What an episode has, and the file system that it is to be copied to cannot hold: FAT and exFAT have no symlinks and no names
-/// with `:` in them, take `a` and `A` for one name, and FAT has no file of 4 GiB. No permission mends that.
+/// What an episode has, and the file system that it is to be copied to cannot hold: FAT and exFAT
+/// have no symlinks and no names with `:` in them, take `a` and `A` for one name, and FAT has no
+/// file of 4 GiB. No permission mends that.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {what} cannot be held by the file system of {} ({errno})", shown(path), shown(folder))]
+#[error(
+    "{}: {what} cannot be held by the file system of {} ({errno})",
+    shown(path),
+    shown(folder)
+)]
 pub struct CannotHold {
     /// What it is of.
     path: PathBuf,
@@ -98,18 +131,22 @@ pub struct CannotHold {
 #[must_use]
 pub fn cannot_hold(error: &io::Error) -> bool {
     let inner = error.get_ref();
-    inner.and_then(|inner| inner.downcast_ref::<CannotHold>()).is_some()
+    inner
+        .and_then(|inner| inner.downcast_ref::<CannotHold>())
+        .is_some()
 }
 
-/// What is said of a name that could not be made, in a folder that is otherwise ours to write in: file systems say in many ways that
-/// they have no such name, and never that they do not permit it.
+/// What is said of a name that could not be made, in a folder that is otherwise ours to write in:
+/// file systems say in many ways that they have no such name, and never that they do not permit it.
 const NO_SUCH_NAMES: [Errno; 4] = [Errno::NOENT, Errno::INVAL, Errno::NAMETOOLONG, Errno::ILSEQ];
 /// And no such thing.
 const NO_SUCH_THINGS: [Errno; 4] = [Errno::PERM, Errno::NOSYS, Errno::OPNOTSUPP, Errno::INVAL];
 
 /// Whether a look at a name ended with this because no file of that name can be there.
 pub(super) fn is_no_name_there(error: &io::Error) -> bool {
-    error.raw_os_error().is_some_and(|errno| NO_SUCH_NAMES.contains(&Errno::from_raw_os_error(errno)))
+    error
+        .raw_os_error()
+        .is_some_and(|errno| NO_SUCH_NAMES.contains(&Errno::from_raw_os_error(errno)))
 }
 
 /// What the copy of a directory to a folder came to that cannot have its name.
@@ -151,7 +188,15 @@ pub(super) fn held_by_none(
     errno: Errno,
 ) -> io::Error {
     let (path, what, folder) = (path.to_owned(), what.into(), folder.to_owned());
-    io::Error::new(io::ErrorKind::Unsupported, CannotHold { path, what, folder, errno: errno.into() })
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        CannotHold {
+            path,
+            what,
+            folder,
+            errno: errno.into(),
+        },
+    )
 }
 
 struct Copier<'a> {
@@ -166,7 +211,13 @@ struct Copier<'a> {
 
 impl<'a> Copier<'a> {
     fn new(progress: &'a Progress, folder: &'a Path, room: &'a Claim) -> Self {
-        Self { buffer: vec![0; COPY_BUFFER_BYTES], progress, folder, room, left_off: false }
+        Self {
+            buffer: vec![0; COPY_BUFFER_BYTES],
+            progress,
+            folder,
+            room,
+            left_off: false,
+        }
     }
 
     /// What a new name in the copy came to that could not be made.
@@ -177,12 +228,20 @@ impl<'a> Copier<'a> {
                 let what = "its name, which differs from another's beside it in letter case only,";
                 held_by_none(path, what, self.folder, errno)
             }
-            errno if NO_SUCH_NAMES.contains(&errno) => held_by_none(path, "its name", self.folder, errno),
+            errno if NO_SUCH_NAMES.contains(&errno) => {
+                held_by_none(path, "its name", self.folder, errno)
+            }
             errno => named(path, &errno.into()),
         }
     }
 
-    fn folder(&mut self, source: &File, target: &File, path: &Path, depth: usize) -> io::Result<()> {
+    fn folder(
+        &mut self,
+        source: &File,
+        target: &File,
+        path: &Path,
+        depth: usize,
+    ) -> io::Result<()> {
         if depth > MAX_DEPTH {
             let why = format!("{}: nested deeper than {MAX_DEPTH} folders", path.display());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
@@ -191,8 +250,9 @@ impl<'a> Copier<'a> {
             let entry = entry.map_err(|errno| named(path, &errno.into()))?;
             let name = entry.file_name();
             // The copy is another directory.
-            let is_note =
-                || depth == 0 && name.to_bytes() == REMOVING.as_bytes() && has_removal_note_in(source);
+            let is_note = || {
+                depth == 0 && name.to_bytes() == REMOVING.as_bytes() && has_removal_note_in(source)
+            };
             if !matches!(name.to_bytes(), b"." | b"..") && !is_note() {
                 let path = path.join(OsStr::from_bytes(name.to_bytes()));
                 self.entry(source, target, name, &path, depth)?;
@@ -205,7 +265,14 @@ impl<'a> Copier<'a> {
             .map_err(|error| named(path, &error))
     }
 
-    fn entry(&mut self, from: &File, to: &File, name: &CStr, path: &Path, depth: usize) -> io::Result<()> {
+    fn entry(
+        &mut self,
+        from: &File,
+        to: &File,
+        name: &CStr,
+        path: &Path,
+        depth: usize,
+    ) -> io::Result<()> {
         self.progress.check().map_err(io::Error::other)?;
         self.progress.step();
         let stat = open::stat(from, name).map_err(|error| told(error, path))?;
@@ -219,7 +286,11 @@ impl<'a> Copier<'a> {
                 self.folder(&source, &target.into(), path, depth + 1)
             }
             FileType::RegularFile => {
-                let tries = if depth == 0 && is_record(name) { RECORD_TRIES } else { 1 };
+                let tries = if depth == 0 && is_record(name) {
+                    RECORD_TRIES
+                } else {
+                    1
+                };
                 tried(tries, || self.file_at_rest(from, to, name, path), path)
             }
             FileType::Symlink => {
@@ -235,27 +306,41 @@ impl<'a> Copier<'a> {
             FileType::Fifo => {
                 match mknodat(to, name, FileType::Fifo, Mode::from_raw_mode(stat.mode), 0) {
                     Ok(()) => keep_metadata_of_name(from, to, name).map_err(here),
-                    // It has no content; FUSE says so in more ways than one can list. exfat-fuse leaves a regular file.
+                    // It has no content; FUSE says so in more ways than one can list. exfat-fuse
+                    // leaves a regular file.
                     Err(errno) => {
                         match unlinkat(to, name, AtFlags::empty()) {
                             Ok(()) | Err(Errno::NOENT) => {}
                             Err(errno) => return Err(here(errno)),
                         }
                         let error = io::Error::from(errno);
-                        tracing::warn!("{} is a FIFO; it is left out of the copy: {error}", path.display());
+                        tracing::warn!(
+                            "{} is a FIFO; it is left out of the copy: {error}",
+                            path.display()
+                        );
                         Ok(())
                     }
                 }
             }
             _ => {
-                tracing::warn!("{} is a socket or a device; it is left out of the copy", path.display());
+                tracing::warn!(
+                    "{} is a socket or a device; it is left out of the copy",
+                    path.display()
+                );
                 Ok(())
             }
         }
     }
 
-    /// Copies a file that stays what it is meanwhile. False where it did not: then there is no copy.
-    fn file_at_rest(&mut self, from: &File, to: &File, name: &CStr, path: &Path) -> io::Result<bool> {
+    /// Copies a file that stays what it is meanwhile. False where it did not: then there is no
+    /// copy.
+    fn file_at_rest(
+        &mut self,
+        from: &File,
+        to: &File,
+        name: &CStr,
+        path: &Path,
+    ) -> io::Result<bool> {
         let here = |errno: Errno| named(path, &errno.into());
         let stat = open::stat(from, name).map_err(|error| told(error, path))?;
         let source = match open::file(from, name, &stat, |now| *now == stat) {
@@ -264,10 +349,11 @@ impl<'a> Copier<'a> {
         };
         let opened = openat(to, name, NEW_FILE, Mode::RUSR | Mode::WUSR);
         let target = File::from(opened.map_err(|errno| self.no_name(path, errno))?);
-        self.file(&source, &target, path).map_err(|error| match is_too_long(&error) {
-            true => too_long(path, stat.size_bytes, self.folder),
-            false => named(path, &error),
-        })?;
+        self.file(&source, &target, path)
+            .map_err(|error| match is_too_long(&error) {
+                true => too_long(path, stat.size_bytes, self.folder),
+                false => named(path, &error),
+            })?;
         if Stat::of(&source)? == stat {
             return Ok(true);
         }
@@ -306,18 +392,25 @@ impl<'a> Copier<'a> {
         target.sync_all()
     }
 
-    /// Owner first: changing it takes set-user-ID bits away (chown(2)). What the file system does not hold, or a unit may not set
-    /// (`RestrictSUIDSGID=`), is left off: what was delivered has it.
+    /// Owner first: changing it takes set-user-ID bits away (chown(2)). What the file system does
+    /// not hold, or a unit may not set (`RestrictSUIDSGID=`), is left off: what was delivered has
+    /// it.
     fn keep_metadata(&mut self, source: &File, target: &File, path: &Path) -> io::Result<()> {
         let stat = fstat(source)?;
         let (owner, group) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-        // Only root may give files away; others may give a group that they are in. What may not be given is ours then.
+        // Only root may give files away; others may give a group that they are in. What may not be
+        // given is ours then.
         if fchown(target, Some(owner), Some(group)).is_err() {
             let _ = fchown(target, None, Some(group));
         }
         let mode = |bits: u32| fchmod(target, Mode::from_raw_mode(stat.st_mode & bits));
-        let mode_kept =
-            mode(0o7777).or_else(|errno| if is_left_off(errno) { mode(0o777) } else { Err(errno) });
+        let mode_kept = mode(0o7777).or_else(|errno| {
+            if is_left_off(errno) {
+                mode(0o777)
+            } else {
+                Err(errno)
+            }
+        });
         for kept in [mode_kept, futimens(target, &times(&stat))] {
             match kept {
                 Err(errno) if is_left_off(errno) => self.tell_left_off(path, errno),
@@ -341,18 +434,24 @@ impl<'a> Copier<'a> {
 }
 
 fn is_left_off(errno: Errno) -> bool {
-    matches!(errno, Errno::PERM | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
+    matches!(
+        errno,
+        Errno::PERM | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP
+    )
 }
 
-/// Our own records have just been written into the source. Network file systems and FUSE remember for a while what they were told
-/// of a file before that, so the first look may differ from the next, and only the one after it is true.
+/// Our own records have just been written into the source. Network file systems and FUSE remember
+/// for a while what they were told of a file before that, so the first look may differ from the
+/// next, and only the one after it is true.
 const RECORD_TRIES: usize = 3;
 
 fn is_record(name: &CStr) -> bool {
-    name.to_str().is_ok_and(|name| [RECEIPT, REASON].contains(&without_number(name)))
+    name.to_str()
+        .is_ok_and(|name| [RECEIPT, REASON].contains(&without_number(name)))
 }
 
-/// Until it did not change while it was copied. A recorder's file has one try: somebody writes there.
+/// Until it did not change while it was copied. A recorder's file has one try: somebody writes
+/// there.
 fn tried(tries: usize, mut copy: impl FnMut() -> io::Result<bool>, path: &Path) -> io::Result<()> {
     for _ in 0..tries {
         if copy()? {
@@ -362,11 +461,15 @@ fn tried(tries: usize, mut copy: impl FnMut() -> io::Result<bool>, path: &Path) 
     Err(told(Error::Changed, path))
 }
 
-/// Before the permission bits, which may take the right to set them away. They are no part of an episode's content: that
-/// one cannot be kept is told, and holds nothing up.
+/// Before the permission bits, which may take the right to set them away. They are no part of an
+/// episode's content: that one cannot be kept is told, and holds nothing up.
 fn keep_attributes(source: &File, target: &File, path: &Path) {
     if let Err(errno) = try_keep_attributes(source, target) {
-        tracing::warn!("{}: its user attributes are not all kept: {}", shown(path), io::Error::from(errno));
+        tracing::warn!(
+            "{}: its user attributes are not all kept: {}",
+            shown(path),
+            io::Error::from(errno)
+        );
     }
 }
 
@@ -378,7 +481,10 @@ fn try_keep_attributes(source: &File, target: &File) -> Result<(), Errno> {
         listed => listed?,
     };
     let mut first_error = Ok(());
-    for name in names.split(|byte| *byte == 0).filter(|name| name.starts_with(b"user.")) {
+    for name in names
+        .split(|byte| *byte == 0)
+        .filter(|name| name.starts_with(b"user."))
+    {
         let mut value = Vec::with_capacity(MAX_ATTRIBUTE_BYTES);
         let kept = fgetxattr(source, name, spare_capacity(&mut value))
             .and_then(|_| fsetxattr(target, name, &value, XattrFlags::empty()));
@@ -387,14 +493,25 @@ fn try_keep_attributes(source: &File, target: &File) -> Result<(), Errno> {
     first_error
 }
 
-/// For what cannot be opened: symlinks and FIFOs. Both stand in a folder that nobody else writes to yet.
+/// For what cannot be opened: symlinks and FIFOs. Both stand in a folder that nobody else writes to
+/// yet.
 fn keep_metadata_of_name(source: &File, target: &File, name: &CStr) -> Result<(), Errno> {
     let stat = rustix::fs::statat(source, name, AtFlags::SYMLINK_NOFOLLOW)?;
     let (owner, group) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-    let _ = chownat(target, name, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW);
+    let _ = chownat(
+        target,
+        name,
+        Some(owner),
+        Some(group),
+        AtFlags::SYMLINK_NOFOLLOW,
+    );
     if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo {
-        let _ =
-            rustix::fs::chmodat(target, name, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty());
+        let _ = rustix::fs::chmodat(
+            target,
+            name,
+            Mode::from_raw_mode(stat.st_mode & 0o7777),
+            AtFlags::empty(),
+        );
     }
     match utimensat(target, name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW) {
         Err(errno) if is_left_off(errno) => Ok(()),
@@ -403,7 +520,10 @@ fn keep_metadata_of_name(source: &File, target: &File, name: &CStr) -> Result<()
 }
 
 fn times(stat: &rustix::fs::Stat) -> Timestamps {
-    let at = |tv_sec, nanoseconds| Timespec { tv_sec, tv_nsec: i64::try_from(nanoseconds).unwrap_or(0) };
+    let at = |tv_sec, nanoseconds| Timespec {
+        tv_sec,
+        tv_nsec: i64::try_from(nanoseconds).unwrap_or(0),
+    };
     Timestamps {
         last_access: at(stat.st_atime, stat.st_atime_nsec),
         last_modification: at(stat.st_mtime, stat.st_mtime_nsec),
@@ -413,7 +533,10 @@ fn times(stat: &rustix::fs::Stat) -> Timestamps {
 fn told(error: Error, path: &Path) -> io::Error {
     match error {
         Error::Mount => {
-            let why = format!("{}: a mount point; unmount it, or keep it out of the episode", path.display());
+            let why = format!(
+                "{}: a mount point; unmount it, or keep it out of the episode",
+                path.display()
+            );
             io::Error::new(io::ErrorKind::ResourceBusy, why)
         }
         Error::Changed => {
@@ -441,10 +564,18 @@ mod tests {
         }
         let copies = |tries, looks: &[bool]| {
             let mut looks = looks.iter();
-            tried(tries, || Ok(*looks.next().unwrap()), Path::new("x")).map_err(|error| error.to_string())
+            tried(tries, || Ok(*looks.next().unwrap()), Path::new("x"))
+                .map_err(|error| error.to_string())
         };
-        assert_eq!(copies(RECORD_TRIES, &[false, false, true]), Ok(()), "a cache that was behind");
-        assert!(copies(RECORD_TRIES, &[false; RECORD_TRIES]).is_err(), "it never rests");
+        assert_eq!(
+            copies(RECORD_TRIES, &[false, false, true]),
+            Ok(()),
+            "a cache that was behind"
+        );
+        assert!(
+            copies(RECORD_TRIES, &[false; RECORD_TRIES]).is_err(),
+            "it never rests"
+        );
         assert!(copies(1, &[false, true]).is_err(), "a recorder's");
     }
 }

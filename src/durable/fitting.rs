@@ -7,10 +7,11 @@
 //!  written ──▶ [ on the disk | claimed ........... ]     the file system counts the one, other copies the rest
 //! ```
 //!
-//! Else the copy of a large episode fills the disk each time that it is tried, and every small one that comes meanwhile meets the end of
-//! it. What is counted is the least that it can take, so that nothing is kept from a disk that would hold it. On a disk that compresses it
-//! may take less all the same: there it waits for the room that it has where it stands. Where a quota ends before the disk
-//! does, or a file system does not say what is free, the copy itself finds out.
+//! Else the copy of a large episode fills the disk each time that it is tried, and every small one
+//! that comes meanwhile meets the end of it. What is counted is the least that it can take, so that
+//! nothing is kept from a disk that would hold it. On a disk that compresses it may take less all
+//! the same: there it waits for the room that it has where it stands. Where a quota ends before the
+//! disk does, or a file system does not say what is free, the copy itself finds out.
 
 use std::{
     fmt, io,
@@ -76,7 +77,12 @@ enum Short {
 
 impl fmt::Display for NoRoom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { folder, short, need_bytes, never: _ } = self;
+        let Self {
+            folder,
+            short,
+            need_bytes,
+            never: _,
+        } = self;
         let folder = shown(folder);
         match *short {
             Short::Bytes { free, claimed: 0 } => {
@@ -91,7 +97,10 @@ impl fmt::Display for NoRoom {
                  copies under way"
             )?,
             Short::Inodes { need, free } => {
-                write!(f, "a copy of it takes {need} inodes on the disk of {folder}, where {free} are free")?;
+                write!(
+                    f,
+                    "a copy of it takes {need} inodes on the disk of {folder}, where {free} are free"
+                )?;
             }
         }
         write!(f, ", so none is begun")
@@ -101,19 +110,27 @@ impl fmt::Display for NoRoom {
 /// What would have to be free for a copy that was not begun for want of room, bytes.
 #[must_use]
 pub fn room_needed(error: &io::Error) -> Option<u64> {
-    error.get_ref()?.downcast_ref::<NoRoom>().map(|short| short.need_bytes)
+    error
+        .get_ref()?
+        .downcast_ref::<NoRoom>()
+        .map(|short| short.need_bytes)
 }
 
 /// Whether the whole file system is too small for a copy: no room that is made there helps.
 #[must_use]
 pub fn exceeds_the_disk(error: &io::Error) -> bool {
-    error.get_ref().and_then(|inner| inner.downcast_ref::<NoRoom>()).is_some_and(|short| short.never)
+    error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<NoRoom>())
+        .is_some_and(|short| short.never)
 }
 
 /// Whether it was inodes that there were too few of for a copy.
 #[must_use]
 pub fn lacks_inodes(error: &io::Error) -> bool {
-    let short = error.get_ref().and_then(|inner| inner.downcast_ref::<NoRoom>());
+    let short = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<NoRoom>());
     short.is_some_and(|short| matches!(short.short, Short::Inodes { .. }))
 }
 
@@ -127,26 +144,40 @@ pub fn bytes_of_copy(directory: &Path, progress: &Progress) -> u64 {
 
 impl Default for Size {
     fn default() -> Self {
-        Self { block_bytes: BLOCK_BYTES, blocks_bytes: 0, entries: 0, longest: None }
+        Self {
+            block_bytes: BLOCK_BYTES,
+            blocks_bytes: 0,
+            entries: 0,
+            longest: None,
+        }
     }
 }
 
 impl Size {
     /// Of nothing yet, that is to be copied there.
     fn on(folder: &Path) -> Self {
-        Self { block_bytes: filesystem::block_bytes(folder), ..Self::default() }
+        Self {
+            block_bytes: filesystem::block_bytes(folder),
+            ..Self::default()
+        }
     }
 
     fn count(&mut self, directory: &Path, progress: &Progress) -> Result<(), TreeError> {
         tree::walk(directory, progress, |entry| -> Result<(), TreeError> {
             match &entry.kind {
                 Kind::Left(_) => return Ok(()),
-                Kind::Directory => self.blocks_bytes = self.blocks_bytes.saturating_add(self.block_bytes),
+                Kind::Directory => {
+                    self.blocks_bytes = self.blocks_bytes.saturating_add(self.block_bytes)
+                }
                 Kind::Symlink(_) | Kind::Special(_) => {}
                 Kind::File(file) => {
                     let size_bytes = entry.stat.size_bytes;
                     self.file(size_bytes, file.allocated_bytes().unwrap_or(size_bytes));
-                    if self.longest.as_ref().is_none_or(|(_, longest)| *longest < size_bytes) {
+                    if self
+                        .longest
+                        .as_ref()
+                        .is_none_or(|(_, longest)| *longest < size_bytes)
+                    {
                         self.longest = Some((directory.join(to_path(entry.path)), size_bytes));
                     }
                 }
@@ -164,7 +195,9 @@ impl Size {
     }
 
     fn bytes(&self) -> u64 {
-        self.blocks_bytes.saturating_add(self.blocks_bytes >> MAPPING_SHIFT).saturating_add(AROUND_BYTES)
+        self.blocks_bytes
+            .saturating_add(self.blocks_bytes >> MAPPING_SHIFT)
+            .saturating_add(AROUND_BYTES)
     }
 
     /// `None` where it fits.
@@ -178,7 +211,10 @@ impl Size {
             return Some(Short::Bytes { free, claimed });
         }
         let files = space.free_files.filter(|free| *free < self.entries)?;
-        Some(Short::Inodes { need: self.entries, free: files })
+        Some(Short::Inodes {
+            need: self.entries,
+            free: files,
+        })
     }
 }
 
@@ -202,11 +238,14 @@ impl Claim {
     /// Claims the room for a copy of a directory.
     ///
     /// # Errors
-    /// [`NoRoom`], and [`super::CannotHold`] for a file that is longer than one can be there; that it was told to stop. What cannot be
-    /// looked at speaks against nothing.
+    /// [`NoRoom`], and [`super::CannotHold`] for a file that is longer than one can be there; that
+    /// it was told to stop. What cannot be looked at speaks against nothing.
     pub(super) fn for_copy(from: &Path, folder: &Path, progress: &Progress) -> io::Result<Self> {
         // Our record goes along, which a walk leaves out.
-        let mut size = Size { entries: 1, ..Size::on(folder) };
+        let mut size = Size {
+            entries: 1,
+            ..Size::on(folder)
+        };
         match size.count(from, progress) {
             Err(TreeError::Cancelled(cancelled)) => return Err(io::Error::other(cancelled)),
             // The copy meets it too, and says what it is.
@@ -218,7 +257,11 @@ impl Claim {
 
     /// As [`Claim::for_copy`], of one file.
     pub(super) fn for_file(path: &Path, size_bytes: u64, folder: &Path) -> io::Result<Self> {
-        let mut size = Size { entries: 1, longest: Some((path.to_owned(), size_bytes)), ..Size::on(folder) };
+        let mut size = Size {
+            entries: 1,
+            longest: Some((path.to_owned(), size_bytes)),
+            ..Size::on(folder)
+        };
         size.file(size_bytes, size_bytes);
         Self::take(&size, folder)
     }
@@ -233,7 +276,10 @@ impl Claim {
         if let Some((path, size_bytes)) = &size.longest {
             may_be_as_long(path, *size_bytes, folder)?;
         }
-        let (Ok(room), Ok(space)) = (filesystem::room_of(folder), filesystem::space_for_us(folder)) else {
+        let (Ok(room), Ok(space)) = (
+            filesystem::room_of(folder),
+            filesystem::space_for_us(folder),
+        ) else {
             return Ok(Self(None));
         };
         // Looked at and claimed in one, so that of two who ask at once not both get the last of it.
@@ -253,7 +299,12 @@ impl Claim {
             Some(short) => {
                 let (need_bytes, total) = (size.bytes(), space.total_bytes);
                 let never = need_bytes > total;
-                let no_room = NoRoom { folder: folder.to_owned(), short, need_bytes, never };
+                let no_room = NoRoom {
+                    folder: folder.to_owned(),
+                    short,
+                    need_bytes,
+                    never,
+                };
                 Err(io::Error::new(io::ErrorKind::StorageFull, no_room))
             }
         }
@@ -262,7 +313,10 @@ impl Claim {
     /// So much of it is on the disk now, at the beginning of a block.
     pub(super) fn written(&self, bytes: u64) {
         if let Some(claimed) = &self.0 {
-            let mut left = claimed.left_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut left = claimed
+                .left_bytes
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             *left = left.saturating_sub(in_blocks(bytes, claimed.block_bytes));
         }
     }
@@ -270,7 +324,10 @@ impl Claim {
 
 impl Claimed {
     fn left(&self) -> u64 {
-        *self.left_bytes.lock().unwrap_or_else(PoisonError::into_inner)
+        *self
+            .left_bytes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -283,10 +340,13 @@ impl Drop for Claim {
     }
 }
 
-/// Whether there can be a file of this length. lseek(2) goes as far as a file may be long, and writes nothing; what comes over a
-/// network or through FUSE may say that only when it is written.
+/// Whether there can be a file of this length. lseek(2) goes as far as a file may be long, and
+/// writes nothing; what comes over a network or through FUSE may say that only when it is written.
 fn may_be_as_long(path: &Path, size_bytes: u64, folder: &Path) -> io::Result<()> {
-    if let Some(most) = getrlimit(Resource::Fsize).current.filter(|most| *most < size_bytes) {
+    if let Some(most) = getrlimit(Resource::Fsize)
+        .current
+        .filter(|most| *most < size_bytes)
+    {
         let why = format!(
             "{}: its length ({size_bytes} bytes) is over what this process may write to one file ({most} bytes: LimitFSIZE= of the \
              unit, or ulimit -f)",
@@ -298,18 +358,27 @@ fn may_be_as_long(path: &Path, size_bytes: u64, folder: &Path) -> io::Result<()>
         return Ok(());
     }
     // Where it cannot be tried, the copy finds out.
-    let Ok((scratch, file)) = scratch_file(folder, std::ffi::OsStr::new("length")) else { return Ok(()) };
+    let Ok((scratch, file)) = scratch_file(folder, std::ffi::OsStr::new("length")) else {
+        return Ok(());
+    };
     let sought = seek(&file, SeekFrom::Start(size_bytes));
     remove_file(&scratch)?;
     match sought {
-        Err(Errno::INVAL | Errno::FBIG | Errno::OVERFLOW) => Err(too_long(path, size_bytes, folder)),
+        Err(Errno::INVAL | Errno::FBIG | Errno::OVERFLOW) => {
+            Err(too_long(path, size_bytes, folder))
+        }
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
 /// What is said of a file that is longer than one can be in a folder.
 pub(super) fn too_long(path: &Path, size_bytes: u64, folder: &Path) -> io::Error {
-    held_by_none(path, format!("its length ({size_bytes} bytes)"), folder, Errno::FBIG)
+    held_by_none(
+        path,
+        format!("its length ({size_bytes} bytes)"),
+        folder,
+        Errno::FBIG,
+    )
 }
 
 #[cfg(test)]
@@ -317,11 +386,18 @@ mod tests {
     use super::*;
 
     fn space(free_bytes: u64, free_files: Option<u64>) -> filesystem::Space {
-        filesystem::Space { free_bytes, total_bytes: 1 << 40, free_files }
+        filesystem::Space {
+            free_bytes,
+            total_bytes: 1 << 40,
+            free_files,
+        }
     }
 
     fn size(files: u64, bytes_each: u64) -> Size {
-        let mut size = Size { entries: files, ..Size::default() };
+        let mut size = Size {
+            entries: files,
+            ..Size::default()
+        };
         (0..files).for_each(|_| size.file(bytes_each, u64::MAX));
         size
     }
@@ -330,13 +406,42 @@ mod tests {
     fn a_copy_fits_where_its_blocks_do_beside_what_others_have_claimed_and_its_inodes() {
         let copy = size(100, 10_000);
         let need = copy.bytes();
-        assert!((100 * 12_288..100 * 12_288 + 100_000).contains(&need), "{need}");
+        assert!(
+            (100 * 12_288..100 * 12_288 + 100_000).contains(&need),
+            "{need}"
+        );
         assert_eq!(copy.lacks(space(need, Some(100)), 0), None);
-        assert_eq!(copy.lacks(space(need - 1, None), 0), Some(Short::Bytes { free: need - 1, claimed: 0 }));
-        assert_eq!(copy.lacks(space(need, None), 1), Some(Short::Bytes { free: need, claimed: 1 }));
-        assert_eq!(copy.lacks(space(need, Some(99)), 0), Some(Short::Inodes { need: 100, free: 99 }));
-        let untold = filesystem::Space { free_bytes: 0, total_bytes: 0, free_files: None };
-        assert_eq!(copy.lacks(untold, 0), None, "a file system that does not say");
+        assert_eq!(
+            copy.lacks(space(need - 1, None), 0),
+            Some(Short::Bytes {
+                free: need - 1,
+                claimed: 0
+            })
+        );
+        assert_eq!(
+            copy.lacks(space(need, None), 1),
+            Some(Short::Bytes {
+                free: need,
+                claimed: 1
+            })
+        );
+        assert_eq!(
+            copy.lacks(space(need, Some(99)), 0),
+            Some(Short::Inodes {
+                need: 100,
+                free: 99
+            })
+        );
+        let untold = filesystem::Space {
+            free_bytes: 0,
+            total_bytes: 0,
+            free_files: None,
+        };
+        assert_eq!(
+            copy.lacks(untold, 0),
+            None,
+            "a file system that does not say"
+        );
     }
 
     #[test]
@@ -354,18 +459,25 @@ mod tests {
 
     #[test]
     fn copies_that_run_at_once_count_each_others_room_less_what_is_written() {
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let folder = tempfile::tempdir_in("/dev/shm")
+            .or_else(|_| tempfile::tempdir())
+            .unwrap();
         let most = filesystem::space_for_us(folder.path()).unwrap().free_bytes / 4 * 3;
         let claim = |bytes| Claim::for_file(Path::new("x"), bytes, folder.path());
         let first = claim(most).unwrap();
         let error = claim(most).unwrap_err();
-        assert!(room_needed(&error).is_some_and(|need| need >= most), "{error}");
+        assert!(
+            room_needed(&error).is_some_and(|need| need >= most),
+            "{error}"
+        );
         // Room that is made helps here, and not where the whole disk is smaller.
         assert!(!exceeds_the_disk(&error));
         let total = filesystem::space_for_us(folder.path()).unwrap().total_bytes;
         assert!(exceeds_the_disk(&claim(total).unwrap_err()));
         assert!(
-            error.to_string().contains(" of those are for copies under way, so none is begun"),
+            error
+                .to_string()
+                .contains(" of those are for copies under way, so none is begun"),
             "{error}"
         );
         // What was refused is not counted.
@@ -391,7 +503,10 @@ mod tests {
 
     #[test]
     fn a_file_system_of_small_blocks_is_asked_for_no_more_than_it_takes() {
-        let size = Size { block_bytes: 1024, ..Size::default() };
+        let size = Size {
+            block_bytes: 1024,
+            ..Size::default()
+        };
         let mut small = size.clone();
         (0..1000).for_each(|_| small.file(100, 4096));
         assert_eq!(small.blocks_bytes, 1000 * 1024);

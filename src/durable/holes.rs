@@ -1,8 +1,8 @@
 //! What of a file is written when it is copied. Where it has holes, what is all zeros is left one,
-//! however small, so that a copy takes no more room than is claimed for it ([`super::fitting`]). Where
-//! they are is not asked (lseek(2), `SEEK_HOLE`): the copy is to be right where what that says is
-//! wrong. A file without holes is written in its order, since some file systems take no other
-//! (rclone's without a cache).
+//! however small, so that a copy takes no more room than is claimed for it ([`super::fitting`]).
+//! Where they are is not asked (lseek(2), `SEEK_HOLE`): the copy is to be right where what that
+//! says is wrong. A file without holes is written in its order, since some file systems take no
+//! other (rclone's without a cache).
 
 use std::{fs::File, io, ops::Range};
 
@@ -50,7 +50,10 @@ mod tests {
             buffer[at] = 1;
         }
         let (begin, end) = (0..2 * HOLE_BYTES, 5 * HOLE_BYTES..5 * HOLE_BYTES + 100);
-        assert_eq!(written(&buffer, true), [begin, 3 * HOLE_BYTES..4 * HOLE_BYTES, end]);
+        assert_eq!(
+            written(&buffer, true),
+            [begin, 3 * HOLE_BYTES..4 * HOLE_BYTES, end]
+        );
         assert_eq!(written(&[], true), []);
     }
 }

@@ -5,7 +5,9 @@
 use std::{fs::File, io, io::Write as _};
 
 use rustix::{
-    fs::{AtFlags, Mode, OFlags, RenameFlags, fchmod, linkat, openat, renameat_with, statat, unlinkat},
+    fs::{
+        AtFlags, Mode, OFlags, RenameFlags, fchmod, linkat, openat, renameat_with, statat, unlinkat,
+    },
     io::Errno,
 };
 
@@ -38,7 +40,8 @@ pub(super) fn write_new_file_then(
     placed: impl FnOnce(),
 ) -> Result<Published, NotDurable> {
     let scratch = format!("{COPY_PREFIX}{name}");
-    let published = write_scratch(folder, &scratch, bytes).and_then(|()| name_it(folder, &scratch, name));
+    let published =
+        write_scratch(folder, &scratch, bytes).and_then(|()| name_it(folder, &scratch, name));
     if !matches!(published, Ok(Published::Done)) {
         // The first error is the one to report.
         let _ = unlinkat(folder, &scratch, AtFlags::empty());
@@ -47,7 +50,10 @@ pub(super) fn write_new_file_then(
     if matches!(published, Published::Done) {
         placed();
     }
-    match folder.sync_all().map_err(|error| (error.raw_os_error().map(Errno::from_raw_os_error), error)) {
+    match folder
+        .sync_all()
+        .map_err(|error| (error.raw_os_error().map(Errno::from_raw_os_error), error))
+    {
         // EINVAL: a file system that does not know how to flush a folder, as in `sync_folder`.
         Ok(()) | Err((Some(Errno::INVAL | Errno::NOENT | Errno::STALE), _)) => Ok(published),
         Err((_, error)) => Err(NotDurable::NotFlushed(error)),
@@ -114,15 +120,18 @@ mod tests {
         let (here, there) = (root.path().join("a"), root.path().join("b"));
         fs::create_dir(&here).unwrap();
         let folder = File::open(&here).unwrap();
-        let written =
-            write_new_file_then(&folder, "done.marker", b"x", || fs::rename(&here, &there).unwrap());
+        let written = write_new_file_then(&folder, "done.marker", b"x", || {
+            fs::rename(&here, &there).unwrap()
+        });
         assert!(matches!(written, Ok(Published::Done)), "{written:?}");
         assert_eq!(fs::read(there.join("done.marker")).unwrap(), b"x");
         assert_eq!(fs::read_dir(&there).unwrap().count(), 1);
 
         // Copied to another file system, and removed here.
         let folder = File::open(&there).unwrap();
-        let written = write_new_file_then(&folder, "second", b"x", || fs::remove_dir_all(&there).unwrap());
+        let written = write_new_file_then(&folder, "second", b"x", || {
+            fs::remove_dir_all(&there).unwrap()
+        });
         assert!(matches!(written, Ok(Published::Done)), "{written:?}");
     }
 
@@ -130,14 +139,30 @@ mod tests {
     fn what_has_the_name_already_stays_as_it_is() {
         let root = tempfile::tempdir().unwrap();
         let folder = File::open(root.path()).unwrap();
-        fs::write(root.path().join(format!("{COPY_PREFIX}name")), "of one that was killed").unwrap();
-        assert!(matches!(write_new_file_in(&folder, "name", b"first"), Ok(Published::Done)));
-        assert!(matches!(write_new_file_in(&folder, "name", b"second"), Ok(Published::NameTaken)));
+        fs::write(
+            root.path().join(format!("{COPY_PREFIX}name")),
+            "of one that was killed",
+        )
+        .unwrap();
+        assert!(matches!(
+            write_new_file_in(&folder, "name", b"first"),
+            Ok(Published::Done)
+        ));
+        assert!(matches!(
+            write_new_file_in(&folder, "name", b"second"),
+            Ok(Published::NameTaken)
+        ));
         for place in [name_it, name_it_without_the_flag] {
             fs::write(root.path().join("scratch"), "third").unwrap();
-            assert_eq!(place(&folder, "scratch", "name").unwrap(), Published::NameTaken);
+            assert_eq!(
+                place(&folder, "scratch", "name").unwrap(),
+                Published::NameTaken
+            );
         }
-        assert_eq!(name_it_without_the_flag(&folder, "scratch", "other").unwrap(), Published::Done);
+        assert_eq!(
+            name_it_without_the_flag(&folder, "scratch", "other").unwrap(),
+            Published::Done
+        );
         assert_eq!(fs::read(root.path().join("name")).unwrap(), b"first");
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 2);
     }

@@ -1,7 +1,9 @@
-//! What stood in a directory when it was compared with its copy, so that nothing else is removed with it.
+//! What stood in a directory when it was compared with its copy, so that nothing else is removed
+//! with it.
 //!
-//! It is taken before the comparison. What is the same still when its turn comes is then what was compared; what differs, or is
-//! not listed, was written or put there since, and may be nowhere else. Memory: a path and a stat for each entry.
+//! It is taken before the comparison. What is the same still when its turn comes is then what was
+//! compared; what differs, or is not listed, was written or put there since, and may be nowhere
+//! else. Memory: a path and a stat for each entry.
 
 use std::{collections::HashMap, ffi::CString, fs, io, os::unix::ffi::OsStrExt as _, path::Path};
 
@@ -23,7 +25,8 @@ type Time = (i64, u32);
 #[derive(Debug)]
 pub(super) struct Listed {
     entries: HashMap<Vec<u8>, Stat>,
-    /// By device and inode, the ctime that a file has since another name of it was removed here: that moves it.
+    /// By device and inode, the ctime that a file has since another name of it was removed here:
+    /// that moves it.
     relinked: HashMap<(u64, u64), Time>,
 }
 
@@ -50,24 +53,38 @@ impl Listed {
                     entries.insert(name.as_bytes().to_owned(), stat);
                 }
                 Err(Error::Io(errno)) => return Err(errno.into()),
-                Err(Error::Changed | Error::Mount) => return Err(io::ErrorKind::ResourceBusy.into()),
+                Err(Error::Changed | Error::Mount) => {
+                    return Err(io::ErrorKind::ResourceBusy.into());
+                }
             }
         }
-        Ok(Self { entries, relinked: HashMap::new() })
+        Ok(Self {
+            entries,
+            relinked: HashMap::new(),
+        })
     }
 
-    /// Whether this is what stood there. Of a folder it only counts that it is one: what is in it is asked after by itself. Of
-    /// `done.marker` the times do not count, as when it is packed.
+    /// Whether this is what stood there. Of a folder it only counts that it is one: what is in it
+    /// is asked after by itself. Of `done.marker` the times do not count, as when it is packed.
     pub(super) fn has(&self, path: &[u8], now: &Stat) -> bool {
-        let Some(then) = self.entries.get(path) else { return false };
+        let Some(then) = self.entries.get(path) else {
+            return false;
+        };
         if then.file_type() == FileType::Directory {
             return now.file_type() == FileType::Directory;
         }
         if path == MARKER.as_bytes() {
-            let untimed = |stat: &Stat| Stat { mtime: (0, 0), ctime: (0, 0), ..*stat };
+            let untimed = |stat: &Stat| Stat {
+                mtime: (0, 0),
+                ctime: (0, 0),
+                ..*stat
+            };
             return untimed(then) == untimed(now);
         }
-        let ctime = *self.relinked.get(&(then.dev, then.ino)).unwrap_or(&then.ctime);
+        let ctime = *self
+            .relinked
+            .get(&(then.dev, then.ino))
+            .unwrap_or(&then.ctime);
         Stat { ctime, ..*then } == *now
     }
 

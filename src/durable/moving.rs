@@ -8,9 +8,10 @@
 //!            from/.sealift-removing ▸ fsync ▸ asked ▸ the marker removed ▸ fsync ▸ each other file asked after, and removed
 //! ```
 //!
-//! EXDEV means another file system, two `ReadWritePaths` of one unit, which are mounts of their own (rename(2)), folders of two
-//! project quotas, or a directory that has no other name at all. At every moment there is either a source that the next start
-//! finds, or a copy with nothing to be said against it:
+//! EXDEV means another file system, two `ReadWritePaths` of one unit, which are mounts of their own
+//! (rename(2)), folders of two project quotas, or a directory that has no other name at all. At
+//! every moment there is either a source that the next start finds, or a copy with nothing to be
+//! said against it:
 //!
 //! | killed | found | the next start |
 //! |---|---|---|
@@ -20,9 +21,9 @@
 //! | while it was removed | the copy, `.sealift-trash-n-name` | finishes removing |
 //! | while it was removed where it stands | the copy, the rest of the source with `.sealift-removing` in it | finishes removing what the copy has |
 //!
-//! A rename takes along what is still written to the directory; a copy does not. So a source of which a process has a file open
-//! for writing is not copied, and not removed: [`MoveChecked::Open`], and it stands where it was. What is asked is said in
-//! [`super::taking`].
+//! A rename takes along what is still written to the directory; a copy does not. So a source of
+//! which a process has a file open for writing is not copied, and not removed:
+//! [`MoveChecked::Open`], and it stands where it was. What is asked is said in [`super::taking`].
 
 use std::{
     ffi::OsStr,
@@ -52,8 +53,8 @@ use crate::{
     tree::{self, shown},
 };
 
-/// How many directories of one name may stand beside each other. A recorder that uses one name again and again
-/// has years before it gets there; the look at each costs a microsecond.
+/// How many directories of one name may stand beside each other. A recorder that uses one name
+/// again and again has years before it gets there; the look at each costs a microsecond.
 const MAX_NUMBER: u32 = 100_000;
 
 /// Of a directory that is built, less the umask.
@@ -62,8 +63,8 @@ const BUILT_MODE: u32 = 0o777;
 /// Of a copy until it is whole.
 const COPY_MODE: u32 = 0o700;
 
-/// So many of the last that have the name are looked at for a copy that was made before. Where letter case is ignored, another
-/// episode may have taken the one behind it since.
+/// So many of the last that have the name are looked at for a copy that was made before. Where
+/// letter case is ignored, another episode may have taken the one behind it since.
 const LOOKED_AT_BEFORE: usize = 4;
 
 /// What became of a move that holds only as long as the directory stays what it was.
@@ -72,10 +73,11 @@ const LOOKED_AT_BEFORE: usize = 4;
 pub enum MoveChecked {
     /// It stands there, durably.
     To(PathBuf),
-    /// It was changed meanwhile. It stands here: under its old name, or numbered where that was taken again.
+    /// It was changed meanwhile. It stands here: under its old name, or numbered where that was
+    /// taken again.
     Changed(PathBuf),
-    /// It would have to be copied, and a file of it is open for writing: what is written to that would go with
-    /// the source.
+    /// It would have to be copied, and a file of it is open for writing: what is written to that
+    /// would go with the source.
     Open {
         /// Where it stands, as above.
         at: PathBuf,
@@ -84,39 +86,66 @@ pub enum MoveChecked {
     },
 }
 
-/// Moves a directory to `folder`, as `name`, or as `name~1`, `name~2`, ... where that is taken. Durable when it returns.
-/// Where it has to be copied and a copy of it stands there already, made by a process that was killed then, that is where it
-/// is moved to.
+/// Moves a directory to `folder`, as `name`, or as `name~1`, `name~2`, ... where that is taken.
+/// Durable when it returns. Where it has to be copied and a copy of it stands there already, made
+/// by a process that was killed then, that is where it is moved to.
 ///
 /// # Errors
-/// With the path in words where one file among many is concerned. The directory is where it was, unless it was
-/// the last fsync that failed.
-pub fn move_directory(from: &Path, folder: &Path, name: &str, progress: &Progress) -> io::Result<PathBuf> {
+/// With the path in words where one file among many is concerned. The directory is where it was,
+/// unless it was the last fsync that failed.
+pub fn move_directory(
+    from: &Path,
+    folder: &Path,
+    name: &str,
+    progress: &Progress,
+) -> io::Result<PathBuf> {
     move_at_rest(from, &Name::numbered(folder, name), progress)
 }
 
 /// As [`move_directory`], under this very name. For moves without the daemon's lock.
 ///
 /// # Errors
-/// As [`move_directory`], and [`io::ErrorKind::AlreadyExists`] where the name is taken: nothing was moved.
-pub fn move_to_name(from: &Path, folder: &Path, name: &str, progress: &Progress) -> io::Result<PathBuf> {
-    move_at_rest(from, &Name { folder, name, last: 0 }, progress)
+/// As [`move_directory`], and [`io::ErrorKind::AlreadyExists`] where the name is taken: nothing was
+/// moved.
+pub fn move_to_name(
+    from: &Path,
+    folder: &Path,
+    name: &str,
+    progress: &Progress,
+) -> io::Result<PathBuf> {
+    move_at_rest(
+        from,
+        &Name {
+            folder,
+            name,
+            last: 0,
+        },
+        progress,
+    )
 }
 
 fn move_at_rest(from: &Path, name: &Name<'_>, progress: &Progress) -> io::Result<PathBuf> {
     if let Some(to) = name.take(from)? {
         return Ok(to);
     }
-    // Renamed, a directory takes along what is still written to it. A copy does not: it must be at rest.
+    // Renamed, a directory takes along what is still written to it. A copy does not: it must be at
+    // rest.
     let seen = tree::fingerprint(from, progress).map_err(io::Error::other)?;
-    // Behind the name of its copy this is not broken off: both would be there, each a whole episode.
+    // Behind the name of its copy this is not broken off: both would be there, each a whole
+    // episode.
     let to_its_end = progress.to_its_end();
-    let unchanged = |path: &Path| Ok(tree::fingerprint(path, &to_its_end).map_err(io::Error::other)? == seen);
-    let looks = Looks { unchanged: &unchanged, probe: Probe::below(from) };
+    let unchanged =
+        |path: &Path| Ok(tree::fingerprint(path, &to_its_end).map_err(io::Error::other)? == seen);
+    let looks = Looks {
+        unchanged: &unchanged,
+        probe: Probe::below(from),
+    };
     match move_by_copy(from, name, &looks, &|_| Ok(true), progress)? {
         MoveChecked::To(to) => Ok(to),
         MoveChecked::Open { at, file } => {
-            let by = find_holder(&at.join(&file)).map(|holder| format!(" by {holder}")).unwrap_or_default();
+            let by = find_holder(&at.join(&file))
+                .map(|holder| format!(" by {holder}"))
+                .unwrap_or_default();
             let why = format!(
                 "{} is open for writing{by}. It would have to be copied, and what is written there would be lost: close it first",
                 shown(&at.join(&file))
@@ -124,19 +153,22 @@ fn move_at_rest(from: &Path, name: &Name<'_>, progress: &Progress) -> io::Result
             Err(io::Error::new(io::ErrorKind::ResourceBusy, why))
         }
         MoveChecked::Changed(_) => {
-            let why =
-                format!("{}: changed while it was copied, somebody is still writing there", from.display());
+            let why = format!(
+                "{}: changed while it was copied, somebody is still writing there",
+                from.display()
+            );
             Err(io::Error::new(io::ErrorKind::ResourceBusy, why))
         }
     }
 }
 
-/// As [`move_directory`], and then asks `unchanged` of the directory where it stands now. Where that says no, or fails, the
-/// directory is put back. Where its old name was used again meanwhile, it is put beside it, numbered: it is then
-/// shipped as an episode of that name, and nothing is lost.
+/// As [`move_directory`], and then asks `unchanged` of the directory where it stands now. Where
+/// that says no, or fails, the directory is put back. Where its old name was used again meanwhile,
+/// it is put beside it, numbered: it is then shipped as an episode of that name, and nothing is
+/// lost.
 ///
-/// `of_this` is asked of a copy that a killed process may have made, before it is taken for one. `probe` is asked after the files of
-/// the source where it has to be copied.
+/// `of_this` is asked of a copy that a killed process may have made, before it is taken for one.
+/// `probe` is asked after the files of the source where it has to be copied.
 ///
 /// # Errors
 /// As [`move_directory`], and those of `unchanged` and `of_this`.
@@ -162,8 +194,8 @@ pub fn move_unchanged(
     }
 }
 
-/// Builds a directory out of sight and then gives it its name, numbered where that is taken. `fill` writes into the
-/// path it is given, each file durably.
+/// Builds a directory out of sight and then gives it its name, numbered where that is taken. `fill`
+/// writes into the path it is given, each file durably.
 ///
 /// # Errors
 /// Those of `fill`, mkdir(2), fsync(2) and renameat2(2); nothing is left behind but scratch.
@@ -177,20 +209,23 @@ pub fn build_directory(
     let _at_work = at_work_where_known(folder)?;
     let scratch = scratch_directory(folder, OsStr::new(name.name), BUILT_MODE)
         .map_err(|error| named(folder, &error))?;
-    let built = fill(&scratch).and_then(|()| sync_folder(&scratch)).and_then(|()| name.take(&scratch));
+    let built = fill(&scratch)
+        .and_then(|()| sync_folder(&scratch))
+        .and_then(|()| name.take(&scratch));
     match built {
         Ok(Some(to)) => Ok(to),
         Ok(None) => Err(Errno::XDEV.into()),
         Err(error) => {
-            // The first error is the one to report; scratch that stays is removed at the next start.
+            // The first error is the one to report; scratch that stays is removed at the next
+            // start.
             let _ = remove_scratch(&scratch, &progress.to_its_end());
             Err(error)
         }
     }
 }
 
-/// Removes what processes that were killed left of a directory of this very name that they built; for a caller that is the only one to
-/// build it.
+/// Removes what processes that were killed left of a directory of this very name that they built;
+/// for a caller that is the only one to build it.
 ///
 /// # Errors
 /// Those of listing the folder and of removing, with the path in words.
@@ -221,7 +256,11 @@ struct Name<'a> {
 
 impl<'a> Name<'a> {
     fn numbered(folder: &'a Path, name: &'a str) -> Self {
-        Self { folder, name, last: MAX_NUMBER }
+        Self {
+            folder,
+            name,
+            last: MAX_NUMBER,
+        }
     }
 
     /// The names that it may come to have, in order.
@@ -229,9 +268,12 @@ impl<'a> Name<'a> {
         (0..=self.last).map(|n| self.folder.join(numbered(self.name, n)))
     }
 
-    /// Renames a directory to the first that is free, durably. `None` where it would have to be copied.
+    /// Renames a directory to the first that is free, durably. `None` where it would have to be
+    /// copied.
     fn take(&self, from: &Path) -> io::Result<Option<PathBuf>> {
-        let Some(to) = self.take_unsynced(from)? else { return Ok(None) };
+        let Some(to) = self.take_unsynced(from)? else {
+            return Ok(None);
+        };
         sync_folder(self.folder)?;
         sync_folder(parent_of(from)?)?;
         Ok(Some(to))
@@ -239,7 +281,11 @@ impl<'a> Name<'a> {
 
     fn take_unsynced(&self, from: &Path) -> io::Result<Option<PathBuf>> {
         // One very name is asked for by whoever has no lock.
-        let rename = if self.last == 0 { rename_claimed } else { rename_noreplace };
+        let rename = if self.last == 0 {
+            rename_claimed
+        } else {
+            rename_noreplace
+        };
         for to in self.paths() {
             match rename(from, &to) {
                 Ok(Published::Done) => return Ok(Some(to)),
@@ -266,10 +312,16 @@ impl<'a> Name<'a> {
     }
 }
 
-/// Gives a directory its old name back, or a number behind it where that was used again. Durable when it returns.
+/// Gives a directory its old name back, or a number behind it where that was used again. Durable
+/// when it returns.
 pub(super) fn put_back(from: &Path, old: &Path) -> io::Result<PathBuf> {
-    let name = old.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
-    Name::numbered(parent_of(old)?, name).take(from)?.ok_or_else(|| Errno::XDEV.into())
+    let name = old
+        .file_name()
+        .and_then(|name| name.to_str())
+        .ok_or(io::ErrorKind::InvalidInput)?;
+    Name::numbered(parent_of(old)?, name)
+        .take(from)?
+        .ok_or_else(|| Errno::XDEV.into())
 }
 
 fn move_by_copy(
@@ -282,7 +334,10 @@ fn move_by_copy(
     let _at_work = (at_work(name.folder)?, at_work(parent_of(from)?)?);
     // Before everything is copied for nothing.
     if let Some(file) = looks.open_file(from, progress)? {
-        return Ok(MoveChecked::Open { at: from.to_owned(), file });
+        return Ok(MoveChecked::Open {
+            at: from.to_owned(),
+            file,
+        });
     }
     let mut is_ours = false;
     let to = match copied_before(from, name, of_this, progress)? {
@@ -305,8 +360,8 @@ fn move_by_copy(
         Source::Removed => return Ok(MoveChecked::To(to)),
         Source::Stays(at, against) => (at, against),
     };
-    // It stood there before: an operator may have made the source out of it, and be at work on that.
-    // Where this was told to stop, the next start finds the copy, and goes on.
+    // It stood there before: an operator may have made the source out of it, and be at work on
+    // that. Where this was told to stop, the next start finds the copy, and goes on.
     if is_ours && progress.check().is_ok() {
         remove_needless_copy(&at, &to, &to_its_end);
     }
@@ -344,8 +399,9 @@ fn stays(at: PathBuf, against: Against) -> io::Result<MoveChecked> {
     }
 }
 
-/// The copy that a killed process gave its name and did not get to take the source away from. It took the first name that
-/// was free, and while the source stood there no other name was taken: it is one of the last that are taken.
+/// The copy that a killed process gave its name and did not get to take the source away from. It
+/// took the first name that was free, and while the source stood there no other name was taken: it
+/// is one of the last that are taken.
 fn copied_before(
     from: &Path,
     name: &Name<'_>,
@@ -373,7 +429,11 @@ fn copied_before(
     let Some(path) = before else { return Ok(None) };
     // It may have been killed before this.
     sync_folder(name.folder)?;
-    tracing::info!("{} was copied to {} before; the source is removed", from.display(), path.display());
+    tracing::info!(
+        "{} was copied to {} before; the source is removed",
+        from.display(),
+        path.display()
+    );
     Ok(Some(path))
 }
 
@@ -404,12 +464,15 @@ fn copy(
         Ok(Ok(Some(to))) => match sync_folder(name.folder) {
             Ok(()) => Ok(Ok(to)),
             Err(error) => {
-                // Its name is not durable, and never will be for certain: it must not be found when this is tried again.
+                // Its name is not durable, and never will be for certain: it must not be found when
+                // this is tried again.
                 remove_tree(&to, &progress.to_its_end())?;
                 Err(error)
             }
         },
-        Ok(Ok(None)) => remove_scratch(&scratch, &progress.to_its_end()).and(Err(Errno::XDEV.into())),
+        Ok(Ok(None)) => {
+            remove_scratch(&scratch, &progress.to_its_end()).and(Err(Errno::XDEV.into()))
+        }
         Ok(Err(against)) => remove_scratch(&scratch, &progress.to_its_end()).map(|()| Err(against)),
         // What is told to stop leaves no half copy: only the next start would remove it.
         Err(error) => {

@@ -1,4 +1,5 @@
-//! The note inside a directory that is removed where it stands (`noted.rs`), and for which directory it counts.
+//! The note inside a directory that is removed where it stands (`noted.rs`), and for which
+//! directory it counts.
 //!
 //! | it says | it counts for | what follows |
 //! |---|---|---|
@@ -6,9 +7,10 @@
 //! | that there is none | the same | nothing goes by the note: the clean-up judges the age anew |
 //! | that the rest stays | whatever directory it lies in | nothing is removed; it is no episode of its copy's name |
 //!
-//! A note goes wherever its directory goes: who takes that back (`mv`, `cp -a`, `requeue`), takes the note along. So it names the
-//! directory that it was written for, and in every other one it is a file that says nothing. Older notes do not name it: they count
-//! where they name a copy, since nothing goes then that is not in that.
+//! A note goes wherever its directory goes: who takes that back (`mv`, `cp -a`, `requeue`), takes
+//! the note along. So it names the directory that it was written for, and in every other one it is
+//! a file that says nothing. Older notes do not name it: they count where they name a copy, since
+//! nothing goes then that is not in that.
 
 use std::{
     fs::{self, File},
@@ -66,10 +68,16 @@ impl Of {
         let found = fstat(&folder)?;
         let path = fs::read_link(format!("/proc/self/fd/{}", folder.as_fd().as_raw_fd()))?;
         let born_ns = Some(made_ns(&folder)).filter(|born_ns| *born_ns > 0);
-        Ok(Self { path: path.to_string_lossy().into_owned(), dev: found.st_dev, ino: found.st_ino, born_ns })
+        Ok(Self {
+            path: path.to_string_lossy().into_owned(),
+            dev: found.st_dev,
+            ino: found.st_ino,
+            born_ns,
+        })
     }
 
-    /// An overlay numbers its directories anew at each mount, and no other one is made at the same nanosecond under the same path.
+    /// An overlay numbers its directories anew at each mount, and no other one is made at the same
+    /// nanosecond under the same path.
     fn is(&self, other: &Self) -> bool {
         let same = match (self.born_ns, other.born_ns) {
             (Some(one), Some(other)) => one == other,
@@ -80,9 +88,9 @@ impl Of {
 }
 
 impl Note {
-    /// Whether it lies in what has no marker any more: the marker goes first. Where an overlay without
-    /// birth times is mounted anew, or under another path, nothing else shows whose note it is. What goes
-    /// by it is in the copy, byte for byte.
+    /// Whether it lies in what has no marker any more: the marker goes first. Where an overlay
+    /// without birth times is mounted anew, or under another path, nothing else shows whose note it
+    /// is. What goes by it is in the copy, byte for byte.
     fn is_of_a_half(&self, folder: impl AsFd) -> bool {
         let is_there = statat(folder, MARKER, AtFlags::SYMLINK_NOFOLLOW).is_ok();
         self.copied_to.is_some() && !is_there
@@ -90,11 +98,17 @@ impl Note {
 
     fn counts_for(&self, folder: impl AsFd) -> bool {
         let is_it = match &self.of {
-            Some(of) => Of::open(&folder).is_ok_and(|now| of.is(&now)) || self.is_of_a_half(&folder),
+            Some(of) => {
+                Of::open(&folder).is_ok_and(|now| of.is(&now)) || self.is_of_a_half(&folder)
+            }
             None => self.copied_to.is_some(),
         };
         // Put where its copy was, it would have all of that.
-        is_it && !self.copied_to.as_ref().is_some_and(|copy| is_one(folder, copy))
+        is_it
+            && !self
+                .copied_to
+                .as_ref()
+                .is_some_and(|copy| is_one(folder, copy))
     }
 }
 
@@ -104,7 +118,8 @@ fn is_one(folder: impl AsFd, path: &Path) -> bool {
     matches!((here, there), (Ok(here), Ok(there)) if here == there)
 }
 
-/// Writes it, durably. From here on, what is left of the directory without its marker is no episode.
+/// Writes it, durably. From here on, what is left of the directory without its marker is no
+/// episode.
 pub(super) fn note_removal(directory: &Path, copied_to: Option<&Path>) -> io::Result<()> {
     write(directory, copied_to, false)
 }
@@ -122,7 +137,12 @@ fn write(directory: &Path, copied_to: Option<&Path>, stays: bool) -> io::Result<
         // Not before there is a file in it: then an overlay makes it anew in its upper layer.
         let of = Some(Of::open(opened(directory).ok_or(io::ErrorKind::NotFound)?)?);
         let copied_to = copied_to.map(Path::to_owned);
-        file.write_all(&serde_json::to_vec(&Note { sealift_removing: NOTE_VERSION, of, copied_to, stays })?)?;
+        file.write_all(&serde_json::to_vec(&Note {
+            sealift_removing: NOTE_VERSION,
+            of,
+            copied_to,
+            stays,
+        })?)?;
         file.sync_all()
     });
     let written = written.and_then(|()| sync_folder(directory));
@@ -143,23 +163,29 @@ pub(super) fn withdraw_note(directory: &Path) -> io::Result<()> {
 /// # Errors
 /// Those of unlink(2) and fsync(2).
 pub fn forget_note(directory: &Path) -> io::Result<()> {
-    let Some(folder) = opened(directory) else { return Ok(()) };
+    let Some(folder) = opened(directory) else {
+        return Ok(());
+    };
     match in_folder(&folder) {
         Some(note) if !note.stays && !note.counts_for(&folder) => withdraw_note(directory),
         Some(_) | None => Ok(()),
     }
 }
 
-/// The note in a directory; `None` where there is none, or one that no holder of the lock has written whole.
+/// The note in a directory; `None` where there is none, or one that no holder of the lock has
+/// written whole.
 fn in_folder(folder: impl AsFd) -> Option<Note> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let flags =
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(openat(folder, REMOVING, flags, Mode::empty()).ok()?);
     if !file.metadata().ok()?.is_file() {
         return None;
     }
     let mut text = Vec::new();
     file.take(MAX_NOTE_BYTES).read_to_end(&mut text).ok()?;
-    serde_json::from_slice::<Note>(&text).ok().filter(|note| note.sealift_removing == NOTE_VERSION)
+    serde_json::from_slice::<Note>(&text)
+        .ok()
+        .filter(|note| note.sealift_removing == NOTE_VERSION)
 }
 
 fn opened(directory: &Path) -> Option<File> {
@@ -180,7 +206,8 @@ pub fn is_being_removed(directory: &Path) -> bool {
     counting(directory).is_some_and(|note| note.copied_to.is_some())
 }
 
-/// Whether an open folder is one that is removed where it stands, or was to go before that was broken off.
+/// Whether an open folder is one that is removed where it stands, or was to go before that was
+/// broken off.
 pub fn is_being_removed_in(folder: impl AsFd) -> bool {
     in_folder(&folder).is_some_and(|note| !note.stays && note.counts_for(&folder))
 }
@@ -202,16 +229,21 @@ pub(super) fn has_removal_note_in(folder: impl AsFd) -> bool {
     in_folder(folder).is_some_and(|note| !note.stays)
 }
 
-/// The copy of a directory that was being removed where it stands and is not any more: it was written to meanwhile, and what is left
-/// of it stays.
+/// The copy of a directory that was being removed where it stands and is not any more: it was
+/// written to meanwhile, and what is left of it stays.
 #[must_use]
 pub fn stays_beside(directory: &Path) -> Option<PathBuf> {
-    in_folder(opened(directory)?).filter(|note| note.stays)?.copied_to
+    in_folder(opened(directory)?)
+        .filter(|note| note.stays)?
+        .copied_to
 }
 
 /// Whether an open folder is what stayed of the episode of this name, which was delivered whole.
 pub fn is_rest_of(folder: impl AsFd, id: &str) -> bool {
-    let Some(copy) = in_folder(folder).filter(|note| note.stays).and_then(|note| note.copied_to) else {
+    let Some(copy) = in_folder(folder)
+        .filter(|note| note.stays)
+        .and_then(|note| note.copied_to)
+    else {
         return false;
     };
     let name = copy.file_name().and_then(|name| name.to_str());

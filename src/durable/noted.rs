@@ -1,5 +1,5 @@
-//! Removing a directory where it stands, since it can have no other name (EXDEV from every rename: overlayfs says so of what its
-//! lower layer has).
+//! Removing a directory where it stands, since it can have no other name (EXDEV from every rename:
+//! overlayfs says so of what its lower layer has).
 //!
 //! ```text
 //!  .sealift-removing in it, durably ▸ the marker ▸ fsync ▸ each other entry ▸ our records ▸ the note ▸ the directory
@@ -7,13 +7,15 @@
 //!                                                    └─ written to, or not listed: the rest stays, and the note says so
 //! ```
 //!
-//! The note says first that this is no episode any more; then the marker goes, so that no half of it looks whole. The directory
-//! keeps its name meanwhile, and so other programs can write to it, or put something into it. Therefore only what was listed before the copy
-//! was compared with it is removed ([`super::listed`]), and each entry is looked at just before it goes: between that look and the
-//! unlink lie microseconds, in which what is written is lost.
+//! The note says first that this is no episode any more; then the marker goes, so that no half of
+//! it looks whole. The directory keeps its name meanwhile, and so other programs can write to it,
+//! or put something into it. Therefore only what was listed before the copy was compared with it is
+//! removed ([`super::listed`]), and each entry is looked at just before it goes: between that look
+//! and the unlink lie microseconds, in which what is written is lost.
 //!
-//! What was copied first is gone on with by the next start, as far as the copy has it. What was to go without a copy is not: the
-//! clean-up judges its age anew, by our record in it, which is why that goes last. `note.rs` says for which directory a note counts.
+//! What was copied first is gone on with by the next start, as far as the copy has it. What was to
+//! go without a copy is not: the clean-up judges its age anew, by our record in it, which is why
+//! that goes last. `note.rs` says for which directory a note counts.
 
 use std::{
     ffi::{CStr, OsStr},
@@ -78,7 +80,8 @@ impl Guard<'_> {
         path.strip_prefix(self.top).unwrap_or(path)
     }
 
-    /// Whether this may go. A file that has other names is handed back, to be looked at once more when it has lost this one.
+    /// Whether this may go. A file that has other names is handed back, to be looked at once more
+    /// when it has lost this one.
     pub(super) fn permits(
         &self,
         folder: &File,
@@ -89,13 +92,19 @@ impl Guard<'_> {
         let relative = self.relative(path);
         if seen.file_type() == FileType::RegularFile && self.probe.asks() {
             // What cannot be opened is another user's, of whom nothing can be told.
-            let file = open::file(folder, name, seen, |now| (now.dev, now.ino) == (seen.dev, seen.ino));
+            let file = open::file(folder, name, seen, |now| {
+                (now.dev, now.ino) == (seen.dev, seen.ino)
+            });
             if file.is_ok_and(|file| self.probe.writers(&file) == Writers::Open) {
                 return Err(Stopped::Open(relative.to_owned()).into());
             }
         }
         // Only now: who had it open before has written by now, and shows in this.
-        let now = match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
+        let now = match statat(
+            folder,
+            name,
+            AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT,
+        ) {
             Ok(now) => now,
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(named(path, &errno.into())),
@@ -127,12 +136,20 @@ enum Ended {
     Stopped(Stopped),
 }
 
-/// Removes a directory with a note in it: its marker first and durably, the note last. Where nothing is listed, whatever is there goes.
-fn remove_noted(path: &Path, mut guard: Option<Guard<'_>>, progress: &Progress) -> io::Result<Ended> {
+/// Removes a directory with a note in it: its marker first and durably, the note last. Where
+/// nothing is listed, whatever is there goes.
+fn remove_noted(
+    path: &Path,
+    mut guard: Option<Guard<'_>>,
+    progress: &Progress,
+) -> io::Result<Ended> {
     let top = File::open(path)?;
     match open::stat(&top, c"done.marker") {
         Ok(marker) if marker.file_type() != FileType::Directory => {
-            if guard.as_ref().is_some_and(|guard| !guard.listed.has(MARKER.as_bytes(), &marker)) {
+            if guard
+                .as_ref()
+                .is_some_and(|guard| !guard.listed.has(MARKER.as_bytes(), &marker))
+            {
                 return Ok(Ended::MarkerChanged);
             }
             remove_file(&path.join(MARKER)).map_err(|error| named(path, &error))?;
@@ -151,7 +168,11 @@ fn remove_noted(path: &Path, mut guard: Option<Guard<'_>>, progress: &Progress) 
     }
 }
 
-fn remove_rest(path: &Path, mut guard: Option<&mut Guard<'_>>, progress: &Progress) -> io::Result<()> {
+fn remove_rest(
+    path: &Path,
+    mut guard: Option<&mut Guard<'_>>,
+    progress: &Progress,
+) -> io::Result<()> {
     for records_too in [false, true] {
         loop {
             let names: Vec<_> = std::fs::read_dir(path)?
@@ -181,7 +202,8 @@ fn remove_rest(path: &Path, mut guard: Option<&mut Guard<'_>>, progress: &Progre
 }
 
 fn is_record(name: &OsStr) -> bool {
-    name.to_str().is_some_and(|name| [RECEIPT, REASON].contains(&without_number(name)))
+    name.to_str()
+        .is_some_and(|name| [RECEIPT, REASON].contains(&without_number(name)))
 }
 
 /// Removes a directory where it stands, that is copied nowhere and was to go.
@@ -189,7 +211,11 @@ pub(super) fn remove_where_it_stands(path: &Path, progress: &Progress) -> io::Re
     note_removal(path, None)?;
     // What cannot be read through is given permission on the way, and goes as it is.
     let listed = Listed::of(path, progress).ok();
-    let guard = listed.map(|listed| Guard { top: path, probe: Probe::never(), listed });
+    let guard = listed.map(|listed| Guard {
+        top: path,
+        probe: Probe::never(),
+        listed,
+    });
     let why = match remove_noted(path, guard, progress)? {
         Ended::Removed => return Ok(()),
         Ended::MarkerChanged => Stopped::Changed(MARKER.into()),
@@ -210,14 +236,16 @@ pub enum Finished {
     NoSuch,
     /// It is gone.
     Removed,
-    /// This file of it is open for writing. It is still being removed, and is to be gone on with when that is closed.
+    /// This file of it is open for writing. It is still being removed, and is to be gone on with
+    /// when that is closed.
     Open(PathBuf),
     /// This file of it is not what the copy has: what is left stays, and is not removed any more.
     Stays(PathBuf),
 }
 
-/// Whether the source, which has a note in it, is what it was; `against` is asked when what stands in it was listed. The first that
-/// speaks against it is handed back, with the note taken back and nothing removed.
+/// Whether the source, which has a note in it, is what it was; `against` is asked when what stands
+/// in it was listed. The first that speaks against it is handed back, with the note taken back and
+/// nothing removed.
 pub(super) fn remove_copied<E>(
     path: &Path,
     copy: &Path,
@@ -238,7 +266,15 @@ pub(super) fn remove_copied<E>(
         withdraw_note(path)?;
         return Ok(Err(against));
     }
-    match remove_noted(path, Some(Guard { top: path, probe, listed }), progress)? {
+    match remove_noted(
+        path,
+        Some(Guard {
+            top: path,
+            probe,
+            listed,
+        }),
+        progress,
+    )? {
         Ended::MarkerChanged => {
             withdraw_note(path)?;
             Ok(Err(changed()))
@@ -261,13 +297,16 @@ fn stays(path: &Path, copy: &Path, file: PathBuf) -> io::Result<Finished> {
     Ok(Finished::Stays(file))
 }
 
-/// Goes on with the removal of a directory that was copied and has a note in it, as far as nothing goes that is nowhere else. Under
-/// the lock. What was to go without a copy, and what a note does not count for, is no such removal.
+/// Goes on with the removal of a directory that was copied and has a note in it, as far as nothing
+/// goes that is nowhere else. Under the lock. What was to go without a copy, and what a note does
+/// not count for, is no such removal.
 ///
 /// # Errors
 /// It, or its copy, cannot be read, or removed.
 pub(super) fn finish_removal(path: &Path, progress: &Progress) -> io::Result<Finished> {
-    let Some(copy) = counting(path).and_then(|note| note.copied_to) else { return Ok(Finished::NoSuch) };
+    let Some(copy) = counting(path).and_then(|note| note.copied_to) else {
+        return Ok(Finished::NoSuch);
+    };
     let listed = Listed::of(path, progress)?;
     let probe = Probe::below(path);
     if let Some(file) = open_files::find_open(path, probe, progress).map_err(io::Error::other)? {
@@ -276,9 +315,21 @@ pub(super) fn finish_removal(path: &Path, progress: &Progress) -> io::Result<Fin
     if let Some(missing) = missing_in(path, &copy, progress)? {
         return stays(path, &copy, missing);
     }
-    match remove_noted(path, Some(Guard { top: path, probe, listed }), progress)? {
+    match remove_noted(
+        path,
+        Some(Guard {
+            top: path,
+            probe,
+            listed,
+        }),
+        progress,
+    )? {
         Ended::Removed => {
-            tracing::info!("removed what a move had left of {}: {} has all of it", shown(path), shown(&copy));
+            tracing::info!(
+                "removed what a move had left of {}: {} has all of it",
+                shown(path),
+                shown(&copy)
+            );
             Ok(Finished::Removed)
         }
         Ended::Stopped(Stopped::Open(file)) => Ok(Finished::Open(file)),
@@ -290,9 +341,12 @@ pub(super) fn finish_removal(path: &Path, progress: &Progress) -> io::Result<Fin
 /// The first that is left of a source and is not in its copy.
 fn missing_in(path: &Path, copy: &Path, progress: &Progress) -> io::Result<Option<PathBuf>> {
     match std::fs::symlink_metadata(copy) {
-        Ok(found) if found.is_dir() => comparing::missing_in(path, copy, progress).map_err(io::Error::other),
+        Ok(found) if found.is_dir() => {
+            comparing::missing_in(path, copy, progress).map_err(io::Error::other)
+        }
         Ok(_) => Ok(Some(PathBuf::from("."))),
-        // Its disk may not be mounted, whether or not the place of that is there: nothing is known then.
+        // Its disk may not be mounted, whether or not the place of that is there: nothing is known
+        // then.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(io::Error::new(
             error.kind(),
             format!(

@@ -1,8 +1,10 @@
-//! Removing a directory, so that half of one is never seen under its name, and so that nothing outside of it goes.
+//! Removing a directory, so that half of one is never seen under its name, and so that nothing
+//! outside of it goes.
 //!
-//! It is first renamed to `.sealift-trash-<n>-<name>` beside it, durably. What is removed after that is found by
-//! descriptors, one component at a time, without following a symlink or entering a mount: a symlink or a bind mount
-//! that somebody puts in the way makes an error, never a removal elsewhere.
+//! It is first renamed to `.sealift-trash-<n>-<name>` beside it, durably. What is removed after
+//! that is found by descriptors, one component at a time, without following a symlink or entering a
+//! mount: a symlink or a bind mount that somebody puts in the way makes an error, never a removal
+//! elsewhere.
 //!
 //! Where a directory can have no other name, it is removed where it stands (`noted.rs`).
 
@@ -50,19 +52,23 @@ const NFS_PREFIX: &[u8] = b".nfs";
 /// How many names of a folder are held at once, and unlinked before the next are read.
 const NAMES_AT_ONCE: usize = 1024;
 
-/// Removals of one name that may lie unfinished beside each other before something is plainly wrong.
+/// Removals of one name that may lie unfinished beside each other before something is plainly
+/// wrong.
 const MAX_HIDDEN: u32 = 10_000;
 
-/// So many files are tried for spares: more than there are spares, and some of them may be somebody else's.
+/// So many files are tried for spares: more than there are spares, and some of them may be somebody
+/// else's.
 const MOST_FOR_SPARES: usize = 64;
 
 /// The longest part of a name that is kept in its trash name, for whoever looks there; bytes.
 const MAX_KEPT_NAME_BYTES: usize = 200;
 
-/// Removes a directory with everything in it; a file or a symlink too. One that is not there is no error.
+/// Removes a directory with everything in it; a file or a symlink too. One that is not there is no
+/// error.
 ///
-/// Folders without write permission are given it where they are ours. `progress` makes a step for every entry; stopped or
-/// killed half-way, the rest lies under its trash name and [`finish_leftovers`] goes on with it.
+/// Folders without write permission are given it where they are ours. `progress` makes a step for
+/// every entry; stopped or killed half-way, the rest lies under its trash name and
+/// [`finish_leftovers`] goes on with it.
 ///
 /// # Errors
 /// With the path in words: no permission, a mount point inside, somebody who still writes there.
@@ -70,11 +76,16 @@ pub fn remove_tree(path: &Path, progress: &Progress) -> io::Result<()> {
     remove_tree_into_spares(path, &[], progress)
 }
 
-/// As [`remove_tree`]; what lies at its top becomes the spares that are missing, before anything of it is free for others.
+/// As [`remove_tree`]; what lies at its top becomes the spares that are missing, before anything of
+/// it is free for others.
 ///
 /// # Errors
 /// As [`remove_tree`].
-pub fn remove_tree_into_spares(path: &Path, spares: &[PathBuf], progress: &Progress) -> io::Result<()> {
+pub fn remove_tree_into_spares(
+    path: &Path,
+    spares: &[PathBuf],
+    progress: &Progress,
+) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     // A name that does not matter any more: so much of it is kept that it fits.
     let kept = OsStr::from_bytes(&name.as_bytes()[..name.len().min(MAX_KEPT_NAME_BYTES)]);
@@ -89,7 +100,8 @@ pub fn remove_tree_into_spares(path: &Path, spares: &[PathBuf], progress: &Progr
             sync_folder(parent_of(path)?)?;
             if !spares.is_empty() {
                 let entries = std::fs::read_dir(&trash).into_iter().flatten().flatten();
-                let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+                let files =
+                    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
                 for file in files.take(MOST_FOR_SPARES) {
                     // What can be none is removed like the rest.
                     let _ = make_spare(&file.path(), spares);
@@ -101,7 +113,8 @@ pub fn remove_tree_into_spares(path: &Path, spares: &[PathBuf], progress: &Progr
     }
 }
 
-/// Gives a directory a name that nobody knows, beside where it stands; not synced. `None` where it is not there.
+/// Gives a directory a name that nobody knows, beside where it stands; not synced. `None` where it
+/// is not there.
 pub(super) fn hide(path: &Path, prefix: &str, name: &OsStr) -> io::Result<Option<PathBuf>> {
     let folder = parent_of(path)?;
     for n in 0..MAX_HIDDEN {
@@ -114,7 +127,10 @@ pub(super) fn hide(path: &Path, prefix: &str, name: &OsStr) -> io::Result<Option
             Err(error) => return Err(named(path, &error)),
         }
     }
-    let why = format!("{}: {MAX_HIDDEN} of its name lie unfinished beside it", path.display());
+    let why = format!(
+        "{}: {MAX_HIDDEN} of its name lie unfinished beside it",
+        path.display()
+    );
     Err(io::Error::new(io::ErrorKind::AlreadyExists, why))
 }
 
@@ -127,10 +143,11 @@ pub enum Leftovers {
     InUse,
 }
 
-/// For the start, under the lock: what a killed process left in a folder under our three scratch names. A removal is
-/// finished. A copy is removed: it will be begun again, from its source, which is still there. What was put aside, to be
-/// compared with its copy once more, gets its name back (or, where that was used again, a number behind it), for
-/// nobody knows what was written to it: it is moved again. What was being removed where it stands is removed.
+/// For the start, under the lock: what a killed process left in a folder under our three scratch
+/// names. A removal is finished. A copy is removed: it will be begun again, from its source, which
+/// is still there. What was put aside, to be compared with its copy once more, gets its name back
+/// (or, where that was used again, a number behind it), for nobody knows what was written to it: it
+/// is moved again. What was being removed where it stands is removed.
 ///
 /// Only where no move is at work in the folder, of this process or of another. Where nothing was
 /// left, nothing is asked.
@@ -141,7 +158,9 @@ pub fn finish_leftovers(folder: &Path, progress: &Progress) -> io::Result<Leftov
     if !has_leftovers(folder, progress)? {
         return Ok(Leftovers::Finished);
     }
-    let Some(_alone) = alone(folder)? else { return Ok(Leftovers::InUse) };
+    let Some(_alone) = alone(folder)? else {
+        return Ok(Leftovers::InUse);
+    };
     let mut first_error = Ok(Leftovers::Finished);
     for entry in std::fs::read_dir(folder)? {
         progress.step();
@@ -165,7 +184,8 @@ fn has_leftovers(folder: &Path, progress: &Progress) -> io::Result<bool> {
         progress.step();
         let entry = entry?;
         let name = entry.file_name();
-        let is_ours = name_behind(ASIDE_PREFIX, &name).is_some() || is_scratch(&name.to_string_lossy());
+        let is_ours =
+            name_behind(ASIDE_PREFIX, &name).is_some() || is_scratch(&name.to_string_lossy());
         if is_ours || is_being_removed(&entry.path()) {
             return Ok(true);
         }
@@ -173,19 +193,24 @@ fn has_leftovers(folder: &Path, progress: &Progress) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Whether nothing in a directory keeps root itself from removing it (chattr(1)): what is copied first, and then cannot be removed,
-/// would lie there hidden for ever.
+/// Whether nothing in a directory keeps root itself from removing it (chattr(1)): what is copied
+/// first, and then cannot be removed, would lie there hidden for ever.
 ///
 /// # Errors
 /// Something does, with what to type.
 pub(super) fn may_be_removed(directory: &Path, progress: &Progress) -> io::Result<()> {
-    // Most file systems that a copy is made from have such flags; what has none is not asked file by file.
+    // Most file systems that a copy is made from have such flags; what has none is not asked file
+    // by file.
     if !filesystem::has_flags(directory) {
         return Ok(());
     }
     let frozen = |path: &[u8], flag: Option<char>| match flag {
         Some(flag) => {
-            let what = if flag == 'i' { "immutable" } else { "append-only" };
+            let what = if flag == 'i' {
+                "immutable"
+            } else {
+                "append-only"
+            };
             let path = shell_word(&directory.join(OsStr::from_bytes(path)));
             Err(Frozen::Is(format!(
                 "{path} is {what}, whatever its permissions are, and would stay when the rest is moved by a copy. Type: sudo chattr -{flag} \
@@ -196,9 +221,9 @@ pub(super) fn may_be_removed(directory: &Path, progress: &Progress) -> io::Resul
     };
     let walked = tree::walk(directory, progress, |entry| match &entry.kind {
         // What may not be opened is what the copy itself finds out.
-        Kind::File(closed) => {
-            closed.open_as_it_is().map_or(Ok(()), |file| frozen(entry.path, filesystem::frozen_flag(&file)))
-        }
+        Kind::File(closed) => closed.open_as_it_is().map_or(Ok(()), |file| {
+            frozen(entry.path, filesystem::frozen_flag(&file))
+        }),
         Kind::Left(folder) => frozen(entry.path, filesystem::frozen_flag(folder)),
         Kind::Directory | Kind::Symlink(_) | Kind::Special(_) => Ok(()),
     });
@@ -236,7 +261,13 @@ pub(super) fn remove_closed(
 ) -> io::Result<()> {
     let folder = File::open(parent_of(path)?)?;
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    remove_entry(&folder, &CString::new(name.as_bytes())?, path, guard, progress)
+    remove_entry(
+        &folder,
+        &CString::new(name.as_bytes())?,
+        path,
+        guard,
+        progress,
+    )
 }
 
 fn remove_entry(
@@ -276,7 +307,8 @@ fn remove_entry(
                 let path = path.join(OsStr::from_bytes(name.to_bytes()));
                 let removed = remove_entry(&inner, &name, &path, guard.as_deref_mut(), progress);
                 match removed {
-                    // The folder lacks write or search permission: where it is ours, it is given them, once.
+                    // The folder lacks write or search permission: where it is ours, it is given
+                    // them, once.
                     Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !permitted => {
                         permitted = true;
                         fchmod(&inner, Mode::RWXU).map_err(|_| error)?;
@@ -310,8 +342,8 @@ fn open_folder(parent: &File, name: &CStr, seen: &Stat, path: &Path) -> io::Resu
     }
 }
 
-/// chmod(2) of the very folder that was seen: `O_PATH` needs no permission on it, and its name under /proc leads to
-/// the open folder, whatever has taken its name meanwhile.
+/// chmod(2) of the very folder that was seen: `O_PATH` needs no permission on it, and its name
+/// under /proc leads to the open folder, whatever has taken its name meanwhile.
 fn give_permission(parent: &File, name: &CStr, seen: &Stat) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = openat(parent, name, flags, Mode::empty())?;
@@ -343,21 +375,30 @@ fn told(error: Error, path: &Path) -> io::Error {
     match error {
         Error::Mount => mounted(path),
         Error::Changed => {
-            let why = format!("{}: changed under our eyes, somebody is still writing there", path.display());
+            let why = format!(
+                "{}: changed under our eyes, somebody is still writing there",
+                path.display()
+            );
             io::Error::new(io::ErrorKind::ResourceBusy, why)
         }
         Error::Io(errno) => named(path, &errno.into()),
     }
 }
 
-/// What an NFS client makes of a removed file that somebody on this host has open. It goes when that is closed, and its folder can
-/// be removed only then.
+/// What an NFS client makes of a removed file that somebody on this host has open. It goes when
+/// that is closed, and its folder can be removed only then.
 fn held_open(path: &Path) -> io::Error {
-    let why = format!("{}: a removed file that a process on this host still has open", path.display());
+    let why = format!(
+        "{}: a removed file that a process on this host still has open",
+        path.display()
+    );
     io::Error::new(io::ErrorKind::ResourceBusy, why)
 }
 
 fn mounted(path: &Path) -> io::Error {
-    let why = format!("{0} is a mount point; unmount it: umount {0:?}", path.display());
+    let why = format!(
+        "{0} is a mount point; unmount it: umount {0:?}",
+        path.display()
+    );
     io::Error::new(io::ErrorKind::ResourceBusy, why)
 }

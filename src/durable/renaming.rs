@@ -11,21 +11,27 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Published, named, parent_of, remove_file, rename_file_noreplace, scratch::scratch_file};
+use super::{
+    Published, named, parent_of, remove_file, rename_file_noreplace, scratch::scratch_file,
+};
 
-/// Held between a look at a name and the renaming to it: two workers of this process may want names that are one.
+/// Held between a look at a name and the renaming to it: two workers of this process may want names
+/// that are one.
 static LOOKED_AND_RENAMES: Mutex<()> = Mutex::new(());
 
 /// renameat2(2) with `RENAME_NOREPLACE`, for files and directories.
 ///
-/// Where the file system does not know it (NFS, some FUSE), a file is linked; a directory is looked for first, and then renamed.
-/// The look matters: rename(2) onto an empty directory succeeds, and takes its place without a word. Between look and
-/// rename only the daemon's lock protects, which is why every directory move is made under it, or by [`rename_claimed`].
+/// Where the file system does not know it (NFS, some FUSE), a file is linked; a directory is looked
+/// for first, and then renamed. The look matters: rename(2) onto an empty directory succeeds, and
+/// takes its place without a word. Between look and rename only the daemon's lock protects, which
+/// is why every directory move is made under it, or by [`rename_claimed`].
 pub(super) fn rename_noreplace(from: &Path, to: &Path) -> io::Result<Published> {
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(Published::Done),
         Err(Errno::EXIST) => Ok(Published::NameTaken),
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if fs::symlink_metadata(from)?.is_dir() => {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
+            if fs::symlink_metadata(from)?.is_dir() =>
+        {
             rename_after_a_look(from, to)
         }
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rename_file_noreplace(from, to),
@@ -34,7 +40,9 @@ pub(super) fn rename_noreplace(from: &Path, to: &Path) -> io::Result<Published> 
 }
 
 pub(super) fn rename_after_a_look(from: &Path, to: &Path) -> io::Result<Published> {
-    let _one_at_a_time = LOOKED_AND_RENAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one_at_a_time = LOOKED_AND_RENAMES
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     match fs::symlink_metadata(to) {
         Ok(_) => Ok(Published::NameTaken),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -45,9 +53,11 @@ pub(super) fn rename_after_a_look(from: &Path, to: &Path) -> io::Result<Publishe
     }
 }
 
-/// As [`rename_noreplace`], for a directory that is moved without the daemon's lock. Where the file system does not know the flag, the
-/// name is claimed by mkdir(2), which only one can succeed at, and the directory renamed onto that empty one. Who has put something
-/// into it meanwhile keeps it. Killed in between, an empty directory is left under the name, and what was to be moved where it was.
+/// As [`rename_noreplace`], for a directory that is moved without the daemon's lock. Where the file
+/// system does not know the flag, the name is claimed by mkdir(2), which only one can succeed at,
+/// and the directory renamed onto that empty one. Who has put something into it meanwhile keeps it.
+/// Killed in between, an empty directory is left under the name, and what was to be moved where it
+/// was.
 pub(super) fn rename_claimed(from: &Path, to: &Path) -> io::Result<Published> {
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => claim(from, to),
@@ -60,7 +70,9 @@ pub(super) fn rename_claimed(from: &Path, to: &Path) -> io::Result<Published> {
 pub(super) fn claim(from: &Path, to: &Path) -> io::Result<Published> {
     match fs::create_dir(to) {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Published::NameTaken),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return Ok(Published::NameTaken);
+        }
         Err(error) => return Err(error),
     }
     match fs::rename(from, to) {
@@ -68,21 +80,30 @@ pub(super) fn claim(from: &Path, to: &Path) -> io::Result<Published> {
         Err(error) => {
             // It is empty, or in use by now, and then it stays.
             let is_ours = fs::remove_dir(to).is_ok();
-            if is_ours { Err(error) } else { Ok(Published::NameTaken) }
+            if is_ours {
+                Err(error)
+            } else {
+                Ok(Published::NameTaken)
+            }
         }
     }
 }
 
-/// Whether we may give a directory another name, as far as the kernel tells without giving it one: in a sticky folder only its owner
-/// may, and no user where a flag keeps it in place. It is renamed onto a file, which rename(2) refuses as ENOTDIR, and looks at
-/// permissions before (may_delete in the kernel's fs/namei.c).
+/// Whether we may give a directory another name, as far as the kernel tells without giving it one:
+/// in a sticky folder only its owner may, and no user where a flag keeps it in place. It is renamed
+/// onto a file, which rename(2) refuses as ENOTDIR, and looks at permissions before (may_delete in
+/// the kernel's fs/namei.c).
 ///
 /// # Errors
-/// It is not permitted. What says nothing of that (a full disk, a file system with answers of its own) is none.
+/// It is not permitted. What says nothing of that (a full disk, a file system with answers of its
+/// own) is none.
 pub(super) fn may_be_renamed(directory: &Path) -> io::Result<()> {
     let beside = parent_of(directory)?;
     let refused = |error: &io::Error| {
-        matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+        matches!(
+            error.kind(),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+        )
     };
     let (file, _) = match scratch_file(beside, "renamed".as_ref()) {
         Err(error) if refused(&error) => return Err(named(beside, &error)),

@@ -28,20 +28,29 @@ use crate::{
     tree,
 };
 
-/// Removes what a killed process put aside, where `copy` has all of it, no file of it is open for writing, and no other process is at
-/// work in either folder. False where it stays, or came back.
+/// Removes what a killed process put aside, where `copy` has all of it, no file of it is open for
+/// writing, and no other process is at work in either folder. False where it stays, or came back.
 ///
 /// # Errors
 /// Those of reading, renaming and removing it.
 pub fn finish_aside(aside: &Path, copy: &Path, progress: &Progress) -> io::Result<bool> {
     let (folder, copies) = (parent_of(aside)?, parent_of(copy)?);
-    let Some(name) = aside.file_name().and_then(|name| name_behind(ASIDE_PREFIX, name)) else {
+    let Some(name) = aside
+        .file_name()
+        .and_then(|name| name_behind(ASIDE_PREFIX, name))
+    else {
         return Ok(false);
     };
-    let (Some(_here), Some(_there)) = (alone(folder)?, alone(copies)?) else { return Ok(false) };
+    let (Some(_here), Some(_there)) = (alone(folder)?, alone(copies)?) else {
+        return Ok(false);
+    };
     let seen = tree::fingerprint(aside, progress).map_err(io::Error::other)?;
-    let unchanged = |path: &Path| Ok(tree::fingerprint(path, progress).map_err(io::Error::other)? == seen);
-    let looks = Looks { unchanged: &unchanged, probe: Probe::below(aside) };
+    let unchanged =
+        |path: &Path| Ok(tree::fingerprint(path, progress).map_err(io::Error::other)? == seen);
+    let looks = Looks {
+        unchanged: &unchanged,
+        probe: Probe::below(aside),
+    };
     if looks.open_file(aside, progress)?.is_some() || !comparing::is_copy(aside, copy, progress)? {
         return Ok(false);
     }
@@ -50,7 +59,9 @@ pub fn finish_aside(aside: &Path, copy: &Path, progress: &Progress) -> io::Resul
     if looks.against(aside, progress).is_some() {
         return Ok(false);
     }
-    let Some(trash) = hide(aside, TRASH_PREFIX, name)? else { return Ok(false) };
+    let Some(trash) = hide(aside, TRASH_PREFIX, name)? else {
+        return Ok(false);
+    };
     if sync_folder(folder).is_err() || looks.against(&trash, progress).is_some() {
         put_back(&trash, &folder.join(name))?;
         return Ok(false);

@@ -1,6 +1,6 @@
-//! Scratch under a name that is not in use: made by a mkdir(2), or an open(2) with `O_EXCL`, that must succeed. A name that
-//! follows from what is written alone is not enough: where letter case is ignored (FAT, exFAT, NTFS), `run0` and `Run0` have
-//! the same one.
+//! Scratch under a name that is not in use: made by a mkdir(2), or an open(2) with `O_EXCL`, that
+//! must succeed. A name that follows from what is written alone is not enough: where letter case is
+//! ignored (FAT, exFAT, NTFS), `run0` and `Run0` have the same one.
 
 use std::{
     ffi::OsStr,
@@ -49,20 +49,34 @@ fn first_free<T>(
             Err(error) => return Err(error),
         }
     }
-    let why = format!("{}: {MAX_SCRATCH} unfinished ones of its name lie there", folder.join(name).display());
+    let why = format!(
+        "{}: {MAX_SCRATCH} unfinished ones of its name lie there",
+        folder.join(name).display()
+    );
     Err(io::Error::new(io::ErrorKind::AlreadyExists, why))
 }
 
-/// Whether the name of some scratch still leads to it: other scratch of the same name may stand in its place.
-/// An inode that differs alone says nothing, since some file systems number them anew.
+/// Whether the name of some scratch still leads to it: other scratch of the same name may stand in
+/// its place. An inode that differs alone says nothing, since some file systems number them anew.
 pub(super) fn still_leads_to(scratch: &File, name: &Path) -> io::Result<bool> {
     let (ours, there) = (scratch.metadata()?, std::fs::symlink_metadata(name)?);
-    let times = |of: &std::fs::Metadata| (of.len(), of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec());
+    let times = |of: &std::fs::Metadata| {
+        (
+            of.len(),
+            of.mtime(),
+            of.mtime_nsec(),
+            of.ctime(),
+            of.ctime_nsec(),
+        )
+    };
     Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino()) || times(&ours) == times(&there))
 }
 
 /// What is said where it does not.
 pub(super) fn taken_over(name: &Path) -> io::Error {
-    let why = format!("{}: another file was made under this name meanwhile", name.display());
+    let why = format!(
+        "{}: another file was made under this name meanwhile",
+        name.display()
+    );
     io::Error::new(io::ErrorKind::ResourceBusy, why)
 }

@@ -7,10 +7,12 @@
 //!  over_a_record      an earlier record of the same name ▸ renamed to the new one's scratch ▸ written over ▸ on as any other
 //! ```
 //!
-//! A recorder that waits for room takes whatever comes free at once. So nothing is removed to make room for a record, which is
-//! what has to be written before anything can be removed; and what is removed anyway becomes a spare first, where one is missing.
+//! A recorder that waits for room takes whatever comes free at once. So nothing is removed to make
+//! room for a record, which is what has to be written before anything can be removed; and what is
+//! removed anyway becomes a spare first, where one is missing.
 //!
-//! Spares are told by the beginnings of their paths. Only one on the record's own mount is of use: rename(2) goes no further.
+//! Spares are told by the beginnings of their paths. Only one on the record's own mount is of use:
+//! rename(2) goes no further.
 
 use std::{
     ffi::OsString,
@@ -53,14 +55,19 @@ pub fn keep_spares(spares: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a file that is not wanted any more the first spare that is missing on its mount. False where none is, or where it is none
-/// that can be one: not a file of ours, with no block of its own, or with another name somewhere. Then it is where it was.
+/// Makes a file that is not wanted any more the first spare that is missing on its mount. False
+/// where none is, or where it is none that can be one: not a file of ours, with no block of its
+/// own, or with another name somewhere. Then it is where it was.
 ///
 /// # Errors
 /// Those of looking at it. What it held may be gone.
 pub fn make_spare(path: &Path, spares: &[PathBuf]) -> io::Result<bool> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let mut file = match OpenOptions::new().write(true).custom_flags(flags).open(path) {
+    let mut file = match OpenOptions::new()
+        .write(true)
+        .custom_flags(flags)
+        .open(path)
+    {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
@@ -71,13 +78,18 @@ pub fn make_spare(path: &Path, spares: &[PathBuf]) -> io::Result<bool> {
     if !(found.is_file() && ours && has_a_block && found.nlink() == 1) {
         return Ok(false);
     }
-    let Some(spare) = spares.iter().find_map(|spares| take_a_missing_name(path, spares).transpose()) else {
+    let Some(spare) = spares
+        .iter()
+        .find_map(|spares| take_a_missing_name(path, spares).transpose())
+    else {
         return Ok(false);
     };
     let spare = spare?;
     let Some(spare) = spare else { return Ok(false) };
     // In place, over the blocks that it has; then what it does not need is free.
-    let written = file.write_all(&[0; SPARE_BYTES]).and_then(|()| file.set_len(SPARE_BYTES as u64));
+    let written = file
+        .write_all(&[0; SPARE_BYTES])
+        .and_then(|()| file.set_len(SPARE_BYTES as u64));
     if written.is_err() {
         remove_file(&spare)?;
     }
@@ -101,7 +113,8 @@ fn take_a_missing_name(path: &Path, spares: &Path) -> io::Result<Option<Option<P
     Ok(Some(None))
 }
 
-/// Scratch with these bytes in it; on a full disk, in the place of a spare, where there is one on the same mount.
+/// Scratch with these bytes in it; on a full disk, in the place of a spare, where there is one on
+/// the same mount.
 pub(super) fn write_scratch(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::Result<File> {
     let written = create_scratch(path).and_then(|mut file| file.write_all(bytes).map(|()| file));
     match written {
@@ -122,13 +135,20 @@ pub(super) fn give_up(scratch: &Path, spares: &[PathBuf]) {
 }
 
 fn over_a_spare(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::Result<Option<File>> {
-    for spare in spares.iter().flat_map(|spares| (0..SPARES).map(|n| numbered(spares, n))) {
+    for spare in spares
+        .iter()
+        .flat_map(|spares| (0..SPARES).map(|n| numbered(spares, n)))
+    {
         // Several may want one at once: it is whose the rename is.
         if std::fs::rename(spare, path).is_err() {
             continue;
         }
         let flags = OFlags::NOFOLLOW.bits().cast_signed();
-        let mut file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(flags)
+            .open(path)?;
         file.write_all(bytes)?;
         file.set_len(bytes.len() as u64)?;
         file.rewind()?;
@@ -137,8 +157,8 @@ fn over_a_spare(path: &Path, bytes: &[u8], spares: &[PathBuf]) -> io::Result<Opt
     Ok(None)
 }
 
-/// Scratch with these bytes in it, in the place of a record that need not be there meanwhile. `None` where that one is not ours alone,
-/// or has too little room.
+/// Scratch with these bytes in it, in the place of a record that need not be there meanwhile.
+/// `None` where that one is not ours alone, or has too little room.
 pub(super) fn over_a_record(
     record: &Path,
     scratch: &Path,
@@ -146,7 +166,12 @@ pub(super) fn over_a_record(
     spares: &[PathBuf],
 ) -> io::Result<Option<File>> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let Ok(mut file) = OpenOptions::new().read(true).write(true).custom_flags(flags).open(record) else {
+    let Ok(mut file) = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(flags)
+        .open(record)
+    else {
         return Ok(None);
     };
     let found = file.metadata()?;
@@ -155,7 +180,10 @@ pub(super) fn over_a_record(
         return Ok(None);
     }
     std::fs::rename(record, scratch)?;
-    match file.write_all(bytes).and_then(|()| file.set_len(bytes.len() as u64)) {
+    match file
+        .write_all(bytes)
+        .and_then(|()| file.set_len(bytes.len() as u64))
+    {
         Ok(()) => Ok(Some(file)),
         Err(_) => {
             give_up(scratch, spares);
@@ -167,7 +195,10 @@ pub(super) fn over_a_record(
 /// Whether this is for want of room: of the disk, or of our share of it.
 #[must_use]
 pub fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 fn numbered(spares: &Path, n: usize) -> PathBuf {

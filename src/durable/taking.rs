@@ -1,4 +1,5 @@
-//! Taking the source of a copy away, as long as it is what was copied and no process can write to it any more.
+//! Taking the source of a copy away, as long as it is what was copied and no process can write to
+//! it any more.
 //!
 //! ```text
 //!  from ──rename──▶ .sealift-aside-n-name ▸ open? changed? ──rename──▶ .sealift-trash-n-name ▸ fsync ▸ open? changed? ▸ removed
@@ -6,13 +7,14 @@
 //!  EXDEV to any name   from/.sealift-removing ▸ listed ▸ open? changed? ▸ the marker removed ▸ each entry: open? as listed? ▸ removed
 //! ```
 //!
-//! What is written through a descriptor after its file was removed is nowhere. So before anything is removed, each file is asked
-//! after (`open_files`), and only then compared: under a name that no recorder knows a file that is closed stays closed, so what its
-//! stamps say then is final. The other way round, a process could write behind the comparison and close before it is asked after.
+//! What is written through a descriptor after its file was removed is nowhere. So before anything
+//! is removed, each file is asked after (`open_files`), and only then compared: under a name that
+//! no recorder knows a file that is closed stays closed, so what its stamps say then is final. The
+//! other way round, a process could write behind the comparison and close before it is asked after.
 //!
-//! Where the source keeps its name while it is removed, a file can still be opened by its path, and new ones can be put there; so
-//! there each is asked after once more, just before it goes, and has to be what it was when the copy was compared. What leases cannot
-//! tell is in docs/recorders.md.
+//! Where the source keeps its name while it is removed, a file can still be opened by its path, and
+//! new ones can be put there; so there each is asked after once more, just before it goes, and has
+//! to be what it was when the copy was compared. What leases cannot tell is in docs/recorders.md.
 
 use std::{
     io,
@@ -52,7 +54,11 @@ pub(super) enum Against {
 
 impl Looks<'_> {
     /// The first file that is open for writing.
-    pub(super) fn open_file(&self, path: &Path, progress: &Progress) -> io::Result<Option<PathBuf>> {
+    pub(super) fn open_file(
+        &self,
+        path: &Path,
+        progress: &Progress,
+    ) -> io::Result<Option<PathBuf>> {
         open_files::find_open(path, self.probe, progress).map_err(io::Error::other)
     }
 
@@ -94,8 +100,8 @@ pub(super) fn take_away(
         }
         Err(error) => return Ok(Source::Stays(from.to_owned(), Against::Failed(error))),
     };
-    // Twice: what has the trash name is removed by the next start without a look, and what is written while the folder is
-    // flushed has to be seen as well.
+    // Twice: what has the trash name is removed by the next start without a look, and what is
+    // written while the folder is flushed has to be seen as well.
     let mut against = looks.against(&hidden, progress);
     if against.is_none() {
         let renamed = hide(&hidden, TRASH_PREFIX, name).and_then(|trash| {
@@ -108,13 +114,17 @@ pub(super) fn take_away(
         };
     }
     // The last look at the copy: on another host a shipper may have taken it for a killed one's.
-    let against = against.or_else(|| match comparing::has_the_same_entries(&hidden, copy, progress) {
-        Ok(true) => None,
-        // What is back in episodes/ is shipped at once: the whole of it has another name by now.
-        _ if is_gone(copy) => None,
-        Ok(false) => Some(Against::Failed(copying::meddled_with(from, copy))),
-        Err(error) => Some(Against::Failed(io::Error::other(error))),
-    });
+    let against =
+        against.or_else(
+            || match comparing::has_the_same_entries(&hidden, copy, progress) {
+                Ok(true) => None,
+                // What is back in episodes/ is shipped at once: the whole of it has another name by
+                // now.
+                _ if is_gone(copy) => None,
+                Ok(false) => Some(Against::Failed(copying::meddled_with(from, copy))),
+                Err(error) => Some(Against::Failed(io::Error::other(error))),
+            },
+        );
     if let Some(against) = against {
         return Ok(Source::Stays(put_back(&hidden, from)?, against));
     }
@@ -130,7 +140,8 @@ pub(super) fn take_away(
 /// As [`noted::finish_removal`], of one directory, by a daemon that runs.
 ///
 /// # Errors
-/// As there, and [`io::ErrorKind::ResourceBusy`] where a shipper that starts puts the folder in order.
+/// As there, and [`io::ErrorKind::ResourceBusy`] where a shipper that starts puts the folder in
+/// order.
 pub fn finish_removal(path: &Path, progress: &Progress) -> io::Result<Finished> {
     let _at_work = at_work(parent_of(path)?)?;
     noted::finish_removal(path, progress)
@@ -148,7 +159,14 @@ fn take_away_in_place(
         return stays(Against::Failed(error));
     }
     let against = || looks.against(from, progress);
-    match remove_copied(from, copy, looks.probe, against, || Against::Changed, progress) {
+    match remove_copied(
+        from,
+        copy,
+        looks.probe,
+        against,
+        || Against::Changed,
+        progress,
+    ) {
         Ok(Ok(_)) => {}
         Ok(Err(against)) => return stays(against),
         Err(error) if is_being_removed(from) => {

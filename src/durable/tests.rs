@@ -43,7 +43,8 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// A folder on another file system than the usual temporary one. A laptop may have none; then the test is skipped.
+/// A folder on another file system than the usual temporary one. A laptop may have none; then the
+/// test is skipped.
 fn elsewhere() -> Option<tempfile::TempDir> {
     let there = tempfile::tempdir_in("/dev/shm").ok()?;
     let here = tempfile::tempdir().unwrap();
@@ -64,8 +65,14 @@ fn cannot(why: &str) {
 fn publishing_never_overwrites() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("receipt.json");
-    assert_eq!(write_new_record(&path, b"first", &[]).unwrap(), Published::Done);
-    assert_eq!(write_new_record(&path, b"second", &[]).unwrap(), Published::NameTaken);
+    assert_eq!(
+        write_new_record(&path, b"first", &[]).unwrap(),
+        Published::Done
+    );
+    assert_eq!(
+        write_new_record(&path, b"second", &[]).unwrap(),
+        Published::NameTaken
+    );
     assert_eq!(fs::read(&path).unwrap(), b"first");
     assert_eq!(names(folder.path()), ["receipt.json"]);
 }
@@ -73,7 +80,10 @@ fn publishing_never_overwrites() {
 #[test]
 fn what_is_written_by_way_of_scratch_is_replaced_whole_and_leaves_no_scratch() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, scratch) = (folder.path().join("note.json"), folder.path().join("scratch"));
+    let (path, scratch) = (
+        folder.path().join("note.json"),
+        folder.path().join("scratch"),
+    );
     for text in ["first", "second"] {
         write_file_by_way_of(&scratch, &path, text.as_bytes()).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
@@ -138,16 +148,30 @@ fn of_many_who_claim_one_name_one_gets_it_and_nothing_is_replaced() {
     let (root, _, shipped) = sandbox();
     for round in 0..50 {
         let to = shipped.join(format!("a{round}"));
-        let froms: Vec<_> = (0..4).map(|n| root.path().join(format!("from-{round}-{n}"))).collect();
+        let froms: Vec<_> = (0..4)
+            .map(|n| root.path().join(format!("from-{round}-{n}")))
+            .collect();
         for from in &froms {
             fs::create_dir(from).unwrap();
         }
         let claimed = std::thread::scope(|scope| {
-            let claims: Vec<_> =
-                froms.iter().map(|from| scope.spawn(|| renaming::claim(from, &to).unwrap())).collect();
-            claims.into_iter().map(|claim| claim.join().unwrap()).collect::<Vec<_>>()
+            let claims: Vec<_> = froms
+                .iter()
+                .map(|from| scope.spawn(|| renaming::claim(from, &to).unwrap()))
+                .collect();
+            claims
+                .into_iter()
+                .map(|claim| claim.join().unwrap())
+                .collect::<Vec<_>>()
         });
-        assert_eq!(claimed.iter().filter(|one| **one == Published::Done).count(), 1, "{claimed:?}");
+        assert_eq!(
+            claimed
+                .iter()
+                .filter(|one| **one == Published::Done)
+                .count(),
+            1,
+            "{claimed:?}"
+        );
         assert_eq!(froms.iter().filter(|from| from.exists()).count(), 3);
     }
 }
@@ -159,17 +183,44 @@ fn a_directory_that_changed_on_its_way_is_put_back() {
         assert_eq!(moved, shipped.join("a"));
         Ok(false)
     };
-    let moved = move_unchanged(&episode, &shipped, "a", &changed, &any, Probe::never(), &quiet()).unwrap();
+    let moved = move_unchanged(
+        &episode,
+        &shipped,
+        "a",
+        &changed,
+        &any,
+        Probe::never(),
+        &quiet(),
+    )
+    .unwrap();
     assert_eq!(moved, MoveChecked::Changed(episode.clone()));
     assert_eq!(names(&episode), ["data"]);
     assert!(names(&shipped).is_empty());
 
     let failed = |_: &Path| Err(io::Error::other("cannot be read"));
-    move_unchanged(&episode, &shipped, "a", &failed, &any, Probe::never(), &quiet()).unwrap_err();
+    move_unchanged(
+        &episode,
+        &shipped,
+        "a",
+        &failed,
+        &any,
+        Probe::never(),
+        &quiet(),
+    )
+    .unwrap_err();
     assert_eq!(names(&episode), ["data"]);
 
     let unchanged = |moved: &Path| Ok(moved.join("data/x").exists());
-    let moved = move_unchanged(&episode, &shipped, "a", &unchanged, &any, Probe::never(), &quiet()).unwrap();
+    let moved = move_unchanged(
+        &episode,
+        &shipped,
+        "a",
+        &unchanged,
+        &any,
+        Probe::never(),
+        &quiet(),
+    )
+    .unwrap();
     assert_eq!(moved, MoveChecked::To(shipped.join("a")));
 }
 
@@ -180,7 +231,16 @@ fn put_back_where_the_name_was_used_again_it_stands_beside_it() {
         fs::create_dir(&episode)?;
         Ok(false)
     };
-    let moved = move_unchanged(&episode, &shipped, "a", &used_again, &any, Probe::never(), &quiet()).unwrap();
+    let moved = move_unchanged(
+        &episode,
+        &shipped,
+        "a",
+        &used_again,
+        &any,
+        Probe::never(),
+        &quiet(),
+    )
+    .unwrap();
     let beside = episode.with_file_name("a~1");
     assert_eq!(moved, MoveChecked::Changed(beside.clone()));
     assert!(names(&episode).is_empty());
@@ -194,7 +254,14 @@ fn across_file_systems_everything_a_recorder_left_arrives() {
     let (root, episode, _) = sandbox();
     symlink("/etc/passwd", episode.join("link")).unwrap();
     fs::hard_link(episode.join("data/x"), episode.join("data/y")).unwrap();
-    mknodat(CWD, episode.join("pipe"), FileType::Fifo, Mode::from_raw_mode(0o640), 0).unwrap();
+    mknodat(
+        CWD,
+        episode.join("pipe"),
+        FileType::Fifo,
+        Mode::from_raw_mode(0o640),
+        0,
+    )
+    .unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(episode.join("socket")).unwrap();
     fs::create_dir(episode.join("empty")).unwrap();
     fs::write(episode.join(OsString::from("not utf-8 \u{fffd}")), "").unwrap();
@@ -206,7 +273,10 @@ fn across_file_systems_everything_a_recorder_left_arrives() {
     fs::set_permissions(episode.join("data"), fs::Permissions::from_mode(0o2550)).unwrap();
     let mtime = SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789);
     for name in ["data/x", "data", "holes"] {
-        File::open(episode.join(name)).unwrap().set_modified(mtime).unwrap();
+        File::open(episode.join(name))
+            .unwrap()
+            .set_modified(mtime)
+            .unwrap();
     }
     fs::create_dir(there.path().join("a")).unwrap();
     open::at_rest(&episode);
@@ -216,17 +286,36 @@ fn across_file_systems_everything_a_recorder_left_arrives() {
     assert_eq!(to, there.path().join("a~1"));
     assert_eq!(names(there.path()), ["a", "a~1"]);
     assert!(names(&root.path().join("episodes")).is_empty());
-    assert_eq!(names(&to), ["data", "empty", "holes", "link", "not utf-8 \u{fffd}", "pipe"]);
-    assert_eq!(fs::read_link(to.join("link")).unwrap(), Path::new("/etc/passwd"));
+    assert_eq!(
+        names(&to),
+        [
+            "data",
+            "empty",
+            "holes",
+            "link",
+            "not utf-8 \u{fffd}",
+            "pipe"
+        ]
+    );
+    assert_eq!(
+        fs::read_link(to.join("link")).unwrap(),
+        Path::new("/etc/passwd")
+    );
     let about = |name: &str| fs::symlink_metadata(to.join(name)).unwrap();
-    assert_eq!((about("data/x").mode(), about("data").mode()), (0o10_4711, 0o4_2550));
+    assert_eq!(
+        (about("data/x").mode(), about("data").mode()),
+        (0o10_4711, 0o4_2550)
+    );
     assert_eq!(about("pipe").mode(), 0o1_0640);
     for name in ["data/x", "data", "holes"] {
         assert_eq!(about(name).modified().unwrap(), mtime, "{name}");
     }
     assert_eq!(fs::read(to.join("data/y")).unwrap(), b"x");
     let holes = fs::read(to.join("holes")).unwrap();
-    assert_eq!((holes.len(), &holes[3 << 20..(3 << 20) + 3]), (5 << 20, &b"end"[..]));
+    assert_eq!(
+        (holes.len(), &holes[3 << 20..(3 << 20) + 3]),
+        (5 << 20, &b"end"[..])
+    );
     assert!(about("holes").blocks() * 512 < 2 << 20, "holes were filled");
 }
 
@@ -240,8 +329,16 @@ fn across_file_systems_a_directory_that_changed_stays_where_it_was() {
         assert_eq!(names(there.path()), [".sealift-copy-0-a"]);
         Ok(false)
     };
-    let moved =
-        move_unchanged(&episode, there.path(), "a", &changed, &any, Probe::never(), &quiet()).unwrap();
+    let moved = move_unchanged(
+        &episode,
+        there.path(),
+        "a",
+        &changed,
+        &any,
+        Probe::never(),
+        &quiet(),
+    )
+    .unwrap();
     assert_eq!(moved, MoveChecked::Changed(episode.clone()));
     assert_eq!(names(&episode.join("data")), ["x"]);
     assert_eq!(names(&root.path().join("episodes")), ["a"]);
@@ -254,7 +351,16 @@ fn a_copy_that_is_stopped_leaves_the_source_and_no_copy() {
     let (_root, episode, _) = sandbox();
     let progress = quiet();
     progress.cancel();
-    move_unchanged(&episode, there.path(), "a", &any, &any, Probe::never(), &progress).unwrap_err();
+    move_unchanged(
+        &episode,
+        there.path(),
+        "a",
+        &any,
+        &any,
+        Probe::never(),
+        &progress,
+    )
+    .unwrap_err();
     assert_eq!(names(&episode.join("data")), ["x"]);
     assert!(!there.path().join("a").exists());
     // What a killed copy leaves is begun again beside it, and goes with the next start.
@@ -320,7 +426,11 @@ fn a_folder_without_permissions_is_removed_where_it_is_ours() {
         fs::write(episode.join(name).join("in/x"), "").unwrap();
         fs::set_permissions(episode.join(name), fs::Permissions::from_mode(mode)).unwrap();
     }
-    fs::set_permissions(root.path().join("episodes"), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(
+        root.path().join("episodes"),
+        fs::Permissions::from_mode(0o777),
+    )
+    .unwrap();
     fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let foreign = root.path().join("episodes/foreign");
     fs::create_dir(&foreign).unwrap();
@@ -337,14 +447,27 @@ fn a_folder_without_permissions_is_removed_where_it_is_ours() {
         .unwrap()
     };
     if rustix::process::geteuid().is_root() {
-        for entry in
-            ["", "data", "data/x", "closed", "closed/in", "read-only", "read-only/in", "blind", "blind/in"]
-        {
+        for entry in [
+            "",
+            "data",
+            "data/x",
+            "closed",
+            "closed/in",
+            "read-only",
+            "read-only/in",
+            "blind",
+            "blind/in",
+        ] {
             std::os::unix::fs::chown(episode.join(entry), Some(65_534), None).unwrap();
         }
         let error = as_nobody(foreign).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
-        assert!(error.to_string().contains(".sealift-trash-0-foreign/x: Permission denied"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains(".sealift-trash-0-foreign/x: Permission denied"),
+            "{error}"
+        );
     }
     as_nobody(episode.clone()).unwrap();
     assert!(!root.path().join("episodes/.sealift-trash-0-a").exists());
@@ -355,7 +478,10 @@ struct Bind(PathBuf);
 
 impl Bind {
     fn of(source: &Path, target: &Path) -> Option<Self> {
-        let mounted = Command::new("mount").arg("--bind").args([source, target]).status();
+        let mounted = Command::new("mount")
+            .arg("--bind")
+            .args([source, target])
+            .status();
         if mounted.is_ok_and(|status| status.success()) {
             return Some(Self(target.to_owned()));
         }
@@ -377,11 +503,24 @@ fn what_is_mounted_inside_is_neither_removed_nor_copied() {
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("keep"), "").unwrap();
     fs::create_dir(episode.join("mounted")).unwrap();
-    let Some(mut bind) = Bind::of(&outside, &episode.join("mounted")) else { return };
+    let Some(mut bind) = Bind::of(&outside, &episode.join("mounted")) else {
+        return;
+    };
     if let Some(there) = elsewhere() {
-        let error =
-            move_unchanged(&episode, there.path(), "a", &any, &any, Probe::never(), &quiet()).unwrap_err();
-        assert!(error.to_string().contains("a/mounted: a mount point"), "{error}");
+        let error = move_unchanged(
+            &episode,
+            there.path(),
+            "a",
+            &any,
+            &any,
+            Probe::never(),
+            &quiet(),
+        )
+        .unwrap_err();
+        assert!(
+            error.to_string().contains("a/mounted: a mount point"),
+            "{error}"
+        );
         assert!(names(there.path()).is_empty());
     }
     let error = remove_tree(&episode, &quiet()).unwrap_err();
@@ -400,11 +539,17 @@ fn a_directory_is_built_out_of_sight_and_takes_no_name() {
     fs::create_dir(folder.path().join("a")).unwrap();
     let fill = |scratch: &Path| fs::write(scratch.join("x"), "x");
     let built = build_directory(folder.path(), "a", fill, &quiet()).unwrap();
-    assert_eq!((built.as_path(), names(&built)), (folder.path().join("a~1").as_path(), vec!["x".to_owned()]));
+    assert_eq!(
+        (built.as_path(), names(&built)),
+        (folder.path().join("a~1").as_path(), vec!["x".to_owned()])
+    );
     let fail = |scratch: &Path| fs::write(scratch.join("none/x"), "x");
     build_directory(folder.path(), "a", fail, &quiet()).unwrap_err();
     assert_eq!(names(folder.path()), ["a", "a~1"]);
-    assert!(!folder.path().join(AT_WORK).exists(), "it may be a user's folder");
+    assert!(
+        !folder.path().join(AT_WORK).exists(),
+        "it may be a user's folder"
+    );
 }
 
 #[test]
@@ -414,8 +559,14 @@ fn a_file_is_placed_by_a_link_or_a_copy_and_never_over_another() {
     fs::write(&from, "bytes").unwrap();
     let to = folder.path().join("to");
     place_file(&from, &to, &quiet()).unwrap();
-    assert_eq!(fs::metadata(&from).unwrap().ino(), fs::metadata(&to).unwrap().ino());
-    assert_eq!(place_file(&from, &to, &quiet()).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(
+        fs::metadata(&from).unwrap().ino(),
+        fs::metadata(&to).unwrap().ino()
+    );
+    assert_eq!(
+        place_file(&from, &to, &quiet()).unwrap_err().kind(),
+        io::ErrorKind::AlreadyExists
+    );
     if let Some(there) = elsewhere() {
         let to = there.path().join("to");
         place_file(&from, &to, &quiet()).unwrap();
@@ -423,7 +574,12 @@ fn a_file_is_placed_by_a_link_or_a_copy_and_never_over_another() {
         place_file(&from, &to, &quiet()).unwrap_err();
     }
     symlink(&from, folder.path().join("link")).unwrap();
-    place_file(&folder.path().join("link"), &folder.path().join("new"), &quiet()).unwrap_err();
+    place_file(
+        &folder.path().join("link"),
+        &folder.path().join("new"),
+        &quiet(),
+    )
+    .unwrap_err();
     assert_eq!(names(folder.path()), ["from", "link", "to"]);
 }
 
@@ -441,8 +597,8 @@ fn where_a_folder_should_be_nothing_else_is_taken_for_one() {
 }
 
 mod across;
-mod stopped;
 mod in_place;
 mod notes;
 mod open;
 mod spare;
+mod stopped;

@@ -1,5 +1,5 @@
-//! Whether a move between two folders is a rename. Only a rename shows it: two `ReadWritePaths=` of one unit are two mounts
-//! with one device number, and rename(2) between them is EXDEV.
+//! Whether a move between two folders is a rename. Only a rename shows it: two `ReadWritePaths=` of
+//! one unit are two mounts with one device number, and rename(2) between them is EXDEV.
 
 use std::{fs, io, path::Path};
 
@@ -35,16 +35,21 @@ impl Trier {
 
 const VISITOR: &str = "trial-doctor-";
 
-/// Removes what visitors left that were killed half-way: empty folders, in the name of a process that is no more, or of an earlier one
-/// that had the number of this. What cannot be removed stays for the daemon's next start.
+/// Removes what visitors left that were killed half-way: empty folders, in the name of a process
+/// that is no more, or of an earlier one that had the number of this. What cannot be removed stays
+/// for the daemon's next start.
 pub fn clear_trials(folder: &Path) {
     // Another program may have the number by now.
     let comm = |process: &str| fs::read(format!("/proc/{process}/comm")).ok();
     let ours = comm("self");
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let Some(process) = name.to_str().and_then(visitor) else { continue };
-        if process == std::process::id() || comm(&process.to_string()).is_none_or(|comm| Some(comm) != ours) {
+        let Some(process) = name.to_str().and_then(visitor) else {
+            continue;
+        };
+        if process == std::process::id()
+            || comm(&process.to_string()).is_none_or(|comm| Some(comm) != ours)
+        {
             // Not what is in it: it is empty, or it is not ours.
             let _ = fs::remove_dir(entry.path());
         }
@@ -53,16 +58,20 @@ pub fn clear_trials(folder: &Path) {
 
 /// The process in a scratch name.
 fn visitor(name: &str) -> Option<u32> {
-    let (process, end) = name.strip_prefix(TRASH_PREFIX)?.strip_prefix(VISITOR)?.split_once('-')?;
+    let (process, end) = name
+        .strip_prefix(TRASH_PREFIX)?
+        .strip_prefix(VISITOR)?
+        .split_once('-')?;
     matches!(end, "from" | "to").then_some(())?;
     process.parse().ok()
 }
 
-/// Moves an empty folder of our own from one to the other, and removes it. Killed half-way, what is left has a trash name, and goes
-/// with the daemon's next start, or the next visitor.
+/// Moves an empty folder of our own from one to the other, and removes it. Killed half-way, what is
+/// left has a trash name, and goes with the daemon's next start, or the next visitor.
 ///
 /// # Errors
-/// Those of mkdir(2), there too where it would be a copy, and of renameat2(2): nothing can be moved there.
+/// Those of mkdir(2), there too where it would be a copy, and of renameat2(2): nothing can be moved
+/// there.
 pub fn try_move(from: &Path, to: &Path, who: Trier) -> io::Result<Tried> {
     // Where another shipper that starts puts them in order just now, this may fail: it is tried
     // again.
@@ -71,8 +80,8 @@ pub fn try_move(from: &Path, to: &Path, who: Trier) -> io::Result<Tried> {
     let tried = match rename_noreplace(&scratch, &target) {
         Ok(Published::Done) => Ok(Tried::Renames),
         Ok(Published::NameTaken) => Err(io::ErrorKind::AlreadyExists.into()),
-        // rename(2) says so before it looks whether anything may be written there (a mount that is read-only for us); a copy
-        // begins with a folder.
+        // rename(2) says so before it looks whether anything may be written there (a mount that is
+        // read-only for us); a copy begins with a folder.
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
             fs::create_dir(&target).map(|()| Tried::Copies)
         }
@@ -98,7 +107,10 @@ mod tests {
         let comm = fs::read_to_string("/proc/self/comm").unwrap();
         let program = folder.path().join(comm.trim());
         std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
-        let mut alive = std::process::Command::new(&program).arg("1000").spawn().unwrap();
+        let mut alive = std::process::Command::new(&program)
+            .arg("1000")
+            .spawn()
+            .unwrap();
         let gone = [
             ".sealift-trash-trial-doctor-1-from".to_owned(),
             format!(".sealift-trash-trial-doctor-{dead}-from"),
@@ -113,7 +125,9 @@ mod tests {
             "run-1".to_owned(),
         ];
         gone.iter().chain(&stay).for_each(|name| make(name));
-        let full = folder.path().join(format!(".sealift-trash-trial-doctor-{dead}0-from"));
+        let full = folder
+            .path()
+            .join(format!(".sealift-trash-trial-doctor-{dead}0-from"));
         fs::create_dir_all(full.join("something")).unwrap();
         clear_trials(folder.path());
         alive.kill().unwrap();

@@ -33,15 +33,17 @@ impl Fingerprint {
         self.both_say(then) && self.0.0[..Self::HEADERS_END] != then.0.0[..Self::HEADERS_END]
     }
 
-    /// Whether an archive's headers would say the same of the two: each path has the size, the mtime and the permissions that
-    /// it had.
+    /// Whether an archive's headers would say the same of the two: each path has the size, the
+    /// mtime and the permissions that it had.
     #[must_use]
     pub fn has_the_headers_of(self, then: Self) -> bool {
         self.both_say(then) && !self.packs_to_another(then)
     }
 
     fn both_say(self, then: Self) -> bool {
-        [self, then].iter().all(|one| one.0.0.starts_with(&Self::VERSION))
+        [self, then]
+            .iter()
+            .all(|one| one.0.0.starts_with(&Self::VERSION))
     }
 }
 

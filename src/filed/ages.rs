@@ -1,4 +1,5 @@
-//! What a directory in `quarantine/` or `shipped/` says of its age, for `retention.rs` to decide upon.
+//! What a directory in `quarantine/` or `shipped/` says of its age, for `retention.rs` to decide
+//! upon.
 
 use std::{
     collections::BTreeSet,
@@ -39,7 +40,10 @@ fn going() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 ///
 /// # Errors
 /// Those of `is_due`.
-pub fn goes(directory: &Path, is_due: impl FnOnce() -> io::Result<bool>) -> io::Result<Option<Going>> {
+pub fn goes(
+    directory: &Path,
+    is_due: impl FnOnce() -> io::Result<bool>,
+) -> io::Result<Option<Going>> {
     let mut going = going();
     Ok(is_due()?.then(|| {
         going.insert(directory.to_owned());
@@ -66,9 +70,17 @@ pub fn file_anew(directory: &Path, write: impl FnOnce() -> io::Result<()>) -> io
 /// Those of reading its reason and its mtime.
 pub fn quarantined(path: &Path) -> io::Result<Entry> {
     let reason = filed::reason(path).map_err(into_io)?;
-    let aging = reason.as_ref().and_then(|reason| reason.aging).unwrap_or_default();
+    let aging = reason
+        .as_ref()
+        .and_then(|reason| reason.aging)
+        .unwrap_or_default();
     let stamp = reason.and_then(|reason| reason.quarantined_at_wall);
-    Ok(Entry { stamp, aging, folder_mtime: mtime(path)?, removable: true })
+    Ok(Entry {
+        stamp,
+        aging,
+        folder_mtime: mtime(path)?,
+        removable: true,
+    })
 }
 
 /// A directory in `shipped/`.
@@ -78,23 +90,37 @@ pub fn quarantined(path: &Path) -> io::Result<Entry> {
 pub fn shipped(path: &Path) -> io::Result<Entry> {
     let receipt = filed::receipt(path).map_err(into_io)?;
     let directory = path.file_name().unwrap_or_default();
-    let removable = receipt.as_ref().is_some_and(|receipt| vouched_for(directory, receipt));
+    let removable = receipt
+        .as_ref()
+        .is_some_and(|receipt| vouched_for(directory, receipt));
     let aging = receipt.as_ref().map(aging_of_receipt).unwrap_or_default();
     let stamp = receipt.map(|receipt| receipt.delivered_at_wall);
-    Ok(Entry { stamp, aging, folder_mtime: mtime(path)?, removable })
+    Ok(Entry {
+        stamp,
+        aging,
+        folder_mtime: mtime(path)?,
+        removable,
+    })
 }
 
-/// Older receipts do not say whether their clock could be believed; the receiver's own, which is in them, has its clock's word.
+/// Older receipts do not say whether their clock could be believed; the receiver's own, which is in
+/// them, has its clock's word.
 fn aging_of_receipt(ours: &ShippingReceipt) -> Aging {
     ours.aging.unwrap_or_else(|| {
         let theirs = serde_json::from_value::<Receipt>(ours.receipt.clone()).ok();
-        let clock_believed = theirs.is_some_and(|it| clock::agree(ours.delivered_at_wall, it.stored_at));
-        Aging { clock_believed, ..Aging::default() }
+        let clock_believed =
+            theirs.is_some_and(|it| clock::agree(ours.delivered_at_wall, it.stored_at));
+        Aging {
+            clock_believed,
+            ..Aging::default()
+        }
     })
 }
 
 fn mtime(path: &Path) -> io::Result<WallTime> {
-    Ok(WallTime::from_unix_seconds(fs::symlink_metadata(path)?.mtime()))
+    Ok(WallTime::from_unix_seconds(
+        fs::symlink_metadata(path)?.mtime(),
+    ))
 }
 
 fn into_io(error: TreeError) -> io::Error {
@@ -134,7 +160,10 @@ mod tests {
         filed::write_reason(folder.path(), &reason(400), &[]).unwrap();
         let (filed, is_filed) = mpsc::channel();
         let anew = || {
-            file_anew(folder.path(), || filed::write_reason(folder.path(), &reason(412), &[])).unwrap();
+            file_anew(folder.path(), || {
+                filed::write_reason(folder.path(), &reason(412), &[])
+            })
+            .unwrap();
             let _ = filed.send(());
         };
         std::thread::scope(|threads| {
@@ -145,6 +174,9 @@ mod tests {
             })
             .unwrap();
         });
-        assert_eq!(filed::reason(folder.path()).unwrap().unwrap().status_code, Some(412));
+        assert_eq!(
+            filed::reason(folder.path()).unwrap().unwrap().status_code,
+            Some(412)
+        );
     }
 }

@@ -12,8 +12,8 @@ use crate::{
     progress::Progress,
 };
 
-/// Every directory in `folder` that an episode may have been filed as: `<id>`, `<id>~1`, ... Where the file system lists that in
-/// another letter case, the record in it says whose it is.
+/// Every directory in `folder` that an episode may have been filed as: `<id>`, `<id>~1`, ... Where
+/// the file system lists that in another letter case, the record in it says whose it is.
 ///
 /// # Errors
 /// Those of listing the folder.
@@ -53,7 +53,10 @@ mod tests {
         let filed = |id: &str| {
             let id = EpisodeId::parse(id).unwrap();
             let found = filed_as(folder.path(), &id, &Progress::default()).unwrap();
-            found.iter().map(|path| path.file_name().unwrap().to_owned()).collect::<Vec<_>>()
+            found
+                .iter()
+                .map(|path| path.file_name().unwrap().to_owned())
+                .collect::<Vec<_>>()
         };
         let record = |directory: &str, name: &str, id: &str| {
             let (episode, digest) = (folder.path().join(directory), "0".repeat(64));
@@ -74,6 +77,13 @@ mod tests {
         assert_eq!(filed("RUN-A"), ["RUN-A"]);
         assert_eq!(filed("Run-B"), ["run-b"]);
         assert_eq!(filed("rUN-B"), [""; 0]);
-        assert_eq!(receipt(&folder.path().join("run-a")).unwrap().unwrap().episode_id.as_str(), "Run-A");
+        assert_eq!(
+            receipt(&folder.path().join("run-a"))
+                .unwrap()
+                .unwrap()
+                .episode_id
+                .as_str(),
+            "Run-A"
+        );
     }
 }

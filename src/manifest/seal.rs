@@ -1,17 +1,17 @@
 //! `sealift seal`: makes an episode durable, then says so.
 //!
-//! Three walks: one flushes every file and folder, from the leaves up; one reads and hashes, after which the file
-//! system has nothing left to settle (NFS sets a file's mtime when it is flushed); one looks whether anything moved
-//! since. Only then the marker is written. A power cut at any point leaves either no marker, or a marker and
-//! everything that it lists.
+//! Three walks: one flushes every file and folder, from the leaves up; one reads and hashes, after
+//! which the file system has nothing left to settle (NFS sets a file's mtime when it is flushed);
+//! one looks whether anything moved since. Only then the marker is written. A power cut at any
+//! point leaves either no marker, or a marker and everything that it lists.
 //!
-//! A file that is open for writing is not complete, whatever its time stamps say (`open_files.rs`): it is asked after before its
-//! first byte is read and behind its last. The first walk waits for it to be closed, for [`PATIENCE`] all in all: a recorder
-//! that has several threads may have closed it a moment ago, with a copy of its descriptor in a child that has not reached
-//! its exec(2) yet.
+//! A file that is open for writing is not complete, whatever its time stamps say (`open_files.rs`):
+//! it is asked after before its first byte is read and behind its last. The first walk waits for it
+//! to be closed, for [`PATIENCE`] all in all: a recorder that has several threads may have closed
+//! it a moment ago, with a copy of its descriptor in a child that has not reached its exec(2) yet.
 //!
-//! The episode is the daemon's from the moment at which the marker has its name: what follows goes by the folder's descriptor,
-//! for the folder may be in `shipped/` by then.
+//! The episode is the daemon's from the moment at which the marker has its name: what follows goes
+//! by the folder's descriptor, for the folder may be in `shipped/` by then.
 
 use std::{
     fs::File,
@@ -49,11 +49,13 @@ pub struct Sealed {
     pub bytes: u64,
     /// Files of another user: whether they are open for writing cannot be told.
     pub untold: u64,
-    /// What will not be in the archive, as it is: `"FIFO"`, `"socket"`, `"device"`, and its path relative to the episode.
+    /// What will not be in the archive, as it is: `"FIFO"`, `"socket"`, `"device"`, and its path
+    /// relative to the episode.
     pub left_out: Vec<(&'static str, PathBuf)>,
 }
 
-/// Why an episode was not sealed. There is no marker then that was not there before, but for [`SealError::NotFlushed`].
+/// Why an episode was not sealed. There is no marker then that was not there before, but for
+/// [`SealError::NotFlushed`].
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
     /// There is nothing of that name.
@@ -143,7 +145,8 @@ impl From<TreeError> for SealError {
     }
 }
 
-/// Flushes everything in `directory`, then creates `done.marker` with the manifest, durably and never over another.
+/// Flushes everything in `directory`, then creates `done.marker` with the manifest, durably and
+/// never over another.
 ///
 /// # Errors
 /// [`SealError`].
@@ -151,27 +154,34 @@ pub fn seal(directory: &Path, progress: &Progress) -> Result<Sealed, SealError> 
     seal_observed(directory, progress, |_| ())
 }
 
-/// [`seal`], with each entry shown before it is hashed: where a test plays a recorder that will not stop.
+/// [`seal`], with each entry shown before it is hashed: where a test plays a recorder that will not
+/// stop.
 fn seal_observed(
     directory: &Path,
     progress: &Progress,
     mut observe: impl FnMut(&Entry<'_>),
 ) -> Result<Sealed, SealError> {
     let episode = resolve(directory)?;
-    // Two at once would write the marker through one scratch file. Let go when the process ends, however it ends.
+    // Two at once would write the marker through one scratch file. Let go when the process ends,
+    // however it ends.
     let sealing = File::open(&episode).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => SealError::Missing,
         _ => io_error(b"", error),
     })?;
     rustix::fs::flock(&sealing, FlockOperation::NonBlockingLockExclusive)
         .map_err(|_| SealError::AlreadySealing)?;
-    seal_held(&episode, &sealing, progress, &mut observe).map_err(|error| explain(error, &episode, &sealing))
+    seal_held(&episode, &sealing, progress, &mut observe)
+        .map_err(|error| explain(error, &episode, &sealing))
 }
 
-/// What an error means once it is known where the directory is by now. Another program may make the marker meanwhile; then
-/// the daemon ships the episode and moves it away from its path, and the descriptor still leads to it.
+/// What an error means once it is known where the directory is by now. Another program may make the
+/// marker meanwhile; then the daemon ships the episode and moves it away from its path, and the
+/// descriptor still leads to it.
 fn explain(error: SealError, episode: &Path, sealing: &File) -> SealError {
-    if matches!(error, SealError::NotFlushed(_) | SealError::Tree(TreeError::Cancelled(_))) {
+    if matches!(
+        error,
+        SealError::NotFlushed(_) | SealError::Tree(TreeError::Cancelled(_))
+    ) {
         return error;
     }
     if open::has_file(sealing, c"done.marker") {
@@ -195,7 +205,11 @@ fn seal_held(
     if durable::has_removal_note(episode) {
         return Err(SealError::BeingRemoved);
     }
-    let mut writers = OpenFiles { probe: Probe::below(episode), left: PATIENCE, untold: 0 };
+    let mut writers = OpenFiles {
+        probe: Probe::below(episode),
+        left: PATIENCE,
+        untold: 0,
+    };
     flush(episode, &mut writers, progress)?;
 
     let mut manifest = Manifest::default();
@@ -218,7 +232,9 @@ fn seal_held(
         }
         Ok::<(), SealError>(())
     })?;
-    let marker = manifest.to_bytes().map_err(|error| io_error(MARKER.as_bytes(), error.into()))?;
+    let marker = manifest
+        .to_bytes()
+        .map_err(|error| io_error(MARKER.as_bytes(), error.into()))?;
     if marker.len() as u64 > MAX_MANIFEST_BYTES {
         return Err(SealError::TooManyFiles);
     }
@@ -226,9 +242,12 @@ fn seal_held(
         return Err(SealError::StillWriting { path: to_path(b"") });
     }
     match durable::write_new_file_in(sealing, MARKER, &marker) {
-        Ok(Published::Done) => {
-            Ok(Sealed { files: manifest.len() as u64, bytes, untold: writers.untold, left_out })
-        }
+        Ok(Published::Done) => Ok(Sealed {
+            files: manifest.len() as u64,
+            bytes,
+            untold: writers.untold,
+            left_out,
+        }),
         Ok(Published::NameTaken) => Err(SealError::AlreadySealed),
         Err(NotDurable::NotPlaced(source)) => Err(io_error(MARKER.as_bytes(), source)),
         Err(NotDurable::NotFlushed(source)) => Err(SealError::NotFlushed(source)),
@@ -246,8 +265,16 @@ struct OpenFiles {
 
 impl OpenFiles {
     /// Waits for a file to be closed, as long as there is patience.
-    #[expect(clippy::disallowed_methods, reason = "no call waits for the last writer's close(2)")]
-    fn wait_for(&mut self, episode: &Path, closed: &Closed<'_>, path: &[u8]) -> Result<File, SealError> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "no call waits for the last writer's close(2)"
+    )]
+    fn wait_for(
+        &mut self,
+        episode: &Path,
+        closed: &Closed<'_>,
+        path: &[u8],
+    ) -> Result<File, SealError> {
         let mut file = closed.open()?;
         loop {
             match self.probe.writers(&file) {
@@ -279,7 +306,8 @@ impl OpenFiles {
     }
 }
 
-/// Checks that it can be sealed at all, and gives its real path: the walk goes by the directory's own name.
+/// Checks that it can be sealed at all, and gives its real path: the walk goes by the directory's
+/// own name.
 fn resolve(directory: &Path) -> Result<PathBuf, SealError> {
     // A trailing slash would make lstat(2) follow a symlink; components() drops it.
     let directory: PathBuf = directory.components().collect();
@@ -309,7 +337,9 @@ fn resolve(directory: &Path) -> Result<PathBuf, SealError> {
 fn flush(episode: &Path, writers: &mut OpenFiles, progress: &Progress) -> Result<(), SealError> {
     tree::walk(episode, progress, |entry| {
         let flushed = match entry.kind {
-            Kind::File(closed) => durable::sync_file(&writers.wait_for(episode, &closed, entry.path)?),
+            Kind::File(closed) => {
+                durable::sync_file(&writers.wait_for(episode, &closed, entry.path)?)
+            }
             Kind::Left(folder) => durable::sync_file(folder),
             Kind::Directory | Kind::Symlink(_) | Kind::Special(_) => Ok(()),
         };
@@ -317,7 +347,10 @@ fn flush(episode: &Path, writers: &mut OpenFiles, progress: &Progress) -> Result
     })?;
     // The episode's own name is an entry of the folder above it.
     let above = episode.parent().unwrap_or(episode);
-    durable::sync_folder(above).map_err(|source| SealError::Io { path: above.to_owned(), source })
+    durable::sync_folder(above).map_err(|source| SealError::Io {
+        path: above.to_owned(),
+        source,
+    })
 }
 
 fn hash(
@@ -343,13 +376,18 @@ fn hash(
     // The size is part of the comparison, so a file that was read short or long does not pass.
     match Stat::of(file) {
         Ok(now) if now == *seen => Ok(hasher.into()),
-        Ok(_) => Err(SealError::StillWriting { path: to_path(path) }),
+        Ok(_) => Err(SealError::StillWriting {
+            path: to_path(path),
+        }),
         Err(source) => Err(io_error(path, source)),
     }
 }
 
 fn io_error(path: &[u8], source: io::Error) -> SealError {
-    SealError::Io { path: to_path(path), source }
+    SealError::Io {
+        path: to_path(path),
+        source,
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use crate::{
     tree::{self, TreeError},
 };
 
-/// What the episode in a folder says of the code that recorded it; `Ok(None)` where nothing in it is called anything like it.
+/// What the episode in a folder says of the code that recorded it; `Ok(None)` where nothing in it
+/// is called anything like it.
 ///
 /// # Errors
 /// Those of reading it.
@@ -23,7 +24,12 @@ pub fn look(episode: &Path) -> Result<Result<Option<Commit>, Fault>, TreeError> 
 }
 
 fn other_name(episode: &Path) -> Option<String> {
-    let names = fs::read_dir(episode).ok()?.flatten().map(|entry| entry.file_name());
+    let names = fs::read_dir(episode)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.file_name());
     let mut names = names.filter_map(|name| name.into_string().ok());
-    names.find(|name| name.eq_ignore_ascii_case(META)).map(|name| printable(&name))
+    names
+        .find(|name| name.eq_ignore_ascii_case(META))
+        .map(|name| printable(&name))
 }

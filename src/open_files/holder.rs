@@ -37,12 +37,18 @@ pub fn find_holder(file: &Path) -> Option<Holder> {
         let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
         Some((pid, entry.path()))
     });
-    processes.filter(|(_, process)| holds(process, wanted)).map(named).next()
+    processes
+        .filter(|(_, process)| holds(process, wanted))
+        .map(named)
+        .next()
 }
 
 fn named((pid, process): (u32, PathBuf)) -> Holder {
     let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
-    Holder { pid, name: printable(name.trim_end()) }
+    Holder {
+        pid,
+        name: printable(name.trim_end()),
+    }
 }
 
 fn holds(process: &Path, wanted: (u64, u64)) -> bool {
@@ -50,9 +56,12 @@ fn holds(process: &Path, wanted: (u64, u64)) -> bool {
 }
 
 fn has_open(process: &Path, wanted: (u64, u64)) -> bool {
-    let Ok(descriptors) = fs::read_dir(process.join("fd")) else { return false };
+    let Ok(descriptors) = fs::read_dir(process.join("fd")) else {
+        return false;
+    };
     descriptors.flatten().any(|descriptor| {
-        let is_it = fs::metadata(descriptor.path()).is_ok_and(|found| (found.dev(), found.ino()) == wanted);
+        let is_it =
+            fs::metadata(descriptor.path()).is_ok_and(|found| (found.dev(), found.ino()) == wanted);
         is_it && is_for_writing(&process.join("fdinfo").join(descriptor.file_name()))
     })
 }

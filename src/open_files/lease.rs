@@ -18,8 +18,13 @@ pub(super) fn set(file: &File, to: Lease) -> io::Result<()> {
         unsafe_code,
         reason = "no crate wraps F_SETLEASE; its argument is a number, and the descriptor is open"
     )]
-    let answer = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::c_int::from(kind)) };
-    if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    let answer =
+        unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::c_int::from(kind)) };
+    if answer == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// What to ask for.

@@ -9,12 +9,17 @@ use crate::{
     tree::{self, Entry, Kind, TreeError, to_path},
 };
 
-/// The first file below a directory that is open for writing, as a path from there; `None` where there is none, or where that
-/// cannot be told. `done.marker` does not count, as when it is packed. Reads no byte of any.
+/// The first file below a directory that is open for writing, as a path from there; `None` where
+/// there is none, or where that cannot be told. `done.marker` does not count, as when it is packed.
+/// Reads no byte of any.
 ///
 /// # Errors
 /// Those of the walk, and of opening a file.
-pub fn find_open(directory: &Path, probe: Probe, progress: &Progress) -> Result<Option<PathBuf>, TreeError> {
+pub fn find_open(
+    directory: &Path,
+    probe: Probe,
+    progress: &Progress,
+) -> Result<Option<PathBuf>, TreeError> {
     if !probe.asks() {
         return Ok(None);
     }
@@ -38,7 +43,9 @@ impl From<TreeError> for Stop {
 }
 
 fn ask(entry: &Entry<'_>, probe: Probe) -> Result<(), Stop> {
-    let Kind::File(closed) = &entry.kind else { return Ok(()) };
+    let Kind::File(closed) = &entry.kind else {
+        return Ok(());
+    };
     if entry.path != MARKER.as_bytes() && probe.writers(&closed.open_as_it_is()?) == Writers::Open {
         return Err(Stop::Open(to_path(entry.path)));
     }

@@ -21,13 +21,20 @@ fn mapped_by_a_process(file: &Path) -> Option<Child> {
         f = open(sys.argv[1], 'r+b'); m = mmap.mmap(f.fileno(), 0); f.close()\n\
         print('mapped', flush=True); sys.stdin.read()";
     let mut python = Command::new("python3");
-    let child = python.args(["-c", PROGRAM]).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let child = python
+        .args(["-c", PROGRAM])
+        .arg(file)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
     let Ok(mut child) = child else {
         assert!(std::env::var_os("CI").is_none(), "python3 is not there");
         return None;
     };
     let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     assert_eq!(line, "mapped\n");
     Some(child)
 }
@@ -63,9 +70,14 @@ fn a_file_that_is_open_for_writing_is_told_from_one_that_is_closed() {
 fn a_file_that_is_mapped_writable_is_open_though_its_descriptor_is_closed() {
     for folder in folders() {
         let path = file_in(&folder);
-        let Some(mut process) = mapped_by_a_process(&path) else { return };
+        let Some(mut process) = mapped_by_a_process(&path) else {
+            return;
+        };
         assert_eq!(writers(&path), Writers::Open);
-        assert_eq!(find_holder(&path).map(|holder| holder.pid), Some(process.id()));
+        assert_eq!(
+            find_holder(&path).map(|holder| holder.pid),
+            Some(process.id())
+        );
         drop(process.stdin.take());
         process.wait().unwrap();
         assert_eq!(writers(&path), Writers::Closed);
@@ -86,7 +98,10 @@ fn one_who_opens_a_file_for_writing_while_it_is_asked_after_waits_for_nothing_an
         });
         let file = File::open(&path).unwrap();
         while !opens.is_finished() {
-            assert!(matches!(probe.writers(&file), Writers::Closed | Writers::Open));
+            assert!(matches!(
+                probe.writers(&file),
+                Writers::Closed | Writers::Open
+            ));
         }
     });
 }

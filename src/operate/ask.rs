@@ -63,17 +63,30 @@ pub async fn snapshot(layout: &Layout, within: Duration) -> Result<Snapshot, NoA
     let until = Instant::now() + within;
     let of = layout.clone();
     let socket = timeout_at(until, tokio::task::spawn_blocking(move || socket::of(&of)));
-    let socket = socket.await.ok().and_then(Result::ok).unwrap_or_else(|| layout.control_socket());
+    let socket = socket
+        .await
+        .ok()
+        .and_then(Result::ok)
+        .unwrap_or_else(|| layout.control_socket());
     let path = printable(&socket.to_string_lossy());
     let body = match timeout_at(until, get(&socket, "/snapshot")).await {
         Err(_) => return Err(NoAnswer::Hangs { path }),
         Ok(Err(error)) => return Err(no_answer(&error, path, &socket)),
         Ok(Ok((StatusCode::OK, body))) => body,
         Ok(Ok((StatusCode::SERVICE_UNAVAILABLE, _))) => return Err(NoAnswer::Hangs { path }),
-        Ok(Ok((status, _))) => return Err(NoAnswer::Strange { path, why: format!("status {status}") }),
+        Ok(Ok((status, _))) => {
+            return Err(NoAnswer::Strange {
+                path,
+                why: format!("status {status}"),
+            });
+        }
     };
-    let strange = |why: String| NoAnswer::Strange { path: path.clone(), why: printable(&why) };
-    let snapshot: Snapshot = serde_json::from_slice(&body).map_err(|error| strange(error.to_string()))?;
+    let strange = |why: String| NoAnswer::Strange {
+        path: path.clone(),
+        why: printable(&why),
+    };
+    let snapshot: Snapshot =
+        serde_json::from_slice(&body).map_err(|error| strange(error.to_string()))?;
     if snapshot.sealift_snapshot != VERSION {
         return Err(strange(format!(
             "it speaks version {} of the snapshot, and this program version {VERSION}; use the daemon's own program, or restart it",
@@ -84,12 +97,18 @@ pub async fn snapshot(layout: &Layout, within: Duration) -> Result<Snapshot, NoA
 }
 
 fn joining(group: Option<&String>) -> String {
-    group.map_or_else(String::new, |group| format!(" (sudo usermod -aG {group} \"$USER\", and log in again)"))
+    group.map_or_else(String::new, |group| {
+        format!(" (sudo usermod -aG {group} \"$USER\", and log in again)")
+    })
 }
 
-/// The group of the socket, or of the nearest folder above it that may be looked at. To join that of root is nobody told.
+/// The group of the socket, or of the nearest folder above it that may be looked at. To join that
+/// of root is nobody told.
 fn group_of(socket: &Path) -> Option<String> {
-    let gid = socket.ancestors().find_map(|path| std::fs::symlink_metadata(path).ok())?.gid();
+    let gid = socket
+        .ancestors()
+        .find_map(|path| std::fs::symlink_metadata(path).ok())?
+        .gid();
     let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
     let name = groups.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -101,16 +120,23 @@ fn group_of(socket: &Path) -> Option<String> {
 
 fn no_answer(error: &io::Error, path: String, socket: &Path) -> NoAnswer {
     match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
-            NoAnswer::NotRunning { path }
-        }
-        io::ErrorKind::PermissionDenied => NoAnswer::NotPermitted { path, group: group_of(socket) },
-        _ => NoAnswer::Strange { path, why: printable(&error.to_string()) },
+        io::ErrorKind::NotFound
+        | io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::NotADirectory => NoAnswer::NotRunning { path },
+        io::ErrorKind::PermissionDenied => NoAnswer::NotPermitted {
+            path,
+            group: group_of(socket),
+        },
+        _ => NoAnswer::Strange {
+            path,
+            why: printable(&error.to_string()),
+        },
     }
 }
 
 async fn get(socket: &Path, what: &str) -> io::Result<(StatusCode, Bytes)> {
-    // On a thread: the way to the socket may lead over a mount that hangs, and then so does connect(2).
+    // On a thread: the way to the socket may lead over a mount that hangs, and then so does
+    // connect(2).
     let socket = socket.to_owned();
     let connected = tokio::task::spawn_blocking(move || {
         let stream = std::os::unix::net::UnixStream::connect(Address::of(&socket)?.path())?;
@@ -118,14 +144,21 @@ async fn get(socket: &Path, what: &str) -> io::Result<(StatusCode, Bytes)> {
         Ok::<_, io::Error>(stream)
     });
     let stream = UnixStream::from_std(connected.await.map_err(io::Error::other)??)?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
     let asking = async {
-        let request = Request::get(what).header(header::HOST, "sealift").body(Empty::<Bytes>::new());
-        let response =
-            sender.send_request(request.map_err(io::Error::other)?).await.map_err(io::Error::other)?;
+        let request = Request::get(what)
+            .header(header::HOST, "sealift")
+            .body(Empty::<Bytes>::new());
+        let response = sender
+            .send_request(request.map_err(io::Error::other)?)
+            .await
+            .map_err(io::Error::other)?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES)
+            .collect()
+            .await;
         Ok((status, body.map_err(io::Error::other)?.to_bytes()))
     };
     tokio::pin!(asking);
@@ -143,15 +176,23 @@ mod tests {
     #[test]
     fn whoever_may_not_ask_is_told_the_group_that_may_and_never_roots() {
         let error = |group: Option<&str>| {
-            NoAnswer::NotPermitted { path: "/d".to_owned(), group: group.map(str::to_owned) }.to_string()
+            NoAnswer::NotPermitted {
+                path: "/d".to_owned(),
+                group: group.map(str::to_owned),
+            }
+            .to_string()
         };
         assert!(
-            error(Some("robots")).contains("(sudo usermod -aG robots \"$USER\", and log in again), and root")
+            error(Some("robots"))
+                .contains("(sudo usermod -aG robots \"$USER\", and log in again), and root")
         );
         assert!(!error(None).contains("usermod"));
         let folder = tempfile::tempdir().unwrap();
         let gid = folder.path().metadata().unwrap().gid();
-        assert_eq!(group_of(&folder.path().join("no/such.sock")).is_none(), gid == 0);
+        assert_eq!(
+            group_of(&folder.path().join("no/such.sock")).is_none(),
+            gid == 0
+        );
         assert_eq!(group_of(Path::new("/proc/1/no")), None);
     }
 }

@@ -1,4 +1,5 @@
-//! Why is data missing, and what to type? One question over everything that can be wrong, in the order of causes.
+//! Why is data missing, and what to type? One question over everything that can be wrong, in the
+//! order of causes.
 //!
 //! ```text
 //!  gather/  looks: configuration, folders, unit, daemon, receiver, journal, episodes     I/O, each with a deadline
@@ -8,7 +9,8 @@
 //!  Report   the first red row is the cause
 //! ```
 //!
-//! It changes nothing that stays: while no daemon runs it moves an empty folder of its own between the folders, and removes it again.
+//! It changes nothing that stays: while no daemon runs it moves an empty folder of its own between
+//! the folders, and removes it again.
 
 mod facts;
 mod gather;
@@ -46,7 +48,9 @@ pub async fn examine(question: &Question) -> Report {
 
 /// Whether systemd knows a unit of this name.
 pub(super) async fn knows_unit(name: &str) -> bool {
-    gather::service::unit(name).await.is_some_and(|unit| unit.load_state != "not-found")
+    gather::service::unit(name)
+        .await
+        .is_some_and(|unit| unit.load_state != "not-found")
 }
 
 /// A word of a shell's command line: plain, or in quotes, and harmless to a terminal.

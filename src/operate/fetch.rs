@@ -1,4 +1,5 @@
-//! An episode comes back: its archive is brought here, however often the line breaks, compared, and unpacked.
+//! An episode comes back: its archive is brought here, however often the line breaks, compared, and
+//! unpacked.
 //!
 //! ```text
 //!  <folder>/<id> is free? ─▶ scratch: what an earlier run has left, hashed
@@ -13,8 +14,8 @@
 //!                   <folder>/<id>/, flushed, and never over what stands there
 //! ```
 //!
-//! Killed at any moment, the next run goes on with what has arrived, or begins to unpack again; under the final name
-//! there is a whole episode or nothing.
+//! Killed at any moment, the next run goes on with what has arrived, or begins to unpack again;
+//! under the final name there is a whole episode or nothing.
 
 mod answer;
 mod download;
@@ -73,7 +74,8 @@ pub struct Fetched {
     pub content_sha256: Digest,
     /// Regular files.
     pub files: u64,
-    /// What it was compared with, and is equal to. Nothing where nothing was there to compare it with.
+    /// What it was compared with, and is equal to. Nothing where nothing was there to compare it
+    /// with.
     pub verified: Verified,
 }
 
@@ -252,7 +254,12 @@ impl std::fmt::Display for Kept {
         if self.bytes == 0 {
             return f.write_str("Nothing has arrived yet");
         }
-        write!(f, "The same command goes on behind the {} bytes that {} holds", self.bytes, shown(&self.path))
+        write!(
+            f,
+            "The same command goes on behind the {} bytes that {} holds",
+            self.bytes,
+            shown(&self.path)
+        )
     }
 }
 
@@ -274,12 +281,33 @@ pub async fn fetch(
     let scratch = open_scratch(receiver, id, options, progress).await?;
     if let Some(described) = scratch.described().filter(|_| scratch.len_bytes() > 0) {
         let (have_bytes, size_bytes) = (scratch.len_bytes(), described.size_bytes);
-        tell(Told::GoesOn { have_bytes, size_bytes });
+        tell(Told::GoesOn {
+            have_bytes,
+            size_bytes,
+        });
     }
-    let scratch = Download { receiver, id, options, progress, tell }.run(scratch).await?;
-    tell(Told::Unpacks { size_bytes: scratch.len_bytes() });
-    let (id, options, progress, tell) = (id.clone(), options.clone(), progress.clone(), Arc::clone(tell));
-    blocking(&target, move || restore::restore(scratch, &id, &options, &progress, &tell)).await?
+    let scratch = Download {
+        receiver,
+        id,
+        options,
+        progress,
+        tell,
+    }
+    .run(scratch)
+    .await?;
+    tell(Told::Unpacks {
+        size_bytes: scratch.len_bytes(),
+    });
+    let (id, options, progress, tell) = (
+        id.clone(),
+        options.clone(),
+        progress.clone(),
+        Arc::clone(tell),
+    );
+    blocking(&target, move || {
+        restore::restore(scratch, &id, &options, &progress, &tell)
+    })
+    .await?
 }
 
 async fn open_scratch(
@@ -292,7 +320,10 @@ async fn open_scratch(
     let (id, progress) = (id.clone(), progress.clone());
     let at = options.folder.clone();
     let opened = blocking(&at, move || Scratch::open(&folder, &id, &url, &progress)).await?;
-    match opened.map_err(|cause| FetchError::Disk { path: at.clone(), cause })? {
+    match opened.map_err(|cause| FetchError::Disk {
+        path: at.clone(),
+        cause,
+    })? {
         Opened::Scratch(scratch) => Ok(*scratch),
         Opened::Busy => Err(FetchError::Busy(at)),
         Opened::Stopped(kept) => Err(FetchError::Stopped { kept }),
@@ -305,20 +336,29 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, FetchError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| FetchError::Disk { path: at.to_owned(), cause: io::Error::other(error) })
+    done.map_err(|error| FetchError::Disk {
+        path: at.to_owned(),
+        cause: io::Error::other(error),
+    })
 }
 
 /// What the disk has room for, bytes, beside the reserve.
 fn room_bytes(folder: &Path) -> io::Result<u64> {
     let space = rustix::fs::statvfs(folder)?;
-    Ok(space.f_bavail.saturating_mul(space.f_frsize).saturating_sub(RESERVE_BYTES))
+    Ok(space
+        .f_bavail
+        .saturating_mul(space.f_frsize)
+        .saturating_sub(RESERVE_BYTES))
 }
 
-/// Why what the receiver says of an episode, or what arrived of it, is not what was shipped from here; `None` where it is, or
-/// where nothing was.
+/// Why what the receiver says of an episode, or what arrived of it, is not what was shipped from
+/// here; `None` where it is, or where nothing was.
 fn not_as_shipped(receipts: &[ShippingReceipt], content_sha256: Digest) -> Option<String> {
     let first = receipts.first()?;
-    if receipts.iter().any(|receipt| receipt.content_sha256 == content_sha256) {
+    if receipts
+        .iter()
+        .any(|receipt| receipt.content_sha256 == content_sha256)
+    {
         return None;
     }
     Some(format!(

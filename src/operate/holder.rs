@@ -24,20 +24,28 @@ struct Holder {
     boot_id: String,
 }
 
-/// A holder refreshes its lock once a minute from its own loop: one that did so within so much time works.
+/// A holder refreshes its lock once a minute from its own loop: one that did so within so much time
+/// works.
 const HEARD_WITHIN: Duration = Duration::from_secs(5 * 60);
 
 /// Whether the holder of the lock has shown itself there lately. Blocks.
 pub(super) fn is_heard(lock: &Path) -> bool {
     let refreshed = fs::metadata(lock).map(|lock| lock.mtime_nsec() + lock.mtime() * 1_000_000_000);
-    refreshed.ok().and_then(clock::age_of).is_some_and(|age| age < HEARD_WITHIN)
+    refreshed
+        .ok()
+        .and_then(clock::age_of)
+        .is_some_and(|age| age < HEARD_WITHIN)
 }
 
-/// The process of this host that holds the lock. Blocks. The lock itself is not tried: a daemon that starts in that moment would find it
-/// taken.
+/// The process of this host that holds the lock. Blocks. The lock itself is not tried: a daemon
+/// that starts in that moment would find it taken.
 pub(super) fn of(lock: &Path) -> Option<u32> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(lock).ok()?;
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(lock)
+        .ok()?;
     let mut text = Vec::new();
     file.take(MAX_LOCK_BYTES).read_to_end(&mut text).ok()?;
     let holder: Holder = serde_json::from_slice(&text).ok()?;

@@ -5,7 +5,8 @@
 //!        └ bounded: its time, its output, each line; no shell, no pager
 //! ```
 //!
-//! Whatever stands in an entry came from outside: it is a text until somebody shows it, and whoever shows it makes it printable.
+//! Whatever stands in an entry came from outside: it is a text until somebody shows it, and whoever
+//! shows it makes it printable.
 
 mod class;
 mod entry;
@@ -26,7 +27,8 @@ use crate::snapshot;
 
 /// How much of journalctl's output is read, bytes. An entry of ours is a few hundred.
 const MAX_BYTES: usize = 16 << 20;
-/// A longer line is passed over: journalctl leaves out what is longer than a few kilobytes by itself.
+/// A longer line is passed over: journalctl leaves out what is longer than a few kilobytes by
+/// itself.
 const MAX_LINE_BYTES: usize = 128 << 10;
 /// The newest entries; older ones within the time are left out.
 const MAX_ENTRIES: usize = 10_000;
@@ -75,8 +77,10 @@ pub enum Unread {
 pub async fn read(question: &Question) -> Result<Reading, Unread> {
     let deadline = Instant::now() + question.within;
     let mut command = Command::new("journalctl");
-    let fields: Vec<_> =
-        ["MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER"].into_iter().chain(snapshot::journal::ALL).collect();
+    let fields: Vec<_> = ["MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER"]
+        .into_iter()
+        .chain(snapshot::journal::ALL)
+        .collect();
     command
         .args(["--output=json", "--no-pager", "--reverse"])
         .arg(format!("--output-fields={}", fields.join(",")))
@@ -87,10 +91,19 @@ pub async fn read(question: &Question) -> Result<Reading, Unread> {
         command.arg(format!("{field}={value}"));
     }
     // Its hints are looked for below.
-    command.env("LC_ALL", "C").env("SYSTEMD_COLORS", "0").env_remove("SYSTEMD_LOG_LEVEL");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+        .env("LC_ALL", "C")
+        .env("SYSTEMD_COLORS", "0")
+        .env_remove("SYSTEMD_LOG_LEVEL");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     let mut child = command.spawn().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Unread::Unavailable("there is no journalctl here".to_owned()),
+        std::io::ErrorKind::NotFound => {
+            Unread::Unavailable("there is no journalctl here".to_owned())
+        }
         _ => Unread::Unavailable(format!("journalctl cannot be run: {error}")),
     })?;
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
@@ -102,7 +115,9 @@ pub async fn read(question: &Question) -> Result<Reading, Unread> {
     // What does not end is killed as it is dropped.
     let Ok((read, _)) = timeout_at(deadline, both).await else {
         let after = question.within.as_secs();
-        return Err(Unread::Unavailable(format!("journalctl did not end within {after} s")));
+        return Err(Unread::Unavailable(format!(
+            "journalctl did not end within {after} s"
+        )));
     };
     let mut reading =
         read.map_err(|error| Unread::Unavailable(format!("journalctl cannot be read: {error}")))?;
@@ -113,21 +128,32 @@ pub async fn read(question: &Question) -> Result<Reading, Unread> {
         return Err(Unread::NotPermitted);
     }
     if !succeeded {
-        let first = complaint.lines().next().unwrap_or("it says nothing").to_owned();
+        let first = complaint
+            .lines()
+            .next()
+            .unwrap_or("it says nothing")
+            .to_owned();
         return Err(Unread::Unavailable(format!("journalctl failed: {first}")));
     }
     if complaint.contains("No journal files were found") {
-        return Err(Unread::Unavailable("this system keeps no journal".to_owned()));
+        return Err(Unread::Unavailable(
+            "this system keeps no journal".to_owned(),
+        ));
     }
     reading.entries.reverse();
     Ok(reading)
 }
 
-/// journalctl's words, which are not translated: it opened no file, or hints that it left out the system's.
+/// journalctl's words, which are not translated: it opened no file, or hints that it left out the
+/// system's.
 fn is_not_permitted(complaint: &str) -> bool {
-    ["insufficient permissions", "not seeing messages from other users", "Permission denied"]
-        .iter()
-        .any(|words| complaint.contains(words))
+    [
+        "insufficient permissions",
+        "not seeing messages from other users",
+        "Permission denied",
+    ]
+    .iter()
+    .any(|words| complaint.contains(words))
 }
 
 /// Entries, a line each, as they come: the newest first.
@@ -184,10 +210,27 @@ mod tests {
     #[tokio::test]
     async fn broken_lines_and_endless_ones_are_counted_and_passed_over() {
         let good = br#"{"MESSAGE":"shipped a","VERDICT":"delivered"}"#;
-        let huge = [br#"{"MESSAGE":""#.as_slice(), &vec![b'x'; 3 * MAX_LINE_BYTES], br#""}"#].concat();
-        let text = [good.as_slice(), b"{\"MESSAGE\":", b"", &huge, b"[1,2]", b"\xff\xfe", good].join(&b'\n');
+        let huge = [
+            br#"{"MESSAGE":""#.as_slice(),
+            &vec![b'x'; 3 * MAX_LINE_BYTES],
+            br#""}"#,
+        ]
+        .concat();
+        let text = [
+            good.as_slice(),
+            b"{\"MESSAGE\":",
+            b"",
+            &huge,
+            b"[1,2]",
+            b"\xff\xfe",
+            good,
+        ]
+        .join(&b'\n');
         let reading = read(&text).await;
-        assert_eq!((reading.entries.len(), reading.unreadable, reading.truncated), (2, 4, false));
+        assert_eq!(
+            (reading.entries.len(), reading.unreadable, reading.truncated),
+            (2, 4, false)
+        );
         assert_eq!(read(b"").await, Reading::default());
     }
 

@@ -1,4 +1,5 @@
-//! What a person asks beside the two ends of the wire: how does it stand, what is wrong, bring an episode back, is it still there?
+//! What a person asks beside the two ends of the wire: how does it stand, what is wrong, bring an
+//! episode back, is it still there?
 //!
 //! ```text
 //!  sealift doctor        folders, unit, daemon, journal, receiver ──facts──▶ judge (pure) ──▶ rows, each with what to type
@@ -9,18 +10,19 @@
 //!  sealift requeue       quarantine, a conflict, or what verify found lost ──▶ back into episodes/
 //! ```
 //!
-//! Nothing here needs a running shipper. Only `requeue` changes what a shipper holds, and nothing what a receiver does.
+//! Nothing here needs a running shipper. Only `requeue` changes what a shipper holds, and nothing
+//! what a receiver does.
 
+pub mod ask;
 pub mod doctor;
-pub mod journal;
 pub mod fetch;
+mod holder;
+pub mod journal;
+pub mod receiver;
+pub mod requeue;
+mod reused;
+pub mod shipped;
+pub mod status;
+pub mod trace;
 pub mod unpack;
 pub mod verify;
-pub mod requeue;
-pub mod trace;
-pub mod shipped;
-pub mod receiver;
-pub mod ask;
-mod holder;
-mod reused;
-pub mod status;

@@ -1,4 +1,5 @@
-//! The receiver as somebody asks it who sends no archive: GET and HEAD of one episode, and what a PUT of it would meet.
+//! The receiver as somebody asks it who sends no archive: GET and HEAD of one episode, and what a
+//! PUT of it would meet.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
@@ -38,7 +39,14 @@ impl Receiver {
         extra: HeaderMap,
         progress: &Progress,
     ) -> Result<Answered, ClientError> {
-        self.ask(Method::GET, self.0.address().of(id), (id, None), extra, progress).await
+        self.ask(
+            Method::GET,
+            self.0.address().of(id),
+            (id, None),
+            extra,
+            progress,
+        )
+        .await
     }
 
     /// Asks what is held, without the archive.
@@ -51,10 +59,18 @@ impl Receiver {
         extra: HeaderMap,
         progress: &Progress,
     ) -> Result<Answered, ClientError> {
-        self.ask(Method::HEAD, self.0.address().of(id), (id, None), extra, progress).await
+        self.ask(
+            Method::HEAD,
+            self.0.address().of(id),
+            (id, None),
+            extra,
+            progress,
+        )
+        .await
     }
 
-    /// Asks what a PUT of this episode would meet. `None` where the whole address is set: that is no receiver of ours.
+    /// Asks what a PUT of this episode would meet. `None` where the whole address is set: that is
+    /// no receiver of ours.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -64,11 +80,21 @@ impl Receiver {
         commit: Option<&Commit>,
         progress: &Progress,
     ) -> Result<Option<Answered>, ClientError> {
-        let Some(url) = self.0.address().of_admission() else { return Ok(None) };
+        let Some(url) = self.0.address().of_admission() else {
+            return Ok(None);
+        };
         let about = (id, commit);
         let said = commit.and_then(|commit| HeaderValue::from_str(commit.as_str()).ok());
         let extra = said.map(|commit| (HeaderName::from_static(wire::CODE_COMMIT), commit));
-        self.ask(Method::GET, url, about, extra.into_iter().collect(), progress).await.map(Some)
+        self.ask(
+            Method::GET,
+            url,
+            about,
+            extra.into_iter().collect(),
+            progress,
+        )
+        .await
+        .map(Some)
     }
 
     async fn ask(
@@ -80,16 +106,37 @@ impl Receiver {
         progress: &Progress,
     ) -> Result<Answered, ClientError> {
         let bad = |error: &dyn std::fmt::Display| ClientError::Request(error.to_string());
-        let uri = url.parse().map_err(|error| bad(&format_args!("{}: {error}", without_query(&url))))?;
+        let uri = url
+            .parse()
+            .map_err(|error| bad(&format_args!("{}: {error}", without_query(&url))))?;
         let mut headers = HeaderMap::new();
-        self.0.complete(&mut headers, id, None, commit).map_err(|error| bad(&error))?;
+        self.0
+            .complete(&mut headers, id, None, commit)
+            .map_err(|error| bad(&error))?;
         // What the configuration says of a body is about uploads.
-        for about_a_body in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE] {
+        for about_a_body in [
+            header::CONTENT_TYPE,
+            header::CONTENT_ENCODING,
+            header::CONTENT_LANGUAGE,
+        ] {
             headers.remove(about_a_body);
         }
         // The archive as it is stored: its digest covers no other form of it (RFC 9530, section 3).
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
         headers.extend(extra);
-        self.0.send(Request { method, uri, headers, body: RequestBody::empty() }, progress).await
+        self.0
+            .send(
+                Request {
+                    method,
+                    uri,
+                    headers,
+                    body: RequestBody::empty(),
+                },
+                progress,
+            )
+            .await
     }
 }

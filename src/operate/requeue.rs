@@ -1,4 +1,5 @@
-//! Back into the queue: out of quarantine, out of a conflict, or out of `shipped/` where the receiver has lost it.
+//! Back into the queue: out of quarantine, out of a conflict, or out of `shipped/` where the
+//! receiver has lost it.
 //!
 //! ```text
 //!  quarantine/<id>[~n]  reason: whose, why ─┐                       ┌─▶ episodes/<id>, then the reason goes
@@ -9,14 +10,16 @@
 //! What was named and was written to since it was delivered comes back out of `shipped/` as well,
 //! with its receipt: no answer of the receiver is about what was written.
 //!
-//! With the daemon and without it, as its user or as one of the shared group: nothing here holds its lock. A folder is moved by
-//! one rename that takes no name that is in use; where that is another file system, as every other move (`durable`). Our record
-//! goes after the move, since it says nothing in `episodes/`: killed in between, the episode is in the queue, and what is left of
-//! the record goes when it is shipped. Whoever was killed before the move finds everything as it was.
+//! With the daemon and without it, as its user or as one of the shared group: nothing here holds
+//! its lock. A folder is moved by one rename that takes no name that is in use; where that is
+//! another file system, as every other move (`durable`). Our record goes after the move, since it
+//! says nothing in `episodes/`: killed in between, the episode is in the queue, and what is left of
+//! the record goes when it is shipped. Whoever was killed before the move finds everything as it
+//! was.
 //!
-//! A conflict is remembered in the sidecar of the archive, and nowhere else. Without one the archive is not trusted: the episode is
-//! packed again, to the same bytes, and sent. Taking the file away can be torn by nobody, and meets no daemon half-way, as writing
-//! it anew would.
+//! A conflict is remembered in the sidecar of the archive, and nowhere else. Without one the
+//! archive is not trusted: the episode is packed again, to the same bytes, and sent. Taking the
+//! file away can be torn by nobody, and meets no daemon half-way, as writing it anew would.
 
 mod admission;
 mod choose;
@@ -59,7 +62,8 @@ pub struct Options {
     pub dry_run: bool,
     /// Questions to the receiver at once.
     pub concurrency: usize,
-    /// The arguments that every command that is to be typed has behind it: which configuration, with a blank before it.
+    /// The arguments that every command that is to be typed has behind it: which configuration,
+    /// with a blank before it.
     pub typed: String,
 }
 
@@ -164,11 +168,13 @@ impl Candidate {
     }
 }
 
-/// Puts back what is asked for, one after another; each is told as soon as it is settled. Returns false where it was told to stop
-/// before the end. `receiver` is asked where something has to be asked; without one, what would need it is left.
+/// Puts back what is asked for, one after another; each is told as soon as it is settled. Returns
+/// false where it was told to stop before the end. `receiver` is asked where something has to be
+/// asked; without one, what would need it is left.
 ///
 /// # Errors
-/// Those of listing the folders, and that nobody answers where `shipped/` is compared with the receiver. Nothing was moved then.
+/// Those of listing the folders, and that nobody answers where `shipped/` is compared with the
+/// receiver. Nothing was moved then.
 pub async fn requeue(
     options: &Options,
     receiver: Option<&Receiver>,
@@ -177,7 +183,9 @@ pub async fn requeue(
 ) -> io::Result<bool> {
     let mut found = find::candidates(options, receiver, progress).await?;
     choose::choose(options, &mut found);
-    found.left.sort_by(|a, b| (a.episode_id.as_str(), &a.folder).cmp(&(b.episode_id.as_str(), &b.folder)));
+    found.left.sort_by(|a, b| {
+        (a.episode_id.as_str(), &a.folder).cmp(&(b.episode_id.as_str(), &b.folder))
+    });
     found.left.into_iter().for_each(&mut *tell);
     let mut asked = Asked::default();
     for candidate in found.candidates {
@@ -186,9 +194,13 @@ pub async fn requeue(
         }
         let refused = match &candidate.record {
             Record::Rejected(Some(reason)) if options.ids.is_empty() && !options.unasked => {
-                asked.refusal(options, receiver, &candidate, reason, progress).await
+                asked
+                    .refusal(options, receiver, &candidate, reason, progress)
+                    .await
             }
-            Record::Rejected(_) | Record::Conflict | Record::Delivered(_) | Record::WrittenTo => None,
+            Record::Rejected(_) | Record::Conflict | Record::Delivered(_) | Record::WrittenTo => {
+                None
+            }
         };
         tell(match refused {
             Some(why) => candidate.left(why),
@@ -209,11 +221,13 @@ fn put_back(options: &Options, candidate: &Candidate, progress: &Progress) -> En
     let done = match &candidate.record {
         Record::Conflict => forget_conflict(layout, &candidate.id),
         Record::Rejected(reason) => move_back(layout, candidate, progress, |episode| {
-            reason.as_ref().map_or(Ok(()), |reason| filed::remove_this_reason(episode, reason))
+            reason
+                .as_ref()
+                .map_or(Ok(()), |reason| filed::remove_this_reason(episode, reason))
         }),
-        Record::Delivered(receipt) => {
-            move_back(layout, candidate, progress, |episode| filed::remove_this_receipt(episode, receipt))
-        }
+        Record::Delivered(receipt) => move_back(layout, candidate, progress, |episode| {
+            filed::remove_this_receipt(episode, receipt)
+        }),
         Record::WrittenTo => move_back(layout, candidate, progress, |_| Ok(())),
     };
     match done {
@@ -228,8 +242,14 @@ fn move_back(
     progress: &Progress,
     remove_record: impl Fn(&Path) -> io::Result<()>,
 ) -> io::Result<()> {
-    let to = durable::move_to_name(&candidate.folder, &layout.episodes, candidate.id.as_str(), progress)?;
-    // A clean-up that was broken off has left it. It counts for nothing here, and only puzzles its reader.
+    let to = durable::move_to_name(
+        &candidate.folder,
+        &layout.episodes,
+        candidate.id.as_str(),
+        progress,
+    )?;
+    // A clean-up that was broken off has left it. It counts for nothing here, and only puzzles its
+    // reader.
     let _ = durable::forget_note(&to);
     // The daemon may have taken it already, and takes the record away itself when it does.
     if let Err(error) = remove_record(&to)
@@ -255,9 +275,8 @@ fn forget_conflict(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
 fn explain(options: &Options, candidate: &Candidate, error: &io::Error) -> String {
     let layout = &options.layout;
     match (error.kind(), candidate.from()) {
-        (io::ErrorKind::AlreadyExists, _) => {
-            find::hindrance(layout, candidate).unwrap_or_else(|| find::name_is_taken(layout, candidate))
-        }
+        (io::ErrorKind::AlreadyExists, _) => find::hindrance(layout, candidate)
+            .unwrap_or_else(|| find::name_is_taken(layout, candidate)),
         (io::ErrorKind::NotFound, _) => find::WENT_AWAY.to_owned(),
         (io::ErrorKind::PermissionDenied, Place::Conflict) => format!(
             "the verdict in {} cannot be taken away: {error}. Type it as the user of the service: sudo -u '#{}' {}",
@@ -266,10 +285,17 @@ fn explain(options: &Options, candidate: &Candidate, error: &io::Error) -> Strin
             options.command(&format!("requeue --from conflict {}", word(&candidate.id)))
         ),
         (_, Place::Conflict) => {
-            format!("the verdict in {} cannot be taken away: {error}", shown(&layout.sidecar(&candidate.id)))
+            format!(
+                "the verdict in {} cannot be taken away: {error}",
+                shown(&layout.sidecar(&candidate.id))
+            )
         }
         (io::ErrorKind::PermissionDenied, from) if !filed::may_write(&layout.episodes) => {
-            let from = if from == Place::Shipped { "--from shipped " } else { "" };
+            let from = if from == Place::Shipped {
+                "--from shipped "
+            } else {
+                ""
+            };
             format!(
                 "{} may not be written to by you. Type it as root: sudo {}",
                 shown(&layout.episodes),

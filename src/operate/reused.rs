@@ -19,8 +19,8 @@ const MOST_LOOKED_AT: usize = 2_000;
 /// So many are named.
 const MOST_NAMED: usize = 20;
 
-/// Those among these names. `shipped/` is listed once, whatever their number: where a name was used before, the last of it is
-/// filed under a numbered one.
+/// Those among these names. `shipped/` is listed once, whatever their number: where a name was used
+/// before, the last of it is filed under a numbered one.
 pub(super) fn among<'a>(
     ids: impl Iterator<Item = &'a EpisodeId>,
     layout: &Layout,
@@ -32,9 +32,15 @@ pub(super) fn among<'a>(
     }
     let wanted: HashSet<_> = ids.iter().map(|id| folded(id.as_str())).collect();
     let mut shipped = HashSet::new();
-    for entry in fs::read_dir(&layout.shipped).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(&layout.shipped)
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         let name = entry.file_name();
-        let Some(name) = name.to_str().map(folded) else { continue };
+        let Some(name) = name.to_str().map(folded) else {
+            continue;
+        };
         if (wanted.contains(&name) || wanted.contains(without_number(&name)))
             && let Some(receipt) = shipped_today(&entry.path(), now)
             && !is_on_its_way(layout, &receipt)
@@ -42,12 +48,19 @@ pub(super) fn among<'a>(
             shipped.insert(receipt.episode_id);
         }
     }
-    ids.into_iter().filter(|id| shipped.contains(*id)).take(MOST_NAMED).cloned().collect()
+    ids.into_iter()
+        .filter(|id| shipped.contains(*id))
+        .take(MOST_NAMED)
+        .cloned()
+        .collect()
 }
 
 /// Those in `episodes/`.
 pub(super) fn in_episodes(layout: &Layout, now: WallTime) -> Vec<EpisodeId> {
-    let entries = fs::read_dir(&layout.episodes).into_iter().flatten().flatten();
+    let entries = fs::read_dir(&layout.episodes)
+        .into_iter()
+        .flatten()
+        .flatten();
     let ids: Vec<_> = entries
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
         .filter_map(|entry| EpisodeId::parse(entry.file_name().to_str()?).ok())

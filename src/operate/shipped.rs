@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    episode::EpisodeId, filed, layout::without_number, progress::Progress, records::ShippingReceipt,
-    tree::TreeError,
+    episode::EpisodeId, filed, layout::without_number, progress::Progress,
+    records::ShippingReceipt, tree::TreeError,
 };
 
 /// A folder in `shipped/`: an episode, under its own name or a numbered one.
@@ -29,8 +29,8 @@ impl Shipped {
     }
 }
 
-/// Every episode in `shipped/`, in the order of the names. A folder that is not there holds none; what is no folder or has no
-/// episode's name is passed over.
+/// Every episode in `shipped/`, in the order of the names. A folder that is not there holds none;
+/// what is no folder or has no episode's name is passed over.
 ///
 /// # Errors
 /// Those of listing the folder.
@@ -43,19 +43,26 @@ pub fn all(shipped: &Path) -> io::Result<Vec<Shipped>> {
     for entry in entries {
         let entry = entry?;
         // Whatever else stands there is the operator's.
-        let Ok(filed_as) = EpisodeId::from_os(&entry.file_name()) else { continue };
+        let Ok(filed_as) = EpisodeId::from_os(&entry.file_name()) else {
+            continue;
+        };
         if entry.file_type()?.is_dir() {
-            // `a~1` is what episode `a` is called where the name was taken, or an episode of that name.
-            let episode_id = EpisodeId::parse(without_number(filed_as.as_str())).unwrap_or(filed_as);
-            found.push(Shipped { episode_id, path: entry.path() });
+            // `a~1` is what episode `a` is called where the name was taken, or an episode of that
+            // name.
+            let episode_id =
+                EpisodeId::parse(without_number(filed_as.as_str())).unwrap_or(filed_as);
+            found.push(Shipped {
+                episode_id,
+                path: entry.path(),
+            });
         }
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
 }
 
-/// The folders in which this episode is filed: `<id>`, `<id>~1`, ... Where the receipt in one of them says that it is an
-/// episode of that very name, it is another.
+/// The folders in which this episode is filed: `<id>`, `<id>~1`, ... Where the receipt in one of
+/// them says that it is an episode of that very name, it is another.
 ///
 /// # Errors
 /// As [`all`].
@@ -64,8 +71,10 @@ pub fn of(shipped: &Path, id: &EpisodeId) -> io::Result<Vec<Shipped>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         paths => paths?,
     };
-    let filed = paths.into_iter().map(|path| Shipped { episode_id: id.clone(), path });
-    let is_another =
-        |shipped: &Shipped| matches!(shipped.receipt(), Ok(Some(receipt)) if receipt.episode_id != *id);
+    let filed = paths.into_iter().map(|path| Shipped {
+        episode_id: id.clone(),
+        path,
+    });
+    let is_another = |shipped: &Shipped| matches!(shipped.receipt(), Ok(Some(receipt)) if receipt.episode_id != *id);
     Ok(filed.filter(|shipped| !is_another(shipped)).collect())
 }

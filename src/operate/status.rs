@@ -9,9 +9,9 @@
 //! Nothing is changed, and nothing needs a daemon.
 
 mod folders;
-mod today;
 mod problems;
 pub mod screen;
+mod today;
 pub(super) mod words;
 
 use std::time::Duration;
@@ -88,7 +88,13 @@ pub async fn status(question: &Question, memory: &mut Memory) -> Status {
     let answer = ask::snapshot(layout, ANSWERS_WITHIN).await;
     let (asked, looked, mut remembered) = (answer.is_ok(), layout.clone(), std::mem::take(memory));
     let look = move || {
-        let folders = folders::look(&looked, asked, clock::wall_now(), &mut remembered, &Progress::default());
+        let folders = folders::look(
+            &looked,
+            asked,
+            clock::wall_now(),
+            &mut remembered,
+            &Progress::default(),
+        );
         (folders, remembered)
     };
     let folders = match timeout(LOOKED_WITHIN, tokio::task::spawn_blocking(look)).await {
@@ -106,9 +112,20 @@ pub async fn status(question: &Question, memory: &mut Memory) -> Status {
         Ok(_) => (Daemon::Running, None),
         Err(error) => (state_of(error), Some(error.to_string())),
     };
-    let hands = hands(question, answer.as_ref().ok().map(|snapshot| snapshot.pid), memory).await;
-    let mut status =
-        Status { sealift_status: 1, daemon, no_answer, snapshot: answer.ok(), folders, problems: Vec::new() };
+    let hands = hands(
+        question,
+        answer.as_ref().ok().map(|snapshot| snapshot.pid),
+        memory,
+    )
+    .await;
+    let mut status = Status {
+        sealift_status: 1,
+        daemon,
+        no_answer,
+        snapshot: answer.ok(),
+        folders,
+        problems: Vec::new(),
+    };
     status.problems = problems::of(&status, &hands);
     status
 }
@@ -145,7 +162,10 @@ async fn hands(question: &Question, pid: Option<u32>, memory: &mut Memory) -> Ha
 }
 
 fn failed(why: String) -> Folders {
-    Folders { failed: vec![why], ..Folders::default() }
+    Folders {
+        failed: vec![why],
+        ..Folders::default()
+    }
 }
 
 fn state_of(error: &NoAnswer) -> Daemon {

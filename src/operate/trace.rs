@@ -67,7 +67,11 @@ pub async fn trace(layout: &Layout, unit: &str, id: &EpisodeId) -> Trace {
     let mut unread = Vec::new();
     let looked = {
         let (layout, id) = (layout.clone(), id.clone());
-        timeout(FOLDERS_WITHIN, tokio::task::spawn_blocking(move || found::look(&layout, &id))).await
+        timeout(
+            FOLDERS_WITHIN,
+            tokio::task::spawn_blocking(move || found::look(&layout, &id)),
+        )
+        .await
     };
     let looked = match looked {
         Ok(Ok(looked)) => {
@@ -80,11 +84,20 @@ pub async fn trace(layout: &Layout, unit: &str, id: &EpisodeId) -> Trace {
         }
         Err(_) => {
             let within = FOLDERS_WITHIN.as_secs();
-            unread.push(format!("the folders do not answer within {within} s: a hung disk or mount?"));
-            found::Looked { unread: vec![String::new()], ..Default::default() }
+            unread.push(format!(
+                "the folders do not answer within {within} s: a hung disk or mount?"
+            ));
+            found::Looked {
+                unread: vec![String::new()],
+                ..Default::default()
+            }
         }
     };
-    let found::Looked { found, nearest, unread: troubles } = looked;
+    let found::Looked {
+        found,
+        nearest,
+        unread: troubles,
+    } = looked;
     let question = Question {
         unit: unit.to_owned(),
         since: SINCE,
@@ -92,7 +105,10 @@ pub async fn trace(layout: &Layout, unit: &str, id: &EpisodeId) -> Trace {
         with: Some((EPISODE, id.to_string())),
         within: JOURNAL_WITHIN,
     };
-    let (read, asked) = tokio::join!(journal::read(&question), ask::snapshot(layout, DAEMON_WITHIN));
+    let (read, asked) = tokio::join!(
+        journal::read(&question),
+        ask::snapshot(layout, DAEMON_WITHIN)
+    );
     let entries = match read {
         Ok(reading) => {
             if reading.truncated || reading.unreadable > 0 {
@@ -113,7 +129,10 @@ pub async fn trace(layout: &Layout, unit: &str, id: &EpisodeId) -> Trace {
         }
     };
     let now = match asked {
-        Ok(snapshot) => snapshot.episodes.into_iter().find(|episode| episode.id == id.as_str()),
+        Ok(snapshot) => snapshot
+            .episodes
+            .into_iter()
+            .find(|episode| episode.id == id.as_str()),
         Err(NoAnswer::NotRunning { .. }) => None,
         Err(error) => {
             unread.push(error.to_string());
@@ -121,5 +140,12 @@ pub async fn trace(layout: &Layout, unit: &str, id: &EpisodeId) -> Trace {
         }
     };
     let steps = timeline::of(id, &entries, &found);
-    Trace { found, nearest, is_all: troubles.is_empty(), steps, now, unread }
+    Trace {
+        found,
+        nearest,
+        is_all: troubles.is_empty(),
+        steps,
+        now,
+        unread,
+    }
 }

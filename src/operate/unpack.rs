@@ -9,19 +9,24 @@
 //! ```
 //!
 //! What cannot happen, however the archive is made:
-//! - **Nothing outside the folder is touched.** Each part of a path is looked at: no `..`, no root, no empty part, all of it
-//!   under the one top folder `<id>/`. Names are made relative to the descriptor of a folder that we have just made ourselves;
-//!   a folder is never looked up by name again, so no symlink of the archive is ever followed.
-//! - **Nothing is overwritten or links elsewhere.** Every name is made new (mkdirat(2), `O_EXCL`); a second one of the same
-//!   name is an error. Hard links, devices, FIFOs and whatever is not known are refused. Symlinks are made as they are.
-//! - **Nothing grows without bound**: bytes, entries, depth, the decompressor's window, extension headers.
+//! - **Nothing outside the folder is touched.** Each part of a path is looked at: no `..`, no root,
+//!   no empty part, all of it under the one top folder `<id>/`. Names are made relative to the
+//!   descriptor of a folder that we have just made ourselves; a folder is never looked up by name
+//!   again, so no symlink of the archive is ever followed.
+//! - **Nothing is overwritten or links elsewhere.** Every name is made new (mkdirat(2), `O_EXCL`);
+//!   a second one of the same name is an error. Hard links, devices, FIFOs and whatever is not
+//!   known are refused. Symlinks are made as they are.
+//! - **Nothing grows without bound**: bytes, entries, depth, the decompressor's window, extension
+//!   headers.
 //!
-//! The price is an order: a member stands behind its folder's own entry, with nothing of another folder between, as our
-//! packing and every tar that walks a directory write it. Any other order is refused.
+//! The price is an order: a member stands behind its folder's own entry, with nothing of another
+//! folder between, as our packing and every tar that walks a directory write it. Any other order is
+//! refused.
 //!
-//! Kept: contents, permission bits, times of files, symlinks. Not kept: owner and group, set-user-ID, set-group-ID and sticky bits, which would
-//! be given to whoever fetches. A time of 0 on a folder, a symlink or `done.marker` means that it was not kept when
-//! packing: those are as new.
+//! Kept: contents, permission bits, times of files, symlinks. Not kept: owner and group,
+//! set-user-ID, set-group-ID and sticky bits, which would be given to whoever fetches. A time of 0
+//! on a folder, a symlink or `done.marker` means that it was not kept when packing: those are as
+//! new.
 
 mod members;
 mod stream;
@@ -35,8 +40,8 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, futimens, mkdirat, openat,
-        symlinkat, utimensat,
+        AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, futimens, mkdirat,
+        openat, symlinkat, utimensat,
     },
     io::Errno,
 };
@@ -56,9 +61,15 @@ use crate::{
 /// How many members an archive may have. At half a kilobyte each these are 32 GiB of headers alone.
 const MAX_ENTRIES: u64 = 64 << 20;
 
-const NEW_FILE: OFlags =
-    OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const NEW_FILE: OFlags = OFlags::WRONLY
+    .union(OFlags::CREATE)
+    .union(OFlags::EXCL)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+const FOLDER: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 
 /// How much an archive may become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,12 +148,16 @@ impl UnpackError {
     }
 
     fn refused(path: &[u8], why: &str) -> Self {
-        Self::Refused { path: to_path(path), why: why.to_owned() }
+        Self::Refused {
+            path: to_path(path),
+            why: why.to_owned(),
+        }
     }
 }
 
-/// Unpacks an archive, from its first byte on, into a new and empty folder that is ours alone; the archive's top folder
-/// becomes that folder. `observe` is told how many bytes of the archive have been read; `progress` stops it.
+/// Unpacks an archive, from its first byte on, into a new and empty folder that is ours alone; the
+/// archive's top folder becomes that folder. `observe` is told how many bytes of the archive have
+/// been read; `progress` stops it.
 ///
 /// # Errors
 /// [`UnpackError`].
@@ -155,7 +170,12 @@ pub fn unpack(
     observe: &dyn Fn(u64),
 ) -> Result<Unpacked, UnpackError> {
     let mut stream = TarStream::new(archive, limits, progress, observe)?;
-    let mut unpacking = Unpacking { id, into, levels: Vec::new(), files: 0 };
+    let mut unpacking = Unpacking {
+        id,
+        into,
+        levels: Vec::new(),
+        files: 0,
+    };
     let mut entries = 0;
     while let Some(member) = members::next(&mut stream)? {
         entries += 1;
@@ -169,7 +189,11 @@ pub fn unpack(
         return Err(UnpackError::malformed("it is empty"));
     }
     let (content_sha256, content_bytes) = stream.finish()?;
-    Ok(Unpacked { content_sha256, content_bytes, files: unpacking.files })
+    Ok(Unpacked {
+        content_sha256,
+        content_bytes,
+        files: unpacking.files,
+    })
 }
 
 struct Unpacking<'a> {
@@ -196,19 +220,28 @@ impl Unpacking<'_> {
             return self.top(member);
         };
         if self.levels.is_empty() {
-            return Err(UnpackError::refused(path, "not behind the top folder's own entry"));
+            return Err(UnpackError::refused(
+                path,
+                "not behind the top folder's own entry",
+            ));
         }
-        let same = self.levels[1..].iter().zip(parents).take_while(|(level, part)| level.name == **part);
+        let same = self.levels[1..]
+            .iter()
+            .zip(parents)
+            .take_while(|(level, part)| level.name == **part);
         let depth = 1 + same.count();
         self.leave_until(depth)?;
         if depth != 1 + parents.len() {
-            return Err(UnpackError::refused(path, "not behind its folder's own entry"));
+            return Err(UnpackError::refused(
+                path,
+                "not behind its folder's own entry",
+            ));
         }
         let Some(level) = self.levels.last() else {
             return Err(UnpackError::refused(path, "not in a folder"));
         };
-        let c_name =
-            CString::new(*name).map_err(|_| UnpackError::refused(path, "a name with a NUL in it"))?;
+        let c_name = CString::new(*name)
+            .map_err(|_| UnpackError::refused(path, "a name with a NUL in it"))?;
         let made = |errno: Errno| match errno {
             Errno::EXIST => UnpackError::refused(path, "there already: it comes twice"),
             errno => write_failed(path, errno),
@@ -227,15 +260,18 @@ impl Unpacking<'_> {
             }
             Kind::File { size_bytes } => {
                 stream.allows(*size_bytes)?;
-                let file = openat(&level.folder, &c_name, NEW_FILE, Mode::RUSR | Mode::WUSR).map_err(made)?;
+                let file = openat(&level.folder, &c_name, NEW_FILE, Mode::RUSR | Mode::WUSR)
+                    .map_err(made)?;
                 self.files += 1;
                 let keeps_its_time = parts != [MARKER.as_bytes()] || member.mtime != (0, 0);
                 self.file(member, file.into(), *size_bytes, keeps_its_time, stream)
             }
             Kind::Symlink { target } => {
-                let c_target = CString::new(target.as_slice()).ok().filter(|target| !target.is_empty());
-                let c_target =
-                    c_target.ok_or_else(|| UnpackError::refused(path, "a symlink that leads nowhere"))?;
+                let c_target = CString::new(target.as_slice())
+                    .ok()
+                    .filter(|target| !target.is_empty());
+                let c_target = c_target
+                    .ok_or_else(|| UnpackError::refused(path, "a symlink that leads nowhere"))?;
                 symlinkat(&c_target, &level.folder, &c_name).map_err(made)?;
                 if member.mtime == (0, 0) {
                     return Ok(());
@@ -259,7 +295,11 @@ impl Unpacking<'_> {
         let folder = folder.map_err(|errno| write_failed(&member.path, errno))?;
         // Until it is complete it is nobody else's business.
         fchmod(&folder, Mode::RWXU).map_err(|errno| write_failed(&member.path, errno))?;
-        self.levels.push(Level::new(self.id.as_str().as_bytes(), folder.into(), member));
+        self.levels.push(Level::new(
+            self.id.as_str().as_bytes(),
+            folder.into(),
+            member,
+        ));
         Ok(())
     }
 
@@ -271,7 +311,10 @@ impl Unpacking<'_> {
         keeps_its_time: bool,
         stream: &mut TarStream<'_>,
     ) -> Result<(), UnpackError> {
-        let failed = |source| UnpackError::Write { path: to_path(&member.path), source };
+        let failed = |source| UnpackError::Write {
+            path: to_path(&member.path),
+            source,
+        };
         let mut left_bytes = size_bytes;
         while left_bytes > 0 {
             let chunk = stream.peek()?;
@@ -284,17 +327,28 @@ impl Unpacking<'_> {
             left_bytes -= len as u64;
         }
         members::skip_padding(stream, size_bytes)?;
-        let settled = settle(&file, member.permissions, keeps_its_time.then_some(member.mtime));
+        let settled = settle(
+            &file,
+            member.permissions,
+            keeps_its_time.then_some(member.mtime),
+        );
         settled.map_err(failed)
     }
 
-    /// Leaves folders until so many are open: each gets its permissions, which it may have needed otherwise until now.
+    /// Leaves folders until so many are open: each gets its permissions, which it may have needed
+    /// otherwise until now.
     fn leave_until(&mut self, depth: usize) -> Result<(), UnpackError> {
         while self.levels.len() > depth {
-            let Some(level) = self.levels.pop() else { break };
+            let Some(level) = self.levels.pop() else {
+                break;
+            };
             let mtime = (level.mtime != (0, 0)).then_some(level.mtime);
-            settle(&level.folder, level.permissions, mtime)
-                .map_err(|source| UnpackError::Write { path: to_path(&level.name), source })?;
+            settle(&level.folder, level.permissions, mtime).map_err(|source| {
+                UnpackError::Write {
+                    path: to_path(&level.name),
+                    source,
+                }
+            })?;
         }
         Ok(())
     }
@@ -302,15 +356,27 @@ impl Unpacking<'_> {
 
 impl Level {
     fn new(name: &[u8], folder: File, member: &Member) -> Self {
-        Self { name: name.to_owned(), folder, permissions: member.permissions, mtime: member.mtime }
+        Self {
+            name: name.to_owned(),
+            folder,
+            permissions: member.permissions,
+            mtime: member.mtime,
+        }
     }
 }
 
 /// The parts of a member's path below the top folder; none for the top folder itself.
-fn inside<'a>(path: &'a [u8], id: &EpisodeId, is_folder: bool) -> Result<Vec<&'a [u8]>, UnpackError> {
+fn inside<'a>(
+    path: &'a [u8],
+    id: &EpisodeId,
+    is_folder: bool,
+) -> Result<Vec<&'a [u8]>, UnpackError> {
     let refused = |why| Err(UnpackError::refused(path, why));
     // Only a folder's path may end in a slash.
-    let trimmed = path.strip_suffix(b"/").filter(|_| is_folder).unwrap_or(path);
+    let trimmed = path
+        .strip_suffix(b"/")
+        .filter(|_| is_folder)
+        .unwrap_or(path);
     let mut parts = trimmed.split(|byte| *byte == b'/');
     if trimmed.starts_with(b"/") {
         return refused("an absolute path");
@@ -319,7 +385,10 @@ fn inside<'a>(path: &'a [u8], id: &EpisodeId, is_folder: bool) -> Result<Vec<&'a
         return refused("not inside the one top folder, the episode's");
     }
     let parts: Vec<_> = parts.collect();
-    if parts.iter().any(|part| matches!(*part, b"" | b"." | b"..") || part.contains(&0)) {
+    if parts
+        .iter()
+        .any(|part| matches!(*part, b"" | b"." | b"..") || part.contains(&0))
+    {
         return refused("a path with a part that is no name");
     }
     Ok(parts)
@@ -336,13 +405,22 @@ fn settle(file: &File, permissions: u32, mtime: Option<(i64, u32)>) -> io::Resul
 
 fn times((seconds, nanoseconds): (i64, u32)) -> Timestamps {
     Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() },
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: seconds,
+            tv_nsec: nanoseconds.into(),
+        },
     }
 }
 
 fn write_failed(path: &[u8], errno: Errno) -> UnpackError {
-    UnpackError::Write { path: to_path(path), source: errno.into() }
+    UnpackError::Write {
+        path: to_path(path),
+        source: errno.into(),
+    }
 }
 
 #[cfg(test)]

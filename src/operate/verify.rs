@@ -1,4 +1,5 @@
-//! Does the receiver still hold what was shipped from here? One HEAD an episode, compared with our receipt in `shipped/`.
+//! Does the receiver still hold what was shipped from here? One HEAD an episode, compared with our
+//! receipt in `shipped/`.
 //!
 //! ```text
 //!  shipped/<id>/shipping_receipt.json ─▶ HEAD ─▶ judge.rs (pure) ─▶ held, or a row of the report
@@ -77,8 +78,8 @@ impl Report {
     }
 }
 
-/// Asks about these episodes; about all in `shipped/` where none is named. `progress` stops it, and advances by one an
-/// episode.
+/// Asks about these episodes; about all in `shipped/` where none is named. `progress` stops it, and
+/// advances by one an episode.
 ///
 /// # Errors
 /// Those of listing `shipped/`.
@@ -90,7 +91,11 @@ pub async fn verify(
     begun: impl FnOnce(usize),
 ) -> io::Result<Report> {
     let mut report = Report::default();
-    let mut waiting = if ids.is_empty() { shipped::all(&options.shipped)? } else { Vec::new() };
+    let mut waiting = if ids.is_empty() {
+        shipped::all(&options.shipped)?
+    } else {
+        Vec::new()
+    };
     for id in ids {
         let found = shipped::of(&options.shipped, id)?;
         if found.is_empty() {
@@ -112,9 +117,16 @@ pub async fn verify(
     loop {
         while asking.len() < options.concurrency && report.unreachable.is_none() {
             let Some(shipped) = waiting.next() else { break };
-            asking.spawn(check(receiver.clone(), shipped, options.deep, progress.clone()));
+            asking.spawn(check(
+                receiver.clone(),
+                shipped,
+                options.deep,
+                progress.clone(),
+            ));
         }
-        let Some(checked) = asking.join_next().await else { break };
+        let Some(checked) = asking.join_next().await else {
+            break;
+        };
         let row = checked.map_err(io::Error::other)?;
         match &row.verdict {
             Verdict::Held => report.held += 1,
@@ -122,9 +134,12 @@ pub async fn verify(
                 report.held += 1;
                 report.held_repacked += 1;
             }
-            Verdict::Missing | Verdict::Differs(_) | Verdict::CannotTell(_) => report.rows.push(row),
+            Verdict::Missing | Verdict::Differs(_) | Verdict::CannotTell(_) => {
+                report.rows.push(row)
+            }
             Verdict::Unreachable(why) => {
-                // Those that are under way have the same to say; what they were about is not checked.
+                // Those that are under way have the same to say; what they were about is not
+                // checked.
                 report.unreachable.get_or_insert_with(|| why.clone());
                 report.not_checked += 1;
                 continue;
@@ -137,13 +152,20 @@ pub async fn verify(
     if progress.check().is_err() {
         (report.stopped, report.unreachable) = (true, None);
     }
-    report.rows.sort_by(|a, b| (a.episode_id.as_str(), &a.path).cmp(&(b.episode_id.as_str(), &b.path)));
+    report
+        .rows
+        .sort_by(|a, b| (a.episode_id.as_str(), &a.path).cmp(&(b.episode_id.as_str(), &b.path)));
     Ok(report)
 }
 
 async fn check(receiver: Receiver, shipped: Shipped, deep: bool, progress: Progress) -> Row {
     let Shipped { episode_id, path } = shipped.clone();
-    let row = |episode_id, verdict, delivered_to| Row { episode_id, path: Some(path), verdict, delivered_to };
+    let row = |episode_id, verdict, delivered_to| Row {
+        episode_id,
+        path: Some(path),
+        verdict,
+        delivered_to,
+    };
     let found = match tokio::task::spawn_blocking(move || shipped.receipt()).await {
         Ok(Ok(Some(receipt))) => Ok(receipt),
         Ok(Ok(None)) => Err("there is no receipt of ours in its folder".to_owned()),
@@ -164,11 +186,14 @@ async fn check(receiver: Receiver, shipped: Shipped, deep: bool, progress: Progr
 
 async fn ask(receiver: &Receiver, id: &EpisodeId, deep: bool, progress: &Progress) -> Answer {
     let headers = || {
-        let reread =
-            deep.then_some((header::HeaderName::from_static(wire::REREAD), HeaderValue::from_static("?1")));
+        let reread = deep.then_some((
+            header::HeaderName::from_static(wire::REREAD),
+            HeaderValue::from_static("?1"),
+        ));
         reread.into_iter().collect::<HeaderMap>()
     };
-    // A question that was lost with its connection is asked once more: one broken line says nothing of the receiver.
+    // A question that was lost with its connection is asked once more: one broken line says nothing
+    // of the receiver.
     let answered = match receiver.head(id, headers(), progress).await {
         Err(ClientError::Lost(_)) => receiver.head(id, headers(), progress).await,
         answered => answered,
@@ -182,7 +207,9 @@ async fn ask(receiver: &Receiver, id: &EpisodeId, deep: bool, progress: &Progres
 fn head(answered: &Answered) -> Head {
     let text = |name: &str| answered.headers.get(name)?.to_str().ok().map(str::trim);
     let digest = |name| Digest::from_header(text(name)?).ok();
-    let media_type = text(header::CONTENT_TYPE.as_str()).unwrap_or_default().to_ascii_lowercase();
+    let media_type = text(header::CONTENT_TYPE.as_str())
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     Head {
         status_code: answered.status.as_u16(),
         sha256: digest(wire::REPR_DIGEST),

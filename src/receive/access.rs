@@ -6,12 +6,12 @@
 //!  SIGHUP ───────────────────────────────────────────────────────────▶ read ─┘ └ bad ──▶ told once; the old one stays
 //! ```
 //!
-//! A changed file is read once it has stood still from one look to the next. One that is written in place is empty or half for a
-//! moment, and half a list of commits would turn hosts away that are in it; a certificate and its key are two files, and
-//! belong together only when both are there.
+//! A changed file is read once it has stood still from one look to the next. One that is written in
+//! place is empty or half for a moment, and half a list of commits would turn hosts away that are
+//! in it; a certificate and its key are two files, and belong together only when both are there.
 //!
-//! A connection is accepted with the certificates of its moment, and keeps the name that it had then. Tokens and commits are
-//! looked up request by request.
+//! A connection is accepted with the certificates of its moment, and keeps the name that it had
+//! then. Tokens and commits are looked up request by request.
 
 use std::{
     fs::Metadata,
@@ -38,7 +38,8 @@ use crate::{
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A look that takes longer is told of: a file server hangs, and no newer file comes into force until it answers.
+/// A look that takes longer is told of: a file server hangs, and no newer file comes into force
+/// until it answers.
 const LONG_LOOK: Duration = Duration::from_secs(30);
 
 const CERT: &str = "receive.tls_cert_file";
@@ -58,7 +59,8 @@ pub struct Snapshot {
     pub tokens: Option<Arc<Tokens>>,
     /// Of which commits' recordings are taken; `None`: of all.
     pub window: Option<Arc<Window>>,
-    /// When the first certificate of our chain expires, UTC; `None` without TLS, or where that cannot be read.
+    /// When the first certificate of our chain expires, UTC; `None` without TLS, or where that
+    /// cannot be read.
     pub certificate_not_after: Option<WallTime>,
 }
 
@@ -66,7 +68,10 @@ impl Snapshot {
     /// How those who come in can say who they are.
     #[must_use]
     pub fn ways(&self) -> Ways<'_> {
-        Ways { certificates: self.certificates, tokens: self.tokens.as_deref() }
+        Ways {
+            certificates: self.certificates,
+            tokens: self.tokens.as_deref(),
+        }
     }
 }
 
@@ -133,12 +138,16 @@ impl Access {
             tokens: Watched::begin(TOKENS, one(&config.tokens_file), read_tokens)?,
             window: Watched::begin(COMMITS, one(&config.commits_file), read_window)?,
         };
-        if let Some((identity, end)) = files
-            .identity
-            .as_ref()
-            .and_then(|identity| Some((identity, identity.value.not_after.filter(|end| *end < wall_now())?)))
-        {
-            tracing::error!("{CERT} {}: the certificate expired at {end}", identity.paths[0].display());
+        if let Some((identity, end)) = files.identity.as_ref().and_then(|identity| {
+            Some((
+                identity,
+                identity.value.not_after.filter(|end| *end < wall_now())?,
+            ))
+        }) {
+            tracing::error!(
+                "{CERT} {}: the certificate expired at {end}",
+                identity.paths[0].display()
+            );
         }
         let current = files.snapshot().map_err(|error| {
             let path = config.tls.as_ref().map_or(Path::new(""), |(cert, _)| cert);
@@ -159,7 +168,8 @@ impl Access {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// When the first certificate of our chain expires, UTC; `None` without TLS, or where that cannot be read. Never blocks.
+    /// When the first certificate of our chain expires, UTC; `None` without TLS, or where that
+    /// cannot be read. Never blocks.
     #[must_use]
     pub fn certificate_not_after(&self) -> Option<WallTime> {
         self.current().certificate_not_after
@@ -171,7 +181,8 @@ impl Access {
         Arc::clone(&self.reports.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads everything again now. Each file that cannot be used is logged, and what was read of it before stays in force.
+    /// Reads everything again now. Each file that cannot be used is logged, and what was read of it
+    /// before stays in force.
     pub async fn reload(self: &Arc<Self>) {
         self.look(Look::Now).await;
     }
@@ -189,7 +200,8 @@ impl Access {
         }
     }
 
-    /// On a thread that may block: a file server that hangs holds up the next look, and nothing else.
+    /// On a thread that may block: a file server that hangs holds up the next look, and nothing
+    /// else.
     async fn look(self: &Arc<Self>, look: Look) {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let access = Arc::clone(self);
@@ -233,10 +245,18 @@ impl Files {
     fn look(&mut self, look: Look) -> bool {
         // Each by itself: one that is bad does not keep back the others.
         let changed = [
-            self.identity.as_mut().is_some_and(|file| file.look(look, renew_identity)),
-            self.clients.as_mut().is_some_and(|file| file.look(look, |paths, _| read_clients(paths))),
-            self.tokens.as_mut().is_some_and(|file| file.look(look, |paths, _| read_tokens(paths))),
-            self.window.as_mut().is_some_and(|file| file.look(look, |paths, _| read_window(paths))),
+            self.identity
+                .as_mut()
+                .is_some_and(|file| file.look(look, renew_identity)),
+            self.clients
+                .as_mut()
+                .is_some_and(|file| file.look(look, |paths, _| read_clients(paths))),
+            self.tokens
+                .as_mut()
+                .is_some_and(|file| file.look(look, |paths, _| read_tokens(paths))),
+            self.window
+                .as_mut()
+                .is_some_and(|file| file.look(look, |paths, _| read_window(paths))),
         ];
         changed.contains(&true)
     }
@@ -252,7 +272,10 @@ impl Files {
             certificates: clients.is_some(),
             tokens: self.tokens.as_ref().map(|file| Arc::clone(&file.value)),
             window: self.window.as_ref().map(|file| Arc::clone(&file.value)),
-            certificate_not_after: self.identity.as_ref().and_then(|identity| identity.value.not_after),
+            certificate_not_after: self
+                .identity
+                .as_ref()
+                .and_then(|identity| identity.value.not_after),
         })
     }
 
@@ -268,16 +291,26 @@ impl Files {
 }
 
 fn read_identity(paths: &[PathBuf]) -> Result<ServerIdentity, FileError> {
-    let Identity { chain, certified, .. } = Identity::read((CERT, &paths[0]), (KEY, &paths[1]))?;
-    Ok(ServerIdentity { certified, not_after: credential::not_after(&chain) })
+    let Identity {
+        chain, certified, ..
+    } = Identity::read((CERT, &paths[0]), (KEY, &paths[1]))?;
+    Ok(ServerIdentity {
+        certified,
+        not_after: credential::not_after(&chain),
+    })
 }
 
-/// An expired certificate does not take the place of one that is good: somebody put back the wrong file.
+/// An expired certificate does not take the place of one that is good: somebody put back the wrong
+/// file.
 fn renew_identity(paths: &[PathBuf], old: &ServerIdentity) -> Result<ServerIdentity, FileError> {
     let new = read_identity(paths)?;
     let expired = |identity: &ServerIdentity| identity.not_after.filter(|end| *end < wall_now());
     match (expired(&new), expired(old)) {
-        (Some(end), None) => Err(FileError::unusable(CERT, &paths[0], format!("expired at {end}"))),
+        (Some(end), None) => Err(FileError::unusable(
+            CERT,
+            &paths[0],
+            format!("expired at {end}"),
+        )),
         (Some(_) | None, Some(_)) | (None, None) => Ok(new),
     }
 }
@@ -291,7 +324,9 @@ fn read_tokens(paths: &[PathBuf]) -> Result<Arc<Tokens>, FileError> {
     let bytes = credential::read_secret(TOKENS, &paths[0])?;
     let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned());
     let tokens = text.and_then(|text| Tokens::parse(&text));
-    tokens.map(Arc::new).map_err(|problem| FileError::unusable(TOKENS, &paths[0], problem))
+    tokens
+        .map(Arc::new)
+        .map_err(|problem| FileError::unusable(TOKENS, &paths[0], problem))
 }
 
 fn read_window(paths: &[PathBuf]) -> Result<Arc<Window>, FileError> {
@@ -314,7 +349,8 @@ struct Watched<T> {
     read: Stamps,
     /// As they were at the last look.
     seen: Stamps,
-    /// The last reading failed in a way that may pass by itself (no descriptors, a disk's error): read again at every look.
+    /// The last reading failed in a way that may pass by itself (no descriptors, a disk's error):
+    /// read again at every look.
     again: bool,
 }
 
@@ -381,20 +417,39 @@ impl<T> Watched<T> {
     }
 }
 
-/// What stat(2) says of files, as far as it tells one content from another; `None` for one that is not there.
+/// What stat(2) says of files, as far as it tells one content from another; `None` for one that is
+/// not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamps(Vec<Option<[i64; 7]>>);
 
 impl Stamps {
     fn of(paths: &[PathBuf]) -> Self {
-        // Symbolic links are followed: that is how files are swapped where configuration is mounted.
-        Self(paths.iter().map(|path| std::fs::metadata(path).ok().as_ref().map(stamp)).collect())
+        // Symbolic links are followed: that is how files are swapped where configuration is
+        // mounted.
+        Self(
+            paths
+                .iter()
+                .map(|path| std::fs::metadata(path).ok().as_ref().map(stamp))
+                .collect(),
+        )
     }
 }
 
 fn stamp(of: &Metadata) -> [i64; 7] {
-    let (dev, ino, size) = (of.dev().cast_signed(), of.ino().cast_signed(), of.size().cast_signed());
-    [dev, ino, size, of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec()]
+    let (dev, ino, size) = (
+        of.dev().cast_signed(),
+        of.ino().cast_signed(),
+        of.size().cast_signed(),
+    );
+    [
+        dev,
+        ino,
+        size,
+        of.mtime(),
+        of.mtime_nsec(),
+        of.ctime(),
+        of.ctime_nsec(),
+    ]
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
-//! Whether an upload is wanted: decided from its head and what is held, before any byte of the body is asked for.
+//! Whether an upload is wanted: decided from its head and what is held, before any byte of the body
+//! is asked for.
 //!
-//! Pure: no I/O, no clock. The same function decides a second time when another upload of the same id was published
-//! first, so the loser of a race is told just what a latecomer would have been told.
+//! Pure: no I/O, no clock. The same function decides a second time when another upload of the same
+//! id was published first, so the loser of a race is told just what a latecomer would have been
+//! told.
 
 use http::{HeaderMap, header};
 
@@ -22,7 +24,8 @@ pub enum Decision {
     Store,
     /// The same archive is held, or another archive of the same, verified content.
     AlreadyHeld(Receipt),
-    /// Another archive is held, and whether its content is the same is not known: decompress it, then ask again.
+    /// Another archive is held, and whether its content is the same is not known: decompress it,
+    /// then ask again.
     Unproven,
     /// Other content is held under this id.
     Conflict(Problem),
@@ -46,12 +49,17 @@ pub enum GoingOn {
     Refused(Problem),
 }
 
-/// Compares a request to go on, `coming` bytes from byte `at`, with what is kept. Where `is_complete`, they are the last.
+/// Compares a request to go on, `coming` bytes from byte `at`, with what is kept. Where
+/// `is_complete`, they are the last.
 #[must_use]
 pub fn go_on(kept: Option<&Part>, at: u64, coming: u64, is_complete: bool) -> GoingOn {
-    let Some(kept) = kept else { return GoingOn::Nothing };
+    let Some(kept) = kept else {
+        return GoingOn::Nothing;
+    };
     if at != kept.offset {
-        return GoingOn::Elsewhere { offset: kept.offset };
+        return GoingOn::Elsewhere {
+            offset: kept.offset,
+        };
     }
     let (end, size_bytes) = (at.saturating_add(coming), kept.offer.size_bytes);
     if end > size_bytes || (is_complete && end < size_bytes) {
@@ -78,7 +86,8 @@ impl Terms<'_> {
     /// # Errors
     /// Those of [`Window::admit`].
     pub fn take_commit(&self, commit: &SaidCommit) -> Result<(), Problem> {
-        self.window.map_or(Ok(()), |window| window.admit(commit, self.remediation))
+        self.window
+            .map_or(Ok(()), |window| window.admit(commit, self.remediation))
     }
 
     /// Whether an archive of this size would be taken.
@@ -88,7 +97,8 @@ impl Terms<'_> {
     pub fn take_size(&self, size_bytes: u64) -> Result<(), Problem> {
         match self.max_episode_bytes {
             Some(max) if size_bytes > max => {
-                let detail = format!("{size_bytes} bytes; archives of up to {max} bytes are taken.");
+                let detail =
+                    format!("{size_bytes} bytes; archives of up to {max} bytes are taken.");
                 Err(Problem::new(ProblemType::TooLarge, detail).with("max_episode_bytes", max))
             }
             Some(_) | None => Ok(()),
@@ -96,17 +106,27 @@ impl Terms<'_> {
     }
 }
 
-/// Compares an offer with what is held under its id and, where that is nothing, with the receiver's terms.
+/// Compares an offer with what is held under its id and, where that is nothing, with the receiver's
+/// terms.
 ///
-/// What is held comes first. The terms guard what comes in; a host whose acknowledgement was lost, and whose commit has left
-/// the window since, is to learn that its episode is held, and not to quarantine it.
+/// What is held comes first. The terms guard what comes in; a host whose acknowledgement was lost,
+/// and whose commit has left the window since, is to learn that its episode is held, and not to
+/// quarantine it.
 ///
-/// A content digest counts only once this receiver has verified it. Were a claim enough, whoever stored an archive under a
-/// false content digest would have the true one's sender retire an episode that nobody holds.
+/// A content digest counts only once this receiver has verified it. Were a claim enough, whoever
+/// stored an archive under a false content digest would have the true one's sender retire an
+/// episode that nobody holds.
 #[must_use]
-pub fn admit(offer: &Offer, commit: &SaidCommit, held: Option<&Held>, terms: &Terms<'_>) -> Decision {
+pub fn admit(
+    offer: &Offer,
+    commit: &SaidCommit,
+    held: Option<&Held>,
+    terms: &Terms<'_>,
+) -> Decision {
     let Some(held) = held else {
-        let taken = terms.take_commit(commit).and_then(|()| terms.take_size(offer.size_bytes));
+        let taken = terms
+            .take_commit(commit)
+            .and_then(|()| terms.take_size(offer.size_bytes));
         return taken.map_or_else(Decision::Refused, |()| Decision::Store);
     };
     if offer.sha256 == held.sha256 {
@@ -142,24 +162,28 @@ pub fn conflict(held: &Held) -> Problem {
     }
 }
 
-/// The episode that a request's path names, where it is below [`EPISODES_PATH`]; `None` for any other path.
+/// The episode that a request's path names, where it is below [`EPISODES_PATH`]; `None` for any
+/// other path.
 ///
 /// # Errors
 /// `id-invalid` where what follows is not one percent-encoded episode id.
 pub fn episode_of(path: &str) -> Option<Result<EpisodeId, Problem>> {
     let segment = path.strip_prefix(EPISODES_PATH)?;
     Some(EpisodeId::from_percent_encoded(segment).map_err(|error| {
-        Problem::new(ProblemType::IdInvalid, format!("The id in the path is not valid: {error}."))
+        Problem::new(
+            ProblemType::IdInvalid,
+            format!("The id in the path is not valid: {error}."),
+        )
     }))
 }
 
 /// Reads an offer out of a request's headers.
 ///
 /// # Errors
-/// - `length-required` without `Content-Length` (RFC 9110, section 15.5.12), or where a transfer coding makes it moot
-///   (RFC 9112, section 6.3).
-/// - `digest-invalid` without a SHA-256 in `Repr-Digest` (RFC 9530, section 3), or where the content digest is there and
-///   malformed.
+/// - `length-required` without `Content-Length` (RFC 9110, section 15.5.12), or where a transfer
+///   coding makes it moot (RFC 9112, section 6.3).
+/// - `digest-invalid` without a SHA-256 in `Repr-Digest` (RFC 9530, section 3), or where the
+///   content digest is there and malformed.
 pub fn read_offer(headers: &HeaderMap) -> Result<Offer, Problem> {
     Ok(Offer {
         size_bytes: content_length(headers)?,
@@ -174,19 +198,29 @@ pub fn read_offer(headers: &HeaderMap) -> Result<Offer, Problem> {
 }
 
 pub(super) fn content_length(headers: &HeaderMap) -> Result<u64, Problem> {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
     match length {
         Some(length) if !headers.contains_key(header::TRANSFER_ENCODING) => Ok(length),
-        _ => Err(Problem::new(ProblemType::LengthRequired, "An upload says its length in Content-Length.")),
+        _ => Err(Problem::new(
+            ProblemType::LengthRequired,
+            "An upload says its length in Content-Length.",
+        )),
     }
 }
 
-/// A digest header may be spread over several lines, which count as one list (RFC 9110, section 5.3).
+/// A digest header may be spread over several lines, which count as one list (RFC 9110, section
+/// 5.3).
 fn digest(headers: &HeaderMap, name: &'static str) -> Result<Option<Digest>, Problem> {
     if !headers.contains_key(name) {
         return Ok(None);
     }
-    let lines: Option<Vec<&str>> = headers.get_all(name).iter().map(|line| line.to_str().ok()).collect();
+    let lines: Option<Vec<&str>> = headers
+        .get_all(name)
+        .iter()
+        .map(|line| line.to_str().ok())
+        .collect();
     match lines.map(|lines| Digest::from_header(&lines.join(", "))) {
         Some(Ok(digest)) => Ok(Some(digest)),
         _ => Err(Problem::new(
@@ -208,7 +242,11 @@ mod tests {
     }
 
     fn offer(archive: &str, content: Option<&str>) -> Offer {
-        Offer { sha256: digest_of(archive), content_sha256: content.map(digest_of), size_bytes: 7 }
+        Offer {
+            sha256: digest_of(archive),
+            content_sha256: content.map(digest_of),
+            size_bytes: 7,
+        }
     }
 
     fn held(archive: &str, content: Content) -> Held {
@@ -238,7 +276,11 @@ mod tests {
     }
 
     /// Takes whatever comes.
-    const OPEN: Terms<'static> = Terms { window: None, remediation: "", max_episode_bytes: None };
+    const OPEN: Terms<'static> = Terms {
+        window: None,
+        remediation: "",
+        max_episode_bytes: None,
+    };
 
     fn commit(digit: char) -> String {
         digit.to_string().repeat(40)
@@ -246,7 +288,12 @@ mod tests {
 
     #[test]
     fn nothing_held_is_stored() {
-        let decision = admit(&offer("archive", Some("content")), &SaidCommit::Nothing, None, &OPEN);
+        let decision = admit(
+            &offer("archive", Some("content")),
+            &SaidCommit::Nothing,
+            None,
+            &OPEN,
+        );
         assert_eq!(decision, Decision::Store);
     }
 
@@ -254,19 +301,44 @@ mod tests {
     fn the_terms_guard_what_comes_in_and_not_what_is_held() {
         let window = Window::parse(&commit('a')).unwrap();
         let offer = offer("archive", None);
-        let (same, other) = (held("archive", Content::Unknown), held("other", Content::Unknown));
-        let said = |digit| SaidCommit::Commit(crate::episode::Commit::parse(&commit(digit)).unwrap());
-        let commits = [SaidCommit::Nothing, SaidCommit::Malformed, said('c'), said('a')];
+        let (same, other) = (
+            held("archive", Content::Unknown),
+            held("other", Content::Unknown),
+        );
+        let said =
+            |digit| SaidCommit::Commit(crate::episode::Commit::parse(&commit(digit)).unwrap());
+        let commits = [
+            SaidCommit::Nothing,
+            SaidCommit::Malformed,
+            said('c'),
+            said('a'),
+        ];
         // An offer of 7 bytes: the largest that is taken, and one byte too many.
         for (window, max, expected) in [
             (None, None, ["store"; 4]),
             (None, Some(7), ["store"; 4]),
             (None, Some(6), ["large"; 4]),
-            (Some(&window), None, ["missing", "missing", "outside", "store"]),
-            (Some(&window), Some(7), ["missing", "missing", "outside", "store"]),
-            (Some(&window), Some(6), ["missing", "missing", "outside", "large"]),
+            (
+                Some(&window),
+                None,
+                ["missing", "missing", "outside", "store"],
+            ),
+            (
+                Some(&window),
+                Some(7),
+                ["missing", "missing", "outside", "store"],
+            ),
+            (
+                Some(&window),
+                Some(6),
+                ["missing", "missing", "outside", "large"],
+            ),
         ] {
-            let terms = Terms { window, remediation: "update", max_episode_bytes: max };
+            let terms = Terms {
+                window,
+                remediation: "update",
+                max_episode_bytes: max,
+            };
             for (commit, expected) in commits.iter().zip(expected) {
                 let told = |held| name(&admit(&offer, commit, held, &terms));
                 assert_eq!(told(None), expected, "{commit:?} {terms:?}");
@@ -274,8 +346,17 @@ mod tests {
                 assert_eq!(told(Some(&other)), "conflict", "{commit:?} {terms:?}");
             }
         }
-        let refusal = Terms { max_episode_bytes: Some(6), ..OPEN }.take_size(7).unwrap_err().to_json();
-        assert_eq!((&refusal["status"], &refusal["max_episode_bytes"]), (&413.into(), &6.into()));
+        let refusal = Terms {
+            max_episode_bytes: Some(6),
+            ..OPEN
+        }
+        .take_size(7)
+        .unwrap_err()
+        .to_json();
+        assert_eq!(
+            (&refusal["status"], &refusal["max_episode_bytes"]),
+            (&413.into(), &6.into())
+        );
     }
 
     #[test]
@@ -295,13 +376,20 @@ mod tests {
             (offer("archive", None), ["held"; 6]),
             (
                 offer("repacked", Some("content")),
-                ["unproven", "unproven", "conflict", "held", "conflict", "conflict"],
+                [
+                    "unproven", "unproven", "conflict", "held", "conflict", "conflict",
+                ],
             ),
             (offer("repacked", None), ["conflict"; 6]),
         ];
         for (offer, expected) in table {
             for (content, expected) in states.into_iter().zip(expected) {
-                let decision = admit(&offer, &SaidCommit::Nothing, Some(&held("archive", content)), &OPEN);
+                let decision = admit(
+                    &offer,
+                    &SaidCommit::Nothing,
+                    Some(&held("archive", content)),
+                    &OPEN,
+                );
                 assert_eq!(name(&decision), expected, "{offer:?} against {content:?}");
             }
         }
@@ -309,7 +397,13 @@ mod tests {
 
     #[test]
     fn an_upload_goes_on_where_it_ends_and_makes_the_whole() {
-        let kept = Part { offer: Offer { size_bytes: 100, ..offer("archive", None) }, offset: 40 };
+        let kept = Part {
+            offer: Offer {
+                size_bytes: 100,
+                ..offer("archive", None)
+            },
+            offset: 40,
+        };
         for (at, coming, is_complete, expected) in [
             (40, 60, true, "resume"),
             (40, 60, false, "resume"),
@@ -343,10 +437,16 @@ mod tests {
         let repacked = offer("repacked", Some("content"));
         let verified = held("archive", Content::Verified(digest_of("content")));
         let decision = admit(&repacked, &SaidCommit::Nothing, Some(&verified), &OPEN);
-        let Decision::AlreadyHeld(receipt) = decision else { panic!() };
+        let Decision::AlreadyHeld(receipt) = decision else {
+            panic!()
+        };
         assert_eq!(receipt.sha256, digest_of("archive"));
         assert_eq!(receipt.content_sha256, Some(digest_of("content")));
-        for content in [Content::Unknown, Content::Claimed(digest_of("content")), Content::Unreadable] {
+        for content in [
+            Content::Unknown,
+            Content::Claimed(digest_of("content")),
+            Content::Unreadable,
+        ] {
             assert_eq!(held("archive", content).receipt().content_sha256, None);
         }
     }
@@ -354,7 +454,10 @@ mod tests {
     fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
-            headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+            headers.append(
+                HeaderName::from_static(name),
+                HeaderValue::from_str(value).unwrap(),
+            );
         }
         headers
     }
@@ -366,7 +469,11 @@ mod tests {
         let length = ("content-length", "7");
         let full = headers(&[length, (REPR_DIGEST, &archive), (CONTENT_DIGEST, &content)]);
         assert_eq!(read_offer(&full), Ok(offer("archive", Some("content"))));
-        let spread = headers(&[length, (REPR_DIGEST, "sha-512=:AAAA:"), (REPR_DIGEST, &archive)]);
+        let spread = headers(&[
+            length,
+            (REPR_DIGEST, "sha-512=:AAAA:"),
+            (REPR_DIGEST, &archive),
+        ]);
         assert_eq!(read_offer(&spread), Ok(offer("archive", None)));
     }
 
@@ -377,25 +484,61 @@ mod tests {
         let length = ("content-length", "7");
         let table: &[(&[(&'static str, &str)], ProblemType)] = &[
             (&[digest], ProblemType::LengthRequired),
-            (&[digest, ("content-length", "-7")], ProblemType::LengthRequired),
-            (&[digest, length, ("transfer-encoding", "chunked")], ProblemType::LengthRequired),
+            (
+                &[digest, ("content-length", "-7")],
+                ProblemType::LengthRequired,
+            ),
+            (
+                &[digest, length, ("transfer-encoding", "chunked")],
+                ProblemType::LengthRequired,
+            ),
             (&[length], ProblemType::DigestInvalid),
-            (&[length, (REPR_DIGEST, "sha-512=:AAAA:")], ProblemType::DigestInvalid),
-            (&[length, (REPR_DIGEST, "sha-256=:!!!!:")], ProblemType::DigestInvalid),
+            (
+                &[length, (REPR_DIGEST, "sha-512=:AAAA:")],
+                ProblemType::DigestInvalid,
+            ),
+            (
+                &[length, (REPR_DIGEST, "sha-256=:!!!!:")],
+                ProblemType::DigestInvalid,
+            ),
             (&[length, (REPR_DIGEST, "grün")], ProblemType::DigestInvalid),
-            (&[length, digest, (CONTENT_DIGEST, "sha-256=abc")], ProblemType::DigestInvalid),
+            (
+                &[length, digest, (CONTENT_DIGEST, "sha-256=abc")],
+                ProblemType::DigestInvalid,
+            ),
         ];
         for (lines, expected) in table {
-            assert_eq!(read_offer(&headers(lines)).unwrap_err().kind, *expected, "{lines:?}");
+            assert_eq!(
+                read_offer(&headers(lines)).unwrap_err().kind,
+                *expected,
+                "{lines:?}"
+            );
         }
     }
 
     #[test]
     fn only_one_whole_segment_names_an_episode() {
         assert_eq!(episode_of("/healthz"), None);
-        assert_eq!(episode_of("/v1/episodes/run%207").unwrap().unwrap().as_str(), "run 7");
-        for bad in ["", "..", "%2e%2e", "..%2f..%2fevil", "a/b", "a%2Fb", "%FF", "a%0d%0ab"] {
-            let problem = episode_of(&format!("{EPISODES_PATH}{bad}")).unwrap().unwrap_err();
+        assert_eq!(
+            episode_of("/v1/episodes/run%207")
+                .unwrap()
+                .unwrap()
+                .as_str(),
+            "run 7"
+        );
+        for bad in [
+            "",
+            "..",
+            "%2e%2e",
+            "..%2f..%2fevil",
+            "a/b",
+            "a%2Fb",
+            "%FF",
+            "a%0d%0ab",
+        ] {
+            let problem = episode_of(&format!("{EPISODES_PATH}{bad}"))
+                .unwrap()
+                .unwrap_err();
             assert_eq!(problem.kind, ProblemType::IdInvalid, "{bad}");
         }
     }

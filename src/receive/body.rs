@@ -12,10 +12,11 @@ use crate::wire::{Problem, ProblemType};
 
 /// No byte of a body for this long: the client is gone, or holds the connection for nothing.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// So long a body may take to get going, whatever rate is asked for: a connection begins slowly (RFC 5681).
+/// So long a body may take to get going, whatever rate is asked for: a connection begins slowly
+/// (RFC 5681).
 const RATE_GRACE: Duration = Duration::from_secs(30);
-/// After a refusal the rest of the body is read and thrown away up to this many bytes and for this long. A socket that is
-/// closed with bytes unread is reset, and the reset overtakes the answer.
+/// After a refusal the rest of the body is read and thrown away up to this many bytes and for this
+/// long. A socket that is closed with bytes unread is reset, and the reset overtakes the answer.
 const LINGER_BYTES: u64 = 1 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(1);
 
@@ -50,7 +51,8 @@ pub(super) struct UploadBody {
     min_rate_bytes_per_s: u64,
     /// When its first byte was asked for.
     began: Option<Instant>,
-    /// The client waits for `100 Continue` (RFC 9110, section 10.1.1), which goes out when the body is first asked for.
+    /// The client waits for `100 Continue` (RFC 9110, section 10.1.1), which goes out when the body
+    /// is first asked for.
     awaits_continue: bool,
 }
 
@@ -60,7 +62,13 @@ impl UploadBody {
             .headers
             .get(header::EXPECT)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        Self { incoming, received: 0, min_rate_bytes_per_s, began: None, awaits_continue: expects }
+        Self {
+            incoming,
+            received: 0,
+            min_rate_bytes_per_s,
+            began: None,
+            awaits_continue: expects,
+        }
     }
 
     /// The next piece; `None` at the end.
@@ -76,13 +84,19 @@ impl UploadBody {
                 }
                 let (received, rate) = (self.received, self.min_rate_bytes_per_s);
                 let detail = format!("{received} bytes have come; {rate} a second are the least.");
-                return Err(BodyError::TooSlow(Problem::new(ProblemType::TooSlow, detail)));
+                return Err(BodyError::TooSlow(Problem::new(
+                    ProblemType::TooSlow,
+                    detail,
+                )));
             };
             match frame {
                 None => return Ok(None),
                 Some(Err(error)) => {
                     let detail = format!("The body ended after {} bytes: {error}.", self.received);
-                    return Err(BodyError::Truncated(Problem::new(ProblemType::Truncated, detail)));
+                    return Err(BodyError::Truncated(Problem::new(
+                        ProblemType::Truncated,
+                        detail,
+                    )));
                 }
                 Some(Ok(frame)) => {
                     // Trailers are no bytes of the archive.
@@ -95,8 +109,8 @@ impl UploadBody {
         }
     }
 
-    /// Gives the connection back after the answer was decided. What the client is still sending is read and thrown away
-    /// beside the answer, within bounds.
+    /// Gives the connection back after the answer was decided. What the client is still sending is
+    /// read and thrown away beside the answer, within bounds.
     pub(super) fn let_go(self) -> Afterwards {
         if self.incoming.is_end_stream() {
             return Afterwards::Reuse;
@@ -105,7 +119,11 @@ impl UploadBody {
         if self.awaits_continue {
             return Afterwards::Close;
         }
-        let all = self.incoming.size_hint().exact().is_some_and(|rest| rest <= LINGER_BYTES);
+        let all = self
+            .incoming
+            .size_hint()
+            .exact()
+            .is_some_and(|rest| rest <= LINGER_BYTES);
         let mut incoming = self.incoming;
         tokio::spawn(timeout(LINGER_TIME, async move {
             let mut drained = 0;
@@ -116,7 +134,11 @@ impl UploadBody {
                 }
             }
         }));
-        if all { Afterwards::Reuse } else { Afterwards::Close }
+        if all {
+            Afterwards::Reuse
+        } else {
+            Afterwards::Close
+        }
     }
 }
 
@@ -142,7 +164,11 @@ mod tests {
             (1 << 40, 1 << 10, 31_622_400),
             (5, 0, 31_622_400),
         ] {
-            assert_eq!(patience(received, rate).as_secs(), seconds, "{received} at {rate}");
+            assert_eq!(
+                patience(received, rate).as_secs(),
+                seconds,
+                "{received} at {rate}"
+            );
         }
     }
 }

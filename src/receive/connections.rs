@@ -6,8 +6,9 @@
 //!                       └─▶ a request is under way on each ──▶ the newcomer waits for the first that ends
 //! ```
 //!
-//! Of those that wait, one of the peer that has the most connections is closed, and of these the one that has waited the
-//! longest: whoever holds all the places makes room for the newcomer, and not those who hold one.
+//! Of those that wait, one of the peer that has the most connections is closed, and of these the
+//! one that has waited the longest: whoever holds all the places makes room for the newcomer, and
+//! not those who hold one.
 
 use std::{
     collections::BTreeMap,
@@ -34,7 +35,8 @@ struct Taken {
     /// By the order in which they came.
     places: BTreeMap<u64, Seen>,
     of_peer: BTreeMap<IpAddr, usize>,
-    /// One more each time that a connection comes or begins to wait: it orders them without a clock.
+    /// One more each time that a connection comes or begins to wait: it orders them without a
+    /// clock.
     moment: u64,
 }
 
@@ -60,13 +62,18 @@ pub(super) struct Place {
 
 impl Connections {
     pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, taken: Mutex::default(), changed: Notify::new() })
+        Arc::new(Self {
+            most,
+            taken: Mutex::default(),
+            changed: Notify::new(),
+        })
     }
 
     /// A place for a connection of this peer, as soon as there is one or one can be made.
     pub(super) async fn take(self: &Arc<Self>, peer: IpAddr) -> Place {
         loop {
-            // One notification is remembered: none is missed between the look and the wait. Only the listener waits here.
+            // One notification is remembered: none is missed between the look and the wait. Only
+            // the listener waits here.
             if let Some(place) = self.try_take(peer) {
                 return place;
             }
@@ -81,11 +88,21 @@ impl Connections {
         }
         let number = taken.next();
         let leave = Arc::new(Notify::new());
-        let seen = Seen { peer, under_way: 0, waits_since: number, leave: Arc::clone(&leave) };
+        let seen = Seen {
+            peer,
+            under_way: 0,
+            waits_since: number,
+            leave: Arc::clone(&leave),
+        };
         taken.places.insert(number, seen);
         *taken.of_peer.entry(peer).or_default() += 1;
         let crowded = taken.places.len() * 4 > self.most * 3;
-        Some(Place { connections: Arc::clone(self), number, leave, crowded })
+        Some(Place {
+            connections: Arc::clone(self),
+            number,
+            leave,
+            crowded,
+        })
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -102,8 +119,12 @@ impl Taken {
     /// Its place is free at once; the connection itself ends as soon as its task runs.
     fn close_one(&mut self) -> Option<()> {
         let waiting = self.places.iter().filter(|(_, seen)| seen.under_way == 0);
-        let (&number, _) = waiting
-            .max_by_key(|(_, seen)| (self.of_peer.get(&seen.peer), std::cmp::Reverse(seen.waits_since)))?;
+        let (&number, _) = waiting.max_by_key(|(_, seen)| {
+            (
+                self.of_peer.get(&seen.peer),
+                std::cmp::Reverse(seen.waits_since),
+            )
+        })?;
         if let Some(seen) = self.give_back(number) {
             tracing::debug!(peer = %seen.peer, "closed: all connections are taken, and it has no request under way");
             seen.leave.notify_one();
@@ -134,7 +155,10 @@ impl Place {
         if let Some(seen) = self.connections.taken().places.get_mut(&self.number) {
             seen.under_way += 1;
         }
-        UnderWay { connections: Arc::clone(&self.connections), number: self.number }
+        UnderWay {
+            connections: Arc::clone(&self.connections),
+            number: self.number,
+        }
     }
 }
 
@@ -155,7 +179,10 @@ pub(super) struct UnderWay {
 impl UnderWay {
     /// As long as this body is being sent, it is.
     pub(super) fn with<B>(self, body: B) -> Answering<B> {
-        Answering { body, _request: self }
+        Answering {
+            body,
+            _request: self,
+        }
     }
 }
 
@@ -209,7 +236,10 @@ mod tests {
 
     fn told(place: &Place) -> bool {
         let mut needed = std::pin::pin!(place.needed());
-        needed.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_ready()
+        needed
+            .as_mut()
+            .poll(&mut Context::from_waker(std::task::Waker::noop()))
+            .is_ready()
     }
 
     #[test]
@@ -224,18 +254,29 @@ mod tests {
         // It waits since now, and no longer the longest.
         drop(first.request());
         let newcomer = take(3);
-        assert_eq!([&oldest, &first, &second, &third].map(told), [false, false, true, false]);
+        assert_eq!(
+            [&oldest, &first, &second, &third].map(told),
+            [false, false, true, false]
+        );
         // What was closed gives back nothing twice.
         drop(second);
         let _another = take(4);
-        assert_eq!([&oldest, &first, &third, &newcomer].map(told), [false, false, true, false]);
+        assert_eq!(
+            [&oldest, &first, &third, &newcomer].map(told),
+            [false, false, true, false]
+        );
     }
 
     #[tokio::test]
     async fn requests_under_way_are_not_closed_and_a_newcomer_waits_for_them() {
         let connections = Connections::new(2);
-        let places = [connections.try_take(peer(1)).unwrap(), connections.try_take(peer(1)).unwrap()];
-        let bodies = places.each_ref().map(|place| place.request().with(String::new()));
+        let places = [
+            connections.try_take(peer(1)).unwrap(),
+            connections.try_take(peer(1)).unwrap(),
+        ];
+        let bodies = places
+            .each_ref()
+            .map(|place| place.request().with(String::new()));
         assert!(connections.try_take(peer(2)).is_none());
         let taking = tokio::spawn({
             let connections = Arc::clone(&connections);

@@ -41,7 +41,8 @@ pub(super) struct Receiver<S> {
     pub(super) underway: Underway,
     /// What is counted.
     pub(super) tally: Arc<Tally>,
-    /// Goes with the last of those who answer from this, or keep what broke off: a receiver that ends waits for that.
+    /// Goes with the last of those who answer from this, or keep what broke off: a receiver that
+    /// ends waits for that.
     pub(super) _in_use: mpsc::Sender<()>,
 }
 
@@ -64,10 +65,14 @@ pub(super) struct Exchange<'a, S> {
 impl<S: Store> Exchange<'_, S> {
     /// Under what this caller's episode is filed.
     pub(super) fn key(&self, caller: &Caller, id: &EpisodeId) -> Result<Key, Refusal> {
-        self.receiver.store.namespace().key(caller.name(), id).ok_or_else(|| {
-            let detail = "This receiver files by host, and does not know yours.";
-            Problem::new(ProblemType::Unauthenticated, detail).into()
-        })
+        self.receiver
+            .store
+            .namespace()
+            .key(caller.name(), id)
+            .ok_or_else(|| {
+                let detail = "This receiver files by host, and does not know yours.";
+                Problem::new(ProblemType::Unauthenticated, detail).into()
+            })
     }
 
     pub(super) fn terms(&self) -> Terms<'_> {

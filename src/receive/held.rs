@@ -36,8 +36,14 @@ impl Namespace {
     #[must_use]
     pub fn key(self, authenticated: Option<&HostName>, id: &EpisodeId) -> Option<Key> {
         match self {
-            Self::None => Some(Key { host: None, id: id.clone() }),
-            Self::Host => Some(Key { host: Some(authenticated?.clone()), id: id.clone() }),
+            Self::None => Some(Key {
+                host: None,
+                id: id.clone(),
+            }),
+            Self::Host => Some(Key {
+                host: Some(authenticated?.clone()),
+                id: id.clone(),
+            }),
         }
     }
 }
@@ -60,7 +66,8 @@ impl fmt::Display for Key {
     }
 }
 
-/// What a client says of the archive it wants to store. A claim, until the bytes have arrived and were hashed.
+/// What a client says of the archive it wants to store. A claim, until the bytes have arrived and
+/// were hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offer {
     /// Digest of the archive's bytes.
@@ -82,13 +89,15 @@ pub struct Held {
     pub owner: Option<HostName>,
     /// Length of the archive, bytes.
     pub size_bytes: u64,
-    /// When its last byte was written, UTC. Taken from the archive itself, so that a rebuilt receipt says the same.
+    /// When its last byte was written, UTC. Taken from the archive itself, so that a rebuilt
+    /// receipt says the same.
     pub stored_at: WallTime,
     /// What is known of the tar stream inside.
     pub content: Content,
 }
 
-/// How much is known of the tar stream inside a held archive. Only what this receiver decompressed counts as known.
+/// How much is known of the tar stream inside a held archive. Only what this receiver decompressed
+/// counts as known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Content {
@@ -103,7 +112,8 @@ pub enum Content {
 }
 
 impl Held {
-    /// The receipt for it. A content digest that was not verified is left out: a receipt promises nothing unseen.
+    /// The receipt for it. A content digest that was not verified is left out: a receipt promises
+    /// nothing unseen.
     #[must_use]
     pub fn receipt(&self) -> Receipt {
         Receipt {

@@ -7,8 +7,9 @@
 //!                       └ none, malformed, unknown ──────────────────────────────▶ 401
 //! ```
 //!
-//! Pure: no I/O. That a certificate is signed by an authority we trust, and not expired, was settled by the handshake. A
-//! certificate suffices: a token beside it is not looked at. Where nobody is asked, everybody is [`Caller::Anybody`].
+//! Pure: no I/O. That a certificate is signed by an authority we trust, and not expired, was
+//! settled by the handshake. A certificate suffices: a token beside it is not looked at. Where
+//! nobody is asked, everybody is [`Caller::Anybody`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,10 +75,14 @@ pub fn identify(
         (false, true | false) => "token_file",
     };
     if !headers.contains_key(header::AUTHORIZATION) {
-        return refused(format!("This receiver asks who you are. A shipper sets {set} in its [receiver]."));
+        return refused(format!(
+            "This receiver asks who you are. A shipper sets {set} in its [receiver]."
+        ));
     }
     let Some(tokens) = ways.tokens else {
-        return refused(format!("This receiver takes no tokens. A shipper sets {set} in its [receiver]."));
+        return refused(format!(
+            "This receiver takes no tokens. A shipper sets {set} in its [receiver]."
+        ));
     };
     match bearer(headers).map(|token| tokens.name_of(token)) {
         Some(Some(name)) => Ok(Caller::Known(name.clone())),
@@ -86,7 +91,8 @@ pub fn identify(
     }
 }
 
-/// What goes into `WWW-Authenticate`, without which there is no 401 (RFC 9110, section 15.5.2; RFC 6750, section 3).
+/// What goes into `WWW-Authenticate`, without which there is no 401 (RFC 9110, section 15.5.2; RFC
+/// 6750, section 3).
 #[must_use]
 pub fn challenge(headers: &HeaderMap) -> &'static str {
     if headers.contains_key(header::AUTHORIZATION) {
@@ -96,10 +102,13 @@ pub fn challenge(headers: &HeaderMap) -> &'static str {
     }
 }
 
-/// The token of `Authorization: Bearer TOKEN` (RFC 6750, section 2.1; the scheme in any case, RFC 9110, section 11.1).
+/// The token of `Authorization: Bearer TOKEN` (RFC 6750, section 2.1; the scheme in any case, RFC
+/// 9110, section 11.1).
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut lines = headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(line), None) = (lines.next(), lines.next()) else { return None };
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return None;
+    };
     let (scheme, token) = line.as_bytes().split_at_checked("Bearer ".len())?;
     let token = token.trim_ascii();
     (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty()).then_some(token)
@@ -126,13 +135,23 @@ pub enum NameError {
 pub fn name_of(certificate_der: &[u8]) -> Result<HostName, NameError> {
     let (_, certificate) = x509_parser::certificate::X509Certificate::from_der(certificate_der)
         .map_err(|_| NameError::Unreadable)?;
-    let alternatives = certificate.subject_alternative_name().map_err(|_| NameError::Unreadable)?;
-    let dns = alternatives.iter().flat_map(|names| &names.value.general_names).find_map(|name| match name {
-        GeneralName::DNSName(name) => Some(*name),
-        // No other kind names a host in this program's sense.
-        _ => None,
-    });
-    let common = || certificate.subject().iter_common_name().find_map(|name| name.as_str().ok());
+    let alternatives = certificate
+        .subject_alternative_name()
+        .map_err(|_| NameError::Unreadable)?;
+    let dns = alternatives
+        .iter()
+        .flat_map(|names| &names.value.general_names)
+        .find_map(|name| match name {
+            GeneralName::DNSName(name) => Some(*name),
+            // No other kind names a host in this program's sense.
+            _ => None,
+        });
+    let common = || {
+        certificate
+            .subject()
+            .iter_common_name()
+            .find_map(|name| name.as_str().ok())
+    };
     let name = dns.or_else(common).ok_or(NameError::Nameless)?;
     HostName::parse(name).map_err(|why| NameError::Unusable(name.to_owned(), why))
 }
@@ -143,7 +162,9 @@ pub struct Tokens(Vec<(HostName, Digest)>);
 
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+        f.debug_list()
+            .entries(self.0.iter().map(|(name, _)| name))
+            .finish()
     }
 }
 
@@ -151,34 +172,48 @@ impl Tokens {
     /// Reads a file of `name = "SHA-256 of the token, hex"` lines (TOML).
     ///
     /// # Errors
-    /// What is wrong, by line or name. Never quotes a value: somebody may have written the token itself.
+    /// What is wrong, by line or name. Never quotes a value: somebody may have written the token
+    /// itself.
     pub fn parse(text: &str) -> Result<Self, String> {
         let table: BTreeMap<String, toml::Value> = toml::from_str(text).map_err(|error| {
-            let before = text.get(..error.span().map_or(0, |span| span.start)).unwrap_or_default();
-            format!("line {}: {}", before.matches('\n').count() + 1, error.message())
+            let before = text
+                .get(..error.span().map_or(0, |span| span.start))
+                .unwrap_or_default();
+            format!(
+                "line {}: {}",
+                before.matches('\n').count() + 1,
+                error.message()
+            )
         })?;
         let mut tokens: Vec<(HostName, Digest)> = Vec::with_capacity(table.len());
         for (name, value) in table {
             if value.is_table() {
-                return Err(format!("{name}: a name with a dot in it stands in quotation marks"));
+                return Err(format!(
+                    "{name}: a name with a dot in it stands in quotation marks"
+                ));
             }
             let digest = value.as_str().and_then(|hex| hex.parse().ok()).ok_or_else(|| {
                 format!("{name}: not the SHA-256 of a token, 64 hexadecimal digits in quotation marks")
             })?;
-            let name = HostName::parse(&name).map_err(|why| format!("{name:?} cannot be a name: {why}"))?;
+            let name = HostName::parse(&name)
+                .map_err(|why| format!("{name:?} cannot be a name: {why}"))?;
             if let Some((other, _)) = tokens.iter().find(|(_, known)| *known == digest) {
-                return Err(format!("{other} and {name} have the same token; each needs its own"));
+                return Err(format!(
+                    "{other} and {name} have the same token; each needs its own"
+                ));
             }
             tokens.push((name, digest));
         }
         if tokens.is_empty() {
-            return Err("holds no token; it must have lines of: name = \"SHA-256 of the token\"".to_owned());
+            return Err(
+                "holds no token; it must have lines of: name = \"SHA-256 of the token\"".to_owned(),
+            );
         }
         Ok(Self(tokens))
     }
 
-    /// Whose token this is. Looks at every entry and compares in constant time, so that how long it takes tells nothing of
-    /// what is known.
+    /// Whose token this is. Looks at every entry and compares in constant time, so that how long it
+    /// takes tells nothing of what is known.
     #[must_use]
     pub fn name_of(&self, token: &[u8]) -> Option<&HostName> {
         let shown = Digest::of(token);
@@ -186,12 +221,15 @@ impl Tokens {
         for (n, (_, known)) in (0..).zip(&self.0) {
             place.conditional_assign(&n, known.0.ct_eq(&shown.0));
         }
-        self.0.get(usize::try_from(place).ok()?).map(|(name, _)| name)
+        self.0
+            .get(usize::try_from(place).ok()?)
+            .map(|(name, _)| name)
     }
 }
 
-/// Whether this caller may read an episode: a host its own, a reader every one. Where nobody is asked, everybody reads. What
-/// was stored while nobody was asked is nobody's, and for readers alone.
+/// Whether this caller may read an episode: a host its own, a reader every one. Where nobody is
+/// asked, everybody reads. What was stored while nobody was asked is nobody's, and for readers
+/// alone.
 #[must_use]
 pub fn may_read(caller: &Caller, owner: Option<&HostName>, readers: &BTreeSet<HostName>) -> bool {
     match caller {

@@ -22,23 +22,24 @@
 //!  201 receipt   episodes/<id>.tar.zst is the commit point; receipts/<id>.json beside it can be rebuilt, but for whose it is
 //! ```
 //!
-//! Every answer about an episode is read off the store, never off this process's memory: many receivers may stand on one
-//! store, and which of two PUTs of one id was first is settled by the publication that does not overwrite.
+//! Every answer about an episode is read off the store, never off this process's memory: many
+//! receivers may stand on one store, and which of two PUTs of one id was first is settled by the
+//! publication that does not overwrite.
 
 pub mod serve;
 
-mod connections;
 pub mod access;
-mod route;
+mod connections;
 mod exchange;
+mod route;
 mod tls;
 
+mod body;
 mod incoming;
+mod outgoing;
+mod reply;
 mod taking;
 mod underway;
-mod outgoing;
-mod body;
-mod reply;
 
 pub mod admit;
 pub mod identity;
@@ -46,7 +47,7 @@ pub mod range;
 pub mod window;
 
 pub mod held;
-pub mod store;
-mod room;
-pub mod tally;
 mod metrics;
+mod room;
+pub mod store;
+pub mod tally;

@@ -19,7 +19,12 @@ impl<S: Store> Exchange<'_, S> {
     /// HEAD: what is held. With `Sealift-Reread: ?1`, by its bytes as they are now.
     pub(super) async fn describe(&self, caller: &Caller, id: &EpisodeId) -> Result<Reply, Refusal> {
         let (key, held) = self.readable(caller, id).await?;
-        if self.head.headers.get(REREAD).is_none_or(|value| value != "?1") {
+        if self
+            .head
+            .headers
+            .get(REREAD)
+            .is_none_or(|value| value != "?1")
+        {
             return Ok(Reply::described(&held));
         }
         let reread = self.receiver.store.reread(&key).await?.ok_or_else(gone)?;
@@ -38,19 +43,32 @@ impl<S: Store> Exchange<'_, S> {
                 let problem = Problem::new(ProblemType::RangeNotSatisfiable, detail);
                 let there = HeaderValue::from_str(&format!("bytes */{size_bytes}")).ok();
                 let mut reply = Reply::problem(&problem);
-                there.into_iter().for_each(|there| reply.set(header::CONTENT_RANGE, there));
+                there
+                    .into_iter()
+                    .for_each(|there| reply.set(header::CONTENT_RANGE, there));
                 return Ok(reply);
             }
         };
-        let (found, reading) = self.receiver.store.read(&key, range.clone()).await?.ok_or_else(gone)?;
+        let (found, reading) = self
+            .receiver
+            .store
+            .read(&key, range.clone())
+            .await?
+            .ok_or_else(gone)?;
         if found.sha256 != held.sha256 || found.size_bytes != size_bytes {
             // Taken away and another put in its place between the two looks: the client asks again.
-            return Err(Problem::new(ProblemType::StoreFailed, "The archive was replaced meanwhile.").into());
+            return Err(Problem::new(
+                ProblemType::StoreFailed,
+                "The archive was replaced meanwhile.",
+            )
+            .into());
         }
         let mut reply = Reply::archive(status, &found, reading, range.end - range.start);
         if status == StatusCode::PARTIAL_CONTENT {
             let part = format!("bytes {}-{}/{size_bytes}", range.start, range.end - 1);
-            HeaderValue::from_str(&part).into_iter().for_each(|part| reply.set(header::CONTENT_RANGE, part));
+            HeaderValue::from_str(&part)
+                .into_iter()
+                .for_each(|part| reply.set(header::CONTENT_RANGE, part));
         }
         Ok(reply)
     }
@@ -74,8 +92,17 @@ impl<S: Store> Exchange<'_, S> {
             Some(host) => {
                 let host = host?;
                 let own = caller.name() == Some(&host);
-                let reader = caller.name().is_some_and(|name| self.receiver.readers.contains(name));
-                if own || reader { Ok(Key { host: Some(host), id: id.clone() }) } else { Err(forbidden()) }
+                let reader = caller
+                    .name()
+                    .is_some_and(|name| self.receiver.readers.contains(name));
+                if own || reader {
+                    Ok(Key {
+                        host: Some(host),
+                        id: id.clone(),
+                    })
+                } else {
+                    Err(forbidden())
+                }
             }
             None => self.key(caller, id),
         }
@@ -84,10 +111,15 @@ impl<S: Store> Exchange<'_, S> {
 
 /// The `host` of a query such as `host=lab-07`; `None` where it has none.
 fn host_of(query: &str) -> Option<Result<HostName, Problem>> {
-    let value = query.split('&').find_map(|pair| pair.strip_prefix("host="))?;
+    let value = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("host="))?;
     let name = percent_encoding::percent_decode_str(value).decode_utf8_lossy();
     Some(HostName::parse(&name).map_err(|error| {
-        Problem::new(ProblemType::IdInvalid, format!("The host in the query is no name: {error}."))
+        Problem::new(
+            ProblemType::IdInvalid,
+            format!("The host in the query is no name: {error}."),
+        )
     }))
 }
 
@@ -96,7 +128,11 @@ fn gone() -> Refusal {
 }
 
 fn forbidden() -> Refusal {
-    Problem::new(ProblemType::Forbidden, "A host reads its own episodes; readers read every host's.").into()
+    Problem::new(
+        ProblemType::Forbidden,
+        "A host reads its own episodes; readers read every host's.",
+    )
+    .into()
 }
 
 /// What an episode's address takes.

@@ -1,7 +1,8 @@
 //! Which bytes of an archive a GET asks for (RFC 9110, section 14).
 //!
-//! Pure. One range is served; several at once are answered with the whole, as that RFC allows. So is a range in a form that
-//! is not known, and one that belongs to another archive than the one that is held (`If-Range`).
+//! Pure. One range is served; several at once are answered with the whole, as that RFC allows. So
+//! is a range in a form that is not known, and one that belongs to another archive than the one
+//! that is held (`If-Range`).
 
 use std::ops::Range;
 
@@ -29,8 +30,15 @@ pub fn etag(sha256: &Digest) -> String {
 /// Reads `Range` and `If-Range` for an archive of this length and digest.
 #[must_use]
 pub fn wanted(headers: &HeaderMap, size_bytes: u64, sha256: &Digest) -> Wanted {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let Some(range) = text(header::RANGE) else { return Wanted::Whole };
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::trim)
+    };
+    let Some(range) = text(header::RANGE) else {
+        return Wanted::Whole;
+    };
     // A date is no strong validator here, and a weak one never matches (section 13.1.5).
     if headers.contains_key(header::IF_RANGE) && text(header::IF_RANGE) != Some(&etag(sha256)) {
         return Wanted::Whole;
@@ -49,7 +57,8 @@ pub fn wanted(headers: &HeaderMap, size_bytes: u64, sha256: &Digest) -> Wanted {
     }
 }
 
-/// `bytes=first-last`, `bytes=first-` or `bytes=-length`, the last two numbers as they stand; `None` for anything else.
+/// `bytes=first-last`, `bytes=first-` or `bytes=-length`, the last two numbers as they stand;
+/// `None` for anything else.
 fn parse(range: &str) -> Option<(Option<u64>, Option<u64>)> {
     let (unit, set) = range.split_once('=')?;
     let (first, last) = set.trim().split_once('-')?;
@@ -107,7 +116,10 @@ mod tests {
         ] {
             assert_eq!(of(SIZE, range, None), expected, "{range}");
         }
-        assert_eq!(wanted(&HeaderMap::new(), SIZE, &Digest::of(b"")), Wanted::Whole);
+        assert_eq!(
+            wanted(&HeaderMap::new(), SIZE, &Digest::of(b"")),
+            Wanted::Whole
+        );
         for range in ["bytes=0-", "bytes=-1"] {
             assert_eq!(of(0, range, None), Wanted::NotThere, "{range} of nothing");
         }
@@ -118,8 +130,17 @@ mod tests {
         let ours = etag(&Digest::of(b"archive"));
         assert_eq!(of(SIZE, "bytes=5-", Some(&ours)), Wanted::Part(5..1000));
         let other = etag(&Digest::of(b"other"));
-        for validator in [other.as_str(), &format!("W/{ours}"), "Sun, 06 Nov 1994 08:49:37 GMT", ""] {
-            assert_eq!(of(SIZE, "bytes=5-", Some(validator)), Wanted::Whole, "{validator}");
+        for validator in [
+            other.as_str(),
+            &format!("W/{ours}"),
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "",
+        ] {
+            assert_eq!(
+                of(SIZE, "bytes=5-", Some(validator)),
+                Wanted::Whole,
+                "{validator}"
+            );
         }
     }
 }

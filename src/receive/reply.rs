@@ -18,7 +18,9 @@ use super::{
 };
 use crate::{
     episode::EpisodeId,
-    wire::{ARCHIVE_TYPE, CONTENT_DIGEST, PROBLEM_TYPE, Problem, ProblemType, REPR_DIGEST, Receipt},
+    wire::{
+        ARCHIVE_TYPE, CONTENT_DIGEST, PROBLEM_TYPE, Problem, ProblemType, REPR_DIGEST, Receipt,
+    },
 };
 
 /// An answer's body: a few bytes that are in memory, or an archive that is read as it leaves.
@@ -32,7 +34,11 @@ pub(super) struct Reply {
 
 impl Reply {
     /// With a body.
-    pub(super) fn new(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Self {
+    pub(super) fn new(
+        status: StatusCode,
+        media_type: &'static str,
+        body: impl Into<Bytes>,
+    ) -> Self {
         let mut reply = Self::bare(status, body);
         reply.set(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
         reply
@@ -44,10 +50,16 @@ impl Reply {
     }
 
     fn bare(status: StatusCode, body: impl Into<Bytes>) -> Self {
-        let mut response =
-            Response::new(Full::new(body.into()).map_err(|never| match never {}).boxed_unsync());
+        let mut response = Response::new(
+            Full::new(body.into())
+                .map_err(|never| match never {})
+                .boxed_unsync(),
+        );
         *response.status_mut() = status;
-        Self { response, problem: None }
+        Self {
+            response,
+            problem: None,
+        }
     }
 
     pub(super) fn set(&mut self, name: HeaderName, value: HeaderValue) {
@@ -61,18 +73,30 @@ impl Reply {
 
     /// That it is held.
     pub(super) fn receipt(status: StatusCode, receipt: &Receipt) -> Self {
-        Self::new(status, "application/json", serde_json::json!(receipt).to_string())
+        Self::new(
+            status,
+            "application/json",
+            serde_json::json!(receipt).to_string(),
+        )
     }
 
     /// What is wrong.
     pub(super) fn problem(problem: &Problem) -> Self {
-        let status = StatusCode::from_u16(problem.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = StatusCode::from_u16(problem.kind.status())
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let reply = Self::new(status, PROBLEM_TYPE, problem.to_json().to_string());
-        Self { problem: Some(problem.kind), ..reply }
+        Self {
+            problem: Some(problem.kind),
+            ..reply
+        }
     }
 
     /// The client learns which kind; what the disk said is for the receiver's operator.
-    pub(super) fn store_error(error: &StoreError, used_up: Option<UsedUp>, id: Option<&EpisodeId>) -> Self {
+    pub(super) fn store_error(
+        error: &StoreError,
+        used_up: Option<UsedUp>,
+        id: Option<&EpisodeId>,
+    ) -> Self {
         if let StoreError::Fenced = error {
             return Self::busy("Another connection goes on with this upload.");
         }
@@ -102,13 +126,18 @@ impl Reply {
 
     /// Who asks has to say who they are; `headers` are what they said.
     pub(super) fn unauthenticated(problem: &Problem, headers: &HeaderMap) -> Self {
-        Self::problem(problem)
-            .with("www-authenticate", HeaderValue::from_static(identity::challenge(headers)))
+        Self::problem(problem).with(
+            "www-authenticate",
+            HeaderValue::from_static(identity::challenge(headers)),
+        )
     }
 
     /// RFC 9110, section 15.5.6: the answer lists what is allowed.
     pub(super) fn method_not_allowed(allowed: &'static str) -> Self {
-        let problem = Problem::new(ProblemType::MethodNotAllowed, format!("Allowed here: {allowed}."));
+        let problem = Problem::new(
+            ProblemType::MethodNotAllowed,
+            format!("Allowed here: {allowed}."),
+        );
         Self::problem(&problem).with("allow", HeaderValue::from_static(allowed))
     }
 
@@ -125,11 +154,24 @@ impl Reply {
     }
 
     /// The answer to GET: `len_bytes` of an archive, as they are read.
-    pub(super) fn archive(status: StatusCode, held: &Held, reading: impl Reading, len_bytes: u64) -> Self {
-        let body = Outgoing { reading, left_bytes: len_bytes }.boxed_unsync();
+    pub(super) fn archive(
+        status: StatusCode,
+        held: &Held,
+        reading: impl Reading,
+        len_bytes: u64,
+    ) -> Self {
+        let body = Outgoing {
+            reading,
+            left_bytes: len_bytes,
+        }
+        .boxed_unsync();
         let mut response = Response::new(body);
         *response.status_mut() = status;
-        let mut reply = Self { response, problem: None }.about(held);
+        let mut reply = Self {
+            response,
+            problem: None,
+        }
+        .about(held);
         reply.set(header::CONTENT_TYPE, HeaderValue::from_static(ARCHIVE_TYPE));
         reply.set(header::CONTENT_LENGTH, len_bytes.into());
         reply
@@ -140,7 +182,12 @@ impl Reply {
         let text = |value: String| HeaderValue::from_str(&value).ok();
         for (name, value) in [
             (REPR_DIGEST, text(held.sha256.to_header())),
-            (CONTENT_DIGEST, held.content.verified().and_then(|digest| text(digest.to_header()))),
+            (
+                CONTENT_DIGEST,
+                held.content
+                    .verified()
+                    .and_then(|digest| text(digest.to_header())),
+            ),
             (header::ETAG.as_str(), text(range::etag(&held.sha256))),
             (header::ACCEPT_RANGES.as_str(), text("bytes".to_owned())),
         ] {
@@ -154,7 +201,8 @@ impl Reply {
     }
 }
 
-/// An archive's bytes as hyper draws them. One that ends early ends the connection: the client sees that it is not all.
+/// An archive's bytes as hyper draws them. One that ends early ends the connection: the client sees
+/// that it is not all.
 struct Outgoing<R> {
     reading: R,
     left_bytes: u64,
@@ -177,7 +225,9 @@ impl<R: Reading> Body for Outgoing<R> {
                 Some(Ok(Frame::data(chunk)))
             }
             Some(Err(error)) => Some(Err(error)),
-            None => Some(Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into())),
+            None => Some(Err(
+                std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()
+            )),
         })
     }
 

@@ -1,7 +1,9 @@
-//! Whether there is room for an upload: on the disk, beside those under way, and within its host's share.
+//! Whether there is room for an upload: on the disk, beside those under way, and within its host's
+//! share.
 //!
-//! What is under way was promised room when its head came, and takes it byte by byte. So two large uploads do not both
-//! fit into room for one, and a full disk is said before the first byte is sent, not after the last.
+//! What is under way was promised room when its head came, and takes it byte by byte. So two large
+//! uploads do not both fit into room for one, and a full disk is said before the first byte is
+//! sent, not after the last.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +24,8 @@ use crate::{
     wire::{Problem, ProblemType},
 };
 
-/// How old the sums of the store may be. A walk over a hundred thousand episodes takes a third of a second.
+/// How old the sums of the store may be. A walk over a hundred thousand episodes takes a third of a
+/// second.
 const CENSUS_AGE: Duration = Duration::from_secs(60);
 
 /// An upload makes some files: its part, what is noted of it, its receipt, and scratch of each.
@@ -111,8 +114,8 @@ impl Room {
     /// Promises room for so many bytes more.
     ///
     /// # Errors
-    /// In the outer result, those of the store. In the inner one `no-space`, and `quota-exceeded` with `quota_bytes` and
-    /// `used_bytes`.
+    /// In the outer result, those of the store. In the inner one `no-space`, and `quota-exceeded`
+    /// with `quota_bytes` and `used_bytes`.
     pub(super) async fn promise<S: Store>(
         &self,
         store: &S,
@@ -126,25 +129,39 @@ impl Room {
         let space = store.space().await?;
         let promised = self.promised.fetch_add(bytes, Ordering::Relaxed);
         // From here on it is given back, whatever is decided.
-        let promise = Promise { promised: Arc::clone(&self.promised), left_bytes: bytes, share };
+        let promise = Promise {
+            promised: Arc::clone(&self.promised),
+            left_bytes: bytes,
+            share,
+        };
         let fits = fits(bytes, space, promised, self.min_free_bytes);
-        Ok(fits.map(|()| promise).map_err(|problem| UsedUp::by(space).said_in(problem)))
+        Ok(fits
+            .map(|()| promise)
+            .map_err(|problem| UsedUp::by(space).said_in(problem)))
     }
 
-    /// So much more of a host's share, where it has one. Compared and taken at once: of many that ask together, no more are
-    /// promised than there is.
+    /// So much more of a host's share, where it has one. Compared and taken at once: of many that
+    /// ask together, no more are promised than there is.
     async fn share<S: Store>(
         &self,
         store: &S,
         host: Option<&HostName>,
         bytes: u64,
     ) -> Result<Result<Option<(Shared, HostName, u64)>, Problem>, StoreError> {
-        let (Some(quota), Some(host)) = (self.host_quota_bytes, host) else { return Ok(Ok(None)) };
+        let (Some(quota), Some(host)) = (self.host_quota_bytes, host) else {
+            return Ok(Ok(None));
+        };
         let usage = self.usage(store).await?;
-        let walked = usage.by_owner.get(&Some(host.clone())).copied().unwrap_or_default();
+        let walked = usage
+            .by_owner
+            .get(&Some(host.clone()))
+            .copied()
+            .unwrap_or_default();
         let mut since = lock(&self.since);
         let share = since.shares.entry(host.clone()).or_default();
-        let used = walked.saturating_add(share.promised_bytes).saturating_add(share.stored_bytes);
+        let used = walked
+            .saturating_add(share.promised_bytes)
+            .saturating_add(share.stored_bytes);
         Ok(within_quota(bytes, used, quota).map(|()| {
             share.promised_bytes += bytes;
             Some((Arc::clone(&self.since), host.clone(), bytes))
@@ -162,22 +179,36 @@ impl Room {
         bytes: u64,
     ) -> Result<Result<(), Problem>, StoreError> {
         if let Err(problem) = self.share(store, host, bytes.max(1)).await?.map(|share| {
-            drop(Promise { promised: Arc::default(), left_bytes: 0, share });
+            drop(Promise {
+                promised: Arc::default(),
+                left_bytes: 0,
+                share,
+            });
         }) {
             return Ok(Err(problem));
         }
         let space = store.space().await?;
-        let fits = fits(bytes, space, self.promised.load(Ordering::Relaxed), self.min_free_bytes);
+        let fits = fits(
+            bytes,
+            space,
+            self.promised.load(Ordering::Relaxed),
+            self.min_free_bytes,
+        );
         Ok(fits.map_err(|problem| UsedUp::by(space).said_in(problem)))
     }
 
     /// Whether what broke off may be kept beside what is kept already.
     pub(super) async fn keeps_parts<S: Store>(&self, store: &S, bytes: u64) -> bool {
-        let Some(max) = self.parts_max_bytes else { return true };
+        let Some(max) = self.parts_max_bytes else {
+            return true;
+        };
         let usage = self.usage(store).await;
         let since = lock(&self.since).parts_bytes;
         usage.is_ok_and(|usage| {
-            let kept = usage.parts_bytes.saturating_add(usage.parts * LEAST_PART_BYTES).saturating_add(since);
+            let kept = usage
+                .parts_bytes
+                .saturating_add(usage.parts * LEAST_PART_BYTES)
+                .saturating_add(since);
             kept.saturating_add(bytes.max(LEAST_PART_BYTES)) <= max
         })
     }
@@ -190,10 +221,16 @@ impl Room {
             Some(_) | None => {
                 let at = Instant::now();
                 let usage = store.usage().await?;
-                *census = Some(Census { at, usage: usage.clone() });
+                *census = Some(Census {
+                    at,
+                    usage: usage.clone(),
+                });
                 let mut since = lock(&self.since);
                 since.parts_bytes = 0;
-                since.shares.values_mut().for_each(|share| share.stored_bytes = 0);
+                since
+                    .shares
+                    .values_mut()
+                    .for_each(|share| share.stored_bytes = 0);
                 since.shares.retain(|_, share| share.promised_bytes > 0);
                 Ok(usage)
             }
@@ -204,7 +241,9 @@ impl Room {
     pub(super) fn stored(&self, host: Option<&HostName>, bytes: u64, is_part: bool) {
         let mut since = lock(&self.since);
         if is_part {
-            since.parts_bytes = since.parts_bytes.saturating_add(bytes.max(LEAST_PART_BYTES));
+            since.parts_bytes = since
+                .parts_bytes
+                .saturating_add(bytes.max(LEAST_PART_BYTES));
         }
         if let (Some(_), Some(host)) = (self.host_quota_bytes, host) {
             let share = since.shares.entry(host.clone()).or_default();
@@ -223,7 +262,11 @@ pub(super) enum UsedUp {
 
 impl UsedUp {
     fn by(space: Space) -> Self {
-        if space.free_files.is_some_and(|free| free < LEAST_FILES) { Self::Inodes } else { Self::Bytes }
+        if space.free_files.is_some_and(|free| free < LEAST_FILES) {
+            Self::Inodes
+        } else {
+            Self::Bytes
+        }
     }
 
     /// What an error of a full disk was about: ENOSPC is said of bytes and of inodes alike.
@@ -250,7 +293,9 @@ impl UsedUp {
 }
 
 fn lock(since: &Shared) -> std::sync::MutexGuard<'_, Since> {
-    since.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    since
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn fits(bytes: u64, space: Space, promised: u64, min_free_bytes: u64) -> Result<(), Problem> {
@@ -260,7 +305,9 @@ fn fits(bytes: u64, space: Space, promised: u64, min_free_bytes: u64) -> Result<
         );
         return Err(Problem::new(ProblemType::NoSpace, detail));
     }
-    let wanted = bytes.saturating_add(promised).saturating_add(min_free_bytes);
+    let wanted = bytes
+        .saturating_add(promised)
+        .saturating_add(min_free_bytes);
     if wanted <= space.free_bytes {
         return Ok(());
     }
@@ -275,8 +322,11 @@ fn within_quota(bytes: u64, used: u64, quota: u64) -> Result<(), Problem> {
     if used.saturating_add(bytes) <= quota {
         return Ok(());
     }
-    let detail = format!("This host has {used} bytes here and may have {quota}; {bytes} more do not fit.");
-    Err(Problem::new(ProblemType::QuotaExceeded, detail).with("quota_bytes", quota).with("used_bytes", used))
+    let detail =
+        format!("This host has {used} bytes here and may have {quota}; {bytes} more do not fit.");
+    Err(Problem::new(ProblemType::QuotaExceeded, detail)
+        .with("quota_bytes", quota)
+        .with("used_bytes", used))
 }
 
 #[cfg(test)]
@@ -285,7 +335,11 @@ mod tests {
 
     #[test]
     fn what_is_promised_and_what_is_kept_free_is_not_free() {
-        let space = Space { free_bytes: 1000, total_bytes: 5000, free_files: Some(LEAST_FILES) };
+        let space = Space {
+            free_bytes: 1000,
+            total_bytes: 5000,
+            free_files: Some(LEAST_FILES),
+        };
         for (bytes, promised, min_free, fit) in [
             (1000, 0, 0, true),
             (1001, 0, 0, false),
@@ -294,16 +348,32 @@ mod tests {
             (0, 0, 1001, false),
             (u64::MAX, u64::MAX, u64::MAX, false),
         ] {
-            assert_eq!(fits(bytes, space, promised, min_free).is_ok(), fit, "{bytes} {promised} {min_free}");
+            assert_eq!(
+                fits(bytes, space, promised, min_free).is_ok(),
+                fit,
+                "{bytes} {promised} {min_free}"
+            );
         }
     }
 
     #[test]
     fn inodes_that_are_used_up_are_named_as_such_whatever_room_there_is() {
-        for (free_files, fit) in
-            [(None, true), (Some(LEAST_FILES), true), (Some(LEAST_FILES - 1), false), (Some(0), false)]
-        {
-            let found = fits(1, Space { free_bytes: 1000, total_bytes: 5000, free_files }, 0, 0);
+        for (free_files, fit) in [
+            (None, true),
+            (Some(LEAST_FILES), true),
+            (Some(LEAST_FILES - 1), false),
+            (Some(0), false),
+        ] {
+            let found = fits(
+                1,
+                Space {
+                    free_bytes: 1000,
+                    total_bytes: 5000,
+                    free_files,
+                },
+                0,
+                0,
+            );
             assert_eq!(found.is_ok(), fit, "{free_files:?}");
             if let Err(problem) = found {
                 assert_eq!(problem.kind.status(), 507);
@@ -314,8 +384,17 @@ mod tests {
 
     #[test]
     fn of_what_there_is_no_more_is_told_from_the_error_and_the_space() {
-        let space = |files| Some(Space { free_bytes: 1000, total_bytes: 5000, free_files: files });
-        let (full, quota) = (io::ErrorKind::StorageFull.into(), io::ErrorKind::QuotaExceeded.into());
+        let space = |files| {
+            Some(Space {
+                free_bytes: 1000,
+                total_bytes: 5000,
+                free_files: files,
+            })
+        };
+        let (full, quota) = (
+            io::ErrorKind::StorageFull.into(),
+            io::ErrorKind::QuotaExceeded.into(),
+        );
         for (error, space, expected) in [
             (&full, None, UsedUp::Bytes),
             (&full, space(None), UsedUp::Bytes),
@@ -332,18 +411,29 @@ mod tests {
         assert!(within_quota(10, 90, 100).is_ok());
         let problem = within_quota(11, 90, 100).unwrap_err();
         assert_eq!(problem.kind.status(), 507);
-        assert_eq!((&problem.extra["used_bytes"], &problem.extra["quota_bytes"]), (&90.into(), &100.into()));
+        assert_eq!(
+            (&problem.extra["used_bytes"], &problem.extra["quota_bytes"]),
+            (&90.into(), &100.into())
+        );
     }
 
     #[test]
     fn a_promise_is_given_back_as_it_is_written_and_the_rest_at_its_end() {
         let promised = Arc::new(AtomicU64::new(100));
-        let mut promise = Promise { promised: Arc::clone(&promised), left_bytes: 100, share: None };
+        let mut promise = Promise {
+            promised: Arc::clone(&promised),
+            left_bytes: 100,
+            share: None,
+        };
         promise.took(30);
         assert_eq!(promised.load(Ordering::Relaxed), 70);
         promise.took(1000);
         assert_eq!(promised.load(Ordering::Relaxed), 0);
-        let again = Promise { promised: Arc::clone(&promised), left_bytes: 0, share: None };
+        let again = Promise {
+            promised: Arc::clone(&promised),
+            left_bytes: 0,
+            share: None,
+        };
         drop((promise, again));
         assert_eq!(promised.load(Ordering::Relaxed), 0);
     }

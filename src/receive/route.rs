@@ -27,8 +27,9 @@ use crate::{
     wire::{ADMISSION_PATH, Problem, ProblemType},
 };
 
-/// Answers one request. One that brings an archive outlives its connection: hyper drops what it waits for when that goes, and what
-/// has arrived is to be published, kept and told of all the same. Any other ends with whoever asked.
+/// Answers one request. One that brings an archive outlives its connection: hyper drops what it
+/// waits for when that goes, and what has arrived is to be published, kept and told of all the
+/// same. Any other ends with whoever asked.
 ///
 /// # Errors
 /// [`BodyIdle`]: the connection is to be dropped.
@@ -40,14 +41,18 @@ pub(super) async fn answer<S: Store>(
     let brings_bytes = matches!(*request.method(), Method::PUT | Method::PATCH);
     let answering = exchange(receiver, peer, request);
     let answered = if brings_bytes {
-        tokio::spawn(answering).await.unwrap_or_else(|_| Ok(panicked()))
+        tokio::spawn(answering)
+            .await
+            .unwrap_or_else(|_| Ok(panicked()))
     } else {
         answering.await
     };
     answered.map(|mut response| {
         // Every answer says how things are now, and some depend on who asks. A cache that kept one
         // would say that an episode is held that has gone, or admit a commit that is refused.
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+            .headers_mut()
+            .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
     })
 }
@@ -63,15 +68,24 @@ async fn exchange<S: Store>(
     let access = receiver.access.current();
     let caller = identity::identify(access.ways(), peer.certificate.as_ref(), &head.headers);
     let place = Place::of(head.uri.path());
-    let exchange = Exchange { receiver: &receiver, access: &access, head: &head };
+    let exchange = Exchange {
+        receiver: &receiver,
+        access: &access,
+        head: &head,
+    };
     let replied = exchange.route(&peer, &caller, &place, &mut upload).await;
 
     let (status_code, problem) = match &replied {
-        Ok(reply) => (reply.response.status().as_u16(), reply.problem.map(ProblemType::urn)),
+        Ok(reply) => (
+            reply.response.status().as_u16(),
+            reply.problem.map(ProblemType::urn),
+        ),
         Err(idle) => (0, Some(idle.to_string())),
     };
     let elapsed = started.elapsed();
-    receiver.tally.answered(&head.method, status_code, upload.received, elapsed);
+    receiver
+        .tally
+        .answered(&head.method, status_code, upload.received, elapsed);
     tracing::info!(
         method = %printable(head.method.as_str()),
         episode = place.episode().map(tracing::field::display),
@@ -146,7 +160,8 @@ impl<S: Store> Exchange<'_, S> {
         body: &mut UploadBody,
     ) -> Result<Reply, BodyIdle> {
         let method = &self.head.method;
-        // Whoever watches over this machine has no name here, and learns no more than whether it works.
+        // Whoever watches over this machine has no name here, and learns no more than whether it
+        // works.
         if let Place::Health = place {
             return Ok(self.health().await);
         }
@@ -159,10 +174,14 @@ impl<S: Store> Exchange<'_, S> {
         };
         let Some(_guest) = self.guest(caller) else {
             let detail = "This host has as many requests under way as it may.";
-            return Ok(Reply::problem(&Problem::new(ProblemType::TooMany, detail)).with("retry-after", 5));
+            return Ok(
+                Reply::problem(&Problem::new(ProblemType::TooMany, detail)).with("retry-after", 5)
+            );
         };
         let replied = match place {
-            Place::Episode(Err(problem)) | Place::Upload(Err(problem)) => Ok(Reply::problem(problem)),
+            Place::Episode(Err(problem)) | Place::Upload(Err(problem)) => {
+                Ok(Reply::problem(problem))
+            }
             Place::Episode(Ok(id)) => match *method {
                 Method::PUT => self.put(caller, id, body).await,
                 Method::HEAD => self.describe(caller, id).await,
@@ -171,14 +190,23 @@ impl<S: Store> Exchange<'_, S> {
             },
             Place::Upload(Ok(named)) => self.upload(caller, named, body).await,
             Place::Admission => Ok(self.admission(caller).await),
-            Place::Metrics if caller.name().is_none_or(|name| self.receiver.readers.contains(name)) => {
+            Place::Metrics
+                if caller
+                    .name()
+                    .is_none_or(|name| self.receiver.readers.contains(name)) =>
+            {
                 Ok(self.metrics().await)
             }
             Place::Metrics => {
                 let detail = "Readers read the metrics, and whoever asks from this machine.";
-                Ok(Reply::problem(&Problem::new(ProblemType::Forbidden, detail)))
+                Ok(Reply::problem(&Problem::new(
+                    ProblemType::Forbidden,
+                    detail,
+                )))
             }
-            Place::Health | Place::Nowhere => Ok(Reply::not_found("Episodes are at /v1/episodes/{id}.")),
+            Place::Health | Place::Nowhere => {
+                Ok(Reply::not_found("Episodes are at /v1/episodes/{id}."))
+            }
         };
         match replied {
             Ok(reply) => Ok(reply),
@@ -188,10 +216,14 @@ impl<S: Store> Exchange<'_, S> {
         }
     }
 
-    /// A place among the requests of this host; `None` where it has as many as it may. Who has no name is limited by the
-    /// number of connections alone: behind one address there may be a whole laboratory.
+    /// A place among the requests of this host; `None` where it has as many as it may. Who has no
+    /// name is limited by the number of connections alone: behind one address there may be a whole
+    /// laboratory.
     fn guest(&self, caller: &Caller) -> Option<Guest> {
-        self.receiver.tally.enter(caller.name(), self.receiver.limits.max_connections_per_host.get())
+        self.receiver.tally.enter(
+            caller.name(),
+            self.receiver.limits.max_connections_per_host.get(),
+        )
     }
 
     /// Whether an upload could be taken: written at all, and with room to spare.
@@ -219,7 +251,10 @@ impl<S: Store> Exchange<'_, S> {
         if !matches!(self.head.method, Method::GET | Method::HEAD) {
             return Reply::method_not_allowed("GET, HEAD");
         }
-        if let Err(problem) = self.terms().take_commit(&SaidCommit::of(&self.head.headers)) {
+        if let Err(problem) = self
+            .terms()
+            .take_commit(&SaidCommit::of(&self.head.headers))
+        {
             return Reply::problem(&problem);
         }
         let size_bytes = match incoming::upload_length(&self.head.headers) {
@@ -251,7 +286,9 @@ impl<S: Store> Exchange<'_, S> {
     /// What the disk said, and of what there is no more where it is full.
     async fn store_error(&self, error: &StoreError, id: Option<&EpisodeId>) -> Reply {
         let used_up = match error {
-            StoreError::Full(error) => Some(UsedUp::of(error, self.receiver.store.space().await.ok())),
+            StoreError::Full(error) => {
+                Some(UsedUp::of(error, self.receiver.store.space().await.ok()))
+            }
             StoreError::Failed(_) | StoreError::Fenced => None,
         };
         if let Some(used_up) = used_up {
@@ -265,7 +302,10 @@ fn milliseconds(elapsed: Duration) -> u64 {
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the edge: how long a request took is measured for the log")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the edge: how long a request took is measured for the log"
+)]
 fn monotonic_clock() -> Instant {
     Instant::now()
 }

@@ -41,32 +41,36 @@ use crate::{
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same for a connection that came when most places were taken.
 const CROWDED_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// What a connection reads at once, bytes; the longest head is a few times as much (431). With the two batches of an upload (see
-/// `store/upload.rs`) it keeps 256 of them, over TLS, in 64 MiB.
+/// What a connection reads at once, bytes; the longest head is a few times as much (431). With the
+/// two batches of an upload (see `store/upload.rs`) it keeps 256 of them, over TLS, in 64 MiB.
 const MAX_READ_BYTES: usize = 32 * 1024;
 /// What is in flight when the receiver is told to stop has this long to end.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// After accept(2) failed (out of descriptors), before it is tried again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Temporaries last written to longer ago than this belong to no living upload: those end after a minute of silence.
+/// Temporaries last written to longer ago than this belong to no living upload: those end after a
+/// minute of silence.
 const SWEEP_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often what nobody goes on with is looked for. It expires by the day.
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 /// So long what broke off at the end is waited for, to be kept.
 const KEEP_GRACE: Duration = Duration::from_secs(10);
-/// A client that neither reads nor acknowledges for so long has gone (tcp(7), `TCP_USER_TIMEOUT`; RFC 5482).
+/// A client that neither reads nor acknowledges for so long has gone (tcp(7), `TCP_USER_TIMEOUT`;
+/// RFC 5482).
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why a receiver cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The address can be reached from outside, where anybody could store and read. A wrong setting: nothing was touched.
+    /// The address can be reached from outside, where anybody could store and read. A wrong
+    /// setting: nothing was touched.
     #[error(transparent)]
     Exposed(#[from] ConfigError),
     /// A certificate, token or commit file cannot be used. A wrong setting: nothing was touched.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The store's episodes are filed another way than `namespace` says. A wrong setting: nothing was touched.
+    /// The store's episodes are filed another way than `namespace` says. A wrong setting: nothing
+    /// was touched.
     #[error("receive.namespace: {0}")]
     FiledOtherwise(OpenError),
     /// The store cannot be created, written to or swept.
@@ -99,7 +103,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Reads the files that say who may come in, opens the store, sweeps what killed uploads left there, and listens.
+    /// Reads the files that say who may come in, opens the store, sweeps what killed uploads left
+    /// there, and listens.
     ///
     /// # Errors
     /// [`BindError`].
@@ -108,10 +113,20 @@ impl Server {
         let access = Arc::new(Access::read(&config)?);
         let store = match open(config.store.clone(), config.namespace).await {
             Ok(store) => store,
-            Err(OpenError::Disk(why)) => return Err(BindError::Store { path: config.store, why }),
-            Err(error @ OpenError::FiledOtherwise(_)) => return Err(BindError::FiledOtherwise(error)),
+            Err(OpenError::Disk(why)) => {
+                return Err(BindError::Store {
+                    path: config.store,
+                    why,
+                });
+            }
+            Err(error @ OpenError::FiledOtherwise(_)) => {
+                return Err(BindError::FiledOtherwise(error));
+            }
         };
-        let refused = |why| BindError::Listen { address: config.listen, why };
+        let refused = |why| BindError::Listen {
+            address: config.listen,
+            why,
+        };
         let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
         let local_addr = listener.local_addr().map_err(refused)?;
         tracing::info!(
@@ -139,10 +154,17 @@ impl Server {
             _in_use: in_use,
         };
         let places = Connections::new(config.limits.max_connections.get());
-        Ok(Self { listener, local_addr, receiver: Arc::new(receiver), places, kept })
+        Ok(Self {
+            listener,
+            local_addr,
+            receiver: Arc::new(receiver),
+            places,
+            kept,
+        })
     }
 
-    /// Who may come in. [`Access::reload`] reads the files again; while the server runs it does so by itself when they change.
+    /// Who may come in. [`Access::reload`] reads the files again; while the server runs it does so
+    /// by itself when they change.
     #[must_use]
     pub fn access(&self) -> Arc<Access> {
         Arc::clone(&self.receiver.access)
@@ -160,8 +182,8 @@ impl Server {
         self.local_addr
     }
 
-    /// Answers until `shutdown` ends; then takes no new connection and gives what is in flight ten seconds. What is cut off
-    /// leaves nothing, and what is being published is published.
+    /// Answers until `shutdown` ends; then takes no new connection and gives what is in flight ten
+    /// seconds. What is cut off leaves nothing, and what is being published is published.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
         let (stop, stopping) = watch::channel(());
@@ -181,7 +203,8 @@ impl Server {
                             () = &mut shutdown => break,
                             place = self.places.take(peer.ip()) => place,
                         };
-                        // Receipts are small and waited for. A socket that refuses is dead, and its first read says so.
+                        // Receipts are small and waited for. A socket that refuses is dead, and its
+                        // first read says so.
                         let _ = stream.set_nodelay(true);
                         let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
                         connections.spawn(accept(stream, peer, place, Arc::clone(&self.receiver), stopping.clone()));
@@ -197,16 +220,27 @@ impl Server {
         }
         drop(self.listener);
         drop(stop);
-        let ended = timeout(SHUTDOWN_GRACE, async { while connections.join_next().await.is_some() {} }).await;
+        let ended = timeout(SHUTDOWN_GRACE, async {
+            while connections.join_next().await.is_some() {}
+        })
+        .await;
         if ended.is_err() {
-            tracing::warn!(connections = connections.len(), "stopping with requests in flight");
+            tracing::warn!(
+                connections = connections.len(),
+                "stopping with requests in flight"
+            );
         }
         connections.shutdown().await;
         watching.shutdown().await;
         // Every upload that was cut off just now is being kept by a task of its own.
-        let Self { receiver, mut kept, .. } = self;
+        let Self {
+            receiver, mut kept, ..
+        } = self;
         drop(receiver);
-        if timeout(KEEP_GRACE, async { while kept.recv().await.is_some() {} }).await.is_err() {
+        if timeout(KEEP_GRACE, async { while kept.recv().await.is_some() {} })
+            .await
+            .is_err()
+        {
             tracing::warn!("stopping while what broke off is still being kept");
         }
     }
@@ -217,18 +251,27 @@ async fn open(path: PathBuf, namespace: Namespace) -> Result<Folder, OpenError> 
     opening.await.map_err(io::Error::other)?
 }
 
-/// Removes, at the start and then every hour, what killed uploads have left and what broke off and was not gone on with.
+/// Removes, at the start and then every hour, what killed uploads have left and what broke off and
+/// was not gone on with.
 async fn sweep<S: Store>(receiver: Arc<Receiver<S>>) {
     let mut hourly = interval(SWEEP_EVERY);
     hourly.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         hourly.tick().await;
         let now = wall_clock();
-        let parts = receiver.limits.parts_keep_days.map(|days| Duration::from_secs(u64::from(days) * 86_400));
-        let before_parts = parts.and_then(|age| now.checked_sub(age)).unwrap_or(SystemTime::UNIX_EPOCH);
+        let parts = receiver
+            .limits
+            .parts_keep_days
+            .map(|days| Duration::from_secs(u64::from(days) * 86_400));
+        let before_parts = parts
+            .and_then(|age| now.checked_sub(age))
+            .unwrap_or(SystemTime::UNIX_EPOCH);
         match receiver.store.sweep(now - SWEEP_AFTER, before_parts).await {
             Ok(0) => {}
-            Ok(swept) => tracing::info!(swept, "removed what uploads had left and nobody went on with"),
+            Ok(swept) => tracing::info!(
+                swept,
+                "removed what uploads had left and nobody went on with"
+            ),
             Err(error) => {
                 tracing::warn!(%error, "cannot remove what uploads have left; tried again in an hour");
             }
@@ -246,7 +289,17 @@ async fn accept<S: Store>(
 ) {
     let _connected = receiver.tally.connected();
     let Some(tls) = receiver.access.current().tls.clone() else {
-        converse(stream, Peer { address, certificate: None }, place, receiver, stopping).await;
+        converse(
+            stream,
+            Peer {
+                address,
+                certificate: None,
+            },
+            place,
+            receiver,
+            stopping,
+        )
+        .await;
         return;
     };
     let shaken = tokio::select! {
@@ -256,11 +309,22 @@ async fn accept<S: Store>(
     };
     match shaken {
         Ok((stream, certificate)) => {
-            converse(stream, Peer { address, certificate }, place, receiver, stopping).await;
+            converse(
+                stream,
+                Peer {
+                    address,
+                    certificate,
+                },
+                place,
+                receiver,
+                stopping,
+            )
+            .await;
         }
         Err(error) => {
             receiver.tally.handshake_failed();
-            // The line of a request that never came: a host that cannot come in is looked for in this log.
+            // The line of a request that never came: a host that cannot come in is looked for in
+            // this log.
             let error = printable(&error.to_string());
             tracing::info!(peer = %address, %error, "TLS handshake failed");
         }
@@ -280,9 +344,17 @@ async fn converse<S: Store>(
     let service = service_fn(|request| {
         let under_way = place.request();
         let answering = route::answer(Arc::clone(&receiver), Arc::clone(&peer), request);
-        async move { answering.await.map(|answer| answer.map(|body| under_way.with(body))) }
+        async move {
+            answering
+                .await
+                .map(|answer| answer.map(|body| under_way.with(body)))
+        }
     });
-    let header_timeout = if place.crowded { CROWDED_HEADER_TIMEOUT } else { HEADER_TIMEOUT };
+    let header_timeout = if place.crowded {
+        CROWDED_HEADER_TIMEOUT
+    } else {
+        HEADER_TIMEOUT
+    };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
@@ -306,7 +378,10 @@ async fn converse<S: Store>(
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the edge: temporaries are dated by the file system's clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the edge: temporaries are dated by the file system's clock"
+)]
 fn wall_clock() -> SystemTime {
     SystemTime::now()
 }

@@ -41,7 +41,10 @@ impl<S: Store> Taking<S> {
     ) -> Self {
         let receiver = Arc::clone(exchange.receiver);
         let keeps = offer.size_bytes > wire::RESUMABLE_OVER_BYTES
-            && receiver.room.keeps_parts(&receiver.store, offer.size_bytes).await;
+            && receiver
+                .room
+                .keeps_parts(&receiver.store, offer.size_bytes)
+                .await;
         Self {
             receiver,
             id: part.key.id.clone(),
@@ -61,11 +64,15 @@ impl<S: Store> Taking<S> {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return Ok(self),
                 // Dropped, it is kept.
-                Err(error @ (BodyError::Truncated(_) | BodyError::Idle(_) | BodyError::TooSlow(_))) => {
+                Err(
+                    error @ (BodyError::Truncated(_) | BodyError::Idle(_) | BodyError::TooSlow(_)),
+                ) => {
                     return Err(error.into());
                 }
             };
-            let Some(upload) = &mut self.upload else { return Ok(self) };
+            let Some(upload) = &mut self.upload else {
+                return Ok(self);
+            };
             if let Err(error) = upload.write(&bytes).await {
                 self.upload = None;
                 return Err(error.into());
@@ -84,17 +91,25 @@ impl<S: Store> Taking<S> {
     }
 
     pub(super) async fn keep(mut self) -> Result<u64, Refusal> {
-        let Some(upload) = self.upload.take() else { return Err(fenced()) };
+        let Some(upload) = self.upload.take() else {
+            return Err(fenced());
+        };
         let offset = upload.keep().await?;
-        self.receiver.room.stored(self.host.as_ref(), self.received, true);
+        self.receiver
+            .room
+            .stored(self.host.as_ref(), self.received, true);
         Ok(offset)
     }
 }
 
 impl<S: Store> Drop for Taking<S> {
     fn drop(&mut self) {
-        let Some(upload) = self.upload.take().filter(|_| self.keeps) else { return };
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let Some(upload) = self.upload.take().filter(|_| self.keeps) else {
+            return;
+        };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
         let (id, host, received) = (self.id.clone(), self.host.clone(), self.received);
         // A receiver that ends waits until this is dropped.
         let receiver = Arc::clone(&self.receiver);
@@ -104,7 +119,9 @@ impl<S: Store> Drop for Taking<S> {
                     receiver.room.stored(host.as_ref(), received, true);
                     tracing::info!(episode = %id, offset, "an upload broke off and is kept");
                 }
-                Err(error) => tracing::info!(episode = %id, %error, "an upload broke off and is not kept"),
+                Err(error) => {
+                    tracing::info!(episode = %id, %error, "an upload broke off and is not kept")
+                }
             }
         });
     }

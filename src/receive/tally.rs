@@ -19,8 +19,8 @@ use prometheus_client::{
 
 use crate::episode::HostName;
 
-/// So many hosts are counted each by itself; further ones are counted together, under no name. Whoever signs certificates could
-/// sign any number of names.
+/// So many hosts are counted each by itself; further ones are counted together, under no name.
+/// Whoever signs certificates could sign any number of names.
 const MAX_NAMES: usize = 10_000;
 /// From a millisecond to a quarter of an hour, each bucket four times the one before.
 const BUCKETS: (f64, f64, u16) = (0.001, 4.0, 11);
@@ -66,11 +66,27 @@ impl Default for Tally {
             "Requests answered, by method and status (0: dropped)",
             tally.requests.clone(),
         );
-        registry.register("request_seconds", "From a request's head to its answer", tally.seconds.clone());
-        registry.register("received_bytes", "Bytes of bodies that came in", tally.received_bytes.clone());
-        registry.register("requests_in_flight", "Requests under way", tally.requests_in_flight.clone());
+        registry.register(
+            "request_seconds",
+            "From a request's head to its answer",
+            tally.seconds.clone(),
+        );
+        registry.register(
+            "received_bytes",
+            "Bytes of bodies that came in",
+            tally.received_bytes.clone(),
+        );
+        registry.register(
+            "requests_in_flight",
+            "Requests under way",
+            tally.requests_in_flight.clone(),
+        );
         registry.register("connections", "Connections open", tally.connections.clone());
-        registry.register("handshakes_failed", "TLS handshakes that failed", tally.handshakes_failed.clone());
+        registry.register(
+            "handshakes_failed",
+            "TLS handshakes that failed",
+            tally.handshakes_failed.clone(),
+        );
         registry.register(
             "store_full",
             "Times that the store's disk had no more bytes, inodes or quota",
@@ -106,7 +122,9 @@ impl Drop for Held {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        let Some((guests, name)) = &self.of_host else { return };
+        let Some((guests, name)) = &self.of_host else {
+            return;
+        };
         let mut guests = lock(guests);
         match guests.get_mut(name) {
             Some(count) if *count > 1 => *count -= 1,
@@ -123,10 +141,16 @@ impl Tally {
         &self.registry
     }
 
-    /// One more request of this host; `None` where it has `most` under way already. Whoever has no name is not limited here.
+    /// One more request of this host; `None` where it has `most` under way already. Whoever has no
+    /// name is not limited here.
     pub(super) fn enter(&self, host: Option<&HostName>, most: usize) -> Option<Guest> {
         let all = Held::of(&self.requests_in_flight);
-        let Some(host) = host else { return Some(Guest { _all: all, of_host: None }) };
+        let Some(host) = host else {
+            return Some(Guest {
+                _all: all,
+                of_host: None,
+            });
+        };
         let mut guests = lock(&self.guests);
         let count = guests.entry(host.clone()).or_default();
         if *count >= most {
@@ -134,7 +158,10 @@ impl Tally {
         }
         *count += 1;
         drop(guests);
-        Some(Guest { _all: all, of_host: Some((Arc::clone(&self.guests), host.clone())) })
+        Some(Guest {
+            _all: all,
+            of_host: Some((Arc::clone(&self.guests), host.clone())),
+        })
     }
 
     /// A connection, as long as what is returned lives.
@@ -148,22 +175,39 @@ impl Tally {
     }
 
     /// A request was answered, or dropped (status 0).
-    pub(super) fn answered(&self, method: &Method, status: u16, received_bytes: u64, elapsed: Duration) {
+    pub(super) fn answered(
+        &self,
+        method: &Method,
+        status: u16,
+        received_bytes: u64,
+        elapsed: Duration,
+    ) {
         let method = name_of(method);
-        self.requests.get_or_create(&[("method", method.to_owned()), ("status", status.to_string())]).inc();
-        self.seconds.get_or_create(&[("method", method)]).observe(elapsed.as_secs_f64());
+        self.requests
+            .get_or_create(&[
+                ("method", method.to_owned()),
+                ("status", status.to_string()),
+            ])
+            .inc();
+        self.seconds
+            .get_or_create(&[("method", method)])
+            .observe(elapsed.as_secs_f64());
         self.received_bytes.inc_by(received_bytes);
     }
 
     /// Something could not be stored, since there are no more of these: bytes, inodes, quota.
     pub(super) fn store_was_full(&self, of_which: &'static str) {
-        self.store_full.get_or_create(&[("used_up", of_which)]).inc();
+        self.store_full
+            .get_or_create(&[("used_up", of_which)])
+            .inc();
     }
 
     /// An upload was turned away for its commit, or for saying none.
     pub(super) fn rejected_by_window(&self, host: Option<&HostName>) {
         let mut counts = lock(&self.window_rejections);
-        let name = host.cloned().filter(|_| counts.len() < MAX_NAMES || counts.contains_key(&host.cloned()));
+        let name = host
+            .cloned()
+            .filter(|_| counts.len() < MAX_NAMES || counts.contains_key(&host.cloned()));
         *counts.entry(name).or_default() += 1;
     }
 
@@ -207,7 +251,10 @@ mod tests {
         }
         tally.rejected_by_window(Some(&name(0)));
         let counts = tally.window_rejections();
-        assert_eq!((counts.len(), counts[&None], counts[&Some(name(0))]), (MAX_NAMES + 1, 5, 2));
+        assert_eq!(
+            (counts.len(), counts[&None], counts[&Some(name(0))]),
+            (MAX_NAMES + 1, 5, 2)
+        );
     }
 
     #[test]
@@ -221,7 +268,11 @@ mod tests {
         assert!((0..9).all(|_| tally.enter(None, 2).is_some()));
         drop(first);
         assert!(tally.enter(Some(&a), 2).is_some());
-        assert_eq!(lock(&tally.guests).len(), 1, "nothing is remembered of those that have gone");
+        assert_eq!(
+            lock(&tally.guests).len(),
+            1,
+            "nothing is remembered of those that have gone"
+        );
         assert_eq!(tally.requests_in_flight.get(), 1);
     }
 }

@@ -5,8 +5,9 @@
 //!              └ not in time, not TLS, a certificate that is expired or not by our authority ──▶ alert, closed
 //! ```
 //!
-//! A client certificate is optional here even where one is asked for. Who shows none is heard out and told in words what to
-//! set (or has a token); a handshake can only say a number. One that is shown must be good.
+//! A client certificate is optional here even where one is asked for. Who shows none is heard out
+//! and told in words what to set (or has a token); a handshake can only say a number. One that is
+//! shown must be good.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -24,10 +25,12 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use super::identity::{self, NameError};
 use crate::{credential::provider, episode::HostName};
 
-/// From the connection to the end of the handshake: a few round trips on the worst line, and a busy machine.
+/// From the connection to the end of the handshake: a few round trips on the worst line, and a busy
+/// machine.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// After a handshake that failed, what the client still sends is read and thrown away up to this many bytes and for this long. A
-/// socket that is closed with bytes unread is reset, and the reset overtakes the alert.
+/// After a handshake that failed, what the client still sends is read and thrown away up to this
+/// many bytes and for this long. A socket that is closed with bytes unread is reset, and the reset
+/// overtakes the alert.
 const LINGER_BYTES: u64 = 64 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(1);
 
@@ -50,7 +53,8 @@ pub(super) fn server_config(
     certified: &Arc<CertifiedKey>,
     clients: Option<&Arc<dyn ClientCertVerifier>>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let builder =
+        ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let builder = match clients {
         Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
         None => builder.with_no_client_auth(),
@@ -58,7 +62,8 @@ pub(super) fn server_config(
     let resolver = SingleCertAndKey::from(Arc::clone(certified));
     let mut config = builder.with_cert_resolver(Arc::new(resolver));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // A resumed session takes the certificate of the first one at its word: it would let in who has expired since.
+    // A resumed session takes the certificate of the first one at its word: it would let in who has
+    // expired since.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Arc::new(config))
 }
@@ -77,7 +82,11 @@ where
     let accepting = TlsAcceptor::from(config).accept(stream).into_fallible();
     match timeout(HANDSHAKE_TIMEOUT, accepting).await {
         Ok(Ok(stream)) => {
-            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            let shown = stream
+                .get_ref()
+                .1
+                .peer_certificates()
+                .and_then(<[_]>::first);
             let name = shown.map(|certificate| identity::name_of(certificate));
             Ok((stream, name))
         }
@@ -87,7 +96,10 @@ where
         }
         Err(_) => {
             let seconds = HANDSHAKE_TIMEOUT.as_secs();
-            Err(io::Error::new(io::ErrorKind::TimedOut, format!("not over within {seconds} s")))
+            Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("not over within {seconds} s"),
+            ))
         }
     }
 }
@@ -111,7 +123,8 @@ mod tests {
     fn config() -> Arc<ServerConfig> {
         let made = rcgen::generate_simple_self_signed(vec!["receiver".to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        let certified = CertifiedKey::from_der(vec![made.cert.der().clone()], key, &provider()).unwrap();
+        let certified =
+            CertifiedKey::from_der(vec![made.cert.der().clone()], key, &provider()).unwrap();
         server_config(&Arc::new(certified), None).unwrap()
     }
 
@@ -125,7 +138,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_client_sends_behind_a_failed_handshake_is_read_within_bounds_and_the_alert_is_out() {
+    async fn what_a_client_sends_behind_a_failed_handshake_is_read_within_bounds_and_the_alert_is_out()
+     {
         let (mut client, stream) = tokio::io::duplex(1024);
         let shaking = tokio::spawn(handshake(config(), stream));
         let started = Instant::now();
@@ -135,6 +149,9 @@ mod tests {
         client.read_exact(&mut alert).await.unwrap();
         assert_eq!(alert, [21]);
         let error = shaking.await.unwrap().unwrap_err();
-        assert_eq!((error.kind(), started.elapsed().as_secs()), (io::ErrorKind::InvalidData, 1));
+        assert_eq!(
+            (error.kind(), started.elapsed().as_secs()),
+            (io::ErrorKind::InvalidData, 1)
+        );
     }
 }

@@ -1,8 +1,9 @@
-//! Uploads whose bytes are coming in just now, so that whoever asks where to go on does not cut off what is still in the socket.
+//! Uploads whose bytes are coming in just now, so that whoever asks where to go on does not cut off
+//! what is still in the socket.
 //!
-//! A shipper that lost its connection asks within milliseconds, when the end of the old one, and the bytes before it, may
-//! still wait to be read. Fenced off at once, they would be sent again. An old connection that is half open brings
-//! nothing more: that shows in a moment of silence.
+//! A shipper that lost its connection asks within milliseconds, when the end of the old one, and
+//! the bytes before it, may still wait to be read. Fenced off at once, they would be sent again. An
+//! old connection that is half open brings nothing more: that shows in a moment of silence.
 
 use std::{
     collections::HashMap,
@@ -41,15 +42,23 @@ impl Underway {
     pub(super) fn begin(&self, part: &PartKey) -> Flow {
         let (came, flowing) = watch::channel(0);
         lock(&self.0).insert(part.clone(), flowing);
-        Flow { flows: Arc::clone(&self.0), part: part.clone(), came }
+        Flow {
+            flows: Arc::clone(&self.0),
+            part: part.clone(),
+            came,
+        }
     }
 
     /// Waits until an upload has ended, or has fallen silent.
     pub(super) async fn ebb(&self, part: &PartKey) {
-        let Some(mut flowing) = lock(&self.0).get(part).cloned() else { return };
+        let Some(mut flowing) = lock(&self.0).get(part).cloned() else {
+            return;
+        };
         let patience = Instant::now() + PATIENCE;
         flowing.mark_unchanged();
-        while let Ok(Ok(())) = timeout_at(patience.min(Instant::now() + SILENCE), flowing.changed()).await {}
+        while let Ok(Ok(())) =
+            timeout_at(patience.min(Instant::now() + SILENCE), flowing.changed()).await
+        {}
     }
 }
 
@@ -64,7 +73,10 @@ impl Drop for Flow {
     fn drop(&mut self) {
         let mut flows = lock(&self.flows);
         // A newcomer may have taken the place.
-        if flows.get(&self.part).is_some_and(|flowing| flowing.same_channel(&self.came.subscribe())) {
+        if flows
+            .get(&self.part)
+            .is_some_and(|flowing| flowing.same_channel(&self.came.subscribe()))
+        {
             flows.remove(&self.part);
         }
     }
@@ -83,8 +95,15 @@ mod tests {
     };
 
     fn part() -> PartKey {
-        let key = Key { host: None, id: EpisodeId::parse("a").unwrap() };
-        PartKey { key, owner: None, sha256: Digest::of(b"a") }
+        let key = Key {
+            host: None,
+            id: EpisodeId::parse("a").unwrap(),
+        };
+        PartKey {
+            key,
+            owner: None,
+            sha256: Digest::of(b"a"),
+        }
     }
 
     #[tokio::test(start_paused = true)]

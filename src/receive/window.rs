@@ -6,8 +6,8 @@
 //!  41ab...              still taken
 //! ```
 //!
-//! Pure: no I/O. A file that is empty or has a broken line is no window at all: half of one would turn hosts away that are in
-//! it, and what is turned away so ends up in their quarantine.
+//! Pure: no I/O. A file that is empty or has a broken line is no window at all: half of one would
+//! turn hosts away that are in it, and what is turned away so ends up in their quarantine.
 
 use std::collections::HashSet;
 
@@ -43,7 +43,8 @@ pub enum WindowError {
 }
 
 impl Window {
-    /// Reads one commit a line, the newest first. Blank lines, and what stands behind `#`, do not count.
+    /// Reads one commit a line, the newest first. Blank lines, and what stands behind `#`, do not
+    /// count.
     ///
     /// # Errors
     /// [`WindowError`].
@@ -62,7 +63,8 @@ impl Window {
             head.get_or_insert_with(|| commit.clone());
             commits.insert(commit);
         }
-        head.map(|head| Self { head, commits }).ok_or(WindowError::Empty)
+        head.map(|head| Self { head, commits })
+            .ok_or(WindowError::Empty)
     }
 
     /// How many commits are taken.
@@ -77,19 +79,23 @@ impl Window {
         self.commits.is_empty()
     }
 
-    /// Whether recordings of this commit are taken; `said` is what the request says of it, `remediation` what a host outside is
-    /// told to do.
+    /// Whether recordings of this commit are taken; `said` is what the request says of it,
+    /// `remediation` what a host outside is told to do.
     ///
     /// # Errors
-    /// `commit-missing`, and `commit-out-of-window` with `your_commit`, `head_commit` and `remediation`.
+    /// `commit-missing`, and `commit-out-of-window` with `your_commit`, `head_commit` and
+    /// `remediation`.
     pub fn admit(&self, said: &SaidCommit, remediation: &str) -> Result<(), Problem> {
         let missing = |what: &str| {
-            let detail =
-                format!("{what} {CODE_COMMIT}: 40 hexadecimal digits of the code that recorded this.");
+            let detail = format!(
+                "{what} {CODE_COMMIT}: 40 hexadecimal digits of the code that recorded this."
+            );
             Err(Problem::new(ProblemType::CommitMissing, detail))
         };
         let commit = match said {
-            SaidCommit::Nothing => return missing("Recordings are taken by commit, and there is no"),
+            SaidCommit::Nothing => {
+                return missing("Recordings are taken by commit, and there is no");
+            }
             SaidCommit::Malformed => {
                 return missing("Recordings are taken by commit, and this is not one line of");
             }
@@ -128,9 +134,11 @@ impl SaidCommit {
         let mut lines = headers.get_all(CODE_COMMIT).iter();
         match (lines.next(), lines.next()) {
             (None, _) => Self::Nothing,
-            (Some(line), None) => {
-                line.to_str().ok().and_then(Commit::parse).map_or(Self::Malformed, Self::Commit)
-            }
+            (Some(line), None) => line
+                .to_str()
+                .ok()
+                .and_then(Commit::parse)
+                .map_or(Self::Malformed, Self::Commit),
             (Some(_), Some(_)) => Self::Malformed,
         }
     }
@@ -148,10 +156,17 @@ mod tests {
 
     #[test]
     fn the_newest_stands_first_and_comments_and_blank_lines_do_not_count() {
-        let text =
-            format!("# window\r\n\r\n  {}  # release 7\r\n\n{}\n{}", commit('A'), commit('b'), commit('b'));
+        let text = format!(
+            "# window\r\n\r\n  {}  # release 7\r\n\n{}\n{}",
+            commit('A'),
+            commit('b'),
+            commit('b')
+        );
         let window = Window::parse(&text).unwrap();
-        assert_eq!((window.head.as_str(), window.len()), (commit('a').as_str(), 2));
+        assert_eq!(
+            (window.head.as_str(), window.len()),
+            (commit('a').as_str(), 2)
+        );
         assert!(!window.is_empty());
     }
 
@@ -164,7 +179,10 @@ mod tests {
         for broken in ["main", "\u{1b}[2J", &"g".repeat(500), &commit('a')[..39]] {
             let text = format!("{}\n\n{broken}\n{}", commit('a'), commit('b'));
             let error = Window::parse(&text).unwrap_err();
-            assert!(matches!(error, WindowError::Broken { number: 3, .. }), "{error:?}");
+            assert!(
+                matches!(error, WindowError::Broken { number: 3, .. }),
+                "{error:?}"
+            );
             let shown = error.to_string();
             assert!(!shown.contains('\u{1b}') && shown.len() < 200, "{shown}");
         }
@@ -173,7 +191,8 @@ mod tests {
     #[test]
     fn every_way_to_say_a_commit_meets_the_window() {
         let window = Window::parse(&format!("{}\n{}", commit('a'), commit('b'))).unwrap();
-        let (upper, inside, outside, short) = (commit('A'), commit('b'), commit('c'), "abc".to_owned());
+        let (upper, inside, outside, short) =
+            (commit('A'), commit('b'), commit('c'), "abc".to_owned());
         for (lines, expected) in [
             (vec![&upper], None),
             (vec![&inside], None),
@@ -187,7 +206,11 @@ mod tests {
                 headers.append(CODE_COMMIT, HeaderValue::from_str(line).unwrap());
             }
             let told = window.admit(&SaidCommit::of(&headers), "update");
-            assert_eq!(told.err().map(|problem| problem.kind), expected, "{lines:?}");
+            assert_eq!(
+                told.err().map(|problem| problem.kind),
+                expected,
+                "{lines:?}"
+            );
         }
     }
 

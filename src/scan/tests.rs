@@ -51,11 +51,22 @@ fn symbolic_links_are_neither_episodes_nor_markers() {
     let (folder, layout) = sandbox();
     fs::create_dir(folder.path().join("elsewhere")).unwrap();
     fs::write(folder.path().join("elsewhere").join(MARKER), "").unwrap();
-    symlink(folder.path().join("elsewhere"), layout.episodes.join("link")).unwrap();
+    symlink(
+        folder.path().join("elsewhere"),
+        layout.episodes.join("link"),
+    )
+    .unwrap();
     fs::create_dir(layout.episodes.join("real")).unwrap();
-    symlink(folder.path().join("elsewhere").join(MARKER), layout.episodes.join("real").join(MARKER)).unwrap();
+    symlink(
+        folder.path().join("elsewhere").join(MARKER),
+        layout.episodes.join("real").join(MARKER),
+    )
+    .unwrap();
     assert_eq!(look(&layout.episodes, &id("link")), Look::Gone);
-    assert_eq!(look(&layout.episodes, &id("real")), Look::OddMarker("a symlink"));
+    assert_eq!(
+        look(&layout.episodes, &id("real")),
+        Look::OddMarker("a symlink")
+    );
 }
 
 #[test]
@@ -76,8 +87,11 @@ fn what_somebody_takes_for_a_sealed_episode_and_is_none_is_found_with_its_reason
     let mut found = scan(&layout, &Progress::default()).unwrap();
     assert!(found.episodes.is_empty());
     found.strangers.sort_by(|a, b| a.name.cmp(&b.name));
-    let found: Vec<_> =
-        found.strangers.iter().map(|it| (it.name.to_str().unwrap(), it.sealed, it.why)).collect();
+    let found: Vec<_> = found
+        .strangers
+        .iter()
+        .map(|it| (it.name.to_str().unwrap(), it.sealed, it.why))
+        .collect();
     let unnamed = NoEpisode::Name(EpisodeId::parse("-open").unwrap_err());
     assert_eq!(
         found,
@@ -101,7 +115,8 @@ fn a_touch_is_no_other_seal_and_a_manifest_that_is_written_anew_is() {
         other => panic!("{other:?}"),
     };
     let first = seal();
-    let has_birth_times = first.made_ns != first.sealed_ns || file.metadata().unwrap().created().is_ok();
+    let has_birth_times =
+        first.made_ns != first.sealed_ns || file.metadata().unwrap().created().is_ok();
     file.set_modified(std::time::UNIX_EPOCH).unwrap();
     assert_ne!(seal(), first);
     assert_eq!(seal().is_still(first), has_birth_times);
@@ -132,9 +147,15 @@ fn only_roots_own_at_the_top_of_a_file_system_is_lost_and_found() {
     let (_folder, layout) = sandbox();
     fs::create_dir(layout.episodes.join(LOST_AND_FOUND)).unwrap();
     let below = File::open(&layout.episodes).unwrap();
-    assert!(!is_lost_and_found(&below, OsStr::new(LOST_AND_FOUND)), "an episode of that name");
+    assert!(
+        !is_lost_and_found(&below, OsStr::new(LOST_AND_FOUND)),
+        "an episode of that name"
+    );
     assert!(!is_lost_and_found(&top, OsStr::new("sys")), "another name");
-    assert!(!is_lost_and_found(&top, OsStr::new(LOST_AND_FOUND)), "there is none");
+    assert!(
+        !is_lost_and_found(&top, OsStr::new(LOST_AND_FOUND)),
+        "there is none"
+    );
     assert!(is_roots_at_the_top(&top, OsStr::new("sys")));
     assert!(!is_roots_at_the_top(&below, OsStr::new(LOST_AND_FOUND)));
 }
@@ -144,5 +165,8 @@ fn a_missing_root_is_an_error_and_not_an_empty_folder() {
     let (_folder, layout) = sandbox();
     fs::remove_dir(&layout.episodes).unwrap();
     assert!(scan(&layout, &Progress::default()).is_err());
-    assert!(matches!(look(&layout.episodes, &id("a")), Look::Unreadable(_)));
+    assert!(matches!(
+        look(&layout.episodes, &id("a")),
+        Look::Unreadable(_)
+    ));
 }

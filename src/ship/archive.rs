@@ -5,12 +5,13 @@
 //!                       └───────── Growth: length so far, then how it ended ───────────┘
 //! ```
 //!
-//! Both sides hold the same open file, so a rename into place, or an unlink, takes nothing from a reader. What
-//! [`Growth`] announces has been written and may be read; nothing here says that it is durable. A long one is flushed in
-//! slices meanwhile (`slices.rs`), so that making it durable in the end does not take long.
+//! Both sides hold the same open file, so a rename into place, or an unlink, takes nothing from a
+//! reader. What [`Growth`] announces has been written and may be read; nothing here says that it is
+//! durable. A long one is flushed in slices meanwhile (`slices.rs`), so that making it durable in
+//! the end does not take long.
 //!
-//! Where the outbox has no room for one it lies nowhere: it is packed again for whoever reads it (`poured.rs`). Readers need not
-//! know.
+//! Where the outbox has no room for one it lies nowhere: it is packed again for whoever reads it
+//! (`poured.rs`). Readers need not know.
 
 pub mod poured;
 mod reading;
@@ -32,8 +33,8 @@ pub use self::reading::{IN_ONE_PIECE_BYTES, Reading};
 use self::{poured::Pour, slices::Slices};
 use crate::{durable, episode::Digest, progress::Progress, records::ArchiveFacts};
 
-/// How many bytes may be written before readers are told. Small enough that a sender is never far behind, large
-/// enough that waking it costs nothing beside the compression.
+/// How many bytes may be written before readers are told. Small enough that a sender is never far
+/// behind, large enough that waking it costs nothing beside the compression.
 const ANNOUNCED_EVERY_BYTES: u64 = 256 * 1024;
 
 /// Where packing writes an archive.
@@ -79,13 +80,17 @@ pub enum End {
 }
 
 impl Archive {
-    /// Creates scratch at `partial` (an old one of that name is unlinked, never truncated) and gives out both ends.
+    /// Creates scratch at `partial` (an old one of that name is unlinked, never truncated) and
+    /// gives out both ends.
     ///
     /// # Errors
     /// Those of [`durable::create_scratch`].
     pub fn create(partial: &Path) -> io::Result<(ArchiveWriter, Self)> {
         let file = Arc::new(durable::create_scratch(partial)?);
-        let (announce, grown) = watch::channel(Growth { len_bytes: 0, end: None });
+        let (announce, grown) = watch::channel(Growth {
+            len_bytes: 0,
+            end: None,
+        });
         let slices = Slices::new(durable::sync_slice);
         let writer = ArchiveWriter {
             file: Arc::clone(&file),
@@ -95,22 +100,39 @@ impl Archive {
             len_bytes: 0,
             announced_bytes: 0,
         };
-        Ok((writer, Self { source: Source::File { file, from_disk: false, slices }, grown }))
+        Ok((
+            writer,
+            Self {
+                source: Source::File {
+                    file,
+                    from_disk: false,
+                    slices,
+                },
+                grown,
+            },
+        ))
     }
 
-    /// Opens a finished archive. Its length is compared with `facts`, its bytes are not: that is the receiver's and
-    /// the re-hashing step's work.
+    /// Opens a finished archive. Its length is compared with `facts`, its bytes are not: that is
+    /// the receiver's and the re-hashing step's work.
     ///
     /// # Errors
-    /// Those of open(2), `ELOOP` for a symlink among them, and [`io::ErrorKind::InvalidData`] where it is no regular
-    /// file of the length that `facts` state.
+    /// Those of open(2), `ELOOP` for a symlink among them, and [`io::ErrorKind::InvalidData`] where
+    /// it is no regular file of the length that `facts` state.
     pub fn open(path: &Path, facts: ArchiveFacts) -> io::Result<Self> {
-        // O_NONBLOCK: opening a FIFO that somebody left under the name would wait for a writer for ever (fifo(7)).
+        // O_NONBLOCK: opening a FIFO that somebody left under the name would wait for a writer for
+        // ever (fifo(7)).
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags.bits().cast_signed())
+            .open(path)?;
         let found = file.metadata()?;
         if !found.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the archive is not a regular file"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the archive is not a regular file",
+            ));
         }
         if found.len() != facts.size_bytes {
             let (found, stated) = (found.len(), facts.size_bytes);
@@ -118,24 +140,35 @@ impl Archive {
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
         let slices = Slices::new(durable::sync_slice);
-        Ok(Self::whole(Source::File { file: Arc::new(file), from_disk: true, slices }, facts))
+        Ok(Self::whole(
+            Source::File {
+                file: Arc::new(file),
+                from_disk: true,
+                slices,
+            },
+            facts,
+        ))
     }
 
-    /// One that lies nowhere, and was these bytes when it was packed into nothing: whoever reads it has it packed again.
+    /// One that lies nowhere, and was these bytes when it was packed into nothing: whoever reads it
+    /// has it packed again.
     #[must_use]
     pub fn poured(pour: Pour, facts: ArchiveFacts) -> Self {
         Self::whole(Source::Poured(pour), facts)
     }
 
     fn whole(source: Source, facts: ArchiveFacts) -> Self {
-        let growth = Growth { len_bytes: facts.size_bytes, end: Some(End::Finished(facts)) };
+        let growth = Growth {
+            len_bytes: facts.size_bytes,
+            end: Some(End::Finished(facts)),
+        };
         // The sender is dropped here: a value that will not change needs none.
         let (_, grown) = watch::channel(growth);
         Self { source, grown }
     }
 
-    /// Reads at an offset, without a shared position (pread(2)). 0 at or behind the present end, which for an archive
-    /// that still grows is not the end of it: [`Archive::grown_beyond`] tells.
+    /// Reads at an offset, without a shared position (pread(2)). 0 at or behind the present end,
+    /// which for an archive that still grows is not the end of it: [`Archive::grown_beyond`] tells.
     ///
     /// # Errors
     /// Those of pread(2); [`io::ErrorKind::Unsupported`] where it lies nowhere.
@@ -159,15 +192,25 @@ impl Archive {
     pub async fn grown_beyond(&mut self, offset: u64) -> Growth {
         let reached = |growth: &Growth| growth.len_bytes > offset || growth.end.is_some();
         let waited = self.grown.wait_for(reached).await.map(|growth| *growth);
-        // Closed without an end cannot be: a writer states one before it goes. "Abandoned" is the safe reading.
-        waited.unwrap_or_else(|_| Growth { end: Some(End::Abandoned), ..self.growth() })
+        // Closed without an end cannot be: a writer states one before it goes. "Abandoned" is the
+        // safe reading.
+        waited.unwrap_or_else(|_| Growth {
+            end: Some(End::Abandoned),
+            ..self.growth()
+        })
     }
 
-    /// Whether it was opened as it lay on the disk. One that was written here was hashed from the same bytes; this one may
-    /// have rotted since, or be a file that somebody else put there.
+    /// Whether it was opened as it lay on the disk. One that was written here was hashed from the
+    /// same bytes; this one may have rotted since, or be a file that somebody else put there.
     #[must_use]
     pub fn is_from_disk(&self) -> bool {
-        matches!(self.source, Source::File { from_disk: true, .. })
+        matches!(
+            self.source,
+            Source::File {
+                from_disk: true,
+                ..
+            }
+        )
     }
 
     /// Digests and length, once it is finished.
@@ -179,8 +222,8 @@ impl Archive {
         }
     }
 
-    /// The open file, for the step that makes it durable. What is left to flush is short then; each flush on the way to that is a step
-    /// of `progress`.
+    /// The open file, for the step that makes it durable. What is left to flush is short then; each
+    /// flush on the way to that is a step of `progress`.
     ///
     /// # Errors
     /// That of a flush on the way: the bytes cannot be believed, whatever a later flush says.
@@ -195,13 +238,16 @@ impl Archive {
     fn file(&self) -> io::Result<&File> {
         match &self.source {
             Source::File { file, .. } => Ok(file),
-            Source::Poured(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "the archive lies nowhere")),
+            Source::Poured(_) => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the archive lies nowhere",
+            )),
         }
     }
 }
 
-/// The writing end: there is one. Dropped before [`ArchiveWriter::finish`], it tells the readers that the archive is
-/// abandoned.
+/// The writing end: there is one. Dropped before [`ArchiveWriter::finish`], it tells the readers
+/// that the archive is abandoned.
 #[derive(Debug)]
 pub struct ArchiveWriter {
     file: Arc<File>,
@@ -216,7 +262,11 @@ impl Sink for ArchiveWriter {
     /// Readers see the end with the facts.
     fn finish(mut self, content_sha256: Digest) -> ArchiveFacts {
         let sha256 = std::mem::take(&mut self.hasher).into();
-        let facts = ArchiveFacts { sha256, content_sha256, size_bytes: self.len_bytes };
+        let facts = ArchiveFacts {
+            sha256,
+            content_sha256,
+            size_bytes: self.len_bytes,
+        };
         self.tell(Some(End::Finished(facts)));
         facts
     }
@@ -231,7 +281,10 @@ impl ArchiveWriter {
 
     fn tell(&mut self, end: Option<End>) {
         self.announced_bytes = self.len_bytes;
-        self.announce.send_replace(Growth { len_bytes: self.len_bytes, end });
+        self.announce.send_replace(Growth {
+            len_bytes: self.len_bytes,
+            end,
+        });
     }
 }
 
@@ -273,7 +326,10 @@ mod tests {
     }
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(future)
     }
 
     #[test]
@@ -282,7 +338,9 @@ mod tests {
         let content: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
         let expected = content.clone();
         let packing = std::thread::spawn(move || {
-            content.chunks(70_001).for_each(|chunk| writer.write_all(chunk).unwrap());
+            content
+                .chunks(70_001)
+                .for_each(|chunk| writer.write_all(chunk).unwrap());
             writer.finish(Digest::of(b"tar"))
         });
         let mut reader = archive.clone();
@@ -291,7 +349,10 @@ mod tests {
             loop {
                 let growth = reader.grown_beyond(read.len() as u64).await;
                 let mut buffer = vec![0; usize::try_from(growth.len_bytes).unwrap() - read.len()];
-                assert_eq!(reader.read_at(read.len() as u64, &mut buffer).unwrap(), buffer.len());
+                assert_eq!(
+                    reader.read_at(read.len() as u64, &mut buffer).unwrap(),
+                    buffer.len()
+                );
                 read.extend_from_slice(&buffer);
                 if let Some(end) = growth.end {
                     break end;
@@ -310,7 +371,13 @@ mod tests {
         writer.write_all(b"half").unwrap();
         drop(writer);
         let growth = block_on(archive.grown_beyond(1000));
-        assert_eq!(growth, Growth { len_bytes: 4, end: Some(End::Abandoned) });
+        assert_eq!(
+            growth,
+            Growth {
+                len_bytes: 4,
+                end: Some(End::Abandoned)
+            }
+        );
         assert_eq!(archive.facts(), None);
     }
 
@@ -333,15 +400,30 @@ mod tests {
         let link = folder.path().join("link");
         std::fs::write(&path, b"12345").unwrap();
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        let facts =
-            ArchiveFacts { sha256: Digest::of(b"12345"), content_sha256: Digest::of(b""), size_bytes: 5 };
+        let facts = ArchiveFacts {
+            sha256: Digest::of(b"12345"),
+            content_sha256: Digest::of(b""),
+            size_bytes: 5,
+        };
         let mut archive = Archive::open(&path, facts).unwrap();
         assert_eq!(archive.facts(), Some(facts));
         assert_eq!(block_on(archive.grown_beyond(0)).len_bytes, 5);
-        assert_eq!(block_on(archive.grown_beyond(99)).end, Some(End::Finished(facts)));
-        let short = ArchiveFacts { size_bytes: 6, ..facts };
-        assert_eq!(Archive::open(&path, short).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(
+            block_on(archive.grown_beyond(99)).end,
+            Some(End::Finished(facts))
+        );
+        let short = ArchiveFacts {
+            size_bytes: 6,
+            ..facts
+        };
+        assert_eq!(
+            Archive::open(&path, short).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
         assert!(Archive::open(&link, facts).is_err());
-        assert_eq!(Archive::open(folder.path(), facts).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(
+            Archive::open(folder.path(), facts).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
     }
 }

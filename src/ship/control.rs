@@ -6,9 +6,10 @@
 //!                                                         └────────────┘ kept for a fiftieth of a second
 //! ```
 //!
-//! HTTP/1.1, one request a connection: a form that can grow, and that curl speaks. The loop waits for nobody: it makes a snapshot
-//! when it is asked for one, and all who ask at the same time have the same. Whoever is slow or silent is cut off after a few seconds,
-//! or by those who come after. While nobody asks, nothing happens here.
+//! HTTP/1.1, one request a connection: a form that can grow, and that curl speaks. The loop waits
+//! for nobody: it makes a snapshot when it is asked for one, and all who ask at the same time have
+//! the same. Whoever is slow or silent is cut off after a few seconds, or by those who come after.
+//! While nobody asks, nothing happens here.
 
 use std::{
     collections::VecDeque,
@@ -42,15 +43,16 @@ use tokio::{
 use super::metrics;
 use crate::{durable, snapshot::Snapshot, socket::Address};
 
-/// Who is answered at once. Whoever comes as the next takes the place of the one who came first: an answer takes milliseconds, so
-/// that one is slow.
+/// Who is answered at once. Whoever comes as the next takes the place of the one who came first: an
+/// answer takes milliseconds, so that one is slow.
 const MAX_CLIENTS: usize = 32;
-/// The whole of an exchange: a snapshot is some ten kilobytes, and goes to a process of this machine.
+/// The whole of an exchange: a snapshot is some ten kilobytes, and goes to a process of this
+/// machine.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the loop is waited for. It turns within milliseconds, or something is very wrong.
 const LOOP_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
-/// An answer serves everybody who asks within this time: asking in a circle costs the loop a few percent at most, and whoever has just
-/// changed something and asks is told of it.
+/// An answer serves everybody who asks within this time: asking in a circle costs the loop a few
+/// percent at most, and whoever has just changed something and asks is told of it.
 const FRESH_FOR: Duration = Duration::from_millis(20);
 /// After accept(2) failed (out of descriptors), before it is tried again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
@@ -71,15 +73,20 @@ pub struct Bound {
     path: PathBuf,
 }
 
-/// Binds the socket at this path. The caller holds the lock on the folder, so what is left there is a dead daemon's, and is replaced.
+/// Binds the socket at this path. The caller holds the lock on the folder, so what is left there is
+/// a dead daemon's, and is replaced.
 ///
 /// # Errors
-/// Somebody answers there all the same, it is no socket, or the file system has no sockets (some NFS).
+/// Somebody answers there all the same, it is no socket, or the file system has no sockets (some
+/// NFS).
 pub fn bind(path: PathBuf) -> io::Result<Bound> {
     let address = Address::of(&path)?;
     match fs::symlink_metadata(address.path()) {
         Ok(found) if !found.file_type().is_socket() => {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something that is no socket is there"));
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "something that is no socket is there",
+            ));
         }
         Ok(_) => {
             let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -91,7 +98,10 @@ pub fn bind(path: PathBuf) -> io::Result<Bound> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Ok(()) => {
-                    return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process answers there"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::AddrInUse,
+                        "another process answers there",
+                    ));
                 }
                 Err(error) => return Err(error),
             }
@@ -101,7 +111,10 @@ pub fn bind(path: PathBuf) -> io::Result<Bound> {
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(address.path())?)?;
-    let mut bound = Bound { listener: None, path };
+    let mut bound = Bound {
+        listener: None,
+        path,
+    };
     // Before it listens: nobody comes in by the mode that the umask gave it.
     fs::set_permissions(address.path(), fs::Permissions::from_mode(MODE))?;
     socket.listen(BACKLOG)?;
@@ -141,7 +154,13 @@ impl Desk {
     #[must_use]
     pub fn new() -> (Self, mpsc::Receiver<Ask>) {
         let (asks, asked) = mpsc::channel(1);
-        (Self(Arc::new(Inner { asks, last: Mutex::new(None) })), asked)
+        (
+            Self(Arc::new(Inner {
+                asks,
+                last: Mutex::new(None),
+            })),
+            asked,
+        )
     }
 
     /// Asks the loop, for somebody in this process. `None` where it does not answer, or has ended.
@@ -159,7 +178,9 @@ impl Desk {
     /// # Errors
     /// Where the runtime cannot wait for the socket.
     pub fn serve_socket(&self, bound: &mut Bound) -> io::Result<()> {
-        let Some(listener) = bound.listener.take() else { return Ok(()) };
+        let Some(listener) = bound.listener.take() else {
+            return Ok(());
+        };
         let listener = tokio::net::UnixListener::from_std(UnixListener::from(listener))?;
         let desk = self.clone();
         tokio::spawn(async move {
@@ -214,17 +235,24 @@ impl Desk {
         };
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut refused = said(StatusCode::METHOD_NOT_ALLOWED, "Only to be read.\n");
-            refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            refused
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             return refused;
         }
         match self.ask().await {
             Some(texts) => {
                 let (body, media_type) = pick(texts);
                 let mut response = Response::new(Full::new(body));
-                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+                response
+                    .headers_mut()
+                    .insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
                 response
             }
-            None => said(StatusCode::SERVICE_UNAVAILABLE, "The daemon's loop does not answer.\n"),
+            None => said(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The daemon's loop does not answer.\n",
+            ),
         }
     }
 

@@ -63,13 +63,14 @@ use super::{
     transport::Transport,
     watch::{Inotify, Watch},
 };
-use crate::{clock, episode::EpisodeId, layout::Layout, records::WallTime, snapshot::Log, trial::Trial};
+use crate::{
+    clock, episode::EpisodeId, layout::Layout, records::WallTime, snapshot::Log, trial::Trial,
+};
 
 /// Hints that wait for the loop. More of them mean that everything is looked at anyway.
 const MAX_HINTS: usize = 16 * 1024;
 /// What one pass says that was stopped before it had found anything.
-const STOPPED_EARLY: &str =
-    "Stopped before it had looked at what there is: whether anything waits is not known. Type it again";
+const STOPPED_EARLY: &str = "Stopped before it had looked at what there is: whether anything waits is not known. Type it again";
 
 /// What the daemon needs to know.
 #[derive(Debug)]
@@ -96,7 +97,8 @@ pub struct Options {
     pub watchdog: Option<Duration>,
     /// Reads everything again at SIGHUP; `None`: SIGHUP changes nothing.
     pub reload: Option<Reload>,
-    /// SIGHUP, where somebody has listened for it already; else it is listened for from the start of [`run`] on.
+    /// SIGHUP, where somebody has listened for it already; else it is listened for from the start
+    /// of [`run`] on.
     pub hangup: Option<Signal>,
     /// Who ships.
     pub host_id: String,
@@ -140,9 +142,9 @@ pub struct FreeBytes {
 /// Ships until it is told to stop; with `settings.once`, until one pass is through.
 ///
 /// # Errors
-/// Where the folders, the lock or the watching thread cannot be had, or another daemon took the lock that somebody removed. What
-/// goes wrong later with an episode, or with the destination, is told, and is no error. One pass that is stopped before it has looked
-/// at anything has no result.
+/// Where the folders, the lock or the watching thread cannot be had, or another daemon took the
+/// lock that somebody removed. What goes wrong later with an episode, or with the destination, is
+/// told, and is no error. One pass that is stopped before it has looked at anything has no result.
 pub async fn run(options: Options, transport: Transport, mut stop: Stop) -> anyhow::Result<Tally> {
     let once = options.settings.once;
     let tally = match Daemon::start(options, transport, &mut stop).await? {
@@ -237,12 +239,16 @@ impl Daemon {
             None => signal(SignalKind::hangup()).context("Failed to listen for SIGHUP")?,
         };
         let (layout, once) = (Arc::new(options.layout.clone()), options.settings.once);
-        let Some(prepared) = start::prepare(&layout, once, &mut options.notifier, stop).await? else {
+        let Some(prepared) = start::prepare(&layout, once, &mut options.notifier, stop).await?
+        else {
             return Ok(None);
         };
         let asking = Asking::begin(prepared.control, &options.metrics, options.desk.take()).await;
-        let (inotify, watch_why) =
-            if once { (false, None) } else { start::use_inotify(&mut options, prepared.untrusted) };
+        let (inotify, watch_why) = if once {
+            (false, None)
+        } else {
+            start::use_inotify(&mut options, prepared.untrusted)
+        };
         let (event_sender, events) = mpsc::unbounded_channel();
         let (hint_sender, hints) = mpsc::channel(MAX_HINTS);
         let used = match options.inotify {
@@ -250,8 +256,13 @@ impl Daemon {
             None => Inotify::WhereTrusted,
             Some(_) => Inotify::Always,
         };
-        let watch = Watch::start(layout.episodes.clone(), used, hint_sender, event_sender.clone())
-            .context("Failed to start the watching thread")?;
+        let watch = Watch::start(
+            layout.episodes.clone(),
+            used,
+            hint_sender,
+            event_sender.clone(),
+        )
+        .context("Failed to start the watching thread")?;
         let throttle = Throttle::default();
         let workers = Workers {
             layout,
@@ -260,7 +271,11 @@ impl Daemon {
             free_bytes: options.free_bytes,
             keep_days: options.keep_days,
             events: event_sender,
-            known: Arc::new(Known::new(prepared.root, prepared.grounds, prepared.leftovers)),
+            known: Arc::new(Known::new(
+                prepared.root,
+                prepared.grounds,
+                prepared.leftovers,
+            )),
         };
         let (aside_sender, aside) = mpsc::unbounded_channel();
         let beat_every = pulse::tick(options.watchdog);
@@ -318,7 +333,9 @@ impl Daemon {
             }
             match self.next(stop).await {
                 Turn::Stop if self.stopping.is_some() => {
-                    tracing::warn!("stopped at once, with work under way; the next start finishes it");
+                    tracing::warn!(
+                        "stopped at once, with work under way; the next start finishes it"
+                    );
                     return false;
                 }
                 Turn::Stop => self.begin_to_stop(),
@@ -372,7 +389,8 @@ impl Daemon {
         while let Some(effect) = self.machine.next_effect() {
             if let Some(notice) = self.hands.perform(effect) {
                 let now = self.started.elapsed();
-                self.ledger.note(&notice, self.teller.age_in(&notice, now), now);
+                self.ledger
+                    .note(&notice, self.teller.age_in(&notice, now), now);
                 self.teller.tell(&notice, now);
                 if let Some(observer) = &self.options.observer {
                     // Nobody looks any more: that is no reason to stop shipping.
@@ -396,7 +414,9 @@ impl Daemon {
             self.look_after_lock();
         }
         let retry = !self.trial.findings.is_empty() && self.next_trial <= Instant::now();
-        if looked && (retry || self.hands.workers.known.grounds.findings() != self.trial.elsewhere()) {
+        if looked
+            && (retry || self.hands.workers.known.grounds.findings() != self.trial.elsewhere())
+        {
             self.try_moves();
         }
         self.stirred = true;

@@ -7,7 +7,8 @@ use crate::snapshot::{Bucket, Histogram};
 
 /// From a small episode on a fast disk to one that has waited for a day.
 const UP_TO_S: [f64; 16] = [
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 28_800.0, 86_400.0,
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0,
+    28_800.0, 86_400.0,
 ];
 
 /// The counts.
@@ -37,7 +38,8 @@ struct Spans {
 }
 
 impl Ledger {
-    /// Takes note. `age` is how long the episode that it speaks of has been sealed, where that is known; `now` is the machine's time.
+    /// Takes note. `age` is how long the episode that it speaks of has been sealed, where that is
+    /// known; `now` is the machine's time.
     pub fn note(&mut self, notice: &Notice, age: Option<Duration>, now: Duration) {
         match notice {
             Notice::Sealed(..) => self.sealed += 1,
@@ -80,12 +82,22 @@ impl Ledger {
     #[must_use]
     pub fn marker_to_delivered(&self) -> Histogram {
         let mut below = 0;
-        let buckets = UP_TO_S.iter().zip(self.spans.counts).map(|(up_to_s, count)| {
-            below += count;
-            Bucket { up_to_s: *up_to_s, count: below }
-        });
+        let buckets = UP_TO_S
+            .iter()
+            .zip(self.spans.counts)
+            .map(|(up_to_s, count)| {
+                below += count;
+                Bucket {
+                    up_to_s: *up_to_s,
+                    count: below,
+                }
+            });
         let buckets = buckets.collect();
-        Histogram { count: self.spans.count, sum_s: self.spans.sum.as_secs_f64(), buckets }
+        Histogram {
+            count: self.spans.count,
+            sum_s: self.spans.sum.as_secs_f64(),
+            buckets,
+        }
     }
 }
 
@@ -93,7 +105,10 @@ impl Spans {
     fn note(&mut self, span: Duration) {
         self.count += 1;
         self.sum = self.sum.saturating_add(span);
-        if let Some(at) = UP_TO_S.iter().position(|up_to_s| span.as_secs_f64() <= *up_to_s) {
+        if let Some(at) = UP_TO_S
+            .iter()
+            .position(|up_to_s| span.as_secs_f64() <= *up_to_s)
+        {
             self.counts[at] += 1;
         }
     }
@@ -110,9 +125,21 @@ mod tests {
             ledger.spans.note(Duration::from_millis(ms));
         }
         let told = ledger.marker_to_delivered();
-        let up_to = |s: f64| told.buckets.iter().find(|bucket| bucket.up_to_s == s).unwrap().count;
-        assert_eq!((up_to(0.005), up_to(0.01), up_to(0.1), up_to(1800.0)), (2, 3, 4, 4));
+        let up_to = |s: f64| {
+            told.buckets
+                .iter()
+                .find(|bucket| bucket.up_to_s == s)
+                .unwrap()
+                .count
+        };
+        assert_eq!(
+            (up_to(0.005), up_to(0.01), up_to(0.1), up_to(1800.0)),
+            (2, 3, 4, 4)
+        );
         assert_eq!((up_to(7200.0), up_to(86_400.0), told.count), (5, 5, 6));
-        assert!(told.buckets.is_sorted_by(|a, b| a.up_to_s < b.up_to_s && a.count <= b.count));
+        assert!(
+            told.buckets
+                .is_sorted_by(|a, b| a.up_to_s < b.up_to_s && a.count <= b.count)
+        );
     }
 }

@@ -5,17 +5,18 @@
 //!  the word in the file its holder's lock may be unseen here, and the word is young, or its process runs ──▶ refused
 //! ```
 //!
-//! flock(2) on `.sealift/lock`, held as long as the process lives. The file says who holds it, for the one who comes second. It is
-//! never removed by us: a third could lock the new one while the second still holds the removed one. Whoever ends in an
-//! orderly way empties it.
+//! flock(2) on `.sealift/lock`, held as long as the process lives. The file says who holds it, for
+//! the one who comes second. It is never removed by us: a third could lock the new one while the
+//! second still holds the removed one. Whoever ends in an orderly way empties it.
 //!
-//! Not every lock is seen: on NFS one taken on a client and one taken on the server do not see each other, nor do two clients' that
-//! were mounted with `local_lock`, nor two ways to one folder on one machine (directly, and through FUSE). So the holder refreshes
-//! the file's mtime while it lives, on every file system, by the clock of whoever keeps the file; what it says is believed for as
-//! long as that is young by the same clock. Each time it looks whether the file is still its own; where it is not, it takes the one
-//! that is there now, or ends.
-//! Only where this kernel has seen the very same file locked by the very same boot is a free lock all there is to know:
-//! what crashed there may begin again at once.
+//! Not every lock is seen: on NFS one taken on a client and one taken on the server do not see each
+//! other, nor do two clients' that were mounted with `local_lock`, nor two ways to one folder on
+//! one machine (directly, and through FUSE). So the holder refreshes the file's mtime while it
+//! lives, on every file system, by the clock of whoever keeps the file; what it says is believed
+//! for as long as that is young by the same clock. Each time it looks whether the file is still its
+//! own; where it is not, it takes the one that is there now, or ends. Only where this kernel has
+//! seen the very same file locked by the very same boot is a free lock all there is to know: what
+//! crashed there may begin again at once.
 
 mod holder;
 
@@ -42,11 +43,12 @@ use crate::{
 const MAX_HOLDER_BYTES: usize = 4096;
 /// How often a holder says that it is still there.
 const REFRESH_EVERY: Duration = Duration::from_secs(60);
-/// How long it is believed after it last did. A holder whose file server hangs for minutes is not there any more for
-/// anybody else either.
+/// How long it is believed after it last did. A holder whose file server hangs for minutes is not
+/// there any more for anybody else either.
 const BELIEVED_FOR: Duration = Duration::from_secs(5 * 60);
 
-/// Held until it is dropped, which empties the file: that may wait for a disk, and [`Lock::close`] does not.
+/// Held until it is dropped, which empties the file: that may wait for a disk, and [`Lock::close`]
+/// does not.
 #[derive(Debug)]
 #[must_use]
 pub struct Lock {
@@ -102,7 +104,8 @@ pub enum LockError {
         /// What to type.
         stop: String,
     },
-    /// Another says that it ships from this folder, and its lock may be one that is not seen from here.
+    /// Another says that it ships from this folder, and its lock may be one that is not seen from
+    /// here.
     #[error(
         "Another sealift seems to ship this folder ({folder}): {holder}, last heard of {age_s} s ago. Its lock may be one that is not \
          seen from here, so its word in the file counts for {believed_s} s. To stop it: {stop}. If nothing runs there, wait, \
@@ -136,23 +139,36 @@ pub enum LockError {
 #[must_use]
 pub fn refresh_every() -> Duration {
     // So that a test need not wait for a minute. Not in a release build.
-    let shorter = std::env::var("SEALIFT_DEBUG_LOCK_REFRESH_MS").ok().filter(|_| cfg!(debug_assertions));
-    shorter.and_then(|ms| ms.parse().ok()).map_or(REFRESH_EVERY, Duration::from_millis)
+    let shorter = std::env::var("SEALIFT_DEBUG_LOCK_REFRESH_MS")
+        .ok()
+        .filter(|_| cfg!(debug_assertions));
+    shorter
+        .and_then(|ms| ms.parse().ok())
+        .map_or(REFRESH_EVERY, Duration::from_millis)
 }
 
-/// Takes the lock, or says who has it. `socket`: where the holder answers, where that is not in the data folder.
+/// Takes the lock, or says who has it. `socket`: where the holder answers, where that is not in the
+/// data folder.
 ///
 /// # Errors
 /// [`LockError`].
 pub fn acquire(layout: &Layout, socket: Option<&Path>) -> Result<Lock, LockError> {
     let path = layout.private.join("lock");
-    let at = |source| LockError::Io { path: path.clone(), source };
+    let at = |source| LockError::Io {
+        path: path.clone(),
+        source,
+    };
     let file = open(&path, true).map_err(at)?;
     let id = FileId::of(&file).map_err(at)?;
-    let us = Holder { socket: socket.map(Path::to_owned), ..Holder::us(id) };
+    let us = Holder {
+        socket: socket.map(Path::to_owned),
+        ..Holder::us(id)
+    };
     match file.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(held(layout, read_holder(&file).as_ref(), &us)),
+        Err(TryLockError::WouldBlock) => {
+            return Err(held(layout, read_holder(&file).as_ref(), &us));
+        }
         Err(TryLockError::Error(error)) => return Err(at(error)),
     }
     if let Some(last) = read_holder(&file)
@@ -163,7 +179,12 @@ pub fn acquire(layout: &Layout, socket: Option<&Path>) -> Result<Lock, LockError
             return Err(elsewhere(layout, &path, &last, &us, age));
         }
     }
-    let claim = Claim { path: path.clone(), id, word: us.word(), socket: us.socket };
+    let claim = Claim {
+        path: path.clone(),
+        id,
+        word: us.word(),
+        socket: us.socket,
+    };
     if !claim.write(&file).map_err(at)? {
         tracing::warn!(
             "There is no room to write to {} who holds the lock. It is held all the same; other hosts cannot see by whom. This is tried \
@@ -171,7 +192,11 @@ pub fn acquire(layout: &Layout, socket: Option<&Path>) -> Result<Lock, LockError
             claim.path.display()
         );
     }
-    Ok(Lock { claim: Arc::new(claim), _file: file, word_stays: false })
+    Ok(Lock {
+        claim: Arc::new(claim),
+        _file: file,
+        word_stays: false,
+    })
 }
 
 impl Lock {
@@ -181,8 +206,8 @@ impl Lock {
         Keeper(Arc::clone(&self.claim))
     }
 
-    /// Lets go of it without a look at the disk, which may hang. Where the word is still there, the next on this host begins at once
-    /// all the same, and one on another host when the word is old.
+    /// Lets go of it without a look at the disk, which may hang. Where the word is still there, the
+    /// next on this host begins at once all the same, and one on another host when the word is old.
     pub fn close(mut self) {
         self.word_stays = true;
     }
@@ -197,13 +222,17 @@ impl Drop for Lock {
 }
 
 impl Keeper {
-    /// Once more, by the clock of whoever keeps the file; where it is still ours. Where the file that we hold is gone, or another
-    /// stands in its place (somebody removed it, or the whole data folder), takes the lock that is there now, and returns it.
+    /// Once more, by the clock of whoever keeps the file; where it is still ours. Where the file
+    /// that we hold is gone, or another stands in its place (somebody removed it, or the whole data
+    /// folder), takes the lock that is there now, and returns it.
     ///
     /// # Errors
     /// [`LockError`]: another daemon has taken it, or the file cannot be had.
     pub fn keep(&self, layout: &Layout) -> Result<Option<Lock>, LockError> {
-        let at = |source| LockError::Io { path: self.0.path.clone(), source };
+        let at = |source| LockError::Io {
+            path: self.0.path.clone(),
+            source,
+        };
         match self.0.whose().map_err(at)? {
             Whose::Ours(file) => touch(&file).map_err(at)?,
             Whose::Nobodys(file) => self.0.write(&file).and_then(|_| touch(&file)).map_err(at)?,
@@ -219,7 +248,8 @@ impl Keeper {
         Ok(None)
     }
 
-    /// Empties the file where it is still ours: the next host need not wait. Where this fails it does. What another wrote stays.
+    /// Empties the file where it is still ours: the next host need not wait. Where this fails it
+    /// does. What another wrote stays.
     pub fn leave(&self) {
         if let Ok(Whose::Ours(file)) = self.0.whose() {
             let _ = file.set_len(0);
@@ -229,8 +259,17 @@ impl Keeper {
 
 /// As long as the word is as it was, only the time changes.
 fn touch(file: &File) -> io::Result<()> {
-    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-    Ok(futimens(file, &Timestamps { last_access: now, last_modification: now })?)
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_NOW,
+    };
+    Ok(futimens(
+        file,
+        &Timestamps {
+            last_access: now,
+            last_modification: now,
+        },
+    )?)
 }
 
 impl Claim {
@@ -252,13 +291,20 @@ impl Claim {
         })
     }
 
-    /// Written first and cut to its length second: so it needs no room where there was a word before. Where there is none, the lock
-    /// itself is held all the same, and only its holder's name is missing: `false`. Not flushed: after a power cut nobody holds it.
+    /// Written first and cut to its length second: so it needs no room where there was a word
+    /// before. Where there is none, the lock itself is held all the same, and only its holder's
+    /// name is missing: `false`. Not flushed: after a power cut nobody holds it.
     fn write(&self, file: &File) -> io::Result<bool> {
-        match file.write_all_at(&self.word, 0).and_then(|()| file.set_len(self.word.len() as u64)) {
+        match file
+            .write_all_at(&self.word, 0)
+            .and_then(|()| file.set_len(self.word.len() as u64))
+        {
             Ok(()) => Ok(true),
             Err(error)
-                if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+                ) =>
             {
                 // Half of ours, or all of another's, would be a lie.
                 file.set_len(0)?;
@@ -272,7 +318,10 @@ impl Claim {
 impl FileId {
     fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
-        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+        Ok(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
     }
 }
 
@@ -289,31 +338,57 @@ fn open(path: &Path, create: bool) -> io::Result<File> {
         .open(path)?;
     match file.metadata()?.is_file() {
         true => Ok(file),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+        false => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        )),
     }
 }
 
-/// How long ago the file was last refreshed. Both ends of that by the clock of whoever keeps the file: ours may be another.
+/// How long ago the file was last refreshed. Both ends of that by the clock of whoever keeps the
+/// file: ours may be another.
 fn age_there(file: &File, private: &Path) -> io::Result<Duration> {
     let refreshed = file.metadata()?.modified()?;
     let scratch = private.join(format!("{COPY_PREFIX}clock"));
     let now = durable::create_scratch(&scratch).and_then(|scratch| scratch.metadata()?.modified());
     let _ = durable::remove_file(&scratch);
-    // Where there is no room for scratch, by the other time of the file itself, which nobody goes by.
+    // Where there is no room for scratch, by the other time of the file itself, which nobody goes
+    // by.
     let now: SystemTime = now.or_else(|_| {
-        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-        let as_it_is = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
-        futimens(file, &Timestamps { last_access: now, last_modification: as_it_is })?;
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        };
+        let as_it_is = Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        };
+        futimens(
+            file,
+            &Timestamps {
+                last_access: now,
+                last_modification: as_it_is,
+            },
+        )?;
         file.metadata()?.accessed()
     })?;
     // From the future: as good as now.
     Ok(now.duration_since(refreshed).unwrap_or_default())
 }
 
-fn elsewhere(layout: &Layout, path: &Path, holder: &Holder, us: &Holder, age: Duration) -> LockError {
+fn elsewhere(
+    layout: &Layout,
+    path: &Path,
+    holder: &Holder,
+    us: &Holder,
+    age: Duration,
+) -> LockError {
     let kind = filesystem::shared_between_hosts(&layout.private);
     LockError::Elsewhere {
-        folder: kind.map_or_else(|| folder_of(layout), |kind| format!("{}, on {kind}", folder_of(layout))),
+        folder: kind.map_or_else(
+            || folder_of(layout),
+            |kind| format!("{}, on {kind}", folder_of(layout)),
+        ),
         holder: holder.in_words(us),
         age_s: age.as_secs(),
         believed_s: BELIEVED_FOR.as_secs(),
@@ -326,13 +401,25 @@ fn held(layout: &Layout, holder: Option<&Holder>, us: &Holder) -> LockError {
     let (holder, stop) = match holder {
         Some(holder) => (holder.in_words(us), holder.how_to_stop(us)),
         // It is about to write who it is, or had no room to.
-        None => ("its name is not in the lock file (yet)".to_owned(), holder::LOOK.to_owned()),
+        None => (
+            "its name is not in the lock file (yet)".to_owned(),
+            holder::LOOK.to_owned(),
+        ),
     };
-    LockError::Held { folder: folder_of(layout), holder, stop }
+    LockError::Held {
+        folder: folder_of(layout),
+        holder,
+        stop,
+    }
 }
 
 fn folder_of(layout: &Layout) -> String {
-    layout.private.parent().unwrap_or(&layout.private).display().to_string()
+    layout
+        .private
+        .parent()
+        .unwrap_or(&layout.private)
+        .display()
+        .to_string()
 }
 
 /// `None` for what no holder wrote, and for what one left empty.

@@ -1,7 +1,9 @@
-//! The snapshot as Prometheus' text (exposition format 0.0.4). Pure. docs/metrics.md lists every name; a test holds the two together.
+//! The snapshot as Prometheus' text (exposition format 0.0.4). Pure. docs/metrics.md lists every
+//! name; a test holds the two together.
 //!
-//! Not by prometheus-client, which writes OpenMetrics alone: there a counter's TYPE line leaves out `_total`, which node_exporter's
-//! textfile collector and `promtool check metrics` do not read. Prometheus itself reads either.
+//! Not by prometheus-client, which writes OpenMetrics alone: there a counter's TYPE line leaves out
+//! `_total`, which node_exporter's textfile collector and `promtool check metrics` do not read.
+//! Prometheus itself reads either.
 
 use std::fmt::{Display, Write as _};
 
@@ -22,12 +24,30 @@ pub fn text(snapshot: &Snapshot) -> String {
 }
 
 fn process(text: &mut Text, snapshot: &Snapshot) {
-    let Snapshot { started_at_wall, taken_at_wall, heart, log, reload, trial, .. } = snapshot;
+    let Snapshot {
+        started_at_wall,
+        taken_at_wall,
+        heart,
+        log,
+        reload,
+        trial,
+        ..
+    } = snapshot;
     let taken = taken_at_wall.unix_seconds();
-    text.family("build_info", "gauge", "The program that runs, by its version; always 1.");
+    text.family(
+        "build_info",
+        "gauge",
+        "The program that runs, by its version; always 1.",
+    );
     text.labelled("build_info", &[("version", &snapshot.version)], 1);
-    text.gauge("start_time_seconds", "When the process started, Unix time.", started_at_wall.unix_seconds());
-    let beat = heart.last_beat_ago_s.map(|ago| taken.saturating_sub_unsigned(ago));
+    text.gauge(
+        "start_time_seconds",
+        "When the process started, Unix time.",
+        started_at_wall.unix_seconds(),
+    );
+    let beat = heart
+        .last_beat_ago_s
+        .map(|ago| taken.saturating_sub_unsigned(ago));
     text.known(
         "last_heartbeat_timestamp_seconds",
         "When every part of it was last seen to move, Unix time.",
@@ -54,7 +74,11 @@ fn process(text: &mut Text, snapshot: &Snapshot) {
         trial.len(),
     );
     let failed = u8::from(reload.failed.is_some());
-    text.gauge("reload_failed", "Whether the last reload failed, and the old configuration is kept.", failed);
+    text.gauge(
+        "reload_failed",
+        "Whether the last reload failed, and the old configuration is kept.",
+        failed,
+    );
 }
 
 fn episodes(text: &mut Text, snapshot: &Snapshot) {
@@ -84,8 +108,16 @@ fn episodes(text: &mut Text, snapshot: &Snapshot) {
         snapshot.strangers.count,
     );
     text.counter("episodes_sealed_total", "Markers seen.", totals.sealed);
-    text.counter("episodes_shipped_total", "Episodes moved to shipped/.", totals.shipped);
-    text.counter("episodes_quarantined_total", "Episodes moved to quarantine/.", totals.quarantined);
+    text.counter(
+        "episodes_shipped_total",
+        "Episodes moved to shipped/.",
+        totals.shipped,
+    );
+    text.counter(
+        "episodes_quarantined_total",
+        "Episodes moved to quarantine/.",
+        totals.quarantined,
+    );
     text.known(
         "quarantine_deletions_ahead",
         "Episodes in quarantine/ that the clean-up will delete within a week.",
@@ -94,10 +126,23 @@ fn episodes(text: &mut Text, snapshot: &Snapshot) {
 }
 
 fn deliveries(text: &mut Text, snapshot: &Snapshot) {
-    let Snapshot { totals, destination, taken_at_wall, .. } = snapshot;
+    let Snapshot {
+        totals,
+        destination,
+        taken_at_wall,
+        ..
+    } = snapshot;
     let (content, archive) = (totals.packed_content_bytes, totals.packed_archive_bytes);
-    text.counter("packed_content_bytes_total", "Read from episodes and packed, before compression.", content);
-    text.counter("packed_archive_bytes_total", "The same after compression.", archive);
+    text.counter(
+        "packed_content_bytes_total",
+        "Read from episodes and packed, before compression.",
+        content,
+    );
+    text.counter(
+        "packed_archive_bytes_total",
+        "The same after compression.",
+        archive,
+    );
     #[expect(clippy::cast_precision_loss, reason = "a ratio")]
     let ratio = (archive > 0).then(|| content as f64 / archive as f64);
     text.known(
@@ -105,10 +150,22 @@ fn deliveries(text: &mut Text, snapshot: &Snapshot) {
         "Bytes before compression for each byte after it, since the start.",
         ratio,
     );
-    text.counter("sent_bytes_total", "Sent to the receiver, failed attempts among it.", totals.sent_bytes);
-    text.counter("delivered_bytes_total", "Archives that a receiver holds.", totals.delivered_bytes);
+    text.counter(
+        "sent_bytes_total",
+        "Sent to the receiver, failed attempts among it.",
+        totals.sent_bytes,
+    );
+    text.counter(
+        "delivered_bytes_total",
+        "Archives that a receiver holds.",
+        totals.delivered_bytes,
+    );
     let attempts = &totals.attempts;
-    text.family("attempts_total", "counter", "Delivery attempts, by what they came to.");
+    text.family(
+        "attempts_total",
+        "counter",
+        "Delivery attempts, by what they came to.",
+    );
     for (verdict, count) in [
         ("delivered", attempts.delivered),
         ("conflict", attempts.conflict),
@@ -123,14 +180,22 @@ fn deliveries(text: &mut Text, snapshot: &Snapshot) {
     }
     histogram(text, snapshot);
     let held = u8::from(destination.held.is_some());
-    text.gauge("destination_held", "Whether the receiver is held: not sent to, but for probes.", held);
+    text.gauge(
+        "destination_held",
+        "Whether the receiver is held: not sent to, but for probes.",
+        held,
+    );
     text.counter(
         "destination_held_seconds_total",
         "How long the receiver was held, all holds together.",
         totals.held_s,
     );
     let closed = u8::from(destination.closed_until.is_some());
-    text.gauge("upload_window_closed", "Whether it is outside every upload window: nothing is sent.", closed);
+    text.gauge(
+        "upload_window_closed",
+        "Whether it is outside every upload window: nothing is sent.",
+        closed,
+    );
     text.known(
         "bandwidth_limit_bytes_per_second",
         "What all uploads together are limited to just now.",
@@ -153,31 +218,75 @@ fn deliveries(text: &mut Text, snapshot: &Snapshot) {
 fn histogram(text: &mut Text, snapshot: &Snapshot) {
     let name = "marker_to_delivered_seconds";
     let histogram = &snapshot.totals.marker_to_delivered;
-    text.family(name, "histogram", "From the marker to the receiver's acknowledgement.");
+    text.family(
+        name,
+        "histogram",
+        "From the marker to the receiver's acknowledgement.",
+    );
     for bucket in &histogram.buckets {
         let up_to = bucket.up_to_s.to_string();
         text.labelled(&format!("{name}_bucket"), &[("le", &up_to)], bucket.count);
     }
-    text.labelled(&format!("{name}_bucket"), &[("le", "+Inf")], histogram.count);
+    text.labelled(
+        &format!("{name}_bucket"),
+        &[("le", "+Inf")],
+        histogram.count,
+    );
     text.labelled(&format!("{name}_sum"), &[], histogram.sum_s);
     text.labelled(&format!("{name}_count"), &[], histogram.count);
 }
 
 fn around(text: &mut Text, snapshot: &Snapshot) {
-    let Snapshot { watch, room, packing_paused, .. } = snapshot;
-    text.counter("watch_overflows_total", "How often events were lost, or may have been.", watch.overflows);
+    let Snapshot {
+        watch,
+        room,
+        packing_paused,
+        ..
+    } = snapshot;
+    text.counter(
+        "watch_overflows_total",
+        "How often events were lost, or may have been.",
+        watch.overflows,
+    );
     let blind = u8::from(watch.mode == WatchMode::Blind);
-    text.gauge("watch_blind", "Whether watches cannot be had, and episodes are looked for instead.", blind);
+    text.gauge(
+        "watch_blind",
+        "Whether watches cannot be had, and episodes are looked for instead.",
+        blind,
+    );
     let paused = u8::from(packing_paused.is_some());
-    text.gauge("packing_paused", "Whether packing pauses, since the outbox cannot be written.", paused);
-    text.family("filesystem_free_bytes", "gauge", "Room in the file system of each folder.");
-    let each = || room.iter().flat_map(|room| room.folders.iter().map(move |folder| (folder, room)));
+    text.gauge(
+        "packing_paused",
+        "Whether packing pauses, since the outbox cannot be written.",
+        paused,
+    );
+    text.family(
+        "filesystem_free_bytes",
+        "gauge",
+        "Room in the file system of each folder.",
+    );
+    let each = || {
+        room.iter()
+            .flat_map(|room| room.folders.iter().map(move |folder| (folder, room)))
+    };
     for (folder, room) in each() {
-        text.labelled("filesystem_free_bytes", &[("folder", folder)], room.free_bytes);
+        text.labelled(
+            "filesystem_free_bytes",
+            &[("folder", folder)],
+            room.free_bytes,
+        );
     }
-    text.family("filesystem_size_bytes", "gauge", "Size of the file system of each folder.");
+    text.family(
+        "filesystem_size_bytes",
+        "gauge",
+        "Size of the file system of each folder.",
+    );
     for (folder, room) in each() {
-        text.labelled("filesystem_size_bytes", &[("folder", folder)], room.total_bytes);
+        text.labelled(
+            "filesystem_size_bytes",
+            &[("folder", folder)],
+            room.total_bytes,
+        );
     }
     text.family(
         "filesystem_free_files",
@@ -196,7 +305,10 @@ struct Text(String);
 
 impl Text {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.0, "# HELP sealift_{name} {help}\n# TYPE sealift_{name} {kind}");
+        let _ = writeln!(
+            self.0,
+            "# HELP sealift_{name} {help}\n# TYPE sealift_{name} {kind}"
+        );
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) {
@@ -220,7 +332,10 @@ impl Text {
         let _ = write!(self.0, "sealift_{name}");
         let mut before = '{';
         for (label, text) in labels {
-            let text = text.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n");
+            let text = text
+                .replace('\\', r"\\")
+                .replace('"', r#"\""#)
+                .replace('\n', r"\n");
             let _ = write!(self.0, "{before}{label}=\"{text}\"");
             before = ',';
         }
@@ -251,8 +366,14 @@ mod tests {
         snapshot.totals.packed_content_bytes = 300;
         snapshot.totals.packed_archive_bytes = 200;
         snapshot.totals.quarantine_deletions_ahead = Some(3);
-        snapshot.totals.marker_to_delivered =
-            Histogram { count: 2, sum_s: 0.75, buckets: vec![Bucket { up_to_s: 0.5, count: 1 }] };
+        snapshot.totals.marker_to_delivered = Histogram {
+            count: 2,
+            sum_s: 0.75,
+            buckets: vec![Bucket {
+                up_to_s: 0.5,
+                count: 1,
+            }],
+        };
         snapshot.room = vec![Room {
             folders: vec!["episodes".to_owned(), "outbox".to_owned()],
             path: "/d/episodes".to_owned(),
@@ -282,11 +403,23 @@ mod tests {
             "sealift_marker_to_delivered_seconds_sum 0.75",
             "sealift_filesystem_free_bytes{folder=\"outbox\"} 5",
         ] {
-            assert!(text.lines().any(|has| has == line), "{line} is not in\n{text}");
+            assert!(
+                text.lines().any(|has| has == line),
+                "{line} is not in\n{text}"
+            );
         }
-        let nothing_yet = super::text(&Snapshot::begin(7, "lab-07", WallTime::from_unix_seconds(0)));
-        for name in ["last_heartbeat", "last_delivery", "clock_ahead", "compression_ratio", "deletions_ahead"]
-        {
+        let nothing_yet = super::text(&Snapshot::begin(
+            7,
+            "lab-07",
+            WallTime::from_unix_seconds(0),
+        ));
+        for name in [
+            "last_heartbeat",
+            "last_delivery",
+            "clock_ahead",
+            "compression_ratio",
+            "deletions_ahead",
+        ] {
             assert!(!nothing_yet.contains(name), "{name}: {nothing_yet}");
         }
     }
@@ -301,16 +434,24 @@ mod tests {
     #[test]
     fn every_metric_is_in_the_documents_with_its_type_and_no_other_is() {
         let text = text(&full());
-        let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        let families = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
         let written: BTreeMap<_, _> = families.collect();
         let documents = include_str!("../../docs/metrics.md");
         let rows = documents.lines().filter_map(|line| {
             let mut cells = line.strip_prefix("| `sealift_")?.split(" | ");
             let name = cells.next()?.trim_end_matches('`').split('{').next()?;
-            Some((format!("sealift_{}", name.trim_end_matches('`')), cells.next()?.to_owned()))
+            Some((
+                format!("sealift_{}", name.trim_end_matches('`')),
+                cells.next()?.to_owned(),
+            ))
         });
         let documented: BTreeMap<_, _> = rows.collect();
-        let documented: BTreeMap<_, _> = documented.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        let documented: BTreeMap<_, _> = documented
+            .iter()
+            .map(|(a, b)| (a.as_str(), b.as_str()))
+            .collect();
         assert_eq!(documented, written);
     }
 }

@@ -8,10 +8,11 @@
 //!  otherwise                                                              moved to quarantine/<id>[~n]/, with a reason
 //! ```
 //!
-//! Receipts are compared with the archive's own bytes, read now, and directories with what was packed (`proven.rs`). The
-//! sidecar is believed for nothing but the fingerprint and the content of that, and only where its digest is that of the bytes.
-//! "Gone" means: not in the very folder that `episodes/` was at the start, or seen to have gone from there, and another has the name. While that is missing, or another is mounted
-//! over it, every archive looks like an orphan, and none is.
+//! Receipts are compared with the archive's own bytes, read now, and directories with what was
+//! packed (`proven.rs`). The sidecar is believed for nothing but the fingerprint and the content of
+//! that, and only where its digest is that of the bytes. "Gone" means: not in the very folder that
+//! `episodes/` was at the start, or seen to have gone from there, and another has the name. While
+//! that is missing, or another is mounted over it, every archive looks like an orphan, and none is.
 
 mod aside;
 
@@ -52,18 +53,20 @@ pub enum Settled {
     NoOrphan,
     /// This directory holds what was in it.
     Unlinked(PathBuf),
-    /// What it was packed from was written to on its way to `shipped/`, and stands here again. The archive is where it was, and
-    /// is looked at as that of any episode.
+    /// What it was packed from was written to on its way to `shipped/`, and stands here again. The
+    /// archive is where it was, and is looked at as that of any episode.
     PutBack(PathBuf),
     /// Nothing is known that holds what was in it. It lies here now.
     PutAside(PathBuf, Why),
 }
 
-/// Settles one archive. `root` is what `episodes/` was at the start. `displaced` where it is known that what it was packed from is
-/// gone: what stands under the name by now is another episode, unless it packs to the very same.
+/// Settles one archive. `root` is what `episodes/` was at the start. `displaced` where it is known
+/// that what it was packed from is gone: what stands under the name by now is another episode,
+/// unless it packs to the very same.
 ///
 /// # Errors
-/// Those of reading the folders and the archive, and of putting it aside. The archive is where it was.
+/// Those of reading the folders and the archive, and of putting it aside. The archive is where it
+/// was.
 pub fn settle(
     layout: &Layout,
     id: &EpisodeId,
@@ -96,7 +99,8 @@ pub fn settle(
         Standing::Nowhere => {}
         Standing::Here
             if displaced
-                && (stands == Standing::Here || !is_the_same_again(layout, &wanted, content_of)?) => {}
+                && (stands == Standing::Here
+                    || !is_the_same_again(layout, &wanted, content_of)?) => {}
         Standing::Here | Standing::Elsewhere => return Ok(Settled::NoOrphan),
     }
     match found {
@@ -107,7 +111,9 @@ pub fn settle(
             );
             Ok(Settled::Unlinked(holder))
         }
-        Found::Changed(shipped) => proven::put_back(layout, id, &shipped, progress).map(Settled::PutBack),
+        Found::Changed(shipped) => {
+            proven::put_back(layout, id, &shipped, progress).map(Settled::PutBack)
+        }
         Found::Nothing => lying.put_aside(layout, id, now, progress),
     }
 }
@@ -153,7 +159,12 @@ struct Lying {
 }
 
 impl Lying {
-    fn read(layout: &Layout, id: &EpisodeId, archive: File, progress: &Progress) -> io::Result<Self> {
+    fn read(
+        layout: &Layout,
+        id: &EpisodeId,
+        archive: File,
+        progress: &Progress,
+    ) -> io::Result<Self> {
         let sha256 = digest_of(archive, progress)?;
         let sidecar = filed::sidecar(layout, id)?.filter(|sidecar| sidecar.facts.sha256 == sha256);
         Ok(Self { sha256, sidecar })
@@ -163,7 +174,10 @@ impl Lying {
         Wanted {
             id,
             sha256: self.sha256,
-            content_sha256: self.sidecar.as_ref().map(|sidecar| sidecar.facts.content_sha256),
+            content_sha256: self
+                .sidecar
+                .as_ref()
+                .map(|sidecar| sidecar.facts.content_sha256),
             fingerprint: self.sidecar.as_ref().map(|sidecar| sidecar.fingerprint),
         }
     }
@@ -207,9 +221,10 @@ impl Lying {
     }
 }
 
-/// For the start, before scratch is cleared and anything is scanned: puts back what was written to on its way to `shipped/` by a
-/// process that was killed there. Of an upload that was acknowledged before its archive had its final name, scratch is all
-/// that tells; it says which receipt to look at just as well. So does the note of one that had no archive.
+/// For the start, before scratch is cleared and anything is scanned: puts back what was written to
+/// on its way to `shipped/` by a process that was killed there. Of an upload that was acknowledged
+/// before its archive had its final name, scratch is all that tells; it says which receipt to look
+/// at just as well. So does the note of one that had no archive.
 ///
 /// # Errors
 /// That of listing the outbox. What goes wrong with one episode is told.
@@ -228,7 +243,9 @@ pub fn put_back_unfinished(
             OutboxName::Scratch | OutboxName::Stranger => continue,
         };
         // One broken episode never holds up the rest.
-        if let Err(error) = put_back_one(layout, id, root, &entry.path(), &name, content_of, progress) {
+        if let Err(error) =
+            put_back_one(layout, id, root, &entry.path(), &name, content_of, progress)
+        {
             tracing::warn!(
                 EPISODE = %id, "Whether {id} in shipped/ is what was delivered could not be looked at: {error}"
             );
@@ -246,25 +263,43 @@ fn put_back_one(
     content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> io::Result<()> {
-    // Many archives may have been left by another program, and each is read in full soon enough: here only that of an episode
-    // that was moved. It took the first free name, so this one is taken.
-    if !layout.shipped.join(id.as_str()).exists() || standing(layout, id, root)? != Standing::Nowhere {
+    // Many archives may have been left by another program, and each is read in full soon enough:
+    // here only that of an episode that was moved. It took the first free name, so this one is
+    // taken.
+    if !layout.shipped.join(id.as_str()).exists()
+        || standing(layout, id, root)? != Standing::Nowhere
+    {
         return Ok(());
     }
     let wanted = if let OutboxName::Sidecar(_) = name {
-        // Beside an archive, that is what is looked at; alone, it is the note of what was sent without one.
+        // Beside an archive, that is what is looked at; alone, it is the note of what was sent
+        // without one.
         let alone = fs::symlink_metadata(layout.archive(id)).is_err();
         if alone && outbox::is_empty_note(path) {
             return put_back_noted(layout, id, content_of, progress);
         }
-        let Some(noted) = filed::sidecar(layout, id)?.filter(|_| alone) else { return Ok(()) };
+        let Some(noted) = filed::sidecar(layout, id)?.filter(|_| alone) else {
+            return Ok(());
+        };
         let facts = noted.facts;
         let content_sha256 = Some(facts.content_sha256);
-        Wanted { id, sha256: facts.sha256, content_sha256, fingerprint: Some(noted.fingerprint) }
+        Wanted {
+            id,
+            sha256: facts.sha256,
+            content_sha256,
+            fingerprint: Some(noted.fingerprint),
+        }
     } else {
-        let Some(file) = outbox::open_archive(path)? else { return Ok(()) };
+        let Some(file) = outbox::open_archive(path)? else {
+            return Ok(());
+        };
         let sha256 = digest_of(file, progress)?;
-        Wanted { id, sha256, content_sha256: None, fingerprint: None }
+        Wanted {
+            id,
+            sha256,
+            content_sha256: None,
+            fingerprint: None,
+        }
     };
     match proven::find(layout, &wanted, content_of, progress)? {
         Found::Changed(shipped) => proven::put_back(layout, id, &shipped, progress).map(|_| ()),
@@ -272,7 +307,8 @@ fn put_back_one(
     }
 }
 
-/// A move that was noted on a full disk: the receipt that it took along says all the rest. It is the one that was written last.
+/// A move that was noted on a full disk: the receipt that it took along says all the rest. It is
+/// the one that was written last.
 fn put_back_noted(
     layout: &Layout,
     id: &EpisodeId,
@@ -284,9 +320,9 @@ fn put_back_noted(
         if let Ok(Some(receipt)) = filed::receipt(&directory)
             && receipt.episode_id == *id
         {
-            let later = moved
-                .as_ref()
-                .is_none_or(|last: &ShippingReceipt| last.delivered_at_wall <= receipt.delivered_at_wall);
+            let later = moved.as_ref().is_none_or(|last: &ShippingReceipt| {
+                last.delivered_at_wall <= receipt.delivered_at_wall
+            });
             moved = if later { Some(receipt) } else { moved };
         }
     }
@@ -303,8 +339,8 @@ fn put_back_noted(
     }
 }
 
-/// By what it was packed from and not by the name: the recorder may have used the name again after the first of it was rejected,
-/// and this archive be what is left of the second.
+/// By what it was packed from and not by the name: the recorder may have used the name again after
+/// the first of it was rejected, and this archive be what is left of the second.
 fn quarantined(
     layout: &Layout,
     wanted: &Wanted<'_>,
@@ -325,8 +361,9 @@ fn quarantined(
     Ok(Found::Nothing)
 }
 
-/// A conflict is mended by giving the episode another name, or by moving it to `shipped/` by hand. Its files stay what they were,
-/// and so does its fingerprint. Of a copy on another file system nothing is said here: it is put aside.
+/// A conflict is mended by giving the episode another name, or by moving it to `shipped/` by hand.
+/// Its files stay what they were, and so does its fingerprint. Of a copy on another file system
+/// nothing is said here: it is put aside.
 fn renamed(
     layout: &Layout,
     packed: Fingerprint,
@@ -377,12 +414,20 @@ fn standing(layout: &Layout, id: &EpisodeId, root: RootId) -> io::Result<Standin
     }
 }
 
-/// Whether what stands under the name packs to what is in the archive: it was moved away and back, say, or copied.
-fn is_the_same_again(layout: &Layout, wanted: &Wanted<'_>, content_of: ContentOf<'_>) -> io::Result<bool> {
-    let Some(packed) = wanted.content_sha256 else { return Ok(false) };
+/// Whether what stands under the name packs to what is in the archive: it was moved away and back,
+/// say, or copied.
+fn is_the_same_again(
+    layout: &Layout,
+    wanted: &Wanted<'_>,
+    content_of: ContentOf<'_>,
+) -> io::Result<bool> {
+    let Some(packed) = wanted.content_sha256 else {
+        return Ok(false);
+    };
     let episode = layout.episode(wanted.id);
     // A recording under way is not it.
-    Ok(fs::symlink_metadata(episode.join(MARKER)).is_ok() && content_of(wanted.id, &episode)? == Some(packed))
+    Ok(fs::symlink_metadata(episode.join(MARKER)).is_ok()
+        && content_of(wanted.id, &episode)? == Some(packed))
 }
 
 fn digest_of(mut file: File, progress: &Progress) -> io::Result<Digest> {

@@ -10,9 +10,9 @@
 //! (`outbox/whose.rs`): what is another episode's may be the last copy of it, and is put aside
 //! first (`orphan.rs`).
 //!
-//! The sidecar comes last. An archive without one is left over from a crash in between, or from another program, and
-//! is not trusted. But it stays until a new one takes its place: as long as the episode cannot be packed, it may be the
-//! best there is.
+//! The sidecar comes last. An archive without one is left over from a crash in between, or from
+//! another program, and is not trusted. But it stays until a new one takes its place: as long as
+//! the episode cannot be packed, it may be the best there is.
 
 mod in_the_way;
 mod note;
@@ -70,7 +70,8 @@ pub fn clear(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
 /// # Errors
 /// Those of unlink(2).
 pub fn clear_archive(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
-    // The sidecar after its archive: as long as there is an archive, it says what it was packed from. Orphans go by it.
+    // The sidecar after its archive: as long as there is an archive, it says what it was packed
+    // from. Orphans go by it.
     durable::remove_file(&layout.archive(id))?;
     durable::remove_file(&layout.sidecar(id))
 }
@@ -82,9 +83,16 @@ pub fn clear_archive(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
 /// Those of open(2).
 pub fn open_archive(path: &Path) -> io::Result<Option<File>> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path) {
+    match OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
+    {
         Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a regular file",
+        )),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -97,7 +105,10 @@ pub fn open_archive(path: &Path) -> io::Result<Option<File>> {
 pub fn begins_like_an_archive(file: &File) -> io::Result<bool> {
     let mut start = [0; 4];
     match file.read_exact_at(&mut start, 0) {
-        Ok(()) => Ok(matches!(start, [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18])),
+        Ok(()) => Ok(matches!(
+            start,
+            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18]
+        )),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),
     }
@@ -106,7 +117,11 @@ pub fn begins_like_an_archive(file: &File) -> io::Result<bool> {
 /// Puts away what a packing that failed has left. An older archive stays, unless the outbox is full
 /// and it is in the way of its own episode.
 pub fn give_up(layout: &Layout, id: &EpisodeId, in_the_way: bool) {
-    let cleared = if in_the_way { clear(layout, id) } else { durable::remove_file(&layout.partial(id)) };
+    let cleared = if in_the_way {
+        clear(layout, id)
+    } else {
+        durable::remove_file(&layout.partial(id))
+    };
     if let Err(error) = cleared {
         tracing::debug!(EPISODE = %id, "scratch stays in the outbox until the next try: {error}");
     }
@@ -121,12 +136,13 @@ pub struct Said<'a> {
     pub tried: bool,
 }
 
-/// Makes an archive durable under its final name (where it is not), and writes its sidecar. `archive` is the open
-/// scratch; `None` where the archive has its final name already. A conflict belongs to the receiver
-/// that said it.
+/// Makes an archive durable under its final name (where it is not), and writes its sidecar.
+/// `archive` is the open scratch; `None` where the archive has its final name already. A conflict
+/// belongs to the receiver that said it.
 ///
 /// # Errors
-/// In a sentence. The archive must not be believed any more: a failed fsync has dropped bytes of it.
+/// In a sentence. The archive must not be believed any more: a failed fsync has dropped bytes of
+/// it.
 pub fn keep(
     layout: &Layout,
     id: &EpisodeId,
@@ -145,7 +161,11 @@ pub fn keep(
             // Of an older archive: beside the new one it would be a lie.
             durable::remove_file(&layout.sidecar(id))?;
             progress.step();
-            durable::replace(archive.file_to_keep(progress)?, &layout.partial(id), &layout.archive(id))?;
+            durable::replace(
+                archive.file_to_keep(progress)?,
+                &layout.partial(id),
+                &layout.archive(id),
+            )?;
             progress.step();
         }
         durable::write_record(
@@ -175,7 +195,10 @@ pub fn note_conflict(
     conflict: (&Refusal, &Destination),
     now: WallTime,
 ) -> Result<(), String> {
-    let note = Sidecar { verdict: Some(remembered(conflict, now)), ..sidecar(id, packed) };
+    let note = Sidecar {
+        verdict: Some(remembered(conflict, now)),
+        ..sidecar(id, packed)
+    };
     let write = || -> io::Result<()> {
         let bytes = serde_json::to_vec_pretty(&note)?;
         durable::write_record(&layout.sidecar(id), &bytes, &layout.spares(&layout.outbox))
@@ -191,16 +214,21 @@ pub fn noted_conflict(
     facts: &ArchiveFacts,
     receiver: &Destination,
 ) -> Option<Refusal> {
-    let noted = filed::sidecar(layout, id).ok().flatten().filter(|noted| noted.facts == *facts);
+    let noted = filed::sidecar(layout, id)
+        .ok()
+        .flatten()
+        .filter(|noted| noted.facts == *facts);
     let conflict = noted.as_ref().and_then(Sidecar::conflict);
-    conflict.filter(|recorded| is_said_by(recorded, receiver)).map(refusal)
+    conflict
+        .filter(|recorded| is_said_by(recorded, receiver))
+        .map(refusal)
 }
 
 /// Removes what was noted of an episode that has no archive in the outbox: it is packed again, and
 /// what was said of it before is not true of that.
 pub fn forget_note(layout: &Layout, id: &EpisodeId) {
-    let is_alone =
-        fs::symlink_metadata(layout.archive(id)).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    let is_alone = fs::symlink_metadata(layout.archive(id))
+        .is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     // What is not ours stays until a sidecar of ours takes its place.
     if is_alone
         && filed::sidecar(layout, id).is_ok_and(|noted| noted.is_some())
@@ -223,8 +251,14 @@ fn remembered((refusal, said_by): (&Refusal, &Destination), now: WallTime) -> Re
 
 /// Older shippers did not note who said it.
 fn is_said_by(recorded: &RecordedVerdict, receiver: &Destination) -> bool {
-    recorded.receiver.as_ref().is_none_or(|who| *who == receiver.receiver)
-        && recorded.destination.as_ref().is_none_or(|mark| *mark == receiver.mark)
+    recorded
+        .receiver
+        .as_ref()
+        .is_none_or(|who| *who == receiver.receiver)
+        && recorded
+            .destination
+            .as_ref()
+            .is_none_or(|mark| *mark == receiver.mark)
 }
 
 fn refusal(recorded: &RecordedVerdict) -> Refusal {
@@ -235,14 +269,24 @@ fn refusal(recorded: &RecordedVerdict) -> Refusal {
     }
 }
 
-/// Gives room to the receipt of a delivered episode, on a disk that has none and no spares: its archive becomes one. What is left says
-/// as much as the archive did, should this be broken off. False where it has none, or none that can be one.
+/// Gives room to the receipt of a delivered episode, on a disk that has none and no spares: its
+/// archive becomes one. What is left says as much as the archive did, should this be broken off.
+/// False where it has none, or none that can be one.
 ///
 /// # Errors
 /// Those of writing the note, and of [`durable::make_spare`].
-pub fn give_room(layout: &Layout, id: &EpisodeId, packed: &Packed, spares: &[PathBuf]) -> io::Result<bool> {
-    let archive = [layout.archive(id), layout.partial(id)].into_iter().find(|path| path.is_file());
-    let Some(archive) = archive else { return Ok(false) };
+pub fn give_room(
+    layout: &Layout,
+    id: &EpisodeId,
+    packed: &Packed,
+    spares: &[PathBuf],
+) -> io::Result<bool> {
+    let archive = [layout.archive(id), layout.partial(id)]
+        .into_iter()
+        .find(|path| path.is_file());
+    let Some(archive) = archive else {
+        return Ok(false);
+    };
     note(layout, id, packed)?;
     durable::make_spare(&archive, spares)
 }
@@ -254,26 +298,33 @@ fn sidecar(id: &EpisodeId, packed: &Packed) -> Sidecar {
         fingerprint: packed.fingerprint,
         folder: packed.folder,
         manifest: packed.manifest,
-        commit: packed.commit.as_ref().map(|commit| commit.as_str().to_owned()),
+        commit: packed
+            .commit
+            .as_ref()
+            .map(|commit| commit.as_str().to_owned()),
         verdict: None,
         open_files: packed.open_files.clone(),
         tried_at_wall: None,
     }
 }
 
-/// Opens the archive of this episode that these facts describe; an older one that still lies there is not it.
+/// Opens the archive of this episode that these facts describe; an older one that still lies there
+/// is not it.
 ///
 /// # Errors
 /// Those of reading, and [`io::ErrorKind::InvalidData`] where it is another one.
 pub fn open(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> io::Result<Archive> {
     if filed::sidecar(layout, id)?.is_none_or(|sidecar| sidecar.facts != *facts) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is an older archive of this episode"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it is an older archive of this episode",
+        ));
     }
     Archive::open(&layout.archive(id), *facts)
 }
 
-/// Whether the archive in the outbox can be sent as it is. With `rehash` its bytes are read and compared with their
-/// digest. A conflict that another than this `receiver` has said is none here.
+/// Whether the archive in the outbox can be sent as it is. With `rehash` its bytes are read and
+/// compared with their digest. A conflict that another than this `receiver` has said is none here.
 #[must_use]
 pub fn check(
     layout: &Layout,
@@ -291,8 +342,8 @@ pub fn check(
     }
 }
 
-/// Unlinks what is scratch by its name alone, and sidecars of ours without an archive. For the start, before anything is
-/// packed. What cannot be removed is told, and stays.
+/// Unlinks what is scratch by its name alone, and sidecars of ours without an archive. For the
+/// start, before anything is packed. What cannot be removed is told, and stays.
 ///
 /// # Errors
 /// Those of listing the outbox.
@@ -346,8 +397,15 @@ fn try_check(
         Ok(archive) => Some(archive),
         // It was sent without one, and the verdict is all that there is to know.
         Err(error) if error.kind() == io::ErrorKind::NotFound && conflict.is_some() => None,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
-            return Ok(Check::Unusable(format!("its archive in the outbox cannot be used: {error}")));
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::InvalidData
+            ) =>
+        {
+            return Ok(Check::Unusable(format!(
+                "its archive in the outbox cannot be used: {error}"
+            )));
         }
         Err(error) => return Err(error),
     };
@@ -357,10 +415,17 @@ fn try_check(
     let walked = walked.map_err(io::Error::other)?;
     let (fingerprint, folder) = (walked.to_remember(), walked.folder);
     // Stamps and inodes may move though nothing was written: what it packs to decides.
-    if fingerprint != sidecar.fingerprint && content_of(id, &directory)? != Some(sidecar.facts.content_sha256)
+    if fingerprint != sidecar.fingerprint
+        && content_of(id, &directory)? != Some(sidecar.facts.content_sha256)
     {
         let (fingerprint, folder) = (Some(fingerprint), Some(folder));
-        let at_hand = AtHand { id, directory: &directory, fingerprint, content_sha256: None, folder };
+        let at_hand = AtHand {
+            id,
+            directory: &directory,
+            fingerprint,
+            content_sha256: None,
+            folder,
+        };
         return match is_of(layout, &at_hand, progress)? {
             true => unusable("the episode was changed after it was packed"),
             false => Ok(Check::Displaced),
@@ -372,7 +437,9 @@ fn try_check(
             Ok(_) => return unusable("its archive was damaged in the outbox"),
             Err(error) if progress.check().is_err() => return Err(error),
             Err(error) => {
-                return Ok(Check::Unusable(format!("its archive in the outbox cannot be read: {error}")));
+                return Ok(Check::Unusable(format!(
+                    "its archive in the outbox cannot be read: {error}"
+                )));
             }
         }
     }
@@ -384,11 +451,22 @@ fn try_check(
         commit: sidecar.commit.as_deref().and_then(Commit::parse),
         open_files: sidecar.open_files.clone(),
     };
-    Ok(match (archive, conflict.filter(|_| sidecar.conflict().is_some_and(|it| is_said_by(it, receiver)))) {
-        (None, Some(conflict)) => Check::Noted(packed, conflict),
-        (None, None) => Check::Unusable("another receiver said that it is in conflict".to_owned()),
-        (Some(_), conflict) => Check::Fits(packed, conflict),
-    })
+    Ok(
+        match (
+            archive,
+            conflict.filter(|_| {
+                sidecar
+                    .conflict()
+                    .is_some_and(|it| is_said_by(it, receiver))
+            }),
+        ) {
+            (None, Some(conflict)) => Check::Noted(packed, conflict),
+            (None, None) => {
+                Check::Unusable("another receiver said that it is in conflict".to_owned())
+            }
+            (Some(_), conflict) => Check::Fits(packed, conflict),
+        },
+    )
 }
 
 fn digest_of(archive: &Archive, progress: &Progress) -> io::Result<Digest> {

@@ -11,7 +11,8 @@ use crate::{episode::Look, records::WallTime, wire::ProblemType};
 pub struct Attempt {
     /// How it ended.
     pub outcome: Outcome,
-    /// How much of the archive the receiver had kept from attempts before, bytes; where this one went on.
+    /// How much of the archive the receiver had kept from attempts before, bytes; where this one
+    /// went on.
     pub resumed_at_bytes: u64,
     /// Whether anything of the archive left: only then a receiver can have kept any of it.
     pub sent: bool,
@@ -22,7 +23,12 @@ pub struct Attempt {
 impl From<Outcome> for Attempt {
     /// An attempt from the first byte on.
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, resumed_at_bytes: 0, sent: true, asked_in_vain: false }
+        Self {
+            outcome,
+            resumed_at_bytes: 0,
+            sent: true,
+            asked_in_vain: false,
+        }
     }
 }
 
@@ -46,7 +52,8 @@ pub struct Answer {
     pub retry_after_s: Option<u64>,
     /// The answer's own `Date`.
     pub server_date: Option<WallTime>,
-    /// Whether it came from this very host, by the addresses of the connection. Its clock is ours then, and vouches for nothing.
+    /// Whether it came from this very host, by the addresses of the connection. Its clock is ours
+    /// then, and vouches for nothing.
     pub of_this_host: bool,
     /// What speaks for it where it acknowledges the archive and brings no receipt.
     pub voucher: Voucher,
@@ -105,8 +112,8 @@ pub enum AnswerBody {
     Empty,
     /// A JSON object under a JSON media type: a receiver speaks.
     Json(Value),
-    /// Something that means to be a receiver's word and cannot be read: JSON that is not whole or too long, or a digest under
-    /// another media type.
+    /// Something that means to be a receiver's word and cannot be read: JSON that is not whole or
+    /// too long, or a digest under another media type.
     Garbled {
         /// The first characters, printable.
         excerpt: String,

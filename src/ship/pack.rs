@@ -7,13 +7,14 @@
 //!    └──▶ fingerprint ═══ the same again once everything was read? ──▶ finished, else Changed
 //! ```
 //!
-//! The archive is a function of the content: one top folder `<id>/`, members in the order of their path bytes,
-//! permission bits kept, owner and group 0, whole-second mtimes for files, and 0 for what no copy of an episode can be
-//! trusted to keep or for what we may have to write anew: folders, symlinks and `done.marker`. Hard links
-//! are files of their own, sparse files are what they contain, FIFOs, sockets and devices are left out.
+//! The archive is a function of the content: one top folder `<id>/`, members in the order of their
+//! path bytes, permission bits kept, owner and group 0, whole-second mtimes for files, and 0 for
+//! what no copy of an episode can be trusted to keep or for what we may have to write anew:
+//! folders, symlinks and `done.marker`. Hard links are files of their own, sparse files are what
+//! they contain, FIFOs, sockets and devices are left out.
 //!
-//! The `tar` crate's own `append_*` functions are not used: they copy until the end of a file, and a file that grew
-//! or shrank meanwhile takes the members behind it with it.
+//! The `tar` crate's own `append_*` functions are not used: they copy until the end of a file, and
+//! a file that grew or shrank meanwhile takes the members behind it with it.
 
 mod content;
 mod header;
@@ -61,7 +62,8 @@ const MAX_LEFT_OUT_NAMED: usize = 16;
 pub struct Options {
     /// zstd's level, 1 to 19.
     pub level: i32,
-    /// Threads that compress. They change the speed and never the bytes; zstd's memory grows with them.
+    /// Threads that compress. They change the speed and never the bytes; zstd's memory grows with
+    /// them.
     pub workers: NonZeroU32,
     /// What becomes of an episode of which a file is open for writing.
     pub open_files: OpenFiles,
@@ -84,18 +86,20 @@ pub struct Packed {
     pub meta_fault: Option<meta::Fault>,
     /// Length of the tar stream, bytes.
     pub uncompressed_bytes: u64,
-    /// FIFOs, sockets and devices that are not in the archive, relative to the episode: the first few of them.
+    /// FIFOs, sockets and devices that are not in the archive, relative to the episode: the first
+    /// few of them.
     pub left_out: Vec<PathBuf>,
     /// How many there were.
     pub left_out_count: u64,
     /// Files that were open for writing, and accepted as they were: the first few, printable.
     pub open_files: Vec<String>,
-    /// Whether there was a file of another user, of which it cannot be told whether it was open for writing.
+    /// Whether there was a file of another user, of which it cannot be told whether it was open for
+    /// writing.
     pub writers_untold: bool,
 }
 
-/// Why an episode was not packed. What there is of the archive is scratch, and the caller unlinks it. Paths are
-/// relative to the episode.
+/// Why an episode was not packed. What there is of the archive is scratch, and the caller unlinks
+/// it. Paths are relative to the episode.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
     /// Somebody was writing. Worth another try later.
@@ -170,7 +174,8 @@ impl From<TreeError> for PackError {
     }
 }
 
-/// Packs the episode in `directory` under the name `id`. `progress` advances by what is read of its files.
+/// Packs the episode in `directory` under the name `id`. `progress` advances by what is read of its
+/// files.
 ///
 /// # Errors
 /// [`PackError`]. The sink is gone then, so that readers of an archive that grows see it abandoned.
@@ -184,7 +189,8 @@ pub fn pack(
     pack_observed(id, directory, sink, options, progress, |_| ())
 }
 
-/// [`pack`], with each entry shown before it is packed: where a test plays a recorder that will not stop.
+/// [`pack`], with each entry shown before it is packed: where a test plays a recorder that will not
+/// stop.
 fn pack_observed(
     id: &EpisodeId,
     directory: &Path,
@@ -194,7 +200,8 @@ fn pack_observed(
     mut observe: impl FnMut(&Entry<'_>),
 ) -> Result<Packed, PackError> {
     let marker = read_marker(directory, progress)?;
-    let stream = TarStream::new(sink, options.level, options.workers, progress).map_err(PackError::Outbox)?;
+    let stream = TarStream::new(sink, options.level, options.workers, progress)
+        .map_err(PackError::Outbox)?;
     let asked = Asked::new(Probe::below(directory), options.open_files);
     let mut packing = Packing::new(id, stream, marker, asked, progress);
     let read = tree::walk(directory, progress, |entry| {
@@ -202,12 +209,16 @@ fn pack_observed(
         packing.entry(entry)
     })?;
     if !packing.saw_marker {
-        return Err(PackError::Changed { path: MARKER.into() });
+        return Err(PackError::Changed {
+            path: MARKER.into(),
+        });
     }
-    let (sink, content_sha256, uncompressed_bytes) = packing.stream.finish().map_err(PackError::Outbox)?;
+    let (sink, content_sha256, uncompressed_bytes) =
+        packing.stream.finish().map_err(PackError::Outbox)?;
 
-    // Only now is it known that what was read was one state of the episode and not a mixture. A disagreement with the
-    // manifest means nothing before that either: a recorder that still writes is not at fault, it is early.
+    // Only now is it known that what was read was one state of the episode and not a mixture. A
+    // disagreement with the manifest means nothing before that either: a recorder that still writes
+    // is not at fault, it is early.
     if tree::walk(directory, progress, |_| Ok::<(), TreeError>(()))? != read {
         return Err(PackError::Changed { path: to_path(b"") });
     }
@@ -215,7 +226,10 @@ fn pack_observed(
         None => ManifestCheck::None,
         Some(Ok(verified)) => verified,
         Some(Err(Mismatch(error))) => {
-            return Err(PackError::Fault { error, fingerprint: read.to_remember() });
+            return Err(PackError::Fault {
+                error,
+                fingerprint: read.to_remember(),
+            });
         }
     };
     Ok(Packed {
@@ -234,7 +248,8 @@ fn pack_observed(
 }
 
 struct Marker {
-    /// Of the content that the manifest was read from; `None` where that was not all of it, or no file.
+    /// Of the content that the manifest was read from; `None` where that was not all of it, or no
+    /// file.
     sha256: Option<Digest>,
     check: Option<Check>,
 }
@@ -249,17 +264,24 @@ fn read_marker(directory: &Path, progress: &Progress) -> Result<Marker, PackErro
             let fingerprint = tree::to_remember(directory, progress)?;
             // What is held against this state of the episode must have been read from it.
             if read()?.as_deref() != Some(content) {
-                return Err(PackError::Changed { path: MARKER.into() });
+                return Err(PackError::Changed {
+                    path: MARKER.into(),
+                });
             }
             let error = no_manifest.to_string();
             return Err(match no_manifest {
-                NoManifest::Unfinished { .. } => PackError::UnfinishedManifest { error, fingerprint },
+                NoManifest::Unfinished { .. } => {
+                    PackError::UnfinishedManifest { error, fingerprint }
+                }
                 NoManifest::Version(_) => PackError::Fault { error, fingerprint },
             });
         }
     };
     let whole = content.len() as u64 <= MAX_MANIFEST_BYTES;
-    Ok(Marker { sha256: whole.then(|| Digest::of(content)), check: manifest.map(Check::new) })
+    Ok(Marker {
+        sha256: whole.then(|| Digest::of(content)),
+        check: manifest.map(Check::new),
+    })
 }
 
 struct Packing<'a, W> {
@@ -317,7 +339,9 @@ impl<'a, W: io::Write> Packing<'a, W> {
         }
         match entry.kind {
             Kind::Directory => self.header(entry.path, &entry.stat, MemberKind::Folder),
-            Kind::Symlink(target) => self.header(entry.path, &entry.stat, MemberKind::Symlink { target }),
+            Kind::Symlink(target) => {
+                self.header(entry.path, &entry.stat, MemberKind::Symlink { target })
+            }
             Kind::File(closed) => self.file(entry.path, &entry.stat, &closed),
             Kind::Special(_) => {
                 self.left_out_count += 1;
@@ -339,7 +363,14 @@ impl<'a, W: io::Write> Packing<'a, W> {
         self.header.clear();
         let modes = self.modes.as_mut();
         let permissions = modes.and_then(Iterator::next).unwrap_or(stat.mode & 0o7777);
-        header::write(&Member { path: &self.path, permissions, kind }, &mut self.header);
+        header::write(
+            &Member {
+                path: &self.path,
+                permissions,
+                kind,
+            },
+            &mut self.header,
+        );
         self.stream.write(&self.header).map_err(PackError::Outbox)
     }
 
@@ -347,7 +378,14 @@ impl<'a, W: io::Write> Packing<'a, W> {
         let file = closed.open()?;
         let is_marker = path == MARKER.as_bytes();
         let mtime = if is_marker { 0 } else { stat.mtime.0 };
-        self.header(path, stat, MemberKind::File { size_bytes: stat.size_bytes, mtime })?;
+        self.header(
+            path,
+            stat,
+            MemberKind::File {
+                size_bytes: stat.size_bytes,
+                mtime,
+            },
+        )?;
 
         let mut hasher = (is_marker || matches!(self.check, Some(Ok(_)))).then(Sha256::new);
         let mut meta = (path == META && stat.size_bytes <= MAX_META_BYTES).then(Vec::new);
@@ -370,7 +408,9 @@ impl<'a, W: io::Write> Packing<'a, W> {
 
         if let Some(sha256) = hasher.map(Digest::from) {
             if is_marker && self.marker_sha256.is_some_and(|parsed| parsed != sha256) {
-                return Err(PackError::Changed { path: to_path(path) });
+                return Err(PackError::Changed {
+                    path: to_path(path),
+                });
             }
             self.compare(path, stat.size_bytes, sha256);
         }
@@ -384,7 +424,8 @@ impl<'a, W: io::Write> Packing<'a, W> {
         Ok(())
     }
 
-    /// Copies exactly as many bytes as the header says, then looks whether they were all, and still are.
+    /// Copies exactly as many bytes as the header says, then looks whether they were all, and still
+    /// are.
     fn content(
         &mut self,
         path: &[u8],
@@ -397,9 +438,14 @@ impl<'a, W: io::Write> Packing<'a, W> {
         while left_bytes > 0 {
             self.progress.check()?;
             let room = self.stream.room().map_err(PackError::Outbox)?;
-            let wanted = usize::try_from(left_bytes).map_or(room.len(), |left| left.min(room.len()));
+            let wanted =
+                usize::try_from(left_bytes).map_or(room.len(), |left| left.min(room.len()));
             let read = match file.read(&mut room[..wanted]) {
-                Ok(0) => return Err(PackError::Changed { path: to_path(path) }),
+                Ok(0) => {
+                    return Err(PackError::Changed {
+                        path: to_path(path),
+                    });
+                }
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(reading_failed(path, error)),
@@ -411,13 +457,17 @@ impl<'a, W: io::Write> Packing<'a, W> {
         self.stream.pad().map_err(PackError::Outbox)?;
         match Stat::of(file) {
             Ok(now) if is_still(&now) => Ok(()),
-            Ok(_) => Err(PackError::Changed { path: to_path(path) }),
+            Ok(_) => Err(PackError::Changed {
+                path: to_path(path),
+            }),
             Err(error) => Err(reading_failed(path, error)),
         }
     }
 
     fn compare(&mut self, path: &[u8], size_bytes: u64, sha256: Digest) {
-        let Some(Ok(check)) = &mut self.check else { return };
+        let Some(Ok(check)) = &mut self.check else {
+            return;
+        };
         if let Err(mismatch) = check.file(path, size_bytes, sha256) {
             self.check = Some(Err(mismatch));
         }

@@ -7,9 +7,9 @@
 //!    └─ otherwise ───────────────────────────────────────────────▶ Changed        put back, to be shipped as it is now
 //! ```
 //!
-//! The receipt goes into the episode before it is moved, and the look whether anybody wrote to it comes after. Killed in
-//! between, the receipt stands beside bytes that nobody has: it proves a delivery, and not of what. So nothing is thrown
-//! away for a receipt alone.
+//! The receipt goes into the episode before it is moved, and the look whether anybody wrote to it
+//! comes after. Killed in between, the receipt stands beside bytes that nobody has: it proves a
+//! delivery, and not of what. So nothing is thrown away for a receipt alone.
 
 use std::{
     io,
@@ -25,8 +25,8 @@ use crate::{
     tree,
 };
 
-/// Digests the tar stream that a directory packs to, as this episode; `None` where it changes meanwhile. The daemon gives it to
-/// the steps, which do not know each other.
+/// Digests the tar stream that a directory packs to, as this episode; `None` where it changes
+/// meanwhile. The daemon gives it to the steps, which do not know each other.
 pub type ContentOf<'a> = &'a dyn Fn(&EpisodeId, &Path) -> io::Result<Option<Digest>>;
 
 /// An archive that was packed, and perhaps delivered.
@@ -53,8 +53,8 @@ pub enum Found {
     Nothing,
 }
 
-/// Looks for the episode of an archive. Reads a directory in full only where its receipt names the archive and its fingerprint is
-/// another.
+/// Looks for the episode of an archive. Reads a directory in full only where its receipt names the
+/// archive and its fingerprint is another.
 ///
 /// # Errors
 /// Those of listing `shipped/`, and of reading a directory that may be the one.
@@ -67,7 +67,9 @@ pub fn find(
     let mut changed = None;
     for directory in filed::filed_as(&layout.shipped, wanted.id, progress)? {
         // One that cannot be read vouches for nothing.
-        let Ok(Some(receipt)) = filed::receipt(&directory) else { continue };
+        let Ok(Some(receipt)) = filed::receipt(&directory) else {
+            continue;
+        };
         let names_the_archive = receipt.sha256 == wanted.sha256;
         let names_the_content = Some(receipt.content_sha256) == wanted.content_sha256;
         if receipt.episode_id != *wanted.id || !(names_the_archive || names_the_content) {
@@ -94,9 +96,9 @@ pub fn find(
 /// systems give other inodes after each rename). So where they differ, and the archive's headers
 /// would not, it is packed again, and what comes of that decides.
 ///
-/// So it is on file systems where stamps stay what they were though all of it was replaced (sshfs). That is a whole reading, and so
-/// it is done at the last look alone: when it has its new name, by which no other program knows it, or before it is removed
-/// where it stands.
+/// So it is on file systems where stamps stay what they were though all of it was replaced (sshfs).
+/// That is a whole reading, and so it is done at the last look alone: when it has its new name, by
+/// which no other program knows it, or before it is removed where it stands.
 ///
 /// # Errors
 /// [`io::ErrorKind::NotFound`] where it is gone, and those of reading it.
@@ -109,9 +111,13 @@ pub fn is_what_was_packed(
     content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> io::Result<bool> {
-    let Some(now) = tree::look(directory, progress)? else { return Ok(false) };
+    let Some(now) = tree::look(directory, progress)? else {
+        return Ok(false);
+    };
     let is_last = || directory != layout.episode(id) || durable::is_being_removed(directory);
-    if now.is_for_certain(fingerprint) || (now.is(fingerprint) && (content_sha256.is_none() || !is_last())) {
+    if now.is_for_certain(fingerprint)
+        || (now.is(fingerprint) && (content_sha256.is_none() || !is_last()))
+    {
         return Ok(true);
     }
     if content_sha256.is_none() || now.fingerprint.packs_to_another(fingerprint) {
@@ -120,12 +126,17 @@ pub fn is_what_was_packed(
     Ok(content_of(id, directory)? == content_sha256)
 }
 
-/// Puts back what [`find`] has found changed: under its name, or beside it where that was used again. There it is packed and
-/// shipped like any other. Its archive is left as it is.
+/// Puts back what [`find`] has found changed: under its name, or beside it where that was used
+/// again. There it is packed and shipped like any other. Its archive is left as it is.
 ///
 /// # Errors
 /// Those of [`durable::move_directory`].
-pub fn put_back(layout: &Layout, id: &EpisodeId, shipped: &Path, progress: &Progress) -> io::Result<PathBuf> {
+pub fn put_back(
+    layout: &Layout,
+    id: &EpisodeId,
+    shipped: &Path,
+    progress: &Progress,
+) -> io::Result<PathBuf> {
     let back = durable::move_directory(shipped, &layout.episodes, id.as_str(), progress)?;
     // It proves nothing there, and is written anew; but it would puzzle whoever finds it.
     filed::remove_receipt(&back)?;

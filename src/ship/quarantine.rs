@@ -5,14 +5,16 @@
 //!      └ not what was judged: it stays                                         └ not what was judged: put back
 //! ```
 //!
-//! A reason is about one state of an episode. While it was sent and judged, its recorder may have opened it again, or begun
-//! another under its name: that one is not at fault, and is not moved.
+//! A reason is about one state of an episode. While it was sent and judged, its recorder may have
+//! opened it again, or begun another under its name: that one is not at fault, and is not moved.
 //!
-//! Where a copy of it stands in `quarantine/` already, of a move that was killed, the reason is written into that, over the one of
-//! that time, before the episode goes: an age is counted from when it was quarantined last.
+//! Where a copy of it stands in `quarantine/` already, of a move that was killed, the reason is
+//! written into that, over the one of that time, before the episode goes: an age is counted from
+//! when it was quarantined last.
 //!
-//! Killed between the first two, the reason lies in `episodes/` and says nothing there: the next start decides afresh.
-//! The reason is left out of archive and fingerprint, so an episode that comes back packs to the same bytes.
+//! Killed between the first two, the reason lies in `episodes/` and says nothing there: the next
+//! start decides afresh. The reason is left out of archive and fingerprint, so an episode that
+//! comes back packs to the same bytes.
 
 use std::{io, path::Path};
 
@@ -33,8 +35,8 @@ use crate::{
     records::{Aging, QuarantineReason, WallTime},
 };
 
-/// Moves an episode to `quarantine/` with its reason, and clears its archive away. Whether `now` is of a clock that can be believed
-/// stands in the reason.
+/// Moves an episode to `quarantine/` with its reason, and clears its archive away. Whether `now` is
+/// of a clock that can be believed stands in the reason.
 #[must_use]
 pub fn quarantine(
     layout: &Layout,
@@ -53,7 +55,10 @@ pub fn quarantine(
         body: reason.body.clone(),
         verdict: Some(reason.verdict.to_owned()),
         quarantined_at_wall: Some(now),
-        aging: Some(Aging { clock_believed, ..Aging::default() }),
+        aging: Some(Aging {
+            clock_believed,
+            ..Aging::default()
+        }),
     };
     let is_what_was_judged = |episode: &Path| {
         let (judged, content) = (reason.fingerprint, reason.content_sha256);
@@ -73,7 +78,11 @@ pub fn quarantine(
         Err(_) if is_gone(&episode) => Moved::Gone,
         Err(error) => {
             let why = explain(layout, id, reason, &error);
-            if durable::cannot_hold(&error) { Moved::CannotHold(why) } else { Moved::Failed(why) }
+            if durable::cannot_hold(&error) {
+                Moved::CannotHold(why)
+            } else {
+                Moved::Failed(why)
+            }
         }
     }
 }
@@ -105,12 +114,15 @@ fn try_quarantine(
     // A receipt of a retirement that was not carried out would say that it is held somewhere.
     filed::remove_receipt(&episode)?;
     filed::write_reason(&episode, record, &layout.spares(&layout.episodes))?;
-    // A copy that was made before has the reason of that time, and by that it may be due to be removed.
+    // A copy that was made before has the reason of that time, and by that it may be due to be
+    // removed.
     let has_this_reason = |copy: &Path| {
         if !copy.is_dir() || durable::has_removal_note(copy) {
             return Ok(false);
         }
-        ages::file_anew(copy, || filed::write_reason(copy, record, &layout.spares(&layout.quarantine)))
+        ages::file_anew(copy, || {
+            filed::write_reason(copy, record, &layout.spares(&layout.quarantine))
+        })
     };
     match durable::move_unchanged(
         &episode,
@@ -122,7 +134,8 @@ fn try_quarantine(
         progress,
     )? {
         MoveChecked::To(path) => {
-            // `sealift requeue` removes the old reason of what it has put back, and may have met this one.
+            // `sealift requeue` removes the old reason of what it has put back, and may have met
+            // this one.
             if matches!(filed::reason(&path), Ok(None)) {
                 filed::write_reason(&path, record, &layout.spares(&layout.episodes))?;
             }
@@ -136,7 +149,11 @@ fn try_quarantine(
         MoveChecked::Open { at, file } => {
             filed::remove_reason(&at)?;
             // Where its name was used again meanwhile, it is an episode of its own.
-            Ok(if at == episode { Moved::open(file) } else { Moved::Changed })
+            Ok(if at == episode {
+                Moved::open(file)
+            } else {
+                Moved::Changed
+            })
         }
     }
 }
@@ -152,7 +169,11 @@ fn explain(layout: &Layout, id: &EpisodeId, reason: &Reason, error: &io::Error) 
     } else {
         filed::advice(error, &layout.episode(id), folder)
     };
-    format!("rejected ({}), but it cannot be moved to {}: {error}{advice}", reason.error, folder.display())
+    format!(
+        "rejected ({}), but it cannot be moved to {}: {error}{advice}",
+        reason.error,
+        folder.display()
+    )
 }
 
 #[cfg(test)]

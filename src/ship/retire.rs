@@ -6,16 +6,17 @@
 //!      └ differs: nothing was moved                                          └ differs: put back, receipt removed
 //! ```
 //!
-//! Where it differs, its archive goes all the same: the receiver holds what was in it, so it is no last copy, whatever has the
-//! name by now.
+//! Where it differs, its archive goes all the same: the receiver holds what was in it, so it is no
+//! last copy, whatever has the name by now.
 //!
 //! Where a copy of it stands in `shipped/` already, of a move that was killed, the receipt is
 //! written into that, over the one of that time, before the episode goes: an age is counted from
 //! the last delivery.
 //!
-//! Nothing gets here without a [`Proof`], and only `machine/verdict.rs` makes one. Killed anywhere on the way, the next start
-//! sends the archive again and comes back with another proof; after the move, it finds the receipt in `shipped/`, and looks
-//! whether what stands beside it is what was delivered (`proven.rs`).
+//! Nothing gets here without a [`Proof`], and only `machine/verdict.rs` makes one. Killed anywhere
+//! on the way, the next start sends the archive again and comes back with another proof; after the
+//! move, it finds the receipt in `shipped/`, and looks whether what stands beside it is what was
+//! delivered (`proven.rs`).
 
 use std::{io, path::Path};
 
@@ -65,9 +66,10 @@ pub struct Retirement<'a> {
 
 /// Moves a delivered episode to `shipped/`, with its receipt, and clears its archive away.
 ///
-/// The move holds only as long as the episode is what was packed. Where it was written to meanwhile, it is
-/// [`Moved::Changed`] and stands in `episodes/` again, under its name, or beside it as `<id>~1` where the recorder has used the
-/// name again; there it will be packed like any other.
+/// The move holds only as long as the episode is what was packed. Where it was written to
+/// meanwhile, it is [`Moved::Changed`] and stands in `episodes/` again, under its name, or beside
+/// it as `<id>~1` where the recorder has used the name again; there it will be packed like any
+/// other.
 #[must_use]
 pub fn retire(
     layout: &Layout,
@@ -75,22 +77,49 @@ pub fn retire(
     content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> Moved {
-    let Retirement { id, facts, fingerprint, .. } = *retirement;
+    let Retirement {
+        id,
+        facts,
+        fingerprint,
+        ..
+    } = *retirement;
     let content = Some(facts.content_sha256);
     let is_what_was_packed = |episode: &Path| {
-        proven::is_what_was_packed(layout, id, episode, fingerprint, content, content_of, progress)
+        proven::is_what_was_packed(
+            layout,
+            id,
+            episode,
+            fingerprint,
+            content,
+            content_of,
+            progress,
+        )
     };
-    match try_retire(layout, retirement, &is_what_was_packed, content_of, progress) {
+    match try_retire(
+        layout,
+        retirement,
+        &is_what_was_packed,
+        content_of,
+        progress,
+    ) {
         Ok(moved) => moved,
         Err(error) => {
             let why = explain(layout, retirement.id, &error);
             if durable::is_full(&error) {
-                Moved::NoRoom { why, need_bytes: need_bytes(layout, retirement.id, &error, progress) }
+                Moved::NoRoom {
+                    why,
+                    need_bytes: need_bytes(layout, retirement.id, &error, progress),
+                }
             } else {
                 let spares = layout.spares(&layout.episodes);
-                // On a full disk others need it more. Where it cannot be taken back, it is written over at the next try.
+                // On a full disk others need it more. Where it cannot be taken back, it is written
+                // over at the next try.
                 let _ = filed::give_back_receipt(&layout.episode(retirement.id), &spares);
-                if durable::cannot_hold(&error) { Moved::CannotHold(why) } else { Moved::Failed(why) }
+                if durable::cannot_hold(&error) {
+                    Moved::CannotHold(why)
+                } else {
+                    Moved::Failed(why)
+                }
             }
         }
     }
@@ -104,7 +133,9 @@ fn try_retire(
     content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> io::Result<Moved> {
-    let Retirement { id, proof, facts, .. } = *retirement;
+    let Retirement {
+        id, proof, facts, ..
+    } = *retirement;
     let episode = layout.episode(id);
     match is_what_was_packed(&episode) {
         Ok(true) => {}
@@ -130,7 +161,10 @@ fn try_retire(
         fingerprint: Some(retirement.fingerprint),
         open_files: retirement.open_files.to_vec(),
         modes: Modes::of(&episode, progress).map(|modes| modes.to_string()),
-        aging: Some(Aging { clock_believed: retirement.clock_believed, ..Aging::default() }),
+        aging: Some(Aging {
+            clock_believed: retirement.clock_believed,
+            ..Aging::default()
+        }),
         written_to_since: None,
     };
     let spares = layout.spares(&layout.episodes);
@@ -142,11 +176,14 @@ fn try_retire(
     let of_this = |copy: &Path| {
         let before = filed::receipt(copy).unwrap_or_default();
         if durable::has_removal_note(copy)
-            || !before.is_some_and(|it| it.episode_id == *id && it.content_sha256 == facts.content_sha256)
+            || !before
+                .is_some_and(|it| it.episode_id == *id && it.content_sha256 == facts.content_sha256)
         {
             return Ok(false);
         }
-        ages::file_anew(copy, || filed::write_receipt(copy, &receipt, &layout.spares(&layout.shipped)))
+        ages::file_anew(copy, || {
+            filed::write_receipt(copy, &receipt, &layout.spares(&layout.shipped))
+        })
     };
     match durable::move_unchanged(
         &episode,
@@ -158,7 +195,8 @@ fn try_retire(
         progress,
     )? {
         MoveChecked::To(path) => {
-            // `sealift requeue` removes the old receipt of what it has put back, and may have met this one.
+            // `sealift requeue` removes the old receipt of what it has put back, and may have met
+            // this one.
             if matches!(filed::receipt(&path), Ok(None)) {
                 filed::write_receipt(&path, &receipt, &spares)?;
             }
@@ -166,7 +204,8 @@ fn try_retire(
             Ok(Moved::To(path))
         }
         MoveChecked::Changed(path) => {
-            // It proves nothing in episodes/, and is written anew; but it would puzzle whoever finds it there.
+            // It proves nothing in episodes/, and is written anew; but it would puzzle whoever
+            // finds it there.
             filed::remove_receipt(&path)?;
             clear_delivered(layout, id, facts)?;
             Ok(Moved::Changed)
@@ -176,20 +215,30 @@ fn try_retire(
             filed::give_back_receipt(&at, &spares)?;
             filed::remove_receipt(&at)?;
             // Where its name was used again meanwhile, it is an episode of its own.
-            Ok(if at == episode { Moved::open(file) } else { Moved::Changed })
+            Ok(if at == episode {
+                Moved::open(file)
+            } else {
+                Moved::Changed
+            })
         }
     }
 }
 
-/// The episode is not there. Where `shipped/` has it with the receipt of this very archive, an earlier try got that far (its last
-/// flush failed, say) and what is left to do is done now: the look after the move is a part of it.
+/// The episode is not there. Where `shipped/` has it with the receipt of this very archive, an
+/// earlier try got that far (its last flush failed, say) and what is left to do is done now: the
+/// look after the move is a part of it.
 fn moved_before(
     layout: &Layout,
     retirement: &Retirement<'_>,
     content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> io::Result<Moved> {
-    let Retirement { id, facts, fingerprint, .. } = *retirement;
+    let Retirement {
+        id,
+        facts,
+        fingerprint,
+        ..
+    } = *retirement;
     let wanted = Wanted {
         id,
         sha256: facts.sha256,
@@ -203,7 +252,9 @@ fn moved_before(
             clear_outbox(layout, id);
             Ok(Moved::To(path))
         }
-        Found::Changed(path) => proven::put_back(layout, id, &path, progress).map(|_| Moved::Changed),
+        Found::Changed(path) => {
+            proven::put_back(layout, id, &path, progress).map(|_| Moved::Changed)
+        }
         // The folder was taken away while the answer was waited for: the receiver holds what was in
         // it.
         Found::Nothing => {
@@ -213,8 +264,8 @@ fn moved_before(
     }
 }
 
-/// Clears what lies in the outbox where it is what was delivered, though its episode cannot be moved: that is gone, or another has
-/// its name.
+/// Clears what lies in the outbox where it is what was delivered, though its episode cannot be
+/// moved: that is gone, or another has its name.
 fn clear_delivered(layout: &Layout, id: &EpisodeId, facts: &ArchiveFacts) -> io::Result<()> {
     let lying = filed::sidecar(layout, id)?;
     if lying.is_some_and(|sidecar| sidecar.facts.content_sha256 == facts.content_sha256) {
@@ -234,7 +285,11 @@ fn need_bytes(layout: &Layout, id: &EpisodeId, error: &io::Error, progress: &Pro
     }
     let (here, there) = (ground(&layout.episodes), ground(&layout.shipped));
     let is_copy = !matches!((here, there), (Ok(here), Ok(there)) if here.is_renamed_to(there));
-    let copy_bytes = if is_copy { durable::bytes_of_copy(&layout.episode(id), progress) } else { 0 };
+    let copy_bytes = if is_copy {
+        durable::bytes_of_copy(&layout.episode(id), progress)
+    } else {
+        0
+    };
     copy_bytes.saturating_add(RECORDS_BYTES)
 }
 
@@ -245,7 +300,8 @@ fn clear_outbox(layout: &Layout, id: &EpisodeId) {
         let _ = durable::make_spare(&archive, &spares);
     }
     if let Err(error) = outbox::clear(layout, id) {
-        // The receipt in shipped/ names its digest: the next pass over the outbox finds that it is not needed.
+        // The receipt in shipped/ names its digest: the next pass over the outbox finds that it is
+        // not needed.
         tracing::warn!(EPISODE = %id, "{id} is shipped, but its archive in the outbox cannot be removed: {error}");
     }
 }
@@ -257,7 +313,10 @@ fn explain(layout: &Layout, id: &EpisodeId, error: &io::Error) -> String {
     } else {
         filed::advice(error, &layout.episode(id), folder)
     };
-    format!("delivered, but it cannot be moved to {}: {error}{advice}", folder.display())
+    format!(
+        "delivered, but it cannot be moved to {}: {error}{advice}",
+        folder.display()
+    )
 }
 
 #[cfg(test)]

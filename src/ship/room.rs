@@ -1,4 +1,5 @@
-//! Room in a file system: what it says is free, and what of it is promised already. `machine/room.rs` decides.
+//! Room in a file system: what it says is free, and what of it is promised already.
+//! `machine/room.rs` decides.
 //!
 //! ```text
 //!  reserve ──▶ [ reserved, not written yet ........ ]     others count it
@@ -49,9 +50,13 @@ impl Room {
         bytes: u64,
         min_free_bytes: Option<u64>,
     ) -> io::Result<Result<Reservation, Short>> {
-        // First taken and then compared, so that of two who ask at once not both get the last of it.
+        // First taken and then compared, so that of two who ask at once not both get the last of
+        // it.
         let before = self.0.fetch_add(bytes, Ordering::Relaxed);
-        let reservation = Reservation { reserved: Arc::clone(&self.0), left_bytes: bytes };
+        let reservation = Reservation {
+            reserved: Arc::clone(&self.0),
+            left_bytes: bytes,
+        };
         Ok(fits(bytes, before, space(folder)?, min_free_bytes).map(|()| reservation))
     }
 }
@@ -109,7 +114,11 @@ impl<S: Sink> Sink for Reserved<S> {
 pub fn moves_later(error: &io::Error, episodes: &Path, folder: &Path) -> String {
     let there = shell_word(folder);
     if durable::room_needed(error).is_some() {
-        let df = if durable::lacks_inodes(error) { "df -i" } else { "df -h" };
+        let df = if durable::lacks_inodes(error) {
+            "df -i"
+        } else {
+            "df -h"
+        };
         let never = if durable::exceeds_the_disk(error) {
             " That is more than the whole disk holds: give it a larger one, or set another folder."
         } else {
@@ -118,7 +127,11 @@ pub fn moves_later(error: &io::Error, episodes: &Path, folder: &Path) -> String 
         return format!(".{never} It moves by itself when there is room. {TYPE}{df} {there}");
     }
     let (of_folder, of_episodes) = (used_up(folder, error), used_up(episodes, error));
-    let what = if of_folder.is_empty() { of_episodes } else { of_folder };
+    let what = if of_folder.is_empty() {
+        of_episodes
+    } else {
+        of_folder
+    };
     format!(
         "{what}. Its record takes a few KiB on the disk of episodes/, and a copy of it as much as it has on the disk of {there}. It moves by \
          itself when there is room. {TYPE}df -h {} {there}",
@@ -134,7 +147,10 @@ pub fn space(folder: &Path) -> io::Result<Space> {
     let stat = rustix::fs::statvfs(folder)?;
     // f_bavail and not f_bfree: what root has in reserve is not for us.
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-    Ok(Space { free_bytes: bytes(stat.f_bavail), total_bytes: bytes(stat.f_blocks) })
+    Ok(Space {
+        free_bytes: bytes(stat.f_bavail),
+        total_bytes: bytes(stat.f_blocks),
+    })
 }
 
 #[cfg(test)]
@@ -158,7 +174,10 @@ mod tests {
         writer.write_all(b"written").unwrap();
         assert_eq!(room.0.load(Ordering::Relaxed), most - 7);
         let facts = writer.finish(Digest::of(b"tar"));
-        assert_eq!((facts.size_bytes, facts.sha256), (7, Digest::of(b"written")));
+        assert_eq!(
+            (facts.size_bytes, facts.sha256),
+            (7, Digest::of(b"written"))
+        );
         assert_eq!(room.0.load(Ordering::Relaxed), 0);
         assert!(reserve(most).is_ok());
     }

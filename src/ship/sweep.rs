@@ -1,4 +1,5 @@
-//! Removes from `quarantine/` and `shipped/` what has aged out. `retention.rs` decides, `durable.rs` removes.
+//! Removes from `quarantine/` and `shipped/` what has aged out. `retention.rs` decides,
+//! `durable.rs` removes.
 //!
 //! The caller has seen that the clock can be believed, and holds the lock.
 
@@ -45,7 +46,8 @@ static UNVOUCHED_TOLD: AtomicU64 = AtomicU64::new(0);
 /// Whether a directory in `shipped/` is still what the receiver holds.
 pub type AsDelivered<'a> = &'a dyn Fn(&Path) -> io::Result<bool>;
 
-/// Looks through both folders once. One directory that cannot be looked at or removed does not keep the others.
+/// Looks through both folders once. One directory that cannot be looked at or removed does not keep
+/// the others.
 pub fn sweep(
     layout: &Layout,
     quarantine_keep_days: Option<u32>,
@@ -56,7 +58,10 @@ pub fn sweep(
 ) -> Swept {
     let mut swept = Swept::default();
     let [quarantined, shipped] = rules(quarantine_keep_days, shipped_keep_days, as_delivered);
-    for (folder, rule) in [(&layout.quarantine, quarantined), (&layout.shipped, shipped)] {
+    for (folder, rule) in [
+        (&layout.quarantine, quarantined),
+        (&layout.shipped, shipped),
+    ] {
         if rule.keep_days.is_some_and(|days| days > 0) {
             match sweep_folder(folder, &rule, now, progress, &mut swept) {
                 Ok(ahead) if *folder == layout.quarantine => swept.quarantine_ahead = ahead,
@@ -64,7 +69,9 @@ pub fn sweep(
                 Err(error) => {
                     swept.failed += 1;
                     let folder = folder.display();
-                    tracing::warn!("{folder} cannot be looked through: {error}. It is tried again.");
+                    tracing::warn!(
+                        "{folder} cannot be looked through: {error}. It is tried again."
+                    );
                 }
             }
         }
@@ -93,7 +100,11 @@ struct Rule<'a> {
     may_go: AsDelivered<'a>,
 }
 
-fn rules(quarantine: Option<u32>, shipped: Option<u32>, as_delivered: AsDelivered<'_>) -> [Rule<'_>; 2] {
+fn rules(
+    quarantine: Option<u32>,
+    shipped: Option<u32>,
+    as_delivered: AsDelivered<'_>,
+) -> [Rule<'_>; 2] {
     [
         Rule {
             keep_days: quarantine,
@@ -124,7 +135,8 @@ fn sweep_folder(
         progress.step();
         let entry = entry?;
         let name = entry.file_name();
-        // Scratch is the start's business; what is hidden, a file and a symlink were put there by somebody else.
+        // Scratch is the start's business; what is hidden, a file and a symlink were put there by
+        // somebody else.
         let hidden = name.as_encoded_bytes().starts_with(b".");
         if hidden || is_scratch(&name.to_string_lossy()) || !entry.file_type()?.is_dir() {
             continue;
@@ -167,7 +179,9 @@ fn sweep_one(
         Due::At { since, due } if due <= now => {
             // It may have been filed anew meanwhile, and has an age of its own then.
             let going = ages::goes(path, || Ok((rule.look)(path)? == entry))?;
-            let Some(_going) = going else { return Ok(false) };
+            let Some(_going) = going else {
+                return Ok(false);
+            };
             durable::remove_tree(path, progress)?;
             swept.removed += 1;
             tracing::info!(
@@ -178,7 +192,10 @@ fn sweep_one(
         }
         Due::Anew => {
             (rule.note)(path, &|aging| {
-                *aging = Aging { counted_from_wall: Some(now), ..Aging::default() };
+                *aging = Aging {
+                    counted_from_wall: Some(now),
+                    ..Aging::default()
+                };
             })?;
             swept.renewed += 1;
             tracing::info!(
@@ -202,17 +219,26 @@ fn sweep_one(
     Ok(due.is_near(now) && due.at().is_some_and(|due| due > now))
 }
 
-/// Takes back what was announced in a folder that is kept for ever by now: should it get a time again, it is announced again.
+/// Takes back what was announced in a folder that is kept for ever by now: should it get a time
+/// again, it is announced again.
 pub fn take_back(folder: &Path, layout: &Layout, now: WallTime, progress: &Progress) {
     let [quarantined, shipped] = rules(None, None, &|_| Ok(false));
-    let rule = if *folder == layout.quarantine { quarantined } else { shipped };
+    let rule = if *folder == layout.quarantine {
+        quarantined
+    } else {
+        shipped
+    };
     if let Err(error) = sweep_folder(folder, &rule, now, progress, &mut Swept::default()) {
         tracing::warn!("{} cannot be looked through: {error}.", folder.display());
     }
 }
 
 fn days(n: i64) -> String {
-    if n == 1 { "1 day".to_owned() } else { format!("{n} days") }
+    if n == 1 {
+        "1 day".to_owned()
+    } else {
+        format!("{n} days")
+    }
 }
 
 #[cfg(test)]

@@ -7,10 +7,11 @@
 //!  stop       STOPPING=1 + EXTEND_TIMEOUT_USEC for the grace
 //! ```
 //!
-//! The messages are those of the sd-notify crate. They are not sent by it: its socket blocks while the manager's queue is full, and
-//! whoever waits there is the loop, whose heart the manager would then miss. Here nothing waits. A message that cannot be
-//! sent is told once, until one can be sent again; those that the manager waits for are sent again before the next one: the first
-//! READY, and of reloads the last one, RELOADING and READY, whole.
+//! The messages are those of the sd-notify crate. They are not sent by it: its socket blocks while
+//! the manager's queue is full, and whoever waits there is the loop, whose heart the manager would
+//! then miss. Here nothing waits. A message that cannot be sent is told once, until one can be sent
+//! again; those that the manager waits for are sent again before the next one: the first READY, and
+//! of reloads the last one, RELOADING and READY, whole.
 //!
 //! Without `NOTIFY_SOCKET` nothing is sent, and nothing else changes.
 
@@ -39,8 +40,8 @@ const MAX_STATUS_BYTES: usize = 1000;
 #[derive(Debug, Default)]
 pub struct Notifier {
     line: Option<Line>,
-    /// What the manager waits for, and did not get yet: at most the READY of the start or of a reload that it has heard of, and
-    /// behind that one reload.
+    /// What the manager waits for, and did not get yet: at most the READY of the start or of a
+    /// reload that it has heard of, and behind that one reload.
     owed: VecDeque<Owed>,
     status: String,
     told: bool,
@@ -59,7 +60,8 @@ struct Line {
 }
 
 impl Notifier {
-    /// As the environment says: `NOTIFY_SOCKET`. One that cannot be used is told, and is no reason not to ship.
+    /// As the environment says: `NOTIFY_SOCKET`. One that cannot be used is told, and is no reason
+    /// not to ship.
     #[must_use]
     pub fn from_environment() -> Self {
         let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
@@ -85,7 +87,10 @@ impl Notifier {
         };
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
-        Ok(Self { line: Some(Line { socket, manager }), ..Self::default() })
+        Ok(Self {
+            line: Some(Line { socket, manager }),
+            ..Self::default()
+        })
     }
 
     /// Whether anybody listens.
@@ -107,8 +112,12 @@ impl Notifier {
         // From systemd 253 on, a reload that does not say since when is a failed one.
         match NotifyState::monotonic_usec_now() {
             Ok(now) => {
-                // An older one that it has not heard of goes, and its READY with it: one in two would be one without an end.
-                let unheard = self.owed.iter().position(|owed| matches!(owed, Owed::Reloading(_)));
+                // An older one that it has not heard of goes, and its READY with it: one in two
+                // would be one without an end.
+                let unheard = self
+                    .owed
+                    .iter()
+                    .position(|owed| matches!(owed, Owed::Reloading(_)));
                 self.owed.truncate(unheard.unwrap_or(self.owed.len()));
                 self.owe(Owed::Reloading(words(&[NotifyState::Reloading, now])));
                 self.pay();
@@ -190,7 +199,9 @@ impl Notifier {
 impl Line {
     fn send(&self, message: &str) -> io::Result<()> {
         // By address each time: a manager that has made its socket anew is found again.
-        self.socket.send_to_addr(message.as_bytes(), &self.manager).map(drop)
+        self.socket
+            .send_to_addr(message.as_bytes(), &self.manager)
+            .map(drop)
     }
 }
 
@@ -214,7 +225,10 @@ fn words(states: &[NotifyState<'_>]) -> String {
 fn one_line(status: &str) -> String {
     let mut line = printable(&status.split_whitespace().collect::<Vec<_>>().join(" "));
     if line.len() > MAX_STATUS_BYTES {
-        let end = (0..=MAX_STATUS_BYTES - 4).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
+        let end = (0..=MAX_STATUS_BYTES - 4)
+            .rev()
+            .find(|end| line.is_char_boundary(*end))
+            .unwrap_or(0);
         line.truncate(end);
         line.push_str(" ...");
     }
@@ -239,7 +253,11 @@ mod tests {
             let path = folder.path().join("notify");
             let socket = UnixDatagram::bind(&path).unwrap();
             socket.set_nonblocking(true).unwrap();
-            Self { _folder: folder, path, socket }
+            Self {
+                _folder: folder,
+                path,
+                socket,
+            }
         }
 
         fn heard(&self) -> Vec<String> {
@@ -259,8 +277,12 @@ mod tests {
         notifier.reloading();
         notifier.ready();
         let heard = manager.heard();
-        let [reloading, ready] = heard.as_slice() else { panic!("{heard:?}") };
-        let usec = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+        let [reloading, ready] = heard.as_slice() else {
+            panic!("{heard:?}")
+        };
+        let usec = reloading
+            .strip_prefix("RELOADING=1\nMONOTONIC_USEC=")
+            .unwrap();
         assert!(usec.trim_end().parse::<u64>().unwrap() > 0, "{reloading:?}");
         assert_eq!(ready, "READY=1\n");
     }
@@ -274,8 +296,15 @@ mod tests {
         notifier.status(&"ü".repeat(5000));
         let heard = manager.heard();
         assert_eq!(heard.len(), 2, "{heard:?}");
-        assert_eq!(heard[0], "STATUS=1 waiting; receiver held: no READY=1\\u{1b}[31m\n");
-        assert!(heard[1].len() < 1100 && heard[1].ends_with(" ...\n"), "{}", heard[1].len());
+        assert_eq!(
+            heard[0],
+            "STATUS=1 waiting; receiver held: no READY=1\\u{1b}[31m\n"
+        );
+        assert!(
+            heard[1].len() < 1100 && heard[1].ends_with(" ...\n"),
+            "{}",
+            heard[1].len()
+        );
     }
 
     #[test]
@@ -316,7 +345,9 @@ mod tests {
                 notifier.ready();
                 assert!(notifier.owed.len() <= 3, "{:?}", notifier.owed);
             }
-            let Some(Owed::Reloading(last)) = notifier.owed.get(1) else { panic!("{:?}", notifier.owed) };
+            let Some(Owed::Reloading(last)) = notifier.owed.get(1) else {
+                panic!("{:?}", notifier.owed)
+            };
             let last = last.clone();
             manager.heard();
             notifier.beat();
@@ -368,7 +399,9 @@ mod tests {
         let name = format!("sealift-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let socket = UnixDatagram::bind_addr(&address).unwrap();
-        Notifier::to(OsStr::new(&format!("@{name}"))).unwrap().ready();
+        Notifier::to(OsStr::new(&format!("@{name}")))
+            .unwrap()
+            .ready();
         let mut buffer = [0; 64];
         let length = socket.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"READY=1\n");

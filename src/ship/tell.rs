@@ -1,7 +1,9 @@
-//! The machine's notices, as lines for a person: what happened, to which episode, what will happen next, what to type.
+//! The machine's notices, as lines for a person: what happened, to which episode, what will happen
+//! next, what to type.
 //!
-//! The fields in capitals are what a program that reads the journal goes by: `EPISODE`, `VERDICT`, `STATUS_CODE`, `BYTES`, `ELAPSED_MS`; for its
-//! timeline also `SEEN_MS`, `PACKED_MS`, `DELIVERED_MS`, `ATTEMPT`, `OFFSET_BYTES` (snapshot.rs). An episode that is delivered at the
+//! The fields in capitals are what a program that reads the journal goes by: `EPISODE`, `VERDICT`,
+//! `STATUS_CODE`, `BYTES`, `ELAPSED_MS`; for its timeline also `SEEN_MS`, `PACKED_MS`,
+//! `DELIVERED_MS`, `ATTEMPT`, `OFFSET_BYTES` (snapshot.rs). An episode that is delivered at the
 //! first try is one line, so what its steps took stands on that one.
 
 use std::{collections::HashMap, path::Path, time::Duration};
@@ -15,7 +17,8 @@ use crate::{
     records::holds_other_content,
 };
 
-/// A probe that fails so soon after the first refusal says nothing new: uploads were under way beside each other.
+/// A probe that fails so soon after the first refusal says nothing new: uploads were under way
+/// beside each other.
 const HELD_JUST_NOW: Duration = Duration::from_secs(1);
 
 /// Tells, and remembers since when each episode is sealed, for the time it took.
@@ -27,8 +30,8 @@ pub struct Teller {
     last_try: bool,
 }
 
-/// What was seen of an episode on its way. `at` is by the machine's time; the marker had stood for `age` by then: from before we
-/// began, perhaps.
+/// What was seen of an episode on its way. `at` is by the machine's time; the marker had stood for
+/// `age` by then: from before we began, perhaps.
 #[derive(Debug, Clone, Copy)]
 struct Way {
     at: Duration,
@@ -42,7 +45,14 @@ struct Way {
 
 impl Way {
     fn begun(at: Duration, age: Duration) -> Self {
-        Self { at, age, packed: None, delivered: None, attempts: 0, offset_bytes: 0 }
+        Self {
+            at,
+            age,
+            packed: None,
+            delivered: None,
+            attempts: 0,
+            offset_bytes: 0,
+        }
     }
 
     fn age(&self, now: Duration) -> Duration {
@@ -82,7 +92,11 @@ impl Teller {
     /// One for a daemon; or for one pass, which tries everything once.
     #[must_use]
     pub fn new(once: bool) -> Self {
-        Self { ways: HashMap::new(), held_at: None, last_try: once }
+        Self {
+            ways: HashMap::new(),
+            held_at: None,
+            last_try: once,
+        }
     }
 
     /// From now on what is left undone is left to the next start.
@@ -90,7 +104,8 @@ impl Teller {
         self.last_try = true;
     }
 
-    /// An attempt came back that had gone on from this byte. To be heard before the notices about it are told.
+    /// An attempt came back that had gone on from this byte. To be heard before the notices about
+    /// it are told.
     pub fn attempted(&mut self, id: &EpisodeId, resumed_at_bytes: u64) {
         if let Some(way) = self.ways.get_mut(id) {
             way.attempts = way.attempts.saturating_add(1);
@@ -203,7 +218,12 @@ impl Teller {
                  delivered. The receipt names the file (open_files). Who writes there should close it before done.marker is made.",
                 span(*waited)
             ),
-            Notice::OpenFileBeforeMove { id, is_delivered, what, pause } => warn!(
+            Notice::OpenFileBeforeMove {
+                id,
+                is_delivered,
+                what,
+                pause,
+            } => warn!(
                 EPISODE = %id,
                 "{id} is {}, and is not moved yet: {what}. It would have to be copied, and what is written to that file afterwards \
                  would be lost. It stays in episodes/, and is looked at again {}. It is moved when the file is closed (and \
@@ -246,7 +266,10 @@ impl Teller {
             ),
             Notice::Pace(Pace::Free) => info!("Uploads go as fast as they can from now on."),
             Notice::Pace(Pace::AtMost(limit)) => {
-                info!("Uploads go at {} at most from now on, all together.", rate(limit.get()));
+                info!(
+                    "Uploads go at {} at most from now on, all together.",
+                    rate(limit.get())
+                );
             }
             Notice::Pace(Pace::Closed(until)) => info!(
                 "Outside the upload window until {until}: nothing new is sent, and what is under way stands still. Nothing is \
@@ -267,26 +290,39 @@ impl Teller {
     /// How long an episode that was just delivered had been sealed, where its marker was seen.
     #[must_use]
     pub fn age_in(&self, notice: &Notice, now: Duration) -> Option<Duration> {
-        let Notice::Delivered(id, ..) = notice else { return None };
+        let Notice::Delivered(id, ..) = notice else {
+            return None;
+        };
         self.ways.get(id).map(|way| way.age(now))
     }
 
     /// When it is tried again.
     fn when(&self, wait: Duration) -> String {
-        if self.last_try { "at the next start".to_owned() } else { format!("in {}", span(wait)) }
+        if self.last_try {
+            "at the next start".to_owned()
+        } else {
+            format!("in {}", span(wait))
+        }
     }
 
     fn held_just_now(&self, now: Duration) -> bool {
-        self.held_at.is_some_and(|at| now.saturating_sub(at) < HELD_JUST_NOW)
+        self.held_at
+            .is_some_and(|at| now.saturating_sub(at) < HELD_JUST_NOW)
     }
 
     fn marks(&self, id: &EpisodeId, now: Duration) -> Marks {
-        self.ways.get(id).map(|way| Marks::of(way, now)).unwrap_or_default()
+        self.ways
+            .get(id)
+            .map(|way| Marks::of(way, now))
+            .unwrap_or_default()
     }
 
     /// It has left `episodes/`.
     fn end(&mut self, id: &EpisodeId, now: Duration) -> Marks {
-        self.ways.remove(id).map(|way| Marks::of(&way, now)).unwrap_or_default()
+        self.ways
+            .remove(id)
+            .map(|way| Marks::of(&way, now))
+            .unwrap_or_default()
     }
 }
 

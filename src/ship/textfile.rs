@@ -25,18 +25,28 @@ impl Textfile {
     /// At this path.
     #[must_use]
     pub fn at(path: PathBuf) -> Self {
-        Self(Arc::new(Inner { path, writing: AtomicBool::new(false), failed: AtomicBool::new(false) }))
+        Self(Arc::new(Inner {
+            path,
+            writing: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+        }))
     }
 
-    /// Whether it may be written now: not while the last writing is under way, on a disk that hangs perhaps. [`Textfile::write`] ends it.
+    /// Whether it may be written now: not while the last writing is under way, on a disk that hangs
+    /// perhaps. [`Textfile::write`] ends it.
     #[must_use]
     pub fn begin(&self) -> bool {
         !self.0.writing.swap(true, Ordering::SeqCst)
     }
 
-    /// Replaces what was there: whoever reads sees the old or the new one. Told once when it fails, and when it works again.
+    /// Replaces what was there: whoever reads sees the old or the new one. Told once when it fails,
+    /// and when it works again.
     pub fn write(&self, text: &str) {
-        let Inner { path, writing, failed } = &*self.0;
+        let Inner {
+            path,
+            writing,
+            failed,
+        } = &*self.0;
         match durable::write_shown_file(path, text.as_bytes()) {
             Ok(()) if failed.swap(false, Ordering::SeqCst) => {
                 tracing::info!("metrics are written to {} again", path.display());
@@ -70,7 +80,10 @@ mod tests {
             textfile.write(text);
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o644
+        );
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
@@ -93,7 +106,11 @@ mod tests {
             let mut seen = [0_usize; 2];
             while !done.load(Ordering::SeqCst) {
                 let text = fs::read_to_string(&path).unwrap();
-                assert!(text == old || text == new, "{} bytes that are neither", text.len());
+                assert!(
+                    text == old || text == new,
+                    "{} bytes that are neither",
+                    text.len()
+                );
                 seen[usize::from(text == new)] += 1;
             }
             assert!(seen.iter().sum::<usize>() > 0, "nobody has read");

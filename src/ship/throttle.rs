@@ -6,8 +6,9 @@
 //!   upload ──piece──▶ ┘                     └──────────┘
 //! ```
 //!
-//! Pieces are small, so that what leaves is smooth and everybody has a turn. Who waits here waits for a stated reason,
-//! and shows it: the heart beats on. Where nothing is limited, nothing of this is touched but one flag.
+//! Pieces are small, so that what leaves is smooth and everybody has a turn. Who waits here waits
+//! for a stated reason, and shows it: the heart beats on. Where nothing is limited, nothing of this
+//! is touched but one flag.
 
 use std::{
     sync::{
@@ -22,7 +23,8 @@ use tokio::{sync::Notify, time::Instant};
 use super::machine::window::Pace;
 use crate::progress::Progress;
 
-/// How much the bucket holds, as a part of a second: what a timer or a busy processor may be late by and is made good.
+/// How much the bucket holds, as a part of a second: what a timer or a busy processor may be late
+/// by and is made good.
 const HOLDS_S: f64 = 0.25;
 /// A piece is what leaves in this part of a second.
 const PIECES_PER_S: u64 = 50;
@@ -61,7 +63,11 @@ enum May {
 impl Throttle {
     /// From now on, also for what is under way.
     pub fn set(&self, pace: Pace) {
-        *self.bucket() = Bucket { pace: Some(pace), bytes: 0.0, filled_at: Some(Instant::now()) };
+        *self.bucket() = Bucket {
+            pace: Some(pace),
+            bytes: 0.0,
+            filled_at: Some(Instant::now()),
+        };
         self.0.limits.store(pace != Pace::Free, Ordering::Relaxed);
         self.0.changed.notify_waiters();
     }

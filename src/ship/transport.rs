@@ -1,4 +1,5 @@
-//! One delivery attempt: an archive goes out by PUT, an outcome comes back. It never tries again and decides nothing.
+//! One delivery attempt: an archive goes out by PUT, an outcome comes back. It never tries again
+//! and decides nothing.
 //!
 //! ```text
 //!  Delivery ──▶ address, headers ──▶ client::send ──▶ answer: status, body (bounded), Retry-After, Date ──▶ Outcome
@@ -65,7 +66,11 @@ impl Transport {
     /// Delivers there.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, throttle: Throttle::default(), asks_of_bare_200: true }
+        Self {
+            endpoint,
+            throttle: Throttle::default(),
+            asks_of_bare_200: true,
+        }
     }
 
     /// The same, no faster than this and everybody else who has it.
@@ -77,7 +82,10 @@ impl Transport {
     /// The same, without asking what speaks for a 200 without a receipt.
     #[must_use]
     pub fn not_asking_of_bare_200(self) -> Self {
-        Self { asks_of_bare_200: false, ..self }
+        Self {
+            asks_of_bare_200: false,
+            ..self
+        }
     }
 
     /// The address that an episode is delivered to, as it stands in a shipping receipt: without its
@@ -96,7 +104,10 @@ impl Transport {
     /// Whose word it is that an attempt by this brings.
     #[must_use]
     pub fn destination(&self) -> Destination {
-        Destination { receiver: self.shown_url(), mark: self.endpoint.mark() }
+        Destination {
+            receiver: self.shown_url(),
+            mark: self.endpoint.mark(),
+        }
     }
 
     /// Where the receiver is, for a person; without secrets.
@@ -108,7 +119,10 @@ impl Transport {
     /// One attempt, to its end.
     pub async fn deliver(&self, delivery: Delivery) -> Attempt {
         let (mut resumed_at_bytes, mut asked_for_receipt, mut asked_in_vain) = (0, false, false);
-        let outcome = match self.resume(&delivery, &mut resumed_at_bytes, &mut asked_for_receipt).await {
+        let outcome = match self
+            .resume(&delivery, &mut resumed_at_bytes, &mut asked_for_receipt)
+            .await
+        {
             Ok(Resumed::To(outcome)) => Ok(outcome),
             Ok(Resumed::NotNow(outcome)) => {
                 asked_in_vain = true;
@@ -127,23 +141,39 @@ impl Transport {
             Ok(outcome) => self.vouched(outcome, &delivery).await,
             Err(fault) => Err(fault),
         };
-        let outcome =
-            if asked_in_vain { outcome } else { self.heard(outcome, &delivery, asked_for_receipt).await };
-        let (outcome, sent) = (outcome.unwrap_or_else(Outcome::Failed), delivery.progress.bytes() > 0);
-        Attempt { outcome, resumed_at_bytes, sent, asked_in_vain }
+        let outcome = if asked_in_vain {
+            outcome
+        } else {
+            self.heard(outcome, &delivery, asked_for_receipt).await
+        };
+        let (outcome, sent) = (
+            outcome.unwrap_or_else(Outcome::Failed),
+            delivery.progress.bytes() > 0,
+        );
+        Attempt {
+            outcome,
+            resumed_at_bytes,
+            sent,
+            asked_in_vain,
+        }
     }
 
     async fn put(&self, delivery: &Delivery) -> Result<Outcome, Fault> {
         let url = self.endpoint.address().of(&delivery.id);
-        let answered = self.upload(Method::PUT, &url, &HeaderMap::new(), 0, delivery).await?;
+        let answered = self
+            .upload(Method::PUT, &url, &HeaderMap::new(), 0, delivery)
+            .await?;
         let (status, size_bytes) = (answered.status, delivery.facts.size_bytes);
         match resume::taken_in_part(&answered, size_bytes) {
-            Some(taken) => Err(Fault::Lost(format!("answered {status} to {taken} of {size_bytes} bytes"))),
+            Some(taken) => Err(Fault::Lost(format!(
+                "answered {status} to {taken} of {size_bytes} bytes"
+            ))),
             None => answer::read(answered).await,
         }
     }
 
-    /// Sends the archive from a byte on. The headers that are given take the place of what every upload has.
+    /// Sends the archive from a byte on. The headers that are given take the place of what every
+    /// upload has.
     async fn upload(
         &self,
         method: Method,
@@ -162,10 +192,25 @@ impl Transport {
             if may_expect {
                 headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
             }
-            let Delivery { archive, facts, progress, .. } = delivery;
-            let pace = Paced { throttle: self.throttle.clone(), progress: progress.clone() };
-            let body = upload::body(archive, facts, offset_bytes, pace).await.map_err(archive_fault)?;
-            let request = Request { method: method.clone(), uri: uri(url)?, headers, body };
+            let Delivery {
+                archive,
+                facts,
+                progress,
+                ..
+            } = delivery;
+            let pace = Paced {
+                throttle: self.throttle.clone(),
+                progress: progress.clone(),
+            };
+            let body = upload::body(archive, facts, offset_bytes, pace)
+                .await
+                .map_err(archive_fault)?;
+            let request = Request {
+                method: method.clone(),
+                uri: uri(url)?,
+                headers,
+                body,
+            };
             let answered = match self.endpoint.send(request, &delivery.progress).await {
                 // The next one is made for it: those that were kept are given up.
                 Err(ClientError::Stale(_)) if stale < MOST_STALE => {
@@ -174,8 +219,9 @@ impl Transport {
                 }
                 answered => answered.map_err(fault)?,
             };
-            // The expectation cannot be met by something on the way, and nothing was sent yet: a client SHOULD repeat the
-            // request without it (RFC 9110, section 15.5.18). It is the same attempt.
+            // The expectation cannot be met by something on the way, and nothing was sent yet: a
+            // client SHOULD repeat the request without it (RFC 9110, section 15.5.18). It is the
+            // same attempt.
             if !(may_expect && answered.status == StatusCode::EXPECTATION_FAILED) {
                 return Ok(answered);
             }
@@ -185,14 +231,28 @@ impl Transport {
 
     /// What is sent, and who sends it.
     fn headers_of(&self, delivery: &Delivery) -> Result<HeaderMap, Fault> {
-        let Delivery { id, facts, commit, archive: _, resume: _, progress: _ } = delivery;
+        let Delivery {
+            id,
+            facts,
+            commit,
+            archive: _,
+            resume: _,
+            progress: _,
+        } = delivery;
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(wire::ARCHIVE_TYPE));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static(wire::ARCHIVE_TYPE),
+        );
         let text = |text: &str| {
-            HeaderValue::from_str(text).map_err(|_| Fault::Request("a header's value cannot be sent".into()))
+            HeaderValue::from_str(text)
+                .map_err(|_| Fault::Request("a header's value cannot be sent".into()))
         };
         headers.insert(wire::REPR_DIGEST, text(&facts.sha256.to_header())?);
-        headers.insert(wire::CONTENT_DIGEST, text(&facts.content_sha256.to_header())?);
+        headers.insert(
+            wire::CONTENT_DIGEST,
+            text(&facts.content_sha256.to_header())?,
+        );
         if let Some(commit) = commit {
             headers.insert(wire::CODE_COMMIT, text(commit.as_str())?);
         }
@@ -204,7 +264,8 @@ impl Transport {
 }
 
 fn uri(url: &str) -> Result<Uri, Fault> {
-    url.parse().map_err(|error| Fault::Request(format!("{}: {error}", without_query(url))))
+    url.parse()
+        .map_err(|error| Fault::Request(format!("{}: {error}", without_query(url))))
 }
 
 fn fault(error: ClientError) -> Fault {

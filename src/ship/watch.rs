@@ -8,10 +8,12 @@
 //!  episodes/ is another folder than it was (device, inode), seen on the tick     ──▶ watches lost
 //! ```
 //!
-//! The mask leaves MODIFY, ACCESS and CLOSE events out, so that a recorder's writes never wake us (inotify(7)). A new
-//! episode is watched first and looked at then: a marker that falls between the two is seen by the look.
+//! The mask leaves MODIFY, ACCESS and CLOSE events out, so that a recorder's writes never wake us
+//! (inotify(7)). A new episode is watched first and looked at then: a marker that falls between the
+//! two is seen by the look.
 //!
-//! The watches belong to one thread of their own. Setting one from inside the event handler would deadlock.
+//! The watches belong to one thread of their own. Setting one from inside the event handler would
+//! deadlock.
 
 mod trouble;
 
@@ -28,7 +30,8 @@ use std::{
 };
 
 use notify::{
-    Config, ErrorKind, EventKindMask, RecommendedWatcher, RecursiveMode, WatchPathConfig, Watcher as _,
+    Config, ErrorKind, EventKindMask, RecommendedWatcher, RecursiveMode, WatchPathConfig,
+    Watcher as _,
 };
 use rustix::io::Errno;
 use tokio::sync::mpsc::{Sender, UnboundedSender, error::TrySendError};
@@ -43,16 +46,19 @@ use crate::{
     ship::machine::Event,
 };
 
-/// Everything that can make an episode appear, be sealed or go. Nothing that a recorder's writing does.
-const MASK: EventKindMask =
-    EventKindMask::CREATE.union(EventKindMask::MODIFY_NAME).union(EventKindMask::REMOVE);
+/// Everything that can make an episode appear, be sealed or go. Nothing that a recorder's writing
+/// does.
+const MASK: EventKindMask = EventKindMask::CREATE
+    .union(EventKindMask::MODIFY_NAME)
+    .union(EventKindMask::REMOVE);
 
 /// Whether watches are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inotify {
     /// It only looks.
     Never,
-    /// As long as `episodes/` is on a file system whose events can be trusted: a mount that comes over it later may be another.
+    /// As long as `episodes/` is on a file system whose events can be trusted: a mount that comes
+    /// over it later may be another.
     WhereTrusted,
     /// Somebody has said so.
     Always,
@@ -101,18 +107,25 @@ impl Watch {
         let (commands, received) = mpsc::channel();
         let mut watching = Watching::new(episodes, inotify, hints, events);
         let (overflowed, life) = (Arc::clone(&watching.overflowed), Arc::clone(&watching.life));
-        // Before this returns, and so before anybody scans: what comes between a scan and the watch would be missed by both.
+        // Before this returns, and so before anybody scans: what comes between a scan and the watch
+        // would be missed by both.
         watching.refresh();
-        std::thread::Builder::new().name("watch".into()).spawn(move || {
-            for command in received {
-                watching.obey(command);
-            }
-        })?;
-        Ok(Self { commands, overflowed, life })
+        std::thread::Builder::new()
+            .name("watch".into())
+            .spawn(move || {
+                for command in received {
+                    watching.obey(command);
+                }
+            })?;
+        Ok(Self {
+            commands,
+            overflowed,
+            life,
+        })
     }
 
-    /// Looks at an episode. Where it is open it is watched, and looked at once more, so that no marker falls between the two.
-    /// The answer is [`Event::Looked`].
+    /// Looks at an episode. Where it is open it is watched, and looked at once more, so that no
+    /// marker falls between the two. The answer is [`Event::Looked`].
     pub fn look(&self, id: EpisodeId) {
         // The thread lives as long as this handle: a send cannot fail.
         let _ = self.commands.send(Command::Look(id));
@@ -128,7 +141,8 @@ impl Watch {
         let _ = self.commands.send(Command::Refresh);
     }
 
-    /// Asks the thread for a sign of life: it shows in [`Watch::obeyed`]. One question is enough until it is answered.
+    /// Asks the thread for a sign of life: it shows in [`Watch::obeyed`]. One question is enough
+    /// until it is answered.
     pub fn ping(&self) {
         if !self.life.pinged.swap(true, Ordering::Relaxed) {
             let _ = self.commands.send(Command::Ping);
@@ -144,7 +158,11 @@ impl Watch {
     /// Why watches cannot be had; `None` where they can.
     #[must_use]
     pub fn trouble(&self) -> Option<Trouble> {
-        self.life.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.life
+            .trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Whether hints were lost since this was last asked.
@@ -205,9 +223,11 @@ impl Watching {
         match command {
             Command::Look(id) => {
                 let mut look = scan::look(&self.episodes, &id);
-                // It is watched whether it was watched already or not: under this name there may be another folder now, and a
-                // watch goes with its folder. Watching the same folder twice does no harm. What is sealed is never watched: taking
-                // a watch away costs notify a walk over all watches, which a burst of sealed episodes would pay by the square.
+                // It is watched whether it was watched already or not: under this name there may be
+                // another folder now, and a watch goes with its folder. Watching the same folder
+                // twice does no harm. What is sealed is never watched: taking a watch away costs
+                // notify a walk over all watches, which a burst of sealed episodes would pay by the
+                // square.
                 if matches!(look, Look::Open | Look::OddMarker(_)) {
                     self.watched.remove(&id);
                     self.watch(&id);
@@ -288,7 +308,11 @@ impl Watching {
                 if event.kind.is_remove() && event.paths.contains(&root) {
                     life.root_removed.store(true, Ordering::Relaxed);
                 }
-                for id in event.paths.iter().filter_map(|path| episode_of(&root, path)) {
+                for id in event
+                    .paths
+                    .iter()
+                    .filter_map(|path| episode_of(&root, path))
+                {
                     if let Err(TrySendError::Full(_)) = hints.try_send(id) {
                         overflowed.store(true, Ordering::Relaxed);
                     }
@@ -299,10 +323,15 @@ impl Watching {
                 let _ = events.send(Event::Unsure);
             }
         };
-        let config = Config::default().with_event_kinds(MASK).with_follow_symlinks(false);
+        let config = Config::default()
+            .with_event_kinds(MASK)
+            .with_follow_symlinks(false);
         let mut watcher = RecommendedWatcher::new(handler, config)?;
         // The root may be a symlink that the operator chose; the episodes in it may not.
-        watcher.watch_with(&self.episodes, WatchPathConfig::new(RecursiveMode::NonRecursive))?;
+        watcher.watch_with(
+            &self.episodes,
+            WatchPathConfig::new(RecursiveMode::NonRecursive),
+        )?;
         self.watcher = Some(watcher);
         Ok(())
     }
@@ -311,8 +340,11 @@ impl Watching {
         if self.watched.contains(id) {
             return;
         }
-        let Some(watcher) = &mut self.watcher else { return };
-        let config = WatchPathConfig::new(RecursiveMode::NonRecursive).with_dereference_symlinks(false);
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
+        let config =
+            WatchPathConfig::new(RecursiveMode::NonRecursive).with_dereference_symlinks(false);
         match watcher.watch_with(&self.episodes.join(id.as_str()), config) {
             Ok(()) => {
                 self.watched.insert(id.clone());
@@ -322,7 +354,8 @@ impl Watching {
         }
     }
 
-    /// Only what is short for everybody makes the daemon blind. Everything else is this one episode's own.
+    /// Only what is short for everybody makes the daemon blind. Everything else is this one
+    /// episode's own.
     fn cannot_watch(&mut self, id: &EpisodeId, error: &notify::Error) {
         if is_short(error) {
             self.fail(|| Trouble::of(error));
@@ -350,7 +383,11 @@ impl Watching {
         self.failed = true;
         if !std::mem::replace(&mut self.blind, true) {
             let trouble = trouble();
-            let fix = trouble.fix.as_ref().map(|fix| format!(" To mend it: {fix}")).unwrap_or_default();
+            let fix = trouble
+                .fix
+                .as_ref()
+                .map(|fix| format!(" To mend it: {fix}"))
+                .unwrap_or_default();
             tracing::warn!(
                 "Watches cannot be had: {}. Episodes are found by looking every few seconds until they can.{fix}",
                 trouble.why
@@ -361,7 +398,11 @@ impl Watching {
     }
 
     fn note_trouble(&self, trouble: Option<Trouble>) {
-        *self.life.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        *self
+            .life
+            .trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     fn send(&self, event: Event) {
@@ -370,8 +411,8 @@ impl Watching {
     }
 }
 
-/// Which episode a path speaks of: a folder in the root, or the marker in one, or what somebody has made for us to look at it.
-/// Everything else is a recorder's own affair.
+/// Which episode a path speaks of: a folder in the root, or the marker in one, or what somebody has
+/// made for us to look at it. Everything else is a recorder's own affair.
 fn episode_of(root: &Path, path: &Path) -> Option<EpisodeId> {
     let inside = path.strip_prefix(root).ok()?;
     let mut names = inside.iter();
@@ -390,7 +431,10 @@ fn is_short(error: &notify::Error) -> bool {
         ErrorKind::MaxFilesWatch => true,
         ErrorKind::Io(error) => {
             let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-            matches!(errno, Some(Errno::NOSPC | Errno::MFILE | Errno::NFILE | Errno::NOMEM))
+            matches!(
+                errno,
+                Some(Errno::NOSPC | Errno::MFILE | Errno::NFILE | Errno::NOMEM)
+            )
         }
         ErrorKind::PathNotFound
         | ErrorKind::Generic(_)

@@ -70,13 +70,15 @@ pub struct Episode {
     /// Why it does not go on.
     #[serde(default)]
     pub why: Option<String>,
-    /// When it is tried again; `None` where no time is known: it waits for its turn, or for a person.
+    /// When it is tried again; `None` where no time is known: it waits for its turn, or for a
+    /// person.
     #[serde(default)]
     pub again_in_s: Option<u64>,
     /// The archive's length, where it is packed.
     #[serde(default)]
     pub size_bytes: Option<u64>,
-    /// How much of it the receiver was sent, of an upload that goes on where it broke off with what went before.
+    /// How much of it the receiver was sent, of an upload that goes on where it broke off with what
+    /// went before.
     #[serde(default)]
     pub sent_bytes: Option<u64>,
     /// How fast that goes just now.
@@ -117,7 +119,8 @@ pub struct OpenFiles {
     pub count: u64,
     /// Those that have waited longest, up to [`super::MAX_STRANGERS`].
     pub some: Vec<OpenFile>,
-    /// Episodes packed since the start that have no manifest and belong to another user: of those it cannot be told.
+    /// Episodes packed since the start that have no manifest and belong to another user: of those
+    /// it cannot be told.
     pub untold: u64,
 }
 
@@ -164,10 +167,17 @@ pub struct LeftAside {
 
 impl fmt::Display for LeftAside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { count, first, fix: _ } = self;
+        let Self {
+            count,
+            first,
+            fix: _,
+        } = self;
         let (are, them) = match count {
             1 => (format!("{first} is sealed, and"), "it"),
-            many => (format!("{many} episodes are sealed ({first} is one), and each is"), "them"),
+            many => (
+                format!("{many} episodes are sealed ({first} is one), and each is"),
+                "them",
+            ),
         };
         write!(
             f,

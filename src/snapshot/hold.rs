@@ -26,21 +26,23 @@ pub struct Hold {
     /// It is the weather (503, no connection, a time-out), which passes by itself.
     #[serde(default)]
     pub weather: bool,
-    /// The one episode that this is known from, where others were delivered since the start: others are sent all the same.
+    /// The one episode that this is known from, where others were delivered since the start: others
+    /// are sent all the same.
     #[serde(default)]
     pub suspect: Option<String>,
-    /// Nothing waits that could be sent. So it is not known whether it is over: the next episode is tried at once.
+    /// Nothing waits that could be sent. So it is not known whether it is over: the next episode is
+    /// tried at once.
     #[serde(default)]
     pub idle: bool,
 }
 
-/// Weather that has lasted for so long, seconds, is for a person: a restart, a full disk that is relieved, or a line that comes back
-/// are over by then. So is what one episode alone has met.
+/// Weather that has lasted for so long, seconds, is for a person: a restart, a full disk that is
+/// relieved, or a line that comes back are over by then. So is what one episode alone has met.
 pub const WEATHER_LASTS_S: u64 = 300;
 
 impl Hold {
-    /// Whether an operator must act: at once where the destination is at fault, and where weather, or what is known from one
-    /// episode alone, has lasted and keeps something waiting.
+    /// Whether an operator must act: at once where the destination is at fault, and where weather,
+    /// or what is known from one episode alone, has lasted and keeps something waiting.
     #[must_use]
     pub fn is_for_a_person(&self) -> bool {
         (!self.weather && self.suspect.is_none()) || (self.for_s >= WEATHER_LASTS_S && !self.idle)

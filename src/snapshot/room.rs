@@ -13,10 +13,12 @@ pub struct Room {
     pub free_bytes: u64,
     /// How large it is.
     pub total_bytes: u64,
-    /// How many files may still be made; `None` where that is not counted, or an older daemon does not say.
+    /// How many files may still be made; `None` where that is not counted, or an older daemon does
+    /// not say.
     #[serde(default)]
     pub free_files: Option<u64>,
-    /// How fast it fills, as seen over the last hours; negative where it empties. `None` where it was not watched for long enough.
+    /// How fast it fills, as seen over the last hours; negative where it empties. `None` where it
+    /// was not watched for long enough.
     #[serde(default)]
     pub filling_bytes_per_s: Option<i64>,
     /// How long it lasts at that rate; `None` where that is not known, or it does not fill.

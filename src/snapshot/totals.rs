@@ -26,14 +26,18 @@ pub struct Totals {
     pub held_s: u64,
     /// From the marker to the receiver's acknowledgement.
     pub marker_to_delivered: Histogram,
-    /// How many in `quarantine/` the clean-up will delete within a week, as of its last pass; `None` before that.
+    /// How many in `quarantine/` the clean-up will delete within a week, as of its last pass;
+    /// `None` before that.
     pub quarantine_deletions_ahead: Option<u64>,
 }
 
 /// Delivery attempts, by what they came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "each is the verdict of that name in docs/architecture.md")]
+#[expect(
+    missing_docs,
+    reason = "each is the verdict of that name in docs/architecture.md"
+)]
 pub struct Attempts {
     pub delivered: u64,
     pub conflict: u64,

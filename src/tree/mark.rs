@@ -40,7 +40,10 @@ impl Marks {
     /// same bytes. `said` is a symlink's target, or the digest of the marker's content.
     pub(super) fn entry(&mut self, path: &[u8], stat: &Stat, said: &[u8]) {
         let kind = stat.file_type();
-        let is_archived = matches!(kind, FileType::Directory | FileType::RegularFile | FileType::Symlink);
+        let is_archived = matches!(
+            kind,
+            FileType::Directory | FileType::RegularFile | FileType::Symlink
+        );
         let named = |hasher: &mut Sha256| {
             hasher.update((path.len() as u64).to_le_bytes());
             hasher.update(path);
@@ -75,7 +78,8 @@ impl Marks {
             let is_timed = kind == FileType::RegularFile && !marker::is_it(path);
             self.ctime_tells |= is_timed && stat.ctime != stat.mtime;
             self.headers.update(stat.size_bytes.to_le_bytes());
-            self.headers.update(if is_timed { stat.mtime.0 } else { 0 }.to_le_bytes());
+            self.headers
+                .update(if is_timed { stat.mtime.0 } else { 0 }.to_le_bytes());
             says(&mut self.headers);
         }
     }
@@ -87,6 +91,9 @@ impl Marks {
 
     pub(super) fn finish(self) -> (Fingerprint, Fingerprint) {
         let version_2 = Fingerprint(Digest::from(self.version_2));
-        (Fingerprint::of(self.headers.into(), self.stamps.into()), version_2)
+        (
+            Fingerprint::of(self.headers.into(), self.stamps.into()),
+            version_2,
+        )
     }
 }

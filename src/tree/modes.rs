@@ -39,7 +39,9 @@ impl Modes {
 
     /// One after another.
     pub fn each(&self) -> impl Iterator<Item = u32> {
-        self.0.iter().flat_map(|(mode, count)| std::iter::repeat_n(*mode, *count as usize))
+        self.0
+            .iter()
+            .flat_map(|(mode, count)| std::iter::repeat_n(*mode, *count as usize))
     }
 }
 
@@ -62,10 +64,15 @@ impl FromStr for Modes {
     fn from_str(text: &str) -> Result<Self, NoModes> {
         let run = |run: &str| {
             let (mode, count) = run.split_once('*')?;
-            let mode = u32::from_str_radix(mode, 8).ok().filter(|mode| *mode <= 0o7777)?;
+            let mode = u32::from_str_radix(mode, 8)
+                .ok()
+                .filter(|mode| *mode <= 0o7777)?;
             Some((mode, count.parse().ok()?))
         };
-        text.split(' ').map(|part| run(part).ok_or(NoModes)).collect::<Result<_, _>>().map(Self)
+        text.split(' ')
+            .map(|part| run(part).ok_or(NoModes))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
@@ -88,7 +95,10 @@ mod tests {
         let modes = Modes::of(&episode, &Progress::default()).unwrap();
         assert_eq!(modes.to_string(), "2770*1 644*2 600*1");
         assert_eq!(modes.to_string().parse(), Ok(modes.clone()));
-        assert_eq!(modes.each().collect::<Vec<_>>(), [0o2770, 0o644, 0o644, 0o600]);
+        assert_eq!(
+            modes.each().collect::<Vec<_>>(),
+            [0o2770, 0o644, 0o644, 0o600]
+        );
         for odd in ["", "9*1", "644", "644*-1", "77777*1"] {
             assert_eq!(odd.parse::<Modes>(), Err(NoModes), "{odd}");
         }

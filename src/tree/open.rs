@@ -10,8 +10,8 @@ use std::{
 use rustix::{
     fd::OwnedFd,
     fs::{
-        AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstat, openat, openat2, readlinkat,
-        statat, statx,
+        AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstat, openat, openat2,
+        readlinkat, statat, statx,
     },
     io::Errno,
 };
@@ -73,7 +73,12 @@ impl Closed<'_> {
     /// What it takes on its disk; `None` where it cannot be looked at any more.
     #[must_use]
     pub fn allocated_bytes(&self) -> Option<u64> {
-        let found = statat(self.folder, self.name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT).ok()?;
+        let found = statat(
+            self.folder,
+            self.name,
+            AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT,
+        )
+        .ok()?;
         Some((found.st_blocks as u64).saturating_mul(STAT_BLOCK_BYTES))
     }
 }
@@ -90,25 +95,30 @@ impl Error {
     pub(crate) fn at(self, path: &[u8]) -> TreeError {
         let path = to_path(path);
         match self {
-            // It was there a moment ago, or was no symlink, or was a folder; ESTALE is how NFS says "removed".
+            // It was there a moment ago, or was no symlink, or was a folder; ESTALE is how NFS says
+            // "removed".
             Self::Changed | Self::Io(Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::STALE) => {
                 TreeError::Changed { path }
             }
             Self::Mount => TreeError::Mount { path },
-            Self::Io(errno) => TreeError::Io { path, source: errno.into() },
+            Self::Io(errno) => TreeError::Io {
+                path,
+                source: errno.into(),
+            },
         }
     }
 }
 
-/// Opens the episode's own directory. The way to it is the operator's and may lead over symlinks; the last component
-/// may not be one.
+/// Opens the episode's own directory. The way to it is the operator's and may lead over symlinks;
+/// the last component may not be one.
 pub(super) fn top(episode: &Path) -> Result<(File, Stat), Errno> {
     let folder = openat(CWD, episode, FOLDER, Mode::empty())?;
     let stat = fstat(&folder)?.into();
     Ok((folder.into(), stat))
 }
 
-/// When an open folder was made, nanoseconds after the epoch; 0 where the kernel or the file system does not know.
+/// When an open folder was made, nanoseconds after the epoch; 0 where the kernel or the file system
+/// does not know.
 pub(crate) fn made_ns(folder: impl AsFd) -> i64 {
     match statx(folder, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME) {
         Ok(found) if found.stx_mask & StatxFlags::BTIME.bits() != 0 => {
@@ -121,7 +131,11 @@ pub(crate) fn made_ns(folder: impl AsFd) -> i64 {
 
 pub(crate) fn stat(folder: &File, name: &CStr) -> Result<Stat, Error> {
     // NO_AUTOMOUNT: looking must not mount anything.
-    match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
+    match statat(
+        folder,
+        name,
+        AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT,
+    ) {
         Ok(stat) => Ok(stat.into()),
         Err(errno) => Err(Error::Io(errno)),
     }
@@ -145,38 +159,55 @@ pub(crate) fn folder(parent: &File, name: &CStr, seen: &Stat) -> Result<File, Er
     let folder = open_inside(parent, name, FOLDER, seen)?;
     let found = Stat::from(fstat(&folder).map_err(Error::Io)?);
     let same = (found.dev, found.ino, found.mode) == (seen.dev, seen.ino, seen.mode);
-    if same { Ok(folder.into()) } else { Err(Error::Changed) }
+    if same {
+        Ok(folder.into())
+    } else {
+        Err(Error::Changed)
+    }
 }
 
-/// Opens a regular file that was seen as `seen`, where `is_still` says that it is the same. `O_NONBLOCK`: should it have become a FIFO, the open returns at once
-/// and the comparison finds out; `O_NOCTTY`: should it have become a terminal, it does not become ours.
+/// Opens a regular file that was seen as `seen`, where `is_still` says that it is the same.
+/// `O_NONBLOCK`: should it have become a FIFO, the open returns at once and the comparison finds
+/// out; `O_NOCTTY`: should it have become a terminal, it does not become ours.
 pub(crate) fn file(
     parent: &File,
     name: &CStr,
     seen: &Stat,
     is_still: impl FnOnce(&Stat) -> bool,
 ) -> Result<File, Error> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let flags =
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = open_inside(parent, name, flags, seen).map_err(|error| match error {
         // Became a socket or a device without a driver (open(2)).
         Error::Io(Errno::NXIO | Errno::NODEV) => Error::Changed,
         other => other,
     })?;
     let found = Stat::from(fstat(&file).map_err(Error::Io)?);
-    if is_still(&found) { Ok(file.into()) } else { Err(Error::Changed) }
+    if is_still(&found) {
+        Ok(file.into())
+    } else {
+        Err(Error::Changed)
+    }
 }
 
-const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const FOLDER: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 
 /// Opens a path of several components for reading; `None` also where the kernel has no openat2(2).
 pub(super) fn beneath(top: &File, path: &Path) -> Option<File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let flags =
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    openat2(top, path, flags, Mode::empty(), resolve).ok().map(File::from)
+    openat2(top, path, flags, Mode::empty(), resolve)
+        .ok()
+        .map(File::from)
 }
 
-/// openat2(2) where the kernel has it and lets us (some seccomp filters answer `EPERM`). Elsewhere a mount is told by
-/// its device number, which misses a folder of the same file system bound to a second place.
+/// openat2(2) where the kernel has it and lets us (some seccomp filters answer `EPERM`). Elsewhere
+/// a mount is told by its device number, which misses a folder of the same file system bound to a
+/// second place.
 fn open_inside(parent: &File, name: &CStr, flags: OFlags, seen: &Stat) -> Result<OwnedFd, Error> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     match openat2(parent, name, flags, Mode::empty(), resolve) {
@@ -188,7 +219,12 @@ fn open_inside(parent: &File, name: &CStr, flags: OFlags, seen: &Stat) -> Result
     }
 }
 
-fn open_inside_by_device(parent: &File, name: &CStr, flags: OFlags, seen: &Stat) -> Result<OwnedFd, Error> {
+fn open_inside_by_device(
+    parent: &File,
+    name: &CStr,
+    flags: OFlags,
+    seen: &Stat,
+) -> Result<OwnedFd, Error> {
     if seen.dev != Stat::from(fstat(parent).map_err(Error::Io)?).dev {
         return Err(Error::Mount);
     }
@@ -204,8 +240,14 @@ mod tests {
     fn without_openat2_a_mount_is_told_by_its_device() {
         let root = File::open("/").unwrap();
         let seen = stat(&root, c"proc").unwrap();
-        assert_eq!(open_inside_by_device(&root, c"proc", FOLDER, &seen).unwrap_err(), Error::Mount);
-        assert_eq!(open_inside(&root, c"proc", FOLDER, &seen).unwrap_err(), Error::Mount);
+        assert_eq!(
+            open_inside_by_device(&root, c"proc", FOLDER, &seen).unwrap_err(),
+            Error::Mount
+        );
+        assert_eq!(
+            open_inside(&root, c"proc", FOLDER, &seen).unwrap_err(),
+            Error::Mount
+        );
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/", folder.path().join("link")).unwrap();
         std::fs::create_dir(folder.path().join("inner")).unwrap();

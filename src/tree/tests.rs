@@ -1,4 +1,7 @@
-#![expect(clippy::disallowed_methods, reason = "the tests play the recorder, who renames as he likes")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the tests play the recorder, who renames as he likes"
+)]
 
 use std::{
     fs,
@@ -49,7 +52,17 @@ fn episode(files: &[&str]) -> Episode {
 
 #[test]
 fn entries_come_in_the_order_of_their_path_bytes_with_the_slash() {
-    let ep = episode(&["a/x", "a-b", "a.b", "a0", "a/y/z", "a/y-", "B", "é", "done.marker"]);
+    let ep = episode(&[
+        "a/x",
+        "a-b",
+        "a.b",
+        "a0",
+        "a/y/z",
+        "a/y-",
+        "B",
+        "é",
+        "done.marker",
+    ]);
     fs::create_dir(ep.path.join("empty")).unwrap();
     let lines = walked(&ep.path).unwrap();
     let mut sorted = lines.clone();
@@ -84,7 +97,14 @@ fn odd_kinds_are_reported_and_never_opened() {
     let _socket = std::os::unix::net::UnixListener::bind(ep.path.join("socket")).unwrap();
     assert_eq!(
         walked(&ep.path).unwrap(),
-        ["/", "dangling -> nowhere", "file", "outside -> /etc", "pipe FIFO", "socket socket"]
+        [
+            "/",
+            "dangling -> nowhere",
+            "file",
+            "outside -> /etc",
+            "pipe FIFO",
+            "socket socket"
+        ]
     );
 }
 
@@ -93,7 +113,10 @@ fn a_missing_episode_is_gone_and_a_symlink_is_no_episode() {
     let ep = episode(&["x"]);
     let link = ep.root.path().join("link");
     symlink(&ep.path, &link).unwrap();
-    assert!(matches!(walked(&ep.root.path().join("none")), Err(TreeError::Gone)));
+    assert!(matches!(
+        walked(&ep.root.path().join("none")),
+        Err(TreeError::Gone)
+    ));
     assert!(matches!(walked(&link), Err(TreeError::Io { .. })));
 }
 
@@ -105,7 +128,9 @@ fn nesting_has_a_limit_with_a_name() {
     assert_eq!(walked(&ep.path).unwrap().len(), MAX_DEPTH + 1);
     fs::create_dir_all(deep(MAX_DEPTH + 1)).unwrap();
     let error = walked(&ep.path).unwrap_err();
-    assert!(matches!(&error, TreeError::TooDeep { path } if *path == Path::new(&vec!["d"; 129].join("/"))));
+    assert!(
+        matches!(&error, TreeError::TooDeep { path } if *path == Path::new(&vec!["d"; 129].join("/")))
+    );
     assert!(error.to_string().contains("deeper than 128"));
 }
 
@@ -137,7 +162,10 @@ fn a_file_that_is_swapped_before_it_is_opened_has_changed() {
             }
             Ok::<(), TreeError>(())
         });
-        assert!(matches!(&result, Err(TreeError::Changed { path }) if path == Path::new("f")), "{result:?}");
+        assert!(
+            matches!(&result, Err(TreeError::Changed { path }) if path == Path::new("f")),
+            "{result:?}"
+        );
     }
 }
 
@@ -155,7 +183,10 @@ fn a_folder_that_is_swapped_for_a_symlink_is_not_entered() {
         }
         Ok::<(), TreeError>(())
     });
-    assert!(matches!(result, Err(TreeError::Changed { .. })), "{result:?}");
+    assert!(
+        matches!(result, Err(TreeError::Changed { .. })),
+        "{result:?}"
+    );
 }
 
 #[test]
@@ -168,7 +199,10 @@ fn a_folder_that_is_swapped_before_it_is_looked_at_has_changed() {
         }
         Ok::<(), TreeError>(())
     });
-    assert!(matches!(&result, Err(TreeError::Changed { path }) if path == Path::new("d")), "{result:?}");
+    assert!(
+        matches!(&result, Err(TreeError::Changed { path }) if path == Path::new("d")),
+        "{result:?}"
+    );
 }
 
 #[test]
@@ -209,7 +243,11 @@ fn the_fingerprint_survives_a_move_and_our_receipt_and_nothing_else() {
 
 #[test]
 fn a_recorders_own_file_of_our_name_is_kept() {
-    let ep = episode(&["shipping_receipt.json", "quarantine_reason.json", "in/quarantine_reason.json"]);
+    let ep = episode(&[
+        "shipping_receipt.json",
+        "quarantine_reason.json",
+        "in/quarantine_reason.json",
+    ]);
     fs::write(
         ep.path.join("in/quarantine_reason.json"),
         r#"{"status_code":412,"quarantined_at_wall":"2026-01-01T00:00:00Z"}"#,
@@ -248,8 +286,14 @@ fn a_cancelled_walk_stops() {
 fn a_top_file_is_read_up_to_its_bound_and_no_other_kind() {
     let ep = episode(&["meta.json"]);
     symlink("meta.json", ep.path.join("link")).unwrap();
-    assert_eq!(read_top(&ep.path, c"meta.json", 100).unwrap().unwrap(), b"meta.json");
-    assert_eq!(read_top(&ep.path, c"meta.json", 3).unwrap().unwrap(), b"meta");
+    assert_eq!(
+        read_top(&ep.path, c"meta.json", 100).unwrap().unwrap(),
+        b"meta.json"
+    );
+    assert_eq!(
+        read_top(&ep.path, c"meta.json", 3).unwrap().unwrap(),
+        b"meta"
+    );
     assert_eq!(read_top(&ep.path, c"link", 100).unwrap(), None);
     assert_eq!(read_top(&ep.path, c"none", 100).unwrap(), None);
 }
@@ -269,5 +313,8 @@ fn a_listing_shows_progress_at_each_name_and_not_only_at_its_end() {
         Ok(())
     })
     .unwrap();
-    assert!(first.unwrap() >= 100, "{first:?} steps when the listing was over");
+    assert!(
+        first.unwrap() >= 100,
+        "{first:?} steps when the listing was over"
+    );
 }

@@ -15,9 +15,11 @@ pub struct Walked {
     pub fingerprint: Fingerprint,
     /// As shippers before this one took it, with the inodes.
     pub(crate) of_version_2: Fingerprint,
-    /// No file's ctime says anything that its mtime does not, on a file system of which that can be a property.
+    /// No file's ctime says anything that its mtime does not, on a file system of which that can be
+    /// a property.
     pub(crate) lacks_ctime: bool,
-    /// Nor do its inodes say anything: it may be replaced by another of its sizes and mtimes, and these stamps stay what they are.
+    /// Nor do its inodes say anything: it may be replaced by another of its sizes and mtimes, and
+    /// these stamps stay what they are.
     pub(crate) may_be_swapped: bool,
     /// The device (`st_dev`) of the episode's directory: comparable until the next boot.
     pub device: u64,
@@ -26,16 +28,21 @@ pub struct Walked {
 }
 
 impl Walked {
-    /// What is remembered of what was packed. Where ctime says nothing, that is the one with the inodes: an episode that was
-    /// replaced by one of equal sizes and mtimes (`cp -a`, `rsync -a`, `tar x`) has others. They do not accuse it, but have it
-    /// read and compared: some of these file systems number anew what the kernel has forgotten.
+    /// What is remembered of what was packed. Where ctime says nothing, that is the one with the
+    /// inodes: an episode that was replaced by one of equal sizes and mtimes (`cp -a`, `rsync -a`,
+    /// `tar x`) has others. They do not accuse it, but have it read and compared: some of these
+    /// file systems number anew what the kernel has forgotten.
     #[must_use]
     pub fn to_remember(&self) -> Fingerprint {
-        if self.lacks_ctime { self.of_version_2 } else { self.fingerprint }
+        if self.lacks_ctime {
+            self.of_version_2
+        } else {
+            self.fingerprint
+        }
     }
 
-    /// Whether this has the stamps that it had when that fingerprint was taken, by this shipper or an older
-    /// one.
+    /// Whether this has the stamps that it had when that fingerprint was taken, by this shipper or
+    /// an older one.
     #[must_use]
     pub fn is(&self, then: Fingerprint) -> bool {
         then == self.to_remember() || then == self.of_version_2

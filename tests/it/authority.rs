@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+};
 use rustls::RootCertStore;
 use sealift::episode::Digest;
 
@@ -16,7 +18,10 @@ impl Authority {
         // A name of its own: two authorities of one name are told apart by their signatures only.
         let key = KeyPair::generate().unwrap();
         let mut name = DistinguishedName::new();
-        name.push(DnType::CommonName, format!("authority of {}", Digest::of(key.public_key_raw())));
+        name.push(
+            DnType::CommonName,
+            format!("authority of {}", Digest::of(key.public_key_raw())),
+        );
         params.distinguished_name = name;
         Self(CertifiedIssuer::self_signed(params, key).unwrap())
     }
@@ -26,11 +31,18 @@ impl Authority {
     }
 
     /// Certificate and key as PEM.
-    pub(crate) fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
+    pub(crate) fn sign(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (String, String) {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         change(&mut params);
         let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
+        (
+            params.signed_by(&key, &self.0).unwrap().pem(),
+            key.serialize_pem(),
+        )
     }
 
     pub(crate) fn roots(&self) -> Arc<RootCertStore> {

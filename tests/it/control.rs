@@ -1,4 +1,5 @@
-//! The socket of a running daemon: who is answered, what with, and what whoever is slow or many costs.
+//! The socket of a running daemon: who is answered, what with, and what whoever is slow or many
+//! costs.
 
 use std::{
     fs,
@@ -28,7 +29,9 @@ fn ask(mut stream: impl std::io::Read + std::io::Write, what: &str) -> (String, 
 
 fn connect(sandbox: &Sandbox) -> UnixStream {
     let stream = UnixStream::connect(sandbox.layout.control_socket()).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
     stream
 }
 
@@ -41,7 +44,9 @@ pub(crate) fn snapshot(sandbox: &Sandbox) -> Snapshot {
 /// A daemon that can be asked.
 pub(crate) fn asked(sandbox: &Sandbox, command: Command) -> Process {
     let daemon = sandbox.start(command);
-    eventually("the daemon answers", || UnixStream::connect(sandbox.layout.control_socket()).is_ok());
+    eventually("the daemon answers", || {
+        UnixStream::connect(sandbox.layout.control_socket()).is_ok()
+    });
     daemon
 }
 
@@ -68,12 +73,26 @@ fn whoever_asks_is_told_how_it_stands() {
     assert_eq!((told.sealift_snapshot, told.pid), (1, daemon.pid()));
     assert_eq!(told.version, env!("CARGO_PKG_VERSION"));
     assert_eq!(told.watch.mode, WatchMode::Inotify);
-    assert!(told.heart.beats && told.heart.last_beat_ago_s.is_some() && told.heart.watchdog_ms.is_none());
-    assert_eq!((told.counts.open, told.episodes[0].state), (1, EpisodeState::Open));
-    assert_eq!((told.strangers.count, told.strangers.some[0].name.as_str()), (1, "-no-id"));
+    assert!(
+        told.heart.beats
+            && told.heart.last_beat_ago_s.is_some()
+            && told.heart.watchdog_ms.is_none()
+    );
+    assert_eq!(
+        (told.counts.open, told.episodes[0].state),
+        (1, EpisodeState::Open)
+    );
+    assert_eq!(
+        (told.strangers.count, told.strangers.some[0].name.as_str()),
+        (1, "-no-id")
+    );
     assert_eq!(told.destination.url, sandbox.url());
     assert!(told.destination.last_delivery_ago_s.is_some());
-    assert!(told.destination.clock_ahead_s.unwrap().abs() < 60, "{:?}", told.destination);
+    assert!(
+        told.destination.clock_ahead_s.unwrap().abs() < 60,
+        "{:?}",
+        told.destination
+    );
     let totals = &told.totals;
     assert_eq!((totals.sealed, totals.attempts.delivered), (1, 1));
     assert_eq!(totals.sent_bytes, totals.packed_archive_bytes);
@@ -84,14 +103,23 @@ fn whoever_asks_is_told_how_it_stands() {
     assert_eq!(folders, 4);
 
     let (head, metrics) = ask(connect(&sandbox), "/metrics");
-    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
-    assert!(metrics.contains("\nsealift_episodes_shipped_total 1\n"), "{metrics}");
+    assert!(
+        head.contains("content-type: text/plain; version=0.0.4"),
+        "{head}"
+    );
+    assert!(
+        metrics.contains("\nsealift_episodes_shipped_total 1\n"),
+        "{metrics}"
+    );
     check(&metrics);
     for (what, status) in [("/", "404"), ("/snapshot/../etc/passwd", "404")] {
         assert!(ask(connect(&sandbox), what).0.contains(status), "{what}");
     }
     assert!(daemon.terminate().success());
-    assert!(!sandbox.layout.control_socket().exists(), "an orderly end leaves no socket");
+    assert!(
+        !sandbox.layout.control_socket().exists(),
+        "an orderly end leaves no socket"
+    );
 }
 
 #[test]
@@ -99,11 +127,20 @@ fn a_dead_daemons_socket_is_replaced_and_a_living_ones_never() {
     let sandbox = Sandbox::with_receiver();
     let socket = sandbox.layout.control_socket();
     asked(&sandbox, sandbox.command("ship")).kill();
-    assert!(fs::symlink_metadata(&socket).unwrap().file_type().is_socket(), "a killed one leaves it");
+    assert!(
+        fs::symlink_metadata(&socket)
+            .unwrap()
+            .file_type()
+            .is_socket(),
+        "a killed one leaves it"
+    );
     let mut daemon = asked(&sandbox, sandbox.command("ship"));
     assert_eq!(snapshot(&sandbox).pid, daemon.pid());
     // For the owner and the group, whatever the umask.
-    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o660);
+    assert_eq!(
+        fs::metadata(&socket).unwrap().permissions().mode() & 0o777,
+        0o660
+    );
     assert!(daemon.terminate().success());
 
     let living = UnixListener::bind(&socket).unwrap();
@@ -125,7 +162,10 @@ fn what_is_no_socket_is_left_alone_and_told_and_nothing_else_changes() {
     sandbox.seal("a", &[]);
     sandbox.wait_shipped("a");
     assert!(daemon.terminate().success());
-    assert_eq!(fs::read_to_string(sandbox.layout.control_socket()).unwrap(), "notes");
+    assert_eq!(
+        fs::read_to_string(sandbox.layout.control_socket()).unwrap(),
+        "notes"
+    );
 }
 
 #[test]
@@ -134,7 +174,11 @@ fn a_folder_with_a_long_path_has_a_socket_as_well() {
     let deep = sandbox.path(&"d".repeat(120));
     fs::create_dir(&deep).unwrap();
     let mut command = crate::support::sealift();
-    command.arg("ship").arg("--data").arg(&deep).args(["--receiver", sandbox.url()]);
+    command
+        .arg("ship")
+        .arg("--data")
+        .arg(&deep)
+        .args(["--receiver", sandbox.url()]);
     let _daemon = sandbox.start(command);
     let socket = deep.join(".sealift/control.sock");
     assert!(socket.as_os_str().len() > 108);
@@ -142,7 +186,8 @@ fn a_folder_with_a_long_path_has_a_socket_as_well() {
         fs::File::open(deep.join(".sealift")).is_ok_and(|folder| {
             use std::os::fd::AsRawFd as _;
             let short = format!("/proc/self/fd/{}/control.sock", folder.as_raw_fd());
-            UnixStream::connect(short).is_ok_and(|stream| ask(stream, "/snapshot").0.contains("200 OK"))
+            UnixStream::connect(short)
+                .is_ok_and(|stream| ask(stream, "/snapshot").0.contains("200 OK"))
         })
     });
 }
@@ -163,14 +208,23 @@ fn the_slow_the_silent_and_the_many_hold_up_nothing() {
         sandbox.wait_shipped(id);
     }
     // They are cut off by themselves, and whoever comes after is answered.
-    eventually("the last is counted, too", || snapshot(&sandbox).totals.shipped == 3);
+    eventually("the last is counted, too", || {
+        snapshot(&sandbox).totals.shipped == 3
+    });
     let mut rest = Vec::new();
     for stream in &mut silent {
         // Closed or reset: either way it is over.
         let ended = stream.read_to_end(&mut rest);
-        assert!(!matches!(&ended, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock), "{ended:?}");
+        assert!(
+            !matches!(&ended, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock),
+            "{ended:?}"
+        );
     }
-    assert!(daemon.peak_kib() < before_kib + 16 * 1024, "{} KiB", daemon.peak_kib());
+    assert!(
+        daemon.peak_kib() < before_kib + 16 * 1024,
+        "{} KiB",
+        daemon.peak_kib()
+    );
 }
 
 #[test]
@@ -198,10 +252,15 @@ fn many_episodes_are_counted_and_the_first_of_them_listed() {
     let mut told = snapshot(&sandbox);
     eventually("all are seen, and one is in trouble", || {
         told = snapshot(&sandbox);
-        told.counts.open == 500 && told.totals.attempts.transient > 1 && told.destination.held.is_some()
+        told.counts.open == 500
+            && told.totals.attempts.transient > 1
+            && told.destination.held.is_some()
     });
     assert_eq!((told.episodes.len(), told.episodes_left_out), (200, 301));
-    assert_eq!(told.episodes[0].id, "sealed", "what is under way or in trouble comes first");
+    assert_eq!(
+        told.episodes[0].id, "sealed",
+        "what is under way or in trouble comes first"
+    );
     let held = told.destination.held.unwrap();
     assert_eq!(held.status_code, Some(503));
     assert!(told.oldest_waiting_s.is_some());
@@ -217,7 +276,13 @@ fn metrics_are_given_out_at_a_port_of_this_machine_and_nothing_else_is() {
     let daemon = with_metrics(&sandbox, "metrics_listen = '127.0.0.1:0'");
     daemon.wait_log("metrics are given out at http://");
     let log = daemon.log();
-    let address = log.split("given out at http://").nth(1).unwrap().split('/').next().unwrap();
+    let address = log
+        .split("given out at http://")
+        .nth(1)
+        .unwrap()
+        .split('/')
+        .next()
+        .unwrap();
     let get = |what: &str| ask(TcpStream::connect(address).unwrap(), what);
     assert!(get("/metrics").1.contains("\nsealift_start_time_seconds "));
     assert!(get("/snapshot").0.contains("404"));
@@ -240,23 +305,36 @@ fn check(metrics: &str) {
     let mut checking = match checking {
         Ok(checking) => checking,
         Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "promtool is not here, and this is CI: {error}");
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "promtool is not here, and this is CI: {error}"
+            );
             println!("skipped: promtool is not here; on Debian, apt-get install prometheus");
             return;
         }
     };
-    checking.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    checking
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(metrics.as_bytes())
+        .unwrap();
     let output = checking.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     // What it would have otherwise it says, and ends with 3.
-    assert!(output.status.success() && said.trim().is_empty(), "{said}\n{metrics}");
+    assert!(
+        output.status.success() && said.trim().is_empty(),
+        "{said}\n{metrics}"
+    );
 }
 
 #[test]
 fn an_address_that_others_can_reach_is_refused_and_says_why() {
     let sandbox = Sandbox::new("http://127.0.0.1:1");
-    let output =
-        sandbox.command_with_config("ship", "[shipper]\nmetrics_listen = '0.0.0.0:9491'").output().unwrap();
+    let output = sandbox
+        .command_with_config("ship", "[shipper]\nmetrics_listen = '0.0.0.0:9491'")
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(
@@ -269,7 +347,10 @@ fn an_address_that_others_can_reach_is_refused_and_says_why() {
 fn metrics_are_written_to_a_file_and_a_folder_that_is_not_there_is_told_once() {
     let sandbox = Sandbox::with_receiver();
     let path = sandbox.path("sealift.prom");
-    let _daemon = with_metrics(&sandbox, &format!("metrics_textfile = '{}'", path.display()));
+    let _daemon = with_metrics(
+        &sandbox,
+        &format!("metrics_textfile = '{}'", path.display()),
+    );
     eventually("the file is there", || path.exists());
     assert!(whole(&path), "{}", fs::read_to_string(&path).unwrap());
 

@@ -1,7 +1,11 @@
-//! What a crash leaves, and what the next start makes of it: the design's table line by line, with processes that are
-//! really killed, and with states on disk as a kill leaves them. Where every system call is such a moment: `crash_sweep`.
+//! What a crash leaves, and what the next start makes of it: the design's table line by line, with
+//! processes that are really killed, and with states on disk as a kill leaves them. Where every
+//! system call is such a moment: `crash_sweep`.
 
-#![expect(clippy::disallowed_methods, reason = "a test plays the recorder, the operator and the crash")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test plays the recorder, the operator and the crash"
+)]
 
 use std::{
     fs::{self, File},
@@ -27,7 +31,9 @@ use sealift::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Process, Reply, Sandbox, Scripted, eventually, json_file, json_of, names, sealift};
+use crate::support::{
+    Process, Reply, Sandbox, Scripted, eventually, json_file, json_of, names, sealift,
+};
 
 pub(crate) const ID: &str = "run-1";
 /// More than a loopback connection's buffers hold.
@@ -40,9 +46,12 @@ fn killed_while_packing_it_packs_from_nothing() {
     let sandbox = Sandbox::with_receiver();
     let reference = seal(&sandbox, MUCH);
     // At its highest level zstd takes seconds for this: the kill comes in the middle.
-    let daemon = sandbox.start(sandbox.command_with_config("ship", "[pack]\nlevel = 19\nworkers = 1\n"));
+    let daemon =
+        sandbox.start(sandbox.command_with_config("ship", "[pack]\nlevel = 19\nworkers = 1\n"));
     let partial = sandbox.layout.outbox.join(format!("{ID}.tar.zst.partial"));
-    eventually("packing has begun", || fs::metadata(&partial).is_ok_and(|found| found.len() > 0));
+    eventually("packing has begun", || {
+        fs::metadata(&partial).is_ok_and(|found| found.len() > 0)
+    });
     daemon.kill();
     assert_eq!(sandbox.outbox(), [format!("{ID}.tar.zst.partial")]);
     let _daemon = sandbox.daemon();
@@ -53,7 +62,11 @@ fn killed_while_packing_it_packs_from_nothing() {
 #[test]
 fn scratch_of_another_life_is_unlinked_though_its_episode_is_gone() {
     let sandbox = Sandbox::with_receiver();
-    fs::write(sandbox.layout.outbox.join("long-gone.tar.zst.partial"), b"half").unwrap();
+    fs::write(
+        sandbox.layout.outbox.join("long-gone.tar.zst.partial"),
+        b"half",
+    )
+    .unwrap();
     fs::write(sandbox.layout.outbox.join("notes.txt"), b"not ours").unwrap();
     assert_eq!(sandbox.ship_once().0, 0);
     assert_eq!(sandbox.outbox(), ["notes.txt"]);
@@ -70,7 +83,9 @@ fn killed_while_uploading_it_sends_the_same_archive() {
     let daemon = sandbox.start(ship_to(&sandbox, &server.url));
     server.has_read_half();
     let sidecar = sandbox.layout.outbox.join(format!("{ID}.json"));
-    eventually("the archive is durable beside its upload", || sidecar.exists());
+    eventually("the archive is durable beside its upload", || {
+        sidecar.exists()
+    });
     daemon.kill();
     let archive = fs::read(archive_in_outbox(&sandbox)).unwrap();
     let inode = inode_of(&archive_in_outbox(&sandbox));
@@ -120,8 +135,11 @@ fn a_sidecar_without_its_archive_is_not_believed() {
 
 #[test]
 fn a_sidecar_of_other_bytes_is_found_out() {
-    let damage: [fn(&mut Vec<u8>); 3] =
-        [|bytes| bytes[100] ^= 1, |bytes| bytes.truncate(50), |bytes| bytes.clear()];
+    let damage: [fn(&mut Vec<u8>); 3] = [
+        |bytes| bytes[100] ^= 1,
+        |bytes| bytes.truncate(50),
+        |bytes| bytes.clear(),
+    ];
     for damage in damage {
         let sandbox = Sandbox::with_receiver();
         let reference = seal(&sandbox, 1000);
@@ -151,7 +169,11 @@ fn an_episode_that_changed_since_it_was_packed_is_packed_again() {
     let sandbox = Sandbox::with_receiver();
     seal(&sandbox, 1000);
     keep(&sandbox);
-    fs::write(sandbox.layout.episodes.join(ID).join("late.txt"), b"one more").unwrap();
+    fs::write(
+        sandbox.layout.episodes.join(ID).join("late.txt"),
+        b"one more",
+    )
+    .unwrap();
     let reference = reference(&sandbox);
     assert_eq!(sandbox.ship_once().0, 0);
     assert_stored_once(&sandbox, reference, 201);
@@ -169,12 +191,18 @@ fn killed_between_the_answer_and_the_move_it_asks_again_and_is_told_200() {
     let server = AnswersAfter::new(move |head, body| {
         // The receiver stores it: what the shipper does not know any more, the receiver does.
         assert_eq!(put(&sandbox_address(head), ID, head, body), 201);
-        eventually("the daemon is there to be stopped", || stopper.lock().unwrap().is_some());
+        eventually("the daemon is there to be stopped", || {
+            stopper.lock().unwrap().is_some()
+        });
         stopper.lock().unwrap().as_ref().unwrap().signal("STOP");
     });
     let mut command = ship_to(&sandbox, &server.url);
     let behind = sandbox.url().trim_start_matches("http://");
-    fs::write(sandbox.path("behind.toml"), format!("[receiver.headers]\nx-behind = \"{behind}\"\n")).unwrap();
+    fs::write(
+        sandbox.path("behind.toml"),
+        format!("[receiver.headers]\nx-behind = \"{behind}\"\n"),
+    )
+    .unwrap();
     command.arg("--config").arg(sandbox.path("behind.toml"));
     *daemon.lock().unwrap() = Some(sandbox.start(command));
     server.has_answered();
@@ -199,7 +227,10 @@ fn killed_with_the_receipt_written_and_not_moved_it_asks_again() {
     assert_eq!(before["status_code"], 201);
     assert_eq!(sandbox.ship_once().0, 0);
     assert_stored_once(&sandbox, reference, 200);
-    assert_eq!(json_file(&sandbox.shipped(ID).join(RECEIPT))["sha256"], before["sha256"]);
+    assert_eq!(
+        json_file(&sandbox.shipped(ID).join(RECEIPT))["sha256"],
+        before["sha256"]
+    );
 }
 
 #[test]
@@ -209,13 +240,19 @@ fn a_receipt_inside_episodes_proves_nothing() {
     // As good as a receipt can be, down to the digests; only nobody holds the bytes.
     keep(&sandbox);
     let sidecar = json_file(&sandbox.layout.outbox.join(format!("{ID}.json")));
-    write_json(&sandbox.layout.episodes.join(ID).join(RECEIPT), &receipt(&sidecar));
+    write_json(
+        &sandbox.layout.episodes.join(ID).join(RECEIPT),
+        &receipt(&sidecar),
+    );
     let (code, tally) = ship_once_to(&sandbox, "http://127.0.0.1:1");
     assert_eq!((code, &tally["shipped"]), (1, &json!(0)));
     assert!(sandbox.layout.episodes.join(ID).exists());
     assert_eq!(sandbox.ship_once().0, 0);
     assert_stored_once(&sandbox, reference, 201);
-    assert_eq!(names(&sandbox.shipped(ID)), ["data.bin", "deep", "done.marker", RECEIPT]);
+    assert_eq!(
+        names(&sandbox.shipped(ID)),
+        ["data.bin", "deep", "done.marker", RECEIPT]
+    );
 }
 
 #[test]
@@ -241,7 +278,10 @@ fn what_was_moved_beside_another_of_its_name_leaves_no_archive_behind() {
     keep(&sandbox);
     let kept = take_outbox(&sandbox);
     assert_eq!(sandbox.ship_once().0, 0);
-    assert_eq!(names(&sandbox.layout.shipped), [ID.to_owned(), format!("{ID}~1")]);
+    assert_eq!(
+        names(&sandbox.layout.shipped),
+        [ID.to_owned(), format!("{ID}~1")]
+    );
     put_back(&kept);
     assert_eq!(sandbox.ship_once().0, 0);
     assert_eq!(sandbox.outbox(), [""; 0]);
@@ -257,21 +297,32 @@ fn what_was_written_to_while_it_was_moved_is_not_taken_for_delivered() {
         keep(&sandbox);
         let kept = take_outbox(&sandbox);
         assert_eq!(sandbox.ship_once().0, 0);
-        // Killed between the move and the look behind it, and written to in between, by a recorder that had it open. Its
-        // archive has its final name and a sidecar, or was acknowledged before that, or it never had one.
+        // Killed between the move and the look behind it, and written to in between, by a recorder
+        // that had it open. Its archive has its final name and a sidecar, or was acknowledged
+        // before that, or it never had one.
         let of_archive = |(path, _): &&(PathBuf, Vec<u8>)| *path == archive_in_outbox(&sandbox);
         match left {
             "scratch" => {
                 let partial = sandbox.layout.outbox.join(format!("{ID}.tar.zst.partial"));
                 fs::write(partial, &kept.iter().find(of_archive).unwrap().1).unwrap();
             }
-            "note" => put_back(&kept.iter().filter(|file| !of_archive(file)).cloned().collect::<Vec<_>>()),
+            "note" => put_back(
+                &kept
+                    .iter()
+                    .filter(|file| !of_archive(file))
+                    .cloned()
+                    .collect::<Vec<_>>(),
+            ),
             _ => put_back(&kept),
         }
-        let mut open = fs::File::options().append(true).open(sandbox.shipped(ID).join("data.bin")).unwrap();
+        let mut open = fs::File::options()
+            .append(true)
+            .open(sandbox.shipped(ID).join("data.bin"))
+            .unwrap();
         open.write_all(b"late").unwrap();
         drop(open);
-        // It is packed and offered as it is now, in the same pass; the receiver says that it holds another.
+        // It is packed and offered as it is now, in the same pass; the receiver says that it holds
+        // another.
         let (code, tally) = sandbox.ship_once();
         assert_eq!((code, &tally["conflicts"]), (1, &json!(1)), "{left}");
         assert_eq!(names(&sandbox.layout.shipped), [""; 0]);
@@ -289,8 +340,9 @@ fn killed_with_the_reason_written_and_not_moved_it_decides_afresh() {
     let sandbox = Sandbox::with_receiver();
     let reference = seal(&sandbox, 100_000);
     let rejecting = rejecting();
-    let daemon =
-        blocked(&sandbox, &sandbox.layout.quarantine, || sandbox.start(ship_to(&sandbox, &rejecting.url())));
+    let daemon = blocked(&sandbox, &sandbox.layout.quarantine, || {
+        sandbox.start(ship_to(&sandbox, &rejecting.url()))
+    });
     let reason = sandbox.layout.episodes.join(ID).join(REASON);
     eventually("the reason is written", || reason.exists());
     daemon.kill();
@@ -298,7 +350,10 @@ fn killed_with_the_reason_written_and_not_moved_it_decides_afresh() {
     // The receiver has been mended meanwhile: the episode is as good as any.
     assert_eq!(sandbox.ship_once().0, 0);
     assert_stored_once(&sandbox, reference, 201);
-    assert!(!sandbox.shipped(ID).join(REASON).exists(), "a reason that did not hold was shipped");
+    assert!(
+        !sandbox.shipped(ID).join(REASON).exists(),
+        "a reason that did not hold was shipped"
+    );
 }
 
 #[test]
@@ -306,8 +361,9 @@ fn killed_while_quarantining_it_quarantines_where_the_receiver_still_rejects_it(
     let sandbox = Sandbox::new("");
     seal(&sandbox, 100_000);
     let rejecting = rejecting();
-    let daemon =
-        blocked(&sandbox, &sandbox.layout.quarantine, || sandbox.start(ship_to(&sandbox, &rejecting.url())));
+    let daemon = blocked(&sandbox, &sandbox.layout.quarantine, || {
+        sandbox.start(ship_to(&sandbox, &rejecting.url()))
+    });
     let reason = sandbox.layout.episodes.join(ID).join(REASON);
     eventually("the reason is written", || reason.exists());
     daemon.kill();
@@ -315,13 +371,22 @@ fn killed_while_quarantining_it_quarantines_where_the_receiver_still_rejects_it(
     assert!(sandbox.layout.episodes.join(ID).exists());
     let (code, tally) = ship_once_to(&sandbox, &rejecting.url());
     assert_eq!((code, &tally["fatal"]), (1, &json!(1)));
-    assert_eq!(names(&sandbox.quarantined(ID)), ["data.bin", "deep", "done.marker", REASON]);
+    assert_eq!(
+        names(&sandbox.quarantined(ID)),
+        ["data.bin", "deep", "done.marker", REASON]
+    );
     let reason = json_file(&sandbox.quarantined(ID).join(REASON));
-    assert_eq!((&reason["episode_id"], &reason["status_code"]), (&json!(ID), &json!(422)));
+    assert_eq!(
+        (&reason["episode_id"], &reason["status_code"]),
+        (&json!(ID), &json!(422))
+    );
     assert_eq!(sandbox.outbox(), [""; 0]);
     assert_eq!(names(&sandbox.layout.episodes), [""; 0]);
     let sent = rejecting.seen();
-    assert!(sent.iter().all(|seen| seen.body == sent[0].body), "it was packed to other bytes");
+    assert!(
+        sent.iter().all(|seen| seen.body == sent[0].body),
+        "it was packed to other bytes"
+    );
 }
 
 #[test]
@@ -330,9 +395,15 @@ fn a_receipt_that_was_not_acted_on_does_not_go_to_quarantine() {
     seal(&sandbox, 1000);
     keep(&sandbox);
     let sidecar = json_file(&sandbox.layout.outbox.join(format!("{ID}.json")));
-    write_json(&sandbox.layout.episodes.join(ID).join(RECEIPT), &receipt(&sidecar));
+    write_json(
+        &sandbox.layout.episodes.join(ID).join(RECEIPT),
+        &receipt(&sidecar),
+    );
     ship_once_to(&sandbox, &rejecting().url());
-    assert_eq!(names(&sandbox.quarantined(ID)), ["data.bin", "deep", "done.marker", REASON]);
+    assert_eq!(
+        names(&sandbox.quarantined(ID)),
+        ["data.bin", "deep", "done.marker", REASON]
+    );
 }
 
 // An archive whose episode is gone.
@@ -363,20 +434,36 @@ fn an_archive_whose_episode_is_nowhere_may_be_the_last_copy_and_is_quarantined()
     assert_eq!(sandbox.outbox(), [""; 0]);
     let rescued = &names(&sandbox.layout.quarantine)[0];
     let rescued = sandbox.layout.quarantine.join(rescued);
-    let archive = names(&rescued).into_iter().find(|name| name.ends_with(".tar.zst")).unwrap();
+    let archive = names(&rescued)
+        .into_iter()
+        .find(|name| name.ends_with(".tar.zst"))
+        .unwrap();
     assert_eq!(content_of(&rescued.join(&archive)), reference);
     assert!(!sandbox.stored(ID).exists());
     // What the reason says to type brings it back, and it is shipped.
     let reason = json_file(&rescued.join(REASON));
-    let command = reason["error"].as_str().unwrap().split_once("type: ").unwrap().1;
+    let command = reason["error"]
+        .as_str()
+        .unwrap()
+        .split_once("type: ")
+        .unwrap()
+        .1;
     // GNU tar would call zstd, which is not everywhere: what zstd would give it is given to it.
     let plain = sandbox.path("plain.tar");
-    fs::write(&plain, zstd::decode_all(File::open(rescued.join(&archive)).unwrap()).unwrap()).unwrap();
+    fs::write(
+        &plain,
+        zstd::decode_all(File::open(rescued.join(&archive)).unwrap()).unwrap(),
+    )
+    .unwrap();
     let archive = format!("--zstd -xf '{}'", rescued.join(&archive).display());
     assert!(command.contains(&archive), "{command}");
     let command = command.replace(&archive, &format!("-xf '{}'", plain.display()));
     let typed = Command::new("sh").args(["-c", &command]).output().unwrap();
-    assert!(typed.status.success(), "{command}: {}", String::from_utf8_lossy(&typed.stderr));
+    assert!(
+        typed.status.success(),
+        "{command}: {}",
+        String::from_utf8_lossy(&typed.stderr)
+    );
     assert_eq!(sandbox.ship_once().0, 0);
     assert!(sandbox.stored(ID).exists());
 }
@@ -386,7 +473,8 @@ fn a_receipt_in_shipped_for_other_bytes_does_not_cover_an_archive() {
     let sandbox = Sandbox::with_receiver();
     seal(&sandbox, 1000);
     assert_eq!(sandbox.ship_once().0, 0);
-    // The same name a second time, with other content: packed, kept, and gone before it was delivered.
+    // The same name a second time, with other content: packed, kept, and gone before it was
+    // delivered.
     fs::remove_file(sandbox.stored(ID)).unwrap();
     let reference = seal(&sandbox, 2000);
     keep(&sandbox);
@@ -396,7 +484,10 @@ fn a_receipt_in_shipped_for_other_bytes_does_not_cover_an_archive() {
     let rescued = names(&sandbox.layout.quarantine);
     assert_eq!(rescued.len(), 1, "it was the last copy of other bytes");
     let rescued = sandbox.layout.quarantine.join(&rescued[0]);
-    let archive = names(&rescued).into_iter().find(|name| name.ends_with(".tar.zst")).unwrap();
+    let archive = names(&rescued)
+        .into_iter()
+        .find(|name| name.ends_with(".tar.zst"))
+        .unwrap();
     assert_eq!(content_of(&rescued.join(archive)), reference);
 }
 
@@ -415,7 +506,10 @@ fn while_episodes_is_another_folder_nothing_is_swept() {
         fs::write(episode.join("done.marker"), b"").unwrap();
         // Found by a pass over the new folder, which listed the old archive in the outbox too.
         eventually("the newcomer is packed", || {
-            sandbox.outbox().iter().any(|name| name.starts_with(newcomer))
+            sandbox
+                .outbox()
+                .iter()
+                .any(|name| name.starts_with(newcomer))
         });
     }
     assert!(archive_in_outbox(&sandbox).exists());
@@ -428,7 +522,11 @@ fn where_episodes_was_missing_at_the_start_no_archive_is_taken_for_an_orphan() {
     seal(&sandbox, 1000);
     keep(&sandbox);
     fs::rename(&sandbox.layout.episodes, sandbox.path("elsewhere")).unwrap();
-    assert_eq!(sandbox.ship_once().0, 1, "what may be a last copy is left undone");
+    assert_eq!(
+        sandbox.ship_once().0,
+        1,
+        "what may be a last copy is left undone"
+    );
     assert!(archive_in_outbox(&sandbox).exists());
     assert_eq!(names(&sandbox.layout.quarantine), [""; 0]);
 }
@@ -459,7 +557,11 @@ fn a_removal_that_was_begun_is_finished_and_a_copy_is_begun_again() {
     let reference = seal(&sandbox, 1000);
     let outside = sandbox.path("outside");
     fs::write(&outside, b"not yours to remove").unwrap();
-    for folder in [&sandbox.layout.episodes, &sandbox.layout.shipped, &sandbox.layout.quarantine] {
+    for folder in [
+        &sandbox.layout.episodes,
+        &sandbox.layout.shipped,
+        &sandbox.layout.quarantine,
+    ] {
         for name in [".sealift-trash-run-9", ".sealift-copy-run-9"] {
             let leftover = folder.join(name);
             fs::create_dir_all(leftover.join("deep/er")).unwrap();
@@ -469,14 +571,29 @@ fn a_removal_that_was_begun_is_finished_and_a_copy_is_begun_again() {
         }
     }
     fs::write(sandbox.layout.outbox.join(".sealift-copy-run-1.json"), b"{").unwrap();
-    fs::write(sandbox.layout.outbox.join(".sealift-trash-run-1.tar.zst"), b"half").unwrap();
-    fs::write(sandbox.layout.episodes.join(ID).join(".sealift-copy-shipping_receipt.json"), b"{").unwrap();
+    fs::write(
+        sandbox.layout.outbox.join(".sealift-trash-run-1.tar.zst"),
+        b"half",
+    )
+    .unwrap();
+    fs::write(
+        sandbox
+            .layout
+            .episodes
+            .join(ID)
+            .join(".sealift-copy-shipping_receipt.json"),
+        b"{",
+    )
+    .unwrap();
     assert_eq!(sandbox.ship_once().0, 0);
     assert_stored_once(&sandbox, reference, 201);
     assert_eq!(names(&sandbox.layout.episodes), [""; 0]);
     assert_eq!(names(&sandbox.layout.shipped), [ID]);
     assert_eq!(names(&sandbox.layout.quarantine), [""; 0]);
-    assert_eq!(names(&sandbox.shipped(ID)), ["data.bin", "deep", "done.marker", RECEIPT]);
+    assert_eq!(
+        names(&sandbox.shipped(ID)),
+        ["data.bin", "deep", "done.marker", RECEIPT]
+    );
     assert_eq!(fs::read(outside).unwrap(), b"not yours to remove");
 }
 
@@ -490,11 +607,15 @@ fn a_receiver_killed_in_mid_upload_holds_no_half_and_gets_the_whole_when_it_is_b
     let daemon = sandbox.start(ship_to(&sandbox, &proxy.url));
     let incoming = sandbox.store().join("incoming");
     eventually("the receiver has a part of it", || {
-        fs::read_dir(&incoming).unwrap().any(|part| part.unwrap().metadata().is_ok_and(|part| part.len() > 0))
+        fs::read_dir(&incoming)
+            .unwrap()
+            .any(|part| part.unwrap().metadata().is_ok_and(|part| part.len() > 0))
     });
     let address = sandbox.kill_receiver();
     assert_eq!(names(&sandbox.store().join("episodes")), [""; 0]);
-    eventually("the shipper keeps the archive", || archive_in_outbox(&sandbox).exists());
+    eventually("the shipper keeps the archive", || {
+        archive_in_outbox(&sandbox).exists()
+    });
     assert!(sandbox.layout.episodes.join(ID).exists());
     sandbox.start_receiver(&address);
     sandbox.wait_shipped(ID);
@@ -523,7 +644,11 @@ fn an_archive_that_was_published_and_not_remembered_is_hashed_and_held() {
     keep(&sandbox);
     let address = sandbox.kill_receiver();
     fs::copy(archive_in_outbox(&sandbox), sandbox.stored(ID)).unwrap();
-    fs::write(sandbox.store().join("incoming/0123456789abcdef-7.part"), b"half").unwrap();
+    fs::write(
+        sandbox.store().join("incoming/0123456789abcdef-7.part"),
+        b"half",
+    )
+    .unwrap();
     sandbox.start_receiver(&address);
     assert_eq!(sandbox.ship_once().0, 0);
     assert_stored_once(&sandbox, reference, 200);
@@ -570,15 +695,22 @@ pub(crate) fn content_of(archive: &Path) -> Digest {
     Digest::of(&zstd::decode_all(fs::File::open(archive).unwrap()).unwrap())
 }
 
-/// It is in shipped/ with a receipt of this status, the store holds one archive of just its bytes, and nothing else is left.
+/// It is in shipped/ with a receipt of this status, the store holds one archive of just its bytes,
+/// and nothing else is left.
 #[track_caller]
 pub(crate) fn assert_stored_once(sandbox: &Sandbox, reference: Digest, status: u16) {
-    assert_eq!(names(&sandbox.store().join("episodes")), [format!("{ID}.tar.zst")]);
+    assert_eq!(
+        names(&sandbox.store().join("episodes")),
+        [format!("{ID}.tar.zst")]
+    );
     let stored = sandbox.stored(ID);
     assert_eq!(content_of(&stored), reference, "other content was stored");
     let receipt = json_file(&sandbox.shipped(ID).join(RECEIPT));
     assert_eq!(receipt["status_code"], status);
-    assert_eq!(receipt["sha256"], Digest::of(&fs::read(stored).unwrap()).to_string());
+    assert_eq!(
+        receipt["sha256"],
+        Digest::of(&fs::read(stored).unwrap()).to_string()
+    );
     assert_eq!(receipt["content_sha256"], reference.to_string());
     eventually("the outbox is empty", || sandbox.outbox().is_empty());
     assert!(!sandbox.layout.episodes.join(ID).exists());
@@ -597,12 +729,19 @@ fn inode_of(path: &Path) -> u64 {
 /// `ship --data ... --receiver URL`
 fn ship_to(sandbox: &Sandbox, url: &str) -> Command {
     let mut command = sealift();
-    command.args(["ship", "--receiver", url, "--data"]).arg(sandbox.data());
+    command
+        .args(["ship", "--receiver", url, "--data"])
+        .arg(sandbox.data());
     command
 }
 
 fn ship_once_to(sandbox: &Sandbox, url: &str) -> (i32, Value) {
-    json_of(ship_to(sandbox, url).args(["--once", "--json"]).output().unwrap())
+    json_of(
+        ship_to(sandbox, url)
+            .args(["--once", "--json"])
+            .output()
+            .unwrap(),
+    )
 }
 
 fn with_level(sandbox: &Sandbox, level: u8) -> (i32, Value) {
@@ -625,13 +764,21 @@ pub(crate) fn keep(sandbox: &Sandbox) {
     let busy = Scripted::new(|_, _| Reply::empty(503));
     let (code, tally) = ship_once_to(sandbox, &busy.url());
     assert_eq!((code, &tally["transient_failures"]), (1, &json!(1)));
-    assert_eq!(sandbox.outbox(), [format!("{ID}.json"), format!("{ID}.tar.zst")]);
+    assert_eq!(
+        sandbox.outbox(),
+        [format!("{ID}.json"), format!("{ID}.tar.zst")]
+    );
 }
 
 /// The outbox's files with their content.
 fn take_outbox(sandbox: &Sandbox) -> Vec<(PathBuf, Vec<u8>)> {
-    let paths = sandbox.outbox().into_iter().map(|name| sandbox.layout.outbox.join(name));
-    paths.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+    let paths = sandbox
+        .outbox()
+        .into_iter()
+        .map(|name| sandbox.layout.outbox.join(name));
+    paths
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect()
 }
 
 fn put_back(files: &[(PathBuf, Vec<u8>)]) {
@@ -646,7 +793,9 @@ fn blocked(sandbox: &Sandbox, folder: &Path, start: impl FnOnce() -> Process) ->
     fs::remove_file(&sealed).unwrap();
     let process = start();
     process.wait_log("ships");
-    eventually("the start is over", || sandbox.layout.private.join("lock").exists());
+    eventually("the start is over", || {
+        sandbox.layout.private.join("lock").exists()
+    });
     // In one step: a folder that is missing for a moment is made anew.
     let aside = sandbox.path("in-the-way");
     fs::write(&aside, b"in the way").unwrap();
@@ -664,7 +813,10 @@ fn unblock(folder: &Path) {
 
 fn rejecting() -> Scripted {
     Scripted::new(|_, _| {
-        Reply::json(422, &json!({"type": "urn:sealift:too-large", "title": "not an episode of ours"}))
+        Reply::json(
+            422,
+            &json!({"type": "urn:sealift:too-large", "title": "not an episode of ours"}),
+        )
     })
 }
 
@@ -718,14 +870,18 @@ impl AnswersAfter {
             let mut body = vec![0; length];
             reader.read_exact(&mut body).unwrap();
             before(&head, &body);
-            stream.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n").unwrap();
+            stream
+                .write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+                .unwrap();
             let _ = said.send(());
         });
         Self { url, answered }
     }
 
     fn has_answered(&self) {
-        self.answered.recv_timeout(crate::support::DEADLINE).unwrap();
+        self.answered
+            .recv_timeout(crate::support::DEADLINE)
+            .unwrap();
     }
 }
 
@@ -745,11 +901,15 @@ fn accepting(
     (url, receiver)
 }
 
-/// Reads a request's head, and asks for the body where the client waits for that. Returns the body's length.
+/// Reads a request's head, and asks for the body where the client waits for that. Returns the
+/// body's length.
 fn read_head(mut stream: &TcpStream, head: &mut String) -> (BufReader<TcpStream>, usize) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     while !head.ends_with("\r\n\r\n") {
-        assert!(reader.read_line(head).unwrap() > 0, "the client left: {head:?}");
+        assert!(
+            reader.read_line(head).unwrap() > 0,
+            "the client left: {head:?}"
+        );
     }
     if head.to_ascii_lowercase().contains("100-continue") {
         stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
@@ -772,11 +932,14 @@ fn sandbox_address(head: &str) -> String {
 /// Hands a request on to a receiver. Returns the status.
 fn put(address: &str, id: &str, head: &str, body: &[u8]) -> u16 {
     let mut stream = TcpStream::connect(address).unwrap();
-    let mut request = format!("PUT /v1/episodes/{id} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    let mut request =
+        format!("PUT /v1/episodes/{id} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for name in ["Content-Length", "Repr-Digest", "Sealift-Content-Digest"] {
         request += &format!("{name}: {}\r\n", header(head, name).unwrap());
     }
-    stream.write_all(format!("{request}\r\n").as_bytes()).unwrap();
+    stream
+        .write_all(format!("{request}\r\n").as_bytes())
+        .unwrap();
     stream.write_all(body).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -802,7 +965,9 @@ impl Proxy {
         let (url, _) = accepting(move |client, _| {
             let first = count.fetch_add(1, Ordering::SeqCst) == 0;
             // The receiver is away: the client is told by a closed connection.
-            let Ok(server) = TcpStream::connect(upstream) else { return };
+            let Ok(server) = TcpStream::connect(upstream) else {
+                return;
+            };
             let (mut to_server, mut from_server) = (server.try_clone().unwrap(), server);
             let (from_client, mut to_client) = (client.try_clone().unwrap(), client);
             thread::spawn(move || {

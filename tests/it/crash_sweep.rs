@@ -1,11 +1,16 @@
-//! Every system call that changes something is a moment to be killed at, or to fail: strace finds them in a plain run, and
-//! then breaks one after another. What is covered, what no kill can show, and how to run it: tests/rigs/crash/README.md.
+//! Every system call that changes something is a moment to be killed at, or to fail: strace finds
+//! them in a plain run, and then breaks one after another. What is covered, what no kill can show,
+//! and how to run it: tests/rigs/crash/README.md.
 //!
-//! A shipper's moment is (call, path, how manieth): strace counts by thread and, with `-P`, only calls on that path, so
-//! it does not matter which of the runtime's threads makes it. A receiver's temporary names are of one life only, so
-//! there the calls are counted by thread alone, from the start of the process.
+//! A shipper's moment is (call, path, how manieth): strace counts by thread and, with `-P`, only
+//! calls on that path, so it does not matter which of the runtime's threads makes it. A receiver's
+//! temporary names are of one life only, so there the calls are counted by thread alone, from the
+//! start of the process.
 
-#![expect(clippy::disallowed_methods, reason = "a test plays the recorder, the operator and the crash")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test plays the recorder, the operator and the crash"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,19 +39,30 @@ mod requeue;
 /// The calls that change a disk, or what the other side knows.
 const CALLS: &str = "openat,mkdir,mkdirat,write,pwrite64,ftruncate,fsync,fdatasync,rename,renameat,renameat2,link,linkat,\
                      unlink,unlinkat,symlinkat,rmdir,writev,sendto,sendmsg";
-/// Of many calls alike on one path (the writes of one archive) so many are broken: first, last, and evenly in between.
+/// Of many calls alike on one path (the writes of one archive) so many are broken: first, last, and
+/// evenly in between.
 const SAMPLES: usize = 4;
 /// Of one thread's calls of a kind in a receiver, likewise.
 const RECEIVER_SAMPLES: usize = 16;
 /// Some writes on either side, and still a fraction of a second under strace.
 const BYTES: usize = 600_000;
-/// A call may fall to another thread than in the plain run, and the count with it: so often is it tried.
+/// A call may fall to another thread than in the plain run, and the count with it: so often is it
+/// tried.
 const TRIES: usize = 4;
 /// And so often a receiver's calls are gone through.
 const ROUNDS: usize = 8;
 
 const KILL: &str = "signal=KILL";
-const EVERY: &[&str] = &["openat", "write", "ftruncate", "fsync", "rename", "renameat2", "unlink", "writev"];
+const EVERY: &[&str] = &[
+    "openat",
+    "write",
+    "ftruncate",
+    "fsync",
+    "rename",
+    "renameat2",
+    "unlink",
+    "writev",
+];
 
 #[test]
 #[ignore = "run by tests/rigs/crash/run.sh"]
@@ -73,7 +89,9 @@ fn a_shipper_killed_while_it_keeps_an_archive_finishes_at_the_next_start() {
 #[test]
 #[ignore = "run by tests/rigs/crash/run.sh"]
 fn a_shipper_killed_with_a_kept_archive_finishes_at_the_next_start() {
-    let Some(rig) = Rig::with_kept_archive() else { return };
+    let Some(rig) = Rig::with_kept_archive() else {
+        return;
+    };
     let swept = rig.sweep(rig.sandbox.url(), KILL, EVERY, |_| rig.finishes());
     assert!(swept["unlink"] >= 2, "{swept:?}");
 }
@@ -83,7 +101,10 @@ fn a_shipper_killed_with_a_kept_archive_finishes_at_the_next_start() {
 fn a_shipper_killed_while_it_quarantines_finishes_at_the_next_start() {
     let Some(rig) = Rig::new() else { return };
     let rejecting = Scripted::new(|_, _| {
-        Reply::json(422, &json!({"type": "urn:sealift:too-large", "title": "not ours"}))
+        Reply::json(
+            422,
+            &json!({"type": "urn:sealift:too-large", "title": "not ours"}),
+        )
     });
     let url = rejecting.url();
     rig.sweep(&url, KILL, EVERY, |_| {
@@ -91,7 +112,10 @@ fn a_shipper_killed_while_it_quarantines_finishes_at_the_next_start() {
         rig.is_quarantined();
     });
     let sent = rejecting.seen();
-    assert!(sent.iter().all(|seen| seen.body == sent[0].body), "it was packed to other bytes");
+    assert!(
+        sent.iter().all(|seen| seen.body == sent[0].body),
+        "it was packed to other bytes"
+    );
 }
 
 #[test]
@@ -111,14 +135,18 @@ fn a_shipper_whose_disk_fails_at_any_call_loses_nothing() {
 fn an_archive_that_could_not_be_kept_is_not_believed() {
     let Some(rig) = Rig::new() else { return };
     let busy = Scripted::new(|_, _| Reply::empty(503));
-    for (fault, calls) in
-        [("error=EIO", &["fsync", "rename"][..]), ("error=ENOSPC", &["openat", "write", "rename"][..])]
-    {
+    for (fault, calls) in [
+        ("error=EIO", &["fsync", "rename"][..]),
+        ("error=ENOSPC", &["openat", "write", "rename"][..]),
+    ] {
         rig.sweep(&busy.url(), fault, calls, |moment| {
             let flushes_the_archive = moment.call == "fsync" && !moment.path.contains(".json");
             if flushes_the_archive && moment.nth == 1 {
                 let sidecar = rig.sandbox.layout.outbox.join(format!("{ID}.json"));
-                assert!(!sidecar.exists(), "a sidecar vouches for bytes that were not flushed");
+                assert!(
+                    !sidecar.exists(),
+                    "a sidecar vouches for bytes that were not flushed"
+                );
             }
             rig.sidecar_is_of_its_archive();
             rig.finishes();
@@ -147,17 +175,23 @@ fn a_receiver_killed_at_any_call_holds_all_or_nothing() {
 #[ignore = "run by tests/rigs/crash/run.sh"]
 fn a_receiver_whose_disk_fails_acknowledges_nothing() {
     let Some(mut rig) = Rig::new() else { return };
-    for (call, needed) in
-        [("fsync", &["fsync *.part", "fsync episodes"][..]), ("renameat2", &["renameat2 *.part"])]
-    {
+    for (call, needed) in [
+        ("fsync", &["fsync *.part", "fsync episodes"][..]),
+        ("renameat2", &["renameat2 *.part"]),
+    ] {
         rig.sweep_receiver(call, "error=EIO", needed, |site, shipped| {
             assert!(!shipped, "acknowledged though this failed: {site}");
         });
     }
     // What stands in receipts/ can be rebuilt: that it cannot be written is no reason to refuse.
-    rig.sweep_receiver("rename", "error=EIO", &["rename *.part"], |site, shipped| {
-        assert!(shipped, "refused for {site}");
-    });
+    rig.sweep_receiver(
+        "rename",
+        "error=EIO",
+        &["rename *.part"],
+        |site, shipped| {
+            assert!(shipped, "refused for {site}");
+        },
+    );
 }
 
 #[test]
@@ -198,7 +232,13 @@ fn the_receiver_flushes_the_bytes_names_them_flushes_the_name_and_answers() {
     let address = rig.sandbox.kill_receiver();
     rig.reset();
     let receiver = rig.traced_receiver(&address, &[]);
-    assert!(rig.ship(&format!("http://{address}")).output().unwrap().status.success());
+    assert!(
+        rig.ship(&format!("http://{address}"))
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
     let trace = rig.end_of(receiver);
     let upload = trace.find("receiving").unwrap();
     in_order(
@@ -222,7 +262,11 @@ fn in_order(trace: &str, wanted: &[(&str, &str)]) {
         assert!(
             lines.any(|line| line.contains(call) && line.contains(on)),
             "{call}... {on} is not in its place in\n{}",
-            trace.lines().filter(|line| !line.contains("eventfd")).collect::<Vec<_>>().join("\n")
+            trace
+                .lines()
+                .filter(|line| !line.contains("eventfd"))
+                .collect::<Vec<_>>()
+                .join("\n")
         );
     }
 }
@@ -240,7 +284,11 @@ struct Rig {
 
 /// Says so where it is not.
 pub(crate) fn strace_is_there() -> bool {
-    let is_there = Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok();
+    let is_there = Command::new("strace")
+        .arg("-V")
+        .stdout(Stdio::null())
+        .status()
+        .is_ok();
     if !is_there {
         let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
         assert!(!in_ci, "strace is not here, and this is CI: .ci/install");
@@ -269,29 +317,52 @@ impl Rig {
         let fixture = sandbox.path("fixture");
         fs::rename(sandbox.layout.episodes.join(ID), &fixture).unwrap();
         // Without the clean-up, which asks other programs about the clock.
-        let config =
-            "[shipper]\nquarantine_keep_days = 0\n[pack]\nworkers = 1\n[receiver]\nconcurrency = 1\n";
+        let config = "[shipper]\nquarantine_keep_days = 0\n[pack]\nworkers = 1\n[receiver]\nconcurrency = 1\n";
         fs::write(sandbox.path("one-of-each.toml"), config).unwrap();
         let roots = vec![sandbox.data().to_str().unwrap().to_owned()];
-        let rig = Self { sandbox, reference, fixture, kept: false, roots };
-        // Each pass finds the spare files of the first one in .sealift/, so that all make the same calls.
-        assert!(rig.ship("http://127.0.0.1:9").output().unwrap().status.success());
+        let rig = Self {
+            sandbox,
+            reference,
+            fixture,
+            kept: false,
+            roots,
+        };
+        // Each pass finds the spare files of the first one in .sealift/, so that all make the same
+        // calls.
+        assert!(
+            rig.ship("http://127.0.0.1:9")
+                .output()
+                .unwrap()
+                .status
+                .success()
+        );
         Some(rig)
     }
 
     fn with_kept_archive() -> Option<Self> {
-        Some(Self { kept: true, ..Self::new()? })
+        Some(Self {
+            kept: true,
+            ..Self::new()?
+        })
     }
 
     /// As before the first pass: the episode sealed, everything else empty, the store too.
     fn reset(&self) {
         let (layout, store) = (&self.sandbox.layout, self.sandbox.store());
         let stored = ["episodes", "receipts", "incoming"].map(|folder| store.join(folder));
-        let ours = [&layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine];
+        let ours = [
+            &layout.episodes,
+            &layout.outbox,
+            &layout.shipped,
+            &layout.quarantine,
+        ];
         for folder in ours.into_iter().chain(&stored) {
             empty(folder);
         }
-        let copied = Command::new("cp").arg("-a").args([&self.fixture, &layout.episodes.join(ID)]).status();
+        let copied = Command::new("cp")
+            .arg("-a")
+            .args([&self.fixture, &layout.episodes.join(ID)])
+            .status();
         assert!(copied.unwrap().success());
         if self.kept {
             crash::keep(&self.sandbox);
@@ -305,21 +376,41 @@ impl Rig {
     }
 
     fn with_arguments(&self, command: &mut Command, url: &str) {
-        command.args(["ship", "--once", "--json", "--receiver", url, "--data"]).arg(self.sandbox.data());
-        command.arg("--config").arg(self.sandbox.path("one-of-each.toml"));
+        command
+            .args(["ship", "--once", "--json", "--receiver", url, "--data"])
+            .arg(self.sandbox.data());
+        command
+            .arg("--config")
+            .arg(self.sandbox.path("one-of-each.toml"));
     }
 
     fn strace(&self, options: &[&str]) -> Command {
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-y", "-q", "-s", "100", "-e", &format!("trace={CALLS}"), "-o"]);
-        strace.arg(self.sandbox.path("trace")).args(options).arg(env!("CARGO_BIN_EXE_sealift"));
-        strace.env_remove("SEALIFT_CONFIG").env_remove("RUST_LOG").env("TOKIO_WORKER_THREADS", "1");
+        strace.args([
+            "-f",
+            "-y",
+            "-q",
+            "-s",
+            "100",
+            "-e",
+            &format!("trace={CALLS}"),
+            "-o",
+        ]);
+        strace
+            .arg(self.sandbox.path("trace"))
+            .args(options)
+            .arg(env!("CARGO_BIN_EXE_sealift"));
+        strace
+            .env_remove("SEALIFT_CONFIG")
+            .env_remove("RUST_LOG")
+            .env("TOKIO_WORKER_THREADS", "1");
         strace.env_remove("LD_LIBRARY_PATH").stdin(Stdio::null());
         strace
     }
 
     fn trace(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.sandbox.path("trace")).unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(&fs::read(self.sandbox.path("trace")).unwrap_or_default())
+            .into_owned()
     }
 
     /// One pass under strace.
@@ -330,7 +421,8 @@ impl Rig {
         self.trace()
     }
 
-    /// Breaks each moment of a pass to `url`, one a pass. Returns how many moments of each call there were.
+    /// Breaks each moment of a pass to `url`, one a pass. Returns how many moments of each call
+    /// there were.
     fn sweep(
         &self,
         url: &str,
@@ -364,12 +456,14 @@ impl Rig {
         swept
     }
 
-    /// A receiver under strace, which detaches itself (-D): the process is the receiver's own, so that a kill hits it. Returns when
-    /// it listens, or is dead.
+    /// A receiver under strace, which detaches itself (-D): the process is the receiver's own, so
+    /// that a kill hits it. Returns when it listens, or is dead.
     fn traced_receiver(&self, address: &str, options: &[&str]) -> Process {
         let _ = fs::remove_file(self.sandbox.path("trace"));
         let mut strace = self.strace(&[&["-D"], options].concat());
-        strace.args(["receive", "--listen", address, "--store"]).arg(self.sandbox.store());
+        strace
+            .args(["receive", "--listen", address, "--store"])
+            .arg(self.sandbox.store());
         let receiver = self.sandbox.start(strace);
         eventually("the receiver listens, or is dead", || {
             let log = receiver.log();
@@ -378,16 +472,32 @@ impl Rig {
         receiver
     }
 
-    /// Breaks the K-th such call of each thread of a receiver while an episode is shipped to it, for each K. `check` gets what was
-    /// broken and whether the shipper was told that it is held. Which thread a call falls to varies, and one thread's K-th hides
-    /// another's: this goes round until everything `needed` was broken.
-    fn sweep_receiver(&mut self, call: &str, fault: &str, needed: &[&str], check: impl Fn(&str, bool)) {
+    /// Breaks the K-th such call of each thread of a receiver while an episode is shipped to it,
+    /// for each K. `check` gets what was broken and whether the shipper was told that it is held.
+    /// Which thread a call falls to varies, and one thread's K-th hides another's: this goes round
+    /// until everything `needed` was broken.
+    fn sweep_receiver(
+        &mut self,
+        call: &str,
+        fault: &str,
+        needed: &[&str],
+        check: impl Fn(&str, bool),
+    ) {
         let address = self.sandbox.kill_receiver();
         self.reset();
         let plain = self.traced_receiver(&address, &[]);
-        assert!(self.ship(&format!("http://{address}")).output().unwrap().status.success());
+        assert!(
+            self.ship(&format!("http://{address}"))
+                .output()
+                .unwrap()
+                .status
+                .success()
+        );
         let trace = self.end_of(plain);
-        let counted = trace.lines().filter_map(parse).filter(|(_, line)| line.call == call);
+        let counted = trace
+            .lines()
+            .filter_map(parse)
+            .filter(|(_, line)| line.call == call);
         let mut by_thread = BTreeMap::<&str, usize>::new();
         counted.for_each(|(thread, _)| *by_thread.entry(thread).or_default() += 1);
         // As if all fell to one thread: in another life they may.
@@ -406,7 +516,10 @@ impl Rig {
         }
         self.sandbox.start_receiver(&address);
         println!("receiver, {call}, {fault}, 1 to {most}: {sites:?}");
-        assert!(needed.iter().all(|site| sites.contains_key(*site)), "{needed:?}: only {sites:?}");
+        assert!(
+            needed.iter().all(|site| sites.contains_key(*site)),
+            "{needed:?}: only {sites:?}"
+        );
     }
 
     /// One of them. Returns what was broken.
@@ -442,7 +555,8 @@ impl Rig {
         sites
     }
 
-    /// Kills a traced receiver, where it still lives. Returns its trace, once strace has written the end of it.
+    /// Kills a traced receiver, where it still lives. Returns its trace, once strace has written
+    /// the end of it.
     fn end_of(&self, receiver: Process) -> String {
         let pid = receiver.pid().to_string();
         receiver.kill();
@@ -459,7 +573,10 @@ impl Rig {
         let sidecar = outbox.join(format!("{ID}.json"));
         if sidecar.exists() {
             let archive = fs::read(outbox.join(format!("{ID}.tar.zst"))).unwrap();
-            assert_eq!(json_file(&sidecar)["sha256"], Digest::of(&archive).to_string());
+            assert_eq!(
+                json_file(&sidecar)["sha256"],
+                Digest::of(&archive).to_string()
+            );
         }
     }
 
@@ -468,38 +585,58 @@ impl Rig {
     fn is_quarantined(&self) {
         let layout = &self.sandbox.layout;
         assert_eq!(names(&layout.quarantine), [ID]);
-        assert_eq!(names(&self.sandbox.quarantined(ID)), ["data.bin", "deep", "done.marker", REASON]);
+        assert_eq!(
+            names(&self.sandbox.quarantined(ID)),
+            ["data.bin", "deep", "done.marker", REASON]
+        );
         for empty in [&layout.episodes, &layout.outbox, &layout.shipped] {
             assert_eq!(names(empty), [""; 0]);
         }
-        assert_eq!(crash::reference_of(&self.sandbox, &self.sandbox.quarantined(ID)), self.reference);
+        assert_eq!(
+            crash::reference_of(&self.sandbox, &self.sandbox.quarantined(ID)),
+            self.reference
+        );
     }
 
-    /// One more pass, undisturbed, and everything is where it belongs, once, and nothing else is anywhere.
+    /// One more pass, undisturbed, and everything is where it belongs, once, and nothing else is
+    /// anywhere.
     #[track_caller]
     fn finishes(&self) {
         let sandbox = &self.sandbox;
         let output = self.ship(sandbox.url()).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let status = json_file(&sandbox.shipped(ID).join(RECEIPT))["status_code"].as_u64().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let status = json_file(&sandbox.shipped(ID).join(RECEIPT))["status_code"]
+            .as_u64()
+            .unwrap();
         assert!(status == 200 || status == 201, "{status}");
         crash::assert_stored_once(sandbox, self.reference, u16::try_from(status).unwrap());
         let layout = &sandbox.layout;
         assert_eq!(names(&layout.shipped), [ID]);
-        assert_eq!(names(&sandbox.shipped(ID)), ["data.bin", "deep", "done.marker", RECEIPT]);
-        assert_eq!(crash::reference_of(sandbox, &sandbox.shipped(ID)), self.reference);
+        assert_eq!(
+            names(&sandbox.shipped(ID)),
+            ["data.bin", "deep", "done.marker", RECEIPT]
+        );
+        assert_eq!(
+            crash::reference_of(sandbox, &sandbox.shipped(ID)),
+            self.reference
+        );
         for empty in [&layout.episodes, &layout.outbox, &layout.quarantine] {
             assert_eq!(names(empty), [""; 0]);
         }
     }
 }
 
-/// One request that looks at the disk once. Two disk threads take turns, and with the same requests the same one always publishes:
-/// this changes which. Nobody may be there to answer.
+/// One request that looks at the disk once. Two disk threads take turns, and with the same requests
+/// the same one always publishes: this changes which. Nobody may be there to answer.
 fn ask(address: &str) {
     if let Ok(mut stream) = TcpStream::connect(address) {
-        let request =
-            format!("HEAD /v1/episodes/other HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        let request = format!(
+            "HEAD /v1/episodes/other HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        );
         let _ = stream.write_all(request.as_bytes());
         let _ = stream.read_to_end(&mut Vec::new());
     }
@@ -508,8 +645,14 @@ fn ask(address: &str) {
 /// Says where it was before it fails.
 fn at(moment: &str, trace: &str, check: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(check)) {
-        let lines: Vec<_> = trace.lines().filter(|line| !line.contains("eventfd")).collect();
-        println!("at {moment}\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+        let lines: Vec<_> = trace
+            .lines()
+            .filter(|line| !line.contains("eventfd"))
+            .collect();
+        println!(
+            "at {moment}\n{}",
+            lines[lines.len().saturating_sub(60)..].join("\n")
+        );
         resume_unwind(panic);
     }
 }
@@ -534,22 +677,47 @@ fn parse(line: &str) -> Option<(&str, Line<'_>)> {
     let (thread, rest) = line.split_once(' ')?;
     let (call, rest) = rest.trim_start().split_once('(')?;
     let (arguments, result) = rest.rsplit_once(" = ").unwrap_or((rest, "?"));
-    Some((thread, Line { call, arguments, result }))
+    Some((
+        thread,
+        Line {
+            call,
+            arguments,
+            result,
+        },
+    ))
 }
 
 impl Line<'_> {
     /// The first path below `root` among the arguments: of a descriptor, or by name.
     fn path(&self, root: &str) -> Option<String> {
-        let named = self.arguments.split('"').skip(1).step_by(2).find(|text| text.starts_with(root));
-        let opened = self.arguments.split('<').nth(1).and_then(|rest| rest.split('>').next());
-        let opened = opened.filter(|path| path.starts_with(root) && !self.arguments.starts_with("AT_FDCWD"));
+        let named = self
+            .arguments
+            .split('"')
+            .skip(1)
+            .step_by(2)
+            .find(|text| text.starts_with(root));
+        let opened = self
+            .arguments
+            .split('<')
+            .nth(1)
+            .and_then(|rest| rest.split('>').next());
+        let opened =
+            opened.filter(|path| path.starts_with(root) && !self.arguments.starts_with("AT_FDCWD"));
         opened.or(named).map(str::to_owned)
     }
 
     fn site(&self) -> String {
         let path = self.path("/").unwrap_or_default();
         let name = path.rsplit('/').next().unwrap_or_default();
-        format!("{} {}", self.call, if name.ends_with(".part") { "*.part" } else { name })
+        format!(
+            "{} {}",
+            self.call,
+            if name.ends_with(".part") {
+                "*.part"
+            } else {
+                name
+            }
+        )
     }
 
     fn is_socket(&self) -> bool {
@@ -557,11 +725,14 @@ impl Line<'_> {
     }
 }
 
-/// What can be broken in a pass that was traced: calls that changed something below `roots`, or went out by a socket.
+/// What can be broken in a pass that was traced: calls that changed something below `roots`, or
+/// went out by a socket.
 fn moments(trace: &str, roots: &[String], calls: &[&str]) -> BTreeSet<Moment> {
     let (mut changing, mut counts) = (BTreeSet::new(), BTreeMap::new());
     for line in trace.lines() {
-        let Some((thread, line)) = parse(line) else { continue };
+        let Some((thread, line)) = parse(line) else {
+            continue;
+        };
         if !calls.contains(&line.call) {
             continue;
         }
@@ -581,7 +752,11 @@ fn moments(trace: &str, roots: &[String], calls: &[&str]) -> BTreeSet<Moment> {
     for ((key, _), count) in counts {
         if changing.contains(&key) {
             for nth in sampled(count, SAMPLES) {
-                moments.insert(Moment { call: key.0.clone(), path: key.1.clone(), nth });
+                moments.insert(Moment {
+                    call: key.0.clone(),
+                    path: key.1.clone(),
+                    nth,
+                });
             }
         }
     }
@@ -593,19 +768,27 @@ fn sampled(count: usize, samples: usize) -> BTreeSet<usize> {
     if count <= samples {
         return (1..=count).collect();
     }
-    (0..samples).map(|n| 1 + n * (count - 1) / (samples - 1)).collect()
+    (0..samples)
+        .map(|n| 1 + n * (count - 1) / (samples - 1))
+        .collect()
 }
 
-/// Which of these calls strace broke, in two words: the call, and the last part of the path, without what is of one life only.
+/// Which of these calls strace broke, in two words: the call, and the last part of the path,
+/// without what is of one life only.
 ///
-/// A call that another thread's came in between of is on two lines, `fsync(9</a> <unfinished ...>` and
-/// `<... fsync resumed>) = ?`; of one that was killed the second line may be missing.
+/// A call that another thread's came in between of is on two lines, `fsync(9</a> <unfinished ...>`
+/// and `<... fsync resumed>) = ?`; of one that was killed the second line may be missing.
 fn broken_sites(trace: &str, call: &str) -> Vec<String> {
     let (mut broken, mut begun) = (Vec::new(), BTreeMap::new());
     for text in trace.lines() {
-        let Some((thread, rest)) = text.split_once(' ') else { continue };
+        let Some((thread, rest)) = text.split_once(' ') else {
+            continue;
+        };
         let ended = text.contains("(INJECTED)") || text.trim_end().ends_with("= ?");
-        if rest.trim_start().starts_with(&format!("<... {call} resumed>")) {
+        if rest
+            .trim_start()
+            .starts_with(&format!("<... {call} resumed>"))
+        {
             broken.extend(begun.remove(thread).filter(|_| ended));
         } else if let Some((_, line)) = parse(text).filter(|(_, line)| line.call == call) {
             if ended {

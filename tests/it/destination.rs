@@ -1,4 +1,5 @@
-//! What a response means for the destination: when it is held, how it is probed, what releases it, and how the weather is sat out.
+//! What a response means for the destination: when it is held, how it is probed, what releases it,
+//! and how the weather is sat out.
 
 use std::{
     fs,
@@ -23,7 +24,8 @@ use crate::support::{Process, Reply, Sandbox, Scripted, eventually, json_file, n
 
 /// A daemon that packs and sends one at a time, in the order of the seals, and tells of every step.
 fn one_at_a_time(sandbox: &Sandbox) -> Process {
-    let mut command = sandbox.command_with_config("ship", "[receiver]\nconcurrency = 1\n[pack]\nworkers = 1");
+    let mut command =
+        sandbox.command_with_config("ship", "[receiver]\nconcurrency = 1\n[pack]\nworkers = 1");
     command.env("RUST_LOG", "debug");
     sandbox.start(command)
 }
@@ -31,7 +33,9 @@ fn one_at_a_time(sandbox: &Sandbox) -> Process {
 /// Seals these one after another, so that the order in which they are sent is known.
 fn seal_in_order(sandbox: &Sandbox, ids: &[&str]) {
     for (minute, id) in ids.iter().enumerate() {
-        let marker = sandbox.seal(id, &[("data.bin", id.as_bytes())]).join("done.marker");
+        let marker = sandbox
+            .seal(id, &[("data.bin", id.as_bytes())])
+            .join("done.marker");
         let set = std::process::Command::new("touch")
             .args(["-d", &format!("2026-01-02T03:{minute:02}:00Z")])
             .arg(marker)
@@ -42,8 +46,15 @@ fn seal_in_order(sandbox: &Sandbox, ids: &[&str]) {
 
 #[test]
 fn a_held_destination_is_probed_by_another_episode_each_time_until_one_is_delivered() {
-    let (packed, mended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let (gate, works, refused) = (Arc::clone(&packed), Arc::clone(&mended), Arc::new(AtomicUsize::new(0)));
+    let (packed, mended) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let (gate, works, refused) = (
+        Arc::clone(&packed),
+        Arc::clone(&mended),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let refusals = Arc::clone(&refused);
     let server = Scripted::new(move |seen, count| {
         eventually("the others are packed", || gate.load(Ordering::SeqCst));
@@ -63,7 +74,9 @@ fn a_held_destination_is_probed_by_another_episode_each_time_until_one_is_delive
     seal_in_order(&sandbox, &["a", "b", "c"]);
     let daemon = one_at_a_time(&sandbox);
     // One is at the gate; what waits behind it shows in the outbox.
-    eventually("all are packed", || daemon.log().matches("packed").count() >= 3);
+    eventually("all are packed", || {
+        daemon.log().matches("packed").count() >= 3
+    });
     packed.store(true, Ordering::SeqCst);
     eventually("the fourth probe is answered", || server.seen().len() >= 4);
     daemon.wait_log("The receiver cannot be used");
@@ -72,13 +85,17 @@ fn a_held_destination_is_probed_by_another_episode_each_time_until_one_is_delive
     for id in ["a", "b", "c"] {
         sandbox.wait_shipped(id);
     }
-    // Each once, the smaller archive first, before one goes again; once one is delivered, all the rest follow at once.
+    // Each once, the smaller archive first, before one goes again; once one is delivered, all the
+    // rest follow at once.
     let order = server.order();
     let mut first: Vec<_> = order[..3].to_vec();
     first.sort();
     assert_eq!(first, ["a", "b", "c"], "{order:?}");
     let probes = refused.load(Ordering::SeqCst) + 1;
-    assert!(order[..probes].windows(2).all(|pair| pair[0] != pair[1]), "{order:?}");
+    assert!(
+        order[..probes].windows(2).all(|pair| pair[0] != pair[1]),
+        "{order:?}"
+    );
     assert_eq!(order.len(), probes + 2, "{order:?}");
     daemon.wait_log("The receiver works again");
     assert_eq!(names(&sandbox.layout.quarantine), [""; 0]);
@@ -87,7 +104,11 @@ fn a_held_destination_is_probed_by_another_episode_each_time_until_one_is_delive
 #[test]
 fn while_the_destination_is_held_nothing_moves_and_one_probe_goes_at_a_time() {
     let (under_way, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (now, peak, held) = (Arc::clone(&under_way), Arc::clone(&most), Arc::new(AtomicBool::new(false)));
+    let (now, peak, held) = (
+        Arc::clone(&under_way),
+        Arc::clone(&most),
+        Arc::new(AtomicBool::new(false)),
+    );
     let counts = Arc::clone(&held);
     let server = Scripted::new(move |_, _| {
         let at_once = now.fetch_add(1, Ordering::SeqCst) + 1;
@@ -106,8 +127,9 @@ fn while_the_destination_is_held_nothing_moves_and_one_probe_goes_at_a_time() {
     let mut command = sandbox.command("ship");
     command.env("RUST_LOG", "sealift=debug");
     let mut daemon = sandbox.start(command);
-    // Up to four go before anybody knows that the destination is at fault, and the others, which were not tried yet, behind them. With
-    // the twelfth answer all are through. The first of them is told, and the others say nothing new.
+    // Up to four go before anybody knows that the destination is at fault, and the others, which
+    // were not tried yet, behind them. With the twelfth answer all are through. The first of them
+    // is told, and the others say nothing new.
     daemon.wait_log("The receiver cannot be used");
     eventually("what was under way when the hold began has ended", || {
         let log = daemon.log();
@@ -125,8 +147,11 @@ fn while_the_destination_is_held_nothing_moves_and_one_probe_goes_at_a_time() {
 
 #[test]
 fn an_episode_that_is_refused_alone_waits_alone_while_others_are_delivered() {
-    for reply in [Reply::empty(403), Reply::empty(400), Reply::json(404, &json!({"detail": "not this one"}))]
-    {
+    for reply in [
+        Reply::empty(403),
+        Reply::empty(400),
+        Reply::json(404, &json!({"detail": "not this one"})),
+    ] {
         let server = Scripted::new(move |seen, _| match seen.id.as_str() {
             "bad" => reply.clone(),
             _ => Reply::stored(seen),
@@ -147,7 +172,13 @@ fn an_episode_that_is_refused_alone_waits_alone_while_others_are_delivered() {
 
 #[test]
 fn two_different_episodes_that_no_receiver_refused_alike_hold_the_destination() {
-    let server = Scripted::new(|seen, count| if count < 2 { Reply::html(413) } else { Reply::stored(seen) });
+    let server = Scripted::new(|seen, count| {
+        if count < 2 {
+            Reply::html(413)
+        } else {
+            Reply::stored(seen)
+        }
+    });
     let sandbox = Sandbox::new(server.url());
     seal_in_order(&sandbox, &["a", "b", "c"]);
     let daemon = one_at_a_time(&sandbox);
@@ -177,11 +208,19 @@ fn refused_differently_they_do_not() {
 
 #[test]
 fn after_the_weather_it_is_sent_again_with_the_same_bytes() {
-    for bad in
-        [Reply::empty(503), Reply::html(502), Reply::json(507, &json!({"detail": "full"})), Reply::hang_up()]
-    {
-        let server =
-            Scripted::new(move |seen, count| if count < 2 { bad.clone() } else { Reply::stored(seen) });
+    for bad in [
+        Reply::empty(503),
+        Reply::html(502),
+        Reply::json(507, &json!({"detail": "full"})),
+        Reply::hang_up(),
+    ] {
+        let server = Scripted::new(move |seen, count| {
+            if count < 2 {
+                bad.clone()
+            } else {
+                Reply::stored(seen)
+            }
+        });
         let sandbox = Sandbox::new(server.url());
         sandbox.seal("run-1", &[("data.bin", b"recorded")]);
         let daemon = sandbox.daemon();
@@ -277,10 +316,15 @@ fn a_receiver_that_is_restarted_gets_each_episode_once() {
     sandbox.wait_shipped("a");
     let address = sandbox.kill_receiver();
     sandbox.seal("b", &[]);
-    eventually("the archive of b is kept", || sandbox.outbox() == ["b.json", "b.tar.zst"]);
+    eventually("the archive of b is kept", || {
+        sandbox.outbox() == ["b.json", "b.tar.zst"]
+    });
     sandbox.start_receiver(&address);
     sandbox.wait_shipped("b");
-    assert_eq!(json_file(&sandbox.shipped("b").join("shipping_receipt.json"))["status_code"], 201);
+    assert_eq!(
+        json_file(&sandbox.shipped("b").join("shipping_receipt.json"))["status_code"],
+        201
+    );
 }
 
 /// An authority, and a receiver behind a certificate of it for `localhost`.
@@ -289,8 +333,10 @@ fn tls_receiver() -> (String, u16) {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
-    let certificate =
-        CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+    let certificate = CertificateParams::new(["localhost".to_owned()])
+        .unwrap()
+        .signed_by(&key, &authority)
+        .unwrap();
     let chain = vec![CertificateDer::from_pem_slice(certificate.pem().as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -322,10 +368,15 @@ fn stored<S: Read + Write>(mut stream: BufReader<S>) -> std::io::Result<()> {
         }
     }
     let head = head.to_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")).unwrap();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:"))
+        .unwrap();
     let mut body = vec![0; length.trim().parse().unwrap()];
     stream.read_exact(&mut body)?;
-    stream.get_mut().write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+    stream
+        .get_mut()
+        .write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
 }
 
 #[test]

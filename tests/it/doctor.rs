@@ -1,5 +1,5 @@
-//! `sealift doctor`: on a sound host every row is green; each test breaks one thing, sees its row turn and no other, types what the row says,
-//! and sees it green again.
+//! `sealift doctor`: on a sound host every row is green; each test breaks one thing, sees its row
+//! turn and no other, types what the row says, and sees it green again.
 
 mod aside;
 mod daemon;
@@ -25,9 +25,12 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{Mounted, Process, Sandbox, copy_program, eventually, eventually_within, write_script};
+use crate::support::{
+    Mounted, Process, Sandbox, copy_program, eventually, eventually_within, write_script,
+};
 
-/// A host: a sandbox, and before everything else in its PATH a systemctl and a journalctl that say what the test has written down.
+/// A host: a sandbox, and before everything else in its PATH a systemctl and a journalctl that say
+/// what the test has written down.
 pub(crate) struct Host {
     pub(crate) sandbox: Sandbox,
     bin: PathBuf,
@@ -80,7 +83,8 @@ tac "$here/journal"
 "#;
 
 impl Host {
-    /// Our own receiver, a daemon that ships to it, a unit that is active, a clean journal: nothing is wrong.
+    /// Our own receiver, a daemon that ships to it, a unit that is active, a clean journal: nothing
+    /// is wrong.
     pub(crate) fn sound() -> Self {
         let mut host = Self::without_a_daemon(Sandbox::with_receiver());
         host.start_daemon();
@@ -91,12 +95,18 @@ impl Host {
     pub(crate) fn without_a_daemon(sandbox: Sandbox) -> Self {
         let bin = sandbox.path("bin");
         fs::create_dir(&bin).unwrap();
-        let host = Self { sandbox, bin, daemon: None, by_file: false };
+        let host = Self {
+            sandbox,
+            bin,
+            daemon: None,
+            by_file: false,
+        };
         host.script("systemctl", SYSTEMCTL);
         host.script("journalctl", JOURNALCTL);
         host.script("sudo", "#!/bin/bash\nexec \"$@\"\n");
         host.script("sudoedit", "#!/bin/bash\nexec \"$EDITOR\" \"$@\"\n");
-        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sealift"), host.bin.join("sealift")).unwrap();
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sealift"), host.bin.join("sealift"))
+            .unwrap();
         let user = Command::new("id").arg("-un").output().unwrap().stdout;
         host.unit(&format!(
             "LoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState=enabled\nResult=success\nExecMainStatus=0\n\
@@ -108,7 +118,8 @@ impl Host {
         host
     }
 
-    /// As on an installed host: the command line says nothing but where the file is, which names this receiver.
+    /// As on an installed host: the command line says nothing but where the file is, which names
+    /// this receiver.
     pub(crate) fn by_file(sandbox: Sandbox) -> Self {
         let mut host = Self::without_a_daemon(sandbox);
         host.by_file = true;
@@ -118,7 +129,10 @@ impl Host {
 
     /// A configuration that names this receiver.
     pub(crate) fn naming(&self, url: &str) -> String {
-        format!("[shipper]\ndata_dir = '{}'\n[receiver]\nurl = '{url}'\n", self.sandbox.data().display())
+        format!(
+            "[shipper]\ndata_dir = '{}'\n[receiver]\nurl = '{url}'\n",
+            self.sandbox.data().display()
+        )
     }
 
     pub(crate) fn start_daemon(&mut self) {
@@ -134,7 +148,9 @@ impl Host {
         eventually("the daemon can be asked", || socket.exists());
         self.daemon = Some(daemon);
         // From then on it takes signals, too.
-        eventually("the daemon answers", || self.doctor().row("daemon")["status"] == "green");
+        eventually("the daemon answers", || {
+            self.doctor().row("daemon")["status"] == "green"
+        });
     }
 
     pub(crate) fn stop_daemon(&mut self) {
@@ -148,9 +164,13 @@ impl Host {
     /// From here on, what `systemctl restart` starts ships. It ends with what this returns.
     pub(crate) fn restarts_for_real(&self) -> Restarted {
         let ship = self.command("ship");
-        let quoted: Vec<_> = ship.get_args().map(|arg| format!("'{}'", arg.to_str().unwrap())).collect();
+        let quoted: Vec<_> = ship
+            .get_args()
+            .map(|arg| format!("'{}'", arg.to_str().unwrap()))
+            .collect();
         let pid = self.sandbox.path("unit.pid");
-        // Killed, as by a service manager that has waited for long enough. With its process its socket goes.
+        // Killed, as by a service manager that has waited for long enough. With its process its
+        // socket goes.
         let script = format!(
             "old=$(cat '{pid}'); kill -KILL $old\nwhile grep -qs '^State:.[^Z]' /proc/$old/status; do :; done\n\
              until flock -n '{}' true; do :; done\nrm -f '{}'\nsetsid sealift {} &\necho $! >'{pid}'\n",
@@ -188,7 +208,10 @@ impl Host {
     pub(crate) fn journal(&self, lines: &[&str]) {
         fs::write(
             self.sandbox.path("journal"),
-            lines.iter().map(|line| format!("{line}\n")).collect::<String>(),
+            lines
+                .iter()
+                .map(|line| format!("{line}\n"))
+                .collect::<String>(),
         )
         .unwrap();
     }
@@ -202,7 +225,8 @@ impl Host {
         self.sandbox.path("sealift.toml")
     }
 
-    /// A folder of temporary folders is its owner's alone: from here on everybody finds the way to what is in it.
+    /// A folder of temporary folders is its owner's alone: from here on everybody finds the way to
+    /// what is in it.
     pub(crate) fn can_be_found_by_everybody(&self) {
         for (path, mode) in [(self.sandbox.path(""), 0o755), (self.config_file(), 0o644)] {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -213,7 +237,10 @@ impl Host {
     pub(crate) fn editor_writes(&self, text: &str) {
         let written = self.sandbox.path("edited");
         fs::write(&written, text).unwrap();
-        self.script("editor", &format!("#!/bin/bash\ncat '{}' >\"$1\"\n", written.display()));
+        self.script(
+            "editor",
+            &format!("#!/bin/bash\ncat '{}' >\"$1\"\n", written.display()),
+        );
     }
 
     /// `sealift COMMAND`, about this host.
@@ -232,7 +259,9 @@ impl Host {
 
     fn at_home(&self, command: &mut Command) {
         let path = std::env::var("PATH").unwrap();
-        command.env("PATH", format!("{}:{path}", self.bin.display())).env("EDITOR", self.bin.join("editor"));
+        command
+            .env("PATH", format!("{}:{path}", self.bin.display()))
+            .env("EDITOR", self.bin.join("editor"));
     }
 
     pub(crate) fn doctor(&self) -> Told {
@@ -243,11 +272,18 @@ impl Host {
     pub(crate) fn doctor_later(&self, later: &str) -> Option<Told> {
         let mut command = Command::new("faketime");
         let doctor = self.command("doctor");
-        command.args(["-f", later]).arg(doctor.get_program()).args(doctor.get_args()).arg("--json");
+        command
+            .args(["-f", later])
+            .arg(doctor.get_program())
+            .args(doctor.get_args())
+            .arg("--json");
         command.env_remove("SEALIFT_CONFIG");
         self.at_home(&mut command);
         let Ok(output) = command.output() else {
-            assert!(std::env::var_os("CI").is_none(), "faketime is not here, and this is CI: .ci/install");
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "faketime is not here, and this is CI: .ci/install"
+            );
             println!("skipped: faketime is not here");
             return None;
         };
@@ -267,7 +303,8 @@ impl Host {
         shell.output().unwrap()
     }
 
-    /// Nothing is wrong; something is broken, and exactly this row turns, to this colour; its fix is typed, and it is green again.
+    /// Nothing is wrong; something is broken, and exactly this row turns, to this colour; its fix
+    /// is typed, and it is green again.
     #[track_caller]
     pub(crate) fn breaks_and_is_mended(&self, row: &str, break_it: impl FnOnce(&Self)) -> Value {
         let before = self.wrong();
@@ -295,16 +332,26 @@ impl Host {
         let mut told = self.doctor();
         // On a loaded machine its look at episodes may be cut off, and the daemon's word is no fix.
         eventually("all is looked at", || {
-            let is_cut_off = told.rows().iter().any(|row| !row["details"]["cut_off_after"].is_null());
+            let is_cut_off = told
+                .rows()
+                .iter()
+                .any(|row| !row["details"]["cut_off_after"].is_null());
             if is_cut_off {
                 told = self.doctor();
             }
             !is_cut_off
         });
-        let new: Vec<_> = told.wrong().into_iter().filter(|id| !before.contains(id)).collect();
+        let new: Vec<_> = told
+            .wrong()
+            .into_iter()
+            .filter(|id| !before.contains(id))
+            .collect();
         assert_eq!(new, [row], "{:#}", told.document);
         let row = told.row(row);
-        assert!(row["fix"].as_str().is_some_and(|fix| !fix.contains('\n')), "{row:#}");
+        assert!(
+            row["fix"].as_str().is_some_and(|fix| !fix.contains('\n')),
+            "{row:#}"
+        );
         row
     }
 }
@@ -327,7 +374,10 @@ pub(crate) fn told(output: &Output) -> Told {
         )
     });
     documents::validates(&document);
-    Told { code: output.status.code().unwrap(), document }
+    Told {
+        code: output.status.code().unwrap(),
+        document,
+    }
 }
 
 impl Told {
@@ -347,7 +397,9 @@ impl Told {
     /// Ids of the rows that are not green.
     pub(crate) fn wrong(&self) -> Vec<String> {
         let wrong = self.rows().iter().filter(|row| row["status"] != "green");
-        wrong.map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+        wrong
+            .map(|row| row["id"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     /// The first red row, as a person sees it.
@@ -386,7 +438,10 @@ fn on_a_sound_host_every_row_is_green_and_nothing_is_changed() {
     let before = listing(&host.sandbox);
     let told = host.doctor();
     assert_eq!(told.wrong(), Vec::<String>::new(), "{:#}", told.document);
-    assert_eq!((told.code, &told.document["status"]), (0, &Value::from("green")));
+    assert_eq!(
+        (told.code, &told.document["status"]),
+        (0, &Value::from("green"))
+    );
     assert!(told.rows().len() > 25, "{:#}", told.document);
     assert_eq!(listing(&host.sandbox), before);
 }
@@ -433,14 +488,18 @@ fn it_takes_less_than_a_second_with_tens_of_thousands_of_episodes_and_no_row_is_
     );
     assert!(host.type_in(&many).status.success());
     takes_less_than_a_second(&host);
-    // It looks for so long and no longer: all of them are seen on a machine that has the time, and on
-    // one that has not it is said how many were.
+    // It looks for so long and no longer: all of them are seen on a machine that has the time, and
+    // on one that has not it is said how many were.
     eventually_within(Duration::from_secs(300), "all of them are seen", || {
         let told = host.doctor();
         assert!(told.rows().len() >= rows, "{:#}", told.document);
         let details = &told.row("waiting")["details"];
-        let has_no_time =
-            || slowness() > 3.0 && details["cut_off_after"].as_u64().is_some_and(|n| n < 20_000);
+        let has_no_time = || {
+            slowness() > 3.0
+                && details["cut_off_after"]
+                    .as_u64()
+                    .is_some_and(|n| n < 20_000)
+        };
         details["count"] == 20_000 || has_no_time()
     });
 }
@@ -462,14 +521,23 @@ fn a_person_reads_a_row_a_check_with_the_command_below_and_colour_only_on_a_term
     let output = host.command("doctor").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<_> = text.lines().collect();
-    let at = lines.iter().position(|line| line.starts_with("red    names ")).unwrap();
-    assert!(lines[at + 1].trim_start().starts_with("$ mv -nT $'/"), "{text}");
+    let at = lines
+        .iter()
+        .position(|line| line.starts_with("red    names "))
+        .unwrap();
+    assert!(
+        lines[at + 1].trim_start().starts_with("$ mv -nT $'/"),
+        "{text}"
+    );
     assert!(lines.last().unwrap().starts_with("red: "), "{text}");
     assert!(!text.contains('\u{1b}'), "{text}");
 
     // On a terminal, of script(1)'s making.
     let doctor = host.command("doctor");
-    let typed: Vec<_> = doctor.get_args().map(|arg| format!("'{}'", arg.to_str().unwrap())).collect();
+    let typed: Vec<_> = doctor
+        .get_args()
+        .map(|arg| format!("'{}'", arg.to_str().unwrap()))
+        .collect();
     let typed = format!("sealift {}", typed.join(" "));
     let on_a_terminal = |no_color: &str| {
         let mut script = Command::new("script");
@@ -478,9 +546,19 @@ fn a_person_reads_a_row_a_check_with_the_command_below_and_colour_only_on_a_term
             .env("NO_COLOR", no_color)
             .stdin(std::process::Stdio::null());
         host.at_home(&mut script);
-        String::from_utf8(script.output().expect("script(1), of bsdutils, is there").stdout).unwrap()
+        String::from_utf8(
+            script
+                .output()
+                .expect("script(1), of bsdutils, is there")
+                .stdout,
+        )
+        .unwrap()
     };
-    assert!(on_a_terminal("").contains("\u{1b}[31mred   \u{1b}[0m names"), "{}", on_a_terminal(""));
+    assert!(
+        on_a_terminal("").contains("\u{1b}[31mred   \u{1b}[0m names"),
+        "{}",
+        on_a_terminal("")
+    );
     assert!(!on_a_terminal("1").contains('\u{1b}'));
 }
 
@@ -493,20 +571,30 @@ fn who_may_see_nothing_is_told_so_and_no_alarm_is_raised() {
     }
     let host = Host::sound();
     let plain = host.command("doctor");
-    // A folder of temporary folders is its owner's alone, and the program stands in one as well, perhaps.
+    // A folder of temporary folders is its owner's alone, and the program stands in one as well,
+    // perhaps.
     let sealift = std::env::temp_dir().join(format!("sealift-doctor-{}", std::process::id()));
     copy_program(env!("CARGO_BIN_EXE_sealift"), &sealift);
     fs::set_permissions(host.config_file(), fs::Permissions::from_mode(0o600)).unwrap();
     let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&sealift).args(plain.get_args());
-    command.arg("--json").env_remove("SEALIFT_CONFIG").current_dir("/");
+    command
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&sealift)
+        .args(plain.get_args());
+    command
+        .arg("--json")
+        .env_remove("SEALIFT_CONFIG")
+        .current_dir("/");
     let output = command.output().unwrap();
     let told = told(&output);
     assert_eq!(told.first_red(), None, "{:#}", told.document);
     assert_eq!(told.code, 1);
     let configuration = told.row("configuration");
     assert_eq!(configuration["status"], "yellow");
-    assert!(configuration["fix"].as_str().unwrap().starts_with("sudo "), "{configuration:#}");
+    assert!(
+        configuration["fix"].as_str().unwrap().starts_with("sudo "),
+        "{configuration:#}"
+    );
 
     // The configuration may be read, and the data may not be looked at.
     fs::set_permissions(host.config_file(), fs::Permissions::from_mode(0o644)).unwrap();

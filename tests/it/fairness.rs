@@ -1,5 +1,5 @@
-//! A fresh small episode beside a backlog and beside giants, with one worker and one upload at a time: how long it takes from the
-//! marker to `shipped/`, against the same on an idle machine.
+//! A fresh small episode beside a backlog and beside giants, with one worker and one upload at a
+//! time: how long it takes from the marker to `shipped/`, against the same on an idle machine.
 //!
 //! ```text
 //! cargo test --test it fairness -- --nocapture      prints the figures
@@ -29,7 +29,8 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Seals small ones, one after another: how long the middle one took, and how many others were shipped during the slowest.
+/// Seals small ones, one after another: how long the middle one took, and how many others were
+/// shipped during the slowest.
 fn fresh(sandbox: &Sandbox, what: &str) -> (Duration, usize) {
     let mut took = Vec::new();
     let mut passed_by = 0;
@@ -43,7 +44,11 @@ fn fresh(sandbox: &Sandbox, what: &str) -> (Duration, usize) {
         passed_by = passed_by.max(names(&sandbox.layout.shipped).len() - before - 1);
     }
     took.sort();
-    println!("{what}: {:?}, the slowest {:?}", took[FRESH / 2], took[FRESH - 1]);
+    println!(
+        "{what}: {:?}, the slowest {:?}",
+        took[FRESH / 2],
+        took[FRESH - 1]
+    );
     (took[FRESH / 2], passed_by)
 }
 
@@ -61,7 +66,10 @@ fn idle() -> Duration {
 fn compare(what: &str, median: Duration, at_most: f64) {
     let ratio = median.as_secs_f64() / idle().as_secs_f64();
     println!("{what}: {ratio:.1} times as long as on an idle machine");
-    assert!(ratio < at_most, "{what}: {ratio:.1} times as long as on an idle machine");
+    assert!(
+        ratio < at_most,
+        "{what}: {ratio:.1} times as long as on an idle machine"
+    );
 }
 
 #[test]
@@ -72,7 +80,9 @@ fn a_fresh_small_episode_is_not_stuck_behind_a_backlog_of_2000() {
         sandbox.seal(&format!("old-{n:04}"), &[("data.bin", b"small")]);
     }
     let daemon = sandbox.start(sandbox.command_with_config("ship", ONE_SLOT));
-    eventually("the backlog is being shipped", || names(&sandbox.layout.shipped).len() >= 10);
+    eventually("the backlog is being shipped", || {
+        names(&sandbox.layout.shipped).len() >= 10
+    });
     let (median, passed_by) = fresh(&sandbox, "behind a backlog");
     assert!(passed_by < 40, "{passed_by} of the backlog went before it");
     let left = names(&sandbox.layout.episodes).len();
@@ -86,7 +96,10 @@ fn a_fresh_small_episode_is_not_stuck_beside_a_giant_that_is_packed() {
     let sandbox = Sandbox::with_receiver();
     // Minutes of reading, and no room on the disk: a hole.
     let giant = sandbox.record("giant", &[]);
-    File::create(giant.join("hole.bin")).unwrap().set_len(400 << 30).unwrap();
+    File::create(giant.join("hole.bin"))
+        .unwrap()
+        .set_len(400 << 30)
+        .unwrap();
     fs::write(giant.join("done.marker"), b"").unwrap();
     let daemon = asked(&sandbox, sandbox.command_with_config("ship", ONE_SLOT));
     // Where the disk has no room for it, it is packed into nothing first.
@@ -121,10 +134,17 @@ fn a_fresh_small_episode_is_not_stuck_beside_a_giant_that_is_sent() {
 fn refuses_large_ones() -> Scripted {
     Scripted::new(|seen, _| {
         // Asked what it has kept: nothing.
-        let Some(bytes) = seen.header("content-length").and_then(|bytes| bytes.parse::<u64>().ok()) else {
+        let Some(bytes) = seen
+            .header("content-length")
+            .and_then(|bytes| bytes.parse::<u64>().ok())
+        else {
             return Reply::empty(404);
         };
-        if bytes > 1_000_000 { Reply::html(413).early() } else { Reply::stored(seen) }
+        if bytes > 1_000_000 {
+            Reply::html(413).early()
+        } else {
+            Reply::stored(seen)
+        }
     })
 }
 
@@ -159,7 +179,10 @@ fn passes_one_after_another_ship_the_good_ones_behind_twelve_that_are_refused() 
     let server = refuses_large_ones();
     let sandbox = Sandbox::new(server.url());
     for n in 0..12 {
-        sandbox.seal(&format!("bad-{n:02}"), &[("data.bin", &crate::uploads::noise(2_000_000))]);
+        sandbox.seal(
+            &format!("bad-{n:02}"),
+            &[("data.bin", &crate::uploads::noise(2_000_000))],
+        );
     }
     for n in 0..3 {
         sandbox.seal(&format!("good-{n}"), &[("data.bin", b"small")]);
@@ -170,9 +193,16 @@ fn passes_one_after_another_ship_the_good_ones_behind_twelve_that_are_refused() 
         let output = sandbox.command("ship").arg("--once").output().unwrap();
         assert!(!output.status.success());
         let after = names(&sandbox.layout.shipped).len();
-        assert!(after > before || after == 3, "a pass has shipped none of {}", 3 - before);
+        assert!(
+            after > before || after == 3,
+            "a pass has shipped none of {}",
+            3 - before
+        );
     }
-    assert_eq!(names(&sandbox.layout.shipped), ["good-0", "good-1", "good-2"]);
+    assert_eq!(
+        names(&sandbox.layout.shipped),
+        ["good-0", "good-1", "good-2"]
+    );
 }
 
 /// What is larger than the slot for small ones takes.
@@ -202,11 +232,16 @@ fn two_large_episodes_that_are_still_appended_to_do_not_take_the_only_large_slot
     let config = "[pack]\nworkers = 2\nopen_files_wait_s = 0";
     let daemon = sandbox.start(sandbox.command_with_config("ship", config));
     daemon.wait_log("is sealed but not at rest");
-    sandbox.seal("healthy", &[("data.bin", &crate::uploads::noise(LARGE_BYTES))]);
+    sandbox.seal(
+        "healthy",
+        &[("data.bin", &crate::uploads::noise(LARGE_BYTES))],
+    );
     sandbox.wait_shipped("healthy");
     assert_eq!(names(&sandbox.layout.episodes), ["a", "b"]);
     over.store(true, Ordering::SeqCst);
-    recorders.into_iter().for_each(|recorder| recorder.join().unwrap());
+    recorders
+        .into_iter()
+        .for_each(|recorder| recorder.join().unwrap());
 }
 
 #[test]
@@ -265,9 +300,11 @@ fn six_uploads_that_are_never_answered_keep_no_small_one_waiting_for_their_time_
         sandbox.seal(&format!("zgood-{n:02}"), &[("data.bin", b"small")]);
     }
     // By the time-outs it would be five minutes.
-    eventually_within(Duration::from_secs(120), "the good ones are shipped", || {
-        names(&sandbox.layout.shipped).len() == 30
-    });
+    eventually_within(
+        Duration::from_secs(120),
+        "the good ones are shipped",
+        || names(&sandbox.layout.shipped).len() == 30,
+    );
     assert_eq!(names(&sandbox.layout.episodes).len(), 6);
 }
 
@@ -285,8 +322,14 @@ fn ten_do_not_throttle_the_good_ones(server: &Scripted) {
         took.push(sealed.elapsed());
     }
     took.sort();
-    println!("beside ten that are refused: {:?}, the slowest {:?}", took[20], took[39]);
-    assert!(took[20] < Duration::from_secs(2) && took[39] < Duration::from_secs(20), "{took:?}");
+    println!(
+        "beside ten that are refused: {:?}, the slowest {:?}",
+        took[20], took[39]
+    );
+    assert!(
+        took[20] < Duration::from_secs(2) && took[39] < Duration::from_secs(20),
+        "{took:?}"
+    );
     assert_eq!(names(&sandbox.layout.episodes).len(), 10);
 }
 
@@ -299,19 +342,39 @@ fn one_pass_after_another_comes_to_the_good_ones_among_fifty_that_are_refused() 
         sandbox.seal(&format!("bad-{n:02}"), &[("data.bin", b"small")]);
     }
     for n in 0..5 {
-        sandbox.seal(&format!("good-{n}"), &[("data.bin", &crate::uploads::noise(50_000))]);
+        sandbox.seal(
+            &format!("good-{n}"),
+            &[("data.bin", &crate::uploads::noise(50_000))],
+        );
     }
     for n in 0..25 {
         sandbox.seal(&format!("zbad-{n:02}"), &[("data.bin", b"small")]);
     }
-    let pass = || assert!(!sandbox.command("ship").arg("--once").output().unwrap().status.success());
+    let pass = || {
+        assert!(
+            !sandbox
+                .command("ship")
+                .arg("--once")
+                .output()
+                .unwrap()
+                .status
+                .success()
+        )
+    };
     pass();
-    let remembered = names(&sandbox.layout.outbox).into_iter().filter(|name| name.ends_with(".json"));
+    let remembered = names(&sandbox.layout.outbox)
+        .into_iter()
+        .filter(|name| name.ends_with(".json"));
     for name in remembered {
         let sidecar = json_file(&sandbox.layout.outbox.join(&name));
         assert!(sidecar["tried_at_wall"].is_string(), "{name}: {sidecar}");
     }
     // Sixteen and those that were on their way in each.
     (0..4).for_each(|_| pass());
-    assert_eq!(names(&sandbox.layout.shipped).len(), 5, "{:?}", server.order());
+    assert_eq!(
+        names(&sandbox.layout.shipped).len(),
+        5,
+        "{:?}",
+        server.order()
+    );
 }

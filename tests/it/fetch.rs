@@ -1,6 +1,10 @@
-//! `sealift fetch`: an episode comes back, whole or not at all. The other end is a script (fetch/holder.rs).
+//! `sealift fetch`: an episode comes back, whole or not at all. The other end is a script
+//! (fetch/holder.rs).
 
-#![expect(clippy::disallowed_methods, reason = "the tests play whoever else removes and renames there")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the tests play whoever else removes and renames there"
+)]
 
 mod holder;
 
@@ -20,7 +24,8 @@ use crate::support::{Reply, Sandbox, Scripted, eventually, json_file, json_of, n
 
 const ID: &str = "Lauf 7 (grün)";
 
-/// What must come back: kind, permission bits, whole-second mtimes of files, content, targets of symlinks.
+/// What must come back: kind, permission bits, whole-second mtimes of files, content, targets of
+/// symlinks.
 fn described(episode: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![episode.to_owned()];
@@ -32,14 +37,22 @@ fn described(episode: &Path) -> BTreeMap<PathBuf, String> {
                 continue;
             }
             let stat = path.symlink_metadata().unwrap();
-            let mtime = if name == Path::new("done.marker") { 0 } else { stat.mtime() };
+            let mtime = if name == Path::new("done.marker") {
+                0
+            } else {
+                stat.mtime()
+            };
             let text = if stat.is_dir() {
                 folders.push(path);
                 format!("{:o}", stat.mode())
             } else if stat.is_symlink() {
                 format!("-> {:?}", fs::read_link(&path).unwrap())
             } else {
-                format!("{:o} {mtime} {}", stat.mode(), Digest::of(&fs::read(&path).unwrap()))
+                format!(
+                    "{:o} {mtime} {}",
+                    stat.mode(),
+                    Digest::of(&fs::read(&path).unwrap())
+                )
             };
             found.insert(name, text);
         }
@@ -55,7 +68,10 @@ struct Shipped {
 
 impl Shipped {
     fn new() -> Self {
-        Self::with(&[("data.bin", &noise(300_000)), ("deep/er/notes.txt", b"once")])
+        Self::with(&[
+            ("data.bin", &noise(300_000)),
+            ("deep/er/notes.txt", b"once"),
+        ])
     }
 
     fn with(files: &[(&str, &[u8])]) -> Self {
@@ -68,9 +84,17 @@ impl Shipped {
         fs::write(&long, "long").unwrap();
         fs::set_permissions(&long, fs::Permissions::from_mode(0o400)).unwrap();
         let old = fs::File::options().append(true).open(&long).unwrap();
-        old.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_007)).unwrap();
+        old.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_007))
+            .unwrap();
         drop(old);
-        assert!(sealift().arg("seal").arg(&episode).status().unwrap().success());
+        assert!(
+            sealift()
+                .arg("seal")
+                .arg(&episode)
+                .status()
+                .unwrap()
+                .success()
+        );
         assert_eq!(sandbox.ship_once().0, 0);
         let stored = sandbox.store().join("episodes");
         let archive = fs::read(stored.join(&names(&stored)[0])).unwrap();
@@ -108,7 +132,9 @@ impl Target {
 
     fn command(&self, url: &str) -> Command {
         let mut command = sealift();
-        command.args(["fetch", ID, "--json", "--receiver", url, "--to"]).arg(self.path());
+        command
+            .args(["fetch", ID, "--json", "--receiver", url, "--to"])
+            .arg(self.path());
         command
     }
 
@@ -117,7 +143,8 @@ impl Target {
     }
 
     fn partial(&self) -> PathBuf {
-        self.path().join(format!(".sealift-fetch-{ID}.tar.zst.partial"))
+        self.path()
+            .join(format!(".sealift-fetch-{ID}.tar.zst.partial"))
     }
 }
 
@@ -125,7 +152,11 @@ impl Target {
 #[track_caller]
 fn failed(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!((output.status.code(), &output.stdout[..]), (Some(1), &b""[..]), "{said}");
+    assert_eq!(
+        (output.status.code(), &output.stdout[..]),
+        (Some(1), &b""[..]),
+        "{said}"
+    );
     said
 }
 
@@ -149,7 +180,10 @@ fn what_was_shipped_comes_back_as_it_was_and_packs_to_the_same_content() {
         "verified": true,
     });
     assert_eq!(fetched, expected);
-    assert_eq!(said, format!("fetching {ID}: {} bytes\n", shipped.archive.len()));
+    assert_eq!(
+        said,
+        format!("fetching {ID}: {} bytes\n", shipped.archive.len())
+    );
     assert_eq!(described(&target.episode()), described(&original));
     assert_eq!(names(target.path()), [ID]);
 
@@ -158,7 +192,10 @@ fn what_was_shipped_comes_back_as_it_was_and_packs_to_the_same_content() {
     let again = Sandbox::new(server.url());
     fs::rename(target.episode(), again.layout.episodes.join(ID)).unwrap();
     assert_eq!(again.ship_once().0, 0);
-    let content = server.seen()[0].header("sealift-content-digest").unwrap().to_owned();
+    let content = server.seen()[0]
+        .header("sealift-content-digest")
+        .unwrap()
+        .to_owned();
     assert_eq!(
         Digest::from_header(&content).unwrap().to_string(),
         receipt["content_sha256"].as_str().unwrap()
@@ -174,9 +211,14 @@ fn a_line_that_drops_again_and_again_brings_each_byte_once() {
     let output = target.fetch(&holder.url());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(json_of(output).0, 0, "{said}");
-    assert_eq!(described(&target.episode()), described(&shipped.sandbox.shipped(ID)));
-    let expected: Vec<_> =
-        (0..shipped.archive.len()).step_by(70_000).map(|at| (at > 0).then_some(at)).collect();
+    assert_eq!(
+        described(&target.episode()),
+        described(&shipped.sandbox.shipped(ID))
+    );
+    let expected: Vec<_> = (0..shipped.archive.len())
+        .step_by(70_000)
+        .map(|at| (at > 0).then_some(at))
+        .collect();
     assert_eq!(holder.offsets(), expected);
     assert!(said.contains("it broke off and goes on"), "{said}");
 }
@@ -184,7 +226,11 @@ fn a_line_that_drops_again_and_again_brings_each_byte_once() {
 impl Served {
     /// Broken after so many bytes, where there are more.
     fn cut_after_or_whole(self, bytes: usize) -> Self {
-        if self.body.len() > bytes { self.cut_after(bytes) } else { self }
+        if self.body.len() > bytes {
+            self.cut_after(bytes)
+        } else {
+            self
+        }
     }
 }
 
@@ -211,7 +257,10 @@ fn killed_or_interrupted_the_next_run_goes_on_where_it_was() {
     interrupted.signal("INT");
     assert_eq!(interrupted.wait().code(), Some(1));
     let said = interrupted.log();
-    assert!(said.contains("stopped. The same command goes on behind the 150000 bytes"), "{said}");
+    assert!(
+        said.contains("stopped. The same command goes on behind the 150000 bytes"),
+        "{said}"
+    );
     assert!(!target.episode().exists());
 
     let output = target.fetch(&holder.url());
@@ -219,13 +268,19 @@ fn killed_or_interrupted_the_next_run_goes_on_where_it_was() {
     assert_eq!(json_of(output).0, 0, "{said}");
     assert!(said.contains("are here already"), "{said}");
     assert_eq!(holder.offsets(), [None, Some(100_000), Some(150_000)]);
-    assert_eq!(described(&target.episode()), described(&shipped.sandbox.shipped(ID)));
+    assert_eq!(
+        described(&target.episode()),
+        described(&shipped.sandbox.shipped(ID))
+    );
     assert_eq!(names(target.path()), [ID]);
 }
 
 #[test]
 fn an_archive_that_was_exchanged_meanwhile_is_begun_again_and_never_mixed() {
-    let (first, second) = (Shipped::new(), Shipped::with(&[("data.bin", &noise(400_000)[100_000..])]));
+    let (first, second) = (
+        Shipped::new(),
+        Shipped::with(&[("data.bin", &noise(400_000)[100_000..])]),
+    );
     type Exchange = fn(&str, &[u8]) -> Served;
     let exchanges: [(Exchange, &[Option<usize>]); 3] = [
         // The other archive's digest in the answer to the range.
@@ -234,7 +289,13 @@ fn an_archive_that_was_exchanged_meanwhile_is_begun_again_and_never_mixed() {
         (|_, archive| whole(archive), &[None, Some(100_000)]),
         // A shorter one.
         (
-            |head, archive| if offset(head).is_some() { Served::status(416) } else { whole(archive) },
+            |head, archive| {
+                if offset(head).is_some() {
+                    Served::status(416)
+                } else {
+                    whole(archive)
+                }
+            },
             &[None, Some(100_000), None],
         ),
     ];
@@ -250,7 +311,10 @@ fn an_archive_that_was_exchanged_meanwhile_is_begun_again_and_never_mixed() {
         assert_eq!(json_of(output).0, 0, "{said}");
         assert!(said.contains("begins again"), "{said}");
         assert_eq!(holder.offsets(), expected);
-        assert_eq!(described(&target.episode()), described(&second.sandbox.shipped(ID)));
+        assert_eq!(
+            described(&target.episode()),
+            described(&second.sandbox.shipped(ID))
+        );
     }
 }
 
@@ -264,15 +328,30 @@ fn without_a_digest_a_strong_validator_names_the_beginning_and_a_weak_one_does_n
                 .without("Repr-Digest")
                 .without("Sealift-Content-Digest")
                 .header("ETag", etag);
-            if count == 0 { served.cut_after(100_000) } else { served }
+            if count == 0 {
+                served.cut_after(100_000)
+            } else {
+                served
+            }
         });
         let target = Target::new();
-        let output = target.command(&holder.url()).arg("--unverified").output().unwrap();
+        let output = target
+            .command(&holder.url())
+            .arg("--unverified")
+            .output()
+            .unwrap();
         assert_eq!(json_of(output).0, 0);
-        assert_eq!(holder.offsets(), [None, goes_on.then_some(100_000)], "{etag}");
+        assert_eq!(
+            holder.offsets(),
+            [None, goes_on.then_some(100_000)],
+            "{etag}"
+        );
         let if_range = header(&holder.heads()[1], "if-range").map(str::to_owned);
         assert_eq!(if_range.as_deref(), goes_on.then_some(etag));
-        assert_eq!(described(&target.episode()), described(&shipped.sandbox.shipped(ID)));
+        assert_eq!(
+            described(&target.episode()),
+            described(&shipped.sandbox.shipped(ID))
+        );
     }
 }
 
@@ -284,8 +363,18 @@ fn an_archive_of_unknown_length_is_taken_too_and_its_rest_asked_for() {
         if count > 0 {
             return ranged(head, &archive);
         }
-        let chunk = [format!("{:x}\r\n", archive.len()).as_bytes(), &archive, b"\r\n0\r\n\r\n"].concat();
-        Served { body: chunk, ..whole(&archive) }.header("Transfer-Encoding", "chunked").cut_after(100_000)
+        let chunk = [
+            format!("{:x}\r\n", archive.len()).as_bytes(),
+            &archive,
+            b"\r\n0\r\n\r\n",
+        ]
+        .concat();
+        Served {
+            body: chunk,
+            ..whole(&archive)
+        }
+        .header("Transfer-Encoding", "chunked")
+        .cut_after(100_000)
     });
     let target = Target::new();
     let output = target.fetch(&holder.url());
@@ -293,7 +382,10 @@ fn an_archive_of_unknown_length_is_taken_too_and_its_rest_asked_for() {
     assert_eq!(json_of(output).0, 0, "{said}");
     assert_eq!(holder.heads().len(), 2);
     assert!(offset(&holder.heads()[1]).unwrap() > 90_000);
-    assert_eq!(described(&target.episode()), described(&shipped.sandbox.shipped(ID)));
+    assert_eq!(
+        described(&target.episode()),
+        described(&shipped.sandbox.shipped(ID))
+    );
 }
 
 #[test]
@@ -305,28 +397,52 @@ fn what_was_damaged_on_the_way_is_thrown_away() {
     let content = header_of(&whole(&good), "Sealift-Content-Digest");
     for (served, words) in [
         // The digest is the good one's.
-        (Served { body: damaged.clone(), ..whole(&good) }, "damaged on the way"),
+        (
+            Served {
+                body: damaged.clone(),
+                ..whole(&good)
+            },
+            "damaged on the way",
+        ),
         // The archive is what the receiver says, and what is in it is not.
         (
-            Served { body: good.clone(), ..whole(&good) }
-                .without("Sealift-Content-Digest")
-                .header("Sealift-Content-Digest", Digest::of(b"other").to_header()),
+            Served {
+                body: good.clone(),
+                ..whole(&good)
+            }
+            .without("Sealift-Content-Digest")
+            .header("Sealift-Content-Digest", Digest::of(b"other").to_header()),
             "what is inside hashes to",
         ),
         // No digest of the archive: zstd's own checksum.
-        (Served { body: damaged, ..whole(&good) }.without("Repr-Digest"), "the archive cannot be read"),
+        (
+            Served {
+                body: damaged,
+                ..whole(&good)
+            }
+            .without("Repr-Digest"),
+            "the archive cannot be read",
+        ),
     ] {
         assert!(!content.is_empty());
         let holder = Holder::new(move |_, _| served.clone());
         let target = Target::new();
         let said = failed(&target.fetch(&holder.url()));
-        assert!(said.contains(words) && said.to_lowercase().contains("thrown away"), "{said}");
+        assert!(
+            said.contains(words) && said.to_lowercase().contains("thrown away"),
+            "{said}"
+        );
         assert_eq!(names(target.path()), [""; 0]);
     }
 }
 
 fn header_of(served: &Served, name: &str) -> String {
-    served.headers.iter().find(|(has, _)| has == name).map(|(_, value)| value.clone()).unwrap()
+    served
+        .headers
+        .iter()
+        .find(|(has, _)| has == name)
+        .map(|(_, value)| value.clone())
+        .unwrap()
 }
 
 #[test]
@@ -334,19 +450,32 @@ fn what_cannot_be_verified_is_refused_unless_that_is_asked_for() {
     let shipped = Shipped::new();
     let archive = shipped.archive.clone();
     let holder = Holder::new(move |head, _| {
-        ranged(head, &archive).without("Repr-Digest").without("Sealift-Content-Digest")
+        ranged(head, &archive)
+            .without("Repr-Digest")
+            .without("Sealift-Content-Digest")
     });
     let target = Target::new();
     let said = failed(&target.fetch(&holder.url()));
     assert!(said.contains("--unverified"), "{said}");
     assert_eq!(names(target.path()), [""; 0]);
-    let (code, fetched) = json_of(target.command(&holder.url()).arg("--unverified").output().unwrap());
+    let (code, fetched) = json_of(
+        target
+            .command(&holder.url())
+            .arg("--unverified")
+            .output()
+            .unwrap(),
+    );
     assert_eq!((code, &fetched["verified"]), (0, &json!(false)));
 
     // Our own receipt is something to compare with.
     let target = Target::new();
     let with_data = |target: &Target| {
-        target.command(&holder.url()).arg("--data").arg(shipped.sandbox.data()).output().unwrap()
+        target
+            .command(&holder.url())
+            .arg("--data")
+            .arg(shipped.sandbox.data())
+            .output()
+            .unwrap()
     };
     let (code, fetched) = json_of(with_data(&target));
     assert_eq!((code, &fetched["verified"]), (0, &json!(true)));
@@ -358,12 +487,21 @@ fn what_cannot_be_verified_is_refused_unless_that_is_asked_for() {
     fs::write(&receipt, other.to_string()).unwrap();
     let target = Target::new();
     let said = failed(&with_data(&target));
-    assert!(said.contains("other content under this id than was shipped from here"), "{said}");
+    assert!(
+        said.contains("other content under this id than was shipped from here"),
+        "{said}"
+    );
     assert_eq!(names(target.path()), [""; 0]);
     let vouching = Holder::of(shipped.archive.clone());
     let mut command = target.command(&vouching.url());
-    let said =
-        failed(&command.arg("--unverified").arg("--data").arg(shipped.sandbox.data()).output().unwrap());
+    let said = failed(
+        &command
+            .arg("--unverified")
+            .arg("--data")
+            .arg(shipped.sandbox.data())
+            .output()
+            .unwrap(),
+    );
     assert!(said.contains("other content under this id"), "{said}");
     assert!(!target.episode().exists());
 }
@@ -374,11 +512,17 @@ fn a_name_that_is_taken_is_an_error_before_anything_is_asked() {
     let target = Target::new();
     fs::create_dir(target.episode()).unwrap();
     let said = failed(&target.fetch(&holder.url()));
-    assert!(said.contains("is there already") && said.contains("--to DIR"), "{said}");
+    assert!(
+        said.contains("is there already") && said.contains("--to DIR"),
+        "{said}"
+    );
     fs::remove_dir_all(target.episode()).unwrap();
     symlink("/nowhere", target.episode()).unwrap();
     assert!(failed(&target.fetch(&holder.url())).contains("is there already"));
-    assert_eq!((holder.heads().len(), names(target.path())), (0, vec![ID.to_owned()]));
+    assert_eq!(
+        (holder.heads().len(), names(target.path())),
+        (0, vec![ID.to_owned()])
+    );
 }
 
 #[test]
@@ -387,8 +531,14 @@ fn each_refusal_says_what_it_is_about() {
         (Served::status(401), "receiver.token_file"),
         (Served::status(403), "receiver.token_file"),
         (Served::status(404), "holds no such episode"),
-        (Served::status(302).header("Location", "http://elsewhere/"), "http://elsewhere/"),
-        (Served::status(200).header("Content-Type", "text/html"), "is this the receiver's address?"),
+        (
+            Served::status(302).header("Location", "http://elsewhere/"),
+            "http://elsewhere/",
+        ),
+        (
+            Served::status(200).header("Content-Type", "text/html"),
+            "is this the receiver's address?",
+        ),
         (Served::status(206), "206"),
         (Served::status(501), "501"),
     ] {
@@ -396,7 +546,11 @@ fn each_refusal_says_what_it_is_about() {
         let target = Target::new();
         let said = failed(&target.fetch(&holder.url()));
         assert!(said.contains(words), "{words}: {said}");
-        assert_eq!((holder.heads().len(), names(target.path()).len()), (1, 0), "{words}");
+        assert_eq!(
+            (holder.heads().len(), names(target.path()).len()),
+            (1, 0),
+            "{words}"
+        );
     }
     let said = failed(&Target::new().fetch("http://127.0.0.1:1"));
     assert!(said.contains("cannot be reached"), "{said}");
@@ -413,7 +567,10 @@ fn a_receiver_that_is_busy_is_asked_again() {
     let output = Target::new().fetch(&holder.url());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(json_of(output).0, 0);
-    assert!(said.contains("503") && said.contains("tried again in 1 s"), "{said}");
+    assert!(
+        said.contains("503") && said.contains("tried again in 1 s"),
+        "{said}"
+    );
 }
 
 /// A tar stream with one file at this path.
@@ -441,11 +598,19 @@ fn tar_with(path: &str, content: &[u8]) -> Vec<u8> {
 #[test]
 fn an_archive_that_would_climb_out_is_refused_with_nothing_left_of_it() {
     let target = Target::new();
-    for path in ["../evil", "/tmp/sealift-evil", &format!("{ID}/../evil"), "other/x"] {
+    for path in [
+        "../evil",
+        "/tmp/sealift-evil",
+        &format!("{ID}/../evil"),
+        "other/x",
+    ] {
         let holder = Holder::of(zstd::encode_all(&tar_with(path, b"evil")[..], 1).unwrap());
         let said = failed(&target.fetch(&holder.url()));
         assert!(said.contains("refused"), "{path}: {said}");
-        let kept = [format!(".sealift-fetch-{ID}.json"), format!(".sealift-fetch-{ID}.tar.zst.partial")];
+        let kept = [
+            format!(".sealift-fetch-{ID}.json"),
+            format!(".sealift-fetch-{ID}.tar.zst.partial"),
+        ];
         assert_eq!(names(target.path()), kept);
         assert!(!Path::new("/tmp/sealift-evil").exists());
     }
@@ -458,12 +623,22 @@ fn what_would_become_too_much_is_stopped_and_goes_on_from_what_is_here_when_more
     let target = Target::new();
     let mut command = target.command(&holder.url());
     let said = failed(&command.args(["--max-bytes", "1000000"]).output().unwrap());
-    assert!(said.contains("allow more with --max-bytes") && said.contains("The archive stays"), "{said}");
+    assert!(
+        said.contains("allow more with --max-bytes") && said.contains("The archive stays"),
+        "{said}"
+    );
     assert!(!target.episode().exists());
     assert_eq!(names(target.path()).len(), 2);
     assert_eq!(json_of(target.fetch(&holder.url())).0, 0);
-    assert_eq!(holder.heads().len(), 1, "what is here is not asked for again");
-    assert_eq!(fs::metadata(target.episode().join("zeros")).unwrap().len(), 10 << 20);
+    assert_eq!(
+        holder.heads().len(),
+        1,
+        "what is here is not asked for again"
+    );
+    assert_eq!(
+        fs::metadata(target.episode().join("zeros")).unwrap().len(),
+        10 << 20
+    );
 }
 
 #[test]
@@ -471,13 +646,17 @@ fn killed_while_it_unpacks_the_next_run_unpacks_again() {
     let shipped = Shipped::new();
     let holder = Holder::of(shipped.archive.clone());
     let target = Target::new();
-    // What a killed run leaves: a part of the episode under the scratch name, a file in it that nobody may write.
+    // What a killed run leaves: a part of the episode under the scratch name, a file in it that
+    // nobody may write.
     let scratch = target.path().join(format!(".sealift-copy-{ID}"));
     fs::create_dir(&scratch).unwrap();
     fs::write(scratch.join("half"), "half").unwrap();
     fs::set_permissions(&scratch, fs::Permissions::from_mode(0o500)).unwrap();
     assert_eq!(json_of(target.fetch(&holder.url())).0, 0);
-    assert_eq!(described(&target.episode()), described(&shipped.sandbox.shipped(ID)));
+    assert_eq!(
+        described(&target.episode()),
+        described(&shipped.sandbox.shipped(ID))
+    );
     assert_eq!(names(target.path()), [ID]);
 }
 
@@ -505,14 +684,37 @@ fn the_configured_headers_go_along_but_for_those_about_an_archive() {
                 \"X-Run\" = \"{host}/{id}\", \"X-Sum\" = \"{sha256}\", Content-Type = \"x/y\" }\n";
     fs::write(&config, text).unwrap();
     let url = format!("{}/runs/{{id}}.tar.zst", holder.url());
-    assert_eq!(json_of(target.command(&url).arg("--config").arg(&config).output().unwrap()).0, 0);
-    let head = &holder.heads()[0];
-    assert!(head.starts_with("GET /runs/Lauf%207%20%28gr%C3%BCn%29.tar.zst HTTP/1.1\r\n"), "{head}");
-    assert_eq!(header(head, "authorization"), Some("Basic abc"));
-    assert_eq!(header(head, "x-run"), Some("desk/Lauf%207%20%28gr%C3%BCn%29"));
-    assert_eq!((header(head, "x-sum"), header(head, "content-type")), (None, None));
     assert_eq!(
-        (header(head, "sealift-host"), header(head, "accept-encoding")),
+        json_of(
+            target
+                .command(&url)
+                .arg("--config")
+                .arg(&config)
+                .output()
+                .unwrap()
+        )
+        .0,
+        0
+    );
+    let head = &holder.heads()[0];
+    assert!(
+        head.starts_with("GET /runs/Lauf%207%20%28gr%C3%BCn%29.tar.zst HTTP/1.1\r\n"),
+        "{head}"
+    );
+    assert_eq!(header(head, "authorization"), Some("Basic abc"));
+    assert_eq!(
+        header(head, "x-run"),
+        Some("desk/Lauf%207%20%28gr%C3%BCn%29")
+    );
+    assert_eq!(
+        (header(head, "x-sum"), header(head, "content-type")),
+        (None, None)
+    );
+    assert_eq!(
+        (
+            header(head, "sealift-host"),
+            header(head, "accept-encoding")
+        ),
         (Some("desk"), Some("identity"))
     );
 }
@@ -530,11 +732,24 @@ fn wrong_arguments_fetch_nothing() {
         &["fetch", "a", "--receiver", &url, "--to", &nowhere],
         &["fetch", "a", "--receiver", &url, "--to", "/dev/null"],
         &["fetch", "a", "--receiver", "ftp://h", "--to", to],
-        &["fetch", "a", "--receiver", &url, "--to", to, "--max-bytes", "many"],
+        &[
+            "fetch",
+            "a",
+            "--receiver",
+            &url,
+            "--to",
+            to,
+            "--max-bytes",
+            "many",
+        ],
     ] {
         let output = sealift().args(args).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!((output.status.code(), &output.stdout[..]), (Some(2), &b""[..]), "{args:?}: {said}");
+        assert_eq!(
+            (output.status.code(), &output.stdout[..]),
+            (Some(2), &b""[..]),
+            "{args:?}: {said}"
+        );
         assert!(!said.is_empty());
     }
     assert!(holder.heads().is_empty() && names(folder.path()).is_empty());

@@ -1,7 +1,9 @@
-//! What the build 94d9e91 wrote is taken over: folders, stores, configurations, and both sides of the wire.
+//! What the build 94d9e91 wrote is taken over: folders, stores, configurations, and both sides of
+//! the wire.
 //!
-//! The files are under tests/golden/, as that build wrote them; the README there says how they were made. git keeps neither
-//! times nor inodes, so `files.rs` puts back what a checkout loses, and says what it substitutes.
+//! The files are under tests/golden/, as that build wrote them; the README there says how they were
+//! made. git keeps neither times nor inodes, so `files.rs` puts back what a checkout loses, and
+//! says what it substitutes.
 
 mod files;
 mod peer;
@@ -11,7 +13,9 @@ use std::{fs, io::Write as _, os::unix::net::UnixListener, process::Output, thre
 
 use serde_json::{Value, json};
 
-use self::files::{Golden, configuration, content_digest, snapshot_of_a_living_process, store, told};
+use self::files::{
+    Golden, configuration, content_digest, snapshot_of_a_living_process, store, told,
+};
 use crate::{
     authority::Authority,
     support::{Reply, Sandbox, Scripted, Seen, eventually, json_file, json_of, names, sealift},
@@ -19,11 +23,17 @@ use crate::{
 
 /// A receiver that holds nothing yet and stores whatever comes.
 fn stores(seen: &Seen) -> Reply {
-    if seen.head.starts_with("PUT") { Reply::stored(seen) } else { Reply::empty(404) }
+    if seen.head.starts_with("PUT") {
+        Reply::stored(seen)
+    } else {
+        Reply::empty(404)
+    }
 }
 
 fn bodies<'a>(seen: &'a [Seen], id: &str) -> Vec<&'a [u8]> {
-    let of_it = seen.iter().filter(|seen| seen.id == id && seen.head.starts_with("PUT"));
+    let of_it = seen
+        .iter()
+        .filter(|seen| seen.id == id && seen.head.starts_with("PUT"));
     of_it.map(|seen| seen.body.as_slice()).collect()
 }
 
@@ -40,11 +50,18 @@ fn what_the_old_shipper_left_is_delivered_once_and_nothing_of_it_is_lost() {
     for id in ["waiting", "Lauf 7"] {
         golden.compressed_otherwise(id);
     }
-    let kept =
-        |id: &str, ending: &str| fs::read(sandbox.layout.outbox.join(format!("{id}{ending}"))).unwrap();
-    let (waiting, run, edited) =
-        (kept("waiting", ".tar.zst"), kept("Lauf 7", ".tar.zst"), kept("edited", ".tar.zst"));
-    let (shipped, quarantined) = (names(&sandbox.layout.shipped), names(&sandbox.layout.quarantine));
+    let kept = |id: &str, ending: &str| {
+        fs::read(sandbox.layout.outbox.join(format!("{id}{ending}"))).unwrap()
+    };
+    let (waiting, run, edited) = (
+        kept("waiting", ".tar.zst"),
+        kept("Lauf 7", ".tar.zst"),
+        kept("edited", ".tar.zst"),
+    );
+    let (shipped, quarantined) = (
+        names(&sandbox.layout.shipped),
+        names(&sandbox.layout.quarantine),
+    );
 
     let daemon = sandbox.daemon();
     for id in ["waiting", "Lauf 7", "edited", "half"] {
@@ -54,8 +71,16 @@ fn what_the_old_shipper_left_is_delivered_once_and_nothing_of_it_is_lost() {
         sandbox.outbox() == ["conflict.json", "conflict.tar.zst"]
     });
     let seen = server.seen();
-    assert_eq!(bodies(&seen, "waiting"), [waiting], "packed again though nothing had changed");
-    assert_eq!(bodies(&seen, "Lauf%207"), [run], "packed again though nothing had changed");
+    assert_eq!(
+        bodies(&seen, "waiting"),
+        [waiting],
+        "packed again though nothing had changed"
+    );
+    assert_eq!(
+        bodies(&seen, "Lauf%207"),
+        [run],
+        "packed again though nothing had changed"
+    );
     let sent = bodies(&seen, "edited");
     assert_eq!(sent.len(), 1);
     assert_ne!(
@@ -64,7 +89,11 @@ fn what_the_old_shipper_left_is_delivered_once_and_nothing_of_it_is_lost() {
         "what was packed before it was edited was sent"
     );
     assert_eq!(bodies(&seen, "half").len(), 1);
-    assert_eq!(bodies(&seen, "conflict").len(), 0, "a conflict is not sent again");
+    assert_eq!(
+        bodies(&seen, "conflict").len(),
+        0,
+        "a conflict is not sent again"
+    );
     for id in ["noted", "emptied"] {
         assert_eq!(bodies(&seen, id).len(), 0, "{id} was delivered");
     }
@@ -96,14 +125,20 @@ fn an_old_conflict_is_a_conflict_still_and_is_requeued() {
     assert_eq!(conflicts(), 1);
     assert_eq!(server.count("conflict"), 0);
     let mut requeue = sealift();
-    requeue.args(["requeue", "--from", "conflict", "conflict", "--data"]).arg(sandbox.data());
+    requeue
+        .args(["requeue", "--from", "conflict", "conflict", "--data"])
+        .arg(sandbox.data());
     assert!(requeue.status().unwrap().success());
     assert_eq!(sandbox.ship_once().1["shipped"], 1);
     assert_eq!(bodies(&server.seen(), "conflict").len(), 1);
 }
 
 fn sandbox_status(sandbox: &Sandbox) -> Output {
-    sealift().args(["status", "--json", "--data"]).arg(sandbox.data()).output().unwrap()
+    sealift()
+        .args(["status", "--json", "--data"])
+        .arg(sandbox.data())
+        .output()
+        .unwrap()
 }
 
 #[test]
@@ -114,18 +149,31 @@ fn what_the_old_shipper_quarantined_is_requeued_whatever_the_reason() {
     golden.keep_only(&[]);
     let requeue = |arguments: &[&str]| {
         let mut requeue = sandbox.command("requeue");
-        requeue.args(["--from", "quarantine"]).args(arguments).output().unwrap()
+        requeue
+            .args(["--from", "quarantine"])
+            .args(arguments)
+            .output()
+            .unwrap()
     };
     let told = requeue(&["--all", "--status", "413"]);
     assert!(told.status.success(), "{told:?}");
     assert_eq!(names(&sandbox.layout.episodes), ["too-large"]);
-    // Of two that bear one id neither is taken unless it is named; an archive without an episode is unpacked by hand.
+    // Of two that bear one id neither is taken unless it is named; an archive without an episode is
+    // unpacked by hand.
     let told = requeue(&["--all", "--unasked"]);
     assert_eq!(told.status.code(), Some(1), "{told:?}");
     let back = ["manifest", "no-commit", "out-of-window", "too-large"];
     assert_eq!(names(&sandbox.layout.episodes), back);
     for id in back {
-        assert!(!sandbox.layout.episodes.join(id).join("quarantine_reason.json").exists(), "{id}");
+        assert!(
+            !sandbox
+                .layout
+                .episodes
+                .join(id)
+                .join("quarantine_reason.json")
+                .exists(),
+            "{id}"
+        );
     }
     // The manifest of one speaks against it still; the others are delivered.
     assert_eq!(sandbox.ship_once().1["shipped"], 3);
@@ -153,8 +201,7 @@ fn what_the_old_shipper_shipped_goes_by_its_age_and_only_with_a_receipt() {
     store("window", &sandbox.store());
     golden.shipped_days_ago(3);
     sandbox.start_receiver("127.0.0.1:0");
-    let config =
-        "[shipper]\nshipped_keep_days = 1\nquarantine_keep_days = 0\nquarantine_cleanup_interval_s = 1\n";
+    let config = "[shipper]\nshipped_keep_days = 1\nquarantine_keep_days = 0\nquarantine_cleanup_interval_s = 1\n";
     let mut ship = sandbox.command_with_config("ship", config);
     ship.env("PATH", sandbox.clock_is_kept(true));
     let _daemon = sandbox.start(ship);
@@ -184,10 +231,16 @@ fn what_the_old_shipper_shipped_is_verified_and_fetched() {
     assert!(of_two.contains("1 held, 0 missing, 1 differ"), "{of_two}");
     let to = sandbox.path("back");
     fs::create_dir(&to).unwrap();
-    let told = sandbox.command("fetch").args(["with-receipt", "--to"]).arg(&to).output().unwrap();
+    let told = sandbox
+        .command("fetch")
+        .args(["with-receipt", "--to"])
+        .arg(&to)
+        .output()
+        .unwrap();
     assert!(told.status.success(), "{told:?}");
     for name in ["data.bin", "meta.json", "sub/notes.txt", "done.marker"] {
-        let of = |folder: std::path::PathBuf| fs::read(folder.join("with-receipt").join(name)).unwrap();
+        let of =
+            |folder: std::path::PathBuf| fs::read(folder.join("with-receipt").join(name)).unwrap();
         assert_eq!(of(to.clone()), of(sandbox.layout.shipped.clone()), "{name}");
     }
 }
@@ -200,7 +253,10 @@ fn folders_of_the_old_shipper_are_counted_without_a_daemon() {
     assert_eq!(code, 1, "one is in conflict, some are quarantined");
     let told = told("status.json");
     // The old daemon had seen all but the one that was sealed after it was asked.
-    assert_eq!(status["folders"]["quarantined"], told["folders"]["quarantined"], "{status}");
+    assert_eq!(
+        status["folders"]["quarantined"], told["folders"]["quarantined"],
+        "{status}"
+    );
     assert_ne!(status["daemon"], "running");
 }
 
@@ -221,18 +277,29 @@ fn an_old_daemon_that_runs_on_is_understood_by_the_new_status() {
     let (_, status) = whole_json(&sandbox_status(&sandbox));
     assert_eq!(status["daemon"], "running", "{status}");
     let told = told("status.json");
-    for member in ["counts", "episodes", "totals", "destination", "host_id", "version", "watch"] {
+    for member in [
+        "counts",
+        "episodes",
+        "totals",
+        "destination",
+        "host_id",
+        "version",
+        "watch",
+    ] {
         let (old, new) = (&told["snapshot"][member], &status["snapshot"][member]);
-        assert!(holds(new, old), "{member}: the old daemon said {old}, and status says {new}");
+        assert!(
+            holds(new, old),
+            "{member}: the old daemon said {old}, and status says {new}"
+        );
     }
 }
 
 /// Whether all that the old one says stands in the new one; times that pass are left out.
 fn holds(new: &Value, old: &Value) -> bool {
     match (new, old) {
-        (Value::Object(new), Value::Object(old)) => old
-            .iter()
-            .all(|(name, old)| name.ends_with("_s") || new.get(name).is_some_and(|new| holds(new, old))),
+        (Value::Object(new), Value::Object(old)) => old.iter().all(|(name, old)| {
+            name.ends_with("_s") || new.get(name).is_some_and(|new| holds(new, old))
+        }),
         (Value::Array(new), Value::Array(old)) => {
             new.len() == old.len() && new.iter().zip(old).all(|(new, old)| holds(new, old))
         }
@@ -242,7 +309,10 @@ fn holds(new: &Value, old: &Value) -> bool {
 
 /// The exit code, and all of stdout as JSON.
 fn whole_json(output: &Output) -> (i32, Value) {
-    (output.status.code().unwrap(), serde_json::from_slice(&output.stdout).unwrap())
+    (
+        output.status.code().unwrap(),
+        serde_json::from_slice(&output.stdout).unwrap(),
+    )
 }
 
 #[test]
@@ -269,11 +339,19 @@ fn configurations_of_the_old_build_are_accepted_and_mean_the_same() {
         let written = configuration(&format!("{name}.toml"), &place);
         let config = sandbox.path(&format!("{name}.toml"));
         fs::write(&config, &written).unwrap();
-        let of = |command| sealift().args(["config", command, "--config"]).arg(&config).output().unwrap();
+        let of = |command| {
+            sealift()
+                .args(["config", command, "--config"])
+                .arg(&config)
+                .output()
+                .unwrap()
+        };
         let checked = of("check");
         assert!(checked.status.success(), "{checked:?}");
         let shown: toml::Table = stdout(&of("show")).parse().unwrap();
-        let then: toml::Table = configuration(&format!("{name}.shown"), &place).parse().unwrap();
+        let then: toml::Table = configuration(&format!("{name}.shown"), &place)
+            .parse()
+            .unwrap();
         let written: toml::Table = written.parse().unwrap();
         for table in written.keys() {
             for (key, value) in then[table].as_table().unwrap() {
@@ -283,7 +361,11 @@ fn configurations_of_the_old_build_are_accepted_and_mean_the_same() {
     }
     let config = sandbox.path("contrib.toml");
     fs::write(&config, configuration("contrib.toml", &place)).unwrap();
-    let checked = sealift().args(["config", "check", "--config"]).arg(&config).output().unwrap();
+    let checked = sealift()
+        .args(["config", "check", "--config"])
+        .arg(&config)
+        .output()
+        .unwrap();
     assert!(checked.status.success(), "{checked:?}");
 }
 
@@ -294,7 +376,16 @@ fn an_old_lock_file_keeps_no_new_daemon_out() {
     let golden = Golden::shipper(&sandbox);
     golden.keep_only(&["waiting"]);
     assert!(sandbox.layout.private.join("lock").exists());
-    let (code, tally) = json_of(sandbox.command("ship").args(["--once", "--json"]).output().unwrap());
+    let (code, tally) = json_of(
+        sandbox
+            .command("ship")
+            .args(["--once", "--json"])
+            .output()
+            .unwrap(),
+    );
     assert_eq!((code, &tally["shipped"]), (0, &json!(1)));
-    assert_eq!(json_file(&sandbox.shipped("waiting").join("shipping_receipt.json"))["episode_id"], "waiting");
+    assert_eq!(
+        json_file(&sandbox.shipped("waiting").join("shipping_receipt.json"))["episode_id"],
+        "waiting"
+    );
 }

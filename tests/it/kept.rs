@@ -42,7 +42,10 @@ impl Network {
             .args(["-t", &self.0.id().to_string(), "-n"])
             .arg(command.get_program())
             .args(command.get_args());
-        within.env_remove("SEALIFT_CONFIG").env_remove("RUST_LOG").stdin(Stdio::null());
+        within
+            .env_remove("SEALIFT_CONFIG")
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null());
         within
     }
 
@@ -60,7 +63,17 @@ impl Network {
     fn swallow_answers_to(&self, port: u16) {
         let port = port.to_string();
         let mut rule = Command::new("ip");
-        rule.args(["rule", "add", "pref", "1", "ipproto", "tcp", "dport", &port, "blackhole"]);
+        rule.args([
+            "rule",
+            "add",
+            "pref",
+            "1",
+            "ipproto",
+            "tcp",
+            "dport",
+            &port,
+            "blackhole",
+        ]);
         assert!(self.within(&rule).status().unwrap().success());
     }
 }
@@ -74,10 +87,14 @@ impl Drop for Network {
 
 #[test]
 fn a_first_write_on_a_kept_connection_that_is_not_acknowledged_is_given_up_after_a_few_seconds() {
-    let Some(network) = Network::new() else { return };
+    let Some(network) = Network::new() else {
+        return;
+    };
     let sandbox = Sandbox::new(format!("http://{RECEIVER}"));
     let mut receiver = sealift();
-    receiver.args(["receive", "--listen", RECEIVER, "--store"]).arg(sandbox.store());
+    receiver
+        .args(["receive", "--listen", RECEIVER, "--store"])
+        .arg(sandbox.store());
     let receiver = sandbox.start(network.within(&receiver));
     receiver.wait_log("local_addr=");
     let daemon = sandbox.start(network.within(&sandbox.command("ship")));

@@ -1,6 +1,10 @@
-//! An archive in the outbox whose episode is gone may be the last copy: no later episode of its name takes its place.
+//! An archive in the outbox whose episode is gone may be the last copy: no later episode of its
+//! name takes its place.
 
-#![expect(clippy::disallowed_methods, reason = "operators move and remove as they like")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "operators move and remove as they like"
+)]
 
 mod acknowledged;
 mod emptied;
@@ -32,9 +36,10 @@ fn answer(seen: &Seen) -> Reply {
     match seen.id.as_str() {
         _ if seen.head.starts_with("HEAD") => Reply::empty(404),
         // Of the commit: believed at once, whether or not anything was delivered there before.
-        "rejected" => {
-            Reply::json(412, &json!({"type": "urn:sealift:commit-out-of-window", "detail": "too old"}))
-        }
+        "rejected" => Reply::json(
+            412,
+            &json!({"type": "urn:sealift:commit-out-of-window", "detail": "too old"}),
+        ),
         "weather" => Reply::empty(503),
         _ => Reply::stored(seen),
     }
@@ -46,14 +51,24 @@ fn leave_archives(sandbox: &Sandbox) {
         sandbox.seal(id, &[("data.bin", OLD)]);
     }
     let busy = Scripted::new(|_, _| Reply::empty(503));
-    let output = ship_to(sandbox, &busy.url()).args(["--once", "--json"]).output().unwrap();
+    let output = ship_to(sandbox, &busy.url())
+        .args(["--once", "--json"])
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(sandbox.outbox().len(), 2 * NAMES.len(), "{:?}", sandbox.outbox());
+    assert_eq!(
+        sandbox.outbox().len(),
+        2 * NAMES.len(),
+        "{:?}",
+        sandbox.outbox()
+    );
 }
 
 fn ship_to(sandbox: &Sandbox, url: &str) -> Command {
     let mut command = sealift();
-    command.args(["ship", "--receiver", url, "--data"]).arg(sandbox.data());
+    command
+        .args(["ship", "--receiver", url, "--data"])
+        .arg(sandbox.data());
     command
 }
 
@@ -61,19 +76,27 @@ fn ship_to(sandbox: &Sandbox, url: &str) -> Command {
 fn archives_of(sandbox: &Sandbox, id: &str, bytes: &[u8]) -> Vec<PathBuf> {
     let name = format!("{id}.tar.zst");
     let aside = names(&sandbox.layout.quarantine);
-    let aside = aside.iter().map(|folder| sandbox.layout.quarantine.join(folder).join(&name));
+    let aside = aside
+        .iter()
+        .map(|folder| sandbox.layout.quarantine.join(folder).join(&name));
     let holds = |path: &PathBuf| {
-        let tar = fs::File::open(path).ok().and_then(|archive| zstd::decode_all(archive).ok());
+        let tar = fs::File::open(path)
+            .ok()
+            .and_then(|archive| zstd::decode_all(archive).ok());
         tar.is_some_and(|tar| tar.windows(bytes.len()).any(|window| window == bytes))
     };
-    aside.chain([sandbox.layout.outbox.join(&name)]).filter(holds).collect()
+    aside
+        .chain([sandbox.layout.outbox.join(&name)])
+        .filter(holds)
+        .collect()
 }
 
 /// What is said of an archive whose name another episode has.
 const CHANGED: &str = "in outbox/ is what";
 
 /// What is said of one whose name no episode had when the daemon looked.
-const TAKEN: &str = "was found in outbox/ without its episode as it was packed (that was taken away)";
+const TAKEN: &str =
+    "was found in outbox/ without its episode as it was packed (that was taken away)";
 
 /// The first of each name is in quarantine, and the log says so in one of these words; the second
 /// went its way.
@@ -83,19 +106,29 @@ fn both_are_there(sandbox: &Sandbox, daemon: &Process, words: &[&str]) {
     for id in NAMES {
         eventually(&format!("the first {id} is put aside"), || {
             let found = archives_of(sandbox, id, OLD);
-            found.iter().any(|path| path.starts_with(&sandbox.layout.quarantine))
+            found
+                .iter()
+                .any(|path| path.starts_with(&sandbox.layout.quarantine))
         });
-        eventually(&format!("the log says that the first {id} is put aside"), || {
-            let log = daemon.log();
-            words.iter().any(|words| log.contains(&format!("The archive {id}.tar.zst {words}")))
-        });
+        eventually(
+            &format!("the log says that the first {id} is put aside"),
+            || {
+                let log = daemon.log();
+                words
+                    .iter()
+                    .any(|words| log.contains(&format!("The archive {id}.tar.zst {words}")))
+            },
+        );
     }
     let data = |folder: &Path| fs::read(folder.join("data.bin")).unwrap();
     assert_eq!(data(&sandbox.shipped("stored")), NEW);
     assert_eq!(data(&sandbox.layout.episodes.join("weather")), NEW);
     eventually("the second that was rejected is in quarantine", || {
-        let folders = ["rejected", "rejected~1"].map(|name| sandbox.quarantined(name).join("data.bin"));
-        folders.iter().any(|path| fs::read(path).is_ok_and(|bytes| bytes == NEW))
+        let folders =
+            ["rejected", "rejected~1"].map(|name| sandbox.quarantined(name).join("data.bin"));
+        folders
+            .iter()
+            .any(|path| fs::read(path).is_ok_and(|bytes| bytes == NEW))
     });
 }
 
@@ -115,7 +148,8 @@ fn where_episodes_was_missing_at_the_start_no_archive_is_overwritten_or_cleared_
 }
 
 #[test]
-fn where_the_outbox_has_no_room_an_archive_of_another_episode_of_the_name_is_put_aside_all_the_same() {
+fn where_the_outbox_has_no_room_an_archive_of_another_episode_of_the_name_is_put_aside_all_the_same()
+ {
     let sandbox = Sandbox::new("");
     leave_archives(&sandbox);
     fs::remove_dir_all(&sandbox.layout.episodes).unwrap();
@@ -133,7 +167,8 @@ fn where_the_outbox_has_no_room_an_archive_of_another_episode_of_the_name_is_put
 }
 
 #[test]
-fn where_episodes_is_removed_and_made_anew_under_a_running_daemon_no_archive_is_overwritten_or_cleared() {
+fn where_episodes_is_removed_and_made_anew_under_a_running_daemon_no_archive_is_overwritten_or_cleared()
+ {
     let sandbox = Sandbox::new("");
     let works = Arc::new(AtomicBool::new(false));
     let server = {
@@ -153,7 +188,9 @@ fn where_episodes_is_removed_and_made_anew_under_a_running_daemon_no_archive_is_
         sandbox.seal(id, &[("data.bin", OLD)]);
     }
     eventually("all three are kept", || {
-        NAMES.iter().all(|id| sandbox.layout.outbox.join(format!("{id}.json")).exists())
+        NAMES
+            .iter()
+            .all(|id| sandbox.layout.outbox.join(format!("{id}.json")).exists())
     });
     fs::remove_dir_all(&sandbox.layout.episodes).unwrap();
     fs::create_dir(&sandbox.layout.episodes).unwrap();
@@ -173,42 +210,68 @@ fn a_new_episode_that_comes_between_the_scan_and_the_settling_of_an_archive_of_i
     let archive = sandbox.layout.outbox.join("stored.tar.zst");
     // Begins like an archive, and takes a while to be read.
     fs::write(&archive, b"\x28\xb5\x2f\xfdthe last copy").unwrap();
-    fs::File::options().write(true).open(&archive).unwrap().set_len(BYTES).unwrap();
+    fs::File::options()
+        .write(true)
+        .open(&archive)
+        .unwrap()
+        .set_len(BYTES)
+        .unwrap();
     let server = Scripted::new(|seen, _| answer(seen));
     let daemon = sandbox.start(ship_to(&sandbox, &server.url()));
     eventually("the archive is being read", || {
         let open = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
-        open.flatten().any(|fd| fs::read_link(fd.path()).is_ok_and(|path| path == archive))
+        open.flatten()
+            .any(|fd| fs::read_link(fd.path()).is_ok_and(|path| path == archive))
     });
     sandbox.seal("stored", &[("data.bin", NEW)]);
     sandbox.wait_shipped("stored");
     let aside = sandbox.quarantined("stored").join("stored.tar.zst");
     eventually("the last copy is put aside", || aside.exists());
     assert_eq!(fs::metadata(aside).unwrap().len(), BYTES);
-    eventually("nothing is left in the outbox", || sandbox.outbox().is_empty());
+    eventually("nothing is left in the outbox", || {
+        sandbox.outbox().is_empty()
+    });
 }
 
 #[test]
-fn an_archive_of_this_very_episode_is_replaced_without_a_word_whatever_became_of_its_sidecar_or_folder() {
+fn an_archive_of_this_very_episode_is_replaced_without_a_word_whatever_became_of_its_sidecar_or_folder()
+ {
     let server = Scripted::new(|seen, _| answer(seen));
-    for case in ["as it was", "no sidecar", "copied to another disk", "written on in its place"] {
+    for case in [
+        "as it was",
+        "no sidecar",
+        "copied to another disk",
+        "written on in its place",
+    ] {
         let sandbox = Sandbox::new("");
         sandbox.seal("stored", &[("data.bin", OLD), ("more/data.bin", OLD)]);
         let busy = Scripted::new(|_, _| Reply::empty(503));
-        ship_to(&sandbox, &busy.url()).arg("--once").output().unwrap();
+        ship_to(&sandbox, &busy.url())
+            .arg("--once")
+            .output()
+            .unwrap();
         let episode = sandbox.layout.episodes.join("stored");
         match case {
             "no sidecar" => fs::remove_file(sandbox.layout.outbox.join("stored.json")).unwrap(),
             "copied to another disk" => {
-                let copied = Command::new("cp").arg("-a").arg(&episode).arg(sandbox.path("b")).status();
+                let copied = Command::new("cp")
+                    .arg("-a")
+                    .arg(&episode)
+                    .arg(sandbox.path("b"))
+                    .status();
                 assert!(copied.unwrap().success());
                 fs::remove_dir_all(&episode).unwrap();
                 fs::rename(sandbox.path("b"), &episode).unwrap();
             }
-            "written on in its place" => fs::write(episode.join("data.bin"), [OLD, NEW].concat()).unwrap(),
+            "written on in its place" => {
+                fs::write(episode.join("data.bin"), [OLD, NEW].concat()).unwrap()
+            }
             _ => {}
         }
-        let output = ship_to(&sandbox, &server.url()).args(["--once", "--json"]).output().unwrap();
+        let output = ship_to(&sandbox, &server.url())
+            .args(["--once", "--json"])
+            .output()
+            .unwrap();
         let log = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{case}: {log}");
         assert!(sandbox.shipped("stored").exists(), "{case}: {log}");
@@ -218,18 +281,35 @@ fn an_archive_of_this_very_episode_is_replaced_without_a_word_whatever_became_of
 }
 
 #[test]
-fn archives_without_an_episode_are_no_success_of_one_pass_and_status_does_not_say_that_there_is_nothing() {
+fn archives_without_an_episode_are_no_success_of_one_pass_and_status_does_not_say_that_there_is_nothing()
+ {
     let sandbox = Sandbox::new("http://127.0.0.1:9");
     leave_archives(&sandbox);
     fs::remove_dir_all(&sandbox.layout.episodes).unwrap();
     let (code, tally) = sandbox.ship_once();
-    assert_eq!((code, &tally["transient_failures"]), (1, &json!(3)), "{tally}");
+    assert_eq!(
+        (code, &tally["transient_failures"]),
+        (1, &json!(3)),
+        "{tally}"
+    );
     let status = || {
-        let output = sealift().arg("status").arg("--data").arg(sandbox.data()).output().unwrap();
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+        let output = sealift()
+            .arg("status")
+            .arg("--data")
+            .arg(sandbox.data())
+            .output()
+            .unwrap();
+        format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
     };
     let shown = status();
-    assert!(shown.contains("3 archives in outbox/ have no episode beside them"), "{shown}");
+    assert!(
+        shown.contains("3 archives in outbox/ have no episode beside them"),
+        "{shown}"
+    );
 
     // With a daemon that made episodes/ itself, and believes nothing of what is not in there.
     fs::remove_dir(&sandbox.layout.episodes).unwrap();
@@ -244,7 +324,8 @@ fn archives_without_an_episode_are_no_success_of_one_pass_and_status_does_not_sa
 }
 
 #[test]
-fn an_episode_that_is_removed_while_its_upload_waits_for_the_answer_is_delivered_and_its_archive_goes() {
+fn an_episode_that_is_removed_while_its_upload_waits_for_the_answer_is_delivered_and_its_archive_goes()
+ {
     let paths = Arc::new(OnceLock::<(PathBuf, PathBuf)>::new());
     let of_script = Arc::clone(&paths);
     let server = Scripted::new(move |seen, _| {
@@ -255,7 +336,9 @@ fn an_episode_that_is_removed_while_its_upload_waits_for_the_answer_is_delivered
     });
     let sandbox = Sandbox::new(server.url());
     let sidecar = sandbox.layout.outbox.join("run-1.json");
-    paths.set((sandbox.layout.episodes.join("run-1"), sidecar)).unwrap();
+    paths
+        .set((sandbox.layout.episodes.join("run-1"), sidecar))
+        .unwrap();
     let config = "[shipper]\nreconcile_interval_s = 1\n";
     let daemon = sandbox.start(sandbox.command_with_config("ship", config));
     sandbox.seal("run-1", &[("data.bin", OLD)]);

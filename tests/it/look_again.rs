@@ -1,4 +1,5 @@
-//! What waits for its next attempt is looked at before it: what was packed is sent only while it is what stands in `episodes/`.
+//! What waits for its next attempt is looked at before it: what was packed is sent only while it is
+//! what stands in `episodes/`.
 
 #![expect(clippy::disallowed_methods, reason = "recorders remove as they like")]
 
@@ -16,8 +17,12 @@ const NEW: &[u8] = b"corrected, and sealed again";
 
 /// The bytes of the uploads of `run-1`, in their order.
 fn uploads(server: &Scripted) -> Vec<Vec<u8>> {
-    let puts = server.seen().into_iter().filter(|seen| seen.id == "run-1" && seen.head.starts_with("PUT"));
-    puts.map(|seen| content_of(&seen.body, "data.bin")).collect()
+    let puts = server
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.id == "run-1" && seen.head.starts_with("PUT"));
+    puts.map(|seen| content_of(&seen.body, "data.bin"))
+        .collect()
 }
 
 /// Does this to the episode while its first upload is answered with 503.
@@ -37,8 +42,11 @@ fn weather_and(
     }
 }
 
-/// A sandbox whose receiver does so. The sandbox is made first: the script has to know where the episode is.
-fn sandbox(script: impl Fn(&Seen, usize, &PathBuf) -> Reply + Send + Sync + 'static) -> (Sandbox, Scripted) {
+/// A sandbox whose receiver does so. The sandbox is made first: the script has to know where the
+/// episode is.
+fn sandbox(
+    script: impl Fn(&Seen, usize, &PathBuf) -> Reply + Send + Sync + 'static,
+) -> (Sandbox, Scripted) {
     let folder = std::sync::Arc::new(std::sync::OnceLock::<PathBuf>::new());
     let of_script = std::sync::Arc::clone(&folder);
     let server = Scripted::new(move |seen, n| script(seen, n, of_script.get().unwrap()));
@@ -50,13 +58,19 @@ fn sandbox(script: impl Fn(&Seen, usize, &PathBuf) -> Reply + Send + Sync + 'sta
 #[test]
 fn where_the_marker_was_taken_away_while_it_waits_for_its_next_attempt_no_byte_is_sent() {
     for config in ["", NO_ROOM] {
-        let (sandbox, server) =
-            sandbox(weather_and(|episode| fs::remove_file(episode.join("done.marker")).unwrap()));
+        let (sandbox, server) = sandbox(weather_and(|episode| {
+            fs::remove_file(episode.join("done.marker")).unwrap()
+        }));
         let _daemon = sandbox.start(sandbox.command_with_config("ship", config));
         sandbox.seal("run-1", &[("data.bin", OLD)]);
         eventually("it is open again", || {
-            let (_, status) =
-                json_of(sealift().args(["status", "--json", "--data"]).arg(sandbox.data()).output().unwrap());
+            let (_, status) = json_of(
+                sealift()
+                    .args(["status", "--json", "--data"])
+                    .arg(sandbox.data())
+                    .output()
+                    .unwrap(),
+            );
             status["snapshot"]["counts"]["open"] == json!(1)
         });
         assert_eq!(uploads(&server), [OLD], "{config}");
@@ -68,7 +82,9 @@ fn where_the_marker_was_taken_away_while_it_waits_for_its_next_attempt_no_byte_i
 
 #[test]
 fn what_was_edited_while_it_waits_for_its_next_attempt_is_packed_again_before_a_byte_is_sent() {
-    let (sandbox, server) = sandbox(weather_and(|episode| fs::write(episode.join("data.bin"), NEW).unwrap()));
+    let (sandbox, server) = sandbox(weather_and(|episode| {
+        fs::write(episode.join("data.bin"), NEW).unwrap()
+    }));
     let _daemon = sandbox.daemon();
     sandbox.seal("run-1", &[("data.bin", OLD)]);
     sandbox.wait_shipped("run-1");

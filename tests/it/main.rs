@@ -1,7 +1,14 @@
 //! Sealift as its neighbours see it: real sockets, real files, real processes.
 
-#![allow(clippy::unwrap_used, reason = "in a test, a panic with its line is the report")]
-#![allow(clippy::print_stderr, clippy::print_stdout, reason = "a test that is skipped says so")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "in a test, a panic with its line is the report"
+)]
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a test that is skipped says so"
+)]
 
 mod alerts;
 mod authority;
@@ -19,10 +26,10 @@ mod doctor;
 mod fairness;
 mod fetch;
 mod fetch_real;
-mod last_copy;
-mod look_again;
 mod golden;
 mod kept;
+mod last_copy;
+mod look_again;
 mod matrix;
 mod pack;
 mod papers;

@@ -2,9 +2,10 @@
 //! in the words of a receiver of ours, in a gateway's JSON, in a page and in none, where the last
 //! is followed by a HEAD that shows nothing, or the archive's length: 6,000 cells.
 //!
-//! The machine and the transport are the real ones, over a real socket; packing and moving are done at once, and the clock is the
-//! test's own. It goes on only where nothing is under way, to the machine's deadline: so a cell that lives through hours
-//! takes milliseconds, and whoever is delivered before the clock has moved was kept waiting by nobody.
+//! The machine and the transport are the real ones, over a real socket; packing and moving are done
+//! at once, and the clock is the test's own. It goes on only where nothing is under way, to the
+//! machine's deadline: so a cell that lives through hours takes milliseconds, and whoever is
+//! delivered before the clock has moved was kept waiting by nobody.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -151,12 +152,20 @@ async fn serve(stream: TcpStream, cells: Arc<Cells>) -> std::io::Result<()> {
         let (cell, id) = path.trim_start_matches('/').split_once('/').unwrap();
         if head.starts_with("HEAD") {
             let shows = cells.asked.lock().unwrap()[cell].cell.body == Body::Shown;
-            let length = if shows { format!("the archive of {}", &id[1..]).len() } else { 0 };
+            let length = if shows {
+                format!("the archive of {}", &id[1..]).len()
+            } else {
+                0
+            };
             let answer = format!("HTTP/1.1 200 So it is\r\nContent-Length: {length}\r\n\r\n");
             stream.get_mut().write_all(answer.as_bytes()).await?;
             continue;
         }
-        let seen = Seen { id: id.to_owned(), head, body: Vec::new() };
+        let seen = Seen {
+            id: id.to_owned(),
+            head,
+            body: Vec::new(),
+        };
         let length = seen.header("content-length").unwrap().parse().unwrap();
         stream.read_exact(&mut vec![0; length]).await?;
         let otherwise = {
@@ -171,26 +180,51 @@ async fn serve(stream: TcpStream, cells: Arc<Cells>) -> std::io::Result<()> {
         };
         let (status, media_type, body) = match otherwise {
             None => (201, "application/json", seen.receipt().to_string()),
-            Some(Cell { status, body: Body::Ours, .. }) => {
-                let kind = if status == 412 { "commit-out-of-window" } else { "too-large" };
+            Some(Cell {
+                status,
+                body: Body::Ours,
+                ..
+            }) => {
+                let kind = if status == 412 {
+                    "commit-out-of-window"
+                } else {
+                    "too-large"
+                };
                 let body = format!("{{\"type\":\"urn:sealift:{kind}\",\"title\":\"so it is\"}}");
                 (status, "application/problem+json", body)
             }
-            Some(Cell { status, body: Body::Gateway, .. }) => {
-                (status, "application/json", "{\"message\":\"so it is\"}".to_owned())
-            }
-            Some(Cell { status, body: Body::Html, .. }) => {
-                (status, "text/html", "<html><body>so it is</body></html>".to_owned())
-            }
-            Some(Cell { status, body: Body::Empty | Body::Shown, .. }) => (status, "", String::new()),
+            Some(Cell {
+                status,
+                body: Body::Gateway,
+                ..
+            }) => (
+                status,
+                "application/json",
+                "{\"message\":\"so it is\"}".to_owned(),
+            ),
+            Some(Cell {
+                status,
+                body: Body::Html,
+                ..
+            }) => (
+                status,
+                "text/html",
+                "<html><body>so it is</body></html>".to_owned(),
+            ),
+            Some(Cell {
+                status,
+                body: Body::Empty | Body::Shown,
+                ..
+            }) => (status, "", String::new()),
         };
         // These two have no body, whatever is said of it (RFC 9110, section 6.4.1).
         let (length, body) = match status {
             204 | 304 => (String::new(), String::new()),
             _ => (format!("Content-Length: {}\r\n", body.len()), body),
         };
-        let answer =
-            format!("HTTP/1.1 {status} So it is\r\nContent-Type: {media_type}\r\n{length}\r\n{body}");
+        let answer = format!(
+            "HTTP/1.1 {status} So it is\r\nContent-Type: {media_type}\r\n{length}\r\n{body}"
+        );
         stream.get_mut().write_all(answer.as_bytes()).await?;
     }
 }
@@ -242,7 +276,8 @@ impl Host {
         }
     }
 
-    /// Lets everything happen that waits for no clock; then the clock goes on. Until `over`, or for as long as anybody can wait.
+    /// Lets everything happen that waits for no clock; then the clock goes on. Until `over`, or for
+    /// as long as anybody can wait.
     async fn live(&mut self, mut over: impl FnMut(&Self) -> bool) {
         while self.now < PATIENCE {
             while let Some(effect) = self.machine.next_effect() {
@@ -255,7 +290,9 @@ impl Host {
             } else if over(self) {
                 return;
             } else {
-                let Some(at) = self.machine.next_deadline() else { return };
+                let Some(at) = self.machine.next_deadline() else {
+                    return;
+                };
                 self.now = self.now.max(at);
                 self.machine.handle(Event::Deadline, self.now);
             }
@@ -265,11 +302,22 @@ impl Host {
     fn perform(&mut self, effect: Effect) {
         let event = match effect {
             Effect::Scan => {
-                let sealed =
-                    |ns| Look::Sealed(Stamp { sealed_ns: ns, inodes: (1, 2), made_ns: ns, written_ns: 0 });
-                let episodes =
-                    (1..).zip(self.archives.keys()).map(|(ns, id)| (id.clone(), sealed(ns))).collect();
-                Event::Scanned(Some(Scanned { episodes, ..Scanned::default() }))
+                let sealed = |ns| {
+                    Look::Sealed(Stamp {
+                        sealed_ns: ns,
+                        inodes: (1, 2),
+                        made_ns: ns,
+                        written_ns: 0,
+                    })
+                };
+                let episodes = (1..)
+                    .zip(self.archives.keys())
+                    .map(|(ns, id)| (id.clone(), sealed(ns)))
+                    .collect();
+                Event::Scanned(Some(Scanned {
+                    episodes,
+                    ..Scanned::default()
+                }))
             }
             Effect::Pack { id, .. } => {
                 let facts = self.archives[&id].1;
@@ -287,12 +335,25 @@ impl Host {
                 )
             }
             Effect::Keep { id, .. } => Event::Kept(id, Ok(())),
-            Effect::Send { id, packed, resume, look: _ } => {
+            Effect::Send {
+                id,
+                packed,
+                resume,
+                look: _,
+            } => {
                 let (transport, archive) = (self.transport.clone(), self.archives[&id].0.clone());
                 let progress = Progress::default();
                 let facts = packed.facts;
-                let delivery = Delivery { id: id.clone(), archive, facts, commit: None, resume, progress };
-                self.attempts.spawn(async move { Event::Attempted(id, transport.deliver(delivery).await) });
+                let delivery = Delivery {
+                    id: id.clone(),
+                    archive,
+                    facts,
+                    commit: None,
+                    resume,
+                    progress,
+                };
+                self.attempts
+                    .spawn(async move { Event::Attempted(id, transport.deliver(delivery).await) });
                 return;
             }
             Effect::Retire { id, .. } => {
@@ -328,7 +389,14 @@ impl Host {
 }
 
 async fn live(cell: Cell, url: &str, client: Client, archives: &Archives, cells: &Cells) {
-    cells.asked.lock().unwrap().insert(cell.name(), Asked { cell, count: 0, answered: Vec::new() });
+    cells.asked.lock().unwrap().insert(
+        cell.name(),
+        Asked {
+            cell,
+            count: 0,
+            answered: Vec::new(),
+        },
+    );
     let mut host = Host::new(cell, url, client, archives);
     let asked = || cells.asked.lock().unwrap()[&cell.name()].clone();
     let meaning = cell.meaning();
@@ -338,7 +406,9 @@ async fn live(cell: Cell, url: &str, client: Client, archives: &Archives, cells:
             let answered = asked().answered;
             assert_eq!(answered.len(), 1, "{cell:?}");
             match meaning {
-                Meaning::Delivered | Meaning::Stays => assert_eq!(host.shipped.len(), EPISODES, "{cell:?}"),
+                Meaning::Delivered | Meaning::Stays => {
+                    assert_eq!(host.shipped.len(), EPISODES, "{cell:?}")
+                }
                 Meaning::Conflict | Meaning::Fatal => {
                     assert_eq!(host.shipped.len(), EPISODES - 1, "{cell:?}");
                     assert!(!host.shipped.contains_key(&answered[0]), "{cell:?}");
@@ -358,7 +428,11 @@ async fn live(cell: Cell, url: &str, client: Client, archives: &Archives, cells:
             match meaning {
                 Meaning::Delivered => assert_eq!(host.shipped.len(), EPISODES, "{cell:?}"),
                 Meaning::Fatal if cell.is_a_setting() => {
-                    assert_eq!((shipped, quarantined), (0, 2), "{cell:?}: the third alike holds it");
+                    assert_eq!(
+                        (shipped, quarantined),
+                        (0, 2),
+                        "{cell:?}: the third alike holds it"
+                    );
                     assert_eq!(
                         host.shipped.len(),
                         EPISODES - 2,
@@ -373,27 +447,48 @@ async fn live(cell: Cell, url: &str, client: Client, archives: &Archives, cells:
                         (0, 0),
                         "{cell:?}: it was moved while nobody could take it"
                     );
-                    assert_eq!(host.shipped.len(), EPISODES, "{cell:?}: mended, and not all are delivered");
+                    assert_eq!(
+                        host.shipped.len(),
+                        EPISODES,
+                        "{cell:?}: mended, and not all are delivered"
+                    );
                 }
             }
         }
         When::ForOne => {
-            host.live(|host| host.moved() == EPISODES || asked().answered.len() >= 3).await;
-            let good = (0..EPISODES).map(|n| format!("e{n}")).filter(|id| id != BAD);
+            host.live(|host| host.moved() == EPISODES || asked().answered.len() >= 3)
+                .await;
+            let good = (0..EPISODES)
+                .map(|n| format!("e{n}"))
+                .filter(|id| id != BAD);
             for id in good {
                 let shipped = host.shipped.get(&id);
-                assert_eq!(shipped, Some(&Duration::ZERO), "{cell:?}: {id} waited for the bad one");
+                assert_eq!(
+                    shipped,
+                    Some(&Duration::ZERO),
+                    "{cell:?}: {id} waited for the bad one"
+                );
             }
-            assert_eq!(host.shipped.contains_key(BAD), meaning == Meaning::Delivered, "{cell:?}");
+            assert_eq!(
+                host.shipped.contains_key(BAD),
+                meaning == Meaning::Delivered,
+                "{cell:?}"
+            );
         }
     }
     let is_fatal = meaning == Meaning::Fatal;
     let answered = asked().answered;
     for id in host.quarantined.keys() {
-        assert!(is_fatal && answered.contains(id), "{cell:?}: {id} is in quarantine for no fault of its own");
+        assert!(
+            is_fatal && answered.contains(id),
+            "{cell:?}: {id} is in quarantine for no fault of its own"
+        );
     }
     if is_fatal && !(cell.when == When::Always && cell.is_a_setting()) {
-        assert!(answered.iter().all(|id| host.quarantined.contains_key(id)), "{cell:?}");
+        assert!(
+            answered.iter().all(|id| host.quarantined.contains_key(id)),
+            "{cell:?}"
+        );
     }
 }
 
@@ -403,11 +498,17 @@ async fn no_status_quarantines_a_healthy_episode_and_no_bad_episode_delays_the_g
     let folder = tempfile::tempdir().unwrap();
     let archives: BTreeMap<_, _> = (0..EPISODES)
         .map(|n| {
-            let (path, bytes) = (folder.path().join(n.to_string()), format!("the archive of {n}"));
+            let (path, bytes) = (
+                folder.path().join(n.to_string()),
+                format!("the archive of {n}"),
+            );
             std::fs::write(&path, &bytes).unwrap();
             let digest = Digest::of(bytes.as_bytes());
-            let facts =
-                ArchiveFacts { sha256: digest, content_sha256: digest, size_bytes: bytes.len() as u64 };
+            let facts = ArchiveFacts {
+                sha256: digest,
+                content_sha256: digest,
+                size_bytes: bytes.len() as u64,
+            };
             let id = EpisodeId::parse(&format!("e{n}")).unwrap();
             (id, (Archive::open(&path, facts).unwrap(), facts))
         })
@@ -427,11 +528,14 @@ async fn no_status_quarantines_a_healthy_episode_and_no_bad_episode_delays_the_g
     let all: Vec<_> = (200..600)
         .flat_map(|status| [When::Once, When::Always, When::ForOne].map(|when| (status, when)))
         .flat_map(|(status, when)| {
-            [Body::Ours, Body::Gateway, Body::Html, Body::Empty, Body::Shown].map(|body| Cell {
-                status,
-                when,
-                body,
-            })
+            [
+                Body::Ours,
+                Body::Gateway,
+                Body::Html,
+                Body::Empty,
+                Body::Shown,
+            ]
+            .map(|body| Cell { status, when, body })
         })
         .collect();
     assert_eq!(all.len(), 6_000);

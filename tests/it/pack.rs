@@ -1,7 +1,9 @@
-//! What an archive restores to, by programs that are not ours, and that equal episodes give equal bytes.
+//! What an archive restores to, by programs that are not ours, and that equal episodes give equal
+//! bytes.
 //!
-//! `SEALIFT_TEST_HEAVY=1` adds a (sparse) file of more than 8 GiB, which takes a minute. `SEALIFT_TEST_FILES=100000`
-//! sets how many files "many" are. `SEALIFT_BSDTAR` names a bsdtar that is not on the path.
+//! `SEALIFT_TEST_HEAVY=1` adds a (sparse) file of more than 8 GiB, which takes a minute.
+//! `SEALIFT_TEST_FILES=100000` sets how many files "many" are. `SEALIFT_BSDTAR` names a bsdtar that
+//! is not on the path.
 
 #![expect(
     clippy::disallowed_methods,
@@ -72,7 +74,13 @@ impl Sandbox {
             workers: NonZeroU32::new(workers).unwrap(),
             open_files: sealift::ship::pack::OpenFiles::default(),
         };
-        pack(&EpisodeId::parse(ID).unwrap(), &self.episode, writer, &options, &Progress::default())
+        pack(
+            &EpisodeId::parse(ID).unwrap(),
+            &self.episode,
+            writer,
+            &options,
+            &Progress::default(),
+        )
     }
 
     fn pack(&self) -> Packed {
@@ -92,7 +100,8 @@ impl Sandbox {
         zstd::decode_all(File::open(self.partial()).unwrap()).unwrap()
     }
 
-    /// Restores with a program, which must have nothing to say about it, and gives the restored episode.
+    /// Restores with a program, which must have nothing to say about it, and gives the restored
+    /// episode.
     fn restore_with(&self, program: &str, arguments: &[&str]) -> PathBuf {
         let target = tempfile::tempdir_in(self.root.path()).unwrap().keep();
         let mut child = Command::new(program)
@@ -108,12 +117,23 @@ impl Sandbox {
         drop(stdin);
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success() && said.is_empty(), "{program}: {said}");
+        assert!(
+            output.status.success() && said.is_empty(),
+            "{program}: {said}"
+        );
         target.join(ID)
     }
 
     fn restore(&self) -> PathBuf {
-        self.restore_with("tar", &["--warning=no-timestamp", "--warning=no-unknown-keyword", "-xpf", "-"])
+        self.restore_with(
+            "tar",
+            &[
+                "--warning=no-timestamp",
+                "--warning=no-unknown-keyword",
+                "-xpf",
+                "-",
+            ],
+        )
     }
 
     /// Packs, restores with GNU tar, and with bsdtar where there is one, and compares.
@@ -122,7 +142,11 @@ impl Sandbox {
         let original = described(&self.episode);
         assert_eq!(described(&self.restore()), original);
         if let Some(bsdtar) = bsdtar() {
-            assert_eq!(described(&self.restore_with(&bsdtar, &["-xpf", "-"])), original, "bsdtar");
+            assert_eq!(
+                described(&self.restore_with(&bsdtar, &["-xpf", "-"])),
+                original,
+                "bsdtar"
+            );
         }
     }
 }
@@ -130,10 +154,15 @@ impl Sandbox {
 /// `SEALIFT_BSDTAR`, or the one on the path.
 fn bsdtar() -> Option<String> {
     let program = std::env::var("SEALIFT_BSDTAR").unwrap_or_else(|_| "bsdtar".to_owned());
-    Command::new(&program).arg("--version").output().is_ok_and(|o| o.status.success()).then_some(program)
+    Command::new(&program)
+        .arg("--version")
+        .output()
+        .is_ok_and(|o| o.status.success())
+        .then_some(program)
 }
 
-/// What must survive: kind, permission bits, whole-second mtimes of files, content, targets of symlinks.
+/// What must survive: kind, permission bits, whole-second mtimes of files, content, targets of
+/// symlinks.
 fn described(episode: &Path) -> BTreeMap<OsString, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![episode.to_owned()];
@@ -148,12 +177,19 @@ fn described(episode: &Path) -> BTreeMap<OsString, String> {
             } else if stat.is_symlink() {
                 format!("-> {:?}", fs::read_link(&path).unwrap())
             } else if stat.is_file() {
-                let mtime = if path == episode.join("done.marker") { 0 } else { stat.mtime() };
+                let mtime = if path == episode.join("done.marker") {
+                    0
+                } else {
+                    stat.mtime()
+                };
                 format!("{mode:o} {mtime} {} {}", stat.len(), digest_of(&path))
             } else {
                 continue;
             };
-            found.insert(path.strip_prefix(episode).unwrap().as_os_str().to_owned(), text);
+            found.insert(
+                path.strip_prefix(episode).unwrap().as_os_str().to_owned(),
+                text,
+            );
         }
     }
     found
@@ -174,8 +210,14 @@ fn digest_of(path: &Path) -> Digest {
 }
 
 fn set_mtime(path: &Path, seconds: i64) {
-    let time = Timespec { tv_sec: seconds, tv_nsec: 123_456_789 };
-    let times = Timestamps { last_access: time, last_modification: time };
+    let time = Timespec {
+        tv_sec: seconds,
+        tv_nsec: 123_456_789,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
     utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
@@ -218,20 +260,31 @@ fn names_modes_times_links_and_empty_folders_are_restored() {
 #[test]
 fn long_names_and_names_that_are_not_utf8_are_restored() {
     let ep = Sandbox::new();
-    // The top folder's name is 15 bytes with its slash: around ustar's 100, and every length of a PAX number.
+    // The top folder's name is 15 bytes with its slash: around ustar's 100, and every length of a
+    // PAX number.
     for len in [83, 84, 85, 86, 87, 98, 99, 100, 101, 155, 156, 255] {
         ep.write("n".repeat(len), format!("{len}"));
         fs::create_dir(ep.path(format!("d{}", "f".repeat(len - 1)))).unwrap();
     }
     let deep = vec!["d".repeat(200); 6].join("/");
     ep.write(format!("{deep}/x"), "deep");
-    ep.write(format!("{}/é", vec!["ü".repeat(100); 3].join("/")), "long and not ascii");
+    ep.write(
+        format!("{}/é", vec!["ü".repeat(100); 3].join("/")),
+        "long and not ascii",
+    );
     ep.write(OsStr::from_bytes(b"latin1-\xfcml\xe4ut"), "short");
-    ep.write(OsString::from_vec([&[b'l'; 120][..], b"\xff\xfe"].concat()), "long");
+    ep.write(
+        OsString::from_vec([&[b'l'; 120][..], b"\xff\xfe"].concat()),
+        "long",
+    );
     symlink("t".repeat(100), ep.path("target100")).unwrap();
     symlink("t".repeat(101), ep.path("target101")).unwrap();
     symlink("t/".repeat(1500), ep.path("target3000")).unwrap();
-    symlink(OsStr::from_bytes(&[b'\xff'; 150]), ep.path("target not utf8")).unwrap();
+    symlink(
+        OsStr::from_bytes(&[b'\xff'; 150]),
+        ep.path("target not utf8"),
+    )
+    .unwrap();
     ep.assert_restores();
 }
 
@@ -292,8 +345,14 @@ fn a_file_of_more_than_eight_gibibytes_is_restored() {
         zstd::stream::copy_decode(File::open(ep.partial()).unwrap(), &mut stdin).unwrap();
         drop(stdin);
         let listed = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
-        assert!(listed.contains(&format!(" {SIZE_BYTES} ")), "{program}: {listed}");
-        assert!(listed.contains("behind") && listed.contains("done.marker"), "{program}: {listed}");
+        assert!(
+            listed.contains(&format!(" {SIZE_BYTES} ")),
+            "{program}: {listed}"
+        );
+        assert!(
+            listed.contains("behind") && listed.contains("done.marker"),
+            "{program}: {listed}"
+        );
     }
 }
 
@@ -310,7 +369,10 @@ fn members_stand_in_the_order_of_their_path_bytes() {
         let member = member.unwrap();
         let header = member.header();
         assert_eq!((header.uid().unwrap(), header.gid().unwrap()), (0, 0));
-        assert_eq!((header.username(), header.groupname()), (Ok(Some("")), Ok(Some(""))));
+        assert_eq!(
+            (header.username(), header.groupname()),
+            (Ok(Some("")), Ok(Some("")))
+        );
         let name = member.path_bytes().into_owned();
         if name.ends_with(b"/") || name.ends_with(b"done.marker") {
             assert_eq!(header.mtime().unwrap(), 0);
@@ -327,7 +389,9 @@ fn equal_content_gives_equal_bytes() {
     let episode = |order: &[usize]| {
         let ep = Sandbox::new();
         for n in order {
-            let content: Vec<u8> = (0..400_000_u32).map(|i| (i.wrapping_mul(i) >> (8 + n)) as u8).collect();
+            let content: Vec<u8> = (0..400_000_u32)
+                .map(|i| (i.wrapping_mul(i) >> (8 + n)) as u8)
+                .collect();
             let path = ep.write(format!("d{}/f{n}", n % 2), content);
             set_mode(&path, 0o644);
             set_mtime(&path, 1_700_000_000 + *n as i64);
@@ -337,7 +401,10 @@ fn equal_content_gives_equal_bytes() {
         set_mode(&ep.episode, 0o755);
         ep
     };
-    let (a, b) = (episode(&[0, 1, 2, 3, 4, 5, 6, 7]), episode(&[5, 3, 7, 1, 0, 2, 6, 4]));
+    let (a, b) = (
+        episode(&[0, 1, 2, 3, 4, 5, 6, 7]),
+        episode(&[5, 3, 7, 1, 0, 2, 6, 4]),
+    );
     let facts = a.pack().facts;
     assert_eq!(b.pack().facts, facts);
     for workers in [1, 3, 1000] {
@@ -351,7 +418,10 @@ fn equal_content_gives_equal_bytes() {
     // What no copy can be trusted to keep does not matter ...
     set_mtime(&b.path("d0"), 1);
     set_mtime(&b.path("done.marker"), 1);
-    b.write("quarantine_reason.json", r#"{"status_code":412,"quarantined_at_wall":"2026-01-01T00:00:00Z"}"#);
+    b.write(
+        "quarantine_reason.json",
+        r#"{"status_code":412,"quarantined_at_wall":"2026-01-01T00:00:00Z"}"#,
+    );
     assert_eq!(b.pack().facts, facts);
     // ... and all that counts does.
     type Change = fn(&Path);
@@ -370,11 +440,15 @@ fn equal_content_gives_equal_bytes() {
     }
 }
 
-/// The bytes are a promise across versions of this program: a receiver that holds the old ones would see a conflict.
+/// The bytes are a promise across versions of this program: a receiver that holds the old ones
+/// would see a conflict.
 #[test]
 fn the_tar_stream_of_a_known_episode_never_changes() {
     let ep = Sandbox::new();
-    for (name, mode, mtime) in [("data/x.bin", 0o640, 1_700_000_000), ("meta.json", 0o644, -5)] {
+    for (name, mode, mtime) in [
+        ("data/x.bin", 0o640, 1_700_000_000),
+        ("meta.json", 0o644, -5),
+    ] {
         let path = ep.write(name, name);
         set_mode(&path, mode);
         set_mtime(&path, mtime);
@@ -383,19 +457,33 @@ fn the_tar_stream_of_a_known_episode_never_changes() {
     for (name, mode) in [("data", 0o755), ("done.marker", 0o644), (".", 0o775)] {
         set_mode(&ep.path(name), mode);
     }
-    assert_eq!(ep.pack().facts.content_sha256.to_string(), KNOWN_CONTENT_SHA256);
+    assert_eq!(
+        ep.pack().facts.content_sha256.to_string(),
+        KNOWN_CONTENT_SHA256
+    );
 }
 
-const KNOWN_CONTENT_SHA256: &str = "08e3afe7acbf79f78446ca1c2540dd2f445c35786a08d3813193530253ef236d";
+const KNOWN_CONTENT_SHA256: &str =
+    "08e3afe7acbf79f78446ca1c2540dd2f445c35786a08d3813193530253ef236d";
 
 #[test]
 fn odd_kinds_are_left_out_and_named() {
     let ep = Sandbox::new();
     ep.write("file", "x");
-    mknodat(CWD, ep.path("d/pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    mknodat(
+        CWD,
+        ep.path("d/pipe"),
+        FileType::Fifo,
+        Mode::RUSR | Mode::WUSR,
+        0,
+    )
+    .unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(ep.path("d/socket")).unwrap();
     let packed = ep.pack();
-    assert_eq!(packed.left_out, [Path::new("d/pipe"), Path::new("d/socket")]);
+    assert_eq!(
+        packed.left_out,
+        [Path::new("d/pipe"), Path::new("d/socket")]
+    );
     assert_eq!(packed.left_out_count, 2);
     ep.assert_restores();
 }
@@ -437,18 +525,36 @@ fn nothing_outside_is_read_however_often_a_name_is_swapped() {
 fn a_file_that_grows_while_it_is_read_is_a_change() {
     let ep = Sandbox::new();
     let path = ep.path("grows");
-    File::create(&path).unwrap().set_len(512 * 1024 * 1024).unwrap();
+    File::create(&path)
+        .unwrap()
+        .set_len(512 * 1024 * 1024)
+        .unwrap();
     let (writer, archive) = Archive::create(&ep.partial()).unwrap();
     let progress = Progress::default();
-    let options =
-        Options { level: 1, workers: NonZeroU32::MIN, open_files: sealift::ship::pack::OpenFiles::default() };
+    let options = Options {
+        level: 1,
+        workers: NonZeroU32::MIN,
+        open_files: sealift::ship::pack::OpenFiles::default(),
+    };
     let result = std::thread::scope(|scope| {
-        let packing =
-            scope.spawn(|| pack(&EpisodeId::parse(ID).unwrap(), &ep.episode, writer, &options, &progress));
+        let packing = scope.spawn(|| {
+            pack(
+                &EpisodeId::parse(ID).unwrap(),
+                &ep.episode,
+                writer,
+                &options,
+                &progress,
+            )
+        });
         while progress.bytes() == 0 && !packing.is_finished() {
             std::thread::yield_now();
         }
-        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"+").unwrap();
+        OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .write_all(b"+")
+            .unwrap();
         packing.join().unwrap()
     });
     assert!(matches!(result, Err(PackError::Changed { path }) if path == Path::new("grows")));
@@ -460,7 +566,10 @@ fn a_mount_inside_is_an_error_that_names_it() {
     let ep = Sandbox::new();
     ep.write("in/mounted/file", "x");
     let mounted = ep.path("in/mounted");
-    let made = Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&mounted).output();
+    let made = Command::new("mount")
+        .args(["-t", "tmpfs", "none"])
+        .arg(&mounted)
+        .output();
     if !made.is_ok_and(|output| output.status.success()) {
         assert!(std::env::var_os("CI").is_none(), "CI can mount");
         eprintln!("skipped: mounting needs root");
@@ -468,7 +577,13 @@ fn a_mount_inside_is_an_error_that_names_it() {
     }
     let result = ep.pack_as(1, 1);
     let fingerprint = tree::fingerprint(&ep.episode, &Progress::default());
-    assert!(Command::new("umount").arg(&mounted).status().unwrap().success());
+    assert!(
+        Command::new("umount")
+            .arg(&mounted)
+            .status()
+            .unwrap()
+            .success()
+    );
     assert!(matches!(result, Err(PackError::Mount { path }) if path == Path::new("in/mounted")));
     assert!(matches!(fingerprint, Err(tree::TreeError::Mount { .. })));
     assert!(ep.pack_as(1, 1).is_ok());
@@ -483,19 +598,37 @@ fn a_full_outbox_is_no_fault_of_the_episode() {
     ep.write("noise", noise);
     let outbox = ep.root.path().join("outbox");
     fs::create_dir(&outbox).unwrap();
-    let made = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(&outbox).output();
+    let made = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "none"])
+        .arg(&outbox)
+        .output();
     if !made.is_ok_and(|output| output.status.success()) {
         assert!(std::env::var_os("CI").is_none(), "CI can mount");
         eprintln!("skipped: mounting needs root");
         return;
     }
     let (writer, archive) = Archive::create(&outbox.join("a.partial")).unwrap();
-    let options =
-        Options { level: 1, workers: NonZeroU32::MIN, open_files: sealift::ship::pack::OpenFiles::default() };
-    let result = pack(&EpisodeId::parse(ID).unwrap(), &ep.episode, writer, &options, &Progress::default());
+    let options = Options {
+        level: 1,
+        workers: NonZeroU32::MIN,
+        open_files: sealift::ship::pack::OpenFiles::default(),
+    };
+    let result = pack(
+        &EpisodeId::parse(ID).unwrap(),
+        &ep.episode,
+        writer,
+        &options,
+        &Progress::default(),
+    );
     let end = archive.growth().end;
     drop(archive);
-    assert!(Command::new("umount").arg(&outbox).status().unwrap().success());
+    assert!(
+        Command::new("umount")
+            .arg(&outbox)
+            .status()
+            .unwrap()
+            .success()
+    );
     assert!(
         matches!(&result, Err(PackError::Outbox(error)) if error.kind() == io::ErrorKind::StorageFull),
         "{result:?}"

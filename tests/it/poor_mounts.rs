@@ -1,6 +1,10 @@
-//! File systems that know less, or that fail as NFS does: strace plays them, one call at a time, on a disk that knows everything.
+//! File systems that know less, or that fail as NFS does: strace plays them, one call at a time, on
+//! a disk that knows everything.
 
-#![expect(clippy::disallowed_methods, reason = "a test plays the file system, too")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test plays the file system, too"
+)]
 
 use std::{fs, path::Path};
 
@@ -18,8 +22,17 @@ fn ships_all_the_same(sandbox: &Sandbox, on: &Path, calls: &str, how: &str) {
     ship.args(["--once", "--json"]);
     let (code, tally) = json_of(traced(sandbox, &ship, on, calls, how).output().unwrap());
     let log = fs::read_to_string(sandbox.path("strace.log")).unwrap();
-    assert!(log.contains("(INJECTED)"), "{calls} on {} was never called: {log}", on.display());
-    assert_eq!((code, tally["shipped"].as_u64()), (0, Some(1)), "{how} on {}: {tally}", on.display());
+    assert!(
+        log.contains("(INJECTED)"),
+        "{calls} on {} was never called: {log}",
+        on.display()
+    );
+    assert_eq!(
+        (code, tally["shipped"].as_u64()),
+        (0, Some(1)),
+        "{how} on {}: {tally}",
+        on.display()
+    );
     assert_eq!(names(&sandbox.layout.shipped), ["run-1"]);
     let files = ["data.bin", "done.marker", "shipping_receipt.json"];
     assert_eq!(names(&sandbox.shipped("run-1")), files);
@@ -35,7 +48,12 @@ fn without_rename_noreplace_episodes_ship() {
     for error in ["EINVAL", "ENOSYS"] {
         let sandbox = Sandbox::with_receiver();
         let how = format!("inject=renameat2:error={error}");
-        ships_all_the_same(&sandbox, &sandbox.layout.episodes.join("run-1"), "renameat2", &how);
+        ships_all_the_same(
+            &sandbox,
+            &sandbox.layout.episodes.join("run-1"),
+            "renameat2",
+            &how,
+        );
     }
 }
 
@@ -62,8 +80,8 @@ fn where_a_folder_cannot_be_flushed_episodes_ship() {
     ships_all_the_same(&sandbox, &folder, "fsync", "inject=fsync:error=EINVAL");
 }
 
-/// A daemon that only looks, as it does on NFS. One call on one path fails in each thread that makes
-/// it, until one was seen to fail.
+/// A daemon that only looks, as it does on NFS. One call on one path fails in each thread that
+/// makes it, until one was seen to fail.
 fn ships_in_the_end(on: &str, calls: &str, error: &str) {
     let sandbox = Sandbox::with_receiver();
     let config = "[shipper]\nwatch = \"reconcile-only\"\nreconcile_interval_s = 1";
@@ -95,7 +113,9 @@ fn handles_that_went_stale_and_servers_that_fail_are_survived() {
         ("episodes/run-1/data.bin", "read", "ESTALE"),
         ("episodes/run-1/data.bin", "read", "EIO"),
     ];
-    crate::support::each(&cases, |(on, calls, error)| ships_in_the_end(on, calls, error));
+    crate::support::each(&cases, |(on, calls, error)| {
+        ships_in_the_end(on, calls, error)
+    });
 }
 
 #[test]
@@ -111,7 +131,8 @@ fn a_removed_file_that_is_still_open_holds_up_nothing_and_is_called_what_it_is()
     }
     sandbox.seal("run-1", &[]);
     let ship = sandbox.command("ship");
-    // The NFS client answers so for the one that is open; here for the first that is asked for, whichever it is.
+    // The NFS client answers so for the one that is open; here for the first that is asked for,
+    // whichever it is.
     fs::rename(trash.join("data.bin"), trash.join(".nfs000000000002")).unwrap();
     let busy = "inject=unlinkat:error=EBUSY";
     let mut daemon = sandbox.start(traced(&sandbox, &ship, &trash, "unlinkat", busy));

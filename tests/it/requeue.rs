@@ -1,6 +1,10 @@
-//! `sealift requeue`: back into the queue, with the daemon and without it, and nothing is overwritten.
+//! `sealift requeue`: back into the queue, with the daemon and without it, and nothing is
+//! overwritten.
 
-#![expect(clippy::disallowed_methods, reason = "a test plays the recorder and the operator")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test plays the recorder and the operator"
+)]
 
 use std::{
     fs,
@@ -13,7 +17,8 @@ use sealift::{episode::Fingerprint, layout::REASON, progress::Progress, tree};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Reply, Sandbox, Scripted, Seen, copy_program, each, eventually, json_file, json_of, names, sealift,
+    Reply, Sandbox, Scripted, Seen, copy_program, each, eventually, json_file, json_of, names,
+    sealift,
 };
 
 mod races;
@@ -22,7 +27,13 @@ mod window;
 
 /// Rejects what comes first, and takes everything after that.
 fn rejecting(first: usize) -> Scripted {
-    Scripted::new(move |seen, count| if count < first { rejected(422) } else { Reply::stored(seen) })
+    Scripted::new(move |seen, count| {
+        if count < first {
+            rejected(422)
+        } else {
+            Reply::stored(seen)
+        }
+    })
 }
 
 fn rejected(status: u16) -> Reply {
@@ -31,7 +42,10 @@ fn rejected(status: u16) -> Reply {
         412 => "commit-out-of-window",
         _ => "too-large",
     };
-    Reply::json(status, &json!({"type": format!("urn:sealift:{kind}"), "title": "not ours"}))
+    Reply::json(
+        status,
+        &json!({"type": format!("urn:sealift:{kind}"), "title": "not ours"}),
+    )
 }
 
 // Of the shared group's test.
@@ -43,12 +57,19 @@ const GROUP: u32 = 2000;
 /// `sealift requeue` without a receiver, which most of it does not need.
 fn requeue(sandbox: &Sandbox, args: &[&str]) -> (i32, String) {
     let mut command = sealift();
-    command.args(["requeue", "--data"]).arg(sandbox.data()).args(args);
+    command
+        .args(["requeue", "--data"])
+        .arg(sandbox.data())
+        .args(args);
     told(&mut command)
 }
 
 fn told(command: &mut Command) -> (i32, String) {
-    let Output { status, stdout, stderr } = command.output().unwrap();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
     let told = String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap();
     (status.code().unwrap(), told)
 }
@@ -88,11 +109,17 @@ fn what_was_rejected_comes_back_and_is_sent_as_the_same_bytes() {
     assert_eq!(names(&sandbox.quarantined("a")).len(), 4);
 
     let (code, told) = requeue(&sandbox, &["a"]);
-    let expected = format!("requeued  a  from quarantine (422), now in {}\n", episode.display());
+    let expected = format!(
+        "requeued  a  from quarantine (422), now in {}\n",
+        episode.display()
+    );
     assert_eq!((code, told), (0, expected));
     assert_eq!(names(&episode), ["data.bin", "deep", "done.marker"]);
     assert_eq!(names(&sandbox.layout.quarantine), [""; 0]);
-    assert_eq!((fingerprint(&episode), fs::metadata(&episode).unwrap().ino()), (before, inode));
+    assert_eq!(
+        (fingerprint(&episode), fs::metadata(&episode).unwrap().ino()),
+        (before, inode)
+    );
 
     assert_eq!(sandbox.ship_once().1["shipped"], 1);
     let seen = server.seen();
@@ -114,11 +141,17 @@ fn a_running_daemon_ships_what_came_back_and_finds_nothing_odd_about_it() {
     assert_eq!((code, told.lines().count()), (0, 2), "{told}");
     for id in ["a", "b"] {
         sandbox.wait_shipped(id);
-        assert_eq!(names(&sandbox.shipped(id)), ["data.bin", "done.marker", "shipping_receipt.json"]);
+        assert_eq!(
+            names(&sandbox.shipped(id)),
+            ["data.bin", "done.marker", "shipping_receipt.json"]
+        );
     }
     // What it was told of them is what anybody's episodes would have had it say.
     let log = daemon.log();
-    assert!(!log.contains("not at rest") && !log.contains("taken out"), "{log}");
+    assert!(
+        !log.contains("not at rest") && !log.contains("taken out"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -129,10 +162,16 @@ fn nothing_is_overwritten_and_a_name_that_is_taken_is_said() {
     sandbox.record("a", &[("new", b"recording")]);
     let (code, told) = requeue(&sandbox, &["a", "b"]);
     assert_eq!(code, 1);
-    assert!(told.contains("left      a  ") && told.contains("episodes/a is there already"), "{told}");
+    assert!(
+        told.contains("left      a  ") && told.contains("episodes/a is there already"),
+        "{told}"
+    );
     assert!(told.contains("requeued  b  "), "{told}");
     assert_eq!(names(&sandbox.layout.episodes.join("a")), ["new"]);
-    assert_eq!(names(&sandbox.quarantined("a")), ["data.bin", "done.marker", REASON]);
+    assert_eq!(
+        names(&sandbox.quarantined("a")),
+        ["data.bin", "done.marker", REASON]
+    );
 }
 
 #[test]
@@ -143,11 +182,18 @@ fn a_numbered_folder_goes_back_under_its_episodes_name() {
     assert_eq!(names(&sandbox.layout.episodes), ["a"]);
     // An episode may be called so; and a reason of an older shipper names none.
     quarantined(&sandbox, "b~1", &reason("b~1", 422));
-    quarantined(&sandbox, "c", &json!({"status_code": 400, "quarantined_at_wall": "2025-01-01T00:00:00Z"}));
+    quarantined(
+        &sandbox,
+        "c",
+        &json!({"status_code": 400, "quarantined_at_wall": "2025-01-01T00:00:00Z"}),
+    );
     assert_eq!(requeue(&sandbox, &["b"]).0, 1);
     assert_eq!(requeue(&sandbox, &["b~1", "c"]).0, 0);
     assert_eq!(names(&sandbox.layout.episodes), ["a", "b~1", "c"]);
-    assert_eq!(names(&sandbox.layout.episodes.join("c")), ["data.bin", "done.marker"]);
+    assert_eq!(
+        names(&sandbox.layout.episodes.join("c")),
+        ["data.bin", "done.marker"]
+    );
 }
 
 #[test]
@@ -169,13 +215,20 @@ fn of_several_folders_of_one_episode_none_is_taken_and_what_is_typed_takes_that_
         }
     }
     assert_eq!(names(&sandbox.layout.episodes), ["b"]);
-    assert_eq!(requeue(&sandbox, &["--folder", "--from", "quarantine", "a~1"]).0, 0);
-    assert_eq!(fs::read(sandbox.layout.episodes.join("a/data.bin")).unwrap(), b"a~1");
+    assert_eq!(
+        requeue(&sandbox, &["--folder", "--from", "quarantine", "a~1"]).0,
+        0
+    );
+    assert_eq!(
+        fs::read(sandbox.layout.episodes.join("a/data.bin")).unwrap(),
+        b"a~1"
+    );
     assert_eq!(names(&sandbox.layout.quarantine), ["a"]);
 }
 
 #[test]
-fn a_conflict_is_tried_again_by_a_running_daemon_at_once_and_by_one_that_only_looks_at_its_next_look() {
+fn a_conflict_is_tried_again_by_a_running_daemon_at_once_and_by_one_that_only_looks_at_its_next_look()
+ {
     for config in [
         "[shipper]\nwatch = \"inotify\"\nreconcile_interval_s = 3600\n",
         "[shipper]\nwatch = \"reconcile-only\"\nreconcile_interval_s = 1\n",
@@ -194,13 +247,23 @@ fn a_conflict_is_tried_again_by_a_running_daemon_at_once_and_by_one_that_only_lo
         sandbox.wait_shipped("a");
         let seen = server.seen();
         assert_eq!((seen.len(), &seen[0].body), (2, &seen[1].body), "{config}");
-        assert_eq!(names(&sandbox.layout.episodes), [""; 0], "no hint is left behind");
+        assert_eq!(
+            names(&sandbox.layout.episodes),
+            [""; 0],
+            "no hint is left behind"
+        );
     }
 }
 
 /// The first is in conflict, whatever it is; what comes then is taken.
 fn conflicting() -> Scripted {
-    Scripted::new(|seen, count| if count == 0 { rejected(409) } else { Reply::stored(seen) })
+    Scripted::new(|seen, count| {
+        if count == 0 {
+            rejected(409)
+        } else {
+            Reply::stored(seen)
+        }
+    })
 }
 
 #[test]
@@ -232,8 +295,15 @@ fn one_that_is_in_conflict_and_in_quarantine_takes_a_word_more() {
     quarantined(&sandbox, "a", &reason("a", 422));
     let (code, told) = requeue(&sandbox, &["a"]);
     assert_eq!(code, 1);
-    assert!(told.contains("--from quarantine 'a'") && told.contains("--from conflict 'a'"), "{told}");
-    assert_eq!(requeue(&sandbox, &["--from", "quarantine", "a"]).0, 1, "its name is taken");
+    assert!(
+        told.contains("--from quarantine 'a'") && told.contains("--from conflict 'a'"),
+        "{told}"
+    );
+    assert_eq!(
+        requeue(&sandbox, &["--from", "quarantine", "a"]).0,
+        1,
+        "its name is taken"
+    );
     assert_eq!(requeue(&sandbox, &["--from", "conflict", "a"]).0, 0);
 }
 
@@ -244,7 +314,15 @@ fn an_archive_without_an_episode_is_told_about_with_what_to_type() {
     // Kept, and then the folder goes.
     let busy = Scripted::new(|_, _| Reply::empty(503));
     let mut ship = sealift();
-    ship.args(["ship", "--once", "--json", "--receiver", &busy.url(), "--data"]).arg(sandbox.data());
+    ship.args([
+        "ship",
+        "--once",
+        "--json",
+        "--receiver",
+        &busy.url(),
+        "--data",
+    ])
+    .arg(sandbox.data());
     assert_eq!(json_of(ship.output().unwrap()).1["transient_failures"], 1);
     fs::remove_dir_all(sandbox.layout.episodes.join("a")).unwrap();
     sandbox.ship_once();
@@ -252,7 +330,14 @@ fn an_archive_without_an_episode_is_told_about_with_what_to_type() {
     assert_eq!(code, 1);
     assert!(told.contains("an archive without its episode"), "{told}");
     let typed = told.split_once("type: ").unwrap().1.lines().next().unwrap();
-    assert!(Command::new("sh").args(["-c", typed]).status().unwrap().success(), "{typed}");
+    assert!(
+        Command::new("sh")
+            .args(["-c", typed])
+            .status()
+            .unwrap()
+            .success(),
+        "{typed}"
+    );
     sandbox.ship_once();
     sandbox.wait_shipped("a");
 }
@@ -265,7 +350,13 @@ fn what_is_not_sealed_or_cannot_be_read_is_left_with_what_to_type() {
     symlink(sandbox.path("elsewhere"), sandbox.quarantined("link")).unwrap();
     let (code, told) = requeue(&sandbox, &["--all"]);
     assert_eq!((code, told.lines().count()), (1, 1), "{told}");
-    assert!(told.contains(&format!("sealift seal '{}'", sandbox.quarantined("open").display())), "{told}");
+    assert!(
+        told.contains(&format!(
+            "sealift seal '{}'",
+            sandbox.quarantined("open").display()
+        )),
+        "{told}"
+    );
     let (code, told) = requeue(&sandbox, &["link"]);
     assert_eq!(code, 1);
     assert!(told.contains("sealift trace 'link'"), "{told}");
@@ -305,14 +396,28 @@ fn what_would_be_done_is_said_and_not_done_and_all_of_it_is_one_document() {
     quarantined(&sandbox, "a", &reason("a", 422));
     quarantined(&sandbox, "b", &reason("b", 413));
     let (code, told) = requeue(&sandbox, &["--all", "--dry-run"]);
-    assert_eq!((code, told.lines().filter(|line| line.starts_with("would ")).count()), (0, 2), "{told}");
+    assert_eq!(
+        (
+            code,
+            told.lines()
+                .filter(|line| line.starts_with("would "))
+                .count()
+        ),
+        (0, 2),
+        "{told}"
+    );
     assert_eq!(names(&sandbox.layout.quarantine), ["a", "b"]);
     let (code, told) = requeue(&sandbox, &["a", "b", "none", "--status", "413", "--json"]);
     let document: Value = serde_json::from_str(&told).unwrap();
     assert_eq!(code, 1);
     assert_eq!(document["requeued"][0]["episode_id"], "b");
     assert_eq!(document["requeued"][0]["from"], "quarantine");
-    let left: Vec<_> = document["left"].as_array().unwrap().iter().map(|row| &row["episode_id"]).collect();
+    let left: Vec<_> = document["left"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| &row["episode_id"])
+        .collect();
     assert_eq!(left, ["a", "none"]);
     assert_eq!(document["stopped"], false);
 }
@@ -326,7 +431,12 @@ fn what_a_reason_says_cannot_command_a_terminal() {
     quarantined(&sandbox, "a", &hostile);
     let (code, told) = requeue(&sandbox, &["a"]);
     assert_eq!((code, told.lines().count()), (1, 1));
-    assert!(!told.chars().any(|c| c != '\n' && (c.is_control() || c == '\u{202e}')), "{told:?}");
+    assert!(
+        !told
+            .chars()
+            .any(|c| c != '\n' && (c.is_control() || c == '\u{202e}')),
+        "{told:?}"
+    );
     assert!(told.len() < 4000, "{}", told.len());
 }
 
@@ -341,14 +451,24 @@ fn a_user_of_the_shared_group_puts_back_what_is_somebody_elses_and_whose_it_is_s
     quarantined(&sandbox, "a", &reason("a", 422));
     quarantined(&sandbox, "closed", &reason("closed", 422));
     let layout = &sandbox.layout;
-    for folder in [&layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine, &layout.private] {
+    for folder in [
+        &layout.episodes,
+        &layout.outbox,
+        &layout.shipped,
+        &layout.quarantine,
+        &layout.private,
+    ] {
         chown(folder, Some(SHIPPER), Some(GROUP)).unwrap();
         fs::set_permissions(folder, fs::Permissions::from_mode(0o2770)).unwrap();
     }
     for (id, mode) in [("a", 0o2770), ("closed", 0o2750)] {
         let episode = sandbox.quarantined(id);
         fs::set_permissions(&episode, fs::Permissions::from_mode(mode)).unwrap();
-        for path in [&episode, &episode.join("data.bin"), &episode.join("done.marker")] {
+        for path in [
+            &episode,
+            &episode.join("data.bin"),
+            &episode.join("done.marker"),
+        ] {
             chown(path, Some(RECORDER), Some(GROUP)).unwrap();
         }
     }
@@ -358,8 +478,15 @@ fn a_user_of_the_shared_group_puts_back_what_is_somebody_elses_and_whose_it_is_s
     copy_program(env!("CARGO_BIN_EXE_sealift"), &program);
     let before = fingerprint(&sandbox.quarantined("a"));
     let mut command = Command::new("setpriv");
-    command.args([format!("--reuid={PERSON}"), format!("--regid={GROUP}"), "--clear-groups".to_owned()]);
-    command.arg(&program).args(["requeue", "--all", "--data"]).arg(sandbox.data());
+    command.args([
+        format!("--reuid={PERSON}"),
+        format!("--regid={GROUP}"),
+        "--clear-groups".to_owned(),
+    ]);
+    command
+        .arg(&program)
+        .args(["requeue", "--all", "--data"])
+        .arg(sandbox.data());
     let (code, told) = told(command.env_remove("SEALIFT_CONFIG"));
     assert_eq!(code, 1, "{told}");
     assert!(told.contains("requeued  a  "), "{told}");
@@ -369,17 +496,27 @@ fn a_user_of_the_shared_group_puts_back_what_is_somebody_elses_and_whose_it_is_s
     );
     let episode = layout.episodes.join("a");
     assert_eq!(names(&episode), ["data.bin", "done.marker"]);
-    let of = |path: &Path| fs::metadata(path).map(|found| (found.uid(), found.gid(), found.mode())).unwrap();
+    let of = |path: &Path| {
+        fs::metadata(path)
+            .map(|found| (found.uid(), found.gid(), found.mode()))
+            .unwrap()
+    };
     assert_eq!(of(&episode), (RECORDER, GROUP, 0o42_770));
     assert_eq!(of(&episode.join("data.bin")).0, RECORDER);
     assert_eq!(fingerprint(&episode), before);
-    assert_eq!(names(&sandbox.quarantined("closed")), ["data.bin", "done.marker", REASON]);
+    assert_eq!(
+        names(&sandbox.quarantined("closed")),
+        ["data.bin", "done.marker", REASON]
+    );
 }
 
 #[test]
 fn across_file_systems_it_comes_back_whole_and_packs_to_the_same_bytes() {
     let Ok(there) = tempfile::tempdir_in("/dev/shm") else {
-        assert!(std::env::var_os("CI").is_none(), "CI has a second file system");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "CI has a second file system"
+        );
         println!("skipped: there is no /dev/shm");
         return;
     };
@@ -397,7 +534,10 @@ fn across_file_systems_it_comes_back_whole_and_packs_to_the_same_bytes() {
     let mut command = sandbox.command_with_config("requeue", &config);
     assert_eq!(told(command.arg("a")).0, 0);
     assert_eq!(names(&episode), ["data.bin", "deep", "done.marker"]);
-    assert_eq!((names(&quarantine), names(&sandbox.layout.episodes)), (vec![], vec!["a".to_owned()]));
+    assert_eq!(
+        (names(&quarantine), names(&sandbox.layout.episodes)),
+        (vec![], vec!["a".to_owned()])
+    );
     assert_eq!(ship()["shipped"], 1);
     let seen = server.seen();
     assert_eq!(seen[0].body, seen[1].body);

@@ -1,5 +1,5 @@
-//! What a response means for the episode: every line of the design's table, with the real program and a scripted server.
-//! What it means for the destination is in `destination.rs`.
+//! What a response means for the episode: every line of the design's table, with the real program
+//! and a scripted server. What it means for the destination is in `destination.rs`.
 
 use std::{
     fs,
@@ -24,19 +24,32 @@ fn attempt(script: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> At
     attempt_with("", script)
 }
 
-fn attempt_with(config: &str, script: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> Attempt {
+fn attempt_with(
+    config: &str,
+    script: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static,
+) -> Attempt {
     let server = Scripted::new(script);
     let sandbox = Sandbox::new(server.url());
     sandbox.seal("run-1", &[("data.bin", b"recorded")]);
     let mut command = sandbox.command_with_config("ship", config);
     let (code, tally) = json_of(command.args(["--once", "--json"]).output().unwrap());
-    Attempt { sandbox, server, code, tally }
+    Attempt {
+        sandbox,
+        server,
+        code,
+        tally,
+    }
 }
 
 impl Attempt {
     #[track_caller]
     fn was_delivered(&self, why: &str) {
-        assert_eq!((self.code, &self.tally["shipped"]), (0, &json!(1)), "{why}: {}", self.tally);
+        assert_eq!(
+            (self.code, &self.tally["shipped"]),
+            (0, &json!(1)),
+            "{why}: {}",
+            self.tally
+        );
         assert_eq!(names(&self.sandbox.layout.shipped), ["run-1"], "{why}");
         assert_eq!(names(&self.sandbox.layout.episodes), [""; 0], "{why}");
         assert_eq!(self.sandbox.outbox(), [""; 0], "{why}");
@@ -45,17 +58,36 @@ impl Attempt {
     /// It stays, with its archive kept for the next time, and one pass counts it as this.
     #[track_caller]
     fn stayed(&self, counted: &str, why: &str) {
-        let left: u64 = ["shipped", "transient_failures", "conflicts", "fatal", "held"]
-            .iter()
-            .map(|member| self.tally[member].as_u64().unwrap())
-            .sum();
-        assert_eq!((&self.tally[counted], left), (&json!(1), 1), "{why}: {}", self.tally);
+        let left: u64 = [
+            "shipped",
+            "transient_failures",
+            "conflicts",
+            "fatal",
+            "held",
+        ]
+        .iter()
+        .map(|member| self.tally[member].as_u64().unwrap())
+        .sum();
+        assert_eq!(
+            (&self.tally[counted], left),
+            (&json!(1), 1),
+            "{why}: {}",
+            self.tally
+        );
         assert_eq!((self.code, &self.tally["scanned"]), (1, &json!(1)), "{why}");
         assert_eq!(names(&self.sandbox.layout.episodes), ["run-1"], "{why}");
-        assert_eq!(names(&self.sandbox.layout.episodes.join("run-1")), ["data.bin", "done.marker"], "{why}");
+        assert_eq!(
+            names(&self.sandbox.layout.episodes.join("run-1")),
+            ["data.bin", "done.marker"],
+            "{why}"
+        );
         assert_eq!(names(&self.sandbox.layout.quarantine), [""; 0], "{why}");
         assert_eq!(names(&self.sandbox.layout.shipped), [""; 0], "{why}");
-        assert_eq!(self.sandbox.outbox(), ["run-1.json", "run-1.tar.zst"], "{why}");
+        assert_eq!(
+            self.sandbox.outbox(),
+            ["run-1.json", "run-1.tar.zst"],
+            "{why}"
+        );
     }
 
     fn receipt(&self) -> Value {
@@ -93,17 +125,25 @@ fn our_receipt_says_what_was_delivered_and_where() {
     for member in ["episode_id", "sha256", "content_sha256", "size_bytes"] {
         assert_eq!(ours[member], theirs[member], "{member}");
     }
-    assert_eq!(ours["receiver"], format!("{}/v1/episodes/run-1", delivered.server.url()));
+    assert_eq!(
+        ours["receiver"],
+        format!("{}/v1/episodes/run-1", delivered.server.url())
+    );
     assert_eq!(ours["manifest"], "none");
     let wall = ours["delivered_at_wall"].as_str().unwrap();
-    assert!(wall.len() == 20 && wall.ends_with('Z') && wall.contains('T'), "{wall}");
+    assert!(
+        wall.len() == 20 && wall.ends_with('Z') && wall.contains('T'),
+        "{wall}"
+    );
 }
 
 #[test]
 fn an_acknowledgement_that_cannot_be_believed_holds_the_destination() {
     type Change = fn(&mut Value);
     let changes: [(&str, Change); 5] = [
-        ("another episode", |receipt| receipt["episode_id"] = json!("run-2")),
+        ("another episode", |receipt| {
+            receipt["episode_id"] = json!("run-2")
+        }),
         ("other bytes", |receipt| {
             receipt["sha256"] = json!("00".repeat(32));
             receipt["content_sha256"] = json!("11".repeat(32));
@@ -126,17 +166,23 @@ fn an_acknowledgement_that_cannot_be_believed_holds_the_destination() {
         }
     });
     attempt(|_, _| Reply::html(200)).stayed("held", "a captive portal");
-    attempt(|_, _| Reply::text(200, "", "<!DOCTYPE html><p>")).stayed("held", "a page without a type");
+    attempt(|_, _| Reply::text(200, "", "<!DOCTYPE html><p>"))
+        .stayed("held", "a page without a type");
     each(&[202, 203, 205, 206, 207, 226, 299], |&status| {
-        attempt(move |seen, _| Reply::json(status, &seen.receipt())).stayed("held", &status.to_string());
+        attempt(move |seen, _| Reply::json(status, &seen.receipt()))
+            .stayed("held", &status.to_string());
     });
 }
 
 #[test]
 fn where_a_receipt_is_required_nothing_less_will_do() {
     let required = "[receiver]\nrequire_receipt = true";
-    let bare =
-        [Reply::empty(200), Reply::empty(201), Reply::empty(204), Reply::json(201, &json!({"ok": true}))];
+    let bare = [
+        Reply::empty(200),
+        Reply::empty(201),
+        Reply::empty(204),
+        Reply::json(201, &json!({"ok": true})),
+    ];
     each(&bare, |reply| {
         let reply = reply.clone();
         attempt_with(required, move |_, _| reply.clone()).stayed("held", "no receipt");
@@ -149,14 +195,22 @@ const REJECTIONS: [u16; 12] = [400, 402, 406, 410, 412, 413, 414, 415, 416, 418,
 
 #[test]
 fn a_rejection_in_a_receivers_words_quarantines_with_the_reason() {
-    let words =
-        [(400, "commit-missing"), (412, "commit-out-of-window"), (413, "too-large"), (422, "too-large")];
+    let words = [
+        (400, "commit-missing"),
+        (412, "commit-out-of-window"),
+        (413, "too-large"),
+        (422, "too-large"),
+    ];
     each(&words, |&(status, kind)| {
         let kind = format!("urn:sealift:{kind}");
         let body = json!({"type": kind, "title": "No", "detail": "not this one", "more": [1]});
         let said = body.clone();
         let rejected = attempt(move |_, _| Reply::json(status, &said));
-        assert_eq!((rejected.code, &rejected.tally["fatal"]), (1, &json!(1)), "{status}");
+        assert_eq!(
+            (rejected.code, &rejected.tally["fatal"]),
+            (1, &json!(1)),
+            "{status}"
+        );
         let sandbox = &rejected.sandbox;
         assert_eq!(names(&sandbox.layout.episodes), [""; 0], "{status}");
         assert_eq!(
@@ -164,11 +218,24 @@ fn a_rejection_in_a_receivers_words_quarantines_with_the_reason() {
             ["data.bin", "done.marker", "quarantine_reason.json"]
         );
         let reason = json_file(&sandbox.quarantined("run-1").join("quarantine_reason.json"));
-        let mut members: Vec<_> = reason.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut members: Vec<_> = reason
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
         members.sort_unstable();
         assert_eq!(
             members,
-            ["aging", "body", "episode_id", "error", "quarantined_at_wall", "status_code", "verdict"]
+            [
+                "aging",
+                "body",
+                "episode_id",
+                "error",
+                "quarantined_at_wall",
+                "status_code",
+                "verdict"
+            ]
         );
         assert_eq!(reason["episode_id"], "run-1");
         assert_eq!(reason["status_code"], status);
@@ -191,7 +258,11 @@ fn the_same_not_in_a_receivers_words_moves_nothing() {
             Reply::text(status, "application/problem+json", "{\"detail\":"),
         ]
     };
-    let cases: Vec<_> = REJECTIONS.iter().chain(&[409]).flat_map(|&status| replies(status)).collect();
+    let cases: Vec<_> = REJECTIONS
+        .iter()
+        .chain(&[409])
+        .flat_map(|&status| replies(status))
+        .collect();
     for some in cases.chunks(16) {
         each(some, |reply| {
             let reply = reply.clone();
@@ -214,26 +285,45 @@ fn the_remediation_is_logged_and_cannot_command_the_terminal() {
     sandbox.wait_quarantined("run-1");
     daemon.wait_log("quarantined run-1");
     let log = daemon.log();
-    let line = log.lines().find(|line| line.contains("quarantined run-1")).unwrap();
-    assert!(line.contains("Too old") && line.contains("update") && line.contains("--now"), "{line}");
-    assert!(!log.chars().any(|c| c != '\n' && (c.is_control() || c == '\u{202e}')), "{log:?}");
+    let line = log
+        .lines()
+        .find(|line| line.contains("quarantined run-1"))
+        .unwrap();
+    assert!(
+        line.contains("Too old") && line.contains("update") && line.contains("--now"),
+        "{line}"
+    );
+    assert!(
+        !log.chars()
+            .any(|c| c != '\n' && (c.is_control() || c == '\u{202e}')),
+        "{log:?}"
+    );
 }
 
 #[test]
 fn a_conflict_stays_in_place_with_the_verdict_beside_its_archive() {
-    let conflict = json!({"type": "urn:sealift:conflict", "title": "Held", "detail": "other content"});
+    let conflict =
+        json!({"type": "urn:sealift:conflict", "title": "Held", "detail": "other content"});
     let refused = attempt(move |_, _| Reply::json(409, &conflict));
     refused.stayed("conflicts", "409");
     let sidecar = json_file(&refused.sandbox.layout.outbox.join("run-1.json"));
     assert_eq!(sidecar["verdict"]["verdict"], "conflict");
     assert_eq!(sidecar["verdict"]["status_code"], 409);
-    assert!(sidecar["verdict"]["detail"].as_str().unwrap().contains("other content"));
+    assert!(
+        sidecar["verdict"]["detail"]
+            .as_str()
+            .unwrap()
+            .contains("other content")
+    );
 }
 
 #[test]
 fn a_conflict_is_not_sent_again_before_it_changes_and_then_it_is() {
     let server = Scripted::new(|seen, count| match count {
-        0 => Reply::json(409, &json!({"type": "urn:sealift:conflict", "detail": "other content"})),
+        0 => Reply::json(
+            409,
+            &json!({"type": "urn:sealift:conflict", "detail": "other content"}),
+        ),
         _ => Reply::stored(seen),
     });
     let sandbox = Sandbox::new(server.url());
@@ -248,7 +338,8 @@ fn a_conflict_is_not_sent_again_before_it_changes_and_then_it_is() {
     let (code, tally) = sandbox.ship_once();
     assert_eq!((code, &tally["conflicts"]), (1, &json!(1)), "{tally}");
     // What is sealed is not watched any more: the reconcile pass sees that it was sealed anew.
-    let daemon = sandbox.start(sandbox.command_with_config("ship", "[shipper]\nreconcile_interval_s = 1"));
+    let daemon =
+        sandbox.start(sandbox.command_with_config("ship", "[shipper]\nreconcile_interval_s = 1"));
     daemon.wait_log("the receiver holds other content under this name");
     // Another one passes it by.
     sandbox.seal("run-2", &[]);
@@ -260,14 +351,21 @@ fn a_conflict_is_not_sent_again_before_it_changes_and_then_it_is() {
     sandbox.reseal("run-1");
     sandbox.wait_shipped("run-1");
     assert_eq!(server.count("run-1"), 2);
-    let bodies: Vec<_> = server.seen().into_iter().filter(|seen| seen.id == "run-1").collect();
+    let bodies: Vec<_> = server
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.id == "run-1")
+        .collect();
     assert_ne!(bodies[0].body, bodies[1].body);
 }
 
 #[test]
 fn a_digest_mismatch_with_an_intact_archive_sends_the_same_bytes_again() {
     let server = Scripted::new(|seen, count| match count {
-        0 => Reply::json(400, &json!({"type": "urn:sealift:digest-mismatch", "title": "Damaged on the way"})),
+        0 => Reply::json(
+            400,
+            &json!({"type": "urn:sealift:digest-mismatch", "title": "Damaged on the way"}),
+        ),
         _ => Reply::stored(seen),
     });
     let sandbox = Sandbox::new(server.url());
@@ -286,7 +384,11 @@ fn an_archive_that_was_damaged_in_the_outbox_is_packed_again_and_not_delivered()
     let address = sandbox.kill_receiver();
     sandbox.seal("run-1", &[("data.bin", b"recorded")]);
     let (code, tally) = sandbox.ship_once();
-    assert_eq!((code, &tally["transient_failures"]), (1, &json!(1)), "{tally}");
+    assert_eq!(
+        (code, &tally["transient_failures"]),
+        (1, &json!(1)),
+        "{tally}"
+    );
 
     let archive = sandbox.layout.outbox.join("run-1.tar.zst");
     let whole = fs::read(&archive).unwrap();
@@ -321,17 +423,25 @@ fn one_pass_reads_a_kept_archive_before_it_sends_it() {
 
 #[test]
 fn the_weather_moves_nothing() {
-    each(&[408, 425, 429, 500, 502, 503, 504, 506, 507, 508, 511, 520, 599], |&status| {
-        attempt(move |_, _| Reply::empty(status)).stayed("transient_failures", &status.to_string());
-        attempt(move |_, _| Reply::json(status, &json!({"detail": "later"})))
-            .stayed("transient_failures", &status.to_string());
-    });
+    each(
+        &[
+            408, 425, 429, 500, 502, 503, 504, 506, 507, 508, 511, 520, 599,
+        ],
+        |&status| {
+            attempt(move |_, _| Reply::empty(status))
+                .stayed("transient_failures", &status.to_string());
+            attempt(move |_, _| Reply::json(status, &json!({"detail": "later"})))
+                .stayed("transient_failures", &status.to_string());
+        },
+    );
     attempt(|_, _| Reply::hang_up()).stayed("transient_failures", "a hang-up");
 }
 
 #[test]
 fn a_fault_of_the_destination_moves_nothing() {
-    let statuses = [401, 403, 404, 405, 407, 411, 421, 426, 300, 301, 302, 303, 304, 305, 307, 308, 501, 505];
+    let statuses = [
+        401, 403, 404, 405, 407, 411, 421, 426, 300, 301, 302, 303, 304, 305, 307, 308, 501, 505,
+    ];
     each(&statuses, |&status| {
         attempt(move |_, _| Reply::empty(status)).stayed("held", &status.to_string());
         // Also where a receiver says so: a wrong token is no fault of the episode.
@@ -348,7 +458,8 @@ fn no_redirect_is_followed() {
     let location = format!("Location: {}/v1/episodes/run-1", elsewhere.url());
     each(&[301, 302, 303, 307, 308], |&status| {
         let location = location.clone();
-        attempt(move |_, _| Reply::empty(status).header(&location)).stayed("held", &status.to_string());
+        attempt(move |_, _| Reply::empty(status).header(&location))
+            .stayed("held", &status.to_string());
     });
     assert_eq!(elsewhere.connections(), 0);
 }
@@ -372,7 +483,10 @@ fn what_its_recorder_opened_again_while_it_was_judged_is_not_quarantined() {
                 fs::rename(episode.join("done.marker"), episode.join("not.yet")).unwrap();
             }
             fs::write(episode.join("more.bin"), b"recording").unwrap();
-            Reply::json(422, &json!({"type": "urn:sealift:too-large", "detail": "no"}))
+            Reply::json(
+                422,
+                &json!({"type": "urn:sealift:too-large", "detail": "no"}),
+            )
         });
         let sandbox = Sandbox::new(server.url());
         let episode = sandbox.record("run-1", &[("data.bin", b"recorded")]);
@@ -394,9 +508,15 @@ fn what_its_recorder_opened_again_while_it_was_judged_is_not_quarantined() {
 fn a_receipt_that_cannot_be_read_moves_nothing_and_holds_the_destination() {
     let long = format!(r#"{{"padding":"{}","sha256":"00"}}"#, "x".repeat(70_000));
     let cases = [
-        ("application/json", r#"{"episode_id":"run-1","sha256":"0000"#.to_owned()),
+        (
+            "application/json",
+            r#"{"episode_id":"run-1","sha256":"0000"#.to_owned(),
+        ),
         ("application/json", long),
-        ("text/plain", r#"{"episode_id":"run-1","sha256":"0000","size_bytes":1}"#.to_owned()),
+        (
+            "text/plain",
+            r#"{"episode_id":"run-1","sha256":"0000","size_bytes":1}"#.to_owned(),
+        ),
     ];
     each(&cases, |(media_type, body)| {
         let (media_type, body) = (*media_type, body.clone());
@@ -404,19 +524,27 @@ fn a_receipt_that_cannot_be_read_moves_nothing_and_holds_the_destination() {
         let sandbox = Sandbox::new(server.url());
         sandbox.seal("run-1", &[("data.bin", b"recorded")]);
         let (code, tally) = sandbox.ship_once();
-        assert_eq!((code, &tally["held"], &tally["shipped"]), (1, &json!(1), &json!(0)), "{media_type}");
+        assert_eq!(
+            (code, &tally["held"], &tally["shipped"]),
+            (1, &json!(1), &json!(0)),
+            "{media_type}"
+        );
         assert!(sandbox.layout.episodes.join("run-1").exists());
     });
 }
 
 #[test]
 fn a_firewalls_json_is_no_receivers_word() {
-    let server =
-        Scripted::new(|_, _| Reply::text(422, "application/vnd.waf.error+json", r#"{"blocked":true}"#));
+    let server = Scripted::new(|_, _| {
+        Reply::text(422, "application/vnd.waf.error+json", r#"{"blocked":true}"#)
+    });
     let sandbox = Sandbox::new(server.url());
     sandbox.seal("run-1", &[("data.bin", b"recorded")]);
     let (code, tally) = sandbox.ship_once();
-    assert_eq!((code, &tally["held"], &tally["fatal"]), (1, &json!(1), &json!(0)));
+    assert_eq!(
+        (code, &tally["held"], &tally["fatal"]),
+        (1, &json!(1), &json!(0))
+    );
     assert!(sandbox.layout.episodes.join("run-1").exists());
 }
 
@@ -434,13 +562,33 @@ fn a_conflict_is_mended_by_renaming_or_removing_the_folder_and_nothing_is_alarmi
         let episode = sandbox.seal("run-1", &[("data.bin", b"recorded")]);
         let (code, tally) = sandbox.ship_once();
         assert_eq!((code, &tally["conflicts"]), (1, &json!(1)));
-        let (by_hand, to) = (if rename { "mv" } else { "rm" }, sandbox.layout.episodes.join("run-1-again"));
-        let arguments = if rename { vec![episode.as_path(), &to] } else { vec![Path::new("-r"), &episode] };
-        assert!(Command::new(by_hand).args(arguments).status().unwrap().success());
-        let pass = sandbox.command("ship").args(["--once", "--json"]).output().unwrap();
+        let (by_hand, to) = (
+            if rename { "mv" } else { "rm" },
+            sandbox.layout.episodes.join("run-1-again"),
+        );
+        let arguments = if rename {
+            vec![episode.as_path(), &to]
+        } else {
+            vec![Path::new("-r"), &episode]
+        };
+        assert!(
+            Command::new(by_hand)
+                .args(arguments)
+                .status()
+                .unwrap()
+                .success()
+        );
+        let pass = sandbox
+            .command("ship")
+            .args(["--once", "--json"])
+            .output()
+            .unwrap();
         let log = String::from_utf8(pass.stderr.clone()).unwrap();
         assert!(pass.status.success(), "{log}");
-        assert!(!log.contains("last copy") && !log.contains("WARN") && !log.contains("ERROR"), "{log}");
+        assert!(
+            !log.contains("last copy") && !log.contains("WARN") && !log.contains("ERROR"),
+            "{log}"
+        );
         assert_eq!(sandbox.outbox(), [""; 0]);
         if rename {
             sandbox.wait_shipped("run-1-again");

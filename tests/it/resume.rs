@@ -1,4 +1,5 @@
-//! A large episode over a line that drops: what was sent once is not sent again, whoever is killed meanwhile.
+//! A large episode over a line that drops: what was sent once is not sent again, whoever is killed
+//! meanwhile.
 
 use std::{
     fs,
@@ -31,16 +32,23 @@ impl Line {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let counter = |value| Arc::new(AtomicU64::new(value));
-        let line =
-            Self { address, sent: counter(0), cut_after: counter(u64::MAX), stop_at: counter(u64::MAX) };
+        let line = Self {
+            address,
+            sent: counter(0),
+            cut_after: counter(u64::MAX),
+            stop_at: counter(u64::MAX),
+        };
         let (receiver, sent) = (receiver.to_owned(), Arc::clone(&line.sent));
         let (cut_after, stop_at) = (Arc::clone(&line.cut_after), Arc::clone(&line.stop_at));
         thread::spawn(move || {
             for client in listener.incoming() {
                 let client = client.unwrap();
-                let Ok(server) = TcpStream::connect(&receiver) else { continue };
+                let Ok(server) = TcpStream::connect(&receiver) else {
+                    continue;
+                };
                 let (sent, cut_after, stop_at) = (sent.clone(), cut_after.clone(), stop_at.clone());
-                let (mut back, mut answers) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                let (mut back, mut answers) =
+                    (client.try_clone().unwrap(), server.try_clone().unwrap());
                 thread::spawn(move || std::io::copy(&mut answers, &mut back));
                 thread::spawn(move || forward(client, server, &sent, &cut_after, &stop_at));
             }
@@ -67,7 +75,9 @@ fn forward(
     let mut buffer = vec![0; 64 << 10];
     let mut left = cut_after.load(Ordering::SeqCst);
     while left > 0 && sent.load(Ordering::SeqCst) < stop_at.load(Ordering::SeqCst) {
-        let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let most = buffer
+            .len()
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
         match client.read(&mut buffer[..most]) {
             Ok(read @ 1..) if server.write_all(&buffer[..read]).is_ok() => {
                 sent.fetch_add(read as u64, Ordering::SeqCst);
@@ -104,7 +114,11 @@ fn over_a_line() -> (Sandbox, Line) {
 
 fn daemon(sandbox: &Sandbox, line: &Line) -> Process {
     let mut command = sealift();
-    command.arg("ship").arg("--data").arg(sandbox.data()).args(["--receiver", &line.url()]);
+    command
+        .arg("ship")
+        .arg("--data")
+        .arg(sandbox.data())
+        .args(["--receiver", &line.url()]);
     sandbox.start(command)
 }
 
@@ -121,17 +135,32 @@ fn a_line_that_drops_at_every_megabyte_delivers_once_and_sends_hardly_anything_t
     sandbox.seal("run-1", &[("data.bin", &noise(64 * MIB))]);
     let daemon = daemon(&sandbox, &line);
     // 65 connections, each with a pause before it.
-    eventually_within(std::time::Duration::from_secs(180), "run-1 is shipped", || {
-        sandbox.shipped("run-1").exists()
-    });
+    eventually_within(
+        std::time::Duration::from_secs(180),
+        "run-1 is shipped",
+        || sandbox.shipped("run-1").exists(),
+    );
     sandbox.wait_shipped("run-1");
     let archive = archive_bytes(&sandbox, "run-1");
     assert!(archive > 64 * MIB);
-    assert!(line.sent() * 10 <= archive * 11, "{} bytes for an archive of {archive}", line.sent());
-    assert_eq!(fs::metadata(sandbox.stored("run-1")).unwrap().len(), archive);
+    assert!(
+        line.sent() * 10 <= archive * 11,
+        "{} bytes for an archive of {archive}",
+        line.sent()
+    );
+    assert_eq!(
+        fs::metadata(sandbox.stored("run-1")).unwrap().len(),
+        archive
+    );
     assert_eq!(names(&sandbox.store().join("episodes")), ["run-1.tar.zst"]);
-    eventually("nothing temporary stays", || names(&sandbox.store().join("incoming")).is_empty());
-    assert!(!daemon.log().contains("cannot be used"), "a line that moves holds nothing: {}", daemon.log());
+    eventually("nothing temporary stays", || {
+        names(&sandbox.store().join("incoming")).is_empty()
+    });
+    assert!(
+        !daemon.log().contains("cannot be used"),
+        "a line that moves holds nothing: {}",
+        daemon.log()
+    );
 }
 
 #[test]
@@ -141,13 +170,19 @@ fn a_shipper_that_was_killed_goes_on_where_it_was() {
     sandbox.seal("run-1", &[("data.bin", &noise(32 * MIB))]);
     let first = daemon(&sandbox, &line);
     eventually("two thirds are through", || line.sent() >= 20 * MIB);
-    eventually("the archive is kept", || sandbox.outbox().contains(&"run-1.json".to_owned()));
+    eventually("the archive is kept", || {
+        sandbox.outbox().contains(&"run-1.json".to_owned())
+    });
     first.kill();
     line.stop_at.store(u64::MAX, Ordering::SeqCst);
     let _second = daemon(&sandbox, &line);
     sandbox.wait_shipped("run-1");
     let archive = archive_bytes(&sandbox, "run-1");
-    assert!(line.sent() < archive + 2 * MIB, "{} bytes for an archive of {archive}", line.sent());
+    assert!(
+        line.sent() < archive + 2 * MIB,
+        "{} bytes for an archive of {archive}",
+        line.sent()
+    );
 }
 
 #[test]
@@ -158,14 +193,19 @@ fn a_receiver_that_was_killed_has_what_was_durable() {
     let notes = sandbox.store().join("incoming");
     let _daemon = daemon(&sandbox, &line);
     // From time to time what has arrived is made durable, and noted.
-    eventually("a part is noted", || names(&notes).iter().any(|name| name.ends_with(".json")));
+    eventually("a part is noted", || {
+        names(&notes).iter().any(|name| name.ends_with(".json"))
+    });
     sandbox.kill_receiver();
     let before = line.sent();
     sandbox.start_receiver(&receiver);
     sandbox.wait_shipped("run-1");
     let archive = archive_bytes(&sandbox, "run-1");
     let again = line.sent().saturating_sub(archive);
-    assert!(again + 32 * MIB <= before + 2 * MIB, "of {before} bytes {again} were sent again");
+    assert!(
+        again + 32 * MIB <= before + 2 * MIB,
+        "of {before} bytes {again} were sent again"
+    );
 }
 
 #[test]
@@ -176,7 +216,9 @@ fn what_was_changed_meanwhile_is_sent_from_its_first_byte() {
     sandbox.seal("run-1", &[("data.bin", &content)]);
     let first = daemon(&sandbox, &line);
     eventually("two thirds are through", || line.sent() >= 20 * MIB);
-    eventually("the archive is kept", || sandbox.outbox().contains(&"run-1.json".to_owned()));
+    eventually("the archive is kept", || {
+        sandbox.outbox().contains(&"run-1.json".to_owned())
+    });
     first.kill();
     let mut other = content.clone();
     other[30_000_000] ^= 1;
@@ -185,11 +227,16 @@ fn what_was_changed_meanwhile_is_sent_from_its_first_byte() {
     let _second = daemon(&sandbox, &line);
     sandbox.wait_shipped("run-1");
     let archive = archive_bytes(&sandbox, "run-1");
-    assert!(line.sent() >= 20 * MIB + archive, "bytes of two archives were joined");
+    assert!(
+        line.sent() >= 20 * MIB + archive,
+        "bytes of two archives were joined"
+    );
     let tar = zstd::decode_all(fs::File::open(sandbox.stored("run-1")).unwrap()).unwrap();
     let mut archive = tar::Archive::new(tar.as_slice());
     let mut entries = archive.entries().unwrap().map(Result::unwrap);
-    let mut data = entries.find(|entry| entry.path().unwrap().ends_with("data.bin")).unwrap();
+    let mut data = entries
+        .find(|entry| entry.path().unwrap().ends_with("data.bin"))
+        .unwrap();
     let mut found = Vec::new();
     data.read_to_end(&mut found).unwrap();
     assert!(found == other);

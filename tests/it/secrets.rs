@@ -22,12 +22,19 @@ fn a_secret_in_the_addresss_query_is_sent_and_shown_nowhere() {
     sandbox.seal("good", &[("data.bin", b"recorded")]);
     sandbox.seal("bad", &[("data.bin", b"recorded")]);
     let config = sandbox.path("sealift.toml");
-    fs::write(&config, format!("[shipper]\ndata_dir = {:?}\n[receiver]\nurl = {url:?}\n", sandbox.data()))
-        .unwrap();
+    fs::write(
+        &config,
+        format!(
+            "[shipper]\ndata_dir = {:?}\n[receiver]\nurl = {url:?}\n",
+            sandbox.data()
+        ),
+    )
+    .unwrap();
     let daemon = sandbox.daemon();
     sandbox.wait_shipped("good");
     daemon.wait_log("bad");
-    let receipt = fs::read_to_string(sandbox.shipped("good").join("shipping_receipt.json")).unwrap();
+    let receipt =
+        fs::read_to_string(sandbox.shipped("good").join("shipping_receipt.json")).unwrap();
     assert!(receipt.contains("/c/good.tar.zst\""), "{receipt}");
     let mut shown = vec![("the receipt", receipt)];
     for arguments in [
@@ -68,9 +75,16 @@ fn a_secret_in_the_addresss_query_is_sent_and_shown_nowhere() {
         format!("token_file = [\"{SECRET}\"]"),
     ] {
         fs::write(&config, format!("[receiver]\n{line}\n")).unwrap();
-        let broken = sealift().args(["config", "check", "--config"]).arg(&config).output().unwrap();
+        let broken = sealift()
+            .args(["config", "check", "--config"])
+            .arg(&config)
+            .output()
+            .unwrap();
         assert_eq!(broken.status.code(), Some(2), "{line}");
-        shown.push(("a broken file", String::from_utf8_lossy(&broken.stderr).into_owned()));
+        shown.push((
+            "a broken file",
+            String::from_utf8_lossy(&broken.stderr).into_owned(),
+        ));
     }
     shown.push(("the log", daemon.log()));
     for (what, text) in shown {
@@ -83,8 +97,14 @@ fn a_password_in_the_address_is_shown_by_no_command() {
     let sandbox = Sandbox::new("");
     let url = format!("http://user:{SECRET}@receiver.example/");
     let config = sandbox.path("sealift.toml");
-    fs::write(&config, format!("[shipper]\ndata_dir = {:?}\n[receiver]\nurl = {url:?}\n", sandbox.data()))
-        .unwrap();
+    fs::write(
+        &config,
+        format!(
+            "[shipper]\ndata_dir = {:?}\n[receiver]\nurl = {url:?}\n",
+            sandbox.data()
+        ),
+    )
+    .unwrap();
     for arguments in [
         &["ship", "--once"][..],
         &["status"],
@@ -101,7 +121,10 @@ fn a_password_in_the_address_is_shown_by_no_command() {
             let mut command = sealift();
             command.args(arguments);
             match by_arguments && !matches!(arguments[0], "status" | "trace") {
-                true => command.arg("--data").arg(sandbox.data()).args(["--receiver", &url]),
+                true => command
+                    .arg("--data")
+                    .arg(sandbox.data())
+                    .args(["--receiver", &url]),
                 false => command.arg("--config").arg(&config),
             };
             let output = command.output().unwrap();
@@ -127,7 +150,11 @@ fn what_the_other_end_repeats_of_a_secret_in_the_query_is_neither_shown_nor_kept
         match target.split(['/', '?']).nth(2).unwrap() {
             "good.tar.zst" => Reply::empty(201),
             "receipt.tar.zst" => {
-                let mut receipt = Seen { id: "receipt".to_owned(), ..seen.clone() }.receipt();
+                let mut receipt = Seen {
+                    id: "receipt".to_owned(),
+                    ..seen.clone()
+                }
+                .receipt();
                 receipt["location"] = json!(url);
                 receipt[&target] = json!([{"signature": DECODED}]);
                 Reply::text(201, "application/json", &receipt.to_string())
@@ -138,7 +165,8 @@ fn what_the_other_end_repeats_of_a_secret_in_the_query_is_neither_shown_nor_kept
             ),
             "conflict.tar.zst" => {
                 let path = target.replace('&', "\\u0026");
-                let body = format!("{{\"type\":\"urn:sealift:conflict\",\"detail\":\"{path} exists\"}}");
+                let body =
+                    format!("{{\"type\":\"urn:sealift:conflict\",\"detail\":\"{path} exists\"}}");
                 Reply::text(409, "application/problem+json", &body)
             }
             "page.tar.zst" => Reply::text(503, "text/plain", &format!("no backend for {target}")),
@@ -175,32 +203,56 @@ fn what_the_other_end_repeats_of_a_secret_in_the_query_is_neither_shown_nor_kept
         }
         let output = command.output().unwrap();
         let text = [output.stdout, output.stderr].concat();
-        shown.push((arguments.join(" "), String::from_utf8_lossy(&text).into_owned()));
+        shown.push((
+            arguments.join(" "),
+            String::from_utf8_lossy(&text).into_owned(),
+        ));
     };
-    for arguments in [&["status"][..], &["status", "--json"], &["doctor"], &["doctor", "--json"]] {
+    for arguments in [
+        &["status"][..],
+        &["status", "--json"],
+        &["doctor"],
+        &["doctor", "--json"],
+    ] {
         ask(arguments, false);
     }
     for id in ["good", "receipt", "rejected", "conflict", "page", "denied"] {
         ask(&["trace", id], false);
     }
-    for arguments in
-        [&["doctor"][..], &["doctor", "--json"], &["verify", "--all"], &["requeue", "--all", "--dry-run"]]
-    {
+    for arguments in [
+        &["doctor"][..],
+        &["doctor", "--json"],
+        &["verify", "--all"],
+        &["requeue", "--all", "--dry-run"],
+    ] {
         ask(arguments, true);
     }
     // No daemon runs: then the fix is the command that starts one.
     shown.push(("the log".to_owned(), daemon.log()));
     drop(daemon);
     let mut command = sealift();
-    command.args(["doctor", "--data"]).arg(sandbox.data()).args(["--receiver", &url]);
-    shown
-        .push(("doctor".to_owned(), String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned()));
+    command
+        .args(["doctor", "--data"])
+        .arg(sandbox.data())
+        .args(["--receiver", &url]);
+    shown.push((
+        "doctor".to_owned(),
+        String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned(),
+    ));
     files(&sandbox.data(), &mut shown);
     for (what, text) in &shown {
         assert!(!text.contains("s3cr3t"), "{what}: {text}");
     }
-    let receipt = shown.iter().find(|(what, _)| what.ends_with("shipped/receipt/shipping_receipt.json"));
-    assert!(receipt.unwrap().1.contains("receiver.example/c/receipt.tar.zst?"), "the rest of it is kept");
+    let receipt = shown
+        .iter()
+        .find(|(what, _)| what.ends_with("shipped/receipt/shipping_receipt.json"));
+    assert!(
+        receipt
+            .unwrap()
+            .1
+            .contains("receiver.example/c/receipt.tar.zst?"),
+        "the rest of it is kept"
+    );
 }
 
 #[test]
@@ -210,14 +262,20 @@ fn what_the_other_end_repeats_of_the_token_or_of_a_headers_value_is_neither_show
     const DECODED: &str = "user:p4ssw0rd";
     const KEY: &str = "K3Ysecret";
     let echo = |seen: &Seen| {
-        let lines = seen.head.lines().skip(1).filter_map(|line| line.split_once(": "));
-        let headers: serde_json::Map<_, _> =
-            lines.map(|(name, value)| (name.to_owned(), json!(value))).collect();
+        let lines = seen
+            .head
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_once(": "));
+        let headers: serde_json::Map<_, _> = lines
+            .map(|(name, value)| (name.to_owned(), json!(value)))
+            .collect();
         json!({"message": format!("invalid {TOKEN}"), "headers": headers, "credential": BASIC, "decoded": DECODED})
     };
     let server = Scripted::new(move |seen, _| {
         assert!(
-            seen.head.contains(&format!("Bearer {TOKEN}")) || seen.head.contains(&format!("bearer {TOKEN}"))
+            seen.head.contains(&format!("Bearer {TOKEN}"))
+                || seen.head.contains(&format!("bearer {TOKEN}"))
         );
         let echoed = echo(seen);
         let encoded = "T0K%2FENs3cr3t%2Bvalue T0K%2fENs3cr3t+value";
@@ -233,9 +291,11 @@ fn what_the_other_end_repeats_of_the_token_or_of_a_headers_value_is_neither_show
                 &json!({"type": "urn:sealift:too-large", "detail": words, "echo": echoed, "episode_id": TOKEN}),
             ),
             "page" => Reply::text(503, "text/plain", &words),
-            "cut" => {
-                Reply::text(503, "application/json", &format!("{{\"t\":\"T0K\\/ENs3cr3t\\u002Bvalue {KEY}"))
-            }
+            "cut" => Reply::text(
+                503,
+                "application/json",
+                &format!("{{\"t\":\"T0K\\/ENs3cr3t\\u002Bvalue {KEY}"),
+            ),
             _ => Reply::json(401, &echoed),
         }
     });
@@ -249,8 +309,12 @@ fn what_the_other_end_repeats_of_the_token_or_of_a_headers_value_is_neither_show
         let sandbox = Sandbox::new(server.url());
         let (token_file, config) = (sandbox.path("token"), sandbox.path("sealift.toml"));
         fs::write(&token_file, format!("{TOKEN}\n")).unwrap();
-        let headers = format!("{{ \"X-Auth\" = \"Basic {BASIC}\", \"X-Key\" = \"{{host}}:{KEY}\" }}");
-        let receiver = format!("url = {:?}\ntoken_file = {token_file:?}\nheaders = {headers}", server.url());
+        let headers =
+            format!("{{ \"X-Auth\" = \"Basic {BASIC}\", \"X-Key\" = \"{{host}}:{KEY}\" }}");
+        let receiver = format!(
+            "url = {:?}\ntoken_file = {token_file:?}\nheaders = {headers}",
+            server.url()
+        );
         let shipper = format!("[shipper]\ndata_dir = {:?}", sandbox.data());
         fs::write(&config, format!("{shipper}\n[receiver]\n{receiver}\n")).unwrap();
         let command = |arguments: &[&str]| {
@@ -274,7 +338,10 @@ fn what_the_other_end_repeats_of_the_token_or_of_a_headers_value_is_neither_show
         ] {
             let output = command(arguments).output().unwrap();
             let text = [output.stdout, output.stderr].concat();
-            shown.push((arguments.join(" "), String::from_utf8_lossy(&text).into_owned()));
+            shown.push((
+                arguments.join(" "),
+                String::from_utf8_lossy(&text).into_owned(),
+            ));
         }
         shown.push(("the log".to_owned(), daemon.log()));
         files(&sandbox.data(), &mut shown);
@@ -284,8 +351,14 @@ fn what_the_other_end_repeats_of_the_token_or_of_a_headers_value_is_neither_show
             }
         }
         if id == "receipt" {
-            let receipt = shown.iter().find(|(what, _)| what.ends_with("shipping_receipt.json")).unwrap();
-            assert!(receipt.1.contains("\"message\": \"invalid \u{2026}\""), "the rest of it is kept");
+            let receipt = shown
+                .iter()
+                .find(|(what, _)| what.ends_with("shipping_receipt.json"))
+                .unwrap();
+            assert!(
+                receipt.1.contains("\"message\": \"invalid \u{2026}\""),
+                "the rest of it is kept"
+            );
         }
     }
 }
@@ -294,7 +367,9 @@ fn what_the_other_end_repeats_of_the_token_or_of_a_headers_value_is_neither_show
 fn files(folder: &Path, found: &mut Vec<(String, String)>) {
     for name in names(folder) {
         let path = folder.join(name);
-        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+        let Ok(metadata) = fs::symlink_metadata(&path) else {
+            continue;
+        };
         if metadata.is_dir() {
             files(&path, found);
         } else if metadata.is_file() {

@@ -1,4 +1,5 @@
-//! As a service: what the service manager is told, what SIGHUP and SIGTERM do, what the journal gets.
+//! As a service: what the service manager is told, what SIGHUP and SIGTERM do, what the journal
+//! gets.
 
 mod journal;
 mod log;
@@ -29,7 +30,10 @@ fn ready_is_said_when_everything_stands_and_not_where_the_folder_is_held_by_anot
     let manager = Manager::new();
     let sandbox = Sandbox::with_receiver();
     // As a predecessor leaves it that was killed in the middle of its trial move.
-    for (folder, name) in [(&sandbox.layout.episodes, "from"), (&sandbox.layout.shipped, "to")] {
+    for (folder, name) in [
+        (&sandbox.layout.episodes, "from"),
+        (&sandbox.layout.shipped, "to"),
+    ] {
         fs::create_dir(folder.join(format!(".sealift-trash-trial-{name}"))).unwrap();
     }
     let mut daemon = sandbox.start(manager.over(sandbox.command("ship")));
@@ -88,7 +92,8 @@ fn a_broken_notify_socket_is_told_once_and_takes_nothing_down() {
     assert_eq!(daemon.log().matches("notif").count(), 1, "{}", daemon.log());
 }
 
-/// A receiver that takes an upload a little at a time, as long as it is told to; then it takes the rest, and answers.
+/// A receiver that takes an upload a little at a time, as long as it is told to; then it takes the
+/// rest, and answers.
 pub(crate) fn slow_receiver(hurry: &Arc<AtomicBool>, taken: &Arc<AtomicUsize>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -101,7 +106,10 @@ pub(crate) fn slow_receiver(hurry: &Arc<AtomicBool>, taken: &Arc<AtomicUsize>) -
             head.push(byte[0]);
         }
         let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .unwrap();
         let length: usize = length.parse().unwrap();
         stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
         let mut buffer = vec![0; 64 * 1024];
@@ -112,26 +120,38 @@ pub(crate) fn slow_receiver(hurry: &Arc<AtomicBool>, taken: &Arc<AtomicUsize>) -
             let read = stream.read(&mut buffer).unwrap();
             taken.fetch_add(read, Ordering::SeqCst);
         }
-        stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap();
+        stream
+            .write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+            .unwrap();
     });
     url
 }
 
 #[test]
 fn the_heart_beats_through_an_upload_that_is_longer_than_the_watchdogs_patience() {
-    let (hurry, taken) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (hurry, taken) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let manager = Manager::new();
     let sandbox = Sandbox::new(slow_receiver(&hurry, &taken));
     sandbox.seal("a", &[("data.bin", &crate::uploads::noise(64 << 20))]);
     let mut command = manager.over(sandbox.command("ship"));
     // A disk that is given as little as the watchdog: only movement keeps the heart going.
-    command.env("WATCHDOG_USEC", "300000").env("SEALIFT_DEBUG_DISK_ALLOWANCE_MS", "2000");
+    command
+        .env("WATCHDOG_USEC", "300000")
+        .env("SEALIFT_DEBUG_DISK_ALLOWANCE_MS", "2000");
     let daemon = sandbox.start(command);
     eventually("the upload has begun", || taken.load(Ordering::SeqCst) > 0);
     let before = manager.count("WATCHDOG=1");
     // Ten times its patience.
-    eventually("thirty more beats", || manager.count("WATCHDOG=1") >= before + 30);
-    assert!(taken.load(Ordering::SeqCst) < 64 << 20, "it was not slow enough");
+    eventually("thirty more beats", || {
+        manager.count("WATCHDOG=1") >= before + 30
+    });
+    assert!(
+        taken.load(Ordering::SeqCst) < 64 << 20,
+        "it was not slow enough"
+    );
     manager.wait_for("STATUS=1 uploading ");
     hurry.store(true, Ordering::SeqCst);
     sandbox.wait_shipped("a");
@@ -147,9 +167,19 @@ fn a_worker_that_hangs_in_one_read_stops_the_heart_and_is_named_once() {
     let sandbox = Sandbox::with_receiver();
     sandbox.seal("first", &[]);
     let ship = manager.over(sandbox.command("ship"));
-    let stuck = sandbox.record("stuck", &[("data.bin", b"recorded")]).join("data.bin");
-    let mut command = traced(&sandbox, &ship, &stuck, "read", "inject=read:delay_enter=8s");
-    command.env("WATCHDOG_USEC", "300000").env("SEALIFT_DEBUG_DISK_ALLOWANCE_MS", "1000");
+    let stuck = sandbox
+        .record("stuck", &[("data.bin", b"recorded")])
+        .join("data.bin");
+    let mut command = traced(
+        &sandbox,
+        &ship,
+        &stuck,
+        "read",
+        "inject=read:delay_enter=8s",
+    );
+    command
+        .env("WATCHDOG_USEC", "300000")
+        .env("SEALIFT_DEBUG_DISK_ALLOWANCE_MS", "1000");
     let daemon = sandbox.start(command);
     sandbox.wait_shipped("first");
     eventually("the heart beats", || manager.count("WATCHDOG=1") > 3);
@@ -161,22 +191,47 @@ fn a_worker_that_hangs_in_one_read_stops_the_heart_and_is_named_once() {
     sandbox.wait_shipped("stuck");
     daemon.wait_log("the packing of stuck moves again, or is over");
     let moves_again = manager.count("WATCHDOG=1");
-    eventually("the heart beats again", || manager.count("WATCHDOG=1") > moves_again);
-    assert_eq!(daemon.log().matches("stuck has not moved").count(), 1, "{}", daemon.log());
+    eventually("the heart beats again", || {
+        manager.count("WATCHDOG=1") > moves_again
+    });
+    assert_eq!(
+        daemon.log().matches("stuck has not moved").count(),
+        1,
+        "{}",
+        daemon.log()
+    );
     // From the first word of it to the last, there was no beat.
     let heard = manager.heard();
     let hung = |message: &String| message.contains("HUNG: the packing of stuck has not moved for ");
-    let (first, last) = (heard.iter().position(hung).unwrap(), heard.iter().rposition(hung).unwrap());
+    let (first, last) = (
+        heard.iter().position(hung).unwrap(),
+        heard.iter().rposition(hung).unwrap(),
+    );
     assert!(last > first + 2, "{heard:?}");
-    assert!(!heard[first..last].iter().any(|message| message.starts_with("WATCHDOG")), "{heard:?}");
+    assert!(
+        !heard[first..last]
+            .iter()
+            .any(|message| message.starts_with("WATCHDOG")),
+        "{heard:?}"
+    );
 }
 
 /// A command whose calls on one path strace meddles with, thread by thread: nothing else is
 /// touched. With `-D` strace is not the parent, and signals go to the program itself; with `-I 1`
 /// it lets go of it when it is told to end ([`untrace`]).
-pub(crate) fn traced(sandbox: &Sandbox, command: &Command, path: &Path, calls: &str, how: &str) -> Command {
+pub(crate) fn traced(
+    sandbox: &Sandbox,
+    command: &Command,
+    path: &Path,
+    calls: &str,
+    how: &str,
+) -> Command {
     let mut strace = Command::new("strace");
-    strace.args(["-D", "-I", "1", "-f", "-qq", "-o"]).arg(sandbox.path("strace.log")).arg("-P").arg(path);
+    strace
+        .args(["-D", "-I", "1", "-f", "-qq", "-o"])
+        .arg(sandbox.path("strace.log"))
+        .arg("-P")
+        .arg(path);
     strace.args(["-e", &format!("trace={calls}"), "-e", how]);
     strace.arg(command.get_program()).args(command.get_args());
     environment_of(command, &mut strace);
@@ -188,11 +243,20 @@ pub(crate) fn traced(sandbox: &Sandbox, command: &Command, path: &Path, calls: &
 pub(crate) fn untrace(program: &Process) {
     let tracer = || {
         let status = fs::read_to_string(format!("/proc/{}/status", program.pid())).unwrap();
-        let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:")).unwrap();
+        let tracer = status
+            .lines()
+            .find_map(|line| line.strip_prefix("TracerPid:"))
+            .unwrap();
         tracer.trim().to_owned()
     };
     let strace = tracer();
-    assert!(Command::new("kill").args(["-TERM", &strace]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &strace])
+            .status()
+            .unwrap()
+            .success()
+    );
     eventually("strace has let go", || tracer() == "0");
 }
 
@@ -219,14 +283,29 @@ fn one_listing_that_is_longer_than_a_disk_may_take_is_no_stall_while_it_moves() 
         fs::write(huge.join(format!("{n:050}")), b"").unwrap();
     }
     let ship = manager.over(sandbox.command("ship"));
-    let mut command = traced(&sandbox, &ship, &huge, "getdents64", "inject=getdents64:delay_enter=700000");
-    command.env("WATCHDOG_USEC", "300000").env("SEALIFT_DEBUG_DISK_ALLOWANCE_MS", "3000");
+    let mut command = traced(
+        &sandbox,
+        &ship,
+        &huge,
+        "getdents64",
+        "inject=getdents64:delay_enter=700000",
+    );
+    command
+        .env("WATCHDOG_USEC", "300000")
+        .env("SEALIFT_DEBUG_DISK_ALLOWANCE_MS", "3000");
     let daemon = sandbox.start(command);
     fs::write(huge.join("done.marker"), b"").unwrap();
     // It is listed several times on its way.
     let minutes = std::time::Duration::from_secs(180);
-    crate::support::eventually_within(minutes, "huge is shipped", || sandbox.shipped("huge").exists());
-    assert_eq!(daemon.log().matches("has not moved").count(), 0, "{}", daemon.log());
+    crate::support::eventually_within(minutes, "huge is shipped", || {
+        sandbox.shipped("huge").exists()
+    });
+    assert_eq!(
+        daemon.log().matches("has not moved").count(),
+        0,
+        "{}",
+        daemon.log()
+    );
 }
 
 #[test]
@@ -246,8 +325,14 @@ fn a_long_clean_up_at_the_start_asks_for_more_time_while_it_moves() {
     manager.wait_for("READY=1");
     assert!(!trash.exists());
     let heard = manager.heard();
-    let ready = heard.iter().position(|message| message == "READY=1\n").unwrap();
-    let extended = heard.iter().filter(|message| *message == "EXTEND_TIMEOUT_USEC=120000000\n").count();
+    let ready = heard
+        .iter()
+        .position(|message| message == "READY=1\n")
+        .unwrap();
+    let extended = heard
+        .iter()
+        .filter(|message| *message == "EXTEND_TIMEOUT_USEC=120000000\n")
+        .count();
     assert!(extended >= 2 && ready >= extended, "{heard:?}");
     drop(daemon);
 }
@@ -256,7 +341,10 @@ fn a_long_clean_up_at_the_start_asks_for_more_time_while_it_moves() {
 fn two_mounts_of_one_file_system_are_told_by_a_real_rename_and_everything_ships_by_copy() {
     let possible = Command::new("unshare").args(["-Urm", "true"]).status();
     if !possible.is_ok_and(|status| status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "no user namespaces here, and CI must have them");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "no user namespaces here, and CI must have them"
+        );
         println!("skipped: no user namespaces here");
         return;
     }
@@ -266,7 +354,10 @@ fn two_mounts_of_one_file_system_are_told_by_a_real_rename_and_everything_ships_
     let script = format!("mount --bind {shipped:?} {shipped:?} && exec \"$@\"");
     let ship = manager.over(sandbox.command("ship"));
     let mut command = Command::new("unshare");
-    command.args(["-Urm", "/bin/sh", "-c", &script, "sh"]).arg(ship.get_program()).args(ship.get_args());
+    command
+        .args(["-Urm", "/bin/sh", "-c", &script, "sh"])
+        .arg(ship.get_program())
+        .args(ship.get_args());
     environment_of(&ship, &mut command);
     let daemon = sandbox.start(command);
     daemon.wait_log("are copies, though it is the same file system");
@@ -274,12 +365,17 @@ fn two_mounts_of_one_file_system_are_told_by_a_real_rename_and_everything_ships_
     sandbox.seal("a", &[("data.bin", b"recorded")]);
     sandbox.wait_shipped("a");
     assert_eq!(names(shipped), ["a"]);
-    eventually("what was copied is removed", || names(&sandbox.layout.episodes).is_empty());
+    eventually("what was copied is removed", || {
+        names(&sandbox.layout.episodes).is_empty()
+    });
 }
 
 #[test]
 fn a_second_signal_during_the_grace_ends_it_at_once() {
-    let (hurry, taken) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (hurry, taken) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let sandbox = Sandbox::new(slow_receiver(&hurry, &taken));
     sandbox.seal("a", &[("data.bin", &crate::uploads::noise(32 << 20))]);
     let mut daemon = sandbox.daemon();
@@ -308,7 +404,14 @@ fn what_cannot_be_moved_is_said_before_anything_was_sent() {
     let nobody = "65534:65534";
     let theirs = sandbox.layout.episodes.join("theirs");
     for (owner, path) in [(nobody, sandbox.data()), ("root:root", theirs)] {
-        assert!(Command::new("chown").args(["-R", owner]).arg(path).status().unwrap().success());
+        assert!(
+            Command::new("chown")
+                .args(["-R", owner])
+                .arg(path)
+                .status()
+                .unwrap()
+                .success()
+        );
     }
     fs::set_permissions(sandbox.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     let ship = manager.over(sandbox.command("ship"));

@@ -1,6 +1,9 @@
 //! The main job, from marker to shipped/.
 
-#![expect(clippy::disallowed_methods, reason = "an operator removes and renames as they like")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "an operator removes and renames as they like"
+)]
 
 use std::fs;
 
@@ -11,7 +14,10 @@ use crate::support::{Reply, Sandbox, Scripted, json_file, names};
 #[test]
 fn a_sealed_episode_is_shipped_and_an_open_one_is_not() {
     let sandbox = Sandbox::with_receiver();
-    sandbox.seal("run-1", &[("data.bin", b"recorded"), ("deep/er/notes.txt", b"once")]);
+    sandbox.seal(
+        "run-1",
+        &[("data.bin", b"recorded"), ("deep/er/notes.txt", b"once")],
+    );
     sandbox.record("run-2", &[("data.bin", b"still recording")]);
     let mut daemon = sandbox.daemon();
     sandbox.wait_shipped("run-1");
@@ -39,7 +45,10 @@ fn one_pass_ships_everything_sealed_and_counts_it() {
 #[test]
 fn folders_that_somebody_removes_while_it_runs_are_made_anew() {
     let server = Scripted::new(|seen, _| match seen.id.as_str() {
-        "bad" => Reply::json(422, &json!({"type": "urn:sealift:too-large", "detail": "no"})),
+        "bad" => Reply::json(
+            422,
+            &json!({"type": "urn:sealift:too-large", "detail": "no"}),
+        ),
         _ => Reply::stored(seen),
     });
     let sandbox = Sandbox::new(server.url());
@@ -47,7 +56,11 @@ fn folders_that_somebody_removes_while_it_runs_are_made_anew() {
     sandbox.seal("first", &[]);
     // Not merely under its name: the move is through.
     daemon.wait_log("shipped first");
-    for folder in [&sandbox.layout.shipped, &sandbox.layout.quarantine, &sandbox.layout.outbox] {
+    for folder in [
+        &sandbox.layout.shipped,
+        &sandbox.layout.quarantine,
+        &sandbox.layout.outbox,
+    ] {
         fs::remove_dir_all(folder).unwrap();
     }
     sandbox.seal("second", &[]);
@@ -55,7 +68,12 @@ fn folders_that_somebody_removes_while_it_runs_are_made_anew() {
     sandbox.wait_shipped("second");
     sandbox.wait_quarantined("bad");
     let log = daemon.log();
-    assert_eq!(log.matches("was gone while we ran, and was made anew").count(), 3, "{log}");
+    assert_eq!(
+        log.matches("was gone while we ran, and was made anew")
+            .count(),
+        3,
+        "{log}"
+    );
     assert!(!log.contains("cannot go on"), "{log}");
 }
 
@@ -75,7 +93,10 @@ fn a_folder_that_went_with_the_one_it_was_in_is_named_and_not_made() {
     daemon.wait_log("second cannot go on: delivered, but it cannot be moved: ");
     let log = daemon.log();
     assert!(
-        log.contains(&format!("{} is gone, and cannot be made anew", disk.join("shipped").display())),
+        log.contains(&format!(
+            "{} is gone, and cannot be made anew",
+            disk.join("shipped").display()
+        )),
         "{log}"
     );
     assert!(!disk.exists());
@@ -87,10 +108,20 @@ fn an_episodes_folder_that_was_not_there_is_told_since_the_path_may_be_wrong() {
     let sandbox = Sandbox::new("http://127.0.0.1:9");
     let once = |data: &std::path::Path| {
         let mut command = sandbox.command("ship");
-        let output = command.args(["--once"]).env("NO_COLOR", "1").output().unwrap();
+        let output = command
+            .args(["--once"])
+            .env("NO_COLOR", "1")
+            .output()
+            .unwrap();
         assert!(output.status.success());
-        let told = format!("{} was not there, and was created", data.join("episodes").display());
-        String::from_utf8(output.stderr).unwrap().matches(&told).count()
+        let told = format!(
+            "{} was not there, and was created",
+            data.join("episodes").display()
+        );
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .matches(&told)
+            .count()
     };
     fs::remove_dir(&sandbox.layout.episodes).unwrap();
     assert_eq!(once(&sandbox.data()), 1);
@@ -104,7 +135,10 @@ fn one_pass_promises_no_other_try() {
     sandbox.seal("run-1", &[]);
     let output = sandbox.command("ship").arg("--once").output().unwrap();
     let log = String::from_utf8(output.stderr).unwrap();
-    assert!(log.contains("It stays and is sent again at the next start."), "{log}");
+    assert!(
+        log.contains("It stays and is sent again at the next start."),
+        "{log}"
+    );
 }
 
 #[test]
@@ -116,18 +150,26 @@ fn memory_does_not_grow_with_the_size_of_an_episode() {
         let config = "[pack]\nlevel = 1\nworkers = 1";
         let daemon = sandbox.start(sandbox.command_with_config("ship", config));
         let episode = sandbox.record(id, &[("data.bin", &noise(noise_bytes))]);
-        // Noise, which goes over the wire as it is; behind it a hole, which is read and packed as zeros.
-        let data = fs::File::options().write(true).open(episode.join("data.bin")).unwrap();
+        // Noise, which goes over the wire as it is; behind it a hole, which is read and packed as
+        // zeros.
+        let data = fs::File::options()
+            .write(true)
+            .open(episode.join("data.bin"))
+            .unwrap();
         data.set_len(length as u64).unwrap();
         drop(data);
         fs::write(episode.join("done.marker"), b"").unwrap();
         sandbox.wait_shipped(id);
         daemon.peak_kib()
     };
-    // The smaller one fills every buffer that there is: the compressor's are touched as they are needed.
+    // The smaller one fills every buffer that there is: the compressor's are touched as they are
+    // needed.
     let small = peak("small", 16 * MIB, 32 * MIB);
     let large = peak("large", 64 * MIB, 600 * MIB);
-    assert!(large < small + 8 * 1024, "{small} KiB for 32 MiB, {large} KiB for 600 MiB");
+    assert!(
+        large < small + 8 * 1024,
+        "{small} KiB for 32 MiB, {large} KiB for 600 MiB"
+    );
 }
 
 /// Bytes that nothing can compress (splitmix64).

@@ -1,4 +1,5 @@
-//! Stamps and inodes that move though nothing was written: what was acknowledged is not sent again for that.
+//! Stamps and inodes that move though nothing was written: what was acknowledged is not sent again
+//! for that.
 
 use std::{
     fs,
@@ -16,7 +17,10 @@ use crate::support::{Reply, Sandbox, Scripted, eventually, json_of, names, seali
 
 /// Moves the ctime of a file, and nothing else that counts.
 fn touch_somehow(how: &str, episode: &Path) {
-    let (data, link) = (episode.join("data.bin"), episode.parent().unwrap().join(".link"));
+    let (data, link) = (
+        episode.join("data.bin"),
+        episode.parent().unwrap().join(".link"),
+    );
     let run = |program: &str, arguments: &[&str]| {
         let done = Command::new(program).args(arguments).arg(&data).status();
         assert!(done.is_ok_and(|status| status.success()), "{how}");
@@ -55,7 +59,11 @@ fn where_only_ctime_moves_during_an_upload_what_was_acknowledged_is_retired_and_
         sandbox.seal("run-1", &[("data.bin", b"recorded")]);
         sandbox.wait_shipped("run-1");
         assert_eq!(server.count("run-1"), 1, "{how}: {}", daemon.log());
-        assert!(!daemon.log().contains("not at rest"), "{how}: {}", daemon.log());
+        assert!(
+            !daemon.log().contains("not at rest"),
+            "{how}: {}",
+            daemon.log()
+        );
     }
 }
 
@@ -70,7 +78,10 @@ fn where_ctime_moves_all_the_time_it_is_said_once_in_red_and_nothing_is_sent_aga
         // From before the answer, until it is told to stop, and wherever the episode stands.
         let (begun, begins) = mpsc::channel();
         thread::spawn(move || {
-            let (data, link) = (episode.join("data.bin"), episode.parent().unwrap().join(".link"));
+            let (data, link) = (
+                episode.join("data.bin"),
+                episode.parent().unwrap().join(".link"),
+            );
             while !stop.load(Ordering::SeqCst) {
                 link_and_unlink(&data, &link);
                 let _ = begun.send(());
@@ -85,12 +96,21 @@ fn where_ctime_moves_all_the_time_it_is_said_once_in_red_and_nothing_is_sent_aga
     // Large enough that it cannot be read between two of them.
     sandbox.seal("run-1", &[("data.bin", &vec![7; 4 << 20])]);
     eventually("it is held by the receiver", || server.count("run-1") == 1);
-    eventually("it was found changed", || daemon.log().contains("not at rest"));
+    eventually("it was found changed", || {
+        daemon.log().contains("not at rest")
+    });
     stop.store(true, Ordering::SeqCst);
     sandbox.wait_shipped("run-1");
     assert_eq!(server.count("run-1"), 1, "{}", daemon.log());
-    let receipt = crate::support::json_file(&sandbox.shipped("run-1").join("shipping_receipt.json"));
-    assert!(receipt["receiver"].as_str().unwrap().starts_with(&server.url()), "{receipt}");
+    let receipt =
+        crate::support::json_file(&sandbox.shipped("run-1").join("shipping_receipt.json"));
+    assert!(
+        receipt["receiver"]
+            .as_str()
+            .unwrap()
+            .starts_with(&server.url()),
+        "{receipt}"
+    );
 }
 
 /// A mergerfs over two folders, mounted until this is dropped.
@@ -99,19 +119,30 @@ struct Merged(PathBuf);
 impl Merged {
     /// `None` where there is none to be had.
     fn over(sandbox: &Sandbox, options: &str) -> Option<Self> {
-        let (one, two, at) = (sandbox.path("disk-1"), sandbox.path("disk-2"), sandbox.data());
+        let (one, two, at) = (
+            sandbox.path("disk-1"),
+            sandbox.path("disk-2"),
+            sandbox.data(),
+        );
         for folder in [&one, &two] {
             fs::create_dir_all(folder).unwrap();
         }
         let branches = format!("{}:{}", one.display(), two.display());
         let made = Command::new("mergerfs")
-            .args(["-o", &format!("{options},nonempty,category.create=mfs"), &branches])
+            .args([
+                "-o",
+                &format!("{options},nonempty,category.create=mfs"),
+                &branches,
+            ])
             .arg(&at)
             .output();
         if made.as_ref().is_ok_and(|output| output.status.success()) {
             return Some(Self(at));
         }
-        assert!(std::env::var_os("CI").is_none(), "CI has mergerfs and may mount it: {made:?}");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "CI has mergerfs and may mount it: {made:?}"
+        );
         println!("skipped: needs mergerfs, /dev/fuse and root");
         None
     }
@@ -124,18 +155,24 @@ impl Drop for Merged {
 }
 
 #[test]
-fn on_mergerfs_where_each_rename_gives_a_folder_another_inode_each_episode_is_sent_once_and_leaves() {
+fn on_mergerfs_where_each_rename_gives_a_folder_another_inode_each_episode_is_sent_once_and_leaves()
+{
     for options in ["use_ino", "use_ino,inodecalc=path-hash", "defaults"] {
         let server = Scripted::new(|_, _| Reply::empty(201));
         let sandbox = Sandbox::new(server.url());
-        let Some(_merged) = Merged::over(&sandbox, options) else { return };
+        let Some(_merged) = Merged::over(&sandbox, options) else {
+            return;
+        };
         for folder in ["episodes", "outbox", "shipped", "quarantine"] {
             fs::create_dir_all(sandbox.data().join(folder)).unwrap();
         }
         let mut daemon = sandbox.daemon();
         let ids = ["run-1", "run-2", "run-3"];
         for id in ids {
-            sandbox.seal(id, &[("data.bin", id.as_bytes()), ("deep/er/notes", b"once")]);
+            sandbox.seal(
+                id,
+                &[("data.bin", id.as_bytes()), ("deep/er/notes", b"once")],
+            );
         }
         for id in ids {
             sandbox.wait_shipped(id);
@@ -148,10 +185,13 @@ fn on_mergerfs_where_each_rename_gives_a_folder_another_inode_each_episode_is_se
 }
 
 #[test]
-fn on_mergerfs_a_folder_made_anew_under_the_old_name_has_the_old_inode_and_is_another_episode_all_the_same() {
+fn on_mergerfs_a_folder_made_anew_under_the_old_name_has_the_old_inode_and_is_another_episode_all_the_same()
+ {
     let server = Scripted::new(|_, _| Reply::empty(201));
     let sandbox = Sandbox::new("");
-    let Some(_merged) = Merged::over(&sandbox, "use_ino") else { return };
+    let Some(_merged) = Merged::over(&sandbox, "use_ino") else {
+        return;
+    };
     for folder in ["episodes", "outbox", "shipped", "quarantine"] {
         fs::create_dir_all(sandbox.data().join(folder)).unwrap();
     }
@@ -159,7 +199,9 @@ fn on_mergerfs_a_folder_made_anew_under_the_old_name_has_the_old_inode_and_is_an
     let busy = Scripted::new(|_, _| Reply::empty(503));
     let once = |url: &str| {
         let mut command = sealift();
-        command.args(["ship", "--once", "--json", "--receiver", url, "--data"]).arg(sandbox.data());
+        command
+            .args(["ship", "--once", "--json", "--receiver", url, "--data"])
+            .arg(sandbox.data());
         json_of(command.output().unwrap())
     };
     assert_eq!(once(&busy.url()).0, 1);
@@ -172,14 +214,20 @@ fn on_mergerfs_a_folder_made_anew_under_the_old_name_has_the_old_inode_and_is_an
     assert!(tar.windows(14).any(|window| window == b"recorded first"));
     // What was packed of the second goes its way, now or with the next pass.
     once(&server.url());
-    assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), b"recorded second");
+    assert_eq!(
+        fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(),
+        b"recorded second"
+    );
 }
 
 #[test]
-fn on_mergerfs_where_a_recorder_may_write_to_a_branch_seal_and_the_doctor_say_that_it_cannot_be_told() {
+fn on_mergerfs_where_a_recorder_may_write_to_a_branch_seal_and_the_doctor_say_that_it_cannot_be_told()
+ {
     let server = Scripted::new(|_, _| Reply::empty(201));
     let sandbox = Sandbox::new(server.url());
-    let Some(_merged) = Merged::over(&sandbox, "defaults") else { return };
+    let Some(_merged) = Merged::over(&sandbox, "defaults") else {
+        return;
+    };
     for folder in ["episodes", "outbox", "shipped", "quarantine"] {
         fs::create_dir_all(sandbox.data().join(folder)).unwrap();
     }
@@ -189,12 +237,26 @@ fn on_mergerfs_where_a_recorder_may_write_to_a_branch_seal_and_the_doctor_say_th
                        cannot be told";
     let sealed = sealift().arg("seal").arg(&episode).output().unwrap();
     let said = String::from_utf8(sealed.stdout).unwrap();
-    assert!(sealed.status.success() && said.contains(&format!("  it {cannot_tell}")), "{said}");
+    assert!(
+        sealed.status.success() && said.contains(&format!("  it {cannot_tell}")),
+        "{said}"
+    );
     sandbox.wait_shipped("run-1");
     let (_, doctor) = json_of(sandbox.command("doctor").arg("--json").output().unwrap());
-    let row = doctor["checks"].as_array().unwrap().iter().find(|row| row["id"] == "open-files").unwrap();
-    assert_eq!((&row["status"], &row["details"]["file_system"]), (&"green".into(), &"FUSE".into()));
-    assert!(row["summary"].as_str().unwrap().contains(cannot_tell), "{row}");
+    let row = doctor["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["id"] == "open-files")
+        .unwrap();
+    assert_eq!(
+        (&row["status"], &row["details"]["file_system"]),
+        (&"green".into(), &"FUSE".into())
+    );
+    assert!(
+        row["summary"].as_str().unwrap().contains(cannot_tell),
+        "{row}"
+    );
     assert!(daemon.terminate().success());
 }
 

@@ -22,13 +22,22 @@ use crate::{
 
 fn status(sandbox: &Sandbox, options: &[&str]) -> Output {
     let mut command = crate::support::sealift();
-    command.arg("status").arg("--data").arg(sandbox.data()).args(options).output().unwrap()
+    command
+        .arg("status")
+        .arg("--data")
+        .arg(sandbox.data())
+        .args(options)
+        .output()
+        .unwrap()
 }
 
 /// What a person is told, and the exit code.
 fn told(sandbox: &Sandbox) -> (String, i32) {
     let output = status(sandbox, &[]);
-    (String::from_utf8(output.stdout).unwrap(), output.status.code().unwrap())
+    (
+        String::from_utf8(output.stdout).unwrap(),
+        output.status.code().unwrap(),
+    )
 }
 
 /// What a program is told. Every one is held against the schema.
@@ -44,11 +53,21 @@ fn validate(sandbox: &Sandbox, text: &str) {
     let path = sandbox.path("status.json");
     fs::write(&path, text).unwrap();
     let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/status.schema.json");
-    let output = match Command::new("jsonschema").arg("-i").arg(&path).arg(schema).output() {
+    let output = match Command::new("jsonschema")
+        .arg("-i")
+        .arg(&path)
+        .arg(schema)
+        .output()
+    {
         Ok(output) => output,
         Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "jsonschema is not here, and this is CI: {error}");
-            println!("skipped: jsonschema is not here; on Debian, apt-get install python3-jsonschema");
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "jsonschema is not here, and this is CI: {error}"
+            );
+            println!(
+                "skipped: jsonschema is not here; on Debian, apt-get install python3-jsonschema"
+            );
             return;
         }
     };
@@ -113,7 +132,10 @@ fn without_a_daemon_the_folders_tell_and_that_none_answers_comes_first() {
     assert_eq!(code, 1);
     assert!(text.starts_with("no daemon answers at /"), "{text}");
     for piece in [
-        &format!("to mend it: sealift ship --data '{}'", sandbox.data().display()),
+        &format!(
+            "to mend it: sealift ship --data '{}'",
+            sandbox.data().display()
+        ),
         "episodes    1 open, 1 sealed\n",
         "shipped     1 today (UTC)",
         "quarantine  1 episode\n",
@@ -123,7 +145,10 @@ fn without_a_daemon_the_folders_tell_and_that_none_answers_comes_first() {
         assert!(text.contains(piece), "{piece} is not in\n{text}");
     }
     let document = document(&sandbox);
-    assert_eq!((&document["daemon"], &document["snapshot"]), (&json!("not-running"), &Value::Null));
+    assert_eq!(
+        (&document["daemon"], &document["snapshot"]),
+        (&json!("not-running"), &Value::Null)
+    );
     assert_eq!(document["folders"]["found"]["sealed"], 1);
 
     // A killed one leaves its socket, and is none.
@@ -133,8 +158,18 @@ fn without_a_daemon_the_folders_tell_and_that_none_answers_comes_first() {
 
 #[test]
 fn what_waits_is_told_with_why_and_until_when() {
-    let conflict = || Reply::json(409, &json!({"type": "urn:sealift:conflict", "title": "held"}));
-    let fatal = || Reply::json(422, &json!({"type": "urn:sealift:too-large", "title": "no"}));
+    let conflict = || {
+        Reply::json(
+            409,
+            &json!({"type": "urn:sealift:conflict", "title": "held"}),
+        )
+    };
+    let fatal = || {
+        Reply::json(
+            422,
+            &json!({"type": "urn:sealift:too-large", "title": "no"}),
+        )
+    };
     let server = Scripted::new(move |seen, _| match seen.id.as_str() {
         "conflict" => conflict(),
         "fatal" => fatal(),
@@ -149,11 +184,25 @@ fn what_waits_is_told_with_why_and_until_when() {
     sandbox.wait_shipped("well");
     sandbox.wait_quarantined("fatal");
     let text = wait_told(&sandbox, "1 refused, 1 in conflict");
-    let line = |word: &str| text.lines().find(|line| line.starts_with(word)).unwrap_or_default().to_owned();
-    assert!(line("refused ").contains("418") && line("refused ").contains("tried again in "), "{text}");
-    assert!(line("in conflict ").ends_with("waits for a person"), "{text}");
+    let line = |word: &str| {
+        text.lines()
+            .find(|line| line.starts_with(word))
+            .unwrap_or_default()
+            .to_owned()
+    };
+    assert!(
+        line("refused ").contains("418") && line("refused ").contains("tried again in "),
+        "{text}"
+    );
+    assert!(
+        line("in conflict ").ends_with("waits for a person"),
+        "{text}"
+    );
     assert!(text.contains("quarantine  1 episode\n"), "{text}");
-    assert!(text.contains("1 episode in conflict: the receiver holds other content"), "{text}");
+    assert!(
+        text.contains("1 episode in conflict: the receiver holds other content"),
+        "{text}"
+    );
     assert_eq!(told(&sandbox).1, 1);
     document(&sandbox);
 }
@@ -165,8 +214,14 @@ fn what_is_in_quarantine_is_for_somebody_to_look_at_and_no_all_is_well() {
     assert_eq!(told(&sandbox).1, 0);
     fs::create_dir(sandbox.quarantined("bad")).unwrap();
     let (text, code) = told(&sandbox);
-    assert!(code == 1 && text.starts_with("1 episode in quarantine, "), "{text}");
-    assert!(text.contains("to mend it: sealift doctor --data "), "{text}");
+    assert!(
+        code == 1 && text.starts_with("1 episode in quarantine, "),
+        "{text}"
+    );
+    assert!(
+        text.contains("to mend it: sealift doctor --data "),
+        "{text}"
+    );
 }
 
 #[test]
@@ -176,24 +231,42 @@ fn a_held_receiver_is_told_with_since_when_why_and_the_next_try() {
     let _daemon = asked(&sandbox, sandbox.command("ship"));
     sandbox.seal("a", &[]);
     let text = wait_told(&sandbox, "HELD for ");
-    assert!(text.contains("next try in ") && text.contains("packed      a  "), "{text}");
-    assert!(text.contains("the receiver is held for ") && text.contains("401"), "{text}");
+    assert!(
+        text.contains("next try in ") && text.contains("packed      a  "),
+        "{text}"
+    );
+    assert!(
+        text.contains("the receiver is held for ") && text.contains("401"),
+        "{text}"
+    );
     let held = document(&sandbox)["snapshot"]["destination"]["held"].clone();
     assert_eq!(held["status_code"], 401);
 }
 
 #[test]
 fn an_upload_is_told_in_per_cent_with_its_rate_and_the_time_left() {
-    let (hurry, taken) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (hurry, taken) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let sandbox = Sandbox::new(slow_receiver(&hurry, &taken));
     let _daemon = asked(&sandbox, sandbox.command("ship"));
     sandbox.seal("a", &[("data.bin", &crate::uploads::noise(64 << 20))]);
     let text = wait_told(&sandbox, " left\n");
-    let line = text.lines().find(|line| line.starts_with("uploading   a  ")).unwrap();
-    assert!(line.contains(" % of 67 MB, ") && line.contains("B/s, "), "{line}");
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("uploading   a  "))
+        .unwrap();
+    assert!(
+        line.contains(" % of 67 MB, ") && line.contains("B/s, "),
+        "{line}"
+    );
     let upload = document(&sandbox)["snapshot"]["episodes"][0].clone();
     let number = |name: &str| upload[name].as_u64().unwrap();
-    assert!(number("sent_bytes") > 0 && number("sent_bytes") < number("size_bytes"), "{upload}");
+    assert!(
+        number("sent_bytes") > 0 && number("sent_bytes") < number("size_bytes"),
+        "{upload}"
+    );
     hurry.store(true, std::sync::atomic::Ordering::SeqCst);
     sandbox.wait_shipped("a");
 }
@@ -201,19 +274,37 @@ fn an_upload_is_told_in_per_cent_with_its_rate_and_the_time_left() {
 #[test]
 fn a_lost_watch_is_told_with_the_command_that_gives_it_back() {
     for (limit, fix) in [
-        ("0 > /proc/sys/user/max_inotify_watches", "sysctl user.max_inotify_watches="),
-        ("0 > /proc/sys/user/max_inotify_instances", "sysctl user.max_inotify_instances="),
+        (
+            "0 > /proc/sys/user/max_inotify_watches",
+            "sysctl user.max_inotify_watches=",
+        ),
+        (
+            "0 > /proc/sys/user/max_inotify_instances",
+            "sysctl user.max_inotify_instances=",
+        ),
     ] {
         let server = Scripted::new(|seen, _| Reply::stored(seen));
         let sandbox = Sandbox::new(server.url());
-        let Some(_daemon) = limited(&sandbox, "", limit) else { return };
+        let Some(_daemon) = limited(&sandbox, "", limit) else {
+            return;
+        };
         let text = wait_told(&sandbox, "no watches can be had");
-        let sudo = if rustix::process::geteuid().is_root() { "" } else { "sudo " };
+        let sudo = if rustix::process::geteuid().is_root() {
+            ""
+        } else {
+            "sudo "
+        };
         assert!(text.contains(&format!("to mend it: {sudo}{fix}")), "{text}");
         let watch = document(&sandbox)["snapshot"]["watch"].clone();
         assert_eq!(watch["mode"], "blind");
-        assert!(watch["fix"].as_str().unwrap().starts_with(fix) && watch["why"].is_string(), "{watch}");
-        assert!(watch["reconcile_interval_s"].as_u64().unwrap() <= 5, "{watch}");
+        assert!(
+            watch["fix"].as_str().unwrap().starts_with(fix) && watch["why"].is_string(),
+            "{watch}"
+        );
+        assert!(
+            watch["reconcile_interval_s"].as_u64().unwrap() <= 5,
+            "{watch}"
+        );
     }
 }
 
@@ -229,21 +320,35 @@ fn a_mode_that_looks_only_is_told_as_what_was_set() {
 #[test]
 fn what_the_start_found_out_about_moves_is_told() {
     let sandbox = Sandbox::with_receiver();
-    let Some(_mounted) = Mounted::over(&sandbox.layout.shipped, "64k") else { return };
+    let Some(_mounted) = Mounted::over(&sandbox.layout.shipped, "64k") else {
+        return;
+    };
     {
         let _daemon = asked(&sandbox, sandbox.command("ship"));
         let text = wait_told(&sandbox, "are copies");
-        assert!(text.contains("moves       moves to ") && text.starts_with("daemon "), "{text}");
+        assert!(
+            text.contains("moves       moves to ") && text.starts_with("daemon "),
+            "{text}"
+        );
         assert_eq!(document(&sandbox)["snapshot"]["trial"][0]["kind"], "copies");
     }
-    let read_only =
-        Command::new("mount").args(["-o", "remount,ro"]).arg(&sandbox.layout.shipped).status().unwrap();
+    let read_only = Command::new("mount")
+        .args(["-o", "remount,ro"])
+        .arg(&sandbox.layout.shipped)
+        .status()
+        .unwrap();
     assert!(read_only.success());
     let _daemon = asked(&sandbox, sandbox.command("ship"));
     let text = wait_told(&sandbox, "Nothing can be moved from ");
-    assert!(text.contains("Read-only file system") && text.contains("Give both folders to"), "{text}");
+    assert!(
+        text.contains("Read-only file system") && text.contains("Give both folders to"),
+        "{text}"
+    );
     assert_eq!(told(&sandbox).1, 1);
-    assert_eq!(document(&sandbox)["snapshot"]["trial"][0]["kind"], "not-permitted");
+    assert_eq!(
+        document(&sandbox)["snapshot"]["trial"][0]["kind"],
+        "not-permitted"
+    );
 }
 
 #[test]
@@ -252,7 +357,10 @@ fn a_daemon_that_hangs_is_told_from_one_that_is_not_there() {
     let daemon = asked(&sandbox, sandbox.command("ship"));
     daemon.signal("STOP");
     let (text, code) = told(&sandbox);
-    assert!(text.starts_with("a daemon is there at ") && text.contains("it hangs"), "{text}");
+    assert!(
+        text.starts_with("a daemon is there at ") && text.contains("it hangs"),
+        "{text}"
+    );
     let kill = format!("kill -TERM {}; timeout 40 tail --pid=", daemon.pid());
     assert!(text.contains(&kill), "{text}");
     assert_eq!(code, 1);
@@ -264,7 +372,11 @@ fn a_daemon_that_hangs_is_told_from_one_that_is_not_there() {
 #[test]
 fn hostile_names_and_answers_command_no_terminal() {
     let server = Scripted::new(|_, _| {
-        Reply::text(503, "application/json", "{\"detail\":\"\\u001b[2Jcleared\\r\\nfake: all is well\"}")
+        Reply::text(
+            503,
+            "application/json",
+            "{\"detail\":\"\\u001b[2Jcleared\\r\\nfake: all is well\"}",
+        )
     });
     let sandbox = Sandbox::new(server.url());
     fs::create_dir(sandbox.layout.episodes.join("\u{1b}]0;owned\u{7}\n")).unwrap();
@@ -284,9 +396,13 @@ fn a_watch_that_is_piped_says_it_again_and_ends_well() {
     let sandbox = Sandbox::with_receiver();
     let _daemon = asked(&sandbox, sandbox.command("ship"));
     let mut command = crate::support::sealift();
-    command.args(["status", "--watch", "--data"]).arg(sandbox.data());
+    command
+        .args(["status", "--watch", "--data"])
+        .arg(sandbox.data());
     let mut watching = sandbox.start(command);
-    eventually("it has said it twice", || watching.log().matches("daemon      sealift ").count() >= 2);
+    eventually("it has said it twice", || {
+        watching.log().matches("daemon      sealift ").count() >= 2
+    });
     watching.signal("INT");
     assert_eq!(watching.wait().code(), Some(0));
     assert!(!watching.log().contains('\u{1b}'), "{}", watching.log());
@@ -294,13 +410,18 @@ fn a_watch_that_is_piped_says_it_again_and_ends_well() {
     assert_eq!(both.status.code(), Some(2));
 }
 
-/// Runs a command on a terminal of its own until it has written something, presses Ctrl-C, and returns all that it wrote.
+/// Runs a command on a terminal of its own until it has written something, presses Ctrl-C, and
+/// returns all that it wrote.
 fn on_a_terminal(sandbox: &Sandbox, command: &str, until: &str, no_color: bool) -> String {
     let typescript = sandbox.path("typescript");
     let (program, data) = (env!("CARGO_BIN_EXE_sealift"), sandbox.data());
     let line = format!("exec {program} {command} --data {}", data.display());
     let mut command = Command::new("script");
-    command.args(["-qefc", &line]).arg(&typescript).stdin(Stdio::piped()).env("TERM", "xterm");
+    command
+        .args(["-qefc", &line])
+        .arg(&typescript)
+        .stdin(Stdio::piped())
+        .env("TERM", "xterm");
     if no_color {
         command.env("NO_COLOR", "1");
     } else {
@@ -308,7 +429,8 @@ fn on_a_terminal(sandbox: &Sandbox, command: &str, until: &str, no_color: bool) 
     }
     command.stdout(File::create(sandbox.path("script.out")).unwrap());
     let mut script = command.spawn().unwrap();
-    let written = || String::from_utf8_lossy(&fs::read(&typescript).unwrap_or_default()).into_owned();
+    let written =
+        || String::from_utf8_lossy(&fs::read(&typescript).unwrap_or_default()).into_owned();
     eventually("it has drawn", || written().contains(until));
     // It may have ended by itself.
     let _ = script.stdin.as_mut().unwrap().write_all(b"\x03");
@@ -321,39 +443,64 @@ fn on_a_terminal_it_is_redrawn_in_place_and_leaves_the_screen_as_it_was() {
     let sandbox = Sandbox::with_receiver();
     let _daemon = asked(&sandbox, sandbox.command("ship"));
     let written = on_a_terminal(&sandbox, "status --watch", "\u{1b}[Hdaemon", false);
-    let (drawn, after) = written.split_once("\u{1b}[?1049l").expect("the other screen is left");
+    let (drawn, after) = written
+        .split_once("\u{1b}[?1049l")
+        .expect("the other screen is left");
     assert!(drawn.contains("\u{1b}[?1049h"), "{drawn:?}");
     assert!(drawn.ends_with("\u{1b}[?7h\u{1b}[?25h"), "{drawn:?}");
-    assert!(after.contains("heart       beats") && !after.contains("\u{1b}["), "{after:?}");
+    assert!(
+        after.contains("heart       beats") && !after.contains("\u{1b}["),
+        "{after:?}"
+    );
 }
 
 #[test]
 fn colours_are_for_terminals_whose_user_wants_them() {
     let sandbox = Sandbox::new("http://127.0.0.1:1");
     let until = "quarantine";
-    assert!(on_a_terminal(&sandbox, "status", until, false).contains("\u{1b}[1;31mno daemon answers"));
+    assert!(
+        on_a_terminal(&sandbox, "status", until, false).contains("\u{1b}[1;31mno daemon answers")
+    );
     assert!(!on_a_terminal(&sandbox, "status", until, true).contains("\u{1b}["));
     assert!(!told(&sandbox).0.contains('\u{1b}'));
 }
 
 #[test]
 fn one_pass_shows_on_a_terminal_what_it_does_and_clears_it_away() {
-    let (hurry, taken) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (hurry, taken) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let sandbox = Sandbox::new(slow_receiver(&hurry, &taken));
     sandbox.seal("a", &[("data.bin", &crate::uploads::noise(64 << 20))]);
     let command = format!("ship --once --receiver {}", sandbox.url());
     // Ctrl-C ends it in the middle, with its result.
     let written = on_a_terminal(&sandbox, &command, "] 0 of 1 episodes, uploading a ", false);
-    assert!(written.contains("stopping: nothing new is taken"), "{written:?}");
-    assert!(written.contains("\r\u{1b}[2K1 sealed, 0 shipped"), "{written:?}");
+    assert!(
+        written.contains("stopping: nothing new is taken"),
+        "{written:?}"
+    );
+    assert!(
+        written.contains("\r\u{1b}[2K1 sealed, 0 shipped"),
+        "{written:?}"
+    );
 }
 
 #[test]
 fn a_wrong_configuration_is_exit_code_2_and_a_folder_that_is_not_there_is_1() {
-    let output = crate::support::sealift().args(["status", "--config", "/nowhere.toml"]).output().unwrap();
+    let output = crate::support::sealift()
+        .args(["status", "--config", "/nowhere.toml"])
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(2));
-    let output = crate::support::sealift().args(["status", "--data", "/nowhere/at/all"]).output().unwrap();
+    let output = crate::support::sealift()
+        .args(["status", "--data", "/nowhere/at/all"])
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("cannot be looked at: /nowhere/at/all/episodes: is missing"), "{text}");
+    assert!(
+        text.contains("cannot be looked at: /nowhere/at/all/episodes: is missing"),
+        "{text}"
+    );
 }

@@ -1,4 +1,5 @@
-//! The sandbox: a data folder, the real program in processes of its own, our receiver or a scripted one on a real socket.
+//! The sandbox: a data folder, the real program in processes of its own, our receiver or a scripted
+//! one on a real socket.
 //!
 //! ```ignore
 //! let sandbox = Sandbox::with_receiver();
@@ -6,7 +7,8 @@
 //! assert_eq!(sandbox.ship_once()["shipped"], 1);
 //! ```
 //!
-//! Nothing here sleeps: `eventually` waits for a condition, and fails at a deadline with what it waited for.
+//! Nothing here sleeps: `eventually` waits for a condition, and fails at a deadline with what it
+//! waited for.
 
 use std::{
     fs::{self, File},
@@ -59,14 +61,20 @@ fn now() -> Instant {
 fn closed(path: &Path) {
     let probe = Probe::below(path.parent().unwrap());
     let file = File::open(path).unwrap();
-    eventually("no child has it open", || probe.writers(&file) != Writers::Open);
+    eventually("no child has it open", || {
+        probe.writers(&file) != Writers::Open
+    });
 }
 
 /// Puts a program at a path, executable by all: a copy of another, or a script. A process of its
 /// own writes it. Where this one did, a child that another test starts meanwhile would hold the
 /// file open for writing until its execve(2), and starting the program would be ETXTBSY.
 pub(crate) fn copy_program(from: impl AsRef<Path>, to: &Path) {
-    let install = Command::new("install").args(["-m", "755", "-T"]).arg(from.as_ref()).arg(to).status();
+    let install = Command::new("install")
+        .args(["-m", "755", "-T"])
+        .arg(from.as_ref())
+        .arg(to)
+        .status();
     assert!(install.unwrap().success(), "{}", to.display());
 }
 
@@ -82,7 +90,10 @@ pub(crate) fn write_script(to: &Path, text: &str) {
 /// The program under test.
 pub(crate) fn sealift() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sealift"));
-    command.env_remove("SEALIFT_CONFIG").env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+        .env_remove("SEALIFT_CONFIG")
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null());
     command
 }
 
@@ -99,11 +110,21 @@ impl Sandbox {
     pub(crate) fn new(url: impl Into<String>) -> Self {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::below(&root.path().join("data"));
-        for folder in [&layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine, &layout.private]
-        {
+        for folder in [
+            &layout.episodes,
+            &layout.outbox,
+            &layout.shipped,
+            &layout.quarantine,
+            &layout.private,
+        ] {
             fs::create_dir_all(folder).unwrap();
         }
-        Self { root, layout, url: url.into(), receiver: None }
+        Self {
+            root,
+            layout,
+            url: url.into(),
+            receiver: None,
+        }
     }
 
     /// Ships to our own receiver, which runs in a process of its own and stores into `store()`.
@@ -116,7 +137,9 @@ impl Sandbox {
     /// Starts (or, after `stop_receiver`, restarts) the receiver on an address.
     pub(crate) fn start_receiver(&mut self, listen: &str) {
         let mut command = sealift();
-        command.args(["receive", "--listen", listen, "--store"]).arg(self.store());
+        command
+            .args(["receive", "--listen", listen, "--store"])
+            .arg(self.store());
         let address = self.await_receiver(command);
         self.url = format!("http://{address}");
     }
@@ -124,17 +147,22 @@ impl Sandbox {
     /// Starts the receiver with a configuration file, and without TLS.
     pub(crate) fn start_receiver_with(&mut self, listen: &str, config: &str) {
         let mut command = sealift();
-        command.args(["receive", "--listen", listen, "--config", config, "--store"]).arg(self.store());
+        command
+            .args(["receive", "--listen", listen, "--config", config, "--store"])
+            .arg(self.store());
         let address = self.await_receiver(command);
         self.url = format!("http://{address}");
     }
 
-    /// Starts the receiver over TLS, with this `[receive]` table; `localhost` must be what its certificate is for.
+    /// Starts the receiver over TLS, with this `[receive]` table; `localhost` must be what its
+    /// certificate is for.
     pub(crate) fn start_receiver_over_tls(&mut self, receive: &str) {
         let path = self.path("receiver.toml");
         fs::write(&path, format!("[receive]\n{receive}")).unwrap();
         let mut command = sealift();
-        command.args(["receive", "--listen", "127.0.0.1:0", "--store"]).arg(self.store());
+        command
+            .args(["receive", "--listen", "127.0.0.1:0", "--store"])
+            .arg(self.store());
         command.arg("--config").arg(path);
         let address = self.await_receiver(command);
         self.url = format!("https://localhost:{}", address.rsplit(':').next().unwrap());
@@ -214,7 +242,11 @@ impl Sandbox {
     /// `sealift COMMAND --data ... --receiver ...`
     pub(crate) fn command(&self, command: &str) -> Command {
         let mut sealift = sealift();
-        sealift.arg(command).arg("--data").arg(self.data()).args(["--receiver", &self.url]);
+        sealift
+            .arg(command)
+            .arg("--data")
+            .arg(self.data())
+            .args(["--receiver", &self.url]);
         sealift
     }
 
@@ -223,11 +255,15 @@ impl Sandbox {
         let programs = self.path("clock");
         fs::create_dir_all(&programs).unwrap();
         let answer = if is_kept { "yes" } else { "no" };
-        write_script(&programs.join("timedatectl"), &format!("#!/bin/sh\necho {answer}\n"));
+        write_script(
+            &programs.join("timedatectl"),
+            &format!("#!/bin/sh\necho {answer}\n"),
+        );
         format!("{}:{}", programs.display(), std::env::var("PATH").unwrap())
     }
 
-    /// A command that reads this configuration instead; `data_dir` and `url` are added to the tables.
+    /// A command that reads this configuration instead; `data_dir` and `url` are added to the
+    /// tables.
     pub(crate) fn command_with_config(&self, command: &str, toml: &str) -> Command {
         let path = self.path("sealift.toml");
         fs::write(&path, toml).unwrap();
@@ -238,7 +274,12 @@ impl Sandbox {
 
     /// One pass; the exit code and the JSON line.
     pub(crate) fn ship_once(&self) -> (i32, Value) {
-        json_of(self.command("ship").args(["--once", "--json"]).output().unwrap())
+        json_of(
+            self.command("ship")
+                .args(["--once", "--json"])
+                .output()
+                .unwrap(),
+        )
     }
 
     /// Starts the daemon.
@@ -268,12 +309,16 @@ impl Sandbox {
 
     #[track_caller]
     pub(crate) fn wait_shipped(&self, id: &str) {
-        eventually(&format!("{id} is shipped"), || self.shipped(id).join("shipping_receipt.json").exists());
+        eventually(&format!("{id} is shipped"), || {
+            self.shipped(id).join("shipping_receipt.json").exists()
+        });
     }
 
     #[track_caller]
     pub(crate) fn wait_quarantined(&self, id: &str) {
-        eventually(&format!("{id} is quarantined"), || self.quarantined(id).exists());
+        eventually(&format!("{id} is quarantined"), || {
+            self.quarantined(id).exists()
+        });
     }
 
     /// The outbox's names, sorted.
@@ -282,7 +327,8 @@ impl Sandbox {
     }
 }
 
-/// Runs a check for each case, all at once; the first that panics fails the test with its own words.
+/// Runs a check for each case, all at once; the first that panics fails the test with its own
+/// words.
 pub(crate) fn each<T: Sync>(cases: &[T], check: impl Fn(&T) + Sync) {
     thread::scope(|scope| {
         for case in cases {
@@ -314,7 +360,10 @@ pub(crate) fn json_of(output: Output) -> (i32, Value) {
     let stdout = String::from_utf8(output.stdout).unwrap();
     let last = stdout.lines().last().unwrap_or_default();
     let json = serde_json::from_str(last).unwrap_or_else(|error| {
-        panic!("{error} in {stdout:?}; stderr: {}", String::from_utf8_lossy(&output.stderr))
+        panic!(
+            "{error} in {stdout:?}; stderr: {}",
+            String::from_utf8_lossy(&output.stderr)
+        )
     });
     (output.status.code().unwrap(), json)
 }
@@ -328,9 +377,16 @@ pub(crate) struct Process {
 impl Process {
     fn start(mut command: Command, log: &Path) -> Self {
         let file = File::create(log).unwrap();
-        let child =
-            command.env("NO_COLOR", "1").stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
-        Self { child, log: log.to_owned() }
+        let child = command
+            .env("NO_COLOR", "1")
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Self {
+            child,
+            log: log.to_owned(),
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -340,7 +396,10 @@ impl Process {
     /// The most memory that it has had at a time, KiB (proc_pid_status(5), `VmHWM`).
     pub(crate) fn peak_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .unwrap();
         peak.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
@@ -351,13 +410,17 @@ impl Process {
 
     #[track_caller]
     pub(crate) fn wait_log(&self, text: &str) {
-        eventually(&format!("the log says {text:?}"), || self.log().contains(text));
+        eventually(&format!("the log says {text:?}"), || {
+            self.log().contains(text)
+        });
     }
 
     /// Sends a signal by name, such as "STOP".
     pub(crate) fn signal(&self, name: &str) {
-        let signalled =
-            Command::new("/bin/sh").args(["-c", &format!("kill -{name} {}", self.pid())]).status().unwrap();
+        let signalled = Command::new("/bin/sh")
+            .args(["-c", &format!("kill -{name} {}", self.pid())])
+            .status()
+            .unwrap();
         assert!(signalled.success());
     }
 
@@ -391,7 +454,10 @@ impl Drop for Process {
         if thread::panicking() {
             let log = fs::read_to_string(&self.log).unwrap_or_default();
             let lines: Vec<_> = log.lines().rev().take(40).collect();
-            eprintln!("the end of its log, the newest line first:\n{}", lines.join("\n"));
+            eprintln!(
+                "the end of its log, the newest line first:\n{}",
+                lines.join("\n")
+            );
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -402,10 +468,14 @@ impl Drop for Process {
 pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
-    /// Over a folder that is there, of this size ("64k"); `None` on a laptop where nobody may mount.
+    /// Over a folder that is there, of this size ("64k"); `None` on a laptop where nobody may
+    /// mount.
     pub(crate) fn over(folder: &Path, size: &str) -> Option<Self> {
         let options = format!("size={size},mode=0755");
-        let made = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(folder).output();
+        let made = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "none"])
+            .arg(folder)
+            .output();
         if made.is_ok_and(|output| output.status.success()) {
             return Some(Self(folder.to_owned()));
         }
@@ -450,27 +520,45 @@ impl Reply {
 
     /// A receiver's words.
     pub(crate) fn json(status: u16, body: &Value) -> Self {
-        Self { media_type: "application/problem+json", body: body.to_string(), ..Self::empty(status) }
+        Self {
+            media_type: "application/problem+json",
+            body: body.to_string(),
+            ..Self::empty(status)
+        }
     }
 
     /// A proxy's.
     pub(crate) fn html(status: u16) -> Self {
-        Self { media_type: "text/html", body: "<html><body>no</body></html>".into(), ..Self::empty(status) }
+        Self {
+            media_type: "text/html",
+            body: "<html><body>no</body></html>".into(),
+            ..Self::empty(status)
+        }
     }
 
     /// With a body of any type.
     pub(crate) fn text(status: u16, media_type: &'static str, body: &str) -> Self {
-        Self { media_type, body: body.into(), ..Self::empty(status) }
+        Self {
+            media_type,
+            body: body.into(),
+            ..Self::empty(status)
+        }
     }
 
     /// What our receiver says when it has stored what it saw.
     pub(crate) fn stored(seen: &Seen) -> Self {
-        Self { media_type: "application/json", ..Self::json(201, &seen.receipt()) }
+        Self {
+            media_type: "application/json",
+            ..Self::json(201, &seen.receipt())
+        }
     }
 
     /// The connection is closed without an answer, once the body has come.
     pub(crate) fn hang_up() -> Self {
-        Self { silent: true, ..Self::empty(0) }
+        Self {
+            silent: true,
+            ..Self::empty(0)
+        }
     }
 
     /// With one more header line.
@@ -482,12 +570,18 @@ impl Reply {
 
     /// As to HEAD: its length, and not itself.
     pub(crate) fn without_body(self) -> Self {
-        Self { head_alone: true, ..self }
+        Self {
+            head_alone: true,
+            ..self
+        }
     }
 
     /// Sent as soon as the head is read; the body is not asked for.
     pub(crate) fn early(self) -> Self {
-        Self { before_body: true, ..self }
+        Self {
+            before_body: true,
+            ..self
+        }
     }
 }
 
@@ -552,12 +646,17 @@ impl Scripted {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 connected.fetch_add(1, Ordering::SeqCst);
-                let (script, log, count) = (Arc::clone(&script), Arc::clone(&log), Arc::clone(&count));
+                let (script, log, count) =
+                    (Arc::clone(&script), Arc::clone(&log), Arc::clone(&count));
                 // A client that hangs up ends its thread with an error: nobody's concern.
                 thread::spawn(move || serve(stream.unwrap(), &*script, &log, &count));
             }
         });
-        Self { address, seen, connections }
+        Self {
+            address,
+            seen,
+            connections,
+        }
     }
 
     /// How many connections were made.
@@ -581,7 +680,12 @@ impl Scripted {
 
     /// How many requests came for an id.
     pub(crate) fn count(&self, id: &str) -> usize {
-        self.seen.lock().unwrap().iter().filter(|seen| seen.id == id).count()
+        self.seen
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|seen| seen.id == id)
+            .count()
     }
 }
 
@@ -605,13 +709,19 @@ fn serve(
         }
         let path = head.split_whitespace().nth(1).unwrap_or_default();
         let id = path.rsplit('/').next().unwrap_or_default().to_owned();
-        let mut seen = Seen { id, head, body: Vec::new() };
+        let mut seen = Seen {
+            id,
+            head,
+            body: Vec::new(),
+        };
         let reply = script(&seen, count.fetch_add(1, Ordering::SeqCst));
         if !reply.before_body {
             if seen.header("expect").is_some() {
                 writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
             }
-            let length: usize = seen.header("content-length").map_or(0, |length| length.parse().unwrap());
+            let length: usize = seen
+                .header("content-length")
+                .map_or(0, |length| length.parse().unwrap());
             seen.body = vec![0; length];
             reader.read_exact(&mut seen.body)?;
         }
@@ -619,13 +729,28 @@ fn serve(
         if reply.silent {
             return Ok(());
         }
-        let Reply { status, media_type, body, headers, .. } = &reply;
-        let media =
-            if media_type.is_empty() { String::new() } else { format!("Content-Type: {media_type}\r\n") };
-        let length =
-            if *status == 204 { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        let Reply {
+            status,
+            media_type,
+            body,
+            headers,
+            ..
+        } = &reply;
+        let media = if media_type.is_empty() {
+            String::new()
+        } else {
+            format!("Content-Type: {media_type}\r\n")
+        };
+        let length = if *status == 204 {
+            String::new()
+        } else {
+            format!("Content-Length: {}\r\n", body.len())
+        };
         let body = if reply.head_alone { "" } else { body };
-        write!(writer, "HTTP/1.1 {status} Scripted\r\n{media}{length}{headers}\r\n{body}")?;
+        write!(
+            writer,
+            "HTTP/1.1 {status} Scripted\r\n{media}{length}{headers}\r\n{body}"
+        )?;
         if reply.before_body {
             // Closed with bytes unread, it would be reset, and the answer lost with it (RFC 9112,
             // section 9.6).

@@ -1,6 +1,9 @@
 //! `sealift trace`: one episode's way, out of the journal and the files, in any state.
 
-#![expect(clippy::disallowed_methods, reason = "a test plays the recorder and the operator")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test plays the recorder and the operator"
+)]
 
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Output};
 
@@ -15,17 +18,30 @@ fn trace(sandbox: &Sandbox, journal: Option<&str>, args: &[&str]) -> (i32, Strin
     if let Some(script) = journal {
         let path = bin.join("journalctl");
         let asked = sandbox.path("asked");
-        write_script(&path, &format!("#!/bin/sh\necho \"$*\" >{asked:?}\n{script}"));
+        write_script(
+            &path,
+            &format!("#!/bin/sh\necho \"$*\" >{asked:?}\n{script}"),
+        );
     }
     let mut command = sealift();
-    command.args(["trace", "--data"]).arg(sandbox.data()).args(args);
+    command
+        .args(["trace", "--data"])
+        .arg(sandbox.data())
+        .args(args);
     let path = if journal.is_some() {
         format!("{}:/usr/bin:/bin", bin.display())
     } else {
         bin.display().to_string()
     };
-    let Output { status, stdout, stderr } = command.env("PATH", path).output().unwrap();
-    (status.code().unwrap(), String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap())
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.env("PATH", path).output().unwrap();
+    (
+        status.code().unwrap(),
+        String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap(),
+    )
 }
 
 /// The kinds of the steps, in order.
@@ -34,7 +50,10 @@ fn steps(sandbox: &Sandbox, journal: Option<&str>, id: &str) -> Vec<String> {
     let document: Value = serde_json::from_str(&told).unwrap();
     assert_eq!(code, 0, "{told}");
     let steps = document["steps"].as_array().unwrap();
-    steps.iter().map(|step| step["step"].as_str().unwrap().to_owned()).collect()
+    steps
+        .iter()
+        .map(|step| step["step"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 fn printing(lines: &[Value]) -> String {
@@ -50,9 +69,18 @@ fn without_a_journal_the_files_tell_what_they_know_and_the_rest_is_said_to_be_mi
     let (code, told) = trace(&sandbox, None, &["a"]);
     assert_eq!(code, 0, "{told}");
     let first = told.lines().next().unwrap();
-    assert!(first.starts_with(&format!("a  shipped, in {}; ", sandbox.shipped("a").display())), "{told}");
+    assert!(
+        first.starts_with(&format!(
+            "a  shipped, in {}; ",
+            sandbox.shipped("a").display()
+        )),
+        "{told}"
+    );
     assert!(first.contains(" bytes out of 100000 ("), "{told}");
-    assert!(told.contains("not read: the journal: there is no journalctl here"), "{told}");
+    assert!(
+        told.contains("not read: the journal: there is no journalctl here"),
+        "{told}"
+    );
     assert_eq!(steps(&sandbox, None, "a"), ["sealed", "delivered"]);
 }
 
@@ -62,7 +90,11 @@ fn the_journals_one_line_is_the_whole_way_with_the_milliseconds_between() {
     sandbox.seal("a", &[]);
     assert_eq!(sandbox.ship_once().0, 0);
     let receipt = crate::support::json_file(&sandbox.shipped("a").join("shipping_receipt.json"));
-    let delivered = receipt["delivered_at_wall"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let delivered = receipt["delivered_at_wall"]
+        .as_str()
+        .unwrap()
+        .parse::<jiff::Timestamp>()
+        .unwrap();
     let at = |ms: i64| (delivered.as_microsecond() + ms * 1000).to_string();
     // As journalctl --reverse gives them.
     let journal = printing(&[
@@ -78,23 +110,39 @@ fn the_journals_one_line_is_the_whole_way_with_the_milliseconds_between() {
     ]);
     let (code, told) = trace(&sandbox, Some(&journal), &["a"]);
     assert_eq!(code, 0);
-    let lines: Vec<_> = told.lines().skip(1).map(|line| line.get(26..).unwrap().trim_start()).collect();
+    let lines: Vec<_> = told
+        .lines()
+        .skip(1)
+        .map(|line| line.get(26..).unwrap().trim_start())
+        .collect();
     let way = &lines[lines.len() - 6..];
     assert_eq!(way[0], "sealed", "{told}");
     assert_eq!(way[1], "+1 ms  seen");
     assert_eq!(way[2], "+11 ms  packed       150 bytes");
-    assert_eq!(way[3], "+188 ms  attempt      attempt 1  a was not delivered: answered 503");
+    assert_eq!(
+        way[3],
+        "+188 ms  attempt      attempt 1  a was not delivered: answered 503"
+    );
     assert_eq!(way[4], "+680 ms  delivered    201  attempt 2, from byte 64");
     assert_eq!(way[5], "+20 ms  shipped      shipped a, now in there");
     let asked = fs::read_to_string(sandbox.path("asked")).unwrap();
-    assert!(asked.contains("--unit=sealift.service") && asked.contains("EPISODE=a"), "{asked}");
+    assert!(
+        asked.contains("--unit=sealift.service") && asked.contains("EPISODE=a"),
+        "{asked}"
+    );
 }
 
 #[test]
 fn an_episode_is_found_in_any_state() {
     let server = Scripted::new(|seen, _| match seen.id.as_str() {
-        "conflict" => Reply::json(409, &json!({"type": "urn:sealift:conflict", "detail": "other content"})),
-        "fatal" => Reply::json(422, &json!({"type": "urn:sealift:too-large", "title": "not ours"})),
+        "conflict" => Reply::json(
+            409,
+            &json!({"type": "urn:sealift:conflict", "detail": "other content"}),
+        ),
+        "fatal" => Reply::json(
+            422,
+            &json!({"type": "urn:sealift:too-large", "title": "not ours"}),
+        ),
         "weather" => Reply::empty(503),
         _ => Reply::stored(seen),
     });
@@ -109,8 +157,16 @@ fn an_episode_is_found_in_any_state() {
         ("open", "open: it has no done.marker yet", &[][..]),
         ("sealed", "sealed, in ", &["sealed"]),
         ("weather", "packed: ", &["sealed", "packed"]),
-        ("conflict", "in conflict: ", &["sealed", "packed", "attempt"]),
-        ("fatal", "quarantined (422), in ", &["sealed", "quarantined"]),
+        (
+            "conflict",
+            "in conflict: ",
+            &["sealed", "packed", "attempt"],
+        ),
+        (
+            "fatal",
+            "quarantined (422), in ",
+            &["sealed", "quarantined"],
+        ),
         ("shipped", "shipped, in ", &["sealed", "delivered"]),
     ] {
         let (code, told) = trace(&sandbox, None, &[id]);
@@ -124,7 +180,10 @@ fn an_episode_is_found_in_any_state() {
 #[test]
 fn a_running_daemon_says_where_it_is_now() {
     let server = Scripted::new(|_, _| {
-        Reply::json(409, &json!({"type": "urn:sealift:conflict", "detail": "other content"}))
+        Reply::json(
+            409,
+            &json!({"type": "urn:sealift:conflict", "detail": "other content"}),
+        )
     });
     let sandbox = Sandbox::new(server.url());
     let _daemon = sandbox.daemon();
@@ -159,7 +218,8 @@ fn what_nobody_knows_is_an_error_with_what_to_type() {
 fn what_may_not_be_read_is_said_with_what_to_type() {
     let sandbox = Sandbox::new("http://127.0.0.1:9");
     sandbox.seal("a", &[]);
-    let refused = "echo 'No journal files were opened due to insufficient permissions.' >&2; exit 1";
+    let refused =
+        "echo 'No journal files were opened due to insufficient permissions.' >&2; exit 1";
     let (code, told) = trace(&sandbox, Some(refused), &["a"]);
     assert_eq!(code, 0);
     assert!(
@@ -180,7 +240,11 @@ fn who_may_not_look_into_the_folders_is_not_told_that_it_is_there() {
     let sandbox = Sandbox::with_receiver();
     sandbox.seal("a", &[]);
     let private = |mode| {
-        let folders = [&sandbox.layout.episodes, &sandbox.layout.shipped, &sandbox.layout.outbox];
+        let folders = [
+            &sandbox.layout.episodes,
+            &sandbox.layout.shipped,
+            &sandbox.layout.outbox,
+        ];
         for folder in folders {
             fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
         }
@@ -192,7 +256,9 @@ fn who_may_not_look_into_the_folders_is_not_told_that_it_is_there() {
     copy_program(env!("CARGO_BIN_EXE_sealift"), &program);
     let traced = |id: &str| {
         let mut command = std::process::Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(&program);
         command
             .args(["trace", id, "--data"])
             .arg(sandbox.data())
@@ -201,21 +267,31 @@ fn who_may_not_look_into_the_folders_is_not_told_that_it_is_there() {
         let output = command.output().unwrap();
         (
             output.status.code(),
-            String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr).into_owned()
+                + &String::from_utf8_lossy(&output.stdout),
         )
     };
     for id in ["no-such", "a"] {
         let (code, told) = traced(id);
         assert_eq!(code, Some(1), "{told}");
-        assert!(told.contains("not all of the four folders could be looked at"), "{told}");
-        assert!(told.contains("not read: ") && told.contains("Permission denied"), "{told}");
+        assert!(
+            told.contains("not all of the four folders could be looked at"),
+            "{told}"
+        );
+        assert!(
+            told.contains("not read: ") && told.contains("Permission denied"),
+            "{told}"
+        );
     }
     // Its folder can be seen, and not what is in it.
     private(0o755);
     let episode = sandbox.layout.episodes.join("a");
     fs::set_permissions(&episode, fs::Permissions::from_mode(0o700)).unwrap();
     let (code, told) = traced("a");
-    assert!(code == Some(0) && told.contains("cannot be looked at"), "{told}");
+    assert!(
+        code == Some(0) && told.contains("cannot be looked at"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -232,13 +308,31 @@ fn hostile_entries_and_records_are_shown_harmlessly() {
         "__REALTIME_TIMESTAMP": "1793500000000000", "EPISODE": "a", "VERDICT": "transient",
         "MESSAGE": "\u{1b}[2J\n2026-11-02T10:00:00Z  shipped  a lie",
     });
-    let journal = format!("{}printf '{{\"MESSAGE\": broken\\n\\377\\376\\n'\n", printing(&[hostile]));
+    let journal = format!(
+        "{}printf '{{\"MESSAGE\": broken\\n\\377\\376\\n'\n",
+        printing(&[hostile])
+    );
     let (code, told) = trace(&sandbox, Some(&journal), &["a"]);
     assert_eq!(code, 0);
-    assert!(!told.chars().any(|c| c != '\n' && (c.is_control() || c == '\u{202e}')), "{told:?}");
-    assert!(told.len() < 3000 && told.contains("not all of its entries"), "{told}");
-    assert_eq!(told.lines().filter(|line| line.contains("a lie")).count(), 1);
-    assert!(told.lines().any(|line| line.contains("attempt") && line.contains("a lie")), "{told}");
+    assert!(
+        !told
+            .chars()
+            .any(|c| c != '\n' && (c.is_control() || c == '\u{202e}')),
+        "{told:?}"
+    );
+    assert!(
+        told.len() < 3000 && told.contains("not all of its entries"),
+        "{told}"
+    );
+    assert_eq!(
+        told.lines().filter(|line| line.contains("a lie")).count(),
+        1
+    );
+    assert!(
+        told.lines()
+            .any(|line| line.contains("attempt") && line.contains("a lie")),
+        "{told}"
+    );
     let (_, document) = trace(&sandbox, Some(&journal), &["a", "--json"]);
     assert!(serde_json::from_str::<Value>(&document).is_ok());
 }

@@ -8,8 +8,8 @@ mod tls;
 mod vouch;
 
 use std::{
-    collections::BTreeMap, fs::File, future::pending, io::Write as _, path::PathBuf, sync::OnceLock,
-    time::Duration,
+    collections::BTreeMap, fs::File, future::pending, io::Write as _, path::PathBuf,
+    sync::OnceLock, time::Duration,
 };
 
 use sealift::{
@@ -78,7 +78,11 @@ impl Sandbox {
         let path = self.folder.path().join(id);
         File::create(&path).unwrap().set_len(size_bytes).unwrap();
         let sha256 = digest_of_zeros(size_bytes);
-        let facts = ArchiveFacts { sha256, content_sha256: Digest([2; 32]), size_bytes };
+        let facts = ArchiveFacts {
+            sha256,
+            content_sha256: Digest([2; 32]),
+            size_bytes,
+        };
         delivery(id, Archive::open(&path, facts).unwrap(), facts)
     }
 
@@ -89,18 +93,31 @@ impl Sandbox {
 
 fn delivery(id: &str, archive: Archive, facts: ArchiveFacts) -> Delivery {
     let id = EpisodeId::parse(id).unwrap();
-    Delivery { id, archive, facts, commit: None, resume: false, progress: Progress::default() }
+    Delivery {
+        id,
+        archive,
+        facts,
+        commit: None,
+        resume: false,
+        progress: Progress::default(),
+    }
 }
 
 fn digest_of_zeros(size_bytes: u64) -> Digest {
     static LARGE_ONE: OnceLock<Digest> = OnceLock::new();
     let of = |len: u64| Digest::of(&vec![0; usize::try_from(len).unwrap()]);
-    if size_bytes == LARGE { *LARGE_ONE.get_or_init(|| of(LARGE)) } else { of(size_bytes) }
+    if size_bytes == LARGE {
+        *LARGE_ONE.get_or_init(|| of(LARGE))
+    } else {
+        of(size_bytes)
+    }
 }
 
 /// No test waits for ever.
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("this should have ended by now")
+    tokio::time::timeout(Duration::from_secs(20), future)
+        .await
+        .expect("this should have ended by now")
 }
 
 /// Waits for something that other tasks bring about.
@@ -144,26 +161,43 @@ async fn an_archive_arrives_with_the_headers_of_the_contract_and_the_receipt_com
     let server = Server::new(|mut peer: Peer| async move {
         let (head, body) = peer.request().await.unwrap();
         assert_eq!(header(&head, "authorization"), Some("bearer s3cret"));
-        peer.say("HTTP/1.1 201 Created\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: 7\r\n").await;
+        peer.say(
+            "HTTP/1.1 201 Created\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: 7\r\n",
+        )
+        .await;
         let said = json!({"head": head, "body": String::from_utf8(body).unwrap()}).to_string();
-        peer.say(&format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{said}", said.len()))
-            .await;
+        peer.say(&format!(
+            "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{said}",
+            said.len()
+        ))
+        .await;
     })
     .await;
     let mut sandbox = Sandbox::to(server.url());
     sandbox.client.token_file = sandbox.file("token", "s3cret\n");
-    sandbox.options.headers.insert("X-Name".to_owned(), "{id}/{commit}".to_owned());
+    sandbox
+        .options
+        .headers
+        .insert("X-Name".to_owned(), "{id}/{commit}".to_owned());
     let mut delivery = sandbox.holding("Lauf 7", b"archive");
     let (facts, progress) = (delivery.facts, delivery.progress.clone());
     delivery.commit = Commit::parse(&"a".repeat(40));
     let answer = answer(sandbox.deliver(delivery).await);
     assert_eq!((answer.status, answer.retry_after_s), (201, Some(7)));
-    assert_eq!(answer.server_date.unwrap().to_string(), "1994-11-06T08:49:37Z");
-    let AnswerBody::Json(said) = answer.body else { panic!("{:?}", answer.body) };
+    assert_eq!(
+        answer.server_date.unwrap().to_string(),
+        "1994-11-06T08:49:37Z"
+    );
+    let AnswerBody::Json(said) = answer.body else {
+        panic!("{:?}", answer.body)
+    };
     assert_eq!(said["body"], "archive");
     assert_eq!(progress.bytes(), 7);
     let head = said["head"].as_str().unwrap();
-    assert!(head.starts_with("put /v1/episodes/lauf%207 http/1.1\r\n"), "{head}");
+    assert!(
+        head.starts_with("put /v1/episodes/lauf%207 http/1.1\r\n"),
+        "{head}"
+    );
     for (name, value) in [
         ("host", server.address.to_string()),
         ("content-type", "application/zstd".to_owned()),
@@ -174,10 +208,17 @@ async fn an_archive_arrives_with_the_headers_of_the_contract_and_the_receipt_com
         ("x-cis490-code-commit", "a".repeat(40)),
         // It was sent, and what repeats it is read without it.
         ("authorization", "bearer \u{2026}".to_owned()),
-        ("user-agent", format!("sealift/{}", env!("CARGO_PKG_VERSION"))),
+        (
+            "user-agent",
+            format!("sealift/{}", env!("CARGO_PKG_VERSION")),
+        ),
         ("x-name", format!("lauf%207/{}", "a".repeat(40))),
     ] {
-        assert_eq!(header(head, name), Some(value.to_ascii_lowercase().as_str()), "{name}");
+        assert_eq!(
+            header(head, name),
+            Some(value.to_ascii_lowercase().as_str()),
+            "{name}"
+        );
     }
     assert_eq!(header(head, "expect"), None);
     assert_eq!(header(head, "transfer-encoding"), None);
@@ -249,10 +290,16 @@ async fn an_archive_that_grows_slowly_is_no_idle_connection() {
     .await;
     let mut other = Sandbox::to(silent.url());
     other.client.idle_timeout = SHORT;
-    assert_eq!(fault(other.deliver(other.of_length("other", LARGE)).await), Fault::TimedOut(Phase::Idle));
+    assert_eq!(
+        fault(other.deliver(other.of_length("other", LARGE)).await),
+        Fault::TimedOut(Phase::Idle)
+    );
     writer.write_all(&content[300_000..]).unwrap();
     let _ = writer.finish(facts.content_sha256);
-    assert_eq!(answered(within(sending).await.unwrap()), (201, object(json!({}))));
+    assert_eq!(
+        answered(within(sending).await.unwrap()),
+        (201, object(json!({})))
+    );
 }
 
 #[tokio::test]
@@ -263,8 +310,11 @@ async fn an_archive_that_is_abandoned_cut_or_another_one_is_our_own_fault() {
     })
     .await;
     let sandbox = Sandbox::to(server.url());
-    let facts =
-        ArchiveFacts { sha256: Digest([1; 32]), content_sha256: Digest([2; 32]), size_bytes: 3 << 20 };
+    let facts = ArchiveFacts {
+        sha256: Digest([1; 32]),
+        content_sha256: Digest([2; 32]),
+        size_bytes: 3 << 20,
+    };
 
     let (mut writer, archive) = Archive::create(&sandbox.folder.path().join("given-up")).unwrap();
     writer.write_all(&[0; 1 << 20]).unwrap();
@@ -274,13 +324,23 @@ async fn an_archive_that_is_abandoned_cut_or_another_one_is_our_own_fault() {
 
     for size_bytes in [3 << 20, 100] {
         let cut = sandbox.of_length("cut", size_bytes);
-        File::options().write(true).open(sandbox.folder.path().join("cut")).unwrap().set_len(50).unwrap();
-        assert!(matches!(fault(sandbox.deliver(cut).await), Fault::Archive(why) if why.contains("50 of")));
+        File::options()
+            .write(true)
+            .open(sandbox.folder.path().join("cut"))
+            .unwrap()
+            .set_len(50)
+            .unwrap();
+        assert!(
+            matches!(fault(sandbox.deliver(cut).await), Fault::Archive(why) if why.contains("50 of"))
+        );
     }
 
     let mut other = sandbox.of_length("other", 10);
     other.facts.sha256 = Digest([9; 32]);
-    assert!(matches!(fault(sandbox.deliver(other).await), Fault::Archive(_)));
+    assert!(matches!(
+        fault(sandbox.deliver(other).await),
+        Fault::Archive(_)
+    ));
 }
 
 #[tokio::test]
@@ -326,7 +386,8 @@ async fn an_early_refusal_is_heard_even_when_the_server_closes_over_what_it_did_
         peer.head().await;
         peer.say("HTTP/1.1 100 Continue\r\n\r\n").await;
         peer.body(100_000).await;
-        peer.answer("413 Content Too Large", PROBLEM, r#"{"title":"too large"}"#).await;
+        peer.answer("413 Content Too Large", PROBLEM, r#"{"title":"too large"}"#)
+            .await;
         // Dropped with bytes unread: the kernel sends a reset (RFC 1122, section 4.2.2.13).
     })
     .await;
@@ -334,7 +395,10 @@ async fn an_early_refusal_is_heard_even_when_the_server_closes_over_what_it_did_
     let transport = sandbox.transport();
     for _ in 0..20 {
         let outcome = within(transport.deliver(sandbox.of_length("large", LARGE))).await;
-        assert_eq!(answered(outcome), (413, object(json!({"title": "too large"}))));
+        assert_eq!(
+            answered(outcome),
+            (413, object(json!({"title": "too large"})))
+        );
     }
     until(|| server.open_sockets_of_the_client() == 0).await;
 }
@@ -344,7 +408,8 @@ async fn an_early_refusal_is_heard_from_a_server_that_stops_reading_and_leaves_n
     let server = Server::new(|mut peer: Peer| async move {
         peer.head().await;
         peer.say("HTTP/1.1 100 Continue\r\n\r\n").await;
-        peer.answer("413 Content Too Large", PROBLEM, r#"{"title":"too large"}"#).await;
+        peer.answer("413 Content Too Large", PROBLEM, r#"{"title":"too large"}"#)
+            .await;
         pending::<()>().await;
     })
     .await;
@@ -354,7 +419,10 @@ async fn an_early_refusal_is_heard_from_a_server_that_stops_reading_and_leaves_n
         let delivery = sandbox.of_length("large", LARGE);
         let progress = delivery.progress.clone();
         let outcome = within(transport.deliver(delivery)).await;
-        assert_eq!(answered(outcome), (413, object(json!({"title": "too large"}))));
+        assert_eq!(
+            answered(outcome),
+            (413, object(json!({"title": "too large"})))
+        );
         assert!(progress.bytes() < LARGE);
     }
     until(|| server.open_sockets_of_the_client() == 0).await;
@@ -366,7 +434,8 @@ async fn a_refusal_before_the_upload_costs_no_byte_of_it() {
         let head = peer.head().await.unwrap();
         assert_eq!(header(&head, "expect"), Some("100-continue"));
         // In two parts: the rest of an answer is not lost when its first half ends the waiting.
-        peer.say("HTTP/1.1 412 Precondition Failed\r\nContent-Type: application/problem+json\r\n").await;
+        peer.say("HTTP/1.1 412 Precondition Failed\r\nContent-Type: application/problem+json\r\n")
+            .await;
         peer.say("Content-Length: 12\r\n\r\n{\"body\"").await;
         tokio::task::yield_now().await;
         peer.say(": 0 }").await;
@@ -376,7 +445,10 @@ async fn a_refusal_before_the_upload_costs_no_byte_of_it() {
     let sandbox = Sandbox::to(server.url());
     let delivery = sandbox.of_length("large", LARGE);
     let progress = delivery.progress.clone();
-    assert_eq!(answered(sandbox.deliver(delivery).await), (412, object(json!({"body": 0}))));
+    assert_eq!(
+        answered(sandbox.deliver(delivery).await),
+        (412, object(json!({"body": 0})))
+    );
     assert_eq!(progress.bytes(), 0);
     until(|| server.open_sockets_of_the_client() == 0).await;
 }
@@ -385,9 +457,11 @@ async fn a_refusal_before_the_upload_costs_no_byte_of_it() {
 async fn an_upload_goes_when_it_is_asked_for() {
     let server = Server::new(|mut peer: Peer| async move {
         peer.head().await.unwrap();
-        peer.say("HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n").await;
+        peer.say("HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n")
+            .await;
         let len = peer.body(2 << 20).await.len();
-        peer.answer("201 Created", JSON, &json!({ "len": len }).to_string()).await;
+        peer.answer("201 Created", JSON, &json!({ "len": len }).to_string())
+            .await;
     })
     .await;
     let sandbox = Sandbox::to(server.url());
@@ -400,7 +474,8 @@ async fn an_upload_goes_to_a_server_that_knows_no_expectation() {
     let server = Server::new(|mut peer: Peer| async move {
         peer.head().await.unwrap();
         let len = peer.body(2 << 20).await.len();
-        peer.answer("201 Created", JSON, &json!({ "len": len }).to_string()).await;
+        peer.answer("201 Created", JSON, &json!({ "len": len }).to_string())
+            .await;
     })
     .await;
     let sandbox = Sandbox::to(server.url());
@@ -413,10 +488,13 @@ async fn a_refused_expectation_is_dropped_and_the_upload_goes() {
     let server = Server::new(|mut peer: Peer| async move {
         let head = peer.head().await.unwrap();
         if header(&head, "expect").is_some() {
-            return peer.answer("417 Expectation Failed", "text/plain", "no").await;
+            return peer
+                .answer("417 Expectation Failed", "text/plain", "no")
+                .await;
         }
         let len = peer.body(2 << 20).await.len();
-        peer.answer("201 Created", JSON, &json!({ "len": len }).to_string()).await;
+        peer.answer("201 Created", JSON, &json!({ "len": len }).to_string())
+            .await;
     })
     .await;
     let sandbox = Sandbox::to(server.url());
@@ -443,10 +521,19 @@ async fn an_acknowledgement_of_what_was_not_sent_is_believed_only_with_a_receipt
         })
         .await;
         let sandbox = Sandbox::to(server.url());
-        match sandbox.deliver(sandbox.of_length("large", LARGE)).await.outcome {
+        match sandbox
+            .deliver(sandbox.of_length("large", LARGE))
+            .await
+            .outcome
+        {
             Outcome::Answered(answer) => {
-                let named = matches!(&answer.body, AnswerBody::Json(body) if body.get("sha256").is_some());
-                assert_eq!((named, &answer.voucher), (believed, &Voucher::Early), "{answer:?}");
+                let named =
+                    matches!(&answer.body, AnswerBody::Json(body) if body.get("sha256").is_some());
+                assert_eq!(
+                    (named, &answer.voucher),
+                    (believed, &Voucher::Early),
+                    "{answer:?}"
+                );
             }
             Outcome::Failed(fault) => panic!("{fault:?}"),
         }
@@ -466,8 +553,15 @@ async fn a_server_that_stops_reading_is_given_up_after_the_idle_time_out() {
     sandbox.client.idle_timeout = SHORT;
     let delivery = sandbox.of_length("large", LARGE);
     let progress = delivery.progress.clone();
-    assert_eq!(fault(sandbox.deliver(delivery).await), Fault::TimedOut(Phase::Idle));
-    assert!((1 << 20..LARGE).contains(&progress.bytes()), "{}", progress.bytes());
+    assert_eq!(
+        fault(sandbox.deliver(delivery).await),
+        Fault::TimedOut(Phase::Idle)
+    );
+    assert!(
+        (1 << 20..LARGE).contains(&progress.bytes()),
+        "{}",
+        progress.bytes()
+    );
     until(|| server.open_sockets_of_the_client() == 0).await;
 }
 
@@ -480,8 +574,14 @@ async fn a_server_that_reads_all_and_says_nothing_is_given_up_after_the_answer_t
     .await;
     let mut sandbox = Sandbox::to(server.url());
     sandbox.client.answer_timeout = SHORT;
-    for delivery in [sandbox.of_length("large", 2 << 20), sandbox.holding("small", b"x")] {
-        assert_eq!(fault(sandbox.deliver(delivery).await), Fault::TimedOut(Phase::Answer));
+    for delivery in [
+        sandbox.of_length("large", 2 << 20),
+        sandbox.holding("small", b"x"),
+    ] {
+        assert_eq!(
+            fault(sandbox.deliver(delivery).await),
+            Fault::TimedOut(Phase::Answer)
+        );
     }
     until(|| server.open_sockets_of_the_client() == 0).await;
 }
@@ -497,14 +597,18 @@ async fn the_answer_may_take_longer_than_the_idle_time_out() {
     .await;
     let mut sandbox = Sandbox::to(server.url());
     sandbox.client.idle_timeout = SHORT / 10;
-    assert_eq!(answered(sandbox.deliver(sandbox.holding("a", b"x")).await), (201, object(json!({}))));
+    assert_eq!(
+        answered(sandbox.deliver(sandbox.holding("a", b"x")).await),
+        (201, object(json!({})))
+    );
 }
 
 #[tokio::test]
 async fn an_acknowledgement_that_never_ends_is_none() {
     let server = Server::new(|mut peer: Peer| async move {
         peer.request().await;
-        peer.say("HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\n{").await;
+        peer.say("HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\n{")
+            .await;
         pending::<()>().await;
     })
     .await;
@@ -526,7 +630,13 @@ async fn of_a_refusal_that_breaks_off_what_came_counts() {
     let sandbox = Sandbox::to(server.url());
     let answer = answer(sandbox.deliver(sandbox.holding("a", b"x")).await);
     assert_eq!((answer.status, answer.retry_after_s), (503, Some(9)));
-    assert_eq!(answer.body, AnswerBody::Foreign { html: false, excerpt: "back so".to_owned() });
+    assert_eq!(
+        answer.body,
+        AnswerBody::Foreign {
+            html: false,
+            excerpt: "back so".to_owned()
+        }
+    );
 }
 
 #[tokio::test]
@@ -536,15 +646,22 @@ async fn nobody_listening_is_unreachable() {
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let sandbox = Sandbox::to(format!("http://{}", socket.local_addr().unwrap()));
     let fault = fault(sandbox.deliver(sandbox.holding("a", b"x")).await);
-    assert!(matches!(&fault, Fault::Unreachable(why) if why.contains("refused")), "{fault:?}");
+    assert!(
+        matches!(&fault, Fault::Unreachable(why) if why.contains("refused")),
+        "{fault:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_name_that_is_not_found_is_told_apart_from_a_receiver_that_is_not_there() {
-    // A label has at most 63 bytes (RFC 1035, section 2.3.4): the resolver says so without asking anybody.
+    // A label has at most 63 bytes (RFC 1035, section 2.3.4): the resolver says so without asking
+    // anybody.
     let sandbox = Sandbox::to(format!("http://{}.invalid", "a".repeat(64)));
     let fault = fault(sandbox.deliver(sandbox.holding("a", b"x")).await);
-    assert!(matches!(&fault, Fault::UnknownName(why) if why.contains("dns")), "{fault:?}");
+    assert!(
+        matches!(&fault, Fault::UnknownName(why) if why.contains("dns")),
+        "{fault:?}"
+    );
 }
 
 #[tokio::test]
@@ -587,12 +704,20 @@ async fn a_redirect_is_an_answer_and_not_followed() {
 async fn a_page_with_200_is_seen_to_be_a_page() {
     let server = Server::new(|mut peer: Peer| async move {
         peer.request().await;
-        peer.answer("200 OK", "text/html; charset=utf-8", "<!doctype html><p>Log in").await;
+        peer.answer(
+            "200 OK",
+            "text/html; charset=utf-8",
+            "<!doctype html><p>Log in",
+        )
+        .await;
     })
     .await;
     let sandbox = Sandbox::to(server.url());
     let outcome = sandbox.deliver(sandbox.holding("a", b"x")).await;
-    let page = AnswerBody::Foreign { html: true, excerpt: "<!doctype html><p>Log in".to_owned() };
+    let page = AnswerBody::Foreign {
+        html: true,
+        excerpt: "<!doctype html><p>Log in".to_owned(),
+    };
     assert_eq!(answered(outcome), (200, page));
 }
 
@@ -600,7 +725,8 @@ async fn a_page_with_200_is_seen_to_be_a_page() {
 async fn an_answer_without_an_end_is_read_to_the_bound() {
     let server = Server::new(|mut peer: Peer| async move {
         peer.request().await;
-        peer.say("HTTP/1.1 500 Oops\r\nContent-Type: text/plain\r\n\r\n").await;
+        peer.say("HTTP/1.1 500 Oops\r\nContent-Type: text/plain\r\n\r\n")
+            .await;
         let piece = "x".repeat(64 * 1024);
         use tokio::io::AsyncWriteExt as _;
         while peer.stream.write_all(piece.as_bytes()).await.is_ok() {}
@@ -608,7 +734,16 @@ async fn an_answer_without_an_end_is_read_to_the_bound() {
     .await;
     let sandbox = Sandbox::to(server.url());
     let outcome = sandbox.deliver(sandbox.holding("a", b"x")).await;
-    assert_eq!(answered(outcome), (500, AnswerBody::Foreign { html: false, excerpt: "x".repeat(200) }));
+    assert_eq!(
+        answered(outcome),
+        (
+            500,
+            AnswerBody::Foreign {
+                html: false,
+                excerpt: "x".repeat(200)
+            }
+        )
+    );
     until(|| server.open_sockets_of_the_client() == 0).await;
 }
 
@@ -634,7 +769,10 @@ async fn a_connection_that_closes_without_an_answer_is_lost() {
     .await;
     let sandbox = Sandbox::to(server.url());
     let fault = fault(sandbox.deliver(sandbox.holding("a", b"x")).await);
-    assert!(matches!(&fault, Fault::Lost(why) if why.contains("closed")), "{fault:?}");
+    assert!(
+        matches!(&fault, Fault::Lost(why) if why.contains("closed")),
+        "{fault:?}"
+    );
 }
 
 #[tokio::test]
@@ -647,7 +785,10 @@ async fn what_is_not_http_is_no_answer() {
     .await;
     let sandbox = Sandbox::to(server.url());
     let fault = fault(sandbox.deliver(sandbox.holding("a", b"x")).await);
-    assert!(matches!(&fault, Fault::Lost(why) if why.contains("not HTTP")), "{fault:?}");
+    assert!(
+        matches!(&fault, Fault::Lost(why) if why.contains("not HTTP")),
+        "{fault:?}"
+    );
 }
 
 #[tokio::test]
@@ -664,7 +805,10 @@ async fn forty_uploads_one_after_another_leave_one_socket_and_a_dropped_client_n
         let outcome = within(transport.deliver(sandbox.holding(&format!("run-{n}"), b"x"))).await;
         assert_eq!(answered(outcome).0, 201);
     }
-    assert_eq!((server.connections(), server.open_sockets_of_the_client()), (1, 1));
+    assert_eq!(
+        (server.connections(), server.open_sockets_of_the_client()),
+        (1, 1)
+    );
     drop(transport);
     until(|| server.open_sockets_of_the_client() == 0).await;
 }
@@ -695,5 +839,8 @@ async fn a_cancelled_or_dropped_delivery_ends_at_once_and_leaves_no_socket() {
     let transport = sandbox.transport();
     let delivery = sandbox.holding("a", b"x");
     delivery.progress.cancel();
-    assert_eq!(fault(within(transport.deliver(delivery)).await), Fault::Cancelled);
+    assert_eq!(
+        fault(within(transport.deliver(delivery)).await),
+        Fault::Cancelled
+    );
 }

@@ -22,7 +22,14 @@ fn listed(archive: &[u8]) -> Vec<String> {
     let mut names: Vec<_> = tar::Archive::new(tar.as_slice())
         .entries()
         .unwrap()
-        .map(|entry| entry.unwrap().path().unwrap().to_string_lossy().into_owned())
+        .map(|entry| {
+            entry
+                .unwrap()
+                .path()
+                .unwrap()
+                .to_string_lossy()
+                .into_owned()
+        })
         .collect();
     names.sort();
     names
@@ -46,31 +53,51 @@ pub(crate) fn noise(len: usize) -> Vec<u8> {
 fn a_request_says_what_the_contract_says() {
     let server = Scripted::new(|seen, _| Reply::stored(seen));
     let sandbox = Sandbox::new(server.url());
-    let meta = json!({"code_version": {"commit": "ABCDEF0123456789abcdef0123456789ABCDEF01"}}).to_string();
+    let meta =
+        json!({"code_version": {"commit": "ABCDEF0123456789abcdef0123456789ABCDEF01"}}).to_string();
     sandbox.seal("run-1", &[("meta.json", meta.as_bytes())]);
-    sandbox.seal("Lauf grün 100%", &[("meta.json", br#"{"code_version": {"commit": "v1.2"}}"#)]);
-    let mut command =
-        sandbox.command_with_config("ship", "[shipper]\nhost_id = \"lab-07\"\n[receiver]\nconcurrency = 1");
+    sandbox.seal(
+        "Lauf grün 100%",
+        &[("meta.json", br#"{"code_version": {"commit": "v1.2"}}"#)],
+    );
+    let mut command = sandbox.command_with_config(
+        "ship",
+        "[shipper]\nhost_id = \"lab-07\"\n[receiver]\nconcurrency = 1",
+    );
     assert!(command.arg("--once").status().unwrap().success());
     let seen = server.seen();
     let run = seen.iter().find(|seen| seen.id == "run-1").unwrap();
-    assert!(run.head.starts_with("PUT /v1/episodes/run-1 HTTP/1.1\r\n"), "{}", run.head);
+    assert!(
+        run.head.starts_with("PUT /v1/episodes/run-1 HTTP/1.1\r\n"),
+        "{}",
+        run.head
+    );
     for (name, value) in [
         ("content-type", "application/zstd"),
-        ("x-cis490-code-commit", "abcdef0123456789abcdef0123456789abcdef01"),
+        (
+            "x-cis490-code-commit",
+            "abcdef0123456789abcdef0123456789abcdef01",
+        ),
         ("sealift-host", "lab-07"),
         ("content-length", &run.body.len().to_string()),
-        ("repr-digest", &sealift::episode::Digest::of(&run.body).to_header()),
+        (
+            "repr-digest",
+            &sealift::episode::Digest::of(&run.body).to_header(),
+        ),
         (
             "sealift-content-digest",
-            &sealift::episode::Digest::of(&zstd::decode_all(run.body.as_slice()).unwrap()).to_header(),
+            &sealift::episode::Digest::of(&zstd::decode_all(run.body.as_slice()).unwrap())
+                .to_header(),
         ),
     ] {
         assert_eq!(run.header(name), Some(value), "{name}");
     }
     assert_eq!(run.header("expect"), None);
     assert_eq!(run.header("authorization"), None);
-    let odd = seen.iter().find(|seen| seen.id == "Lauf%20gr%C3%BCn%20100%25").expect("an encoded id");
+    let odd = seen
+        .iter()
+        .find(|seen| seen.id == "Lauf%20gr%C3%BCn%20100%25")
+        .expect("an encoded id");
     assert_eq!(odd.header("x-cis490-code-commit"), None);
     assert_eq!(server.connections(), 1);
 }
@@ -78,7 +105,10 @@ fn a_request_says_what_the_contract_says() {
 #[test]
 fn other_receivers_get_the_address_and_the_headers_they_want() {
     let server = Scripted::new(|_, _| Reply::empty(204));
-    let sandbox = Sandbox::new(format!("{}/bucket/{{id}}.tar.zst?from={{id}}", server.url()));
+    let sandbox = Sandbox::new(format!(
+        "{}/bucket/{{id}}.tar.zst?from={{id}}",
+        server.url()
+    ));
     sandbox.seal("run 1", &[("data.bin", b"recorded")]);
     let token = sandbox.path("token");
     fs::write(&token, "s3cret\n").unwrap();
@@ -89,9 +119,21 @@ fn other_receivers_get_the_address_and_the_headers_they_want() {
     let mut command = sandbox.command_with_config("ship", &config);
     assert!(command.arg("--once").status().unwrap().success());
     let seen = &server.seen()[0];
-    assert!(seen.head.starts_with("PUT /bucket/run%201.tar.zst?from=run%201 HTTP/1.1\r\n"), "{}", seen.head);
+    assert!(
+        seen.head
+            .starts_with("PUT /bucket/run%201.tar.zst?from=run%201 HTTP/1.1\r\n"),
+        "{}",
+        seen.head
+    );
     assert_eq!(seen.header("x-name"), Some("lab/run%201"));
-    assert_eq!(seen.header("x-sum"), Some(sealift::episode::Digest::of(&seen.body).to_string().as_str()));
+    assert_eq!(
+        seen.header("x-sum"),
+        Some(
+            sealift::episode::Digest::of(&seen.body)
+                .to_string()
+                .as_str()
+        )
+    );
     assert_eq!(seen.header("x-commit"), None);
     assert_eq!(seen.header("authorization"), Some("Bearer s3cret"));
     let receipt = json_file(&sandbox.shipped("run 1").join("shipping_receipt.json"));
@@ -112,14 +154,23 @@ fn only_over_a_mebibyte_is_the_verdict_asked_for_first() {
     assert_eq!(sandbox.ship_once().0, 0);
     for seen in server.seen() {
         let large = seen.body.len() > 1 << 20;
-        assert_eq!(seen.header("expect"), large.then_some("100-continue"), "{}", seen.id);
+        assert_eq!(
+            seen.header("expect"),
+            large.then_some("100-continue"),
+            "{}",
+            seen.id
+        );
     }
 }
 
 #[test]
 fn a_refusal_before_the_body_is_heard_and_the_body_is_not_sent() {
     let server = Scripted::new(|_, _| {
-        Reply::json(413, &json!({"type": "urn:sealift:too-large", "detail": "too large"})).early()
+        Reply::json(
+            413,
+            &json!({"type": "urn:sealift:too-large", "detail": "too large"}),
+        )
+        .early()
     });
     let sandbox = Sandbox::new(server.url());
     sandbox.seal("run-1", &[("data.bin", &noise(8 << 20))]);
@@ -127,7 +178,10 @@ fn a_refusal_before_the_body_is_heard_and_the_body_is_not_sent() {
     assert_eq!((code, &tally["fatal"]), (1, &json!(1)), "{tally}");
     assert_eq!(server.seen()[0].body.len(), 0);
     let reason = json_file(&sandbox.quarantined("run-1").join("quarantine_reason.json"));
-    assert_eq!((&reason["status_code"], &reason["body"]["detail"]), (&json!(413), &json!("too large")));
+    assert_eq!(
+        (&reason["status_code"], &reason["body"]["detail"]),
+        (&json!(413), &json!("too large"))
+    );
 }
 
 #[test]
@@ -135,21 +189,38 @@ fn what_has_no_content_is_left_out_and_told_and_links_stay_links() {
     let server = Scripted::new(|seen, _| Reply::stored(seen));
     let sandbox = Sandbox::new(server.url());
     let episode = sandbox.record("run-1", &[("data.bin", b"recorded")]);
-    assert!(Command::new("mkfifo").arg(episode.join("pipe")).status().unwrap().success());
+    assert!(
+        Command::new("mkfifo")
+            .arg(episode.join("pipe"))
+            .status()
+            .unwrap()
+            .success()
+    );
     let _socket = UnixListener::bind(episode.join("socket")).unwrap();
     symlink("/etc/passwd", episode.join("link")).unwrap();
     fs::write(episode.join("done.marker"), b"").unwrap();
     let once = sandbox.command("ship").arg("--once").output().unwrap();
     let log = String::from_utf8_lossy(&once.stderr);
-    assert!(log.contains("run-1: 2 FIFOs, sockets or devices are left out"), "{log}");
+    assert!(
+        log.contains("run-1: 2 FIFOs, sockets or devices are left out"),
+        "{log}"
+    );
     let archive = &server.seen()[0].body;
-    let names: Vec<_> =
-        listed(archive).into_iter().map(|name| name.trim_end_matches('/').to_owned()).collect();
-    assert_eq!(names, ["run-1", "run-1/data.bin", "run-1/done.marker", "run-1/link"]);
+    let names: Vec<_> = listed(archive)
+        .into_iter()
+        .map(|name| name.trim_end_matches('/').to_owned())
+        .collect();
+    assert_eq!(
+        names,
+        ["run-1", "run-1/data.bin", "run-1/done.marker", "run-1/link"]
+    );
     let tar = zstd::decode_all(archive.as_slice()).unwrap();
     let mut archive = tar::Archive::new(tar.as_slice());
-    let link =
-        archive.entries().unwrap().map(Result::unwrap).find(|entry| entry.path().unwrap().ends_with("link"));
+    let link = archive
+        .entries()
+        .unwrap()
+        .map(Result::unwrap)
+        .find(|entry| entry.path().unwrap().ends_with("link"));
     let target = link.unwrap().link_name().unwrap().unwrap().into_owned();
     assert_eq!(target.to_str(), Some("/etc/passwd"));
 }
@@ -165,7 +236,9 @@ fn one_broken_episode_does_not_hold_up_the_rest() {
         sandbox.seal(&format!("run-{n}"), &[]);
     }
     let daemon = sandbox.daemon();
-    eventually("the rest is shipped", || names(&sandbox.layout.episodes) == ["broken"]);
+    eventually("the rest is shipped", || {
+        names(&sandbox.layout.episodes) == ["broken"]
+    });
     daemon.wait_log("broken cannot go on");
     sandbox.seal("later", &[]);
     sandbox.wait_shipped("later");
@@ -183,7 +256,9 @@ fn a_thousand_small_episodes_all_arrive_once() {
         sandbox.seal(id, &[("data.bin", id.as_bytes())]);
     }
     for so_many in (100..=1_000).step_by(100) {
-        eventually(&format!("{so_many} are shipped"), || names(&sandbox.layout.shipped).len() >= so_many);
+        eventually(&format!("{so_many} are shipped"), || {
+            names(&sandbox.layout.shipped).len() >= so_many
+        });
     }
     eventually("nothing is left", || {
         names(&sandbox.layout.episodes).is_empty() && sandbox.outbox().is_empty()
@@ -192,7 +267,11 @@ fn a_thousand_small_episodes_all_arrive_once() {
     assert_eq!(order.len(), 1_000);
     assert_eq!(order.into_iter().collect::<BTreeSet<_>>(), ids);
     // Four uploads at once share four connections; a fifth may bridge a race at the end of one.
-    assert!(server.connections() <= 8, "{} connections", server.connections());
+    assert!(
+        server.connections() <= 8,
+        "{} connections",
+        server.connections()
+    );
 }
 
 #[test]
@@ -257,14 +336,24 @@ fn a_hangup_does_not_end_it() {
 
 #[test]
 fn an_archive_that_rotted_in_the_outbox_is_not_sent_to_the_end() {
-    let server = Scripted::new(|_, count| if count == 0 { Reply::empty(503) } else { Reply::empty(201) });
+    let server = Scripted::new(|_, count| {
+        if count == 0 {
+            Reply::empty(503)
+        } else {
+            Reply::empty(201)
+        }
+    });
     for size in [10, 700_000] {
         let sandbox = Sandbox::new(server.url());
-        let data: Vec<u8> = (0..size).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let data: Vec<u8> = (0..size)
+            .map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+            .collect();
         sandbox.seal("run-1", &[("data.bin", &data)]);
         let refusing = Scripted::new(|_, _| Reply::empty(503));
         let mut once = sealift();
-        once.args(["ship", "--once", "--data"]).arg(sandbox.data()).args(["--receiver", &refusing.url()]);
+        once.args(["ship", "--once", "--data"])
+            .arg(sandbox.data())
+            .args(["--receiver", &refusing.url()]);
         assert_eq!(once.status().unwrap().code(), Some(1));
         let archive = sandbox.layout.outbox.join("run-1.tar.zst");
         let mut bytes = fs::read(&archive).unwrap();
@@ -277,7 +366,11 @@ fn an_archive_that_rotted_in_the_outbox_is_not_sent_to_the_end() {
     }
     for seen in server.seen() {
         let sent = Digest::from_header(seen.header("repr-digest").unwrap()).unwrap();
-        assert!(Digest::of(&seen.body) == sent, "{} bytes that were not packed", seen.body.len());
+        assert!(
+            Digest::of(&seen.body) == sent,
+            "{} bytes that were not packed",
+            seen.body.len()
+        );
     }
 }
 
@@ -287,7 +380,10 @@ fn a_large_archive_whose_acknowledgement_was_lost_is_acknowledged_at_the_next_at
     sandbox.seal("large", &[("noise.bin", &noise(3 << 20))]);
     assert_eq!(sandbox.ship_once().0, 1, "nobody answers there");
     // It got through after all: the receiver holds what lies in the outbox.
-    let (archive, stored) = (sandbox.layout.outbox.join("large.tar.zst"), sandbox.stored("large"));
+    let (archive, stored) = (
+        sandbox.layout.outbox.join("large.tar.zst"),
+        sandbox.stored("large"),
+    );
     fs::create_dir_all(stored.parent().unwrap()).unwrap();
     fs::copy(archive, stored).unwrap();
     sandbox.start_receiver("127.0.0.1:0");

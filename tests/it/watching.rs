@@ -1,6 +1,10 @@
-//! How a sealed episode is noticed: at once by inotify, and by the reconcile pass where inotify has nothing to say.
+//! How a sealed episode is noticed: at once by inotify, and by the reconcile pass where inotify has
+//! nothing to say.
 
-#![expect(clippy::disallowed_methods, reason = "recorders rename and remove as they like")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "recorders rename and remove as they like"
+)]
 #![expect(clippy::print_stdout, reason = "a test that was skipped says so")]
 
 use std::{
@@ -37,7 +41,11 @@ fn watched(config: &str) -> Watched {
         sandbox.seal("second", &[]);
         sandbox.wait_shipped("second");
     }
-    Watched { daemon, sandbox, server }
+    Watched {
+        daemon,
+        sandbox,
+        server,
+    }
 }
 
 #[test]
@@ -53,7 +61,11 @@ fn a_marker_that_is_created_is_noticed() {
 
 #[test]
 fn a_touch_whose_second_step_comes_while_it_is_packed_is_no_change() {
-    let Watched { sandbox, daemon, server } = &watched(ONLY_HINTS);
+    let Watched {
+        sandbox,
+        daemon,
+        server,
+    } = &watched(ONLY_HINTS);
     let ids: Vec<_> = (0..100).map(|n| format!("run-{n:03}")).collect();
     for (n, id) in ids.iter().enumerate() {
         let episode = sandbox.record(id, &[("data.bin", b"recorded")]);
@@ -64,7 +76,9 @@ fn a_touch_whose_second_step_comes_while_it_is_packed_is_no_change() {
         }
         marker.set_modified(SystemTime::now()).unwrap();
     }
-    eventually("all are shipped", || names(&sandbox.layout.episodes).is_empty());
+    eventually("all are shipped", || {
+        names(&sandbox.layout.episodes).is_empty()
+    });
     assert!(!daemon.log().contains("not at rest"), "{}", daemon.log());
     assert_eq!(server.seen().len(), 102, "each is sent once");
 }
@@ -98,7 +112,9 @@ fn an_episode_that_is_renamed_in_already_sealed_is_noticed() {
 
 #[test]
 fn folders_whose_names_begin_with_a_dot_are_left_alone_until_they_are_renamed() {
-    let Watched { sandbox, server, .. } = &watched(ONLY_HINTS);
+    let Watched {
+        sandbox, server, ..
+    } = &watched(ONLY_HINTS);
     let building = sandbox.seal(".building", &[("data.bin", b"recorded")]);
     sandbox.seal("run-2", &[]);
     sandbox.wait_shipped("run-2");
@@ -110,18 +126,23 @@ fn folders_whose_names_begin_with_a_dot_are_left_alone_until_they_are_renamed() 
 
 #[test]
 fn no_marker_falls_between_the_folders_creation_and_our_watch() {
-    let Watched { sandbox, daemon, .. } = &watched(ONLY_HINTS);
+    let Watched {
+        sandbox, daemon, ..
+    } = &watched(ONLY_HINTS);
     let ids: Vec<_> = (0..400).map(|n| format!("run-{n:03}")).collect();
     for (n, id) in ids.iter().enumerate() {
         let episode = sandbox.layout.episodes.join(id);
         fs::create_dir(&episode).unwrap();
-        // Different times between the two, so that every order of the daemon's steps has its chance.
+        // Different times between the two, so that every order of the daemon's steps has its
+        // chance.
         for _ in 0..(n % 40) * 200 {
             std::hint::spin_loop();
         }
         fs::write(episode.join("done.marker"), b"").unwrap();
     }
-    eventually("all are shipped", || names(&sandbox.layout.episodes).is_empty());
+    eventually("all are shipped", || {
+        names(&sandbox.layout.episodes).is_empty()
+    });
     assert!(!daemon.log().contains("WARN"), "{}", daemon.log());
 }
 
@@ -143,7 +164,9 @@ fn a_run_that_is_thrown_away_and_begun_again_under_its_name_is_noticed() {
     for id in &ids {
         fs::write(sandbox.layout.episodes.join(id).join("done.marker"), b"").unwrap();
     }
-    eventually("all are shipped", || names(&sandbox.layout.episodes).is_empty());
+    eventually("all are shipped", || {
+        names(&sandbox.layout.episodes).is_empty()
+    });
 }
 
 #[test]
@@ -168,18 +191,25 @@ fn a_marker_that_is_taken_back_before_its_turn_opens_the_episode_again() {
 
 #[test]
 fn a_name_that_is_used_again_ships_beside_the_first() {
-    let Watched { sandbox, server, .. } = &watched(ONLY_HINTS);
+    let Watched {
+        sandbox, server, ..
+    } = &watched(ONLY_HINTS);
     for (content, shipped) in [(b"one", "run-1"), (b"two", "run-1~1"), (b"six", "run-1~2")] {
         sandbox.seal("run-1", &[("data.bin", content)]);
         sandbox.wait_shipped(shipped);
-        assert_eq!(fs::read(sandbox.shipped(shipped).join("data.bin")).unwrap(), content);
+        assert_eq!(
+            fs::read(sandbox.shipped(shipped).join("data.bin")).unwrap(),
+            content
+        );
     }
     assert_eq!(server.count("run-1"), 3);
 }
 
 #[test]
 fn a_symbolic_link_is_no_episode() {
-    let Watched { sandbox, server, .. } = &watched(EVERY_SECOND);
+    let Watched {
+        sandbox, server, ..
+    } = &watched(EVERY_SECOND);
     let elsewhere = sandbox.path("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
     fs::write(elsewhere.join("done.marker"), b"").unwrap();
@@ -192,9 +222,14 @@ fn a_symbolic_link_is_no_episode() {
 
 #[test]
 fn when_the_kernels_queue_overflows_everything_is_looked_at() {
-    let Watched { sandbox, daemon, .. } = &watched(ONLY_HINTS);
-    let limit: usize =
-        fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+    let Watched {
+        sandbox, daemon, ..
+    } = &watched(ONLY_HINTS);
+    let limit: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events")
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
     if limit > 200_000 {
         println!("skipped: {limit} events are too many to make here");
         return;
@@ -203,7 +238,8 @@ fn when_the_kernels_queue_overflows_everything_is_looked_at() {
     sandbox.seal("between", &[]);
     sandbox.wait_shipped("between");
     daemon.signal("STOP");
-    // Each is a creation and a removal in the watched root. Equal events that follow each other would be merged.
+    // Each is a creation and a removal in the watched root. Equal events that follow each other
+    // would be merged.
     for n in 0..limit.div_ceil(2) + 100 {
         let noise = sandbox.layout.episodes.join(format!(".noise-{}", n % 2));
         fs::create_dir(&noise).unwrap();
@@ -220,32 +256,63 @@ fn when_the_kernels_queue_overflows_everything_is_looked_at() {
 /// Starts the daemon where the kernel gives this user so few; `None` where that cannot be had here.
 pub(crate) fn limited(sandbox: &Sandbox, config: &str, limit: &str) -> Option<Process> {
     let set = format!("echo {limit}");
-    let possible = Command::new("unshare").args(["-Ur", "/bin/sh", "-c", &set]).output();
+    let possible = Command::new("unshare")
+        .args(["-Ur", "/bin/sh", "-c", &set])
+        .output();
     if !possible.is_ok_and(|output| output.status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "no user namespaces here, and CI must have them");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "no user namespaces here, and CI must have them"
+        );
         println!("skipped: no user namespaces here");
         return None;
     }
     let ship = sandbox.command_with_config("ship", config);
     let mut command = Command::new("unshare");
-    command.args(["-Ur", "/bin/sh", "-c", &format!("{set} && exec \"$@\""), "sh"]);
-    command.arg(ship.get_program()).args(ship.get_args()).env_remove("RUST_LOG");
+    command.args([
+        "-Ur",
+        "/bin/sh",
+        "-c",
+        &format!("{set} && exec \"$@\""),
+        "sh",
+    ]);
+    command
+        .arg(ship.get_program())
+        .args(ship.get_args())
+        .env_remove("RUST_LOG");
     Some(sandbox.start(command))
 }
 
 #[test]
 fn where_watches_run_out_episodes_are_found_by_looking_and_the_remedy_is_named() {
     for (limit, remedy) in [
-        ("2 > /proc/sys/user/max_inotify_watches", "sysctl user.max_inotify_watches="),
-        ("1 > /proc/sys/user/max_inotify_watches", "sysctl user.max_inotify_watches="),
-        ("0 > /proc/sys/user/max_inotify_watches", "sysctl user.max_inotify_watches="),
-        ("0 > /proc/sys/user/max_inotify_instances", "sysctl user.max_inotify_instances="),
+        (
+            "2 > /proc/sys/user/max_inotify_watches",
+            "sysctl user.max_inotify_watches=",
+        ),
+        (
+            "1 > /proc/sys/user/max_inotify_watches",
+            "sysctl user.max_inotify_watches=",
+        ),
+        (
+            "0 > /proc/sys/user/max_inotify_watches",
+            "sysctl user.max_inotify_watches=",
+        ),
+        (
+            "0 > /proc/sys/user/max_inotify_instances",
+            "sysctl user.max_inotify_instances=",
+        ),
     ] {
         let server = Scripted::new(|seen, _| Reply::stored(seen));
         let sandbox = Sandbox::new(server.url());
-        let episodes: Vec<_> = ["a", "b", "c"].iter().map(|id| sandbox.record(id, &[])).collect();
+        let episodes: Vec<_> = ["a", "b", "c"]
+            .iter()
+            .map(|id| sandbox.record(id, &[]))
+            .collect();
         // The default interval is a minute; without watches nobody waits so long.
-        let Some(daemon) = limited(&sandbox, EVERY_SECOND, limit) else { return };
+        let Some(daemon) = limited(&sandbox, EVERY_SECOND, limit) else {
+            return;
+        };
         daemon.wait_log(remedy);
         for episode in episodes {
             fs::write(episode.join("done.marker"), b"").unwrap();
@@ -262,7 +329,11 @@ fn without_watches_it_looks_more_often_than_it_was_told() {
     let server = Scripted::new(|seen, _| Reply::stored(seen));
     let sandbox = Sandbox::new(server.url());
     let episode = sandbox.record("run-1", &[]);
-    let Some(daemon) = limited(&sandbox, ONLY_HINTS, "0 > /proc/sys/user/max_inotify_watches") else {
+    let Some(daemon) = limited(
+        &sandbox,
+        ONLY_HINTS,
+        "0 > /proc/sys/user/max_inotify_watches",
+    ) else {
         return;
     };
     daemon.wait_log("sysctl");
@@ -273,44 +344,78 @@ fn without_watches_it_looks_more_often_than_it_was_told() {
 #[test]
 fn watches_that_can_be_had_again_are_had_and_it_says_so() {
     for (limit, raise) in [
-        ("0 > /proc/sys/user/max_inotify_watches", "echo 1000 > /proc/sys/user/max_inotify_watches"),
-        ("0 > /proc/sys/user/max_inotify_instances", "echo 10 > /proc/sys/user/max_inotify_instances"),
+        (
+            "0 > /proc/sys/user/max_inotify_watches",
+            "echo 1000 > /proc/sys/user/max_inotify_watches",
+        ),
+        (
+            "0 > /proc/sys/user/max_inotify_instances",
+            "echo 10 > /proc/sys/user/max_inotify_instances",
+        ),
     ] {
         let server = Scripted::new(|seen, _| Reply::stored(seen));
         let sandbox = Sandbox::new(server.url());
-        let Some(daemon) = limited(&sandbox, EVERY_SECOND, limit) else { return };
+        let Some(daemon) = limited(&sandbox, EVERY_SECOND, limit) else {
+            return;
+        };
         daemon.wait_log("sysctl");
         let pid = daemon.pid().to_string();
         let mut raised = Command::new("nsenter");
-        raised.args(["-U", "--preserve-credentials", "-t", &pid, "/bin/sh", "-c", raise]);
+        raised.args([
+            "-U",
+            "--preserve-credentials",
+            "-t",
+            &pid,
+            "/bin/sh",
+            "-c",
+            raise,
+        ]);
         assert!(raised.status().unwrap().success());
         daemon.wait_log("New episodes are noticed by inotify again");
         sandbox.record("open", &[]);
-        eventually("the root and the open episode are watched", || watches(daemon.pid()) == 2);
-        assert_eq!(daemon.log().matches("Watches cannot be had").count(), 1, "{}", daemon.log());
+        eventually("the root and the open episode are watched", || {
+            watches(daemon.pid()) == 2
+        });
+        assert_eq!(
+            daemon.log().matches("Watches cannot be had").count(),
+            1,
+            "{}",
+            daemon.log()
+        );
     }
 }
 
 #[test]
 fn a_mount_that_is_gone_for_long_is_told_of_once_and_so_is_its_return() {
-    let Watched { sandbox, daemon, .. } = &watched(EVERY_SECOND);
+    let Watched {
+        sandbox, daemon, ..
+    } = &watched(EVERY_SECOND);
     let root = &sandbox.layout.episodes;
     let away = sandbox.path("away");
     fs::rename(root, &away).unwrap();
     daemon.wait_log("Failed to look through");
     let passes = || switches(daemon.pid());
     let before = passes();
-    eventually("it has looked again, more than once", || passes() > before + 20);
+    eventually("it has looked again, more than once", || {
+        passes() > before + 20
+    });
     fs::rename(&away, root).unwrap();
     daemon.wait_log("can be looked through again");
     sandbox.seal("run-1", &[]);
     sandbox.wait_shipped("run-1");
-    assert_eq!(daemon.log().matches("Failed to look through").count(), 1, "{}", daemon.log());
+    assert_eq!(
+        daemon.log().matches("Failed to look through").count(),
+        1,
+        "{}",
+        daemon.log()
+    );
 }
 
 #[test]
 fn a_root_that_is_removed_and_made_again_is_watched_again() {
-    let Watched { sandbox, daemon, .. } = &watched(EVERY_SECOND);
+    let Watched {
+        sandbox, daemon, ..
+    } = &watched(EVERY_SECOND);
     fs::remove_dir_all(&sandbox.layout.episodes).unwrap();
     daemon.wait_log("Failed to look through");
     fs::create_dir(&sandbox.layout.episodes).unwrap();
@@ -321,7 +426,9 @@ fn a_root_that_is_removed_and_made_again_is_watched_again() {
 
 #[test]
 fn a_root_that_is_replaced_is_seen_on_the_tick_and_its_episodes_are_watched() {
-    let Watched { sandbox, daemon, .. } = &watched(EVERY_SECOND);
+    let Watched {
+        sandbox, daemon, ..
+    } = &watched(EVERY_SECOND);
     sandbox.record("before", &[]);
     let root = &sandbox.layout.episodes;
     let next = sandbox.path("next");
@@ -340,10 +447,14 @@ fn a_root_that_is_replaced_is_seen_on_the_tick_and_its_episodes_are_watched() {
 
 #[test]
 fn a_root_that_is_mounted_over_is_seen_on_the_tick_and_what_was_there_is_seen_again_afterwards() {
-    let Watched { sandbox, daemon, .. } = &watched(EVERY_SECOND);
+    let Watched {
+        sandbox, daemon, ..
+    } = &watched(EVERY_SECOND);
     let below = sandbox.record("below", &[("data.bin", b"recorded")]);
     eventually("the open episode is watched", || watches(daemon.pid()) == 2);
-    let Some(mounted) = Mounted::over(&sandbox.layout.episodes, "1m") else { return };
+    let Some(mounted) = Mounted::over(&sandbox.layout.episodes, "1m") else {
+        return;
+    };
     sandbox.seal("above", &[("data.bin", b"recorded")]);
     sandbox.wait_shipped("above");
     daemon.wait_log("is not the folder that was watched");
@@ -360,7 +471,9 @@ fn a_root_that_is_mounted_over_is_seen_on_the_tick_and_what_was_there_is_seen_ag
 #[test]
 fn where_it_only_looks_nothing_of_inotify_is_opened() {
     let config = "[shipper]\nwatch = \"reconcile-only\"\nreconcile_interval_s = 1";
-    let Watched { sandbox, daemon, .. } = &watched(config);
+    let Watched {
+        sandbox, daemon, ..
+    } = &watched(config);
     sandbox.seal("run-1", &[]);
     sandbox.wait_shipped("run-1");
     assert_eq!(inotify_descriptors(daemon.pid()), 0);
@@ -369,7 +482,9 @@ fn where_it_only_looks_nothing_of_inotify_is_opened() {
 
 #[test]
 fn a_sealed_episode_is_not_watched_any_more() {
-    let Watched { sandbox, daemon, .. } = &watched(ONLY_HINTS);
+    let Watched {
+        sandbox, daemon, ..
+    } = &watched(ONLY_HINTS);
     eventually("only the root is watched", || watches(daemon.pid()) == 1);
     let open = sandbox.record("open", &[]);
     eventually("the open episode is watched", || watches(daemon.pid()) == 2);
@@ -384,7 +499,9 @@ fn a_sealed_episode_is_not_watched_any_more() {
 
 #[test]
 fn what_a_recorder_writes_does_not_wake_the_daemon() {
-    let Watched { sandbox, daemon, .. } = &watched(ONLY_HINTS);
+    let Watched {
+        sandbox, daemon, ..
+    } = &watched(ONLY_HINTS);
     let episode = sandbox.record("run-1", &[("data.bin", b"")]);
     eventually("the open episode is watched", || watches(daemon.pid()) == 2);
     // What the episodes before set in motion has come to rest.
@@ -409,30 +526,41 @@ fn what_a_recorder_writes_does_not_wake_the_daemon() {
 fn ten_thousand_open_episodes_cost_less_than_64_mebibytes() {
     let limit = fs::read_to_string("/proc/sys/fs/inotify/max_user_watches").unwrap();
     if limit.trim().parse::<usize>().unwrap() < 40_000 {
-        let why = format!("{} watches are too few: sysctl fs.inotify.max_user_watches=524288", limit.trim());
+        let why = format!(
+            "{} watches are too few: sysctl fs.inotify.max_user_watches=524288",
+            limit.trim()
+        );
         assert!(std::env::var_os("CI").is_none(), "{why}");
         println!("skipped: {why}");
         return;
     }
-    let Watched { sandbox, daemon, .. } = &watched(ONLY_HINTS);
+    let Watched {
+        sandbox, daemon, ..
+    } = &watched(ONLY_HINTS);
     for n in 0..10_000 {
         fs::create_dir(sandbox.layout.episodes.join(format!("run-{n:05}"))).unwrap();
     }
     eventually("each is watched", || watches(daemon.pid()) == 10_001);
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
     let peak_kib: usize = peak.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(peak_kib < 64 * 1024, "{peak_kib} KiB");
     println!("10,000 open episodes: {peak_kib} KiB at the most");
 }
 
-/// How often the process's threads gave the processor up by themselves: every wake-up ends with one.
+/// How often the process's threads gave the processor up by themselves: every wake-up ends with
+/// one.
 fn switches(pid: u32) -> u64 {
     let mut switches = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
         // A thread of the blocking pool may end meanwhile.
         let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
         switches += line.map_or(0, |count| count.trim().parse::<u64>().unwrap());
     }
     switches
@@ -443,13 +571,20 @@ fn inotify_descriptors(pid: u32) -> usize {
 }
 
 fn watches(pid: u32) -> usize {
-    let infos = descriptors(pid).into_iter().map(|fd| fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")));
-    infos.map(|info| info.unwrap_or_default().matches("inotify wd:").count()).sum()
+    let infos = descriptors(pid)
+        .into_iter()
+        .map(|fd| fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")));
+    infos
+        .map(|info| info.unwrap_or_default().matches("inotify wd:").count())
+        .sum()
 }
 
 fn descriptors(pid: u32) -> Vec<String> {
-    let is_inotify = |link: &Path| fs::read_link(link).is_ok_and(|to| to.ends_with("anon_inode:inotify"));
-    let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|entry| entry.unwrap());
+    let is_inotify =
+        |link: &Path| fs::read_link(link).is_ok_and(|to| to.ends_with("anon_inode:inotify"));
+    let links = fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .map(|entry| entry.unwrap());
     links
         .filter(|entry| is_inotify(&entry.path()))
         .map(|entry| entry.file_name().into_string().unwrap())

@@ -1,6 +1,10 @@
-//! Episodes of which some process has a file open for writing, or mapped writable, when their marker is made.
+//! Episodes of which some process has a file open for writing, or mapped writable, when their
+//! marker is made.
 
-#![expect(clippy::disallowed_methods, reason = "a test plays the recorder and the operator")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test plays the recorder and the operator"
+)]
 
 use std::{
     fs::{self, OpenOptions},
@@ -32,7 +36,11 @@ fn append(file: &Path) -> fs::File {
 
 /// What `sealift status` says of a running daemon.
 fn status(sandbox: &Sandbox) -> Value {
-    let out = sealift().args(["status", "--json", "--data"]).arg(sandbox.data()).output().unwrap();
+    let out = sealift()
+        .args(["status", "--json", "--data"])
+        .arg(sandbox.data())
+        .output()
+        .unwrap();
     serde_json::from_slice(&out.stdout).unwrap_or(Value::Null)
 }
 
@@ -63,7 +71,10 @@ fn a_recorder_that_writes_its_tail_after_the_marker_is_waited_for_and_all_of_it_
     recorder.write_all(b"tail").unwrap();
     drop(recorder);
     sandbox.wait_shipped("run-1");
-    assert_eq!(fs::read(sandbox.shipped("run-1").join("data.mcap")).unwrap(), b"head, tail");
+    assert_eq!(
+        fs::read(sandbox.shipped("run-1").join("data.mcap")).unwrap(),
+        b"head, tail"
+    );
     let receipt = json_file(&sandbox.shipped("run-1").join("shipping_receipt.json"));
     assert_eq!(receipt.get("open_files"), None);
     let held = crate::disks::content_of(&fs::read(sandbox.stored("run-1")).unwrap(), "data.mcap");
@@ -77,7 +88,10 @@ fn one_pass_leaves_what_is_open_undone_and_says_which_file() {
     sandbox.seal("run-2", &[]);
     let recorder = append(&episode.join("data.mcap"));
     let (code, report) = once(&sandbox, "");
-    assert_eq!((code, &report["shipped"], &report["transient_failures"]), (1, &1.into(), &1.into()));
+    assert_eq!(
+        (code, &report["shipped"], &report["transient_failures"]),
+        (1, &1.into(), &1.into())
+    );
     drop(recorder);
     let (code, report) = once(&sandbox, "");
     assert_eq!((code, &report["shipped"]), (0, &1.into()));
@@ -88,13 +102,15 @@ fn when_the_wait_is_over_it_is_shipped_as_it_is_and_its_receipt_names_the_file()
     let sandbox = Sandbox::with_receiver();
     let episode = sandbox.seal("run-1", &[("data.mcap", b"head")]);
     let _recorder = append(&episode.join("data.mcap"));
-    let daemon = sandbox.start(sandbox.command_with_config("ship", "[pack]\nopen_files_wait_s = 1"));
+    let daemon =
+        sandbox.start(sandbox.command_with_config("ship", "[pack]\nopen_files_wait_s = 1"));
     sandbox.wait_shipped("run-1");
     let receipt = json_file(&sandbox.shipped("run-1").join("shipping_receipt.json"));
     assert_eq!(receipt["open_files"], serde_json::json!(["data.mcap"]));
     daemon.wait_log("run-1 is shipped as it is: data.mcap is open for writing");
 
-    // What was accepted is noted by what is kept in the outbox, too, and one pass goes by the marker's age.
+    // What was accepted is noted by what is kept in the outbox, too, and one pass goes by the
+    // marker's age.
     let episode = sandbox.seal("run-2", &[("data.mcap", b"head")]);
     let _second = append(&episode.join("data.mcap"));
     drop(daemon);
@@ -112,7 +128,9 @@ fn an_episode_whose_marker_is_taken_away_while_it_waits_for_a_file_is_open_again
     let _daemon = sandbox.daemon();
     eventually("it waits for its file", || waits_for(&sandbox, "run-1"));
     fs::remove_file(episode.join("done.marker")).unwrap();
-    eventually("nothing waits", || status(&sandbox)["snapshot"]["open_files"]["count"] == 0);
+    eventually("nothing waits", || {
+        status(&sandbox)["snapshot"]["open_files"]["count"] == 0
+    });
     drop(recorder);
     fs::write(episode.join("done.marker"), b"").unwrap();
     sandbox.wait_shipped("run-1");
@@ -126,17 +144,34 @@ fn seal_ends_well_where_the_daemon_has_moved_the_episode_before_seal_has_flushed
     let sandbox = Sandbox::with_receiver();
     let _daemon = sandbox.daemon();
     let episode = sandbox.record("run-1", &[("data.bin", b"recorded")]);
-    // Its one renameat2 gives the marker its name; until it goes on from there, the daemon has all the time that it needs.
+    // Its one renameat2 gives the marker its name; until it goes on from there, the daemon has all
+    // the time that it needs.
     let how = "inject=renameat2:delay_exit=3000000";
     let seal = Command::new("strace")
-        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat2", "-e", how])
+        .args([
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=renameat2",
+            "-e",
+            how,
+        ])
         .arg(env!("CARGO_BIN_EXE_sealift"))
         .arg("seal")
         .arg(&episode)
         .output()
         .unwrap();
-    assert!(sandbox.shipped("run-1").exists(), "the daemon was slower than three seconds");
-    assert!(seal.status.success(), "{}", String::from_utf8_lossy(&seal.stderr));
+    assert!(
+        sandbox.shipped("run-1").exists(),
+        "the daemon was slower than three seconds"
+    );
+    assert!(
+        seal.status.success(),
+        "{}",
+        String::from_utf8_lossy(&seal.stderr)
+    );
     let receipt = json_file(&sandbox.shipped("run-1").join("shipping_receipt.json"));
     assert_eq!(receipt["manifest"], "verified");
 }
@@ -148,7 +183,10 @@ fn seal_refuses_while_a_file_is_open_and_names_it_and_the_process() {
     let recorder = append(&episode.join("data.mcap"));
     let seal = || sandbox_seal(&episode);
     let (ok, said) = seal();
-    let who = format!("data.mcap is still open for writing by process {}", std::process::id());
+    let who = format!(
+        "data.mcap is still open for writing by process {}",
+        std::process::id()
+    );
     assert!(!ok && said.contains(&who), "{said}");
     assert!(!episode.join("done.marker").exists());
     drop(recorder);
@@ -157,5 +195,8 @@ fn seal_refuses_while_a_file_is_open_and_names_it_and_the_process() {
 
 fn sandbox_seal(episode: &Path) -> (bool, String) {
     let out = sealift().arg("seal").arg(episode).output().unwrap();
-    (out.status.success(), String::from_utf8_lossy(&out.stderr).into_owned())
+    (
+        out.status.success(),
+        String::from_utf8_lossy(&out.stderr).into_owned(),
+    )
 }

@@ -61,9 +61,16 @@ pub(super) fn len_of(wanted: char, text: &[u8]) -> Option<usize> {
         let mut bytes = wanted.encode_utf8(&mut buffer).bytes();
         bytes.try_fold(0, |len, byte| Some(len + of_byte(byte, text.get(len..)?)?))
     };
-    let in_latin_1 = || u8::try_from(wanted).ok().and_then(|byte| of_byte(byte, text));
+    let in_latin_1 = || {
+        u8::try_from(wanted)
+            .ok()
+            .and_then(|byte| of_byte(byte, text))
+    };
     let lost = || text.starts_with(UNREADABLE).then_some(UNREADABLE.len());
-    by_code(u32::from(wanted), text).or_else(in_utf8).or_else(in_latin_1).or_else(lost)
+    by_code(u32::from(wanted), text)
+        .or_else(in_utf8)
+        .or_else(in_latin_1)
+        .or_else(lost)
 }
 
 /// By its number, or its name.
@@ -85,7 +92,9 @@ fn by_code(wanted: u32, text: &[u8]) -> Option<usize> {
             let is_meant = match &rest[..len] {
                 [b'#', b'x' | b'X', digits @ ..] => number(digits, 16) == Some(wanted),
                 [b'#', digits @ ..] => number(digits, 10) == Some(wanted),
-                name => NAMES.iter().any(|(known, byte)| *known == name && u32::from(*byte) == wanted),
+                name => NAMES
+                    .iter()
+                    .any(|(known, byte)| *known == name && u32::from(*byte) == wanted),
             };
             is_meant.then_some(len + 2)
         }
@@ -114,7 +123,9 @@ fn of_byte(wanted: u8, text: &[u8]) -> Option<usize> {
 }
 
 fn number(digits: &[u8], radix: u32) -> Option<u32> {
-    let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
+    let digits = std::str::from_utf8(digits)
+        .ok()
+        .filter(|digits| !digits.starts_with('+'))?;
     u32::from_str_radix(digits, radix).ok()
 }
 
@@ -141,9 +152,24 @@ mod tests {
                 ]
                 .as_slice(),
             ),
-            ('\u{1f600}', &["\u{1f600}", r"\ud83d\uDE00", "&#128512;", "&#x1F600;", "%F0%9F%98%80"]),
+            (
+                '\u{1f600}',
+                &[
+                    "\u{1f600}",
+                    r"\ud83d\uDE00",
+                    "&#128512;",
+                    "&#x1F600;",
+                    "%F0%9F%98%80",
+                ],
+            ),
             ('\u{20ac}', &["\u{20ac}", r"\u20ac", "&#8364;", "%E2%82%AC"]),
-            ('/', &["/", "%2f", "%252F", "%25252f", r"\/", r"\u002F", r"\x2f", "&#47;", "&#x2F;", "&sol;"]),
+            (
+                '/',
+                &[
+                    "/", "%2f", "%252F", "%25252f", r"\/", r"\u002F", r"\x2f", "&#47;", "&#x2F;",
+                    "&sol;",
+                ],
+            ),
             ('%', &["%25", "%2525", "%"]),
             (' ', &[" ", "+", "%20", "&nbsp;", "&#32;"]),
             ('a', &["a", "A", "%61"]),

@@ -1,5 +1,5 @@
-//! A recorder, as a lab would have one: writes episodes of every kind, and seals each in one of the ways that
-//! docs/recorders.md allows. It knows nothing of Sealift but the folder and the marker.
+//! A recorder, as a lab would have one: writes episodes of every kind, and seals each in one of the
+//! ways that docs/recorders.md allows. It knows nothing of Sealift but the folder and the marker.
 
 use std::{
     ffi::OsStr,
@@ -28,7 +28,12 @@ pub(super) enum Recorded {
     /// A folder stands in `episodes/`, without a marker.
     Opened { id: EpisodeId, what: String },
     /// The marker is about to appear.
-    Sealing { id: EpisodeId, at: Instant, what: String, bytes: u64 },
+    Sealing {
+        id: EpisodeId,
+        at: Instant,
+        what: String,
+        bytes: u64,
+    },
     /// The disk did not take it.
     Failed(anyhow::Error),
 }
@@ -45,8 +50,15 @@ enum Kind {
     Noise,
 }
 
-const KINDS: [Kind; 7] =
-    [Kind::Tiny, Kind::Many, Kind::Nested, Kind::Manifest, Kind::Large, Kind::RenamedIn, Kind::Noise];
+const KINDS: [Kind; 7] = [
+    Kind::Tiny,
+    Kind::Many,
+    Kind::Nested,
+    Kind::Manifest,
+    Kind::Large,
+    Kind::RenamedIn,
+    Kind::Noise,
+];
 
 const MANY: usize = 300;
 const LARGE_BYTES: usize = 6 << 20;
@@ -55,7 +67,12 @@ const NOISE_BYTES: usize = 2 << 20;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Records so many episodes, one after the other.
-pub(super) fn record(layout: &Layout, episodes: usize, tell: &UnboundedSender<Recorded>, go: &Receiver<Go>) {
+pub(super) fn record(
+    layout: &Layout,
+    episodes: usize,
+    tell: &UnboundedSender<Recorded>,
+    go: &Receiver<Go>,
+) {
     if let Err(error) = try_record(layout, episodes, tell, go) {
         // Nobody listens any more: then nobody wants to know.
         let _ = tell.send(Recorded::Failed(error));
@@ -71,13 +88,18 @@ fn try_record(
     fs::create_dir_all(&layout.episodes)
         .with_context(|| format!("Failed to create {}", layout.episodes.display()))?;
     let first = first_free(layout);
-    // One of them stays open for as long as the others travel: what has no marker is nobody's business.
-    let late =
-        (episodes > 1).then(|| Episode::new(layout, first + episodes - 1, "late-marker")).transpose()?;
+    // One of them stays open for as long as the others travel: what has no marker is nobody's
+    // business.
+    let late = (episodes > 1)
+        .then(|| Episode::new(layout, first + episodes - 1, "late-marker"))
+        .transpose()?;
     if let Some(late) = &late {
         late.write("log.txt", b"recording since the beginning\n")?;
         let what = "open: what has no marker stays".to_owned();
-        let _ = tell.send(Recorded::Opened { id: late.id.clone(), what });
+        let _ = tell.send(Recorded::Opened {
+            id: late.id.clone(),
+            what,
+        });
     }
     let before_late = episodes - usize::from(late.is_some());
     for n in 0..before_late {
@@ -93,7 +115,12 @@ fn try_record(
     Ok(())
 }
 
-fn one(layout: &Layout, n: usize, kind: Kind, tell: &UnboundedSender<Recorded>) -> anyhow::Result<()> {
+fn one(
+    layout: &Layout,
+    n: usize,
+    kind: Kind,
+    tell: &UnboundedSender<Recorded>,
+) -> anyhow::Result<()> {
     match kind {
         Kind::Tiny => {
             let episode = Episode::new(layout, n, "tiny")?;
@@ -103,7 +130,10 @@ fn one(layout: &Layout, n: usize, kind: Kind, tell: &UnboundedSender<Recorded>) 
         Kind::Many => {
             let episode = Episode::new(layout, n, "many-files")?;
             for frame in 0..MANY {
-                let text = format!("{{\"frame\":{frame},\"exposure_us\":{}}}\n", 900 + frame % 7);
+                let text = format!(
+                    "{{\"frame\":{frame},\"exposure_us\":{}}}\n",
+                    900 + frame % 7
+                );
                 episode.write(&format!("frames/{frame:05}.json"), text.as_bytes())?;
             }
             episode.seal("empty done.marker", tell)
@@ -115,7 +145,12 @@ fn one(layout: &Layout, n: usize, kind: Kind, tell: &UnboundedSender<Recorded>) 
             fs::create_dir_all(episode.building.join("empty"))?;
             symlink("raw.bin", episode.building.join("latest"))?;
             // Not every file system takes a name that is not UTF-8; the episode is good without it.
-            let _ = fs::write(episode.building.join(OsStr::from_bytes(b"not-utf8-\xff.txt")), b"odd\n");
+            let _ = fs::write(
+                episode
+                    .building
+                    .join(OsStr::from_bytes(b"not-utf8-\xff.txt")),
+                b"odd\n",
+            );
             episode.seal("a symlink, odd names", tell)
         }
         Kind::Manifest => {
@@ -157,15 +192,27 @@ impl Episode {
         let id = EpisodeId::parse(&format!("run-{n:02}-{name}"))?;
         let place = layout.episode(&id);
         fs::create_dir(&place).with_context(|| format!("Failed to create {}", place.display()))?;
-        Ok(Self { id, building: place.clone(), place })
+        Ok(Self {
+            id,
+            building: place.clone(),
+            place,
+        })
     }
 
     /// Folders that begin with a dot are not looked at.
     fn hidden(layout: &Layout, n: usize, name: &str) -> anyhow::Result<Self> {
         let id = EpisodeId::parse(&format!("run-{n:02}-{name}"))?;
-        let (place, building) = (layout.episode(&id), layout.episodes.join(format!(".{}", id.as_str())));
-        fs::create_dir(&building).with_context(|| format!("Failed to create {}", building.display()))?;
-        Ok(Self { id, building, place })
+        let (place, building) = (
+            layout.episode(&id),
+            layout.episodes.join(format!(".{}", id.as_str())),
+        );
+        fs::create_dir(&building)
+            .with_context(|| format!("Failed to create {}", building.display()))?;
+        Ok(Self {
+            id,
+            building,
+            place,
+        })
     }
 
     fn write(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
@@ -203,8 +250,12 @@ impl Episode {
         let (files, bytes) = content(&self.building)?;
         let noun = if files == 1 { "file" } else { "files" };
         let what = format!("{files} {noun}, {}; {how}", super::screen::bytes(bytes));
-        let _ =
-            tell.send(Recorded::Sealing { id: self.id.clone(), at: super::monotonic_clock(), what, bytes });
+        let _ = tell.send(Recorded::Sealing {
+            id: self.id.clone(),
+            at: super::monotonic_clock(),
+            what,
+            bytes,
+        });
         Ok(())
     }
 }
@@ -228,26 +279,45 @@ fn content(folder: &Path) -> anyhow::Result<(u64, u64)> {
 /// The number behind the highest that an earlier demo has used in this folder.
 fn first_free(layout: &Layout) -> usize {
     let used = |folder: &PathBuf| {
-        let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let names = fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.file_name());
         let number = |name: &OsStr| {
             let name = name.to_str()?;
-            name.trim_start_matches('.').strip_prefix("run-")?.split('-').next()?.parse::<usize>().ok()
+            name.trim_start_matches('.')
+                .strip_prefix("run-")?
+                .split('-')
+                .next()?
+                .parse::<usize>()
+                .ok()
         };
         names.filter_map(|name| number(&name)).max().unwrap_or(0)
     };
-    [&layout.episodes, &layout.shipped, &layout.quarantine].map(used).into_iter().max().unwrap_or(0) + 1
+    [&layout.episodes, &layout.shipped, &layout.quarantine]
+        .map(used)
+        .into_iter()
+        .max()
+        .unwrap_or(0)
+        + 1
 }
 
 /// What a slow sensor gives: values that repeat, with the odd bit of jitter.
 fn telemetry(bytes: usize) -> Vec<u8> {
     let mut random = Random(bytes as u64);
     let sample = |n: usize| ((n % 1000) as f32 / 40.0).sin() + f32::from((random.next() & 3) as u8);
-    (0..bytes / 4).map(sample).flat_map(f32::to_le_bytes).collect()
+    (0..bytes / 4)
+        .map(sample)
+        .flat_map(f32::to_le_bytes)
+        .collect()
 }
 
 fn noise(bytes: usize) -> Vec<u8> {
     let mut random = Random(1);
-    (0..bytes / 8).flat_map(|_| random.next().to_le_bytes()).collect()
+    (0..bytes / 8)
+        .flat_map(|_| random.next().to_le_bytes())
+        .collect()
 }
 
 /// Numbers that look random (splitmix64; S. Vigna, 2015).

@@ -1,4 +1,5 @@
-//! What a person sees: aligned lines of at most a hundred columns, in colour only on a terminal that wants it.
+//! What a person sees: aligned lines of at most a hundred columns, in colour only on a terminal
+//! that wants it.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -38,7 +39,9 @@ impl Screen {
     pub(super) fn new() -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
             && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-        Self { colour: wanted && io::stdout().is_terminal() }
+        Self {
+            colour: wanted && io::stdout().is_terminal(),
+        }
     }
 
     /// One line, at once: also where standard output is a pipe.
@@ -54,11 +57,17 @@ impl Screen {
     }
 
     pub(super) fn heading(&self, layout: &Layout, store: &Path, url: &str) -> io::Result<()> {
-        self.line(&self.paint(BOLD, "A recorder, a shipper and a receiver, on this machine."))?;
+        self.line(&self.paint(
+            BOLD,
+            "A recorder, a shipper and a receiver, on this machine.",
+        ))?;
         self.gap()?;
         self.line(&format!("  recorded in    {}", layout.episodes.display()))?;
         self.line(&format!("  delivered to   {url}"))?;
-        self.line(&format!("  stored in      {}", store.join("episodes").display()))?;
+        self.line(&format!(
+            "  stored in      {}",
+            store.join("episodes").display()
+        ))?;
         self.gap()?;
         self.line(&self.paint(DIM, &format!("{:>9}  {:<19}step", "ms", "episode")))
     }
@@ -80,25 +89,41 @@ impl Screen {
             Step::Retired => ("retired", GREEN),
             Step::Waits => ("waits", YELLOW),
         };
-        let (after, name) =
-            (self.paint(DIM, &format!("{after:>9}")), self.paint(colour, &format!("{name:<11}")));
-        self.line(&format!("{after}  {:<19}{name}{}", id.to_string(), printable(what)))
+        let (after, name) = (
+            self.paint(DIM, &format!("{after:>9}")),
+            self.paint(colour, &format!("{name:<11}")),
+        );
+        self.line(&format!(
+            "{after}  {:<19}{name}{}",
+            id.to_string(),
+            printable(what)
+        ))
     }
 
     pub(super) fn summary(&self, summary: &Summary) -> io::Result<()> {
         let Summary { episodes, held, .. } = summary;
-        let noun = if *episodes == 1 { "episode" } else { "episodes" };
+        let noun = if *episodes == 1 {
+            "episode"
+        } else {
+            "episodes"
+        };
         let all = format!("{episodes} {noun} recorded, delivered and retired.");
         self.line(&self.paint(BOLD, &all))?;
         self.gap()?;
         let worst = format!("worst {} ms ({})", millis(summary.worst), summary.worst_id);
-        self.line(&format!("  marker to delivered   median {} ms, {worst}", millis(summary.median)))?;
+        self.line(&format!(
+            "  marker to delivered   median {} ms, {worst}",
+            millis(summary.median)
+        ))?;
         self.line(&format!(
             "  packed                {}",
             packed(summary.recorded_bytes, summary.packed_bytes)
         ))?;
         let archives = if *held == 1 { "archive" } else { "archives" };
-        self.line(&format!("  the receiver holds    {held} {archives}, {}", bytes(summary.held_bytes)))?;
+        self.line(&format!(
+            "  the receiver holds    {held} {archives}, {}",
+            bytes(summary.held_bytes)
+        ))?;
         self.line(&format!(
             "  read back             {episodes} of {episodes}: bytes and content match the receipts"
         ))
@@ -119,7 +144,10 @@ impl Screen {
             self.gap()?;
             for (what, path) in [
                 ("episodes that were shipped", root.join("shipped")),
-                ("archives at the receiver", root.join("store").join("episodes")),
+                (
+                    "archives at the receiver",
+                    root.join("store").join("episodes"),
+                ),
             ] {
                 self.line(&format!("  {what:<28}{}", path.display()))?;
             }
@@ -128,17 +156,29 @@ impl Screen {
         }
         let dir = quoted(&dir.display().to_string());
         self.gap()?;
-        self.line(&format!("  {program} receive --listen 127.0.0.1:8490 --store {dir}/store"))?;
-        self.line(&format!("  {program} ship --data {dir} --receiver http://127.0.0.1:8490"))?;
+        self.line(&format!(
+            "  {program} receive --listen 127.0.0.1:8490 --store {dir}/store"
+        ))?;
+        self.line(&format!(
+            "  {program} ship --data {dir} --receiver http://127.0.0.1:8490"
+        ))?;
         self.gap()?;
-        self.line(&format!("  mkdir -p {dir}/episodes/mine && date > {dir}/episodes/mine/note.txt"))?;
+        self.line(&format!(
+            "  mkdir -p {dir}/episodes/mine && date > {dir}/episodes/mine/note.txt"
+        ))?;
         self.line(&format!("  {program} seal {dir}/episodes/mine"))?;
         self.gap()?;
-        self.line(&format!("  tar --zstd -tvf {dir}/store/episodes/mine.tar.zst"))
+        self.line(&format!(
+            "  tar --zstd -tvf {dir}/store/episodes/mine.tar.zst"
+        ))
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+        if self.colour {
+            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
     }
 }
 
@@ -155,12 +195,18 @@ pub(super) fn bytes(bytes: u64) -> String {
 /// What packing made of it. Next to nothing only gains headers: no ratio is said of that.
 pub(super) fn packed(from: u64, to: u64) -> String {
     let sizes = format!("{} to {}", bytes(from), bytes(to));
-    if to < from { format!("{sizes}, {:.1} : 1", from as f64 / to.max(1) as f64) } else { sizes }
+    if to < from {
+        format!("{sizes}, {:.1} : 1", from as f64 / to.max(1) as f64)
+    } else {
+        sizes
+    }
 }
 
 /// A status with its name.
 pub(super) fn status(status: u16) -> String {
-    let name = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    let name = http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason());
     name.map_or_else(|| status.to_string(), |name| format!("{status} {name}"))
 }
 
@@ -170,7 +216,9 @@ fn millis(time: Duration) -> String {
 
 /// How this program was called, so that what is printed can be typed.
 fn program() -> String {
-    let called = std::env::args_os().next().unwrap_or_else(|| "sealift".into());
+    let called = std::env::args_os()
+        .next()
+        .unwrap_or_else(|| "sealift".into());
     quoted(&called.to_string_lossy())
 }
 

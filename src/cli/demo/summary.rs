@@ -40,8 +40,8 @@ pub(super) struct Summary {
     pub(super) held_bytes: u64,
 }
 
-/// Reads every archive back out of the store and compares its bytes, and the tar stream inside, with the receipt that
-/// lies beside the episode in `shipped/`.
+/// Reads every archive back out of the store and compares its bytes, and the tar stream inside,
+/// with the receipt that lies beside the episode in `shipped/`.
 ///
 /// # Errors
 /// Where anything differs, or is not there.
@@ -72,12 +72,22 @@ pub(super) fn read_back(mut shipped: Vec<Shipped>, store: &Path) -> anyhow::Resu
 
 fn compare(episode: &Shipped, archives: &Path) -> anyhow::Result<()> {
     let receipt = fs::read(episode.path.join(RECEIPT)).context("Failed to read its receipt")?;
-    let receipt: ShippingReceipt = serde_json::from_slice(&receipt).context("Failed to read its receipt")?;
+    let receipt: ShippingReceipt =
+        serde_json::from_slice(&receipt).context("Failed to read its receipt")?;
     let archive = archives.join(format!("{}.tar.zst", episode.id.percent_encoded()));
-    let open = || File::open(&archive).with_context(|| format!("Failed to open {}", archive.display()));
-    ensure!(hash(open()?)? == receipt.sha256, "{} has another digest", archive.display());
+    let open =
+        || File::open(&archive).with_context(|| format!("Failed to open {}", archive.display()));
+    ensure!(
+        hash(open()?)? == receipt.sha256,
+        "{} has another digest",
+        archive.display()
+    );
     let content = hash(zstd::Decoder::new(open()?)?)?;
-    ensure!(content == receipt.content_sha256, "{} holds other content", archive.display());
+    ensure!(
+        content == receipt.content_sha256,
+        "{} holds other content",
+        archive.display()
+    );
     ensure!(
         receipt.receipt["sha256"] == receipt.sha256.to_string(),
         "the receiver's own receipt names another digest"

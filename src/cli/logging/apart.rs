@@ -1,7 +1,9 @@
-//! The log of a service: whoever logs hands a line over and goes on, and a thread of its own writes it.
+//! The log of a service: whoever logs hands a line over and goes on, and a thread of its own writes
+//! it.
 //!
-//! journald may hang or be stopped, and nobody may read the pipe at stderr: then a write waits, and with it whoever logs. In a service that is
-//! the loop, whose heart stops, and the service manager kills what could have gone on shipping. Here it is this thread that waits.
+//! journald may hang or be stopped, and nobody may read the pipe at stderr: then a write waits, and
+//! with it whoever logs. In a service that is the loop, whose heart stops, and the service manager
+//! kills what could have gone on shipping. Here it is this thread that waits.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -27,10 +29,11 @@ use super::{
     queue::{Gap, MAX_BYTES, Next, Queue},
 };
 
-/// At the end, what is not written yet has so long. A stop does not wait for a journald that hangs; what the daemon tells the service
-/// manager of the time that it takes to go has room for this.
+/// At the end, what is not written yet has so long. A stop does not wait for a journald that hangs;
+/// what the daemon tells the service manager of the time that it takes to go has room for this.
 const LAST_GRACE: Duration = Duration::from_secs(2);
-/// Whoever panics waits so long for its words to be written: it may be that nothing comes after them.
+/// Whoever panics waits so long for its words to be written: it may be that nothing comes after
+/// them.
 const PANIC_GRACE: Duration = Duration::from_secs(1);
 /// A line that waited for so long says when it was said.
 const LATE: SignedDuration = SignedDuration::from_secs(5);
@@ -46,7 +49,8 @@ struct Apart {
     to_journal: bool,
 }
 
-/// Whoever holds it waits at the end until everything is written, and no longer than [`LAST_GRACE`].
+/// Whoever holds it waits at the end until everything is written, and no longer than
+/// [`LAST_GRACE`].
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Flushed(());
@@ -67,28 +71,41 @@ pub(super) fn start(
 ) -> io::Result<Flushed> {
     let queue = Arc::new(Queue::new(max_bytes()));
     let written = Arc::clone(&queue);
-    thread::Builder::new().name(WRITER.to_owned()).spawn(move || write(&written, &sink(), to_journal))?;
+    thread::Builder::new()
+        .name(WRITER.to_owned())
+        .spawn(move || write(&written, &sink(), to_journal))?;
     let handed_over = HandedOver(Arc::clone(&queue));
-    let _ = tracing_subscriber::registry().with(handed_over).with(filter).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(handed_over)
+        .with(filter)
+        .try_init();
     // A process is one service, once.
     let _ = WRITTEN_APART.set(Apart { queue, to_journal });
     let otherwise = panic::take_hook();
     panic::set_hook(Box::new(move |panicked| {
         // A line about the writer would be for it to write.
         let is_writer = thread::current().name() == Some(WRITER);
-        if !is_writer && tracing::enabled!(Level::ERROR) { tell_panic(panicked) } else { otherwise(panicked) }
+        if !is_writer && tracing::enabled!(Level::ERROR) {
+            tell_panic(panicked)
+        } else {
+            otherwise(panicked)
+        }
     }));
     Ok(Flushed(()))
 }
 
 /// How the log stands.
 pub(crate) fn standing() -> snapshot::Log {
-    let Some(apart) = WRITTEN_APART.get() else { return snapshot::Log::default() };
+    let Some(apart) = WRITTEN_APART.get() else {
+        return snapshot::Log::default();
+    };
     let (lines_dropped, stuck) = apart.queue.standing();
     snapshot::Log {
         to_journal: apart.to_journal,
         lines_dropped,
-        stuck_for_s: stuck.filter(|stuck| *stuck >= STUCK).map(|stuck| stuck.as_secs()),
+        stuck_for_s: stuck
+            .filter(|stuck| *stuck >= STUCK)
+            .map(|stuck| stuck.as_secs()),
     }
 }
 
@@ -108,8 +125,12 @@ pub(crate) fn last_words(say: impl FnOnce() + Send + 'static) {
 
 /// So that a test need not say thousands of lines. Not in a release build.
 fn max_bytes() -> usize {
-    let fewer = std::env::var("SEALIFT_DEBUG_LOG_BYTES").ok().filter(|_| cfg!(debug_assertions));
-    fewer.and_then(|bytes| bytes.parse().ok()).unwrap_or(MAX_BYTES)
+    let fewer = std::env::var("SEALIFT_DEBUG_LOG_BYTES")
+        .ok()
+        .filter(|_| cfg!(debug_assertions));
+    fewer
+        .and_then(|bytes| bytes.parse().ok())
+        .unwrap_or(MAX_BYTES)
 }
 
 /// What is logged goes into the queue.
@@ -140,7 +161,11 @@ fn write(queue: &Queue, sink: &Sink, to_journal: bool) {
 
 fn tell_gap(gap: Gap, to_journal: bool) {
     let Gap { lines, first, last } = gap;
-    let who = if to_journal { "journald" } else { "whoever reads our stderr" };
+    let who = if to_journal {
+        "journald"
+    } else {
+        "whoever reads our stderr"
+    };
     tracing::warn!(
         target: ABOUT_THE_LOG,
         "{lines} lines of this log are missing, said from {first:.0} to {last:.0}: {who} did not take them. Warnings, and what became of \
@@ -153,7 +178,10 @@ fn tell_panic(panicked: &PanicHookInfo<'_>) {
     let thread = thread::current();
     let name = thread.name().unwrap_or("<unnamed>");
     let words = panicked.to_string();
-    tracing::error!("thread '{name}' {}", words.lines().collect::<Vec<_>>().join(" "));
+    tracing::error!(
+        "thread '{name}' {}",
+        words.lines().collect::<Vec<_>>().join(" ")
+    );
     let trace = Backtrace::capture();
     if trace.status() == BacktraceStatus::Captured {
         for line in trace.to_string().lines() {
@@ -180,14 +208,23 @@ mod tests {
                 .map(std::thread::JoinHandle::join);
             abort();
         }
-        let name =
-            "cli::logging::apart::tests::a_panic_is_a_line_of_the_log_and_is_written_whatever_comes_after_it";
+        let name = "cli::logging::apart::tests::a_panic_is_a_line_of_the_log_and_is_written_whatever_comes_after_it";
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", name, "--nocapture"]).env(ITSELF, "1");
-        command.env_remove("RUST_LOG").env_remove("RUST_BACKTRACE").env_remove("JOURNAL_STREAM");
+        command
+            .args(["--exact", name, "--nocapture"])
+            .env(ITSELF, "1");
+        command
+            .env_remove("RUST_LOG")
+            .env_remove("RUST_BACKTRACE")
+            .env_remove("JOURNAL_STREAM");
         let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
-        let [line] = said.lines().collect::<Vec<_>>()[..] else { panic!("{said}") };
-        assert!(line.contains(" ERROR thread 'worker' panicked at src/cli/logging/apart.rs:"), "{said}");
+        let [line] = said.lines().collect::<Vec<_>>()[..] else {
+            panic!("{said}")
+        };
+        assert!(
+            line.contains(" ERROR thread 'worker' panicked at src/cli/logging/apart.rs:"),
+            "{said}"
+        );
         assert!(line.ends_with(": one two"), "{said}");
     }
 }

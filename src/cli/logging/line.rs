@@ -73,7 +73,9 @@ impl Line {
     pub(super) fn worth(&self) -> Worth {
         if self.metadata.target() == ABOUT_THE_LOG {
             Worth::AboutTheLog
-        } else if *self.metadata.level() <= Level::WARN || self.metadata.fields().field(VERDICT).is_some() {
+        } else if *self.metadata.level() <= Level::WARN
+            || self.metadata.fields().field(VERDICT).is_some()
+        {
             Worth::Matters
         } else {
             Worth::Chatter
@@ -82,7 +84,9 @@ impl Line {
 
     /// Adds to its message that it comes late, for a journal that stamps it when it comes.
     pub(super) fn tell_when_it_was_said(&mut self) {
-        let Some(message) = self.metadata.fields().field("message") else { return };
+        let Some(message) = self.metadata.fields().field("message") else {
+            return;
+        };
         if let Some(Some(Said::Shown(text))) = self.said.get_mut(message.index()) {
             *text = display(format!("{text} (said at {:.0}, and written late)", self.at));
         }
@@ -91,12 +95,20 @@ impl Line {
     /// The same event again, for `sink`: in no span, since nobody here opens any.
     pub(super) fn write(&self, sink: &dyn Subscriber) {
         SAID_AT.set(Some(self.at));
-        let values: Vec<Option<&dyn Value>> =
-            self.said.iter().map(|said| said.as_ref().map(Said::value)).collect();
-        // Hidden in the crate's documentation, since its macros alone were to call it; there is no other way to make an event of
-        // data. The values are those of all fields, in order, as it asks.
+        let values: Vec<Option<&dyn Value>> = self
+            .said
+            .iter()
+            .map(|said| said.as_ref().map(Said::value))
+            .collect();
+        // Hidden in the crate's documentation, since its macros alone were to call it; there is no
+        // other way to make an event of data. The values are those of all fields, in order, as it
+        // asks.
         let values = self.metadata.fields().value_set_all(&values);
-        sink.event(&Event::new_child_of(None::<span::Id>, self.metadata, &values));
+        sink.event(&Event::new_child_of(
+            None::<span::Id>,
+            self.metadata,
+            &values,
+        ));
         SAID_AT.set(None);
     }
 
@@ -202,7 +214,9 @@ pub(super) mod tests {
         }
         // But for the moment, which stands first.
         let timeless = |text: String| -> Vec<String> {
-            text.lines().map(|line| line.split_once(' ').unwrap().1.trim().to_owned()).collect()
+            text.lines()
+                .map(|line| line.split_once(' ').unwrap().1.trim().to_owned())
+                .collect()
         };
         let lines = timeless(later.text());
         assert_eq!(lines, timeless(at_once.text()));
@@ -222,7 +236,11 @@ pub(super) mod tests {
         assert_eq!(written.text(), "2026-11-24T10:00:05.250000Z  INFO a\n");
         said[0].tell_when_it_was_said();
         said[0].write(&written.sink());
-        assert!(written.text().ends_with("INFO a (said at 2026-11-24T10:00:05Z, and written late)\n"));
+        assert!(
+            written
+                .text()
+                .ends_with("INFO a (said at 2026-11-24T10:00:05Z, and written late)\n")
+        );
     }
 
     #[test]
@@ -237,6 +255,9 @@ pub(super) mod tests {
         });
         let worth: Vec<_> = said.iter().map(Line::worth).collect();
         use Worth::{AboutTheLog, Chatter, Matters};
-        assert_eq!(worth, [Matters, Matters, Matters, Chatter, Chatter, AboutTheLog]);
+        assert_eq!(
+            worth,
+            [Matters, Matters, Matters, Chatter, Chatter, AboutTheLog]
+        );
     }
 }

@@ -1,11 +1,13 @@
-//! Lines on their way to whoever writes them: in order, within bounds, and never waited for by who logs.
+//! Lines on their way to whoever writes them: in order, within bounds, and never waited for by who
+//! logs.
 //!
 //! ```text
 //!   nothing ──────────── a quarter ─────────────── half ──────────────── all of it
 //!                        ◀ the gap is told          chatter is dropped ▶  everything is dropped ▶
 //! ```
 //!
-//! What is dropped is what comes: so what is there is whole up to one moment, and from there on one line says how much is missing.
+//! What is dropped is what comes: so what is there is whole up to one moment, and from there on one
+//! line says how much is missing.
 
 use std::{
     collections::VecDeque,
@@ -17,8 +19,8 @@ use jiff::Timestamp;
 
 use super::line::{Line, Worth};
 
-/// So much of what nobody has written yet is kept: some 8,000 lines, an hour or a day of a daemon that says what became of each
-/// episode, and little beside the daemon itself.
+/// So much of what nobody has written yet is kept: some 8,000 lines, an hour or a day of a daemon
+/// that says what became of each episode, and little beside the daemon itself.
 pub(super) const MAX_BYTES: usize = 4 << 20;
 
 /// Lines that wait.
@@ -59,9 +61,20 @@ pub(super) enum Next {
 
 impl Queue {
     pub(super) fn new(max_bytes: usize) -> Self {
-        let state =
-            State { lines: VecDeque::new(), bytes: 0, writing: false, moved: now(), gap: None, dropped: 0 };
-        Self { max_bytes, state: Mutex::new(state), more: Condvar::new(), drained: Condvar::new() }
+        let state = State {
+            lines: VecDeque::new(),
+            bytes: 0,
+            writing: false,
+            moved: now(),
+            gap: None,
+            dropped: 0,
+        };
+        Self {
+            max_bytes,
+            state: Mutex::new(state),
+            more: Condvar::new(),
+            drained: Condvar::new(),
+        }
     }
 
     /// Takes it, or drops it; waits for nobody.
@@ -102,31 +115,41 @@ impl Queue {
                 return Next::Line(line);
             }
             self.drained.notify_all();
-            state = self.more.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .more
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// A line could not be written after all. That is counted and not told: the line that tells it might fare the same.
+    /// A line could not be written after all. That is counted and not told: the line that tells it
+    /// might fare the same.
     pub(super) fn lost(&self) {
         self.state().dropped += 1;
     }
 
     /// Waits until everything is written; false where it is not within that time.
     pub(super) fn drained_within(&self, grace: Duration) -> bool {
-        let waits = |state: &mut State| state.writing || !state.lines.is_empty() || state.gap.is_some();
+        let waits =
+            |state: &mut State| state.writing || !state.lines.is_empty() || state.gap.is_some();
         let waited = self.drained.wait_timeout_while(self.state(), grace, waits);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    /// How many were dropped so far, and for how long the writer has got rid of nothing though there is something.
+    /// How many were dropped so far, and for how long the writer has got rid of nothing though
+    /// there is something.
     pub(super) fn standing(&self) -> (u64, Option<Duration>) {
         let state = self.state();
         let waits = state.writing || !state.lines.is_empty();
-        (state.dropped, waits.then(|| now().saturating_duration_since(state.moved)))
+        (
+            state.dropped,
+            waits.then(|| now().saturating_duration_since(state.moved)),
+        )
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Whoever panicked in there has left nothing half done: each change is one of a number or of the list.
+        // Whoever panicked in there has left nothing half done: each change is one of a number or
+        // of the list.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -134,13 +157,20 @@ impl Queue {
 impl State {
     fn drop_one(&mut self, at: Timestamp) {
         self.dropped += 1;
-        let gap = self.gap.get_or_insert(Gap { lines: 0, first: at, last: at });
+        let gap = self.gap.get_or_insert(Gap {
+            lines: 0,
+            first: at,
+            last: at,
+        });
         gap.lines += 1;
         gap.last = at;
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "whether a thread hangs is seen by the clock alone")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "whether a thread hangs is seen by the clock alone"
+)]
 fn now() -> Instant {
     Instant::now()
 }
@@ -185,7 +215,10 @@ mod tests {
             Next::Gap(gap) => panic!("{gap:?}"),
         };
         let worths: Vec<_> = (0..6).map(|_| worth(queue.next())).collect();
-        assert_eq!(worths, [[Worth::Chatter; 4].as_slice(), &[Worth::Matters; 2]].concat());
+        assert_eq!(
+            worths,
+            [[Worth::Chatter; 4].as_slice(), &[Worth::Matters; 2]].concat()
+        );
         assert_eq!(gap_of(queue.next()), 4);
         // Told once.
         for _ in 0..2 {
@@ -200,7 +233,10 @@ mod tests {
         for n in 0..9 {
             queue.push(result(n));
         }
-        queue.push(said(|| tracing::warn!(target: crate::cli::logging::line::ABOUT_THE_LOG, "a")).remove(0));
+        queue.push(
+            said(|| tracing::warn!(target: crate::cli::logging::line::ABOUT_THE_LOG, "a"))
+                .remove(0),
+        );
         assert_eq!(queue.standing().0, 5);
         for _ in 0..3 {
             assert!(matches!(queue.next(), Next::Line(line) if line.worth() == Worth::Matters));
@@ -223,7 +259,10 @@ mod tests {
         queue.push(chatter(0));
         assert!(!queue.drained_within(no_time));
         assert!(matches!(queue.next(), Next::Line(_)));
-        assert!(!queue.drained_within(no_time), "the writer has it, and has not come back");
+        assert!(
+            !queue.drained_within(no_time),
+            "the writer has it, and has not come back"
+        );
         assert!(queue.standing().1.is_some());
         std::thread::scope(|scope| {
             scope.spawn(|| {

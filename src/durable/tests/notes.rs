@@ -22,11 +22,18 @@ fn what_was_to_go_without_a_copy_is_never_removed_by_a_start() {
         for older in [true, false] {
             let (root, episode) = killed(None, removed);
             if older {
-                fs::write(episode.join(REMOVING), r#"{"sealift_removing":1,"copied_to":null}"#).unwrap();
+                fs::write(
+                    episode.join(REMOVING),
+                    r#"{"sealift_removing":1,"copied_to":null}"#,
+                )
+                .unwrap();
             }
             let before = names(&episode);
             finish_leftovers(&episodes(&root), &quiet()).unwrap();
-            assert_eq!(finish_removal(&episode, &quiet()).unwrap(), Finished::NoSuch);
+            assert_eq!(
+                finish_removal(&episode, &quiet()).unwrap(),
+                Finished::NoSuch
+            );
             assert_eq!(names(&episode), before, "{removed:?}");
         }
     }
@@ -60,7 +67,11 @@ fn a_note_counts_for_no_folder_that_was_moved_copied_or_made_under_its_name_sinc
         let (root, episode) = killed(Some(&there.path().join("a")), &[]);
         let at = change(&episode);
         finish_leftovers(&episodes(&root), &quiet()).unwrap();
-        assert_eq!(names(&at), [REMOVING, "data", MARKER, "more"], "it is a folder like any other");
+        assert_eq!(
+            names(&at),
+            [REMOVING, "data", MARKER, "more"],
+            "it is a folder like any other"
+        );
     }
 }
 

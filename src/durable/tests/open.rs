@@ -12,12 +12,20 @@ use crate::{
 };
 
 fn append(episode: &Path) -> File {
-    OpenOptions::new().append(true).open(episode.join("data/x")).unwrap()
+    OpenOptions::new()
+        .append(true)
+        .open(episode.join("data/x"))
+        .unwrap()
 }
 
-/// Waits until no file is open for writing: a child that another test has just forked has our descriptors until its exec(3).
+/// Waits until no file is open for writing: a child that another test has just forked has our
+/// descriptors until its exec(3).
 pub(super) fn at_rest(episode: &Path) {
-    let is_open = || find_open(episode, Probe::below(episode), &quiet()).unwrap().is_some();
+    let is_open = || {
+        find_open(episode, Probe::below(episode), &quiet())
+            .unwrap()
+            .is_some()
+    };
     let mut looks = 0;
     while is_open() {
         looks += 1;
@@ -26,9 +34,13 @@ pub(super) fn at_rest(episode: &Path) {
     }
 }
 
-/// Moves `episode` away, and opens a file of it when it is looked at for the `nth` time; its stamps say nothing.
+/// Moves `episode` away, and opens a file of it when it is looked at for the `nth` time; its stamps
+/// say nothing.
 fn move_while_opened(episode: &Path, there: &Path, nth: usize) -> (MoveChecked, Option<File>) {
-    let (opened, looks) = (RefCell::new((nth == 0).then(|| append(episode))), RefCell::new(0));
+    let (opened, looks) = (
+        RefCell::new((nth == 0).then(|| append(episode))),
+        RefCell::new(0),
+    );
     let unchanged = |path: &Path| {
         *looks.borrow_mut() += 1;
         if *looks.borrow() == nth {
@@ -43,15 +55,22 @@ fn move_while_opened(episode: &Path, there: &Path, nth: usize) -> (MoveChecked, 
 
 #[test]
 fn what_is_open_for_writing_is_no_source_of_a_copy_and_stands_where_it_was_until_it_is_closed() {
-    // Before it is copied, while it is, under its hidden name; behind the last look it can only be opened by who
-    // works inside of it.
+    // Before it is copied, while it is, under its hidden name; behind the last look it can only be
+    // opened by who works inside of it.
     for nth in 0..=2 {
         let Some(there) = elsewhere() else { return };
         let (root, episode, _) = sandbox();
         let (moved, opened) = move_while_opened(&episode, there.path(), nth);
         let (at, file) = (episode.clone(), PathBuf::from("data/x"));
-        assert_eq!(moved, MoveChecked::Open { at, file }, "opened at look {nth}");
-        assert!(names(there.path()).is_empty(), "a copy of what it was stays");
+        assert_eq!(
+            moved,
+            MoveChecked::Open { at, file },
+            "opened at look {nth}"
+        );
+        assert!(
+            names(there.path()).is_empty(),
+            "a copy of what it was stays"
+        );
         opened.unwrap().write_all(b" late").unwrap();
         assert_eq!(fs::read(episode.join("data/x")).unwrap(), b"x late");
         at_rest(&episode);
@@ -96,33 +115,55 @@ fn a_move_of_what_was_at_rest_names_the_file_and_the_process_that_has_it_open() 
     let Some(there) = elsewhere() else { return };
     let (_root, episode, _) = sandbox();
     let open = append(&episode);
-    let error = move_to_name(&episode, there.path(), "a", &quiet()).unwrap_err().to_string();
-    let by = format!("data/x is open for writing by process {}", std::process::id());
-    assert!(error.contains(&by) && error.contains("close it first"), "{error}");
+    let error = move_to_name(&episode, there.path(), "a", &quiet())
+        .unwrap_err()
+        .to_string();
+    let by = format!(
+        "data/x is open for writing by process {}",
+        std::process::id()
+    );
+    assert!(
+        error.contains(&by) && error.contains("close it first"),
+        "{error}"
+    );
     assert!(names(there.path()).is_empty());
     drop(open);
     at_rest(&episode);
-    assert_eq!(move_to_name(&episode, there.path(), "a", &quiet()).unwrap(), there.path().join("a"));
+    assert_eq!(
+        move_to_name(&episode, there.path(), "a", &quiet()).unwrap(),
+        there.path().join("a")
+    );
 }
 
 #[test]
 fn what_is_open_for_writing_is_not_removed_where_it_stands() {
     for nth in 0..=2 {
-        let (Some(overlay), Some(there)) = (overlay(), elsewhere()) else { return };
+        let (Some(overlay), Some(there)) = (overlay(), elsewhere()) else {
+            return;
+        };
         let episode = in_the_lower_layer(&overlay);
         let (moved, opened) = move_while_opened(&episode, there.path(), nth);
         opened.unwrap().write_all(b" late").unwrap();
-        assert_eq!(fs::read(episode.join("data/x")).unwrap(), b"x late", "opened at look {nth}");
+        assert_eq!(
+            fs::read(episode.join("data/x")).unwrap(),
+            b"x late",
+            "opened at look {nth}"
+        );
         if nth < 2 {
             assert!(matches!(moved, MoveChecked::Open { .. }), "{moved:?}");
             assert_eq!(names(&episode), ["data", MARKER]);
             assert!(names(there.path()).is_empty());
         } else {
-            // Behind the last look: what is left of it, with what was written since, stays without a marker.
+            // Behind the last look: what is left of it, with what was written since, stays without
+            // a marker.
             assert_eq!(moved, MoveChecked::To(there.path().join("a")));
             finish_leftovers(episode.parent().unwrap(), &quiet()).unwrap();
             assert_eq!(names(&episode), [REMOVING, "data"]);
-            assert_eq!(stays_beside(&episode), Some(there.path().join("a")), "it is not all in the copy");
+            assert_eq!(
+                stays_beside(&episode),
+                Some(there.path().join("a")),
+                "it is not all in the copy"
+            );
         }
     }
 }

@@ -19,13 +19,20 @@ fn what_is_not_wanted_any_more_becomes_the_spare_that_is_missing_and_nothing_els
     assert_eq!(fs::read(spare(3)).unwrap(), [0; 4096]);
 
     remove_file(&spare(3)).unwrap();
-    // What has another name somewhere is still wanted there; a hole has no blocks; a symlink leads elsewhere.
+    // What has another name somewhere is still wanted there; a hole has no blocks; a symlink leads
+    // elsewhere.
     fs::write(&file, [1; 10_000]).unwrap();
     fs::hard_link(&file, folder.path().join("link")).unwrap();
-    File::create(folder.path().join("hole")).unwrap().set_len(10_000).unwrap();
+    File::create(folder.path().join("hole"))
+        .unwrap()
+        .set_len(10_000)
+        .unwrap();
     symlink(&file, folder.path().join("symlink")).unwrap();
     for name in ["file", "link", "hole"] {
-        assert!(!make_spare(&folder.path().join(name), &spares).unwrap(), "{name}");
+        assert!(
+            !make_spare(&folder.path().join(name), &spares).unwrap(),
+            "{name}"
+        );
     }
     make_spare(&folder.path().join("symlink"), &spares).unwrap_err();
     assert!(!make_spare(&folder.path().join("nothing"), &spares).unwrap());
@@ -46,6 +53,14 @@ fn what_is_removed_becomes_the_spares_that_are_missing() {
     }
     remove_tree_into_spares(&episode, &spares, &quiet()).unwrap();
     assert!(names(&root.path().join("episodes")).is_empty());
-    let there: Vec<_> = names(root.path()).into_iter().filter(|name| name.starts_with("spare-")).collect();
-    assert_eq!(there, ["spare-0", "spare-1", "spare-2", "spare-3", "spare-4", "spare-5", "spare-7"]);
+    let there: Vec<_> = names(root.path())
+        .into_iter()
+        .filter(|name| name.starts_with("spare-"))
+        .collect();
+    assert_eq!(
+        there,
+        [
+            "spare-0", "spare-1", "spare-2", "spare-3", "spare-4", "spare-5", "spare-7"
+        ]
+    );
 }

@@ -14,9 +14,25 @@ fn a_copy_that_is_told_to_stop_leaves_no_half() {
         progress.cancel();
         Ok(true)
     };
-    let moved = move_unchanged(&episode, there.path(), "a", &unchanged, &any, Probe::never(), &progress);
-    assert!(moved.unwrap_err().to_string().contains("stopped on request"));
-    assert!(names(there.path()).is_empty(), "only the next start would remove it");
+    let moved = move_unchanged(
+        &episode,
+        there.path(),
+        "a",
+        &unchanged,
+        &any,
+        Probe::never(),
+        &progress,
+    );
+    assert!(
+        moved
+            .unwrap_err()
+            .to_string()
+            .contains("stopped on request")
+    );
+    assert!(
+        names(there.path()).is_empty(),
+        "only the next start would remove it"
+    );
     assert_eq!(names(&root.path().join("episodes")), ["a"]);
 }
 
@@ -37,6 +53,9 @@ fn where_the_copy_has_its_name_the_source_goes_though_it_is_told_to_stop() {
         moving.join().unwrap()
     });
     assert_eq!(moved.unwrap(), to);
-    assert!(names(&root.path().join("episodes")).is_empty(), "both would be there");
+    assert!(
+        names(&root.path().join("episodes")).is_empty(),
+        "both would be there"
+    );
     assert_eq!(names(&to.join("data")).len(), 3001);
 }

@@ -62,7 +62,8 @@ pub(super) struct Settings {
     pub(super) problem: Option<SettingsProblem>,
     /// Keys of the configuration that name files, and the files.
     pub(super) files: Vec<NamedFile>,
-    /// Why they cannot be used together, where that is more than one of them alone being unreadable.
+    /// Why they cannot be used together, where that is more than one of them alone being
+    /// unreadable.
     pub(super) credential_problem: Option<String>,
     /// A token would be sent to another machine without TLS.
     pub(super) token_in_clear: bool,
@@ -165,7 +166,8 @@ pub(super) struct Folder {
     pub(super) modeless: bool,
     /// The folders that lead there, the outermost first.
     pub(super) way: Vec<Step>,
-    /// Where it is once symlinks are followed, and on which device; `None` where that cannot be told.
+    /// Where it is once symlinks are followed, and on which device; `None` where that cannot be
+    /// told.
     pub(super) real: Option<(PathBuf, u64)>,
 }
 
@@ -224,7 +226,8 @@ pub(super) enum Moves {
 pub(super) struct Inotify {
     /// `fs.inotify.max_user_watches`
     pub(super) max_watches: u64,
-    /// `user.max_inotify_watches`, the limit of the user namespace; `None` where the kernel has none.
+    /// `user.max_inotify_watches`, the limit of the user namespace; `None` where the kernel has
+    /// none.
     pub(super) max_namespace_watches: Option<u64>,
     /// `fs.inotify.max_user_instances`
     pub(super) max_instances: u64,
@@ -304,11 +307,13 @@ pub(super) struct Episodes {
     /// Hidden folders that look like what a typed command makes for a while, and when each was last
     /// written to at its top.
     pub(super) broken_off: Vec<(String, WallTime)>,
-    /// Names that something has, or had that was shipped or put aside: of those that a stranger or a conflict might be given.
+    /// Names that something has, or had that was shipped or put aside: of those that a stranger or
+    /// a conflict might be given.
     pub(super) taken: std::collections::HashSet<String>,
     /// Names in `episodes/` under which an episode was shipped within the day.
     pub(super) reused: Vec<EpisodeId>,
-    /// What is left in `episodes/` of a source that was copied, and was written to while it was removed; with the copy.
+    /// What is left in `episodes/` of a source that was copied, and was written to while it was
+    /// removed; with the copy.
     pub(super) left: Vec<(EpisodeId, PathBuf)>,
     /// Time was up before everything was looked at.
     pub(super) cut_off: Option<CutOff>,

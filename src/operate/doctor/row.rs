@@ -31,8 +31,8 @@ impl Status {
 
 macro_rules! ids {
     ($($name:ident = $text:literal, $what:literal;)*) => {
-        /// Every check, in the order of the rows: what comes first may be the cause of what comes after it. The words are a contract
-        /// (docs/doctor.md): programs go by them.
+        /// Every check, in the order of the rows: what comes first may be the cause of what comes
+        /// after it. The words are a contract (docs/doctor.md): programs go by them.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Id {
             $(#[doc = $what] $name,)*
@@ -112,7 +112,13 @@ pub struct Row {
 
 impl Row {
     fn new(id: Id, status: Status, summary: &str, fix: Option<String>) -> Self {
-        Self { id, status, summary: printable(summary), fix, details: Map::new() }
+        Self {
+            id,
+            status,
+            summary: printable(summary),
+            fix,
+            details: Map::new(),
+        }
     }
 
     pub(super) fn green(id: Id, summary: impl AsRef<str>) -> Self {
@@ -151,7 +157,11 @@ impl Report {
     /// The worst of all.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.rows.iter().map(|row| row.status).max().unwrap_or(Status::Green)
+        self.rows
+            .iter()
+            .map(|row| row.status)
+            .max()
+            .unwrap_or(Status::Green)
     }
 
     /// The document that docs/doctor.schema.json describes.
@@ -188,6 +198,9 @@ mod tests {
 
     #[test]
     fn what_a_row_says_cannot_command_a_terminal() {
-        assert_eq!(Row::green(Id::Names, "a \u{1b}[2Jb").summary, "a \\u{1b}[2Jb");
+        assert_eq!(
+            Row::green(Id::Names, "a \u{1b}[2Jb").summary,
+            "a \\u{1b}[2Jb"
+        );
     }
 }

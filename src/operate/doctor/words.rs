@@ -13,7 +13,8 @@ pub(in crate::operate) struct Hands {
     pub(in crate::operate) has_unit: bool,
     /// The daemon that runs.
     pub(in crate::operate) daemon_pid: Option<u32>,
-    /// What to give to another `sealift` command so that it means the same: `--config FILE` and so on, as words of a shell.
+    /// What to give to another `sealift` command so that it means the same: `--config FILE` and so
+    /// on, as words of a shell.
     pub(in crate::operate) options: String,
     /// The same for those that talk to a receiver: `--receiver URL`, or nothing.
     pub(in crate::operate) receiver: String,
@@ -27,17 +28,30 @@ const ASK_NO_RECEIVER: [&str; 2] = ["status", "trace"];
 impl Hands {
     /// A command that takes root.
     pub(in crate::operate) fn as_root(&self, command: &str) -> String {
-        if self.root { command.to_owned() } else { format!("sudo {command}") }
+        if self.root {
+            command.to_owned()
+        } else {
+            format!("sudo {command}")
+        }
     }
 
-    /// What the daemon says to type, as the one who types it has to: root needs no `sudo`, and may have none.
+    /// What the daemon says to type, as the one who types it has to: root needs no `sudo`, and may
+    /// have none.
     pub(in crate::operate) fn typed(&self, command: &str) -> String {
-        if self.root { without_sudo(command) } else { command.to_owned() }
+        if self.root {
+            without_sudo(command)
+        } else {
+            command.to_owned()
+        }
     }
 
     /// The same for one who may do it as they are.
     pub(super) fn as_root_unless(&self, may: bool, command: &str) -> String {
-        if may { command.to_owned() } else { self.as_root(command) }
+        if may {
+            command.to_owned()
+        } else {
+            self.as_root(command)
+        }
     }
 
     /// `systemctl DEED UNIT`. Where there is no unit, what a person does by hand instead.
@@ -55,27 +69,45 @@ impl Hands {
     /// `sealift COMMAND`, about the same folders and the same receiver.
     pub(in crate::operate) fn sealift(&self, command: &str) -> String {
         let name = command.split(' ').next().unwrap_or_default();
-        let receiver = if ASK_NO_RECEIVER.contains(&name) { "" } else { &self.receiver };
+        let receiver = if ASK_NO_RECEIVER.contains(&name) {
+            ""
+        } else {
+            &self.receiver
+        };
         let words = ["sealift", command, &self.options, receiver];
-        words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+        words
+            .into_iter()
+            .filter(|word| !word.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     /// Opens a file in an editor.
     pub(super) fn edit(&self, file: &Path) -> String {
         let file = path(file);
-        if self.root { format!("\"${{EDITOR:-vi}}\" {file}") } else { format!("sudoedit {file}") }
+        if self.root {
+            format!("\"${{EDITOR:-vi}}\" {file}")
+        } else {
+            format!("sudoedit {file}")
+        }
     }
 
-    /// Changes the configuration, and lets the daemon know. Where the command line said it all, and no unit reads a file, one is made,
-    /// and what was given by hand is given again beside it.
+    /// Changes the configuration, and lets the daemon know. Where the command line said it all, and
+    /// no unit reads a file, one is made, and what was given by hand is given again beside it.
     pub(in crate::operate) fn configure(&self, then: &str) -> String {
         match &self.file {
             Some(file) => format!("{} && {}", self.edit(file), self.unit_to(then)),
             None if self.has_unit => {
-                format!("{} && {}", self.edit(Path::new(crate::config::DEFAULT_FILE)), self.unit_to(then))
+                format!(
+                    "{} && {}",
+                    self.edit(Path::new(crate::config::DEFAULT_FILE)),
+                    self.unit_to(then)
+                )
             }
             None => {
-                let stop = self.daemon_pid.map(|pid| format!("{}; ", self.stopped(pid)));
+                let stop = self
+                    .daemon_pid
+                    .map(|pid| format!("{}; ", self.stopped(pid)));
                 format!(
                     "test -e sealift.toml || sealift config default >sealift.toml; \"${{EDITOR:-vi}}\" sealift.toml && {{ {}{}; }}",
                     stop.unwrap_or_default(),
@@ -85,7 +117,8 @@ impl Hands {
         }
     }
 
-    /// The next would find the folder locked for as long as this one finishes what it has begun. What hangs is killed, which costs nothing.
+    /// The next would find the folder locked for as long as this one finishes what it has begun.
+    /// What hangs is killed, which costs nothing.
     fn stopped(&self, pid: u32) -> String {
         let (stop, kill) = (self.signal("TERM", pid), self.signal("KILL", pid));
         format!("{stop}; timeout 40 tail --pid={pid} -f /dev/null || {kill}")
@@ -96,7 +129,8 @@ impl Hands {
     }
 }
 
-/// Takes `sudo` from the beginning of each command of a line, and from nothing that stands in quotes.
+/// Takes `sudo` from the beginning of each command of a line, and from nothing that stands in
+/// quotes.
 fn without_sudo(line: &str) -> String {
     let (mut left, mut kept) = (line, String::with_capacity(line.len()));
     let (mut in_quotes, mut at_start) = (false, true);
@@ -111,7 +145,9 @@ fn without_sudo(line: &str) -> String {
             '\\' if !in_quotes => {
                 kept.push(c);
                 left = &left[1..];
-                let Some(escaped) = left.chars().next() else { break };
+                let Some(escaped) = left.chars().next() else {
+                    break;
+                };
                 kept.push(escaped);
                 left = &left[escaped.len_utf8()..];
                 at_start = false;
@@ -134,13 +170,20 @@ pub(super) fn word(text: impl AsRef<OsStr>) -> String {
 /// A path as a word of a shell's command line. One that begins with a dash passes for no option.
 pub(super) fn path(path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes();
-    if bytes.starts_with(b"-") { quoted(&[b"./", bytes].concat()) } else { quoted(bytes) }
+    if bytes.starts_with(b"-") {
+        quoted(&[b"./", bytes].concat())
+    } else {
+        quoted(bytes)
+    }
 }
 
-/// Plain where it can be; in quotes; and where it holds what a terminal might obey or no text has, as `$'\xNN'`.
+/// Plain where it can be; in quotes; and where it holds what a terminal might obey or no text has,
+/// as `$'\xNN'`.
 fn quoted(bytes: &[u8]) -> String {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"_./:@%+=,-".contains(b);
-    let text = std::str::from_utf8(bytes).ok().filter(|text| crate::episode::printable(text) == **text);
+    let text = std::str::from_utf8(bytes)
+        .ok()
+        .filter(|text| crate::episode::printable(text) == **text);
     match text {
         Some(text) if !text.is_empty() && bytes.iter().all(plain) => text.to_owned(),
         Some(text) => format!("'{}'", text.replace('\'', r"'\''")),
@@ -151,7 +194,8 @@ fn quoted(bytes: &[u8]) -> String {
                     b'\'' | b'\\' => quoted.extend(['\\', char::from(*byte)]),
                     0x20..0x7f => quoted.push(char::from(*byte)),
                     _ => {
-                        // Writing to a string does not fail. Octal: three digits and no more, whatever comes next.
+                        // Writing to a string does not fail. Octal: three digits and no more,
+                        // whatever comes next.
                         let _ = write!(quoted, "\\{byte:03o}");
                     }
                 }
@@ -167,11 +211,21 @@ pub(super) fn tame(name: &OsStr) -> String {
     let name = name.to_string_lossy();
     let tamed: String = name
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "._~-".contains(c) { c } else { '_' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "._~-".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
         .skip_while(|c| matches!(c, '.' | '-'))
         .take(crate::episode::MAX_ID_BYTES / 2)
         .collect();
-    if tamed.is_empty() { "episode".to_owned() } else { tamed }
+    if tamed.is_empty() {
+        "episode".to_owned()
+    } else {
+        tamed
+    }
 }
 
 /// A span as a person says it.
@@ -199,7 +253,11 @@ pub(super) fn amount(bytes: u64) -> String {
 
 /// `1 episode`, `2 episodes`.
 pub(super) fn count(n: usize, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+    if n == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{n} {what}s")
+    }
 }
 
 #[cfg(test)]
@@ -228,7 +286,10 @@ mod tests {
             ("sudo a; sudo b | sudo c", "a; b | c"),
             // Names of episodes.
             ("sudo ls 'x && sudo y'", "ls 'x && sudo y'"),
-            (r"sudo ls 'it'\''s; sudo y' && sudo z", r"ls 'it'\''s; sudo y' && z"),
+            (
+                r"sudo ls 'it'\''s; sudo y' && sudo z",
+                r"ls 'it'\''s; sudo y' && z",
+            ),
             ("echo sudo x", "echo sudo x"),
         ] {
             hands.root = true;
@@ -254,7 +315,11 @@ mod tests {
         for name in names {
             let quoted = quoted(name);
             assert!(crate::episode::printable(&quoted) == quoted, "{quoted}");
-            let read = Command::new("bash").arg("-c").arg(format!("printf %s {quoted}")).output().unwrap();
+            let read = Command::new("bash")
+                .arg("-c")
+                .arg(format!("printf %s {quoted}"))
+                .output()
+                .unwrap();
             assert_eq!(read.stdout, name, "{quoted}");
         }
         assert_eq!(quoted(b"/var/lib/sealift"), "/var/lib/sealift");
@@ -269,7 +334,10 @@ mod tests {
         assert_eq!(span(Duration::from_secs(900_000)), "10 days");
         assert_eq!(amount(9_999), "9999 bytes");
         assert_eq!(amount(12_345_678), "12 MB");
-        assert_eq!((count(1, "ship"), count(2, "ship")), ("1 ship".to_owned(), "2 ships".to_owned()));
+        assert_eq!(
+            (count(1, "ship"), count(2, "ship")),
+            ("1 ship".to_owned(), "2 ships".to_owned())
+        );
     }
 
     #[test]
@@ -283,23 +351,44 @@ mod tests {
             receiver: String::new(),
             file: None,
         };
-        assert_eq!(hands.unit_to("start"), "sudo systemctl start sealift.service");
-        let hands = Hands { has_unit: false, ..hands };
+        assert_eq!(
+            hands.unit_to("start"),
+            "sudo systemctl start sealift.service"
+        );
+        let hands = Hands {
+            has_unit: false,
+            ..hands
+        };
         assert_eq!(hands.unit_to("start"), "sealift ship --data /d");
-        let running = Hands { daemon_pid: Some(7), ..hands.clone() };
+        let running = Hands {
+            daemon_pid: Some(7),
+            ..hands.clone()
+        };
         assert_eq!(running.unit_to("reload"), "sudo kill -HUP 7");
-        let stopped =
-            "sudo kill -TERM 7; timeout 40 tail --pid=7 -f /dev/null || sudo kill -KILL 7; sealift ship";
+        let stopped = "sudo kill -TERM 7; timeout 40 tail --pid=7 -f /dev/null || sudo kill -KILL 7; sealift ship";
         assert_eq!(running.unit_to("restart"), format!("{stopped} --data /d"));
-        let configured = format!("sealift.toml && {{ {stopped} --config \"$PWD/sealift.toml\" --data /d; }}");
+        let configured =
+            format!("sealift.toml && {{ {stopped} --config \"$PWD/sealift.toml\" --data /d; }}");
         assert!(running.configure("reload").ends_with(&configured));
         assert_eq!(hands.edit(Path::new("/etc/a b")), "sudoedit '/etc/a b'");
-        let hands = Hands { root: true, ..hands };
+        let hands = Hands {
+            root: true,
+            ..hands
+        };
         assert_eq!(hands.edit(Path::new("/etc/a")), "\"${EDITOR:-vi}\" /etc/a");
-        let hands = Hands { receiver: "--receiver http://r".to_owned(), ..hands };
-        assert_eq!(hands.sealift("doctor"), "sealift doctor --data /d --receiver http://r");
+        let hands = Hands {
+            receiver: "--receiver http://r".to_owned(),
+            ..hands
+        };
+        assert_eq!(
+            hands.sealift("doctor"),
+            "sealift doctor --data /d --receiver http://r"
+        );
         // They have no such option.
         assert_eq!(hands.sealift("status"), "sealift status --data /d");
-        assert_eq!(hands.sealift("trace run-1"), "sealift trace run-1 --data /d");
+        assert_eq!(
+            hands.sealift("trace run-1"),
+            "sealift trace run-1 --data /d"
+        );
     }
 }

@@ -10,8 +10,8 @@
 //! | 408, 425, 429, 5xx but 501 and 505 | try again | try again |
 //! | anything else | end | end |
 //!
-//! Bytes of two archives are never mixed: the rest is asked for only where the beginning has a name (a digest, or a strong
-//! validator), and taken only where the answer does not contradict it.
+//! Bytes of two archives are never mixed: the rest is asked for only where the beginning has a name
+//! (a digest, or a strong validator), and taken only where the answer does not contradict it.
 
 use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
@@ -67,8 +67,8 @@ impl Described {
     }
 }
 
-/// Reads the head of an answer. `rest` is what the beginning was described as, and from which byte on the rest was asked
-/// for; `None` where the whole was.
+/// Reads the head of an answer. `rest` is what the beginning was described as, and from which byte
+/// on the rest was asked for; `None` where the whole was.
 pub(super) fn read(
     status: StatusCode,
     headers: &HeaderMap,
@@ -117,17 +117,40 @@ fn described(headers: &HeaderMap, address: &str) -> Described {
 /// Whether a 206 is the rest of what was begun.
 fn same_rest(headers: &HeaderMap, begun: &Described, offset: u64) -> Result<(), String> {
     let range = text(headers, header::CONTENT_RANGE).unwrap_or_default();
-    let (first, total) = content_range(range)
-        .ok_or_else(|| format!("the receiver answers 206 with the range {:?}", printable(range)))?;
-    let differs = |ours: bool, what: &str| if ours { Ok(()) } else { Err(format!("the receiver {what}")) };
-    differs(first == offset, "gives another range than the one that was asked for")?;
+    let (first, total) = content_range(range).ok_or_else(|| {
+        format!(
+            "the receiver answers 206 with the range {:?}",
+            printable(range)
+        )
+    })?;
+    let differs = |ours: bool, what: &str| {
+        if ours {
+            Ok(())
+        } else {
+            Err(format!("the receiver {what}"))
+        }
+    };
+    differs(
+        first == offset,
+        "gives another range than the one that was asked for",
+    )?;
     let same_size = total.is_none() || begun.size_bytes.is_none() || total == begun.size_bytes;
     differs(same_size, "holds an archive of another length now")?;
     let (now, etag) = (digest(headers, wire::REPR_DIGEST), strong_etag(headers));
-    differs(now.is_none() || begun.sha256.is_none() || now == begun.sha256, "holds another archive now")?;
-    differs(etag.is_none() || begun.etag.is_none() || etag == begun.etag, "holds another archive now")?;
-    // One of the two must have said so. Where If-Range was sent, the 206 itself does (RFC 9110, section 13.1.5).
-    differs(now.is_some() || begun.etag.is_some(), "does not say which archive it gives the rest of")
+    differs(
+        now.is_none() || begun.sha256.is_none() || now == begun.sha256,
+        "holds another archive now",
+    )?;
+    differs(
+        etag.is_none() || begun.etag.is_none() || etag == begun.etag,
+        "holds another archive now",
+    )?;
+    // One of the two must have said so. Where If-Range was sent, the 206 itself does (RFC 9110,
+    // section 13.1.5).
+    differs(
+        now.is_some() || begun.etag.is_some(),
+        "does not say which archive it gives the rest of",
+    )
 }
 
 /// `bytes FIRST-LAST/TOTAL`; a TOTAL of `*` is not known (RFC 9110, section 14.4).
@@ -150,13 +173,18 @@ fn strong_etag(headers: &HeaderMap) -> Option<String> {
 }
 
 fn digest(headers: &HeaderMap, name: &'static str) -> Option<Digest> {
-    headers.get(name)?.to_str().ok().and_then(|value| Digest::from_header(value).ok())
+    headers
+        .get(name)?
+        .to_str()
+        .ok()
+        .and_then(|value| Digest::from_header(value).ok())
 }
 
 fn is_a_page(headers: &HeaderMap) -> bool {
     text(headers, header::CONTENT_TYPE).is_some_and(|media_type| {
         let essence = media_type.split(';').next().unwrap_or_default().trim();
-        essence.eq_ignore_ascii_case("text/html") || essence.eq_ignore_ascii_case("application/xhtml+xml")
+        essence.eq_ignore_ascii_case("text/html")
+            || essence.eq_ignore_ascii_case("application/xhtml+xml")
     })
 }
 
@@ -173,7 +201,10 @@ mod tests {
 
     fn headers(pairs: &[(&'static str, String)]) -> HeaderMap {
         let pair = |(name, value): &(&'static str, String)| {
-            (header::HeaderName::from_static(name), value.parse().unwrap())
+            (
+                header::HeaderName::from_static(name),
+                value.parse().unwrap(),
+            )
         };
         pairs.iter().map(pair).collect()
     }
@@ -189,7 +220,12 @@ mod tests {
     }
 
     fn rest(begun: &Described, code: u16, pairs: &[(&'static str, String)]) -> Meaning {
-        read(StatusCode::from_u16(code).unwrap(), &headers(pairs), "http://r/a", Some((begun, 40)))
+        read(
+            StatusCode::from_u16(code).unwrap(),
+            &headers(pairs),
+            "http://r/a",
+            Some((begun, 40)),
+        )
     }
 
     fn range(value: &str) -> (&'static str, String) {
@@ -204,28 +240,59 @@ mod tests {
         for (begun, pairs) in [
             (begun(Some(A), None), vec![right(), repr(A)]),
             (begun(Some(A), None), vec![range("bytes 40-99/*"), repr(A)]),
-            (begun(Some(A), Some("\"x\"")), vec![right(), repr(A), etag("\"x\"")]),
+            (
+                begun(Some(A), Some("\"x\"")),
+                vec![right(), repr(A), etag("\"x\"")],
+            ),
             (begun(None, Some("\"x\"")), vec![right(), etag("\"x\"")]),
             (begun(None, Some("\"x\"")), vec![right()]),
             (begun(Some(A), Some("\"x\"")), vec![right()]),
         ] {
-            assert_eq!(rest(&begun, 206, &pairs), Meaning::Rest, "{begun:?} {pairs:?}");
+            assert_eq!(
+                rest(&begun, 206, &pairs),
+                Meaning::Rest,
+                "{begun:?} {pairs:?}"
+            );
         }
         for (begun, pairs) in [
             (begun(Some(A), None), vec![right(), repr(B)]),
-            (begun(Some(A), Some("\"x\"")), vec![right(), repr(B), etag("\"x\"")]),
-            (begun(Some(A), Some("\"x\"")), vec![right(), repr(A), etag("\"y\"")]),
+            (
+                begun(Some(A), Some("\"x\"")),
+                vec![right(), repr(B), etag("\"x\"")],
+            ),
+            (
+                begun(Some(A), Some("\"x\"")),
+                vec![right(), repr(A), etag("\"y\"")],
+            ),
             (begun(None, Some("\"x\"")), vec![right(), etag("\"y\"")]),
             (begun(Some(A), None), vec![right()]),
             (begun(Some(A), None), vec![range("bytes 0-99/100"), repr(A)]),
-            (begun(Some(A), None), vec![range("bytes 41-99/100"), repr(A)]),
-            (begun(Some(A), None), vec![range("bytes 40-98/100"), repr(A)]),
-            (begun(Some(A), None), vec![range("bytes 40-100/101"), repr(A)]),
-            (begun(Some(A), None), vec![range("items 40-99/100"), repr(A)]),
-            (begun(Some(A), None), vec![range("bytes 40-18446744073709551615/100"), repr(A)]),
+            (
+                begun(Some(A), None),
+                vec![range("bytes 41-99/100"), repr(A)],
+            ),
+            (
+                begun(Some(A), None),
+                vec![range("bytes 40-98/100"), repr(A)],
+            ),
+            (
+                begun(Some(A), None),
+                vec![range("bytes 40-100/101"), repr(A)],
+            ),
+            (
+                begun(Some(A), None),
+                vec![range("items 40-99/100"), repr(A)],
+            ),
+            (
+                begun(Some(A), None),
+                vec![range("bytes 40-18446744073709551615/100"), repr(A)],
+            ),
             (begun(Some(A), None), vec![repr(A)]),
         ] {
-            assert!(matches!(rest(&begun, 206, &pairs), Meaning::Anew(_)), "{begun:?} {pairs:?}");
+            assert!(
+                matches!(rest(&begun, 206, &pairs), Meaning::Anew(_)),
+                "{begun:?} {pairs:?}"
+            );
         }
     }
 
@@ -241,17 +308,32 @@ mod tests {
                     assert!(matches!(&whole, Meaning::Whole(_)) && whole == rest);
                 }
                 206 | 416 => {
-                    assert!(matches!((whole, rest), (Meaning::Never(_), Meaning::Anew(_))), "{code}");
+                    assert!(
+                        matches!((whole, rest), (Meaning::Never(_), Meaning::Anew(_))),
+                        "{code}"
+                    );
                 }
                 404 | 410 => assert_eq!((whole, rest), (Meaning::Missing, Meaning::Missing)),
                 401 | 403 | 407 => {
-                    assert_eq!((whole, rest), (Meaning::Refused(code), Meaning::Refused(code)));
+                    assert_eq!(
+                        (whole, rest),
+                        (Meaning::Refused(code), Meaning::Refused(code))
+                    );
                 }
-                501 | 505 => assert!(matches!(whole, Meaning::Never(_)) && whole == rest, "{code}"),
+                501 | 505 => assert!(
+                    matches!(whole, Meaning::Never(_)) && whole == rest,
+                    "{code}"
+                ),
                 408 | 425 | 429 | 500.. => {
-                    assert!(matches!(whole, Meaning::Again { .. }) && whole == rest, "{code}");
+                    assert!(
+                        matches!(whole, Meaning::Again { .. }) && whole == rest,
+                        "{code}"
+                    );
                 }
-                _ => assert!(matches!(whole, Meaning::Never(_)) && whole == rest, "{code}"),
+                _ => assert!(
+                    matches!(whole, Meaning::Never(_)) && whole == rest,
+                    "{code}"
+                ),
             }
         }
     }
@@ -268,9 +350,14 @@ mod tests {
         assert_eq!(meaning, Meaning::Whole(begun(Some(A), None)));
         assert!(begun(Some(A), None).has_a_name() && !begun(None, None).has_a_name());
         let page = headers(&[("content-type", "Text/HTML; charset=utf-8".to_owned())]);
-        assert!(matches!(read(StatusCode::OK, &page, "http://r/a", None), Meaning::Never(_)));
+        assert!(matches!(
+            read(StatusCode::OK, &page, "http://r/a", None),
+            Meaning::Never(_)
+        ));
         let there = headers(&[("location", "http://x/\u{7f}".replace('\u{7f}', "y"))]);
-        let Meaning::Never(why) = read(StatusCode::FOUND, &there, "http://r/a", None) else { panic!() };
+        let Meaning::Never(why) = read(StatusCode::FOUND, &there, "http://r/a", None) else {
+            panic!()
+        };
         assert!(why.contains("http://x/y"), "{why}");
     }
 }

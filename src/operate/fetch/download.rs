@@ -27,8 +27,8 @@ use crate::{
 
 /// After so many attempts in a row that bring nothing, it is given up for now.
 const MAX_FRUITLESS: u32 = 5;
-/// What an attempt must bring to count as one that brought something, bytes: enough that a terabyte ends within
-/// [`MAX_ATTEMPTS`], where each breaks off as soon as it may.
+/// What an attempt must bring to count as one that brought something, bytes: enough that a terabyte
+/// ends within [`MAX_ATTEMPTS`], where each breaks off as soon as it may.
 const FRUIT_BYTES: u64 = 64 * 1024;
 /// No fetch makes more attempts. A line that drops every minute needs a thousand for a night.
 const MAX_ATTEMPTS: u32 = 10_000;
@@ -79,31 +79,52 @@ impl Download<'_> {
             let brought = scratch.len_bytes().saturating_sub(had_bytes) >= FRUIT_BYTES;
             fruitless = if brought { 0 } else { fruitless + 1 };
             if fruitless >= MAX_FRUITLESS || attempts >= MAX_ATTEMPTS {
-                return Err(FetchError::GivenUp { why, kept: kept(&scratch) });
+                return Err(FetchError::GivenUp {
+                    why,
+                    kept: kept(&scratch),
+                });
             }
-            let ours = if fruitless == 0 { 0 } else { 1 << (fruitless - 1) };
+            let ours = if fruitless == 0 {
+                0
+            } else {
+                1 << (fruitless - 1)
+            };
             let pause = Duration::from_secs(asked_s.unwrap_or(ours).max(ours)).min(MAX_PAUSE);
             (self.tell)(Told::Broke { why, pause });
             // Cancelled, it is not waited to the end.
-            if tokio::time::timeout(pause, self.progress.cancelled()).await.is_ok() {
-                return Err(FetchError::Stopped { kept: kept(&scratch) });
+            if tokio::time::timeout(pause, self.progress.cancelled())
+                .await
+                .is_ok()
+            {
+                return Err(FetchError::Stopped {
+                    kept: kept(&scratch),
+                });
             }
         }
         Ok(scratch)
     }
 
-    async fn attempt(&self, scratch: Scratch, is_first: bool) -> Result<(Scratch, Attempt), FetchError> {
+    async fn attempt(
+        &self,
+        scratch: Scratch,
+        is_first: bool,
+    ) -> Result<(Scratch, Attempt), FetchError> {
         let rest = scratch
             .described()
             .filter(|described| scratch.len_bytes() > 0 && described.has_a_name())
             .map(|described| (described.clone(), scratch.len_bytes()));
         let url = self.receiver.url_of(self.id);
-        let headers = rest.as_ref().map(|(described, offset)| range(described, *offset)).unwrap_or_default();
+        let headers = rest
+            .as_ref()
+            .map(|(described, offset)| range(described, *offset))
+            .unwrap_or_default();
         let answered = match self.receiver.get(self.id, headers, self.progress).await {
             Ok(answered) => answered,
             Err(source) => return self.no_answer(scratch, is_first, source),
         };
-        let rest = rest.as_ref().map(|(described, offset)| (described, *offset));
+        let rest = rest
+            .as_ref()
+            .map(|(described, offset)| (described, *offset));
         match answer::read(answered.status, &answered.headers, &url, rest) {
             Meaning::Whole(described) => {
                 self.look_before(&described)?;
@@ -112,7 +133,9 @@ impl Download<'_> {
             }
             Meaning::Rest => self.take(scratch, answered).await,
             Meaning::Anew(why) => Ok((scratch, Attempt::Anew(why))),
-            Meaning::Again { why, retry_after_s } => Ok((scratch, Attempt::Broke { why, retry_after_s })),
+            Meaning::Again { why, retry_after_s } => {
+                Ok((scratch, Attempt::Broke { why, retry_after_s }))
+            }
             Meaning::Missing => Err(FetchError::Missing { url }),
             Meaning::Refused(status_code) => Err(FetchError::Credential { status_code }),
             Meaning::Never(why) => Err(FetchError::Answer { url, why }),
@@ -126,16 +149,29 @@ impl Download<'_> {
         source: ClientError,
     ) -> Result<(Scratch, Attempt), FetchError> {
         let ends = match &source {
-            ClientError::Cancelled => return Err(FetchError::Stopped { kept: kept(&scratch) }),
+            ClientError::Cancelled => {
+                return Err(FetchError::Stopped {
+                    kept: kept(&scratch),
+                });
+            }
             // Nobody there at all: more likely a slip in the address than a line that dropped.
             ClientError::UnknownName(_) | ClientError::Unreachable(_) => is_first,
             ClientError::Tls(_) | ClientError::Request(_) | ClientError::Body(_) => true,
             ClientError::TimedOut(_) | ClientError::Lost(_) | ClientError::Stale(_) => false,
         };
         if ends {
-            return Err(FetchError::Connection { url: self.receiver.url_of(self.id), cause: source });
+            return Err(FetchError::Connection {
+                url: self.receiver.url_of(self.id),
+                cause: source,
+            });
         }
-        Ok((scratch, Attempt::Broke { why: source.to_string(), retry_after_s: None }))
+        Ok((
+            scratch,
+            Attempt::Broke {
+                why: source.to_string(),
+                retry_after_s: None,
+            },
+        ))
     }
 
     /// Whether the archive is worth its way, asked before a byte of it comes.
@@ -145,11 +181,16 @@ impl Download<'_> {
         if !has_a_digest && receipts.is_empty() && !self.options.unverified {
             return Err(FetchError::Unverifiable);
         }
-        if let Some(why) = described.content_sha256.and_then(|content| not_as_shipped(receipts, content)) {
+        if let Some(why) = described
+            .content_sha256
+            .and_then(|content| not_as_shipped(receipts, content))
+        {
             return Err(FetchError::OtherContent(why));
         }
-        let room = room_bytes(&self.options.folder)
-            .map_err(|cause| FetchError::Disk { path: self.options.folder.clone(), cause })?;
+        let room = room_bytes(&self.options.folder).map_err(|cause| FetchError::Disk {
+            path: self.options.folder.clone(),
+            cause,
+        })?;
         match described.size_bytes {
             Some(size_bytes) if size_bytes > room => Err(FetchError::NoRoom(format!(
                 "the archive has {size_bytes} bytes, and the disk has room for {room}"
@@ -158,12 +199,18 @@ impl Download<'_> {
         }
     }
 
-    async fn begin(&self, mut scratch: Scratch, described: Described) -> Result<Scratch, FetchError> {
+    async fn begin(
+        &self,
+        mut scratch: Scratch,
+        described: Described,
+    ) -> Result<Scratch, FetchError> {
         if scratch.len_bytes() > 0 {
             let why = "the receiver sends it from the beginning".to_owned();
             (self.tell)(Told::Anew { why });
         }
-        (self.tell)(Told::Begins { size_bytes: described.size_bytes });
+        (self.tell)(Told::Begins {
+            size_bytes: described.size_bytes,
+        });
         self.on_disk(move || {
             scratch.begin(described)?;
             Ok(scratch)
@@ -181,8 +228,14 @@ impl Download<'_> {
     }
 
     /// Takes in a body: what is here in the end is a beginning of the archive, whatever happened.
-    async fn take(&self, scratch: Scratch, mut answered: Answered) -> Result<(Scratch, Attempt), FetchError> {
-        let size_bytes = scratch.described().and_then(|described| described.size_bytes);
+    async fn take(
+        &self,
+        scratch: Scratch,
+        mut answered: Answered,
+    ) -> Result<(Scratch, Attempt), FetchError> {
+        let size_bytes = scratch
+            .described()
+            .and_then(|described| described.size_bytes);
         let limit_bytes = size_bytes.unwrap_or(self.options.max_bytes);
         let mut have_bytes = scratch.len_bytes();
         let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
@@ -201,8 +254,13 @@ impl Download<'_> {
             (self.tell)(Told::Arrived { have_bytes });
         };
         drop(sender);
-        let failed = |cause| FetchError::Disk { path: self.options.folder.clone(), cause };
-        let (mut scratch, written) = writing.await.map_err(|error| failed(io::Error::other(error)))?;
+        let failed = |cause| FetchError::Disk {
+            path: self.options.folder.clone(),
+            cause,
+        };
+        let (mut scratch, written) = writing
+            .await
+            .map_err(|error| failed(io::Error::other(error)))?;
         written.map_err(failed)?;
         if have_bytes > limit_bytes {
             self.on_disk(move || scratch.discard()).await?;
@@ -210,8 +268,16 @@ impl Download<'_> {
             return Err(FetchError::NoRoom(why));
         }
         match ended {
-            Err(ClientError::Cancelled) => Err(FetchError::Stopped { kept: kept(&scratch) }),
-            Err(error) => Ok((scratch, Attempt::Broke { why: error.to_string(), retry_after_s: None })),
+            Err(ClientError::Cancelled) => Err(FetchError::Stopped {
+                kept: kept(&scratch),
+            }),
+            Err(error) => Ok((
+                scratch,
+                Attempt::Broke {
+                    why: error.to_string(),
+                    retry_after_s: None,
+                },
+            )),
             Ok(()) if scratch.is_whole() => Ok((scratch, Attempt::Whole)),
             // A length that nobody stated is what came.
             Ok(()) if size_bytes.is_none() => {
@@ -219,7 +285,10 @@ impl Download<'_> {
                     .on_disk(move || {
                         if let Some(described) = scratch.described().cloned() {
                             let size_bytes = Some(scratch.len_bytes());
-                            scratch.describe(Described { size_bytes, ..described })?;
+                            scratch.describe(Described {
+                                size_bytes,
+                                ..described
+                            })?;
                         }
                         Ok(scratch)
                     })
@@ -228,7 +297,13 @@ impl Download<'_> {
             }
             Ok(()) => {
                 let why = "the answer ended before the archive did".to_owned();
-                Ok((scratch, Attempt::Broke { why, retry_after_s: None }))
+                Ok((
+                    scratch,
+                    Attempt::Broke {
+                        why,
+                        retry_after_s: None,
+                    },
+                ))
             }
         }
     }
@@ -238,7 +313,12 @@ impl Download<'_> {
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Result<T, FetchError> {
         let folder = &self.options.folder;
-        blocking(folder, work).await?.map_err(|cause| FetchError::Disk { path: folder.clone(), cause })
+        blocking(folder, work)
+            .await?
+            .map_err(|cause| FetchError::Disk {
+                path: folder.clone(),
+                cause,
+            })
     }
 }
 
@@ -256,10 +336,19 @@ fn range(described: &Described, offset: u64) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let text = |text: &str| HeaderValue::from_str(text).ok();
     headers.extend(text(&format!("bytes={offset}-")).map(|range| (header::RANGE, range)));
-    headers.extend(described.etag.as_deref().and_then(text).map(|etag| (header::IF_RANGE, etag)));
+    headers.extend(
+        described
+            .etag
+            .as_deref()
+            .and_then(text)
+            .map(|etag| (header::IF_RANGE, etag)),
+    );
     headers
 }
 
 fn kept(scratch: &Scratch) -> Kept {
-    Kept { bytes: scratch.len_bytes(), path: scratch.path().to_owned() }
+    Kept {
+        bytes: scratch.len_bytes(),
+        path: scratch.path().to_owned(),
+    }
 }

@@ -1,8 +1,9 @@
-//! A whole archive is compared with what was said of it, unpacked out of sight, compared again, and given its name.
+//! A whole archive is compared with what was said of it, unpacked out of sight, compared again, and
+//! given its name.
 
 use super::{
-    FetchError, Fetched, Kept, Options, Tell, Told, Verified, answer::Described, not_as_shipped, room_bytes,
-    scratch::Scratch,
+    FetchError, Fetched, Kept, Options, Tell, Told, Verified, answer::Described, not_as_shipped,
+    room_bytes, scratch::Scratch,
 };
 use crate::{
     durable,
@@ -22,7 +23,10 @@ pub(super) fn restore(
     progress: &Progress,
     tell: &Tell,
 ) -> Result<Fetched, FetchError> {
-    let in_folder = |cause| FetchError::Disk { path: options.folder.clone(), cause };
+    let in_folder = |cause| FetchError::Disk {
+        path: options.folder.clone(),
+        cause,
+    };
     let sha256 = scratch.sha256();
     let described = scratch.described().cloned();
     let said = described.as_ref();
@@ -31,15 +35,26 @@ pub(super) fn restore(
     if digests.is_none() && options.receipts.is_empty() && !options.unverified {
         return Err(FetchError::Unverifiable);
     }
-    if let Some(stated) = said.and_then(|said| said.sha256).filter(|stated| *stated != sha256) {
+    if let Some(stated) = said
+        .and_then(|said| said.sha256)
+        .filter(|stated| *stated != sha256)
+    {
         scratch.discard().map_err(in_folder)?;
-        return Err(FetchError::Damaged { found: sha256, stated });
+        return Err(FetchError::Damaged {
+            found: sha256,
+            stated,
+        });
     }
-    let mut verified =
-        Verified { archive: said.is_some_and(|said| said.sha256.is_some()), ..Verified::default() };
+    let mut verified = Verified {
+        archive: said.is_some_and(|said| said.sha256.is_some()),
+        ..Verified::default()
+    };
 
     let room = room_bytes(&options.folder).map_err(in_folder)?;
-    let limits = Limits { max_bytes: options.max_bytes.min(room), is_room: room < options.max_bytes };
+    let limits = Limits {
+        max_bytes: options.max_bytes.min(room),
+        is_room: room < options.max_bytes,
+    };
     let archive = scratch.reader().map_err(in_folder)?;
     let mut unpacked = None;
     let mut failed = None;
@@ -59,7 +74,11 @@ pub(super) fn restore(
                 Ok(found) => unpacked = Some(found),
                 Err(error) => failed = Some(error),
             }
-            if failed.is_some() { Err(std::io::ErrorKind::Other.into()) } else { Ok(()) }
+            if failed.is_some() {
+                Err(std::io::ErrorKind::Other.into())
+            } else {
+                Ok(())
+            }
         },
         &removal,
     );
@@ -73,7 +92,8 @@ pub(super) fn restore(
                 files: unpacked.files,
                 verified,
             };
-            // It is restored and stands there: what cannot be removed now is no reason to say otherwise.
+            // It is restored and stands there: what cannot be removed now is no reason to say
+            // otherwise.
             if let Err(error) = scratch.discard() {
                 tracing::warn!("what was fetched cannot be removed: {error}");
             }
@@ -84,9 +104,14 @@ pub(super) fn restore(
             Err(FetchError::OtherContent(why))
         }
         (_, _, Some(Failed::Unpack(UnpackError::Cancelled(_)))) => Err(FetchError::Stopped {
-            kept: Kept { bytes: scratch.len_bytes(), path: scratch.path().to_owned() },
+            kept: Kept {
+                bytes: scratch.len_bytes(),
+                path: scratch.path().to_owned(),
+            },
         }),
-        (_, _, Some(Failed::Unpack(source))) => Err(not_unpacked(source, scratch, verified.archive)),
+        (_, _, Some(Failed::Unpack(source))) => {
+            Err(not_unpacked(source, scratch, verified.archive))
+        }
         (Err(source), _, None) => Err(in_folder(source)),
         (Ok(_), None, None) => Err(in_folder(std::io::ErrorKind::Other.into())),
     }
@@ -118,8 +143,8 @@ fn compare(
     Ok(())
 }
 
-/// An archive that is what the receiver holds stays: with more room, or by hand, it may be of use. Another may be damaged, and
-/// the next run shall begin anew.
+/// An archive that is what the receiver holds stays: with more room, or by hand, it may be of use.
+/// Another may be damaged, and the next run shall begin anew.
 fn not_unpacked(source: UnpackError, scratch: Scratch, is_as_stated: bool) -> FetchError {
     let path = shell_word(scratch.path());
     let archive = match &source {
@@ -145,5 +170,8 @@ fn not_unpacked(source: UnpackError, scratch: Scratch, is_as_stated: bool) -> Fe
             Err(error) => format!("What arrived cannot be removed: {error}. Type: rm {path}"),
         },
     };
-    FetchError::Unpack { cause: source, archive }
+    FetchError::Unpack {
+        cause: source,
+        archive,
+    }
 }

@@ -7,12 +7,13 @@
 //!   .sealift-copy-<n>-<id>/               being unpacked (durable.rs)
 //! ```
 //!
-//! The description is durable before the first byte is written, and the file is emptied before that: bytes never stand
-//! under the description of another archive. The bytes themselves are not flushed. A power cut may leave
-//! other ones than were written, so everything is hashed anew by the next run, and compared when it is whole.
+//! The description is durable before the first byte is written, and the file is emptied before
+//! that: bytes never stand under the description of another archive. The bytes themselves are not
+//! flushed. A power cut may leave other ones than were written, so everything is hashed anew by the
+//! next run, and compared when it is whole.
 //!
-//! A leftover is believed only where it is a regular file of ours: in a folder that others write to, somebody else's
-//! file beside his own description of it would be passed off as a receiver's.
+//! A leftover is believed only where it is a regular file of ours: in a folder that others write
+//! to, somebody else's file beside his own description of it would be passed off as a receiver's.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -37,7 +38,8 @@ const DESCRIPTION_SUFFIX: &str = ".json";
 /// A description has a few hundred bytes.
 const MAX_DESCRIPTION_BYTES: u64 = 64 * 1024;
 const READ_BYTES: usize = 256 * 1024;
-/// How often the file may be taken from under us by a fetch that ends, before something is plainly wrong.
+/// How often the file may be taken from under us by a fetch that ends, before something is plainly
+/// wrong.
 const MAX_TRIES: u32 = 16;
 
 /// A scratch file in use: nobody else writes to it.
@@ -90,7 +92,8 @@ impl Scratch {
             if !named.is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino())) {
                 continue;
             }
-            let described = read_description(&description_path)?.filter(|found| found.address == address);
+            let described =
+                read_description(&description_path)?.filter(|found| found.address == address);
             let mut scratch = Self {
                 file,
                 path,
@@ -102,17 +105,27 @@ impl Scratch {
             };
             if scratch.take_up(progress)?.is_err() {
                 let bytes = scratch.file.metadata()?.len();
-                return Ok(Opened::Stopped(Kept { bytes, path: scratch.path.clone() }));
+                return Ok(Opened::Stopped(Kept {
+                    bytes,
+                    path: scratch.path.clone(),
+                }));
             }
             return Ok(Opened::Scratch(Box::new(scratch)));
         }
-        Err(io::Error::new(io::ErrorKind::ResourceBusy, "it is replaced as often as it is opened"))
+        Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "it is replaced as often as it is opened",
+        ))
     }
 
-    /// Hashes what is there. Where that cannot be the beginning of what is described, there is nothing.
+    /// Hashes what is there. Where that cannot be the beginning of what is described, there is
+    /// nothing.
     fn take_up(&mut self, progress: &Progress) -> io::Result<Result<(), Cancelled>> {
         let len_bytes = self.file.metadata()?.len();
-        let limit_bytes = self.described.as_ref().map_or(0, |found| found.size_bytes.unwrap_or(u64::MAX));
+        let limit_bytes = self
+            .described
+            .as_ref()
+            .map_or(0, |found| found.size_bytes.unwrap_or(u64::MAX));
         if len_bytes > limit_bytes {
             return self.empty().map(Ok);
         }
@@ -138,7 +151,8 @@ impl Scratch {
         self.described = None;
         if self.file.metadata()?.len() > 0 {
             self.file.set_len(0)?;
-            // Or else a power cut could bring the bytes back, under a description that is durable by then.
+            // Or else a power cut could bring the bytes back, under a description that is durable
+            // by then.
             durable::sync_file(&self.file)?;
         }
         self.file.seek(SeekFrom::Start(0))?;
@@ -181,7 +195,9 @@ impl Scratch {
 
     /// Whether all of it is here.
     pub(super) fn is_whole(&self) -> bool {
-        self.described.as_ref().is_some_and(|described| described.size_bytes == Some(self.len_bytes))
+        self.described
+            .as_ref()
+            .is_some_and(|described| described.size_bytes == Some(self.len_bytes))
     }
 
     /// Digest of what is here.
@@ -209,25 +225,28 @@ impl Scratch {
 }
 
 impl Drop for Scratch {
-    /// A fetch that came to nothing (no such episode, a slip in the address) leaves nothing. The lock is still held here.
+    /// A fetch that came to nothing (no such episode, a slip in the address) leaves nothing. The
+    /// lock is still held here.
     fn drop(&mut self) {
         if !self.is_discarded && self.file.metadata().is_ok_and(|file| file.len() == 0) {
             // What stays is empty, and begun with by the next one.
-            let _ =
-                durable::remove_file(&self.path).and_then(|()| durable::remove_file(&self.description_path));
+            let _ = durable::remove_file(&self.path)
+                .and_then(|()| durable::remove_file(&self.description_path));
         }
     }
 }
 
 fn read_description(path: &Path) -> io::Result<Option<Described>> {
-    let Some(file) = open_ours(path, false)? else { return Ok(None) };
+    let Some(file) = open_ours(path, false)? else {
+        return Ok(None);
+    };
     let mut text = Vec::new();
     file.take(MAX_DESCRIPTION_BYTES).read_to_end(&mut text)?;
     Ok(serde_json::from_slice(&text).ok())
 }
 
-/// Opens a file where it is a regular one of ours; `None` where it is something else or somebody else's, and where it is not
-/// there and is not to be made.
+/// Opens a file where it is a regular one of ours; `None` where it is something else or somebody
+/// else's, and where it is not there and is not to be made.
 fn open_ours(path: &Path, may_make: bool) -> io::Result<Option<File>> {
     // O_NONBLOCK: should somebody have put a FIFO there, the open must not wait for its writer.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -257,7 +276,8 @@ mod tests {
 
     fn open(folder: &Path, address: &str) -> Scratch {
         let id = EpisodeId::parse("a").unwrap();
-        // A process that another test starts just now has the last one's descriptor between its fork(2) and its execve(2).
+        // A process that another test starts just now has the last one's descriptor between its
+        // fork(2) and its execve(2).
         let opened = (0..1_000_000).find_map(|_| {
             match Scratch::open(folder, &id, address, &Progress::default()).unwrap() {
                 Opened::Scratch(scratch) => Some(*scratch),
@@ -301,13 +321,23 @@ mod tests {
     #[test]
     fn bytes_without_a_fitting_description_are_nothing() {
         for spoil in [
-            (|folder: &Path| fs::write(folder.join(".sealift-fetch-a.json"), "{").unwrap()) as fn(&Path),
+            (|folder: &Path| fs::write(folder.join(".sealift-fetch-a.json"), "{").unwrap())
+                as fn(&Path),
             |folder| durable::remove_file(&folder.join(".sealift-fetch-a.json")).unwrap(),
-            |folder| fs::write(folder.join(".sealift-fetch-a.tar.zst.partial"), "longer than it").unwrap(),
+            |folder| {
+                fs::write(
+                    folder.join(".sealift-fetch-a.tar.zst.partial"),
+                    "longer than it",
+                )
+                .unwrap()
+            },
             |folder| {
                 durable::remove_file(&folder.join(".sealift-fetch-a.tar.zst.partial")).unwrap();
-                std::os::unix::fs::symlink("/etc/passwd", folder.join(".sealift-fetch-a.tar.zst.partial"))
-                    .unwrap();
+                std::os::unix::fs::symlink(
+                    "/etc/passwd",
+                    folder.join(".sealift-fetch-a.tar.zst.partial"),
+                )
+                .unwrap();
             },
             |folder| {
                 let description = folder.join(".sealift-fetch-a.json");
@@ -316,10 +346,15 @@ mod tests {
                 std::os::unix::fs::symlink("theirs", description).unwrap();
             },
             |folder| {
-                // Somebody else's; only root can play that, and for others the description is spoiled.
+                // Somebody else's; only root can play that, and for others the description is
+                // spoiled.
                 let partial = folder.join(".sealift-fetch-a.tar.zst.partial");
-                if std::os::unix::fs::chown(partial, Some(rustix::process::geteuid().as_raw() + 1), None)
-                    .is_err()
+                if std::os::unix::fs::chown(
+                    partial,
+                    Some(rustix::process::geteuid().as_raw() + 1),
+                    None,
+                )
+                .is_err()
                 {
                     fs::write(folder.join(".sealift-fetch-a.json"), "").unwrap();
                 }
@@ -336,11 +371,20 @@ mod tests {
             drop(scratch);
             spoil(folder.path());
             let scratch = open(folder.path(), "r");
-            assert_eq!((scratch.len_bytes(), scratch.sha256()), (0, Digest::of(b"")));
+            assert_eq!(
+                (scratch.len_bytes(), scratch.sha256()),
+                (0, Digest::of(b""))
+            );
             assert_eq!(scratch.file.metadata().unwrap().len(), 0);
             drop(scratch);
-            let left = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
-            assert_eq!(left.filter(|name| name != "theirs").count(), 0, "nothing leaves nothing");
+            let left = fs::read_dir(folder.path())
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name());
+            assert_eq!(
+                left.filter(|name| name != "theirs").count(),
+                0,
+                "nothing leaves nothing"
+            );
         }
     }
 

@@ -102,13 +102,18 @@ impl Journal {
         let (reading, class, unavailable) = match read {
             Ok(reading) => (reading, None, None),
             Err(Unread::NotPermitted) => (Reading::default(), Some(Class::NotPermitted), None),
-            Err(Unread::Unavailable(why)) => (Reading::default(), Some(Class::Unavailable), Some(why)),
+            Err(Unread::Unavailable(why)) => {
+                (Reading::default(), Some(Class::Unavailable), Some(why))
+            }
         };
         let kinds: Vec<_> = reading.entries.iter().map(kind_of).collect();
         let count = |kind: Kind| kinds.iter().filter(|one| **one == kind).count();
         let refused = count(Kind::Refused);
-        let (out_of_window, malformed, fatal) =
-            (count(Kind::OutOfWindow), count(Kind::Malformed), count(Kind::Fatal));
+        let (out_of_window, malformed, fatal) = (
+            count(Kind::OutOfWindow),
+            count(Kind::Malformed),
+            count(Kind::Fatal),
+        );
         let transient = count(Kind::Transient) + refused;
         let class = class.unwrap_or(match (out_of_window, malformed, fatal, transient) {
             (1.., _, _, _) => Class::OutOfWindow,
@@ -120,7 +125,9 @@ impl Journal {
         });
         let newest = |is: fn(Class, Kind) -> bool| {
             let mut from_the_end = reading.entries.iter().zip(&kinds).rev();
-            from_the_end.find(|(_, kind)| is(class, **kind)).map(|(entry, _)| entry.clone())
+            from_the_end
+                .find(|(_, kind)| is(class, **kind))
+                .map(|(entry, _)| entry.clone())
         };
         let last = kinds.iter().rev().find(|kind| **kind != Kind::Neutral);
         Self {
@@ -184,7 +191,10 @@ fn kind_in_words(message: &str) -> Kind {
     if message.starts_with("shipped ") {
         return Kind::Delivered;
     }
-    if ["out-of-window", "out of window"].iter().any(|words| has_word(&message, words)) {
+    if ["out-of-window", "out of window"]
+        .iter()
+        .any(|words| has_word(&message, words))
+    {
         return Kind::OutOfWindow;
     }
     match status_in_words(&message) {
@@ -196,17 +206,27 @@ fn kind_in_words(message: &str) -> Kind {
     if message.contains("quarantined ") {
         return Kind::Fatal;
     }
-    let weather =
-        ["timed out", "time-out", "timeout", "connection refused", "connection reset", "unreachable"];
-    if weather.iter().any(|words| has_word(&message, words)) { Kind::Transient } else { Kind::Neutral }
+    let weather = [
+        "timed out",
+        "time-out",
+        "timeout",
+        "connection refused",
+        "connection reset",
+        "unreachable",
+    ];
+    if weather.iter().any(|words| has_word(&message, words)) {
+        Kind::Transient
+    } else {
+        Kind::Neutral
+    }
 }
 
 /// By itself: the key `idle_timeout_s` is no weather, and `out-of-window-camera` an episode.
 fn has_word(message: &str, word: &str) -> bool {
     let part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
-    message
-        .match_indices(word)
-        .any(|(at, _)| !message[..at].ends_with(part) && !message[at + word.len()..].starts_with(part))
+    message.match_indices(word).any(|(at, _)| {
+        !message[..at].ends_with(part) && !message[at + word.len()..].starts_with(part)
+    })
 }
 
 /// An HTTP status, where the text calls it one: an episode may be called run-412.
@@ -225,7 +245,10 @@ fn status_in_words(message: &str) -> Option<u16> {
     const BEHIND: [&str; 2] = [" precondition failed", " bad request"];
     (0..message.len()).find_map(|at| {
         let digits = message.get(at..at + 3)?;
-        let status = digits.parse::<u16>().ok().filter(|status| (100..600).contains(status))?;
+        let status = digits
+            .parse::<u16>()
+            .ok()
+            .filter(|status| (100..600).contains(status))?;
         let (before, behind) = (&message[..at], &message[at + 3..]);
         let is_one = !behind.starts_with(|c: char| c.is_ascii_alphanumeric())
             && (BEFORE.iter().any(|words| before.ends_with(words))
@@ -240,15 +263,25 @@ mod tests {
     use super::*;
 
     fn entry(verdict: &str, status: Option<u16>) -> Entry {
-        Entry { verdict: Some(verdict.to_owned()), status, ..Entry::default() }
+        Entry {
+            verdict: Some(verdict.to_owned()),
+            status,
+            ..Entry::default()
+        }
     }
 
     fn said(message: &str) -> Entry {
-        Entry { message: message.to_owned(), ..Entry::default() }
+        Entry {
+            message: message.to_owned(),
+            ..Entry::default()
+        }
     }
 
     fn journal(entries: &[Entry]) -> Journal {
-        Journal::of(Ok(Reading { entries: entries.to_vec(), ..Reading::default() }))
+        Journal::of(Ok(Reading {
+            entries: entries.to_vec(),
+            ..Reading::default()
+        }))
     }
 
     #[test]
@@ -267,13 +300,29 @@ mod tests {
             (vec![entry("dreaming", Some(412))], Class::Clean),
             (vec![weather.clone(), other.clone()], Class::Fatal),
             (vec![other.clone(), malformed.clone()], Class::Malformed),
-            (vec![malformed.clone(), window.clone(), malformed.clone(), weather.clone()], Class::OutOfWindow),
+            (
+                vec![
+                    malformed.clone(),
+                    window.clone(),
+                    malformed.clone(),
+                    weather.clone(),
+                ],
+                Class::OutOfWindow,
+            ),
             // Not by a receiver: nobody was turned away for their commit.
             (vec![entry("refused", Some(412))], Class::Transient),
         ] {
             assert_eq!(journal(&entries).class, class, "{entries:?}");
         }
-        let all = journal(&[window.clone(), malformed, window, other, weather, refused, good]);
+        let all = journal(&[
+            window.clone(),
+            malformed,
+            window,
+            other,
+            weather,
+            refused,
+            good,
+        ]);
         assert_eq!((all.out_of_window, all.malformed, all.fatal), (2, 1, 1));
         assert_eq!((all.transient, all.refused, all.delivered), (2, 1, 1));
         assert!(all.works_again);
@@ -282,13 +331,25 @@ mod tests {
     #[test]
     fn where_fields_are_missing_the_text_says_it() {
         for (message, class) in [
-            ("quarantined run-1: answered 412 with \"old; run update\".", Class::OutOfWindow),
+            (
+                "quarantined run-1: answered 412 with \"old; run update\".",
+                Class::OutOfWindow,
+            ),
             ("POST failed: HTTP 412", Class::OutOfWindow),
-            ("upload rejected: 412 Precondition Failed", Class::OutOfWindow),
+            (
+                "upload rejected: 412 Precondition Failed",
+                Class::OutOfWindow,
+            ),
             ("commit out-of-window", Class::OutOfWindow),
             ("status_code=400 commit missing", Class::Malformed),
-            ("quarantined run-1: answered 400 with nothing", Class::Malformed),
-            ("quarantined run-1: its manifest names a file that is not there", Class::Fatal),
+            (
+                "quarantined run-1: answered 400 with nothing",
+                Class::Malformed,
+            ),
+            (
+                "quarantined run-1: its manifest names a file that is not there",
+                Class::Fatal,
+            ),
             ("will retry: answered 503", Class::Transient),
             ("connect: connection refused", Class::Transient),
             (
@@ -297,7 +358,10 @@ mod tests {
             ),
             ("read timeout; will retry", Class::Transient),
             ("shipped run-412, now in /d/shipped/run-412", Class::Clean),
-            ("out-of-window-camera is sealed but not at rest", Class::Clean),
+            (
+                "out-of-window-camera is sealed but not at rest",
+                Class::Clean,
+            ),
             ("run-412 is packed again: it has changed", Class::Clean),
             ("packed 412 files", Class::Clean),
             ("answered 4120 questions", Class::Clean),
@@ -305,24 +369,42 @@ mod tests {
         ] {
             assert_eq!(journal(&[said(message)]).class, class, "{message}");
         }
-        let named = Entry { has_fields: true, ..said("out-of-window is packed: answered 412, timed out") };
+        let named = Entry {
+            has_fields: true,
+            ..said("out-of-window is packed: answered 412, timed out")
+        };
         assert_eq!(journal(&[named]).class, Class::Clean);
-        let manager = Entry { by_manager: true, ..said("Start operation timed out. Terminating.") };
+        let manager = Entry {
+            by_manager: true,
+            ..said("Start operation timed out. Terminating.")
+        };
         assert_eq!(journal(&[manager]).class, Class::Clean);
-        let status_alone = Entry { status: Some(412), ..Entry::default() };
+        let status_alone = Entry {
+            status: Some(412),
+            ..Entry::default()
+        };
         assert_eq!(journal(&[status_alone]).class, Class::OutOfWindow);
     }
 
     #[test]
     fn what_cannot_be_read_is_no_clean_journal() {
-        assert_eq!(Journal::of(Err(Unread::NotPermitted)).class, Class::NotPermitted);
+        assert_eq!(
+            Journal::of(Err(Unread::NotPermitted)).class,
+            Class::NotPermitted
+        );
         let none = Journal::of(Err(Unread::Unavailable("no journalctl".to_owned())));
-        assert_eq!((none.class, none.unavailable.as_deref()), (Class::Unavailable, Some("no journalctl")));
+        assert_eq!(
+            (none.class, none.unavailable.as_deref()),
+            (Class::Unavailable, Some("no journalctl"))
+        );
     }
 
     #[test]
     fn the_newest_entry_of_the_class_is_the_one_that_is_shown() {
-        let named = |name: &str| Entry { episode: Some(name.to_owned()), ..entry("fatal", Some(412)) };
+        let named = |name: &str| Entry {
+            episode: Some(name.to_owned()),
+            ..entry("fatal", Some(412))
+        };
         let found = journal(&[named("old"), named("new"), entry("fatal", Some(400))]);
         assert_eq!(found.newest.unwrap().episode.as_deref(), Some("new"));
     }

@@ -1,13 +1,14 @@
 //! One entry of the journal, out of a line of `journalctl -o json`.
 //!
-//! Pure. A field is a text; or, where it is no UTF-8, an array of numbers; or an array of either, where it is there more than once; or
-//! null, where it is too long to be shown (systemd's JOURNAL_EXPORT_FORMATS, "Journal JSON Format").
+//! Pure. A field is a text; or, where it is no UTF-8, an array of numbers; or an array of either,
+//! where it is there more than once; or null, where it is too long to be shown (systemd's
+//! JOURNAL_EXPORT_FORMATS, "Journal JSON Format").
 
 use serde_json::{Map, Value};
 
 use crate::snapshot::journal::{
-    ALL, ATTEMPT, BYTES, DELIVERED_MS, ELAPSED_MS, EPISODE, OFFSET_BYTES, PACKED_MS, SEEN_MS, STATUS_CODE,
-    VERDICT,
+    ALL, ATTEMPT, BYTES, DELIVERED_MS, ELAPSED_MS, EPISODE, OFFSET_BYTES, PACKED_MS, SEEN_MS,
+    STATUS_CODE, VERDICT,
 };
 
 /// More of a message is not kept, characters.
@@ -40,7 +41,8 @@ pub struct Entry {
     pub offset_bytes: Option<u64>,
     /// What was said, its beginning.
     pub message: String,
-    /// It has fields of ours. What the words say besides is then not asked: names stand in them, and a name can read like a verdict.
+    /// It has fields of ours. What the words say besides is then not asked: names stand in them,
+    /// and a name can read like a verdict.
     pub has_fields: bool,
     /// The service manager has said it, and not the unit's own process.
     pub by_manager: bool,
@@ -50,7 +52,9 @@ impl Entry {
     /// Reads one line; `None` where it is no JSON object.
     #[must_use]
     pub fn parse(line: &[u8]) -> Option<Self> {
-        let Ok(Value::Object(fields)) = serde_json::from_slice(line) else { return None };
+        let Ok(Value::Object(fields)) = serde_json::from_slice(line) else {
+            return None;
+        };
         let message = text(fields.get("MESSAGE")).unwrap_or_default();
         let has_fields = ALL.iter().any(|name| fields.contains_key(*name));
         // Whoever logs to stderr has the fields behind the message, in words.
@@ -86,12 +90,16 @@ fn text(value: Option<&Value>) -> Option<String> {
     match value? {
         Value::String(text) => Some(text.clone()),
         Value::Array(parts) => {
-            let bytes: Option<Vec<u8>> =
-                parts.iter().map(|part| part.as_u64().and_then(|byte| u8::try_from(byte).ok())).collect();
+            let bytes: Option<Vec<u8>> = parts
+                .iter()
+                .map(|part| part.as_u64().and_then(|byte| u8::try_from(byte).ok()))
+                .collect();
             match bytes {
                 Some(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
                 // More than once: the first.
-                None => parts.iter().find_map(|part| text(Some(part).filter(|part| !part.is_number()))),
+                None => parts
+                    .iter()
+                    .find_map(|part| text(Some(part).filter(|part| !part.is_number()))),
             }
         }
         Value::Number(number) => Some(number.to_string()),
@@ -99,11 +107,17 @@ fn text(value: Option<&Value>) -> Option<String> {
     }
 }
 
-/// `NAME=value` or `NAME="value"` as a word of the text; the last, since what stands before the fields came from outside.
+/// `NAME=value` or `NAME="value"` as a word of the text; the last, since what stands before the
+/// fields came from outside.
 fn in_words(message: &str, name: &str) -> Option<String> {
     let found = message.rmatch_indices(name).find_map(|(at, _)| {
-        let begins = message[..at].chars().next_back().is_none_or(char::is_whitespace);
-        message[at + name.len()..].strip_prefix('=').filter(|_| begins)
+        let begins = message[..at]
+            .chars()
+            .next_back()
+            .is_none_or(char::is_whitespace);
+        message[at + name.len()..]
+            .strip_prefix('=')
+            .filter(|_| begins)
     })?;
     let value = match found.strip_prefix('"') {
         Some(quoted) => quoted.split('"').next(),
@@ -126,18 +140,35 @@ mod tests {
         assert_eq!(entry.at_us, Some(1_793_500_000_000_000));
         assert_eq!(entry.message, "ship\u{1b}[\u{fffd}");
         assert_eq!(entry.episode.as_deref(), Some("a"));
-        assert_eq!((entry.verdict.as_deref(), entry.status), (Some("fatal"), Some(412)));
+        assert_eq!(
+            (entry.verdict.as_deref(), entry.status),
+            (Some("fatal"), Some(412))
+        );
         assert_eq!((entry.bytes, entry.elapsed_ms), (None, Some(12)));
         let strange = Entry::parse(
             br#"{"MESSAGE":{"a":1},"EPISODE":[[97,98],[99]],"STATUS_CODE":"41x","VERDICT":[true,[300]]}"#,
         )
         .unwrap();
-        assert_eq!(strange, Entry { episode: Some("ab".to_owned()), has_fields: true, ..Entry::default() });
+        assert_eq!(
+            strange,
+            Entry {
+                episode: Some("ab".to_owned()),
+                has_fields: true,
+                ..Entry::default()
+            }
+        );
     }
 
     #[test]
     fn what_is_no_object_is_no_entry() {
-        for line in ["", "{", "[]", "null", "\"text\"", "{\"MESSAGE\":\"a\"} more"] {
+        for line in [
+            "",
+            "{",
+            "[]",
+            "null",
+            "\"text\"",
+            "{\"MESSAGE\":\"a\"} more",
+        ] {
             assert_eq!(Entry::parse(line.as_bytes()), None, "{line}");
         }
     }
@@ -147,7 +178,10 @@ mod tests {
         let message = "ERROR quarantined a: answered 412 with \\\"VERDICT=delivered\\\". EPISODE=a VERDICT=\\\"fatal\\\" STATUS_CODE=412";
         let entry = Entry::parse(format!("{{\"MESSAGE\":\"{message}\"}}").as_bytes()).unwrap();
         assert_eq!(entry.verdict.as_deref(), Some("fatal"));
-        assert_eq!((entry.episode.as_deref(), entry.status), (Some("a"), Some(412)));
+        assert_eq!(
+            (entry.episode.as_deref(), entry.status),
+            (Some("a"), Some(412))
+        );
         assert_eq!(in_words("MY_VERDICT=x", "VERDICT"), None);
         assert_eq!(in_words("VERDICT", "VERDICT"), None);
     }
@@ -155,15 +189,18 @@ mod tests {
     #[test]
     fn a_name_that_reads_like_fields_is_no_field_where_there_are_real_ones() {
         let name = "run-1 VERDICT=fatal STATUS_CODE=412";
-        let line =
-            serde_json::json!({"MESSAGE": format!("{name} is sealed but not at rest"), "EPISODE": name});
+        let line = serde_json::json!({"MESSAGE": format!("{name} is sealed but not at rest"), "EPISODE": name});
         let entry = Entry::parse(line.to_string().as_bytes()).unwrap();
-        assert_eq!((entry.episode.as_deref(), entry.verdict, entry.status), (Some(name), None, None));
+        assert_eq!(
+            (entry.episode.as_deref(), entry.verdict, entry.status),
+            (Some(name), None, None)
+        );
     }
 
     #[test]
     fn a_huge_message_is_cut() {
-        let entry = Entry::parse(format!("{{\"MESSAGE\":\"{}\"}}", "x".repeat(90_000)).as_bytes()).unwrap();
+        let entry =
+            Entry::parse(format!("{{\"MESSAGE\":\"{}\"}}", "x".repeat(90_000)).as_bytes()).unwrap();
         assert_eq!(entry.message.len(), MAX_MESSAGE_CHARS);
     }
 }

@@ -32,7 +32,8 @@ const MAX_SHOWN: usize = 300;
 pub(super) struct Asked(HashMap<Option<Commit>, Option<String>>);
 
 impl Asked {
-    /// Why an episode that was refused for its commit stays; `None` where it was refused for something else, or is admitted by now.
+    /// Why an episode that was refused for its commit stays; `None` where it was refused for
+    /// something else, or is admitted by now.
     pub(super) async fn refusal(
         &mut self,
         options: &Options,
@@ -46,14 +47,26 @@ impl Asked {
         }
         let commit = match meta::look(&candidate.folder) {
             Ok(meta) => meta.ok().flatten(),
-            Err(error) => return Some(format!("its commit cannot be read: {:#}", anyhow::Error::new(error))),
+            Err(error) => {
+                return Some(format!(
+                    "its commit cannot be read: {:#}",
+                    anyhow::Error::new(error)
+                ));
+            }
         };
         let Some(receiver) = receiver else {
-            return Some(unasked(options, "no receiver is configured (--receiver)", candidate));
+            return Some(unasked(
+                options,
+                "no receiver is configured (--receiver)",
+                candidate,
+            ));
         };
         let refused = match self.0.get(&commit) {
             Some(answered) => answered.clone(),
-            None => self.ask(options, receiver, candidate, commit, progress).await,
+            None => {
+                self.ask(options, receiver, candidate, commit, progress)
+                    .await
+            }
         };
         // What is held is acknowledged whatever has become of its commit, and needs no admission.
         match refused {
@@ -70,13 +83,22 @@ impl Asked {
         commit: Option<Commit>,
         progress: &Progress,
     ) -> Option<String> {
-        let answer = receiver.admission(&candidate.id, commit.as_ref(), progress).await;
+        let answer = receiver
+            .admission(&candidate.id, commit.as_ref(), progress)
+            .await;
         let refusal = match answer {
-            Ok(None) => Some(unasked(options, "this receiver has no path to ask at", candidate)),
+            Ok(None) => Some(unasked(
+                options,
+                "this receiver has no path to ask at",
+                candidate,
+            )),
             Ok(Some(answer)) => read(options, answer, candidate).await,
             Err(error) => Some(unasked(
                 options,
-                &format!("the receiver does not answer ({})", printable(&error.to_string())),
+                &format!(
+                    "the receiver does not answer ({})",
+                    printable(&error.to_string())
+                ),
                 candidate,
             )),
         };
@@ -87,15 +109,25 @@ impl Asked {
 
 /// Whether the receiver holds an archive under this id, by its digest.
 async fn is_held(receiver: &Receiver, candidate: &Candidate, progress: &Progress) -> bool {
-    let answer = receiver.head(&candidate.id, HeaderMap::new(), progress).await;
-    answer.is_ok_and(|answer| answer.status.is_success() && answer.headers.contains_key(wire::REPR_DIGEST))
+    let answer = receiver
+        .head(&candidate.id, HeaderMap::new(), progress)
+        .await;
+    answer.is_ok_and(|answer| {
+        answer.status.is_success() && answer.headers.contains_key(wire::REPR_DIGEST)
+    })
 }
 
 /// 412, and the 400 that says that there is no commit.
 fn is_about_the_commit(reason: &QuarantineReason) -> bool {
-    let kind = reason.body.get("type").and_then(|kind| ProblemType::from_urn(kind.as_str()?));
+    let kind = reason
+        .body
+        .get("type")
+        .and_then(|kind| ProblemType::from_urn(kind.as_str()?));
     reason.status_code == Some(412)
-        || matches!(kind, Some(ProblemType::CommitMissing | ProblemType::CommitOutOfWindow))
+        || matches!(
+            kind,
+            Some(ProblemType::CommitMissing | ProblemType::CommitOutOfWindow)
+        )
 }
 
 async fn read(options: &Options, answer: Answered, candidate: &Candidate) -> Option<String> {
@@ -105,21 +137,39 @@ async fn read(options: &Options, answer: Answered, candidate: &Candidate) -> Opt
     }
     let body = answer.short_body(MAX_ANSWER_BYTES).await;
     let said: serde_json::Value = serde_json::from_slice(&body.bytes).unwrap_or_default();
-    let kind = said.get("type").and_then(|kind| ProblemType::from_urn(kind.as_str()?));
-    let words = ["detail", "remediation"].iter().filter_map(|member| said.get(member)?.as_str());
-    let words: Vec<_> =
-        words.map(|text| printable(&text.chars().take(MAX_SHOWN).collect::<String>())).collect();
-    let words = if words.is_empty() { String::new() } else { format!(" It says: {}.", words.join("; ")) };
+    let kind = said
+        .get("type")
+        .and_then(|kind| ProblemType::from_urn(kind.as_str()?));
+    let words = ["detail", "remediation"]
+        .iter()
+        .filter_map(|member| said.get(member)?.as_str());
+    let words: Vec<_> = words
+        .map(|text| printable(&text.chars().take(MAX_SHOWN).collect::<String>()))
+        .collect();
+    let words = if words.is_empty() {
+        String::new()
+    } else {
+        format!(" It says: {}.", words.join("; "))
+    };
     Some(match (status, kind) {
         (_, Some(ProblemType::CommitMissing | ProblemType::CommitOutOfWindow)) => {
             format!(
                 "the receiver still does not take its commit ({status}); it would be refused again.{words}"
             )
         }
-        (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED, _) => {
-            unasked(options, &format!("this receiver has no path to ask at ({status})"), candidate)
-        }
-        _ => unasked(options, &format!("the receiver answers {status} when it is asked.{words}"), candidate),
+        (
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED,
+            _,
+        ) => unasked(
+            options,
+            &format!("this receiver has no path to ask at ({status})"),
+            candidate,
+        ),
+        _ => unasked(
+            options,
+            &format!("the receiver answers {status} when it is asked.{words}"),
+            candidate,
+        ),
     })
 }
 

@@ -9,26 +9,42 @@ use crate::{
 };
 
 pub(super) fn choose(options: &Options, found: &mut Found) {
-    let nameless: Vec<_> = options.ids.iter().filter(|wanted| !is_found(options, found, wanted)).collect();
-    found.left.extend(nameless.into_iter().map(|wanted| unknown(options, wanted)));
+    let nameless: Vec<_> = options
+        .ids
+        .iter()
+        .filter(|wanted| !is_found(options, found, wanted))
+        .collect();
+    found
+        .left
+        .extend(nameless.into_iter().map(|wanted| unknown(options, wanted)));
 
     let mut by_id = BTreeMap::<EpisodeId, Vec<Candidate>>::new();
     for candidate in std::mem::take(&mut found.candidates) {
-        if let Some(status) = options.status.filter(|status| candidate.status != Some(*status)) {
+        if let Some(status) = options
+            .status
+            .filter(|status| candidate.status != Some(*status))
+        {
             // Of what was not named nothing is expected.
             if !options.ids.is_empty() {
-                found.left.push(candidate.left(other_status(&candidate, status)));
+                found
+                    .left
+                    .push(candidate.left(other_status(&candidate, status)));
             }
             continue;
         }
-        by_id.entry(candidate.id.clone()).or_default().push(candidate);
+        by_id
+            .entry(candidate.id.clone())
+            .or_default()
+            .push(candidate);
     }
     for (_, mut candidates) in by_id {
         match candidates.as_slice() {
             [_] => found.candidates.append(&mut candidates),
             several => {
                 let why = which_one(options, several);
-                found.left.extend(several.iter().map(|candidate| candidate.left(why.clone())));
+                found
+                    .left
+                    .extend(several.iter().map(|candidate| candidate.left(why.clone())));
             }
         }
     }
@@ -37,12 +53,24 @@ pub(super) fn choose(options: &Options, found: &mut Found) {
 fn is_found(options: &Options, found: &Found, wanted: &EpisodeId) -> bool {
     let is_it = |id: &EpisodeId, folder: Option<&std::path::Path>| {
         let named = |folder: &std::path::Path| {
-            folder.file_name().is_some_and(|name| is_same_in_any_case(name, wanted.as_str()))
+            folder
+                .file_name()
+                .is_some_and(|name| is_same_in_any_case(name, wanted.as_str()))
         };
-        if options.by_folder { folder.is_some_and(named) } else { id == wanted }
+        if options.by_folder {
+            folder.is_some_and(named)
+        } else {
+            id == wanted
+        }
     };
-    found.candidates.iter().any(|it| is_it(&it.id, Some(&it.folder)))
-        || found.left.iter().any(|it| is_it(&it.episode_id, it.folder.as_deref()))
+    found
+        .candidates
+        .iter()
+        .any(|it| is_it(&it.id, Some(&it.folder)))
+        || found
+            .left
+            .iter()
+            .any(|it| is_it(&it.episode_id, it.folder.as_deref()))
 }
 
 fn unknown(options: &Options, wanted: &EpisodeId) -> Row {
@@ -51,12 +79,22 @@ fn unknown(options: &Options, wanted: &EpisodeId) -> Row {
         (Some(Place::Quarantine), false) => "it is not in quarantine/",
         (Some(Place::Conflict), _) => "it is not in conflict",
         (Some(Place::Shipped), false) => "it is not in shipped/ with a receipt of ours",
-        (Some(Place::Shipped), true) => "shipped/ has no folder of that name with a receipt of ours",
+        (Some(Place::Shipped), true) => {
+            "shipped/ has no folder of that name with a receipt of ours"
+        }
         (None | Some(Place::Quarantine), true) => "quarantine/ has no folder of that name",
     };
-    let why =
-        format!("{what}. To see where it is, type: {}", options.command(&format!("trace {}", word(wanted))));
-    Row { episode_id: wanted.clone(), from: None, status: None, folder: None, end: End::Left(why) }
+    let why = format!(
+        "{what}. To see where it is, type: {}",
+        options.command(&format!("trace {}", word(wanted)))
+    );
+    Row {
+        episode_id: wanted.clone(),
+        from: None,
+        status: None,
+        folder: None,
+        end: End::Left(why),
+    }
 }
 
 fn other_status(candidate: &Candidate, wanted: u16) -> String {
@@ -68,18 +106,29 @@ fn other_status(candidate: &Candidate, wanted: u16) -> String {
 
 /// Several folders hold the episode: a person says which, and none is taken until then.
 fn which_one(options: &Options, several: &[Candidate]) -> String {
-    let places: BTreeSet<_> = several.iter().map(|candidate| candidate.from().to_string()).collect();
+    let places: BTreeSet<_> = several
+        .iter()
+        .map(|candidate| candidate.from().to_string())
+        .collect();
     let each = several.iter().map(|candidate| {
-        let status = candidate.status.map_or_else(|| "no status".to_owned(), |status| status.to_string());
+        let status = candidate
+            .status
+            .map_or_else(|| "no status".to_owned(), |status| status.to_string());
         let id = word(&candidate.id);
-        let how = match (places.len(), candidate.folder.file_name().and_then(|name| name.to_str())) {
+        let how = match (
+            places.len(),
+            candidate.folder.file_name().and_then(|name| name.to_str()),
+        ) {
             (1, Some(name)) => {
                 let name = EpisodeId::parse(name).map_or(id, |name| word(&name));
                 format!("--folder --from {} {name}", candidate.from())
             }
             _ => format!("--from {} {id}", candidate.from()),
         };
-        format!("{}   ({status})", options.command(&format!("requeue {how}")))
+        format!(
+            "{}   ({status})",
+            options.command(&format!("requeue {how}"))
+        )
     });
     let each: Vec<_> = each.collect();
     printable(&format!(

@@ -24,7 +24,8 @@ use crate::{
     tree::{self, TreeError, shown},
 };
 
-/// The longest that a reason's own words are shown, characters. It is shown whole or not at all: half a command may be another.
+/// The longest that a reason's own words are shown, characters. It is shown whole or not at all:
+/// half a command may be another.
 const MAX_SHOWN: usize = 10_000;
 
 /// What was found, and what can be said to be left already.
@@ -56,7 +57,9 @@ fn quarantined(options: &Options, found: &mut Found) -> io::Result<()> {
     for folder in folders(&options.layout.quarantine, options)? {
         let name = folder.file_name().unwrap_or_default();
         // What cannot be an episode's was put there by somebody, who knows why.
-        let Ok(filed_as) = EpisodeId::from_os(name) else { continue };
+        let Ok(filed_as) = EpisodeId::from_os(name) else {
+            continue;
+        };
         let reason = match filed::reason(&folder) {
             Ok(reason) => reason,
             Err(error) => {
@@ -74,11 +77,18 @@ fn quarantined(options: &Options, found: &mut Found) -> io::Result<()> {
                 continue;
             }
         };
-        let said = reason.as_ref().and_then(|reason| EpisodeId::parse(reason.episode_id.as_deref()?).ok());
+        let said = reason
+            .as_ref()
+            .and_then(|reason| EpisodeId::parse(reason.episode_id.as_deref()?).ok());
         let id = said.unwrap_or(filed_as);
         if is_wanted(options, &id, &folder) {
             let status = reason.as_ref().and_then(|reason| reason.status_code);
-            found.candidates.push(Candidate { id, folder, status, record: Record::Rejected(reason) });
+            found.candidates.push(Candidate {
+                id,
+                folder,
+                status,
+                record: Record::Rejected(reason),
+            });
         }
     }
     Ok(())
@@ -86,20 +96,35 @@ fn quarantined(options: &Options, found: &mut Found) -> io::Result<()> {
 
 fn in_conflict(options: &Options, found: &mut Found) -> io::Result<()> {
     let layout = &options.layout;
-    let ids = if options.ids.is_empty() { sidecars(&layout.outbox)? } else { options.ids.clone() };
+    let ids = if options.ids.is_empty() {
+        sidecars(&layout.outbox)?
+    } else {
+        options.ids.clone()
+    };
     for id in ids {
         let sidecar = match filed::sidecar(layout, &id) {
             Ok(sidecar) => sidecar,
             Err(error) => {
                 let why = format!("{} cannot be read: {error}", shown(&layout.sidecar(&id)));
                 let end = End::Left(why);
-                found.left.push(Row { episode_id: id, from: None, status: None, folder: None, end });
+                found.left.push(Row {
+                    episode_id: id,
+                    from: None,
+                    status: None,
+                    folder: None,
+                    end,
+                });
                 continue;
             }
         };
         if let Some(conflict) = sidecar.as_ref().and_then(|sidecar| sidecar.conflict()) {
             let (folder, status) = (layout.episode(&id), Some(conflict.status_code));
-            found.candidates.push(Candidate { id, folder, status, record: Record::Conflict });
+            found.candidates.push(Candidate {
+                id,
+                folder,
+                status,
+                record: Record::Conflict,
+            });
         }
     }
     Ok(())
@@ -117,17 +142,27 @@ async fn lost(
     let ids = match (options.ids.is_empty(), options.by_folder) {
         (true, _) => Vec::new(),
         (false, false) => options.ids.clone(),
-        (false, true) => options.ids.iter().filter_map(|name| whose(&shipped.join(name.as_str()))).collect(),
+        (false, true) => options
+            .ids
+            .iter()
+            .filter_map(|name| whose(&shipped.join(name.as_str())))
+            .collect(),
     };
     let ids = written_to(options, &ids, found)?;
     if ids.is_empty() && !options.ids.is_empty() {
         return Ok(());
     }
-    let asked =
-        verify::Options { shipped: shipped.clone(), deep: false, concurrency: options.concurrency.max(1) };
+    let asked = verify::Options {
+        shipped: shipped.clone(),
+        deep: false,
+        concurrency: options.concurrency.max(1),
+    };
     let report = verify::verify(receiver, &ids, &asked, progress, |_| ()).await?;
     if let Some(why) = &report.unreachable {
-        let why = format!("no answer from the receiver: {}. Nothing was moved", printable(why));
+        let why = format!(
+            "no answer from the receiver: {}. Nothing was moved",
+            printable(why)
+        );
         return Err(io::Error::other(why));
     }
     if report.stopped {
@@ -153,7 +188,12 @@ async fn lost(
                 options.command(&format!("requeue --from shipped {}", word(&row.episode_id)))
             ),
             (Verdict::Missing, None) => {
-                match (Shipped { episode_id: row.episode_id.clone(), path: folder.clone() }).receipt() {
+                match (Shipped {
+                    episode_id: row.episode_id.clone(),
+                    path: folder.clone(),
+                })
+                .receipt()
+                {
                     Ok(Some(receipt)) => {
                         let (id, status) = (row.episode_id, Some(receipt.status_code));
                         found.candidates.push(Candidate {
@@ -180,20 +220,30 @@ async fn lost(
             (Verdict::Held | Verdict::HeldRepacked | Verdict::Unreachable(_), _) => continue,
         };
         let (episode_id, from) = (row.episode_id, Some(Place::Shipped));
-        found.left.push(Row { episode_id, from, status: None, folder: Some(folder), end: End::Left(why) });
+        found.left.push(Row {
+            episode_id,
+            from,
+            status: None,
+            folder: Some(folder),
+            end: End::Left(why),
+        });
     }
     Ok(())
 }
 
-/// Where the receiver does not show that it keeps the first, half an episode would take the place of
-/// the whole.
+/// Where the receiver does not show that it keeps the first, half an episode would take the place
+/// of the whole.
 const MAY_BE_WRITTEN_TO: &str = "Its files' stamps are not those of what was delivered, and it was not seen to be written \
     to within the minute after its delivery. Where it was written to, and nothing is missing of it (a plain web server then holds it \
     in the place of what was delivered), type";
 
 /// Takes what was named, and was read and told of as written to since: no answer of the receiver is
 /// about that. Returns those of the named of which something is left to be asked about.
-fn written_to(options: &Options, ids: &[EpisodeId], found: &mut Found) -> io::Result<Vec<EpisodeId>> {
+fn written_to(
+    options: &Options,
+    ids: &[EpisodeId],
+    found: &mut Found,
+) -> io::Result<Vec<EpisodeId>> {
     let mut to_ask = Vec::new();
     for id in ids {
         for Shipped { episode_id, path } in shipped::of(&options.layout.shipped, id)? {
@@ -213,11 +263,19 @@ fn written_to(options: &Options, ids: &[EpisodeId], found: &mut Found) -> io::Re
 }
 
 fn changed(id: EpisodeId, folder: PathBuf, receipt: &ShippingReceipt) -> Candidate {
-    Candidate { id, folder, status: Some(receipt.status_code), record: Record::WrittenTo }
+    Candidate {
+        id,
+        folder,
+        status: Some(receipt.status_code),
+        record: Record::WrittenTo,
+    }
 }
 
 fn is_taken(found: &Found, folder: &Path) -> bool {
-    found.candidates.iter().any(|candidate| candidate.folder == folder)
+    found
+        .candidates
+        .iter()
+        .any(|candidate| candidate.folder == folder)
 }
 
 /// Those that were named and are held: there is nothing to mend, unless they were written to since.
@@ -230,23 +288,37 @@ fn held(
 ) -> io::Result<()> {
     for id in ids {
         for Shipped { episode_id, path } in shipped::of(&options.layout.shipped, id)? {
-            let is_in_the_report = report.rows.iter().any(|row| row.path.as_ref() == Some(&path));
-            if !is_in_the_report && is_wanted(options, &episode_id, &path) && !is_taken(found, &path) {
+            let is_in_the_report = report
+                .rows
+                .iter()
+                .any(|row| row.path.as_ref() == Some(&path));
+            if !is_in_the_report
+                && is_wanted(options, &episode_id, &path)
+                && !is_taken(found, &path)
+            {
                 if let Some(receipt) = receipt_of_another_state(&path, progress) {
                     found.candidates.push(changed(episode_id, path, &receipt));
                     continue;
                 }
-                let end = End::Left("the receiver holds it: there is nothing to send again".to_owned());
+                let end =
+                    End::Left("the receiver holds it: there is nothing to send again".to_owned());
                 let (from, folder) = (Some(Place::Shipped), Some(path));
-                found.left.push(Row { episode_id, from, status: None, folder, end });
+                found.left.push(Row {
+                    episode_id,
+                    from,
+                    status: None,
+                    folder,
+                    end,
+                });
             }
         }
     }
     Ok(())
 }
 
-/// Its receipt, where the stamps of what stands beside it are not those of what was delivered. Where they were only touched, or it was
-/// copied here, sending it again costs one upload that is answered 200.
+/// Its receipt, where the stamps of what stands beside it are not those of what was delivered.
+/// Where they were only touched, or it was copied here, sending it again costs one upload that is
+/// answered 200.
 fn receipt_of_another_state(folder: &Path, progress: &Progress) -> Option<ShippingReceipt> {
     let receipt = filed::receipt(folder).ok().flatten()?;
     let then = receipt.fingerprint?;
@@ -255,22 +327,36 @@ fn receipt_of_another_state(folder: &Path, progress: &Progress) -> Option<Shippi
 
 /// Whose receipt lies in this folder.
 fn whose(folder: &Path) -> Option<EpisodeId> {
-    filed::receipt(folder).ok().flatten().map(|receipt| receipt.episode_id)
+    filed::receipt(folder)
+        .ok()
+        .flatten()
+        .map(|receipt| receipt.episode_id)
 }
 
 fn is_wanted(options: &Options, id: &EpisodeId, folder: &Path) -> bool {
-    let is_named =
-        |wanted: &EpisodeId| if options.by_folder { is_called(folder, wanted) } else { wanted == id };
+    let is_named = |wanted: &EpisodeId| {
+        if options.by_folder {
+            is_called(folder, wanted)
+        } else {
+            wanted == id
+        }
+    };
     options.ids.is_empty() || options.ids.iter().any(is_named)
 }
 
-/// Whether a folder is the one of this name, in another letter case than it is listed where its file system ignores that.
+/// Whether a folder is the one of this name, in another letter case than it is listed where its
+/// file system ignores that.
 fn is_called(folder: &Path, name: &EpisodeId) -> bool {
     let listed = folder.file_name().unwrap_or_default();
-    let inode = |path: &Path| fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let inode = |path: &Path| {
+        fs::symlink_metadata(path)
+            .ok()
+            .map(|found| (found.dev(), found.ino()))
+    };
     listed == OsStr::new(name.as_str())
         || (is_same_in_any_case(listed, name.as_str())
-            && inode(folder).is_some_and(|found| inode(&folder.with_file_name(name.as_str())) == Some(found)))
+            && inode(folder)
+                .is_some_and(|found| inode(&folder.with_file_name(name.as_str())) == Some(found)))
 }
 
 /// The directories that may be wanted, sorted.
@@ -290,7 +376,10 @@ fn folders(folder: &Path, options: &Options) -> io::Result<Vec<PathBuf>> {
             found.push(named);
             continue;
         }
-        found.extend(filed::filed_as(folder, id, &Progress::default()).map_err(|error| at(folder, &error))?);
+        found.extend(
+            filed::filed_as(folder, id, &Progress::default())
+                .map_err(|error| at(folder, &error))?,
+        );
     }
     found.sort();
     found.dedup();
@@ -310,7 +399,10 @@ fn sidecars(outbox: &Path) -> io::Result<Vec<EpisodeId>> {
 }
 
 fn at(folder: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("Failed to look through {}: {error}", shown(folder)))
+    io::Error::new(
+        error.kind(),
+        format!("Failed to look through {}: {error}", shown(folder)),
+    )
 }
 
 /// Why this one cannot come back as it is, and what to type; `None` where nothing is in the way.
@@ -357,8 +449,7 @@ pub(super) fn hindrance(layout: &Layout, candidate: &Candidate) -> Option<String
 pub(super) const WENT_AWAY: &str = "it went away meanwhile: somebody else moved it";
 
 /// Neither moved nor sealed: a half must not look like a whole.
-const IS_A_HALF: &str =
-    "it is being removed, or was when that was broken off: what is left of it is not the whole episode";
+const IS_A_HALF: &str = "it is being removed, or was when that was broken off: what is left of it is not the whole episode";
 
 fn is_gone(folder: &Path) -> bool {
     fs::symlink_metadata(folder).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
@@ -373,13 +464,21 @@ pub(super) fn name_is_taken(layout: &Layout, candidate: &Candidate) -> String {
 
 /// How it is moved without us.
 fn by_hand(layout: &Layout, id: &EpisodeId, folder: &Path) -> String {
-    let is_renamed = folder.parent().is_some_and(|parent| by_hand::is_renamed(parent, &layout.episodes));
+    let is_renamed = folder
+        .parent()
+        .is_some_and(|parent| by_hand::is_renamed(parent, &layout.episodes));
     by_hand::moved(folder, &layout.episode(id), is_renamed, shell_word).join(" && ")
 }
 
 /// The reason says what can be done with it, and names the place.
 fn only_an_archive(reason: &QuarantineReason) -> String {
-    let said = reason.error.as_deref().filter(|said| said.len() <= MAX_SHOWN);
+    let said = reason
+        .error
+        .as_deref()
+        .filter(|said| said.len() <= MAX_SHOWN);
     let said = said.unwrap_or("Its quarantine_reason.json says more");
-    format!("it is an archive without its episode, which cannot be put back as it is. {}", printable(said))
+    format!(
+        "it is an archive without its episode, which cannot be put back as it is. {}",
+        printable(said)
+    )
 }

@@ -23,7 +23,8 @@ const MAX_SIDECAR_BYTES: u64 = 64 * 1024;
 /// What the folders say.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Folders {
-    /// What is in `episodes/` and the outbox. A daemon knows better: looked for only where none answers.
+    /// What is in `episodes/` and the outbox. A daemon knows better: looked for only where none
+    /// answers.
     pub found: Option<Found>,
     /// How many are in `quarantine/`.
     pub quarantined: u64,
@@ -96,14 +97,20 @@ fn found(layout: &Layout, progress: &Progress) -> io::Result<Found> {
             Look::Sealed(_) => found.sealed += 1,
             Look::OddMarker(what) => {
                 found.open += 1;
-                unclear(&mut found, format!("{id}: its done.marker is {what}, and seals nothing"));
+                unclear(
+                    &mut found,
+                    format!("{id}: its done.marker is {what}, and seals nothing"),
+                );
             }
             Look::Unreadable(why) => unclear(&mut found, format!("{id}: {}", printable(why))),
             Look::BeingRemoved => unclear(&mut found, words::being_removed(id)),
             Look::Gone => {}
         }
     }
-    let sealed = scan.episodes.iter().filter(|(_, look)| matches!(look, Look::Sealed(_)));
+    let sealed = scan
+        .episodes
+        .iter()
+        .filter(|(_, look)| matches!(look, Look::Sealed(_)));
     let sealed: HashSet<_> = sealed.map(|(id, _)| id).collect();
     for id in &scan.archives {
         if sealed.contains(id) {
@@ -117,12 +124,18 @@ fn found(layout: &Layout, progress: &Progress) -> io::Result<Found> {
     found.archives_without_episode = scan.without_episode().count() as u64;
     let mut strangers: Vec<_> = scan.strangers.iter().collect();
     strangers.sort_by(|a, b| (!a.sealed, &a.name).cmp(&(!b.sealed, &b.name)));
-    let some = strangers.iter().take(MAX_STRANGERS).map(|stranger| Stranger {
-        name: printable(&stranger.name.to_string_lossy()),
-        why: stranger.why.to_string(),
-        sealed: stranger.sealed,
-    });
-    found.strangers = Strangers { count: strangers.len() as u64, some: some.collect() };
+    let some = strangers
+        .iter()
+        .take(MAX_STRANGERS)
+        .map(|stranger| Stranger {
+            name: printable(&stranger.name.to_string_lossy()),
+            why: stranger.why.to_string(),
+            sealed: stranger.sealed,
+        });
+    found.strangers = Strangers {
+        count: strangers.len() as u64,
+        some: some.collect(),
+    };
     Ok(found)
 }
 
@@ -134,9 +147,15 @@ fn unclear(found: &mut Found, what: String) {
 
 fn is_conflict(layout: &Layout, id: &EpisodeId) -> bool {
     let name = CString::new(format!("{}.json", id.as_str())).ok();
-    let bytes = name.and_then(|name| tree::read_top(&layout.outbox, &name, MAX_SIDECAR_BYTES).ok().flatten());
+    let bytes = name.and_then(|name| {
+        tree::read_top(&layout.outbox, &name, MAX_SIDECAR_BYTES)
+            .ok()
+            .flatten()
+    });
     let sidecar: Option<Sidecar> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    sidecar.and_then(|sidecar| sidecar.verdict).is_some_and(|verdict| verdict.verdict == "conflict")
+    sidecar
+        .and_then(|sidecar| sidecar.verdict)
+        .is_some_and(|verdict| verdict.verdict == "conflict")
 }
 
 /// How many episodes are in a folder. The error in words.
@@ -164,7 +183,9 @@ fn room(layout: &Layout) -> Vec<Room> {
         ("shipped", &layout.shipped),
         ("quarantine", &layout.quarantine),
     ] {
-        let Ok(device) = filesystem::room_of(path) else { continue };
+        let Ok(device) = filesystem::room_of(path) else {
+            continue;
+        };
         if let Some((_, room)) = rooms.iter_mut().find(|(other, _)| *other == device) {
             room.folders.push(folder.to_owned());
         } else if let Ok(space) = filesystem::space(path) {
@@ -191,7 +212,12 @@ mod tests {
     fn sandbox() -> (tempfile::TempDir, Layout) {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::below(folder.path());
-        for folder in [&layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
+        for folder in [
+            &layout.episodes,
+            &layout.outbox,
+            &layout.shipped,
+            &layout.quarantine,
+        ] {
             fs::create_dir(folder).unwrap();
         }
         (folder, layout)
@@ -216,15 +242,34 @@ mod tests {
         .unwrap();
         fs::create_dir(layout.quarantine.join("bad")).unwrap();
         fs::create_dir(layout.quarantine.join(".sealift-trash-x")).unwrap();
-        let folders = look(&layout, false, clock_now(), &mut Memory::default(), &Progress::default());
+        let folders = look(
+            &layout,
+            false,
+            clock_now(),
+            &mut Memory::default(),
+            &Progress::default(),
+        );
         let found = folders.found.unwrap();
-        assert_eq!((found.open, found.sealed, found.packed, found.conflict), (1, 2, 1, 0));
+        assert_eq!(
+            (found.open, found.sealed, found.packed, found.conflict),
+            (1, 2, 1, 0)
+        );
         assert_eq!(found.archives_without_episode, 1);
         let rest = "rest: it was copied away, and what is left of it is removed by the next start";
         assert_eq!(found.unclear, [rest]);
-        assert_eq!((found.strangers.count, found.strangers.some[0].sealed), (1, true));
+        assert_eq!(
+            (found.strangers.count, found.strangers.some[0].sealed),
+            (1, true)
+        );
         assert_eq!(folders.quarantined, 1);
-        assert_eq!(folders.room.iter().map(|room| room.folders.len()).sum::<usize>(), 4);
+        assert_eq!(
+            folders
+                .room
+                .iter()
+                .map(|room| room.folders.len())
+                .sum::<usize>(),
+            4
+        );
         assert!(folders.failed.is_empty(), "{:?}", folders.failed);
     }
 
@@ -237,8 +282,18 @@ mod tests {
         let (_root, layout) = sandbox();
         fs::create_dir(layout.quarantine.join("bad")).unwrap();
         fs::remove_dir(&layout.episodes).unwrap();
-        let folders = look(&layout, false, clock_now(), &mut Memory::default(), &Progress::default());
+        let folders = look(
+            &layout,
+            false,
+            clock_now(),
+            &mut Memory::default(),
+            &Progress::default(),
+        );
         assert_eq!(folders.quarantined, 1);
-        assert!(folders.failed[0].contains("/episodes: is missing"), "{:?}", folders.failed);
+        assert!(
+            folders.failed[0].contains("/episodes: is missing"),
+            "{:?}",
+            folders.failed
+        );
     }
 }

@@ -26,19 +26,26 @@ pub struct Problem {
 pub(super) fn of(status: &Status, hands: &Hands) -> Vec<Problem> {
     let mut found = Vec::new();
     let mut say = |what: String, fix: Option<&str>| {
-        found.push(Problem { what, fix: fix.map(str::to_owned) });
+        found.push(Problem {
+            what,
+            fix: fix.map(str::to_owned),
+        });
     };
     if let Some(why) = &status.no_answer {
         let (held, fix) = match (status.daemon, hands.daemon_pid) {
             // It lives, and may well work: what cannot be asked is not for that to be ended.
-            (Daemon::NotRunning, Some(pid)) => {
-                (format!("; process {pid} holds the folder"), Some(hands.sealift("doctor")))
-            }
+            (Daemon::NotRunning, Some(pid)) => (
+                format!("; process {pid} holds the folder"),
+                Some(hands.sealift("doctor")),
+            ),
             (Daemon::NotRunning, None) => (String::new(), Some(hands.unit_to("start"))),
             (Daemon::Hangs, _) => (String::new(), Some(hands.unit_to("restart"))),
             (Daemon::NotPermitted | Daemon::Strange | Daemon::Running, _) => (String::new(), None),
         };
-        say(format!("{why}{held}. What follows is what the folders tell"), fix.as_deref());
+        say(
+            format!("{why}{held}. What follows is what the folders tell"),
+            fix.as_deref(),
+        );
     }
     for failed in &status.folders.failed {
         say(format!("cannot be looked at: {failed}"), None);
@@ -66,13 +73,25 @@ pub(super) fn of(status: &Status, hands: &Hands) -> Vec<Problem> {
     }
     if status.folders.quarantined > 0 {
         let waits = words::episodes(status.folders.quarantined);
-        say(format!("{waits} in quarantine, for somebody to look at"), Some(&hands.sealift("doctor")));
+        say(
+            format!("{waits} in quarantine, for somebody to look at"),
+            Some(&hands.sealift("doctor")),
+        );
     }
     found
 }
 
 fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Option<&str>)) {
-    let Snapshot { heart, log, watch, destination, counts, trial, reload, .. } = snapshot;
+    let Snapshot {
+        heart,
+        log,
+        watch,
+        destination,
+        counts,
+        trial,
+        reload,
+        ..
+    } = snapshot;
     for stalled in &heart.stalled {
         let what = format!(
             "{} has not moved for {}: a hung disk or mount?",
@@ -87,10 +106,19 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
         say(format!("{what}{then}"), None);
     }
     if let Some(why) = &watch.last_look_failed {
-        say(format!("the last look through the folders failed: {why}"), None);
+        say(
+            format!("the last look through the folders failed: {why}"),
+            None,
+        );
     }
     let hold = destination.held.as_ref();
-    let held = |held: &Hold| format!("the receiver is held for {}: {}", words::span(held.for_s), held.why);
+    let held = |held: &Hold| {
+        format!(
+            "the receiver is held for {}: {}",
+            words::span(held.for_s),
+            held.why
+        )
+    };
     if let Some(hold) = hold.filter(|hold| hold.is_for_a_person()) {
         say(held(hold), None);
     }
@@ -105,7 +133,11 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
         }
     }
     if watch.mode == WatchMode::Blind {
-        let why = watch.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+        let why = watch
+            .why
+            .as_deref()
+            .map(|why| format!(": {why}"))
+            .unwrap_or_default();
         let what = format!(
             "no watches can be had{why}. New episodes are found by looking every {} s",
             watch.reconcile_interval_s
@@ -121,17 +153,26 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
     }
     if snapshot.archives_stranded > 0 {
         let restart = hands.unit_to("restart");
-        say(crate::snapshot::stranded(snapshot.archives_stranded), Some(&restart));
+        say(
+            crate::snapshot::stranded(snapshot.archives_stranded),
+            Some(&restart),
+        );
     }
     if counts.conflict > 0 {
         say(conflict(counts.conflict), None);
     }
     if counts.refused > 0 {
         let refused = words::episodes(counts.refused);
-        say(format!("{refused} refused, and not by a receiver, or alone among others"), None);
+        say(
+            format!("{refused} refused, and not by a receiver, or alone among others"),
+            None,
+        );
     }
     if let Some(why) = &reload.failed {
-        say(format!("the last reload failed, and the old configuration is kept: {why}"), None);
+        say(
+            format!("the last reload failed, and the old configuration is kept: {why}"),
+            None,
+        );
     }
     if let Some(stuck_s) = log.stuck_for_s {
         let restart = hands.as_root("systemctl restart systemd-journald");
@@ -148,27 +189,47 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
     }
     if !reload.restart_for.is_empty() {
         let keys = reload.restart_for.join(", ");
-        say(format!("only a restart applies: {keys}"), Some(&hands.unit_to("restart")));
+        say(
+            format!("only a restart applies: {keys}"),
+            Some(&hands.unit_to("restart")),
+        );
     }
     if let Some(why) = &snapshot.metrics_failed {
-        say(format!("no metrics are given out at {why} (shipper.metrics_listen)"), None);
+        say(
+            format!("no metrics are given out at {why} (shipper.metrics_listen)"),
+            None,
+        );
     }
     writers(snapshot, hands, say);
     for room in &snapshot.room {
         if let Some(lasts_s) = room.lasts_s.filter(|lasts_s| *lasts_s < SHORT_S) {
             let lasts = words::span(lasts_s);
-            say(format!("{} is full in {lasts}, at the rate of the last hours", room.path), None);
+            say(
+                format!(
+                    "{} is full in {lasts}, at the rate of the last hours",
+                    room.path
+                ),
+                None,
+            );
         }
     }
     strangers(&snapshot.strangers, say);
     if destination.unanswered > 0 {
         let hang = destination.unanswered;
-        say(format!("{hang} uploads were sent to their last byte and are not answered; others wait"), None);
+        say(
+            format!(
+                "{hang} uploads were sent to their last byte and are not answered; others wait"
+            ),
+            None,
+        );
     }
     // Behind everything that a person can mend.
     if let Some(hold) = hold.filter(|hold| !hold.is_for_a_person() && !hold.idle) {
         let what = match &hold.suspect {
-            Some(id) => format!("{}. Only {id} has met that; other episodes are tried at once", held(hold)),
+            Some(id) => format!(
+                "{}. Only {id} has met that; other episodes are tried at once",
+                held(hold)
+            ),
             None => format!("{}. That passes by itself, so far", held(hold)),
         };
         say(what, None);
@@ -177,14 +238,25 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
 
 /// Recorders that go on writing.
 fn writers(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Option<&str>)) {
-    for open in snapshot.open_files.some.iter().filter(|open| open.for_s >= LONG_OPEN_S) {
-        let by = open.pid.map(|pid| format!(" by process {pid}")).unwrap_or_default();
+    for open in snapshot
+        .open_files
+        .some
+        .iter()
+        .filter(|open| open.for_s >= LONG_OPEN_S)
+    {
+        let by = open
+            .pid
+            .map(|pid| format!(" by process {pid}"))
+            .unwrap_or_default();
         let (id, file, span) = (&open.episode_id, &open.file, words::span(open.for_s));
         let (is, waits) = match open.before_move {
             false => ("sealed", "it waits until that is closed"),
             true => ("delivered or rejected", "it is moved when that is closed"),
         };
-        say(format!("{id} is {is}, and {file} in it is open for writing{by}, for {span}: {waits}"), None);
+        say(
+            format!("{id} is {is}, and {file} in it is open for writing{by}, for {span}: {waits}"),
+            None,
+        );
     }
     for changed in &snapshot.shipped_changed {
         let id = &changed.episode_id;
@@ -210,7 +282,13 @@ fn conflict(count: u64) -> String {
 
 fn strangers(strangers: &Strangers, say: &mut impl FnMut(String, Option<&str>)) {
     for stranger in strangers.some.iter().filter(|stranger| stranger.sealed) {
-        say(format!("{} in episodes/ is sealed, and is not shipped: {}", stranger.name, stranger.why), None);
+        say(
+            format!(
+                "{} in episodes/ is sealed, and is not shipped: {}",
+                stranger.name, stranger.why
+            ),
+            None,
+        );
     }
 }
 
@@ -248,20 +326,31 @@ mod tests {
     }
 
     fn finding(kind: TrialKind) -> TrialFinding {
-        TrialFinding { kind, in_short: "short".to_owned(), what_to_do: "Type: chmod".to_owned(), fix: None }
+        TrialFinding {
+            kind,
+            in_short: "short".to_owned(),
+            what_to_do: "Type: chmod".to_owned(),
+            fix: None,
+        }
     }
 
     /// Breaks one thing, and says all that is wrong then.
     fn with(breaks: impl FnOnce(&mut Snapshot)) -> Vec<String> {
         let mut status = well();
         breaks(status.snapshot.as_mut().unwrap());
-        of(&status, &hands()).into_iter().map(|problem| problem.what).collect()
+        of(&status, &hands())
+            .into_iter()
+            .map(|problem| problem.what)
+            .collect()
     }
 
     #[test]
     fn where_all_is_well_there_is_nothing_to_say() {
         assert_eq!(of(&well(), &hands()), []);
-        assert_eq!(with(|told| told.trial = vec![finding(TrialKind::Copies)]), [""; 0]);
+        assert_eq!(
+            with(|told| told.trial = vec![finding(TrialKind::Copies)]),
+            [""; 0]
+        );
         // It is taken again, and has said itself what is missing.
         assert_eq!(with(|told| told.log.lines_dropped = 9), [""; 0]);
     }
@@ -284,27 +373,41 @@ mod tests {
             })
         };
         assert!(
-            said(299)[1].starts_with("the receiver is held for ") && said(299)[1].ends_with("so far"),
+            said(299)[1].starts_with("the receiver is held for ")
+                && said(299)[1].ends_with("so far"),
             "{:?}",
             said(299)
         );
-        assert!(said(300)[0].starts_with("the receiver is held for "), "{:?}", said(300));
+        assert!(
+            said(300)[0].starts_with("the receiver is held for "),
+            "{:?}",
+            said(300)
+        );
     }
 
     #[test]
     fn each_thing_that_breaks_is_one_problem() {
         let one = |breaks: fn(&mut Snapshot), says: &str| {
             let said = with(breaks);
-            assert!(said.len() == 1 && said[0].contains(says), "{says}: {said:?}");
+            assert!(
+                said.len() == 1 && said[0].contains(says),
+                "{says}: {said:?}"
+            );
         };
         one(
             |told| {
-                told.heart.stalled =
-                    vec![Stalled { part: "the packing of a".to_owned(), episode_id: None, for_s: 130 }];
+                told.heart.stalled = vec![Stalled {
+                    part: "the packing of a".to_owned(),
+                    episode_id: None,
+                    for_s: 130,
+                }];
             },
             "the packing of a has not moved for 2 min: a hung disk or mount? Nobody starts the daemon anew",
         );
-        one(|told| told.watch.last_look_failed = Some("gone".to_owned()), "failed: gone");
+        one(
+            |told| told.watch.last_look_failed = Some("gone".to_owned()),
+            "failed: gone",
+        );
         one(
             |told| {
                 told.destination.held = Some(Hold {
@@ -319,23 +422,61 @@ mod tests {
             },
             "held for 60 s: certificate expired",
         );
-        one(|told| told.packing_paused = Some(Pause { why: "full".to_owned(), for_s: None }), "pauses: full");
-        one(|told| told.trial = vec![finding(TrialKind::CopiesOnOneDevice)], "Type: chmod");
-        one(|told| told.stamps_move = Some("run-1".to_owned()), "run-1 was delivered, and each time");
-        one(|told| told.archives_stranded = 2, "2 archives in outbox/ have no episode beside them");
+        one(
+            |told| {
+                told.packing_paused = Some(Pause {
+                    why: "full".to_owned(),
+                    for_s: None,
+                })
+            },
+            "pauses: full",
+        );
+        one(
+            |told| told.trial = vec![finding(TrialKind::CopiesOnOneDevice)],
+            "Type: chmod",
+        );
+        one(
+            |told| told.stamps_move = Some("run-1".to_owned()),
+            "run-1 was delivered, and each time",
+        );
+        one(
+            |told| told.archives_stranded = 2,
+            "2 archives in outbox/ have no episode beside them",
+        );
         one(|told| told.counts.conflict = 2, "2 episodes in conflict");
         one(|told| told.counts.refused = 1, "1 episode refused");
-        one(|told| told.metrics_failed = Some("127.0.0.1:1: in use".to_owned()), "at 127.0.0.1:1: in use");
         one(
-            |told| told.log = Log { to_journal: true, lines_dropped: 3, stuck_for_s: Some(130) },
+            |told| told.metrics_failed = Some("127.0.0.1:1: in use".to_owned()),
+            "at 127.0.0.1:1: in use",
+        );
+        one(
+            |told| {
+                told.log = Log {
+                    to_journal: true,
+                    lines_dropped: 3,
+                    stuck_for_s: Some(130),
+                }
+            },
             "journald has not taken a line of the log for 2 min. Shipping goes on; lines dropped so far: 3",
         );
         one(
-            |told| told.log = Log { to_journal: false, lines_dropped: 1, stuck_for_s: Some(10) },
+            |told| {
+                told.log = Log {
+                    to_journal: false,
+                    lines_dropped: 1,
+                    stuck_for_s: Some(10),
+                }
+            },
             "whoever reads its stderr has not taken a line of the log for 10 s. Shipping goes on; lines dropped so far: 1",
         );
-        one(|told| told.reload.failed = Some("line 3".to_owned()), "line 3");
-        one(|told| told.reload.restart_for = vec!["shipper.watch".to_owned()], "shipper.watch");
+        one(
+            |told| told.reload.failed = Some("line 3".to_owned()),
+            "line 3",
+        );
+        one(
+            |told| told.reload.restart_for = vec!["shipper.watch".to_owned()],
+            "shipper.watch",
+        );
         one(
             |told| {
                 told.room = vec![Room {
@@ -352,7 +493,11 @@ mod tests {
         );
         one(
             |told| {
-                let stranger = |sealed| Stranger { name: "-x".to_owned(), why: "why".to_owned(), sealed };
+                let stranger = |sealed| Stranger {
+                    name: "-x".to_owned(),
+                    why: "why".to_owned(),
+                    sealed,
+                };
                 told.strangers.some = vec![stranger(true), stranger(false)];
             },
             "-x in episodes/ is sealed, and is not shipped: why",
@@ -377,14 +522,43 @@ mod tests {
         status.no_answer = Some("no daemon answers at /d".to_owned());
         status.folders.failed = vec!["/d/shipped: gone".to_owned()];
         let said = of(&status, &hands());
-        assert!(said[0].what.starts_with("no daemon answers at /d. What follows"), "{said:?}");
-        assert_eq!(said[0].fix.as_deref(), Some("sudo systemctl start lab.service"));
+        assert!(
+            said[0]
+                .what
+                .starts_with("no daemon answers at /d. What follows"),
+            "{said:?}"
+        );
+        assert_eq!(
+            said[0].fix.as_deref(),
+            Some("sudo systemctl start lab.service")
+        );
         assert_eq!(said.len(), 2);
         // Only its socket is gone.
-        let said = of(&status, &Hands { daemon_pid: Some(7), ..hands() });
-        assert!(said[0].what.contains("/d; process 7 holds the folder. What"), "{said:?}");
-        assert_eq!(said[0].fix.as_deref(), Some("sealift doctor --data /d"), "nothing that ends it");
-        let said = of(&status, &Hands { has_unit: false, ..hands() });
+        let said = of(
+            &status,
+            &Hands {
+                daemon_pid: Some(7),
+                ..hands()
+            },
+        );
+        assert!(
+            said[0]
+                .what
+                .contains("/d; process 7 holds the folder. What"),
+            "{said:?}"
+        );
+        assert_eq!(
+            said[0].fix.as_deref(),
+            Some("sealift doctor --data /d"),
+            "nothing that ends it"
+        );
+        let said = of(
+            &status,
+            &Hands {
+                has_unit: false,
+                ..hands()
+            },
+        );
         assert_eq!(said[0].fix.as_deref(), Some("sealift ship --data /d"));
     }
 
@@ -393,7 +567,10 @@ mod tests {
         let mut status = well();
         status.folders.quarantined = 2;
         let said = of(&status, &hands());
-        assert_eq!(said[0].what, "2 episodes in quarantine, for somebody to look at");
+        assert_eq!(
+            said[0].what,
+            "2 episodes in quarantine, for somebody to look at"
+        );
         assert_eq!(said[0].fix.as_deref(), Some("sealift doctor --data /d"));
     }
 }

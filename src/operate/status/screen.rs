@@ -3,7 +3,9 @@
 use super::{Folders, Status, words};
 use crate::{
     episode::printable,
-    snapshot::{Counts, Destination, Episode, EpisodeState, Room, Snapshot, Strangers, TrialKind, WatchMode},
+    snapshot::{
+        Counts, Destination, Episode, EpisodeState, Room, Snapshot, Strangers, TrialKind, WatchMode,
+    },
 };
 
 /// So many episodes are shown each by itself; `--json` has more.
@@ -41,16 +43,32 @@ pub fn lines(status: &Status) -> Vec<Line> {
 }
 
 fn running(screen: &mut Screen, snapshot: &Snapshot, folders: &Folders) {
-    let Snapshot { version, host_id, pid, uptime_s, stopping, .. } = snapshot;
+    let Snapshot {
+        version,
+        host_id,
+        pid,
+        uptime_s,
+        stopping,
+        ..
+    } = snapshot;
     let up = words::span(*uptime_s);
     let stopping = if *stopping { ", stopping" } else { "" };
-    screen.row("daemon", &format!("sealift {version} on {host_id}, process {pid}, for {up}{stopping}"));
+    screen.row(
+        "daemon",
+        &format!("sealift {version} on {host_id}, process {pid}, for {up}{stopping}"),
+    );
     screen.row("heart", &heart(snapshot));
     screen.row("watch", &watch(snapshot));
     screen.row("receiver", &receiver(snapshot));
-    screen.row("episodes", &counts(&snapshot.counts, snapshot.archives_stranded));
+    screen.row(
+        "episodes",
+        &counts(&snapshot.counts, snapshot.archives_stranded),
+    );
     if let Some(oldest) = snapshot.oldest_waiting_s {
-        screen.row("oldest", &format!("sealed {} ago, and not delivered yet", words::span(oldest)));
+        screen.row(
+            "oldest",
+            &format!("sealed {} ago, and not delivered yet", words::span(oldest)),
+        );
     }
     since(screen, folders);
     for finding in &snapshot.trial {
@@ -78,7 +96,9 @@ fn running(screen: &mut Screen, snapshot: &Snapshot, folders: &Folders) {
         + counts.refused
         + counts.conflict
         + counts.moving;
-    let more = all_shown.max(shown.len() as u64).saturating_sub(shown.len().min(MAX_EPISODES) as u64);
+    let more = all_shown
+        .max(shown.len() as u64)
+        .saturating_sub(shown.len().min(MAX_EPISODES) as u64);
     if more > 0 {
         screen.line(&format!("and {more} more"));
     }
@@ -106,7 +126,9 @@ fn by_folders(screen: &mut Screen, folders: &Folders) {
 fn heart(snapshot: &Snapshot) -> String {
     let heart = &snapshot.heart;
     let interval_s = heart.interval_ms.div_ceil(1000);
-    let late = heart.last_beat_ago_s.is_none_or(|ago| ago > 2 * interval_s + 1);
+    let late = heart
+        .last_beat_ago_s
+        .is_none_or(|ago| ago > 2 * interval_s + 1);
     let beats = match heart.last_beat_ago_s {
         _ if !heart.beats => "has stopped: something hangs".to_owned(),
         Some(ago) if late => format!("last beat {} ago, which is late", words::span(ago)),
@@ -114,7 +136,10 @@ fn heart(snapshot: &Snapshot) -> String {
         None => "has not beaten yet".to_owned(),
     };
     let watchdog = match heart.watchdog_ms {
-        Some(patience) => format!("the watchdog waits {}", words::span(patience.div_ceil(1000))),
+        Some(patience) => format!(
+            "the watchdog waits {}",
+            words::span(patience.div_ceil(1000))
+        ),
         None => "no watchdog: should it hang, nobody starts it anew".to_owned(),
     };
     format!("{beats}; {watchdog}")
@@ -148,10 +173,17 @@ fn receiver(snapshot: &Snapshot) -> String {
             format!("HELD for {}, being tried just now", words::span(held.for_s))
         }
         (Some(held), _) if held.idle => {
-            format!("could not be used {} ago, and nothing waits for it", words::span(held.for_s))
+            format!(
+                "could not be used {} ago, and nothing waits for it",
+                words::span(held.for_s)
+            )
         }
         (Some(held), _) => {
-            format!("HELD for {}, next try in {}", words::span(held.for_s), words::span(held.next_probe_in_s))
+            format!(
+                "HELD for {}, next try in {}",
+                words::span(held.for_s),
+                words::span(held.next_probe_in_s)
+            )
         }
         (None, Some(ago)) => format!("last took an episode {} ago", words::span(ago)),
         (None, None) => "nothing delivered since the start".to_owned(),
@@ -185,12 +217,19 @@ fn counts(counts: &Counts, stranded: u64) -> String {
     .filter(|(count, _)| *count > 0)
     .map(|(count, what)| format!("{count} {what}"))
     .collect();
-    if named.is_empty() { "nothing to ship".to_owned() } else { named.join(", ") }
+    if named.is_empty() {
+        "nothing to ship".to_owned()
+    } else {
+        named.join(", ")
+    }
 }
 
 fn since(screen: &mut Screen, folders: &Folders) {
     let bytes = words::bytes(folders.shipped_today_bytes);
-    screen.row("shipped", &format!("{} today (UTC), {bytes}", folders.shipped_today));
+    screen.row(
+        "shipped",
+        &format!("{} today (UTC), {bytes}", folders.shipped_today),
+    );
     screen.row("quarantine", &words::episodes(folders.quarantined));
 }
 
@@ -199,14 +238,25 @@ fn rooms(screen: &mut Screen, rooms: &[Room]) {
         let rate = match room.filling_bytes_per_s {
             Some(rate) if rate > 0 => {
                 let rate = words::bytes(rate.unsigned_abs());
-                let lasts = room.lasts_s.map_or_else(|| "for years".to_owned(), words::span);
+                let lasts = room
+                    .lasts_s
+                    .map_or_else(|| "for years".to_owned(), words::span);
                 format!(", fills by {rate}/s: lasts {lasts}")
             }
             Some(_) => ", does not fill".to_owned(),
             None => String::new(),
         };
-        let (free, total) = (words::bytes(room.free_bytes), words::bytes(room.total_bytes));
-        screen.row("disk", &format!("{free} of {total} free for {}{rate}", room.folders.join(", ")));
+        let (free, total) = (
+            words::bytes(room.free_bytes),
+            words::bytes(room.total_bytes),
+        );
+        screen.row(
+            "disk",
+            &format!(
+                "{free} of {total} free for {}{rate}",
+                room.folders.join(", ")
+            ),
+        );
     }
 }
 
@@ -226,12 +276,19 @@ fn one(episode: &Episode, destination: &Destination) -> String {
     let mut said = Vec::new();
     if let (EpisodeState::Uploading, Some(size)) = (episode.state, episode.size_bytes) {
         let sent = episode.sent_bytes.unwrap_or(0);
-        let percent = (u128::from(sent) * 100).checked_div(u128::from(size)).unwrap_or(100).min(100);
+        let percent = (u128::from(sent) * 100)
+            .checked_div(u128::from(size))
+            .unwrap_or(100)
+            .min(100);
         said.push(format!("{percent} % of {}", words::bytes(size)));
         if let Some(rate) = episode.bytes_per_s.filter(|rate| *rate > 0) {
             said.push(format!("{}/s", words::bytes(rate)));
         }
-        said.extend(episode.left_s.map(|left| format!("{} left", words::span(left))));
+        said.extend(
+            episode
+                .left_s
+                .map(|left| format!("{} left", words::span(left))),
+        );
     } else if let Some(size) = episode.size_bytes {
         said.push(words::bytes(size));
     }
@@ -241,11 +298,17 @@ fn one(episode: &Episode, destination: &Destination) -> String {
         (EpisodeState::Ready, None, None) if destination.slowed.is_some() => {
             said.push("waits for its turn: uploads go slowly for now".to_owned());
         }
-        (EpisodeState::Uploading, _, Some(until)) => said.push(format!("stands still until {until}")),
+        (EpisodeState::Uploading, _, Some(until)) => {
+            said.push(format!("stands still until {until}"))
+        }
         _ => {}
     }
     said.extend(episode.why.clone());
-    said.extend(episode.again_in_s.map(|wait| format!("tried again in {}", words::span(wait))));
+    said.extend(
+        episode
+            .again_in_s
+            .map(|wait| format!("tried again in {}", words::span(wait))),
+    );
     if episode.state == EpisodeState::Conflict {
         said.push("waits for a person".to_owned());
     }
@@ -261,7 +324,9 @@ fn strangers(screen: &mut Screen, strangers: &Strangers) {
     for stranger in strangers.some.iter().take(MAX_STRANGERS) {
         screen.line(&format!("    {}: {}", stranger.name, stranger.why));
     }
-    let more = strangers.count.saturating_sub(strangers.some.len().min(MAX_STRANGERS) as u64);
+    let more = strangers
+        .count
+        .saturating_sub(strangers.some.len().min(MAX_STRANGERS) as u64);
     if more > 0 {
         screen.line(&format!("    and {more} more"));
     }
@@ -274,13 +339,20 @@ impl Screen {
         self.line(&format!("{name:<12}{text}"));
     }
 
-    /// Whoever answers may be another version, or not a daemon at all: nothing of it is believed to be printable.
+    /// Whoever answers may be another version, or not a daemon at all: nothing of it is believed to
+    /// be printable.
     fn line(&mut self, text: &str) {
-        self.0.push(Line { text: printable(text).trim_end().to_owned(), is_bad: false });
+        self.0.push(Line {
+            text: printable(text).trim_end().to_owned(),
+            is_bad: false,
+        });
     }
 
     fn bad(&mut self, text: &str) {
-        self.0.push(Line { text: printable(text), is_bad: true });
+        self.0.push(Line {
+            text: printable(text),
+            is_bad: true,
+        });
     }
 }
 
@@ -302,7 +374,10 @@ mod tests {
             folders: Folders::default(),
             problems: Vec::new(),
         };
-        lines(&status).into_iter().map(|line| line.text + "\n").collect()
+        lines(&status)
+            .into_iter()
+            .map(|line| line.text + "\n")
+            .collect()
     }
 
     fn snapshot() -> Snapshot {
@@ -326,14 +401,28 @@ mod tests {
     #[test]
     fn each_episode_says_where_it_is_and_what_it_waits_for() {
         let mut told = snapshot();
-        told.counts = Counts { uploading: 1, waiting: 1, conflict: 1, ready: 3, ..Counts::default() };
+        told.counts = Counts {
+            uploading: 1,
+            waiting: 1,
+            conflict: 1,
+            ready: 3,
+            ..Counts::default()
+        };
         let mut uploading = episode("run-1", EpisodeState::Uploading);
-        (uploading.sent_bytes, uploading.bytes_per_s, uploading.left_s) =
-            (Some(840_000), Some(120_000), Some(9));
+        (
+            uploading.sent_bytes,
+            uploading.bytes_per_s,
+            uploading.left_s,
+        ) = (Some(840_000), Some(120_000), Some(9));
         let mut waiting = episode("run-2", EpisodeState::Waiting);
         (waiting.why, waiting.again_in_s) = (Some("answered 503".to_owned()), Some(130));
         let conflict = episode("run-3", EpisodeState::Conflict);
-        told.episodes = vec![uploading, waiting, conflict, episode("run-4", EpisodeState::Ready)];
+        told.episodes = vec![
+            uploading,
+            waiting,
+            conflict,
+            episode("run-4", EpisodeState::Ready),
+        ];
         told.destination.held = Some(Hold {
             for_s: 5,
             why: "x".to_owned(),
@@ -352,15 +441,20 @@ mod tests {
             "and 2 more",
             "episodes    3 packed, 1 uploading, 1 waiting, 1 in conflict",
         ] {
-            assert!(shown.lines().any(|has| has == line), "{line} is not in\n{shown}");
+            assert!(
+                shown.lines().any(|has| has == line),
+                "{line} is not in\n{shown}"
+            );
         }
     }
 
     #[test]
     fn a_closed_window_and_a_limit_are_named_where_somebody_wonders_why_nothing_moves() {
         let mut told = snapshot();
-        told.episodes =
-            vec![episode("run-1", EpisodeState::Uploading), episode("run-2", EpisodeState::Ready)];
+        told.episodes = vec![
+            episode("run-1", EpisodeState::Uploading),
+            episode("run-2", EpisodeState::Ready),
+        ];
         told.destination.closed_until = Some("22:00".to_owned());
         let closed = shown(told.clone());
         for says in [
@@ -370,7 +464,10 @@ mod tests {
         ] {
             assert!(closed.contains(says), "{says} is not in\n{closed}");
         }
-        (told.destination.closed_until, told.destination.limit_bytes_per_s) = (None, Some(250_000));
+        (
+            told.destination.closed_until,
+            told.destination.limit_bytes_per_s,
+        ) = (None, Some(250_000));
         assert!(shown(told).contains("since the start; no faster than 250 kB/s\n"));
     }
 
@@ -378,7 +475,10 @@ mod tests {
     fn a_pace_that_failures_have_set_is_named_where_a_healthy_episode_waits_for_it() {
         let mut told = snapshot();
         told.episodes = vec![episode("run-1", EpisodeState::Ready)];
-        told.destination.slowed = Some(Slowed { at_once: 1, next_in_s: 40 });
+        told.destination.slowed = Some(Slowed {
+            at_once: 1,
+            next_in_s: 40,
+        });
         let slowed = shown(told);
         for says in [
             "uploads go slowly after failures: 1 at once, the next in 40 s",
@@ -394,11 +494,17 @@ mod tests {
         told.heart.beats = true;
         (told.heart.interval_ms, told.heart.last_beat_ago_s) = (60_000, Some(12));
         let text = shown(told.clone());
-        assert!(text.contains("heart       beats, last 12 s ago; no watchdog: should it hang"), "{text}");
+        assert!(
+            text.contains("heart       beats, last 12 s ago; no watchdog: should it hang"),
+            "{text}"
+        );
         told.heart.last_beat_ago_s = Some(130);
         told.heart.watchdog_ms = Some(180_000);
         let text = shown(told.clone());
-        assert!(text.contains("last beat 2 min ago, which is late; the watchdog waits 3 min"), "{text}");
+        assert!(
+            text.contains("last beat 2 min ago, which is late; the watchdog waits 3 min"),
+            "{text}"
+        );
         told.heart.beats = false;
         assert!(shown(told).contains("has stopped: something hangs"));
     }
@@ -413,6 +519,9 @@ mod tests {
         let shown = shown(told);
         let is_plain = |c: char| c == '\n' || !(c.is_control() || c == '\u{202e}');
         assert!(shown.chars().all(is_plain), "{shown:?}");
-        assert!(!shown.lines().any(|line| line.starts_with("fake line")), "{shown}");
+        assert!(
+            !shown.lines().any(|line| line.starts_with("fake line")),
+            "{shown}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! How much was shipped since midnight: `shipped/` is listed, and what was seen there once is not looked at again.
+//! How much was shipped since midnight: `shipped/` is listed, and what was seen there once is not
+//! looked at again.
 
 use std::{
     collections::HashMap,
@@ -77,9 +78,12 @@ enum Seen {
     Delivered(Delivered),
 }
 
-/// The receipt is written into the folder, which changes that: what is older holds none of today's, and none is read.
+/// The receipt is written into the folder, which changes that: what is older holds none of today's,
+/// and none is read.
 fn delivered(path: &Path, midnight: i64) -> Seen {
-    let Ok(metadata) = fs::symlink_metadata(path) else { return Seen::NotYet };
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Seen::NotYet;
+    };
     if metadata.mtime() < midnight {
         return Seen::Long;
     }
@@ -137,7 +141,10 @@ mod tests {
         fs::create_dir(shipped.path().join("without-a-receipt")).unwrap();
         let mut memory = Memory::default();
         assert_eq!(memory.today(shipped.path(), at(now)), Ok((2, 20)));
-        assert_eq!(memory.today(shipped.path(), at(midnight + DAY_S)), Ok((0, 0)));
+        assert_eq!(
+            memory.today(shipped.path(), at(midnight + DAY_S)),
+            Ok((0, 0))
+        );
     }
 
     #[test]
@@ -152,7 +159,11 @@ mod tests {
         let mut memory = Memory::default();
         assert_eq!(memory.today(shipped.path(), at(now)), Ok((2, 20)));
         fs::remove_file(shipped.path().join("a/shipping_receipt.json")).unwrap();
-        assert_eq!(memory.today(shipped.path(), at(now)), Ok((2, 20)), "it was read again");
+        assert_eq!(
+            memory.today(shipped.path(), at(now)),
+            Ok((2, 20)),
+            "it was read again"
+        );
         fs::remove_dir_all(shipped.path().join("b")).unwrap();
         assert_eq!(memory.today(shipped.path(), at(now)), Ok((1, 10)));
         fs::remove_dir(late).unwrap();

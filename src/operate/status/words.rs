@@ -32,11 +32,18 @@ pub(in crate::operate) fn slowed(slowed: &Slowed) -> String {
         0 => "the next at once".to_owned(),
         next_in_s => format!("the next in {}", span(next_in_s)),
     };
-    format!("uploads go slowly after failures: {} at once, {next}", slowed.at_once)
+    format!(
+        "uploads go slowly after failures: {} at once, {next}",
+        slowed.at_once
+    )
 }
 
 pub(super) fn episodes(count: u64) -> String {
-    if count == 1 { "1 episode".to_owned() } else { format!("{count} episodes") }
+    if count == 1 {
+        "1 episode".to_owned()
+    } else {
+        format!("{count} episodes")
+    }
 }
 
 /// What a move has left where an episode stood, while no daemon runs that goes on with it.
@@ -47,8 +54,16 @@ pub(in crate::operate) fn being_removed(id: &EpisodeId) -> String {
 /// Archives that have no episode beside them, where no daemon runs that would look what they are.
 pub(in crate::operate) fn without_episode(count: u64) -> String {
     let (archives, have, they) = match count {
-        1 => ("1 archive".to_owned(), "has", "It may be the last copy of its episode"),
-        many => (format!("{many} archives"), "have", "Each may be the last copy of its episode"),
+        1 => (
+            "1 archive".to_owned(),
+            "has",
+            "It may be the last copy of its episode",
+        ),
+        many => (
+            format!("{many} archives"),
+            "have",
+            "Each may be the last copy of its episode",
+        ),
     };
     format!(
         "{archives} in outbox/ {have} no episode beside them. {they}: the next start looks, and moves what nothing else accounts \
@@ -84,6 +99,9 @@ mod tests {
         ] {
             assert_eq!(span(seconds), shown);
         }
-        assert_eq!((episodes(1), episodes(0)), ("1 episode".to_owned(), "0 episodes".to_owned()));
+        assert_eq!(
+            (episodes(1), episodes(0)),
+            ("1 episode".to_owned(), "0 episodes".to_owned())
+        );
     }
 }

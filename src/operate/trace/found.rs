@@ -81,8 +81,16 @@ pub(super) struct Looked {
 /// What there is. Blocks.
 pub(super) fn look(layout: &Layout, id: &EpisodeId) -> Looked {
     let (found, unread) = look_everywhere(layout, id);
-    let nearest = if found.is_empty() { nearest(layout, id) } else { None };
-    Looked { found, nearest, unread }
+    let nearest = if found.is_empty() {
+        nearest(layout, id)
+    } else {
+        None
+    };
+    Looked {
+        found,
+        nearest,
+        unread,
+    }
 }
 
 fn look_everywhere(layout: &Layout, id: &EpisodeId) -> (Vec<Found>, Vec<String>) {
@@ -90,16 +98,30 @@ fn look_everywhere(layout: &Layout, id: &EpisodeId) -> (Vec<Found>, Vec<String>)
     match scan::look(&layout.episodes, id) {
         Look::Gone => {}
         // Where not even its name can be looked up, nothing is known of it.
-        Look::Unreadable(why) if fs::symlink_metadata(layout.episode(id)).is_err() => unread.push(why),
+        Look::Unreadable(why) if fs::symlink_metadata(layout.episode(id)).is_err() => {
+            unread.push(why)
+        }
         look => found.push(Found::Episode(layout.episode(id), look)),
     }
     for (path, partial) in [(layout.archive(id), false), (layout.partial(id), true)] {
         match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_file() => {
-                let sidecar = if partial { Ok(None) } else { filed::sidecar(layout, id) };
-                let sidecar = noted(sidecar, &layout.sidecar(id), &mut unread).flatten().map(Box::new);
+                let sidecar = if partial {
+                    Ok(None)
+                } else {
+                    filed::sidecar(layout, id)
+                };
+                let sidecar = noted(sidecar, &layout.sidecar(id), &mut unread)
+                    .flatten()
+                    .map(Box::new);
                 let (size_bytes, written_us) = (metadata.len(), written_us(&metadata));
-                found.push(Found::Archive { path, size_bytes, written_us, partial, sidecar });
+                found.push(Found::Archive {
+                    path,
+                    size_bytes,
+                    written_us,
+                    partial,
+                    sidecar,
+                });
             }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -110,8 +132,15 @@ fn look_everywhere(layout: &Layout, id: &EpisodeId) -> (Vec<Found>, Vec<String>)
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         folders => folders,
     };
-    for path in noted(folders(&layout.quarantine), &layout.quarantine, &mut unread).unwrap_or_default() {
-        let reason = noted(filed::reason(&path).map_err(io::Error::other), &path, &mut unread).flatten();
+    for path in
+        noted(folders(&layout.quarantine), &layout.quarantine, &mut unread).unwrap_or_default()
+    {
+        let reason = noted(
+            filed::reason(&path).map_err(io::Error::other),
+            &path,
+            &mut unread,
+        )
+        .flatten();
         let named = reason.as_ref().and_then(|reason| reason.episode_id.clone());
         if is_of(&path, named.as_deref(), id) {
             let stamp = stamp(&layout.quarantine, &path);
@@ -119,20 +148,36 @@ fn look_everywhere(layout: &Layout, id: &EpisodeId) -> (Vec<Found>, Vec<String>)
         }
     }
     for path in noted(folders(&layout.shipped), &layout.shipped, &mut unread).unwrap_or_default() {
-        let receipt = noted(filed::receipt(&path).map_err(io::Error::other), &path, &mut unread).flatten();
-        if is_of(&path, receipt.as_ref().map(|receipt| receipt.episode_id.as_str()), id) {
+        let receipt = noted(
+            filed::receipt(&path).map_err(io::Error::other),
+            &path,
+            &mut unread,
+        )
+        .flatten();
+        if is_of(
+            &path,
+            receipt.as_ref().map(|receipt| receipt.episode_id.as_str()),
+            id,
+        ) {
             let (stamp, content_bytes) = (stamp(&layout.shipped, &path), content_bytes(&path).ok());
-            found.push(Found::Shipped { path, stamp, receipt: receipt.map(Box::new), content_bytes });
+            found.push(Found::Shipped {
+                path,
+                stamp,
+                receipt: receipt.map(Box::new),
+                content_bytes,
+            });
         }
     }
     (found, unread)
 }
 
 fn noted<T>(read: io::Result<T>, path: &Path, unread: &mut Vec<String>) -> Option<T> {
-    read.map_err(|error| unread.push(format!("{}: {error}", shown(path)))).ok()
+    read.map_err(|error| unread.push(format!("{}: {error}", shown(path))))
+        .ok()
 }
 
-/// A folder `<id>~1` is the episode's where its record says so; without a record it is called what it is called.
+/// A folder `<id>~1` is the episode's where its record says so; without a record it is called what
+/// it is called.
 fn is_of(path: &Path, named: Option<&str>, id: &EpisodeId) -> bool {
     let own_name = path.file_name().and_then(|name| name.to_str());
     named.or(own_name) == Some(id.as_str())
@@ -141,7 +186,9 @@ fn is_of(path: &Path, named: Option<&str>, id: &EpisodeId) -> bool {
 fn stamp(folder: &Path, path: &Path) -> Option<Stamp> {
     match scan::look(folder, &EpisodeId::from_os(path.file_name()?).ok()?) {
         Look::Sealed(stamp) => Some(stamp),
-        Look::Gone | Look::BeingRemoved | Look::Open | Look::OddMarker(_) | Look::Unreadable(_) => None,
+        Look::Gone | Look::BeingRemoved | Look::Open | Look::OddMarker(_) | Look::Unreadable(_) => {
+            None
+        }
     }
 }
 
@@ -157,13 +204,18 @@ fn content_bytes(episode: &Path) -> Result<u64, TreeError> {
 }
 
 fn written_us(metadata: &Metadata) -> i64 {
-    metadata.mtime().saturating_mul(1_000_000).saturating_add(metadata.mtime_nsec() / 1000)
+    metadata
+        .mtime()
+        .saturating_mul(1_000_000)
+        .saturating_add(metadata.mtime_nsec() / 1000)
 }
 
 /// The name that is most like this one among those that are there.
 fn nearest(layout: &Layout, id: &EpisodeId) -> Option<EpisodeId> {
     let folders = [&layout.episodes, &layout.shipped, &layout.quarantine];
-    let names = folders.into_iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
+    let names = folders
+        .into_iter()
+        .flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
     let ids = names.take(MAX_NAMES).filter_map(|entry| {
         let name = entry.file_name();
         EpisodeId::parse(without_number(name.to_str()?)).ok()

@@ -1,8 +1,9 @@
 //! What is known of an episode, put in the order of time. Pure.
 //!
-//! An entry of the journal has its own time to the microsecond, and how long after the marker each step was: so the one line of an
-//! episode that went well is its whole way. The records beside an episode know a second. They stand for what no entry tells: where
-//! both tell the same, the entry is taken.
+//! An entry of the journal has its own time to the microsecond, and how long after the marker each
+//! step was: so the one line of an episode that went well is its whole way. The records beside an
+//! episode know a second. They stand for what no entry tells: where both tell the same, the entry
+//! is taken.
 
 use super::Found;
 use crate::{
@@ -70,12 +71,24 @@ pub struct Step {
 
 impl Step {
     fn exact(at_us: i64, kind: Kind, detail: impl Into<String>) -> Self {
-        Self { at_us: Some(at_us), exact: true, after_ms: None, kind, detail: detail.into() }
+        Self {
+            at_us: Some(at_us),
+            exact: true,
+            after_ms: None,
+            kind,
+            detail: detail.into(),
+        }
     }
 
     fn at_second(at: WallTime, kind: Kind, detail: impl Into<String>) -> Self {
         let at_us = at.unix_seconds().saturating_mul(1_000_000);
-        Self { at_us: Some(at_us), exact: false, after_ms: None, kind, detail: detail.into() }
+        Self {
+            at_us: Some(at_us),
+            exact: false,
+            after_ms: None,
+            kind,
+            detail: detail.into(),
+        }
     }
 
     /// A second's end, for what is known to the second only: what caused it came before.
@@ -90,8 +103,12 @@ impl Step {
 
 pub(super) fn of(id: &EpisodeId, entries: &[Entry], found: &[Found]) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
-    for entry in entries.iter().filter(|entry| entry.episode.as_deref().is_none_or(|of| of == id.to_string()))
-    {
+    for entry in entries.iter().filter(|entry| {
+        entry
+            .episode
+            .as_deref()
+            .is_none_or(|of| of == id.to_string())
+    }) {
         for step in of_entry(entry) {
             push(&mut steps, step);
         }
@@ -102,7 +119,9 @@ pub(super) fn of(id: &EpisodeId, entries: &[Entry], found: &[Found]) -> Vec<Step
     steps.sort_by_key(Step::order);
     for n in 1..steps.len() {
         let (before, this) = (&steps[n - 1], &steps[n]);
-        if let (true, Some(then), true, Some(now)) = (before.exact, before.at_us, this.exact, this.at_us) {
+        if let (true, Some(then), true, Some(now)) =
+            (before.exact, before.at_us, this.exact, this.at_us)
+        {
             steps[n].after_ms = Some((now - then) / 1000);
         }
     }
@@ -112,12 +131,15 @@ pub(super) fn of(id: &EpisodeId, entries: &[Entry], found: &[Found]) -> Vec<Step
 /// What is there already, told by something better, is not told again.
 fn push(steps: &mut Vec<Step>, step: Step) {
     let near = |other: &Step| {
-        other.at_us.zip(step.at_us).is_none_or(|(a, b)| a.abs_diff(b) <= SAME_US.unsigned_abs())
+        other
+            .at_us
+            .zip(step.at_us)
+            .is_none_or(|(a, b)| a.abs_diff(b) <= SAME_US.unsigned_abs())
     };
     let told = match step.kind {
-        Kind::Sealed | Kind::Packed | Kind::Delivered | Kind::Shipped | Kind::Quarantined => {
-            steps.iter().any(|other| other.kind == step.kind && near(other))
-        }
+        Kind::Sealed | Kind::Packed | Kind::Delivered | Kind::Shipped | Kind::Quarantined => steps
+            .iter()
+            .any(|other| other.kind == step.kind && near(other)),
         Kind::Seen | Kind::Attempt | Kind::Said => false,
     };
     if !told {
@@ -139,22 +161,34 @@ fn of_entry(entry: &Entry) -> Vec<Step> {
         Some("delivered") => Kind::Shipped,
         Some("fatal") => Kind::Quarantined,
         Some("transient" | "refused" | "conflict") => {
-            return vec![Step::exact(at, Kind::Attempt, format!("{}{}", number(entry), entry.message))];
+            return vec![Step::exact(
+                at,
+                Kind::Attempt,
+                format!("{}{}", number(entry), entry.message),
+            )];
         }
         _ => return vec![Step::exact(at, Kind::Said, entry.message.clone())],
     };
     let mut steps = Vec::new();
     if let Some(elapsed) = entry.elapsed_ms.and_then(microseconds) {
         let sealed = at.saturating_sub(elapsed);
-        let after = |ms: Option<u64>| ms.and_then(microseconds).map(|after| sealed.saturating_add(after));
+        let after = |ms: Option<u64>| {
+            ms.and_then(microseconds)
+                .map(|after| sealed.saturating_add(after))
+        };
         steps.push(Step::exact(sealed, Kind::Sealed, ""));
         steps.extend(after(entry.seen_ms).map(|at| Step::exact(at, Kind::Seen, "")));
-        let bytes = entry.bytes.map_or_else(String::new, |bytes| format!("{bytes} bytes"));
+        let bytes = entry
+            .bytes
+            .map_or_else(String::new, |bytes| format!("{bytes} bytes"));
         steps.extend(after(entry.packed_ms).map(|at| Step::exact(at, Kind::Packed, bytes)));
-        let answer = entry.status.map_or_else(String::new, |status| format!("{status}  "));
+        let answer = entry
+            .status
+            .map_or_else(String::new, |status| format!("{status}  "));
         let delivered = after(entry.delivered_ms);
         steps.extend(
-            delivered.map(|at| Step::exact(at, Kind::Delivered, format!("{answer}{}", number(entry)))),
+            delivered
+                .map(|at| Step::exact(at, Kind::Delivered, format!("{answer}{}", number(entry)))),
         );
     }
     steps.push(Step::exact(at, end, entry.message.clone()));
@@ -179,8 +213,17 @@ fn of_found(found: &Found) -> Vec<Step> {
     match found {
         Found::Episode(_, Look::Sealed(stamp)) => vec![sealed(*stamp)],
         Found::Episode(..) | Found::Archive { partial: true, .. } => Vec::new(),
-        Found::Archive { size_bytes, written_us, sidecar, .. } => {
-            let mut steps = vec![Step::exact(*written_us, Kind::Packed, format!("{size_bytes} bytes"))];
+        Found::Archive {
+            size_bytes,
+            written_us,
+            sidecar,
+            ..
+        } => {
+            let mut steps = vec![Step::exact(
+                *written_us,
+                Kind::Packed,
+                format!("{size_bytes} bytes"),
+            )];
             if let Some(conflict) = sidecar.as_ref().and_then(|sidecar| sidecar.conflict()) {
                 let detail = format!("{}  {}", conflict.status_code, conflict.detail);
                 steps.push(Step::at_second(conflict.at_wall, Kind::Attempt, detail));
@@ -190,13 +233,19 @@ fn of_found(found: &Found) -> Vec<Step> {
         Found::Quarantined(_, stamp, reason) => {
             let mut steps: Vec<_> = stamp.map(sealed).into_iter().collect();
             if let Some(reason) = reason {
-                let status = reason.status_code.map_or_else(String::new, |status| format!("{status}  "));
+                let status = reason
+                    .status_code
+                    .map_or_else(String::new, |status| format!("{status}  "));
                 let detail = format!("{status}{}", reason.error.as_deref().unwrap_or_default());
                 steps.push(match reason.quarantined_at_wall {
                     Some(at) => Step::at_second(at, Kind::Quarantined, detail),
-                    None => {
-                        Step { at_us: None, exact: false, after_ms: None, kind: Kind::Quarantined, detail }
-                    }
+                    None => Step {
+                        at_us: None,
+                        exact: false,
+                        after_ms: None,
+                        kind: Kind::Quarantined,
+                        detail,
+                    },
                 });
             }
             steps
@@ -204,7 +253,11 @@ fn of_found(found: &Found) -> Vec<Step> {
         Found::Shipped { stamp, receipt, .. } => {
             let mut steps: Vec<_> = stamp.map(sealed).into_iter().collect();
             steps.extend(receipt.as_ref().map(|receipt| {
-                let detail = format!("{}  to {}", receipt.status_code, without_query(&receipt.receiver));
+                let detail = format!(
+                    "{}  to {}",
+                    receipt.status_code,
+                    without_query(&receipt.receiver)
+                );
                 Step::at_second(receipt.delivered_at_wall, Kind::Delivered, detail)
             }));
             steps
@@ -212,7 +265,8 @@ fn of_found(found: &Found) -> Vec<Step> {
     }
 }
 
-/// When the marker was made; its mtime where that is older: a copy to another file system is made anew, and keeps the mtime.
+/// When the marker was made; its mtime where that is older: a copy to another file system is made
+/// anew, and keeps the mtime.
 fn sealed(stamp: Stamp) -> Step {
     Step::exact(stamp.made_ns.min(stamp.sealed_ns) / 1000, Kind::Sealed, "")
 }
@@ -229,7 +283,10 @@ mod tests {
     }
 
     fn told(steps: &[Step]) -> Vec<(&'static str, Option<i64>, &str)> {
-        steps.iter().map(|step| (step.kind.as_str(), step.after_ms, step.detail.as_str())).collect()
+        steps
+            .iter()
+            .map(|step| (step.kind.as_str(), step.after_ms, step.detail.as_str()))
+            .collect()
     }
 
     fn entry(after_ms: u64, verdict: &str) -> Entry {
@@ -280,15 +337,29 @@ mod tests {
             aging: None,
         };
         let second = i64::try_from(T / 1_000_000).unwrap();
-        let weather = Entry { attempt: Some(1), offset_bytes: Some(512), ..entry(20, "transient") };
+        let weather = Entry {
+            attempt: Some(1),
+            offset_bytes: Some(512),
+            ..entry(20, "transient")
+        };
         let journal = [weather, entry(1500, "fatal")];
-        let quarantined = |seconds| [Found::Quarantined("q/a".into(), None, Some(Box::new(reason(seconds))))];
+        let quarantined = |seconds| {
+            [Found::Quarantined(
+                "q/a".into(),
+                None,
+                Some(Box::new(reason(seconds))),
+            )]
+        };
         let same = of(&id(), &journal, &quarantined(second + 1));
         assert_eq!(
             told(&same),
             [
                 ("sealed", None, ""),
-                ("attempt", Some(20), "attempt 1, from byte 512  it is transient"),
+                (
+                    "attempt",
+                    Some(20),
+                    "attempt 1, from byte 512  it is transient"
+                ),
                 ("quarantined", Some(1480), "it is fatal"),
             ]
         );
@@ -296,13 +367,20 @@ mod tests {
         let other = of(&id(), &journal, &quarantined(second - 31_536_000));
         assert_eq!(told(&other)[0], ("quarantined", None, "412  too old"));
         assert_eq!(told(&other).len(), 4);
-        assert_eq!(told(&of(&id(), &[], &quarantined(second))), [("quarantined", None, "412  too old")]);
+        assert_eq!(
+            told(&of(&id(), &[], &quarantined(second))),
+            [("quarantined", None, "412  too old")]
+        );
     }
 
     #[test]
     fn what_is_known_to_the_second_comes_behind_what_caused_it() {
-        let stamp =
-            Stamp { sealed_ns: 1_793_500_000_700_000_000, inodes: (1, 2), made_ns: i64::MAX, written_ns: 0 };
+        let stamp = Stamp {
+            sealed_ns: 1_793_500_000_700_000_000,
+            inodes: (1, 2),
+            made_ns: i64::MAX,
+            written_ns: 0,
+        };
         let steps = of(
             &id(),
             &[],
@@ -317,16 +395,39 @@ mod tests {
                 },
             ],
         );
-        assert_eq!(told(&steps), [("sealed", None, ""), ("packed", Some(200), "10 bytes")]);
-        assert_eq!(Step::at_second(WallTime::from_unix_seconds(5), Kind::Said, "").order(), 5_999_999);
+        assert_eq!(
+            told(&steps),
+            [("sealed", None, ""), ("packed", Some(200), "10 bytes")]
+        );
+        assert_eq!(
+            Step::at_second(WallTime::from_unix_seconds(5), Kind::Said, "").order(),
+            5_999_999
+        );
     }
 
     #[test]
     fn entries_of_another_episode_and_times_that_are_none_harm_nothing() {
-        let other = Entry { episode: Some("b".to_owned()), ..entry(1, "fatal") };
-        let absurd = Entry { at_us: Some(u64::MAX), elapsed_ms: Some(u64::MAX), ..entry(1, "delivered") };
-        let huge = Entry { elapsed_ms: Some(u64::MAX), seen_ms: Some(u64::MAX), ..entry(1, "delivered") };
+        let other = Entry {
+            episode: Some("b".to_owned()),
+            ..entry(1, "fatal")
+        };
+        let absurd = Entry {
+            at_us: Some(u64::MAX),
+            elapsed_ms: Some(u64::MAX),
+            ..entry(1, "delivered")
+        };
+        let huge = Entry {
+            elapsed_ms: Some(u64::MAX),
+            seen_ms: Some(u64::MAX),
+            ..entry(1, "delivered")
+        };
         let steps = of(&id(), &[other, absurd, huge], &[]);
-        assert_eq!(told(&steps), [("shipped", None, "it is delivered"), ("said", None, "it is delivered")]);
+        assert_eq!(
+            told(&steps),
+            [
+                ("shipped", None, "it is delivered"),
+                ("said", None, "it is delivered")
+            ]
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The members of a tar stream, one after another: read by ourselves, since each thing that is held in memory wants a bound.
+//! The members of a tar stream, one after another: read by ourselves, since each thing that is held
+//! in memory wants a bound.
 //!
 //! ```text
 //!  block ─ x  PAX records ─┐  bounded; path, linkpath, size, mtime
@@ -8,8 +9,8 @@
 //!  two blocks of zeros, and zeros to the end ──▶ None
 //! ```
 //!
-//! The `tar` crate's own reading is not used, only its header: it takes in extension headers of any length, and cuts PAX
-//! records at every newline, which a file's name may hold.
+//! The `tar` crate's own reading is not used, only its header: it takes in extension headers of any
+//! length, and cuts PAX records at every newline, which a file's name may hold.
 
 use tar::{EntryType, Header};
 
@@ -17,8 +18,8 @@ use super::{UnpackError, stream::TarStream};
 
 const BLOCK_BYTES: usize = 512;
 
-/// The longest extension header, bytes. A path has at most 4096 (`PATH_MAX`); the rest is room for attributes of other
-/// programs, which are passed over.
+/// The longest extension header, bytes. A path has at most 4096 (`PATH_MAX`); the rest is room for
+/// attributes of other programs, which are passed over.
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 
 /// One member, before anybody believes it.
@@ -48,7 +49,8 @@ struct Extension {
     mtime: Option<(i64, u32)>,
 }
 
-/// The next member; what belongs to the one before it has been read. `None` at the end, which is then the end of the stream.
+/// The next member; what belongs to the one before it has been read. `None` at the end, which is
+/// then the end of the stream.
 pub(super) fn next(stream: &mut TarStream<'_>) -> Result<Option<Member>, UnpackError> {
     let mut extension = Extension::default();
     loop {
@@ -61,7 +63,9 @@ pub(super) fn next(stream: &mut TarStream<'_>) -> Result<Option<Member>, UnpackE
             return end(stream).map(|()| None);
         }
         let header = checked(&block)?;
-        let size_bytes = header.entry_size().map_err(|error| UnpackError::malformed(error.to_string()))?;
+        let size_bytes = header
+            .entry_size()
+            .map_err(|error| UnpackError::malformed(error.to_string()))?;
         match header.entry_type() {
             EntryType::XHeader => pax(&extension_of(stream, size_bytes)?, &mut extension)?,
             EntryType::GNULongName => extension.path = Some(gnu_name(stream, size_bytes)?),
@@ -75,26 +79,43 @@ pub(super) fn next(stream: &mut TarStream<'_>) -> Result<Option<Member>, UnpackE
 pub(super) fn skip_padding(stream: &mut TarStream<'_>, size_bytes: u64) -> Result<(), UnpackError> {
     let over = (size_bytes % BLOCK_BYTES as u64) as usize;
     let mut padding = [0; BLOCK_BYTES];
-    if over == 0 { Ok(()) } else { stream.read_exact(&mut padding[over..]) }
+    if over == 0 {
+        Ok(())
+    } else {
+        stream.read_exact(&mut padding[over..])
+    }
 }
 
 fn member(header: &Header, size_bytes: u64, extension: Extension) -> Result<Member, UnpackError> {
-    let path = extension.path.unwrap_or_else(|| header.path_bytes().into_owned());
+    let path = extension
+        .path
+        .unwrap_or_else(|| header.path_bytes().into_owned());
     let unsafe_because = |why: &str| UnpackError::refused(&path, why);
     let size_bytes = extension.size_bytes.unwrap_or(size_bytes);
     let kind = match header.entry_type() {
         EntryType::Regular => Kind::File { size_bytes },
         EntryType::Directory => Kind::Folder,
         EntryType::Symlink => {
-            let target = extension.target.or_else(|| header.link_name_bytes().map(Into::into));
-            Kind::Symlink { target: target.unwrap_or_default() }
+            let target = extension
+                .target
+                .or_else(|| header.link_name_bytes().map(Into::into));
+            Kind::Symlink {
+                target: target.unwrap_or_default(),
+            }
         }
-        EntryType::Link => return Err(unsafe_because("a hard link; the archive of an episode has none")),
+        EntryType::Link => {
+            return Err(unsafe_because(
+                "a hard link; the archive of an episode has none",
+            ));
+        }
         EntryType::Char | EntryType::Block => return Err(unsafe_because("a device")),
         EntryType::Fifo => return Err(unsafe_because("a FIFO")),
         EntryType::GNUSparse => return Err(unsafe_because("a sparse file in GNU tar's own form")),
         other => {
-            let what = format!("a member of type {:?}, which is not known here", char::from(other.as_byte()));
+            let what = format!(
+                "a member of type {:?}, which is not known here",
+                char::from(other.as_byte())
+            );
             return Err(unsafe_because(&what));
         }
     };
@@ -104,17 +125,26 @@ fn member(header: &Header, size_bytes: u64, extension: Extension) -> Result<Memb
     let number = |error: std::io::Error| UnpackError::malformed(error.to_string());
     let mtime = match extension.mtime {
         Some(mtime) => mtime,
-        None => (i64::try_from(header.mtime().map_err(number)?).unwrap_or(i64::MAX), 0),
+        None => (
+            i64::try_from(header.mtime().map_err(number)?).unwrap_or(i64::MAX),
+            0,
+        ),
     };
-    Ok(Member { permissions: header.mode().map_err(number)? & 0o7777, path, mtime, kind })
+    Ok(Member {
+        permissions: header.mode().map_err(number)? & 0o7777,
+        path,
+        mtime,
+        kind,
+    })
 }
 
-/// A header whose checksum is right (POSIX.1-2017, pax, "ustar Interchange Format": the sum of all bytes, the checksum's own
-/// taken for spaces).
+/// A header whose checksum is right (POSIX.1-2017, pax, "ustar Interchange Format": the sum of all
+/// bytes, the checksum's own taken for spaces).
 fn checked(block: &[u8; BLOCK_BYTES]) -> Result<&Header, UnpackError> {
     const CHECKSUM: std::ops::Range<usize> = 148..156;
     let header = Header::from_byte_slice(block);
-    let of_byte = |(at, byte): (usize, &u8)| u32::from(if CHECKSUM.contains(&at) { b' ' } else { *byte });
+    let of_byte =
+        |(at, byte): (usize, &u8)| u32::from(if CHECKSUM.contains(&at) { b' ' } else { *byte });
     let sum: u32 = block.iter().enumerate().map(of_byte).sum();
     match header.cksum() {
         Ok(stated) if stated == sum => Ok(header),
@@ -124,7 +154,9 @@ fn checked(block: &[u8; BLOCK_BYTES]) -> Result<&Header, UnpackError> {
 
 fn extension_of(stream: &mut TarStream<'_>, size_bytes: u64) -> Result<Vec<u8>, UnpackError> {
     if size_bytes > MAX_EXTENSION_BYTES {
-        return Err(UnpackError::malformed(format!("an extension header has {size_bytes} bytes")));
+        return Err(UnpackError::malformed(format!(
+            "an extension header has {size_bytes} bytes"
+        )));
     }
     let mut bytes = vec![0; usize::try_from(size_bytes).unwrap_or_default()];
     stream.read_exact(&mut bytes)?;
@@ -141,7 +173,8 @@ fn gnu_name(stream: &mut TarStream<'_>, size_bytes: u64) -> Result<Vec<u8>, Unpa
     Ok(name)
 }
 
-/// PAX records: `LENGTH KEY=VALUE\n`, where LENGTH counts itself. Those that are not about what we restore are passed over.
+/// PAX records: `LENGTH KEY=VALUE\n`, where LENGTH counts itself. Those that are not about what we
+/// restore are passed over.
 fn pax(mut rest: &[u8], extension: &mut Extension) -> Result<(), UnpackError> {
     while !rest.is_empty() {
         let (key, value, behind) =
@@ -154,7 +187,9 @@ fn pax(mut rest: &[u8], extension: &mut Extension) -> Result<(), UnpackError> {
             b"size" => extension.size_bytes = Some(number(value).ok_or_else(bad)?),
             b"mtime" => extension.mtime = Some(seconds(value).ok_or_else(bad)?),
             _ if key.starts_with(b"GNU.sparse.") => {
-                return Err(UnpackError::malformed("it holds a sparse file in GNU tar's own form"));
+                return Err(UnpackError::malformed(
+                    "it holds a sparse file in GNU tar's own form",
+                ));
             }
             _ => {}
         }
@@ -166,7 +201,9 @@ fn record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let space = bytes.iter().position(|byte| *byte == b' ')?;
     let len = usize::try_from(number::<u64>(&bytes[..space])?).ok()?;
     let (record, behind) = bytes.split_at_checked(len)?;
-    let (key_value, newline) = record.get(space + 1..)?.split_at_checked((len - space).checked_sub(2)?)?;
+    let (key_value, newline) = record
+        .get(space + 1..)?
+        .split_at_checked((len - space).checked_sub(2)?)?;
     let equals = key_value.iter().position(|byte| *byte == b'=')?;
     (newline == b"\n").then_some((&key_value[..equals], &key_value[equals + 1..], behind))
 }
@@ -179,7 +216,11 @@ fn number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
 fn seconds(text: &[u8]) -> Option<(i64, u32)> {
     let text = std::str::from_utf8(text).ok()?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits: String = fraction.chars().chain(std::iter::repeat('0')).take(9).collect();
+    let digits: String = fraction
+        .chars()
+        .chain(std::iter::repeat('0'))
+        .take(9)
+        .collect();
     let (whole, nanoseconds): (i64, u32) = (whole.parse().ok()?, digits.parse().ok()?);
     // -1.25 is 750 million nanoseconds after -2.
     if text.starts_with('-') && nanoseconds > 0 {
@@ -189,7 +230,8 @@ fn seconds(text: &[u8]) -> Option<(i64, u32)> {
     }
 }
 
-/// The second block of the end mark, and the zeros with which some programs fill up their last record.
+/// The second block of the end mark, and the zeros with which some programs fill up their last
+/// record.
 fn end(stream: &mut TarStream<'_>) -> Result<(), UnpackError> {
     let mut second = [0; BLOCK_BYTES];
     stream.read_exact(&mut second)?;
@@ -202,7 +244,9 @@ fn end(stream: &mut TarStream<'_>) -> Result<(), UnpackError> {
             return Ok(());
         }
         if !is_zero(chunk) {
-            return Err(UnpackError::malformed("something follows the end of its tar stream"));
+            return Err(UnpackError::malformed(
+                "something follows the end of its tar stream",
+            ));
         }
         let len = chunk.len();
         stream.consume(len);
@@ -224,7 +268,8 @@ mod tests {
     #[test]
     fn pax_records_are_read_by_their_length_newlines_included() {
         let mut extension = Extension::default();
-        let records = b"14 path=a\nb\xffc\n12 size=123\n14 mtime=-1.5\n11 other=x\n16 linkpath=x=y\n";
+        let records =
+            b"14 path=a\nb\xffc\n12 size=123\n14 mtime=-1.5\n11 other=x\n16 linkpath=x=y\n";
         pax(records, &mut extension).unwrap();
         let expected = Extension {
             path: Some(b"a\nb\xffc".to_vec()),

@@ -1,4 +1,5 @@
-//! The tar stream inside an archive: one zstd frame, decompressed within bounds, hashed and counted on the way.
+//! The tar stream inside an archive: one zstd frame, decompressed within bounds, hashed and counted
+//! on the way.
 //!
 //! ```text
 //!  File ──▶ BufReader ──▶ zstd (window ≤ 32 MiB, one frame) ──▶ buffer (128 KiB) ──▶ sha256, counted ──▶ members
@@ -38,10 +39,17 @@ impl<'a> TarStream<'a> {
         progress: &'a Progress,
         observe: &'a dyn Fn(u64),
     ) -> Result<Self, UnpackError> {
-        let watched = BufReader::new(Watched { archive, read_bytes: 0 });
-        let mut decoder = Decoder::with_buffer(watched).map_err(UnpackError::Archive)?.single_frame();
+        let watched = BufReader::new(Watched {
+            archive,
+            read_bytes: 0,
+        });
+        let mut decoder = Decoder::with_buffer(watched)
+            .map_err(UnpackError::Archive)?
+            .single_frame();
         // A few bytes may ask for gigabytes of memory (RFC 8878, section 3.1.1.1.2).
-        decoder.window_log_max(MAX_WINDOW_LOG).map_err(UnpackError::Archive)?;
+        decoder
+            .window_log_max(MAX_WINDOW_LOG)
+            .map_err(UnpackError::Archive)?;
         Ok(Self {
             decoder,
             buffer: vec![0; BUFFER_BYTES].into(),
@@ -54,7 +62,8 @@ impl<'a> TarStream<'a> {
         })
     }
 
-    /// What comes next, at least a byte; empty at the end of the stream. [`TarStream::consume`] says how much was taken.
+    /// What comes next, at least a byte; empty at the end of the stream. [`TarStream::consume`]
+    /// says how much was taken.
     pub(super) fn peek(&mut self) -> Result<&[u8], UnpackError> {
         if self.unread.is_empty() {
             self.progress.check()?;
@@ -83,7 +92,11 @@ impl<'a> TarStream<'a> {
     /// Whether so many more bytes are within the bound. Asked before they are written.
     pub(super) fn allows(&self, bytes: u64) -> Result<(), UnpackError> {
         let taken = self.passed_bytes - self.unread.len() as u64;
-        if bytes > self.limits.max_bytes.saturating_sub(taken) { Err(self.limits.exceeded()) } else { Ok(()) }
+        if bytes > self.limits.max_bytes.saturating_sub(taken) {
+            Err(self.limits.exceeded())
+        } else {
+            Ok(())
+        }
     }
 
     /// Fills `block`, whole.
@@ -101,12 +114,14 @@ impl<'a> TarStream<'a> {
         Ok(())
     }
 
-    /// To be called at the end of the stream: nothing may follow it in the archive, neither another frame nor anything
-    /// else. The digest of the tar stream, and its length, bytes.
+    /// To be called at the end of the stream: nothing may follow it in the archive, neither another
+    /// frame nor anything else. The digest of the tar stream, and its length, bytes.
     pub(super) fn finish(self) -> Result<(Digest, u64), UnpackError> {
         let mut rest = self.decoder.finish();
         if !rest.fill_buf().map_err(UnpackError::Archive)?.is_empty() {
-            return Err(UnpackError::malformed("something follows the end of its zstd frame"));
+            return Err(UnpackError::malformed(
+                "something follows the end of its zstd frame",
+            ));
         }
         Ok((self.hasher.into(), self.passed_bytes))
     }

@@ -10,7 +10,8 @@
 //! | 404, 410 | missing |
 //! | no answer | unreachable |
 //!
-//! Where the bytes were to be read again and the answer does not say that they were, "held" is more than it says.
+//! Where the bytes were to be read again and the answer does not say that they were, "held" is more
+//! than it says.
 
 use crate::{client::ClientError, episode::Digest, records::ShippingReceipt};
 
@@ -60,18 +61,18 @@ pub(super) fn judge(receipt: &ShippingReceipt, answer: &Answer, deep: bool) -> V
         Answer::Failed(error) => return Verdict::Unreachable(error.to_string()),
     };
     let verdict = match head.status_code {
-        200 if head.is_a_page => {
-            Verdict::CannotTell("it answers with a page: is this the receiver's address?".to_owned())
-        }
+        200 if head.is_a_page => Verdict::CannotTell(
+            "it answers with a page: is this the receiver's address?".to_owned(),
+        ),
         200 => held(receipt, head),
         404 | 410 => Verdict::Missing,
         code @ (401 | 403 | 407) => Verdict::CannotTell(format!(
             "credential: it answers {code}; look at receiver.token_file, receiver.client_cert_file and receiver.headers"
         )),
         code @ (405 | 501) => Verdict::CannotTell(format!("it does not answer HEAD ({code})")),
-        code @ 300..=399 => {
-            Verdict::CannotTell(format!("it answers {code} and points elsewhere; no redirect is followed"))
-        }
+        code @ 300..=399 => Verdict::CannotTell(format!(
+            "it answers {code} and points elsewhere; no redirect is followed"
+        )),
         code @ (408 | 425 | 429 | 500..=599) => {
             Verdict::CannotTell(format!("it answers {code}; try again later"))
         }
@@ -90,15 +91,20 @@ fn held(receipt: &ShippingReceipt, head: &Head) -> Verdict {
     match (head.sha256, head.content_sha256) {
         (Some(sha256), _) if sha256 == receipt.sha256 => Verdict::Held,
         (_, Some(content)) if content == receipt.content_sha256 => Verdict::HeldRepacked,
-        (_, Some(content)) => {
-            Verdict::Differs(format!("its content is {content}, shipped was {}", receipt.content_sha256))
-        }
-        (Some(sha256), None) => {
-            Verdict::Differs(format!("its archive is {sha256}, shipped was {}", receipt.sha256))
-        }
+        (_, Some(content)) => Verdict::Differs(format!(
+            "its content is {content}, shipped was {}",
+            receipt.content_sha256
+        )),
+        (Some(sha256), None) => Verdict::Differs(format!(
+            "its archive is {sha256}, shipped was {}",
+            receipt.sha256
+        )),
         (None, None) => {
             let len = head.size_bytes.map_or_else(String::new, |bytes| {
-                format!(" (it says {bytes} bytes, shipped were {})", receipt.size_bytes)
+                format!(
+                    " (it says {bytes} bytes, shipped were {})",
+                    receipt.size_bytes
+                )
             });
             Verdict::CannotTell(format!("the receiver gives no digest{len}"))
         }
@@ -162,12 +168,41 @@ mod tests {
         ];
         for (sha256, row) in ours_other_none(ARCHIVE).into_iter().zip(expected) {
             for (content_sha256, expected) in ours_other_none(CONTENT).into_iter().zip(row) {
-                let head = Head { status_code: 200, sha256, content_sha256, ..Head::default() };
+                let head = Head {
+                    status_code: 200,
+                    sha256,
+                    content_sha256,
+                    ..Head::default()
+                };
                 assert_eq!(of(head, false), expected, "{head:?}");
-                assert_eq!(of(Head { reread: true, ..head }, true), expected, "{head:?}");
+                assert_eq!(
+                    of(
+                        Head {
+                            reread: true,
+                            ..head
+                        },
+                        true
+                    ),
+                    expected,
+                    "{head:?}"
+                );
                 let is_held = matches!(expected, "held" | "repacked");
-                assert_eq!(of(head, true), if is_held { "cannot tell" } else { expected }, "{head:?}");
-                assert_eq!(of(Head { is_a_page: true, ..head }, false), "cannot tell", "{head:?}");
+                assert_eq!(
+                    of(head, true),
+                    if is_held { "cannot tell" } else { expected },
+                    "{head:?}"
+                );
+                assert_eq!(
+                    of(
+                        Head {
+                            is_a_page: true,
+                            ..head
+                        },
+                        false
+                    ),
+                    "cannot tell",
+                    "{head:?}"
+                );
             }
         }
     }
@@ -175,8 +210,12 @@ mod tests {
     #[test]
     fn only_404_and_410_say_that_it_is_missing_and_no_other_status_that_it_is_held() {
         for status_code in 100..600 {
-            let head =
-                Head { status_code, sha256: Some(ARCHIVE), content_sha256: Some(CONTENT), ..Head::default() };
+            let head = Head {
+                status_code,
+                sha256: Some(ARCHIVE),
+                content_sha256: Some(CONTENT),
+                ..Head::default()
+            };
             let expected = match status_code {
                 200 => "held",
                 404 | 410 => "missing",
@@ -185,9 +224,14 @@ mod tests {
             assert_eq!(of(head, false), expected, "{status_code}");
         }
         for code in [401, 403, 407] {
-            let Verdict::CannotTell(why) =
-                judge(&receipt(), &Answer::Head(Head { status_code: code, ..Head::default() }), false)
-            else {
+            let Verdict::CannotTell(why) = judge(
+                &receipt(),
+                &Answer::Head(Head {
+                    status_code: code,
+                    ..Head::default()
+                }),
+                false,
+            ) else {
                 panic!("{code}")
             };
             assert!(why.starts_with("credential"), "{why}");
@@ -202,7 +246,10 @@ mod tests {
             ClientError::TimedOut(Wait::Answer),
             ClientError::Lost("x".into()),
         ] {
-            assert_eq!(name(&judge(&receipt(), &Answer::Failed(error), true)), "unreachable");
+            assert_eq!(
+                name(&judge(&receipt(), &Answer::Failed(error), true)),
+                "unreachable"
+            );
         }
     }
 }

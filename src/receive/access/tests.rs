@@ -56,27 +56,50 @@ fn certificate(until: i32) -> (String, String) {
 }
 
 fn tokens(names: &[&str]) -> String {
-    names.iter().map(|name| format!("{name} = '{}'\n", Digest::of(name.as_bytes()))).collect()
+    names
+        .iter()
+        .map(|name| format!("{name} = '{}'\n", Digest::of(name.as_bytes())))
+        .collect()
 }
 
 fn commits(digits: &[char]) -> String {
-    digits.iter().map(|digit| digit.to_string().repeat(40) + "\n").collect()
+    digits
+        .iter()
+        .map(|digit| digit.to_string().repeat(40) + "\n")
+        .collect()
 }
 
 fn knows(access: &Access, token: &str) -> bool {
-    access.current().tokens.as_ref().unwrap().name_of(token.as_bytes()).is_some()
+    access
+        .current()
+        .tokens
+        .as_ref()
+        .unwrap()
+        .name_of(token.as_bytes())
+        .is_some()
 }
 
 fn takes(access: &Access, digit: char) -> bool {
     let commit = crate::episode::Commit::parse(&digit.to_string().repeat(40)).unwrap();
-    access.current().window.as_ref().unwrap().admit(&SaidCommit::Commit(commit), "").is_ok()
+    access
+        .current()
+        .window
+        .as_ref()
+        .unwrap()
+        .admit(&SaidCommit::Commit(commit), "")
+        .is_ok()
 }
 
 /// What is wrong with the file of this setting.
 fn error(access: &Access, setting: &str) -> Option<String> {
     let reports = access.reports();
     assert_eq!(reports.len(), 4);
-    reports.iter().find(|report| report.setting == setting).unwrap().error.clone()
+    reports
+        .iter()
+        .find(|report| report.setting == setting)
+        .unwrap()
+        .error
+        .clone()
 }
 
 #[test]
@@ -105,7 +128,10 @@ fn a_good_new_file_is_in_force_and_a_bad_one_is_told_and_keeps_the_old() {
         rig.write(name, content);
         access.look_now(Look::Now);
         let told = error(&access, setting).unwrap();
-        assert!(told.contains(words) && told.contains(&path.display().to_string()), "{told}");
+        assert!(
+            told.contains(words) && told.contains(&path.display().to_string()),
+            "{told}"
+        );
         assert!(knows(&access, "lab-08") && takes(&access, 'c'), "{name}");
         rig.write(name, &kept);
         access.look_now(Look::Now);
@@ -119,7 +145,10 @@ fn a_file_that_changes_is_read_once_it_stands_still() {
     let access = rig.access();
     let first = access.current();
     access.look_now(Look::Settled);
-    assert!(Arc::ptr_eq(&first, &access.current()), "nothing has changed");
+    assert!(
+        Arc::ptr_eq(&first, &access.current()),
+        "nothing has changed"
+    );
 
     // Half of it, then all of it, as one who writes in place.
     rig.write("commits", &commits(&['b']));
@@ -164,12 +193,14 @@ fn what_could_not_be_read_is_tried_again_though_it_has_not_changed() {
         seen: Stamps::of(&[rig.folder.path().join("tokens")]),
         again: false,
     };
-    let fails = |paths: &[PathBuf], _: &i32| credential::read(TOKENS, &paths[0].join("below")).map(|_| 1);
+    let fails =
+        |paths: &[PathBuf], _: &i32| credential::read(TOKENS, &paths[0].join("below")).map(|_| 1);
     assert!(!watched.look(Look::Settled, fails));
     assert!(watched.look(Look::Settled, |_, _| Ok(2)));
     assert!(!watched.look(Look::Settled, |_, _| Ok(3)));
     // What was read and is wrong stays wrong until it changes.
-    let wrong = |paths: &[PathBuf], _: &i32| Err(FileError::unusable(TOKENS, &paths[0], "is wrong"));
+    let wrong =
+        |paths: &[PathBuf], _: &i32| Err(FileError::unusable(TOKENS, &paths[0], "is wrong"));
     assert!(!watched.look(Look::Now, wrong));
     assert!(!watched.look(Look::Settled, |_, _| Ok(4)));
 }
@@ -183,7 +214,10 @@ fn an_expired_certificate_does_not_take_the_place_of_a_good_one() {
     assert_eq!(not_after(&access), end(2040));
     rig.certify(2002);
     access.look_now(Look::Now);
-    assert_eq!(error(&access, CERT).unwrap().split_once(": ").unwrap().1, "expired at 2002-01-01T00:00:00Z");
+    assert_eq!(
+        error(&access, CERT).unwrap().split_once(": ").unwrap().1,
+        "expired at 2002-01-01T00:00:00Z"
+    );
     assert_eq!(not_after(&access), end(2040));
     rig.certify(2042);
     access.look_now(Look::Now);

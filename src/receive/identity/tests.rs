@@ -27,37 +27,60 @@ fn tokens() -> Tokens {
 fn certificate(dns: &[&str], common: Option<&str>) -> Vec<u8> {
     let mut params = CertificateParams::new([]).unwrap();
     // An address first: only DNS names count.
-    params.subject_alt_names.push(SanType::IpAddress([192, 0, 2, 1].into()));
     params
         .subject_alt_names
-        .extend(dns.iter().map(|name| SanType::DnsName((*name).to_owned().try_into().unwrap())));
+        .push(SanType::IpAddress([192, 0, 2, 1].into()));
+    params.subject_alt_names.extend(
+        dns.iter()
+            .map(|name| SanType::DnsName((*name).to_owned().try_into().unwrap())),
+    );
     params.distinguished_name = DistinguishedName::new();
     if let Some(common) = common {
         params.distinguished_name.push(DnType::CommonName, common);
     }
-    params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    params
+        .self_signed(&KeyPair::generate().unwrap())
+        .unwrap()
+        .der()
+        .to_vec()
 }
 
 #[test]
 fn a_certificate_is_named_by_its_first_dns_name_else_its_common_name() {
     let named = |dns: &[&str], common| name_of(&certificate(dns, common));
-    assert_eq!(named(&["lab-07", "lab-08"], Some("other")), Ok(name("lab-07")));
-    assert_eq!(named(&[], Some("Labor 7 (grün)")), Ok(name("Labor 7 (grün)")));
+    assert_eq!(
+        named(&["lab-07", "lab-08"], Some("other")),
+        Ok(name("lab-07"))
+    );
+    assert_eq!(
+        named(&[], Some("Labor 7 (grün)")),
+        Ok(name("Labor 7 (grün)"))
+    );
     assert_eq!(named(&[], None), Err(NameError::Nameless));
     for hostile in ["../../evil", "", ".hidden", "a/b", "a\u{1b}[2J"] {
         let error = named(&[], Some(hostile)).unwrap_err();
-        assert!(matches!(error, NameError::Unusable(..)), "{hostile:?}: {error:?}");
+        assert!(
+            matches!(error, NameError::Unusable(..)),
+            "{hostile:?}: {error:?}"
+        );
         assert!(!error.to_string().contains('\u{1b}'));
     }
     // A DNS name that cannot be used does not fall back to another name that somebody may own.
-    assert!(matches!(named(&["-x"], Some("lab-07")), Err(NameError::Unusable(..))));
+    assert!(matches!(
+        named(&["-x"], Some("lab-07")),
+        Err(NameError::Unusable(..))
+    ));
     assert_eq!(name_of(b"no certificate"), Err(NameError::Unreadable));
 }
 
 #[test]
 fn every_certificate_meets_every_token() {
     let tokens = tokens();
-    let certificates = [None, Some(Ok(name("by-cert"))), Some(Err(NameError::Nameless))];
+    let certificates = [
+        None,
+        Some(Ok(name("by-cert"))),
+        Some(Err(NameError::Nameless)),
+    ];
     let headers = [
         authorization(&[]),
         authorization(&["Bearer token of lab-08"]),
@@ -67,13 +90,28 @@ fn every_certificate_meets_every_token() {
     let no = "401";
     let table = [
         // Nobody is asked: not even what is wrong matters.
-        (false, None, [["anybody"; 4], ["anybody"; 4], ["anybody"; 4]]),
-        (false, Some(&tokens), [[no, "lab-08", no, no], ["by-cert"; 4], [no; 4]]),
+        (
+            false,
+            None,
+            [["anybody"; 4], ["anybody"; 4], ["anybody"; 4]],
+        ),
+        (
+            false,
+            Some(&tokens),
+            [[no, "lab-08", no, no], ["by-cert"; 4], [no; 4]],
+        ),
         (true, None, [[no; 4], ["by-cert"; 4], [no; 4]]),
-        (true, Some(&tokens), [[no, "lab-08", no, no], ["by-cert"; 4], [no; 4]]),
+        (
+            true,
+            Some(&tokens),
+            [[no, "lab-08", no, no], ["by-cert"; 4], [no; 4]],
+        ),
     ];
     for (certificates_taken, tokens, rows) in table {
-        let ways = Ways { certificates: certificates_taken, tokens };
+        let ways = Ways {
+            certificates: certificates_taken,
+            tokens,
+        };
         for (certificate, row) in certificates.iter().zip(rows) {
             for (headers, expected) in headers.iter().zip(row) {
                 let told = match identify(ways, certificate.as_ref(), headers) {
@@ -94,12 +132,24 @@ fn every_certificate_meets_every_token() {
 fn who_is_refused_is_told_what_to_set() {
     let tokens = tokens();
     let told = |certificates, tokens, headers: &HeaderMap| {
-        identify(Ways { certificates, tokens }, None, headers).unwrap_err().detail
+        identify(
+            Ways {
+                certificates,
+                tokens,
+            },
+            None,
+            headers,
+        )
+        .unwrap_err()
+        .detail
     };
     let nothing = authorization(&[]);
     let unknown = authorization(&["Bearer secret"]);
     let both = told(true, Some(&tokens), &nothing);
-    assert!(both.contains("client_cert_file") && both.contains("token_file"), "{both}");
+    assert!(
+        both.contains("client_cert_file") && both.contains("token_file"),
+        "{both}"
+    );
     assert!(!told(true, None, &nothing).contains("token_file"));
     assert!(!told(false, Some(&tokens), &nothing).contains("client_cert_file"));
     assert!(told(true, None, &unknown).contains("takes no tokens"));
@@ -130,7 +180,10 @@ fn a_token_comes_in_one_line_of_its_scheme() {
 fn each_token_is_found_wherever_it_stands_and_no_other() {
     let tokens = tokens();
     for host in ["lab-07", "lab-08", "lab-09"] {
-        assert_eq!(tokens.name_of(format!("token of {host}").as_bytes()), Some(&name(host)));
+        assert_eq!(
+            tokens.name_of(format!("token of {host}").as_bytes()),
+            Some(&name(host))
+        );
     }
     for wrong in ["", "token of lab-0", "token of lab-07 ", "lab-07"] {
         assert_eq!(tokens.name_of(wrong.as_bytes()), None, "{wrong:?}");
@@ -139,7 +192,11 @@ fn each_token_is_found_wherever_it_stands_and_no_other() {
     for byte in 0..32 {
         let mut near = Digest::of(b"token");
         near.0[byte] ^= 1;
-        assert_eq!(Tokens(vec![(name("lab-07"), near)]).name_of(b"token"), None, "{byte}");
+        assert_eq!(
+            Tokens(vec![(name("lab-07"), near)]).name_of(b"token"),
+            None,
+            "{byte}"
+        );
     }
 }
 
@@ -160,17 +217,31 @@ fn a_file_of_tokens_that_cannot_be_used_says_why_and_quotes_no_value() {
     ] {
         let error = Tokens::parse(text).unwrap_err();
         assert!(error.contains(words), "{text}: {error}");
-        assert!(!error.contains("s3cret") && !error.contains(&digest.to_string()), "{error}");
+        assert!(
+            !error.contains("s3cret") && !error.contains(&digest.to_string()),
+            "{error}"
+        );
     }
-    let quoted = Tokens::parse(&format!("'lab.example' = '{}'", digest.to_string().to_uppercase()));
-    assert_eq!(quoted.unwrap().name_of(b"token"), Some(&name("lab.example")));
+    let quoted = Tokens::parse(&format!(
+        "'lab.example' = '{}'",
+        digest.to_string().to_uppercase()
+    ));
+    assert_eq!(
+        quoted.unwrap().name_of(b"token"),
+        Some(&name("lab.example"))
+    );
     assert!(!format!("{:?}", tokens()).contains(&Digest::of(b"token of lab-07").to_string()));
 }
 
 #[test]
 fn a_host_reads_its_own_and_a_reader_everything() {
     let readers = BTreeSet::from([name("reader")]);
-    let owners = [None, Some(name("lab-07")), Some(name("lab-08")), Some(name("reader"))];
+    let owners = [
+        None,
+        Some(name("lab-07")),
+        Some(name("lab-08")),
+        Some(name("reader")),
+    ];
     for (caller, expected) in [
         (Caller::Anybody, [true; 4]),
         (Caller::Known(name("lab-07")), [false, true, false, false]),
@@ -179,7 +250,11 @@ fn a_host_reads_its_own_and_a_reader_everything() {
         (Caller::Known(name("reader")), [true; 4]),
     ] {
         for (owner, expected) in owners.iter().zip(expected) {
-            assert_eq!(may_read(&caller, owner.as_ref(), &readers), expected, "{caller:?} {owner:?}");
+            assert_eq!(
+                may_read(&caller, owner.as_ref(), &readers),
+                expected,
+                "{caller:?} {owner:?}"
+            );
         }
     }
 }

@@ -9,7 +9,8 @@ use crate::{
     receive::{
         held::{Held, Key, Offer},
         store::{
-            FolderReading, Listed, Part, PartKey, Publication, Resumed, Space, StoreError, Upload, Usage,
+            FolderReading, Listed, Part, PartKey, Publication, Resumed, Space, StoreError, Upload,
+            Usage,
         },
     },
 };
@@ -37,14 +38,29 @@ async fn a_file_that_cannot_be_used_is_named_and_nothing_is_touched() {
     let plain = config(&store, "127.0.0.1:0");
     for path in [file, folder.path().join("missing")] {
         for broken in [
-            ReceiveConfig { tls: Some((path.clone(), path.clone())), ..plain.clone() },
-            ReceiveConfig { client_ca_file: Some(path.clone()), ..plain.clone() },
-            ReceiveConfig { tokens_file: Some(path.clone()), ..plain.clone() },
-            ReceiveConfig { commits_file: Some(path.clone()), ..plain.clone() },
+            ReceiveConfig {
+                tls: Some((path.clone(), path.clone())),
+                ..plain.clone()
+            },
+            ReceiveConfig {
+                client_ca_file: Some(path.clone()),
+                ..plain.clone()
+            },
+            ReceiveConfig {
+                tokens_file: Some(path.clone()),
+                ..plain.clone()
+            },
+            ReceiveConfig {
+                commits_file: Some(path.clone()),
+                ..plain.clone()
+            },
         ] {
             let error = Server::bind(broken.clone()).await.unwrap_err();
             assert!(matches!(error, BindError::File(_)), "{error}");
-            assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+            assert!(
+                error.to_string().contains(&path.display().to_string()),
+                "{error}"
+            );
         }
     }
     assert!(!store.exists());
@@ -55,14 +71,21 @@ async fn a_store_that_cannot_be_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, b"").unwrap();
-    let error = Server::bind(config(&file.join("store"), "127.0.0.1:0")).await.unwrap_err();
-    assert!(error.to_string().contains(&file.display().to_string()), "{error}");
+    let error = Server::bind(config(&file.join("store"), "127.0.0.1:0"))
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains(&file.display().to_string()),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn the_listener_is_closed_when_told_to_stop() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::bind(config(&folder.path().join("store"), "127.0.0.1:0")).await.unwrap();
+    let server = Server::bind(config(&folder.path().join("store"), "127.0.0.1:0"))
+        .await
+        .unwrap();
     let address = server.local_addr();
     let idle = TcpStream::connect(address).await.unwrap();
     server.run(async {}).await;
@@ -105,7 +128,11 @@ impl Store for Failing {
         self.fail()
     }
 
-    async fn read(&self, _: &Key, _: Range<u64>) -> Result<Option<(Held, Self::Reading)>, StoreError> {
+    async fn read(
+        &self,
+        _: &Key,
+        _: Range<u64>,
+    ) -> Result<Option<(Held, Self::Reading)>, StoreError> {
         self.fail()
     }
 
@@ -130,7 +157,12 @@ impl Store for Failing {
         Ok(None)
     }
 
-    async fn resume(&self, _: &PartKey, _: &Offer, _: u64) -> Result<Resumed<FailingUpload>, StoreError> {
+    async fn resume(
+        &self,
+        _: &PartKey,
+        _: &Offer,
+        _: u64,
+    ) -> Result<Resumed<FailingUpload>, StoreError> {
         self.fail()
     }
 
@@ -147,7 +179,11 @@ impl Store for Failing {
     }
 
     async fn space(&self) -> Result<Space, StoreError> {
-        Ok(Space { free_bytes: u64::MAX, total_bytes: u64::MAX, free_files: None })
+        Ok(Space {
+            free_bytes: u64::MAX,
+            total_bytes: u64::MAX,
+            free_files: None,
+        })
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
@@ -158,7 +194,11 @@ impl Store for Failing {
 impl Upload for FailingUpload {
     /// One that fails in no way that has a name takes the bytes, and fails at the end.
     async fn write(&mut self, _: &[u8]) -> Result<(), StoreError> {
-        if self.0 == io::ErrorKind::Other { Ok(()) } else { Err(io::Error::from(self.0).into()) }
+        if self.0 == io::ErrorKind::Other {
+            Ok(())
+        } else {
+            Err(io::Error::from(self.0).into())
+        }
     }
 
     async fn keep(self) -> Result<u64, StoreError> {
@@ -175,7 +215,10 @@ fn connect(disk: io::ErrorKind) -> (DuplexStream, watch::Sender<()>) {
     connect_with(disk, 0)
 }
 
-fn connect_with(disk: io::ErrorKind, min_body_rate_bytes_per_s: u64) -> (DuplexStream, watch::Sender<()>) {
+fn connect_with(
+    disk: io::ErrorKind,
+    min_body_rate_bytes_per_s: u64,
+) -> (DuplexStream, watch::Sender<()>) {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let (stop, stopping) = watch::channel(());
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
@@ -185,7 +228,10 @@ fn connect_with(disk: io::ErrorKind, min_body_rate_bytes_per_s: u64) -> (DuplexS
         access: Arc::new(Access::read(&config).unwrap()),
         readers: BTreeSet::new(),
         remediation: String::new(),
-        limits: ReceiveLimits { min_body_rate_bytes_per_s, ..config.limits },
+        limits: ReceiveLimits {
+            min_body_rate_bytes_per_s,
+            ..config.limits
+        },
         room: Room::new(&config.limits),
         underway: Underway::default(),
         tally: Arc::default(),
@@ -193,7 +239,17 @@ fn connect_with(disk: io::ErrorKind, min_body_rate_bytes_per_s: u64) -> (DuplexS
     };
     tokio::spawn(async move {
         let place = Connections::new(8).take(address.ip()).await;
-        converse(theirs, Peer { address, certificate: None }, place, Arc::new(receiver), stopping).await;
+        converse(
+            theirs,
+            Peer {
+                address,
+                certificate: None,
+            },
+            place,
+            Arc::new(receiver),
+            stopping,
+        )
+        .await;
     });
     (ours, stop)
 }
@@ -209,8 +265,16 @@ fn put_head(size: usize) -> String {
 async fn a_disk_that_fails_is_answered_by_kind_without_the_disks_own_words() {
     for (disk, status, problem) in [
         (io::ErrorKind::StorageFull, " 507 ", "urn:sealift:no-space"),
-        (io::ErrorKind::QuotaExceeded, " 507 ", "\"used_up\":\"quota\""),
-        (io::ErrorKind::PermissionDenied, " 500 ", "urn:sealift:store-failed"),
+        (
+            io::ErrorKind::QuotaExceeded,
+            " 507 ",
+            "\"used_up\":\"quota\"",
+        ),
+        (
+            io::ErrorKind::PermissionDenied,
+            " 500 ",
+            "urn:sealift:store-failed",
+        ),
     ] {
         let get = |path| format!("GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n");
         for request in [put_head(4) + "body", get("/healthz"), get("/v1/admission")] {
@@ -220,7 +284,10 @@ async fn a_disk_that_fails_is_answered_by_kind_without_the_disks_own_words() {
             client.read_to_string(&mut answer).await.unwrap();
             assert!(answer.lines().next().unwrap().contains(status), "{answer}");
             assert!(answer.contains(problem), "{answer}");
-            assert!(!answer.contains(&io::Error::from(disk).to_string()), "{answer}");
+            assert!(
+                !answer.contains(&io::Error::from(disk).to_string()),
+                "{answer}"
+            );
         }
     }
 }
@@ -250,7 +317,10 @@ async fn a_body_that_trickles_is_given_up_after_half_a_minute_with_a_word() {
         }
     }
     let answer = String::from_utf8(answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("urn:sealift:too-slow"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 408 ") && answer.contains("urn:sealift:too-slow"),
+        "{answer}"
+    );
     assert!((30..32).contains(&started.elapsed().as_secs()));
 }
 
@@ -258,7 +328,10 @@ async fn a_body_that_trickles_is_given_up_after_half_a_minute_with_a_word() {
 async fn a_head_that_never_ends_does_not_keep_its_connection() {
     let (mut client, _stop) = connect(io::ErrorKind::Other);
     let started = tokio::time::Instant::now();
-    client.write_all(b"PUT /v1/episodes/a HTTP/1.1\r\nHo").await.unwrap();
+    client
+        .write_all(b"PUT /v1/episodes/a HTTP/1.1\r\nHo")
+        .await
+        .unwrap();
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).await.unwrap();
     assert_eq!(started.elapsed().as_secs(), 30, "{}", answer.escape_ascii());

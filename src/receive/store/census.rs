@@ -31,8 +31,12 @@ impl Places {
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        let keys = page.into_sorted_vec().into_iter().map(|id| Key { host: host.cloned(), id });
-        keys.filter_map(|key| self.listed(key).transpose()).collect()
+        let keys = page.into_sorted_vec().into_iter().map(|id| Key {
+            host: host.cloned(),
+            id,
+        });
+        keys.filter_map(|key| self.listed(key).transpose())
+            .collect()
     }
 
     /// `None` where it is gone since its name was read.
@@ -42,7 +46,11 @@ impl Places {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        Ok(Some(Listed { key, size_bytes: metadata.len(), stored_at: stored_at(&metadata) }))
+        Ok(Some(Listed {
+            key,
+            size_bytes: metadata.len(),
+            stored_at: stored_at(&metadata),
+        }))
     }
 
     pub(super) fn usage(&self) -> io::Result<Usage> {
@@ -65,14 +73,19 @@ impl Places {
 
     fn add(&self, usage: &mut Usage, host: Option<&HostName>) -> io::Result<()> {
         let _ = each_archive(&self.folder_of(host)?, |id| {
-            let key = Key { host: host.cloned(), id };
+            let key = Key {
+                host: host.cloned(),
+                id,
+            };
             let Ok(metadata) = self.archive(&key)?.symlink_metadata() else {
                 return Ok(ControlFlow::Continue(()));
             };
             // Where the place says whose it is, nothing needs to be read.
             let owner = match host {
                 Some(host) => Some(host.clone()),
-                None => self.fitting(&key, &metadata)?.and_then(|record| record.owner(None)),
+                None => self
+                    .fitting(&key, &metadata)?
+                    .and_then(|record| record.owner(None)),
             };
             usage.episodes += 1;
             usage.bytes += metadata.len();
@@ -84,13 +97,21 @@ impl Places {
 
     pub(super) fn space(&self) -> io::Result<Space> {
         // What root has in reserve is not for us.
-        let filesystem::Space { free_bytes, total_bytes, free_files } = filesystem::space(&self.root)?;
-        Ok(Space { free_bytes, total_bytes, free_files })
+        let filesystem::Space {
+            free_bytes,
+            total_bytes,
+            free_files,
+        } = filesystem::space(&self.root)?;
+        Ok(Space {
+            free_bytes,
+            total_bytes,
+            free_files,
+        })
     }
 }
 
-/// Whether a store holds episodes that are filed the other way, and none that are filed ours: how a store is judged that has no note
-/// of it (see `filing.rs`).
+/// Whether a store holds episodes that are filed the other way, and none that are filed ours: how a
+/// store is judged that has no note of it (see `filing.rs`).
 pub(super) fn is_filed_otherwise(episodes: &Path, ours: Namespace) -> io::Result<bool> {
     // Ours first: in a large store the first name tells.
     Ok(!holds(episodes, ours)? && holds(episodes, ours.other())?)
@@ -109,15 +130,17 @@ fn holds_archives(folder: &Path) -> io::Result<bool> {
     each_archive(folder, |_| Ok(ControlFlow::Break(()))).map(|walk| walk.is_break())
 }
 
-/// Calls `visit` for each archive in a folder until it breaks; a folder that is not there has none. What is named like none, or is
-/// no file, is not ours.
+/// Calls `visit` for each archive in a folder until it breaks; a folder that is not there has none.
+/// What is named like none, or is no file, is not ours.
 fn each_archive(
     folder: &Path,
     mut visit: impl FnMut(EpisodeId) -> io::Result<ControlFlow<()>>,
 ) -> io::Result<ControlFlow<()>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ControlFlow::Continue(())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(ControlFlow::Continue(()));
+        }
         Err(error) => return Err(error),
     };
     for entry in entries {

@@ -18,8 +18,8 @@ mod questions;
 pub(super) use parts::*;
 pub(super) use questions::*;
 
-/// Writes a test for each promise, given a function that opens the store at a path; the same path is the same store, as
-/// another process would see it.
+/// Writes a test for each promise, given a function that opens the store at a path; the same path
+/// is the same store, as another process would see it.
 macro_rules! promises {
     ($open:expr) => {
         $crate::receive::store::contract::promises! { $open;
@@ -87,11 +87,18 @@ pub(super) fn host(name: &str) -> HostName {
 
 /// The key of an episode of `lab-1`, whichever way the store files.
 pub(super) fn key<S: Store>(store: &S, name: &str) -> Key {
-    store.namespace().key(Some(&host("lab-1")), &id(name)).unwrap()
+    store
+        .namespace()
+        .key(Some(&host("lab-1")), &id(name))
+        .unwrap()
 }
 
 pub(super) fn offer(archive: &[u8]) -> Offer {
-    Offer { sha256: Digest::of(archive), content_sha256: None, size_bytes: archive.len() as u64 }
+    Offer {
+        sha256: Digest::of(archive),
+        content_sha256: None,
+        size_bytes: archive.len() as u64,
+    }
 }
 
 /// An upload that nobody is known to send, where that can be.
@@ -100,12 +107,17 @@ pub(super) fn part_key(key: &Key, offer: &Offer) -> PartKey {
 }
 
 fn with_content(offer: Offer, content: &[u8]) -> Offer {
-    Offer { content_sha256: Some(Digest::of(content)), ..offer }
+    Offer {
+        content_sha256: Some(Digest::of(content)),
+        ..offer
+    }
 }
 
 /// Bytes that do not repeat from one batch to the next.
 pub(super) fn noise(size: usize) -> Vec<u8> {
-    (0..size as u64).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+    (0..size as u64)
+        .map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
+        .collect()
 }
 
 pub(super) async fn write<U: super::Upload>(upload: &mut U, bytes: &[u8]) {
@@ -114,7 +126,12 @@ pub(super) async fn write<U: super::Upload>(upload: &mut U, bytes: &[u8]) {
     }
 }
 
-pub(super) async fn put<S: Store>(store: &S, key: &Key, archive: &[u8], offer: &Offer) -> Publication {
+pub(super) async fn put<S: Store>(
+    store: &S,
+    key: &Key,
+    archive: &[u8],
+    offer: &Offer,
+) -> Publication {
     let mut upload = store.begin(&part_key(key, offer), offer);
     write(&mut upload, archive).await;
     upload.publish().await.unwrap()
@@ -140,16 +157,29 @@ pub(super) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool)
             look.tick().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+    tokio::time::timeout(Duration::from_secs(20), waiting)
+        .await
+        .unwrap_or_else(|_| panic!("never: {what}"));
 }
 
-pub(super) async fn what_was_stored_is_found_by_every_receiver<S: Store>(open: fn(&Path) -> S, place: &Path) {
+pub(super) async fn what_was_stored_is_found_by_every_receiver<S: Store>(
+    open: fn(&Path) -> S,
+    place: &Path,
+) {
     let store = open(place);
-    for (name, size) in [("empty", 0), ("small", 1), ("one-batch", 32_768), ("many", 1_000_003)] {
+    for (name, size) in [
+        ("empty", 0),
+        ("small", 1),
+        ("one-batch", 32_768),
+        ("many", 1_000_003),
+    ] {
         let (key, archive) = (key(&store, name), noise(size));
         assert_eq!(store.find(&key).await.unwrap(), None);
         let held = stored(&store, &key, &archive).await;
-        assert_eq!((held.sha256, held.size_bytes), (Digest::of(&archive), size as u64));
+        assert_eq!(
+            (held.sha256, held.size_bytes),
+            (Digest::of(&archive), size as u64)
+        );
         assert_eq!(store.find(&key).await.unwrap().as_ref(), Some(&held));
         assert_eq!(open(place).find(&key).await.unwrap(), Some(held));
     }
@@ -157,17 +187,33 @@ pub(super) async fn what_was_stored_is_found_by_every_receiver<S: Store>(open: f
 
 pub(super) async fn ids_that_look_alike_stay_apart<S: Store>(open: fn(&Path) -> S, place: &Path) {
     let store = open(place);
-    let names = ["a", "A", "a b", "a%20b", "a+b", "é", "e\u{301}", "a.tar.zst", "a~1"];
+    let names = [
+        "a",
+        "A",
+        "a b",
+        "a%20b",
+        "a+b",
+        "é",
+        "e\u{301}",
+        "a.tar.zst",
+        "a~1",
+    ];
     for name in names {
         stored(&store, &key(&store, name), name.as_bytes()).await;
     }
     for name in names {
         let held = store.find(&key(&store, name)).await.unwrap().unwrap();
-        assert_eq!((held.episode_id, held.sha256), (id(name), Digest::of(name.as_bytes())));
+        assert_eq!(
+            (held.episode_id, held.sha256),
+            (id(name), Digest::of(name.as_bytes()))
+        );
     }
 }
 
-pub(super) async fn two_hosts_with_the_same_id_stay_apart<S: Store>(open: fn(&Path) -> S, place: &Path) {
+pub(super) async fn two_hosts_with_the_same_id_stay_apart<S: Store>(
+    open: fn(&Path) -> S,
+    place: &Path,
+) {
     let store = open(place);
     let hosts = ["lab-1", "LAB-1", "lab 1", "lab%201", "a.tar.zst", "a"].map(host);
     let key_of = |owner: &HostName| store.namespace().key(Some(owner), &id("a")).unwrap();
@@ -190,7 +236,10 @@ pub(super) async fn two_hosts_with_the_same_id_stay_apart<S: Store>(open: fn(&Pa
             Namespace::None => &hosts[0],
             Namespace::Host => owner,
         };
-        assert_eq!((held.sha256, held.owner.as_ref()), (Digest::of(by.as_str().as_bytes()), Some(by)));
+        assert_eq!(
+            (held.sha256, held.owner.as_ref()),
+            (Digest::of(by.as_str().as_bytes()), Some(by))
+        );
         assert_eq!(held.receipt().host.as_deref(), Some(by.as_str()));
     }
 }
@@ -210,8 +259,14 @@ pub(super) async fn a_key_that_does_not_fit_the_store_is_refused<S: Store>(
     let mut upload = store.begin(&part_key(&misfit, &offer(b"a")), &offer(b"a"));
     upload.write(b"a").await.unwrap();
     assert!(matches!(upload.publish().await, Err(StoreError::Failed(_))));
-    assert!(matches!(store.find(&misfit).await, Err(StoreError::Failed(_))));
-    assert!(matches!(store.list(misfit.host.as_ref(), None, 1).await, Err(StoreError::Failed(_))));
+    assert!(matches!(
+        store.find(&misfit).await,
+        Err(StoreError::Failed(_))
+    ));
+    assert!(matches!(
+        store.list(misfit.host.as_ref(), None, 1).await,
+        Err(StoreError::Failed(_))
+    ));
     assert_eq!(store.usage().await.unwrap().episodes, 0);
 }
 
@@ -220,12 +275,16 @@ pub(super) async fn nothing_is_overwritten<S: Store>(open: fn(&Path) -> S, place
     let key = key(&store, "a");
     let first = stored(&store, &key, b"first").await;
     for later in [b"other", b"first"] {
-        assert_eq!(put(&store, &key, later, &offer(later)).await, Publication::NameTaken);
+        assert_eq!(
+            put(&store, &key, later, &offer(later)).await,
+            Publication::NameTaken
+        );
         assert_eq!(store.find(&key).await.unwrap().as_ref(), Some(&first));
     }
 }
 
-/// Puts each archive under one id at once, each through a receiver of its own choice; returns what became of them.
+/// Puts each archive under one id at once, each through a receiver of its own choice; returns what
+/// became of them.
 async fn put_at_once<S: Store>(
     receivers: impl Iterator<Item = S>,
     archive: fn(u8) -> Vec<u8>,
@@ -252,12 +311,18 @@ fn winners(ended: &[Publication]) -> Vec<&Held> {
     winners
 }
 
-pub(super) async fn of_many_uploads_at_once_one_is_stored<S: Store>(open: fn(&Path) -> S, place: &Path) {
+pub(super) async fn of_many_uploads_at_once_one_is_stored<S: Store>(
+    open: fn(&Path) -> S,
+    place: &Path,
+) {
     let ended = put_at_once((0..24).map(|_| open(place)), |n| vec![n; 100_000]).await;
     let winners = winners(&ended);
     assert_eq!(winners.len(), 1);
     let store = open(place);
-    assert_eq!(store.find(&key(&store, "a")).await.unwrap().as_ref(), Some(winners[0]));
+    assert_eq!(
+        store.find(&key(&store, "a")).await.unwrap().as_ref(),
+        Some(winners[0])
+    );
 }
 
 pub(super) async fn of_many_that_send_the_same_one_is_stored_and_none_is_fenced_off<S: Store>(
@@ -292,17 +357,50 @@ pub(super) async fn bytes_that_were_not_offered_are_not_published<S: Store>(
     assert_eq!(store.find(&key).await.unwrap(), None);
 }
 
-pub(super) async fn content_is_believed_only_after_looking<S: Store>(open: fn(&Path) -> S, place: &Path) {
+pub(super) async fn content_is_believed_only_after_looking<S: Store>(
+    open: fn(&Path) -> S,
+    place: &Path,
+) {
     let store = open(place);
     let archive = zstd::encode_all(&b"a tar stream"[..], 3).unwrap();
     let cut = &archive[..archive.len() - 2];
     let (truth, lie) = (Digest::of(b"a tar stream"), Digest::of(b"a lie"));
     for (name, archive, claim, before, after) in [
-        ("true", &*archive, Some("a tar stream"), Content::Claimed(truth), Content::Verified(truth)),
-        ("lie", &archive, Some("a lie"), Content::Claimed(lie), Content::Verified(truth)),
-        ("silent", &archive, None, Content::Unknown, Content::Verified(truth)),
-        ("cut", cut, Some("a tar stream"), Content::Claimed(truth), Content::Unreadable),
-        ("no-zstd", b"plain", None, Content::Unknown, Content::Unreadable),
+        (
+            "true",
+            &*archive,
+            Some("a tar stream"),
+            Content::Claimed(truth),
+            Content::Verified(truth),
+        ),
+        (
+            "lie",
+            &archive,
+            Some("a lie"),
+            Content::Claimed(lie),
+            Content::Verified(truth),
+        ),
+        (
+            "silent",
+            &archive,
+            None,
+            Content::Unknown,
+            Content::Verified(truth),
+        ),
+        (
+            "cut",
+            cut,
+            Some("a tar stream"),
+            Content::Claimed(truth),
+            Content::Unreadable,
+        ),
+        (
+            "no-zstd",
+            b"plain",
+            None,
+            Content::Unknown,
+            Content::Unreadable,
+        ),
     ] {
         let silent = offer(archive);
         let offer = claim.map_or(silent, |claim| with_content(silent, claim.as_bytes()));
@@ -311,7 +409,11 @@ pub(super) async fn content_is_believed_only_after_looking<S: Store>(open: fn(&P
         let content = |held: Option<Held>| held.unwrap().content;
         assert_eq!(content(store.find(&key).await.unwrap()), before, "{name}");
         assert_eq!(content(store.verify(&key).await.unwrap()), after, "{name}");
-        assert_eq!(content(open(place).find(&key).await.unwrap()), after, "{name}");
+        assert_eq!(
+            content(open(place).find(&key).await.unwrap()),
+            after,
+            "{name}"
+        );
     }
     assert_eq!(store.verify(&key(&store, "nothing")).await.unwrap(), None);
 }
@@ -331,7 +433,11 @@ pub(super) async fn what_was_begun_runs_to_its_end_when_nobody_waits<S: Store>(
     place: &Path,
 ) {
     let store = open(place);
-    let (published, kept, archive) = (key(&store, "published"), key(&store, "kept"), noise(100_000));
+    let (published, kept, archive) = (
+        key(&store, "published"),
+        key(&store, "kept"),
+        noise(100_000),
+    );
     let offer = offer(&archive);
     let begin = async |key: &Key| {
         let mut upload = store.begin(&part_key(key, &offer), &offer);
@@ -342,10 +448,19 @@ pub(super) async fn what_was_begun_runs_to_its_end_when_nobody_waits<S: Store>(
     polled_once(publishing.publish()).await;
     let keeping = begin(&kept).await;
     polled_once(keeping.keep()).await;
-    eventually("published", async || store.find(&published).await.unwrap().is_some()).await;
+    eventually("published", async || {
+        store.find(&published).await.unwrap().is_some()
+    })
+    .await;
     let kept = part_key(&kept, &offer);
-    eventually("kept", async || store.part(&kept).await.unwrap().is_some_and(|part| part.offset == 100_000))
-        .await;
+    eventually("kept", async || {
+        store
+            .part(&kept)
+            .await
+            .unwrap()
+            .is_some_and(|part| part.offset == 100_000)
+    })
+    .await;
 }
 
 /// As a client that leaves.

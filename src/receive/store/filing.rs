@@ -1,7 +1,8 @@
-//! `<store>/namespace`: how the store files its episodes. Written once, by whoever opens it first, and never changed. Blocks.
+//! `<store>/namespace`: how the store files its episodes. Written once, by whoever opens it first,
+//! and never changed. Blocks.
 //!
-//! An empty store looks the same both ways. Without this two receivers with two settings could both take it, and neither would find
-//! what the other holds.
+//! An empty store looks the same both ways. Without this two receivers with two settings could both
+//! take it, and neither would find what the other holds.
 
 use std::{
     io::{self, Write as _},
@@ -36,7 +37,8 @@ pub(super) fn read(store: &Path) -> io::Result<Option<Namespace>> {
     }
 }
 
-/// What is noted from now on: ours, durably, unless something was noted before. The scratch belongs to the caller alone.
+/// What is noted from now on: ours, durably, unless something was noted before. The scratch belongs
+/// to the caller alone.
 ///
 /// # Errors
 /// Those of [`read`], and of writing durably.

@@ -10,10 +10,11 @@
 //!   namespace                      which of the two: `none` or `host`, written once by whoever opens the store first
 //! ```
 //!
-//! A record in `receipts/` is written only after the archive and its name were flushed. So an archive with a fitting record is
-//! known to be durable without another flush, and one without (published by a process that was killed at that moment, or failed by
-//! its disk, or put there by hand) is written anew, flushed and hashed before anybody is told that it is held. A record that names an
-//! owner is flushed, since nothing else knows the owner; any other is not.
+//! A record in `receipts/` is written only after the archive and its name were flushed. So an
+//! archive with a fitting record is known to be durable without another flush, and one without
+//! (published by a process that was killed at that moment, or failed by its disk, or put there by
+//! hand) is written anew, flushed and hashed before anybody is told that it is held. A record that
+//! names an owner is flushed, since nothing else knows the owner; any other is not.
 
 use std::{
     fs::File,
@@ -42,10 +43,11 @@ use crate::{
     receive::held::{Held, Key, Namespace, Offer},
 };
 
-/// Archives that are re-read (hashed or decompressed) at the same time. Rare work that must not take the disk from uploads.
+/// Archives that are re-read (hashed or decompressed) at the same time. Rare work that must not
+/// take the disk from uploads.
 const MAX_REREADS: usize = 2;
-/// So long the disk work of a predecessor is waited for. A client that has lost its connection waits meanwhile, and is told then to
-/// come back.
+/// So long the disk work of a predecessor is waited for. A client that has lost its connection
+/// waits meanwhile, and is told then to come back.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A store in a folder. Cheap to clone; all clones are one.
@@ -62,7 +64,8 @@ pub enum OpenError {
     /// It is filed the other way. A wrong setting: no episode was touched.
     #[error("{}", filed_otherwise(*.0))]
     FiledOtherwise(Namespace),
-    /// Those of mkdir(2), fsync(2), and of writing a first temporary file: a store that cannot be written to is found now.
+    /// Those of mkdir(2), fsync(2), and of writing a first temporary file: a store that cannot be
+    /// written to is found now.
     #[error(transparent)]
     Disk(#[from] io::Error),
 }
@@ -88,14 +91,17 @@ impl Folder {
         let filed = match filing::read(store)? {
             Some(filed) => filed,
             // Of before there were such notes, or its note is lost: what lies there tells.
-            None if census::is_filed_otherwise(&store.join("episodes"), namespace)? => namespace.other(),
+            None if census::is_filed_otherwise(&store.join("episodes"), namespace)? => {
+                namespace.other()
+            }
             None => namespace,
         };
         if filed != namespace {
             return Err(OpenError::FiledOtherwise(namespace));
         }
         let places = Places::open(store, namespace)?;
-        // Of two that open an empty store at once, one writes the note, and the other may have asked for something else.
+        // Of two that open an empty store at once, one writes the note, and the other may have
+        // asked for something else.
         if filing::settle(store, namespace, &places.scratch_path())? != namespace {
             return Err(OpenError::FiledOtherwise(namespace));
         }
@@ -104,7 +110,11 @@ impl Folder {
 
     fn of(places: Places) -> Self {
         let rereads = Arc::new(Semaphore::new(MAX_REREADS));
-        Self { places: Arc::new(places), live: Arc::default(), rereads }
+        Self {
+            places: Arc::new(places),
+            live: Arc::default(),
+            rereads,
+        }
     }
 
     /// Runs disk work on a thread that may block.
@@ -116,14 +126,16 @@ impl Folder {
         ended(spawn_blocking(move || work(&places)).await)
     }
 
-    /// The same for work that reads whole archives. The permit goes along: the work outlives a client that leaves, and is not begun
-    /// twice.
+    /// The same for work that reads whole archives. The permit goes along: the work outlives a
+    /// client that leaves, and is not begun twice.
     async fn rereading<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Places) -> io::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let permit: OwnedSemaphorePermit =
-            Arc::clone(&self.rereads).acquire_owned().await.map_err(io::Error::other)?;
+        let permit: OwnedSemaphorePermit = Arc::clone(&self.rereads)
+            .acquire_owned()
+            .await
+            .map_err(io::Error::other)?;
         self.on_disk(move |places| {
             let _permit = permit;
             work(places)
@@ -144,9 +156,12 @@ impl Folder {
         }
     }
 
-    /// Fences off the predecessor in this process. False where its disk work does not end; it goes on ending by itself.
+    /// Fences off the predecessor in this process. False where its disk work does not end; it goes
+    /// on ending by itself.
     async fn fence(&self, part: &PartKey) -> bool {
-        let Some(session) = self.live.find(part) else { return true };
+        let Some(session) = self.live.find(part) else {
+            return true;
+        };
         let fencing = tokio::spawn(async move { session.fence().await });
         timeout(SETTLE_PATIENCE, fencing).await.is_ok()
     }
@@ -175,16 +190,24 @@ impl Store for Folder {
     }
 
     async fn claim(&self, key: &Key, owner: &HostName) -> Result<Option<Held>, StoreError> {
-        // Cheap once its record fits; so it does not wait in line with those who read whole archives.
+        // Cheap once its record fits; so it does not wait in line with those who read whole
+        // archives.
         if self.held(key).await?.is_none() {
             return Ok(None);
         }
         let (wanted, owner) = (key.clone(), owner.clone());
-        self.on_disk(move |places| places.claim(&wanted, &owner)).await
+        self.on_disk(move |places| places.claim(&wanted, &owner))
+            .await
     }
 
-    async fn read(&self, key: &Key, range: Range<u64>) -> Result<Option<(Held, FolderReading)>, StoreError> {
-        let Some((held, file)) = self.held(key).await? else { return Ok(None) };
+    async fn read(
+        &self,
+        key: &Key,
+        range: Range<u64>,
+    ) -> Result<Option<(Held, FolderReading)>, StoreError> {
+        let Some((held, file)) = self.held(key).await? else {
+            return Ok(None);
+        };
         let range = range.start..range.end.min(held.size_bytes);
         Ok(Some((held, FolderReading::new(file, range))))
     }
@@ -196,7 +219,8 @@ impl Store for Folder {
         limit: usize,
     ) -> Result<Vec<Listed>, StoreError> {
         let (host, after) = (host.cloned(), after.cloned());
-        self.on_disk(move |places| places.list(host.as_ref(), after.as_ref(), limit)).await
+        self.on_disk(move |places| places.list(host.as_ref(), after.as_ref(), limit))
+            .await
     }
 
     fn begin(&self, part: &PartKey, offer: &Offer) -> FolderUpload {
@@ -223,15 +247,21 @@ impl Store for Folder {
             return Ok(Resumed::Busy);
         }
         let (wanted, offer) = (part.clone(), *offer);
-        Ok(match self.on_disk(move |places| places.go_on(&wanted, &offer, at)).await? {
-            Opened::Growing(growing) => {
-                let upload = FolderUpload::new(&self.live, &self.places, part, &offer, Some(growing));
-                Resumed::Upload(upload)
-            }
-            Opened::Elsewhere { offset } => Resumed::Elsewhere { offset },
-            Opened::Nothing => Resumed::Nothing,
-            Opened::Busy => Resumed::Busy,
-        })
+        Ok(
+            match self
+                .on_disk(move |places| places.go_on(&wanted, &offer, at))
+                .await?
+            {
+                Opened::Growing(growing) => {
+                    let upload =
+                        FolderUpload::new(&self.live, &self.places, part, &offer, Some(growing));
+                    Resumed::Upload(upload)
+                }
+                Opened::Elsewhere { offset } => Resumed::Elsewhere { offset },
+                Opened::Nothing => Resumed::Nothing,
+                Opened::Busy => Resumed::Busy,
+            },
+        )
     }
 
     async fn discard(&self, part: &PartKey) -> Result<bool, StoreError> {
@@ -247,7 +277,8 @@ impl Store for Folder {
         before_temporaries: SystemTime,
         before_parts: SystemTime,
     ) -> Result<usize, StoreError> {
-        self.on_disk(move |places| places.sweep(before_temporaries, before_parts)).await
+        self.on_disk(move |places| places.sweep(before_temporaries, before_parts))
+            .await
     }
 
     async fn usage(&self) -> Result<Usage, StoreError> {

@@ -8,24 +8,25 @@
 //!            └───── a part, found by its PartKey          part discard
 //! ```
 //!
-//! A folder is the one implementation ([`Folder`]). A bucket can stand behind the same promises, which is why an upload is
-//! a thing of its own that never appends to what is published, and a part is found by its key and not by its place. Each
-//! promise is a test of the suite in `contract.rs`, which any implementation must pass.
+//! A folder is the one implementation ([`Folder`]). A bucket can stand behind the same promises,
+//! which is why an upload is a thing of its own that never appends to what is published, and a part
+//! is found by its key and not by its place. Each promise is a test of the suite in `contract.rs`,
+//! which any implementation must pass.
 
 mod folder;
 mod upload;
 
 mod reading;
 
-mod places;
-mod filing;
 mod census;
-mod parts;
+mod filing;
 mod note;
 mod part;
-mod vouched;
+mod parts;
+mod places;
 mod record;
 mod scratch;
+mod vouched;
 
 #[cfg(test)]
 mod contract;
@@ -52,11 +53,11 @@ use crate::{
     records::WallTime,
 };
 
-/// Where episodes are kept. Many receivers may use one store at the same time: nothing about an episode is in a receiver's
-/// memory alone, but for the bytes of uploads that are under way.
+/// Where episodes are kept. Many receivers may use one store at the same time: nothing about an
+/// episode is in a receiver's memory alone, but for the bytes of uploads that are under way.
 ///
-/// Every call fails with a [`StoreError`] where the disk, or what stands for it, fails; and where a key has a host in a store that
-/// files without, or none in one that files by host.
+/// Every call fails with a [`StoreError`] where the disk, or what stands for it, fails; and where a
+/// key has a host in a store that files without, or none in one that files by host.
 pub trait Store: Send + Sync + 'static {
     /// An upload in progress.
     type Upload: Upload;
@@ -68,18 +69,20 @@ pub trait Store: Send + Sync + 'static {
 
     /// What is held under a key.
     ///
-    /// Promise: what is returned is complete, its archive digest was computed by a receiver from the bytes, and it would
-    /// survive a power cut at this moment. May read and write anew the whole archive where what stands beside it was lost.
+    /// Promise: what is returned is complete, its archive digest was computed by a receiver from
+    /// the bytes, and it would survive a power cut at this moment. May read and write anew the
+    /// whole archive where what stands beside it was lost.
     fn find(&self, key: &Key) -> impl Future<Output = Result<Option<Held>, StoreError>> + Send;
 
-    /// What is held under a key, with its content verified: decompressed (within bounds) and hashed, unless that was
-    /// done before. Afterwards the content is `Verified` or `Unreadable`.
+    /// What is held under a key, with its content verified: decompressed (within bounds) and
+    /// hashed, unless that was done before. Afterwards the content is `Verified` or `Unreadable`.
     fn verify(&self, key: &Key) -> impl Future<Output = Result<Option<Held>, StoreError>> + Send;
 
     /// What is held under a key, by its bytes as they are now.
     ///
-    /// Promise: the digest is that of every byte, read again from where it lies. Where it is not what it was, the store has
-    /// rotted: that is logged as an error, and from now on the store says what it holds and not what it held.
+    /// Promise: the digest is that of every byte, read again from where it lies. Where it is not
+    /// what it was, the store has rotted: that is logged as an error, and from now on the store
+    /// says what it holds and not what it held.
     fn reread(&self, key: &Key) -> impl Future<Output = Result<Option<Held>, StoreError>> + Send;
 
     /// Gives what is held without an owner to `owner`, durably. What has an owner keeps it.
@@ -91,16 +94,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// A range of a held archive's bytes. What lies behind its end is left out.
     ///
-    /// Promise: the bytes are those of the archive that the returned `Held` describes, whatever is published, or taken away, while
-    /// they are read.
+    /// Promise: the bytes are those of the archive that the returned `Held` describes, whatever is
+    /// published, or taken away, while they are read.
     fn read(
         &self,
         key: &Key,
         range: Range<u64>,
     ) -> impl Future<Output = Result<Option<(Held, Self::Reading)>, StoreError>> + Send;
 
-    /// A page of what is stored: at most `limit` episodes of `host` (`None` in a store that files without), in the order of their ids,
-    /// behind `after`. Told from their names: only [`Store::find`] vouches for one. The page behind the last one is empty.
+    /// A page of what is stored: at most `limit` episodes of `host` (`None` in a store that files
+    /// without), in the order of their ids, behind `after`. Told from their names: only
+    /// [`Store::find`] vouches for one. The page behind the last one is empty.
     fn list(
         &self,
         host: Option<&HostName>,
@@ -108,26 +112,35 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Listed>, StoreError>> + Send;
 
-    /// Begins an upload from nothing. Costs nothing until bytes arrive; what was kept under the same key before is gone then.
+    /// Begins an upload from nothing. Costs nothing until bytes arrive; what was kept under the
+    /// same key before is gone then.
     ///
-    /// Promise: an upload of the same key that this process began before goes on and may still be published, but is fenced off from
-    /// being kept. (Many that send the same archive at once are no harm to each other: one is stored, the rest are told so.)
+    /// Promise: an upload of the same key that this process began before goes on and may still be
+    /// published, but is fenced off from being kept. (Many that send the same archive at once are
+    /// no harm to each other: one is stored, the rest are told so.)
     fn begin(&self, part: &PartKey, offer: &Offer) -> Self::Upload;
 
     /// How much of an upload is durable now. Disturbs nobody.
-    fn part(&self, part: &PartKey) -> impl Future<Output = Result<Option<Part>, StoreError>> + Send;
+    fn part(&self, part: &PartKey)
+    -> impl Future<Output = Result<Option<Part>, StoreError>> + Send;
 
-    /// As [`Store::part`], once a predecessor in this process was fenced off, and what it had received was made durable. This is
-    /// for a client that asks where to go on: it has given up any connection that we may still believe in.
+    /// As [`Store::part`], once a predecessor in this process was fenced off, and what it had
+    /// received was made durable. This is for a client that asks where to go on: it has given up
+    /// any connection that we may still believe in.
     ///
-    /// The predecessor's disk work in flight is waited for, within bounds; whatever does not end by then is not counted.
-    fn settle(&self, part: &PartKey) -> impl Future<Output = Result<Option<Part>, StoreError>> + Send;
+    /// The predecessor's disk work in flight is waited for, within bounds; whatever does not end by
+    /// then is not counted.
+    fn settle(
+        &self,
+        part: &PartKey,
+    ) -> impl Future<Output = Result<Option<Part>, StoreError>> + Send;
 
     /// Goes on with an upload at the byte `at`, if that is where it stands.
     ///
-    /// Promise: nothing is ever written by two. A predecessor in this process is settled first; its next call is
-    /// [`StoreError::Fenced`]. One in another process makes the newcomer `Busy`. Only what was durable is gone on with, and only
-    /// with an upload of the same key and the same claims.
+    /// Promise: nothing is ever written by two. A predecessor in this process is settled first; its
+    /// next call is [`StoreError::Fenced`]. One in another process makes the newcomer `Busy`. Only
+    /// what was durable is gone on with, and only with an upload of the same key and the same
+    /// claims.
     fn resume(
         &self,
         part: &PartKey,
@@ -135,11 +148,12 @@ pub trait Store: Send + Sync + 'static {
         at: u64,
     ) -> impl Future<Output = Result<Resumed<Self::Upload>, StoreError>> + Send;
 
-    /// Throws away what is kept of an upload; a predecessor in this process is fenced off. False where another process writes it.
+    /// Throws away what is kept of an upload; a predecessor in this process is fenced off. False
+    /// where another process writes it.
     fn discard(&self, part: &PartKey) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Removes temporaries last written to before `before_temporaries` and parts before `before_parts`; says how many. Never touches an
-    /// upload that is alive, be it a sibling's.
+    /// Removes temporaries last written to before `before_temporaries` and parts before
+    /// `before_parts`; says how many. Never touches an upload that is alive, be it a sibling's.
     fn sweep(
         &self,
         before_temporaries: SystemTime,
@@ -156,32 +170,36 @@ pub trait Store: Send + Sync + 'static {
     fn probe(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// One archive on its way in. Nobody can find it before it is published. Dropped without an end, one that was begun leaves
-/// nothing, and one that was resumed what it was resumed from or had made durable since.
+/// One archive on its way in. Nobody can find it before it is published. Dropped without an end,
+/// one that was begun leaves nothing, and one that was resumed what it was resumed from or had made
+/// durable since.
 ///
-/// From time to time a large one is made durable as far as it came, beside the writing, so that [`Store::part`] finds that much after
-/// a kill. Once an error was returned the upload is over, and nothing of it is kept: what a disk has refused to flush once is not to
-/// be trusted again. But where the disk is full ([`StoreError::Full`]) what was durable before stays.
+/// From time to time a large one is made durable as far as it came, beside the writing, so that
+/// [`Store::part`] finds that much after a kill. Once an error was returned the upload is over, and
+/// nothing of it is kept: what a disk has refused to flush once is not to be trusted again. But
+/// where the disk is full ([`StoreError::Full`]) what was durable before stays.
 pub trait Upload: Send + 'static {
-    /// Takes the next bytes. Memory does not grow with their number. May be dropped while it waits; the upload is whole then, but how many
-    /// of these bytes it took is not known.
+    /// Takes the next bytes. Memory does not grow with their number. May be dropped while it waits;
+    /// the upload is whole then, but how many of these bytes it took is not known.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] where a newcomer goes on with this upload.
     fn write(&mut self, bytes: &[u8]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The connection broke off: makes durable all that has arrived and says how many bytes of the archive that is. Once begun this runs
-    /// to its end, also when nobody waits for it.
+    /// The connection broke off: makes durable all that has arrived and says how many bytes of the
+    /// archive that is. Once begun this runs to its end, also when nobody waits for it.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] where a newcomer goes on with this upload, or began it anew.
     fn keep(self) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Makes the archive durable and gives it its name, if it is what was offered and the name is free. No part is left.
+    /// Makes the archive durable and gives it its name, if it is what was offered and the name is
+    /// free. No part is left.
     ///
-    /// Promise: nothing is ever overwritten. Of any number of uploads to one key, in any number of processes, exactly one
-    /// is `Stored`; by then it, and its owner, would survive a power cut. The digest was taken over all of it, however often it broke
-    /// off. Once begun this runs to its end, also when nobody waits for it.
+    /// Promise: nothing is ever overwritten. Of any number of uploads to one key, in any number of
+    /// processes, exactly one is `Stored`; by then it, and its owner, would survive a power cut.
+    /// The digest was taken over all of it, however often it broke off. Once begun this runs to its
+    /// end, also when nobody waits for it.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] where a newcomer goes on with this upload.
@@ -199,7 +217,8 @@ pub trait Reading: Send + Unpin + 'static {
     }
 }
 
-/// Under what an upload is found again. The digest is in it, so that bytes of another archive are never gone on with.
+/// Under what an upload is found again. The digest is in it, so that bytes of another archive are
+/// never gone on with.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartKey {
     /// Where it will be filed.
@@ -240,7 +259,8 @@ pub enum Resumed<U> {
 pub enum Publication {
     /// It is held, durably.
     Stored(Held),
-    /// Something was published under the key before; [`Store::find`] says what. Nothing is left of this upload.
+    /// Something was published under the key before; [`Store::find`] says what. Nothing is left of
+    /// this upload.
     NameTaken,
     /// The bytes are not those offered. Nothing is left of this upload.
     DigestMismatch {
@@ -302,7 +322,10 @@ pub enum StoreError {
 
 impl From<io::Error> for StoreError {
     fn from(error: io::Error) -> Self {
-        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        if matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        ) {
             Self::Full(error)
         } else {
             Self::Failed(error)
@@ -314,7 +337,11 @@ impl PartKey {
     /// The key of an upload that offers this.
     #[must_use]
     pub fn new(key: Key, owner: Option<HostName>, offer: &Offer) -> Self {
-        Self { key, owner, sha256: offer.sha256 }
+        Self {
+            key,
+            owner,
+            sha256: offer.sha256,
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! `incoming/<key>.json`: how much of an upload is durable, and of what.
 //!
-//! The digest of the kept bytes stands beside their number. Whoever goes on reads them again and must find that digest, unless they
-//! are still in this process's memory (see `vouched.rs`): that they were flushed before the note was does not say that they are there
-//! still, days or a reboot later.
+//! The digest of the kept bytes stands beside their number. Whoever goes on reads them again and
+//! must find that digest, unless they are still in this process's memory (see `vouched.rs`): that
+//! they were flushed before the note was does not say that they are there still, days or a reboot
+//! later.
 
 use std::path::Path;
 
@@ -60,13 +61,28 @@ impl Note {
     }
 
     pub(super) fn part_key(&self) -> PartKey {
-        let key = Key { host: self.host.clone(), id: self.episode_id.clone() };
-        PartKey { key, owner: self.owner.clone(), sha256: self.sha256 }
+        let key = Key {
+            host: self.host.clone(),
+            id: self.episode_id.clone(),
+        };
+        PartKey {
+            key,
+            owner: self.owner.clone(),
+            sha256: self.sha256,
+        }
     }
 
     pub(super) fn part(&self) -> Part {
-        let (sha256, content_sha256, size_bytes) = (self.sha256, self.content_sha256, self.size_bytes);
-        Part { offer: Offer { sha256, content_sha256, size_bytes }, offset: self.offset }
+        let (sha256, content_sha256, size_bytes) =
+            (self.sha256, self.content_sha256, self.size_bytes);
+        Part {
+            offer: Offer {
+                sha256,
+                content_sha256,
+                size_bytes,
+            },
+            offset: self.offset,
+        }
     }
 
     pub(super) fn file(&self) -> &str {
@@ -79,10 +95,20 @@ impl Note {
     }
 }
 
-/// What the files of an upload are called: a digest of its key, since host, id and owner together may be too long for a name.
+/// What the files of an upload are called: a digest of its key, since host, id and owner together
+/// may be too long for a name.
 pub(super) fn name_of(part: &PartKey) -> String {
-    let PartKey { key: Key { host, id }, owner, sha256 } = part;
-    Digest::of(serde_json::json!([host, id, owner, sha256]).to_string().as_bytes()).to_string()
+    let PartKey {
+        key: Key { host, id },
+        owner,
+        sha256,
+    } = part;
+    Digest::of(
+        serde_json::json!([host, id, owner, sha256])
+            .to_string()
+            .as_bytes(),
+    )
+    .to_string()
 }
 
 #[cfg(test)]
@@ -92,11 +118,26 @@ mod tests {
     use super::*;
 
     fn note() -> Note {
-        let offer = Offer { sha256: Digest::of(b"the whole"), content_sha256: None, size_bytes: 9 };
-        let key = Key { host: None, id: EpisodeId::parse("a").unwrap() };
+        let offer = Offer {
+            sha256: Digest::of(b"the whole"),
+            content_sha256: None,
+            size_bytes: 9,
+        };
+        let key = Key {
+            host: None,
+            id: EpisodeId::parse("a").unwrap(),
+        };
         let part = PartKey::new(key, None, &offer);
-        let reached = Reached { offset: 4, hasher: Sha256::new_with_prefix(b"the ") };
-        Note::new(&part, &offer, &format!("{}.0-1.part", name_of(&part)), &reached)
+        let reached = Reached {
+            offset: 4,
+            hasher: Sha256::new_with_prefix(b"the "),
+        };
+        Note::new(
+            &part,
+            &offer,
+            &format!("{}.0-1.part", name_of(&part)),
+            &reached,
+        )
     }
 
     #[test]
@@ -115,8 +156,20 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("note.json");
         let good = note();
-        for file in ["../episodes/a.tar.zst", "/etc/passwd", &format!("{}/../../x", good.file)] {
-            std::fs::write(&path, Note { file: file.to_owned(), ..good.clone() }.to_json()).unwrap();
+        for file in [
+            "../episodes/a.tar.zst",
+            "/etc/passwd",
+            &format!("{}/../../x", good.file),
+        ] {
+            std::fs::write(
+                &path,
+                Note {
+                    file: file.to_owned(),
+                    ..good.clone()
+                }
+                .to_json(),
+            )
+            .unwrap();
             assert_eq!(Note::read(&path), None, "{file}");
         }
     }
@@ -125,9 +178,21 @@ mod tests {
     fn keys_that_differ_in_anything_have_other_names() {
         let part = note().part_key();
         let host = HostName::parse("h").ok();
-        let by_host = PartKey { key: Key { host: host.clone(), ..part.key.clone() }, ..part.clone() };
-        let by_owner = PartKey { owner: host, ..part.clone() };
-        let by_digest = PartKey { sha256: Digest::of(b""), ..part.clone() };
+        let by_host = PartKey {
+            key: Key {
+                host: host.clone(),
+                ..part.key.clone()
+            },
+            ..part.clone()
+        };
+        let by_owner = PartKey {
+            owner: host,
+            ..part.clone()
+        };
+        let by_digest = PartKey {
+            sha256: Digest::of(b""),
+            ..part.clone()
+        };
         let names = [&part, &by_host, &by_owner, &by_digest].map(name_of);
         let distinct: std::collections::BTreeSet<_> = names.iter().collect();
         assert_eq!(distinct.len(), names.len());

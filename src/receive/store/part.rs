@@ -20,8 +20,9 @@ use crate::{
     episode::Digest,
 };
 
-/// The file, open and locked. The lock (flock(2)) goes with the last of those who have it open, so that a killed process leaves none.
-/// Shared by the thread that writes and the one that flushes; with the last of them the file goes, unless it is to stay.
+/// The file, open and locked. The lock (flock(2)) goes with the last of those who have it open, so
+/// that a killed process leaves none. Shared by the thread that writes and the one that flushes;
+/// with the last of them the file goes, unless it is to stay.
 #[derive(Debug)]
 pub(super) struct PartFile {
     file: File,
@@ -63,11 +64,21 @@ pub(super) struct Reached {
 impl PartFile {
     fn new(file: File, path: PathBuf, note: PathBuf, noted: Noted) -> Self {
         let (stays, condemned) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { file, path, note, noted: Mutex::new(noted), stays, condemned }
+        Self {
+            file,
+            path,
+            note,
+            noted: Mutex::new(noted),
+            stays,
+            condemned,
+        }
     }
 
     pub(super) fn name(&self) -> &str {
-        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+        self.path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default()
     }
 
     /// Writes down, durably, that it is durable so far. Whoever calls has flushed it.
@@ -87,12 +98,15 @@ impl PartFile {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A write, or a note, was refused. Where the disk is full that says nothing of what was flushed and noted before: it stays, and
-    /// what lies behind it goes, to leave the room to others. A flush that fails beside this, or has failed, condemns the file all
-    /// the same.
+    /// A write, or a note, was refused. Where the disk is full that says nothing of what was
+    /// flushed and noted before: it stays, and what lies behind it goes, to leave the room to
+    /// others. A flush that fails beside this, or has failed, condemns the file all the same.
     pub(super) fn refused(&self, error: &io::Error) {
         let mut noted = self.noted();
-        if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        if !matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        ) {
             return self.condemn();
         }
         if let Noted::Durable(offset) = *noted {
@@ -100,7 +114,8 @@ impl PartFile {
             // Where it cannot be cut now, that is done when it goes on.
             let _ = self.file.set_len(offset);
         }
-        // Of a note that was refused the old or the new one stands there, and the file was flushed for both.
+        // Of a note that was refused the old or the new one stands there, and the file was flushed
+        // for both.
         if *noted != Noted::Nothing && self.is_noted() {
             self.let_stand();
         }
@@ -126,7 +141,8 @@ impl PartFile {
         self.stays.store(true, Ordering::Relaxed);
     }
 
-    /// It goes when nobody has it open any more: it was published, or is wrong, or its disk has failed.
+    /// It goes when nobody has it open any more: it was published, or is wrong, or its disk has
+    /// failed.
     pub(super) fn condemn(&self) {
         self.condemned.store(true, Ordering::Relaxed);
     }
@@ -159,24 +175,41 @@ impl Growing {
         let file = durable::create_scratch(&path)?;
         file.lock()?;
         let file = Arc::new(PartFile::new(file, path, note, Noted::Nothing));
-        Ok(Self { file, reached: Reached { offset: 0, hasher: Sha256::new() } })
+        Ok(Self {
+            file,
+            reached: Reached {
+                offset: 0,
+                hasher: Sha256::new(),
+            },
+        })
     }
 
-    /// A kept file, locked by the caller, goes on where its note says. What lies behind that arrived and was never flushed, and a
-    /// power cut may have made anything of it: it is cut off.
-    pub(super) fn go_on(mut file: File, path: PathBuf, note: PathBuf, reached: Reached) -> io::Result<Self> {
+    /// A kept file, locked by the caller, goes on where its note says. What lies behind that
+    /// arrived and was never flushed, and a power cut may have made anything of it: it is cut off.
+    pub(super) fn go_on(
+        mut file: File,
+        path: PathBuf,
+        note: PathBuf,
+        reached: Reached,
+    ) -> io::Result<Self> {
         file.set_len(reached.offset)?;
         file.seek(SeekFrom::Start(reached.offset))?;
         let file = PartFile::new(file, path, note, Noted::Durable(reached.offset));
         file.let_stand();
-        Ok(Self { file: Arc::new(file), reached })
+        Ok(Self {
+            file: Arc::new(file),
+            reached,
+        })
     }
 
-    /// An error condemns the file, unless it is that the disk is full: then what was noted of it stays.
+    /// An error condemns the file, unless it is that the disk is full: then what was noted of it
+    /// stays.
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.reached.hasher.update(bytes);
         self.reached.offset += bytes.len() as u64;
-        (&self.file.file).write_all(bytes).inspect_err(|error| self.file.refused(error))
+        (&self.file.file)
+            .write_all(bytes)
+            .inspect_err(|error| self.file.refused(error))
     }
 
     /// The digest of what was appended so far.
@@ -185,17 +218,22 @@ impl Growing {
     }
 }
 
-/// Opens a file for its lock. NFS asks for write permission (flock(2)), and a file that was put into the store by hand may not
-/// give it, or the file system may be read-only: then reading must do.
+/// Opens a file for its lock. NFS asks for write permission (flock(2)), and a file that was put
+/// into the store by hand may not give it, or the file system may be read-only: then reading must
+/// do.
 pub(super) fn open_for_lock(path: &Path) -> io::Result<File> {
     let open = |write| {
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        OpenOptions::new().read(true).write(write).custom_flags(flags.bits().cast_signed()).open(path)
+        OpenOptions::new()
+            .read(true)
+            .write(write)
+            .custom_flags(flags.bits().cast_signed())
+            .open(path)
     };
     open(true).or_else(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::IsADirectory => {
-            open(false)
-        }
+        io::ErrorKind::PermissionDenied
+        | io::ErrorKind::ReadOnlyFilesystem
+        | io::ErrorKind::IsADirectory => open(false),
         _ => Err(error),
     })
 }

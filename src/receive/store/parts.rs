@@ -6,12 +6,13 @@
 //!  incoming/<key>.json            the note: which of those files is kept, and how far it is durable
 //! ```
 //!
-//! The order in which an upload becomes a part: the file is flushed, then the note that says so is, under its name. So a note never
-//! promises more than would survive a power cut, and what the file has beyond the note is cut off when it goes on. A file without a
-//! note, and a note without a file, are nothing, and swept.
+//! The order in which an upload becomes a part: the file is flushed, then the note that says so is,
+//! under its name. So a note never promises more than would survive a power cut, and what the file
+//! has beyond the note is cut off when it goes on. A file without a note, and a note without a
+//! file, are nothing, and swept.
 //!
-//! Whoever writes a file holds a lock on it (flock(2)); the kernel takes the lock of a killed process away. A sweep takes only what it
-//! can lock, and so does a newcomer.
+//! Whoever writes a file holds a lock on it (flock(2)); the kernel takes the lock of a killed
+//! process away. A sweep takes only what it can lock, and so does a newcomer.
 
 use std::{
     fs::{File, Metadata, TryLockError},
@@ -53,7 +54,8 @@ enum Taken {
 
 impl Places {
     fn note_path(&self, part: &PartKey) -> PathBuf {
-        self.incoming.join(format!("{}{NOTE_SUFFIX}", note::name_of(part)))
+        self.incoming
+            .join(format!("{}{NOTE_SUFFIX}", note::name_of(part)))
     }
 
     /// Takes the next bytes; with the first ones, what was kept under the key before is gone.
@@ -89,16 +91,19 @@ impl Places {
             return Ok(());
         }
         let note = Note::new(part, offer, file.name(), reached);
-        file.note(&note, &self.scratch_path()).inspect_err(|error| file.refused(error))
+        file.note(&note, &self.scratch_path())
+            .inspect_err(|error| file.refused(error))
     }
 
-    /// Makes durable all that has arrived, and lets it stand, unless the whole is held by now: then nobody goes on with it.
+    /// Makes durable all that has arrived, and lets it stand, unless the whole is held by now: then
+    /// nobody goes on with it.
     pub(super) fn keep(&self, growing: &Growing, part: &PartKey, offer: &Offer) -> io::Result<u64> {
         let Growing { file, reached } = growing;
         let note = Note::new(part, offer, file.name(), reached);
         // A disk that failed once is not asked again about the same file.
         file.sync().inspect_err(|_| file.condemn())?;
-        file.note(&note, &self.scratch_path()).inspect_err(|error| file.refused(error))?;
+        file.note(&note, &self.scratch_path())
+            .inspect_err(|error| file.refused(error))?;
         if self.is_held(part) {
             file.condemn();
             return Ok(reached.offset);
@@ -130,9 +135,17 @@ impl Places {
             }
             return Ok(Publication::NameTaken);
         }
-        let content = offer.content_sha256.map_or(Content::Unknown, Content::Claimed);
+        let content = offer
+            .content_sha256
+            .map_or(Content::Unknown, Content::Claimed);
         let owner = part.owner.clone().filter(|_| part.key.host.is_none());
-        let record = Record::new(part.key.id.clone(), received, content, owner, &file.metadata()?);
+        let record = Record::new(
+            part.key.id.clone(),
+            received,
+            content,
+            owner,
+            &file.metadata()?,
+        );
         self.remember(&part.key, &record)?;
         self.discard_needless(part);
         Ok(Publication::Stored(record.into_held(&part.key)))
@@ -143,7 +156,8 @@ impl Places {
         matches!(self.look(&part.key), Ok(Look::Known(held, _)) if held.sha256 == part.sha256)
     }
 
-    /// What another upload of the same key has kept, once it is held. One that is still written sees to it itself when it ends.
+    /// What another upload of the same key has kept, once it is held. One that is still written
+    /// sees to it itself when it ends.
     fn discard_needless(&self, part: &PartKey) {
         if let Err(error) = self.discard(part) {
             tracing::warn!(%part, %error, "cannot remove what was kept of an upload that is held by now; it is swept later");
@@ -152,7 +166,9 @@ impl Places {
 
     /// What is kept, without a lock: it may be gone, or more, the moment after.
     pub(super) fn part(&self, part: &PartKey) -> io::Result<Option<Part>> {
-        let Some(note) = self.note_of(part) else { return Ok(None) };
+        let Some(note) = self.note_of(part) else {
+            return Ok(None);
+        };
         let kept = match self.incoming.join(note.file()).symlink_metadata() {
             Ok(file) => file.len() >= note.part().offset,
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
@@ -168,7 +184,10 @@ impl Places {
             Taken::Nothing => return Ok(Opened::Nothing),
             Taken::Busy => return Ok(Opened::Busy),
         };
-        let Part { offer: begun_with, offset } = note.part();
+        let Part {
+            offer: begun_with,
+            offset,
+        } = note.part();
         if begun_with != *offer {
             return Ok(Opened::Nothing);
         }
@@ -182,23 +201,29 @@ impl Places {
         };
         let growing = Growing::go_on(file, path, self.note_path(part), reached)?;
         // A client that has not waited so long finds it read when it comes back.
-        self.vouched.remember(part, &growing.file.metadata()?, &growing.reached);
+        self.vouched
+            .remember(part, &growing.file.metadata()?, &growing.reached);
         Ok(Opened::Growing(growing))
     }
 
-    /// The hash over what is kept, which is read again unless this process knows it; `None` where that is not what was noted.
+    /// The hash over what is kept, which is read again unless this process knows it; `None` where
+    /// that is not what was noted.
     fn reached(&self, note: &Note, file: &File) -> io::Result<Option<Reached>> {
         let (metadata, offset) = (file.metadata()?, note.part().offset);
         let known = self.vouched.recall(&note.part_key(), &metadata, offset);
         let reached = match known {
             Some(reached) => reached,
             None if metadata.len() < offset => return Ok(None),
-            None => Reached { offset, hasher: record::hash_to_go_on(file.take(offset))? },
+            None => Reached {
+                offset,
+                hasher: record::hash_to_go_on(file.take(offset))?,
+            },
         };
         Ok(note.is_of(&reached.hasher).then_some(reached))
     }
 
-    /// Throws away what is kept. False where another process, or an upload that was begun before ours, writes it.
+    /// Throws away what is kept. False where another process, or an upload that was begun before
+    /// ours, writes it.
     pub(super) fn discard(&self, part: &PartKey) -> io::Result<bool> {
         match self.take(part)? {
             Taken::Part(_, _locked, path) => self.throw_away(part, &path).map(|()| true),
@@ -220,7 +245,9 @@ impl Places {
 
     fn take(&self, part: &PartKey) -> io::Result<Taken> {
         loop {
-            let Some(note) = self.note_of(part) else { return Ok(Taken::Nothing) };
+            let Some(note) = self.note_of(part) else {
+                return Ok(Taken::Nothing);
+            };
             let path = self.incoming.join(note.file());
             let file = match open_for_lock(&path) {
                 Ok(file) => file,
@@ -230,7 +257,8 @@ impl Places {
             if !lock(&file)? {
                 return Ok(Taken::Busy);
             }
-            // Whoever had the lock before us may have gone on, or thrown it away, since the note was read.
+            // Whoever had the lock before us may have gone on, or thrown it away, since the note
+            // was read.
             if self.note_of(part).as_ref() == Some(&note) && is_still(&file, &path)? {
                 return Ok(Taken::Part(Box::new(note), file, path));
             }
@@ -246,18 +274,28 @@ impl Places {
         for entry in std::fs::read_dir(&self.incoming)? {
             let entry = entry?;
             let (name, path) = (entry.file_name(), entry.path());
-            // Gone since it was listed: a sibling has published or swept it. Names that are not ours are left alone.
+            // Gone since it was listed: a sibling has published or swept it. Names that are not
+            // ours are left alone.
             let metadata = entry.metadata().ok().filter(Metadata::is_file);
-            let (Some(name), Some(metadata)) = (name.to_str(), metadata) else { continue };
+            let (Some(name), Some(metadata)) = (name.to_str(), metadata) else {
+                continue;
+            };
             let written = metadata.modified()?;
             let gone = if name.ends_with(PART_SUFFIX) {
-                let note_path =
-                    self.incoming.join(format!("{}{NOTE_SUFFIX}", name.split('.').next().unwrap_or(name)));
+                let note_path = self.incoming.join(format!(
+                    "{}{NOTE_SUFFIX}",
+                    name.split('.').next().unwrap_or(name)
+                ));
                 let kept = Note::read(&note_path).is_some_and(|note| note.file() == name);
-                let before = if kept { before_parts } else { before_temporaries };
+                let before = if kept {
+                    before_parts
+                } else {
+                    before_temporaries
+                };
                 written < before && self.sweep_file(&path, before, kept.then_some(&*note_path))?
             } else if name.ends_with(NOTE_SUFFIX) {
-                let kept = Note::read(&path).is_some_and(|note| self.incoming.join(note.file()).exists());
+                let kept =
+                    Note::read(&path).is_some_and(|note| self.incoming.join(note.file()).exists());
                 let gone = !kept && written < before_temporaries;
                 if gone {
                     durable::remove_file(&path)?;
@@ -293,7 +331,9 @@ impl Places {
         let mut parts = Vec::new();
         for entry in std::fs::read_dir(&self.incoming)? {
             let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "json")
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "json")
                 && let Some(note) = Note::read(&path)
                 && let Ok(file) = self.incoming.join(note.file()).symlink_metadata()
             {

@@ -1,7 +1,8 @@
 //! The disk side of a folder store: where things lie, and what is held. Everything here blocks.
 //!
-//! Whoever changes what is noted of an archive holds a lock on the archive (flock(2)), in this process and in all others: the
-//! upload that published it, until its record is written; whoever rebuilds, verifies, claims. Nobody needs it to read.
+//! Whoever changes what is noted of an archive holds a lock on the archive (flock(2)), in this
+//! process and in all others: the upload that published it, until its record is written; whoever
+//! rebuilds, verifies, claims. Nobody needs it to read.
 
 use std::{
     collections::HashSet,
@@ -30,8 +31,9 @@ use crate::{
 };
 
 pub(super) const ARCHIVE_SUFFIX: &str = ".tar.zst";
-/// A large upload is flushed, and noted, each time that so many more of its bytes have arrived: so much, and what comes while it
-/// is flushed, is sent again after a kill, and left for the last flush.
+/// A large upload is flushed, and noted, each time that so many more of its bytes have arrived: so
+/// much, and what comes while it is flushed, is sent again after a kill, and left for the last
+/// flush.
 const SLICE_BYTES: u64 = 32 << 20;
 const COPY_BYTES: usize = 128 * 1024;
 
@@ -90,7 +92,9 @@ impl Places {
     }
 
     pub(super) fn archive(&self, key: &Key) -> io::Result<PathBuf> {
-        Ok(self.folder_of(key.host.as_ref())?.join(format!("{}{ARCHIVE_SUFFIX}", key.id.percent_encoded())))
+        Ok(self
+            .folder_of(key.host.as_ref())?
+            .join(format!("{}{ARCHIVE_SUFFIX}", key.id.percent_encoded())))
     }
 
     pub(super) fn record(&self, key: &Key) -> io::Result<PathBuf> {
@@ -102,13 +106,17 @@ impl Places {
         match (self.namespace, host) {
             (Namespace::None, None) => Ok(folder.to_owned()),
             (Namespace::Host, Some(host)) => Ok(folder.join(host.percent_encoded())),
-            (Namespace::None, Some(_)) => Err(misfit("a key with a host, in a store that files without")),
-            (Namespace::Host, None) => Err(misfit("a key without a host, in a store that files by host")),
+            (Namespace::None, Some(_)) => {
+                Err(misfit("a key with a host, in a store that files without"))
+            }
+            (Namespace::Host, None) => Err(misfit(
+                "a key without a host, in a store that files by host",
+            )),
         }
     }
 
-    /// The folders that a host's episodes will stand in, durably. Flushed once by each process: a sibling that was killed may have
-    /// created them and not got so far.
+    /// The folders that a host's episodes will stand in, durably. Flushed once by each process: a
+    /// sibling that was killed may have created them and not got so far.
     pub(super) fn make_room_for(&self, host: Option<&HostName>) -> io::Result<()> {
         let hosts = || self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(host) = host else { return Ok(()) };
@@ -134,7 +142,9 @@ impl Places {
     }
 
     pub(super) fn look(&self, key: &Key) -> io::Result<Look> {
-        let Some(archive) = self.open_archive(key)? else { return Ok(Look::Nothing) };
+        let Some(archive) = self.open_archive(key)? else {
+            return Ok(Look::Nothing);
+        };
         Ok(match self.fitting(key, &archive.metadata()?)? {
             Some(record) => Look::Known(record.into_held(key), archive),
             None => Look::Unknown,
@@ -144,7 +154,9 @@ impl Places {
     fn open_archive(&self, key: &Key) -> io::Result<Option<File>> {
         match open_for_lock(&self.archive(key)?) {
             Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
-            Ok(_) => Err(io::Error::other("what stands under the episode's name is not a file")),
+            Ok(_) => Err(io::Error::other(
+                "what stands under the episode's name is not a file",
+            )),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -157,22 +169,30 @@ impl Places {
     /// What is noted under a key, of whatever archive.
     fn noted(&self, key: &Key) -> io::Result<Option<Record>> {
         let path = self.record(key)?;
-        Ok(std::fs::read(path).ok().and_then(|json| Record::read(&json, &key.id)))
+        Ok(std::fs::read(path)
+            .ok()
+            .and_then(|json| Record::read(&json, &key.id)))
     }
 
-    /// Learns again what the record said, where it is lost. The archive comes along, open and free for others.
+    /// Learns again what the record said, where it is lost. The archive comes along, open and free
+    /// for others.
     pub(super) fn rebuild(&self, key: &Key) -> io::Result<Option<(Held, File)>> {
-        let Some((archive, record)) = self.locked(key)? else { return Ok(None) };
+        let Some((archive, record)) = self.locked(key)? else {
+            return Ok(None);
+        };
         archive.unlock()?;
         Ok(Some((record.into_held(key), archive)))
     }
 
-    /// Opens and locks what is held, with its record, which nobody changes as long as the file is open.
+    /// Opens and locks what is held, with its record, which nobody changes as long as the file is
+    /// open.
     fn locked(&self, key: &Key) -> io::Result<Option<(File, Record)>> {
         loop {
-            let Some(archive) = self.open_archive(key)? else { return Ok(None) };
-            // Whoever published it, or rebuilt it before us, has written the record once we get the lock; and may have put another
-            // file in its place.
+            let Some(archive) = self.open_archive(key)? else {
+                return Ok(None);
+            };
+            // Whoever published it, or rebuilt it before us, has written the record once we get the
+            // lock; and may have put another file in its place.
             archive.lock()?;
             if !is_still(&archive, &self.archive(key)?)? {
                 continue;
@@ -186,9 +206,10 @@ impl Places {
 
     /// Replaces an archive that no record fits by its copy, which is known to be durable.
     ///
-    /// Whoever left it there (killed just then, failed by the disk, or by hand) may have seen a flush of it fail, and a second flush
-    /// of the same file would not say so (fsync(2)): the kernel has forgotten what it could not write. So it is read, as it is now,
-    /// and written to a file that no flush has failed for. Needs room for a second one while it lasts.
+    /// Whoever left it there (killed just then, failed by the disk, or by hand) may have seen a
+    /// flush of it fail, and a second flush of the same file would not say so (fsync(2)): the
+    /// kernel has forgotten what it could not write. So it is read, as it is now, and written to a
+    /// file that no flush has failed for. Needs room for a second one while it lasts.
     pub(super) fn write_anew(&self, key: &Key, archive: &File) -> io::Result<(File, Record)> {
         let (path, before) = (self.archive(key)?, archive.metadata()?);
         let mut copy = Scratch::create(self.scratch_path())?;
@@ -205,10 +226,13 @@ impl Places {
         let sha256 = copy.digest();
         let after = archive.metadata()?;
         let unchanged = (after.len(), after.modified()?) == (before.len(), before.modified()?);
-        // Nothing but what was read is replaced. Uploads never take a name that is taken, so only a person can come between this
-        // look and the rename.
+        // Nothing but what was read is replaced. Uploads never take a name that is taken, so only a
+        // person can come between this look and the rename.
         if !unchanged || !is_still(archive, &path)? {
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "an archive changed while it was read"));
+            return Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "an archive changed while it was read",
+            ));
         }
         self.make_room_for(key.host.as_ref())?;
         let (content, owner) = self.learnt_of(key, sha256, after.len())?;
@@ -219,16 +243,18 @@ impl Places {
         Ok((copy, record))
     }
 
-    /// What a record that does not fit still says of an archive with this digest. A store that was copied may have lost the times of
-    /// its archives, by which their records fit; whose they are stands nowhere else. Of other bytes it says nothing, but that these
-    /// are not what was stored.
+    /// What a record that does not fit still says of an archive with this digest. A store that was
+    /// copied may have lost the times of its archives, by which their records fit; whose they are
+    /// stands nowhere else. Of other bytes it says nothing, but that these are not what was stored.
     fn learnt_of(
         &self,
         key: &Key,
         sha256: Digest,
         size_bytes: u64,
     ) -> io::Result<(Content, Option<HostName>)> {
-        let Some(record) = self.noted(key)? else { return Ok((Content::Unknown, None)) };
+        let Some(record) = self.noted(key)? else {
+            return Ok((Content::Unknown, None));
+        };
         let (stored, stored_bytes) = record.noted();
         Ok(record.of_the_same_bytes(sha256).unwrap_or_else(|| {
             tracing::error!(
@@ -240,7 +266,9 @@ impl Places {
     }
 
     pub(super) fn verify(&self, key: &Key) -> io::Result<Option<Held>> {
-        let Some((archive, record)) = self.locked(key)? else { return Ok(None) };
+        let Some((archive, record)) = self.locked(key)? else {
+            return Ok(None);
+        };
         let held = record.into_held(key);
         if matches!(held.content, Content::Verified(_) | Content::Unreadable) {
             return Ok(Some(held));
@@ -257,9 +285,12 @@ impl Places {
     }
 
     pub(super) fn reread(&self, key: &Key) -> io::Result<Option<Held>> {
-        let Some((archive, record)) = self.locked(key)? else { return Ok(None) };
+        let Some((archive, record)) = self.locked(key)? else {
+            return Ok(None);
+        };
         archive.unlock()?;
-        // What is in memory is not what the disk has. Where the kernel does not take the advice, it is all there is.
+        // What is in memory is not what the disk has. Where the kernel does not take the advice, it
+        // is all there is.
         let _ = fadvise(&archive, 0, None, Advice::DontNeed);
         (&archive).rewind()?;
         let sha256 = record::hash(&archive)?;
@@ -272,7 +303,9 @@ impl Places {
     }
 
     pub(super) fn claim(&self, key: &Key, owner: &HostName) -> io::Result<Option<Held>> {
-        let Some((archive, record)) = self.locked(key)? else { return Ok(None) };
+        let Some((archive, record)) = self.locked(key)? else {
+            return Ok(None);
+        };
         if record.owner(key.host.as_ref()).is_some() {
             return Ok(Some(record.into_held(key)));
         }
@@ -282,14 +315,17 @@ impl Places {
         Ok(Some(record.into_held(key)))
     }
 
-    /// Changes what is noted of an archive that was looked at without the lock, if that still stands there; says what is held now.
+    /// Changes what is noted of an archive that was looked at without the lock, if that still
+    /// stands there; says what is held now.
     fn amend(
         &self,
         key: &Key,
         looked_at: &File,
         change: impl FnOnce(Record) -> Record,
     ) -> io::Result<Option<Held>> {
-        let Some((archive, mut record)) = self.locked(key)? else { return Ok(None) };
+        let Some((archive, mut record)) = self.locked(key)? else {
+            return Ok(None);
+        };
         if is_still(looked_at, &self.archive(key)?)? {
             record = change(record);
             self.remember(key, &record)?;
@@ -298,8 +334,9 @@ impl Places {
         Ok(Some(record.into_held(key)))
     }
 
-    /// Writes what is noted of an archive. An owner is written durably, since nothing else knows it; all else can be read off the
-    /// archive again, and the archive is held whether or not that is written.
+    /// Writes what is noted of an archive. An owner is written durably, since nothing else knows
+    /// it; all else can be read off the archive again, and the archive is held whether or not that
+    /// is written.
     pub(super) fn remember(&self, key: &Key, record: &Record) -> io::Result<()> {
         let (path, json) = (self.record(key)?, record.to_json());
         if record.has_owner() {

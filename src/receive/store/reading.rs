@@ -28,7 +28,11 @@ pub struct FolderReading {
 
 impl FolderReading {
     pub(super) fn new(file: File, range: Range<u64>) -> Self {
-        Self { file: Arc::new(file), range, reading: None }
+        Self {
+            file: Arc::new(file),
+            range,
+            reading: None,
+        }
     }
 }
 

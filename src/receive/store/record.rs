@@ -16,12 +16,13 @@ use crate::{
     wire::MAX_WINDOW_LOG,
 };
 
-/// The most that a verification decompresses, bytes. Beyond it the content counts as unreadable: a few kilobytes can
-/// claim to hold petabytes.
+/// The most that a verification decompresses, bytes. Beyond it the content counts as unreadable: a
+/// few kilobytes can claim to hold petabytes.
 const MAX_CONTENT_BYTES: u64 = 256 << 30;
 const READ_BYTES: usize = 128 * 1024;
 
-/// `receipts/<id>.json`. It fits its archive as long as that has the size and the modification time noted here.
+/// `receipts/<id>.json`. It fits its archive as long as that has the size and the modification time
+/// noted here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
     episode_id: EpisodeId,
@@ -53,16 +54,20 @@ impl Record {
         }
     }
 
-    /// Reads a record back, whether or not it fits the archive that is there now; `None` where it is damaged.
+    /// Reads a record back, whether or not it fits the archive that is there now; `None` where it
+    /// is damaged.
     pub(super) fn read(json: &[u8], id: &EpisodeId) -> Option<Self> {
-        serde_json::from_slice(json).ok().filter(|record: &Self| record.episode_id == *id)
+        serde_json::from_slice(json)
+            .ok()
+            .filter(|record: &Self| record.episode_id == *id)
     }
 
     pub(super) fn fits(&self, archive: &Metadata) -> bool {
         self.size_bytes == archive.len() && self.archive_mtime_ns == mtime_ns(archive)
     }
 
-    /// What of it holds for these bytes, which have been read just now: all that was learnt of the same bytes.
+    /// What of it holds for these bytes, which have been read just now: all that was learnt of the
+    /// same bytes.
     pub(super) fn of_the_same_bytes(self, sha256: Digest) -> Option<(Content, Option<HostName>)> {
         (self.sha256 == sha256).then_some((self.content, self.owner))
     }
@@ -81,12 +86,19 @@ impl Record {
     }
 
     pub(super) fn with_owner(self, owner: HostName) -> Self {
-        Self { owner: Some(owner), ..self }
+        Self {
+            owner: Some(owner),
+            ..self
+        }
     }
 
     /// The bytes turned out to be others, so nothing is known of what is in them.
     pub(super) fn with_digest(self, sha256: Digest) -> Self {
-        Self { sha256, content: Content::Unknown, ..self }
+        Self {
+            sha256,
+            content: Content::Unknown,
+            ..self
+        }
     }
 
     pub(super) fn has_owner(&self) -> bool {
@@ -116,7 +128,10 @@ pub(super) fn stored_at(archive: &Metadata) -> WallTime {
 }
 
 fn mtime_ns(metadata: &Metadata) -> i64 {
-    metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
+    metadata
+        .mtime()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(metadata.mtime_nsec())
 }
 
 /// The digest of everything that can be read.
@@ -141,7 +156,8 @@ pub(super) fn hash_to_go_on(mut from: impl Read) -> io::Result<Sha256> {
 /// What the tar stream inside an archive hashes to. Time, memory and output are bounded.
 ///
 /// # Errors
-/// Those of reading the disk; an archive that does not decompress is no error but [`Content::Unreadable`].
+/// Those of reading the disk; an archive that does not decompress is no error but
+/// [`Content::Unreadable`].
 pub(super) fn decompress_and_hash(archive: &File) -> io::Result<Content> {
     let mut decoder = zstd::stream::read::Decoder::new(archive)?;
     decoder.window_log_max(MAX_WINDOW_LOG)?;

@@ -23,7 +23,11 @@ impl Scratch {
     pub(super) fn create(path: PathBuf) -> io::Result<Self> {
         let file = durable::create_scratch(&path)?;
         file.lock()?;
-        Ok(Self { path, file, hasher: Sha256::new() })
+        Ok(Self {
+            path,
+            file,
+            hasher: Sha256::new(),
+        })
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -50,7 +54,8 @@ impl Scratch {
 }
 
 impl Drop for Scratch {
-    /// Named or not, nothing may stay under the temporary name; one that cannot be removed now is swept later.
+    /// Named or not, nothing may stay under the temporary name; one that cannot be removed now is
+    /// swept later.
     fn drop(&mut self) {
         let _ = durable::remove_file(&self.path);
     }

@@ -8,8 +8,9 @@
 //!            └─ a newcomer settles ───▶ Fenced    its next call fails; what it had received is kept
 //! ```
 //!
-//! All that an upload is stands in its [`Slot`], under a lock. Whoever wants to end it, itself or a newcomer, takes it out of there. So
-//! no two can write: a predecessor that comes back finds nothing to write with, and one that is in the middle of it is waited for.
+//! All that an upload is stands in its [`Slot`], under a lock. Whoever wants to end it, itself or a
+//! newcomer, takes it out of there. So no two can write: a predecessor that comes back finds
+//! nothing to write with, and one that is in the middle of it is waited for.
 
 use std::{
     collections::HashMap,
@@ -32,12 +33,13 @@ use super::{
 };
 use crate::receive::held::Offer;
 
-/// Uploads hand their bytes to a disk thread in pieces of this size, bytes. Two of them are in memory for each upload: one that
-/// fills and one that is being written. With 256 uploads they come to 16 MiB; smaller ones cost more for the hand-over than for the
-/// hashing.
+/// Uploads hand their bytes to a disk thread in pieces of this size, bytes. Two of them are in
+/// memory for each upload: one that fills and one that is being written. With 256 uploads they come
+/// to 16 MiB; smaller ones cost more for the hand-over than for the hashing.
 const BATCH_BYTES: usize = 32 * 1024;
 
-/// The uploads of this process that may be kept, by what they are: of each key the one that came last.
+/// The uploads of this process that may be kept, by what they are: of each key the one that came
+/// last.
 #[derive(Debug, Default)]
 pub(super) struct Live(Mutex<HashMap<PartKey, Arc<Session>>>);
 
@@ -47,14 +49,20 @@ impl Live {
     }
 
     fn enter(&self, session: &Arc<Session>) {
-        if let Some(older) = self.sessions().insert(session.part.clone(), Arc::clone(session)) {
+        if let Some(older) = self
+            .sessions()
+            .insert(session.part.clone(), Arc::clone(session))
+        {
             older.superseded.store(true, Ordering::Relaxed);
         }
     }
 
     fn leave(&self, session: &Arc<Session>) {
         let mut sessions = self.sessions();
-        if sessions.get(&session.part).is_some_and(|live| Arc::ptr_eq(live, session)) {
+        if sessions
+            .get(&session.part)
+            .is_some_and(|live| Arc::ptr_eq(live, session))
+        {
             sessions.remove(&session.part);
         }
     }
@@ -70,7 +78,8 @@ pub(super) struct Session {
     places: Arc<Places>,
     part: PartKey,
     offer: Offer,
-    /// Another upload of this key was begun since. This one may go on and be published; it is not kept.
+    /// Another upload of this key was begun since. This one may go on and be published; it is not
+    /// kept.
     superseded: AtomicBool,
     slot: AsyncMutex<Slot>,
 }
@@ -83,14 +92,16 @@ enum Slot {
     Over,
 }
 
-/// What is between two calls. Whole whenever no call is being polled: a call that is dropped in the middle loses nothing here.
+/// What is between two calls. Whole whenever no call is being polled: a call that is dropped in the
+/// middle loses nothing here.
 #[derive(Debug)]
 struct Open {
     filling: Vec<u8>,
     /// The file, and the buffer of the batch before, while no batch is being written.
     growing: Option<Growing>,
     spare: Vec<u8>,
-    /// The batch before this one. Dropped unawaited it still ends by itself, and takes its file with it.
+    /// The batch before this one. Dropped unawaited it still ends by itself, and takes its file
+    /// with it.
     writing: Option<Writing>,
     /// The flush of what came before `sliced`. At most one; what it fails with ends the upload.
     slice: Option<JoinHandle<io::Result<()>>>,
@@ -102,8 +113,9 @@ struct Open {
 /// A batch on a disk thread, which gives back the file and the emptied buffer.
 type Writing = JoinHandle<io::Result<(Growing, Vec<u8>)>>;
 
-/// An upload into a [`Folder`](super::Folder). Its temporary file is created when the first batch is full, or at the end: a small
-/// episode is created, written, hashed and published in one visit to a disk thread.
+/// An upload into a [`Folder`](super::Folder). Its temporary file is created when the first batch
+/// is full, or at the end: a small episode is created, written, hashed and published in one visit
+/// to a disk thread.
 #[derive(Debug)]
 pub struct FolderUpload {
     live: Arc<Live>,
@@ -127,7 +139,10 @@ impl FolderUpload {
             slot: AsyncMutex::new(Slot::Open(Open::new(growing))),
         });
         live.enter(&session);
-        Self { live: Arc::clone(live), session }
+        Self {
+            live: Arc::clone(live),
+            session,
+        }
     }
 }
 
@@ -143,12 +158,15 @@ impl Upload for FolderUpload {
 
     async fn keep(self) -> Result<u64, StoreError> {
         to_its_end(async move {
-            // The slot stays locked to the end: a newcomer that settles waits, and finds what was kept.
+            // The slot stays locked to the end: a newcomer that settles waits, and finds what was
+            // kept.
             let mut slot = self.session.slot.lock().await;
             let open = slot.take()?;
             if self.session.superseded.load(Ordering::Relaxed) {
                 let session = Arc::clone(&self.session);
-                spawn_blocking(move || open.leave(&session)).await.map_err(io::Error::other)?;
+                spawn_blocking(move || open.leave(&session))
+                    .await
+                    .map_err(io::Error::other)?;
                 return Err(StoreError::Fenced);
             }
             open.keep(&self.session).await
@@ -179,10 +197,13 @@ impl Drop for FolderUpload {
 }
 
 impl Session {
-    /// Takes the upload away from its connection and keeps what it has received. Returns once nothing of it is under way.
+    /// Takes the upload away from its connection and keeps what it has received. Returns once
+    /// nothing of it is under way.
     pub(super) async fn fence(&self) {
         let mut slot = self.slot.lock().await;
-        let Slot::Open(open) = mem::replace(&mut *slot, Slot::Fenced) else { return };
+        let Slot::Open(open) = mem::replace(&mut *slot, Slot::Fenced) else {
+            return;
+        };
         if self.superseded.load(Ordering::Relaxed) || !open.has_anything() {
             return open.leave(self);
         }
@@ -214,10 +235,19 @@ impl Open {
     fn new(growing: Option<Growing>) -> Self {
         let sliced = growing.as_ref().map_or(0, |growing| growing.reached.offset);
         let resumed = growing.as_ref().map(|growing| Arc::clone(&growing.file));
-        Self { filling: Vec::new(), growing, spare: Vec::new(), writing: None, slice: None, sliced, resumed }
+        Self {
+            filling: Vec::new(),
+            growing,
+            spare: Vec::new(),
+            writing: None,
+            slice: None,
+            sliced,
+            resumed,
+        }
     }
 
-    /// Leaves what it was resumed from to a successor; there is none once the whole is held, by way of another upload.
+    /// Leaves what it was resumed from to a successor; there is none once the whole is held, by way
+    /// of another upload.
     fn leave(self, session: &Session) {
         if let Some(file) = &self.resumed
             && session.places.is_held(&session.part)
@@ -235,7 +265,11 @@ impl Open {
             let (now, later) = bytes.split_at(bytes.len().min(BATCH_BYTES - self.filling.len()));
             if self.filling.capacity() - self.filling.len() < now.len() {
                 // A small episode gets what it needs, and no buffer is ever larger than a batch.
-                let more = if self.filling.is_empty() { now.len() } else { BATCH_BYTES - self.filling.len() };
+                let more = if self.filling.is_empty() {
+                    now.len()
+                } else {
+                    BATCH_BYTES - self.filling.len()
+                };
                 self.filling.reserve_exact(more);
             }
             self.filling.extend_from_slice(now);
@@ -265,9 +299,12 @@ impl Open {
         Ok(())
     }
 
-    /// Begins to flush what has arrived, where that is a slice's worth, and the flush before it is through.
+    /// Begins to flush what has arrived, where that is a slice's worth, and the flush before it is
+    /// through.
     fn flush_beside(&mut self, session: &Arc<Session>) {
-        let Some(Growing { file, reached }) = &self.growing else { return };
+        let Some(Growing { file, reached }) = &self.growing else {
+            return;
+        };
         if self.slice.is_some() || reached.offset - self.sliced < session.places.slice_bytes {
             return;
         }
@@ -275,7 +312,9 @@ impl Open {
         let (file, reached, session) = (Arc::clone(file), reached.clone(), Arc::clone(session));
         self.slice = Some(spawn_blocking(move || {
             let is_current = || !session.superseded.load(Ordering::Relaxed);
-            session.places.slice(&file, &session.part, &session.offer, &reached, is_current)
+            session
+                .places
+                .slice(&file, &session.part, &session.offer, &reached, is_current)
         }));
     }
 
@@ -308,7 +347,8 @@ impl Open {
         self.finish(session, Places::publish).await
     }
 
-    /// Writes what has not been, and does the last thing with the file; all that the disk had under way has ended by then.
+    /// Writes what has not been, and does the last thing with the file; all that the disk had under
+    /// way has ended by then.
     async fn finish<T: Send + 'static>(
         mut self,
         session: &Session,
@@ -316,7 +356,11 @@ impl Open {
     ) -> Result<T, StoreError> {
         self.written().await?;
         self.flushed().await?;
-        let (places, part, offer) = (Arc::clone(&session.places), session.part.clone(), session.offer);
+        let (places, part, offer) = (
+            Arc::clone(&session.places),
+            session.part.clone(),
+            session.offer,
+        );
         ended(
             spawn_blocking(move || {
                 let growing = match self.growing {
@@ -338,6 +382,8 @@ async fn to_its_end<T: Send + 'static>(
 }
 
 /// A disk thread that panicked is the failure of that one piece of work.
-pub(super) fn ended<T>(work: Result<io::Result<T>, tokio::task::JoinError>) -> Result<T, StoreError> {
+pub(super) fn ended<T>(
+    work: Result<io::Result<T>, tokio::task::JoinError>,
+) -> Result<T, StoreError> {
     Ok(work.map_err(io::Error::other)??)
 }

@@ -1,13 +1,15 @@
-//! An archive that lies nowhere. The same episode packs to the same bytes, so it is packed twice or oftener: once into [`Nowhere`], to
-//! learn its length and digests, which a request says first; then again for each reader.
+//! An archive that lies nowhere. The same episode packs to the same bytes, so it is packed twice or
+//! oftener: once into [`Nowhere`], to learn its length and digests, which a request says first;
+//! then again for each reader.
 //!
 //! ```text
 //!  pour (packing) ──write──▶ Pipe: hashes, counts, passes over what was not asked for ──256 KiB──▶ channel (1) ──▶ Reading
 //!                             └─ keeps the last piece back until all of it has turned out to be what it was at first
 //! ```
 //!
-//! What a reader gets to the end is therefore what was measured. Where somebody has changed the episode meanwhile, it ends in an
-//! error before its last piece, and nobody can have taken it for the whole.
+//! What a reader gets to the end is therefore what was measured. Where somebody has changed the
+//! episode meanwhile, it ends in an error before its last piece, and nobody can have taken it for
+//! the whole.
 
 use std::{
     fmt,
@@ -92,7 +94,11 @@ impl Write for Nowhere {
 
 impl Sink for Nowhere {
     fn finish(self, content_sha256: Digest) -> ArchiveFacts {
-        ArchiveFacts { sha256: self.hasher.into(), content_sha256, size_bytes: self.len_bytes }
+        ArchiveFacts {
+            sha256: self.hasher.into(),
+            content_sha256,
+            size_bytes: self.len_bytes,
+        }
     }
 }
 
@@ -117,13 +123,19 @@ impl Write for Pipe {
             return Err(other_bytes());
         }
         self.measured.write_all(bytes)?;
-        let wanted =
-            bytes.len().min(usize::try_from(len_bytes.saturating_sub(self.skip_bytes)).unwrap_or(usize::MAX));
+        let wanted = bytes
+            .len()
+            .min(usize::try_from(len_bytes.saturating_sub(self.skip_bytes)).unwrap_or(usize::MAX));
         self.held.extend_from_slice(&bytes[bytes.len() - wanted..]);
         // Never all of it: the last piece stays here.
         while self.held.len() as u64 > CHUNK_BYTES {
-            let piece = self.held.split_to(usize::try_from(CHUNK_BYTES).map_err(io::Error::other)?).freeze();
-            self.sender.blocking_send(Ok(piece)).map_err(|_| io::ErrorKind::BrokenPipe)?;
+            let piece = self
+                .held
+                .split_to(usize::try_from(CHUNK_BYTES).map_err(io::Error::other)?)
+                .freeze();
+            self.sender
+                .blocking_send(Ok(piece))
+                .map_err(|_| io::ErrorKind::BrokenPipe)?;
         }
         Ok(bytes.len())
     }
@@ -140,7 +152,10 @@ impl Sink for &mut Pipe {
 }
 
 fn other_bytes() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "the episode is not what it was when it was packed first")
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "the episode is not what it was when it was packed first",
+    )
 }
 
 #[cfg(test)]
@@ -191,7 +206,10 @@ mod tests {
                 }
             }
         };
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(read)
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(read)
     }
 
     #[test]
@@ -202,7 +220,10 @@ mod tests {
         for offset in [0, 1, 262_143, 262_144, 262_145, 999_999, 1_000_000] {
             let (bytes, end) = read(&archive, offset, &progress);
             assert!(end.is_ok(), "{offset}: {end:?}");
-            assert!(bytes == whole[usize::try_from(offset).unwrap()..], "{offset}");
+            assert!(
+                bytes == whole[usize::try_from(offset).unwrap()..],
+                "{offset}"
+            );
         }
         assert_eq!(archive.facts(), Some(facts(&whole)));
         // It moves, and what moves is not what was sent.
@@ -213,7 +234,11 @@ mod tests {
     #[test]
     fn other_bytes_than_the_first_time_never_come_to_an_end() {
         let whole = content(7);
-        for other in [content(8), [&content(7)[..], b"more"].concat(), content(7)[..LEN - 1].to_vec()] {
+        for other in [
+            content(8),
+            [&content(7)[..], b"more"].concat(),
+            content(7)[..LEN - 1].to_vec(),
+        ] {
             let archive = archive(&whole, other);
             for offset in [0, 999_998] {
                 let (bytes, end) = read(&archive, offset, &Progress::default());
@@ -237,18 +262,28 @@ mod tests {
                 }
             }
         });
-        let endless = ArchiveFacts { size_bytes: u64::MAX, ..facts(b"") };
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let endless = ArchiveFacts {
+            size_bytes: u64::MAX,
+            ..facts(b"")
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         // One reads a piece, the other is still passed over when it goes.
         for offset in [0, u64::MAX - 1] {
             let _guard = runtime.enter();
-            let mut reading =
-                Archive::poured(pour.clone(), endless).read_from(offset, u64::MAX, &Progress::default());
+            let mut reading = Archive::poured(pour.clone(), endless).read_from(
+                offset,
+                u64::MAX,
+                &Progress::default(),
+            );
             if offset == 0 {
                 assert!(runtime.block_on(reading.next()).unwrap().is_ok());
             }
             drop(reading);
-            let kind = end.recv_timeout(std::time::Duration::from_secs(30)).unwrap();
+            let kind = end
+                .recv_timeout(std::time::Duration::from_secs(30))
+                .unwrap();
             assert_eq!(kind, io::ErrorKind::BrokenPipe);
         }
     }

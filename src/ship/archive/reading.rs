@@ -29,8 +29,9 @@ enum From {
 }
 
 impl Archive {
-    /// Reads it from a byte on. One that lies nowhere is packed from the start, with `progress` told that something moves, and what
-    /// stands before that byte is passed over. Within the async runtime.
+    /// Reads it from a byte on. One that lies nowhere is packed from the start, with `progress`
+    /// told that something moves, and what stands before that byte is passed over. Within the async
+    /// runtime.
     #[must_use]
     pub fn read_from(&self, offset_bytes: u64, len_bytes: u64, progress: &Progress) -> Reading {
         let from = match (&self.source, self.facts()) {
@@ -39,13 +40,17 @@ impl Archive {
             }
             _ => From::File(self.clone()),
         };
-        Reading { from, at_bytes: offset_bytes, len_bytes }
+        Reading {
+            from,
+            at_bytes: offset_bytes,
+            len_bytes,
+        }
     }
 }
 
 impl Reading {
-    /// Waits until what comes first is there, where that may take long: what is passed over is better passed over before anybody
-    /// at the other end waits.
+    /// Waits until what comes first is there, where that may take long: what is passed over is
+    /// better passed over before anybody at the other end waits.
     pub async fn begin(&mut self) {
         if let From::Poured(first @ None, rest) = &mut self.from {
             *first = rest.recv().await;
@@ -55,8 +60,8 @@ impl Reading {
     /// The next piece: 256 KiB of it, or the rest. `None` at the end.
     ///
     /// # Errors
-    /// Reading failed; the archive was abandoned; or it is not the one that it was when it was packed, which shows before its last
-    /// piece is given out.
+    /// Reading failed; the archive was abandoned; or it is not the one that it was when it was
+    /// packed, which shows before its last piece is given out.
     pub async fn next(&mut self) -> Option<io::Result<Bytes>> {
         if self.at_bytes >= self.len_bytes {
             return None;
@@ -65,7 +70,10 @@ impl Reading {
             From::File(archive) => chunk(archive, self.at_bytes, self.len_bytes).await,
             From::Poured(first, rest) => match first.take() {
                 Some(first) => first,
-                None => rest.recv().await.unwrap_or_else(|| Err(short(self.at_bytes, self.len_bytes))),
+                None => rest
+                    .recv()
+                    .await
+                    .unwrap_or_else(|| Err(short(self.at_bytes, self.len_bytes))),
             },
         };
         if let Ok(bytes) = &read {
@@ -102,5 +110,8 @@ async fn chunk(archive: &mut Archive, offset: u64, len_bytes: u64) -> io::Result
 }
 
 fn short(found: u64, stated: u64) -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, format!("it ends after {found} of {stated} bytes"))
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        format!("it ends after {found} of {stated} bytes"),
+    )
 }

@@ -1,14 +1,14 @@
-//! A long archive is flushed in slices while it is written, beside the writer, so that the flush that counts (the one before
-//! its final name) is short whatever its length: a flush shows no progress, and what shows none for too long is
-//! taken for hung.
+//! A long archive is flushed in slices while it is written, beside the writer, so that the flush
+//! that counts (the one before its final name) is short whatever its length: a flush shows no
+//! progress, and what shows none for too long is taken for hung.
 //!
 //! ```text
 //!  written   ───────────────────▶                    the writer waits only where it is far ahead of the disk
 //!  flushed   ────────▶            one slice at a time, on a thread of its own
 //! ```
 //!
-//! An error is remembered, and is final. The kernel reports a failed write-back once for an open file (fsync(2)), so a later
-//! flush would say that all is well.
+//! An error is remembered, and is final. The kernel reports a failed write-back once for an open
+//! file (fsync(2)), so a later flush would say that all is well.
 
 use std::{
     fs::File,
@@ -20,8 +20,9 @@ use crate::progress::Progress;
 
 /// Shorter archives are not touched at all.
 const SLICE_BYTES: u64 = 32 << 20;
-/// How many of them may be written since a flush began before the writer waits: so much is the most that one flush has to do.
-/// At 5 MB/s, which is a poor card's pace, that takes a quarter of a minute.
+/// How many of them may be written since a flush began before the writer waits: so much is the most
+/// that one flush has to do. At 5 MB/s, which is a poor card's pace, that takes a quarter of a
+/// minute.
 const MAX_SLICES_AHEAD: u64 = 2;
 
 /// Makes an open file's bytes durable.
@@ -53,7 +54,12 @@ impl Slices {
     }
 
     fn of(slice_bytes: u64, flush: Flush) -> Self {
-        Self(Arc::new(Inner { slice_bytes, flush, state: Mutex::default(), at_rest: Condvar::new() }))
+        Self(Arc::new(Inner {
+            slice_bytes,
+            flush,
+            state: Mutex::default(),
+            at_rest: Condvar::new(),
+        }))
     }
 
     /// So many bytes stand in the file now.
@@ -77,7 +83,9 @@ impl Slices {
         (state.flushing, state.begun_at_bytes) = (true, len_bytes);
         drop(state);
         let (slices, beside) = (self.clone(), Arc::clone(file));
-        let begun = std::thread::Builder::new().name("flush".into()).spawn(move || slices.flush(&beside));
+        let begun = std::thread::Builder::new()
+            .name("flush".into())
+            .spawn(move || slices.flush(&beside));
         if let Err(error) = begun {
             tracing::debug!("no thread to flush with, the writer does it: {error}");
             self.flush(file);
@@ -86,12 +94,18 @@ impl Slices {
         Ok(())
     }
 
-    /// Waits for the flush that is under way, and flushes what was written since it began where that is a slice or more. Each is a
-    /// step of `progress`. What is left for the last flush is less than a slice.
+    /// Waits for the flush that is under way, and flushes what was written since it began where
+    /// that is a slice or more. Each is a step of `progress`. What is left for the last flush is
+    /// less than a slice.
     ///
     /// # Errors
     /// Those of [`Slices::settle`].
-    pub(super) fn catch_up(&self, file: &File, len_bytes: u64, progress: &Progress) -> io::Result<()> {
+    pub(super) fn catch_up(
+        &self,
+        file: &File,
+        len_bytes: u64,
+        progress: &Progress,
+    ) -> io::Result<()> {
         self.settle()?;
         progress.step();
         let behind_bytes = {
@@ -122,7 +136,9 @@ impl Slices {
         let mut state = self.lock();
         state.flushing = false;
         if let Err(error) = flushed {
-            state.failed.get_or_insert((error.kind(), error.to_string()));
+            state
+                .failed
+                .get_or_insert((error.kind(), error.to_string()));
         }
         self.0.at_rest.notify_all();
     }
@@ -132,7 +148,10 @@ impl Slices {
     }
 
     fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.0.at_rest.wait_while(state, |state| state.flushing).unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .at_rest
+            .wait_while(state, |state| state.flushing)
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -218,12 +237,24 @@ mod tests {
         });
         let (file, progress) = (file(), Progress::default());
         slices.catch_up(&file, 99, &progress).unwrap();
-        assert_eq!((FLUSHES.load(Ordering::SeqCst), progress.steps()), (0, 1), "a short one");
+        assert_eq!(
+            (FLUSHES.load(Ordering::SeqCst), progress.steps()),
+            (0, 1),
+            "a short one"
+        );
         slices.wrote(&file, 100).unwrap();
         slices.catch_up(&file, 250, &progress).unwrap();
-        assert_eq!((FLUSHES.load(Ordering::SeqCst), progress.steps()), (2, 3), "a long tail");
+        assert_eq!(
+            (FLUSHES.load(Ordering::SeqCst), progress.steps()),
+            (2, 3),
+            "a long tail"
+        );
         slices.catch_up(&file, 250, &progress).unwrap();
-        assert_eq!((FLUSHES.load(Ordering::SeqCst), progress.steps()), (2, 4), "nothing is behind");
+        assert_eq!(
+            (FLUSHES.load(Ordering::SeqCst), progress.steps()),
+            (2, 4),
+            "nothing is behind"
+        );
     }
 
     #[test]
@@ -250,9 +281,21 @@ mod tests {
         });
         let file = file();
         slices.wrote(&file, 100).unwrap();
-        assert_eq!(slices.settle().unwrap_err().kind(), io::ErrorKind::StorageFull);
-        assert_eq!(slices.wrote(&file, 150).unwrap_err().kind(), io::ErrorKind::StorageFull);
-        assert_eq!(slices.wrote(&file, 250).unwrap_err().kind(), io::ErrorKind::StorageFull);
-        assert_eq!(slices.settle().unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(
+            slices.settle().unwrap_err().kind(),
+            io::ErrorKind::StorageFull
+        );
+        assert_eq!(
+            slices.wrote(&file, 150).unwrap_err().kind(),
+            io::ErrorKind::StorageFull
+        );
+        assert_eq!(
+            slices.wrote(&file, 250).unwrap_err().kind(),
+            io::ErrorKind::StorageFull
+        );
+        assert_eq!(
+            slices.settle().unwrap_err().kind(),
+            io::ErrorKind::StorageFull
+        );
     }
 }

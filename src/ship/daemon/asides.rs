@@ -25,10 +25,16 @@ use crate::{
 
 /// Finishes what can be finished. What stays is put back like any other.
 pub(super) fn finish(layout: &Layout, progress: &Progress) {
-    for entry in std::fs::read_dir(&layout.episodes).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(&layout.episodes)
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         progress.step();
         let aside = entry.path();
-        let Some(id) = put_aside(&aside) else { continue };
+        let Some(id) = put_aside(&aside) else {
+            continue;
+        };
         for (what, copy) in copies(layout, &id, &aside, progress) {
             match durable::finish_aside(&aside, &copy, progress) {
                 Ok(true) => {
@@ -54,7 +60,11 @@ pub(super) fn finish(layout: &Layout, progress: &Progress) {
 
 /// Puts in order what killed processes have left in these folders, of which those remain where a
 /// move is at work. Returns what is sealed and out of sight meanwhile.
-pub(super) fn settle(layout: &Layout, folders: &mut Vec<PathBuf>, progress: &Progress) -> Option<LeftAside> {
+pub(super) fn settle(
+    layout: &Layout,
+    folders: &mut Vec<PathBuf>,
+    progress: &Progress,
+) -> Option<LeftAside> {
     if folders.contains(&layout.episodes) {
         finish(layout, progress);
     }
@@ -62,7 +72,10 @@ pub(super) fn settle(layout: &Layout, folders: &mut Vec<PathBuf>, progress: &Pro
     if !folders.contains(&layout.episodes) {
         return None;
     }
-    let entries = std::fs::read_dir(&layout.episodes).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(&layout.episodes)
+        .into_iter()
+        .flatten()
+        .flatten();
     let mut sealed: Vec<_> = entries
         .filter(|entry| std::fs::symlink_metadata(entry.path().join(MARKER)).is_ok())
         .filter_map(|entry| put_aside(&entry.path()))
@@ -98,7 +111,9 @@ fn copies(
     let mut copies = Vec::new();
     let filed_in = |folder: &Path| {
         let found = filed_as(folder, id, progress).unwrap_or_default();
-        found.into_iter().filter(|copy| !durable::has_removal_note(copy))
+        found
+            .into_iter()
+            .filter(|copy| !durable::has_removal_note(copy))
     };
     if let Ok(Some(ours)) = filed::receipt(aside)
         && ours.episode_id == *id

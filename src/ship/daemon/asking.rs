@@ -56,7 +56,13 @@ impl Asking {
             }
         }
         let textfile = metrics.textfile.clone().map(Textfile::at);
-        Self { asks, bound, metrics_failed, textfile, textfile_due: None }
+        Self {
+            asks,
+            bound,
+            metrics_failed,
+            textfile,
+            textfile_due: None,
+        }
     }
 
     /// Why nobody can ask at the port that was set.
@@ -77,14 +83,18 @@ impl Asking {
     /// The textfile, where it is due and the last writing is over.
     fn textfile_due(&mut self, now: Instant) -> Option<Textfile> {
         let due = self.textfile_due.is_none_or(|due| now >= due);
-        let textfile = self.textfile.clone().filter(|textfile| due && textfile.begin())?;
+        let textfile = self
+            .textfile
+            .clone()
+            .filter(|textfile| due && textfile.begin())?;
         self.textfile_due = Some(now + TEXTFILE_EVERY);
         Some(textfile)
     }
 }
 
 impl Daemon {
-    /// The tick: metrics go to whoever collects them out of a file. A disk that hangs there holds up nobody but the next writing.
+    /// The tick: metrics go to whoever collects them out of a file. A disk that hangs there holds
+    /// up nobody but the next writing.
     pub(super) fn write_textfile(&mut self) {
         if let Some(textfile) = self.asking.textfile_due(Instant::now()) {
             let text = metrics::text(&self.snapshot());

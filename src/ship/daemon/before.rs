@@ -21,7 +21,8 @@ use crate::{
     tree,
 };
 
-/// How often at most an episode is read for attempts that are made again and again. Before it is moved it is read in any case.
+/// How often at most an episode is read for attempts that are made again and again. Before it is
+/// moved it is read in any case.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(300);
 
 impl Workers {
@@ -53,15 +54,19 @@ impl Workers {
             directory: &directory,
             fingerprint,
             content_sha256: packed.map(|packed| packed.facts.content_sha256),
-            folder: packed.and_then(|packed| packed.folder).or_else(|| tree::folder_id(&directory)),
+            folder: packed
+                .and_then(|packed| packed.folder)
+                .or_else(|| tree::folder_id(&directory)),
         };
         let make = || -> io::Result<()> {
             if outbox::is_of(&self.layout, &at_hand, progress)? {
                 return Ok(());
             }
-            self.have(&self.layout.quarantine).map_err(io::Error::other)?;
+            self.have(&self.layout.quarantine)
+                .map_err(io::Error::other)?;
             let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
-            let settled = orphan::make_way(&self.layout, id, clock::wall_now(), &content_of, progress)?;
+            let settled =
+                orphan::make_way(&self.layout, id, clock::wall_now(), &content_of, progress)?;
             if let Settled::PutAside(_, Why::LastCopy | Why::Changed) = settled {
                 self.report(Event::PutAside(id.clone()));
             }
@@ -86,7 +91,8 @@ impl Workers {
         packed: &Packed,
         progress: &Progress,
     ) -> Option<Fault> {
-        let (workers, id, packed, progress) = (self.clone(), id.clone(), packed.clone(), progress.clone());
+        let (workers, id, packed, progress) =
+            (self.clone(), id.clone(), packed.clone(), progress.clone());
         let look = move || match scan::look(&workers.layout.episodes, &id) {
             Look::Sealed(_) => match workers.has_stayed(&id, &packed, &progress) {
                 Ok(true) => None,
@@ -95,12 +101,20 @@ impl Workers {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     Some(Fault::Stale(Stale::Unsealed(Look::Gone)))
                 }
-                Err(error) => Some(Fault::Stale(Stale::Unsealed(Look::Unreadable(error.to_string())))),
+                Err(error) => Some(Fault::Stale(Stale::Unsealed(Look::Unreadable(
+                    error.to_string(),
+                )))),
             },
             look => Some(Fault::Stale(Stale::Unsealed(look))),
         };
-        let panicked = || Some(Fault::Stale(Stale::Unsealed(Look::Unreadable(PANICKED.to_owned()))));
-        tokio::task::spawn_blocking(look).await.unwrap_or_else(|_| panicked())
+        let panicked = || {
+            Some(Fault::Stale(Stale::Unsealed(Look::Unreadable(
+                PANICKED.to_owned(),
+            ))))
+        };
+        tokio::task::spawn_blocking(look)
+            .await
+            .unwrap_or_else(|_| panicked())
     }
 
     /// It was read whole just now.
@@ -110,11 +124,13 @@ impl Workers {
         }
     }
 
-    /// Whether an episode is what was packed, as far as stamps tell. Where they say nothing it is read and compared as well, unless that
-    /// was done a short time ago.
+    /// Whether an episode is what was packed, as far as stamps tell. Where they say nothing it is
+    /// read and compared as well, unless that was done a short time ago.
     fn has_stayed(&self, id: &EpisodeId, packed: &Packed, progress: &Progress) -> io::Result<bool> {
         let directory = self.layout.episode(id);
-        let Some(now) = tree::look(&directory, progress)? else { return Ok(false) };
+        let Some(now) = tree::look(&directory, progress)? else {
+            return Ok(false);
+        };
         if !now.is(packed.fingerprint) || !now.may_be_swapped {
             return Ok(now.is(packed.fingerprint));
         }
@@ -122,7 +138,8 @@ impl Workers {
         if read_at.is_some_and(|at| at.elapsed() < READ_AGAIN_AFTER) {
             return Ok(true);
         }
-        let is_it = content_of(id, &directory, &progress.beside())? == Some(packed.facts.content_sha256);
+        let is_it =
+            content_of(id, &directory, &progress.beside())? == Some(packed.facts.content_sha256);
         if is_it {
             lock(&self.known.read_again).insert(id.clone(), Instant::now());
         }

@@ -1,4 +1,5 @@
-//! The clean-up of `quarantine/` and `shipped/`, and whether the clock can be believed that it goes by.
+//! The clean-up of `quarantine/` and `shipped/`, and whether the clock can be believed that it goes
+//! by.
 
 use std::{path::Path, sync::atomic::Ordering};
 
@@ -11,17 +12,23 @@ impl Workers {
         clock::believed_lately(clock::wall_now(), self.servers_time())
     }
 
-    /// What time it is where the receiver is, by its last answer. A receiver on this host does not count: its clock is the
-    /// one that is asked about.
+    /// What time it is where the receiver is, by its last answer. A receiver on this host does not
+    /// count: its clock is the one that is asked about.
     fn servers_time(&self) -> Option<WallTime> {
         let clock = self.known.server_clock().filter(|clock| !clock.is_ours)?;
         Some(clock.date.after(clock.heard.elapsed()))
     }
 
     pub(super) fn sweep(&self, progress: &Progress) -> bool {
-        let KeepDays { quarantine, shipped } = self.keep_days;
+        let KeepDays {
+            quarantine,
+            shipped,
+        } = self.keep_days;
         let now = clock::wall_now();
-        let kept = [(&self.layout.quarantine, quarantine), (&self.layout.shipped, shipped)];
+        let kept = [
+            (&self.layout.quarantine, quarantine),
+            (&self.layout.shipped, shipped),
+        ];
         for ((folder, days), taken_back) in kept.into_iter().zip(&self.known.taken_back) {
             // Once: nothing is announced there after that.
             let once = !taken_back.swap(days.is_none(), Ordering::Relaxed);
@@ -41,8 +48,14 @@ impl Workers {
         let here = |folder: &Path, days: Option<u32>| days.filter(|_| self.have(folder).is_ok());
         let quarantine = here(&self.layout.quarantine, quarantine);
         let shipped = here(&self.layout.shipped, shipped);
-        let swept =
-            sweep::sweep(&self.layout, quarantine, shipped, now, &self.as_delivered(progress), progress);
+        let swept = sweep::sweep(
+            &self.layout,
+            quarantine,
+            shipped,
+            now,
+            &self.as_delivered(progress),
+            progress,
+        );
         self.known.lore.note_deletions_ahead(swept.quarantine_ahead);
         true
     }

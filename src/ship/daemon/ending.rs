@@ -31,7 +31,11 @@ impl Stop {
     /// A call for each message; the end of the channel is one, too.
     #[must_use]
     pub fn new(calls: UnboundedReceiver<()>) -> Self {
-        Self { calls, closed: false, was_called: false }
+        Self {
+            calls,
+            closed: false,
+            was_called: false,
+        }
     }
 
     /// Ends with the next call.
@@ -45,7 +49,8 @@ impl Stop {
 }
 
 impl Daemon {
-    /// Takes our names off the disk. Where that hangs they stay, and the next start replaces them: this process goes.
+    /// Takes our names off the disk. Where that hangs they stay, and the next start replaces them:
+    /// this process goes.
     pub(super) async fn end(self, all_done: bool) {
         let (socket, keeper) = (self.asking.into_socket(), self.lock.keeper());
         if all_done {
@@ -55,7 +60,9 @@ impl Daemon {
                 keeper.leave();
             });
             if timeout(TIDYING, tidying).await.is_err() {
-                tracing::warn!("the lock and the socket are left as they are: their disk does not answer");
+                tracing::warn!(
+                    "the lock and the socket are left as they are: their disk does not answer"
+                );
             }
         } else {
             // What was given up may hang on that very disk.

@@ -1,4 +1,5 @@
-//! The folders that are ours: whether each is there, and still the one that it was at the start (`machine/ground.rs` compares).
+//! The folders that are ours: whether each is there, and still the one that it was at the start
+//! (`machine/ground.rs` compares).
 
 use std::{
     collections::HashMap,
@@ -47,7 +48,10 @@ impl Grounds {
         let wrong = lock(&self.wrong);
         let mut findings: Vec<_> = wrong
             .iter()
-            .map(|(folder, why)| Finding::Elsewhere { folder: folder.clone(), why: why.clone() })
+            .map(|(folder, why)| Finding::Elsewhere {
+                folder: folder.clone(),
+                why: why.clone(),
+            })
             .collect();
         findings.sort_by_key(ToString::to_string);
         findings
@@ -67,7 +71,8 @@ fn folders(layout: &Layout) -> [&PathBuf; 3] {
 }
 
 impl Workers {
-    /// Whether a folder of ours is there, and is what it was; where somebody removed it, it is made anew. Else what is wrong, in words.
+    /// Whether a folder of ours is there, and is what it was; where somebody removed it, it is made
+    /// anew. Else what is wrong, in words.
     pub(super) fn have(&self, folder: &Path) -> Result<(), String> {
         let then = lock(&self.known.grounds.were).get(folder).copied();
         let is_it = match ground(folder) {
@@ -89,17 +94,26 @@ impl Workers {
             Ok(false) => Ok(()),
             Ok(true) => {
                 self.known.grounds.remember(folder);
-                tracing::warn!("{} was gone while we ran, and was made anew.", folder.display());
+                tracing::warn!(
+                    "{} was gone while we ran, and was made anew.",
+                    folder.display()
+                );
                 Ok(())
             }
-            Err(error) => Err(format!("{} is gone, and cannot be made anew: {error}", shown(folder))),
+            Err(error) => Err(format!(
+                "{} is gone, and cannot be made anew: {error}",
+                shown(folder)
+            )),
         }
     }
 
     /// The same of all of them; the first thing that is wrong.
     pub(super) fn have_all(&self) -> Result<(), String> {
         // Each is looked at, and told of.
-        folders(&self.layout).map(|folder| self.have(folder)).into_iter().collect()
+        folders(&self.layout)
+            .map(|folder| self.have(folder))
+            .into_iter()
+            .collect()
     }
 
     fn is_still(&self, folder: &Path, then: Option<Ground>, now: Ground) -> Result<(), String> {
@@ -111,7 +125,9 @@ impl Workers {
                 Ok(())
             }
             Some(Compared::Unmounted) => Err(elsewhere(folder, "what was mounted there is gone")),
-            Some(Compared::Another) => Err(elsewhere(folder, "another file system is mounted there")),
+            Some(Compared::Another) => {
+                Err(elsewhere(folder, "another file system is mounted there"))
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What a move has left where the episode stood: where that can have no other name, it is removed there, and a file of it may be open.
+//! What a move has left where the episode stood: where that can have no other name, it is removed
+//! there, and a file of it may be open.
 
 use std::path::Path;
 
@@ -46,12 +47,17 @@ impl Workers {
     }
 }
 
-/// What stays is an open folder from here on: a record of ours in it would say that it is on its way.
+/// What stays is an open folder from here on: a record of ours in it would say that it is on its
+/// way.
 pub(super) fn open_again(episode: &Path) {
     if durable::stays_beside(episode).is_none() {
         return;
     }
-    if let Err(error) = filed::remove_receipt(episode).and_then(|()| filed::remove_reason(episode)) {
-        tracing::warn!("The record of ours in {} cannot be removed: {error}.", crate::tree::shown(episode));
+    if let Err(error) = filed::remove_receipt(episode).and_then(|()| filed::remove_reason(episode))
+    {
+        tracing::warn!(
+            "The record of ours in {} cannot be removed: {error}.",
+            crate::tree::shown(episode)
+        );
     }
 }

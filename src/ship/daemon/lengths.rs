@@ -35,7 +35,9 @@ impl Workers {
         attempt: &mut Attempt,
         progress: Progress,
     ) {
-        let Outcome::Answered(answer) = &mut attempt.outcome else { return };
+        let Outcome::Answered(answer) = &mut attempt.outcome else {
+            return;
+        };
         let shown = match answer.voucher {
             Voucher::Length => facts.size_bytes,
             Voucher::OtherLength(shown) => shown,
@@ -43,7 +45,10 @@ impl Workers {
         };
         let (layout, id, facts) = (self.layout.clone(), id.clone(), *facts);
         let look = move || another_of_this_length(&layout, &id, shown, &facts, &progress);
-        match tokio::task::spawn_blocking(look).await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        match tokio::task::spawn_blocking(look)
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
+        {
             Ok(Some(filed)) => answer.voucher = Voucher::LengthOfAnother(filed),
             Ok(None) => {}
             Err(_) if answer.voucher != Voucher::Length => {}
@@ -52,8 +57,8 @@ impl Workers {
     }
 }
 
-/// Where another recording lies that had this id, and whose archive is so long. An archive goes from
-/// the outbox to `quarantine/`, and is in both meanwhile: so they are looked at in that order.
+/// Where another recording lies that had this id, and whose archive is so long. An archive goes
+/// from the outbox to `quarantine/`, and is in both meanwhile: so they are looked at in that order.
 fn another_of_this_length(
     layout: &Layout,
     id: &EpisodeId,
@@ -61,18 +66,25 @@ fn another_of_this_length(
     facts: &ArchiveFacts,
     progress: &Progress,
 ) -> io::Result<Option<String>> {
-    let is_another =
-        |other: &ArchiveFacts| other.size_bytes == shown && other.content_sha256 != facts.content_sha256;
+    let is_another = |other: &ArchiveFacts| {
+        other.size_bytes == shown && other.content_sha256 != facts.content_sha256
+    };
     let found = |place: &Path| Ok(Some(printable(&place.to_string_lossy())));
-    if at(&layout.sidecar(id), filed::sidecar(layout, id))?.is_some_and(|waiting| is_another(&waiting.facts))
+    if at(&layout.sidecar(id), filed::sidecar(layout, id))?
+        .is_some_and(|waiting| is_another(&waiting.facts))
     {
         return found(&layout.archive(id));
     }
     for aside in filed_as(&layout.quarantine, id, progress)? {
         let beside_it = |path: PathBuf| aside.join(path.file_name().unwrap_or_default());
-        let Some(size_bytes) = at(&aside, length_of(&beside_it(layout.archive(id))))? else { continue };
+        let Some(size_bytes) = at(&aside, length_of(&beside_it(layout.archive(id))))? else {
+            continue;
+        };
         // Without its sidecar it may be of any content.
-        let is_another = match at(&aside, filed::sidecar_at(&beside_it(layout.sidecar(id)), id))? {
+        let is_another = match at(
+            &aside,
+            filed::sidecar_at(&beside_it(layout.sidecar(id)), id),
+        )? {
             Some(sidecar) => is_another(&sidecar.facts),
             None => size_bytes == shown,
         };

@@ -8,8 +8,9 @@
 //!                   └─ no ──▶ told, and shown by status and doctor for as long as it lies there
 //! ```
 //!
-//! Of what a process before this one has moved there, the receipt says what it was; a copy on another file system has stamps of its
-//! own, and the sizes and mtimes of what was packed. What had to be read is noted in the receipt, so that it is read once.
+//! Of what a process before this one has moved there, the receipt says what it was; a copy on
+//! another file system has stamps of its own, and the sizes and mtimes of what was packed. What had
+//! to be read is noted in the receipt, so that it is read once.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -59,7 +60,11 @@ impl Changed {
             episode_id: id.as_str().to_owned(),
             folder: tree::shown(Path::new(path.file_name().unwrap_or_default())),
         };
-        lock(&self.found).iter().take(snapshot::MAX_STRANGERS).map(shown).collect()
+        lock(&self.found)
+            .iter()
+            .take(snapshot::MAX_STRANGERS)
+            .map(shown)
+            .collect()
     }
 
     /// Forgets what was put back into the queue, or removed.
@@ -74,7 +79,8 @@ impl Changed {
 }
 
 impl Changed {
-    /// It is about to be packed: where it was put back into the queue from `shipped/`, what stood there is gone.
+    /// It is about to be packed: where it was put back into the queue from `shipped/`, what stood
+    /// there is gone.
     pub(super) fn forget_where_gone(&self, id: &EpisodeId) {
         let of_it = |(path, found): (&PathBuf, &EpisodeId)| (found == id).then(|| path.clone());
         let known: Vec<_> = lock(&self.found).iter().filter_map(of_it).collect();
@@ -90,8 +96,14 @@ impl Workers {
         // What was told of the one that stood there before was about another delivery.
         lock(&self.known.changed.found).remove(path);
         // A rename changes no stamp of what is inside; of a copy they are its own.
-        let renamed = packed.folder.is_some_and(|folder| tree::folder_id(path) == Some(folder));
-        let arrived = if renamed { Ok(packed.fingerprint) } else { tree::to_remember(path, progress) };
+        let renamed = packed
+            .folder
+            .is_some_and(|folder| tree::folder_id(path) == Some(folder));
+        let arrived = if renamed {
+            Ok(packed.fingerprint)
+        } else {
+            tree::to_remember(path, progress)
+        };
         if let Ok(fingerprint) = arrived {
             let mut known = lock(&self.known.changed.arrived);
             if known.len() >= MOST {
@@ -110,7 +122,8 @@ impl Workers {
                     progress.step();
                     let arrived = lock(&self.known.changed.arrived).remove(path);
                     if let Ok(Some(receipt)) = filed::receipt(path) {
-                        looked.changed += u64::from(self.look_at(id, path, arrived, &receipt, progress));
+                        looked.changed +=
+                            u64::from(self.look_at(id, path, arrived, &receipt, progress));
                     }
                 }
             }
@@ -156,18 +169,23 @@ impl Workers {
         for (mtime, path) in folders.into_iter().take(MOST) {
             progress.check().map_err(io::Error::other)?;
             progress.step();
-            // A receipt is put into its folder after the delivery: those behind this one are older still.
+            // A receipt is put into its folder after the delivery: those behind this one are older
+            // still.
             if newest.is_some_and(|newest| mtime + MTIME_GRAIN_S < since(newest).unix_seconds()) {
                 break;
             }
-            let Ok(Some(receipt)) = filed::receipt(&path) else { continue };
+            let Ok(Some(receipt)) = filed::receipt(&path) else {
+                continue;
+            };
             // A stamp in the future is one of this process, or of a clock that was wrong.
             if receipt.delivered_at_wall <= began {
                 newest = newest.max(Some(receipt.delivered_at_wall));
             }
             last.push((path, receipt));
         }
-        last.retain(|(_, receipt)| newest.is_none_or(|newest| receipt.delivered_at_wall >= since(newest)));
+        last.retain(|(_, receipt)| {
+            newest.is_none_or(|newest| receipt.delivered_at_wall >= since(newest))
+        });
         Ok(last)
     }
 
@@ -206,7 +224,8 @@ impl Workers {
     }
 }
 
-/// Whether its stamps say that nothing was written to it since; also of what is gone by now: put back into the queue, or removed.
+/// Whether its stamps say that nothing was written to it since; also of what is gone by now: put
+/// back into the queue, or removed.
 fn is_untouched(
     path: &Path,
     arrived: Option<Fingerprint>,
@@ -229,14 +248,22 @@ fn is_untouched(
 }
 
 fn age(delivered_at: WallTime) -> Duration {
-    let seconds = clock::wall_now().unix_seconds().saturating_sub(delivered_at.unix_seconds());
+    let seconds = clock::wall_now()
+        .unix_seconds()
+        .saturating_sub(delivered_at.unix_seconds());
     Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
 fn requeue(id: &EpisodeId, folder: &OsStr) -> String {
     if folder == OsStr::new(id.as_str()) {
-        format!("sealift requeue {} --from shipped", shell_word(Path::new(id.as_str())))
+        format!(
+            "sealift requeue {} --from shipped",
+            shell_word(Path::new(id.as_str()))
+        )
     } else {
-        format!("sealift requeue --folder {} --from shipped", shell_word(Path::new(folder)))
+        format!(
+            "sealift requeue --folder {} --from shipped",
+            shell_word(Path::new(folder))
+        )
     }
 }

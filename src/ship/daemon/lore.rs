@@ -47,7 +47,10 @@ impl Lore {
         let mut looked = lock(&self.looked);
         match found {
             Ok(scan) => {
-                *looked = Looked { at: Some(Instant::now()), failed: None };
+                *looked = Looked {
+                    at: Some(Instant::now()),
+                    failed: None,
+                };
                 *lock(&self.strangers) = strangers(scan);
             }
             Err(error) => looked.failed = Some(printable(&error.to_string())),
@@ -61,7 +64,8 @@ impl Lore {
     }
 
     pub(super) fn packed(&self, content_bytes: u64) {
-        self.packed_content_bytes.fetch_add(content_bytes, Ordering::Relaxed);
+        self.packed_content_bytes
+            .fetch_add(content_bytes, Ordering::Relaxed);
     }
 
     pub(super) fn note_deletions_ahead(&self, ahead: u64) {
@@ -115,7 +119,10 @@ fn strangers(scan: &Scan) -> Strangers {
         sealed: stranger.sealed,
     };
     let count = some.len() as u64;
-    Strangers { count, some: some.iter().take(MAX_STRANGERS).map(shown).collect() }
+    Strangers {
+        count,
+        some: some.iter().take(MAX_STRANGERS).map(shown).collect(),
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -57,18 +57,35 @@ impl OpenFiles {
         now: Instant,
     ) -> String {
         let before = lock(&self.found).get(id).cloned();
-        let new = Found { file: file.clone(), since: now, holder: None, searched: None, before_move };
+        let new = Found {
+            file: file.clone(),
+            since: now,
+            holder: None,
+            searched: None,
+            before_move,
+        };
         let mut found = before.unwrap_or(new);
         found.before_move = before_move;
         if found.file != file {
-            found = Found { file, holder: None, searched: None, ..found };
+            found = Found {
+                file,
+                holder: None,
+                searched: None,
+                ..found
+            };
         }
-        let is_due = found.searched.is_none_or(|at| now.duration_since(at) >= SEARCH_EVERY);
+        let is_due = found
+            .searched
+            .is_none_or(|at| now.duration_since(at) >= SEARCH_EVERY);
         if is_due && now.duration_since(found.since) >= SEARCH_AFTER {
             found.holder = find_holder(&directory.join(&found.file));
             found.searched = Some(now);
         }
-        let by = found.holder.as_ref().map(|holder| format!(" by {holder}")).unwrap_or_default();
+        let by = found
+            .holder
+            .as_ref()
+            .map(|holder| format!(" by {holder}"))
+            .unwrap_or_default();
         let words = format!("{} is open for writing{by}", tree::in_words(&found.file));
         lock(&self.found).insert(id.clone(), found);
         words
@@ -76,7 +93,9 @@ impl OpenFiles {
 
     /// Whether its move waits for a file.
     fn is_before_move(&self, id: &EpisodeId) -> bool {
-        lock(&self.found).get(id).is_some_and(|found| found.before_move)
+        lock(&self.found)
+            .get(id)
+            .is_some_and(|found| found.before_move)
     }
 
     /// It was packed, or moved, or is gone, or something else is the matter with it.
@@ -95,8 +114,10 @@ impl OpenFiles {
 
     /// For the snapshot: the longest first.
     pub(super) fn shown(&self, now: Instant) -> snapshot::OpenFiles {
-        let mut found: Vec<_> =
-            lock(&self.found).iter().map(|(id, found)| (id.clone(), found.clone())).collect();
+        let mut found: Vec<_> = lock(&self.found)
+            .iter()
+            .map(|(id, found)| (id.clone(), found.clone()))
+            .collect();
         found.sort_by(|a, b| (a.1.since, &a.0).cmp(&(b.1.since, &b.0)));
         let shown = |(id, found): &(EpisodeId, Found)| snapshot::OpenFile {
             episode_id: id.as_str().to_owned(),
@@ -108,15 +129,20 @@ impl OpenFiles {
         };
         snapshot::OpenFiles {
             count: found.len() as u64,
-            some: found.iter().take(snapshot::MAX_STRANGERS).map(shown).collect(),
+            some: found
+                .iter()
+                .take(snapshot::MAX_STRANGERS)
+                .map(shown)
+                .collect(),
             untold: self.untold.load(Ordering::Relaxed),
         }
     }
 }
 
 impl Workers {
-    /// Of an episode whose move waits for a file: that this, or another, is open still. Nothing is written into it, and no copy is
-    /// begun. One whose move does not wait is not asked after: most are renamed, and what is written to them goes along.
+    /// Of an episode whose move waits for a file: that this, or another, is open still. Nothing is
+    /// written into it, and no copy is begun. One whose move does not wait is not asked after: most
+    /// are renamed, and what is written to them goes along.
     pub(super) fn still_open(&self, id: &EpisodeId, progress: &Progress) -> Option<Moved> {
         let known = &self.known.open_files;
         if !known.is_before_move(id) {
@@ -125,7 +151,8 @@ impl Workers {
         let directory = self.layout.episode(id);
         let probe = Probe::below(&directory);
         let is_open = |path: &PathBuf| {
-            tree::open_known(&directory, path).is_some_and(|file| probe.writers(&file) == Writers::Open)
+            tree::open_known(&directory, path)
+                .is_some_and(|file| probe.writers(&file) == Writers::Open)
         };
         // What cannot be read is what the move itself finds out.
         let file = known
@@ -142,7 +169,13 @@ impl Workers {
             known.forget(id);
             return moved;
         };
-        let what = known.note(id, &self.layout.episode(id), file.clone(), true, Instant::now());
+        let what = known.note(
+            id,
+            &self.layout.episode(id),
+            file.clone(),
+            true,
+            Instant::now(),
+        );
         Moved::Open { file, what }
     }
 }

@@ -1,4 +1,5 @@
-//! Packing: into the outbox, where there is room; else into nothing, to be packed again into each upload.
+//! Packing: into the outbox, where there is room; else into nothing, to be packed again into each
+//! upload.
 
 use std::{io, path::Path, time::Duration};
 
@@ -40,8 +41,12 @@ impl Workers {
     ) -> Result<Packed, PackFailure> {
         lock(&self.known.scratch).remove(id);
         self.known.changed.forget_where_gone(id);
-        let options = pack::Options { open_files, ..self.pack };
-        self.have(&self.layout.outbox).map_err(PackFailure::Outbox)?;
+        let options = pack::Options {
+            open_files,
+            ..self.pack
+        };
+        self.have(&self.layout.outbox)
+            .map_err(PackFailure::Outbox)?;
         outbox::forget_note(&self.layout, id);
         let outbox = &self.layout.outbox;
         let room = match self.reserve(id, open_files, progress) {
@@ -51,15 +56,27 @@ impl Workers {
         };
         let partial = self.layout.partial(id);
         let (writer, archive) = Archive::create(&partial).map_err(|error| {
-            outbox::in_the_way(&partial).map_or_else(|| unwritable(outbox, &error), PackFailure::Outbox)
+            outbox::in_the_way(&partial)
+                .map_or_else(|| unwritable(outbox, &error), PackFailure::Outbox)
         })?;
-        let packed =
-            pack::pack(id, &self.layout.episode(id), Reserved::new(writer, room), &options, progress);
+        let packed = pack::pack(
+            id,
+            &self.layout.episode(id),
+            Reserved::new(writer, room),
+            &options,
+            progress,
+        );
         match packed {
             Ok(packed) => {
                 self.known.lore.packed(packed.uncompressed_bytes);
                 let packed = self.told(id, packed);
-                lock(&self.known.scratch).insert(id.clone(), Scratch { archive, measured: None });
+                lock(&self.known.scratch).insert(
+                    id.clone(),
+                    Scratch {
+                        archive,
+                        measured: None,
+                    },
+                );
                 Ok(packed)
             }
             Err(error) => {
@@ -81,7 +98,13 @@ impl Workers {
         progress: &Progress,
     ) -> Result<Packed, PackFailure> {
         lock(&self.known.scratch).remove(id);
-        let (directory, options) = (self.layout.episode(id), pack::Options { open_files, ..self.pack });
+        let (directory, options) = (
+            self.layout.episode(id),
+            pack::Options {
+                open_files,
+                ..self.pack
+            },
+        );
         // Before any of it is read: it may be large.
         self.walk_before_packing(id, open_files, progress, |_| ())
             .map_err(|error| self.failure(id, error))?;
@@ -89,22 +112,33 @@ impl Workers {
             .map_err(|error| self.failure(id, error))?;
         self.known.lore.packed(packed.uncompressed_bytes);
         let packed = self.told(id, packed);
-        self.make_way(id, &packed, progress).map_err(PackFailure::Outbox)?;
-        // An older archive has no successor that would take its place, and the episode has just been read whole.
+        self.make_way(id, &packed, progress)
+            .map_err(PackFailure::Outbox)?;
+        // An older archive has no successor that would take its place, and the episode has just
+        // been read whole.
         if let Err(error) = outbox::clear(&self.layout, id) {
             tracing::debug!(EPISODE = %id, "an older archive stays in the outbox: {error}");
         }
         let pour = {
             let id = id.clone();
-            // With the options that it was measured with, whatever a reload says meanwhile: they are a part of its bytes.
-            Pour::new(move |pipe, progress| match pack::pack(&id, &directory, pipe, &options, progress) {
-                Ok(packed) => Ok(packed.facts),
-                Err(PackError::Outbox(error)) => Err(error),
-                Err(error) => Err(io::Error::other(format!("{:#}", anyhow::Error::new(error)))),
+            // With the options that it was measured with, whatever a reload says meanwhile: they
+            // are a part of its bytes.
+            Pour::new(move |pipe, progress| {
+                match pack::pack(&id, &directory, pipe, &options, progress) {
+                    Ok(packed) => Ok(packed.facts),
+                    Err(PackError::Outbox(error)) => Err(error),
+                    Err(error) => Err(io::Error::other(format!("{:#}", anyhow::Error::new(error)))),
+                }
             })
         };
         let archive = Archive::poured(pour, packed.facts);
-        lock(&self.known.scratch).insert(id.clone(), Scratch { archive, measured: Some(packed.clone()) });
+        lock(&self.known.scratch).insert(
+            id.clone(),
+            Scratch {
+                archive,
+                measured: Some(packed.clone()),
+            },
+        );
         Ok(packed)
     }
 
@@ -122,7 +156,9 @@ impl Workers {
                 Check::Fits(measured, conflict)
             }
             Ok(false) => Check::Unusable("the episode was changed after it was packed".to_owned()),
-            Err(error) => Check::Unknown(format!("it could not be compared with what was packed: {error}")),
+            Err(error) => Check::Unknown(format!(
+                "it could not be compared with what was packed: {error}"
+            )),
         }
     }
 
@@ -135,17 +171,24 @@ impl Workers {
     ) -> Result<Result<Reservation, Short>, PackError> {
         let mut need = Need::default();
         self.walk_before_packing(id, open_files, progress, |entry| {
-            let size_bytes = if let Kind::File(_) = entry.kind { entry.stat.size_bytes } else { 0 };
+            let size_bytes = if let Kind::File(_) = entry.kind {
+                entry.stat.size_bytes
+            } else {
+                0
+            };
             need.entry(entry.path.len(), size_bytes);
         })?;
-        let room = self.known.room.reserve(&self.layout.outbox, need.bytes(), self.free_bytes.outbox);
+        let room =
+            self.known
+                .room
+                .reserve(&self.layout.outbox, need.bytes(), self.free_bytes.outbox);
         room.map_err(PackError::Outbox)
     }
 }
 
 impl Workers {
-    /// Shows each entry, and refuses at the first file that is open for writing: an episode that waits for one costs this walk,
-    /// or less, and no packing.
+    /// Shows each entry, and refuses at the first file that is open for writing: an episode that
+    /// waits for one costs this walk, or less, and no packing.
     fn walk_before_packing(
         &self,
         id: &EpisodeId,
@@ -179,12 +222,17 @@ impl Workers {
             return failure(error, &self.layout.outbox);
         };
         let directory = self.layout.episode(id);
-        let what = self.known.open_files.note(id, &directory, path, false, Instant::now());
+        let what = self
+            .known
+            .open_files
+            .note(id, &directory, path, false, Instant::now());
         let sealed_for = match scan::look(&self.layout.episodes, id) {
             Look::Sealed(stamp) => clock::age_of(stamp.made_ns).unwrap_or_default(),
-            Look::Gone | Look::BeingRemoved | Look::Open | Look::OddMarker(_) | Look::Unreadable(_) => {
-                Duration::ZERO
-            }
+            Look::Gone
+            | Look::BeingRemoved
+            | Look::Open
+            | Look::OddMarker(_)
+            | Look::Unreadable(_) => Duration::ZERO,
         };
         PackFailure::OpenForWriting { what, sealed_for }
     }
@@ -215,11 +263,28 @@ fn told(id: &EpisodeId, packed: pack::Packed) -> Packed {
         Some(fault @ meta::Fault::NoCommit(_)) => {
             tracing::info!(EPISODE = %id, "{id}: {fault}. It is sent without its commit");
         }
-        Some(fault) => tracing::warn!(EPISODE = %id, "{id}: {fault}. It is sent without its commit"),
+        Some(fault) => {
+            tracing::warn!(EPISODE = %id, "{id}: {fault}. It is sent without its commit")
+        }
         None => {}
     }
-    let pack::Packed { facts, fingerprint, folder, manifest, commit, open_files, .. } = packed;
-    Packed { facts, fingerprint, folder: Some(folder), manifest, commit, open_files }
+    let pack::Packed {
+        facts,
+        fingerprint,
+        folder,
+        manifest,
+        commit,
+        open_files,
+        ..
+    } = packed;
+    Packed {
+        facts,
+        fingerprint,
+        folder: Some(folder),
+        manifest,
+        commit,
+        open_files,
+    }
 }
 
 fn failure(error: PackError, outbox: &Path) -> PackFailure {
@@ -242,6 +307,13 @@ fn failure(error: PackError, outbox: &Path) -> PackFailure {
 
 fn unwritable(outbox: &Path, error: &io::Error) -> PackFailure {
     let what = used_up(outbox, error);
-    let why = format!("no archive can be written in {}: {error}{what}", tree::shown(outbox));
-    if durable::is_full(error) { PackFailure::Full(why) } else { PackFailure::Outbox(why) }
+    let why = format!(
+        "no archive can be written in {}: {error}{what}",
+        tree::shown(outbox)
+    );
+    if durable::is_full(error) {
+        PackFailure::Full(why)
+    } else {
+        PackFailure::Outbox(why)
+    }
 }

@@ -1,4 +1,5 @@
-//! The machine's hands: each effect, given to whoever does it. A worker's result comes back as an event.
+//! The machine's hands: each effect, given to whoever does it. A worker's result comes back as an
+//! event.
 
 use std::{collections::HashMap, pin::pin};
 
@@ -73,32 +74,50 @@ impl Hands {
 
     /// Each part that is at work, with a number that grows while it moves.
     pub(super) fn counts(&self) -> impl Iterator<Item = (Part, u64)> {
-        let at_work = self.under_way.iter().map(|(part, work)| (part.clone(), work.progress.steps()));
+        let at_work = self
+            .under_way
+            .iter()
+            .map(|(part, work)| (part.clone(), work.progress.steps()));
         at_work.chain([(Part::of(Work::Watch), self.watch.obeyed())])
     }
 
     /// What the receiver has of the archives that are being sent, and how long they are; bytes.
     pub(super) fn uploaded(&self) -> (u64, u64) {
-        self.uploads().fold((0, 0), |(sent, all), work| (sent + work.sent_bytes(), all + work.size_bytes))
+        self.uploads().fold((0, 0), |(sent, all), work| {
+            (sent + work.sent_bytes(), all + work.size_bytes)
+        })
     }
 
     /// How an upload stands.
     pub(super) fn upload(&self, id: &EpisodeId, now: Instant) -> Option<Upload> {
-        let work = self.under_way.get(&Part { work: Work::Send, id: Some(id.clone()) })?;
+        let work = self.under_way.get(&Part {
+            work: Work::Send,
+            id: Some(id.clone()),
+        })?;
         let (at, then_bytes) = work.marks[0];
         let moved_bytes = u128::from(work.progress.bytes().saturating_sub(then_bytes));
         let per_s = (moved_bytes * 1000).checked_div(now.saturating_duration_since(at).as_millis());
         let bytes_per_s = per_s.and_then(|rate| u64::try_from(rate).ok()).unwrap_or(0);
-        Some(Upload { sent_bytes: work.sent_bytes(), bytes_per_s })
+        Some(Upload {
+            sent_bytes: work.sent_bytes(),
+            bytes_per_s,
+        })
     }
 
     /// Everything that ever left for the receiver, bytes.
     pub(super) fn sent_bytes(&self) -> u64 {
-        self.sent_bytes + self.uploads().map(|work| work.progress.bytes()).sum::<u64>()
+        self.sent_bytes
+            + self
+                .uploads()
+                .map(|work| work.progress.bytes())
+                .sum::<u64>()
     }
 
     fn uploads(&self) -> impl Iterator<Item = &UnderWay> {
-        self.under_way.iter().filter(|(part, _)| part.work == Work::Send).map(|(_, work)| work)
+        self.under_way
+            .iter()
+            .filter(|(part, _)| part.work == Work::Send)
+            .map(|(_, work)| work)
     }
 
     /// The tick: rates are counted from the one before.
@@ -136,7 +155,8 @@ impl Hands {
         self.cancelled
     }
 
-    /// Tells what reads, packs and sends to stop. What moves and removes is finished, now or by the next start.
+    /// Tells what reads, packs and sends to stop. What moves and removes is finished, now or by the
+    /// next start.
     pub(super) fn cancel_everything(&mut self) {
         self.cancelled = true;
         for (part, work) in &self.under_way {
@@ -149,7 +169,9 @@ impl Hands {
     /// What came back is not watched any more.
     pub(super) fn ended(&mut self, part: &Part) {
         let ended = self.under_way.remove(part);
-        self.sent_bytes += ended.filter(|_| part.work == Work::Send).map_or(0, |work| work.progress.bytes());
+        self.sent_bytes += ended
+            .filter(|_| part.work == Work::Send)
+            .map_or(0, |work| work.progress.bytes());
         if part.work == Work::Discard
             && let Some(packing) = part.id.as_ref().and_then(|id| self.waiting.remove(id))
         {
@@ -169,7 +191,14 @@ impl Hands {
             progress.cancel();
         }
         let marks = [(Instant::now(), 0); 2];
-        self.under_way.insert(part, UnderWay { progress: progress.clone(), size_bytes, marks });
+        self.under_way.insert(
+            part,
+            UnderWay {
+                progress: progress.clone(),
+                size_bytes,
+                marks,
+            },
+        );
         progress
     }
 
@@ -177,7 +206,10 @@ impl Hands {
     pub(super) fn perform(&mut self, effect: Effect) -> Option<Notice> {
         let workers = self.workers.clone();
         if let Effect::Discard(id) | Effect::Pack { id, .. } = &effect {
-            let discarding = Part { work: Work::Discard, id: Some(id.clone()) };
+            let discarding = Part {
+                work: Work::Discard,
+                id: Some(id.clone()),
+            };
             if self.under_way.contains_key(&discarding) {
                 if let Effect::Pack { id, .. } = &effect {
                     self.waiting.insert(id.clone(), effect);
@@ -188,7 +220,11 @@ impl Hands {
                 return None;
             }
         }
-        let size_bytes = if let Effect::Send { packed, .. } = &effect { packed.facts.size_bytes } else { 0 };
+        let size_bytes = if let Effect::Send { packed, .. } = &effect {
+            packed.facts.size_bytes
+        } else {
+            0
+        };
         let begun = Part::begun_by(&effect).map(|part| self.begin(part, size_bytes));
         let progress = begun.unwrap_or_default();
         match effect {
@@ -213,11 +249,23 @@ impl Hands {
                     || Event::Discarded(panicked),
                 );
             }
-            Effect::Send { id, packed, resume, look } => {
+            Effect::Send {
+                id,
+                packed,
+                resume,
+                look,
+            } => {
                 tokio::spawn(async move {
-                    let stale = if look { workers.look_again(&id, &packed, &progress).await } else { None };
+                    let stale = if look {
+                        workers.look_again(&id, &packed, &progress).await
+                    } else {
+                        None
+                    };
                     let attempt = match stale {
-                        Some(fault) => Attempt { sent: false, ..Outcome::Failed(fault).into() },
+                        Some(fault) => Attempt {
+                            sent: false,
+                            ..Outcome::Failed(fault).into()
+                        },
                         None => {
                             let sent = progress.clone();
                             let mut sending = pin!(workers.send(&id, &packed, resume, progress));
@@ -236,16 +284,25 @@ impl Hands {
             }
             Effect::Scan => {
                 self.watch.refresh();
-                workers.step(move |workers| Event::Scanned(workers.scan(&progress)), || Event::Scanned(None));
+                workers.step(
+                    move |workers| Event::Scanned(workers.scan(&progress)),
+                    || Event::Scanned(None),
+                );
             }
             Effect::Check { id, rehash } => {
                 let panicked = id.clone();
                 workers.step(
-                    move |workers| Event::Checked(id.clone(), workers.check(&id, rehash, &progress)),
+                    move |workers| {
+                        Event::Checked(id.clone(), workers.check(&id, rehash, &progress))
+                    },
                     || Event::Checked(panicked, Check::Unknown(PANICKED.to_owned())),
                 );
             }
-            Effect::Pack { id, most_bytes, open_files } => {
+            Effect::Pack {
+                id,
+                most_bytes,
+                open_files,
+            } => {
                 progress.stop_beyond(most_bytes);
                 let panicked = id.clone();
                 workers.step(
@@ -256,7 +313,11 @@ impl Hands {
                     || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
                 );
             }
-            Effect::Measure { id, most_bytes, open_files } => {
+            Effect::Measure {
+                id,
+                most_bytes,
+                open_files,
+            } => {
                 progress.stop_beyond(most_bytes);
                 let panicked = id.clone();
                 workers.step(
@@ -267,7 +328,12 @@ impl Hands {
                     || Event::Packed(panicked, Err(PackFailure::Unreadable(PANICKED.to_owned()))),
                 );
             }
-            Effect::Keep { id, packed, conflict, tried } => {
+            Effect::Keep {
+                id,
+                packed,
+                conflict,
+                tried,
+            } => {
                 let panicked = id.clone();
                 workers.step(
                     move |workers| {
@@ -325,14 +391,20 @@ impl Hands {
                 );
             }
             Effect::Sweep => {
-                workers.step(move |workers| Event::Swept(workers.sweep(&progress)), || Event::Swept(true));
+                workers.step(
+                    move |workers| Event::Swept(workers.sweep(&progress)),
+                    || Event::Swept(true),
+                );
             }
         }
         None
     }
 
     fn cancel(&self, id: EpisodeId) {
-        if let Some(work) = self.under_way.get(&Part { work: Work::Send, id: Some(id) }) {
+        if let Some(work) = self.under_way.get(&Part {
+            work: Work::Send,
+            id: Some(id),
+        }) {
             work.progress.cancel();
         }
     }
@@ -350,7 +422,11 @@ fn as_far_as_it_went(
     progress: &Progress,
 ) -> Result<Packed, PackFailure> {
     let large = matches!(packed, Err(PackFailure::Cancelled)) && progress.is_beyond();
-    if large { Err(PackFailure::Large) } else { packed }
+    if large {
+        Err(PackFailure::Large)
+    } else {
+        packed
+    }
 }
 
 fn can_be_cancelled(work: Work) -> bool {
@@ -388,7 +464,10 @@ mod tests {
 
     fn parts(hands: &Hands) -> Vec<String> {
         let parts = hands.counts().map(|(part, _)| part);
-        parts.filter(|part| part.work != Work::Watch).map(|part| part.to_string()).collect()
+        parts
+            .filter(|part| part.work != Work::Watch)
+            .map(|part| part.to_string())
+            .collect()
     }
 
     #[tokio::test]
@@ -407,7 +486,13 @@ mod tests {
         };
         let (sender, mut events) = mpsc::unbounded_channel();
         let (hints, _hints) = mpsc::channel(1);
-        let watch = Watch::start(layout.episodes.clone(), Inotify::Never, hints, sender.clone()).unwrap();
+        let watch = Watch::start(
+            layout.episodes.clone(),
+            Inotify::Never,
+            hints,
+            sender.clone(),
+        )
+        .unwrap();
         let client = Client::new(ClientOptions::default()).unwrap();
         let workers = Workers {
             transport: Transport::new(Endpoint::new(&endpoint, client).unwrap()),
@@ -426,7 +511,11 @@ mod tests {
 
         hands.perform(Effect::Discard(id.clone()));
         hands.perform(Effect::Discard(id.clone()));
-        hands.perform(Effect::Pack { id, most_bytes: None, open_files: pack::OpenFiles::default() });
+        hands.perform(Effect::Pack {
+            id,
+            most_bytes: None,
+            open_files: pack::OpenFiles::default(),
+        });
         assert_eq!(parts(&hands), ["the removal of what was packed of a"]);
         assert!(hands.discards());
         for expected in ["the packing of a", ""] {

@@ -1,4 +1,5 @@
-//! Room on a disk that is full: what disk pressure may take from `shipped/`, and the spares for the records of those who go there.
+//! Room on a disk that is full: what disk pressure may take from `shipped/`, and the spares for the
+//! records of those who go there.
 
 use std::{
     ffi::OsStr,
@@ -20,9 +21,11 @@ use crate::{
 const SPARES_FROM_BYTES: u64 = 16 << 20;
 
 impl Workers {
-    /// Makes room on the disk of `shipped/`, as far as that was asked for, or somebody needs it. False where there is too little, and nothing to remove.
+    /// Makes room on the disk of `shipped/`, as far as that was asked for, or somebody needs it.
+    /// False where there is too little, and nothing to remove.
     pub(super) fn relieve(&self, need_bytes: u64, progress: &Progress) -> bool {
-        let Some(wanted_bytes) = self.free_bytes.shipped.map(|wanted| wanted.max(need_bytes)) else {
+        let Some(wanted_bytes) = self.free_bytes.shipped.map(|wanted| wanted.max(need_bytes))
+        else {
             return true;
         };
         // It is another disk then, whose room says nothing.
@@ -30,12 +33,19 @@ impl Workers {
             return false;
         }
         let retiring = |directory: &OsStr| {
-            lock(&self.known.retiring).iter().any(|id| is_numbered_in_any_case(directory, id.as_str()))
+            lock(&self.known.retiring)
+                .iter()
+                .any(|id| is_numbered_in_any_case(directory, id.as_str()))
         };
         // The machine asks for one at a time, so nobody misses it meanwhile.
         let mut pressure = std::mem::take(&mut *lock(&self.known.pressure));
-        let relieved =
-            pressure.relieve(&self.layout, wanted_bytes, &retiring, &self.as_delivered(progress), progress);
+        let relieved = pressure.relieve(
+            &self.layout,
+            wanted_bytes,
+            &retiring,
+            &self.as_delivered(progress),
+            progress,
+        );
         *lock(&self.known.pressure) = pressure;
         if relieved.removed > 0 {
             self.keep_spares();
@@ -47,21 +57,27 @@ impl Workers {
     pub(super) fn keep_spares(&self) {
         for spares in self.spares_to_keep() {
             if let Err(error) = durable::keep_spares(&spares) {
-                tracing::debug!("no spare files for a full disk at {}: {error}", tree::shown(&spares));
+                tracing::debug!(
+                    "no spare files for a full disk at {}: {error}",
+                    tree::shown(&spares)
+                );
             }
         }
     }
 
-    /// A record is only written over a spare on its own mount: so each that records go to has some, unless it is tiny.
+    /// A record is only written over a spare on its own mount: so each that records go to has some,
+    /// unless it is tiny.
     fn spares_to_keep(&self) -> Vec<PathBuf> {
-        let Layout { episodes, outbox, .. } = &*self.layout;
+        let Layout {
+            episodes, outbox, ..
+        } = &*self.layout;
         let [ours, in_episodes] = self.layout.spares(episodes);
         let [_, in_outbox] = self.layout.spares(outbox);
         let at_home = ground(&self.layout.private);
         let is_away = |folder: &Path| {
-            let away =
-                matches!((&at_home, ground(folder)), (Ok(home), Ok(there)) if !home.is_renamed_to(there));
-            away && filesystem::space(folder).is_ok_and(|space| space.total_bytes >= SPARES_FROM_BYTES)
+            let away = matches!((&at_home, ground(folder)), (Ok(home), Ok(there)) if !home.is_renamed_to(there));
+            away && filesystem::space(folder)
+                .is_ok_and(|space| space.total_bytes >= SPARES_FROM_BYTES)
         };
         let mut spares = vec![ours];
         // Not in the place of a folder that is gone for a while.
@@ -74,11 +90,17 @@ impl Workers {
         spares
     }
 
-    /// What was sent without a copy in the outbox leaves a note there for the time of its move: killed in the middle, the next
-    /// start finds out by it whether what stands in `shipped/` is what was delivered.
-    pub(super) fn note_what_lies_nowhere(&self, id: &EpisodeId, packed: &Packed) -> Result<(), String> {
-        let lies_nowhere =
-            lock(&self.known.scratch).get(id).is_some_and(|scratch| scratch.measured.is_some());
+    /// What was sent without a copy in the outbox leaves a note there for the time of its move:
+    /// killed in the middle, the next start finds out by it whether what stands in `shipped/` is
+    /// what was delivered.
+    pub(super) fn note_what_lies_nowhere(
+        &self,
+        id: &EpisodeId,
+        packed: &Packed,
+    ) -> Result<(), String> {
+        let lies_nowhere = lock(&self.known.scratch)
+            .get(id)
+            .is_some_and(|scratch| scratch.measured.is_some());
         if !lies_nowhere {
             return Ok(());
         }
@@ -89,7 +111,8 @@ impl Workers {
         })
     }
 
-    /// Whether there is a spare for the receipt of a delivered episode now, which there was none for: its archive is not needed any more.
+    /// Whether there is a spare for the receipt of a delivered episode now, which there was none
+    /// for: its archive is not needed any more.
     pub(super) fn gives_room(&self, id: &EpisodeId, packed: &Packed) -> bool {
         let spares = self.layout.spares(&self.layout.episodes);
         outbox::give_room(&self.layout, id, packed, &spares).unwrap_or_else(|error| {

@@ -5,7 +5,8 @@
 //!                                                    └─wrong──▶ told; what was read before stays in use ▶ READY
 //! ```
 //!
-//! What is in flight ends as it began: an upload has its transport, and a packing its level, in its own hands.
+//! What is in flight ends as it began: an upload has its transport, and a packing its level, in its
+//! own hands.
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -13,14 +13,18 @@ use crate::{
         window::Pace,
     },
     snapshot::{
-        self, Destination, Episode, EpisodeState, Heart, Hold, MAX_EPISODES, Pause, Slowed, Snapshot, Totals,
-        TrialFinding, TrialKind, Watch, WatchMode,
+        self, Destination, Episode, EpisodeState, Heart, Hold, MAX_EPISODES, Pause, Slowed,
+        Snapshot, Totals, TrialFinding, TrialKind, Watch, WatchMode,
     },
 };
 
 fn stuck(stuck: &Stuck, how: &str) -> TrialFinding {
     let Stuck { count, first, why } = stuck;
-    let are = if *count == 1 { "1 episode is".to_owned() } else { format!("{count} episodes are") };
+    let are = if *count == 1 {
+        "1 episode is".to_owned()
+    } else {
+        format!("{count} episodes are")
+    };
     let such_as = if *count == 1 { "" } else { "such as " };
     TrialFinding {
         kind: TrialKind::Stuck,
@@ -36,7 +40,11 @@ impl Daemon {
         let (now, wall) = (Instant::now(), clock::wall_now());
         let uptime = now.duration_since(self.started);
         let overview = self.machine.overview(MAX_EPISODES, self.started.elapsed());
-        let mut snapshot = Snapshot::begin(std::process::id(), &self.options.host_id, self.started_at_wall);
+        let mut snapshot = Snapshot::begin(
+            std::process::id(),
+            &self.options.host_id,
+            self.started_at_wall,
+        );
         snapshot.taken_at_wall = wall;
         snapshot.uptime_s = uptime.as_secs();
         snapshot.stopping = self.stopping.is_some();
@@ -44,22 +52,46 @@ impl Daemon {
         snapshot.heart = self.heart_now(now);
         snapshot.log = (self.options.log)();
         snapshot.trial = self.trial.findings.iter().map(TrialFinding::from).collect();
-        let delivered = overview.stuck.as_ref().map(|it| stuck(it, "delivered and cannot be moved"));
-        let rejected = overview.rejected.as_ref().map(|it| stuck(it, "rejected and cannot be moved"));
+        let delivered = overview
+            .stuck
+            .as_ref()
+            .map(|it| stuck(it, "delivered and cannot be moved"));
+        let rejected = overview
+            .rejected
+            .as_ref()
+            .map(|it| stuck(it, "rejected and cannot be moved"));
         let left = overview.left_behind.as_ref();
-        let left = left.map(|it| stuck(it, "copied away, with something left behind that cannot be removed"));
-        let unpacked = overview.in_the_way.as_ref().map(|it| stuck(it, "sealed and cannot be packed"));
-        snapshot.trial.extend([delivered, rejected, left, unpacked].into_iter().flatten());
+        let left = left.map(|it| {
+            stuck(
+                it,
+                "copied away, with something left behind that cannot be removed",
+            )
+        });
+        let unpacked = overview
+            .in_the_way
+            .as_ref()
+            .map(|it| stuck(it, "sealed and cannot be packed"));
+        snapshot
+            .trial
+            .extend([delivered, rejected, left, unpacked].into_iter().flatten());
         snapshot.reload.failed.clone_from(&self.reloads.failed);
-        snapshot.reload.restart_for = self.reloads.restart_for.iter().map(ToString::to_string).collect();
+        snapshot.reload.restart_for = self
+            .reloads
+            .restart_for
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         snapshot.metrics_failed = self.asking.metrics_failed().cloned();
         snapshot.destination = self.destination_now(&overview, now, wall);
-        snapshot.packing_paused =
-            overview.packing_paused.clone().map(|(wait, why)| Pause { why, for_s: Some(wait.as_secs()) });
+        snapshot.packing_paused = overview.packing_paused.clone().map(|(wait, why)| Pause {
+            why,
+            for_s: Some(wait.as_secs()),
+        });
         snapshot.room = self.hands.workers.known.lore.rooms();
         snapshot.counts = overview.counts;
-        snapshot.oldest_waiting_s =
-            overview.oldest_made_ns.map(|made_ns| clock::age_of(made_ns).unwrap_or_default().as_secs());
+        snapshot.oldest_waiting_s = overview
+            .oldest_made_ns
+            .map(|made_ns| clock::age_of(made_ns).unwrap_or_default().as_secs());
         snapshot.open_files = self.hands.workers.known.open_files.shown(now);
         snapshot.shipped_changed = self.hands.workers.known.changed.shown();
         snapshot.strangers = self.hands.workers.known.lore.strangers();
@@ -68,7 +100,11 @@ impl Daemon {
         snapshot.stamps_move = overview.stamps_move.as_ref().map(ToString::to_string);
         snapshot.totals = self.totals(&overview);
         snapshot.episodes_left_out = overview.left_out;
-        snapshot.episodes = overview.episodes.into_iter().map(|glimpse| self.episode(glimpse, now)).collect();
+        snapshot.episodes = overview
+            .episodes
+            .into_iter()
+            .map(|glimpse| self.episode(glimpse, now))
+            .collect();
         snapshot
     }
 
@@ -91,7 +127,9 @@ impl Daemon {
             fix: trouble.and_then(|trouble| trouble.fix),
             overflows: self.overflows,
             reconcile_interval_s: overview.reconcile_interval.as_secs(),
-            last_look_ago_s: looked.at.map(|at| now.saturating_duration_since(at).as_secs()),
+            last_look_ago_s: looked
+                .at
+                .map(|at| now.saturating_duration_since(at).as_secs()),
             last_look_failed: looked.failed,
         }
     }
@@ -101,9 +139,12 @@ impl Daemon {
         let watchdog = self.options.watchdog;
         Heart {
             beats: self.stalled.is_empty(),
-            last_beat_ago_s: self.last_beat.map(|at| now.saturating_duration_since(at).as_secs()),
+            last_beat_ago_s: self
+                .last_beat
+                .map(|at| now.saturating_duration_since(at).as_secs()),
             interval_ms,
-            watchdog_ms: watchdog.map(|patience| u64::try_from(patience.as_millis()).unwrap_or(u64::MAX)),
+            watchdog_ms: watchdog
+                .map(|patience| u64::try_from(patience.as_millis()).unwrap_or(u64::MAX)),
             notified: self.options.notifier.is_heard(),
             stalled: self
                 .stalled
@@ -147,32 +188,51 @@ impl Daemon {
             unanswered: overview.unanswered as u64,
             slowed: overview.slowed.map(|(at_once, next)| Slowed {
                 at_once: at_once as u64,
-                next_in_s: next.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX),
+                next_in_s: next
+                    .as_millis()
+                    .div_ceil(1000)
+                    .try_into()
+                    .unwrap_or(u64::MAX),
             }),
             last_delivery_ago_s: self.ledger.last_delivery.map(since),
             clock_ahead_s: heard.map(|clock| {
                 let theirs = clock.date.after(now.saturating_duration_since(clock.heard));
                 theirs.unix_seconds().saturating_sub(wall.unix_seconds())
             }),
-            clock_heard_ago_s: heard.map(|clock| now.saturating_duration_since(clock.heard).as_secs()),
+            clock_heard_ago_s: heard
+                .map(|clock| now.saturating_duration_since(clock.heard).as_secs()),
         }
     }
 
     fn episode(&self, glimpse: Glimpse, now: Instant) -> Episode {
-        let Glimpse { id, state, made_ns, why, again_in, size_bytes } = glimpse;
-        let upload = (state == EpisodeState::Uploading).then(|| self.hands.upload(&id, now)).flatten();
-        let left_bytes = upload.zip(size_bytes).map(|(upload, size)| size.saturating_sub(upload.sent_bytes));
+        let Glimpse {
+            id,
+            state,
+            made_ns,
+            why,
+            again_in,
+            size_bytes,
+        } = glimpse;
+        let upload = (state == EpisodeState::Uploading)
+            .then(|| self.hands.upload(&id, now))
+            .flatten();
+        let left_bytes = upload
+            .zip(size_bytes)
+            .map(|(upload, size)| size.saturating_sub(upload.sent_bytes));
         let bytes_per_s = upload.map(|upload| upload.bytes_per_s);
         Episode {
             id: id.as_str().to_owned(),
             state,
-            sealed_at_wall: made_ns.map(|ns| WallTime::from_unix_seconds(ns.div_euclid(1_000_000_000))),
+            sealed_at_wall: made_ns
+                .map(|ns| WallTime::from_unix_seconds(ns.div_euclid(1_000_000_000))),
             why,
             again_in_s: again_in.map(|wait| wait.as_secs()),
             size_bytes,
             sent_bytes: upload.map(|upload| upload.sent_bytes),
             bytes_per_s,
-            left_s: left_bytes.zip(bytes_per_s).and_then(|(left, rate)| left.checked_div(rate)),
+            left_s: left_bytes
+                .zip(bytes_per_s)
+                .and_then(|(left, rate)| left.checked_div(rate)),
         }
     }
 

@@ -8,7 +8,8 @@ use crate::{filesystem, layout::Layout, snapshot::Room};
 
 /// One look at the room counts in so much time.
 const EVERY: Duration = Duration::from_secs(60);
-/// A rate is that of the last hours: long enough that one large episode is no trend, short enough that a busy day is one.
+/// A rate is that of the last hours: long enough that one large episode is no trend, short enough
+/// that a busy day is one.
 const OVER: Duration = Duration::from_secs(6 * 3600);
 /// Over less than this nothing is said of a rate.
 const AT_LEAST: Duration = Duration::from_secs(600);
@@ -46,8 +47,19 @@ pub(super) fn look(layout: &Layout) -> Vec<Sight> {
         let space = filesystem::space(path).ok()?;
         let device = filesystem::room_of(path).ok()?;
         let path = crate::tree::shown(path).to_string();
-        let filesystem::Space { free_bytes, total_bytes, free_files } = space;
-        Some(Sight { device, folder, path, free_bytes, total_bytes, free_files })
+        let filesystem::Space {
+            free_bytes,
+            total_bytes,
+            free_files,
+        } = space;
+        Some(Sight {
+            device,
+            folder,
+            path,
+            free_bytes,
+            total_bytes,
+            free_files,
+        })
     };
     [
         ("episodes", &layout.episodes),
@@ -70,11 +82,18 @@ impl Runway {
                 continue;
             }
             let at = before.iter().position(|seen| seen.device == sight.device);
-            let mut free_bytes = at.map_or_else(VecDeque::new, |at| before.swap_remove(at).free_bytes);
-            if free_bytes.back().is_none_or(|(at, _)| now.duration_since(*at) >= EVERY) {
+            let mut free_bytes =
+                at.map_or_else(VecDeque::new, |at| before.swap_remove(at).free_bytes);
+            if free_bytes
+                .back()
+                .is_none_or(|(at, _)| now.duration_since(*at) >= EVERY)
+            {
                 free_bytes.push_back((now, sight.free_bytes));
             }
-            while free_bytes.front().is_some_and(|(at, _)| now.duration_since(*at) > OVER) {
+            while free_bytes
+                .front()
+                .is_some_and(|(at, _)| now.duration_since(*at) > OVER)
+            {
                 free_bytes.pop_front();
             }
             let filling = rate(&free_bytes, sight.free_bytes, now);
@@ -87,7 +106,11 @@ impl Runway {
                 filling_bytes_per_s: filling,
                 lasts_s: filling.and_then(|filling| lasts(sight.free_bytes, filling)),
             };
-            self.0.push(Seen { device: sight.device, room, free_bytes });
+            self.0.push(Seen {
+                device: sight.device,
+                room,
+                free_bytes,
+            });
         }
     }
 
@@ -107,7 +130,9 @@ fn rate(seen: &VecDeque<(Instant, u64)>, free_bytes: u64, now: Instant) -> Optio
 }
 
 fn lasts(free_bytes: u64, filling_bytes_per_s: i64) -> Option<u64> {
-    let filling = u64::try_from(filling_bytes_per_s).ok().filter(|filling| *filling > 0)?;
+    let filling = u64::try_from(filling_bytes_per_s)
+        .ok()
+        .filter(|filling| *filling > 0)?;
     Some(free_bytes / filling).filter(|seconds| *seconds < FOR_EVER_S)
 }
 
@@ -119,13 +144,24 @@ mod tests {
 
     fn sight(folder: &'static str, device: u64, free_bytes: u64) -> Sight {
         let (device, path) = ((device, None), format!("/d/{folder}"));
-        Sight { device, folder, path, free_bytes, total_bytes: 100 * GIB, free_files: None }
+        Sight {
+            device,
+            folder,
+            path,
+            free_bytes,
+            total_bytes: 100 * GIB,
+            free_files: None,
+        }
     }
 
     #[test]
     fn folders_on_one_file_system_are_one_room() {
         let mut runway = Runway::default();
-        let sights = vec![sight("episodes", 1, GIB), sight("outbox", 1, GIB), sight("shipped", 2, 5 * GIB)];
+        let sights = vec![
+            sight("episodes", 1, GIB),
+            sight("outbox", 1, GIB),
+            sight("shipped", 2, 5 * GIB),
+        ];
         runway.note(sights, Instant::now());
         let rooms = runway.rooms();
         assert_eq!(rooms.len(), 2);

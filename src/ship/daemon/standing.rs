@@ -1,4 +1,5 @@
-//! How the daemon stands: as data, for whoever asks, and in a person's words, for the service manager.
+//! How the daemon stands: as data, for whoever asks, and in a person's words, for the service
+//! manager.
 
 use std::fmt;
 
@@ -31,7 +32,9 @@ impl Standing {
     /// How much of what is being sent has left, percent.
     fn percent(&self) -> u64 {
         let (sent, all) = (u128::from(self.sent_bytes), u128::from(self.to_send_bytes));
-        u64::try_from((sent * 100).checked_div(all).unwrap_or(0)).unwrap_or(0).min(100)
+        u64::try_from((sent * 100).checked_div(all).unwrap_or(0))
+            .unwrap_or(0)
+            .min(100)
     }
 }
 
@@ -93,7 +96,11 @@ impl fmt::Display for Standing {
             write!(f, "; reload failed, the old configuration is kept: {why}")?;
         }
         if !self.reloads.restart_for.is_empty() {
-            write!(f, "; restart to apply: {}", self.reloads.restart_for.join(", "))?;
+            write!(
+                f,
+                "; restart to apply: {}",
+                self.reloads.restart_for.join(", ")
+            )?;
         }
         Ok(())
     }
@@ -119,7 +126,11 @@ mod tests {
         standing.stranded = 2;
         assert_eq!(standing.to_string(), "2 in outbox/ without an episode");
         standing.stranded = 0;
-        standing.census = Census { waiting: 3, uploading: 1, ..Census::default() };
+        standing.census = Census {
+            waiting: 3,
+            uploading: 1,
+            ..Census::default()
+        };
         (standing.sent_bytes, standing.to_send_bytes) = (42_999, 100_000);
         assert_eq!(standing.to_string(), "3 waiting, 1 uploading 42 %");
         standing.census.outside_window_until = Some(LocalTime::from_seconds(22 * 3600));
@@ -127,19 +138,35 @@ mod tests {
         assert_eq!(standing.to_string(), outside);
         standing.census.outside_window_until = None;
         standing.census.held = Some("certificate expired".to_owned());
-        assert_eq!(standing.to_string(), "3 waiting, 1 uploading 42 %; receiver held: certificate expired");
+        assert_eq!(
+            standing.to_string(),
+            "3 waiting, 1 uploading 42 %; receiver held: certificate expired"
+        );
     }
 
     #[test]
     fn what_is_wrong_is_named_each_with_what_to_do() {
         let standing = Standing {
-            census: Census { open: 2, conflicts: 1, blind: true, ..Census::default() },
-            stalled: vec![Stalled { part: Part::of(Work::Scan), since: Duration::from_secs(130) }],
+            census: Census {
+                open: 2,
+                conflicts: 1,
+                blind: true,
+                ..Census::default()
+            },
+            stalled: vec![Stalled {
+                part: Part::of(Work::Scan),
+                since: Duration::from_secs(130),
+            }],
             reloads: Reloads {
                 failed: Some("line 3".to_owned()),
                 restart_for: vec!["shipper.data_dir", "shipper.watch"],
             },
-            trial: Trial { findings: vec![Finding::Copies { to: "/s".into(), same_device: true }] },
+            trial: Trial {
+                findings: vec![Finding::Copies {
+                    to: "/s".into(),
+                    same_device: true,
+                }],
+            },
             ..Standing::default()
         };
         assert_eq!(
@@ -152,11 +179,23 @@ mod tests {
 
     #[test]
     fn a_percentage_is_one_whatever_was_counted() {
-        for (sent_bytes, to_send_bytes, percent) in
-            [(0, 0, 0), (5, 0, 0), (10, 10, 100), (11, 10, 100), (u64::MAX, u64::MAX, 100)]
-        {
-            let standing = Standing { sent_bytes, to_send_bytes, ..Standing::default() };
-            assert_eq!(standing.percent(), percent, "{sent_bytes} of {to_send_bytes}");
+        for (sent_bytes, to_send_bytes, percent) in [
+            (0, 0, 0),
+            (5, 0, 0),
+            (10, 10, 100),
+            (11, 10, 100),
+            (u64::MAX, u64::MAX, 100),
+        ] {
+            let standing = Standing {
+                sent_bytes,
+                to_send_bytes,
+                ..Standing::default()
+            };
+            assert_eq!(
+                standing.percent(),
+                percent,
+                "{sent_bytes} of {to_send_bytes}"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Before anything is shipped: folders, the lock, what a killed predecessor left, and whether episodes can be moved.
+//! Before anything is shipped: folders, the lock, what a killed predecessor left, and whether
+//! episodes can be moved.
 
 use std::{
     fmt,
@@ -44,11 +45,11 @@ const QUIET_FOR: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) lock: Lock,
-    /// Which folder `episodes/` was before we made any: one that we made is not the folder that the archives in the outbox
-    /// were packed from (a disk that is not mounted?).
+    /// Which folder `episodes/` was before we made any: one that we made is not the folder that the
+    /// archives in the outbox were packed from (a disk that is not mounted?).
     pub(super) root: Option<RootId>,
-    /// Where a move of another process was at work, so that what a killed one may have left there is
-    /// still to be looked at.
+    /// Where a move of another process was at work, so that what a killed one may have left there
+    /// is still to be looked at.
     pub(super) leftovers: Vec<PathBuf>,
     /// Which folders the others were.
     pub(super) grounds: Grounds,
@@ -76,7 +77,8 @@ struct Told {
 
 /// Prepares everything; `None` where it was told to stop first.
 ///
-/// A clean-up may have terabytes to remove. For as long as it moves, the service manager is asked for more time.
+/// A clean-up may have terabytes to remove. For as long as it moves, the service manager is asked
+/// for more time.
 pub(super) async fn prepare(
     layout: &Arc<Layout>,
     once: bool,
@@ -84,7 +86,11 @@ pub(super) async fn prepare(
     stop: &mut Stop,
 ) -> anyhow::Result<Option<Prepared>> {
     let (doing, of_daemon) = (Doing::default(), Arc::clone(layout));
-    let mut told = Told { steps: 0, moved: Instant::now(), quiet: false };
+    let mut told = Told {
+        steps: 0,
+        moved: Instant::now(),
+        quiet: false,
+    };
     let done = doing.clone();
     let mut preparing = tokio::task::spawn_blocking(move || prepare_now(&of_daemon, once, &done));
     loop {
@@ -134,19 +140,27 @@ impl Doing {
     }
 
     fn what(&self) -> String {
-        self.what.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.what
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
 impl Told {
-    /// The service manager ends a start that hangs, and shows the last status: so that has what hung.
+    /// The service manager ends a start that hangs, and shows the last status: so that has what
+    /// hung.
     fn look(&mut self, doing: &Doing, now: Instant, notifier: &mut Notifier) {
         let (steps, what) = (doing.progress.steps(), doing.what());
         if steps != self.steps {
             if self.quiet {
                 tracing::info!("The start goes on: {what}.");
             }
-            *self = Self { steps, moved: now, quiet: false };
+            *self = Self {
+                steps,
+                moved: now,
+                quiet: false,
+            };
             notifier.status(&format!("starting: {what}"));
             notifier.extend(EXTEND_BY);
         } else if !self.quiet && now.duration_since(self.moved) >= QUIET_FOR {
@@ -155,7 +169,9 @@ impl Told {
             tracing::warn!(
                 "The start has not moved for {quiet_s} s: {what}. A hung disk or mount? It goes on by itself when that answers."
             );
-            notifier.status(&format!("starting: {what}; HUNG: nothing has moved for {quiet_s} s"));
+            notifier.status(&format!(
+                "starting: {what}; HUNG: nothing has moved for {quiet_s} s"
+            ));
         }
     }
 }
@@ -165,7 +181,13 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
     doing.begin(format_args!("looking at {}", tree::shown(&layout.episodes)));
     let root = scan::root_id(&layout.episodes).ok();
     let mut leftovers = Vec::new();
-    for folder in [&layout.private, &layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
+    for folder in [
+        &layout.private,
+        &layout.episodes,
+        &layout.outbox,
+        &layout.shipped,
+        &layout.quarantine,
+    ] {
         doing.begin(format_args!("looking at {}", tree::shown(folder)));
         let was_there = folder.is_dir();
         durable::create_folder(folder).with_context(|| {
@@ -173,7 +195,10 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
             format!("Failed to create {} ({what_to_do})", folder.display())
         })?;
         if !was_there && *folder == layout.episodes {
-            tracing::info!("{} was not there, and was created: is the path right?", folder.display());
+            tracing::info!(
+                "{} was not there, and was created: is the path right?",
+                folder.display()
+            );
         }
     }
     doing.begin(format_args!("comparing the four folders"));
@@ -185,23 +210,48 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
             tree::shown(&other)
         );
     }
-    doing.begin(format_args!("taking the lock in {}", tree::shown(&layout.private)));
-    let socket = if once { None } else { socket::elsewhere(layout) };
+    doing.begin(format_args!(
+        "taking the lock in {}",
+        tree::shown(&layout.private)
+    ));
+    let socket = if once {
+        None
+    } else {
+        socket::elsewhere(layout)
+    };
     let lock = lock::acquire(layout, socket.as_deref())?;
-    doing.begin(format_args!("looking in {} for what was delivered", tree::shown(&layout.episodes)));
+    doing.begin(format_args!(
+        "looking in {} for what was delivered",
+        tree::shown(&layout.episodes)
+    ));
     asides::finish(layout, progress);
-    for folder in [&layout.private, &layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
-        doing.begin(format_args!("clearing away what the last run left in {}", tree::shown(folder)));
+    for folder in [
+        &layout.private,
+        &layout.episodes,
+        &layout.outbox,
+        &layout.shipped,
+        &layout.quarantine,
+    ] {
+        doing.begin(format_args!(
+            "clearing away what the last run left in {}",
+            tree::shown(folder)
+        ));
         if !finish_leftovers(folder, progress) {
             leftovers.push(folder.clone());
         }
     }
-    for entry in std::fs::read_dir(&layout.episodes).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(&layout.episodes)
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         open_again(&entry.path());
     }
     let outbox = tree::shown(&layout.outbox);
     if let Some(root) = root {
-        doing.begin(format_args!("looking through {outbox} for what was to be put back"));
+        doing.begin(format_args!(
+            "looking through {outbox} for what was to be put back"
+        ));
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
         orphan::put_back_unfinished(layout, root, &content_of, progress)
             .with_context(|| format!("Failed to look through {}", layout.outbox.display()))?;
@@ -211,11 +261,25 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
         .with_context(|| format!("Failed to clear scratch from {}", layout.outbox.display()))?;
     doing.begin(format_args!("trying whether episodes can be moved"));
     // Whoever runs one pass looks at its result, and at no status.
-    let trial = if once { Trial::default() } else { trial::run(layout, Trier::Holder, progress) };
+    let trial = if once {
+        Trial::default()
+    } else {
+        trial::run(layout, Trier::Holder, progress)
+    };
     trial.tell();
-    doing.begin(format_args!("making the socket in {}", tree::shown(&layout.private)));
-    let control = if once { None } else { listen(socket.unwrap_or_else(|| layout.control_socket())) };
-    doing.begin(format_args!("looking at the file system of {}", tree::shown(&layout.episodes)));
+    doing.begin(format_args!(
+        "making the socket in {}",
+        tree::shown(&layout.private)
+    ));
+    let control = if once {
+        None
+    } else {
+        listen(socket.unwrap_or_else(|| layout.control_socket()))
+    };
+    doing.begin(format_args!(
+        "looking at the file system of {}",
+        tree::shown(&layout.episodes)
+    ));
     let untrusted = shared_between_hosts(&layout.episodes);
     if let Some(folder) = leftovers.first() {
         tracing::info!(
@@ -224,7 +288,15 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
             tree::shown(folder)
         );
     }
-    Ok(Prepared { lock, root, leftovers, grounds: Grounds::of(layout), trial, control, untrusted })
+    Ok(Prepared {
+        lock,
+        root,
+        leftovers,
+        grounds: Grounds::of(layout),
+        trial,
+        control,
+        untrusted,
+    })
 }
 
 /// Nobody can ask us then, and that is all.
@@ -254,8 +326,12 @@ pub(super) fn finish_leftovers(folder: &Path, progress: &Progress) -> bool {
     true
 }
 
-/// Whether episodes are noticed by inotify; where not, why, and the reconcile interval is the shorter one.
-pub(super) fn use_inotify(options: &mut Options, untrusted: Option<&str>) -> (bool, Option<String>) {
+/// Whether episodes are noticed by inotify; where not, why, and the reconcile interval is the
+/// shorter one.
+pub(super) fn use_inotify(
+    options: &mut Options,
+    untrusted: Option<&str>,
+) -> (bool, Option<String>) {
     let inotify = options.inotify.unwrap_or(untrusted.is_none());
     if !inotify {
         options.settings.reconcile_interval = options.reconcile_only_interval;
@@ -263,9 +339,14 @@ pub(super) fn use_inotify(options: &mut Options, untrusted: Option<&str>) -> (bo
         tracing::info!(
             "Looking every {} s for new episodes{}",
             options.reconcile_only_interval.as_secs(),
-            why.as_ref().map(|why| format!(": {why}")).unwrap_or_default()
+            why.as_ref()
+                .map(|why| format!(": {why}"))
+                .unwrap_or_default()
         );
-        return (false, Some(why.unwrap_or_else(|| "set so (shipper.watch)".to_owned())));
+        return (
+            false,
+            Some(why.unwrap_or_else(|| "set so (shipper.watch)".to_owned())),
+        );
     }
     (true, None)
 }
@@ -283,25 +364,40 @@ mod tests {
         manager.set_nonblocking(true).unwrap();
         let heard = || -> Vec<String> {
             let mut buffer = [0; 4096];
-            let next =
-                || manager.recv(&mut buffer).ok().map(|n| String::from_utf8_lossy(&buffer[..n]).into_owned());
+            let next = || {
+                manager
+                    .recv(&mut buffer)
+                    .ok()
+                    .map(|n| String::from_utf8_lossy(&buffer[..n]).into_owned())
+            };
             std::iter::from_fn(next).collect()
         };
         let mut notifier = Notifier::to(folder.path().join("notify").as_os_str()).unwrap();
         let (doing, start) = (Doing::default(), Instant::now());
-        let mut told = Told { steps: 0, moved: start, quiet: false };
+        let mut told = Told {
+            steps: 0,
+            moved: start,
+            quiet: false,
+        };
         let mut look = |after: Duration| {
             told.look(&doing, start + after, &mut notifier);
             heard()
         };
         doing.begin(format_args!("looking at /mnt/archive/shipped"));
         let more = "EXTEND_TIMEOUT_USEC=120000000\n";
-        assert_eq!(look(Duration::ZERO), ["STATUS=starting: looking at /mnt/archive/shipped\n", more]);
+        assert_eq!(
+            look(Duration::ZERO),
+            ["STATUS=starting: looking at /mnt/archive/shipped\n", more]
+        );
         assert_eq!(look(QUIET_FOR / 2), [""; 0]);
-        let hung = "STATUS=starting: looking at /mnt/archive/shipped; HUNG: nothing has moved for 5 s\n";
+        let hung =
+            "STATUS=starting: looking at /mnt/archive/shipped; HUNG: nothing has moved for 5 s\n";
         assert_eq!(look(QUIET_FOR), [hung]);
         assert_eq!(look(QUIET_FOR * 2), [""; 0]);
         doing.progress.step();
-        assert_eq!(look(QUIET_FOR * 3), ["STATUS=starting: looking at /mnt/archive/shipped\n", more]);
+        assert_eq!(
+            look(QUIET_FOR * 3),
+            ["STATUS=starting: looking at /mnt/archive/shipped\n", more]
+        );
     }
 }

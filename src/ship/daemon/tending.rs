@@ -1,4 +1,5 @@
-//! What the loop does beside the machine: the heartbeat, the status, the lock's refreshing, the reload.
+//! What the loop does beside the machine: the heartbeat, the status, the lock's refreshing, the
+//! reload.
 
 use std::time::Duration;
 
@@ -57,7 +58,8 @@ impl Daemon {
         self.write_textfile();
     }
 
-    /// Says that we hold the lock still. Somebody may have removed it, or the whole data folder, or another host has taken it.
+    /// Says that we hold the lock still. Somebody may have removed it, or the whole data folder, or
+    /// another host has taken it.
     pub(super) fn look_after_lock(&mut self) {
         self.next_refresh = Instant::now() + refresh_every();
         let (keeper, layout) = (self.lock.keeper(), self.options.layout.clone());
@@ -110,7 +112,9 @@ impl Daemon {
         tokio::task::spawn_blocking(move || {
             let mut trial = trial::run(&workers.layout, Trier::Holder, &progress);
             // First, since the rest may follow from it.
-            trial.findings.splice(0..0, workers.known.grounds.findings());
+            trial
+                .findings
+                .splice(0..0, workers.known.grounds.findings());
             let _ = aside.send(Aside::Tried(trial));
         });
     }
@@ -125,7 +129,14 @@ impl Daemon {
     /// Reading may wait for a disk; what is under way goes on meanwhile.
     pub(super) fn begin_to_read(&mut self) {
         // Whoever stops takes up nothing new.
-        let Some(reload) = self.options.reload.clone().filter(|_| self.stopping.is_none()) else { return };
+        let Some(reload) = self
+            .options
+            .reload
+            .clone()
+            .filter(|_| self.stopping.is_none())
+        else {
+            return;
+        };
         self.read_again = self.reading;
         if self.reading {
             return;
@@ -156,11 +167,19 @@ impl Daemon {
     }
 
     fn apply(&mut self, reloaded: Reloaded) {
-        let Reloaded { pack, free_bytes, mut settings, reconcile_only_interval, keep_days, .. } = reloaded;
+        let Reloaded {
+            pack,
+            free_bytes,
+            mut settings,
+            reconcile_only_interval,
+            keep_days,
+            ..
+        } = reloaded;
         if !self.inotify {
             settings.reconcile_interval = reconcile_only_interval;
         }
-        self.pulse.allow(self.options.allowances.with_wait(reloaded.longest_wait));
+        self.pulse
+            .allow(self.options.allowances.with_wait(reloaded.longest_wait));
         let workers = &mut self.hands.workers;
         let elsewhere = !workers.transport.leads_where(&reloaded.transport);
         // What is under way has its own transport, and the throttle of all.
@@ -168,10 +187,14 @@ impl Daemon {
         workers.pack = pack;
         workers.free_bytes = free_bytes;
         workers.keep_days = keep_days;
-        self.hear(Event::Configured { settings, elsewhere });
+        self.hear(Event::Configured {
+            settings,
+            elsewhere,
+        });
     }
 
-    /// When the service manager is to hear how it stands; `None` where nothing has changed, or nobody listens.
+    /// When the service manager is to hear how it stands; `None` where nothing has changed, or
+    /// nobody listens.
     pub(super) fn status_due(&self) -> Option<Instant> {
         let changes = self.stirred || self.hands.uploaded().1 > 0;
         (self.options.notifier.is_heard() && changes).then(|| self.last_status + STATUS_EVERY)

@@ -1,5 +1,5 @@
-//! What each step takes along, and what it gives back as an event. A worker that panics gives its episode's failure, and
-//! nobody else's.
+//! What each step takes along, and what it gives back as an event. A worker that panics gives its
+//! episode's failure, and nobody else's.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,8 +16,8 @@ use std::{
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use super::{
-    FreeBytes, KeepDays, asides, grounds::Grounds, idle::at_idle_priority, look_back::Changed, lore::Lore,
-    open_files::OpenFiles,
+    FreeBytes, KeepDays, asides, grounds::Grounds, idle::at_idle_priority, look_back::Changed,
+    lore::Lore, open_files::OpenFiles,
 };
 use crate::{
     clock, durable,
@@ -64,8 +64,8 @@ pub(super) struct Workers {
 /// Shared by the workers; never held across a disk operation.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// Archives that have no final name yet, by their open files: no more than are packed ahead of the uploads. And those that lie
-    /// nowhere.
+    /// Archives that have no final name yet, by their open files: no more than are packed ahead of
+    /// the uploads. And those that lie nowhere.
     pub(super) scratch: Mutex<HashMap<EpisodeId, Scratch>>,
     /// What packings have reserved in the outbox.
     pub(super) room: Room,
@@ -81,13 +81,15 @@ pub(super) struct Known {
     pub(super) changed: Changed,
     /// What disk pressure would take next from `shipped/`.
     pub(super) pressure: Mutex<Pressure>,
-    /// Whether what was announced in `quarantine/`, in `shipped/`, was taken back since they are kept for ever.
+    /// Whether what was announced in `quarantine/`, in `shipped/`, was taken back since they are
+    /// kept for ever.
     pub(super) taken_back: [AtomicBool; 2],
     /// The last answer's own clock.
     server_clock: Mutex<Option<ServerClock>>,
     /// When this process began.
     pub(super) began: Option<WallTime>,
-    /// Which folder `episodes/` was at the start. While it is another, no archive is taken for an orphan.
+    /// Which folder `episodes/` was at the start. While it is another, no archive is taken for an
+    /// orphan.
     root: Option<RootId>,
     /// Which folders the others were.
     pub(super) grounds: Grounds,
@@ -97,7 +99,8 @@ pub(super) struct Known {
     has_looked: AtomicBool,
     /// Why the last look around failed.
     pub(super) scan_trouble: Mutex<Option<String>>,
-    /// Where the receivers that took an episode were: after a reload, the next attempt may go elsewhere.
+    /// Where the receivers that took an episode were: after a reload, the next attempt may go
+    /// elsewhere.
     delivered_to: Mutex<HashMap<EpisodeId, String>>,
     /// Names that are no ids, told once each.
     strangers: Mutex<HashSet<OsString>>,
@@ -126,12 +129,19 @@ pub(super) struct Scratch {
 impl Known {
     pub(super) fn new(root: Option<RootId>, grounds: Grounds, leftovers: Vec<PathBuf>) -> Self {
         let leftovers = Mutex::new(leftovers);
-        Self { root, grounds, leftovers, began: Some(clock::wall_now()), ..Self::default() }
+        Self {
+            root,
+            grounds,
+            leftovers,
+            began: Some(clock::wall_now()),
+            ..Self::default()
+        }
     }
 
     /// Whether this is the folder that `episodes/` was at the start.
     pub(super) fn is_root(&self, episodes: &Path) -> bool {
-        self.root.is_some_and(|root| scan::root_id(episodes).is_ok_and(|now| now == root))
+        self.root
+            .is_some_and(|root| scan::root_id(episodes).is_ok_and(|now| now == root))
     }
 
     /// The last answer's own clock.
@@ -149,14 +159,16 @@ impl Workers {
         let _ = self.events.send(event);
     }
 
-    /// Runs a step on a blocking thread and reports what it gives; `panicked` where it gives nothing.
+    /// Runs a step on a blocking thread and reports what it gives; `panicked` where it gives
+    /// nothing.
     pub(super) fn step(
         self,
         step: impl FnOnce(&Self) -> Event + Send + 'static,
         panicked: impl FnOnce() -> Event + Send + 'static,
     ) {
         tokio::task::spawn_blocking(move || {
-            let event = catch_unwind(AssertUnwindSafe(|| step(&self))).unwrap_or_else(|_| panicked());
+            let event =
+                catch_unwind(AssertUnwindSafe(|| step(&self))).unwrap_or_else(|_| panicked());
             self.report(event);
         });
     }
@@ -174,25 +186,56 @@ impl Workers {
         self.known.lore.note_look(found.as_ref());
         let found = found.ok()?;
         // What went away is told again should it come back; the list does not grow for years.
-        let here: HashSet<_> = found.strangers.iter().map(|stranger| stranger.name.clone()).collect();
+        let here: HashSet<_> = found
+            .strangers
+            .iter()
+            .map(|stranger| stranger.name.clone())
+            .collect();
         let told = std::mem::replace(&mut *lock(&self.known.strangers), here);
         for Stranger { name, why, .. } in &found.strangers {
             if !told.contains(name) {
-                tracing::warn!("{} in episodes/ is left alone: {why}", printable(&name.to_string_lossy()));
+                tracing::warn!(
+                    "{} in episodes/ is left alone: {why}",
+                    printable(&name.to_string_lossy())
+                );
             }
         }
-        let mistaken = found.strangers.iter().filter(|stranger| stranger.sealed).count() as u64;
+        let mistaken = found
+            .strangers
+            .iter()
+            .filter(|stranger| stranger.sealed)
+            .count() as u64;
         let same_root = self.known.root == Some(found.root);
-        let stranded = if same_root || !has_outbox { 0 } else { found.without_episode().count() as u64 };
+        let stranded = if same_root || !has_outbox {
+            0
+        } else {
+            found.without_episode().count() as u64
+        };
         self.tell_stranded(stranded);
-        let (archives, unlabelled) =
-            if same_root && has_outbox { (found.archives, found.unlabelled) } else { Default::default() };
+        let (archives, unlabelled) = if same_root && has_outbox {
+            (found.archives, found.unlabelled)
+        } else {
+            Default::default()
+        };
         let tried = self.tried_before(&archives, progress);
-        let noted = if same_root && has_outbox { found.noted } else { Vec::new() };
-        Some(Scanned { episodes: found.episodes, archives, unlabelled, tried, noted, mistaken, stranded })
+        let noted = if same_root && has_outbox {
+            found.noted
+        } else {
+            Vec::new()
+        };
+        Some(Scanned {
+            episodes: found.episodes,
+            archives,
+            unlabelled,
+            tried,
+            noted,
+            mistaken,
+            stranded,
+        })
     }
 
-    /// Which of these a process before this one has sent in vain. Asked once: from then on this one knows.
+    /// Which of these a process before this one has sent in vain. Asked once: from then on this one
+    /// knows.
     fn tried_before(&self, archives: &[EpisodeId], progress: &Progress) -> Vec<(EpisodeId, u64)> {
         if self.known.has_looked.swap(true, Ordering::Relaxed) {
             return Vec::new();
@@ -202,13 +245,19 @@ impl Workers {
             let sidecar = filed::sidecar(&self.layout, id).ok().flatten();
             sidecar.and_then(|sidecar| sidecar.tried_at_wall)
         };
-        let tried = archives.iter().filter_map(|id| Some((id.clone(), tried_at(id)?)));
-        tried.map(|(id, at)| (id, u64::try_from(at.unix_seconds()).unwrap_or(0))).collect()
+        let tried = archives
+            .iter()
+            .filter_map(|id| Some((id.clone(), tried_at(id)?)));
+        tried
+            .map(|(id, at)| (id, u64::try_from(at.unix_seconds()).unwrap_or(0)))
+            .collect()
     }
 
     /// What was measured of an episode that is sent without a copy in the outbox.
     pub(super) fn measured(&self, id: &EpisodeId) -> Option<Packed> {
-        lock(&self.known.scratch).get(id).and_then(|scratch| scratch.measured.clone())
+        lock(&self.known.scratch)
+            .get(id)
+            .and_then(|scratch| scratch.measured.clone())
     }
 
     /// From now on nothing uses what was packed.
@@ -233,21 +282,36 @@ impl Workers {
         tried: bool,
         progress: &Progress,
     ) -> Result<(), String> {
-        let archive = lock(&self.known.scratch).get(id).map(|scratch| scratch.archive.clone());
+        let archive = lock(&self.known.scratch)
+            .get(id)
+            .map(|scratch| scratch.archive.clone());
         let now = clock::wall_now();
         let receiver = self.transport.destination();
         let conflict = conflict.map(|refusal| (refusal, &receiver));
         let said = outbox::Said { conflict, tried };
-        let way = self.have(&self.layout.outbox).and_then(|()| self.make_way(id, packed, progress));
+        let way = self
+            .have(&self.layout.outbox)
+            .and_then(|()| self.make_way(id, packed, progress));
         if let (Some(conflict), Some(_)) = (conflict, self.measured(id)) {
-            let noted = way.and_then(|()| outbox::note_conflict(&self.layout, id, packed, conflict, now));
+            let noted =
+                way.and_then(|()| outbox::note_conflict(&self.layout, id, packed, conflict, now));
             return noted.inspect_err(|why| {
                 tracing::warn!(EPISODE = %id, "{why}. It is tried again; until then a restart sends {id} once more.");
             });
         }
-        let kept =
-            way.and_then(|()| outbox::keep(&self.layout, id, archive.as_ref(), packed, said, now, progress));
-        // It has its final name, or cannot be trusted: either way the open file is not needed any more.
+        let kept = way.and_then(|()| {
+            outbox::keep(
+                &self.layout,
+                id,
+                archive.as_ref(),
+                packed,
+                said,
+                now,
+                progress,
+            )
+        });
+        // It has its final name, or cannot be trusted: either way the open file is not needed any
+        // more.
         lock(&self.known.scratch).remove(id);
         kept
     }
@@ -268,14 +332,26 @@ impl Workers {
             },
         };
         let (facts, commit) = (packed.facts, packed.commit.clone());
-        let delivery = Delivery { id: id.clone(), archive, facts, commit, resume, progress };
+        let delivery = Delivery {
+            id: id.clone(),
+            archive,
+            facts,
+            commit,
+            resume,
+            progress,
+        };
         let looking = delivery.progress.clone();
         let mut attempt = self.transport.deliver(delivery).await;
-        self.compare_lengths(id, &packed.facts, &mut attempt, looking).await;
+        self.compare_lengths(id, &packed.facts, &mut attempt, looking)
+            .await;
         if let Outcome::Answered(answer) = &attempt.outcome {
             if let Some(date) = receivers_clock(answer) {
                 let (heard, is_ours) = (Instant::now(), answer.of_this_host);
-                *lock(&self.known.server_clock) = Some(ServerClock { date, heard, is_ours });
+                *lock(&self.known.server_clock) = Some(ServerClock {
+                    date,
+                    heard,
+                    is_ours,
+                });
             }
             if (200..300).contains(&answer.status) {
                 lock(&self.known.delivered_to).insert(id.clone(), self.transport.url_of(id));
@@ -316,7 +392,8 @@ impl Workers {
             return Moved::Failed(why);
         }
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
-        // Until the look after the move is over, what was written to it on its way may be nowhere else.
+        // Until the look after the move is over, what was written to it on its way may be nowhere
+        // else.
         lock(&self.known.retiring).insert(id.clone());
         let retire = || retire::retire(&self.layout, &retirement, &content_of, progress);
         let mut moved = retire();
@@ -349,26 +426,55 @@ impl Workers {
         lock(&self.known.scratch).remove(id);
         lock(&self.known.delivered_to).remove(id);
         if let Err(why) = self.have(&self.layout.quarantine) {
-            return Moved::Failed(format!("rejected ({}), but it cannot be moved: {why}", reason.error));
+            return Moved::Failed(format!(
+                "rejected ({}), but it cannot be moved: {why}",
+                reason.error
+            ));
         }
         if let Err(why) = self.make_way_for(id, Some(reason.fingerprint), None, progress) {
-            return Moved::Failed(format!("rejected ({}), but it cannot be moved: {why}", reason.error));
+            return Moved::Failed(format!(
+                "rejected ({}), but it cannot be moved: {why}",
+                reason.error
+            ));
         }
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
         let (now, believed) = (clock::wall_now(), self.clock_is_believed());
-        let moved = quarantine::quarantine(&self.layout, id, reason, now, believed, &content_of, progress);
+        let moved = quarantine::quarantine(
+            &self.layout,
+            id,
+            reason,
+            now,
+            believed,
+            &content_of,
+            progress,
+        );
         self.noted(id, self.or_leaving(id, moved))
     }
 
-    pub(super) fn settle_orphan(&self, id: &EpisodeId, displaced: bool, progress: &Progress) -> OrphanEnd {
-        let Some(root) = self.known.root else { return OrphanEnd::Settled };
+    pub(super) fn settle_orphan(
+        &self,
+        id: &EpisodeId,
+        displaced: bool,
+        progress: &Progress,
+    ) -> OrphanEnd {
+        let Some(root) = self.known.root else {
+            return OrphanEnd::Settled;
+        };
         // What is not seen in another folder says nothing.
         if let Err(why) = self.have_all() {
             tracing::warn!(EPISODE = %id, "The archive of {id} in the outbox stays as it is for now: {why}");
             return OrphanEnd::Unsettled(why);
         }
         let content_of = |id: &EpisodeId, directory: &Path| content_of(id, directory, progress);
-        match orphan::settle(&self.layout, id, root, displaced, clock::wall_now(), &content_of, progress) {
+        match orphan::settle(
+            &self.layout,
+            id,
+            root,
+            displaced,
+            clock::wall_now(),
+            &content_of,
+            progress,
+        ) {
             Ok(Settled::PutAside(_, Why::LastCopy | Why::Changed)) => OrphanEnd::LastCopy,
             Ok(
                 Settled::NoOrphan
@@ -378,12 +484,18 @@ impl Workers {
             ) => OrphanEnd::Settled,
             Err(error) => {
                 let quarantine = &self.layout.quarantine;
-                let why = match (outbox::in_the_way(&self.layout.archive(id)), durable::is_full(&error)) {
+                let why = match (
+                    outbox::in_the_way(&self.layout.archive(id)),
+                    durable::is_full(&error),
+                ) {
                     (Some(what), _) => what,
                     (None, false) => error.to_string(),
                     (None, true) => {
                         let what = used_up(quarantine, &error);
-                        format!("{error}{what}. Make room there. Type: df -h {}", shell_word(quarantine))
+                        format!(
+                            "{error}{what}. Make room there. Type: df -h {}",
+                            shell_word(quarantine)
+                        )
                     }
                 };
                 tracing::error!(
@@ -399,10 +511,15 @@ impl Workers {
         let content_of = |receipt: &ShippingReceipt, directory: &Path| {
             self.content_as_delivered(receipt, directory, Probe::below(directory), progress)
         };
-        move |directory| self.known.edited.is_as_delivered(directory, &content_of, progress)
+        move |directory| {
+            self.known
+                .edited
+                .is_as_delivered(directory, &content_of, progress)
+        }
     }
 
-    /// What a directory in `shipped/` packs to, with the name and the permission bits of its receipt; at idle priority.
+    /// What a directory in `shipped/` packs to, with the name and the permission bits of its
+    /// receipt; at idle priority.
     pub(super) fn content_as_delivered(
         &self,
         receipt: &ShippingReceipt,
@@ -411,8 +528,15 @@ impl Workers {
         progress: &Progress,
     ) -> io::Result<Option<Digest>> {
         let modes: Option<Modes> = receipt.modes.as_ref().and_then(|modes| modes.parse().ok());
-        let read =
-            || pack::content_with_modes(&receipt.episode_id, directory, modes.as_ref(), probe, progress);
+        let read = || {
+            pack::content_with_modes(
+                &receipt.episode_id,
+                directory,
+                modes.as_ref(),
+                probe,
+                progress,
+            )
+        };
         known_content(directory, at_idle_priority(read))
     }
 }
@@ -426,7 +550,10 @@ pub(super) fn content_of(
     known_content(directory, pack::content_of(id, directory, progress))
 }
 
-fn known_content(directory: &Path, content: Result<Digest, PackError>) -> io::Result<Option<Digest>> {
+fn known_content(
+    directory: &Path,
+    content: Result<Digest, PackError>,
+) -> io::Result<Option<Digest>> {
     match content {
         Ok(content) => Ok(Some(content)),
         Err(PackError::Changed { .. } | PackError::Gone) => Ok(None),

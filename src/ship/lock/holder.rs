@@ -47,7 +47,10 @@ impl Holder {
         let pid = std::process::id();
         Self {
             pid,
-            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            host: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
             boot_id: boot_id.trim().to_owned(),
             since: clock::wall_now(),
             pid_namespace: namespace.map(|name| name.to_string_lossy().into_owned()),
@@ -83,13 +86,20 @@ impl Holder {
 
     fn is_of_this_boot(&self, us: &Self) -> bool {
         let unknown = self.boot_id.is_empty() || us.boot_id.is_empty();
-        if unknown { self.host == us.host } else { self.boot_id == us.boot_id }
+        if unknown {
+            self.host == us.host
+        } else {
+            self.boot_id == us.boot_id
+        }
     }
 
     /// For one of our own namespace.
     fn runs(&self) -> bool {
         if let Some(process) = process(self.pid) {
-            return !process.ended && self.started.is_none_or(|started| started == process.started);
+            return !process.ended
+                && self
+                    .started
+                    .is_none_or(|started| started == process.started);
         }
         // proc(5), hidepid: it may be there and not be shown.
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
@@ -100,7 +110,9 @@ impl Holder {
         let (pid, host, since) = (self.pid, printable(&self.host), self.since);
         match self.is_of_this_boot(us) {
             true if self.is_in_another_namespace(us) => {
-                format!("process {pid} in another container of this machine ({host}), since {since}")
+                format!(
+                    "process {pid} in another container of this machine ({host}), since {since}"
+                )
             }
             true => format!("process {pid} on {host} (this host), since {since}"),
             false => format!("process {pid} on {host}, since {since}"),
@@ -110,7 +122,10 @@ impl Holder {
     /// A number is shown to be typed only where it is certain whose it is.
     pub(super) fn how_to_stop(&self, us: &Self) -> String {
         if !self.is_of_this_boot(us) {
-            return format!("on {}, systemctl stop sealift, or {LOOK}", printable(&self.host));
+            return format!(
+                "on {}, systemctl stop sealift, or {LOOK}",
+                printable(&self.host)
+            );
         }
         if self.is_in_another_namespace(us) {
             return format!(
@@ -120,7 +135,8 @@ impl Holder {
         let seen = process(self.pid).filter(|process| self.started == Some(process.started));
         match seen {
             Some(process) if self.pid_namespace.is_some() => {
-                let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).unwrap_or_default();
+                let cgroup =
+                    fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).unwrap_or_default();
                 match unit(&cgroup).filter(|_| process.parent == 1) {
                     Some(unit) => format!("systemctl stop {unit}"),
                     None => format!("kill {}", self.pid),
@@ -148,7 +164,9 @@ fn process(pid: u32) -> Option<Process> {
 
 /// The service that a process belongs to, by its control group (cgroups(7)).
 pub(super) fn unit(cgroup: &str) -> Option<&str> {
-    let line = cgroup.lines().find(|line| line.starts_with("0::/") || line.contains(":name=systemd:/"))?;
+    let line = cgroup
+        .lines()
+        .find(|line| line.starts_with("0::/") || line.contains(":name=systemd:/"))?;
     let unit = line.rsplit('/').next()?.strip_suffix(".service")?;
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.@:".contains(c);
     (!unit.is_empty() && unit.chars().all(plain)).then_some(unit)

@@ -1,4 +1,7 @@
-#![expect(clippy::disallowed_methods, reason = "a test plays whoever removes and replaces the lock file")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test plays whoever removes and replaces the lock file"
+)]
 
 use std::{fs, process::Command};
 
@@ -17,7 +20,10 @@ fn us(layout: &Layout) -> Holder {
 
 /// Another file than ours: the same, on another way to it.
 fn on_another_way() -> Option<FileId> {
-    Some(FileId { device: 1, inode: 1 })
+    Some(FileId {
+        device: 1,
+        inode: 1,
+    })
 }
 
 #[test]
@@ -28,7 +34,10 @@ fn the_second_is_told_who_holds_it_and_may_have_it_afterwards() {
     let pid = std::process::id();
     assert!(refusal.contains(&format!("process {pid} on ")), "{refusal}");
     assert!(refusal.contains(" (this host), since 20"), "{refusal}");
-    assert!(refusal.contains(&folder.path().display().to_string()), "{refusal}");
+    assert!(
+        refusal.contains(&folder.path().display().to_string()),
+        "{refusal}"
+    );
     assert!(refusal.ends_with(&format!("kill {pid}")), "{refusal}");
     drop(lock);
     let _lock = acquire(&layout, None).unwrap();
@@ -41,11 +50,21 @@ fn the_file_says_who_holds_it_on_which_boot_and_what_was_longer_is_gone() {
     let _lock = acquire(&layout, None).unwrap();
     let text = fs::read_to_string(layout.private.join("lock")).unwrap();
     let holder: Holder = serde_json::from_str(&text).unwrap();
-    assert_eq!(holder, Holder { since: holder.since, ..us(&layout) });
+    assert_eq!(
+        holder,
+        Holder {
+            since: holder.since,
+            ..us(&layout)
+        }
+    );
     assert_eq!(holder.pid, std::process::id());
     assert!(!holder.host.is_empty());
     assert_eq!(holder.boot_id.len(), 36);
-    assert!(holder.pid_namespace.is_some_and(|name| name.starts_with("pid:[")));
+    assert!(
+        holder
+            .pid_namespace
+            .is_some_and(|name| name.starts_with("pid:["))
+    );
 }
 
 /// As another has left the file, whose lock we cannot see.
@@ -64,15 +83,40 @@ const OLD: Duration = Duration::from_secs(301);
 fn whose_lock_may_be_unseen_is_believed_while_it_refreshes_its_word_on_any_file_system() {
     let (_folder, layout) = sandbox();
     let us = us(&layout);
-    let elsewhere =
-        Holder { host: "lab-08".to_owned(), boot_id: "another".to_owned(), pid: 42, ..us.clone() };
-    let before = Holder { boot_id: "another".to_owned(), ..us.clone() };
+    let elsewhere = Holder {
+        host: "lab-08".to_owned(),
+        boot_id: "another".to_owned(),
+        pid: 42,
+        ..us.clone()
+    };
+    let before = Holder {
+        boot_id: "another".to_owned(),
+        ..us.clone()
+    };
     // One machine, and two ways to the folder: directly, and through FUSE.
-    let beside = Holder { file: on_another_way(), ..us.clone() };
-    let in_container = Holder { pid_namespace: Some("pid:[1]".to_owned()), pid: 42, ..beside.clone() };
-    let ended = Holder { started: us.started.map(|at| at + 1), ..beside.clone() };
-    let crashed_container = Holder { file: us.file, ..in_container.clone() };
-    let older = Holder { pid_namespace: None, started: None, file: None, ..us.clone() };
+    let beside = Holder {
+        file: on_another_way(),
+        ..us.clone()
+    };
+    let in_container = Holder {
+        pid_namespace: Some("pid:[1]".to_owned()),
+        pid: 42,
+        ..beside.clone()
+    };
+    let ended = Holder {
+        started: us.started.map(|at| at + 1),
+        ..beside.clone()
+    };
+    let crashed_container = Holder {
+        file: us.file,
+        ..in_container.clone()
+    };
+    let older = Holder {
+        pid_namespace: None,
+        started: None,
+        file: None,
+        ..us.clone()
+    };
     for (what, holder, age, refused) in [
         ("another host", &elsewhere, YOUNG, true),
         ("another host that is gone", &elsewhere, OLD, false),
@@ -80,9 +124,24 @@ fn whose_lock_may_be_unseen_is_believed_while_it_refreshes_its_word_on_any_file_
         ("a process that runs, on another way", &beside, YOUNG, true),
         ("another process by now", &ended, YOUNG, false),
         ("a container, on another way", &in_container, YOUNG, true),
-        ("a container, on another way, that is gone", &in_container, OLD, false),
-        ("a container that crashed: this kernel would see its lock", &crashed_container, YOUNG, false),
-        ("a sealift that wrote less, on this machine", &older, YOUNG, false),
+        (
+            "a container, on another way, that is gone",
+            &in_container,
+            OLD,
+            false,
+        ),
+        (
+            "a container that crashed: this kernel would see its lock",
+            &crashed_container,
+            YOUNG,
+            false,
+        ),
+        (
+            "a sealift that wrote less, on this machine",
+            &older,
+            YOUNG,
+            false,
+        ),
     ] {
         left_by(&layout, holder, age);
         match acquire(&layout, None) {
@@ -92,7 +151,10 @@ fn whose_lock_may_be_unseen_is_believed_while_it_refreshes_its_word_on_any_file_
                 assert!(refused, "{what}: {words}");
                 assert!(words.contains("last heard of 12"), "{words}");
                 let path = layout.private.join("lock");
-                assert!(words.ends_with(&format!("rm {}", shell_word(&path))), "{words}");
+                assert!(
+                    words.ends_with(&format!("rm {}", shell_word(&path))),
+                    "{words}"
+                );
                 // Asking again and again does not make it younger.
                 assert!(acquire(&layout, None).is_err());
                 let age = age_there(&File::open(&path).unwrap(), &layout.private).unwrap();
@@ -108,9 +170,17 @@ fn what_was_killed_on_this_host_may_begin_again_at_once_whichever_way_it_came() 
     let (_folder, layout) = sandbox();
     let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
     let pid = child.id();
-    let holder = Holder { pid, started: None, file: on_another_way(), ..us(&layout) };
+    let holder = Holder {
+        pid,
+        started: None,
+        file: on_another_way(),
+        ..us(&layout)
+    };
     left_by(&layout, &holder, Duration::ZERO);
-    assert!(matches!(acquire(&layout, None), Err(LockError::Elsewhere { .. })));
+    assert!(matches!(
+        acquire(&layout, None),
+        Err(LockError::Elsewhere { .. })
+    ));
     child.kill().unwrap();
     child.wait().unwrap();
     let _lock = acquire(&layout, None).unwrap();
@@ -133,12 +203,18 @@ fn a_holder_that_refreshes_stays_young_and_one_that_ends_leaves_no_claim() {
 fn a_lock_that_another_has_taken_is_lost_and_its_word_stays() {
     let (_folder, layout) = sandbox();
     let path = layout.private.join("lock");
-    let other = Holder { host: "lab-08".to_owned(), boot_id: "another".to_owned(), pid: 42, ..us(&layout) };
+    let other = Holder {
+        host: "lab-08".to_owned(),
+        boot_id: "another".to_owned(),
+        pid: 42,
+        ..us(&layout)
+    };
     let lock = acquire(&layout, None).unwrap();
     fs::write(&path, other.word()).unwrap();
     let lost = lock.keeper().keep(&layout).unwrap_err().to_string();
     assert!(
-        lost.contains("ships this folder already") && lost.contains("process 42 on lab-08, since 20"),
+        lost.contains("ships this folder already")
+            && lost.contains("process 42 on lab-08, since 20"),
         "{lost}"
     );
     drop(lock);
@@ -153,7 +229,10 @@ fn a_lock_whose_file_was_removed_or_replaced_is_taken_anew_and_the_old_one_takes
     fs::remove_file(&path).unwrap();
     let anew = removed.keeper().keep(&layout).unwrap().unwrap();
     drop(removed);
-    assert!(!fs::read(&path).unwrap().is_empty(), "emptied by one that is not its holder");
+    assert!(
+        !fs::read(&path).unwrap().is_empty(),
+        "emptied by one that is not its holder"
+    );
     fs::remove_file(&path).unwrap();
     fs::write(&path, "").unwrap();
     let third = anew.keeper().keep(&layout).unwrap().unwrap();
@@ -190,16 +269,36 @@ fn a_number_is_shown_to_be_typed_only_where_it_is_certain_whose_it_is() {
     let (_folder, layout) = sandbox();
     let us = us(&layout);
     let stop = |holder: &Holder| held(&layout, Some(holder), &us).to_string();
-    let init = Holder { pid: 1, pid_namespace: Some("pid:[1]".to_owned()), ..us.clone() };
+    let init = Holder {
+        pid: 1,
+        pid_namespace: Some("pid:[1]".to_owned()),
+        ..us.clone()
+    };
     let words = stop(&init);
-    assert!(words.contains("process 1 in another container of this machine"), "{words}");
-    assert!(words.contains("stop the container") && !words.contains("kill 1"), "{words}");
-    let reused = Holder { pid: 1, ..us.clone() };
+    assert!(
+        words.contains("process 1 in another container of this machine"),
+        "{words}"
+    );
+    assert!(
+        words.contains("stop the container") && !words.contains("kill 1"),
+        "{words}"
+    );
+    let reused = Holder {
+        pid: 1,
+        ..us.clone()
+    };
     assert!(stop(&reused).ends_with(holder::LOOK), "{}", stop(&reused));
-    let elsewhere =
-        Holder { pid: 42, host: "lab\u{1b}8".to_owned(), boot_id: "another".to_owned(), ..us.clone() };
+    let elsewhere = Holder {
+        pid: 42,
+        host: "lab\u{1b}8".to_owned(),
+        boot_id: "another".to_owned(),
+        ..us.clone()
+    };
     let words = stop(&elsewhere);
-    assert!(words.contains("process 42 on lab\\u{1b}8, since"), "{words}");
+    assert!(
+        words.contains("process 42 on lab\\u{1b}8, since"),
+        "{words}"
+    );
     assert!(
         words.contains("on lab\\u{1b}8, systemctl stop sealift") && !words.contains("kill 42"),
         "{words}"

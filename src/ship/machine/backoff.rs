@@ -1,7 +1,8 @@
 //! How long to wait before trying again.
 //!
-//! Full jitter: a uniform draw between nothing and a ceiling that doubles with each failure up to a cap, so that a fleet
-//! that failed together does not come back together ("Exponential Backoff And Jitter", M. Brooker, AWS, 2015).
+//! Full jitter: a uniform draw between nothing and a ceiling that doubles with each failure up to a
+//! cap, so that a fleet that failed together does not come back together ("Exponential Backoff And
+//! Jitter", M. Brooker, AWS, 2015).
 
 use std::time::Duration;
 
@@ -15,28 +16,57 @@ pub struct Schedule {
 }
 
 /// One episode that the weather keeps from being delivered.
-pub const TRANSIENT: Schedule = Schedule { base: Duration::from_secs(1), cap: Duration::from_secs(300) };
-/// One episode that goes on where it broke off, as long as each attempt gets further than the one before.
-pub const MOVING: Schedule = Schedule { base: Duration::from_millis(100), cap: Duration::from_millis(100) };
+pub const TRANSIENT: Schedule = Schedule {
+    base: Duration::from_secs(1),
+    cap: Duration::from_secs(300),
+};
+/// One episode that goes on where it broke off, as long as each attempt gets further than the one
+/// before.
+pub const MOVING: Schedule = Schedule {
+    base: Duration::from_millis(100),
+    cap: Duration::from_millis(100),
+};
 /// One episode that is refused while others are delivered, or by something that is no receiver.
-pub const REFUSED: Schedule = Schedule { base: Duration::from_secs(5), cap: Duration::from_secs(3600) };
+pub const REFUSED: Schedule = Schedule {
+    base: Duration::from_secs(5),
+    cap: Duration::from_secs(3600),
+};
 /// One episode that is still being written to after its marker appeared.
-pub const SETTLING: Schedule = Schedule { base: Duration::from_millis(500), cap: Duration::from_secs(60) };
+pub const SETTLING: Schedule = Schedule {
+    base: Duration::from_millis(500),
+    cap: Duration::from_secs(60),
+};
 /// One episode of which a file is open for writing: most are closed within a moment.
-pub const OPEN_FILE: Schedule = Schedule { base: Duration::from_millis(40), cap: Duration::from_secs(5) };
+pub const OPEN_FILE: Schedule = Schedule {
+    base: Duration::from_millis(40),
+    cap: Duration::from_secs(5),
+};
 /// One episode that our own disk or permissions keep from moving on.
-pub const LOCAL: Schedule = Schedule { base: Duration::from_secs(5), cap: Duration::from_secs(300) };
+pub const LOCAL: Schedule = Schedule {
+    base: Duration::from_secs(5),
+    cap: Duration::from_secs(300),
+};
 /// One episode that holds what the file system of its next folder cannot.
-pub const UNHELD: Schedule = Schedule { base: Duration::from_secs(300), cap: Duration::from_secs(300) };
+pub const UNHELD: Schedule = Schedule {
+    base: Duration::from_secs(300),
+    cap: Duration::from_secs(300),
+};
 /// The probes of a destination that is at fault: a person has to mend something there.
-pub const FAULT_PROBE: Schedule = Schedule { base: Duration::from_secs(2), cap: Duration::from_secs(300) };
+pub const FAULT_PROBE: Schedule = Schedule {
+    base: Duration::from_secs(2),
+    cap: Duration::from_secs(300),
+};
 /// The probes of a destination behind bad weather.
-pub const WEATHER_PROBE: Schedule = Schedule { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
+pub const WEATHER_PROBE: Schedule = Schedule {
+    base: Duration::from_secs(1),
+    cap: Duration::from_secs(60),
+};
 
 /// No wait is shorter, so that a run of lucky draws is not a busy loop.
 const SHORTEST: Duration = Duration::from_millis(20);
 
-/// The machine's own stream of numbers: seeded from outside, so that a run can be replayed (splitmix64; S. Vigna, 2015).
+/// The machine's own stream of numbers: seeded from outside, so that a run can be replayed
+/// (splitmix64; S. Vigna, 2015).
 #[derive(Debug, Clone)]
 pub struct Jitter(u64);
 
@@ -59,7 +89,9 @@ impl Jitter {
     /// The wait after `failures` failures in a row (1 after the first).
     pub fn wait(&mut self, schedule: Schedule, failures: u32) -> Duration {
         let ceiling = schedule.ceiling(failures);
-        let millis = u64::try_from(ceiling.as_millis()).unwrap_or(u64::MAX).max(1);
+        let millis = u64::try_from(ceiling.as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1);
         Duration::from_millis(self.draw() % millis).max(SHORTEST)
     }
 }
@@ -80,14 +112,22 @@ mod tests {
     #[test]
     fn the_ceiling_doubles_up_to_its_cap_and_stays_there() {
         let seconds = |n| TRANSIENT.ceiling(n).as_secs();
-        assert_eq!([seconds(0), seconds(1), seconds(2), seconds(3), seconds(9)], [1, 1, 2, 4, 256]);
-        assert_eq!([seconds(10), seconds(1000), seconds(u32::MAX)], [300, 300, 300]);
+        assert_eq!(
+            [seconds(0), seconds(1), seconds(2), seconds(3), seconds(9)],
+            [1, 1, 2, 4, 256]
+        );
+        assert_eq!(
+            [seconds(10), seconds(1000), seconds(u32::MAX)],
+            [300, 300, 300]
+        );
     }
 
     #[test]
     fn waits_fill_the_whole_range_below_the_ceiling() {
         let mut jitter = Jitter::new(7);
-        let waits: Vec<_> = (0..10_000).map(|_| jitter.wait(TRANSIENT, 4).as_millis()).collect();
+        let waits: Vec<_> = (0..10_000)
+            .map(|_| jitter.wait(TRANSIENT, 4).as_millis())
+            .collect();
         assert!(waits.iter().all(|wait| (20..8000).contains(wait)));
         let mean = waits.iter().sum::<u128>() / 10_000;
         assert!((3_800..4_200).contains(&mean), "{mean}");

@@ -52,7 +52,9 @@ impl Machine {
                 State::Resting(_, Rest::Weather | Rest::Local) => &mut census.resting,
                 State::Resting(_, Rest::Refused) => &mut census.refused,
                 State::Parked(_) => &mut census.conflicts,
-                State::Retiring(..) | State::Quarantining(_) | State::Finishing => &mut census.moving,
+                State::Retiring(..) | State::Quarantining(_) | State::Finishing => {
+                    &mut census.moving
+                }
             };
             *count += 1;
         }

@@ -1,5 +1,5 @@
-//! Is a folder of ours still what it was? A disk that is unmounted leaves an empty folder under the same name, and what is moved there
-//! is hidden as soon as the disk is back.
+//! Is a folder of ours still what it was? A disk that is unmounted leaves an empty folder under the
+//! same name, and what is moved there is hidden as soon as the disk is back.
 //!
 //! | what stands there now | |
 //! |---|---|
@@ -44,12 +44,30 @@ pub fn compare(then: Ground, now: Ground) -> Compared {
 mod tests {
     use super::*;
 
-    const FOLDER: Ground =
-        Ground { device: (8, 1), inode: 70, mount: 30, is_mount: false, kind: 0xef53, project_bytes: None };
-    const DISK: Ground =
-        Ground { device: (8, 17), inode: 2, mount: 40, is_mount: true, kind: 0xef53, project_bytes: None };
-    const NFS: Ground =
-        Ground { device: (0, 50), inode: 9, mount: 60, is_mount: true, kind: 0x6969, project_bytes: None };
+    const FOLDER: Ground = Ground {
+        device: (8, 1),
+        inode: 70,
+        mount: 30,
+        is_mount: false,
+        kind: 0xef53,
+        project_bytes: None,
+    };
+    const DISK: Ground = Ground {
+        device: (8, 17),
+        inode: 2,
+        mount: 40,
+        is_mount: true,
+        kind: 0xef53,
+        project_bytes: None,
+    };
+    const NFS: Ground = Ground {
+        device: (0, 50),
+        inode: 9,
+        mount: 60,
+        is_mount: true,
+        kind: 0x6969,
+        project_bytes: None,
+    };
 
     #[test]
     fn every_change_has_its_name() {
@@ -57,21 +75,78 @@ mod tests {
             (FOLDER, FOLDER, Compared::Same),
             // Unmounted and mounted again.
             (DISK, Ground { mount: 41, ..DISK }, Compared::Same),
-            (NFS, Ground { device: (0, 51), mount: 61, ..NFS }, Compared::Same),
-            (FOLDER, Ground { inode: 71, ..FOLDER }, Compared::Anew),
+            (
+                NFS,
+                Ground {
+                    device: (0, 51),
+                    mount: 61,
+                    ..NFS
+                },
+                Compared::Same,
+            ),
+            (
+                FOLDER,
+                Ground {
+                    inode: 71,
+                    ..FOLDER
+                },
+                Compared::Anew,
+            ),
             (DISK, FOLDER, Compared::Unmounted),
             (NFS, FOLDER, Compared::Unmounted),
             // What was bound there is of the same file system as what is below it.
             (
-                Ground { mount: 31, is_mount: true, ..FOLDER },
-                Ground { inode: 71, ..FOLDER },
+                Ground {
+                    mount: 31,
+                    is_mount: true,
+                    ..FOLDER
+                },
+                Ground {
+                    inode: 71,
+                    ..FOLDER
+                },
                 Compared::Unmounted,
             ),
             (FOLDER, DISK, Compared::Another),
-            (FOLDER, Ground { inode: 71, mount: 31, is_mount: true, ..FOLDER }, Compared::Another),
-            (DISK, Ground { device: (8, 33), mount: 42, ..DISK }, Compared::Another),
-            (NFS, Ground { device: (0, 51), mount: 61, kind: 0x6573_5546, ..NFS }, Compared::Another),
-            (NFS, Ground { device: (0, 51), mount: 61, inode: 10, ..NFS }, Compared::Another),
+            (
+                FOLDER,
+                Ground {
+                    inode: 71,
+                    mount: 31,
+                    is_mount: true,
+                    ..FOLDER
+                },
+                Compared::Another,
+            ),
+            (
+                DISK,
+                Ground {
+                    device: (8, 33),
+                    mount: 42,
+                    ..DISK
+                },
+                Compared::Another,
+            ),
+            (
+                NFS,
+                Ground {
+                    device: (0, 51),
+                    mount: 61,
+                    kind: 0x6573_5546,
+                    ..NFS
+                },
+                Compared::Another,
+            ),
+            (
+                NFS,
+                Ground {
+                    device: (0, 51),
+                    mount: 61,
+                    inode: 10,
+                    ..NFS
+                },
+                Compared::Another,
+            ),
         ] {
             assert_eq!(compare(then, now), expected, "{then:?} {now:?}");
         }

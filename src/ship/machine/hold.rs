@@ -7,11 +7,12 @@
 //!     └───────────────── a receiver answered for an episode ◀──────────────────────┘ episode each time, backing off
 //! ```
 //!
-//! An episode that is refused while others are delivered is no fault of the destination: it waits alone. That shows in
-//! the count of deliveries, which is why the count is kept here.
+//! An episode that is refused while others are delivered is no fault of the destination: it waits
+//! alone. That shows in the count of deliveries, which is why the count is kept here.
 //!
-//! Nor does one episode speak for the destination. As long as every failure was of the same one, only that one is paced
-//! by the hold: any other is tried at once, one at a time, whether the suspect is on its way just now or not.
+//! Nor does one episode speak for the destination. As long as every failure was of the same one,
+//! only that one is paced by the hold: any other is tried at once, one at a time, whether the
+//! suspect is on its way just now or not.
 
 mod rejections;
 
@@ -29,13 +30,15 @@ use crate::{
     ship::outcome::{Fault, Outcome, Phase},
 };
 
-/// So many attempts in a row, met by the weather with no answer of a receiver between them, hold the destination.
+/// So many attempts in a row, met by the weather with no answer of a receiver between them, hold
+/// the destination.
 const WEATHER_STREAK: u32 = 2;
 
 /// However long a silence something in between asks for, one that was not tried is tried each time
 /// that this has gone by: it may ask only those for it that it refuses.
 const UNTRIED_EVERY_IN_SILENCE: Duration = Duration::from_secs(60);
-/// Beyond these, what was sealed since the hold began is tried at once: two, and one more each time that this has gone by.
+/// Beyond these, what was sealed since the hold began is tried at once: two, and one more each time
+/// that this has gone by.
 const NEW_EVERY: Duration = Duration::from_secs(60);
 
 /// Whom a silence binds that was asked for.
@@ -43,10 +46,11 @@ const NEW_EVERY: Duration = Duration::from_secs(60);
 enum Binds {
     /// A receiver spoke.
     All,
-    /// It is not known who spoke. One that was not tried goes each time that [`UNTRIED_EVERY_IN_SILENCE`] has gone by, and what
-    /// is sealed meanwhile in its places.
+    /// It is not known who spoke. One that was not tried goes each time that
+    /// [`UNTRIED_EVERY_IN_SILENCE`] has gone by, and what is sealed meanwhile in its places.
     AllForAMinute,
-    /// Others were delivered here, and what is answered so is those episodes' own affair, for all that is known.
+    /// Others were delivered here, and what is answered so is those episodes' own affair, for all
+    /// that is known.
     WhatWasTried,
 }
 
@@ -79,7 +83,8 @@ pub struct Destination {
     last_met: Option<EpisodeId>,
     /// The last one whose bytes did not arrive as they were sent, since the last delivery.
     last_altered: Option<EpisodeId>,
-    /// The last one that something which is no receiver refused, and with what status, since the last delivery.
+    /// The last one that something which is no receiver refused, and with what status, since the
+    /// last delivery.
     last_refused: Option<(EpisodeId, Option<u16>)>,
     /// A HEAD that was to vouch for a 200 has come to nothing since the last delivery.
     head_failed: bool,
@@ -129,7 +134,10 @@ impl Destination {
     /// One of which nothing is known.
     #[must_use]
     pub fn unknown(one_pass: bool) -> Self {
-        Self { one_pass, ..Self::default() }
+        Self {
+            one_pass,
+            ..Self::default()
+        }
     }
 
     /// How many episodes a receiver has answered for so far.
@@ -192,28 +200,48 @@ impl Destination {
 
     /// The destination is at fault, as far as this one episode can tell.
     pub fn at_fault(&mut self, id: &EpisodeId, why: &Refusal, now: Duration, jitter: &mut Jitter) {
-        self.hold_for(id, why, FAULT_PROBE, Some(id), now).failed(id, why, now, jitter);
+        self.hold_for(id, why, FAULT_PROBE, Some(id), now)
+            .failed(id, why, now, jitter);
     }
 
-    /// Something that is no receiver refused. True where this is the second, different episode in a row that is refused
-    /// alike: then it is the destination, and it is held.
-    pub fn refused(&mut self, id: &EpisodeId, why: &Refusal, now: Duration, jitter: &mut Jitter) -> bool {
-        let alike =
-            self.last_refused.as_ref().is_some_and(|(other, status)| other != id && *status == why.status);
+    /// Something that is no receiver refused. True where this is the second, different episode in a
+    /// row that is refused alike: then it is the destination, and it is held.
+    pub fn refused(
+        &mut self,
+        id: &EpisodeId,
+        why: &Refusal,
+        now: Duration,
+        jitter: &mut Jitter,
+    ) -> bool {
+        let alike = self
+            .last_refused
+            .as_ref()
+            .is_some_and(|(other, status)| other != id && *status == why.status);
         self.last_refused = Some((id.clone(), why.status));
         if alike || self.hold.is_some() {
-            self.hold_for(id, why, FAULT_PROBE, None, now).failed(id, why, now, jitter);
+            self.hold_for(id, why, FAULT_PROBE, None, now)
+                .failed(id, why, now, jitter);
         }
         self.hold.is_some()
     }
 
-    /// What arrived was not what was sent. True where this is the second, different episode in a row: then the way alters
-    /// everything, and it is held.
-    pub fn altered(&mut self, id: &EpisodeId, why: &Refusal, now: Duration, jitter: &mut Jitter) -> bool {
+    /// What arrived was not what was sent. True where this is the second, different episode in a
+    /// row: then the way alters everything, and it is held.
+    pub fn altered(
+        &mut self,
+        id: &EpisodeId,
+        why: &Refusal,
+        now: Duration,
+        jitter: &mut Jitter,
+    ) -> bool {
         self.weather_streak = 0;
-        let another = self.last_altered.replace(id.clone()).is_some_and(|other| other != *id);
+        let another = self
+            .last_altered
+            .replace(id.clone())
+            .is_some_and(|other| other != *id);
         if another || self.hold.is_some() {
-            self.hold_for(id, why, WEATHER_PROBE, None, now).failed(id, why, now, jitter);
+            self.hold_for(id, why, WEATHER_PROBE, None, now)
+                .failed(id, why, now, jitter);
         }
         self.hold.is_some()
     }
@@ -230,11 +258,12 @@ impl Destination {
         self.weather_streak += 1;
         let alone = self.last_met.replace(id.clone()).filter(|last| last == id);
         if self.hold.is_some() || self.weather_streak >= WEATHER_STREAK {
-            // Where the receiver is ours, what speaks otherwise is before it. Elsewhere a page is, and what is not known to speak
-            // for a destination with too much to do.
+            // Where the receiver is ours, what speaks otherwise is before it. Elsewhere a page is,
+            // and what is not known to speak for a destination with too much to do.
             let too_much = self.signs.of_too_much();
-            let is_receivers =
-                |asked: Silence| asked.by_ours || (why.body.is_object() && !self.rejections.ours && too_much);
+            let is_receivers = |asked: Silence| {
+                asked.by_ours || (why.body.is_object() && !self.rejections.ours && too_much)
+            };
             let binds = match asked {
                 Some(asked) if is_receivers(asked) => Binds::All,
                 _ if self.deliveries > 0 && !too_much => Binds::WhatWasTried,
@@ -266,7 +295,8 @@ impl Destination {
         }
     }
 
-    /// A person has changed something here: what is known of it may be true no longer, and is found out at once.
+    /// A person has changed something here: what is known of it may be true no longer, and is found
+    /// out at once.
     pub fn mended(&mut self, now: Duration) {
         self.weather_streak = 0;
         self.last_refused = None;
@@ -313,8 +343,8 @@ impl Destination {
 }
 
 impl Hold {
-    /// Whether this one need not wait for the next probe's time: two that are bad look like a destination that is, and another one
-    /// finds out. Beyond a few it is the destination.
+    /// Whether this one need not wait for the next probe's time: two that are bad look like a
+    /// destination that is, and another one finds out. Beyond a few it is the destination.
     #[must_use]
     pub fn lets_through(&self, id: &EpisodeId, trial: Trial, now: Duration) -> bool {
         let another = self.suspect.as_ref().is_some_and(|suspect| suspect != id);
@@ -330,17 +360,21 @@ impl Hold {
     /// Whether anybody need not wait for that; `new`: something was sealed since this began.
     #[must_use]
     pub fn lets_any_through(&self, new: bool, now: Duration) -> bool {
-        self.suspect.is_some() || self.has_place_for_untried(now) || (new && self.has_place_for_new(now))
+        self.suspect.is_some()
+            || self.has_place_for_untried(now)
+            || (new && self.has_place_for_new(now))
     }
 
     fn has_place_for_untried(&self, now: Duration) -> bool {
         self.untried.goes_at_once() || self.place_for_untried().is_some_and(|at| at <= now)
     }
 
-    /// When the next one that was not tried may go, beyond those that go at once; `None` where no other would fare better.
+    /// When the next one that was not tried may go, beyond those that go at once; `None` where no
+    /// other would fare better.
     #[must_use]
     pub fn place_for_untried(&self) -> Option<Duration> {
-        self.reached.then(|| self.untried.from().max(self.untried_silent_until))
+        self.reached
+            .then(|| self.untried.from().max(self.untried_silent_until))
     }
 
     fn has_place_for_new(&self, now: Duration) -> bool {
@@ -350,7 +384,9 @@ impl Hold {
     /// When the next one that was sealed since may go.
     #[must_use]
     pub fn place_for_new(&self) -> Duration {
-        self.new_from.saturating_sub(NEW_EVERY).max(self.new_silent_until)
+        self.new_from
+            .saturating_sub(NEW_EVERY)
+            .max(self.new_silent_until)
     }
 
     fn failed(&mut self, id: &EpisodeId, why: &Refusal, now: Duration, jitter: &mut Jitter) {

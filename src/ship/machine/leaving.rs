@@ -1,8 +1,8 @@
 //! What became of a move, and what is left where the episode stood.
 //!
-//! An episode that can have no other name is copied, and its source removed where it stands. Where a file of that is open
-//! when its turn comes, the rest stays until it is closed: it is no episode any more, and is shown and gone on with like one that
-//! waits for its move.
+//! An episode that can have no other name is copied, and its source removed where it stands. Where
+//! a file of that is open when its turn comes, the rest stays until it is closed: it is no episode
+//! any more, and is shown and gone on with like one that waits for its move.
 //!
 //! ```text
 //!  Retiring, Quarantining ── Moved::Leaving ──┐
@@ -30,7 +30,8 @@ pub enum Moved {
     Leaving(PathBuf),
     /// It is not what was packed; it was put back.
     Changed,
-    /// It would have to be copied, and a file of it is open for writing: it stays where it is until that is closed.
+    /// It would have to be copied, and a file of it is open for writing: it stays where it is until
+    /// that is closed.
     Open {
         /// The file, seen from the episode.
         file: PathBuf,
@@ -62,7 +63,9 @@ impl Machine {
 
     /// What was left by a process before this one; of what this one has left, it knows.
     pub(super) fn found_being_removed(&mut self, id: &EpisodeId) {
-        let Some(episode) = self.episodes.get(id) else { return };
+        let Some(episode) = self.episodes.get(id) else {
+            return;
+        };
         match &episode.state {
             State::Open if !self.stopping => self.finish(id),
             State::Sealed | State::Ready(_) | State::Parked(_) => self.found_gone(id),
@@ -78,18 +81,29 @@ impl Machine {
     }
 
     pub(super) fn finished(&mut self, id: &EpisodeId, moved: Moved, now: Duration) {
-        let Some(episode) = self.episodes.get_mut(id) else { return };
+        let Some(episode) = self.episodes.get_mut(id) else {
+            return;
+        };
         if !matches!(episode.state, State::Finishing) {
             return;
         }
         match moved {
             // Where it stays, it is an open folder from here on.
-            Moved::Gone | Moved::To(_) | Moved::Leaving(_) | Moved::Changed => self.forget_unless_back(id),
+            Moved::Gone | Moved::To(_) | Moved::Leaving(_) | Moved::Changed => {
+                self.forget_unless_back(id)
+            }
             Moved::Open { what, .. } => {
                 let pause = self.failed(id, |episode| &mut episode.failures.open_file, OPEN_FILE);
-                let looks = self.episodes.get(id).map_or(0, |episode| episode.failures.open_file);
+                let looks = self
+                    .episodes
+                    .get(id)
+                    .map_or(0, |episode| episode.failures.open_file);
                 if self.settings.once || (looks > QUIET_LOOKS && looks.is_power_of_two()) {
-                    self.tell(Notice::LeftBehind { id: id.clone(), what, pause });
+                    self.tell(Notice::LeftBehind {
+                        id: id.clone(),
+                        what,
+                        pause,
+                    });
                 }
                 self.rest(id, Next::Finish, Rest::Local, now + pause);
             }

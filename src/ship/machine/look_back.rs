@@ -1,8 +1,9 @@
 //! A minute after a delivery its folder in `shipped/` is looked at once more: a recorder that has
 //! kept a file open may have written to it since, and nothing of that was delivered.
 //!
-//! A process that ends within that minute leaves the look to the next one, which looks first at what was shipped last. So one pass
-//! after another (`--once` from cron) misses none: what a pass has shipped and not looked at is among the last when it ends.
+//! A process that ends within that minute leaves the look to the next one, which looks first at
+//! what was shipped last. So one pass after another (`--once` from cron) misses none: what a pass
+//! has shipped and not looked at is among the last when it ends.
 
 use std::{collections::VecDeque, path::PathBuf, time::Duration};
 
@@ -25,8 +26,11 @@ pub(super) struct LookBack {
 
 impl LookBack {
     pub(super) fn deadline(&self) -> Option<Duration> {
-        let first =
-            if self.has_begun { self.waiting.front().map(|(due, ..)| *due) } else { Some(Duration::ZERO) };
+        let first = if self.has_begun {
+            self.waiting.front().map(|(due, ..)| *due)
+        } else {
+            Some(Duration::ZERO)
+        };
         first.filter(|_| !self.under_way)
     }
 
@@ -43,8 +47,9 @@ impl LookBack {
     }
 }
 
-/// Of what was shipped last at `newest`: since when that is to be looked at that a process which has ended since may not have
-/// looked at. Twice the time after which it would have, for a disk that is slow.
+/// Of what was shipped last at `newest`: since when that is to be looked at that a process which
+/// has ended since may not have looked at. Twice the time after which it would have, for a disk
+/// that is slow.
 #[must_use]
 pub fn since(newest: WallTime) -> WallTime {
     let seconds = i64::try_from(2 * AFTER.as_secs()).unwrap_or(i64::MAX);
@@ -78,7 +83,10 @@ impl Machine {
         }
         let waiting = &mut self.look_back.waiting;
         let count = waiting.partition_point(|(due, ..)| *due <= now);
-        let due = waiting.drain(..count).map(|(_, id, path)| (id, path)).collect();
+        let due = waiting
+            .drain(..count)
+            .map(|(_, id, path)| (id, path))
+            .collect();
         self.now_do(Effect::LookBack(Shipped::These(due)));
     }
 }

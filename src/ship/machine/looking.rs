@@ -1,7 +1,7 @@
 //! What is seen: hints, looks and scans, and what they make of an episode.
 //!
-//! A hint asks for a look; looks at one episode coalesce. What a scan says of an episode is older than what its own look
-//! says, and than what we did to it meanwhile.
+//! A hint asks for a look; looks at one episode coalesce. What a scan says of an episode is older
+//! than what its own look says, and than what we did to it meanwhile.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -24,8 +24,10 @@ impl Machine {
             return;
         }
         let episode = self.episodes.entry(id.clone()).or_insert_with(Episode::new);
-        episode.stirred |=
-            matches!(episode.state, State::Retiring(..) | State::Quarantining(_) | State::Finishing);
+        episode.stirred |= matches!(
+            episode.state,
+            State::Retiring(..) | State::Quarantining(_) | State::Finishing
+        );
         match episode.looking {
             Looking::No => {
                 episode.looking = Looking::Yes;
@@ -57,7 +59,11 @@ impl Machine {
 
     pub(super) fn reconcile_interval(&self) -> Duration {
         let set = self.settings.reconcile_interval;
-        if self.blind { set.min(BLIND_INTERVAL) } else { set }
+        if self.blind {
+            set.min(BLIND_INTERVAL)
+        } else {
+            set
+        }
     }
 
     pub(super) fn scanned(&mut self, found: Option<Scanned>, now: Duration) {
@@ -80,8 +86,14 @@ impl Machine {
         }
         let mut here: BTreeMap<_, _> = found.episodes.into_iter().collect();
         here.retain(|id, _| !moved.contains(id));
-        // What is not there may be younger than the scan: only a look of its own says that it is gone.
-        let mut missing: Vec<_> = self.episodes.keys().filter(|id| !here.contains_key(id)).cloned().collect();
+        // What is not there may be younger than the scan: only a look of its own says that it is
+        // gone.
+        let mut missing: Vec<_> = self
+            .episodes
+            .keys()
+            .filter(|id| !here.contains_key(id))
+            .cloned()
+            .collect();
         missing.sort_unstable();
         for id in missing {
             self.hinted(id);
@@ -92,7 +104,10 @@ impl Machine {
                 // An archive that this process is at work on is known already.
                 episode.archived |= matches!(episode.state, State::Open);
             } else if here.contains_key(&id) {
-                self.episodes.entry(id).or_insert_with(Episode::new).archived = true;
+                self.episodes
+                    .entry(id)
+                    .or_insert_with(Episode::new)
+                    .archived = true;
             } else if !moved.contains(&id) {
                 self.settle_archive(id, false);
             }
@@ -111,13 +126,15 @@ impl Machine {
         }
     }
 
-    /// A scan's word on one episode. Its own look, where one is under way, is newer and counts instead.
+    /// A scan's word on one episode. Its own look, where one is under way, is newer and counts
+    /// instead.
     fn looked_from_afar(&mut self, id: &EpisodeId, look: Look) {
         let episode = self.episodes.entry(id.clone()).or_insert_with(Episode::new);
         if episode.looking != Looking::No {
             return;
         }
-        // The marker may have come between the scan and the watch: watch, and look once more behind it.
+        // The marker may have come between the scan and the watch: watch, and look once more behind
+        // it.
         let open = matches!(look, Look::Open | Look::OddMarker(_));
         if open && (!episode.watched || self.blind) && !self.settings.once {
             self.hinted(id.clone());
@@ -128,7 +145,9 @@ impl Machine {
 
     pub(super) fn looked(&mut self, id: &EpisodeId, look: Look) {
         self.looks -= 1;
-        let Some(episode) = self.episodes.get_mut(id) else { return };
+        let Some(episode) = self.episodes.get_mut(id) else {
+            return;
+        };
         let before = std::mem::replace(&mut episode.looking, Looking::No);
         if before != Looking::Stale {
             // Only an open episode is looked at with a watch.
@@ -159,7 +178,9 @@ impl Machine {
                 self.odd_marker(id, Some(what));
             }
             Look::Sealed(stamp) => {
-                let Some(episode) = self.episodes.get_mut(id) else { return };
+                let Some(episode) = self.episodes.get_mut(id) else {
+                    return;
+                };
                 let (before, is_delivered) = (episode.stamp, episode.is_delivered());
                 match &episode.state {
                     State::Open => {
@@ -169,7 +190,8 @@ impl Machine {
                         self.tell(Notice::Sealed(id.clone(), stamp));
                         self.enter(id, State::Sealed);
                     }
-                    // Sealed anew, or another directory of the same name: what was packed may not be it.
+                    // Sealed anew, or another directory of the same name: what was packed may not
+                    // be it.
                     State::Sealed | State::Ready(_) | State::Resting(..) | State::Parked(_)
                         if before.is_none_or(|before| !stamp.is_still(before)) =>
                     {
@@ -202,7 +224,9 @@ impl Machine {
                 }
             }
             Look::Unreadable(why) => {
-                let Some(episode) = self.episodes.get_mut(id) else { return };
+                let Some(episode) = self.episodes.get_mut(id) else {
+                    return;
+                };
                 if matches!(episode.state, State::Open) && episode.failures.local == 0 {
                     episode.failures.local = 1;
                     let wait = self.settings.reconcile_interval;
@@ -212,11 +236,15 @@ impl Machine {
         }
     }
 
-    /// Somebody stirred at it, or took its verdict away (`sealift requeue`). Where it is in conflict, what is known of its archive is
-    /// read again; where that still says so, it stays what it was.
+    /// Somebody stirred at it, or took its verdict away (`sealift requeue`). Where it is in
+    /// conflict, what is known of its archive is read again; where that still says so, it stays
+    /// what it was.
     fn reconsider(&mut self, id: &EpisodeId) {
-        let Some(episode) = self.episodes.get(id) else { return };
-        // What is being written just now says that it is in conflict: it was heard after whatever a person has seen.
+        let Some(episode) = self.episodes.get(id) else {
+            return;
+        };
+        // What is being written just now says that it is in conflict: it was heard after whatever a
+        // person has seen.
         if matches!(episode.state, State::Parked(_)) && !episode.keeping {
             self.sleep_until(id, None);
             self.check_again(id);
@@ -225,7 +253,9 @@ impl Machine {
 
     /// Told once, since no later look makes it another thing: a person has to.
     fn odd_marker(&mut self, id: &EpisodeId, what: Option<&'static str>) {
-        let Some(episode) = self.episodes.get_mut(id) else { return };
+        let Some(episode) = self.episodes.get_mut(id) else {
+            return;
+        };
         if matches!(episode.state, State::Open)
             && std::mem::replace(&mut episode.odd_marker, what) != what
             && let Some(what) = what
@@ -235,11 +265,14 @@ impl Machine {
     }
 
     pub(super) fn found_gone(&mut self, id: &EpisodeId) {
-        let Some(episode) = self.episodes.get(id) else { return };
+        let Some(episode) = self.episodes.get(id) else {
+            return;
+        };
         if episode.busy() {
             return;
         }
-        // Delivered, and not moved yet: the move finds out where it is, and says that the receiver has it.
+        // Delivered, and not moved yet: the move finds out where it is, and says that the receiver
+        // has it.
         if episode.is_delivered() && !self.stopping {
             return self.retire_now(id);
         }
@@ -249,7 +282,8 @@ impl Machine {
             self.vanished(id);
         }
         self.forget(id);
-        // Now, and not at the next scan: the name may be in use again by then, and its packing take the archive's place.
+        // Now, and not at the next scan: the name may be in use again by then, and its packing take
+        // the archive's place.
         if has_archive && !self.stopping {
             self.settle_archive(id.clone(), true);
         }
@@ -261,7 +295,8 @@ impl Machine {
         self.rested(id);
     }
 
-    /// Finds out what the archive of an episode that is not there is the last copy of. Nothing of that name is packed meanwhile.
+    /// Finds out what the archive of an episode that is not there is the last copy of. Nothing of
+    /// that name is packed meanwhile.
     pub(super) fn settle_archive(&mut self, id: EpisodeId, displaced: bool) {
         if self.orphans.insert(id.clone()) {
             self.on_disk(Effect::Orphan { id, displaced });
@@ -270,7 +305,9 @@ impl Machine {
 
     /// The marker is not there. Where it was, the recorder took it back: the episode is open again.
     fn found_open(&mut self, id: &EpisodeId) {
-        let Some(episode) = self.episodes.get_mut(id) else { return };
+        let Some(episode) = self.episodes.get_mut(id) else {
+            return;
+        };
         if matches!(episode.state, State::Open) {
             // It can be looked at (again).
             episode.failures.local = 0;
@@ -279,7 +316,8 @@ impl Machine {
         if episode.busy() {
             return;
         }
-        // What was delivered is not this any more, and its archive is no last copy: the move finds that out, and says so.
+        // What was delivered is not this any more, and its archive is no last copy: the move finds
+        // that out, and says so.
         if episode.is_delivered() && !self.stopping {
             return self.retire_now(id);
         }

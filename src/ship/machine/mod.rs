@@ -1,8 +1,8 @@
 //! Every decision of the shipper. Pure: no I/O, no clock, no randomness of its own.
 //!
-//! [`queue::Machine`] is a value. Events and the time go in through `handle`, effects come out of `next_effect`, and
-//! `next_deadline` says when to call again though nothing happened. Time is a `Duration` since any fixed
-//! moment on the monotonic clock.
+//! [`queue::Machine`] is a value. Events and the time go in through `handle`, effects come out of
+//! `next_effect`, and `next_deadline` says when to call again though nothing happened. Time is a
+//! `Duration` since any fixed moment on the monotonic clock.
 //!
 //! ```text
 //!            Looked: no marker        Looked: marker
@@ -83,7 +83,8 @@ pub struct Settings {
     pub once: bool,
     /// Whether disk pressure may take something from `shipped/`.
     pub relieve: bool,
-    /// How long an episode waits for a file of it that is open for writing, before it is shipped all the same.
+    /// How long an episode waits for a file of it that is open for writing, before it is shipped
+    /// all the same.
     pub open_files_wait: Duration,
     /// The seed of the jitter.
     pub seed: u64,
@@ -93,8 +94,16 @@ impl Settings {
     /// How far an acknowledgement without a receipt is believed.
     #[must_use]
     pub fn trust(&self) -> verdict::Trust {
-        let Self { require_receipt, believe_bare_200, .. } = *self;
-        verdict::Trust { require_receipt, believe_bare_200, head_failed_before: false }
+        let Self {
+            require_receipt,
+            believe_bare_200,
+            ..
+        } = *self;
+        verdict::Trust {
+            require_receipt,
+            believe_bare_200,
+            head_failed_before: false,
+        }
     }
 }
 
@@ -134,7 +143,8 @@ pub enum Event {
     PutAside(EpisodeId),
     /// [`Effect::Sweep`] came back. False where the clock could not be believed yet.
     Swept(bool),
-    /// [`Effect::Relieve`] came back. False where there is too little room, and nothing that may be removed.
+    /// [`Effect::Relieve`] came back. False where there is too little room, and nothing that may be
+    /// removed.
     Relieved(bool),
     /// [`Effect::LookBack`] came back.
     LookedBack(LookedBack),
@@ -142,7 +152,8 @@ pub enum Event {
     Watching(bool),
     /// Every watch is gone: `episodes/` is another folder than it was.
     WatchesLost,
-    /// A person has changed the configuration. A held destination is probed at once, and what was refused is sent again.
+    /// A person has changed the configuration. A held destination is probed at once, and what was
+    /// refused is sent again.
     Configured {
         /// From now on. One pass stays one pass, and the stream of random waits goes on.
         settings: Settings,
@@ -164,10 +175,11 @@ pub struct Scanned {
     pub episodes: Vec<(EpisodeId, Look)>,
     /// Ids with an archive in the outbox, with or without a sidecar.
     pub archives: Vec<EpisodeId>,
-    /// Those that a process before this one has sent in vain, with the time of the last attempt, seconds by the clock of then. Told by
-    /// the first pass alone.
+    /// Those that a process before this one has sent in vain, with the time of the last attempt,
+    /// seconds by the clock of then. Told by the first pass alone.
     pub tried: Vec<(EpisodeId, u64)>,
-    /// Archives without a sidecar. Where it was in conflict, a person has taken the verdict away: it is sent again.
+    /// Archives without a sidecar. Where it was in conflict, a person has taken the verdict away:
+    /// it is sent again.
     pub unlabelled: Vec<EpisodeId>,
     /// Ids of which a conflict is noted, and no archive lies there: they were sent without one.
     pub noted: Vec<EpisodeId>,
@@ -181,7 +193,8 @@ pub struct Scanned {
 /// What is to be done. Each but `Tell`, `Unwatch`, `Cancel` and `Pace` comes back as an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Look at one episode. What is found open is watched, and looked at again, so that no marker falls between the two.
+    /// Look at one episode. What is found open is watched, and looked at again, so that no marker
+    /// falls between the two.
     Look(EpisodeId),
     /// Stop watching: it is sealed, or gone.
     Unwatch(EpisodeId),
@@ -203,7 +216,8 @@ pub enum Effect {
         /// What becomes of it where a file of it is open for writing.
         open_files: OpenFiles,
     },
-    /// Pack it into nothing, to learn what its archive would be: the outbox has no room. It is packed again into each upload.
+    /// Pack it into nothing, to learn what its archive would be: the outbox has no room. It is
+    /// packed again into each upload.
     Measure {
         /// Which.
         id: EpisodeId,
@@ -229,7 +243,8 @@ pub enum Effect {
         id: EpisodeId,
         /// What is sent.
         packed: Arc<Packed>,
-        /// Whether the receiver may have kept a part of it from an attempt before, and is to be asked.
+        /// Whether the receiver may have kept a part of it from an attempt before, and is to be
+        /// asked.
         resume: bool,
         /// It was not packed just now: whether it is sealed, and what was packed, is looked at
         /// first. Where it is not, no byte is sent, and
@@ -238,8 +253,8 @@ pub enum Effect {
     },
     /// Stop an attempt: its archive cannot be trusted any more.
     Cancel(EpisodeId),
-    /// Its episode, or the marker in it, was taken away before it was shipped: what there is of an archive without a final
-    /// name goes too.
+    /// Its episode, or the marker in it, was taken away before it was shipped: what there is of an
+    /// archive without a final name goes too.
     Discard(EpisodeId),
     /// Move it to `shipped/`.
     Retire {
@@ -286,7 +301,8 @@ pub enum Effect {
 /// What is looked at once more in `shipped/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shipped {
-    /// What the processes before this one have moved there last: they may have ended before they looked.
+    /// What the processes before this one have moved there last: they may have ended before they
+    /// looked.
     BeforeTheStart,
     /// These, which this one has moved there a minute ago.
     These(Vec<(EpisodeId, PathBuf)>),
@@ -334,7 +350,8 @@ pub enum Notice {
     OpenFile(EpisodeId, String, Duration),
     /// A file of it has been open for writing for so long that it is shipped as it is.
     OpenFileAccepted(EpisodeId, String, Duration),
-    /// A receiver has taken it, or judged it, and it would have to be copied away while a file of it is open for writing.
+    /// A receiver has taken it, or judged it, and it would have to be copied away while a file of
+    /// it is open for writing.
     OpenFileBeforeMove {
         /// Which.
         id: EpisodeId,
@@ -345,7 +362,8 @@ pub enum Notice {
         /// Looked at again in.
         pause: Duration,
     },
-    /// It is copied away, and what is left of it where it stood is not removed yet: a file of that is open for writing.
+    /// It is copied away, and what is left of it where it stood is not removed yet: a file of that
+    /// is open for writing.
     LeftBehind {
         /// Which.
         id: EpisodeId,
@@ -384,10 +402,11 @@ pub struct Tally {
     pub scanned: u64,
     /// Retired to `shipped/`.
     pub shipped: u64,
-    /// Left for another time: weather, our own disk, still changing; and what could not be looked at.
+    /// Left for another time: weather, our own disk, still changing; and what could not be looked
+    /// at.
     pub transient_failures: u64,
-    /// Of these, what could not be looked at, or is no episode though somebody sealed it, and so is not among those found
-    /// sealed.
+    /// Of these, what could not be looked at, or is no episode though somebody sealed it, and so is
+    /// not among those found sealed.
     #[serde(skip)]
     pub unseen: u64,
     /// For a person.

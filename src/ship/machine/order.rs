@@ -5,9 +5,10 @@
 //!   tried     a failure gives up its turn: by the time at which it came back ┴─▶ behind all that were not tried
 //! ```
 //!
-//! So an episode that fails takes one turn, and another only behind everything that was there meanwhile, however often it comes
-//! back and however long its turn takes. What was tried is not passed by for ever either: where it has waited for
-//! [`PATIENCE`] already when the oldest of the untried was seen, it goes before that one.
+//! So an episode that fails takes one turn, and another only behind everything that was there
+//! meanwhile, however often it comes back and however long its turn takes. What was tried is not
+//! passed by for ever either: where it has waited for [`PATIENCE`] already when the oldest of the
+//! untried was seen, it goes before that one.
 
 use std::{
     collections::{BTreeSet, btree_set},
@@ -38,10 +39,12 @@ pub enum Order {
     NewestFirst,
 }
 
-/// The order of those that were not tried: by the time of the seal, the smallest first. The newest first, it is counted down.
+/// The order of those that were not tried: by the time of the seal, the smallest first. The newest
+/// first, it is counted down.
 pub(super) type Rank = (i64, EpisodeId);
 
-/// Where an episode stands: since when it waits for another turn, zero where it had none; and its rank.
+/// Where an episode stands: since when it waits for another turn, zero where it had none; and its
+/// rank.
 pub(super) type Place = (Duration, Rank);
 
 /// Those that wait for one kind of work.
@@ -61,7 +64,11 @@ impl Queue {
 
     /// False where it does not stand here.
     pub(super) fn remove(&mut self, place: &Place) -> bool {
-        if place.0.is_zero() { self.untried.remove(&place.1) } else { self.tried.remove(place) }
+        if place.0.is_zero() {
+            self.untried.remove(&place.1)
+        } else {
+            self.tried.remove(place)
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -86,13 +93,20 @@ impl Queue {
     /// Every key counted the other way.
     pub(super) fn turn_round(&mut self) {
         let round = |(key, id): Rank| (!key, id);
-        self.untried = std::mem::take(&mut self.untried).into_iter().map(round).collect();
+        self.untried = std::mem::take(&mut self.untried)
+            .into_iter()
+            .map(round)
+            .collect();
         let tried = std::mem::take(&mut self.tried).into_iter();
         self.tried = tried.map(|(since, rank)| (since, round(rank))).collect();
     }
 
     fn untried_from(&self, far: bool) -> End<btree_set::Iter<'_, Rank>> {
-        if far { End::Far(self.untried.iter().rev()) } else { End::Near(self.untried.iter()) }
+        if far {
+            End::Far(self.untried.iter().rev())
+        } else {
+            End::Near(self.untried.iter())
+        }
     }
 }
 
@@ -123,12 +137,16 @@ impl Machine {
         (episode.waits_again_since, (key, id.clone()))
     }
 
-    /// What a process before this one has tried in vain goes behind what it has not. In one pass after another that is all there is to
-    /// go by: the longer ago, the sooner.
+    /// What a process before this one has tried in vain goes behind what it has not. In one pass
+    /// after another that is all there is to go by: the longer ago, the sooner.
     pub(super) fn were_tried(&mut self, tried: Vec<(EpisodeId, u64)>) {
         let now = self.now;
         for (id, at_s) in tried {
-            let since = if self.settings.once { Duration::from_secs(at_s) } else { now };
+            let since = if self.settings.once {
+                Duration::from_secs(at_s)
+            } else {
+                now
+            };
             if let Some(episode) = self.episodes.get_mut(&id)
                 && matches!(episode.state, State::Open)
             {
@@ -141,7 +159,11 @@ impl Machine {
     /// It has had its turn.
     pub(super) fn gives_up_its_turn(&mut self, id: &EpisodeId) {
         // In one pass those of the passes before come first.
-        let base = if self.settings.once { BEHIND_EVERY_STAMP } else { AT_ONCE };
+        let base = if self.settings.once {
+            BEHIND_EVERY_STAMP
+        } else {
+            AT_ONCE
+        };
         let now = base + self.now;
         if let Some(episode) = self.episodes.get_mut(id) {
             episode.waits_again_since = now;
@@ -159,7 +181,12 @@ impl Machine {
     }
 
     pub(super) fn queues(&mut self) -> [&mut Queue; 4] {
-        [&mut self.to_check, &mut self.to_pack, &mut self.to_pack_large, &mut self.to_send]
+        [
+            &mut self.to_check,
+            &mut self.to_pack,
+            &mut self.to_pack_large,
+            &mut self.to_send,
+        ]
     }
 
     /// Whose turn it is in these queues, of those that `may`. `far`: of the untried the last one's.
@@ -169,13 +196,23 @@ impl Machine {
         far: bool,
         may: impl Fn(&EpisodeId) -> bool,
     ) -> Option<&'a EpisodeId> {
-        let ends = queues.iter().filter_map(|queue| queue.untried_from(far).find(|(_, id)| may(id)));
+        let ends = queues
+            .iter()
+            .filter_map(|queue| queue.untried_from(far).find(|(_, id)| may(id)));
         let untried = if far { ends.max() } else { ends.min() }.map(|(_, id)| id);
-        let tried = queues.iter().filter_map(|queue| queue.tried.iter().find(|(_, (_, id))| may(id))).min();
-        let Some((since, (_, tried))) = tried else { return untried };
+        let tried = queues
+            .iter()
+            .filter_map(|queue| queue.tried.iter().find(|(_, (_, id))| may(id)))
+            .min();
+        let Some((since, (_, tried))) = tried else {
+            return untried;
+        };
         let has_been_patient = || {
             let oldest = queues.iter().filter_map(|queue| self.oldest(queue, &may));
-            oldest.map(|id| self.seen_at(id)).min().is_some_and(|seen| *since + PATIENCE < seen)
+            oldest
+                .map(|id| self.seen_at(id))
+                .min()
+                .is_some_and(|seen| *since + PATIENCE < seen)
         };
         untried.filter(|_| !has_been_patient()).or(Some(tried))
     }
@@ -189,15 +226,24 @@ impl Machine {
     /// The same of the small ones.
     pub(super) fn newest_small<'a>(&self, queue: &'a Queue) -> Option<&'a EpisodeId> {
         let far = self.settings.order == Order::OldestFirst;
-        queue.untried_from(far).map(|(_, id)| id).find(|id| !self.is_large(id))
+        queue
+            .untried_from(far)
+            .map(|(_, id)| id)
+            .find(|id| !self.is_large(id))
     }
 
-    fn oldest<'a>(&self, queue: &'a Queue, may: impl Fn(&EpisodeId) -> bool) -> Option<&'a EpisodeId> {
+    fn oldest<'a>(
+        &self,
+        queue: &'a Queue,
+        may: impl Fn(&EpisodeId) -> bool,
+    ) -> Option<&'a EpisodeId> {
         let far = self.settings.order == Order::NewestFirst;
         queue.untried_from(far).map(|(_, id)| id).find(|id| may(id))
     }
 
     fn seen_at(&self, id: &EpisodeId) -> Duration {
-        self.episodes.get(id).map_or(Duration::ZERO, |episode| episode.sealed_at)
+        self.episodes
+            .get(id)
+            .map_or(Duration::ZERO, |episode| episode.sealed_at)
     }
 }

@@ -1,4 +1,5 @@
-//! What the machine knows, for whoever asks: how many of each kind, and the episodes that are worth a look.
+//! What the machine knows, for whoever asks: how many of each kind, and the episodes that are worth
+//! a look.
 
 use std::time::Duration;
 
@@ -29,10 +30,11 @@ pub struct Overview {
     pub rejected: Option<Stuck>,
     /// Those that were copied away, and of which something is left that could not be removed.
     pub left_behind: Option<Stuck>,
-    /// Those that are not packed, since an archive that nothing else has the bytes of lies under their names in the outbox, and
-    /// cannot be put aside.
+    /// Those that are not packed, since an archive that nothing else has the bytes of lies under
+    /// their names in the outbox, and cannot be put aside.
     pub in_the_way: Option<Stuck>,
-    /// When the oldest marker was made of an episode that no receiver holds, nanoseconds after 1970.
+    /// When the oldest marker was made of an episode that no receiver holds, nanoseconds after
+    /// 1970.
     pub oldest_made_ns: Option<i64>,
     /// How long packing pauses still, and why.
     pub packing_paused: Option<(Duration, String)>,
@@ -57,7 +59,8 @@ pub struct Overview {
     pub held: Duration,
 }
 
-/// Episodes that a receiver holds, or has judged, and that could not be moved when that was last tried.
+/// Episodes that a receiver holds, or has judged, and that could not be moved when that was last
+/// tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stuck {
     /// How many.
@@ -70,7 +73,11 @@ pub struct Stuck {
 
 impl Stuck {
     fn count(seen: &mut Option<Self>, id: &EpisodeId, why: &str) {
-        let first = || Self { count: 0, first: id.clone(), why: why.to_owned() };
+        let first = || Self {
+            count: 0,
+            first: id.clone(),
+            why: why.to_owned(),
+        };
         seen.get_or_insert_with(first).count += 1;
     }
 }
@@ -104,8 +111,16 @@ pub(super) struct Ledger {
 
 impl Ledger {
     pub(super) fn attempted(&mut self, verdict: &Verdict) {
-        let Attempts { delivered, conflict, corrupted, fatal, refused, hold, transient, unsent } =
-            &mut self.attempts;
+        let Attempts {
+            delivered,
+            conflict,
+            corrupted,
+            fatal,
+            refused,
+            hold,
+            transient,
+            unsent,
+        } = &mut self.attempts;
         let count = match verdict {
             Verdict::Delivered(_) => delivered,
             Verdict::Conflict(_) => conflict,
@@ -169,7 +184,10 @@ impl Machine {
         }
         ranked.sort_unstable_by(by_rank);
         let glimpse = |(state, _, id, episode): Ranked<'_>| glimpse(id, state, episode, now);
-        let held_now = self.destination.hold().map_or(Duration::ZERO, |hold| now.saturating_sub(hold.since));
+        let held_now = self
+            .destination
+            .hold()
+            .map_or(Duration::ZERO, |hold| now.saturating_sub(hold.since));
         let paused = self.packing_paused_until.filter(|until| *until > now);
         Overview {
             counts,
@@ -182,13 +200,18 @@ impl Machine {
             in_the_way,
             has_to_send,
             oldest_made_ns,
-            packing_paused: paused.map(|until| (until.saturating_sub(now), self.ledger.paused.clone())),
+            packing_paused: paused
+                .map(|until| (until.saturating_sub(now), self.ledger.paused.clone())),
             blind: self.blind,
             reconcile_interval: self.reconcile_interval(),
             attempts: self.ledger.attempts,
             pace: self.gate.pace(),
             slowed: self.ramp.shown(self.settings.concurrency, now),
-            unanswered: if self.to_send.is_empty() { 0 } else { self.sending.hanging(now).count() },
+            unanswered: if self.to_send.is_empty() {
+                0
+            } else {
+                self.sending.hanging(now).count()
+            },
             held: self.ledger.held + held_now,
         }
     }
@@ -308,12 +331,16 @@ fn glimpse(id: &EpisodeId, state: EpisodeState, episode: &Episode, now: Duration
     let said = || episode.why.as_deref().map(str::to_owned);
     let again_in = || episode.wake.map(|at| at.saturating_sub(now));
     let (why, again_in) = match &episode.state {
-        State::Open if episode.odd_marker.is_some() => {
-            (episode.odd_marker.map(|what| format!("its done.marker is {what}, and seals nothing")), None)
-        }
+        State::Open if episode.odd_marker.is_some() => (
+            episode
+                .odd_marker
+                .map(|what| format!("its done.marker is {what}, and seals nothing")),
+            None,
+        ),
         State::Open if episode.failures.local > 0 => (said(), None),
         State::Resting(..) => (said(), again_in()),
-        // It is compared with what was packed now and then; sent again it is when somebody changes it.
+        // It is compared with what was packed now and then; sent again it is when somebody changes
+        // it.
         State::Parked(_) => (said(), None),
         State::Open
         | State::Sealed
@@ -330,7 +357,9 @@ fn glimpse(id: &EpisodeId, state: EpisodeState, episode: &Episode, now: Duration
         | State::Sending(packed)
         | State::Parked(packed)
         | State::Retiring(packed, _)
-        | State::Resting(Next::Send(packed) | Next::Retire(packed, _), _) => Some(packed.facts.size_bytes),
+        | State::Resting(Next::Send(packed) | Next::Retire(packed, _), _) => {
+            Some(packed.facts.size_bytes)
+        }
         State::Open
         | State::Sealed
         | State::Checking
@@ -339,6 +368,16 @@ fn glimpse(id: &EpisodeId, state: EpisodeState, episode: &Episode, now: Duration
         | State::Quarantining(_)
         | State::Finishing => None,
     };
-    let made_ns = episode.stamp.filter(|_| state != EpisodeState::Open).map(|stamp| stamp.made_ns);
-    Glimpse { id: id.clone(), state, made_ns, why, again_in, size_bytes }
+    let made_ns = episode
+        .stamp
+        .filter(|_| state != EpisodeState::Open)
+        .map(|stamp| stamp.made_ns);
+    Glimpse {
+        id: id.clone(),
+        state,
+        made_ns,
+        why,
+        again_in,
+        size_bytes,
+    }
 }

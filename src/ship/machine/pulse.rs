@@ -6,36 +6,41 @@
 //!                                                             └ no: none; the service manager starts us again
 //! ```
 //!
-//! A part is there as long as its work is under way. What rests, is held or waits for its turn waits for a reason that the
-//! machine can state, and is no part. That the loop turns shows in the question being asked at all.
+//! A part is there as long as its work is under way. What rests, is held or waits for its turn
+//! waits for a reason that the machine can state, and is no part. That the loop turns shows in the
+//! question being asked at all.
 //!
-//! What counts is movement, never a finished pass: a beat for each finished pass makes a pass that is longer than the
-//! watchdog's patience a restart, and the next one too, for ever.
+//! What counts is movement, never a finished pass: a beat for each finished pass makes a pass that
+//! is longer than the watchdog's patience a restart, and the next one too, for ever.
 //!
-//! Allowances are counted in time in which somebody looked. Where the whole process stood still (a suspended virtual
-//! machine, SIGSTOP), nobody could have moved, and nobody is blamed.
+//! Allowances are counted in time in which somebody looked. Where the whole process stood still (a
+//! suspended virtual machine, SIGSTOP), nobody could have moved, and nobody is blamed.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use super::{Effect, Event};
 use crate::episode::EpisodeId;
 
-/// One call to a disk that works: a read, a rename, the flush of one slice. A disk that spins up, a card that sorts its
-/// cells or an array that repairs itself may take most of a minute; after two the kernel itself speaks of a hung
-/// task (`kernel.hung_task_timeout_secs`).
+/// One call to a disk that works: a read, a rename, the flush of one slice. A disk that spins up, a
+/// card that sorts its cells or an array that repairs itself may take most of a minute; after two
+/// the kernel itself speaks of a hung task (`kernel.hung_task_timeout_secs`).
 const DISK: Duration = Duration::from_secs(120);
 
 /// Between two looks at most so many ticks count.
 const TICKS_THAT_COUNT: u32 = 3;
 
-/// The longest time between two looks. Without a watchdog: what `status` says is no older than this.
+/// The longest time between two looks. Without a watchdog: what `status` says is no older than
+/// this.
 pub const LONGEST_TICK: Duration = Duration::from_secs(60);
 /// The shortest, whatever the watchdog asks for.
 const SHORTEST_TICK: Duration = Duration::from_millis(1);
 
 /// What a part does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "each is the effect of that name, but for those that say what they are")]
+#[expect(
+    missing_docs,
+    reason = "each is the effect of that name, but for those that say what they are"
+)]
 pub enum Work {
     /// The watching thread, which answers whoever asks.
     Watch,
@@ -75,8 +80,8 @@ pub struct Part {
 pub struct Allowances {
     /// For what waits for a disk.
     pub disk: Duration,
-    /// For what waits for the other end of the wire: the longest of the attempt's own time-outs, each of which ends the
-    /// wait by itself, and on top of it what the disk may take.
+    /// For what waits for the other end of the wire: the longest of the attempt's own time-outs,
+    /// each of which ends the wait by itself, and on top of it what the disk may take.
     pub send: Duration,
 }
 
@@ -119,8 +124,8 @@ struct Shown {
     told: bool,
 }
 
-/// How long between two looks: a third of the watchdog's patience, so that two beats may be late and the third is in
-/// time. A patience of nothing is no watchdog.
+/// How long between two looks: a third of the watchdog's patience, so that two beats may be late
+/// and the third is in time. A patience of nothing is no watchdog.
 #[must_use]
 pub fn tick(watchdog: Option<Duration>) -> Duration {
     match watchdog {
@@ -139,7 +144,10 @@ impl Allowances {
     /// The same for a disk of which something else is known.
     #[must_use]
     pub fn with_disk(disk: Duration, longest_wait: Duration) -> Self {
-        Self { disk, send: longest_wait + disk }
+        Self {
+            disk,
+            send: longest_wait + disk,
+        }
     }
 
     /// The same with another wait.
@@ -183,7 +191,13 @@ impl Pulse {
     /// A pulse that is felt every `tick`.
     #[must_use]
     pub fn new(allowances: Allowances, tick: Duration) -> Self {
-        Self { allowances, tick, parts: BTreeMap::new(), last_look: None, watched: Duration::ZERO }
+        Self {
+            allowances,
+            tick,
+            parts: BTreeMap::new(),
+            last_look: None,
+            watched: Duration::ZERO,
+        }
     }
 
     /// What the time-outs are from now on.
@@ -192,17 +206,28 @@ impl Pulse {
     }
 
     /// Looks at every part that is under way now, with its count. `now` is the machine's time.
-    pub fn look(&mut self, under_way: impl IntoIterator<Item = (Part, u64)>, now: Duration) -> Look {
+    pub fn look(
+        &mut self,
+        under_way: impl IntoIterator<Item = (Part, u64)>,
+        now: Duration,
+    ) -> Look {
         let since_last = now.saturating_sub(self.last_look.replace(now).unwrap_or(now));
         self.watched += since_last.min(self.tick * TICKS_THAT_COUNT);
         let before = std::mem::take(&mut self.parts);
         let mut look = Look::default();
         for (part, count) in under_way {
             let last = before.get(&part).filter(|last| last.count == count);
-            let mut shown = *last.unwrap_or(&Shown { count, at: self.watched, told: false });
+            let mut shown = *last.unwrap_or(&Shown {
+                count,
+                at: self.watched,
+                told: false,
+            });
             let since = self.watched - shown.at;
             if since > self.allowances.of(part.work) {
-                let stalled = Stalled { part: part.clone(), since };
+                let stalled = Stalled {
+                    part: part.clone(),
+                    since,
+                };
                 if !std::mem::replace(&mut shown.told, true) {
                     look.newly.push(stalled.clone());
                 }
@@ -215,7 +240,8 @@ impl Pulse {
             .map(|(part, _)| part)
             .filter(|part| !self.parts.get(part).is_some_and(|shown| shown.told))
             .collect();
-        look.stalled.sort_by_key(|stalled| std::cmp::Reverse(stalled.since));
+        look.stalled
+            .sort_by_key(|stalled| std::cmp::Reverse(stalled.since));
         look
     }
 }
@@ -245,7 +271,10 @@ impl Part {
             | Effect::Pace(_)
             | Effect::Tell(_) => return None,
         };
-        Some(Self { work, id: id.cloned() })
+        Some(Self {
+            work,
+            id: id.cloned(),
+        })
     }
 
     /// What comes to its end with an event.
@@ -277,7 +306,10 @@ impl Part {
             | Event::Deadline
             | Event::Stop => return None,
         };
-        Some(Self { work, id: id.cloned() })
+        Some(Self {
+            work,
+            id: id.cloned(),
+        })
     }
 
     /// Work that is for no single episode.
@@ -317,7 +349,12 @@ impl fmt::Display for Part {
 
 impl fmt::Display for Stalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} has not moved for {} s", self.part, self.since.as_secs())
+        write!(
+            f,
+            "{} has not moved for {} s",
+            self.part,
+            self.since.as_secs()
+        )
     }
 }
 

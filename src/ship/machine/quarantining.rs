@@ -27,21 +27,31 @@ impl Machine {
     pub(super) fn quarantine(&mut self, id: &EpisodeId, reason: Box<Reason>) {
         let keeping = self.episodes.get(id).is_some_and(|episode| episode.keeping);
         if !keeping {
-            self.on_disk(Effect::Quarantine { id: id.clone(), reason: (*reason).clone() });
+            self.on_disk(Effect::Quarantine {
+                id: id.clone(),
+                reason: (*reason).clone(),
+            });
         }
         self.enter(id, State::Quarantining(reason));
     }
 
     pub(super) fn quarantined(&mut self, id: &EpisodeId, moved: Moved, now: Duration) {
-        let Some(episode) = self.episodes.get_mut(id) else { return };
-        let State::Quarantining(reason) = std::mem::replace(&mut episode.state, State::Sealed) else {
+        let Some(episode) = self.episodes.get_mut(id) else {
+            return;
+        };
+        let State::Quarantining(reason) = std::mem::replace(&mut episode.state, State::Sealed)
+        else {
             return;
         };
         match moved {
             Moved::To(ref path) | Moved::Leaving(ref path) => {
                 self.tally.fatal += 1;
                 self.tell(Notice::Quarantined(id.clone(), *reason, path.clone()));
-                if matches!(moved, Moved::Leaving(_)) { self.finish(id) } else { self.forget_unless_back(id) }
+                if matches!(moved, Moved::Leaving(_)) {
+                    self.finish(id)
+                } else {
+                    self.forget_unless_back(id)
+                }
             }
             Moved::Gone => {
                 self.discard_scratch(id);

@@ -129,7 +129,8 @@ impl Machine {
         match event {
             Event::Hinted(id) => self.hinted(id),
             Event::Unsure => {
-                // What was lost may have been the end of a watched folder, and its name in use again.
+                // What was lost may have been the end of a watched folder, and its name in use
+                // again.
                 self.distrust_watches();
                 self.look_everywhere(now);
             }
@@ -175,7 +176,9 @@ impl Machine {
                 self.tally.last_copies += 1;
             }
             Event::Swept(done) => {
-                if let Some(doubted_for) = self.sweeps.ended(done, now, self.settings.sweep_interval) {
+                if let Some(doubted_for) =
+                    self.sweeps.ended(done, now, self.settings.sweep_interval)
+                {
                     self.tell(Notice::ClockDoubted(doubted_for));
                 }
             }
@@ -194,7 +197,10 @@ impl Machine {
                 self.distrust_watches();
                 self.look_everywhere(now);
             }
-            Event::Configured { settings, elsewhere } => self.configured(settings, elsewhere, now),
+            Event::Configured {
+                settings,
+                elsewhere,
+            } => self.configured(settings, elsewhere, now),
             Event::ClockRead(time) => self.clock_read(time, now),
             Event::Deadline => {}
             Event::Stop => {
@@ -221,7 +227,8 @@ impl Machine {
         None
     }
 
-    /// When to call `handle` with [`Event::Deadline`] though nothing happened; `None` where nothing is waited for.
+    /// When to call `handle` with [`Event::Deadline`] though nothing happened; `None` where nothing
+    /// is waited for.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
         if self.stopping {
@@ -233,22 +240,40 @@ impl Machine {
             // Only what keeps an archive safe beside its upload; rests are left for another time.
             let under_way = self.sending.len() > 0;
             let clock = self.gate.deadline().filter(|_| under_way);
-            return [wake.filter(|_| under_way), scan, clock, self.lanes_deadline()]
-                .into_iter()
-                .flatten()
-                .min();
+            return [
+                wake.filter(|_| under_way),
+                scan,
+                clock,
+                self.lanes_deadline(),
+            ]
+            .into_iter()
+            .flatten()
+            .min();
         }
-        let sweep = [self.sweeps.deadline(), self.look_back.deadline()].into_iter().flatten().min();
+        let sweep = [self.sweeps.deadline(), self.look_back.deadline()]
+            .into_iter()
+            .flatten()
+            .min();
         let probe = self
             .destination
             .hold()
             .filter(|_| !self.to_send.is_empty() && !self.gate.is_closed())
             .and_then(|hold| self.probe_deadline(hold));
         let paused = self.packing_paused_until;
-        let packing = paused.filter(|_| !(self.to_pack.is_empty() && self.to_pack_large.is_empty()));
-        let turns =
-            [self.ramp_deadline(), self.lanes_deadline(), self.gate.deadline()].into_iter().flatten().min();
-        [wake, scan, sweep, probe, packing, turns].into_iter().flatten().min()
+        let packing =
+            paused.filter(|_| !(self.to_pack.is_empty() && self.to_pack_large.is_empty()));
+        let turns = [
+            self.ramp_deadline(),
+            self.lanes_deadline(),
+            self.gate.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
+        [wake, scan, sweep, probe, packing, turns]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Nothing is under way (and, in one pass, nothing more would begin).
@@ -272,14 +297,18 @@ impl Machine {
         let mut tally = self.tally;
         for episode in self.episodes.values() {
             match &episode.state {
-                // One that could not be looked at may be sealed; one with an odd marker is meant to be.
+                // One that could not be looked at may be sealed; one with an odd marker is meant to
+                // be.
                 State::Open => {
-                    tally.unseen += u64::from(episode.failures.local > 0 || episode.odd_marker.is_some());
+                    tally.unseen +=
+                        u64::from(episode.failures.local > 0 || episode.odd_marker.is_some());
                 }
                 State::Parked(_) => tally.conflicts += 1,
                 State::Resting(_, Rest::Refused) => tally.held += 1,
                 // What is not packed yet waits for what is.
-                State::Sealed | State::Ready(_) if self.destination.hold().is_some() => tally.held += 1,
+                State::Sealed | State::Ready(_) if self.destination.hold().is_some() => {
+                    tally.held += 1
+                }
                 State::Sealed
                 | State::Checking
                 | State::Packing
@@ -303,13 +332,15 @@ impl Machine {
 
     /// Puts an episode where its new state belongs; the one place that changes a state.
     pub(super) fn enter(&mut self, id: &EpisodeId, state: State) {
-        let Some(episode) = self.episodes.get(id) else { return };
+        let Some(episode) = self.episodes.get(id) else {
+            return;
+        };
         let (keeping, archived, large) = (episode.keeping, episode.archived, episode.large);
         let place = self.place(id, episode);
         self.take_out(&place);
         match &state {
-            // The archive's name is free for a new packing only when nobody is making the old one durable, or looks what
-            // the last one of that name has left.
+            // The archive's name is free for a new packing only when nobody is making the old one
+            // durable, or looks what the last one of that name has left.
             State::Sealed if !keeping && !self.orphans.contains(id) => {
                 let queue = match (archived, large) {
                     (true, _) => &mut self.to_check,
@@ -343,12 +374,18 @@ impl Machine {
 
     /// Takes note of a new stamp. The queues are ordered by it, so the old rank leaves them first.
     pub(super) fn stamp(&mut self, id: &EpisodeId, stamp: Stamp) {
-        let Some(old) = self.episodes.get(id).map(|episode| self.place(id, episode)) else { return };
-        let Some(episode) = self.episodes.get_mut(id) else { return };
+        let Some(old) = self.episodes.get(id).map(|episode| self.place(id, episode)) else {
+            return;
+        };
+        let Some(episode) = self.episodes.get_mut(id) else {
+            return;
+        };
         episode.stamp = Some(stamp);
         episode.sealed_at = self.now;
         self.last_seal = self.now;
-        let Some(new) = self.episodes.get(id).map(|episode| self.place(id, episode)) else { return };
+        let Some(new) = self.episodes.get(id).map(|episode| self.place(id, episode)) else {
+            return;
+        };
         for queue in self.queues() {
             if queue.remove(&old) {
                 queue.insert(new.clone());
@@ -357,7 +394,9 @@ impl Machine {
     }
 
     pub(super) fn forget(&mut self, id: &EpisodeId) {
-        let Some(episode) = self.episodes.get(id) else { return };
+        let Some(episode) = self.episodes.get(id) else {
+            return;
+        };
         let place = self.place(id, episode);
         self.take_out(&place);
         self.sleep_until(id, None);
@@ -377,7 +416,9 @@ impl Machine {
     }
 
     pub(super) fn sleep_until(&mut self, id: &EpisodeId, wake: Option<Duration>) {
-        let Some(episode) = self.episodes.get_mut(id) else { return };
+        let Some(episode) = self.episodes.get_mut(id) else {
+            return;
+        };
         if let Some(old) = std::mem::replace(&mut episode.wake, wake) {
             self.wakes.remove(&(old, id.clone()));
         }

@@ -6,13 +6,15 @@
 //!                         └──refused meanwhile──▶ careful: half as fast, and faster by half ◀──────┘ refused soon after
 //! ```
 //!
-//! A fleet whose receiver was away comes back to it within a minute, each host with all that has gathered. One host alone is
-//! back at full speed after ten deliveries. Where there is not enough for all, each finds out what is left for it: half
-//! as fast where it was refused, faster by half where it was served. A refusal costs more than it seems, since the second in a
-//! row holds the destination: of ten attempts about one is refused (`simulation/fleet.rs`).
+//! A fleet whose receiver was away comes back to it within a minute, each host with all that has
+//! gathered. One host alone is back at full speed after ten deliveries. Where there is not enough
+//! for all, each finds out what is left for it: half as fast where it was refused, faster by half
+//! where it was served. A refusal costs more than it seems, since the second in a row holds the
+//! destination: of ten attempts about one is refused (`simulation/fleet.rs`).
 //!
-//! A hold that is known from one episode alone is no outage, nor is one whose failures are known to be those episodes' own; and none
-//! is slowed down after it, nor by what fails and does not speak for a destination that has too much to do (`signs.rs`).
+//! A hold that is known from one episode alone is no outage, nor is one whose failures are known to
+//! be those episodes' own; and none is slowed down after it, nor by what fails and does not speak
+//! for a destination that has too much to do (`signs.rs`).
 
 use std::time::Duration;
 
@@ -24,10 +26,12 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 /// A pause that is shorter than this is none.
 const SHORTEST: Duration = Duration::from_millis(20);
-/// So many deliveries at full speed, and none refused among them, and it is forgotten that there was not enough for all.
+/// So many deliveries at full speed, and none refused among them, and it is forgotten that there
+/// was not enough for all.
 const FORGOTTEN_AFTER: u32 = 100;
-/// Of those that are refused between two deliveries so many slow the others down, and of those that may fail by themselves half as
-/// many: what comes back from an outage together, and is refused by something in between, however many, must not.
+/// Of those that are refused between two deliveries so many slow the others down, and of those that
+/// may fail by themselves half as many: what comes back from an outage together, and is refused by
+/// something in between, however many, must not.
 const MOST_COUNTED: u8 = 2;
 /// Slots are counted in such parts, so that they can grow slowly.
 const PARTS: usize = 8;
@@ -56,13 +60,27 @@ struct Climb {
 
 impl Ramp {
     /// A hold has ended.
-    pub(super) fn held_until(&mut self, now: Duration, hold: &Hold, signs: &Signs, jitter: &mut Jitter) {
+    pub(super) fn held_until(
+        &mut self,
+        now: Duration,
+        hold: &Hold,
+        signs: &Signs,
+        jitter: &mut Jitter,
+    ) {
         if hold.suspect.is_some() || signs.of_the_episodes() {
             return;
         }
         let before = self.climb.map_or(Duration::ZERO, |climb| climb.ceiling);
-        let ceiling = if self.careful { before.max(SHORTEST) } else { FIRST };
-        self.climb = Some(Climb { ceiling, parts: PARTS, next: now + pause(ceiling, jitter) });
+        let ceiling = if self.careful {
+            before.max(SHORTEST)
+        } else {
+            FIRST
+        };
+        self.climb = Some(Climb {
+            ceiling,
+            parts: PARTS,
+            next: now + pause(ceiling, jitter),
+        });
     }
 
     /// One more was delivered; `slots` is full speed.
@@ -74,7 +92,11 @@ impl Ramp {
             return;
         };
         if climb.ceiling > Duration::ZERO {
-            climb.ceiling = if self.careful { climb.ceiling * 7 / 10 } else { climb.ceiling / 2 };
+            climb.ceiling = if self.careful {
+                climb.ceiling * 7 / 10
+            } else {
+                climb.ceiling / 2
+            };
             if climb.ceiling < SHORTEST {
                 climb.ceiling = Duration::ZERO;
             }
@@ -87,23 +109,34 @@ impl Ramp {
         }
     }
 
-    /// The weather met one while the destination was not held; `slots` is full speed. `again`: it failed before, and others were
-    /// delivered since.
+    /// The weather met one while the destination was not held; `slots` is full speed. `again`: it
+    /// failed before, and others were delivered since.
     pub(super) fn refused(&mut self, again: bool, signs: &Signs, slots: usize) {
         if !signs.of_too_much() {
             return;
         }
         self.delivered_at_full = 0;
-        if self.counted >= if again { MOST_COUNTED / 2 } else { MOST_COUNTED } {
+        if self.counted
+            >= if again {
+                MOST_COUNTED / 2
+            } else {
+                MOST_COUNTED
+            }
+        {
             return;
         }
         self.counted += 1;
         if self.climb.is_none() && !self.careful {
-            // One at full speed is that episode's own affair; a second in a row holds the destination.
+            // One at full speed is that episode's own affair; a second in a row holds the
+            // destination.
             return;
         }
         self.careful = true;
-        let at_full = Climb { ceiling: Duration::ZERO, parts: slots * PARTS, next: Duration::ZERO };
+        let at_full = Climb {
+            ceiling: Duration::ZERO,
+            parts: slots * PARTS,
+            next: Duration::ZERO,
+        };
         let climb = self.climb.get_or_insert(at_full);
         if climb.parts > PARTS {
             climb.parts = (climb.parts / 2).max(PARTS);
@@ -121,11 +154,12 @@ impl Ramp {
 
     /// How many at once; never more than `slots`, and never none.
     pub(super) fn slots(&self, slots: usize) -> usize {
-        self.climb.map_or(slots, |climb| (climb.parts / PARTS).clamp(1, slots))
+        self.climb
+            .map_or(slots, |climb| (climb.parts / PARTS).clamp(1, slots))
     }
 
-    /// What it keeps waiting for now: how many go at once, and when the next one may; `None` at full
-    /// speed.
+    /// What it keeps waiting for now: how many go at once, and when the next one may; `None` at
+    /// full speed.
     pub(super) fn shown(&self, slots: usize, now: Duration) -> Option<(usize, Duration)> {
         let climb = self.climb?;
         Some((self.slots(slots), climb.next.saturating_sub(now)))
@@ -139,5 +173,9 @@ impl Ramp {
 
 fn pause(ceiling: Duration, jitter: &mut Jitter) -> Duration {
     let millis = u64::try_from(ceiling.as_millis()).unwrap_or(u64::MAX);
-    if millis == 0 { Duration::ZERO } else { Duration::from_millis(jitter.draw() % millis) }
+    if millis == 0 {
+        Duration::ZERO
+    } else {
+        Duration::from_millis(jitter.draw() % millis)
+    }
 }

@@ -1,5 +1,5 @@
-//! When disk pressure is felt: by the periodic look, and wherever something ended for want of room. What is removed for it, if the
-//! operator wants that at all, is in `retention.rs`.
+//! When disk pressure is felt: by the periodic look, and wherever something ended for want of room.
+//! What is removed for it, if the operator wants that at all, is in `retention.rs`.
 //!
 //! ```text
 //!  look, no room, full, shipped ──▶ Relieve ──enough──▶ until it is felt again
@@ -20,7 +20,8 @@ pub(super) struct Relief {
     under_way: bool,
     /// Felt again since it began.
     again: bool,
-    /// There was nothing to remove: to look through all of `shipped/` for it every minute would be a load of its own.
+    /// There was nothing to remove: to look through all of `shipped/` for it every minute would be
+    /// a load of its own.
     vain: bool,
     /// What somebody could not be moved for, bytes.
     need_bytes: u64,
@@ -59,8 +60,13 @@ impl Machine {
             return;
         }
         self.relief.need_bytes = self.relief.need_bytes.max(need_bytes);
-        // One that had room made for it, and was not moved all the same, waits as long as any other.
-        if self.episodes.get(id).is_some_and(|episode| episode.failures.local == 1) {
+        // One that had room made for it, and was not moved all the same, waits as long as any
+        // other.
+        if self
+            .episodes
+            .get(id)
+            .is_some_and(|episode| episode.failures.local == 1)
+        {
             self.relief.waiting.insert(id.clone());
         }
         self.feel_pressure();
@@ -75,7 +81,11 @@ impl Machine {
     pub(super) fn relieved(&mut self, enough: bool) {
         self.relief.under_way = false;
         let again = std::mem::take(&mut self.relief.again);
-        let waiting = if again { BTreeSet::new() } else { std::mem::take(&mut self.relief.waiting) };
+        let waiting = if again {
+            BTreeSet::new()
+        } else {
+            std::mem::take(&mut self.relief.waiting)
+        };
         // What was felt meanwhile may have come with something to remove.
         self.relief.vain = !enough && !again;
         if again {

@@ -15,7 +15,11 @@ impl Machine {
         let (once, seed) = (self.settings.once, self.settings.seed);
         let trusted = self.settings.trust();
         self.order_by(settings.order);
-        self.settings = Settings { once, seed, ..settings };
+        self.settings = Settings {
+            once,
+            seed,
+            ..settings
+        };
         self.uploads_configured(now);
         // What is under way sets its own next time when it comes back.
         if !self.scanning && !once {
@@ -37,7 +41,8 @@ impl Machine {
                 episode.conflict_told = false;
             }
         }
-        // The weather of a receiver that stays the same, and what it asked for (Retry-After), are as they were.
+        // The weather of a receiver that stays the same, and what it asked for (Retry-After), are
+        // as they were.
         let waits_for_a_person = |state: &State| match state {
             State::Resting(Next::Send(_), Rest::Refused) => true,
             State::Resting(Next::Send(_), Rest::Weather) | State::Parked(_) => elsewhere,
@@ -52,7 +57,10 @@ impl Machine {
             | State::Quarantining(_)
             | State::Finishing => false,
         };
-        let waiting = self.episodes.iter().filter(|(_, episode)| waits_for_a_person(&episode.state));
+        let waiting = self
+            .episodes
+            .iter()
+            .filter(|(_, episode)| waits_for_a_person(&episode.state));
         let mut waiting: Vec<_> = waiting.map(|(id, _)| id.clone()).collect();
         waiting.sort_unstable();
         for id in waiting {

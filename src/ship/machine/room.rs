@@ -1,4 +1,5 @@
-//! Room: what a packing needs in the outbox, what the recorder keeps, and what follows where there is too little.
+//! Room: what a packing needs in the outbox, what the recorder keeps, and what follows where there
+//! is too little.
 //!
 //! ```text
 //!  Pack ──▶ room for the most that it can become? ──yes──▶ packed into the outbox; what is not written yet stays reserved
@@ -19,13 +20,16 @@ use super::{
 };
 use crate::episode::EpisodeId;
 
-/// A tar header, and the extended header that long names, sizes and times may take (PAX: header, records, padding).
+/// A tar header, and the extended header that long names, sizes and times may take (PAX: header,
+/// records, padding).
 const MEMBER_BYTES: u64 = 3 * 512;
 /// Both ends of the streams, the sidecar, and what a file system takes for names.
 const AROUND_BYTES: u64 = 64 * 1024;
-/// What is kept for recorders where nobody said how much: time to send something and remove it. Of a small disk, a tenth.
+/// What is kept for recorders where nobody said how much: time to send something and remove it. Of
+/// a small disk, a tenth.
 const MIN_FREE_BYTES: u64 = 1 << 30;
-/// zstd stores what it cannot compress, with some bytes a block; so much is its own bound (`ZSTD_COMPRESSBOUND`).
+/// zstd stores what it cannot compress, with some bytes a block; so much is its own bound
+/// (`ZSTD_COMPRESSBOUND`).
 const COMPRESSION_GAIN_SHIFT: u32 = 8;
 
 /// What a file system says of itself, bytes.
@@ -63,17 +67,22 @@ impl Need {
     /// One more entry, with the length of its path and, for a file, its size.
     pub fn entry(&mut self, path_bytes: usize, size_bytes: u64) {
         let path_bytes = 2 * path_bytes as u64;
-        self.0 = self.0.saturating_add(size_bytes.saturating_add(MEMBER_BYTES + 512 + path_bytes));
+        self.0 = self
+            .0
+            .saturating_add(size_bytes.saturating_add(MEMBER_BYTES + 512 + path_bytes));
     }
 
     /// Compressed, and with what is around it.
     #[must_use]
     pub fn bytes(self) -> u64 {
-        self.0.saturating_add(self.0 >> COMPRESSION_GAIN_SHIFT).saturating_add(AROUND_BYTES)
+        self.0
+            .saturating_add(self.0 >> COMPRESSION_GAIN_SHIFT)
+            .saturating_add(AROUND_BYTES)
     }
 }
 
-/// Whether there is room for so much more, beside what others have reserved and not written yet, and what is kept for the recorder.
+/// Whether there is room for so much more, beside what others have reserved and not written yet,
+/// and what is kept for the recorder.
 ///
 /// # Errors
 /// [`Short`], with the figures.
@@ -85,16 +94,27 @@ pub fn fits(
 ) -> Result<(), Short> {
     let kept_bytes = min_free_bytes.unwrap_or(MIN_FREE_BYTES.min(space.total_bytes / 10));
     let left_bytes = space.free_bytes.saturating_sub(reserved_bytes);
-    if need_bytes.checked_add(kept_bytes).is_some_and(|wanted| wanted <= left_bytes) {
+    if need_bytes
+        .checked_add(kept_bytes)
+        .is_some_and(|wanted| wanted <= left_bytes)
+    {
         Ok(())
     } else {
-        Err(Short { need_bytes, left_bytes, kept_bytes })
+        Err(Short {
+            need_bytes,
+            left_bytes,
+            kept_bytes,
+        })
     }
 }
 
 impl fmt::Display for Short {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { need_bytes, left_bytes, kept_bytes } = self;
+        let Self {
+            need_bytes,
+            left_bytes,
+            kept_bytes,
+        } = self;
         write!(
             f,
             "it may need {need_bytes} bytes in the outbox, where {left_bytes} are free and {kept_bytes} are to stay free for \
@@ -111,7 +131,8 @@ impl Machine {
         self.measure(id);
     }
 
-    /// Room was reserved, and was not there: somebody else took it, or there is a quota. Nobody else needs to run into that.
+    /// Room was reserved, and was not there: somebody else took it, or there is a quota. Nobody
+    /// else needs to run into that.
     pub(super) fn outbox_full(&mut self, id: &EpisodeId, why: String, now: Duration) {
         self.feel_pressure();
         self.full.failures = self.full.failures.saturating_add(1);
@@ -130,7 +151,8 @@ impl Machine {
         self.outbox_failures = 0;
     }
 
-    /// The outbox itself is at fault, it seems. It may be one file in it: only two different ones in a row speak for the folder.
+    /// The outbox itself is at fault, it seems. It may be one file in it: only two different ones
+    /// in a row speak for the folder.
     pub(super) fn outbox_at_fault(&mut self, id: &EpisodeId, why: String, now: Duration) {
         let before = self.outbox_failed.replace(id.clone());
         if before.is_some_and(|other| other != *id) {
@@ -154,10 +176,13 @@ impl Machine {
         }
     }
 
-    /// One that is to be packed anew: into the outbox, or where that has no room, into nothing; no further than `most_bytes`.
+    /// One that is to be packed anew: into the outbox, or where that has no room, into nothing; no
+    /// further than `most_bytes`.
     pub(super) fn pack(&mut self, id: EpisodeId, most_bytes: Option<u64>, now: Duration) {
         let full = self.full.until.is_some_and(|until| now < until);
-        let Some(episode) = self.episodes.get_mut(&id) else { return };
+        let Some(episode) = self.episodes.get_mut(&id) else {
+            return;
+        };
         // What was known of the old archive is not true of the new one.
         episode.durable = false;
         episode.spoiled = false;
@@ -171,16 +196,25 @@ impl Machine {
         let (without_copy, open_files) = (episode.without_copy, episode.open_files);
         self.enter(&id, State::Packing);
         let step = if without_copy {
-            Effect::Measure { id, most_bytes, open_files }
+            Effect::Measure {
+                id,
+                most_bytes,
+                open_files,
+            }
         } else {
-            Effect::Pack { id, most_bytes, open_files }
+            Effect::Pack {
+                id,
+                most_bytes,
+                open_files,
+            }
         };
         self.now_do(step);
     }
 }
 
 impl Episode {
-    /// Whether there is something to look at before it is packed again: its archive in the outbox, or what was measured.
+    /// Whether there is something to look at before it is packed again: its archive in the outbox,
+    /// or what was measured.
     pub(super) fn has_archive(&self) -> bool {
         self.durable || self.without_copy
     }
@@ -193,7 +227,10 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn space(free_bytes: u64, total_bytes: u64) -> Space {
-        Space { free_bytes, total_bytes }
+        Space {
+            free_bytes,
+            total_bytes,
+        }
     }
 
     #[test]
@@ -211,13 +248,21 @@ mod tests {
             (1, u64::MAX, u64::MAX, u64::MAX, 0, false),
         ] {
             let found = fits(need, reserved, space(free, total), Some(min_free));
-            assert_eq!(found.is_ok(), is_room, "{need} {reserved} {free} {total} {min_free}: {found:?}");
+            assert_eq!(
+                found.is_ok(),
+                is_room,
+                "{need} {reserved} {free} {total} {min_free}: {found:?}"
+            );
         }
     }
 
     #[test]
     fn where_nobody_said_how_much_a_gibibyte_is_kept_and_of_a_small_disk_a_tenth() {
-        let kept = |total| fits(u64::MAX, 0, space(total, total), None).unwrap_err().kept_bytes;
+        let kept = |total| {
+            fits(u64::MAX, 0, space(total, total), None)
+                .unwrap_err()
+                .kept_bytes
+        };
         assert_eq!(kept(1 << 40), 1 << 30);
         assert_eq!(kept(10 << 30), 1 << 30);
         assert_eq!(kept(640 * MIB), 64 * MIB);
@@ -239,8 +284,7 @@ mod tests {
     #[test]
     fn the_figures_are_said() {
         let short = fits(40, 10, space(50, 100), Some(7)).unwrap_err();
-        let words =
-            "it may need 40 bytes in the outbox, where 40 are free and 7 are to stay free for recorders";
+        let words = "it may need 40 bytes in the outbox, where 40 are free and 7 are to stay free for recorders";
         assert_eq!(short.to_string(), words);
     }
 }

@@ -1,17 +1,19 @@
-//! What failures in bad weather say: that the destination has too much to do, or that something is wrong with those episodes.
+//! What failures in bad weather say: that the destination has too much to do, or that something is
+//! wrong with those episodes.
 //!
-//! One that was turned away for want of room is delivered when it comes again; one with which something is wrong is turned away
-//! again, while others are delivered. That tells with what something in between answers, with a page, and with a connection that is
-//! lost; as long as neither has been seen, it is taken for the episode's. What may be a receiver's
-//! word (a 503 or 429 without a page) speaks for the destination as long as nothing is delivered;
-//! once deliveries come between such answers, it is weighed as a page is. Behind a receiver that is
-//! known to be ours, only its own words are its word.
+//! One that was turned away for want of room is delivered when it comes again; one with which
+//! something is wrong is turned away again, while others are delivered. That tells with what
+//! something in between answers, with a page, and with a connection that is lost; as long as
+//! neither has been seen, it is taken for the episode's. What may be a receiver's word (a 503 or
+//! 429 without a page) speaks for the destination as long as nothing is delivered; once deliveries
+//! come between such answers, it is weighed as a page is. Behind a receiver that is known to be
+//! ours, only its own words are its word.
 
 use super::verdict::is_ours;
 use crate::ship::outcome::{Answer, AnswerBody, Fault, Outcome, Phase};
 
-/// So many failures later it is forgotten that one came through: those with which something is wrong never do, and where there is not
-/// enough for all, many fail for each that does.
+/// So many failures later it is forgotten that one came through: those with which something is
+/// wrong never do, and where there is not enough for all, many fail for each that does.
 const MOST: i8 = 3;
 
 /// So many failures in a row without a page, and none delivered between, speak for the destination
@@ -39,7 +41,8 @@ enum Speaker {
 #[derive(Debug, Default)]
 pub(super) struct Signs {
     last: Speaker,
-    /// As many as can be when one was delivered that had failed; less by each failure since that says otherwise.
+    /// As many as can be when one was delivered that had failed; less by each failure since that
+    /// says otherwise.
     balance: i8,
     /// Failures since the last delivery.
     in_a_row: u32,
@@ -58,7 +61,10 @@ impl Signs {
         self.last = match outcome {
             Outcome::Answered(_) if is_ours(outcome) => Speaker::Ours,
             Outcome::Answered(_) if ours => Speaker::Between,
-            Outcome::Answered(Answer { body: AnswerBody::Foreign { .. }, .. }) => Speaker::Between,
+            Outcome::Answered(Answer {
+                body: AnswerBody::Foreign { .. },
+                ..
+            }) => Speaker::Between,
             Outcome::Answered(Answer { status, .. }) => match status {
                 408 | 425 | 429 | 500.. => Speaker::Unclear,
                 // A 200 without a receipt among them: there is no route, say.
@@ -66,9 +72,10 @@ impl Signs {
             },
             Outcome::Failed(fault) => match fault {
                 Fault::Lost(_) | Fault::TimedOut(Phase::Idle) => Speaker::Between,
-                Fault::TimedOut(Phase::Answer) | Fault::Stale(_) | Fault::Archive(_) | Fault::Cancelled => {
-                    Speaker::Unclear
-                }
+                Fault::TimedOut(Phase::Answer)
+                | Fault::Stale(_)
+                | Fault::Archive(_)
+                | Fault::Cancelled => Speaker::Unclear,
                 Fault::UnknownName(_)
                 | Fault::Unreachable(_)
                 | Fault::Tls(_)
@@ -131,7 +138,14 @@ mod tests {
 
     fn answer(status: u16, body: AnswerBody) -> Outcome {
         let (retry_after_s, server_date, voucher) = (None, None, Voucher::Status);
-        Outcome::Answered(Answer { status, body, retry_after_s, server_date, of_this_host: false, voucher })
+        Outcome::Answered(Answer {
+            status,
+            body,
+            retry_after_s,
+            server_date,
+            of_this_host: false,
+            voucher,
+        })
     }
 
     fn bare(status: u16) -> Outcome {
@@ -143,7 +157,8 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_a_receivers_word_speaks_for_it_until_others_are_delivered_between_and_again_after_many() {
+    fn what_may_be_a_receivers_word_speaks_for_it_until_others_are_delivered_between_and_again_after_many()
+     {
         for outcome in [bare(429), bare(502), in_json("about:blank")] {
             let mut signs = Signs::default();
             for too_much in [true, true, false] {
@@ -163,7 +178,10 @@ mod tests {
             signs.failed_again();
             assert!(!signs.of_too_much(), "{outcome:?}");
             (0..MOST_IN_A_ROW).for_each(|_| signs.heard(&outcome, false));
-            assert!(signs.of_too_much(), "nothing is delivered any more: {outcome:?}");
+            assert!(
+                signs.of_too_much(),
+                "nothing is delivered any more: {outcome:?}"
+            );
         }
     }
 

@@ -6,19 +6,21 @@
 //!                                                              └──── results, late ─┘
 //! ```
 //!
-//! A world has a disk, a recorder that meddles, a way to the receiver on which anybody may answer anything, and a
-//! receiver that overwrites nothing. Time is virtual: it goes on to what happens next, or to the machine's deadline. After
-//! every step `checks.rs` compares what the machine did with what is true.
+//! A world has a disk, a recorder that meddles, a way to the receiver on which anybody may answer
+//! anything, and a receiver that overwrites nothing. Time is virtual: it goes on to what happens
+//! next, or to the machine's deadline. After every step `checks.rs` compares what the machine did
+//! with what is true.
 //!
-//! A world that fails prints its seed. To live through it again, with everything that happens written down:
+//! A world that fails prints its seed. To live through it again, with everything that happens
+//! written down:
 //!
 //! ```text
 //! SEALIFT_SIM_SEED=1234 cargo test --lib simulation
 //! SEALIFT_SIM_WORLDS=100000 cargo test --lib simulation      more worlds than usual
 //! ```
 //!
-//! What the machine asked for in each of the worlds is on record as a digest (`stream.rs`): a change
-//! that is to change no rule changes none of them.
+//! What the machine asked for in each of the worlds is on record as a digest (`stream.rs`): a
+//! change that is to change no rule changes none of them.
 
 mod books;
 mod checks;
@@ -54,10 +56,14 @@ fn every_world_keeps_the_promises() {
     std::thread::scope(|scope| {
         let half = |first: u64| {
             let seeds = (first..worlds).step_by(2);
-            scope.spawn(move || seeds.map(|seed| (seed, live(seed, false))).collect::<Vec<_>>())
+            scope.spawn(move || {
+                seeds
+                    .map(|seed| (seed, live(seed, false)))
+                    .collect::<Vec<_>>()
+            })
         };
-        let lived =
-            [half(0), half(1)].map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        let lived = [half(0), half(1)]
+            .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
         let mut lived = lived.concat();
         lived.sort_unstable();
         stream::compare_worlds(&lived);

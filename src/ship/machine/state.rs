@@ -82,7 +82,8 @@ pub enum Check {
     Noted(Packed, Refusal),
     /// It does not, or has no sidecar, or is damaged; in words.
     Unusable(String),
-    /// It was packed from another directory than the one that has the name now: it may be the last copy of that.
+    /// It was packed from another directory than the one that has the name now: it may be the last
+    /// copy of that.
     Displaced,
     /// The two could not be compared: that says nothing about either; in words.
     Unknown(String),
@@ -110,7 +111,8 @@ pub struct Reason {
     pub body: Value,
     /// The verdict's name.
     pub verdict: &'static str,
-    /// Which state of the episode all this is true of. What stands under its name by now may be another.
+    /// Which state of the episode all this is true of. What stands under its name by now may be
+    /// another.
     pub fingerprint: Fingerprint,
     /// What that packs to, where it was packed.
     pub content_sha256: Option<Digest>,
@@ -222,7 +224,8 @@ pub(super) struct Episode {
     pub(super) durable: bool,
     /// Making it durable failed: the bytes cannot be trusted any more.
     pub(super) spoiled: bool,
-    /// The receiver found the archive's bytes damaged: they are read again before they are sent again.
+    /// The receiver found the archive's bytes damaged: they are read again before they are sent
+    /// again.
     pub(super) suspect: bool,
     /// A conflict that is not written beside the archive yet.
     pub(super) conflict: Option<Box<Refusal>>,
@@ -236,7 +239,8 @@ pub(super) struct Episode {
     /// Deliveries of the process when the attempt began, and when one last failed.
     pub(super) deliveries_at_start: u64,
     pub(super) deliveries_at_failure: Option<u64>,
-    /// One failed before others were delivered, and the next one failed as well: that is its own affair.
+    /// One failed before others were delivered, and the next one failed as well: that is its own
+    /// affair.
     pub(super) fails_alone: bool,
     /// The same in bad weather, which takes more to tell.
     pub(super) fails_alone_in_weather: bool,
@@ -264,7 +268,8 @@ pub(super) struct Episode {
     pub(super) sealed_at: Duration,
     /// When it was last packed.
     pub(super) packed_at: Option<Duration>,
-    /// Something of it was sent before, by this process or by one before it: the receiver may have kept what arrived.
+    /// Something of it was sent before, by this process or by one before it: the receiver may have
+    /// kept what arrived.
     pub(super) may_be_kept: bool,
     /// The most that it had kept when it was asked, bytes.
     pub(super) kept_bytes: u64,
@@ -276,11 +281,13 @@ pub(super) struct Episode {
     pub(super) why: Option<Box<str>>,
 }
 
-/// An attempt that gets this much further moves, bytes. What adds less each time could go on all but for ever.
+/// An attempt that gets this much further moves, bytes. What adds less each time could go on all
+/// but for ever.
 const LEAST_MOVED: u64 = 64 * 1024;
 /// So many may add less, one after another.
 const MOST_CREPT: u8 = 16;
-/// So often in a row it is tried to go on where that leads nowhere, before the whole is sent instead.
+/// So often in a row it is tried to go on where that leads nowhere, before the whole is sent
+/// instead.
 const MOST_IN_VAIN: u8 = 3;
 /// And so often where so much is kept: that is worth waiting for.
 const MOST_IN_VAIN_FOR_MUCH: u8 = 20;
@@ -348,10 +355,15 @@ impl Episode {
         self.stamp.map_or(i64::MAX, |stamp| stamp.sealed_ns)
     }
 
-    /// Whether the receiver is to be asked first what it has kept. Not where that has led nowhere, again and again: something on the way
-    /// may let no HEAD or no PATCH through, and a PUT from the first byte may arrive.
+    /// Whether the receiver is to be asked first what it has kept. Not where that has led nowhere,
+    /// again and again: something on the way may let no HEAD or no PATCH through, and a PUT from
+    /// the first byte may arrive.
     pub(super) fn asks_first(&mut self) -> bool {
-        let most = if self.kept_bytes < MUCH_BYTES { MOST_IN_VAIN } else { MOST_IN_VAIN_FOR_MUCH };
+        let most = if self.kept_bytes < MUCH_BYTES {
+            MOST_IN_VAIN
+        } else {
+            MOST_IN_VAIN_FOR_MUCH
+        };
         if self.vain.asked.max(self.vain.stood_still) >= most {
             self.vain = Vain::default();
             return false;
@@ -359,11 +371,15 @@ impl Episode {
         self.may_be_kept
     }
 
-    /// Notes how far an attempt got. True where the one before it had moved something: then the line works, however often it
-    /// drops.
+    /// Notes how far an attempt got. True where the one before it had moved something: then the
+    /// line works, however often it drops.
     pub(super) fn went_on(&mut self, attempt: &Attempt) -> bool {
         self.may_be_kept |= attempt.sent;
-        self.vain.asked = if attempt.asked_in_vain { self.vain.asked.saturating_add(1) } else { 0 };
+        self.vain.asked = if attempt.asked_in_vain {
+            self.vain.asked.saturating_add(1)
+        } else {
+            0
+        };
         let at_bytes = attempt.resumed_at_bytes;
         if at_bytes == 0 {
             // It was not asked, could not be asked, or has thrown it away.
@@ -378,7 +394,9 @@ impl Episode {
             // A receiver says what is wrong there: its disk is full, say.
             0 => {
                 let is_told = match &attempt.outcome {
-                    Outcome::Answered(answer) => answer.status == 507 || answer.problem_type().is_some(),
+                    Outcome::Answered(answer) => {
+                        answer.status == 507 || answer.problem_type().is_some()
+                    }
                     Outcome::Failed(_) => false,
                 };
                 let unanswered = u8::from(!is_told);
@@ -395,7 +413,11 @@ impl Episode {
 
     /// The length of its archive, where it is packed and waits to be sent; else 0.
     pub(super) fn archive_bytes(&self) -> u64 {
-        if let State::Ready(packed) = &self.state { packed.facts.size_bytes } else { 0 }
+        if let State::Ready(packed) = &self.state {
+            packed.facts.size_bytes
+        } else {
+            0
+        }
     }
 
     /// The receiver has it, and it could not be moved so far.
@@ -418,9 +440,11 @@ impl Episode {
                 | State::Retiring(..)
                 | State::Quarantining(_)
                 | State::Finishing => true,
-                State::Open | State::Sealed | State::Ready(_) | State::Resting(..) | State::Parked(_) => {
-                    false
-                }
+                State::Open
+                | State::Sealed
+                | State::Ready(_)
+                | State::Resting(..)
+                | State::Parked(_) => false,
             }
     }
 }

@@ -1,4 +1,5 @@
-//! When `quarantine/` and `shipped/` are looked through, and for how long a clock is put up with that nobody believes.
+//! When `quarantine/` and `shipped/` are looked through, and for how long a clock is put up with
+//! that nobody believes.
 //!
 //! ```text
 //!  start ──▶ sweep ──done──▶ again after the interval
@@ -73,9 +74,14 @@ impl Sweeps {
         }
     }
 
-    /// One is through; `done` is false where the clock was not believed. Returns for how long it has not been, where that is to be
-    /// told.
-    pub(super) fn ended(&mut self, done: bool, now: Duration, interval: Duration) -> Option<Duration> {
+    /// One is through; `done` is false where the clock was not believed. Returns for how long it
+    /// has not been, where that is to be told.
+    pub(super) fn ended(
+        &mut self,
+        done: bool,
+        now: Duration,
+        interval: Duration,
+    ) -> Option<Duration> {
         self.under_way = false;
         if done {
             self.next = now + interval;
@@ -85,9 +91,14 @@ impl Sweeps {
         }
         // What was heard meanwhile may be all that it lacked.
         let worth_another = self.date_heard && !self.date_known;
-        self.next = if worth_another { now } else { now + CLOCK_RETRY };
+        self.next = if worth_another {
+            now
+        } else {
+            now + CLOCK_RETRY
+        };
         let doubted_for = now.saturating_sub(*self.doubted_since.get_or_insert(now));
-        let told = doubted_for < DOUBT_IS_TOLD_AFTER || std::mem::replace(&mut self.doubt_told, true);
+        let told =
+            doubted_for < DOUBT_IS_TOLD_AFTER || std::mem::replace(&mut self.doubt_told, true);
         (!told).then_some(doubted_for)
     }
 }

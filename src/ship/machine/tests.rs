@@ -81,7 +81,12 @@ impl Bench {
     fn fresh(set: impl Fn(&mut Settings)) -> Self {
         let settings = settings(set);
         let now = Duration::from_secs(1);
-        Self { machine: Machine::new(settings, now), now, wanted: Vec::new(), told: Vec::new() }
+        Self {
+            machine: Machine::new(settings, now),
+            now,
+            wanted: Vec::new(),
+            told: Vec::new(),
+        }
     }
 
     fn hear(&mut self, event: Event) {
@@ -91,7 +96,8 @@ impl Bench {
             match effect {
                 Effect::Tell(notice) => self.told.push(notice),
                 Effect::LookBack(Shipped::BeforeTheStart) => {
-                    self.machine.handle(Event::LookedBack(LookedBack::default()), self.now);
+                    self.machine
+                        .handle(Event::LookedBack(LookedBack::default()), self.now);
                 }
                 effect => self.wanted.push(effect),
             }
@@ -134,15 +140,19 @@ impl Bench {
 
     /// What is wanted of this kind, taken off the list: the episodes' names.
     fn take(&mut self, kind: &str) -> Vec<String> {
-        let (taken, left) =
-            std::mem::take(&mut self.wanted).into_iter().partition(|effect| name(effect).0 == kind);
+        let (taken, left) = std::mem::take(&mut self.wanted)
+            .into_iter()
+            .partition(|effect| name(effect).0 == kind);
         self.wanted = left;
         taken.iter().map(|effect: &Effect| name(effect).1).collect()
     }
 
     /// What is wanted now, in order, as `kind name`; nothing of it is done yet.
     fn wanted(&self) -> Vec<String> {
-        self.wanted.iter().map(|effect| format!("{} {}", name(effect).0, name(effect).1)).collect()
+        self.wanted
+            .iter()
+            .map(|effect| format!("{} {}", name(effect).0, name(effect).1))
+            .collect()
     }
 
     fn told(&self, notice: impl Fn(&Notice) -> bool) -> bool {
@@ -172,12 +182,18 @@ impl Bench {
     }
 
     fn pack(&mut self, id: &str) {
-        assert!(self.take("pack").contains(&id.to_owned()), "{id} is not to be packed");
+        assert!(
+            self.take("pack").contains(&id.to_owned()),
+            "{id} is not to be packed"
+        );
         self.hear(Event::Packed(of(id), Ok(packed(id))));
     }
 
     fn fail_pack(&mut self, id: &str, failure: PackFailure) {
-        assert!(self.take("pack").contains(&id.to_owned()), "{id} is not to be packed");
+        assert!(
+            self.take("pack").contains(&id.to_owned()),
+            "{id} is not to be packed"
+        );
         self.hear(Event::Packed(of(id), Err(failure)));
     }
 
@@ -191,7 +207,13 @@ impl Bench {
         self.answer_after(id, status, body, None);
     }
 
-    fn answer_after(&mut self, id: &str, status: u16, body: AnswerBody, retry_after_s: Option<u64>) {
+    fn answer_after(
+        &mut self,
+        id: &str,
+        status: u16,
+        body: AnswerBody,
+        retry_after_s: Option<u64>,
+    ) {
         let answer = Answer {
             status,
             body,
@@ -209,7 +231,10 @@ impl Bench {
 
     /// Broken off again, after the receiver had said from where on it wants the rest.
     fn break_off(&mut self, id: &str, resumed_at_bytes: u64) {
-        let attempt = Attempt { resumed_at_bytes, ..Outcome::Failed(lost()).into() };
+        let attempt = Attempt {
+            resumed_at_bytes,
+            ..Outcome::Failed(lost()).into()
+        };
         self.hear(Event::Attempted(of(id), attempt));
     }
 
@@ -242,8 +267,14 @@ fn name(effect: &Effect) -> (&'static str, String) {
         Effect::Check { id, rehash: true } => ("rehash", id),
         Effect::Pack { id, .. } => ("pack", id),
         Effect::Measure { id, .. } => ("measure", id),
-        Effect::Keep { id, conflict: None, .. } => ("keep", id),
-        Effect::Keep { id, conflict: Some(_), .. } => ("remember", id),
+        Effect::Keep {
+            id, conflict: None, ..
+        } => ("keep", id),
+        Effect::Keep {
+            id,
+            conflict: Some(_),
+            ..
+        } => ("remember", id),
         Effect::Send { id, .. } => ("send", id),
         Effect::Cancel(id) => ("cancel", id),
         Effect::Discard(id) => ("discard", id),
@@ -267,13 +298,22 @@ fn of(id: &str) -> EpisodeId {
 }
 
 fn stamp(at: i64) -> Stamp {
-    Stamp { sealed_ns: at, inodes: (1, 2), made_ns: at, written_ns: 0 }
+    Stamp {
+        sealed_ns: at,
+        inodes: (1, 2),
+        made_ns: at,
+        written_ns: 0,
+    }
 }
 
 fn packed(id: &str) -> Packed {
     let digest = Digest::of(id.as_bytes());
     Packed {
-        facts: ArchiveFacts { sha256: digest, content_sha256: digest, size_bytes: 10 },
+        facts: ArchiveFacts {
+            sha256: digest,
+            content_sha256: digest,
+            size_bytes: 10,
+        },
         fingerprint: Fingerprint(digest),
         folder: None,
         manifest: ManifestCheck::None,
@@ -284,7 +324,10 @@ fn packed(id: &str) -> Packed {
 
 fn scanned(episodes: &[(&str, Look)], archives: &[&str]) -> Event {
     Event::Scanned(Some(Scanned {
-        episodes: episodes.iter().map(|(id, look)| (of(id), look.clone())).collect(),
+        episodes: episodes
+            .iter()
+            .map(|(id, look)| (of(id), look.clone()))
+            .collect(),
         archives: archives.iter().map(|id| of(id)).collect(),
         ..Scanned::default()
     }))
@@ -311,11 +354,21 @@ fn by_another() -> AnswerBody {
 /// With no body.
 fn silent(status: u16, retry_after_s: Option<u64>) -> Answer {
     let (body, voucher) = (AnswerBody::Empty, Voucher::Status);
-    Answer { status, body, retry_after_s, server_date: None, of_this_host: false, voucher }
+    Answer {
+        status,
+        body,
+        retry_after_s,
+        server_date: None,
+        of_this_host: false,
+        voucher,
+    }
 }
 
 fn html() -> AnswerBody {
-    AnswerBody::Foreign { html: true, excerpt: "<html>".into() }
+    AnswerBody::Foreign {
+        html: true,
+        excerpt: "<html>".into(),
+    }
 }
 
 fn lost() -> Fault {

@@ -7,12 +7,14 @@ use super::{
     backoff::{LOCAL, SETTLING, Schedule, UNHELD},
     queue::Machine,
     state::{
-        Check, Delivered, Episode, Looking, Moved, Next, Noted, OrphanEnd, PackFailure, Packed, Rest, State,
+        Check, Delivered, Episode, Looking, Moved, Next, Noted, OrphanEnd, PackFailure, Packed,
+        Rest, State,
     },
 };
 use crate::episode::EpisodeId;
 
-/// How long a marker may hold the beginning of a manifest before that counts as the episode's fault.
+/// How long a marker may hold the beginning of a manifest before that counts as the episode's
+/// fault.
 const UNFINISHED_MANIFEST: Duration = Duration::from_secs(60);
 
 /// How often an episode in conflict is compared with what was packed.
@@ -26,7 +28,9 @@ impl Machine {
         match check {
             Check::Fits(packed, conflict) => {
                 let packed = Arc::new(packed);
-                let Some(episode) = self.episodes.get_mut(id) else { return };
+                let Some(episode) = self.episodes.get_mut(id) else {
+                    return;
+                };
                 episode.durable = !episode.without_copy;
                 episode.may_be_kept = true;
                 // One that was heard of last may not be written beside it yet.
@@ -42,7 +46,9 @@ impl Machine {
                 }
             }
             Check::Noted(packed, refusal) => {
-                let Some(episode) = self.episodes.get_mut(id) else { return };
+                let Some(episode) = self.episodes.get_mut(id) else {
+                    return;
+                };
                 episode.durable = false;
                 episode.without_copy = true;
                 episode.may_be_kept = true;
@@ -60,15 +66,24 @@ impl Machine {
                 self.enter(id, State::Sealed);
             }
             Check::Unknown(why) => {
-                let Some(episode) = self.episodes.get_mut(id) else { return };
+                let Some(episode) = self.episodes.get_mut(id) else {
+                    return;
+                };
                 episode.archived = true;
                 self.stuck(id, Next::Pack, why, now);
             }
         }
     }
 
-    pub(super) fn packed(&mut self, id: &EpisodeId, result: Result<Packed, PackFailure>, now: Duration) {
-        let Some(episode) = self.episodes.get_mut(id) else { return };
+    pub(super) fn packed(
+        &mut self,
+        id: &EpisodeId,
+        result: Result<Packed, PackFailure>,
+        now: Duration,
+    ) {
+        let Some(episode) = self.episodes.get_mut(id) else {
+            return;
+        };
         // Where there was no room, nobody has looked.
         if !matches!(
             result,
@@ -111,7 +126,8 @@ impl Machine {
             }
             Err(PackFailure::UnfinishedManifest(why, fingerprint)) => {
                 let since = *episode.unfinished_since.get_or_insert(now);
-                // It is looked at often, since it may be whole in a moment; said now and then is enough.
+                // It is looked at often, since it may be whole in a moment; said now and then is
+                // enough.
                 let tell = (episode.failures.settling + 1).is_power_of_two();
                 if now.saturating_sub(since) < UNFINISHED_MANIFEST {
                     self.settle_quietly(id, tell.then_some(why), now);
@@ -140,7 +156,9 @@ impl Machine {
 
     /// Makes the archive durable, and remembers a conflict beside it.
     pub(super) fn keep(&mut self, id: &EpisodeId) {
-        let Some(episode) = self.episodes.get_mut(id) else { return };
+        let Some(episode) = self.episodes.get_mut(id) else {
+            return;
+        };
         let packed = match &episode.state {
             State::Ready(packed)
             | State::Sending(packed)
@@ -172,11 +190,18 @@ impl Machine {
         if tried {
             episode.noted = Noted::Yes;
         }
-        self.on_disk(Effect::Keep { id: id.clone(), packed, conflict, tried });
+        self.on_disk(Effect::Keep {
+            id: id.clone(),
+            packed,
+            conflict,
+            tried,
+        });
     }
 
     pub(super) fn kept(&mut self, id: &EpisodeId, result: Result<(), String>, now: Duration) {
-        let Some(episode) = self.episodes.get_mut(id) else { return };
+        let Some(episode) = self.episodes.get_mut(id) else {
+            return;
+        };
         episode.keeping = false;
         let without_copy = episode.without_copy;
         episode.durable = result.is_ok() && !without_copy;
@@ -188,7 +213,10 @@ impl Machine {
         match (state, result) {
             // It stays in conflict, and the look at it that comes soon notes that again.
             (
-                state @ (State::Ready(_) | State::Parked(_) | State::Resting(..) | State::Sending(_)),
+                state @ (State::Ready(_)
+                | State::Parked(_)
+                | State::Resting(..)
+                | State::Sending(_)),
                 Err(_),
             ) if without_copy => {
                 let is_parked = matches!(state, State::Parked(_));
@@ -206,7 +234,8 @@ impl Machine {
                 self.enter(id, state);
             }
             (state @ State::Sending(_), Err(why)) => {
-                // A failed fsync is not tried again on the same file, and nothing read from it is believed.
+                // A failed fsync is not tried again on the same file, and nothing read from it is
+                // believed.
                 episode.spoiled = true;
                 episode.state = state;
                 self.tell(Notice::PackedAgain(id.clone(), why));
@@ -223,7 +252,13 @@ impl Machine {
         }
     }
 
-    pub(super) fn send_later(&mut self, id: &EpisodeId, packed: Arc<Packed>, why: Rest, until: Duration) {
+    pub(super) fn send_later(
+        &mut self,
+        id: &EpisodeId,
+        packed: Arc<Packed>,
+        why: Rest,
+        until: Duration,
+    ) {
         self.rest(id, Next::Send(packed), why, until);
         self.keep(id);
     }
@@ -234,18 +269,30 @@ impl Machine {
         self.sleep_until(id, Some(now + CONFLICT_RECHECK));
     }
 
-    pub(super) fn retire(&mut self, id: &EpisodeId, packed: Arc<Packed>, proof: super::verdict::Proof) {
+    pub(super) fn retire(
+        &mut self,
+        id: &EpisodeId,
+        packed: Arc<Packed>,
+        proof: super::verdict::Proof,
+    ) {
         let keeping = self.episodes.get(id).is_some_and(|episode| episode.keeping);
         if !keeping {
-            let step = Effect::Retire { id: id.clone(), packed: packed.clone(), proof: proof.clone() };
+            let step = Effect::Retire {
+                id: id.clone(),
+                packed: packed.clone(),
+                proof: proof.clone(),
+            };
             self.on_disk(step);
         }
         self.enter(id, State::Retiring(packed, proof));
     }
 
     pub(super) fn retired(&mut self, id: &EpisodeId, moved: Moved, now: Duration) {
-        let Some(episode) = self.episodes.get_mut(id) else { return };
-        let State::Retiring(packed, proof) = std::mem::replace(&mut episode.state, State::Sealed) else {
+        let Some(episode) = self.episodes.get_mut(id) else {
+            return;
+        };
+        let State::Retiring(packed, proof) = std::mem::replace(&mut episode.state, State::Sealed)
+        else {
             return;
         };
         match moved {
@@ -253,8 +300,17 @@ impl Machine {
                 self.tally.shipped += 1;
                 self.something_to_remove();
                 self.look_back_later(id, path.clone(), now);
-                self.tell(Notice::Retired(id.clone(), packed.facts, proof.status(), path.clone()));
-                if matches!(moved, Moved::Leaving(_)) { self.finish(id) } else { self.forget_unless_back(id) }
+                self.tell(Notice::Retired(
+                    id.clone(),
+                    packed.facts,
+                    proof.status(),
+                    path.clone(),
+                ));
+                if matches!(moved, Moved::Leaving(_)) {
+                    self.finish(id)
+                } else {
+                    self.forget_unless_back(id)
+                }
             }
             Moved::Gone => {
                 self.discard_scratch(id);
@@ -268,11 +324,19 @@ impl Machine {
             Moved::Changed => {
                 episode.waits_anew_for_open_files();
                 let content_sha256 = packed.facts.content_sha256;
-                // Whatever stands there now: what was delivered needs no archive any more, and has none.
+                // Whatever stands there now: what was delivered needs no archive any more, and has
+                // none.
                 episode.durable = false;
-                let before = episode.delivered.take().filter(|held| held.content_sha256 == content_sha256);
+                let before = episode
+                    .delivered
+                    .take()
+                    .filter(|held| held.content_sha256 == content_sha256);
                 let again = before.map_or(0, |held| held.again + 1);
-                episode.delivered = Some(Box::new(Delivered { content_sha256, proof, again }));
+                episode.delivered = Some(Box::new(Delivered {
+                    content_sha256,
+                    proof,
+                    again,
+                }));
                 // The same verdict on the same content: no recorder does that. Once is enough to
                 // say so.
                 if again > 0 && self.stamps_move.is_none() {
@@ -282,7 +346,9 @@ impl Machine {
                 self.settle(id, "it was changed after it was packed".to_owned(), now);
             }
             Moved::Failed(why) => self.stuck(id, Next::Retire(packed, proof), why, now),
-            Moved::CannotHold(why) => self.stuck_for_long(id, Next::Retire(packed, proof), why, now),
+            Moved::CannotHold(why) => {
+                self.stuck_for_long(id, Next::Retire(packed, proof), why, now)
+            }
             Moved::NoRoom { why, need_bytes } => {
                 self.stuck(id, Next::Retire(packed, proof), why, now);
                 self.feel_need(id, need_bytes);
@@ -290,7 +356,8 @@ impl Machine {
         }
     }
 
-    /// What has no final name yet is nothing that the next start would look at. What waited for a file to be closed waits no more.
+    /// What has no final name yet is nothing that the next start would look at. What waited for a
+    /// file to be closed waits no more.
     pub(super) fn discard_scratch(&mut self, id: &EpisodeId) {
         let episode = self.episodes.get(id);
         if episode.is_some_and(|episode| !episode.durable || episode.failures.open_file > 0) {
@@ -324,15 +391,21 @@ impl Machine {
                 self.tally.last_copies += 1;
             }
         }
-        if self.episodes.get(id).is_some_and(|episode| matches!(episode.state, State::Sealed)) {
+        if self
+            .episodes
+            .get(id)
+            .is_some_and(|episode| matches!(episode.state, State::Sealed))
+        {
             self.enter(id, State::Sealed);
         }
     }
 
-    /// A recorder may use the name again at once. A look that is under way may have seen either of the two, and one that
-    /// came back before we knew of the move was not heard: it is asked again.
+    /// A recorder may use the name again at once. A look that is under way may have seen either of
+    /// the two, and one that came back before we knew of the move was not heard: it is asked again.
     pub(super) fn forget_unless_back(&mut self, id: &EpisodeId) {
-        let Some(episode) = self.episodes.get(id) else { return };
+        let Some(episode) = self.episodes.get(id) else {
+            return;
+        };
         let (looking, stirred) = (episode.looking != Looking::No, episode.stirred);
         self.forget(id);
         if looking {
@@ -347,9 +420,12 @@ impl Machine {
     /// A rest is over.
     pub(super) fn rested(&mut self, id: &EpisodeId) {
         self.gives_up_its_turn(id);
-        let Some(episode) = self.episodes.get_mut(id) else { return };
+        let Some(episode) = self.episodes.get_mut(id) else {
+            return;
+        };
         match std::mem::replace(&mut episode.state, State::Sealed) {
-            // Has it changed? The check compares fingerprints, and remembers the conflict where it has not.
+            // Has it changed? The check compares fingerprints, and remembers the conflict where it
+            // has not.
             State::Parked(_) => self.check_again(id),
             State::Resting(Next::Send(_), _) if episode.suspect => self.check_again(id),
             State::Resting(Next::Send(packed), _) => self.enter(id, State::Ready(packed)),
@@ -369,7 +445,8 @@ impl Machine {
         }
     }
 
-    /// Its archive is looked at before it goes on; where it has none under its final name, it is packed again.
+    /// Its archive is looked at before it goes on; where it has none under its final name, it is
+    /// packed again.
     pub(super) fn check_again(&mut self, id: &EpisodeId) {
         if let Some(episode) = self.episodes.get_mut(id) {
             episode.archived |= episode.has_archive();
@@ -395,12 +472,26 @@ impl Machine {
         self.stuck_by(LOCAL, id, next, why, now);
     }
 
-    /// Each try reads and writes the episode up to what cannot be held, and only a person changes that.
-    pub(super) fn stuck_for_long(&mut self, id: &EpisodeId, next: Next, why: String, now: Duration) {
+    /// Each try reads and writes the episode up to what cannot be held, and only a person changes
+    /// that.
+    pub(super) fn stuck_for_long(
+        &mut self,
+        id: &EpisodeId,
+        next: Next,
+        why: String,
+        now: Duration,
+    ) {
         self.stuck_by(UNHELD, id, next, why, now);
     }
 
-    fn stuck_by(&mut self, schedule: Schedule, id: &EpisodeId, next: Next, why: String, now: Duration) {
+    fn stuck_by(
+        &mut self,
+        schedule: Schedule,
+        id: &EpisodeId,
+        next: Next,
+        why: String,
+        now: Duration,
+    ) {
         let wait = self.failed(id, |episode| &mut episode.failures.local, schedule);
         self.tell(Notice::Stuck(id.clone(), why, wait));
         self.rest(id, next, Rest::Local, now + wait);

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::episode::EpisodeId;
 
-/// How long an archive may be scratch while its upload runs. A small upload is acknowledged sooner, and making its
-/// archive durable would only compete with the receiver for the disk.
+/// How long an archive may be scratch while its upload runs. A small upload is acknowledged sooner,
+/// and making its archive durable would only compete with the receiver for the disk.
 const KEEP_AFTER: Duration = Duration::from_millis(250);
 
 impl Machine {
@@ -21,7 +21,9 @@ impl Machine {
             && at <= now
         {
             self.sleep_until(&id, None);
-            let Some(episode) = self.episodes.get(&id) else { continue };
+            let Some(episode) = self.episodes.get(&id) else {
+                continue;
+            };
             match &episode.state {
                 State::Sending(_) => self.keep(&id),
                 State::Resting(..) | State::Parked(_) if !self.settings.once && !self.stopping => {
@@ -65,7 +67,9 @@ impl Machine {
         self.packing_paused_until = self.packing_paused_until.filter(|until| now < *until);
         let slots = self.settings.pack_workers;
         while let Some((lane, id)) = self.next_on_a_slot(slots, now) {
-            let Some(episode) = self.episodes.get_mut(&id) else { continue };
+            let Some(episode) = self.episodes.get_mut(&id) else {
+                continue;
+            };
             let large = episode.large;
             if std::mem::take(&mut episode.archived) {
                 // A pass from cron has no memory of a receiver that found the archive damaged.
@@ -90,10 +94,18 @@ impl Machine {
         }
         let free = self.packing.free(slots, 0, self.waiting(), now);
         let lanes = [(free.main, Lane::Main), (free.kept, Lane::Kept)];
-        let [first, second] = if free.kept_first { [lanes[1], lanes[0]] } else { lanes };
+        let [first, second] = if free.kept_first {
+            [lanes[1], lanes[0]]
+        } else {
+            lanes
+        };
         [first, second].into_iter().find_map(|(is_free, lane)| {
             let may_begin = is_free && self.room_ahead(lane);
-            let id = if may_begin { self.next_to_pack(lane) } else { None };
+            let id = if may_begin {
+                self.next_to_pack(lane)
+            } else {
+                None
+            };
             id.map(|id| (lane, id))
         })
     }
@@ -101,15 +113,22 @@ impl Machine {
     fn take_turns_sending(&mut self, now: Duration) {
         while let Some((lane, id)) = self.next_to_send(now) {
             let large = self.is_large(&id);
-            let Some(episode) = self.episodes.get_mut(&id) else { return };
-            let State::Ready(packed) = &episode.state else { return };
+            let Some(episode) = self.episodes.get_mut(&id) else {
+                return;
+            };
+            let State::Ready(packed) = &episode.state else {
+                return;
+            };
             let packed = packed.clone();
             episode.deliveries_at_start = self.destination.deliveries();
             episode.sent_elsewhere = None;
             let resume = episode.asks_first();
             let look = episode.packed_at != Some(now);
             let scratch = !episode.has_archive() && !episode.keeping;
-            let trial = self.destination.hold().map_or(Trial::Over, |hold| self.trial(&id, hold.since));
+            let trial = self
+                .destination
+                .hold()
+                .map_or(Trial::Over, |hold| self.trial(&id, hold.since));
             self.destination.probing(&id, trial, now);
             self.enter(&id, State::Sending(packed.clone()));
             self.sending.begin(&id, lane, large, now);
@@ -117,7 +136,12 @@ impl Machine {
             if scratch {
                 self.sleep_until(&id, Some(now + KEEP_AFTER));
             }
-            self.now_do(Effect::Send { id, packed, resume, look });
+            self.now_do(Effect::Send {
+                id,
+                packed,
+                resume,
+                look,
+            });
         }
     }
 
@@ -128,14 +152,19 @@ impl Machine {
             && !self.gate.is_closed()
             && !self.to_send.is_empty()
             && self.destination.hold().is_none();
-        // Where its time has come, something else keeps it waiting: a giant, say, for a slot of its own.
+        // Where its time has come, something else keeps it waiting: a giant, say, for a slot of its
+        // own.
         self.ramp.next().filter(|at| waits && *at > self.now)
     }
 
     fn free_to_send(&self, now: Duration) -> Free {
         let slots = self.uploads_at_once();
-        let mut free = self.sending.free(slots, self.most_beside_hanging(), self.waiting(), now);
-        free.kept |= self.sending.all_hang(slots, self.most_beside_hanging(), now);
+        let mut free = self
+            .sending
+            .free(slots, self.most_beside_hanging(), self.waiting(), now);
+        free.kept |= self
+            .sending
+            .all_hang(slots, self.most_beside_hanging(), now);
         free
     }
 
@@ -148,11 +177,15 @@ impl Machine {
             let may_go = self.ramp.next().is_none_or(|next| next <= now);
             return self.next_in_turn(free).filter(|_| may_go);
         };
-        // One that stands alone in its failures holds nobody up, not even by being on its way; nor does a probe that takes long:
-        // beside that one goes what is small, and was not tried yet.
+        // One that stands alone in its failures holds nobody up, not even by being on its way; nor
+        // does a probe that takes long: beside that one goes what is small, and was not tried yet.
         let suspect = hold.suspect.as_ref();
         let mut beside = false;
-        for (_, is_brief) in self.sending.probes(now).filter(|(id, _)| suspect != Some(*id)) {
+        for (_, is_brief) in self
+            .sending
+            .probes(now)
+            .filter(|(id, _)| suspect != Some(*id))
+        {
             if is_brief {
                 return None;
             }
@@ -175,16 +208,28 @@ impl Machine {
             (due || hold.lets_through(id, trial, now))
                 && !(beside && (self.is_large(id) || trial == Trial::Over))
         };
-        // Each in turn, so that no single episode decides for all: first those that were never tried, then those that were not
-        // since it is held. And the smallest first, since everybody waits for the end of a probe.
+        // Each in turn, so that no single episode decides for all: first those that were never
+        // tried, then those that were not since it is held. And the smallest first, since everybody
+        // waits for the end of a probe.
         let turn = |id: &&EpisodeId| {
             let episode = self.episodes.get(*id);
-            let failed_at = episode.and_then(|episode| episode.failed_at).filter(|at| *at >= hold.since);
+            let failed_at = episode
+                .and_then(|episode| episode.failed_at)
+                .filter(|at| *at >= hold.since);
             let tried_at = episode.map(|episode| episode.waits_again_since);
             let is_last = **id == hold.last_probe;
-            (is_last, failed_at, tried_at, episode.map_or(0, |episode| episode.archive_bytes()))
+            (
+                is_last,
+                failed_at,
+                tried_at,
+                episode.map_or(0, |episode| episode.archive_bytes()),
+            )
         };
-        let lane = if free.main && !beside { Lane::Main } else { Lane::Kept };
+        let lane = if free.main && !beside {
+            Lane::Main
+        } else {
+            Lane::Kept
+        };
         let next = self.to_send.iter().filter(may_go).min_by_key(turn);
         next.map(|id| (lane, id.clone()))
     }
@@ -192,19 +237,36 @@ impl Machine {
     /// When the next probe may go, beside one that takes long too.
     pub(super) fn probe_deadline(&self, hold: &Hold) -> Option<Duration> {
         let ahead = |at: &Duration| *at > self.now;
-        let untried = || self.to_send.iter().any(|id| self.trial(id, hold.since) != Trial::Over);
+        let untried = || {
+            self.to_send
+                .iter()
+                .any(|id| self.trial(id, hold.since) != Trial::Over)
+        };
         let place = hold.place_for_untried().filter(ahead).filter(|_| untried());
         if self.sending.len() == 0 {
-            let new = Some(hold.place_for_new()).filter(ahead).filter(|_| self.last_seal > hold.since);
-            return [new, place, Some(hold.next_probe)].into_iter().flatten().min();
+            let new = Some(hold.place_for_new())
+                .filter(ahead)
+                .filter(|_| self.last_seal > hold.since);
+            return [new, place, Some(hold.next_probe)]
+                .into_iter()
+                .flatten()
+                .min();
         }
         let due = Some(hold.next_probe).filter(ahead);
-        [self.sending.slow_at(self.now), due, place].into_iter().flatten().min()
+        [self.sending.slow_at(self.now), due, place]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether one is left that was never tried. One that is packed for long keeps none waiting.
     fn an_untried_one_waits(&self) -> bool {
-        let queues = [&self.to_check, &self.to_pack, &self.to_pack_large, &self.to_send];
+        let queues = [
+            &self.to_check,
+            &self.to_pack,
+            &self.to_pack_large,
+            &self.to_send,
+        ];
         queues.iter().any(|queue| queue.untried() > 0) || self.packing.has_a_brief_one(self.now)
     }
 
@@ -214,7 +276,9 @@ impl Machine {
             Some(episode) if episode.failed_at.is_some_and(|at| at >= since) => Trial::Over,
             Some(episode) if episode.sealed_at > since => Trial::New,
             // It waits for those that were not tried at all.
-            Some(episode) if !episode.waits_again_since.is_zero() && self.an_untried_one_waits() => {
+            Some(episode)
+                if !episode.waits_again_since.is_zero() && self.an_untried_one_waits() =>
+            {
                 Trial::Over
             }
             _ => Trial::Ahead,

@@ -13,15 +13,17 @@ const AT_ONCE: u32 = 4;
 /// And so many where they are refused: that is no sign of a destination that has too much to do.
 /// The same in one pass, which has no other time.
 const AT_ONCE_WHERE_REFUSED: u32 = 16;
-/// Beyond these, one is tried each time that this has gone by: what something in between refuses, however many, must not keep the
-/// others from being found, and costs them hardly more than its own turn.
+/// Beyond these, one is tried each time that this has gone by: what something in between refuses,
+/// however many, must not keep the others from being found, and costs them hardly more than its own
+/// turn.
 const EVERY: Duration = Duration::from_millis(100);
 /// The same where it looks like the destination, which refuses, or has too much to do.
 const EVERY_WHERE_REFUSED: Duration = Duration::from_secs(2);
 const EVERY_IN_BAD_WEATHER: Duration = Duration::from_secs(5);
 /// Where nothing was delivered for so long, it does, whatever the answers are.
 const NOTHING_FOR_LONG: Duration = Duration::from_secs(300);
-/// After each so many of those the pause grows by as much again: it looks more and more like the destination.
+/// After each so many of those the pause grows by as much again: it looks more and more like the
+/// destination.
 const PER_PACE: u32 = 64;
 
 /// Those that were tried in one hold, though they had not been.
@@ -41,8 +43,19 @@ pub(super) struct Untried {
 impl Untried {
     pub(super) fn new(one_pass: bool, schedule: Schedule, now: Duration) -> Self {
         let refused = one_pass || schedule == FAULT_PROBE;
-        let most_at_once = if refused { AT_ONCE_WHERE_REFUSED } else { AT_ONCE };
-        Self { held_since: now, most_at_once, probes: 0, from: now, too_much: false, went_slowly: 0 }
+        let most_at_once = if refused {
+            AT_ONCE_WHERE_REFUSED
+        } else {
+            AT_ONCE
+        };
+        Self {
+            held_since: now,
+            most_at_once,
+            probes: 0,
+            from: now,
+            too_much: false,
+            went_slowly: 0,
+        }
     }
 
     /// Whether the next one goes before its time.
@@ -62,7 +75,11 @@ impl Untried {
         let mut pause = EVERY;
         if self.too_much || long {
             self.went_slowly += 1;
-            let every = if schedule == FAULT_PROBE { EVERY_WHERE_REFUSED } else { EVERY_IN_BAD_WEATHER };
+            let every = if schedule == FAULT_PROBE {
+                EVERY_WHERE_REFUSED
+            } else {
+                EVERY_IN_BAD_WEATHER
+            };
             pause = every * (1 + self.went_slowly / PER_PACE);
         }
         self.from = now + pause;

@@ -17,9 +17,9 @@
 //! | 401, 403, 404, 405, 407, 411, 421, 426, 1xx, 3xx, 501, 505, TLS failure (another name in the certificate, too) | destination | hold |
 //! | 413 with `Retry-After`, 408, 425, 429, other 5xx, 507, connection lost, time-out, a name that is not found | weather | transient |
 //!
-//! A receiver is whoever answers with a JSON object under a JSON media type. An empty or HTML refusal was
-//! written by something in between, and never counts against an episode. But gateways speak JSON
-//! too: what "rejected" comes to is decided by what else is known of the destination
+//! A receiver is whoever answers with a JSON object under a JSON media type. An empty or HTML
+//! refusal was written by something in between, and never counts against an episode. But gateways
+//! speak JSON too: what "rejected" comes to is decided by what else is known of the destination
 //! (`attempts.rs`).
 
 use serde_json::Value;
@@ -31,7 +31,8 @@ use crate::{
     wire::{ProblemType, Receipt},
 };
 
-/// The longest `Retry-After` that is honoured, seconds: a receiver that asks for more is asked again after an hour.
+/// The longest `Retry-After` that is honoured, seconds: a receiver that asks for more is asked
+/// again after an hour.
 pub const MAX_RETRY_AFTER_S: u64 = 3600;
 
 /// The longest piece of a receiver's words that is kept in a message, characters.
@@ -149,33 +150,47 @@ pub fn is_ours(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Answered(answer) if answer.problem_type().is_some())
 }
 
-/// What time it is by the receiver's clock, where a receiver is who answered. A page of something in between says what time it is there:
-/// on this very host, maybe, whose clock is to be judged by it.
+/// What time it is by the receiver's clock, where a receiver is who answered. A page of something
+/// in between says what time it is there: on this very host, maybe, whose clock is to be judged by
+/// it.
 #[must_use]
 pub fn receivers_clock(answer: &Answer) -> Option<WallTime> {
     let acknowledges = match answer.status {
         201 | 204 => answer.voucher != Voucher::Early,
-        200 => matches!(answer.voucher, Voucher::StrongEtag | Voucher::Head | Voucher::Length),
+        200 => matches!(
+            answer.voucher,
+            Voucher::StrongEtag | Voucher::Head | Voucher::Length
+        ),
         _ => false,
     };
     match &answer.body {
         AnswerBody::Json(body) => {
-            // Stored just now, by the receiver's own word. A proxy puts its own Date in the place of the receiver's.
+            // Stored just now, by the receiver's own word. A proxy puts its own Date in the place
+            // of the receiver's.
             let stored_now = body.get("stored_at").filter(|_| answer.status == 201);
             let stored_at = stored_now.and_then(|at| serde_json::from_value(at.clone()).ok());
             stored_at.or(answer.server_date)
         }
-        AnswerBody::Empty | AnswerBody::Foreign { html: false, .. } if acknowledges => answer.server_date,
+        AnswerBody::Empty | AnswerBody::Foreign { html: false, .. } if acknowledges => {
+            answer.server_date
+        }
         AnswerBody::Empty | AnswerBody::Foreign { .. } | AnswerBody::Garbled { .. } => None,
     }
 }
 
 fn judge_fault(fault: &Fault) -> Verdict {
-    let refusal = Refusal { status: None, detail: fault.to_string(), body: Value::Null };
+    let refusal = Refusal {
+        status: None,
+        detail: fault.to_string(),
+        body: Value::Null,
+    };
     match fault {
         Fault::Tls(_) | Fault::UnknownName(_) | Fault::Request(_) => Verdict::Hold(refusal),
         Fault::Unreachable(_) | Fault::TimedOut(_) | Fault::Lost(_) | Fault::Cancelled => {
-            Verdict::Transient { refusal, retry_after_s: None }
+            Verdict::Transient {
+                refusal,
+                retry_after_s: None,
+            }
         }
         Fault::Archive(_) | Fault::Stale(_) => Verdict::Unsent(refusal),
     }
@@ -189,15 +204,20 @@ fn judge_answer(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, trust: Tru
         // About this upload's bytes on the receiver, and not about the episode.
         409 if answer.problem_type() == Some(ProblemType::OffsetMismatch) => transient(answer),
         409 if answer.problem_type().is_some() => Verdict::Conflict(refusal()),
-        400 if answer.problem_type().is_some_and(altered_on_the_way) => Verdict::Corrupted(refusal()),
-        400 if answer.problem_type() == Some(ProblemType::DigestInvalid) => Verdict::Hold(refusal()),
+        400 if answer.problem_type().is_some_and(altered_on_the_way) => {
+            Verdict::Corrupted(refusal())
+        }
+        400 if answer.problem_type() == Some(ProblemType::DigestInvalid) => {
+            Verdict::Hold(refusal())
+        }
         400..=499 if answer.problem_type().is_some_and(faults_of_the_address) => {
             let mut refusal = refusal();
             refusal.detail = format!("{}: is the path in receiver.url right?", refusal.detail);
             Verdict::Hold(refusal)
         }
         408 | 425 | 429 => transient(answer),
-        // "If the condition is temporary, the server SHOULD generate a Retry-After" (RFC 9110, section 15.5.14).
+        // "If the condition is temporary, the server SHOULD generate a Retry-After" (RFC 9110,
+        // section 15.5.14).
         413 if answer.retry_after_s.is_some() => transient(answer),
         401 | 403 | 404 | 405 | 407 | 411 | 421 | 426 => Verdict::Hold(refusal()),
         // No receiver means an episode by these: a bill, an address, a range, an expectation, a
@@ -211,12 +231,18 @@ fn judge_answer(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, trust: Tru
         400..=499 => Verdict::Refused(refusal()),
         501 | 505 => Verdict::Hold(refusal()),
         500..=599 => transient(answer),
-        // 1xx as a final answer, other 2xx (accepted is not stored), every redirect, and numbers that HTTP does not have.
+        // 1xx as a final answer, other 2xx (accepted is not stored), every redirect, and numbers
+        // that HTTP does not have.
         _ => Verdict::Hold(refusal()),
     }
 }
 
-fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, trust: Trust) -> Verdict {
+fn judge_acknowledgement(
+    answer: &Answer,
+    id: &EpisodeId,
+    sent: &ArchiveFacts,
+    trust: Trust,
+) -> Verdict {
     let refuse = |why: &str| {
         let mut refusal = refusal(answer);
         refusal.detail = format!("{} but {why}", answer.status);
@@ -226,21 +252,29 @@ fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, t
         if trust.require_receipt && answer.voucher == Voucher::Asked {
             let mut refusal = refusal(answer);
             refusal.detail = NO_RECEIPT_COMES_THROUGH.to_owned();
-            return Verdict::Transient { refusal, retry_after_s: None };
+            return Verdict::Transient {
+                refusal,
+                retry_after_s: None,
+            };
         }
         if trust.require_receipt {
             return refuse("no receipt, and require_receipt is set");
         }
         match (answer.status, &answer.voucher) {
-            (_, Voucher::Early) => {
-                refuse(&format!("without a receipt before it had the whole archive: {NO_RECEIVER}"))
-            }
+            (_, Voucher::Early) => refuse(&format!(
+                "without a receipt before it had the whole archive: {NO_RECEIVER}"
+            )),
             (200, Voucher::Problem) => refuse(&format!("with an error as its body: {NO_RECEIVER}")),
-            (200, Voucher::HeadFailed(how)) if !(trust.believe_bare_200 || trust.head_failed_before) => {
+            (200, Voucher::HeadFailed(how))
+                if !(trust.believe_bare_200 || trust.head_failed_before) =>
+            {
                 let mut refusal = refusal(answer);
                 refusal.detail =
                     format!("answered 200 without a receipt, and a HEAD of the same address {how}");
-                Verdict::Transient { refusal, retry_after_s: None }
+                Verdict::Transient {
+                    refusal,
+                    retry_after_s: None,
+                }
             }
             (200, Voucher::LengthOfAnother(filed)) if !trust.believe_bare_200 => {
                 let mut refusal = refusal(answer);
@@ -257,11 +291,17 @@ fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, t
                     "answered 200 without a receipt, and a HEAD of the same address shows its length alone. Whether another \
                      recording of that length had this id before is not known: {why}"
                 );
-                Verdict::Transient { refusal, retry_after_s: None }
+                Verdict::Transient {
+                    refusal,
+                    retry_after_s: None,
+                }
             }
             (
                 200,
-                Voucher::Status | Voucher::HeadDenies(_) | Voucher::OtherLength(_) | Voucher::HeadFailed(_),
+                Voucher::Status
+                | Voucher::HeadDenies(_)
+                | Voucher::OtherLength(_)
+                | Voucher::HeadFailed(_),
             ) if !trust.believe_bare_200 => {
                 let head = match &answer.voucher {
                     Voucher::HeadDenies(how) | Voucher::HeadFailed(how) => {
@@ -269,7 +309,9 @@ fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, t
                     }
                     Voucher::OtherLength(shown) => {
                         let size_bytes = sent.size_bytes;
-                        format!(", and a HEAD of the same address showed {shown} bytes, not {size_bytes}")
+                        format!(
+                            ", and a HEAD of the same address showed {shown} bytes, not {size_bytes}"
+                        )
                     }
                     Voucher::Status
                     | Voucher::StrongEtag
@@ -285,32 +327,47 @@ fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, t
                     "without a receipt{head}: {NO_RECEIVER} (Where it is, and cannot be asked: receiver.believe_bare_200)"
                 ))
             }
-            _ => Verdict::Delivered(Proof { status: answer.status, receipt: Value::Null }),
+            _ => Verdict::Delivered(Proof {
+                status: answer.status,
+                receipt: Value::Null,
+            }),
         }
     };
     match &answer.body {
         // A page may say that something was created (mod_dav writes one); a portal's says 200.
-        AnswerBody::Foreign { html: true, .. } if answer.status == 200 => {
-            refuse(&format!("with a page: {NO_RECEIVER} Or does a captive portal or a proxy answer?"))
-        }
+        AnswerBody::Foreign { html: true, .. } if answer.status == 200 => refuse(&format!(
+            "with a page: {NO_RECEIVER} Or does a captive portal or a proxy answer?"
+        )),
         AnswerBody::Json(body) => match serde_json::from_value::<Receipt>(body.clone()) {
-            Ok(receipt) if matches(&receipt, id, sent) => {
-                Verdict::Delivered(Proof { status: answer.status, receipt: body.clone() })
-            }
+            Ok(receipt) if matches(&receipt, id, sent) => Verdict::Delivered(Proof {
+                status: answer.status,
+                receipt: body.clone(),
+            }),
             Ok(receipt) if receipt.episode_id != *id => {
                 let named = &receipt.episode_id;
                 // What is under the address is another's id to a receiver of ours.
                 let suffixed = named.as_str().strip_suffix(".tar.zst") == Some(id.as_str());
-                let hint = if suffixed { ": does receiver.url end in .tar.zst?" } else { "" };
-                refuse(&format!("the receipt names the episode {named}, not {id}{hint}"))
+                let hint = if suffixed {
+                    ": does receiver.url end in .tar.zst?"
+                } else {
+                    ""
+                };
+                refuse(&format!(
+                    "the receipt names the episode {named}, not {id}{hint}"
+                ))
             }
             Ok(_) => refuse("the receipt names other content than what was sent"),
             // Something that means to be a receipt and cannot be read must not pass for none.
             Err(error) => match named_digest(body, sent) {
                 Named::Nothing => bare(),
                 Named::Ours if trust.require_receipt => bare(),
-                Named::Ours if matches!(answer.voucher, Voucher::Early | Voucher::Problem) => bare(),
-                Named::Ours => Verdict::Delivered(Proof { status: answer.status, receipt: Value::Null }),
+                Named::Ours if matches!(answer.voucher, Voucher::Early | Voucher::Problem) => {
+                    bare()
+                }
+                Named::Ours => Verdict::Delivered(Proof {
+                    status: answer.status,
+                    receipt: Value::Null,
+                }),
                 Named::Other => {
                     let why = printable(&error.to_string());
                     refuse(&format!("the receipt cannot be read ({why})"))
@@ -322,7 +379,8 @@ fn judge_acknowledgement(answer: &Answer, id: &EpisodeId, sent: &ArchiveFacts, t
     }
 }
 
-/// Only a matching receipt permits retirement where there is one: it names this episode, and one of its digests is ours.
+/// Only a matching receipt permits retirement where there is one: it names this episode, and one of
+/// its digests is ours.
 fn matches(receipt: &Receipt, id: &EpisodeId, sent: &ArchiveFacts) -> bool {
     receipt.episode_id == *id
         && (receipt.sha256 == sent.sha256 || receipt.content_sha256 == Some(sent.content_sha256))
@@ -341,7 +399,10 @@ enum Named {
 }
 
 fn named_digest(body: &Value, sent: &ArchiveFacts) -> Named {
-    let named = [("sha256", sent.sha256), ("content_sha256", sent.content_sha256)];
+    let named = [
+        ("sha256", sent.sha256),
+        ("content_sha256", sent.content_sha256),
+    ];
     let is_ours = |(member, digest): &(&str, Digest)| {
         let text = body.get(*member)?.as_str();
         Some(text.is_some_and(|text| text.eq_ignore_ascii_case(&digest.to_string())))
@@ -364,26 +425,37 @@ fn transient(answer: &Answer) -> Verdict {
 
 /// What arrived is not what was sent: no fault of the episode.
 fn altered_on_the_way(problem: ProblemType) -> bool {
-    matches!(problem, ProblemType::DigestMismatch | ProblemType::Truncated)
+    matches!(
+        problem,
+        ProblemType::DigestMismatch | ProblemType::Truncated
+    )
 }
 
 /// A receiver of ours was reached, at another place than where a shipper's request belongs. No id
 /// of ours is malformed.
 fn faults_of_the_address(problem: ProblemType) -> bool {
     use ProblemType as P;
-    matches!(problem, P::IdInvalid | P::UploadInvalid | P::UnsupportedType)
+    matches!(
+        problem,
+        P::IdInvalid | P::UploadInvalid | P::UnsupportedType
+    )
 }
 
 /// What of the closed set is about the episode itself. A conflict is too, and has a verdict of its
 /// own.
 fn speaks_against_an_episode(problem: ProblemType) -> bool {
     use ProblemType as P;
-    matches!(problem, P::CommitMissing | P::CommitOutOfWindow | P::TooLarge)
+    matches!(
+        problem,
+        P::CommitMissing | P::CommitOutOfWindow | P::TooLarge
+    )
 }
 
 /// Our type, or the members that a receiver before it had a type wrote.
 fn judges_the_commit(answer: &Answer) -> bool {
-    let AnswerBody::Json(body) = &answer.body else { return false };
+    let AnswerBody::Json(body) = &answer.body else {
+        return false;
+    };
     answer.problem_type() == Some(ProblemType::CommitOutOfWindow)
         || body.get("your_commit").is_some()
         || body.get("head_commit").is_some()
@@ -394,20 +466,37 @@ fn refusal(answer: &Answer) -> Refusal {
     let (said, body) = match &answer.body {
         AnswerBody::Empty => ("nothing".to_owned(), Value::Null),
         AnswerBody::Json(body) => (receiver_words(body), body.clone()),
-        AnswerBody::Garbled { excerpt } | AnswerBody::Foreign { excerpt, .. } => {
-            (format!("{} (not a receiver's words)", shorten(excerpt)), Value::String(excerpt.clone()))
-        }
+        AnswerBody::Garbled { excerpt } | AnswerBody::Foreign { excerpt, .. } => (
+            format!("{} (not a receiver's words)", shorten(excerpt)),
+            Value::String(excerpt.clone()),
+        ),
     };
-    Refusal { status: Some(status), detail: format!("answered {status} with {said}"), body }
+    Refusal {
+        status: Some(status),
+        detail: format!("answered {status} with {said}"),
+        body,
+    }
 }
 
-/// The problem's own words, printable and bounded: what it says of this occurrence, else of its kind (RFC 9457, section 3.1), and
-/// the remediation where there is one.
+/// The problem's own words, printable and bounded: what it says of this occurrence, else of its
+/// kind (RFC 9457, section 3.1), and the remediation where there is one.
 fn receiver_words(body: &Value) -> String {
-    let member = |name| body.get(name).and_then(Value::as_str).filter(|text: &&str| !text.trim().is_empty());
+    let member = |name| {
+        body.get(name)
+            .and_then(Value::as_str)
+            .filter(|text: &&str| !text.trim().is_empty())
+    };
     let said = member("detail").or_else(|| member("title"));
-    let words: Vec<_> = said.into_iter().chain(member("remediation")).map(shorten).collect();
-    if words.is_empty() { shorten(&body.to_string()) } else { format!("\"{}\"", words.join("; ")) }
+    let words: Vec<_> = said
+        .into_iter()
+        .chain(member("remediation"))
+        .map(shorten)
+        .collect();
+    if words.is_empty() {
+        shorten(&body.to_string())
+    } else {
+        format!("\"{}\"", words.join("; "))
+    }
 }
 
 fn shorten(text: &str) -> String {

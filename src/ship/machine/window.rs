@@ -4,9 +4,11 @@
 //!   local time ──▶ which window is it? ──▶ as fast as it goes, no faster than so much, or not at all until then ──▶ Pace
 //! ```
 //!
-//! The time is the wall's, asked for at each boundary and once a minute: so a day of 23 hours, a clock that is set and a machine that
-//! slept are no cases of their own. Outside every window nothing new is sent, and what is under way stands still, its connection
-//! open. Where the other end does not wait that long, that is nobody's failure: it goes on where it was in the next window.
+//! The time is the wall's, asked for at each boundary and once a minute: so a day of 23 hours, a
+//! clock that is set and a machine that slept are no cases of their own. Outside every window
+//! nothing new is sent, and what is under way stands still, its connection open. Where the other
+//! end does not wait that long, that is nobody's failure: it goes on where it was in the next
+//! window.
 
 use std::{fmt, num::NonZeroU64, time::Duration};
 
@@ -19,8 +21,8 @@ use super::{
 const DAY_S: u32 = 86_400;
 /// No longer than this goes by between two looks at the clock, in which it may have been set.
 const LOOK_EVERY_S: u32 = 60;
-/// So much of a limited line is needed for each upload, bytes a second. Receivers give up what comes too slowly; ours below a
-/// kibibyte a second.
+/// So much of a limited line is needed for each upload, bytes a second. Receivers give up what
+/// comes too slowly; ours below a kibibyte a second.
 const LEAST_PER_UPLOAD: u64 = 16 * 1024;
 
 /// A time of day by the wall clock, in seconds since midnight.
@@ -109,7 +111,8 @@ impl Window {
 }
 
 impl Uploads {
-    /// How fast uploads go at this time of day. Where two windows overlap, the first that is written counts.
+    /// How fast uploads go at this time of day. Where two windows overlap, the first that is
+    /// written counts.
     #[must_use]
     pub fn pace(&self, now: LocalTime) -> Pace {
         let at_most = |limit: Option<NonZeroU64>| limit.map_or(Pace::Free, Pace::AtMost);
@@ -118,10 +121,20 @@ impl Uploads {
         }
         match self.windows.iter().find(|window| window.holds(now)) {
             Some(Window { limit: None, .. }) => at_most(self.limit),
-            Some(Window { limit: Some(Limit::None), .. }) => Pace::Free,
-            Some(Window { limit: Some(Limit::BytesPerS(limit)), .. }) => Pace::AtMost(*limit),
+            Some(Window {
+                limit: Some(Limit::None),
+                ..
+            }) => Pace::Free,
+            Some(Window {
+                limit: Some(Limit::BytesPerS(limit)),
+                ..
+            }) => Pace::AtMost(*limit),
             None => {
-                let next = self.windows.iter().map(|window| window.from).min_by_key(|from| now.until(*from));
+                let next = self
+                    .windows
+                    .iter()
+                    .map(|window| window.from)
+                    .min_by_key(|from| now.until(*from));
                 Pace::Closed(next.unwrap_or(now))
             }
         }
@@ -129,15 +142,25 @@ impl Uploads {
 
     /// When it is to be asked next what time it is.
     fn look_after(&self, now: LocalTime) -> Duration {
-        let boundaries = self.windows.iter().flat_map(|window| [window.from, window.to]);
-        let next = boundaries.map(|boundary| now.until(boundary)).min().unwrap_or(LOOK_EVERY_S);
+        let boundaries = self
+            .windows
+            .iter()
+            .flat_map(|window| [window.from, window.to]);
+        let next = boundaries
+            .map(|boundary| now.until(boundary))
+            .min()
+            .unwrap_or(LOOK_EVERY_S);
         Duration::from_secs(next.min(LOOK_EVERY_S).into())
     }
 }
 
 impl Gate {
     pub(super) fn new(now: Duration) -> Self {
-        Self { pace: None, asked: false, look_at: now }
+        Self {
+            pace: None,
+            asked: false,
+            look_at: now,
+        }
     }
 
     /// Nothing may be sent now; or somebody is finding out just now whether it may.
@@ -220,7 +243,10 @@ impl Machine {
         if self.gate.closed_until().is_none() {
             return;
         }
-        let sending = self.episodes.iter().filter(|(_, episode)| matches!(episode.state, State::Sending(_)));
+        let sending = self
+            .episodes
+            .iter()
+            .filter(|(_, episode)| matches!(episode.state, State::Sending(_)));
         let mut sending: Vec<_> = sending.map(|(id, _)| id.clone()).collect();
         sending.sort_unstable();
         for id in sending {

@@ -5,9 +5,9 @@
 //! jump of the wall clock, nothing is shipped early. One pass has no earlier look, so there the
 //! marker's age counts.
 //!
-//! One that is delivered, or rejected, and would have to be copied away waits in the same way before
-//! its move, and for as long as the file is open: what is written to the source of a copy is nowhere
-//! when that is removed. What was shipped as it is waits there, too.
+//! One that is delivered, or rejected, and would have to be copied away waits in the same way
+//! before its move, and for as long as the file is open: what is written to the source of a copy is
+//! nowhere when that is removed. What was shipped as it is waits there, too.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -32,17 +32,30 @@ impl Machine {
         now: Duration,
     ) {
         let (wait, once) = (self.settings.open_files_wait, self.settings.once);
-        let Some(episode) = self.episodes.get_mut(id) else { return };
+        let Some(episode) = self.episodes.get_mut(id) else {
+            return;
+        };
         let since = *episode.open_since.get_or_insert(now);
-        let waited = if once { sealed_for } else { now.saturating_sub(since) };
+        let waited = if once {
+            sealed_for
+        } else {
+            now.saturating_sub(since)
+        };
         if waited >= wait {
             episode.open_files = OpenFiles::Accepted;
             self.tell(Notice::OpenFileAccepted(id.clone(), what, waited));
             return self.enter(id, State::Sealed);
         }
         let pause = self.failed(id, |episode| &mut episode.failures.open_file, OPEN_FILE);
-        let pause = if once { pause } else { pause.min(wait - waited) };
-        let looks = self.episodes.get(id).map_or(0, |episode| episode.failures.open_file);
+        let pause = if once {
+            pause
+        } else {
+            pause.min(wait - waited)
+        };
+        let looks = self
+            .episodes
+            .get(id)
+            .map_or(0, |episode| episode.failures.open_file);
         if once || (looks > QUIET_LOOKS && looks.is_power_of_two()) {
             self.tell(Notice::OpenFile(id.clone(), what, pause));
         }
@@ -61,9 +74,17 @@ impl Machine {
     ) {
         let is_delivered = matches!(next, Next::Retire(..));
         let pause = self.failed(id, |episode| &mut episode.failures.open_file, OPEN_FILE);
-        let looks = self.episodes.get(id).map_or(0, |episode| episode.failures.open_file);
+        let looks = self
+            .episodes
+            .get(id)
+            .map_or(0, |episode| episode.failures.open_file);
         if self.settings.once || (looks > QUIET_LOOKS && looks.is_power_of_two()) {
-            self.tell(Notice::OpenFileBeforeMove { id: id.clone(), is_delivered, what, pause });
+            self.tell(Notice::OpenFileBeforeMove {
+                id: id.clone(),
+                is_delivered,
+                what,
+                pause,
+            });
         }
         self.rest(id, next, Rest::Local, now + pause);
         self.hinted(id.clone());
@@ -74,7 +95,10 @@ impl Moved {
     /// As [`Moved::Open`], by a process that is not known.
     #[must_use]
     pub fn open(file: PathBuf) -> Self {
-        Self::Open { what: format!("{} is open for writing", printable(&file.to_string_lossy())), file }
+        Self::Open {
+            what: format!("{} is open for writing", printable(&file.to_string_lossy())),
+            file,
+        }
     }
 }
 

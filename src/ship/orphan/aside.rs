@@ -1,4 +1,5 @@
-//! An archive that nothing accounts for is put aside, in a folder of its own, with a reason that says what it is and what to type.
+//! An archive that nothing accounts for is put aside, in a folder of its own, with a reason that
+//! says what it is and what to type.
 
 use std::{
     fs, io,
@@ -23,7 +24,8 @@ pub enum Why {
     LastCopy,
     /// Its episode was changed or replaced since, and that stands under its name.
     Changed,
-    /// It was in conflict (what the receiver said), and somebody took the episode away, as they were told to.
+    /// It was in conflict (what the receiver said), and somebody took the episode away, as they
+    /// were told to.
     RemovedByHand(String),
     /// It has no bytes.
     Empty,
@@ -31,8 +33,13 @@ pub enum Why {
     NoArchive,
 }
 
-/// Looks at what an archive begins with, at what stands under its name, and at what was known of it.
-pub(super) fn why(layout: &Layout, id: &EpisodeId, conflict: Option<&RecordedVerdict>) -> io::Result<Why> {
+/// Looks at what an archive begins with, at what stands under its name, and at what was known of
+/// it.
+pub(super) fn why(
+    layout: &Layout,
+    id: &EpisodeId,
+    conflict: Option<&RecordedVerdict>,
+) -> io::Result<Why> {
     let archive = outbox::open_archive(&layout.archive(id))?.ok_or(io::ErrorKind::NotFound)?;
     Ok(match (archive.metadata()?.len(), conflict) {
         (0, _) => Why::Empty,
@@ -44,8 +51,8 @@ pub(super) fn why(layout: &Layout, id: &EpisodeId, conflict: Option<&RecordedVer
     })
 }
 
-/// Moves an archive, and the sidecar where there is one, into a folder of their own in `quarantine/`, and says so. Returns where
-/// that is. What was in the outbox is still there.
+/// Moves an archive, and the sidecar where there is one, into a folder of their own in
+/// `quarantine/`, and says so. Returns where that is. What was in the outbox is still there.
 pub(super) fn put_aside(
     layout: &Layout,
     id: &EpisodeId,
@@ -53,8 +60,13 @@ pub(super) fn put_aside(
     now: WallTime,
     progress: &Progress,
 ) -> io::Result<PathBuf> {
-    let name = layout.archive(id).file_name().unwrap_or_default().to_os_string();
-    // The reason names the place, and is written before the place has its name. Nobody else gives names there.
+    let name = layout
+        .archive(id)
+        .file_name()
+        .unwrap_or_default()
+        .to_os_string();
+    // The reason names the place, and is written before the place has its name. Nobody else gives
+    // names there.
     let place = first_free(&layout.quarantine, id.as_str());
     let reason = QuarantineReason {
         episode_id: Some(id.as_str().to_owned()),
@@ -91,22 +103,32 @@ pub(super) fn put_aside(
 
 /// What it is, and what to type.
 fn explain(layout: &Layout, id: &EpisodeId, place: &Path, why: &Why) -> String {
-    let shown_name = shown(Path::new(layout.archive(id).file_name().unwrap_or_default()));
+    let shown_name = shown(Path::new(
+        layout.archive(id).file_name().unwrap_or_default(),
+    ));
     let remove = || {
         let place = std::path::absolute(place).unwrap_or_else(|_| place.to_owned());
         format!("rm -r {}", shell_word(&place))
     };
-    let restore =
-        |what: &str, may_be_its_own: bool| match by_hand::name_for(layout, id, place, may_be_its_own) {
-            Some(name) => {
-                let under = if name == *id { String::new() } else { format!(" under the name {name}") };
-                format!(
-                    "To ship {what}{under}, type: {}",
-                    by_hand::restore(layout, id, place, &name, shell_word)
-                )
-            }
-            None => format!("To ship {what}, unpack it under a name that is free"),
-        };
+    let restore = |what: &str, may_be_its_own: bool| match by_hand::name_for(
+        layout,
+        id,
+        place,
+        may_be_its_own,
+    ) {
+        Some(name) => {
+            let under = if name == *id {
+                String::new()
+            } else {
+                format!(" under the name {name}")
+            };
+            format!(
+                "To ship {what}{under}, type: {}",
+                by_hand::restore(layout, id, place, &name, shell_word)
+            )
+        }
+        None => format!("To ship {what}, unpack it under a name that is free"),
+    };
     match why {
         Why::LastCopy => format!(
             "The archive {shown_name} was found in outbox/ without its episode as it was packed (that was taken away), and neither \

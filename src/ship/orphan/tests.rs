@@ -28,24 +28,44 @@ fn content_of(id: &EpisodeId, directory: &Path) -> io::Result<Option<Digest>> {
 }
 
 fn content_in(directory: &Path) -> Digest {
-    content_of(&EpisodeId::parse("a").unwrap(), directory).unwrap().unwrap()
+    content_of(&EpisodeId::parse("a").unwrap(), directory)
+        .unwrap()
+        .unwrap()
 }
 
 /// An archive, and no episode.
 fn sandbox() -> Sandbox {
     let (folder, id) = (tempfile::tempdir().unwrap(), EpisodeId::parse("a").unwrap());
     let layout = Layout::below(folder.path());
-    for folder in [&layout.episodes, &layout.outbox, &layout.shipped, &layout.quarantine] {
+    for folder in [
+        &layout.episodes,
+        &layout.outbox,
+        &layout.shipped,
+        &layout.quarantine,
+    ] {
         fs::create_dir_all(folder).unwrap();
     }
     fs::write(layout.archive(&id), ARCHIVE).unwrap();
     let root = scan::root_id(&layout.episodes).unwrap();
-    Sandbox { folder, layout, id, root }
+    Sandbox {
+        folder,
+        layout,
+        id,
+        root,
+    }
 }
 
 impl Sandbox {
     fn try_settle(&self, content_of: ContentOf<'_>) -> io::Result<Settled> {
-        settle(&self.layout, &self.id, self.root, false, NOW, content_of, &Progress::default())
+        settle(
+            &self.layout,
+            &self.id,
+            self.root,
+            false,
+            NOW,
+            content_of,
+            &Progress::default(),
+        )
     }
 
     fn settle(&self) -> Settled {
@@ -56,11 +76,16 @@ impl Sandbox {
         put_back_unfinished(&self.layout, self.root, &content_of, &Progress::default()).unwrap();
     }
 
-    /// As a process leaves it that is killed when it has moved the episode, before it looked at it again.
+    /// As a process leaves it that is killed when it has moved the episode, before it looked at it
+    /// again.
     fn killed_after_the_move(&self) -> PathBuf {
         fs::create_dir(self.layout.episode(&self.id)).unwrap();
         fs::write(self.layout.episode(&self.id).join("data"), "data").unwrap();
-        self.sidecar(ARCHIVE, content_in(&self.layout.episode(&self.id)), &self.layout.episode(&self.id));
+        self.sidecar(
+            ARCHIVE,
+            content_in(&self.layout.episode(&self.id)),
+            &self.layout.episode(&self.id),
+        );
         durable::remove_tree(&self.layout.episode(&self.id), &Progress::default()).unwrap();
         self.shipped("a", "a", ARCHIVE)
     }
@@ -103,7 +128,11 @@ impl Sandbox {
         let (sha256, size_bytes) = (Digest::of(archive), archive.len() as u64);
         let sidecar = Sidecar {
             episode_id: self.id.clone(),
-            facts: ArchiveFacts { sha256, content_sha256, size_bytes },
+            facts: ArchiveFacts {
+                sha256,
+                content_sha256,
+                size_bytes,
+            },
             fingerprint: tree::fingerprint(packed_from, &Progress::default()).unwrap(),
             folder: None,
             manifest: ManifestCheck::None,
@@ -112,7 +141,11 @@ impl Sandbox {
             verdict,
             tried_at_wall: None,
         };
-        fs::write(self.layout.sidecar(&self.id), serde_json::to_vec(&sidecar).unwrap()).unwrap();
+        fs::write(
+            self.layout.sidecar(&self.id),
+            serde_json::to_vec(&sidecar).unwrap(),
+        )
+        .unwrap();
     }
 
     fn outbox_is_empty(&self) -> bool {
@@ -121,22 +154,37 @@ impl Sandbox {
 
     fn is_put_aside(&self, directory: &str) {
         let directory = self.layout.quarantine.join(directory);
-        assert_eq!(self.settle(), Settled::PutAside(directory.clone(), Why::LastCopy));
+        assert_eq!(
+            self.settle(),
+            Settled::PutAside(directory.clone(), Why::LastCopy)
+        );
         assert_eq!(fs::read(directory.join("a.tar.zst")).unwrap(), ARCHIVE);
         let reason = filed::reason(&directory).unwrap().unwrap();
-        assert_eq!((reason.episode_id.as_deref(), reason.verdict.as_deref()), (Some("a"), Some(ORPHAN)));
+        assert_eq!(
+            (reason.episode_id.as_deref(), reason.verdict.as_deref()),
+            (Some("a"), Some(ORPHAN))
+        );
         let (error, place) = (reason.error.unwrap(), directory.display());
         let episode = self.layout.episode(&self.id);
         let command = format!("tar --zstd -xf '{place}/a.tar.zst' -C \"$d\" && ");
-        let moved =
-            |name: &str| format!("mv -nT \"$d\"/'a' '{}' && ", episode.with_file_name(name).display());
+        let moved = |name: &str| {
+            format!(
+                "mv -nT \"$d\"/'a' '{}' && ",
+                episode.with_file_name(name).display()
+            )
+        };
         // What was shipped under that name is another recording.
-        let name = if self.layout.shipped.join("a").exists() || directory.file_name() != Some("a".as_ref()) {
+        let name = if self.layout.shipped.join("a").exists()
+            || directory.file_name() != Some("a".as_ref())
+        {
             "a-1"
         } else {
             "a"
         };
-        assert!(error.contains("may be the last copy") && error.contains(&command), "{error}");
+        assert!(
+            error.contains("may be the last copy") && error.contains(&command),
+            "{error}"
+        );
         assert!(error.contains(&moved(name)), "{error}");
         assert!(self.outbox_is_empty());
     }
@@ -154,7 +202,8 @@ fn while_the_episode_is_there_nothing_is_an_orphan() {
 }
 
 #[test]
-fn where_another_has_the_name_by_now_the_archive_of_the_one_that_is_gone_is_put_aside_all_the_same() {
+fn where_another_has_the_name_by_now_the_archive_of_the_one_that_is_gone_is_put_aside_all_the_same()
+{
     let a = sandbox();
     let episode = a.layout.episode(&a.id);
     let record = |data: &str| {
@@ -162,7 +211,18 @@ fn where_another_has_the_name_by_now_the_archive_of_the_one_that_is_gone_is_put_
         fs::write(episode.join("data"), data).unwrap();
         fs::write(episode.join("done.marker"), "").unwrap();
     };
-    let settle = || settle(&a.layout, &a.id, a.root, true, NOW, &content_of, &Progress::default()).unwrap();
+    let settle = || {
+        settle(
+            &a.layout,
+            &a.id,
+            a.root,
+            true,
+            NOW,
+            &content_of,
+            &Progress::default(),
+        )
+        .unwrap()
+    };
     record("first");
     a.sidecar(ARCHIVE, content_in(&episode), &episode);
 
@@ -171,13 +231,23 @@ fn where_another_has_the_name_by_now_the_archive_of_the_one_that_is_gone_is_put_
     durable::remove_tree(&episode, &Progress::default()).unwrap();
 
     record("second");
-    assert_eq!(a.settle(), Settled::NoOrphan, "nobody has seen the first one gone");
+    assert_eq!(
+        a.settle(),
+        Settled::NoOrphan,
+        "nobody has seen the first one gone"
+    );
     let place = a.layout.quarantine.join("a");
     assert_eq!(settle(), Settled::PutAside(place.clone(), Why::Changed));
     assert_eq!(fs::read(place.join("a.tar.zst")).unwrap(), ARCHIVE);
     let error = filed::reason(&place).unwrap().unwrap().error.unwrap();
-    assert!(error.contains("what a was before it was changed or replaced"), "{error}");
-    assert!(error.contains("under the name a-1") && error.contains("/episodes/a-1'"), "{error}");
+    assert!(
+        error.contains("what a was before it was changed or replaced"),
+        "{error}"
+    );
+    assert!(
+        error.contains("under the name a-1") && error.contains("/episodes/a-1'"),
+        "{error}"
+    );
     assert_eq!(fs::read_to_string(episode.join("data")).unwrap(), "second");
     assert!(a.outbox_is_empty());
 }
@@ -235,10 +305,17 @@ fn an_archive_of_a_later_episode_of_that_name_is_put_beside_the_quarantined_one(
     fs::create_dir(&quarantined).unwrap();
     fs::write(quarantined.join("data"), "the first of the name").unwrap();
     fs::create_dir(a.layout.episode(&a.id)).unwrap();
-    a.sidecar(ARCHIVE, content_in(&a.layout.episode(&a.id)), &a.layout.episode(&a.id));
+    a.sidecar(
+        ARCHIVE,
+        content_in(&a.layout.episode(&a.id)),
+        &a.layout.episode(&a.id),
+    );
     fs::remove_dir(a.layout.episode(&a.id)).unwrap();
     a.is_put_aside("a~1");
-    assert_eq!(fs::read(quarantined.join("data")).unwrap(), b"the first of the name");
+    assert_eq!(
+        fs::read(quarantined.join("data")).unwrap(),
+        b"the first of the name"
+    );
     assert!(a.layout.quarantine.join("a~1/a.json").exists());
 }
 
@@ -259,7 +336,10 @@ fn what_was_written_to_on_its_way_is_put_back_and_its_archive_stays() {
     let shipped = a.killed_after_the_move();
     fs::write(shipped.join("data"), "data, and late").unwrap();
     assert_eq!(a.settle(), Settled::PutBack(a.layout.episode(&a.id)));
-    assert_eq!(fs::read(a.layout.episode(&a.id).join("data")).unwrap(), b"data, and late");
+    assert_eq!(
+        fs::read(a.layout.episode(&a.id).join("data")).unwrap(),
+        b"data, and late"
+    );
     assert_eq!(filed::receipt(&a.layout.episode(&a.id)).unwrap(), None);
     assert!(!shipped.exists());
     assert!(a.layout.archive(&a.id).exists() && a.layout.sidecar(&a.id).exists());
@@ -316,10 +396,16 @@ fn scratch_that_was_acknowledged_tells_of_an_episode_that_was_written_to_on_its_
     fs::write(shipped.join("data"), "data, and late").unwrap();
     fs::write(a.layout.partial(&a.id), "another archive").unwrap();
     a.put_back_unfinished();
-    assert!(shipped.exists(), "put back for scratch that was never acknowledged");
+    assert!(
+        shipped.exists(),
+        "put back for scratch that was never acknowledged"
+    );
     fs::write(a.layout.partial(&a.id), ARCHIVE).unwrap();
     a.put_back_unfinished();
-    assert_eq!(fs::read(a.layout.episode(&a.id).join("data")).unwrap(), b"data, and late");
+    assert_eq!(
+        fs::read(a.layout.episode(&a.id).join("data")).unwrap(),
+        b"data, and late"
+    );
     assert!(!shipped.exists());
 }
 
@@ -366,16 +452,23 @@ fn what_is_no_regular_file_is_left_alone() {
 
 #[test]
 fn what_is_no_archive_is_not_called_a_last_copy() {
-    for (content, expected, says) in
-        [("", Why::Empty, "an empty file"), ("notes", Why::NoArchive, "no archive that can be read")]
-    {
+    for (content, expected, says) in [
+        ("", Why::Empty, "an empty file"),
+        ("notes", Why::NoArchive, "no archive that can be read"),
+    ] {
         let a = sandbox();
         fs::write(a.layout.archive(&a.id), content).unwrap();
         let place = a.layout.quarantine.join("a");
         assert_eq!(a.settle(), Settled::PutAside(place.clone(), expected));
         let error = filed::reason(&place).unwrap().unwrap().error.unwrap();
-        assert!(error.contains(says) && !error.contains("last copy"), "{error}");
-        assert_eq!(fs::read_to_string(place.join("a.tar.zst")).unwrap(), content);
+        assert!(
+            error.contains(says) && !error.contains("last copy"),
+            "{error}"
+        );
+        assert_eq!(
+            fs::read_to_string(place.join("a.tar.zst")).unwrap(),
+            content
+        );
     }
 }
 
@@ -387,7 +480,15 @@ fn a_move_that_was_noted_on_a_full_disk_is_looked_at_by_its_receipt() {
     let shipped = a.shipped("a~1", "a", ARCHIVE);
     let later = WallTime::from_unix_seconds(NOW.unix_seconds() + 1);
     let receipt = filed::receipt(&shipped).unwrap().unwrap();
-    filed::write_receipt(&shipped, &ShippingReceipt { delivered_at_wall: later, ..receipt }, &[]).unwrap();
+    filed::write_receipt(
+        &shipped,
+        &ShippingReceipt {
+            delivered_at_wall: later,
+            ..receipt
+        },
+        &[],
+    )
+    .unwrap();
     fs::write(a.layout.sidecar(&a.id), b"").unwrap();
     a.put_back_unfinished();
     assert!(shipped.exists(), "it is what was delivered");
@@ -397,7 +498,10 @@ fn a_move_that_was_noted_on_a_full_disk_is_looked_at_by_its_receipt() {
     fs::write(shipped.join("data"), "data, and late").unwrap();
     a.put_back_unfinished();
     let back = a.layout.episode(&a.id);
-    assert_eq!(fs::read_to_string(back.join("data")).unwrap(), "data, and late");
+    assert_eq!(
+        fs::read_to_string(back.join("data")).unwrap(),
+        "data, and late"
+    );
     assert!(!shipped.exists() && a.layout.shipped.join("a").exists());
     assert_eq!(filed::receipt(&back).unwrap(), None);
 

@@ -1,10 +1,12 @@
-//! Something else than a file under the name of an archive: nothing of it is followed, waited for or removed.
+//! Something else than a file under the name of an archive: nothing of it is followed, waited for
+//! or removed.
 
 use std::{fs, path::Path};
 
 use crate::{episode::shell_word, filed::TYPE, tree::what_it_is};
 
-/// What stands where an archive has to lie, and what to type; `None` where that is a file, or nothing.
+/// What stands where an archive has to lie, and what to type; `None` where that is a file, or
+/// nothing.
 #[must_use]
 pub fn in_the_way(path: &Path) -> Option<String> {
     let what = what_it_is(fs::symlink_metadata(path).ok()?.file_type())?;

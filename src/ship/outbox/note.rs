@@ -5,11 +5,12 @@ use std::{fs, io, path::Path};
 use super::sidecar;
 use crate::{durable, episode::EpisodeId, filed, layout::Layout, ship::machine::state::Packed};
 
-/// Writes the sidecar of an archive that lies nowhere, for as long as its episode is moved. Where the move is broken off, it says
-/// what was delivered.
+/// Writes the sidecar of an archive that lies nowhere, for as long as its episode is moved. Where
+/// the move is broken off, it says what was delivered.
 ///
-/// On a full disk it is an empty file, which takes no room: its name says which episode it was, and the receipt in `shipped/` the
-/// rest. No spare is spent on it, since those are for receipts, unless not even an empty file can be made: its inodes are used up.
+/// On a full disk it is an empty file, which takes no room: its name says which episode it was, and
+/// the receipt in `shipped/` the rest. No spare is spent on it, since those are for receipts,
+/// unless not even an empty file can be made: its inodes are used up.
 ///
 /// # Errors
 /// Those of [`durable::write_record`].

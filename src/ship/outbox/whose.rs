@@ -57,7 +57,9 @@ pub struct AtHand<'a> {
 /// Those of reading the outbox and the episode: nothing is known then.
 pub fn is_of(layout: &Layout, at_hand: &AtHand<'_>, progress: &Progress) -> io::Result<bool> {
     let path = layout.archive(at_hand.id);
-    let Some(archive) = super::open_archive(&path)? else { return Ok(true) };
+    let Some(archive) = super::open_archive(&path)? else {
+        return Ok(true);
+    };
     if !super::begins_like_an_archive(&archive)? {
         return Ok(true);
     }
@@ -71,14 +73,17 @@ pub fn is_of(layout: &Layout, at_hand: &AtHand<'_>, progress: &Progress) -> io::
         if is_of_it {
             return Ok(true);
         }
-        may_have_grown = sidecar.folder.zip(at_hand.folder).is_some_and(|(then, now)| then.is_the_same(now));
+        may_have_grown = sidecar
+            .folder
+            .zip(at_hand.folder)
+            .is_some_and(|(then, now)| then.is_the_same(now));
     }
     // What cannot be read says no: it may hold anything.
     Ok(has_all_of(at_hand.directory, archive, may_have_grown, progress).unwrap_or(false))
 }
 
-/// Whether a folder has the bytes of each member of an archive; with others behind them, where files
-/// may have grown.
+/// Whether a folder has the bytes of each member of an archive; with others behind them, where
+/// files may have grown.
 fn has_all_of(
     directory: &Path,
     archive: File,
@@ -103,8 +108,10 @@ fn has_all_of(
                 })
             }
             EntryType::Regular | EntryType::Continuous => {
-                let is_as_long = fs::symlink_metadata(&path).is_ok_and(|now| now.len() == member.size());
-                (may_have_grown || is_as_long) && is_beginning_of(&mut member, &top, &path, progress)?
+                let is_as_long =
+                    fs::symlink_metadata(&path).is_ok_and(|now| now.len() == member.size());
+                (may_have_grown || is_as_long)
+                    && is_beginning_of(&mut member, &top, &path, progress)?
             }
             _ => false,
         };
@@ -123,18 +130,29 @@ fn inside(top: &Path, member: &[u8]) -> Option<PathBuf> {
     let mut at = top.to_owned();
     matches!(names.next()?, Component::Normal(_)).then_some(())?;
     for name in names {
-        let Component::Normal(name) = name else { return None };
+        let Component::Normal(name) = name else {
+            return None;
+        };
         at.push(name);
     }
     Some(at)
 }
 
 /// Whether the file begins with the bytes of the member.
-fn is_beginning_of(member: &mut impl Read, top: &Path, path: &Path, progress: &Progress) -> io::Result<bool> {
+fn is_beginning_of(
+    member: &mut impl Read,
+    top: &Path,
+    path: &Path,
+    progress: &Progress,
+) -> io::Result<bool> {
     // Nothing outside the folder counts, wherever a symlink in it leads.
     let in_folder = fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
         && fs::canonicalize(path).is_ok_and(|path| path.starts_with(top));
-    let Some(mut file) = (if in_folder { super::open_archive(path)? } else { None }) else {
+    let Some(mut file) = (if in_folder {
+        super::open_archive(path)?
+    } else {
+        None
+    }) else {
         return Ok(false);
     };
     let (mut packed, mut now) = (vec![0; COMPARED_BYTES], vec![0; COMPARED_BYTES]);

@@ -17,7 +17,11 @@ use crate::{
 ///
 /// # Errors
 /// [`PackError`].
-pub fn content_of(id: &EpisodeId, directory: &Path, progress: &Progress) -> Result<Digest, PackError> {
+pub fn content_of(
+    id: &EpisodeId,
+    directory: &Path,
+    progress: &Progress,
+) -> Result<Digest, PackError> {
     content_with_modes(id, directory, None, Probe::never(), progress)
 }
 
@@ -33,7 +37,10 @@ pub fn content_with_modes(
     probe: Probe,
     progress: &Progress,
 ) -> Result<Digest, PackError> {
-    let marker = Marker { sha256: None, check: None };
+    let marker = Marker {
+        sha256: None,
+        check: None,
+    };
     let asked = Asked::new(probe, OpenFiles::WaitedFor);
     let mut packing = Packing::new(id, TarStream::new_to(io::sink()), marker, asked, progress);
     packing.modes = modes.map(|modes| modes.each().collect::<Vec<_>>().into_iter());

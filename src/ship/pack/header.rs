@@ -1,5 +1,5 @@
-//! The header of one member of the archive: a ustar block, with a PAX extended header before it where ustar has no
-//! room (POSIX.1-2017, pax, "ustar Interchange Format" and "pax Header Block").
+//! The header of one member of the archive: a ustar block, with a PAX extended header before it
+//! where ustar has no room (POSIX.1-2017, pax, "ustar Interchange Format" and "pax Header Block").
 //!
 //! | what does not fit | ustar has room for | PAX record |
 //! |---|---|---|
@@ -8,10 +8,11 @@
 //! | size | 11 octal digits: 8 GiB less one byte | `size`, and base-256 in the block for readers that know only that |
 //! | mtime | 0 to 11 octal digits: until the year 2242 | `mtime` |
 //!
-//! Pure: the same member gives the same bytes, always. Names go in byte by byte as the file system has them, in
-//! either place. PAX asks for UTF-8 in its records, unless a `hdrcharset=BINARY` stands before them: with it bsdtar
-//! restores any name (without it, none that is not UTF-8). GNU tar restores them either way, and with it prints a
-//! warning about an unknown keyword; its exit code stays 0.
+//! Pure: the same member gives the same bytes, always. Names go in byte by byte as the file system
+//! has them, in either place. PAX asks for UTF-8 in its records, unless a `hdrcharset=BINARY`
+//! stands before them: with it bsdtar restores any name (without it, none that is not UTF-8). GNU
+//! tar restores them either way, and with it prints a warning about an unknown keyword; its exit
+//! code stays 0.
 
 use tar::{EntryType, Header};
 
@@ -24,7 +25,8 @@ const MAX_OCTAL: u64 = 0o777_7777_7777;
 /// What ustar's fields for the path and for the target hold.
 const NAME_BYTES: usize = 100;
 
-/// Constant, so that it says nothing that the content does not determine. Only readers without PAX ever show it.
+/// Constant, so that it says nothing that the content does not determine. Only readers without PAX
+/// ever show it.
 const PAX_NAME: &[u8] = b"././@PaxHeader";
 
 /// One member, as it will stand in the archive.
@@ -61,7 +63,9 @@ pub(super) fn write(member: &Member<'_>, out: &mut Vec<u8>) {
     header.set_entry_type(entry_type);
     header.set_size(size_bytes);
     let mut records = Vec::new();
-    if [member.path, target].iter().any(|name| name.len() > NAME_BYTES && std::str::from_utf8(name).is_err())
+    if [member.path, target]
+        .iter()
+        .any(|name| name.len() > NAME_BYTES && std::str::from_utf8(name).is_err())
     {
         record(&mut records, b"hdrcharset", b"BINARY");
     }
@@ -150,7 +154,10 @@ mod tests {
             let mut records = Vec::new();
             record(&mut records, b"path", &vec![b'x'; len]);
             let stated = records.split(|byte| *byte == b' ').next().unwrap();
-            assert_eq!(std::str::from_utf8(stated).unwrap().parse(), Ok(records.len()));
+            assert_eq!(
+                std::str::from_utf8(stated).unwrap().parse(),
+                Ok(records.len())
+            );
         }
     }
 
@@ -158,7 +165,14 @@ mod tests {
     fn what_fits_needs_no_pax_and_what_does_not_has_it() {
         let blocks = |path: &[u8], kind| {
             let mut out = Vec::new();
-            write(&Member { path, permissions: 0o644, kind }, &mut out);
+            write(
+                &Member {
+                    path,
+                    permissions: 0o644,
+                    kind,
+                },
+                &mut out,
+            );
             assert_eq!(out.len() % BLOCK_BYTES, 0);
             out.len() / BLOCK_BYTES
         };
@@ -169,7 +183,23 @@ mod tests {
         assert_eq!(blocks(b"a", file(0, -1)), 3);
         assert_eq!(blocks(b"a", file(0, MAX_OCTAL as i64)), 1);
         assert_eq!(blocks(b"a", file(0, MAX_OCTAL as i64 + 1)), 3);
-        assert_eq!(blocks(b"a", MemberKind::Symlink { target: &[b't'; 100] }), 1);
-        assert_eq!(blocks(b"a", MemberKind::Symlink { target: &[b't'; 101] }), 3);
+        assert_eq!(
+            blocks(
+                b"a",
+                MemberKind::Symlink {
+                    target: &[b't'; 100]
+                }
+            ),
+            1
+        );
+        assert_eq!(
+            blocks(
+                b"a",
+                MemberKind::Symlink {
+                    target: &[b't'; 101]
+                }
+            ),
+            3
+        );
     }
 }

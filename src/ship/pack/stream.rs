@@ -4,12 +4,14 @@
 //!  headers, file bytes ──▶ buffer (256 KiB) ──▶ sha256 ──▶ zstd workers ──▶ Sink (sha256, file)
 //! ```
 //!
-//! zstd runs on threads of its own and gathers its input there, so reading and hashing go on beside the compression.
-//! With at least one worker its output depends on level and library version only, and not on how many workers there
-//! are or how the input was cut; without workers, or with the size pledged, it is another one.
+//! zstd runs on threads of its own and gathers its input there, so reading and hashing go on beside
+//! the compression. With at least one worker its output depends on level and library version only,
+//! and not on how many workers there are or how the input was cut; without workers, or with the
+//! size pledged, it is another one.
 //!
-//! A stream that is short enough to be gathered whole has none: threads, and the memory that each takes for its piece, would cost more than the
-//! compression. That goes by the content alone, so the same content gives the same bytes still.
+//! A stream that is short enough to be gathered whole has none: threads, and the memory that each
+//! takes for its piece, would cost more than the compression. That goes by the content alone, so
+//! the same content gives the same bytes still.
 
 use std::{
     io::{self, Write},
@@ -28,7 +30,8 @@ const BUFFER_BYTES: usize = 256 * 1024;
 const END_BYTES: usize = 2 * BLOCK_BYTES;
 /// What zstd recommends for its output (`ZSTD_CStreamOutSize`).
 const OUTPUT_BYTES: usize = 128 * 1024;
-/// Each worker takes memory for its piece of the input (8 MiB at level 3, 32 MiB at level 19), used or not.
+/// Each worker takes memory for its piece of the input (8 MiB at level 3, 32 MiB at level 19), used
+/// or not.
 const MAX_WORKERS: u32 = 64;
 
 /// `W`: where it goes when it is hashed.
@@ -61,17 +64,29 @@ impl<S: Write> Write for Compressed<S> {
 }
 
 impl<S: Sink> TarStream<Compressed<S>> {
-    pub(super) fn new(sink: S, level: i32, workers: NonZeroU32, progress: &Progress) -> io::Result<Self> {
-        let output = Stepping { sink, progress: progress.clone() };
+    pub(super) fn new(
+        sink: S,
+        level: i32,
+        workers: NonZeroU32,
+        progress: &Progress,
+    ) -> io::Result<Self> {
+        let output = Stepping {
+            sink,
+            progress: progress.clone(),
+        };
         let compressor = raw::Encoder::new(level)?;
         let writer = zio::Writer::new_with_capacity(output, compressor, OUTPUT_BYTES);
         let mut encoder = Encoder::with_writer(writer);
         encoder.include_checksum(true)?;
-        Ok(Self::new_to(Compressed { encoder, workers: workers.get().min(MAX_WORKERS), begun: false }))
+        Ok(Self::new_to(Compressed {
+            encoder,
+            workers: workers.get().min(MAX_WORKERS),
+            begun: false,
+        }))
     }
 
-    /// Writes the end of the tar stream and of the zstd frame. The sink is still to be finished; with it, the digest
-    /// of the tar stream and its length, bytes.
+    /// Writes the end of the tar stream and of the zstd frame. The sink is still to be finished;
+    /// with it, the digest of the tar stream and its length, bytes.
     pub(super) fn finish(mut self) -> io::Result<(S, Digest, u64)> {
         if self.passed_bytes == 0 && self.filled + END_BYTES <= self.buffer.len() {
             self.to.workers = 0;
@@ -83,7 +98,13 @@ impl<S: Sink> TarStream<Compressed<S>> {
 
 impl<W: Write> TarStream<W> {
     pub(super) fn new_to(to: W) -> Self {
-        Self { buffer: vec![0; BUFFER_BYTES].into(), filled: 0, passed_bytes: 0, hasher: Sha256::new(), to }
+        Self {
+            buffer: vec![0; BUFFER_BYTES].into(),
+            filled: 0,
+            passed_bytes: 0,
+            hasher: Sha256::new(),
+            to,
+        }
     }
 
     /// Room to read into: never empty. [`TarStream::take`] says how much of it was filled.
@@ -94,7 +115,8 @@ impl<W: Write> TarStream<W> {
         Ok(&mut self.buffer[self.filled..])
     }
 
-    /// The first `len` bytes of the last [`TarStream::room`] belong to the stream now. Gives them back to look at.
+    /// The first `len` bytes of the last [`TarStream::room`] belong to the stream now. Gives them
+    /// back to look at.
     pub(super) fn take(&mut self, len: usize) -> &[u8] {
         let start = self.filled;
         self.filled += len;
@@ -138,7 +160,8 @@ impl<W: Write> TarStream<W> {
     }
 }
 
-/// Shows a step for what is written: at the end of a stream nothing is read any more, and a high level still takes long.
+/// Shows a step for what is written: at the end of a stream nothing is read any more, and a high
+/// level still takes long.
 pub(super) struct Stepping<S> {
     sink: S,
     progress: Progress,

@@ -1,5 +1,5 @@
-//! A recorder that will not stop, and an episode that is not what it says. What an archive restores to is in
-//! tests/it/pack.rs.
+//! A recorder that will not stop, and an episode that is not what it says. What an archive restores
+//! to is in tests/it/pack.rs.
 
 #![expect(
     clippy::disallowed_methods,
@@ -26,9 +26,14 @@ struct Sandbox {
 impl Sandbox {
     fn new(files: &[(&str, &str)]) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let sandbox = Self { episode: root.path().join("a"), root };
+        let sandbox = Self {
+            episode: root.path().join("a"),
+            root,
+        };
         fs::create_dir(&sandbox.episode).unwrap();
-        files.iter().for_each(|(name, content)| sandbox.write(name, content));
+        files
+            .iter()
+            .for_each(|(name, content)| sandbox.write(name, content));
         sandbox
     }
 
@@ -51,9 +56,16 @@ impl Sandbox {
     fn pack_while(&self, interfere: impl Fn(&Path, &[u8])) -> Result<Packed, PackError> {
         let (writer, archive) = Archive::create(&self.root.path().join("a.partial")).unwrap();
         let id = EpisodeId::parse("a").unwrap();
-        let result = pack_observed(&id, &self.episode, writer, &OPTIONS, &Progress::default(), |entry| {
-            interfere(&self.episode, entry.path);
-        });
+        let result = pack_observed(
+            &id,
+            &self.episode,
+            writer,
+            &OPTIONS,
+            &Progress::default(),
+            |entry| {
+                interfere(&self.episode, entry.path);
+            },
+        );
         match &result {
             Ok(packed) => assert_eq!(archive.growth().end, Some(End::Finished(packed.facts))),
             // Nothing else is ever true of a writer that went, with or without having been created.
@@ -63,7 +75,11 @@ impl Sandbox {
     }
 }
 
-const OPTIONS: Options = Options { level: 1, workers: NonZeroU32::MIN, open_files: OpenFiles::WaitedFor };
+const OPTIONS: Options = Options {
+    level: 1,
+    workers: NonZeroU32::MIN,
+    open_files: OpenFiles::WaitedFor,
+};
 
 fn changed(result: Result<Packed, PackError>) -> PathBuf {
     match result {
@@ -80,7 +96,12 @@ fn fault(result: Result<Packed, PackError>) -> String {
 }
 
 fn append(path: &Path) {
-    OpenOptions::new().append(true).open(path).unwrap().write_all(b"+").unwrap();
+    OpenOptions::new()
+        .append(true)
+        .open(path)
+        .unwrap()
+        .write_all(b"+")
+        .unwrap();
 }
 
 #[test]
@@ -106,8 +127,14 @@ fn a_recorder_that_still_writes_is_seen_wherever_it_writes() {
                 interference(episode);
             }
         });
-        assert!(matches!(result, Err(PackError::Changed { .. })), "{n}: {result:?}");
-        assert!(n == 4 || n == 7 || sandbox.pack().is_ok(), "{n}: it is packed once it is left alone");
+        assert!(
+            matches!(result, Err(PackError::Changed { .. })),
+            "{n}: {result:?}"
+        );
+        assert!(
+            n == 4 || n == 7 || sandbox.pack().is_ok(),
+            "{n}: it is packed once it is left alone"
+        );
     }
 }
 
@@ -120,7 +147,10 @@ fn a_new_file_behind_the_walk_is_a_change_and_a_write_ahead_of_it_is_none() {
         }
     });
     let behind = behind.unwrap_err();
-    assert_eq!(behind.to_string(), "the episode's folder changed while it was packed");
+    assert_eq!(
+        behind.to_string(),
+        "the episode's folder changed while it was packed"
+    );
     let ahead = sandbox.pack_while(|episode, path| {
         if path == b"a" {
             append(&episode.join("b"));
@@ -143,17 +173,33 @@ fn a_file_that_shrinks_between_header_and_bytes_is_a_change() {
     let sandbox = Sandbox::new(&[("x", "12345"), ("done.marker", "")]);
     let file = File::open(sandbox.episode.join("x")).unwrap();
     let stat = Stat::of(&file).unwrap();
-    for (content, case) in [("123", "short"), ("1234567", "long"), ("54321", "rewritten")] {
+    for (content, case) in [
+        ("123", "short"),
+        ("1234567", "long"),
+        ("54321", "rewritten"),
+    ] {
         fs::write(sandbox.episode.join("x"), content).unwrap();
         let (writer, _archive) = Archive::create(&sandbox.root.path().join("p")).unwrap();
         let progress = Progress::default();
         let stream = TarStream::new(writer, 1, NonZeroU32::MIN, &progress).unwrap();
-        let marker = Marker { sha256: None, check: None };
+        let marker = Marker {
+            sha256: None,
+            check: None,
+        };
         let asked = Asked::new(Probe::never(), OpenFiles::WaitedFor);
-        let mut packing = Packing::new(&EpisodeId::parse("a").unwrap(), stream, marker, asked, &progress);
+        let mut packing = Packing::new(
+            &EpisodeId::parse("a").unwrap(),
+            stream,
+            marker,
+            asked,
+            &progress,
+        );
         let file = File::open(sandbox.episode.join("x")).unwrap();
         let result = packing.content(b"x", &stat, |now| *now == stat, &file, |_| ());
-        assert!(matches!(result, Err(PackError::Changed { .. })), "{case}: {result:?}");
+        assert!(
+            matches!(result, Err(PackError::Changed { .. })),
+            "{case}: {result:?}"
+        );
     }
 }
 
@@ -162,7 +208,10 @@ fn the_content_of_a_directory_is_that_of_the_archive_it_would_become_wherever_it
     let sandbox = Sandbox::new(&[("a", "1"), ("d/x", "22"), ("z", "")]).seal();
     symlink("a", sandbox.episode.join("link")).unwrap();
     let packed = sandbox.pack().unwrap();
-    let (id, elsewhere) = (EpisodeId::parse("a").unwrap(), sandbox.root.path().join("a~1"));
+    let (id, elsewhere) = (
+        EpisodeId::parse("a").unwrap(),
+        sandbox.root.path().join("a~1"),
+    );
     fs::rename(&sandbox.episode, &elsewhere).unwrap();
     let content = || content_of(&id, &elsewhere, &Progress::default()).unwrap();
     assert_eq!(content(), packed.facts.content_sha256);
@@ -182,11 +231,26 @@ fn an_episode_that_agrees_with_its_manifest_is_verified() {
 fn an_episode_that_disagrees_with_its_manifest_is_at_fault_and_the_file_is_named() {
     type Damage = fn(&Path);
     let damages: [(Damage, &str); 5] = [
-        (|ep| fs::write(ep.join("new"), "").unwrap(), "new is not in the manifest"),
-        (|ep| fs::remove_file(ep.join("a")).unwrap(), "a is in the manifest and not in the episode"),
-        (|ep| fs::remove_file(ep.join("z")).unwrap(), "z is in the manifest and not in the episode"),
-        (|ep| fs::write(ep.join("d/x"), "").unwrap(), "d/x has 0 bytes, the manifest says 2"),
-        (|ep| fs::write(ep.join("d/x"), "2x").unwrap(), "d/x has another digest than the manifest says"),
+        (
+            |ep| fs::write(ep.join("new"), "").unwrap(),
+            "new is not in the manifest",
+        ),
+        (
+            |ep| fs::remove_file(ep.join("a")).unwrap(),
+            "a is in the manifest and not in the episode",
+        ),
+        (
+            |ep| fs::remove_file(ep.join("z")).unwrap(),
+            "z is in the manifest and not in the episode",
+        ),
+        (
+            |ep| fs::write(ep.join("d/x"), "").unwrap(),
+            "d/x has 0 bytes, the manifest says 2",
+        ),
+        (
+            |ep| fs::write(ep.join("d/x"), "2x").unwrap(),
+            "d/x has another digest than the manifest says",
+        ),
     ];
     for (damage, says) in damages {
         let sandbox = Sandbox::new(&[("a", "1"), ("d/x", "22"), ("z", "")]).seal();
@@ -212,7 +276,10 @@ fn half_a_manifest_is_waited_for() {
     let sandbox = Sandbox::new(&[("a", "1")]).seal();
     let whole = fs::read_to_string(sandbox.episode.join(MARKER)).unwrap();
     sandbox.write(MARKER, &whole[..whole.len() / 2]);
-    assert!(matches!(sandbox.pack(), Err(PackError::UnfinishedManifest { .. })));
+    assert!(matches!(
+        sandbox.pack(),
+        Err(PackError::UnfinishedManifest { .. })
+    ));
     sandbox.write(MARKER, &whole);
     assert!(sandbox.pack().is_ok());
 }
@@ -223,7 +290,10 @@ fn a_manifest_of_another_version_is_a_fault_at_once() {
     match sandbox.pack() {
         Err(PackError::Fault { error, fingerprint }) => {
             assert!(error.contains("version 2; this sealift knows 1"), "{error}");
-            assert_eq!(fingerprint, tree::fingerprint(&sandbox.episode, &Progress::default()).unwrap());
+            assert_eq!(
+                fingerprint,
+                tree::fingerprint(&sandbox.episode, &Progress::default()).unwrap()
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -246,9 +316,13 @@ fn a_marker_whose_times_are_set_while_it_is_packed_is_no_change() {
         let sandbox = Sandbox::new(&[("a", "1"), ("z", "2"), (MARKER, marker)]);
         let packed = sandbox.pack_while(|episode, path| {
             if [&b""[..], MARKER.as_bytes(), b"z"].contains(&path) {
-                let file = File::options().write(true).open(episode.join(MARKER)).unwrap();
+                let file = File::options()
+                    .write(true)
+                    .open(episode.join(MARKER))
+                    .unwrap();
                 file.set_modified(std::time::UNIX_EPOCH).unwrap();
-                file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(9)).unwrap();
+                file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(9))
+                    .unwrap();
             }
         });
         let now = tree::fingerprint(&sandbox.episode, &Progress::default()).unwrap();
@@ -262,8 +336,11 @@ fn a_manifest_that_is_rewritten_in_place_at_the_same_length_is_a_change() {
     let result = sandbox.pack_while(|episode, path| {
         if path == b"z" {
             let manifest = fs::read_to_string(episode.join(MARKER)).unwrap();
-            fs::write(episode.join(MARKER), manifest.replace("\"size_bytes\":1", "\"size_bytes\":2"))
-                .unwrap();
+            fs::write(
+                episode.join(MARKER),
+                manifest.replace("\"size_bytes\":1", "\"size_bytes\":2"),
+            )
+            .unwrap();
         }
     });
     assert_eq!(changed(result), Path::new("."));
@@ -272,12 +349,25 @@ fn a_manifest_that_is_rewritten_in_place_at_the_same_length_is_a_change() {
 #[test]
 fn the_commit_is_read_from_meta_json_at_the_top() {
     let digits = "ABCDEF0123456789abcdef0123456789abcdef01";
-    let commit_of =
-        |name: &str, meta: &str| Sandbox::new(&[(name, meta), ("done.marker", "")]).pack().unwrap().commit;
+    let commit_of = |name: &str, meta: &str| {
+        Sandbox::new(&[(name, meta), ("done.marker", "")])
+            .pack()
+            .unwrap()
+            .commit
+    };
     let meta = format!(r#"{{"code_version":{{"commit":"{digits}","dirty":false}},"rig":7}}"#);
-    assert_eq!(commit_of("meta.json", &meta).unwrap().as_str(), digits.to_lowercase());
+    assert_eq!(
+        commit_of("meta.json", &meta).unwrap().as_str(),
+        digits.to_lowercase()
+    );
     assert_eq!(commit_of("in/meta.json", &meta), None);
-    for other in ["", "{}", "[1]", r#"{"code_version":"x"}"#, r#"{"code_version":{"commit":"main"}}"#] {
+    for other in [
+        "",
+        "{}",
+        "[1]",
+        r#"{"code_version":"x"}"#,
+        r#"{"code_version":{"commit":"main"}}"#,
+    ] {
         assert_eq!(commit_of("meta.json", other), None);
     }
     let long = format!("{meta}{}", " ".repeat(1024 * 1024));
@@ -298,7 +388,9 @@ fn a_cancelled_pack_stops_and_abandons() {
     let (writer, archive) = Archive::create(&sandbox.root.path().join("p")).unwrap();
     let progress = Progress::default();
     let id = EpisodeId::parse("a").unwrap();
-    let result = pack_observed(&id, &sandbox.episode, writer, &OPTIONS, &progress, |_| progress.cancel());
+    let result = pack_observed(&id, &sandbox.episode, writer, &OPTIONS, &progress, |_| {
+        progress.cancel()
+    });
     assert!(matches!(result, Err(PackError::Cancelled(_))));
     assert_eq!(archive.growth().end, Some(End::Abandoned));
 }

@@ -25,9 +25,13 @@ const MAX_NAMED: usize = 16;
 /// # Errors
 /// [`PackError::OpenForWriting`], and those of opening it.
 pub fn refuse_open_file(entry: &Entry<'_>, probe: Probe) -> Result<(), PackError> {
-    let Kind::File(closed) = &entry.kind else { return Ok(()) };
+    let Kind::File(closed) = &entry.kind else {
+        return Ok(());
+    };
     if probe.asks() && !is_marker(entry.path) && probe.writers(&closed.open()?) == Writers::Open {
-        return Err(PackError::OpenForWriting { path: to_path(entry.path) });
+        return Err(PackError::OpenForWriting {
+            path: to_path(entry.path),
+        });
     }
     Ok(())
 }
@@ -45,7 +49,12 @@ pub(super) struct Asked {
 
 impl Asked {
     pub(super) fn new(probe: Probe, open_files: OpenFiles) -> Self {
-        Self { probe, open_files, open: Vec::new(), untold: false }
+        Self {
+            probe,
+            open_files,
+            open: Vec::new(),
+            untold: false,
+        }
     }
 
     /// Asks after an open file of the episode.
@@ -55,7 +64,9 @@ impl Asked {
         }
         match (self.probe.writers(file), self.open_files) {
             (Writers::Open, OpenFiles::WaitedFor) => {
-                return Err(PackError::OpenForWriting { path: to_path(path) });
+                return Err(PackError::OpenForWriting {
+                    path: to_path(path),
+                });
             }
             (Writers::Open, OpenFiles::Accepted) => self.note(to_path(path)),
             (Writers::NotPermitted, _) => self.untold = true,

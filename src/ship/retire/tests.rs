@@ -23,14 +23,29 @@ fn sandbox() -> Sandbox {
         fs::create_dir_all(folder).unwrap();
     }
     fs::write(layout.episode(&id).join("data"), "data").unwrap();
-    for path in [layout.archive(&id), layout.sidecar(&id), layout.partial(&id)] {
+    for path in [
+        layout.archive(&id),
+        layout.sidecar(&id),
+        layout.partial(&id),
+    ] {
         fs::write(path, "").unwrap();
     }
     let packed = tree::fingerprint(&layout.episode(&id), &Progress::default()).unwrap();
     let content_sha256 = content_of(&id, &layout.episode(&id)).unwrap().unwrap();
-    let facts = ArchiveFacts { sha256: Digest([1; 32]), content_sha256, size_bytes: 3 };
+    let facts = ArchiveFacts {
+        sha256: Digest([1; 32]),
+        content_sha256,
+        size_bytes: 3,
+    };
     let proof = Proof::for_test(201, json!({"episode_id": "a"}));
-    Sandbox { _root: root, layout, id, facts, proof, packed }
+    Sandbox {
+        _root: root,
+        layout,
+        id,
+        facts,
+        proof,
+        packed,
+    }
 }
 
 fn content_of(id: &EpisodeId, directory: &Path) -> io::Result<Option<Digest>> {
@@ -53,11 +68,22 @@ impl Sandbox {
     }
 
     fn retire(&self) -> Moved {
-        retire(&self.layout, &self.retirement(), &content_of, &Progress::default())
+        retire(
+            &self.layout,
+            &self.retirement(),
+            &content_of,
+            &Progress::default(),
+        )
     }
 
     fn retire_asking(&self, check: &dyn Fn(&Path) -> io::Result<bool>) -> io::Result<Moved> {
-        try_retire(&self.layout, &self.retirement(), check, &content_of, &Progress::default())
+        try_retire(
+            &self.layout,
+            &self.retirement(),
+            check,
+            &content_of,
+            &Progress::default(),
+        )
     }
 
     fn outbox_is_empty(&self) -> bool {
@@ -67,8 +93,12 @@ impl Sandbox {
 
 /// How many episodes are in a folder.
 fn visible(folder: &Path) -> usize {
-    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
-    names.filter(|name| !name.as_encoded_bytes().starts_with(b".")).count()
+    let names = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    names
+        .filter(|name| !name.as_encoded_bytes().starts_with(b"."))
+        .count()
 }
 
 #[test]
@@ -79,7 +109,10 @@ fn a_delivered_episode_stands_in_shipped_with_its_receipt_and_its_archive_is_gon
     let receipt = filed::receipt(&to).unwrap().unwrap();
     assert_eq!((receipt.sha256, receipt.status_code), (a.facts.sha256, 201));
     assert_eq!(receipt.receipt, json!({"episode_id": "a"}));
-    assert_eq!(receipt.delivered_at_wall.to_string(), "2027-01-15T08:00:00Z");
+    assert_eq!(
+        receipt.delivered_at_wall.to_string(),
+        "2027-01-15T08:00:00Z"
+    );
     assert!(a.outbox_is_empty());
     assert!(!a.layout.episode(&a.id).exists());
 }
@@ -102,12 +135,19 @@ fn what_changes_during_the_move_is_put_back_without_the_receipt() {
         if asked.get() == 2 {
             assert_eq!(episode, a.layout.shipped.join("a"));
             assert!(episode.join(RECEIPT).exists());
-            fs::write(episode.join("data"), "written by a descriptor that was still open")?;
+            fs::write(
+                episode.join("data"),
+                "written by a descriptor that was still open",
+            )?;
         }
         tree::is_still(episode, a.packed, &Progress::default())
     };
     assert_eq!(a.retire_asking(&check).unwrap(), Moved::Changed);
-    assert!(fs::read_to_string(a.layout.episode(&a.id).join("data")).unwrap().starts_with("written"));
+    assert!(
+        fs::read_to_string(a.layout.episode(&a.id).join("data"))
+            .unwrap()
+            .starts_with("written")
+    );
     assert!(!a.layout.episode(&a.id).join(RECEIPT).exists());
     assert!(!a.layout.shipped.join("a").exists());
     assert!(!a.outbox_is_empty());
@@ -135,7 +175,13 @@ fn a_receipt_left_by_a_killed_try_is_rewritten_and_changes_nothing() {
     let a = sandbox();
     let stop = |_: &Path| Err(io::Error::other("killed"));
     let first_only = Cell::new(true);
-    let killed = |episode: &Path| if first_only.replace(false) { Ok(true) } else { stop(episode) };
+    let killed = |episode: &Path| {
+        if first_only.replace(false) {
+            Ok(true)
+        } else {
+            stop(episode)
+        }
+    };
     a.retire_asking(&killed).unwrap_err();
     assert!(a.layout.episode(&a.id).join(RECEIPT).exists());
     assert_eq!(a.retire(), Moved::To(a.layout.shipped.join("a")));
@@ -147,7 +193,11 @@ fn a_name_that_is_taken_in_shipped_is_numbered() {
     let a = sandbox();
     fs::create_dir(a.layout.shipped.join("a")).unwrap();
     assert_eq!(a.retire(), Moved::To(a.layout.shipped.join("a~1")));
-    assert!(filed::receipt(&a.layout.shipped.join("a~1")).unwrap().is_some());
+    assert!(
+        filed::receipt(&a.layout.shipped.join("a~1"))
+            .unwrap()
+            .is_some()
+    );
 }
 
 #[test]
@@ -162,9 +212,19 @@ fn a_move_that_was_made_but_not_reported_is_found_and_one_that_was_not_is_gone()
     durable::remove_tree(&b.layout.episode(&b.id), &Progress::default()).unwrap();
     // Of another archive: it accounts for nothing.
     fs::create_dir(b.layout.shipped.join("a")).unwrap();
-    let other = Sandbox { facts: ArchiveFacts { sha256: Digest([9; 32]), ..b.facts }, ..sandbox() };
+    let other = Sandbox {
+        facts: ArchiveFacts {
+            sha256: Digest([9; 32]),
+            ..b.facts
+        },
+        ..sandbox()
+    };
     assert_eq!(other.retire(), Moved::To(other.layout.shipped.join("a")));
-    fs::copy(other.layout.shipped.join("a").join(RECEIPT), b.layout.shipped.join("a").join(RECEIPT)).unwrap();
+    fs::copy(
+        other.layout.shipped.join("a").join(RECEIPT),
+        b.layout.shipped.join("a").join(RECEIPT),
+    )
+    .unwrap();
     assert_eq!(b.retire(), Moved::Gone);
     assert!(!b.outbox_is_empty());
 }
@@ -175,9 +235,17 @@ fn a_move_that_was_made_and_not_looked_at_is_put_back_where_it_was_written_to() 
     let to = a.layout.shipped.join("a");
     assert_eq!(a.retire(), Moved::To(to.clone()));
     fs::write(a.layout.archive(&a.id), "").unwrap();
-    fs::write(to.join("data"), "written by a descriptor that was still open").unwrap();
+    fs::write(
+        to.join("data"),
+        "written by a descriptor that was still open",
+    )
+    .unwrap();
     assert_eq!(a.retire(), Moved::Changed);
-    assert!(fs::read_to_string(a.layout.episode(&a.id).join("data")).unwrap().starts_with("written"));
+    assert!(
+        fs::read_to_string(a.layout.episode(&a.id).join("data"))
+            .unwrap()
+            .starts_with("written")
+    );
     assert!(!a.layout.episode(&a.id).join(RECEIPT).exists());
     assert!(!to.exists());
     assert!(!a.outbox_is_empty());
@@ -191,7 +259,10 @@ fn a_copy_has_other_inodes_and_is_known_by_its_content() {
     // As a copy has them: another inode, the same mtime.
     let mtime = fs::metadata(to.join("data")).unwrap().modified().unwrap();
     fs::copy(to.join("data"), to.join("copy")).unwrap();
-    let copy = fs::File::options().append(true).open(to.join("copy")).unwrap();
+    let copy = fs::File::options()
+        .append(true)
+        .open(to.join("copy"))
+        .unwrap();
     copy.set_modified(mtime).unwrap();
     durable::replace(&copy, &to.join("copy"), &to.join("data")).unwrap();
     fs::write(a.layout.archive(&a.id), "").unwrap();
@@ -203,8 +274,12 @@ fn a_copy_has_other_inodes_and_is_known_by_its_content() {
 fn across_file_systems_a_copy_with_a_receipt_of_this_delivery_is_the_one_and_another_is_not() {
     for of_this in [true, false] {
         let mut a = sandbox();
-        let Ok(there) = tempfile::tempdir_in("/dev/shm") else { return };
-        if fs::metadata(there.path()).unwrap().dev() == fs::metadata(&a.layout.episodes).unwrap().dev() {
+        let Ok(there) = tempfile::tempdir_in("/dev/shm") else {
+            return;
+        };
+        if fs::metadata(there.path()).unwrap().dev()
+            == fs::metadata(&a.layout.episodes).unwrap().dev()
+        {
             return;
         }
         a.layout.shipped = there.path().to_owned();
@@ -212,7 +287,11 @@ fn across_file_systems_a_copy_with_a_receipt_of_this_delivery_is_the_one_and_ano
         let receipt = ShippingReceipt {
             episode_id: a.id.clone(),
             sha256: a.facts.sha256,
-            content_sha256: if of_this { a.facts.content_sha256 } else { Digest([9; 32]) },
+            content_sha256: if of_this {
+                a.facts.content_sha256
+            } else {
+                Digest([9; 32])
+            },
             size_bytes: 3,
             status_code: 201,
             receiver: String::new(),
@@ -244,7 +323,10 @@ fn without_permission_it_stays_and_the_owner_is_what_to_change() {
     let a = sandbox();
     let denied = io::Error::from(io::ErrorKind::PermissionDenied);
     let told = explain(&a.layout, &a.id, &denied);
-    assert!(told.starts_with("delivered, but it cannot be moved to "), "{told}");
+    assert!(
+        told.starts_with("delivered, but it cannot be moved to "),
+        "{told}"
+    );
     assert!(told.contains("/a'/done.marker && sudo chown -R "), "{told}");
     assert!(told.ends_with("/episodes/a'"), "{told}");
     let other = explain(&a.layout, &a.id, &io::ErrorKind::StorageFull.into());
@@ -258,7 +340,12 @@ fn an_episode_that_is_not_ours_to_move_stays_whole_and_is_reported() {
     if !rustix::process::geteuid().is_root() {
         fs::set_permissions(a.layout.episode(&a.id), fs::Permissions::from_mode(0o555)).unwrap();
     }
-    for path in [a._root.path(), &a.layout.episodes, &a.layout.shipped, &a.layout.outbox] {
+    for path in [
+        a._root.path(),
+        &a.layout.episodes,
+        &a.layout.shipped,
+        &a.layout.outbox,
+    ] {
         if rustix::process::geteuid().is_root() {
             chown(path, Some(65_534), None).unwrap();
         }
@@ -275,17 +362,29 @@ fn an_episode_that_is_not_ours_to_move_stays_whole_and_is_reported() {
             .join()
             .unwrap()
     });
-    assert!(matches!(&moved, Moved::Failed(why) if why.contains("sudo chown -R ")), "{moved:?}");
-    assert_eq!(fs::read(a.layout.episode(&a.id).join("data")).unwrap(), b"data");
+    assert!(
+        matches!(&moved, Moved::Failed(why) if why.contains("sudo chown -R ")),
+        "{moved:?}"
+    );
+    assert_eq!(
+        fs::read(a.layout.episode(&a.id).join("data")).unwrap(),
+        b"data"
+    );
     assert!(!a.outbox_is_empty());
 }
 
 #[test]
 fn where_a_copy_of_it_is_in_shipped_already_that_has_the_new_receipt_before_the_source_goes() {
-    let Ok(there) = tempfile::tempdir_in("/dev/shm") else { return };
+    let Ok(there) = tempfile::tempdir_in("/dev/shm") else {
+        return;
+    };
     let mut a = sandbox();
-    if fs::metadata(there.path()).unwrap().dev() == fs::metadata(&a.layout.episodes).unwrap().dev() {
-        assert!(std::env::var("CI").is_err(), "/dev/shm and the temporary folder are one file system");
+    if fs::metadata(there.path()).unwrap().dev() == fs::metadata(&a.layout.episodes).unwrap().dev()
+    {
+        assert!(
+            std::env::var("CI").is_err(),
+            "/dev/shm and the temporary folder are one file system"
+        );
         return;
     }
     a.layout.shipped = there.path().to_owned();
@@ -298,11 +397,21 @@ fn where_a_copy_of_it_is_in_shipped_already_that_has_the_new_receipt_before_the_
         receipt.receiver = "http://before/v1/episodes/a".to_owned();
     })
     .unwrap();
-    let copied = std::process::Command::new("cp").arg("-a").arg(&to).arg(a.layout.episode(&a.id)).status();
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .arg(&to)
+        .arg(a.layout.episode(&a.id))
+        .status();
     assert!(copied.unwrap().success());
     let fingerprint = tree::fingerprint(&a.layout.episode(&a.id), &Progress::default()).unwrap();
-    let again = Retirement { fingerprint, ..a.retirement() };
-    assert_eq!(retire(&a.layout, &again, &content_of, &Progress::default()), Moved::To(to.clone()));
+    let again = Retirement {
+        fingerprint,
+        ..a.retirement()
+    };
+    assert_eq!(
+        retire(&a.layout, &again, &content_of, &Progress::default()),
+        Moved::To(to.clone())
+    );
     let receipt = filed::receipt(&to).unwrap().unwrap();
     assert_eq!(receipt.delivered_at_wall, again.delivered_at);
     assert_eq!(receipt.receiver, again.receiver);

@@ -1,13 +1,15 @@
-//! Is an episode in `shipped/` still what the receiver holds? A receipt says what was delivered, and somebody may have written to it
-//! since, or put notes beside it: then it is the only copy of that, and stays.
+//! Is an episode in `shipped/` still what the receiver holds? A receipt says what was delivered,
+//! and somebody may have written to it since, or put notes beside it: then it is the only copy of
+//! that, and stays.
 //!
 //! ```text
 //!  packs, with the permission bits that the receipt names, to the content that it names ──▶ yes
 //!        └─ else it is kept: told once, read again when its stamps change
 //! ```
 //!
-//! It is read each time: a store through a shared mapping can change a file whose stamps stay as they were (`open_files.rs`).
-//! Permission bits do not count: changing them changes nothing that was recorded.
+//! It is read each time: a store through a shared mapping can change a file whose stamps stay as
+//! they were (`open_files.rs`). Permission bits do not count: changing them changes nothing that
+//! was recorded.
 
 use std::{
     collections::HashMap,
@@ -28,16 +30,19 @@ use crate::{
 /// More of them are not remembered: they are read again, and told again.
 const REMEMBERED: usize = 1024;
 
-/// Digests the tar stream that a directory packs to, with the episode's name and the permission bits of its receipt; `None` where it
-/// changes meanwhile. The daemon gives it, for the steps do not know each other.
+/// Digests the tar stream that a directory packs to, with the episode's name and the permission
+/// bits of its receipt; `None` where it changes meanwhile. The daemon gives it, for the steps do
+/// not know each other.
 pub type DeliveredContent<'a> = &'a dyn Fn(&ShippingReceipt, &Path) -> io::Result<Option<Digest>>;
 
-/// Those that are not what was delivered, as they were when that was found. Never held across a disk operation.
+/// Those that are not what was delivered, as they were when that was found. Never held across a
+/// disk operation.
 #[derive(Debug, Default)]
 pub struct Edited(Mutex<HashMap<PathBuf, Fingerprint>>);
 
 impl Edited {
-    /// Whether a directory is what its receipt says was delivered. What changes under our eyes is not.
+    /// Whether a directory is what its receipt says was delivered. What changes under our eyes is
+    /// not.
     ///
     /// # Errors
     /// Where it cannot be read: nothing is known of it.
@@ -47,8 +52,12 @@ impl Edited {
         content_of: DeliveredContent<'_>,
         progress: &Progress,
     ) -> io::Result<bool> {
-        let Some(receipt) = filed::receipt(directory).map_err(io::Error::other)? else { return Ok(false) };
-        let Some(walked) = tree::look(directory, progress)? else { return Ok(false) };
+        let Some(receipt) = filed::receipt(directory).map_err(io::Error::other)? else {
+            return Ok(false);
+        };
+        let Some(walked) = tree::look(directory, progress)? else {
+            return Ok(false);
+        };
         let now = walked.fingerprint;
         if self.known().get(directory) == Some(&now) {
             return Ok(false);
@@ -130,7 +139,11 @@ mod tests {
             aging: None,
             written_to_since: None,
         };
-        fs::write(directory.join(RECEIPT), serde_json::to_vec(&receipt).unwrap()).unwrap();
+        fs::write(
+            directory.join(RECEIPT),
+            serde_json::to_vec(&receipt).unwrap(),
+        )
+        .unwrap();
         (root, directory)
     }
 
@@ -153,17 +166,27 @@ mod tests {
                 .ok())
             };
             let edited = Edited::default();
-            let is = || edited.is_as_delivered(&directory, &content_of, &Progress::default()).unwrap();
+            let is = || {
+                edited
+                    .is_as_delivered(&directory, &content_of, &Progress::default())
+                    .unwrap()
+            };
             assert!(is());
             assert_eq!(read.get(), 1, "no stamp spares reading it");
 
             // Another inode, and the same content.
-            let mtime = fs::metadata(directory.join("data")).unwrap().modified().unwrap();
+            let mtime = fs::metadata(directory.join("data"))
+                .unwrap()
+                .modified()
+                .unwrap();
             fs::copy(directory.join("data"), directory.join("copy")).unwrap();
             durable::remove_file(&directory.join("data")).unwrap();
             fs::copy(directory.join("copy"), directory.join("data")).unwrap();
             durable::remove_file(&directory.join("copy")).unwrap();
-            fs::File::open(directory.join("data")).unwrap().set_modified(mtime).unwrap();
+            fs::File::open(directory.join("data"))
+                .unwrap()
+                .set_modified(mtime)
+                .unwrap();
             assert!(is());
 
             fs::set_permissions(directory.join("data"), fs::Permissions::from_mode(0o600)).unwrap();
@@ -185,8 +208,14 @@ mod tests {
         let (_root, directory) = shipped(false);
         let edited = Edited::default();
         let content_of = |_: &ShippingReceipt, _: &Path| Err(io::Error::other("EIO"));
-        edited.is_as_delivered(&directory, &content_of, &Progress::default()).unwrap_err();
+        edited
+            .is_as_delivered(&directory, &content_of, &Progress::default())
+            .unwrap_err();
         durable::remove_file(&directory.join(RECEIPT)).unwrap();
-        assert!(!edited.is_as_delivered(&directory, &content_of, &Progress::default()).unwrap());
+        assert!(
+            !edited
+                .is_as_delivered(&directory, &content_of, &Progress::default())
+                .unwrap()
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! Disk pressure: where less is free than the operator wants, episodes in `shipped/` go that the receiver holds by its own receipt, the
-//! oldest first, one after the other, until there is enough. Nothing else, ever.
+//! Disk pressure: where less is free than the operator wants, episodes in `shipped/` go that the
+//! receiver holds by its own receipt, the oldest first, one after the other, until there is enough.
+//! Nothing else, ever.
 
 use std::{
     collections::{BinaryHeap, VecDeque},
@@ -48,7 +49,8 @@ pub struct Relieved {
 }
 
 impl Pressure {
-    /// Removes what it takes. `busy` says of a directory's name that it is on its way there just now.
+    /// Removes what it takes. `busy` says of a directory's name that it is on its way there just
+    /// now.
     pub fn relieve(
         &mut self,
         layout: &Layout,
@@ -58,10 +60,18 @@ impl Pressure {
         progress: &Progress,
     ) -> Relieved {
         let mut relieved = Relieved::default();
-        if let Err(error) =
-            self.try_relieve(layout, wanted_bytes, busy, as_delivered, progress, &mut relieved)
-        {
-            tracing::warn!("Room on the disk of {} could not be made: {error}", tree::shown(&layout.shipped));
+        if let Err(error) = self.try_relieve(
+            layout,
+            wanted_bytes,
+            busy,
+            as_delivered,
+            progress,
+            &mut relieved,
+        ) {
+            tracing::warn!(
+                "Room on the disk of {} could not be made: {error}",
+                tree::shown(&layout.shipped)
+            );
         }
         relieved
     }
@@ -78,7 +88,9 @@ impl Pressure {
         let mut looked = false;
         loop {
             progress.step();
-            let free_bytes = space(&layout.shipped)?.free_bytes.saturating_add(self.pending_bytes());
+            let free_bytes = space(&layout.shipped)?
+                .free_bytes
+                .saturating_add(self.pending_bytes());
             if !pressing(free_bytes, Some(wanted_bytes)) {
                 relieved.enough = true;
                 return Ok(());
@@ -91,12 +103,22 @@ impl Pressure {
                 continue;
             };
             // One that cannot be removed does not keep the others.
-            match remove(layout, &name, free_bytes, wanted_bytes, busy, as_delivered, progress) {
+            match remove(
+                layout,
+                &name,
+                free_bytes,
+                wanted_bytes,
+                busy,
+                as_delivered,
+                progress,
+            ) {
                 Ok(Some(removed_bytes)) => {
                     relieved.removed += 1;
                     let now_free = space(&layout.shipped)?.free_bytes;
                     if !frees_at_once(&layout.shipped) {
-                        let pending = free_bytes.saturating_add(removed_bytes).saturating_sub(now_free);
+                        let pending = free_bytes
+                            .saturating_add(removed_bytes)
+                            .saturating_sub(now_free);
                         self.pending = Some((pending, Instant::now()));
                     }
                 }
@@ -128,13 +150,23 @@ fn oldest(shipped_folder: &Path, progress: &Progress) -> io::Result<VecDeque<OsS
             continue;
         }
         // What cannot be read is not vouched for.
-        let Some(since) = ages::shipped(&entry.path()).ok().as_ref().and_then(taken_since) else { continue };
+        let Some(since) = ages::shipped(&entry.path())
+            .ok()
+            .as_ref()
+            .and_then(taken_since)
+        else {
+            continue;
+        };
         oldest.push((since, name));
         if oldest.len() > REMEMBERED {
             oldest.pop();
         }
     }
-    Ok(oldest.into_sorted_vec().into_iter().map(|(_, name)| name).collect())
+    Ok(oldest
+        .into_sorted_vec()
+        .into_iter()
+        .map(|(_, name)| name)
+        .collect())
 }
 
 /// Removes one, if it still may be; how much that was, bytes.
@@ -151,8 +183,12 @@ fn remove(
     if busy(name) || !fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
         return Ok(None);
     }
-    let Some(since) = taken_since(&ages::shipped(&path)?) else { return Ok(None) };
-    let Some(receipt) = filed::receipt(&path).map_err(io::Error::other)? else { return Ok(None) };
+    let Some(since) = taken_since(&ages::shipped(&path)?) else {
+        return Ok(None);
+    };
+    let Some(receipt) = filed::receipt(&path).map_err(io::Error::other)? else {
+        return Ok(None);
+    };
     // What its delivery has left in the outbox says that something about it is not settled yet.
     let id = &receipt.episode_id;
     let left = [layout.archive(id), layout.sidecar(id), layout.partial(id)];
@@ -173,7 +209,8 @@ fn remove(
     Ok(Some(size_bytes))
 }
 
-/// For the log, and for a file system that frees later; one that cannot be read through counts as far as it could.
+/// For the log, and for a file system that frees later; one that cannot be read through counts as
+/// far as it could.
 fn size_of(directory: &Path, progress: &Progress) -> u64 {
     let mut size_bytes = 0_u64;
     let _ = tree::walk(directory, progress, |entry| {

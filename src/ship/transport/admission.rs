@@ -13,15 +13,15 @@
 //! ```
 //!
 //! So a receipt is given up only by an attempt that has asked for it, and heard nothing. What
-//! becomes of a PATCH on its way says nothing of the upload: fronts drop it, or answer it with a 405
-//! or a 401 of their own.
+//! becomes of a PATCH on its way says nothing of the upload: fronts drop it, or answer it with a
+//! 405 or a 401 of their own.
 //!
 //! A receiver refuses an episode outside of its commit window, or one that is too large for it,
-//! before the body. Fronts that are
-//! still sending it then answer with a 503 or 502 of their own (Varnish always does), and however
-//! often it is tried, the verdict is never heard. Nor is the 200 for what is held already, which
-//! comes as early: and what is held is acknowledged whatever has become of its commit since. Nor is the 409
-//! of an id under which a receiver of ours holds something else.
+//! before the body. Fronts that are still sending it then answer with a 503 or 502 of their own
+//! (Varnish always does), and however often it is tried, the verdict is never heard. Nor is the 200
+//! for what is held already, which comes as early: and what is held is acknowledged whatever has
+//! become of its commit since. Nor is the 409 of an id under which a receiver of ours holds
+//! something else.
 
 use std::time::Duration;
 
@@ -59,17 +59,28 @@ impl Transport {
         }
     }
 
-    async fn asked_elsewhere(&self, delivery: &Delivery, asked_for_receipt: bool) -> Option<Outcome> {
+    async fn asked_elsewhere(
+        &self,
+        delivery: &Delivery,
+        asked_for_receipt: bool,
+    ) -> Option<Outcome> {
         // By the whole address no receiver of ours is reached.
         self.endpoint.address().of_admission()?;
         // The next attempt asks for the receipt.
-        if !asked_for_receipt && timeout(PATIENCE, self.keeps_all(delivery)).await.unwrap_or(false) {
+        if !asked_for_receipt
+            && timeout(PATIENCE, self.keeps_all(delivery))
+                .await
+                .unwrap_or(false)
+        {
             return None;
         }
         match timeout(PATIENCE, self.shown(delivery)).await {
             Ok(Ok(Shown::Digest)) => return Some(told(200, AnswerBody::Empty)),
             // Both, so that it is a receiver of ours that has verified what it holds.
-            Ok(Ok(Shown::Another { sha256: Some(held), content_sha256: Some(content) })) => {
+            Ok(Ok(Shown::Another {
+                sha256: Some(held),
+                content_sha256: Some(content),
+            })) => {
                 return Some(in_conflict_with(held, content));
             }
             _ => {}
@@ -79,18 +90,33 @@ impl Transport {
 
     async fn admission(&self, delivery: &Delivery) -> Option<Outcome> {
         let url = self.endpoint.address().of_admission()?;
-        let Delivery { id, commit, facts, .. } = delivery;
+        let Delivery {
+            id, commit, facts, ..
+        } = delivery;
         let mut headers = HeaderMap::new();
         headers.insert(wire::UPLOAD_LENGTH, facts.size_bytes.into());
         if let Some(commit) = commit {
-            headers.insert(wire::CODE_COMMIT, HeaderValue::from_str(commit.as_str()).ok()?);
+            headers.insert(
+                wire::CODE_COMMIT,
+                HeaderValue::from_str(commit.as_str()).ok()?,
+            );
         }
-        self.endpoint.complete(&mut headers, id, None, commit.as_ref()).ok()?;
-        for about_a_body in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE] {
+        self.endpoint
+            .complete(&mut headers, id, None, commit.as_ref())
+            .ok()?;
+        for about_a_body in [
+            header::CONTENT_TYPE,
+            header::CONTENT_ENCODING,
+            header::CONTENT_LANGUAGE,
+        ] {
             headers.remove(about_a_body);
         }
-        let request =
-            Request { method: Method::GET, uri: uri(&url).ok()?, headers, body: RequestBody::empty() };
+        let request = Request {
+            method: Method::GET,
+            uri: uri(&url).ok()?,
+            headers,
+            body: RequestBody::empty(),
+        };
         let answered = self.endpoint.ask(request, &delivery.progress).await.ok()?;
         let outcome = answer::read(answered).await.ok()?;
         is_a_verdict(&outcome).then_some(outcome)
@@ -101,7 +127,14 @@ impl Transport {
 fn told(status: u16, body: AnswerBody) -> Outcome {
     let (retry_after_s, server_date, of_this_host) = (None, None, false);
     let voucher = Voucher::Asked;
-    Outcome::Answered(Answer { status, body, retry_after_s, server_date, of_this_host, voucher })
+    Outcome::Answered(Answer {
+        status,
+        body,
+        retry_after_s,
+        server_date,
+        of_this_host,
+        voucher,
+    })
 }
 
 fn in_conflict_with(held: Digest, content: Digest) -> Outcome {
@@ -109,11 +142,14 @@ fn in_conflict_with(held: Digest, content: Digest) -> Outcome {
     let problem = Problem::new(ProblemType::Conflict, detail)
         .with("held_sha256", held.to_string())
         .with("held_content_sha256", content.to_string());
-    told(ProblemType::Conflict.status(), AnswerBody::Json(problem.to_json()))
+    told(
+        ProblemType::Conflict.status(),
+        AnswerBody::Json(problem.to_json()),
+    )
 }
 
-/// Whether no receiver had a say. What a front says of its own accord is mostly about the front, and
-/// is left as it is; what it says where the receiver has every byte is about nothing.
+/// Whether no receiver had a say. What a front says of its own accord is mostly about the front,
+/// and is left as it is; what it says where the receiver has every byte is about nothing.
 fn is_unheard(outcome: &Result<Outcome, Fault>, asked_for_receipt: bool) -> bool {
     match outcome {
         Ok(Outcome::Answered(answer)) => {
@@ -141,8 +177,13 @@ fn is_unheard(outcome: &Result<Outcome, Fault>, asked_for_receipt: bool) -> bool
 
 /// A refusal by a receiver of ours. That there is no such path there says nothing of the upload.
 fn is_a_verdict(outcome: &Outcome) -> bool {
-    let Outcome::Answered(answer) = outcome else { return false };
+    let Outcome::Answered(answer) = outcome else {
+        return false;
+    };
     let kind = answer.problem_type();
-    let knows_the_path = !matches!(kind, Some(ProblemType::NotFound | ProblemType::MethodNotAllowed));
+    let knows_the_path = !matches!(
+        kind,
+        Some(ProblemType::NotFound | ProblemType::MethodNotAllowed)
+    );
     answer.status >= 400 && kind.is_some() && knows_the_path
 }

@@ -43,12 +43,16 @@ pub(super) async fn read(answered: Answered) -> Result<Outcome, Fault> {
         BodyEnd::TooLong => false,
         BodyEnd::Broken(ClientError::Cancelled) => return Err(Fault::Cancelled),
         BodyEnd::Broken(error) if acknowledges => return Err(fault(error)),
-        // A refusal counts with as many of its words as came: its sender may have closed over our unread body.
+        // A refusal counts with as many of its words as came: its sender may have closed over our
+        // unread body.
         BodyEnd::Broken(_) => false,
     };
     let body = if is_encoded && !bytes.is_empty() {
         // It was not asked for: whatever is in it, it is no receipt.
-        AnswerBody::Foreign { html: true, excerpt: "(in a content coding that was not asked for)".to_owned() }
+        AnswerBody::Foreign {
+            html: true,
+            excerpt: "(in a content coding that was not asked for)".to_owned(),
+        }
     } else {
         classify(&media_type, &bytes, whole)
     };
@@ -61,35 +65,58 @@ pub(super) async fn read(answered: Answered) -> Result<Outcome, Fault> {
     } else {
         Voucher::Status
     };
-    Ok(Outcome::Answered(Answer { status, body, retry_after_s, server_date, of_this_host, voucher }))
+    Ok(Outcome::Answered(Answer {
+        status,
+        body,
+        retry_after_s,
+        server_date,
+        of_this_host,
+        voucher,
+    }))
 }
 
 pub(super) fn names_a_digest(body: &AnswerBody) -> bool {
     match body {
-        AnswerBody::Json(body) => body.get("sha256").or_else(|| body.get("content_sha256")).is_some(),
+        AnswerBody::Json(body) => body
+            .get("sha256")
+            .or_else(|| body.get("content_sha256"))
+            .is_some(),
         AnswerBody::Empty | AnswerBody::Garbled { .. } | AnswerBody::Foreign { .. } => false,
     }
 }
 
 /// Whether a receiver of ours wrote this: a problem of its closed set, or a receipt.
 pub(super) fn is_of_a_receiver(outcome: &Outcome) -> bool {
-    let Outcome::Answered(answer) = outcome else { return false };
-    let AnswerBody::Json(body) = &answer.body else { return false };
+    let Outcome::Answered(answer) = outcome else {
+        return false;
+    };
+    let AnswerBody::Json(body) = &answer.body else {
+        return false;
+    };
     answer.problem_type().is_some() || serde_json::from_value::<wire::Receipt>(body.clone()).is_ok()
 }
 
 /// Whether this is a problem (RFC 9457) or an error of another form, under whatever media type.
 fn says_what_is_wrong(bytes: &[u8]) -> bool {
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
-    let Ok(Value::Object(said)) = serde_json::from_slice(bytes) else { return false };
+    let Ok(Value::Object(said)) = serde_json::from_slice(bytes) else {
+        return false;
+    };
     let text = |name| said.get(name).is_some_and(Value::is_string);
     // A URI reference, as a problem's type is (RFC 9457, section 3.1.1), and not a word for a kind.
-    let names_a_kind = said.get("type").and_then(Value::as_str).is_some_and(|kind| kind.contains([':', '/']));
+    let names_a_kind = said
+        .get("type")
+        .and_then(Value::as_str)
+        .is_some_and(|kind| kind.contains([':', '/']));
     let is_failure = |status: &Value| match status {
-        Value::Number(number) => number.as_u64().is_some_and(|status| (400..=599).contains(&status)),
+        Value::Number(number) => number
+            .as_u64()
+            .is_some_and(|status| (400..=599).contains(&status)),
         Value::String(text) => {
-            text.parse().is_ok_and(|status: u16| (400..=599).contains(&status))
-                || ["error", "fail", "failed", "failure"].contains(&text.to_ascii_lowercase().as_str())
+            text.parse()
+                .is_ok_and(|status: u16| (400..=599).contains(&status))
+                || ["error", "fail", "failed", "failure"]
+                    .contains(&text.to_ascii_lowercase().as_str())
         }
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => false,
     };
@@ -103,15 +130,29 @@ fn says_what_is_wrong(bytes: &[u8]) -> bool {
     };
     (text("title") && (names_a_kind || text("detail")))
         || (names_a_kind && text("detail"))
-        || ["status", "status_code", "code"].iter().any(|name| said.get(*name).is_some_and(is_failure))
-        || ["error", "errors"].iter().any(|name| said.get(*name).is_some_and(|error| !is_empty(error)))
-        || ["ok", "success"].iter().any(|name| said.get(*name) == Some(&Value::Bool(false)))
+        || ["status", "status_code", "code"]
+            .iter()
+            .any(|name| said.get(*name).is_some_and(is_failure))
+        || ["error", "errors"]
+            .iter()
+            .any(|name| said.get(*name).is_some_and(|error| !is_empty(error)))
+        || ["ok", "success"]
+            .iter()
+            .any(|name| said.get(*name) == Some(&Value::Bool(false)))
 }
 
 /// The essence of `Content-Type` (RFC 9110, section 8.3.1), lower-cased.
 fn media_type(headers: &HeaderMap) -> String {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    value
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
 }
 
 fn server_date(headers: &HeaderMap) -> Option<WallTime> {
@@ -133,24 +174,28 @@ fn classify(media_type: &str, bytes: &[u8], whole: bool) -> AnswerBody {
         Ok(Value::Object(object)) if whole && is_json(media_type) => {
             return AnswerBody::Json(Value::Object(object));
         }
-        // What names a digest has one in mind: under a type that no receiver uses it is no receiver's
-        // word, and not nothing. The same where it cannot be read.
+        // What names a digest has one in mind: under a type that no receiver uses it is no
+        // receiver's word, and not nothing. The same where it cannot be read.
         Ok(Value::Object(_)) | Err(_) if text.starts_with('{') && names_a_digest() => {
             return AnswerBody::Garbled { excerpt };
         }
-        // A receipt that broke off, or what is too long to be looked through for a digest. Other words
-        // under this type are those of servers that write it beside everything (`Created`).
+        // A receipt that broke off, or what is too long to be looked through for a digest. Other
+        // words under this type are those of servers that write it beside everything (`Created`).
         Ok(_) if !whole && text.starts_with('{') && is_json(media_type) => {
             return AnswerBody::Garbled { excerpt };
         }
-        Err(error) if (!whole || error.is_eof()) && text.starts_with('{') && is_json(media_type) => {
+        Err(error)
+            if (!whole || error.is_eof()) && text.starts_with('{') && is_json(media_type) =>
+        {
             return AnswerBody::Garbled { excerpt };
         }
         Ok(_) | Err(_) => {}
     }
     // Whatever it is called: `<html`, `<script>`, `<head>`, `<!--`, `<?xml`; in UTF-16 as well.
-    let mut shown =
-        text.chars().filter(|c| !matches!(c, '\0' | '\u{fffd}')).skip_while(|c| c.is_whitespace());
+    let mut shown = text
+        .chars()
+        .filter(|c| !matches!(c, '\0' | '\u{fffd}'))
+        .skip_while(|c| c.is_whitespace());
     let begins_as_markup = (shown.next() == Some('<'))
         .then(|| shown.next())
         .flatten()
@@ -165,7 +210,8 @@ fn classify(media_type: &str, bytes: &[u8], whole: bool) -> AnswerBody {
     AnswerBody::Foreign { html, excerpt }
 }
 
-/// The two types that receivers speak. Others with the `+json` suffix are what gateways and firewalls use.
+/// The two types that receivers speak. Others with the `+json` suffix are what gateways and
+/// firewalls use.
 fn is_json(media_type: &str) -> bool {
     matches!(media_type, "application/json" | wire::PROBLEM_TYPE)
 }
@@ -180,7 +226,11 @@ mod tests {
     fn a_receiver_is_whoever_answers_a_json_object_as_json() {
         let object = || AnswerBody::Json(json!({"a": 1}));
         for media_type in ["application/json", "application/problem+json"] {
-            assert_eq!(classify(media_type, br#" {"a": 1} "#, true), object(), "{media_type}");
+            assert_eq!(
+                classify(media_type, br#" {"a": 1} "#, true),
+                object(),
+                "{media_type}"
+            );
         }
         for (media_type, text) in [
             ("text/plain", r#"{"a": 1}"#),
@@ -202,7 +252,11 @@ mod tests {
     #[test]
     fn what_means_to_be_a_receipt_and_cannot_be_read_does_not_pass_for_nothing() {
         for (media_type, text, whole) in [
-            ("application/json", r#"{"episode_id":"a","sha256":"0000"#, true),
+            (
+                "application/json",
+                r#"{"episode_id":"a","sha256":"0000"#,
+                true,
+            ),
             ("application/json", r#"{"sha256":"0000"}"#, false),
             ("application/json", r#"{"sha256":'0000'}"#, true),
             ("application/problem+json", "{", true),
@@ -213,7 +267,10 @@ mod tests {
             ("", r#"{"content_sha256":"0000"}"#, true),
         ] {
             let body = classify(media_type, text.as_bytes(), whole);
-            assert!(matches!(body, AnswerBody::Garbled { .. }), "{media_type} {text} {body:?}");
+            assert!(
+                matches!(body, AnswerBody::Garbled { .. }),
+                "{media_type} {text} {body:?}"
+            );
         }
     }
 
@@ -228,7 +285,10 @@ mod tests {
             ("[1]", false),
         ] {
             let body = classify("application/json", text.as_bytes(), whole);
-            assert!(matches!(body, AnswerBody::Foreign { html: false, .. }), "{text} {body:?}");
+            assert!(
+                matches!(body, AnswerBody::Foreign { html: false, .. }),
+                "{text} {body:?}"
+            );
         }
     }
 
@@ -248,7 +308,8 @@ mod tests {
             ("text/plain", "<3 bytes", false),
             ("text/plain", "stored <b>", false),
         ] {
-            let AnswerBody::Foreign { html, .. } = classify(media_type, text.as_bytes(), true) else {
+            let AnswerBody::Foreign { html, .. } = classify(media_type, text.as_bytes(), true)
+            else {
                 panic!("{text}")
             };
             assert_eq!(html, page, "{text}");
@@ -287,16 +348,27 @@ mod tests {
     #[test]
     fn an_excerpt_is_short_printable_and_on_one_line() {
         let text = format!("a\n\tb \u{1b}[2J\u{202e}{}", "x".repeat(1000));
-        let AnswerBody::Foreign { excerpt, .. } = classify("", text.as_bytes(), true) else { panic!() };
-        assert!(excerpt.starts_with("a b \\u{1b}[2J\\u{202e}xxx"), "{excerpt}");
+        let AnswerBody::Foreign { excerpt, .. } = classify("", text.as_bytes(), true) else {
+            panic!()
+        };
+        assert!(
+            excerpt.starts_with("a b \\u{1b}[2J\\u{202e}xxx"),
+            "{excerpt}"
+        );
         assert!(excerpt.chars().count() < EXCERPT_CHARS + 20);
     }
 
     #[test]
     fn the_answers_date_is_read() {
         let mut headers = HeaderMap::new();
-        headers.insert(header::DATE, header::HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"));
-        assert_eq!(server_date(&headers), Some(WallTime::from_unix_seconds(784_111_777)));
+        headers.insert(
+            header::DATE,
+            header::HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"),
+        );
+        assert_eq!(
+            server_date(&headers),
+            Some(WallTime::from_unix_seconds(784_111_777))
+        );
         headers.insert(header::DATE, header::HeaderValue::from_static("yesterday"));
         assert_eq!(server_date(&headers), None);
     }

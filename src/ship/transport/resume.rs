@@ -5,8 +5,9 @@
 //!                                  └▶ anything else ─────▶ nothing is kept, or nobody there knows how: the whole, by PUT
 //! ```
 //!
-//! The address follows from the archive's digest, so that a shipper that lost its memory finds it again, and bytes of
-//! another archive are never joined. The headers are those of draft-ietf-httpbis-resumable-upload-15.
+//! The address follows from the archive's digest, so that a shipper that lost its memory finds it
+//! again, and bytes of another archive are never joined. The headers are those of
+//! draft-ietf-httpbis-resumable-upload-15.
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
@@ -28,8 +29,8 @@ pub(super) enum Resumed {
 }
 
 impl Transport {
-    /// Sends what the receiver lacks. `resumed_at_bytes` is what the receiver had; `asked_for_receipt`:
-    /// that was every byte, so that nothing but its receipt was asked for.
+    /// Sends what the receiver lacks. `resumed_at_bytes` is what the receiver had;
+    /// `asked_for_receipt`: that was every byte, so that nothing but its receipt was asked for.
     pub(super) async fn resume(
         &self,
         delivery: &Delivery,
@@ -40,20 +41,24 @@ impl Transport {
         if !delivery.resume || facts.size_bytes <= wire::RESUMABLE_OVER_BYTES {
             return Ok(Resumed::Not);
         }
-        let Some(url) = self.endpoint.address().of_upload(id, &facts.sha256) else { return Ok(Resumed::Not) };
+        let Some(url) = self.endpoint.address().of_upload(id, &facts.sha256) else {
+            return Ok(Resumed::Not);
+        };
         let mut offset_bytes = match self.kept(&url, delivery).await? {
             Kept::UpTo(offset_bytes) => offset_bytes,
             Kept::Nothing => return Ok(Resumed::Not),
             Kept::NotNow(outcome) => return Ok(Resumed::NotNow(outcome)),
         };
-        // Between its word and the bytes, another connection of ours may have died and been put away: it may say once
-        // more where it stands. Or it takes a part, and says so.
+        // Between its word and the bytes, another connection of ours may have died and been put
+        // away: it may say once more where it stands. Or it takes a part, and says so.
         for _ in 0..2 {
             *resumed_at_bytes = offset_bytes;
             *asked_for_receipt = offset_bytes == facts.size_bytes;
             delivery.progress.goes_on_behind(offset_bytes);
             let own_headers = own_headers(offset_bytes);
-            let answered = self.upload(Method::PATCH, &url, &own_headers, offset_bytes, delivery).await?;
+            let answered = self
+                .upload(Method::PATCH, &url, &own_headers, offset_bytes, delivery)
+                .await?;
             match (answered.status, offset_of(&answered, facts.size_bytes)) {
                 (StatusCode::CONFLICT, Some(other)) => offset_bytes = other,
                 (StatusCode::NOT_FOUND | StatusCode::GONE, _) => {
@@ -66,7 +71,10 @@ impl Transport {
                         continue;
                     }
                     let completes = offset == Some(facts.size_bytes)
-                        || answered.headers.get(wire::UPLOAD_COMPLETE).is_some_and(|value| value == "?1");
+                        || answered
+                            .headers
+                            .get(wire::UPLOAD_COMPLETE)
+                            .is_some_and(|value| value == "?1");
                     let outcome = answer::read(answered).await?;
                     if is_answer_to_patch(&outcome, completes) {
                         return Ok(Resumed::To(outcome));
@@ -76,14 +84,18 @@ impl Transport {
                 }
             }
         }
-        Err(Fault::Lost("the receiver does not say from which byte on it wants the rest".to_owned()))
+        Err(Fault::Lost(
+            "the receiver does not say from which byte on it wants the rest".to_owned(),
+        ))
     }
 
     /// Whether the receiver has every byte of this archive. An answer that was lost is given again
     /// to the attempt that goes on there.
     pub(super) async fn keeps_all(&self, delivery: &Delivery) -> bool {
         let Delivery { id, facts, .. } = delivery;
-        let Some(url) = self.endpoint.address().of_upload(id, &facts.sha256) else { return false };
+        let Some(url) = self.endpoint.address().of_upload(id, &facts.sha256) else {
+            return false;
+        };
         matches!(self.kept(&url, delivery).await, Ok(Kept::UpTo(offset)) if offset == facts.size_bytes)
     }
 
@@ -91,10 +103,21 @@ impl Transport {
     async fn kept(&self, url: &str, delivery: &Delivery) -> Result<Kept, Fault> {
         let mut headers = self.headers_of(delivery)?;
         headers.remove(header::CONTENT_TYPE);
-        let request = Request { method: Method::HEAD, uri: uri(url)?, headers, body: RequestBody::empty() };
-        let answered = match self.endpoint.ask(request, &delivery.progress).await.map_err(fault) {
+        let request = Request {
+            method: Method::HEAD,
+            uri: uri(url)?,
+            headers,
+            body: RequestBody::empty(),
+        };
+        let answered = match self
+            .endpoint
+            .ask(request, &delivery.progress)
+            .await
+            .map_err(fault)
+        {
             Ok(answered) => answered,
-            // Something on the way may let no HEAD through, and cut it off: told as any other answer that says nothing.
+            // Something on the way may let no HEAD through, and cut it off: told as any other
+            // answer that says nothing.
             Err(cut @ (Fault::Lost(_) | Fault::TimedOut(Phase::Idle | Phase::Answer))) => {
                 return Ok(Kept::NotNow(Outcome::Failed(cut)));
             }
@@ -103,14 +126,16 @@ impl Transport {
         let offset = offset_of(&answered, delivery.facts.size_bytes);
         match (answered.status, offset) {
             (StatusCode::OK | StatusCode::NO_CONTENT, Some(offset)) => Ok(Kept::UpTo(offset)),
-            // The weather: what is kept is worth waiting for, and a PUT from the first byte would throw it away.
+            // The weather: what is kept is worth waiting for, and a PUT from the first byte would
+            // throw it away.
             (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS, _) => {
                 answer::read(answered).await.map(Kept::NotNow)
             }
             (status, _) if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED => {
                 answer::read(answered).await.map(Kept::NotNow)
             }
-            // Nothing, or nobody who knows how; or a refusal that the PUT will meet as well, and be judged by.
+            // Nothing, or nobody who knows how; or a refusal that the PUT will meet as well, and be
+            // judged by.
             (_, _) => Ok(Kept::Nothing),
         }
     }
@@ -123,12 +148,14 @@ enum Kept {
     NotNow(Outcome),
 }
 
-/// Whether this is a receiver's word on the upload. It has just said from which byte on it wants the
-/// rest, so it knows PATCH; what is on the way may let GET, HEAD and PUT through and answer a PATCH
-/// itself: with a bare 204, with JSON of a gateway. Then the whole is sent, and that is judged.
-/// `completes`: by its headers the upload is complete.
+/// Whether this is a receiver's word on the upload. It has just said from which byte on it wants
+/// the rest, so it knows PATCH; what is on the way may let GET, HEAD and PUT through and answer a
+/// PATCH itself: with a bare 204, with JSON of a gateway. Then the whole is sent, and that is
+/// judged. `completes`: by its headers the upload is complete.
 fn is_answer_to_patch(outcome: &Outcome, completes: bool) -> bool {
-    let Outcome::Answered(answer) = outcome else { return true };
+    let Outcome::Answered(answer) = outcome else {
+        return true;
+    };
     match answer.status {
         _ if answer.problem_type().is_some() => true,
         200..=299 => completes || answer::names_a_digest(&answer.body),
@@ -140,13 +167,17 @@ fn is_answer_to_patch(outcome: &Outcome, completes: bool) -> bool {
     }
 }
 
-/// How much a receiver has taken that says 2xx and does not mean the whole: an upload that is not complete is no acknowledgement.
+/// How much a receiver has taken that says 2xx and does not mean the whole: an upload that is not
+/// complete is no acknowledgement.
 pub(super) fn taken_in_part(answered: &Answered, size_bytes: u64) -> Option<u64> {
     if !answered.status.is_success() {
         return None;
     }
     let offset_bytes = offset_of(answered, size_bytes);
-    let says_incomplete = answered.headers.get(wire::UPLOAD_COMPLETE).is_some_and(|value| value == "?0");
+    let says_incomplete = answered
+        .headers
+        .get(wire::UPLOAD_COMPLETE)
+        .is_some_and(|value| value == "?0");
     match offset_bytes {
         Some(offset_bytes) if offset_bytes < size_bytes => Some(offset_bytes),
         _ if says_incomplete => Some(offset_bytes.unwrap_or(0)),
@@ -156,7 +187,10 @@ pub(super) fn taken_in_part(answered: &Answered, size_bytes: u64) -> Option<u64>
 
 fn own_headers(offset_bytes: u64) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(wire::PARTIAL_UPLOAD_TYPE));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(wire::PARTIAL_UPLOAD_TYPE),
+    );
     headers.insert(wire::UPLOAD_OFFSET, offset_bytes.into());
     headers.insert(wire::UPLOAD_COMPLETE, HeaderValue::from_static("?1"));
     headers
@@ -164,7 +198,16 @@ fn own_headers(offset_bytes: u64) -> HeaderMap {
 
 /// `Upload-Offset`, where it can be one of an archive of this length.
 fn offset_of(answered: &Answered, size_bytes: u64) -> Option<u64> {
-    let number = |name| answered.headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+    let number = |name| {
+        answered
+            .headers
+            .get(name)?
+            .to_str()
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    };
     if number(wire::UPLOAD_LENGTH).is_some_and(|length| length != size_bytes) {
         return None;
     }

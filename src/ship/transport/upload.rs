@@ -17,12 +17,13 @@ use crate::{
     },
 };
 
-/// The archive from `offset_bytes` on. One piece is read before the connection is made where that is all, or takes long; more while it
-/// is sent, and while the archive grows. One being read, one in the channel and what hyper holds make a mebibyte an upload,
-/// whatever the archive's length.
+/// The archive from `offset_bytes` on. One piece is read before the connection is made where that
+/// is all, or takes long; more while it is sent, and while the archive grows. One being read, one
+/// in the channel and what hyper holds make a mebibyte an upload, whatever the archive's length.
 ///
 /// # Errors
-/// Reading failed, or the archive is not the one that `facts` state. For a longer archive, the exchange ends so.
+/// Reading failed, or the archive is not the one that `facts` state. For a longer archive, the
+/// exchange ends so.
 pub(super) async fn body(
     archive: &Archive,
     facts: &ArchiveFacts,
@@ -105,22 +106,28 @@ impl Paced {
     }
 }
 
-/// Keeps the last chunk back from an archive whose bytes are not those that were packed. A receiver of ours would find that
-/// out, and others would store it and say nothing.
+/// Keeps the last chunk back from an archive whose bytes are not those that were packed. A receiver
+/// of ours would find that out, and others would store it and say nothing.
 struct Proof {
     hasher: Option<Sha256>,
     sha256: Digest,
 }
 
 impl Proof {
-    /// Of what goes on in the middle there is nothing to compare; whoever can do that compares the whole.
+    /// Of what goes on in the middle there is nothing to compare; whoever can do that compares the
+    /// whole.
     fn of(archive: &Archive, facts: &ArchiveFacts, offset_bytes: u64) -> Self {
         let hasher = (archive.is_from_disk() && offset_bytes == 0).then(Sha256::new);
-        Self { hasher, sha256: facts.sha256 }
+        Self {
+            hasher,
+            sha256: facts.sha256,
+        }
     }
 
     fn admit(&mut self, chunk: &[u8], is_last: bool) -> io::Result<()> {
-        let Some(hasher) = &mut self.hasher else { return Ok(()) };
+        let Some(hasher) = &mut self.hasher else {
+            return Ok(());
+        };
         hasher.update(chunk);
         if is_last && Digest::from(std::mem::take(hasher)) != self.sha256 {
             return Err(io::Error::new(

@@ -27,9 +27,16 @@ impl Transport {
     ///
     /// # Errors
     /// [`Fault`] where the attempt was stopped, or the question cannot be put.
-    pub(super) async fn vouched(&self, outcome: Outcome, delivery: &Delivery) -> Result<Outcome, Fault> {
-        let Outcome::Answered(mut answer) = outcome else { return Ok(outcome) };
-        // What looks like an error is believed at no operator's word, so it is asked after all the same.
+    pub(super) async fn vouched(
+        &self,
+        outcome: Outcome,
+        delivery: &Delivery,
+    ) -> Result<Outcome, Fault> {
+        let Outcome::Answered(mut answer) = outcome else {
+            return Ok(outcome);
+        };
+        // What looks like an error is believed at no operator's word, so it is asked after all the
+        // same.
         let asks = self.asks_of_bare_200 || answer.voucher == Voucher::Problem;
         if asks && is_bare_200(&answer) {
             let by_status = answer.voucher == Voucher::Status;
@@ -49,7 +56,9 @@ impl Transport {
                 Err(fault @ (Fault::Cancelled | Fault::Request(_))) => return Err(fault),
                 Err(fault) if by_status => Voucher::HeadFailed(format!("came to nothing: {fault}")),
                 // What has that length may have lain there before.
-                Ok(Shown::Another { .. } | Shown::Other(_) | Shown::Length(_) | Shown::NotNow(_))
+                Ok(
+                    Shown::Another { .. } | Shown::Other(_) | Shown::Length(_) | Shown::NotNow(_),
+                )
                 | Err(_) => answer.voucher,
             };
         }
@@ -59,16 +68,30 @@ impl Transport {
     /// What a HEAD of the episode's address shows.
     pub(super) async fn shown(&self, delivery: &Delivery) -> Result<Shown, Fault> {
         let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
         self.endpoint
             .complete(&mut headers, &delivery.id, None, None)
             .map_err(|error| Fault::Request(error.to_string()))?;
         let uri = uri(&self.endpoint.address().of(&delivery.id))?;
-        let request = Request { method: Method::HEAD, uri, headers, body: RequestBody::empty() };
-        let answered = self.endpoint.ask(request, &delivery.progress).await.map_err(fault)?;
+        let request = Request {
+            method: Method::HEAD,
+            uri,
+            headers,
+            body: RequestBody::empty(),
+        };
+        let answered = self
+            .endpoint
+            .ask(request, &delivery.progress)
+            .await
+            .map_err(fault)?;
         let status = answered.status;
-        let is_weather = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
-            || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED);
+        let is_weather = matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+        ) || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED);
         if is_weather {
             return Ok(Shown::NotNow(status));
         }
@@ -78,7 +101,10 @@ impl Transport {
 
 /// A 200 that brings neither a receipt nor a page.
 fn is_bare_200(answer: &Answer) -> bool {
-    let asked = matches!(answer.voucher, Voucher::Status | Voucher::Early | Voucher::Problem);
+    let asked = matches!(
+        answer.voucher,
+        Voucher::Status | Voucher::Early | Voucher::Problem
+    );
     let bare = match &answer.body {
         AnswerBody::Empty | AnswerBody::Foreign { html: false, .. } => true,
         AnswerBody::Json(_) => !names_a_digest(&answer.body),
@@ -91,8 +117,12 @@ fn is_bare_200(answer: &Answer) -> bool {
 pub(super) enum Shown {
     /// The archive's digest.
     Digest,
-    /// The digests of another archive, both of them where a receiver of ours has verified what it holds.
-    Another { sha256: Option<Digest>, content_sha256: Option<Digest> },
+    /// The digests of another archive, both of them where a receiver of ours has verified what it
+    /// holds.
+    Another {
+        sha256: Option<Digest>,
+        content_sha256: Option<Digest>,
+    },
     /// A length, and no digest; bytes.
     Length(u64),
     /// Nothing: the weather answered.
@@ -115,9 +145,15 @@ fn shows(answered: &Answered, delivery: &Delivery) -> Shown {
         return Shown::Digest;
     }
     if sha256.is_some() || content_sha256.is_some() {
-        return Shown::Another { sha256, content_sha256 };
+        return Shown::Another {
+            sha256,
+            content_sha256,
+        };
     }
-    let length = answered.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let length = answered
+        .headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok());
     match length.and_then(|length| length.trim().parse::<u64>().ok()) {
         Some(length) => Shown::Length(length),
         None => Shown::Other("showed neither its length nor its digest".to_owned()),

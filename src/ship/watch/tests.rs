@@ -34,7 +34,10 @@ fn what_is_found_open_is_watched_and_what_is_sealed_already_never_is() {
         }
         watching.obey(Command::Look(EpisodeId::parse(name).unwrap()));
     }
-    assert_eq!(watching.watched, HashSet::from([EpisodeId::parse("open").unwrap()]));
+    assert_eq!(
+        watching.watched,
+        HashSet::from([EpisodeId::parse("open").unwrap()])
+    );
 }
 
 #[test]
@@ -52,9 +55,16 @@ fn one_folder_that_cannot_be_watched_blinds_nobody_and_what_is_short_for_all_doe
     }
     assert!(!watching.blind && watching.life.trouble.lock().unwrap().is_none());
     assert!(heard.try_recv().is_err(), "nobody else need hear of it");
-    assert_eq!(watching.unwatchable, HashSet::from([id.clone()]), "told once");
+    assert_eq!(
+        watching.unwatchable,
+        HashSet::from([id.clone()]),
+        "told once"
+    );
     watching.unwatch(&id);
-    assert!(watching.unwatchable.is_empty(), "remembered for as long as it is open");
+    assert!(
+        watching.unwatchable.is_empty(),
+        "remembered for as long as it is open"
+    );
     for everybodys in [Errno::NOSPC, Errno::MFILE, Errno::NOMEM] {
         assert!(is_short(&refused(everybodys)), "{everybodys}");
     }
@@ -82,7 +92,10 @@ fn a_mount_over_the_root_whose_events_cannot_be_trusted_is_looked_at_often_until
     }
     assert!(watching.watcher.is_none());
     let trouble = watching.life.trouble.lock().unwrap().clone().unwrap();
-    assert_eq!((trouble.why.as_str(), trouble.fix), ("events cannot be trusted on NFS", None));
+    assert_eq!(
+        (trouble.why.as_str(), trouble.fix),
+        ("events cannot be trusted on NFS", None)
+    );
     assert!(matches!(heard.try_recv(), Ok(Event::Watching(false))));
     assert!(matches!(heard.try_recv(), Ok(Event::WatchesLost)));
     assert!(heard.try_recv().is_err(), "told once");
@@ -92,13 +105,19 @@ fn a_mount_over_the_root_whose_events_cannot_be_trusted_is_looked_at_often_until
         watching.refresh();
     }
     assert!(watching.watcher.is_some() && !watching.blind);
-    assert!(std::iter::from_fn(|| heard.try_recv().ok()).any(|event| matches!(event, Event::Watching(true))));
+    assert!(
+        std::iter::from_fn(|| heard.try_recv().ok())
+            .any(|event| matches!(event, Event::Watching(true)))
+    );
 }
 
 /// Another folder under the same name. The old one stays: its inode number is not used again.
 #[expect(clippy::disallowed_methods, reason = "an operator moves as they like")]
 fn replace(root: &Path, inside: &[&str]) {
-    let old = (0..).map(|n| root.with_extension(n.to_string())).find(|path| !path.exists()).unwrap();
+    let old = (0..)
+        .map(|n| root.with_extension(n.to_string()))
+        .find(|path| !path.exists())
+        .unwrap();
     std::fs::rename(root, old).unwrap();
     std::fs::create_dir(root).unwrap();
     for name in inside {

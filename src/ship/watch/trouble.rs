@@ -19,13 +19,17 @@ pub struct Trouble {
 impl Trouble {
     /// Watches could be had, and would be silent about what other hosts do.
     pub(super) fn untrusted(name: &str) -> Self {
-        Self { why: format!("events cannot be trusted on {name}"), fix: None }
+        Self {
+            why: format!("events cannot be trusted on {name}"),
+            fix: None,
+        }
     }
 
     pub(super) fn of(error: &Error) -> Self {
         let mut why = printable(&error.to_string());
         let fix = limit(error).map(|limit| {
-            let (key, now) = limit.in_force(|path| fs::read_to_string(path).ok()?.trim().parse().ok());
+            let (key, now) =
+                limit.in_force(|path| fs::read_to_string(path).ok()?.trim().parse().ok());
             format!("sysctl {key}={}", enough(now, limit.least))
         });
         if is_not_permitted(error) {
@@ -37,8 +41,8 @@ impl Trouble {
     }
 }
 
-/// One of inotify(7)'s limits: the machine's, and that of the user namespace that we are in (a container's), which is as high unless
-/// somebody has set it.
+/// One of inotify(7)'s limits: the machine's, and that of the user namespace that we are in (a
+/// container's), which is as high unless somebody has set it.
 struct Limit {
     machine: &'static str,
     namespace: &'static str,
@@ -46,10 +50,16 @@ struct Limit {
     least: u64,
 }
 
-const WATCHES: Limit =
-    Limit { machine: "fs.inotify.max_user_watches", namespace: "user.max_inotify_watches", least: 524_288 };
-const INSTANCES: Limit =
-    Limit { machine: "fs.inotify.max_user_instances", namespace: "user.max_inotify_instances", least: 1024 };
+const WATCHES: Limit = Limit {
+    machine: "fs.inotify.max_user_watches",
+    namespace: "user.max_inotify_watches",
+    least: 524_288,
+};
+const INSTANCES: Limit = Limit {
+    machine: "fs.inotify.max_user_instances",
+    namespace: "user.max_inotify_instances",
+    least: 1024,
+};
 
 impl Limit {
     /// The one that is reached first, and what it is.
@@ -66,9 +76,9 @@ impl Limit {
 fn limit(error: &Error) -> Option<Limit> {
     match &error.kind {
         ErrorKind::MaxFilesWatch => Some(WATCHES),
-        ErrorKind::Io(error) => {
-            (error.raw_os_error().map(Errno::from_raw_os_error) == Some(Errno::MFILE)).then_some(INSTANCES)
-        }
+        ErrorKind::Io(error) => (error.raw_os_error().map(Errno::from_raw_os_error)
+            == Some(Errno::MFILE))
+        .then_some(INSTANCES),
         ErrorKind::Generic(_)
         | ErrorKind::PathNotFound
         | ErrorKind::WatchNotFound
@@ -97,15 +107,28 @@ mod tests {
         assert_eq!(enough(8192, 524_288), 524_288);
         assert_eq!(enough(1_048_576, 524_288), 2_097_152);
         let read = |machine, namespace| {
-            WATCHES.in_force(move |path| if path.ends_with("max_user_watches") { machine } else { namespace })
+            WATCHES.in_force(move |path| {
+                if path.ends_with("max_user_watches") {
+                    machine
+                } else {
+                    namespace
+                }
+            })
         };
         assert_eq!(read(Some(9), Some(9)), ("fs.inotify.max_user_watches", 9));
         assert_eq!(read(Some(9), Some(8)), ("user.max_inotify_watches", 8));
         assert_eq!(read(Some(9), None), ("fs.inotify.max_user_watches", 9));
         let fix = |kind| Trouble::of(&Error::new(kind)).fix;
-        assert!(fix(ErrorKind::MaxFilesWatch).unwrap().starts_with("sysctl fs.inotify.max_user_watches="));
+        assert!(
+            fix(ErrorKind::MaxFilesWatch)
+                .unwrap()
+                .starts_with("sysctl fs.inotify.max_user_watches=")
+        );
         let instances = fix(ErrorKind::Io(io::Error::from_raw_os_error(24))).unwrap();
-        assert!(instances.starts_with("sysctl fs.inotify.max_user_instances="), "{instances}");
+        assert!(
+            instances.starts_with("sysctl fs.inotify.max_user_instances="),
+            "{instances}"
+        );
         assert_eq!(fix(ErrorKind::Io(io::Error::from_raw_os_error(13))), None);
     }
 }

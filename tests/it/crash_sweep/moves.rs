@@ -1,4 +1,5 @@
-//! Moves to another file system, killed at every call; and what is written while an episode is on its way, to either.
+//! Moves to another file system, killed at every call; and what is written while an episode is on
+//! its way, to either.
 //!
 //! ```text
 //!  temporary folder   data/episodes, data/outbox, store                   /dev/shm, or a tmpfs   shipped, quarantine
@@ -60,7 +61,10 @@ impl There {
         }
         let mount = here.join("tmpfs");
         fs::create_dir(&mount).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&mount).status();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "tmpfs"])
+            .arg(&mount)
+            .status();
         if mounted.is_ok_and(|status| status.success()) {
             return Some((mount.clone(), Self::Mount(mount)));
         }
@@ -89,16 +93,26 @@ impl Across {
         rig.sandbox.layout.shipped = shipped;
         rig.sandbox.layout.quarantine = quarantine;
         rig.roots.push(there.to_str().unwrap().to_owned());
-        Some(Self { _there: kept, there, rig })
+        Some(Self {
+            _there: kept,
+            there,
+            rig,
+        })
     }
 
     /// Nothing of ours is left beside what is meant to be there.
     #[track_caller]
     pub(super) fn no_scratch(&self) {
-        for folder in
-            [&self.rig.sandbox.layout.episodes, &self.there.join("shipped"), &self.there.join("quarantine")]
-        {
-            assert!(names(folder).iter().all(|name| !name.starts_with('.')), "{:?}", names(folder));
+        for folder in [
+            &self.rig.sandbox.layout.episodes,
+            &self.there.join("shipped"),
+            &self.there.join("quarantine"),
+        ] {
+            assert!(
+                names(folder).iter().all(|name| !name.starts_with('.')),
+                "{:?}",
+                names(folder)
+            );
         }
     }
 }
@@ -113,10 +127,17 @@ fn a_shipper_killed_at_any_call_of_a_move_across_file_systems_leaves_one_copy() 
         across.no_scratch();
     });
     // The copy is made, published, the source put aside, thrown away, removed.
-    for (call, at_least) in
-        [("pwrite64", 3), ("mkdirat", 4), ("symlinkat", 1), ("renameat2", 4), ("unlinkat", 7)]
-    {
-        assert!(swept.get(call).is_some_and(|count| *count >= at_least), "{call}: {swept:?}");
+    for (call, at_least) in [
+        ("pwrite64", 3),
+        ("mkdirat", 4),
+        ("symlinkat", 1),
+        ("renameat2", 4),
+        ("unlinkat", 7),
+    ] {
+        assert!(
+            swept.get(call).is_some_and(|count| *count >= at_least),
+            "{call}: {swept:?}"
+        );
     }
 }
 
@@ -126,7 +147,10 @@ fn a_shipper_killed_at_any_call_of_a_quarantine_across_file_systems_leaves_one_c
     let Some(across) = Across::new() else { return };
     let rig = &across.rig;
     let rejecting = Scripted::new(|_, _| {
-        Reply::json(422, &json!({"type": "urn:sealift:too-large", "title": "not ours"}))
+        Reply::json(
+            422,
+            &json!({"type": "urn:sealift:too-large", "title": "not ours"}),
+        )
     });
     let url = rejecting.url();
     let swept = rig.sweep(&url, KILL, MOVING, |_| {
@@ -134,7 +158,10 @@ fn a_shipper_killed_at_any_call_of_a_quarantine_across_file_systems_leaves_one_c
         rig.is_quarantined();
         across.no_scratch();
     });
-    assert!(swept["renameat2"] >= 4 && swept["unlinkat"] >= 7, "{swept:?}");
+    assert!(
+        swept["renameat2"] >= 4 && swept["unlinkat"] >= 7,
+        "{swept:?}"
+    );
 }
 
 #[test]
@@ -144,7 +171,10 @@ fn a_shipper_whose_disks_fail_while_it_moves_across_them_loses_nothing() {
     let rig = &across.rig;
     for (fault, calls) in [
         ("error=EIO", &["fsync", "renameat2", "unlinkat"][..]),
-        ("error=ENOSPC", &["openat", "mkdirat", "pwrite64", "symlinkat"][..]),
+        (
+            "error=ENOSPC",
+            &["openat", "mkdirat", "pwrite64", "symlinkat"][..],
+        ),
     ] {
         rig.sweep(rig.sandbox.url(), fault, calls, |_| {
             rig.finishes();
@@ -178,15 +208,17 @@ fn the_source_of_a_copy_goes_last_and_only_after_a_look() {
 fn holders_of(folders: &[&Path], late: &[u8]) -> usize {
     let holds = |folder: &&Path| {
         fs::read_dir(folder).unwrap().any(|entry| {
-            fs::read(entry.unwrap().path().join("data.bin")).is_ok_and(|bytes| bytes.ends_with(late))
+            fs::read(entry.unwrap().path().join("data.bin"))
+                .is_ok_and(|bytes| bytes.ends_with(late))
         })
     };
     folders.iter().filter(|folder| holds(folder)).count()
 }
 
-/// Has renameat2(2) on a path return late, and writes to a file of the episode once `seen` is there:
-/// by a descriptor that was open before, or by one that is opened then in the folder that is given.
-/// (What is open for writing when the copying begins is not copied.) `then` gets the running pass.
+/// Has renameat2(2) on a path return late, and writes to a file of the episode once `seen` is
+/// there: by a descriptor that was open before, or by one that is opened then in the folder that is
+/// given. (What is open for writing when the copying begins is not copied.) `then` gets the running
+/// pass.
 fn write_while_renamed(
     rig: &Rig,
     on: &Path,
@@ -198,9 +230,20 @@ fn write_while_renamed(
     // Of a descriptor that is open before, the wait is over, or leases cannot tell.
     let config = rig.sandbox.path("one-of-each.toml");
     let waits = fs::read_to_string(&config).unwrap();
-    fs::write(&config, waits.replace("[pack]\n", "[pack]\nopen_files_wait_s = 0\n")).unwrap();
-    let open = |folder: &Path| fs::File::options().append(true).open(folder.join("data.bin")).unwrap();
-    let before = opened_then.is_none().then(|| open(&rig.sandbox.layout.episodes.join(ID)));
+    fs::write(
+        &config,
+        waits.replace("[pack]\n", "[pack]\nopen_files_wait_s = 0\n"),
+    )
+    .unwrap();
+    let open = |folder: &Path| {
+        fs::File::options()
+            .append(true)
+            .open(folder.join("data.bin"))
+            .unwrap()
+    };
+    let before = opened_then
+        .is_none()
+        .then(|| open(&rig.sandbox.layout.episodes.join(ID)));
     let inject = format!("inject=renameat2:delay_exit={HELD_S}000000");
     let mut strace = rig.strace(&["-D", "-e", &inject, "-P", on.to_str().unwrap()]);
     rig.with_arguments(&mut strace, rig.sandbox.url());
@@ -221,7 +264,12 @@ fn what_is_written_when_the_copy_has_its_name_is_not_lost() {
     write_while_renamed(&across.rig, &copy, &copy, Some(&source), |mut pass| {
         pass.wait();
     });
-    assert_eq!(holders_of(&[&layout.episodes], b"late"), 1, "{:?}", names(&layout.episodes));
+    assert_eq!(
+        holders_of(&[&layout.episodes], b"late"),
+        1,
+        "{:?}",
+        names(&layout.episodes)
+    );
     assert_eq!(names(&layout.shipped), [""; 0]);
     across.no_scratch();
 }
@@ -234,9 +282,13 @@ fn what_is_written_while_the_source_is_aside_is_not_lost_though_it_is_killed_the
     let aside = layout.episodes.join(format!(".sealift-aside-0-{ID}"));
     write_while_renamed(&across.rig, &aside, &aside, Some(&aside), Process::kill);
     across.rig.ship(across.rig.sandbox.url()).output().unwrap();
-    // What was copied and delivered stands in shipped/; what it became since is a conflict, and stays.
+    // What was copied and delivered stands in shipped/; what it became since is a conflict, and
+    // stays.
     assert_eq!(names(&layout.shipped), [ID]);
-    assert_eq!(crash::reference_of(&across.rig.sandbox, &layout.shipped.join(ID)), across.rig.reference);
+    assert_eq!(
+        crash::reference_of(&across.rig.sandbox, &layout.shipped.join(ID)),
+        across.rig.reference
+    );
     assert_eq!(holders_of(&[&layout.episodes], b"late"), 1);
     across.no_scratch();
 }
@@ -261,8 +313,21 @@ fn a_folder_that_is_created_is_flushed_into_the_one_above_it() {
     fs::remove_dir_all(rig.sandbox.data()).unwrap();
     let trace = rig.traced(rig.sandbox.url(), &[]);
     let data = format!("{}>", rig.sandbox.data().display());
-    for folder in ["data", "data/episodes", "data/outbox", "data/shipped", "data/quarantine"] {
-        let above = if folder == "data" { data.trim_end_matches("/data>") } else { &data };
-        in_order(&trace, &[("mkdir(", &format!("/{folder}\"")), ("fsync(", above)]);
+    for folder in [
+        "data",
+        "data/episodes",
+        "data/outbox",
+        "data/shipped",
+        "data/quarantine",
+    ] {
+        let above = if folder == "data" {
+            data.trim_end_matches("/data>")
+        } else {
+            &data
+        };
+        in_order(
+            &trace,
+            &[("mkdir(", &format!("/{folder}\"")), ("fsync(", above)],
+        );
     }
 }

@@ -1,6 +1,10 @@
-//! What somebody else does to episodes and folders meanwhile. Each test is a row of the table in docs/operations.md.
+//! What somebody else does to episodes and folders meanwhile. Each test is a row of the table in
+//! docs/operations.md.
 
-#![expect(clippy::disallowed_methods, reason = "an operator removes and renames as they like")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "an operator removes and renames as they like"
+)]
 
 use std::{
     fs,
@@ -38,7 +42,11 @@ impl Door {
         let open = Arc::new(AtomicBool::new(false));
         let is_open = Arc::clone(&open);
         let server = Scripted::new(move |seen, _| {
-            if is_open.load(Ordering::SeqCst) { direct::answer(seen) } else { Reply::empty(401) }
+            if is_open.load(Ordering::SeqCst) {
+                direct::answer(seen)
+            } else {
+                Reply::empty(401)
+            }
         });
         Self { open, server }
     }
@@ -58,7 +66,9 @@ fn with_one_that_waits() -> (Sandbox, Door, Process) {
     let sandbox = Sandbox::new(door.server.url());
     let daemon = daemon(&sandbox, "");
     sandbox.seal("run-1", &[("data.bin", b"recorded")]);
-    eventually("the archive is kept", || sandbox.outbox() == ["run-1.json", "run-1.tar.zst"]);
+    eventually("the archive is kept", || {
+        sandbox.outbox() == ["run-1.json", "run-1.tar.zst"]
+    });
     daemon.wait_log("The receiver cannot be used");
     (sandbox, door, daemon)
 }
@@ -66,7 +76,11 @@ fn with_one_that_waits() -> (Sandbox, Door, Process) {
 /// What was perhaps the last copy lies there with a reason.
 #[track_caller]
 fn archive_is_in_quarantine(sandbox: &Sandbox) {
-    let visible = || names(&sandbox.layout.quarantine).into_iter().find(|name| !name.starts_with('.'));
+    let visible = || {
+        names(&sandbox.layout.quarantine)
+            .into_iter()
+            .find(|name| !name.starts_with('.'))
+    };
     eventually("its archive is in quarantine/", || visible().is_some());
     let aside = sandbox.layout.quarantine.join(visible().unwrap());
     eventually("with the reason", || {
@@ -78,7 +92,9 @@ fn archive_is_in_quarantine(sandbox: &Sandbox) {
 
 fn remove(episode: &Path) {
     // A writer may be putting its record there.
-    eventually("it is removed", || fs::remove_dir_all(episode).is_ok() || !episode.exists());
+    eventually("it is removed", || {
+        fs::remove_dir_all(episode).is_ok() || !episode.exists()
+    });
 }
 
 #[test]
@@ -90,7 +106,10 @@ fn removed_while_open_it_is_forgotten_and_its_name_is_free() {
     remove(&episode);
     sandbox.seal("run-1", &[("data.bin", b"begun again")]);
     sandbox.wait_shipped("run-1");
-    assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), b"begun again");
+    assert_eq!(
+        fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(),
+        b"begun again"
+    );
     assert!(!daemon.log().contains("taken out"), "{}", daemon.log());
 }
 
@@ -101,7 +120,11 @@ fn removed_while_it_waits_for_its_turn_it_is_not_shipped() {
     let behind = Arc::clone(&door);
     let server = Scripted::new(move |seen, _| {
         let (open, opened) = &*behind;
-        drop(opened.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+        drop(
+            opened
+                .wait_while(open.lock().unwrap(), |open| !*open)
+                .unwrap(),
+        );
         direct::answer(seen)
     });
     let sandbox = Sandbox::new(server.url());
@@ -114,12 +137,23 @@ fn removed_while_it_waits_for_its_turn_it_is_not_shipped() {
     eventually("some are kept", || sandbox.outbox().len() >= 4);
     // The oldest and the newest go before it.
     let waiting = &ids[4];
-    assert!(!sandbox.outbox().iter().any(|name| name.starts_with(waiting)), "{:?}", sandbox.outbox());
+    assert!(
+        !sandbox
+            .outbox()
+            .iter()
+            .any(|name| name.starts_with(waiting)),
+        "{:?}",
+        sandbox.outbox()
+    );
     remove(&sandbox.layout.episodes.join(waiting));
-    daemon.wait_log(&format!("{waiting} was taken out of episodes/ by somebody else. It is not shipped."));
+    daemon.wait_log(&format!(
+        "{waiting} was taken out of episodes/ by somebody else. It is not shipped."
+    ));
     *door.0.lock().unwrap() = true;
     door.1.notify_all();
-    eventually("the others are shipped", || names(&sandbox.layout.shipped).len() == ids.len() - 1);
+    eventually("the others are shipped", || {
+        names(&sandbox.layout.shipped).len() == ids.len() - 1
+    });
     assert_eq!(server.count(waiting), 0);
     assert_eq!(names(&sandbox.layout.quarantine), [""; 0]);
 }
@@ -133,7 +167,13 @@ fn removed_while_it_is_packed_it_is_not_shipped_and_leaves_no_scratch() {
     let episode = sandbox.seal("run-1", &[("data.bin", b"recorded")]);
     let ship = sandbox.command_with_config("ship", EACH_SECOND);
     let how = "inject=read:delay_enter=2000000:when=1";
-    let daemon = sandbox.start(traced(&sandbox, &ship, &episode.join("data.bin"), "read", how));
+    let daemon = sandbox.start(traced(
+        &sandbox,
+        &ship,
+        &episode.join("data.bin"),
+        "read",
+        how,
+    ));
     let data = episode.join("data.bin");
     eventually("it is read", || has_open(daemon.pid(), &data));
     remove(&episode);
@@ -160,7 +200,10 @@ fn removed_while_it_waits_to_be_sent_its_archive_may_be_the_last_copy() {
 fn first_is_in_quarantine(sandbox: &Sandbox) {
     let aside = sandbox.layout.quarantine.join("run-1/run-1.tar.zst");
     eventually("the first is in quarantine/", || aside.exists());
-    assert_eq!(content_of(&fs::read(aside).unwrap(), "data.bin"), b"recorded");
+    assert_eq!(
+        content_of(&fs::read(aside).unwrap(), "data.bin"),
+        b"recorded"
+    );
 }
 
 #[test]
@@ -169,7 +212,9 @@ fn removed_and_its_name_used_again_at_once_its_archive_may_be_the_last_copy() {
     let sandbox = Sandbox::new(door.server.url());
     let daemon = sandbox.daemon();
     let episode = sandbox.seal("run-1", &[("data.bin", b"recorded")]);
-    eventually("the archive is kept", || sandbox.outbox() == ["run-1.json", "run-1.tar.zst"]);
+    eventually("the archive is kept", || {
+        sandbox.outbox() == ["run-1.json", "run-1.tar.zst"]
+    });
     daemon.wait_log("The receiver cannot be used");
     // Within one look at it.
     let again = sandbox.record(".again", &[("data.bin", b"recorded again")]);
@@ -180,7 +225,10 @@ fn removed_and_its_name_used_again_at_once_its_archive_may_be_the_last_copy() {
     door.open();
     sandbox.seal("run-2", &[]);
     sandbox.wait_shipped("run-1");
-    assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), b"recorded again");
+    assert_eq!(
+        fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(),
+        b"recorded again"
+    );
 }
 
 #[test]
@@ -194,7 +242,10 @@ fn removed_and_its_name_used_again_while_no_daemon_ran_its_archive_may_be_the_la
     door.open();
     sandbox.seal("run-2", &[]);
     sandbox.wait_shipped("run-1");
-    assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), b"recorded again");
+    assert_eq!(
+        fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(),
+        b"recorded again"
+    );
 }
 
 #[test]
@@ -203,7 +254,9 @@ fn removed_while_it_rests_its_archive_may_be_the_last_copy() {
     let sandbox = Sandbox::new(server.url());
     let daemon = daemon(&sandbox, "");
     sandbox.seal("run-1", &[("data.bin", b"recorded")]);
-    eventually("the archive is kept", || sandbox.outbox() == ["run-1.json", "run-1.tar.zst"]);
+    eventually("the archive is kept", || {
+        sandbox.outbox() == ["run-1.json", "run-1.tar.zst"]
+    });
     remove(&sandbox.layout.episodes.join("run-1"));
     daemon.wait_log(TAKEN_OUT);
     archive_is_in_quarantine(&sandbox);
@@ -243,7 +296,10 @@ fn removed_while_it_is_sent_without_a_copy_the_upload_breaks_off() {
     sandbox.seal("run-1", &[("data.bin", &noise(3 * MIB))]);
     daemon.wait_log(TAKEN_OUT);
     assert!(
-        !server.seen().iter().any(|seen| seen.head.starts_with("PUT")),
+        !server
+            .seen()
+            .iter()
+            .any(|seen| seen.head.starts_with("PUT")),
         "nobody can have acknowledged it"
     );
 }
@@ -251,14 +307,18 @@ fn removed_while_it_is_sent_without_a_copy_the_upload_breaks_off() {
 #[test]
 fn removed_in_conflict_its_archive_is_put_aside_without_an_alarm() {
     let server = Scripted::new(|_, _| {
-        Reply::json(409, &json!({"type": "urn:sealift:conflict", "title": "held with other content"}))
+        Reply::json(
+            409,
+            &json!({"type": "urn:sealift:conflict", "title": "held with other content"}),
+        )
     });
     let sandbox = Sandbox::new(server.url());
     let daemon = daemon(&sandbox, "");
     sandbox.seal("run-1", &[("data.bin", b"recorded")]);
     daemon.wait_log("the receiver holds other content under this name");
     eventually("the conflict is remembered", || {
-        fs::read_to_string(sandbox.layout.outbox.join("run-1.json")).is_ok_and(|it| it.contains("conflict"))
+        fs::read_to_string(sandbox.layout.outbox.join("run-1.json"))
+            .is_ok_and(|it| it.contains("conflict"))
     });
     remove(&sandbox.layout.episodes.join("run-1"));
     archive_is_in_quarantine(&sandbox);
@@ -275,7 +335,9 @@ fn removed_while_it_is_moved_to_shipped_the_receiver_has_it() {
     let ship = sandbox.command_with_config("ship", EACH_SECOND);
     let how = "inject=renameat2:delay_enter=2000000:when=1";
     let daemon = sandbox.start(traced(&sandbox, &ship, &episode, "renameat2", how));
-    eventually("its receipt is written", || episode.join("shipping_receipt.json").exists());
+    eventually("its receipt is written", || {
+        episode.join("shipping_receipt.json").exists()
+    });
     remove(&episode);
     daemon.wait_log("run-1 is held by the receiver, but somebody else took it out of episodes/");
     assert!(sandbox.stored("run-1").exists());
@@ -288,14 +350,19 @@ fn removed_while_it_is_moved_to_quarantine_it_is_gone() {
         return;
     }
     let server = Scripted::new(|_, _| {
-        Reply::json(422, &json!({"type": "urn:sealift:too-large", "title": "not an episode of ours"}))
+        Reply::json(
+            422,
+            &json!({"type": "urn:sealift:too-large", "title": "not an episode of ours"}),
+        )
     });
     let sandbox = Sandbox::new(server.url());
     let episode = sandbox.seal("run-1", &[("data.bin", b"recorded")]);
     let ship = sandbox.command_with_config("ship", EACH_SECOND);
     let how = "inject=renameat2:delay_enter=2000000:when=1";
     let daemon = sandbox.start(traced(&sandbox, &ship, &episode, "renameat2", how));
-    eventually("its reason is written", || episode.join("quarantine_reason.json").exists());
+    eventually("its reason is written", || {
+        episode.join("quarantine_reason.json").exists()
+    });
     remove(&episode);
     daemon.wait_log(TAKEN_OUT);
     assert_eq!(names(&sandbox.layout.shipped), [""; 0]);
@@ -307,7 +374,9 @@ fn written_to_while_it_is_packed_it_is_packed_again_as_it_is() {
         return;
     }
     let sandbox = Sandbox::with_receiver();
-    let data = sandbox.seal("run-1", &[("data.bin", b"recorded")]).join("data.bin");
+    let data = sandbox
+        .seal("run-1", &[("data.bin", b"recorded")])
+        .join("data.bin");
     let ship = sandbox.command_with_config("ship", EACH_SECOND);
     let how = "inject=read:delay_enter=2000000:when=1";
     let daemon = sandbox.start(traced(&sandbox, &ship, &data, "read", how));
@@ -318,7 +387,10 @@ fn written_to_while_it_is_packed_it_is_packed_again_as_it_is() {
     fs::rename(&more, &data).unwrap();
     sandbox.wait_shipped("run-1");
     daemon.wait_log("run-1 is sealed but not at rest");
-    assert_eq!(content_of(&fs::read(sandbox.stored("run-1")).unwrap(), "data.bin"), b"recorded, and more");
+    assert_eq!(
+        content_of(&fs::read(sandbox.stored("run-1")).unwrap(), "data.bin"),
+        b"recorded, and more"
+    );
 }
 
 #[test]
@@ -326,13 +398,20 @@ fn written_to_after_it_was_packed_it_is_packed_again_before_a_byte_is_sent() {
     let mut sandbox = Sandbox::with_receiver();
     let address = sandbox.kill_receiver();
     let daemon = daemon(&sandbox, "");
-    let data = sandbox.seal("run-1", &[("data.bin", b"recorded")]).join("data.bin");
-    eventually("the archive is kept", || sandbox.outbox() == ["run-1.json", "run-1.tar.zst"]);
+    let data = sandbox
+        .seal("run-1", &[("data.bin", b"recorded")])
+        .join("data.bin");
+    eventually("the archive is kept", || {
+        sandbox.outbox() == ["run-1.json", "run-1.tar.zst"]
+    });
     fs::write(&data, b"recorded, and more").unwrap();
     sandbox.start_receiver(&address);
     sandbox.wait_shipped("run-1");
     daemon.wait_log("run-1 is sealed but not at rest: it was changed after it was packed");
-    assert_eq!(content_of(&fs::read(sandbox.stored("run-1")).unwrap(), "data.bin"), b"recorded, and more");
+    assert_eq!(
+        content_of(&fs::read(sandbox.stored("run-1")).unwrap(), "data.bin"),
+        b"recorded, and more"
+    );
 }
 
 #[test]
@@ -344,21 +423,35 @@ fn written_to_in_shipped_it_is_kept_whatever_room_is_wanted() {
         daemon.wait_log(&format!("shipped {id}"));
     }
     fs::write(sandbox.shipped("edited").join("data.bin"), b"EDITED!!").unwrap();
-    fs::write(sandbox.shipped("noted").join("notes.txt"), b"look at second 12").unwrap();
+    fs::write(
+        sandbox.shipped("noted").join("notes.txt"),
+        b"look at second 12",
+    )
+    .unwrap();
     assert!(daemon.terminate().success());
 
     let greedy = self::daemon(&sandbox, &format!("shipped_free_bytes = {}\n", 1_u64 << 60));
     greedy.wait_log("removed ");
     for id in ["edited", "noted"] {
-        greedy
-            .wait_log(&format!("/{id} is not what was delivered of {id}: somebody has written to it since."));
+        greedy.wait_log(&format!(
+            "/{id} is not what was delivered of {id}: somebody has written to it since."
+        ));
     }
     sandbox.seal("next", &[]);
     // What is shipped next is reason to look through all of it once more.
-    eventually("the next is removed, too", || names(&sandbox.layout.shipped) == ["edited", "noted"]);
+    eventually("the next is removed, too", || {
+        names(&sandbox.layout.shipped) == ["edited", "noted"]
+    });
     let log = greedy.log();
-    assert_eq!(log.matches("is not what was delivered of").count(), 2, "told once each: {log}");
-    assert_eq!(fs::read(sandbox.shipped("edited").join("data.bin")).unwrap(), b"EDITED!!");
+    assert_eq!(
+        log.matches("is not what was delivered of").count(),
+        2,
+        "told once each: {log}"
+    );
+    assert_eq!(
+        fs::read(sandbox.shipped("edited").join("data.bin")).unwrap(),
+        b"EDITED!!"
+    );
 }
 
 #[test]
@@ -469,7 +562,10 @@ fn a_private_folder_that_is_removed_is_made_anew_and_the_folder_stays_locked() {
     daemon.wait_log(".sealift/lock was gone while we ran, and was taken anew.");
     let second = sandbox.command("ship").output().unwrap();
     assert_eq!(second.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&second.stderr).contains("Another sealift ships this folder already"));
+    assert!(
+        String::from_utf8_lossy(&second.stderr)
+            .contains("Another sealift ships this folder already")
+    );
 }
 
 #[test]
@@ -493,12 +589,15 @@ fn where_another_has_taken_the_lock_meanwhile_the_first_ends() {
 /// Whether a process has a file open.
 fn has_open(pid: u32, path: &Path) -> bool {
     let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).any(|open| open == path)
+    open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .any(|open| open == path)
 }
 
 /// How many folders a process watches.
 fn inotify_watches(pid: u32) -> usize {
     let folder = format!("/proc/{pid}/fdinfo");
-    let infos = fs::read_dir(folder).unwrap().filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
+    let infos = fs::read_dir(folder)
+        .unwrap()
+        .filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
     infos.map(|info| info.matches("inotify wd:").count()).sum()
 }

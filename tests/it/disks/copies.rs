@@ -15,7 +15,9 @@ use crate::{
     crash_sweep::strace_is_there,
     resume::{MIB, noise},
     service::{traced, untrace},
-    support::{Mounted, Process, Reply, Sandbox, Scripted, eventually_within, json_of, names, sealift},
+    support::{
+        Mounted, Process, Reply, Sandbox, Scripted, eventually_within, json_of, names, sealift,
+    },
 };
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -23,7 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Stores everything but what begins with `bad`, which it rejects.
 fn receiver() -> Scripted {
     Scripted::new(|seen, _| match seen.id.starts_with("bad") {
-        true => Reply::json(422, &json!({"type": "urn:sealift:too-large", "detail": "no"})),
+        true => Reply::json(
+            422,
+            &json!({"type": "urn:sealift:too-large", "detail": "no"}),
+        ),
         false => Reply::stored(seen),
     })
 }
@@ -38,17 +43,25 @@ fn appearing(folder: &Path) -> (Arc<Mutex<BTreeSet<String>>>, notify::Recommende
         into.lock().unwrap().extend(found);
     })
     .unwrap();
-    watcher.watch(folder, notify::RecursiveMode::NonRecursive).unwrap();
+    watcher
+        .watch(folder, notify::RecursiveMode::NonRecursive)
+        .unwrap();
     (seen, watcher)
 }
 
 fn copies(seen: &Mutex<BTreeSet<String>>, id: &str) -> Vec<String> {
     let seen = seen.lock().unwrap();
-    seen.iter().filter(|name| name.starts_with(".sealift-copy-") && name.ends_with(id)).cloned().collect()
+    seen.iter()
+        .filter(|name| name.starts_with(".sealift-copy-") && name.ends_with(id))
+        .cloned()
+        .collect()
 }
 
 fn visible(folder: &Path) -> Vec<String> {
-    names(folder).into_iter().filter(|name| !name.starts_with('.')).collect()
+    names(folder)
+        .into_iter()
+        .filter(|name| !name.starts_with('.'))
+        .collect()
 }
 
 fn ask(sandbox: &Sandbox, command: &str) -> Value {
@@ -59,7 +72,13 @@ fn ask(sandbox: &Sandbox, command: &str) -> Value {
 
 fn moves(sandbox: &Sandbox) -> Value {
     let doctor = ask(sandbox, "doctor");
-    doctor["checks"].as_array().unwrap().iter().find(|row| row["id"] == "moves").unwrap().clone()
+    doctor["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["id"] == "moves")
+        .unwrap()
+        .clone()
 }
 
 /// Told so often that it cannot go on.
@@ -77,15 +96,26 @@ fn what_cannot_fit_where_it_is_to_go_is_not_copied_and_small_ones_go_on() {
     for folder in [shipped, quarantine] {
         fs::create_dir_all(folder).unwrap();
     }
-    let Some(_shipped) = Mounted::over(shipped, "8m") else { return };
-    let Some(quarantine_disk) = Mounted::over(quarantine, "8m") else { return };
-    let daemon = sandbox.start(sandbox.command_with_config("ship", "[shipper]\nreconcile_interval_s = 1"));
+    let Some(_shipped) = Mounted::over(shipped, "8m") else {
+        return;
+    };
+    let Some(quarantine_disk) = Mounted::over(quarantine, "8m") else {
+        return;
+    };
+    let daemon =
+        sandbox.start(sandbox.command_with_config("ship", "[shipper]\nreconcile_interval_s = 1"));
     let (in_shipped, _watcher) = appearing(shipped);
     let (in_quarantine, _other) = appearing(quarantine);
-    for (id, how, folder) in [("big", "delivered", shipped), ("bad-big", "rejected", quarantine)] {
+    for (id, how, folder) in [
+        ("big", "delivered", shipped),
+        ("bad-big", "rejected", quarantine),
+    ] {
         sandbox.seal(id, &[("data.bin", &noise(12 * MIB))]);
         daemon.wait_log(&format!("{id} cannot go on: {how}"));
-        let said = format!("but it cannot be moved to {}: a copy of it takes 126", folder.display());
+        let said = format!(
+            "but it cannot be moved to {}: a copy of it takes 126",
+            folder.display()
+        );
         daemon.wait_log(&said);
         daemon.wait_log(&format!(
             " bytes on the disk of {}, where 8388608 are free, so none is begun. That is more than the whole disk holds: give it a larger \
@@ -93,7 +123,9 @@ fn what_cannot_fit_where_it_is_to_go_is_not_copied_and_small_ones_go_on() {
             folder.display()
         ));
     }
-    let small: Vec<_> = (0..8).flat_map(|n| [format!("small-{n}"), format!("bad-{n}")]).collect();
+    let small: Vec<_> = (0..8)
+        .flat_map(|n| [format!("small-{n}"), format!("bad-{n}")])
+        .collect();
     for id in &small {
         sandbox.seal(id, &[("data.bin", &noise(100_000))]);
     }
@@ -104,30 +136,57 @@ fn what_cannot_fit_where_it_is_to_go_is_not_copied_and_small_ones_go_on() {
         wait_told(&daemon, id, 2);
     }
     let log = daemon.log();
-    assert!(!small.iter().any(|id| log.contains(&format!("{id} cannot go on"))), "{log}");
-    assert_eq!((copies(&in_shipped, "big"), copies(&in_quarantine, "big")), (Vec::new(), Vec::new()));
+    assert!(
+        !small
+            .iter()
+            .any(|id| log.contains(&format!("{id} cannot go on"))),
+        "{log}"
+    );
+    assert_eq!(
+        (copies(&in_shipped, "big"), copies(&in_quarantine, "big")),
+        (Vec::new(), Vec::new())
+    );
     assert_eq!((visible(shipped).len(), visible(quarantine).len()), (8, 8));
     assert_eq!(server.count("big"), 1);
 
     let row = moves(&sandbox);
     let summary = row["summary"].as_str().unwrap();
     assert_eq!(row["status"], "red", "{row}");
-    assert!(summary.starts_with("1 episode is delivered and cannot be moved. big: delivered, but"), "{row}");
-    assert!(summary.contains("It moves by itself when there is room. Type: df -h "), "{row}");
-    assert!(summary.ends_with("Besides: 1 episode is rejected and cannot be moved (bad-big)."), "{row}");
+    assert!(
+        summary.starts_with("1 episode is delivered and cannot be moved. big: delivered, but"),
+        "{row}"
+    );
+    assert!(
+        summary.contains("It moves by itself when there is room. Type: df -h "),
+        "{row}"
+    );
+    assert!(
+        summary.ends_with("Besides: 1 episode is rejected and cannot be moved (bad-big)."),
+        "{row}"
+    );
     assert!(row["fix"].as_str().unwrap().starts_with("df -h "), "{row}");
     let problems = ask(&sandbox, "status")["problems"].to_string();
     assert!(
         problems.contains("1 episode is rejected and cannot be moved. bad-big: rejected ("),
         "{problems}"
     );
-    assert_eq!(problems.matches("It moves by itself when there is room").count(), 2, "{problems}");
+    assert_eq!(
+        problems
+            .matches("It moves by itself when there is room")
+            .count(),
+        2,
+        "{problems}"
+    );
 
     // With room it goes, as was said.
-    let remount =
-        std::process::Command::new("mount").args(["-o", "remount,size=32m"]).arg(quarantine).status();
+    let remount = std::process::Command::new("mount")
+        .args(["-o", "remount,size=32m"])
+        .arg(quarantine)
+        .status();
     assert!(remount.unwrap().success());
-    eventually_within(PATIENCE, "it moves by itself", || sandbox.quarantined("bad-big").exists());
+    eventually_within(PATIENCE, "it moves by itself", || {
+        sandbox.quarantined("bad-big").exists()
+    });
     drop(quarantine_disk);
 }
 
@@ -137,11 +196,16 @@ fn where_its_inodes_do_not_suffice_nothing_is_copied_either_and_it_is_said() {
     let sandbox = Sandbox::new(server.url());
     let shipped = &sandbox.layout.shipped;
     fs::create_dir_all(shipped).unwrap();
-    let Some(_disk) = Mounted::over(shipped, "8m,nr_inodes=40") else { return };
+    let Some(_disk) = Mounted::over(shipped, "8m,nr_inodes=40") else {
+        return;
+    };
     let daemon = sandbox.daemon();
     let (seen, _watcher) = appearing(shipped);
     let files: Vec<_> = (0..60).map(|n| format!("{n}.txt")).collect();
-    let files: Vec<_> = files.iter().map(|name| (name.as_str(), &b"x"[..])).collect();
+    let files: Vec<_> = files
+        .iter()
+        .map(|name| (name.as_str(), &b"x"[..]))
+        .collect();
     sandbox.seal("many", &files);
     daemon.wait_log("many cannot go on: delivered, but it cannot be moved");
     daemon.wait_log("a copy of it takes 63 inodes on the disk of ");
@@ -153,7 +217,8 @@ fn where_its_inodes_do_not_suffice_nothing_is_copied_either_and_it_is_said() {
 }
 
 #[test]
-fn a_file_that_is_longer_than_the_disk_can_hold_is_named_with_its_length_and_not_copied_again_at_once() {
+fn a_file_that_is_longer_than_the_disk_can_hold_is_named_with_its_length_and_not_copied_again_at_once()
+ {
     if !strace_is_there() {
         return;
     }
@@ -161,11 +226,19 @@ fn a_file_that_is_longer_than_the_disk_can_hold_is_named_with_its_length_and_not
     let sandbox = Sandbox::new(server.url());
     let shipped = &sandbox.layout.shipped;
     fs::create_dir_all(shipped).unwrap();
-    let Some(_disk) = Mounted::over(shipped, "32m") else { return };
+    let Some(_disk) = Mounted::over(shipped, "32m") else {
+        return;
+    };
     // As a server says it that has such a disk: when it is written.
     let ship = sandbox.command_with_config("ship", "[shipper]\nreconcile_interval_s = 1");
     let long = shipped.join(".sealift-copy-0-long/long.bin");
-    let daemon = sandbox.start(traced(&sandbox, &ship, &long, "pwrite64", "inject=pwrite64:error=EFBIG"));
+    let daemon = sandbox.start(traced(
+        &sandbox,
+        &ship,
+        &long,
+        "pwrite64",
+        "inject=pwrite64:error=EFBIG",
+    ));
     let said = format!(
         "{}: its length (3145728 bytes) cannot be held by the file system of {} (File too large (os error 27)). No permission mends that: \
          set another folder",
@@ -179,7 +252,13 @@ fn a_file_that_is_longer_than_the_disk_can_hold_is_named_with_its_length_and_not
     sandbox.wait_shipped("short");
     let row = moves(&sandbox);
     assert_eq!(row["status"], "red", "{row}");
-    assert!(row["summary"].as_str().unwrap().contains("its length (3145728 bytes) cannot be held"), "{row}");
+    assert!(
+        row["summary"]
+            .as_str()
+            .unwrap()
+            .contains("its length (3145728 bytes) cannot be held"),
+        "{row}"
+    );
     assert!(File::open(sandbox.layout.episodes.join("long/done.marker")).is_ok());
 }
 
@@ -191,18 +270,28 @@ fn what_was_delivered_and_was_being_taken_away_is_not_sent_again_where_its_name_
     assert_eq!(sandbox.ship_once().0, 0);
     // As a process leaves it that is killed while the source is aside.
     let aside = sandbox.layout.episodes.join(".sealift-aside-0-run-1");
-    let copied =
-        std::process::Command::new("cp").arg("-a").arg(sandbox.shipped("run-1")).arg(&aside).status();
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .arg(sandbox.shipped("run-1"))
+        .arg(&aside)
+        .status();
     assert!(copied.unwrap().success());
     sandbox.seal("run-1", &[("data.bin", b"second")]);
     let (code, tally) = sandbox.ship_once();
     assert_eq!((code, &tally["shipped"]), (0, &json!(1)), "{tally}");
     let seen = server.seen();
-    let puts: Vec<_> = seen.iter().filter(|seen| seen.head.starts_with("PUT")).map(|seen| &seen.id).collect();
+    let puts: Vec<_> = seen
+        .iter()
+        .filter(|seen| seen.head.starts_with("PUT"))
+        .map(|seen| &seen.id)
+        .collect();
     assert_eq!(puts, ["run-1", "run-1"]);
     assert_eq!(visible(&sandbox.layout.shipped), ["run-1", "run-1~1"]);
     for (name, content) in [("run-1", b"first" as &[u8]), ("run-1~1", b"second")] {
-        assert_eq!(fs::read(sandbox.shipped(name).join("data.bin")).unwrap(), content);
+        assert_eq!(
+            fs::read(sandbox.shipped(name).join("data.bin")).unwrap(),
+            content
+        );
     }
     assert!(!aside.exists() && visible(&sandbox.layout.episodes).is_empty());
 }
@@ -211,18 +300,27 @@ fn what_was_delivered_and_was_being_taken_away_is_not_sent_again_where_its_name_
 fn what_was_rejected_and_was_being_taken_away_is_not_sent_again_where_its_name_was_used_again() {
     let mended = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let takes_all = Arc::clone(&mended);
-    let server = Scripted::new(move |seen, _| match takes_all.load(std::sync::atomic::Ordering::Relaxed) {
-        true => Reply::stored(seen),
-        false => Reply::json(422, &json!({"type": "urn:sealift:too-large", "detail": "no"})),
-    });
+    let server =
+        Scripted::new(
+            move |seen, _| match takes_all.load(std::sync::atomic::Ordering::Relaxed) {
+                true => Reply::stored(seen),
+                false => Reply::json(
+                    422,
+                    &json!({"type": "urn:sealift:too-large", "detail": "no"}),
+                ),
+            },
+        );
     let sandbox = Sandbox::new(server.url());
     sandbox.seal("run-1", &[("data.bin", b"first")]);
     sandbox.ship_once();
     assert!(sandbox.quarantined("run-1").join("data.bin").exists());
     // As a process leaves it that is killed while the source is aside.
     let aside = sandbox.layout.episodes.join(".sealift-aside-0-run-1");
-    let copied =
-        std::process::Command::new("cp").arg("-a").arg(sandbox.quarantined("run-1")).arg(&aside).status();
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .arg(sandbox.quarantined("run-1"))
+        .arg(&aside)
+        .status();
     assert!(copied.unwrap().success());
     sandbox.seal("run-1", &[("data.bin", b"second")]);
     mended.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -230,16 +328,26 @@ fn what_was_rejected_and_was_being_taken_away_is_not_sent_again_where_its_name_w
     assert_eq!((code, &tally["shipped"]), (0, &json!(1)), "{tally}");
     assert_eq!(visible(&sandbox.layout.shipped), ["run-1"]);
     assert_eq!(visible(&sandbox.layout.quarantine), ["run-1"]);
-    assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), b"second");
-    assert_eq!(fs::read(sandbox.quarantined("run-1").join("data.bin")).unwrap(), b"first");
+    assert_eq!(
+        fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(),
+        b"second"
+    );
+    assert_eq!(
+        fs::read(sandbox.quarantined("run-1").join("data.bin")).unwrap(),
+        b"first"
+    );
     assert!(!aside.exists() && visible(&sandbox.layout.episodes).is_empty());
 }
 
 /// As `sealift requeue` is while it copies, or another shipper.
 fn at_work(folder: &Path) -> File {
     let mut options = File::options();
-    let file =
-        options.create(true).truncate(false).read(true).write(true).open(folder.join(".sealift-at-work"));
+    let file = options
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(folder.join(".sealift-at-work"));
     let file = file.unwrap();
     rustix::fs::flock(&file, rustix::fs::FlockOperation::LockShared).unwrap();
     file
@@ -255,27 +363,51 @@ fn what_is_sealed_and_aside_is_shown_while_a_move_is_at_work_and_is_shipped_when
     fs::write(aside.join("done.marker"), "").unwrap();
     let moving = at_work(&sandbox.layout.episodes);
     let (code, tally) = sandbox.ship_once();
-    assert_eq!((code, &tally["transient_failures"], &tally["shipped"]), (1, &json!(1), &json!(0)), "{tally}");
+    assert_eq!(
+        (code, &tally["transient_failures"], &tally["shipped"]),
+        (1, &json!(1), &json!(0)),
+        "{tally}"
+    );
     assert!(aside.exists());
 
-    let daemon = sandbox.start(sandbox.command_with_config("ship", "[shipper]\nreconcile_interval_s = 1"));
+    let daemon =
+        sandbox.start(sandbox.command_with_config("ship", "[shipper]\nreconcile_interval_s = 1"));
     let said = "run-1 is sealed, and out of sight in episodes/ as .sealift-aside-*";
     daemon.wait_log(said);
     let waiting = || {
         let doctor = ask(&sandbox, "doctor");
-        doctor["checks"].as_array().unwrap().iter().find(|row| row["id"] == "waiting").unwrap().clone()
+        doctor["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|row| row["id"] == "waiting")
+            .unwrap()
+            .clone()
     };
     let row = waiting();
-    assert_eq!((&row["status"], &row["details"]["left_aside"]), (&json!("yellow"), &json!(1)), "{row}");
+    assert_eq!(
+        (&row["status"], &row["details"]["left_aside"]),
+        (&json!("yellow"), &json!(1)),
+        "{row}"
+    );
     assert!(row["summary"].as_str().unwrap().starts_with(said), "{row}");
     let fix = row["fix"].as_str().unwrap();
-    assert!(fix.starts_with("ps -o pid,stat,etime,args -p ") || fix.starts_with("lsof "), "{row}");
-    assert!(ask(&sandbox, "status")["problems"].to_string().contains(said));
+    assert!(
+        fix.starts_with("ps -o pid,stat,etime,args -p ") || fix.starts_with("lsof "),
+        "{row}"
+    );
+    assert!(
+        ask(&sandbox, "status")["problems"]
+            .to_string()
+            .contains(said)
+    );
 
     drop(moving);
     sandbox.wait_shipped("run-1");
     assert!(!aside.exists());
-    eventually_within(PATIENCE, "the row is green", || waiting()["status"] == "green");
+    eventually_within(PATIENCE, "the row is green", || {
+        waiting()["status"] == "green"
+    });
 }
 
 #[test]
@@ -285,12 +417,16 @@ fn what_was_delivered_and_is_aside_goes_at_a_later_look_where_a_move_was_at_work
     sandbox.seal("run-1", &[("data.bin", b"first")]);
     assert_eq!(sandbox.ship_once().0, 0);
     let aside = sandbox.layout.episodes.join(".sealift-aside-0-run-1");
-    let copied =
-        std::process::Command::new("cp").arg("-a").arg(sandbox.shipped("run-1")).arg(&aside).status();
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .arg(sandbox.shipped("run-1"))
+        .arg(&aside)
+        .status();
     assert!(copied.unwrap().success());
     sandbox.seal("run-1", &[("data.bin", b"second")]);
     let moving = at_work(&sandbox.layout.episodes);
-    let daemon = sandbox.start(sandbox.command_with_config("ship", "[shipper]\nreconcile_interval_s = 1"));
+    let daemon =
+        sandbox.start(sandbox.command_with_config("ship", "[shipper]\nreconcile_interval_s = 1"));
     sandbox.wait_shipped("run-1~1");
     assert!(aside.exists());
     // Its name is free by now: given back, it would be sent once more.
@@ -298,7 +434,12 @@ fn what_was_delivered_and_is_aside_goes_at_a_later_look_where_a_move_was_at_work
     daemon.wait_log("run-1 was delivered and copied to ");
     eventually_within(PATIENCE, "it is gone", || !aside.exists());
     let seen = server.seen();
-    assert_eq!(seen.iter().filter(|seen| seen.head.starts_with("PUT")).count(), 2);
+    assert_eq!(
+        seen.iter()
+            .filter(|seen| seen.head.starts_with("PUT"))
+            .count(),
+        2
+    );
     assert_eq!(visible(&sandbox.layout.shipped), ["run-1", "run-1~1"]);
     assert!(visible(&sandbox.layout.episodes).is_empty());
 }
@@ -311,14 +452,27 @@ fn a_copy_that_cannot_be_read_for_a_while_is_not_made_again_beside_it() {
     }
     let server = receiver();
     let sandbox = Sandbox::new(server.url());
-    let Some(_mounted) = Mounted::over(&sandbox.layout.shipped, "8m") else { return };
+    let Some(_mounted) = Mounted::over(&sandbox.layout.shipped, "8m") else {
+        return;
+    };
     sandbox.seal("run-1", &[("data.bin", b"recorded")]);
     let ship = sandbox.command_with_config("ship", "[shipper]\nwatch = \"reconcile-only\"");
     let receipt = sandbox.shipped("run-1").join("shipping_receipt.json");
-    let daemon = sandbox.start(traced(&sandbox, &ship, &receipt, "read", "inject=read:error=EIO"));
+    let daemon = sandbox.start(traced(
+        &sandbox,
+        &ship,
+        &receipt,
+        "read",
+        "inject=read:error=EIO",
+    ));
     daemon.wait_log("run-1 may have been copied to ");
     untrace(&daemon);
-    eventually_within(PATIENCE, "it is moved", || visible(&sandbox.layout.episodes).is_empty());
+    eventually_within(PATIENCE, "it is moved", || {
+        visible(&sandbox.layout.episodes).is_empty()
+    });
     assert_eq!(visible(&sandbox.layout.shipped), ["run-1"]);
-    assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), b"recorded");
+    assert_eq!(
+        fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(),
+        b"recorded"
+    );
 }

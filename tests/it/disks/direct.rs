@@ -19,22 +19,39 @@ fn daemon_to(sandbox: &Sandbox, url: &str) -> Process {
     let path = sandbox.path("sealift.toml");
     fs::write(&path, NO_ROOM).unwrap();
     let mut command = sealift();
-    command.arg("ship").arg("--data").arg(sandbox.data()).args(["--receiver", url]).arg("--config").arg(path);
+    command
+        .arg("ship")
+        .arg("--data")
+        .arg(sandbox.data())
+        .args(["--receiver", url])
+        .arg("--config")
+        .arg(path);
     sandbox.start(command)
 }
 
 /// Nothing is kept of what broke off, and what comes is stored.
 pub(super) fn answer(seen: &Seen) -> Reply {
-    if seen.head.starts_with("HEAD") { Reply::empty(404) } else { Reply::stored(seen) }
+    if seen.head.starts_with("HEAD") {
+        Reply::empty(404)
+    } else {
+        Reply::stored(seen)
+    }
 }
 
 #[test]
 fn where_even_that_is_short_it_is_uploaded_without_an_outbox_copy() {
     let content = noise(3 * MIB);
     let seal = |sandbox: &Sandbox| {
-        let data = sandbox.record("run-1", &[("data.bin", &content)]).join("data.bin");
+        let data = sandbox
+            .record("run-1", &[("data.bin", &content)])
+            .join("data.bin");
         // A file's time is a part of its content.
-        fs::File::options().write(true).open(data).unwrap().set_modified(UNIX_EPOCH).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(data)
+            .unwrap()
+            .set_modified(UNIX_EPOCH)
+            .unwrap();
         sandbox.seal("run-1", &[]);
     };
     let of_a_copy = {
@@ -58,8 +75,15 @@ fn where_even_that_is_short_it_is_uploaded_without_an_outbox_copy() {
     daemon.wait_log(
         "run-1 is sent without a copy in the outbox, and read once more for every try: it may need",
     );
-    let seen = server.seen().into_iter().find(|seen| seen.head.starts_with("PUT")).unwrap();
-    assert!(seen.body == of_a_copy, "the same bytes, with a copy and without");
+    let seen = server
+        .seen()
+        .into_iter()
+        .find(|seen| seen.head.starts_with("PUT"))
+        .unwrap();
+    assert!(
+        seen.body == of_a_copy,
+        "the same bytes, with a copy and without"
+    );
     let digest = Digest::from_header(seen.header("repr-digest").unwrap()).unwrap();
     assert_eq!(digest, Digest::of(&seen.body));
     eventually("nothing is left there", || sandbox.outbox().is_empty());
@@ -75,7 +99,11 @@ fn when_the_connection_breaks_it_is_packed_again_and_resumed_by_offset() {
     let daemon = daemon_to(&sandbox, &line.url());
     sandbox.wait_shipped("run-1");
     let archive = archive_bytes(&sandbox, "run-1");
-    assert!(line.sent() * 10 <= archive * 11, "{} bytes for an archive of {archive}", line.sent());
+    assert!(
+        line.sent() * 10 <= archive * 11,
+        "{} bytes for an archive of {archive}",
+        line.sent()
+    );
     assert!(content_of(&fs::read(sandbox.stored("run-1")).unwrap(), "data.bin") == content);
     assert!(!daemon.log().contains("cannot be used"), "{}", daemon.log());
 }
@@ -95,7 +123,11 @@ fn a_crash_in_the_middle_costs_a_repacking_and_nothing_else() {
     let _second = daemon_to(&sandbox, &line.url());
     sandbox.wait_shipped("run-1");
     let archive = archive_bytes(&sandbox, "run-1");
-    assert!(line.sent() < archive + 2 * MIB, "{} bytes for an archive of {archive}", line.sent());
+    assert!(
+        line.sent() < archive + 2 * MIB,
+        "{} bytes for an archive of {archive}",
+        line.sent()
+    );
 }
 
 #[test]
@@ -117,7 +149,11 @@ fn if_the_second_packings_bytes_differ_the_upload_is_aborted_and_it_is_packed_an
     let daemon = daemon_to(&sandbox, &server.url());
     sandbox.wait_shipped("run-1");
     // The first never came to its end, so nobody could acknowledge it.
-    let uploads: Vec<_> = server.seen().into_iter().filter(|seen| seen.head.starts_with("PUT")).collect();
+    let uploads: Vec<_> = server
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.head.starts_with("PUT"))
+        .collect();
     assert_eq!(uploads.len(), 1);
     assert!(content_of(&uploads[0].body, "data.bin") == after);
     daemon.wait_log("run-1 cannot go on: the archive could not be read: ");
@@ -150,7 +186,10 @@ fn memory_is_bounded_without_a_copy_as_well() {
         let config = format!("{NO_ROOM}[pack]\nlevel = 1\nworkers = 1");
         let daemon = sandbox.start(sandbox.command_with_config("ship", &config));
         let episode = sandbox.record(id, &[("data.bin", &noise(noise_mib * MIB))]);
-        let data = fs::File::options().write(true).open(episode.join("data.bin")).unwrap();
+        let data = fs::File::options()
+            .write(true)
+            .open(episode.join("data.bin"))
+            .unwrap();
         data.set_len(mib * MIB).unwrap();
         drop(data);
         fs::write(episode.join("done.marker"), b"").unwrap();
@@ -158,5 +197,8 @@ fn memory_is_bounded_without_a_copy_as_well() {
         daemon.peak_kib()
     };
     let (small, large) = (peak("small", 16, 32), peak("large", 48, 256));
-    assert!(large < small + 8 * 1024, "{small} KiB for 32 MiB, {large} KiB for 256 MiB");
+    assert!(
+        large < small + 8 * 1024,
+        "{small} KiB for 32 MiB, {large} KiB for 256 MiB"
+    );
 }

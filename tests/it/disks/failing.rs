@@ -11,7 +11,8 @@ use crate::{
     crash_sweep::strace_is_there,
     service::traced,
     support::{
-        Mounted, Process, Reply, Sandbox, Scripted, each, eventually, eventually_within, json_file, names,
+        Mounted, Process, Reply, Sandbox, Scripted, each, eventually, eventually_within, json_file,
+        names,
     },
 };
 
@@ -35,7 +36,11 @@ fn eio_erofs_and_eacces_on_one_episode_make_that_one_wait_and_no_other() {
         let episode = sandbox.seal("run-1", &[("data.bin", b"recorded")]);
         sandbox.seal("run-2", &[("data.bin", b"recorded")]);
         let ship = sandbox.command_with_config("ship", "[shipper]\nwatch = \"reconcile-only\"");
-        let path = if file.is_empty() { episode.clone() } else { episode.join(file) };
+        let path = if file.is_empty() {
+            episode.clone()
+        } else {
+            episode.join(file)
+        };
         let how = format!("inject={call}:error={error}");
         let daemon = sandbox.start(traced(&sandbox, &ship, &path, call, &how));
         sandbox.wait_shipped("run-2");
@@ -50,10 +55,16 @@ fn eio_erofs_and_eacces_on_one_episode_make_that_one_wait_and_no_other() {
 #[test]
 fn a_folder_that_cannot_be_written_holds_what_needs_it_until_it_can() {
     let sandbox = Sandbox::with_receiver();
-    let Some(_mounted) = Mounted::over(&sandbox.layout.outbox, "8m") else { return };
+    let Some(_mounted) = Mounted::over(&sandbox.layout.outbox, "8m") else {
+        return;
+    };
     let remount = |how: &str| {
         let options = format!("remount,{how}");
-        let done = Command::new("mount").args(["-o", &options]).arg(&sandbox.layout.outbox).status().unwrap();
+        let done = Command::new("mount")
+            .args(["-o", &options])
+            .arg(&sandbox.layout.outbox)
+            .status()
+            .unwrap();
         assert!(done.success());
     };
     remount("ro");
@@ -79,8 +90,13 @@ fn fsync_errors_are_never_retried_on_the_same_file() {
         return;
     }
     // Not acknowledged at first, so that the archive has to be kept.
-    let server =
-        Scripted::new(|seen, before| if before < 2 { Reply::empty(503) } else { Reply::stored(seen) });
+    let server = Scripted::new(|seen, before| {
+        if before < 2 {
+            Reply::empty(503)
+        } else {
+            Reply::stored(seen)
+        }
+    });
     let sandbox = Sandbox::new(server.url());
     sandbox.seal("run-1", &[("data.bin", b"recorded")]);
     let ship = sandbox.command("ship");
@@ -94,14 +110,24 @@ fn fsync_errors_are_never_retried_on_the_same_file() {
     eventually("the trace is written", || trace().contains("(INJECTED)"));
     let mut failed = false;
     for line in trace().lines() {
-        let is = |call: &str| line.split_whitespace().nth(1).is_some_and(|found| found.starts_with(call));
+        let is = |call: &str| {
+            line.split_whitespace()
+                .nth(1)
+                .is_some_and(|found| found.starts_with(call))
+        };
         if line.contains("(INJECTED)") {
             failed = true;
         } else if failed && is("openat(") && line.contains("O_EXCL") {
             failed = false;
         } else {
-            let uses = ["fsync(", "fdatasync(", "rename(", "renameat2("].into_iter().any(is);
-            assert!(!(failed && uses), "after a failed flush: {line}\n{}", trace());
+            let uses = ["fsync(", "fdatasync(", "rename(", "renameat2("]
+                .into_iter()
+                .any(is);
+            assert!(
+                !(failed && uses),
+                "after a failed flush: {line}\n{}",
+                trace()
+            );
         }
     }
     assert!(!failed, "it was not created anew: {}", trace());
@@ -112,12 +138,22 @@ fn fsync_errors_are_never_retried_on_the_same_file() {
 fn all_is_well(sandbox: &Sandbox, daemon: &Process, shipped: &[&str]) {
     let receipt = sandbox.shipped("run-1").join("shipping_receipt.json");
     eventually_within(PATIENCE, "run-1 is shipped", || receipt.exists());
-    assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), b"recorded");
+    assert_eq!(
+        fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(),
+        b"recorded"
+    );
     let receipt = json_file(&receipt);
     assert_eq!(receipt["receipt"]["sha256"], receipt["sha256"]);
-    eventually_within(PATIENCE, "the outbox is empty", || sandbox.outbox().is_empty());
+    eventually_within(PATIENCE, "the outbox is empty", || {
+        sandbox.outbox().is_empty()
+    });
     assert_eq!(names(&sandbox.layout.shipped), shipped, "{}", daemon.log());
-    assert_eq!(names(&sandbox.layout.quarantine), [""; 0], "{}", daemon.log());
+    assert_eq!(
+        names(&sandbox.layout.quarantine),
+        [""; 0],
+        "{}",
+        daemon.log()
+    );
 }
 
 #[test]
@@ -127,25 +163,48 @@ fn a_flush_of_a_folder_a_sidecar_or_a_receipt_that_fails_is_told_and_loses_nothi
     }
     // As a path in the data folder; and what is told of it.
     let cases = [
-        ("outbox/.sealift-copy-run-1.json", "Failed to make its archive durable in the outbox"),
+        (
+            "outbox/.sealift-copy-run-1.json",
+            "Failed to make its archive durable in the outbox",
+        ),
         ("outbox", "Failed to make its archive durable in the outbox"),
         (
             "episodes/run-1/.sealift-copy-shipping_receipt.json",
             "run-1 cannot go on: delivered, but it cannot be moved",
         ),
-        ("episodes/run-1", "run-1 cannot go on: delivered, but it cannot be moved"),
-        ("shipped", "run-1 cannot go on: delivered, but it cannot be moved"),
-        ("episodes", "run-1 cannot go on: delivered, but it cannot be moved"),
+        (
+            "episodes/run-1",
+            "run-1 cannot go on: delivered, but it cannot be moved",
+        ),
+        (
+            "shipped",
+            "run-1 cannot go on: delivered, but it cannot be moved",
+        ),
+        (
+            "episodes",
+            "run-1 cannot go on: delivered, but it cannot be moved",
+        ),
     ];
     each(&cases, |(path, told)| {
         // Not acknowledged at first, so that the archive has to be kept.
-        let server =
-            Scripted::new(|seen, before| if before < 2 { Reply::empty(503) } else { Reply::stored(seen) });
+        let server = Scripted::new(|seen, before| {
+            if before < 2 {
+                Reply::empty(503)
+            } else {
+                Reply::stored(seen)
+            }
+        });
         let sandbox = Sandbox::new(server.url());
         sandbox.seal("run-1", &[("data.bin", b"recorded")]);
         let ship = sandbox.command_with_config("ship", "[shipper]\nwatch = \"reconcile-only\"");
         let path = sandbox.data().join(path);
-        let daemon = sandbox.start(traced(&sandbox, &ship, &path, "fsync", "inject=fsync:error=EIO:when=1"));
+        let daemon = sandbox.start(traced(
+            &sandbox,
+            &ship,
+            &path,
+            "fsync",
+            "inject=fsync:error=EIO:when=1",
+        ));
         daemon.wait_log(told);
         all_is_well(&sandbox, &daemon, &["run-1"]);
     });
@@ -158,7 +217,10 @@ impl Fault {
     /// `None` where one process may not look into another.
     fn of(daemon: &Process, path: &Path, call: &str, error: &str) -> Option<Self> {
         let pid = daemon.pid();
-        let (trace, how) = (format!("trace={call}"), format!("inject={call}:error={error}"));
+        let (trace, how) = (
+            format!("trace={call}"),
+            format!("inject={call}:error={error}"),
+        );
         let strace = Command::new("strace")
             .args(["-f", "-qq", "-o", "/dev/null", "-p", &pid.to_string(), "-P"])
             .arg(path)
@@ -176,7 +238,10 @@ impl Fault {
             let mut tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
             refused || tasks.all(|task| task.is_ok_and(traced))
         });
-        assert!(!(refused && std::env::var_os("CI").is_some()), "CI may trace what runs");
+        assert!(
+            !(refused && std::env::var_os("CI").is_some()),
+            "CI may trace what runs"
+        );
         (!refused).then_some(strace)
     }
 }
@@ -198,11 +263,21 @@ fn eio_erofs_and_eacces_on_a_folder_hold_what_needs_it_and_lose_nothing() {
     let cases = [
         ("episodes", "openat", "Nothing is moved; it is tried again."),
         ("outbox", "openat", "Nothing is moved; it is tried again."),
-        ("outbox/run-1.tar.zst.partial", "openat", "run-1 cannot go on: "),
-        ("shipped/run-1", "renameat2", "run-1 cannot go on: delivered, but it cannot be moved"),
+        (
+            "outbox/run-1.tar.zst.partial",
+            "openat",
+            "run-1 cannot go on: ",
+        ),
+        (
+            "shipped/run-1",
+            "renameat2",
+            "run-1 cannot go on: delivered, but it cannot be moved",
+        ),
     ];
-    let cases: Vec<_> =
-        cases.iter().flat_map(|case| ["EIO", "EROFS", "EACCES"].map(|error| (*case, error))).collect();
+    let cases: Vec<_> = cases
+        .iter()
+        .flat_map(|case| ["EIO", "EROFS", "EACCES"].map(|error| (*case, error)))
+        .collect();
     each(&cases, |((path, call, told), error)| {
         let sandbox = Sandbox::with_receiver();
         let ship = sandbox.command_with_config("ship", "[shipper]\nreconcile_interval_s = 1");
@@ -210,7 +285,9 @@ fn eio_erofs_and_eacces_on_a_folder_hold_what_needs_it_and_lose_nothing() {
         sandbox.seal("run-0", &[]);
         daemon.wait_log("shipped run-0");
         let path = sandbox.data().join(path);
-        let Some(fault) = Fault::of(&daemon, &path, call, error) else { return };
+        let Some(fault) = Fault::of(&daemon, &path, call, error) else {
+            return;
+        };
         sandbox.seal("run-1", &[("data.bin", b"recorded")]);
         daemon.wait_log(told);
         drop(fault);

@@ -1,5 +1,6 @@
-//! File systems that do less than ext4 does: exFAT through FUSE (no symlinks, no `:`, no set-group-ID, one name for `a` and `A`),
-//! NTFS that ignores letter case, and an overlay, in which what the lower layer has can be given no other name.
+//! File systems that do less than ext4 does: exFAT through FUSE (no symlinks, no `:`, no
+//! set-group-ID, one name for `a` and `A`), NTFS that ignores letter case, and an overlay, in which
+//! what the lower layer has can be given no other name.
 
 use std::{
     fs,
@@ -20,7 +21,9 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::{Mounted, Reply, Sandbox, Scripted, eventually_within, json_of, names, sealift};
+use crate::support::{
+    Mounted, Reply, Sandbox, Scripted, eventually_within, json_of, names, sealift,
+};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const IMAGE_BYTES: u64 = 48 << 20;
@@ -32,10 +35,14 @@ struct Foreign {
 }
 
 fn tool(program: &str) -> Option<PathBuf> {
-    let found = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].map(|folder| Path::new(folder).join(program));
+    let found =
+        ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].map(|folder| Path::new(folder).join(program));
     let found = found.into_iter().find(|path| path.exists());
     if found.is_none() {
-        assert!(std::env::var_os("CI").is_none(), "CI has {program} (.ci/install)");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "CI has {program} (.ci/install)"
+        );
         println!("skipped: {program} is not there");
     }
     found
@@ -46,14 +53,21 @@ fn run(command: &mut Command) -> Option<String> {
     if output.status.success() {
         return Some(String::from_utf8_lossy(&output.stdout).trim().to_owned());
     }
-    assert!(std::env::var_os("CI").is_none(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     println!("skipped: {}", String::from_utf8_lossy(&output.stderr));
     None
 }
 
 fn image(sandbox: &Sandbox, folder: &Path) -> PathBuf {
     let image = sandbox.path(&format!("{}.img", folder.file_name().unwrap().display()));
-    fs::File::create(&image).unwrap().set_len(IMAGE_BYTES).unwrap();
+    fs::File::create(&image)
+        .unwrap()
+        .set_len(IMAGE_BYTES)
+        .unwrap();
     image
 }
 
@@ -61,16 +75,27 @@ impl Foreign {
     /// NTFS, with its own letters' case kept and looked past.
     fn ntfs(sandbox: &Sandbox, folder: &Path) -> Option<Self> {
         let (mount, image) = (tool("lowntfs-3g")?, image(sandbox, folder));
-        run(Command::new(tool("mkfs.ntfs")?).args(["-F", "-Q"]).arg(&image))?;
-        run(Command::new(mount).args(["-o", "ignore_case"]).arg(&image).arg(folder))?;
-        Some(Self { folder: folder.to_owned(), device: None })
+        run(Command::new(tool("mkfs.ntfs")?)
+            .args(["-F", "-Q"])
+            .arg(&image))?;
+        run(Command::new(mount)
+            .args(["-o", "ignore_case"])
+            .arg(&image)
+            .arg(folder))?;
+        Some(Self {
+            folder: folder.to_owned(),
+            device: None,
+        })
     }
 
     fn exfat(sandbox: &Sandbox, folder: &Path) -> Option<Self> {
         let (mount, image) = (tool("mount.exfat-fuse")?, image(sandbox, folder));
         run(Command::new(tool("mkfs.exfat")?).arg(&image))?;
         let device = run(Command::new("losetup").args(["-f", "--show"]).arg(&image))?;
-        let foreign = Self { folder: folder.to_owned(), device: Some(device.clone()) };
+        let foreign = Self {
+            folder: folder.to_owned(),
+            device: Some(device.clone()),
+        };
         run(Command::new(mount).arg(device).arg(folder))?;
         Some(foreign)
     }
@@ -103,7 +128,9 @@ impl Overlay {
             upper.join("up").display(),
             upper.join("work").display()
         );
-        run(Command::new("mount").args(["-t", "overlay", "-o", &options, "none"]).arg(&data))?;
+        run(Command::new("mount")
+            .args(["-t", "overlay", "-o", &options, "none"])
+            .arg(&data))?;
         Some((Self(data), disk))
     }
 }
@@ -120,23 +147,39 @@ fn move_aside(from: &Path, to: &Path) {
 }
 
 fn visible(folder: &Path) -> Vec<String> {
-    names(folder).into_iter().filter(|name| !name.starts_with('.')).collect()
+    names(folder)
+        .into_iter()
+        .filter(|name| !name.starts_with('.'))
+        .collect()
 }
 
 #[test]
-fn ids_that_differ_in_letter_case_only_are_retired_together_to_a_disk_that_ignores_it_and_nothing_is_lost() {
+fn ids_that_differ_in_letter_case_only_are_retired_together_to_a_disk_that_ignores_it_and_nothing_is_lost()
+ {
     const PAIRS: usize = 20;
     let sandbox = Sandbox::with_receiver();
-    let Some(_disk) = Foreign::ntfs(&sandbox, &sandbox.layout.shipped) else { return };
+    let Some(_disk) = Foreign::ntfs(&sandbox, &sandbox.layout.shipped) else {
+        return;
+    };
     let content = |id: &str, n: usize| format!("{id} {n} ").repeat(2000).into_bytes();
-    let ids: Vec<_> = (0..PAIRS).flat_map(|n| [format!("Run{n}"), format!("run{n}")]).collect();
+    let ids: Vec<_> = (0..PAIRS)
+        .flat_map(|n| [format!("Run{n}"), format!("run{n}")])
+        .collect();
     for id in &ids {
-        let files: Vec<_> = (0..12).map(|n| (format!("part-{n}.bin"), content(id, n))).collect();
-        let files: Vec<_> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+        let files: Vec<_> = (0..12)
+            .map(|n| (format!("part-{n}.bin"), content(id, n)))
+            .collect();
+        let files: Vec<_> = files
+            .iter()
+            .map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+            .collect();
         sandbox.seal(id, &files);
     }
-    let _daemon = sandbox.start(sandbox.command_with_config("ship", "[receiver]\nconcurrency = 8\n"));
-    eventually_within(PATIENCE, "all have left episodes/", || visible(&sandbox.layout.episodes).is_empty());
+    let _daemon =
+        sandbox.start(sandbox.command_with_config("ship", "[receiver]\nconcurrency = 8\n"));
+    eventually_within(PATIENCE, "all have left episodes/", || {
+        visible(&sandbox.layout.episodes).is_empty()
+    });
     let mut whole = Vec::new();
     for name in visible(&sandbox.layout.shipped) {
         let folder = sandbox.layout.shipped.join(&name);
@@ -159,14 +202,19 @@ fn on_a_disk_that_lists_names_in_lower_case_an_episode_is_known_by_the_id_in_its
     let rejected_once = AtomicBool::new(false);
     let server = Scripted::new(move |seen, _| match seen.id.as_str() {
         _ if seen.head.starts_with("HEAD") => Reply::html(404),
-        "Run-B" if !rejected_once.swap(true, Ordering::SeqCst) => {
-            Reply::json(422, &json!({"type": "urn:sealift:too-large", "title": "no"}))
-        }
+        "Run-B" if !rejected_once.swap(true, Ordering::SeqCst) => Reply::json(
+            422,
+            &json!({"type": "urn:sealift:too-large", "title": "no"}),
+        ),
         _ => Reply::stored(seen),
     });
     let sandbox = Sandbox::new(server.url());
-    let Some(_shipped) = Foreign::ntfs(&sandbox, &sandbox.layout.shipped) else { return };
-    let Some(_quarantine) = Foreign::ntfs(&sandbox, &sandbox.layout.quarantine) else { return };
+    let Some(_shipped) = Foreign::ntfs(&sandbox, &sandbox.layout.shipped) else {
+        return;
+    };
+    let Some(_quarantine) = Foreign::ntfs(&sandbox, &sandbox.layout.quarantine) else {
+        return;
+    };
     let told = |command: &str, arguments: &[&str]| {
         let output = sandbox.command(command).args(arguments).output().unwrap();
         String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
@@ -175,15 +223,29 @@ fn on_a_disk_that_lists_names_in_lower_case_an_episode_is_known_by_the_id_in_its
         sandbox.seal(id, &[("x.bin", id.as_bytes())]);
     }
     let (_, tally) = sandbox.ship_once();
-    assert_eq!((&tally["shipped"], &tally["fatal"]), (&json!(1), &json!(1)), "{tally}");
+    assert_eq!(
+        (&tally["shipped"], &tally["fatal"]),
+        (&json!(1), &json!(1)),
+        "{tally}"
+    );
     assert_eq!(visible(&sandbox.layout.shipped), ["run-a"]);
     assert_eq!(visible(&sandbox.layout.quarantine), ["run-b"]);
 
-    let traced = sealift().args(["trace", "Run-A", "--data"]).arg(sandbox.data()).output().unwrap();
+    let traced = sealift()
+        .args(["trace", "Run-A", "--data"])
+        .arg(sandbox.data())
+        .output()
+        .unwrap();
     let traced = String::from_utf8(traced.stdout).unwrap();
-    assert!(traced.contains("delivered") && traced.contains("201"), "{traced}");
+    assert!(
+        traced.contains("delivered") && traced.contains("201"),
+        "{traced}"
+    );
     let verified = told("verify", &["--all"]);
-    assert!(verified.contains("Run-A") && !verified.contains("no receipt of ours"), "{verified}");
+    assert!(
+        verified.contains("Run-A") && !verified.contains("no receipt of ours"),
+        "{verified}"
+    );
     let back = told("requeue", &["Run-A", "--from", "shipped"]);
     assert!(back.contains("requeued  Run-A  from shipped"), "{back}");
     let back = told("requeue", &["--all", "--from", "quarantine"]);
@@ -192,20 +254,33 @@ fn on_a_disk_that_lists_names_in_lower_case_an_episode_is_known_by_the_id_in_its
     let (code, tally) = sandbox.ship_once();
     assert_eq!((code, &tally["shipped"]), (0, &json!(2)), "{tally}");
     let delivered = server.seen();
-    let delivered: Vec<_> = delivered.iter().filter(|seen| seen.head.starts_with("PUT")).collect();
+    let delivered: Vec<_> = delivered
+        .iter()
+        .filter(|seen| seen.head.starts_with("PUT"))
+        .collect();
     assert_eq!(delivered.len(), 4);
     for seen in delivered {
-        assert!(["Run-A", "Run-B"].contains(&seen.id.as_str()), "{}", seen.id);
+        assert!(
+            ["Run-A", "Run-B"].contains(&seen.id.as_str()),
+            "{}",
+            seen.id
+        );
         let tar = zstd::decode_all(seen.body.as_slice()).unwrap();
         for record in ["quarantine_reason.json", "shipping_receipt.json"] {
-            assert!(!tar.windows(record.len()).any(|bytes| bytes == record.as_bytes()), "{record}");
+            assert!(
+                !tar.windows(record.len())
+                    .any(|bytes| bytes == record.as_bytes()),
+                "{record}"
+            );
         }
     }
 
     // Disk pressure knows it for one that a receiver vouches for.
     let config = "[shipper]\nshipped_free_bytes = 100000000000000\nreconcile_interval_s = 1\n";
     let _daemon = sandbox.start(sandbox.command_with_config("ship", config));
-    eventually_within(PATIENCE, "shipped/ is emptied", || visible(&sandbox.layout.shipped).is_empty());
+    eventually_within(PATIENCE, "shipped/ is emptied", || {
+        visible(&sandbox.layout.shipped).is_empty()
+    });
 }
 
 #[test]
@@ -214,13 +289,21 @@ fn an_episode_in_the_lower_layer_of_an_overlay_is_copied_once_and_leaves() {
     let episode = sandbox.seal("run-1", &[("data/x.bin", &[7; 100_000])]);
     symlink("data/x.bin", episode.join("latest")).unwrap();
     sandbox.seal("run-2", &[("data/x.bin", &[8; 100_000])]);
-    let Some((_overlay, _disk)) = Overlay::over(&sandbox) else { return };
+    let Some((_overlay, _disk)) = Overlay::over(&sandbox) else {
+        return;
+    };
     let (code, counts) = sandbox.ship_once();
     assert_eq!((code, counts["shipped"].as_u64()), (0, Some(2)), "{counts}");
     assert_eq!(names(&sandbox.layout.episodes), [""; 0]);
     assert_eq!(visible(&sandbox.layout.shipped), ["run-1", "run-2"]);
-    assert_eq!(fs::read(sandbox.shipped("run-1").join("data/x.bin")).unwrap(), [7; 100_000]);
-    assert_eq!(fs::read_link(sandbox.shipped("run-1").join("latest")).unwrap(), Path::new("data/x.bin"));
+    assert_eq!(
+        fs::read(sandbox.shipped("run-1").join("data/x.bin")).unwrap(),
+        [7; 100_000]
+    );
+    assert_eq!(
+        fs::read_link(sandbox.shipped("run-1").join("latest")).unwrap(),
+        Path::new("data/x.bin")
+    );
     // From the lower layer of shipped/, too, what has aged out goes.
     let (code, _) = sandbox.ship_once();
     assert_eq!(code, 0);
@@ -229,14 +312,26 @@ fn an_episode_in_the_lower_layer_of_an_overlay_is_copied_once_and_leaves() {
 #[test]
 fn a_disk_that_holds_no_symlink_says_so_at_once_and_what_it_can_hold_is_moved_there() {
     let sandbox = Sandbox::with_receiver();
-    let Some(_disk) = Foreign::exfat(&sandbox, &sandbox.layout.shipped) else { return };
+    let Some(_disk) = Foreign::exfat(&sandbox, &sandbox.layout.shipped) else {
+        return;
+    };
     let daemon = sandbox.daemon();
-    // Folders of two recorders, as docs/recorders.md asks: mode 2770. That cannot be kept, and the move goes on.
+    // Folders of two recorders, as docs/recorders.md asks: mode 2770. That cannot be kept, and the
+    // move goes on.
     let plain = sandbox.record("plain", &[("a/b.bin", b"1")]);
-    Command::new("chmod").args(["-R", "g+s,o-rwx"]).arg(&plain).status().unwrap();
+    Command::new("chmod")
+        .args(["-R", "g+s,o-rwx"])
+        .arg(&plain)
+        .status()
+        .unwrap();
     fs::write(plain.join("done.marker"), b"").unwrap();
-    eventually_within(PATIENCE, "it is moved", || sandbox.shipped("plain").join("done.marker").exists());
-    assert_eq!(fs::read(sandbox.shipped("plain").join("a/b.bin")).unwrap(), b"1");
+    eventually_within(PATIENCE, "it is moved", || {
+        sandbox.shipped("plain").join("done.marker").exists()
+    });
+    assert_eq!(
+        fs::read(sandbox.shipped("plain").join("a/b.bin")).unwrap(),
+        b"1"
+    );
 
     let linked = sandbox.record("linked", &[("x.bin", b"1")]);
     symlink("x.bin", linked.join("latest")).unwrap();
@@ -244,7 +339,9 @@ fn a_disk_that_holds_no_symlink_says_so_at_once_and_what_it_can_hold_is_moved_th
     daemon.wait_log("linked cannot go on: delivered, but it cannot be moved");
     for (id, name) in [("colon", "12:30.bin"), ("cases", "X.bin")] {
         sandbox.seal(id, &[("x.bin", b"1"), (name, b"2")]);
-        daemon.wait_log(&format!("{id} cannot go on: delivered, but it cannot be moved"));
+        daemon.wait_log(&format!(
+            "{id} cannot go on: delivered, but it cannot be moved"
+        ));
     }
     let log = daemon.log();
     for what in [
@@ -255,17 +352,29 @@ fn a_disk_that_holds_no_symlink_says_so_at_once_and_what_it_can_hold_is_moved_th
         assert!(log.contains(what), "{what}: {log}");
     }
     assert!(!log.contains("chown"), "{log}");
-    assert_eq!(visible(&sandbox.layout.episodes), ["cases", "colon", "linked"]);
+    assert_eq!(
+        visible(&sandbox.layout.episodes),
+        ["cases", "colon", "linked"]
+    );
     assert_eq!(visible(&sandbox.layout.shipped), ["plain"]);
 
     let (code, status) = ask(&sandbox, "status");
     let problems = status["problems"].to_string();
     assert_eq!(code, 1, "{problems}");
-    assert!(problems.contains("3 episodes are delivered and cannot be moved"), "{problems}");
+    assert!(
+        problems.contains("3 episodes are delivered and cannot be moved"),
+        "{problems}"
+    );
     let (code, doctor) = ask(&sandbox, "doctor");
     let row = row(&doctor, "moves");
     assert_eq!((code, row["status"].as_str()), (2, Some("red")), "{row}");
-    assert!(row["summary"].as_str().unwrap().contains("cannot be held by the file system of"), "{row}");
+    assert!(
+        row["summary"]
+            .as_str()
+            .unwrap()
+            .contains("cannot be held by the file system of"),
+        "{row}"
+    );
     assert!(!row.to_string().contains("chown"), "{row}");
 }
 
@@ -276,17 +385,25 @@ fn ask(sandbox: &Sandbox, command: &str) -> (i32, Value) {
 }
 
 fn row<'a>(doctor: &'a Value, id: &str) -> &'a Value {
-    doctor["checks"].as_array().unwrap().iter().find(|row| row["id"] == id).unwrap()
+    doctor["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["id"] == id)
+        .unwrap()
 }
 
 #[test]
 fn where_a_data_folder_can_hold_no_socket_it_is_elsewhere_and_the_lock_file_says_where() {
     let sandbox = Sandbox::with_receiver();
-    let Some(_disk) = Foreign::exfat(&sandbox, &sandbox.layout.private) else { return };
+    let Some(_disk) = Foreign::exfat(&sandbox, &sandbox.layout.private) else {
+        return;
+    };
     let runtime = sandbox.path("runtime");
     fs::create_dir(&runtime).unwrap();
     let mut ship = sandbox.command("ship");
-    ship.env("XDG_RUNTIME_DIR", &runtime).env_remove("RUNTIME_DIRECTORY");
+    ship.env("XDG_RUNTIME_DIR", &runtime)
+        .env_remove("RUNTIME_DIRECTORY");
     let mut daemon = sandbox.start(ship);
     sandbox.seal("run-1", &[]);
     sandbox.wait_shipped("run-1");
@@ -294,11 +411,25 @@ fn where_a_data_folder_can_hold_no_socket_it_is_elsewhere_and_the_lock_file_says
     let socket = PathBuf::from(lock["socket"].as_str().unwrap());
     assert!(socket.starts_with(&runtime), "{lock}");
     let folder = fs::symlink_metadata(socket.parent().unwrap()).unwrap();
-    assert_eq!(folder.mode() & 0o777, 0o750, "other users may not look into it");
+    assert_eq!(
+        folder.mode() & 0o777,
+        0o750,
+        "other users may not look into it"
+    );
     let (code, status) = ask(&sandbox, "status");
-    assert_eq!((code, status["daemon"].as_str()), (0, Some("running")), "{}", status["problems"]);
+    assert_eq!(
+        (code, status["daemon"].as_str()),
+        (0, Some("running")),
+        "{}",
+        status["problems"]
+    );
     let (_, doctor) = ask(&sandbox, "doctor");
-    assert_eq!(row(&doctor, "daemon")["status"], "green", "{}", row(&doctor, "daemon"));
+    assert_eq!(
+        row(&doctor, "daemon")["status"],
+        "green",
+        "{}",
+        row(&doctor, "daemon")
+    );
     assert!(daemon.terminate().success());
     assert!(!socket.exists());
 }
@@ -309,7 +440,10 @@ fn an_immutable_episode_is_red_at_once_and_its_fix_is_chattr() {
     let flag = {
         let episode = Arc::clone(&episode);
         move |flag: &str| {
-            let set = Command::new("chattr").arg(flag).arg(episode.get().unwrap()).output();
+            let set = Command::new("chattr")
+                .arg(flag)
+                .arg(episode.get().unwrap())
+                .output();
             set.is_ok_and(|output| output.status.success())
         }
     };
@@ -337,10 +471,16 @@ fn an_immutable_episode_is_red_at_once_and_its_fix_is_chattr() {
     flag("-i");
     let (code, row, (status_code, status)) = seen.unwrap();
     let fix = format!("chattr -i '{}'", episode.get().unwrap().display());
-    assert_eq!((code, row["status"].as_str(), status_code), (2, Some("red"), 1), "{row}");
+    assert_eq!(
+        (code, row["status"].as_str(), status_code),
+        (2, Some("red"), 1),
+        "{row}"
+    );
     assert!(row["fix"].as_str().unwrap().ends_with(&fix), "{row}");
     assert!(status["problems"].to_string().contains(&fix), "{status}");
-    eventually_within(PATIENCE, "it is moved", || sandbox.shipped("run-1").exists());
+    eventually_within(PATIENCE, "it is moved", || {
+        sandbox.shipped("run-1").exists()
+    });
     assert_eq!(server.count("run-1"), 1);
 }
 
@@ -352,18 +492,30 @@ fn inodes_that_are_used_up_are_named_as_such_and_counted() {
     if run(Command::new("mount").args(few).arg(outbox)).is_none() {
         return;
     }
-    let _disk = Foreign { folder: outbox.clone(), device: None };
+    let _disk = Foreign {
+        folder: outbox.clone(),
+        device: None,
+    };
     let mut files = (0..).map(|n| fs::write(outbox.join(format!("{n}.note")), ""));
     assert!(files.any(|made| made.is_err()));
     let daemon = sandbox.daemon();
     sandbox.seal("run-1", &[("x.bin", b"1")]);
-    daemon.wait_log("its inodes are used up: no file can be made there, however many bytes are free");
+    daemon
+        .wait_log("its inodes are used up: no file can be made there, however many bytes are free");
     assert!(!daemon.log().contains("chown"), "{}", daemon.log());
     let (_, doctor) = ask(&sandbox, "doctor");
-    assert_eq!(row(&doctor, "space")["status"], "red", "{}", row(&doctor, "space"));
+    assert_eq!(
+        row(&doctor, "space")["status"],
+        "red",
+        "{}",
+        row(&doctor, "space")
+    );
     let (_, status) = ask(&sandbox, "status");
     let rooms = status["snapshot"]["room"].as_array().unwrap();
-    let room = rooms.iter().find(|room| room["folders"][0] == "outbox").unwrap();
+    let room = rooms
+        .iter()
+        .find(|room| room["folders"][0] == "outbox")
+        .unwrap();
     assert_eq!(room["free_files"], 0, "{room}");
 }
 
@@ -373,7 +525,11 @@ fn replace_keeping_times(episode: &Path, content: &[u8]) {
     fs::create_dir(&fresh).unwrap();
     for (name, content) in [("data.bin", content), ("done.marker", b"")] {
         fs::write(fresh.join(name), content).unwrap();
-        let touch = Command::new("touch").arg("-r").arg(episode.join(name)).arg(fresh.join(name)).status();
+        let touch = Command::new("touch")
+            .arg("-r")
+            .arg(episode.join(name))
+            .arg(fresh.join(name))
+            .status();
         assert!(touch.unwrap().success());
     }
     move_aside(episode, &episode.with_file_name(".before"));
@@ -381,7 +537,8 @@ fn replace_keeping_times(episode: &Path, content: &[u8]) {
 }
 
 #[test]
-fn where_ctime_says_nothing_one_that_replaced_an_episode_with_its_sizes_and_times_is_not_taken_for_it() {
+fn where_ctime_says_nothing_one_that_replaced_an_episode_with_its_sizes_and_times_is_not_taken_for_it()
+ {
     const FIRST: &[u8] = b"recorded first";
     const AGAIN: &[u8] = b"recorded again";
     for status in [503, 201] {
@@ -395,25 +552,40 @@ fn where_ctime_says_nothing_one_that_replaced_an_episode_with_its_sizes_and_time
             if first {
                 replace_keeping_times(of_script.get().unwrap(), AGAIN);
             }
-            if first && status == 503 { Reply::empty(503) } else { Reply::stored(seen) }
+            if first && status == 503 {
+                Reply::empty(503)
+            } else {
+                Reply::stored(seen)
+            }
         });
         let sandbox = Sandbox::new(server.url());
         fs::create_dir_all(&sandbox.layout.episodes).unwrap();
-        let Some(_disk) = Foreign::exfat(&sandbox, &sandbox.layout.episodes) else { return };
+        let Some(_disk) = Foreign::exfat(&sandbox, &sandbox.layout.episodes) else {
+            return;
+        };
         episode.set(sandbox.layout.episodes.join("run-1")).unwrap();
         let daemon = sandbox.daemon();
         sandbox.seal("run-1", &[("data.bin", FIRST)]);
         eventually_within(PATIENCE, "it is shipped", || {
             sandbox.shipped("run-1").join("done.marker").exists()
         });
-        let puts = server.seen().into_iter().filter(|seen| seen.head.starts_with("PUT"));
-        let sent: Vec<_> = puts.map(|seen| super::content_of(&seen.body, "data.bin")).collect();
+        let puts = server
+            .seen()
+            .into_iter()
+            .filter(|seen| seen.head.starts_with("PUT"));
+        let sent: Vec<_> = puts
+            .map(|seen| super::content_of(&seen.body, "data.bin"))
+            .collect();
         assert_eq!(sent, [FIRST, AGAIN], "after {status}: {}", daemon.log());
-        assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), AGAIN);
+        assert_eq!(
+            fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(),
+            AGAIN
+        );
     }
 }
 
-/// A folder of this machine as an sshfs shows it, served without a connection that would have to be let in.
+/// A folder of this machine as an sshfs shows it, served without a connection that would have to be
+/// let in.
 struct Sshfs(PathBuf);
 
 impl Sshfs {
@@ -462,7 +634,9 @@ fn on_sshfs_one_that_was_swapped_at_the_server_is_not_retired_as_the_one_that_wa
     for folder in [&there, &sandbox.layout.episodes] {
         fs::create_dir_all(folder).unwrap();
     }
-    let Some(_mounted) = Sshfs::over(&there, &sandbox.layout.episodes) else { return };
+    let Some(_mounted) = Sshfs::over(&there, &sandbox.layout.episodes) else {
+        return;
+    };
     at_the_server.set(there.join("run-1")).unwrap();
     let daemon = sandbox.daemon();
     let fresh = there.join(".run-1");
@@ -484,19 +658,31 @@ fn on_sshfs_one_that_was_swapped_at_the_server_is_not_retired_as_the_one_that_wa
     eventually_within(PATIENCE, "the second is shipped", || {
         server.count("run-1") == 2 && !there.join("run-1").exists()
     });
-    let puts = server.seen().into_iter().filter(|seen| seen.head.starts_with("PUT"));
-    let sent: Vec<_> = puts.map(|seen| super::content_of(&seen.body, "data.bin")).collect();
+    let puts = server
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.head.starts_with("PUT"));
+    let sent: Vec<_> = puts
+        .map(|seen| super::content_of(&seen.body, "data.bin"))
+        .collect();
     assert_eq!(sent, [FIRST, AGAIN], "{}", daemon.log());
-    assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), AGAIN);
+    assert_eq!(
+        fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(),
+        AGAIN
+    );
 }
 
 #[test]
-fn a_file_that_cannot_be_removed_is_found_before_its_episode_is_copied_away_and_the_fix_is_chattr() {
+fn a_file_that_cannot_be_removed_is_found_before_its_episode_is_copied_away_and_the_fix_is_chattr()
+{
     let file = Arc::new(OnceLock::<PathBuf>::new());
     let flag = {
         let file = Arc::clone(&file);
         move |flag: &str| {
-            let set = Command::new("chattr").arg(flag).arg(file.get().unwrap()).output();
+            let set = Command::new("chattr")
+                .arg(flag)
+                .arg(file.get().unwrap())
+                .output();
             set.is_ok_and(|output| output.status.success())
         }
     };
@@ -508,9 +694,12 @@ fn a_file_that_cannot_be_removed_is_found_before_its_episode_is_copied_away_and_
     });
     let sandbox = Sandbox::new(server.url());
     fs::create_dir_all(&sandbox.layout.shipped).unwrap();
-    let Some(_disk) = Mounted::over(&sandbox.layout.shipped, "16m") else { return };
+    let Some(_disk) = Mounted::over(&sandbox.layout.shipped, "16m") else {
+        return;
+    };
     let daemon = sandbox.daemon();
-    file.set(sandbox.layout.episodes.join("run-1/data/x.bin")).unwrap();
+    file.set(sandbox.layout.episodes.join("run-1/data/x.bin"))
+        .unwrap();
     sandbox.seal("run-1", &[("data/x.bin", b"1")]);
     eventually_within(PATIENCE, "it is sent", || was_set.get().is_some());
     if was_set.get() != Some(&true) {
@@ -519,7 +708,11 @@ fn a_file_that_cannot_be_removed_is_found_before_its_episode_is_copied_away_and_
     }
     let seen = std::panic::catch_unwind(AssertUnwindSafe(|| {
         daemon.wait_log("run-1 cannot go on: delivered, but it cannot be moved");
-        (ask(&sandbox, "doctor"), names(&sandbox.layout.episodes), visible(&sandbox.layout.shipped))
+        (
+            ask(&sandbox, "doctor"),
+            names(&sandbox.layout.episodes),
+            visible(&sandbox.layout.shipped),
+        )
     }));
     flag("-i");
     let ((_, doctor), episodes, shipped) = seen.unwrap();
@@ -532,19 +725,32 @@ fn a_file_that_cannot_be_removed_is_found_before_its_episode_is_copied_away_and_
         (vec!["run-1".to_owned()], Vec::new()),
         "nothing is hidden, and nothing there twice"
     );
-    eventually_within(PATIENCE, "it is moved", || names(&sandbox.layout.episodes).is_empty());
+    eventually_within(PATIENCE, "it is moved", || {
+        names(&sandbox.layout.episodes).is_empty()
+    });
     assert_eq!(visible(&sandbox.layout.shipped), ["run-1"]);
 }
 
 #[test]
 fn a_fifo_that_a_disk_cannot_hold_is_left_out_of_the_copy_and_holds_nothing_up() {
     let sandbox = Sandbox::with_receiver();
-    let Some(_disk) = Foreign::exfat(&sandbox, &sandbox.layout.shipped) else { return };
+    let Some(_disk) = Foreign::exfat(&sandbox, &sandbox.layout.shipped) else {
+        return;
+    };
     let episode = sandbox.record("run-1", &[("x.bin", b"1")]);
-    assert!(Command::new("mkfifo").arg(episode.join("pipe")).status().unwrap().success());
+    assert!(
+        Command::new("mkfifo")
+            .arg(episode.join("pipe"))
+            .status()
+            .unwrap()
+            .success()
+    );
     fs::write(episode.join("done.marker"), b"").unwrap();
     let (code, counts) = sandbox.ship_once();
     assert_eq!((code, counts["shipped"].as_u64()), (0, Some(1)), "{counts}");
-    assert_eq!(names(&sandbox.shipped("run-1")), ["done.marker", "shipping_receipt.json", "x.bin"]);
+    assert_eq!(
+        names(&sandbox.shipped("run-1")),
+        ["done.marker", "shipping_receipt.json", "x.bin"]
+    );
     assert_eq!(names(&sandbox.layout.episodes), [""; 0]);
 }

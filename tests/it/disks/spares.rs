@@ -1,6 +1,10 @@
-//! A disk without a byte to spare: where the receipt is written that has to be there before anything can be moved.
+//! A disk without a byte to spare: where the receipt is written that has to be there before
+//! anything can be moved.
 
-#![expect(clippy::disallowed_methods, reason = "an operator removes as they like")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "an operator removes as they like"
+)]
 
 use std::{
     fs::{self, File},
@@ -25,7 +29,8 @@ use crate::{
 
 const EACH_SECOND: &str = "[shipper]\nreconcile_interval_s = 1\n";
 
-/// A recorder that waits for room, and has it at once wherever some comes free. It goes on until it is dropped.
+/// A recorder that waits for room, and has it at once wherever some comes free. It goes on until it
+/// is dropped.
 struct Greedy {
     enough: Arc<AtomicBool>,
     recorder: Option<JoinHandle<()>>,
@@ -46,7 +51,11 @@ impl Greedy {
                 thread::park_timeout(Duration::from_micros(200));
             }
         });
-        Self { enough, recorder: Some(recorder), path }
+        Self {
+            enough,
+            recorder: Some(recorder),
+            path,
+        }
     }
 
     /// It wants no more, and keeps what it has.
@@ -88,7 +97,10 @@ fn ship(sandbox: &Sandbox, config: &str) -> Process {
 }
 
 fn remove_spares(sandbox: &Sandbox) {
-    for name in names(&sandbox.layout.private).iter().filter(|name| name.starts_with("spare-")) {
+    for name in names(&sandbox.layout.private)
+        .iter()
+        .filter(|name| name.starts_with("spare-"))
+    {
         fs::remove_file(sandbox.layout.private.join(name)).unwrap();
     }
 }
@@ -96,7 +108,9 @@ fn remove_spares(sandbox: &Sandbox) {
 #[track_caller]
 fn is_shipped_with_its_receipt(sandbox: &Sandbox, shipped: &Path) {
     let receipt = shipped.join("shipping_receipt.json");
-    eventually("it is shipped", || receipt.exists() && shipped.join("done.marker").exists());
+    eventually("it is shipped", || {
+        receipt.exists() && shipped.join("done.marker").exists()
+    });
     let receipt = json_file(&receipt);
     assert_eq!(receipt["receipt"]["sha256"], receipt["sha256"]);
     let id = shipped.file_name().unwrap().to_str().unwrap();
@@ -109,11 +123,18 @@ fn where_recordings_are_on_another_disk_than_the_data_folder_it_has_spares_of_it
     let sandbox = Sandbox::with_receiver();
     let disk = sandbox.path("disk");
     fs::create_dir(&disk).unwrap();
-    let Some(_mounted) = Mounted::over(&disk, "16m") else { return };
+    let Some(_mounted) = Mounted::over(&disk, "16m") else {
+        return;
+    };
     let (episodes, shipped) = (disk.join("episodes"), disk.join("shipped"));
     fs::create_dir(&episodes).unwrap();
-    let _daemon = ship(&sandbox, &format!("episodes_dir = {episodes:?}\nshipped_dir = {shipped:?}\n"));
-    eventually("there are spares", || episodes.join(".sealift-spare-7").exists());
+    let _daemon = ship(
+        &sandbox,
+        &format!("episodes_dir = {episodes:?}\nshipped_dir = {shipped:?}\n"),
+    );
+    eventually("there are spares", || {
+        episodes.join(".sealift-spare-7").exists()
+    });
     let _greedy = {
         fs::create_dir(episodes.join("run-1")).unwrap();
         fs::write(episodes.join("run-1/data.bin"), noise(MIB)).unwrap();
@@ -126,8 +147,11 @@ fn where_recordings_are_on_another_disk_than_the_data_folder_it_has_spares_of_it
 }
 
 #[test]
-fn at_the_first_start_on_a_full_disk_what_is_removed_for_room_becomes_spares_before_a_recorder_has_it() {
-    let Some((sandbox, _mounted)) = tiny() else { return };
+fn at_the_first_start_on_a_full_disk_what_is_removed_for_room_becomes_spares_before_a_recorder_has_it()
+ {
+    let Some((sandbox, _mounted)) = tiny() else {
+        return;
+    };
     let mut first = ship(&sandbox, "");
     sandbox.seal("old", &[("data.bin", &noise(MIB))]);
     first.wait_log("shipped old");
@@ -139,9 +163,12 @@ fn at_the_first_start_on_a_full_disk_what_is_removed_for_room_becomes_spares_bef
     let daemon = ship(&sandbox, "shipped_free_bytes = 1000000\n");
     daemon.wait_log("run-1 is sent without a copy in the outbox");
     daemon.wait_log("shipped run-1");
-    // The recorder wants more still, and this one is held as well, by the receipt that it took along.
+    // The recorder wants more still, and this one is held as well, by the receipt that it took
+    // along.
     daemon.wait_log("removed ");
-    eventually("it goes in its turn", || daemon.log().contains("/shipped/run-1 (2097152 bytes"));
+    eventually("it goes in its turn", || {
+        daemon.log().contains("/shipped/run-1 (2097152 bytes")
+    });
     assert!(content_of(&fs::read(sandbox.stored("run-1")).unwrap(), "data.bin") == noise(2 * MIB));
     assert!(!sandbox.shipped("old").exists());
     assert_eq!(sandbox.outbox(), [""; 0]);
@@ -149,11 +176,15 @@ fn at_the_first_start_on_a_full_disk_what_is_removed_for_room_becomes_spares_bef
 
 #[test]
 fn at_the_first_start_on_a_full_disk_a_delivered_archive_gives_its_room_to_the_receipt() {
-    let Some((mut sandbox, _mounted)) = tiny() else { return };
+    let Some((mut sandbox, _mounted)) = tiny() else {
+        return;
+    };
     let address = sandbox.kill_receiver();
     let mut first = ship(&sandbox, "");
     sandbox.seal("run-1", &[("data.bin", &noise(MIB))]);
-    eventually("the archive is kept", || sandbox.outbox() == ["run-1.json", "run-1.tar.zst"]);
+    eventually("the archive is kept", || {
+        sandbox.outbox() == ["run-1.json", "run-1.tar.zst"]
+    });
     assert!(first.terminate().success());
     remove_spares(&sandbox);
     let _greedy = Greedy::in_folder(&sandbox.data());
@@ -167,7 +198,9 @@ fn at_the_first_start_on_a_full_disk_a_delivered_archive_gives_its_room_to_the_r
 
 #[test]
 fn where_there_is_nothing_at_all_to_write_a_receipt_over_it_stays_until_there_is_a_little_room() {
-    let Some((sandbox, _mounted)) = tiny() else { return };
+    let Some((sandbox, _mounted)) = tiny() else {
+        return;
+    };
     sandbox.seal("run-1", &[("data.bin", &noise(MIB))]);
     let mut greedy = Greedy::in_folder(&sandbox.data());
     let daemon = ship(&sandbox, "");
@@ -175,21 +208,33 @@ fn where_there_is_nothing_at_all_to_write_a_receipt_over_it_stays_until_there_is
     daemon.wait_log("a few KiB");
     assert_eq!(names(&sandbox.layout.episodes), ["run-1"]);
     greedy.stop();
-    File::options().write(true).open(&greedy.path).unwrap().set_len(4096).unwrap();
+    File::options()
+        .write(true)
+        .open(&greedy.path)
+        .unwrap()
+        .set_len(4096)
+        .unwrap();
     is_shipped_with_its_receipt(&sandbox, &sandbox.shipped("run-1"));
     assert_eq!(sandbox.outbox(), [""; 0]);
 }
 
 #[test]
 fn episodes_that_cannot_be_moved_use_up_no_spares_however_often_that_is_tried() {
-    let Some((sandbox, _mounted)) = tiny() else { return };
+    let Some((sandbox, _mounted)) = tiny() else {
+        return;
+    };
     let mut first = ship(&sandbox, "");
-    eventually("there are spares", || sandbox.layout.private.join("spare-7").exists());
+    eventually("there are spares", || {
+        sandbox.layout.private.join("spare-7").exists()
+    });
     assert!(first.terminate().success());
     let stuck: Vec<_> = (0..10).map(|n| format!("stuck-{n}")).collect();
     for id in &stuck {
         sandbox.seal(id, &[("data.bin", id.as_bytes())]);
-        let made = Command::new("chattr").arg("+i").arg(sandbox.layout.episodes.join(id)).status();
+        let made = Command::new("chattr")
+            .arg("+i")
+            .arg(sandbox.layout.episodes.join(id))
+            .status();
         if !made.is_ok_and(|status| status.success()) {
             assert!(
                 std::env::var_os("CI").is_none(),
@@ -202,7 +247,9 @@ fn episodes_that_cannot_be_moved_use_up_no_spares_however_often_that_is_tried() 
     let _greedy = Greedy::in_folder(&sandbox.data());
     let daemon = ship(&sandbox, "");
     for id in &stuck {
-        daemon.wait_log(&format!("{id} cannot go on: delivered, but it cannot be moved"));
+        daemon.wait_log(&format!(
+            "{id} cannot go on: delivered, but it cannot be moved"
+        ));
     }
     // Twice each, at least.
     eventually("they are tried again", || {
@@ -216,13 +263,18 @@ fn episodes_that_cannot_be_moved_use_up_no_spares_however_often_that_is_tried() 
     File::create(good.join("done.marker")).unwrap();
     is_shipped_with_its_receipt(&sandbox, &sandbox.shipped("good"));
     for id in &stuck {
-        let _ = Command::new("chattr").arg("-i").arg(sandbox.layout.episodes.join(id)).status();
+        let _ = Command::new("chattr")
+            .arg("-i")
+            .arg(sandbox.layout.episodes.join(id))
+            .status();
     }
 }
 
 #[test]
 fn where_the_inodes_are_used_up_a_delivered_episode_is_moved_by_the_spares_that_lie_there() {
-    let Some((sandbox, _mounted)) = on_a_disk("16m,nr_inodes=200") else { return };
+    let Some((sandbox, _mounted)) = on_a_disk("16m,nr_inodes=200") else {
+        return;
+    };
     let _daemon = ship(&sandbox, "");
     let last_spare = sandbox.layout.private.join("spare-7");
     eventually("there are spares", || last_spare.exists());
@@ -231,7 +283,11 @@ fn where_the_inodes_are_used_up_a_delivered_episode_is_moved_by_the_spares_that_
     let episode = sandbox.record("run-1", &[("data.bin", b"recorded")]);
     // The marker is made under another name while there is an inode, and is no other's then.
     fs::write(episode.join("marker"), b"").unwrap();
-    assert!((0..).map(|n| fs::write(filler.join(n.to_string()), "")).any(|made| made.is_err()));
+    assert!(
+        (0..)
+            .map(|n| fs::write(filler.join(n.to_string()), ""))
+            .any(|made| made.is_err())
+    );
     fs::rename(episode.join("marker"), episode.join("done.marker")).unwrap();
     is_shipped_with_its_receipt(&sandbox, &sandbox.shipped("run-1"));
 }
@@ -239,21 +295,33 @@ fn where_the_inodes_are_used_up_a_delivered_episode_is_moved_by_the_spares_that_
 #[test]
 fn one_that_came_back_and_is_rejected_again_on_a_full_disk_has_a_reason_of_its_own() {
     for spares_are_left in [true, false] {
-        let server =
-            Scripted::new(|_, _| Reply::json(422, &json!({"type": "urn:sealift:too-large", "title": "no"})));
+        let server = Scripted::new(|_, _| {
+            Reply::json(
+                422,
+                &json!({"type": "urn:sealift:too-large", "title": "no"}),
+            )
+        });
         let sandbox = Sandbox::new(server.url());
-        let Some(_mounted) = mounted(&sandbox, "16m") else { return };
+        let Some(_mounted) = mounted(&sandbox, "16m") else {
+            return;
+        };
         let mut first = ship(&sandbox, "");
         sandbox.seal("bad", &[("data.bin", b"the last copy")]);
         sandbox.wait_quarantined("bad");
-        eventually("there are spares", || sandbox.layout.private.join("spare-7").exists());
+        eventually("there are spares", || {
+            sandbox.layout.private.join("spare-7").exists()
+        });
         assert!(first.terminate().success());
         let path = sandbox.quarantined("bad").join("quarantine_reason.json");
         let mut old = json_file(&path);
         old["quarantined_at_wall"] = "2026-11-05T00:00:00Z".into();
         old["aging"] = json!({"clock_believed": true, "announced_at_wall": "2026-11-15T00:00:00Z"});
         fs::write(&path, old.to_string()).unwrap();
-        fs::rename(sandbox.quarantined("bad"), sandbox.layout.episodes.join("bad")).unwrap();
+        fs::rename(
+            sandbox.quarantined("bad"),
+            sandbox.layout.episodes.join("bad"),
+        )
+        .unwrap();
         if !spares_are_left {
             remove_spares(&sandbox);
         }

@@ -53,7 +53,11 @@ fn write_waiting(file: &mut File, mut bytes: &[u8], waited: &AtomicUsize) {
 fn record(episodes: &Path, id: &str, bytes: &[u8], waited: &AtomicUsize) {
     let folder = episodes.join(id);
     fs::create_dir(&folder).unwrap();
-    write_waiting(&mut File::create(folder.join("data.bin")).unwrap(), bytes, waited);
+    write_waiting(
+        &mut File::create(folder.join("data.bin")).unwrap(),
+        bytes,
+        waited,
+    );
     File::create(folder.join("done.marker")).unwrap();
 }
 
@@ -65,13 +69,21 @@ fn ship(sandbox: &Sandbox, config: &str) -> Process {
 #[track_caller]
 fn is_delivered(sandbox: &Sandbox, id: &str, content: &[u8]) {
     let archive = fs::read(sandbox.stored(id)).unwrap();
-    assert!(content_of(&archive, "data.bin") == content, "{id} is not what was recorded");
+    assert!(
+        content_of(&archive, "data.bin") == content,
+        "{id} is not what was recorded"
+    );
 }
 
 #[test]
 fn a_disk_of_64_mb_with_200_mb_of_episodes_drains_without_an_operator() {
-    let Some((sandbox, _mounted)) = tiny() else { return };
-    let daemon = ship(&sandbox, "[shipper]\nshipped_free_bytes = 30000000\n[pack]\nlevel = 1");
+    let Some((sandbox, _mounted)) = tiny() else {
+        return;
+    };
+    let daemon = ship(
+        &sandbox,
+        "[shipper]\nshipped_free_bytes = 30000000\n[pack]\nlevel = 1",
+    );
     let waited = Arc::new(AtomicUsize::new(0));
     let recorded: Arc<Vec<_>> = Arc::new((0..10).map(|n| content(n, 20 * MIB)).collect());
     let recorder = {
@@ -83,28 +95,51 @@ fn a_disk_of_64_mb_with_200_mb_of_episodes_drains_without_an_operator() {
             }
         })
     };
-    eventually_within(LONG, "everything is recorded and has left episodes/", || {
-        recorder.is_finished() && names(&sandbox.layout.episodes).is_empty()
-    });
+    eventually_within(
+        LONG,
+        "everything is recorded and has left episodes/",
+        || recorder.is_finished() && names(&sandbox.layout.episodes).is_empty(),
+    );
     recorder.join().unwrap();
     for (n, content) in recorded.iter().enumerate() {
         is_delivered(&sandbox, &format!("run-{n}"), content);
     }
-    assert!(waited.load(Ordering::Relaxed) > 0, "the disk was never full");
+    assert!(
+        waited.load(Ordering::Relaxed) > 0,
+        "the disk was never full"
+    );
     eventually("the outbox is empty", || sandbox.outbox().is_empty());
     assert_eq!(names(&sandbox.layout.quarantine), [""; 0]);
     // What was removed went one by one, each named; and each was held.
     let log = daemon.log();
-    let removed: Vec<_> = log.lines().filter(|line| line.contains("shipped_free_bytes wants")).collect();
-    assert!(removed.len() >= 7 && removed.iter().all(|line| line.contains(" holds it (sha256 ")), "{log}");
+    let removed: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("shipped_free_bytes wants"))
+        .collect();
+    assert!(
+        removed.len() >= 7
+            && removed
+                .iter()
+                .all(|line| line.contains(" holds it (sha256 ")),
+        "{log}"
+    );
 }
 
 #[test]
 fn one_episode_of_40_mb_on_that_disk_has_no_outbox_copy_and_is_delivered_byte_for_byte() {
-    let Some((sandbox, _mounted)) = tiny() else { return };
+    let Some((sandbox, _mounted)) = tiny() else {
+        return;
+    };
     let daemon = ship(&sandbox, "[pack]\nlevel = 1");
-    record(&sandbox.layout.episodes, "run-1", &content(1, 40 * MIB), &AtomicUsize::new(0));
-    eventually_within(LONG, "it is shipped", || sandbox.shipped("run-1").join("done.marker").exists());
+    record(
+        &sandbox.layout.episodes,
+        "run-1",
+        &content(1, 40 * MIB),
+        &AtomicUsize::new(0),
+    );
+    eventually_within(LONG, "it is shipped", || {
+        sandbox.shipped("run-1").join("done.marker").exists()
+    });
     is_delivered(&sandbox, "run-1", &content(1, 40 * MIB));
     daemon.wait_log("run-1 is sent without a copy in the outbox");
     daemon.wait_log("shipped run-1");
@@ -115,9 +150,13 @@ fn one_episode_of_40_mb_on_that_disk_has_no_outbox_copy_and_is_delivered_byte_fo
 
 #[test]
 fn on_a_disk_that_is_full_to_the_last_byte_an_episode_is_delivered_and_moved() {
-    let Some((sandbox, _mounted)) = tiny() else { return };
+    let Some((sandbox, _mounted)) = tiny() else {
+        return;
+    };
     let mut first = ship(&sandbox, "");
-    eventually("there are spares", || sandbox.layout.private.join("spare-7").exists());
+    eventually("there are spares", || {
+        sandbox.layout.private.join("spare-7").exists()
+    });
     assert!(first.terminate().success());
     sandbox.seal("run-1", &[("data.bin", &content(1, 2 * MIB))]);
     let mut filler = File::create(sandbox.data().join("filler")).unwrap();
@@ -134,12 +173,25 @@ fn on_a_disk_that_is_full_to_the_last_byte_an_episode_is_delivered_and_moved() {
 #[test]
 fn for_an_episode_that_has_no_room_on_the_disk_of_shipped_as_much_is_made_as_it_needs() {
     let sandbox = Sandbox::with_receiver();
-    let Some(_mounted) = Mounted::over(&sandbox.layout.shipped, "64m") else { return };
-    let _daemon = ship(&sandbox, "[shipper]\nshipped_free_bytes = 8000000\n[pack]\nlevel = 1");
+    let Some(_mounted) = Mounted::over(&sandbox.layout.shipped, "64m") else {
+        return;
+    };
+    let _daemon = ship(
+        &sandbox,
+        "[shipper]\nshipped_free_bytes = 8000000\n[pack]\nlevel = 1",
+    );
     let record = |n: u8, size: u64| {
-        record(&sandbox.layout.episodes, &format!("run-{n}"), &content(n, size), &AtomicUsize::new(0));
+        record(
+            &sandbox.layout.episodes,
+            &format!("run-{n}"),
+            &content(n, size),
+            &AtomicUsize::new(0),
+        );
         eventually_within(LONG, "it is shipped", || {
-            sandbox.shipped(&format!("run-{n}")).join("done.marker").exists()
+            sandbox
+                .shipped(&format!("run-{n}"))
+                .join("done.marker")
+                .exists()
         });
     };
     for n in 1..=4 {

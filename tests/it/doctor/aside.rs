@@ -1,6 +1,9 @@
 //! What is in `quarantine/`: what the row says to type is typed, and looked at what becomes of it.
 
-#![expect(clippy::disallowed_methods, reason = "operators move and remove as they like")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "operators move and remove as they like"
+)]
 
 use std::{
     fs,
@@ -19,22 +22,30 @@ const NEW: &[u8] = b"as it was corrected";
 /// A plain web server, which takes whatever comes and overwrites, once it is well.
 fn web_server(well: &Arc<AtomicBool>) -> Scripted {
     let well = Arc::clone(well);
-    Scripted::new(move |seen, _| match (seen.head.starts_with("PUT"), well.load(Ordering::SeqCst)) {
-        (false, _) => Reply::empty(404),
-        (true, false) => Reply::empty(503),
-        (true, true) => Reply::empty(201),
+    Scripted::new(move |seen, _| {
+        match (seen.head.starts_with("PUT"), well.load(Ordering::SeqCst)) {
+            (false, _) => Reply::empty(404),
+            (true, false) => Reply::empty(503),
+            (true, true) => Reply::empty(201),
+        }
     })
 }
 
 /// Whether what it took last under this id has these bytes.
 fn holds(server: &Scripted, id: &str, bytes: &[u8]) -> bool {
-    let path = sealift::episode::EpisodeId::parse(id).unwrap().percent_encoded();
-    let last = server.seen().into_iter().rfind(|seen| seen.id == path && seen.head.starts_with("PUT"));
+    let path = sealift::episode::EpisodeId::parse(id)
+        .unwrap()
+        .percent_encoded();
+    let last = server
+        .seen()
+        .into_iter()
+        .rfind(|seen| seen.id == path && seen.head.starts_with("PUT"));
     let tar = last.map(|seen| zstd::decode_all(seen.body.as_slice()).unwrap());
     tar.is_some_and(|tar| tar.windows(bytes.len()).any(|window| window == bytes))
 }
 
-/// A host with an archive in quarantine, of what `id` was before it was corrected, and that is delivered.
+/// A host with an archive in quarantine, of what `id` was before it was corrected, and that is
+/// delivered.
 fn corrected(id: &str) -> (Host, Scripted) {
     let well = Arc::new(AtomicBool::new(false));
     let server = web_server(&well);
@@ -51,29 +62,44 @@ fn corrected(id: &str) -> (Host, Scripted) {
     host.daemon().signal("HUP");
     host.sandbox.wait_shipped(id);
     eventually("what it was is put aside", || {
-        names(&host.sandbox.layout.quarantine).iter().any(|name| name == id)
+        names(&host.sandbox.layout.quarantine)
+            .iter()
+            .any(|name| name == id)
     });
     (host, server)
 }
 
 fn typed(host: &Host, fix: &str) -> String {
     let output = host.type_in(fix);
-    format!("{:?} {}", output.status.code(), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{:?} {}",
+        output.status.code(),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 #[test]
-fn what_an_episode_was_before_it_was_corrected_comes_back_under_another_name_by_the_fix_and_by_its_reason() {
+fn what_an_episode_was_before_it_was_corrected_comes_back_under_another_name_by_the_fix_and_by_its_reason()
+ {
     let long = "x".repeat(sealift::episode::MAX_ID_BYTES);
-    for (id, by_reason) in [("it's run 1", false), ("run-1", true), (long.as_str(), false)] {
+    for (id, by_reason) in [
+        ("it's run 1", false),
+        ("run-1", true),
+        (long.as_str(), false),
+    ] {
         let (host, server) = corrected(id);
         let second = sealift::by_hand::second_name(id, 1);
         let row = host.doctor().row("quarantine");
         let summary = row["summary"].as_str().unwrap();
-        assert!(summary.contains("was before it was changed or replaced"), "{summary}");
+        assert!(
+            summary.contains("was before it was changed or replaced"),
+            "{summary}"
+        );
         let fix = match by_reason {
             false => row["fix"].as_str().unwrap().to_owned(),
             true => {
-                let reason = json_file(&host.sandbox.quarantined(id).join("quarantine_reason.json"));
+                let reason =
+                    json_file(&host.sandbox.quarantined(id).join("quarantine_reason.json"));
                 let error = reason["error"].as_str().unwrap();
                 let command = error.split_once(", type: ").unwrap().1;
                 command.split_once("   Where ").unwrap().0.to_owned()
@@ -82,19 +108,28 @@ fn what_an_episode_was_before_it_was_corrected_comes_back_under_another_name_by_
         let said = typed(&host, &fix);
         assert!(said.starts_with("Some(0)"), "{fix}\n{said}");
         host.sandbox.wait_shipped(&second);
-        assert!(holds(&server, id, NEW) && holds(&server, &second, OLD), "{fix}");
+        assert!(
+            holds(&server, id, NEW) && holds(&server, &second, OLD),
+            "{fix}"
+        );
         assert_eq!(names(&host.sandbox.layout.quarantine), [""; 0]);
-        eventually("nothing is left", || names(&host.sandbox.layout.episodes).is_empty());
+        eventually("nothing is left", || {
+            names(&host.sandbox.layout.episodes).is_empty()
+        });
         eventually("nothing is wrong", || host.wrong().is_empty());
     }
 }
 
 #[test]
 fn what_an_episode_was_before_it_was_corrected_is_removed_by_the_line_behind_the_fix_where_it_is_not_wanted()
-{
+ {
     let (host, server) = corrected("run-1");
     let row = host.doctor().row("quarantine");
-    let (_, remove) = row["fix"].as_str().unwrap().split_once("  # where it is not wanted: ").unwrap();
+    let (_, remove) = row["fix"]
+        .as_str()
+        .unwrap()
+        .split_once("  # where it is not wanted: ")
+        .unwrap();
     assert!(typed(&host, remove).starts_with("Some(0)"), "{row}");
     assert_eq!(host.wrong(), Vec::<String>::new());
     assert!(holds(&server, "run-1", NEW));
@@ -103,21 +138,44 @@ fn what_an_episode_was_before_it_was_corrected_is_removed_by_the_line_behind_the
 #[test]
 fn where_the_name_is_taken_before_the_fix_is_typed_nothing_is_overwritten_and_it_says_why() {
     let (host, _server) = corrected("run-1");
-    let fix = host.doctor().row("quarantine")["fix"].as_str().unwrap().to_owned();
+    let fix = host.doctor().row("quarantine")["fix"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let other = host.sandbox.record("run-1-1", &[]);
     let said = typed(&host, &fix);
     assert!(
         said.starts_with("Some(1)") && said.contains("is there by now: ask sealift doctor again"),
         "{said}"
     );
-    assert!(names(&other).is_empty() && host.sandbox.quarantined("run-1").join("run-1.tar.zst").exists());
+    assert!(
+        names(&other).is_empty()
+            && host
+                .sandbox
+                .quarantined("run-1")
+                .join("run-1.tar.zst")
+                .exists()
+    );
     // In the very moment: what is there is not replaced either, though it is empty.
     let racing = fix.split_once("; } && ").unwrap().1;
     let said = typed(&host, racing);
-    assert!(said.starts_with("Some(1)") && said.contains("not empty"), "{said}");
-    assert!(names(&other).is_empty() && host.sandbox.quarantined("run-1").join("run-1.tar.zst").exists());
+    assert!(
+        said.starts_with("Some(1)") && said.contains("not empty"),
+        "{said}"
+    );
+    assert!(
+        names(&other).is_empty()
+            && host
+                .sandbox
+                .quarantined("run-1")
+                .join("run-1.tar.zst")
+                .exists()
+    );
     // Asked again, it says another.
-    let fix = host.doctor().row("quarantine")["fix"].as_str().unwrap().to_owned();
+    let fix = host.doctor().row("quarantine")["fix"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert!(typed(&host, &fix).starts_with("Some(0)"), "{fix}");
     host.sandbox.wait_shipped("run-1-2");
 }
@@ -135,20 +193,28 @@ fn the_last_copy_of_an_episode_comes_back_under_its_own_name_unless_another_was_
         let busy = Scripted::new(|_, _| Reply::empty(503));
         let ship = |url: &str| {
             let mut command = crate::support::sealift();
-            command.args(["ship", "--once", "--receiver", url, "--data"]).arg(host.sandbox.data());
+            command
+                .args(["ship", "--once", "--receiver", url, "--data"])
+                .arg(host.sandbox.data());
             command.output().unwrap()
         };
         ship(&busy.url());
         fs::remove_dir_all(host.sandbox.layout.episodes.join("run-1")).unwrap();
         ship(&receiver);
         assert_eq!(names(&host.sandbox.layout.quarantine), ["run-1"]);
-        let fix = host.doctor().row("quarantine")["fix"].as_str().unwrap().to_owned();
+        let fix = host.doctor().row("quarantine")["fix"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         let said = typed(&host, &fix);
         assert!(said.starts_with("Some(0)"), "{fix}\n{said}");
         host.start_daemon();
         let name = if shipped { "run-1-1" } else { "run-1" };
         host.sandbox.wait_shipped(name);
-        assert_eq!(fs::read(host.sandbox.shipped(name).join("data")).unwrap(), OLD);
+        assert_eq!(
+            fs::read(host.sandbox.shipped(name).join("data")).unwrap(),
+            OLD
+        );
         eventually("nothing is wrong", || {
             // One of that name was shipped within the day.
             host.wrong().iter().all(|row| row == "reused-names")
@@ -156,7 +222,8 @@ fn the_last_copy_of_an_episode_comes_back_under_its_own_name_unless_another_was_
     }
 }
 
-/// tar(1), which unpacks the marker before everything else, and goes on with the rest when the test says so.
+/// tar(1), which unpacks the marker before everything else, and goes on with the rest when the test
+/// says so.
 const SLOW_TAR: &str = r#"#!/bin/bash
 here=$(dirname "$0")/..
 /bin/tar "$@" --wildcards '*/done.marker'
@@ -168,11 +235,16 @@ while [ ! -e "$here/go-on" ]; do read -rt 0.01 <> <(:); done
 #[test]
 fn while_an_archive_is_unpacked_by_the_fix_its_marker_is_not_seen() {
     let (host, server) = corrected("run-1");
-    let fix = host.doctor().row("quarantine")["fix"].as_str().unwrap().to_owned();
+    let fix = host.doctor().row("quarantine")["fix"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     host.script("tar", SLOW_TAR);
     std::thread::scope(|scope| {
         let typing = scope.spawn(|| typed(&host, &fix));
-        eventually("half of it is unpacked", || host.sandbox.path("half-unpacked").exists());
+        eventually("half of it is unpacked", || {
+            host.sandbox.path("half-unpacked").exists()
+        });
         host.daemon().signal("HUP");
         host.sandbox.seal("another", &[]);
         host.sandbox.wait_shipped("another");
@@ -185,27 +257,45 @@ fn while_an_archive_is_unpacked_by_the_fix_its_marker_is_not_seen() {
 }
 
 #[test]
-fn what_its_own_seal_speaks_against_is_only_shown_by_the_fix_and_sealed_anew_by_the_line_behind_it() {
+fn what_its_own_seal_speaks_against_is_only_shown_by_the_fix_and_sealed_anew_by_the_line_behind_it()
+{
     let host = Host::sound();
     let episode = host.sandbox.record(".run-1", &[("data", OLD)]);
-    let sealed = crate::support::sealift().arg("seal").arg(&episode).output().unwrap();
+    let sealed = crate::support::sealift()
+        .arg("seal")
+        .arg(&episode)
+        .output()
+        .unwrap();
     assert!(sealed.status.success());
     fs::write(episode.join("data"), [OLD, NEW].concat()).unwrap();
     fs::rename(&episode, episode.with_file_name("run-1")).unwrap();
     host.sandbox.wait_quarantined("run-1");
-    let fix = host.doctor().row("quarantine")["fix"].as_str().unwrap().to_owned();
+    let fix = host.doctor().row("quarantine")["fix"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert!(typed(&host, &fix).starts_with("Some(0)"), "{fix}");
-    assert!(host.sandbox.quarantined("run-1").join("done.marker").exists(), "{fix}");
+    assert!(
+        host.sandbox
+            .quarantined("run-1")
+            .join("done.marker")
+            .exists(),
+        "{fix}"
+    );
     let (_, anew) = fix.split_once("seal it anew: ").unwrap();
     let said = typed(&host, anew);
     assert!(said.starts_with("Some(0)"), "{said}");
     host.sandbox.wait_shipped("run-1");
-    assert_eq!(fs::read(host.sandbox.shipped("run-1").join("data")).unwrap(), [OLD, NEW].concat());
+    assert_eq!(
+        fs::read(host.sandbox.shipped("run-1").join("data")).unwrap(),
+        [OLD, NEW].concat()
+    );
     eventually("nothing is wrong", || host.wrong().is_empty());
 }
 
 #[test]
-fn what_is_no_file_under_the_name_of_an_archive_is_moved_out_of_the_way_by_the_fix_and_the_others_go_on() {
+fn what_is_no_file_under_the_name_of_an_archive_is_moved_out_of_the_way_by_the_fix_and_the_others_go_on()
+ {
     let host = Host::sound();
     let outbox = host.sandbox.layout.outbox.clone();
     fs::create_dir_all(outbox.join("a.tar.zst/theirs")).unwrap();
@@ -215,10 +305,17 @@ fn what_is_no_file_under_the_name_of_an_archive_is_moved_out_of_the_way_by_the_f
         host.sandbox.seal(id, &[("data", OLD)]);
     }
     host.sandbox.wait_shipped("d");
-    host.daemon().wait_log("c.tar.zst.partial' is a directory, and in the way of its archive");
-    host.daemon().wait_log("a.tar.zst' is a directory, and in the way of its archive");
+    host.daemon()
+        .wait_log("c.tar.zst.partial' is a directory, and in the way of its archive");
+    host.daemon()
+        .wait_log("a.tar.zst' is a directory, and in the way of its archive");
     let told = host.doctor();
-    assert_eq!(told.first_red().unwrap()["id"], "folders", "{:#}", told.document);
+    assert_eq!(
+        told.first_red().unwrap()["id"],
+        "folders",
+        "{:#}",
+        told.document
+    );
     let fix = told.row("folders")["fix"].as_str().unwrap().to_owned();
     assert!(typed(&host, &fix).starts_with("Some(0)"), "{fix}");
     assert!(outbox.join("a.tar.zst.aside/theirs").exists(), "{fix}");

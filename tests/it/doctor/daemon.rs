@@ -1,4 +1,5 @@
-//! What the daemon says of itself is over once the fix is typed: what the fix starts is the real program.
+//! What the daemon says of itself is over once the fix is typed: what the fix starts is the real
+//! program.
 
 use std::{fs, process::Command, time::Duration};
 
@@ -21,11 +22,15 @@ fn is_mended(host: &Host, row: &str, status: &str) {
 fn a_daemon_that_is_old_stalled_or_cannot_look_is_started_again_by_the_fix() {
     type Change = fn(&mut Value);
     let changes: [(&str, &str, Change); 4] = [
-        ("daemon-version", "yellow", |it| it["version"] = "0.0.9".into()),
+        ("daemon-version", "yellow", |it| {
+            it["version"] = "0.0.9".into()
+        }),
         ("daemon-stalled", "red", |it| {
             it["heart"]["stalled"] = json!([{"part": "the packing of run-1", "for_s": 130}]);
         }),
-        ("daemon-watching", "red", |it| it["watch"]["last_look_failed"] = "episodes: EIO".into()),
+        ("daemon-watching", "red", |it| {
+            it["watch"]["last_look_failed"] = "episodes: EIO".into()
+        }),
         ("daemon-watching", "yellow", |it| {
             it["watch"] = json!({"mode": "blind", "why": "they were lost"});
         }),
@@ -54,10 +59,18 @@ fn what_only_a_restart_applies_is_applied_by_the_fix() {
     let _restarted = host.restarts_for_real();
     host.configure("[shipper]\nwatch = \"reconcile-only\"\n");
     host.daemon().signal("HUP");
-    eventually("the reload is told", || host.doctor().row("reload")["status"] == "yellow");
+    eventually("the reload is told", || {
+        host.doctor().row("reload")["status"] == "yellow"
+    });
     is_mended(&host, "reload", "yellow");
     let watching = host.doctor().row("daemon-watching");
-    assert!(watching["summary"].as_str().unwrap().starts_with("It looks every"), "{watching}");
+    assert!(
+        watching["summary"]
+            .as_str()
+            .unwrap()
+            .starts_with("It looks every"),
+        "{watching}"
+    );
 }
 
 #[test]
@@ -74,13 +87,22 @@ fn watches_that_cannot_be_had_are_had_after_the_fix() {
             "sh",
         ]);
         limited.arg(ship.get_program()).args(ship.get_args());
-        if !Command::new("unshare").args(["-Ur", "true"]).status().is_ok_and(|status| status.success()) {
-            assert!(std::env::var_os("CI").is_none(), "no user namespaces here, and CI must have them");
+        if !Command::new("unshare")
+            .args(["-Ur", "true"])
+            .status()
+            .is_ok_and(|status| status.success())
+        {
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "no user namespaces here, and CI must have them"
+            );
             println!("skipped: no user namespaces here");
             return;
         }
         host.start_daemon_as(limited);
-        eventually("it is told", || host.doctor().row("daemon-watching")["status"] == "yellow");
+        eventually("it is told", || {
+            host.doctor().row("daemon-watching")["status"] == "yellow"
+        });
         let row = host.turned("daemon-watching", &[]);
         let fix = row["fix"].as_str().unwrap();
         assert!(fix.starts_with(&format!("sysctl user.{limit}=")), "{fix}");
@@ -96,7 +118,9 @@ fn watches_that_cannot_be_had_are_had_after_the_fix() {
             fix,
         ]);
         assert!(there.output().unwrap().status.success(), "{fix}");
-        eventually_within(Duration::from_secs(60), "it has its watches", || host.wrong().is_empty());
+        eventually_within(Duration::from_secs(60), "it has its watches", || {
+            host.wrong().is_empty()
+        });
     }
 }
 
@@ -146,7 +170,11 @@ fn what_the_doctor_says_will_be_deleted_a_running_daemon_deletes_and_after_the_f
     eventually("it is deleted", || !goes.exists());
     let later = put_in_quarantine(&host, "later", 2);
     let row = host.doctor().row("clean-up");
-    assert_eq!((&row["status"], &row["details"]["some"]), (&"red".into(), &json!(["later"])), "{row}");
+    assert_eq!(
+        (&row["status"], &row["details"]["some"]),
+        (&"red".into(), &json!(["later"])),
+        "{row}"
+    );
     assert!(host.type_in(row["fix"].as_str().unwrap()).status.success());
     eventually("no row is red", || host.doctor().first_red().is_none());
     let stays = put_in_quarantine(&host, "stays", 9);
@@ -162,7 +190,9 @@ fn what_the_doctor_says_will_be_deleted_a_running_daemon_deletes_and_after_the_f
 fn a_disk_without_room_has_room_once_the_fix_lets_go_what_the_receiver_holds() {
     let settings = |more: &str| format!("[shipper]\nquarantine_cleanup_interval_s = 1\n{more}");
     let mut host = Host::without_a_daemon(Sandbox::with_receiver());
-    let Some(_mounted) = Mounted::over(&host.sandbox.layout.shipped, "120m") else { return };
+    let Some(_mounted) = Mounted::over(&host.sandbox.layout.shipped, "120m") else {
+        return;
+    };
     host.configure(&settings(""));
     host.editor_writes(&settings("shipped_keep_days = 7\n"));
     host.script("timedatectl", "#!/bin/sh\necho yes\n");
@@ -173,13 +203,19 @@ fn a_disk_without_room_has_room_once_the_fix_lets_go_what_the_receiver_holds() {
     host.sandbox.wait_shipped("run-1");
     let receipt = host.sandbox.shipped("run-1").join("shipping_receipt.json");
     let mut told = json_file(&receipt);
-    told["delivered_at_wall"] = json!(WallTime::from_unix_seconds(wall_now().unix_seconds() - 9 * 86_400));
+    told["delivered_at_wall"] = json!(WallTime::from_unix_seconds(
+        wall_now().unix_seconds() - 9 * 86_400
+    ));
     fs::write(&receipt, told.to_string()).unwrap();
     eventually("the outbox is cleared", || host.sandbox.outbox().is_empty());
     let row = host.turned("space", &before);
     assert_eq!(row["status"], "red", "{row}");
     let typed = host.type_in(row["fix"].as_str().unwrap());
-    assert!(typed.status.success(), "{row}: {}", String::from_utf8_lossy(&typed.stderr));
+    assert!(
+        typed.status.success(),
+        "{row}: {}",
+        String::from_utf8_lossy(&typed.stderr)
+    );
     eventually("there is room", || host.wrong().is_empty());
     assert!(host.sandbox.stored("run-1").exists());
 }

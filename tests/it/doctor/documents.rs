@@ -6,7 +6,12 @@ use sealift::operate::doctor::Id;
 use serde_json::Value;
 
 fn document(name: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).unwrap()
+    fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("docs")
+            .join(name),
+    )
+    .unwrap()
 }
 
 /// The document is what docs/doctor.schema.json describes.
@@ -16,7 +21,8 @@ pub(crate) fn validates(document: &Value) {
     check(&schema, document, "$");
 }
 
-/// As much of JSON Schema as that file uses. A word that is not known here fails: it would check nothing.
+/// As much of JSON Schema as that file uses. A word that is not known here fails: it would check
+/// nothing.
 #[track_caller]
 fn check(schema: &Value, value: &Value, at: &str) {
     for (word, means) in schema.as_object().unwrap() {
@@ -30,13 +36,21 @@ fn check(schema: &Value, value: &Value, at: &str) {
                     "null" => value.is_null(),
                     other => panic!("{at}: the type {other} is not known here"),
                 };
-                let fits = means.as_array().map_or_else(|| is(means), |names| names.iter().any(is));
+                let fits = means
+                    .as_array()
+                    .map_or_else(|| is(means), |names| names.iter().any(is));
                 assert!(fits, "{at} is no {means}: {value}");
             }
-            "enum" => assert!(means.as_array().unwrap().contains(value), "{at}: {value} is none of {means}"),
+            "enum" => assert!(
+                means.as_array().unwrap().contains(value),
+                "{at}: {value} is none of {means}"
+            ),
             "required" => {
                 for name in means.as_array().unwrap() {
-                    assert!(value.get(name.as_str().unwrap()).is_some(), "{at} has no {name}: {value}");
+                    assert!(
+                        value.get(name.as_str().unwrap()).is_some(),
+                        "{at} has no {name}: {value}"
+                    );
                 }
             }
             "properties" => {
@@ -73,7 +87,13 @@ fn check(schema: &Value, value: &Value, at: &str) {
 #[test]
 fn every_check_is_in_the_document_and_in_the_schema_in_its_order() {
     let text = document("doctor.md");
-    let table = text.split("## The checks").nth(1).unwrap().split("\n## ").next().unwrap();
+    let table = text
+        .split("## The checks")
+        .nth(1)
+        .unwrap()
+        .split("\n## ")
+        .next()
+        .unwrap();
     let rows = table.lines().filter_map(|line| {
         let mut cells = line.strip_prefix("| `")?.split('|').map(str::trim);
         let id = cells.next()?.strip_suffix('`')?;
@@ -83,26 +103,47 @@ fn every_check_is_in_the_document_and_in_the_schema_in_its_order() {
     let rows: Vec<_> = rows.collect();
     let listed: Vec<_> = rows.iter().map(|(id, _)| id.as_str()).collect();
     let known: Vec<_> = Id::ALL.iter().map(|id| id.as_str()).collect();
-    assert_eq!(listed, known, "docs/doctor.md lists what the code knows, in its order");
+    assert_eq!(
+        listed, known,
+        "docs/doctor.md lists what the code knows, in its order"
+    );
     assert!(
         rows.iter().all(|(_, cells)| *cells == 3),
         "each with what is checked, why it turns, and the cure: {rows:?}"
     );
     let schema: Value = serde_json::from_str(&document("doctor.schema.json")).unwrap();
-    let ids = schema["properties"]["checks"]["items"]["properties"]["id"]["enum"].as_array().unwrap();
-    assert_eq!(ids.iter().map(|id| id.as_str().unwrap()).collect::<Vec<_>>(), known);
+    let ids = schema["properties"]["checks"]["items"]["properties"]["id"]["enum"]
+        .as_array()
+        .unwrap();
+    assert_eq!(
+        ids.iter()
+            .map(|id| id.as_str().unwrap())
+            .collect::<Vec<_>>(),
+        known
+    );
 }
 
 #[test]
 fn the_run_book_lists_the_set_ups_that_the_tests_break() {
     let text = document("operations.md");
-    let book = text.split("## Ten broken set-ups").nth(1).unwrap().split("\n## ").next().unwrap();
+    let book = text
+        .split("## Ten broken set-ups")
+        .nth(1)
+        .unwrap()
+        .split("\n## ")
+        .next()
+        .unwrap();
     let listed: BTreeSet<_> = book
         .lines()
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| symptom") && !line.starts_with("|---"))
+        .filter(|line| {
+            line.starts_with("| ") && !line.starts_with("| symptom") && !line.starts_with("|---")
+        })
         .map(|line| line.split('`').nth(1).unwrap().to_owned())
         .collect();
-    let tested: BTreeSet<_> = super::ten::SET_UPS.iter().map(|(id, _)| (*id).to_owned()).collect();
+    let tested: BTreeSet<_> = super::ten::SET_UPS
+        .iter()
+        .map(|(id, _)| (*id).to_owned())
+        .collect();
     assert_eq!(listed, tested);
     assert!(tested.len() >= 10);
 }

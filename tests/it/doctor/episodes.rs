@@ -15,7 +15,11 @@ use crate::{
 fn a_name_that_is_no_id_is_given_one_by_the_fix_and_ships_then() {
     let host = Host::sound();
     for name in [&b"-odd"[..], b"it's\x1b[2J", b"not \xff utf-8"] {
-        let path = host.sandbox.layout.episodes.join(std::ffi::OsString::from_vec(name.to_vec()));
+        let path = host
+            .sandbox
+            .layout
+            .episodes
+            .join(std::ffi::OsString::from_vec(name.to_vec()));
         let row = host.breaks_and_is_mended("names", |_| {
             fs::create_dir(&path).unwrap();
             fs::write(path.join("done.marker"), "").unwrap();
@@ -23,10 +27,13 @@ fn a_name_that_is_no_id_is_given_one_by_the_fix_and_ships_then() {
         assert_eq!(row["status"], "red", "{row}");
         assert!(!path.exists());
     }
-    eventually("all three are shipped", || fs::read_dir(&host.sandbox.layout.shipped).unwrap().count() == 3);
+    eventually("all three are shipped", || {
+        fs::read_dir(&host.sandbox.layout.shipped).unwrap().count() == 3
+    });
 }
 
-/// cp(1), which copies the marker before everything else, and goes on with the rest when the test says so.
+/// cp(1), which copies the marker before everything else, and goes on with the rest when the test
+/// says so.
 const SLOW_CP: &str = r#"#!/bin/bash
 here=$(dirname "$0")/..
 from=${*: -2:1} to=${*: -1}
@@ -51,7 +58,9 @@ fn a_link_is_copied_by_the_fix_and_no_half_of_it_is_shipped() {
     host.script("cp", SLOW_CP);
     std::thread::scope(|scope| {
         let typing = scope.spawn(|| host.type_in(row["fix"].as_str().unwrap()));
-        eventually("half of it is copied", || host.sandbox.path("half-copied").exists());
+        eventually("half of it is copied", || {
+            host.sandbox.path("half-copied").exists()
+        });
         // The daemon looks around, and ships what is there.
         host.daemon().signal("HUP");
         host.sandbox.seal("another", &[]);
@@ -61,7 +70,10 @@ fn a_link_is_copied_by_the_fix_and_no_half_of_it_is_shipped() {
     });
     host.sandbox.wait_shipped("link-1");
     for n in 0..20 {
-        assert_eq!(fs::read(host.sandbox.shipped("link-1").join(format!("more/{n}"))).unwrap(), [n; 1000]);
+        assert_eq!(
+            fs::read(host.sandbox.shipped("link-1").join(format!("more/{n}"))).unwrap(),
+            [n; 1000]
+        );
     }
     assert!(elsewhere.join("done.marker").exists());
     assert_eq!(host.wrong(), Vec::<String>::new());
@@ -82,7 +94,10 @@ fn a_copy_that_broke_off_is_begun_anew_by_the_same_fix() {
         std::os::unix::fs::symlink(&elsewhere, host.sandbox.layout.episodes.join("link")).unwrap();
     });
     host.sandbox.wait_shipped("link-1");
-    assert_eq!(fs::read_to_string(host.sandbox.shipped("link-1").join("data")).unwrap(), "all of it");
+    assert_eq!(
+        fs::read_to_string(host.sandbox.shipped("link-1").join("data")).unwrap(),
+        "all of it"
+    );
     assert!(!host.sandbox.shipped("link-1").join("older").exists());
 }
 
@@ -104,7 +119,13 @@ fn many_names_are_mended_by_one_line_and_one_that_is_written_to_is_left_alone() 
             host.sandbox.seal(name, &[]);
         }
     });
-    assert_eq!((&row["details"]["count"], row["details"]["fixes"].as_array().unwrap().len()), (&4.into(), 4));
+    assert_eq!(
+        (
+            &row["details"]["count"],
+            row["details"]["fixes"].as_array().unwrap().len()
+        ),
+        (&4.into(), 4)
+    );
     for name in ["a-1", "b-1", "b-2", "c-1"] {
         host.sandbox.wait_shipped(name);
     }
@@ -123,7 +144,10 @@ fn many_names_are_mended_by_one_line_and_one_that_is_written_to_is_left_alone() 
 fn aged(episode: &std::path::Path, seconds: u64) {
     let past = std::time::UNIX_EPOCH
         + Duration::from_secs(u64::try_from(wall_now().unix_seconds()).unwrap() - seconds);
-    for path in [episode.join("data"), episode.to_owned()].iter().filter(|path| path.exists()) {
+    for path in [episode.join("data"), episode.to_owned()]
+        .iter()
+        .filter(|path| path.exists())
+    {
         fs::File::open(path).unwrap().set_modified(past).unwrap();
     }
 }
@@ -137,7 +161,10 @@ fn a_marker_that_is_none_is_put_out_of_the_episode_and_it_is_sealed_again_by_the
         // Left by the last time.
         fs::write(host.sandbox.layout.episodes.join(".a folder.marker"), "").unwrap();
     });
-    assert!(row["summary"].as_str().unwrap().contains("a directory"), "{row}");
+    assert!(
+        row["summary"].as_str().unwrap().contains("a directory"),
+        "{row}"
+    );
     host.sandbox.wait_shipped("a folder");
     let shipped = crate::support::names(&host.sandbox.shipped("a folder"));
     assert_eq!(shipped, ["data", "done.marker", "shipping_receipt.json"]);
@@ -149,10 +176,16 @@ fn half_a_manifest_is_no_fault_for_a_minute_and_then_sealed_again_by_the_fix() {
     // The daemon would put it aside after a while.
     host.stop_daemon();
     let episode = host.sandbox.record("half", &[("data", b"x")]);
-    fs::write(episode.join("done.marker"), "{\"sealift_manifest\":1,\"files\":[").unwrap();
+    fs::write(
+        episode.join("done.marker"),
+        "{\"sealift_manifest\":1,\"files\":[",
+    )
+    .unwrap();
     let before = host.wrong();
     assert_eq!(before, ["daemon"]);
-    let Some(told) = host.doctor_later("+2min") else { return };
+    let Some(told) = host.doctor_later("+2min") else {
+        return;
+    };
     assert_eq!(told.wrong(), ["daemon", "markers"], "{:#}", told.document);
     let row = told.row("markers");
     assert_eq!(row["status"], "red");
@@ -169,10 +202,15 @@ fn a_recording_that_was_forgotten_is_sealed_by_the_fix_and_ships() {
         let episode = host.sandbox.record("long ago", &[("data", b"x")]);
         aged(&episode, 3 * 86_400);
     });
-    assert_eq!((&row["status"], &row["details"]["count"]), (&"yellow".into(), &1.into()));
+    assert_eq!(
+        (&row["status"], &row["details"]["count"]),
+        (&"yellow".into(), &1.into())
+    );
     host.sandbox.wait_shipped("long ago");
     // Below its top somebody is writing.
-    let episode = host.sandbox.record("goes on", &[("data", b"x"), ("camera/1", b"x")]);
+    let episode = host
+        .sandbox
+        .record("goes on", &[("data", b"x"), ("camera/1", b"x")]);
     for folder in [episode.join("camera"), episode.clone()] {
         aged(&folder, 3 * 86_400);
     }
@@ -183,27 +221,37 @@ fn a_recording_that_was_forgotten_is_sealed_by_the_fix_and_ships() {
 
 #[test]
 fn a_conflict_is_red_and_ships_under_another_name_by_the_fix() {
-    let server = Scripted::new(|seen, _| match (seen.head.starts_with("PUT"), seen.id.as_str()) {
-        (true, "run-1") => {
-            Reply::json(409, &json!({"type": "urn:sealift:conflict", "detail": "held since May \u{1b}"}))
-        }
-        (true, _) => Reply::stored(seen),
-        (false, _) => Reply::empty(404),
-    });
+    let server = Scripted::new(
+        |seen, _| match (seen.head.starts_with("PUT"), seen.id.as_str()) {
+            (true, "run-1") => Reply::json(
+                409,
+                &json!({"type": "urn:sealift:conflict", "detail": "held since May \u{1b}"}),
+            ),
+            (true, _) => Reply::stored(seen),
+            (false, _) => Reply::empty(404),
+        },
+    );
     let mut host = Host::without_a_daemon(Sandbox::new(server.url()));
     host.start_daemon();
     let row = host.breaks_and_is_mended("conflicts", |host| {
         host.sandbox.seal("run-1", &[]);
-        eventually("it is in conflict", || host.doctor().row("conflicts")["status"] == "red");
+        eventually("it is in conflict", || {
+            host.doctor().row("conflicts")["status"] == "red"
+        });
     });
-    assert!(row["summary"].as_str().unwrap().contains("held since May"), "{row}");
+    assert!(
+        row["summary"].as_str().unwrap().contains("held since May"),
+        "{row}"
+    );
     host.sandbox.wait_shipped("run-1-1");
     // The name was used again: what it was given the last time is shipped, and held.
     let sent = server.count("run-1");
     host.breaks_and_is_mended("conflicts", |host| {
         host.sandbox.seal("run-1", &[("data", b"other")]);
         eventually("it is sent", || server.count("run-1") > sent);
-        eventually("it is in conflict", || host.doctor().row("conflicts")["status"] == "red");
+        eventually("it is in conflict", || {
+            host.doctor().row("conflicts")["status"] == "red"
+        });
     });
     host.sandbox.wait_shipped("run-1-2");
 }
@@ -211,36 +259,64 @@ fn a_conflict_is_red_and_ships_under_another_name_by_the_fix() {
 #[test]
 fn in_an_overlay_a_conflict_gets_its_other_name_when_it_is_whole_there() {
     const FILES: usize = 3_000;
-    let server = Scripted::new(|seen, _| match (seen.head.starts_with("PUT"), seen.id.as_str()) {
-        (true, "run-1") => Reply::json(409, &json!({"type": "urn:sealift:conflict", "detail": "held"})),
-        (true, _) => Reply::stored(seen),
-        (false, _) => Reply::empty(404),
-    });
+    let server = Scripted::new(
+        |seen, _| match (seen.head.starts_with("PUT"), seen.id.as_str()) {
+            (true, "run-1") => Reply::json(
+                409,
+                &json!({"type": "urn:sealift:conflict", "detail": "held"}),
+            ),
+            (true, _) => Reply::stored(seen),
+            (false, _) => Reply::empty(404),
+        },
+    );
     let sandbox = Sandbox::new(server.url());
     // The marker is the oldest: what copies a folder by mv(1) begins with it.
     let episode = sandbox.seal("run-1", &[]);
     for n in 0..FILES {
         fs::write(episode.join(format!("{n:04}.bin")), format!("recorded {n}")).unwrap();
     }
-    let Some((_overlay, _disk)) = Overlay::over(&sandbox) else { return };
+    let Some((_overlay, _disk)) = Overlay::over(&sandbox) else {
+        return;
+    };
     let mut host = Host::without_a_daemon(sandbox);
     host.start_daemon();
-    eventually("it is in conflict", || host.doctor().row("conflicts")["status"] == "red");
+    eventually("it is in conflict", || {
+        host.doctor().row("conflicts")["status"] == "red"
+    });
     let typed = host.type_in(host.doctor().row("conflicts")["fix"].as_str().unwrap());
-    assert!(typed.status.success(), "{}", String::from_utf8_lossy(&typed.stderr));
+    assert!(
+        typed.status.success(),
+        "{}",
+        String::from_utf8_lossy(&typed.stderr)
+    );
     host.sandbox.wait_shipped("run-1-1");
     assert!(!episode.exists());
-    let stored: Vec<_> = server.seen().into_iter().filter(|seen| seen.id == "run-1-1").collect();
+    let stored: Vec<_> = server
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.id == "run-1-1")
+        .collect();
     assert_eq!(stored.len(), 1);
     let tar = zstd::decode_all(stored[0].body.as_slice()).unwrap();
     let last = format!("recorded {}", FILES - 1);
     for text in ["recorded 0", "recorded 1500", &last] {
-        assert!(tar.windows(text.len()).any(|bytes| bytes == text.as_bytes()), "{text}");
+        assert!(
+            tar.windows(text.len())
+                .any(|bytes| bytes == text.as_bytes()),
+            "{text}"
+        );
     }
     // To the daemon the copy is another folder: the archive of the first is kept for a person.
-    eventually("its archive is aside", || host.doctor().row("quarantine")["status"] == "yellow");
+    eventually("its archive is aside", || {
+        host.doctor().row("quarantine")["status"] == "yellow"
+    });
     assert_eq!(host.doctor().row("conflicts")["status"], "green");
-    assert!(host.sandbox.quarantined("run-1").join("run-1.tar.zst").exists());
+    assert!(
+        host.sandbox
+            .quarantined("run-1")
+            .join("run-1.tar.zst")
+            .exists()
+    );
 }
 
 #[test]
@@ -250,12 +326,24 @@ fn what_a_typed_command_has_left_when_it_was_broken_off_is_shown_after_an_hour()
     fs::create_dir(&left).unwrap();
     assert_eq!(host.doctor().row("names")["status"], "green");
     let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-    fs::File::open(&left).unwrap().set_modified(long_ago).unwrap();
+    fs::File::open(&left)
+        .unwrap()
+        .set_modified(long_ago)
+        .unwrap();
     let row = host.doctor().row("names");
     assert_eq!(row["status"], "yellow", "{row}");
-    assert!(row["summary"].as_str().unwrap().contains("for a while (.unpacked-aB3dE6)"), "{row}");
+    assert!(
+        row["summary"]
+            .as_str()
+            .unwrap()
+            .contains("for a while (.unpacked-aB3dE6)"),
+        "{row}"
+    );
     let typed = format!("rm -r {}", left.display());
-    assert!(row["fix"].as_str().unwrap().ends_with(&typed), "{row} {typed}");
+    assert!(
+        row["fix"].as_str().unwrap().ends_with(&typed),
+        "{row} {typed}"
+    );
 }
 
 fn quarantined(host: &Host, name: &str, days_ago: i64) {
@@ -265,8 +353,12 @@ fn quarantined(host: &Host, name: &str, days_ago: i64) {
 fn quarantined_as(host: &Host, name: &str, folder: &str, days_ago: i64) {
     let folder = host.sandbox.quarantined(folder);
     fs::create_dir(&folder).unwrap();
-    let days_before_now = |days: i64| WallTime::from_unix_seconds(wall_now().unix_seconds() - days * 86_400);
-    let (at, announced) = (days_before_now(days_ago), (days_ago > 0).then(|| days_before_now(1)));
+    let days_before_now =
+        |days: i64| WallTime::from_unix_seconds(wall_now().unix_seconds() - days * 86_400);
+    let (at, announced) = (
+        days_before_now(days_ago),
+        (days_ago > 0).then(|| days_before_now(1)),
+    );
     let reason = json!({"episode_id": name, "status_code": 422, "error": "answered 422 with \u{1b}[2J", "body": null, "verdict": "fatal",
                         "quarantined_at_wall": at,
                         "aging": {"clock_believed": true, "announced_at_wall": announced}});
@@ -285,7 +377,13 @@ fn what_is_quarantined_is_yellow_by_reason_and_goes_back_by_the_fix() {
         (&row["status"], &row["details"]["by_reason"]),
         (&"yellow".into(), &json!({"answered 422": 1}))
     );
-    assert!(row["fix"].as_str().unwrap().starts_with(r"sealift requeue 'it'\''s' --config "), "{row}");
+    assert!(
+        row["fix"]
+            .as_str()
+            .unwrap()
+            .starts_with(r"sealift requeue 'it'\''s' --config "),
+        "{row}"
+    );
 }
 
 #[test]
@@ -293,7 +391,9 @@ fn an_archive_without_its_episode_goes_back_by_the_fix() {
     let mut host = Host::sound();
     host.stop_daemon();
     host.sandbox.kill_receiver();
-    let episode = host.sandbox.seal("orphan", &[("data", b"all that there is")]);
+    let episode = host
+        .sandbox
+        .seal("orphan", &[("data", b"all that there is")]);
     host.sandbox.ship_once();
     assert!(host.sandbox.layout.outbox.join("orphan.tar.zst").exists());
     removed(&episode);
@@ -303,13 +403,23 @@ fn an_archive_without_its_episode_goes_back_by_the_fix() {
     host.sandbox.wait_quarantined("orphan");
     let row = host.doctor().row("quarantine");
     let typed = host.type_in(row["fix"].as_str().unwrap());
-    assert!(typed.status.success(), "{row}: {}", String::from_utf8_lossy(&typed.stderr));
+    assert!(
+        typed.status.success(),
+        "{row}: {}",
+        String::from_utf8_lossy(&typed.stderr)
+    );
     host.sandbox.wait_shipped("orphan");
-    assert_eq!(fs::read(host.sandbox.shipped("orphan").join("data")).unwrap(), b"all that there is");
+    assert_eq!(
+        fs::read(host.sandbox.shipped("orphan").join("data")).unwrap(),
+        b"all that there is"
+    );
     eventually("nothing is wrong", || host.wrong().is_empty());
 }
 
-#[expect(clippy::disallowed_methods, reason = "somebody removes an episode by hand")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "somebody removes an episode by hand"
+)]
 fn removed(episode: &std::path::Path) {
     fs::remove_dir_all(episode).unwrap();
 }
@@ -324,15 +434,26 @@ fn of_an_episode_that_is_there_twice_one_is_sent_by_the_fix() {
     }
     let row = host.doctor().row("quarantine");
     let typed = host.type_in(row["fix"].as_str().unwrap());
-    assert!(typed.status.success(), "{row}: {}", String::from_utf8_lossy(&typed.stdout));
+    assert!(
+        typed.status.success(),
+        "{row}: {}",
+        String::from_utf8_lossy(&typed.stdout)
+    );
     assert!(host.sandbox.layout.episodes.join("a4").exists());
     assert!(!host.sandbox.quarantined("a4~1").exists() && host.sandbox.quarantined("a4").exists());
-    let folders: Vec<_> =
-        row["details"]["some"].as_array().unwrap().iter().map(|one| one["folder"].clone()).collect();
+    let folders: Vec<_> = row["details"]["some"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["folder"].clone())
+        .collect();
     assert_eq!(folders.len(), 2);
     assert_ne!(folders[0], folders[1]);
     // The other has to wait until that name is free, and this is said by what is to be typed then.
-    let fix = host.doctor().row("quarantine")["fix"].as_str().unwrap().to_owned();
+    let fix = host.doctor().row("quarantine")["fix"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert!(fix.starts_with("sealift trace a4 "), "{fix}");
 }
 
@@ -367,7 +488,9 @@ fn what_waits_for_long_is_yellow_and_for_a_day_red() {
     let before = host.wrong();
     assert_eq!(before, ["daemon"]);
     for (later, status) in [("+2h", "yellow"), ("+2d", "red")] {
-        let Some(told) = host.doctor_later(later) else { return };
+        let Some(told) = host.doctor_later(later) else {
+            return;
+        };
         assert_eq!(told.wrong(), ["daemon", "waiting"], "{:#}", told.document);
         assert_eq!(told.row("waiting")["status"], status);
         assert_eq!(told.row("waiting")["details"]["oldest"], "run-1");

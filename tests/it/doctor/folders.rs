@@ -13,10 +13,17 @@ fn host() -> Host {
 fn a_folder_that_is_missing_is_made_by_the_fix() {
     let host = host();
     #[expect(clippy::disallowed_methods, reason = "somebody removes it")]
-    let row = host
-        .breaks_and_is_mended("folders", |host| fs::remove_dir_all(&host.sandbox.layout.quarantine).unwrap());
-    assert_eq!((&row["status"], &row["details"]["missing"][0]), (&"red".into(), &"quarantine".into()));
-    let mode = fs::metadata(&host.sandbox.layout.quarantine).unwrap().permissions().mode();
+    let row = host.breaks_and_is_mended("folders", |host| {
+        fs::remove_dir_all(&host.sandbox.layout.quarantine).unwrap()
+    });
+    assert_eq!(
+        (&row["status"], &row["details"]["missing"][0]),
+        (&"red".into(), &"quarantine".into())
+    );
+    let mode = fs::metadata(&host.sandbox.layout.quarantine)
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o7777, 0o2770);
 }
 
@@ -29,17 +36,29 @@ fn what_is_no_folder_is_put_aside_by_the_fix() {
         fs::remove_dir_all(&shipped).unwrap();
         fs::write(&shipped, "a file").unwrap();
     });
-    assert!(row["summary"].as_str().unwrap().ends_with("is no folder."), "{row}");
-    assert_eq!(fs::read_to_string(shipped.with_extension("aside")).unwrap(), "a file");
+    assert!(
+        row["summary"].as_str().unwrap().ends_with("is no folder."),
+        "{row}"
+    );
+    assert_eq!(
+        fs::read_to_string(shipped.with_extension("aside")).unwrap(),
+        "a file"
+    );
 }
 
 #[test]
 fn folders_that_are_one_by_a_symlink_are_red_until_the_configuration_names_another() {
     let host = host();
-    let (shipped, quarantine) = (&host.sandbox.layout.shipped, &host.sandbox.layout.quarantine);
+    let (shipped, quarantine) = (
+        &host.sandbox.layout.shipped,
+        &host.sandbox.layout.quarantine,
+    );
     let elsewhere = host.sandbox.path("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
-    host.editor_writes(&format!("[shipper]\nshipped_dir = '{}'\n", elsewhere.display()));
+    host.editor_writes(&format!(
+        "[shipper]\nshipped_dir = '{}'\n",
+        elsewhere.display()
+    ));
     #[expect(clippy::disallowed_methods, reason = "somebody removes it")]
     let row = host.breaks_and_is_mended("folders", |_| {
         fs::remove_dir_all(shipped).unwrap();
@@ -50,15 +69,25 @@ fn folders_that_are_one_by_a_symlink_are_red_until_the_configuration_names_anoth
 
 fn run(host: &Host, command: &str) {
     let ran = host.type_in(command);
-    assert!(ran.status.success(), "{command}: {}", String::from_utf8_lossy(&ran.stderr));
+    assert!(
+        ran.status.success(),
+        "{command}: {}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
 }
 
 /// May this user make a folder in `episodes/`?
 fn records(host: &Host, user: &str) -> bool {
     let name = user.replace([' ', '-'], "");
-    let make = format!("setpriv {user} mkdir '{}/{name}'", host.sandbox.layout.episodes.display());
+    let make = format!(
+        "setpriv {user} mkdir '{}/{name}'",
+        host.sandbox.layout.episodes.display()
+    );
     let made = host.type_in(&make).status.success();
-    host.type_in(&format!("rmdir '{}/{name}'", host.sandbox.layout.episodes.display()));
+    host.type_in(&format!(
+        "rmdir '{}/{name}'",
+        host.sandbox.layout.episodes.display()
+    ));
     made
 }
 
@@ -71,22 +100,41 @@ fn folders_that_who_ships_may_not_write_are_given_to_them_by_the_fix_and_recorde
     for (uid, gid, mode, recorder) in [
         (0, 0, 0o755, "--reuid=0 --regid=0 --clear-groups"),
         (0, 1234, 0o2770, "--reuid=1235 --regid=1234 --clear-groups"),
-        (1235, 1234, 0o755, "--reuid=1235 --regid=1234 --clear-groups"),
-        (1235, 1234, 0o700, "--reuid=1235 --regid=1234 --clear-groups"),
+        (
+            1235,
+            1234,
+            0o755,
+            "--reuid=1235 --regid=1234 --clear-groups",
+        ),
+        (
+            1235,
+            1234,
+            0o700,
+            "--reuid=1235 --regid=1234 --clear-groups",
+        ),
     ] {
         let host = host();
         host.can_be_found_by_everybody();
         let episodes = host.sandbox.layout.episodes.display().to_string();
-        run(&host, &format!("chown {uid}:{gid} '{episodes}' && chmod {mode:o} '{episodes}'"));
+        run(
+            &host,
+            &format!("chown {uid}:{gid} '{episodes}' && chmod {mode:o} '{episodes}'"),
+        );
         assert!(records(&host, recorder));
         let row = host.breaks_and_is_mended("folder-access", |host| host.unit_is("User", "nobody"));
         assert!(
-            row["summary"].as_str().unwrap().starts_with("nobody, who ships, may not read and write"),
+            row["summary"]
+                .as_str()
+                .unwrap()
+                .starts_with("nobody, who ships, may not read and write"),
             "{row}"
         );
         assert_eq!(row["details"]["folders"].as_array().unwrap().len(), 5);
         assert!(records(&host, recorder), "{row}");
-        assert!(records(&host, "--reuid=nobody --regid=65534 --clear-groups"), "{row}");
+        assert!(
+            records(&host, "--reuid=nobody --regid=65534 --clear-groups"),
+            "{row}"
+        );
     }
 }
 
@@ -98,15 +146,27 @@ fn a_folder_above_that_who_ships_may_not_pass_is_red_and_opened_by_the_fix() {
     let host = host();
     host.can_be_found_by_everybody();
     let data = host.sandbox.data();
-    run(&host, &format!("chown nobody '{0}'/* '{0}'/.sealift", data.display()));
+    run(
+        &host,
+        &format!("chown nobody '{0}'/* '{0}'/.sealift", data.display()),
+    );
     host.unit_is("User", "nobody");
     let row = host.breaks_and_is_mended("folder-access", |_| {
         fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
     });
-    assert!(row["summary"].as_str().unwrap().starts_with("nobody, who ships, may not pass "), "{row}");
+    assert!(
+        row["summary"]
+            .as_str()
+            .unwrap()
+            .starts_with("nobody, who ships, may not pass "),
+        "{row}"
+    );
     run(
         &host,
-        &format!("setpriv --reuid=nobody --regid=65534 --clear-groups ls '{}/shipped'", data.display()),
+        &format!(
+            "setpriv --reuid=nobody --regid=65534 --clear-groups ls '{}/shipped'",
+            data.display()
+        ),
     );
 }
 
@@ -118,14 +178,20 @@ fn a_folder_that_everybody_may_write_to_is_yellow_and_closed_with_nobody_locked_
     let host = host();
     host.can_be_found_by_everybody();
     let data = host.sandbox.data();
-    run(&host, &format!("chown nobody '{0}'/* '{0}'/.sealift", data.display()));
+    run(
+        &host,
+        &format!("chown nobody '{0}'/* '{0}'/.sealift", data.display()),
+    );
     host.unit_is("User", "nobody");
     for folder in ["shipped", "episodes"] {
         for owner in ["nobody", "root"] {
             let row = host.breaks_and_is_mended("folder-access", |host| {
                 run(
                     host,
-                    &format!("cd '{}' && chown {owner}:root {folder} && chmod 777 {folder}", data.display()),
+                    &format!(
+                        "cd '{}' && chown {owner}:root {folder} && chmod 777 {folder}",
+                        data.display()
+                    ),
                 );
             });
             assert_eq!(row["status"], "yellow");
@@ -138,11 +204,22 @@ fn a_folder_that_everybody_may_write_to_is_yellow_and_closed_with_nobody_locked_
 fn a_folder_that_is_mounted_read_only_is_red_and_mounted_again_by_the_fix() {
     let host = host();
     let shipped = host.sandbox.layout.shipped.clone();
-    let Some(_mounted) = Mounted::over(&shipped, "200m") else { return };
+    let Some(_mounted) = Mounted::over(&shipped, "200m") else {
+        return;
+    };
     let row = host.breaks_and_is_mended("folder-access", |host| {
-        run(host, &format!("mount -o remount,ro '{}'", shipped.display()));
+        run(
+            host,
+            &format!("mount -o remount,ro '{}'", shipped.display()),
+        );
     });
-    assert!(row["summary"].as_str().unwrap().contains("mounted read-only"), "{row}");
+    assert!(
+        row["summary"]
+            .as_str()
+            .unwrap()
+            .contains("mounted read-only"),
+        "{row}"
+    );
     fs::write(shipped.join("a file"), "").unwrap();
 }
 
@@ -150,7 +227,9 @@ fn a_folder_that_is_mounted_read_only_is_red_and_mounted_again_by_the_fix() {
 fn a_file_system_without_room_is_red() {
     let host = host();
     let before = host.wrong();
-    let Some(mounted) = Mounted::over(&host.sandbox.layout.shipped, "1m") else { return };
+    let Some(mounted) = Mounted::over(&host.sandbox.layout.shipped, "1m") else {
+        return;
+    };
     let row = host.turned("space", &before);
     assert_eq!(row["status"], "red");
     drop(mounted);
@@ -169,9 +248,14 @@ fn too_few(limit: &str) {
     host.sandbox.record("open", &[]);
     let doctor = host.command("doctor");
     let set = format!("echo 1 > /proc/sys/user/{limit}");
-    let possible = Command::new("unshare").args(["-Ur", "/bin/sh", "-c", &set]).output();
+    let possible = Command::new("unshare")
+        .args(["-Ur", "/bin/sh", "-c", &set])
+        .output();
     if !possible.is_ok_and(|output| output.status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "no user namespaces here, and CI must have them");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "no user namespaces here, and CI must have them"
+        );
         println!("skipped: no user namespaces here");
         return;
     }
@@ -195,9 +279,28 @@ fn too_few(limit: &str) {
     };
     let row = |n: u32| {
         let document = read(n);
-        document["checks"].as_array().unwrap().iter().find(|row| row["id"] == "inotify").unwrap().clone()
+        document["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|row| row["id"] == "inotify")
+            .unwrap()
+            .clone()
     };
     assert_eq!(row(1)["status"], "yellow", "{}", row(1));
-    assert!(row(1)["fix"].as_str().unwrap().starts_with(&format!("sysctl user.{limit}=")), "{}", row(1));
-    assert_eq!(row(2)["status"], "green", "{} {}", row(2), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        row(1)["fix"]
+            .as_str()
+            .unwrap()
+            .starts_with(&format!("sysctl user.{limit}=")),
+        "{}",
+        row(1)
+    );
+    assert_eq!(
+        row(2)["status"],
+        "green",
+        "{} {}",
+        row(2),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

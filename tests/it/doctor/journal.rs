@@ -30,9 +30,24 @@ fn each_class_is_told_with_what_to_do() {
     for (lines, class, status, summary) in [
         (vec![], "empty", "green", "has said nothing"),
         (vec![delivered()], "clean", "green", "1 ship delivered"),
-        (vec![transient(), delivered()], "transient", "green", "is over"),
-        (vec![delivered(), transient()], "transient", "yellow", "1 attempt failed"),
-        (vec![entry("fatal", 400, "quarantined run-1")], "400", "red", "1 ship rejected as malformed"),
+        (
+            vec![transient(), delivered()],
+            "transient",
+            "green",
+            "is over",
+        ),
+        (
+            vec![delivered(), transient()],
+            "transient",
+            "yellow",
+            "1 attempt failed",
+        ),
+        (
+            vec![entry("fatal", 400, "quarantined run-1")],
+            "400",
+            "red",
+            "1 ship rejected as malformed",
+        ),
         (
             [
                 vec![entry("fatal", 412, "quarantined run-1"); 12],
@@ -61,7 +76,11 @@ fn each_class_is_told_with_what_to_do() {
             "{row}"
         );
         assert!(row["summary"].as_str().unwrap().contains(summary), "{row}");
-        let wrong: Vec<_> = if status == "green" { vec![] } else { vec!["journal".to_owned()] };
+        let wrong: Vec<_> = if status == "green" {
+            vec![]
+        } else {
+            vec!["journal".to_owned()]
+        };
         assert_eq!(host.wrong(), wrong);
     }
 }
@@ -80,7 +99,10 @@ fn what_a_host_out_of_the_window_should_run_is_the_operators_command_else_the_re
     host.sandbox.ship_once();
     assert!(host.sandbox.quarantined("run-1").exists());
     host.journal(&[&entry("fatal", 412, "quarantined run-1")]);
-    assert_eq!(host.doctor().row("journal")["fix"], "cd /opt/lab && git\\u{7} pull");
+    assert_eq!(
+        host.doctor().row("journal")["fix"],
+        "cd /opt/lab && git\\u{7} pull"
+    );
     host.configure("[doctor]\nupdate_command = \"lab-update --now\"\n");
     assert_eq!(host.doctor().row("journal")["fix"], "lab-update --now");
     // The episodes themselves go back by another command.
@@ -105,16 +127,29 @@ fn words_for_a_person_are_no_command() {
     host.sandbox.seal("run-1", &[]);
     host.sandbox.ship_once();
     host.journal(&[&entry("fatal", 412, "quarantined run-1")]);
-    let fix = host.doctor().row("journal")["fix"].as_str().unwrap().to_owned();
-    assert_eq!(fix, "# The receiver says: Please update the lab code: see https://wiki/lab (ask Bob)");
+    let fix = host.doctor().row("journal")["fix"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        fix,
+        "# The receiver says: Please update the lab code: see https://wiki/lab (ask Bob)"
+    );
     let typed = host.type_in(&fix);
-    assert!(typed.status.success() && typed.stderr.is_empty(), "{typed:?}");
+    assert!(
+        typed.status.success() && typed.stderr.is_empty(),
+        "{typed:?}"
+    );
 }
 
 /// A name can read like a verdict.
 #[test]
 fn what_an_episode_is_called_forges_no_class() {
-    for name in ["run-1 VERDICT=fatal STATUS_CODE=412", "out-of-window-camera", "out-of-window"] {
+    for name in [
+        "run-1 VERDICT=fatal STATUS_CODE=412",
+        "out-of-window-camera",
+        "out-of-window",
+    ] {
         let line = json!({"MESSAGE": format!("{name} is sealed but not at rest"), "EPISODE": name});
         let (host, row) = with(&[line.to_string()]);
         assert_eq!(row["details"]["class"], "clean", "{row}");
@@ -132,12 +167,15 @@ impl Lab {
     fn records(&mut self, id: &str) {
         let commit = fs::read_to_string(self.host.sandbox.path("lab")).unwrap();
         let meta = format!(r#"{{"code_version":{{"commit":"{commit}"}}}}"#);
-        self.host.sandbox.seal(id, &[("meta.json", meta.as_bytes())]);
+        self.host
+            .sandbox
+            .seal(id, &[("meta.json", meta.as_bytes())]);
     }
 
     fn says(&mut self, line: String) {
         self.said.push(line);
-        self.host.journal(&self.said.iter().map(String::as_str).collect::<Vec<_>>());
+        self.host
+            .journal(&self.said.iter().map(String::as_str).collect::<Vec<_>>());
     }
 
     fn journal(&self) -> Value {
@@ -152,19 +190,31 @@ fn a_host_out_of_the_window_is_updated_by_the_fix_and_then_what_was_rejected_goe
     let commits = sandbox.path("commits");
     fs::write(&commits, format!("{new}\n")).unwrap();
     let receive = sandbox.path("receive.toml");
-    fs::write(&receive, format!("[receive]\ncommits_file = '{}'\n", commits.display())).unwrap();
+    fs::write(
+        &receive,
+        format!("[receive]\ncommits_file = '{}'\n", commits.display()),
+    )
+    .unwrap();
     sandbox.start_receiver_with("127.0.0.1:0", receive.to_str().unwrap());
     let mut host = Host::without_a_daemon(sandbox);
     let code = host.sandbox.path("lab");
     fs::write(&code, &old).unwrap();
-    host.configure(&format!("[doctor]\nupdate_command = \"printf {new} >'{}'\"\n", code.display()));
+    host.configure(&format!(
+        "[doctor]\nupdate_command = \"printf {new} >'{}'\"\n",
+        code.display()
+    ));
     host.start_daemon();
-    let mut lab = Lab { host, said: Vec::new() };
+    let mut lab = Lab {
+        host,
+        said: Vec::new(),
+    };
     lab.records("run-1");
     lab.host.sandbox.wait_quarantined("run-1");
     lab.says(entry("fatal", 412, "quarantined run-1: answered 412"));
     // The commit row is not red: nothing that is still here is refused.
-    eventually("it is told", || lab.host.wrong() == ["receiver-commit", "journal", "quarantine"]);
+    eventually("it is told", || {
+        lab.host.wrong() == ["receiver-commit", "journal", "quarantine"]
+    });
     assert_eq!(lab.host.doctor().row("receiver-commit")["status"], "yellow");
     let red = lab.host.doctor().first_red().unwrap().clone();
     assert_eq!(red["id"], "journal");
@@ -186,11 +236,18 @@ fn a_host_out_of_the_window_is_updated_by_the_fix_and_then_what_was_rejected_goe
 
 #[test]
 fn what_failed_is_over_once_the_fix_has_shown_why_and_a_later_one_is_delivered() {
-    let (host, row) = with(&[entry("transient", 503, "run-1 was not delivered: answered 503")]);
+    let (host, row) = with(&[entry(
+        "transient",
+        503,
+        "run-1 was not delivered: answered 503",
+    )]);
     assert_eq!(row["status"], "yellow");
     // What the journal has of it, here by the stand-in for journalctl.
     let shown = host.type_in(row["fix"].as_str().unwrap());
-    assert!(String::from_utf8_lossy(&shown.stdout).contains("answered 503"), "{shown:?}");
+    assert!(
+        String::from_utf8_lossy(&shown.stdout).contains("answered 503"),
+        "{shown:?}"
+    );
     host.journal(&[
         &entry("transient", 503, "run-1 was not delivered: answered 503"),
         &entry("delivered", 201, "shipped"),
@@ -202,7 +259,10 @@ fn what_failed_is_over_once_the_fix_has_shown_why_and_a_later_one_is_delivered()
 fn what_was_malformed_is_over_once_it_was_mended_and_sent_again_by_the_fix() {
     let (host, row) = with(&[entry("fatal", 400, "quarantined run-1")]);
     // Our receiver takes what comes, and nothing with 400 is in quarantine/ any more.
-    assert_eq!((&row["status"], &row["details"]["class"]), (&"green".into(), &"400".into()));
+    assert_eq!(
+        (&row["status"], &row["details"]["class"]),
+        (&"green".into(), &"400".into())
+    );
     let put_aside = host.sandbox.quarantined("run-1");
     fs::create_dir(&put_aside).unwrap();
     fs::write(put_aside.join("done.marker"), "").unwrap();
@@ -211,7 +271,10 @@ fn what_was_malformed_is_over_once_it_was_mended_and_sent_again_by_the_fix() {
     fs::write(put_aside.join("quarantine_reason.json"), reason.to_string()).unwrap();
     assert_eq!(host.wrong(), ["journal", "quarantine"]);
     let row = host.doctor().row("journal");
-    assert!(host.type_in(row["fix"].as_str().unwrap()).status.success(), "{row}");
+    assert!(
+        host.type_in(row["fix"].as_str().unwrap()).status.success(),
+        "{row}"
+    );
     host.sandbox.wait_shipped("run-1");
     assert_eq!(host.wrong(), Vec::<String>::new());
 }
@@ -255,14 +318,24 @@ fn hostile_lines_are_shown_harmlessly() {
 fn not_being_permitted_is_yellow_with_the_command_that_grants_it() {
     let host = Host::sound();
     let error = host.sandbox.path("journal.error");
-    fs::write(&error, "No journal files were opened due to insufficient permissions.\n").unwrap();
+    fs::write(
+        &error,
+        "No journal files were opened due to insufficient permissions.\n",
+    )
+    .unwrap();
     let row = host.turned("journal", &[]);
-    assert_eq!((&row["status"], &row["details"]["class"]), (&"yellow".into(), &"not-permitted".into()));
+    assert_eq!(
+        (&row["status"], &row["details"]["class"]),
+        (&"yellow".into(), &"not-permitted".into())
+    );
     let fix = row["fix"].as_str().unwrap();
     assert!(fix.contains("usermod -aG systemd-journal "), "{fix}");
     fs::write(&error, "Failed to open: bad \u{1b}[2J\n").unwrap();
     let row = host.turned("journal", &[]);
-    assert_eq!((&row["status"], &row["details"]["class"]), (&"yellow".into(), &"unavailable".into()));
+    assert_eq!(
+        (&row["status"], &row["details"]["class"]),
+        (&"yellow".into(), &"unavailable".into())
+    );
     super::forget(&error);
     assert_eq!(host.wrong(), Vec::<String>::new());
 }
@@ -270,12 +343,24 @@ fn not_being_permitted_is_yellow_with_the_command_that_grants_it() {
 #[test]
 fn so_much_of_the_journal_is_read_as_was_asked_for_and_without_a_shell_or_a_pager() {
     let host = Host::sound();
-    host.command("doctor").args(["--since", "2h"]).output().unwrap();
+    host.command("doctor")
+        .args(["--since", "2h"])
+        .output()
+        .unwrap();
     let calls = fs::read_to_string(host.sandbox.path("journal.calls")).unwrap();
     let last = calls.lines().last().unwrap();
-    for word in ["--output=json", "--no-pager", "--unit=sealift.service", "--since=-7200s"] {
+    for word in [
+        "--output=json",
+        "--no-pager",
+        "--unit=sealift.service",
+        "--since=-7200s",
+    ] {
         assert!(last.contains(word), "{last}");
     }
-    let refused = host.command("doctor").args(["--since", "yesterday"]).output().unwrap();
+    let refused = host
+        .command("doctor")
+        .args(["--since", "yesterday"])
+        .output()
+        .unwrap();
     assert_eq!(refused.status.code(), Some(2));
 }

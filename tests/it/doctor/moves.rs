@@ -1,4 +1,5 @@
-//! Moves between the folders: what is in the way is gone after the fix, and no recorder is the worse for it.
+//! Moves between the folders: what is in the way is gone after the fix, and no recorder is the
+//! worse for it.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command};
 
@@ -23,9 +24,16 @@ impl Theirs {
         let host = host();
         host.can_be_found_by_everybody();
         host.unit_is("User", "nobody");
-        let data = tempfile::Builder::new().prefix("sealift-moves-").tempdir_in("/dev/shm").unwrap();
+        let data = tempfile::Builder::new()
+            .prefix("sealift-moves-")
+            .tempdir_in("/dev/shm")
+            .unwrap();
         fs::set_permissions(data.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let theirs = Self { sealift: data.path().join("sealift"), host, data };
+        let theirs = Self {
+            sealift: data.path().join("sealift"),
+            host,
+            data,
+        };
         copy_program(env!("CARGO_BIN_EXE_sealift"), &theirs.sealift);
         theirs.run("mkdir episodes outbox shipped quarantine .sealift && chown nobody: .sealift *");
         theirs
@@ -34,19 +42,39 @@ impl Theirs {
     /// In the data folder, as root.
     #[track_caller]
     fn run(&self, command: &str) -> String {
-        let ran = self.host.type_in(&format!("cd '{}' && {command}", self.data.path().display()));
-        assert!(ran.status.success(), "{command}: {}", String::from_utf8_lossy(&ran.stderr));
+        let ran = self
+            .host
+            .type_in(&format!("cd '{}' && {command}", self.data.path().display()));
+        assert!(
+            ran.status.success(),
+            "{command}: {}",
+            String::from_utf8_lossy(&ran.stderr)
+        );
         String::from_utf8_lossy(&ran.stdout).into_owned()
     }
 
     fn doctor(&self) -> Told {
         let mut command = Command::new("setpriv");
-        command.args(["--reuid=nobody", "--regid=65534", "--clear-groups"]).arg(&self.sealift);
         command
-            .args(["doctor", "--json", "--receiver", self.host.sandbox.url(), "--data"])
+            .args(["--reuid=nobody", "--regid=65534", "--clear-groups"])
+            .arg(&self.sealift);
+        command
+            .args([
+                "doctor",
+                "--json",
+                "--receiver",
+                self.host.sandbox.url(),
+                "--data",
+            ])
             .arg(self.data.path());
         self.host.at_home(&mut command);
-        told(&command.env_remove("SEALIFT_CONFIG").current_dir("/").output().unwrap())
+        told(
+            &command
+                .env_remove("SEALIFT_CONFIG")
+                .current_dir("/")
+                .output()
+                .unwrap(),
+        )
     }
 
     /// The row is so, and green once its fix is typed.
@@ -55,9 +83,18 @@ impl Theirs {
         let row = self.doctor().row("moves");
         assert_eq!(row["status"], status, "{row}");
         let typed = self.host.type_in(row["fix"].as_str().unwrap());
-        assert!(typed.status.success(), "{row}: {}", String::from_utf8_lossy(&typed.stderr));
+        assert!(
+            typed.status.success(),
+            "{row}: {}",
+            String::from_utf8_lossy(&typed.stderr)
+        );
         let after = self.doctor();
-        assert_eq!(after.row("moves")["status"], "green", "{row}\n{:#}", after.document);
+        assert_eq!(
+            after.row("moves")["status"],
+            "green",
+            "{row}\n{:#}",
+            after.document
+        );
         row
     }
 }
@@ -70,10 +107,18 @@ fn a_mount_between_the_folders_makes_moves_copies_and_the_trial_leaves_nothing()
     let host = host();
     let (before, files) = (host.wrong(), listing(&host.sandbox));
     let shipped = &host.sandbox.layout.shipped;
-    let mount =
-        |args: &[&str]| Command::new(args[0]).args(&args[1..]).arg(shipped).status().unwrap().success();
+    let mount = |args: &[&str]| {
+        Command::new(args[0])
+            .args(&args[1..])
+            .arg(shipped)
+            .status()
+            .unwrap()
+            .success()
+    };
     assert!(mount(&["mount", "--bind", shipped.to_str().unwrap()]));
-    let turned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| host.turned("moves", &before)));
+    let turned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        host.turned("moves", &before)
+    }));
     assert!(mount(&["umount", "-l"]));
     let row = turned.unwrap();
     assert_eq!(row["status"], "yellow");
@@ -96,11 +141,19 @@ fn sealed_folders_that_cannot_be_moved_are_given_to_who_ships_by_the_fix() {
     let theirs = Theirs::new();
     // By its mode, by its group, and one in a name that a shell would read.
     theirs.run("for e in mode group \"it's -x\"; do mkdir -p \"episodes/$e/sub\"; touch \"episodes/$e/done.marker\"; done");
-    theirs.run("chown -R 12345:nogroup episodes/mode \"episodes/it's -x\" && chmod 755 episodes/mode");
+    theirs.run(
+        "chown -R 12345:nogroup episodes/mode \"episodes/it's -x\" && chmod 755 episodes/mode",
+    );
     theirs.run("chown -R 12345:12345 episodes/group && chmod 775 episodes/group");
     theirs.run("ln -s /etc episodes/mode/link");
     let row = theirs.is_mended("red");
-    assert!(row["summary"].as_str().unwrap().contains("3 episode folders cannot be moved"), "{row}");
+    assert!(
+        row["summary"]
+            .as_str()
+            .unwrap()
+            .contains("3 episode folders cannot be moved"),
+        "{row}"
+    );
     // Their modes are content, and what is in them can be removed after a copy.
     assert_eq!(
         theirs.run("stat -c '%a %u' episodes/mode episodes/group episodes/group/sub"),
@@ -120,11 +173,21 @@ fn an_open_folder_that_could_not_be_moved_is_its_recorders_and_the_fix_leaves_it
     theirs.run(record);
     let row = theirs.doctor().row("moves");
     assert_eq!(row["status"], "yellow", "{row}");
-    assert!(row["summary"].as_str().unwrap().contains("1 open recordings could not be moved"), "{row}");
+    assert!(
+        row["summary"]
+            .as_str()
+            .unwrap()
+            .contains("1 open recordings could not be moved"),
+        "{row}"
+    );
     let shown = theirs.run(row["fix"].as_str().unwrap());
-    assert!(shown.contains("12345") && shown.trim_end().ends_with("/episodes/rec1"), "{shown}");
+    assert!(
+        shown.contains("12345") && shown.trim_end().ends_with("/episodes/rec1"),
+        "{shown}"
+    );
 
-    // Beside one that is sealed as well: that one is given over, and the recorder of the other goes on.
+    // Beside one that is sealed as well: that one is given over, and the recorder of the other goes
+    // on.
     theirs
         .run("mkdir episodes/rec2 && touch episodes/rec2/done.marker && chown -R 12345:12345 episodes/rec2");
     let row = theirs.doctor().row("moves");
@@ -147,7 +210,13 @@ fn a_folder_to_which_nothing_can_be_moved_is_given_to_who_ships() {
         let theirs = Theirs::new();
         theirs.run(&format!("chown root:root {folder}"));
         let row = theirs.is_mended("red");
-        assert!(row["summary"].as_str().unwrap().contains("Nothing can be moved"), "{row}");
+        assert!(
+            row["summary"]
+                .as_str()
+                .unwrap()
+                .contains("Nothing can be moved"),
+            "{row}"
+        );
     }
 }
 
@@ -173,8 +242,13 @@ fn a_trial_that_is_interrupted_leaves_nothing_that_stays() {
     let layout = host.sandbox.layout.clone();
     // As one leaves them that is killed between two calls, in the name of a process that cannot be.
     let leave = || {
-        for (folder, end) in [(&layout.episodes, "from"), (&layout.shipped, "to"), (&layout.outbox, "from")] {
-            fs::create_dir(folder.join(format!(".sealift-trash-trial-doctor-4194305-{end}"))).unwrap();
+        for (folder, end) in [
+            (&layout.episodes, "from"),
+            (&layout.shipped, "to"),
+            (&layout.outbox, "from"),
+        ] {
+            fs::create_dir(folder.join(format!(".sealift-trash-trial-doctor-4194305-{end}")))
+                .unwrap();
         }
     };
     leave();
@@ -189,7 +263,9 @@ fn a_trial_that_is_interrupted_leaves_nothing_that_stays() {
         while super::clock() < until && doctor.try_wait().unwrap().is_none() {
             std::thread::yield_now();
         }
-        let _ = Command::new("kill").args(["-INT", &doctor.id().to_string()]).output();
+        let _ = Command::new("kill")
+            .args(["-INT", &doctor.id().to_string()])
+            .output();
         doctor.wait().unwrap();
     }
     assert_eq!(host.doctor().row("moves")["status"], "green");
@@ -200,7 +276,9 @@ fn a_trial_that_is_interrupted_leaves_nothing_that_stays() {
     leave();
     host.doctor();
     // It makes some files of its own meanwhile.
-    let left = listing(&host.sandbox).into_keys().filter(|path| path.to_string_lossy().contains("-trial-"));
+    let left = listing(&host.sandbox)
+        .into_keys()
+        .filter(|path| path.to_string_lossy().contains("-trial-"));
     assert_eq!(left.collect::<Vec<_>>(), Vec::<PathBuf>::new());
 }
 
@@ -228,7 +306,10 @@ fn folders_that_a_flag_keeps_in_place_are_let_go_by_the_fix_and_no_ownership_is_
     let (row, typed, after) = seen.unwrap();
     let summary = row["summary"].as_str().unwrap();
     assert_eq!(row["status"], "red", "{row}");
-    assert!(summary.contains("2 episode folders cannot be moved") && summary.contains("immutable"), "{row}");
+    assert!(
+        summary.contains("2 episode folders cannot be moved") && summary.contains("immutable"),
+        "{row}"
+    );
     assert!(!row.to_string().contains("chown"), "{row}");
     assert!(typed.status.success(), "{row}");
     assert_eq!(after["status"], "green", "{after}");

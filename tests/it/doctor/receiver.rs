@@ -25,9 +25,13 @@ const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// A host whose receiver answers the doctor by script.
 fn asking(script: impl Fn() -> Reply + Send + Sync + 'static) -> (Host, Scripted) {
-    let server = Scripted::new(
-        move |seen, _| if seen.head.starts_with("PUT") { Reply::stored(seen) } else { script() },
-    );
+    let server = Scripted::new(move |seen, _| {
+        if seen.head.starts_with("PUT") {
+            Reply::stored(seen)
+        } else {
+            script()
+        }
+    });
     let host = Host::without_a_daemon(Sandbox::new(server.url()));
     (host, server)
 }
@@ -55,9 +59,17 @@ fn nobody_who_listens_turns_one_row_and_the_next_start_turns_it_back() {
 fn a_name_that_nobody_knows_turns_one_row() {
     let host = Host::without_a_daemon(Sandbox::new("http://receiver.invalid:8490"));
     let told = host.doctor();
-    assert_eq!(told.wrong(), ["daemon", "receiver-name"], "{:#}", told.document);
+    assert_eq!(
+        told.wrong(),
+        ["daemon", "receiver-name"],
+        "{:#}",
+        told.document
+    );
     assert!(
-        told.row("receiver-name")["fix"].as_str().unwrap().starts_with("getent hosts receiver.invalid || ")
+        told.row("receiver-name")["fix"]
+            .as_str()
+            .unwrap()
+            .starts_with("getent hosts receiver.invalid || ")
     );
 }
 
@@ -86,7 +98,12 @@ fn a_receiver_that_hangs_keeps_nobody_waiting_for_five_seconds() {
     let begun = clock();
     let told = host.doctor();
     let took = begun.elapsed();
-    assert_eq!(told.wrong(), ["daemon", "receiver-answer", "journal"], "{:#}", told.document);
+    assert_eq!(
+        told.wrong(),
+        ["daemon", "receiver-answer", "journal"],
+        "{:#}",
+        told.document
+    );
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
@@ -97,7 +114,10 @@ fn each_answer_that_no_receiver_gives_turns_one_row_and_a_web_server_none() {
     let (host, _server) = asking(move || match script.load(Ordering::SeqCst) {
         200 => Reply::html(200),
         301 => Reply::empty(301).header("Location: https://elsewhere.example/"),
-        507 => Reply::json(507, &json!({"type": "urn:sealift:no-space", "detail": "The store is full."})),
+        507 => Reply::json(
+            507,
+            &json!({"type": "urn:sealift:no-space", "detail": "The store is full."}),
+        ),
         status => Reply::html(status),
     });
     let before = host.wrong();
@@ -118,7 +138,9 @@ fn each_answer_that_no_receiver_gives_turns_one_row_and_a_web_server_none() {
             Some(row) => {
                 let colour = if status == 503 { "yellow" } else { "red" };
                 // On a machine that is busy the question may be lost, which is yellow.
-                eventually(&format!("{status} is {colour}"), || host.doctor().row(row)["status"] == colour);
+                eventually(&format!("{status} is {colour}"), || {
+                    host.doctor().row(row)["status"] == colour
+                });
                 host.turned(row, &before);
             }
             None => assert_eq!(host.wrong(), before, "{status}"),
@@ -129,17 +151,34 @@ fn each_answer_that_no_receiver_gives_turns_one_row_and_a_web_server_none() {
 #[test]
 fn where_the_whole_address_is_set_there_is_no_admission_to_ask() {
     let server = Scripted::new(|_, _| Reply::empty(404));
-    let host = Host::without_a_daemon(Sandbox::new(format!("{}/bucket/{{id}}.tar.zst", server.url())));
+    let host = Host::without_a_daemon(Sandbox::new(format!(
+        "{}/bucket/{{id}}.tar.zst",
+        server.url()
+    )));
     assert_eq!(host.wrong(), ["daemon"]);
     let asked = server.seen().pop().unwrap();
-    assert!(asked.head.starts_with("HEAD /bucket/sealift-doctor.tar.zst "), "{}", asked.head);
+    assert!(
+        asked
+            .head
+            .starts_with("HEAD /bucket/sealift-doctor.tar.zst "),
+        "{}",
+        asked.head
+    );
 }
 
 #[test]
 fn a_token_that_is_not_known_turns_one_row_and_the_right_one_turns_it_back() {
     let mut sandbox = Sandbox::new("");
-    let tokens = write(&sandbox, "tokens", &format!("lab-07 = \"{}\"\n", Digest::of(b"right")));
-    let config = write(&sandbox, "receive.toml", &format!("[receive]\ntokens_file = '{tokens}'\n"));
+    let tokens = write(
+        &sandbox,
+        "tokens",
+        &format!("lab-07 = \"{}\"\n", Digest::of(b"right")),
+    );
+    let config = write(
+        &sandbox,
+        "receive.toml",
+        &format!("[receive]\ntokens_file = '{tokens}'\n"),
+    );
     sandbox.start_receiver_with("127.0.0.1:0", &config);
     let host = Host::without_a_daemon(sandbox);
     let token = write(&host.sandbox, "token", "right");
@@ -149,7 +188,10 @@ fn a_token_that_is_not_known_turns_one_row_and_the_right_one_turns_it_back() {
         write(&host.sandbox, "token", "wrong");
     });
     assert!(row["fix"].as_str().unwrap().contains(&token), "{row}");
-    assert_eq!(host.doctor().row("receiver-credential")["summary"], "It knows who we are.");
+    assert_eq!(
+        host.doctor().row("receiver-credential")["summary"],
+        "It knows who we are."
+    );
 }
 
 #[test]
@@ -166,10 +208,12 @@ fn a_commit_out_of_the_window_turns_one_row_and_the_update_command_is_its_fix() 
     let host = Host::without_a_daemon(sandbox);
     let meta = |commit: &str| format!(r#"{{"code_version":{{"commit":"{commit}"}}}}"#);
     let other = COMMIT.replace('0', "f");
-    host.sandbox.record("run-1", &[("meta.json", meta(COMMIT).as_bytes())]);
+    host.sandbox
+        .record("run-1", &[("meta.json", meta(COMMIT).as_bytes())]);
     assert_eq!(host.wrong(), ["daemon"]);
     let record = |host: &Host, commit: &str| {
-        host.sandbox.record("run-1", &[("meta.json", meta(commit).as_bytes())]);
+        host.sandbox
+            .record("run-1", &[("meta.json", meta(commit).as_bytes())]);
     };
     // The receiver's own words, where nobody has set anything.
     record(&host, &other);
@@ -188,7 +232,8 @@ fn a_commit_out_of_the_window_turns_one_row_and_the_update_command_is_its_fix() 
     let row = host.turned("receiver-commit", &["daemon".to_owned()]);
     host.type_in(row["fix"].as_str().unwrap());
     let commit = fs::read_to_string(lab).unwrap();
-    host.sandbox.record("run-2", &[("meta.json", meta(&commit).as_bytes())]);
+    host.sandbox
+        .record("run-2", &[("meta.json", meta(&commit).as_bytes())]);
     assert_eq!(host.wrong(), ["daemon"]);
 }
 
@@ -196,16 +241,25 @@ fn a_commit_out_of_the_window_turns_one_row_and_the_update_command_is_its_fix() 
 fn a_host_on_which_nothing_is_recorded_is_not_red_for_what_it_recorded_once() {
     let mut sandbox = Sandbox::new("");
     let commits = write(&sandbox, "commits", &format!("{COMMIT}\n"));
-    let config = write(&sandbox, "receive.toml", &format!("[receive]\ncommits_file = '{commits}'\n"));
+    let config = write(
+        &sandbox,
+        "receive.toml",
+        &format!("[receive]\ncommits_file = '{commits}'\n"),
+    );
     sandbox.start_receiver_with("127.0.0.1:0", &config);
     let mut host = Host::without_a_daemon(sandbox);
     host.start_daemon();
     let meta = format!(r#"{{"code_version":{{"commit":"{COMMIT}"}}}}"#);
-    host.sandbox.seal("run-1", &[("meta.json", meta.as_bytes())]);
+    host.sandbox
+        .seal("run-1", &[("meta.json", meta.as_bytes())]);
     host.sandbox.wait_shipped("run-1");
     assert_eq!(host.wrong(), Vec::<String>::new());
     // The window moves on, and nobody records.
-    write(&host.sandbox, "commits", &format!("{}\n", COMMIT.replace('0', "f")));
+    write(
+        &host.sandbox,
+        "commits",
+        &format!("{}\n", COMMIT.replace('0', "f")),
+    );
     eventually("the window has moved", || !host.wrong().is_empty());
     let row = host.turned("receiver-commit", &[]);
     assert_eq!(row["status"], "yellow", "{row}");
@@ -216,14 +270,22 @@ fn a_host_on_which_nothing_is_recorded_is_not_red_for_what_it_recorded_once() {
 fn without_an_episode_a_window_is_no_fault_and_an_episode_without_a_commit_is_one() {
     let mut sandbox = Sandbox::new("");
     let commits = write(&sandbox, "commits", &format!("{COMMIT}\n"));
-    let config = write(&sandbox, "receive.toml", &format!("[receive]\ncommits_file = '{commits}'\n"));
+    let config = write(
+        &sandbox,
+        "receive.toml",
+        &format!("[receive]\ncommits_file = '{commits}'\n"),
+    );
     sandbox.start_receiver_with("127.0.0.1:0", &config);
     let host = Host::without_a_daemon(sandbox);
     assert_eq!(host.wrong(), ["daemon"]);
     host.sandbox.record("run-1", &[("meta.json", b"{}")]);
     let row = host.turned("receiver-commit", &["daemon".to_owned()]);
     let listed = host.type_in(row["fix"].as_str().unwrap());
-    assert!(String::from_utf8(listed.stdout).unwrap().ends_with("/run-1/meta.json\n"));
+    assert!(
+        String::from_utf8(listed.stdout)
+            .unwrap()
+            .ends_with("/run-1/meta.json\n")
+    );
 }
 
 #[test]
@@ -239,7 +301,10 @@ fn a_clock_that_is_off_turns_one_row() {
     for (off, status) in [(600, "yellow"), (-600, "yellow"), (200_000, "red")] {
         ahead.store(off, Ordering::SeqCst);
         let row = host.turned("clock", &before);
-        assert_eq!((&row["status"], &row["fix"]), (&status.into(), &"timedatectl set-ntp true".into()));
+        assert_eq!(
+            (&row["status"], &row["fix"]),
+            (&status.into(), &"timedatectl set-ntp true".into())
+        );
     }
     ahead.store(0, Ordering::SeqCst);
     assert_eq!(host.wrong(), before);
@@ -270,14 +335,18 @@ fn over_tls(server_days: i64, client_days: i64) -> Tls {
             params.not_after = date_time_ymd(year, month, day);
         })
     };
-    let (server, client) = (signed("localhost", server_days), signed("lab-07", client_days));
+    let (server, client) = (
+        signed("localhost", server_days),
+        signed("lab-07", client_days),
+    );
     let files = [
         ("server.pem", &server.0),
         ("server.key", &server.1),
         ("host.pem", &client.0),
         ("host.key", &client.1),
     ];
-    let [server_pem, server_key, host_pem, host_key] = files.map(|(name, text)| write(&sandbox, name, text));
+    let [server_pem, server_key, host_pem, host_key] =
+        files.map(|(name, text)| write(&sandbox, name, text));
     sandbox.start_receiver_over_tls(&format!(
         "tls_cert_file = '{server_pem}'\ntls_key_file = '{server_key}'\nclient_ca_file = '{ca}'\n"
     ));
@@ -285,17 +354,33 @@ fn over_tls(server_days: i64, client_days: i64) -> Tls {
     host.configure(&format!(
         "[receiver]\nca_file = '{ca}'\nclient_cert_file = '{host_pem}'\nclient_key_file = '{host_key}'\n"
     ));
-    Tls { host, authority, ca }
+    Tls {
+        host,
+        authority,
+        ca,
+    }
 }
 
 #[test]
 fn certificates_that_are_about_to_end_turn_a_row_each() {
     let sound = over_tls(90, 90);
-    assert_eq!(sound.host.wrong(), ["daemon"], "{:#}", sound.host.doctor().document);
-    let left = sound.host.doctor().row("client-certificate")["details"]["days_left"].as_i64().unwrap();
+    assert_eq!(
+        sound.host.wrong(),
+        ["daemon"],
+        "{:#}",
+        sound.host.doctor().document
+    );
+    let left = sound.host.doctor().row("client-certificate")["details"]["days_left"]
+        .as_i64()
+        .unwrap();
     assert!((88..=90).contains(&left), "{left}");
-    assert_eq!(over_tls(90, 20).host.wrong(), ["daemon", "client-certificate"]);
-    let row = over_tls(20, 90).host.turned("receiver-certificate", &["daemon".to_owned()]);
+    assert_eq!(
+        over_tls(90, 20).host.wrong(),
+        ["daemon", "client-certificate"]
+    );
+    let row = over_tls(20, 90)
+        .host
+        .turned("receiver-certificate", &["daemon".to_owned()]);
     assert_eq!(row["status"], "yellow");
 }
 
@@ -309,7 +394,10 @@ fn a_new_certificate_of_ours_in_the_place_of_one_that_ends_turns_the_row_back() 
     write(&host.sandbox, "NEW.pem", &pem);
     write(&host.sandbox, "host.key", &key);
     let fix = row["fix"].as_str().unwrap();
-    host.type_in(&format!("cd '{}' && {fix}", host.sandbox.path("").display()));
+    host.type_in(&format!(
+        "cd '{}' && {fix}",
+        host.sandbox.path("").display()
+    ));
     assert_eq!(host.wrong(), ["daemon"]);
 }
 
@@ -317,20 +405,38 @@ fn a_new_certificate_of_ours_in_the_place_of_one_that_ends_turns_the_row_back() 
 fn an_expired_certificate_of_ours_is_the_first_red_row() {
     let told = over_tls(90, -2).host.doctor();
     assert_eq!(told.first_red().unwrap()["id"], "daemon");
-    assert_eq!(told.wrong(), ["daemon", "client-certificate", "receiver-credential"], "{:#}", told.document);
+    assert_eq!(
+        told.wrong(),
+        ["daemon", "client-certificate", "receiver-credential"],
+        "{:#}",
+        told.document
+    );
 }
 
 #[test]
 fn an_expired_certificate_of_the_receivers_is_shown_by_the_fix_and_a_new_one_turns_it_back() {
-    let Tls { mut host, authority, ca } = over_tls(-2, 90);
+    let Tls {
+        mut host,
+        authority,
+        ca,
+    } = over_tls(-2, 90);
     let row = host.turned("receiver-certificate", &["daemon".to_owned()]);
-    assert!(row["summary"].as_str().unwrap().contains("expired"), "{row}");
+    assert!(
+        row["summary"].as_str().unwrap().contains("expired"),
+        "{row}"
+    );
     let typed = host.type_in(row["fix"].as_str().unwrap());
     let shown = String::from_utf8_lossy(&typed.stdout);
-    assert!(shown.contains("notAfter=") && shown.contains("DNS:localhost"), "{typed:?}");
+    assert!(
+        shown.contains("notAfter=") && shown.contains("DNS:localhost"),
+        "{typed:?}"
+    );
     // Its operator renews it.
     let (pem, key) = authority.sign("localhost", |_| {});
-    let (pem, key) = (write(&host.sandbox, "server.pem", &pem), write(&host.sandbox, "server.key", &key));
+    let (pem, key) = (
+        write(&host.sandbox, "server.pem", &pem),
+        write(&host.sandbox, "server.key", &key),
+    );
     host.sandbox.start_receiver_over_tls(&format!(
         "tls_cert_file = '{pem}'\ntls_key_file = '{key}'\nclient_ca_file = '{ca}'\n"
     ));
@@ -343,8 +449,16 @@ fn an_authority_that_is_not_trusted_turns_one_row_and_the_right_one_turns_it_bac
     let right = fs::read_to_string(host.config_file()).unwrap();
     let other = write(&host.sandbox, "other.pem", &Authority::new().pem());
     host.editor_writes(&right);
-    let row = host.breaks_and_is_mended("receiver-tls", |host| host.configure(&right.replace(&ca, &other)));
-    assert!(row["summary"].as_str().unwrap().contains("receiver.ca_file"), "{row}");
+    let row = host.breaks_and_is_mended("receiver-tls", |host| {
+        host.configure(&right.replace(&ca, &other))
+    });
+    assert!(
+        row["summary"]
+            .as_str()
+            .unwrap()
+            .contains("receiver.ca_file"),
+        "{row}"
+    );
 }
 
 #[test]

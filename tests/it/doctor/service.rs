@@ -22,8 +22,14 @@ fn a_unit_that_is_not_started_turns_red_with_the_daemon_and_comes_before_it() {
     host.unit_is("ActiveState", "inactive");
     let told = host.doctor();
     assert_eq!(told.wrong(), ["unit", "daemon"]);
-    let fix = told.first_red().unwrap()["fix"].as_str().unwrap().to_owned();
-    assert!(fix.ends_with("systemctl enable --now sealift.service"), "{fix}");
+    let fix = told.first_red().unwrap()["fix"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        fix.ends_with("systemctl enable --now sealift.service"),
+        "{fix}"
+    );
     host.type_in(&fix);
     host.start_daemon();
     assert_eq!(host.wrong(), Vec::<String>::new());
@@ -50,7 +56,10 @@ fn a_watchdog_that_is_not_armed_is_yellow_with_the_drop_in_that_arms_it() {
     host.unit_is("WatchdogUSec", "0");
     let row = host.turned("watchdog", &[]);
     let fix = row["fix"].as_str().unwrap();
-    assert!(fix.contains("/etc/systemd/system/sealift.service.d/zz-sealift-watchdog.conf"), "{fix}");
+    assert!(
+        fix.contains("/etc/systemd/system/sealift.service.d/zz-sealift-watchdog.conf"),
+        "{fix}"
+    );
     assert!(fix.contains("WatchdogSec=180"), "{fix}");
 }
 
@@ -89,13 +98,19 @@ fn no_daemon_is_red_and_starting_one_by_hand_is_the_fix_where_there_is_no_unit()
     shell.arg("-c").arg(format!("exec {fix}"));
     host.at_home(&mut shell);
     let _daemon = host.sandbox.start(shell);
-    eventually("the daemon answers", || host.doctor().row("daemon")["status"] == "green");
+    eventually("the daemon answers", || {
+        host.doctor().row("daemon")["status"] == "green"
+    });
     assert_eq!(host.wrong(), Vec::<String>::new());
 }
 
 fn status(host: &Host) -> (i32, Value) {
     let mut command = crate::support::sealift();
-    command.arg("status").arg("--json").arg("--config").arg(host.config_file());
+    command
+        .arg("status")
+        .arg("--json")
+        .arg("--config")
+        .arg(host.config_file());
     command.arg("--data").arg(host.sandbox.data());
     host.at_home(&mut command);
     crate::support::json_of(command.output().unwrap())
@@ -109,7 +124,10 @@ fn what_status_says_to_type_is_about_the_unit_that_is_configured() {
     host.stop_daemon();
     let (code, told) = status(&host);
     let fix = told["problems"][0]["fix"].as_str().unwrap().to_owned();
-    assert!(code == 1 && fix.ends_with("systemctl start lab.service"), "{told}");
+    assert!(
+        code == 1 && fix.ends_with("systemctl start lab.service"),
+        "{told}"
+    );
     host.type_in(&fix);
     let calls = fs::read_to_string(host.sandbox.path("unit.calls")).unwrap();
     assert!(calls.ends_with("start lab.service\n"), "{calls}");
@@ -123,11 +141,22 @@ fn a_daemon_whose_socket_is_gone_is_ended_by_no_fix() {
         crate::doctor::forget(&host.sandbox.layout.private.join("control.sock"));
         let fix = if asks_status {
             let told = status(&host).1;
-            assert!(told["problems"][0]["what"].as_str().unwrap().contains("holds the folder"), "{told}");
+            assert!(
+                told["problems"][0]["what"]
+                    .as_str()
+                    .unwrap()
+                    .contains("holds the folder"),
+                "{told}"
+            );
             told["problems"][0]["fix"].as_str().unwrap().to_owned()
         } else {
             let told = host.doctor();
-            assert_eq!(told.row("daemon")["status"], "yellow", "{:#}", told.document);
+            assert_eq!(
+                told.row("daemon")["status"],
+                "yellow",
+                "{:#}",
+                told.document
+            );
             told.row("daemon")["fix"].as_str().unwrap().to_owned()
         };
         for word in ["restart", "kill", "stop", "sealift ship"] {
@@ -155,7 +184,12 @@ fn a_daemon_that_does_not_answer_is_red_within_five_seconds() {
     let took = begun.elapsed();
     host.daemon().signal("CONT");
     assert_eq!(told.wrong(), ["daemon"], "{:#}", told.document);
-    assert!(told.row("daemon")["summary"].as_str().unwrap().contains("does not say how it stands"));
+    assert!(
+        told.row("daemon")["summary"]
+            .as_str()
+            .unwrap()
+            .contains("does not say how it stands")
+    );
     assert!(took.as_secs() < 5, "{took:?}");
     assert_eq!(host.wrong(), Vec::<String>::new());
 }
@@ -168,7 +202,9 @@ fn a_reload_that_failed_is_red_until_a_good_one() {
         host.configure("[receiver]\nconcurency = 3\n");
         host.daemon().signal("HUP");
         // A snapshot serves whoever asks for a moment.
-        eventually("the reload has failed", || host.doctor().row("reload")["status"] == "red");
+        eventually("the reload has failed", || {
+            host.doctor().row("reload")["status"] == "red"
+        });
         // Somebody has mended the file, and has not said so.
         host.configure("");
     });
@@ -179,9 +215,14 @@ fn what_only_a_restart_applies_is_yellow() {
     let host = Host::sound();
     host.configure("[shipper]\nwatch = \"reconcile-only\"\n");
     host.daemon().signal("HUP");
-    eventually("the reload is told", || host.doctor().row("reload")["status"] == "yellow");
+    eventually("the reload is told", || {
+        host.doctor().row("reload")["status"] == "yellow"
+    });
     let row = host.turned("reload", &[]);
-    assert!(row["summary"].as_str().unwrap().contains("shipper.watch"), "{row}");
+    assert!(
+        row["summary"].as_str().unwrap().contains("shipper.watch"),
+        "{row}"
+    );
 }
 
 #[test]
@@ -194,9 +235,21 @@ fn a_port_for_metrics_that_is_taken_is_yellow_and_another_mends_it() {
     host.start_daemon();
     let row = host.turned("metrics", &[]);
     assert_eq!(row["status"], "yellow");
-    assert!(row["summary"].as_str().unwrap().contains(&address.to_string()), "{row}");
+    assert!(
+        row["summary"]
+            .as_str()
+            .unwrap()
+            .contains(&address.to_string()),
+        "{row}"
+    );
     let told = status(&host).1;
-    assert!(told["problems"][0]["what"].as_str().unwrap().contains("no metrics are given out at"), "{told}");
+    assert!(
+        told["problems"][0]["what"]
+            .as_str()
+            .unwrap()
+            .contains("no metrics are given out at"),
+        "{told}"
+    );
     host.editor_writes("[shipper]\nmetrics_listen = '127.0.0.1:0'\n");
     host.type_in(row["fix"].as_str().unwrap());
     let calls = fs::read_to_string(host.sandbox.path("unit.calls")).unwrap();
@@ -209,43 +262,62 @@ fn a_port_for_metrics_that_is_taken_is_yellow_and_another_mends_it() {
 
 #[test]
 fn what_one_episode_alone_has_met_where_others_were_taken_is_no_red_row() {
-    let server = Scripted::new(move |seen, _| match (seen.head.starts_with("PUT"), seen.id.as_str()) {
-        (true, "bad") => Reply::html(403),
-        (true, _) => Reply::stored(seen),
-        (false, _) => Reply::empty(404),
-    });
+    let server =
+        Scripted::new(
+            move |seen, _| match (seen.head.starts_with("PUT"), seen.id.as_str()) {
+                (true, "bad") => Reply::html(403),
+                (true, _) => Reply::stored(seen),
+                (false, _) => Reply::empty(404),
+            },
+        );
     let mut host = Host::without_a_daemon(Sandbox::new(server.url()));
     host.start_daemon();
     host.sandbox.seal("good-1", &[]);
     host.sandbox.wait_shipped("good-1");
     host.sandbox.seal("bad", &[]);
-    eventually("it is told", || host.doctor().row("hold")["status"] != "green");
+    eventually("it is told", || {
+        host.doctor().row("hold")["status"] != "green"
+    });
     let row = host.turned("hold", &[]);
     assert_eq!(row["status"], "yellow", "{row}");
-    assert!(row["summary"].as_str().unwrap().starts_with("bad was answered "), "{row}");
+    assert!(
+        row["summary"]
+            .as_str()
+            .unwrap()
+            .starts_with("bad was answered "),
+        "{row}"
+    );
     // Others go at once, and are taken.
     host.sandbox.seal("good-2", &[]);
     host.sandbox.wait_shipped("good-2");
-    eventually("nothing is held", || host.doctor().row("hold")["status"] == "green");
+    eventually("nothing is held", || {
+        host.doctor().row("hold")["status"] == "green"
+    });
 }
 
 #[test]
 fn a_held_receiver_is_red_with_since_when_and_a_reload_tries_it_at_once() {
     let says = Arc::new(AtomicU16::new(403));
     let script = Arc::clone(&says);
-    let server =
-        Scripted::new(move |seen, _| match (seen.head.starts_with("PUT"), script.load(Ordering::SeqCst)) {
+    let server = Scripted::new(move |seen, _| {
+        match (seen.head.starts_with("PUT"), script.load(Ordering::SeqCst)) {
             (true, 201) => Reply::stored(seen),
             (true, status) => Reply::json(status, &json!({"title": "not you"})),
             (false, _) => Reply::empty(404),
-        });
+        }
+    });
     let mut host = Host::without_a_daemon(Sandbox::new(server.url()));
     host.start_daemon();
     assert_eq!(host.wrong(), Vec::<String>::new());
     host.sandbox.seal("run-1", &[]);
-    eventually("it is held", || host.doctor().row("hold")["status"] == "red");
+    eventually("it is held", || {
+        host.doctor().row("hold")["status"] == "red"
+    });
     let row = host.turned("hold", &[]);
-    assert!(row["summary"].as_str().unwrap().contains("403") && row["details"]["held_s"].is_u64(), "{row}");
+    assert!(
+        row["summary"].as_str().unwrap().contains("403") && row["details"]["held_s"].is_u64(),
+        "{row}"
+    );
     says.store(201, Ordering::SeqCst);
     host.type_in(row["fix"].as_str().unwrap());
     host.sandbox.wait_shipped("run-1");
@@ -254,15 +326,19 @@ fn a_held_receiver_is_red_with_since_when_and_a_reload_tries_it_at_once() {
 
 #[test]
 fn what_something_else_refuses_is_red() {
-    let server = Scripted::new(|seen, _| match (seen.head.starts_with("PUT"), seen.id.as_str()) {
-        (true, "large") => Reply::html(413),
-        (true, _) => Reply::stored(seen),
-        (false, _) => Reply::empty(404),
-    });
+    let server = Scripted::new(
+        |seen, _| match (seen.head.starts_with("PUT"), seen.id.as_str()) {
+            (true, "large") => Reply::html(413),
+            (true, _) => Reply::stored(seen),
+            (false, _) => Reply::empty(404),
+        },
+    );
     let mut host = Host::without_a_daemon(Sandbox::new(server.url()));
     host.start_daemon();
     host.sandbox.seal("large", &[]);
-    eventually("it is refused", || host.doctor().row("refused")["status"] == "red");
+    eventually("it is refused", || {
+        host.doctor().row("refused")["status"] == "red"
+    });
     let row = host.turned("refused", &[]);
     assert!(
         row["summary"].as_str().unwrap().contains("large: ")
@@ -274,8 +350,10 @@ fn what_something_else_refuses_is_red() {
 /// In the daemon's place: its own snapshot, changed.
 pub(super) fn instead_of_the_daemon(host: &mut Host, change: impl FnOnce(&mut Value)) {
     let socket = host.sandbox.layout.private.join("control.sock");
-    let asked =
-        host.type_in(&format!("curl -s --unix-socket '{}' http://sealift/snapshot", socket.display()));
+    let asked = host.type_in(&format!(
+        "curl -s --unix-socket '{}' http://sealift/snapshot",
+        socket.display()
+    ));
     let mut snapshot: Value = serde_json::from_slice(&asked.stdout).unwrap();
     change(&mut snapshot);
     host.stop_daemon();
@@ -300,7 +378,9 @@ pub(super) fn instead_of_the_daemon(host: &mut Host, change: impl FnOnce(&mut Va
 fn what_the_daemon_says_of_itself_turns_exactly_its_row() {
     type Change = fn(&mut Value);
     let changes: [(&str, &str, Change); 4] = [
-        ("daemon-version", "yellow", |it| it["version"] = "0.0.9".into()),
+        ("daemon-version", "yellow", |it| {
+            it["version"] = "0.0.9".into()
+        }),
         ("daemon-stalled", "red", |it| {
             it["heart"]["stalled"] = json!([{"part": "the packing of run-1", "for_s": 130}]);
         }),

@@ -11,7 +11,11 @@ fn as_nobody() -> Host {
     host.can_be_found_by_everybody();
     host.unit_is("User", "nobody");
     let data = host.sandbox.data();
-    assert!(host.type_in(&format!("chown -R nobody '{}'", data.display())).status.success());
+    assert!(
+        host.type_in(&format!("chown -R nobody '{}'", data.display()))
+            .status
+            .success()
+    );
     host
 }
 
@@ -19,10 +23,14 @@ fn as_nobody() -> Host {
 fn an_unknown_key_is_a_red_row_with_its_line_and_the_nearest_key() {
     let host = Host::sound();
     host.editor_writes("[receiver]\nconcurrency = 2\n");
-    let row =
-        host.breaks_and_is_mended("configuration", |host| host.configure("[receiver]\nconcurency = 2\n"));
+    let row = host.breaks_and_is_mended("configuration", |host| {
+        host.configure("[receiver]\nconcurency = 2\n")
+    });
     let summary = row["summary"].as_str().unwrap();
-    assert!(summary.contains("line 2") && summary.contains("did you mean `concurrency`?"), "{summary}");
+    assert!(
+        summary.contains("line 2") && summary.contains("did you mean `concurrency`?"),
+        "{summary}"
+    );
     assert_eq!(row["status"], "red");
 }
 
@@ -32,7 +40,12 @@ fn a_value_that_cannot_be_is_a_red_row_and_what_does_not_depend_on_it_is_checked
     host.configure("[pack]\nlevel = 99\n");
     let told = host.doctor();
     assert_eq!(told.wrong(), ["configuration"]);
-    assert!(told.row("configuration")["summary"].as_str().unwrap().contains("pack.level"));
+    assert!(
+        told.row("configuration")["summary"]
+            .as_str()
+            .unwrap()
+            .contains("pack.level")
+    );
     assert_eq!(told.row("receiver-reachable")["status"], "green");
     assert_eq!(told.code, 2);
 }
@@ -63,7 +76,10 @@ fn a_token_that_others_can_read_is_yellow_and_the_fix_closes_it_with_who_ships_i
     fs::write(&token, "s3cret").unwrap();
     host.configure(&format!("[receiver]\ntoken_file = '{}'\n", token.display()));
     let set = |owner: &str, mode: u32| {
-        let set = format!("chown {owner} '{0}' && chmod {mode:o} '{0}'", token.display());
+        let set = format!(
+            "chown {owner} '{0}' && chmod {mode:o} '{0}'",
+            token.display()
+        );
         assert!(host.type_in(&set).status.success());
     };
     for owner in ["nobody:root", "root:nogroup", "root:root"] {
@@ -71,7 +87,10 @@ fn a_token_that_others_can_read_is_yellow_and_the_fix_closes_it_with_who_ships_i
         set("root:nogroup", 0o640);
         let row = host.breaks_and_is_mended("credentials", |_| set(owner, 0o644));
         assert_eq!(row["status"], "yellow");
-        let read = format!("setpriv --reuid=nobody --regid=65534 --clear-groups cat '{}'", token.display());
+        let read = format!(
+            "setpriv --reuid=nobody --regid=65534 --clear-groups cat '{}'",
+            token.display()
+        );
         assert_eq!(host.type_in(&read).stdout, b"s3cret", "{row}");
     }
 }
@@ -84,7 +103,10 @@ fn a_file_that_is_not_there_is_red_and_named_by_its_key() {
         host.configure("[receiver]\ntoken_file = '/no/such/token'\n");
     });
     assert!(
-        row["summary"].as_str().unwrap().starts_with("receiver.token_file /no/such/token cannot be read"),
+        row["summary"]
+            .as_str()
+            .unwrap()
+            .starts_with("receiver.token_file /no/such/token cannot be read"),
         "{row}"
     );
 }
@@ -102,16 +124,33 @@ fn a_secret_that_who_ships_cannot_read_is_red_whoever_asks() {
     let mode = |path: &str, mode: u32| {
         fs::set_permissions(host.sandbox.path(path), fs::Permissions::from_mode(mode)).unwrap();
     };
-    assert!(host.type_in(&format!("chgrp nogroup '{}'", token.display())).status.success());
+    assert!(
+        host.type_in(&format!("chgrp nogroup '{}'", token.display()))
+            .status
+            .success()
+    );
     mode("secrets/token", 0o640);
     let row = host.breaks_and_is_mended("credentials", |_| mode("secrets/token", 0o600));
-    assert!(row["summary"].as_str().unwrap().contains("cannot be read by nobody"), "{row}");
+    assert!(
+        row["summary"]
+            .as_str()
+            .unwrap()
+            .contains("cannot be read by nobody"),
+        "{row}"
+    );
     let row = host.breaks_and_is_mended("credentials", |_| mode("secrets", 0o700));
-    assert!(row["summary"].as_str().unwrap().contains("nobody, who ships, may not pass"), "{row}");
+    assert!(
+        row["summary"]
+            .as_str()
+            .unwrap()
+            .contains("nobody, who ships, may not pass"),
+        "{row}"
+    );
 }
 
 #[test]
-fn a_configuration_that_who_ships_cannot_read_is_the_first_red_row_and_its_fix_lets_the_daemon_start() {
+fn a_configuration_that_who_ships_cannot_read_is_the_first_red_row_and_its_fix_lets_the_daemon_start()
+ {
     if !is_root() {
         return;
     }
@@ -122,8 +161,10 @@ fn a_configuration_that_who_ships_cannot_read_is_the_first_red_row_and_its_fix_l
         fs::write(&file, "").unwrap();
         // In its own words: what the daemon of the unit says of it.
         let as_who_ships = || {
-            let command =
-                format!("setpriv --reuid=nobody --regid=65534 --clear-groups cat '{}'", file.display());
+            let command = format!(
+                "setpriv --reuid=nobody --regid=65534 --clear-groups cat '{}'",
+                file.display()
+            );
             host.type_in(&command).status.success()
         };
         let doctor = || {
@@ -138,7 +179,13 @@ fn a_configuration_that_who_ships_cannot_read_is_the_first_red_row_and_its_fix_l
         let told = doctor();
         let row = told.first_red().unwrap();
         assert_eq!(row["id"], "configuration", "{:#}", told.document);
-        assert!(row["summary"].as_str().unwrap().contains("nobody, who ships, may not"), "{row}");
+        assert!(
+            row["summary"]
+                .as_str()
+                .unwrap()
+                .contains("nobody, who ships, may not"),
+            "{row}"
+        );
         assert!(host.type_in(row["fix"].as_str().unwrap()).status.success());
         assert_eq!(doctor().row("configuration")["status"], "green", "{row}");
         assert!(as_who_ships());

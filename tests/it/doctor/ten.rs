@@ -1,5 +1,5 @@
-//! Ten broken set-ups, as docs/operations.md lists them: the doctor's first red row alone says what is wrong; its first row
-//! that is not green where that may pass by itself.
+//! Ten broken set-ups, as docs/operations.md lists them: the doctor's first red row alone says what
+//! is wrong; its first row that is not green where that may pass by itself.
 
 use std::fs;
 
@@ -12,7 +12,8 @@ use crate::{
     support::{Sandbox, eventually},
 };
 
-/// The row that is red first, and a word of its sentence or its fix by which a person knows what it is about.
+/// The row that is red first, and a word of its sentence or its fix by which a person knows what it
+/// is about.
 pub(crate) const SET_UPS: [(&str, &str); 10] = [
     ("configuration", "did you mean `url`"),
     ("credentials", "token"),
@@ -38,12 +39,13 @@ fn tls(sandbox: &mut Sandbox, client_year: i32) -> (String, Authority) {
     let authority = Authority::new();
     let ca = file(sandbox, "ca.pem", &authority.pem());
     let (server, server_key) = authority.sign("localhost", |_| {});
-    let (client, client_key) =
-        authority.sign("lab-07", |params| params.not_after = date_time_ymd(client_year, 1, 1));
-    let [server, server_key] =
-        [("server.pem", server), ("server.key", server_key)].map(|(name, text)| file(sandbox, name, &text));
-    let [client, client_key] =
-        [("host.pem", client), ("host.key", client_key)].map(|(name, text)| file(sandbox, name, &text));
+    let (client, client_key) = authority.sign("lab-07", |params| {
+        params.not_after = date_time_ymd(client_year, 1, 1)
+    });
+    let [server, server_key] = [("server.pem", server), ("server.key", server_key)]
+        .map(|(name, text)| file(sandbox, name, &text));
+    let [client, client_key] = [("host.pem", client), ("host.key", client_key)]
+        .map(|(name, text)| file(sandbox, name, &text));
     sandbox.start_receiver_over_tls(&format!(
         "tls_cert_file = '{server}'\ntls_key_file = '{server_key}'\nclient_ca_file = '{ca}'\n"
     ));
@@ -78,14 +80,29 @@ fn broken(set_up: &str) -> Option<Broken> {
             authority = Some(signed_by);
         }
         "receiver-credential" => {
-            let tokens = file(&sandbox, "tokens", &format!("lab-07 = \"{}\"\n", Digest::of(b"right")));
-            let receive = file(&sandbox, "receive.toml", &format!("[receive]\ntokens_file = '{tokens}'\n"));
+            let tokens = file(
+                &sandbox,
+                "tokens",
+                &format!("lab-07 = \"{}\"\n", Digest::of(b"right")),
+            );
+            let receive = file(
+                &sandbox,
+                "receive.toml",
+                &format!("[receive]\ntokens_file = '{tokens}'\n"),
+            );
             sandbox.start_receiver_with("127.0.0.1:0", &receive);
-            config = format!("[receiver]\ntoken_file = '{}'\n", file(&sandbox, "token", "wrong"));
+            config = format!(
+                "[receiver]\ntoken_file = '{}'\n",
+                file(&sandbox, "token", "wrong")
+            );
         }
         "receiver-commit" => {
             let commits = file(&sandbox, "commits", &format!("{}\n", "a".repeat(40)));
-            let receive = file(&sandbox, "receive.toml", &format!("[receive]\ncommits_file = '{commits}'\n"));
+            let receive = file(
+                &sandbox,
+                "receive.toml",
+                &format!("[receive]\ncommits_file = '{commits}'\n"),
+            );
             sandbox.start_receiver_with("127.0.0.1:0", &receive);
             config = "[doctor]\nupdate_command = \"out-of-window-update\"\n".to_owned();
             let meta = format!(r#"{{"code_version":{{"commit":"{}"}}}}"#, "b".repeat(40));
@@ -99,16 +116,24 @@ fn broken(set_up: &str) -> Option<Broken> {
     match set_up {
         "configuration" => host.configure("[receiver]\nurll = \"https://receiver.example\"\n"),
         "credentials" => host.configure("[receiver]\ntoken_file = \"/no/such/token\"\n"),
-        #[expect(clippy::disallowed_methods, reason = "a disk that is not mounted any more")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a disk that is not mounted any more"
+        )]
         "folders" => {
             host.stop_daemon();
             fs::remove_dir_all(&host.sandbox.layout.episodes).unwrap();
         }
         "folder-access" => {
             host.stop_daemon();
-            mounted = Some(crate::support::Mounted::over(&host.sandbox.layout.shipped, "200m")?);
-            let remounted =
-                host.type_in(&format!("mount -o remount,ro '{}'", host.sandbox.layout.shipped.display()));
+            mounted = Some(crate::support::Mounted::over(
+                &host.sandbox.layout.shipped,
+                "200m",
+            )?);
+            let remounted = host.type_in(&format!(
+                "mount -o remount,ro '{}'",
+                host.sandbox.layout.shipped.display()
+            ));
             assert!(remounted.status.success());
         }
         "daemon" => host.stop_daemon(),
@@ -120,12 +145,23 @@ fn broken(set_up: &str) -> Option<Broken> {
     if !matches!(set_up, "folders" | "receiver-commit") {
         host.sandbox.seal("run-2", &[("data", b"x")]);
     }
-    Some(Broken { host, mounted, authority, address })
+    Some(Broken {
+        host,
+        mounted,
+        authority,
+        address,
+    })
 }
 
-/// Prepares what a person brings along, types the fix, and does what a service manager or the lab does then.
+/// Prepares what a person brings along, types the fix, and does what a service manager or the lab
+/// does then.
 fn mend(set_up: &str, fix: &str, broken: &mut Broken) {
-    let Broken { host, authority, address, .. } = broken;
+    let Broken {
+        host,
+        authority,
+        address,
+        ..
+    } = broken;
     let meta = |commit: &str| format!(r#"{{"code_version":{{"commit":"{commit}"}}}}"#);
     match set_up {
         "configuration" | "credentials" => host.editor_writes(""),
@@ -142,19 +178,31 @@ fn mend(set_up: &str, fix: &str, broken: &mut Broken) {
         "receiver-credential" => host.editor_writes("right"),
         "receiver-commit" => {
             let lab = host.sandbox.path("lab");
-            let update = format!("#!/bin/bash\nprintf %s {} >'{}'\n", "a".repeat(40), lab.display());
+            let update = format!(
+                "#!/bin/bash\nprintf %s {} >'{}'\n",
+                "a".repeat(40),
+                lab.display()
+            );
             host.script("out-of-window-update", &update);
         }
         _ => {}
     }
-    let typed = host.type_in(&format!("cd '{}' && {fix}", host.sandbox.path("").display()));
-    assert!(typed.status.success(), "{set_up}: {fix}: {}", String::from_utf8_lossy(&typed.stderr));
+    let typed = host.type_in(&format!(
+        "cd '{}' && {fix}",
+        host.sandbox.path("").display()
+    ));
+    assert!(
+        typed.status.success(),
+        "{set_up}: {fix}: {}",
+        String::from_utf8_lossy(&typed.stderr)
+    );
     match set_up {
         "daemon" => host.start_daemon(),
         "receiver-reachable" => host.sandbox.start_receiver(address),
         "receiver-commit" => {
             let commit = fs::read_to_string(host.sandbox.path("lab")).unwrap();
-            host.sandbox.record("run-2", &[("meta.json", meta(&commit).as_bytes())]);
+            host.sandbox
+                .record("run-2", &[("meta.json", meta(&commit).as_bytes())]);
         }
         _ => {}
     }
@@ -164,13 +212,17 @@ fn mend(set_up: &str, fix: &str, broken: &mut Broken) {
 fn the_first_red_row_alone_says_what_is_wrong_and_what_to_type() {
     // One after another: each has a handshake to make in its time.
     for (id, word) in &SET_UPS {
-        let Some(mut broken) = broken(id) else { continue };
+        let Some(mut broken) = broken(id) else {
+            continue;
+        };
         let told = broken.host.doctor();
-        // One question says nothing of how long it has lasted, and the daemon has not been held for long.
+        // One question says nothing of how long it has lasted, and the daemon has not been held for
+        // long.
         let passes = *id == "receiver-reachable";
         let worst = if passes { "yellow" } else { "red" };
         let first = told.rows().iter().find(|row| row["status"] == worst);
-        let first = first.unwrap_or_else(|| panic!("{id}: nothing is {worst}: {:#}", told.document));
+        let first =
+            first.unwrap_or_else(|| panic!("{id}: nothing is {worst}: {:#}", told.document));
         assert_eq!(first["id"], *id, "{:#}", told.document);
         let shown = format!("{} {}", first["summary"], first["fix"]);
         assert!(shown.contains(word), "{id}: {shown}");
@@ -181,7 +233,9 @@ fn the_first_red_row_alone_says_what_is_wrong_and_what_to_type() {
             eventually(&format!("{id} is green"), || {
                 let told = broken.host.doctor();
                 last = format!("{:#}", told.document);
-                told.rows().iter().any(|row| row["id"] == *id && row["status"] == "green")
+                told.rows()
+                    .iter()
+                    .any(|row| row["id"] == *id && row["status"] == "green")
             });
         }));
         assert!(green.is_ok(), "{id}: {last}");

@@ -1,4 +1,5 @@
-//! What cannot be mended by one file alone: something is broken, its fix is typed as it is shown, and the row is green again.
+//! What cannot be mended by one file alone: something is broken, its fix is typed as it is shown,
+//! and the row is green again.
 
 use std::{
     fs,
@@ -34,7 +35,10 @@ fn a_name_that_nobody_knows_is_looked_up_and_then_mended_in_the_file() {
     let row = host.breaks_and_is_mended("receiver-name", |host| {
         host.configure(&host.naming("http://receiver.invalid:8490"));
     });
-    assert!(fix(&row).starts_with("getent hosts receiver.invalid || "), "{row}");
+    assert!(
+        fix(&row).starts_with("getent hosts receiver.invalid || "),
+        "{row}"
+    );
     host.sandbox.seal("run-1", &[]);
     host.sandbox.wait_shipped("run-1");
 }
@@ -43,8 +47,15 @@ fn a_name_that_nobody_knows_is_looked_up_and_then_mended_in_the_file() {
 fn a_path_too_much_in_the_address_is_mended_in_the_file() {
     let host = installed();
     let url = format!("{}/store", host.sandbox.url());
-    let row = host.breaks_and_is_mended("receiver-answer", |host| host.configure(&host.naming(&url)));
-    assert!(row["summary"].as_str().unwrap().contains("receiver.url must end before /v1"), "{row}");
+    let row =
+        host.breaks_and_is_mended("receiver-answer", |host| host.configure(&host.naming(&url)));
+    assert!(
+        row["summary"]
+            .as_str()
+            .unwrap()
+            .contains("receiver.url must end before /v1"),
+        "{row}"
+    );
 }
 
 #[test]
@@ -69,9 +80,15 @@ fn a_receiver_on_this_machine_is_started_by_hand_where_systemd_knows_none() {
     let row = host.turned("receiver-reachable", &[]);
     // Without a store it starts none: an empty one would take everything a second time.
     let typed = host.type_in(fix(&row));
-    assert!(String::from_utf8_lossy(&typed.stderr).contains("STORE"), "{typed:?}");
+    assert!(
+        String::from_utf8_lossy(&typed.stderr).contains("STORE"),
+        "{typed:?}"
+    );
     let mut shell = std::process::Command::new("bash");
-    shell.arg("-c").arg(format!("exec {}", fix(&row))).env("STORE", host.sandbox.store());
+    shell
+        .arg("-c")
+        .arg(format!("exec {}", fix(&row)))
+        .env("STORE", host.sandbox.store());
     host.at_home(&mut shell);
     let _receiver = host.sandbox.start(shell);
     eventually("it is reached", || host.wrong().is_empty());
@@ -87,9 +104,16 @@ fn who_does_not_answer_as_a_receiver_is_asked_by_hand_as_the_doctor_asks() {
     let host = Host::without_a_daemon(Sandbox::new(server.url()));
     let row = host.turned("receiver-answer", &["daemon".to_owned()]);
     let typed = host.type_in(fix(&row));
-    assert!(String::from_utf8_lossy(&typed.stderr).contains("< HTTP/1.1 503"), "{typed:?}");
+    assert!(
+        String::from_utf8_lossy(&typed.stderr).contains("< HTTP/1.1 503"),
+        "{typed:?}"
+    );
     let asked = server.seen().pop().unwrap();
-    assert!(asked.head.starts_with("GET /v1/admission "), "{}", asked.head);
+    assert!(
+        asked.head.starts_with("GET /v1/admission "),
+        "{}",
+        asked.head
+    );
     says.store(404, Ordering::SeqCst);
     assert_eq!(host.wrong(), ["daemon"]);
 }
@@ -99,16 +123,25 @@ fn a_web_server_in_the_receivers_place_is_held_and_the_fix_gives_the_right_addre
     let host = installed();
     // As python3 -m http.server answers.
     let server = Scripted::new(|seen, _| match seen.head.starts_with("PUT") {
-        true => Reply::text(501, "text/html", "<!DOCTYPE HTML>\n<html lang=\"en\">Unsupported method</html>"),
+        true => Reply::text(
+            501,
+            "text/html",
+            "<!DOCTYPE HTML>\n<html lang=\"en\">Unsupported method</html>",
+        ),
         false => Reply::html(404),
     });
     host.configure(&host.naming(&server.url()));
     host.daemon().signal("HUP");
     host.sandbox.seal("run-1", &[]);
-    eventually("it is held", || host.doctor().row("hold")["status"] == "red");
+    eventually("it is held", || {
+        host.doctor().row("hold")["status"] == "red"
+    });
     let row = host.turned("hold", &[]);
     let summary = row["summary"].as_str().unwrap();
-    assert!(summary.contains("answered 501") && !summary.contains('<'), "{summary}");
+    assert!(
+        summary.contains("answered 501") && !summary.contains('<'),
+        "{summary}"
+    );
     assert_eq!(host.doctor().first_red().unwrap()["id"], "hold");
     assert!(host.type_in(fix(&row)).status.success());
     host.sandbox.wait_shipped("run-1");
@@ -130,7 +163,10 @@ fn a_clock_is_set_by_the_fix() {
     // It says what it was told, and the clocks agree.
     host.script(
         "timedatectl",
-        &format!("#!/bin/bash\n[ \"$*\" = 'set-ntp true' ] && rm '{}'\n", off.display()),
+        &format!(
+            "#!/bin/bash\n[ \"$*\" = 'set-ntp true' ] && rm '{}'\n",
+            off.display()
+        ),
     );
     for ahead in ["600", "200000"] {
         host.breaks_and_is_mended("clock", |_| fs::write(&off, ahead).unwrap());
@@ -141,12 +177,13 @@ fn a_clock_is_set_by_the_fix() {
 fn answering(status: Reply) -> (Host, Scripted, Arc<AtomicU16>) {
     let mended = Arc::new(AtomicU16::new(0));
     let script = Arc::clone(&mended);
-    let server =
-        Scripted::new(move |seen, _| match (seen.head.starts_with("PUT"), script.load(Ordering::SeqCst)) {
+    let server = Scripted::new(move |seen, _| {
+        match (seen.head.starts_with("PUT"), script.load(Ordering::SeqCst)) {
             (true, 0) => status.clone(),
             (true, _) => Reply::stored(seen),
             (false, _) => Reply::empty(404),
-        });
+        }
+    });
     let mut host = Host::without_a_daemon(Sandbox::new(server.url()));
     host.start_daemon();
     (host, server, mended)
@@ -156,7 +193,9 @@ fn answering(status: Reply) -> (Host, Scripted, Arc<AtomicU16>) {
 fn what_was_refused_is_sent_again_by_the_fix_once_what_stood_between_is_gone() {
     let (host, _server, mended) = answering(Reply::html(413));
     host.sandbox.seal("large", &[]);
-    eventually("it is refused", || host.doctor().row("refused")["status"] == "red");
+    eventually("it is refused", || {
+        host.doctor().row("refused")["status"] == "red"
+    });
     let row = host.turned("refused", &[]);
     mended.store(1, Ordering::SeqCst);
     assert!(host.type_in(fix(&row)).status.success());
@@ -169,13 +208,19 @@ fn what_waits_for_long_is_sent_by_the_fix_once_the_receiver_takes_it() {
     let (host, _server, mended) = answering(Reply::json(503, &json!({"title": "later"})));
     host.sandbox.seal("run-1", &[]);
     // Weather, which is a person's affair only once it has lasted.
-    eventually("it is held", || host.doctor().row("hold")["status"] == "yellow");
-    let Some(told) = host.doctor_later("+2h") else { return };
+    eventually("it is held", || {
+        host.doctor().row("hold")["status"] == "yellow"
+    });
+    let Some(told) = host.doctor_later("+2h") else {
+        return;
+    };
     assert_eq!(told.wrong(), ["hold", "waiting"], "{:#}", told.document);
     mended.store(1, Ordering::SeqCst);
     assert!(host.type_in(fix(&told.row("waiting"))).status.success());
     host.sandbox.wait_shipped("run-1");
-    eventually("nothing waits", || host.doctor_later("+2h").unwrap().wrong().is_empty());
+    eventually("nothing waits", || {
+        host.doctor_later("+2h").unwrap().wrong().is_empty()
+    });
 }
 
 #[test]
@@ -190,9 +235,20 @@ fn every_fix_that_calls_systemctl_names_the_unit_that_is_configured() {
     host.sandbox.kill_receiver();
     host.journal(&[&json!({"MESSAGE": "x", "VERDICT": "fatal", "STATUS_CODE": "412"}).to_string()]);
     let told = host.doctor();
-    let fixes: Vec<_> = told.rows().iter().filter_map(|row| row["fix"].as_str()).collect();
+    let fixes: Vec<_> = told
+        .rows()
+        .iter()
+        .filter_map(|row| row["fix"].as_str())
+        .collect();
     assert!(fixes.len() > 5, "{fixes:?}");
-    assert!(fixes.iter().filter(|fix| fix.contains("lab-shipper.service")).count() >= 4, "{fixes:?}");
+    assert!(
+        fixes
+            .iter()
+            .filter(|fix| fix.contains("lab-shipper.service"))
+            .count()
+            >= 4,
+        "{fixes:?}"
+    );
     for fix in fixes {
         assert!(!fix.contains("sealift.service"), "{fix}");
     }
@@ -202,11 +258,16 @@ fn every_fix_that_calls_systemctl_names_the_unit_that_is_configured() {
 fn on_a_healthy_host_without_a_file_it_is_asked_again_with_the_receiver_that_the_daemon_knows() {
     let host = Host::sound();
     let mut command = crate::support::sealift();
-    command.args(["doctor", "--json", "--data"]).arg(host.sandbox.data());
+    command
+        .args(["doctor", "--json", "--data"])
+        .arg(host.sandbox.data());
     host.at_home(&mut command);
     let told = super::told(&command.output().unwrap());
     let row = told.row("configuration");
-    assert_eq!((told.wrong(), &row["status"]), (vec!["configuration".to_owned()], &"yellow".into()));
+    assert_eq!(
+        (told.wrong(), &row["status"]),
+        (vec!["configuration".to_owned()], &"yellow".into())
+    );
     let again = host.type_in(&format!("{} --json", fix(&row)));
     assert_eq!(super::told(&again).wrong(), Vec::<String>::new());
 }

@@ -1,4 +1,5 @@
-//! A receiver that holds archives, by script: it breaks off, forgets, exchanges and damages on demand.
+//! A receiver that holds archives, by script: it breaks off, forgets, exchanges and damages on
+//! demand.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -23,7 +24,10 @@ pub(super) struct Served {
 
 impl Served {
     pub(super) fn status(status: u16) -> Self {
-        Self { status, ..Self::default() }
+        Self {
+            status,
+            ..Self::default()
+        }
     }
 
     pub(super) fn header(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -32,18 +36,27 @@ impl Served {
     }
 
     pub(super) fn without(mut self, name: &str) -> Self {
-        self.headers.retain(|(has, _)| !has.eq_ignore_ascii_case(name));
+        self.headers
+            .retain(|(has, _)| !has.eq_ignore_ascii_case(name));
         self
     }
 
     /// The connection breaks after so many bytes of the body.
     pub(super) fn cut_after(self, bytes: usize) -> Self {
-        Self { stops_after: Some(bytes), closes: true, ..self }
+        Self {
+            stops_after: Some(bytes),
+            closes: true,
+            ..self
+        }
     }
 
     /// Nothing comes after so many bytes of the body, and the connection stays open.
     pub(super) fn silent_after(self, bytes: usize) -> Self {
-        Self { stops_after: Some(bytes), closes: false, ..self }
+        Self {
+            stops_after: Some(bytes),
+            closes: false,
+            ..self
+        }
     }
 }
 
@@ -62,10 +75,14 @@ pub(super) fn whole(archive: &[u8]) -> Served {
 
 /// An archive, or the rest of it that the request asks for.
 pub(super) fn ranged(head: &str, archive: &[u8]) -> Served {
-    let Some(offset) = offset(head) else { return whole(archive) };
+    let Some(offset) = offset(head) else {
+        return whole(archive);
+    };
     let len = archive.len();
-    let mut served =
-        whole(archive).header("Content-Range", format!("bytes {offset}-{}/{len}", len.saturating_sub(1)));
+    let mut served = whole(archive).header(
+        "Content-Range",
+        format!("bytes {offset}-{}/{len}", len.saturating_sub(1)),
+    );
     served.status = 206;
     served.body.drain(..offset);
     served
@@ -74,7 +91,15 @@ pub(super) fn ranged(head: &str, archive: &[u8]) -> Served {
 /// The first byte that a request asks for; `None` where it asks for the whole.
 pub(super) fn offset(head: &str) -> Option<usize> {
     let range = header(head, "range")?;
-    Some(range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap())
+    Some(
+        range
+            .strip_prefix("bytes=")
+            .unwrap()
+            .strip_suffix('-')
+            .unwrap()
+            .parse()
+            .unwrap(),
+    )
 }
 
 /// A header's value.
@@ -148,7 +173,11 @@ fn serve(
         };
         let served = script(&head, count);
         let mut answer = format!("HTTP/1.1 {} Scripted\r\n", served.status);
-        if !served.headers.iter().any(|(name, _)| name == "Transfer-Encoding") {
+        if !served
+            .headers
+            .iter()
+            .any(|(name, _)| name == "Transfer-Encoding")
+        {
             answer += &format!("Content-Length: {}\r\n", served.body.len());
         }
         for (name, value) in &served.headers {

@@ -28,7 +28,10 @@ const BUILD: &str = "94d9e91";
 
 /// Where they are in the checkout.
 pub(super) fn kept(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(BUILD).join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(BUILD)
+        .join(name)
 }
 
 /// What the old build said when it was asked.
@@ -52,7 +55,9 @@ pub(super) fn snapshot_of_a_living_process() -> Vec<u8> {
     let answer = fs::read_to_string(kept("told/snapshot.http")).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let mut snapshot: Value = serde_json::from_str(body).unwrap();
-    let lines = head.split("\r\n").filter(|line| !line.starts_with("content-length:"));
+    let lines = head
+        .split("\r\n")
+        .filter(|line| !line.starts_with("content-length:"));
     let head = lines.collect::<Vec<_>>().join("\r\n");
     snapshot["pid"] = json!(std::process::id());
     let body = snapshot.to_string();
@@ -67,13 +72,18 @@ pub(super) struct Golden {
 impl Golden {
     pub(super) fn shipper(sandbox: &Sandbox) -> Self {
         copy("shipper", &sandbox.data());
-        let golden = Self { data: sandbox.data() };
+        let golden = Self {
+            data: sandbox.data(),
+        };
         golden.fit_fingerprints();
         golden
     }
 
     /// Episodes and what the outbox has of them, but for these, go.
-    #[expect(clippy::disallowed_methods, reason = "what a test does not want of them is not there")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what a test does not want of them is not there"
+    )]
     pub(super) fn keep_only(&self, ids: &[&str]) {
         for name in names(&self.data.join("episodes")) {
             if !ids.contains(&name.as_str()) {
@@ -93,7 +103,9 @@ impl Golden {
         let tar = zstd::decode_all(fs::read(&archive).unwrap().as_slice()).unwrap();
         let mut encoder = zstd::Encoder::new(Vec::new(), 19).unwrap();
         encoder.include_checksum(true).unwrap();
-        encoder.set_pledged_src_size(Some(tar.len() as u64)).unwrap();
+        encoder
+            .set_pledged_src_size(Some(tar.len() as u64))
+            .unwrap();
         std::io::Write::write_all(&mut encoder, &tar).unwrap();
         let bytes = encoder.finish().unwrap();
         assert_ne!(bytes, fs::read(&archive).unwrap());
@@ -111,20 +123,29 @@ impl Golden {
         let then = fresh.duration_since(UNIX_EPOCH).unwrap() - Duration::from_secs(days * 86_400);
         let stamp = WallTime::from_unix_seconds(i64::try_from(then.as_secs()).unwrap());
         for name in names(&self.data.join("shipped")) {
-            change(&self.data.join("shipped").join(name).join("shipping_receipt.json"), |receipt| {
-                receipt["delivered_at_wall"] = json!(stamp);
-                // The receiver's clock said the same.
-                if receipt["receipt"].is_object() {
-                    receipt["receipt"]["stored_at"] = json!(stamp);
-                }
-            });
+            change(
+                &self
+                    .data
+                    .join("shipped")
+                    .join(name)
+                    .join("shipping_receipt.json"),
+                |receipt| {
+                    receipt["delivered_at_wall"] = json!(stamp);
+                    // The receiver's clock said the same.
+                    if receipt["receipt"].is_object() {
+                        receipt["receipt"]["stored_at"] = json!(stamp);
+                    }
+                },
+            );
         }
     }
 
     /// Inodes and ctimes are the copy's: records that fitted their episode do so again.
     fn fit_fingerprints(&self) {
         for name in names(&self.data.join("outbox")) {
-            let Some(id) = name.strip_suffix(".json") else { continue };
+            let Some(id) = name.strip_suffix(".json") else {
+                continue;
+            };
             // The note that a full disk left without a byte.
             if id == "emptied" {
                 continue;
@@ -137,7 +158,10 @@ impl Golden {
             let places = ["episodes", "shipped"].map(|folder| self.data.join(folder).join(id));
             let episode = places.into_iter().find(|place| place.exists()).unwrap();
             let stat = episode.metadata().unwrap();
-            let made = stat.created().ok().and_then(|made| made.duration_since(UNIX_EPOCH).ok());
+            let made = stat
+                .created()
+                .ok()
+                .and_then(|made| made.duration_since(UNIX_EPOCH).ok());
             change(&self.data.join("outbox").join(&name), |sidecar| {
                 // This one was edited after it was packed.
                 if id != "edited" {
@@ -169,17 +193,31 @@ fn change(path: &Path, change: impl FnOnce(&mut Value)) {
 fn copy(name: &str, to: &Path) {
     let listed = fs::read_to_string(kept("stat.tsv")).unwrap();
     let below = |line: &str| {
-        let [kind, mode, mtime, path]: [&str; 4] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
-        let path = if path == name { "" } else { path.strip_prefix(&format!("{name}/"))? };
+        let [kind, mode, mtime, path]: [&str; 4] =
+            line.split('\t').collect::<Vec<_>>().try_into().unwrap();
+        let path = if path == name {
+            ""
+        } else {
+            path.strip_prefix(&format!("{name}/"))?
+        };
         let mode = u32::from_str_radix(mode, 8).unwrap();
-        Some((kind.to_owned(), mode, mtime.parse::<u64>().unwrap(), path.to_owned()))
+        Some((
+            kind.to_owned(),
+            mode,
+            mtime.parse::<u64>().unwrap(),
+            path.to_owned(),
+        ))
     };
     let entries: Vec<_> = listed.lines().filter_map(below).collect();
     assert!(!entries.is_empty(), "{name} is not listed");
     for (kind, _, _, path) in &entries {
         let (from, to) = (kept(name).join(path), to.join(path));
         match kind.as_str() {
-            "folder" => fs::DirBuilder::new().recursive(true).mode(0o755).create(to).unwrap(),
+            "folder" => fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(to)
+                .unwrap(),
             "link" => std::os::unix::fs::symlink(fs::read_link(from).unwrap(), to).unwrap(),
             _ => fs::write(to, fs::read(from).unwrap()).unwrap(),
         }
@@ -192,7 +230,10 @@ fn copy(name: &str, to: &Path) {
         }
         fs::set_permissions(&to, Permissions::from_mode(*mode)).unwrap();
         let mtime = UNIX_EPOCH + Duration::from_nanos(*mtime_ns);
-        File::open(&to).unwrap().set_times(FileTimes::new().set_modified(mtime)).unwrap();
+        File::open(&to)
+            .unwrap()
+            .set_times(FileTimes::new().set_modified(mtime))
+            .unwrap();
     }
 }
 
@@ -201,7 +242,8 @@ pub(super) fn content_digest(archive: &[u8]) -> Digest {
     Digest::of(&zstd::decode_all(archive).unwrap())
 }
 
-/// An episode's fingerprint as 94d9e91 took it ("sealift fingerprint 2"), written down here so that it stays what it was.
+/// An episode's fingerprint as 94d9e91 took it ("sealift fingerprint 2"), written down here so that
+/// it stays what it was.
 fn fingerprint_2(episode: &Path) -> Digest {
     let mut hasher = Sha256::new_with_prefix(b"sealift fingerprint 2\n");
     add(&mut hasher, episode, episode);
@@ -226,14 +268,25 @@ fn add(hasher: &mut Sha256, episode: &Path, path: &Path) {
     }
     let is_marker = relative == b"done.marker";
     hasher.update(stat.size().to_le_bytes());
-    for (seconds, nanoseconds) in [(stat.mtime(), stat.mtime_nsec()), (stat.ctime(), stat.ctime_nsec())] {
-        let (seconds, nanoseconds) = if is_marker { (0, 0) } else { (seconds, nanoseconds) };
+    for (seconds, nanoseconds) in [
+        (stat.mtime(), stat.mtime_nsec()),
+        (stat.ctime(), stat.ctime_nsec()),
+    ] {
+        let (seconds, nanoseconds) = if is_marker {
+            (0, 0)
+        } else {
+            (seconds, nanoseconds)
+        };
         hasher.update(seconds.to_le_bytes());
         hasher.update(u32::try_from(nanoseconds).unwrap().to_le_bytes());
     }
     let said = match () {
         () if is_marker => Sha256::digest(fs::read(path).unwrap()).to_vec(),
-        () if stat.is_symlink() => fs::read_link(path).unwrap().into_os_string().as_bytes().to_vec(),
+        () if stat.is_symlink() => fs::read_link(path)
+            .unwrap()
+            .into_os_string()
+            .as_bytes()
+            .to_vec(),
         () => Vec::new(),
     };
     hasher.update((said.len() as u64).to_le_bytes());

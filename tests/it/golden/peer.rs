@@ -38,8 +38,9 @@ fn replay(url: &str, names: &[&str]) {
 
 fn ask(url: &str, exchange: &Exchange) -> (Vec<String>, Vec<u8>) {
     let mut answered = None;
-    // A refusal may come before the body is through, and the receiver waits a second for the rest of
-    // it before it closes: on a busy machine the answer may be lost over that, and is asked for again.
+    // A refusal may come before the body is through, and the receiver waits a second for the rest
+    // of it before it closes: on a busy machine the answer may be lost over that, and is asked for
+    // again.
     eventually(exchange.line(), || {
         answered = ask_once(url, exchange).ok();
         answered.is_some()
@@ -56,7 +57,12 @@ fn ask_once(url: &str, exchange: &Exchange) -> std::io::Result<(Vec<String>, Vec
     let mut answer = Vec::new();
     if header(&exchange.request.head, "expect").is_some() {
         answer = read_head(&mut reader)?;
-        assert_eq!(status(&answer) == 100, exchange.continued, "{}: {answer:?}", exchange.line());
+        assert_eq!(
+            status(&answer) == 100,
+            exchange.continued,
+            "{}: {answer:?}",
+            exchange.line()
+        );
     }
     if answer.is_empty() || exchange.continued {
         stream.write_all(&exchange.request.body())?;
@@ -68,12 +74,17 @@ fn ask_once(url: &str, exchange: &Exchange) -> std::io::Result<(Vec<String>, Vec
     Ok((answer, body))
 }
 
-/// Status and headers as then, and the body but for times and for what is worded for a person; more may be said now.
+/// Status and headers as then, and the body but for times and for what is worded for a person; more
+/// may be said now.
 fn compare(what: &str, then: &Response, head: &[String], body: &[u8]) {
     let text = String::from_utf8_lossy(body);
     assert_eq!(status(head), then.status(), "{what}: {text}");
     // The old receiver said so of few answers only.
-    assert_eq!(header(head, "cache-control"), Some("no-store"), "{what}: {head:?}");
+    assert_eq!(
+        header(head, "cache-control"),
+        Some("no-store"),
+        "{what}: {head:?}"
+    );
     let worded = then.body.is_some();
     for line in &then.head[1..] {
         let (name, value) = line.split_once(": ").unwrap();
@@ -81,7 +92,11 @@ fn compare(what: &str, then: &Response, head: &[String], body: &[u8]) {
         if name == "date" || (name == "content-length" && worded) {
             continue;
         }
-        assert_eq!(header(head, name), Some(value), "{what}: {name} in {head:?}");
+        assert_eq!(
+            header(head, name),
+            Some(value),
+            "{what}: {name} in {head:?}"
+        );
     }
     let Some(old) = &then.body else {
         assert!(then.bytes() == body, "{what}: another body");
@@ -104,8 +119,22 @@ fn compare(what: &str, then: &Response, head: &[String], body: &[u8]) {
 #[test]
 fn requests_that_the_old_build_answered_are_answered_alike() {
     let mut sandbox = Sandbox::new("");
-    sandbox.start_receiver_with("127.0.0.1:0", &config(&sandbox, "max_episode_bytes = 1500000\n"));
-    replay(sandbox.url(), &["put", "read", "resumable", "ship", "ship-conflict", "verify", "fetch"]);
+    sandbox.start_receiver_with(
+        "127.0.0.1:0",
+        &config(&sandbox, "max_episode_bytes = 1500000\n"),
+    );
+    replay(
+        sandbox.url(),
+        &[
+            "put",
+            "read",
+            "resumable",
+            "ship",
+            "ship-conflict",
+            "verify",
+            "fetch",
+        ],
+    );
 }
 
 #[test]
@@ -119,11 +148,16 @@ fn requests_to_a_receiver_that_asks_who_is_there_are_answered_alike() {
 fn an_upload_that_broke_off_at_the_old_receiver_goes_on_at_the_new_one() {
     let mut sandbox = Sandbox::new("");
     store("none", &sandbox.store());
-    sandbox.start_receiver_with("127.0.0.1:0", &config(&sandbox, "max_episode_bytes = 1500000\n"));
+    sandbox.start_receiver_with(
+        "127.0.0.1:0",
+        &config(&sandbox, "max_episode_bytes = 1500000\n"),
+    );
     replay(sandbox.url(), &["ship-resumed"]);
     for id in ["small", "Lauf%207"] {
-        let held: Vec<_> =
-            recorded("read").into_iter().filter(|exchange| exchange.path().ends_with(id)).collect();
+        let held: Vec<_> = recorded("read")
+            .into_iter()
+            .filter(|exchange| exchange.path().ends_with(id))
+            .collect();
         assert!(!held.is_empty());
         for exchange in held {
             let (head, body) = ask(sandbox.url(), &exchange);
@@ -145,17 +179,26 @@ fn a_store_that_the_old_receiver_filed_by_host_stays_filed_so() {
             compare(exchange.line(), response, &head, &body);
         }
     }
-    let asked = recorded("who-goes-on").into_iter().filter(|exchange| exchange.method() == "HEAD");
+    let asked = recorded("who-goes-on")
+        .into_iter()
+        .filter(|exchange| exchange.method() == "HEAD");
     for exchange in asked {
         let (head, body) = ask(sandbox.url(), &exchange);
-        compare(exchange.line(), exchange.response.as_ref().unwrap(), &head, &body);
+        compare(
+            exchange.line(),
+            exchange.response.as_ref().unwrap(),
+            &head,
+            &body,
+        );
     }
     // Filed otherwise it is not opened.
     sandbox.kill_receiver();
     let path = sandbox.path("none.toml");
     fs::write(&path, "[receive]\nnamespace = \"none\"\n").unwrap();
     let mut receive = crate::support::sealift();
-    receive.args(["receive", "--listen", "127.0.0.1:0", "--store"]).arg(sandbox.store());
+    receive
+        .args(["receive", "--listen", "127.0.0.1:0", "--store"])
+        .arg(sandbox.store());
     let refused = receive.arg("--config").arg(path).output().unwrap();
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
 }
@@ -169,9 +212,17 @@ fn config(sandbox: &Sandbox, receive: &str) -> String {
 /// As the recorded one was configured.
 fn closed(sandbox: &Sandbox) -> String {
     let (tokens, commits) = (sandbox.path("tokens"), sandbox.path("commits"));
-    let token =
-        |name: &str| format!("\"{name}\" = \"{}\"\n", Digest::of(format!("token-of-{name}").as_bytes()));
-    fs::write(&tokens, ["lab-07", "lab-08", "archivist"].map(token).concat()).unwrap();
+    let token = |name: &str| {
+        format!(
+            "\"{name}\" = \"{}\"\n",
+            Digest::of(format!("token-of-{name}").as_bytes())
+        )
+    };
+    fs::write(
+        &tokens,
+        ["lab-07", "lab-08", "archivist"].map(token).concat(),
+    )
+    .unwrap();
     fs::write(&commits, format!("{GOOD}\n")).unwrap();
     let receive = format!(
         "namespace = \"host\"\ntokens_file = {tokens:?}\nreaders = [\"archivist\"]\ncommits_file = {commits:?}\n\
@@ -190,7 +241,12 @@ impl Old {
     fn new(names: &[&str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let left = Arc::new(Mutex::new(names.iter().flat_map(|name| recorded(name)).collect::<Vec<_>>()));
+        let left = Arc::new(Mutex::new(
+            names
+                .iter()
+                .flat_map(|name| recorded(name))
+                .collect::<Vec<_>>(),
+        ));
         let answers = Arc::clone(&left);
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -215,17 +271,29 @@ impl Old {
 fn serve(mut stream: TcpStream, answers: &Mutex<Vec<Exchange>>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     loop {
-        let Ok(head) = read_head(&mut reader) else { return };
+        let Ok(head) = read_head(&mut reader) else {
+            return;
+        };
         let line = &head[0];
         let found = {
             let mut left = answers.lock().unwrap();
-            let at = left.iter().position(|exchange| is_the_same(line, exchange.line()));
+            let at = left
+                .iter()
+                .position(|exchange| is_the_same(line, exchange.line()));
             at.map(|at| left.remove(at))
         };
         let Some(exchange) = found else {
             // What the old build did not ask: it would have been told this by the old receiver.
-            let answer = if line.contains(" /v1/admission ") { "204 No Content" } else { "404 Not Found" };
-            write!(stream, "HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+            let answer = if line.contains(" /v1/admission ") {
+                "204 No Content"
+            } else {
+                "404 Not Found"
+            };
+            write!(
+                stream,
+                "HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
+            .unwrap();
             return;
         };
         let asks = header(&head, "expect").is_some();
@@ -234,14 +302,17 @@ fn serve(mut stream: TcpStream, answers: &Mutex<Vec<Exchange>>) {
         }
         let mut body = vec![0; exchange.request.cut.unwrap_or_else(|| length(&head))];
         reader.read_exact(&mut body).unwrap();
-        let Some(response) = &exchange.response else { return };
+        let Some(response) = &exchange.response else {
+            return;
+        };
         let (answer, body) = as_of(&exchange, &head, response);
         stream.write_all(answer.as_bytes()).unwrap();
         stream.write_all(&body).unwrap();
     }
 }
 
-/// `PUT /v1/episodes/a HTTP/1.1` against `PUT /v1/episodes/a`; another packing's digest in an upload's address is no difference.
+/// `PUT /v1/episodes/a HTTP/1.1` against `PUT /v1/episodes/a`; another packing's digest in an
+/// upload's address is no difference.
 fn is_the_same(line: &str, recorded: &str) -> bool {
     let line = line.trim_end_matches(" HTTP/1.1");
     let without = |line: &str| match line.split_once(" /v1/uploads/") {
@@ -251,7 +322,8 @@ fn is_the_same(line: &str, recorded: &str) -> bool {
     without(line) == without(recorded)
 }
 
-/// The recorded answer. Where another zstd packs the episode into other bytes, their digest and length are put in.
+/// The recorded answer. Where another zstd packs the episode into other bytes, their digest and
+/// length are put in.
 fn as_of(exchange: &Exchange, head: &[String], response: &Response) -> (String, Vec<u8>) {
     let mut answer = response.head.join("\r\n");
     let mut body = response.bytes();
@@ -266,9 +338,14 @@ fn as_of(exchange: &Exchange, head: &[String], response: &Response) -> (String, 
     {
         let then_bytes = format!("\"size_bytes\":{}", length(&exchange.request.head));
         let now_bytes = format!("\"size_bytes\":{}", length(head));
-        body = text.replace(&then, &now).replace(&then_bytes, &now_bytes).into_bytes();
-        answer = answer
-            .replace(&format!("content-length: {}", text.len()), &format!("content-length: {}", body.len()));
+        body = text
+            .replace(&then, &now)
+            .replace(&then_bytes, &now_bytes)
+            .into_bytes();
+        answer = answer.replace(
+            &format!("content-length: {}", text.len()),
+            &format!("content-length: {}", body.len()),
+        );
     }
     answer.push_str("\r\n\r\n");
     (answer, body)
@@ -287,14 +364,25 @@ fn record(sandbox: &Sandbox, id: &str, content: &[u8], commit: Option<&str>) {
     let recorded = FileTimes::new().set_modified(UNIX_EPOCH + Duration::from_secs(RECORDED_S));
     for (name, _) in &files {
         fs::set_permissions(episode.join(name), Permissions::from_mode(0o644)).unwrap();
-        File::options().append(true).open(episode.join(name)).unwrap().set_times(recorded).unwrap();
+        File::options()
+            .append(true)
+            .open(episode.join(name))
+            .unwrap()
+            .set_times(recorded)
+            .unwrap();
     }
     rustix::fs::utimensat(
         rustix::fs::CWD,
         episode.join("sub/link"),
         &rustix::fs::Timestamps {
-            last_access: rustix::fs::Timespec { tv_sec: RECORDED_S.cast_signed(), tv_nsec: 0 },
-            last_modification: rustix::fs::Timespec { tv_sec: RECORDED_S.cast_signed(), tv_nsec: 0 },
+            last_access: rustix::fs::Timespec {
+                tv_sec: RECORDED_S.cast_signed(),
+                tv_nsec: 0,
+            },
+            last_modification: rustix::fs::Timespec {
+                tv_sec: RECORDED_S.cast_signed(),
+                tv_nsec: 0,
+            },
         },
         rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
     )
@@ -335,8 +423,15 @@ fn the_new_shipper_delivers_verifies_and_fetches_with_the_old_receiver() {
     assert_eq!(run(&sandbox, &old, &["ship", "--once"]), 0);
     record(&sandbox, "small", b"recorded\n", None);
     assert_eq!(run(&sandbox, &old, &["ship", "--once"]), 1);
-    assert!(sandbox.layout.episodes.join("small").exists(), "a conflict stays");
-    assert!(fs::read_to_string(sandbox.layout.outbox.join("small.json")).unwrap().contains("conflict"));
+    assert!(
+        sandbox.layout.episodes.join("small").exists(),
+        "a conflict stays"
+    );
+    assert!(
+        fs::read_to_string(sandbox.layout.outbox.join("small.json"))
+            .unwrap()
+            .contains("conflict")
+    );
 
     let sent = recorded("ship");
     let as_then = sent.iter().all(|exchange| {
@@ -348,11 +443,24 @@ fn the_new_shipper_delivers_verifies_and_fetches_with_the_old_receiver() {
     });
     if as_then {
         assert_eq!(run(&sandbox, &old, &["verify", "--all"]), 0);
-        assert_eq!(run(&sandbox, &old, &["verify", "--deep", "shipped-small"]), 0);
+        assert_eq!(
+            run(&sandbox, &old, &["verify", "--deep", "shipped-small"]),
+            0
+        );
         let to = sandbox.path("back");
         fs::create_dir(&to).unwrap();
-        assert_eq!(run(&sandbox, &old, &["fetch", "shipped-small", "--to", to.to_str().unwrap()]), 0);
-        assert_eq!(fs::read(to.join("shipped-small/data.bin")).unwrap(), b"recorded\n");
+        assert_eq!(
+            run(
+                &sandbox,
+                &old,
+                &["fetch", "shipped-small", "--to", to.to_str().unwrap()]
+            ),
+            0
+        );
+        assert_eq!(
+            fs::read(to.join("shipped-small/data.bin")).unwrap(),
+            b"recorded\n"
+        );
         old.all_was_asked();
     } else {
         println!("another zstd packs other bytes: what the old receiver holds cannot be compared");
@@ -369,5 +477,10 @@ fn the_new_shipper_goes_on_with_an_upload_that_broke_off_at_the_old_receiver() {
     let old = Old::new(&["ship-resumed"]);
     assert_eq!(run(&sandbox, &old, &["ship", "--once"]), 0);
     old.all_was_asked();
-    assert!(sandbox.shipped("broken-off").join("shipping_receipt.json").exists());
+    assert!(
+        sandbox
+            .shipped("broken-off")
+            .join("shipping_receipt.json")
+            .exists()
+    );
 }

@@ -114,13 +114,19 @@ pub(super) fn length(head: &[String]) -> usize {
 /// A body, from its pieces: `hex BYTES` and `noise FROM LENGTH`.
 pub(super) fn body(name: &str) -> Vec<u8> {
     let mut body = Vec::new();
-    for line in fs::read_to_string(kept("wire/bodies").join(name)).unwrap().lines() {
+    for line in fs::read_to_string(kept("wire/bodies").join(name))
+        .unwrap()
+        .lines()
+    {
         match line.split(' ').collect::<Vec<_>>()[..] {
             ["hex", digits] => body.extend(
-                (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()),
+                (0..digits.len())
+                    .step_by(2)
+                    .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()),
             ),
             ["noise", from, length] => {
-                let (from, length): (usize, usize) = (from.parse().unwrap(), length.parse().unwrap());
+                let (from, length): (usize, usize) =
+                    (from.parse().unwrap(), length.parse().unwrap());
                 body.extend(&noise(from + length)[from..]);
             }
             _ => panic!("{name}: {line}"),

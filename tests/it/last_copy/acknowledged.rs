@@ -1,6 +1,10 @@
-//! The folder of an episode is replaced while its upload waits for the answer: what was acknowledged is no last copy.
+//! The folder of an episode is replaced while its upload waits for the answer: what was
+//! acknowledged is no last copy.
 
-#![expect(clippy::disallowed_methods, reason = "operators and recorders remove as they like")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "operators and recorders remove as they like"
+)]
 
 use std::{
     fs,
@@ -37,7 +41,8 @@ fn replace(episode: &Path, how: Replaced) {
 }
 
 #[test]
-fn an_archive_that_was_acknowledged_goes_though_its_episode_was_replaced_while_the_answer_was_waited_for() {
+fn an_archive_that_was_acknowledged_goes_though_its_episode_was_replaced_while_the_answer_was_waited_for()
+ {
     for how in [Replaced::BySealed, Replaced::ByOpen, Replaced::Emptied] {
         let paths = Arc::new(OnceLock::<(PathBuf, PathBuf)>::new());
         let of_script = Arc::clone(&paths);
@@ -54,7 +59,9 @@ fn an_archive_that_was_acknowledged_goes_though_its_episode_was_replaced_while_t
         });
         let sandbox = Sandbox::new(server.url());
         let sidecar = sandbox.layout.outbox.join("run-1.json");
-        paths.set((sandbox.layout.episodes.join("run-1"), sidecar)).unwrap();
+        paths
+            .set((sandbox.layout.episodes.join("run-1"), sidecar))
+            .unwrap();
         let config = "[shipper]\nreconcile_interval_s = 1\n";
         let daemon = sandbox.start(sandbox.command_with_config("ship", config));
         sandbox.seal("run-1", &[("data.bin", OLD)]);
@@ -62,7 +69,10 @@ fn an_archive_that_was_acknowledged_goes_though_its_episode_was_replaced_while_t
         eventually("its archive went", || sandbox.outbox().is_empty());
         if how == Replaced::BySealed {
             sandbox.wait_shipped("run-1");
-            assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), NEW);
+            assert_eq!(
+                fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(),
+                NEW
+            );
         }
         assert_eq!(names(&sandbox.layout.quarantine), [""; 0]);
         assert!(!daemon.log().contains("last copy"), "{}", daemon.log());

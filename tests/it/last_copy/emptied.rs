@@ -1,5 +1,5 @@
-//! The folder of an episode that waits is used again for another recording (`rm -rf run/*`, zarr with `mode="w"`): it is
-//! the same folder, and holds nothing of what was packed.
+//! The folder of an episode that waits is used again for another recording (`rm -rf run/*`, zarr
+//! with `mode="w"`): it is the same folder, and holds nothing of what was packed.
 
 #![expect(clippy::disallowed_methods, reason = "recorders remove as they like")]
 
@@ -18,7 +18,10 @@ const SAME: &[u8] = b"{\"zarr_format\":2}";
 fn leave_archive(sandbox: &Sandbox, files: &[(&str, &[u8])]) {
     sandbox.seal("stored", files);
     let busy = Scripted::new(|_, _| Reply::empty(503));
-    let output = ship_to(sandbox, &busy.url()).arg("--once").output().unwrap();
+    let output = ship_to(sandbox, &busy.url())
+        .arg("--once")
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(sandbox.outbox(), ["stored.json", "stored.tar.zst"]);
 }
@@ -26,38 +29,72 @@ fn leave_archive(sandbox: &Sandbox, files: &[(&str, &[u8])]) {
 fn remove_all_in(folder: &Path) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+        if path.is_dir() {
+            fs::remove_dir_all(path).unwrap()
+        } else {
+            fs::remove_file(path).unwrap()
+        }
     }
 }
 
 #[test]
-fn where_the_folder_was_emptied_and_recorded_anew_the_archive_of_the_first_recording_is_put_aside() {
+fn where_the_folder_was_emptied_and_recorded_anew_the_archive_of_the_first_recording_is_put_aside()
+{
     let server = Scripted::new(|seen, _| answer(seen));
     for (case, second) in [
         ("other names", &[("other.bin", NEW)][..]),
-        ("the same names", &[("data.bin", NEW), (".zgroup", SAME), ("c/.zarray", SAME)][..]),
+        (
+            "the same names",
+            &[("data.bin", NEW), (".zgroup", SAME), ("c/.zarray", SAME)][..],
+        ),
     ] {
         let sandbox = Sandbox::new("");
-        leave_archive(&sandbox, &[("data.bin", OLD), (".zgroup", SAME), ("c/.zarray", SAME)]);
+        leave_archive(
+            &sandbox,
+            &[("data.bin", OLD), (".zgroup", SAME), ("c/.zarray", SAME)],
+        );
         remove_all_in(&sandbox.layout.episodes.join("stored"));
         sandbox.seal("stored", second);
-        let output = ship_to(&sandbox, &server.url()).arg("--once").output().unwrap();
+        let output = ship_to(&sandbox, &server.url())
+            .arg("--once")
+            .output()
+            .unwrap();
         let log = String::from_utf8_lossy(&output.stderr);
-        assert!(sandbox.shipped("stored").join("done.marker").exists(), "{case}: {log}");
+        assert!(
+            sandbox.shipped("stored").join("done.marker").exists(),
+            "{case}: {log}"
+        );
         let kept = archives_of(&sandbox, "stored", OLD);
-        assert!(kept.iter().any(|path| path.starts_with(&sandbox.layout.quarantine)), "{case}: {log}");
-        assert!(log.contains("stored.tar.zst in outbox/ is what stored was before it was changed"), "{log}");
+        assert!(
+            kept.iter()
+                .any(|path| path.starts_with(&sandbox.layout.quarantine)),
+            "{case}: {log}"
+        );
+        assert!(
+            log.contains("stored.tar.zst in outbox/ is what stored was before it was changed"),
+            "{log}"
+        );
     }
 }
 
 /// Ships what stands there now, and says where the first recording is.
 #[track_caller]
 fn the_first_is_kept(sandbox: &Sandbox, server: &Scripted, case: &str) {
-    let output = ship_to(sandbox, &server.url()).arg("--once").output().unwrap();
+    let output = ship_to(sandbox, &server.url())
+        .arg("--once")
+        .output()
+        .unwrap();
     let log = String::from_utf8_lossy(&output.stderr);
-    assert!(sandbox.shipped("stored").join("done.marker").exists(), "{case}: {log}");
+    assert!(
+        sandbox.shipped("stored").join("done.marker").exists(),
+        "{case}: {log}"
+    );
     let kept = archives_of(sandbox, "stored", OLD);
-    assert!(kept.iter().any(|path| path.starts_with(&sandbox.layout.quarantine)), "{case}: {log}");
+    assert!(
+        kept.iter()
+            .any(|path| path.starts_with(&sandbox.layout.quarantine)),
+        "{case}: {log}"
+    );
     assert_eq!(sandbox.outbox(), [""; 0], "{case}: {log}");
 }
 
@@ -82,7 +119,13 @@ fn where_a_recording_is_written_over_or_replaced_or_some_of_it_removed_the_archi
  {
     let server = Scripted::new(|seen, _| answer(seen));
     let small: [(&str, &[u8]); 3] = [("a.json", SAME), ("b.json", SAME), ("data.bin", OLD)];
-    for case in ["written over", "cut off", "one of three replaced", "removed", "the clock was ahead"] {
+    for case in [
+        "written over",
+        "cut off",
+        "one of three replaced",
+        "removed",
+        "the clock was ahead",
+    ] {
         let sandbox = Sandbox::new("");
         leave_archive(&sandbox, &small);
         let episode = sandbox.layout.episodes.join("stored");
@@ -98,7 +141,9 @@ fn where_a_recording_is_written_over_or_replaced_or_some_of_it_removed_the_archi
             _ => {
                 let archive = sandbox.layout.outbox.join("stored.tar.zst");
                 let archive = fs::File::options().write(true).open(archive).unwrap();
-                archive.set_modified(SystemTime::now() + Duration::from_secs(20 * 86_400)).unwrap();
+                archive
+                    .set_modified(SystemTime::now() + Duration::from_secs(20 * 86_400))
+                    .unwrap();
                 fs::remove_file(episode.join("data.bin")).unwrap();
                 fs::write(episode.join("data.bin"), NEW).unwrap();
             }
@@ -122,7 +167,10 @@ fn where_a_recording_was_written_on_in_its_folder_no_archive_is_put_aside() {
                 fs::set_permissions(episode.join("data.bin"), mode).unwrap();
             }
         }
-        let output = ship_to(&sandbox, &server.url()).arg("--once").output().unwrap();
+        let output = ship_to(&sandbox, &server.url())
+            .arg("--once")
+            .output()
+            .unwrap();
         let log = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{case}: {log}");
         assert!(sandbox.shipped("stored").exists(), "{case}: {log}");
@@ -132,18 +180,27 @@ fn where_a_recording_was_written_on_in_its_folder_no_archive_is_put_aside() {
 }
 
 #[test]
-fn where_there_is_no_room_in_quarantine_for_what_it_was_the_doctor_says_so_at_once_and_the_others_ship() {
+fn where_there_is_no_room_in_quarantine_for_what_it_was_the_doctor_says_so_at_once_and_the_others_ship()
+ {
     let sandbox = Sandbox::new("");
-    let noise: Vec<u8> = (0..200_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
+    let noise: Vec<u8> = (0..200_000_u32)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes())
+        .collect();
     leave_archive(&sandbox, &[("data.bin", &noise)]);
     fs::write(sandbox.layout.episodes.join("stored/data.bin"), NEW).unwrap();
-    let Some(_small) = Mounted::over(&sandbox.layout.quarantine, "256k") else { return };
+    let Some(_small) = Mounted::over(&sandbox.layout.quarantine, "256k") else {
+        return;
+    };
     let server = Scripted::new(|seen, _| answer(seen));
     let _daemon = sandbox.start(ship_to(&sandbox, &server.url()));
     sandbox.seal("other", &[("data.bin", NEW)]);
     sandbox.wait_shipped("other");
     let doctor = || {
-        let output = sealift().args(["doctor", "--json", "--data"]).arg(sandbox.data()).output().unwrap();
+        let output = sealift()
+            .args(["doctor", "--json", "--data"])
+            .arg(sandbox.data())
+            .output()
+            .unwrap();
         let (_, told) = json_of(output);
         let rows = told["checks"].as_array().unwrap().clone();
         rows.into_iter().find(|row| row["id"] == "moves").unwrap()
@@ -151,8 +208,14 @@ fn where_there_is_no_room_in_quarantine_for_what_it_was_the_doctor_says_so_at_on
     eventually("the row is red", || doctor()["status"] == "red");
     let row = doctor();
     let summary = row["summary"].as_str().unwrap();
-    assert!(summary.contains("1 episode is sealed and cannot be packed. stored: "), "{row}");
-    assert!(summary.contains(" bytes on the disk of ") && summary.contains("where 262144 are free"), "{row}");
+    assert!(
+        summary.contains("1 episode is sealed and cannot be packed. stored: "),
+        "{row}"
+    );
+    assert!(
+        summary.contains(" bytes on the disk of ") && summary.contains("where 262144 are free"),
+        "{row}"
+    );
     assert!(row["fix"].as_str().unwrap().starts_with("df -h "), "{row}");
     assert!(sandbox.layout.episodes.join("stored/done.marker").exists());
     assert_eq!(archives_of(&sandbox, "stored", &noise).len(), 1);

@@ -24,8 +24,18 @@ async fn no_answer_may_be_kept_by_a_cache_whatever_it_says() {
         ("PUT", "/v1/episodes/a", vec![commit, length, repr], 200),
         ("PUT", "/v1/episodes/b", vec![other, length, repr], 412),
         ("PUT", "/v1/episodes/b", vec![length, repr], 400),
-        ("PUT", "/v1/episodes/b", vec![commit, huge, repr, expect], 413),
-        ("PUT", "/v1/episodes/b", vec![commit, repr, ("Transfer-Encoding", "chunked")], 411),
+        (
+            "PUT",
+            "/v1/episodes/b",
+            vec![commit, huge, repr, expect],
+            413,
+        ),
+        (
+            "PUT",
+            "/v1/episodes/b",
+            vec![commit, repr, ("Transfer-Encoding", "chunked")],
+            411,
+        ),
         ("GET", "/v1/episodes/a", vec![], 200),
         ("GET", "/v1/episodes/a", vec![("Range", "bytes=1-")], 206),
         ("GET", "/v1/episodes/a", vec![("Range", "bytes=100-")], 416),
@@ -47,10 +57,21 @@ async fn no_answer_may_be_kept_by_a_cache_whatever_it_says() {
     ];
     for (method, path, headers, status) in asked {
         let head = head(method, path, &headers);
-        let body: &[u8] = if headers.contains(&length) { &archive } else { b"" };
+        let body: &[u8] = if headers.contains(&length) {
+            &archive
+        } else {
+            b""
+        };
         let answer = rig.request(&head, body).await;
-        let what = format!("{method} {path} {headers:?}: {}", String::from_utf8_lossy(&answer.body));
+        let what = format!(
+            "{method} {path} {headers:?}: {}",
+            String::from_utf8_lossy(&answer.body)
+        );
         assert_eq!(answer.status, status, "{what}");
-        assert_eq!(answer.headers.get("cache-control").map(String::as_str), Some("no-store"), "{what}");
+        assert_eq!(
+            answer.headers.get("cache-control").map(String::as_str),
+            Some("no-store"),
+            "{what}"
+        );
     }
 }

@@ -6,7 +6,9 @@ use crate::support::Mounted;
 #[tokio::test]
 async fn a_store_without_inodes_says_so_and_takes_uploads_again_when_it_has_some() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(_mounted) = Mounted::over(folder.path(), "64m,nr_inodes=60") else { return };
+    let Some(_mounted) = Mounted::over(folder.path(), "64m,nr_inodes=60") else {
+        return;
+    };
     let store = folder.path().join("store");
     let rig = Rig::with(|config, _| {
         config.store.clone_from(&store);
@@ -26,14 +28,20 @@ async fn a_store_without_inodes_says_so_and_takes_uploads_again_when_it_has_some
         let (kind, problem) = answer.problem();
         assert_eq!((answer.status, kind.as_str()), (507, "no-space"));
         assert_eq!(problem["used_up"], "inodes", "{problem}");
-        assert!(problem["detail"].as_str().unwrap().contains("inodes"), "{problem}");
+        assert!(
+            problem["detail"].as_str().unwrap().contains("inodes"),
+            "{problem}"
+        );
     };
     is_about_inodes(&refused);
     for path in ["/healthz", "/v1/admission"] {
         is_about_inodes(&rig.request(&head("GET", path, &[]), b"").await);
     }
-    let metrics = String::from_utf8(rig.request(&head("GET", "/metrics", &[]), b"").await.body).unwrap();
-    let free = metrics.lines().find_map(|line| line.strip_prefix("sealift_receiver_free_files "));
+    let metrics =
+        String::from_utf8(rig.request(&head("GET", "/metrics", &[]), b"").await.body).unwrap();
+    let free = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("sealift_receiver_free_files "));
     assert!(free.unwrap().parse::<u64>().unwrap() < 8, "{metrics}");
     // What is held is acknowledged all the same.
     assert_eq!(rig.put("run-0", &noise(100)).await.status, 200);
@@ -44,5 +52,8 @@ async fn a_store_without_inodes_says_so_and_takes_uploads_again_when_it_has_some
         std::fs::remove_file(store.join(format!("receipts/run-{n}.json"))).unwrap();
     }
     assert_eq!(rig.put("again", &noise(100)).await.status, 201);
-    assert_eq!(rig.request(&head("GET", "/healthz", &[]), b"").await.status, 200);
+    assert_eq!(
+        rig.request(&head("GET", "/healthz", &[]), b"").await.status,
+        200
+    );
 }

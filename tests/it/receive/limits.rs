@@ -12,7 +12,11 @@ fn asking(id: &str, size: usize) -> String {
     head(
         "PUT",
         &format!("/v1/episodes/{id}"),
-        &[("Content-Length", &size.to_string()), ("Repr-Digest", &digest), ("Expect", "100-continue")],
+        &[
+            ("Content-Length", &size.to_string()),
+            ("Repr-Digest", &digest),
+            ("Expect", "100-continue"),
+        ],
     )
 }
 
@@ -20,14 +24,24 @@ fn asking(id: &str, size: usize) -> String {
 async fn an_episode_that_is_too_large_or_has_no_room_is_refused_before_its_first_byte() {
     let rig = Rig::with(limited(|limits| limits.max_episode_bytes = Some(1000))).await;
     let answer = rig.request(&asking("a", 1001), b"").await;
-    assert_eq!((answer.status, answer.problem().0.as_str()), (413, "too-large"));
+    assert_eq!(
+        (answer.status, answer.problem().0.as_str()),
+        (413, "too-large")
+    );
     assert_eq!(rig.request(&asking("a", 1000), b"").await.status, 100);
 
     let rig = Rig::with(limited(|limits| limits.min_free_bytes = u64::MAX / 4)).await;
     let answer = rig.request(&asking("a", 10), b"").await;
-    assert_eq!((answer.status, answer.problem().0.as_str()), (507, "no-space"));
+    assert_eq!(
+        (answer.status, answer.problem().0.as_str()),
+        (507, "no-space")
+    );
     for path in ["/healthz", "/v1/admission"] {
-        assert_eq!(rig.request(&head("GET", path, &[]), b"").await.status, 507, "{path}");
+        assert_eq!(
+            rig.request(&head("GET", path, &[]), b"").await.status,
+            507,
+            "{path}"
+        );
     }
 }
 
@@ -51,7 +65,9 @@ async fn admission_says_of_a_length_what_an_upload_of_it_would_meet() {
     ] {
         let mut lines = vec![("Authorization", "Bearer alpha")];
         lines.extend(length.map(|length| ("Upload-Length", length)));
-        let answer = rig.request(&head("GET", "/v1/admission", &lines), b"").await;
+        let answer = rig
+            .request(&head("GET", "/v1/admission", &lines), b"")
+            .await;
         assert_eq!(answer.status, status, "{length:?}");
         if status > 204 {
             assert_eq!(answer.problem().0, kind, "{length:?}");
@@ -59,8 +75,13 @@ async fn admission_says_of_a_length_what_an_upload_of_it_would_meet() {
     }
     let rig = Rig::new().await;
     let lines = [("Upload-Length", "9000000000000000000")];
-    let answer = rig.request(&head("GET", "/v1/admission", &lines), b"").await;
-    assert_eq!((answer.status, answer.problem().0.as_str()), (507, "no-space"));
+    let answer = rig
+        .request(&head("GET", "/v1/admission", &lines), b"")
+        .await;
+    assert_eq!(
+        (answer.status, answer.problem().0.as_str()),
+        (507, "no-space")
+    );
 }
 
 #[tokio::test]
@@ -84,7 +105,9 @@ async fn room_that_is_promised_to_an_upload_under_way_is_not_promised_again() {
             look.tick().await;
         }
     };
-    tokio::time::timeout(DEADLINE, given_back).await.expect("the room is not given back");
+    tokio::time::timeout(DEADLINE, given_back)
+        .await
+        .expect("the room is not given back");
 }
 
 #[tokio::test]
@@ -97,7 +120,11 @@ async fn a_host_that_has_used_its_share_up_is_told_so_and_others_are_not() {
     .await;
     let put = |host: &'static str, id: &'static str, size: usize| {
         let archive = noise(size);
-        let request = put_with(id, &archive, &[("Authorization", &format!("Bearer {host}"))]);
+        let request = put_with(
+            id,
+            &archive,
+            &[("Authorization", &format!("Bearer {host}"))],
+        );
         let rig = &rig;
         async move { rig.request(&request, &archive).await }
     };
@@ -105,9 +132,16 @@ async fn a_host_that_has_used_its_share_up_is_told_so_and_others_are_not() {
     let refused = put("alpha", "b", 401).await;
     let (kind, problem) = refused.problem();
     assert_eq!((refused.status, kind.as_str()), (507, "quota-exceeded"));
-    assert_eq!((&problem["used_bytes"], &problem["quota_bytes"]), (&600.into(), &1000.into()));
+    assert_eq!(
+        (&problem["used_bytes"], &problem["quota_bytes"]),
+        (&600.into(), &1000.into())
+    );
     assert_eq!(put("alpha", "b", 400).await.status, 201);
-    assert_eq!(put("alpha", "a", 600).await.status, 200, "what is held already costs nothing");
+    assert_eq!(
+        put("alpha", "a", 600).await.status,
+        200,
+        "what is held already costs nothing"
+    );
     assert_eq!(put("beta", "c", 900).await.status, 201);
 }
 
@@ -121,8 +155,16 @@ async fn a_host_has_no_more_requests_under_way_than_it_may() {
     })
     .await;
     let archive = noise(1000);
-    let request =
-        |id: &str| put_with(id, &archive, &[("Authorization", "Bearer alpha"), ("Expect", "100-continue")]);
+    let request = |id: &str| {
+        put_with(
+            id,
+            &archive,
+            &[
+                ("Authorization", "Bearer alpha"),
+                ("Expect", "100-continue"),
+            ],
+        )
+    };
     let mut under_way = Vec::new();
     for id in ["a", "b"] {
         let mut client = rig.connect().await;
@@ -131,7 +173,10 @@ async fn a_host_has_no_more_requests_under_way_than_it_may() {
         under_way.push(client);
     }
     let refused = rig.request(&request("c"), b"").await;
-    assert_eq!((refused.status, refused.problem().0.as_str()), (503, "too-many"));
+    assert_eq!(
+        (refused.status, refused.problem().0.as_str()),
+        (503, "too-many")
+    );
     assert!(refused.headers.contains_key("retry-after"));
     let mut first = under_way.remove(0);
     first.send(&archive).await;
@@ -148,10 +193,17 @@ async fn three_hundred_that_trickle_do_not_keep_the_healthy_ones_from_being_serv
             tokio::spawn(async move {
                 let mut client = Client::to(address).await;
                 // Half of them never finish their head, the other half their body.
-                let request =
-                    if n % 2 == 0 { head("GET", "/healthz", &[]) } else { put_head("slow", &[0; 9000]) };
+                let request = if n % 2 == 0 {
+                    head("GET", "/healthz", &[])
+                } else {
+                    put_head("slow", &[0; 9000])
+                };
                 let mut second = tokio::time::interval(Duration::from_secs(1));
-                let slow = if n % 2 == 0 { request.as_bytes() } else { &[0; 9000][..] };
+                let slow = if n % 2 == 0 {
+                    request.as_bytes()
+                } else {
+                    &[0; 9000][..]
+                };
                 if n % 2 == 1 {
                     client.send(request.as_bytes()).await;
                 }
@@ -173,7 +225,10 @@ async fn three_hundred_that_trickle_do_not_keep_the_healthy_ones_from_being_serv
 
 #[tokio::test]
 async fn connections_that_ask_nothing_do_not_keep_a_newcomer_out() {
-    let rig = Rig::with(limited(|limits| limits.max_connections = 8.try_into().unwrap())).await;
+    let rig = Rig::with(limited(|limits| {
+        limits.max_connections = 8.try_into().unwrap()
+    }))
+    .await;
     let health = head("GET", "/healthz", &[]);
     // Well before any time-out of an idle connection.
     let at_once = Duration::from_secs(4);
@@ -197,15 +252,28 @@ async fn connections_that_ask_nothing_do_not_keep_a_newcomer_out() {
 
 #[tokio::test]
 async fn a_request_under_way_is_not_closed_for_a_newcomer() {
-    let rig = Rig::with(limited(|limits| limits.max_connections = 2.try_into().unwrap())).await;
+    let rig = Rig::with(limited(|limits| {
+        limits.max_connections = 2.try_into().unwrap()
+    }))
+    .await;
     let archive = noise(1000);
     let mut uploading = rig.connect().await;
-    uploading.send(put_with("a", &archive, &[("Expect", "100-continue")]).as_bytes()).await;
+    uploading
+        .send(put_with("a", &archive, &[("Expect", "100-continue")]).as_bytes())
+        .await;
     assert_eq!(uploading.answer(false).await.status, 100);
     for _ in 0..5 {
-        assert_eq!(rig.request(&head("GET", "/healthz", &[]), b"").await.status, 200);
+        assert_eq!(
+            rig.request(&head("GET", "/healthz", &[]), b"").await.status,
+            200
+        );
         let mut idle = rig.connect().await;
-        assert_eq!(idle.request(&head("GET", "/healthz", &[]), b"").await.status, 200);
+        assert_eq!(
+            idle.request(&head("GET", "/healthz", &[]), b"")
+                .await
+                .status,
+            200
+        );
     }
     uploading.send(&archive).await;
     assert_eq!(uploading.answer(false).await.status, 201);
@@ -216,7 +284,9 @@ async fn what_is_smuggled_or_malformed_gets_a_clear_answer_or_a_closed_connectio
     let rig = Rig::new().await;
     let digest = Digest::of(b"12345").to_header();
     let put = |framing: &str| {
-        format!("PUT /v1/episodes/a HTTP/1.1\r\nHost: r\r\nRepr-Digest: {digest}\r\n{framing}\r\n\r\n12345")
+        format!(
+            "PUT /v1/episodes/a HTTP/1.1\r\nHost: r\r\nRepr-Digest: {digest}\r\n{framing}\r\n\r\n12345"
+        )
     };
     for request in [
         put("Content-Length: 5\r\nContent-Length: 6"),
@@ -228,7 +298,10 @@ async fn what_is_smuggled_or_malformed_gets_a_clear_answer_or_a_closed_connectio
         put("Content-Length : 5"),
         "PUT /v1/episodes/a\r\n\r\n".to_owned(),
         "\u{0}\u{1}\u{2}\r\n\r\n".to_owned(),
-        format!("GET /healthz HTTP/1.1\r\nHost: r\r\nX: {}\r\n\r\n", "x".repeat(200_000)),
+        format!(
+            "GET /healthz HTTP/1.1\r\nHost: r\r\nX: {}\r\n\r\n",
+            "x".repeat(200_000)
+        ),
         format!("GET /healthz HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(500)),
     ] {
         let mut client = rig.connect().await;
@@ -240,8 +313,16 @@ async fn what_is_smuggled_or_malformed_gets_a_clear_answer_or_a_closed_connectio
         let _ = ended.expect("it stays open");
         let answer = String::from_utf8_lossy(&answer);
         let first = answer.lines().next().unwrap_or_default();
-        assert!(first.is_empty() || first.contains(" 4"), "{first}: {}", request.escape_debug());
-        assert_eq!(answer.matches("HTTP/1.1").count(), usize::from(!first.is_empty()), "{answer}");
+        assert!(
+            first.is_empty() || first.contains(" 4"),
+            "{first}: {}",
+            request.escape_debug()
+        );
+        assert_eq!(
+            answer.matches("HTTP/1.1").count(),
+            usize::from(!first.is_empty()),
+            "{answer}"
+        );
     }
     assert!(!rig.archive("a").exists());
     rig.nothing_temporary_stays().await;
@@ -269,8 +350,16 @@ async fn the_metrics_say_what_happened_and_how_the_store_is() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line}: {text}");
     }
-    for name in ["free_bytes", "request_seconds_bucket", "connections", "parts_bytes"] {
-        assert!(text.contains(&format!("sealift_receiver_{name}")), "{name}: {text}");
+    for name in [
+        "free_bytes",
+        "request_seconds_bucket",
+        "connections",
+        "parts_bytes",
+    ] {
+        assert!(
+            text.contains(&format!("sealift_receiver_{name}")),
+            "{name}: {text}"
+        );
     }
 }
 
@@ -278,7 +367,8 @@ async fn the_metrics_say_what_happened_and_how_the_store_is() {
 async fn of_many_uploads_at_once_and_of_what_breaks_off_no_more_than_its_share_is_a_hosts() {
     const MIB: usize = 1 << 20;
     let rig = Rig::with(|config, rig| {
-        config.tokens_file = Some(rig.file("tokens", &format!("alpha = \"{}\"\n", Digest::of(b"alpha"))));
+        config.tokens_file =
+            Some(rig.file("tokens", &format!("alpha = \"{}\"\n", Digest::of(b"alpha"))));
         config.limits.host_quota_bytes = Some(10 * MIB as u64);
     })
     .await;
@@ -286,7 +376,11 @@ async fn of_many_uploads_at_once_and_of_what_breaks_off_no_more_than_its_share_i
     let mut uploads = JoinSet::new();
     for n in 0..12 {
         let (address, archive) = (rig.receivers[0], noise(3 * MIB + n));
-        let request = put_with(&format!("a{n}"), &archive, &[bearer, ("Expect", "100-continue")]);
+        let request = put_with(
+            &format!("a{n}"),
+            &archive,
+            &[bearer, ("Expect", "100-continue")],
+        );
         uploads.spawn(async move {
             let mut client = Client::to(address).await;
             client.send(request.as_bytes()).await;
@@ -301,8 +395,14 @@ async fn of_many_uploads_at_once_and_of_what_breaks_off_no_more_than_its_share_i
             other => assert_eq!(other, 507),
         }
     }
-    assert_eq!(under_way.len(), 3, "three times three mebibytes fit into ten");
-    let admission = rig.request(&head("GET", "/v1/admission", &[bearer]), b"").await;
+    assert_eq!(
+        under_way.len(),
+        3,
+        "three times three mebibytes fit into ten"
+    );
+    let admission = rig
+        .request(&head("GET", "/v1/admission", &[bearer]), b"")
+        .await;
     assert_eq!(admission.status, 204, "a little more fits");
     // They break off: what is kept of them is of the share as well.
     for (mut client, archive) in under_way {
@@ -313,15 +413,25 @@ async fn of_many_uploads_at_once_and_of_what_breaks_off_no_more_than_its_share_i
     let kept = async {
         loop {
             let parts = std::fs::read_dir(rig.folder.path().join("store/incoming")).unwrap();
-            let notes =
-                parts.filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|e| e == "json"));
+            let notes = parts.filter(|entry| {
+                entry
+                    .as_ref()
+                    .unwrap()
+                    .path()
+                    .extension()
+                    .is_some_and(|e| e == "json")
+            });
             if notes.count() == 3 {
                 break;
             }
             look.tick().await;
         }
     };
-    tokio::time::timeout(DEADLINE, kept).await.expect("not all are kept");
-    let refused = rig.request(&put_with("b", &archive, &[bearer]), &archive).await;
+    tokio::time::timeout(DEADLINE, kept)
+        .await
+        .expect("not all are kept");
+    let refused = rig
+        .request(&put_with("b", &archive, &[bearer]), &archive)
+        .await;
     assert_eq!(refused.problem().0, "quota-exceeded");
 }

@@ -14,11 +14,15 @@ const LIMIT_KIB: u64 = 64 * 1024;
 /// The most that a process has had in memory, KiB (proc_pid_status(5)).
 fn peak_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Holds so many uploads in the middle, each with more under way than any buffer takes, and says what that took.
+/// Holds so many uploads in the middle, each with more under way than any buffer takes, and says
+/// what that took.
 async fn peak_of_many<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     sandbox: &Sandbox,
     connect: impl AsyncFn() -> S,
@@ -51,7 +55,10 @@ async fn peak_of_many<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 async fn with_256_uploads_in_flight_it_stays_under_64_mib() {
     let sandbox = Sandbox::with_receiver();
     let address: SocketAddr = sandbox.url().trim_start_matches("http://").parse().unwrap();
-    let peak = peak_of_many(&sandbox, async || TcpStream::connect(address).await.unwrap()).await;
+    let peak = peak_of_many(&sandbox, async || {
+        TcpStream::connect(address).await.unwrap()
+    })
+    .await;
     assert!(peak < LIMIT_KIB, "{peak} KiB");
 }
 
@@ -64,7 +71,9 @@ async fn with_256_uploads_in_flight_over_tls_it_stays_under_64_mib() {
         std::fs::write(sandbox.path(name), content).unwrap();
     }
     let (certificate, key) = (sandbox.path("cert.pem"), sandbox.path("key.pem"));
-    sandbox.start_receiver_over_tls(&format!("tls_cert_file = {certificate:?}\ntls_key_file = {key:?}\n"));
+    sandbox.start_receiver_over_tls(&format!(
+        "tls_cert_file = {certificate:?}\ntls_key_file = {key:?}\n"
+    ));
     let port: u16 = sandbox.url().rsplit(':').next().unwrap().parse().unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -75,7 +84,10 @@ async fn with_256_uploads_in_flight_over_tls_it_stays_under_64_mib() {
     let connector = TlsConnector::from(Arc::new(config));
     let peak = peak_of_many(&sandbox, async || {
         let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap()
+        connector
+            .connect(ServerName::try_from("localhost").unwrap(), stream)
+            .await
+            .unwrap()
     })
     .await;
     assert!(peak < LIMIT_KIB, "{peak} KiB");

@@ -1,4 +1,5 @@
-//! The program itself: what it refuses to start with, SIGHUP, and a shipper that comes in by certificate or by token.
+//! The program itself: what it refuses to start with, SIGHUP, and a shipper that comes in by
+//! certificate or by token.
 
 use std::{
     fs,
@@ -37,7 +38,11 @@ impl House {
             receive += &format!("{setting} = {path:?}\n");
         }
         fs::write(sandbox.path("ca"), authority.pem()).unwrap();
-        Self { sandbox, hosts, receive }
+        Self {
+            sandbox,
+            hosts,
+            receive,
+        }
     }
 
     fn start(&mut self) {
@@ -52,9 +57,18 @@ impl House {
 
     /// One pass of a shipper with these further settings; its exit code.
     fn ship(&self, settings: &str) -> i32 {
-        let toml = format!("[receiver]\nca_file = {:?}\n{settings}", self.sandbox.path("ca"));
+        let toml = format!(
+            "[receiver]\nca_file = {:?}\n{settings}",
+            self.sandbox.path("ca")
+        );
         let mut command = self.sandbox.command_with_config("ship", &toml);
-        command.arg("--once").output().unwrap().status.code().unwrap()
+        command
+            .arg("--once")
+            .output()
+            .unwrap()
+            .status
+            .code()
+            .unwrap()
     }
 
     fn by_token(&self) -> String {
@@ -63,13 +77,21 @@ impl House {
 
     fn by_certificate(&self) -> String {
         let (certificate, key) = self.hosts.sign("lab-08", |_| {});
-        let (certificate, key) = (self.write("host.pem", &certificate), self.write("host.key", &key));
+        let (certificate, key) = (
+            self.write("host.pem", &certificate),
+            self.write("host.key", &key),
+        );
         format!("client_cert_file = {certificate}\nclient_key_file = {key}")
     }
 }
 
 fn tokens(names: &[&str]) -> String {
-    let line = |name: &&str| format!("{name} = '{}'\n", Digest::of(format!("token-of-{name}").as_bytes()));
+    let line = |name: &&str| {
+        format!(
+            "{name} = '{}'\n",
+            Digest::of(format!("token-of-{name}").as_bytes())
+        )
+    };
     names.iter().map(line).collect()
 }
 
@@ -77,24 +99,41 @@ fn tokens(names: &[&str]) -> String {
 fn a_shipper_comes_in_by_certificate_or_by_token_and_by_nothing_else() {
     let mut house = House::new();
     house.start();
-    for (id, settings, host) in
-        [("run-1", house.by_certificate(), "lab-08"), ("run-2", house.by_token(), "lab-07")]
-    {
-        house.sandbox.seal(id, &[("data.bin", &super::noise(2_000_000))]);
-        assert_eq!(house.ship(&settings), 0, "{id}: {}", house.sandbox.receiver().log());
+    for (id, settings, host) in [
+        ("run-1", house.by_certificate(), "lab-08"),
+        ("run-2", house.by_token(), "lab-07"),
+    ] {
+        house
+            .sandbox
+            .seal(id, &[("data.bin", &super::noise(2_000_000))]);
+        assert_eq!(
+            house.ship(&settings),
+            0,
+            "{id}: {}",
+            house.sandbox.receiver().log()
+        );
         house.sandbox.wait_shipped(id);
         assert!(house.sandbox.stored(id).exists());
         let log = house.sandbox.receiver().log();
-        let line = log.lines().find(|line| line.contains(&format!("episode={id}"))).unwrap();
+        let line = log
+            .lines()
+            .find(|line| line.contains(&format!("episode={id}")))
+            .unwrap();
         assert!(line.contains(&format!("host={host}")), "{line}");
     }
     house.sandbox.seal("run-3", &[]);
     assert_eq!(house.ship(""), 1);
     house.write("token", "wrong-token");
-    assert_eq!(house.ship(&format!("token_file = {:?}", house.sandbox.path("token"))), 1);
+    assert_eq!(
+        house.ship(&format!("token_file = {:?}", house.sandbox.path("token"))),
+        1
+    );
     assert!(house.sandbox.layout.episodes.join("run-3").exists());
     let log = house.sandbox.receiver().log();
-    assert!(log.contains("problem=\"urn:sealift:unauthenticated\""), "{log}");
+    assert!(
+        log.contains("problem=\"urn:sealift:unauthenticated\""),
+        "{log}"
+    );
     for secret in ["token-of", "wrong-token", "Bearer", "PRIVATE KEY"] {
         assert!(!log.contains(secret), "{secret} in {log}");
     }
@@ -108,13 +147,22 @@ fn at_sighup_a_bad_file_keeps_the_old_one_and_a_good_one_counts() {
     // What has not changed is read all the same, which looking once a second would not do.
     house.sandbox.receiver().signal("HUP");
     eventually("all is read again", || {
-        house.sandbox.receiver().log().matches("in use from now on").count() == 3
+        house
+            .sandbox
+            .receiver()
+            .log()
+            .matches("in use from now on")
+            .count()
+            == 3
     });
 
     house.write("tokens_file", "lab-07 = 's3cret'");
     house.sandbox.receiver().signal("HUP");
     house.sandbox.receiver().wait_log("lab-07: not the SHA-256");
-    house.sandbox.receiver().wait_log("what was read before stays in use");
+    house
+        .sandbox
+        .receiver()
+        .wait_log("what was read before stays in use");
     house.sandbox.seal("run-1", &[]);
     assert_eq!(house.ship(&settings), 0);
 
@@ -122,7 +170,8 @@ fn at_sighup_a_bad_file_keeps_the_old_one_and_a_good_one_counts() {
     house.sandbox.receiver().signal("HUP");
     eventually("the tokens are read again", || {
         let log = house.sandbox.receiver().log();
-        let read = |line: &&str| line.contains("tokens_file") && line.contains("in use from now on");
+        let read =
+            |line: &&str| line.contains("tokens_file") && line.contains("in use from now on");
         log.lines().filter(read).count() > 1
     });
     house.sandbox.seal("run-2", &[]);
@@ -132,10 +181,16 @@ fn at_sighup_a_bad_file_keeps_the_old_one_and_a_good_one_counts() {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "an operator removes as they like")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an operator removes as they like"
+)]
 fn a_bad_file_is_told_once_and_not_every_second() {
     let mut house = House::new();
-    house.receive += &format!("commits_file = {}\n", house.write("commits_file", &"a".repeat(40)));
+    house.receive += &format!(
+        "commits_file = {}\n",
+        house.write("commits_file", &"a".repeat(40))
+    );
     house.start();
     house.write("commits_file", "");
     house.sandbox.receiver().wait_log("holds no commit");
@@ -144,7 +199,14 @@ fn a_bad_file_is_told_once_and_not_every_second() {
     house.sandbox.receiver().wait_log("cannot be read");
     // Each of these is read two looks later.
     for names in [&["lab-07", "lab-08"][..], &["lab-07"]] {
-        let read = || house.sandbox.receiver().log().matches("in use from now on").count();
+        let read = || {
+            house
+                .sandbox
+                .receiver()
+                .log()
+                .matches("in use from now on")
+                .count()
+        };
         let before = read();
         house.write("tokens_file", &tokens(names));
         eventually("the tokens are read again", || read() > before);
@@ -159,13 +221,22 @@ fn where_others_come_in_it_says_what_is_missing_and_touches_nothing() {
     let sandbox = Sandbox::new("");
     let receive = |args: &[&str]| {
         let mut command = sealift();
-        command.args(["receive", "--listen", "0.0.0.0:0", "--store"]).arg(sandbox.store()).args(args);
+        command
+            .args(["receive", "--listen", "0.0.0.0:0", "--store"])
+            .arg(sandbox.store())
+            .args(args);
         command
     };
     let output = receive(&[]).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
-    for words in ["receive.listen", "client_ca_file", "tokens_file", "tls_cert_file", "--anyone-may-store"] {
+    for words in [
+        "receive.listen",
+        "client_ca_file",
+        "tokens_file",
+        "tls_cert_file",
+        "--anyone-may-store",
+    ] {
         assert!(stderr.contains(words), "{words}: {stderr}");
     }
     assert!(!sandbox.store().exists());
@@ -187,20 +258,38 @@ fn a_receiver_does_not_start_with_a_file_it_cannot_use_and_check_says_so_before(
         house.receive += &format!("commits_file = {commits}\n");
         let config = house.write("receiver.toml", &format!("[receive]\n{}", house.receive));
         let run = |command: &mut Command| {
-            let output = command.arg("--config").arg(config.trim_matches('"')).output().unwrap();
-            (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+            let output = command
+                .arg("--config")
+                .arg(config.trim_matches('"'))
+                .output()
+                .unwrap();
+            (
+                output.status.code().unwrap(),
+                String::from_utf8(output.stderr).unwrap(),
+            )
         };
         let (code, stderr) = run(sealift().args(["config", "check"]));
         // The test's files can be read by everybody, which is warned of.
-        assert!(code == 0 && stderr.lines().all(|line| line.contains("chmod 0640")), "{stderr}");
+        assert!(
+            code == 0 && stderr.lines().all(|line| line.contains("chmod 0640")),
+            "{stderr}"
+        );
         house.write(setting, "");
         let store = house.sandbox.store();
         for (code, stderr) in [
             run(sealift().args(["config", "check"])),
-            run(sealift().args(["receive", "--listen", "127.0.0.1:0", "--store"]).arg(&store)),
+            run(sealift()
+                .args(["receive", "--listen", "127.0.0.1:0", "--store"])
+                .arg(&store)),
         ] {
-            assert!(code == 2 && stderr.contains(words), "{setting}: {code} {stderr}");
-            assert!(stderr.contains(&house.sandbox.path(setting).display().to_string()), "{stderr}");
+            assert!(
+                code == 2 && stderr.contains(words),
+                "{setting}: {code} {stderr}"
+            );
+            assert!(
+                stderr.contains(&house.sandbox.path(setting).display().to_string()),
+                "{stderr}"
+            );
         }
         assert!(!store.exists());
     }
@@ -212,13 +301,22 @@ fn an_id_cannot_forge_a_field_or_a_line_of_the_log() {
     let mut client = TcpStream::connect(sandbox.url().trim_start_matches("http://")).unwrap();
     let id = "a%20host=lab-01%20status_code=201%0Aforged%20\"%E2%80%AE";
     let id = id.replace('"', "%22%20host=lab-02%20%22");
-    write!(client, "GET /v1/episodes/{id} HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n").unwrap();
+    write!(
+        client,
+        "GET /v1/episodes/{id} HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
     client.read_to_string(&mut String::new()).unwrap();
     sandbox.receiver().wait_log("status_code=4");
     let log = sandbox.receiver().log();
     let of_request: Vec<_> = log.lines().filter(|line| line.contains("lab-01")).collect();
-    let [line] = of_request[..] else { panic!("{log}") };
-    assert!(line.contains("forged") || line.contains("%0Aforged"), "{line}");
+    let [line] = of_request[..] else {
+        panic!("{log}")
+    };
+    assert!(
+        line.contains("forged") || line.contains("%0Aforged"),
+        "{line}"
+    );
     assert!(!line.contains('\u{202e}'), "{line}");
     // What stands in quotes taken away, no field is left that nobody logged.
     let (mut outside, mut quoted, mut escaped) = (String::new(), false, false);
@@ -243,18 +341,25 @@ fn as_many_descriptors_as_it_may_have_are_taken_and_too_few_are_told() {
         let mut command = Command::new("sh");
         let limit = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
         command.args(["-c", &limit]).arg(sealift().get_program());
-        command.args(["receive", "--listen", "127.0.0.1:0", "--store"]).arg(sandbox.store());
+        command
+            .args(["receive", "--listen", "127.0.0.1:0", "--store"])
+            .arg(sandbox.store());
         sandbox.start(command)
     };
     let poor = limited(256, 300);
     poor.wait_log("receiving");
     assert!(
-        poor.log().contains("needs 1088 file descriptors, and this process may have 300"),
+        poor.log()
+            .contains("needs 1088 file descriptors, and this process may have 300"),
         "{}",
         poor.log()
     );
     drop(poor);
     let raised = limited(256, 2000);
     raised.wait_log("receiving");
-    assert!(!raised.log().contains("file descriptors"), "{}", raised.log());
+    assert!(
+        !raised.log().contains("file descriptors"),
+        "{}",
+        raised.log()
+    );
 }

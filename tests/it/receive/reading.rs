@@ -5,7 +5,12 @@ use sealift::{config::Namespace, episode::HostName};
 
 /// Two hosts and a reader, each by its token.
 fn by_token(config: &mut ReceiveConfig, rig: &Rig) {
-    let line = |name: &str| format!("{name} = \"{}\"\n", Digest::of(format!("token-{name}").as_bytes()));
+    let line = |name: &str| {
+        format!(
+            "{name} = \"{}\"\n",
+            Digest::of(format!("token-{name}").as_bytes())
+        )
+    };
     config.tokens_file = Some(rig.file("tokens", &["alpha", "beta", "reader"].map(line).concat()));
     config.readers.insert(HostName::parse("reader").unwrap());
 }
@@ -16,11 +21,19 @@ fn bearer(name: &str) -> String {
 
 impl Rig {
     async fn put_as(&self, host: &str, id: &str, archive: &[u8]) -> Answer {
-        self.request(&put_with(id, archive, &[("Authorization", &bearer(host))]), archive).await
+        self.request(
+            &put_with(id, archive, &[("Authorization", &bearer(host))]),
+            archive,
+        )
+        .await
     }
 
     async fn ask_as(&self, host: &str, method: &str, path: &str) -> Answer {
-        self.request(&head(method, path, &[("Authorization", &bearer(host))]), b"").await
+        self.request(
+            &head(method, path, &[("Authorization", &bearer(host))]),
+            b"",
+        )
+        .await
     }
 }
 
@@ -31,31 +44,78 @@ async fn the_archive_comes_back_whole_or_in_part() {
     rig.put("a", &archive).await;
     let digest = Digest::of(&archive);
     let etag = format!("\"{digest}\"");
-    let get =
-        async |headers: &[(&str, &str)]| rig.request(&head("GET", "/v1/episodes/a", headers), b"").await;
+    let get = async |headers: &[(&str, &str)]| {
+        rig.request(&head("GET", "/v1/episodes/a", headers), b"")
+            .await
+    };
     for (headers, status, bytes, range) in [
         (vec![], 200, 0..300_000, None),
-        (vec![("Range", "bytes=0-0")], 206, 0..1, Some("bytes 0-0/300000")),
-        (vec![("Range", "bytes=131071-262144")], 206, 131_071..262_145, Some("bytes 131071-262144/300000")),
-        (vec![("Range", "bytes=299999-")], 206, 299_999..300_000, Some("bytes 299999-299999/300000")),
-        (vec![("Range", "bytes=-5")], 206, 299_995..300_000, Some("bytes 299995-299999/300000")),
-        (vec![("Range", "bytes=5-"), ("If-Range", &etag)], 206, 5..300_000, Some("bytes 5-299999/300000")),
-        (vec![("Range", "bytes=5-"), ("If-Range", "\"other\"")], 200, 0..300_000, None),
+        (
+            vec![("Range", "bytes=0-0")],
+            206,
+            0..1,
+            Some("bytes 0-0/300000"),
+        ),
+        (
+            vec![("Range", "bytes=131071-262144")],
+            206,
+            131_071..262_145,
+            Some("bytes 131071-262144/300000"),
+        ),
+        (
+            vec![("Range", "bytes=299999-")],
+            206,
+            299_999..300_000,
+            Some("bytes 299999-299999/300000"),
+        ),
+        (
+            vec![("Range", "bytes=-5")],
+            206,
+            299_995..300_000,
+            Some("bytes 299995-299999/300000"),
+        ),
+        (
+            vec![("Range", "bytes=5-"), ("If-Range", &etag)],
+            206,
+            5..300_000,
+            Some("bytes 5-299999/300000"),
+        ),
+        (
+            vec![("Range", "bytes=5-"), ("If-Range", "\"other\"")],
+            200,
+            0..300_000,
+            None,
+        ),
         (vec![("Range", "bytes=1-2,4-5")], 200, 0..300_000, None),
     ] {
         let answer = get(&headers).await;
         assert_eq!(answer.status, status, "{headers:?}");
         assert!(answer.body == archive[bytes], "{headers:?}");
-        assert_eq!(answer.headers.get("content-range").map(String::as_str), range, "{headers:?}");
+        assert_eq!(
+            answer.headers.get("content-range").map(String::as_str),
+            range,
+            "{headers:?}"
+        );
         assert_eq!(answer.headers["repr-digest"], digest.to_header());
         assert_eq!(
-            (answer.headers["etag"].as_str(), answer.headers["accept-ranges"].as_str()),
+            (
+                answer.headers["etag"].as_str(),
+                answer.headers["accept-ranges"].as_str()
+            ),
             (&*etag, "bytes")
         );
     }
     let answer = get(&[("Range", "bytes=300000-")]).await;
-    assert_eq!((answer.status, answer.headers["content-range"].as_str()), (416, "bytes */300000"));
-    assert_eq!(rig.request(&head("GET", "/v1/episodes/b", &[]), b"").await.status, 404);
+    assert_eq!(
+        (answer.status, answer.headers["content-range"].as_str()),
+        (416, "bytes */300000")
+    );
+    assert_eq!(
+        rig.request(&head("GET", "/v1/episodes/b", &[]), b"")
+            .await
+            .status,
+        404
+    );
 }
 
 #[tokio::test]
@@ -72,7 +132,9 @@ async fn a_reader_that_leaves_in_the_middle_holds_nothing_open() {
     };
     for _ in 0..5 {
         let mut client = rig.connect().await;
-        client.send(head("GET", "/v1/episodes/a", &[]).as_bytes()).await;
+        client
+            .send(head("GET", "/v1/episodes/a", &[]).as_bytes())
+            .await;
         client.0.read_exact(&mut [0; 100_000]).await.unwrap();
     }
     let mut look = tokio::time::interval(Duration::from_millis(5));
@@ -81,7 +143,9 @@ async fn a_reader_that_leaves_in_the_middle_holds_nothing_open() {
             look.tick().await;
         }
     };
-    tokio::time::timeout(DEADLINE, closed).await.expect("the archive stays open");
+    tokio::time::timeout(DEADLINE, closed)
+        .await
+        .expect("the archive stays open");
 }
 
 #[tokio::test]
@@ -91,20 +155,37 @@ async fn on_request_the_bytes_are_read_again_and_what_has_rotted_shows() {
     rig.put("a", &archive).await;
     let reread = head("HEAD", "/v1/episodes/a", &[("Sealift-Reread", "?1")]);
     let answer = rig.request(&reread, b"").await;
-    assert_eq!((answer.status, answer.headers["sealift-reread"].as_str()), (200, "?1"));
-    assert_eq!(answer.headers["repr-digest"], Digest::of(&archive).to_header());
+    assert_eq!(
+        (answer.status, answer.headers["sealift-reread"].as_str()),
+        (200, "?1")
+    );
+    assert_eq!(
+        answer.headers["repr-digest"],
+        Digest::of(&archive).to_header()
+    );
     // A bit turns, and neither size nor time tells.
     let path = rig.archive("a");
     let before = path.metadata().unwrap().modified().unwrap();
     let mut rotten = archive.clone();
     rotten[77_777] ^= 4;
     std::fs::write(&path, &rotten).unwrap();
-    std::fs::File::options().write(true).open(&path).unwrap().set_modified(before).unwrap();
+    std::fs::File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_modified(before)
+        .unwrap();
     let plain = rig.request(&head("HEAD", "/v1/episodes/a", &[]), b"").await;
-    assert_eq!(plain.headers["repr-digest"], Digest::of(&archive).to_header());
+    assert_eq!(
+        plain.headers["repr-digest"],
+        Digest::of(&archive).to_header()
+    );
     assert!(!plain.headers.contains_key("sealift-reread"));
     let answer = rig.request(&reread, b"").await;
-    assert_eq!(answer.headers["repr-digest"], Digest::of(&rotten).to_header());
+    assert_eq!(
+        answer.headers["repr-digest"],
+        Digest::of(&rotten).to_header()
+    );
 }
 
 #[tokio::test]
@@ -113,38 +194,83 @@ async fn a_host_reads_its_own_and_a_reader_everybodys() {
     let receipt = rig.put_as("alpha", "a", b"of alpha").await.receipt();
     assert_eq!(receipt.host.as_deref(), Some("alpha"));
     for method in ["GET", "HEAD"] {
-        assert_eq!(rig.ask_as("alpha", method, "/v1/episodes/a").await.status, 200);
-        assert_eq!(rig.ask_as("reader", method, "/v1/episodes/a").await.status, 200);
-        assert_eq!(rig.ask_as("beta", method, "/v1/episodes/a").await.status, 403);
-        assert_eq!(rig.ask_as("stranger", method, "/v1/episodes/a").await.status, 401);
+        assert_eq!(
+            rig.ask_as("alpha", method, "/v1/episodes/a").await.status,
+            200
+        );
+        assert_eq!(
+            rig.ask_as("reader", method, "/v1/episodes/a").await.status,
+            200
+        );
+        assert_eq!(
+            rig.ask_as("beta", method, "/v1/episodes/a").await.status,
+            403
+        );
+        assert_eq!(
+            rig.ask_as("stranger", method, "/v1/episodes/a")
+                .await
+                .status,
+            401
+        );
     }
-    // Without namespaces an id is one episode: the second host is told whose it is, or that it conflicts.
-    assert_eq!(rig.put_as("beta", "a", b"of alpha").await.receipt().host.as_deref(), Some("alpha"));
+    // Without namespaces an id is one episode: the second host is told whose it is, or that it
+    // conflicts.
+    assert_eq!(
+        rig.put_as("beta", "a", b"of alpha")
+            .await
+            .receipt()
+            .host
+            .as_deref(),
+        Some("alpha")
+    );
     assert_eq!(rig.put_as("beta", "a", b"of beta").await.status, 409);
 }
 
 #[tokio::test]
-async fn whose_an_episode_is_outlives_the_receiver_and_a_lost_record_is_claimed_by_who_has_the_archive() {
+async fn whose_an_episode_is_outlives_the_receiver_and_a_lost_record_is_claimed_by_who_has_the_archive()
+ {
     let mut rig = Rig::with(by_token).await;
     rig.put_as("alpha", "a", b"of alpha").await;
     rig = rig.and_receiver().await;
     rig.receivers.remove(0);
-    assert_eq!(rig.ask_as("alpha", "HEAD", "/v1/episodes/a").await.status, 200);
+    assert_eq!(
+        rig.ask_as("alpha", "HEAD", "/v1/episodes/a").await.status,
+        200
+    );
     let record = rig.folder.path().join("store/receipts/a.json");
     #[expect(clippy::disallowed_methods, reason = "the disk loses what it likes")]
     std::fs::remove_file(record).unwrap();
-    assert_eq!(rig.ask_as("alpha", "HEAD", "/v1/episodes/a").await.status, 403, "nobody knows whose it is");
+    assert_eq!(
+        rig.ask_as("alpha", "HEAD", "/v1/episodes/a").await.status,
+        403,
+        "nobody knows whose it is"
+    );
     // Who only knows the digest is asked for the bytes, and has gained nothing.
-    let head_only =
-        put_with("a", b"of alpha", &[("Authorization", &bearer("beta")), ("Expect", "100-continue")]);
+    let head_only = put_with(
+        "a",
+        b"of alpha",
+        &[
+            ("Authorization", &bearer("beta")),
+            ("Expect", "100-continue"),
+        ],
+    );
     assert_eq!(rig.request(&head_only, b"").await.status, 100);
-    assert_eq!(rig.ask_as("beta", "HEAD", "/v1/episodes/a").await.status, 403);
+    assert_eq!(
+        rig.ask_as("beta", "HEAD", "/v1/episodes/a").await.status,
+        403
+    );
     // Nor is anybody told the digest who may not read.
     let refused = rig.put_as("beta", "a", b"junk!").await;
     let (kind, problem) = refused.problem();
-    assert_eq!((kind.as_str(), problem.get("held_sha256")), ("conflict", None));
+    assert_eq!(
+        (kind.as_str(), problem.get("held_sha256")),
+        ("conflict", None)
+    );
     assert_eq!(rig.put_as("alpha", "a", b"of alpha").await.status, 200);
-    assert_eq!(rig.ask_as("alpha", "HEAD", "/v1/episodes/a").await.status, 200);
+    assert_eq!(
+        rig.ask_as("alpha", "HEAD", "/v1/episodes/a").await.status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -157,22 +283,48 @@ async fn with_namespaces_two_hosts_have_an_episode_of_the_same_id_each() {
     for host in ["alpha", "beta"] {
         let archive = format!("of {host}");
         assert_eq!(rig.put_as(host, "a", archive.as_bytes()).await.status, 201);
-        assert_eq!(rig.ask_as(host, "GET", "/v1/episodes/a").await.body, archive.as_bytes());
-        let path = rig.folder.path().join(format!("store/episodes/{host}/a.tar.zst"));
+        assert_eq!(
+            rig.ask_as(host, "GET", "/v1/episodes/a").await.body,
+            archive.as_bytes()
+        );
+        let path = rig
+            .folder
+            .path()
+            .join(format!("store/episodes/{host}/a.tar.zst"));
         assert_eq!(std::fs::read(path).unwrap(), archive.as_bytes());
         let of_host = format!("/v1/episodes/a?host={host}");
-        assert_eq!(rig.ask_as("reader", "GET", &of_host).await.body, archive.as_bytes());
+        assert_eq!(
+            rig.ask_as("reader", "GET", &of_host).await.body,
+            archive.as_bytes()
+        );
     }
-    assert_eq!(rig.ask_as("alpha", "GET", "/v1/episodes/a?host=beta").await.status, 403);
-    assert_eq!(rig.ask_as("reader", "GET", "/v1/episodes/a?host=..%2f..").await.status, 400);
-    assert_eq!(rig.ask_as("reader", "GET", "/v1/episodes/a").await.status, 404, "it has none of its own");
+    assert_eq!(
+        rig.ask_as("alpha", "GET", "/v1/episodes/a?host=beta")
+            .await
+            .status,
+        403
+    );
+    assert_eq!(
+        rig.ask_as("reader", "GET", "/v1/episodes/a?host=..%2f..")
+            .await
+            .status,
+        400
+    );
+    assert_eq!(
+        rig.ask_as("reader", "GET", "/v1/episodes/a").await.status,
+        404,
+        "it has none of its own"
+    );
 }
 
 #[tokio::test]
 async fn a_store_that_was_filled_the_other_way_is_refused_in_plain_words() {
     let rig = Rig::with(by_token).await;
     rig.put_as("alpha", "a", b"x").await;
-    let other = ReceiveConfig { namespace: Namespace::Host, ..rig.config.clone() };
+    let other = ReceiveConfig {
+        namespace: Namespace::Host,
+        ..rig.config.clone()
+    };
     let error = Server::bind(other).await.unwrap_err().to_string();
     assert!(error.contains("namespace = \"none\""), "{error}");
 }

@@ -1,4 +1,5 @@
-//! An upload that breaks off goes on where it was: draft-ietf-httpbis-resumable-upload, as docs/transport.md has it.
+//! An upload that breaks off goes on where it was: draft-ietf-httpbis-resumable-upload, as
+//! docs/transport.md has it.
 
 use super::*;
 
@@ -28,7 +29,9 @@ impl Rig {
     }
 
     async fn offset(&self, id: &str, archive: &[u8]) -> Option<usize> {
-        let answer = self.request(&head("HEAD", &upload_path(id, archive), &[]), b"").await;
+        let answer = self
+            .request(&head("HEAD", &upload_path(id, archive), &[]), b"")
+            .await;
         match answer.status {
             204 => {
                 assert_eq!(answer.headers["upload-length"], archive.len().to_string());
@@ -48,7 +51,9 @@ impl Rig {
                 look.tick().await;
             }
         };
-        tokio::time::timeout(DEADLINE, arrived).await.expect("not everything that arrived is kept");
+        tokio::time::timeout(DEADLINE, arrived)
+            .await
+            .expect("not everything that arrived is kept");
     }
 }
 
@@ -61,21 +66,36 @@ async fn every_byte_that_arrived_is_kept_and_the_rest_completes_it() {
     rig.kept("a", &archive, at).await;
     // Once more in the middle of the rest.
     let mut client = rig.connect().await;
-    client.send(patch("a", &archive, at, SIZE, "?1").as_bytes()).await;
+    client
+        .send(patch("a", &archive, at, SIZE, "?1").as_bytes())
+        .await;
     client.send(&archive[at..at + 1_000_001]).await;
     drop(client);
     at += 1_000_001;
     rig.kept("a", &archive, at).await;
-    let answer = rig.request(&patch("a", &archive, at, SIZE, "?1"), &archive[at..]).await;
+    let answer = rig
+        .request(&patch("a", &archive, at, SIZE, "?1"), &archive[at..])
+        .await;
     assert_eq!(answer.status, 201);
     assert_eq!(answer.receipt().sha256, Digest::of(&archive));
     assert_eq!(std::fs::read(rig.archive("a")).unwrap(), archive);
     rig.nothing_temporary_stays().await;
-    // Whoever lost that answer is told that nothing is left to send, and may ask for the receipt so.
-    let done = rig.request(&head("HEAD", &upload_path("a", &archive), &[]), b"").await;
-    assert_eq!((done.status, done.headers["upload-complete"].as_str()), (204, "?1"));
+    // Whoever lost that answer is told that nothing is left to send, and may ask for the receipt
+    // so.
+    let done = rig
+        .request(&head("HEAD", &upload_path("a", &archive), &[]), b"")
+        .await;
+    assert_eq!(
+        (done.status, done.headers["upload-complete"].as_str()),
+        (204, "?1")
+    );
     assert_eq!(done.headers["upload-offset"], SIZE.to_string());
-    assert_eq!(rig.request(&patch("a", &archive, SIZE, SIZE, "?1"), b"").await.status, 200);
+    assert_eq!(
+        rig.request(&patch("a", &archive, SIZE, SIZE, "?1"), b"")
+            .await
+            .status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -89,18 +109,32 @@ async fn a_client_may_announce_an_upload_and_send_it_piece_by_piece() {
         ("Upload-Complete", "?0"),
         ("Upload-Length", &SIZE.to_string()),
     ];
-    let answer = rig.request(&head("PUT", "/v1/episodes/a", &announce), b"").await;
-    assert_eq!((answer.status, answer.headers["upload-offset"].as_str()), (201, "0"));
+    let answer = rig
+        .request(&head("PUT", "/v1/episodes/a", &announce), b"")
+        .await;
+    assert_eq!(
+        (answer.status, answer.headers["upload-offset"].as_str()),
+        (201, "0")
+    );
     assert_eq!(answer.headers["location"], upload_path("a", &archive));
     for (n, piece) in archive.chunks(1_000_000).enumerate() {
         let (at, last) = (n * 1_000_000, (n + 1) * 1_000_000 >= SIZE);
-        let request = patch("a", &archive, at, at + piece.len(), if last { "?1" } else { "?0" });
+        let request = patch(
+            "a",
+            &archive,
+            at,
+            at + piece.len(),
+            if last { "?1" } else { "?0" },
+        );
         let answer = rig.request(&request, piece).await;
         if last {
             assert_eq!(answer.receipt().sha256, Digest::of(&archive));
         } else {
             assert_eq!(answer.status, 204);
-            assert_eq!(answer.headers["upload-offset"], (at + piece.len()).to_string());
+            assert_eq!(
+                answer.headers["upload-offset"],
+                (at + piece.len()).to_string()
+            );
         }
     }
     assert_eq!(std::fs::read(rig.archive("a")).unwrap(), archive);
@@ -113,13 +147,22 @@ async fn whoever_goes_on_at_another_byte_is_told_the_right_one() {
     rig.break_off("a", &archive, 2_000_000).await;
     rig.kept("a", &archive, 2_000_000).await;
     for at in [0, 1_999_999, 2_000_001] {
-        let answer = rig.request(&patch("a", &archive, at, SIZE, "?1"), &archive[at..]).await;
+        let answer = rig
+            .request(&patch("a", &archive, at, SIZE, "?1"), &archive[at..])
+            .await;
         assert_eq!(answer.status, 409);
         assert_eq!(answer.headers["upload-offset"], "2000000");
         let (kind, problem) = answer.problem();
-        assert_eq!((kind.as_str(), &problem["expected-offset"]), ("offset-mismatch", &2_000_000.into()));
+        assert_eq!(
+            (kind.as_str(), &problem["expected-offset"]),
+            ("offset-mismatch", &2_000_000.into())
+        );
     }
-    assert_eq!(rig.offset("a", &archive).await, Some(2_000_000), "nothing was lost over it");
+    assert_eq!(
+        rig.offset("a", &archive).await,
+        Some(2_000_000),
+        "nothing was lost over it"
+    );
 }
 
 #[tokio::test]
@@ -132,13 +175,23 @@ async fn bytes_of_another_archive_are_never_joined_to_it() {
     rig.kept("a", &archive, 2_000_000).await;
     // Another archive has another address.
     assert_eq!(rig.offset("a", &other).await, None);
-    assert_eq!(rig.offset("b", &archive).await, None, "another episode, too");
+    assert_eq!(
+        rig.offset("b", &archive).await,
+        None,
+        "another episode, too"
+    );
     // And bytes that make something else of it are found out over the whole.
     let mut rest = archive[2_000_000..].to_vec();
     rest[7] ^= 1;
-    let answer = rig.request(&patch("a", &archive, 2_000_000, SIZE, "?1"), &rest).await;
+    let answer = rig
+        .request(&patch("a", &archive, 2_000_000, SIZE, "?1"), &rest)
+        .await;
     assert_eq!(answer.problem().0, "digest-mismatch");
-    assert_eq!(rig.offset("a", &archive).await, None, "what is not right as a whole is not kept");
+    assert_eq!(
+        rig.offset("a", &archive).await,
+        None,
+        "what is not right as a whole is not kept"
+    );
     assert!(!rig.archive("a").exists());
     rig.nothing_temporary_stays().await;
 }
@@ -159,7 +212,9 @@ async fn a_half_open_predecessor_is_fenced_off_and_its_bytes_are_kept() {
             break;
         }
     }
-    let answer = rig.request(&patch("a", &archive, at, SIZE, "?1"), &archive[at..]).await;
+    let answer = rig
+        .request(&patch("a", &archive, at, SIZE, "?1"), &archive[at..])
+        .await;
     assert_eq!(answer.receipt().sha256, Digest::of(&archive));
     // Whatever the stale one still sends does no harm, and it is told so or dropped.
     let _ = stale.0.write_all(&archive[1_500_000..]).await;
@@ -173,7 +228,12 @@ async fn what_is_thrown_away_is_gone() {
     let archive = noise(SIZE);
     rig.break_off("a", &archive, 2_000_000).await;
     rig.kept("a", &archive, 2_000_000).await;
-    assert_eq!(rig.request(&head("DELETE", &upload_path("a", &archive), &[]), b"").await.status, 204);
+    assert_eq!(
+        rig.request(&head("DELETE", &upload_path("a", &archive), &[]), b"")
+            .await
+            .status,
+        204
+    );
     assert_eq!(rig.offset("a", &archive).await, None);
     rig.nothing_temporary_stays().await;
 }
@@ -190,12 +250,48 @@ async fn a_request_that_does_not_make_sense_is_told_why() {
     let length = ("Content-Length", "5");
     type Case<'a> = (&'a str, &'a str, Vec<(&'a str, &'a str)>, u16, &'a str);
     let table: &[Case<'_>] = &[
-        ("PATCH", &path, vec![complete, offset, length], 415, "unsupported-type"),
-        ("PATCH", &path, vec![patch_type, offset, length], 400, "upload-invalid"),
-        ("PATCH", &path, vec![patch_type, complete, length], 400, "upload-invalid"),
-        ("PATCH", &path, vec![patch_type, ("Upload-Complete", "yes"), offset, length], 400, "upload-invalid"),
-        ("PATCH", &path, vec![patch_type, complete, ("Upload-Offset", "-1"), length], 400, "upload-invalid"),
-        ("PATCH", &path, vec![patch_type, complete, offset, length], 400, "upload-invalid"),
+        (
+            "PATCH",
+            &path,
+            vec![complete, offset, length],
+            415,
+            "unsupported-type",
+        ),
+        (
+            "PATCH",
+            &path,
+            vec![patch_type, offset, length],
+            400,
+            "upload-invalid",
+        ),
+        (
+            "PATCH",
+            &path,
+            vec![patch_type, complete, length],
+            400,
+            "upload-invalid",
+        ),
+        (
+            "PATCH",
+            &path,
+            vec![patch_type, ("Upload-Complete", "yes"), offset, length],
+            400,
+            "upload-invalid",
+        ),
+        (
+            "PATCH",
+            &path,
+            vec![patch_type, complete, ("Upload-Offset", "-1"), length],
+            400,
+            "upload-invalid",
+        ),
+        (
+            "PATCH",
+            &path,
+            vec![patch_type, complete, offset, length],
+            400,
+            "upload-invalid",
+        ),
         (
             "PATCH",
             &path,
@@ -206,14 +302,32 @@ async fn a_request_that_does_not_make_sense_is_told_why() {
         (
             "PATCH",
             &path,
-            vec![patch_type, complete, ("Upload-Complete", "?0"), offset, length],
+            vec![
+                patch_type,
+                complete,
+                ("Upload-Complete", "?0"),
+                offset,
+                length,
+            ],
             400,
             "upload-invalid",
         ),
         ("POST", &path, vec![], 405, "method-not-allowed"),
         ("HEAD", "/v1/uploads/a", vec![], 400, ""),
-        ("PATCH", "/v1/uploads/a/abc", vec![patch_type, complete, offset, length], 400, "id-invalid"),
-        ("PATCH", "/v1/uploads/..%2fa/abc", vec![patch_type, complete, offset, length], 400, "id-invalid"),
+        (
+            "PATCH",
+            "/v1/uploads/a/abc",
+            vec![patch_type, complete, offset, length],
+            400,
+            "id-invalid",
+        ),
+        (
+            "PATCH",
+            "/v1/uploads/..%2fa/abc",
+            vec![patch_type, complete, offset, length],
+            400,
+            "id-invalid",
+        ),
     ];
     for (method, path, headers, status, problem) in table {
         let answer = rig.request(&head(method, path, headers), b"12345").await;
@@ -239,13 +353,20 @@ async fn what_broke_off_at_the_end_of_a_receiver_is_there_for_the_next() {
     let mut client = Client::to(address).await;
     client.send(put_head("a", &archive).as_bytes()).await;
     client.send(&archive[..2_500_000]).await;
-    // Cut off with its client, not before the bytes are in: what is in the socket when it stops is nobody's yet.
+    // Cut off with its client, not before the bytes are in: what is in the socket when it stops is
+    // nobody's yet.
     drop(client);
     let mut look = tokio::time::interval(Duration::from_millis(5));
     loop {
         let mut asking = Client::to(address).await;
-        let answer = asking.request(&head("HEAD", &upload_path("a", &archive), &[]), b"").await;
-        if answer.headers.get("upload-offset").is_some_and(|offset| offset == "2500000") {
+        let answer = asking
+            .request(&head("HEAD", &upload_path("a", &archive), &[]), b"")
+            .await;
+        if answer
+            .headers
+            .get("upload-offset")
+            .is_some_and(|offset| offset == "2500000")
+        {
             break;
         }
         look.tick().await;
@@ -256,7 +377,12 @@ async fn what_broke_off_at_the_end_of_a_receiver_is_there_for_the_next() {
     let address = server.local_addr();
     tokio::spawn(server.run(std::future::pending()));
     let mut client = Client::to(address).await;
-    let answer = client.request(&patch("a", &archive, 2_500_000, SIZE, "?1"), &archive[2_500_000..]).await;
+    let answer = client
+        .request(
+            &patch("a", &archive, 2_500_000, SIZE, "?1"),
+            &archive[2_500_000..],
+        )
+        .await;
     assert_eq!(answer.receipt().sha256, Digest::of(&archive));
 }
 
@@ -275,7 +401,9 @@ async fn parts_beyond_what_they_may_take_together_are_not_kept() {
         ("Upload-Complete", "?0"),
         ("Upload-Length", &size),
     ];
-    let answer = rig.request(&head("PUT", "/v1/episodes/a", &announce), b"").await;
+    let answer = rig
+        .request(&head("PUT", "/v1/episodes/a", &announce), b"")
+        .await;
     assert_eq!(answer.problem().0, "no-space");
 }
 
@@ -295,7 +423,9 @@ async fn publishing_goes_on_when_the_connection_has_gone() {
                 look.tick().await;
             }
         };
-        tokio::time::timeout(DEADLINE, stored).await.expect("it is not stored");
+        tokio::time::timeout(DEADLINE, stored)
+            .await
+            .expect("it is not stored");
     }
 }
 

@@ -1,4 +1,5 @@
-//! Who may come in, over real TLS sockets: every certificate with every token, and files that change while it runs.
+//! Who may come in, over real TLS sockets: every certificate with every token, and files that
+//! change while it runs.
 
 use std::{io, sync::Arc};
 
@@ -19,7 +20,8 @@ use crate::authority::Authority;
 type Shown = (String, String);
 type TlsClient = Client<TlsStream<TcpStream>>;
 
-/// A receiver behind TLS that takes certificates and tokens, and holds an episode `held` which only `reader` may read.
+/// A receiver behind TLS that takes certificates and tokens, and holds an episode `held` which only
+/// `reader` may read.
 struct Gate {
     rig: Rig,
     /// Signs the receiver's certificate.
@@ -39,10 +41,17 @@ impl Gate {
             config.readers = [HostName::parse("reader").unwrap()].into();
         })
         .await;
-        let gate = Self { rig, authority, hosts };
+        let gate = Self {
+            rig,
+            authority,
+            hosts,
+        };
         let reader = gate.hosts.sign("reader", |_| {});
         let mut client = gate.connect(Some(&reader)).await.unwrap();
-        client.request(&put_head("held", b"archive"), b"archive").await.receipt();
+        client
+            .request(&put_head("held", b"archive"), b"archive")
+            .await
+            .receipt();
         gate
     }
 
@@ -56,7 +65,8 @@ impl Gate {
         shown: Option<&Shown>,
         version: Version,
     ) -> io::Result<TlsClient> {
-        self.connect_with(client_config(trusted, shown, version)).await
+        self.connect_with(client_config(trusted, shown, version))
+            .await
     }
 
     async fn connect_with(&self, config: Arc<ClientConfig>) -> io::Result<TlsClient> {
@@ -71,13 +81,20 @@ impl Gate {
     async fn asks(&self, shown: Option<&Shown>, authorization: &str, over: Version) -> String {
         let asked = async {
             let mut client = self.connect_by(&self.authority, shown, over).await?;
-            // An alert comes after the client's handshake (TLS 1.3), and meets the write or the read.
-            client.0.write_all(head_of_held(authorization).as_bytes()).await?;
+            // An alert comes after the client's handshake (TLS 1.3), and meets the write or the
+            // read.
+            client
+                .0
+                .write_all(head_of_held(authorization).as_bytes())
+                .await?;
             client.0.flush().await?;
             client.0.fill_buf().await?;
             Ok(client.answer(true).await)
         };
-        match tokio::time::timeout(DEADLINE, asked).await.expect("no answer") {
+        match tokio::time::timeout(DEADLINE, asked)
+            .await
+            .expect("no answer")
+        {
             Ok(answer) => answer.status.to_string(),
             Err(error) => {
                 let error: io::Error = error;
@@ -89,7 +106,11 @@ impl Gate {
 
 type Version = &'static SupportedProtocolVersion;
 
-fn client_config(trusted: &Authority, shown: Option<&Shown>, version: Version) -> Arc<ClientConfig> {
+fn client_config(
+    trusted: &Authority,
+    shown: Option<&Shown>,
+    version: Version,
+) -> Arc<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[version])
         .unwrap()
@@ -107,12 +128,19 @@ fn client_config(trusted: &Authority, shown: Option<&Shown>, version: Version) -
 }
 
 fn token(name: &str) -> String {
-    format!("{name} = \"{}\"\n", Digest::of(format!("token-of-{name}").as_bytes()))
+    format!(
+        "{name} = \"{}\"\n",
+        Digest::of(format!("token-of-{name}").as_bytes())
+    )
 }
 
 fn head_of_held(authorization: &str) -> String {
     let line = [("Authorization", authorization)];
-    head("HEAD", "/v1/episodes/held", if authorization.is_empty() { &[] } else { &line })
+    head(
+        "HEAD",
+        "/v1/episodes/held",
+        if authorization.is_empty() { &[] } else { &line },
+    )
 }
 
 #[tokio::test]
@@ -129,25 +157,54 @@ async fn every_certificate_and_every_token_gets_its_documented_answer() {
     };
     let common_name_alone = |params: &mut CertificateParams| {
         params.subject_alt_names.clear();
-        params.distinguished_name.push(rcgen::DnType::CommonName, "reader");
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "reader");
     };
     // 200: the reader. 403: somebody else with a name. 401: nobody we know.
     for (what, shown, answers) in [
         ("none", None, ["401", "401", "403"]),
-        ("expired", Some(gate.hosts.sign("reader", expired)), ["CertificateExpired"; 3]),
-        ("wrong authority", Some(stranger.sign("reader", |_| {})), ["UnknownCA"; 3]),
+        (
+            "expired",
+            Some(gate.hosts.sign("reader", expired)),
+            ["CertificateExpired"; 3],
+        ),
+        (
+            "wrong authority",
+            Some(stranger.sign("reader", |_| {})),
+            ["UnknownCA"; 3],
+        ),
         ("right", Some(gate.hosts.sign("reader", |_| {})), ["200"; 3]),
-        ("right, by its common name", Some(gate.hosts.sign("x", common_name_alone)), ["200"; 3]),
-        ("right, another host's", Some(gate.hosts.sign("lab-08", |_| {})), ["403"; 3]),
+        (
+            "right, by its common name",
+            Some(gate.hosts.sign("x", common_name_alone)),
+            ["200"; 3],
+        ),
+        (
+            "right, another host's",
+            Some(gate.hosts.sign("lab-08", |_| {})),
+            ["403"; 3],
+        ),
         ("nameless", Some(gate.hosts.sign("x", nameless)), ["401"; 3]),
-        ("climbing", Some(gate.hosts.sign(".hidden", |_| {})), ["401"; 3]),
+        (
+            "climbing",
+            Some(gate.hosts.sign(".hidden", |_| {})),
+            ["401"; 3],
+        ),
     ] {
         let tokens = ["", "Bearer wrong", "Bearer token-of-lab-07"];
         for (authorization, expected) in tokens.into_iter().zip(answers) {
             for version in [&TLS12, &TLS13] {
                 let told = gate.asks(shown.as_ref(), authorization, version).await;
-                let fits = if expected.len() == 3 { told == expected } else { told.contains(expected) };
-                assert!(fits, "{what}, {authorization:?}, {version:?}: {told}, not {expected}");
+                let fits = if expected.len() == 3 {
+                    told == expected
+                } else {
+                    told.contains(expected)
+                };
+                assert!(
+                    fits,
+                    "{what}, {authorization:?}, {version:?}: {told}, not {expected}"
+                );
             }
         }
     }
@@ -159,9 +216,15 @@ async fn who_is_not_known_is_told_what_to_set_and_nothing_of_what_is_held() {
     let mut client = gate.connect(None).await.unwrap();
     let put = put_with("held", b"archive", &[("Expect", "100-continue")]);
     for (request, challenge) in [
-        (head("GET", "/v1/admission", &[]), "Bearer realm=\"sealift\""),
+        (
+            head("GET", "/v1/admission", &[]),
+            "Bearer realm=\"sealift\"",
+        ),
         (head("GET", "/v1/other", &[]), "Bearer realm=\"sealift\""),
-        (head("PUT", "/v1/episodes/..", &[]), "Bearer realm=\"sealift\""),
+        (
+            head("PUT", "/v1/episodes/..", &[]),
+            "Bearer realm=\"sealift\"",
+        ),
         (
             head("GET", "/v1/admission", &[("Authorization", "Bearer x")]),
             "Bearer realm=\"sealift\", error=\"invalid_token\"",
@@ -170,13 +233,26 @@ async fn who_is_not_known_is_told_what_to_set_and_nothing_of_what_is_held() {
     ] {
         let answer = client.request(&request, b"").await;
         let (kind, problem) = answer.problem();
-        assert_eq!((answer.status, kind.as_str()), (401, "unauthenticated"), "{request}");
+        assert_eq!(
+            (answer.status, kind.as_str()),
+            (401, "unauthenticated"),
+            "{request}"
+        );
         assert_eq!(answer.headers["www-authenticate"], challenge, "{request}");
         let detail = problem["detail"].as_str().unwrap();
-        assert!(detail.contains("client_cert_file") || challenge.contains("invalid"), "{detail}");
+        assert!(
+            detail.contains("client_cert_file") || challenge.contains("invalid"),
+            "{detail}"
+        );
     }
     let mut client = gate.connect(None).await.unwrap();
-    assert_eq!(client.request(&head("GET", "/healthz", &[]), b"").await.status, 200);
+    assert_eq!(
+        client
+            .request(&head("GET", "/healthz", &[]), b"")
+            .await
+            .status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -195,10 +271,22 @@ async fn new_connections_see_the_new_certificates_and_standing_ones_end_as_they_
     }
     gate.rig.reload().await;
     assert_eq!(standing.request(&head_of_held(""), b"").await.status, 200);
-    assert!(gate.connect(Some(&old)).await.is_err(), "the old certificate is not shown any more");
-    let rotated = Gate { rig: gate.rig, authority, hosts };
+    assert!(
+        gate.connect(Some(&old)).await.is_err(),
+        "the old certificate is not shown any more"
+    );
+    let rotated = Gate {
+        rig: gate.rig,
+        authority,
+        hosts,
+    };
     assert_eq!(rotated.asks(Some(&new), "", &TLS13).await, "200");
-    assert!(rotated.asks(Some(&old), "", &TLS13).await.contains("UnknownCA"));
+    assert!(
+        rotated
+            .asks(Some(&old), "", &TLS13)
+            .await
+            .contains("UnknownCA")
+    );
 
     // What is broken changes nothing.
     for name in ["cert", "key", "ca"] {
@@ -208,7 +296,11 @@ async fn new_connections_see_the_new_certificates_and_standing_ones_end_as_they_
             if name != "ca" || broken != old.0 {
                 rotated.rig.file(name, broken);
                 rotated.rig.reload().await;
-                assert_eq!(rotated.asks(Some(&new), "", &TLS13).await, "200", "{name} {broken:?}");
+                assert_eq!(
+                    rotated.asks(Some(&new), "", &TLS13).await,
+                    "200",
+                    "{name} {broken:?}"
+                );
             }
         }
         rotated.rig.file(name, &kept);
@@ -221,12 +313,17 @@ async fn a_token_counts_from_the_next_request_on_and_is_withdrawn_likewise() {
     let mut client = gate.connect(None).await.unwrap();
     let ask = head_of_held("Bearer token-of-lab-09");
     assert_eq!(client.request(&ask, b"").await.status, 401);
-    gate.rig.file("tokens", &(token("lab-07") + &token("lab-09")));
+    gate.rig
+        .file("tokens", &(token("lab-07") + &token("lab-09")));
     gate.rig.reload().await;
     assert_eq!(client.request(&ask, b"").await.status, 403);
     gate.rig.file("tokens", "");
     gate.rig.reload().await;
-    assert_eq!(client.request(&ask, b"").await.status, 403, "an empty file changes nothing");
+    assert_eq!(
+        client.request(&ask, b"").await.status,
+        403,
+        "an empty file changes nothing"
+    );
     gate.rig.file("tokens", &token("lab-07"));
     gate.rig.reload().await;
     assert_eq!(client.request(&ask, b"").await.status, 401);
@@ -269,6 +366,14 @@ async fn plain_http_on_a_tls_port_is_closed_and_answered_with_nothing_that_looks
     client.send(head("GET", "/healthz", &[]).as_bytes()).await;
     let mut answer = Vec::new();
     let read = client.0.read_to_end(&mut answer);
-    tokio::time::timeout(DEADLINE, read).await.expect("it stays open").unwrap();
-    assert_eq!(answer.first(), Some(&21), "an alert: {}", answer.escape_ascii());
+    tokio::time::timeout(DEADLINE, read)
+        .await
+        .expect("it stays open")
+        .unwrap();
+    assert_eq!(
+        answer.first(),
+        Some(&21),
+        "an alert: {}",
+        answer.escape_ascii()
+    );
 }

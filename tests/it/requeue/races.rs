@@ -23,11 +23,19 @@ fn two_at_once_put_each_back_once() {
     let begun: Vec<_> = (0..3)
         .map(|_| {
             let mut command = sealift();
-            command.args(["requeue", "--all", "--json", "--data"]).arg(sandbox.data());
-            command.stdout(std::process::Stdio::piped()).spawn().unwrap()
+            command
+                .args(["requeue", "--all", "--json", "--data"])
+                .arg(sandbox.data());
+            command
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .unwrap()
         })
         .collect();
-    let told: Vec<_> = begun.into_iter().map(|one| one.wait_with_output().unwrap()).collect();
+    let told: Vec<_> = begun
+        .into_iter()
+        .map(|one| one.wait_with_output().unwrap())
+        .collect();
     let of = |one: &Output, list: &str| {
         let document: Value = serde_json::from_slice(&one.stdout).unwrap();
         document[list].as_array().unwrap().clone()
@@ -35,7 +43,10 @@ fn two_at_once_put_each_back_once() {
     let back: usize = told.iter().map(|one| of(one, "requeued").len()).sum();
     assert_eq!(back, ids.len());
     for left in told.iter().flat_map(|one| of(one, "left")) {
-        assert_eq!(left["why"], "it went away meanwhile: somebody else moved it");
+        assert_eq!(
+            left["why"],
+            "it went away meanwhile: somebody else moved it"
+        );
     }
     assert_eq!(names(&sandbox.layout.episodes).len(), ids.len());
     assert_eq!(names(&sandbox.layout.quarantine), [""; 0]);
@@ -50,7 +61,11 @@ fn one_that_is_killed_in_the_middle_leaves_it_in_one_place_and_the_next_finishes
     if !strace_is_there() {
         return;
     }
-    for (call, in_folder) in [("renameat2", "quarantine"), ("fsync", "episodes"), ("unlink", "episodes")] {
+    for (call, in_folder) in [
+        ("renameat2", "quarantine"),
+        ("fsync", "episodes"),
+        ("unlink", "episodes"),
+    ] {
         let server = Scripted::new(|seen, _| Reply::stored(seen));
         let sandbox = Sandbox::new(server.url());
         quarantined(&sandbox, "run-1", &reason("run-1", 422));
@@ -60,9 +75,13 @@ fn one_that_is_killed_in_the_middle_leaves_it_in_one_place_and_the_next_finishes
             (_, _) => sandbox.layout.episodes.clone(),
         };
         let mut command = sealift();
-        command.args(["requeue", "run-1", "--data"]).arg(sandbox.data());
+        command
+            .args(["requeue", "run-1", "--data"])
+            .arg(sandbox.data());
         let how = format!("inject={call}:signal=KILL:when=1");
-        let killed = traced(&sandbox, &command, &path, call, &how).output().unwrap();
+        let killed = traced(&sandbox, &command, &path, call, &how)
+            .output()
+            .unwrap();
         assert!(!killed.status.success(), "{call} was not met");
         in_one_place(&sandbox, "run-1", b"run-1");
         // Whether it was moved or not: from here on it ships.
@@ -70,7 +89,10 @@ fn one_that_is_killed_in_the_middle_leaves_it_in_one_place_and_the_next_finishes
         in_one_place(&sandbox, "run-1", b"run-1");
         assert_eq!(sandbox.ship_once().0, 0, "{call}");
         assert_eq!(names(&sandbox.layout.shipped), ["run-1"]);
-        assert_eq!(names(&sandbox.shipped("run-1")), ["data.bin", "done.marker", "shipping_receipt.json"]);
+        assert_eq!(
+            names(&sandbox.shipped("run-1")),
+            ["data.bin", "done.marker", "shipping_receipt.json"]
+        );
     }
 }
 
@@ -87,15 +109,20 @@ fn where_noreplace_is_not_known_it_comes_back_and_an_empty_folder_of_a_recorder_
         command.args(["requeue", id, "--data"]).arg(sandbox.data());
         let path = sandbox.quarantined(id);
         let how = "inject=renameat2:error=EINVAL";
-        let told = traced(&sandbox, &command, &path, "renameat2", how).output().unwrap();
+        let told = traced(&sandbox, &command, &path, "renameat2", how)
+            .output()
+            .unwrap();
         let log = fs::read_to_string(sandbox.path("strace.log")).unwrap();
         (told.status.code(), log.contains("(INJECTED)"))
     };
     assert_eq!(put_back("run-1"), (Some(0), true));
     in_one_place(&sandbox, "run-1", b"run-1");
-    // A recorder makes its folder between the look and the move: here, while the rename is held back.
+    // A recorder makes its folder between the look and the move: here, while the rename is held
+    // back.
     let mut command = sealift();
-    command.args(["requeue", "run-2", "--data"]).arg(sandbox.data());
+    command
+        .args(["requeue", "run-2", "--data"])
+        .arg(sandbox.data());
     let path = sandbox.quarantined("run-2");
     let how = "inject=renameat2:error=EINVAL:delay_enter=700000";
     let mut strace = traced(&sandbox, &command, &path, "renameat2", how);
@@ -125,24 +152,45 @@ fn a_daemon_that_starts_while_one_is_copied_back_takes_neither_of_the_two_for_a_
     for nth in 1..=3 {
         let sandbox = Sandbox::with_receiver();
         quarantined(&sandbox, "run-1", &reason("run-1", 422));
-        let Some(_disk) = Mounted::over(&sandbox.layout.episodes, "64m") else { return };
+        let Some(_disk) = Mounted::over(&sandbox.layout.episodes, "64m") else {
+            return;
+        };
         let mut command = sealift();
-        command.args(["requeue", "run-1", "--json", "--data"]).arg(sandbox.data());
+        command
+            .args(["requeue", "run-1", "--json", "--data"])
+            .arg(sandbox.data());
         let log = sandbox.path("strace.log");
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-qq", "-o"]).arg(&log).args(["-e", "trace=renameat2"]);
+        strace
+            .args(["-f", "-qq", "-o"])
+            .arg(&log)
+            .args(["-e", "trace=renameat2"]);
         // The rename that shows that it has to be copied is the first.
-        strace.args(["-e", &format!("inject=renameat2:delay_enter=3s:when={}", nth + 1)]);
-        strace.arg(command.get_program()).args(command.get_args()).stdout(std::process::Stdio::piped());
+        strace.args([
+            "-e",
+            &format!("inject=renameat2:delay_enter=3s:when={}", nth + 1),
+        ]);
+        strace
+            .arg(command.get_program())
+            .args(command.get_args())
+            .stdout(std::process::Stdio::piped());
         let running = strace.spawn().unwrap();
         eventually("it is at that rename", || {
             fs::read_to_string(&log).is_ok_and(|log| log.matches("renameat2(").count() > nth)
         });
         let daemon = sandbox.daemon();
         let requeued = running.wait_with_output().unwrap();
-        assert!(requeued.status.success(), "{nth}: {}", String::from_utf8_lossy(&requeued.stdout));
+        assert!(
+            requeued.status.success(),
+            "{nth}: {}",
+            String::from_utf8_lossy(&requeued.stdout)
+        );
         sandbox.wait_shipped("run-1");
-        assert_eq!(fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(), b"run-1", "{nth}");
+        assert_eq!(
+            fs::read(sandbox.shipped("run-1").join("data.bin")).unwrap(),
+            b"run-1",
+            "{nth}"
+        );
         assert_eq!(names(&sandbox.layout.quarantine), [""; 0], "{nth}");
         drop(daemon);
     }

@@ -4,7 +4,13 @@ use super::*;
 
 /// A receiver that takes everything, and answers HEAD by script.
 fn holding(head: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Scripted {
-    Scripted::new(move |seen, _| if seen.head.starts_with("HEAD") { head(seen) } else { Reply::stored(seen) })
+    Scripted::new(move |seen, _| {
+        if seen.head.starts_with("HEAD") {
+            head(seen)
+        } else {
+            Reply::stored(seen)
+        }
+    })
 }
 
 fn shipped(server: &Scripted, ids: &[&str]) -> Sandbox {
@@ -17,7 +23,12 @@ fn shipped(server: &Scripted, ids: &[&str]) -> Sandbox {
 }
 
 fn from_shipped(sandbox: &Sandbox, args: &[&str]) -> (i32, String) {
-    told(sandbox.command("requeue").args(["--from", "shipped"]).args(args))
+    told(
+        sandbox
+            .command("requeue")
+            .args(["--from", "shipped"])
+            .args(args),
+    )
 }
 
 #[test]
@@ -34,8 +45,14 @@ fn only_what_the_receiver_is_shown_to_have_lost_goes_back_and_is_shipped_anew() 
     }
     let (code, told) = from_shipped(&sandbox, &["held", "lost"]);
     assert_eq!(code, 1);
-    assert!(told.contains("left      held  ") && told.contains("the receiver holds it"), "{told}");
-    assert!(told.contains("requeued  lost  from shipped (201)"), "{told}");
+    assert!(
+        told.contains("left      held  ") && told.contains("the receiver holds it"),
+        "{told}"
+    );
+    assert!(
+        told.contains("requeued  lost  from shipped (201)"),
+        "{told}"
+    );
     let episode = sandbox.layout.episodes.join("lost");
     assert_eq!(names(&episode), ["data.bin", "done.marker"]);
     assert_eq!(fingerprint(&episode), before);
@@ -82,11 +99,22 @@ fn whatever_else_a_receiver_says_leaves_it_in_shipped() {
     let other = holding(|_| Reply::empty(404));
     let mut command = sealift();
     command
-        .args(["requeue", "--from", "shipped", "a", "--receiver", &other.url(), "--data"])
+        .args([
+            "requeue",
+            "--from",
+            "shipped",
+            "a",
+            "--receiver",
+            &other.url(),
+            "--data",
+        ])
         .arg(sandbox.data());
     let (code, told) = told(&mut command);
     assert_eq!(code, 1);
-    assert!(told.contains("another receiver was asked") && told.contains("mv -nT"), "{told}");
+    assert!(
+        told.contains("another receiver was asked") && told.contains("mv -nT"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -98,10 +126,16 @@ fn of_two_shipped_under_one_name_the_one_that_is_named_by_its_folder_goes_back()
     assert_eq!(names(&sandbox.layout.shipped), ["a", "a~1"]);
     let (code, told) = from_shipped(&sandbox, &["a"]);
     assert_eq!(code, 1);
-    assert!(told.contains("sealift requeue --folder --from shipped 'a~1'"), "{told}");
+    assert!(
+        told.contains("sealift requeue --folder --from shipped 'a~1'"),
+        "{told}"
+    );
     let (code, told) = from_shipped(&sandbox, &["--folder", "a~1"]);
     assert_eq!(code, 0, "{told}");
-    assert_eq!(fs::read(sandbox.layout.episodes.join("a/data.bin")).unwrap(), b"another");
+    assert_eq!(
+        fs::read(sandbox.layout.episodes.join("a/data.bin")).unwrap(),
+        b"another"
+    );
     assert_eq!(names(&sandbox.layout.shipped), ["a"]);
     // Nobody takes the receipt that stayed for one of what is shipped now.
     assert_eq!(sandbox.ship_once().1["shipped"], 1);
@@ -109,7 +143,8 @@ fn of_two_shipped_under_one_name_the_one_that_is_named_by_its_folder_goes_back()
 }
 
 #[test]
-fn what_a_pass_told_of_as_written_to_since_goes_back_when_it_is_named_whatever_the_receiver_answers_or_not() {
+fn what_a_pass_told_of_as_written_to_since_goes_back_when_it_is_named_whatever_the_receiver_answers_or_not()
+ {
     each(
         &[
             Reply::empty(200),
@@ -141,28 +176,45 @@ fn what_a_pass_told_of_as_written_to_since_goes_back_when_it_is_named_whatever_t
             assert_eq!(sandbox.ship_once().0, 0);
             let receipt = json_file(&sandbox.shipped("a").join("shipping_receipt.json"));
             assert_eq!(receipt.get("written_to_since"), None);
-            assert_eq!(names(&sandbox.shipped("a")), ["data.bin", "done.marker", "shipping_receipt.json"]);
+            assert_eq!(
+                names(&sandbox.shipped("a")),
+                ["data.bin", "done.marker", "shipping_receipt.json"]
+            );
         },
     );
 }
 
 /// A recorder that kept its file open.
 fn append(episode: &Path, tail: &[u8]) {
-    let mut file = fs::OpenOptions::new().append(true).open(episode.join("data.bin")).unwrap();
+    let mut file = fs::OpenOptions::new()
+        .append(true)
+        .open(episode.join("data.bin"))
+        .unwrap();
     std::io::Write::write_all(&mut file, tail).unwrap();
 }
 
 #[test]
-fn of_what_an_operator_has_changed_no_half_takes_the_place_of_the_whole_at_a_server_that_overwrites() {
+fn of_what_an_operator_has_changed_no_half_takes_the_place_of_the_whole_at_a_server_that_overwrites()
+ {
     let server = holding(|_| Reply::empty(200));
     let sandbox = shipped(&server, &["a"]);
     fs::remove_file(sandbox.shipped("a").join("data.bin")).unwrap();
     let (code, told) = from_shipped(&sandbox, &["a"]);
     assert_eq!(code, 1, "{told}");
-    assert!(told.contains("gives no digest") && told.contains("nothing is missing of it"), "{told}");
+    assert!(
+        told.contains("gives no digest") && told.contains("nothing is missing of it"),
+        "{told}"
+    );
     // And what it says to type does it.
     let typed = told.trim_end().rsplit_once("type: ").unwrap().1;
-    assert!(Command::new("sh").args(["-c", typed]).status().unwrap().success(), "{typed}");
+    assert!(
+        Command::new("sh")
+            .args(["-c", typed])
+            .status()
+            .unwrap()
+            .success(),
+        "{typed}"
+    );
     assert_eq!(names(&sandbox.layout.episodes), ["a"]);
     assert_eq!(from_shipped(&sandbox, &["--all"]).0, 0, "nothing is there");
 }

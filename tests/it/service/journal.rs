@@ -15,7 +15,8 @@ fn entry(message: &[u8]) -> BTreeMap<String, String> {
         let (name, value) = match line.split_once('=') {
             Some((name, value)) => (name.to_owned(), value.to_owned()),
             None => {
-                let length = usize::try_from(u64::from_le_bytes(rest[..8].try_into().unwrap())).unwrap();
+                let length =
+                    usize::try_from(u64::from_le_bytes(rest[..8].try_into().unwrap())).unwrap();
                 let value = String::from_utf8(rest[8..8 + length].to_vec()).unwrap();
                 rest = &rest[8 + length + 1..];
                 (line, value)
@@ -26,7 +27,8 @@ fn entry(message: &[u8]) -> BTreeMap<String, String> {
     fields
 }
 
-/// A daemon whose journal is a socket of ours, which nobody reads from but the test; `None` on a laptop without user namespaces.
+/// A daemon whose journal is a socket of ours, which nobody reads from but the test; `None` on a
+/// laptop without user namespaces.
 fn daemon_with_a_journal(sandbox: &Sandbox) -> Option<(Process, UnixDatagram)> {
     let journal = sandbox.path("journal");
     std::fs::create_dir(&journal).unwrap();
@@ -36,23 +38,32 @@ fn daemon_with_a_journal(sandbox: &Sandbox) -> Option<(Process, UnixDatagram)> {
         "mount -t tmpfs none /run && mkdir -p /run/systemd/journal && mount --bind {journal:?} /run/systemd/journal \
          && JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec \"$@\""
     );
-    let possible =
-        Command::new("unshare").args(["-Urm", "/bin/sh", "-c", "mount -t tmpfs none /run"]).output();
+    let possible = Command::new("unshare")
+        .args(["-Urm", "/bin/sh", "-c", "mount -t tmpfs none /run"])
+        .output();
     if !possible.is_ok_and(|output| output.status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "no user namespaces here, and CI must have them");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "no user namespaces here, and CI must have them"
+        );
         println!("skipped: no user namespaces here");
         return None;
     }
     let ship = sandbox.command("ship");
     let mut command = Command::new("unshare");
     command.args(["-Urm", "/bin/sh", "-c", &script, "sh"]);
-    command.arg(ship.get_program()).args(ship.get_args()).env_remove("RUST_LOG");
+    command
+        .arg(ship.get_program())
+        .args(ship.get_args())
+        .env_remove("RUST_LOG");
     Some((sandbox.start(command), socket))
 }
 
 /// What has come to the journal. What asks only whether it is there is empty, and no entry.
 fn entries(socket: &UnixDatagram) -> Vec<BTreeMap<String, String>> {
-    socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_millis(1)))
+        .unwrap();
     let (mut entries, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
     while let Ok(length) = socket.recv(&mut buffer) {
         entries.push(entry(&buffer[..length]));
@@ -64,44 +75,69 @@ fn entries(socket: &UnixDatagram) -> Vec<BTreeMap<String, String>> {
 #[test]
 fn under_systemd_an_episode_is_one_entry_of_the_journal_with_its_fields() {
     let server = Scripted::new(|seen, _| match seen.id.as_str() {
-        "bad" => Reply::json(422, &serde_json::json!({"type": "urn:sealift:too-large", "title": "no"})),
+        "bad" => Reply::json(
+            422,
+            &serde_json::json!({"type": "urn:sealift:too-large", "title": "no"}),
+        ),
         _ => Reply::stored(seen),
     });
     let sandbox = Sandbox::new(server.url());
     sandbox.seal("good", &[("data.bin", b"recorded")]);
     sandbox.seal("bad", &[]);
-    let Some((mut daemon, socket)) = daemon_with_a_journal(&sandbox) else { return };
+    let Some((mut daemon, socket)) = daemon_with_a_journal(&sandbox) else {
+        return;
+    };
     sandbox.wait_shipped("good");
     sandbox.wait_quarantined("bad");
     assert!(daemon.terminate().success());
-    assert_eq!(daemon.log(), "", "what is in the journal is not on stderr, too");
+    assert_eq!(
+        daemon.log(),
+        "",
+        "what is in the journal is not on stderr, too"
+    );
 
     let entries = entries(&socket);
     let of = |id: &str| -> Vec<_> {
-        entries.iter().filter(|entry| entry.get("EPISODE").is_some_and(|episode| episode == id)).collect()
+        entries
+            .iter()
+            .filter(|entry| entry.get("EPISODE").is_some_and(|episode| episode == id))
+            .collect()
     };
-    let [good] = of("good")[..] else { panic!("{:?}", of("good")) };
+    let [good] = of("good")[..] else {
+        panic!("{:?}", of("good"))
+    };
     assert_eq!(good["VERDICT"], "delivered");
     assert_eq!(good["STATUS_CODE"], "201");
     assert_eq!(good["PRIORITY"], "6");
     assert!(good["BYTES"].parse::<u64>().unwrap() > 0);
     assert!(good["ELAPSED_MS"].parse::<u64>().unwrap() < 60_000);
     // What each step took stands on the one line.
-    let steps =
-        ["SEEN_MS", "PACKED_MS", "DELIVERED_MS", "ELAPSED_MS"].map(|step| good[step].parse::<u64>().unwrap());
+    let steps = ["SEEN_MS", "PACKED_MS", "DELIVERED_MS", "ELAPSED_MS"]
+        .map(|step| good[step].parse::<u64>().unwrap());
     assert!(steps.is_sorted(), "{steps:?}");
-    assert_eq!((good["ATTEMPT"].as_str(), good.get("OFFSET_BYTES")), ("1", None));
+    assert_eq!(
+        (good["ATTEMPT"].as_str(), good.get("OFFSET_BYTES")),
+        ("1", None)
+    );
     assert!(good["MESSAGE"].starts_with("shipped good, now in "));
-    let [bad] = of("bad")[..] else { panic!("{:?}", of("bad")) };
-    assert_eq!((bad["VERDICT"].as_str(), bad["STATUS_CODE"].as_str()), ("fatal", "422"));
+    let [bad] = of("bad")[..] else {
+        panic!("{:?}", of("bad"))
+    };
+    assert_eq!(
+        (bad["VERDICT"].as_str(), bad["STATUS_CODE"].as_str()),
+        ("fatal", "422")
+    );
     assert_eq!(bad["PRIORITY"], "3");
 }
 
 #[test]
 fn a_journal_that_hangs_holds_up_no_episode_and_has_every_line_once_when_it_goes_on() {
     let sandbox = Sandbox::with_receiver();
-    let Some((mut daemon, socket)) = daemon_with_a_journal(&sandbox) else { return };
-    // More than the kernel keeps for a reader that does not come (net.unix.max_dgram_qlen, net.core.wmem_default).
+    let Some((mut daemon, socket)) = daemon_with_a_journal(&sandbox) else {
+        return;
+    };
+    // More than the kernel keeps for a reader that does not come (net.unix.max_dgram_qlen,
+    // net.core.wmem_default).
     let ids: Vec<_> = (0..600).map(|n| format!("run-{n:03}")).collect();
     for id in &ids {
         sandbox.seal(id, &[]);
@@ -110,15 +146,22 @@ fn a_journal_that_hangs_holds_up_no_episode_and_has_every_line_once_when_it_goes
         sandbox.wait_shipped(id);
     }
     let shipped = |entries: &[BTreeMap<String, String>]| {
-        let of_episodes =
-            entries.iter().filter(|entry| entry.get("VERDICT").is_some_and(|is| is == "delivered"));
-        of_episodes.map(|entry| entry["EPISODE"].clone()).collect::<Vec<_>>()
+        let of_episodes = entries
+            .iter()
+            .filter(|entry| entry.get("VERDICT").is_some_and(|is| is == "delivered"));
+        of_episodes
+            .map(|entry| entry["EPISODE"].clone())
+            .collect::<Vec<_>>()
     };
     // So that what is there is what the kernel kept.
     daemon.signal("STOP");
     let mut has = entries(&socket);
     daemon.signal("CONT");
-    assert!(shipped(&has).len() < ids.len(), "the kernel kept them all: {}", has.len());
+    assert!(
+        shipped(&has).len() < ids.len(),
+        "the kernel kept them all: {}",
+        has.len()
+    );
     eventually("the journal has all of them", || {
         has.extend(entries(&socket));
         shipped(&has).len() >= ids.len()
@@ -127,6 +170,9 @@ fn a_journal_that_hangs_holds_up_no_episode_and_has_every_line_once_when_it_goes
     shipped.sort();
     assert_eq!(shipped, ids);
     assert!(has[0]["MESSAGE"].starts_with("sealift "), "{:?}", has[0]);
-    assert!(!has.iter().any(|entry| entry["MESSAGE"].contains("missing")), "{has:?}");
+    assert!(
+        !has.iter().any(|entry| entry["MESSAGE"].contains("missing")),
+        "{has:?}"
+    );
     assert!(daemon.terminate().success());
 }

@@ -25,11 +25,27 @@ struct Pipe {
 impl Pipe {
     fn full(sandbox: &Sandbox) -> Self {
         let path = sandbox.path("stderr");
-        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
-        // For both, so that nobody waits for the other end; that it does not block is of this descriptor alone.
+        assert!(
+            Command::new("mkfifo")
+                .arg(&path)
+                .status()
+                .unwrap()
+                .success()
+        );
+        // For both, so that nobody waits for the other end; that it does not block is of this
+        // descriptor alone.
         let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap();
-        let open = OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open(&path);
-        let mut pipe = Self { path, ours: open.unwrap(), filler_bytes: 0, read: Vec::new() };
+        let open = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(nonblocking)
+            .open(&path);
+        let mut pipe = Self {
+            path,
+            ours: open.unwrap(),
+            filler_bytes: 0,
+            read: Vec::new(),
+        };
         for piece in [&[b'.'; 4096][..], b"."] {
             while let Ok(written) = pipe.ours.write(piece) {
                 pipe.filler_bytes += written;
@@ -41,7 +57,9 @@ impl Pipe {
     /// A command whose stderr is this.
     fn under(&self, command: &Command) -> Command {
         let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", "exec 2>\"$0\"; exec \"$@\""]).arg(&self.path);
+        shell
+            .args(["-c", "exec 2>\"$0\"; exec \"$@\""])
+            .arg(&self.path);
         shell.arg(command.get_program()).args(command.get_args());
         environment_of(command, &mut shell);
         shell
@@ -82,36 +100,62 @@ fn seal_and_wait(sandbox: &Sandbox, ids: &[String]) {
 
 /// How often each of them is told to be shipped, by their order.
 fn told(text: &str, ids: &[String]) -> Vec<usize> {
-    ids.iter().map(|id| text.matches(&format!(" shipped {id}, now in ")).count()).collect()
+    ids.iter()
+        .map(|id| text.matches(&format!(" shipped {id}, now in ")).count())
+        .collect()
 }
 
 #[test]
-fn a_stderr_that_nobody_reads_holds_up_no_episode_and_what_is_missing_is_told_when_it_is_read_again() {
+fn a_stderr_that_nobody_reads_holds_up_no_episode_and_what_is_missing_is_told_when_it_is_read_again()
+ {
     let (manager, sandbox) = (Manager::new(), Sandbox::with_receiver());
     let mut pipe = Pipe::full(&sandbox);
     let mut ship = manager.over(sandbox.command("ship"));
-    ship.env("WATCHDOG_USEC", "300000").env("RUST_LOG", "sealift=debug");
+    ship.env("WATCHDOG_USEC", "300000")
+        .env("RUST_LOG", "sealift=debug");
     ship.env("SEALIFT_DEBUG_LOG_BYTES", "40000");
     let mut daemon = sandbox.start(pipe.under(&ship));
     manager.wait_for("READY=1");
     let ids: Vec<_> = (0..120).map(|n| format!("run-{n:03}")).collect();
     seal_and_wait(&sandbox, &ids);
     let beats = manager.count("WATCHDOG=1");
-    eventually("the heart beats on", || manager.count("WATCHDOG=1") >= beats + 3);
+    eventually("the heart beats on", || {
+        manager.count("WATCHDOG=1") >= beats + 3
+    });
     let dropped = snapshot(&sandbox).log.lines_dropped;
     assert!(dropped > 120, "{dropped}");
 
     let text = pipe.wait_for(" lines of this log are missing, said from ");
-    let missing = text.lines().find(|line| line.contains(" lines of this log are missing")).unwrap();
+    let missing = text
+        .lines()
+        .find(|line| line.contains(" lines of this log are missing"))
+        .unwrap();
     let before = &text[..text.find(missing).unwrap()];
     let missing: u64 = missing.split_whitespace().nth(2).unwrap().parse().unwrap();
-    assert!(missing >= dropped, "{missing} are said to be missing, and {dropped} are");
-    // What came first is there, in its order and whole; then only what became of episodes, as long as there was room.
-    assert!(before.lines().next().unwrap().contains(" ships "), "{before}");
+    assert!(
+        missing >= dropped,
+        "{missing} are said to be missing, and {dropped} are"
+    );
+    // What came first is there, in its order and whole; then only what became of episodes, as long
+    // as there was room.
+    assert!(
+        before.lines().next().unwrap().contains(" ships "),
+        "{before}"
+    );
     assert!(before.contains(" DEBUG "), "{before}");
-    assert!(before.lines().rev().take(10).all(|line| line.contains("VERDICT=\"delivered\"")), "{before}");
+    assert!(
+        before
+            .lines()
+            .rev()
+            .take(10)
+            .all(|line| line.contains("VERDICT=\"delivered\"")),
+        "{before}"
+    );
     let told_before = told(before, &ids);
-    assert!(told_before.iter().all(|times| *times <= 1), "{told_before:?}");
+    assert!(
+        told_before.iter().all(|times| *times <= 1),
+        "{told_before:?}"
+    );
     assert!(told_before.iter().sum::<usize>() > 20, "{told_before:?}");
 
     seal_and_wait(&sandbox, &["after".to_owned()]);
@@ -134,7 +178,12 @@ fn a_stop_writes_what_waits_and_is_kept_by_no_stderr_that_nobody_reads() {
     assert_eq!(told(&pipe.text(), &ids), [0; 20]);
 
     // Where somebody begins to read, everything is there.
-    let mut pipe = Pipe { path: sandbox.path("stderr"), filler_bytes: 0, read: Vec::new(), ..pipe };
+    let mut pipe = Pipe {
+        path: sandbox.path("stderr"),
+        filler_bytes: 0,
+        read: Vec::new(),
+        ..pipe
+    };
     while pipe.ours.write(b".").is_ok() {
         pipe.filler_bytes += 1;
     }

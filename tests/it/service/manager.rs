@@ -25,7 +25,10 @@ impl Manager {
         thread::spawn(move || {
             let mut buffer = [0; 8192];
             while let Ok(length) = socket.recv(&mut buffer) {
-                hears.lock().unwrap().push(String::from_utf8(buffer[..length].to_vec()).unwrap());
+                hears
+                    .lock()
+                    .unwrap()
+                    .push(String::from_utf8(buffer[..length].to_vec()).unwrap());
             }
         });
         Self { folder, heard }
@@ -38,7 +41,10 @@ impl Manager {
     }
 
     pub(crate) fn open_to_everybody(&self) {
-        for (path, mode) in [(self.folder.path().to_owned(), 0o755), (self.socket(), 0o666)] {
+        for (path, mode) in [
+            (self.folder.path().to_owned(), 0o755),
+            (self.socket(), 0o666),
+        ] {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         }
     }
@@ -53,7 +59,10 @@ impl Manager {
 
     /// How many messages begin so.
     pub(crate) fn count(&self, beginning: &str) -> usize {
-        self.heard().iter().filter(|message| message.starts_with(beginning)).count()
+        self.heard()
+            .iter()
+            .filter(|message| message.starts_with(beginning))
+            .count()
     }
 
     #[track_caller]

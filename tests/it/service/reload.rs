@@ -31,7 +31,10 @@ fn file(url: &str, more: &str) -> String {
 
 #[test]
 fn another_receiver_is_used_by_new_attempts_and_what_is_in_flight_ends_as_it_began() {
-    let (hurry, taken) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (hurry, taken) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let old = slow_receiver(&hurry, &taken);
     let new = Scripted::new(|seen, _| Reply::stored(seen));
     let (manager, sandbox) = (Manager::new(), Sandbox::new(""));
@@ -47,21 +50,36 @@ fn another_receiver_is_used_by_new_attempts_and_what_is_in_flight_ends_as_it_beg
     hurry.store(true, Ordering::SeqCst);
     sandbox.wait_shipped("long");
     assert_eq!(new.count("long"), 0, "it was sent once, where it had begun");
-    let receiver = |id| json_file(&sandbox.shipped(id).join("shipping_receipt.json"))["receiver"].clone();
+    let receiver =
+        |id| json_file(&sandbox.shipped(id).join("shipping_receipt.json"))["receiver"].clone();
     assert_eq!(receiver("long"), format!("{old}/v1/episodes/long"));
-    assert_eq!(receiver("short"), format!("{}/v1/episodes/short", new.url()));
+    assert_eq!(
+        receiver("short"),
+        format!("{}/v1/episodes/short", new.url())
+    );
     let heard = manager.heard();
-    let reloading =
-        heard.iter().position(|message| message.starts_with("RELOADING=1\nMONOTONIC_USEC=")).unwrap();
-    let ready = heard.iter().rposition(|message| message.starts_with("READY=1")).unwrap();
+    let reloading = heard
+        .iter()
+        .position(|message| message.starts_with("RELOADING=1\nMONOTONIC_USEC="))
+        .unwrap();
+    let ready = heard
+        .iter()
+        .rposition(|message| message.starts_with("READY=1"))
+        .unwrap();
     assert!(reloading < ready, "{heard:?}");
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "an operator changes where it goes")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an operator changes where it goes"
+)]
 fn a_reload_tries_the_moves_again_and_takes_back_what_was_said_of_them() {
     let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else {
-        assert!(std::env::var_os("CI").is_none(), "there is no /dev/shm, and CI must have it");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "there is no /dev/shm, and CI must have it"
+        );
         println!("skipped: there is no /dev/shm");
         return;
     };
@@ -94,7 +112,9 @@ fn a_wrong_file_is_logged_and_the_old_one_kept_and_the_status_says_so_until_a_ri
     daemon.signal("HUP");
     daemon.wait_log("reload failed, what was read before stays in use");
     daemon.wait_log("did you mean `reconcile_interval_s`?");
-    manager.wait_for("nothing to ship; reload failed, the old configuration is kept: The configuration");
+    manager.wait_for(
+        "nothing to ship; reload failed, the old configuration is kept: The configuration",
+    );
     sandbox.seal("a", &[]);
     sandbox.wait_shipped("a");
     assert_eq!(manager.count("READY=1"), 2, "{:?}", manager.heard());
@@ -102,9 +122,14 @@ fn a_wrong_file_is_logged_and_the_old_one_kept_and_the_status_says_so_until_a_ri
     daemon.signal("HUP");
     daemon.wait_log("reloaded");
     eventually("the status is a calm one", || {
-        let statuses: Vec<_> =
-            manager.heard().into_iter().filter(|message| message.starts_with("STATUS=")).collect();
-        statuses.last().is_some_and(|last| last == "STATUS=nothing to ship\n")
+        let statuses: Vec<_> = manager
+            .heard()
+            .into_iter()
+            .filter(|message| message.starts_with("STATUS="))
+            .collect();
+        statuses
+            .last()
+            .is_some_and(|last| last == "STATUS=nothing to ship\n")
     });
 }
 
@@ -116,7 +141,8 @@ fn what_cannot_change_while_running_is_named_and_the_rest_is_applied() {
     sandbox.seal("a", &[]);
     daemon.wait_log("was not delivered");
     let elsewhere = sandbox.path("elsewhere");
-    let toml = file(&server.url(), "watch = 'reconcile-only'").replace("DATA", elsewhere.to_str().unwrap());
+    let toml = file(&server.url(), "watch = 'reconcile-only'")
+        .replace("DATA", elsewhere.to_str().unwrap());
     write(&sandbox, &toml);
     daemon.signal("HUP");
     sandbox.wait_shipped("a");
@@ -130,7 +156,10 @@ fn what_the_command_line_says_stays_on_top_after_a_reload() {
     let told = Scripted::new(|seen, _| Reply::stored(seen));
     let written = Scripted::new(|seen, _| Reply::stored(seen));
     let sandbox = Sandbox::new(told.url());
-    let config = format!("[receiver]\nurl = '{}'\nheaders = {{ \"X-Run\" = \"one\" }}", written.url());
+    let config = format!(
+        "[receiver]\nurl = '{}'\nheaders = {{ \"X-Run\" = \"one\" }}",
+        written.url()
+    );
     let daemon = sandbox.start(sandbox.command_with_config("ship", &config));
     sandbox.seal("a", &[]);
     sandbox.wait_shipped("a");
@@ -139,7 +168,11 @@ fn what_the_command_line_says_stays_on_top_after_a_reload() {
     daemon.wait_log("reloaded");
     sandbox.seal("b", &[]);
     sandbox.wait_shipped("b");
-    let runs: Vec<_> = told.seen().iter().map(|seen| seen.header("x-run").unwrap().to_owned()).collect();
+    let runs: Vec<_> = told
+        .seen()
+        .iter()
+        .map(|seen| seen.header("x-run").unwrap().to_owned())
+        .collect();
     assert_eq!(runs, ["one", "two"]);
     assert!(written.seen().is_empty());
 }
@@ -149,14 +182,22 @@ fn a_new_token_and_required_receipts_count_from_the_reload_on() {
     let receipts = Arc::new(Mutex::new(Vec::new()));
     let seen_by = Arc::clone(&receipts);
     let server = Scripted::new(move |seen, _| {
-        seen_by.lock().unwrap().push(seen.header("authorization").map(str::to_owned));
+        seen_by
+            .lock()
+            .unwrap()
+            .push(seen.header("authorization").map(str::to_owned));
         // A bare acknowledgement.
         Reply::empty(204)
     });
     let (manager, sandbox) = (Manager::new(), Sandbox::new(""));
     let token = sandbox.path("token");
     fs::write(&token, "first").unwrap();
-    let with = |more: &str| format!("{}token_file = {token:?}\n{more}\n", file(&server.url(), ""));
+    let with = |more: &str| {
+        format!(
+            "{}token_file = {token:?}\n{more}\n",
+            file(&server.url(), "")
+        )
+    };
     let daemon = by_file(&sandbox, &manager, &with(""));
     sandbox.seal("a", &[]);
     sandbox.wait_shipped("a");
@@ -168,5 +209,11 @@ fn a_new_token_and_required_receipts_count_from_the_reload_on() {
     daemon.wait_log("The receiver cannot be used");
     assert!(sandbox.layout.episodes.join("b").exists());
     let receipts = receipts.lock().unwrap();
-    assert_eq!(receipts[..2], [Some("Bearer first".to_owned()), Some("Bearer second".to_owned())]);
+    assert_eq!(
+        receipts[..2],
+        [
+            Some("Bearer first".to_owned()),
+            Some("Bearer second".to_owned())
+        ]
+    );
 }

@@ -10,7 +10,10 @@ use super::*;
 /// Answers one request on its first connection, takes the next with so much of its body, and
 /// closes; all others are served.
 async fn closing_after(body_bytes: usize) -> (Server, Arc<AtomicUsize>) {
-    let (first, requests) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+    let (first, requests) = (
+        Arc::new(AtomicBool::new(true)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let counted = Arc::clone(&requests);
     let server = Server::new(move |mut peer: Peer| {
         let (first, requests) = (first.swap(false, Ordering::SeqCst), Arc::clone(&counted));
@@ -44,7 +47,10 @@ async fn a_request_on_a_kept_connection_that_is_closed_before_any_answer_is_sent
         assert_eq!(answered(first).0, 201);
         let second = within(transport.deliver(sandbox.of_length("second", size_bytes))).await;
         assert_eq!(answered(second).0, 201, "{size_bytes} {body_bytes}");
-        assert_eq!((requests.load(Ordering::SeqCst), server.connections()), (2, 2));
+        assert_eq!(
+            (requests.load(Ordering::SeqCst), server.connections()),
+            (2, 2)
+        );
     }
 }
 
@@ -82,17 +88,26 @@ async fn what_was_heard_of_on_a_kept_connection_is_not_sent_again_by_itself() {
     let mut large = sandbox.of_length("large", LARGE);
     // No verdict is asked for here.
     large.resume = false;
-    assert!(matches!(fault(within(transport.deliver(large)).await), Fault::Lost(_)));
+    assert!(matches!(
+        fault(within(transport.deliver(large)).await),
+        Fault::Lost(_)
+    ));
 }
 
 #[tokio::test]
 async fn a_408_with_which_an_idle_connection_is_closed_is_no_answer_to_the_next_request() {
-    const CLOSES: &str = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    const CLOSES: &str =
+        "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     // That closes by itself (RFC 9112, section 9.3).
-    const OF_BEFORE: &str = "HTTP/1.0 408 Request Time-out\r\nContent-Type: text/html\r\n\r\n<html>";
-    for (size_bytes, says) in
-        [(1_000, CLOSES), (900_000, CLOSES), (3 << 20, CLOSES), (1_000, OF_BEFORE), (3 << 20, OF_BEFORE)]
-    {
+    const OF_BEFORE: &str =
+        "HTTP/1.0 408 Request Time-out\r\nContent-Type: text/html\r\n\r\n<html>";
+    for (size_bytes, says) in [
+        (1_000, CLOSES),
+        (900_000, CLOSES),
+        (3 << 20, CLOSES),
+        (1_000, OF_BEFORE),
+        (3 << 20, OF_BEFORE),
+    ] {
         let first = Arc::new(AtomicBool::new(true));
         let server = Server::new(move |mut peer: Peer| {
             let first = first.swap(false, Ordering::SeqCst);
@@ -141,9 +156,16 @@ async fn a_408_about_an_upload_is_its_answer() {
 async fn an_answer_that_comes_late_behind_a_fronts_own_error_is_not_that_to_the_next_request() {
     for status in ["503 Busy", "500 No", "408 Request Timeout"] {
         let server = Server::new(move |mut peer: Peer| async move {
-            let Some((head, _)) = peer.request().await else { return };
+            let Some((head, _)) = peer.request().await else {
+                return;
+            };
             let is_first = head.contains("/first");
-            peer.answer(if is_first { status } else { "503 Busy" }, "text/html", "<html>").await;
+            peer.answer(
+                if is_first { status } else { "503 Busy" },
+                "text/html",
+                "<html>",
+            )
+            .await;
             // The next one, where this connection is used again.
             if is_first && peer.head().await.is_some() {
                 peer.answer("201 Created", JSON, "").await;
@@ -152,14 +174,17 @@ async fn an_answer_that_comes_late_behind_a_fronts_own_error_is_not_that_to_the_
         .await;
         let sandbox = Sandbox::to(server.url());
         let transport = sandbox.transport();
-        assert_ne!(answer(within(transport.deliver(sandbox.holding("first", b"x"))).await).status, 201);
+        assert_ne!(
+            answer(within(transport.deliver(sandbox.holding("first", b"x"))).await).status,
+            201
+        );
         let second = within(transport.deliver(sandbox.holding("second", b"y"))).await;
         assert_eq!(answer(second).status, 503, "{status}");
     }
 }
 
-/// As the receiver of a few lines that people write first: while one connection is open, no other is
-/// answered.
+/// As the receiver of a few lines that people write first: while one connection is open, no other
+/// is answered.
 async fn serving_one_connection_at_a_time() -> Server {
     let turn = Arc::new(tokio::sync::Mutex::new(()));
     Server::new(move |mut peer: Peer| {

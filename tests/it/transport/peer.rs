@@ -23,13 +23,20 @@ pub(super) struct Peer<S = TcpStream> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, buffer: Vec::new() }
+        Self {
+            stream,
+            buffer: Vec::new(),
+        }
     }
 
     /// The next request's head; `None` once the client has closed.
     pub(super) async fn head(&mut self) -> Option<String> {
         loop {
-            if let Some(end) = self.buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+            if let Some(end) = self
+                .buffer
+                .windows(4)
+                .position(|bytes| bytes == b"\r\n\r\n")
+            {
                 let head: Vec<u8> = self.buffer.drain(..end + 4).collect();
                 return Some(String::from_utf8(head).unwrap().to_ascii_lowercase());
             }
@@ -91,7 +98,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
 
 /// The value of a header in a lower-cased head.
 pub(super) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    head.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
 /// A server that runs one script a connection. Ends with the test.
@@ -124,7 +132,11 @@ impl Server {
                 tokio::spawn(script(stream));
             }
         });
-        Self { address, connections, accepting }
+        Self {
+            address,
+            connections,
+            accepting,
+        }
     }
 
     pub(super) fn url(&self) -> String {
@@ -136,7 +148,8 @@ impl Server {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// The client's sockets to this server that somebody still holds (proc_net_tcp(5): the inode of an orphan is 0).
+    /// The client's sockets to this server that somebody still holds (proc_net_tcp(5): the inode of
+    /// an orphan is 0).
     pub(super) fn open_sockets_of_the_client(&self) -> usize {
         let port = format!(":{:04X}", self.address.port());
         std::fs::read_to_string("/proc/self/net/tcp")

@@ -1,4 +1,5 @@
-//! How fast uploads go: one bucket for all of them, against a real socket that counts what comes and when.
+//! How fast uploads go: one bucket for all of them, against a real socket that counts what comes
+//! and when.
 
 use std::{
     num::NonZeroU64,
@@ -49,7 +50,10 @@ async fn count(mut stream: TcpStream, connection: usize, came: Came) -> std::io:
         head.push(stream.read_u8().await?);
     }
     let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .unwrap();
     let mut left: usize = length.parse().unwrap();
     if head.contains("100-continue") {
         stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
@@ -61,9 +65,13 @@ async fn count(mut stream: TcpStream, connection: usize, came: Came) -> std::io:
             return Ok(());
         }
         left -= read;
-        came.lock().unwrap().push((Instant::now(), read, connection));
+        came.lock()
+            .unwrap()
+            .push((Instant::now(), read, connection));
     }
-    stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await
+    stream
+        .write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+        .await
 }
 
 /// What is measured over a span of time needs one.
@@ -101,7 +109,14 @@ async fn keeps_to(limit: u64) {
         .map(|n| {
             let of_length = sandbox.of_length(&format!("run-{n}"), LARGE);
             let (transport, progress) = (transport.clone(), stop.clone());
-            tokio::spawn(async move { transport.deliver(Delivery { progress, ..of_length }).await })
+            tokio::spawn(async move {
+                transport
+                    .deliver(Delivery {
+                        progress,
+                        ..of_length
+                    })
+                    .await
+            })
         })
         .collect();
     until(|| bytes(&came) > 0).await;
@@ -113,22 +128,34 @@ async fn keeps_to(limit: u64) {
     let came = came.lock().unwrap();
     let begin = came[0].0 + S / 2;
     let between = |from: Instant, to: Instant| {
-        let sum: usize =
-            came.iter().filter(|(at, ..)| from <= *at && *at < to).map(|(_, bytes, _)| bytes).sum();
+        let sum: usize = came
+            .iter()
+            .filter(|(at, ..)| from <= *at && *at < to)
+            .map(|(_, bytes, _)| bytes)
+            .sum();
         sum as f64 / limit as f64
     };
     let ten_seconds = between(begin, begin + 10 * S);
-    assert!((9.5..=10.5).contains(&ten_seconds), "{limit}: {ten_seconds} seconds' worth in ten");
+    assert!(
+        (9.5..=10.5).contains(&ten_seconds),
+        "{limit}: {ten_seconds} seconds' worth in ten"
+    );
     for tenth in 0..90 {
         let from = begin + tenth * S / 10;
         let burst = between(from, from + S);
         assert!(burst < 1.5, "{limit}: {burst} seconds' worth in one");
     }
     for connection in 0..4 {
-        let its_own: usize =
-            came.iter().filter(|(.., of)| *of == connection).map(|(_, bytes, _)| bytes).sum();
+        let its_own: usize = came
+            .iter()
+            .filter(|(.., of)| *of == connection)
+            .map(|(_, bytes, _)| bytes)
+            .sum();
         let share = its_own as f64 / came.iter().map(|(_, bytes, _)| *bytes as f64).sum::<f64>();
-        assert!(share > 0.15, "{limit}: everybody has a turn, and one of four has {share}");
+        assert!(
+            share > 0.15,
+            "{limit}: everybody has a turn, and one of four has {share}"
+        );
     }
 }
 
@@ -168,19 +195,31 @@ async fn a_pause_is_no_stall_and_a_stop_ends_it_at_once() {
         .map(|id| {
             let delivery = sandbox.of_length(id, 4_000_000);
             let (transport, progress) = (transport.clone(), delivery.progress.clone());
-            (progress, tokio::spawn(async move { transport.deliver(delivery).await }))
+            (
+                progress,
+                tokio::spawn(async move { transport.deliver(delivery).await }),
+            )
         })
         .into();
     until(|| bytes(&came) > 200_000).await;
     throttle.set(closed());
-    let steps = || -> Vec<_> { uploads.iter().map(|(progress, _)| progress.steps()).collect() };
+    let steps = || -> Vec<_> {
+        uploads
+            .iter()
+            .map(|(progress, _)| progress.steps())
+            .collect()
+    };
     // What was in buffers has left by then; the idle time-out is a fifth of a second.
     passes(S).await;
     let (before, shown) = (bytes(&came), steps());
     passes(6 * S).await;
     assert_eq!(bytes(&came), before, "nothing leaves");
     let moved = steps().iter().zip(&shown).all(|(now, before)| now > before);
-    assert!(moved, "each shows that it waits, and no more: {shown:?} {:?}", steps());
+    assert!(
+        moved,
+        "each shows that it waits, and no more: {shown:?} {:?}",
+        steps()
+    );
     let mut uploads = uploads.into_iter();
     let (progress, stopped) = uploads.next_back().unwrap();
     let asked_at = Instant::now();
@@ -203,10 +242,15 @@ async fn a_slow_limit_is_no_stall_either() {
     throttle.set(at_most(3_000));
     let transport = sandbox.transport().throttled_by(throttle);
     let delivery = delivery_of(&sandbox, 5_000);
-    assert_eq!(answer(within(transport.deliver(delivery)).await).status, 204);
+    assert_eq!(
+        answer(within(transport.deliver(delivery)).await).status,
+        204
+    );
 }
 
 fn delivery_of(sandbox: &Sandbox, len: u64) -> Delivery {
-    let Delivery { id, archive, facts, .. } = sandbox.of_length("slow", len);
+    let Delivery {
+        id, archive, facts, ..
+    } = sandbox.of_length("slow", len);
     delivery(id.as_str(), archive, facts)
 }

@@ -1,4 +1,5 @@
-//! The same over TLS: whom we trust, who we are, and what each side says when it does not like the other.
+//! The same over TLS: whom we trust, who we are, and what each side says when it does not like the
+//! other.
 
 use std::sync::Arc;
 
@@ -17,14 +18,19 @@ use crate::authority::Authority;
 
 use super::{JSON, LARGE, Peer, Sandbox, Server, answered, fault, object, until, within};
 
-fn server_config((certificate, key): &(String, String), clients: Option<&Authority>) -> Arc<ServerConfig> {
+fn server_config(
+    (certificate, key): &(String, String),
+    clients: Option<&Authority>,
+) -> Arc<ServerConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .unwrap();
     let builder = match clients {
         Some(authority) => builder.with_client_cert_verifier(
-            WebPkiClientVerifier::builder_with_provider(authority.roots(), provider).build().unwrap(),
+            WebPkiClientVerifier::builder_with_provider(authority.roots(), provider)
+                .build()
+                .unwrap(),
         ),
         None => builder.with_no_client_auth(),
     };
@@ -38,10 +44,13 @@ async fn receiver(config: Arc<ServerConfig>) -> Server {
     Server::raw(move |stream| {
         let acceptor = TlsAcceptor::from(Arc::clone(&config));
         async move {
-            let Ok(tls) = acceptor.accept(stream).await else { return };
+            let Ok(tls) = acceptor.accept(stream).await else {
+                return;
+            };
             let mut peer = Peer::new(tls);
             while let Some((_, body)) = peer.request().await {
-                peer.answer("201 Created", JSON, &json!({"len": body.len()}).to_string()).await;
+                peer.answer("201 Created", JSON, &json!({"len": body.len()}).to_string())
+                    .await;
             }
         }
     })
@@ -70,7 +79,10 @@ async fn a_large_and_a_small_archive_arrive_over_one_tls_connection() {
     for (id, len) in [("small", 7), ("large", 5_000_001), ("again", 7)] {
         let delivery = sandbox.of_length(id, len);
         let progress = delivery.progress.clone();
-        assert_eq!(answered(within(transport.deliver(delivery)).await), (201, object(json!({"len": len}))));
+        assert_eq!(
+            answered(within(transport.deliver(delivery)).await),
+            (201, object(json!({"len": len})))
+        );
         assert_eq!(progress.bytes(), len);
     }
     assert_eq!(server.connections(), 1);
@@ -98,7 +110,8 @@ async fn an_unknown_authority_a_wrong_name_and_an_expired_certificate_are_the_de
 }
 
 #[tokio::test]
-async fn where_ca_file_is_set_the_system_is_not_trusted_beside_it_and_a_client_keeps_what_it_has_read() {
+async fn where_ca_file_is_set_the_system_is_not_trusted_beside_it_and_a_client_keeps_what_it_has_read()
+ {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let server = receiver(server_config(&authority.sign("localhost", |_| {}), None)).await;
     let sandbox = trusting(&server, &stranger);
@@ -109,7 +122,10 @@ async fn where_ca_file_is_set_the_system_is_not_trusted_beside_it_and_a_client_k
     let transport = sandbox.transport();
     sandbox.file("ca.pem", "broken");
     assert!(Client::new(sandbox.client.clone()).is_err());
-    assert_eq!(answered(within(transport.deliver(sandbox.holding("a", b"x"))).await).0, 201);
+    assert_eq!(
+        answered(within(transport.deliver(sandbox.holding("a", b"x"))).await).0,
+        201
+    );
 
     // What was made under the old files is not used under the new.
     sandbox.file("ca.pem", &stranger.pem());
@@ -122,9 +138,14 @@ async fn where_ca_file_is_set_the_system_is_not_trusted_beside_it_and_a_client_k
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_or_a_foreign_client_certificate_is_told_and_the_right_one_is_taken() {
     let (authority, stranger) = (Authority::new(), Authority::new());
-    let server = receiver(server_config(&authority.sign("localhost", |_| {}), Some(&authority))).await;
+    let server = receiver(server_config(
+        &authority.sign("localhost", |_| {}),
+        Some(&authority),
+    ))
+    .await;
     let mut sandbox = trusting(&server, &authority);
-    // The alert comes when the client thinks that all is well (TLS 1.3), and races with what it sends.
+    // The alert comes when the client thinks that all is well (TLS 1.3), and races with what it
+    // sends.
     for _ in 0..20 {
         let why = refusal(&sandbox).await;
         assert!(why.contains("client_cert_file"), "{why}");
@@ -136,7 +157,10 @@ async fn a_missing_or_a_foreign_client_certificate_is_told_and_the_right_one_is_
         sandbox.client.client_cert_file = sandbox.file("client.pem", &certificate);
         sandbox.client.client_key_file = sandbox.file("client.key", &key);
         if taken {
-            assert_eq!(answered(sandbox.deliver(sandbox.holding("a", b"x")).await).0, 201);
+            assert_eq!(
+                answered(sandbox.deliver(sandbox.holding("a", b"x")).await).0,
+                201
+            );
         } else {
             let why = refusal(&sandbox).await;
             assert!(why.contains("our client certificate"), "{why}");
@@ -152,7 +176,9 @@ async fn an_early_refusal_over_tls_is_heard_when_the_server_closes_over_what_it_
     let server = Server::raw(move |stream| {
         let acceptor = TlsAcceptor::from(Arc::clone(&config));
         async move {
-            let Ok(tls) = acceptor.accept(stream).await else { return };
+            let Ok(tls) = acceptor.accept(stream).await else {
+                return;
+            };
             let mut peer = Peer::new(tls);
             peer.head().await;
             peer.say("HTTP/1.1 100 Continue\r\n\r\n").await;

@@ -1,4 +1,5 @@
-//! A process that has a file mapped writable, and no descriptor of it any more: a store moves no time stamp.
+//! A process that has a file mapped writable, and no descriptor of it any more: a store moves no
+//! time stamp.
 
 use std::{
     fs,
@@ -29,14 +30,22 @@ struct Recorder {
 impl Recorder {
     fn of(file: &Path) -> Option<Self> {
         let mut python = Command::new("python3");
-        let child = python.args(["-c", RECORDER]).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let child = python
+            .args(["-c", RECORDER])
+            .arg(file)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let Ok(mut child) = child.spawn() else {
             assert!(std::env::var_os("CI").is_none(), "python3 is not there");
             eprintln!("python3 is not there: not tried");
             return None;
         };
         let answers = BufReader::new(child.stdout.take().unwrap());
-        let mut recorder = Self { orders: child.stdin.take(), child, answers };
+        let mut recorder = Self {
+            orders: child.stdin.take(),
+            child,
+            answers,
+        };
         recorder.hears("mapped\n");
         Some(recorder)
     }
@@ -60,7 +69,12 @@ impl Recorder {
 
 fn stamps(file: &Path) -> [i64; 4] {
     let found = fs::metadata(file).unwrap();
-    [found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()]
+    [
+        found.mtime(),
+        found.mtime_nsec(),
+        found.ctime(),
+        found.ctime_nsec(),
+    ]
 }
 
 /// Sandboxes on the disk of the tests, and in memory.
@@ -68,7 +82,10 @@ fn sandboxes() -> Vec<(Sandbox, Option<tempfile::TempDir>)> {
     let mut all = vec![(Sandbox::with_receiver(), None)];
     if let Ok(memory) = tempfile::tempdir_in("/dev/shm") {
         let mut sandbox = Sandbox::with_receiver();
-        sandbox.layout = Layout { episodes: memory.path().join("episodes"), ..sandbox.layout };
+        sandbox.layout = Layout {
+            episodes: memory.path().join("episodes"),
+            ..sandbox.layout
+        };
         fs::create_dir(&sandbox.layout.episodes).unwrap();
         all.push((sandbox, Some(memory)));
     }
@@ -80,10 +97,15 @@ fn a_store_through_a_mapping_that_moves_no_stamp_is_delivered_and_never_lost() {
     for (sandbox, memory) in sandboxes() {
         let episode: PathBuf = sandbox.record("run-1", &[("memmap.dat", &[b'0'; 8192])]);
         let file = episode.join("memmap.dat");
-        let Some(mut recorder) = Recorder::of(&file) else { return };
+        let Some(mut recorder) = Recorder::of(&file) else {
+            return;
+        };
         fs::write(episode.join("done.marker"), b"").unwrap();
         let toml = memory.as_ref().map_or_else(String::new, |memory| {
-            format!("[shipper]\nepisodes_dir = {:?}", memory.path().join("episodes"))
+            format!(
+                "[shipper]\nepisodes_dir = {:?}",
+                memory.path().join("episodes")
+            )
         });
         let _daemon = sandbox.start(sandbox.command_with_config("ship", &toml));
         eventually("it waits for its file", || {
@@ -91,10 +113,15 @@ fn a_store_through_a_mapping_that_moves_no_stamp_is_delivered_and_never_lost() {
         });
         let before = stamps(&file);
         recorder.store();
-        assert_eq!(stamps(&file), before, "this file system tells of stores by a stamp");
+        assert_eq!(
+            stamps(&file),
+            before,
+            "this file system tells of stores by a stamp"
+        );
         recorder.end();
         sandbox.wait_shipped("run-1");
-        let held = crate::disks::content_of(&fs::read(sandbox.stored("run-1")).unwrap(), "memmap.dat");
+        let held =
+            crate::disks::content_of(&fs::read(sandbox.stored("run-1")).unwrap(), "memmap.dat");
         assert_eq!(&held[..2], b"12");
     }
 }
@@ -103,18 +130,23 @@ fn a_store_through_a_mapping_that_moves_no_stamp_is_delivered_and_never_lost() {
 fn what_was_changed_in_shipped_without_a_stamp_is_kept() {
     let sandbox = Sandbox::with_receiver();
     let changed = sandbox.record("run-1", &[("memmap.dat", &[b'0'; 8192])]);
-    let Some(mut recorder) = Recorder::of(&changed.join("memmap.dat")) else { return };
+    let Some(mut recorder) = Recorder::of(&changed.join("memmap.dat")) else {
+        return;
+    };
     fs::write(changed.join("done.marker"), b"").unwrap();
     sandbox.seal("run-2", &[("memmap.dat", &[b'0'; 8192])]);
-    let config = "[pack]\nopen_files_wait_s = 0\n[shipper]\nshipped_free_bytes = 9000000000000000000\n";
+    let config =
+        "[pack]\nopen_files_wait_s = 0\n[shipper]\nshipped_free_bytes = 9000000000000000000\n";
     // Both are delivered; then as much room is wanted as no disk has.
-    let daemon = sandbox.start(sandbox.command_with_config("ship", "[pack]\nopen_files_wait_s = 0"));
+    let daemon =
+        sandbox.start(sandbox.command_with_config("ship", "[pack]\nopen_files_wait_s = 0"));
     sandbox.wait_shipped("run-1");
     sandbox.wait_shipped("run-2");
     eventually("the outbox is empty", || sandbox.outbox().is_empty());
     drop(daemon);
     let file = sandbox.shipped("run-1").join("memmap.dat");
-    // Dirty pages are written back every half minute: the store is tried until it has moved no stamp.
+    // Dirty pages are written back every half minute: the store is tried until it has moved no
+    // stamp.
     let before = stamps(&file);
     recorder.store();
     // What is open is kept as well, and not read.
@@ -123,6 +155,8 @@ fn what_was_changed_in_shipped_without_a_stamp_is_kept() {
         eprintln!("the pages were written back just now: not tried");
     }
     let _daemon = sandbox.start(sandbox.command_with_config("ship", config));
-    eventually("what the receiver holds is removed", || !sandbox.shipped("run-2").exists());
+    eventually("what the receiver holds is removed", || {
+        !sandbox.shipped("run-2").exists()
+    });
     assert_eq!(&fs::read(&file).unwrap()[..2], b"12");
 }

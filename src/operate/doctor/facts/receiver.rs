@@ -16,7 +16,8 @@ pub(in crate::operate::doctor) struct Receiver {
     pub(in crate::operate::doctor) host: String,
     /// Whether systemd knows a receiver on this machine.
     pub(in crate::operate::doctor) unit_here: bool,
-    /// Whether `/v1/admission` was asked, which only a receiver of ours has; else an episode that is not there.
+    /// Whether `/v1/admission` was asked, which only a receiver of ours has; else an episode that
+    /// is not there.
     pub(in crate::operate::doctor) at_admission: bool,
     /// Whether anything was sent to say who we are.
     pub(in crate::operate::doctor) has_credential: bool,

@@ -27,7 +27,10 @@ pub(super) async fn look(
 ) -> Option<Aside> {
     let layout = layout?.clone();
     let (quarantine_days, shipped_days) = keep?;
-    within(DISK, move || look_now(&layout, quarantine_days, shipped_days, now)).await?
+    within(DISK, move || {
+        look_now(&layout, quarantine_days, shipped_days, now)
+    })
+    .await?
 }
 
 fn look_now(
@@ -36,29 +39,47 @@ fn look_now(
     shipped_days: Option<u32>,
     now: WallTime,
 ) -> Option<Aside> {
-    let mut aside = Aside { layout: Some(layout.clone()), ..Aside::default() };
+    let mut aside = Aside {
+        layout: Some(layout.clone()),
+        ..Aside::default()
+    };
     for path in directories(&layout.quarantine, &mut aside.incomplete)? {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let (reason, unreadable) = match filed::reason(&path) {
             Ok(reason) => (reason, None),
             Err(error) => {
                 let error = anyhow::Error::new(error);
-                let errors = error.chain().filter_map(|error| error.downcast_ref::<std::io::Error>());
-                let is_denied =
-                    errors.map(std::io::Error::kind).any(|kind| kind == ErrorKind::PermissionDenied);
+                let errors = error
+                    .chain()
+                    .filter_map(|error| error.downcast_ref::<std::io::Error>());
+                let is_denied = errors
+                    .map(std::io::Error::kind)
+                    .any(|kind| kind == ErrorKind::PermissionDenied);
                 (None, Some((format!("{error:#}"), is_denied)))
             }
         };
-        let due = ages::quarantined(&path).map_or(Due::Never, |entry| due(&entry, quarantine_days, now));
+        let due =
+            ages::quarantined(&path).map_or(Due::Never, |entry| due(&entry, quarantine_days, now));
         let reason = reason.as_ref();
         let remediation = reason.and_then(|reason| reason.body.get("remediation")?.as_str());
-        let id = path.file_name().and_then(|name| EpisodeId::from_os(name).ok());
+        let id = path
+            .file_name()
+            .and_then(|name| EpisodeId::from_os(name).ok());
         aside.quarantined.push(Quarantined {
             comes_back_as: None,
-            name: reason.and_then(|reason| reason.episode_id.clone()).unwrap_or(name),
-            sealed: id.is_some_and(|id| matches!(scan::look(&layout.quarantine, &id), Look::Sealed(_))),
+            name: reason
+                .and_then(|reason| reason.episode_id.clone())
+                .unwrap_or(name),
+            sealed: id
+                .is_some_and(|id| matches!(scan::look(&layout.quarantine, &id), Look::Sealed(_))),
             unreadable,
-            verdict: reason.and_then(|reason| reason.verdict.clone()).unwrap_or_default(),
+            verdict: reason
+                .and_then(|reason| reason.verdict.clone())
+                .unwrap_or_default(),
             status: reason.and_then(|reason| reason.status_code),
             why: reason
                 .and_then(|reason| reason.error.clone())
@@ -73,7 +94,9 @@ fn look_now(
     if shipped_days.is_some() {
         let mut more = false;
         for path in directories(&layout.shipped, &mut more).unwrap_or_default() {
-            let Ok(entry) = ages::shipped(&path) else { continue };
+            let Ok(entry) = ages::shipped(&path) else {
+                continue;
+            };
             if due(&entry, shipped_days, now).is_near(now) {
                 aside.shipped_due += 1;
             }
@@ -82,13 +105,20 @@ fn look_now(
     Some(aside)
 }
 
-/// Under which names those that are archives alone can come back, as things are now. Each takes a look through the folders.
+/// Under which names those that are archives alone can come back, as things are now. Each takes a
+/// look through the folders.
 fn name_archives(layout: &Layout, quarantined: &mut [Quarantined]) {
-    let mut archives: Vec<_> = quarantined.iter_mut().filter(|one| one.verdict == ORPHAN).collect();
+    let mut archives: Vec<_> = quarantined
+        .iter_mut()
+        .filter(|one| one.verdict == ORPHAN)
+        .collect();
     archives.sort_by_key(|one| std::cmp::Reverse(one.at));
     for one in archives.into_iter().take(MAX_NAMED) {
-        let Ok(id) = EpisodeId::parse(&one.name) else { continue };
-        one.comes_back_as = by_hand::name_for(layout, &id, &one.folder, one.why.contains(LAST_COPY));
+        let Ok(id) = EpisodeId::parse(&one.name) else {
+            continue;
+        };
+        one.comes_back_as =
+            by_hand::name_for(layout, &id, &one.folder, one.why.contains(LAST_COPY));
     }
 }
 

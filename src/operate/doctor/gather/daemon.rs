@@ -12,21 +12,30 @@ use crate::{
     },
 };
 
-/// The daemon waits for its own loop for less; it turns within milliseconds, or something is very wrong.
+/// The daemon waits for its own loop for less; it turns within milliseconds, or something is very
+/// wrong.
 const ANSWER: Duration = Duration::from_millis(2500);
 pub(super) async fn ask(layout: Option<&Layout>) -> Daemon {
-    let Some(layout) = layout else { return Daemon::Unknown };
+    let Some(layout) = layout else {
+        return Daemon::Unknown;
+    };
     let lock = layout.private.join("lock");
     let (answer, holder) = tokio::join!(
         ask::snapshot(layout, ANSWER),
-        within(DISK, move || holder::of(&lock).map(|pid| (pid, holder::is_heard(&lock))))
+        within(DISK, move || holder::of(&lock)
+            .map(|pid| (pid, holder::is_heard(&lock))))
     );
     let why = match answer {
         Ok(snapshot) => return Daemon::Answers(Box::new(snapshot)),
         Err(why) => why,
     };
-    let Some(holder) = holder else { return Daemon::Unknown };
-    let (pid, is_heard) = (holder.map(|(pid, _)| pid), holder.is_some_and(|(_, is_heard)| is_heard));
+    let Some(holder) = holder else {
+        return Daemon::Unknown;
+    };
+    let (pid, is_heard) = (
+        holder.map(|(pid, _)| pid),
+        holder.is_some_and(|(_, is_heard)| is_heard),
+    );
     match (&why, pid) {
         // A socket that is left behind by a daemon that was killed, or none at all.
         (NoAnswer::NotRunning { .. }, None) => Daemon::None,
@@ -35,8 +44,10 @@ pub(super) async fn ask(layout: Option<&Layout>) -> Daemon {
             Daemon::Silent { pid, why, is_heard }
         }
         (NoAnswer::NotPermitted { .. }, _) => Daemon::NotPermitted { pid },
-        (NoAnswer::Hangs { .. } | NoAnswer::Strange { .. }, _) => {
-            Daemon::Silent { pid, why: why.to_string(), is_heard: false }
-        }
+        (NoAnswer::Hangs { .. } | NoAnswer::Strange { .. }, _) => Daemon::Silent {
+            pid,
+            why: why.to_string(),
+            is_heard: false,
+        },
     }
 }

@@ -38,8 +38,16 @@ pub(super) async fn look(layout: Option<&Layout>) -> Option<Episodes> {
     let looked = within(DISK, move || look_now(&layout, || Instant::now() < until)).await;
     // A call that does not return has nothing to show for it.
     looked.unwrap_or_else(|| {
-        let cut_off = CutOff { in_listing: true, after: 0, within: DISK };
-        Some(Episodes { folder, cut_off: Some(cut_off), ..Episodes::default() })
+        let cut_off = CutOff {
+            in_listing: true,
+            after: 0,
+            within: DISK,
+        };
+        Some(Episodes {
+            folder,
+            cut_off: Some(cut_off),
+            ..Episodes::default()
+        })
     })
 }
 
@@ -48,8 +56,16 @@ fn look_now(layout: &Layout, go_on: impl Fn() -> bool) -> Option<Episodes> {
     let (mut looks, mut markers) = (MAX_LOOKS, MAX_MARKERS);
     let folder = layout.episodes.clone();
     let copied_by_mv = !filesystem::renames_folders(&folder);
-    let mut found = Episodes { folder, copied_by_mv, ..Episodes::default() };
-    found.archives_alone = if whole { scan.without_episode().count() as u64 } else { 0 };
+    let mut found = Episodes {
+        folder,
+        copied_by_mv,
+        ..Episodes::default()
+    };
+    found.archives_alone = if whole {
+        scan.without_episode().count() as u64
+    } else {
+        0
+    };
     // A verdict is remembered beside an archive, or alone where it was sent without one.
     let archives: HashSet<_> = scan.archives.into_iter().chain(scan.noted).collect();
     let (mut looked_into, mut done) = (0, whole);
@@ -59,7 +75,11 @@ fn look_now(layout: &Layout, go_on: impl Fn() -> bool) -> Option<Episodes> {
         let since = match &look {
             Look::Sealed(stamp) => Some(WallTime::from_unix_seconds(stamp.made_ns / 1_000_000_000)),
             Look::Open if done => last_written(&folder, &mut looks),
-            Look::Open | Look::Gone | Look::BeingRemoved | Look::OddMarker(_) | Look::Unreadable(_) => None,
+            Look::Open
+            | Look::Gone
+            | Look::BeingRemoved
+            | Look::OddMarker(_)
+            | Look::Unreadable(_) => None,
         };
         let holds_something = matches!(&look, Look::Sealed(stamp) if stamp.written_ns != 0);
         let bad_marker = if done && holds_something && markers > 0 {
@@ -82,22 +102,41 @@ fn look_now(layout: &Layout, go_on: impl Fn() -> bool) -> Option<Episodes> {
             found.left.push((id.clone(), copy));
         }
         looked_into += usize::from(done);
-        found.episodes.push(Episode { id, look, since, bad_marker });
+        found.episodes.push(Episode {
+            id,
+            look,
+            since,
+            bad_marker,
+        });
     }
     if done {
-        // Sealed or not: a plain web server would overwrite what it holds. Of a backlog the open ones are looked at first.
-        let (open, others): (Vec<_>, Vec<_>) =
-            found.episodes.iter().partition(|episode| matches!(episode.look, Look::Open));
+        // Sealed or not: a plain web server would overwrite what it holds. Of a backlog the open
+        // ones are looked at first.
+        let (open, others): (Vec<_>, Vec<_>) = found
+            .episodes
+            .iter()
+            .partition(|episode| matches!(episode.look, Look::Open));
         let ids = open.iter().chain(&others).map(|episode| &episode.id);
         found.reused = reused::among(ids, layout, clock::wall_now());
         // What was shipped while this looked has left.
         let left = &found.left;
-        found.reused.retain(|id| layout.episode(id).is_dir() && !left.iter().any(|(other, _)| other == id));
+        found
+            .reused
+            .retain(|id| layout.episode(id).is_dir() && !left.iter().any(|(other, _)| other == id));
     }
     let strangers = scan.strangers.into_iter();
-    found.strangers =
-        strangers.map(|it| Stranger { name: it.name, why: it.why, sealed: it.sealed }).collect();
-    found.cut_off = (!done).then_some(CutOff { in_listing: !whole, after: looked_into, within: LOOK });
+    found.strangers = strangers
+        .map(|it| Stranger {
+            name: it.name,
+            why: it.why,
+            sealed: it.sealed,
+        })
+        .collect();
+    found.cut_off = (!done).then_some(CutOff {
+        in_listing: !whole,
+        after: looked_into,
+        within: LOOK,
+    });
     Some(found)
 }
 
@@ -117,8 +156,16 @@ fn conflict(layout: &Layout, id: &EpisodeId) -> Option<String> {
     let name = CString::new(path.file_name()?.as_encoded_bytes()).ok()?;
     let bytes = tree::read_top(&layout.outbox, &name, MAX_SIDECAR_BYTES).ok()??;
     let sidecar: Sidecar = serde_json::from_slice(&bytes).ok()?;
-    let verdict = sidecar.verdict.filter(|verdict| verdict.verdict == "conflict")?;
-    let said = || format!("{}: {}", holds_other_content(Some(verdict.status_code)), verdict.detail);
+    let verdict = sidecar
+        .verdict
+        .filter(|verdict| verdict.verdict == "conflict")?;
+    let said = || {
+        format!(
+            "{}: {}",
+            holds_other_content(Some(verdict.status_code)),
+            verdict.detail
+        )
+    };
     (sidecar.episode_id == *id).then(said)
 }
 
@@ -139,10 +186,15 @@ mod tests {
         }
         let look = |looks: usize| {
             let left = Cell::new(looks);
-            let found = look_now(&layout, || left.replace(left.get().saturating_sub(1)) > 0).unwrap();
-            (found.episodes.len(), found.cut_off.map(|it| (it.in_listing, it.after)))
+            let found =
+                look_now(&layout, || left.replace(left.get().saturating_sub(1)) > 0).unwrap();
+            (
+                found.episodes.len(),
+                found.cut_off.map(|it| (it.in_listing, it.after)),
+            )
         };
-        // 10 names are listed (and what stands for the folder and the one above), then 10 are looked into.
+        // 10 names are listed (and what stands for the folder and the one above), then 10 are
+        // looked into.
         assert_eq!(look(100), (10, None));
         assert_eq!(look(12 + 4), (10, Some((false, 4))));
         let (seen, cut_off) = look(5);
@@ -179,7 +231,11 @@ mod tests {
                 if calls.get() == 4 && !moved.replace(true) {
                     let shipped = layout.shipped.join("run-1");
                     fs::create_dir(&shipped).unwrap();
-                    fs::rename(layout.episode(&id).join("done.marker"), shipped.join("done.marker")).unwrap();
+                    fs::rename(
+                        layout.episode(&id).join("done.marker"),
+                        shipped.join("done.marker"),
+                    )
+                    .unwrap();
                     fs::write(shipped.join("shipping_receipt.json"), receipt.to_string()).unwrap();
                     fs::remove_dir(layout.episode(&id)).unwrap();
                 }
@@ -192,6 +248,10 @@ mod tests {
         assert_eq!(look(), []);
         assert!(moved.get());
         sealed();
-        assert_eq!(look(), std::slice::from_ref(&id), "a sealed one as well as an open one");
+        assert_eq!(
+            look(),
+            std::slice::from_ref(&id),
+            "a sealed one as well as an open one"
+        );
     }
 }

@@ -55,17 +55,31 @@ fn named(layout: &Layout) -> [(&'static str, &PathBuf); 5] {
 }
 
 pub(super) async fn look(layout: Option<&Layout>) -> Looked {
-    let Some(layout) = layout else { return Looked::default() };
+    let Some(layout) = layout else {
+        return Looked::default();
+    };
     let looks = named(layout).map(|(name, path)| {
         let path = path.clone();
         let looked = path.clone();
         tokio::spawn(async move {
             let looked = within(DISK, move || {
-                (state_of(&looked), real(&looked), filesystem::keeps_no_modes(&looked), way_to(&looked))
+                (
+                    state_of(&looked),
+                    real(&looked),
+                    filesystem::keeps_no_modes(&looked),
+                    way_to(&looked),
+                )
             });
             let hangs = || (FolderState::Hangs(DISK), None, false, Vec::new());
             let (state, real, modeless, way) = looked.await.unwrap_or_else(hangs);
-            Folder { name, path, state, modeless, way, real }
+            Folder {
+                name,
+                path,
+                state,
+                modeless,
+                way,
+                real,
+            }
         })
     });
     let mut folders = Vec::new();
@@ -74,25 +88,39 @@ pub(super) async fn look(layout: Option<&Layout>) -> Looked {
     }
     // The daemon makes this one itself.
     folders.retain(|folder| folder.name != ".sealift" || folder.state != FolderState::Missing);
-    let there = folders.iter().all(|folder| matches!(folder.state, FolderState::There { .. }));
+    let there = folders
+        .iter()
+        .all(|folder| matches!(folder.state, FolderState::There { .. }));
     let overlap = if there {
         let layout = layout.clone();
-        within(DISK, move || layout.overlap().ok().flatten()).await.flatten()
+        within(DISK, move || layout.overlap().ok().flatten())
+            .await
+            .flatten()
     } else {
         None
     };
     let outbox = layout.outbox.clone();
-    let in_the_way = within(DISK, move || in_the_way(&outbox)).await.unwrap_or_default();
-    Looked { folders, overlap, in_the_way }
+    let in_the_way = within(DISK, move || in_the_way(&outbox))
+        .await
+        .unwrap_or_default();
+    Looked {
+        folders,
+        overlap,
+        in_the_way,
+    }
 }
 
 /// The first few of what has the name of an archive, or of its scratch, and is no file.
 fn in_the_way(outbox: &Path) -> Vec<(PathBuf, &'static str)> {
     let entries = fs::read_dir(outbox).into_iter().flatten().flatten();
     let named = entries.filter(|entry| {
-        matches!(outbox_name(&entry.file_name()), OutboxName::Archive(_) | OutboxName::Partial(_))
+        matches!(
+            outbox_name(&entry.file_name()),
+            OutboxName::Archive(_) | OutboxName::Partial(_)
+        )
     });
-    let others = named.filter_map(|entry| Some((entry.path(), what_it_is(entry.file_type().ok()?)?)));
+    let others =
+        named.filter_map(|entry| Some((entry.path(), what_it_is(entry.file_type().ok()?)?)));
     others.take(MAX_IN_THE_WAY).collect()
 }
 
@@ -106,9 +134,13 @@ fn state_of(path: &Path) -> FolderState {
         return FolderState::NoFolder;
     }
     let owned = owned(path, &metadata);
-    let read_only =
-        rustix::fs::statvfs(path).is_ok_and(|space| space.f_flag.contains(StatVfsMountFlags::RDONLY));
-    FolderState::There { owned, shared: shared_between_hosts(path), read_only }
+    let read_only = rustix::fs::statvfs(path)
+        .is_ok_and(|space| space.f_flag.contains(StatVfsMountFlags::RDONLY));
+    FolderState::There {
+        owned,
+        shared: shared_between_hosts(path),
+        read_only,
+    }
 }
 
 fn real(path: &Path) -> Option<(PathBuf, u64)> {
@@ -117,22 +149,34 @@ fn real(path: &Path) -> Option<(PathBuf, u64)> {
     Some((real, device))
 }
 
-/// The file systems that the folders are on. How fast each fills the daemon has seen over hours; without one, what was sealed of late
-/// says it.
-pub(super) async fn rooms(layout: Option<&Layout>, daemon: &Daemon, folders: &[Folder]) -> Vec<Room> {
-    let usable =
-        |folder: &&Folder| folder.name != ".sealift" && matches!(folder.state, FolderState::There { .. });
-    let found: Vec<_> =
-        folders.iter().filter(usable).map(|folder| (folder.name, folder.path.clone())).collect();
+/// The file systems that the folders are on. How fast each fills the daemon has seen over hours;
+/// without one, what was sealed of late says it.
+pub(super) async fn rooms(
+    layout: Option<&Layout>,
+    daemon: &Daemon,
+    folders: &[Folder],
+) -> Vec<Room> {
+    let usable = |folder: &&Folder| {
+        folder.name != ".sealift" && matches!(folder.state, FolderState::There { .. })
+    };
+    let found: Vec<_> = folders
+        .iter()
+        .filter(usable)
+        .map(|folder| (folder.name, folder.path.clone()))
+        .collect();
     if layout.is_none() || found.is_empty() {
         return Vec::new();
     }
     let looked_at = found.clone();
-    let mut rooms = within(DISK, move || measured(&looked_at)).await.unwrap_or_default();
+    let mut rooms = within(DISK, move || measured(&looked_at))
+        .await
+        .unwrap_or_default();
     if let Daemon::Answers(snapshot) = daemon {
         for room in &mut rooms {
-            let same =
-                snapshot.room.iter().find(|seen| seen.folders.iter().any(|name| room.folders.contains(name)));
+            let same = snapshot
+                .room
+                .iter()
+                .find(|seen| seen.folders.iter().any(|name| room.folders.contains(name)));
             if let Some(rate) = same.and_then(|seen| seen.filling_bytes_per_s) {
                 room.filling_bytes_per_s = Some(u64::try_from(rate).unwrap_or(0));
             }
@@ -143,7 +187,9 @@ pub(super) async fn rooms(layout: Option<&Layout>, daemon: &Daemon, folders: &[F
         let until = Instant::now() + RATE;
         let rates = within(RATE, move || rates(&found, || Instant::now() < until));
         for (name, rate) in rates.await.unwrap_or_default() {
-            let on = rooms.iter_mut().find(|room| room.folders.iter().any(|folder| folder == name));
+            let on = rooms
+                .iter_mut()
+                .find(|room| room.folders.iter().any(|folder| folder == name));
             if let Some(room) = on {
                 *room.filling_bytes_per_s.get_or_insert(0) += rate;
             }
@@ -153,16 +199,22 @@ pub(super) async fn rooms(layout: Option<&Layout>, daemon: &Daemon, folders: &[F
 }
 
 /// For as long as it may go on: nobody waits for it then, and others need the processor.
-fn rates(folders: &[(&'static str, PathBuf)], go_on: impl Fn() -> bool) -> Vec<(&'static str, u64)> {
+fn rates(
+    folders: &[(&'static str, PathBuf)],
+    go_on: impl Fn() -> bool,
+) -> Vec<(&'static str, u64)> {
     // What is packed there leaves again.
     let kept = folders.iter().filter(|(name, _)| *name != "outbox");
-    kept.filter_map(|(name, path)| Some((*name, rate_of(path, &go_on)?))).collect()
+    kept.filter_map(|(name, path)| Some((*name, rate_of(path, &go_on)?)))
+        .collect()
 }
 
 fn measured(folders: &[(&'static str, PathBuf)]) -> Vec<Room> {
     let mut by_device: BTreeMap<(u64, Option<u64>), Room> = BTreeMap::new();
     for (name, path) in folders {
-        let (Ok(room), Ok(space)) = (filesystem::room_of(path), filesystem::space(path)) else { continue };
+        let (Ok(room), Ok(space)) = (filesystem::room_of(path), filesystem::space(path)) else {
+            continue;
+        };
         let room = by_device.entry(room).or_insert_with(|| Room {
             folders: Vec::new(),
             path: path.clone(),
@@ -176,7 +228,8 @@ fn measured(folders: &[(&'static str, PathBuf)]) -> Vec<Room> {
     by_device.into_values().collect()
 }
 
-/// How many bytes a second the episodes of the last day came to here; `None` where there were none, or too many to tell in the time.
+/// How many bytes a second the episodes of the last day came to here; `None` where there were none,
+/// or too many to tell in the time.
 fn rate_of(folder: &Path, go_on: impl Fn() -> bool) -> Option<u64> {
     let now = clock::wall_now();
     let begin = now.unix_seconds() - i64::try_from(RATE_OVER.as_secs()).unwrap_or(0);
@@ -185,7 +238,9 @@ fn rate_of(folder: &Path, go_on: impl Fn() -> bool) -> Option<u64> {
         if !go_on() {
             return None;
         }
-        let Ok(metadata) = entry.metadata() else { continue };
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
         if metadata.is_dir() && (begin..=now.unix_seconds()).contains(&metadata.mtime()) {
             recent.push((metadata.mtime(), entry.path()));
         }
@@ -193,7 +248,9 @@ fn rate_of(folder: &Path, go_on: impl Fn() -> bool) -> Option<u64> {
     recent.sort_by(|a, b| b.cmp(a));
     let (mut bytes, mut count, mut files) = (0_u64, 0_u64, MAX_FILES);
     for (_, path) in recent.iter().take(MAX_MEASURED) {
-        let Some(size) = size_of(path, &mut files) else { break };
+        let Some(size) = size_of(path, &mut files) else {
+            break;
+        };
         bytes = bytes.saturating_add(size);
         count += 1;
     }
@@ -201,7 +258,8 @@ fn rate_of(folder: &Path, go_on: impl Fn() -> bool) -> Option<u64> {
     Some((bytes / count.max(1)).saturating_mul(all) / RATE_OVER.as_secs()).filter(|_| count > 0)
 }
 
-/// What is allocated for a folder and all in it, bytes; `None` where it has more files than are left to look at.
+/// What is allocated for a folder and all in it, bytes; `None` where it has more files than are
+/// left to look at.
 fn size_of(folder: &Path, files: &mut usize) -> Option<u64> {
     const SECTOR_BYTES: u64 = 512;
     let (mut bytes, mut waiting) = (0_u64, vec![folder.to_owned()]);
@@ -209,7 +267,9 @@ fn size_of(folder: &Path, files: &mut usize) -> Option<u64> {
         for entry in fs::read_dir(folder).ok()?.flatten() {
             *files = files.checked_sub(1)?;
             // Not followed: DirEntry::metadata is lstat(2).
-            let Ok(metadata) = entry.metadata() else { continue };
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
             bytes = bytes.saturating_add(metadata.blocks().saturating_mul(SECTOR_BYTES));
             if metadata.is_dir() {
                 waiting.push(entry.path());
@@ -223,7 +283,9 @@ fn size_of(folder: &Path, files: &mut usize) -> Option<u64> {
 pub(super) fn last_written(folder: &Path, entries: &mut usize) -> Option<WallTime> {
     let mut newest = fs::symlink_metadata(folder).ok()?.mtime();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let Some(left) = entries.checked_sub(1) else { break };
+        let Some(left) = entries.checked_sub(1) else {
+            break;
+        };
         *entries = left;
         if let Ok(metadata) = entry.metadata() {
             newest = newest.max(metadata.mtime());

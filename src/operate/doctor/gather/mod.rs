@@ -1,4 +1,5 @@
-//! Looks, and judges nothing. Everything at once, each look with a deadline of its own: whatever hangs is left behind, and said.
+//! Looks, and judges nothing. Everything at once, each look with a deadline of its own: whatever
+//! hangs is left behind, and said.
 //!
 //! ```text
 //!  systemctl show ─┐
@@ -35,7 +36,8 @@ use crate::{
     trial::{self, Trier},
 };
 
-/// For a look at one folder, or at what is in it. A disk that takes longer hangs, for somebody who waits.
+/// For a look at one folder, or at what is in it. A disk that takes longer hangs, for somebody who
+/// waits.
 const DISK: Duration = Duration::from_millis(1500);
 /// For the newest episode's commit, before the receiver is asked.
 const COMMIT: Duration = Duration::from_millis(700);
@@ -57,8 +59,12 @@ pub(super) async fn gather(question: &Question) -> Facts {
         receiver: question.receiver.clone(),
         file: question.file.clone(),
     };
-    let ask_journal =
-        journal::Question { unit: hands.unit.clone(), since: question.since, with: None, within: PROGRAM };
+    let ask_journal = journal::Question {
+        unit: hands.unit.clone(),
+        since: question.since,
+        with: None,
+        within: PROGRAM,
+    };
     let host = async {
         let (unit, daemon, folders) = tokio::join!(
             service::unit(&hands.unit),
@@ -72,7 +78,10 @@ pub(super) async fn gather(question: &Question) -> Facts {
         );
         (unit, daemon, folders, people, moves, rooms)
     };
-    let keep = known.ship.as_ref().map(|ship| (ship.quarantine_keep_days, ship.shipped_keep_days));
+    let keep = known
+        .ship
+        .as_ref()
+        .map(|ship| (ship.quarantine_keep_days, ship.shipped_keep_days));
     let (host, receiver, journal, episodes, aside) = tokio::join!(
         host,
         receiver::ask(&known, layout.as_ref()),
@@ -85,14 +94,27 @@ pub(super) async fn gather(question: &Question) -> Facts {
         aside::look(layout.as_ref(), keep, now),
     );
     let (unit, daemon, folders, people, moves, rooms) = host;
-    let has_unit = unit.as_ref().is_some_and(|unit| unit.load_state != "not-found");
-    let watches = known.ship.as_ref().is_some_and(|ship| uses_inotify(ship.watch, &folders.folders));
+    let has_unit = unit
+        .as_ref()
+        .is_some_and(|unit| unit.load_state != "not-found");
+    let watches = known
+        .ship
+        .as_ref()
+        .is_some_and(|ship| uses_inotify(ship.watch, &folders.folders));
     let open = episodes.as_ref().map_or(0, |found| {
-        found.episodes.iter().filter(|episode| matches!(episode.look, crate::episode::Look::Open)).count()
+        found
+            .episodes
+            .iter()
+            .filter(|episode| matches!(episode.look, crate::episode::Look::Open))
+            .count()
     });
     Facts {
         now,
-        hands: Hands { has_unit, daemon_pid: daemon_pid(&daemon), ..hands },
+        hands: Hands {
+            has_unit,
+            daemon_pid: daemon_pid(&daemon),
+            ..hands
+        },
         settings: settings.facts,
         people,
         folders: folders.folders,
@@ -119,23 +141,37 @@ fn daemon_pid(daemon: &Daemon) -> Option<u32> {
 }
 
 /// On a thread that may hang; `None` where it is not done in time.
-async fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    tokio::time::timeout(limit, tokio::task::spawn_blocking(work)).await.ok()?.ok()
+async fn within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    tokio::time::timeout(limit, tokio::task::spawn_blocking(work))
+        .await
+        .ok()?
+        .ok()
 }
 
-/// The daemon's own trial; ours where none runs and the folders are there. `.sealift-trash-` is how what we make is called: a recorder
-/// and a daemon that starts meanwhile pass it over. What a doctor left that was killed at it goes first.
-async fn moves(layout: Option<&Layout>, daemon: &Daemon, folders: &[super::facts::Folder]) -> Moves {
+/// The daemon's own trial; ours where none runs and the folders are there. `.sealift-trash-` is how
+/// what we make is called: a recorder and a daemon that starts meanwhile pass it over. What a
+/// doctor left that was killed at it goes first.
+async fn moves(
+    layout: Option<&Layout>,
+    daemon: &Daemon,
+    folders: &[super::facts::Folder],
+) -> Moves {
     let are = |is: fn(&FolderState) -> bool| {
-        folders.iter().all(|folder| folder.name == ".sealift" || is(&folder.state))
+        folders
+            .iter()
+            .all(|folder| folder.name == ".sealift" || is(&folder.state))
     };
     let there = |state: &FolderState| matches!(state, FolderState::There { .. });
     let Some(layout) = layout.cloned().filter(|_| are(there)) else {
         return match daemon {
             Daemon::Answers(snapshot) => Moves::ByDaemon(snapshot.trial.clone()),
-            Daemon::Silent { .. } | Daemon::NotPermitted { .. } | Daemon::Unknown | Daemon::None => {
-                Moves::NotTried
-            }
+            Daemon::Silent { .. }
+            | Daemon::NotPermitted { .. }
+            | Daemon::Unknown
+            | Daemon::None => Moves::NotTried,
         };
     };
     let left = layout.clone();
@@ -143,20 +179,39 @@ async fn moves(layout: Option<&Layout>, daemon: &Daemon, folders: &[super::facts
     let _ = within(DISK, move || trial::clear(&left)).await;
     match daemon {
         Daemon::Answers(snapshot) => return Moves::ByDaemon(snapshot.trial.clone()),
-        Daemon::Silent { .. } | Daemon::NotPermitted { .. } | Daemon::Unknown => return Moves::NotTried,
+        Daemon::Silent { .. } | Daemon::NotPermitted { .. } | Daemon::Unknown => {
+            return Moves::NotTried;
+        }
         Daemon::None => {}
     }
-    if !are(|state| matches!(state, FolderState::There { read_only: false, .. })) {
+    if !are(|state| {
+        matches!(
+            state,
+            FolderState::There {
+                read_only: false,
+                ..
+            }
+        )
+    }) {
         return Moves::NotTried;
     }
-    within(DISK, move || trial::run(&layout, Trier::Visitor, &Progress::default()))
-        .await
-        .map_or(Moves::NotTried, Moves::ByUs)
+    within(DISK, move || {
+        trial::run(&layout, Trier::Visitor, &Progress::default())
+    })
+    .await
+    .map_or(Moves::NotTried, Moves::ByUs)
 }
 
 fn uses_inotify(watch: WatchMode, folders: &[super::facts::Folder]) -> bool {
     let shared = folders.iter().any(|folder| {
-        folder.name == "episodes" && matches!(folder.state, FolderState::There { shared: Some(_), .. })
+        folder.name == "episodes"
+            && matches!(
+                folder.state,
+                FolderState::There {
+                    shared: Some(_),
+                    ..
+                }
+            )
     });
     match watch {
         WatchMode::Auto => !shared,
@@ -166,7 +221,13 @@ fn uses_inotify(watch: WatchMode, folders: &[super::facts::Folder]) -> bool {
 }
 
 async fn inotify(open: usize) -> Option<Inotify> {
-    let number = |path: &str| std::fs::read_to_string(Path::new(path)).ok()?.trim().parse::<u64>().ok();
+    let number = |path: &str| {
+        std::fs::read_to_string(Path::new(path))
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    };
     within(DISK, move || {
         Some(Inotify {
             max_watches: number("/proc/sys/fs/inotify/max_user_watches")?,

@@ -17,9 +17,13 @@ const MAX_NUMBER: usize = 10_000;
 
 /// A name that an episode had which was shipped is not free: the receiver holds that under it.
 pub(super) async fn look(layout: Option<&Layout>, episodes: &mut Option<Episodes>) {
-    let (Some(layout), Some(found)) = (layout.cloned(), episodes) else { return };
+    let (Some(layout), Some(found)) = (layout.cloned(), episodes) else {
+        return;
+    };
     let folder = layout.episodes.clone();
-    found.broken_off = within(DISK, move || made_for_a_while(&folder)).await.unwrap_or_default();
+    found.broken_off = within(DISK, move || made_for_a_while(&folder))
+        .await
+        .unwrap_or_default();
     let mut wanted = BTreeMap::<String, usize>::new();
     let strangers = found.strangers.iter().map(|stranger| tame(&stranger.name));
     let conflicts = found.conflicts.iter().map(|(id, _)| id.as_str().to_owned());
@@ -29,14 +33,20 @@ pub(super) async fn look(layout: Option<&Layout>, episodes: &mut Option<Episodes
     if wanted.is_empty() {
         return;
     }
-    found.taken = within(DISK, move || taken(&layout, &wanted)).await.unwrap_or_default();
+    found.taken = within(DISK, move || taken(&layout, &wanted))
+        .await
+        .unwrap_or_default();
 }
 
 fn made_for_a_while(episodes: &Path) -> Vec<(String, WallTime)> {
     let entries = fs::read_dir(episodes).into_iter().flatten().flatten();
     let mut found: Vec<_> = entries
         .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok().filter(|name| is_made_for_a_while(name))?;
+            let name = entry
+                .file_name()
+                .into_string()
+                .ok()
+                .filter(|name| is_made_for_a_while(name))?;
             let metadata = entry.metadata().ok().filter(fs::Metadata::is_dir)?;
             Some((name, WallTime::from_unix_seconds(metadata.mtime())))
         })
@@ -82,7 +92,10 @@ mod tests {
         }
         fs::create_dir_all(&layout.outbox).unwrap();
         fs::write(layout.outbox.join("a-3.tar.zst"), "").unwrap();
-        let taken = taken(&layout, &BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 1)]));
+        let taken = taken(
+            &layout,
+            &BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 1)]),
+        );
         let expected = ["a-1", "a-2", "a-3", "a-4"].map(str::to_owned);
         assert_eq!(taken, expected.into());
     }

@@ -19,15 +19,30 @@ pub(super) async fn who(unit: Option<&Unit>, pid: Option<u32>) -> People {
         let uid = rustix::process::geteuid().as_raw();
         let gid = rustix::process::getegid().as_raw();
         let groups = rustix::process::getgroups().unwrap_or_default();
-        let groups = groups.into_iter().map(rustix::process::Gid::as_raw).collect();
-        Person { name: name_of(uid).await, uid, gid, groups }
+        let groups = groups
+            .into_iter()
+            .map(rustix::process::Gid::as_raw)
+            .collect();
+        Person {
+            name: name_of(uid).await,
+            uid,
+            gid,
+            groups,
+        }
     };
     let shipper = async {
         if let Some(running) = pid.and_then(of_process) {
-            return Some(Person { name: name_of(running.uid).await, ..running });
+            return Some(Person {
+                name: name_of(running.uid).await,
+                ..running
+            });
         }
         let unit = unit.filter(|unit| unit.load_state == "loaded")?;
-        let name = if unit.user.is_empty() { "root" } else { &unit.user };
+        let name = if unit.user.is_empty() {
+            "root"
+        } else {
+            &unit.user
+        };
         of_name(name).await
     };
     let (us, shipper) = tokio::join!(us, shipper);
@@ -49,7 +64,10 @@ async fn of_name(name: &str) -> Option<Person> {
         name: name.to_owned(),
         uid: uid?.trim().parse().ok()?,
         gid: gid?.trim().parse().ok()?,
-        groups: groups?.split_whitespace().filter_map(|gid| gid.parse().ok()).collect(),
+        groups: groups?
+            .split_whitespace()
+            .filter_map(|gid| gid.parse().ok())
+            .collect(),
     })
 }
 
@@ -58,7 +76,10 @@ fn of_process(pid: u32) -> Option<Person> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
     let effective = |name| line(name)?.split_whitespace().nth(1)?.parse().ok();
-    let groups = line("Groups:").unwrap_or_default().split_whitespace().filter_map(|gid| gid.parse().ok());
+    let groups = line("Groups:")
+        .unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|gid| gid.parse().ok());
     Some(Person {
         name: String::new(),
         uid: effective("Uid:")?,
@@ -79,11 +100,17 @@ pub(super) fn owned(path: &Path, metadata: &Metadata) -> Owned {
     }
 }
 
-/// The folders that lead to it, the outermost first: by its name, and by where symlinks in that lead.
+/// The folders that lead to it, the outermost first: by its name, and by where symlinks in that
+/// lead.
 pub(super) fn way_to(path: &Path) -> Vec<Step> {
-    let Ok(named) = std::path::absolute(path) else { return Vec::new() };
+    let Ok(named) = std::path::absolute(path) else {
+        return Vec::new();
+    };
     let real = named.canonicalize().ok();
-    let names = named.ancestors().skip(1).chain(real.iter().flat_map(|real| real.ancestors().skip(1)));
+    let names = named
+        .ancestors()
+        .skip(1)
+        .chain(real.iter().flat_map(|real| real.ancestors().skip(1)));
     let mut folders: Vec<PathBuf> = names.map(Path::to_owned).collect();
     folders.sort_by_key(|folder| (folder.components().count(), folder.clone()));
     folders.dedup();
@@ -104,10 +131,17 @@ mod tests {
         let (real, link) = (folder.path().join("a/b"), folder.path().join("l"));
         fs::create_dir_all(real.join("c")).unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        let way: Vec<_> = way_to(&link.join("c")).into_iter().map(|(folder, _)| folder).collect();
+        let way: Vec<_> = way_to(&link.join("c"))
+            .into_iter()
+            .map(|(folder, _)| folder)
+            .collect();
         assert_eq!(way[0], Path::new("/"));
         for passed in [folder.path(), &real, &link, &folder.path().join("a")] {
-            assert_eq!(way.iter().filter(|folder| *folder == passed).count(), 1, "{way:?}");
+            assert_eq!(
+                way.iter().filter(|folder| *folder == passed).count(),
+                1,
+                "{way:?}"
+            );
         }
         assert!(!way.contains(&link.join("c")), "{way:?}");
     }

@@ -26,8 +26,11 @@ use crate::{
 };
 
 /// For the connection, between two bytes, and for the answer: a person waits.
-pub(super) const PATIENCE: (Duration, Duration, Duration) =
-    (Duration::from_millis(2800), Duration::from_millis(2800), Duration::from_millis(2800));
+pub(super) const PATIENCE: (Duration, Duration, Duration) = (
+    Duration::from_millis(2800),
+    Duration::from_millis(2800),
+    Duration::from_millis(2800),
+);
 /// For all of it together.
 const ALL: Duration = Duration::from_millis(3300);
 /// A problem is some hundred bytes.
@@ -43,9 +46,9 @@ pub(super) async fn ask(known: &Known, layout: Option<&Layout>) -> Option<Receiv
     let uri: http::Uri = origin.parse().ok()?;
     let host = uri.host()?.trim_matches(['[', ']']).to_owned();
     let (commit, meta_fault) = match layout.cloned() {
-        Some(layout) => {
-            within(COMMIT, move || newest_commit(&layout)).await.unwrap_or((AskedCommit::Unknown, None))
-        }
+        Some(layout) => within(COMMIT, move || newest_commit(&layout))
+            .await
+            .unwrap_or((AskedCommit::Unknown, None)),
         None => (AskedCommit::NoEpisodes, None),
     };
     let has_credential = config.token_file.is_some() || config.client_cert.is_some();
@@ -60,7 +63,9 @@ pub(super) async fn ask(known: &Known, layout: Option<&Layout>) -> Option<Receiv
         said: Said::NotAsked,
         remedy: None,
     };
-    let Some(client) = known.client.clone() else { return Some(receiver) };
+    let Some(client) = known.client.clone() else {
+        return Some(receiver);
+    };
     let endpoint = Endpoint::new(&EndpointOptions::of(config, host_id), client).ok()?;
     let (asked, unit) = tokio::join!(
         tokio::time::timeout(ALL, ask_at(&endpoint, &mut receiver)),
@@ -73,9 +78,12 @@ pub(super) async fn ask(known: &Known, layout: Option<&Layout>) -> Option<Receiv
         Err(_) => Said::Failed(ClientError::TimedOut(Wait::Answer)),
     };
     receiver.remedy = match &receiver.said {
-        Said::Answered { status: 412, json, .. } => {
-            json.as_ref().and_then(|json| json.get("remediation")?.as_str()).and_then(remedy::of)
-        }
+        Said::Answered {
+            status: 412, json, ..
+        } => json
+            .as_ref()
+            .and_then(|json| json.get("remediation")?.as_str())
+            .and_then(remedy::of),
         Said::Answered { .. } | Said::Failed(_) | Said::NotAsked => None,
     };
     Some(receiver)
@@ -87,9 +95,10 @@ async fn ask_at(endpoint: &Endpoint, receiver: &mut Receiver) -> Result<Said, Cl
     let nobody = EpisodeId::parse("sealift-doctor").map_err(|error| bad(&error))?;
     let (id, commit) = match &receiver.commit {
         AskedCommit::Of(id, commit) | AskedCommit::Last(id, commit) => (id, Some(commit)),
-        AskedCommit::None | AskedCommit::LastNone | AskedCommit::NoEpisodes | AskedCommit::Unknown => {
-            (&nobody, None)
-        }
+        AskedCommit::None
+        | AskedCommit::LastNone
+        | AskedCommit::NoEpisodes
+        | AskedCommit::Unknown => (&nobody, None),
     };
     let (method, url) = match endpoint.address().of_admission() {
         Some(url) => (Method::GET, url),
@@ -98,41 +107,76 @@ async fn ask_at(endpoint: &Endpoint, receiver: &mut Receiver) -> Result<Said, Cl
             (Method::HEAD, endpoint.address().of(&nobody))
         }
     };
-    let uri = url.parse().map_err(|error| bad(&format_args!("{}: {error}", without_query(&url))))?;
+    let uri = url
+        .parse()
+        .map_err(|error| bad(&format_args!("{}: {error}", without_query(&url))))?;
     let mut headers = HeaderMap::new();
     if let Some(commit) = commit {
         let value = HeaderValue::from_str(commit.as_str()).map_err(|error| bad(&error))?;
         headers.insert(wire::CODE_COMMIT, value);
     }
-    endpoint.complete(&mut headers, id, None, commit).map_err(|error| bad(&error))?;
-    for about_a_body in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE] {
+    endpoint
+        .complete(&mut headers, id, None, commit)
+        .map_err(|error| bad(&error))?;
+    for about_a_body in [
+        header::CONTENT_TYPE,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LANGUAGE,
+    ] {
         headers.remove(about_a_body);
     }
-    let request = Request { method, uri, headers, body: RequestBody::empty() };
+    let request = Request {
+        method,
+        uri,
+        headers,
+        body: RequestBody::empty(),
+    };
     let answered = endpoint.send(request, &Progress::default()).await?;
     Ok(read(answered).await)
 }
 
 async fn read(answered: Answered) -> Said {
     let text = |name: header::HeaderName| {
-        answered.headers.get(name)?.to_str().ok().map(|text| text.trim().to_owned())
+        answered
+            .headers
+            .get(name)?
+            .to_str()
+            .ok()
+            .map(|text| text.trim().to_owned())
     };
-    let media_type = text(header::CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
+    let media_type = text(header::CONTENT_TYPE)
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     let media_type = media_type.split(';').next().unwrap_or_default().trim();
     let is_json = matches!(media_type, "application/json" | wire::PROBLEM_TYPE);
     let html = matches!(media_type, "text/html" | "application/xhtml+xml");
     let date = text(header::DATE).and_then(|date| httpdate::parse_http_date(&date).ok());
     let date = date.and_then(|date| date.duration_since(std::time::UNIX_EPOCH).ok());
-    let date = date.and_then(|since| i64::try_from(since.as_secs()).ok()).map(WallTime::from_unix_seconds);
+    let date = date
+        .and_then(|since| i64::try_from(since.as_secs()).ok())
+        .map(WallTime::from_unix_seconds);
     let location = text(header::LOCATION).map(|location| without_query(&location).to_owned());
-    let (status, certificates) = (answered.status.as_u16(), answered.server_certificates.clone());
+    let (status, certificates) = (
+        answered.status.as_u16(),
+        answered.server_certificates.clone(),
+    );
     let certificate_ends = certificates.get(..1).and_then(credential::not_after);
     let body = answered.short_body(MAX_ANSWER_BYTES).await;
-    let json = serde_json::from_slice::<Value>(&body.bytes).ok().filter(|json| is_json && json.is_object());
-    Said::Answered { status, json, html, location, date, certificate_ends }
+    let json = serde_json::from_slice::<Value>(&body.bytes)
+        .ok()
+        .filter(|json| is_json && json.is_object());
+    Said::Answered {
+        status,
+        json,
+        html,
+        location,
+        date,
+        certificate_ends,
+    }
 }
 
-/// Of the newest episode that says its commit: one that is still here, else the last that was shipped or put aside.
+/// Of the newest episode that says its commit: one that is still here, else the last that was
+/// shipped or put aside.
 fn newest_commit(layout: &Layout) -> (AskedCommit, Option<String>) {
     let here = commit_in(&[&layout.episodes]);
     if let Some((id, commit)) = here.commit {
@@ -162,9 +206,14 @@ struct Found {
 fn commit_in(folders: &[&Path]) -> Found {
     let mut listed: Vec<_> = folders.iter().flat_map(|folder| newest(folder)).collect();
     listed.sort_by(|a, b| b.cmp(a));
-    let mut found = Found { any: !listed.is_empty(), ..Found::default() };
+    let mut found = Found {
+        any: !listed.is_empty(),
+        ..Found::default()
+    };
     for (_, path) in listed.iter().take(MAX_LOOKED_INTO) {
-        let Some(Ok(id)) = path.file_name().map(EpisodeId::from_os) else { continue };
+        let Some(Ok(id)) = path.file_name().map(EpisodeId::from_os) else {
+            continue;
+        };
         let Ok(said) = meta::look(path) else { continue };
         match said {
             Ok(Some(commit)) => {
@@ -173,7 +222,9 @@ fn commit_in(folders: &[&Path]) -> Found {
             }
             Ok(None) => {}
             Err(fault) => {
-                found.meta_fault.get_or_insert_with(|| format!("{id}: {fault}"));
+                found
+                    .meta_fault
+                    .get_or_insert_with(|| format!("{id}: {fault}"));
             }
         }
     }
@@ -182,7 +233,12 @@ fn commit_in(folders: &[&Path]) -> Found {
 
 fn newest(folder: &Path) -> Vec<(i64, PathBuf)> {
     let mut found: Vec<(i64, PathBuf)> = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten().take(MAX_LISTED) {
+    for entry in fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .take(MAX_LISTED)
+    {
         if EpisodeId::from_os(&entry.file_name()).is_err() {
             continue;
         }
@@ -209,7 +265,10 @@ mod tests {
         fs::create_dir_all(&episode).unwrap();
         assert_eq!(newest_commit(&layout).1, None);
         fs::write(episode.join("meta.json"), "{\n 'a': 1}").unwrap();
-        assert_eq!(newest_commit(&layout).1.unwrap(), "run-7: meta.json is not JSON: line 2, column 2");
+        assert_eq!(
+            newest_commit(&layout).1.unwrap(),
+            "run-7: meta.json is not JSON: line 2, column 2"
+        );
         fs::write(episode.join("meta.json"), "{\"a\": NaN}").unwrap();
         assert_eq!(newest_commit(&layout).1, None);
     }
@@ -222,14 +281,22 @@ mod tests {
         let episode = layout.shipped.join("old");
         fs::create_dir_all(&episode).unwrap();
         assert_eq!(newest_commit(&layout).0, AskedCommit::LastNone);
-        let meta = |digit: &str| format!(r#"{{"code_version":{{"commit":"{}"}}}}"#, digit.repeat(40));
+        let meta =
+            |digit: &str| format!(r#"{{"code_version":{{"commit":"{}"}}}}"#, digit.repeat(40));
         fs::write(episode.join("meta.json"), meta("a")).unwrap();
-        let AskedCommit::Last(id, _) = newest_commit(&layout).0 else { panic!() };
+        let AskedCommit::Last(id, _) = newest_commit(&layout).0 else {
+            panic!()
+        };
         assert_eq!(id.as_str(), "old");
         fs::create_dir_all(layout.episodes.join("waits")).unwrap();
         assert_eq!(newest_commit(&layout).0, AskedCommit::None);
         fs::write(layout.episodes.join("waits/meta.json"), meta("B")).unwrap();
-        let AskedCommit::Of(id, commit) = newest_commit(&layout).0 else { panic!() };
-        assert_eq!((id.as_str(), commit.as_str()), ("waits", "b".repeat(40).as_str()));
+        let AskedCommit::Of(id, commit) = newest_commit(&layout).0 else {
+            panic!()
+        };
+        assert_eq!(
+            (id.as_str(), commit.as_str()),
+            ("waits", "b".repeat(40).as_str())
+        );
     }
 }

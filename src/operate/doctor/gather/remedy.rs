@@ -9,20 +9,33 @@ const MAX_CHARS: usize = 500;
 /// Where root finds more than others do.
 const MORE: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// From outside: one line, harmless to a terminal, and not endless. Whether a command is harmless to this host its operator decides.
+/// From outside: one line, harmless to a terminal, and not endless. Whether a command is harmless
+/// to this host its operator decides.
 pub(super) fn of(text: &str) -> Option<Remedy> {
-    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<_> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
     let first = lines.first()?;
     let is_command = is_command(first);
     let line = printable(&lines.join(if is_command { " && " } else { " " }));
     let line: String = line.chars().take(MAX_CHARS).collect();
-    Some(if is_command { Remedy::Command(line) } else { Remedy::Words(line) })
+    Some(if is_command {
+        Remedy::Command(line)
+    } else {
+        Remedy::Words(line)
+    })
 }
 
 /// It begins with a program that is here, and does not end as a sentence does.
 fn is_command(line: &str) -> bool {
-    let mut words = line.split_whitespace().skip_while(|word| *word == "sudo" || word.contains('='));
-    let Some(first) = words.next() else { return false };
+    let mut words = line
+        .split_whitespace()
+        .skip_while(|word| *word == "sudo" || word.contains('='));
+    let Some(first) = words.next() else {
+        return false;
+    };
     let first = first.trim_end_matches(';');
     let is_program = match first {
         "cd" => true,
@@ -30,14 +43,17 @@ fn is_command(line: &str) -> bool {
         name => {
             let path = env::var_os("PATH").unwrap_or_default();
             let folders = env::split_paths(&path).chain(MORE.map(Into::into));
-            folders.into_iter().any(|folder| is_executable(&folder.join(name)))
+            folders
+                .into_iter()
+                .any(|folder| is_executable(&folder.join(name)))
         }
     };
     is_program && !line.ends_with(['.', '!', '?', ':', ')'])
 }
 
 fn is_executable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    path.metadata()
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(test)]
@@ -49,20 +65,31 @@ mod tests {
         let command = |text: &str| Some(Remedy::Command(text.to_owned()));
         let words = |text: &str| Some(Remedy::Words(text.to_owned()));
         for (text, expected) in [
-            ("cd /opt/lab\n git pull\n", command("cd /opt/lab && git pull")),
-            ("sudo FORCE=1 /opt/lab/update", command("sudo FORCE=1 /opt/lab/update")),
+            (
+                "cd /opt/lab\n git pull\n",
+                command("cd /opt/lab && git pull"),
+            ),
+            (
+                "sudo FORCE=1 /opt/lab/update",
+                command("sudo FORCE=1 /opt/lab/update"),
+            ),
             ("sh update.sh\u{7}", command("sh update.sh\\u{7}")),
             (
                 "Please update the lab code:\nsee https://wiki/lab (ask Bob)",
                 words("Please update the lab code: see https://wiki/lab (ask Bob)"),
             ),
             ("update the lab code", words("update the lab code")),
-            ("install the new version.", words("install the new version.")),
+            (
+                "install the new version.",
+                words("install the new version."),
+            ),
             (" \n ", None),
         ] {
             assert_eq!(of(text), expected, "{text}");
         }
-        let Some(Remedy::Words(long)) = of(&"x".repeat(9000)) else { panic!() };
+        let Some(Remedy::Words(long)) = of(&"x".repeat(9000)) else {
+            panic!()
+        };
         assert_eq!(long.len(), MAX_CHARS);
     }
 }

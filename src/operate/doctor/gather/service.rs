@@ -7,14 +7,21 @@ const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,UnitFileStat
 
 /// `None` where there is no systemd to ask.
 pub(in crate::operate::doctor) async fn unit(name: &str) -> Option<Unit> {
-    let shown = stdout_of("systemctl", &["show", PROPERTIES, "--no-pager", "--", name], PROGRAM).await?;
+    let shown = stdout_of(
+        "systemctl",
+        &["show", PROPERTIES, "--no-pager", "--", name],
+        PROGRAM,
+    )
+    .await?;
     parse(&shown)
 }
 
 fn parse(shown: &str) -> Option<Unit> {
     let mut unit = Unit::default();
     for line in shown.lines() {
-        let Some((name, value)) = line.split_once('=') else { continue };
+        let Some((name, value)) = line.split_once('=') else {
+            continue;
+        };
         let value = value.trim().to_owned();
         match name {
             "LoadState" => unit.load_state = value,
@@ -47,9 +54,18 @@ mod tests {
              MainPID=41\nUser=sealift\nResult=success\nExecMainStatus=0\nReadWritePaths=/a -/b\nOdd\nMore=x\n",
         )
         .unwrap();
-        assert_eq!((unit.load_state.as_str(), unit.restarts, unit.main_pid), ("loaded", 2, 41));
-        assert_eq!((unit.watchdog.as_str(), unit.user.as_str()), ("3min", "sealift"));
-        assert_eq!(unit.read_write_paths, Some(vec!["/a".to_owned(), "-/b".to_owned()]));
+        assert_eq!(
+            (unit.load_state.as_str(), unit.restarts, unit.main_pid),
+            ("loaded", 2, 41)
+        );
+        assert_eq!(
+            (unit.watchdog.as_str(), unit.user.as_str()),
+            ("3min", "sealift")
+        );
+        assert_eq!(
+            unit.read_write_paths,
+            Some(vec!["/a".to_owned(), "-/b".to_owned()])
+        );
         assert_eq!(parse("System has not been booted with systemd\n"), None);
     }
 }

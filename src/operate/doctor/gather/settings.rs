@@ -36,7 +36,10 @@ pub(super) struct Read {
 }
 
 pub(super) fn read(question: &Question) -> Read {
-    let mut facts = Settings { file: question.file.clone(), ..Settings::default() };
+    let mut facts = Settings {
+        file: question.file.clone(),
+        ..Settings::default()
+    };
     if let Some(file) = &facts.file {
         (facts.owned, facts.way) = (owned(file).ok(), way_to(file));
     }
@@ -53,14 +56,23 @@ pub(super) fn read(question: &Question) -> Read {
     let mut told = |error: ConfigError| {
         wrong.get_or_insert(error);
     };
-    let folders = if question.raw.is_ok() { raw } else { &question.given };
+    let folders = if question.raw.is_ok() {
+        raw
+    } else {
+        &question.given
+    };
     let layout = folders.layout().map_err(&mut told).ok();
-    let receiver = raw.receiver().and_then(|receiver| Ok((receiver, raw.host_id()?))).map_err(&mut told).ok();
+    let receiver = raw
+        .receiver()
+        .and_then(|receiver| Ok((receiver, raw.host_id()?)))
+        .map_err(&mut told)
+        .ok();
     let ship = raw.ship().map_err(&mut told).ok();
     let doctor = raw.doctor().map_err(&mut told);
-    let doctor = doctor
-        .or_else(|_| none.doctor())
-        .unwrap_or(DoctorConfig { unit: "sealift.service".to_owned(), update_command: None });
+    let doctor = doctor.or_else(|_| none.doctor()).unwrap_or(DoctorConfig {
+        unit: "sealift.service".to_owned(),
+        update_command: None,
+    });
     if let Some(error) = wrong.filter(|_| facts.problem.is_none()) {
         let is_nothing_set =
             question.file.is_none() && question.options.is_empty() && question.receiver.is_empty();
@@ -72,13 +84,24 @@ pub(super) fn read(question: &Question) -> Read {
     {
         facts.problem = Some(SettingsProblem::Wrong(error.to_string()));
     }
-    let client = receiver.as_ref().and_then(|(receiver, _)| credentials(receiver, &mut facts));
+    let client = receiver
+        .as_ref()
+        .and_then(|(receiver, _)| credentials(receiver, &mut facts));
     facts.update_command.clone_from(&doctor.update_command);
     facts.metrics_textfile = ship.as_ref().and_then(|ship| ship.metrics_textfile.clone());
     facts.watch = ship.as_ref().map(|ship| ship.watch);
     facts.quarantine_keep_days = ship.as_ref().and_then(|ship| ship.quarantine_keep_days);
     facts.url = receiver.as_ref().map(|(receiver, _)| receiver.url.clone());
-    Read { facts, known: Known { layout, ship, receiver, doctor, client } }
+    Read {
+        facts,
+        known: Known {
+            layout,
+            ship,
+            receiver,
+            doctor,
+            client,
+        },
+    }
 }
 
 fn problem(error: &ConfigError, nothing_was_said: bool) -> SettingsProblem {
@@ -86,7 +109,9 @@ fn problem(error: &ConfigError, nothing_was_said: bool) -> SettingsProblem {
         ConfigError::Read { why, .. } if why.kind() == io::ErrorKind::PermissionDenied => {
             SettingsProblem::NotPermitted(why.to_string())
         }
-        ConfigError::Read { why, .. } if why.kind() == io::ErrorKind::NotFound => SettingsProblem::Missing,
+        ConfigError::Read { why, .. } if why.kind() == io::ErrorKind::NotFound => {
+            SettingsProblem::Missing
+        }
         ConfigError::Value { .. } if nothing_was_said => SettingsProblem::Missing,
         ConfigError::Read { .. } | ConfigError::Parse { .. } | ConfigError::Value { .. } => {
             SettingsProblem::Wrong(error.to_string())
@@ -107,9 +132,20 @@ fn credentials(receiver: &ReceiverConfig, facts: &mut Settings) -> Option<Client
         let owned = owned(&path).map_err(|error| error.to_string());
         let way = way_to(&path);
         let unreadable = fs::File::open(&path).err();
-        let unreadable =
-            unreadable.map(|error| (error.to_string(), error.kind() == io::ErrorKind::PermissionDenied));
-        facts.files.push(NamedFile { key, path, secret, owned, way, unreadable });
+        let unreadable = unreadable.map(|error| {
+            (
+                error.to_string(),
+                error.kind() == io::ErrorKind::PermissionDenied,
+            )
+        });
+        facts.files.push(NamedFile {
+            key,
+            path,
+            secret,
+            owned,
+            way,
+            unreadable,
+        });
     }
     facts.credential_file = cert.clone().or_else(|| receiver.token_file.clone());
     facts.client_certificate_ends = cert.and_then(|path| {
@@ -121,7 +157,11 @@ fn credentials(receiver: &ReceiverConfig, facts: &mut Settings) -> Option<Client
         && Address::parse(&receiver.url).is_ok_and(|address| !address.is_private());
     let mut options = crate::client::ClientOptions::from(receiver);
     // A person waits for the answer.
-    (options.connect_timeout, options.idle_timeout, options.answer_timeout) = super::receiver::PATIENCE;
+    (
+        options.connect_timeout,
+        options.idle_timeout,
+        options.answer_timeout,
+    ) = super::receiver::PATIENCE;
     match Client::new(options) {
         Ok(client) => Some(client),
         Err(error) => {

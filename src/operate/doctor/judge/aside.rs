@@ -24,17 +24,22 @@ const FATAL: &str = "fatal";
 const MAX_NAMED: usize = 20;
 
 pub(super) fn rows(facts: &Facts) -> Vec<Row> {
-    let Some(aside) = &facts.aside else { return Vec::new() };
+    let Some(aside) = &facts.aside else {
+        return Vec::new();
+    };
     vec![quarantine(facts, aside), clean_up(facts, aside)]
 }
 
-/// `doctor.update_command`; else what the receiver has just said; else what it said when it last refused one for its commit. What is
-/// meant for a person is a comment, and no command.
+/// `doctor.update_command`; else what the receiver has just said; else what it said when it last
+/// refused one for its commit. What is meant for a person is a comment, and no command.
 pub(super) fn remedy(facts: &Facts) -> Option<String> {
     if let Some(command) = &facts.settings.update_command {
         return Some(command.clone());
     }
-    let of_receiver = facts.receiver.as_ref().and_then(|receiver| receiver.remedy.as_ref());
+    let of_receiver = facts
+        .receiver
+        .as_ref()
+        .and_then(|receiver| receiver.remedy.as_ref());
     let newest = || {
         let quarantined = facts.aside.iter().flat_map(|aside| &aside.quarantined);
         let of_412 = quarantined.filter(|one| one.status == Some(412) && one.remedy.is_some());
@@ -65,18 +70,36 @@ fn quarantine(facts: &Facts, aside: &Aside) -> Row {
     for one in all {
         *by_reason.entry(reason(one)).or_default() += 1;
     }
-    let mut reasons: Vec<_> = by_reason.iter().map(|(reason, n)| (*n, reason.as_str())).collect();
+    let mut reasons: Vec<_> = by_reason
+        .iter()
+        .map(|(reason, n)| (*n, reason.as_str()))
+        .collect();
     reasons.sort_by(|a, b| b.cmp(a));
-    let said: Vec<_> = reasons.iter().take(5).map(|(n, reason)| format!("{n} {reason}")).collect();
-    let more = if aside.incomplete { " (and more that were not looked at)" } else { "" };
+    let said: Vec<_> = reasons
+        .iter()
+        .take(5)
+        .map(|(n, reason)| format!("{n} {reason}"))
+        .collect();
+    let more = if aside.incomplete {
+        " (and more that were not looked at)"
+    } else {
+        ""
+    };
     let newest = all.iter().max_by_key(|one| one.at);
     let why = |one: &Quarantined| match &one.unreadable {
         Some((why, _)) => why.clone(),
         // What is typed by now, the fix says.
-        None if one.verdict == ORPHAN => one.why.split(" To ship ").next().unwrap_or_default().to_owned(),
+        None if one.verdict == ORPHAN => one
+            .why
+            .split(" To ship ")
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
         None => one.why.clone(),
     };
-    let why = newest.map(|one| format!(" The last, {}: {}", one.name, why(one))).unwrap_or_default();
+    let why = newest
+        .map(|one| format!(" The last, {}: {}", one.name, why(one)))
+        .unwrap_or_default();
     let summary = format!(
         "{} for somebody to look at in quarantine/{more}: {}.{why}",
         waits(all.len()),
@@ -92,7 +115,8 @@ fn quarantine(facts: &Facts, aside: &Aside) -> Row {
         .with("some", named)
 }
 
-/// Back into the queue: all that were answered alike, once the receiver takes them; else the newest that can come back.
+/// Back into the queue: all that were answered alike, once the receiver takes them; else the newest
+/// that can come back.
 fn back(facts: &Facts, aside: &Aside) -> String {
     let hands = &facts.hands;
     let mut all: Vec<_> = aside.quarantined.iter().collect();
@@ -102,19 +126,33 @@ fn back(facts: &Facts, aside: &Aside) -> String {
         _ if out_of_window * 2 >= all.len() => Some(412),
         newest => newest.and_then(|one| one.status),
     };
-    let alike: Vec<_> = all.iter().filter(|one| status.is_some() && one.status == status).collect();
+    let alike: Vec<_> = all
+        .iter()
+        .filter(|one| status.is_some() && one.status == status)
+        .collect();
     // Of an episode that is there twice a person says which, and requeue takes neither until then.
-    let can_all = alike.iter().all(|one| hindrance(facts, aside, one).is_none() && alone(aside, one));
+    let can_all = alike
+        .iter()
+        .all(|one| hindrance(facts, aside, one).is_none() && alone(aside, one));
     if let Some(status) = status.filter(|_| can_all && (alike.len() > 1 || out_of_window > 0)) {
         return hands.sealift(&format!("requeue --all --status {status}"));
     }
-    let free = all.iter().find(|one| hindrance(facts, aside, one).is_none());
-    let Some(one) = free.or(all.first()) else { return String::new() };
+    let free = all
+        .iter()
+        .find(|one| hindrance(facts, aside, one).is_none());
+    let Some(one) = free.or(all.first()) else {
+        return String::new();
+    };
     hindrance(facts, aside, one).unwrap_or_else(|| requeue(facts, aside, one))
 }
 
 fn alone(aside: &Aside, one: &Quarantined) -> bool {
-    aside.quarantined.iter().filter(|other| other.name == one.name).count() == 1
+    aside
+        .quarantined
+        .iter()
+        .filter(|other| other.name == one.name)
+        .count()
+        == 1
 }
 
 fn requeue(facts: &Facts, aside: &Aside, one: &Quarantined) -> String {
@@ -125,7 +163,11 @@ fn requeue(facts: &Facts, aside: &Aside, one: &Quarantined) -> String {
     };
     let requeue = facts.hands.sealift(&format!("requeue {which}"));
     // It was sealed once, or it would not be here.
-    if one.sealed { requeue } else { format!("sealift seal {} && {requeue}", path(&one.folder)) }
+    if one.sealed {
+        requeue
+    } else {
+        format!("sealift seal {} && {requeue}", path(&one.folder))
+    }
 }
 
 /// What to type for one that requeue would leave where it is.
@@ -135,7 +177,10 @@ fn hindrance(facts: &Facts, aside: &Aside, one: &Quarantined) -> Option<String> 
     if let Some((_, is_denied)) = &one.unreadable {
         let quarantine = one.folder.parent().unwrap_or(&one.folder);
         return Some(match (is_denied, facts.people.we_see_as_the_shipper()) {
-            (true, true) => hands.as_root(&format!("chown -R --reference={} {place}", path(quarantine))),
+            (true, true) => hands.as_root(&format!(
+                "chown -R --reference={} {place}",
+                path(quarantine)
+            )),
             (true, false) => as_shipper(hands, &facts.people),
             (false, _) => look(),
         });
@@ -144,9 +189,12 @@ fn hindrance(facts: &Facts, aside: &Aside, one: &Quarantined) -> Option<String> 
         // Where it may be wanted.
         let is_changed = one.why.contains(NOTHING_ELSE);
         let is_wanted = is_changed || one.why.contains(LAST_COPY);
-        let (Ok(id), Some(layout), Some(name), true) =
-            (EpisodeId::parse(&one.name), &aside.layout, &one.comes_back_as, is_wanted)
-        else {
+        let (Ok(id), Some(layout), Some(name), true) = (
+            EpisodeId::parse(&one.name),
+            &aside.layout,
+            &one.comes_back_as,
+            is_wanted,
+        ) else {
             return Some(look());
         };
         let restore = by_hand::restore(layout, &id, &one.folder, name, path);
@@ -154,7 +202,12 @@ fn hindrance(facts: &Facts, aside: &Aside, one: &Quarantined) -> Option<String> 
             true => restore,
             false => hands.as_root(&format!("bash -c {}", word(restore))),
         };
-        let remove = || hands.as_root_unless(facts.people.we_see_as_the_shipper(), &format!("rm -r {place}"));
+        let remove = || {
+            hands.as_root_unless(
+                facts.people.we_see_as_the_shipper(),
+                &format!("rm -r {place}"),
+            )
+        };
         return Some(if is_changed {
             format!("{restore}  # where it is not wanted: {}", remove())
         } else {
@@ -162,14 +215,17 @@ fn hindrance(facts: &Facts, aside: &Aside, one: &Quarantined) -> Option<String> 
         });
     }
     // Somebody uses its name: it comes back when that one has left.
-    let is_taken = facts
-        .episodes
-        .as_ref()
-        .is_some_and(|found| found.episodes.iter().any(|episode| episode.id.as_str() == one.name));
+    let is_taken = facts.episodes.as_ref().is_some_and(|found| {
+        found
+            .episodes
+            .iter()
+            .any(|episode| episode.id.as_str() == one.name)
+    });
     if is_taken {
         return Some(hands.sealift(&format!("trace {}", word(&one.name))));
     }
-    // Its own seal speaks against it, and would again. Whether what is there is all that is wanted, a person sees.
+    // Its own seal speaks against it, and would again. Whether what is there is all that is wanted,
+    // a person sees.
     (one.status.is_none() && one.verdict == FATAL && one.sealed).then(|| {
         let may = facts.people.we_see_as_the_shipper();
         let [list, unseal] =
@@ -182,12 +238,18 @@ fn hindrance(facts: &Facts, aside: &Aside, one: &Quarantined) -> Option<String> 
 }
 
 fn waits(n: usize) -> String {
-    format!("{} {}", count(n, "episode"), if n == 1 { "waits" } else { "wait" })
+    format!(
+        "{} {}",
+        count(n, "episode"),
+        if n == 1 { "waits" } else { "wait" }
+    )
 }
 
 /// Whole days until it is removed; `None` where that is more than a week off, or never.
 fn due_in_days(facts: &Facts, due: Due) -> Option<i64> {
-    due.at().filter(|_| due.is_near(facts.now)).map(|at| days_between(facts.now, at).max(0))
+    due.at()
+        .filter(|_| due.is_near(facts.now))
+        .map(|at| days_between(facts.now, at).max(0))
 }
 
 fn clean_up(facts: &Facts, aside: &Aside) -> Row {
@@ -199,11 +261,16 @@ fn clean_up(facts: &Facts, aside: &Aside) -> Row {
         .collect();
     let shipped = match aside.shipped_due {
         0 => String::new(),
-        n => format!(" From shipped/ {} will go, which the receiver holds.", count(n, "episode")),
+        n => format!(
+            " From shipped/ {} will go, which the receiver holds.",
+            count(n, "episode")
+        ),
     };
     let Some((first, one)) = due.iter().min_by_key(|(days, _)| *days) else {
         let summary = format!("Nothing undelivered will be deleted within a week.{shipped}");
-        return Row::green(id, summary).with("quarantined", 0).with("shipped", aside.shipped_due);
+        return Row::green(id, summary)
+            .with("quarantined", 0)
+            .with("shipped", aside.shipped_due);
     };
     let keep = facts.settings.quarantine_keep_days.unwrap_or_default();
     let summary = format!(
@@ -221,8 +288,15 @@ fn clean_up(facts: &Facts, aside: &Aside) -> Row {
         },
     );
     // Longer than the oldest is there: nothing goes until somebody has decided.
-    let fix = format!("{}  # quarantine_keep_days = 0 keeps them for ever", hands.configure("reload"));
-    let names: Vec<_> = due.iter().take(MAX_NAMED).map(|(_, one)| printable(&one.name)).collect();
+    let fix = format!(
+        "{}  # quarantine_keep_days = 0 keeps them for ever",
+        hands.configure("reload")
+    );
+    let names: Vec<_> = due
+        .iter()
+        .take(MAX_NAMED)
+        .map(|(_, one)| printable(&one.name))
+        .collect();
     Row::red(id, summary, fix)
         .with("quarantined", due.len())
         .with("shipped", aside.shipped_due)
@@ -262,22 +336,38 @@ mod tests {
         let row = &rows(&sound())[0];
         assert_eq!(row.status, Status::Green);
         let facts = facts(|now| {
-            vec![one("a", Some(412), 20, now), one("b", Some(412), 20, now), one("it's", None, 20, now)]
+            vec![
+                one("a", Some(412), 20, now),
+                one("b", Some(412), 20, now),
+                one("it's", None, 20, now),
+            ]
         });
         let row = &rows(&facts)[0];
         assert_eq!(row.status, Status::Yellow);
         assert!(
-            row.summary.contains("3 episodes wait") && row.summary.contains("2 answered 412, 1 fatal"),
+            row.summary.contains("3 episodes wait")
+                && row.summary.contains("2 answered 412, 1 fatal"),
             "{row:?}"
         );
-        assert_eq!(row.fix.as_deref(), Some("sealift requeue --all --status 412 --data /d"));
+        assert_eq!(
+            row.fix.as_deref(),
+            Some("sealift requeue --all --status 412 --data /d")
+        );
         let facts = self::facts(|now| vec![one("it's", Some(422), 20, now)]);
-        assert_eq!(rows(&facts)[0].fix.as_deref(), Some(r"sealift requeue 'it'\''s' --data /d"));
+        assert_eq!(
+            rows(&facts)[0].fix.as_deref(),
+            Some(r"sealift requeue 'it'\''s' --data /d")
+        );
     }
 
     #[test]
     fn what_was_never_delivered_is_announced_a_week_before_it_is_deleted() {
-        for (days, status) in [(8, Status::Green), (7, Status::Red), (0, Status::Red), (-3, Status::Red)] {
+        for (days, status) in [
+            (8, Status::Green),
+            (7, Status::Red),
+            (0, Status::Red),
+            (-3, Status::Red),
+        ] {
             let facts = facts(|now| vec![one("a", None, days, now)]);
             let row = &rows(&facts)[1];
             assert_eq!(row.status, status, "{days}: {row:?}");
@@ -286,16 +376,23 @@ mod tests {
         facts.aside.as_mut().unwrap().shipped_due = 3;
         let row = &rows(&facts)[1];
         assert_eq!(row.status, Status::Green);
-        assert!(row.summary.contains("From shipped/ 3 episodes will go"), "{row:?}");
+        assert!(
+            row.summary.contains("From shipped/ 3 episodes will go"),
+            "{row:?}"
+        );
     }
 
     #[test]
     fn the_operators_command_comes_before_the_receivers_words_and_those_are_one_harmless_line() {
-        let mut facts = facts(|now| vec![one("a", Some(412), 20, now), one("b", Some(422), 20, now)]);
+        let mut facts =
+            facts(|now| vec![one("a", Some(412), 20, now), one("b", Some(422), 20, now)]);
         assert_eq!(remedy(&facts).as_deref(), Some("run-update-412"));
         let receiver = facts.receiver.as_mut().unwrap();
         receiver.remedy = Some(Remedy::Words("Ask Bob (or $(reboot)).".to_owned()));
-        assert_eq!(remedy(&facts).as_deref(), Some("# The receiver says: Ask Bob (or $(reboot))."));
+        assert_eq!(
+            remedy(&facts).as_deref(),
+            Some("# The receiver says: Ask Bob (or $(reboot)).")
+        );
         facts.settings.update_command = Some("git pull".to_owned());
         assert_eq!(remedy(&facts).as_deref(), Some("git pull"));
     }
@@ -314,7 +411,10 @@ mod tests {
     #[test]
     fn what_requeue_would_leave_has_another_fix() {
         let twice = || {
-            let second = Quarantined { folder: "/d/quarantine/a~1".into(), ..quarantined("a", Some(422)) };
+            let second = Quarantined {
+                folder: "/d/quarantine/a~1".into(),
+                ..quarantined("a", Some(422))
+            };
             vec![quarantined("a", Some(422)), second]
         };
         let now = WallTime::from_unix_seconds(1_800_000_000);
@@ -322,24 +422,48 @@ mod tests {
             all[n].at = Some(now);
             with(all)
         };
-        assert_eq!(newest(twice(), 1), "sealift requeue --folder --from quarantine 'a~1' --data /d");
-        assert_eq!(newest(twice(), 0), "sealift requeue --folder --from quarantine a --data /d");
+        assert_eq!(
+            newest(twice(), 1),
+            "sealift requeue --folder --from quarantine 'a~1' --data /d"
+        );
+        assert_eq!(
+            newest(twice(), 0),
+            "sealift requeue --folder --from quarantine a --data /d"
+        );
         let alike = vec![quarantined("a", Some(422)), quarantined("b", Some(422))];
         assert_eq!(with(alike), "sealift requeue --all --status 422 --data /d");
-        let open = Quarantined { sealed: false, ..quarantined("a", None) };
-        assert_eq!(with(vec![open]), "sealift seal /d/quarantine/a && sealift requeue a --data /d");
-        let denied = Quarantined { unreadable: Some(("no".to_owned(), true)), ..quarantined("a", None) };
-        assert_eq!(with(vec![denied]), "chown -R --reference=/d/quarantine /d/quarantine/a");
-        let broken = Quarantined { unreadable: Some(("EIO".to_owned(), false)), ..quarantined("a", None) };
+        let open = Quarantined {
+            sealed: false,
+            ..quarantined("a", None)
+        };
+        assert_eq!(
+            with(vec![open]),
+            "sealift seal /d/quarantine/a && sealift requeue a --data /d"
+        );
+        let denied = Quarantined {
+            unreadable: Some(("no".to_owned(), true)),
+            ..quarantined("a", None)
+        };
+        assert_eq!(
+            with(vec![denied]),
+            "chown -R --reference=/d/quarantine /d/quarantine/a"
+        );
+        let broken = Quarantined {
+            unreadable: Some(("EIO".to_owned(), false)),
+            ..quarantined("a", None)
+        };
         assert_eq!(with(vec![broken.clone()]), "ls -la /d/quarantine/a");
         // It would be rejected again.
-        let again =
-            "rm /d/quarantine/a/done.marker && sealift seal /d/quarantine/a && sealift requeue a --data /d";
-        let look =
-            format!("ls -laR /d/quarantine/a  # where that is all that is wanted, seal it anew: {again}");
+        let again = "rm /d/quarantine/a/done.marker && sealift seal /d/quarantine/a && sealift requeue a --data /d";
+        let look = format!(
+            "ls -laR /d/quarantine/a  # where that is all that is wanted, seal it anew: {again}"
+        );
         assert_eq!(with(vec![quarantined("a", None)]), look);
         // What can come back comes first.
-        assert_eq!(newest(vec![broken, quarantined("b", Some(422))], 0), "sealift requeue b --data /d");
+        assert_eq!(
+            newest(vec![broken, quarantined("b", Some(422))], 0),
+            "sealift requeue b --data /d"
+        );
     }
 
     #[test]
@@ -363,8 +487,14 @@ mod tests {
             )
         };
         assert_eq!(orphan("it may be the last copy", "a"), restored("a"));
-        let changed = format!("{}  # where it is not wanted: rm -r /d/quarantine/a", restored("a-1"));
+        let changed = format!(
+            "{}  # where it is not wanted: rm -r /d/quarantine/a",
+            restored("a-1")
+        );
         assert_eq!(orphan("nothing else has these bytes", "a-1"), changed);
-        assert_eq!(orphan("its folder was removed by hand", "a-1"), "ls -la /d/quarantine/a");
+        assert_eq!(
+            orphan("its folder was removed by hand", "a-1"),
+            "ls -la /d/quarantine/a"
+        );
     }
 }

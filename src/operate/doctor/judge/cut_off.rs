@@ -1,5 +1,5 @@
-//! What is said of episodes that could not all be looked at in the time: what was found stands; where nothing was, the daemon knows
-//! more, or it is said that nobody knows.
+//! What is said of episodes that could not all be looked at in the time: what was found stands;
+//! where nothing was, the daemon knows more, or it is said that nobody knows.
 
 use std::time::Duration;
 
@@ -19,20 +19,29 @@ const VERY_LONG_S: u64 = 24 * 3600;
 
 /// Rows of a look that was cut off, and of one that was not.
 pub(super) fn completed(facts: &Facts, found: &Episodes, rows: Vec<Row>) -> Vec<Row> {
-    let Some(cut_off) = found.cut_off else { return rows };
+    let Some(cut_off) = found.cut_off else {
+        return rows;
+    };
     let there = |folder: &Folder| match &folder.state {
         FolderState::There { .. } => true,
-        FolderState::Missing | FolderState::NoFolder | FolderState::Failed(_) | FolderState::Hangs(_) => {
-            false
-        }
+        FolderState::Missing
+        | FolderState::NoFolder
+        | FolderState::Failed(_)
+        | FolderState::Hangs(_) => false,
     };
     // The cause stands in a row of its own then.
-    if facts.folders.iter().any(|folder| folder.name == "episodes" && !there(folder)) {
+    if facts
+        .folders
+        .iter()
+        .any(|folder| folder.name == "episodes" && !there(folder))
+    {
         return Vec::new();
     }
     let snapshot = match &facts.daemon {
         Daemon::Answers(snapshot) => Some(&**snapshot),
-        Daemon::Silent { .. } | Daemon::NotPermitted { .. } | Daemon::None | Daemon::Unknown => None,
+        Daemon::Silent { .. } | Daemon::NotPermitted { .. } | Daemon::None | Daemon::Unknown => {
+            None
+        }
     };
     let complete = |row: Row| {
         let is_known = !cut_off.in_listing && matches!(row.id, Id::Names | Id::Waiting);
@@ -44,7 +53,9 @@ pub(super) fn completed(facts: &Facts, found: &Episodes, rows: Vec<Row>) -> Vec<
             .and_then(|snapshot| by_daemon(facts, snapshot, row.id))
             .unwrap_or_else(|| unknown(facts, cut_off, row))
     };
-    rows.into_iter().map(|row| complete(row).with("cut_off_after", cut_off.after)).collect()
+    rows.into_iter()
+        .map(|row| complete(row).with("cut_off_after", cut_off.after))
+        .collect()
 }
 
 fn unknown(facts: &Facts, cut_off: CutOff, row: Row) -> Row {
@@ -61,7 +72,12 @@ fn unknown(facts: &Facts, cut_off: CutOff, row: Row) -> Row {
 
 /// What the daemon knows of it; `None` where it does not look after that.
 pub(super) fn by_daemon(facts: &Facts, snapshot: &Snapshot, id: Id) -> Option<Row> {
-    let of = |state: EpisodeState| snapshot.episodes.iter().find(|episode| episode.state == state);
+    let of = |state: EpisodeState| {
+        snapshot
+            .episodes
+            .iter()
+            .find(|episode| episode.state == state)
+    };
     match id {
         Id::Conflicts => {
             let n = snapshot.counts.conflict;
@@ -90,8 +106,16 @@ pub(super) fn by_daemon(facts: &Facts, snapshot: &Snapshot, id: Id) -> Option<Ro
                 first.name, first.why
             );
             let fix = facts.hands.sealift("status");
-            let row = if first.sealed { Row::red(id, summary, fix) } else { Row::yellow(id, summary, fix) };
-            let names: Vec<_> = strangers.some.iter().map(|stranger| printable(&stranger.name)).collect();
+            let row = if first.sealed {
+                Row::red(id, summary, fix)
+            } else {
+                Row::yellow(id, summary, fix)
+            };
+            let names: Vec<_> = strangers
+                .some
+                .iter()
+                .map(|stranger| printable(&stranger.name))
+                .collect();
             Some(row.with("count", n).with("names", names))
         }
         Id::Waiting => Some(waiting(facts, snapshot)),
@@ -116,8 +140,9 @@ fn waiting(facts: &Facts, snapshot: &Snapshot) -> Row {
         format!(" It is outside upload_window: nothing is sent until {until}.")
     });
     let since = span(Duration::from_secs(oldest_s));
-    let summary =
-        format!("Episodes that wait to be shipped, says the daemon: {n}, the oldest since {since}.{until}");
+    let summary = format!(
+        "Episodes that wait to be shipped, says the daemon: {n}, the oldest since {since}.{until}"
+    );
     let fix = facts.hands.unit_to("reload");
     let row = if oldest_s >= VERY_LONG_S {
         Row::red(id, summary, fix)
@@ -140,17 +165,26 @@ mod tests {
     fn cut(in_listing: bool) -> Facts {
         let mut facts = sound();
         let found = facts.episodes.as_mut().unwrap();
-        found.cut_off = Some(CutOff { in_listing, after: 7, within: Duration::from_millis(1500) });
+        found.cut_off = Some(CutOff {
+            in_listing,
+            after: 7,
+            within: Duration::from_millis(1500),
+        });
         facts
     }
 
     fn snapshot(facts: &mut Facts) -> &mut Snapshot {
-        let Daemon::Answers(snapshot) = &mut facts.daemon else { panic!() };
+        let Daemon::Answers(snapshot) = &mut facts.daemon else {
+            panic!()
+        };
         snapshot
     }
 
     fn colours(facts: &Facts) -> Vec<(&'static str, Status)> {
-        waiting::rows(facts).into_iter().map(|row| (row.id.as_str(), row.status)).collect()
+        waiting::rows(facts)
+            .into_iter()
+            .map(|row| (row.id.as_str(), row.status))
+            .collect()
     }
 
     #[test]
@@ -166,8 +200,16 @@ mod tests {
         ];
         assert_eq!(colours(&facts), known);
         let told = snapshot(&mut facts);
-        (told.counts.conflict, told.counts.waiting, told.oldest_waiting_s) = (1, 80_000, Some(90_000));
-        let stranger = Stranger { name: "-x".to_owned(), why: "no id.".to_owned(), sealed: true };
+        (
+            told.counts.conflict,
+            told.counts.waiting,
+            told.oldest_waiting_s,
+        ) = (1, 80_000, Some(90_000));
+        let stranger = Stranger {
+            name: "-x".to_owned(),
+            why: "no id.".to_owned(),
+            sealed: true,
+        };
         (told.strangers.count, told.strangers.some) = (1, vec![stranger]);
         let known = [
             ("conflicts", Red),
@@ -183,7 +225,9 @@ mod tests {
             "Episodes that wait to be shipped, says the daemon: 80001, the oldest since 25 h."
         );
         assert!(
-            rows[1].summary.starts_with("episodes/ could not be looked through within 1.5 s: of 7 episodes"),
+            rows[1]
+                .summary
+                .starts_with("episodes/ could not be looked through within 1.5 s: of 7 episodes"),
             "{rows:?}"
         );
     }
@@ -192,12 +236,23 @@ mod tests {
     fn without_a_daemon_nobody_knows_and_what_was_listed_whole_is_known() {
         let mut facts = cut(true);
         facts.daemon = Daemon::None;
-        assert!(colours(&facts).iter().all(|(_, status)| *status == Status::Yellow), "{:?}", colours(&facts));
+        assert!(
+            colours(&facts)
+                .iter()
+                .all(|(_, status)| *status == Status::Yellow),
+            "{:?}",
+            colours(&facts)
+        );
         let mut facts = cut(false);
         facts.daemon = Daemon::None;
-        let known: Vec<_> =
-            colours(&facts).into_iter().filter(|(_, status)| *status == Status::Green).collect();
-        assert_eq!(known, [("names", Status::Green), ("waiting", Status::Green)]);
+        let known: Vec<_> = colours(&facts)
+            .into_iter()
+            .filter(|(_, status)| *status == Status::Green)
+            .collect();
+        assert_eq!(
+            known,
+            [("names", Status::Green), ("waiting", Status::Green)]
+        );
         // A folder that hangs has a row, and it is the cause.
         facts.folders[0].state = FolderState::Hangs(Duration::from_secs(2));
         assert_eq!(colours(&facts), []);

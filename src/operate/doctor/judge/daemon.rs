@@ -1,4 +1,5 @@
-//! `daemon`, `daemon-version`, `daemon-stalled`, `daemon-watching`, `reload` and `hold`: what the daemon says of itself.
+//! `daemon`, `daemon-version`, `daemon-stalled`, `daemon-watching`, `reload` and `hold`: what the
+//! daemon says of itself.
 
 use std::time::Duration;
 
@@ -24,13 +25,23 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
             )]
         }
         Daemon::NotPermitted { pid } => {
-            let pid = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
-            let summary =
-                format!("A daemon runs{pid}, and {} may not ask it how it stands.", facts.people.us.name);
+            let pid = pid
+                .map(|pid| format!(" (process {pid})"))
+                .unwrap_or_default();
+            let summary = format!(
+                "A daemon runs{pid}, and {} may not ask it how it stands.",
+                facts.people.us.name
+            );
             vec![Row::yellow(id, summary, as_shipper(hands, &facts.people))]
         }
-        Daemon::Silent { pid, why, is_heard: true } => {
-            let pid = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+        Daemon::Silent {
+            pid,
+            why,
+            is_heard: true,
+        } => {
+            let pid = pid
+                .map(|pid| format!(" (process {pid})"))
+                .unwrap_or_default();
             let summary = format!(
                 "A daemon runs{pid} and works, since it has just refreshed its lock, but it cannot be asked: {why}. The lock file says \
                  where its socket is, if not here."
@@ -40,10 +51,20 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
                 .first()
                 .and_then(|folder| folder.path.parent())
                 .map(|data| path(&data.join(".sealift/lock")));
-            vec![Row::yellow(id, summary, format!("cat {}", lock.unwrap_or_default()))]
+            vec![Row::yellow(
+                id,
+                summary,
+                format!("cat {}", lock.unwrap_or_default()),
+            )]
         }
-        Daemon::Silent { pid, why, is_heard: false } => {
-            let pid = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+        Daemon::Silent {
+            pid,
+            why,
+            is_heard: false,
+        } => {
+            let pid = pid
+                .map(|pid| format!(" (process {pid})"))
+                .unwrap_or_default();
             let summary = format!("A daemon runs{pid} and does not say how it stands: {why}.");
             vec![Row::red(id, summary, hands.unit_to("restart"))]
         }
@@ -63,7 +84,10 @@ fn running(facts: &Facts, snapshot: &Snapshot) -> Row {
     let (hands, log) = (&facts.hands, &snapshot.log);
     let since = span(Duration::from_secs(snapshot.uptime_s));
     let runs = format!("It runs since {since} (process {})", snapshot.pid);
-    let row = match log.stuck_for_s.map(|stuck_s| span(Duration::from_secs(stuck_s))) {
+    let row = match log
+        .stuck_for_s
+        .map(|stuck_s| span(Duration::from_secs(stuck_s)))
+    {
         None => Row::green(Id::Daemon, format!("{runs}.")),
         Some(stuck) if log.to_journal => Row::yellow(
             Id::Daemon,
@@ -72,7 +96,9 @@ fn running(facts: &Facts, snapshot: &Snapshot) -> Row {
         ),
         Some(stuck) => Row::yellow(
             Id::Daemon,
-            format!("{runs} and ships; whoever reads its stderr has taken no line of its log for {stuck}."),
+            format!(
+                "{runs} and ships; whoever reads its stderr has taken no line of its log for {stuck}."
+            ),
             hands.unit_to("restart"),
         ),
     };
@@ -94,7 +120,8 @@ fn version(facts: &Facts, snapshot: &Snapshot) -> Row {
         );
         Row::yellow(id, summary, facts.hands.unit_to("restart"))
     };
-    row.with("daemon", crate::episode::printable(&snapshot.version)).with("program", ours)
+    row.with("daemon", crate::episode::printable(&snapshot.version))
+        .with("program", ours)
 }
 
 fn stalled(facts: &Facts, snapshot: &Snapshot) -> Row {
@@ -102,15 +129,22 @@ fn stalled(facts: &Facts, snapshot: &Snapshot) -> Row {
     let Some(first) = snapshot.heart.stalled.first() else {
         return Row::green(id, "Every part of it moves.");
     };
-    let parts: Vec<_> = snapshot.heart.stalled.iter().map(|stalled| stalled.part.as_str()).collect();
+    let parts: Vec<_> = snapshot
+        .heart
+        .stalled
+        .iter()
+        .map(|stalled| stalled.part.as_str())
+        .collect();
     let after = span(Duration::from_secs(first.for_s));
     let next = if snapshot.heart.watchdog_ms.is_some() {
         "systemd is about to start it again"
     } else {
         "and there is no watchdog that would start it again"
     };
-    let summary =
-        format!("{} has not moved for {after}: a disk or a mount does not answer; {next}.", first.part);
+    let summary = format!(
+        "{} has not moved for {after}: a disk or a mount does not answer; {next}.",
+        first.part
+    );
     Row::red(id, summary, facts.hands.unit_to("restart")).with("parts", parts)
 }
 
@@ -118,34 +152,46 @@ fn watching(facts: &Facts, snapshot: &Snapshot) -> Row {
     let (id, watch) = (Id::DaemonWatching, &snapshot.watch);
     let why = watch.why.as_deref().unwrap_or("it does not say why");
     let row = if let Some(failed) = &watch.last_look_failed {
-        Row::red(id, format!("It cannot look for episodes: {failed}."), facts.hands.unit_to("restart"))
+        Row::red(
+            id,
+            format!("It cannot look for episodes: {failed}."),
+            facts.hands.unit_to("restart"),
+        )
     } else {
         match watch.mode {
             WatchMode::Inotify => Row::green(id, "It is woken by the kernel."),
-            WatchMode::ReconcileOnly => {
-                Row::green(id, format!("It looks every {} s: {why}.", watch.reconcile_interval_s))
-            }
+            WatchMode::ReconcileOnly => Row::green(
+                id,
+                format!("It looks every {} s: {why}.", watch.reconcile_interval_s),
+            ),
             WatchMode::Blind => {
-                let summary = format!("It has no watches, and finds episodes some seconds late: {why}.");
+                let summary =
+                    format!("It has no watches, and finds episodes some seconds late: {why}.");
                 let fix = watch.fix.clone().map(|fix| crate::episode::printable(&fix));
                 Row::yellow(
                     id,
                     summary,
-                    fix.map_or_else(|| facts.hands.unit_to("restart"), |fix| facts.hands.as_root(&fix)),
+                    fix.map_or_else(
+                        || facts.hands.unit_to("restart"),
+                        |fix| facts.hands.as_root(&fix),
+                    ),
                 )
             }
-            WatchMode::Other => {
-                Row::green(id, "It notices episodes in a way that this program does not know.")
-            }
+            WatchMode::Other => Row::green(
+                id,
+                "It notices episodes in a way that this program does not know.",
+            ),
         }
     };
-    row.with("overflows", watch.overflows).with("last_look_ago_s", watch.last_look_ago_s)
+    row.with("overflows", watch.overflows)
+        .with("last_look_ago_s", watch.last_look_ago_s)
 }
 
 fn reload(facts: &Facts, snapshot: &Snapshot) -> Row {
     let (id, reload) = (Id::Reload, &snapshot.reload);
     if let Some(failed) = &reload.failed {
-        let summary = format!("The last reload failed, and what was read before is in force: {failed}.");
+        let summary =
+            format!("The last reload failed, and what was read before is in force: {failed}.");
         return Row::red(id, summary, facts.hands.configure("reload"));
     }
     if !reload.restart_for.is_empty() {
@@ -173,8 +219,14 @@ fn hold(facts: &Facts, snapshot: &Snapshot) -> Row {
     let Some(hold) = &snapshot.destination.held else {
         if let Some(pause) = &snapshot.packing_paused {
             let summary = format!("Nothing is packed for now: {}.", pause.why);
-            let room = facts.rooms.iter().find(|room| room.folders.iter().any(|folder| folder == "outbox"));
-            let fix = room.map_or_else(|| "df -h".to_owned(), |room| format!("df -h {}", path(&room.path)));
+            let room = facts
+                .rooms
+                .iter()
+                .find(|room| room.folders.iter().any(|folder| folder == "outbox"));
+            let fix = room.map_or_else(
+                || "df -h".to_owned(),
+                |room| format!("df -h {}", path(&room.path)),
+            );
             return Row::yellow(id, summary, fix);
         }
         if snapshot.destination.unanswered > 0 {
@@ -182,7 +234,8 @@ fn hold(facts: &Facts, snapshot: &Snapshot) -> Row {
             let summary = format!(
                 "{hang} uploads were sent to their last byte and are not answered, and {wait} ready episodes wait. Each is given up after receiver.answer_timeout_s, and others go meanwhile as far as there are slots: see to the receiver."
             );
-            return Row::yellow(id, summary, facts.hands.sealift("status")).with("unanswered", hang);
+            return Row::yellow(id, summary, facts.hands.sealift("status"))
+                .with("unanswered", hang);
         }
         return Row::green(id, "The receiver is sent to as episodes come.");
     };
@@ -192,7 +245,9 @@ fn hold(facts: &Facts, snapshot: &Snapshot) -> Row {
         let summary = format!(
             "The receiver could not be used {since} ago: {why}. Nothing has waited to be sent since, so it was not asked again; the next episode is tried at once."
         );
-        return Row::green(id, summary).with("held_s", hold.for_s).with("weather", hold.weather);
+        return Row::green(id, summary)
+            .with("held_s", hold.for_s)
+            .with("weather", hold.weather);
     }
     let summary = match &hold.suspect {
         Some(suspect) => format!(
@@ -204,10 +259,16 @@ fn hold(facts: &Facts, snapshot: &Snapshot) -> Row {
         }
     };
     // Nothing gets better by itself where somebody else answers, or where we are not let in.
-    let is_ours_to_change = matches!(hold.status_code, Some(300..=399 | 401 | 403 | 404 | 405 | 407 | 501));
+    let is_ours_to_change = matches!(
+        hold.status_code,
+        Some(300..=399 | 401 | 403 | 404 | 405 | 407 | 501)
+    );
     let (summary, fix) = if no_receiver || is_ours_to_change {
         let url = &snapshot.destination.url;
-        (format!("{summary} Is receiver.url right ({url})?"), facts.hands.configure("reload"))
+        (
+            format!("{summary} Is receiver.url right ({url})?"),
+            facts.hands.configure("reload"),
+        )
     } else {
         // Whatever has been mended since is tried at once then.
         (summary, facts.hands.unit_to("reload"))
@@ -216,10 +277,20 @@ fn hold(facts: &Facts, snapshot: &Snapshot) -> Row {
         Row::red(id, summary, fix)
     } else {
         let lasts = span(Duration::from_secs(WEATHER_LASTS_S));
-        let passes = if hold.suspect.is_some() { "It" } else { "That passes by itself; it" };
-        Row::yellow(id, format!("{summary} {passes} is red once it has lasted for {lasts}."), fix)
+        let passes = if hold.suspect.is_some() {
+            "It"
+        } else {
+            "That passes by itself; it"
+        };
+        Row::yellow(
+            id,
+            format!("{summary} {passes} is red once it has lasted for {lasts}."),
+            fix,
+        )
     };
-    row.with("held_s", hold.for_s).with("status_code", hold.status_code).with("weather", hold.weather)
+    row.with("held_s", hold.for_s)
+        .with("status_code", hold.status_code)
+        .with("weather", hold.weather)
 }
 
 /// What the shipper says behind the words of somebody who is no receiver.
@@ -245,7 +316,9 @@ mod tests {
 
     fn of(id: Id, change: impl FnOnce(&mut Snapshot)) -> Row {
         let mut facts = sound();
-        let Daemon::Answers(snapshot) = &mut facts.daemon else { panic!() };
+        let Daemon::Answers(snapshot) = &mut facts.daemon else {
+            panic!()
+        };
         change(snapshot);
         rows(&facts).into_iter().find(|row| row.id == id).unwrap()
     }
@@ -253,33 +326,78 @@ mod tests {
     #[test]
     fn each_thing_that_the_daemon_says_turns_its_own_row() {
         let facts = sound();
-        assert!(rows(&facts).iter().all(|row| row.status == Status::Green), "{:?}", rows(&facts));
+        assert!(
+            rows(&facts).iter().all(|row| row.status == Status::Green),
+            "{:?}",
+            rows(&facts)
+        );
         let restart = "systemctl restart sealift.service";
         let journald = "systemctl restart systemd-journald";
         for (to_journal, fix) in [(true, journald), (false, restart)] {
-            let stuck = Log { to_journal, lines_dropped: 3, stuck_for_s: Some(130) };
+            let stuck = Log {
+                to_journal,
+                lines_dropped: 3,
+                stuck_for_s: Some(130),
+            };
             let row = of(Id::Daemon, |snapshot| snapshot.log = stuck);
-            assert_eq!((row.status, row.fix.as_deref()), (Status::Yellow, Some(fix)));
+            assert_eq!(
+                (row.status, row.fix.as_deref()),
+                (Status::Yellow, Some(fix))
+            );
             assert_eq!(row.details["log_lines_dropped"], 3);
         }
         // That some are missing is in the log.
-        assert_eq!(of(Id::Daemon, |snapshot| snapshot.log.lines_dropped = 3).status, Status::Green);
-        let row = of(Id::DaemonVersion, |snapshot| snapshot.version = "0.0.9".to_owned());
-        assert_eq!((row.status, row.fix.as_deref()), (Status::Yellow, Some(restart)));
-        let stalled = Stalled { part: "the packing of a".to_owned(), episode_id: None, for_s: 130 };
-        let row = of(Id::DaemonStalled, |snapshot| snapshot.heart.stalled = vec![stalled]);
-        assert_eq!((row.status, row.fix.as_deref()), (Status::Red, Some(restart)));
-        let row = of(Id::DaemonWatching, |snapshot| {
-            (snapshot.watch.mode, snapshot.watch.fix) = (WatchMode::Blind, Some("sysctl a=1".to_owned()));
+        assert_eq!(
+            of(Id::Daemon, |snapshot| snapshot.log.lines_dropped = 3).status,
+            Status::Green
+        );
+        let row = of(Id::DaemonVersion, |snapshot| {
+            snapshot.version = "0.0.9".to_owned()
         });
-        assert_eq!((row.status, row.fix.as_deref()), (Status::Yellow, Some("sysctl a=1")));
-        let row = of(Id::DaemonWatching, |snapshot| snapshot.watch.last_look_failed = Some("EIO".to_owned()));
+        assert_eq!(
+            (row.status, row.fix.as_deref()),
+            (Status::Yellow, Some(restart))
+        );
+        let stalled = Stalled {
+            part: "the packing of a".to_owned(),
+            episode_id: None,
+            for_s: 130,
+        };
+        let row = of(Id::DaemonStalled, |snapshot| {
+            snapshot.heart.stalled = vec![stalled]
+        });
+        assert_eq!(
+            (row.status, row.fix.as_deref()),
+            (Status::Red, Some(restart))
+        );
+        let row = of(Id::DaemonWatching, |snapshot| {
+            (snapshot.watch.mode, snapshot.watch.fix) =
+                (WatchMode::Blind, Some("sysctl a=1".to_owned()));
+        });
+        assert_eq!(
+            (row.status, row.fix.as_deref()),
+            (Status::Yellow, Some("sysctl a=1"))
+        );
+        let row = of(Id::DaemonWatching, |snapshot| {
+            snapshot.watch.last_look_failed = Some("EIO".to_owned())
+        });
         assert_eq!(row.status, Status::Red);
-        let row = of(Id::Reload, |snapshot| snapshot.reload.failed = Some("line 3".to_owned()));
+        let row = of(Id::Reload, |snapshot| {
+            snapshot.reload.failed = Some("line 3".to_owned())
+        });
         assert_eq!(row.status, Status::Red);
-        assert!(row.fix.unwrap().ends_with("systemctl reload sealift.service"));
-        let row = of(Id::Reload, |snapshot| snapshot.reload.restart_for = vec!["shipper.watch".to_owned()]);
-        assert_eq!((row.status, row.fix.as_deref()), (Status::Yellow, Some(restart)));
+        assert!(
+            row.fix
+                .unwrap()
+                .ends_with("systemctl reload sealift.service")
+        );
+        let row = of(Id::Reload, |snapshot| {
+            snapshot.reload.restart_for = vec!["shipper.watch".to_owned()]
+        });
+        assert_eq!(
+            (row.status, row.fix.as_deref()),
+            (Status::Yellow, Some(restart))
+        );
         let hold = Hold {
             for_s: 300,
             why: "expired".to_owned(),
@@ -289,22 +407,54 @@ mod tests {
             suspect: None,
             idle: false,
         };
-        let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold.clone()));
-        assert_eq!((row.status, row.fix.as_deref()), (Status::Red, Some("systemctl reload sealift.service")));
-        assert_eq!(row.summary, "Nothing is sent since 5 min: expired. It is tried again in 20 s.");
+        let row = of(Id::Hold, |snapshot| {
+            snapshot.destination.held = Some(hold.clone())
+        });
+        assert_eq!(
+            (row.status, row.fix.as_deref()),
+            (Status::Red, Some("systemctl reload sealift.service"))
+        );
+        assert_eq!(
+            row.summary,
+            "Nothing is sent since 5 min: expired. It is tried again in 20 s."
+        );
         for (status, why) in [
-            (501, "answered 501 with <!DOCTYPE HTML> <html (not a receiver's words)"),
+            (
+                501,
+                "answered 501 with <!DOCTYPE HTML> <html (not a receiver's words)",
+            ),
             (413, "answered 413 with <html> (not a receiver's words)"),
             (401, "answered 401 with \"who are you\""),
             (301, "answered 301 with nothing"),
         ] {
-            let hold = Hold { status_code: Some(status), why: why.to_owned(), ..hold.clone() };
+            let hold = Hold {
+                status_code: Some(status),
+                why: why.to_owned(),
+                ..hold.clone()
+            };
             let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold));
-            assert!(row.fix.unwrap().contains("sealift.toml && systemctl reload"), "{status}");
-            assert!(!row.summary.contains('<') && row.summary.contains("receiver.url"), "{}", row.summary);
+            assert!(
+                row.fix
+                    .unwrap()
+                    .contains("sealift.toml && systemctl reload"),
+                "{status}"
+            );
+            assert!(
+                !row.summary.contains('<') && row.summary.contains("receiver.url"),
+                "{}",
+                row.summary
+            );
         }
-        for (for_s, status) in [(0, Status::Yellow), (299, Status::Yellow), (300, Status::Red)] {
-            let hold = Hold { for_s, weather: true, ..hold.clone() };
+        for (for_s, status) in [
+            (0, Status::Yellow),
+            (299, Status::Yellow),
+            (300, Status::Red),
+        ] {
+            let hold = Hold {
+                for_s,
+                weather: true,
+                ..hold.clone()
+            };
             let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold));
             assert_eq!(row.status, status, "{for_s}");
         }
@@ -312,41 +462,91 @@ mod tests {
             (snapshot.destination.unanswered, snapshot.counts.ready) = (4, 9);
         });
         assert_eq!(row.status, Status::Yellow);
-        assert!(row.summary.starts_with("4 uploads were sent to their last byte"), "{row:?}");
+        assert!(
+            row.summary
+                .starts_with("4 uploads were sent to their last byte"),
+            "{row:?}"
+        );
         // It was removed, say, before better weather came: the daemon cannot know of that.
-        for (weather, suspect, status) in
-            [(true, None, Status::Green), (false, Some("run-7"), Status::Green), (false, None, Status::Red)]
-        {
+        for (weather, suspect, status) in [
+            (true, None, Status::Green),
+            (false, Some("run-7"), Status::Green),
+            (false, None, Status::Red),
+        ] {
             let suspect = suspect.map(str::to_owned);
-            let hold = Hold { for_s: 4000, weather, suspect, idle: true, ..hold.clone() };
+            let hold = Hold {
+                for_s: 4000,
+                weather,
+                suspect,
+                idle: true,
+                ..hold.clone()
+            };
             let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold));
             assert_eq!(row.status, status, "{row:?}");
-            assert_eq!(row.summary.contains("the next episode is tried at once"), status == Status::Green);
-        }
-        for (for_s, status) in [(2, Status::Yellow), (299, Status::Yellow), (300, Status::Red)] {
-            let hold = Hold { for_s, suspect: Some("run-7".to_owned()), ..hold.clone() };
-            let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold));
-            assert_eq!(row.status, status, "{for_s}: what one alone has met may be its own");
-            assert!(
-                row.summary.starts_with("run-7 was answered ") && !row.summary.contains("Nothing is sent")
+            assert_eq!(
+                row.summary.contains("the next episode is tried at once"),
+                status == Status::Green
             );
         }
-        let pause = Pause { why: "no room".to_owned(), for_s: None };
-        assert_eq!(of(Id::Hold, |snapshot| snapshot.packing_paused = Some(pause)).status, Status::Yellow);
+        for (for_s, status) in [
+            (2, Status::Yellow),
+            (299, Status::Yellow),
+            (300, Status::Red),
+        ] {
+            let hold = Hold {
+                for_s,
+                suspect: Some("run-7".to_owned()),
+                ..hold.clone()
+            };
+            let row = of(Id::Hold, |snapshot| snapshot.destination.held = Some(hold));
+            assert_eq!(
+                row.status, status,
+                "{for_s}: what one alone has met may be its own"
+            );
+            assert!(
+                row.summary.starts_with("run-7 was answered ")
+                    && !row.summary.contains("Nothing is sent")
+            );
+        }
+        let pause = Pause {
+            why: "no room".to_owned(),
+            for_s: None,
+        };
+        assert_eq!(
+            of(Id::Hold, |snapshot| snapshot.packing_paused = Some(pause)).status,
+            Status::Yellow
+        );
     }
 
     #[test]
     fn a_daemon_that_is_not_there_or_says_nothing_is_red_and_one_that_we_may_not_ask_yellow() {
-        let silent = Daemon::Silent { pid: Some(7), why: "no answer".to_owned(), is_heard: false };
+        let silent = Daemon::Silent {
+            pid: Some(7),
+            why: "no answer".to_owned(),
+            is_heard: false,
+        };
         for (daemon, status, fix) in [
             (Daemon::None, Status::Red, "systemctl start sealift.service"),
             (silent, Status::Red, "systemctl restart sealift.service"),
-            (Daemon::NotPermitted { pid: None }, Status::Yellow, "sealift doctor --data /d"),
+            (
+                Daemon::NotPermitted { pid: None },
+                Status::Yellow,
+                "sealift doctor --data /d",
+            ),
         ] {
             let facts = Facts { daemon, ..sound() };
             let [row] = &rows(&facts)[..] else { panic!() };
-            assert_eq!((row.id, row.status, row.fix.as_deref()), (Id::Daemon, status, Some(fix)));
+            assert_eq!(
+                (row.id, row.status, row.fix.as_deref()),
+                (Id::Daemon, status, Some(fix))
+            );
         }
-        assert!(rows(&Facts { daemon: Daemon::Unknown, ..sound() }).is_empty());
+        assert!(
+            rows(&Facts {
+                daemon: Daemon::Unknown,
+                ..sound()
+            })
+            .is_empty()
+        );
     }
 }

@@ -34,10 +34,18 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
 fn folders(facts: &Facts) -> Option<Row> {
     let (id, hands) = (Id::Folders, &facts.hands);
     let of = |is: fn(&FolderState) -> bool| -> Vec<&Folder> {
-        facts.folders.iter().filter(|folder| is(&folder.state)).collect()
+        facts
+            .folders
+            .iter()
+            .filter(|folder| is(&folder.state))
+            .collect()
     };
     let names = |folders: &[&Folder]| {
-        folders.iter().map(|folder| folder.path.display().to_string()).collect::<Vec<_>>().join(", ")
+        folders
+            .iter()
+            .map(|folder| folder.path.display().to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     for folder in &facts.folders {
         let shown = folder.path.display();
@@ -48,7 +56,10 @@ fn folders(facts: &Facts) -> Option<Row> {
                     span(*after)
                 );
                 // Even to ask for its type would hang.
-                let fix = format!("findmnt --target {}", path(folder.path.parent().unwrap_or(&folder.path)));
+                let fix = format!(
+                    "findmnt --target {}",
+                    path(folder.path.parent().unwrap_or(&folder.path))
+                );
                 return Some(Row::red(id, summary, fix).with("folder", folder.name));
             }
             FolderState::Failed(why) if !facts.people.we_see_as_the_shipper() => {
@@ -66,14 +77,19 @@ fn folders(facts: &Facts) -> Option<Row> {
                 let here = path(&folder.path);
                 let aside = hands.as_root(&format!("mv -nT {here} {here}.aside"));
                 let fix = format!("{aside} && {}", make(facts, &[folder]));
-                return Some(Row::red(id, format!("{shown} is no folder."), fix).with("folder", folder.name));
+                return Some(
+                    Row::red(id, format!("{shown} is no folder."), fix).with("folder", folder.name),
+                );
             }
             FolderState::Missing | FolderState::There { .. } => {}
         }
     }
     let missing = of(|state| matches!(state, FolderState::Missing));
     if !missing.is_empty() {
-        let summary = format!("Not there: {}. Is a disk not mounted, or the path wrong?", names(&missing));
+        let summary = format!(
+            "Not there: {}. Is a disk not mounted, or the path wrong?",
+            names(&missing)
+        );
         let names: Vec<_> = missing.iter().map(|folder| folder.name).collect();
         return Some(Row::red(id, summary, make(facts, &missing)).with("missing", names));
     }
@@ -93,7 +109,11 @@ fn folders(facts: &Facts) -> Option<Row> {
         let aside = facts.in_the_way.iter().map(|(here, _)| {
             let mut aside = here.clone().into_os_string();
             aside.push(".aside");
-            let command = format!("mv -T --backup=numbered {} {}", path(here), path(Path::new(&aside)));
+            let command = format!(
+                "mv -T --backup=numbered {} {}",
+                path(here),
+                path(Path::new(&aside))
+            );
             hands.as_root_unless(facts.people.we_see_as_the_shipper(), &command)
         });
         let fix = aside.collect::<Vec<_>>().join(" && ");
@@ -102,18 +122,34 @@ fn folders(facts: &Facts) -> Option<Row> {
     Some(Row::green(id, "The four folders are there."))
 }
 
-/// mkdir(1) makes what is not there, and leaves alone what is there meanwhile (a disk that was mounted).
+/// mkdir(1) makes what is not there, and leaves alone what is there meanwhile (a disk that was
+/// mounted).
 fn make(facts: &Facts, folders: &[&Folder]) -> String {
     let (shipper, hands) = (facts.people.shipper(), &facts.hands);
-    let mut above: Vec<_> = folders.iter().filter_map(|folder| folder.path.parent()).map(path).collect();
+    let mut above: Vec<_> = folders
+        .iter()
+        .filter_map(|folder| folder.path.parent())
+        .map(path)
+        .collect();
     above.dedup();
-    let paths = folders.iter().map(|folder| path(&folder.path)).collect::<Vec<_>>().join(" ");
-    let make = [format!("mkdir -p {}", above.join(" ")), format!("mkdir -m 2770 {paths}")];
+    let paths = folders
+        .iter()
+        .map(|folder| path(&folder.path))
+        .collect::<Vec<_>>()
+        .join(" ");
+    let make = [
+        format!("mkdir -p {}", above.join(" ")),
+        format!("mkdir -m 2770 {paths}"),
+    ];
     if facts.people.us.uid == shipper.uid {
         return make.join(" && ");
     }
     let [above, make] = make.map(|command| hands.as_root(&command));
-    let give = hands.as_root(&format!("chown {}:{} {paths}", word(&shipper.name), shipper.gid));
+    let give = hands.as_root(&format!(
+        "chown {}:{} {paths}",
+        word(&shipper.name),
+        shipper.gid
+    ));
     format!("{above} && {make} && {give}")
 }
 
@@ -124,7 +160,14 @@ fn access(facts: &Facts) -> Option<Row> {
     let (mut barrier, mut read_only, mut open_to_all) = (None, None, Vec::new());
     for folder in &facts.folders {
         barrier = barrier.or_else(|| giving::barrier(facts, &folder.way));
-        let FolderState::There { owned, read_only: is_read_only, .. } = &folder.state else { continue };
+        let FolderState::There {
+            owned,
+            read_only: is_read_only,
+            ..
+        } = &folder.state
+        else {
+            continue;
+        };
         let mode = owned.mode & 0o7777;
         found.push(json!({
             "folder": folder.name, "path": folder.path.to_string_lossy(), "uid": owned.uid, "gid": owned.gid,
@@ -145,7 +188,8 @@ fn access(facts: &Facts) -> Option<Row> {
     } else if let Some(folder) = read_only {
         let (shown, named) = (folder.path.display(), path(&folder.path));
         let mount = format!("mount -o remount,rw \"$(findmnt -no TARGET --target {named})\"");
-        let summary = format!("{shown} is mounted read-only: nothing can be moved out of it or into it.");
+        let summary =
+            format!("{shown} is mounted read-only: nothing can be moved out of it or into it.");
         Row::red(id, summary, hands.as_root(&mount))
     } else if let [(first, owned), ..] = &closed(facts)[..] {
         let (shown, mode) = (first.path.display(), owned.mode & 0o7777);
@@ -156,7 +200,9 @@ fn access(facts: &Facts) -> Option<Row> {
         Row::red(
             id,
             summary,
-            for_each(&closed(facts), |folder, owned| giving::to_write(facts, folder, owned)),
+            for_each(&closed(facts), |folder, owned| {
+                giving::to_write(facts, folder, owned)
+            }),
         )
     } else if let [(folder, owned), ..] = &open_to_all[..] {
         let summary = format!(
@@ -167,10 +213,18 @@ fn access(facts: &Facts) -> Option<Row> {
         Row::yellow(
             id,
             summary,
-            for_each(&open_to_all, |folder, owned| giving::to_guard(facts, folder, owned)),
+            for_each(&open_to_all, |folder, owned| {
+                giving::to_guard(facts, folder, owned)
+            }),
         )
     } else if all {
-        Row::green(id, format!("{}, who ships, may read and write the folders.", shipper.name))
+        Row::green(
+            id,
+            format!(
+                "{}, who ships, may read and write the folders.",
+                shipper.name
+            ),
+        )
     } else {
         return None;
     };
@@ -179,15 +233,24 @@ fn access(facts: &Facts) -> Option<Row> {
 
 /// Those that who ships may not read and write.
 fn closed(facts: &Facts) -> Vec<(&Folder, Owned)> {
-    let there = facts.folders.iter().filter_map(|folder| match &folder.state {
-        FolderState::There { owned, .. } => Some((folder, *owned)),
-        _ => None,
-    });
-    there.filter(|(_, owned)| !facts.people.shipper().may(ALL, *owned)).collect()
+    let there = facts
+        .folders
+        .iter()
+        .filter_map(|folder| match &folder.state {
+            FolderState::There { owned, .. } => Some((folder, *owned)),
+            _ => None,
+        });
+    there
+        .filter(|(_, owned)| !facts.people.shipper().may(ALL, *owned))
+        .collect()
 }
 
 fn for_each(folders: &[(&Folder, Owned)], fix: impl Fn(&Folder, Owned) -> String) -> String {
-    folders.iter().map(|(folder, owned)| fix(folder, *owned)).collect::<Vec<_>>().join(" && ")
+    folders
+        .iter()
+        .map(|(folder, owned)| fix(folder, *owned))
+        .collect::<Vec<_>>()
+        .join(" && ")
 }
 
 fn moves(facts: &Facts) -> Option<Row> {
@@ -204,13 +267,19 @@ fn moves(facts: &Facts) -> Option<Row> {
         Moves::ByDaemon(findings) => Some(tried(facts, findings, "the daemon")),
         Moves::ByUs(trial) => {
             let findings: Vec<_> = trial.findings.iter().map(TrialFinding::from).collect();
-            let denied = findings.iter().any(|finding| finding.kind == TrialKind::NotPermitted);
+            let denied = findings
+                .iter()
+                .any(|finding| finding.kind == TrialKind::NotPermitted);
             if denied && !facts.people.we_see_as_the_shipper() {
                 let summary = format!(
                     "{} may not try whether episodes can be moved, and no daemon runs that has.",
                     facts.people.us.name
                 );
-                return Some(Row::yellow(Id::Moves, summary, as_shipper(&facts.hands, &facts.people)));
+                return Some(Row::yellow(
+                    Id::Moves,
+                    summary,
+                    as_shipper(&facts.hands, &facts.people),
+                ));
             }
             Some(tried(facts, &findings, "the doctor"))
         }
@@ -218,20 +287,30 @@ fn moves(facts: &Facts) -> Option<Row> {
 }
 
 fn path_of_episodes_in(facts: &Facts) -> &Path {
-    let episodes = facts.folders.iter().find(|folder| folder.name == "episodes");
+    let episodes = facts
+        .folders
+        .iter()
+        .find(|folder| folder.name == "episodes");
     episodes.map_or(Path::new("episodes"), |folder| folder.path.as_path())
 }
 
 fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> Row {
     let id = Id::Moves;
     let of = |kind: TrialKind| findings.iter().find(|finding| finding.kind == kind);
-    let episodes = facts.folders.iter().find(|folder| folder.name == "episodes");
+    let episodes = facts
+        .folders
+        .iter()
+        .find(|folder| folder.name == "episodes");
     let path_of_episodes = path_of_episodes_in(facts);
     let look = || format!("findmnt --target {}", path(path_of_episodes));
     let row = if let Some(finding) = of(TrialKind::Elsewhere) {
         Row::red(id, &finding.what_to_do, facts.hands.as_root("mount -a"))
     } else if let Some(finding) = of(TrialKind::NotPermitted) {
-        Row::red(id, &finding.what_to_do, not_permitted(facts, who).unwrap_or_else(look))
+        Row::red(
+            id,
+            &finding.what_to_do,
+            not_permitted(facts, who).unwrap_or_else(look),
+        )
     } else if let Some(finding) = of(TrialKind::Sticky) {
         let owned = episodes.and_then(|folder| match &folder.state {
             FolderState::There { owned, .. } => Some((folder, *owned)),
@@ -242,41 +321,65 @@ fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> Row {
     } else if let Some(finding) = of(TrialKind::Stuck) {
         let fix = finding.fix.as_ref();
         // Another folder, where no command mends the one that is set.
-        let fix = fix.map_or_else(|| facts.hands.configure("restart"), |fix| facts.hands.typed(fix));
+        let fix = fix.map_or_else(
+            || facts.hands.configure("restart"),
+            |fix| facts.hands.typed(fix),
+        );
         Row::red(id, with_others(finding, findings), fix)
     } else if let Some(finding) = of(TrialKind::Unmovable) {
-        Row::red(id, &finding.what_to_do, giving::sealed(facts, path_of_episodes))
+        Row::red(
+            id,
+            &finding.what_to_do,
+            giving::sealed(facts, path_of_episodes),
+        )
     } else if let Some(finding) = of(TrialKind::CopiesOnOneDevice) {
-        Row::yellow(id, &finding.what_to_do, unit_paths::drop_in_of_paths(facts).unwrap_or_else(look))
+        Row::yellow(
+            id,
+            &finding.what_to_do,
+            unit_paths::drop_in_of_paths(facts).unwrap_or_else(look),
+        )
     } else if let Some(finding) = of(TrialKind::UnmovableOpen) {
-        Row::yellow(id, &finding.what_to_do, giving::open(facts, path_of_episodes))
+        Row::yellow(
+            id,
+            &finding.what_to_do,
+            giving::open(facts, path_of_episodes),
+        )
     } else if let Some(finding) = findings.first() {
         Row::green(id, &finding.in_short)
     } else {
         Row::green(id, "Moves between the folders are renames.")
     };
-    let all: Vec<_> = findings.iter().map(|finding| finding.what_to_do.as_str()).collect();
+    let all: Vec<_> = findings
+        .iter()
+        .map(|finding| finding.what_to_do.as_str())
+        .collect();
     row.with("tried_by", who).with("findings", all)
 }
 
 /// One fix mends one of them: that there are others is said beside it.
 fn with_others(first: &TrialFinding, findings: &[TrialFinding]) -> String {
     let is_red = |kind| matches!(kind, TrialKind::Stuck | TrialKind::Unmovable);
-    let others = findings.iter().filter(|other| is_red(other.kind) && !std::ptr::eq(*other, first));
-    others.fold(first.what_to_do.clone(), |text, other| format!("{text} Besides: {}.", other.in_short))
+    let others = findings
+        .iter()
+        .filter(|other| is_red(other.kind) && !std::ptr::eq(*other, first));
+    others.fold(first.what_to_do.clone(), |text, other| {
+        format!("{text} Besides: {}.", other.in_short)
+    })
 }
 
 /// The folders themselves, or what the unit may write to: whichever is in the way.
 fn not_permitted(facts: &Facts, who: &str) -> Option<String> {
     let closed = closed(facts);
     if !closed.is_empty() {
-        return Some(for_each(&closed, |folder, owned| giving::to_write(facts, folder, owned)));
+        return Some(for_each(&closed, |folder, owned| {
+            giving::to_write(facts, folder, owned)
+        }));
     }
     unit_paths::drop_in_of_paths(facts).filter(|_| who == "the daemon")
 }
 
-/// Lines of a drop-in of the unit, written, and in force. `name` should sort behind those of others: the last one counts. What stands
-/// there already stays.
+/// Lines of a drop-in of the unit, written, and in force. `name` should sort behind those of
+/// others: the last one counts. What stands there already stays.
 pub(super) fn drop_in(facts: &Facts, name: &str, lines: &[String]) -> String {
     let hands = &facts.hands;
     let folder = format!("/etc/systemd/system/{}.d", hands.unit);
@@ -284,7 +387,10 @@ pub(super) fn drop_in(facts: &Facts, name: &str, lines: &[String]) -> String {
     let lines = lines.iter().map(word).collect::<Vec<_>>().join(" ");
     [
         hands.as_root(&format!("mkdir -p {}", word(&folder))),
-        format!("printf '%s\\n' {lines} | {} >/dev/null", hands.as_root(&format!("tee -a {file}"))),
+        format!(
+            "printf '%s\\n' {lines} | {} >/dev/null",
+            hands.as_root(&format!("tee -a {file}"))
+        ),
         hands.as_root("systemctl daemon-reload"),
         hands.unit_to("restart"),
     ]

@@ -1,8 +1,9 @@
 //! Commands that give who ships what they lack, and take nothing from anybody who may be at work.
 //!
-//! A recorder writes into `episodes/` as its owner, in its group, or as anybody, and nobody can tell which. So what is there is only
-//! added to: an owner is replaced where that is root, who needs no permission; a group where it was granted nothing; else who ships
-//! joins the group. A recording that is open belongs to its recorder, whatever it looks like.
+//! A recorder writes into `episodes/` as its owner, in its group, or as anybody, and nobody can
+//! tell which. So what is there is only added to: an owner is replaced where that is root, who
+//! needs no permission; a group where it was granted nothing; else who ships joins the group. A
+//! recording that is open belongs to its recorder, whatever it looks like.
 
 use std::path::Path;
 
@@ -15,7 +16,8 @@ use crate::operate::doctor::{
 const OTHERS: u32 = 0o007;
 const GROUP: u32 = 0o070;
 
-/// The first folder on the way that who ships may not pass. Where that is nobody known, whoever asks says nothing of it.
+/// The first folder on the way that who ships may not pass. Where that is nobody known, whoever
+/// asks says nothing of it.
 pub(super) fn barrier<'a>(facts: &Facts, way: &'a [Step]) -> Option<&'a Step> {
     let shipper = facts.people.shipper.as_ref()?;
     way.iter().find(|(_, owned)| !shipper.may(SEARCH, *owned))
@@ -41,7 +43,13 @@ pub(super) fn to_pass(facts: &Facts, (folder, owned): &Step) -> String {
     } else if shipper.is_in(owned.gid) {
         as_root(facts, [format!("chmod g+x {named}")])
     } else if owned.mode & GROUP == 0 {
-        as_root(facts, [format!("chgrp {} {named}", shipper.gid), format!("chmod g+x {named}")])
+        as_root(
+            facts,
+            [
+                format!("chgrp {} {named}", shipper.gid),
+                format!("chmod g+x {named}"),
+            ],
+        )
     } else {
         as_root(facts, [format!("chmod o+x {named}")])
     }
@@ -57,7 +65,10 @@ pub(super) fn to_read(facts: &Facts, file: &Path, owned: Owned) -> (String, &'st
     } else if owned.gid != 0 && owned.mode >> 3 & READ != 0 {
         (join_group(facts, owned.gid), "restart")
     } else {
-        let give = [format!("chgrp {} {named}", shipper.gid), format!("chmod g+r {named}")];
+        let give = [
+            format!("chgrp {} {named}", shipper.gid),
+            format!("chmod g+r {named}"),
+        ];
         (as_root(facts, give), "reload")
     }
 }
@@ -81,7 +92,13 @@ pub(super) fn to_write(facts: &Facts, folder: &Folder, owned: Owned) -> String {
     if shipper.uid == owned.uid {
         as_root(facts, [format!("chmod u+rwx {named}")])
     } else if !is_recorders {
-        as_root(facts, [format!("chown {} {named}", word(&shipper.name)), format!("chmod u+rwx {named}")])
+        as_root(
+            facts,
+            [
+                format!("chown {} {named}", word(&shipper.name)),
+                format!("chmod u+rwx {named}"),
+            ],
+        )
     } else if shipper.is_in(owned.gid) {
         as_root(facts, [format!("chmod g+rwx {named}")])
     } else if owned.mode & 0o020 != 0 {
@@ -89,7 +106,10 @@ pub(super) fn to_write(facts: &Facts, folder: &Folder, owned: Owned) -> String {
     } else {
         // Who came through by that group comes through still.
         let pass = if owned.mode & 0o010 != 0 { ",o+x" } else { "" };
-        let give = [format!("chgrp {} {named}", shipper.gid), format!("chmod g+rwx{pass} {named}")];
+        let give = [
+            format!("chgrp {} {named}", shipper.gid),
+            format!("chmod g+rwx{pass} {named}"),
+        ];
         as_root(facts, give)
     }
 }
@@ -99,10 +119,14 @@ pub(super) fn to_guard(facts: &Facts, folder: &Folder, owned: Owned) -> String {
     let (shipper, named) = (facts.people.shipper(), path(&folder.path));
     let own = format!("chown {} {named}", word(&shipper.name));
     if folder.name == "episodes" {
-        // Whoever records as anybody goes on, the owner that was among them. With the sticky bit, only owners move what is theirs, and
-        // the folder's owner.
+        // Whoever records as anybody goes on, the owner that was among them. With the sticky bit,
+        // only owners move what is theirs, and the folder's owner.
         let guard = format!("chmod u+rwx,o+rx,+t {named}");
-        return if shipper.uid == owned.uid { as_root(facts, [guard]) } else { as_root(facts, [own, guard]) };
+        return if shipper.uid == owned.uid {
+            as_root(facts, [guard])
+        } else {
+            as_root(facts, [own, guard])
+        };
     }
     if may_without_others(shipper, ALL, owned) {
         as_root(facts, [format!("chmod o-w {named}")])
@@ -111,8 +135,8 @@ pub(super) fn to_guard(facts: &Facts, folder: &Folder, owned: Owned) -> String {
     }
 }
 
-/// Gives `episodes/` to who ships, who may then move what is in it though it has the sticky bit; where its owner may be at work there
-/// as that, takes the bit.
+/// Gives `episodes/` to who ships, who may then move what is in it though it has the sticky bit;
+/// where its owner may be at work there as that, takes the bit.
 pub(super) fn to_move_by_owner(facts: &Facts, folder: &Folder, owned: Owned) -> String {
     let named = path(&folder.path);
     if owned.uid == 0 || owned.mode & OTHERS == OTHERS {
@@ -123,8 +147,8 @@ pub(super) fn to_move_by_owner(facts: &Facts, folder: &Folder, owned: Owned) -> 
     }
 }
 
-/// Gives the episodes that are sealed, and cannot be moved by who ships, to them. Not by their modes: those are content, and with
-/// others a receiver would find another episode.
+/// Gives the episodes that are sealed, and cannot be moved by who ships, to them. Not by their
+/// modes: those are content, and with others a receiver would find another episode.
 pub(super) fn sealed(facts: &Facts, episodes: &Path) -> String {
     let whose = word(&facts.people.shipper().name);
     facts.hands.as_root(&format!(
@@ -135,13 +159,22 @@ pub(super) fn sealed(facts: &Facts, episodes: &Path) -> String {
 
 /// Shows the open ones, and whose they are.
 pub(super) fn open(facts: &Facts, episodes: &Path) -> String {
-    facts.hands.as_root(&format!("{} ! -exec test -e {{}}/done.marker ';' -ls", theirs(facts, episodes)))
+    facts.hands.as_root(&format!(
+        "{} ! -exec test -e {{}}/done.marker ';' -ls",
+        theirs(facts, episodes)
+    ))
 }
 
 fn theirs(facts: &Facts, episodes: &Path) -> String {
     let shipper = facts.people.shipper();
     let mut groups = vec![format!("-gid {}", shipper.gid)];
-    groups.extend(shipper.groups.iter().filter(|gid| **gid != shipper.gid).map(|gid| format!("-gid {gid}")));
+    groups.extend(
+        shipper
+            .groups
+            .iter()
+            .filter(|gid| **gid != shipper.gid)
+            .map(|gid| format!("-gid {gid}")),
+    );
     let groups = groups.join(" -o ");
     let groups = if shipper.groups.iter().any(|gid| *gid != shipper.gid) {
         format!(r"\( {groups} \)")
@@ -156,12 +189,21 @@ fn theirs(facts: &Facts, episodes: &Path) -> String {
 }
 
 fn may_without_others(shipper: &Person, bits: u32, owned: Owned) -> bool {
-    shipper.may(bits, Owned { mode: owned.mode & !OTHERS, ..owned })
+    shipper.may(
+        bits,
+        Owned {
+            mode: owned.mode & !OTHERS,
+            ..owned
+        },
+    )
 }
 
 fn join_group(facts: &Facts, gid: u32) -> String {
     let group = format!("\"$(getent group {gid} | cut -d: -f1)\"");
-    facts.hands.as_root(&format!("usermod -aG {group} {}", word(&facts.people.shipper().name)))
+    facts.hands.as_root(&format!(
+        "usermod -aG {group} {}",
+        word(&facts.people.shipper().name)
+    ))
 }
 
 fn then(facts: &Facts, command: &str, deed: &str) -> String {
@@ -169,7 +211,9 @@ fn then(facts: &Facts, command: &str, deed: &str) -> String {
 }
 
 fn as_root<const N: usize>(facts: &Facts, commands: [String; N]) -> String {
-    commands.map(|command| facts.hands.as_root(&command)).join(" && ")
+    commands
+        .map(|command| facts.hands.as_root(&command))
+        .join(" && ")
 }
 
 #[cfg(test)]
@@ -179,20 +223,38 @@ mod tests {
 
     /// Who ships is user 10 in group 20.
     fn owned(uid: u32, gid: u32, mode: u32) -> Owned {
-        Owned { uid, gid, mode, listed: false }
+        Owned {
+            uid,
+            gid,
+            mode,
+            listed: false,
+        }
     }
 
     fn folder(name: &'static str) -> (Facts, Folder) {
         let facts = sound();
-        let folder = facts.folders.iter().find(|folder| folder.name == name).unwrap().clone();
+        let folder = facts
+            .folders
+            .iter()
+            .find(|folder| folder.name == name)
+            .unwrap()
+            .clone();
         (facts, folder)
     }
 
     #[test]
     fn who_ships_may_write_to_episodes_and_whoever_recorded_there_may_still() {
         for (name, owned, fix) in [
-            ("episodes", owned(0, 0, 0o755), "chown sealift /d/episodes && chmod u+rwx /d/episodes"),
-            ("episodes", owned(0, 77, 0o2770), "chown sealift /d/episodes && chmod u+rwx /d/episodes"),
+            (
+                "episodes",
+                owned(0, 0, 0o755),
+                "chown sealift /d/episodes && chmod u+rwx /d/episodes",
+            ),
+            (
+                "episodes",
+                owned(0, 77, 0o2770),
+                "chown sealift /d/episodes && chmod u+rwx /d/episodes",
+            ),
             ("episodes", owned(10, 77, 0o570), "chmod u+rwx /d/episodes"),
             ("episodes", owned(77, 20, 0o750), "chmod g+rwx /d/episodes"),
             (
@@ -200,9 +262,21 @@ mod tests {
                 owned(77, 77, 0o2770),
                 "usermod -aG \"$(getent group 77 | cut -d: -f1)\" sealift && systemctl restart sealift.service",
             ),
-            ("episodes", owned(77, 77, 0o700), "chgrp 20 /d/episodes && chmod g+rwx /d/episodes"),
-            ("episodes", owned(77, 77, 0o750), "chgrp 20 /d/episodes && chmod g+rwx,o+x /d/episodes"),
-            ("shipped", owned(77, 77, 0o750), "chown sealift /d/shipped && chmod u+rwx /d/shipped"),
+            (
+                "episodes",
+                owned(77, 77, 0o700),
+                "chgrp 20 /d/episodes && chmod g+rwx /d/episodes",
+            ),
+            (
+                "episodes",
+                owned(77, 77, 0o750),
+                "chgrp 20 /d/episodes && chmod g+rwx,o+x /d/episodes",
+            ),
+            (
+                "shipped",
+                owned(77, 77, 0o750),
+                "chown sealift /d/shipped && chmod u+rwx /d/shipped",
+            ),
         ] {
             let (facts, folder) = folder(name);
             assert_eq!(to_write(&facts, &folder, owned), fix, "{name} {owned:?}");
@@ -214,9 +288,21 @@ mod tests {
         for (name, owned, fix) in [
             ("shipped", owned(10, 0, 0o777), "chmod o-w /d/shipped"),
             ("shipped", owned(0, 20, 0o777), "chmod o-w /d/shipped"),
-            ("shipped", owned(0, 0, 0o777), "chown sealift /d/shipped && chmod u+rwx,o-w /d/shipped"),
-            ("episodes", owned(10, 0, 0o777), "chmod u+rwx,o+rx,+t /d/episodes"),
-            ("episodes", owned(77, 0, 0o777), "chown sealift /d/episodes && chmod u+rwx,o+rx,+t /d/episodes"),
+            (
+                "shipped",
+                owned(0, 0, 0o777),
+                "chown sealift /d/shipped && chmod u+rwx,o-w /d/shipped",
+            ),
+            (
+                "episodes",
+                owned(10, 0, 0o777),
+                "chmod u+rwx,o+rx,+t /d/episodes",
+            ),
+            (
+                "episodes",
+                owned(77, 0, 0o777),
+                "chown sealift /d/episodes && chmod u+rwx,o+rx,+t /d/episodes",
+            ),
         ] {
             let (facts, folder) = folder(name);
             assert_eq!(to_guard(&facts, &folder, owned), fix, "{name} {owned:?}");
@@ -226,7 +312,10 @@ mod tests {
             to_move_by_owner(&facts, &folder, owned(0, 0, 0o1770)),
             "chown sealift /d/episodes && chmod u+rwx /d/episodes"
         );
-        assert_eq!(to_move_by_owner(&facts, &folder, owned(77, 0, 0o1770)), "chmod -t /d/episodes");
+        assert_eq!(
+            to_move_by_owner(&facts, &folder, owned(77, 0, 0o1770)),
+            "chmod -t /d/episodes"
+        );
     }
 
     #[test]
@@ -256,7 +345,10 @@ mod tests {
             (owned(0, 77, 0o750), "chmod o+x /d"),
         ] {
             let step = ("/d".into(), owned);
-            assert!(barrier(&sound(), std::slice::from_ref(&step)).is_some(), "{owned:?}");
+            assert!(
+                barrier(&sound(), std::slice::from_ref(&step)).is_some(),
+                "{owned:?}"
+            );
             assert_eq!(to_pass(&sound(), &step), fix);
         }
     }

@@ -21,7 +21,12 @@ const MAX_SHOWN_CHARS: usize = 300;
 
 pub(super) fn rows(facts: &Facts) -> Vec<Row> {
     let mut rows = Vec::new();
-    rows.extend(facts.journal.as_ref().and_then(|journal| classified(facts, journal)));
+    rows.extend(
+        facts
+            .journal
+            .as_ref()
+            .and_then(|journal| classified(facts, journal)),
+    );
     rows.extend(refused(facts));
     rows
 }
@@ -29,7 +34,8 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
 fn classified(facts: &Facts, journal: &Journal) -> Option<Row> {
     let (id, hands) = (Id::Journal, &facts.hands);
     let unit = word(&hands.unit);
-    let show = |filter: &str| hands.as_root(&format!("journalctl -u {unit} -n 20 --no-pager{filter}"));
+    let show =
+        |filter: &str| hands.as_root(&format!("journalctl -u {unit} -n 20 --no-pager{filter}"));
     let rejected = |n: usize| format!("{} rejected", count(n, "ship"));
     let said = journal.newest.as_ref().map(shown).unwrap_or_default();
     let row = match journal.class {
@@ -53,8 +59,13 @@ fn classified(facts: &Facts, journal: &Journal) -> Option<Row> {
         Class::Malformed => {
             let what = format!("{} as malformed (400)", rejected(journal.malformed));
             let requeue = || hands.sealift("requeue --all --status 400");
-            over(facts, journal, &what, requeue)
-                .unwrap_or_else(|| Row::red(id, format!("{what}. The last: {said}"), show(" VERDICT=fatal")))
+            over(facts, journal, &what, requeue).unwrap_or_else(|| {
+                Row::red(
+                    id,
+                    format!("{what}. The last: {said}"),
+                    show(" VERDICT=fatal"),
+                )
+            })
         }
         Class::Fatal => {
             let what = format!("{} and quarantined", rejected(journal.fatal));
@@ -79,15 +90,24 @@ fn classified(facts: &Facts, journal: &Journal) -> Option<Row> {
         }
         Class::Clean => Row::green(
             id,
-            format!("{} delivered, and nothing was rejected.", count(journal.delivered, "ship")),
+            format!(
+                "{} delivered, and nothing was rejected.",
+                count(journal.delivered, "ship")
+            ),
         ),
         Class::Empty => Row::green(id, format!("{} has said nothing.", hands.unit)),
         Class::NotPermitted => {
-            let summary = format!("{} may not read the journal of {}.", facts.people.us.name, hands.unit);
+            let summary = format!(
+                "{} may not read the journal of {}.",
+                facts.people.us.name, hands.unit
+            );
             Row::yellow(
                 id,
                 summary,
-                hands.as_root(&format!("usermod -aG systemd-journal {}", word(&facts.people.us.name))),
+                hands.as_root(&format!(
+                    "usermod -aG systemd-journal {}",
+                    word(&facts.people.us.name)
+                )),
             )
         }
         Class::Unavailable => {
@@ -113,7 +133,8 @@ fn classified(facts: &Facts, journal: &Journal) -> Option<Row> {
     )
 }
 
-/// What was rejected is over where the receiver takes by now what it did not, and green where none of it is left in `quarantine/`.
+/// What was rejected is over where the receiver takes by now what it did not, and green where none
+/// of it is left in `quarantine/`.
 fn over(facts: &Facts, journal: &Journal, what: &str, requeue: impl Fn() -> String) -> Option<Row> {
     let is_taken = facts.receiver.as_ref().is_some_and(|receiver| {
         receiver.at_admission && matches!(receiver.said, Said::Answered { status: 204, .. })
@@ -126,25 +147,41 @@ fn over(facts: &Facts, journal: &Journal, what: &str, requeue: impl Fn() -> Stri
         Class::OutOfWindow => status == Some(412),
         Class::Malformed => status == Some(400),
         Class::Fatal => !matches!(status, Some(400 | 412)),
-        Class::Transient | Class::Clean | Class::Empty | Class::NotPermitted | Class::Unavailable => false,
+        Class::Transient
+        | Class::Clean
+        | Class::Empty
+        | Class::NotPermitted
+        | Class::Unavailable => false,
     };
-    Some(match aside.quarantined.iter().filter(|one| is_such(one.status)).count() {
-        0 if !aside.incomplete => Row::green(
-            Id::Journal,
-            format!("{what}; that is over, and nothing of it is left in quarantine/."),
-        ),
-        _ => {
-            let summary =
-                format!("{what}. The receiver takes what comes now; what it rejected is in quarantine/.");
-            Row::yellow(Id::Journal, summary, requeue())
-        }
-    })
+    Some(
+        match aside
+            .quarantined
+            .iter()
+            .filter(|one| is_such(one.status))
+            .count()
+        {
+            0 if !aside.incomplete => Row::green(
+                Id::Journal,
+                format!("{what}; that is over, and nothing of it is left in quarantine/."),
+            ),
+            _ => {
+                let summary = format!(
+                    "{what}. The receiver takes what comes now; what it rejected is in quarantine/."
+                );
+                Row::yellow(Id::Journal, summary, requeue())
+            }
+        },
+    )
 }
 
 /// The beginning of what an entry says, harmless.
 fn shown(entry: &Entry) -> String {
     let message: String = entry.message.chars().take(MAX_SHOWN_CHARS).collect();
-    let more = if message.len() < entry.message.len() { "…" } else { "" };
+    let more = if message.len() < entry.message.len() {
+        "…"
+    } else {
+        ""
+    };
     format!("{}{more}", printable(message.trim()))
 }
 
@@ -153,27 +190,48 @@ fn refused(facts: &Facts) -> Option<Row> {
     let (id, hands) = (Id::Refused, &facts.hands);
     let by_daemon = match &facts.daemon {
         Daemon::Answers(snapshot) => {
-            let one = snapshot.episodes.iter().find(|episode| episode.state == EpisodeState::Refused);
-            let why =
-                one.map(|one| format!("{}: {}", one.id, one.why.as_deref().unwrap_or("it is not said why")));
-            Some((usize::try_from(snapshot.counts.refused).unwrap_or(usize::MAX), why))
+            let one = snapshot
+                .episodes
+                .iter()
+                .find(|episode| episode.state == EpisodeState::Refused);
+            let why = one.map(|one| {
+                format!(
+                    "{}: {}",
+                    one.id,
+                    one.why.as_deref().unwrap_or("it is not said why")
+                )
+            });
+            Some((
+                usize::try_from(snapshot.counts.refused).unwrap_or(usize::MAX),
+                why,
+            ))
         }
-        Daemon::Silent { .. } | Daemon::NotPermitted { .. } | Daemon::None | Daemon::Unknown => None,
+        Daemon::Silent { .. } | Daemon::NotPermitted { .. } | Daemon::None | Daemon::Unknown => {
+            None
+        }
     };
     let by_journal = facts
         .journal
         .as_ref()
         .filter(|journal| !matches!(journal.class, Class::NotPermitted | Class::Unavailable));
-    let by_journal = by_journal.map(|journal| (journal.refused, journal.newest_refused.as_ref().map(shown)));
+    let by_journal =
+        by_journal.map(|journal| (journal.refused, journal.newest_refused.as_ref().map(shown)));
     // The daemon knows how it is now; the journal how it was.
     let (n, why) = by_daemon.or(by_journal)?;
     if n == 0 {
-        return Some(Row::green(id, "Nothing is refused by anything that is no receiver."));
+        return Some(Row::green(
+            id,
+            "Nothing is refused by anything that is no receiver.",
+        ));
     }
     let why = why.map(|why| format!(" {why}")).unwrap_or_default();
     let summary = format!(
         "{} refused by something that is no receiver, or alone among others. Look at what stands between here and the receiver.{why}",
-        if n == 1 { "1 episode is".to_owned() } else { format!("{n} episodes are") }
+        if n == 1 {
+            "1 episode is".to_owned()
+        } else {
+            format!("{n} episodes are")
+        }
     );
     Some(Row::red(id, summary, hands.unit_to("reload")).with("count", n))
 }
@@ -199,14 +257,19 @@ mod tests {
     }
 
     fn row_of(facts: &mut Facts, read: Result<Vec<Entry>, Unread>) -> Row {
-        let journal = Journal::of(read.map(|entries| Reading { entries, ..Reading::default() }));
+        let journal = Journal::of(read.map(|entries| Reading {
+            entries,
+            ..Reading::default()
+        }));
         let row = classified(facts, &journal).unwrap();
         facts.journal = Some(journal);
         row
     }
 
     fn refuses(facts: &mut Facts) {
-        let Said::Answered { status, .. } = &mut facts.receiver.as_mut().unwrap().said else { panic!() };
+        let Said::Answered { status, .. } = &mut facts.receiver.as_mut().unwrap().said else {
+            panic!()
+        };
         *status = 412;
     }
 
@@ -218,7 +281,8 @@ mod tests {
                 refuses(&mut facts);
             }
             if let Some(status) = left {
-                facts.aside.as_mut().unwrap().quarantined = vec![quarantined("run-1", Some(status))];
+                facts.aside.as_mut().unwrap().quarantined =
+                    vec![quarantined("run-1", Some(status))];
             }
             let mut entries = vec![entry("fatal", status)];
             entries.extend(delivered.then(|| entry("delivered", 201)));
@@ -243,11 +307,36 @@ mod tests {
     fn each_class_has_its_colour_and_its_fix() {
         for (entries, status, summary, fix) in [
             (vec![], Status::Green, "has said nothing", ""),
-            (vec![entry("delivered", 201)], Status::Green, "1 ship delivered", ""),
-            (vec![entry("transient", 503), entry("delivered", 201)], Status::Green, "is over", ""),
-            (vec![entry("transient", 503)], Status::Yellow, "1 attempt failed", "-p warning"),
-            (vec![entry("fatal", 422)], Status::Yellow, "1 ship rejected and quarantined", "VERDICT=fatal"),
-            (vec![entry("fatal", 400)], Status::Red, "1 ship rejected as malformed", "VERDICT=fatal"),
+            (
+                vec![entry("delivered", 201)],
+                Status::Green,
+                "1 ship delivered",
+                "",
+            ),
+            (
+                vec![entry("transient", 503), entry("delivered", 201)],
+                Status::Green,
+                "is over",
+                "",
+            ),
+            (
+                vec![entry("transient", 503)],
+                Status::Yellow,
+                "1 attempt failed",
+                "-p warning",
+            ),
+            (
+                vec![entry("fatal", 422)],
+                Status::Yellow,
+                "1 ship rejected and quarantined",
+                "VERDICT=fatal",
+            ),
+            (
+                vec![entry("fatal", 400)],
+                Status::Red,
+                "1 ship rejected as malformed",
+                "VERDICT=fatal",
+            ),
             (
                 vec![entry("fatal", 412); 12],
                 Status::Red,
@@ -270,13 +359,21 @@ mod tests {
     fn not_being_permitted_is_yellow_with_the_command_that_grants_it() {
         let mut facts = sound();
         facts.hands.root = false;
-        facts.people.us = Person { name: "op".to_owned(), uid: 7, gid: 7, groups: Vec::new() };
+        facts.people.us = Person {
+            name: "op".to_owned(),
+            uid: 7,
+            gid: 7,
+            groups: Vec::new(),
+        };
         let row = row_of(&mut facts, Err(Unread::NotPermitted));
         assert_eq!(
             (row.status, row.fix.as_deref()),
             (Status::Yellow, Some("sudo usermod -aG systemd-journal op"))
         );
-        let row = row_of(&mut facts, Err(Unread::Unavailable("no journalctl".to_owned())));
+        let row = row_of(
+            &mut facts,
+            Err(Unread::Unavailable("no journalctl".to_owned())),
+        );
         assert_eq!(row.status, Status::Yellow);
         facts.hands.has_unit = false;
         let none = Journal::of(Err(Unread::Unavailable("no journalctl".to_owned())));
@@ -287,7 +384,9 @@ mod tests {
     fn what_something_else_refuses_is_red_by_the_daemons_word_else_by_the_journals() {
         let mut facts = sound();
         assert_eq!(refused(&facts).unwrap().status, Status::Green);
-        let Daemon::Answers(snapshot) = &mut facts.daemon else { panic!() };
+        let Daemon::Answers(snapshot) = &mut facts.daemon else {
+            panic!()
+        };
         snapshot.counts.refused = 2;
         assert_eq!(refused(&facts).unwrap().status, Status::Red);
         facts.daemon = Daemon::None;
@@ -300,7 +399,12 @@ mod tests {
 
     impl Row {
         fn to_string_for_test(&self) -> String {
-            format!("{}{:?}{}", self.summary, self.fix, serde_json::Value::Object(self.details.clone()))
+            format!(
+                "{}{:?}{}",
+                self.summary,
+                self.fix,
+                serde_json::Value::Object(self.details.clone())
+            )
         }
     }
 }

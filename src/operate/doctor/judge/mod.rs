@@ -1,6 +1,7 @@
 //! Facts to rows. Pure: a file for each group of checks, and each check in one function.
 //!
-//! A check that could not be made, since something before it is wrong, has no row: what it would say is not known.
+//! A check that could not be made, since something before it is wrong, has no row: what it would
+//! say is not known.
 
 mod aside;
 mod cut_off;
@@ -43,13 +44,21 @@ pub(super) fn judge(facts: &Facts) -> Vec<Row> {
     rows
 }
 
-/// Weather that has lasted is for a person only where nothing else is: the first red row is the one to act on.
+/// Weather that has lasted is for a person only where nothing else is: the first red row is the one
+/// to act on.
 fn step_back_for_what_can_be_mended(rows: &mut [Row]) {
     let is_weather = |row: &Row| {
-        matches!(row.id, Id::Hold | Id::ReceiverAnswer) && row.details.get("weather") == Some(&true.into())
+        matches!(row.id, Id::Hold | Id::ReceiverAnswer)
+            && row.details.get("weather") == Some(&true.into())
     };
-    if rows.iter().any(|row| row.status == Status::Red && !is_weather(row)) {
-        for row in rows.iter_mut().filter(|row| row.status == Status::Red && is_weather(row)) {
+    if rows
+        .iter()
+        .any(|row| row.status == Status::Red && !is_weather(row))
+    {
+        for row in rows
+            .iter_mut()
+            .filter(|row| row.status == Status::Red && is_weather(row))
+        {
             row.status = Status::Yellow;
         }
     }

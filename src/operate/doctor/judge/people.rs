@@ -1,4 +1,5 @@
-//! Who may do what, by owner, group and mode (path_resolution(7)), and what to type where somebody may not.
+//! Who may do what, by owner, group and mode (path_resolution(7)), and what to type where somebody
+//! may not.
 
 use crate::operate::doctor::{
     facts::{Owned, People, Person},
@@ -11,8 +12,8 @@ pub(super) const SEARCH: u32 = 1;
 pub(super) const ALL: u32 = 7;
 
 impl Person {
-    /// Whether the mode lets them. Where there is an access control list besides, which may grant more, nothing is said against it; a
-    /// mount that is read-only is not known here.
+    /// Whether the mode lets them. Where there is an access control list besides, which may grant
+    /// more, nothing is said against it; a mount that is read-only is not known here.
     pub(super) fn may(&self, bits: u32, owned: Owned) -> bool {
         let granted = if self.uid == 0 || owned.listed {
             return true;
@@ -39,7 +40,11 @@ impl People {
 
     /// Whether what we may not do says anything of who ships. Where that is not known, it does not.
     pub(super) fn we_see_as_the_shipper(&self) -> bool {
-        self.us.uid == 0 || self.shipper.as_ref().is_some_and(|shipper| shipper.uid == self.us.uid)
+        self.us.uid == 0
+            || self
+                .shipper
+                .as_ref()
+                .is_some_and(|shipper| shipper.uid == self.us.uid)
     }
 }
 
@@ -48,7 +53,10 @@ pub(super) fn as_shipper(hands: &Hands, people: &People) -> String {
     let doctor = hands.sealift("doctor");
     match &people.shipper {
         Some(shipper) if shipper.uid != 0 && !hands.root => {
-            format!("sudo -u {} {doctor}", crate::operate::doctor::words::word(&shipper.name))
+            format!(
+                "sudo -u {} {doctor}",
+                crate::operate::doctor::words::word(&shipper.name)
+            )
         }
         _ => hands.as_root(&doctor),
     }
@@ -60,7 +68,12 @@ mod tests {
 
     #[test]
     fn the_first_class_that_fits_decides_as_the_kernel_does_it() {
-        let person = Person { uid: 10, gid: 20, groups: vec![20, 30], ..Person::default() };
+        let person = Person {
+            uid: 10,
+            gid: 20,
+            groups: vec![20, 30],
+            ..Person::default()
+        };
         for (uid, gid, mode, may) in [
             (10, 99, 0o700, true),
             (10, 20, 0o077, false),
@@ -70,10 +83,37 @@ mod tests {
             (1, 2, 0o007, true),
             (1, 2, 0o775, false),
         ] {
-            assert_eq!(person.may(ALL, Owned { uid, gid, mode, listed: false }), may, "{uid} {gid} {mode:o}");
+            assert_eq!(
+                person.may(
+                    ALL,
+                    Owned {
+                        uid,
+                        gid,
+                        mode,
+                        listed: false
+                    }
+                ),
+                may,
+                "{uid} {gid} {mode:o}"
+            );
         }
         let root = Person::default();
-        assert!(root.may(ALL, Owned { uid: 1, gid: 1, ..Owned::default() }));
-        assert!(person.may(ALL, Owned { uid: 1, gid: 1, mode: 0, listed: true }));
+        assert!(root.may(
+            ALL,
+            Owned {
+                uid: 1,
+                gid: 1,
+                ..Owned::default()
+            }
+        ));
+        assert!(person.may(
+            ALL,
+            Owned {
+                uid: 1,
+                gid: 1,
+                mode: 0,
+                listed: true
+            }
+        ));
     }
 }

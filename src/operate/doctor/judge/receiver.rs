@@ -1,7 +1,8 @@
 //! `client-certificate`, everything that begins with `receiver-`, and `clock`.
 //!
-//! One question was asked: what would an upload with this credential and this commit meet? Which row its answer turns depends on how far it
-//! came: name, connection, TLS, HTTP, credential, commit. What lies behind is not known, and has no row.
+//! One question was asked: what would an upload with this credential and this commit meet? Which
+//! row its answer turns depends on how far it came: name, connection, TLS, HTTP, credential,
+//! commit. What lies behind is not known, and has no row.
 
 mod commit;
 
@@ -43,7 +44,13 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
             path(file)
         ));
         let fix = format!("{fix} && {}", facts.hands.unit_to("reload"));
-        rows.push(certificate(Id::ClientCertificate, "Our certificate", *ends, facts.now, fix));
+        rows.push(certificate(
+            Id::ClientCertificate,
+            "Our certificate",
+            *ends,
+            facts.now,
+            fix,
+        ));
     }
     let Some(receiver) = &facts.receiver else {
         rows.push(clock(facts, None));
@@ -55,9 +62,22 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
             rows.extend(failed(facts, receiver, error));
             rows.push(clock(facts, None));
         }
-        Said::Answered { status, json, html, location, date, certificate_ends } => {
-            rows.push(Row::green(Id::ReceiverName, format!("{} is known.", receiver.host)));
-            rows.push(Row::green(Id::ReceiverReachable, format!("{} takes connections.", receiver.origin)));
+        Said::Answered {
+            status,
+            json,
+            html,
+            location,
+            date,
+            certificate_ends,
+        } => {
+            rows.push(Row::green(
+                Id::ReceiverName,
+                format!("{} is known.", receiver.host),
+            ));
+            rows.push(Row::green(
+                Id::ReceiverReachable,
+                format!("{} takes connections.", receiver.origin),
+            ));
             if let Some(ends) = certificate_ends {
                 let fix = show_certificate(receiver);
                 rows.push(certificate(
@@ -67,9 +87,19 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
                     facts.now,
                     fix,
                 ));
-                rows.push(Row::green(Id::ReceiverTls, "It is the receiver that was meant."));
+                rows.push(Row::green(
+                    Id::ReceiverTls,
+                    "It is the receiver that was meant.",
+                ));
             }
-            rows.extend(answered(facts, receiver, *status, json.as_ref(), *html, location.as_deref()));
+            rows.extend(answered(
+                facts,
+                receiver,
+                *status,
+                json.as_ref(),
+                *html,
+                location.as_deref(),
+            ));
             rows.push(clock(facts, *date));
         }
     }
@@ -92,19 +122,31 @@ fn certificate(id: Id, whose: &str, ends: WallTime, now: WallTime, fix: String) 
     let row = if left_s < 0 {
         Row::red(id, format!("{whose} has expired on {ends}."), fix)
     } else if days < NOW_DAYS {
-        Row::red(id, format!("{whose} expires on {ends}: in less than {} days.", days + 1), fix)
+        Row::red(
+            id,
+            format!("{whose} expires on {ends}: in less than {} days.", days + 1),
+            fix,
+        )
     } else if days < SOON_DAYS {
-        Row::yellow(id, format!("{whose} expires on {ends}: in {days} days."), fix)
+        Row::yellow(
+            id,
+            format!("{whose} expires on {ends}: in {days} days."),
+            fix,
+        )
     } else {
         Row::green(id, format!("{whose} is good for {days} days."))
     };
-    row.with("not_after", ends.to_string()).with("days_left", days)
+    row.with("not_after", ends.to_string())
+        .with("days_left", days)
 }
 
 fn failed(facts: &Facts, receiver: &Receiver, error: &ClientError) -> Vec<Row> {
     let (hands, origin, host) = (&facts.hands, &receiver.origin, &receiver.host);
     let named = Row::green(Id::ReceiverName, format!("{host} is known."));
-    let reached = Row::green(Id::ReceiverReachable, format!("{origin} takes connections."));
+    let reached = Row::green(
+        Id::ReceiverReachable,
+        format!("{origin} takes connections."),
+    );
     let wake = || wake(facts, receiver);
     let said = error.to_string();
     // One question says nothing of how long it lasts; the daemon knows.
@@ -116,8 +158,12 @@ fn failed(facts: &Facts, receiver: &Receiver, error: &ClientError) -> Vec<Row> {
                 Daemon::Answers(snapshot) => snapshot.destination.last_delivery_ago_s,
                 _ => None,
             };
-            let taken = taken
-                .map(|ago_s| format!(" An episode was delivered {} ago.", span(Duration::from_secs(ago_s))));
+            let taken = taken.map(|ago_s| {
+                format!(
+                    " An episode was delivered {} ago.",
+                    span(Duration::from_secs(ago_s))
+                )
+            });
             let summary = format!(
                 "{summary}{} It may pass by itself; it is red once the daemon has been held by it for {lasts}.",
                 taken.unwrap_or_default()
@@ -130,32 +176,51 @@ fn failed(facts: &Facts, receiver: &Receiver, error: &ClientError) -> Vec<Row> {
             let summary = format!(
                 "Nobody knows the name {host}: {said}. Is receiver.url right, and does the resolver work?"
             );
-            let fix = format!("getent hosts {} || {}", word(host), hands.configure("reload"));
+            let fix = format!(
+                "getent hosts {} || {}",
+                word(host),
+                hands.configure("reload")
+            );
             vec![met(Id::ReceiverName, summary, fix)]
         }
         ClientError::Unreachable(_) | ClientError::TimedOut(Wait::Connect) => {
-            let summary =
-                format!("{origin}: {said}. Does the receiver run there, and does a firewall stand between?");
+            let summary = format!(
+                "{origin}: {said}. Does the receiver run there, and does a firewall stand between?"
+            );
             vec![named, met(Id::ReceiverReachable, summary, wake())]
         }
         ClientError::Tls(why) if why.contains("client certificate") => {
             let summary = format!("{origin} does not take us: {said}.");
-            vec![named, reached, Row::red(Id::ReceiverCredential, summary, credential_fix(facts))]
+            vec![
+                named,
+                reached,
+                Row::red(Id::ReceiverCredential, summary, credential_fix(facts)),
+            ]
         }
         // rustls's word for a certificate whose time is over.
         ClientError::Tls(why) if why.contains("expired") => {
             let summary = format!(
                 "The receiver's certificate has expired, as it looks from here: {said}. Its operator has to renew it, or this host's clock is wrong."
             );
-            vec![named, reached, Row::red(Id::ReceiverCertificate, summary, show_certificate(receiver))]
+            vec![
+                named,
+                reached,
+                Row::red(Id::ReceiverCertificate, summary, show_certificate(receiver)),
+            ]
         }
         ClientError::Tls(_) => {
             let summary = format!(
                 "{origin} is not the receiver that was meant, as far as its certificate says: {said}."
             );
-            vec![named, reached, Row::red(Id::ReceiverTls, summary, hands.configure("reload"))]
+            vec![
+                named,
+                reached,
+                Row::red(Id::ReceiverTls, summary, hands.configure("reload")),
+            ]
         }
-        ClientError::TimedOut(Wait::Idle | Wait::Answer) | ClientError::Lost(_) | ClientError::Stale(_) => {
+        ClientError::TimedOut(Wait::Idle | Wait::Answer)
+        | ClientError::Lost(_)
+        | ClientError::Stale(_) => {
             let summary = format!("{origin} takes connections and does not answer: {said}.");
             vec![named, reached, met(Id::ReceiverAnswer, summary, wake())]
         }
@@ -188,7 +253,8 @@ fn wake(facts: &Facts, receiver: &Receiver) -> String {
     }
 }
 
-/// As we ask it: by the same authority, and as the same host. A token is not shown to who lists processes.
+/// As we ask it: by the same authority, and as the same host. A token is not shown to who lists
+/// processes.
 fn curl(facts: &Facts, how: &str, url: &str) -> String {
     let files = facts.settings.files.iter().filter_map(|file| {
         let option = match file.key {
@@ -199,7 +265,11 @@ fn curl(facts: &Facts, how: &str, url: &str) -> String {
         };
         Some(format!(" {option} {}", path(&file.path)))
     });
-    let files: String = if url.starts_with("https:") { files.collect() } else { String::new() };
+    let files: String = if url.starts_with("https:") {
+        files.collect()
+    } else {
+        String::new()
+    };
     format!("curl {how} --max-time 5{files} {}", word(url))
 }
 
@@ -221,12 +291,21 @@ fn answered(
     location: Option<&str>,
 ) -> Vec<Row> {
     let (id, hands, origin) = (Id::ReceiverAnswer, &facts.hands, &receiver.origin);
-    let kind = json.and_then(|json| json.get("type")?.as_str()).and_then(ProblemType::from_urn);
+    let kind = json
+        .and_then(|json| json.get("type")?.as_str())
+        .and_then(ProblemType::from_urn);
     let said = words(status, json);
-    let look = || curl(facts, "-sv -o /dev/null", &format!("{origin}{}", crate::wire::ADMISSION_PATH));
+    let look = || {
+        curl(
+            facts,
+            "-sv -o /dev/null",
+            &format!("{origin}{}", crate::wire::ADMISSION_PATH),
+        )
+    };
     let fine = |summary: &str| Row::green(id, summary).with("status_code", status);
     let ours = || fine("It answers as a receiver does, and can store.");
-    // What takes episodes may answer a question that it does not know as it likes; a portal may have come between since.
+    // What takes episodes may answer a question that it does not know as it likes; a portal may
+    // have come between since.
     let taken = takes_episodes(facts).map(|ago_s| span(Duration::from_secs(ago_s)));
     let odd = |summary: String, fix: String| {
         let row = match &taken {
@@ -243,8 +322,11 @@ fn answered(
         row.with("status_code", status)
     };
     let known = || {
-        let said =
-            if receiver.has_credential { "It knows who we are." } else { "It asks nobody who they are." };
+        let said = if receiver.has_credential {
+            "It knows who we are."
+        } else {
+            "It asks nobody who they are."
+        };
         Row::green(Id::ReceiverCredential, said)
     };
     match status {
@@ -338,23 +420,37 @@ fn answered(
     }
 }
 
-/// How long ago the daemon delivered an episode last, seconds; `None` where it has delivered none since its start, or the
-/// receiver is held.
+/// How long ago the daemon delivered an episode last, seconds; `None` where it has delivered none
+/// since its start, or the receiver is held.
 fn takes_episodes(facts: &Facts) -> Option<u64> {
-    let Daemon::Answers(snapshot) = &facts.daemon else { return None };
+    let Daemon::Answers(snapshot) = &facts.daemon else {
+        return None;
+    };
     let destination = &snapshot.destination;
-    destination.held.is_none().then_some(destination.last_delivery_ago_s).flatten()
+    destination
+        .held
+        .is_none()
+        .then_some(destination.last_delivery_ago_s)
+        .flatten()
 }
 
 fn weather_has_lasted(facts: &Facts) -> bool {
-    let Daemon::Answers(snapshot) = &facts.daemon else { return false };
-    snapshot.destination.held.as_ref().is_some_and(Hold::is_for_a_person)
+    let Daemon::Answers(snapshot) = &facts.daemon else {
+        return false;
+    };
+    snapshot
+        .destination
+        .held
+        .as_ref()
+        .is_some_and(Hold::is_for_a_person)
 }
 
 /// What a receiver says, in a few words.
 fn words(status: u16, json: Option<&Value>) -> String {
     let member = |name: &str| {
-        json.and_then(|json| json.get(name)?.as_str()).map(str::trim).filter(|text| !text.is_empty())
+        json.and_then(|json| json.get(name)?.as_str())
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
     };
     match member("detail").or_else(|| member("title")) {
         Some(text) => {
@@ -376,14 +472,24 @@ fn clock(facts: &Facts, theirs: Option<WallTime>) -> Row {
         );
     }
     let Some(theirs) = theirs else {
-        return Row::green(id, "This host's clock can be right; no receiver has said what time it is.");
+        return Row::green(
+            id,
+            "This host's clock can be right; no receiver has said what time it is.",
+        );
     };
     let ahead = now.unix_seconds() - theirs.unix_seconds();
     let apart = ahead.unsigned_abs();
     let how = if ahead > 0 { "ahead of" } else { "behind" };
-    let summary = format!("This host's clock is {} {how} the receiver's.", span(Duration::from_secs(apart)));
+    let summary = format!(
+        "This host's clock is {} {how} the receiver's.",
+        span(Duration::from_secs(apart))
+    );
     let row = if apart > CLOCK_LIMIT_S {
-        Row::red(id, format!("{summary} Nothing is removed by age until they agree."), fix)
+        Row::red(
+            id,
+            format!("{summary} Nothing is removed by age until they agree."),
+            fix,
+        )
     } else if apart > CLOCK_SLACK_S {
         Row::yellow(id, summary, fix)
     } else {

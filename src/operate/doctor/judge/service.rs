@@ -13,11 +13,17 @@ const MANY_RESTARTS: u64 = 5;
 const USAGE: &str = "2";
 
 pub(super) fn rows(facts: &Facts) -> Vec<Row> {
-    let Some(found) = &facts.unit else { return Vec::new() };
+    let Some(found) = &facts.unit else {
+        return Vec::new();
+    };
     if found.load_state == "not-found" {
         return vec![unknown(facts)];
     }
-    vec![unit(facts, found), watchdog(facts, found), restarts(facts, found)]
+    vec![
+        unit(facts, found),
+        watchdog(facts, found),
+        restarts(facts, found),
+    ]
 }
 
 fn unknown(facts: &Facts) -> Row {
@@ -26,7 +32,9 @@ fn unknown(facts: &Facts) -> Row {
     let row = match facts.daemon {
         Daemon::Answers(_) | Daemon::Silent { .. } | Daemon::NotPermitted { .. } => Row::green(
             Id::Unit,
-            format!("systemd knows no unit {unit}; the daemon that runs was started in another way."),
+            format!(
+                "systemd knows no unit {unit}; the daemon that runs was started in another way."
+            ),
         ),
         Daemon::None | Daemon::Unknown => Row::yellow(
             Id::Unit,
@@ -48,7 +56,11 @@ fn unit(facts: &Facts, found: &Unit) -> Row {
     };
     let row = match (found.load_state.as_str(), found.active_state.as_str()) {
         ("masked", _) => {
-            let fix = format!("{} && {}", hands.unit_to("unmask"), hands.unit_to("enable --now"));
+            let fix = format!(
+                "{} && {}",
+                hands.unit_to("unmask"),
+                hands.unit_to("enable --now")
+            );
             Row::red(id, format!("{name} is masked: it cannot be started."), fix)
         }
         ("loaded", "active" | "reloading") if found.file_state == "disabled" => Row::yellow(
@@ -66,7 +78,10 @@ fn unit(facts: &Facts, found: &Unit) -> Row {
         }
         ("loaded", "activating" | "deactivating") => Row::yellow(
             id,
-            format!("{name} is {}: it cleans up after its last run, or before its end.", found.active_state),
+            format!(
+                "{name} is {}: it cleans up after its last run, or before its end.",
+                found.active_state
+            ),
             format!("systemctl status {}", word(name)),
         ),
         ("loaded", "failed") => {
@@ -75,9 +90,12 @@ fn unit(facts: &Facts, found: &Unit) -> Row {
         }
         ("loaded", "inactive") => match by_hand {
             Some(pid) => {
-                let pid = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
-                let summary =
-                    format!("{name} is not started, and a daemon runs that was started in another way{pid}.");
+                let pid = pid
+                    .map(|pid| format!(" (process {pid})"))
+                    .unwrap_or_default();
+                let summary = format!(
+                    "{name} is not started, and a daemon runs that was started in another way{pid}."
+                );
                 let fix = format!("systemctl status {}", word(name));
                 Row::yellow(id, summary, fix)
             }
@@ -91,9 +109,11 @@ fn unit(facts: &Facts, found: &Unit) -> Row {
             let fix = format!("systemctl status {}", word(name));
             Row::red(id, format!("{name} cannot be loaded ({load})."), fix)
         }
-        (_, active) => {
-            Row::yellow(id, format!("{name} is {active}."), format!("systemctl status {}", word(name)))
-        }
+        (_, active) => Row::yellow(
+            id,
+            format!("{name} is {active}."),
+            format!("systemctl status {}", word(name)),
+        ),
     };
     row.with("active_state", found.active_state.as_str())
         .with("sub_state", found.sub_state.as_str())
@@ -111,18 +131,28 @@ fn ended(found: &Unit) -> String {
 }
 
 fn look_and(facts: &Facts, deed: &str) -> String {
-    let look = facts.hands.as_root(&format!("journalctl -u {} -n 20 --no-pager", word(&facts.hands.unit)));
+    let look = facts.hands.as_root(&format!(
+        "journalctl -u {} -n 20 --no-pager",
+        word(&facts.hands.unit)
+    ));
     format!("{look}; {}", facts.hands.unit_to(deed))
 }
 
 fn watchdog(facts: &Facts, found: &Unit) -> Row {
     let id = Id::Watchdog;
     if matches!(found.watchdog.as_str(), "" | "0" | "infinity") {
-        let summary = format!("{} has no watchdog: a silent stall would not be noticed.", facts.hands.unit);
+        let summary = format!(
+            "{} has no watchdog: a silent stall would not be noticed.",
+            facts.hands.unit
+        );
         return Row::yellow(
             id,
             summary,
-            drop_in(facts, "zz-sealift-watchdog", &["[Service]".to_owned(), "WatchdogSec=180".to_owned()]),
+            drop_in(
+                facts,
+                "zz-sealift-watchdog",
+                &["[Service]".to_owned(), "WatchdogSec=180".to_owned()],
+            ),
         );
     }
     // What the daemon was told at its start counts; the unit may have been changed since.
@@ -138,15 +168,24 @@ fn watchdog(facts: &Facts, found: &Unit) -> Row {
 
 fn restarts(facts: &Facts, found: &Unit) -> Row {
     let (id, name) = (Id::Restarts, &facts.hands.unit);
-    let look = facts.hands.as_root(&format!("journalctl -u {} -b -p warning -n 50 --no-pager", word(name)));
+    let look = facts.hands.as_root(&format!(
+        "journalctl -u {} -b -p warning -n 50 --no-pager",
+        word(name)
+    ));
     let fix = format!("{look}; {}", facts.hands.unit_to("reset-failed"));
     let row = match found.restarts {
         0 => return Row::green(id, "It was not started again by systemd.").with("restarts", 0),
         1 => Row::yellow(id, format!("systemd had to start {name} again once."), fix),
-        n if n < MANY_RESTARTS => {
-            Row::yellow(id, format!("systemd had to start {name} again {n} times."), fix)
-        }
-        n => Row::red(id, format!("systemd had to start {name} again {n} times."), fix),
+        n if n < MANY_RESTARTS => Row::yellow(
+            id,
+            format!("systemd had to start {name} again {n} times."),
+            fix,
+        ),
+        n => Row::red(
+            id,
+            format!("systemd had to start {name} again {n} times."),
+            fix,
+        ),
     };
     row.with("restarts", found.restarts)
 }
@@ -168,9 +207,30 @@ mod tests {
     fn each_state_of_the_unit_has_its_row_and_its_fix() {
         for (load, active, sub, enabled, status, fix) in [
             ("loaded", "active", "running", "enabled", Status::Green, ""),
-            ("loaded", "reloading", "reload", "enabled", Status::Green, ""),
-            ("loaded", "active", "running", "disabled", Status::Yellow, "systemctl enable sealift.service"),
-            ("loaded", "inactive", "dead", "enabled", Status::Red, "systemctl enable --now sealift.service"),
+            (
+                "loaded",
+                "reloading",
+                "reload",
+                "enabled",
+                Status::Green,
+                "",
+            ),
+            (
+                "loaded",
+                "active",
+                "running",
+                "disabled",
+                Status::Yellow,
+                "systemctl enable sealift.service",
+            ),
+            (
+                "loaded",
+                "inactive",
+                "dead",
+                "enabled",
+                Status::Red,
+                "systemctl enable --now sealift.service",
+            ),
             (
                 "loaded",
                 "failed",
@@ -187,7 +247,14 @@ mod tests {
                 Status::Red,
                 "systemctl restart sealift.service",
             ),
-            ("loaded", "activating", "start", "enabled", Status::Yellow, "systemctl status sealift.service"),
+            (
+                "loaded",
+                "activating",
+                "start",
+                "enabled",
+                Status::Yellow,
+                "systemctl status sealift.service",
+            ),
             (
                 "masked",
                 "inactive",
@@ -196,9 +263,30 @@ mod tests {
                 Status::Red,
                 "systemctl unmask sealift.service && systemctl enable --now",
             ),
-            ("bad-setting", "inactive", "dead", "", Status::Red, "systemctl status"),
-            ("loaded", "maintenance", "x", "enabled", Status::Yellow, "systemctl status"),
-            ("not-found", "inactive", "dead", "", Status::Yellow, "systemctl list-units"),
+            (
+                "bad-setting",
+                "inactive",
+                "dead",
+                "",
+                Status::Red,
+                "systemctl status",
+            ),
+            (
+                "loaded",
+                "maintenance",
+                "x",
+                "enabled",
+                Status::Yellow,
+                "systemctl status",
+            ),
+            (
+                "not-found",
+                "inactive",
+                "dead",
+                "",
+                Status::Yellow,
+                "systemctl list-units",
+            ),
         ] {
             let rows = unit_of(|facts, unit| {
                 facts.daemon = Daemon::None;
@@ -206,7 +294,11 @@ mod tests {
                 (unit.sub_state, unit.file_state) = (sub.to_owned(), enabled.to_owned());
             });
             assert_eq!(rows[0].status, status, "{:?}", rows[0]);
-            assert!(rows[0].fix.clone().unwrap_or_default().contains(fix), "{:?}", rows[0]);
+            assert!(
+                rows[0].fix.clone().unwrap_or_default().contains(fix),
+                "{:?}",
+                rows[0]
+            );
         }
     }
 
@@ -215,7 +307,10 @@ mod tests {
         let inactive = |unit: &mut Unit| unit.active_state = "inactive".to_owned();
         let rows = unit_of(|_, unit| inactive(unit));
         assert_eq!(rows[0].status, Status::Yellow);
-        assert_eq!(unit_of(|_, unit| unit.load_state = "not-found".to_owned())[0].status, Status::Green);
+        assert_eq!(
+            unit_of(|_, unit| unit.load_state = "not-found".to_owned())[0].status,
+            Status::Green
+        );
     }
 
     #[test]
@@ -224,11 +319,19 @@ mod tests {
             let row = &unit_of(|_, unit| unit.watchdog = watchdog.to_owned())[1];
             assert_eq!(row.status, Status::Yellow);
             let fix = row.fix.as_ref().unwrap();
-            assert!(fix.contains(r"printf '%s\n' '[Service]' WatchdogSec=180 | tee -a "), "{fix}");
-            assert!(fix.ends_with("systemctl daemon-reload && systemctl restart sealift.service"), "{fix}");
+            assert!(
+                fix.contains(r"printf '%s\n' '[Service]' WatchdogSec=180 | tee -a "),
+                "{fix}"
+            );
+            assert!(
+                fix.ends_with("systemctl daemon-reload && systemctl restart sealift.service"),
+                "{fix}"
+            );
         }
         let row = &unit_of(|facts, unit| {
-            let Daemon::Answers(snapshot) = &mut facts.daemon else { panic!() };
+            let Daemon::Answers(snapshot) = &mut facts.daemon else {
+                panic!()
+            };
             snapshot.heart.watchdog_ms = None;
             unit.main_pid = snapshot.pid;
         })[1];
@@ -240,9 +343,12 @@ mod tests {
 
     #[test]
     fn restarts_are_told_and_many_of_them_are_red() {
-        for (restarts, status) in
-            [(0, Status::Green), (1, Status::Yellow), (4, Status::Yellow), (5, Status::Red)]
-        {
+        for (restarts, status) in [
+            (0, Status::Green),
+            (1, Status::Yellow),
+            (4, Status::Yellow),
+            (5, Status::Red),
+        ] {
             let row = &unit_of(|_, unit| unit.restarts = restarts)[2];
             assert_eq!(row.status, status);
             assert_eq!(row.fix.is_some(), restarts > 0);
@@ -256,6 +362,10 @@ mod tests {
             unit.active_state = "failed".to_owned();
             (unit.result, unit.exit_status) = ("exit-code".to_owned(), "2".to_owned());
         });
-        assert!(rows[0].summary.contains("a wrong configuration"), "{:?}", rows[0]);
+        assert!(
+            rows[0].summary.contains("a wrong configuration"),
+            "{:?}",
+            rows[0]
+        );
     }
 }

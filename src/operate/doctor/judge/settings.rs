@@ -31,16 +31,27 @@ fn configuration(facts: &Facts) -> Row {
     let row = match &settings.problem {
         None if unread(facts).is_some() => {
             let (summary, fix) = unread(facts).unwrap_or_default();
-            Row::red(id, format!("The configuration {shown} cannot be read: {summary}"), fix)
+            Row::red(
+                id,
+                format!("The configuration {shown} cannot be read: {summary}"),
+                fix,
+            )
         }
         None => match &settings.file {
             Some(_) => Row::green(id, format!("The configuration {shown} is right.")),
-            None => Row::green(id, "The command line says all there is to say; no file was read."),
+            None => Row::green(
+                id,
+                "The command line says all there is to say; no file was read.",
+            ),
         },
         Some(SettingsProblem::NotPermitted(why)) if facts.people.we_see_as_the_shipper() => {
             let fix = unread(facts).map_or_else(|| as_root_to_look(facts, file), |(_, fix)| fix);
             let who = &facts.people.shipper().name;
-            Row::red(id, format!("The configuration {shown} cannot be read by {who}: {why}."), fix)
+            Row::red(
+                id,
+                format!("The configuration {shown} cannot be read by {who}: {why}."),
+                fix,
+            )
         }
         Some(SettingsProblem::NotPermitted(why)) => {
             let summary = format!(
@@ -50,12 +61,23 @@ fn configuration(facts: &Facts) -> Row {
             Row::yellow(id, summary, as_shipper(hands, &facts.people))
         }
         Some(SettingsProblem::Missing) => {
-            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).map(path);
-            let folder = folder.map(|folder| format!("{} && ", hands.as_root(&format!("mkdir -p {folder}"))));
+            let folder = file
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty())
+                .map(path);
+            let folder = folder
+                .map(|folder| format!("{} && ", hands.as_root(&format!("mkdir -p {folder}"))));
             let made = hands.as_root(&format!("tee {}", path(file)));
-            let made = format!("{}sealift config default | {made}", folder.unwrap_or_default());
+            let made = format!(
+                "{}sealift config default | {made}",
+                folder.unwrap_or_default()
+            );
             let fix = format!("{made} >/dev/null && {}", hands.edit(file));
-            Row::red(id, format!("There is no configuration: {shown} is not there."), fix)
+            Row::red(
+                id,
+                format!("There is no configuration: {shown} is not there."),
+                fix,
+            )
         }
         Some(SettingsProblem::Wrong(_)) if settings.file.is_none() && settings.url.is_none() => {
             return no_receiver(facts);
@@ -68,8 +90,13 @@ fn configuration(facts: &Facts) -> Row {
                 }
                 None => hands.sealift("config check"),
             };
-            return Row::red(id, sentence(&said), fix)
-                .with("message", message.lines().map(crate::episode::printable).collect::<Vec<_>>());
+            return Row::red(id, sentence(&said), fix).with(
+                "message",
+                message
+                    .lines()
+                    .map(crate::episode::printable)
+                    .collect::<Vec<_>>(),
+            );
         }
     };
     match &settings.file {
@@ -78,7 +105,8 @@ fn configuration(facts: &Facts) -> Row {
     }
 }
 
-/// The command line says where the folders are, and not where the receiver is. A daemon that runs knows.
+/// The command line says where the folders are, and not where the receiver is. A daemon that runs
+/// knows.
 fn no_receiver(facts: &Facts) -> Row {
     let (id, hands) = (Id::Configuration, &facts.hands);
     let ask = |url: &str| hands.sealift("doctor") + " --receiver " + &word(url);
@@ -101,10 +129,17 @@ fn unread(facts: &Facts) -> Option<(String, String)> {
     let (settings, shipper) = (&facts.settings, facts.people.shipper());
     let file = settings.file.as_deref()?;
     if let Some(step) = giving::barrier(facts, &settings.way) {
-        return Some((format!("{}.", giving::closed(facts, step)), giving::to_pass(facts, step)));
+        return Some((
+            format!("{}.", giving::closed(facts, step)),
+            giving::to_pass(facts, step),
+        ));
     }
     let owned = settings.owned.filter(|owned| !shipper.may(READ, *owned))?;
-    let summary = format!("{}, who ships, may not (mode {:04o}).", shipper.name, owned.mode & 0o7777);
+    let summary = format!(
+        "{}, who ships, may not (mode {:04o}).",
+        shipper.name,
+        owned.mode & 0o7777
+    );
     let fix = match giving::to_read(facts, file, owned) {
         // They are in a new group from then on.
         (fix, "restart") => format!("{fix} && {}", facts.hands.unit_to("restart")),
@@ -117,20 +152,35 @@ fn as_root_to_look(facts: &Facts, file: &Path) -> String {
     facts.hands.as_root(&format!("namei -lx {}", path(file)))
 }
 
-/// Where it is, and what: the first and the last of what the parser says, without the line itself and its caret.
+/// Where it is, and what: the first and the last of what the parser says, without the line itself
+/// and its caret.
 fn in_one_line(message: &str) -> String {
-    let mut lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
-    let Some(first) = lines.next() else { return "It is wrong".to_owned() };
-    let place = message.lines().find_map(|line| line.split_once("at line ")).map(|(_, place)| place.trim());
+    let mut lines = message
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty());
+    let Some(first) = lines.next() else {
+        return "It is wrong".to_owned();
+    };
+    let place = message
+        .lines()
+        .find_map(|line| line.split_once("at line "))
+        .map(|(_, place)| place.trim());
     match (place, lines.next_back()) {
-        (Some(place), Some(last)) => format!("{} (line {place}) {last}", first.trim_end_matches(':')),
+        (Some(place), Some(last)) => {
+            format!("{} (line {place}) {last}", first.trim_end_matches(':'))
+        }
         (None, Some(last)) => format!("{first} {last}"),
         (_, None) => first.to_owned(),
     }
 }
 
 fn sentence(said: &str) -> String {
-    if said.ends_with(['.', '?', '!']) { said.to_owned() } else { format!("{said}.") }
+    if said.ends_with(['.', '?', '!']) {
+        said.to_owned()
+    } else {
+        format!("{said}.")
+    }
 }
 
 fn credentials(facts: &Facts) -> Row {
@@ -145,8 +195,10 @@ fn credentials(facts: &Facts) -> Row {
         let (key, shown) = (file.key, file.path.display());
         match (&file.unreadable, file.owned.as_ref().ok()) {
             (Some((_, true)), _) if !people.we_see_as_the_shipper() => {
-                let summary =
-                    format!("{} may not read {key} {shown}; so the receiver is not asked.", people.us.name);
+                let summary = format!(
+                    "{} may not read {key} {shown}; so the receiver is not asked.",
+                    people.us.name
+                );
                 return Row::yellow(id, summary, as_shipper(hands, people));
             }
             (Some((why, false)), _) => {
@@ -156,15 +208,24 @@ fn credentials(facts: &Facts) -> Row {
             _ => {}
         }
         if let Some(step) = giving::barrier(facts, &file.way) {
-            let summary = format!("{key} {shown} cannot be read: {}.", giving::closed(facts, step));
-            let fix = format!("{} && {}", giving::to_pass(facts, step), hands.unit_to("reload"));
+            let summary = format!(
+                "{key} {shown} cannot be read: {}.",
+                giving::closed(facts, step)
+            );
+            let fix = format!(
+                "{} && {}",
+                giving::to_pass(facts, step),
+                hands.unit_to("reload")
+            );
             return Row::red(id, summary, fix);
         }
         match (&file.unreadable, file.owned.as_ref().ok()) {
             (Some((why, _)), owned) => {
                 let summary = format!("{key} {shown} cannot be read by {}: {why}.", shipper.name);
-                let fix =
-                    owned.map_or_else(|| as_root_to_look(facts, &file.path), |owned| give(file, *owned));
+                let fix = owned.map_or_else(
+                    || as_root_to_look(facts, &file.path),
+                    |owned| give(file, *owned),
+                );
                 return Row::red(id, summary, fix);
             }
             (None, Some(owned)) if !shipper.may(READ, *owned) => {
@@ -182,7 +243,8 @@ fn credentials(facts: &Facts) -> Row {
         return Row::red(id, sentence(problem), hands.configure("reload"));
     }
     if facts.settings.token_in_clear {
-        let summary = "The token travels in clear text: receiver.url is neither https nor on this machine.";
+        let summary =
+            "The token travels in clear text: receiver.url is neither https nor on this machine.";
         return Row::yellow(id, summary, hands.configure("reload"));
     }
     for file in files.iter().filter(|file| file.secret) {
@@ -200,8 +262,17 @@ fn credentials(facts: &Facts) -> Row {
     }
     match files.len() {
         0 => Row::green(id, "No certificate and no token is set."),
-        n => Row::green(id, format!("{n} files of certificates, keys and tokens can be read."))
-            .with("files", files.iter().map(|file| file.path.to_string_lossy()).collect::<Vec<_>>()),
+        n => Row::green(
+            id,
+            format!("{n} files of certificates, keys and tokens can be read."),
+        )
+        .with(
+            "files",
+            files
+                .iter()
+                .map(|file| file.path.to_string_lossy())
+                .collect::<Vec<_>>(),
+        ),
     }
 }
 
@@ -218,7 +289,12 @@ mod tests {
 
     fn stranger(facts: &mut Facts) {
         facts.hands.root = false;
-        facts.people.us = Person { name: "op".to_owned(), uid: 7, gid: 7, groups: vec![7] };
+        facts.people.us = Person {
+            name: "op".to_owned(),
+            uid: 7,
+            gid: 7,
+            groups: vec![7],
+        };
     }
 
     #[test]
@@ -231,20 +307,34 @@ mod tests {
                 Status::Red,
                 "mkdir -p /etc/sealift && sealift config default | tee /etc/sealift/sealift.toml",
             ),
-            (SettingsProblem::Wrong("at line 3\n  |\nbad \u{1b}".to_owned()), Status::Red, "config check"),
+            (
+                SettingsProblem::Wrong("at line 3\n  |\nbad \u{1b}".to_owned()),
+                Status::Red,
+                "config check",
+            ),
             (
                 SettingsProblem::NotPermitted("EACCES".to_owned()),
                 Status::Red,
                 "chgrp 20 /etc/sealift/sealift.toml && chmod g+r /etc/sealift/sealift.toml",
             ),
         ] {
-            facts.settings.owned = Some(Owned { mode: 0o600, ..Owned::default() });
+            facts.settings.owned = Some(Owned {
+                mode: 0o600,
+                ..Owned::default()
+            });
             facts.settings.problem = Some(problem);
             let row = of(&facts, Id::Configuration);
             assert_eq!(row.status, status, "{row:?}");
             assert!(row.fix.as_ref().unwrap().contains(fix), "{row:?}");
-            assert!(!row.summary.contains('\n') && !row.summary.contains('\u{1b}'), "{row:?}");
-            assert_eq!(rows(&facts).len(), 1, "nothing is said of files that nobody knows of");
+            assert!(
+                !row.summary.contains('\n') && !row.summary.contains('\u{1b}'),
+                "{row:?}"
+            );
+            assert_eq!(
+                rows(&facts).len(),
+                1,
+                "nothing is said of files that nobody knows of"
+            );
         }
         stranger(&mut facts);
         let row = of(&facts, Id::Configuration);
@@ -259,14 +349,27 @@ mod tests {
             key: "receiver.token_file",
             path: PathBuf::from("/etc/token"),
             secret: true,
-            owned: Ok(Owned { uid: 0, gid: 20, mode, listed: false }),
+            owned: Ok(Owned {
+                uid: 0,
+                gid: 20,
+                mode,
+                listed: false,
+            }),
             way: Vec::new(),
             unreadable,
         };
         for (named, status, fix) in [
             (file(0o640, None), Status::Green, ""),
-            (file(0o644, None), Status::Yellow, "chmod g-wx,o= /etc/token"),
-            (file(0o600, None), Status::Red, "chmod g+r /etc/token && systemctl reload"),
+            (
+                file(0o644, None),
+                Status::Yellow,
+                "chmod g-wx,o= /etc/token",
+            ),
+            (
+                file(0o600, None),
+                Status::Red,
+                "chmod g+r /etc/token && systemctl reload",
+            ),
             (
                 file(0o640, Some(("not there".to_owned(), false))),
                 Status::Red,
@@ -288,8 +391,16 @@ mod tests {
 
     #[test]
     fn a_configuration_that_who_ships_cannot_read_is_red_though_whoever_asks_can() {
-        let (root, closed) =
-            (Owned { mode: 0o755, ..Owned::default() }, Owned { mode: 0o700, ..Owned::default() });
+        let (root, closed) = (
+            Owned {
+                mode: 0o755,
+                ..Owned::default()
+            },
+            Owned {
+                mode: 0o700,
+                ..Owned::default()
+            },
+        );
         for (folder, mode, status, fix) in [
             (root, 0o644, Status::Green, ""),
             (
@@ -298,24 +409,52 @@ mod tests {
                 Status::Red,
                 "chgrp 20 /etc/sealift/sealift.toml && chmod g+r /etc/sealift/sealift.toml",
             ),
-            (closed, 0o644, Status::Red, "chgrp 20 /etc/sealift && chmod g+x /etc/sealift"),
-            (Owned { listed: true, ..closed }, 0o644, Status::Green, ""),
+            (
+                closed,
+                0o644,
+                Status::Red,
+                "chgrp 20 /etc/sealift && chmod g+x /etc/sealift",
+            ),
+            (
+                Owned {
+                    listed: true,
+                    ..closed
+                },
+                0o644,
+                Status::Green,
+                "",
+            ),
         ] {
             let mut facts = sound();
-            facts.settings.owned = Some(Owned { mode, ..Owned::default() });
+            facts.settings.owned = Some(Owned {
+                mode,
+                ..Owned::default()
+            });
             facts.settings.way = vec![("/etc".into(), root), ("/etc/sealift".into(), folder)];
             let row = of(&facts, Id::Configuration);
-            assert_eq!((row.status, row.fix.as_deref().unwrap_or_default()), (status, fix), "{row:?}");
+            assert_eq!(
+                (row.status, row.fix.as_deref().unwrap_or_default()),
+                (status, fix),
+                "{row:?}"
+            );
             // The same way leads to its secrets.
             facts.settings.files = vec![NamedFile {
                 key: "receiver.token_file",
                 path: PathBuf::from("/etc/sealift/token"),
                 secret: true,
-                owned: Ok(Owned { gid: 20, mode: 0o640, ..Owned::default() }),
+                owned: Ok(Owned {
+                    gid: 20,
+                    mode: 0o640,
+                    ..Owned::default()
+                }),
                 way: facts.settings.way.clone(),
                 unreadable: None,
             }];
-            let expected = if folder == closed { Status::Red } else { Status::Green };
+            let expected = if folder == closed {
+                Status::Red
+            } else {
+                Status::Green
+            };
             assert_eq!(of(&facts, Id::Credentials).status, expected);
         }
     }

@@ -8,8 +8,8 @@ use crate::{
     operate::{
         doctor::{
             facts::{
-                Aside, AskedCommit, Daemon, Episodes, Facts, Folder, FolderState, Inotify, Moves, Owned,
-                People, Person, Quarantined, Receiver, Room, Said, Settings, Unit,
+                Aside, AskedCommit, Daemon, Episodes, Facts, Folder, FolderState, Inotify, Moves,
+                Owned, People, Person, Quarantined, Receiver, Room, Said, Settings, Unit,
             },
             row::{Report, Status},
             words::Hands,
@@ -24,17 +24,34 @@ use crate::{
 /// Asked by root; shipped by `sealift` (user 10, group 20) in `/d`.
 pub(in crate::operate::doctor) fn sound() -> Facts {
     let now = WallTime::from_unix_seconds(RELEASED.unix_seconds() + 100 * 86_400);
-    let owned = Owned { uid: 10, gid: 20, mode: 0o2770, listed: false };
+    let owned = Owned {
+        uid: 10,
+        gid: 20,
+        mode: 0o2770,
+        listed: false,
+    };
     let folder = |name: &'static str| Folder {
         name,
         path: PathBuf::from("/d").join(name),
-        state: FolderState::There { owned, shared: None, read_only: false },
+        state: FolderState::There {
+            owned,
+            shared: None,
+            read_only: false,
+        },
         modeless: false,
         way: Vec::new(),
         real: Some((PathBuf::from("/d").join(name), 1)),
     };
-    let root = Person { name: "root".to_owned(), ..Person::default() };
-    let shipper = Person { name: "sealift".to_owned(), uid: 10, gid: 20, groups: vec![20] };
+    let root = Person {
+        name: "root".to_owned(),
+        ..Person::default()
+    };
+    let shipper = Person {
+        name: "sealift".to_owned(),
+        uid: 10,
+        gid: 20,
+        groups: vec![20],
+    };
     Facts {
         now,
         hands: Hands {
@@ -53,8 +70,13 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
             quarantine_keep_days: Some(30),
             ..Settings::default()
         },
-        people: People { us: root, shipper: Some(shipper) },
-        folders: ["episodes", "outbox", "shipped", "quarantine", ".sealift"].map(folder).into(),
+        people: People {
+            us: root,
+            shipper: Some(shipper),
+        },
+        folders: ["episodes", "outbox", "shipped", "quarantine", ".sealift"]
+            .map(folder)
+            .into(),
         overlap: None,
         in_the_way: Vec::new(),
         rooms: vec![Room {
@@ -102,12 +124,20 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
                 html: false,
                 location: None,
                 date: Some(now),
-                certificate_ends: Some(WallTime::from_unix_seconds(now.unix_seconds() + 90 * 86_400)),
+                certificate_ends: Some(WallTime::from_unix_seconds(
+                    now.unix_seconds() + 90 * 86_400,
+                )),
             },
         }),
         journal: Some(Journal::of(Ok(Reading::default()))),
-        episodes: Some(Episodes { folder: PathBuf::from("/d/episodes"), ..Episodes::default() }),
-        aside: Some(Aside { layout: Some(Layout::below(&PathBuf::from("/d"))), ..Aside::default() }),
+        episodes: Some(Episodes {
+            folder: PathBuf::from("/d/episodes"),
+            ..Episodes::default()
+        }),
+        aside: Some(Aside {
+            layout: Some(Layout::below(&PathBuf::from("/d"))),
+            ..Aside::default()
+        }),
     }
 }
 

@@ -24,7 +24,9 @@ const SOON: Duration = Duration::from_secs(3600);
 const TODAY: Duration = Duration::from_secs(24 * 3600);
 
 pub(super) fn rows(facts: &Facts) -> Vec<Row> {
-    let Some(worst) = facts.rooms.iter().max_by_key(|room| judged(room).0) else { return Vec::new() };
+    let Some(worst) = facts.rooms.iter().max_by_key(|room| judged(room).0) else {
+        return Vec::new();
+    };
     let (status, why) = judged(worst);
     let summary = format!("{}: {why}.", worst.path.display());
     let row = match status {
@@ -57,10 +59,14 @@ fn judged(room: &Room) -> (Status, String) {
     let soon = |limit| lasts.is_some_and(|lasts| lasts < limit);
     if room.free_files.is_some_and(|files| files < LEAST_FILES) {
         let files = room.free_files.unwrap_or_default();
-        return (Status::Red, format!("only {files} more files can be made there, whatever room there is"));
+        return (
+            Status::Red,
+            format!("only {files} more files can be made there, whatever room there is"),
+        );
     }
     let few_percent = room.free_bytes < PLENTY_BYTES
-        && u128::from(room.free_bytes) * 100 < u128::from(room.total_bytes) * u128::from(LEAST_PERCENT);
+        && u128::from(room.free_bytes) * 100
+            < u128::from(room.total_bytes) * u128::from(LEAST_PERCENT);
     let status = if room.free_bytes < LEAST_BYTES || soon(SOON) {
         Status::Red
     } else if few_percent || soon(TODAY) {
@@ -73,11 +79,17 @@ fn judged(room: &Room) -> (Status, String) {
 
 /// What is shipped may go, where the receiver vouches for it; what is largest is named otherwise.
 fn fix(facts: &Facts, room: &Room) -> String {
-    let largest = format!("du -xh --max-depth=1 {} | sort -h | tail", super::super::words::path(&room.path));
+    let largest = format!(
+        "du -xh --max-depth=1 {} | sort -h | tail",
+        super::super::words::path(&room.path)
+    );
     if room.folders.iter().any(|folder| folder == "shipped") {
         let verified = facts.hands.sealift("verify --all");
         // Seven days: long enough to notice that something is wrong with what was shipped.
-        format!("{verified} && {}  # shipped_keep_days = 7", facts.hands.configure("reload"))
+        format!(
+            "{verified} && {}  # shipped_keep_days = 7",
+            facts.hands.configure("reload")
+        )
     } else {
         facts.hands.as_root(&largest)
     }
@@ -115,8 +127,16 @@ mod tests {
     #[test]
     fn the_worst_of_several_file_systems_is_the_one_that_is_told() {
         let mut facts = sound();
-        let full = Room { free_bytes: 0, path: "/full".into(), ..facts.rooms[0].clone() };
+        let full = Room {
+            free_bytes: 0,
+            path: "/full".into(),
+            ..facts.rooms[0].clone()
+        };
         facts.rooms.insert(0, full);
-        assert!(rows(&facts)[0].summary.starts_with("/full: 0 bytes of"), "{:?}", rows(&facts));
+        assert!(
+            rows(&facts)[0].summary.starts_with("/full: 0 bytes of"),
+            "{:?}",
+            rows(&facts)
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! `ReadWritePaths=` of the unit: one path above all folders of a file system, since each path is a mount of its own, and between two
-//! of them nothing can be renamed.
+//! `ReadWritePaths=` of the unit: one path above all folders of a file system, since each path is a
+//! mount of its own, and between two of them nothing can be renamed.
 
 use std::path::{Path, PathBuf};
 
@@ -8,31 +8,58 @@ use crate::operate::doctor::facts::Facts;
 
 /// What holds more than data: a unit that may write to all of it is no hardened one.
 const TOO_WIDE: [&str; 16] = [
-    "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/opt", "/proc", "/root", "/run", "/sbin", "/sys",
-    "/usr", "/var", "/var/lib",
+    "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/opt", "/proc", "/root", "/run",
+    "/sbin", "/sys", "/usr", "/var", "/var/lib",
 ];
 
-/// The drop-in that lets the unit write where it must, and move within each file system. `None` where its paths are such already, so
-/// that something else is in the way. What else the unit may write to, it may write to afterwards.
+/// The drop-in that lets the unit write where it must, and move within each file system. `None`
+/// where its paths are such already, so that something else is in the way. What else the unit may
+/// write to, it may write to afterwards.
 pub(super) fn drop_in_of_paths(facts: &Facts) -> Option<String> {
     if !facts.hands.has_unit {
         return None;
     }
-    let said = facts.unit.as_ref().and_then(|unit| unit.read_write_paths.as_deref()).unwrap_or_default();
+    let said = facts
+        .unit
+        .as_ref()
+        .and_then(|unit| unit.read_write_paths.as_deref())
+        .unwrap_or_default();
     // A dash: it may be missing. A plus: below RootDirectory=.
-    let present: Vec<_> = said.iter().map(|path| Path::new(path.trim_start_matches(['-', '+']))).collect();
+    let present: Vec<_> = said
+        .iter()
+        .map(|path| Path::new(path.trim_start_matches(['-', '+'])))
+        .collect();
     let mut wanted = above_each_file_system(facts);
-    let metrics = facts.settings.metrics_textfile.as_deref().and_then(Path::parent);
-    wanted.extend(metrics.filter(|metrics| !covers(&wanted, metrics)).map(Path::to_owned));
-    if wanted.iter().all(|wanted| present.iter().any(|path| wanted.starts_with(path))) {
+    let metrics = facts
+        .settings
+        .metrics_textfile
+        .as_deref()
+        .and_then(Path::parent);
+    wanted.extend(
+        metrics
+            .filter(|metrics| !covers(&wanted, metrics))
+            .map(Path::to_owned),
+    );
+    if wanted
+        .iter()
+        .all(|wanted| present.iter().any(|path| wanted.starts_with(path)))
+    {
         return None;
     }
-    // Paths within a wanted one are what keeps moves from being renames: they only go by a list that begins anew.
-    let within = |path: &Path| wanted.iter().any(|wanted| path != wanted && path.starts_with(wanted));
+    // Paths within a wanted one are what keeps moves from being renames: they only go by a list
+    // that begins anew.
+    let within = |path: &Path| {
+        wanted
+            .iter()
+            .any(|wanted| path != wanted && path.starts_with(wanted))
+    };
     let mut lines = vec!["[Service]".to_owned()];
     if present.iter().any(|path| within(path)) {
         lines.push("ReadWritePaths=".to_owned());
-        let others = said.iter().zip(&present).filter(|(_, path)| !within(path) && !covers(&wanted, path));
+        let others = said
+            .iter()
+            .zip(&present)
+            .filter(|(_, path)| !within(path) && !covers(&wanted, path));
         lines.extend(others.map(|(said, _)| line(said)));
     }
     lines.extend(wanted.iter().map(|path| line(&path.to_string_lossy())));
@@ -47,21 +74,33 @@ fn covers(paths: &[PathBuf], path: &Path) -> bool {
 fn above_each_file_system(facts: &Facts) -> Vec<PathBuf> {
     let mut devices: Vec<(u64, Vec<&Path>)> = Vec::new();
     for folder in &facts.folders {
-        let Some((real, device)) = &folder.real else { continue };
+        let Some((real, device)) = &folder.real else {
+            continue;
+        };
         match devices.iter_mut().find(|(known, _)| known == device) {
             Some((_, folders)) => folders.push(real),
             None => devices.push((*device, vec![real])),
         }
     }
-    devices.iter().flat_map(|(_, folders)| above(folders)).collect()
+    devices
+        .iter()
+        .flat_map(|(_, folders)| above(folders))
+        .collect()
 }
 
-/// Each by itself where what is above them all is too much to give away; then moves between them are copies.
+/// Each by itself where what is above them all is too much to give away; then moves between them
+/// are copies.
 fn above(folders: &[&Path]) -> Vec<PathBuf> {
-    let [first, ..] = folders else { return Vec::new() };
-    let common = first.ancestors().find(|above| folders.iter().all(|folder| folder.starts_with(above)));
+    let [first, ..] = folders else {
+        return Vec::new();
+    };
+    let common = first
+        .ancestors()
+        .find(|above| folders.iter().all(|folder| folder.starts_with(above)));
     match common {
-        Some(common) if !TOO_WIDE.iter().any(|wide| common == Path::new(wide)) => vec![common.to_owned()],
+        Some(common) if !TOO_WIDE.iter().any(|wide| common == Path::new(wide)) => {
+            vec![common.to_owned()]
+        }
         _ => folders.iter().map(|folder| (*folder).to_owned()).collect(),
     }
 }
@@ -72,7 +111,10 @@ fn line(path: &str) -> String {
     if path.chars().all(plain) {
         return format!("ReadWritePaths={path}");
     }
-    let quoted = path.replace('\\', r"\\").replace('"', "\\\"").replace('%', "%%");
+    let quoted = path
+        .replace('\\', r"\\")
+        .replace('"', "\\\"")
+        .replace('%', "%%");
     format!("ReadWritePaths=\"{quoted}\"")
 }
 
@@ -81,7 +123,11 @@ mod tests {
     use super::*;
     use crate::operate::doctor::judge::sound::sound;
 
-    fn lines(present: &[&str], folders: &[(&str, u64)], metrics: Option<&str>) -> Option<Vec<String>> {
+    fn lines(
+        present: &[&str],
+        folders: &[(&str, u64)],
+        metrics: Option<&str>,
+    ) -> Option<Vec<String>> {
         let mut facts = sound();
         let paths = present.iter().map(|path| (*path).to_owned()).collect();
         facts.unit.as_mut().unwrap().read_write_paths = Some(paths);
@@ -93,10 +139,15 @@ mod tests {
         let (_, rest) = fix.split_once("printf '%s\\n' ").unwrap();
         let (lines, then) = rest.split_once(" | tee -a ").unwrap();
         assert!(
-            then.starts_with("/etc/systemd/system/sealift.service.d/zz-sealift-paths.conf >/dev/null && "),
+            then.starts_with(
+                "/etc/systemd/system/sealift.service.d/zz-sealift-paths.conf >/dev/null && "
+            ),
             "{fix}"
         );
-        assert!(then.ends_with("&& systemctl daemon-reload && systemctl restart sealift.service"), "{fix}");
+        assert!(
+            then.ends_with("&& systemctl daemon-reload && systemctl restart sealift.service"),
+            "{fix}"
+        );
         // As the shell reads them.
         let read = std::process::Command::new("bash")
             .arg("-c")
@@ -113,8 +164,13 @@ mod tests {
         )
     }
 
-    const OWN: [(&str, u64); 5] =
-        [("/d/episodes", 1), ("/d/outbox", 1), ("/d/shipped", 1), ("/d/quarantine", 1), ("/d/.sealift", 1)];
+    const OWN: [(&str, u64); 5] = [
+        ("/d/episodes", 1),
+        ("/d/outbox", 1),
+        ("/d/shipped", 1),
+        ("/d/quarantine", 1),
+        ("/d/.sealift", 1),
+    ];
 
     #[test]
     fn each_file_system_gets_a_line_and_what_the_unit_could_write_to_it_can_still() {
@@ -127,13 +183,38 @@ mod tests {
         // Nothing is taken back, where nothing is in the way.
         for (present, folders, metrics, expected) in [
             (&["/var/lib/sealift"][..], OWN, None, &["/d"][..]),
-            (&["/d"], second("/mnt/archive/shipped"), None, &["/d", "/mnt/archive/shipped"]),
-            (&["/d", "-/mnt/archive"], second("/mnt/b/shipped"), None, &["/d", "/mnt/b/shipped"]),
-            (&[], OWN, Some("/var/lib/node/x.prom"), &["/d", "/var/lib/node"]),
+            (
+                &["/d"],
+                second("/mnt/archive/shipped"),
+                None,
+                &["/d", "/mnt/archive/shipped"],
+            ),
+            (
+                &["/d", "-/mnt/archive"],
+                second("/mnt/b/shipped"),
+                None,
+                &["/d", "/mnt/b/shipped"],
+            ),
+            (
+                &[],
+                OWN,
+                Some("/var/lib/node/x.prom"),
+                &["/d", "/var/lib/node"],
+            ),
             (&[], OWN, Some("/d/metrics/x.prom"), &["/d"]),
-            (&[], second("/mnt/50 % \"x\"\\"), None, &["/d", r#""/mnt/50 %% \"x\"\\""#]),
+            (
+                &[],
+                second("/mnt/50 % \"x\"\\"),
+                None,
+                &["/d", r#""/mnt/50 %% \"x\"\\""#],
+            ),
             // Siblings: a new list, and all in it that was in the old one.
-            (&["/d/episodes", "/d/outbox", "-/var/lib/node"], OWN, None, &["", "-/var/lib/node", "/d"]),
+            (
+                &["/d/episodes", "/d/outbox", "-/var/lib/node"],
+                OWN,
+                None,
+                &["", "-/var/lib/node", "/d"],
+            ),
             (
                 &["/d/episodes", "/mnt/a/shipped"],
                 second("/mnt/a/shipped"),
@@ -141,13 +222,26 @@ mod tests {
                 &["", "/d", "/mnt/a/shipped", "/n"],
             ),
         ] {
-            assert_eq!(lines(present, &folders, metrics).unwrap(), expected, "{present:?} {folders:?}");
+            assert_eq!(
+                lines(present, &folders, metrics).unwrap(),
+                expected,
+                "{present:?} {folders:?}"
+            );
         }
     }
 
     #[test]
     fn a_folder_that_holds_more_than_data_is_not_given_away() {
-        let apart = [("/var/a", 1), ("/usr/b", 1), ("/var/lib/c", 1), ("/srv/x/q", 2), ("/srv/y/p", 2)];
-        assert_eq!(lines(&[], &apart, None).unwrap(), ["/var/a", "/usr/b", "/var/lib/c", "/srv"]);
+        let apart = [
+            ("/var/a", 1),
+            ("/usr/b", 1),
+            ("/var/lib/c", 1),
+            ("/srv/x/q", 2),
+            ("/srv/y/p", 2),
+        ];
+        assert_eq!(
+            lines(&[], &apart, None).unwrap(),
+            ["/var/a", "/usr/b", "/var/lib/c", "/srv"]
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! `conflicts`, `markers`, `open-long`, `names` and `waiting`: what is in `episodes/`, and why it is still there.
+//! `conflicts`, `markers`, `open-long`, `names` and `waiting`: what is in `episodes/`, and why it
+//! is still there.
 
 mod names;
 
@@ -20,7 +21,8 @@ use crate::{
     snapshot::Snapshot,
 };
 
-/// Recordings take hours; one in which nothing was written for so long was forgotten, or its recorder has died.
+/// Recordings take hours; one in which nothing was written for so long was forgotten, or its
+/// recorder has died.
 const OPEN_LONG: Duration = Duration::from_secs(24 * 3600);
 /// What waits for longer than this has met something.
 const LONG: Duration = Duration::from_secs(3600);
@@ -34,7 +36,9 @@ const MAX_AT_ONCE: usize = 5;
 const UNFINISHED_S: i64 = 60;
 
 pub(super) fn rows(facts: &Facts) -> Vec<Row> {
-    let Some(found) = &facts.episodes else { return Vec::new() };
+    let Some(found) = &facts.episodes else {
+        return Vec::new();
+    };
     let rows = vec![
         conflicts(facts, found),
         markers(facts, found),
@@ -46,16 +50,29 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
 }
 
 fn are(n: usize, how: &str) -> String {
-    if n == 1 { format!("1 episode is {how}") } else { format!("{n} episodes are {how}") }
+    if n == 1 {
+        format!("1 episode is {how}")
+    } else {
+        format!("{n} episodes are {how}")
+    }
 }
 
 fn ids<'a>(ids: impl Iterator<Item = &'a EpisodeId>) -> Vec<&'a str> {
     ids.take(MAX_NAMED).map(EpisodeId::as_str).collect()
 }
 
-/// A fix for the first few, and one for each by itself. Whoever has many types a few times, and sees between what it did.
+/// A fix for the first few, and one for each by itself. Whoever has many types a few times, and
+/// sees between what it did.
 fn in_turn(fixes: Vec<String>) -> (String, Vec<String>) {
-    (fixes.iter().take(MAX_AT_ONCE).cloned().collect::<Vec<_>>().join("; "), fixes)
+    (
+        fixes
+            .iter()
+            .take(MAX_AT_ONCE)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("; "),
+        fixes,
+    )
 }
 
 fn markers(facts: &Facts, found: &Episodes) -> Row {
@@ -63,31 +80,45 @@ fn markers(facts: &Facts, found: &Episodes) -> Row {
     let why = |episode: &Episode| match &episode.look {
         Look::OddMarker(what) => Some(format!("its done.marker is {what} and seals nothing")),
         Look::Unreadable(why) => Some(why.clone()),
-        // A manifest is written bit by bit: it may be whole in a moment, and the daemon waits as well.
+        // A manifest is written bit by bit: it may be whole in a moment, and the daemon waits as
+        // well.
         Look::Sealed(stamp) if is_fresh(stamp.written_ns, facts.now) => None,
         Look::Sealed(_) => episode.bad_marker.clone(),
         Look::Gone | Look::BeingRemoved | Look::Open => None,
     };
-    let bad: Vec<_> = found.episodes.iter().filter_map(|episode| Some((episode, why(episode)?))).collect();
+    let bad: Vec<_> = found
+        .episodes
+        .iter()
+        .filter_map(|episode| Some((episode, why(episode)?)))
+        .collect();
     let Some((first, reason)) = bad.first() else {
         return Row::green(id, "Every marker can be read.");
     };
-    let summary =
-        format!("{} with a marker that cannot be read. {}: {reason}.", count(bad.len(), "episode"), first.id);
+    let summary = format!(
+        "{} with a marker that cannot be read. {}: {reason}.",
+        count(bad.len(), "episode"),
+        first.id
+    );
     let details = |row: Row| {
-        row.with("count", bad.len()).with("episodes", ids(bad.iter().map(|(episode, _)| &episode.id)))
+        row.with("count", bad.len())
+            .with("episodes", ids(bad.iter().map(|(episode, _)| &episode.id)))
     };
     if matches!(first.look, Look::Unreadable(_)) && !facts.people.we_see_as_the_shipper() {
         return details(Row::yellow(id, summary, as_shipper(hands, &facts.people)));
     }
-    let fixes: Vec<_> =
-        bad.iter().take(MAX_NAMED).map(|(episode, _)| remarked(facts, found, episode)).collect();
+    let fixes: Vec<_> = bad
+        .iter()
+        .take(MAX_NAMED)
+        .map(|(episode, _)| remarked(facts, found, episode))
+        .collect();
     let fix = fixes.first().cloned().unwrap_or_default();
     let summary = match first.look {
         Look::OddMarker(MARKED_REST) => {
             format!("{summary} What is left of it is shipped only under a name of its own.")
         }
-        Look::Sealed(_) | Look::OddMarker(_) => format!("{summary} If it is complete, seal it again."),
+        Look::Sealed(_) | Look::OddMarker(_) => {
+            format!("{summary} If it is complete, seal it again.")
+        }
         Look::Gone | Look::BeingRemoved | Look::Open | Look::Unreadable(_) => summary,
     };
     details(Row::red(id, summary, fix)).with("fixes", fixes)
@@ -106,16 +137,26 @@ fn remarked(facts: &Facts, found: &Episodes, episode: &Episode) -> String {
         Look::OddMarker(MARKED_REST) => format!(
             "ls -la {folder}  # then, where that is wanted: cp -a it to another name, hidden, rename that, and seal it there"
         ),
-        // Aside and out of the episode, or it would be shipped as part of it; what has that name already is numbered.
+        // Aside and out of the episode, or it would be shipped as part of it; what has that name
+        // already is numbered.
         Look::OddMarker(_) | Look::Sealed(_) => format!(
             "mv -T --backup=numbered {marker} {} && sealift seal {folder}",
-            path(&found.folder.join(format!(".{}.marker", episode.id.as_str())))
+            path(
+                &found
+                    .folder
+                    .join(format!(".{}.marker", episode.id.as_str()))
+            )
         ),
-        // Of one that is still recorded the owner is the recorder: without a marker nothing is done.
+        // Of one that is still recorded the owner is the recorder: without a marker nothing is
+        // done.
         Look::Unreadable(why) if why.contains("Permission denied") => {
             let hands = &facts.hands;
             let owner = format!("chown -R --reference={} {folder}", path(&found.folder));
-            format!("{} && {}", hands.as_root(&format!("test -f {marker}")), hands.as_root(&owner))
+            format!(
+                "{} && {}",
+                hands.as_root(&format!("test -f {marker}")),
+                hands.as_root(&owner)
+            )
         }
         Look::Unreadable(_) | Look::Gone | Look::BeingRemoved | Look::Open => {
             facts.hands.as_root(&format!("ls -la {folder}"))
@@ -144,7 +185,12 @@ fn for_long(
 
 fn open_long(facts: &Facts, found: &Episodes) -> Row {
     let id = Id::OpenLong;
-    let long = for_long(found, facts.now, |look| matches!(look, Look::Open), OPEN_LONG);
+    let long = for_long(
+        found,
+        facts.now,
+        |look| matches!(look, Look::Open),
+        OPEN_LONG,
+    );
     let Some((first, age)) = long.first() else {
         return Row::green(id, "No recording is open for unusually long.");
     };
@@ -159,7 +205,11 @@ fn open_long(facts: &Facts, found: &Episodes) -> Row {
         format!("test -z \"$(find {folder} -mmin -60 -print -quit)\" && sealift seal {folder}")
     };
     // Which of them is complete its recorder knows: never more than one in one line.
-    let fixes: Vec<_> = long.iter().take(MAX_NAMED).map(|(episode, _)| seal(&episode.id)).collect();
+    let fixes: Vec<_> = long
+        .iter()
+        .take(MAX_NAMED)
+        .map(|(episode, _)| seal(&episode.id))
+        .collect();
     Row::yellow(id, summary, fixes.first().cloned().unwrap_or_default())
         .with("count", long.len())
         .with("episodes", ids(long.iter().map(|(episode, _)| &episode.id)))
@@ -180,7 +230,10 @@ fn waiting(facts: &Facts, found: &Episodes) -> Row {
 /// What is sealed and has no name yet.
 fn left_aside(snapshot: &Snapshot) -> Option<Row> {
     let left = snapshot.left_aside.as_ref()?;
-    Some(Row::yellow(Id::Waiting, format!("{left}."), left.fix.as_str()).with("left_aside", left.count))
+    Some(
+        Row::yellow(Id::Waiting, format!("{left}."), left.fix.as_str())
+            .with("left_aside", left.count),
+    )
 }
 
 fn seen_waiting(facts: &Facts, found: &Episodes) -> Row {
@@ -188,7 +241,12 @@ fn seen_waiting(facts: &Facts, found: &Episodes) -> Row {
     if let Some(row) = stranded(facts, found).or_else(|| being_removed(facts, found)) {
         return row;
     }
-    let sealed = for_long(found, facts.now, |look| matches!(look, Look::Sealed(_)), Duration::ZERO);
+    let sealed = for_long(
+        found,
+        facts.now,
+        |look| matches!(look, Look::Sealed(_)),
+        Duration::ZERO,
+    );
     let Some((oldest, age)) = sealed.first() else {
         return Row::green(id, "Nothing waits.").with("count", 0);
     };
@@ -198,31 +256,47 @@ fn seen_waiting(facts: &Facts, found: &Episodes) -> Row {
         _ => None,
     };
     let slowed = match &facts.daemon {
-        Daemon::Answers(snapshot) if snapshot.destination.held.is_none() => {
-            snapshot.destination.slowed.as_ref().map(|slow| format!(" The daemon's {}.", slowed(slow)))
-        }
+        Daemon::Answers(snapshot) if snapshot.destination.held.is_none() => snapshot
+            .destination
+            .slowed
+            .as_ref()
+            .map(|slow| format!(" The daemon's {}.", slowed(slow))),
         _ => None,
     };
     let why = match &facts.daemon {
         Daemon::Answers(snapshot) => {
-            let told = snapshot.episodes.iter().find(|told| told.id == oldest.id.as_str());
+            let told = snapshot
+                .episodes
+                .iter()
+                .find(|told| told.id == oldest.id.as_str());
             told.and_then(|told| told.why.as_deref())
         }
         _ => None,
     };
     let summary = format!(
         "{} to be shipped, {} since {}.{}{}{}",
-        if n == 1 { "1 episode waits".to_owned() } else { format!("{n} episodes wait") },
+        if n == 1 {
+            "1 episode waits".to_owned()
+        } else {
+            format!("{n} episodes wait")
+        },
         oldest.id,
         span(*age),
-        why.map_or_else(String::new, |why| format!(" The daemon says of it: {}.", why.trim_end_matches('.'))),
+        why.map_or_else(String::new, |why| format!(
+            " The daemon says of it: {}.",
+            why.trim_end_matches('.')
+        )),
         closed.map_or_else(String::new, |until| format!(
             " It is outside upload_window: nothing is sent until {until}."
         )),
         slowed.unwrap_or_default()
     );
     // What waits for better weather, or was refused, is tried at once then.
-    let deed = if matches!(facts.daemon, Daemon::None) { "start" } else { "reload" };
+    let deed = if matches!(facts.daemon, Daemon::None) {
+        "start"
+    } else {
+        "reload"
+    };
     let fix = facts.hands.unit_to(deed);
     let row = if *age >= VERY_LONG {
         Row::red(id, summary, fix)
@@ -231,7 +305,9 @@ fn seen_waiting(facts: &Facts, found: &Episodes) -> Row {
     } else {
         Row::green(id, summary)
     };
-    row.with("count", n).with("oldest", oldest.id.as_str()).with("oldest_s", age.as_secs())
+    row.with("count", n)
+        .with("oldest", oldest.id.as_str())
+        .with("oldest_s", age.as_secs())
 }
 
 /// Archives of which nothing is sent any more, since their episodes are gone. A running daemon
@@ -247,19 +323,26 @@ fn stranded(facts: &Facts, found: &Episodes) -> Option<Row> {
         // Nothing runs that has left them alone: the next start looks what they are.
         Daemon::None => {
             let count = found.archives_alone;
-            (count, Row::yellow(id, without_episode(count), hands.unit_to("start")))
+            (
+                count,
+                Row::yellow(id, without_episode(count), hands.unit_to("start")),
+            )
         }
         _ => return None,
     };
     (count > 0).then(|| row.with("archives_stranded", count))
 }
 
-/// What a move has left where the episodes stood. A running daemon goes on with it, and tells of it.
+/// What a move has left where the episodes stood. A running daemon goes on with it, and tells of
+/// it.
 fn being_removed(facts: &Facts, found: &Episodes) -> Option<Row> {
     if !matches!(facts.daemon, Daemon::None) {
         return None;
     }
-    let left = found.episodes.iter().filter(|episode| matches!(episode.look, Look::BeingRemoved));
+    let left = found
+        .episodes
+        .iter()
+        .filter(|episode| matches!(episode.look, Look::BeingRemoved));
     let left: Vec<_> = left.map(|episode| &episode.id).collect();
     let said = format!("{}.", words::being_removed(left.first()?));
     let row = Row::yellow(Id::Waiting, said, facts.hands.unit_to("start"));

@@ -24,8 +24,13 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
 
 fn mode(facts: &Facts) -> Option<Row> {
     let id = Id::WatchMode;
-    let episodes = facts.folders.iter().find(|folder| folder.name == "episodes")?;
-    let FolderState::There { shared, .. } = &episodes.state else { return None };
+    let episodes = facts
+        .folders
+        .iter()
+        .find(|folder| folder.name == "episodes")?;
+    let FolderState::There { shared, .. } = &episodes.state else {
+        return None;
+    };
     Some(match (facts.settings.watch?, *shared) {
         (WatchMode::Inotify, Some(kind)) => {
             let summary = format!(
@@ -35,11 +40,14 @@ fn mode(facts: &Facts) -> Option<Row> {
             );
             Row::yellow(id, summary, facts.hands.configure("restart")).with("file_system", kind)
         }
-        (WatchMode::Auto, Some(kind)) => {
-            Row::green(id, format!("Looks every few seconds, as it must on {kind}."))
-                .with("file_system", kind)
+        (WatchMode::Auto, Some(kind)) => Row::green(
+            id,
+            format!("Looks every few seconds, as it must on {kind}."),
+        )
+        .with("file_system", kind),
+        (WatchMode::ReconcileOnly, _) => {
+            Row::green(id, "Looks every few seconds: that is the setting.")
         }
-        (WatchMode::ReconcileOnly, _) => Row::green(id, "Looks every few seconds: that is the setting."),
         (WatchMode::Auto | WatchMode::Inotify, None) => Row::green(id, "Is woken by the kernel."),
     })
 }
@@ -53,14 +61,18 @@ fn limits(facts: &Facts, inotify: Inotify) -> Row {
         max_namespace_instances,
         needed_watches,
     } = inotify;
-    // That of the user namespace (a container's) is as high as the machine's unless somebody has set it.
+    // That of the user namespace (a container's) is as high as the machine's unless somebody has
+    // set it.
     let lower = |machine: u64, namespace: Option<u64>, keys: [&'static str; 2]| match namespace {
         Some(namespace) if namespace < machine => (namespace, keys[1]),
         _ => (machine, keys[0]),
     };
     let watches = ["fs.inotify.max_user_watches", "user.max_inotify_watches"];
     let (max, key) = lower(max_watches, max_namespace_watches, watches);
-    let instances = ["fs.inotify.max_user_instances", "user.max_inotify_instances"];
+    let instances = [
+        "fs.inotify.max_user_instances",
+        "user.max_inotify_instances",
+    ];
     let (max_instances, instances_key) = lower(max_instances, max_namespace_instances, instances);
     let row = if needed_watches > max {
         let enough = needed_watches.saturating_mul(2).max(ENOUGH_WATCHES);
@@ -68,14 +80,27 @@ fn limits(facts: &Facts, inotify: Inotify) -> Row {
             "{needed_watches} watches are needed for the open episodes, and a user may have {max} ({key}): new episodes are \
              found some seconds late."
         );
-        Row::yellow(id, summary, hands.as_root(&format!("sysctl {key}={enough}")))
+        Row::yellow(
+            id,
+            summary,
+            hands.as_root(&format!("sysctl {key}={enough}")),
+        )
     } else if max_instances < LEAST_INSTANCES {
-        let summary = format!("A user may watch with {max_instances} programs only ({instances_key}).");
-        Row::yellow(id, summary, hands.as_root(&format!("sysctl {instances_key}={ENOUGH_INSTANCES}")))
+        let summary =
+            format!("A user may watch with {max_instances} programs only ({instances_key}).");
+        Row::yellow(
+            id,
+            summary,
+            hands.as_root(&format!("sysctl {instances_key}={ENOUGH_INSTANCES}")),
+        )
     } else {
-        Row::green(id, format!("{needed_watches} watches are needed, and a user may have {max}."))
+        Row::green(
+            id,
+            format!("{needed_watches} watches are needed, and a user may have {max}."),
+        )
     };
-    row.with("needed_watches", needed_watches).with("max_watches", max)
+    row.with("needed_watches", needed_watches)
+        .with("max_watches", max)
 }
 
 #[cfg(test)]
@@ -94,8 +119,17 @@ mod tests {
         ] {
             let mut facts = sound();
             facts.settings.watch = Some(watch);
-            let owned = Owned { uid: 10, gid: 20, mode: 0o2770, listed: false };
-            facts.folders[0].state = FolderState::There { owned, shared, read_only: false };
+            let owned = Owned {
+                uid: 10,
+                gid: 20,
+                mode: 0o2770,
+                listed: false,
+            };
+            facts.folders[0].state = FolderState::There {
+                owned,
+                shared,
+                read_only: false,
+            };
             let row = mode(&facts).unwrap();
             assert_eq!(row.status, status, "{row:?}");
         }
@@ -112,18 +146,39 @@ mod tests {
         };
         for (inotify, fix) in [
             (enough, None),
-            (Inotify { needed_watches: 9001, ..enough }, Some("sysctl fs.inotify.max_user_watches=524288")),
             (
-                Inotify { max_namespace_watches: Some(1), ..enough },
+                Inotify {
+                    needed_watches: 9001,
+                    ..enough
+                },
+                Some("sysctl fs.inotify.max_user_watches=524288"),
+            ),
+            (
+                Inotify {
+                    max_namespace_watches: Some(1),
+                    ..enough
+                },
                 Some("sysctl user.max_inotify_watches=524288"),
             ),
             (
-                Inotify { needed_watches: 400_000, ..enough },
+                Inotify {
+                    needed_watches: 400_000,
+                    ..enough
+                },
                 Some("sysctl fs.inotify.max_user_watches=800000"),
             ),
-            (Inotify { max_instances: 1, ..enough }, Some("sysctl fs.inotify.max_user_instances=1024")),
             (
-                Inotify { max_namespace_instances: Some(1), ..enough },
+                Inotify {
+                    max_instances: 1,
+                    ..enough
+                },
+                Some("sysctl fs.inotify.max_user_instances=1024"),
+            ),
+            (
+                Inotify {
+                    max_namespace_instances: Some(1),
+                    ..enough
+                },
                 Some("sysctl user.max_inotify_instances=1024"),
             ),
         ] {

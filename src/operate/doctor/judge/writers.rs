@@ -31,7 +31,11 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
 
 fn open_files(facts: &Facts, snapshot: &Snapshot) -> Row {
     let (id, open) = (Id::OpenFiles, &snapshot.open_files);
-    let long: Vec<_> = open.some.iter().filter(|file| file.for_s >= LONG_S).collect();
+    let long: Vec<_> = open
+        .some
+        .iter()
+        .filter(|file| file.for_s >= LONG_S)
+        .collect();
     let Some(first) = long.first() else {
         let cannot_tell = match open.untold {
             0 => String::new(),
@@ -46,7 +50,9 @@ fn open_files(facts: &Facts, snapshot: &Snapshot) -> Row {
         let summary = format!(
             "No sealed episode has waited for a minute for a file that is open for writing.{cannot_tell}{elsewhere}"
         );
-        return Row::green(id, summary).with("untold", open.untold).with("file_system", file_system);
+        return Row::green(id, summary)
+            .with("untold", open.untold)
+            .with("file_system", file_system);
     };
     let waits = if open.count == 1 {
         "1 sealed episode waits".to_owned()
@@ -68,8 +74,11 @@ fn open_files(facts: &Facts, snapshot: &Snapshot) -> Row {
         span(Duration::from_secs(first.for_s))
     );
     let fix = who_has_it(facts, first);
-    let row =
-        if first.for_s >= VERY_LONG_S { Row::red(id, summary, fix) } else { Row::yellow(id, summary, fix) };
+    let row = if first.for_s >= VERY_LONG_S {
+        Row::red(id, summary, fix)
+    } else {
+        Row::yellow(id, summary, fix)
+    };
     let episodes: Vec<_> = long.iter().map(|file| file.episode_id.as_str()).collect();
     row.with("count", open.count)
         .with("episodes", episodes)
@@ -79,10 +88,16 @@ fn open_files(facts: &Facts, snapshot: &Snapshot) -> Row {
 
 /// The file system of `episodes/`, where writers may come from other mounts and hosts.
 fn unseen_on(facts: &Facts) -> Option<&'static str> {
-    let episodes = facts.folders.iter().find(|folder| folder.name == "episodes")?;
+    let episodes = facts
+        .folders
+        .iter()
+        .find(|folder| folder.name == "episodes")?;
     match episodes.state {
         FolderState::There { shared, .. } => shared,
-        FolderState::Missing | FolderState::NoFolder | FolderState::Failed(_) | FolderState::Hangs(_) => None,
+        FolderState::Missing
+        | FolderState::NoFolder
+        | FolderState::Failed(_)
+        | FolderState::Hangs(_) => None,
     }
 }
 
@@ -106,9 +121,10 @@ fn who_has_it(facts: &Facts, file: &OpenFile) -> String {
         (Some(pid), _) => format!("ps -o pid,user,etime,args -p {pid}"),
         (None, Some(found)) => {
             let file = found.folder.join(&file.episode_id).join(&file.file);
-            facts
-                .hands
-                .as_root(&format!("find /proc -maxdepth 3 -path '/proc/[0-9]*/fd/*' -lname {}", path(&file)))
+            facts.hands.as_root(&format!(
+                "find /proc -maxdepth 3 -path '/proc/[0-9]*/fd/*' -lname {}",
+                path(&file)
+            ))
         }
         (None, None) => facts.hands.sealift("status"),
     }
@@ -117,7 +133,10 @@ fn who_has_it(facts: &Facts, file: &OpenFile) -> String {
 fn changed(facts: &Facts, snapshot: &Snapshot) -> Row {
     let (id, changed) = (Id::ShippedChanged, &snapshot.shipped_changed);
     let Some(first) = changed.first() else {
-        return Row::green(id, "Nothing was seen to be written to after it was shipped.");
+        return Row::green(
+            id,
+            "Nothing was seen to be written to after it was shipped.",
+        );
     };
     let summary = format!(
         "{} written to after it was shipped, and what was written is in shipped/ only: {}. Its recorder kept a file open beyond \
@@ -129,10 +148,14 @@ fn changed(facts: &Facts, snapshot: &Snapshot) -> Row {
         },
         first.episode_id
     );
-    let fixes: Vec<_> =
-        changed.iter().map(|it| facts.hands.sealift(&requeue(&it.episode_id, &it.folder))).collect();
+    let fixes: Vec<_> = changed
+        .iter()
+        .map(|it| facts.hands.sealift(&requeue(&it.episode_id, &it.folder)))
+        .collect();
     let episodes: Vec<_> = changed.iter().map(|it| it.episode_id.as_str()).collect();
-    Row::yellow(id, summary, fixes[0].clone()).with("episodes", episodes).with("fixes", fixes)
+    Row::yellow(id, summary, fixes[0].clone())
+        .with("episodes", episodes)
+        .with("fixes", fixes)
 }
 
 /// By its name; one that was numbered is asked for by its folder's.
@@ -150,7 +173,10 @@ fn reused(facts: &Facts, found: &Episodes) -> Row {
         return left(facts, found, first, copy);
     }
     let Some(first) = reused.first() else {
-        return Row::green(id, "No name in episodes/ is that of an episode that was shipped within the day.");
+        return Row::green(
+            id,
+            "No name in episodes/ is that of an episode that was shipped within the day.",
+        );
     };
     let summary = format!(
         "{} in episodes/ of an episode that was shipped within the day: {first}. A recorder that writes on by path makes such a \
@@ -163,7 +189,10 @@ fn reused(facts: &Facts, found: &Episodes) -> Row {
         }
     );
     let episodes: Vec<_> = reused.iter().map(EpisodeId::as_str).collect();
-    let fix = facts.hands.as_root(&format!("ls -laR {}", path(&found.folder.join(first.as_str()))));
+    let fix = facts.hands.as_root(&format!(
+        "ls -laR {}",
+        path(&found.folder.join(first.as_str()))
+    ));
     Row::yellow(id, summary, fix).with("episodes", episodes)
 }
 
@@ -183,7 +212,9 @@ fn left(facts: &Facts, found: &Episodes, first: &EpisodeId, copy: &Path) -> Row 
         shown(copy)
     );
     let episodes: Vec<_> = found.left.iter().map(|(id, _)| id.as_str()).collect();
-    let fix = facts.hands.as_root(&format!("diff -r {} {}", path(&folder), path(copy)));
+    let fix = facts
+        .hands
+        .as_root(&format!("diff -r {} {}", path(&folder), path(copy)));
     Row::red(Id::ReusedNames, summary, fix).with("episodes", episodes)
 }
 
@@ -197,7 +228,9 @@ mod tests {
 
     fn with(change: impl FnOnce(&mut Snapshot)) -> Vec<Row> {
         let mut facts = sound();
-        let Daemon::Answers(snapshot) = &mut facts.daemon else { panic!("it answers") };
+        let Daemon::Answers(snapshot) = &mut facts.daemon else {
+            panic!("it answers")
+        };
         change(snapshot);
         rows(&facts)
     }
@@ -206,23 +239,42 @@ mod tests {
     fn a_file_that_is_open_for_long_is_yellow_after_a_minute_and_red_after_ten() {
         for (for_s, pid, status, fix) in [
             (59, Some(7), Status::Green, None),
-            (60, Some(7), Status::Yellow, Some("ps -o pid,user,etime,args -p 7")),
+            (
+                60,
+                Some(7),
+                Status::Yellow,
+                Some("ps -o pid,user,etime,args -p 7"),
+            ),
             (
                 600,
                 None,
                 Status::Red,
-                Some("find /proc -maxdepth 3 -path '/proc/[0-9]*/fd/*' -lname /d/episodes/run-1/data.mcap"),
+                Some(
+                    "find /proc -maxdepth 3 -path '/proc/[0-9]*/fd/*' -lname /d/episodes/run-1/data.mcap",
+                ),
             ),
         ] {
             let rows = with(|snapshot| {
                 let process = pid.map(|_| "python3".to_owned());
                 let (episode_id, file) = ("run-1".to_owned(), "data.mcap".to_owned());
                 snapshot.open_files.count = 1;
-                snapshot.open_files.some =
-                    vec![OpenFile { episode_id, file, pid, process, for_s, before_move: false }];
+                snapshot.open_files.some = vec![OpenFile {
+                    episode_id,
+                    file,
+                    pid,
+                    process,
+                    for_s,
+                    before_move: false,
+                }];
             });
-            assert_eq!((rows[0].status, rows[0].fix.as_deref()), (status, fix), "{rows:?}");
-            let says = rows[0].summary.contains("data.mcap of run-1, by process 7 (python3), for 60 s");
+            assert_eq!(
+                (rows[0].status, rows[0].fix.as_deref()),
+                (status, fix),
+                "{rows:?}"
+            );
+            let says = rows[0]
+                .summary
+                .contains("data.mcap of run-1, by process 7 (python3), for 60 s");
             assert_eq!(says, status == Status::Yellow, "{rows:?}");
         }
     }
@@ -231,25 +283,47 @@ mod tests {
     fn where_it_cannot_be_told_the_row_says_so_and_names_what_would_tell() {
         let rows = with(|snapshot| snapshot.open_files.untold = 2);
         assert_eq!(rows[0].status, Status::Green);
-        for word in ["Of 2 episodes", "cannot tell", "CAP_LEASE", "PrivateUsers=no", "sealift seal"] {
+        for word in [
+            "Of 2 episodes",
+            "cannot tell",
+            "CAP_LEASE",
+            "PrivateUsers=no",
+            "sealift seal",
+        ] {
             assert!(rows[0].summary.contains(word), "{word}: {rows:?}");
         }
     }
 
     #[test]
-    fn where_files_may_be_open_through_another_mount_or_on_another_host_the_row_says_that_it_cannot_tell() {
+    fn where_files_may_be_open_through_another_mount_or_on_another_host_the_row_says_that_it_cannot_tell()
+     {
         for (shared, says) in [
-            (Some("FUSE"), Some("through another mount or on another host cannot be told")),
-            (Some("NFS"), Some("which files are open for writing cannot be told")),
+            (
+                Some("FUSE"),
+                Some("through another mount or on another host cannot be told"),
+            ),
+            (
+                Some("NFS"),
+                Some("which files are open for writing cannot be told"),
+            ),
             (None, None),
         ] {
             let mut facts = sound();
-            let FolderState::There { shared: on, .. } = &mut facts.folders[0].state else { panic!() };
+            let FolderState::There { shared: on, .. } = &mut facts.folders[0].state else {
+                panic!()
+            };
             *on = shared;
             let rows = rows(&facts);
             assert_eq!(rows[0].status, Status::Green);
-            assert_eq!(rows[0].summary.contains("cannot be told"), says.is_some(), "{rows:?}");
-            assert!(says.is_none_or(|says| rows[0].summary.contains(says)), "{rows:?}");
+            assert_eq!(
+                rows[0].summary.contains("cannot be told"),
+                says.is_some(),
+                "{rows:?}"
+            );
+            assert!(
+                says.is_none_or(|says| rows[0].summary.contains(says)),
+                "{rows:?}"
+            );
         }
     }
 
@@ -264,20 +338,32 @@ mod tests {
             (row.status, row.fix.as_deref()),
             (Status::Red, Some("diff -r /d/episodes/a '/d/shipped/a~1'"))
         );
-        assert!(row.summary.contains("/d/episodes/a. Its copy is /d/shipped/a~1"), "{row:?}");
+        assert!(
+            row.summary
+                .contains("/d/episodes/a. Its copy is /d/shipped/a~1"),
+            "{row:?}"
+        );
     }
 
     #[test]
     fn what_was_written_to_after_it_was_shipped_is_yellow_with_the_command_that_sends_it_again() {
         for (folder, fix) in [
             ("a", "sealift requeue a --from shipped --data /d"),
-            ("a~1", "sealift requeue --folder 'a~1' --from shipped --data /d"),
+            (
+                "a~1",
+                "sealift requeue --folder 'a~1' --from shipped --data /d",
+            ),
         ] {
             let rows = with(|snapshot| {
-                snapshot.shipped_changed =
-                    vec![ShippedChange { episode_id: "a".to_owned(), folder: folder.to_owned() }];
+                snapshot.shipped_changed = vec![ShippedChange {
+                    episode_id: "a".to_owned(),
+                    folder: folder.to_owned(),
+                }];
             });
-            assert_eq!((rows[1].status, rows[1].fix.as_deref()), (Status::Yellow, Some(fix)));
+            assert_eq!(
+                (rows[1].status, rows[1].fix.as_deref()),
+                (Status::Yellow, Some(fix))
+            );
         }
     }
 }

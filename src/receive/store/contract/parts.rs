@@ -56,7 +56,13 @@ pub(in super::super) async fn what_broke_off_goes_on_where_it_was<S: Store>(
         };
         write(&mut upload, &archive[at..to]).await;
         assert_eq!(upload.keep().await.unwrap(), to as u64);
-        assert_eq!(open(place).part(&part).await.unwrap(), Some(Part { offer, offset: to as u64 }));
+        assert_eq!(
+            open(place).part(&part).await.unwrap(),
+            Some(Part {
+                offer,
+                offset: to as u64
+            })
+        );
         assert_eq!(store.find(&part.key).await.unwrap(), None);
         at = to;
     }
@@ -64,7 +70,10 @@ pub(in super::super) async fn what_broke_off_goes_on_where_it_was<S: Store>(
     let mut upload = resumed(store.resume(&part, &offer, at as u64).await.unwrap());
     write(&mut upload, &archive[at..]).await;
     let held = held(upload.publish().await.unwrap());
-    assert_eq!((held.sha256, held.size_bytes), (offer.sha256, offer.size_bytes));
+    assert_eq!(
+        (held.sha256, held.size_bytes),
+        (offer.sha256, offer.size_bytes)
+    );
     assert_eq!(store.reread(&part.key).await.unwrap(), Some(held));
 }
 
@@ -75,7 +84,10 @@ pub(in super::super) async fn what_is_kept_before_the_first_byte_goes_on_too<S: 
     let store = open(place);
     let (archive, offer, part) = upload_of(&store, 100);
     assert_eq!(store.begin(&part, &offer).keep().await.unwrap(), 0);
-    assert_eq!(store.part(&part).await.unwrap(), Some(Part { offer, offset: 0 }));
+    assert_eq!(
+        store.part(&part).await.unwrap(),
+        Some(Part { offer, offset: 0 })
+    );
     let mut upload = resumed(open(place).resume(&part, &offer, 0).await.unwrap());
     write(&mut upload, &archive).await;
     held(upload.publish().await.unwrap());
@@ -87,10 +99,20 @@ pub(in super::super) async fn an_upload_goes_on_nowhere_but_where_it_stands<S: S
 ) {
     let store = open(place);
     let (archive, offer, part) = upload_of(&store, 100_000);
-    assert_eq!(not_resumed(store.resume(&part, &offer, 0).await.unwrap()), None);
-    begun(&store, &part, &offer, &archive[..70_000]).await.keep().await.unwrap();
+    assert_eq!(
+        not_resumed(store.resume(&part, &offer, 0).await.unwrap()),
+        None
+    );
+    begun(&store, &part, &offer, &archive[..70_000])
+        .await
+        .keep()
+        .await
+        .unwrap();
     for at in [0, 1, 69_999, 70_001, 100_000, u64::MAX] {
-        assert_eq!(not_resumed(store.resume(&part, &offer, at).await.unwrap()), Some(70_000));
+        assert_eq!(
+            not_resumed(store.resume(&part, &offer, at).await.unwrap()),
+            Some(70_000)
+        );
     }
     resumed(store.resume(&part, &offer, 70_000).await.unwrap());
 }
@@ -101,17 +123,53 @@ pub(in super::super) async fn bytes_of_another_archive_are_never_resumed<S: Stor
 ) {
     let store = open(place);
     let (archive, offer, part) = upload_of(&store, 100_000);
-    begun(&store, &part, &offer, &archive[..70_000]).await.keep().await.unwrap();
-    let other = Offer { sha256: Digest::of(b"other"), ..offer };
+    begun(&store, &part, &offer, &archive[..70_000])
+        .await
+        .keep()
+        .await
+        .unwrap();
+    let other = Offer {
+        sha256: Digest::of(b"other"),
+        ..offer
+    };
     for (of, offer) in [
-        (PartKey { sha256: other.sha256, ..part.clone() }, other),
-        (PartKey { owner: Some(host("lab-2")), ..part.clone() }, offer),
-        (PartKey { key: key(&store, "b"), ..part.clone() }, offer),
-        // The same archive cannot be of another size, nor hold other content: one of the two claims is a lie.
-        (part.clone(), Offer { size_bytes: 100_001, ..offer }),
+        (
+            PartKey {
+                sha256: other.sha256,
+                ..part.clone()
+            },
+            other,
+        ),
+        (
+            PartKey {
+                owner: Some(host("lab-2")),
+                ..part.clone()
+            },
+            offer,
+        ),
+        (
+            PartKey {
+                key: key(&store, "b"),
+                ..part.clone()
+            },
+            offer,
+        ),
+        // The same archive cannot be of another size, nor hold other content: one of the two claims
+        // is a lie.
+        (
+            part.clone(),
+            Offer {
+                size_bytes: 100_001,
+                ..offer
+            },
+        ),
         (part.clone(), with_content(offer, b"content")),
     ] {
-        assert_eq!(not_resumed(store.resume(&of, &offer, 70_000).await.unwrap()), None, "{of} {offer:?}");
+        assert_eq!(
+            not_resumed(store.resume(&of, &offer, 70_000).await.unwrap()),
+            None,
+            "{of} {offer:?}"
+        );
     }
     resumed(store.resume(&part, &offer, 70_000).await.unwrap());
 }
@@ -125,11 +183,18 @@ pub(in super::super) async fn a_resumed_upload_is_checked_over_all_of_it<S: Stor
     for wrong_at in [0, 69_999, 70_000, 99_999] {
         let mut sent = archive.clone();
         sent[wrong_at] ^= 1;
-        begun(&store, &part, &offer, &sent[..70_000]).await.keep().await.unwrap();
+        begun(&store, &part, &offer, &sent[..70_000])
+            .await
+            .keep()
+            .await
+            .unwrap();
         let mut upload = resumed(open(place).resume(&part, &offer, 70_000).await.unwrap());
         write(&mut upload, &sent[70_000..]).await;
         let received = Digest::of(&sent);
-        assert_eq!(upload.publish().await.unwrap(), Publication::DigestMismatch { received });
+        assert_eq!(
+            upload.publish().await.unwrap(),
+            Publication::DigestMismatch { received }
+        );
         // Which of the bytes were wrong nobody knows, so none are kept.
         assert_eq!(store.part(&part).await.unwrap(), None);
         assert_eq!(store.find(&part.key).await.unwrap(), None);
@@ -144,13 +209,25 @@ pub(in super::super) async fn a_half_open_predecessor_is_fenced_off<S: Store>(
     let (archive, offer, part) = upload_of(&store, 300_000);
     let mut first = begun(&store, &part, &offer, &archive[..100_003]).await;
     // All that it had received is kept, to the byte.
-    assert_eq!(store.settle(&part).await.unwrap(), Some(Part { offer, offset: 100_003 }));
-    assert!(matches!(first.write(b"late").await, Err(StoreError::Fenced)));
+    assert_eq!(
+        store.settle(&part).await.unwrap(),
+        Some(Part {
+            offer,
+            offset: 100_003
+        })
+    );
+    assert!(matches!(
+        first.write(b"late").await,
+        Err(StoreError::Fenced)
+    ));
     let mut second = resumed(store.resume(&part, &offer, 100_003).await.unwrap());
     write(&mut second, &archive[100_003..200_001]).await;
     assert!(matches!(first.keep().await, Err(StoreError::Fenced)));
     // Nor does a successor that does not ask first make two writers.
-    assert_eq!(not_resumed(store.resume(&part, &offer, 100_003).await.unwrap()), Some(200_001));
+    assert_eq!(
+        not_resumed(store.resume(&part, &offer, 100_003).await.unwrap()),
+        Some(200_001)
+    );
     assert!(matches!(second.publish().await, Err(StoreError::Fenced)));
     let mut third = resumed(store.resume(&part, &offer, 200_001).await.unwrap());
     write(&mut third, &archive[200_001..]).await;
@@ -174,13 +251,26 @@ pub(in super::super) async fn a_predecessor_that_is_fenced_off_does_no_harm<S: S
             _ => assert!(first.publish().await.is_err()),
         }
         // A newcomer finds the second one, and what it had received.
-        assert_eq!(store.settle(&part).await.unwrap(), Some(Part { offer, offset: 200_000 }));
+        assert_eq!(
+            store.settle(&part).await.unwrap(),
+            Some(Part {
+                offer,
+                offset: 200_000
+            })
+        );
         assert!(store.discard(&part).await.unwrap());
     }
     // One that had received nothing leaves what was kept before it.
-    begun(&store, &part, &offer, &archive[..10]).await.keep().await.unwrap();
+    begun(&store, &part, &offer, &archive[..10])
+        .await
+        .keep()
+        .await
+        .unwrap();
     let _silent = store.begin(&part, &offer);
-    assert_eq!(store.settle(&part).await.unwrap(), Some(Part { offer, offset: 10 }));
+    assert_eq!(
+        store.settle(&part).await.unwrap(),
+        Some(Part { offer, offset: 10 })
+    );
 }
 
 pub(in super::super) async fn what_a_dropped_write_has_taken_is_kept_and_no_more<S: Store>(
@@ -190,7 +280,8 @@ pub(in super::super) async fn what_a_dropped_write_has_taken_is_kept_and_no_more
     let store = open(place);
     let (archive, offer, part) = upload_of(&store, 1_000_000);
     let mut upload = store.begin(&part, &offer);
-    // As a connection that is cut in the middle of it, and one that a newcomer takes the upload from just then.
+    // As a connection that is cut in the middle of it, and one that a newcomer takes the upload
+    // from just then.
     polled_once(upload.write(&archive[..400_000])).await;
     let Part { offset, .. } = store.settle(&part).await.unwrap().unwrap();
     assert!((1..=400_000).contains(&offset), "{offset}");
@@ -209,11 +300,24 @@ pub(in super::super) async fn what_another_receiver_writes_is_left_to_it<S: Stor
 ) {
     let (ours, theirs) = (open(place), open(place));
     let (archive, offer, part) = upload_of(&ours, 100_000);
-    begun(&ours, &part, &offer, &archive[..50_000]).await.keep().await.unwrap();
+    begun(&ours, &part, &offer, &archive[..50_000])
+        .await
+        .keep()
+        .await
+        .unwrap();
     let mut upload = resumed(ours.resume(&part, &offer, 50_000).await.unwrap());
-    assert!(matches!(theirs.resume(&part, &offer, 50_000).await.unwrap(), Resumed::Busy));
+    assert!(matches!(
+        theirs.resume(&part, &offer, 50_000).await.unwrap(),
+        Resumed::Busy
+    ));
     assert!(!theirs.discard(&part).await.unwrap());
-    assert_eq!(theirs.settle(&part).await.unwrap(), Some(Part { offer, offset: 50_000 }));
+    assert_eq!(
+        theirs.settle(&part).await.unwrap(),
+        Some(Part {
+            offer,
+            offset: 50_000
+        })
+    );
     write(&mut upload, &archive[50_000..60_000]).await;
     upload.keep().await.unwrap();
     let mut upload = resumed(theirs.resume(&part, &offer, 60_000).await.unwrap());
@@ -227,13 +331,23 @@ pub(in super::super) async fn what_is_begun_anew_takes_the_place_of_what_was_kep
 ) {
     let store = open(place);
     let (archive, offer, part) = upload_of(&store, 100_000);
-    begun(&store, &part, &offer, &archive[..80_000]).await.keep().await.unwrap();
+    begun(&store, &part, &offer, &archive[..80_000])
+        .await
+        .keep()
+        .await
+        .unwrap();
     let older = begun(&store, &part, &offer, &archive[..60_000]).await;
     let mut newer = begun(&store, &part, &offer, &archive[..40_000]).await;
     assert!(matches!(older.keep().await, Err(StoreError::Fenced)));
     newer.write(&archive[40_000..40_001]).await.unwrap();
     assert_eq!(newer.keep().await.unwrap(), 40_001);
-    assert_eq!(store.part(&part).await.unwrap(), Some(Part { offer, offset: 40_001 }));
+    assert_eq!(
+        store.part(&part).await.unwrap(),
+        Some(Part {
+            offer,
+            offset: 40_001
+        })
+    );
     let usage = store.usage().await.unwrap();
     assert_eq!((usage.parts, usage.parts_bytes), (1, 40_001));
 }
@@ -244,12 +358,26 @@ pub(in super::super) async fn a_published_upload_leaves_no_part<S: Store>(
 ) {
     let store = open(place);
     let (archive, offer, part) = upload_of(&store, 100_000);
-    begun(&store, &part, &offer, &archive[..50_000]).await.keep().await.unwrap();
+    begun(&store, &part, &offer, &archive[..50_000])
+        .await
+        .keep()
+        .await
+        .unwrap();
     // By whoever sends the whole.
-    held(begun(&store, &part, &offer, &archive).await.publish().await.unwrap());
+    held(
+        begun(&store, &part, &offer, &archive)
+            .await
+            .publish()
+            .await
+            .unwrap(),
+    );
     assert_eq!(store.part(&part).await.unwrap(), None);
     // Nor does one that breaks off too late.
-    begun(&store, &part, &offer, &archive[..50_000]).await.keep().await.unwrap();
+    begun(&store, &part, &offer, &archive[..50_000])
+        .await
+        .keep()
+        .await
+        .unwrap();
     assert_eq!(store.part(&part).await.unwrap(), None);
     let usage = store.usage().await.unwrap();
     assert_eq!((usage.episodes, usage.parts, usage.parts_bytes), (1, 0, 0));
@@ -263,12 +391,23 @@ pub(in super::super) async fn an_upload_whose_archive_is_held_by_now_leaves_no_p
         let place = place.join(ending.to_string());
         let (store, sibling) = (open(&place), open(&place));
         let (archive, offer, part) = upload_of(&store, 300_000);
-        begun(&store, &part, &offer, &archive[..100_000]).await.keep().await.unwrap();
+        begun(&store, &part, &offer, &archive[..100_000])
+            .await
+            .keep()
+            .await
+            .unwrap();
         let mut late = resumed(store.resume(&part, &offer, 100_000).await.unwrap());
         write(&mut late, &archive[100_000..200_000]).await;
-        // Its connection hangs, and the whole is sent by another: here, or, in the later rounds, elsewhere.
+        // Its connection hangs, and the whole is sent by another: here, or, in the later rounds,
+        // elsewhere.
         let through = if ending < 2 { &store } else { &sibling };
-        held(begun(through, &part, &offer, &archive).await.publish().await.unwrap());
+        held(
+            begun(through, &part, &offer, &archive)
+                .await
+                .publish()
+                .await
+                .unwrap(),
+        );
         match ending {
             0 | 2 => drop(late),
             1 => assert!(matches!(late.keep().await, Err(StoreError::Fenced))),
@@ -291,18 +430,30 @@ pub(in super::super) async fn what_is_dropped_is_as_it_was_before<S: Store>(
     let (archive, offer, part) = upload_of(&store, 300_000);
     drop(begun(&store, &part, &offer, &archive[..200_000]).await);
     assert_eq!(store.part(&part).await.unwrap(), None);
-    begun(&store, &part, &offer, &archive[..50_000]).await.keep().await.unwrap();
+    begun(&store, &part, &offer, &archive[..50_000])
+        .await
+        .keep()
+        .await
+        .unwrap();
     let mut upload = resumed(store.resume(&part, &offer, 50_000).await.unwrap());
     write(&mut upload, &vec![0; 200_000]).await;
     drop(upload);
-    assert_eq!(store.part(&part).await.unwrap(), Some(Part { offer, offset: 50_000 }));
+    assert_eq!(
+        store.part(&part).await.unwrap(),
+        Some(Part {
+            offer,
+            offset: 50_000
+        })
+    );
     // Its disk work may still be ending; what it wrote is gone with it.
     let mut again = None;
-    eventually("free again", async || match store.resume(&part, &offer, 50_000).await.unwrap() {
-        Resumed::Busy => false,
-        other => {
-            again = Some(resumed(other));
-            true
+    eventually("free again", async || {
+        match store.resume(&part, &offer, 50_000).await.unwrap() {
+            Resumed::Busy => false,
+            other => {
+                again = Some(resumed(other));
+                true
+            }
         }
     })
     .await;
@@ -311,11 +462,18 @@ pub(in super::super) async fn what_is_dropped_is_as_it_was_before<S: Store>(
     held(upload.publish().await.unwrap());
 }
 
-pub(in super::super) async fn a_part_can_be_thrown_away<S: Store>(open: fn(&Path) -> S, place: &Path) {
+pub(in super::super) async fn a_part_can_be_thrown_away<S: Store>(
+    open: fn(&Path) -> S,
+    place: &Path,
+) {
     let store = open(place);
     let (archive, offer, part) = upload_of(&store, 100_000);
     assert!(store.discard(&part).await.unwrap());
-    begun(&store, &part, &offer, &archive[..50_000]).await.keep().await.unwrap();
+    begun(&store, &part, &offer, &archive[..50_000])
+        .await
+        .keep()
+        .await
+        .unwrap();
     assert!(open(place).discard(&part).await.unwrap());
     assert_eq!(store.part(&part).await.unwrap(), None);
     let alive = begun(&store, &part, &offer, &archive[..50_000]).await;
@@ -327,7 +485,11 @@ pub(in super::super) async fn a_part_can_be_thrown_away<S: Store>(open: fn(&Path
 pub(in super::super) async fn abandoned_parts_expire<S: Store>(open: fn(&Path) -> S, place: &Path) {
     let store = open(place);
     let (archive, offer, part) = upload_of(&store, 100_000);
-    begun(&store, &part, &offer, &archive[..50_000]).await.keep().await.unwrap();
+    begun(&store, &part, &offer, &archive[..50_000])
+        .await
+        .keep()
+        .await
+        .unwrap();
     stored(&store, &key(&store, "b"), b"held").await;
     // A part is no temporary.
     assert_eq!(store.sweep(far_ahead(), LONG_AGO).await.unwrap(), 0);
@@ -345,7 +507,11 @@ pub(in super::super) async fn a_sweep_touches_nothing_that_is_alive<S: Store>(
     let (archive, offer, part) = upload_of(&store, 100_000);
     let mut begun_now = begun(&store, &part, &offer, &archive[..50_000]).await;
     let other = part_key(&key(&store, "b"), &offer);
-    begun(&store, &other, &offer, &archive[..50_000]).await.keep().await.unwrap();
+    begun(&store, &other, &offer, &archive[..50_000])
+        .await
+        .keep()
+        .await
+        .unwrap();
     let mut gone_on = resumed(store.resume(&other, &offer, 50_000).await.unwrap());
     assert_eq!(sibling.sweep(far_ahead(), far_ahead()).await.unwrap(), 0);
     for upload in [&mut begun_now, &mut gone_on] {

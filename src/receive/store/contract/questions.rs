@@ -7,17 +7,38 @@ pub(in super::super) async fn whose_it_is_is_known_to_every_receiver<S: Store>(
     place: &Path,
 ) {
     let store = open(place);
-    let (key, archive) = (key(&store, "a"), zstd::encode_all(&b"a tar stream"[..], 3).unwrap());
+    let (key, archive) = (
+        key(&store, "a"),
+        zstd::encode_all(&b"a tar stream"[..], 3).unwrap(),
+    );
     let offer = offer(&archive);
-    let mut upload = store.begin(&PartKey::new(key.clone(), Some(host("lab-1")), &offer), &offer);
+    let mut upload = store.begin(
+        &PartKey::new(key.clone(), Some(host("lab-1")), &offer),
+        &offer,
+    );
     upload.write(&archive).await.unwrap();
-    assert_eq!(held(upload.publish().await.unwrap()).owner, Some(host("lab-1")));
+    assert_eq!(
+        held(upload.publish().await.unwrap()).owner,
+        Some(host("lab-1"))
+    );
     let by = |held: Option<Held>| held.unwrap().receipt().host;
     // Whatever is learnt of it later, it stays whose it is.
-    assert_eq!(by(open(place).verify(&key).await.unwrap()).as_deref(), Some("lab-1"));
-    assert_eq!(by(open(place).reread(&key).await.unwrap()).as_deref(), Some("lab-1"));
-    assert_eq!(by(open(place).claim(&key, &host("lab-2")).await.unwrap()).as_deref(), Some("lab-1"));
-    assert_eq!(by(open(place).find(&key).await.unwrap()).as_deref(), Some("lab-1"));
+    assert_eq!(
+        by(open(place).verify(&key).await.unwrap()).as_deref(),
+        Some("lab-1")
+    );
+    assert_eq!(
+        by(open(place).reread(&key).await.unwrap()).as_deref(),
+        Some("lab-1")
+    );
+    assert_eq!(
+        by(open(place).claim(&key, &host("lab-2")).await.unwrap()).as_deref(),
+        Some("lab-1")
+    );
+    assert_eq!(
+        by(open(place).find(&key).await.unwrap()).as_deref(),
+        Some("lab-1")
+    );
 }
 
 pub(in super::super) async fn what_has_no_owner_can_be_claimed_once<S: Store>(
@@ -32,8 +53,17 @@ pub(in super::super) async fn what_has_no_owner_can_be_claimed_once<S: Store>(
     for claimed_by in ["lab-1", "lab-2"] {
         let claimed = store.claim(&key, &host(claimed_by)).await.unwrap().unwrap();
         assert_eq!(claimed.owner, Some(host("lab-1")));
-        assert_eq!(open(place).find(&key).await.unwrap().as_ref(), Some(&claimed));
-        assert_eq!(claimed, Held { owner: Some(host("lab-1")), ..unowned.clone() });
+        assert_eq!(
+            open(place).find(&key).await.unwrap().as_ref(),
+            Some(&claimed)
+        );
+        assert_eq!(
+            claimed,
+            Held {
+                owner: Some(host("lab-1")),
+                ..unowned.clone()
+            }
+        );
     }
 }
 
@@ -57,11 +87,26 @@ pub(in super::super) async fn what_is_read_is_what_was_asked_for<S: Store>(
     let (key, archive) = (key(&store, "a"), noise(500_000));
     assert!(store.read(&key, 0..1).await.unwrap().is_none());
     let held = stored(&store, &key, &archive).await;
-    for (from, to) in [(0, 500_000), (0, 1), (131_071, 131_073), (250_000, 250_000), (499_999, 500_000)] {
-        assert_eq!(bytes_of(&store, &key, from..to).await, archive[from as usize..to as usize]);
+    for (from, to) in [
+        (0, 500_000),
+        (0, 1),
+        (131_071, 131_073),
+        (250_000, 250_000),
+        (499_999, 500_000),
+    ] {
+        assert_eq!(
+            bytes_of(&store, &key, from..to).await,
+            archive[from as usize..to as usize]
+        );
     }
-    assert_eq!(bytes_of(&store, &key, 400_000..u64::MAX).await, archive[400_000..]);
-    #[expect(clippy::reversed_empty_ranges, reason = "what a client asks for need not make sense")]
+    assert_eq!(
+        bytes_of(&store, &key, 400_000..u64::MAX).await,
+        archive[400_000..]
+    );
+    #[expect(
+        clippy::reversed_empty_ranges,
+        reason = "what a client asks for need not make sense"
+    )]
     for nonsense in [500_000..500_001, u64::MAX - 1..u64::MAX, 9..3] {
         assert!(bytes_of(&store, &key, nonsense).await.is_empty());
     }
@@ -98,16 +143,28 @@ pub(in super::super) async fn a_list_comes_in_pages_and_in_order<S: Store>(
     for limit in [1, 3, 7, 100] {
         let (mut listed, mut after) = (Vec::new(), None);
         loop {
-            let page = store.list(lab_1.as_ref(), after.as_ref(), limit).await.unwrap();
+            let page = store
+                .list(lab_1.as_ref(), after.as_ref(), limit)
+                .await
+                .unwrap();
             let Some(last) = page.last() else { break };
             assert!(page.len() <= limit);
             after = Some(last.key.id.clone());
             listed.extend(page);
         }
-        assert_eq!(listed.iter().map(|line| line.key.id.clone()).collect::<Vec<_>>(), sorted);
+        assert_eq!(
+            listed
+                .iter()
+                .map(|line| line.key.id.clone())
+                .collect::<Vec<_>>(),
+            sorted
+        );
         for line in listed {
             let held = store.find(&line.key).await.unwrap().unwrap();
-            assert_eq!((line.size_bytes, line.stored_at), (held.size_bytes, held.stored_at));
+            assert_eq!(
+                (line.size_bytes, line.stored_at),
+                (held.size_bytes, held.stored_at)
+            );
         }
     }
 }
@@ -127,7 +184,9 @@ pub(in super::super) async fn bytes_count_for_whoever_sent_them<S: Store>(
         (None, "e", 7, false),
     ] {
         let owner = owner.map(host);
-        let Some(key) = namespace.key(owner.as_ref(), &id(name)) else { continue };
+        let Some(key) = namespace.key(owner.as_ref(), &id(name)) else {
+            continue;
+        };
         let archive = noise(size);
         let part = PartKey::new(key, owner.clone(), &offer(&archive));
         let mut upload = store.begin(&part, &offer(&archive));
@@ -144,10 +203,25 @@ pub(in super::super) async fn bytes_count_for_whoever_sent_them<S: Store>(
         Namespace::None => (3, 101_010, 2, 70_007),
         Namespace::Host => (2, 1_010, 1, 70_000),
     };
-    assert_eq!(usage, super::super::Usage { episodes, bytes, by_owner, parts, parts_bytes });
+    assert_eq!(
+        usage,
+        super::super::Usage {
+            episodes,
+            bytes,
+            by_owner,
+            parts,
+            parts_bytes
+        }
+    );
 }
 
-pub(in super::super) async fn there_is_room_and_it_is_told<S: Store>(open: fn(&Path) -> S, place: &Path) {
+pub(in super::super) async fn there_is_room_and_it_is_told<S: Store>(
+    open: fn(&Path) -> S,
+    place: &Path,
+) {
     let space = open(place).space().await.unwrap();
-    assert!(space.free_bytes > 0 && space.free_bytes <= space.total_bytes, "{space:?}");
+    assert!(
+        space.free_bytes > 0 && space.free_bytes <= space.total_bytes,
+        "{space:?}"
+    );
 }

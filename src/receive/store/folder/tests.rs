@@ -14,8 +14,8 @@ use crate::{
     receive::store::{
         Reading as _, Upload as _,
         contract::{
-            LONG_AGO, eventually, far_ahead, held, host, id, key, noise, offer, part_key, promises, put,
-            stored, write,
+            LONG_AGO, eventually, far_ahead, held, host, id, key, noise, offer, part_key, promises,
+            put, stored, write,
         },
         note,
     },
@@ -52,7 +52,9 @@ fn sliced(slice_bytes: u64) -> (TempDir, Folder) {
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -62,7 +64,10 @@ fn archive_of(store: &Folder, name: &str) -> PathBuf {
 }
 
 async fn nothing_temporary_stays(store: &Folder) {
-    eventually("nothing is in incoming/", async || names(&store.places.incoming).is_empty()).await;
+    eventually("nothing is in incoming/", async || {
+        names(&store.places.incoming).is_empty()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -74,14 +79,23 @@ async fn an_archive_lies_under_its_encoded_name_byte_for_byte() {
     assert_eq!(fs::read(archive_of(&store, "Lauf 7")).unwrap(), archive);
 
     let by_host = Folder::open(&place.path().join("by-host"), Namespace::Host).unwrap();
-    let key = Namespace::Host.key(Some(&host("lab 7")), &id("Lauf 7")).unwrap();
+    let key = Namespace::Host
+        .key(Some(&host("lab 7")), &id("Lauf 7"))
+        .unwrap();
     stored(&by_host, &key, &archive).await;
     assert_eq!(names(&by_host.places.episodes), ["lab%207"]);
-    assert_eq!(names(&by_host.places.episodes.join("lab%207")), ["Lauf%207.tar.zst"]);
-    assert_eq!(names(&place.path().join("by-host/receipts/lab%207")), ["Lauf%207.json"]);
+    assert_eq!(
+        names(&by_host.places.episodes.join("lab%207")),
+        ["Lauf%207.tar.zst"]
+    );
+    assert_eq!(
+        names(&place.path().join("by-host/receipts/lab%207")),
+        ["Lauf%207.json"]
+    );
 }
 
-/// Episodes that were put into a store by hand, or by a receiver of before the store had a note of how it files.
+/// Episodes that were put into a store by hand, or by a receiver of before the store had a note of
+/// how it files.
 fn without_note(store: &Path, episodes: &[&str]) {
     let _ = durable::remove_file(&store.join("namespace"));
     for episode in episodes {
@@ -96,12 +110,18 @@ fn refused(store: &Path, ours: Namespace) {
     let error = Folder::open(store, ours).unwrap_err();
     assert!(matches!(error, OpenError::FiledOtherwise(_)), "{error}");
     let said = error.to_string();
-    assert!(said.contains(&format!("set namespace = \"{}\"", ours.other())), "{said}");
+    assert!(
+        said.contains(&format!("set namespace = \"{}\"", ours.other())),
+        "{said}"
+    );
 }
 
 #[tokio::test]
 async fn a_store_that_was_filled_the_other_way_is_refused_in_plain_words() {
-    for (ours, episode) in [(Namespace::None, "host/a.tar.zst"), (Namespace::Host, "a.tar.zst")] {
+    for (ours, episode) in [
+        (Namespace::None, "host/a.tar.zst"),
+        (Namespace::Host, "a.tar.zst"),
+    ] {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("store");
         // What is no archive says nothing.
@@ -114,7 +134,10 @@ async fn a_store_that_was_filled_the_other_way_is_refused_in_plain_words() {
         refused(&path, ours);
         assert!(!path.join("namespace").exists());
         Folder::open(&path, ours.other()).unwrap();
-        assert_eq!(fs::read_to_string(path.join("namespace")).unwrap(), format!("{}\n", ours.other()));
+        assert_eq!(
+            fs::read_to_string(path.join("namespace")).unwrap(),
+            format!("{}\n", ours.other())
+        );
     }
 }
 
@@ -140,11 +163,20 @@ async fn of_many_that_open_an_empty_store_at_once_all_ask_for_the_same() {
     let opening: Vec<_> = (0..16)
         .map(|n| {
             let path = place.path().to_owned();
-            let ours = if n % 2 == 0 { Namespace::None } else { Namespace::Host };
-            std::thread::spawn(move || Folder::open(&path, ours).map(|store| store.places.namespace))
+            let ours = if n % 2 == 0 {
+                Namespace::None
+            } else {
+                Namespace::Host
+            };
+            std::thread::spawn(move || {
+                Folder::open(&path, ours).map(|store| store.places.namespace)
+            })
         })
         .collect();
-    let opened: Vec<_> = opening.into_iter().filter_map(|opening| opening.join().unwrap().ok()).collect();
+    let opened: Vec<_> = opening
+        .into_iter()
+        .filter_map(|opening| opening.join().unwrap().ok())
+        .collect();
     assert_eq!(opened.len(), 8);
     assert!(opened.iter().all(|namespace| *namespace == opened[0]));
 }
@@ -154,7 +186,10 @@ async fn a_store_whose_note_says_neither_is_not_opened() {
     let place = tempfile::tempdir().unwrap();
     for noted in ["", "both\n"] {
         fs::write(place.path().join("namespace"), noted).unwrap();
-        assert!(matches!(Folder::open(place.path(), Namespace::None), Err(OpenError::Disk(_))));
+        assert!(matches!(
+            Folder::open(place.path(), Namespace::None),
+            Err(OpenError::Disk(_))
+        ));
     }
 }
 
@@ -219,14 +254,23 @@ async fn an_archive_that_has_rotted_is_told_by_what_it_is_now() {
     let key = key(&store, "a");
     let before = stored(&store, &key, b"archive").await;
     store.claim(&key, &host("lab-1")).await.unwrap();
-    let file = File::options().write(true).open(archive_of(&store, "a")).unwrap();
+    let file = File::options()
+        .write(true)
+        .open(archive_of(&store, "a"))
+        .unwrap();
     let mtime = file.metadata().unwrap().modified().unwrap();
     file.write_all_at(b"A", 0).unwrap();
     file.set_modified(mtime).unwrap();
     // Nothing that can be seen from outside has changed.
-    assert_eq!(store.find(&key).await.unwrap().unwrap().sha256, before.sha256);
+    assert_eq!(
+        store.find(&key).await.unwrap().unwrap().sha256,
+        before.sha256
+    );
     let now = store.reread(&key).await.unwrap().unwrap();
-    assert_eq!((now.sha256, now.owner.clone()), (Digest::of(b"Archive"), Some(host("lab-1"))));
+    assert_eq!(
+        (now.sha256, now.owner.clone()),
+        (Digest::of(b"Archive"), Some(host("lab-1")))
+    );
     assert_eq!(store.find(&key).await.unwrap(), Some(now));
 }
 
@@ -241,7 +285,12 @@ async fn an_owner_that_cannot_be_written_down_is_no_success() {
         upload.write(b"archive").await.unwrap();
         assert_eq!(upload.publish().await.is_err(), owner.is_some());
     }
-    assert!(store.claim(&key(&store, "a"), &host("lab-1")).await.is_err());
+    assert!(
+        store
+            .claim(&key(&store, "a"), &host("lab-1"))
+            .await
+            .is_err()
+    );
     nothing_temporary_stays(&store).await;
 }
 
@@ -266,7 +315,12 @@ async fn a_reader_of_an_archive_that_shrinks_is_told() {
     let key = key(&store, "a");
     stored(&store, &key, &noise(400_000)).await;
     let (_, mut reading) = store.read(&key, 0..400_000).await.unwrap().unwrap();
-    File::options().write(true).open(archive_of(&store, "a")).unwrap().set_len(200_000).unwrap();
+    File::options()
+        .write(true)
+        .open(archive_of(&store, "a"))
+        .unwrap()
+        .set_len(200_000)
+        .unwrap();
     reading.next().await.unwrap().unwrap();
     reading.next().await.unwrap().unwrap_err();
     assert!(reading.next().await.is_none());
@@ -279,7 +333,10 @@ async fn a_large_upload_is_durable_in_part_while_it_runs() {
     let (offer, part) = (offer(&archive), part_key(&key, &offer(&archive)));
     let mut upload = store.begin(&part, &offer);
     write(&mut upload, &archive[..500_000]).await;
-    eventually("a part", async || store.part(&part).await.unwrap().is_some()).await;
+    eventually("a part", async || {
+        store.part(&part).await.unwrap().is_some()
+    })
+    .await;
     let Part { offset, .. } = store.part(&part).await.unwrap().unwrap();
     assert!((100_000..=500_000).contains(&offset), "{offset}");
     // A reader of the note disturbs nobody, and the next slice moves it on.
@@ -307,11 +364,16 @@ async fn a_flush_that_fails_beside_the_writing_ends_the_upload_and_nothing_of_it
         if was_kept {
             upload.write(&archive[..10]).await.unwrap();
             upload.keep().await.unwrap();
-            let Resumed::Upload(again) = store.resume(&part, &offer, 10).await.unwrap() else { panic!() };
+            let Resumed::Upload(again) = store.resume(&part, &offer, 10).await.unwrap() else {
+                panic!()
+            };
             upload = again;
         }
         // Where the note goes, so that it cannot be written.
-        let note = store.places.incoming.join(format!("{}.json", note::name_of(&part)));
+        let note = store
+            .places
+            .incoming
+            .join(format!("{}.json", note::name_of(&part)));
         durable::remove_file(&note).unwrap();
         fs::create_dir(&note).unwrap();
         let mut failed = false;
@@ -328,17 +390,22 @@ async fn a_flush_that_fails_beside_the_writing_ends_the_upload_and_nothing_of_it
     }
 }
 
-/// The kernel tells an error of a flush once. A last flush that comes after it says that all is well.
+/// The kernel tells an error of a flush once. A last flush that comes after it says that all is
+/// well.
 #[tokio::test]
 async fn a_flush_that_failed_beside_the_writing_is_no_success_at_the_end() {
     let (_place, store) = sliced(50_000);
     let (key, archive) = (key(&store, "a"), noise(100_000));
     let (offer, part) = (offer(&archive), part_key(&key, &offer(&archive)));
-    let note = store.places.incoming.join(format!("{}.json", note::name_of(&part)));
+    let note = store
+        .places
+        .incoming
+        .join(format!("{}.json", note::name_of(&part)));
     fs::create_dir(&note).unwrap();
     for publishes in [true, false] {
         let mut upload = store.begin(&part, &offer);
-        // The third batch finds a slice's worth before it, and there is no fourth that would find the error.
+        // The third batch finds a slice's worth before it, and there is no fourth that would find
+        // the error.
         write(&mut upload, &archive).await;
         if publishes {
             upload.publish().await.unwrap_err();
@@ -359,7 +426,10 @@ async fn an_upload_that_goes_takes_its_own_note_and_not_that_of_one_begun_since(
     for keeps_a_newer in [false, true] {
         let mut older = store.begin(&part, &offer);
         write(&mut older, &archive[..300_000]).await;
-        eventually("its note", async || store.part(&part).await.unwrap().is_some()).await;
+        eventually("its note", async || {
+            store.part(&part).await.unwrap().is_some()
+        })
+        .await;
         if keeps_a_newer {
             let mut newer = store.begin(&part, &offer);
             write(&mut newer, b"!").await;
@@ -367,8 +437,14 @@ async fn an_upload_that_goes_takes_its_own_note_and_not_that_of_one_begun_since(
         }
         drop(older);
         let files = if keeps_a_newer { 2 } else { 0 };
-        eventually("the older is gone", async || names(&store.places.incoming).len() == files).await;
-        assert_eq!(store.part(&part).await.unwrap().map(|part| part.offset), keeps_a_newer.then_some(1));
+        eventually("the older is gone", async || {
+            names(&store.places.incoming).len() == files
+        })
+        .await;
+        assert_eq!(
+            store.part(&part).await.unwrap().map(|part| part.offset),
+            keeps_a_newer.then_some(1)
+        );
     }
 }
 
@@ -378,8 +454,18 @@ async fn a_predecessor_whose_disk_does_not_answer_is_not_waited_for_for_ever() {
     let (key, archive) = (key(&store, "a"), noise(100_000));
     let (offer, part) = (offer(&archive), part_key(&key, &offer(&archive)));
     // A disk that hangs: whoever opens this waits for somebody at its other end.
-    let note = store.places.incoming.join(format!("{}.json", note::name_of(&part)));
-    rustix::fs::mknodat(rustix::fs::CWD, &note, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    let note = store
+        .places
+        .incoming
+        .join(format!("{}.json", note::name_of(&part)));
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &note,
+        FileType::Fifo,
+        Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
     let mut first = store.begin(&part, &offer);
     write(&mut first, &archive[..40_000]).await;
     tokio::time::pause();
@@ -395,10 +481,16 @@ async fn a_predecessor_whose_disk_does_not_answer_is_not_waited_for_for_ever() {
     // It answers after all: then nothing was lost.
     let _ = File::options().write(true).open(&note).unwrap();
     eventually("it is kept", async || {
-        matches!(store.settle(&part).await.unwrap(), Some(Part { offset: 40_000, .. }))
+        matches!(
+            store.settle(&part).await.unwrap(),
+            Some(Part { offset: 40_000, .. })
+        )
     })
     .await;
-    assert!(matches!(first.write(b"late").await, Err(StoreError::Fenced)));
+    assert!(matches!(
+        first.write(b"late").await,
+        Err(StoreError::Fenced)
+    ));
 }
 
 #[tokio::test]
@@ -407,7 +499,13 @@ async fn what_is_not_a_file_is_a_failure_and_no_episode() {
     fs::create_dir(archive_of(&store, "a")).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", archive_of(&store, "b")).unwrap();
     for name in ["a", "b"] {
-        assert!(matches!(store.find(&key(&store, name)).await, Err(StoreError::Failed(_))), "{name}");
+        assert!(
+            matches!(
+                store.find(&key(&store, name)).await,
+                Err(StoreError::Failed(_))
+            ),
+            "{name}"
+        );
     }
     assert_eq!(store.list(None, None, 10).await.unwrap(), []);
 }
@@ -420,6 +518,10 @@ fn a_full_disk_is_told_apart_from_a_broken_one() {
         (io::ErrorKind::PermissionDenied, false),
         (io::ErrorKind::Other, false),
     ] {
-        assert_eq!(matches!(StoreError::from(io::Error::from(kind)), StoreError::Full(_)), full, "{kind}");
+        assert_eq!(
+            matches!(StoreError::from(io::Error::from(kind)), StoreError::Full(_)),
+            full,
+            "{kind}"
+        );
     }
 }

@@ -19,24 +19,45 @@ struct Kept {
 impl Kept {
     fn new() -> Self {
         let (place, offer) = (tempfile::tempdir().unwrap(), offer(b"the whole"));
-        let part = part_key(&Key { host: None, id: id("a") }, &offer);
+        let part = part_key(
+            &Key {
+                host: None,
+                id: id("a"),
+            },
+            &offer,
+        );
         let path = place.path().join(format!("{}.0-0.part", name_of(&part)));
         let mut growing = Growing::create(path, place.path().join("note.json")).unwrap();
         growing.append(b"the ").unwrap();
-        let kept = Self { place, growing, part, offer };
+        let kept = Self {
+            place,
+            growing,
+            part,
+            offer,
+        };
         kept.note().unwrap();
         kept
     }
 
     fn note(&self) -> io::Result<()> {
-        let note = Note::new(&self.part, &self.offer, self.growing.file.name(), &self.growing.reached);
-        self.growing.file.note(&note, &self.place.path().join("scratch.part"))
+        let note = Note::new(
+            &self.part,
+            &self.offer,
+            self.growing.file.name(),
+            &self.growing.reached,
+        );
+        self.growing
+            .file
+            .note(&note, &self.place.path().join("scratch.part"))
     }
 
     /// The next bytes do not fit: `/dev/full` says so of every write (full(4)).
     fn fill_up(&mut self) {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let file = std::mem::replace(&mut Arc::get_mut(&mut self.growing.file).unwrap().file, full);
+        let file = std::mem::replace(
+            &mut Arc::get_mut(&mut self.growing.file).unwrap().file,
+            full,
+        );
         let error = self.growing.append(b"whole").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         // And once more, as the file that can be cut.
@@ -47,9 +68,15 @@ impl Kept {
 
     /// What is left of the file and its note once nobody has them open.
     fn left(self) -> (Option<Vec<u8>>, Option<u64>) {
-        let (path, note) = (self.growing.file.path.clone(), self.growing.file.note.clone());
+        let (path, note) = (
+            self.growing.file.path.clone(),
+            self.growing.file.note.clone(),
+        );
         drop(self.growing);
-        (std::fs::read(path).ok(), Note::read(&note).map(|note| note.part().offset))
+        (
+            std::fs::read(path).ok(),
+            Note::read(&note).map(|note| note.part().offset),
+        )
     }
 }
 

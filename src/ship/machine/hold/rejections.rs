@@ -56,7 +56,9 @@ impl Destination {
         now: Duration,
         jitter: &mut Jitter,
     ) -> Verdict {
-        let Verdict::Rejected(mut why, speaker) = verdict else { return verdict };
+        let Verdict::Rejected(mut why, speaker) = verdict else {
+            return verdict;
+        };
         let known = &mut self.rejections;
         let acts = match speaker {
             Speaker::Ours => true,
@@ -67,13 +69,17 @@ impl Destination {
             Speaker::Another => known.delivered,
         };
         if !acts {
-            why.detail +=
-                "; nothing was delivered there since the start, so it is not held against the episode yet";
+            why.detail += "; nothing was delivered there since the start, so it is not held against the episode yet";
         }
-        // A receiver of ours means what it says; whatever words another has for each, all are rejected.
+        // A receiver of ours means what it says; whatever words another has for each, all are
+        // rejected.
         let words = match speaker {
             Speaker::Ours => {
-                let kind = why.body.get("type").and_then(serde_json::Value::as_str).unwrap_or_default();
+                let kind = why
+                    .body
+                    .get("type")
+                    .and_then(serde_json::Value::as_str)
+                    .unwrap_or_default();
                 (why.status, kind.to_owned())
             }
             Speaker::Another => (None, String::new()),
@@ -96,7 +102,8 @@ impl Destination {
                     why.detail
                 );
             }
-            self.hold_for(id, &why, FAULT_PROBE, None, now).failed(id, &why, now, jitter);
+            self.hold_for(id, &why, FAULT_PROBE, None, now)
+                .failed(id, &why, now, jitter);
         } else if acts && why.status == Some(409) {
             return Verdict::Conflict(why);
         } else if acts {

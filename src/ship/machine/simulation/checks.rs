@@ -52,7 +52,11 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn new_process(&mut self, began_in_calm: bool) {
-        *self = Self { history: self.history, began_in_calm, ..Self::default() };
+        *self = Self {
+            history: self.history,
+            began_in_calm,
+            ..Self::default()
+        };
     }
 
     /// What was said to be in conflict was so at the one before.
@@ -76,12 +80,18 @@ impl World {
             Event::Attempted(
                 id,
                 Attempt {
-                    outcome: Outcome::Answered(Answer { status: 409, body: AnswerBody::Json(_), .. }),
+                    outcome:
+                        Outcome::Answered(Answer {
+                            status: 409,
+                            body: AnswerBody::Json(_),
+                            ..
+                        }),
                     ..
                 },
             ) => {
                 if let Some(sent) = self.seen.sent.get(id) {
-                    // What an archive that could not be kept was told is not believed: it may be about broken bytes.
+                    // What an archive that could not be kept was told is not believed: it may be
+                    // about broken bytes.
                     if !self.seen.spoiled.contains(id) {
                         self.seen.conflicts.insert(id.clone(), *sent);
                     }
@@ -128,8 +138,14 @@ impl World {
 
     /// A deadline that has passed was seen to: else the loop would spin.
     pub(super) fn deadline_lies_ahead(&self) {
-        let deadline = self.machine.as_ref().and_then(crate::ship::machine::queue::Machine::next_deadline);
-        assert!(deadline.is_none_or(|at| at > self.now), "a deadline in the past: {deadline:?}");
+        let deadline = self
+            .machine
+            .as_ref()
+            .and_then(crate::ship::machine::queue::Machine::next_deadline);
+        assert!(
+            deadline.is_none_or(|at| at > self.now),
+            "a deadline in the past: {deadline:?}"
+        );
     }
 
     /// How many are in flight, and whether two would meet at the same files.
@@ -140,17 +156,22 @@ impl World {
             self.seen.remember(id.as_str(), self.now);
         }
         let running = |names: &[&str]| {
-            self.jobs.values().filter(|job| names.contains(&describe(&job.effect).0)).count()
+            self.jobs
+                .values()
+                .filter(|job| names.contains(&describe(&job.effect).0))
+                .count()
         };
         let settings = &self.plan.settings;
         let most = match name {
             "pack" | "measure" | "check" => {
                 let kinds = ["pack", "measure", "check"];
-                let most = settings.pack_workers + self.beside_a_long_one(&kinds, settings.pack_workers);
+                let most =
+                    settings.pack_workers + self.beside_a_long_one(&kinds, settings.pack_workers);
                 most - running(&kinds).min(most)
             }
             "send" => {
-                let mut most = settings.concurrency + self.beside_a_long_one(&["send"], settings.concurrency);
+                let mut most =
+                    settings.concurrency + self.beside_a_long_one(&["send"], settings.concurrency);
                 // Beside as many as hang.
                 if settings.concurrency > 1 && self.all_sends_are_slow() {
                     most = 2 * settings.concurrency;
@@ -183,41 +204,62 @@ impl World {
         }
         if ["pack", "measure", "check"].contains(&name) {
             let ahead = machine.ready() + running(&["pack", "measure", "check"]);
-            // While it is held, one that was not tried is there to be; and one that was sealed since.
+            // While it is held, one that was not tried is there to be; and one that was sealed
+            // since.
             let held = machine.destination().hold();
-            let wanted =
-                machine.fresh_ready() == 0 || held.is_some_and(|hold| machine.is_new(id, hold.since));
+            let wanted = machine.fresh_ready() == 0
+                || held.is_some_and(|hold| machine.is_new(id, hold.since));
             let beyond = held.is_some() && wanted && running(&["pack", "measure", "check"]) == 0;
-            assert!(ahead < 2 * settings.concurrency || beyond, "packed too far ahead");
+            assert!(
+                ahead < 2 * settings.concurrency || beyond,
+                "packed too far ahead"
+            );
         }
         if self.stopping {
-            let new =
-                ["look", "scan", "check", "pack", "measure", "send", "sweep", "relieve"].contains(&name);
+            let new = [
+                "look", "scan", "check", "pack", "measure", "send", "sweep", "relieve",
+            ]
+            .contains(&name);
             assert!(!new, "{name} is begun after the stop");
         }
         let Some(id) = id.cloned() else { return };
         for job in self.jobs.values() {
             let (other, of) = describe(&job.effect);
-            assert!(of != Some(&id) || may_meet(name, other), "{id}: {name} beside {other}");
+            assert!(
+                of != Some(&id) || may_meet(name, other),
+                "{id}: {name} beside {other}"
+            );
         }
         self.step_makes_sense(effect, name, &id);
     }
 
     /// One more than the only one, where that has been at it for a while, or is known to be large.
     fn is_slow(&self, job: &Job) -> bool {
-        let is_large = || describe(&job.effect).1.is_some_and(|id| self.seen.large.contains(id));
+        let is_large = || {
+            describe(&job.effect)
+                .1
+                .is_some_and(|id| self.seen.large.contains(id))
+        };
         self.now >= job.began + Duration::from_secs(30)
             || (self.now >= job.began + Duration::from_secs(1) && is_large())
     }
 
     fn all_sends_are_slow(&self) -> bool {
-        self.jobs.values().filter(|job| describe(&job.effect).0 == "send").all(|job| self.is_slow(job))
+        self.jobs
+            .values()
+            .filter(|job| describe(&job.effect).0 == "send")
+            .all(|job| self.is_slow(job))
     }
 
     fn beside_a_long_one(&self, names: &[&str], slots: usize) -> usize {
-        let mut running = self.jobs.values().filter(|job| names.contains(&describe(&job.effect).0));
+        let mut running = self
+            .jobs
+            .values()
+            .filter(|job| names.contains(&describe(&job.effect).0));
         let takes_long = |job: &Job| {
-            let known = describe(&job.effect).1.is_some_and(|id| self.seen.large.contains(id));
+            let known = describe(&job.effect)
+                .1
+                .is_some_and(|id| self.seen.large.contains(id));
             known || self.now >= job.began + Duration::from_secs(1)
         };
         usize::from(slots == 1 && running.all(takes_long))
@@ -249,19 +291,35 @@ impl World {
             self.seen.begun.insert(id.clone());
         }
         if let Effect::Send { packed, .. } = effect {
-            assert!(!self.seen.spoiled.contains(id), "{id}: sent from an archive that could not be kept");
+            assert!(
+                !self.seen.spoiled.contains(id),
+                "{id}: sent from an archive that could not be kept"
+            );
             let conflict = self.seen.conflicts.get(id) == Some(&packed.fingerprint);
-            assert!(!conflict, "{id}: sent again after a conflict, and nothing was changed");
+            assert!(
+                !conflict,
+                "{id}: sent again after a conflict, and nothing was changed"
+            );
             self.seen.sent.insert(id.clone(), packed.fingerprint);
         }
     }
 
     /// Promise 1, for `shipped/`.
     pub(super) fn retirement_has_proof(&self, id: &EpisodeId, dir: &Dir, packed: &Packed) {
-        assert_eq!(self.receiver.held(id), Some(dir.content), "{id} is retired, and the receiver has it not");
-        assert_eq!(facts(dir.content), packed.facts, "{id} is retired, and something else was packed");
+        assert_eq!(
+            self.receiver.held(id),
+            Some(dir.content),
+            "{id} is retired, and the receiver has it not"
+        );
+        assert_eq!(
+            facts(dir.content),
+            packed.facts,
+            "{id} is retired, and something else was packed"
+        );
         let healthy = !self.plan.poison.contains_key(id);
-        if let (Profile::Calm, true, Some(sealed_at)) = (self.plan.profile, healthy, self.sealed_at.get(id)) {
+        if let (Profile::Calm, true, Some(sealed_at)) =
+            (self.plan.profile, healthy, self.sealed_at.get(id))
+        {
             let took = self.now - *sealed_at;
             assert!(took < CALM_LIMIT, "{id} took {took:?}");
         }
@@ -278,13 +336,19 @@ impl World {
             }
             (None, _) => false,
         };
-        assert!(just, "{id} is quarantined for no fault of its own: {reason:?}");
+        assert!(
+            just,
+            "{id} is quarantined for no fault of its own: {reason:?}"
+        );
     }
 
     /// Sealed episodes that have nothing to wait for.
     pub(super) fn left_behind(&self) -> Vec<&EpisodeId> {
         let unfinished = self.disk.episodes.iter().filter(|(id, dir)| {
-            let conflict = self.receiver.held(id).is_some_and(|held| held != dir.content);
+            let conflict = self
+                .receiver
+                .held(id)
+                .is_some_and(|held| held != dir.content);
             dir.marker.is_some()
                 && match self.plan.poison.get(id) {
                     Some(Poison::Rejected(_)) => !conflict,
@@ -305,17 +369,27 @@ impl World {
         unfinished.map(|(id, _)| id).collect()
     }
 
-    /// No archive without its episode, and nothing in the machine's memory but what is there. The next scan sees to it.
+    /// No archive without its episode, and nothing in the machine's memory but what is there. The
+    /// next scan sees to it.
     pub(super) fn nothing_is_left_over(&self) -> bool {
         let known = self.machine.as_ref().map(|machine| machine.load().0);
         let mut archives = self.disk.outbox.keys().chain(self.scratch.keys());
-        known == Some(self.disk.episodes.len()) && archives.all(|id| self.disk.episodes.contains_key(id))
+        known == Some(self.disk.episodes.len())
+            && archives.all(|id| self.disk.episodes.contains_key(id))
     }
 
     /// The tally of one pass from cron.
     pub(super) fn one_pass_adds_up(&self, tally: &Tally) {
-        let Tally { scanned, shipped, transient_failures, unseen, conflicts, fatal, held, last_copies } =
-            *tally;
+        let Tally {
+            scanned,
+            shipped,
+            transient_failures,
+            unseen,
+            conflicts,
+            fatal,
+            held,
+            last_copies,
+        } = *tally;
         assert_eq!(
             scanned + unseen + last_copies,
             shipped + transient_failures + conflicts + fatal + held,
@@ -328,23 +402,38 @@ impl World {
         if self.plan.profile == Profile::Once {
             // A pass through a destination that works ships all it can, beside one that it cannot.
             if self.plan.poison.len() <= 1 {
-                assert_eq!(self.left_behind(), Vec::<&EpisodeId>::new(), "left behind by a pass");
+                assert_eq!(
+                    self.left_behind(),
+                    Vec::<&EpisodeId>::new(),
+                    "left behind by a pass"
+                );
             }
             return;
         }
         assert!(self.nothing_is_left_over());
-        // Where events are lost without a word, nobody can know that a watch went with its directory.
+        // Where events are lost without a word, nobody can know that a watch went with its
+        // directory.
         if self.plan.lost_hints > 0 {
             return;
         }
-        for (id, dir) in self.disk.episodes.iter().filter(|(_, dir)| dir.marker.is_none()) {
-            assert_eq!(self.watched.get(id), Some(&dir.inode), "{id} is open, and not watched");
+        for (id, dir) in self
+            .disk
+            .episodes
+            .iter()
+            .filter(|(_, dir)| dir.marker.is_none())
+        {
+            assert_eq!(
+                self.watched.get(id),
+                Some(&dir.inode),
+                "{id} is open, and not watched"
+            );
         }
     }
 }
 
 fn may_meet(one: &str, other: &str) -> bool {
-    (one == "look") != (other == "look") || matches!((one, other), ("send", "keep") | ("keep", "send"))
+    (one == "look") != (other == "look")
+        || matches!((one, other), ("send", "keep") | ("keep", "send"))
 }
 
 fn describe(effect: &Effect) -> (&'static str, Option<&EpisodeId>) {

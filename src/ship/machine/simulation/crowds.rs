@@ -1,4 +1,5 @@
-//! No starvation of either kind: fresh small ones behind a backlog and beside giants, and those in their way.
+//! No starvation of either kind: fresh small ones behind a backlog and beside giants, and those in
+//! their way.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -44,7 +45,10 @@ impl Outside for Line {
     }
 
     fn attempt(&mut self, _: &EpisodeId, size_bytes: u64, now: Duration) -> (Duration, Attempt) {
-        (now + Duration::from_millis(50 + size_bytes / 1_000), answer())
+        (
+            now + Duration::from_millis(50 + size_bytes / 1_000),
+            answer(),
+        )
     }
 }
 
@@ -52,7 +56,8 @@ fn id(name: &str, n: usize) -> EpisodeId {
     EpisodeId::parse(&format!("{name}-{n:04}")).unwrap()
 }
 
-/// A host with this many giants and old small ones, and one fresh small one every ten seconds for an hour.
+/// A host with this many giants and old small ones, and one fresh small one every ten seconds for
+/// an hour.
 struct Crowd {
     fresh_took: Vec<Duration>,
     old_small_by: Duration,
@@ -76,7 +81,12 @@ fn live(pack_workers: usize, concurrency: usize, order: Order, giants: usize, ol
         once: false,
         seed: 7,
     };
-    crowd.add(settings, (0..giants).map(|n| id("giant", n)).chain((0..old).map(|n| id("old", n))));
+    crowd.add(
+        settings,
+        (0..giants)
+            .map(|n| id("giant", n))
+            .chain((0..old).map(|n| id("old", n))),
+    );
     let fresh = 360;
     for n in 0..fresh {
         crowd.run_until(S * 10 * u32::try_from(n + 1).unwrap());
@@ -88,16 +98,24 @@ fn live(pack_workers: usize, concurrency: usize, order: Order, giants: usize, ol
     let mut until = crowd.now;
     while !crowd.all_shipped() {
         until += 60 * S;
-        assert!(until < patience, "left behind: {:?}", crowd.hosts[0].episodes.keys().take(5));
+        assert!(
+            until < patience,
+            "left behind: {:?}",
+            crowd.hosts[0].episodes.keys().take(5)
+        );
         crowd.run_until(until);
     }
     let shipped = &crowd.hosts[0].shipped;
     let last = |name: &str| {
-        let of_it = shipped.iter().filter(|(id, _)| id.as_str().starts_with(name));
+        let of_it = shipped
+            .iter()
+            .filter(|(id, _)| id.as_str().starts_with(name));
         of_it.map(|(_, at)| *at).max().unwrap_or_default()
     };
     Crowd {
-        fresh_took: (0..fresh).map(|n| shipped[&id("zfresh", n)] - sealed_at(n)).collect(),
+        fresh_took: (0..fresh)
+            .map(|n| shipped[&id("zfresh", n)] - sealed_at(n))
+            .collect(),
         old_small_by: last("old"),
         giants_by: last("giant"),
     }
@@ -114,8 +132,13 @@ fn fresh_small_episodes_are_not_stuck_behind_a_backlog_and_the_backlog_not_behin
             let case = format!("{pack_workers} workers, {concurrency} uploads, {order:?}");
             let slowest = crowd.fresh_took.iter().max().unwrap();
             assert!(*slowest < 2 * S, "{case}: {slowest:?}");
-            // One takes 270 ms with one slot: all of them, and the fresh ones between, nine minutes and a half.
-            assert!(crowd.old_small_by < 720 * S, "{case}: {:?}", crowd.old_small_by);
+            // One takes 270 ms with one slot: all of them, and the fresh ones between, nine minutes
+            // and a half.
+            assert!(
+                crowd.old_small_by < 720 * S,
+                "{case}: {:?}",
+                crowd.old_small_by
+            );
         }
     }
 }
@@ -129,9 +152,17 @@ fn fresh_small_episodes_are_not_stuck_beside_giants_and_the_giants_not_behind_th
             // The slot that is kept may find out just then that a giant is none of its own.
             let slowest = crowd.fresh_took.iter().max().unwrap();
             assert!(*slowest < 40 * S, "{case}: {slowest:?}");
-            let late = crowd.fresh_took.iter().filter(|took| **took > 2 * S).count();
+            let late = crowd
+                .fresh_took
+                .iter()
+                .filter(|took| **took > 2 * S)
+                .count();
             assert!(late <= 6, "{case}: {late} of them late");
-            assert!(crowd.giants_by < 5 * 3600 * S, "{case}: {:?}", crowd.giants_by);
+            assert!(
+                crowd.giants_by < 5 * 3600 * S,
+                "{case}: {:?}",
+                crowd.giants_by
+            );
         }
     }
 }
@@ -140,9 +171,17 @@ fn fresh_small_episodes_are_not_stuck_beside_giants_and_the_giants_not_behind_th
 fn old_small_episodes_are_not_starved_where_giants_have_all_the_other_slots() {
     for order in ORDERS {
         let crowd = live(1, 1, order, 2, 500);
-        assert!(crowd.old_small_by < 1_800 * S, "{order:?}: {:?}", crowd.old_small_by);
+        assert!(
+            crowd.old_small_by < 1_800 * S,
+            "{order:?}: {:?}",
+            crowd.old_small_by
+        );
         let mut took = crowd.fresh_took;
         took.sort();
-        assert!(took[took.len() / 2] < 3 * S, "{order:?}: {:?}", took[took.len() / 2]);
+        assert!(
+            took[took.len() / 2] < 3 * S,
+            "{order:?}: {:?}",
+            took[took.len() / 2]
+        );
     }
 }

@@ -11,7 +11,8 @@ use crate::{
     },
 };
 
-/// One directory of `episodes/`. `content` is a number that stands for all of its bytes: no two contents share one.
+/// One directory of `episodes/`. `content` is a number that stands for all of its bytes: no two
+/// contents share one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Dir {
     pub(super) inode: u64,
@@ -27,12 +28,17 @@ pub(super) struct Marker {
 
 impl Dir {
     pub(super) fn fingerprint(&self) -> Fingerprint {
-        let marker = self.marker.map_or((0, 0), |marker| (marker.inode, marker.ns.unsigned_abs()));
+        let marker = self
+            .marker
+            .map_or((0, 0), |marker| (marker.inode, marker.ns.unsigned_abs()));
         Fingerprint(digest([self.inode, self.content, marker.0, marker.1]))
     }
 
     pub(super) fn folder(&self) -> FolderId {
-        FolderId { inode: self.inode, made_ns: 0 }
+        FolderId {
+            inode: self.inode,
+            made_ns: 0,
+        }
     }
 
     pub(super) fn look(&self) -> Look {

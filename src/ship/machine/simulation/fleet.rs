@@ -17,7 +17,8 @@ use crate::{
 const HOSTS: usize = 100;
 const WAITING: u64 = 10_000;
 const DAY: Duration = Duration::from_secs(86_400);
-/// What the receiver does at once; one more is refused. A tenth of the hosts, with one request each.
+/// What the receiver does at once; one more is refused. A tenth of the hosts, with one request
+/// each.
 const AT_ONCE: usize = 10;
 const TAKES: Duration = Duration::from_millis(100);
 /// What it can do in a second, at its best.
@@ -45,7 +46,10 @@ impl Outside for Receiver {
         let (came, refused) = self.seconds.entry(now.as_secs()).or_default();
         *came += 1;
         if now < DAY {
-            return (soon, Outcome::Failed(Fault::Unreachable("nobody listens".to_owned())).into());
+            return (
+                soon,
+                Outcome::Failed(Fault::Unreachable("nobody listens".to_owned())).into(),
+            );
         }
         if self.at_once == AT_ONCE {
             *refused += 1;
@@ -131,7 +135,8 @@ fn live(waiting: usize) -> Story {
     }
 }
 
-/// What is at stake: without the ramp a fifth is refused, and the busiest second has twice what the receiver can do.
+/// What is at stake: without the ramp a fifth is refused, and the busiest second has twice what the
+/// receiver can do.
 #[test]
 fn after_an_outage_of_a_day_with_10_000_episodes_waiting_a_fleet_of_100_hosts_does_not_stampede() {
     let waiting = super::number("SEALIFT_SIM_EPISODES").unwrap_or(WAITING);
@@ -143,5 +148,8 @@ fn after_an_outage_of_a_day_with_10_000_episodes_waiting_a_fleet_of_100_hosts_do
     assert!(story.peak_away < 20, "in the outage: {story:?}");
     assert!(story.peak_back < PER_SECOND * 8 / 5, "{story:?}");
     assert!(story.refused_percent < 15, "{story:?}");
-    assert!(story.drained_after < Duration::from_secs(60) + 2 * TAKES * at_best, "{story:?}");
+    assert!(
+        story.drained_after < Duration::from_secs(60) + 2 * TAKES * at_best,
+        "{story:?}"
+    );
 }

@@ -1,7 +1,8 @@
-//! Any number of machines, each with its own folder, and one outside that says how long things take and what comes of them.
+//! Any number of machines, each with its own folder, and one outside that says how long things take
+//! and what comes of them.
 //!
-//! Nothing fails here but what the outside lets fail: this is for questions of order and of numbers, and `world.rs` for
-//! everything else.
+//! Nothing fails here but what the outside lets fail: this is for questions of order and of
+//! numbers, and `world.rs` for everything else.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -69,20 +70,38 @@ impl<O: Outside> Hosts<O> {
     pub(super) fn new(outside: O) -> Self {
         let (agenda, due) = (BTreeMap::new(), BTreeSet::new());
         let stream = Stream::default();
-        Self { outside, hosts: Vec::new(), now: Duration::ZERO, agenda, due, serial: 0, stream }
+        Self {
+            outside,
+            hosts: Vec::new(),
+            now: Duration::ZERO,
+            agenda,
+            due,
+            serial: 0,
+            stream,
+        }
     }
 
     /// One more, with these episodes in its folder.
-    pub(super) fn add(&mut self, settings: Settings, episodes: impl IntoIterator<Item = EpisodeId>) {
+    pub(super) fn add(
+        &mut self,
+        settings: Settings,
+        episodes: impl IntoIterator<Item = EpisodeId>,
+    ) {
         let episodes = episodes.into_iter().map(|id| (id, self.now)).collect();
         let machine = Machine::new(settings, self.now);
         let (shipped, kept) = Default::default();
-        self.hosts.push(Host { machine, episodes, shipped, kept, deadline: None });
+        self.hosts.push(Host {
+            machine,
+            episodes,
+            shipped,
+            kept,
+            deadline: None,
+        });
         self.tell(self.hosts.len() - 1, Event::Deadline);
     }
 
-    /// Another process, which knows what lies on the disk, takes over from one that has nothing under way. `--once`: lets it
-    /// come to its end.
+    /// Another process, which knows what lies on the disk, takes over from one that has nothing
+    /// under way. `--once`: lets it come to its end.
     pub(super) fn restart(&mut self, host: usize, settings: Settings) {
         assert!(self.agenda.is_empty(), "something is under way");
         let once = settings.once;
@@ -106,7 +125,12 @@ impl<O: Outside> Hosts<O> {
         loop {
             let event = self.agenda.first_key_value().map(|((at, _), _)| *at);
             let deadline = self.due.first().map(|(at, _)| *at);
-            let Some(at) = [event, deadline].into_iter().flatten().min().filter(|at| *at <= until) else {
+            let Some(at) = [event, deadline]
+                .into_iter()
+                .flatten()
+                .min()
+                .filter(|at| *at <= until)
+            else {
                 break;
             };
             self.now = self.now.max(at);
@@ -116,7 +140,10 @@ impl<O: Outside> Hosts<O> {
                 self.tell(host, event);
             } else if let Some((_, host)) = self.due.first().copied() {
                 self.tell(host, Event::Deadline);
-                assert!(self.hosts[host].deadline.is_none_or(|next| next > self.now), "it would spin");
+                assert!(
+                    self.hosts[host].deadline.is_none_or(|next| next > self.now),
+                    "it would spin"
+                );
             }
         }
         self.now = until;
@@ -153,47 +180,84 @@ impl<O: Outside> Hosts<O> {
         let soon = now + Duration::from_millis(1);
         let look = |sealed: Duration| {
             let ns = i64::try_from(sealed.as_nanos()).unwrap_or(i64::MAX);
-            Look::Sealed(Stamp { sealed_ns: ns, inodes: (1, 2), made_ns: ns, written_ns: 0 })
+            Look::Sealed(Stamp {
+                sealed_ns: ns,
+                inodes: (1, 2),
+                made_ns: ns,
+                written_ns: 0,
+            })
         };
         Some(match effect {
             Effect::Look(id) => {
-                let found = host.episodes.get(&id).map_or(Look::Gone, |sealed| look(*sealed));
+                let found = host
+                    .episodes
+                    .get(&id)
+                    .map_or(Look::Gone, |sealed| look(*sealed));
                 (soon, Event::Looked(id, found))
             }
             Effect::Scan => {
-                let episodes = host.episodes.iter().map(|(id, sealed)| (id.clone(), look(*sealed))).collect();
+                let episodes = host
+                    .episodes
+                    .iter()
+                    .map(|(id, sealed)| (id.clone(), look(*sealed)))
+                    .collect();
                 let archives = host.kept.keys().cloned().collect();
-                let tried = host.kept.iter().filter_map(|(id, (_, at))| Some((id.clone(), (*at)?.as_secs())));
+                let tried = host
+                    .kept
+                    .iter()
+                    .filter_map(|(id, (_, at))| Some((id.clone(), (*at)?.as_secs())));
                 let tried = tried.collect();
-                (soon, Event::Scanned(Some(Scanned { episodes, archives, tried, ..Scanned::default() })))
+                (
+                    soon,
+                    Event::Scanned(Some(Scanned {
+                        episodes,
+                        archives,
+                        tried,
+                        ..Scanned::default()
+                    })),
+                )
             }
             Effect::Pack { id, most_bytes, .. } => {
                 let size_bytes = self.outside.size_bytes(&id);
                 if let Some(most_bytes) = most_bytes.filter(|most| *most < size_bytes) {
                     let given_up = Err(PackFailure::Large);
-                    return Some((now + self.outside.packs_for(most_bytes), Event::Packed(id, given_up)));
+                    return Some((
+                        now + self.outside.packs_for(most_bytes),
+                        Event::Packed(id, given_up),
+                    ));
                 }
                 let packed = match self.outside.packs_in_vain(&id) {
                     Some(failure) => Err(failure),
                     None => Ok(packed(&id, size_bytes)),
                 };
-                (now + self.outside.packs_for(size_bytes), Event::Packed(id, packed))
+                (
+                    now + self.outside.packs_for(size_bytes),
+                    Event::Packed(id, packed),
+                )
             }
             Effect::Check { id, .. } => {
                 let check = Check::Fits(host.kept[&id].0.clone(), None);
                 (soon, Event::Checked(id, check))
             }
-            Effect::Keep { id, packed, tried, .. } => {
-                host.kept.insert(id.clone(), ((*packed).clone(), tried.then_some(now)));
+            Effect::Keep {
+                id, packed, tried, ..
+            } => {
+                host.kept
+                    .insert(id.clone(), ((*packed).clone(), tried.then_some(now)));
                 (soon, Event::Kept(id, Ok(())))
             }
             Effect::Send { id, packed, .. } => {
                 let size_bytes = packed.facts.size_bytes;
                 let (at, attempt) = self.outside.attempt(&id, size_bytes, now);
-                if let Some(sent) = self.outside.sent_after(size_bytes).filter(|sent| now + *sent < at) {
+                if let Some(sent) = self
+                    .outside
+                    .sent_after(size_bytes)
+                    .filter(|sent| now + *sent < at)
+                {
                     self.serial += 1;
                     let event = Event::WholeSent(id.clone());
-                    self.agenda.insert((now + sent, self.serial), (index, event));
+                    self.agenda
+                        .insert((now + sent, self.serial), (index, event));
                 }
                 (at, Event::Attempted(id, attempt))
             }
@@ -201,7 +265,10 @@ impl<O: Outside> Hosts<O> {
                 host.episodes.remove(&id);
                 host.kept.remove(&id);
                 host.shipped.insert(id.clone(), now);
-                (soon, Event::Retired(id.clone(), Moved::To(id.as_str().into())))
+                (
+                    soon,
+                    Event::Retired(id.clone(), Moved::To(id.as_str().into())),
+                )
             }
             Effect::Sweep => (soon, Event::Swept(true)),
             Effect::LookBack(_) => (soon, Event::LookedBack(LookedBack::default())),
@@ -225,7 +292,11 @@ impl<O: Outside> Hosts<O> {
 fn packed(id: &EpisodeId, size_bytes: u64) -> Packed {
     let digest = Digest::of(id.as_str().as_bytes());
     Packed {
-        facts: ArchiveFacts { sha256: digest, content_sha256: digest, size_bytes },
+        facts: ArchiveFacts {
+            sha256: digest,
+            content_sha256: digest,
+            size_bytes,
+        },
         fingerprint: Fingerprint(digest),
         folder: None,
         manifest: ManifestCheck::None,

@@ -16,8 +16,11 @@ use crate::{
 
 impl World {
     pub(super) fn attempt(&mut self, id: &EpisodeId, archive: &Archive) -> Outcome {
-        let outage =
-            self.plan.outages.iter().find(|outage| outage.from <= self.now && self.now < outage.until);
+        let outage = self
+            .plan
+            .outages
+            .iter()
+            .find(|outage| outage.from <= self.now && self.now < outage.until);
         if let Some(outage) = outage.filter(|_| !self.calm()) {
             return outage.outcome.clone();
         }
@@ -53,7 +56,9 @@ impl World {
                     self.receiver.take(id, archive.content);
                     let lost = Fault::Lost("reset".into());
                     return Outcome::Failed(
-                        self.dice.pick(&[&lost, &Fault::TimedOut(Phase::Answer)]).clone(),
+                        self.dice
+                            .pick(&[&lost, &Fault::TimedOut(Phase::Answer)])
+                            .clone(),
                     );
                 }
                 2 => return mismatch(),
@@ -86,7 +91,10 @@ impl World {
             stored_at: WallTime::from_unix_seconds(0),
             host: None,
         };
-        answer(status, AnswerBody::Json(serde_json::to_value(receipt).unwrap_or(Value::Null)))
+        answer(
+            status,
+            AnswerBody::Json(serde_json::to_value(receipt).unwrap_or(Value::Null)),
+        )
     }
 }
 

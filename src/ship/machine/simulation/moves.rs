@@ -33,7 +33,11 @@ impl World {
         moved
     }
 
-    pub(super) fn move_away(&mut self, id: &EpisodeId, same: impl Fn(&Self, &Dir) -> bool) -> Moved {
+    pub(super) fn move_away(
+        &mut self,
+        id: &EpisodeId,
+        same: impl Fn(&Self, &Dir) -> bool,
+    ) -> Moved {
         let fails = self.disk_fails() || self.plan.poison.get(id) == Some(&Poison::Immovable);
         match self.disk.episodes.get(id) {
             None => Moved::Gone,
@@ -61,7 +65,9 @@ impl World {
         if self.disk_fails() {
             return OrphanEnd::Unsettled("EIO".to_owned());
         }
-        let Some(archive) = self.disk.outbox.remove(id) else { return OrphanEnd::Settled };
+        let Some(archive) = self.disk.outbox.remove(id) else {
+            return OrphanEnd::Settled;
+        };
         let shipped = self.disk.shipped.contains(&(id.clone(), archive.content));
         let quarantined = self.disk.quarantine.iter().any(|(name, ..)| name == id);
         if !shipped && !quarantined {

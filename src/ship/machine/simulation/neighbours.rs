@@ -1,8 +1,9 @@
-//! Healthy episodes beside sick ones, in worlds drawn from one number each: no healthy one waits longer than for its own work and
-//! one turn of each that is in front of it.
+//! Healthy episodes beside sick ones, in worlds drawn from one number each: no healthy one waits
+//! longer than for its own work and one turn of each that is in front of it.
 //!
-//! The only thing that fails here is a sick episode: it is still written to, cut late, or refused by something in between. Unlike
-//! `world.rs` this knows how long things take, and so what a wait is made of.
+//! The only thing that fails here is a sick episode: it is still written to, cut late, or refused
+//! by something in between. Unlike `world.rs` this knows how long things take, and so what a wait
+//! is made of.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,7 +31,8 @@ use crate::{
 
 const S: Duration = Duration::from_secs(1);
 const WORLDS: u64 = 40;
-/// A hold, and the way up after it, cost some seconds, and each sick one that is tried while it is held a moment.
+/// A hold, and the way up after it, cost some seconds, and each sick one that is tried while it is
+/// held a moment.
 const AROUND: Duration = Duration::from_secs(10);
 const PLACE: Duration = Duration::from_millis(200);
 
@@ -56,11 +58,17 @@ impl Sickness {
     fn answer(self) -> Option<(u16, AnswerBody)> {
         match self {
             Self::StillWritten | Self::CutLate { .. } | Self::Hangs => None,
-            Self::Answered(status) => {
-                Some((status, AnswerBody::Foreign { html: true, excerpt: "<html>".to_owned() }))
-            }
+            Self::Answered(status) => Some((
+                status,
+                AnswerBody::Foreign {
+                    html: true,
+                    excerpt: "<html>".to_owned(),
+                },
+            )),
             Self::AnsweredWithNothing(status) => Some((status, AnswerBody::Empty)),
-            Self::AnsweredInJson(status) => Some((status, AnswerBody::Json(json!({"message": "no"})))),
+            Self::AnsweredInJson(status) => {
+                Some((status, AnswerBody::Json(json!({"message": "no"}))))
+            }
         }
     }
 }
@@ -110,11 +118,20 @@ impl Outside for Ward {
             return (now + Duration::from_millis(30), answer(status, body));
         }
         if self.sickness == Sickness::Hangs {
-            return (whole + 300 * S, Outcome::Failed(Fault::TimedOut(Phase::Answer)).into());
+            return (
+                whole + 300 * S,
+                Outcome::Failed(Fault::TimedOut(Phase::Answer)).into(),
+            );
         }
         self.kept_bytes += u64::from(self.sickness == Sickness::CutLate { kept: true }) << 20;
         let lost = Outcome::Failed(Fault::Lost("reset".to_owned())).into();
-        (whole, Attempt { resumed_at_bytes: self.kept_bytes, ..lost })
+        (
+            whole,
+            Attempt {
+                resumed_at_bytes: self.kept_bytes,
+                ..lost
+            },
+        )
     }
 
     fn attempted(&mut self, _: &EpisodeId, _: &Attempt, _: Duration) {
@@ -157,15 +174,27 @@ fn settings(pack_workers: usize, concurrency: usize, order: Order, once: bool) -
     }
 }
 
-/// A host with so many sick ones, and so many healthy ones behind them, or among them: whichever end of a
-/// queue is served, those that are refused stand there.
+/// A host with so many sick ones, and so many healthy ones behind them, or among them: whichever
+/// end of a queue is served, those that are refused stand there.
 fn ward(settings: Settings, sickness: Sickness, sick: &[u64], healthy: &[u64]) -> Hosts<Ward> {
     let named = |names: [&str; 2], sizes: &[u64]| -> Vec<_> {
-        sizes.iter().enumerate().map(|(n, size)| (id(names[n % 2], n), *size)).collect()
+        sizes
+            .iter()
+            .enumerate()
+            .map(|(n, size)| (id(names[n % 2], n), *size))
+            .collect()
     };
-    let around = if sickness.answer().is_some() { ["bad", "zbad"] } else { ["bad"; 2] };
+    let around = if sickness.answer().is_some() {
+        ["bad", "zbad"]
+    } else {
+        ["bad"; 2]
+    };
     let (sick, healthy) = (named(around, sick), named(["good"; 2], healthy));
-    let ids: Vec<_> = sick.iter().chain(&healthy).map(|(id, _)| id.clone()).collect();
+    let ids: Vec<_> = sick
+        .iter()
+        .chain(&healthy)
+        .map(|(id, _)| id.clone())
+        .collect();
     let outside = Ward {
         sickness,
         sick: sick.iter().map(|(id, _)| id.clone()).collect(),
@@ -231,7 +260,8 @@ fn live(seed: u64) {
     };
     let count = 1 + dice.below(6);
     let healthy = sizes(&mut dice, count, &[100_000, large]);
-    let world = format!("world {seed}: {sickness:?}, {settings:?}, sick {sick:?}, healthy {healthy:?}");
+    let world =
+        format!("world {seed}: {sickness:?}, {settings:?}, sick {sick:?}, healthy {healthy:?}");
     let mut hosts = ward(settings, sickness, &sick, &healthy);
     let due = hosts.due();
     let mut dues: BTreeMap<_, _> = (0..healthy.len()).map(|n| (id("good", n), due)).collect();
@@ -241,7 +271,10 @@ fn live(seed: u64) {
         if dice.chance(40) {
             let fresh = id("good", sealed);
             sealed += 1;
-            hosts.outside.sizes.insert(fresh.clone(), dice.pick(&[100_000, 100_000, large]));
+            hosts
+                .outside
+                .sizes
+                .insert(fresh.clone(), dice.pick(&[100_000, 100_000, large]));
             hosts.seal(0, fresh.clone());
             dues.insert(fresh, hosts.due());
         }
@@ -249,7 +282,10 @@ fn live(seed: u64) {
     hosts.run_until(*dues.values().max().unwrap());
     for (id, due) in dues {
         let at = hosts.hosts[0].shipped.get(&id);
-        assert!(at.is_some_and(|at| *at <= due), "{world}: {id} was due at {due:?}, and shipped at {at:?}");
+        assert!(
+            at.is_some_and(|at| *at <= due),
+            "{world}: {id} was due at {due:?}, and shipped at {at:?}"
+        );
     }
 }
 
@@ -265,10 +301,18 @@ fn no_healthy_episode_waits_longer_than_for_its_own_work_and_one_turn_of_each_in
 fn two_large_ones_that_are_still_appended_to_keep_a_healthy_one_waiting_for_one_turn_each() {
     let gigabyte = 64 * SMALL_BYTES;
     let settings = settings(2, 4, Order::OldestFirst, false);
-    let mut hosts = ward(settings, Sickness::StillWritten, &[gigabyte; 2], &[4 * SMALL_BYTES]);
+    let mut hosts = ward(
+        settings,
+        Sickness::StillWritten,
+        &[gigabyte; 2],
+        &[4 * SMALL_BYTES],
+    );
     let due = hosts.due();
     hosts.run_until(due);
-    assert!(hosts.hosts[0].shipped.contains_key(&id("good", 0)), "it was due at {due:?}");
+    assert!(
+        hosts.hosts[0].shipped.contains_key(&id("good", 0)),
+        "it was due at {due:?}"
+    );
 }
 
 #[test]
@@ -276,10 +320,19 @@ fn two_large_uploads_that_are_cut_late_keep_the_five_behind_them_waiting_for_one
     for kept in [true, false] {
         let settings = settings(2, 2, Order::OldestFirst, false);
         let sick = [16 * SMALL_BYTES; 2];
-        let mut hosts = ward(settings, Sickness::CutLate { kept }, &sick, &[4 * SMALL_BYTES; 5]);
+        let mut hosts = ward(
+            settings,
+            Sickness::CutLate { kept },
+            &sick,
+            &[4 * SMALL_BYTES; 5],
+        );
         let due = hosts.due();
         hosts.run_until(due);
-        assert_eq!(hosts.hosts[0].shipped.len(), 5, "of five, when they were due at {due:?}");
+        assert_eq!(
+            hosts.hosts[0].shipped.len(),
+            5,
+            "of five, when they were due at {due:?}"
+        );
     }
 }
 
@@ -287,9 +340,18 @@ fn two_large_uploads_that_are_cut_late_keep_the_five_behind_them_waiting_for_one
 fn three_or_ten_that_something_in_between_answers_with_503_throttle_no_good_one() {
     for sick in [3, 10] {
         let settings = settings(2, 4, Order::OldestFirst, false);
-        let mut hosts = ward(settings, Sickness::Answered(503), &vec![1_000; sick], &[1_000; 20]);
+        let mut hosts = ward(
+            settings,
+            Sickness::Answered(503),
+            &vec![1_000; sick],
+            &[1_000; 20],
+        );
         hosts.run_until(15 * S);
-        assert_eq!(hosts.hosts[0].shipped.len(), 20, "beside {sick}, after 15 s");
+        assert_eq!(
+            hosts.hosts[0].shipped.len(),
+            20,
+            "beside {sick}, after 15 s"
+        );
         let mut slowest = Duration::ZERO;
         for n in 20..320 {
             let (fresh, sealed) = (id("good", n), hosts.now);
@@ -303,8 +365,8 @@ fn three_or_ten_that_something_in_between_answers_with_503_throttle_no_good_one(
     }
 }
 
-/// A healthy one each two seconds for `lasts`, and beside them a sick one each so many of these; who took how long, the quickest
-/// first.
+/// A healthy one each two seconds for `lasts`, and beside them a sick one each so many of these;
+/// who took how long, the quickest first.
 fn stream(hosts: &mut Hosts<Ward>, lasts: Duration, sick_every: Option<usize>) -> Vec<Duration> {
     let mut sealed = BTreeMap::new();
     let until = hosts.now + lasts;
@@ -332,7 +394,8 @@ fn stream(hosts: &mut Hosts<Ward>, lasts: Duration, sick_every: Option<usize>) -
 }
 
 #[test]
-fn sick_ones_that_are_here_and_sick_ones_that_come_slow_no_healthy_one_down_that_is_sealed_meanwhile() {
+fn sick_ones_that_are_here_and_sick_ones_that_come_slow_no_healthy_one_down_that_is_sealed_meanwhile()
+ {
     for sickness in [
         Sickness::Answered(503),
         Sickness::Answered(403),
@@ -342,14 +405,24 @@ fn sick_ones_that_are_here_and_sick_ones_that_come_slow_no_healthy_one_down_that
         Sickness::AnsweredWithNothing(502),
         Sickness::AnsweredInJson(503),
     ] {
-        for (sick, every) in [(100, None), (50, None), (50, Some(3)), (3, Some(1)), (100, Some(1))] {
+        for (sick, every) in [
+            (100, None),
+            (50, None),
+            (50, Some(3)),
+            (3, Some(1)),
+            (100, Some(1)),
+        ] {
             let settings = settings(2, 4, Order::OldestFirst, false);
             let mut hosts = ward(settings, sickness, &vec![1_000; sick], &[]);
             let took = stream(&mut hosts, 200 * S, every);
             let case = format!("{sickness:?}, {sick} at first, {every:?}: {took:?}");
             assert!(took[took.len() / 2] < S, "{case}");
             // What may be a receiver's word is taken for one until something is delivered between.
-            let most = if matches!(sickness, Sickness::Answered(_)) { 10 * S } else { 20 * S };
+            let most = if matches!(sickness, Sickness::Answered(_)) {
+                10 * S
+            } else {
+                20 * S
+            };
             assert!(*took.last().unwrap() < most, "{case}");
         }
     }
@@ -367,7 +440,10 @@ fn uploads_that_are_never_answered_keep_no_small_one_waiting_longer_than_their_s
             assert!(*took.last().unwrap() < 25 * S, "{case}");
             // When those are given up, and tried again.
             let later = stream(&mut hosts, 600 * S, None);
-            assert!(later[later.len() / 2] < S && *later.last().unwrap() < 25 * S, "{case}; {later:?}");
+            assert!(
+                later[later.len() / 2] < S && *later.last().unwrap() < 25 * S,
+                "{case}; {later:?}"
+            );
             let most = hosts.outside.most_at_once;
             assert!(most <= 2 * concurrency, "{most} at once: {case}");
         }
@@ -379,11 +455,25 @@ fn what_was_not_tried_goes_before_what_was_across_holds() {
     for status in [413, 503] {
         for concurrency in [1, 2, 4] {
             let settings = settings(2, concurrency, Order::OldestFirst, false);
-            let mut hosts = ward(settings, Sickness::Answered(status), &[1_000; 100], &[1_000; 20]);
+            let mut hosts = ward(
+                settings,
+                Sickness::Answered(status),
+                &[1_000; 100],
+                &[1_000; 20],
+            );
             hosts.run_until(60 * S);
             let mut tried = BTreeSet::new();
-            let first_turns = hosts.outside.turns.iter().take_while(|id| tried.insert(*id)).count();
-            assert_eq!(first_turns, 120, "{status}, {concurrency} at once: {:?}", hosts.outside.turns);
+            let first_turns = hosts
+                .outside
+                .turns
+                .iter()
+                .take_while(|id| tried.insert(*id))
+                .count();
+            assert_eq!(
+                first_turns, 120,
+                "{status}, {concurrency} at once: {:?}",
+                hosts.outside.turns
+            );
         }
     }
 }
@@ -393,10 +483,19 @@ fn the_healthy_ones_behind_80_that_are_refused_are_shipped_though_nothing_new_co
     for status in [413, 403, 503] {
         for order in [Order::OldestFirst, Order::NewestFirst] {
             let settings = settings(2, 4, order, false);
-            let mut hosts = ward(settings, Sickness::Answered(status), &[1_000; 80], &[2_000; 5]);
+            let mut hosts = ward(
+                settings,
+                Sickness::Answered(status),
+                &[1_000; 80],
+                &[2_000; 5],
+            );
             let due = AROUND + PLACE * 85;
             hosts.run_until(due);
-            assert_eq!(hosts.hosts[0].shipped.len(), 5, "{status}, {order:?}, after {due:?}");
+            assert_eq!(
+                hosts.hosts[0].shipped.len(),
+                5,
+                "{status}, {order:?}, after {due:?}"
+            );
         }
     }
 }
@@ -406,13 +505,22 @@ fn one_pass_after_another_tries_those_that_were_not_tried_before_those_that_were
     for status in [413, 503] {
         for order in [Order::OldestFirst, Order::NewestFirst] {
             let pass = || settings(2, 4, order, true);
-            let mut hosts = ward(pass(), Sickness::Answered(status), &[1_000; 60], &[2_000; 5]);
+            let mut hosts = ward(
+                pass(),
+                Sickness::Answered(status),
+                &[1_000; 60],
+                &[2_000; 5],
+            );
             hosts.run_until(S * 60);
             for _ in 0..5 {
                 hosts.run_until(hosts.now + 60 * S);
                 hosts.restart(0, pass());
             }
-            assert_eq!(hosts.hosts[0].shipped.len(), 5, "{status}, {order:?}, after six passes");
+            assert_eq!(
+                hosts.hosts[0].shipped.len(),
+                5,
+                "{status}, {order:?}, after six passes"
+            );
         }
     }
 }

@@ -67,7 +67,8 @@ pub(super) struct Plan {
     pub(super) outages: Vec<Outage>,
     /// From then on nothing fails but what is poisoned, and the recorder is still.
     pub(super) calm_at: Duration,
-    /// In a hundred: attempts, steps on our disk, hints lost, things that take long, looks at a time without watches.
+    /// In a hundred: attempts, steps on our disk, hints lost, things that take long, looks at a
+    /// time without watches.
     pub(super) bad_answers: u64,
     pub(super) bad_disk: u64,
     pub(super) lost_hints: u64,
@@ -102,8 +103,14 @@ impl Plan {
             relieve: seed.is_multiple_of(3),
             seed: dice.draw(),
         };
-        let settings =
-            if dice.chance(30) { Settings { order: Order::NewestFirst, ..settings } } else { settings };
+        let settings = if dice.chance(30) {
+            Settings {
+                order: Order::NewestFirst,
+                ..settings
+            }
+        } else {
+            settings
+        };
         // Forty minutes of each hour.
         let hours = (0..24).map(|hour| Window {
             from: LocalTime::from_seconds(hour * 3600),
@@ -111,15 +118,34 @@ impl Plan {
             limit: None,
         });
         let some_hours = profile == Profile::Storm && dice.chance(20);
-        let windows = if some_hours { hours.collect() } else { Vec::new() };
-        let settings = Settings { uploads: Uploads { limit: None, windows }, ..settings };
+        let windows = if some_hours {
+            hours.collect()
+        } else {
+            Vec::new()
+        };
+        let settings = Settings {
+            uploads: Uploads {
+                limit: None,
+                windows,
+            },
+            ..settings
+        };
         let count = dice.pick(&[2, 3, 5, 8]);
-        let names: Vec<_> = (0..count).map(|n| EpisodeId::parse(&format!("e{n}")).unwrap()).collect();
+        let names: Vec<_> = (0..count)
+            .map(|n| EpisodeId::parse(&format!("e{n}")).unwrap())
+            .collect();
         let mut poison = BTreeMap::new();
-        let poisoned = if calm { dice.below(2) } else { dice.pick(&[0, 0, 1, 1, 2, 3]) };
+        let poisoned = if calm {
+            dice.below(2)
+        } else {
+            dice.pick(&[0, 0, 1, 1, 2, 3])
+        };
         for _ in 0..poisoned {
             let name = dice.below(names.len() as u64);
-            poison.insert(names[usize::try_from(name).unwrap()].clone(), draw_poison(&mut dice));
+            poison.insert(
+                names[usize::try_from(name).unwrap()].clone(),
+                draw_poison(&mut dice),
+            );
         }
         let calm_at = match profile {
             Profile::Storm => dice.millis(10_000, 1_200_000),
@@ -133,7 +159,9 @@ impl Plan {
         let (crashes, watch_troubles) = (percent(&[0, 0, 2, 6]), percent(&[0, 0, 2, 4]));
         let reloads = percent(&[0, 0, 1, 3]);
         let small_outbox = percent(&[0, 0, 30, 100]);
-        let outages = (0..percent(&[0, 0, 1, 2])).map(|_| draw_outage(&mut dice, calm_at)).collect();
+        let outages = (0..percent(&[0, 0, 1, 2]))
+            .map(|_| draw_outage(&mut dice, calm_at))
+            .collect();
         let plan = Self {
             profile,
             settings,
@@ -157,7 +185,11 @@ impl Plan {
 fn draw_outage(dice: &mut Dice, calm_at: Duration) -> Outage {
     let from = calm_at.mul_f64(dice.below(80) as f64 / 100.0);
     let until = from + (calm_at - from).mul_f64(dice.below(100) as f64 / 100.0);
-    Outage { from, until, outcome: draw_bad_outcome(dice) }
+    Outage {
+        from,
+        until,
+        outcome: draw_bad_outcome(dice),
+    }
 }
 
 fn draw_poison(dice: &mut Dice) -> Poison {
@@ -187,13 +219,20 @@ pub(super) fn draw_bad_outcome(dice: &mut Dice) -> Outcome {
             _ => Fault::TimedOut(crate::ship::outcome::Phase::Answer),
         });
     }
-    let often = [401, 403, 404, 408, 413, 414, 429, 431, 500, 502, 503, 507, 200, 202, 302, 400];
-    let status =
-        if dice.chance(60) { dice.pick(&often) } else { 200 + u16::try_from(dice.below(400)).unwrap() };
+    let often = [
+        401, 403, 404, 408, 413, 414, 429, 431, 500, 502, 503, 507, 200, 202, 302, 400,
+    ];
+    let status = if dice.chance(60) {
+        dice.pick(&often)
+    } else {
+        200 + u16::try_from(dice.below(400)).unwrap()
+    };
     let json = match status {
         // A receipt that names other content than ours.
         200 | 201 | 204 => Some(serde_json::json!({"sha256": "00"})),
-        401 | 403..=405 | 407 | 408 | 411 | 421 | 425 | 426 | 429 => Some(serde_json::json!({"title": "no"})),
+        401 | 403..=405 | 407 | 408 | 411 | 421 | 425 | 426 | 429 => {
+            Some(serde_json::json!({"title": "no"}))
+        }
         // A gateway that speaks JSON: no receiver means an episode by these.
         402 | 414 | 416 | 417 | 423 | 431 | 451 => Some(serde_json::json!({"message": "no"})),
         // Of another receiver these would be its own word.
@@ -202,8 +241,13 @@ pub(super) fn draw_bad_outcome(dice: &mut Dice) -> Outcome {
     };
     let html = match status {
         // A 201 may carry any page.
-        201 | 204 => AnswerBody::Garbled { excerpt: "{".into() },
-        _ => AnswerBody::Foreign { html: true, excerpt: "<html>".into() },
+        201 | 204 => AnswerBody::Garbled {
+            excerpt: "{".into(),
+        },
+        _ => AnswerBody::Foreign {
+            html: true,
+            excerpt: "<html>".into(),
+        },
     };
     let acknowledges = matches!(status, 200 | 201 | 204);
     let body = match (dice.below(3), json) {
@@ -211,7 +255,9 @@ pub(super) fn draw_bad_outcome(dice: &mut Dice) -> Outcome {
         (1, _) if !acknowledges => AnswerBody::Empty,
         _ => html,
     };
-    let retry_after_s = dice.chance(20).then(|| dice.pick(&[0, 1, 30, 600, 100_000]));
+    let retry_after_s = dice
+        .chance(20)
+        .then(|| dice.pick(&[0, 1, 30, 600, 100_000]));
     Outcome::Answered(Answer {
         status,
         body,

@@ -63,7 +63,9 @@ impl World {
                     0 => self.dice.millis(0, 3),
                     1 => self.dice.millis(0, 300),
                     2 => self.dice.millis(0, 10_000),
-                    _ => self.dice.millis(0, 1 + u64::try_from(end.as_millis()).unwrap() / 3),
+                    _ => self
+                        .dice
+                        .millis(0, 1 + u64::try_from(end.as_millis()).unwrap() / 3),
                 };
                 at = (at + pause).min(end);
                 self.after(at, Act::Record(id.clone(), deed));
@@ -74,35 +76,75 @@ impl World {
     pub(super) fn record(&mut self, id: &EpisodeId, deed: Deed) {
         let inode = self.fresh();
         let content = self.fresh();
-        let marker = Marker { inode: self.fresh(), ns: i64::try_from(self.now.as_nanos()).unwrap() };
+        let marker = Marker {
+            inode: self.fresh(),
+            ns: i64::try_from(self.now.as_nanos()).unwrap(),
+        };
         let dir = self.disk.episodes.get(id).copied();
         match (deed, dir) {
             (Deed::Make, None) => {
-                self.disk.episodes.insert(id.clone(), Dir { inode, content, marker: None });
+                self.disk.episodes.insert(
+                    id.clone(),
+                    Dir {
+                        inode,
+                        content,
+                        marker: None,
+                    },
+                );
                 self.stirred(id, None);
             }
             (Deed::RenameIn, None) => {
-                self.disk.episodes.insert(id.clone(), Dir { inode, content, marker: Some(marker) });
+                self.disk.episodes.insert(
+                    id.clone(),
+                    Dir {
+                        inode,
+                        content,
+                        marker: Some(marker),
+                    },
+                );
                 self.sealed(id);
                 self.stirred(id, None);
             }
             (Deed::PutBack, None) => {
-                let Some(content) = self.receiver.held(id) else { return };
-                self.disk.episodes.insert(id.clone(), Dir { inode, content, marker: Some(marker) });
+                let Some(content) = self.receiver.held(id) else {
+                    return;
+                };
+                self.disk.episodes.insert(
+                    id.clone(),
+                    Dir {
+                        inode,
+                        content,
+                        marker: Some(marker),
+                    },
+                );
                 self.sealed(id);
                 self.stirred(id, None);
             }
             // No event comes of this.
             (Deed::Write, Some(dir)) => {
-                self.disk.episodes.insert(id.clone(), Dir { content, ..dir });
+                self.disk
+                    .episodes
+                    .insert(id.clone(), Dir { content, ..dir });
             }
             (Deed::Seal, Some(dir)) => {
-                self.disk.episodes.insert(id.clone(), Dir { marker: Some(marker), ..dir });
+                self.disk.episodes.insert(
+                    id.clone(),
+                    Dir {
+                        marker: Some(marker),
+                        ..dir
+                    },
+                );
                 self.sealed(id);
                 self.stirred(id, Some(dir.inode));
             }
             (Deed::Unseal, Some(dir)) => {
-                self.disk.episodes.insert(id.clone(), Dir { marker: None, ..dir });
+                self.disk.episodes.insert(
+                    id.clone(),
+                    Dir {
+                        marker: None,
+                        ..dir
+                    },
+                );
                 self.stirred(id, Some(dir.inode));
             }
             (Deed::Remove, Some(_)) => {
@@ -118,7 +160,8 @@ impl World {
         self.sealed_at.insert(id.clone(), self.now);
     }
 
-    /// What inotify makes of a deed: an event of the root's watch, or of the watch on this one directory.
+    /// What inotify makes of a deed: an event of the root's watch, or of the watch on this one
+    /// directory.
     pub(super) fn stirred(&mut self, id: &EpisodeId, inside: Option<u64>) {
         let watched = match inside {
             None => self.root_watched,

@@ -1,5 +1,5 @@
-//! The hands: what each effect does to the world, when, and what comes back. Between the doing and the hearing anything
-//! may happen.
+//! The hands: what each effect does to the world, when, and what comes back. Between the doing and
+//! the hearing anything may happen.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -67,7 +67,12 @@ impl World {
                 self.watch_thread.0 = at;
             }
             Effect::Scan => {
-                job.early = self.disk.episodes.iter().map(|(id, dir)| (id.clone(), dir.look())).collect();
+                job.early = self
+                    .disk
+                    .episodes
+                    .iter()
+                    .map(|(id, dir)| (id.clone(), dir.look()))
+                    .collect();
             }
             Effect::Pack { id, .. } | Effect::Measure { id, .. } => {
                 self.scratch.remove(id);
@@ -120,7 +125,9 @@ impl World {
     }
 
     pub(super) fn apply(&mut self, serial: u64) {
-        let Some(mut job) = self.jobs.remove(&serial) else { return };
+        let Some(mut job) = self.jobs.remove(&serial) else {
+            return;
+        };
         job.result = Some(self.work(&job));
         let mut at = self.now + self.dice.millis(0, 2);
         if let Effect::Look(_) = job.effect {
@@ -141,7 +148,10 @@ impl World {
 
     /// The process is killed. Each step was done, or was not, or in part; nobody hears of it.
     pub(super) fn break_off_jobs(&mut self) {
-        for job in std::mem::take(&mut self.jobs).into_values().filter(|job| job.result.is_none()) {
+        for job in std::mem::take(&mut self.jobs)
+            .into_values()
+            .filter(|job| job.result.is_none())
+        {
             match &job.effect {
                 Effect::Send { id, .. } => {
                     let content = self.source(id).map(|archive| archive.content);
@@ -156,7 +166,13 @@ impl World {
                 {
                     // Renamed, and the sidecar was still to come.
                     if let Some(archive) = self.scratch.remove(id) {
-                        self.disk.outbox.insert(id.clone(), Archive { sidecar: None, ..archive });
+                        self.disk.outbox.insert(
+                            id.clone(),
+                            Archive {
+                                sidecar: None,
+                                ..archive
+                            },
+                        );
                     }
                 }
                 Effect::Keep { .. }
@@ -198,7 +214,11 @@ impl World {
             Effect::Check { id, rehash } => Event::Checked(id.clone(), self.check(id, *rehash)),
             Effect::Pack { id, most_bytes, .. } | Effect::Measure { id, most_bytes, .. } => {
                 // One in five is not small.
-                let large = self.disk.episodes.get(id).is_some_and(|dir| dir.content % 5 == 0);
+                let large = self
+                    .disk
+                    .episodes
+                    .get(id)
+                    .is_some_and(|dir| dir.content % 5 == 0);
                 let measured = matches!(job.effect, Effect::Measure { .. });
                 let result = match most_bytes {
                     Some(_) if large => Err(PackFailure::Large),
@@ -206,28 +226,52 @@ impl World {
                 };
                 Event::Packed(id.clone(), result)
             }
-            Effect::Keep { id, packed, conflict, .. } => {
-                Event::Kept(id.clone(), self.keep(id, packed, conflict.clone()))
-            }
-            Effect::Send { id, packed, resume, look } => {
+            Effect::Keep {
+                id,
+                packed,
+                conflict,
+                ..
+            } => Event::Kept(id.clone(), self.keep(id, packed, conflict.clone())),
+            Effect::Send {
+                id,
+                packed,
+                resume,
+                look,
+            } => {
                 if *look && let Some(stale) = self.stale(id, packed) {
-                    let attempt = Attempt { sent: false, ..Outcome::Failed(Fault::Stale(stale)).into() };
+                    let attempt = Attempt {
+                        sent: false,
+                        ..Outcome::Failed(Fault::Stale(stale)).into()
+                    };
                     return Event::Attempted(id.clone(), attempt);
                 }
                 // Receivers keep what they like of what broke off, and some keep nothing.
-                let resumed_at_bytes =
-                    if *resume { self.dice.below(4) * packed.facts.size_bytes / 4 } else { 0 };
+                let resumed_at_bytes = if *resume {
+                    self.dice.below(4) * packed.facts.size_bytes / 4
+                } else {
+                    0
+                };
                 let outcome = self.send(id, packed, job.cancelled);
-                Event::Attempted(id.clone(), Attempt { resumed_at_bytes, ..outcome.into() })
+                Event::Attempted(
+                    id.clone(),
+                    Attempt {
+                        resumed_at_bytes,
+                        ..outcome.into()
+                    },
+                )
             }
-            Effect::Retire { id, packed, .. } => Event::Retired(id.clone(), self.retire(id, packed)),
+            Effect::Retire { id, packed, .. } => {
+                Event::Retired(id.clone(), self.retire(id, packed))
+            }
             Effect::Quarantine { id, reason } => {
                 let moved = self.move_away(id, |_, dir| dir.fingerprint() == reason.fingerprint);
                 if let Moved::To(_) = moved
                     && let Some(dir) = self.disk.episodes.remove(id)
                 {
                     self.quarantine_is_just(id, reason);
-                    self.disk.quarantine.push((id.clone(), dir.content, reason.clone()));
+                    self.disk
+                        .quarantine
+                        .push((id.clone(), dir.content, reason.clone()));
                     self.left(id);
                 }
                 Event::Quarantined(id.clone(), moved)
@@ -260,13 +304,18 @@ impl World {
         !self.calm() && self.dice.chance(self.plan.bad_disk)
     }
 
-    /// What is found open is watched, watched already or not: it may be another directory than the watched one.
+    /// What is found open is watched, watched already or not: it may be another directory than the
+    /// watched one.
     fn look(&mut self, id: &EpisodeId) -> Look {
         let watch = self.disk.look(id) == Look::Open;
         if let (true, true, Some(dir)) = (watch, self.can_watch, self.disk.episodes.get(id)) {
             self.watched.insert(id.clone(), dir.inode);
         }
-        if self.disk_fails() { Look::Unreadable("EIO".into()) } else { self.disk.look(id) }
+        if self.disk_fails() {
+            Look::Unreadable("EIO".into())
+        } else {
+            self.disk.look(id)
+        }
     }
 
     /// Each directory is read at some moment of the scan.
@@ -276,21 +325,35 @@ impl World {
         }
         let mut episodes = Vec::new();
         for id in self.plan.names.clone() {
-            let look = if self.dice.chance(50) { early.get(&id).cloned() } else { None };
+            let look = if self.dice.chance(50) {
+                early.get(&id).cloned()
+            } else {
+                None
+            };
             let look = look.unwrap_or_else(|| self.disk.look(&id));
             if look != Look::Gone || self.dice.chance(2) {
                 episodes.push((id, look));
             }
         }
         let archives = self.disk.outbox.keys().cloned().collect();
-        let unlabelled = self.disk.outbox.iter().filter(|(_, archive)| archive.sidecar.is_none());
+        let unlabelled = self
+            .disk
+            .outbox
+            .iter()
+            .filter(|(_, archive)| archive.sidecar.is_none());
         let unlabelled = unlabelled.map(|(id, _)| id.clone()).collect();
         let noted = self
             .scratch
             .iter()
             .filter(|(_, archive)| archive.measured && matches!(archive.sidecar, Some(Some(_))));
         let noted = noted.map(|(id, _)| id.clone()).collect();
-        Some(Scanned { episodes, archives, unlabelled, noted, ..Scanned::default() })
+        Some(Scanned {
+            episodes,
+            archives,
+            unlabelled,
+            noted,
+            ..Scanned::default()
+        })
     }
 
     fn check(&mut self, id: &EpisodeId, rehash: bool) -> Check {
@@ -299,11 +362,17 @@ impl World {
             return Check::Unknown("EIO".to_owned());
         }
         let measured = self.scratch.get(id).filter(|archive| archive.measured);
-        let Some(archive) = measured.or(self.disk.outbox.get(id)) else { return unusable("none") };
-        let Some(conflict) = &archive.sidecar else { return unusable("no sidecar") };
+        let Some(archive) = measured.or(self.disk.outbox.get(id)) else {
+            return unusable("none");
+        };
+        let Some(conflict) = &archive.sidecar else {
+            return unusable("no sidecar");
+        };
         match self.disk.episodes.get(id) {
             Some(dir) if dir.fingerprint() == archive.fingerprint => {}
-            Some(dir) if !archive.measured && dir.folder() != archive.folder => return Check::Displaced,
+            Some(dir) if !archive.measured && dir.folder() != archive.folder => {
+                return Check::Displaced;
+            }
             Some(_) | None => return unusable("changed"),
         }
         if rehash && archive.damaged {
@@ -312,24 +381,40 @@ impl World {
         Check::Fits(archive.packed(), conflict.clone())
     }
 
-    fn pack(&mut self, id: &EpisodeId, before: Option<Dir>, measured: bool) -> Result<Packed, PackFailure> {
+    fn pack(
+        &mut self,
+        id: &EpisodeId,
+        before: Option<Dir>,
+        measured: bool,
+    ) -> Result<Packed, PackFailure> {
         // The smaller the outbox, the oftener; one that never fits into it never does.
         let too_large = self.plan.poison.get(id) == Some(&Poison::TooLarge);
         if !measured && (too_large || self.dice.chance(self.plan.small_outbox)) {
             return Err(PackFailure::Short("64 KiB".into()));
         }
         let fails = self.disk_fails();
-        let Some(dir) = self.disk.episodes.get(id).copied() else { return Err(PackFailure::Gone) };
+        let Some(dir) = self.disk.episodes.get(id).copied() else {
+            return Err(PackFailure::Gone);
+        };
         if before != Some(dir) || dir.marker.is_none() {
             return Err(PackFailure::Changed("somebody wrote".into()));
         }
         match self.plan.poison.get(id) {
             Some(Poison::WrongManifest) => {
-                return Err(PackFailure::Fault("not as its manifest says".into(), dir.fingerprint()));
+                return Err(PackFailure::Fault(
+                    "not as its manifest says".into(),
+                    dir.fingerprint(),
+                ));
             }
             Some(Poison::UnfinishedManifest) => {
-                self.seen.unfinished_since.entry(id.clone()).or_insert(self.now);
-                return Err(PackFailure::UnfinishedManifest("cut off".into(), dir.fingerprint()));
+                self.seen
+                    .unfinished_since
+                    .entry(id.clone())
+                    .or_insert(self.now);
+                return Err(PackFailure::UnfinishedManifest(
+                    "cut off".into(),
+                    dir.fingerprint(),
+                ));
             }
             Some(Poison::Unreadable) => return Err(PackFailure::Unreadable("EACCES".into())),
             Some(Poison::NeverStill) => return Err(PackFailure::Changed("somebody writes".into())),
@@ -371,9 +456,18 @@ impl World {
         Ok(packed)
     }
 
-    fn keep(&mut self, id: &EpisodeId, packed: &Packed, conflict: Option<Refusal>) -> Result<(), String> {
+    fn keep(
+        &mut self,
+        id: &EpisodeId,
+        packed: &Packed,
+        conflict: Option<Refusal>,
+    ) -> Result<(), String> {
         let there = self.source(id).map(|archive| archive.packed().facts);
-        assert_eq!(there, Some(packed.facts), "{id}: another archive is kept than was packed");
+        assert_eq!(
+            there,
+            Some(packed.facts),
+            "{id}: another archive is kept than was packed"
+        );
         if self.scratch.get(id).is_some_and(|archive| archive.measured) {
             if self.disk_fails() {
                 return Err("EIO".into());
@@ -392,12 +486,25 @@ impl World {
             }
             let half = self.dice.chance(50);
             if let Some(archive) = scratch.filter(|_| half) {
-                self.disk.outbox.insert(id.clone(), Archive { sidecar: None, damaged: true, ..archive });
+                self.disk.outbox.insert(
+                    id.clone(),
+                    Archive {
+                        sidecar: None,
+                        damaged: true,
+                        ..archive
+                    },
+                );
             }
             return Err("EIO".into());
         }
         if let Some(archive) = scratch.or_else(|| self.disk.outbox.remove(id)) {
-            self.disk.outbox.insert(id.clone(), Archive { sidecar: Some(conflict), ..archive });
+            self.disk.outbox.insert(
+                id.clone(),
+                Archive {
+                    sidecar: Some(conflict),
+                    ..archive
+                },
+            );
         }
         Ok(())
     }
@@ -413,9 +520,17 @@ impl World {
         let kept = || self.disk.outbox.get(id).filter(ours);
         let Some(archive) = self.scratch.get(id).or_else(kept).cloned() else {
             // A failed fsync has thrown the scratch away, and the upload is being cancelled.
-            return Outcome::Failed(if cancelled { Fault::Cancelled } else { Fault::Archive("gone".into()) });
+            return Outcome::Failed(if cancelled {
+                Fault::Cancelled
+            } else {
+                Fault::Archive("gone".into())
+            });
         };
-        assert_eq!(archive.packed().facts, packed.facts, "{id}: another archive is sent than was packed");
+        assert_eq!(
+            archive.packed().facts,
+            packed.facts,
+            "{id}: another archive is sent than was packed"
+        );
         let ours = self.dice.chance(50);
         if cancelled && ours {
             return Outcome::Failed(Fault::Cancelled);

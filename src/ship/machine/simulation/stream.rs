@@ -1,8 +1,8 @@
-//! What the machine asks for in a world, as a digest: a change of the code that changes no rule gives
-//! the same digest for every world.
+//! What the machine asks for in a world, as a digest: a change of the code that changes no rule
+//! gives the same digest for every world.
 //!
-//! Each effect is written as a line of its own words, which stay when a type gets another name. What
-//! is said to a person is in it by its kind and its numbers, and not by its sentences.
+//! Each effect is written as a line of its own words, which stay when a type gets another name.
+//! What is said to a person is in it by its kind and its numbers, and not by its sentences.
 
 use std::time::Duration;
 
@@ -59,8 +59,10 @@ pub(super) fn compare_worlds(lived: &[(u64, String)]) {
     let known = lived.iter().filter(|(seed, _)| *seed < WORLDS);
     let is_recorded =
         |seed: &u64, digest: &String| recorded.get(usize::try_from(*seed).unwrap()) == Some(digest);
-    let others: Vec<_> =
-        known.filter(|(seed, digest)| !is_recorded(seed, digest)).map(|(seed, _)| *seed).collect();
+    let others: Vec<_> = known
+        .filter(|(seed, digest)| !is_recorded(seed, digest))
+        .map(|(seed, _)| *seed)
+        .collect();
     assert!(
         others.is_empty(),
         "the effects of {} worlds are others than were recorded, the first {:?}. Where a rule was changed on purpose, name \
@@ -75,7 +77,11 @@ pub(super) fn compare_fleet(digest: &str) {
     let mut recorded: Vec<_> = RECORDED.lines().map(str::to_owned).collect();
     if std::env::var_os(RECORD).is_some() {
         // The worlds may have been written down in the meantime.
-        recorded = std::fs::read_to_string(path()).unwrap().lines().map(str::to_owned).collect();
+        recorded = std::fs::read_to_string(path())
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect();
         recorded.resize(fleet_line() + 1, String::new());
         digest.clone_into(&mut recorded[fleet_line()]);
         return write(&recorded);
@@ -105,26 +111,52 @@ fn effect_words(effect: &Effect) -> String {
         Effect::Unwatch(id) => format!("unwatch {id}"),
         Effect::Scan => "scan".to_owned(),
         Effect::Check { id, rehash } => format!("check {id} {rehash}"),
-        Effect::Pack { id, most_bytes, open_files } => {
+        Effect::Pack {
+            id,
+            most_bytes,
+            open_files,
+        } => {
             format!("pack {id} {} {}", number(*most_bytes), open(*open_files))
         }
-        Effect::Measure { id, most_bytes, open_files } => {
+        Effect::Measure {
+            id,
+            most_bytes,
+            open_files,
+        } => {
             format!("measure {id} {} {}", number(*most_bytes), open(*open_files))
         }
-        Effect::Keep { id, packed, conflict, tried } => {
-            format!("keep {id} {} {} {tried}", archive(packed), conflict.as_ref().map_or("-".into(), refusal))
+        Effect::Keep {
+            id,
+            packed,
+            conflict,
+            tried,
+        } => {
+            format!(
+                "keep {id} {} {} {tried}",
+                archive(packed),
+                conflict.as_ref().map_or("-".into(), refusal)
+            )
         }
-        Effect::Send { id, packed, resume, look } => format!("send {id} {} {resume} {look}", archive(packed)),
+        Effect::Send {
+            id,
+            packed,
+            resume,
+            look,
+        } => format!("send {id} {} {resume} {look}", archive(packed)),
         Effect::Cancel(id) => format!("cancel {id}"),
         Effect::Discard(id) => format!("discard {id}"),
-        Effect::Retire { id, packed, proof } => format!("retire {id} {} {}", archive(packed), proof.status()),
+        Effect::Retire { id, packed, proof } => {
+            format!("retire {id} {} {}", archive(packed), proof.status())
+        }
         Effect::Quarantine { id, reason } => format!("quarantine {id} {}", why(reason)),
         Effect::Finish(id) => format!("finish {id}"),
         Effect::Orphan { id, displaced } => format!("orphan {id} {displaced}"),
         Effect::Sweep => "sweep".to_owned(),
         Effect::LookBack(Shipped::BeforeTheStart) => "look-back before the start".to_owned(),
         Effect::LookBack(Shipped::These(these)) => {
-            let paths = these.iter().map(|(id, path)| format!(" {id} {}", path.display()));
+            let paths = these
+                .iter()
+                .map(|(id, path)| format!(" {id} {}", path.display()));
             format!("look-back{}", paths.collect::<String>())
         }
         Effect::ReadClock => "read-clock".to_owned(),
@@ -135,7 +167,8 @@ fn effect_words(effect: &Effect) -> String {
 }
 
 fn notice_words(notice: &Notice) -> String {
-    let in_ns = |id: &EpisodeId, kind: &str, pause: &Duration| format!("{kind} {id} {}", pause.as_nanos());
+    let in_ns =
+        |id: &EpisodeId, kind: &str, pause: &Duration| format!("{kind} {id} {}", pause.as_nanos());
     match notice {
         Notice::Sealed(id, stamp) => format!("sealed {id} {}", stamp.sealed_ns),
         Notice::OddMarker(id, _) => format!("odd-marker {id}"),
@@ -145,19 +178,31 @@ fn notice_words(notice: &Notice) -> String {
         Notice::Quarantined(id, reason, path) => {
             format!("quarantined {id} {} {}", why(reason), path.display())
         }
-        Notice::Retrying(id, told, pause) => format!("{} {}", in_ns(id, "retrying", pause), refusal(told)),
+        Notice::Retrying(id, told, pause) => {
+            format!("{} {}", in_ns(id, "retrying", pause), refusal(told))
+        }
         Notice::RefusedAlone(id, told, pause) => {
             format!("{} {}", in_ns(id, "refused-alone", pause), refusal(told))
         }
         Notice::Conflict(id, told) => format!("conflict {id} {}", refusal(told)),
         Notice::Held(told) => format!("held {}", refusal(told)),
-        Notice::StillHeld(told, pause) => format!("still-held {} {}", refusal(told), pause.as_nanos()),
+        Notice::StillHeld(told, pause) => {
+            format!("still-held {} {}", refusal(told), pause.as_nanos())
+        }
         Notice::Cleared(after) => format!("cleared {}", after.as_nanos()),
         Notice::StillChanging(id, _, pause) => in_ns(id, "still-changing", pause),
         Notice::OpenFile(id, _, pause) => in_ns(id, "open-file", pause),
         Notice::OpenFileAccepted(id, _, after) => in_ns(id, "open-file-accepted", after),
-        Notice::OpenFileBeforeMove { id, is_delivered, pause, .. } => {
-            format!("{} {is_delivered}", in_ns(id, "open-file-before-move", pause))
+        Notice::OpenFileBeforeMove {
+            id,
+            is_delivered,
+            pause,
+            ..
+        } => {
+            format!(
+                "{} {is_delivered}",
+                in_ns(id, "open-file-before-move", pause)
+            )
         }
         Notice::LeftBehind { id, pause, .. } => in_ns(id, "left-behind", pause),
         Notice::Stuck(id, _, pause) => in_ns(id, "stuck", pause),
@@ -185,8 +230,19 @@ fn open(open_files: OpenFiles) -> &'static str {
 }
 
 fn archive(packed: &Packed) -> String {
-    let Packed { facts, fingerprint, open_files, .. } = packed;
-    format!("{} {} {} {}", facts.sha256, facts.size_bytes, fingerprint.0, open_files.len())
+    let Packed {
+        facts,
+        fingerprint,
+        open_files,
+        ..
+    } = packed;
+    format!(
+        "{} {} {} {}",
+        facts.sha256,
+        facts.size_bytes,
+        fingerprint.0,
+        open_files.len()
+    )
 }
 
 fn refusal(told: &Refusal) -> String {
@@ -194,8 +250,14 @@ fn refusal(told: &Refusal) -> String {
 }
 
 fn why(reason: &Reason) -> String {
-    let content = reason.content_sha256.map_or_else(|| "-".to_owned(), |content| content.to_string());
-    format!("{} {} {content}", number(reason.status.map(u64::from)), reason.verdict)
+    let content = reason
+        .content_sha256
+        .map_or_else(|| "-".to_owned(), |content| content.to_string());
+    format!(
+        "{} {} {content}",
+        number(reason.status.map(u64::from)),
+        reason.verdict
+    )
 }
 
 fn pace(pace: Pace) -> String {

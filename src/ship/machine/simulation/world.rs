@@ -19,8 +19,8 @@ use crate::{
     ship::machine::{Event, Tally, queue::Machine},
 };
 
-/// After the last fault everything is done within this: the longest waits are an hour (of an episode that was refused,
-/// of a `Retry-After`), and the probes of a hold come on top.
+/// After the last fault everything is done within this: the longest waits are an hour (of an
+/// episode that was refused, of a `Retry-After`), and the probes of a hold come on top.
 const LIMIT: Duration = Duration::from_secs(2 * 3600 + 1800);
 /// After everything is done nothing more happens: three reconcile intervals.
 const LINGER: Duration = Duration::from_secs(180);
@@ -133,7 +133,11 @@ impl World {
         let end = u64::try_from(self.plan.calm_at.as_millis()).unwrap();
         for _ in 0..self.plan.crashes {
             let at = self.dice.millis(0, end);
-            let act = if self.dice.chance(70) { Act::Crash } else { Act::Stop };
+            let act = if self.dice.chance(70) {
+                Act::Crash
+            } else {
+                Act::Stop
+            };
             self.after(at, act);
         }
         for _ in 0..self.plan.reloads {
@@ -200,7 +204,9 @@ impl World {
                     self.tell(Event::Deadline);
                 }
                 (_, Some(_)) => {
-                    let Some(((at, _), act)) = self.agenda.pop_first() else { return };
+                    let Some(((at, _), act)) = self.agenda.pop_first() else {
+                        return;
+                    };
                     self.now = at;
                     self.note(|_| format!("        {act:?}"));
                     self.act(act);
@@ -222,7 +228,9 @@ impl World {
     /// The machine hears of something, and what it wants done is begun.
     pub(super) fn tell(&mut self, event: Event) {
         self.hears(&event);
-        let Some(mut machine) = self.machine.take() else { return };
+        let Some(mut machine) = self.machine.take() else {
+            return;
+        };
         self.note(|_| format!("▶ {event:?}"));
         machine.handle(event, self.now);
         machine.assert_books();
@@ -250,7 +258,11 @@ impl World {
             Act::Overflow(process) if process == self.process => self.tell(Event::Unsure),
             Act::Say(process, event) if process == self.process => self.tell(*event),
             Act::GraceOver(process) if process == self.process => self.kill(),
-            Act::Unwatch(..) | Act::Hint(..) | Act::Overflow(_) | Act::Say(..) | Act::GraceOver(_) => {}
+            Act::Unwatch(..)
+            | Act::Hint(..)
+            | Act::Overflow(_)
+            | Act::Say(..)
+            | Act::GraceOver(_) => {}
             Act::Watches(can) => {
                 self.can_watch = can;
                 self.root_watched = can || (self.root_watched && self.dice.chance(50));
@@ -265,7 +277,10 @@ impl World {
                 if elsewhere {
                     self.seen.another_receiver();
                 }
-                self.tell(Event::Configured { settings, elsewhere });
+                self.tell(Event::Configured {
+                    settings,
+                    elsewhere,
+                });
             }
             Act::Forget(id) => {
                 if let Some(archive) = self.disk.outbox.get_mut(&id)
@@ -330,7 +345,8 @@ impl World {
         self.after(self.now + pause, Act::Start);
     }
 
-    /// A pass that is through, or a daemon that was told to stop and has nothing under way any more.
+    /// A pass that is through, or a daemon that was told to stop and has nothing under way any
+    /// more.
     fn end_of_process(&mut self) {
         let Some(machine) = &self.machine else { return };
         if !machine.idle() {
@@ -342,7 +358,9 @@ impl World {
         }
         if self.plan.settings.once && !self.stopping {
             self.one_pass_adds_up(&machine.tally());
-            self.settled_at = self.settled_at.or(self.seen.began_in_calm.then_some(self.now));
+            self.settled_at = self
+                .settled_at
+                .or(self.seen.began_in_calm.then_some(self.now));
             self.kill();
         } else if self.stopping {
             self.kill();
@@ -367,6 +385,11 @@ impl World {
 
     /// What two runs of one seed must agree in.
     pub(super) fn fingerprint(&self) -> (u64, Duration, Option<Tally>, usize) {
-        (self.seen.history, self.now, self.machine.as_ref().map(Machine::tally), self.disk.shipped.len())
+        (
+            self.seen.history,
+            self.now,
+            self.machine.as_ref().map(Machine::tally),
+            self.disk.shipped.len(),
+        )
     }
 }

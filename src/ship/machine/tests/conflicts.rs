@@ -1,4 +1,5 @@
-//! The receiver holds other content under a name: what is remembered of that, and when it is sent again.
+//! The receiver holds other content under a name: what is remembered of that, and when it is sent
+//! again.
 
 use super::{transitions::sending, *};
 
@@ -26,7 +27,11 @@ fn a_conflict_is_remembered_and_looked_at_again_but_not_sent() {
         bench.hear(Event::Checked(of("a"), Check::Fits(packed("a"), conflict)));
         assert_eq!(bench.wanted(), [""; 0]);
     }
-    let told = bench.told.iter().filter(|notice| matches!(notice, Notice::Conflict(..))).count();
+    let told = bench
+        .told
+        .iter()
+        .filter(|notice| matches!(notice, Notice::Conflict(..)))
+        .count();
     assert_eq!(told, 1, "a person is told once");
 }
 
@@ -66,7 +71,11 @@ fn a_verdict_that_was_taken_away_is_noticed_by_a_hint_or_by_the_next_scan() {
         bench.hear(Event::Unsure);
         bench.take("scan");
         bench.hear(scanned(&[]));
-        assert_eq!(bench.wanted(), [""; 0], "what has its verdict beside it is left alone");
+        assert_eq!(
+            bench.wanted(),
+            [""; 0],
+            "what has its verdict beside it is left alone"
+        );
         if by_hint {
             bench.seal("a", 1);
         } else {
@@ -75,7 +84,10 @@ fn a_verdict_that_was_taken_away_is_noticed_by_a_hint_or_by_the_next_scan() {
             bench.hear(scanned(&["a"]));
         }
         assert_eq!(bench.take("check"), ["a"], "by hint: {by_hint}");
-        bench.hear(Event::Checked(of("a"), Check::Unusable("no sidecar".into())));
+        bench.hear(Event::Checked(
+            of("a"),
+            Check::Unusable("no sidecar".into()),
+        ));
         bench.pack("a");
         assert_eq!(bench.take("send"), ["a"]);
     }
@@ -109,7 +121,7 @@ fn a_conflict_of_the_old_archive_is_not_written_beside_the_new_one() {
 
 #[test]
 fn a_conflict_of_what_was_sent_without_a_copy_that_cannot_be_noted_is_noted_within_minutes_once_that_can_be()
-{
+ {
     let mut bench = Bench::new();
     bench.seal("a", 1);
     bench.fail_pack("a", PackFailure::Short("no room".to_owned()));

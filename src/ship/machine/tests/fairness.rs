@@ -15,8 +15,17 @@ fn with(pack_workers: usize, concurrency: usize, order: Order) -> Bench {
 
 impl Bench {
     fn packed(&mut self, id: &str, size_bytes: u64) {
-        let facts = ArchiveFacts { size_bytes, ..packed(id).facts };
-        self.hear(Event::Packed(of(id), Ok(Packed { facts, ..packed(id) })));
+        let facts = ArchiveFacts {
+            size_bytes,
+            ..packed(id).facts
+        };
+        self.hear(Event::Packed(
+            of(id),
+            Ok(Packed {
+                facts,
+                ..packed(id)
+            }),
+        ));
     }
 
     /// What is on its way for longer is made durable.
@@ -53,8 +62,14 @@ fn backlog(order: Order) -> Bench {
 #[test]
 fn a_fresh_one_is_not_stuck_behind_a_backlog_nor_what_is_old_behind_fresh_ones() {
     let order = backlog(Order::OldestFirst).pack_all();
-    assert_eq!(order[..7], ["e00", "e19", "e01", "e02", "e03", "e18", "e04"]);
-    assert!(order[12..].is_sorted(), "what is no backlog is served in its order: {order:?}");
+    assert_eq!(
+        order[..7],
+        ["e00", "e19", "e01", "e02", "e03", "e18", "e04"]
+    );
+    assert!(
+        order[12..].is_sorted(),
+        "what is no backlog is served in its order: {order:?}"
+    );
 }
 
 #[test]
@@ -62,7 +77,11 @@ fn with_the_newest_first_the_oldest_has_its_turn_too() {
     let order = backlog(Order::NewestFirst).pack_all();
     // The first was alone when its turn came.
     assert_eq!(order[..6], ["e00", "e01", "e19", "e18", "e17", "e02"]);
-    assert_eq!(order[12..], ["e12", "e11", "e10", "e09", "e08", "e07", "e06", "e05"], "no backlog any more");
+    assert_eq!(
+        order[12..],
+        ["e12", "e11", "e10", "e09", "e08", "e07", "e06", "e05"],
+        "no backlog any more"
+    );
 }
 
 #[test]
@@ -72,7 +91,10 @@ fn another_order_counts_at_once_after_a_reload() {
         settings.pack_workers = 1;
         settings.order = Order::NewestFirst;
     });
-    bench.hear(Event::Configured { settings: newest, elsewhere: false });
+    bench.hear(Event::Configured {
+        settings: newest,
+        elsewhere: false,
+    });
     bench.packed("e00", 10);
     bench.take("pack");
     bench.packed("e01", 10);
@@ -167,11 +189,19 @@ fn as_many_that_hang_as_there_are_slots_leave_one_for_those_that_do_not() {
         bench.keep_all();
         bench.seal_and_pack("good0", 100);
         bench.wait(Duration::from_millis(28_999));
-        assert_eq!(bench.take("send"), [""; 0], "they may be slow, {concurrency}");
+        assert_eq!(
+            bench.take("send"),
+            [""; 0],
+            "they may be slow, {concurrency}"
+        );
         bench.wait(Duration::from_millis(1));
         for n in 1..20 {
             let id = format!("good{}", n - 1);
-            assert_eq!(bench.take("send"), std::slice::from_ref(&id), "{concurrency}");
+            assert_eq!(
+                bench.take("send"),
+                std::slice::from_ref(&id),
+                "{concurrency}"
+            );
             bench.deliver(&id);
             bench.seal_and_pack(&format!("good{n}"), 100 + n);
         }
@@ -237,7 +267,10 @@ fn a_receiver_that_takes_one_after_the_other_is_given_no_more_at_once_than_it_is
     assert_eq!(bench.machine.overview(9, bench.now).unanswered, 0);
     bench.wait_s(11);
     assert_eq!(bench.machine.overview(9, bench.now).unanswered, 3);
-    assert!(!bench.take("send").is_empty(), "another has a slot beside those that hang");
+    assert!(
+        !bench.take("send").is_empty(),
+        "another has a slot beside those that hang"
+    );
 }
 
 #[test]
@@ -254,7 +287,11 @@ fn what_hangs_is_noted_as_tried_once_while_it_hangs() {
     // Others have slots beside them by then, and are kept as well.
     let noted = |seconds: u64, bench: &mut Bench| -> Vec<String> {
         bench.wait_s(seconds);
-        bench.take("keep").into_iter().filter(|id| id == "e0" || id == "e1").collect()
+        bench
+            .take("keep")
+            .into_iter()
+            .filter(|id| id == "e0" || id == "e1")
+            .collect()
     };
     assert_eq!(noted(8, &mut bench), [""; 0]);
     assert_eq!(noted(2, &mut bench), ["e0", "e1"]);

@@ -30,9 +30,17 @@ fn a_second_opinion_is_asked_for_at_once() {
     let mut bench = waiting(4);
     assert_eq!(bench.take("send"), ["a", "b"]);
     bench.answer("a", 403, html());
-    assert_eq!(bench.take("send"), [""; 0], "b is on its way, and will tell");
+    assert_eq!(
+        bench.take("send"),
+        [""; 0],
+        "b is on its way, and will tell"
+    );
     bench.fail("b", Fault::Tls("expired".into()));
-    assert_eq!(bench.take("send"), ["c"], "two agree, and one that nobody has heard of yet is asked at once");
+    assert_eq!(
+        bench.take("send"),
+        ["c"],
+        "two agree, and one that nobody has heard of yet is asked at once"
+    );
 
     let mut bench = Bench::with(|settings| settings.concurrency = 1);
     bench.seal_and_pack("a", 1);
@@ -79,8 +87,16 @@ fn each_probe_is_another_episode() {
         assert_eq!(probes.len(), before + 1, "one at a time");
         bench.answer(&probes[before].clone(), 503, html());
     }
-    assert!(probes.windows(2).all(|pair| pair[0] != pair[1]), "{probes:?}");
-    assert!(["a", "b", "c", "d"].iter().all(|id| probes.contains(&(*id).to_owned())), "{probes:?}");
+    assert!(
+        probes.windows(2).all(|pair| pair[0] != pair[1]),
+        "{probes:?}"
+    );
+    assert!(
+        ["a", "b", "c", "d"]
+            .iter()
+            .all(|id| probes.contains(&(*id).to_owned())),
+        "{probes:?}"
+    );
 }
 
 #[test]
@@ -105,7 +121,10 @@ fn probes_back_off_to_five_minutes_at_a_fault_and_to_one_in_bad_weather() {
             bench.answer(&probe, status, html());
         }
         let longest = waits.iter().max().unwrap().as_secs();
-        assert!((longest_s * 8 / 10..=longest_s).contains(&longest), "{status}: {longest} s");
+        assert!(
+            (longest_s * 8 / 10..=longest_s).contains(&longest),
+            "{status}: {longest} s"
+        );
     }
 }
 
@@ -180,13 +199,21 @@ fn an_outage_packs_ahead_no_further_than_the_uploads_need() {
             bench.answer(&id, 404, html());
         }
     }
-    assert!(tried >= 4, "what may be packed ahead, twice as many as are sent at once, was tried in vain");
-    assert_eq!(packed, tried + 1, "and one more is ready for the next probe");
+    assert!(
+        tried >= 4,
+        "what may be packed ahead, twice as many as are sent at once, was tried in vain"
+    );
+    assert_eq!(
+        packed,
+        tried + 1,
+        "and one more is ready for the next probe"
+    );
 }
 
 /// Two that are bad look like a destination that is bad.
 #[test]
-fn beyond_two_that_agree_some_that_were_not_tried_are_tried_at_once_and_then_each_waits_for_its_probe() {
+fn beyond_two_that_agree_some_that_were_not_tried_are_tried_at_once_and_then_each_waits_for_its_probe()
+ {
     type Fails = fn(&mut Bench, &str);
     let refused: Fails = |bench, id| bench.answer(id, 413, html());
     let in_bad_weather: Fails = |bench, id| bench.answer(id, 502, html());
@@ -239,7 +266,11 @@ fn what_is_sealed_while_it_is_held_is_tried_at_once_two_and_then_one_a_minute() 
     assert_eq!(at_once.len(), 2, "{at_once:?}");
     bench.wait_s(61);
     let again = try_all(&mut bench, refused);
-    assert!(again.iter().any(|id| id.starts_with("new")), "{again:?}, {:?}", bench.machine.destination());
+    assert!(
+        again.iter().any(|id| id.starts_with("new")),
+        "{again:?}, {:?}",
+        bench.machine.destination()
+    );
     assert!(bench.held());
 }
 
@@ -289,8 +320,17 @@ fn a_probe_that_takes_long_holds_up_no_small_one_that_was_not_tried() {
     for id in ["giant-1", "giant-2"] {
         bench.seal(id, 1);
         bench.take("pack");
-        let facts = ArchiveFacts { size_bytes: 1 << 40, ..packed(id).facts };
-        bench.hear(Event::Packed(of(id), Ok(Packed { facts, ..packed(id) })));
+        let facts = ArchiveFacts {
+            size_bytes: 1 << 40,
+            ..packed(id).facts
+        };
+        bench.hear(Event::Packed(
+            of(id),
+            Ok(Packed {
+                facts,
+                ..packed(id)
+            }),
+        ));
     }
     for id in ["giant-1", "giant-2"] {
         assert_eq!(bench.take("send"), [id]);
@@ -334,8 +374,17 @@ fn a_giant_is_no_probe_while_a_small_one_can_be() {
     for (id, size_bytes) in [("giant", 1 << 40), ("a", 10), ("b", 20), ("c", 30)] {
         bench.seal(id, 1);
         bench.take("pack");
-        let facts = ArchiveFacts { size_bytes, ..packed(id).facts };
-        bench.hear(Event::Packed(of(id), Ok(Packed { facts, ..packed(id) })));
+        let facts = ArchiveFacts {
+            size_bytes,
+            ..packed(id).facts
+        };
+        bench.hear(Event::Packed(
+            of(id),
+            Ok(Packed {
+                facts,
+                ..packed(id)
+            }),
+        ));
     }
     bench.take("send");
     bench.answer("giant", 503, html());
@@ -352,5 +401,9 @@ fn a_giant_is_no_probe_while_a_small_one_can_be() {
             probes.push(probe);
         }
     }
-    assert_eq!(probes, ["c", "a", "b", "giant"], "each once, the smallest first, before one goes again");
+    assert_eq!(
+        probes,
+        ["c", "a", "b", "giant"],
+        "each once, the smallest first, before one goes again"
+    );
 }

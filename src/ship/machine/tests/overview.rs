@@ -8,7 +8,10 @@ fn each_episode_is_told_with_its_state_why_it_waits_and_until_when() {
     let mut bench = Bench::with(|settings| settings.concurrency = 9);
     bench.look("open", Look::Open);
     bench.look("odd", Look::OddMarker("a FIFO"));
-    for (n, id) in ["conflict", "weather", "refused", "sending"].into_iter().enumerate() {
+    for (n, id) in ["conflict", "weather", "refused", "sending"]
+        .into_iter()
+        .enumerate()
+    {
         bench.seal_and_pack(id, n as i64);
     }
     bench.seal("packing", 9);
@@ -16,7 +19,12 @@ fn each_episode_is_told_with_its_state_why_it_waits_and_until_when() {
     bench.answer("weather", 503, AnswerBody::Empty);
     bench.answer("refused", 418, AnswerBody::Empty);
     let told = bench.machine.overview(99, bench.now);
-    let of = |id: &str| told.episodes.iter().find(|glimpse| glimpse.id.as_str() == id).unwrap();
+    let of = |id: &str| {
+        told.episodes
+            .iter()
+            .find(|glimpse| glimpse.id.as_str() == id)
+            .unwrap()
+    };
     for (id, state, has_why, has_time, has_size) in [
         ("open", EpisodeState::Open, false, false, false),
         ("odd", EpisodeState::Open, true, false, false),
@@ -27,14 +35,34 @@ fn each_episode_is_told_with_its_state_why_it_waits_and_until_when() {
         ("packing", EpisodeState::Packing, false, false, false),
     ] {
         let glimpse = of(id);
-        let found = (glimpse.why.is_some(), glimpse.again_in.is_some(), glimpse.size_bytes.is_some());
-        assert_eq!((glimpse.state, found), (state, (has_why, has_time, has_size)), "{id}");
+        let found = (
+            glimpse.why.is_some(),
+            glimpse.again_in.is_some(),
+            glimpse.size_bytes.is_some(),
+        );
+        assert_eq!(
+            (glimpse.state, found),
+            (state, (has_why, has_time, has_size)),
+            "{id}"
+        );
     }
-    assert!(of("weather").why.as_ref().unwrap().contains("503"), "{:?}", of("weather"));
+    assert!(
+        of("weather").why.as_ref().unwrap().contains("503"),
+        "{:?}",
+        of("weather")
+    );
     let counts = told.counts;
-    assert_eq!((counts.open, counts.conflict, counts.waiting, counts.refused), (2, 1, 1, 1));
+    assert_eq!(
+        (counts.open, counts.conflict, counts.waiting, counts.refused),
+        (2, 1, 1, 1)
+    );
     assert_eq!((counts.uploading, counts.packing, told.left_out), (1, 1, 0));
-    let attempts = Attempts { conflict: 1, transient: 1, refused: 1, ..Attempts::default() };
+    let attempts = Attempts {
+        conflict: 1,
+        transient: 1,
+        refused: 1,
+        ..Attempts::default()
+    };
     assert_eq!(told.attempts, attempts);
 }
 
@@ -49,14 +77,25 @@ fn of_many_the_first_are_told_and_all_are_counted() {
     }
     let told = bench.machine.overview(10, bench.now);
     assert_eq!((told.episodes.len(), told.left_out), (10, 340));
-    assert_eq!(told.counts.open + told.counts.sealed + told.counts.packing, 350);
+    assert_eq!(
+        told.counts.open + told.counts.sealed + told.counts.packing,
+        350
+    );
     // What is at work comes first, and then what was sealed first.
-    let packing = |glimpse: &&super::super::overview::Glimpse| glimpse.state == EpisodeState::Packing;
+    let packing =
+        |glimpse: &&super::super::overview::Glimpse| glimpse.state == EpisodeState::Packing;
     let at_work = told.episodes.iter().take_while(packing).count() as u64;
     assert_eq!(at_work, told.counts.packing);
-    let made: Vec<_> = told.episodes[at_work as usize..].iter().map(|glimpse| glimpse.made_ns).collect();
+    let made: Vec<_> = told.episodes[at_work as usize..]
+        .iter()
+        .map(|glimpse| glimpse.made_ns)
+        .collect();
     assert!(made.is_sorted() && !made.is_empty(), "{made:?}");
-    assert!(told.episodes.iter().all(|glimpse| glimpse.state != EpisodeState::Open));
+    assert!(
+        told.episodes
+            .iter()
+            .all(|glimpse| glimpse.state != EpisodeState::Open)
+    );
 }
 
 #[test]
@@ -67,7 +106,13 @@ fn all_holds_are_counted_together_and_the_oldest_waiting_is_one_that_nobody_hold
     bench.take("keep");
     bench.hear(Event::Kept(of("a"), Ok(())));
     let begun = bench.now;
-    assert!(bench.machine.overview(9, bench.now).oldest_made_ns.is_some());
+    assert!(
+        bench
+            .machine
+            .overview(9, bench.now)
+            .oldest_made_ns
+            .is_some()
+    );
     bench.wait_for_deadline();
     let held = bench.machine.overview(9, bench.now).held;
     assert_eq!(held, bench.now - begun);
@@ -75,7 +120,11 @@ fn all_holds_are_counted_together_and_the_oldest_waiting_is_one_that_nobody_hold
     // The receiver has it; what is left to do is ours.
     assert_eq!(bench.machine.overview(9, bench.now).oldest_made_ns, None);
     bench.wait_s(3);
-    assert_eq!(bench.machine.overview(9, bench.now).held, held, "it counts no further");
+    assert_eq!(
+        bench.machine.overview(9, bench.now).held,
+        held,
+        "it counts no further"
+    );
 }
 
 #[test]
@@ -89,7 +138,10 @@ fn a_hold_that_nothing_waits_for_is_idle_until_something_does() {
     assert!(bench.machine.overview(9, bench.now).has_to_send);
     bench.look("a", Look::Gone);
     let told = bench.machine.overview(9, bench.now);
-    assert!(bench.machine.destination().hold().is_some() && !told.has_to_send, "{told:?}");
+    assert!(
+        bench.machine.destination().hold().is_some() && !told.has_to_send,
+        "{told:?}"
+    );
     bench.seal("b", 2);
     assert!(bench.machine.overview(9, bench.now).has_to_send);
 }
@@ -108,9 +160,13 @@ fn what_cannot_be_moved_is_counted_as_what_it_is_delivered_or_rejected() {
         bench.hear(Event::Quarantined(of(id), Moved::Failed("ENOSPC".into())));
     }
     let told = bench.machine.overview(9, bench.now);
-    let of_kind = |stuck: Option<super::super::overview::Stuck>| stuck.map(|it| (it.count, it.first));
+    let of_kind =
+        |stuck: Option<super::super::overview::Stuck>| stuck.map(|it| (it.count, it.first));
     assert_eq!(of_kind(told.stuck), Some((1, of("good"))));
     let rejected = of_kind(told.rejected).unwrap();
-    assert!(rejected.0 == 2 && [of("bad"), of("worse")].contains(&rejected.1), "{rejected:?}");
+    assert!(
+        rejected.0 == 2 && [of("bad"), of("worse")].contains(&rejected.1),
+        "{rejected:?}"
+    );
     assert_eq!(of_kind(told.left_behind), None);
 }

@@ -54,8 +54,15 @@ fn a_scan_finds_what_no_event_told_of() {
     let mut bench = Bench::new();
     bench.wait_s(3600);
     assert_eq!(bench.take("scan"), [""]);
-    bench.hear(scanned(&[("a", Look::Sealed(stamp(1))), ("b", Look::Open)], &[]));
-    assert_eq!(bench.wanted(), ["look b", "pack a"], "the marker may come between the scan and the watch");
+    bench.hear(scanned(
+        &[("a", Look::Sealed(stamp(1))), ("b", Look::Open)],
+        &[],
+    ));
+    assert_eq!(
+        bench.wanted(),
+        ["look b", "pack a"],
+        "the marker may come between the scan and the watch"
+    );
 }
 
 #[test]
@@ -113,7 +120,10 @@ fn nothing_is_concluded_from_a_scan_that_failed() {
 fn an_archive_of_an_earlier_process_is_checked_and_not_packed_again() {
     let mut bench = Bench::fresh(|_| {});
     bench.hear(Event::Deadline);
-    bench.hear(scanned(&[("a", Look::Sealed(stamp(1))), ("b", Look::Sealed(stamp(2)))], &["b", "gone"]));
+    bench.hear(scanned(
+        &[("a", Look::Sealed(stamp(1))), ("b", Look::Sealed(stamp(2)))],
+        &["b", "gone"],
+    ));
     for effect in ["pack a", "check b", "orphan gone"] {
         assert!(bench.wanted().contains(&effect.to_owned()), "{effect}");
     }
@@ -139,13 +149,18 @@ fn an_archive_that_may_be_the_last_copy_is_counted_and_one_that_could_not_be_set
     let mut bench = Bench::fresh(|settings| settings.once = true);
     bench.hear(Event::Deadline);
     bench.hear(scanned(&[], &["a", "b", "c"]));
-    for (id, end) in
-        [("a", OrphanEnd::Settled), ("b", OrphanEnd::LastCopy), ("c", OrphanEnd::Unsettled("EIO".to_owned()))]
-    {
+    for (id, end) in [
+        ("a", OrphanEnd::Settled),
+        ("b", OrphanEnd::LastCopy),
+        ("c", OrphanEnd::Unsettled("EIO".to_owned())),
+    ] {
         bench.hear(Event::OrphanSettled(of(id), end));
     }
     let tally = bench.machine.tally();
-    assert_eq!((tally.fatal, tally.last_copies, tally.transient_failures), (1, 1, 1));
+    assert_eq!(
+        (tally.fatal, tally.last_copies, tally.transient_failures),
+        (1, 1, 1)
+    );
 }
 
 #[test]
@@ -163,7 +178,11 @@ fn without_watches_it_looks_every_few_seconds() {
     bench.wait_s(5);
     assert_eq!(bench.take("scan"), [""]);
     bench.hear(scanned(&[("a", Look::Open)], &[]));
-    assert_eq!(bench.take("look"), ["a"], "that it could be watched was never said");
+    assert_eq!(
+        bench.take("look"),
+        ["a"],
+        "that it could be watched was never said"
+    );
     bench.hear(Event::Looked(of("a"), Look::Open));
     bench.wait_s(59);
     assert_eq!(bench.take("scan"), [""; 0]);
@@ -192,14 +211,23 @@ fn an_outbox_that_cannot_be_written_pauses_packing_and_nothing_else() {
     bench.hear(Event::Deadline);
     let sealed = |at| Look::Sealed(stamp(at));
     bench.hear(scanned(
-        &[("a", sealed(1)), ("b", sealed(2)), ("c", sealed(3)), ("packed", sealed(4))],
+        &[
+            ("a", sealed(1)),
+            ("b", sealed(2)),
+            ("c", sealed(3)),
+            ("packed", sealed(4)),
+        ],
         &["packed"],
     ));
     bench.hear(Event::Swept(true));
     bench.fail_pack("a", PackFailure::Outbox("EROFS".into()));
     bench.fail_pack("b", PackFailure::Outbox("EROFS".into()));
     assert!(bench.told(|notice| matches!(notice, Notice::PackingPaused(..))));
-    assert_eq!(bench.take("check"), ["packed"], "what is packed makes room by being sent");
+    assert_eq!(
+        bench.take("check"),
+        ["packed"],
+        "what is packed makes room by being sent"
+    );
     assert_eq!(bench.take("pack"), [""; 0]);
     bench.hear(fits("packed"));
     bench.deliver("packed");
@@ -218,7 +246,11 @@ fn one_that_cannot_be_written_there_does_not_keep_the_others_from_being_packed()
     for _ in 0..200 {
         for id in bench.take("pack") {
             let giant = id == "giant";
-            let result = if giant { Err(PackFailure::Outbox("EROFS".into())) } else { Ok(packed(&id)) };
+            let result = if giant {
+                Err(PackFailure::Outbox("EROFS".into()))
+            } else {
+                Ok(packed(&id))
+            };
             bench.hear(Event::Packed(of(&id), result));
         }
         for id in bench.take("send") {
@@ -254,8 +286,19 @@ fn one_pass_waits_for_nothing_and_tells_what_is_left() {
 
     let bench = &mut bench_at_scan;
     bench.hear(Event::Deadline);
-    let ids = ["ok", "weather", "conflict", "fatal", "refused", "unreadable", "gone"];
-    let found: Vec<_> = (1..).zip(ids).map(|(at, id)| (id, Look::Sealed(stamp(at)))).collect();
+    let ids = [
+        "ok",
+        "weather",
+        "conflict",
+        "fatal",
+        "refused",
+        "unreadable",
+        "gone",
+    ];
+    let found: Vec<_> = (1..)
+        .zip(ids)
+        .map(|(at, id)| (id, Look::Sealed(stamp(at))))
+        .collect();
     bench.hear(scanned(&found, &[]));
     bench.hear(Event::Swept(true));
     for _ in 0..30 {
@@ -285,7 +328,13 @@ fn one_pass_waits_for_nothing_and_tells_what_is_left() {
     }
     assert!(bench.machine.idle());
     let tally = bench.machine.tally();
-    let counted = [tally.shipped, tally.transient_failures, tally.conflicts, tally.fatal, tally.held];
+    let counted = [
+        tally.shipped,
+        tally.transient_failures,
+        tally.conflicts,
+        tally.fatal,
+        tally.held,
+    ];
     assert_eq!(counted, [1, 2, 1, 1, 1]);
     assert_eq!(tally.scanned, 6, "what was taken away is nobody's failure");
 }
@@ -295,7 +344,10 @@ fn all_that_waits_behind_a_held_destination_counts_as_held() {
     let mut bench = Bench::fresh(|settings| settings.once = true);
     bench.hear(Event::Deadline);
     let ids: Vec<_> = (0..20).map(|n| format!("e{n:02}")).collect();
-    let found: Vec<_> = (0..).zip(&ids).map(|(at, id)| (id.as_str(), Look::Sealed(stamp(at)))).collect();
+    let found: Vec<_> = (0..)
+        .zip(&ids)
+        .map(|(at, id)| (id.as_str(), Look::Sealed(stamp(at))))
+        .collect();
     bench.hear(scanned(&found, &[]));
     bench.hear(Event::Swept(true));
     for _ in 0..30 {
@@ -330,20 +382,34 @@ fn after_a_stop_nothing_new_is_begun_and_what_is_in_flight_ends() {
     assert_eq!(bench.wanted(), [""; 0]);
     bench.deliver("a");
     bench.fail("b", Fault::Cancelled);
-    assert_eq!(bench.wanted(), ["keep b"], "what is to be sent later is kept");
+    assert_eq!(
+        bench.wanted(),
+        ["keep b"],
+        "what is to be sent later is kept"
+    );
     bench.keep("b");
     assert!(bench.machine.idle());
 }
 
-/// A tenth of a second where the work grows with the number, minutes where it grows with its square.
+/// A tenth of a second where the work grows with the number, minutes where it grows with its
+/// square.
 #[test]
 fn fifty_thousand_episodes_are_no_more_work_each_than_five() {
     let mut bench = Bench::fresh(|_| {});
     bench.hear(Event::Deadline);
     let ids: Vec<_> = (0..50_000).map(|n| of(&format!("run-{n:05}"))).collect();
-    let episodes = (0..).zip(&ids).map(|(at, id)| (id.clone(), Look::Sealed(stamp(at)))).collect();
+    let episodes = (0..)
+        .zip(&ids)
+        .map(|(at, id)| (id.clone(), Look::Sealed(stamp(at))))
+        .collect();
     let machine = &mut bench.machine;
-    machine.handle(Event::Scanned(Some(Scanned { episodes, ..Scanned::default() })), bench.now);
+    machine.handle(
+        Event::Scanned(Some(Scanned {
+            episodes,
+            ..Scanned::default()
+        })),
+        bench.now,
+    );
     let mut shipped = 0;
     let mut effects = 0;
     while let Some(effect) = machine.next_effect() {

@@ -12,7 +12,10 @@ fn sending(count: u8, set: impl Fn(&mut Settings)) -> Bench {
     });
     bench.hear(Event::Deadline);
     let ids: Vec<_> = (0..count).map(|n| format!("e{n}")).collect();
-    let found: Vec<_> = (1..).zip(&ids).map(|(at, id)| (id.as_str(), Look::Sealed(stamp(at)))).collect();
+    let found: Vec<_> = (1..)
+        .zip(&ids)
+        .map(|(at, id)| (id.as_str(), Look::Sealed(stamp(at))))
+        .collect();
     bench.hear(scanned(&found, &[]));
     bench.hear(Event::Swept(true));
     for id in bench.take("pack") {
@@ -61,7 +64,10 @@ fn a_lone_episode_that_another_rejects_stays_and_one_pass_counts_it_as_held() {
     bench.answer("e0", 422, by_another());
     assert_eq!(quarantined(&mut bench), [""; 0]);
     assert!(bench.machine.idle());
-    assert_eq!((bench.machine.tally().held, bench.machine.tally().fatal), (1, 0));
+    assert_eq!(
+        (bench.machine.tally().held, bench.machine.tally().fatal),
+        (1, 0)
+    );
 }
 
 #[test]
@@ -83,7 +89,11 @@ fn three_different_episodes_rejected_alike_with_no_delivery_between_hold_the_des
 
 #[test]
 fn a_gateway_that_rejects_everything_in_json_quarantines_nothing() {
-    for (status, body) in [(400, by_another()), (413, by_another()), (422, AnswerBody::Json(json!({})))] {
+    for (status, body) in [
+        (400, by_another()),
+        (413, by_another()),
+        (422, AnswerBody::Json(json!({}))),
+    ] {
         for (require_receipt, ours) in [(false, false), (true, false), (false, true)] {
             let mut bench = sending(30, |settings| settings.require_receipt = require_receipt);
             let mut sent: Vec<_> = (0..30).map(|n| format!("e{n}")).collect();
@@ -94,7 +104,11 @@ fn a_gateway_that_rejects_everything_in_json_quarantines_nothing() {
             for _ in 0..100 {
                 for id in sent {
                     bench.answer(&id, status, body.clone());
-                    assert_eq!(quarantined(&mut bench), [""; 0], "{status} {require_receipt} {ours}");
+                    assert_eq!(
+                        quarantined(&mut bench),
+                        [""; 0],
+                        "{status} {require_receipt} {ours}"
+                    );
                 }
                 bench.wait_for_deadline();
                 sent = bench.take("send");
@@ -116,7 +130,8 @@ fn where_the_receiver_is_ours_only_its_own_words_speak_against_an_episode() {
 
 #[test]
 fn a_verdict_on_the_commit_quarantines_each() {
-    let older = || AnswerBody::Json(json!({"title": "old", "your_commit": "a", "head_commit": "b"}));
+    let older =
+        || AnswerBody::Json(json!({"title": "old", "your_commit": "a", "head_commit": "b"}));
     for body in [older(), problem(ProblemType::CommitOutOfWindow)] {
         let mut bench = sending(8, |settings| settings.require_receipt = true);
         for n in 0..8 {
@@ -145,7 +160,10 @@ fn what_no_receiver_means_an_episode_by_never_quarantines() {
 fn what_was_delivered_elsewhere_says_nothing_of_another_receiver() {
     let mut bench = sending(3, |_| {});
     bench.deliver("e0");
-    bench.hear(Event::Configured { settings: settings(|_| {}), elsewhere: true });
+    bench.hear(Event::Configured {
+        settings: settings(|_| {}),
+        elsewhere: true,
+    });
     // Sent before that: what the other one says of it counts no more.
     bench.answer("e1", 422, by_another());
     assert_eq!(quarantined(&mut bench), [""; 0]);
@@ -176,7 +194,11 @@ fn a_409_in_other_json_is_no_conflict_where_the_receiver_is_ours_or_nothing_was_
         for n in 1..30 {
             bench.answer(&format!("e{n}"), 409, by_another());
         }
-        assert_eq!(bench.machine.overview(0, bench.now).counts.conflict, 0, "{require_receipt} {ours}");
+        assert_eq!(
+            bench.machine.overview(0, bench.now).counts.conflict,
+            0,
+            "{require_receipt} {ours}"
+        );
         assert!(bench.held(), "{require_receipt} {ours}");
     }
     // Another receiver's word, where it takes others.
@@ -219,7 +241,10 @@ fn a_head_that_comes_to_nothing_is_waited_for_once_whichever_episode_asks_until_
         assert!(!destination.head_failed_before(true), "the first one");
         assert!(destination.head_failed_before(true) && destination.head_failed_before(false));
         destination.answered(false);
-        assert!(destination.head_failed_before(true), "a verdict is no delivery");
+        assert!(
+            destination.head_failed_before(true),
+            "a verdict is no delivery"
+        );
         if delivered {
             destination.answered(true);
         }

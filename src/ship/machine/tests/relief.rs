@@ -78,7 +78,13 @@ fn what_is_felt_meanwhile_is_seen_to_afterwards() {
 fn no_room_for(bench: &mut Bench, id: &str, need_bytes: u64) {
     bench.answer(id, 201, AnswerBody::Empty);
     assert_eq!(bench.take("retire"), [id]);
-    bench.hear(Event::Retired(of(id), Moved::NoRoom { why: "ENOSPC".into(), need_bytes }));
+    bench.hear(Event::Retired(
+        of(id),
+        Moved::NoRoom {
+            why: "ENOSPC".into(),
+            need_bytes,
+        },
+    ));
 }
 
 #[test]
@@ -87,14 +93,29 @@ fn what_has_no_room_in_shipped_asks_for_as_much_as_it_needs_and_moves_when_it_is
     bench.seal_and_pack("a", 1);
     bench.take("send");
     no_room_for(&mut bench, "a", 25_000_000);
-    assert_eq!(bench.wanted, [Effect::Relieve { need_bytes: 25_000_000 }]);
+    assert_eq!(
+        bench.wanted,
+        [Effect::Relieve {
+            need_bytes: 25_000_000
+        }]
+    );
     bench.wanted.clear();
     bench.hear(Event::Relieved(true));
-    assert_eq!(bench.wanted(), ["retire a"], "at once, and not when its wait is over");
+    assert_eq!(
+        bench.wanted(),
+        ["retire a"],
+        "at once, and not when its wait is over"
+    );
 
     // There was room, it was said, and it was not enough.
     bench.wanted.clear();
-    bench.hear(Event::Retired(of("a"), Moved::NoRoom { why: "ENOSPC".into(), need_bytes: 25_000_000 }));
+    bench.hear(Event::Retired(
+        of("a"),
+        Moved::NoRoom {
+            why: "ENOSPC".into(),
+            need_bytes: 25_000_000,
+        },
+    ));
     assert_eq!(reliefs(&mut bench), 1);
     bench.hear(Event::Relieved(true));
     assert_eq!(bench.wanted(), [""; 0], "it waits like any other");
@@ -122,7 +143,10 @@ fn a_need_that_is_felt_while_room_is_made_is_seen_to_afterwards() {
 
 #[test]
 fn what_a_disk_cannot_hold_is_copied_again_minutes_later_whether_delivered_or_rejected() {
-    for (status, body, step) in [(201, AnswerBody::Empty, "retire"), (422, by_receiver(), "quarantine")] {
+    for (status, body, step) in [
+        (201, AnswerBody::Empty, "retire"),
+        (422, by_receiver(), "quarantine"),
+    ] {
         let mut bench = bench();
         bench.seal_and_pack("a", 1);
         bench.take("send");
@@ -142,7 +166,13 @@ fn what_a_disk_cannot_hold_is_copied_again_minutes_later_whether_delivered_or_re
             }
         }
         // 300 s at most, and half of that on the average.
-        assert!((36..140).contains(&tries), "{step}: {tries} tries in three hours");
-        assert!(bench.told(|notice| matches!(notice, Notice::Stuck(..))), "and it is said at once");
+        assert!(
+            (36..140).contains(&tries),
+            "{step}: {tries} tries in three hours"
+        );
+        assert!(
+            bench.told(|notice| matches!(notice, Notice::Stuck(..))),
+            "and it is said at once"
+        );
     }
 }

@@ -3,7 +3,10 @@
 use super::{super::census::Census, rejections::receipt, *};
 
 fn reload(bench: &mut Bench, elsewhere: bool) {
-    bench.hear(Event::Configured { settings: settings(|_| {}), elsewhere });
+    bench.hear(Event::Configured {
+        settings: settings(|_| {}),
+        elsewhere,
+    });
 }
 
 /// Refused alone, since others are delivered meanwhile.
@@ -71,7 +74,10 @@ fn more_uploads_and_shorter_intervals_count_at_once() {
         settings.concurrency = 3;
         settings.reconcile_interval = Duration::from_secs(10);
     });
-    bench.hear(Event::Configured { settings: more, elsewhere: false });
+    bench.hear(Event::Configured {
+        settings: more,
+        elsewhere: false,
+    });
     assert_eq!(bench.take("send"), ["c"]);
     bench.wait_s(11);
     assert_eq!(bench.take("scan").len(), 1);
@@ -96,7 +102,14 @@ fn each_episode_is_counted_where_it_is() {
     bench.seal_and_pack("second", 4);
     bench.seal_and_pack("third", 5);
     bench.seal("fourth", 6);
-    let expected = Census { open: 1, waiting: 1, packing: 1, uploading: 2, refused: 1, ..Census::default() };
+    let expected = Census {
+        open: 1,
+        waiting: 1,
+        packing: 1,
+        uploading: 2,
+        refused: 1,
+        ..Census::default()
+    };
     assert_eq!(bench.machine.census(), expected);
     bench.answer("first", 201, AnswerBody::Empty);
     assert_eq!(bench.machine.census().moving, 1);
@@ -143,7 +156,10 @@ fn a_conflict_that_is_not_written_down_belongs_to_its_receiver_too() {
 #[test]
 fn what_is_in_flight_is_believed_as_was_set_for_the_receiver_that_it_was_sent_to() {
     let strict = || settings(|of| of.require_receipt = true);
-    let (plain, believing) = (|| settings(|_| {}), || settings(|of| of.believe_bare_200 = true));
+    let (plain, believing) = (
+        || settings(|_| {}),
+        || settings(|of| of.believe_bare_200 = true),
+    );
     // Set when it was sent, and since; what the one before answers; whether that delivers it.
     for (before, after, status, body, delivers) in [
         (strict(), believing(), 201, AnswerBody::Empty, false),
@@ -154,18 +170,28 @@ fn what_is_in_flight_is_believed_as_was_set_for_the_receiver_that_it_was_sent_to
         (strict(), believing(), 201, receipt("a"), true),
     ] {
         let mut bench = Bench::new();
-        bench.hear(Event::Configured { settings: before, elsewhere: false });
+        bench.hear(Event::Configured {
+            settings: before,
+            elsewhere: false,
+        });
         bench.seal_and_pack("a", 1);
         assert_eq!(bench.take("send"), ["a"]);
         // The second reload changes nothing of what was set for the first.
         for settings in [after.clone(), after] {
-            bench.hear(Event::Configured { settings, elsewhere: true });
+            bench.hear(Event::Configured {
+                settings,
+                elsewhere: true,
+            });
         }
         bench.answer("a", status, body);
         for id in bench.take("keep") {
             bench.hear(Event::Kept(of(&id), Ok(())));
         }
-        let (retired, sent) = if delivers { (&["a"][..], &[][..]) } else { (&[][..], &["a"][..]) };
+        let (retired, sent) = if delivers {
+            (&["a"][..], &[][..])
+        } else {
+            (&[][..], &["a"][..])
+        };
         assert_eq!(bench.take("retire"), retired, "{status}");
         assert_eq!(bench.take("send"), sent, "{status}");
     }

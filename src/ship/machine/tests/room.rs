@@ -12,7 +12,10 @@ fn full() -> PackFailure {
 
 impl Bench {
     fn measured(&mut self, id: &str) {
-        assert!(self.take("measure").contains(&id.to_owned()), "{id} is not to be measured");
+        assert!(
+            self.take("measure").contains(&id.to_owned()),
+            "{id} is not to be measured"
+        );
         self.hear(Event::Packed(of(id), Ok(packed(id))));
     }
 
@@ -98,7 +101,10 @@ fn a_full_outbox_is_told_once_for_as_long_as_it_lasts() {
     for id in bench.take("pack") {
         bench.hear(Event::Packed(of(&id), Err(full())));
     }
-    let told = bench.told.iter().filter(|notice| matches!(notice, Notice::OutboxFull(..)));
+    let told = bench
+        .told
+        .iter()
+        .filter(|notice| matches!(notice, Notice::OutboxFull(..)));
     assert_eq!(told.count(), 1);
 }
 
@@ -119,7 +125,10 @@ fn a_conflict_without_a_copy_is_not_sent_again_until_it_changes() {
             detail: "held".to_owned(),
             body: json!(null),
         };
-        bench.hear(Event::Checked(of("a"), Check::Fits(packed("a"), noted.ok().map(|()| refusal))));
+        bench.hear(Event::Checked(
+            of("a"),
+            Check::Fits(packed("a"), noted.ok().map(|()| refusal)),
+        ));
     }
     assert_eq!(bench.wanted(), [""; 0]);
     bench.wait_s(601);

@@ -74,11 +74,15 @@ fn where_something_was_delivered_a_page_that_asks_for_silence_binds_only_what_it
     bench.wait_s(60);
     let sent = bench.take("send");
     assert!(sent.contains(&"e".to_owned()), "{sent:?}");
-    assert!(!sent.iter().any(|id| ["b", "c"].contains(&id.as_str())), "their hour is not over: {sent:?}");
+    assert!(
+        !sent.iter().any(|id| ["b", "c"].contains(&id.as_str())),
+        "their hour is not over: {sent:?}"
+    );
 }
 
 #[test]
-fn what_is_sealed_in_a_silence_that_a_page_asks_for_is_tried_at_once_though_nothing_was_delivered_yet() {
+fn what_is_sealed_in_a_silence_that_a_page_asks_for_is_tried_at_once_though_nothing_was_delivered_yet()
+ {
     let mut bench = waiting(2);
     bench.take("send");
     for id in ["a", "b"] {

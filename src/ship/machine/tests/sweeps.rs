@@ -30,7 +30,11 @@ fn answered(bench: &mut Bench, date: bool) {
 }
 
 fn doubts_told(bench: &Bench) -> usize {
-    bench.told.iter().filter(|notice| matches!(notice, Notice::ClockDoubted(_))).count()
+    bench
+        .told
+        .iter()
+        .filter(|notice| matches!(notice, Notice::ClockDoubted(_)))
+        .count()
 }
 
 #[test]
@@ -56,7 +60,11 @@ fn the_first_answers_date_is_tried_at_once_and_later_ones_are_not() {
     assert_eq!(bench.take("sweep").len(), 1);
     bench.hear(Event::Swept(false));
     answered(&mut bench, true);
-    assert_eq!(bench.take("sweep").len(), 0, "it does not agree, and will not do so a moment later");
+    assert_eq!(
+        bench.take("sweep").len(),
+        0,
+        "it does not agree, and will not do so a moment later"
+    );
 }
 
 #[test]
@@ -81,7 +89,11 @@ fn a_clock_that_is_not_believed_for_an_hour_is_told_once() {
     bench.hear(Event::Swept(true));
     bench.wait_s(7200);
     bench.hear(Event::Swept(false));
-    assert_eq!(doubts_told(&bench), 1, "another doubt has an hour of its own");
+    assert_eq!(
+        doubts_told(&bench),
+        1,
+        "another doubt has an hour of its own"
+    );
 }
 
 #[test]

@@ -99,7 +99,10 @@ fn an_archive_that_cannot_be_made_durable_is_packed_again_and_not_sent_on() {
 fn of_an_archive_that_could_not_be_made_durable_only_a_receipt_proves_the_delivery() {
     let receipt = json!({"episode_id": "a", "sha256": packed("a").facts.sha256, "size_bytes": 10,
         "stored_at": "2026-01-01T00:00:00Z"});
-    for (body, next) in [(AnswerBody::Json(receipt), "retire a"), (AnswerBody::Empty, "pack a")] {
+    for (body, next) in [
+        (AnswerBody::Json(receipt), "retire a"),
+        (AnswerBody::Empty, "pack a"),
+    ] {
         let mut bench = sending();
         bench.wait_s(1);
         bench.take("keep");
@@ -146,7 +149,11 @@ fn an_unfinished_manifest_is_waited_for_and_then_a_fault() {
     bench.seal("a", 1);
     unfinished_for(&mut bench, 60);
     assert_eq!(bench.wanted(), ["pack a"]);
-    let told = bench.told.iter().filter(|notice| matches!(notice, Notice::StillChanging(..))).count();
+    let told = bench
+        .told
+        .iter()
+        .filter(|notice| matches!(notice, Notice::StillChanging(..)))
+        .count();
     assert!((1..=4).contains(&told), "told {told} times");
     bench.fail_pack("a", unfinished());
     assert_eq!(bench.wanted(), ["quarantine a"]);
@@ -243,7 +250,11 @@ fn what_was_changed_after_it_was_packed_is_packed_again() {
     bench.answer("a", 201, AnswerBody::Empty);
     bench.take("retire");
     bench.hear(Event::Retired(of("a"), Moved::Changed));
-    assert_eq!(bench.take("look"), ["a"], "the marker may have been taken away");
+    assert_eq!(
+        bench.take("look"),
+        ["a"],
+        "the marker may have been taken away"
+    );
     bench.wait_s(1);
     assert_eq!(bench.wanted(), ["pack a"]);
 }
@@ -292,7 +303,10 @@ fn a_receivers_word_and_the_episodes_own_bytes_are_what_quarantines() {
     assert_eq!(bench.wanted(), ["quarantine a"]);
     let mut bench = Bench::new();
     bench.seal("a", 1);
-    bench.fail_pack("a", PackFailure::Fault("not as its manifest says".into(), packed("a").fingerprint));
+    bench.fail_pack(
+        "a",
+        PackFailure::Fault("not as its manifest says".into(), packed("a").fingerprint),
+    );
     assert_eq!(bench.wanted(), ["quarantine a"]);
 }
 
@@ -300,7 +314,11 @@ fn a_receivers_word_and_the_episodes_own_bytes_are_what_quarantines() {
 fn only_a_later_attempt_asks_what_the_receiver_has_kept() {
     let mut bench = Bench::new();
     bench.seal_and_pack("a", 1);
-    assert_eq!(bench.asks_first(), [false], "nobody can have anything of it");
+    assert_eq!(
+        bench.asks_first(),
+        [false],
+        "nobody can have anything of it"
+    );
     bench.take("send");
     bench.fail("a", lost());
     bench.wait_s(1);
@@ -310,7 +328,11 @@ fn only_a_later_attempt_asks_what_the_receiver_has_kept() {
     bench.hear(scanned(&[("b", Look::Sealed(stamp(1)))], &["b"]));
     bench.take("check");
     bench.hear(fits("b"));
-    assert_eq!(bench.asks_first(), [true], "an earlier process may have sent a part of it");
+    assert_eq!(
+        bench.asks_first(),
+        [true],
+        "an earlier process may have sent a part of it"
+    );
 }
 
 #[test]
@@ -321,7 +343,11 @@ fn a_line_that_drops_and_yet_moves_is_gone_on_with_at_once_and_holds_nothing() {
         assert_eq!(bench.take("send"), ["a"]);
         bench.break_off("a", kept);
         assert!(!bench.held(), "after {kept}");
-        let wait = if kept == 0 { Duration::from_secs(1) } else { Duration::from_millis(100) };
+        let wait = if kept == 0 {
+            Duration::from_secs(1)
+        } else {
+            Duration::from_millis(100)
+        };
         bench.wait(wait);
     }
     assert_eq!(bench.take("send"), ["a"]);
@@ -339,10 +365,40 @@ fn a_line_that_drops_and_yet_moves_is_gone_on_with_at_once_and_holds_nothing() {
 fn where_going_on_leads_nowhere_the_whole_is_sent_and_then_it_is_asked_again() {
     type Attempts = fn(Outcome) -> Attempt;
     let in_vain: [(Attempts, u64, usize); 4] = [
-        (|outcome| Attempt { asked_in_vain: true, sent: false, ..outcome.into() }, 0, 3),
-        (|outcome| Attempt { resumed_at_bytes: 1000, ..outcome.into() }, 1000, 3),
-        (|outcome| Attempt { asked_in_vain: true, sent: false, ..outcome.into() }, 1 << 40, 20),
-        (|outcome| Attempt { resumed_at_bytes: 1 << 40, ..outcome.into() }, 1 << 40, 20),
+        (
+            |outcome| Attempt {
+                asked_in_vain: true,
+                sent: false,
+                ..outcome.into()
+            },
+            0,
+            3,
+        ),
+        (
+            |outcome| Attempt {
+                resumed_at_bytes: 1000,
+                ..outcome.into()
+            },
+            1000,
+            3,
+        ),
+        (
+            |outcome| Attempt {
+                asked_in_vain: true,
+                sent: false,
+                ..outcome.into()
+            },
+            1 << 40,
+            20,
+        ),
+        (
+            |outcome| Attempt {
+                resumed_at_bytes: 1 << 40,
+                ..outcome.into()
+            },
+            1 << 40,
+            20,
+        ),
     ];
     for (attempt, kept, most) in in_vain {
         let mut bench = Bench::new();
@@ -355,7 +411,11 @@ fn where_going_on_leads_nowhere_the_whole_is_sent_and_then_it_is_asked_again() {
             assert_eq!(bench.asks_first(), [!whole], "attempt {n} of {most}");
             assert_eq!(bench.take("send"), ["a"]);
             let outcome = Outcome::Failed(lost());
-            let attempt = if whole { outcome.into() } else { attempt(outcome) };
+            let attempt = if whole {
+                outcome.into()
+            } else {
+                attempt(outcome)
+            };
             bench.hear(Event::Attempted(of("a"), attempt));
             if whole && kept > 0 {
                 // What was kept is gone, and something is kept anew.
@@ -378,7 +438,10 @@ fn a_receiver_whose_disk_is_full_is_not_sent_the_whole_again() {
         assert_eq!(bench.asks_first(), [true]);
         bench.take("send");
         let answer = silent(507, None);
-        let attempt = Attempt { resumed_at_bytes: 1000, ..Outcome::Answered(answer).into() };
+        let attempt = Attempt {
+            resumed_at_bytes: 1000,
+            ..Outcome::Answered(answer).into()
+        };
         bench.hear(Event::Attempted(of("a"), attempt));
     }
 }
@@ -389,7 +452,13 @@ fn where_nothing_left_there_is_nothing_to_ask_for() {
     bench.seal_and_pack("a", 1);
     bench.take("send");
     let outcome = Outcome::Failed(Fault::Unreachable("refused".into()));
-    bench.hear(Event::Attempted(of("a"), Attempt { sent: false, ..outcome.into() }));
+    bench.hear(Event::Attempted(
+        of("a"),
+        Attempt {
+            sent: false,
+            ..outcome.into()
+        },
+    ));
     bench.wait_s(1);
     assert_eq!(bench.asks_first(), [false]);
 }
@@ -418,7 +487,10 @@ fn a_receiver_that_asks_for_patience_gets_it_also_from_one_that_moves() {
     bench.wait_s(1);
     bench.take("send");
     let answer = silent(503, Some(30));
-    let attempt = Attempt { resumed_at_bytes: 20, ..Outcome::Answered(answer).into() };
+    let attempt = Attempt {
+        resumed_at_bytes: 20,
+        ..Outcome::Answered(answer).into()
+    };
     bench.hear(Event::Attempted(of("a"), attempt));
     bench.wait_s(29);
     assert_eq!(bench.take("send"), [""; 0]);

@@ -44,7 +44,7 @@ fn probes(bench: &mut Bench, count: usize, status: u16) -> Vec<(String, Duration
 
 #[test]
 fn a_destination_fault_holds_the_queue_with_one_probe_at_a_time_backing_off_to_five_minutes_then_ramping_up()
-{
+ {
     let mut bench = Bench::with(|settings| settings.concurrency = 4);
     for n in 0..8 {
         bench.seal_and_pack(&format!("e{n}"), n);
@@ -55,15 +55,25 @@ fn a_destination_fault_holds_the_queue_with_one_probe_at_a_time_backing_off_to_f
     assert!(bench.held());
     let probes = probes(&mut bench, 60, 404);
     for _ in 0..4 {
-        // No more of them at once than the disk is given; and for one that was kept before it failed, once more that it was tried.
+        // No more of them at once than the disk is given; and for one that was kept before it
+        // failed, once more that it was tried.
         for id in bench.take("keep") {
             bench.hear(Event::Kept(of(&id), Ok(())));
         }
     }
-    assert!(probes.windows(2).all(|pair| pair[0].0 != pair[1].0), "another episode each time");
+    assert!(
+        probes.windows(2).all(|pair| pair[0].0 != pair[1].0),
+        "another episode each time"
+    );
     let longest = probes.iter().map(|(_, pause)| *pause).max().unwrap();
-    assert!(longest <= FAULT_PROBE.cap && longest > FAULT_PROBE.cap.mul_f64(0.8), "{longest:?}");
-    assert!(bench.take("quarantine").is_empty() && bench.take("retire").is_empty(), "nothing moves");
+    assert!(
+        longest <= FAULT_PROBE.cap && longest > FAULT_PROBE.cap.mul_f64(0.8),
+        "{longest:?}"
+    );
+    assert!(
+        bench.take("quarantine").is_empty() && bench.take("retire").is_empty(),
+        "nothing moves"
+    );
 
     // It works again: one, and again one, and more at once only after that.
     let mut probe = Vec::new();
@@ -96,7 +106,9 @@ fn a_destination_fault_holds_the_queue_with_one_probe_at_a_time_backing_off_to_f
     }
     assert!(most_at_once.is_sorted(), "{most_at_once:?}");
     assert_eq!(most_at_once[..5], [1; 5], "one at a time at first");
-    assert!(pauses[0] > Duration::ZERO && pauses[..6].iter().sum::<Duration>() < Duration::from_secs(2));
+    assert!(
+        pauses[0] > Duration::ZERO && pauses[..6].iter().sum::<Duration>() < Duration::from_secs(2)
+    );
 }
 
 #[test]
@@ -111,7 +123,13 @@ fn nobody_is_slowed_down_by_one_that_was_refused_alone() {
 #[test]
 fn a_refusal_without_a_json_body_never_quarantines() {
     for status in 200..600 {
-        for body in [html(), AnswerBody::Empty, AnswerBody::Garbled { excerpt: "{".to_owned() }] {
+        for body in [
+            html(),
+            AnswerBody::Empty,
+            AnswerBody::Garbled {
+                excerpt: "{".to_owned(),
+            },
+        ] {
             let mut bench = waiting(1);
             for _ in 0..5 {
                 bench.take("send");
@@ -128,7 +146,12 @@ fn a_refusal_without_a_json_body_never_quarantines() {
 
 #[test]
 fn an_episode_refused_alone_waits_alone() {
-    for (status, body) in [(403, html()), (404, by_receiver()), (413, html()), (301, AnswerBody::Empty)] {
+    for (status, body) in [
+        (403, html()),
+        (404, by_receiver()),
+        (413, html()),
+        (301, AnswerBody::Empty),
+    ] {
         let mut bench = waiting(3);
         bench.deliver("b");
         bench.answer("a", status, body);
@@ -205,7 +228,11 @@ fn retry_has_full_jitter_for_each_episode_and_for_the_destination() {
                 }
             });
             bench.told.clear();
-            let other = if n == 0 { "b".to_owned() } else { format!("n{n}") };
+            let other = if n == 0 {
+                "b".to_owned()
+            } else {
+                format!("n{n}")
+            };
             if n > 0 {
                 bench.seal_and_pack(&other, 10 + n);
             }
@@ -226,7 +253,10 @@ fn retry_has_full_jitter_for_each_episode_and_for_the_destination() {
         for (failures, wait) in (1..).zip(&waits) {
             assert!(*wait <= TRANSIENT.ceiling(failures), "{waits:?}");
         }
-        assert!(waits.iter().max().unwrap() > &Duration::from_secs(8), "and they grow: {waits:?}");
+        assert!(
+            waits.iter().max().unwrap() > &Duration::from_secs(8),
+            "and they grow: {waits:?}"
+        );
     }
     let pauses_of = |seed| {
         let mut bench = Bench::with(|settings| settings.seed = seed);
@@ -235,7 +265,10 @@ fn retry_has_full_jitter_for_each_episode_and_for_the_destination() {
         bench.take("send");
         bench.answer("a", 503, html());
         bench.answer("b", 503, html());
-        probes(&mut bench, 10, 503).into_iter().map(|(_, pause)| pause).collect::<Vec<_>>()
+        probes(&mut bench, 10, 503)
+            .into_iter()
+            .map(|(_, pause)| pause)
+            .collect::<Vec<_>>()
     };
     assert_ne!(pauses_of(1), pauses_of(2), "nor do they probe alike");
 }
@@ -244,8 +277,14 @@ fn retry_has_full_jitter_for_each_episode_and_for_the_destination() {
 fn retry_after_is_honoured_in_both_forms_and_capped() {
     let waits = |retry_after: &str| {
         let mut headers = HeaderMap::new();
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_str(retry_after).unwrap());
-        headers.insert(header::DATE, HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"));
+        headers.insert(
+            header::RETRY_AFTER,
+            HeaderValue::from_str(retry_after).unwrap(),
+        );
+        headers.insert(
+            header::DATE,
+            HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"),
+        );
         let mut bench = waiting(1);
         bench.take("send");
         bench.answer_after("a", 503, by_receiver(), wire::retry_after_s(&headers));

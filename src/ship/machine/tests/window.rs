@@ -15,10 +15,15 @@ fn rate(bytes: u64) -> NonZeroU64 {
 }
 
 fn window(from: &str, to: &str, limit: Option<Limit>) -> Window {
-    Window { from: at(from), to: at(to), limit }
+    Window {
+        from: at(from),
+        to: at(to),
+        limit,
+    }
 }
 
-/// At night as fast as it goes, before noon at what is set for all times, after that at 2 MB/s; not in the evening.
+/// At night as fast as it goes, before noon at what is set for all times, after that at 2 MB/s; not
+/// in the evening.
 fn uploads() -> Uploads {
     let slow = Some(Limit::BytesPerS(rate(2_000_000)));
     let windows = vec![
@@ -26,7 +31,10 @@ fn uploads() -> Uploads {
         window("06:00", "12:00", None),
         window("12:00", "18:30", slow),
     ];
-    Uploads { limit: Some(rate(5_000_000)), windows }
+    Uploads {
+        limit: Some(rate(5_000_000)),
+        windows,
+    }
 }
 
 fn with(uploads: &Uploads) -> Bench {
@@ -43,7 +51,9 @@ impl Bench {
 
     fn paces(&mut self) -> Vec<Pace> {
         let wanted = std::mem::take(&mut self.wanted);
-        let (paces, left) = wanted.into_iter().partition(|effect| matches!(effect, Effect::Pace(_)));
+        let (paces, left) = wanted
+            .into_iter()
+            .partition(|effect| matches!(effect, Effect::Pace(_)));
         self.wanted = left;
         let pace = |effect| match effect {
             Effect::Pace(pace) => Some(pace),
@@ -71,24 +81,51 @@ fn every_time_of_day_has_its_pace_over_midnight_too() {
     ] {
         assert_eq!(uploads().pace(at(time)), pace, "{time}");
     }
-    let always = Uploads { limit: None, windows: vec![] };
+    let always = Uploads {
+        limit: None,
+        windows: vec![],
+    };
     assert_eq!(always.pace(at("03:00")), Pace::Free);
-    let whole_day = Uploads { limit: None, windows: vec![window("00:00", "00:00", None)] };
+    let whole_day = Uploads {
+        limit: None,
+        windows: vec![window("00:00", "00:00", None)],
+    };
     assert_eq!(whole_day.pace(at("00:00")), Pace::Free);
-    let overlapping = vec![window("08:00", "12:00", Some(Limit::None)), window("06:00", "20:00", None)];
-    let overlapping = Uploads { limit: Some(rate(5_000_000)), windows: overlapping };
-    assert_eq!((overlapping.pace(at("09:00")), overlapping.pace(at("13:00"))), (Pace::Free, five));
+    let overlapping = vec![
+        window("08:00", "12:00", Some(Limit::None)),
+        window("06:00", "20:00", None),
+    ];
+    let overlapping = Uploads {
+        limit: Some(rate(5_000_000)),
+        windows: overlapping,
+    };
+    assert_eq!(
+        (overlapping.pace(at("09:00")), overlapping.pace(at("13:00"))),
+        (Pace::Free, five)
+    );
 }
 
 #[test]
 fn outside_every_window_nothing_new_is_sent_and_within_one_everything_is() {
     let mut bench = with(&uploads());
     bench.seal_and_pack("a", 1);
-    assert_eq!(bench.take("send"), [""; 0], "not before it is known how late it is");
+    assert_eq!(
+        bench.take("send"),
+        [""; 0],
+        "not before it is known how late it is"
+    );
     bench.it_is("20:00");
     assert_eq!(bench.take("send"), [""; 0]);
     assert_eq!(bench.paces(), [Pace::Closed(at("22:00"))]);
-    assert_eq!(bench.machine.census().outside_window_until.unwrap().to_string(), "22:00");
+    assert_eq!(
+        bench
+            .machine
+            .census()
+            .outside_window_until
+            .unwrap()
+            .to_string(),
+        "22:00"
+    );
     assert!(bench.told(|notice| matches!(notice, Notice::Pace(Pace::Closed(_)))));
     bench.wait_s(60);
     bench.it_is("22:00");
@@ -129,7 +166,12 @@ fn in_summer_and_in_winter_the_clock_on_the_wall_counts() {
     let mut paces = Vec::new();
     for time in ["02:15", "02:31", "02:59", "02:01", "02:31", "03:31"] {
         bench.it_is(time);
-        paces.extend(bench.paces().pop().map(|pace| pace == Pace::AtMost(rate(5_000_000))));
+        paces.extend(
+            bench
+                .paces()
+                .pop()
+                .map(|pace| pace == Pace::AtMost(rate(5_000_000))),
+        );
         bench.wait_s(60);
     }
     assert_eq!(paces, [false, true, false, true, false]);
@@ -152,7 +194,11 @@ fn what_breaks_off_in_the_pause_is_nobodys_failure_and_goes_on_in_the_next_windo
     bench.wait_s(60);
     bench.it_is("22:00");
     assert_eq!(bench.asks_first(), [true, true], "where did it break off?");
-    assert_eq!(bench.take("send"), ["a", "b"], "at once, and in their order");
+    assert_eq!(
+        bench.take("send"),
+        ["a", "b"],
+        "at once, and in their order"
+    );
     // What fails after that counts.
     bench.fail("a", lost());
     assert!(bench.told(|notice| matches!(notice, Notice::Retrying(..))));
@@ -179,16 +225,26 @@ fn a_stop_in_the_pause_waits_for_nothing() {
 fn a_reload_changes_limit_and_windows_at_once() {
     let mut bench = Bench::new();
     bench.seal_and_pack("a", 1);
-    assert_eq!((bench.take("send"), bench.paces()), (vec!["a".to_owned()], vec![]), "nothing is limited");
+    assert_eq!(
+        (bench.take("send"), bench.paces()),
+        (vec!["a".to_owned()], vec![]),
+        "nothing is limited"
+    );
     let mut reload = |uploads: Uploads| {
         let settings = settings(|settings| settings.uploads = uploads.clone());
-        bench.hear(Event::Configured { settings, elsewhere: false });
+        bench.hear(Event::Configured {
+            settings,
+            elsewhere: false,
+        });
         if !bench.take("clock").is_empty() {
             bench.hear(Event::ClockRead(at("20:00")));
         }
         bench.paces()
     };
-    let limit = |bytes| Uploads { limit: Some(rate(bytes)), windows: vec![] };
+    let limit = |bytes| Uploads {
+        limit: Some(rate(bytes)),
+        windows: vec![],
+    };
     assert_eq!(reload(limit(1_000_000)), [Pace::AtMost(rate(1_000_000))]);
     assert_eq!(reload(uploads()), [Pace::Closed(at("22:00"))]);
     assert_eq!(reload(limit(3_000_000)), [Pace::AtMost(rate(3_000_000))]);
@@ -235,11 +291,18 @@ fn one_pass_outside_the_windows_sends_nothing_and_ends() {
 fn a_limit_leaves_each_upload_its_share() {
     let mut bench = Bench::with(|settings| {
         settings.concurrency = 8;
-        settings.uploads = Uploads { limit: Some(rate(40_000)), windows: vec![] };
+        settings.uploads = Uploads {
+            limit: Some(rate(40_000)),
+            windows: vec![],
+        };
     });
     bench.hear(Event::Deadline);
     for n in 0..6 {
         bench.seal_and_pack(&format!("e{n}"), n);
     }
-    assert_eq!(bench.take("send").len(), 2, "a receiver gives up what comes too slowly");
+    assert_eq!(
+        bench.take("send").len(),
+        2,
+        "a receiver gives up what comes too slowly"
+    );
 }

@@ -4,20 +4,28 @@ use super::{super::state::OpenFiles, *};
 
 fn open(id: &str, sealed_for: Duration) -> Event {
     let what = "data.mcap is open for writing".to_owned();
-    Event::Packed(of(id), Err(PackFailure::OpenForWriting { what, sealed_for }))
+    Event::Packed(
+        of(id),
+        Err(PackFailure::OpenForWriting { what, sealed_for }),
+    )
 }
 
 const NOT_LONG: Duration = Duration::from_secs(1);
 const S: Duration = Duration::from_secs(1);
 
 fn accepted(bench: &Bench) -> bool {
-    bench.told.iter().any(|notice| matches!(notice, Notice::OpenFileAccepted(..)))
+    bench
+        .told
+        .iter()
+        .any(|notice| matches!(notice, Notice::OpenFileAccepted(..)))
 }
 
 /// How it is to be packed, where it is to be.
 fn packs(bench: &Bench, id: &str) -> Option<OpenFiles> {
     bench.wanted.iter().rev().find_map(|effect| match effect {
-        Effect::Pack { id: of, open_files, .. } if of.as_str() == id => Some(*open_files),
+        Effect::Pack {
+            id: of, open_files, ..
+        } if of.as_str() == id => Some(*open_files),
         _ => None,
     })
 }
@@ -96,7 +104,8 @@ fn one_pass_leaves_it_undone_unless_its_marker_is_older_than_the_wait() {
 }
 
 #[test]
-fn what_was_shipped_is_looked_at_once_more_a_minute_later_and_one_pass_that_is_over_does_not_wait_for_that() {
+fn what_was_shipped_is_looked_at_once_more_a_minute_later_and_one_pass_that_is_over_does_not_wait_for_that()
+ {
     for once in [false, true] {
         let mut bench = Bench::fresh(|settings| settings.once = once);
         bench.hear(Event::Deadline);
@@ -106,7 +115,12 @@ fn what_was_shipped_is_looked_at_once_more_a_minute_later_and_one_pass_that_is_o
         bench.deliver("a");
         assert!(bench.machine.idle());
         assert_eq!(bench.machine.next_deadline().is_none(), once);
-        let looks = |bench: &Bench| bench.wanted.iter().any(|effect| matches!(effect, Effect::LookBack(_)));
+        let looks = |bench: &Bench| {
+            bench
+                .wanted
+                .iter()
+                .any(|effect| matches!(effect, Effect::LookBack(_)))
+        };
         bench.now += 59 * S;
         bench.hear(Event::Deadline);
         assert!(!looks(&bench));
@@ -120,15 +134,21 @@ fn what_was_shipped_is_looked_at_once_more_a_minute_later_and_one_pass_that_is_o
 }
 
 #[test]
-fn what_processes_before_this_one_have_shipped_is_looked_at_at_once_and_again_when_it_is_a_minute_old() {
+fn what_processes_before_this_one_have_shipped_is_looked_at_at_once_and_again_when_it_is_a_minute_old()
+ {
     for once in [false, true] {
         let mut machine = Machine::new(settings(|settings| settings.once = once), S);
         machine.handle(Event::Deadline, S);
         let looks = |machine: &mut Machine| {
             let effects = std::iter::from_fn(|| machine.next_effect());
-            effects.filter(|effect| matches!(effect, Effect::LookBack(_))).collect::<Vec<_>>()
+            effects
+                .filter(|effect| matches!(effect, Effect::LookBack(_)))
+                .collect::<Vec<_>>()
         };
-        assert_eq!(looks(&mut machine), [Effect::LookBack(Shipped::BeforeTheStart)]);
+        assert_eq!(
+            looks(&mut machine),
+            [Effect::LookBack(Shipped::BeforeTheStart)]
+        );
         machine.handle(Event::Scanned(Some(Scanned::default())), S);
         machine.handle(Event::Swept(true), S);
         assert!(!machine.idle(), "one pass waits for it");
@@ -141,7 +161,13 @@ fn what_processes_before_this_one_have_shipped_is_looked_at_at_once_and_again_wh
             "a tail that was not sent is left undone"
         );
         machine.handle(Event::Deadline, 42 * S);
-        assert_eq!(looks(&mut machine), [Effect::LookBack(Shipped::These(vec![(of("b"), "b".into())]))]);
+        assert_eq!(
+            looks(&mut machine),
+            [Effect::LookBack(Shipped::These(vec![(
+                of("b"),
+                "b".into()
+            )]))]
+        );
     }
 }
 
@@ -152,7 +178,10 @@ fn what_would_be_copied_away_while_a_file_is_open_waits_with_pauses_and_is_told_
     bench.hear(Event::Packed(of("a"), Ok(packed("a"))));
     bench.answer("a", 201, AnswerBody::Empty);
     let retires = |bench: &Bench| {
-        bench.wanted.iter().any(|effect| matches!(effect, Effect::Retire { id, .. } if id.as_str() == "a"))
+        bench
+            .wanted
+            .iter()
+            .any(|effect| matches!(effect, Effect::Retire { id, .. } if id.as_str() == "a"))
     };
     assert!(retires(&bench));
     let mut tries = 0;
@@ -167,10 +196,21 @@ fn what_would_be_copied_away_while_a_file_is_open_waits_with_pauses_and_is_told_
         }
     }
     assert!((700..2200).contains(&tries), "{tries} looks in an hour");
-    let is_it = |notice: &&Notice| matches!(notice, Notice::OpenFileBeforeMove { is_delivered: true, .. });
+    let is_it = |notice: &&Notice| {
+        matches!(
+            notice,
+            Notice::OpenFileBeforeMove {
+                is_delivered: true,
+                ..
+            }
+        )
+    };
     let told = bench.told.iter().filter(is_it).count();
     assert!((8..=10).contains(&told), "told {told} times in an hour");
-    assert!(bench.machine.overview(9, bench.now).stuck.is_none(), "nothing is wrong with the folders");
+    assert!(
+        bench.machine.overview(9, bench.now).stuck.is_none(),
+        "nothing is wrong with the folders"
+    );
     // Written to meanwhile: it is packed again, and its files are waited for as if it were new.
     bench.wanted.clear();
     bench.hear(Event::Retired(of("a"), Moved::Changed));
@@ -199,11 +239,19 @@ fn what_a_move_has_left_where_it_stood_is_gone_on_with_until_it_is_gone_and_is_s
             // A command that looks meanwhile finds what is known.
             bench.hear(found());
             assert_eq!(bench.take("finish"), [""; 0], "not before its time");
-            while !bench.wanted.iter().any(|effect| matches!(effect, Effect::Finish(_))) {
+            while !bench
+                .wanted
+                .iter()
+                .any(|effect| matches!(effect, Effect::Finish(_)))
+            {
                 bench.wait_for_deadline();
             }
         }
-        let told = bench.told.iter().filter(|notice| matches!(notice, Notice::LeftBehind { .. })).count();
+        let told = bench
+            .told
+            .iter()
+            .filter(|notice| matches!(notice, Notice::LeftBehind { .. }))
+            .count();
         assert_eq!(told, 3, "at 4, 8 and 16 looks");
         bench.hear(Event::Finished(of("a"), Moved::Failed("EPERM".to_owned())));
         assert!(bench.told(|notice| matches!(notice, Notice::Stuck(..))));

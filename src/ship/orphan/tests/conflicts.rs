@@ -26,7 +26,8 @@ fn an_episode_in_conflict_that_was_renamed_needs_its_archive_no_more() {
         let a = in_conflict();
         let to = a.folder.path().join(folder);
         let renamed =
-            durable::move_directory(&a.layout.episode(&a.id), &to, "b", &Progress::default()).unwrap();
+            durable::move_directory(&a.layout.episode(&a.id), &to, "b", &Progress::default())
+                .unwrap();
         assert_eq!(a.settle(), Settled::Unlinked(renamed));
         assert!(a.outbox_is_empty());
     }
@@ -43,14 +44,20 @@ fn an_episode_in_conflict_that_was_removed_leaves_its_archive_without_an_alarm()
     let place = a.layout.quarantine.join("a");
     assert_eq!(
         a.settle(),
-        Settled::PutAside(place.clone(), Why::RemovedByHand("it holds another".to_owned()))
+        Settled::PutAside(
+            place.clone(),
+            Why::RemovedByHand("it holds another".to_owned())
+        )
     );
     let error = filed::reason(&place).unwrap().unwrap().error.unwrap();
     assert!(
         error.contains("was in conflict (it holds another), and its folder was removed by hand"),
         "{error}"
     );
-    assert!(!error.contains("last copy") && error.contains("tar --zstd -xf "), "{error}");
+    assert!(
+        !error.contains("last copy") && error.contains("tar --zstd -xf "),
+        "{error}"
+    );
     // The receiver holds another under its own name.
     assert!(error.contains("under the name a-1"), "{error}");
     assert!(place.join("a.tar.zst").exists() && place.join("a.json").exists());
@@ -62,9 +69,21 @@ fn what_was_in_conflict_and_was_changed_or_replaced_is_not_called_removed_by_han
     let episode = a.layout.episode(&a.id);
     fs::write(episode.join("data"), "corrected").unwrap();
     fs::write(episode.join("done.marker"), "").unwrap();
-    let settled = settle(&a.layout, &a.id, a.root, true, NOW, &content_of, &Progress::default()).unwrap();
+    let settled = settle(
+        &a.layout,
+        &a.id,
+        a.root,
+        true,
+        NOW,
+        &content_of,
+        &Progress::default(),
+    )
+    .unwrap();
     let place = a.layout.quarantine.join("a");
     assert_eq!(settled, Settled::PutAside(place.clone(), Why::Changed));
     let error = filed::reason(&place).unwrap().unwrap().error.unwrap();
-    assert!(error.contains("nothing else has these bytes") && !error.contains("by hand"), "{error}");
+    assert!(
+        error.contains("nothing else has these bytes") && !error.contains("by hand"),
+        "{error}"
+    );
 }

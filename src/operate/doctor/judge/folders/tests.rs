@@ -7,46 +7,114 @@ use crate::{
 };
 
 fn of(facts: &Facts, id: Id) -> Row {
-    rows(facts).into_iter().find(|row| row.id == id).unwrap_or_else(|| panic!("no row {id:?}"))
+    rows(facts)
+        .into_iter()
+        .find(|row| row.id == id)
+        .unwrap_or_else(|| panic!("no row {id:?}"))
 }
 
 fn there(uid: u32, mode: u32, read_only: bool) -> FolderState {
-    FolderState::There { owned: Owned { uid, gid: 99, mode, listed: false }, shared: None, read_only }
+    FolderState::There {
+        owned: Owned {
+            uid,
+            gid: 99,
+            mode,
+            listed: false,
+        },
+        shared: None,
+        read_only,
+    }
 }
 
 #[test]
 fn each_state_of_a_folder_has_its_row_and_its_fix() {
     for (state, id, status, fix) in [
         (there(10, 0o2770, false), Id::Folders, Status::Green, ""),
-        (there(10, 0o2770, false), Id::FolderAccess, Status::Green, ""),
+        (
+            there(10, 0o2770, false),
+            Id::FolderAccess,
+            Status::Green,
+            "",
+        ),
         (
             FolderState::Missing,
             Id::Folders,
             Status::Red,
             "mkdir -p /d && mkdir -m 2770 /d/shipped && chown sealift:20 /d/shipped",
         ),
-        (FolderState::NoFolder, Id::Folders, Status::Red, "mv -nT /d/shipped /d/shipped.aside && mkdir"),
-        (FolderState::Hangs(Duration::from_secs(3)), Id::Folders, Status::Red, "findmnt --target /d"),
-        (FolderState::Failed("EIO".to_owned()), Id::Folders, Status::Red, "namei -lx /d/shipped"),
-        (there(1, 0o755, false), Id::FolderAccess, Status::Red, "chown sealift /d/shipped && chmod u+rwx"),
-        (there(10, 0o500, false), Id::FolderAccess, Status::Red, "chmod u+rwx /d/shipped"),
-        (there(10, 0o777, false), Id::FolderAccess, Status::Yellow, "chmod o-w /d/shipped"),
-        (there(10, 0o1777, false), Id::FolderAccess, Status::Green, ""),
-        (there(10, 0o770, true), Id::FolderAccess, Status::Red, "mount -o remount,rw"),
+        (
+            FolderState::NoFolder,
+            Id::Folders,
+            Status::Red,
+            "mv -nT /d/shipped /d/shipped.aside && mkdir",
+        ),
+        (
+            FolderState::Hangs(Duration::from_secs(3)),
+            Id::Folders,
+            Status::Red,
+            "findmnt --target /d",
+        ),
+        (
+            FolderState::Failed("EIO".to_owned()),
+            Id::Folders,
+            Status::Red,
+            "namei -lx /d/shipped",
+        ),
+        (
+            there(1, 0o755, false),
+            Id::FolderAccess,
+            Status::Red,
+            "chown sealift /d/shipped && chmod u+rwx",
+        ),
+        (
+            there(10, 0o500, false),
+            Id::FolderAccess,
+            Status::Red,
+            "chmod u+rwx /d/shipped",
+        ),
+        (
+            there(10, 0o777, false),
+            Id::FolderAccess,
+            Status::Yellow,
+            "chmod o-w /d/shipped",
+        ),
+        (
+            there(10, 0o1777, false),
+            Id::FolderAccess,
+            Status::Green,
+            "",
+        ),
+        (
+            there(10, 0o770, true),
+            Id::FolderAccess,
+            Status::Red,
+            "mount -o remount,rw",
+        ),
     ] {
         let mut facts = sound();
-        let shipped = facts.folders.iter_mut().find(|folder| folder.name == "shipped").unwrap();
+        let shipped = facts
+            .folders
+            .iter_mut()
+            .find(|folder| folder.name == "shipped")
+            .unwrap();
         shipped.state = state.clone();
         let row = of(&facts, id);
         assert_eq!(row.status, status, "{state:?}: {row:?}");
-        assert!(row.fix.clone().unwrap_or_default().contains(fix), "{state:?}: {row:?}");
+        assert!(
+            row.fix.clone().unwrap_or_default().contains(fix),
+            "{state:?}: {row:?}"
+        );
     }
 }
 
 #[test]
 fn where_the_file_system_keeps_no_modes_nobody_is_told_to_change_them() {
     let mut facts = sound();
-    let shipped = facts.folders.iter_mut().find(|folder| folder.name == "shipped").unwrap();
+    let shipped = facts
+        .folders
+        .iter_mut()
+        .find(|folder| folder.name == "shipped")
+        .unwrap();
     (shipped.state, shipped.modeless) = (there(10, 0o777, false), true);
     assert_eq!(of(&facts, Id::FolderAccess).status, Status::Green);
 }
@@ -63,35 +131,72 @@ fn each_finding_of_the_trial_has_its_colour_and_its_fix() {
     let paths = || (PathBuf::from("/d/episodes"), PathBuf::from("/d/shipped"));
     let (from, to) = paths();
     for (finding, status, fix) in [
-        (Finding::Copies { to: to.clone(), same_device: false }, Status::Green, ""),
         (
-            Finding::Copies { to: to.clone(), same_device: true },
+            Finding::Copies {
+                to: to.clone(),
+                same_device: false,
+            },
+            Status::Green,
+            "",
+        ),
+        (
+            Finding::Copies {
+                to: to.clone(),
+                same_device: true,
+            },
             Status::Yellow,
             "printf '%s\\n' '[Service]' ReadWritePaths= ReadWritePaths=/d | tee -a /etc/systemd/system/sealift.service.d/zz-sealift-paths.conf",
         ),
-        (Finding::NotPermitted { from, to, why: "EPERM".to_owned() }, Status::Red, "findmnt --target /d"),
         (
-            Finding::Unmovable { first: "a".to_owned(), count: 2, why: Unmovable::Sealed },
+            Finding::NotPermitted {
+                from,
+                to,
+                why: "EPERM".to_owned(),
+            },
+            Status::Red,
+            "findmnt --target /d",
+        ),
+        (
+            Finding::Unmovable {
+                first: "a".to_owned(),
+                count: 2,
+                why: Unmovable::Sealed,
+            },
             Status::Red,
             r"find /d/episodes -mindepth 1 -maxdepth 1 -type d ! -name '.*' ! -uid 10 ! \( -gid 20 -perm -g=wx \) -exec test -f {}/done.marker ';' -exec chown -R sealift {} +",
         ),
         (
-            Finding::Elsewhere { folder: "/d/shipped".into(), why: "it is gone".to_owned() },
+            Finding::Elsewhere {
+                folder: "/d/shipped".into(),
+                why: "it is gone".to_owned(),
+            },
             Status::Red,
             "mount -a",
         ),
         (
-            Finding::Unmovable { first: "a".to_owned(), count: 2, why: Unmovable::Open },
+            Finding::Unmovable {
+                first: "a".to_owned(),
+                count: 2,
+                why: Unmovable::Open,
+            },
             Status::Yellow,
             "! -exec test -e {}/done.marker ';' -ls",
         ),
         (
-            Finding::Unmovable { first: "a".to_owned(), count: 2, why: Unmovable::Sticky },
+            Finding::Unmovable {
+                first: "a".to_owned(),
+                count: 2,
+                why: Unmovable::Sticky,
+            },
             Status::Red,
             "chmod -t /d/episodes",
         ),
         (
-            Finding::Frozen { some: vec!["/d/episodes/a".into()], count: 1, flag: 'i' },
+            Finding::Frozen {
+                some: vec!["/d/episodes/a".into()],
+                count: 1,
+                flag: 'i',
+            },
             Status::Red,
             "chattr -i '/d/episodes/a'",
         ),
@@ -101,7 +206,9 @@ fn each_finding_of_the_trial_has_its_colour_and_its_fix() {
         if matches!(finding, Finding::Copies { .. }) {
             facts.unit.as_mut().unwrap().read_write_paths = Some(siblings);
         }
-        facts.moves = Moves::ByUs(crate::trial::Trial { findings: vec![finding.clone()] });
+        facts.moves = Moves::ByUs(crate::trial::Trial {
+            findings: vec![finding.clone()],
+        });
         let row = of(&facts, Id::Moves);
         assert_eq!(row.status, status, "{row:?}");
         assert!(row.fix.clone().unwrap_or_default().contains(fix), "{row:?}");
@@ -112,8 +219,16 @@ fn each_finding_of_the_trial_has_its_colour_and_its_fix() {
 
 #[test]
 fn one_that_is_stuck_hides_no_other_that_is() {
-    let frozen = Finding::Frozen { some: vec!["/d/episodes/imm".into()], count: 1, flag: 'i' };
-    let unmovable = Finding::Unmovable { first: "a".to_owned(), count: 2, why: Unmovable::Sealed };
+    let frozen = Finding::Frozen {
+        some: vec!["/d/episodes/imm".into()],
+        count: 1,
+        flag: 'i',
+    };
+    let unmovable = Finding::Unmovable {
+        first: "a".to_owned(),
+        count: 2,
+        why: Unmovable::Sealed,
+    };
     let stuck = TrialFinding {
         kind: TrialKind::Stuck,
         in_short: "7 episodes are delivered and cannot be moved".to_owned(),
@@ -123,7 +238,11 @@ fn one_that_is_stuck_hides_no_other_that_is() {
     let mut facts = sound();
     facts.moves = Moves::ByDaemon(vec![(&unmovable).into(), (&frozen).into(), stuck]);
     let row = of(&facts, Id::Moves);
-    for words in ["such as imm: made immutable", "such as a.", "7 episodes are delivered"] {
+    for words in [
+        "such as imm: made immutable",
+        "such as a.",
+        "7 episodes are delivered",
+    ] {
         assert!(row.summary.contains(words), "{words}: {row:?}");
     }
     assert_eq!(row.fix.as_deref(), Some("chattr -i '/d/episodes/imm'"));
@@ -149,40 +268,80 @@ fn what_the_daemon_could_not_move_is_mended_without_sudo_by_root() {
 fn what_we_may_not_do_says_nothing_of_who_ships() {
     let mut facts = sound();
     facts.hands.root = false;
-    facts.people.us = Person { name: "op".to_owned(), uid: 7, gid: 7, groups: Vec::new() };
+    facts.people.us = Person {
+        name: "op".to_owned(),
+        uid: 7,
+        gid: 7,
+        groups: Vec::new(),
+    };
     let (from, to) = (PathBuf::from("/d/episodes"), PathBuf::from("/d/shipped"));
-    let finding = Finding::NotPermitted { from, to, why: "EACCES".to_owned() };
-    facts.moves = Moves::ByUs(crate::trial::Trial { findings: vec![finding] });
+    let finding = Finding::NotPermitted {
+        from,
+        to,
+        why: "EACCES".to_owned(),
+    };
+    facts.moves = Moves::ByUs(crate::trial::Trial {
+        findings: vec![finding],
+    });
     assert_eq!(of(&facts, Id::Moves).status, Status::Yellow);
     facts.folders[0].state = FolderState::Failed("EACCES".to_owned());
     assert_eq!(of(&facts, Id::Folders).status, Status::Yellow);
 }
 
 #[test]
-fn where_nothing_can_be_moved_the_folder_that_is_closed_is_given_to_who_ships_else_the_unit_its_paths() {
-    let (from, to) = (PathBuf::from("/d/episodes"), PathBuf::from("/mnt/b/shipped"));
-    let finding =
-        TrialFinding::from(&Finding::NotPermitted { from, to: to.clone(), why: "EROFS".to_owned() });
+fn where_nothing_can_be_moved_the_folder_that_is_closed_is_given_to_who_ships_else_the_unit_its_paths()
+ {
+    let (from, to) = (
+        PathBuf::from("/d/episodes"),
+        PathBuf::from("/mnt/b/shipped"),
+    );
+    let finding = TrialFinding::from(&Finding::NotPermitted {
+        from,
+        to: to.clone(),
+        why: "EROFS".to_owned(),
+    });
     let mut facts = sound();
     facts.moves = Moves::ByDaemon(vec![finding]);
     facts.folders[2].real = Some((to, 2));
     let fix = of(&facts, Id::Moves).fix.unwrap();
-    assert!(fix.contains("'[Service]' ReadWritePaths=/d ReadWritePaths=/mnt/b/shipped |"), "{fix}");
+    assert!(
+        fix.contains("'[Service]' ReadWritePaths=/d ReadWritePaths=/mnt/b/shipped |"),
+        "{fix}"
+    );
     facts.folders[2].state = there(0, 0o755, false);
-    assert_eq!(of(&facts, Id::Moves).fix.unwrap(), "chown sealift /d/shipped && chmod u+rwx /d/shipped");
+    assert_eq!(
+        of(&facts, Id::Moves).fix.unwrap(),
+        "chown sealift /d/shipped && chmod u+rwx /d/shipped"
+    );
 }
 
 #[test]
 fn a_folder_on_the_way_that_who_ships_may_not_pass_is_red_whatever_is_below() {
     let mut facts = sound();
     facts.folders[2].way = vec![
-        ("/".into(), Owned { mode: 0o755, ..Owned::default() }),
-        ("/d".into(), Owned { mode: 0o700, ..Owned::default() }),
+        (
+            "/".into(),
+            Owned {
+                mode: 0o755,
+                ..Owned::default()
+            },
+        ),
+        (
+            "/d".into(),
+            Owned {
+                mode: 0o700,
+                ..Owned::default()
+            },
+        ),
     ];
     let row = of(&facts, Id::FolderAccess);
-    assert_eq!((row.status, row.fix.as_deref()), (Status::Red, Some("chgrp 20 /d && chmod g+x /d")));
+    assert_eq!(
+        (row.status, row.fix.as_deref()),
+        (Status::Red, Some("chgrp 20 /d && chmod g+x /d"))
+    );
     assert!(
-        row.summary.starts_with("sealift, who ships, may not pass /d (owner 0, group 0, mode 0700)"),
+        row.summary
+            .starts_with("sealift, who ships, may not pass /d (owner 0, group 0, mode 0700)"),
         "{row:?}"
     );
 }

@@ -13,14 +13,16 @@ use crate::{
 pub(super) fn commit_taken(receiver: &Receiver) -> Row {
     let id = Id::ReceiverCommit;
     match &receiver.commit {
-        AskedCommit::Of(episode, commit) | AskedCommit::Last(episode, commit) => {
-            Row::green(id, format!("It takes recordings of {}, as {episode} is.", short(commit)))
-                .with("commit", commit.as_str())
-                .with("episode_id", episode.as_str())
-        }
-        AskedCommit::None | AskedCommit::LastNone | AskedCommit::NoEpisodes | AskedCommit::Unknown => {
-            Row::green(id, "It takes recordings whatever their commit.")
-        }
+        AskedCommit::Of(episode, commit) | AskedCommit::Last(episode, commit) => Row::green(
+            id,
+            format!("It takes recordings of {}, as {episode} is.", short(commit)),
+        )
+        .with("commit", commit.as_str())
+        .with("episode_id", episode.as_str()),
+        AskedCommit::None
+        | AskedCommit::LastNone
+        | AskedCommit::NoEpisodes
+        | AskedCommit::Unknown => Row::green(id, "It takes recordings whatever their commit."),
     }
 }
 
@@ -29,30 +31,44 @@ fn short(commit: &Commit) -> &str {
     commit.get(..12).unwrap_or(commit)
 }
 
-/// Red only for what is still here: what left does not come back, and the next recording may be of another commit.
+/// Red only for what is still here: what left does not come back, and the next recording may be of
+/// another commit.
 pub(super) fn commit_refused(facts: &Facts, receiver: &Receiver, said: &str) -> Row {
     let id = Id::ReceiverCommit;
     let (fix, more) = match remedy(facts) {
         Some(fix) => (fix, ""),
-        None => (facts.hands.configure("reload"), " Set doctor.update_command to what updates this host."),
+        None => (
+            facts.hands.configure("reload"),
+            " Set doctor.update_command to what updates this host.",
+        ),
     };
     match &receiver.commit {
         AskedCommit::Of(episode, commit) => {
             let commit_shown = short(commit);
-            let summary =
-                format!("It does not take recordings of {commit_shown}, as {episode} is: {said}.{more}");
-            Row::red(id, summary, fix).with("commit", commit.as_str()).with("episode_id", episode.as_str())
+            let summary = format!(
+                "It does not take recordings of {commit_shown}, as {episode} is: {said}.{more}"
+            );
+            Row::red(id, summary, fix)
+                .with("commit", commit.as_str())
+                .with("episode_id", episode.as_str())
         }
         AskedCommit::Last(episode, commit) => {
             let summary = format!(
                 "The last that was recorded here, {episode}, was of {}, which is not taken any more: {said}. The next decides.{more}",
                 short(commit)
             );
-            Row::yellow(id, summary, fix).with("commit", commit.as_str()).with("episode_id", episode.as_str())
+            Row::yellow(id, summary, fix)
+                .with("commit", commit.as_str())
+                .with("episode_id", episode.as_str())
         }
-        AskedCommit::None | AskedCommit::LastNone | AskedCommit::NoEpisodes | AskedCommit::Unknown => {
-            Row::red(id, format!("It takes no recordings from here: {said}.{more}"), fix)
-        }
+        AskedCommit::None
+        | AskedCommit::LastNone
+        | AskedCommit::NoEpisodes
+        | AskedCommit::Unknown => Row::red(
+            id,
+            format!("It takes no recordings from here: {said}.{more}"),
+            fix,
+        ),
     }
 }
 
@@ -94,5 +110,9 @@ pub(super) fn commit_missing(facts: &Facts, receiver: &Receiver, said: &str) -> 
 }
 
 fn meta_fault(receiver: &Receiver) -> String {
-    receiver.meta_fault.as_ref().map(|fault| format!(" {fault}.")).unwrap_or_default()
+    receiver
+        .meta_fault
+        .as_ref()
+        .map(|fault| format!(" {fault}."))
+        .unwrap_or_default()
 }

@@ -29,15 +29,24 @@ fn answer(status: u16, json: Option<Value>) -> Said {
 }
 
 fn problem(kind: ProblemType) -> Option<Value> {
-    Some(Problem::new(kind, "why").with("remediation", "run-update --now").to_json())
+    Some(
+        Problem::new(kind, "why")
+            .with("remediation", "run-update --now")
+            .to_json(),
+    )
 }
 
 /// The first row that is not green, and how many are not.
 fn first(facts: &Facts) -> Option<(Id, Status, String)> {
     let rows = crate::operate::doctor::row::Report::of(rows(facts)).rows;
-    let bad: Vec<_> = rows.into_iter().filter(|row| row.status != Status::Green).collect();
+    let bad: Vec<_> = rows
+        .into_iter()
+        .filter(|row| row.status != Status::Green)
+        .collect();
     assert!(bad.len() <= 1, "{bad:?}");
-    bad.into_iter().next().map(|row| (row.id, row.status, row.fix.unwrap()))
+    bad.into_iter()
+        .next()
+        .map(|row| (row.id, row.status, row.fix.unwrap()))
 }
 
 #[test]
@@ -47,18 +56,46 @@ fn each_way_in_which_a_receiver_cannot_be_reached_turns_exactly_its_row() {
         "certificate required (the receiver asks for a client certificate: set ..)".to_owned(),
     );
     for (error, id, fix) in [
-        (ClientError::UnknownName("dns".to_owned()), Id::ReceiverName, "getent hosts receiver.example ||"),
+        (
+            ClientError::UnknownName("dns".to_owned()),
+            Id::ReceiverName,
+            "getent hosts receiver.example ||",
+        ),
         (
             ClientError::Unreachable("refused".to_owned()),
             Id::ReceiverReachable,
             "curl -v --max-time 5 https://receiver.example:8490/healthz",
         ),
-        (ClientError::TimedOut(Wait::Connect), Id::ReceiverReachable, "curl -v"),
-        (ClientError::TimedOut(Wait::Answer), Id::ReceiverAnswer, "curl -v"),
-        (ClientError::Lost("reset".to_owned()), Id::ReceiverAnswer, "curl -v"),
-        (ClientError::Tls("UnknownIssuer".to_owned()), Id::ReceiverTls, "sealift.toml && systemctl reload"),
-        (expired, Id::ReceiverCertificate, "openssl s_client -connect receiver.example:8490"),
-        (wants, Id::ReceiverCredential, "sealift.toml && systemctl reload"),
+        (
+            ClientError::TimedOut(Wait::Connect),
+            Id::ReceiverReachable,
+            "curl -v",
+        ),
+        (
+            ClientError::TimedOut(Wait::Answer),
+            Id::ReceiverAnswer,
+            "curl -v",
+        ),
+        (
+            ClientError::Lost("reset".to_owned()),
+            Id::ReceiverAnswer,
+            "curl -v",
+        ),
+        (
+            ClientError::Tls("UnknownIssuer".to_owned()),
+            Id::ReceiverTls,
+            "sealift.toml && systemctl reload",
+        ),
+        (
+            expired,
+            Id::ReceiverCertificate,
+            "openssl s_client -connect receiver.example:8490",
+        ),
+        (
+            wants,
+            Id::ReceiverCredential,
+            "sealift.toml && systemctl reload",
+        ),
     ] {
         let shown = error.to_string();
         let is_weather = !matches!(error, ClientError::Tls(_));
@@ -75,7 +112,9 @@ fn each_way_in_which_a_receiver_cannot_be_reached_turns_exactly_its_row() {
 }
 
 fn destination(facts: &mut Facts) -> &mut crate::snapshot::Destination {
-    let Daemon::Answers(snapshot) = &mut facts.daemon else { panic!() };
+    let Daemon::Answers(snapshot) = &mut facts.daemon else {
+        panic!()
+    };
     &mut snapshot.destination
 }
 
@@ -92,8 +131,10 @@ fn held(for_s: u64) -> Hold {
 }
 
 #[test]
-fn one_question_that_meets_the_weather_is_red_only_once_the_daemon_has_been_held_by_it_for_five_minutes() {
-    // Nothing else says how long it lasts: without a daemon that answers it is not known to have lasted.
+fn one_question_that_meets_the_weather_is_red_only_once_the_daemon_has_been_held_by_it_for_five_minutes()
+ {
+    // Nothing else says how long it lasts: without a daemon that answers it is not known to have
+    // lasted.
     for error in [
         ClientError::UnknownName("dns".to_owned()),
         ClientError::Unreachable("refused".to_owned()),
@@ -102,8 +143,14 @@ fn one_question_that_meets_the_weather_is_red_only_once_the_daemon_has_been_held
     ] {
         let mut facts = with(Said::Failed(error));
         destination(&mut facts).last_delivery_ago_s = Some(4);
-        let row = rows(&facts).into_iter().find(|row| row.status != Status::Green).unwrap();
-        assert!(row.status == Status::Yellow && row.summary.contains("delivered 4 s ago"), "{row:?}");
+        let row = rows(&facts)
+            .into_iter()
+            .find(|row| row.status != Status::Green)
+            .unwrap();
+        assert!(
+            row.status == Status::Yellow && row.summary.contains("delivered 4 s ago"),
+            "{row:?}"
+        );
         facts.daemon = Daemon::None;
         assert_eq!(first(&facts).unwrap().1, Status::Yellow);
     }
@@ -127,16 +174,29 @@ fn what_takes_episodes_may_answer_the_doctors_own_question_as_it_likes() {
         (answer(302, None), Some(Status::Yellow)),
         (answer(407, None), Some(Status::Yellow)),
         (page, Some(Status::Yellow)),
-        (answer(400, problem(ProblemType::IdInvalid)), Some(Status::Yellow)),
-        (answer(412, problem(ProblemType::CommitOutOfWindow)), Some(Status::Red)),
+        (
+            answer(400, problem(ProblemType::IdInvalid)),
+            Some(Status::Yellow),
+        ),
+        (
+            answer(412, problem(ProblemType::CommitOutOfWindow)),
+            Some(Status::Red),
+        ),
         (answer(401, None), Some(Status::Red)),
     ] {
         let shown = format!("{said:?}");
         let mut facts = with(said);
         destination(&mut facts).last_delivery_ago_s = Some(4);
-        assert_eq!(first(&facts).map(|(_, status, _)| status), colour, "{shown}");
+        assert_eq!(
+            first(&facts).map(|(_, status, _)| status),
+            colour,
+            "{shown}"
+        );
         // Held, whatever for, it is not known to take any.
-        destination(&mut facts).held = Some(Hold { weather: false, ..held(1) });
+        destination(&mut facts).held = Some(Hold {
+            weather: false,
+            ..held(1)
+        });
         assert_eq!(first(&facts).unwrap().1, Status::Red, "{shown}");
     }
 }
@@ -152,27 +212,58 @@ fn each_answer_turns_exactly_its_row() {
         (405, None, None),
         (501, None, None),
         (403, None, None),
-        (404, problem(P::NotFound), red(Id::ReceiverAnswer, "systemctl reload")),
+        (
+            404,
+            problem(P::NotFound),
+            red(Id::ReceiverAnswer, "systemctl reload"),
+        ),
         (301, None, red(Id::ReceiverAnswer, "systemctl reload")),
-        (401, problem(P::Unauthenticated), red(Id::ReceiverCredential, "sealift.toml && ")),
+        (
+            401,
+            problem(P::Unauthenticated),
+            red(Id::ReceiverCredential, "sealift.toml && "),
+        ),
         (401, None, red(Id::ReceiverCredential, "sealift.toml && ")),
-        (403, problem(P::Forbidden), red(Id::ReceiverCredential, "sealift.toml && ")),
-        (412, problem(P::CommitOutOfWindow), red(Id::ReceiverCommit, "sealift.toml && systemctl reload")),
+        (
+            403,
+            problem(P::Forbidden),
+            red(Id::ReceiverCredential, "sealift.toml && "),
+        ),
+        (
+            412,
+            problem(P::CommitOutOfWindow),
+            red(Id::ReceiverCommit, "sealift.toml && systemctl reload"),
+        ),
         (412, None, red(Id::ReceiverAnswer, "")),
         (
             400,
             problem(P::CommitMissing),
-            red(Id::ReceiverCommit, "grep -L code_version /d/episodes/*/meta.json"),
+            red(
+                Id::ReceiverCommit,
+                "grep -L code_version /d/episodes/*/meta.json",
+            ),
         ),
         (400, None, red(Id::ReceiverAnswer, "")),
         (407, None, red(Id::ReceiverAnswer, "")),
-        (429, None, Some((Id::ReceiverAnswer, Status::Yellow, "curl"))),
-        (503, None, Some((Id::ReceiverAnswer, Status::Yellow, "curl"))),
+        (
+            429,
+            None,
+            Some((Id::ReceiverAnswer, Status::Yellow, "curl")),
+        ),
+        (
+            503,
+            None,
+            Some((Id::ReceiverAnswer, Status::Yellow, "curl")),
+        ),
         (507, problem(P::NoSpace), red(Id::ReceiverAnswer, "curl")),
     ] {
         let found = first(&with(answer(status, json.clone())));
         let shown = found.as_ref().map(|(id, status, _)| (*id, *status));
-        assert_eq!(shown, expected.map(|(id, status, _)| (id, status)), "{status} {json:?}");
+        assert_eq!(
+            shown,
+            expected.map(|(id, status, _)| (id, status)),
+            "{status} {json:?}"
+        );
         if let (Some((_, _, fix)), Some((_, _, part))) = (found, expected) {
             assert!(fix.contains(part), "{status}: {fix}");
         }
@@ -206,15 +297,32 @@ fn a_window_is_no_fault_where_there_is_no_episode_to_ask_with() {
 fn the_commit_that_is_refused_is_named_with_the_episode_that_has_it() {
     let mut facts = with(answer(412, problem(ProblemType::CommitOutOfWindow)));
     let commit = Commit::parse(&"ab".repeat(20)).unwrap();
-    facts.receiver.as_mut().unwrap().commit = AskedCommit::Of(EpisodeId::parse("run-7").unwrap(), commit);
-    let row = rows(&facts).into_iter().find(|row| row.id == Id::ReceiverCommit).unwrap();
-    assert!(row.summary.starts_with("It does not take recordings of abababababab, as run-7 is"), "{row:?}");
+    facts.receiver.as_mut().unwrap().commit =
+        AskedCommit::Of(EpisodeId::parse("run-7").unwrap(), commit);
+    let row = rows(&facts)
+        .into_iter()
+        .find(|row| row.id == Id::ReceiverCommit)
+        .unwrap();
+    assert!(
+        row.summary
+            .starts_with("It does not take recordings of abababababab, as run-7 is"),
+        "{row:?}"
+    );
     // What left decides nothing any more.
     let receiver = facts.receiver.as_mut().unwrap();
     receiver.remedy = Some(Remedy::Command("run-update --now".to_owned()));
-    let AskedCommit::Of(id, commit) = receiver.commit.clone() else { panic!() };
+    let AskedCommit::Of(id, commit) = receiver.commit.clone() else {
+        panic!()
+    };
     receiver.commit = AskedCommit::Last(id, commit);
-    assert_eq!(first(&facts), Some((Id::ReceiverCommit, Status::Yellow, "run-update --now".to_owned())));
+    assert_eq!(
+        first(&facts),
+        Some((
+            Id::ReceiverCommit,
+            Status::Yellow,
+            "run-update --now".to_owned()
+        ))
+    );
 }
 
 #[test]
@@ -230,7 +338,10 @@ fn certificates_are_announced_before_they_end() {
         let mut facts = sound();
         let ends = WallTime::from_unix_seconds(facts.now.unix_seconds() + days * DAY_S);
         facts.settings.client_certificate_ends = Some(("/etc/host.pem".into(), ends));
-        let Said::Answered { certificate_ends, .. } = &mut facts.receiver.as_mut().unwrap().said else {
+        let Said::Answered {
+            certificate_ends, ..
+        } = &mut facts.receiver.as_mut().unwrap().said
+        else {
             panic!()
         };
         *certificate_ends = Some(ends);
@@ -256,7 +367,10 @@ fn clocks_may_be_two_minutes_apart() {
         let row = clock(&facts, Some(theirs));
         assert_eq!(row.status, status, "{row:?}");
     }
-    let facts = Facts { now: WallTime::from_unix_seconds(1000), ..sound() };
+    let facts = Facts {
+        now: WallTime::from_unix_seconds(1000),
+        ..sound()
+    };
     assert_eq!(clock(&facts, None).status, Status::Red);
 }
 
@@ -289,9 +403,11 @@ fn a_receiver_on_this_machine_is_started_by_its_unit_or_by_hand() {
     let mut facts = with(Said::Failed(ClientError::Unreachable("refused".to_owned())));
     let receiver = facts.receiver.as_mut().unwrap();
     (receiver.origin, receiver.host) = ("http://localhost:8490".to_owned(), "localhost".to_owned());
-    let by_hand =
-        "sealift receive --listen 127.0.0.1:8490 --store \"${STORE:?is the folder that it stored into}\"";
+    let by_hand = "sealift receive --listen 127.0.0.1:8490 --store \"${STORE:?is the folder that it stored into}\"";
     assert_eq!(first(&facts).unwrap().2, by_hand);
     facts.receiver.as_mut().unwrap().unit_here = true;
-    assert_eq!(first(&facts).unwrap().2, "systemctl start sealift-receiver.service");
+    assert_eq!(
+        first(&facts).unwrap().2,
+        "systemctl start sealift-receiver.service"
+    );
 }

@@ -1,8 +1,9 @@
 //! `names` and `conflicts`: what ships under another name than it has.
 //!
-//! Whatever a fix does, no episode may be seen under its new name before it is whole: the daemon ships what has a marker the moment it is
-//! there. So a folder gets its name by one rename, and what has to be copied is copied to a name that begins with a dot, which nobody
-//! takes for an episode.
+//! Whatever a fix does, no episode may be seen under its new name before it is whole: the daemon
+//! ships what has a marker the moment it is there. So a folder gets its name by one rename, and
+//! what has to be copied is copied to a name that begins with a dot, which nobody takes for an
+//! episode.
 
 use std::{collections::HashSet, path::PathBuf};
 
@@ -23,7 +24,8 @@ use crate::{
 const MADE_FOR_A_WHILE_S: i64 = 3600;
 /// So many are named, each by itself.
 const MAX_NAMED: usize = 20;
-/// A folder whose recorder may still be writing by its path keeps its name until it was left alone for so long, minutes.
+/// A folder whose recorder may still be writing by its path keeps its name until it was left alone
+/// for so long, minutes.
 const LEFT_ALONE_MIN: u32 = 10;
 
 pub(super) fn conflicts(facts: &Facts, found: &Episodes) -> Row {
@@ -31,7 +33,8 @@ pub(super) fn conflicts(facts: &Facts, found: &Episodes) -> Row {
     let Some((episode, why)) = found.conflicts.first() else {
         // One that could not be noted beside the outbox's archives is known to the daemon alone.
         if let Daemon::Answers(snapshot) = &facts.daemon
-            && let Some(row) = by_daemon(facts, snapshot, id).filter(|row| row.status != Status::Green)
+            && let Some(row) =
+                by_daemon(facts, snapshot, id).filter(|row| row.status != Status::Green)
         {
             return row;
         }
@@ -69,10 +72,18 @@ fn typed(facts: &Facts, commands: &[String]) -> String {
 fn free(found: &Episodes, name: &str, given: &mut HashSet<String>) -> PathBuf {
     let is_taken = |name: &str| {
         found.taken.contains(name)
-            || found.episodes.iter().any(|episode| episode.id.as_str() == name)
-            || found.strangers.iter().any(|stranger| stranger.name == *name)
+            || found
+                .episodes
+                .iter()
+                .any(|episode| episode.id.as_str() == name)
+            || found
+                .strangers
+                .iter()
+                .any(|stranger| stranger.name == *name)
     };
-    let free = (1..).map(|n| second_name(name, n)).find(|name| !given.contains(name) && !is_taken(name));
+    let free = (1..)
+        .map(|n| second_name(name, n))
+        .find(|name| !given.contains(name) && !is_taken(name));
     let free = free.unwrap_or_else(|| format!("{name}-again"));
     let to = found.folder.join(&free);
     given.insert(free);
@@ -82,7 +93,8 @@ fn free(found: &Episodes, name: &str, given: &mut HashSet<String>) -> PathBuf {
 pub(super) fn names(facts: &Facts, found: &Episodes) -> Row {
     let id = Id::Names;
     // What somebody has sealed, and takes for shipped, comes first.
-    let (sealed, open): (Vec<_>, Vec<_>) = found.strangers.iter().partition(|stranger| stranger.sealed);
+    let (sealed, open): (Vec<_>, Vec<_>) =
+        found.strangers.iter().partition(|stranger| stranger.sealed);
     let strangers: Vec<_> = sealed.iter().chain(&open).copied().collect();
     let Some(first) = strangers.first() else {
         let green = || Row::green(id, "Every name in episodes/ is an id.");
@@ -94,10 +106,15 @@ pub(super) fn names(facts: &Facts, found: &Episodes) -> Row {
     };
     let summary = format!("{summary}. {}: {}", first.name.to_string_lossy(), first.why);
     let mut given = HashSet::new();
-    let fixes =
-        strangers.iter().take(MAX_NAMED).map(|it| typed(facts, &renamed(facts, found, it, &mut given)));
+    let fixes = strangers
+        .iter()
+        .take(MAX_NAMED)
+        .map(|it| typed(facts, &renamed(facts, found, it, &mut given)));
     let (fix, fixes) = in_turn(fixes.collect());
-    let names = strangers.iter().take(MAX_NAMED).map(|it| printable(&it.name.to_string_lossy()));
+    let names = strangers
+        .iter()
+        .take(MAX_NAMED)
+        .map(|it| printable(&it.name.to_string_lossy()));
     let names: Vec<_> = names.collect();
     let row = if sealed.is_empty() {
         let summary = format!(
@@ -105,16 +122,25 @@ pub(super) fn names(facts: &Facts, found: &Episodes) -> Row {
         );
         Row::yellow(id, summary, fix)
     } else {
-        Row::red(id, format!("{summary} It was sealed, and is not shipped."), fix)
+        Row::red(
+            id,
+            format!("{summary} It was sealed, and is not shipped."),
+            fix,
+        )
     };
-    row.with("count", strangers.len()).with("names", names).with("fixes", fixes)
+    row.with("count", strangers.len())
+        .with("names", names)
+        .with("fixes", fixes)
 }
 
 /// What commands that were typed have left, where they were broken off. What each was made of is
 /// where it was: that goes last.
 fn broken_off(facts: &Facts, found: &Episodes) -> Option<Row> {
     let since = |written: &WallTime| facts.now.unix_seconds() - written.unix_seconds();
-    let left = found.broken_off.iter().filter(|(_, written)| since(written) >= MADE_FOR_A_WHILE_S);
+    let left = found
+        .broken_off
+        .iter()
+        .filter(|(_, written)| since(written) >= MADE_FOR_A_WHILE_S);
     let left: Vec<_> = left.map(|(name, _)| name).collect();
     let first = printable(left.first()?);
     let (are, them) = match left.len() {
@@ -133,26 +159,55 @@ fn broken_off(facts: &Facts, found: &Episodes) -> Option<Row> {
         )
     };
     let fixes: Vec<_> = left.iter().take(MAX_NAMED).map(looked_at).collect();
-    let names: Vec<_> = left.iter().take(MAX_NAMED).map(|name| printable(name)).collect();
-    let row = Row::yellow(Id::Names, summary, fixes.first().cloned().unwrap_or_default());
+    let names: Vec<_> = left
+        .iter()
+        .take(MAX_NAMED)
+        .map(|name| printable(name))
+        .collect();
+    let row = Row::yellow(
+        Id::Names,
+        summary,
+        fixes.first().cloned().unwrap_or_default(),
+    );
     Some(row.with("broken_off", names).with("fixes", fixes))
 }
 
-fn renamed(facts: &Facts, found: &Episodes, stranger: &Stranger, given: &mut HashSet<String>) -> Vec<String> {
+fn renamed(
+    facts: &Facts,
+    found: &Episodes,
+    stranger: &Stranger,
+    given: &mut HashSet<String>,
+) -> Vec<String> {
     let (from, name) = (found.folder.join(&stranger.name), tame(&stranger.name));
     let here = path(&from);
-    // Nothing that begins with a dot is looked at; where such a name is taken, what has it is numbered, and not replaced.
-    let hide = |to: &str| format!("mv -T --backup=numbered {here} {}", path(&found.folder.join(to)));
+    // Nothing that begins with a dot is looked at; where such a name is taken, what has it is
+    // numbered, and not replaced.
+    let hide = |to: &str| {
+        format!(
+            "mv -T --backup=numbered {here} {}",
+            path(&found.folder.join(to))
+        )
+    };
     match stranger.why {
         NoEpisode::Name(_) => {
-            let left_alone = format!("test -z \"$(find {here} -mmin -{LEFT_ALONE_MIN} -print -quit)\"");
+            let left_alone =
+                format!("test -z \"$(find {here} -mmin -{LEFT_ALONE_MIN} -print -quit)\"");
             let moved = moved(&from, &free(found, &name, given), !found.copied_by_mv, path);
-            (!stranger.sealed).then_some(left_alone).into_iter().chain(moved).collect()
+            (!stranger.sealed)
+                .then_some(left_alone)
+                .into_iter()
+                .chain(moved)
+                .collect()
         }
         NoEpisode::Symlink => {
-            // A copy that root makes belongs to whoever the other belongs to, and who ships could not move it.
+            // A copy that root makes belongs to whoever the other belongs to, and who ships could
+            // not move it.
             let owned = |copy: &str| {
-                let shipper = facts.people.shipper.as_ref().filter(|shipper| shipper.uid != 0)?;
+                let shipper = facts
+                    .people
+                    .shipper
+                    .as_ref()
+                    .filter(|shipper| shipper.uid != 0)?;
                 let is_ours = facts.people.we_see_as_the_shipper() && facts.people.us.uid != 0;
                 (!is_ours).then(|| format!("chown -R {}: {copy}", word(&shipper.name)))
             };

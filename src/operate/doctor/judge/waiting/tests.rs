@@ -12,11 +12,21 @@ use crate::{
     snapshot::{EpisodeState, Slowed},
 };
 
-const SEALED: Look = Look::Sealed(Stamp { sealed_ns: 0, inodes: (0, 0), made_ns: 0, written_ns: 0 });
+const SEALED: Look = Look::Sealed(Stamp {
+    sealed_ns: 0,
+    inodes: (0, 0),
+    made_ns: 0,
+    written_ns: 0,
+});
 
 fn episode(name: &str, look: Look, hours_ago: i64, now: WallTime) -> Episode {
     let since = WallTime::from_unix_seconds(now.unix_seconds() - hours_ago * 3600);
-    Episode { id: EpisodeId::parse(name).unwrap(), look, since: Some(since), bad_marker: None }
+    Episode {
+        id: EpisodeId::parse(name).unwrap(),
+        look,
+        since: Some(since),
+        bad_marker: None,
+    }
 }
 
 fn row_with(id: Id, change: impl FnOnce(&mut Episodes, WallTime)) -> Row {
@@ -25,7 +35,9 @@ fn row_with(id: Id, change: impl FnOnce(&mut Episodes, WallTime)) -> Row {
     let episodes = facts.episodes.as_mut().unwrap();
     change(episodes, now);
     let rows = rows(&facts);
-    let others = rows.iter().filter(|row| row.id != id && row.status != Status::Green);
+    let others = rows
+        .iter()
+        .filter(|row| row.id != id && row.status != Status::Green);
     assert_eq!(others.count(), 0, "{rows:?}");
     rows.into_iter().find(|row| row.id == id).unwrap()
 }
@@ -33,22 +45,33 @@ fn row_with(id: Id, change: impl FnOnce(&mut Episodes, WallTime)) -> Row {
 #[test]
 fn a_conflict_is_red_and_its_fix_gives_ours_another_name() {
     let row = row_with(Id::Conflicts, |found, now| {
-        found.episodes = vec![episode("a", SEALED, 0, now), episode("a-1", Look::Open, 0, now)];
+        found.episodes = vec![
+            episode("a", SEALED, 0, now),
+            episode("a-1", Look::Open, 0, now),
+        ];
         found.conflicts = vec![(EpisodeId::parse("a").unwrap(), "held since May".to_owned())];
         // Shipped once.
         found.taken = ["a-2".to_owned()].into();
     });
-    assert_eq!((row.status, row.fix.as_deref()), (Status::Red, Some("mv -nT /d/episodes/a /d/episodes/a-3")));
+    assert_eq!(
+        (row.status, row.fix.as_deref()),
+        (Status::Red, Some("mv -nT /d/episodes/a /d/episodes/a-3"))
+    );
 }
 
 #[test]
 fn a_conflict_that_only_the_daemon_knows_of_is_red_too() {
     let mut facts = sound();
-    let Daemon::Answers(snapshot) = &mut facts.daemon else { panic!("{:?}", facts.daemon) };
+    let Daemon::Answers(snapshot) = &mut facts.daemon else {
+        panic!("{:?}", facts.daemon)
+    };
     snapshot.counts.conflict = 1;
     let rows = rows(&facts);
     let row = rows.iter().find(|row| row.id == Id::Conflicts).unwrap();
-    assert_eq!((row.status, row.details["count"].as_u64()), (Status::Red, Some(1)));
+    assert_eq!(
+        (row.status, row.details["count"].as_u64()),
+        (Status::Red, Some(1))
+    );
 }
 
 #[test]
@@ -64,7 +87,11 @@ fn a_marker_that_cannot_be_read_is_red_with_what_mends_it() {
             None,
             "test -f /d/episodes/a/done.marker && chown -R --reference=/d/episodes /d/episodes/a",
         ),
-        (Look::Unreadable("EIO".to_owned()), None, "ls -la /d/episodes/a"),
+        (
+            Look::Unreadable("EIO".to_owned()),
+            None,
+            "ls -la /d/episodes/a",
+        ),
         (
             SEALED,
             Some("half a manifest".to_owned()),
@@ -72,7 +99,10 @@ fn a_marker_that_cannot_be_read_is_red_with_what_mends_it() {
         ),
     ] {
         let row = row_with(Id::Markers, |found, now| {
-            found.episodes = vec![Episode { bad_marker, ..episode("a", look, 0, now) }];
+            found.episodes = vec![Episode {
+                bad_marker,
+                ..episode("a", look, 0, now)
+            }];
         });
         assert_eq!((row.status, row.fix.as_deref()), (Status::Red, Some(fix)));
     }
@@ -80,9 +110,12 @@ fn a_marker_that_cannot_be_read_is_red_with_what_mends_it() {
 
 #[test]
 fn a_recording_that_was_forgotten_is_sealed_by_the_fix() {
-    for (hours, status) in
-        [(1, Status::Green), (23, Status::Green), (24, Status::Yellow), (-5, Status::Green)]
-    {
+    for (hours, status) in [
+        (1, Status::Green),
+        (23, Status::Green),
+        (24, Status::Yellow),
+        (-5, Status::Green),
+    ] {
         let row = row_with(Id::OpenLong, |found, now| {
             found.episodes = vec![episode("a b", Look::Open, hours, now)];
         });
@@ -102,7 +135,10 @@ fn a_recording_that_was_forgotten_is_sealed_by_the_fix() {
 fn what_waits_for_long_is_yellow_and_for_a_day_red() {
     for (hours, status) in [(0, Status::Green), (1, Status::Yellow), (24, Status::Red)] {
         let row = row_with(Id::Waiting, |found, now| {
-            found.episodes = vec![episode("new", SEALED, 0, now), episode("old", SEALED, hours, now)];
+            found.episodes = vec![
+                episode("new", SEALED, 0, now),
+                episode("old", SEALED, hours, now),
+            ];
         });
         assert_eq!(row.status, status, "{row:?}");
         assert_eq!(row.details["count"], 2);
@@ -113,13 +149,21 @@ fn what_waits_for_long_is_yellow_and_for_a_day_red() {
 fn what_waits_for_its_upload_window_says_so_and_is_no_trouble_for_a_day() {
     for (hours, status) in [(2, Status::Green), (23, Status::Green), (24, Status::Red)] {
         let mut facts = sound();
-        let Daemon::Answers(snapshot) = &mut facts.daemon else { panic!("{:?}", facts.daemon) };
+        let Daemon::Answers(snapshot) = &mut facts.daemon else {
+            panic!("{:?}", facts.daemon)
+        };
         snapshot.destination.closed_until = Some("22:00".to_owned());
         let now = facts.now;
         facts.episodes.as_mut().unwrap().episodes = vec![episode("old", SEALED, hours, now)];
-        let row = rows(&facts).into_iter().find(|row| row.id == Id::Waiting).unwrap();
+        let row = rows(&facts)
+            .into_iter()
+            .find(|row| row.id == Id::Waiting)
+            .unwrap();
         assert_eq!(row.status, status, "{row:?}");
-        assert!(row.summary.ends_with("nothing is sent until 22:00."), "{row:?}");
+        assert!(
+            row.summary.ends_with("nothing is sent until 22:00."),
+            "{row:?}"
+        );
     }
 }
 
@@ -127,11 +171,15 @@ fn what_waits_for_its_upload_window_says_so_and_is_no_trouble_for_a_day() {
 fn what_the_daemon_says_of_the_one_that_waits_longest_is_said() {
     for hours in [0, 2, 24] {
         let mut facts = sound();
-        let Daemon::Answers(snapshot) = &mut facts.daemon else { panic!("{:?}", facts.daemon) };
+        let Daemon::Answers(snapshot) = &mut facts.daemon else {
+            panic!("{:?}", facts.daemon)
+        };
         snapshot.episodes = vec![crate::snapshot::Episode {
             id: "old".to_owned(),
             state: EpisodeState::Waiting,
-            why: Some("Let PATCH through there, or set receiver.require_receipt = false".to_owned()),
+            why: Some(
+                "Let PATCH through there, or set receiver.require_receipt = false".to_owned(),
+            ),
             sealed_at_wall: None,
             again_in_s: None,
             size_bytes: None,
@@ -140,9 +188,14 @@ fn what_the_daemon_says_of_the_one_that_waits_longest_is_said() {
             left_s: None,
         }];
         let now = facts.now;
-        facts.episodes.as_mut().unwrap().episodes =
-            vec![episode("new", SEALED, 0, now), episode("old", SEALED, hours, now)];
-        let row = rows(&facts).into_iter().find(|row| row.id == Id::Waiting).unwrap();
+        facts.episodes.as_mut().unwrap().episodes = vec![
+            episode("new", SEALED, 0, now),
+            episode("old", SEALED, hours, now),
+        ];
+        let row = rows(&facts)
+            .into_iter()
+            .find(|row| row.id == Id::Waiting)
+            .unwrap();
         let says = "The daemon says of it: Let PATCH through there, or set receiver.require_receipt = false.";
         // Of two that were sealed together it may be either.
         assert!(hours == 0 || row.summary.ends_with(says), "{row:?}");
@@ -152,11 +205,19 @@ fn what_the_daemon_says_of_the_one_that_waits_longest_is_said() {
 #[test]
 fn what_waits_since_uploads_go_slowly_says_so() {
     let mut facts = sound();
-    let Daemon::Answers(snapshot) = &mut facts.daemon else { panic!("{:?}", facts.daemon) };
-    snapshot.destination.slowed = Some(Slowed { at_once: 2, next_in_s: 0 });
+    let Daemon::Answers(snapshot) = &mut facts.daemon else {
+        panic!("{:?}", facts.daemon)
+    };
+    snapshot.destination.slowed = Some(Slowed {
+        at_once: 2,
+        next_in_s: 0,
+    });
     let now = facts.now;
     facts.episodes.as_mut().unwrap().episodes = vec![episode("healthy", SEALED, 0, now)];
-    let row = rows(&facts).into_iter().find(|row| row.id == Id::Waiting).unwrap();
+    let row = rows(&facts)
+        .into_iter()
+        .find(|row| row.id == Id::Waiting)
+        .unwrap();
     let says = " The daemon's uploads go slowly after failures: 2 at once, the next at once.";
     assert!(row.summary.ends_with(says), "{row:?}");
 }
@@ -170,16 +231,34 @@ fn a_name_that_is_no_id_is_red_where_somebody_sealed_it_and_renamed_by_the_fix()
             Status::Yellow,
             "test -z \"$(find /d/episodes/-x -mmin -10 -print -quit)\" && mv -nT /d/episodes/-x /d/episodes/x-1",
         ),
-        (b"-x".to_vec(), true, Status::Red, "mv -nT /d/episodes/-x /d/episodes/x-1"),
-        (b"a\x1b[2J".to_vec(), true, Status::Red, r"mv -nT $'/d/episodes/a\033[2J' /d/episodes/a__2J-1"),
+        (
+            b"-x".to_vec(),
+            true,
+            Status::Red,
+            "mv -nT /d/episodes/-x /d/episodes/x-1",
+        ),
+        (
+            b"a\x1b[2J".to_vec(),
+            true,
+            Status::Red,
+            r"mv -nT $'/d/episodes/a\033[2J' /d/episodes/a__2J-1",
+        ),
     ] {
         let why = NoEpisode::Name(EpisodeId::parse("-x").unwrap_err());
-        let stranger = Stranger { name: std::ffi::OsString::from_vec(name), why, sealed };
+        let stranger = Stranger {
+            name: std::ffi::OsString::from_vec(name),
+            why,
+            sealed,
+        };
         let row = row_with(Id::Names, |found, _| found.strangers = vec![stranger]);
         assert_eq!((row.status, row.fix.as_deref()), (status, Some(fix)));
         assert!(!row.summary.contains('\u{1b}'), "{row:?}");
     }
-    let stranger = Stranger { name: "done.marker".into(), why: NoEpisode::LooseMarker, sealed: true };
+    let stranger = Stranger {
+        name: "done.marker".into(),
+        why: NoEpisode::LooseMarker,
+        sealed: true,
+    };
     let row = row_with(Id::Names, |found, _| found.strangers = vec![stranger]);
     assert_eq!(
         row.fix.as_deref(),
@@ -194,14 +273,20 @@ fn two_names_that_are_tamed_alike_are_given_different_ones() {
         why: NoEpisode::Name(EpisodeId::parse("-x").unwrap_err()),
         sealed: true,
     };
-    let row = row_with(Id::Names, |found, _| found.strangers = vec![stranger("-x"), stranger(".-x")]);
+    let row = row_with(Id::Names, |found, _| {
+        found.strangers = vec![stranger("-x"), stranger(".-x")]
+    });
     let fix = "mv -nT /d/episodes/-x /d/episodes/x-1; mv -nT /d/episodes/.-x /d/episodes/x-2";
     assert_eq!(row.fix.as_deref(), Some(fix));
 }
 
 #[test]
 fn a_copy_gets_its_name_when_it_is_whole_and_belongs_to_who_ships() {
-    let link = || Stranger { name: "link".into(), why: NoEpisode::Symlink, sealed: true };
+    let link = || Stranger {
+        name: "link".into(),
+        why: NoEpisode::Symlink,
+        sealed: true,
+    };
     let row = row_with(Id::Names, |found, _| found.strangers = vec![link()]);
     let typed = "test ! -e /d/episodes/.link.copy || mv -T --backup=numbered /d/episodes/.link.copy /d/episodes/.link.old \
         && cp -aHT /d/episodes/link /d/episodes/.link.copy && chown -R sealift: /d/episodes/.link.copy \
@@ -211,14 +296,23 @@ fn a_copy_gets_its_name_when_it_is_whole_and_belongs_to_who_ships() {
     // By somebody who may not, all of it is root's.
     let mut facts = sound();
     facts.hands.root = false;
-    facts.people.us = Person { name: "op".to_owned(), uid: 7, gid: 7, groups: Vec::new() };
+    facts.people.us = Person {
+        name: "op".to_owned(),
+        uid: 7,
+        gid: 7,
+        groups: Vec::new(),
+    };
     facts.episodes.as_mut().unwrap().strangers = vec![link()];
-    let row = rows(&facts).into_iter().find(|row| row.id == Id::Names).unwrap();
+    let row = rows(&facts)
+        .into_iter()
+        .find(|row| row.id == Id::Names)
+        .unwrap();
     assert_eq!(row.fix.unwrap(), format!("sudo bash -c '{typed}'"));
 }
 
 #[test]
-fn where_mv_copies_what_gets_another_name_is_whole_and_compared_first_and_the_marker_goes_before_the_rest() {
+fn where_mv_copies_what_gets_another_name_is_whole_and_compared_first_and_the_marker_goes_before_the_rest()
+ {
     let copied = |from: &str, to: &str| {
         let diff = format!("diff -r --no-dereference /d/episodes/{from} /d/episodes/.{to}.copy");
         let same = r"'^File .* is a (fifo|socket) while file .* is a \1$'";
@@ -241,7 +335,11 @@ fn where_mv_copies_what_gets_another_name_is_whole_and_compared_first_and_the_ma
     let row = row_with(Id::Names, |found, _| {
         let why = NoEpisode::Name(EpisodeId::parse("-x").unwrap_err());
         found.copied_by_mv = true;
-        found.strangers = vec![Stranger { name: "-x".into(), why, sealed: true }];
+        found.strangers = vec![Stranger {
+            name: "-x".into(),
+            why,
+            sealed: true,
+        }];
     });
     assert_eq!(row.fix, Some(copied("-x", "x-1")));
 }
@@ -251,9 +349,17 @@ fn a_manifest_that_is_being_written_is_no_fault_for_a_minute() {
     for (seconds_ago, status) in [(0, Status::Green), (59, Status::Green), (60, Status::Red)] {
         let row = row_with(Id::Markers, |found, now| {
             let written_ns = (now.unix_seconds() - seconds_ago) * 1_000_000_000;
-            let look = Look::Sealed(Stamp { sealed_ns: 0, inodes: (0, 0), made_ns: 0, written_ns });
+            let look = Look::Sealed(Stamp {
+                sealed_ns: 0,
+                inodes: (0, 0),
+                made_ns: 0,
+                written_ns,
+            });
             let bad_marker = Some("half a manifest".to_owned());
-            found.episodes = vec![Episode { bad_marker, ..episode("a", look, 0, now) }];
+            found.episodes = vec![Episode {
+                bad_marker,
+                ..episode("a", look, 0, now)
+            }];
         });
         assert_eq!(row.status, status, "{seconds_ago}");
     }
@@ -264,18 +370,32 @@ fn archives_alone_are_for_the_next_start_where_no_daemon_runs_and_left_alone_onl
     let of = |daemon: Daemon| {
         let mut facts = Facts { daemon, ..sound() };
         facts.episodes.as_mut().unwrap().archives_alone = 2;
-        rows(&facts).into_iter().find(|row| row.id == Id::Waiting).unwrap()
+        rows(&facts)
+            .into_iter()
+            .find(|row| row.id == Id::Waiting)
+            .unwrap()
     };
     let row = of(Daemon::None);
-    assert_eq!((row.status, row.fix.as_deref()), (Status::Yellow, Some("systemctl start sealift.service")));
+    assert_eq!(
+        (row.status, row.fix.as_deref()),
+        (Status::Yellow, Some("systemctl start sealift.service"))
+    );
     assert!(row.summary.contains("the next start looks"), "{row:?}");
-    assert!(!row.summary.contains("Nothing is done with them"), "{row:?}");
-    let Daemon::Answers(mut snapshot) = sound().daemon else { panic!() };
+    assert!(
+        !row.summary.contains("Nothing is done with them"),
+        "{row:?}"
+    );
+    let Daemon::Answers(mut snapshot) = sound().daemon else {
+        panic!()
+    };
     // It settles them, unless it says otherwise.
     assert_eq!(of(Daemon::Answers(snapshot.clone())).status, Status::Green);
     snapshot.archives_stranded = 2;
     let row = of(Daemon::Answers(snapshot));
-    assert_eq!((row.status, row.fix.as_deref()), (Status::Red, Some("systemctl restart sealift.service")));
+    assert_eq!(
+        (row.status, row.fix.as_deref()),
+        (Status::Red, Some("systemctl restart sealift.service"))
+    );
     assert!(row.summary.contains("Nothing is done with them"), "{row:?}");
 }
 
@@ -284,11 +404,21 @@ fn what_is_left_of_a_move_is_for_the_next_start_where_no_daemon_runs() {
     let of = |daemon: Daemon| {
         let mut facts = Facts { daemon, ..sound() };
         let now = facts.now;
-        facts.episodes.as_mut().unwrap().episodes = vec![episode("run-1", Look::BeingRemoved, 0, now)];
-        rows(&facts).into_iter().find(|row| row.id == Id::Waiting).unwrap()
+        facts.episodes.as_mut().unwrap().episodes =
+            vec![episode("run-1", Look::BeingRemoved, 0, now)];
+        rows(&facts)
+            .into_iter()
+            .find(|row| row.id == Id::Waiting)
+            .unwrap()
     };
     let row = of(Daemon::None);
-    assert_eq!((row.status, row.fix.as_deref()), (Status::Yellow, Some("systemctl start sealift.service")));
-    assert!(row.summary.starts_with("run-1: it was copied away"), "{row:?}");
+    assert_eq!(
+        (row.status, row.fix.as_deref()),
+        (Status::Yellow, Some("systemctl start sealift.service"))
+    );
+    assert!(
+        row.summary.starts_with("run-1: it was copied away"),
+        "{row:?}"
+    );
     assert_eq!(of(sound().daemon).status, Status::Green);
 }

@@ -3,12 +3,17 @@ use serde_json::Value;
 use super::*;
 use crate::receive::{held::Content, store::record::Record};
 
-/// A store that a killed receiver has left: the files of one that is alive, copied under it. Its locks are not.
+/// A store that a killed receiver has left: the files of one that is alive, copied under it. Its
+/// locks are not.
 fn as_after_a_kill(store: &Folder) -> (TempDir, Folder) {
     let place = tempfile::tempdir().unwrap();
     let left = Folder::open(place.path(), Namespace::None).unwrap();
     for name in names(&store.places.incoming) {
-        fs::copy(store.places.incoming.join(&name), left.places.incoming.join(&name)).unwrap();
+        fs::copy(
+            store.places.incoming.join(&name),
+            left.places.incoming.join(&name),
+        )
+        .unwrap();
     }
     (place, left)
 }
@@ -38,7 +43,13 @@ impl BrokenOff {
             let name = files.iter().find(|name| name.ends_with(suffix)).unwrap();
             store.places.incoming.join(name)
         };
-        Self { archive, offer, part, bytes: file(".part"), note: file(".json") }
+        Self {
+            archive,
+            offer,
+            part,
+            bytes: file(".part"),
+            note: file(".json"),
+        }
     }
 
     fn change_note(&self, change: impl FnOnce(&mut Value)) {
@@ -48,11 +59,16 @@ impl BrokenOff {
     }
 
     async fn resume(&self, store: &Folder) -> Resumed<FolderUpload> {
-        store.resume(&self.part, &self.offer, Self::AT).await.unwrap()
+        store
+            .resume(&self.part, &self.offer, Self::AT)
+            .await
+            .unwrap()
     }
 
     async fn goes_on(&self, store: &Folder) {
-        let Resumed::Upload(mut upload) = self.resume(store).await else { panic!("not resumed") };
+        let Resumed::Upload(mut upload) = self.resume(store).await else {
+            panic!("not resumed")
+        };
         write(&mut upload, &self.archive[70_000..]).await;
         held(upload.publish().await.unwrap());
         assert_eq!(fs::read(archive_of(store, "a")).unwrap(), self.archive);
@@ -64,24 +80,38 @@ impl BrokenOff {
 async fn what_was_durable_is_found_again_after_a_kill_and_the_rest_is_cut_off() {
     let (_place, store) = sliced(100_000);
     let archive = noise(1_000_000);
-    let (offer, part) = (offer(&archive), part_key(&key(&store, "a"), &offer(&archive)));
+    let (offer, part) = (
+        offer(&archive),
+        part_key(&key(&store, "a"), &offer(&archive)),
+    );
     let mut upload = store.begin(&part, &offer);
     write(&mut upload, &archive[..170_000]).await;
-    eventually("a part", async || store.part(&part).await.unwrap().is_some()).await;
+    eventually("a part", async || {
+        store.part(&part).await.unwrap().is_some()
+    })
+    .await;
     // Less than a second slice: bytes in the file that no flush is under way for.
     write(&mut upload, &archive[170_000..230_000]).await;
 
     let (_left_place, left) = as_after_a_kill(&store);
     let Part { offset, .. } = left.part(&part).await.unwrap().unwrap();
-    let bytes = names(&left.places.incoming).into_iter().find(|name| name.ends_with(".part")).unwrap();
-    let bytes = File::options().write(true).open(left.places.incoming.join(bytes)).unwrap();
+    let bytes = names(&left.places.incoming)
+        .into_iter()
+        .find(|name| name.ends_with(".part"))
+        .unwrap();
+    let bytes = File::options()
+        .write(true)
+        .open(left.places.incoming.join(bytes))
+        .unwrap();
     // What a power cut makes of bytes that were not flushed.
     let there = bytes.metadata().unwrap().len();
     assert!(there > offset, "{there} {offset}");
     bytes.write_all_at(&vec![0; 500_000], offset).unwrap();
 
     let at = usize::try_from(offset).unwrap();
-    let Resumed::Upload(mut upload) = left.resume(&part, &offer, offset).await.unwrap() else { panic!() };
+    let Resumed::Upload(mut upload) = left.resume(&part, &offer, offset).await.unwrap() else {
+        panic!()
+    };
     write(&mut upload, &archive[at..]).await;
     held(upload.publish().await.unwrap());
     assert_eq!(fs::read(archive_of(&left, "a")).unwrap(), archive);
@@ -120,7 +150,12 @@ async fn a_file_without_its_note_is_a_temporary() {
 async fn a_file_that_is_shorter_than_its_note_is_never_gone_on_with() {
     let (_place, store) = open();
     let broken_off = BrokenOff::of(&store).await;
-    File::options().write(true).open(&broken_off.bytes).unwrap().set_len(69_999).unwrap();
+    File::options()
+        .write(true)
+        .open(&broken_off.bytes)
+        .unwrap()
+        .set_len(69_999)
+        .unwrap();
     assert_eq!(store.part(&broken_off.part).await.unwrap(), None);
     assert!(matches!(broken_off.resume(&store).await, Resumed::Nothing));
     assert_eq!(names(&store.places.incoming), [""; 0]);
@@ -141,7 +176,10 @@ async fn kept_bytes_that_are_not_those_noted_are_thrown_away_by_every_receiver()
     for receiver in [&store, &sibling] {
         let broken_off = BrokenOff::of(&store).await;
         rot(&broken_off.bytes);
-        assert!(matches!(broken_off.resume(receiver).await, Resumed::Nothing));
+        assert!(matches!(
+            broken_off.resume(receiver).await,
+            Resumed::Nothing
+        ));
         assert_eq!(names(&store.places.incoming), [""; 0]);
     }
 }
@@ -153,7 +191,11 @@ async fn only_who_kept_it_goes_on_without_reading_it_again() {
     let broken_off = BrokenOff::of(&store).await;
     let known = |receiver: &Folder| {
         let file = broken_off.bytes.metadata().unwrap();
-        receiver.places.vouched.recall(&broken_off.part, &file, BrokenOff::AT).is_some()
+        receiver
+            .places
+            .vouched
+            .recall(&broken_off.part, &file, BrokenOff::AT)
+            .is_some()
     };
     assert_eq!((known(&store), known(&sibling)), (true, false));
     // And who has read it, whether or not anybody waited for that.
@@ -167,7 +209,10 @@ async fn a_note_of_another_upload_under_its_name_is_not_believed() {
     let (_place, store) = open();
     let broken_off = BrokenOff::of(&store).await;
     // Whole and true in itself, as a careless copy makes it.
-    let of_b = PartKey { key: key(&store, "b"), ..broken_off.part.clone() };
+    let of_b = PartKey {
+        key: key(&store, "b"),
+        ..broken_off.part.clone()
+    };
     let bytes = format!("{}.0-0.part", note::name_of(&of_b));
     fs::copy(&broken_off.bytes, store.places.incoming.join(&bytes)).unwrap();
     broken_off.change_note(|note| {
@@ -210,21 +255,38 @@ async fn what_another_process_has_locked_is_busy_until_it_ends() {
 async fn a_sweep_takes_only_what_is_old_and_ours() {
     let (_place, store) = open();
     let incoming = &store.places.incoming;
-    for (name, age) in [("dead.part", 0), ("young.part", 2), ("notes.txt", 0), ("x.json.bak", 0)] {
+    for (name, age) in [
+        ("dead.part", 0),
+        ("young.part", 2),
+        ("notes.txt", 0),
+        ("x.json.bak", 0),
+    ] {
         let file = File::create(incoming.join(name)).unwrap();
-        file.set_modified(LONG_AGO + Duration::from_secs(age)).unwrap();
+        file.set_modified(LONG_AGO + Duration::from_secs(age))
+            .unwrap();
     }
     fs::create_dir(incoming.join("folder.part")).unwrap();
-    assert_eq!(store.sweep(LONG_AGO + Duration::from_secs(1), far_ahead()).await.unwrap(), 1);
-    assert_eq!(names(incoming), ["folder.part", "notes.txt", "x.json.bak", "young.part"]);
+    assert_eq!(
+        store
+            .sweep(LONG_AGO + Duration::from_secs(1), far_ahead())
+            .await
+            .unwrap(),
+        1
+    );
+    assert_eq!(
+        names(incoming),
+        ["folder.part", "notes.txt", "x.json.bak", "young.part"]
+    );
 }
 
-/// Puts a file where an archive would be, as a process that was killed before it wrote the receipt has left it.
+/// Puts a file where an archive would be, as a process that was killed before it wrote the receipt
+/// has left it.
 fn without_receipt(store: &Folder, name: &str, archive: &[u8]) -> File {
     let path = archive_of(store, name);
     fs::write(&path, archive).unwrap();
     let file = File::open(&path).unwrap();
-    file.set_modified(LONG_AGO + Duration::new(1_700_000_000, 123_456_789)).unwrap();
+    file.set_modified(LONG_AGO + Duration::new(1_700_000_000, 123_456_789))
+        .unwrap();
     file
 }
 
@@ -234,9 +296,16 @@ async fn an_archive_without_a_fitting_receipt_is_written_anew() {
     let (a, archive) = (key(&store, "a"), noise(300_000));
     let left = without_receipt(&store, "a", &archive).metadata().unwrap();
     let found = store.find(&a).await.unwrap().unwrap();
-    assert_eq!((found.sha256, found.stored_at.unix_seconds()), (Digest::of(&archive), 1_700_000_000));
+    assert_eq!(
+        (found.sha256, found.stored_at.unix_seconds()),
+        (Digest::of(&archive), 1_700_000_000)
+    );
     let now = archive_of(&store, "a").metadata().unwrap();
-    assert_ne!(now.ino(), left.ino(), "the file whose flush may have failed is still the one that is held");
+    assert_ne!(
+        now.ino(),
+        left.ino(),
+        "the file whose flush may have failed is still the one that is held"
+    );
     assert_eq!(now.modified().unwrap(), left.modified().unwrap());
     assert_eq!(now.permissions(), left.permissions());
     assert_eq!(fs::read(archive_of(&store, "a")).unwrap(), archive);
@@ -248,8 +317,12 @@ async fn an_archive_without_a_fitting_receipt_is_written_anew() {
 
 /// Gives an archive another time, as a copy of the store does that keeps whole seconds.
 fn with_whole_seconds(store: &Folder, name: &str) {
-    let file = File::options().write(true).open(archive_of(store, name)).unwrap();
-    file.set_modified(LONG_AGO + Duration::from_secs(1_700_000_000)).unwrap();
+    let file = File::options()
+        .write(true)
+        .open(archive_of(store, name))
+        .unwrap();
+    file.set_modified(LONG_AGO + Duration::from_secs(1_700_000_000))
+        .unwrap();
 }
 
 #[tokio::test]
@@ -261,7 +334,13 @@ async fn whose_it_is_outlives_a_copy_that_loses_its_time() {
     with_whole_seconds(&store, "a");
     let now = store.find(&a).await.unwrap().unwrap();
     assert_eq!(now.stored_at.unix_seconds(), 1_700_000_000);
-    assert_eq!(Held { stored_at: claimed.stored_at, ..now }, claimed);
+    assert_eq!(
+        Held {
+            stored_at: claimed.stored_at,
+            ..now
+        },
+        claimed
+    );
 }
 
 #[tokio::test]
@@ -275,7 +354,10 @@ async fn other_bytes_are_not_whose_those_were_that_they_replaced() {
         fs::write(archive_of(&store, "a"), bytes).unwrap();
         with_whole_seconds(&store, "a");
         let now = store.find(&a).await.unwrap().unwrap();
-        assert_eq!((now.sha256, now.owner, now.content), (Digest::of(bytes), None, Content::Unknown));
+        assert_eq!(
+            (now.sha256, now.owner, now.content),
+            (Digest::of(bytes), None, Content::Unknown)
+        );
     }
 }
 
@@ -299,7 +381,9 @@ async fn finding(store: &Folder, archive: &File) -> tokio::task::JoinHandle<Held
     let inode = archive.metadata().unwrap().ino();
     eventually("somebody waits for the lock", async || {
         let locks = fs::read_to_string("/proc/locks").unwrap();
-        locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&format!(":{inode} ")))
+        locks
+            .lines()
+            .any(|line| line.contains("-> FLOCK") && line.contains(&format!(":{inode} ")))
     })
     .await;
     finding
@@ -315,11 +399,20 @@ async fn whoever_publishes_is_waited_for_and_its_archive_not_written_anew() {
     let finding = finding(&store, &publisher).await;
     let (sha256, owner) = (Digest::of(b"archive"), Some(host("lab-1")));
     let published = publisher.metadata().unwrap();
-    let record = Record::new(a.id.clone(), sha256, Content::Unknown, owner.clone(), &published);
+    let record = Record::new(
+        a.id.clone(),
+        sha256,
+        Content::Unknown,
+        owner.clone(),
+        &published,
+    );
     store.places.remember(&a, &record).unwrap();
     drop(publisher);
     assert_eq!(finding.await.unwrap().owner, owner);
-    assert_eq!(archive_of(&store, "a").metadata().unwrap().ino(), published.ino());
+    assert_eq!(
+        archive_of(&store, "a").metadata().unwrap().ino(),
+        published.ino()
+    );
 }
 
 #[tokio::test]
@@ -341,7 +434,10 @@ async fn of_many_that_find_it_at_once_one_writes_it_anew() {
     without_receipt(&store, "a", &noise(300_000));
     let mut finding = tokio::task::JoinSet::new();
     for _ in 0..16 {
-        let (store, a) = (Folder::open(&store.places.root, Namespace::None).unwrap(), a.clone());
+        let (store, a) = (
+            Folder::open(&store.places.root, Namespace::None).unwrap(),
+            a.clone(),
+        );
         finding.spawn(async move { store.find(&a).await.unwrap().unwrap() });
     }
     let found = finding.join_all().await;
