@@ -32,7 +32,7 @@ use sealift::{
     layout::{Layout, MARKER},
     receive::serve::Server,
     ship::{
-        daemon::{self, FreeBytes, KeepDays, Metrics, Options, Stop},
+        daemon::{self, DaemonOptions, FreeBytes, KeepDays, Metrics, Stop},
         machine::{Notice, Settings, fairness::Order, pulse::Allowances, window::Uploads},
         pack,
         systemd::Notifier,
@@ -112,14 +112,14 @@ async fn measure(root: &Path) -> Vec<Duration> {
     times.split_off(WARM_UP)
 }
 
-fn options(layout: Layout, observer: mpsc::UnboundedSender<Notice>) -> Options {
+fn options(layout: Layout, observer: mpsc::UnboundedSender<Notice>) -> DaemonOptions {
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Options {
+    DaemonOptions {
         layout,
-        pack: pack::Options {
+        pack: pack::PackOptions {
             level: 3,
             workers: NonZeroU32::new(workers.try_into().unwrap()).unwrap(),
-            open_files: pack::OpenFiles::default(),
+            open_files: pack::OpenFilePolicy::default(),
         },
         free_bytes: FreeBytes::default(),
         settings: Settings {

@@ -69,7 +69,7 @@ pub enum AddressError {
 
 /// An address with a place for the id.
 #[derive(Debug, Clone)]
-pub struct Address {
+pub struct UrlTemplate {
     /// Holds `{id}` at least once.
     template: String,
     /// Where a receiver of ours keeps what broke off; `{id}` stands in it too. `None` where the
@@ -78,7 +78,7 @@ pub struct Address {
     is_private: bool,
 }
 
-impl Address {
+impl UrlTemplate {
     /// Parses `receiver.url`.
     ///
     /// # Errors

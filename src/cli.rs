@@ -78,7 +78,7 @@ enum Command {
 
 /// Where the configuration comes from.
 #[derive(Debug, Args)]
-struct Source {
+struct ConfigSource {
     /// The configuration file [default: $SEALIFT_CONFIG, then /etc/sealift/sealift.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -119,7 +119,7 @@ pub(crate) fn run() -> Exit {
     ended.unwrap_or_else(Failure::report)
 }
 
-impl Source {
+impl ConfigSource {
     /// What was given of it, to be typed behind another command: with a blank before it, or empty.
     fn as_typed(&self) -> String {
         let given = [("--config", &self.config), ("--data", &self.data)];

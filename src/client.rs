@@ -40,8 +40,8 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 
 use self::{
-    body::Outgoing,
-    connect::{Connection, Destination, FIRST_WRITE_WAIT, Patience},
+    body::OutgoingBody,
+    connect::{ConnectTarget, Connection, FIRST_WRITE_WAIT, Patience},
     flight::Flight,
     idle::Idle,
     tls::Credentials,
@@ -125,9 +125,9 @@ impl Request {
 
 /// The client. Clones share its connections.
 #[derive(Clone)]
-pub struct Client(Arc<Inner>);
+pub struct Client(Arc<ClientInner>);
 
-struct Inner {
+struct ClientInner {
     options: ClientOptions,
     credentials: Arc<Credentials>,
     idle: Arc<Idle>,
@@ -149,7 +149,7 @@ impl Client {
     /// trusted certificates is an error of the first https exchange, and of no other.
     pub fn new(options: ClientOptions) -> Result<Self, SetupError> {
         let credentials = Arc::new(Credentials::read(&options)?);
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(ClientInner {
             options,
             credentials,
             idle: Arc::default(),
@@ -186,7 +186,7 @@ impl Client {
     ) -> Result<Answered, ClientError> {
         let options = &self.0.options;
         let credentials = &self.0.credentials;
-        let destination = Destination::of(&request.uri)?;
+        let destination = ConnectTarget::of(&request.uri)?;
         let mut again = request.again();
         let mut flight = Flight::new(progress.clone());
         let mut request = prepare(request, &destination, credentials, &flight)?;
@@ -281,10 +281,10 @@ impl Client {
 
 fn prepare(
     request: Request,
-    destination: &Destination,
+    destination: &ConnectTarget,
     credentials: &Credentials,
     flight: &Flight,
-) -> Result<http::Request<Outgoing>, ClientError> {
+) -> Result<http::Request<OutgoingBody>, ClientError> {
     let bad = |error: &dyn std::fmt::Display| ClientError::Request(error.to_string());
     let Request {
         method,
@@ -317,7 +317,7 @@ fn prepare(
     let expects = headers
         .get(header::EXPECT)
         .is_some_and(|value| value == "100-continue");
-    let mut prepared = http::Request::new(Outgoing::new(body, flight));
+    let mut prepared = http::Request::new(OutgoingBody::new(body, flight));
     *prepared.method_mut() = method;
     // Origin form (RFC 9112, section 3.2.1): the host is in its header.
     *prepared.uri_mut() = uri
@@ -328,7 +328,7 @@ fn prepare(
         .map_err(|error| bad(&error))?;
     *prepared.headers_mut() = headers;
     if expects {
-        Outgoing::expect_continue(&mut prepared);
+        OutgoingBody::expect_continue(&mut prepared);
     }
     Ok(prepared)
 }

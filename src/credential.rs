@@ -87,7 +87,7 @@ impl FileError {
 }
 
 /// A certificate, what leads up from it, and its private key. The two belong together.
-pub struct Identity {
+pub struct CertificateAndKey {
     /// Our certificate first.
     pub chain: Vec<CertificateDer<'static>>,
     /// Its private key.
@@ -96,7 +96,7 @@ pub struct Identity {
     pub certified: Arc<CertifiedKey>,
 }
 
-impl std::fmt::Debug for Identity {
+impl std::fmt::Debug for CertificateAndKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Identity")
             .field("certificates", &self.chain.len())
@@ -104,7 +104,7 @@ impl std::fmt::Debug for Identity {
     }
 }
 
-impl Identity {
+impl CertificateAndKey {
     /// Reads a chain and a key, each given as its configuration key and its path.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, header};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    address::{self, Address, AddressError, Blot, ExtraHeaders, Filling},
+    address::{self, AddressError, Blot, ExtraHeaders, Filling, UrlTemplate},
     client::{Answered, Client, ClientError, ClientOptions, Request},
     config::ReceiverConfig,
     episode::{Commit, Digest, EpisodeId},
@@ -67,7 +67,7 @@ impl From<&ReceiverConfig> for ClientOptions {
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     client: Client,
-    address: Address,
+    address: UrlTemplate,
     headers: ExtraHeaders,
     host: HeaderValue,
     blot: Blot,
@@ -79,7 +79,7 @@ impl Endpoint {
     /// # Errors
     /// [`AddressError`]: the configuration is at fault.
     pub fn new(options: &EndpointOptions, client: Client) -> Result<Self, AddressError> {
-        let address = Address::parse(&options.url)?;
+        let address = UrlTemplate::parse(&options.url)?;
         let headers = ExtraHeaders::parse(&options.headers)?;
         let host = address::header_text(&options.host_id).ok_or(AddressError::HostId)?;
         if client.has_token() && !address.is_private() {
@@ -100,7 +100,7 @@ impl Endpoint {
 
     /// Where episodes and uploads are.
     #[must_use]
-    pub fn address(&self) -> &Address {
+    pub fn address(&self) -> &UrlTemplate {
         &self.address
     }
 

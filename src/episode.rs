@@ -311,7 +311,7 @@ pub const MARKED_REST: &str = "in what is left of the episode of this name, whic
 
 /// What one look at an episode's folder found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Look {
+pub enum FolderLook {
     /// No such folder, or it is no folder.
     Gone,
     /// It is copied away, and what is left of it is being removed where it stands: no episode any

@@ -43,11 +43,11 @@ const VERSION: u64 = 1;
 /// What the recorder says that the episode holds, in the order of the walk.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Manifest {
-    files: Vec<Listed>,
+    files: Vec<ManifestFile>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Listed {
+struct ManifestFile {
     path: Box<[u8]>,
     size_bytes: u64,
     sha256: Digest,
@@ -89,12 +89,12 @@ pub fn parse(marker: &[u8]) -> Result<Option<Manifest>, NoManifest> {
         },
         Err(error) => error.to_string(),
     };
-    match serde_json::from_slice::<Probe>(marker) {
-        Ok(Probe {
+    match serde_json::from_slice::<ManifestProbe>(marker) {
+        Ok(ManifestProbe {
             sealift_manifest: None,
         }) => Ok(None),
         Err(_) if !begins_like_one(marker) => Ok(None),
-        Ok(Probe {
+        Ok(ManifestProbe {
             sealift_manifest: Some(member),
         }) => Err(match member.as_u64() {
             Some(version) if version != VERSION => NoManifest::Version(version),
@@ -107,7 +107,7 @@ pub fn parse(marker: &[u8]) -> Result<Option<Manifest>, NoManifest> {
 impl Manifest {
     /// Adds a file. Files come in the order of the walk.
     fn push(&mut self, path: &[u8], size_bytes: u64, sha256: Digest) {
-        self.files.push(Listed {
+        self.files.push(ManifestFile {
             path: path.into(),
             size_bytes,
             sha256,
@@ -156,7 +156,7 @@ impl Manifest {
         let mut files = on_disk
             .files
             .into_iter()
-            .map(Listed::from_disk)
+            .map(ManifestFile::from_disk)
             .collect::<Result<Vec<_>, _>>()?;
         files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         match files.windows(2).find(|pair| pair[0].path == pair[1].path) {
@@ -166,7 +166,7 @@ impl Manifest {
     }
 }
 
-impl Listed {
+impl ManifestFile {
     fn from_disk(file: ListedOnDisk) -> Result<Self, String> {
         let path = match (file.path, file.path_b64) {
             (Some(path), None) => path.into_bytes(),
@@ -193,11 +193,11 @@ impl Listed {
 
 /// Compares the files of an episode, as they are read in the order of the walk, with its manifest.
 #[derive(Debug)]
-pub struct Check {
-    expected: std::iter::Peekable<std::vec::IntoIter<Listed>>,
+pub struct ManifestComparison {
+    expected: std::iter::Peekable<std::vec::IntoIter<ManifestFile>>,
 }
 
-impl Check {
+impl ManifestComparison {
     /// Nothing compared yet.
     #[must_use]
     pub fn new(manifest: Manifest) -> Self {
@@ -246,7 +246,7 @@ impl Check {
     }
 }
 
-fn missing(file: &Listed) -> Mismatch {
+fn missing(file: &ManifestFile) -> Mismatch {
     Mismatch(format!(
         "{} is in the manifest and not in the episode",
         named(&file.path)
@@ -286,7 +286,7 @@ struct ListedOnDisk {
 }
 
 #[derive(Deserialize)]
-struct Probe {
+struct ManifestProbe {
     #[serde(default)]
     sealift_manifest: Option<Value>,
 }
@@ -406,7 +406,7 @@ mod tests {
     fn each_way_to_differ_names_the_file() {
         let manifest = || listed(&[b"a", b"b", b"d"]);
         let differs = |read: &[(&[u8], u64, &[u8])]| {
-            let mut check = Check::new(manifest());
+            let mut check = ManifestComparison::new(manifest());
             read.iter()
                 .try_for_each(|(path, size, content)| check.file(path, *size, Digest::of(content)))
                 .and_then(|()| check.finish().map(|_| ()))

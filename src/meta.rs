@@ -44,7 +44,7 @@ const NO_NUMBERS: [&str; 9] = [
 
 /// Why there is no commit to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
+pub enum MetaFault {
     /// It is no JSON; from here on.
     NotJson {
         /// From 1 on.
@@ -64,7 +64,7 @@ pub enum Fault {
     OtherName(String),
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for MetaFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotJson { line, column } => {
@@ -98,19 +98,19 @@ impl fmt::Display for Fault {
 ///
 /// # Errors
 /// [`Fault`].
-pub fn commit(meta: &[u8]) -> Result<Option<Commit>, Fault> {
+pub fn commit(meta: &[u8]) -> Result<Option<Commit>, MetaFault> {
     let parsed: Result<Value, _> = serde_json::from_slice(meta);
     let value = match parsed {
         Ok(value) => value,
         Err(_) => serde_json::from_str(&lenient(meta)).map_err(|error: serde_json::Error| {
-            Fault::NotJson {
+            MetaFault::NotJson {
                 line: error.line(),
                 column: error.column(),
             }
         })?,
     };
     if !value.is_object() {
-        return Err(Fault::NotAnObject);
+        return Err(MetaFault::NotAnObject);
     }
     let named = value
         .get("code_version")
@@ -122,22 +122,22 @@ pub fn commit(meta: &[u8]) -> Result<Option<Commit>, Fault> {
     let commit = named.as_str().and_then(|text| Commit::parse(text.trim()));
     commit
         .map(Some)
-        .ok_or_else(|| Fault::NoCommit(shown(named)))
+        .ok_or_else(|| MetaFault::NoCommit(shown(named)))
 }
 
 /// What keeps an entry of an episode from being searched for a commit, where that is what it is
 /// there for.
 #[must_use]
-pub fn unsearched(path: &[u8], is_file: bool, size_bytes: u64) -> Option<Fault> {
+pub fn unsearched(path: &[u8], is_file: bool, size_bytes: u64) -> Option<MetaFault> {
     let name = std::str::from_utf8(path)
         .ok()
         .filter(|path| path.eq_ignore_ascii_case(META))?;
     if name != META {
-        return Some(Fault::OtherName(name.to_owned()));
+        return Some(MetaFault::OtherName(name.to_owned()));
     }
     match is_file {
-        false => Some(Fault::NoFile),
-        true => (size_bytes > MAX_META_BYTES).then_some(Fault::TooLong),
+        false => Some(MetaFault::NoFile),
+        true => (size_bytes > MAX_META_BYTES).then_some(MetaFault::TooLong),
     }
 }
 
@@ -364,7 +364,7 @@ mod tests {
             ("{\"a\": 1", 1, 7),
         ] {
             let said = commit(meta.as_bytes()).unwrap_err();
-            assert_eq!(said, Fault::NotJson { line, column }, "{meta}");
+            assert_eq!(said, MetaFault::NotJson { line, column }, "{meta}");
             assert_eq!(
                 said.to_string(),
                 format!("meta.json is not JSON: line {line}, column {column}")
@@ -405,7 +405,7 @@ mod tests {
         ] {
             let said = commit(format!(r#"{{"code_version":{{"commit":{value}}}}}"#).as_bytes())
                 .unwrap_err();
-            assert_eq!(said, Fault::NoCommit(shown.clone()));
+            assert_eq!(said, MetaFault::NoCommit(shown.clone()));
             assert!(
                 said.to_string()
                     .contains(&format!("code_version.commit is {shown}, and not")),

@@ -33,7 +33,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::lease::Lease;
 pub use self::{
-    holder::{Holder, find_holder},
+    holder::{FileHolder, find_holder},
     search::find_open,
 };
 use crate::filesystem;
@@ -53,11 +53,11 @@ pub enum Writers {
 
 /// Asks after the files of one folder.
 #[derive(Debug, Clone, Copy)]
-pub struct Probe {
+pub struct OpenFileProbe {
     is_usable: bool,
 }
 
-impl Probe {
+impl OpenFileProbe {
     /// One for the files below a folder. It asks nothing where the file system's leases say nothing
     /// about writers.
     #[must_use]

@@ -8,13 +8,13 @@ use std::sync::{
 /// Shared between one piece of work and those who watch it. Cheap to clone; all clones are one.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
-    shared: Arc<Inner>,
+    shared: Arc<ProgressInner>,
     beside: bool,
     to_its_end: bool,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct ProgressInner {
     bytes: AtomicU64,
     went_before: AtomicU64,
     steps: AtomicU64,

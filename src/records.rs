@@ -112,7 +112,7 @@ pub struct RecordedVerdict {
 
 /// Who has said something: a receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Destination {
+pub struct RecordedReceiver {
     /// Its address, without a query.
     pub receiver: String,
     /// A mark of all that leads there.

@@ -35,7 +35,7 @@ pub const AHEAD_DAYS: i64 = 7;
 
 /// What is known of one directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
+pub struct RetentionEntry {
     /// The moment in its record.
     pub stamp: Option<WallTime>,
     /// What the record says of it.
@@ -91,7 +91,7 @@ impl Due {
 
 /// When a directory may be removed. `now` is a clock that can be believed.
 #[must_use]
-pub fn due(entry: &Entry, keep_days: Option<u32>, now: WallTime) -> Due {
+pub fn due(entry: &RetentionEntry, keep_days: Option<u32>, now: WallTime) -> Due {
     // 0 is how the configuration says "for ever"; it must not come to mean "at once" on any way
     // here.
     let Some(keep_days @ 1..) = keep_days else {
@@ -130,7 +130,7 @@ pub fn due(entry: &Entry, keep_days: Option<u32>, now: WallTime) -> Due {
 /// Whether an announcement stands in the record of what does not go so soon, or ever: it has to be
 /// made anew when its time comes.
 #[must_use]
-pub fn is_announced_in_vain(entry: &Entry, due: Due, now: WallTime) -> bool {
+pub fn is_announced_in_vain(entry: &RetentionEntry, due: Due, now: WallTime) -> bool {
     entry.aging.announced_at_wall.is_some() && !due.is_near(now)
 }
 
@@ -153,7 +153,7 @@ pub fn pressing(free_bytes: u64, wanted_bytes: Option<u64>) -> bool {
 /// all that is asked of the clock here, so one that was wrong can have the wrong one go first, and
 /// none too many.
 #[must_use]
-pub fn taken_since(entry: &Entry) -> Option<WallTime> {
+pub fn taken_since(entry: &RetentionEntry) -> Option<WallTime> {
     let stamp = entry.stamp.filter(|stamp| *stamp >= RELEASED);
     entry.removable.then(|| stamp.unwrap_or(entry.folder_mtime))
 }
@@ -194,12 +194,12 @@ mod tests {
     }
 
     /// With a stamp of a clock that could be believed.
-    fn entry(stamp: Option<i64>, folder_mtime: i64) -> Entry {
+    fn entry(stamp: Option<i64>, folder_mtime: i64) -> RetentionEntry {
         let aging = Aging {
             clock_believed: true,
             ..Aging::default()
         };
-        Entry {
+        RetentionEntry {
             stamp: stamp.map(day),
             aging,
             folder_mtime: day(folder_mtime),
@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn what_nobody_vouches_for_is_kept_whatever_its_age() {
-        let entry = Entry {
+        let entry = RetentionEntry {
             removable: false,
             ..entry(Some(0), 0)
         };
@@ -398,7 +398,7 @@ mod tests {
 
     #[test]
     fn disk_pressure_takes_what_is_vouched_for_the_oldest_first_and_nothing_else_ever() {
-        let unvouched = Entry {
+        let unvouched = RetentionEntry {
             removable: false,
             ..entry(Some(0), 0)
         };

@@ -22,7 +22,7 @@ use rustix::{
 
 use crate::{
     durable,
-    episode::{EpisodeId, IdError, Look, MARKED_REST, Stamp},
+    episode::{EpisodeId, FolderLook, IdError, MARKED_REST, Stamp},
     filed,
     layout::{Layout, MARKER, OutboxName, outbox_name},
     progress::Progress,
@@ -60,7 +60,7 @@ pub struct Scan {
     /// Which `episodes/` this was.
     pub root: RootId,
     /// Every folder in it whose name is an id.
-    pub episodes: Vec<(EpisodeId, Look)>,
+    pub episodes: Vec<(EpisodeId, FolderLook)>,
     /// What is in it and can be no episode. Left alone.
     pub strangers: Vec<Stranger>,
     /// Ids with an archive in the outbox.
@@ -123,10 +123,12 @@ pub fn root_id(folder: &Path) -> io::Result<RootId> {
 
 /// Looks at one episode.
 #[must_use]
-pub fn look(episodes: &Path, id: &EpisodeId) -> Look {
+pub fn look(episodes: &Path, id: &EpisodeId) -> FolderLook {
     match openat(rustix::fs::CWD, episodes, FOLDER, Mode::empty()) {
         Ok(folder) => look_in(&folder, id),
-        Err(error) => Look::Unreadable(format!("Failed to open {}: {error}", episodes.display())),
+        Err(error) => {
+            FolderLook::Unreadable(format!("Failed to open {}: {error}", episodes.display()))
+        }
     }
 }
 
@@ -184,22 +186,22 @@ pub fn scan_while(
         let name: OsString = std::os::unix::ffi::OsStringExt::from_vec(name.to_vec());
         match EpisodeId::from_os(&name) {
             Ok(id) => match look_in(&folder, &id) {
-                Look::Gone if id.as_str() == MARKER => {
+                FolderLook::Gone if id.as_str() == MARKER => {
                     found.strangers.push(Stranger {
                         name,
                         why: NoEpisode::LooseMarker,
                         sealed: true,
                     });
                 }
-                Look::Gone if has_marker(&folder, &name) => {
+                FolderLook::Gone if has_marker(&folder, &name) => {
                     found.strangers.push(Stranger {
                         name,
                         why: NoEpisode::Symlink,
                         sealed: true,
                     });
                 }
-                Look::Gone => {}
-                Look::Unreadable(_) if is_lost_and_found(&folder, &name) => {}
+                FolderLook::Gone => {}
+                FolderLook::Unreadable(_) if is_lost_and_found(&folder, &name) => {}
                 look => found.episodes.push((id, look)),
             },
             Err(why) => {
@@ -270,40 +272,44 @@ const FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::CLOEXEC);
 
-fn look_in(episodes: impl AsFd, id: &EpisodeId) -> Look {
+fn look_in(episodes: impl AsFd, id: &EpisodeId) -> FolderLook {
     // O_PATH: needs no permission to read the folder, and waits for nothing.
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let folder = match openat(episodes, id.as_str(), flags, Mode::empty()) {
         Ok(folder) => folder,
         // ESTALE is how NFS says that it was removed on the server.
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE) => return Look::Gone,
-        Err(error) => return Look::Unreadable(format!("Failed to open the folder: {error}")),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE) => return FolderLook::Gone,
+        Err(error) => return FolderLook::Unreadable(format!("Failed to open the folder: {error}")),
     };
-    let marker = match Marker::of(&folder) {
+    let marker = match MarkerStat::of(&folder) {
         Ok(marker) => marker,
         // Its marker is the first that goes when it is removed where it stands.
-        Err(Errno::NOENT) if durable::is_being_removed_in(&folder) => return Look::BeingRemoved,
-        Err(Errno::NOENT) => return Look::Open,
-        Err(Errno::STALE) => return Look::Gone,
-        Err(error) => return Look::Unreadable(format!("Failed to look at {MARKER}: {error}")),
+        Err(Errno::NOENT) if durable::is_being_removed_in(&folder) => {
+            return FolderLook::BeingRemoved;
+        }
+        Err(Errno::NOENT) => return FolderLook::Open,
+        Err(Errno::STALE) => return FolderLook::Gone,
+        Err(error) => {
+            return FolderLook::Unreadable(format!("Failed to look at {MARKER}: {error}"));
+        }
     };
     match marker.kind {
         FileType::RegularFile if durable::is_rest_of(&folder, id.as_str()) => {
-            Look::OddMarker(MARKED_REST)
+            FolderLook::OddMarker(MARKED_REST)
         }
         FileType::RegularFile => match fstat(&folder) {
-            Ok(folder) => Look::Sealed(marker.stamp(folder.st_ino)),
-            Err(error) => Look::Unreadable(format!("Failed to look at the folder: {error}")),
+            Ok(folder) => FolderLook::Sealed(marker.stamp(folder.st_ino)),
+            Err(error) => FolderLook::Unreadable(format!("Failed to look at the folder: {error}")),
         },
-        FileType::Directory => Look::OddMarker("a directory"),
-        FileType::Symlink => Look::OddMarker("a symlink"),
-        FileType::Fifo => Look::OddMarker("a FIFO"),
-        _ => Look::OddMarker("a socket or a device"),
+        FileType::Directory => FolderLook::OddMarker("a directory"),
+        FileType::Symlink => FolderLook::OddMarker("a symlink"),
+        FileType::Fifo => FolderLook::OddMarker("a FIFO"),
+        _ => FolderLook::OddMarker("a socket or a device"),
     }
 }
 
 /// What a look needs to know of a marker.
-struct Marker {
+struct MarkerStat {
     kind: FileType,
     inode: u64,
     size_bytes: u64,
@@ -313,7 +319,7 @@ struct Marker {
     born_ns: Option<i64>,
 }
 
-impl Marker {
+impl MarkerStat {
     /// By statx(2), which knows when a file was made. Kernels before 4.11, and some seccomp
     /// filters, do not have it.
     fn of(folder: &impl AsFd) -> Result<Self, Errno> {

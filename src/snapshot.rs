@@ -22,11 +22,11 @@ mod totals;
 use serde::{Deserialize, Serialize};
 
 pub use episodes::{
-    Counts, Episode, EpisodeState, LeftAside, OpenFile, OpenFiles, ShippedChange, Stranger,
-    Strangers,
+    Counts, EpisodeState, EpisodeStatus, LeftAside, OpenFile, OpenFileStatus, ShippedChange,
+    StrangerStatus, Strangers,
 };
-pub use hold::{Hold, Slowed, WEATHER_LASTS_S};
-pub use room::Room;
+pub use hold::{HoldStatus, Slowed, WEATHER_LASTS_S};
+pub use room::RoomStatus;
 pub use totals::{Attempts, Bucket, Histogram, Totals};
 
 use crate::records::WallTime;
@@ -100,7 +100,7 @@ pub struct Snapshot {
     pub stopping: bool,
     /// How new episodes are noticed.
     #[serde(default)]
-    pub watch: Watch,
+    pub watch: WatchStatus,
     /// Whether it lives.
     #[serde(default)]
     pub heart: Heart,
@@ -112,26 +112,26 @@ pub struct Snapshot {
     pub trial: Vec<TrialFinding>,
     /// What the last reload came to.
     #[serde(default)]
-    pub reload: Reload,
+    pub reload: ReloadStatus,
     /// Why no metrics are given out at `shipper.metrics_listen`, where that is set.
     #[serde(default)]
     pub metrics_failed: Option<String>,
     /// The receiver.
     #[serde(default)]
-    pub destination: Destination,
+    pub destination: DestinationStatus,
     /// Nothing is packed for now.
     #[serde(default)]
     pub packing_paused: Option<Pause>,
     /// The file systems that the folders are on, each once.
     #[serde(default)]
-    pub room: Vec<Room>,
+    pub room: Vec<RoomStatus>,
     /// How many episodes are in each state.
     #[serde(default)]
     pub counts: Counts,
     /// Those that are worth a look first: at work, in trouble, then the ones sealed longest; up to
     /// [`MAX_EPISODES`].
     #[serde(default)]
-    pub episodes: Vec<Episode>,
+    pub episodes: Vec<EpisodeStatus>,
     /// How many more there are.
     #[serde(default)]
     pub episodes_left_out: u64,
@@ -141,7 +141,7 @@ pub struct Snapshot {
     pub oldest_waiting_s: Option<u64>,
     /// Sealed episodes that wait for a file of theirs that is open for writing.
     #[serde(default)]
-    pub open_files: OpenFiles,
+    pub open_files: OpenFileStatus,
     /// What was written to after it had been delivered and moved to `shipped/`; up to
     /// [`MAX_STRANGERS`].
     #[serde(default)]
@@ -213,20 +213,20 @@ impl Snapshot {
             taken_at_wall: now,
             uptime_s: 0,
             stopping: false,
-            watch: Watch::default(),
+            watch: WatchStatus::default(),
             heart: Heart::default(),
             log: Log::default(),
             trial: Vec::new(),
-            reload: Reload::default(),
+            reload: ReloadStatus::default(),
             metrics_failed: None,
-            destination: Destination::default(),
+            destination: DestinationStatus::default(),
             packing_paused: None,
             room: Vec::new(),
             counts: Counts::default(),
             episodes: Vec::new(),
             episodes_left_out: 0,
             oldest_waiting_s: None,
-            open_files: OpenFiles::default(),
+            open_files: OpenFileStatus::default(),
             shipped_changed: Vec::new(),
             strangers: Strangers::default(),
             archives_stranded: 0,
@@ -240,9 +240,9 @@ impl Snapshot {
 /// How new episodes are noticed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Watch {
+pub struct WatchStatus {
     /// In which way just now.
-    pub mode: WatchMode,
+    pub mode: NoticedBy,
     /// Why so: what was set, which file system it is, or why watches cannot be had.
     pub why: Option<String>,
     /// The command that gives the watches back, where there is one.
@@ -261,7 +261,7 @@ pub struct Watch {
 /// In which way new episodes are noticed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum WatchMode {
+pub enum NoticedBy {
     /// By events.
     Inotify,
     /// By looking every few seconds, as it should be here.
@@ -291,7 +291,7 @@ pub struct Heart {
     /// Whether there is a service manager that is told anything.
     pub notified: bool,
     /// Who has shown nothing for too long.
-    pub stalled: Vec<Stalled>,
+    pub stalled: Vec<StalledPart>,
 }
 
 /// The log. Whoever does not take its lines holds up nothing but them.
@@ -309,7 +309,7 @@ pub struct Log {
 
 /// A part of the daemon that has shown nothing for longer than it may.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stalled {
+pub struct StalledPart {
     /// Which, in words: "the packing of run-1".
     pub part: String,
     /// For which episode, where it is for one.
@@ -363,7 +363,7 @@ pub enum TrialKind {
 /// What the last reload came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Reload {
+pub struct ReloadStatus {
     /// Why it failed, until one succeeds.
     pub failed: Option<String>,
     /// Keys that were changed, and that only a restart applies.
@@ -373,11 +373,11 @@ pub struct Reload {
 /// The receiver.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Destination {
+pub struct DestinationStatus {
     /// Its address, without user, password and query.
     pub url: String,
     /// It is not sent to, but for probes.
-    pub held: Option<Hold>,
+    pub held: Option<HoldStatus>,
     /// Outside every upload window: nothing is sent until this time of day, by the host's clock
     /// ("22:00").
     pub closed_until: Option<String>,
@@ -424,7 +424,7 @@ mod tests {
     #[test]
     fn one_version_reads_another() {
         let least: Snapshot = serde_json::from_str(LEAST).unwrap();
-        assert_eq!(least.watch.mode, WatchMode::Other);
+        assert_eq!(least.watch.mode, NoticedBy::Other);
         let newer = LEAST.replacen(
             '{',
             r#"{"moons":3,"watch":{"mode":"telepathy","range":9},"#,
@@ -436,14 +436,14 @@ mod tests {
             1,
         );
         let newer: Snapshot = serde_json::from_str(&newer).unwrap();
-        assert_eq!(newer.watch, Watch::default());
+        assert_eq!(newer.watch, WatchStatus::default());
         assert_eq!(newer.episodes[0].state, EpisodeState::Other);
     }
 
     #[test]
     fn what_is_written_is_what_is_read() {
         let mut snapshot: Snapshot = serde_json::from_str(LEAST).unwrap();
-        snapshot.watch.mode = WatchMode::ReconcileOnly;
+        snapshot.watch.mode = NoticedBy::ReconcileOnly;
         snapshot.totals.marker_to_delivered = Histogram {
             count: 1,
             sum_s: 0.25,

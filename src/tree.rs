@@ -57,7 +57,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use self::mark::Marks;
+use self::mark::TreeMarks;
 use crate::{
     episode::{Fingerprint, FolderId, printable},
     filesystem::{may_be_replaced_unseen, may_lack_ctime},
@@ -256,7 +256,7 @@ pub fn walk<E: From<TreeError>>(
     let (lacks_ctime, unseen) = (may_lack_ctime(&top), may_be_replaced_unseen(&top));
     let own_name = episode.file_name().unwrap_or_default();
     let mut buffer = Vec::with_capacity(LISTING_BUFFER_BYTES);
-    let mut marks = Marks::new();
+    let mut marks = TreeMarks::new();
     let mut path = Vec::new();
     progress.check().map_err(TreeError::from)?;
 
@@ -266,7 +266,7 @@ pub fn walk<E: From<TreeError>>(
         stat: top_stat,
         kind: Kind::Directory,
     })?;
-    let mut levels = vec![Level {
+    let mut levels = vec![WalkLevel {
         names: list(&top, &path, &mut buffer, progress)?,
         folder: top,
         stat: top_stat,
@@ -326,7 +326,7 @@ pub fn walk<E: From<TreeError>>(
                 let folder = open::folder(&level.folder, &name.text, &stat)
                     .map_err(|error| error.at(&path))?;
                 let names = list(&folder, &path, &mut buffer, progress)?;
-                levels.push(Level {
+                levels.push(WalkLevel {
                     names,
                     folder,
                     stat,
@@ -469,14 +469,14 @@ pub fn to_path(path: &[u8]) -> PathBuf {
     }
 }
 
-struct Level {
+struct WalkLevel {
     folder: File,
     stat: Stat,
-    names: std::vec::IntoIter<Name>,
+    names: std::vec::IntoIter<EntryName>,
     path_len: usize,
 }
 
-struct Name {
+struct EntryName {
     text: CString,
     is_folder: bool,
 }
@@ -515,7 +515,7 @@ fn list(
     path: &[u8],
     buffer: &mut Vec<u8>,
     progress: &Progress,
-) -> Result<std::vec::IntoIter<Name>, TreeError> {
+) -> Result<std::vec::IntoIter<EntryName>, TreeError> {
     let mut names = Vec::new();
     let mut entries = RawDir::new(folder.as_fd(), buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
@@ -534,7 +534,7 @@ fn list(
             }
             known => known == FileType::Directory,
         };
-        names.push(Name {
+        names.push(EntryName {
             text: text.to_owned(),
             is_folder,
         });
@@ -543,7 +543,7 @@ fn list(
     Ok(names.into_iter())
 }
 
-impl Name {
+impl EntryName {
     fn in_archive(&self) -> impl Iterator<Item = u8> {
         self.text
             .to_bytes()

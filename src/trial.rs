@@ -38,7 +38,7 @@ const STICKY: u32 = 0o1000;
 
 /// What the trial found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Trial {
+pub struct MoveCheck {
     /// Each move that does not work as it should; empty where all is well.
     pub findings: Vec<Finding>,
 }
@@ -103,7 +103,7 @@ pub enum Unmovable {
 /// Tries. Nothing stays behind, and if this is killed, not for long: the daemon's start and
 /// [`clear`] remove it.
 #[must_use]
-pub fn run(layout: &Layout, who: Trier, progress: &Progress) -> Trial {
+pub fn run(layout: &Layout, who: Trier, progress: &Progress) -> MoveCheck {
     let mut findings = Vec::new();
     let moves = [
         (&layout.episodes, &layout.shipped),
@@ -132,7 +132,7 @@ pub fn run(layout: &Layout, who: Trier, progress: &Progress) -> Trial {
         }
     }
     findings.extend(unmovable(&layout.episodes, progress));
-    Trial { findings }
+    MoveCheck { findings }
 }
 
 /// Removes what trials without the lock left that were killed half-way.
@@ -223,7 +223,7 @@ fn may_write(folder: &Path) -> bool {
     !matches!(answer, Err(Errno::ACCESS | Errno::ROFS | Errno::PERM))
 }
 
-impl Trial {
+impl MoveCheck {
     /// The folders that are not what they were.
     #[must_use]
     pub fn elsewhere(&self) -> Vec<Finding> {
@@ -458,7 +458,7 @@ mod tests {
         let (_folder, layout) = sandbox();
         assert_eq!(
             run(&layout, Trier::Holder, &Progress::default()),
-            Trial::default()
+            MoveCheck::default()
         );
         for folder in [
             &layout.episodes,
@@ -491,7 +491,7 @@ mod tests {
             fs::create_dir(layout.episodes.join(format!("run-{n}"))).unwrap();
         }
         let progress = Progress::default();
-        assert_eq!(run(&layout, Trier::Holder, &progress), Trial::default());
+        assert_eq!(run(&layout, Trier::Holder, &progress), MoveCheck::default());
         assert_eq!(progress.steps(), 3 + 4);
     }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::episode::Digest;
 
 fn of(url: &str, id: &str) -> String {
-    Address::parse(url)
+    UrlTemplate::parse(url)
         .unwrap()
         .of(&EpisodeId::parse(id).unwrap())
 }
@@ -55,7 +55,7 @@ fn an_address_that_cannot_be_used_is_refused_without_being_shown() {
         ("http://h/base/v1/episodes/", "before /v1/episodes"),
         ("http://h/v1/episodes/run-7", "before /v1/episodes"),
     ] {
-        let error = Address::parse(url).expect_err(url).to_string();
+        let error = UrlTemplate::parse(url).expect_err(url).to_string();
         assert!(error.contains(words), "{url}: {error}");
         assert!(!error.contains("secret"));
     }
@@ -68,7 +68,7 @@ fn a_query_is_for_the_request_alone() {
         "https://h/base?sig=SECRET",
         "https://h/x?n={id}&sig=SECRET",
     ] {
-        let address = Address::parse(url).unwrap();
+        let address = UrlTemplate::parse(url).unwrap();
         let id = EpisodeId::parse("a b").unwrap();
         assert!(address.of(&id).contains("SECRET"), "{url}");
         for shown in [
@@ -202,7 +202,7 @@ fn headers_are_filled_in_and_cannot_be_broken_out_of() {
 #[test]
 fn a_password_beyond_ascii_is_blotted_in_whatever_charset_it_was_encoded_and_however_it_is_written()
 {
-    let address = Address::parse("http://h").unwrap();
+    let address = UrlTemplate::parse("http://h").unwrap();
     let password = "pässwörd-geheim1";
     let latin_1: Vec<_> = password.chars().map(|c| u8::try_from(c).unwrap()).collect();
     for encoded in [password.as_bytes(), &latin_1] {

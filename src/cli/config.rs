@@ -12,8 +12,8 @@ use sealift::{
 };
 
 use super::{
-    Source,
-    destination::{self, Destination},
+    ConfigSource,
+    destination::{self, DestinationClient},
     exit::{Exit, Failure},
     logging,
 };
@@ -23,16 +23,16 @@ pub(crate) enum ConfigCommand {
     /// Read the configuration and say what is wrong with it
     Check {
         #[command(flatten)]
-        source: Source,
+        source: ConfigSource,
         #[command(flatten)]
-        destination: Destination,
+        destination: DestinationClient,
     },
     /// Print what is in force, as TOML: what is set, and the default of each other key
     Show {
         #[command(flatten)]
-        source: Source,
+        source: ConfigSource,
         #[command(flatten)]
-        destination: Destination,
+        destination: DestinationClient,
     },
     /// Print a commented configuration in which everything stands at its default
     Default,

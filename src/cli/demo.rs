@@ -37,8 +37,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::{
     recorder::{Go, Recorded},
-    screen::{Screen, Step},
-    summary::Shipped,
+    screen::{DemoScreen, DemoStep},
+    summary::DemoShipped,
 };
 use super::{
     exit::{Exit, Failure},
@@ -60,7 +60,7 @@ pub(crate) struct DemoArgs {
 }
 
 pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
-    let place = Place::choose(args.data.as_deref())?;
+    let place = DemoFolder::choose(args.data.as_deref())?;
     logging::start("warn");
     let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
     let ended = runtime.block_on(demonstrate(args.episodes.get(), &place));
@@ -79,12 +79,12 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
 }
 
 /// Where the demo lives: a folder that was named, or one that is removed at the end.
-struct Place {
+struct DemoFolder {
     root: PathBuf,
     temporary: Option<tempfile::TempDir>,
 }
 
-impl Place {
+impl DemoFolder {
     fn choose(named: Option<&Path>) -> Result<Self, Failure> {
         let Some(named) = named else {
             let temporary = tempfile::Builder::new()
@@ -137,7 +137,7 @@ impl Place {
     }
 }
 
-async fn demonstrate(episodes: usize, place: &Place) -> anyhow::Result<()> {
+async fn demonstrate(episodes: usize, place: &DemoFolder) -> anyhow::Result<()> {
     let mut stop = Box::pin(stop_signal()?);
     let listen = "127.0.0.1:0".parse()?;
     let server = Server::bind(ReceiveConfig::at(listen, &place.store())).await?;
@@ -160,12 +160,12 @@ async fn demonstrate(episodes: usize, place: &Place) -> anyhow::Result<()> {
         daemon::Stop::new(daemon_stops),
     ));
 
-    let screen = Screen::new();
+    let screen = DemoScreen::new();
     screen.heading(&config.layout, &place.store(), &url)?;
     let mut demo = Demo::start(screen, config, place.store(), episodes, notices)?;
     let ended = tokio::select! {
         biased;
-        () = &mut stop => Ok(Ended::Stopped),
+        () = &mut stop => Ok(DemoEnd::Stopped),
         died = &mut daemon => Err(match died {
             Ok(Ok(_)) => anyhow!("The shipper ended by itself"),
             Ok(Err(error)) => error,
@@ -180,8 +180,8 @@ async fn demonstrate(episodes: usize, place: &Place) -> anyhow::Result<()> {
     }
     server.await.context("The receiver failed")?;
     match ended? {
-        Ended::Shipped => demo.summarise(place).await,
-        Ended::Stopped => Ok(demo.say_stopped(place)?),
+        DemoEnd::Shipped => demo.summarise(place).await,
+        DemoEnd::Stopped => Ok(demo.say_stopped(place)?),
     }
 }
 
@@ -194,14 +194,14 @@ fn shipper(root: &Path, url: &str) -> anyhow::Result<ShipConfig> {
     Ok(raw.ship()?)
 }
 
-enum Ended {
+enum DemoEnd {
     Shipped,
     Stopped,
 }
 
 /// What is known of the episodes on their way, and who shows it.
 struct Demo {
-    screen: Screen,
+    screen: DemoScreen,
     config: ShipConfig,
     store: PathBuf,
     episodes: usize,
@@ -209,11 +209,11 @@ struct Demo {
     recorded: mpsc::UnboundedReceiver<Recorded>,
     recorder: Option<(std_mpsc::Sender<Go>, JoinHandle<()>)>,
     /// Sealed and on the way.
-    sealed: HashMap<EpisodeId, Sealed>,
-    shipped: Vec<Shipped>,
+    sealed: HashMap<EpisodeId, DemoSealed>,
+    shipped: Vec<DemoShipped>,
 }
 
-struct Sealed {
+struct DemoSealed {
     at: Instant,
     what: String,
     bytes: u64,
@@ -222,7 +222,7 @@ struct Sealed {
 
 impl Demo {
     fn start(
-        screen: Screen,
+        screen: DemoScreen,
         config: ShipConfig,
         store: PathBuf,
         episodes: usize,
@@ -251,21 +251,21 @@ impl Demo {
     }
 
     /// Shows every step until the last episode is in `shipped/`.
-    async fn follow(&mut self) -> anyhow::Result<Ended> {
+    async fn follow(&mut self) -> anyhow::Result<DemoEnd> {
         while self.shipped.len() < self.episodes {
             // The recorder speaks before it acts: heard first, its word is always there before the
             // daemon's.
             let next = async {
                 tokio::select! {
                     biased;
-                    Some(recorded) = self.recorded.recv() => Next::Recorded(recorded),
-                    Some(notice) = self.notices.recv() => Next::Noticed(notice),
+                    Some(recorded) = self.recorded.recv() => DemoNext::Recorded(recorded),
+                    Some(notice) = self.notices.recv() => DemoNext::Noticed(notice),
                     else => std::future::pending().await,
                 }
             };
             match tokio::time::timeout(NO_PROGRESS, next).await {
-                Ok(Next::Recorded(recorded)) => self.heard(recorded)?,
-                Ok(Next::Noticed(notice)) => self.noticed(notice)?,
+                Ok(DemoNext::Recorded(recorded)) => self.heard(recorded)?,
+                Ok(DemoNext::Noticed(notice)) => self.noticed(notice)?,
                 Err(_) => {
                     let waiting: Vec<_> = self.sealed.keys().map(ToString::to_string).collect();
                     return Err(anyhow!(
@@ -282,13 +282,13 @@ impl Demo {
                 }
             }
         }
-        Ok(Ended::Shipped)
+        Ok(DemoEnd::Shipped)
     }
 
     fn heard(&mut self, recorded: Recorded) -> anyhow::Result<()> {
         match recorded {
             Recorded::Opened { id, what } => {
-                Ok(self.screen.step(None, &id, Step::Recording, &what)?)
+                Ok(self.screen.step(None, &id, DemoStep::Recording, &what)?)
             }
             Recorded::Sealing {
                 id,
@@ -298,7 +298,7 @@ impl Demo {
             } => {
                 self.sealed.insert(
                     id,
-                    Sealed {
+                    DemoSealed {
                         at,
                         what,
                         bytes,
@@ -320,7 +320,7 @@ impl Demo {
                     .get(&id)
                     .map_or("left by an earlier demo", |sealed| &sealed.what);
                 self.screen
-                    .step(self.after(&id, now), &id, Step::Sealed, what)?;
+                    .step(self.after(&id, now), &id, DemoStep::Sealed, what)?;
             }
             Notice::Packed(id, facts) => {
                 let what = match self.sealed.get(&id) {
@@ -328,7 +328,7 @@ impl Demo {
                     None => screen::bytes(facts.size_bytes),
                 };
                 self.screen
-                    .step(self.after(&id, now), &id, Step::Packed, &what)?;
+                    .step(self.after(&id, now), &id, DemoStep::Packed, &what)?;
             }
             Notice::Delivered(id, facts, status) => {
                 let after = self.after(&id, now);
@@ -340,7 +340,7 @@ impl Demo {
                     screen::status(status),
                     screen::bytes(facts.size_bytes)
                 );
-                self.screen.step(after, &id, Step::Delivered, &what)?;
+                self.screen.step(after, &id, DemoStep::Delivered, &what)?;
             }
             Notice::Retired(id, facts, _, path) => {
                 let folder = self.config.layout.shipped.parent().unwrap_or(Path::new(""));
@@ -349,13 +349,13 @@ impl Demo {
                     path.strip_prefix(folder).unwrap_or(&path).display()
                 );
                 self.screen
-                    .step(self.after(&id, now), &id, Step::Retired, &what)?;
+                    .step(self.after(&id, now), &id, DemoStep::Retired, &what)?;
                 self.retired(id, facts, path)?;
             }
             // A fault that will pass is the daemon's to mend, and its log has said so on stderr.
             Notice::Retrying(id, refusal, _) | Notice::RefusedAlone(id, refusal, _) => {
                 self.screen
-                    .step(self.after(&id, now), &id, Step::Waits, &refusal.detail)?;
+                    .step(self.after(&id, now), &id, DemoStep::Waits, &refusal.detail)?;
             }
             Notice::StillChanging(id, why, _)
             | Notice::OpenFile(id, why, _)
@@ -365,7 +365,7 @@ impl Demo {
             | Notice::Stuck(id, why, _)
             | Notice::PackedAgain(id, why) => {
                 self.screen
-                    .step(self.after(&id, now), &id, Step::Waits, &why)?;
+                    .step(self.after(&id, now), &id, DemoStep::Waits, &why)?;
             }
             Notice::Held(_)
             | Notice::StillHeld(..)
@@ -408,12 +408,12 @@ impl Demo {
         let Some(sealed) = self.sealed.remove(&id) else {
             return Ok(());
         };
-        let Sealed {
+        let DemoSealed {
             bytes,
             delivered_after,
             ..
         } = sealed;
-        self.shipped.push(Shipped {
+        self.shipped.push(DemoShipped {
             id,
             path,
             facts,
@@ -436,7 +436,7 @@ impl Demo {
         }
     }
 
-    async fn summarise(&mut self, place: &Place) -> anyhow::Result<()> {
+    async fn summarise(&mut self, place: &DemoFolder) -> anyhow::Result<()> {
         let (shipped, store) = (std::mem::take(&mut self.shipped), self.store.clone());
         let summary = tokio::task::spawn_blocking(move || summary::read_back(shipped, &store))
             .await
@@ -446,7 +446,7 @@ impl Demo {
         Ok(())
     }
 
-    fn say_stopped(&self, place: &Place) -> io::Result<()> {
+    fn say_stopped(&self, place: &DemoFolder) -> io::Result<()> {
         let shipped = self.shipped.len();
         self.screen.line(&format!(
             "Stopped: {shipped} of {} episodes were shipped.",
@@ -460,7 +460,7 @@ impl Demo {
     }
 }
 
-enum Next {
+enum DemoNext {
     Recorded(Recorded),
     Noticed(Notice),
 }

@@ -12,11 +12,11 @@ use sealift::{
     episode::shell_word,
 };
 
-use super::{Source, exit::Failure};
+use super::{ConfigSource, exit::Failure};
 
 /// The destination, for the commands that talk to one.
 #[derive(Debug, Args)]
-pub(super) struct Destination {
+pub(super) struct DestinationClient {
     /// Where the receiver is, such as https://receiver.example:8490; the whole address where it
     /// holds {id} (receiver.url). One with a secret in its query belongs in the file: others see
     /// this in ps
@@ -26,8 +26,8 @@ pub(super) struct Destination {
 
 /// What is written, with the arguments laid over it.
 pub(super) fn configuration(
-    source: &Source,
-    destination: &Destination,
+    source: &ConfigSource,
+    destination: &DestinationClient,
 ) -> Result<RawConfig, ConfigError> {
     let mut raw = source.read(is_enough(source, destination))?;
     destination.lay_over(&mut raw);
@@ -35,11 +35,11 @@ pub(super) fn configuration(
 }
 
 /// Whether the arguments alone say all that a shipper must be told.
-pub(super) fn is_enough(source: &Source, destination: &Destination) -> bool {
+pub(super) fn is_enough(source: &ConfigSource, destination: &DestinationClient) -> bool {
     source.data.is_some() && destination.receiver.is_some()
 }
 
-impl Destination {
+impl DestinationClient {
     /// What was given, to be typed behind another command: with a blank before it, or empty.
     pub(super) fn as_typed(&self) -> String {
         let given = self.receiver.as_ref();

@@ -7,12 +7,12 @@ use clap::Args;
 use sealift::{
     address,
     config::{DEFAULT_FILE, RawConfig},
-    operate::doctor::{self, Question, Report, Status, shell_word},
+    operate::doctor::{self, DoctorQuery, DoctorReport, RowStatus, shell_word},
 };
 
 use super::{
-    Source,
-    destination::{self, Destination},
+    ConfigSource,
+    destination::{self, DestinationClient},
     exit::{Exit, Failure},
     logging,
 };
@@ -25,9 +25,9 @@ Nothing is changed that stays, and root is needed for nothing; what you may not 
 Exit codes: 0 all green; 1 yellow at worst; 2 red. docs/doctor.md lists every check.")]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
-    source: Source,
+    source: ConfigSource,
     #[command(flatten)]
-    destination: Destination,
+    destination: DestinationClient,
     /// Say it as one JSON document (docs/doctor.schema.json)
     #[arg(long)]
     json: bool,
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     given.shipper.data_dir.clone_from(&args.source.data);
     let receiver = args.destination.receiver.as_deref();
     let receiver = receiver.map(|url| as_typed("--receiver", address::shown(url).into()));
-    let question = Question {
+    let question = DoctorQuery {
         given: absolute(given),
         raw: destination::configuration(&args.source, &args.destination).map(absolute),
         options: options(&args.source, file.as_deref()),
@@ -66,9 +66,9 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
         print!("{}", told(&report, colour));
     }
     Ok(match report.status() {
-        Status::Green => Exit::Done,
-        Status::Yellow => Exit::Wrong,
-        Status::Red => Exit::Red,
+        RowStatus::Green => Exit::Done,
+        RowStatus::Yellow => Exit::Wrong,
+        RowStatus::Red => Exit::Red,
     })
 }
 
@@ -83,7 +83,7 @@ fn absolute(mut raw: RawConfig) -> RawConfig {
 
 /// What was given on this command line of the folders, so that another command means the same. sudo
 /// keeps no variable that names the file.
-fn options(source: &Source, file: Option<&Path>) -> String {
+fn options(source: &ConfigSource, file: Option<&Path>) -> String {
     let file = source
         .config
         .as_deref()
@@ -130,12 +130,12 @@ fn span(text: &str) -> Result<Duration, String> {
 }
 
 /// A line a check, and below what is not green the command that mends it.
-fn told(report: &Report, colour: bool) -> String {
-    let paint = |status: Status, text: &str| match (colour, status) {
+fn told(report: &DoctorReport, colour: bool) -> String {
+    let paint = |status: RowStatus, text: &str| match (colour, status) {
         (false, _) => text.to_owned(),
-        (true, Status::Green) => format!("\u{1b}[32m{text}\u{1b}[0m"),
-        (true, Status::Yellow) => format!("\u{1b}[33m{text}\u{1b}[0m"),
-        (true, Status::Red) => format!("\u{1b}[31m{text}\u{1b}[0m"),
+        (true, RowStatus::Green) => format!("\u{1b}[32m{text}\u{1b}[0m"),
+        (true, RowStatus::Yellow) => format!("\u{1b}[33m{text}\u{1b}[0m"),
+        (true, RowStatus::Red) => format!("\u{1b}[31m{text}\u{1b}[0m"),
     };
     let mut text = String::new();
     for row in &report.rows {
@@ -146,7 +146,7 @@ fn told(report: &Report, colour: bool) -> String {
             let _ = writeln!(text, "{:<27} $ {fix}", "");
         }
     }
-    let of = |status: Status| {
+    let of = |status: RowStatus| {
         report
             .rows
             .iter()
@@ -157,9 +157,9 @@ fn told(report: &Report, colour: bool) -> String {
         text,
         "{}: {} green, {} yellow, {} red",
         paint(report.status(), report.status().as_str()),
-        of(Status::Green),
-        of(Status::Yellow),
-        of(Status::Red)
+        of(RowStatus::Green),
+        of(RowStatus::Yellow),
+        of(RowStatus::Red)
     );
     text
 }

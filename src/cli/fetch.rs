@@ -9,8 +9,8 @@ use sealift::{
     config::RawConfig,
     episode::{EpisodeId, printable},
     operate::{
-        fetch::{self, DEFAULT_MAX_BYTES, Fetched, Options, Tell, Told, Verified},
-        receiver::Receiver,
+        fetch::{self, DEFAULT_MAX_BYTES, FetchEvent, FetchOptions, Fetched, Tell, Verified},
+        receiver::ReceiverClient,
         shipped,
     },
     progress::Progress,
@@ -19,8 +19,8 @@ use sealift::{
 };
 
 use super::{
-    Source,
-    destination::{self, Destination},
+    ConfigSource,
+    destination::{self, DestinationClient},
     exit::{Exit, Failure},
     logging,
     ship::stop_signal,
@@ -35,9 +35,9 @@ Where they are filed by host: --receiver 'https://receiver.example:8490/v1/episo
 Exit codes: 0 it stands there, verified (or --unverified was given); 1 it does not; 2 wrong arguments or configuration.")]
 pub(crate) struct FetchArgs {
     #[command(flatten)]
-    source: Source,
+    source: ConfigSource,
     #[command(flatten)]
-    destination: Destination,
+    destination: DestinationClient,
     /// The episode
     #[arg(value_name = "ID")]
     id: String,
@@ -66,7 +66,7 @@ pub(crate) fn run(args: FetchArgs) -> Result<Exit, Failure> {
     args.destination.lay_over(&mut raw);
     let config = raw.receiver()?;
     logging::start("warn");
-    let receiver = Receiver::new(destination::endpoint(
+    let receiver = ReceiverClient::new(destination::endpoint(
         &config,
         &raw.host_id()?,
         destination::client(&config)?,
@@ -82,7 +82,7 @@ pub(crate) fn run(args: FetchArgs) -> Result<Exit, Failure> {
         .with_context(|| format!("--to {}: must be a folder that exists", shown(&args.to)))
         .map_err(usage)?;
     let receipts = receipts(&raw, &id)?;
-    let options = Options {
+    let options = FetchOptions {
         folder,
         max_bytes: args.max_bytes,
         unverified: args.unverified,
@@ -91,7 +91,7 @@ pub(crate) fn run(args: FetchArgs) -> Result<Exit, Failure> {
 
     let runtime = tokio::runtime::Runtime::new().context("Failed to start the async runtime")?;
     let progress = Progress::default();
-    let screen = Screen::new(&id);
+    let screen = FetchScreen::new(&id);
     let tell: Tell = {
         let screen = screen.clone();
         Arc::new(move |told| screen.tell(told))
@@ -129,7 +129,7 @@ fn receipts(raw: &RawConfig, id: &EpisodeId) -> Result<Vec<ShippingReceipt>, Fai
         );
         Vec::new()
     });
-    let receipt = |shipped: shipped::Shipped| match shipped.receipt() {
+    let receipt = |shipped: shipped::ShippedFolder| match shipped.receipt() {
         Ok(receipt) => receipt,
         Err(error) => {
             tracing::warn!(
@@ -184,12 +184,12 @@ fn agreement(verified: Verified) -> String {
 /// Progress on stderr: a bar where that is a terminal, lines where it is not. There are no colours
 /// in it.
 #[derive(Clone)]
-struct Screen {
+struct FetchScreen {
     bar: ProgressBar,
     id: EpisodeId,
 }
 
-impl Screen {
+impl FetchScreen {
     fn new(id: &EpisodeId) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         Self {
@@ -198,14 +198,14 @@ impl Screen {
         }
     }
 
-    fn tell(&self, told: Told) {
+    fn tell(&self, told: FetchEvent) {
         match told {
-            Told::Begins { size_bytes } => {
+            FetchEvent::Begins { size_bytes } => {
                 let size = size_bytes.map_or_else(String::new, |bytes| format!(": {bytes} bytes"));
                 self.begin("arriving", size_bytes, 0);
                 self.say(&format!("fetching {}{size}", self.id));
             }
-            Told::GoesOn {
+            FetchEvent::GoesOn {
                 have_bytes,
                 size_bytes,
             } => {
@@ -216,7 +216,7 @@ impl Screen {
                     self.id
                 ));
             }
-            Told::Anew { why } => {
+            FetchEvent::Anew { why } => {
                 self.say(&format!(
                     "{}: it begins again: {}",
                     self.id,
@@ -224,14 +224,14 @@ impl Screen {
                 ));
                 self.bar.set_position(0);
             }
-            Told::Broke { why, pause } if pause.is_zero() => {
+            FetchEvent::Broke { why, pause } if pause.is_zero() => {
                 self.say(&format!(
                     "{}: it broke off and goes on: {}",
                     self.id,
                     printable(&why)
                 ));
             }
-            Told::Broke { why, pause } => {
+            FetchEvent::Broke { why, pause } => {
                 let seconds = pause.as_secs();
                 self.say(&format!(
                     "{}: {}; tried again in {seconds} s",
@@ -239,9 +239,9 @@ impl Screen {
                     printable(&why)
                 ));
             }
-            Told::Arrived { have_bytes } => self.bar.set_position(have_bytes),
-            Told::Unpacks { size_bytes } => self.begin("unpacking", Some(size_bytes), 0),
-            Told::Unpacked { bytes } => self.bar.set_position(bytes),
+            FetchEvent::Arrived { have_bytes } => self.bar.set_position(have_bytes),
+            FetchEvent::Unpacks { size_bytes } => self.begin("unpacking", Some(size_bytes), 0),
+            FetchEvent::Unpacked { bytes } => self.bar.set_position(bytes),
         }
     }
 

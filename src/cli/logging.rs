@@ -35,7 +35,7 @@ use tracing_subscriber::{
 pub(crate) use self::apart::{Flushed, last_words, standing};
 
 /// What writes a line, and may wait over it.
-type Sink = Box<dyn Subscriber + Send + Sync>;
+type LogSink = Box<dyn Subscriber + Send + Sync>;
 
 /// Sets up logging. `RUST_LOG` chooses what is shown; `NO_COLOR` and non-terminals are honoured.
 /// Whatever a path, a name or an answer brings into a message, it can neither begin a line nor
@@ -67,7 +67,7 @@ fn filter(default: &str) -> EnvFilter {
     EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default))
 }
 
-fn sink(to_journal: bool) -> Sink {
+fn sink(to_journal: bool) -> LogSink {
     // Where the journal's socket cannot be reached, stderr, which is its stream, will do.
     match if to_journal { journal() } else { None } {
         Some(journal) => Box::new(tracing_subscriber::registry().with(journal)),
@@ -76,7 +76,7 @@ fn sink(to_journal: bool) -> Sink {
 }
 
 /// Lines of text, in colours where stderr is a terminal.
-fn lines<W: Write + 'static>(writer: impl Fn() -> W + Send + Sync + 'static) -> Sink {
+fn lines<W: Write + 'static>(writer: impl Fn() -> W + Send + Sync + 'static) -> LogSink {
     let colour =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     let layer = tracing_subscriber::fmt::layer()

@@ -6,7 +6,7 @@ use indicatif::{DecimalBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sealift::{
     episode::printable,
     ship::control::Desk,
-    snapshot::{Episode, EpisodeState, Snapshot},
+    snapshot::{EpisodeState, EpisodeStatus, Snapshot},
 };
 
 use super::logging;
@@ -50,7 +50,7 @@ fn done(snapshot: &Snapshot) -> (u64, u64) {
 
 /// What goes on just now: the uploads first.
 fn at_work(snapshot: &Snapshot) -> String {
-    let upload = |episode: &&Episode| episode.state == EpisodeState::Uploading;
+    let upload = |episode: &&EpisodeStatus| episode.state == EpisodeState::Uploading;
     let uploads: Vec<_> = snapshot.episodes.iter().filter(upload).collect();
     let Some(first) = uploads.first() else {
         let packing = snapshot
@@ -100,7 +100,7 @@ mod tests {
             waiting: 1,
             ..Counts::default()
         };
-        let episode = |state| Episode {
+        let episode = |state| EpisodeStatus {
             id: "run-1".to_owned(),
             state,
             sealed_at_wall: None,

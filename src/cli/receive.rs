@@ -43,7 +43,7 @@ Exit codes: 0 told to stop; 1 it cannot listen or store there; 2 wrong arguments
 token or commit file that cannot be used.")]
 pub(crate) struct ReceiveArgs {
     #[command(flatten)]
-    source: super::Source,
+    source: super::ConfigSource,
     /// Where to listen, address and port; port 0 takes a free one (receive.listen) [default:
     /// 127.0.0.1:8490]
     #[arg(long, value_name = "ADDR")]

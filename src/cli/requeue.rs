@@ -6,8 +6,8 @@ use sealift::{
     config::RawConfig,
     episode::{EpisodeId, printable},
     operate::{
-        receiver::Receiver,
-        requeue::{self, End, Options, Place, Row},
+        receiver::ReceiverClient,
+        requeue::{self, Origin, RequeueEnd, RequeueOptions, RequeueRow},
     },
     progress::Progress,
     tree::shown,
@@ -15,8 +15,8 @@ use sealift::{
 use serde_json::{Value, json};
 
 use super::{
-    Source,
-    destination::{self, Destination},
+    ConfigSource,
+    destination::{self, DestinationClient},
     exit::{Exit, Failure},
     logging,
     ship::stop_signal,
@@ -31,9 +31,9 @@ With --all, what was refused for its commit comes back only once the receiver ad
 Exit codes: 0 all of it is back in the queue; 1 something was left, and why is said; 2 wrong arguments or configuration.")]
 pub(crate) struct RequeueArgs {
     #[command(flatten)]
-    source: Source,
+    source: ConfigSource,
     #[command(flatten)]
-    destination: Destination,
+    destination: DestinationClient,
     /// The episodes
     #[arg(
         value_name = "ID",
@@ -100,7 +100,7 @@ pub(crate) fn run(args: RequeueArgs) -> Result<Exit, Failure> {
     } else {
         (None, 1)
     };
-    let options = Options {
+    let options = RequeueOptions {
         layout,
         ids,
         by_folder: args.folder,
@@ -121,7 +121,7 @@ pub(crate) fn run(args: RequeueArgs) -> Result<Exit, Failure> {
             stop.await;
             told_to_stop.cancel();
         });
-        let mut tell = |row: Row| {
+        let mut tell = |row: RequeueRow| {
             if !args.json {
                 println!("{}", sentence(&row));
             }
@@ -139,49 +139,52 @@ pub(crate) fn run(args: RequeueArgs) -> Result<Exit, Failure> {
     } else if rows.is_empty() {
         println!("there is nothing to put back");
     }
-    let all_back = finished && rows.iter().all(|row| !matches!(row.end, End::Left(_)));
+    let all_back = finished
+        && rows
+            .iter()
+            .all(|row| !matches!(row.end, RequeueEnd::Left(_)));
     Ok(if all_back { Exit::Done } else { Exit::Wrong })
 }
 
 impl Where {
-    fn place(self) -> Place {
+    fn place(self) -> Origin {
         match self {
-            Self::Quarantine => Place::Quarantine,
-            Self::Conflict => Place::Conflict,
-            Self::Shipped => Place::Shipped,
+            Self::Quarantine => Origin::Quarantine,
+            Self::Conflict => Origin::Conflict,
+            Self::Shipped => Origin::Shipped,
         }
     }
 }
 
-fn receiver(raw: &RawConfig) -> Result<(Receiver, usize), Failure> {
+fn receiver(raw: &RawConfig) -> Result<(ReceiverClient, usize), Failure> {
     let config = raw.receiver()?;
     let client = destination::client(&config)?;
     let endpoint = destination::endpoint(&config, &raw.host_id()?, client)?;
-    Ok((Receiver::new(endpoint), config.concurrency.get()))
+    Ok((ReceiverClient::new(endpoint), config.concurrency.get()))
 }
 
-fn sentence(row: &Row) -> String {
+fn sentence(row: &RequeueRow) -> String {
     let from = row.from.map_or_else(String::new, |from| match row.status {
         Some(status) => format!("from {from} ({status})"),
         None => format!("from {from}"),
     });
     match (&row.end, row.from) {
-        (End::Back(path), Some(Place::Conflict)) => {
+        (RequeueEnd::Back(path), Some(Origin::Conflict)) => {
             format!(
                 "requeued  {}  {from}: it is packed and sent again, in {}",
                 row.episode_id,
                 shown(path)
             )
         }
-        (End::Back(path), _) => format!(
+        (RequeueEnd::Back(path), _) => format!(
             "requeued  {}  {from}, now in {}",
             row.episode_id,
             shown(path)
         ),
-        (End::Would(path), _) => {
+        (RequeueEnd::Would(path), _) => {
             format!("would     {}  {from}, to {}", row.episode_id, shown(path))
         }
-        (End::Left(why), _) => {
+        (RequeueEnd::Left(why), _) => {
             let folder = row
                 .folder
                 .as_deref()
@@ -191,8 +194,8 @@ fn sentence(row: &Row) -> String {
     }
 }
 
-fn document(rows: &[Row], finished: bool) -> Value {
-    let of = |wanted: fn(&End) -> Option<Value>| {
+fn document(rows: &[RequeueRow], finished: bool) -> Value {
+    let of = |wanted: fn(&RequeueEnd) -> Option<Value>| {
         let rows = rows.iter().filter_map(|row| {
             let mut members = wanted(&row.end)?;
             members["episode_id"] = json!(row.episode_id);
@@ -205,12 +208,12 @@ fn document(rows: &[Row], finished: bool) -> Value {
     };
     json!({
         "requeued": of(|end| {
-            if let End::Back(path) = end { Some(json!({"path": path.to_string_lossy()})) } else { None }
+            if let RequeueEnd::Back(path) = end { Some(json!({"path": path.to_string_lossy()})) } else { None }
         }),
         "would_requeue": of(|end| {
-            if let End::Would(path) = end { Some(json!({"path": path.to_string_lossy()})) } else { None }
+            if let RequeueEnd::Would(path) = end { Some(json!({"path": path.to_string_lossy()})) } else { None }
         }),
-        "left": of(|end| if let End::Left(why) = end { Some(json!({"why": why})) } else { None }),
+        "left": of(|end| if let RequeueEnd::Left(why) = end { Some(json!({"why": why})) } else { None }),
         "stopped": !finished,
     })
 }

@@ -10,14 +10,14 @@ use sealift::{
     ship::{
         control::Desk,
         daemon::{
-            self, FreeBytes, KeepDays, Metrics, Options, Stop,
+            self, DaemonOptions, FreeBytes, KeepDays, Metrics, Stop,
             reload::{Reload, Reloaded},
         },
         machine::{
             Settings,
             fairness::Order,
             pulse::Allowances,
-            window::{Limit, LocalTime, Uploads, Window},
+            window::{LocalTime, RateLimit, Uploads, Window},
         },
         pack,
         systemd::{self, Notifier},
@@ -31,8 +31,8 @@ use tokio::{
 };
 
 use super::{
-    Source,
-    destination::{self, Destination},
+    ConfigSource,
+    destination::{self, DestinationClient},
     exit::{Exit, Failure},
     logging, once,
 };
@@ -47,9 +47,9 @@ Signals:  SIGHUP has configuration, certificates and token read again; SIGTERM a
 Systemd:  Type=notify, with or without WatchdogSec=.")]
 pub(crate) struct ShipArgs {
     #[command(flatten)]
-    source: Source,
+    source: ConfigSource,
     #[command(flatten)]
-    destination: Destination,
+    destination: DestinationClient,
     /// One pass: try everything that is sealed once, then end; 1 where anything was left undone
     #[arg(long)]
     once: bool,
@@ -156,8 +156,8 @@ pub(super) fn transport(receiver: &ReceiverConfig, host_id: &str) -> Result<Tran
 
 /// The daemon's narrow options, out of the configuration. Nobody is notified, and nothing is read
 /// again.
-pub(super) fn options(config: &ShipConfig, once: bool) -> Options {
-    Options {
+pub(super) fn options(config: &ShipConfig, once: bool) -> DaemonOptions {
+    DaemonOptions {
         layout: config.layout.clone(),
         pack: packing(config),
         free_bytes: free_bytes(config),
@@ -187,7 +187,7 @@ pub(super) fn options(config: &ShipConfig, once: bool) -> Options {
 
 /// Everything again, with the arguments laid over it as at the start. `running` is what cannot
 /// change until a restart.
-fn reload(source: Source, destination: Destination, running: ShipConfig) -> Reload {
+fn reload(source: ConfigSource, destination: DestinationClient, running: ShipConfig) -> Reload {
     Reload::new(move || {
         let read = || -> Result<Reloaded, Failure> {
             let config = destination::configuration(&source, &destination)?.ship()?;
@@ -206,12 +206,12 @@ fn reload(source: Source, destination: Destination, running: ShipConfig) -> Relo
     })
 }
 
-fn packing(config: &ShipConfig) -> pack::Options {
+fn packing(config: &ShipConfig) -> pack::PackOptions {
     let workers = NonZeroU32::try_from(config.pack_workers).unwrap_or(NonZeroU32::MIN);
-    pack::Options {
+    pack::PackOptions {
         level: config.level,
         workers,
-        open_files: pack::OpenFiles::default(),
+        open_files: pack::OpenFilePolicy::default(),
     }
 }
 
@@ -241,7 +241,7 @@ fn uploads(receiver: &ReceiverConfig) -> Uploads {
         to: LocalTime::from_seconds(window.to_s),
         limit: window
             .limit
-            .map(|limit| limit.map_or(Limit::None, Limit::BytesPerS)),
+            .map(|limit| limit.map_or(RateLimit::None, RateLimit::BytesPerS)),
     });
     Uploads {
         limit: receiver.bandwidth_limit,

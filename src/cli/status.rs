@@ -7,11 +7,11 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use sealift::operate::status::{self, Memory, Question, Status, screen};
+use sealift::operate::status::{self, Memory, Status, StatusQuery, screen};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
-    Source,
+    ConfigSource,
     exit::{Exit, Failure},
     ship::stop_signal,
 };
@@ -39,7 +39,7 @@ Exit codes: 0 all is well; 1 no daemon answers, or something should be looked at
 With --watch: 0 when it is ended by Ctrl-C.")]
 pub(crate) struct StatusArgs {
     #[command(flatten)]
-    source: Source,
+    source: ConfigSource,
     /// One JSON document (docs/status.schema.json)
     #[arg(long, conflicts_with = "watch")]
     json: bool,
@@ -52,7 +52,7 @@ pub(crate) struct StatusArgs {
 pub(crate) fn run(args: &StatusArgs) -> Result<Exit, Failure> {
     let raw = args.source.read(args.source.data.is_some())?;
     let layout = raw.layout()?;
-    let question = Question {
+    let question = StatusQuery {
         layout,
         unit: raw.doctor()?.unit,
         options: args.source.as_typed().trim_start().to_owned(),
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Exit, Failure> {
     })
 }
 
-async fn watch(question: &Question) -> anyhow::Result<()> {
+async fn watch(question: &StatusQuery) -> anyhow::Result<()> {
     let stop = stop_signal()?;
     tokio::pin!(stop);
     let (is_terminal, colours) = (io::stdout().is_terminal(), has_colours());
@@ -145,7 +145,7 @@ fn frame(page: &str) -> String {
 }
 
 fn page(status: &Status, colours: bool) -> String {
-    let line = |line: screen::Line| match (line.is_bad, colours) {
+    let line = |line: screen::ScreenLine| match (line.is_bad, colours) {
         (true, true) => format!("\x1b[1;31m{}\x1b[0m\n", line.text),
         (_, _) => line.text + "\n",
     };

@@ -6,17 +6,17 @@ use anyhow::Context as _;
 use clap::Args;
 use jiff::Timestamp;
 use sealift::{
-    episode::{EpisodeId, Look, printable, shell_word},
+    episode::{EpisodeId, FolderLook, printable, shell_word},
     layout::Layout,
-    operate::trace::{self, Found, Step, Trace},
+    operate::trace::{self, TimelineStep, Trace, TraceFinding},
     records::holds_other_content,
-    snapshot::Episode,
+    snapshot::EpisodeStatus,
     tree::shown,
 };
 use serde_json::{Value, json};
 
 use super::{
-    Source,
+    ConfigSource,
     exit::{Exit, Failure},
     logging,
 };
@@ -32,7 +32,7 @@ journal out of the files alone. Times are UTC; those to the second are the recor
 Exit codes: 0 something is known of it; 1 nothing is; 2 wrong arguments or configuration.")]
 pub(crate) struct TraceArgs {
     #[command(flatten)]
-    source: Source,
+    source: ConfigSource,
     /// The episode
     #[arg(value_name = "ID")]
     id: String,
@@ -130,7 +130,7 @@ fn told(id: &EpisodeId, traced: &Trace) -> String {
     text
 }
 
-fn time(step: &Step) -> String {
+fn time(step: &TimelineStep) -> String {
     let at = step
         .at_us
         .and_then(|at| Timestamp::from_microsecond(at).ok());
@@ -141,30 +141,30 @@ fn time(step: &Step) -> String {
     }
 }
 
-fn state(found: &Found) -> String {
+fn state(found: &TraceFinding) -> String {
     let path = shown(found.path());
     match found {
-        Found::Episode(_, Look::Sealed(_)) => format!("sealed, in {path}"),
-        Found::Episode(_, Look::BeingRemoved) => {
+        TraceFinding::Episode(_, FolderLook::Sealed(_)) => format!("sealed, in {path}"),
+        TraceFinding::Episode(_, FolderLook::BeingRemoved) => {
             format!("moved by a copy; what is left of it in {path} is being removed")
         }
-        Found::Episode(_, Look::Open | Look::Gone) => {
+        TraceFinding::Episode(_, FolderLook::Open | FolderLook::Gone) => {
             format!("open: it has no done.marker yet, in {path}")
         }
-        Found::Episode(_, Look::OddMarker(what)) => {
+        TraceFinding::Episode(_, FolderLook::OddMarker(what)) => {
             format!("open: its done.marker is {what}, in {path}")
         }
-        Found::Episode(_, Look::Unreadable(why)) => {
+        TraceFinding::Episode(_, FolderLook::Unreadable(why)) => {
             format!("cannot be looked at: {}, in {path}", printable(why))
         }
-        Found::Archive {
+        TraceFinding::Archive {
             size_bytes,
             partial: true,
             ..
         } => {
             format!("being packed, or left over from that: {size_bytes} bytes, {path}")
         }
-        Found::Archive {
+        TraceFinding::Archive {
             size_bytes,
             sidecar,
             ..
@@ -180,13 +180,13 @@ fn state(found: &Found) -> String {
                 )
             }
         },
-        Found::Quarantined(_, _, reason) => {
+        TraceFinding::Quarantined(_, _, reason) => {
             match reason.as_ref().and_then(|reason| reason.status_code) {
                 Some(status) => format!("quarantined ({status}), in {path}"),
                 None => format!("quarantined, in {path}"),
             }
         }
-        Found::Shipped {
+        TraceFinding::Shipped {
             receipt: Some(receipt),
             content_bytes,
             ..
@@ -204,11 +204,13 @@ fn state(found: &Found) -> String {
                 receipt.size_bytes
             )
         }
-        Found::Shipped { receipt: None, .. } => format!("in {path}, without a receipt of ours"),
+        TraceFinding::Shipped { receipt: None, .. } => {
+            format!("in {path}, without a receipt of ours")
+        }
     }
 }
 
-fn standing(now: &Episode) -> String {
+fn standing(now: &EpisodeStatus) -> String {
     let name = serde_json::to_value(now.state)
         .ok()
         .and_then(|name| name.as_str().map(str::to_owned));

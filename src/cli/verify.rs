@@ -11,16 +11,16 @@ use sealift::{
     episode::{EpisodeId, printable, shell_word},
     layout::Layout,
     operate::{
-        receiver::Receiver,
-        verify::{self, Options, Report, Row, Verdict},
+        receiver::ReceiverClient,
+        verify::{self, VerifyOptions, VerifyReport, VerifyRow, VerifyVerdict},
     },
     progress::Progress,
 };
 use serde_json::{Value, json};
 
 use super::{
-    Source,
-    destination::{self, Destination},
+    ConfigSource,
+    destination::{self, DestinationClient},
     exit::{Exit, Failure},
     logging,
     ship::stop_signal,
@@ -42,9 +42,9 @@ Exit codes: 0 everything is held; 1 something is missing, differs, or cannot be 
 configuration.")]
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
-    source: Source,
+    source: ConfigSource,
     #[command(flatten)]
-    destination: Destination,
+    destination: DestinationClient,
     /// The episodes to ask about
     #[arg(value_name = "ID", conflicts_with = "all")]
     ids: Vec<String>,
@@ -75,8 +75,8 @@ pub(crate) fn run(args: VerifyArgs) -> Result<Exit, Failure> {
     }
     logging::start("warn");
     let client: Client = destination::client(&config)?;
-    let receiver = Receiver::new(destination::endpoint(&config, &raw.host_id()?, client)?);
-    let options = Options {
+    let receiver = ReceiverClient::new(destination::endpoint(&config, &raw.host_id()?, client)?);
+    let options = VerifyOptions {
         shipped: layout.shipped.clone(),
         deep: args.deep,
         concurrency: config.concurrency.get(),
@@ -136,8 +136,8 @@ async fn show(bar: ProgressBar, progress: Progress) {
     }
 }
 
-fn document(report: &Report) -> Value {
-    let rows = |kind: fn(&Verdict) -> Option<Option<&str>>| {
+fn document(report: &VerifyReport) -> Value {
+    let rows = |kind: fn(&VerifyVerdict) -> Option<Option<&str>>| {
         let rows = report.rows.iter().filter_map(|row| {
             let why = kind(&row.verdict)?;
             let path = row.path.as_deref().map(Path::to_string_lossy);
@@ -165,20 +165,20 @@ fn document(report: &Report) -> Value {
     })
 }
 
-fn missing(verdict: &Verdict) -> Option<Option<&str>> {
-    matches!(verdict, Verdict::Missing).then_some(None)
+fn missing(verdict: &VerifyVerdict) -> Option<Option<&str>> {
+    matches!(verdict, VerifyVerdict::Missing).then_some(None)
 }
 
-fn differs(verdict: &Verdict) -> Option<Option<&str>> {
-    if let Verdict::Differs(why) = verdict {
+fn differs(verdict: &VerifyVerdict) -> Option<Option<&str>> {
+    if let VerifyVerdict::Differs(why) = verdict {
         Some(Some(why))
     } else {
         None
     }
 }
 
-fn cannot_tell(verdict: &Verdict) -> Option<Option<&str>> {
-    if let Verdict::CannotTell(why) = verdict {
+fn cannot_tell(verdict: &VerifyVerdict) -> Option<Option<&str>> {
+    if let VerifyVerdict::CannotTell(why) = verdict {
         Some(Some(why))
     } else {
         None
@@ -186,11 +186,14 @@ fn cannot_tell(verdict: &Verdict) -> Option<Option<&str>> {
 }
 
 /// What a person reads: a line and what to do for what is wrong, and one line for all of it.
-fn told(report: &Report, layout: &Layout, url: &str, typed: &str) -> String {
+fn told(report: &VerifyReport, layout: &Layout, url: &str, typed: &str) -> String {
     let mut text = String::new();
     let mut counts = Vec::new();
     for (name, kind) in [
-        ("missing", missing as fn(&Verdict) -> Option<Option<&str>>),
+        (
+            "missing",
+            missing as fn(&VerifyVerdict) -> Option<Option<&str>>,
+        ),
         ("differs", differs),
         ("cannot tell", cannot_tell),
     ] {
@@ -249,12 +252,12 @@ fn told(report: &Report, layout: &Layout, url: &str, typed: &str) -> String {
     text
 }
 
-fn advice(row: &Row, layout: &Layout, typed: &str) -> Option<String> {
+fn advice(row: &VerifyRow, layout: &Layout, typed: &str) -> Option<String> {
     let path = row.path.as_deref()?;
     let id = shell_word(Path::new(row.episode_id.as_str()));
     match &row.verdict {
         // Where it never was it cannot be lost, and `requeue` leaves it.
-        Verdict::Missing if row.delivered_to.is_some() => {
+        VerifyVerdict::Missing if row.delivered_to.is_some() => {
             let is_renamed = by_hand::is_renamed(&layout.shipped, &layout.episodes);
             let commands = by_hand::moved(
                 path,
@@ -264,16 +267,16 @@ fn advice(row: &Row, layout: &Layout, typed: &str) -> Option<String> {
             );
             Some(format!("to ship it again: {}", commands.join(" && ")))
         }
-        Verdict::Missing => Some(format!(
+        VerifyVerdict::Missing => Some(format!(
             "to ship it again: sealift requeue --from shipped {id}{typed}"
         )),
-        Verdict::Differs(_) => Some(format!(
+        VerifyVerdict::Differs(_) => Some(format!(
             "ours is in {}; once the receiver's operator has put theirs aside: sealift requeue --from shipped {id}{typed}",
             shell_word(path)
         )),
-        Verdict::CannotTell(_)
-        | Verdict::Held
-        | Verdict::HeldRepacked
-        | Verdict::Unreachable(_) => None,
+        VerifyVerdict::CannotTell(_)
+        | VerifyVerdict::Held
+        | VerifyVerdict::HeldRepacked
+        | VerifyVerdict::Unreachable(_) => None,
     }
 }

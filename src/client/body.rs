@@ -24,12 +24,12 @@ const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 /// What is sent after the head.
 #[derive(Debug)]
 pub struct RequestBody {
-    source: Source,
+    source: BodySource,
     len_bytes: u64,
 }
 
 #[derive(Debug)]
-enum Source {
+enum BodySource {
     Whole(Bytes),
     Chunks(mpsc::Receiver<io::Result<Bytes>>),
 }
@@ -46,7 +46,7 @@ impl RequestBody {
     pub fn whole(bytes: Bytes) -> Self {
         Self {
             len_bytes: bytes.len() as u64,
-            source: Source::Whole(bytes),
+            source: BodySource::Whole(bytes),
         }
     }
 
@@ -56,15 +56,15 @@ impl RequestBody {
     pub fn chunks(len_bytes: u64, chunks: mpsc::Receiver<io::Result<Bytes>>) -> Self {
         Self {
             len_bytes,
-            source: Source::Chunks(chunks),
+            source: BodySource::Chunks(chunks),
         }
     }
 
     /// The same once more, where it is in memory.
     pub(super) fn again(&self) -> Option<Self> {
         match &self.source {
-            Source::Whole(bytes) => Some(Self::whole(bytes.clone())),
-            Source::Chunks(_) => None,
+            BodySource::Whole(bytes) => Some(Self::whole(bytes.clone())),
+            BodySource::Chunks(_) => None,
         }
     }
 
@@ -76,7 +76,7 @@ impl RequestBody {
 }
 
 /// Holds a body back until the server wants it.
-type Gate = Pin<Box<dyn Future<Output = Permission> + Send>>;
+type BodyGate = Pin<Box<dyn Future<Output = Permission> + Send>>;
 
 enum Permission {
     Go,
@@ -84,14 +84,14 @@ enum Permission {
 }
 
 /// A request's body on a connection.
-pub(super) struct Outgoing {
-    source: Source,
+pub(super) struct OutgoingBody {
+    source: BodySource,
     left_bytes: u64,
-    gate: Option<Gate>,
+    gate: Option<BodyGate>,
     flight: Flight,
 }
 
-impl Outgoing {
+impl OutgoingBody {
     pub(super) fn new(body: RequestBody, flight: &Flight) -> Self {
         if body.len_bytes == 0 {
             flight.pulled_all();
@@ -146,8 +146,8 @@ impl Outgoing {
             return Poll::Ready(None);
         }
         let chunk = match &mut self.source {
-            Source::Whole(bytes) => std::mem::take(bytes),
-            Source::Chunks(chunks) => match ready!(chunks.poll_recv(context)) {
+            BodySource::Whole(bytes) => std::mem::take(bytes),
+            BodySource::Chunks(chunks) => match ready!(chunks.poll_recv(context)) {
                 Some(Ok(chunk)) => chunk,
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => Bytes::new(),
@@ -170,7 +170,7 @@ impl Outgoing {
     }
 }
 
-impl Body for Outgoing {
+impl Body for OutgoingBody {
     type Data = Bytes;
     type Error = io::Error;
 

@@ -20,9 +20,9 @@ use tower_service::Service as _;
 
 use super::{
     ClientError, Wait,
-    body::Outgoing,
+    body::OutgoingBody,
     error,
-    flight::{Line, Wire},
+    flight::{ConnectionShare, Wire},
     tls::Credentials,
 };
 use crate::address::without_query;
@@ -63,12 +63,12 @@ fn keepalive(user_timeout: Duration) -> (Duration, Duration) {
 
 /// Where a connection leads.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Destination {
+pub(super) struct ConnectTarget {
     scheme: Scheme,
     authority: Authority,
 }
 
-impl Destination {
+impl ConnectTarget {
     pub(super) fn of(uri: &Uri) -> Result<Self, ClientError> {
         let refuse = |why: &str| {
             Err(ClientError::Request(format!(
@@ -114,11 +114,11 @@ impl Destination {
 /// One connection. Dropping it ends it: a peer that no longer reads would hold it open for ever
 /// otherwise, whatever becomes of the body.
 pub(super) struct Connection {
-    pub(super) sender: SendRequest<Outgoing>,
-    pub(super) line: Line,
+    pub(super) sender: SendRequest<OutgoingBody>,
+    pub(super) line: ConnectionShare,
     /// What the other end showed; empty without TLS.
     pub(super) certificates: Arc<[CertificateDer<'static>]>,
-    pub(super) destination: Destination,
+    pub(super) destination: ConnectTarget,
     /// Whether the other end is this host as well.
     pub(super) of_this_host: bool,
     /// A second handle: hyper holds the first, and its options change meanwhile.
@@ -137,7 +137,7 @@ impl Drop for Connection {
 impl Connection {
     /// Name, TCP, TLS: all within the time-out.
     pub(super) async fn open(
-        destination: &Destination,
+        destination: &ConnectTarget,
         credentials: &Arc<Credentials>,
         connect_timeout: Duration,
         idle_timeout: Duration,
@@ -149,7 +149,7 @@ impl Connection {
             let socket = tcp_of(&stream).as_fd().try_clone_to_owned();
             let socket =
                 Arc::new(socket.map_err(|error| ClientError::Unreachable(error.to_string()))?);
-            let line = Line::default();
+            let line = ConnectionShare::default();
             let wire = TokioIo::new(Wire::new(TokioIo::new(stream), line.clone()));
             let (sender, connection) = http1::Builder::new()
                 .max_buf_size(MAX_BUFFER_BYTES)
@@ -244,7 +244,7 @@ fn tcp_of(stream: &MaybeHttpsStream<TokioIo<TcpStream>>) -> &TcpStream {
 }
 
 async fn connect(
-    destination: &Destination,
+    destination: &ConnectTarget,
     credentials: &Arc<Credentials>,
     connect_timeout: Duration,
     idle_timeout: Duration,

@@ -27,10 +27,10 @@ use crate::progress::Progress;
 
 /// Shared by the body, the connection under it and the one who waits for the answer.
 #[derive(Clone, Debug)]
-pub(super) struct Flight(Arc<Mutex<State>>, Arc<Notify>);
+pub(super) struct Flight(Arc<Mutex<FlightState>>, Arc<Notify>);
 
 #[derive(Debug)]
-struct State {
+struct FlightState {
     progress: Progress,
     /// Body bytes that hyper has taken.
     pulled_bytes: u64,
@@ -56,7 +56,7 @@ struct State {
 impl Flight {
     pub(super) fn new(progress: Progress) -> Self {
         Self(
-            Arc::new(Mutex::new(State {
+            Arc::new(Mutex::new(FlightState {
                 progress,
                 pulled_bytes: 0,
                 written_bytes: 0,
@@ -85,7 +85,7 @@ impl Flight {
         self.lock().heard
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, FlightState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -177,7 +177,7 @@ impl Flight {
     }
 }
 
-impl State {
+impl FlightState {
     fn fed(&mut self) {
         if std::mem::take(&mut self.starved) {
             self.last_moved = Instant::now();
@@ -187,7 +187,7 @@ impl State {
 
 /// What a connection and its owner share.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Line(Arc<Mutex<LineState>>);
+pub(super) struct ConnectionShare(Arc<Mutex<LineState>>);
 
 #[derive(Debug, Default)]
 struct LineState {
@@ -195,7 +195,7 @@ struct LineState {
     broken: Option<ClientError>,
 }
 
-impl Line {
+impl ConnectionShare {
     fn lock(&self) -> MutexGuard<'_, LineState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -239,12 +239,12 @@ impl Line {
 #[derive(Debug)]
 pub(super) struct Wire<T> {
     stream: T,
-    line: Line,
+    line: ConnectionShare,
     writable: bool,
 }
 
 impl<T> Wire<T> {
-    pub(super) fn new(stream: T, line: Line) -> Self {
+    pub(super) fn new(stream: T, line: ConnectionShare) -> Self {
         Self {
             stream,
             line,

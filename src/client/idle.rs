@@ -21,7 +21,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::connect::{Connection, Destination};
+use super::connect::{ConnectTarget, Connection};
 
 /// How many are kept: one for each upload that runs beside others, and a few to spare.
 const MAX_IDLE: usize = 8;
@@ -43,21 +43,21 @@ const READY_WAIT: Duration = Duration::from_millis(100);
 /// The idle connections to one receiver.
 #[derive(Default)]
 pub(super) struct Idle {
-    state: Mutex<State>,
+    state: Mutex<IdleState>,
     serves_many: AtomicBool,
 }
 
 #[derive(Default)]
-struct State {
+struct IdleState {
     /// The one used last on top.
     connections: Vec<Connection>,
     /// Exchanges on new connections that have no answer yet, and since when.
-    waiting: Vec<(Destination, Instant)>,
+    waiting: Vec<(ConnectTarget, Instant)>,
     is_swept: bool,
 }
 
 impl Idle {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, IdleState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -75,7 +75,7 @@ impl Idle {
     }
 
     /// One that leads there, alive as far as can be seen.
-    pub(super) async fn take(&self, destination: &Destination) -> Option<Connection> {
+    pub(super) async fn take(&self, destination: &ConnectTarget) -> Option<Connection> {
         loop {
             let mut connection = {
                 let mut state = self.lock();
@@ -93,7 +93,7 @@ impl Idle {
     }
 
     /// One of them had ended without a sign of it: so may have the others.
-    pub(super) fn forget(&self, destination: &Destination) {
+    pub(super) fn forget(&self, destination: &ConnectTarget) {
         self.lock()
             .connections
             .retain(|one| one.destination != *destination);
@@ -118,23 +118,23 @@ impl Idle {
     }
 
     /// An exchange goes out on a new connection; it waits for its answer as long as this is held.
-    pub(super) fn waits(self: &Arc<Self>, destination: &Destination) -> Waiting {
+    pub(super) fn waits(self: &Arc<Self>, destination: &ConnectTarget) -> WaitingExchange {
         let since = (destination.clone(), Instant::now());
         self.lock().waiting.push(since.clone());
-        Waiting {
+        WaitingExchange {
             idle: Arc::clone(self),
             since,
         }
     }
 }
 
-impl State {
+impl IdleState {
     fn close_those_older_than(&mut self, max_age: Duration) {
         self.connections
             .retain(|one| one.idle_since.elapsed() < max_age && !one.sender.is_closed());
     }
 
-    fn is_waited_for(&self, destination: &Destination) -> bool {
+    fn is_waited_for(&self, destination: &ConnectTarget) -> bool {
         self.waiting
             .iter()
             .any(|(to, since)| to == destination && since.elapsed() >= TURN_WAIT)
@@ -142,12 +142,12 @@ impl State {
 }
 
 /// An exchange that has no answer yet. See [`Idle::waits`].
-pub(super) struct Waiting {
+pub(super) struct WaitingExchange {
     idle: Arc<Idle>,
-    since: (Destination, Instant),
+    since: (ConnectTarget, Instant),
 }
 
-impl Drop for Waiting {
+impl Drop for WaitingExchange {
     fn drop(&mut self) {
         let mut state = self.idle.lock();
         if let Some(at) = state.waiting.iter().position(|one| *one == self.since) {

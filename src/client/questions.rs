@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Client, ClientOptions, Inner};
+use super::{Client, ClientInner, ClientOptions};
 
 impl Client {
     /// The same client over the same connections, which waits no longer than this for an answer, or
     /// for something to move.
     #[must_use]
     pub fn waiting_at_most(&self, wait: Duration) -> Self {
-        let Inner {
+        let ClientInner {
             options,
             credentials,
             idle,
@@ -19,7 +19,7 @@ impl Client {
             answer_timeout: options.answer_timeout.min(wait),
             ..options.clone()
         };
-        Self(Arc::new(Inner {
+        Self(Arc::new(ClientInner {
             options,
             credentials: Arc::clone(credentials),
             idle: Arc::clone(idle),

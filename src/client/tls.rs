@@ -11,14 +11,14 @@ use hyper_rustls::ConfigBuilderExt as _;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::{Client, ClientError, ClientOptions, SetupError};
-use crate::credential::{FileError, Identity, provider, read_roots, read_secret};
+use crate::credential::{CertificateAndKey, FileError, provider, read_roots, read_secret};
 
 /// Everything that comes from files, as they were when the client was made; a reload makes a new
 /// client.
 pub(super) struct Credentials {
     /// `None`: the system's authorities.
     roots: Option<RootCertStore>,
-    identity: Option<Identity>,
+    identity: Option<CertificateAndKey>,
     /// Made when the first https connection wants it: a plain one needs no authorities, and some
     /// systems have none.
     config: OnceLock<Result<Arc<ClientConfig>, String>>,
@@ -34,7 +34,7 @@ impl Credentials {
             .map(|path| read_roots("receiver.ca_file", path))
             .transpose()?;
         let identity = match (&options.client_cert_file, &options.client_key_file) {
-            (Some(chain), Some(key)) => Some(Identity::read(
+            (Some(chain), Some(key)) => Some(CertificateAndKey::read(
                 ("receiver.client_cert_file", chain),
                 ("receiver.client_key_file", key),
             )?),
@@ -77,7 +77,7 @@ impl Credentials {
             })?,
         };
         let config = match &self.identity {
-            Some(Identity { chain, key, .. }) => builder
+            Some(CertificateAndKey { chain, key, .. }) => builder
                 .with_client_auth_cert(chain.clone(), key.clone_key())
                 .map_err(|error| error.to_string())?,
             None => builder.with_no_client_auth(),

@@ -53,14 +53,14 @@ const ODD_MTIME: Timespec = Timespec {
 pub(super) fn is_copy(source: &Path, copy: &Path, progress: &Progress) -> io::Result<bool> {
     let compare = || -> Result<bool, TreeError> {
         if !has_records_of(source, copy, progress)?
-            || !are_alike(source, copy, Compared::default(), progress)?
+            || !are_alike(source, copy, TreeComparison::default(), progress)?
         {
             return Ok(false);
         }
         let keeps_attributes = || copy.parent().is_none_or(keeps_attributes);
-        let with_attributes = Compared {
+        let with_attributes = TreeComparison {
             attributes: true,
-            ..Compared::default()
+            ..TreeComparison::default()
         };
         // Reading everything is the last, which a directory that merely has the name is seldom
         // worth.
@@ -69,9 +69,9 @@ pub(super) fn is_copy(source: &Path, copy: &Path, progress: &Progress) -> io::Re
                 && are_alike(
                     source,
                     copy,
-                    Compared {
+                    TreeComparison {
                         contents: true,
-                        ..Compared::default()
+                        ..TreeComparison::default()
                     },
                     progress,
                 )?,
@@ -114,9 +114,9 @@ pub(super) fn holds_the_same(
         && are_alike(
             source,
             copy,
-            Compared {
+            TreeComparison {
                 contents: true,
-                ..Compared::default()
+                ..TreeComparison::default()
             },
             progress,
         )?)
@@ -131,7 +131,7 @@ pub(super) fn has_the_same_entries(
     copy: &Path,
     progress: &Progress,
 ) -> Result<bool, TreeError> {
-    are_alike(source, copy, Compared::default(), progress)
+    are_alike(source, copy, TreeComparison::default(), progress)
 }
 
 /// Whether every path of a copy is one of its source as well, whatever stands there.
@@ -174,9 +174,9 @@ pub(super) fn missing_in(
 fn entries(directory: &Path, progress: &Progress) -> Result<HashMap<Vec<u8>, Digest>, TreeError> {
     let mut entries = HashMap::new();
     let mut buffer = vec![0; READ_BUFFER_BYTES];
-    let what = Compared {
+    let what = TreeComparison {
         contents: true,
-        ..Compared::default()
+        ..TreeComparison::default()
     };
     tree::walk(directory, progress, |entry| -> Result<(), TreeError> {
         let mut hasher = Sha256::new();
@@ -190,7 +190,7 @@ fn entries(directory: &Path, progress: &Progress) -> Result<HashMap<Vec<u8>, Dig
 
 /// Beside paths, kinds, sizes and the targets of symlinks.
 #[derive(Debug, Clone, Copy, Default)]
-struct Compared {
+struct TreeComparison {
     attributes: bool,
     contents: bool,
 }
@@ -204,7 +204,7 @@ fn has_records_of(source: &Path, copy: &Path, progress: &Progress) -> Result<boo
 fn are_alike(
     source: &Path,
     copy: &Path,
-    what: Compared,
+    what: TreeComparison,
     progress: &Progress,
 ) -> Result<bool, TreeError> {
     Ok(digest(source, what, progress)? == digest(copy, what, progress)?)
@@ -258,7 +258,11 @@ fn records_of(directory: &Path, progress: &Progress) -> Result<Vec<OsString>, Tr
 
 /// No inodes, no ctimes, no owner, and mtimes in whole seconds, for the file systems that have no
 /// finer ones.
-fn digest(directory: &Path, what: Compared, progress: &Progress) -> Result<Digest, TreeError> {
+fn digest(
+    directory: &Path,
+    what: TreeComparison,
+    progress: &Progress,
+) -> Result<Digest, TreeError> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; READ_BUFFER_BYTES];
     tree::walk(directory, progress, |entry| -> Result<(), TreeError> {
@@ -271,7 +275,7 @@ fn digest(directory: &Path, what: Compared, progress: &Progress) -> Result<Diges
 /// written anew: false.
 fn digest_entry(
     entry: &Entry<'_>,
-    what: Compared,
+    what: TreeComparison,
     hasher: &mut Sha256,
     buffer: &mut [u8],
     progress: &Progress,

@@ -28,7 +28,7 @@ use rustix::{
 };
 
 use super::{
-    fitting::{Claim, too_long},
+    fitting::{RoomClaim, too_long},
     holes::{is_sparse, written},
     named,
     note::has_removal_note_in,
@@ -67,7 +67,7 @@ const FOLDER: OFlags = OFlags::RDONLY
 pub(super) fn copy_into(
     from: &Path,
     to: &Path,
-    room: &Claim,
+    room: &RoomClaim,
     progress: &Progress,
 ) -> io::Result<()> {
     let source = File::from(
@@ -92,7 +92,7 @@ pub(super) fn copy_file_to(source: &File, to: &Path, progress: &Progress) -> io:
         .find(|folder| !is_scratch(folder))
         .unwrap_or(to);
     let size_bytes = source.metadata()?.len();
-    let room = Claim::for_file(to, size_bytes, folder)?;
+    let room = RoomClaim::for_file(to, size_bytes, folder)?;
     let target = File::from(openat(CWD, to, NEW_FILE, Mode::RUSR | Mode::WUSR)?);
     Copier::new(progress, folder, &room)
         .file(source, &target, to)
@@ -204,13 +204,13 @@ struct Copier<'a> {
     progress: &'a Progress,
     /// Where the copy will stand; for what is said.
     folder: &'a Path,
-    room: &'a Claim,
+    room: &'a RoomClaim,
     /// Permission bits or mtimes were left off, and that was told.
     left_off: bool,
 }
 
 impl<'a> Copier<'a> {
-    fn new(progress: &'a Progress, folder: &'a Path, room: &'a Claim) -> Self {
+    fn new(progress: &'a Progress, folder: &'a Path, room: &'a RoomClaim) -> Self {
         Self {
             buffer: vec![0; COPY_BUFFER_BYTES],
             progress,

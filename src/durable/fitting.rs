@@ -63,14 +63,14 @@ pub(super) struct Size {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct NoRoom {
     folder: PathBuf,
-    short: Short,
+    short: Shortage,
     need_bytes: u64,
     /// The file system is smaller than that.
     never: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Short {
+enum Shortage {
     Bytes { free: u64, claimed: u64 },
     Inodes { need: u64, free: u64 },
 }
@@ -85,18 +85,18 @@ impl fmt::Display for NoRoom {
         } = self;
         let folder = shown(folder);
         match *short {
-            Short::Bytes { free, claimed: 0 } => {
+            Shortage::Bytes { free, claimed: 0 } => {
                 write!(
                     f,
                     "a copy of it takes {need_bytes} bytes on the disk of {folder}, where {free} are free"
                 )?;
             }
-            Short::Bytes { free, claimed } => write!(
+            Shortage::Bytes { free, claimed } => write!(
                 f,
                 "a copy of it takes {need_bytes} bytes on the disk of {folder}, where {free} are free and {claimed} of those are for \
                  copies under way"
             )?,
-            Short::Inodes { need, free } => {
+            Shortage::Inodes { need, free } => {
                 write!(
                     f,
                     "a copy of it takes {need} inodes on the disk of {folder}, where {free} are free"
@@ -131,7 +131,7 @@ pub fn lacks_inodes(error: &io::Error) -> bool {
     let short = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<NoRoom>());
-    short.is_some_and(|short| matches!(short.short, Short::Inodes { .. }))
+    short.is_some_and(|short| matches!(short.short, Shortage::Inodes { .. }))
 }
 
 /// What a copy of a directory takes, as far as it can be read, bytes.
@@ -201,17 +201,17 @@ impl Size {
     }
 
     /// `None` where it fits.
-    fn lacks(&self, space: filesystem::Space, claimed: u64) -> Option<Short> {
+    fn lacks(&self, space: filesystem::Space, claimed: u64) -> Option<Shortage> {
         // A file system that does not say how large it is.
         if space.total_bytes == 0 {
             return None;
         }
         let free = space.free_bytes;
         if self.bytes() > free.saturating_sub(claimed) {
-            return Some(Short::Bytes { free, claimed });
+            return Some(Shortage::Bytes { free, claimed });
         }
         let files = space.free_files.filter(|free| *free < self.entries)?;
-        Some(Short::Inodes {
+        Some(Shortage::Inodes {
             need: self.entries,
             free: files,
         })
@@ -221,20 +221,20 @@ impl Size {
 /// What copies under way have yet to write, by the room that it goes into.
 static CLAIMED: Mutex<Vec<Arc<Claimed>>> = Mutex::new(Vec::new());
 
-type Room = (u64, Option<u64>);
+type RoomOfDisk = (u64, Option<u64>);
 
 #[derive(Debug)]
 struct Claimed {
-    room: Room,
+    room: RoomOfDisk,
     left_bytes: Mutex<u64>,
     block_bytes: u64,
 }
 
 /// Room for one copy, until it is written or given up.
 #[derive(Debug)]
-pub(super) struct Claim(Option<Arc<Claimed>>);
+pub(super) struct RoomClaim(Option<Arc<Claimed>>);
 
-impl Claim {
+impl RoomClaim {
     /// Claims the room for a copy of a directory.
     ///
     /// # Errors
@@ -331,7 +331,7 @@ impl Claimed {
     }
 }
 
-impl Drop for Claim {
+impl Drop for RoomClaim {
     fn drop(&mut self) {
         if let Some(claimed) = &self.0 {
             let mut all = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -413,21 +413,21 @@ mod tests {
         assert_eq!(copy.lacks(space(need, Some(100)), 0), None);
         assert_eq!(
             copy.lacks(space(need - 1, None), 0),
-            Some(Short::Bytes {
+            Some(Shortage::Bytes {
                 free: need - 1,
                 claimed: 0
             })
         );
         assert_eq!(
             copy.lacks(space(need, None), 1),
-            Some(Short::Bytes {
+            Some(Shortage::Bytes {
                 free: need,
                 claimed: 1
             })
         );
         assert_eq!(
             copy.lacks(space(need, Some(99)), 0),
-            Some(Short::Inodes {
+            Some(Shortage::Inodes {
                 need: 100,
                 free: 99
             })
@@ -463,7 +463,7 @@ mod tests {
             .or_else(|_| tempfile::tempdir())
             .unwrap();
         let most = filesystem::space_for_us(folder.path()).unwrap().free_bytes / 4 * 3;
-        let claim = |bytes| Claim::for_file(Path::new("x"), bytes, folder.path());
+        let claim = |bytes| RoomClaim::for_file(Path::new("x"), bytes, folder.path());
         let first = claim(most).unwrap();
         let error = claim(most).unwrap_err();
         assert!(
@@ -495,7 +495,7 @@ mod tests {
         let from = tempfile::tempdir().unwrap();
         std::fs::create_dir(from.path().join("in")).unwrap();
         (0..200).for_each(|n| std::fs::write(from.path().join(format!("in/{n}")), b"x").unwrap());
-        let claim = Claim::for_copy(from.path(), folder.path(), &Progress::default()).unwrap();
+        let claim = RoomClaim::for_copy(from.path(), folder.path(), &Progress::default()).unwrap();
         (0..201).for_each(|_| claim.written(1));
         let left = claim.0.as_ref().unwrap().left();
         assert!(left < 10 * block, "{left} of {}", 200 * block);

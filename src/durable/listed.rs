@@ -23,14 +23,14 @@ type Time = (i64, u32);
 
 /// See the module's head.
 #[derive(Debug)]
-pub(super) struct Listed {
+pub(super) struct RemovalList {
     entries: HashMap<Vec<u8>, Stat>,
     /// By device and inode, the ctime that a file has since another name of it was removed here:
     /// that moves it.
     relinked: HashMap<(u64, u64), Time>,
 }
 
-impl Listed {
+impl RemovalList {
     /// Lists a directory, with the records of ours in it and without the note.
     pub(super) fn of(directory: &Path, progress: &Progress) -> io::Result<Self> {
         let mut entries = HashMap::new();

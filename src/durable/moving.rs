@@ -37,18 +37,18 @@ use super::{
     Published,
     at_work::{at_work, at_work_where_known},
     comparing, copying,
-    fitting::Claim,
+    fitting::RoomClaim,
     named, parent_of,
     removing::may_be_removed,
     removing::{remove_scratch, remove_tree},
     renaming::{may_be_renamed, rename_claimed, rename_noreplace},
     scratch::scratch_directory,
     sync_folder,
-    taking::{Against, Looks, Source, is_gone, take_away},
+    taking::{Against, Looks, SourceEnd, is_gone, take_away},
 };
 use crate::{
     layout::{COPY_PREFIX, name_behind, numbered},
-    open_files::{Probe, find_holder},
+    open_files::{OpenFileProbe, find_holder},
     progress::Progress,
     tree::{self, shown},
 };
@@ -99,7 +99,7 @@ pub fn move_directory(
     name: &str,
     progress: &Progress,
 ) -> io::Result<PathBuf> {
-    move_at_rest(from, &Name::numbered(folder, name), progress)
+    move_at_rest(from, &TargetName::numbered(folder, name), progress)
 }
 
 /// As [`move_directory`], under this very name. For moves without the daemon's lock.
@@ -115,7 +115,7 @@ pub fn move_to_name(
 ) -> io::Result<PathBuf> {
     move_at_rest(
         from,
-        &Name {
+        &TargetName {
             folder,
             name,
             last: 0,
@@ -124,7 +124,7 @@ pub fn move_to_name(
     )
 }
 
-fn move_at_rest(from: &Path, name: &Name<'_>, progress: &Progress) -> io::Result<PathBuf> {
+fn move_at_rest(from: &Path, name: &TargetName<'_>, progress: &Progress) -> io::Result<PathBuf> {
     if let Some(to) = name.take(from)? {
         return Ok(to);
     }
@@ -138,7 +138,7 @@ fn move_at_rest(from: &Path, name: &Name<'_>, progress: &Progress) -> io::Result
         |path: &Path| Ok(tree::fingerprint(path, &to_its_end).map_err(io::Error::other)? == seen);
     let looks = Looks {
         unchanged: &unchanged,
-        probe: Probe::below(from),
+        probe: OpenFileProbe::below(from),
     };
     match move_by_copy(from, name, &looks, &|_| Ok(true), progress)? {
         MoveChecked::To(to) => Ok(to),
@@ -178,10 +178,10 @@ pub fn move_unchanged(
     name: &str,
     unchanged: &dyn Fn(&Path) -> io::Result<bool>,
     of_this: &dyn Fn(&Path) -> io::Result<bool>,
-    probe: Probe,
+    probe: OpenFileProbe,
     progress: &Progress,
 ) -> io::Result<MoveChecked> {
-    let name = Name::numbered(folder, name);
+    let name = TargetName::numbered(folder, name);
     let Some(to) = name.take(from)? else {
         return move_by_copy(from, &name, &Looks { unchanged, probe }, of_this, progress);
     };
@@ -205,7 +205,7 @@ pub fn build_directory(
     fill: impl FnOnce(&Path) -> io::Result<()>,
     progress: &Progress,
 ) -> io::Result<PathBuf> {
-    let name = Name::numbered(folder, name);
+    let name = TargetName::numbered(folder, name);
     let _at_work = at_work_where_known(folder)?;
     let scratch = scratch_directory(folder, OsStr::new(name.name), BUILT_MODE)
         .map_err(|error| named(folder, &error))?;
@@ -247,14 +247,14 @@ pub fn clear_unbuilt(folder: &Path, name: &str, progress: &Progress) -> io::Resu
 }
 
 /// A name that a directory is to have.
-struct Name<'a> {
+struct TargetName<'a> {
     folder: &'a Path,
     name: &'a str,
     /// The last number that may stand behind the name where it is taken.
     last: u32,
 }
 
-impl<'a> Name<'a> {
+impl<'a> TargetName<'a> {
     fn numbered(folder: &'a Path, name: &'a str) -> Self {
         Self {
             folder,
@@ -319,14 +319,14 @@ pub(super) fn put_back(from: &Path, old: &Path) -> io::Result<PathBuf> {
         .file_name()
         .and_then(|name| name.to_str())
         .ok_or(io::ErrorKind::InvalidInput)?;
-    Name::numbered(parent_of(old)?, name)
+    TargetName::numbered(parent_of(old)?, name)
         .take(from)?
         .ok_or_else(|| Errno::XDEV.into())
 }
 
 fn move_by_copy(
     from: &Path,
-    name: &Name<'_>,
+    name: &TargetName<'_>,
     looks: &Looks<'_>,
     of_this: &dyn Fn(&Path) -> io::Result<bool>,
     progress: &Progress,
@@ -357,8 +357,8 @@ fn move_by_copy(
     // Where it could not even be put back, the copy stays: it may be all that there is.
     let to_its_end = progress.to_its_end();
     let (at, against) = match take_away(from, &to, looks, &to_its_end)? {
-        Source::Removed => return Ok(MoveChecked::To(to)),
-        Source::Stays(at, against) => (at, against),
+        SourceEnd::Removed => return Ok(MoveChecked::To(to)),
+        SourceEnd::Stays(at, against) => (at, against),
     };
     // It stood there before: an operator may have made the source out of it, and be at work on
     // that. Where this was told to stop, the next start finds the copy, and goes on.
@@ -404,7 +404,7 @@ fn stays(at: PathBuf, against: Against) -> io::Result<MoveChecked> {
 /// is one of the last that are taken.
 fn copied_before(
     from: &Path,
-    name: &Name<'_>,
+    name: &TargetName<'_>,
     of_this: &dyn Fn(&Path) -> io::Result<bool>,
     progress: &Progress,
 ) -> io::Result<Option<PathBuf>> {
@@ -440,11 +440,11 @@ fn copied_before(
 /// Copies the source and gives the copy its name, durably; or says what speaks against that.
 fn copy(
     from: &Path,
-    name: &Name<'_>,
+    name: &TargetName<'_>,
     looks: &Looks<'_>,
     progress: &Progress,
 ) -> io::Result<Result<PathBuf, Against>> {
-    let room = Claim::for_copy(from, name.folder, progress)?;
+    let room = RoomClaim::for_copy(from, name.folder, progress)?;
     let scratch = scratch_directory(name.folder, OsStr::new(name.name), COPY_MODE)
         .map_err(|error| copying::told_of_name(error, from, name.folder))?;
     let copied = copying::copy_into(from, &scratch, &room, progress).and_then(|()| {

@@ -33,7 +33,7 @@ use crate::{
 
 /// What stands in it.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Note {
+pub(super) struct RemovalNote {
     /// The version of this form; no other program's file has it.
     sealift_removing: u32,
     /// What it was written for; older notes do not say.
@@ -87,7 +87,7 @@ impl Of {
     }
 }
 
-impl Note {
+impl RemovalNote {
     /// Whether it lies in what has no marker any more: the marker goes first. Where an overlay
     /// without birth times is mounted anew, or under another path, nothing else shows whose note it
     /// is. What goes by it is in the copy, byte for byte.
@@ -137,7 +137,7 @@ fn write(directory: &Path, copied_to: Option<&Path>, stays: bool) -> io::Result<
         // Not before there is a file in it: then an overlay makes it anew in its upper layer.
         let of = Some(Of::open(opened(directory).ok_or(io::ErrorKind::NotFound)?)?);
         let copied_to = copied_to.map(Path::to_owned);
-        file.write_all(&serde_json::to_vec(&Note {
+        file.write_all(&serde_json::to_vec(&RemovalNote {
             sealift_removing: NOTE_VERSION,
             of,
             copied_to,
@@ -174,7 +174,7 @@ pub fn forget_note(directory: &Path) -> io::Result<()> {
 
 /// The note in a directory; `None` where there is none, or one that no holder of the lock has
 /// written whole.
-fn in_folder(folder: impl AsFd) -> Option<Note> {
+fn in_folder(folder: impl AsFd) -> Option<RemovalNote> {
     let flags =
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(openat(folder, REMOVING, flags, Mode::empty()).ok()?);
@@ -183,7 +183,7 @@ fn in_folder(folder: impl AsFd) -> Option<Note> {
     }
     let mut text = Vec::new();
     file.take(MAX_NOTE_BYTES).read_to_end(&mut text).ok()?;
-    serde_json::from_slice::<Note>(&text)
+    serde_json::from_slice::<RemovalNote>(&text)
         .ok()
         .filter(|note| note.sealift_removing == NOTE_VERSION)
 }
@@ -195,7 +195,7 @@ fn opened(directory: &Path) -> Option<File> {
 }
 
 /// The note by which a directory was to go, where it counts for that.
-pub(super) fn counting(directory: &Path) -> Option<Note> {
+pub(super) fn counting(directory: &Path) -> Option<RemovalNote> {
     let folder = opened(directory)?;
     in_folder(&folder).filter(|note| !note.stays && note.counts_for(&folder))
 }

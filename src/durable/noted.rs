@@ -33,7 +33,7 @@ use rustix::{
 pub(super) use super::note::{is_being_removed, note_removal};
 use super::{
     comparing,
-    listed::Listed,
+    listed::RemovalList,
     named,
     note::{counting, note_that_it_stays, withdraw_note},
     parent_of, remove_file,
@@ -42,7 +42,7 @@ use super::{
 };
 use crate::{
     layout::{MARKER, REASON, RECEIPT, REMOVING, without_number},
-    open_files::{self, Probe, Writers},
+    open_files::{self, OpenFileProbe, Writers},
     progress::Progress,
     tree::{
         open::{self, Error, Stat},
@@ -71,8 +71,8 @@ impl From<Stopped> for io::Error {
 /// What is asked of each entry before it goes.
 pub(super) struct Guard<'a> {
     top: &'a Path,
-    probe: Probe,
-    listed: Listed,
+    probe: OpenFileProbe,
+    listed: RemovalList,
 }
 
 impl Guard<'_> {
@@ -129,7 +129,7 @@ impl Guard<'_> {
 }
 
 /// What became of a removal.
-enum Ended {
+enum RemovalEnd {
     Removed,
     /// It was sealed anew before anything went.
     MarkerChanged,
@@ -142,7 +142,7 @@ fn remove_noted(
     path: &Path,
     mut guard: Option<Guard<'_>>,
     progress: &Progress,
-) -> io::Result<Ended> {
+) -> io::Result<RemovalEnd> {
     let top = File::open(path)?;
     match open::stat(&top, c"done.marker") {
         Ok(marker) if marker.file_type() != FileType::Directory => {
@@ -150,7 +150,7 @@ fn remove_noted(
                 .as_ref()
                 .is_some_and(|guard| !guard.listed.has(MARKER.as_bytes(), &marker))
             {
-                return Ok(Ended::MarkerChanged);
+                return Ok(RemovalEnd::MarkerChanged);
             }
             remove_file(&path.join(MARKER)).map_err(|error| named(path, &error))?;
             sync_folder(path)?;
@@ -160,9 +160,9 @@ fn remove_noted(
         Err(Error::Changed | Error::Mount) => return Err(io::ErrorKind::ResourceBusy.into()),
     }
     match remove_rest(path, guard.as_mut(), progress) {
-        Ok(()) => Ok(Ended::Removed),
+        Ok(()) => Ok(RemovalEnd::Removed),
         Err(error) => match error.downcast::<Stopped>() {
-            Ok(stopped) => Ok(Ended::Stopped(stopped)),
+            Ok(stopped) => Ok(RemovalEnd::Stopped(stopped)),
             Err(error) => Err(error),
         },
     }
@@ -210,16 +210,16 @@ fn is_record(name: &OsStr) -> bool {
 pub(super) fn remove_where_it_stands(path: &Path, progress: &Progress) -> io::Result<()> {
     note_removal(path, None)?;
     // What cannot be read through is given permission on the way, and goes as it is.
-    let listed = Listed::of(path, progress).ok();
+    let listed = RemovalList::of(path, progress).ok();
     let guard = listed.map(|listed| Guard {
         top: path,
-        probe: Probe::never(),
+        probe: OpenFileProbe::never(),
         listed,
     });
     let why = match remove_noted(path, guard, progress)? {
-        Ended::Removed => return Ok(()),
-        Ended::MarkerChanged => Stopped::Changed(MARKER.into()),
-        Ended::Stopped(why) => why,
+        RemovalEnd::Removed => return Ok(()),
+        RemovalEnd::MarkerChanged => Stopped::Changed(MARKER.into()),
+        RemovalEnd::Stopped(why) => why,
     };
     withdraw_note(path)?;
     Err(io::Error::new(
@@ -249,12 +249,12 @@ pub enum Finished {
 pub(super) fn remove_copied<E>(
     path: &Path,
     copy: &Path,
-    probe: Probe,
+    probe: OpenFileProbe,
     against: impl FnOnce() -> Option<E>,
     changed: impl FnOnce() -> E,
     progress: &Progress,
 ) -> io::Result<Result<Finished, E>> {
-    let listed = Listed::of(path, progress);
+    let listed = RemovalList::of(path, progress);
     let listed = match listed {
         Ok(listed) => listed,
         Err(error) => {
@@ -275,13 +275,13 @@ pub(super) fn remove_copied<E>(
         }),
         progress,
     )? {
-        Ended::MarkerChanged => {
+        RemovalEnd::MarkerChanged => {
             withdraw_note(path)?;
             Ok(Err(changed()))
         }
-        Ended::Removed => Ok(Ok(Finished::Removed)),
-        Ended::Stopped(Stopped::Open(file)) => Ok(Ok(Finished::Open(file))),
-        Ended::Stopped(Stopped::Changed(file)) => stays(path, copy, file).map(Ok),
+        RemovalEnd::Removed => Ok(Ok(Finished::Removed)),
+        RemovalEnd::Stopped(Stopped::Open(file)) => Ok(Ok(Finished::Open(file))),
+        RemovalEnd::Stopped(Stopped::Changed(file)) => stays(path, copy, file).map(Ok),
     }
 }
 
@@ -307,8 +307,8 @@ pub(super) fn finish_removal(path: &Path, progress: &Progress) -> io::Result<Fin
     let Some(copy) = counting(path).and_then(|note| note.copied_to) else {
         return Ok(Finished::NoSuch);
     };
-    let listed = Listed::of(path, progress)?;
-    let probe = Probe::below(path);
+    let listed = RemovalList::of(path, progress)?;
+    let probe = OpenFileProbe::below(path);
     if let Some(file) = open_files::find_open(path, probe, progress).map_err(io::Error::other)? {
         return Ok(Finished::Open(file));
     }
@@ -324,7 +324,7 @@ pub(super) fn finish_removal(path: &Path, progress: &Progress) -> io::Result<Fin
         }),
         progress,
     )? {
-        Ended::Removed => {
+        RemovalEnd::Removed => {
             tracing::info!(
                 "removed what a move had left of {}: {} has all of it",
                 shown(path),
@@ -332,9 +332,9 @@ pub(super) fn finish_removal(path: &Path, progress: &Progress) -> io::Result<Fin
             );
             Ok(Finished::Removed)
         }
-        Ended::Stopped(Stopped::Open(file)) => Ok(Finished::Open(file)),
-        Ended::Stopped(Stopped::Changed(file)) => stays(path, &copy, file),
-        Ended::MarkerChanged => stays(path, &copy, MARKER.into()),
+        RemovalEnd::Stopped(Stopped::Open(file)) => Ok(Finished::Open(file)),
+        RemovalEnd::Stopped(Stopped::Changed(file)) => stays(path, &copy, file),
+        RemovalEnd::MarkerChanged => stays(path, &copy, MARKER.into()),
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     layout::{ASIDE_PREFIX, TRASH_PREFIX, name_behind},
-    open_files::Probe,
+    open_files::OpenFileProbe,
     progress::Progress,
     tree,
 };
@@ -49,7 +49,7 @@ pub fn finish_aside(aside: &Path, copy: &Path, progress: &Progress) -> io::Resul
         |path: &Path| Ok(tree::fingerprint(path, progress).map_err(io::Error::other)? == seen);
     let looks = Looks {
         unchanged: &unchanged,
-        probe: Probe::below(aside),
+        probe: OpenFileProbe::below(aside),
     };
     if looks.open_file(aside, progress)?.is_some() || !comparing::is_copy(aside, copy, progress)? {
         return Ok(false);

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     layout::{ASIDE_PREFIX, TRASH_PREFIX},
-    open_files::{self, Probe},
+    open_files::{self, OpenFileProbe},
     progress::Progress,
 };
 
@@ -41,7 +41,7 @@ pub(super) struct Looks<'a> {
     /// Whether it is what it was.
     pub(super) unchanged: &'a dyn Fn(&Path) -> io::Result<bool>,
     /// Whether a file of it is open for writing.
-    pub(super) probe: Probe,
+    pub(super) probe: OpenFileProbe,
 }
 
 /// What speaks against removing it.
@@ -77,7 +77,7 @@ impl Looks<'_> {
 }
 
 /// What became of the source of a copy.
-pub(super) enum Source {
+pub(super) enum SourceEnd {
     Removed,
     /// It stands here, durably, and why.
     Stays(PathBuf, Against),
@@ -89,16 +89,16 @@ pub(super) fn take_away(
     copy: &Path,
     looks: &Looks<'_>,
     progress: &Progress,
-) -> io::Result<Source> {
+) -> io::Result<SourceEnd> {
     let name = from.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let mut hidden = match hide(from, ASIDE_PREFIX, name) {
         Ok(Some(hidden)) => hidden,
         // Another program took it away, and has it.
-        Ok(None) => return Ok(Source::Removed),
+        Ok(None) => return Ok(SourceEnd::Removed),
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
             return take_away_in_place(from, copy, looks, progress);
         }
-        Err(error) => return Ok(Source::Stays(from.to_owned(), Against::Failed(error))),
+        Err(error) => return Ok(SourceEnd::Stays(from.to_owned(), Against::Failed(error))),
     };
     // Twice: what has the trash name is removed by the next start without a look, and what is
     // written while the folder is flushed has to be seen as well.
@@ -126,7 +126,7 @@ pub(super) fn take_away(
             },
         );
     if let Some(against) = against {
-        return Ok(Source::Stays(put_back(&hidden, from)?, against));
+        return Ok(SourceEnd::Stays(put_back(&hidden, from)?, against));
     }
     if let Err(error) = remove_scratch(&hidden, progress) {
         tracing::warn!(
@@ -134,7 +134,7 @@ pub(super) fn take_away(
             from.display()
         );
     }
-    Ok(Source::Removed)
+    Ok(SourceEnd::Removed)
 }
 
 /// As [`noted::finish_removal`], of one directory, by a daemon that runs.
@@ -153,8 +153,8 @@ fn take_away_in_place(
     copy: &Path,
     looks: &Looks<'_>,
     progress: &Progress,
-) -> io::Result<Source> {
-    let stays = |against: Against| Ok(Source::Stays(from.to_owned(), against));
+) -> io::Result<SourceEnd> {
+    let stays = |against: Against| Ok(SourceEnd::Stays(from.to_owned(), against));
     if let Err(error) = note_removal(from, Some(copy)) {
         return stays(Against::Failed(error));
     }
@@ -179,7 +179,7 @@ fn take_away_in_place(
         Err(_) if is_gone(from) => {}
         Err(error) => return stays(Against::Failed(error)),
     }
-    Ok(Source::Removed)
+    Ok(SourceEnd::Removed)
 }
 
 pub(super) fn is_gone(path: &Path) -> bool {

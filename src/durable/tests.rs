@@ -11,7 +11,7 @@ use rustix::fs::{FileType, Mode, mknodat};
 use super::*;
 use crate::{
     layout::{AT_WORK, TRASH_PREFIX},
-    open_files::Probe,
+    open_files::OpenFileProbe,
 };
 
 fn quiet() -> Progress {
@@ -189,7 +189,7 @@ fn a_directory_that_changed_on_its_way_is_put_back() {
         "a",
         &changed,
         &any,
-        Probe::never(),
+        OpenFileProbe::never(),
         &quiet(),
     )
     .unwrap();
@@ -204,7 +204,7 @@ fn a_directory_that_changed_on_its_way_is_put_back() {
         "a",
         &failed,
         &any,
-        Probe::never(),
+        OpenFileProbe::never(),
         &quiet(),
     )
     .unwrap_err();
@@ -217,7 +217,7 @@ fn a_directory_that_changed_on_its_way_is_put_back() {
         "a",
         &unchanged,
         &any,
-        Probe::never(),
+        OpenFileProbe::never(),
         &quiet(),
     )
     .unwrap();
@@ -237,7 +237,7 @@ fn put_back_where_the_name_was_used_again_it_stands_beside_it() {
         "a",
         &used_again,
         &any,
-        Probe::never(),
+        OpenFileProbe::never(),
         &quiet(),
     )
     .unwrap();
@@ -335,7 +335,7 @@ fn across_file_systems_a_directory_that_changed_stays_where_it_was() {
         "a",
         &changed,
         &any,
-        Probe::never(),
+        OpenFileProbe::never(),
         &quiet(),
     )
     .unwrap();
@@ -357,7 +357,7 @@ fn a_copy_that_is_stopped_leaves_the_source_and_no_copy() {
         "a",
         &any,
         &any,
-        Probe::never(),
+        OpenFileProbe::never(),
         &progress,
     )
     .unwrap_err();
@@ -513,7 +513,7 @@ fn what_is_mounted_inside_is_neither_removed_nor_copied() {
             "a",
             &any,
             &any,
-            Probe::never(),
+            OpenFileProbe::never(),
             &quiet(),
         )
         .unwrap_err();

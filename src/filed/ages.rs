@@ -12,7 +12,7 @@ use std::{
 use crate::{
     clock, filed,
     records::{Aging, ShippingReceipt, WallTime},
-    retention::{Entry, vouched_for},
+    retention::{RetentionEntry, vouched_for},
     tree::TreeError,
     wire::Receipt,
 };
@@ -68,14 +68,14 @@ pub fn file_anew(directory: &Path, write: impl FnOnce() -> io::Result<()>) -> io
 ///
 /// # Errors
 /// Those of reading its reason and its mtime.
-pub fn quarantined(path: &Path) -> io::Result<Entry> {
+pub fn quarantined(path: &Path) -> io::Result<RetentionEntry> {
     let reason = filed::reason(path).map_err(into_io)?;
     let aging = reason
         .as_ref()
         .and_then(|reason| reason.aging)
         .unwrap_or_default();
     let stamp = reason.and_then(|reason| reason.quarantined_at_wall);
-    Ok(Entry {
+    Ok(RetentionEntry {
         stamp,
         aging,
         folder_mtime: mtime(path)?,
@@ -87,7 +87,7 @@ pub fn quarantined(path: &Path) -> io::Result<Entry> {
 ///
 /// # Errors
 /// Those of reading its receipt and its mtime.
-pub fn shipped(path: &Path) -> io::Result<Entry> {
+pub fn shipped(path: &Path) -> io::Result<RetentionEntry> {
     let receipt = filed::receipt(path).map_err(into_io)?;
     let directory = path.file_name().unwrap_or_default();
     let removable = receipt
@@ -95,7 +95,7 @@ pub fn shipped(path: &Path) -> io::Result<Entry> {
         .is_some_and(|receipt| vouched_for(directory, receipt));
     let aging = receipt.as_ref().map(aging_of_receipt).unwrap_or_default();
     let stamp = receipt.map(|receipt| receipt.delivered_at_wall);
-    Ok(Entry {
+    Ok(RetentionEntry {
         stamp,
         aging,
         folder_mtime: mtime(path)?,

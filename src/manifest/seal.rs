@@ -29,7 +29,7 @@ use crate::{
     durable::{self, NotDurable, Published},
     episode::Digest,
     layout::MARKER,
-    open_files::{Holder, Probe, Writers, find_holder},
+    open_files::{FileHolder, OpenFileProbe, Writers, find_holder},
     progress::Progress,
     tree::{self, Closed, Entry, Kind, Stat, TreeError, in_words, open, shown, to_path},
 };
@@ -109,7 +109,7 @@ pub enum SealError {
         /// Which.
         path: PathBuf,
         /// By which process, where /proc shows it.
-        holder: Option<Holder>,
+        holder: Option<FileHolder>,
     },
     /// The marker has its name, and may lose it at a power cut. The episode is sealed.
     #[error(
@@ -205,8 +205,8 @@ fn seal_held(
     if durable::has_removal_note(episode) {
         return Err(SealError::BeingRemoved);
     }
-    let mut writers = OpenFiles {
-        probe: Probe::below(episode),
+    let mut writers = OpenFileQuery {
+        probe: OpenFileProbe::below(episode),
         left: PATIENCE,
         untold: 0,
     };
@@ -255,15 +255,15 @@ fn seal_held(
 }
 
 /// Asks after files that may be written to still.
-struct OpenFiles {
-    probe: Probe,
+struct OpenFileQuery {
+    probe: OpenFileProbe,
     /// What is left of [`PATIENCE`].
     left: Duration,
     /// Those that cannot be asked after, since they are another user's.
     untold: u64,
 }
 
-impl OpenFiles {
+impl OpenFileQuery {
     /// Waits for a file to be closed, as long as there is patience.
     #[expect(
         clippy::disallowed_methods,
@@ -334,7 +334,11 @@ fn resolve(directory: &Path) -> Result<PathBuf, SealError> {
     }
 }
 
-fn flush(episode: &Path, writers: &mut OpenFiles, progress: &Progress) -> Result<(), SealError> {
+fn flush(
+    episode: &Path,
+    writers: &mut OpenFileQuery,
+    progress: &Progress,
+) -> Result<(), SealError> {
     tree::walk(episode, progress, |entry| {
         let flushed = match entry.kind {
             Kind::File(closed) => {

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{Fault, MAX_META_BYTES, commit};
+use super::{MAX_META_BYTES, MetaFault, commit};
 use crate::{
     episode::{Commit, printable},
     layout::META,
@@ -14,12 +14,12 @@ use crate::{
 ///
 /// # Errors
 /// Those of reading it.
-pub fn look(episode: &Path) -> Result<Result<Option<Commit>, Fault>, TreeError> {
+pub fn look(episode: &Path) -> Result<Result<Option<Commit>, MetaFault>, TreeError> {
     match tree::read_top(episode, c"meta.json", MAX_META_BYTES)? {
-        Some(meta) if meta.len() as u64 > MAX_META_BYTES => Ok(Err(Fault::TooLong)),
+        Some(meta) if meta.len() as u64 > MAX_META_BYTES => Ok(Err(MetaFault::TooLong)),
         Some(meta) => Ok(commit(&meta)),
-        None if fs::symlink_metadata(episode.join(META)).is_ok() => Ok(Err(Fault::NoFile)),
-        None => Ok(other_name(episode).map_or(Ok(None), |name| Err(Fault::OtherName(name)))),
+        None if fs::symlink_metadata(episode.join(META)).is_ok() => Ok(Err(MetaFault::NoFile)),
+        None => Ok(other_name(episode).map_or(Ok(None), |name| Err(MetaFault::OtherName(name)))),
     }
 }
 

@@ -14,14 +14,14 @@ const ACCESS_MODE: u32 = 0o3;
 
 /// A process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
+pub struct FileHolder {
     /// Its number.
     pub pid: u32,
     /// Its name (`/proc/PID/comm`), printable.
     pub name: String,
 }
 
-impl fmt::Display for Holder {
+impl fmt::Display for FileHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "process {} ({})", self.pid, self.name)
     }
@@ -30,7 +30,7 @@ impl fmt::Display for Holder {
 /// The first process that has a file open for writing or mapped writable; `None` where /proc shows
 /// none. Looks at every descriptor of every process that may be looked at: some milliseconds.
 #[must_use]
-pub fn find_holder(file: &Path) -> Option<Holder> {
+pub fn find_holder(file: &Path) -> Option<FileHolder> {
     let wanted = fs::metadata(file).ok()?;
     let wanted = (wanted.dev(), wanted.ino());
     let processes = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| {
@@ -43,9 +43,9 @@ pub fn find_holder(file: &Path) -> Option<Holder> {
         .next()
 }
 
-fn named((pid, process): (u32, PathBuf)) -> Holder {
+fn named((pid, process): (u32, PathBuf)) -> FileHolder {
     let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
-    Holder {
+    FileHolder {
         pid,
         name: printable(name.trim_end()),
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Probe, Writers};
+use super::{OpenFileProbe, Writers};
 use crate::{
     layout::MARKER,
     progress::Progress,
@@ -17,7 +17,7 @@ use crate::{
 /// Those of the walk, and of opening a file.
 pub fn find_open(
     directory: &Path,
-    probe: Probe,
+    probe: OpenFileProbe,
     progress: &Progress,
 ) -> Result<Option<PathBuf>, TreeError> {
     if !probe.asks() {
@@ -25,29 +25,29 @@ pub fn find_open(
     }
     match tree::walk(directory, progress, |entry| ask(&entry, probe)) {
         Ok(_) => Ok(None),
-        Err(Stop::Open(file)) => Ok(Some(file)),
-        Err(Stop::Failed(error)) => Err(error),
+        Err(SearchStop::Open(file)) => Ok(Some(file)),
+        Err(SearchStop::Failed(error)) => Err(error),
     }
 }
 
 /// Why a walk does not go on.
-enum Stop {
+enum SearchStop {
     Open(PathBuf),
     Failed(TreeError),
 }
 
-impl From<TreeError> for Stop {
+impl From<TreeError> for SearchStop {
     fn from(error: TreeError) -> Self {
         Self::Failed(error)
     }
 }
 
-fn ask(entry: &Entry<'_>, probe: Probe) -> Result<(), Stop> {
+fn ask(entry: &Entry<'_>, probe: OpenFileProbe) -> Result<(), SearchStop> {
     let Kind::File(closed) = &entry.kind else {
         return Ok(());
     };
     if entry.path != MARKER.as_bytes() && probe.writers(&closed.open_as_it_is()?) == Writers::Open {
-        return Err(Stop::Open(to_path(entry.path)));
+        return Err(SearchStop::Open(to_path(entry.path)));
     }
     Ok(())
 }

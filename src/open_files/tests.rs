@@ -40,7 +40,7 @@ fn mapped_by_a_process(file: &Path) -> Option<Child> {
 }
 
 fn writers(path: &Path) -> Writers {
-    Probe::below(path.parent().unwrap()).writers(&File::open(path).unwrap())
+    OpenFileProbe::below(path.parent().unwrap()).writers(&File::open(path).unwrap())
 }
 
 fn file_in(folder: &tempfile::TempDir) -> PathBuf {
@@ -88,7 +88,7 @@ fn a_file_that_is_mapped_writable_is_open_though_its_descriptor_is_closed() {
 fn one_who_opens_a_file_for_writing_while_it_is_asked_after_waits_for_nothing_and_ends_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let path = file_in(&folder);
-    let probe = Probe::below(folder.path());
+    let probe = OpenFileProbe::below(folder.path());
     // Each open breaks the lease that it meets, and the kernel sends SIGIO for it.
     std::thread::scope(|threads| {
         let opens = threads.spawn(|| {
@@ -115,7 +115,7 @@ fn another_users_file_is_not_told_without_the_capability() {
     let path = file_in(&folder);
     std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
     let file = File::open(&path).unwrap();
-    let probe = Probe::below(folder.path());
+    let probe = OpenFileProbe::below(folder.path());
     assert_eq!(probe.writers(&file), Writers::Closed, "root has it");
     // Another thread of root's takes the user that owns nothing here, which takes its capabilities
     // as well.
@@ -127,5 +127,5 @@ fn another_users_file_is_not_told_without_the_capability() {
         other.join().unwrap()
     });
     assert_eq!(told, Writers::NotPermitted);
-    assert_eq!(Probe::never().writers(&file), Writers::Untold);
+    assert_eq!(OpenFileProbe::never().writers(&file), Writers::Untold);
 }

@@ -20,13 +20,13 @@ mod words;
 
 use std::{path::PathBuf, time::Duration};
 
-pub use self::row::{Id, Report, Row, Status};
-pub(super) use self::words::Hands;
+pub use self::row::{DoctorReport, DoctorRow, Id, RowStatus};
+pub(super) use self::words::CommandContext;
 use crate::config::{ConfigError, RawConfig};
 
 /// What is to be looked at.
 #[derive(Debug)]
-pub struct Question {
+pub struct DoctorQuery {
     /// The configuration with the command line laid over it, or why there is none.
     pub raw: Result<RawConfig, ConfigError>,
     /// What the command line says by itself: where the folders are, though the file is wrong.
@@ -42,8 +42,8 @@ pub struct Question {
 }
 
 /// Looks at everything, and says what is wrong. Takes under five seconds, whatever hangs.
-pub async fn examine(question: &Question) -> Report {
-    Report::of(judge::judge(&gather::gather(question).await))
+pub async fn examine(question: &DoctorQuery) -> DoctorReport {
+    DoctorReport::of(judge::judge(&gather::gather(question).await))
 }
 
 /// Whether systemd knows a unit of this name.

@@ -31,9 +31,9 @@ use std::{
 
 use self::{
     download::Download,
-    scratch::{Opened, Scratch},
+    scratch::{DownloadScratch, OpenedScratch},
 };
-use super::{receiver::Receiver, unpack::UnpackError};
+use super::{receiver::ReceiverClient, unpack::UnpackError};
 use crate::{
     client::ClientError,
     episode::{Digest, EpisodeId, shell_word},
@@ -50,7 +50,7 @@ pub const DEFAULT_MAX_BYTES: u64 = 1 << 40;
 
 /// How to fetch.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct FetchOptions {
     /// The folder that the episode's folder is made in. It exists.
     pub folder: PathBuf,
     /// What the episode may unpack to, bytes of its tar stream.
@@ -100,7 +100,7 @@ impl Verified {
 
 /// What a fetch tells while it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
+pub enum FetchEvent {
     /// An earlier run has left so much.
     GoesOn {
         /// Bytes that are here.
@@ -143,7 +143,7 @@ pub enum Told {
 }
 
 /// Who listens. Called often, from several threads.
-pub type Tell = Arc<dyn Fn(Told) + Send + Sync>;
+pub type Tell = Arc<dyn Fn(FetchEvent) + Send + Sync>;
 
 /// Why an episode was not fetched. Nothing of it stands under its name.
 #[derive(Debug, thiserror::Error)]
@@ -191,13 +191,13 @@ pub enum FetchError {
         /// The last reason.
         why: String,
         /// What stays.
-        kept: Kept,
+        kept: KeptDownload,
     },
     /// Told to stop.
     #[error("stopped. {kept}")]
     Stopped {
         /// What stays.
-        kept: Kept,
+        kept: KeptDownload,
     },
     /// Nothing to compare it with.
     #[error(
@@ -242,14 +242,14 @@ pub enum FetchError {
 
 /// What an ended fetch leaves for the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct KeptDownload {
     /// Bytes.
     pub bytes: u64,
     /// In which file.
     pub path: PathBuf,
 }
 
-impl std::fmt::Display for Kept {
+impl std::fmt::Display for KeptDownload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.bytes == 0 {
             return f.write_str("Nothing has arrived yet");
@@ -268,9 +268,9 @@ impl std::fmt::Display for Kept {
 /// # Errors
 /// [`FetchError`].
 pub async fn fetch(
-    receiver: &Receiver,
+    receiver: &ReceiverClient,
     id: &EpisodeId,
-    options: &Options,
+    options: &FetchOptions,
     progress: &Progress,
     tell: &Tell,
 ) -> Result<Fetched, FetchError> {
@@ -281,7 +281,7 @@ pub async fn fetch(
     let scratch = open_scratch(receiver, id, options, progress).await?;
     if let Some(described) = scratch.described().filter(|_| scratch.len_bytes() > 0) {
         let (have_bytes, size_bytes) = (scratch.len_bytes(), described.size_bytes);
-        tell(Told::GoesOn {
+        tell(FetchEvent::GoesOn {
             have_bytes,
             size_bytes,
         });
@@ -295,7 +295,7 @@ pub async fn fetch(
     }
     .run(scratch)
     .await?;
-    tell(Told::Unpacks {
+    tell(FetchEvent::Unpacks {
         size_bytes: scratch.len_bytes(),
     });
     let (id, options, progress, tell) = (
@@ -311,22 +311,25 @@ pub async fn fetch(
 }
 
 async fn open_scratch(
-    receiver: &Receiver,
+    receiver: &ReceiverClient,
     id: &EpisodeId,
-    options: &Options,
+    options: &FetchOptions,
     progress: &Progress,
-) -> Result<Scratch, FetchError> {
+) -> Result<DownloadScratch, FetchError> {
     let (folder, url) = (options.folder.clone(), receiver.url_of(id));
     let (id, progress) = (id.clone(), progress.clone());
     let at = options.folder.clone();
-    let opened = blocking(&at, move || Scratch::open(&folder, &id, &url, &progress)).await?;
+    let opened = blocking(&at, move || {
+        DownloadScratch::open(&folder, &id, &url, &progress)
+    })
+    .await?;
     match opened.map_err(|cause| FetchError::Disk {
         path: at.clone(),
         cause,
     })? {
-        Opened::Scratch(scratch) => Ok(*scratch),
-        Opened::Busy => Err(FetchError::Busy(at)),
-        Opened::Stopped(kept) => Err(FetchError::Stopped { kept }),
+        OpenedScratch::Scratch(scratch) => Ok(*scratch),
+        OpenedScratch::Busy => Err(FetchError::Busy(at)),
+        OpenedScratch::Stopped(kept) => Err(FetchError::Stopped { kept }),
     }
 }
 

@@ -18,7 +18,7 @@ const MAX_LOCK_BYTES: u64 = 4096;
 
 /// What stands in the lock file of a daemon that runs, or was killed.
 #[derive(Debug, Deserialize)]
-struct Holder {
+struct LockFileState {
     pid: u32,
     #[serde(default)]
     boot_id: String,
@@ -48,7 +48,7 @@ pub(super) fn of(lock: &Path) -> Option<u32> {
         .ok()?;
     let mut text = Vec::new();
     file.take(MAX_LOCK_BYTES).read_to_end(&mut text).ok()?;
-    let holder: Holder = serde_json::from_slice(&text).ok()?;
+    let holder: LockFileState = serde_json::from_slice(&text).ok()?;
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let name = fs::read_to_string(format!("/proc/{}/comm", holder.pid)).unwrap_or_default();
     (holder.boot_id == boot.trim() && name.trim() == "sealift").then_some(holder.pid)

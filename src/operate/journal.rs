@@ -21,7 +21,7 @@ use tokio::{
 
 pub use self::{
     class::{Class, Journal},
-    entry::Entry,
+    entry::JournalEntry,
 };
 use crate::snapshot;
 
@@ -37,7 +37,7 @@ const MAX_COMPLAINT_BYTES: u64 = 16 << 10;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
-pub struct Question {
+pub struct JournalQuery {
     /// The unit's name, checked.
     pub unit: String,
     /// How far back.
@@ -50,9 +50,9 @@ pub struct Question {
 
 /// What came of reading.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Reading {
+pub struct JournalReading {
     /// The oldest first.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<JournalEntry>,
     /// Lines that are no entries, or are too long.
     pub unreadable: usize,
     /// There was more than is read; the oldest are left out.
@@ -74,7 +74,7 @@ pub enum Unread {
 ///
 /// # Errors
 /// [`Unread`].
-pub async fn read(question: &Question) -> Result<Reading, Unread> {
+pub async fn read(question: &JournalQuery) -> Result<JournalReading, Unread> {
     let deadline = Instant::now() + question.within;
     let mut command = Command::new("journalctl");
     let fields: Vec<_> = ["MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER"]
@@ -157,8 +157,8 @@ fn is_not_permitted(complaint: &str) -> bool {
 }
 
 /// Entries, a line each, as they come: the newest first.
-async fn lines(mut from: impl AsyncRead + Unpin) -> std::io::Result<Reading> {
-    let mut reading = Reading::default();
+async fn lines(mut from: impl AsyncRead + Unpin) -> std::io::Result<JournalReading> {
+    let mut reading = JournalReading::default();
     let (mut line, mut too_long, mut total) = (Vec::new(), false, 0);
     let mut chunk = vec![0; 64 << 10];
     loop {
@@ -187,12 +187,12 @@ async fn lines(mut from: impl AsyncRead + Unpin) -> std::io::Result<Reading> {
     }
 }
 
-impl Reading {
+impl JournalReading {
     fn take(&mut self, line: &[u8], too_long: bool) {
         if line.trim_ascii().is_empty() && !too_long {
             return;
         }
-        match Entry::parse(line).filter(|_| !too_long && line.len() <= MAX_LINE_BYTES) {
+        match JournalEntry::parse(line).filter(|_| !too_long && line.len() <= MAX_LINE_BYTES) {
             Some(entry) => self.entries.push(entry),
             None => self.unreadable += 1,
         }
@@ -203,7 +203,7 @@ impl Reading {
 mod tests {
     use super::*;
 
-    async fn read(text: &[u8]) -> Reading {
+    async fn read(text: &[u8]) -> JournalReading {
         lines(text).await.unwrap()
     }
 
@@ -231,7 +231,7 @@ mod tests {
             (reading.entries.len(), reading.unreadable, reading.truncated),
             (2, 4, false)
         );
-        assert_eq!(read(b"").await, Reading::default());
+        assert_eq!(read(b"").await, JournalReading::default());
     }
 
     #[tokio::test]

@@ -14,9 +14,9 @@ use crate::{
 
 /// One receiver. Clones share its connections.
 #[derive(Debug, Clone)]
-pub struct Receiver(Endpoint);
+pub struct ReceiverClient(Endpoint);
 
-impl Receiver {
+impl ReceiverClient {
     /// Asks there.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {

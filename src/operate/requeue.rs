@@ -31,8 +31,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use self::admission::Asked;
-use super::receiver::Receiver;
+use self::admission::AdmissionAnswers;
+use super::receiver::ReceiverClient;
 use crate::{
     durable,
     episode::{EpisodeId, shell_word},
@@ -45,7 +45,7 @@ use crate::{
 
 /// What is to come back.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct RequeueOptions {
     /// The folders.
     pub layout: Layout,
     /// Which; everything where there is none.
@@ -55,7 +55,7 @@ pub struct Options {
     /// Only those that were answered with this status.
     pub status: Option<u16>,
     /// From where; quarantine and conflicts where it is not said.
-    pub from: Option<Place>,
+    pub from: Option<Origin>,
     /// Take what was refused for its commit without asking whether that is admitted by now.
     pub unasked: bool,
     /// Say what would be done, and do nothing.
@@ -67,7 +67,7 @@ pub struct Options {
     pub typed: String,
 }
 
-impl Options {
+impl RequeueOptions {
     /// A command to be typed.
     fn command(&self, rest: &str) -> String {
         format!("sealift {rest}{}", self.typed)
@@ -76,7 +76,7 @@ impl Options {
 
 /// Where an episode comes back from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Origin {
     /// It was rejected.
     Quarantine,
     /// The receiver holds other content under its name.
@@ -85,7 +85,7 @@ pub enum Place {
     Shipped,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Quarantine => "quarantine",
@@ -97,22 +97,22 @@ impl fmt::Display for Place {
 
 /// What became of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
+pub struct RequeueRow {
     /// The episode.
     pub episode_id: EpisodeId,
     /// Where it was found; `None` where it was not.
-    pub from: Option<Place>,
+    pub from: Option<Origin>,
     /// What it was answered, where anybody answered.
     pub status: Option<u16>,
     /// Its folder as it was found.
     pub folder: Option<PathBuf>,
     /// And now.
-    pub end: End,
+    pub end: RequeueEnd,
 }
 
 /// How it ended for one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
+pub enum RequeueEnd {
     /// It is in the queue, and stands here.
     Back(PathBuf),
     /// It would have been put back here.
@@ -128,12 +128,12 @@ struct Candidate {
     /// `episodes/<id>` for one in conflict.
     folder: PathBuf,
     status: Option<u16>,
-    record: Record,
+    record: FiledRecord,
 }
 
 /// What was found beside it.
 #[derive(Debug, Clone)]
-enum Record {
+enum FiledRecord {
     /// `None` where there is no reason of ours.
     Rejected(Option<QuarantineReason>),
     Conflict,
@@ -145,16 +145,16 @@ enum Record {
 }
 
 impl Candidate {
-    fn from(&self) -> Place {
+    fn from(&self) -> Origin {
         match self.record {
-            Record::Rejected(_) => Place::Quarantine,
-            Record::Conflict => Place::Conflict,
-            Record::Delivered(_) | Record::WrittenTo => Place::Shipped,
+            FiledRecord::Rejected(_) => Origin::Quarantine,
+            FiledRecord::Conflict => Origin::Conflict,
+            FiledRecord::Delivered(_) | FiledRecord::WrittenTo => Origin::Shipped,
         }
     }
 
-    fn ends(&self, end: End) -> Row {
-        Row {
+    fn ends(&self, end: RequeueEnd) -> RequeueRow {
+        RequeueRow {
             episode_id: self.id.clone(),
             from: Some(self.from()),
             status: self.status,
@@ -163,8 +163,8 @@ impl Candidate {
         }
     }
 
-    fn left(&self, why: impl Into<String>) -> Row {
-        self.ends(End::Left(why.into()))
+    fn left(&self, why: impl Into<String>) -> RequeueRow {
+        self.ends(RequeueEnd::Left(why.into()))
     }
 }
 
@@ -176,10 +176,10 @@ impl Candidate {
 /// Those of listing the folders, and that nobody answers where `shipped/` is compared with the
 /// receiver. Nothing was moved then.
 pub async fn requeue(
-    options: &Options,
-    receiver: Option<&Receiver>,
+    options: &RequeueOptions,
+    receiver: Option<&ReceiverClient>,
     progress: &Progress,
-    tell: &mut (dyn FnMut(Row) + Send),
+    tell: &mut (dyn FnMut(RequeueRow) + Send),
 ) -> io::Result<bool> {
     let mut found = find::candidates(options, receiver, progress).await?;
     choose::choose(options, &mut found);
@@ -187,20 +187,21 @@ pub async fn requeue(
         (a.episode_id.as_str(), &a.folder).cmp(&(b.episode_id.as_str(), &b.folder))
     });
     found.left.into_iter().for_each(&mut *tell);
-    let mut asked = Asked::default();
+    let mut asked = AdmissionAnswers::default();
     for candidate in found.candidates {
         if progress.check().is_err() {
             return Ok(false);
         }
         let refused = match &candidate.record {
-            Record::Rejected(Some(reason)) if options.ids.is_empty() && !options.unasked => {
+            FiledRecord::Rejected(Some(reason)) if options.ids.is_empty() && !options.unasked => {
                 asked
                     .refusal(options, receiver, &candidate, reason, progress)
                     .await
             }
-            Record::Rejected(_) | Record::Conflict | Record::Delivered(_) | Record::WrittenTo => {
-                None
-            }
+            FiledRecord::Rejected(_)
+            | FiledRecord::Conflict
+            | FiledRecord::Delivered(_)
+            | FiledRecord::WrittenTo => None,
         };
         tell(match refused {
             Some(why) => candidate.left(why),
@@ -210,29 +211,29 @@ pub async fn requeue(
     Ok(true)
 }
 
-fn put_back(options: &Options, candidate: &Candidate, progress: &Progress) -> End {
+fn put_back(options: &RequeueOptions, candidate: &Candidate, progress: &Progress) -> RequeueEnd {
     let layout = &options.layout;
     if let Some(why) = find::hindrance(layout, candidate) {
-        return End::Left(why);
+        return RequeueEnd::Left(why);
     }
     if options.dry_run {
-        return End::Would(layout.episode(&candidate.id));
+        return RequeueEnd::Would(layout.episode(&candidate.id));
     }
     let done = match &candidate.record {
-        Record::Conflict => forget_conflict(layout, &candidate.id),
-        Record::Rejected(reason) => move_back(layout, candidate, progress, |episode| {
+        FiledRecord::Conflict => forget_conflict(layout, &candidate.id),
+        FiledRecord::Rejected(reason) => move_back(layout, candidate, progress, |episode| {
             reason
                 .as_ref()
                 .map_or(Ok(()), |reason| filed::remove_this_reason(episode, reason))
         }),
-        Record::Delivered(receipt) => move_back(layout, candidate, progress, |episode| {
+        FiledRecord::Delivered(receipt) => move_back(layout, candidate, progress, |episode| {
             filed::remove_this_receipt(episode, receipt)
         }),
-        Record::WrittenTo => move_back(layout, candidate, progress, |_| Ok(())),
+        FiledRecord::WrittenTo => move_back(layout, candidate, progress, |_| Ok(())),
     };
     match done {
-        Ok(()) => End::Back(layout.episode(&candidate.id)),
-        Err(error) => End::Left(explain(options, candidate, &error)),
+        Ok(()) => RequeueEnd::Back(layout.episode(&candidate.id)),
+        Err(error) => RequeueEnd::Left(explain(options, candidate, &error)),
     }
 }
 
@@ -272,26 +273,26 @@ fn forget_conflict(layout: &Layout, id: &EpisodeId) -> io::Result<()> {
     Ok(())
 }
 
-fn explain(options: &Options, candidate: &Candidate, error: &io::Error) -> String {
+fn explain(options: &RequeueOptions, candidate: &Candidate, error: &io::Error) -> String {
     let layout = &options.layout;
     match (error.kind(), candidate.from()) {
         (io::ErrorKind::AlreadyExists, _) => find::hindrance(layout, candidate)
             .unwrap_or_else(|| find::name_is_taken(layout, candidate)),
         (io::ErrorKind::NotFound, _) => find::WENT_AWAY.to_owned(),
-        (io::ErrorKind::PermissionDenied, Place::Conflict) => format!(
+        (io::ErrorKind::PermissionDenied, Origin::Conflict) => format!(
             "the verdict in {} cannot be taken away: {error}. Type it as the user of the service: sudo -u '#{}' {}",
             shown(&layout.sidecar(&candidate.id)),
             std::fs::metadata(&layout.outbox).map_or(0, |outbox| outbox.uid()),
             options.command(&format!("requeue --from conflict {}", word(&candidate.id)))
         ),
-        (_, Place::Conflict) => {
+        (_, Origin::Conflict) => {
             format!(
                 "the verdict in {} cannot be taken away: {error}",
                 shown(&layout.sidecar(&candidate.id))
             )
         }
         (io::ErrorKind::PermissionDenied, from) if !filed::may_write(&layout.episodes) => {
-            let from = if from == Place::Shipped {
+            let from = if from == Origin::Shipped {
                 "--from shipped "
             } else {
                 ""
@@ -302,7 +303,7 @@ fn explain(options: &Options, candidate: &Candidate, error: &io::Error) -> Strin
                 options.command(&format!("requeue {from}{}", word(&candidate.id)))
             )
         }
-        (_, Place::Quarantine | Place::Shipped) => format!(
+        (_, Origin::Quarantine | Origin::Shipped) => format!(
             "it cannot be moved to {}: {error}{}",
             shown(&layout.episodes),
             filed::advice(error, &candidate.folder, &layout.episodes)

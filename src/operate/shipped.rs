@@ -12,14 +12,14 @@ use crate::{
 
 /// A folder in `shipped/`: an episode, under its own name or a numbered one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shipped {
+pub struct ShippedFolder {
     /// The episode, as far as the folder's name says it; the receipt says it for certain.
     pub episode_id: EpisodeId,
     /// Where it stands.
     pub path: PathBuf,
 }
 
-impl Shipped {
+impl ShippedFolder {
     /// Our receipt in it.
     ///
     /// # Errors
@@ -34,7 +34,7 @@ impl Shipped {
 ///
 /// # Errors
 /// Those of listing the folder.
-pub fn all(shipped: &Path) -> io::Result<Vec<Shipped>> {
+pub fn all(shipped: &Path) -> io::Result<Vec<ShippedFolder>> {
     let entries = match fs::read_dir(shipped) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -51,7 +51,7 @@ pub fn all(shipped: &Path) -> io::Result<Vec<Shipped>> {
             // name.
             let episode_id =
                 EpisodeId::parse(without_number(filed_as.as_str())).unwrap_or(filed_as);
-            found.push(Shipped {
+            found.push(ShippedFolder {
                 episode_id,
                 path: entry.path(),
             });
@@ -66,15 +66,15 @@ pub fn all(shipped: &Path) -> io::Result<Vec<Shipped>> {
 ///
 /// # Errors
 /// As [`all`].
-pub fn of(shipped: &Path, id: &EpisodeId) -> io::Result<Vec<Shipped>> {
+pub fn of(shipped: &Path, id: &EpisodeId) -> io::Result<Vec<ShippedFolder>> {
     let paths = match filed::filed_as(shipped, id, &Progress::default()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         paths => paths?,
     };
-    let filed = paths.into_iter().map(|path| Shipped {
+    let filed = paths.into_iter().map(|path| ShippedFolder {
         episode_id: id.clone(),
         path,
     });
-    let is_another = |shipped: &Shipped| matches!(shipped.receipt(), Ok(Some(receipt)) if receipt.episode_id != *id);
+    let is_another = |shipped: &ShippedFolder| matches!(shipped.receipt(), Ok(Some(receipt)) if receipt.episode_id != *id);
     Ok(filed.filter(|shipped| !is_another(shipped)).collect())
 }

@@ -21,13 +21,13 @@ use tokio::time::timeout;
 
 use super::{
     ask::{self, NoAnswer},
-    doctor::{self, Hands},
+    doctor::{self, CommandContext},
     holder,
 };
 use crate::{clock, layout::Layout, progress::Progress, snapshot::Snapshot};
 
-pub use folders::{Folders, Found};
-pub use problems::Problem;
+pub use folders::{FolderCounts, Folders};
+pub use problems::StatusProblem;
 pub use today::Memory;
 
 /// How long a daemon is waited for. It answers in milliseconds, or hangs.
@@ -40,7 +40,7 @@ const LOCK_WITHIN: Duration = Duration::from_millis(1500);
 
 /// What is asked about.
 #[derive(Debug, Clone)]
-pub struct Question {
+pub struct StatusQuery {
     /// The folders.
     pub layout: Layout,
     /// The unit's name, checked.
@@ -55,7 +55,7 @@ pub struct Status {
     /// The version of this form: 1.
     pub sealift_status: u32,
     /// Whether a daemon answers.
-    pub daemon: Daemon,
+    pub daemon: DaemonAnswer,
     /// Why none does, in words.
     pub no_answer: Option<String>,
     /// What it says.
@@ -63,13 +63,13 @@ pub struct Status {
     /// What the folders say.
     pub folders: Folders,
     /// What somebody should look at, the worst first. Where there is none, all is well.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<StatusProblem>,
 }
 
 /// Whether a daemon answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Daemon {
+pub enum DaemonAnswer {
     /// It does.
     Running,
     /// Nobody is there.
@@ -83,7 +83,7 @@ pub enum Daemon {
 }
 
 /// Asks the daemon, and looks into the folders. Whoever asks again and again keeps `memory`.
-pub async fn status(question: &Question, memory: &mut Memory) -> Status {
+pub async fn status(question: &StatusQuery, memory: &mut Memory) -> Status {
     let layout = &question.layout;
     let answer = ask::snapshot(layout, ANSWERS_WITHIN).await;
     let (asked, looked, mut remembered) = (answer.is_ok(), layout.clone(), std::mem::take(memory));
@@ -109,7 +109,7 @@ pub async fn status(question: &Question, memory: &mut Memory) -> Status {
         )),
     };
     let (daemon, no_answer) = match &answer {
-        Ok(_) => (Daemon::Running, None),
+        Ok(_) => (DaemonAnswer::Running, None),
         Err(error) => (state_of(error), Some(error.to_string())),
     };
     let hands = hands(
@@ -131,7 +131,7 @@ pub async fn status(question: &Question, memory: &mut Memory) -> Status {
 }
 
 /// What has to be typed about this daemon: by its unit, or by its process.
-async fn hands(question: &Question, pid: Option<u32>, memory: &mut Memory) -> Hands {
+async fn hands(question: &StatusQuery, pid: Option<u32>, memory: &mut Memory) -> CommandContext {
     let lock = question.layout.private.join("lock");
     let holder = async {
         match pid {
@@ -150,7 +150,7 @@ async fn hands(question: &Question, pid: Option<u32>, memory: &mut Memory) -> Ha
     };
     let (daemon_pid, has_unit) = tokio::join!(holder, unit);
     memory.has_unit = Some(has_unit);
-    Hands {
+    CommandContext {
         root: rustix::process::geteuid().is_root(),
         unit: question.unit.clone(),
         has_unit,
@@ -168,11 +168,11 @@ fn failed(why: String) -> Folders {
     }
 }
 
-fn state_of(error: &NoAnswer) -> Daemon {
+fn state_of(error: &NoAnswer) -> DaemonAnswer {
     match error {
-        NoAnswer::NotRunning { .. } => Daemon::NotRunning,
-        NoAnswer::NotPermitted { .. } => Daemon::NotPermitted,
-        NoAnswer::Hangs { .. } => Daemon::Hangs,
-        NoAnswer::Strange { .. } => Daemon::Strange,
+        NoAnswer::NotRunning { .. } => DaemonAnswer::NotRunning,
+        NoAnswer::NotPermitted { .. } => DaemonAnswer::NotPermitted,
+        NoAnswer::Hangs { .. } => DaemonAnswer::Hangs,
+        NoAnswer::Strange { .. } => DaemonAnswer::Strange,
     }
 }

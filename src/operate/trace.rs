@@ -16,17 +16,17 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 pub use self::{
-    found::Found,
-    timeline::{Kind, Step},
+    found::TraceFinding,
+    timeline::{StepKind, TimelineStep},
 };
 use super::{
     ask::{self, NoAnswer},
-    journal::{self, Question, Unread},
+    journal::{self, JournalQuery, Unread},
 };
 use crate::{
     episode::EpisodeId,
     layout::Layout,
-    snapshot::{Episode, journal::EPISODE},
+    snapshot::{EpisodeStatus, journal::EPISODE},
 };
 
 /// How far back the journal is asked for.
@@ -41,15 +41,15 @@ const DAEMON_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub struct Trace {
     /// Where there is anything of it.
-    pub found: Vec<Found>,
+    pub found: Vec<TraceFinding>,
     /// Where there is nothing: a name in the folders that may have been meant.
     pub nearest: Option<EpisodeId>,
     /// All four folders could be looked at.
     pub is_all: bool,
     /// What happened, the oldest first.
-    pub steps: Vec<Step>,
+    pub steps: Vec<TimelineStep>,
     /// As the running daemon has it.
-    pub now: Option<Episode>,
+    pub now: Option<EpisodeStatus>,
     /// What could not be read, and what to type.
     pub unread: Vec<String>,
 }
@@ -80,25 +80,25 @@ pub async fn trace(layout: &Layout, unit: &str, id: &EpisodeId) -> Trace {
         }
         Ok(Err(error)) => {
             unread.push(error.to_string());
-            found::Looked::default()
+            found::TraceSearch::default()
         }
         Err(_) => {
             let within = FOLDERS_WITHIN.as_secs();
             unread.push(format!(
                 "the folders do not answer within {within} s: a hung disk or mount?"
             ));
-            found::Looked {
+            found::TraceSearch {
                 unread: vec![String::new()],
                 ..Default::default()
             }
         }
     };
-    let found::Looked {
+    let found::TraceSearch {
         found,
         nearest,
         unread: troubles,
     } = looked;
-    let question = Question {
+    let question = JournalQuery {
         unit: unit.to_owned(),
         since: SINCE,
         // As the shipper writes it.

@@ -47,8 +47,8 @@ use rustix::{
 };
 
 use self::{
-    members::{Kind, Member},
-    stream::TarStream,
+    members::{UnpackKind, UnpackMember},
+    stream::TarReader,
 };
 use crate::{
     durable,
@@ -169,7 +169,7 @@ pub fn unpack(
     progress: &Progress,
     observe: &dyn Fn(u64),
 ) -> Result<Unpacked, UnpackError> {
-    let mut stream = TarStream::new(archive, limits, progress, observe)?;
+    let mut stream = TarReader::new(archive, limits, progress, observe)?;
     let mut unpacking = Unpacking {
         id,
         into,
@@ -200,11 +200,11 @@ struct Unpacking<'a> {
     id: &'a EpisodeId,
     into: &'a Path,
     /// From the top folder to the one that is being filled.
-    levels: Vec<Level>,
+    levels: Vec<UnpackLevel>,
     files: u64,
 }
 
-struct Level {
+struct UnpackLevel {
     name: Vec<u8>,
     folder: File,
     /// Given to it when it is left, since it may not allow us to write into it.
@@ -213,9 +213,13 @@ struct Level {
 }
 
 impl Unpacking<'_> {
-    fn member(&mut self, member: &Member, stream: &mut TarStream<'_>) -> Result<(), UnpackError> {
+    fn member(
+        &mut self,
+        member: &UnpackMember,
+        stream: &mut TarReader<'_>,
+    ) -> Result<(), UnpackError> {
         let path = &member.path;
-        let parts = inside(path, self.id, member.kind == Kind::Folder)?;
+        let parts = inside(path, self.id, member.kind == UnpackKind::Folder)?;
         let Some((name, parents)) = parts.split_last() else {
             return self.top(member);
         };
@@ -247,7 +251,7 @@ impl Unpacking<'_> {
             errno => write_failed(path, errno),
         };
         match &member.kind {
-            Kind::Folder => {
+            UnpackKind::Folder => {
                 if parts.len() > MAX_DEPTH {
                     let why = format!("nested deeper than {MAX_DEPTH} folders");
                     return Err(UnpackError::refused(path, &why));
@@ -255,10 +259,10 @@ impl Unpacking<'_> {
                 mkdirat(&level.folder, &c_name, Mode::RWXU).map_err(made)?;
                 let folder = openat(&level.folder, &c_name, FOLDER, Mode::empty());
                 let folder = folder.map_err(|errno| write_failed(path, errno))?.into();
-                self.levels.push(Level::new(name, folder, member));
+                self.levels.push(UnpackLevel::new(name, folder, member));
                 Ok(())
             }
-            Kind::File { size_bytes } => {
+            UnpackKind::File { size_bytes } => {
                 stream.allows(*size_bytes)?;
                 let file = openat(&level.folder, &c_name, NEW_FILE, Mode::RUSR | Mode::WUSR)
                     .map_err(made)?;
@@ -266,7 +270,7 @@ impl Unpacking<'_> {
                 let keeps_its_time = parts != [MARKER.as_bytes()] || member.mtime != (0, 0);
                 self.file(member, file.into(), *size_bytes, keeps_its_time, stream)
             }
-            Kind::Symlink { target } => {
+            UnpackKind::Symlink { target } => {
                 let c_target = CString::new(target.as_slice())
                     .ok()
                     .filter(|target| !target.is_empty());
@@ -284,8 +288,8 @@ impl Unpacking<'_> {
     }
 
     /// The archive's first entry. The folder is there, and is opened without following.
-    fn top(&mut self, member: &Member) -> Result<(), UnpackError> {
-        if member.kind != Kind::Folder || !self.levels.is_empty() {
+    fn top(&mut self, member: &UnpackMember) -> Result<(), UnpackError> {
+        if member.kind != UnpackKind::Folder || !self.levels.is_empty() {
             return Err(UnpackError::refused(
                 &member.path,
                 "the top folder, a second time or as something else",
@@ -295,7 +299,7 @@ impl Unpacking<'_> {
         let folder = folder.map_err(|errno| write_failed(&member.path, errno))?;
         // Until it is complete it is nobody else's business.
         fchmod(&folder, Mode::RWXU).map_err(|errno| write_failed(&member.path, errno))?;
-        self.levels.push(Level::new(
+        self.levels.push(UnpackLevel::new(
             self.id.as_str().as_bytes(),
             folder.into(),
             member,
@@ -305,11 +309,11 @@ impl Unpacking<'_> {
 
     fn file(
         &self,
-        member: &Member,
+        member: &UnpackMember,
         mut file: File,
         size_bytes: u64,
         keeps_its_time: bool,
-        stream: &mut TarStream<'_>,
+        stream: &mut TarReader<'_>,
     ) -> Result<(), UnpackError> {
         let failed = |source| UnpackError::Write {
             path: to_path(&member.path),
@@ -354,8 +358,8 @@ impl Unpacking<'_> {
     }
 }
 
-impl Level {
-    fn new(name: &[u8], folder: File, member: &Member) -> Self {
+impl UnpackLevel {
+    fn new(name: &[u8], folder: File, member: &UnpackMember) -> Self {
         Self {
             name: name.to_owned(),
             folder,

@@ -13,11 +13,11 @@ use std::{io, path::PathBuf};
 use http::{HeaderMap, HeaderValue, header};
 use tokio::task::JoinSet;
 
-pub use self::judge::Verdict;
-use self::judge::{Answer, Head, judge};
+pub use self::judge::VerifyVerdict;
+use self::judge::{Head, VerifyAnswer, judge};
 use super::{
-    receiver::Receiver,
-    shipped::{self, Shipped},
+    receiver::ReceiverClient,
+    shipped::{self, ShippedFolder},
 };
 use crate::{
     address::{origin, without_query},
@@ -29,7 +29,7 @@ use crate::{
 
 /// How to ask.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct VerifyOptions {
     /// Where the shipped episodes are.
     pub shipped: PathBuf,
     /// Whether the receiver is asked to read the bytes again.
@@ -40,20 +40,20 @@ pub struct Options {
 
 /// An episode that is not held, or of which that is not known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
+pub struct VerifyRow {
     /// The episode.
     pub episode_id: EpisodeId,
     /// Its folder in `shipped/`; `None` where it has none.
     pub path: Option<PathBuf>,
     /// What is wrong.
-    pub verdict: Verdict,
+    pub verdict: VerifyVerdict,
     /// Where it was delivered to, where that is another receiver than the one that was asked.
     pub delivered_to: Option<String>,
 }
 
 /// What came of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct VerifyReport {
     /// Episodes that there is a verdict on.
     pub checked: u64,
     /// Held, whether as delivered or packed otherwise.
@@ -61,7 +61,7 @@ pub struct Report {
     /// Held, and packed otherwise.
     pub held_repacked: u64,
     /// The others, by name.
-    pub rows: Vec<Row>,
+    pub rows: Vec<VerifyRow>,
     /// Why the run ended early: nobody answers.
     pub unreachable: Option<String>,
     /// It ended early because it was told to.
@@ -70,7 +70,7 @@ pub struct Report {
     pub not_checked: u64,
 }
 
-impl Report {
+impl VerifyReport {
     /// Whether everything that was asked for is held.
     #[must_use]
     pub fn all_held(&self) -> bool {
@@ -84,13 +84,13 @@ impl Report {
 /// # Errors
 /// Those of listing `shipped/`.
 pub async fn verify(
-    receiver: &Receiver,
+    receiver: &ReceiverClient,
     ids: &[EpisodeId],
-    options: &Options,
+    options: &VerifyOptions,
     progress: &Progress,
     begun: impl FnOnce(usize),
-) -> io::Result<Report> {
-    let mut report = Report::default();
+) -> io::Result<VerifyReport> {
+    let mut report = VerifyReport::default();
     let mut waiting = if ids.is_empty() {
         shipped::all(&options.shipped)?
     } else {
@@ -100,10 +100,10 @@ pub async fn verify(
         let found = shipped::of(&options.shipped, id)?;
         if found.is_empty() {
             report.checked += 1;
-            report.rows.push(Row {
+            report.rows.push(VerifyRow {
                 episode_id: id.clone(),
                 path: None,
-                verdict: Verdict::CannotTell(
+                verdict: VerifyVerdict::CannotTell(
                     "it is not in shipped/: there is no receipt to compare with".to_owned(),
                 ),
                 delivered_to: None,
@@ -129,15 +129,15 @@ pub async fn verify(
         };
         let row = checked.map_err(io::Error::other)?;
         match &row.verdict {
-            Verdict::Held => report.held += 1,
-            Verdict::HeldRepacked => {
+            VerifyVerdict::Held => report.held += 1,
+            VerifyVerdict::HeldRepacked => {
                 report.held += 1;
                 report.held_repacked += 1;
             }
-            Verdict::Missing | Verdict::Differs(_) | Verdict::CannotTell(_) => {
+            VerifyVerdict::Missing | VerifyVerdict::Differs(_) | VerifyVerdict::CannotTell(_) => {
                 report.rows.push(row)
             }
-            Verdict::Unreachable(why) => {
+            VerifyVerdict::Unreachable(why) => {
                 // Those that are under way have the same to say; what they were about is not
                 // checked.
                 report.unreachable.get_or_insert_with(|| why.clone());
@@ -158,9 +158,14 @@ pub async fn verify(
     Ok(report)
 }
 
-async fn check(receiver: Receiver, shipped: Shipped, deep: bool, progress: Progress) -> Row {
-    let Shipped { episode_id, path } = shipped.clone();
-    let row = |episode_id, verdict, delivered_to| Row {
+async fn check(
+    receiver: ReceiverClient,
+    shipped: ShippedFolder,
+    deep: bool,
+    progress: Progress,
+) -> VerifyRow {
+    let ShippedFolder { episode_id, path } = shipped.clone();
+    let row = |episode_id, verdict, delivered_to| VerifyRow {
         episode_id,
         path: Some(path),
         verdict,
@@ -174,7 +179,7 @@ async fn check(receiver: Receiver, shipped: Shipped, deep: bool, progress: Progr
     };
     let receipt = match found {
         Ok(receipt) => receipt,
-        Err(why) => return row(episode_id, Verdict::CannotTell(why), None),
+        Err(why) => return row(episode_id, VerifyVerdict::CannotTell(why), None),
     };
     let id = receipt.episode_id.clone();
     let answer = ask(&receiver, &id, deep, &progress).await;
@@ -184,7 +189,12 @@ async fn check(receiver: Receiver, shipped: Shipped, deep: bool, progress: Progr
     row(id, judge(&receipt, &answer, deep), delivered_to)
 }
 
-async fn ask(receiver: &Receiver, id: &EpisodeId, deep: bool, progress: &Progress) -> Answer {
+async fn ask(
+    receiver: &ReceiverClient,
+    id: &EpisodeId,
+    deep: bool,
+    progress: &Progress,
+) -> VerifyAnswer {
     let headers = || {
         let reread = deep.then_some((
             header::HeaderName::from_static(wire::REREAD),
@@ -199,8 +209,8 @@ async fn ask(receiver: &Receiver, id: &EpisodeId, deep: bool, progress: &Progres
         answered => answered,
     };
     match answered {
-        Ok(answered) => Answer::Head(head(&answered)),
-        Err(error) => Answer::Failed(error),
+        Ok(answered) => VerifyAnswer::Head(head(&answered)),
+        Err(error) => VerifyAnswer::Failed(error),
     }
 }
 

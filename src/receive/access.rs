@@ -27,12 +27,12 @@ use tokio::time::{MissedTickBehavior, timeout};
 use super::{
     identity::{Tokens, Ways},
     tls,
-    window::Window,
+    window::CommitWindow,
 };
 use crate::{
     clock::wall_now,
     config::ReceiveConfig,
-    credential::{self, FileError, Identity},
+    credential::{self, CertificateAndKey, FileError},
     records::WallTime,
 };
 
@@ -50,7 +50,7 @@ const COMMITS: &str = "receive.commits_file";
 
 /// What is in force at one moment.
 #[derive(Debug, Clone)]
-pub struct Snapshot {
+pub struct AccessRules {
     /// What connections are accepted with; `None`: plain HTTP.
     pub tls: Option<Arc<ServerConfig>>,
     /// Whether hosts are asked for certificates.
@@ -58,13 +58,13 @@ pub struct Snapshot {
     /// The tokens that are known, where they are taken.
     pub tokens: Option<Arc<Tokens>>,
     /// Of which commits' recordings are taken; `None`: of all.
-    pub window: Option<Arc<Window>>,
+    pub window: Option<Arc<CommitWindow>>,
     /// When the first certificate of our chain expires, UTC; `None` without TLS, or where that
     /// cannot be read.
     pub certificate_not_after: Option<WallTime>,
 }
 
-impl Snapshot {
+impl AccessRules {
     /// How those who come in can say who they are.
     #[must_use]
     pub fn ways(&self) -> Ways<'_> {
@@ -96,16 +96,16 @@ pub struct Access {
     /// Whose look it is. Waited for without a thread.
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Held for as long as it takes to clone or to put down a pointer, as `reports` is.
-    current: RwLock<Arc<Snapshot>>,
+    current: RwLock<Arc<AccessRules>>,
     reports: RwLock<Arc<[FileReport]>>,
 }
 
 #[derive(Debug)]
 struct Files {
-    identity: Option<Watched<ServerIdentity>>,
-    clients: Option<Watched<Arc<dyn ClientCertVerifier>>>,
-    tokens: Option<Watched<Arc<Tokens>>>,
-    window: Option<Watched<Arc<Window>>>,
+    identity: Option<WatchedFile<ServerIdentity>>,
+    clients: Option<WatchedFile<Arc<dyn ClientCertVerifier>>>,
+    tokens: Option<WatchedFile<Arc<Tokens>>>,
+    window: Option<WatchedFile<Arc<CommitWindow>>>,
 }
 
 /// Our certificate, as it is shown.
@@ -117,7 +117,7 @@ struct ServerIdentity {
 
 /// When a changed file is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Look {
+enum ReadPolicy {
     /// When it has stood still from one look to the next.
     Settled,
     /// Now, changed or not.
@@ -133,10 +133,10 @@ impl Access {
         let one = |path: &Option<PathBuf>| path.clone().map(|path| vec![path]);
         let identity = config.tls.clone().map(|(cert, key)| vec![cert, key]);
         let files = Files {
-            identity: Watched::begin(CERT, identity, read_identity)?,
-            clients: Watched::begin(CLIENT_CA, one(&config.client_ca_file), read_clients)?,
-            tokens: Watched::begin(TOKENS, one(&config.tokens_file), read_tokens)?,
-            window: Watched::begin(COMMITS, one(&config.commits_file), read_window)?,
+            identity: WatchedFile::begin(CERT, identity, read_identity)?,
+            clients: WatchedFile::begin(CLIENT_CA, one(&config.client_ca_file), read_clients)?,
+            tokens: WatchedFile::begin(TOKENS, one(&config.tokens_file), read_tokens)?,
+            window: WatchedFile::begin(COMMITS, one(&config.commits_file), read_window)?,
         };
         if let Some((identity, end)) = files.identity.as_ref().and_then(|identity| {
             Some((
@@ -164,7 +164,7 @@ impl Access {
 
     /// What is in force now.
     #[must_use]
-    pub fn current(&self) -> Arc<Snapshot> {
+    pub fn current(&self) -> Arc<AccessRules> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -184,7 +184,7 @@ impl Access {
     /// Reads everything again now. Each file that cannot be used is logged, and what was read of it
     /// before stays in force.
     pub async fn reload(self: &Arc<Self>) {
-        self.look(Look::Now).await;
+        self.look(ReadPolicy::Now).await;
     }
 
     /// Looks at the files once a second, until it is dropped; where there are none, not at all.
@@ -196,13 +196,13 @@ impl Access {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            self.look(Look::Settled).await;
+            self.look(ReadPolicy::Settled).await;
         }
     }
 
     /// On a thread that may block: a file server that hangs holds up the next look, and nothing
     /// else.
-    async fn look(self: &Arc<Self>, look: Look) {
+    async fn look(self: &Arc<Self>, look: ReadPolicy) {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let access = Arc::clone(self);
         let mut looking = tokio::task::spawn_blocking(move || {
@@ -224,7 +224,7 @@ impl Access {
         }
     }
 
-    fn look_now(&self, look: Look) {
+    fn look_now(&self, look: ReadPolicy) {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let renewed = files.look(look);
         *self.reports.write().unwrap_or_else(PoisonError::into_inner) = files.reports();
@@ -242,7 +242,7 @@ impl Access {
 
 impl Files {
     /// Whether something new is to be put in force.
-    fn look(&mut self, look: Look) -> bool {
+    fn look(&mut self, look: ReadPolicy) -> bool {
         // Each by itself: one that is bad does not keep back the others.
         let changed = [
             self.identity
@@ -261,13 +261,13 @@ impl Files {
         changed.contains(&true)
     }
 
-    fn snapshot(&self) -> Result<Snapshot, rustls::Error> {
+    fn snapshot(&self) -> Result<AccessRules, rustls::Error> {
         let clients = self.clients.as_ref().map(|file| &file.value);
         let tls = match &self.identity {
             Some(identity) => Some(tls::server_config(&identity.value.certified, clients)?),
             None => None,
         };
-        Ok(Snapshot {
+        Ok(AccessRules {
             tls,
             certificates: clients.is_some(),
             tokens: self.tokens.as_ref().map(|file| Arc::clone(&file.value)),
@@ -281,19 +281,19 @@ impl Files {
 
     fn reports(&self) -> Arc<[FileReport]> {
         let reports = [
-            self.identity.as_ref().map(Watched::report),
-            self.clients.as_ref().map(Watched::report),
-            self.tokens.as_ref().map(Watched::report),
-            self.window.as_ref().map(Watched::report),
+            self.identity.as_ref().map(WatchedFile::report),
+            self.clients.as_ref().map(WatchedFile::report),
+            self.tokens.as_ref().map(WatchedFile::report),
+            self.window.as_ref().map(WatchedFile::report),
         ];
         reports.into_iter().flatten().collect()
     }
 }
 
 fn read_identity(paths: &[PathBuf]) -> Result<ServerIdentity, FileError> {
-    let Identity {
+    let CertificateAndKey {
         chain, certified, ..
-    } = Identity::read((CERT, &paths[0]), (KEY, &paths[1]))?;
+    } = CertificateAndKey::read((CERT, &paths[0]), (KEY, &paths[1]))?;
     Ok(ServerIdentity {
         certified,
         not_after: credential::not_after(&chain),
@@ -329,17 +329,17 @@ fn read_tokens(paths: &[PathBuf]) -> Result<Arc<Tokens>, FileError> {
         .map_err(|problem| FileError::unusable(TOKENS, &paths[0], problem))
 }
 
-fn read_window(paths: &[PathBuf]) -> Result<Arc<Window>, FileError> {
+fn read_window(paths: &[PathBuf]) -> Result<Arc<CommitWindow>, FileError> {
     let bytes = credential::read(COMMITS, &paths[0])?;
     // What is not UTF-8 may stand in a comment.
-    Window::parse(&String::from_utf8_lossy(&bytes))
+    CommitWindow::parse(&String::from_utf8_lossy(&bytes))
         .map(Arc::new)
         .map_err(|error| FileError::unusable(COMMITS, &paths[0], error.to_string()))
 }
 
 /// A file, or two that belong together, and the value that was last read out of them.
 #[derive(Debug)]
-struct Watched<T> {
+struct WatchedFile<T> {
     setting: &'static str,
     paths: Vec<PathBuf>,
     value: T,
@@ -354,7 +354,7 @@ struct Watched<T> {
     again: bool,
 }
 
-impl<T> Watched<T> {
+impl<T> WatchedFile<T> {
     fn begin(
         setting: &'static str,
         paths: Option<Vec<PathBuf>>,
@@ -377,11 +377,15 @@ impl<T> Watched<T> {
     }
 
     /// Reads again where that is due; whether there is a new value.
-    fn look(&mut self, look: Look, read: impl Fn(&[PathBuf], &T) -> Result<T, FileError>) -> bool {
+    fn look(
+        &mut self,
+        look: ReadPolicy,
+        read: impl Fn(&[PathBuf], &T) -> Result<T, FileError>,
+    ) -> bool {
         let stamps = Stamps::of(&self.paths);
         let settled = stamps == self.seen && (stamps != self.read || self.again);
         self.seen = stamps.clone();
-        if look == Look::Settled && !settled {
+        if look == ReadPolicy::Settled && !settled {
             return false;
         }
         self.read = stamps;
@@ -398,7 +402,7 @@ impl<T> Watched<T> {
             Err(error) => {
                 self.again = matches!(error, FileError::Unreadable { .. });
                 let error = error.to_string();
-                if look == Look::Now || self.error.as_ref() != Some(&error) {
+                if look == ReadPolicy::Now || self.error.as_ref() != Some(&error) {
                     tracing::error!("{error}; what was read before stays in use");
                 }
                 self.error = Some(error);

@@ -8,9 +8,9 @@
 use http::{HeaderMap, header};
 
 use super::{
-    held::{Content, Held, Offer},
+    held::{Content, Offer, StoredEpisode},
     store::Part,
-    window::{SaidCommit, Window},
+    window::{CommitWindow, SaidCommit},
 };
 use crate::{
     episode::{Digest, EpisodeId},
@@ -73,7 +73,7 @@ pub fn go_on(kept: Option<&Part>, at: u64, coming: u64, is_complete: bool) -> Go
 #[derive(Debug, Clone, Copy)]
 pub struct Terms<'a> {
     /// Of which commits' recordings are taken; `None`: of all.
-    pub window: Option<&'a Window>,
+    pub window: Option<&'a CommitWindow>,
     /// What a host out of the window is told to do.
     pub remediation: &'a str,
     /// The largest archive, bytes; `None`: no limit.
@@ -120,7 +120,7 @@ impl Terms<'_> {
 pub fn admit(
     offer: &Offer,
     commit: &SaidCommit,
-    held: Option<&Held>,
+    held: Option<&StoredEpisode>,
     terms: &Terms<'_>,
 ) -> Decision {
     let Some(held) = held else {
@@ -147,7 +147,7 @@ pub fn admit(
 
 /// The problem of an id under which something else is held.
 #[must_use]
-pub fn conflict(held: &Held) -> Problem {
+pub fn conflict(held: &StoredEpisode) -> Problem {
     let problem = Problem::new(
         ProblemType::Conflict,
         format!(
@@ -249,8 +249,8 @@ mod tests {
         }
     }
 
-    fn held(archive: &str, content: Content) -> Held {
-        Held {
+    fn held(archive: &str, content: Content) -> StoredEpisode {
+        StoredEpisode {
             episode_id: EpisodeId::parse("a").unwrap(),
             sha256: digest_of(archive),
             owner: None,
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn the_terms_guard_what_comes_in_and_not_what_is_held() {
-        let window = Window::parse(&commit('a')).unwrap();
+        let window = CommitWindow::parse(&commit('a')).unwrap();
         let offer = offer("archive", None);
         let (same, other) = (
             held("archive", Content::Unknown),

@@ -33,7 +33,7 @@ pub(super) struct Connections {
 #[derive(Debug, Default)]
 struct Taken {
     /// By the order in which they came.
-    places: BTreeMap<u64, Seen>,
+    places: BTreeMap<u64, ConnectionSeen>,
     of_peer: BTreeMap<IpAddr, usize>,
     /// One more each time that a connection comes or begins to wait: it orders them without a
     /// clock.
@@ -41,7 +41,7 @@ struct Taken {
 }
 
 #[derive(Debug)]
-struct Seen {
+struct ConnectionSeen {
     peer: IpAddr,
     /// Requests whose answer has not wholly been handed to the connection.
     under_way: usize,
@@ -52,7 +52,7 @@ struct Seen {
 
 /// A connection's place. Given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionSlot {
     connections: Arc<Connections>,
     number: u64,
     leave: Arc<Notify>,
@@ -70,7 +70,7 @@ impl Connections {
     }
 
     /// A place for a connection of this peer, as soon as there is one or one can be made.
-    pub(super) async fn take(self: &Arc<Self>, peer: IpAddr) -> Place {
+    pub(super) async fn take(self: &Arc<Self>, peer: IpAddr) -> ConnectionSlot {
         loop {
             // One notification is remembered: none is missed between the look and the wait. Only
             // the listener waits here.
@@ -81,14 +81,14 @@ impl Connections {
         }
     }
 
-    fn try_take(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
+    fn try_take(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionSlot> {
         let mut taken = self.taken();
         if taken.places.len() >= self.most {
             taken.close_one()?;
         }
         let number = taken.next();
         let leave = Arc::new(Notify::new());
-        let seen = Seen {
+        let seen = ConnectionSeen {
             peer,
             under_way: 0,
             waits_since: number,
@@ -97,7 +97,7 @@ impl Connections {
         taken.places.insert(number, seen);
         *taken.of_peer.entry(peer).or_default() += 1;
         let crowded = taken.places.len() * 4 > self.most * 3;
-        Some(Place {
+        Some(ConnectionSlot {
             connections: Arc::clone(self),
             number,
             leave,
@@ -132,7 +132,7 @@ impl Taken {
         Some(())
     }
 
-    fn give_back(&mut self, number: u64) -> Option<Seen> {
+    fn give_back(&mut self, number: u64) -> Option<ConnectionSeen> {
         let seen = self.places.remove(&number)?;
         match self.of_peer.get_mut(&seen.peer) {
             Some(count) if *count > 1 => *count -= 1,
@@ -144,25 +144,25 @@ impl Taken {
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// Ends when the place is needed for somebody else.
     pub(super) async fn needed(&self) {
         self.leave.notified().await;
     }
 
     /// A request is under way, until what is returned is dropped.
-    pub(super) fn request(&self) -> UnderWay {
+    pub(super) fn request(&self) -> RequestUnderWay {
         if let Some(seen) = self.connections.taken().places.get_mut(&self.number) {
             seen.under_way += 1;
         }
-        UnderWay {
+        RequestUnderWay {
             connections: Arc::clone(&self.connections),
             number: self.number,
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.connections.taken().give_back(self.number);
         self.connections.changed.notify_one();
@@ -171,12 +171,12 @@ impl Drop for Place {
 
 /// A request of a connection.
 #[derive(Debug)]
-pub(super) struct UnderWay {
+pub(super) struct RequestUnderWay {
     connections: Arc<Connections>,
     number: u64,
 }
 
-impl UnderWay {
+impl RequestUnderWay {
     /// As long as this body is being sent, it is.
     pub(super) fn with<B>(self, body: B) -> Answering<B> {
         Answering {
@@ -186,7 +186,7 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for RequestUnderWay {
     fn drop(&mut self) {
         let mut taken = self.connections.taken();
         let now = taken.next();
@@ -203,7 +203,7 @@ impl Drop for UnderWay {
 #[derive(Debug)]
 pub(super) struct Answering<B> {
     body: B,
-    _request: UnderWay,
+    _request: RequestUnderWay,
 }
 
 impl<B: Body + Unpin> Body for Answering<B> {
@@ -234,7 +234,7 @@ mod tests {
         IpAddr::from([192, 0, 2, last])
     }
 
-    fn told(place: &Place) -> bool {
+    fn told(place: &ConnectionSlot) -> bool {
         let mut needed = std::pin::pin!(place.needed());
         needed
             .as_mut()

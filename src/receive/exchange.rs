@@ -6,14 +6,14 @@ use http::request::Parts;
 use tokio::sync::mpsc;
 
 use super::{
-    access::{Access, Snapshot},
+    access::{Access, AccessRules},
     admit::Terms,
     body::{BodyError, BodyIdle},
     held::Key,
     identity::{Caller, NameError},
-    room::Room,
+    room::StoreRoom,
     store::{Store, StoreError},
-    tally::Tally,
+    tally::ReceiveCounts,
     underway::Underway,
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
 
 /// What every request is answered from.
 #[derive(Debug)]
-pub(super) struct Receiver<S> {
+pub(super) struct RequestContext<S> {
     /// What is held.
     pub(super) store: S,
     /// Who may come in.
@@ -36,11 +36,11 @@ pub(super) struct Receiver<S> {
     /// How much is taken.
     pub(super) limits: ReceiveLimits,
     /// Whether there is room for it.
-    pub(super) room: Room,
+    pub(super) room: StoreRoom,
     /// Whose bytes are coming in just now.
     pub(super) underway: Underway,
     /// What is counted.
-    pub(super) tally: Arc<Tally>,
+    pub(super) tally: Arc<ReceiveCounts>,
     /// Goes with the last of those who answer from this, or keep what broke off: a receiver that
     /// ends waits for that.
     pub(super) _in_use: mpsc::Sender<()>,
@@ -57,14 +57,14 @@ pub(super) struct Peer {
 
 /// A request's head, and what it is answered from.
 pub(super) struct Exchange<'a, S> {
-    pub(super) receiver: &'a Arc<Receiver<S>>,
-    pub(super) access: &'a Snapshot,
+    pub(super) receiver: &'a Arc<RequestContext<S>>,
+    pub(super) access: &'a AccessRules,
     pub(super) head: &'a Parts,
 }
 
 impl<S: Store> Exchange<'_, S> {
     /// Under what this caller's episode is filed.
-    pub(super) fn key(&self, caller: &Caller, id: &EpisodeId) -> Result<Key, Refusal> {
+    pub(super) fn key(&self, caller: &Caller, id: &EpisodeId) -> Result<Key, RequestRefusal> {
         self.receiver
             .store
             .namespace()
@@ -85,25 +85,25 @@ impl<S: Store> Exchange<'_, S> {
 }
 
 /// Why a request is not answered with what it asked for.
-pub(super) enum Refusal {
+pub(super) enum RequestRefusal {
     Problem(Problem),
     Store(StoreError),
     Idle(BodyIdle),
 }
 
-impl From<Problem> for Refusal {
+impl From<Problem> for RequestRefusal {
     fn from(problem: Problem) -> Self {
         Self::Problem(problem)
     }
 }
 
-impl From<StoreError> for Refusal {
+impl From<StoreError> for RequestRefusal {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-impl From<BodyError> for Refusal {
+impl From<BodyError> for RequestRefusal {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::Truncated(problem) | BodyError::TooSlow(problem) => Self::Problem(problem),

@@ -80,7 +80,7 @@ pub struct Offer {
 
 /// An episode that is in the store, complete and durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct StoredEpisode {
     /// The episode.
     pub episode_id: EpisodeId,
     /// Digest of the archive, computed here from its bytes.
@@ -111,7 +111,7 @@ pub enum Content {
     Unreadable,
 }
 
-impl Held {
+impl StoredEpisode {
     /// The receipt for it. A content digest that was not verified is left out: a receipt promises
     /// nothing unseen.
     #[must_use]

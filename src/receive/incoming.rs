@@ -18,12 +18,12 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::{
     admit::{self, Decision, GoingOn},
     body::UploadBody,
-    exchange::{Exchange, Refusal},
-    held::{Held, Offer},
+    exchange::{Exchange, RequestRefusal},
+    held::{Offer, StoredEpisode},
     identity::{self, Caller},
     reply::Reply,
     room::Promise,
-    store::{Part, PartKey, Publication, Resumed, Store},
+    store::{Part, PartKey, PartResumed, Publication, Store},
     taking::Taking,
     window::SaidCommit,
 };
@@ -81,7 +81,7 @@ impl<S: Store> Exchange<'_, S> {
         caller: &Caller,
         id: &EpisodeId,
         body: &mut UploadBody,
-    ) -> Result<Reply, Refusal> {
+    ) -> Result<Reply, RequestRefusal> {
         let headers = &self.head.headers;
         let is_complete = is_complete(headers)?.unwrap_or(true);
         if headers.contains_key(header::CONTENT_RANGE) {
@@ -136,7 +136,7 @@ impl<S: Store> Exchange<'_, S> {
         caller: &Caller,
         named: &Named,
         body: &mut UploadBody,
-    ) -> Result<Reply, Refusal> {
+    ) -> Result<Reply, RequestRefusal> {
         let key = self.key(caller, &named.id)?;
         let part = PartKey {
             key,
@@ -160,7 +160,7 @@ impl<S: Store> Exchange<'_, S> {
 
     /// Where an upload goes on. Whoever asks has given up every connection that we may still
     /// believe in.
-    async fn offset(&self, caller: &Caller, part: &PartKey) -> Result<Reply, Refusal> {
+    async fn offset(&self, caller: &Caller, part: &PartKey) -> Result<Reply, RequestRefusal> {
         self.receiver.underway.ebb(part).await;
         if let Some(kept) = self.receiver.store.settle(part).await? {
             return Ok(state(
@@ -191,7 +191,7 @@ impl<S: Store> Exchange<'_, S> {
         caller: &Caller,
         part: &PartKey,
         body: &mut UploadBody,
-    ) -> Result<Reply, Refusal> {
+    ) -> Result<Reply, RequestRefusal> {
         let headers = &self.head.headers;
         if headers
             .get(header::CONTENT_TYPE)
@@ -231,10 +231,12 @@ impl<S: Store> Exchange<'_, S> {
             self.may_be_kept(&offer).await?;
         }
         let upload = match store.resume(part, &offer, at).await? {
-            Resumed::Upload(upload) => upload,
-            Resumed::Elsewhere { offset } => return Ok(elsewhere(at, offset)),
-            Resumed::Nothing => return self.nothing_kept(part).await,
-            Resumed::Busy => return Ok(Reply::busy("Another connection is writing this upload.")),
+            PartResumed::Upload(upload) => upload,
+            PartResumed::Elsewhere { offset } => return Ok(elsewhere(at, offset)),
+            PartResumed::Nothing => return self.nothing_kept(part).await,
+            PartResumed::Busy => {
+                return Ok(Reply::busy("Another connection is writing this upload."));
+            }
         };
         let taking = Taking::new(self, upload, promise, part, &offer).await;
         if is_complete {
@@ -249,7 +251,7 @@ impl<S: Store> Exchange<'_, S> {
     }
 
     /// Whether what is announced in pieces finds room beside the parts of others.
-    async fn may_be_kept(&self, offer: &Offer) -> Result<(), Refusal> {
+    async fn may_be_kept(&self, offer: &Offer) -> Result<(), RequestRefusal> {
         if self
             .receiver
             .room
@@ -263,7 +265,7 @@ impl<S: Store> Exchange<'_, S> {
         Err(Problem::new(ProblemType::NoSpace, detail).into())
     }
 
-    async fn nothing_kept(&self, part: &PartKey) -> Result<Reply, Refusal> {
+    async fn nothing_kept(&self, part: &PartKey) -> Result<Reply, RequestRefusal> {
         match self.receiver.store.find(&part.key).await? {
             Some(held) if held.sha256 == part.sha256 => {
                 Ok(Reply::receipt(StatusCode::OK, &held.receipt()))
@@ -282,7 +284,7 @@ impl<S: Store> Exchange<'_, S> {
         part: &PartKey,
         offer: &Offer,
         body: &mut UploadBody,
-    ) -> Result<Reply, Refusal> {
+    ) -> Result<Reply, RequestRefusal> {
         let mut taken = taking.take(body).await?;
         match taken.publish().await? {
             Publication::Stored(held) => {
@@ -292,9 +294,9 @@ impl<S: Store> Exchange<'_, S> {
                 Ok(Reply::receipt(StatusCode::CREATED, &held.receipt()))
             }
             Publication::NameTaken => match self.held(caller, part, offer).await? {
-                Some(Answered::Receipt(receipt)) => Ok(Reply::receipt(StatusCode::OK, &receipt)),
+                Some(OfferReply::Receipt(receipt)) => Ok(Reply::receipt(StatusCode::OK, &receipt)),
                 // Every byte of it was here just now: it belongs to whoever sent them.
-                Some(Answered::Unowned(receipt)) => {
+                Some(OfferReply::Unowned(receipt)) => {
                     let claimed = match &part.owner {
                         Some(owner) => self.receiver.store.claim(&part.key, owner).await?,
                         None => None,
@@ -330,13 +332,13 @@ impl<S: Store> Exchange<'_, S> {
         part: &PartKey,
         offer: &Offer,
         coming: u64,
-    ) -> Result<Admitted, Refusal> {
+    ) -> Result<Admitted, RequestRefusal> {
         match self.held(caller, part, offer).await? {
-            Some(Answered::Receipt(receipt)) => {
+            Some(OfferReply::Receipt(receipt)) => {
                 return Ok(Admitted::Held(receipt));
             }
             // Its digest is no secret: only the bytes prove that it is this caller's.
-            Some(Answered::Unowned(_)) => {}
+            Some(OfferReply::Unowned(_)) => {}
             None => self.is_taken(caller, offer)?,
         }
         let promise = self
@@ -348,7 +350,7 @@ impl<S: Store> Exchange<'_, S> {
     }
 
     /// Whether this receiver takes it, as far as commit and size go.
-    fn is_taken(&self, caller: &Caller, offer: &Offer) -> Result<(), Refusal> {
+    fn is_taken(&self, caller: &Caller, offer: &Offer) -> Result<(), RequestRefusal> {
         if let Decision::Refused(problem) = self.decide(offer, None) {
             if matches!(
                 problem.kind,
@@ -370,7 +372,7 @@ impl<S: Store> Exchange<'_, S> {
         caller: &Caller,
         part: &PartKey,
         offer: &Offer,
-    ) -> Result<Option<Answered>, Refusal> {
+    ) -> Result<Option<OfferReply>, RequestRefusal> {
         let store = &self.receiver.store;
         let mut held = store.find(&part.key).await?;
         if held.is_some() && self.decide(offer, held.as_ref()) == Decision::Unproven {
@@ -382,9 +384,9 @@ impl<S: Store> Exchange<'_, S> {
                 let unowned =
                     held.owner.is_none() && part.owner.is_some() && held.sha256 == offer.sha256;
                 Ok(Some(if unowned {
-                    Answered::Unowned(receipt)
+                    OfferReply::Unowned(receipt)
                 } else {
-                    Answered::Receipt(receipt)
+                    OfferReply::Receipt(receipt)
                 }))
             }
             Decision::Refused(problem) => Err(problem.into()),
@@ -399,7 +401,7 @@ impl<S: Store> Exchange<'_, S> {
         }
     }
 
-    fn decide(&self, offer: &Offer, held: Option<&Held>) -> Decision {
+    fn decide(&self, offer: &Offer, held: Option<&StoredEpisode>) -> Decision {
         admit::admit(
             offer,
             &SaidCommit::of(&self.head.headers),
@@ -410,7 +412,7 @@ impl<S: Store> Exchange<'_, S> {
 }
 
 /// What is held, as it answers an offer.
-enum Answered {
+enum OfferReply {
     /// It is the same.
     Receipt(Receipt),
     /// It is the very archive, and nobody's: its record was lost, or nobody was asked then.

@@ -14,7 +14,7 @@ use prometheus_client::{
 };
 use tokio::time::timeout;
 
-use super::{exchange::Receiver, store::Store};
+use super::{exchange::RequestContext, store::Store};
 use crate::{clock, episode::HostName};
 
 /// What it is.
@@ -25,7 +25,7 @@ pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0
 const CENSUS_WAIT: Duration = Duration::from_secs(5);
 
 /// Everything that is known just now.
-pub(super) async fn text<S: Store>(receiver: &Receiver<S>) -> String {
+pub(super) async fn text<S: Store>(receiver: &RequestContext<S>) -> String {
     let mut registry = Registry::with_prefix("sealift_receiver");
     let gauge = |registry: &mut Registry, name: &str, help: &str, value: u64| {
         let value = i64::try_from(value).unwrap_or(i64::MAX);
@@ -121,7 +121,7 @@ pub(super) async fn text<S: Store>(receiver: &Receiver<S>) -> String {
         "Files whose newest content cannot be used",
         failed as u64,
     );
-    registry.register_collector(Box::new(Rejections(
+    registry.register_collector(Box::new(RejectionCounts(
         receiver.tally.window_rejections().into_iter().collect(),
     )));
 
@@ -150,9 +150,9 @@ impl Collector for One {
 
 /// Who was turned away for its commit.
 #[derive(Debug)]
-struct Rejections(Vec<(Option<HostName>, u64)>);
+struct RejectionCounts(Vec<(Option<HostName>, u64)>);
 
-impl Collector for Rejections {
+impl Collector for RejectionCounts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let help = "Uploads turned away for their commit, by host";
         let mut metric =

@@ -3,10 +3,10 @@
 use http::{HeaderValue, StatusCode, header};
 
 use super::{
-    exchange::{Exchange, Refusal},
-    held::{Held, Key, Namespace},
+    exchange::{Exchange, RequestRefusal},
+    held::{Key, Namespace, StoredEpisode},
     identity::{self, Caller},
-    range::{self, Wanted},
+    range::{self, RangeChoice},
     reply::Reply,
     store::Store,
 };
@@ -17,7 +17,11 @@ use crate::{
 
 impl<S: Store> Exchange<'_, S> {
     /// HEAD: what is held. With `Sealift-Reread: ?1`, by its bytes as they are now.
-    pub(super) async fn describe(&self, caller: &Caller, id: &EpisodeId) -> Result<Reply, Refusal> {
+    pub(super) async fn describe(
+        &self,
+        caller: &Caller,
+        id: &EpisodeId,
+    ) -> Result<Reply, RequestRefusal> {
         let (key, held) = self.readable(caller, id).await?;
         if self
             .head
@@ -32,13 +36,17 @@ impl<S: Store> Exchange<'_, S> {
     }
 
     /// GET: the archive, or the range of it that is asked for.
-    pub(super) async fn send(&self, caller: &Caller, id: &EpisodeId) -> Result<Reply, Refusal> {
+    pub(super) async fn send(
+        &self,
+        caller: &Caller,
+        id: &EpisodeId,
+    ) -> Result<Reply, RequestRefusal> {
         let (key, held) = self.readable(caller, id).await?;
         let size_bytes = held.size_bytes;
         let (status, range) = match range::wanted(&self.head.headers, size_bytes, &held.sha256) {
-            Wanted::Whole => (StatusCode::OK, 0..size_bytes),
-            Wanted::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
-            Wanted::NotThere => {
+            RangeChoice::Whole => (StatusCode::OK, 0..size_bytes),
+            RangeChoice::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
+            RangeChoice::NotThere => {
                 let detail = format!("The archive has {size_bytes} bytes.");
                 let problem = Problem::new(ProblemType::RangeNotSatisfiable, detail);
                 let there = HeaderValue::from_str(&format!("bytes */{size_bytes}")).ok();
@@ -74,7 +82,11 @@ impl<S: Store> Exchange<'_, S> {
     }
 
     /// What is held under an id, where the caller may read it.
-    async fn readable(&self, caller: &Caller, id: &EpisodeId) -> Result<(Key, Held), Refusal> {
+    async fn readable(
+        &self,
+        caller: &Caller,
+        id: &EpisodeId,
+    ) -> Result<(Key, StoredEpisode), RequestRefusal> {
         let key = self.key_to_read(caller, id)?;
         let held = self.receiver.store.find(&key).await?.ok_or_else(gone)?;
         let owner = held.owner.as_ref();
@@ -85,7 +97,7 @@ impl<S: Store> Exchange<'_, S> {
     }
 
     /// Where a store files by host, a reader names the host whose episode it wants: `?host=NAME`.
-    fn key_to_read(&self, caller: &Caller, id: &EpisodeId) -> Result<Key, Refusal> {
+    fn key_to_read(&self, caller: &Caller, id: &EpisodeId) -> Result<Key, RequestRefusal> {
         let asked = self.head.uri.query().and_then(host_of);
         match asked {
             Some(_) if self.receiver.store.namespace() == Namespace::None => self.key(caller, id),
@@ -123,11 +135,11 @@ fn host_of(query: &str) -> Option<Result<HostName, Problem>> {
     }))
 }
 
-fn gone() -> Refusal {
+fn gone() -> RequestRefusal {
     Problem::new(ProblemType::NotFound, "No such episode is held.").into()
 }
 
-fn forbidden() -> Refusal {
+fn forbidden() -> RequestRefusal {
     Problem::new(
         ProblemType::Forbidden,
         "A host reads its own episodes; readers read every host's.",

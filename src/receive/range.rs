@@ -12,7 +12,7 @@ use crate::episode::Digest;
 
 /// What is to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
+pub enum RangeChoice {
     /// All of it: 200.
     Whole,
     /// These bytes, never none: 206.
@@ -29,7 +29,7 @@ pub fn etag(sha256: &Digest) -> String {
 
 /// Reads `Range` and `If-Range` for an archive of this length and digest.
 #[must_use]
-pub fn wanted(headers: &HeaderMap, size_bytes: u64, sha256: &Digest) -> Wanted {
+pub fn wanted(headers: &HeaderMap, size_bytes: u64, sha256: &Digest) -> RangeChoice {
     let text = |name| {
         headers
             .get(name)
@@ -37,23 +37,23 @@ pub fn wanted(headers: &HeaderMap, size_bytes: u64, sha256: &Digest) -> Wanted {
             .map(str::trim)
     };
     let Some(range) = text(header::RANGE) else {
-        return Wanted::Whole;
+        return RangeChoice::Whole;
     };
     // A date is no strong validator here, and a weak one never matches (section 13.1.5).
     if headers.contains_key(header::IF_RANGE) && text(header::IF_RANGE) != Some(&etag(sha256)) {
-        return Wanted::Whole;
+        return RangeChoice::Whole;
     }
     match parse(range) {
         Some((Some(first), last)) if first < size_bytes => {
             let end = last.map_or(size_bytes, |last| size_bytes.min(last.saturating_add(1)));
-            Wanted::Part(first..end)
+            RangeChoice::Part(first..end)
         }
         // The last so many bytes; all of a shorter archive.
         Some((None, Some(length))) if length > 0 && size_bytes > 0 => {
-            Wanted::Part(size_bytes.saturating_sub(length)..size_bytes)
+            RangeChoice::Part(size_bytes.saturating_sub(length)..size_bytes)
         }
-        Some(_) => Wanted::NotThere,
-        None => Wanted::Whole,
+        Some(_) => RangeChoice::NotThere,
+        None => RangeChoice::Whole,
     }
 }
 
@@ -81,7 +81,7 @@ mod tests {
 
     const SIZE: u64 = 1000;
 
-    fn of(size_bytes: u64, range: &str, if_range: Option<&str>) -> Wanted {
+    fn of(size_bytes: u64, range: &str, if_range: Option<&str>) -> RangeChoice {
         let mut headers = HeaderMap::new();
         headers.insert(header::RANGE, HeaderValue::from_str(range).unwrap());
         if let Some(validator) = if_range {
@@ -93,42 +93,49 @@ mod tests {
     #[test]
     fn every_form_of_one_range_is_served_and_every_other_gets_the_whole() {
         for (range, expected) in [
-            ("bytes=0-0", Wanted::Part(0..1)),
-            ("bytes=0-499", Wanted::Part(0..500)),
-            ("bytes=500-", Wanted::Part(500..1000)),
-            ("Bytes= 999-999", Wanted::Part(999..1000)),
-            ("bytes=0-99999", Wanted::Part(0..1000)),
-            ("bytes=0-18446744073709551615", Wanted::Part(0..1000)),
-            ("bytes=-1", Wanted::Part(999..1000)),
-            ("bytes=-5000", Wanted::Part(0..1000)),
-            ("bytes=-0", Wanted::NotThere),
-            ("bytes=1000-", Wanted::NotThere),
-            ("bytes=1000-2000", Wanted::NotThere),
-            ("bytes=5-4", Wanted::Whole),
-            ("bytes=-", Wanted::Whole),
-            ("bytes=", Wanted::Whole),
-            ("bytes=a-b", Wanted::Whole),
-            ("bytes=+1-2", Wanted::Whole),
-            ("bytes=0-1,5-6", Wanted::Whole),
-            ("bytes=99999999999999999999-", Wanted::Whole),
-            ("lines=1-2", Wanted::Whole),
-            ("500", Wanted::Whole),
+            ("bytes=0-0", RangeChoice::Part(0..1)),
+            ("bytes=0-499", RangeChoice::Part(0..500)),
+            ("bytes=500-", RangeChoice::Part(500..1000)),
+            ("Bytes= 999-999", RangeChoice::Part(999..1000)),
+            ("bytes=0-99999", RangeChoice::Part(0..1000)),
+            ("bytes=0-18446744073709551615", RangeChoice::Part(0..1000)),
+            ("bytes=-1", RangeChoice::Part(999..1000)),
+            ("bytes=-5000", RangeChoice::Part(0..1000)),
+            ("bytes=-0", RangeChoice::NotThere),
+            ("bytes=1000-", RangeChoice::NotThere),
+            ("bytes=1000-2000", RangeChoice::NotThere),
+            ("bytes=5-4", RangeChoice::Whole),
+            ("bytes=-", RangeChoice::Whole),
+            ("bytes=", RangeChoice::Whole),
+            ("bytes=a-b", RangeChoice::Whole),
+            ("bytes=+1-2", RangeChoice::Whole),
+            ("bytes=0-1,5-6", RangeChoice::Whole),
+            ("bytes=99999999999999999999-", RangeChoice::Whole),
+            ("lines=1-2", RangeChoice::Whole),
+            ("500", RangeChoice::Whole),
         ] {
             assert_eq!(of(SIZE, range, None), expected, "{range}");
         }
         assert_eq!(
             wanted(&HeaderMap::new(), SIZE, &Digest::of(b"")),
-            Wanted::Whole
+            RangeChoice::Whole
         );
         for range in ["bytes=0-", "bytes=-1"] {
-            assert_eq!(of(0, range, None), Wanted::NotThere, "{range} of nothing");
+            assert_eq!(
+                of(0, range, None),
+                RangeChoice::NotThere,
+                "{range} of nothing"
+            );
         }
     }
 
     #[test]
     fn a_range_of_another_archive_gets_the_whole() {
         let ours = etag(&Digest::of(b"archive"));
-        assert_eq!(of(SIZE, "bytes=5-", Some(&ours)), Wanted::Part(5..1000));
+        assert_eq!(
+            of(SIZE, "bytes=5-", Some(&ours)),
+            RangeChoice::Part(5..1000)
+        );
         let other = etag(&Digest::of(b"other"));
         for validator in [
             other.as_str(),
@@ -138,7 +145,7 @@ mod tests {
         ] {
             assert_eq!(
                 of(SIZE, "bytes=5-", Some(validator)),
-                Wanted::Whole,
+                RangeChoice::Whole,
                 "{validator}"
             );
         }

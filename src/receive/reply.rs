@@ -11,10 +11,10 @@ use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::{
-    held::Held,
+    held::StoredEpisode,
     identity, range,
     room::UsedUp,
-    store::{Reading, StoreError},
+    store::{ArchiveRange, StoreError},
 };
 use crate::{
     episode::EpisodeId,
@@ -147,7 +147,7 @@ impl Reply {
     }
 
     /// The answer to HEAD: the archive's length and digests, without the archive.
-    pub(super) fn described(held: &Held) -> Self {
+    pub(super) fn described(held: &StoredEpisode) -> Self {
         let mut reply = Self::new(StatusCode::OK, ARCHIVE_TYPE, Bytes::new()).about(held);
         reply.set(header::CONTENT_LENGTH, held.size_bytes.into());
         reply
@@ -156,11 +156,11 @@ impl Reply {
     /// The answer to GET: `len_bytes` of an archive, as they are read.
     pub(super) fn archive(
         status: StatusCode,
-        held: &Held,
-        reading: impl Reading,
+        held: &StoredEpisode,
+        reading: impl ArchiveRange,
         len_bytes: u64,
     ) -> Self {
-        let body = Outgoing {
+        let body = ArchiveBody {
             reading,
             left_bytes: len_bytes,
         }
@@ -178,7 +178,7 @@ impl Reply {
     }
 
     /// What the whole archive is, also where a part of it is sent (RFC 9530, section 3.1).
-    fn about(mut self, held: &Held) -> Self {
+    fn about(mut self, held: &StoredEpisode) -> Self {
         let text = |value: String| HeaderValue::from_str(&value).ok();
         for (name, value) in [
             (REPR_DIGEST, text(held.sha256.to_header())),
@@ -203,12 +203,12 @@ impl Reply {
 
 /// An archive's bytes as hyper draws them. One that ends early ends the connection: the client sees
 /// that it is not all.
-struct Outgoing<R> {
+struct ArchiveBody<R> {
     reading: R,
     left_bytes: u64,
 }
 
-impl<R: Reading> Body for Outgoing<R> {
+impl<R: ArchiveRange> Body for ArchiveBody<R> {
     type Data = Bytes;
     type Error = StoreError;
 

@@ -17,7 +17,7 @@ use std::{
 
 use tokio::{sync::Mutex, time::Instant};
 
-use super::store::{Space, Store, StoreError, Usage};
+use super::store::{Store, StoreError, StoreSpace, Usage};
 use crate::{
     config::ReceiveLimits,
     episode::HostName,
@@ -36,18 +36,18 @@ const LEAST_PART_BYTES: u64 = 8192;
 
 /// What is known of the room.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct StoreRoom {
     min_free_bytes: u64,
     host_quota_bytes: Option<u64>,
     parts_max_bytes: Option<u64>,
     promised: Arc<AtomicU64>,
-    census: Mutex<Option<Census>>,
+    census: Mutex<Option<StoreSums>>,
     since: Shared,
 }
 
 /// The sums of the store as last walked.
 #[derive(Debug)]
-struct Census {
+struct StoreSums {
     at: Instant,
     usage: Usage,
 }
@@ -99,7 +99,7 @@ impl Drop for Promise {
     }
 }
 
-impl Room {
+impl StoreRoom {
     pub(super) fn new(limits: &ReceiveLimits) -> Self {
         Self {
             min_free_bytes: limits.min_free_bytes,
@@ -221,7 +221,7 @@ impl Room {
             Some(_) | None => {
                 let at = Instant::now();
                 let usage = store.usage().await?;
-                *census = Some(Census {
+                *census = Some(StoreSums {
                     at,
                     usage: usage.clone(),
                 });
@@ -261,7 +261,7 @@ pub(super) enum UsedUp {
 }
 
 impl UsedUp {
-    fn by(space: Space) -> Self {
+    fn by(space: StoreSpace) -> Self {
         if space.free_files.is_some_and(|free| free < LEAST_FILES) {
             Self::Inodes
         } else {
@@ -270,7 +270,7 @@ impl UsedUp {
     }
 
     /// What an error of a full disk was about: ENOSPC is said of bytes and of inodes alike.
-    pub(super) fn of(error: &io::Error, space: Option<Space>) -> Self {
+    pub(super) fn of(error: &io::Error, space: Option<StoreSpace>) -> Self {
         if error.kind() == io::ErrorKind::QuotaExceeded {
             return Self::Quota;
         }
@@ -298,7 +298,7 @@ fn lock(since: &Shared) -> std::sync::MutexGuard<'_, Since> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn fits(bytes: u64, space: Space, promised: u64, min_free_bytes: u64) -> Result<(), Problem> {
+fn fits(bytes: u64, space: StoreSpace, promised: u64, min_free_bytes: u64) -> Result<(), Problem> {
     if let Some(free_files @ ..LEAST_FILES) = space.free_files {
         let detail = format!(
             "The inodes of the store's file system are used up: {free_files} more files can be made there, however many bytes are free."
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn what_is_promised_and_what_is_kept_free_is_not_free() {
-        let space = Space {
+        let space = StoreSpace {
             free_bytes: 1000,
             total_bytes: 5000,
             free_files: Some(LEAST_FILES),
@@ -366,7 +366,7 @@ mod tests {
         ] {
             let found = fits(
                 1,
-                Space {
+                StoreSpace {
                     free_bytes: 1000,
                     total_bytes: 5000,
                     free_files,
@@ -385,7 +385,7 @@ mod tests {
     #[test]
     fn of_what_there_is_no_more_is_told_from_the_error_and_the_space() {
         let space = |files| {
-            Some(Space {
+            Some(StoreSpace {
                 free_bytes: 1000,
                 total_bytes: 5000,
                 free_files: files,

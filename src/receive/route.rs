@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use super::{
     admit,
     body::{Afterwards, BodyIdle, UploadBody},
-    exchange::{Exchange, Peer, Receiver, Refusal},
+    exchange::{Exchange, Peer, RequestContext, RequestRefusal},
     identity::{self, Caller},
     incoming::{self, Named},
     metrics,
@@ -34,7 +34,7 @@ use crate::{
 /// # Errors
 /// [`BodyIdle`]: the connection is to be dropped.
 pub(super) async fn answer<S: Store>(
-    receiver: Arc<Receiver<S>>,
+    receiver: Arc<RequestContext<S>>,
     peer: Arc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, BodyIdle> {
@@ -58,7 +58,7 @@ pub(super) async fn answer<S: Store>(
 }
 
 async fn exchange<S: Store>(
-    receiver: Arc<Receiver<S>>,
+    receiver: Arc<RequestContext<S>>,
     peer: Arc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, BodyIdle> {
@@ -67,7 +67,7 @@ async fn exchange<S: Store>(
     let mut upload = UploadBody::new(&head, body, receiver.limits.min_body_rate_bytes_per_s);
     let access = receiver.access.current();
     let caller = identity::identify(access.ways(), peer.certificate.as_ref(), &head.headers);
-    let place = Place::of(head.uri.path());
+    let place = Route::of(head.uri.path());
     let exchange = Exchange {
         receiver: &receiver,
         access: &access,
@@ -113,7 +113,7 @@ fn panicked() -> Response<ReplyBody> {
 }
 
 /// What a path is about.
-enum Place {
+enum Route {
     Episode(Result<EpisodeId, Problem>),
     Upload(Result<Named, Problem>),
     Admission,
@@ -122,7 +122,7 @@ enum Place {
     Nowhere,
 }
 
-impl Place {
+impl Route {
     fn of(path: &str) -> Self {
         if let Some(episode) = admit::episode_of(path) {
             return Self::Episode(episode);
@@ -156,16 +156,16 @@ impl<S: Store> Exchange<'_, S> {
         &self,
         peer: &Peer,
         caller: &Result<Caller, Problem>,
-        place: &Place,
+        place: &Route,
         body: &mut UploadBody,
     ) -> Result<Reply, BodyIdle> {
         let method = &self.head.method;
         // Whoever watches over this machine has no name here, and learns no more than whether it
         // works.
-        if let Place::Health = place {
+        if let Route::Health = place {
             return Ok(self.health().await);
         }
-        if let (Place::Metrics, true) = (place, peer.address.ip().is_loopback()) {
+        if let (Route::Metrics, true) = (place, peer.address.ip().is_loopback()) {
             return Ok(self.metrics().await);
         }
         let caller = match caller {
@@ -179,40 +179,42 @@ impl<S: Store> Exchange<'_, S> {
             );
         };
         let replied = match place {
-            Place::Episode(Err(problem)) | Place::Upload(Err(problem)) => {
+            Route::Episode(Err(problem)) | Route::Upload(Err(problem)) => {
                 Ok(Reply::problem(problem))
             }
-            Place::Episode(Ok(id)) => match *method {
+            Route::Episode(Ok(id)) => match *method {
                 Method::PUT => self.put(caller, id, body).await,
                 Method::HEAD => self.describe(caller, id).await,
                 Method::GET => self.send(caller, id).await,
                 _ => Ok(Reply::method_not_allowed(EPISODE_METHODS)),
             },
-            Place::Upload(Ok(named)) => self.upload(caller, named, body).await,
-            Place::Admission => Ok(self.admission(caller).await),
-            Place::Metrics
+            Route::Upload(Ok(named)) => self.upload(caller, named, body).await,
+            Route::Admission => Ok(self.admission(caller).await),
+            Route::Metrics
                 if caller
                     .name()
                     .is_none_or(|name| self.receiver.readers.contains(name)) =>
             {
                 Ok(self.metrics().await)
             }
-            Place::Metrics => {
+            Route::Metrics => {
                 let detail = "Readers read the metrics, and whoever asks from this machine.";
                 Ok(Reply::problem(&Problem::new(
                     ProblemType::Forbidden,
                     detail,
                 )))
             }
-            Place::Health | Place::Nowhere => {
+            Route::Health | Route::Nowhere => {
                 Ok(Reply::not_found("Episodes are at /v1/episodes/{id}."))
             }
         };
         match replied {
             Ok(reply) => Ok(reply),
-            Err(Refusal::Problem(problem)) => Ok(Reply::problem(&problem)),
-            Err(Refusal::Store(error)) => Ok(self.store_error(&error, place.episode()).await),
-            Err(Refusal::Idle(idle)) => Err(idle),
+            Err(RequestRefusal::Problem(problem)) => Ok(Reply::problem(&problem)),
+            Err(RequestRefusal::Store(error)) => {
+                Ok(self.store_error(&error, place.episode()).await)
+            }
+            Err(RequestRefusal::Idle(idle)) => Err(idle),
         }
     }
 

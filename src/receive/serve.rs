@@ -22,12 +22,12 @@ use tokio::{
 
 use super::{
     access::Access,
-    connections::{Connections, Place},
-    exchange::{Peer, Receiver},
-    room::Room,
+    connections::{ConnectionSlot, Connections},
+    exchange::{Peer, RequestContext},
+    room::StoreRoom,
     route,
-    store::{Folder, OpenError, Store},
-    tally::Tally,
+    store::{FolderStore, OpenError, Store},
+    tally::ReceiveCounts,
     tls,
     underway::Underway,
 };
@@ -96,7 +96,7 @@ pub enum BindError {
 pub struct Server {
     listener: TcpListener,
     local_addr: SocketAddr,
-    receiver: Arc<Receiver<Folder>>,
+    receiver: Arc<RequestContext<FolderStore>>,
     places: Arc<Connections>,
     /// Ends when nobody keeps an upload any more, and nobody could.
     kept: mpsc::Receiver<()>,
@@ -142,15 +142,15 @@ impl Server {
             tracing::warn!("listening where others come in, as anyone_may_store says: {missing}");
         }
         let (in_use, kept) = mpsc::channel(1);
-        let receiver = Receiver {
+        let receiver = RequestContext {
             store,
             access,
             readers: config.readers,
             remediation: config.remediation,
             limits: config.limits,
-            room: Room::new(&config.limits),
+            room: StoreRoom::new(&config.limits),
             underway: Underway::default(),
-            tally: Arc::new(Tally::default()),
+            tally: Arc::new(ReceiveCounts::default()),
             _in_use: in_use,
         };
         let places = Connections::new(config.limits.max_connections.get());
@@ -172,7 +172,7 @@ impl Server {
 
     /// What is counted while it runs.
     #[must_use]
-    pub fn tally(&self) -> Arc<Tally> {
+    pub fn tally(&self) -> Arc<ReceiveCounts> {
         Arc::clone(&self.receiver.tally)
     }
 
@@ -246,14 +246,14 @@ impl Server {
     }
 }
 
-async fn open(path: PathBuf, namespace: Namespace) -> Result<Folder, OpenError> {
-    let opening = tokio::task::spawn_blocking(move || Folder::open(&path, namespace));
+async fn open(path: PathBuf, namespace: Namespace) -> Result<FolderStore, OpenError> {
+    let opening = tokio::task::spawn_blocking(move || FolderStore::open(&path, namespace));
     opening.await.map_err(io::Error::other)?
 }
 
 /// Removes, at the start and then every hour, what killed uploads have left and what broke off and
 /// was not gone on with.
-async fn sweep<S: Store>(receiver: Arc<Receiver<S>>) {
+async fn sweep<S: Store>(receiver: Arc<RequestContext<S>>) {
     let mut hourly = interval(SWEEP_EVERY);
     hourly.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -283,8 +283,8 @@ async fn sweep<S: Store>(receiver: Arc<Receiver<S>>) {
 async fn accept<S: Store>(
     stream: TcpStream,
     address: SocketAddr,
-    place: Place,
-    receiver: Arc<Receiver<S>>,
+    place: ConnectionSlot,
+    receiver: Arc<RequestContext<S>>,
     mut stopping: watch::Receiver<()>,
 ) {
     let _connected = receiver.tally.connected();
@@ -335,8 +335,8 @@ async fn accept<S: Store>(
 async fn converse<S: Store>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
-    place: Place,
-    receiver: Arc<Receiver<S>>,
+    place: ConnectionSlot,
+    receiver: Arc<RequestContext<S>>,
     mut stopping: watch::Receiver<()>,
 ) {
     let address = peer.address;

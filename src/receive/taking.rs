@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     body::{BodyError, UploadBody},
-    exchange::{Exchange, Receiver, Refusal},
+    exchange::{Exchange, RequestContext, RequestRefusal},
     held::Offer,
     room::Promise,
     store::{PartKey, Publication, Store, StoreError, Upload as _},
@@ -19,7 +19,7 @@ use crate::{
 
 /// An upload while its body comes. However that ends, what has arrived of a large one is kept.
 pub(super) struct Taking<S: Store> {
-    receiver: Arc<Receiver<S>>,
+    receiver: Arc<RequestContext<S>>,
     id: EpisodeId,
     /// Whether it is worth keeping, and the parts of others leave room for it.
     keeps: bool,
@@ -58,7 +58,7 @@ impl<S: Store> Taking<S> {
     }
 
     /// The body, to its end.
-    pub(super) async fn take(mut self, body: &mut UploadBody) -> Result<Self, Refusal> {
+    pub(super) async fn take(mut self, body: &mut UploadBody) -> Result<Self, RequestRefusal> {
         loop {
             let bytes: Bytes = match body.next().await {
                 Ok(Some(bytes)) => bytes,
@@ -83,14 +83,14 @@ impl<S: Store> Taking<S> {
         }
     }
 
-    pub(super) async fn publish(&mut self) -> Result<Publication, Refusal> {
+    pub(super) async fn publish(&mut self) -> Result<Publication, RequestRefusal> {
         match self.upload.take() {
             Some(upload) => Ok(upload.publish().await?),
             None => Err(fenced()),
         }
     }
 
-    pub(super) async fn keep(mut self) -> Result<u64, Refusal> {
+    pub(super) async fn keep(mut self) -> Result<u64, RequestRefusal> {
         let Some(upload) = self.upload.take() else {
             return Err(fenced());
         };
@@ -127,6 +127,6 @@ impl<S: Store> Drop for Taking<S> {
     }
 }
 
-fn fenced() -> Refusal {
+fn fenced() -> RequestRefusal {
     StoreError::Fenced.into()
 }

@@ -32,7 +32,7 @@ type Label = [(&'static str, &'static str); 1];
 
 /// The counts.
 #[derive(Debug)]
-pub struct Tally {
+pub struct ReceiveCounts {
     registry: Registry,
     requests: Family<Labels, Counter>,
     seconds: Family<Label, Histogram>,
@@ -45,7 +45,7 @@ pub struct Tally {
     guests: Guests,
 }
 
-impl Default for Tally {
+impl Default for ReceiveCounts {
     fn default() -> Self {
         let seconds = || Histogram::new(exponential_buckets(BUCKETS.0, BUCKETS.1, BUCKETS.2));
         let mut tally = Self {
@@ -99,22 +99,22 @@ impl Default for Tally {
 /// A place among the requests of a host, and among all of them. Given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Guest {
-    _all: Held,
+    _all: GaugeGuard,
     of_host: Option<(Guests, HostName)>,
 }
 
 /// One more on a gauge, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Held(Gauge);
+pub(super) struct GaugeGuard(Gauge);
 
-impl Held {
+impl GaugeGuard {
     fn of(gauge: &Gauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
 }
 
-impl Drop for Held {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -135,7 +135,7 @@ impl Drop for Guest {
     }
 }
 
-impl Tally {
+impl ReceiveCounts {
     /// What is counted here, for the exposition.
     pub(super) fn registry(&self) -> &Registry {
         &self.registry
@@ -144,7 +144,7 @@ impl Tally {
     /// One more request of this host; `None` where it has `most` under way already. Whoever has no
     /// name is not limited here.
     pub(super) fn enter(&self, host: Option<&HostName>, most: usize) -> Option<Guest> {
-        let all = Held::of(&self.requests_in_flight);
+        let all = GaugeGuard::of(&self.requests_in_flight);
         let Some(host) = host else {
             return Some(Guest {
                 _all: all,
@@ -165,8 +165,8 @@ impl Tally {
     }
 
     /// A connection, as long as what is returned lives.
-    pub(super) fn connected(&self) -> Held {
-        Held::of(&self.connections)
+    pub(super) fn connected(&self) -> GaugeGuard {
+        GaugeGuard::of(&self.connections)
     }
 
     /// A connection that never became one.
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn names_without_end_are_counted_without_end_of_memory() {
-        let tally = Tally::default();
+        let tally = ReceiveCounts::default();
         let name = |n: usize| host(&format!("host-{n}"));
         for n in 0..MAX_NAMES + 5 {
             tally.rejected_by_window(Some(&name(n)));
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_host_that_has_its_share_under_way_waits_and_the_others_do_not() {
-        let tally = Tally::default();
+        let tally = ReceiveCounts::default();
         let (a, b) = (host("a"), host("b"));
         let first = tally.enter(Some(&a), 2).unwrap();
         let _second = tally.enter(Some(&a), 2).unwrap();

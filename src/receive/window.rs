@@ -21,7 +21,7 @@ const SHOWN_CHARS: usize = 60;
 
 /// The commits that are taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Window {
+pub struct CommitWindow {
     head: Commit,
     commits: HashSet<Commit>,
 }
@@ -42,7 +42,7 @@ pub enum WindowError {
     },
 }
 
-impl Window {
+impl CommitWindow {
     /// Reads one commit a line, the newest first. Blank lines, and what stands behind `#`, do not
     /// count.
     ///
@@ -162,7 +162,7 @@ mod tests {
             commit('b'),
             commit('b')
         );
-        let window = Window::parse(&text).unwrap();
+        let window = CommitWindow::parse(&text).unwrap();
         assert_eq!(
             (window.head.as_str(), window.len()),
             (commit('a').as_str(), 2)
@@ -173,12 +173,16 @@ mod tests {
     #[test]
     fn an_empty_file_is_no_window_and_a_broken_line_is_named_by_its_number() {
         for empty in ["", "\n\n", "# nothing\n"] {
-            assert_eq!(Window::parse(empty), Err(WindowError::Empty), "{empty:?}");
+            assert_eq!(
+                CommitWindow::parse(empty),
+                Err(WindowError::Empty),
+                "{empty:?}"
+            );
         }
         // The last is what a file that is still being written looks like.
         for broken in ["main", "\u{1b}[2J", &"g".repeat(500), &commit('a')[..39]] {
             let text = format!("{}\n\n{broken}\n{}", commit('a'), commit('b'));
-            let error = Window::parse(&text).unwrap_err();
+            let error = CommitWindow::parse(&text).unwrap_err();
             assert!(
                 matches!(error, WindowError::Broken { number: 3, .. }),
                 "{error:?}"
@@ -190,7 +194,7 @@ mod tests {
 
     #[test]
     fn every_way_to_say_a_commit_meets_the_window() {
-        let window = Window::parse(&format!("{}\n{}", commit('a'), commit('b'))).unwrap();
+        let window = CommitWindow::parse(&format!("{}\n{}", commit('a'), commit('b'))).unwrap();
         let (upper, inside, outside, short) =
             (commit('A'), commit('b'), commit('c'), "abc".to_owned());
         for (lines, expected) in [
@@ -216,7 +220,7 @@ mod tests {
 
     #[test]
     fn who_is_outside_is_told_both_commits_and_what_to_do() {
-        let window = Window::parse(&commit('a')).unwrap();
+        let window = CommitWindow::parse(&commit('a')).unwrap();
         let said = SaidCommit::Commit(Commit::parse(&commit('c')).unwrap());
         let body = window.admit(&said, "run the update").unwrap_err().to_json();
         assert_eq!(body["your_commit"], commit('c'));

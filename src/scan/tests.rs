@@ -33,9 +33,9 @@ fn a_scan_and_a_look_agree_on_what_is_sealed() {
     scan.episodes.sort_by(|a, b| a.0.cmp(&b.0));
     let names: Vec<_> = scan.episodes.iter().map(|(id, _)| id.as_str()).collect();
     assert_eq!(names, ["odd-marker", "open", "sealed"]);
-    assert_eq!(scan.episodes[0].1, Look::OddMarker("a directory"));
-    assert_eq!(scan.episodes[1].1, Look::Open);
-    assert!(matches!(scan.episodes[2].1, Look::Sealed(_)));
+    assert_eq!(scan.episodes[0].1, FolderLook::OddMarker("a directory"));
+    assert_eq!(scan.episodes[1].1, FolderLook::Open);
+    assert!(matches!(scan.episodes[2].1, FolderLook::Sealed(_)));
     for (id, seen) in &scan.episodes {
         assert_eq!(look(&layout.episodes, id), *seen);
     }
@@ -62,10 +62,10 @@ fn symbolic_links_are_neither_episodes_nor_markers() {
         layout.episodes.join("real").join(MARKER),
     )
     .unwrap();
-    assert_eq!(look(&layout.episodes, &id("link")), Look::Gone);
+    assert_eq!(look(&layout.episodes, &id("link")), FolderLook::Gone);
     assert_eq!(
         look(&layout.episodes, &id("real")),
-        Look::OddMarker("a symlink")
+        FolderLook::OddMarker("a symlink")
     );
 }
 
@@ -111,7 +111,7 @@ fn a_touch_is_no_other_seal_and_a_manifest_that_is_written_anew_is() {
     fs::create_dir(layout.episode(&id("a"))).unwrap();
     let file = File::create(&marker).unwrap();
     let seal = || match look(&layout.episodes, &id("a")) {
-        Look::Sealed(stamp) => stamp,
+        FolderLook::Sealed(stamp) => stamp,
         other => panic!("{other:?}"),
     };
     let first = seal();
@@ -167,6 +167,6 @@ fn a_missing_root_is_an_error_and_not_an_empty_folder() {
     assert!(scan(&layout, &Progress::default()).is_err());
     assert!(matches!(
         look(&layout.episodes, &id("a")),
-        Look::Unreadable(_)
+        FolderLook::Unreadable(_)
     ));
 }

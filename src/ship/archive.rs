@@ -29,7 +29,7 @@ use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
-pub use self::reading::{IN_ONE_PIECE_BYTES, Reading};
+pub use self::reading::{ArchiveReader, IN_ONE_PIECE_BYTES};
 use self::{poured::Pour, slices::Slices};
 use crate::{durable, episode::Digest, progress::Progress, records::ArchiveFacts};
 
@@ -46,12 +46,12 @@ pub trait Sink: Write {
 /// The reading end. Clones read independently.
 #[derive(Clone, Debug)]
 pub struct Archive {
-    source: Source,
+    source: ArchiveSource,
     grown: watch::Receiver<Growth>,
 }
 
 #[derive(Clone, Debug)]
-enum Source {
+enum ArchiveSource {
     /// `from_disk`: it was not written here.
     File {
         file: Arc<File>,
@@ -67,12 +67,12 @@ pub struct Growth {
     /// So many bytes, from the beginning, can be read.
     pub len_bytes: u64,
     /// Set once, when no more will come.
-    pub end: Option<End>,
+    pub end: Option<ArchiveEnd>,
 }
 
 /// How an archive ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum ArchiveEnd {
     /// It is complete: `facts.size_bytes` is its length. Not said: that it is durable.
     Finished(ArchiveFacts),
     /// Its writer gave up; what there is of it is worthless.
@@ -103,7 +103,7 @@ impl Archive {
         Ok((
             writer,
             Self {
-                source: Source::File {
+                source: ArchiveSource::File {
                     file,
                     from_disk: false,
                     slices,
@@ -141,7 +141,7 @@ impl Archive {
         }
         let slices = Slices::new(durable::sync_slice);
         Ok(Self::whole(
-            Source::File {
+            ArchiveSource::File {
                 file: Arc::new(file),
                 from_disk: true,
                 slices,
@@ -154,13 +154,13 @@ impl Archive {
     /// has it packed again.
     #[must_use]
     pub fn poured(pour: Pour, facts: ArchiveFacts) -> Self {
-        Self::whole(Source::Poured(pour), facts)
+        Self::whole(ArchiveSource::Poured(pour), facts)
     }
 
-    fn whole(source: Source, facts: ArchiveFacts) -> Self {
+    fn whole(source: ArchiveSource, facts: ArchiveFacts) -> Self {
         let growth = Growth {
             len_bytes: facts.size_bytes,
-            end: Some(End::Finished(facts)),
+            end: Some(ArchiveEnd::Finished(facts)),
         };
         // The sender is dropped here: a value that will not change needs none.
         let (_, grown) = watch::channel(growth);
@@ -195,7 +195,7 @@ impl Archive {
         // Closed without an end cannot be: a writer states one before it goes. "Abandoned" is the
         // safe reading.
         waited.unwrap_or_else(|_| Growth {
-            end: Some(End::Abandoned),
+            end: Some(ArchiveEnd::Abandoned),
             ..self.growth()
         })
     }
@@ -206,7 +206,7 @@ impl Archive {
     pub fn is_from_disk(&self) -> bool {
         matches!(
             self.source,
-            Source::File {
+            ArchiveSource::File {
                 from_disk: true,
                 ..
             }
@@ -217,8 +217,8 @@ impl Archive {
     #[must_use]
     pub fn facts(&self) -> Option<ArchiveFacts> {
         match self.growth().end {
-            Some(End::Finished(facts)) => Some(facts),
-            Some(End::Abandoned) | None => None,
+            Some(ArchiveEnd::Finished(facts)) => Some(facts),
+            Some(ArchiveEnd::Abandoned) | None => None,
         }
     }
 
@@ -229,7 +229,7 @@ impl Archive {
     /// That of a flush on the way: the bytes cannot be believed, whatever a later flush says.
     /// [`io::ErrorKind::Unsupported`] where it lies nowhere.
     pub fn file_to_keep(&self, progress: &Progress) -> io::Result<&File> {
-        if let Source::File { file, slices, .. } = &self.source {
+        if let ArchiveSource::File { file, slices, .. } = &self.source {
             slices.catch_up(file, self.growth().len_bytes, progress)?;
         }
         self.file()
@@ -237,8 +237,8 @@ impl Archive {
 
     fn file(&self) -> io::Result<&File> {
         match &self.source {
-            Source::File { file, .. } => Ok(file),
-            Source::Poured(_) => Err(io::Error::new(
+            ArchiveSource::File { file, .. } => Ok(file),
+            ArchiveSource::Poured(_) => Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "the archive lies nowhere",
             )),
@@ -267,7 +267,7 @@ impl Sink for ArchiveWriter {
             content_sha256,
             size_bytes: self.len_bytes,
         };
-        self.tell(Some(End::Finished(facts)));
+        self.tell(Some(ArchiveEnd::Finished(facts)));
         facts
     }
 }
@@ -279,7 +279,7 @@ impl ArchiveWriter {
         self.len_bytes
     }
 
-    fn tell(&mut self, end: Option<End>) {
+    fn tell(&mut self, end: Option<ArchiveEnd>) {
         self.announced_bytes = self.len_bytes;
         self.announce.send_replace(Growth {
             len_bytes: self.len_bytes,
@@ -310,7 +310,7 @@ impl Write for ArchiveWriter {
 impl Drop for ArchiveWriter {
     fn drop(&mut self) {
         if self.announce.borrow().end.is_none() {
-            self.tell(Some(End::Abandoned));
+            self.tell(Some(ArchiveEnd::Abandoned));
         }
     }
 }
@@ -359,7 +359,7 @@ mod tests {
                 }
             }
         });
-        assert_eq!(facts, End::Finished(packing.join().unwrap()));
+        assert_eq!(facts, ArchiveEnd::Finished(packing.join().unwrap()));
         assert_eq!(archive.facts().unwrap().sha256, Digest::of(&expected));
         assert_eq!(archive.facts().unwrap().content_sha256, Digest::of(b"tar"));
         assert!(read == expected);
@@ -375,7 +375,7 @@ mod tests {
             growth,
             Growth {
                 len_bytes: 4,
-                end: Some(End::Abandoned)
+                end: Some(ArchiveEnd::Abandoned)
             }
         );
         assert_eq!(archive.facts(), None);
@@ -410,7 +410,7 @@ mod tests {
         assert_eq!(block_on(archive.grown_beyond(0)).len_bytes, 5);
         assert_eq!(
             block_on(archive.grown_beyond(99)).end,
-            Some(End::Finished(facts))
+            Some(ArchiveEnd::Finished(facts))
         );
         let short = ArchiveFacts {
             size_bytes: 6,

@@ -134,10 +134,10 @@ impl Drop for Bound {
 
 /// Whoever answers. Clones are one.
 #[derive(Debug, Clone)]
-pub struct Desk(Arc<Inner>);
+pub struct Desk(Arc<ControlInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct ControlInner {
     asks: mpsc::Sender<Ask>,
     last: Mutex<Option<(Instant, Texts)>>,
 }
@@ -155,7 +155,7 @@ impl Desk {
     pub fn new() -> (Self, mpsc::Receiver<Ask>) {
         let (asks, asked) = mpsc::channel(1);
         (
-            Self(Arc::new(Inner {
+            Self(Arc::new(ControlInner {
                 asks,
                 last: Mutex::new(None),
             })),

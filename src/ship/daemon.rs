@@ -44,9 +44,9 @@ pub use self::ending::Stop;
 use self::{
     asking::Asking,
     ending::{GOING, LAST_GRACE},
-    perform::Hands,
+    perform::EffectRunner,
     reload::{Reload, Reloaded, Reloads},
-    workers::{Known, Workers},
+    workers::{WorkerShared, Workers},
 };
 use super::{
     control::{Ask, Desk},
@@ -54,17 +54,17 @@ use super::{
     lock::{Lock, LockError, refresh_every},
     machine::{
         Event, Notice, Settings, Tally,
-        pulse::{self, Allowances, Part, Pulse, Stalled},
+        pulse::{self, Allowances, Pulse, Stalled, Task},
         queue::Machine,
     },
     systemd::Notifier,
     tell::Teller,
     throttle::Throttle,
     transport::Transport,
-    watch::{Inotify, Watch},
+    watch::{InotifyUse, Watch},
 };
 use crate::{
-    clock, episode::EpisodeId, layout::Layout, records::WallTime, snapshot::Log, trial::Trial,
+    clock, episode::EpisodeId, layout::Layout, records::WallTime, snapshot::Log, trial::MoveCheck,
 };
 
 /// Hints that wait for the loop. More of them mean that everything is looked at anyway.
@@ -74,11 +74,11 @@ const STOPPED_EARLY: &str = "Stopped before it had looked at what there is: whet
 
 /// What the daemon needs to know.
 #[derive(Debug)]
-pub struct Options {
+pub struct DaemonOptions {
     /// The folders.
     pub layout: Layout,
     /// How to pack.
-    pub pack: super::pack::Options,
+    pub pack: super::pack::PackOptions,
     /// What is to stay free.
     pub free_bytes: FreeBytes,
     /// What decides.
@@ -145,7 +145,11 @@ pub struct FreeBytes {
 /// Where the folders, the lock or the watching thread cannot be had, or another daemon took the
 /// lock that somebody removed. What goes wrong later with an episode, or with the destination, is
 /// told, and is no error. One pass that is stopped before it has looked at anything has no result.
-pub async fn run(options: Options, transport: Transport, mut stop: Stop) -> anyhow::Result<Tally> {
+pub async fn run(
+    options: DaemonOptions,
+    transport: Transport,
+    mut stop: Stop,
+) -> anyhow::Result<Tally> {
     let once = options.settings.once;
     let tally = match Daemon::start(options, transport, &mut stop).await? {
         Some(mut daemon) => {
@@ -166,12 +170,12 @@ pub async fn run(options: Options, transport: Transport, mut stop: Stop) -> anyh
 }
 
 struct Daemon {
-    options: Options,
+    options: DaemonOptions,
     inotify: bool,
     /// Why episodes are not noticed by inotify, where they are not.
     watch_why: Option<String>,
     machine: Machine,
-    hands: Hands,
+    hands: EffectRunner,
     teller: Teller,
     ledger: Ledger,
     /// How often events were lost.
@@ -190,15 +194,15 @@ struct Daemon {
     reading: bool,
     read_again: bool,
     reloads: Reloads,
-    trial: Trial,
+    trial: MoveCheck,
     /// No oftener is it made again.
     next_trial: Instant,
     stalled: Vec<Stalled>,
     events: UnboundedReceiver<Event>,
     hints: mpsc::Receiver<EpisodeId>,
     hangup: Signal,
-    aside_sender: UnboundedSender<Aside>,
-    aside: UnboundedReceiver<Aside>,
+    aside_sender: UnboundedSender<SideResult>,
+    aside: UnboundedReceiver<SideResult>,
     asking: Asking,
     lock: Lock,
     /// Why that could not be looked after the last time.
@@ -208,28 +212,28 @@ struct Daemon {
 }
 
 /// What the loop waited for.
-enum Turn {
+enum Wakeup {
     Stop,
     Beat,
     Status,
     Happened(Event),
     Hinted(EpisodeId),
     Hangup,
-    Aside(Aside),
+    Aside(SideResult),
     Asked(Ask),
     Deadline,
 }
 
 /// Results that are none of the machine's.
-enum Aside {
+enum SideResult {
     Read(anyhow::Result<Box<Reloaded>>),
     Locked(Result<Option<Lock>, LockError>),
-    Tried(Trial),
+    Tried(MoveCheck),
 }
 
 impl Daemon {
     async fn start(
-        mut options: Options,
+        mut options: DaemonOptions,
         transport: Transport,
         stop: &mut Stop,
     ) -> anyhow::Result<Option<Self>> {
@@ -252,9 +256,9 @@ impl Daemon {
         let (event_sender, events) = mpsc::unbounded_channel();
         let (hint_sender, hints) = mpsc::channel(MAX_HINTS);
         let used = match options.inotify {
-            _ if !inotify => Inotify::Never,
-            None => Inotify::WhereTrusted,
-            Some(_) => Inotify::Always,
+            _ if !inotify => InotifyUse::Never,
+            None => InotifyUse::WhereTrusted,
+            Some(_) => InotifyUse::Always,
         };
         let watch = Watch::start(
             layout.episodes.clone(),
@@ -271,7 +275,7 @@ impl Daemon {
             free_bytes: options.free_bytes,
             keep_days: options.keep_days,
             events: event_sender,
-            known: Arc::new(Known::new(
+            known: Arc::new(WorkerShared::new(
                 prepared.root,
                 prepared.grounds,
                 prepared.leftovers,
@@ -284,7 +288,7 @@ impl Daemon {
             inotify,
             watch_why,
             machine: Machine::new(options.settings.clone(), started.elapsed()),
-            hands: Hands::new(workers, watch, throttle),
+            hands: EffectRunner::new(workers, watch, throttle),
             teller: Teller::new(once),
             ledger: Ledger::default(),
             overflows: 0,
@@ -332,30 +336,30 @@ impl Daemon {
                 return true;
             }
             match self.next(stop).await {
-                Turn::Stop if self.stopping.is_some() => {
+                Wakeup::Stop if self.stopping.is_some() => {
                     tracing::warn!(
                         "stopped at once, with work under way; the next start finishes it"
                     );
                     return false;
                 }
-                Turn::Stop => self.begin_to_stop(),
-                Turn::Beat => self.beat(),
-                Turn::Status => self.tell_status(),
-                Turn::Happened(event) => self.hear(event),
-                Turn::Hinted(_) if self.hands.hints_were_lost() => self.hear(Event::Unsure),
-                Turn::Hinted(id) => self.hear(Event::Hinted(id)),
-                Turn::Hangup => self.begin_to_read(),
+                Wakeup::Stop => self.begin_to_stop(),
+                Wakeup::Beat => self.beat(),
+                Wakeup::Status => self.tell_status(),
+                Wakeup::Happened(event) => self.hear(event),
+                Wakeup::Hinted(_) if self.hands.hints_were_lost() => self.hear(Event::Unsure),
+                Wakeup::Hinted(id) => self.hear(Event::Hinted(id)),
+                Wakeup::Hangup => self.begin_to_read(),
                 // Whoever asked has gone: then it was not worth much.
-                Turn::Asked(ask) => drop(ask.send(self.snapshot())),
-                Turn::Aside(Aside::Read(read)) => self.read(read),
-                Turn::Aside(Aside::Locked(locked)) => self.locked(locked),
-                Turn::Aside(Aside::Tried(trial)) => self.tried(trial),
-                Turn::Deadline if self.stopping.is_none() => self.hear(Event::Deadline),
-                Turn::Deadline if self.hands.cancelled() => {
+                Wakeup::Asked(ask) => drop(ask.send(self.snapshot())),
+                Wakeup::Aside(SideResult::Read(read)) => self.read(read),
+                Wakeup::Aside(SideResult::Locked(locked)) => self.locked(locked),
+                Wakeup::Aside(SideResult::Tried(trial)) => self.tried(trial),
+                Wakeup::Deadline if self.stopping.is_none() => self.hear(Event::Deadline),
+                Wakeup::Deadline if self.hands.cancelled() => {
                     tracing::warn!("stopped with work under way; the next start finishes it");
                     return false;
                 }
-                Turn::Deadline => {
+                Wakeup::Deadline => {
                     self.hands.cancel_everything();
                     self.options.notifier.extend(LAST_GRACE + GOING);
                     self.stopping = Some(Instant::now() + LAST_GRACE);
@@ -365,7 +369,7 @@ impl Daemon {
     }
 
     /// The heart comes first: however much happens, it is not kept from beating.
-    async fn next(&mut self, stop: &mut Stop) -> Turn {
+    async fn next(&mut self, stop: &mut Stop) -> Wakeup {
         let status = self.status_due();
         let deadline = match self.stopping {
             None => self.machine.next_deadline().map(|at| self.started + at),
@@ -373,15 +377,15 @@ impl Daemon {
         };
         tokio::select! {
             biased;
-            () = stop.called() => Turn::Stop,
-            () = tokio::time::sleep_until(self.next_beat) => Turn::Beat,
-            () = until(status) => Turn::Status,
-            Some(()) = self.hangup.recv() => Turn::Hangup,
-            Some(aside) = self.aside.recv() => Turn::Aside(aside),
-            Some(ask) = self.asking.recv() => Turn::Asked(ask),
-            Some(event) = self.events.recv() => Turn::Happened(event),
-            Some(id) = self.hints.recv() => Turn::Hinted(id),
-            () = until(deadline) => Turn::Deadline,
+            () = stop.called() => Wakeup::Stop,
+            () = tokio::time::sleep_until(self.next_beat) => Wakeup::Beat,
+            () = until(status) => Wakeup::Status,
+            Some(()) = self.hangup.recv() => Wakeup::Hangup,
+            Some(aside) = self.aside.recv() => Wakeup::Aside(aside),
+            Some(ask) = self.asking.recv() => Wakeup::Asked(ask),
+            Some(event) = self.events.recv() => Wakeup::Happened(event),
+            Some(id) = self.hints.recv() => Wakeup::Hinted(id),
+            () = until(deadline) => Wakeup::Deadline,
         }
     }
 
@@ -401,7 +405,7 @@ impl Daemon {
     }
 
     fn hear(&mut self, event: Event) {
-        if let Some(part) = Part::ended_by(&event) {
+        if let Some(part) = Task::ended_by(&event) {
             self.hands.ended(&part);
         }
         if let Event::Attempted(id, attempt) = &event {

@@ -31,7 +31,7 @@ use std::{
 
 use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
 
-use self::holder::Holder;
+use self::holder::LockHolder;
 use crate::{
     durable,
     episode::shell_word,
@@ -160,9 +160,9 @@ pub fn acquire(layout: &Layout, socket: Option<&Path>) -> Result<Lock, LockError
     };
     let file = open(&path, true).map_err(at)?;
     let id = FileId::of(&file).map_err(at)?;
-    let us = Holder {
+    let us = LockHolder {
         socket: socket.map(Path::to_owned),
-        ..Holder::us(id)
+        ..LockHolder::us(id)
     };
     match file.try_lock() {
         Ok(()) => {}
@@ -379,8 +379,8 @@ fn age_there(file: &File, private: &Path) -> io::Result<Duration> {
 fn elsewhere(
     layout: &Layout,
     path: &Path,
-    holder: &Holder,
-    us: &Holder,
+    holder: &LockHolder,
+    us: &LockHolder,
     age: Duration,
 ) -> LockError {
     let kind = filesystem::shared_between_hosts(&layout.private);
@@ -397,7 +397,7 @@ fn elsewhere(
     }
 }
 
-fn held(layout: &Layout, holder: Option<&Holder>, us: &Holder) -> LockError {
+fn held(layout: &Layout, holder: Option<&LockHolder>, us: &LockHolder) -> LockError {
     let (holder, stop) = match holder {
         Some(holder) => (holder.in_words(us), holder.how_to_stop(us)),
         // It is about to write who it is, or had no room to.
@@ -423,7 +423,7 @@ fn folder_of(layout: &Layout) -> String {
 }
 
 /// `None` for what no holder wrote, and for what one left empty.
-fn read_holder(file: &File) -> Option<Holder> {
+fn read_holder(file: &File) -> Option<LockHolder> {
     serde_json::from_slice(&read(file).ok()?).ok()
 }
 

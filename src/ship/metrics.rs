@@ -7,7 +7,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use crate::snapshot::{Snapshot, WatchMode};
+use crate::snapshot::{NoticedBy, Snapshot};
 
 /// What it is.
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -248,7 +248,7 @@ fn around(text: &mut Text, snapshot: &Snapshot) {
         "How often events were lost, or may have been.",
         watch.overflows,
     );
-    let blind = u8::from(watch.mode == WatchMode::Blind);
+    let blind = u8::from(watch.mode == NoticedBy::Blind);
     text.gauge(
         "watch_blind",
         "Whether watches cannot be had, and episodes are looked for instead.",
@@ -351,7 +351,7 @@ mod tests {
     use super::*;
     use crate::{
         records::WallTime,
-        snapshot::{Bucket, Histogram, Room},
+        snapshot::{Bucket, Histogram, RoomStatus},
     };
 
     /// One in which everything is known.
@@ -374,7 +374,7 @@ mod tests {
                 count: 1,
             }],
         };
-        snapshot.room = vec![Room {
+        snapshot.room = vec![RoomStatus {
             folders: vec!["episodes".to_owned(), "outbox".to_owned()],
             path: "/d/episodes".to_owned(),
             free_bytes: 5,

@@ -32,7 +32,7 @@ pub use self::aside::Why;
 use self::aside::{put_aside, why};
 use super::{
     outbox,
-    proven::{self, ContentOf, Found, Wanted},
+    proven::{self, ContentOf, ShippedMatch, Wanted},
 };
 use crate::{
     episode::{Digest, EpisodeId, Fingerprint},
@@ -77,44 +77,44 @@ pub fn settle(
     progress: &Progress,
 ) -> io::Result<Settled> {
     let stands = standing(layout, id, root)?;
-    if stands == Standing::Elsewhere || (stands == Standing::Here && !displaced) {
+    if stands == NameStanding::Elsewhere || (stands == NameStanding::Here && !displaced) {
         return Ok(Settled::NoOrphan);
     }
     let Some(archive) = outbox::open_archive(&layout.archive(id))? else {
         // A conflict that was noted without one, of an episode that is gone: nothing is in conflict
         // any more.
-        if stands == Standing::Nowhere {
+        if stands == NameStanding::Nowhere {
             outbox::forget_note(layout, id);
         }
         return Ok(Settled::NoOrphan);
     };
     let lying = Lying::read(layout, id, archive, progress)?;
     let wanted = lying.wanted(id);
-    if stands == Standing::Here && is_the_same_again(layout, &wanted, content_of)? {
+    if stands == NameStanding::Here && is_the_same_again(layout, &wanted, content_of)? {
         return Ok(Settled::NoOrphan);
     }
     let found = lying.found(layout, id, content_of, progress)?;
     // Reading all this took its time. Once more, before anything is unlinked or moved.
     match standing(layout, id, root)? {
-        Standing::Nowhere => {}
-        Standing::Here
+        NameStanding::Nowhere => {}
+        NameStanding::Here
             if displaced
-                && (stands == Standing::Here
+                && (stands == NameStanding::Here
                     || !is_the_same_again(layout, &wanted, content_of)?) => {}
-        Standing::Here | Standing::Elsewhere => return Ok(Settled::NoOrphan),
+        NameStanding::Here | NameStanding::Elsewhere => return Ok(Settled::NoOrphan),
     }
     match found {
-        Found::Same(holder) => {
+        ShippedMatch::Same(holder) => {
             outbox::clear(layout, id)?;
             tracing::info!(
                 EPISODE = %id, "removed the archive of {id} from the outbox: its episode is in {}", holder.display()
             );
             Ok(Settled::Unlinked(holder))
         }
-        Found::Changed(shipped) => {
+        ShippedMatch::Changed(shipped) => {
             proven::put_back(layout, id, &shipped, progress).map(Settled::PutBack)
         }
-        Found::Nothing => lying.put_aside(layout, id, now, progress),
+        ShippedMatch::Nothing => lying.put_aside(layout, id, now, progress),
     }
 }
 
@@ -135,7 +135,7 @@ pub fn make_way(
     };
     let lying = Lying::read(layout, id, archive, progress)?;
     match lying.found(layout, id, content_of, progress)? {
-        Found::Same(holder) => {
+        ShippedMatch::Same(holder) => {
             outbox::clear_archive(layout, id)?;
             tracing::info!(
                 EPISODE = %id, "removed the archive of the {id} before this one from the outbox: that episode is in {}", holder.display()
@@ -143,11 +143,11 @@ pub fn make_way(
             Ok(Settled::Unlinked(holder))
         }
         // What is in the archive was delivered, and stands nowhere any more.
-        Found::Changed(shipped) => {
+        ShippedMatch::Changed(shipped) => {
             proven::put_back(layout, id, &shipped, progress)?;
             lying.put_aside(layout, id, now, progress)
         }
-        Found::Nothing => lying.put_aside(layout, id, now, progress),
+        ShippedMatch::Nothing => lying.put_aside(layout, id, now, progress),
     }
 }
 
@@ -193,14 +193,14 @@ impl Lying {
         id: &EpisodeId,
         content_of: ContentOf<'_>,
         progress: &Progress,
-    ) -> io::Result<Found> {
+    ) -> io::Result<ShippedMatch> {
         let wanted = self.wanted(id);
         let found = match proven::find(layout, &wanted, content_of, progress)? {
-            Found::Nothing => quarantined(layout, &wanted, content_of, progress)?,
+            ShippedMatch::Nothing => quarantined(layout, &wanted, content_of, progress)?,
             found => found,
         };
         match (found, wanted.fingerprint) {
-            (Found::Nothing, Some(packed)) if self.conflict().is_some() => {
+            (ShippedMatch::Nothing, Some(packed)) if self.conflict().is_some() => {
                 renamed(layout, packed, &wanted, content_of, progress)
             }
             (found, _) => Ok(found),
@@ -267,7 +267,7 @@ fn put_back_one(
     // here only that of an episode that was moved. It took the first free name, so this one is
     // taken.
     if !layout.shipped.join(id.as_str()).exists()
-        || standing(layout, id, root)? != Standing::Nowhere
+        || standing(layout, id, root)? != NameStanding::Nowhere
     {
         return Ok(());
     }
@@ -302,8 +302,10 @@ fn put_back_one(
         }
     };
     match proven::find(layout, &wanted, content_of, progress)? {
-        Found::Changed(shipped) => proven::put_back(layout, id, &shipped, progress).map(|_| ()),
-        Found::Same(_) | Found::Nothing => Ok(()),
+        ShippedMatch::Changed(shipped) => {
+            proven::put_back(layout, id, &shipped, progress).map(|_| ())
+        }
+        ShippedMatch::Same(_) | ShippedMatch::Nothing => Ok(()),
     }
 }
 
@@ -334,8 +336,10 @@ fn put_back_noted(
         fingerprint: receipt.fingerprint,
     };
     match proven::find(layout, &wanted, content_of, progress)? {
-        Found::Changed(shipped) => proven::put_back(layout, id, &shipped, progress).map(|_| ()),
-        Found::Same(_) | Found::Nothing => Ok(()),
+        ShippedMatch::Changed(shipped) => {
+            proven::put_back(layout, id, &shipped, progress).map(|_| ())
+        }
+        ShippedMatch::Same(_) | ShippedMatch::Nothing => Ok(()),
     }
 }
 
@@ -346,19 +350,19 @@ fn quarantined(
     wanted: &Wanted<'_>,
     content_of: ContentOf<'_>,
     progress: &Progress,
-) -> io::Result<Found> {
+) -> io::Result<ShippedMatch> {
     let (Some(packed), Some(content)) = (wanted.fingerprint, wanted.content_sha256) else {
-        return Ok(Found::Nothing);
+        return Ok(ShippedMatch::Nothing);
     };
     for directory in filed::filed_as(&layout.quarantine, wanted.id, progress)? {
         // A move across file systems makes other files, and so another fingerprint.
         if tree::is_still(&directory, packed, progress).unwrap_or(false)
             || content_of(wanted.id, &directory)? == Some(content)
         {
-            return Ok(Found::Same(directory));
+            return Ok(ShippedMatch::Same(directory));
         }
     }
-    Ok(Found::Nothing)
+    Ok(ShippedMatch::Nothing)
 }
 
 /// A conflict is mended by giving the episode another name, or by moving it to `shipped/` by hand.
@@ -370,7 +374,7 @@ fn renamed(
     wanted: &Wanted<'_>,
     content_of: ContentOf<'_>,
     progress: &Progress,
-) -> io::Result<Found> {
+) -> io::Result<ShippedMatch> {
     for folder in [&layout.episodes, &layout.shipped] {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
@@ -381,16 +385,16 @@ fn renamed(
                 // Two recordings of one moment may have the same stamps.
                 && content_of(wanted.id, &entry.path())? == wanted.content_sha256
             {
-                return Ok(Found::Same(entry.path()));
+                return Ok(ShippedMatch::Same(entry.path()));
             }
         }
     }
-    Ok(Found::Nothing)
+    Ok(ShippedMatch::Nothing)
 }
 
 /// Where the name of an episode stands, in the folder that `episodes/` was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum NameStanding {
     /// The name is in use.
     Here,
     /// It is free.
@@ -400,16 +404,18 @@ enum Standing {
 }
 
 /// By descriptor, so that the folder that is compared and the one that is looked into are one.
-fn standing(layout: &Layout, id: &EpisodeId, root: RootId) -> io::Result<Standing> {
+fn standing(layout: &Layout, id: &EpisodeId, root: RootId) -> io::Result<NameStanding> {
     let episodes = match File::open(&layout.episodes) {
         Ok(folder) if RootId::of(&folder)? == root => folder,
-        Ok(_) => return Ok(Standing::Elsewhere),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Elsewhere),
+        Ok(_) => return Ok(NameStanding::Elsewhere),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(NameStanding::Elsewhere);
+        }
         Err(error) => return Err(error),
     };
     match statat(&episodes, id.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(_) => Ok(Standing::Here),
-        Err(Errno::NOENT) => Ok(Standing::Nowhere),
+        Ok(_) => Ok(NameStanding::Here),
+        Err(Errno::NOENT) => Ok(NameStanding::Nowhere),
         Err(errno) => Err(errno.into()),
     }
 }

@@ -40,7 +40,7 @@ use crate::{
     filed,
     layout::{Layout, OutboxName, outbox_name},
     progress::Progress,
-    records::{ArchiveFacts, CONFLICT, Destination, RecordedVerdict, Sidecar, WallTime},
+    records::{ArchiveFacts, CONFLICT, RecordedReceiver, RecordedVerdict, Sidecar, WallTime},
     ship::{
         archive::Archive,
         machine::{
@@ -131,7 +131,7 @@ pub fn give_up(layout: &Layout, id: &EpisodeId, in_the_way: bool) {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Said<'a> {
     /// That it is in conflict, and which receiver said so.
-    pub conflict: Option<(&'a Refusal, &'a Destination)>,
+    pub conflict: Option<(&'a Refusal, &'a RecordedReceiver)>,
     /// Nothing that delivered it.
     pub tried: bool,
 }
@@ -192,7 +192,7 @@ pub fn note_conflict(
     layout: &Layout,
     id: &EpisodeId,
     packed: &Packed,
-    conflict: (&Refusal, &Destination),
+    conflict: (&Refusal, &RecordedReceiver),
     now: WallTime,
 ) -> Result<(), String> {
     let note = Sidecar {
@@ -212,7 +212,7 @@ pub fn noted_conflict(
     layout: &Layout,
     id: &EpisodeId,
     facts: &ArchiveFacts,
-    receiver: &Destination,
+    receiver: &RecordedReceiver,
 ) -> Option<Refusal> {
     let noted = filed::sidecar(layout, id)
         .ok()
@@ -238,7 +238,7 @@ pub fn forget_note(layout: &Layout, id: &EpisodeId) {
     }
 }
 
-fn remembered((refusal, said_by): (&Refusal, &Destination), now: WallTime) -> RecordedVerdict {
+fn remembered((refusal, said_by): (&Refusal, &RecordedReceiver), now: WallTime) -> RecordedVerdict {
     RecordedVerdict {
         verdict: CONFLICT.to_owned(),
         status_code: refusal.status.unwrap_or(409),
@@ -250,7 +250,7 @@ fn remembered((refusal, said_by): (&Refusal, &Destination), now: WallTime) -> Re
 }
 
 /// Older shippers did not note who said it.
-fn is_said_by(recorded: &RecordedVerdict, receiver: &Destination) -> bool {
+fn is_said_by(recorded: &RecordedVerdict, receiver: &RecordedReceiver) -> bool {
     recorded
         .receiver
         .as_ref()
@@ -330,7 +330,7 @@ pub fn check(
     layout: &Layout,
     id: &EpisodeId,
     rehash: bool,
-    receiver: &Destination,
+    receiver: &RecordedReceiver,
     content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> Check {
@@ -379,7 +379,7 @@ fn try_check(
     layout: &Layout,
     id: &EpisodeId,
     rehash: bool,
-    receiver: &Destination,
+    receiver: &RecordedReceiver,
     content_of: ContentOf<'_>,
     progress: &Progress,
 ) -> io::Result<Check> {

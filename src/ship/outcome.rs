@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::{episode::Look, records::WallTime, wire::ProblemType};
+use crate::{episode::FolderLook, records::WallTime, wire::ProblemType};
 
 /// One attempt, ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -163,7 +163,7 @@ pub enum Fault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stale {
     /// Its folder or its marker is not there, or cannot be looked at.
-    Unsealed(Look),
+    Unsealed(FolderLook),
     /// It is sealed, and something in it was written since.
     Changed,
 }

@@ -35,18 +35,18 @@ pub use self::{
     writers::refuse_open_file,
 };
 use self::{
-    header::{Member, MemberKind},
+    header::{MemberKind, TarMember},
     stream::TarStream,
-    writers::Asked,
+    writers::OpenFileCheck,
 };
 use super::archive::Sink;
-pub use super::machine::state::OpenFiles;
+pub use super::machine::state::OpenFilePolicy;
 use crate::{
     episode::{Commit, Digest, EpisodeId, Fingerprint, FolderId},
     layout::{self, MARKER},
-    manifest::{self, Check, MAX_MANIFEST_BYTES, Mismatch, NoManifest},
+    manifest::{self, MAX_MANIFEST_BYTES, ManifestComparison, Mismatch, NoManifest},
     meta::{self, MAX_META_BYTES},
-    open_files::Probe,
+    open_files::OpenFileProbe,
     progress::{Cancelled, Progress},
     records::{ArchiveFacts, ManifestCheck},
     tree::{self, Closed, Entry, Kind, Stat, TreeError, in_words, shown, to_path},
@@ -59,19 +59,19 @@ const MAX_LEFT_OUT_NAMED: usize = 16;
 
 /// How to compress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Options {
+pub struct PackOptions {
     /// zstd's level, 1 to 19.
     pub level: i32,
     /// Threads that compress. They change the speed and never the bytes; zstd's memory grows with
     /// them.
     pub workers: NonZeroU32,
     /// What becomes of an episode of which a file is open for writing.
-    pub open_files: OpenFiles,
+    pub open_files: OpenFilePolicy,
 }
 
 /// What became of an episode that was packed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Packed {
+pub struct PackOutcome {
     /// The archive: complete, not yet durable.
     pub facts: ArchiveFacts,
     /// What was packed; equal to [`tree::fingerprint`] for as long as nobody writes.
@@ -83,7 +83,7 @@ pub struct Packed {
     /// The commit in `meta.json`, where there is one.
     pub commit: Option<Commit>,
     /// What is wrong with `meta.json`, where no commit could be read from it for that.
-    pub meta_fault: Option<meta::Fault>,
+    pub meta_fault: Option<meta::MetaFault>,
     /// Length of the tar stream, bytes.
     pub uncompressed_bytes: u64,
     /// FIFOs, sockets and devices that are not in the archive, relative to the episode: the first
@@ -183,9 +183,9 @@ pub fn pack(
     id: &EpisodeId,
     directory: &Path,
     sink: impl Sink,
-    options: &Options,
+    options: &PackOptions,
     progress: &Progress,
-) -> Result<Packed, PackError> {
+) -> Result<PackOutcome, PackError> {
     pack_observed(id, directory, sink, options, progress, |_| ())
 }
 
@@ -195,14 +195,14 @@ fn pack_observed(
     id: &EpisodeId,
     directory: &Path,
     sink: impl Sink,
-    options: &Options,
+    options: &PackOptions,
     progress: &Progress,
     mut observe: impl FnMut(&Entry<'_>),
-) -> Result<Packed, PackError> {
+) -> Result<PackOutcome, PackError> {
     let marker = read_marker(directory, progress)?;
     let stream = TarStream::new(sink, options.level, options.workers, progress)
         .map_err(PackError::Outbox)?;
-    let asked = Asked::new(Probe::below(directory), options.open_files);
+    let asked = OpenFileCheck::new(OpenFileProbe::below(directory), options.open_files);
     let mut packing = Packing::new(id, stream, marker, asked, progress);
     let read = tree::walk(directory, progress, |entry| {
         observe(&entry);
@@ -222,7 +222,10 @@ fn pack_observed(
     if tree::walk(directory, progress, |_| Ok::<(), TreeError>(()))? != read {
         return Err(PackError::Changed { path: to_path(b"") });
     }
-    let manifest = match packing.check.map(|check| check.and_then(Check::finish)) {
+    let manifest = match packing
+        .check
+        .map(|check| check.and_then(ManifestComparison::finish))
+    {
         None => ManifestCheck::None,
         Some(Ok(verified)) => verified,
         Some(Err(Mismatch(error))) => {
@@ -232,7 +235,7 @@ fn pack_observed(
             });
         }
     };
-    Ok(Packed {
+    Ok(PackOutcome {
         facts: sink.finish(content_sha256),
         fingerprint: read.to_remember(),
         folder: read.folder,
@@ -247,14 +250,14 @@ fn pack_observed(
     })
 }
 
-struct Marker {
+struct PackedMarker {
     /// Of the content that the manifest was read from; `None` where that was not all of it, or no
     /// file.
     sha256: Option<Digest>,
-    check: Option<Check>,
+    check: Option<ManifestComparison>,
 }
 
-fn read_marker(directory: &Path, progress: &Progress) -> Result<Marker, PackError> {
+fn read_marker(directory: &Path, progress: &Progress) -> Result<PackedMarker, PackError> {
     let read = || tree::read_top(directory, c"done.marker", MAX_MANIFEST_BYTES);
     let content = read()?;
     let content = content.as_deref().unwrap_or_default();
@@ -278,9 +281,9 @@ fn read_marker(directory: &Path, progress: &Progress) -> Result<Marker, PackErro
         }
     };
     let whole = content.len() as u64 <= MAX_MANIFEST_BYTES;
-    Ok(Marker {
+    Ok(PackedMarker {
         sha256: whole.then(|| Digest::of(content)),
-        check: manifest.map(Check::new),
+        check: manifest.map(ManifestComparison::new),
     })
 }
 
@@ -290,10 +293,10 @@ struct Packing<'a, W> {
     marker_sha256: Option<Digest>,
     saw_marker: bool,
     /// The comparison so far, or the first difference. `None` without a manifest.
-    check: Option<Result<Check, Mismatch>>,
+    check: Option<Result<ManifestComparison, Mismatch>>,
     commit: Option<Commit>,
-    asked: Asked,
-    meta_fault: Option<meta::Fault>,
+    asked: OpenFileCheck,
+    meta_fault: Option<meta::MetaFault>,
     left_out: Vec<PathBuf>,
     left_out_count: u64,
     /// `<id>/`, and behind it the path of the member at hand.
@@ -308,8 +311,8 @@ impl<'a, W: io::Write> Packing<'a, W> {
     fn new(
         id: &EpisodeId,
         stream: TarStream<W>,
-        marker: Marker,
-        asked: Asked,
+        marker: PackedMarker,
+        asked: OpenFileCheck,
         progress: &'a Progress,
     ) -> Self {
         let path = [id.as_str().as_bytes(), b"/"].concat();
@@ -364,7 +367,7 @@ impl<'a, W: io::Write> Packing<'a, W> {
         let modes = self.modes.as_mut();
         let permissions = modes.and_then(Iterator::next).unwrap_or(stat.mode & 0o7777);
         header::write(
-            &Member {
+            &TarMember {
                 path: &self.path,
                 permissions,
                 kind,

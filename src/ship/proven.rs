@@ -44,7 +44,7 @@ pub struct Wanted<'a> {
 
 /// What `shipped/` has of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum ShippedMatch {
     /// This is what was delivered.
     Same(PathBuf),
     /// This one has the archive's receipt, and is something else by now.
@@ -63,7 +63,7 @@ pub fn find(
     wanted: &Wanted<'_>,
     content_of: ContentOf<'_>,
     progress: &Progress,
-) -> io::Result<Found> {
+) -> io::Result<ShippedMatch> {
     let mut changed = None;
     for directory in filed::filed_as(&layout.shipped, wanted.id, progress)? {
         // One that cannot be read vouches for nothing.
@@ -82,13 +82,13 @@ pub fn find(
         if wanted.fingerprint.is_some_and(fits)
             || content_of(wanted.id, &directory)? == Some(receipt.content_sha256)
         {
-            return Ok(Found::Same(directory));
+            return Ok(ShippedMatch::Same(directory));
         }
         if names_the_archive {
             changed.get_or_insert(directory);
         }
     }
-    Ok(changed.map_or(Found::Nothing, Found::Changed))
+    Ok(changed.map_or(ShippedMatch::Nothing, ShippedMatch::Changed))
 }
 
 /// Whether what stands in a directory is what was packed as this episode. Stamps may move though

@@ -30,7 +30,7 @@ use crate::{
     filed::{self, ages},
     layout::Layout,
     meta,
-    open_files::Probe,
+    open_files::OpenFileProbe,
     progress::Progress,
     records::{Aging, QuarantineReason, WallTime},
 };
@@ -130,7 +130,7 @@ fn try_quarantine(
         id.as_str(),
         is_what_was_judged,
         &has_this_reason,
-        Probe::below(&episode),
+        OpenFileProbe::below(&episode),
         progress,
     )? {
         MoveChecked::To(path) => {

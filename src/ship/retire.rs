@@ -23,7 +23,7 @@ use std::{io, path::Path};
 use super::{
     machine::{state::Moved, verdict::Proof},
     outbox,
-    proven::{self, ContentOf, Found, Wanted},
+    proven::{self, ContentOf, ShippedMatch, Wanted},
     room::moves_later,
 };
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
     filed::{self, ages},
     filesystem::ground,
     layout::Layout,
-    open_files::Probe,
+    open_files::OpenFileProbe,
     progress::Progress,
     records::{Aging, ArchiveFacts, ManifestCheck, ShippingReceipt, WallTime},
     tree::modes::Modes,
@@ -191,7 +191,7 @@ fn try_retire(
         id.as_str(),
         is_what_was_packed,
         &of_this,
-        Probe::below(&episode),
+        OpenFileProbe::below(&episode),
         progress,
     )? {
         MoveChecked::To(path) => {
@@ -246,18 +246,18 @@ fn moved_before(
         fingerprint: Some(fingerprint),
     };
     match proven::find(layout, &wanted, content_of, progress)? {
-        Found::Same(path) => {
+        ShippedMatch::Same(path) => {
             durable::sync_folder(&layout.shipped)?;
             durable::sync_folder(&layout.episodes)?;
             clear_outbox(layout, id);
             Ok(Moved::To(path))
         }
-        Found::Changed(path) => {
+        ShippedMatch::Changed(path) => {
             proven::put_back(layout, id, &path, progress).map(|_| Moved::Changed)
         }
         // The folder was taken away while the answer was waited for: the receiver holds what was in
         // it.
-        Found::Nothing => {
+        ShippedMatch::Nothing => {
             clear_delivered(layout, id, facts)?;
             Ok(Moved::Gone)
         }

@@ -18,7 +18,7 @@ use std::{
 
 use super::{
     archive::Sink,
-    machine::room::{Short, Space, fits},
+    machine::room::{OutboxSpace, Short, fits},
 };
 use crate::{
     durable,
@@ -143,11 +143,11 @@ pub fn moves_later(error: &io::Error, episodes: &Path, folder: &Path) -> String 
 ///
 /// # Errors
 /// Those of statvfs(3).
-pub fn space(folder: &Path) -> io::Result<Space> {
+pub fn space(folder: &Path) -> io::Result<OutboxSpace> {
     let stat = rustix::fs::statvfs(folder)?;
     // f_bavail and not f_bfree: what root has in reserve is not for us.
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-    Ok(Space {
+    Ok(OutboxSpace {
         free_bytes: bytes(stat.f_bavail),
         total_bytes: bytes(stat.f_blocks),
     })

@@ -20,7 +20,7 @@ use crate::{
     layout::{Layout, is_scratch},
     progress::Progress,
     records::{Aging, WallTime},
-    retention::{Due, Entry, days_between, due, is_announced_in_vain},
+    retention::{Due, RetentionEntry, days_between, due, is_announced_in_vain},
 };
 
 /// What one sweep did.
@@ -88,14 +88,14 @@ pub fn sweep(
 }
 
 /// Changes what a record says of an age.
-type Note = fn(&Path, &dyn Fn(&mut Aging)) -> io::Result<()>;
+type NoteAge = fn(&Path, &dyn Fn(&mut Aging)) -> io::Result<()>;
 
 /// What becomes of one folder's directories.
 struct Rule<'a> {
     keep_days: Option<u32>,
-    look: fn(&Path) -> io::Result<Entry>,
+    look: fn(&Path) -> io::Result<RetentionEntry>,
     /// Writes down what its age is counted by.
-    note: Note,
+    note: NoteAge,
     /// Asked of what has aged out.
     may_go: AsDelivered<'a>,
 }

@@ -39,7 +39,7 @@ const MAX_STATUS_BYTES: usize = 1000;
 /// The line to the service manager; or none.
 #[derive(Debug, Default)]
 pub struct Notifier {
-    line: Option<Line>,
+    line: Option<StatusMessage>,
     /// What the manager waits for, and did not get yet: at most the READY of the start or of a
     /// reload that it has heard of, and behind that one reload.
     owed: VecDeque<Owed>,
@@ -54,7 +54,7 @@ enum Owed {
 }
 
 #[derive(Debug)]
-struct Line {
+struct StatusMessage {
     socket: UnixDatagram,
     manager: SocketAddr,
 }
@@ -88,7 +88,7 @@ impl Notifier {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
         Ok(Self {
-            line: Some(Line { socket, manager }),
+            line: Some(StatusMessage { socket, manager }),
             ..Self::default()
         })
     }
@@ -196,7 +196,7 @@ impl Notifier {
     }
 }
 
-impl Line {
+impl StatusMessage {
     fn send(&self, message: &str) -> io::Result<()> {
         // By address each time: a manager that has made its socket anew is found again.
         self.socket

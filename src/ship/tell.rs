@@ -62,7 +62,7 @@ impl Way {
 
 /// The same as fields. What is not known is left out.
 #[derive(Debug, Clone, Copy, Default)]
-struct Marks {
+struct LogFields {
     seen_ms: Option<u64>,
     packed_ms: Option<u64>,
     delivered_ms: Option<u64>,
@@ -71,7 +71,7 @@ struct Marks {
     offset_bytes: Option<u64>,
 }
 
-impl Marks {
+impl LogFields {
     fn of(way: &Way, now: Duration) -> Self {
         Self {
             seen_ms: Some(milliseconds(way.age)),
@@ -310,18 +310,18 @@ impl Teller {
             .is_some_and(|at| now.saturating_sub(at) < HELD_JUST_NOW)
     }
 
-    fn marks(&self, id: &EpisodeId, now: Duration) -> Marks {
+    fn marks(&self, id: &EpisodeId, now: Duration) -> LogFields {
         self.ways
             .get(id)
-            .map(|way| Marks::of(way, now))
+            .map(|way| LogFields::of(way, now))
             .unwrap_or_default()
     }
 
     /// It has left `episodes/`.
-    fn end(&mut self, id: &EpisodeId, now: Duration) -> Marks {
+    fn end(&mut self, id: &EpisodeId, now: Duration) -> LogFields {
         self.ways
             .remove(id)
-            .map(|way| Marks::of(&way, now))
+            .map(|way| LogFields::of(&way, now))
             .unwrap_or_default()
     }
 }

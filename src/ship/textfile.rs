@@ -12,10 +12,10 @@ use crate::durable;
 
 /// One file. Clones are one.
 #[derive(Debug, Clone)]
-pub struct Textfile(Arc<Inner>);
+pub struct Textfile(Arc<TextfileInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct TextfileInner {
     path: PathBuf,
     writing: AtomicBool,
     failed: AtomicBool,
@@ -25,7 +25,7 @@ impl Textfile {
     /// At this path.
     #[must_use]
     pub fn at(path: PathBuf) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(TextfileInner {
             path,
             writing: AtomicBool::new(false),
             failed: AtomicBool::new(false),
@@ -42,7 +42,7 @@ impl Textfile {
     /// Replaces what was there: whoever reads sees the old or the new one. Told once when it fails,
     /// and when it works again.
     pub fn write(&self, text: &str) {
-        let Inner {
+        let TextfileInner {
             path,
             writing,
             failed,

@@ -35,19 +35,19 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
 /// The uploads' common pace. All clones are one.
 #[derive(Clone, Debug, Default)]
-pub struct Throttle(Arc<Inner>);
+pub struct Throttle(Arc<ThrottleInner>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct ThrottleInner {
     limits: AtomicBool,
-    bucket: Mutex<Bucket>,
+    bucket: Mutex<TokenBucket>,
     changed: Notify,
     /// Fair: whoever came first is first.
     turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
-struct Bucket {
+struct TokenBucket {
     pace: Option<Pace>,
     bytes: f64,
     filled_at: Option<Instant>,
@@ -63,7 +63,7 @@ enum May {
 impl Throttle {
     /// From now on, also for what is under way.
     pub fn set(&self, pace: Pace) {
-        *self.bucket() = Bucket {
+        *self.bucket() = TokenBucket {
             pace: Some(pace),
             bytes: 0.0,
             filled_at: Some(Instant::now()),
@@ -124,12 +124,12 @@ impl Throttle {
         }
     }
 
-    fn bucket(&self) -> MutexGuard<'_, Bucket> {
+    fn bucket(&self) -> MutexGuard<'_, TokenBucket> {
         self.0.bucket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Bucket {
+impl TokenBucket {
     #[expect(clippy::cast_precision_loss, reason = "no limit is that exact")]
     fn take(&mut self, len_bytes: usize, now: Instant) -> May {
         let limit = match self.pace {

@@ -15,7 +15,7 @@ mod resume;
 mod upload;
 mod vouch;
 
-use self::{resume::Resumed, upload::Paced};
+use self::{resume::ResumeEnd, upload::Paced};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     endpoint::Endpoint,
     episode::{Commit, EpisodeId},
     progress::Progress,
-    records::{ArchiveFacts, Destination},
+    records::{ArchiveFacts, RecordedReceiver},
     ship::{
         archive::Archive,
         outcome::{Attempt, Fault, Outcome, Phase},
@@ -103,8 +103,8 @@ impl Transport {
 
     /// Whose word it is that an attempt by this brings.
     #[must_use]
-    pub fn destination(&self) -> Destination {
-        Destination {
+    pub fn destination(&self) -> RecordedReceiver {
+        RecordedReceiver {
             receiver: self.shown_url(),
             mark: self.endpoint.mark(),
         }
@@ -123,12 +123,12 @@ impl Transport {
             .resume(&delivery, &mut resumed_at_bytes, &mut asked_for_receipt)
             .await
         {
-            Ok(Resumed::To(outcome)) => Ok(outcome),
-            Ok(Resumed::NotNow(outcome)) => {
+            Ok(ResumeEnd::To(outcome)) => Ok(outcome),
+            Ok(ResumeEnd::NotNow(outcome)) => {
                 asked_in_vain = true;
                 Ok(outcome)
             }
-            Ok(Resumed::Not) => {
+            Ok(ResumeEnd::Not) => {
                 delivery.progress.goes_on_behind(0);
                 self.put(&delivery).await
             }

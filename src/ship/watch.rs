@@ -39,7 +39,7 @@ use tokio::sync::mpsc::{Sender, UnboundedSender, error::TrySendError};
 pub use trouble::Trouble;
 
 use crate::{
-    episode::{EpisodeId, Look},
+    episode::{EpisodeId, FolderLook},
     filesystem::shared_between_hosts,
     layout::{self, MARKER},
     scan::{self, RootId},
@@ -54,7 +54,7 @@ const MASK: EventKindMask = EventKindMask::CREATE
 
 /// Whether watches are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Inotify {
+pub enum InotifyUse {
     /// It only looks.
     Never,
     /// As long as `episodes/` is on a file system whose events can be trusted: a mount that comes
@@ -66,7 +66,7 @@ pub enum Inotify {
 
 /// What the watching thread can be asked for.
 #[derive(Debug)]
-enum Command {
+enum WatchCommand {
     Look(EpisodeId),
     Unwatch(EpisodeId),
     Refresh,
@@ -76,7 +76,7 @@ enum Command {
 /// The handle of the watching thread. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Watch {
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<WatchCommand>,
     overflowed: Arc<AtomicBool>,
     life: Arc<Life>,
 }
@@ -100,7 +100,7 @@ impl Watch {
     /// Where no thread can be had. That watches cannot be had is no error: it is told as an event.
     pub fn start(
         episodes: PathBuf,
-        inotify: Inotify,
+        inotify: InotifyUse,
         hints: Sender<EpisodeId>,
         events: UnboundedSender<Event>,
     ) -> io::Result<Self> {
@@ -128,24 +128,24 @@ impl Watch {
     /// marker falls between the two. The answer is [`Event::Looked`].
     pub fn look(&self, id: EpisodeId) {
         // The thread lives as long as this handle: a send cannot fail.
-        let _ = self.commands.send(Command::Look(id));
+        let _ = self.commands.send(WatchCommand::Look(id));
     }
 
     /// Stops watching an episode.
     pub fn unwatch(&self, id: EpisodeId) {
-        let _ = self.commands.send(Command::Unwatch(id));
+        let _ = self.commands.send(WatchCommand::Unwatch(id));
     }
 
     /// The tick: is `episodes/` still the folder that is watched, and can watches be had again?
     pub fn refresh(&self) {
-        let _ = self.commands.send(Command::Refresh);
+        let _ = self.commands.send(WatchCommand::Refresh);
     }
 
     /// Asks the thread for a sign of life: it shows in [`Watch::obeyed`]. One question is enough
     /// until it is answered.
     pub fn ping(&self) {
         if !self.life.pinged.swap(true, Ordering::Relaxed) {
-            let _ = self.commands.send(Command::Ping);
+            let _ = self.commands.send(WatchCommand::Ping);
         }
     }
 
@@ -174,7 +174,7 @@ impl Watch {
 
 struct Watching {
     episodes: PathBuf,
-    inotify: Inotify,
+    inotify: InotifyUse,
     hints: Sender<EpisodeId>,
     events: UnboundedSender<Event>,
     overflowed: Arc<AtomicBool>,
@@ -197,7 +197,7 @@ struct Watching {
 impl Watching {
     fn new(
         episodes: PathBuf,
-        inotify: Inotify,
+        inotify: InotifyUse,
         hints: Sender<EpisodeId>,
         events: UnboundedSender<Event>,
     ) -> Self {
@@ -219,34 +219,34 @@ impl Watching {
         }
     }
 
-    fn obey(&mut self, command: Command) {
+    fn obey(&mut self, command: WatchCommand) {
         match command {
-            Command::Look(id) => {
+            WatchCommand::Look(id) => {
                 let mut look = scan::look(&self.episodes, &id);
                 // It is watched whether it was watched already or not: under this name there may be
                 // another folder now, and a watch goes with its folder. Watching the same folder
                 // twice does no harm. What is sealed is never watched: taking a watch away costs
                 // notify a walk over all watches, which a burst of sealed episodes would pay by the
                 // square.
-                if matches!(look, Look::Open | Look::OddMarker(_)) {
+                if matches!(look, FolderLook::Open | FolderLook::OddMarker(_)) {
                     self.watched.remove(&id);
                     self.watch(&id);
                     look = scan::look(&self.episodes, &id);
                 }
-                if look == Look::Gone {
+                if look == FolderLook::Gone {
                     self.unwatch(&id);
                 }
                 self.send(Event::Looked(id, look));
             }
-            Command::Unwatch(id) => self.unwatch(&id),
-            Command::Refresh => self.refresh(),
-            Command::Ping => self.life.pinged.store(false, Ordering::Relaxed),
+            WatchCommand::Unwatch(id) => self.unwatch(&id),
+            WatchCommand::Refresh => self.refresh(),
+            WatchCommand::Ping => self.life.pinged.store(false, Ordering::Relaxed),
         }
         self.life.obeyed.fetch_add(1, Ordering::Relaxed);
     }
 
     fn refresh(&mut self) {
-        if self.inotify == Inotify::Never {
+        if self.inotify == InotifyUse::Never {
             return;
         }
         let now = scan::root_id(&self.episodes).ok();
@@ -267,8 +267,8 @@ impl Watching {
         let failed_before = std::mem::take(&mut self.failed);
         if self.root.is_none() && now.is_some() {
             self.untrusted = match self.inotify {
-                Inotify::WhereTrusted => (self.untrusted_on)(&self.episodes),
-                Inotify::Never | Inotify::Always => None,
+                InotifyUse::WhereTrusted => (self.untrusted_on)(&self.episodes),
+                InotifyUse::Never | InotifyUse::Always => None,
             };
             match self.untrusted {
                 Some(_) => self.root = now,

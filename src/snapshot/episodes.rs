@@ -59,7 +59,7 @@ pub enum EpisodeState {
 
 /// One episode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Episode {
+pub struct EpisodeStatus {
     /// Its name.
     pub id: String,
     /// Where it is on its way.
@@ -96,12 +96,12 @@ pub struct Strangers {
     /// How many.
     pub count: u64,
     /// Up to [`super::MAX_STRANGERS`] of them, those first that somebody sealed.
-    pub some: Vec<Stranger>,
+    pub some: Vec<StrangerStatus>,
 }
 
 /// One that can be no episode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stranger {
+pub struct StrangerStatus {
     /// Its name, printable.
     pub name: String,
     /// Why it is none, and what to do.
@@ -114,7 +114,7 @@ pub struct Stranger {
 /// Sealed episodes of which a file is open for writing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct OpenFiles {
+pub struct OpenFileStatus {
     /// How many wait for that.
     pub count: u64,
     /// Those that have waited longest, up to [`super::MAX_STRANGERS`].

@@ -13,7 +13,7 @@ pub struct Slowed {
 
 /// A destination that is held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hold {
+pub struct HoldStatus {
     /// For how long already.
     pub for_s: u64,
     /// Why, as last heard.
@@ -40,7 +40,7 @@ pub struct Hold {
 /// relieved, or a line that comes back are over by then. So is what one episode alone has met.
 pub const WEATHER_LASTS_S: u64 = 300;
 
-impl Hold {
+impl HoldStatus {
     /// Whether an operator must act: at once where the destination is at fault, and where weather,
     /// or what is known from one episode alone, has lasted and keeps something waiting.
     #[must_use]

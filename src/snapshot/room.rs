@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// One file system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Room {
+pub struct RoomStatus {
     /// Which folders are on it: `episodes`, `outbox`, `shipped`, `quarantine`.
     pub folders: Vec<String>,
     /// The first one's path.

@@ -18,7 +18,7 @@ use super::{Stat, marker};
 use crate::episode::{Digest, Fingerprint};
 
 /// Both parts, and the fingerprint of older shippers.
-pub(super) struct Marks {
+pub(super) struct TreeMarks {
     headers: Sha256,
     stamps: Sha256,
     version_2: Sha256,
@@ -26,7 +26,7 @@ pub(super) struct Marks {
     ctime_tells: bool,
 }
 
-impl Marks {
+impl TreeMarks {
     pub(super) fn new() -> Self {
         Self {
             headers: Sha256::new_with_prefix(b"sealift fingerprint 3, headers\n"),

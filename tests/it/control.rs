@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use sealift::snapshot::{EpisodeState, Snapshot, WatchMode};
+use sealift::snapshot::{EpisodeState, NoticedBy, Snapshot};
 
 use crate::support::{Process, Reply, Sandbox, Scripted, eventually};
 
@@ -72,7 +72,7 @@ fn whoever_asks_is_told_how_it_stands() {
     });
     assert_eq!((told.sealift_snapshot, told.pid), (1, daemon.pid()));
     assert_eq!(told.version, env!("CARGO_PKG_VERSION"));
-    assert_eq!(told.watch.mode, WatchMode::Inotify);
+    assert_eq!(told.watch.mode, NoticedBy::Inotify);
     assert!(
         told.heart.beats
             && told.heart.last_beat_ago_s.is_some()

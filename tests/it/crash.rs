@@ -681,10 +681,10 @@ fn reference(sandbox: &Sandbox) -> Digest {
 pub(crate) fn reference_of(sandbox: &Sandbox, directory: &Path) -> Digest {
     let id = EpisodeId::parse(ID).unwrap();
     let (writer, _archive) = Archive::create(&sandbox.path("reference")).unwrap();
-    let options = pack::Options {
+    let options = pack::PackOptions {
         level: 1,
         workers: std::num::NonZeroU32::MIN,
-        open_files: pack::OpenFiles::default(),
+        open_files: pack::OpenFilePolicy::default(),
     };
     let packed = pack::pack(&id, directory, writer, &options, &Progress::default()).unwrap();
     packed.facts.content_sha256

@@ -19,7 +19,7 @@ use std::{
 use sealift::{
     client::{Client, ClientOptions},
     endpoint::{Endpoint, EndpointOptions},
-    episode::{Digest, EpisodeId, Fingerprint, Look, Stamp},
+    episode::{Digest, EpisodeId, Fingerprint, FolderLook, Stamp},
     progress::Progress,
     records::{ArchiveFacts, ManifestCheck},
     ship::{
@@ -303,7 +303,7 @@ impl Host {
         let event = match effect {
             Effect::Scan => {
                 let sealed = |ns| {
-                    Look::Sealed(Stamp {
+                    FolderLook::Sealed(Stamp {
                         sealed_ns: ns,
                         inodes: (1, 2),
                         made_ns: ns,

@@ -29,8 +29,8 @@ use sealift::{
     episode::{Digest, EpisodeId},
     progress::Progress,
     ship::{
-        archive::{Archive, End},
-        pack::{Options, PackError, Packed, pack},
+        archive::{Archive, ArchiveEnd},
+        pack::{PackError, PackOptions, PackOutcome, pack},
     },
     tree,
 };
@@ -67,12 +67,12 @@ impl Sandbox {
         self.root.path().join("a.partial")
     }
 
-    fn pack_as(&self, level: i32, workers: u32) -> Result<Packed, PackError> {
+    fn pack_as(&self, level: i32, workers: u32) -> Result<PackOutcome, PackError> {
         let (writer, _) = Archive::create(&self.partial()).unwrap();
-        let options = Options {
+        let options = PackOptions {
             level,
             workers: NonZeroU32::new(workers).unwrap(),
-            open_files: sealift::ship::pack::OpenFiles::default(),
+            open_files: sealift::ship::pack::OpenFilePolicy::default(),
         };
         pack(
             &EpisodeId::parse(ID).unwrap(),
@@ -83,7 +83,7 @@ impl Sandbox {
         )
     }
 
-    fn pack(&self) -> Packed {
+    fn pack(&self) -> PackOutcome {
         let packed = self.pack_as(1, 2).unwrap();
         let archive = fs::read(self.partial()).unwrap();
         assert_eq!(Digest::of(&archive), packed.facts.sha256);
@@ -531,10 +531,10 @@ fn a_file_that_grows_while_it_is_read_is_a_change() {
         .unwrap();
     let (writer, archive) = Archive::create(&ep.partial()).unwrap();
     let progress = Progress::default();
-    let options = Options {
+    let options = PackOptions {
         level: 1,
         workers: NonZeroU32::MIN,
-        open_files: sealift::ship::pack::OpenFiles::default(),
+        open_files: sealift::ship::pack::OpenFilePolicy::default(),
     };
     let result = std::thread::scope(|scope| {
         let packing = scope.spawn(|| {
@@ -558,7 +558,7 @@ fn a_file_that_grows_while_it_is_read_is_a_change() {
         packing.join().unwrap()
     });
     assert!(matches!(result, Err(PackError::Changed { path }) if path == Path::new("grows")));
-    assert_eq!(archive.growth().end, Some(End::Abandoned));
+    assert_eq!(archive.growth().end, Some(ArchiveEnd::Abandoned));
 }
 
 #[test]
@@ -608,10 +608,10 @@ fn a_full_outbox_is_no_fault_of_the_episode() {
         return;
     }
     let (writer, archive) = Archive::create(&outbox.join("a.partial")).unwrap();
-    let options = Options {
+    let options = PackOptions {
         level: 1,
         workers: NonZeroU32::MIN,
-        open_files: sealift::ship::pack::OpenFiles::default(),
+        open_files: sealift::ship::pack::OpenFilePolicy::default(),
     };
     let result = pack(
         &EpisodeId::parse(ID).unwrap(),
@@ -633,7 +633,7 @@ fn a_full_outbox_is_no_fault_of_the_episode() {
         matches!(&result, Err(PackError::Outbox(error)) if error.kind() == io::ErrorKind::StorageFull),
         "{result:?}"
     );
-    assert_eq!(end, Some(End::Abandoned));
+    assert_eq!(end, Some(ArchiveEnd::Abandoned));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 use sealift::{
     config::ReceiveConfig,
     episode::Digest,
-    receive::{access::Access, serve::Server, tally::Tally},
+    receive::{access::Access, serve::Server, tally::ReceiveCounts},
     wire::{CONTENT_DIGEST, REPR_DIGEST, Receipt},
 };
 use serde_json::Value;
@@ -39,7 +39,7 @@ struct Rig {
     config: ReceiveConfig,
     receivers: Vec<SocketAddr>,
     /// The newest receiver's.
-    behind: Option<(Arc<Access>, Arc<Tally>)>,
+    behind: Option<(Arc<Access>, Arc<ReceiveCounts>)>,
 }
 
 impl Rig {

@@ -27,7 +27,7 @@ use std::{
 use sealift::{
     episode::{Digest, EpisodeId},
     layout::Layout,
-    open_files::{Probe, Writers},
+    open_files::{OpenFileProbe, Writers},
 };
 use serde_json::Value;
 
@@ -59,7 +59,7 @@ fn now() -> Instant {
 /// test has started meanwhile has it open until its execve(2), and one pass leaves such an episode
 /// for another time.
 fn closed(path: &Path) {
-    let probe = Probe::below(path.parent().unwrap());
+    let probe = OpenFileProbe::below(path.parent().unwrap());
     let file = File::open(path).unwrap();
     eventually("no child has it open", || {
         probe.writers(&file) != Writers::Open

@@ -40,7 +40,7 @@ pub(super) enum Recorded {
 
 /// The order in which they are recorded. The late one is opened first of all and sealed last.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum RecorderKind {
     Tiny,
     Many,
     Nested,
@@ -50,14 +50,14 @@ enum Kind {
     Noise,
 }
 
-const KINDS: [Kind; 7] = [
-    Kind::Tiny,
-    Kind::Many,
-    Kind::Nested,
-    Kind::Manifest,
-    Kind::Large,
-    Kind::RenamedIn,
-    Kind::Noise,
+const KINDS: [RecorderKind; 7] = [
+    RecorderKind::Tiny,
+    RecorderKind::Many,
+    RecorderKind::Nested,
+    RecorderKind::Manifest,
+    RecorderKind::Large,
+    RecorderKind::RenamedIn,
+    RecorderKind::Noise,
 ];
 
 const MANY: usize = 300;
@@ -91,7 +91,7 @@ fn try_record(
     // One of them stays open for as long as the others travel: what has no marker is nobody's
     // business.
     let late = (episodes > 1)
-        .then(|| Episode::new(layout, first + episodes - 1, "late-marker"))
+        .then(|| DemoEpisode::new(layout, first + episodes - 1, "late-marker"))
         .transpose()?;
     if let Some(late) = &late {
         late.write("log.txt", b"recording since the beginning\n")?;
@@ -118,17 +118,17 @@ fn try_record(
 fn one(
     layout: &Layout,
     n: usize,
-    kind: Kind,
+    kind: RecorderKind,
     tell: &UnboundedSender<Recorded>,
 ) -> anyhow::Result<()> {
     match kind {
-        Kind::Tiny => {
-            let episode = Episode::new(layout, n, "tiny")?;
+        RecorderKind::Tiny => {
+            let episode = DemoEpisode::new(layout, n, "tiny")?;
             episode.write("note.txt", b"One line is an episode, too.\n")?;
             episode.seal("empty done.marker", tell)
         }
-        Kind::Many => {
-            let episode = Episode::new(layout, n, "many-files")?;
+        RecorderKind::Many => {
+            let episode = DemoEpisode::new(layout, n, "many-files")?;
             for frame in 0..MANY {
                 let text = format!(
                     "{{\"frame\":{frame},\"exposure_us\":{}}}\n",
@@ -138,8 +138,8 @@ fn one(
             }
             episode.seal("empty done.marker", tell)
         }
-        Kind::Nested => {
-            let episode = Episode::new(layout, n, "nested")?;
+        RecorderKind::Nested => {
+            let episode = DemoEpisode::new(layout, n, "nested")?;
             episode.write("deep/er/and deeper/ünïcode 走.txt", "grüße\n".as_bytes())?;
             episode.write("raw.bin", &telemetry(64 << 10))?;
             fs::create_dir_all(episode.building.join("empty"))?;
@@ -153,8 +153,8 @@ fn one(
             );
             episode.seal("a symlink, odd names", tell)
         }
-        Kind::Manifest => {
-            let episode = Episode::hidden(layout, n, "manifest")?;
+        RecorderKind::Manifest => {
+            let episode = DemoEpisode::hidden(layout, n, "manifest")?;
             episode.write(
                 "meta.json",
                 br#"{"code_version":{"commit":"0123456789abcdef0123456789abcdef01234567"}}"#,
@@ -162,18 +162,18 @@ fn one(
             episode.write("samples.f32", &telemetry(512 << 10))?;
             episode.seal_by_manifest(tell)
         }
-        Kind::Large => {
-            let episode = Episode::new(layout, n, "large")?;
+        RecorderKind::Large => {
+            let episode = DemoEpisode::new(layout, n, "large")?;
             episode.write("telemetry.f32", &telemetry(LARGE_BYTES))?;
             episode.seal("empty done.marker", tell)
         }
-        Kind::RenamedIn => {
-            let episode = Episode::hidden(layout, n, "renamed-in")?;
+        RecorderKind::RenamedIn => {
+            let episode = DemoEpisode::hidden(layout, n, "renamed-in")?;
             episode.write("log.txt", b"built elsewhere, sealed there, renamed in\n")?;
             episode.rename_in("built elsewhere, renamed in sealed", tell)
         }
-        Kind::Noise => {
-            let episode = Episode::new(layout, n, "noise")?;
+        RecorderKind::Noise => {
+            let episode = DemoEpisode::new(layout, n, "noise")?;
             episode.write("noise.bin", &noise(NOISE_BYTES))?;
             episode.seal("empty done.marker", tell)
         }
@@ -181,13 +181,13 @@ fn one(
 }
 
 /// An episode that is being written: in place, or in a hidden folder beside it.
-struct Episode {
+struct DemoEpisode {
     id: EpisodeId,
     building: PathBuf,
     place: PathBuf,
 }
 
-impl Episode {
+impl DemoEpisode {
     fn new(layout: &Layout, n: usize, name: &str) -> anyhow::Result<Self> {
         let id = EpisodeId::parse(&format!("run-{n:02}-{name}"))?;
         let place = layout.episode(&id);

@@ -16,7 +16,7 @@ use super::summary::Summary;
 
 /// A step on an episode's way.
 #[derive(Clone, Copy)]
-pub(super) enum Step {
+pub(super) enum DemoStep {
     Recording,
     Sealed,
     Packed,
@@ -26,7 +26,7 @@ pub(super) enum Step {
 }
 
 /// Standard output.
-pub(super) struct Screen {
+pub(super) struct DemoScreen {
     colour: bool,
 }
 
@@ -35,7 +35,7 @@ const BOLD: &str = "1";
 const GREEN: &str = "32";
 const YELLOW: &str = "33";
 
-impl Screen {
+impl DemoScreen {
     pub(super) fn new() -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
             && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
@@ -77,17 +77,17 @@ impl Screen {
         &self,
         after: Option<Duration>,
         id: &EpisodeId,
-        step: Step,
+        step: DemoStep,
         what: &str,
     ) -> io::Result<()> {
         let after = after.map_or_else(|| "-".to_owned(), millis);
         let (name, colour) = match step {
-            Step::Recording => ("recording", DIM),
-            Step::Sealed => ("sealed", BOLD),
-            Step::Packed => ("packed", "0"),
-            Step::Delivered => ("delivered", GREEN),
-            Step::Retired => ("retired", GREEN),
-            Step::Waits => ("waits", YELLOW),
+            DemoStep::Recording => ("recording", DIM),
+            DemoStep::Sealed => ("sealed", BOLD),
+            DemoStep::Packed => ("packed", "0"),
+            DemoStep::Delivered => ("delivered", GREEN),
+            DemoStep::Retired => ("retired", GREEN),
+            DemoStep::Waits => ("waits", YELLOW),
         };
         let (after, name) = (
             self.paint(DIM, &format!("{after:>9}")),

@@ -16,7 +16,7 @@ use sealift::{
 use sha2::{Digest as _, Sha256};
 
 /// An episode that has gone all its way.
-pub(super) struct Shipped {
+pub(super) struct DemoShipped {
     pub(super) id: EpisodeId,
     /// Where it stands in `shipped/`.
     pub(super) path: PathBuf,
@@ -45,7 +45,7 @@ pub(super) struct Summary {
 ///
 /// # Errors
 /// Where anything differs, or is not there.
-pub(super) fn read_back(mut shipped: Vec<Shipped>, store: &Path) -> anyhow::Result<Summary> {
+pub(super) fn read_back(mut shipped: Vec<DemoShipped>, store: &Path) -> anyhow::Result<Summary> {
     let archives = store.join("episodes");
     for episode in &shipped {
         compare(episode, &archives)
@@ -70,7 +70,7 @@ pub(super) fn read_back(mut shipped: Vec<Shipped>, store: &Path) -> anyhow::Resu
     })
 }
 
-fn compare(episode: &Shipped, archives: &Path) -> anyhow::Result<()> {
+fn compare(episode: &DemoShipped, archives: &Path) -> anyhow::Result<()> {
     let receipt = fs::read(episode.path.join(RECEIPT)).context("Failed to read its receipt")?;
     let receipt: ShippingReceipt =
         serde_json::from_slice(&receipt).context("Failed to read its receipt")?;

@@ -24,9 +24,9 @@ use tracing_subscriber::{
 };
 
 use super::{
-    Sink,
-    line::{ABOUT_THE_LOG, Line},
-    queue::{Gap, MAX_BYTES, Next, Queue},
+    LogSink,
+    line::{ABOUT_THE_LOG, LogLine},
+    queue::{Gap, LogQueue, MAX_BYTES, NextLine},
 };
 
 /// At the end, what is not written yet has so long. A stop does not wait for a journald that hangs;
@@ -45,7 +45,7 @@ static WRITTEN_APART: OnceLock<Apart> = OnceLock::new();
 
 #[derive(Debug)]
 struct Apart {
-    queue: Arc<Queue>,
+    queue: Arc<LogQueue>,
     to_journal: bool,
 }
 
@@ -67,9 +67,9 @@ impl Drop for Flushed {
 pub(super) fn start(
     filter: EnvFilter,
     to_journal: bool,
-    sink: impl FnOnce() -> Sink + Send + 'static,
+    sink: impl FnOnce() -> LogSink + Send + 'static,
 ) -> io::Result<Flushed> {
-    let queue = Arc::new(Queue::new(max_bytes()));
+    let queue = Arc::new(LogQueue::new(max_bytes()));
     let written = Arc::clone(&queue);
     thread::Builder::new()
         .name(WRITER.to_owned())
@@ -134,18 +134,18 @@ fn max_bytes() -> usize {
 }
 
 /// What is logged goes into the queue.
-struct HandedOver(Arc<Queue>);
+struct HandedOver(Arc<LogQueue>);
 
 impl<S: Subscriber> Layer<S> for HandedOver {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        self.0.push(Line::of(event));
+        self.0.push(LogLine::of(event));
     }
 }
 
-fn write(queue: &Queue, sink: &Sink, to_journal: bool) {
+fn write(queue: &LogQueue, sink: &LogSink, to_journal: bool) {
     loop {
         match queue.next() {
-            Next::Line(mut line) => {
+            NextLine::Line(mut line) => {
                 if to_journal && Timestamp::now().duration_since(line.at) >= LATE {
                     line.tell_when_it_was_said();
                 }
@@ -154,7 +154,7 @@ fn write(queue: &Queue, sink: &Sink, to_journal: bool) {
                     queue.lost();
                 }
             }
-            Next::Gap(gap) => tell_gap(gap, to_journal),
+            NextLine::Gap(gap) => tell_gap(gap, to_journal),
         }
     }
 }

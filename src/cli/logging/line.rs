@@ -40,23 +40,23 @@ pub(super) enum Worth {
 
 /// What an event says.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct LogLine {
     pub(super) at: Timestamp,
     metadata: &'static Metadata<'static>,
     /// In the order of the event's fields; `None` where it says nothing of one.
-    said: Vec<Option<Said>>,
+    said: Vec<Option<FieldValue>>,
     pub(super) bytes: usize,
 }
 
 #[derive(Debug)]
-enum Said {
+enum FieldValue {
     /// It was a text, and is put in quotes by whoever puts texts in quotes.
     Text(String),
     /// Anything else, as it is shown.
     Shown(DisplayValue<String>),
 }
 
-impl Line {
+impl LogLine {
     pub(super) fn of(event: &Event<'_>) -> Self {
         let metadata = event.metadata();
         let fields = metadata.fields().len();
@@ -87,7 +87,7 @@ impl Line {
         let Some(message) = self.metadata.fields().field("message") else {
             return;
         };
-        if let Some(Some(Said::Shown(text))) = self.said.get_mut(message.index()) {
+        if let Some(Some(FieldValue::Shown(text))) = self.said.get_mut(message.index()) {
             *text = display(format!("{text} (said at {:.0}, and written late)", self.at));
         }
     }
@@ -98,7 +98,7 @@ impl Line {
         let values: Vec<Option<&dyn Value>> = self
             .said
             .iter()
-            .map(|said| said.as_ref().map(Said::value))
+            .map(|said| said.as_ref().map(FieldValue::value))
             .collect();
         // Hidden in the crate's documentation, since its macros alone were to call it; there is no
         // other way to make an event of data. The values are those of all fields, in order, as it
@@ -112,7 +112,7 @@ impl Line {
         SAID_AT.set(None);
     }
 
-    fn say(&mut self, field: &Field, bytes: usize, said: Said) {
+    fn say(&mut self, field: &Field, bytes: usize, said: FieldValue) {
         if let Some(place) = self.said.get_mut(field.index()) {
             *place = Some(said);
             self.bytes += bytes;
@@ -120,18 +120,18 @@ impl Line {
     }
 }
 
-impl Visit for Line {
+impl Visit for LogLine {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.say(field, value.len(), Said::Text(value.to_owned()));
+        self.say(field, value.len(), FieldValue::Text(value.to_owned()));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let shown = format!("{value:?}");
-        self.say(field, shown.len(), Said::Shown(display(shown)));
+        self.say(field, shown.len(), FieldValue::Shown(display(shown)));
     }
 }
 
-impl Said {
+impl FieldValue {
     fn value(&self) -> &dyn Value {
         match self {
             Self::Text(text) => text,
@@ -151,20 +151,20 @@ pub(super) mod tests {
     use tracing_subscriber::{Layer, Registry, layer::Context, layer::SubscriberExt as _};
 
     use super::*;
-    use crate::cli::logging::{Sink, lines};
+    use crate::cli::logging::{LogSink, lines};
 
     /// Keeps what is said.
     #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<Line>>>);
+    struct Kept(Arc<Mutex<Vec<LogLine>>>);
 
     impl<S: Subscriber> Layer<S> for Kept {
         fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-            self.0.lock().unwrap().push(Line::of(event));
+            self.0.lock().unwrap().push(LogLine::of(event));
         }
     }
 
     /// The lines of what `say` says.
-    pub(in crate::cli::logging) fn said(say: impl FnOnce()) -> Vec<Line> {
+    pub(in crate::cli::logging) fn said(say: impl FnOnce()) -> Vec<LogLine> {
         let kept = Kept::default();
         with_default(Registry::default().with(kept.clone()), say);
         std::mem::take(&mut *kept.0.lock().unwrap())
@@ -184,7 +184,7 @@ pub(super) mod tests {
     }
 
     impl Written {
-        fn sink(&self) -> Sink {
+        fn sink(&self) -> LogSink {
             let written = self.clone();
             lines(move || written.clone())
         }
@@ -253,7 +253,7 @@ pub(super) mod tests {
             tracing::debug!("a");
             tracing::warn!(target: ABOUT_THE_LOG, "a");
         });
-        let worth: Vec<_> = said.iter().map(Line::worth).collect();
+        let worth: Vec<_> = said.iter().map(LogLine::worth).collect();
         use Worth::{AboutTheLog, Chatter, Matters};
         assert_eq!(
             worth,

@@ -17,7 +17,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::line::{Line, Worth};
+use super::line::{LogLine, Worth};
 
 /// So much of what nobody has written yet is kept: some 8,000 lines, an hour or a day of a daemon
 /// that says what became of each episode, and little beside the daemon itself.
@@ -25,16 +25,16 @@ pub(super) const MAX_BYTES: usize = 4 << 20;
 
 /// Lines that wait.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct LogQueue {
     max_bytes: usize,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     more: Condvar,
     drained: Condvar,
 }
 
 #[derive(Debug)]
-struct State {
-    lines: VecDeque<Line>,
+struct QueueState {
+    lines: VecDeque<LogLine>,
     bytes: usize,
     /// The writer is at one of them.
     writing: bool,
@@ -54,14 +54,14 @@ pub(super) struct Gap {
 
 /// What is to be written next.
 #[derive(Debug)]
-pub(super) enum Next {
-    Line(Line),
+pub(super) enum NextLine {
+    Line(LogLine),
     Gap(Gap),
 }
 
-impl Queue {
+impl LogQueue {
     pub(super) fn new(max_bytes: usize) -> Self {
-        let state = State {
+        let state = QueueState {
             lines: VecDeque::new(),
             bytes: 0,
             writing: false,
@@ -78,7 +78,7 @@ impl Queue {
     }
 
     /// Takes it, or drops it; waits for nobody.
-    pub(super) fn push(&self, line: Line) {
+    pub(super) fn push(&self, line: LogLine) {
         let mut state = self.state();
         let room = match line.worth() {
             Worth::Chatter => self.max_bytes / 2,
@@ -98,7 +98,7 @@ impl Queue {
     }
 
     /// Waits for something to write. What was given out before is written by now.
-    pub(super) fn next(&self) -> Next {
+    pub(super) fn next(&self) -> NextLine {
         let mut state = self.state();
         state.writing = false;
         state.moved = now();
@@ -107,12 +107,12 @@ impl Queue {
                 && let Some(gap) = state.gap.take()
             {
                 state.writing = true;
-                return Next::Gap(gap);
+                return NextLine::Gap(gap);
             }
             if let Some(line) = state.lines.pop_front() {
                 state.bytes -= line.bytes;
                 state.writing = true;
-                return Next::Line(line);
+                return NextLine::Line(line);
             }
             self.drained.notify_all();
             state = self
@@ -130,8 +130,9 @@ impl Queue {
 
     /// Waits until everything is written; false where it is not within that time.
     pub(super) fn drained_within(&self, grace: Duration) -> bool {
-        let waits =
-            |state: &mut State| state.writing || !state.lines.is_empty() || state.gap.is_some();
+        let waits = |state: &mut QueueState| {
+            state.writing || !state.lines.is_empty() || state.gap.is_some()
+        };
         let waited = self.drained.wait_timeout_while(self.state(), grace, waits);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
@@ -147,14 +148,14 @@ impl Queue {
         )
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         // Whoever panicked in there has left nothing half done: each change is one of a number or
         // of the list.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl QueueState {
     fn drop_one(&mut self, at: Timestamp) {
         self.dropped += 1;
         let gap = self.gap.get_or_insert(Gap {
@@ -181,22 +182,22 @@ mod tests {
     use crate::cli::logging::line::tests::said;
 
     /// Room for so many of these lines.
-    fn room_for(lines: usize) -> Queue {
-        Queue::new(chatter(0).bytes * lines)
+    fn room_for(lines: usize) -> LogQueue {
+        LogQueue::new(chatter(0).bytes * lines)
     }
 
-    fn chatter(n: u64) -> Line {
+    fn chatter(n: u64) -> LogLine {
         said(|| tracing::info!(VERDIKT = n, "a")).remove(0)
     }
 
-    fn result(n: u64) -> Line {
+    fn result(n: u64) -> LogLine {
         said(|| tracing::info!(VERDICT = n, "a")).remove(0)
     }
 
-    fn gap_of(next: Next) -> u64 {
+    fn gap_of(next: NextLine) -> u64 {
         match next {
-            Next::Gap(gap) => gap.lines,
-            Next::Line(line) => panic!("{line:?}"),
+            NextLine::Gap(gap) => gap.lines,
+            NextLine::Line(line) => panic!("{line:?}"),
         }
     }
 
@@ -211,8 +212,8 @@ mod tests {
         }
         assert_eq!(queue.standing().0, 4);
         let worth = |next| match next {
-            Next::Line(line) => line.worth(),
-            Next::Gap(gap) => panic!("{gap:?}"),
+            NextLine::Line(line) => line.worth(),
+            NextLine::Gap(gap) => panic!("{gap:?}"),
         };
         let worths: Vec<_> = (0..6).map(|_| worth(queue.next())).collect();
         assert_eq!(
@@ -239,13 +240,13 @@ mod tests {
         );
         assert_eq!(queue.standing().0, 5);
         for _ in 0..3 {
-            assert!(matches!(queue.next(), Next::Line(line) if line.worth() == Worth::Matters));
+            assert!(matches!(queue.next(), NextLine::Line(line) if line.worth() == Worth::Matters));
         }
     }
 
     #[test]
     fn a_line_that_is_larger_than_all_of_it_is_dropped_and_told() {
-        let queue = Queue::new(chatter(0).bytes * 2 - 1);
+        let queue = LogQueue::new(chatter(0).bytes * 2 - 1);
         queue.push(chatter(0));
         assert_eq!(gap_of(queue.next()), 1);
     }
@@ -258,7 +259,7 @@ mod tests {
         assert_eq!(queue.standing(), (0, None));
         queue.push(chatter(0));
         assert!(!queue.drained_within(no_time));
-        assert!(matches!(queue.next(), Next::Line(_)));
+        assert!(matches!(queue.next(), NextLine::Line(_)));
         assert!(
             !queue.drained_within(no_time),
             "the writer has it, and has not come back"
@@ -269,7 +270,7 @@ mod tests {
                 assert!(queue.drained_within(Duration::from_secs(30)));
                 queue.push(chatter(1));
             });
-            assert!(matches!(queue.next(), Next::Line(_)));
+            assert!(matches!(queue.next(), NextLine::Line(_)));
         });
     }
 }

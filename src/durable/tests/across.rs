@@ -37,7 +37,7 @@ fn move_while_written(episode: &Path, there: &Path, nth: usize) -> (MoveChecked,
         "a",
         &unchanged,
         &any,
-        Probe::never(),
+        OpenFileProbe::never(),
         &quiet(),
     )
     .unwrap();
@@ -91,7 +91,7 @@ fn what_cannot_be_compared_any_more_is_put_back_and_its_copy_goes() {
             "a",
             &unchanged,
             &any,
-            Probe::never(),
+            OpenFileProbe::never(),
             &quiet(),
         )
         .unwrap_err();
@@ -118,7 +118,7 @@ fn a_source_that_changed_goes_beside_a_name_that_was_used_again() {
         "a",
         &unchanged,
         &any,
-        Probe::never(),
+        OpenFileProbe::never(),
         &quiet(),
     )
     .unwrap();
@@ -137,7 +137,7 @@ fn killed_with_both(there: &Path, episode: &Path, copy: &str) -> PathBuf {
     fs::write(episode.join(RECEIPT), receipt("2026-01-01T00:00:00Z")).unwrap();
     let to = there.join(copy);
     fs::create_dir(&to).unwrap();
-    copying::copy_into(episode, &to, &fitting::Claim::none(), &quiet()).unwrap();
+    copying::copy_into(episode, &to, &fitting::RoomClaim::none(), &quiet()).unwrap();
     fs::write(episode.join(RECEIPT), receipt("2026-01-01T00:00:07Z")).unwrap();
     to
 }
@@ -223,7 +223,7 @@ fn a_copy_of_another_delivery_is_not_taken_for_this_one() {
         "a",
         &any,
         &of_this,
-        Probe::never(),
+        OpenFileProbe::never(),
         &quiet(),
     )
     .unwrap();
@@ -456,7 +456,7 @@ fn what_lies_in_a_folder_is_left_alone_by_a_start_while_a_move_is_at_work_there(
         "a",
         &unchanged,
         &any,
-        Probe::never(),
+        OpenFileProbe::never(),
         &quiet(),
     )
     .unwrap();
@@ -499,7 +499,7 @@ fn a_source_does_not_go_where_its_copy_is_not_what_was_made_any_more() {
             "a",
             &unchanged,
             &any,
-            Probe::never(),
+            OpenFileProbe::never(),
             &quiet(),
         )
         .unwrap_err();
@@ -529,7 +529,7 @@ fn a_copy_does_not_go_where_its_source_is_not_whole_any_more() {
             "a",
             &unchanged,
             &any,
-            Probe::never(),
+            OpenFileProbe::never(),
             &quiet(),
         )
         .unwrap();
@@ -555,7 +555,7 @@ fn a_copy_that_stood_there_before_stays_where_its_source_stays() {
         "a",
         &unchanged,
         &any,
-        Probe::never(),
+        OpenFileProbe::never(),
         &quiet(),
     )
     .unwrap();

@@ -6,7 +6,7 @@ use std::{fs::OpenOptions, io::Write as _};
 use super::*;
 use crate::{
     durable::note::note_removal,
-    episode::{EpisodeId, Look, MARKED_REST},
+    episode::{EpisodeId, FolderLook, MARKED_REST},
     layout::{MARKER, REMOVING},
     scan,
 };
@@ -93,7 +93,7 @@ fn what_can_have_no_other_name_is_copied_once_and_removed_where_it_stands() {
         "a",
         &unchanged,
         &any,
-        Probe::never(),
+        OpenFileProbe::never(),
         &quiet(),
     )
     .unwrap();
@@ -118,7 +118,7 @@ fn what_was_written_to_before_it_is_removed_where_it_stands_stays_whole_and_its_
         "a",
         &unchanged,
         &any,
-        Probe::never(),
+        OpenFileProbe::never(),
         &quiet(),
     )
     .unwrap();
@@ -141,7 +141,7 @@ pub(super) fn killed(copied_to: Option<&Path>, removed: &[&str]) -> (tempfile::T
     fs::write(episode.join("more"), "more").unwrap();
     if let Some(copy) = copied_to {
         fs::create_dir(copy).unwrap();
-        copying::copy_into(&episode, copy, &fitting::Claim::none(), &quiet()).unwrap();
+        copying::copy_into(&episode, copy, &fitting::RoomClaim::none(), &quiet()).unwrap();
     }
     note_removal(&episode, copied_to).unwrap();
     for name in removed {
@@ -155,7 +155,7 @@ pub(super) fn killed(copied_to: Option<&Path>, removed: &[&str]) -> (tempfile::T
     (root, episode)
 }
 
-fn seen(episode: &Path) -> Look {
+fn seen(episode: &Path) -> FolderLook {
     scan::look(episode.parent().unwrap(), &EpisodeId::parse("a").unwrap())
 }
 
@@ -171,11 +171,11 @@ fn a_removal_that_was_killed_anywhere_is_finished_and_no_half_of_it_looks_like_a
         let copy = there.path().join("a");
         let (root, episode) = killed(Some(&copy), removed);
         assert_eq!(
-            matches!(seen(&episode), Look::Sealed(_)),
+            matches!(seen(&episode), FolderLook::Sealed(_)),
             removed.is_empty(),
             "{removed:?}"
         );
-        assert_ne!(seen(&episode), Look::Open, "{removed:?}");
+        assert_ne!(seen(&episode), FolderLook::Open, "{removed:?}");
         finish_leftovers(&root.path().join("episodes"), &quiet()).unwrap();
         assert!(
             names(&root.path().join("episodes")).is_empty(),
@@ -196,7 +196,7 @@ fn what_is_left_of_a_removal_and_is_not_in_its_copy_stays_as_an_open_recording()
         let (root, episode) = killed(Some(&copy), &[MARKER, "more"]);
         change(&episode);
         finish_leftovers(&root.path().join("episodes"), &quiet()).unwrap();
-        assert_eq!(seen(&episode), Look::Open);
+        assert_eq!(seen(&episode), FolderLook::Open);
         assert!(episode.join("data/x").exists() && !is_being_removed(&episode));
         assert_eq!(stays_beside(&episode), Some(copy.clone()));
         finish_leftovers(&root.path().join("episodes"), &quiet()).unwrap();
@@ -218,7 +218,7 @@ fn what_is_left_of_a_removal_waits_where_its_copy_is_not_there_whether_or_not_th
         said.contains("its copy is not there") && said.ends_with("Type: sudo mount -a"),
         "{said}"
     );
-    assert_eq!(seen(&episode), Look::BeingRemoved);
+    assert_eq!(seen(&episode), FolderLook::BeingRemoved);
     fs::rename(&away, &copy).unwrap();
     finish_leftovers(&root.path().join("episodes"), &quiet()).unwrap();
     assert!(!episode.exists() && copy.join("data/x").exists());
@@ -231,7 +231,7 @@ fn on_an_overlay_that_is_mounted_anew_a_note_still_counts_for_its_folder() {
     };
     let (episode, copy) = (in_the_lower_layer(&overlay), there.path().join("a"));
     fs::create_dir(&copy).unwrap();
-    copying::copy_into(&episode, &copy, &fitting::Claim::none(), &quiet()).unwrap();
+    copying::copy_into(&episode, &copy, &fitting::RoomClaim::none(), &quiet()).unwrap();
     note_removal(&episode, Some(&copy)).unwrap();
     assert!(is_being_removed(&episode));
     let Overlay {
@@ -293,9 +293,15 @@ fn what_is_written_or_put_there_while_the_source_is_removed_where_it_stands_stay
             *written.borrow_mut() = fs::read_to_string(episode.join(path)).unwrap();
             None::<()>
         };
-        let finished =
-            noted::remove_copied(&episode, &copy, Probe::never(), against, || (), &quiet())
-                .unwrap();
+        let finished = noted::remove_copied(
+            &episode,
+            &copy,
+            OpenFileProbe::never(),
+            against,
+            || (),
+            &quiet(),
+        )
+        .unwrap();
         assert_eq!(finished, Ok(Finished::Stays(path.into())));
         assert_eq!(
             fs::read_to_string(episode.join(path)).unwrap(),
@@ -305,7 +311,7 @@ fn what_is_written_or_put_there_while_the_source_is_removed_where_it_stands_stay
         assert_eq!(stays_beside(&episode), Some(copy.clone()), "{path}");
         assert_eq!(
             seen(&episode),
-            Look::Open,
+            FolderLook::Open,
             "no half of it looks whole: {path}"
         );
         assert!(
@@ -338,12 +344,12 @@ fn on_an_overlay_what_is_written_to_a_source_when_it_was_compared_is_not_removed
             "a",
             &unchanged,
             &any,
-            Probe::below(&episode),
+            OpenFileProbe::below(&episode),
             &quiet(),
         );
         assert_eq!(moved.unwrap(), MoveChecked::To(there.path().join("a")));
         assert!(episode.join(path).exists(), "{path}");
-        assert_eq!(seen(&episode), Look::Open, "{path}");
+        assert_eq!(seen(&episode), FolderLook::Open, "{path}");
     }
 }
 
@@ -356,7 +362,7 @@ fn the_names_of_one_file_go_together_though_each_removal_moves_its_ctime() {
     }
     let copy = shipped.join("a");
     fs::create_dir(&copy).unwrap();
-    copying::copy_into(&episode, &copy, &fitting::Claim::none(), &quiet()).unwrap();
+    copying::copy_into(&episode, &copy, &fitting::RoomClaim::none(), &quiet()).unwrap();
     note_removal(&episode, Some(&copy)).unwrap();
     assert_eq!(
         finish_removal(&episode, &quiet()).unwrap(),
@@ -379,7 +385,7 @@ fn what_is_left_and_has_a_file_open_is_gone_on_with_when_that_is_closed() {
             finish_removal(&episode, &quiet()).unwrap(),
             Finished::Open("more".into())
         );
-        assert_eq!(seen(&episode), Look::BeingRemoved);
+        assert_eq!(seen(&episode), FolderLook::BeingRemoved);
         finish_leftovers(&root.path().join("episodes"), &quiet()).unwrap();
         assert_eq!(
             names(&episode),
@@ -397,11 +403,11 @@ fn what_is_left_and_has_a_file_open_is_gone_on_with_when_that_is_closed() {
             // Its recorder seals it, as it always does: under its name it is no episode, and under
             // another it is.
             fs::write(episode.join(MARKER), "").unwrap();
-            assert_eq!(seen(&episode), Look::OddMarker(MARKED_REST));
+            assert_eq!(seen(&episode), FolderLook::OddMarker(MARKED_REST));
             let another = episode.with_file_name("b");
             fs::rename(&episode, &another).unwrap();
             let look = scan::look(another.parent().unwrap(), &EpisodeId::parse("b").unwrap());
-            assert!(matches!(look, Look::Sealed(_)), "{look:?}");
+            assert!(matches!(look, FolderLook::Sealed(_)), "{look:?}");
         }
         fs::remove_dir_all(&copy).unwrap();
     }

@@ -102,7 +102,7 @@ fn a_note_is_left_out_of_copies_and_what_a_recorder_named_so_is_not() {
         }
         let copy = there.path().join(name);
         fs::create_dir(&copy).unwrap();
-        copying::copy_into(&source, &copy, &fitting::Claim::none(), &quiet()).unwrap();
+        copying::copy_into(&source, &copy, &fitting::RoomClaim::none(), &quiet()).unwrap();
         assert_eq!(copy.join(REMOVING).exists(), text.is_some());
     }
 }

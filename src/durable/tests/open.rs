@@ -22,7 +22,7 @@ fn append(episode: &Path) -> File {
 /// descriptors until its exec(3).
 pub(super) fn at_rest(episode: &Path) {
     let is_open = || {
-        find_open(episode, Probe::below(episode), &quiet())
+        find_open(episode, OpenFileProbe::below(episode), &quiet())
             .unwrap()
             .is_some()
     };
@@ -48,7 +48,7 @@ fn move_while_opened(episode: &Path, there: &Path, nth: usize) -> (MoveChecked, 
         }
         Ok(true)
     };
-    let probe = Probe::below(episode);
+    let probe = OpenFileProbe::below(episode);
     let moved = move_unchanged(episode, there, "a", &unchanged, &any, probe, &quiet()).unwrap();
     (moved, opened.into_inner())
 }
@@ -86,7 +86,7 @@ fn what_is_open_for_writing_costs_no_copy_at_all() {
     let Some(there) = elsewhere() else { return };
     let (_root, episode, _) = sandbox();
     let _open = append(&episode);
-    let (progress, probe) = (quiet(), Probe::below(&episode));
+    let (progress, probe) = (quiet(), OpenFileProbe::below(&episode));
     let moved = move_unchanged(&episode, there.path(), "a", &any, &any, probe, &progress).unwrap();
     assert!(matches!(moved, MoveChecked::Open { .. }), "{moved:?}");
     assert_eq!(progress.bytes(), 0);

@@ -20,7 +20,7 @@ fn a_copy_that_is_told_to_stop_leaves_no_half() {
         "a",
         &unchanged,
         &any,
-        Probe::never(),
+        OpenFileProbe::never(),
         &progress,
     );
     assert!(

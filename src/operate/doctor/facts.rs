@@ -4,16 +4,16 @@ mod receiver;
 
 use std::{path::PathBuf, time::Duration};
 
-pub(super) use self::receiver::{AskedCommit, Receiver, Remedy, Said};
-use super::words::Hands;
+pub(super) use self::receiver::{AskedCommit, ReceiverAnswer, ReceiverFacts, Remedy};
+use super::words::CommandContext;
 use crate::{
-    episode::{EpisodeId, Look},
+    episode::{EpisodeId, FolderLook},
     layout::Layout,
     operate::journal::Journal,
     records::WallTime,
     retention::Due,
     scan::NoEpisode,
-    trial::Trial,
+    trial::MoveCheck,
 };
 
 /// Everything. What could not be asked, since something before it is wrong, is `None`.
@@ -22,40 +22,40 @@ pub(super) struct Facts {
     /// When it was asked, by this host's clock.
     pub(super) now: WallTime,
     /// Who types.
-    pub(super) hands: Hands,
+    pub(super) hands: CommandContext,
     /// The configuration.
-    pub(super) settings: Settings,
+    pub(super) settings: SettingsFacts,
     /// Who asks, and who ships.
     pub(super) people: People,
     /// The folders, in the order of an episode's way.
-    pub(super) folders: Vec<Folder>,
+    pub(super) folders: Vec<FolderFacts>,
     /// What stands in `outbox/` where an archive has to lie, and is no file; what it is.
     pub(super) in_the_way: Vec<(PathBuf, &'static str)>,
     /// Two folders of which one lies in the other.
     pub(super) overlap: Option<[PathBuf; 2]>,
     /// Each file system that they are on.
-    pub(super) rooms: Vec<Room>,
+    pub(super) rooms: Vec<RoomFacts>,
     /// Whether episodes can be moved.
     pub(super) moves: Moves,
     /// inotify's limits, where it is used.
-    pub(super) inotify: Option<Inotify>,
+    pub(super) inotify: Option<InotifyLimits>,
     /// The unit.
     pub(super) unit: Option<Unit>,
     /// The daemon.
-    pub(super) daemon: Daemon,
+    pub(super) daemon: DaemonState,
     /// The receiver.
-    pub(super) receiver: Option<Receiver>,
+    pub(super) receiver: Option<ReceiverFacts>,
     /// The journal, where there is a unit.
     pub(super) journal: Option<Journal>,
     /// What is in `episodes/` and `outbox/`.
     pub(super) episodes: Option<Episodes>,
     /// What is in `quarantine/` and `shipped/`.
-    pub(super) aside: Option<Aside>,
+    pub(super) aside: Option<FiledEpisodes>,
 }
 
 /// The configuration.
 #[derive(Debug, Default)]
-pub(super) struct Settings {
+pub(super) struct SettingsFacts {
     /// Which file was read.
     pub(super) file: Option<PathBuf>,
     /// What is wrong with it.
@@ -80,7 +80,7 @@ pub(super) struct Settings {
     /// Whose the configuration file is.
     pub(super) owned: Option<Owned>,
     /// The folders that lead to it.
-    pub(super) way: Vec<Step>,
+    pub(super) way: Vec<PassedFolder>,
     /// `shipper.metrics_textfile`
     pub(super) metrics_textfile: Option<PathBuf>,
     /// `shipper.quarantine_keep_days`
@@ -110,7 +110,7 @@ pub(super) struct NamedFile {
     /// What stands there; or why that cannot be told.
     pub(super) owned: Result<Owned, String>,
     /// The folders that lead there.
-    pub(super) way: Vec<Step>,
+    pub(super) way: Vec<PassedFolder>,
     /// Why whoever asks cannot read it, and whether that is for want of permission.
     pub(super) unreadable: Option<(String, bool)>,
 }
@@ -129,7 +129,7 @@ pub(super) struct Owned {
 }
 
 /// A folder that has to be passed on the way to something.
-pub(super) type Step = (PathBuf, Owned);
+pub(super) type PassedFolder = (PathBuf, Owned);
 
 /// Who asks, and who ships.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,7 +155,7 @@ pub(super) struct Person {
 
 /// One of the folders.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Folder {
+pub(super) struct FolderFacts {
     /// `episodes`, `outbox`, `shipped`, `quarantine`, `.sealift`
     pub(super) name: &'static str,
     /// Where.
@@ -165,7 +165,7 @@ pub(super) struct Folder {
     /// Its file system keeps no permission bits: chmod(1) does nothing there.
     pub(super) modeless: bool,
     /// The folders that lead there, the outermost first.
-    pub(super) way: Vec<Step>,
+    pub(super) way: Vec<PassedFolder>,
     /// Where it is once symlinks are followed, and on which device; `None` where that cannot be
     /// told.
     pub(super) real: Option<(PathBuf, u64)>,
@@ -195,7 +195,7 @@ pub(super) enum FolderState {
 
 /// A file system, and how fast it fills.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Room {
+pub(super) struct RoomFacts {
     /// Which folders are on it.
     pub(super) folders: Vec<String>,
     /// One of them.
@@ -216,14 +216,14 @@ pub(super) enum Moves {
     /// The daemon has tried at its start, as its own user and with its own mounts.
     ByDaemon(Vec<crate::snapshot::TrialFinding>),
     /// We have just tried, as whoever asks.
-    ByUs(Trial),
+    ByUs(MoveCheck),
     /// Not tried: the folders are not such that it would say anything.
     NotTried,
 }
 
 /// inotify(7)'s limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Inotify {
+pub(super) struct InotifyLimits {
     /// `fs.inotify.max_user_watches`
     pub(super) max_watches: u64,
     /// `user.max_inotify_watches`, the limit of the user namespace; `None` where the kernel has
@@ -266,7 +266,7 @@ pub(super) struct Unit {
 
 /// Whether a daemon runs.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Daemon {
+pub(super) enum DaemonState {
     /// It has answered.
     Answers(Box<crate::snapshot::Snapshot>),
     /// It has not, though it is there.
@@ -299,9 +299,9 @@ pub(super) struct Episodes {
     /// Whether mv(1) copies a folder there that gets another name in it (an overlay's lower layer).
     pub(super) copied_by_mv: bool,
     /// Each folder whose name is an id.
-    pub(super) episodes: Vec<Episode>,
+    pub(super) episodes: Vec<EpisodeFacts>,
     /// What can be no episode.
-    pub(super) strangers: Vec<Stranger>,
+    pub(super) strangers: Vec<StrangerFacts>,
     /// The receiver holds other content under these, or may; what it said.
     pub(super) conflicts: Vec<(EpisodeId, String)>,
     /// Hidden folders that look like what a typed command makes for a while, and when each was last
@@ -332,11 +332,11 @@ pub(super) struct CutOff {
 
 /// One episode.
 #[derive(Debug, Clone)]
-pub(super) struct Episode {
+pub(super) struct EpisodeFacts {
     /// Its id.
     pub(super) id: EpisodeId,
     /// What a look found.
-    pub(super) look: Look,
+    pub(super) look: FolderLook,
     /// When it was sealed; of an open one, when something at its top was last written.
     pub(super) since: Option<WallTime>,
     /// What is wrong with its marker, though it is a regular file.
@@ -345,7 +345,7 @@ pub(super) struct Episode {
 
 /// Something in `episodes/` that can be no episode.
 #[derive(Debug, Clone)]
-pub(super) struct Stranger {
+pub(super) struct StrangerFacts {
     /// Its name.
     pub(super) name: std::ffi::OsString,
     /// Why it is none.
@@ -356,7 +356,7 @@ pub(super) struct Stranger {
 
 /// What is in `quarantine/` and `shipped/`.
 #[derive(Debug, Default)]
-pub(super) struct Aside {
+pub(super) struct FiledEpisodes {
     /// The folders that it comes back to, and went to.
     pub(super) layout: Option<Layout>,
     /// What waits for a person.

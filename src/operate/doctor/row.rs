@@ -8,7 +8,7 @@ use crate::episode::printable;
 /// A row's colour. The worst of all rows is the doctor's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub enum RowStatus {
     /// As it should be.
     Green,
     /// Works, and somebody should know.
@@ -17,7 +17,7 @@ pub enum Status {
     Red,
 }
 
-impl Status {
+impl RowStatus {
     /// In a word, as it stands in the JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -97,11 +97,11 @@ ids! {
 
 /// One check.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Row {
+pub struct DoctorRow {
     /// Which.
     pub id: Id,
     /// How it is.
-    pub status: Status,
+    pub status: RowStatus,
     /// The same in one sentence. Printable.
     pub summary: String,
     /// The command that mends it, for a shell. Printable, on one line.
@@ -110,8 +110,8 @@ pub struct Row {
     pub details: Map<String, Value>,
 }
 
-impl Row {
-    fn new(id: Id, status: Status, summary: &str, fix: Option<String>) -> Self {
+impl DoctorRow {
+    fn new(id: Id, status: RowStatus, summary: &str, fix: Option<String>) -> Self {
         Self {
             id,
             status,
@@ -122,15 +122,15 @@ impl Row {
     }
 
     pub(super) fn green(id: Id, summary: impl AsRef<str>) -> Self {
-        Self::new(id, Status::Green, summary.as_ref(), None)
+        Self::new(id, RowStatus::Green, summary.as_ref(), None)
     }
 
     pub(super) fn yellow(id: Id, summary: impl AsRef<str>, fix: impl Into<String>) -> Self {
-        Self::new(id, Status::Yellow, summary.as_ref(), Some(fix.into()))
+        Self::new(id, RowStatus::Yellow, summary.as_ref(), Some(fix.into()))
     }
 
     pub(super) fn red(id: Id, summary: impl AsRef<str>, fix: impl Into<String>) -> Self {
-        Self::new(id, Status::Red, summary.as_ref(), Some(fix.into()))
+        Self::new(id, RowStatus::Red, summary.as_ref(), Some(fix.into()))
     }
 
     /// With one more member of its details.
@@ -142,26 +142,26 @@ impl Row {
 
 /// All of them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Report {
+pub struct DoctorReport {
     /// In the order of [`Id`].
-    pub rows: Vec<Row>,
+    pub rows: Vec<DoctorRow>,
 }
 
-impl Report {
+impl DoctorReport {
     /// The rows in their order, each check once.
-    pub(super) fn of(mut rows: Vec<Row>) -> Self {
+    pub(super) fn of(mut rows: Vec<DoctorRow>) -> Self {
         rows.sort_by_key(|row| row.id);
         Self { rows }
     }
 
     /// The worst of all.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> RowStatus {
         self.rows
             .iter()
             .map(|row| row.status)
             .max()
-            .unwrap_or(Status::Green)
+            .unwrap_or(RowStatus::Green)
     }
 
     /// The document that docs/doctor.schema.json describes.
@@ -186,20 +186,20 @@ mod tests {
 
     #[test]
     fn the_worst_row_is_the_whole_and_rows_stand_in_the_order_of_causes() {
-        let red = Row::red(Id::Waiting, "a", "b");
-        let yellow = Row::yellow(Id::Configuration, "a", "b");
-        let report = Report::of(vec![red, yellow]);
-        assert_eq!(report.status(), Status::Red);
+        let red = DoctorRow::red(Id::Waiting, "a", "b");
+        let yellow = DoctorRow::yellow(Id::Configuration, "a", "b");
+        let report = DoctorReport::of(vec![red, yellow]);
+        assert_eq!(report.status(), RowStatus::Red);
         let json = report.to_json();
         assert_eq!(json["status"], "red");
         assert_eq!(json["checks"][0]["id"], "configuration");
-        assert_eq!(Report::of(Vec::new()).status(), Status::Green);
+        assert_eq!(DoctorReport::of(Vec::new()).status(), RowStatus::Green);
     }
 
     #[test]
     fn what_a_row_says_cannot_command_a_terminal() {
         assert_eq!(
-            Row::green(Id::Names, "a \u{1b}[2Jb").summary,
+            DoctorRow::green(Id::Names, "a \u{1b}[2Jb").summary,
             "a \\u{1b}[2Jb"
         );
     }

@@ -4,7 +4,7 @@ use std::{ffi::OsStr, fmt::Write as _, os::unix::ffi::OsStrExt as _, path::Path,
 
 /// Who types, and what the commands are about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::operate) struct Hands {
+pub(in crate::operate) struct CommandContext {
     /// Whoever asks is root already.
     pub(in crate::operate) root: bool,
     /// The unit's name, checked.
@@ -25,7 +25,7 @@ pub(in crate::operate) struct Hands {
 /// Commands of ours that have no `--receiver`.
 const ASK_NO_RECEIVER: [&str; 2] = ["status", "trace"];
 
-impl Hands {
+impl CommandContext {
     /// A command that takes root.
     pub(in crate::operate) fn as_root(&self, command: &str) -> String {
         if self.root {
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_fix_that_the_daemon_names_has_no_sudo_for_root_and_keeps_each_for_others() {
-        let mut hands = Hands {
+        let mut hands = CommandContext {
             root: true,
             unit: String::new(),
             has_unit: false,
@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn without_a_unit_the_commands_are_those_of_somebody_who_starts_it_by_hand() {
-        let hands = Hands {
+        let hands = CommandContext {
             root: false,
             unit: "sealift.service".to_owned(),
             has_unit: true,
@@ -355,12 +355,12 @@ mod tests {
             hands.unit_to("start"),
             "sudo systemctl start sealift.service"
         );
-        let hands = Hands {
+        let hands = CommandContext {
             has_unit: false,
             ..hands
         };
         assert_eq!(hands.unit_to("start"), "sealift ship --data /d");
-        let running = Hands {
+        let running = CommandContext {
             daemon_pid: Some(7),
             ..hands.clone()
         };
@@ -371,12 +371,12 @@ mod tests {
             format!("sealift.toml && {{ {stopped} --config \"$PWD/sealift.toml\" --data /d; }}");
         assert!(running.configure("reload").ends_with(&configured));
         assert_eq!(hands.edit(Path::new("/etc/a b")), "sudoedit '/etc/a b'");
-        let hands = Hands {
+        let hands = CommandContext {
             root: true,
             ..hands
         };
         assert_eq!(hands.edit(Path::new("/etc/a")), "\"${EDITOR:-vi}\" /etc/a");
-        let hands = Hands {
+        let hands = CommandContext {
             receiver: "--receiver http://r".to_owned(),
             ..hands
         };

@@ -13,15 +13,15 @@ use http::{HeaderMap, HeaderValue, header};
 use tokio::sync::mpsc;
 
 use super::{
-    FetchError, Kept, Options, Tell, Told,
+    FetchError, FetchEvent, FetchOptions, KeptDownload, Tell,
     answer::{self, Described, Meaning},
     blocking, not_as_shipped, room_bytes,
-    scratch::Scratch,
+    scratch::DownloadScratch,
 };
 use crate::{
     client::{Answered, ClientError},
     episode::EpisodeId,
-    operate::receiver::Receiver,
+    operate::receiver::ReceiverClient,
     progress::Progress,
 };
 
@@ -38,15 +38,15 @@ const MAX_PAUSE: Duration = Duration::from_secs(300);
 const CHUNKS_AHEAD: usize = 4;
 
 pub(super) struct Download<'a> {
-    pub(super) receiver: &'a Receiver,
+    pub(super) receiver: &'a ReceiverClient,
     pub(super) id: &'a EpisodeId,
-    pub(super) options: &'a Options,
+    pub(super) options: &'a FetchOptions,
     pub(super) progress: &'a Progress,
     pub(super) tell: &'a Tell,
 }
 
 /// How one attempt ended.
-enum Attempt {
+enum DownloadEnd {
     /// All of it is here.
     Whole,
     Broke {
@@ -59,7 +59,10 @@ enum Attempt {
 
 impl Download<'_> {
     /// Goes on until the archive is whole.
-    pub(super) async fn run(&self, mut scratch: Scratch) -> Result<Scratch, FetchError> {
+    pub(super) async fn run(
+        &self,
+        mut scratch: DownloadScratch,
+    ) -> Result<DownloadScratch, FetchError> {
         let (mut fruitless, mut attempts) = (0, 0);
         while !scratch.is_whole() {
             let had_bytes = scratch.len_bytes();
@@ -67,14 +70,14 @@ impl Download<'_> {
             let (back, attempt) = self.attempt(scratch, attempts == 1).await?;
             scratch = back;
             let (why, asked_s) = match attempt {
-                Attempt::Whole => break,
+                DownloadEnd::Whole => break,
                 // The next one asks for the whole, and so cannot end like this.
-                Attempt::Anew(why) if attempts < MAX_ATTEMPTS => {
+                DownloadEnd::Anew(why) if attempts < MAX_ATTEMPTS => {
                     scratch = self.anew(scratch, why).await?;
                     continue;
                 }
-                Attempt::Anew(why) => (why, None),
-                Attempt::Broke { why, retry_after_s } => (why, retry_after_s),
+                DownloadEnd::Anew(why) => (why, None),
+                DownloadEnd::Broke { why, retry_after_s } => (why, retry_after_s),
             };
             let brought = scratch.len_bytes().saturating_sub(had_bytes) >= FRUIT_BYTES;
             fruitless = if brought { 0 } else { fruitless + 1 };
@@ -90,7 +93,7 @@ impl Download<'_> {
                 1 << (fruitless - 1)
             };
             let pause = Duration::from_secs(asked_s.unwrap_or(ours).max(ours)).min(MAX_PAUSE);
-            (self.tell)(Told::Broke { why, pause });
+            (self.tell)(FetchEvent::Broke { why, pause });
             // Cancelled, it is not waited to the end.
             if tokio::time::timeout(pause, self.progress.cancelled())
                 .await
@@ -106,9 +109,9 @@ impl Download<'_> {
 
     async fn attempt(
         &self,
-        scratch: Scratch,
+        scratch: DownloadScratch,
         is_first: bool,
-    ) -> Result<(Scratch, Attempt), FetchError> {
+    ) -> Result<(DownloadScratch, DownloadEnd), FetchError> {
         let rest = scratch
             .described()
             .filter(|described| scratch.len_bytes() > 0 && described.has_a_name())
@@ -132,9 +135,9 @@ impl Download<'_> {
                 self.take(scratch, answered).await
             }
             Meaning::Rest => self.take(scratch, answered).await,
-            Meaning::Anew(why) => Ok((scratch, Attempt::Anew(why))),
+            Meaning::Anew(why) => Ok((scratch, DownloadEnd::Anew(why))),
             Meaning::Again { why, retry_after_s } => {
-                Ok((scratch, Attempt::Broke { why, retry_after_s }))
+                Ok((scratch, DownloadEnd::Broke { why, retry_after_s }))
             }
             Meaning::Missing => Err(FetchError::Missing { url }),
             Meaning::Refused(status_code) => Err(FetchError::Credential { status_code }),
@@ -144,10 +147,10 @@ impl Download<'_> {
 
     fn no_answer(
         &self,
-        scratch: Scratch,
+        scratch: DownloadScratch,
         is_first: bool,
         source: ClientError,
-    ) -> Result<(Scratch, Attempt), FetchError> {
+    ) -> Result<(DownloadScratch, DownloadEnd), FetchError> {
         let ends = match &source {
             ClientError::Cancelled => {
                 return Err(FetchError::Stopped {
@@ -167,7 +170,7 @@ impl Download<'_> {
         }
         Ok((
             scratch,
-            Attempt::Broke {
+            DownloadEnd::Broke {
                 why: source.to_string(),
                 retry_after_s: None,
             },
@@ -201,14 +204,14 @@ impl Download<'_> {
 
     async fn begin(
         &self,
-        mut scratch: Scratch,
+        mut scratch: DownloadScratch,
         described: Described,
-    ) -> Result<Scratch, FetchError> {
+    ) -> Result<DownloadScratch, FetchError> {
         if scratch.len_bytes() > 0 {
             let why = "the receiver sends it from the beginning".to_owned();
-            (self.tell)(Told::Anew { why });
+            (self.tell)(FetchEvent::Anew { why });
         }
-        (self.tell)(Told::Begins {
+        (self.tell)(FetchEvent::Begins {
             size_bytes: described.size_bytes,
         });
         self.on_disk(move || {
@@ -218,8 +221,12 @@ impl Download<'_> {
         .await
     }
 
-    async fn anew(&self, mut scratch: Scratch, why: String) -> Result<Scratch, FetchError> {
-        (self.tell)(Told::Anew { why });
+    async fn anew(
+        &self,
+        mut scratch: DownloadScratch,
+        why: String,
+    ) -> Result<DownloadScratch, FetchError> {
+        (self.tell)(FetchEvent::Anew { why });
         self.on_disk(move || {
             scratch.empty()?;
             Ok(scratch)
@@ -230,9 +237,9 @@ impl Download<'_> {
     /// Takes in a body: what is here in the end is a beginning of the archive, whatever happened.
     async fn take(
         &self,
-        scratch: Scratch,
+        scratch: DownloadScratch,
         mut answered: Answered,
-    ) -> Result<(Scratch, Attempt), FetchError> {
+    ) -> Result<(DownloadScratch, DownloadEnd), FetchError> {
         let size_bytes = scratch
             .described()
             .and_then(|described| described.size_bytes);
@@ -251,7 +258,7 @@ impl Download<'_> {
             if have_bytes > limit_bytes || sender.send(chunk).await.is_err() {
                 break Ok(());
             }
-            (self.tell)(Told::Arrived { have_bytes });
+            (self.tell)(FetchEvent::Arrived { have_bytes });
         };
         drop(sender);
         let failed = |cause| FetchError::Disk {
@@ -273,12 +280,12 @@ impl Download<'_> {
             }),
             Err(error) => Ok((
                 scratch,
-                Attempt::Broke {
+                DownloadEnd::Broke {
                     why: error.to_string(),
                     retry_after_s: None,
                 },
             )),
-            Ok(()) if scratch.is_whole() => Ok((scratch, Attempt::Whole)),
+            Ok(()) if scratch.is_whole() => Ok((scratch, DownloadEnd::Whole)),
             // A length that nobody stated is what came.
             Ok(()) if size_bytes.is_none() => {
                 let scratch = self
@@ -293,13 +300,13 @@ impl Download<'_> {
                         Ok(scratch)
                     })
                     .await?;
-                Ok((scratch, Attempt::Whole))
+                Ok((scratch, DownloadEnd::Whole))
             }
             Ok(()) => {
                 let why = "the answer ended before the archive did".to_owned();
                 Ok((
                     scratch,
-                    Attempt::Broke {
+                    DownloadEnd::Broke {
                         why,
                         retry_after_s: None,
                     },
@@ -322,7 +329,10 @@ impl Download<'_> {
     }
 }
 
-fn write(mut scratch: Scratch, mut chunks: mpsc::Receiver<Bytes>) -> (Scratch, io::Result<()>) {
+fn write(
+    mut scratch: DownloadScratch,
+    mut chunks: mpsc::Receiver<Bytes>,
+) -> (DownloadScratch, io::Result<()>) {
     while let Some(chunk) = chunks.blocking_recv() {
         if let Err(error) = scratch.append(&chunk) {
             return (scratch, Err(error));
@@ -346,8 +356,8 @@ fn range(described: &Described, offset: u64) -> HeaderMap {
     headers
 }
 
-fn kept(scratch: &Scratch) -> Kept {
-    Kept {
+fn kept(scratch: &DownloadScratch) -> KeptDownload {
+    KeptDownload {
         bytes: scratch.len_bytes(),
         path: scratch.path().to_owned(),
     }

@@ -2,8 +2,8 @@
 //! given its name.
 
 use super::{
-    FetchError, Fetched, Kept, Options, Tell, Told, Verified, answer::Described, not_as_shipped,
-    room_bytes, scratch::Scratch,
+    FetchError, FetchEvent, FetchOptions, Fetched, KeptDownload, Tell, Verified, answer::Described,
+    not_as_shipped, room_bytes, scratch::DownloadScratch,
 };
 use crate::{
     durable,
@@ -17,9 +17,9 @@ use crate::{
 /// # Errors
 /// [`FetchError`]. The archive stays for the next run where that could end better.
 pub(super) fn restore(
-    scratch: Scratch,
+    scratch: DownloadScratch,
     id: &EpisodeId,
-    options: &Options,
+    options: &FetchOptions,
     progress: &Progress,
     tell: &Tell,
 ) -> Result<Fetched, FetchError> {
@@ -66,7 +66,7 @@ pub(super) fn restore(
         &options.folder,
         id.as_str(),
         |into| {
-            let observe = |bytes| tell(Told::Unpacked { bytes });
+            let observe = |bytes| tell(FetchEvent::Unpacked { bytes });
             let result = unpack::unpack(archive, id, into, limits, progress, &observe)
                 .map_err(Failed::Unpack)
                 .and_then(|found| compare(&found, said, options, &mut verified).map(|()| found));
@@ -104,7 +104,7 @@ pub(super) fn restore(
             Err(FetchError::OtherContent(why))
         }
         (_, _, Some(Failed::Unpack(UnpackError::Cancelled(_)))) => Err(FetchError::Stopped {
-            kept: Kept {
+            kept: KeptDownload {
                 bytes: scratch.len_bytes(),
                 path: scratch.path().to_owned(),
             },
@@ -125,7 +125,7 @@ enum Failed {
 fn compare(
     found: &Unpacked,
     said: Option<&Described>,
-    options: &Options,
+    options: &FetchOptions,
     verified: &mut Verified,
 ) -> Result<(), Failed> {
     let content = found.content_sha256;
@@ -145,7 +145,7 @@ fn compare(
 
 /// An archive that is what the receiver holds stays: with more room, or by hand, it may be of use.
 /// Another may be damaged, and the next run shall begin anew.
-fn not_unpacked(source: UnpackError, scratch: Scratch, is_as_stated: bool) -> FetchError {
+fn not_unpacked(source: UnpackError, scratch: DownloadScratch, is_as_stated: bool) -> FetchError {
     let path = shell_word(scratch.path());
     let archive = match &source {
         UnpackError::TooLarge(_) | UnpackError::Write { .. } | UnpackError::Cancelled(_) => {

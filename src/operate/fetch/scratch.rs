@@ -25,7 +25,7 @@ use std::{
 use rustix::{fs::OFlags, io::Errno};
 use sha2::{Digest as _, Sha256};
 
-use super::{Kept, answer::Described};
+use super::{KeptDownload, answer::Described};
 use crate::{
     durable,
     episode::{Digest, EpisodeId},
@@ -43,7 +43,7 @@ const READ_BYTES: usize = 256 * 1024;
 const MAX_TRIES: u32 = 16;
 
 /// A scratch file in use: nobody else writes to it.
-pub(super) struct Scratch {
+pub(super) struct DownloadScratch {
     file: File,
     path: PathBuf,
     description_path: PathBuf,
@@ -56,22 +56,22 @@ pub(super) struct Scratch {
 }
 
 /// What opening came to.
-pub(super) enum Opened {
-    Scratch(Box<Scratch>),
+pub(super) enum OpenedScratch {
+    Scratch(Box<DownloadScratch>),
     /// Another fetch of this episode writes here.
     Busy,
     /// Told to stop, while what is here was hashed.
-    Stopped(Kept),
+    Stopped(KeptDownload),
 }
 
-impl Scratch {
+impl DownloadScratch {
     /// Opens what an earlier run has left of this address, or begins with nothing.
     pub(super) fn open(
         folder: &Path,
         id: &EpisodeId,
         address: &str,
         progress: &Progress,
-    ) -> io::Result<Opened> {
+    ) -> io::Result<OpenedScratch> {
         let path = folder.join(format!("{PREFIX}{}{PARTIAL_SUFFIX}", id.as_str()));
         let description_path = folder.join(format!("{PREFIX}{}{DESCRIPTION_SUFFIX}", id.as_str()));
         for _ in 0..MAX_TRIES {
@@ -81,7 +81,7 @@ impl Scratch {
             };
             match file.try_lock() {
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Ok(Opened::Busy),
+                Err(TryLockError::WouldBlock) => return Ok(OpenedScratch::Busy),
                 // A file system without locks: two fetches would meet at the digest, and both lose.
                 Err(TryLockError::Error(error)) => {
                     tracing::debug!("{}: cannot be locked: {error}", path.display());
@@ -105,12 +105,12 @@ impl Scratch {
             };
             if scratch.take_up(progress)?.is_err() {
                 let bytes = scratch.file.metadata()?.len();
-                return Ok(Opened::Stopped(Kept {
+                return Ok(OpenedScratch::Stopped(KeptDownload {
                     bytes,
                     path: scratch.path.clone(),
                 }));
             }
-            return Ok(Opened::Scratch(Box::new(scratch)));
+            return Ok(OpenedScratch::Scratch(Box::new(scratch)));
         }
         Err(io::Error::new(
             io::ErrorKind::ResourceBusy,
@@ -224,7 +224,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for DownloadScratch {
     /// A fetch that came to nothing (no such episode, a slip in the address) leaves nothing. The
     /// lock is still held here.
     fn drop(&mut self) {
@@ -274,15 +274,15 @@ fn open_ours(path: &Path, may_make: bool) -> io::Result<Option<File>> {
 mod tests {
     use super::*;
 
-    fn open(folder: &Path, address: &str) -> Scratch {
+    fn open(folder: &Path, address: &str) -> DownloadScratch {
         let id = EpisodeId::parse("a").unwrap();
         // A process that another test starts just now has the last one's descriptor between its
         // fork(2) and its execve(2).
         let opened = (0..1_000_000).find_map(|_| {
-            match Scratch::open(folder, &id, address, &Progress::default()).unwrap() {
-                Opened::Scratch(scratch) => Some(*scratch),
-                Opened::Busy => None,
-                Opened::Stopped(why) => panic!("{why:?}"),
+            match DownloadScratch::open(folder, &id, address, &Progress::default()).unwrap() {
+                OpenedScratch::Scratch(scratch) => Some(*scratch),
+                OpenedScratch::Busy => None,
+                OpenedScratch::Stopped(why) => panic!("{why:?}"),
             }
         });
         opened.expect("in use for ever")
@@ -393,8 +393,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let id = EpisodeId::parse("a").unwrap();
         let scratch = open(folder.path(), "r");
-        let second = Scratch::open(folder.path(), &id, "r", &Progress::default()).unwrap();
-        assert!(matches!(second, Opened::Busy));
+        let second = DownloadScratch::open(folder.path(), &id, "r", &Progress::default()).unwrap();
+        assert!(matches!(second, OpenedScratch::Busy));
         scratch.discard().unwrap();
         open(folder.path(), "r");
     }

@@ -11,7 +11,7 @@
 //!
 //! The first that applies, from the top: it is the one to act on.
 
-use super::{Entry, Reading, Unread};
+use super::{JournalEntry, JournalReading, Unread};
 
 /// What the entries come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,9 +73,9 @@ pub struct Journal {
     /// The newest verdict is a delivery: whatever it was, it is over.
     pub works_again: bool,
     /// The newest entry of the class, as it came.
-    pub newest: Option<Entry>,
+    pub newest: Option<JournalEntry>,
     /// The newest refusal by something that is no receiver, as it came.
-    pub newest_refused: Option<Entry>,
+    pub newest_refused: Option<JournalEntry>,
     /// Lines that could not be read.
     pub unreadable: usize,
     /// There was more than is read.
@@ -85,7 +85,7 @@ pub struct Journal {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum EventKind {
     OutOfWindow,
     Malformed,
     Fatal,
@@ -98,23 +98,27 @@ enum Kind {
 impl Journal {
     /// Counts.
     #[must_use]
-    pub fn of(read: Result<Reading, Unread>) -> Self {
+    pub fn of(read: Result<JournalReading, Unread>) -> Self {
         let (reading, class, unavailable) = match read {
             Ok(reading) => (reading, None, None),
-            Err(Unread::NotPermitted) => (Reading::default(), Some(Class::NotPermitted), None),
-            Err(Unread::Unavailable(why)) => {
-                (Reading::default(), Some(Class::Unavailable), Some(why))
+            Err(Unread::NotPermitted) => {
+                (JournalReading::default(), Some(Class::NotPermitted), None)
             }
+            Err(Unread::Unavailable(why)) => (
+                JournalReading::default(),
+                Some(Class::Unavailable),
+                Some(why),
+            ),
         };
         let kinds: Vec<_> = reading.entries.iter().map(kind_of).collect();
-        let count = |kind: Kind| kinds.iter().filter(|one| **one == kind).count();
-        let refused = count(Kind::Refused);
+        let count = |kind: EventKind| kinds.iter().filter(|one| **one == kind).count();
+        let refused = count(EventKind::Refused);
         let (out_of_window, malformed, fatal) = (
-            count(Kind::OutOfWindow),
-            count(Kind::Malformed),
-            count(Kind::Fatal),
+            count(EventKind::OutOfWindow),
+            count(EventKind::Malformed),
+            count(EventKind::Fatal),
         );
-        let transient = count(Kind::Transient) + refused;
+        let transient = count(EventKind::Transient) + refused;
         let class = class.unwrap_or(match (out_of_window, malformed, fatal, transient) {
             (1.., _, _, _) => Class::OutOfWindow,
             (0, 1.., _, _) => Class::Malformed,
@@ -123,13 +127,13 @@ impl Journal {
             (0, 0, 0, 0) if reading.entries.is_empty() => Class::Empty,
             (0, 0, 0, 0) => Class::Clean,
         });
-        let newest = |is: fn(Class, Kind) -> bool| {
+        let newest = |is: fn(Class, EventKind) -> bool| {
             let mut from_the_end = reading.entries.iter().zip(&kinds).rev();
             from_the_end
                 .find(|(_, kind)| is(class, **kind))
                 .map(|(entry, _)| entry.clone())
         };
-        let last = kinds.iter().rev().find(|kind| **kind != Kind::Neutral);
+        let last = kinds.iter().rev().find(|kind| **kind != EventKind::Neutral);
         Self {
             class,
             entries: reading.entries.len(),
@@ -138,10 +142,10 @@ impl Journal {
             fatal,
             transient,
             refused,
-            delivered: count(Kind::Delivered),
-            works_again: last == Some(&Kind::Delivered),
+            delivered: count(EventKind::Delivered),
+            works_again: last == Some(&EventKind::Delivered),
             newest: newest(belongs),
-            newest_refused: newest(|_, kind| kind == Kind::Refused),
+            newest_refused: newest(|_, kind| kind == EventKind::Refused),
             unreadable: reading.unreadable,
             truncated: reading.truncated,
             unavailable,
@@ -149,62 +153,62 @@ impl Journal {
     }
 }
 
-fn belongs(class: Class, kind: Kind) -> bool {
+fn belongs(class: Class, kind: EventKind) -> bool {
     match class {
-        Class::OutOfWindow => kind == Kind::OutOfWindow,
-        Class::Malformed => kind == Kind::Malformed,
-        Class::Fatal => kind == Kind::Fatal,
-        Class::Transient => matches!(kind, Kind::Transient | Kind::Refused),
-        Class::Clean => kind == Kind::Delivered,
+        Class::OutOfWindow => kind == EventKind::OutOfWindow,
+        Class::Malformed => kind == EventKind::Malformed,
+        Class::Fatal => kind == EventKind::Fatal,
+        Class::Transient => matches!(kind, EventKind::Transient | EventKind::Refused),
+        Class::Clean => kind == EventKind::Delivered,
         Class::Empty | Class::NotPermitted | Class::Unavailable => false,
     }
 }
 
 /// By the fields; by the text where the verdict is missing.
-fn kind_of(entry: &Entry) -> Kind {
+fn kind_of(entry: &JournalEntry) -> EventKind {
     // What the service manager says of the unit is no ship.
     if entry.by_manager {
-        return Kind::Neutral;
+        return EventKind::Neutral;
     }
     let fatal = || match entry.status {
-        Some(412) => Kind::OutOfWindow,
-        Some(400) => Kind::Malformed,
-        _ => Kind::Fatal,
+        Some(412) => EventKind::OutOfWindow,
+        Some(400) => EventKind::Malformed,
+        _ => EventKind::Fatal,
     };
     match entry.verdict.as_deref() {
         Some("fatal") => fatal(),
-        Some("delivered") => Kind::Delivered,
-        Some("refused") => Kind::Refused,
-        Some("transient" | "hold" | "stuck") => Kind::Transient,
+        Some("delivered") => EventKind::Delivered,
+        Some("refused") => EventKind::Refused,
+        Some("transient" | "hold" | "stuck") => EventKind::Transient,
         // A conflict has a row of its own, and a word that is not known says nothing.
-        Some(_) => Kind::Neutral,
+        Some(_) => EventKind::Neutral,
         None if matches!(entry.status, Some(400 | 412)) => fatal(),
         // It says nothing of a verdict, and the name of its episode may say anything.
-        None if entry.has_fields => Kind::Neutral,
+        None if entry.has_fields => EventKind::Neutral,
         None => kind_in_words(&entry.message),
     }
 }
 
 /// What an older shipper, or one that logs to stderr without fields, has said.
-fn kind_in_words(message: &str) -> Kind {
+fn kind_in_words(message: &str) -> EventKind {
     let message = message.to_ascii_lowercase();
     if message.starts_with("shipped ") {
-        return Kind::Delivered;
+        return EventKind::Delivered;
     }
     if ["out-of-window", "out of window"]
         .iter()
         .any(|words| has_word(&message, words))
     {
-        return Kind::OutOfWindow;
+        return EventKind::OutOfWindow;
     }
     match status_in_words(&message) {
-        Some(412) => return Kind::OutOfWindow,
-        Some(400) => return Kind::Malformed,
-        Some(408 | 425 | 429 | 500..=599) => return Kind::Transient,
+        Some(412) => return EventKind::OutOfWindow,
+        Some(400) => return EventKind::Malformed,
+        Some(408 | 425 | 429 | 500..=599) => return EventKind::Transient,
         Some(_) | None => {}
     }
     if message.contains("quarantined ") {
-        return Kind::Fatal;
+        return EventKind::Fatal;
     }
     let weather = [
         "timed out",
@@ -215,9 +219,9 @@ fn kind_in_words(message: &str) -> Kind {
         "unreachable",
     ];
     if weather.iter().any(|words| has_word(&message, words)) {
-        Kind::Transient
+        EventKind::Transient
     } else {
-        Kind::Neutral
+        EventKind::Neutral
     }
 }
 
@@ -262,25 +266,25 @@ fn status_in_words(message: &str) -> Option<u16> {
 mod tests {
     use super::*;
 
-    fn entry(verdict: &str, status: Option<u16>) -> Entry {
-        Entry {
+    fn entry(verdict: &str, status: Option<u16>) -> JournalEntry {
+        JournalEntry {
             verdict: Some(verdict.to_owned()),
             status,
-            ..Entry::default()
+            ..JournalEntry::default()
         }
     }
 
-    fn said(message: &str) -> Entry {
-        Entry {
+    fn said(message: &str) -> JournalEntry {
+        JournalEntry {
             message: message.to_owned(),
-            ..Entry::default()
+            ..JournalEntry::default()
         }
     }
 
-    fn journal(entries: &[Entry]) -> Journal {
-        Journal::of(Ok(Reading {
+    fn journal(entries: &[JournalEntry]) -> Journal {
+        Journal::of(Ok(JournalReading {
             entries: entries.to_vec(),
-            ..Reading::default()
+            ..JournalReading::default()
         }))
     }
 
@@ -369,19 +373,19 @@ mod tests {
         ] {
             assert_eq!(journal(&[said(message)]).class, class, "{message}");
         }
-        let named = Entry {
+        let named = JournalEntry {
             has_fields: true,
             ..said("out-of-window is packed: answered 412, timed out")
         };
         assert_eq!(journal(&[named]).class, Class::Clean);
-        let manager = Entry {
+        let manager = JournalEntry {
             by_manager: true,
             ..said("Start operation timed out. Terminating.")
         };
         assert_eq!(journal(&[manager]).class, Class::Clean);
-        let status_alone = Entry {
+        let status_alone = JournalEntry {
             status: Some(412),
-            ..Entry::default()
+            ..JournalEntry::default()
         };
         assert_eq!(journal(&[status_alone]).class, Class::OutOfWindow);
     }
@@ -401,7 +405,7 @@ mod tests {
 
     #[test]
     fn the_newest_entry_of_the_class_is_the_one_that_is_shown() {
-        let named = |name: &str| Entry {
+        let named = |name: &str| JournalEntry {
             episode: Some(name.to_owned()),
             ..entry("fatal", Some(412))
         };

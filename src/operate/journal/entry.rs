@@ -16,7 +16,7 @@ const MAX_MESSAGE_CHARS: usize = 2000;
 
 /// One entry. Texts are as they came: not printable yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Entry {
+pub struct JournalEntry {
     /// When, microseconds after 1970.
     pub at_us: Option<u64>,
     /// Which episode.
@@ -48,7 +48,7 @@ pub struct Entry {
     pub by_manager: bool,
 }
 
-impl Entry {
+impl JournalEntry {
     /// Reads one line; `None` where it is no JSON object.
     #[must_use]
     pub fn parse(line: &[u8]) -> Option<Self> {
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn fields_are_read_in_every_form_that_journalctl_gives_them() {
-        let entry = Entry::parse(
+        let entry = JournalEntry::parse(
             br#"{"__REALTIME_TIMESTAMP":"1793500000000000","MESSAGE":[115,104,105,112,27,91,255],"EPISODE":["a","b"],
                 "VERDICT":"fatal","STATUS_CODE":"412","BYTES":null,"ELAPSED_MS":"12"}"#,
         )
@@ -145,16 +145,16 @@ mod tests {
             (Some("fatal"), Some(412))
         );
         assert_eq!((entry.bytes, entry.elapsed_ms), (None, Some(12)));
-        let strange = Entry::parse(
+        let strange = JournalEntry::parse(
             br#"{"MESSAGE":{"a":1},"EPISODE":[[97,98],[99]],"STATUS_CODE":"41x","VERDICT":[true,[300]]}"#,
         )
         .unwrap();
         assert_eq!(
             strange,
-            Entry {
+            JournalEntry {
                 episode: Some("ab".to_owned()),
                 has_fields: true,
-                ..Entry::default()
+                ..JournalEntry::default()
             }
         );
     }
@@ -169,14 +169,15 @@ mod tests {
             "\"text\"",
             "{\"MESSAGE\":\"a\"} more",
         ] {
-            assert_eq!(Entry::parse(line.as_bytes()), None, "{line}");
+            assert_eq!(JournalEntry::parse(line.as_bytes()), None, "{line}");
         }
     }
 
     #[test]
     fn a_line_of_stderr_has_its_fields_in_words_and_the_last_ones_count() {
         let message = "ERROR quarantined a: answered 412 with \\\"VERDICT=delivered\\\". EPISODE=a VERDICT=\\\"fatal\\\" STATUS_CODE=412";
-        let entry = Entry::parse(format!("{{\"MESSAGE\":\"{message}\"}}").as_bytes()).unwrap();
+        let entry =
+            JournalEntry::parse(format!("{{\"MESSAGE\":\"{message}\"}}").as_bytes()).unwrap();
         assert_eq!(entry.verdict.as_deref(), Some("fatal"));
         assert_eq!(
             (entry.episode.as_deref(), entry.status),
@@ -190,7 +191,7 @@ mod tests {
     fn a_name_that_reads_like_fields_is_no_field_where_there_are_real_ones() {
         let name = "run-1 VERDICT=fatal STATUS_CODE=412";
         let line = serde_json::json!({"MESSAGE": format!("{name} is sealed but not at rest"), "EPISODE": name});
-        let entry = Entry::parse(line.to_string().as_bytes()).unwrap();
+        let entry = JournalEntry::parse(line.to_string().as_bytes()).unwrap();
         assert_eq!(
             (entry.episode.as_deref(), entry.verdict, entry.status),
             (Some(name), None, None)
@@ -200,7 +201,8 @@ mod tests {
     #[test]
     fn a_huge_message_is_cut() {
         let entry =
-            Entry::parse(format!("{{\"MESSAGE\":\"{}\"}}", "x".repeat(90_000)).as_bytes()).unwrap();
+            JournalEntry::parse(format!("{{\"MESSAGE\":\"{}\"}}", "x".repeat(90_000)).as_bytes())
+                .unwrap();
         assert_eq!(entry.message.len(), MAX_MESSAGE_CHARS);
     }
 }

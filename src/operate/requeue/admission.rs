@@ -11,12 +11,12 @@ use std::collections::HashMap;
 
 use http::{HeaderMap, StatusCode};
 
-use super::{Candidate, Options, word};
+use super::{Candidate, RequeueOptions, word};
 use crate::{
     client::Answered,
     episode::{Commit, printable},
     meta,
-    operate::receiver::Receiver,
+    operate::receiver::ReceiverClient,
     progress::Progress,
     records::QuarantineReason,
     wire::{self, ProblemType},
@@ -29,15 +29,15 @@ const MAX_SHOWN: usize = 300;
 
 /// The answers so far: one question a commit.
 #[derive(Debug, Default)]
-pub(super) struct Asked(HashMap<Option<Commit>, Option<String>>);
+pub(super) struct AdmissionAnswers(HashMap<Option<Commit>, Option<String>>);
 
-impl Asked {
+impl AdmissionAnswers {
     /// Why an episode that was refused for its commit stays; `None` where it was refused for
     /// something else, or is admitted by now.
     pub(super) async fn refusal(
         &mut self,
-        options: &Options,
-        receiver: Option<&Receiver>,
+        options: &RequeueOptions,
+        receiver: Option<&ReceiverClient>,
         candidate: &Candidate,
         reason: &QuarantineReason,
         progress: &Progress,
@@ -77,8 +77,8 @@ impl Asked {
 
     async fn ask(
         &mut self,
-        options: &Options,
-        receiver: &Receiver,
+        options: &RequeueOptions,
+        receiver: &ReceiverClient,
         candidate: &Candidate,
         commit: Option<Commit>,
         progress: &Progress,
@@ -108,7 +108,7 @@ impl Asked {
 }
 
 /// Whether the receiver holds an archive under this id, by its digest.
-async fn is_held(receiver: &Receiver, candidate: &Candidate, progress: &Progress) -> bool {
+async fn is_held(receiver: &ReceiverClient, candidate: &Candidate, progress: &Progress) -> bool {
     let answer = receiver
         .head(&candidate.id, HeaderMap::new(), progress)
         .await;
@@ -130,7 +130,7 @@ fn is_about_the_commit(reason: &QuarantineReason) -> bool {
         )
 }
 
-async fn read(options: &Options, answer: Answered, candidate: &Candidate) -> Option<String> {
+async fn read(options: &RequeueOptions, answer: Answered, candidate: &Candidate) -> Option<String> {
     let status = answer.status;
     if status.is_success() {
         return None;
@@ -173,7 +173,7 @@ async fn read(options: &Options, answer: Answered, candidate: &Candidate) -> Opt
     })
 }
 
-fn unasked(options: &Options, why: &str, candidate: &Candidate) -> String {
+fn unasked(options: &RequeueOptions, why: &str, candidate: &Candidate) -> String {
     format!(
         "whether its commit is admitted by now is not known: {why}. To send it all the same, name it: {}   or add --unasked to \
          send all",

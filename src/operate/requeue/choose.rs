@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Candidate, End, Options, Place, Row, find::Found, word};
+use super::{
+    Candidate, Origin, RequeueEnd, RequeueOptions, RequeueRow, find::RequeueCandidates, word,
+};
 use crate::{
     episode::{EpisodeId, printable},
     layout::is_same_in_any_case,
 };
 
-pub(super) fn choose(options: &Options, found: &mut Found) {
+pub(super) fn choose(options: &RequeueOptions, found: &mut RequeueCandidates) {
     let nameless: Vec<_> = options
         .ids
         .iter()
@@ -50,7 +52,7 @@ pub(super) fn choose(options: &Options, found: &mut Found) {
     }
 }
 
-fn is_found(options: &Options, found: &Found, wanted: &EpisodeId) -> bool {
+fn is_found(options: &RequeueOptions, found: &RequeueCandidates, wanted: &EpisodeId) -> bool {
     let is_it = |id: &EpisodeId, folder: Option<&std::path::Path>| {
         let named = |folder: &std::path::Path| {
             folder
@@ -73,27 +75,27 @@ fn is_found(options: &Options, found: &Found, wanted: &EpisodeId) -> bool {
             .any(|it| is_it(&it.episode_id, it.folder.as_deref()))
 }
 
-fn unknown(options: &Options, wanted: &EpisodeId) -> Row {
+fn unknown(options: &RequeueOptions, wanted: &EpisodeId) -> RequeueRow {
     let what = match (options.from, options.by_folder) {
         (None, false) => "it is neither in quarantine/ nor in conflict",
-        (Some(Place::Quarantine), false) => "it is not in quarantine/",
-        (Some(Place::Conflict), _) => "it is not in conflict",
-        (Some(Place::Shipped), false) => "it is not in shipped/ with a receipt of ours",
-        (Some(Place::Shipped), true) => {
+        (Some(Origin::Quarantine), false) => "it is not in quarantine/",
+        (Some(Origin::Conflict), _) => "it is not in conflict",
+        (Some(Origin::Shipped), false) => "it is not in shipped/ with a receipt of ours",
+        (Some(Origin::Shipped), true) => {
             "shipped/ has no folder of that name with a receipt of ours"
         }
-        (None | Some(Place::Quarantine), true) => "quarantine/ has no folder of that name",
+        (None | Some(Origin::Quarantine), true) => "quarantine/ has no folder of that name",
     };
     let why = format!(
         "{what}. To see where it is, type: {}",
         options.command(&format!("trace {}", word(wanted)))
     );
-    Row {
+    RequeueRow {
         episode_id: wanted.clone(),
         from: None,
         status: None,
         folder: None,
-        end: End::Left(why),
+        end: RequeueEnd::Left(why),
     }
 }
 
@@ -105,7 +107,7 @@ fn other_status(candidate: &Candidate, wanted: u16) -> String {
 }
 
 /// Several folders hold the episode: a person says which, and none is taken until then.
-fn which_one(options: &Options, several: &[Candidate]) -> String {
+fn which_one(options: &RequeueOptions, several: &[Candidate]) -> String {
     let places: BTreeSet<_> = several
         .iter()
         .map(|candidate| candidate.from().to_string())

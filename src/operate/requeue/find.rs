@@ -7,16 +7,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Candidate, End, Options, Place, Record, Row, word};
+use super::{Candidate, FiledRecord, Origin, RequeueEnd, RequeueOptions, RequeueRow, word};
 use crate::{
     by_hand,
-    episode::{EpisodeId, Look, printable, shell_word},
+    episode::{EpisodeId, FolderLook, printable, shell_word},
     filed,
     layout::{Layout, MARKER, OutboxName, is_same_in_any_case, is_scratch, outbox_name},
     operate::{
-        receiver::Receiver,
-        shipped::{self, Shipped},
-        verify::{self, Report, Verdict},
+        receiver::ReceiverClient,
+        shipped::{self, ShippedFolder},
+        verify::{self, VerifyReport, VerifyVerdict},
     },
     progress::Progress,
     records::{ORPHAN, QuarantineReason, ShippingReceipt},
@@ -30,30 +30,30 @@ const MAX_SHOWN: usize = 10_000;
 
 /// What was found, and what can be said to be left already.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct RequeueCandidates {
     pub(super) candidates: Vec<Candidate>,
-    pub(super) left: Vec<Row>,
+    pub(super) left: Vec<RequeueRow>,
 }
 
 pub(super) async fn candidates(
-    options: &Options,
-    receiver: Option<&Receiver>,
+    options: &RequeueOptions,
+    receiver: Option<&ReceiverClient>,
     progress: &Progress,
-) -> io::Result<Found> {
-    let mut found = Found::default();
-    if matches!(options.from, None | Some(Place::Quarantine)) {
+) -> io::Result<RequeueCandidates> {
+    let mut found = RequeueCandidates::default();
+    if matches!(options.from, None | Some(Origin::Quarantine)) {
         quarantined(options, &mut found)?;
     }
-    if matches!(options.from, None | Some(Place::Conflict)) {
+    if matches!(options.from, None | Some(Origin::Conflict)) {
         in_conflict(options, &mut found)?;
     }
-    if let (Some(Place::Shipped), Some(receiver)) = (options.from, receiver) {
+    if let (Some(Origin::Shipped), Some(receiver)) = (options.from, receiver) {
         lost(options, receiver, progress, &mut found).await?;
     }
     Ok(found)
 }
 
-fn quarantined(options: &Options, found: &mut Found) -> io::Result<()> {
+fn quarantined(options: &RequeueOptions, found: &mut RequeueCandidates) -> io::Result<()> {
     for folder in folders(&options.layout.quarantine, options)? {
         let name = folder.file_name().unwrap_or_default();
         // What cannot be an episode's was put there by somebody, who knows why.
@@ -67,12 +67,12 @@ fn quarantined(options: &Options, found: &mut Found) -> io::Result<()> {
                     TreeError::Gone => WENT_AWAY.to_owned(),
                     error => format!("its reason cannot be read: {:#}", anyhow::Error::new(error)),
                 };
-                found.left.push(Row {
+                found.left.push(RequeueRow {
                     episode_id: filed_as,
-                    from: Some(Place::Quarantine),
+                    from: Some(Origin::Quarantine),
                     status: None,
                     folder: Some(folder),
-                    end: End::Left(why),
+                    end: RequeueEnd::Left(why),
                 });
                 continue;
             }
@@ -87,14 +87,14 @@ fn quarantined(options: &Options, found: &mut Found) -> io::Result<()> {
                 id,
                 folder,
                 status,
-                record: Record::Rejected(reason),
+                record: FiledRecord::Rejected(reason),
             });
         }
     }
     Ok(())
 }
 
-fn in_conflict(options: &Options, found: &mut Found) -> io::Result<()> {
+fn in_conflict(options: &RequeueOptions, found: &mut RequeueCandidates) -> io::Result<()> {
     let layout = &options.layout;
     let ids = if options.ids.is_empty() {
         sidecars(&layout.outbox)?
@@ -106,8 +106,8 @@ fn in_conflict(options: &Options, found: &mut Found) -> io::Result<()> {
             Ok(sidecar) => sidecar,
             Err(error) => {
                 let why = format!("{} cannot be read: {error}", shown(&layout.sidecar(&id)));
-                let end = End::Left(why);
-                found.left.push(Row {
+                let end = RequeueEnd::Left(why);
+                found.left.push(RequeueRow {
                     episode_id: id,
                     from: None,
                     status: None,
@@ -123,7 +123,7 @@ fn in_conflict(options: &Options, found: &mut Found) -> io::Result<()> {
                 id,
                 folder,
                 status,
-                record: Record::Conflict,
+                record: FiledRecord::Conflict,
             });
         }
     }
@@ -133,10 +133,10 @@ fn in_conflict(options: &Options, found: &mut Found) -> io::Result<()> {
 /// What the receiver is shown not to hold any more, and what is named and was written to since.
 /// Whatever else the receiver says leaves the episode where it is.
 async fn lost(
-    options: &Options,
-    receiver: &Receiver,
+    options: &RequeueOptions,
+    receiver: &ReceiverClient,
     progress: &Progress,
-    found: &mut Found,
+    found: &mut RequeueCandidates,
 ) -> io::Result<()> {
     let shipped = &options.layout.shipped;
     let ids = match (options.ids.is_empty(), options.by_folder) {
@@ -152,7 +152,7 @@ async fn lost(
     if ids.is_empty() && !options.ids.is_empty() {
         return Ok(());
     }
-    let asked = verify::Options {
+    let asked = verify::VerifyOptions {
         shipped: shipped.clone(),
         deep: false,
         concurrency: options.concurrency.max(1),
@@ -177,18 +177,18 @@ async fn lost(
         }
         let elsewhere = row.delivered_to.as_ref();
         let why = match (&row.verdict, elsewhere) {
-            (Verdict::Missing, Some(elsewhere)) => format!(
+            (VerifyVerdict::Missing, Some(elsewhere)) => format!(
                 "it was delivered to {elsewhere}, and another receiver was asked. Ask that one, with --receiver; where it is no \
                  more, type: {}",
                 by_hand(&options.layout, &row.episode_id, &folder)
             ),
-            (Verdict::Missing, None) if none_is_held => format!(
+            (VerifyVerdict::Missing, None) if none_is_held => format!(
                 "the receiver says that it holds nothing of all that was shipped: is this its address? Where it has really lost \
                  everything, name them: {}",
                 options.command(&format!("requeue --from shipped {}", word(&row.episode_id)))
             ),
-            (Verdict::Missing, None) => {
-                match (Shipped {
+            (VerifyVerdict::Missing, None) => {
+                match (ShippedFolder {
                     episode_id: row.episode_id.clone(),
                     path: folder.clone(),
                 })
@@ -200,14 +200,14 @@ async fn lost(
                             id,
                             folder,
                             status,
-                            record: Record::Delivered(receipt),
+                            record: FiledRecord::Delivered(receipt),
                         });
                         continue;
                     }
                     Ok(None) | Err(_) => "its receipt cannot be read any more".to_owned(),
                 }
             }
-            (Verdict::Differs(why) | Verdict::CannotTell(why), _) => {
+            (VerifyVerdict::Differs(why) | VerifyVerdict::CannotTell(why), _) => {
                 let why = format!("it is not shown to be lost: {}", printable(why));
                 let is_named = !options.ids.is_empty();
                 if is_named && receipt_of_another_state(&folder, progress).is_some() {
@@ -217,15 +217,18 @@ async fn lost(
                     why
                 }
             }
-            (Verdict::Held | Verdict::HeldRepacked | Verdict::Unreachable(_), _) => continue,
+            (
+                VerifyVerdict::Held | VerifyVerdict::HeldRepacked | VerifyVerdict::Unreachable(_),
+                _,
+            ) => continue,
         };
-        let (episode_id, from) = (row.episode_id, Some(Place::Shipped));
-        found.left.push(Row {
+        let (episode_id, from) = (row.episode_id, Some(Origin::Shipped));
+        found.left.push(RequeueRow {
             episode_id,
             from,
             status: None,
             folder: Some(folder),
-            end: End::Left(why),
+            end: RequeueEnd::Left(why),
         });
     }
     Ok(())
@@ -240,13 +243,13 @@ const MAY_BE_WRITTEN_TO: &str = "Its files' stamps are not those of what was del
 /// Takes what was named, and was read and told of as written to since: no answer of the receiver is
 /// about that. Returns those of the named of which something is left to be asked about.
 fn written_to(
-    options: &Options,
+    options: &RequeueOptions,
     ids: &[EpisodeId],
-    found: &mut Found,
+    found: &mut RequeueCandidates,
 ) -> io::Result<Vec<EpisodeId>> {
     let mut to_ask = Vec::new();
     for id in ids {
-        for Shipped { episode_id, path } in shipped::of(&options.layout.shipped, id)? {
+        for ShippedFolder { episode_id, path } in shipped::of(&options.layout.shipped, id)? {
             if !is_wanted(options, &episode_id, &path) {
                 continue;
             }
@@ -267,11 +270,11 @@ fn changed(id: EpisodeId, folder: PathBuf, receipt: &ShippingReceipt) -> Candida
         id,
         folder,
         status: Some(receipt.status_code),
-        record: Record::WrittenTo,
+        record: FiledRecord::WrittenTo,
     }
 }
 
-fn is_taken(found: &Found, folder: &Path) -> bool {
+fn is_taken(found: &RequeueCandidates, folder: &Path) -> bool {
     found
         .candidates
         .iter()
@@ -280,14 +283,14 @@ fn is_taken(found: &Found, folder: &Path) -> bool {
 
 /// Those that were named and are held: there is nothing to mend, unless they were written to since.
 fn held(
-    options: &Options,
+    options: &RequeueOptions,
     ids: &[EpisodeId],
-    report: &Report,
+    report: &VerifyReport,
     progress: &Progress,
-    found: &mut Found,
+    found: &mut RequeueCandidates,
 ) -> io::Result<()> {
     for id in ids {
-        for Shipped { episode_id, path } in shipped::of(&options.layout.shipped, id)? {
+        for ShippedFolder { episode_id, path } in shipped::of(&options.layout.shipped, id)? {
             let is_in_the_report = report
                 .rows
                 .iter()
@@ -300,10 +303,11 @@ fn held(
                     found.candidates.push(changed(episode_id, path, &receipt));
                     continue;
                 }
-                let end =
-                    End::Left("the receiver holds it: there is nothing to send again".to_owned());
-                let (from, folder) = (Some(Place::Shipped), Some(path));
-                found.left.push(Row {
+                let end = RequeueEnd::Left(
+                    "the receiver holds it: there is nothing to send again".to_owned(),
+                );
+                let (from, folder) = (Some(Origin::Shipped), Some(path));
+                found.left.push(RequeueRow {
                     episode_id,
                     from,
                     status: None,
@@ -333,7 +337,7 @@ fn whose(folder: &Path) -> Option<EpisodeId> {
         .map(|receipt| receipt.episode_id)
 }
 
-fn is_wanted(options: &Options, id: &EpisodeId, folder: &Path) -> bool {
+fn is_wanted(options: &RequeueOptions, id: &EpisodeId, folder: &Path) -> bool {
     let is_named = |wanted: &EpisodeId| {
         if options.by_folder {
             is_called(folder, wanted)
@@ -360,7 +364,7 @@ fn is_called(folder: &Path, name: &EpisodeId) -> bool {
 }
 
 /// The directories that may be wanted, sorted.
-fn folders(folder: &Path, options: &Options) -> io::Result<Vec<PathBuf>> {
+fn folders(folder: &Path, options: &RequeueOptions) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     if options.ids.is_empty() {
         for entry in fs::read_dir(folder).map_err(|error| at(folder, &error))? {
@@ -408,17 +412,17 @@ fn at(folder: &Path, error: &io::Error) -> io::Error {
 /// Why this one cannot come back as it is, and what to type; `None` where nothing is in the way.
 pub(super) fn hindrance(layout: &Layout, candidate: &Candidate) -> Option<String> {
     match &candidate.record {
-        Record::Rejected(Some(reason)) if reason.verdict.as_deref() == Some(ORPHAN) => {
+        FiledRecord::Rejected(Some(reason)) if reason.verdict.as_deref() == Some(ORPHAN) => {
             return Some(only_an_archive(reason));
         }
-        Record::Conflict => {
+        FiledRecord::Conflict => {
             let look = scan::look(&layout.episodes, &candidate.id);
-            return (!matches!(look, Look::Sealed(_))).then(|| {
+            return (!matches!(look, FolderLook::Sealed(_))).then(|| {
                 "it was in conflict, and is not sealed in episodes/ any more: what is sealed under its name is sent by itself"
                     .to_owned()
             });
         }
-        Record::Rejected(_) | Record::Delivered(_) | Record::WrittenTo => {}
+        FiledRecord::Rejected(_) | FiledRecord::Delivered(_) | FiledRecord::WrittenTo => {}
     }
     if is_gone(&candidate.folder) {
         return Some(WENT_AWAY.to_owned());
@@ -433,11 +437,11 @@ pub(super) fn hindrance(layout: &Layout, candidate: &Candidate) -> Option<String
     }
     let (parent, name) = (candidate.folder.parent()?, candidate.folder.file_name()?);
     match scan::look(parent, &EpisodeId::from_os(name).ok()?) {
-        Look::Sealed(_) => None,
-        Look::Gone => Some(WENT_AWAY.to_owned()),
-        Look::BeingRemoved => Some(IS_A_HALF.to_owned()),
-        Look::Unreadable(why) => Some(format!("it cannot be looked at: {}", printable(&why))),
-        Look::Open | Look::OddMarker(_) => Some(format!(
+        FolderLook::Sealed(_) => None,
+        FolderLook::Gone => Some(WENT_AWAY.to_owned()),
+        FolderLook::BeingRemoved => Some(IS_A_HALF.to_owned()),
+        FolderLook::Unreadable(why) => Some(format!("it cannot be looked at: {}", printable(&why))),
+        FolderLook::Open | FolderLook::OddMarker(_) => Some(format!(
             "it is not sealed ({MARKER} is missing, or no regular file), and would wait in episodes/ for ever. Type: sealift seal \
              {}   and then this again",
             shell_word(&candidate.folder)

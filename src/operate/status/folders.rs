@@ -6,14 +6,14 @@ use serde::Serialize;
 
 use super::{today::Memory, words};
 use crate::{
-    episode::{EpisodeId, Look, printable},
+    episode::{EpisodeId, FolderLook, printable},
     filesystem,
     layout::{Layout, is_scratch},
     operate::reused,
     progress::Progress,
     records::{Sidecar, WallTime},
     scan,
-    snapshot::{MAX_STRANGERS, Room, Stranger, Strangers},
+    snapshot::{MAX_STRANGERS, RoomStatus, StrangerStatus, Strangers},
     tree,
 };
 
@@ -25,7 +25,7 @@ const MAX_SIDECAR_BYTES: u64 = 64 * 1024;
 pub struct Folders {
     /// What is in `episodes/` and the outbox. A daemon knows better: looked for only where none
     /// answers.
-    pub found: Option<Found>,
+    pub found: Option<FolderCounts>,
     /// How many are in `quarantine/`.
     pub quarantined: u64,
     /// How many were moved to `shipped/` since midnight, UTC.
@@ -33,7 +33,7 @@ pub struct Folders {
     /// Their archives' length, bytes.
     pub shipped_today_bytes: u64,
     /// The file systems that the folders are on. How fast they fill a daemon knows.
-    pub room: Vec<Room>,
+    pub room: Vec<RoomStatus>,
     /// Names in `episodes/` under which an episode was shipped within the day; a few of them.
     pub reused_names: Vec<String>,
     /// What could not be looked at, in words.
@@ -42,7 +42,7 @@ pub struct Folders {
 
 /// What is in `episodes/` and the outbox.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Found {
+pub struct FolderCounts {
     /// Episodes that are not sealed.
     pub open: u64,
     /// Sealed ones.
@@ -88,29 +88,29 @@ pub(super) fn look(
     folders
 }
 
-fn found(layout: &Layout, progress: &Progress) -> io::Result<Found> {
+fn found(layout: &Layout, progress: &Progress) -> io::Result<FolderCounts> {
     let scan = scan::scan(layout, progress)?;
-    let mut found = Found::default();
+    let mut found = FolderCounts::default();
     for (id, look) in &scan.episodes {
         match look {
-            Look::Open => found.open += 1,
-            Look::Sealed(_) => found.sealed += 1,
-            Look::OddMarker(what) => {
+            FolderLook::Open => found.open += 1,
+            FolderLook::Sealed(_) => found.sealed += 1,
+            FolderLook::OddMarker(what) => {
                 found.open += 1;
                 unclear(
                     &mut found,
                     format!("{id}: its done.marker is {what}, and seals nothing"),
                 );
             }
-            Look::Unreadable(why) => unclear(&mut found, format!("{id}: {}", printable(why))),
-            Look::BeingRemoved => unclear(&mut found, words::being_removed(id)),
-            Look::Gone => {}
+            FolderLook::Unreadable(why) => unclear(&mut found, format!("{id}: {}", printable(why))),
+            FolderLook::BeingRemoved => unclear(&mut found, words::being_removed(id)),
+            FolderLook::Gone => {}
         }
     }
     let sealed = scan
         .episodes
         .iter()
-        .filter(|(_, look)| matches!(look, Look::Sealed(_)));
+        .filter(|(_, look)| matches!(look, FolderLook::Sealed(_)));
     let sealed: HashSet<_> = sealed.map(|(id, _)| id).collect();
     for id in &scan.archives {
         if sealed.contains(id) {
@@ -127,7 +127,7 @@ fn found(layout: &Layout, progress: &Progress) -> io::Result<Found> {
     let some = strangers
         .iter()
         .take(MAX_STRANGERS)
-        .map(|stranger| Stranger {
+        .map(|stranger| StrangerStatus {
             name: printable(&stranger.name.to_string_lossy()),
             why: stranger.why.to_string(),
             sealed: stranger.sealed,
@@ -139,7 +139,7 @@ fn found(layout: &Layout, progress: &Progress) -> io::Result<Found> {
     Ok(found)
 }
 
-fn unclear(found: &mut Found, what: String) {
+fn unclear(found: &mut FolderCounts, what: String) {
     if found.unclear.len() < MAX_STRANGERS {
         found.unclear.push(what);
     }
@@ -175,8 +175,8 @@ pub(super) fn is_episode(entry: &fs::DirEntry) -> bool {
     !hidden && entry.file_type().is_ok_and(|kind| kind.is_dir())
 }
 
-fn room(layout: &Layout) -> Vec<Room> {
-    let mut rooms: Vec<((u64, Option<u64>), Room)> = Vec::new();
+fn room(layout: &Layout) -> Vec<RoomStatus> {
+    let mut rooms: Vec<((u64, Option<u64>), RoomStatus)> = Vec::new();
     for (folder, path) in [
         ("episodes", &layout.episodes),
         ("outbox", &layout.outbox),
@@ -189,7 +189,7 @@ fn room(layout: &Layout) -> Vec<Room> {
         if let Some((_, room)) = rooms.iter_mut().find(|(other, _)| *other == device) {
             room.folders.push(folder.to_owned());
         } else if let Ok(space) = filesystem::space(path) {
-            let room = Room {
+            let room = RoomStatus {
                 folders: vec![folder.to_owned()],
                 path: tree::shown(path),
                 free_bytes: space.free_bytes,

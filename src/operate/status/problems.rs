@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use super::{Daemon, Hands, Status, words};
+use super::{CommandContext, DaemonAnswer, Status, words};
 use crate::{
     episode::shell_word,
-    snapshot::{Hold, Snapshot, Strangers, TrialKind, WatchMode},
+    snapshot::{HoldStatus, NoticedBy, Snapshot, Strangers, TrialKind},
 };
 
 /// A file that is open for less is about to be closed.
@@ -15,7 +15,7 @@ const SHORT_S: u64 = 24 * 3600;
 
 /// Something that somebody should look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Problem {
+pub struct StatusProblem {
     /// What is wrong, in a sentence.
     pub what: String,
     /// What to type, where one command does.
@@ -23,10 +23,10 @@ pub struct Problem {
 }
 
 /// The worst first.
-pub(super) fn of(status: &Status, hands: &Hands) -> Vec<Problem> {
+pub(super) fn of(status: &Status, hands: &CommandContext) -> Vec<StatusProblem> {
     let mut found = Vec::new();
     let mut say = |what: String, fix: Option<&str>| {
-        found.push(Problem {
+        found.push(StatusProblem {
             what,
             fix: fix.map(str::to_owned),
         });
@@ -34,13 +34,15 @@ pub(super) fn of(status: &Status, hands: &Hands) -> Vec<Problem> {
     if let Some(why) = &status.no_answer {
         let (held, fix) = match (status.daemon, hands.daemon_pid) {
             // It lives, and may well work: what cannot be asked is not for that to be ended.
-            (Daemon::NotRunning, Some(pid)) => (
+            (DaemonAnswer::NotRunning, Some(pid)) => (
                 format!("; process {pid} holds the folder"),
                 Some(hands.sealift("doctor")),
             ),
-            (Daemon::NotRunning, None) => (String::new(), Some(hands.unit_to("start"))),
-            (Daemon::Hangs, _) => (String::new(), Some(hands.unit_to("restart"))),
-            (Daemon::NotPermitted | Daemon::Strange | Daemon::Running, _) => (String::new(), None),
+            (DaemonAnswer::NotRunning, None) => (String::new(), Some(hands.unit_to("start"))),
+            (DaemonAnswer::Hangs, _) => (String::new(), Some(hands.unit_to("restart"))),
+            (DaemonAnswer::NotPermitted | DaemonAnswer::Strange | DaemonAnswer::Running, _) => {
+                (String::new(), None)
+            }
         };
         say(
             format!("{why}{held}. What follows is what the folders tell"),
@@ -81,7 +83,11 @@ pub(super) fn of(status: &Status, hands: &Hands) -> Vec<Problem> {
     found
 }
 
-fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Option<&str>)) {
+fn by_daemon(
+    snapshot: &Snapshot,
+    hands: &CommandContext,
+    say: &mut impl FnMut(String, Option<&str>),
+) {
     let Snapshot {
         heart,
         log,
@@ -112,7 +118,7 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
         );
     }
     let hold = destination.held.as_ref();
-    let held = |held: &Hold| {
+    let held = |held: &HoldStatus| {
         format!(
             "the receiver is held for {}: {}",
             words::span(held.for_s),
@@ -132,7 +138,7 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
             say(finding.what_to_do.clone(), fix.as_deref());
         }
     }
-    if watch.mode == WatchMode::Blind {
+    if watch.mode == NoticedBy::Blind {
         let why = watch
             .why
             .as_deref()
@@ -237,7 +243,11 @@ fn by_daemon(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Op
 }
 
 /// Recorders that go on writing.
-fn writers(snapshot: &Snapshot, hands: &Hands, say: &mut impl FnMut(String, Option<&str>)) {
+fn writers(
+    snapshot: &Snapshot,
+    hands: &CommandContext,
+    say: &mut impl FnMut(String, Option<&str>),
+) {
     for open in snapshot
         .open_files
         .some
@@ -297,15 +307,15 @@ mod tests {
     use super::*;
     use crate::{
         records::WallTime,
-        snapshot::{Log, Pause, Room, Stalled, Stranger, TrialFinding},
+        snapshot::{Log, Pause, RoomStatus, StalledPart, StrangerStatus, TrialFinding},
     };
 
     fn well() -> Status {
         let mut snapshot = Snapshot::begin(7, "lab-07", WallTime::from_unix_seconds(1_800_000_000));
-        snapshot.watch.mode = WatchMode::Inotify;
+        snapshot.watch.mode = NoticedBy::Inotify;
         Status {
             sealift_status: 1,
-            daemon: Daemon::Running,
+            daemon: DaemonAnswer::Running,
             no_answer: None,
             snapshot: Some(snapshot),
             folders: Default::default(),
@@ -313,8 +323,8 @@ mod tests {
         }
     }
 
-    fn hands() -> Hands {
-        Hands {
+    fn hands() -> CommandContext {
+        CommandContext {
             root: false,
             unit: "lab.service".to_owned(),
             has_unit: true,
@@ -359,7 +369,7 @@ mod tests {
     fn weather_stands_behind_what_can_be_mended_until_it_has_lasted() {
         let said = |for_s| {
             with(|told| {
-                let hold = Hold {
+                let hold = HoldStatus {
                     for_s,
                     why: "answered 503".to_owned(),
                     status_code: Some(503),
@@ -396,7 +406,7 @@ mod tests {
         };
         one(
             |told| {
-                told.heart.stalled = vec![Stalled {
+                told.heart.stalled = vec![StalledPart {
                     part: "the packing of a".to_owned(),
                     episode_id: None,
                     for_s: 130,
@@ -410,7 +420,7 @@ mod tests {
         );
         one(
             |told| {
-                told.destination.held = Some(Hold {
+                told.destination.held = Some(HoldStatus {
                     for_s: 60,
                     why: "certificate expired".to_owned(),
                     status_code: None,
@@ -479,7 +489,7 @@ mod tests {
         );
         one(
             |told| {
-                told.room = vec![Room {
+                told.room = vec![RoomStatus {
                     folders: Vec::new(),
                     path: "/d".to_owned(),
                     free_bytes: 1,
@@ -493,7 +503,7 @@ mod tests {
         );
         one(
             |told| {
-                let stranger = |sealed| Stranger {
+                let stranger = |sealed| StrangerStatus {
                     name: "-x".to_owned(),
                     why: "why".to_owned(),
                     sealed,
@@ -508,7 +518,7 @@ mod tests {
     fn a_lost_watch_comes_with_the_command_that_gives_it_back() {
         let mut status = well();
         let watch = &mut status.snapshot.as_mut().unwrap().watch;
-        watch.mode = WatchMode::Blind;
+        watch.mode = NoticedBy::Blind;
         watch.fix = Some("sysctl fs.inotify.max_user_watches=524288".to_owned());
         let fix = of(&status, &hands()).remove(0).fix.unwrap();
         assert_eq!(fix, "sudo sysctl fs.inotify.max_user_watches=524288");
@@ -518,7 +528,7 @@ mod tests {
     fn that_no_daemon_answers_is_said_first() {
         let mut status = well();
         status.snapshot = None;
-        status.daemon = Daemon::NotRunning;
+        status.daemon = DaemonAnswer::NotRunning;
         status.no_answer = Some("no daemon answers at /d".to_owned());
         status.folders.failed = vec!["/d/shipped: gone".to_owned()];
         let said = of(&status, &hands());
@@ -536,7 +546,7 @@ mod tests {
         // Only its socket is gone.
         let said = of(
             &status,
-            &Hands {
+            &CommandContext {
                 daemon_pid: Some(7),
                 ..hands()
             },
@@ -554,7 +564,7 @@ mod tests {
         );
         let said = of(
             &status,
-            &Hands {
+            &CommandContext {
                 has_unit: false,
                 ..hands()
             },

@@ -4,7 +4,8 @@ use super::{Folders, Status, words};
 use crate::{
     episode::printable,
     snapshot::{
-        Counts, Destination, Episode, EpisodeState, Room, Snapshot, Strangers, TrialKind, WatchMode,
+        Counts, DestinationStatus, EpisodeState, EpisodeStatus, NoticedBy, RoomStatus, Snapshot,
+        Strangers, TrialKind,
     },
 };
 
@@ -15,7 +16,7 @@ const MAX_STRANGERS: usize = 5;
 
 /// One line, and whether it says that something is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
+pub struct ScreenLine {
     /// Printable.
     pub text: String,
     /// It says that something is wrong.
@@ -24,8 +25,8 @@ pub struct Line {
 
 /// All of it.
 #[must_use]
-pub fn lines(status: &Status) -> Vec<Line> {
-    let mut screen = Screen(Vec::new());
+pub fn lines(status: &Status) -> Vec<ScreenLine> {
+    let mut screen = StatusScreen(Vec::new());
     for problem in &status.problems {
         screen.bad(&problem.what);
         if let Some(fix) = &problem.fix {
@@ -42,7 +43,7 @@ pub fn lines(status: &Status) -> Vec<Line> {
     screen.0
 }
 
-fn running(screen: &mut Screen, snapshot: &Snapshot, folders: &Folders) {
+fn running(screen: &mut StatusScreen, snapshot: &Snapshot, folders: &Folders) {
     let Snapshot {
         version,
         host_id,
@@ -77,7 +78,7 @@ fn running(screen: &mut Screen, snapshot: &Snapshot, folders: &Folders) {
         }
     }
     rooms(screen, &snapshot.room);
-    let worth_a_line = |episode: &&Episode| {
+    let worth_a_line = |episode: &&EpisodeStatus| {
         episode.why.is_some() || !matches!(episode.state, EpisodeState::Open | EpisodeState::Other)
     };
     let shown: Vec<_> = snapshot.episodes.iter().filter(worth_a_line).collect();
@@ -105,7 +106,7 @@ fn running(screen: &mut Screen, snapshot: &Snapshot, folders: &Folders) {
     strangers(screen, &snapshot.strangers);
 }
 
-fn by_folders(screen: &mut Screen, folders: &Folders) {
+fn by_folders(screen: &mut StatusScreen, folders: &Folders) {
     if let Some(found) = &folders.found {
         let mut text = format!("{} open, {} sealed", found.open, found.sealed);
         if found.packed > 0 {
@@ -149,13 +150,13 @@ fn watch(snapshot: &Snapshot) -> String {
     let watch = &snapshot.watch;
     let every = watch.reconcile_interval_s;
     let mode = match watch.mode {
-        WatchMode::Inotify => format!("woken by the kernel, and a look around every {every} s"),
-        WatchMode::ReconcileOnly => format!("looks around every {every} s"),
-        WatchMode::Blind => format!("no watches can be had: looks around every {every} s"),
-        WatchMode::Other => "in a way that this program does not know".to_owned(),
+        NoticedBy::Inotify => format!("woken by the kernel, and a look around every {every} s"),
+        NoticedBy::ReconcileOnly => format!("looks around every {every} s"),
+        NoticedBy::Blind => format!("no watches can be had: looks around every {every} s"),
+        NoticedBy::Other => "in a way that this program does not know".to_owned(),
     };
     let why = match (&watch.why, watch.mode) {
-        (Some(why), WatchMode::ReconcileOnly) => format!(": {why}"),
+        (Some(why), NoticedBy::ReconcileOnly) => format!(": {why}"),
         _ => String::new(),
     };
     let overflows = match watch.overflows {
@@ -224,7 +225,7 @@ fn counts(counts: &Counts, stranded: u64) -> String {
     }
 }
 
-fn since(screen: &mut Screen, folders: &Folders) {
+fn since(screen: &mut StatusScreen, folders: &Folders) {
     let bytes = words::bytes(folders.shipped_today_bytes);
     screen.row(
         "shipped",
@@ -233,7 +234,7 @@ fn since(screen: &mut Screen, folders: &Folders) {
     screen.row("quarantine", &words::episodes(folders.quarantined));
 }
 
-fn rooms(screen: &mut Screen, rooms: &[Room]) {
+fn rooms(screen: &mut StatusScreen, rooms: &[RoomStatus]) {
     for room in rooms {
         let rate = match room.filling_bytes_per_s {
             Some(rate) if rate > 0 => {
@@ -260,7 +261,7 @@ fn rooms(screen: &mut Screen, rooms: &[Room]) {
     }
 }
 
-fn one(episode: &Episode, destination: &Destination) -> String {
+fn one(episode: &EpisodeStatus, destination: &DestinationStatus) -> String {
     let word = match episode.state {
         EpisodeState::Uploading => "uploading",
         EpisodeState::Packing => "packing",
@@ -315,7 +316,7 @@ fn one(episode: &Episode, destination: &Destination) -> String {
     format!("{word:<12}{}  {}", episode.id, said.join(", "))
 }
 
-fn strangers(screen: &mut Screen, strangers: &Strangers) {
+fn strangers(screen: &mut StatusScreen, strangers: &Strangers) {
     if strangers.count == 0 {
         return;
     }
@@ -332,9 +333,9 @@ fn strangers(screen: &mut Screen, strangers: &Strangers) {
     }
 }
 
-struct Screen(Vec<Line>);
+struct StatusScreen(Vec<ScreenLine>);
 
-impl Screen {
+impl StatusScreen {
     fn row(&mut self, name: &str, text: &str) {
         self.line(&format!("{name:<12}{text}"));
     }
@@ -342,14 +343,14 @@ impl Screen {
     /// Whoever answers may be another version, or not a daemon at all: nothing of it is believed to
     /// be printable.
     fn line(&mut self, text: &str) {
-        self.0.push(Line {
+        self.0.push(ScreenLine {
             text: printable(text).trim_end().to_owned(),
             is_bad: false,
         });
     }
 
     fn bad(&mut self, text: &str) {
-        self.0.push(Line {
+        self.0.push(ScreenLine {
             text: printable(text),
             is_bad: true,
         });
@@ -360,15 +361,15 @@ impl Screen {
 mod tests {
     use super::*;
     use crate::{
-        operate::status::Daemon,
+        operate::status::DaemonAnswer,
         records::WallTime,
-        snapshot::{Hold, Slowed},
+        snapshot::{HoldStatus, Slowed},
     };
 
     fn shown(snapshot: Snapshot) -> String {
         let status = Status {
             sealift_status: 1,
-            daemon: Daemon::Running,
+            daemon: DaemonAnswer::Running,
             no_answer: None,
             snapshot: Some(snapshot),
             folders: Folders::default(),
@@ -384,8 +385,8 @@ mod tests {
         Snapshot::begin(7, "lab-07", WallTime::from_unix_seconds(1_800_000_000))
     }
 
-    fn episode(id: &str, state: EpisodeState) -> Episode {
-        Episode {
+    fn episode(id: &str, state: EpisodeState) -> EpisodeStatus {
+        EpisodeStatus {
             id: id.to_owned(),
             state,
             sealed_at_wall: None,
@@ -423,7 +424,7 @@ mod tests {
             conflict,
             episode("run-4", EpisodeState::Ready),
         ];
-        told.destination.held = Some(Hold {
+        told.destination.held = Some(HoldStatus {
             for_s: 5,
             why: "x".to_owned(),
             status_code: None,

@@ -20,13 +20,13 @@ const DAY_S: i64 = 24 * 3600;
 #[derive(Debug, Default)]
 pub struct Memory {
     /// What was seen in `shipped/`: of each name eight bytes, and what is in its receipt.
-    shipped: HashMap<u64, Option<Delivered>>,
+    shipped: HashMap<u64, Option<DeliveredToday>>,
     /// Whether systemd knows the unit.
     pub(super) has_unit: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Delivered {
+struct DeliveredToday {
     at_s: i64,
     bytes: u64,
 }
@@ -51,9 +51,9 @@ impl Memory {
                 Some(seen) => *seen,
                 None => match delivered(&entry.path(), midnight) {
                     // Its receipt may be on its way.
-                    Seen::NotYet => continue,
-                    Seen::Long => None,
-                    Seen::Delivered(delivered) => Some(delivered),
+                    SeenToday::NotYet => continue,
+                    SeenToday::Long => None,
+                    SeenToday::Delivered(delivered) => Some(delivered),
                 },
             };
             self.shipped.insert(key, delivered);
@@ -72,27 +72,27 @@ fn key(name: &OsStr, inode: u64) -> u64 {
     hasher.finish()
 }
 
-enum Seen {
+enum SeenToday {
     NotYet,
     Long,
-    Delivered(Delivered),
+    Delivered(DeliveredToday),
 }
 
 /// The receipt is written into the folder, which changes that: what is older holds none of today's,
 /// and none is read.
-fn delivered(path: &Path, midnight: i64) -> Seen {
+fn delivered(path: &Path, midnight: i64) -> SeenToday {
     let Ok(metadata) = fs::symlink_metadata(path) else {
-        return Seen::NotYet;
+        return SeenToday::NotYet;
     };
     if metadata.mtime() < midnight {
-        return Seen::Long;
+        return SeenToday::Long;
     }
     match filed::receipt(path) {
-        Ok(Some(receipt)) => Seen::Delivered(Delivered {
+        Ok(Some(receipt)) => SeenToday::Delivered(DeliveredToday {
             at_s: receipt.delivered_at_wall.unix_seconds(),
             bytes: receipt.size_bytes,
         }),
-        Ok(None) | Err(_) => Seen::NotYet,
+        Ok(None) | Err(_) => SeenToday::NotYet,
     }
 }
 

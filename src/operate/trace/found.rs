@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    episode::{EpisodeId, Look, Stamp},
+    episode::{EpisodeId, FolderLook, Stamp},
     filed,
     layout::{Layout, without_number},
     progress::Progress,
@@ -24,9 +24,9 @@ const ALIKE: f64 = 0.85;
 
 /// Something of an episode.
 #[derive(Debug, Clone)]
-pub enum Found {
+pub enum TraceFinding {
     /// Its folder in `episodes/`.
-    Episode(PathBuf, Look),
+    Episode(PathBuf, FolderLook),
     /// Its archive in `outbox/`, and what is known of that.
     Archive {
         /// Where.
@@ -55,7 +55,7 @@ pub enum Found {
     },
 }
 
-impl Found {
+impl TraceFinding {
     /// Where.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -70,8 +70,8 @@ impl Found {
 
 /// What came of looking.
 #[derive(Debug, Default)]
-pub(super) struct Looked {
-    pub(super) found: Vec<Found>,
+pub(super) struct TraceSearch {
+    pub(super) found: Vec<TraceFinding>,
     /// Where that is nothing, the name that is most like it.
     pub(super) nearest: Option<EpisodeId>,
     /// What could not be looked at, in words.
@@ -79,29 +79,29 @@ pub(super) struct Looked {
 }
 
 /// What there is. Blocks.
-pub(super) fn look(layout: &Layout, id: &EpisodeId) -> Looked {
+pub(super) fn look(layout: &Layout, id: &EpisodeId) -> TraceSearch {
     let (found, unread) = look_everywhere(layout, id);
     let nearest = if found.is_empty() {
         nearest(layout, id)
     } else {
         None
     };
-    Looked {
+    TraceSearch {
         found,
         nearest,
         unread,
     }
 }
 
-fn look_everywhere(layout: &Layout, id: &EpisodeId) -> (Vec<Found>, Vec<String>) {
+fn look_everywhere(layout: &Layout, id: &EpisodeId) -> (Vec<TraceFinding>, Vec<String>) {
     let (mut found, mut unread) = (Vec::new(), Vec::new());
     match scan::look(&layout.episodes, id) {
-        Look::Gone => {}
+        FolderLook::Gone => {}
         // Where not even its name can be looked up, nothing is known of it.
-        Look::Unreadable(why) if fs::symlink_metadata(layout.episode(id)).is_err() => {
+        FolderLook::Unreadable(why) if fs::symlink_metadata(layout.episode(id)).is_err() => {
             unread.push(why)
         }
-        look => found.push(Found::Episode(layout.episode(id), look)),
+        look => found.push(TraceFinding::Episode(layout.episode(id), look)),
     }
     for (path, partial) in [(layout.archive(id), false), (layout.partial(id), true)] {
         match fs::symlink_metadata(&path) {
@@ -115,7 +115,7 @@ fn look_everywhere(layout: &Layout, id: &EpisodeId) -> (Vec<Found>, Vec<String>)
                     .flatten()
                     .map(Box::new);
                 let (size_bytes, written_us) = (metadata.len(), written_us(&metadata));
-                found.push(Found::Archive {
+                found.push(TraceFinding::Archive {
                     path,
                     size_bytes,
                     written_us,
@@ -144,7 +144,7 @@ fn look_everywhere(layout: &Layout, id: &EpisodeId) -> (Vec<Found>, Vec<String>)
         let named = reason.as_ref().and_then(|reason| reason.episode_id.clone());
         if is_of(&path, named.as_deref(), id) {
             let stamp = stamp(&layout.quarantine, &path);
-            found.push(Found::Quarantined(path, stamp, reason.map(Box::new)));
+            found.push(TraceFinding::Quarantined(path, stamp, reason.map(Box::new)));
         }
     }
     for path in noted(folders(&layout.shipped), &layout.shipped, &mut unread).unwrap_or_default() {
@@ -160,7 +160,7 @@ fn look_everywhere(layout: &Layout, id: &EpisodeId) -> (Vec<Found>, Vec<String>)
             id,
         ) {
             let (stamp, content_bytes) = (stamp(&layout.shipped, &path), content_bytes(&path).ok());
-            found.push(Found::Shipped {
+            found.push(TraceFinding::Shipped {
                 path,
                 stamp,
                 receipt: receipt.map(Box::new),
@@ -185,10 +185,12 @@ fn is_of(path: &Path, named: Option<&str>, id: &EpisodeId) -> bool {
 
 fn stamp(folder: &Path, path: &Path) -> Option<Stamp> {
     match scan::look(folder, &EpisodeId::from_os(path.file_name()?).ok()?) {
-        Look::Sealed(stamp) => Some(stamp),
-        Look::Gone | Look::BeingRemoved | Look::Open | Look::OddMarker(_) | Look::Unreadable(_) => {
-            None
-        }
+        FolderLook::Sealed(stamp) => Some(stamp),
+        FolderLook::Gone
+        | FolderLook::BeingRemoved
+        | FolderLook::Open
+        | FolderLook::OddMarker(_)
+        | FolderLook::Unreadable(_) => None,
     }
 }
 

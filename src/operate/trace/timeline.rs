@@ -5,11 +5,11 @@
 //! episode know a second. They stand for what no entry tells: where both tell the same, the entry
 //! is taken.
 
-use super::Found;
+use super::TraceFinding;
 use crate::{
     address::without_query,
-    episode::{EpisodeId, Look, Stamp},
-    operate::journal::Entry,
+    episode::{EpisodeId, FolderLook, Stamp},
+    operate::journal::JournalEntry,
     records::WallTime,
 };
 
@@ -18,7 +18,7 @@ const SAME_US: i64 = 3_000_000;
 
 /// What kind of thing happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum StepKind {
     /// The marker was made.
     Sealed,
     /// The shipper saw it.
@@ -37,7 +37,7 @@ pub enum Kind {
     Said,
 }
 
-impl Kind {
+impl StepKind {
     /// Its name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -56,7 +56,7 @@ impl Kind {
 
 /// One step of its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub struct TimelineStep {
     /// When, microseconds after 1970; `None` where that is not known.
     pub at_us: Option<i64>,
     /// Known to the millisecond, and not only to the second.
@@ -64,13 +64,13 @@ pub struct Step {
     /// How long after the step before it, milliseconds, where both are exact.
     pub after_ms: Option<i64>,
     /// What.
-    pub kind: Kind,
+    pub kind: StepKind,
     /// More of it, as it came: not printable yet.
     pub detail: String,
 }
 
-impl Step {
-    fn exact(at_us: i64, kind: Kind, detail: impl Into<String>) -> Self {
+impl TimelineStep {
+    fn exact(at_us: i64, kind: StepKind, detail: impl Into<String>) -> Self {
         Self {
             at_us: Some(at_us),
             exact: true,
@@ -80,7 +80,7 @@ impl Step {
         }
     }
 
-    fn at_second(at: WallTime, kind: Kind, detail: impl Into<String>) -> Self {
+    fn at_second(at: WallTime, kind: StepKind, detail: impl Into<String>) -> Self {
         let at_us = at.unix_seconds().saturating_mul(1_000_000);
         Self {
             at_us: Some(at_us),
@@ -101,8 +101,12 @@ impl Step {
     }
 }
 
-pub(super) fn of(id: &EpisodeId, entries: &[Entry], found: &[Found]) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
+pub(super) fn of(
+    id: &EpisodeId,
+    entries: &[JournalEntry],
+    found: &[TraceFinding],
+) -> Vec<TimelineStep> {
+    let mut steps: Vec<TimelineStep> = Vec::new();
     for entry in entries.iter().filter(|entry| {
         entry
             .episode
@@ -116,7 +120,7 @@ pub(super) fn of(id: &EpisodeId, entries: &[Entry], found: &[Found]) -> Vec<Step
     for step in found.iter().flat_map(of_found) {
         push(&mut steps, step);
     }
-    steps.sort_by_key(Step::order);
+    steps.sort_by_key(TimelineStep::order);
     for n in 1..steps.len() {
         let (before, this) = (&steps[n - 1], &steps[n]);
         if let (true, Some(then), true, Some(now)) =
@@ -129,45 +133,55 @@ pub(super) fn of(id: &EpisodeId, entries: &[Entry], found: &[Found]) -> Vec<Step
 }
 
 /// What is there already, told by something better, is not told again.
-fn push(steps: &mut Vec<Step>, step: Step) {
-    let near = |other: &Step| {
+fn push(steps: &mut Vec<TimelineStep>, step: TimelineStep) {
+    let near = |other: &TimelineStep| {
         other
             .at_us
             .zip(step.at_us)
             .is_none_or(|(a, b)| a.abs_diff(b) <= SAME_US.unsigned_abs())
     };
     let told = match step.kind {
-        Kind::Sealed | Kind::Packed | Kind::Delivered | Kind::Shipped | Kind::Quarantined => steps
+        StepKind::Sealed
+        | StepKind::Packed
+        | StepKind::Delivered
+        | StepKind::Shipped
+        | StepKind::Quarantined => steps
             .iter()
             .any(|other| other.kind == step.kind && near(other)),
-        Kind::Seen | Kind::Attempt | Kind::Said => false,
+        StepKind::Seen | StepKind::Attempt | StepKind::Said => false,
     };
     if !told {
         steps.push(step);
     }
 }
 
-fn of_entry(entry: &Entry) -> Vec<Step> {
+fn of_entry(entry: &JournalEntry) -> Vec<TimelineStep> {
     let Some(at) = entry.at_us.and_then(|at| i64::try_from(at).ok()) else {
-        return vec![Step {
+        return vec![TimelineStep {
             at_us: None,
             exact: false,
             after_ms: None,
-            kind: Kind::Said,
+            kind: StepKind::Said,
             detail: entry.message.clone(),
         }];
     };
     let end = match entry.verdict.as_deref() {
-        Some("delivered") => Kind::Shipped,
-        Some("fatal") => Kind::Quarantined,
+        Some("delivered") => StepKind::Shipped,
+        Some("fatal") => StepKind::Quarantined,
         Some("transient" | "refused" | "conflict") => {
-            return vec![Step::exact(
+            return vec![TimelineStep::exact(
                 at,
-                Kind::Attempt,
+                StepKind::Attempt,
                 format!("{}{}", number(entry), entry.message),
             )];
         }
-        _ => return vec![Step::exact(at, Kind::Said, entry.message.clone())],
+        _ => {
+            return vec![TimelineStep::exact(
+                at,
+                StepKind::Said,
+                entry.message.clone(),
+            )];
+        }
     };
     let mut steps = Vec::new();
     if let Some(elapsed) = entry.elapsed_ms.and_then(microseconds) {
@@ -176,22 +190,27 @@ fn of_entry(entry: &Entry) -> Vec<Step> {
             ms.and_then(microseconds)
                 .map(|after| sealed.saturating_add(after))
         };
-        steps.push(Step::exact(sealed, Kind::Sealed, ""));
-        steps.extend(after(entry.seen_ms).map(|at| Step::exact(at, Kind::Seen, "")));
+        steps.push(TimelineStep::exact(sealed, StepKind::Sealed, ""));
+        steps.extend(after(entry.seen_ms).map(|at| TimelineStep::exact(at, StepKind::Seen, "")));
         let bytes = entry
             .bytes
             .map_or_else(String::new, |bytes| format!("{bytes} bytes"));
-        steps.extend(after(entry.packed_ms).map(|at| Step::exact(at, Kind::Packed, bytes)));
+        steps.extend(
+            after(entry.packed_ms).map(|at| TimelineStep::exact(at, StepKind::Packed, bytes)),
+        );
         let answer = entry
             .status
             .map_or_else(String::new, |status| format!("{status}  "));
         let delivered = after(entry.delivered_ms);
-        steps.extend(
-            delivered
-                .map(|at| Step::exact(at, Kind::Delivered, format!("{answer}{}", number(entry)))),
-        );
+        steps.extend(delivered.map(|at| {
+            TimelineStep::exact(
+                at,
+                StepKind::Delivered,
+                format!("{answer}{}", number(entry)),
+            )
+        }));
     }
-    steps.push(Step::exact(at, end, entry.message.clone()));
+    steps.push(TimelineStep::exact(at, end, entry.message.clone()));
     steps
 }
 
@@ -200,7 +219,7 @@ fn microseconds(ms: u64) -> Option<i64> {
 }
 
 /// Which attempt, and from where.
-fn number(entry: &Entry) -> String {
+fn number(entry: &JournalEntry) -> String {
     match (entry.attempt, entry.offset_bytes) {
         (Some(attempt), Some(bytes)) => format!("attempt {attempt}, from byte {bytes}  "),
         (Some(attempt), None) => format!("attempt {attempt}  "),
@@ -209,28 +228,32 @@ fn number(entry: &Entry) -> String {
     }
 }
 
-fn of_found(found: &Found) -> Vec<Step> {
+fn of_found(found: &TraceFinding) -> Vec<TimelineStep> {
     match found {
-        Found::Episode(_, Look::Sealed(stamp)) => vec![sealed(*stamp)],
-        Found::Episode(..) | Found::Archive { partial: true, .. } => Vec::new(),
-        Found::Archive {
+        TraceFinding::Episode(_, FolderLook::Sealed(stamp)) => vec![sealed(*stamp)],
+        TraceFinding::Episode(..) | TraceFinding::Archive { partial: true, .. } => Vec::new(),
+        TraceFinding::Archive {
             size_bytes,
             written_us,
             sidecar,
             ..
         } => {
-            let mut steps = vec![Step::exact(
+            let mut steps = vec![TimelineStep::exact(
                 *written_us,
-                Kind::Packed,
+                StepKind::Packed,
                 format!("{size_bytes} bytes"),
             )];
             if let Some(conflict) = sidecar.as_ref().and_then(|sidecar| sidecar.conflict()) {
                 let detail = format!("{}  {}", conflict.status_code, conflict.detail);
-                steps.push(Step::at_second(conflict.at_wall, Kind::Attempt, detail));
+                steps.push(TimelineStep::at_second(
+                    conflict.at_wall,
+                    StepKind::Attempt,
+                    detail,
+                ));
             }
             steps
         }
-        Found::Quarantined(_, stamp, reason) => {
+        TraceFinding::Quarantined(_, stamp, reason) => {
             let mut steps: Vec<_> = stamp.map(sealed).into_iter().collect();
             if let Some(reason) = reason {
                 let status = reason
@@ -238,19 +261,19 @@ fn of_found(found: &Found) -> Vec<Step> {
                     .map_or_else(String::new, |status| format!("{status}  "));
                 let detail = format!("{status}{}", reason.error.as_deref().unwrap_or_default());
                 steps.push(match reason.quarantined_at_wall {
-                    Some(at) => Step::at_second(at, Kind::Quarantined, detail),
-                    None => Step {
+                    Some(at) => TimelineStep::at_second(at, StepKind::Quarantined, detail),
+                    None => TimelineStep {
                         at_us: None,
                         exact: false,
                         after_ms: None,
-                        kind: Kind::Quarantined,
+                        kind: StepKind::Quarantined,
                         detail,
                     },
                 });
             }
             steps
         }
-        Found::Shipped { stamp, receipt, .. } => {
+        TraceFinding::Shipped { stamp, receipt, .. } => {
             let mut steps: Vec<_> = stamp.map(sealed).into_iter().collect();
             steps.extend(receipt.as_ref().map(|receipt| {
                 let detail = format!(
@@ -258,7 +281,7 @@ fn of_found(found: &Found) -> Vec<Step> {
                     receipt.status_code,
                     without_query(&receipt.receiver)
                 );
-                Step::at_second(receipt.delivered_at_wall, Kind::Delivered, detail)
+                TimelineStep::at_second(receipt.delivered_at_wall, StepKind::Delivered, detail)
             }));
             steps
         }
@@ -267,8 +290,12 @@ fn of_found(found: &Found) -> Vec<Step> {
 
 /// When the marker was made; its mtime where that is older: a copy to another file system is made
 /// anew, and keeps the mtime.
-fn sealed(stamp: Stamp) -> Step {
-    Step::exact(stamp.made_ns.min(stamp.sealed_ns) / 1000, Kind::Sealed, "")
+fn sealed(stamp: Stamp) -> TimelineStep {
+    TimelineStep::exact(
+        stamp.made_ns.min(stamp.sealed_ns) / 1000,
+        StepKind::Sealed,
+        "",
+    )
 }
 
 #[cfg(test)]
@@ -282,27 +309,27 @@ mod tests {
         EpisodeId::parse("a").unwrap()
     }
 
-    fn told(steps: &[Step]) -> Vec<(&'static str, Option<i64>, &str)> {
+    fn told(steps: &[TimelineStep]) -> Vec<(&'static str, Option<i64>, &str)> {
         steps
             .iter()
             .map(|step| (step.kind.as_str(), step.after_ms, step.detail.as_str()))
             .collect()
     }
 
-    fn entry(after_ms: u64, verdict: &str) -> Entry {
-        Entry {
+    fn entry(after_ms: u64, verdict: &str) -> JournalEntry {
+        JournalEntry {
             at_us: Some(T + after_ms * 1000),
             episode: Some("a".to_owned()),
             verdict: Some(verdict.to_owned()),
             elapsed_ms: Some(after_ms),
             message: format!("it is {verdict}"),
-            ..Entry::default()
+            ..JournalEntry::default()
         }
     }
 
     #[test]
     fn the_one_line_of_an_episode_that_went_well_is_its_whole_way() {
-        let line = Entry {
+        let line = JournalEntry {
             seen_ms: Some(2),
             packed_ms: Some(30),
             delivered_ms: Some(95),
@@ -337,14 +364,14 @@ mod tests {
             aging: None,
         };
         let second = i64::try_from(T / 1_000_000).unwrap();
-        let weather = Entry {
+        let weather = JournalEntry {
             attempt: Some(1),
             offset_bytes: Some(512),
             ..entry(20, "transient")
         };
         let journal = [weather, entry(1500, "fatal")];
         let quarantined = |seconds| {
-            [Found::Quarantined(
+            [TraceFinding::Quarantined(
                 "q/a".into(),
                 None,
                 Some(Box::new(reason(seconds))),
@@ -385,8 +412,8 @@ mod tests {
             &id(),
             &[],
             &[
-                Found::Quarantined("q/a".into(), Some(stamp), None),
-                Found::Archive {
+                TraceFinding::Quarantined("q/a".into(), Some(stamp), None),
+                TraceFinding::Archive {
                     path: "o/a".into(),
                     size_bytes: 10,
                     written_us: 1_793_500_000_900_000,
@@ -400,23 +427,23 @@ mod tests {
             [("sealed", None, ""), ("packed", Some(200), "10 bytes")]
         );
         assert_eq!(
-            Step::at_second(WallTime::from_unix_seconds(5), Kind::Said, "").order(),
+            TimelineStep::at_second(WallTime::from_unix_seconds(5), StepKind::Said, "").order(),
             5_999_999
         );
     }
 
     #[test]
     fn entries_of_another_episode_and_times_that_are_none_harm_nothing() {
-        let other = Entry {
+        let other = JournalEntry {
             episode: Some("b".to_owned()),
             ..entry(1, "fatal")
         };
-        let absurd = Entry {
+        let absurd = JournalEntry {
             at_us: Some(u64::MAX),
             elapsed_ms: Some(u64::MAX),
             ..entry(1, "delivered")
         };
-        let huge = Entry {
+        let huge = JournalEntry {
             elapsed_ms: Some(u64::MAX),
             seen_ms: Some(u64::MAX),
             ..entry(1, "delivered")

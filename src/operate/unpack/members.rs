@@ -14,7 +14,7 @@
 
 use tar::{EntryType, Header};
 
-use super::{UnpackError, stream::TarStream};
+use super::{UnpackError, stream::TarReader};
 
 const BLOCK_BYTES: usize = 512;
 
@@ -24,17 +24,17 @@ const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 
 /// One member, before anybody believes it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Member {
+pub(super) struct UnpackMember {
     pub(super) path: Vec<u8>,
     /// The 12 permission bits.
     pub(super) permissions: u32,
     /// Seconds after 1970 and nanoseconds.
     pub(super) mtime: (i64, u32),
-    pub(super) kind: Kind,
+    pub(super) kind: UnpackKind,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum UnpackKind {
     Folder,
     File { size_bytes: u64 },
     Symlink { target: Vec<u8> },
@@ -51,7 +51,7 @@ struct Extension {
 
 /// The next member; what belongs to the one before it has been read. `None` at the end, which is
 /// then the end of the stream.
-pub(super) fn next(stream: &mut TarStream<'_>) -> Result<Option<Member>, UnpackError> {
+pub(super) fn next(stream: &mut TarReader<'_>) -> Result<Option<UnpackMember>, UnpackError> {
     let mut extension = Extension::default();
     loop {
         let mut block = [0; BLOCK_BYTES];
@@ -76,7 +76,7 @@ pub(super) fn next(stream: &mut TarStream<'_>) -> Result<Option<Member>, UnpackE
 }
 
 /// Zeros behind a file, up to the next block.
-pub(super) fn skip_padding(stream: &mut TarStream<'_>, size_bytes: u64) -> Result<(), UnpackError> {
+pub(super) fn skip_padding(stream: &mut TarReader<'_>, size_bytes: u64) -> Result<(), UnpackError> {
     let over = (size_bytes % BLOCK_BYTES as u64) as usize;
     let mut padding = [0; BLOCK_BYTES];
     if over == 0 {
@@ -86,20 +86,24 @@ pub(super) fn skip_padding(stream: &mut TarStream<'_>, size_bytes: u64) -> Resul
     }
 }
 
-fn member(header: &Header, size_bytes: u64, extension: Extension) -> Result<Member, UnpackError> {
+fn member(
+    header: &Header,
+    size_bytes: u64,
+    extension: Extension,
+) -> Result<UnpackMember, UnpackError> {
     let path = extension
         .path
         .unwrap_or_else(|| header.path_bytes().into_owned());
     let unsafe_because = |why: &str| UnpackError::refused(&path, why);
     let size_bytes = extension.size_bytes.unwrap_or(size_bytes);
     let kind = match header.entry_type() {
-        EntryType::Regular => Kind::File { size_bytes },
-        EntryType::Directory => Kind::Folder,
+        EntryType::Regular => UnpackKind::File { size_bytes },
+        EntryType::Directory => UnpackKind::Folder,
         EntryType::Symlink => {
             let target = extension
                 .target
                 .or_else(|| header.link_name_bytes().map(Into::into));
-            Kind::Symlink {
+            UnpackKind::Symlink {
                 target: target.unwrap_or_default(),
             }
         }
@@ -119,7 +123,7 @@ fn member(header: &Header, size_bytes: u64, extension: Extension) -> Result<Memb
             return Err(unsafe_because(&what));
         }
     };
-    if !matches!(kind, Kind::File { .. }) && size_bytes != 0 {
+    if !matches!(kind, UnpackKind::File { .. }) && size_bytes != 0 {
         return Err(unsafe_because("a folder or symlink with content"));
     }
     let number = |error: std::io::Error| UnpackError::malformed(error.to_string());
@@ -130,7 +134,7 @@ fn member(header: &Header, size_bytes: u64, extension: Extension) -> Result<Memb
             0,
         ),
     };
-    Ok(Member {
+    Ok(UnpackMember {
         permissions: header.mode().map_err(number)? & 0o7777,
         path,
         mtime,
@@ -152,7 +156,7 @@ fn checked(block: &[u8; BLOCK_BYTES]) -> Result<&Header, UnpackError> {
     }
 }
 
-fn extension_of(stream: &mut TarStream<'_>, size_bytes: u64) -> Result<Vec<u8>, UnpackError> {
+fn extension_of(stream: &mut TarReader<'_>, size_bytes: u64) -> Result<Vec<u8>, UnpackError> {
     if size_bytes > MAX_EXTENSION_BYTES {
         return Err(UnpackError::malformed(format!(
             "an extension header has {size_bytes} bytes"
@@ -165,7 +169,7 @@ fn extension_of(stream: &mut TarStream<'_>, size_bytes: u64) -> Result<Vec<u8>, 
 }
 
 /// GNU tar's own long names end in a NUL.
-fn gnu_name(stream: &mut TarStream<'_>, size_bytes: u64) -> Result<Vec<u8>, UnpackError> {
+fn gnu_name(stream: &mut TarReader<'_>, size_bytes: u64) -> Result<Vec<u8>, UnpackError> {
     let mut name = extension_of(stream, size_bytes)?;
     if name.last() == Some(&0) {
         name.pop();
@@ -232,7 +236,7 @@ fn seconds(text: &[u8]) -> Option<(i64, u32)> {
 
 /// The second block of the end mark, and the zeros with which some programs fill up their last
 /// record.
-fn end(stream: &mut TarStream<'_>) -> Result<(), UnpackError> {
+fn end(stream: &mut TarReader<'_>) -> Result<(), UnpackError> {
     let mut second = [0; BLOCK_BYTES];
     stream.read_exact(&mut second)?;
     if !is_zero(&second) {

@@ -19,8 +19,8 @@ use crate::{episode::Digest, progress::Progress, wire::MAX_WINDOW_LOG};
 const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Reads a tar stream out of an archive.
-pub(super) struct TarStream<'a> {
-    decoder: Decoder<'static, BufReader<Watched>>,
+pub(super) struct TarReader<'a> {
+    decoder: Decoder<'static, BufReader<CountedArchive>>,
     buffer: Box<[u8]>,
     /// What of the buffer is still to be read.
     unread: std::ops::Range<usize>,
@@ -31,7 +31,7 @@ pub(super) struct TarStream<'a> {
     observe: &'a dyn Fn(u64),
 }
 
-impl<'a> TarStream<'a> {
+impl<'a> TarReader<'a> {
     /// Reads the archive from where the file stands.
     pub(super) fn new(
         archive: File,
@@ -39,7 +39,7 @@ impl<'a> TarStream<'a> {
         progress: &'a Progress,
         observe: &'a dyn Fn(u64),
     ) -> Result<Self, UnpackError> {
-        let watched = BufReader::new(Watched {
+        let watched = BufReader::new(CountedArchive {
             archive,
             read_bytes: 0,
         });
@@ -128,12 +128,12 @@ impl<'a> TarStream<'a> {
 }
 
 /// Counts what is read of the archive.
-struct Watched {
+struct CountedArchive {
     archive: File,
     read_bytes: u64,
 }
 
-impl Read for Watched {
+impl Read for CountedArchive {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.archive.read(buffer)?;
         self.read_bytes += read as u64;

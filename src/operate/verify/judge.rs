@@ -17,7 +17,7 @@ use crate::{client::ClientError, episode::Digest, records::ShippingReceipt};
 
 /// What is known of an episode that was shipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum VerifyVerdict {
     /// The receiver holds the archive that was delivered.
     Held,
     /// It holds another archive of the same content.
@@ -34,7 +34,7 @@ pub enum Verdict {
 
 /// An answer, as far as it matters here.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum VerifyAnswer {
     Head(Head),
     Failed(ClientError),
 }
@@ -55,31 +55,33 @@ pub(super) struct Head {
 }
 
 /// `deep`: the bytes were to be read again.
-pub(super) fn judge(receipt: &ShippingReceipt, answer: &Answer, deep: bool) -> Verdict {
+pub(super) fn judge(receipt: &ShippingReceipt, answer: &VerifyAnswer, deep: bool) -> VerifyVerdict {
     let head = match answer {
-        Answer::Head(head) => head,
-        Answer::Failed(error) => return Verdict::Unreachable(error.to_string()),
+        VerifyAnswer::Head(head) => head,
+        VerifyAnswer::Failed(error) => return VerifyVerdict::Unreachable(error.to_string()),
     };
     let verdict = match head.status_code {
-        200 if head.is_a_page => Verdict::CannotTell(
+        200 if head.is_a_page => VerifyVerdict::CannotTell(
             "it answers with a page: is this the receiver's address?".to_owned(),
         ),
         200 => held(receipt, head),
-        404 | 410 => Verdict::Missing,
-        code @ (401 | 403 | 407) => Verdict::CannotTell(format!(
+        404 | 410 => VerifyVerdict::Missing,
+        code @ (401 | 403 | 407) => VerifyVerdict::CannotTell(format!(
             "credential: it answers {code}; look at receiver.token_file, receiver.client_cert_file and receiver.headers"
         )),
-        code @ (405 | 501) => Verdict::CannotTell(format!("it does not answer HEAD ({code})")),
-        code @ 300..=399 => Verdict::CannotTell(format!(
+        code @ (405 | 501) => {
+            VerifyVerdict::CannotTell(format!("it does not answer HEAD ({code})"))
+        }
+        code @ 300..=399 => VerifyVerdict::CannotTell(format!(
             "it answers {code} and points elsewhere; no redirect is followed"
         )),
         code @ (408 | 425 | 429 | 500..=599) => {
-            Verdict::CannotTell(format!("it answers {code}; try again later"))
+            VerifyVerdict::CannotTell(format!("it answers {code}; try again later"))
         }
-        code => Verdict::CannotTell(format!("it answers {code}")),
+        code => VerifyVerdict::CannotTell(format!("it answers {code}")),
     };
     match verdict {
-        Verdict::Held | Verdict::HeldRepacked if deep && !head.reread => Verdict::CannotTell(
+        VerifyVerdict::Held | VerifyVerdict::HeldRepacked if deep && !head.reread => VerifyVerdict::CannotTell(
             "not re-read: the receiver does not know the question; its records say that it is held"
                 .to_owned(),
         ),
@@ -87,15 +89,15 @@ pub(super) fn judge(receipt: &ShippingReceipt, answer: &Answer, deep: bool) -> V
     }
 }
 
-fn held(receipt: &ShippingReceipt, head: &Head) -> Verdict {
+fn held(receipt: &ShippingReceipt, head: &Head) -> VerifyVerdict {
     match (head.sha256, head.content_sha256) {
-        (Some(sha256), _) if sha256 == receipt.sha256 => Verdict::Held,
-        (_, Some(content)) if content == receipt.content_sha256 => Verdict::HeldRepacked,
-        (_, Some(content)) => Verdict::Differs(format!(
+        (Some(sha256), _) if sha256 == receipt.sha256 => VerifyVerdict::Held,
+        (_, Some(content)) if content == receipt.content_sha256 => VerifyVerdict::HeldRepacked,
+        (_, Some(content)) => VerifyVerdict::Differs(format!(
             "its content is {content}, shipped was {}",
             receipt.content_sha256
         )),
-        (Some(sha256), None) => Verdict::Differs(format!(
+        (Some(sha256), None) => VerifyVerdict::Differs(format!(
             "its archive is {sha256}, shipped was {}",
             receipt.sha256
         )),
@@ -106,7 +108,7 @@ fn held(receipt: &ShippingReceipt, head: &Head) -> Verdict {
                     receipt.size_bytes
                 )
             });
-            Verdict::CannotTell(format!("the receiver gives no digest{len}"))
+            VerifyVerdict::CannotTell(format!("the receiver gives no digest{len}"))
         }
     }
 }
@@ -144,17 +146,17 @@ mod tests {
     }
 
     fn of(head: Head, deep: bool) -> &'static str {
-        name(&judge(&receipt(), &Answer::Head(head), deep))
+        name(&judge(&receipt(), &VerifyAnswer::Head(head), deep))
     }
 
-    fn name(verdict: &Verdict) -> &'static str {
+    fn name(verdict: &VerifyVerdict) -> &'static str {
         match verdict {
-            Verdict::Held => "held",
-            Verdict::HeldRepacked => "repacked",
-            Verdict::Missing => "missing",
-            Verdict::Differs(_) => "differs",
-            Verdict::CannotTell(_) => "cannot tell",
-            Verdict::Unreachable(_) => "unreachable",
+            VerifyVerdict::Held => "held",
+            VerifyVerdict::HeldRepacked => "repacked",
+            VerifyVerdict::Missing => "missing",
+            VerifyVerdict::Differs(_) => "differs",
+            VerifyVerdict::CannotTell(_) => "cannot tell",
+            VerifyVerdict::Unreachable(_) => "unreachable",
         }
     }
 
@@ -224,9 +226,9 @@ mod tests {
             assert_eq!(of(head, false), expected, "{status_code}");
         }
         for code in [401, 403, 407] {
-            let Verdict::CannotTell(why) = judge(
+            let VerifyVerdict::CannotTell(why) = judge(
                 &receipt(),
-                &Answer::Head(Head {
+                &VerifyAnswer::Head(Head {
                     status_code: code,
                     ..Head::default()
                 }),
@@ -247,7 +249,7 @@ mod tests {
             ClientError::Lost("x".into()),
         ] {
             assert_eq!(
-                name(&judge(&receipt(), &Answer::Failed(error), true)),
+                name(&judge(&receipt(), &VerifyAnswer::Failed(error), true)),
                 "unreachable"
             );
         }

@@ -109,7 +109,7 @@ fn a_good_new_file_is_in_force_and_a_bad_one_is_told_and_keeps_the_old() {
     assert!(access.current().certificates && knows(&access, "lab-07") && takes(&access, 'a'));
     rig.write("tokens", &tokens(&["lab-08"]));
     rig.write("commits", &commits(&['b', 'c']));
-    access.look_now(Look::Now);
+    access.look_now(ReadPolicy::Now);
     assert!(knows(&access, "lab-08") && !knows(&access, "lab-07"));
     assert!(takes(&access, 'c') && !takes(&access, 'a'));
 
@@ -126,7 +126,7 @@ fn a_good_new_file_is_in_force_and_a_bad_one_is_told_and_keeps_the_old() {
         let path = rig.folder.path().join(name);
         let kept = fs::read_to_string(&path).unwrap();
         rig.write(name, content);
-        access.look_now(Look::Now);
+        access.look_now(ReadPolicy::Now);
         let told = error(&access, setting).unwrap();
         assert!(
             told.contains(words) && told.contains(&path.display().to_string()),
@@ -134,7 +134,7 @@ fn a_good_new_file_is_in_force_and_a_bad_one_is_told_and_keeps_the_old() {
         );
         assert!(knows(&access, "lab-08") && takes(&access, 'c'), "{name}");
         rig.write(name, &kept);
-        access.look_now(Look::Now);
+        access.look_now(ReadPolicy::Now);
         assert_eq!(error(&access, setting), None);
     }
 }
@@ -144,7 +144,7 @@ fn a_file_that_changes_is_read_once_it_stands_still() {
     let rig = Rig::new();
     let access = rig.access();
     let first = access.current();
-    access.look_now(Look::Settled);
+    access.look_now(ReadPolicy::Settled);
     assert!(
         Arc::ptr_eq(&first, &access.current()),
         "nothing has changed"
@@ -152,14 +152,14 @@ fn a_file_that_changes_is_read_once_it_stands_still() {
 
     // Half of it, then all of it, as one who writes in place.
     rig.write("commits", &commits(&['b']));
-    access.look_now(Look::Settled);
+    access.look_now(ReadPolicy::Settled);
     rig.write("commits", &commits(&['b', 'a']));
-    access.look_now(Look::Settled);
+    access.look_now(ReadPolicy::Settled);
     assert!(takes(&access, 'a') && !takes(&access, 'b'));
-    access.look_now(Look::Settled);
+    access.look_now(ReadPolicy::Settled);
     assert!(takes(&access, 'a') && takes(&access, 'b'));
     let second = access.current();
-    access.look_now(Look::Settled);
+    access.look_now(ReadPolicy::Settled);
     assert!(Arc::ptr_eq(&second, &access.current()), "it is read once");
 }
 
@@ -169,13 +169,13 @@ fn a_file_that_is_gone_keeps_what_it_said_until_it_is_back() {
     let access = rig.access();
     crate::durable::remove_file(&rig.folder.path().join("tokens")).unwrap();
     for _ in 0..2 {
-        access.look_now(Look::Settled);
+        access.look_now(ReadPolicy::Settled);
     }
     assert!(error(&access, TOKENS).unwrap().contains("cannot be read"));
     assert!(knows(&access, "lab-07"));
     rig.write("tokens", &tokens(&["lab-08"]));
     for _ in 0..2 {
-        access.look_now(Look::Settled);
+        access.look_now(ReadPolicy::Settled);
     }
     assert!(knows(&access, "lab-08") && error(&access, TOKENS).is_none());
 }
@@ -183,7 +183,7 @@ fn a_file_that_is_gone_keeps_what_it_said_until_it_is_back() {
 #[test]
 fn what_could_not_be_read_is_tried_again_though_it_has_not_changed() {
     let rig = Rig::new();
-    let mut watched = Watched {
+    let mut watched = WatchedFile {
         setting: TOKENS,
         paths: vec![rig.folder.path().join("tokens")],
         value: 0,
@@ -195,14 +195,14 @@ fn what_could_not_be_read_is_tried_again_though_it_has_not_changed() {
     };
     let fails =
         |paths: &[PathBuf], _: &i32| credential::read(TOKENS, &paths[0].join("below")).map(|_| 1);
-    assert!(!watched.look(Look::Settled, fails));
-    assert!(watched.look(Look::Settled, |_, _| Ok(2)));
-    assert!(!watched.look(Look::Settled, |_, _| Ok(3)));
+    assert!(!watched.look(ReadPolicy::Settled, fails));
+    assert!(watched.look(ReadPolicy::Settled, |_, _| Ok(2)));
+    assert!(!watched.look(ReadPolicy::Settled, |_, _| Ok(3)));
     // What was read and is wrong stays wrong until it changes.
     let wrong =
         |paths: &[PathBuf], _: &i32| Err(FileError::unusable(TOKENS, &paths[0], "is wrong"));
-    assert!(!watched.look(Look::Now, wrong));
-    assert!(!watched.look(Look::Settled, |_, _| Ok(4)));
+    assert!(!watched.look(ReadPolicy::Now, wrong));
+    assert!(!watched.look(ReadPolicy::Settled, |_, _| Ok(4)));
 }
 
 #[test]
@@ -213,21 +213,21 @@ fn an_expired_certificate_does_not_take_the_place_of_a_good_one() {
     let not_after = |access: &Access| access.certificate_not_after().map(|end| end.to_string());
     assert_eq!(not_after(&access), end(2040));
     rig.certify(2002);
-    access.look_now(Look::Now);
+    access.look_now(ReadPolicy::Now);
     assert_eq!(
         error(&access, CERT).unwrap().split_once(": ").unwrap().1,
         "expired at 2002-01-01T00:00:00Z"
     );
     assert_eq!(not_after(&access), end(2040));
     rig.certify(2042);
-    access.look_now(Look::Now);
+    access.look_now(ReadPolicy::Now);
     assert_eq!(not_after(&access), end(2042));
     // A receiver that starts with one starts: the clock may be wrong, and who connects is told.
     rig.certify(2002);
     let access = rig.access();
     assert_eq!(not_after(&access), end(2002));
     rig.certify(2003);
-    access.look_now(Look::Now);
+    access.look_now(ReadPolicy::Now);
     assert_eq!(not_after(&access), end(2003));
 }
 

@@ -7,10 +7,10 @@ use crate::{
     config::ReceiveLimits,
     episode::{Digest, EpisodeId, HostName},
     receive::{
-        held::{Held, Key, Offer},
+        held::{Key, Offer, StoredEpisode},
         store::{
-            FolderReading, Listed, Part, PartKey, Publication, Resumed, Space, StoreError, Upload,
-            Usage,
+            FolderReading, ListedEpisode, Part, PartKey, PartResumed, Publication, StoreError,
+            StoreSpace, Upload, Usage,
         },
     },
 };
@@ -112,19 +112,19 @@ impl Store for Failing {
         Namespace::None
     }
 
-    async fn find(&self, _: &Key) -> Result<Option<Held>, StoreError> {
+    async fn find(&self, _: &Key) -> Result<Option<StoredEpisode>, StoreError> {
         Ok(None)
     }
 
-    async fn verify(&self, _: &Key) -> Result<Option<Held>, StoreError> {
+    async fn verify(&self, _: &Key) -> Result<Option<StoredEpisode>, StoreError> {
         Ok(None)
     }
 
-    async fn reread(&self, _: &Key) -> Result<Option<Held>, StoreError> {
+    async fn reread(&self, _: &Key) -> Result<Option<StoredEpisode>, StoreError> {
         self.fail()
     }
 
-    async fn claim(&self, _: &Key, _: &HostName) -> Result<Option<Held>, StoreError> {
+    async fn claim(&self, _: &Key, _: &HostName) -> Result<Option<StoredEpisode>, StoreError> {
         self.fail()
     }
 
@@ -132,7 +132,7 @@ impl Store for Failing {
         &self,
         _: &Key,
         _: Range<u64>,
-    ) -> Result<Option<(Held, Self::Reading)>, StoreError> {
+    ) -> Result<Option<(StoredEpisode, Self::Reading)>, StoreError> {
         self.fail()
     }
 
@@ -141,7 +141,7 @@ impl Store for Failing {
         _: Option<&HostName>,
         _: Option<&EpisodeId>,
         _: usize,
-    ) -> Result<Vec<Listed>, StoreError> {
+    ) -> Result<Vec<ListedEpisode>, StoreError> {
         self.fail()
     }
 
@@ -162,7 +162,7 @@ impl Store for Failing {
         _: &PartKey,
         _: &Offer,
         _: u64,
-    ) -> Result<Resumed<FailingUpload>, StoreError> {
+    ) -> Result<PartResumed<FailingUpload>, StoreError> {
         self.fail()
     }
 
@@ -178,8 +178,8 @@ impl Store for Failing {
         self.fail()
     }
 
-    async fn space(&self) -> Result<Space, StoreError> {
-        Ok(Space {
+    async fn space(&self) -> Result<StoreSpace, StoreError> {
+        Ok(StoreSpace {
             free_bytes: u64::MAX,
             total_bytes: u64::MAX,
             free_files: None,
@@ -223,7 +223,7 @@ fn connect_with(
     let (stop, stopping) = watch::channel(());
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
     let config = config(Path::new("store"), "127.0.0.1:0");
-    let receiver = Receiver {
+    let receiver = RequestContext {
         store: Failing(disk),
         access: Arc::new(Access::read(&config).unwrap()),
         readers: BTreeSet::new(),
@@ -232,7 +232,7 @@ fn connect_with(
             min_body_rate_bytes_per_s,
             ..config.limits
         },
-        room: Room::new(&config.limits),
+        room: StoreRoom::new(&config.limits),
         underway: Underway::default(),
         tally: Arc::default(),
         _in_use: mpsc::channel(1).0,

@@ -3,7 +3,7 @@
 use std::{collections::BinaryHeap, ffi::OsStr, io, ops::ControlFlow, path::Path};
 
 use super::{
-    Listed, Space, Usage,
+    ListedEpisode, StoreSpace, Usage,
     places::{Places, episode_of},
     record::stored_at,
 };
@@ -19,7 +19,7 @@ impl Places {
         host: Option<&HostName>,
         after: Option<&EpisodeId>,
         limit: usize,
-    ) -> io::Result<Vec<Listed>> {
+    ) -> io::Result<Vec<ListedEpisode>> {
         // The first so many of an unordered folder, in memory for so many.
         let mut page = BinaryHeap::new();
         let _ = each_archive(&self.folder_of(host)?, |id| {
@@ -40,13 +40,13 @@ impl Places {
     }
 
     /// `None` where it is gone since its name was read.
-    fn listed(&self, key: Key) -> io::Result<Option<Listed>> {
+    fn listed(&self, key: Key) -> io::Result<Option<ListedEpisode>> {
         let metadata = match self.archive(&key)?.symlink_metadata() {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        Ok(Some(Listed {
+        Ok(Some(ListedEpisode {
             key,
             size_bytes: metadata.len(),
             stored_at: stored_at(&metadata),
@@ -95,14 +95,14 @@ impl Places {
         Ok(())
     }
 
-    pub(super) fn space(&self) -> io::Result<Space> {
+    pub(super) fn space(&self) -> io::Result<StoreSpace> {
         // What root has in reserve is not for us.
         let filesystem::Space {
             free_bytes,
             total_bytes,
             free_files,
         } = filesystem::space(&self.root)?;
-        Ok(Space {
+        Ok(StoreSpace {
             free_bytes,
             total_bytes,
             free_files,

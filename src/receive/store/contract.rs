@@ -6,10 +6,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{PartKey, Publication, Reading as _, Store, StoreError, Upload as _};
+use super::{ArchiveRange as _, PartKey, Publication, Store, StoreError, Upload as _};
 use crate::{
     episode::{Digest, EpisodeId, HostName},
-    receive::held::{Content, Held, Key, Namespace, Offer},
+    receive::held::{Content, Key, Namespace, Offer, StoredEpisode},
 };
 
 mod parts;
@@ -137,12 +137,12 @@ pub(super) async fn put<S: Store>(
     upload.publish().await.unwrap()
 }
 
-pub(super) async fn stored<S: Store>(store: &S, key: &Key, archive: &[u8]) -> Held {
+pub(super) async fn stored<S: Store>(store: &S, key: &Key, archive: &[u8]) -> StoredEpisode {
     held(put(store, key, archive, &offer(archive)).await)
 }
 
 #[track_caller]
-pub(super) fn held(publication: Publication) -> Held {
+pub(super) fn held(publication: Publication) -> StoredEpisode {
     match publication {
         Publication::Stored(held) => held,
         other => panic!("not stored: {other:?}"),
@@ -299,7 +299,7 @@ async fn put_at_once<S: Store>(
     uploads.join_all().await
 }
 
-fn winners(ended: &[Publication]) -> Vec<&Held> {
+fn winners(ended: &[Publication]) -> Vec<&StoredEpisode> {
     let mut winners = Vec::new();
     for publication in ended {
         match publication {
@@ -406,7 +406,7 @@ pub(super) async fn content_is_believed_only_after_looking<S: Store>(
         let offer = claim.map_or(silent, |claim| with_content(silent, claim.as_bytes()));
         let key = key(&store, name);
         put(&store, &key, archive, &offer).await;
-        let content = |held: Option<Held>| held.unwrap().content;
+        let content = |held: Option<StoredEpisode>| held.unwrap().content;
         assert_eq!(content(store.find(&key).await.unwrap()), before, "{name}");
         assert_eq!(content(store.verify(&key).await.unwrap()), after, "{name}");
         assert_eq!(

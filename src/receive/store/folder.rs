@@ -32,15 +32,16 @@ use tokio::{
 };
 
 use super::{
-    Listed, Part, PartKey, Resumed, Space, Store, StoreError, Usage, census, filing,
-    parts::Opened,
-    places::{Look, Places},
+    ListedEpisode, Part, PartKey, PartResumed, Store, StoreError, StoreSpace, Usage, census,
+    filing,
+    parts::OpenedPart,
+    places::{NameLookup, Places},
     reading::FolderReading,
     upload::{FolderUpload, Live, ended},
 };
 use crate::{
     episode::{EpisodeId, HostName},
-    receive::held::{Held, Key, Namespace, Offer},
+    receive::held::{Key, Namespace, Offer, StoredEpisode},
 };
 
 /// Archives that are re-read (hashed or decompressed) at the same time. Rare work that must not
@@ -52,7 +53,7 @@ const SETTLE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A store in a folder. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
-pub struct Folder {
+pub struct FolderStore {
     places: Arc<Places>,
     live: Arc<Live>,
     rereads: Arc<Semaphore>,
@@ -82,7 +83,7 @@ fn filed_otherwise(asked: Namespace) -> String {
     )
 }
 
-impl Folder {
+impl FolderStore {
     /// Opens a store, creating what is missing of it. Blocks on the disk.
     ///
     /// # Errors
@@ -144,12 +145,12 @@ impl Folder {
     }
 
     /// What is held, and the archive that this is said of.
-    async fn held(&self, key: &Key) -> Result<Option<(Held, File)>, StoreError> {
+    async fn held(&self, key: &Key) -> Result<Option<(StoredEpisode, File)>, StoreError> {
         let wanted = key.clone();
         match self.on_disk(move |places| places.look(&wanted)).await? {
-            Look::Nothing => Ok(None),
-            Look::Known(held, file) => Ok(Some((held, file))),
-            Look::Unknown => {
+            NameLookup::Nothing => Ok(None),
+            NameLookup::Known(held, file) => Ok(Some((held, file))),
+            NameLookup::Unknown => {
                 let wanted = key.clone();
                 self.rereading(move |places| places.rebuild(&wanted)).await
             }
@@ -167,7 +168,7 @@ impl Folder {
     }
 }
 
-impl Store for Folder {
+impl Store for FolderStore {
     type Upload = FolderUpload;
     type Reading = FolderReading;
 
@@ -175,21 +176,25 @@ impl Store for Folder {
         self.places.namespace
     }
 
-    async fn find(&self, key: &Key) -> Result<Option<Held>, StoreError> {
+    async fn find(&self, key: &Key) -> Result<Option<StoredEpisode>, StoreError> {
         Ok(self.held(key).await?.map(|(held, _)| held))
     }
 
-    async fn verify(&self, key: &Key) -> Result<Option<Held>, StoreError> {
+    async fn verify(&self, key: &Key) -> Result<Option<StoredEpisode>, StoreError> {
         let wanted = key.clone();
         self.rereading(move |places| places.verify(&wanted)).await
     }
 
-    async fn reread(&self, key: &Key) -> Result<Option<Held>, StoreError> {
+    async fn reread(&self, key: &Key) -> Result<Option<StoredEpisode>, StoreError> {
         let wanted = key.clone();
         self.rereading(move |places| places.reread(&wanted)).await
     }
 
-    async fn claim(&self, key: &Key, owner: &HostName) -> Result<Option<Held>, StoreError> {
+    async fn claim(
+        &self,
+        key: &Key,
+        owner: &HostName,
+    ) -> Result<Option<StoredEpisode>, StoreError> {
         // Cheap once its record fits; so it does not wait in line with those who read whole
         // archives.
         if self.held(key).await?.is_none() {
@@ -204,7 +209,7 @@ impl Store for Folder {
         &self,
         key: &Key,
         range: Range<u64>,
-    ) -> Result<Option<(Held, FolderReading)>, StoreError> {
+    ) -> Result<Option<(StoredEpisode, FolderReading)>, StoreError> {
         let Some((held, file)) = self.held(key).await? else {
             return Ok(None);
         };
@@ -217,7 +222,7 @@ impl Store for Folder {
         host: Option<&HostName>,
         after: Option<&EpisodeId>,
         limit: usize,
-    ) -> Result<Vec<Listed>, StoreError> {
+    ) -> Result<Vec<ListedEpisode>, StoreError> {
         let (host, after) = (host.cloned(), after.cloned());
         self.on_disk(move |places| places.list(host.as_ref(), after.as_ref(), limit))
             .await
@@ -242,9 +247,9 @@ impl Store for Folder {
         part: &PartKey,
         offer: &Offer,
         at: u64,
-    ) -> Result<Resumed<FolderUpload>, StoreError> {
+    ) -> Result<PartResumed<FolderUpload>, StoreError> {
         if !self.fence(part).await {
-            return Ok(Resumed::Busy);
+            return Ok(PartResumed::Busy);
         }
         let (wanted, offer) = (part.clone(), *offer);
         Ok(
@@ -252,14 +257,14 @@ impl Store for Folder {
                 .on_disk(move |places| places.go_on(&wanted, &offer, at))
                 .await?
             {
-                Opened::Growing(growing) => {
+                OpenedPart::Growing(growing) => {
                     let upload =
                         FolderUpload::new(&self.live, &self.places, part, &offer, Some(growing));
-                    Resumed::Upload(upload)
+                    PartResumed::Upload(upload)
                 }
-                Opened::Elsewhere { offset } => Resumed::Elsewhere { offset },
-                Opened::Nothing => Resumed::Nothing,
-                Opened::Busy => Resumed::Busy,
+                OpenedPart::Elsewhere { offset } => PartResumed::Elsewhere { offset },
+                OpenedPart::Nothing => PartResumed::Nothing,
+                OpenedPart::Busy => PartResumed::Busy,
             },
         )
     }
@@ -285,7 +290,7 @@ impl Store for Folder {
         self.on_disk(Places::usage).await
     }
 
-    async fn space(&self) -> Result<Space, StoreError> {
+    async fn space(&self) -> Result<StoreSpace, StoreError> {
         self.on_disk(Places::space).await
     }
 

@@ -43,11 +43,11 @@ use std::{
 
 use bytes::Bytes;
 
-pub use folder::{Folder, OpenError};
+pub use folder::{FolderStore, OpenError};
 pub use reading::FolderReading;
 pub use upload::FolderUpload;
 
-use super::held::{Held, Key, Namespace, Offer};
+use super::held::{Key, Namespace, Offer, StoredEpisode};
 use crate::{
     episode::{Digest, EpisodeId, HostName},
     records::WallTime,
@@ -62,7 +62,7 @@ pub trait Store: Send + Sync + 'static {
     /// An upload in progress.
     type Upload: Upload;
     /// An archive on its way out.
-    type Reading: Reading;
+    type Reading: ArchiveRange;
 
     /// How episodes are filed here.
     fn namespace(&self) -> Namespace;
@@ -72,25 +72,34 @@ pub trait Store: Send + Sync + 'static {
     /// Promise: what is returned is complete, its archive digest was computed by a receiver from
     /// the bytes, and it would survive a power cut at this moment. May read and write anew the
     /// whole archive where what stands beside it was lost.
-    fn find(&self, key: &Key) -> impl Future<Output = Result<Option<Held>, StoreError>> + Send;
+    fn find(
+        &self,
+        key: &Key,
+    ) -> impl Future<Output = Result<Option<StoredEpisode>, StoreError>> + Send;
 
     /// What is held under a key, with its content verified: decompressed (within bounds) and
     /// hashed, unless that was done before. Afterwards the content is `Verified` or `Unreadable`.
-    fn verify(&self, key: &Key) -> impl Future<Output = Result<Option<Held>, StoreError>> + Send;
+    fn verify(
+        &self,
+        key: &Key,
+    ) -> impl Future<Output = Result<Option<StoredEpisode>, StoreError>> + Send;
 
     /// What is held under a key, by its bytes as they are now.
     ///
     /// Promise: the digest is that of every byte, read again from where it lies. Where it is not
     /// what it was, the store has rotted: that is logged as an error, and from now on the store
     /// says what it holds and not what it held.
-    fn reread(&self, key: &Key) -> impl Future<Output = Result<Option<Held>, StoreError>> + Send;
+    fn reread(
+        &self,
+        key: &Key,
+    ) -> impl Future<Output = Result<Option<StoredEpisode>, StoreError>> + Send;
 
     /// Gives what is held without an owner to `owner`, durably. What has an owner keeps it.
     fn claim(
         &self,
         key: &Key,
         owner: &HostName,
-    ) -> impl Future<Output = Result<Option<Held>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<StoredEpisode>, StoreError>> + Send;
 
     /// A range of a held archive's bytes. What lies behind its end is left out.
     ///
@@ -100,7 +109,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         key: &Key,
         range: Range<u64>,
-    ) -> impl Future<Output = Result<Option<(Held, Self::Reading)>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<(StoredEpisode, Self::Reading)>, StoreError>> + Send;
 
     /// A page of what is stored: at most `limit` episodes of `host` (`None` in a store that files
     /// without), in the order of their ids, behind `after`. Told from their names: only
@@ -110,7 +119,7 @@ pub trait Store: Send + Sync + 'static {
         host: Option<&HostName>,
         after: Option<&EpisodeId>,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<Listed>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<ListedEpisode>, StoreError>> + Send;
 
     /// Begins an upload from nothing. Costs nothing until bytes arrive; what was kept under the
     /// same key before is gone then.
@@ -146,7 +155,7 @@ pub trait Store: Send + Sync + 'static {
         part: &PartKey,
         offer: &Offer,
         at: u64,
-    ) -> impl Future<Output = Result<Resumed<Self::Upload>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<PartResumed<Self::Upload>, StoreError>> + Send;
 
     /// Throws away what is kept of an upload; a predecessor in this process is fenced off. False
     /// where another process writes it.
@@ -164,7 +173,7 @@ pub trait Store: Send + Sync + 'static {
     fn usage(&self) -> impl Future<Output = Result<Usage, StoreError>> + Send;
 
     /// How much room there is. Cheap.
-    fn space(&self) -> impl Future<Output = Result<Space, StoreError>> + Send;
+    fn space(&self) -> impl Future<Output = Result<StoreSpace, StoreError>> + Send;
 
     /// Whether an upload could be begun now.
     fn probe(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -207,7 +216,7 @@ pub trait Upload: Send + 'static {
 }
 
 /// A range of an archive's bytes on its way out. Dropped, it reads no further.
-pub trait Reading: Send + Unpin + 'static {
+pub trait ArchiveRange: Send + Unpin + 'static {
     /// The next bytes, at most 128 KiB; `None` behind the last, and behind an error.
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StoreError>>>;
 
@@ -240,7 +249,7 @@ pub struct Part {
 
 /// What became of the wish to go on.
 #[derive(Debug)]
-pub enum Resumed<U> {
+pub enum PartResumed<U> {
     /// At the byte that was asked for.
     Upload(U),
     /// Not there, but here.
@@ -258,7 +267,7 @@ pub enum Resumed<U> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Publication {
     /// It is held, durably.
-    Stored(Held),
+    Stored(StoredEpisode),
     /// Something was published under the key before; [`Store::find`] says what. Nothing is left of
     /// this upload.
     NameTaken,
@@ -271,7 +280,7 @@ pub enum Publication {
 
 /// A line of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedEpisode {
     /// Under what it is filed.
     pub key: Key,
     /// Length of the archive, bytes.
@@ -297,7 +306,7 @@ pub struct Usage {
 
 /// How much room there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Space {
+pub struct StoreSpace {
     /// What this process may still write, bytes.
     pub free_bytes: u64,
     /// How large it is, bytes.

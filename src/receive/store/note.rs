@@ -17,7 +17,7 @@ use crate::{
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Note {
+pub(super) struct PartManifest {
     episode_id: EpisodeId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     host: Option<HostName>,
@@ -34,7 +34,7 @@ pub(super) struct Note {
     kept_sha256: Digest,
 }
 
-impl Note {
+impl PartManifest {
     pub(super) fn new(part: &PartKey, offer: &Offer, file: &str, reached: &Reached) -> Self {
         Self {
             episode_id: part.key.id.clone(),
@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    fn note() -> Note {
+    fn note() -> PartManifest {
         let offer = Offer {
             sha256: Digest::of(b"the whole"),
             content_sha256: None,
@@ -132,7 +132,7 @@ mod tests {
             offset: 4,
             hasher: Sha256::new_with_prefix(b"the "),
         };
-        Note::new(
+        PartManifest::new(
             &part,
             &offer,
             &format!("{}.0-1.part", name_of(&part)),
@@ -145,7 +145,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("note.json");
         std::fs::write(&path, note().to_json()).unwrap();
-        let read = Note::read(&path).unwrap();
+        let read = PartManifest::read(&path).unwrap();
         assert_eq!(read, note());
         assert!(read.is_of(&Sha256::new_with_prefix(b"the ")));
         assert!(!read.is_of(&Sha256::new_with_prefix(b"THE ")));
@@ -163,14 +163,14 @@ mod tests {
         ] {
             std::fs::write(
                 &path,
-                Note {
+                PartManifest {
                     file: file.to_owned(),
                     ..good.clone()
                 }
                 .to_json(),
             )
             .unwrap();
-            assert_eq!(Note::read(&path), None, "{file}");
+            assert_eq!(PartManifest::read(&path), None, "{file}");
         }
     }
 

@@ -14,7 +14,7 @@ use std::{
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
-use super::note::Note;
+use super::note::PartManifest;
 use crate::{
     durable::{self, Published},
     episode::Digest,
@@ -29,7 +29,7 @@ pub(super) struct PartFile {
     path: PathBuf,
     note: PathBuf,
     /// Our note, as far as it was, or may have been, written.
-    noted: Mutex<Noted>,
+    noted: Mutex<PartNote>,
     stays: AtomicBool,
     /// For good, whatever else is said.
     condemned: AtomicBool,
@@ -37,7 +37,7 @@ pub(super) struct PartFile {
 
 /// What is noted of a file. Whoever changes that, or the file's length, has the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Noted {
+enum PartNote {
     Nothing,
     /// So many bytes, durably.
     Durable(u64),
@@ -62,7 +62,7 @@ pub(super) struct Reached {
 }
 
 impl PartFile {
-    fn new(file: File, path: PathBuf, note: PathBuf, noted: Noted) -> Self {
+    fn new(file: File, path: PathBuf, note: PathBuf, noted: PartNote) -> Self {
         let (stays, condemned) = (AtomicBool::new(false), AtomicBool::new(false));
         Self {
             file,
@@ -82,19 +82,19 @@ impl PartFile {
     }
 
     /// Writes down, durably, that it is durable so far. Whoever calls has flushed it.
-    pub(super) fn note(&self, note: &Note, scratch: &Path) -> io::Result<()> {
+    pub(super) fn note(&self, note: &PartManifest, scratch: &Path) -> io::Result<()> {
         let mut noted = self.noted();
-        if *noted == Noted::CutBack {
+        if *noted == PartNote::CutBack {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        *noted = Noted::Unsure;
+        *noted = PartNote::Unsure;
         // Flushes the folder as well, in which our own name stands too.
         durable::write_file_by_way_of(scratch, &self.note, &note.to_json())?;
-        *noted = Noted::Durable(note.part().offset);
+        *noted = PartNote::Durable(note.part().offset);
         Ok(())
     }
 
-    fn noted(&self) -> MutexGuard<'_, Noted> {
+    fn noted(&self) -> MutexGuard<'_, PartNote> {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -109,21 +109,21 @@ impl PartFile {
         ) {
             return self.condemn();
         }
-        if let Noted::Durable(offset) = *noted {
-            *noted = Noted::CutBack;
+        if let PartNote::Durable(offset) = *noted {
+            *noted = PartNote::CutBack;
             // Where it cannot be cut now, that is done when it goes on.
             let _ = self.file.set_len(offset);
         }
         // Of a note that was refused the old or the new one stands there, and the file was flushed
         // for both.
-        if *noted != Noted::Nothing && self.is_noted() {
+        if *noted != PartNote::Nothing && self.is_noted() {
             self.let_stand();
         }
     }
 
     /// Whether the note that stands there is ours: a successor that began anew has one of its own.
     fn is_noted(&self) -> bool {
-        Note::read(&self.note).is_some_and(|note| note.file() == self.name())
+        PartManifest::read(&self.note).is_some_and(|note| note.file() == self.name())
     }
 
     /// Flushes what was written so far, beside the writer.
@@ -162,7 +162,7 @@ impl Drop for PartFile {
             return;
         }
         // What cannot be removed now is swept later.
-        if *self.noted() != Noted::Nothing && self.is_noted() {
+        if *self.noted() != PartNote::Nothing && self.is_noted() {
             let _ = durable::remove_file(&self.note);
         }
         let _ = durable::remove_file(&self.path);
@@ -174,7 +174,7 @@ impl Growing {
     pub(super) fn create(path: PathBuf, note: PathBuf) -> io::Result<Self> {
         let file = durable::create_scratch(&path)?;
         file.lock()?;
-        let file = Arc::new(PartFile::new(file, path, note, Noted::Nothing));
+        let file = Arc::new(PartFile::new(file, path, note, PartNote::Nothing));
         Ok(Self {
             file,
             reached: Reached {
@@ -194,7 +194,7 @@ impl Growing {
     ) -> io::Result<Self> {
         file.set_len(reached.offset)?;
         file.seek(SeekFrom::Start(reached.offset))?;
-        let file = PartFile::new(file, path, note, Noted::Durable(reached.offset));
+        let file = PartFile::new(file, path, note, PartNote::Durable(reached.offset));
         file.let_stand();
         Ok(Self {
             file: Arc::new(file),

@@ -23,10 +23,10 @@ use std::{
 
 use super::{
     Part, PartKey, Publication,
-    note::{self, Note},
+    note::{self, PartManifest},
     part::{Growing, PartFile, Reached, is_still, open_for_lock},
-    places::{Look, Places},
-    record::{self, Record},
+    places::{NameLookup, Places},
+    record::{self, ReceiptRecord},
 };
 use crate::{
     durable::{self, Published},
@@ -38,7 +38,7 @@ const NOTE_SUFFIX: &str = ".json";
 
 /// What became of the wish to go on.
 #[derive(Debug)]
-pub(super) enum Opened {
+pub(super) enum OpenedPart {
     Growing(Growing),
     Elsewhere { offset: u64 },
     Nothing,
@@ -46,8 +46,8 @@ pub(super) enum Opened {
 }
 
 /// A kept file that nobody else writes, as its note says.
-enum Taken {
-    Part(Box<Note>, File, PathBuf),
+enum TakenPart {
+    Part(Box<PartManifest>, File, PathBuf),
     Nothing,
     Busy,
 }
@@ -90,7 +90,7 @@ impl Places {
         if !is_current() {
             return Ok(());
         }
-        let note = Note::new(part, offer, file.name(), reached);
+        let note = PartManifest::new(part, offer, file.name(), reached);
         file.note(&note, &self.scratch_path())
             .inspect_err(|error| file.refused(error))
     }
@@ -99,7 +99,7 @@ impl Places {
     /// nobody goes on with it.
     pub(super) fn keep(&self, growing: &Growing, part: &PartKey, offer: &Offer) -> io::Result<u64> {
         let Growing { file, reached } = growing;
-        let note = Note::new(part, offer, file.name(), reached);
+        let note = PartManifest::new(part, offer, file.name(), reached);
         // A disk that failed once is not asked again about the same file.
         file.sync().inspect_err(|_| file.condemn())?;
         file.note(&note, &self.scratch_path())
@@ -139,7 +139,7 @@ impl Places {
             .content_sha256
             .map_or(Content::Unknown, Content::Claimed);
         let owner = part.owner.clone().filter(|_| part.key.host.is_none());
-        let record = Record::new(
+        let record = ReceiptRecord::new(
             part.key.id.clone(),
             received,
             content,
@@ -153,7 +153,7 @@ impl Places {
 
     /// Whether the whole of an upload is known to be held, be it by way of another.
     pub(super) fn is_held(&self, part: &PartKey) -> bool {
-        matches!(self.look(&part.key), Ok(Look::Known(held, _)) if held.sha256 == part.sha256)
+        matches!(self.look(&part.key), Ok(NameLookup::Known(held, _)) if held.sha256 == part.sha256)
     }
 
     /// What another upload of the same key has kept, once it is held. One that is still written
@@ -178,37 +178,37 @@ impl Places {
     }
 
     /// Goes on at `at`, if that is where it stands.
-    pub(super) fn go_on(&self, part: &PartKey, offer: &Offer, at: u64) -> io::Result<Opened> {
+    pub(super) fn go_on(&self, part: &PartKey, offer: &Offer, at: u64) -> io::Result<OpenedPart> {
         let (note, file, path) = match self.take(part)? {
-            Taken::Part(note, file, path) => (note, file, path),
-            Taken::Nothing => return Ok(Opened::Nothing),
-            Taken::Busy => return Ok(Opened::Busy),
+            TakenPart::Part(note, file, path) => (note, file, path),
+            TakenPart::Nothing => return Ok(OpenedPart::Nothing),
+            TakenPart::Busy => return Ok(OpenedPart::Busy),
         };
         let Part {
             offer: begun_with,
             offset,
         } = note.part();
         if begun_with != *offer {
-            return Ok(Opened::Nothing);
+            return Ok(OpenedPart::Nothing);
         }
         if offset != at {
-            return Ok(Opened::Elsewhere { offset });
+            return Ok(OpenedPart::Elsewhere { offset });
         }
         let Some(reached) = self.reached(&note, &file)? else {
             tracing::error!(%part, offset, "what was kept of an upload is not what was noted of it; it begins anew");
             self.throw_away(part, &path)?;
-            return Ok(Opened::Nothing);
+            return Ok(OpenedPart::Nothing);
         };
         let growing = Growing::go_on(file, path, self.note_path(part), reached)?;
         // A client that has not waited so long finds it read when it comes back.
         self.vouched
             .remember(part, &growing.file.metadata()?, &growing.reached);
-        Ok(Opened::Growing(growing))
+        Ok(OpenedPart::Growing(growing))
     }
 
     /// The hash over what is kept, which is read again unless this process knows it; `None` where
     /// that is not what was noted.
-    fn reached(&self, note: &Note, file: &File) -> io::Result<Option<Reached>> {
+    fn reached(&self, note: &PartManifest, file: &File) -> io::Result<Option<Reached>> {
         let (metadata, offset) = (file.metadata()?, note.part().offset);
         let known = self.vouched.recall(&note.part_key(), &metadata, offset);
         let reached = match known {
@@ -226,9 +226,9 @@ impl Places {
     /// ours, writes it.
     pub(super) fn discard(&self, part: &PartKey) -> io::Result<bool> {
         match self.take(part)? {
-            Taken::Part(_, _locked, path) => self.throw_away(part, &path).map(|()| true),
-            Taken::Nothing => Ok(true),
-            Taken::Busy => Ok(false),
+            TakenPart::Part(_, _locked, path) => self.throw_away(part, &path).map(|()| true),
+            TakenPart::Nothing => Ok(true),
+            TakenPart::Busy => Ok(false),
         }
     }
 
@@ -239,28 +239,30 @@ impl Places {
         durable::remove_file(path)
     }
 
-    fn note_of(&self, part: &PartKey) -> Option<Note> {
-        Note::read(&self.note_path(part)).filter(|note| note.part_key() == *part)
+    fn note_of(&self, part: &PartKey) -> Option<PartManifest> {
+        PartManifest::read(&self.note_path(part)).filter(|note| note.part_key() == *part)
     }
 
-    fn take(&self, part: &PartKey) -> io::Result<Taken> {
+    fn take(&self, part: &PartKey) -> io::Result<TakenPart> {
         loop {
             let Some(note) = self.note_of(part) else {
-                return Ok(Taken::Nothing);
+                return Ok(TakenPart::Nothing);
             };
             let path = self.incoming.join(note.file());
             let file = match open_for_lock(&path) {
                 Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Taken::Nothing),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Ok(TakenPart::Nothing);
+                }
                 Err(error) => return Err(error),
             };
             if !lock(&file)? {
-                return Ok(Taken::Busy);
+                return Ok(TakenPart::Busy);
             }
             // Whoever had the lock before us may have gone on, or thrown it away, since the note
             // was read.
             if self.note_of(part).as_ref() == Some(&note) && is_still(&file, &path)? {
-                return Ok(Taken::Part(Box::new(note), file, path));
+                return Ok(TakenPart::Part(Box::new(note), file, path));
             }
         }
     }
@@ -286,7 +288,7 @@ impl Places {
                     "{}{NOTE_SUFFIX}",
                     name.split('.').next().unwrap_or(name)
                 ));
-                let kept = Note::read(&note_path).is_some_and(|note| note.file() == name);
+                let kept = PartManifest::read(&note_path).is_some_and(|note| note.file() == name);
                 let before = if kept {
                     before_parts
                 } else {
@@ -294,8 +296,8 @@ impl Places {
                 };
                 written < before && self.sweep_file(&path, before, kept.then_some(&*note_path))?
             } else if name.ends_with(NOTE_SUFFIX) {
-                let kept =
-                    Note::read(&path).is_some_and(|note| self.incoming.join(note.file()).exists());
+                let kept = PartManifest::read(&path)
+                    .is_some_and(|note| self.incoming.join(note.file()).exists());
                 let gone = !kept && written < before_temporaries;
                 if gone {
                     durable::remove_file(&path)?;
@@ -334,7 +336,7 @@ impl Places {
             if path
                 .extension()
                 .is_some_and(|extension| extension == "json")
-                && let Some(note) = Note::read(&path)
+                && let Some(note) = PartManifest::read(&path)
                 && let Ok(file) = self.incoming.join(note.file()).symlink_metadata()
             {
                 parts.push((note.part_key(), file.len()));

@@ -20,14 +20,14 @@ use rustix::fs::{Advice, fadvise};
 
 use super::{
     part::{is_still, open_for_lock},
-    record::{self, Record},
-    scratch::Scratch,
+    record::{self, ReceiptRecord},
+    scratch::TemporaryFile,
     vouched::Vouched,
 };
 use crate::{
     durable,
     episode::{Digest, EpisodeId, HostName},
-    receive::held::{Content, Held, Key, Namespace},
+    receive::held::{Content, Key, Namespace, StoredEpisode},
 };
 
 pub(super) const ARCHIVE_SUFFIX: &str = ".tar.zst";
@@ -54,10 +54,10 @@ pub(super) struct Places {
 }
 
 /// What a first look at a name finds.
-pub(super) enum Look {
+pub(super) enum NameLookup {
     Nothing,
     /// The archive, open, and what is known of it.
-    Known(Held, File),
+    Known(StoredEpisode, File),
     /// An archive that no record fits.
     Unknown,
 }
@@ -141,13 +141,13 @@ impl Places {
         self.incoming.join(self.unique())
     }
 
-    pub(super) fn look(&self, key: &Key) -> io::Result<Look> {
+    pub(super) fn look(&self, key: &Key) -> io::Result<NameLookup> {
         let Some(archive) = self.open_archive(key)? else {
-            return Ok(Look::Nothing);
+            return Ok(NameLookup::Nothing);
         };
         Ok(match self.fitting(key, &archive.metadata()?)? {
-            Some(record) => Look::Known(record.into_held(key), archive),
-            None => Look::Unknown,
+            Some(record) => NameLookup::Known(record.into_held(key), archive),
+            None => NameLookup::Unknown,
         })
     }
 
@@ -162,21 +162,25 @@ impl Places {
         }
     }
 
-    pub(super) fn fitting(&self, key: &Key, archive: &Metadata) -> io::Result<Option<Record>> {
+    pub(super) fn fitting(
+        &self,
+        key: &Key,
+        archive: &Metadata,
+    ) -> io::Result<Option<ReceiptRecord>> {
         Ok(self.noted(key)?.filter(|record| record.fits(archive)))
     }
 
     /// What is noted under a key, of whatever archive.
-    fn noted(&self, key: &Key) -> io::Result<Option<Record>> {
+    fn noted(&self, key: &Key) -> io::Result<Option<ReceiptRecord>> {
         let path = self.record(key)?;
         Ok(std::fs::read(path)
             .ok()
-            .and_then(|json| Record::read(&json, &key.id)))
+            .and_then(|json| ReceiptRecord::read(&json, &key.id)))
     }
 
     /// Learns again what the record said, where it is lost. The archive comes along, open and free
     /// for others.
-    pub(super) fn rebuild(&self, key: &Key) -> io::Result<Option<(Held, File)>> {
+    pub(super) fn rebuild(&self, key: &Key) -> io::Result<Option<(StoredEpisode, File)>> {
         let Some((archive, record)) = self.locked(key)? else {
             return Ok(None);
         };
@@ -186,7 +190,7 @@ impl Places {
 
     /// Opens and locks what is held, with its record, which nobody changes as long as the file is
     /// open.
-    fn locked(&self, key: &Key) -> io::Result<Option<(File, Record)>> {
+    fn locked(&self, key: &Key) -> io::Result<Option<(File, ReceiptRecord)>> {
         loop {
             let Some(archive) = self.open_archive(key)? else {
                 return Ok(None);
@@ -210,9 +214,13 @@ impl Places {
     /// flush of it fail, and a second flush of the same file would not say so (fsync(2)): the
     /// kernel has forgotten what it could not write. So it is read, as it is now, and written to a
     /// file that no flush has failed for. Needs room for a second one while it lasts.
-    pub(super) fn write_anew(&self, key: &Key, archive: &File) -> io::Result<(File, Record)> {
+    pub(super) fn write_anew(
+        &self,
+        key: &Key,
+        archive: &File,
+    ) -> io::Result<(File, ReceiptRecord)> {
         let (path, before) = (self.archive(key)?, archive.metadata()?);
-        let mut copy = Scratch::create(self.scratch_path())?;
+        let mut copy = TemporaryFile::create(self.scratch_path())?;
         let (mut from, mut buffer) = (archive, vec![0; COPY_BYTES]);
         loop {
             match from.read(&mut buffer) {
@@ -237,7 +245,7 @@ impl Places {
         self.make_room_for(key.host.as_ref())?;
         let (content, owner) = self.learnt_of(key, sha256, after.len())?;
         let copy = copy.replace(&path)?;
-        let record = Record::new(key.id.clone(), sha256, content, owner, &copy.metadata()?);
+        let record = ReceiptRecord::new(key.id.clone(), sha256, content, owner, &copy.metadata()?);
         tracing::info!(%key, size_bytes = after.len(), "wrote an archive anew that had no fitting receipt");
         self.remember(key, &record)?;
         Ok((copy, record))
@@ -265,7 +273,7 @@ impl Places {
         }))
     }
 
-    pub(super) fn verify(&self, key: &Key) -> io::Result<Option<Held>> {
+    pub(super) fn verify(&self, key: &Key) -> io::Result<Option<StoredEpisode>> {
         let Some((archive, record)) = self.locked(key)? else {
             return Ok(None);
         };
@@ -284,7 +292,7 @@ impl Places {
         self.amend(key, &archive, |record| record.with_content(content))
     }
 
-    pub(super) fn reread(&self, key: &Key) -> io::Result<Option<Held>> {
+    pub(super) fn reread(&self, key: &Key) -> io::Result<Option<StoredEpisode>> {
         let Some((archive, record)) = self.locked(key)? else {
             return Ok(None);
         };
@@ -302,7 +310,7 @@ impl Places {
         self.amend(key, &archive, |record| record.with_digest(sha256))
     }
 
-    pub(super) fn claim(&self, key: &Key, owner: &HostName) -> io::Result<Option<Held>> {
+    pub(super) fn claim(&self, key: &Key, owner: &HostName) -> io::Result<Option<StoredEpisode>> {
         let Some((archive, record)) = self.locked(key)? else {
             return Ok(None);
         };
@@ -321,8 +329,8 @@ impl Places {
         &self,
         key: &Key,
         looked_at: &File,
-        change: impl FnOnce(Record) -> Record,
-    ) -> io::Result<Option<Held>> {
+        change: impl FnOnce(ReceiptRecord) -> ReceiptRecord,
+    ) -> io::Result<Option<StoredEpisode>> {
         let Some((archive, mut record)) = self.locked(key)? else {
             return Ok(None);
         };
@@ -337,7 +345,7 @@ impl Places {
     /// Writes what is noted of an archive. An owner is written durably, since nothing else knows
     /// it; all else can be read off the archive again, and the archive is held whether or not that
     /// is written.
-    pub(super) fn remember(&self, key: &Key, record: &Record) -> io::Result<()> {
+    pub(super) fn remember(&self, key: &Key, record: &ReceiptRecord) -> io::Result<()> {
         let (path, json) = (self.record(key)?, record.to_json());
         if record.has_owner() {
             return durable::write_file_by_way_of(&self.scratch_path(), &path, &json);
@@ -349,7 +357,7 @@ impl Places {
     }
 
     pub(super) fn probe(&self) -> io::Result<()> {
-        Scratch::create(self.scratch_path())?.append(b"probe")
+        TemporaryFile::create(self.scratch_path())?.append(b"probe")
     }
 }
 

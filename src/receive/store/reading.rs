@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{Reading, StoreError, upload::ended};
+use super::{ArchiveRange, StoreError, upload::ended};
 
 /// What is read at once, bytes; all that a reader has in memory.
 const CHUNK_BYTES: u64 = 128 * 1024;
@@ -36,7 +36,7 @@ impl FolderReading {
     }
 }
 
-impl Reading for FolderReading {
+impl ArchiveRange for FolderReading {
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StoreError>>> {
         if self.range.is_empty() {
             return Poll::Ready(None);

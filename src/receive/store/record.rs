@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     episode::{Digest, EpisodeId, HostName},
-    receive::held::{Content, Held, Key},
+    receive::held::{Content, Key, StoredEpisode},
     records::WallTime,
     wire::MAX_WINDOW_LOG,
 };
@@ -24,7 +24,7 @@ const READ_BYTES: usize = 128 * 1024;
 /// `receipts/<id>.json`. It fits its archive as long as that has the size and the modification time
 /// noted here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(super) struct ReceiptRecord {
     episode_id: EpisodeId,
     sha256: Digest,
     size_bytes: u64,
@@ -36,7 +36,7 @@ pub(super) struct Record {
     owner: Option<HostName>,
 }
 
-impl Record {
+impl ReceiptRecord {
     pub(super) fn new(
         id: EpisodeId,
         sha256: Digest,
@@ -110,8 +110,8 @@ impl Record {
         host.or(self.owner.as_ref()).cloned()
     }
 
-    pub(super) fn into_held(self, key: &Key) -> Held {
-        Held {
+    pub(super) fn into_held(self, key: &Key) -> StoredEpisode {
+        StoredEpisode {
             owner: self.owner(key.host.as_ref()),
             episode_id: self.episode_id,
             sha256: self.sha256,

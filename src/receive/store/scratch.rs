@@ -12,13 +12,13 @@ use crate::{durable, episode::Digest};
 
 /// A temporary file that nobody else knows the name of. Dropping it removes it.
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(super) struct TemporaryFile {
     path: PathBuf,
     file: File,
     hasher: Sha256,
 }
 
-impl Scratch {
+impl TemporaryFile {
     /// Creates it, locked as what is alive (see [`super::parts`]).
     pub(super) fn create(path: PathBuf) -> io::Result<Self> {
         let file = durable::create_scratch(&path)?;
@@ -53,7 +53,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for TemporaryFile {
     /// Named or not, nothing may stay under the temporary name; one that cannot be removed now is
     /// swept later.
     fn drop(&mut self) {

@@ -30,7 +30,7 @@ pub(super) struct Vouched(Mutex<HashMap<PartKey, Vouch>>);
 
 #[derive(Debug)]
 struct Vouch {
-    file: Identity,
+    file: FileVersion,
     reached: Reached,
     at: Instant,
 }
@@ -38,14 +38,14 @@ struct Vouch {
 /// Which file, and that nobody has written to it: the time of its last change (ctime, inode(7))
 /// cannot be set back.
 #[derive(Debug, PartialEq, Eq)]
-struct Identity {
+struct FileVersion {
     device: u64,
     inode: u64,
     size_bytes: u64,
     changed: (i64, i64),
 }
 
-impl Identity {
+impl FileVersion {
     fn of(file: &Metadata) -> Self {
         Self {
             device: file.dev(),
@@ -72,7 +72,7 @@ impl Vouched {
             oldest.and_then(|oldest| vouches.remove(&oldest));
         }
         let vouch = Vouch {
-            file: Identity::of(file),
+            file: FileVersion::of(file),
             reached: reached.clone(),
             at: Instant::now(),
         };
@@ -83,7 +83,7 @@ impl Vouched {
     pub(super) fn recall(&self, part: &PartKey, file: &Metadata, offset: u64) -> Option<Reached> {
         let vouches = self.vouches();
         let vouch = vouches.get(part)?;
-        let holds = vouch.file == Identity::of(file)
+        let holds = vouch.file == FileVersion::of(file)
             && vouch.reached.offset == offset
             && vouch.at.elapsed() < BELIEVED;
         holds.then(|| vouch.reached.clone())

@@ -5,7 +5,7 @@ use std::io;
 use bytes::Bytes;
 use tokio::sync::mpsc::Receiver;
 
-use super::{Archive, End, Source};
+use super::{Archive, ArchiveEnd, ArchiveSource};
 use crate::progress::Progress;
 
 /// How much is read at once, bytes.
@@ -15,7 +15,7 @@ pub const IN_ONE_PIECE_BYTES: u64 = CHUNK_BYTES;
 
 /// Reads to the end that was stated when it began.
 #[derive(Debug)]
-pub struct Reading {
+pub struct ArchiveReader {
     from: From,
     at_bytes: u64,
     len_bytes: u64,
@@ -33,14 +33,19 @@ impl Archive {
     /// told that something moves, and what stands before that byte is passed over. Within the async
     /// runtime.
     #[must_use]
-    pub fn read_from(&self, offset_bytes: u64, len_bytes: u64, progress: &Progress) -> Reading {
+    pub fn read_from(
+        &self,
+        offset_bytes: u64,
+        len_bytes: u64,
+        progress: &Progress,
+    ) -> ArchiveReader {
         let from = match (&self.source, self.facts()) {
-            (Source::Poured(pour), Some(facts)) if offset_bytes < len_bytes => {
+            (ArchiveSource::Poured(pour), Some(facts)) if offset_bytes < len_bytes => {
                 From::Poured(None, pour.begin(offset_bytes, facts, progress))
             }
             _ => From::File(self.clone()),
         };
-        Reading {
+        ArchiveReader {
             from,
             at_bytes: offset_bytes,
             len_bytes,
@@ -48,7 +53,7 @@ impl Archive {
     }
 }
 
-impl Reading {
+impl ArchiveReader {
     /// Waits until what comes first is there, where that may take long: what is passed over is
     /// better passed over before anybody at the other end waits.
     pub async fn begin(&mut self) {
@@ -88,7 +93,7 @@ async fn chunk(archive: &mut Archive, offset: u64, len_bytes: u64) -> io::Result
     // A whole chunk is worth waiting for: the pieces in which an archive grows may be small.
     let wanted = CHUNK_BYTES.min(len_bytes - offset);
     let growth = archive.grown_beyond(offset + wanted - 1).await;
-    if growth.end == Some(End::Abandoned) {
+    if growth.end == Some(ArchiveEnd::Abandoned) {
         return Err(io::Error::other("its packing was abandoned"));
     }
     if growth.len_bytes < offset + wanted {

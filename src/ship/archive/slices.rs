@@ -30,18 +30,18 @@ type Flush = fn(&File) -> io::Result<()>;
 
 /// Shared by the writer and whoever makes the archive durable.
 #[derive(Clone, Debug)]
-pub(super) struct Slices(Arc<Inner>);
+pub(super) struct Slices(Arc<SlicesInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct SlicesInner {
     slice_bytes: u64,
     flush: Flush,
-    state: Mutex<State>,
+    state: Mutex<FlushState>,
     at_rest: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct FlushState {
     flushing: bool,
     /// So many bytes were written when the last flush began.
     begun_at_bytes: u64,
@@ -54,7 +54,7 @@ impl Slices {
     }
 
     fn of(slice_bytes: u64, flush: Flush) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(SlicesInner {
             slice_bytes,
             flush,
             state: Mutex::default(),
@@ -143,11 +143,11 @@ impl Slices {
         self.0.at_rest.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, FlushState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn wait<'a>(&self, state: MutexGuard<'a, FlushState>) -> MutexGuard<'a, FlushState> {
         self.0
             .at_rest
             .wait_while(state, |state| state.flushing)
@@ -155,7 +155,7 @@ impl Slices {
     }
 }
 
-impl State {
+impl FlushState {
     fn outcome(&self) -> io::Result<()> {
         match &self.failed {
             Some((kind, why)) => Err(io::Error::new(*kind, why.clone())),

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::workers::{PANICKED, Workers, content_of, lock};
 use crate::{
     clock,
-    episode::{EpisodeId, Fingerprint, Look},
+    episode::{EpisodeId, Fingerprint, FolderLook},
     filesystem::may_be_replaced_unseen,
     progress::Progress,
     scan,
@@ -94,21 +94,21 @@ impl Workers {
         let (workers, id, packed, progress) =
             (self.clone(), id.clone(), packed.clone(), progress.clone());
         let look = move || match scan::look(&workers.layout.episodes, &id) {
-            Look::Sealed(_) => match workers.has_stayed(&id, &packed, &progress) {
+            FolderLook::Sealed(_) => match workers.has_stayed(&id, &packed, &progress) {
                 Ok(true) => None,
                 Ok(false) => Some(Fault::Stale(Stale::Changed)),
                 Err(_) if progress.check().is_err() => Some(Fault::Cancelled),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    Some(Fault::Stale(Stale::Unsealed(Look::Gone)))
+                    Some(Fault::Stale(Stale::Unsealed(FolderLook::Gone)))
                 }
-                Err(error) => Some(Fault::Stale(Stale::Unsealed(Look::Unreadable(
+                Err(error) => Some(Fault::Stale(Stale::Unsealed(FolderLook::Unreadable(
                     error.to_string(),
                 )))),
             },
             look => Some(Fault::Stale(Stale::Unsealed(look))),
         };
         let panicked = || {
-            Some(Fault::Stale(Stale::Unsealed(Look::Unreadable(
+            Some(Fault::Stale(Stale::Unsealed(FolderLook::Unreadable(
                 PANICKED.to_owned(),
             ))))
         };

@@ -27,7 +27,7 @@ use crate::{
     clock,
     episode::{EpisodeId, Fingerprint, shell_word},
     filed,
-    open_files::Probe,
+    open_files::OpenFileProbe,
     progress::Progress,
     records::{ShippingReceipt, WallTime},
     ship::machine::{
@@ -201,7 +201,7 @@ impl Workers {
         if receipt.written_to_since.is_some() || is_untouched(path, arrived, receipt, progress) {
             return false;
         }
-        let content = self.content_as_delivered(receipt, path, Probe::never(), progress);
+        let content = self.content_as_delivered(receipt, path, OpenFileProbe::never(), progress);
         let Ok(content) = content else { return false };
         let written_to = content != Some(receipt.content_sha256);
         // Until its minute is over, a tail may still come.

@@ -15,13 +15,13 @@ use crate::{
     episode::printable,
     layout::Layout,
     scan::Scan,
-    snapshot::{LeftAside, MAX_STRANGERS, Room, Stranger, Strangers},
+    snapshot::{LeftAside, MAX_STRANGERS, RoomStatus, StrangerStatus, Strangers},
 };
 
 /// Shared by the workers and the loop; never held across a disk operation.
 #[derive(Debug, Default)]
 pub(super) struct Lore {
-    looked: Mutex<Looked>,
+    looked: Mutex<LastScan>,
     strangers: Mutex<Strangers>,
     /// How many archives have no episode beside them, and are left alone.
     stranded: AtomicU64,
@@ -35,7 +35,7 @@ pub(super) struct Lore {
 
 /// The last look everywhere.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Looked {
+pub(super) struct LastScan {
     /// When one last ended well.
     pub(super) at: Option<Instant>,
     /// Why the last one did not.
@@ -47,7 +47,7 @@ impl Lore {
         let mut looked = lock(&self.looked);
         match found {
             Ok(scan) => {
-                *looked = Looked {
+                *looked = LastScan {
                     at: Some(Instant::now()),
                     failed: None,
                 };
@@ -89,7 +89,7 @@ impl Lore {
         lock(&self.left_aside).clone()
     }
 
-    pub(super) fn looked(&self) -> Looked {
+    pub(super) fn looked(&self) -> LastScan {
         lock(&self.looked).clone()
     }
 
@@ -97,7 +97,7 @@ impl Lore {
         lock(&self.strangers).clone()
     }
 
-    pub(super) fn rooms(&self) -> Vec<Room> {
+    pub(super) fn rooms(&self) -> Vec<RoomStatus> {
         lock(&self.runway).rooms()
     }
 
@@ -113,7 +113,7 @@ impl Lore {
 fn strangers(scan: &Scan) -> Strangers {
     let mut some: Vec<_> = scan.strangers.iter().collect();
     some.sort_by(|a, b| (!a.sealed, &a.name).cmp(&(!b.sealed, &b.name)));
-    let shown = |stranger: &&crate::scan::Stranger| Stranger {
+    let shown = |stranger: &&crate::scan::Stranger| StrangerStatus {
         name: printable(&stranger.name.to_string_lossy()),
         why: stranger.why.to_string(),
         sealed: stranger.sealed,

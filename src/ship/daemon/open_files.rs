@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::workers::{Workers, lock};
 use crate::{
     episode::EpisodeId,
-    open_files::{Holder, Probe, Writers, find_holder, find_open},
+    open_files::{FileHolder, OpenFileProbe, Writers, find_holder, find_open},
     progress::Progress,
     ship::machine::state::Moved,
     snapshot, tree,
@@ -29,23 +29,23 @@ const SEARCH_EVERY: Duration = Duration::from_secs(30);
 
 /// Shared by the workers and the loop; never held across a disk operation.
 #[derive(Debug, Default)]
-pub(super) struct OpenFiles {
-    found: Mutex<HashMap<EpisodeId, Found>>,
+pub(super) struct OpenFileMemory {
+    found: Mutex<HashMap<EpisodeId, FoundOpen>>,
     /// Episodes packed so far that no manifest vouches for, with a file of another user.
     untold: AtomicU64,
 }
 
 #[derive(Debug, Clone)]
-struct Found {
+struct FoundOpen {
     file: PathBuf,
     since: Instant,
-    holder: Option<Holder>,
+    holder: Option<FileHolder>,
     searched: Option<Instant>,
     /// It is delivered, or rejected, and its move waits for this.
     before_move: bool,
 }
 
-impl OpenFiles {
+impl OpenFileMemory {
     /// Notes that a file is open, and says so in words. Blocks now and then, while the process is
     /// looked for.
     pub(super) fn note(
@@ -57,7 +57,7 @@ impl OpenFiles {
         now: Instant,
     ) -> String {
         let before = lock(&self.found).get(id).cloned();
-        let new = Found {
+        let new = FoundOpen {
             file: file.clone(),
             since: now,
             holder: None,
@@ -67,7 +67,7 @@ impl OpenFiles {
         let mut found = before.unwrap_or(new);
         found.before_move = before_move;
         if found.file != file {
-            found = Found {
+            found = FoundOpen {
                 file,
                 holder: None,
                 searched: None,
@@ -113,13 +113,13 @@ impl OpenFiles {
     }
 
     /// For the snapshot: the longest first.
-    pub(super) fn shown(&self, now: Instant) -> snapshot::OpenFiles {
+    pub(super) fn shown(&self, now: Instant) -> snapshot::OpenFileStatus {
         let mut found: Vec<_> = lock(&self.found)
             .iter()
             .map(|(id, found)| (id.clone(), found.clone()))
             .collect();
         found.sort_by(|a, b| (a.1.since, &a.0).cmp(&(b.1.since, &b.0)));
-        let shown = |(id, found): &(EpisodeId, Found)| snapshot::OpenFile {
+        let shown = |(id, found): &(EpisodeId, FoundOpen)| snapshot::OpenFile {
             episode_id: id.as_str().to_owned(),
             file: tree::shown(&found.file),
             pid: found.holder.as_ref().map(|holder| holder.pid),
@@ -127,7 +127,7 @@ impl OpenFiles {
             for_s: now.duration_since(found.since).as_secs(),
             before_move: found.before_move,
         };
-        snapshot::OpenFiles {
+        snapshot::OpenFileStatus {
             count: found.len() as u64,
             some: found
                 .iter()
@@ -149,7 +149,7 @@ impl Workers {
             return None;
         }
         let directory = self.layout.episode(id);
-        let probe = Probe::below(&directory);
+        let probe = OpenFileProbe::below(&directory);
         let is_open = |path: &PathBuf| {
             tree::open_known(&directory, path)
                 .is_some_and(|file| probe.writers(&file) == Writers::Open)

@@ -5,13 +5,13 @@ use std::{io, path::Path, time::Duration};
 
 use tokio::time::Instant;
 
-use super::workers::{Scratch, Workers, content_of, lock};
+use super::workers::{ScratchArchive, Workers, content_of, lock};
 use crate::{
     clock, durable,
-    episode::{EpisodeId, Look},
+    episode::{EpisodeId, FolderLook},
     filesystem::used_up,
     meta,
-    open_files::{Probe, Writers},
+    open_files::{OpenFileProbe, Writers},
     progress::Progress,
     records::ManifestCheck,
     scan,
@@ -22,7 +22,7 @@ use crate::{
         },
         machine::{
             room::{Need, Short},
-            state::{Check, OpenFiles, PackFailure, Packed},
+            state::{Check, OpenFilePolicy, PackFailure, Packed},
         },
         outbox,
         pack::{self, PackError},
@@ -36,12 +36,12 @@ impl Workers {
     pub(super) fn pack(
         &self,
         id: &EpisodeId,
-        open_files: OpenFiles,
+        open_files: OpenFilePolicy,
         progress: &Progress,
     ) -> Result<Packed, PackFailure> {
         lock(&self.known.scratch).remove(id);
         self.known.changed.forget_where_gone(id);
-        let options = pack::Options {
+        let options = pack::PackOptions {
             open_files,
             ..self.pack
         };
@@ -72,7 +72,7 @@ impl Workers {
                 let packed = self.told(id, packed);
                 lock(&self.known.scratch).insert(
                     id.clone(),
-                    Scratch {
+                    ScratchArchive {
                         archive,
                         measured: None,
                     },
@@ -94,13 +94,13 @@ impl Workers {
     pub(super) fn measure(
         &self,
         id: &EpisodeId,
-        open_files: OpenFiles,
+        open_files: OpenFilePolicy,
         progress: &Progress,
     ) -> Result<Packed, PackFailure> {
         lock(&self.known.scratch).remove(id);
         let (directory, options) = (
             self.layout.episode(id),
-            pack::Options {
+            pack::PackOptions {
                 open_files,
                 ..self.pack
             },
@@ -134,7 +134,7 @@ impl Workers {
         let archive = Archive::poured(pour, packed.facts);
         lock(&self.known.scratch).insert(
             id.clone(),
-            Scratch {
+            ScratchArchive {
                 archive,
                 measured: Some(packed.clone()),
             },
@@ -166,7 +166,7 @@ impl Workers {
     fn reserve(
         &self,
         id: &EpisodeId,
-        open_files: OpenFiles,
+        open_files: OpenFilePolicy,
         progress: &Progress,
     ) -> Result<Result<Reservation, Short>, PackError> {
         let mut need = Need::default();
@@ -192,14 +192,14 @@ impl Workers {
     fn walk_before_packing(
         &self,
         id: &EpisodeId,
-        open_files: OpenFiles,
+        open_files: OpenFilePolicy,
         progress: &Progress,
         mut visit: impl FnMut(&Entry<'_>),
     ) -> Result<(), PackError> {
         let directory = self.layout.episode(id);
         let probe = match open_files {
-            OpenFiles::WaitedFor => Probe::below(&directory),
-            OpenFiles::Accepted => Probe::never(),
+            OpenFilePolicy::WaitedFor => OpenFileProbe::below(&directory),
+            OpenFilePolicy::Accepted => OpenFileProbe::never(),
         };
         // The one that was open before is most likely the one that is open still.
         if let Some(path) = self.known.open_files.last(id)
@@ -227,18 +227,18 @@ impl Workers {
             .open_files
             .note(id, &directory, path, false, Instant::now());
         let sealed_for = match scan::look(&self.layout.episodes, id) {
-            Look::Sealed(stamp) => clock::age_of(stamp.made_ns).unwrap_or_default(),
-            Look::Gone
-            | Look::BeingRemoved
-            | Look::Open
-            | Look::OddMarker(_)
-            | Look::Unreadable(_) => Duration::ZERO,
+            FolderLook::Sealed(stamp) => clock::age_of(stamp.made_ns).unwrap_or_default(),
+            FolderLook::Gone
+            | FolderLook::BeingRemoved
+            | FolderLook::Open
+            | FolderLook::OddMarker(_)
+            | FolderLook::Unreadable(_) => Duration::ZERO,
         };
         PackFailure::OpenForWriting { what, sealed_for }
     }
 
     /// What the machine needs to know of it. What was left out is told.
-    fn told(&self, id: &EpisodeId, packed: pack::Packed) -> Packed {
+    fn told(&self, id: &EpisodeId, packed: pack::PackOutcome) -> Packed {
         self.known.open_files.forget(id);
         if packed.writers_untold && packed.manifest == ManifestCheck::None {
             self.known.open_files.note_untold();
@@ -248,7 +248,7 @@ impl Workers {
     }
 }
 
-fn told(id: &EpisodeId, packed: pack::Packed) -> Packed {
+fn told(id: &EpisodeId, packed: pack::PackOutcome) -> Packed {
     if packed.left_out_count > 0 {
         let (count, what) = match packed.left_out_count {
             1 => (1, "FIFO, socket or device is"),
@@ -260,7 +260,7 @@ fn told(id: &EpisodeId, packed: pack::Packed) -> Packed {
     }
     match packed.meta_fault {
         // Not every lab names commits, and not every receiver asks for one.
-        Some(fault @ meta::Fault::NoCommit(_)) => {
+        Some(fault @ meta::MetaFault::NoCommit(_)) => {
             tracing::info!(EPISODE = %id, "{id}: {fault}. It is sent without its commit");
         }
         Some(fault) => {
@@ -268,7 +268,7 @@ fn told(id: &EpisodeId, packed: pack::Packed) -> Packed {
         }
         None => {}
     }
-    let pack::Packed {
+    let pack::PackOutcome {
         facts,
         fingerprint,
         folder,

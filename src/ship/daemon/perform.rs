@@ -13,7 +13,7 @@ use crate::{
     ship::{
         machine::{
             Effect, Event, LookedBack, Notice,
-            pulse::{Part, Work},
+            pulse::{Task, Work},
             state::{Check, Moved, OrphanEnd, PackFailure, Packed},
             window::LocalTime,
         },
@@ -24,11 +24,11 @@ use crate::{
 };
 
 /// Whoever does what the machine decides.
-pub(super) struct Hands {
+pub(super) struct EffectRunner {
     pub(super) workers: Workers,
     watch: Watch,
     pub(super) throttle: Throttle,
-    under_way: HashMap<Part, UnderWay>,
+    under_way: HashMap<Task, RunningTask>,
     /// Packings that wait until the scratch of their name is gone: the removal would meet theirs.
     waiting: HashMap<EpisodeId, Effect>,
     cancelled: bool,
@@ -37,7 +37,7 @@ pub(super) struct Hands {
 }
 
 /// A piece of work, as it can be watched and told to stop.
-struct UnderWay {
+struct RunningTask {
     progress: Progress,
     /// How long the archive is that is sent; 0 for anything else.
     size_bytes: u64,
@@ -47,14 +47,14 @@ struct UnderWay {
 
 /// An upload as it stands.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Upload {
+pub(super) struct RunningUpload {
     /// What the receiver has of it, bytes.
     pub(super) sent_bytes: u64,
     /// Over the last tick or two.
     pub(super) bytes_per_s: u64,
 }
 
-impl Hands {
+impl EffectRunner {
     pub(super) fn new(workers: Workers, watch: Watch, throttle: Throttle) -> Self {
         Self {
             workers,
@@ -73,12 +73,12 @@ impl Hands {
     }
 
     /// Each part that is at work, with a number that grows while it moves.
-    pub(super) fn counts(&self) -> impl Iterator<Item = (Part, u64)> {
+    pub(super) fn counts(&self) -> impl Iterator<Item = (Task, u64)> {
         let at_work = self
             .under_way
             .iter()
             .map(|(part, work)| (part.clone(), work.progress.steps()));
-        at_work.chain([(Part::of(Work::Watch), self.watch.obeyed())])
+        at_work.chain([(Task::of(Work::Watch), self.watch.obeyed())])
     }
 
     /// What the receiver has of the archives that are being sent, and how long they are; bytes.
@@ -89,8 +89,8 @@ impl Hands {
     }
 
     /// How an upload stands.
-    pub(super) fn upload(&self, id: &EpisodeId, now: Instant) -> Option<Upload> {
-        let work = self.under_way.get(&Part {
+    pub(super) fn upload(&self, id: &EpisodeId, now: Instant) -> Option<RunningUpload> {
+        let work = self.under_way.get(&Task {
             work: Work::Send,
             id: Some(id.clone()),
         })?;
@@ -98,7 +98,7 @@ impl Hands {
         let moved_bytes = u128::from(work.progress.bytes().saturating_sub(then_bytes));
         let per_s = (moved_bytes * 1000).checked_div(now.saturating_duration_since(at).as_millis());
         let bytes_per_s = per_s.and_then(|rate| u64::try_from(rate).ok()).unwrap_or(0);
-        Some(Upload {
+        Some(RunningUpload {
             sent_bytes: work.sent_bytes(),
             bytes_per_s,
         })
@@ -113,7 +113,7 @@ impl Hands {
                 .sum::<u64>()
     }
 
-    fn uploads(&self) -> impl Iterator<Item = &UnderWay> {
+    fn uploads(&self) -> impl Iterator<Item = &RunningTask> {
         self.under_way
             .iter()
             .filter(|(part, _)| part.work == Work::Send)
@@ -134,7 +134,7 @@ impl Hands {
 
     /// Whether such work is under way that is for no single episode.
     pub(super) fn is_at(&self, work: Work) -> bool {
-        self.under_way.contains_key(&Part::of(work))
+        self.under_way.contains_key(&Task::of(work))
     }
 
     /// Asks the watching thread for a sign of life, to be seen at the next look.
@@ -144,7 +144,7 @@ impl Hands {
 
     /// Looks after the lock, unless the last look is still under way.
     pub(super) fn look_after_lock(&mut self, look: impl FnOnce() + Send + 'static) {
-        let part = Part::of(Work::Lock);
+        let part = Task::of(Work::Lock);
         if !self.under_way.contains_key(&part) {
             self.begin(part, 0);
             tokio::task::spawn_blocking(look);
@@ -167,7 +167,7 @@ impl Hands {
     }
 
     /// What came back is not watched any more.
-    pub(super) fn ended(&mut self, part: &Part) {
+    pub(super) fn ended(&mut self, part: &Task) {
         let ended = self.under_way.remove(part);
         self.sent_bytes += ended
             .filter(|_| part.work == Work::Send)
@@ -185,7 +185,7 @@ impl Hands {
     }
 
     /// Work begins that is none of the machine's. It is watched like any other.
-    pub(super) fn begin(&mut self, part: Part, size_bytes: u64) -> Progress {
+    pub(super) fn begin(&mut self, part: Task, size_bytes: u64) -> Progress {
         let progress = Progress::default();
         if self.cancelled && can_be_cancelled(part.work) {
             progress.cancel();
@@ -193,7 +193,7 @@ impl Hands {
         let marks = [(Instant::now(), 0); 2];
         self.under_way.insert(
             part,
-            UnderWay {
+            RunningTask {
                 progress: progress.clone(),
                 size_bytes,
                 marks,
@@ -206,7 +206,7 @@ impl Hands {
     pub(super) fn perform(&mut self, effect: Effect) -> Option<Notice> {
         let workers = self.workers.clone();
         if let Effect::Discard(id) | Effect::Pack { id, .. } = &effect {
-            let discarding = Part {
+            let discarding = Task {
                 work: Work::Discard,
                 id: Some(id.clone()),
             };
@@ -225,7 +225,7 @@ impl Hands {
         } else {
             0
         };
-        let begun = Part::begun_by(&effect).map(|part| self.begin(part, size_bytes));
+        let begun = Task::begun_by(&effect).map(|part| self.begin(part, size_bytes));
         let progress = begun.unwrap_or_default();
         match effect {
             Effect::Tell(notice) => return Some(notice),
@@ -401,7 +401,7 @@ impl Hands {
     }
 
     fn cancel(&self, id: EpisodeId) {
-        if let Some(work) = self.under_way.get(&Part {
+        if let Some(work) = self.under_way.get(&Task {
             work: Work::Send,
             id: Some(id),
         }) {
@@ -410,7 +410,7 @@ impl Hands {
     }
 }
 
-impl UnderWay {
+impl RunningTask {
     fn sent_bytes(&self) -> u64 {
         (self.progress.went_before() + self.progress.bytes()).min(self.size_bytes)
     }
@@ -459,10 +459,10 @@ mod tests {
         client::{Client, ClientOptions},
         endpoint::{Endpoint, EndpointOptions},
         layout::Layout,
-        ship::{daemon::KeepDays, pack, transport::Transport, watch::Inotify},
+        ship::{daemon::KeepDays, pack, transport::Transport, watch::InotifyUse},
     };
 
-    fn parts(hands: &Hands) -> Vec<String> {
+    fn parts(hands: &EffectRunner) -> Vec<String> {
         let parts = hands.counts().map(|(part, _)| part);
         parts
             .filter(|part| part.work != Work::Watch)
@@ -488,7 +488,7 @@ mod tests {
         let (hints, _hints) = mpsc::channel(1);
         let watch = Watch::start(
             layout.episodes.clone(),
-            Inotify::Never,
+            InotifyUse::Never,
             hints,
             sender.clone(),
         )
@@ -496,10 +496,10 @@ mod tests {
         let client = Client::new(ClientOptions::default()).unwrap();
         let workers = Workers {
             transport: Transport::new(Endpoint::new(&endpoint, client).unwrap()),
-            pack: pack::Options {
+            pack: pack::PackOptions {
                 level: 1,
                 workers: NonZeroU32::MIN,
-                open_files: pack::OpenFiles::default(),
+                open_files: pack::OpenFilePolicy::default(),
             },
             free_bytes: crate::ship::daemon::FreeBytes::default(),
             keep_days: KeepDays::default(),
@@ -507,20 +507,20 @@ mod tests {
             known: Arc::default(),
             layout: Arc::new(layout.clone()),
         };
-        let mut hands = Hands::new(workers, watch, Throttle::default());
+        let mut hands = EffectRunner::new(workers, watch, Throttle::default());
 
         hands.perform(Effect::Discard(id.clone()));
         hands.perform(Effect::Discard(id.clone()));
         hands.perform(Effect::Pack {
             id,
             most_bytes: None,
-            open_files: pack::OpenFiles::default(),
+            open_files: pack::OpenFilePolicy::default(),
         });
         assert_eq!(parts(&hands), ["the removal of what was packed of a"]);
         assert!(hands.discards());
         for expected in ["the packing of a", ""] {
             let heard = tokio::time::timeout(Duration::from_secs(20), events.recv());
-            let part = Part::ended_by(&heard.await.unwrap().unwrap()).unwrap();
+            let part = Task::ended_by(&heard.await.unwrap().unwrap()).unwrap();
             hands.ended(&part);
             assert_eq!(parts(&hands).concat(), expected);
         }

@@ -24,7 +24,7 @@ pub struct Reload(Arc<dyn Fn() -> anyhow::Result<Reloaded> + Send + Sync>);
 /// What was read.
 pub struct Reloaded {
     /// How to pack from now on.
-    pub pack: pack::Options,
+    pub pack: pack::PackOptions,
     /// What is to stay free from now on.
     pub free_bytes: FreeBytes,
     /// What decides from now on; `once` and `seed` stay.

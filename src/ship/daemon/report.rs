@@ -13,8 +13,8 @@ use crate::{
         window::Pace,
     },
     snapshot::{
-        self, Destination, Episode, EpisodeState, Heart, Hold, MAX_EPISODES, Pause, Slowed,
-        Snapshot, Totals, TrialFinding, TrialKind, Watch, WatchMode,
+        self, DestinationStatus, EpisodeState, EpisodeStatus, Heart, HoldStatus, MAX_EPISODES,
+        NoticedBy, Pause, Slowed, Snapshot, Totals, TrialFinding, TrialKind, WatchStatus,
     },
 };
 
@@ -108,20 +108,20 @@ impl Daemon {
         snapshot
     }
 
-    fn watch_now(&self, overview: &Overview, now: Instant) -> Watch {
+    fn watch_now(&self, overview: &Overview, now: Instant) -> WatchStatus {
         let trouble = self.hands.watch_trouble();
         let looked = self.hands.workers.known.lore.looked();
         let mode = match (self.inotify, overview.blind) {
-            (false, _) => WatchMode::ReconcileOnly,
-            (true, true) => WatchMode::Blind,
-            (true, false) => WatchMode::Inotify,
+            (false, _) => NoticedBy::ReconcileOnly,
+            (true, true) => NoticedBy::Blind,
+            (true, false) => NoticedBy::Inotify,
         };
         let why = match mode {
-            WatchMode::Blind => trouble.as_ref().map(|trouble| trouble.why.clone()),
-            WatchMode::ReconcileOnly => self.watch_why.clone(),
-            WatchMode::Inotify | WatchMode::Other => None,
+            NoticedBy::Blind => trouble.as_ref().map(|trouble| trouble.why.clone()),
+            NoticedBy::ReconcileOnly => self.watch_why.clone(),
+            NoticedBy::Inotify | NoticedBy::Other => None,
         };
-        Watch {
+        WatchStatus {
             mode,
             why,
             fix: trouble.and_then(|trouble| trouble.fix),
@@ -149,7 +149,7 @@ impl Daemon {
             stalled: self
                 .stalled
                 .iter()
-                .map(|stalled| snapshot::Stalled {
+                .map(|stalled| snapshot::StalledPart {
                     part: stalled.part.to_string(),
                     episode_id: stalled.part.id.as_ref().map(|id| id.as_str().to_owned()),
                     for_s: stalled.since.as_secs(),
@@ -158,15 +158,20 @@ impl Daemon {
         }
     }
 
-    fn destination_now(&self, overview: &Overview, now: Instant, wall: WallTime) -> Destination {
+    fn destination_now(
+        &self,
+        overview: &Overview,
+        now: Instant,
+        wall: WallTime,
+    ) -> DestinationStatus {
         let pace = overview.pace;
         let machine_now = self.started.elapsed();
         let known = &self.hands.workers.known;
         let heard = known.server_clock();
         let since = |at: Duration| machine_now.saturating_sub(at).as_secs();
-        Destination {
+        DestinationStatus {
             url: self.hands.workers.transport.shown_url(),
-            held: self.machine.destination().hold().map(|hold| Hold {
+            held: self.machine.destination().hold().map(|hold| HoldStatus {
                 for_s: since(hold.since),
                 why: hold.why.detail.clone(),
                 status_code: hold.why.status,
@@ -204,7 +209,7 @@ impl Daemon {
         }
     }
 
-    fn episode(&self, glimpse: Glimpse, now: Instant) -> Episode {
+    fn episode(&self, glimpse: Glimpse, now: Instant) -> EpisodeStatus {
         let Glimpse {
             id,
             state,
@@ -220,7 +225,7 @@ impl Daemon {
             .zip(size_bytes)
             .map(|(upload, size)| size.saturating_sub(upload.sent_bytes));
         let bytes_per_s = upload.map(|upload| upload.bytes_per_s);
-        Episode {
+        EpisodeStatus {
             id: id.as_str().to_owned(),
             state,
             sealed_at_wall: made_ns

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, path::Path, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{filesystem, layout::Layout, snapshot::Room};
+use crate::{filesystem, layout::Layout, snapshot::RoomStatus};
 
 /// One look at the room counts in so much time.
 const EVERY: Duration = Duration::from_secs(60);
@@ -18,15 +18,15 @@ const FOR_EVER_S: u64 = 10 * 366 * 86_400;
 
 /// What was seen of each file system that a folder is on.
 #[derive(Debug, Default)]
-pub(super) struct Runway(Vec<Seen>);
+pub(super) struct Runway(Vec<DiskSample>);
 
 /// [`filesystem::room_of`].
 type RoomOf = (u64, Option<u64>);
 
 #[derive(Debug)]
-struct Seen {
+struct DiskSample {
     device: RoomOf,
-    room: Room,
+    room: RoomStatus,
     /// Free bytes over the last hours, the oldest first: some hundreds.
     free_bytes: VecDeque<(Instant, u64)>,
 }
@@ -97,7 +97,7 @@ impl Runway {
                 free_bytes.pop_front();
             }
             let filling = rate(&free_bytes, sight.free_bytes, now);
-            let room = Room {
+            let room = RoomStatus {
                 folders: vec![sight.folder.to_owned()],
                 path: sight.path,
                 free_bytes: sight.free_bytes,
@@ -106,7 +106,7 @@ impl Runway {
                 filling_bytes_per_s: filling,
                 lasts_s: filling.and_then(|filling| lasts(sight.free_bytes, filling)),
             };
-            self.0.push(Seen {
+            self.0.push(DiskSample {
                 device: sight.device,
                 room,
                 free_bytes,
@@ -114,7 +114,7 @@ impl Runway {
         }
     }
 
-    pub(super) fn rooms(&self) -> Vec<Room> {
+    pub(super) fn rooms(&self) -> Vec<RoomStatus> {
         self.0.iter().map(|seen| seen.room.clone()).collect()
     }
 }

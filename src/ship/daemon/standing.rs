@@ -6,12 +6,12 @@ use std::fmt;
 use super::reload::Reloads;
 use crate::{
     ship::machine::{census::Census, pulse::Stalled},
-    trial::Trial,
+    trial::MoveCheck,
 };
 
 /// Everything that a person may want to know of a running daemon.
 #[derive(Debug, Clone, Default)]
-pub struct Standing {
+pub struct StatusLine {
     /// How many episodes of each kind, and whether the receiver is held.
     pub census: Census,
     /// What the receiver has of the archives that are being sent, bytes.
@@ -21,14 +21,14 @@ pub struct Standing {
     /// What the last reload came to.
     pub reloads: Reloads,
     /// Whether episodes can be moved.
-    pub trial: Trial,
+    pub trial: MoveCheck,
     /// How many archives in the outbox have no episode beside them, and are left alone.
     pub stranded: u64,
     /// Who has shown nothing for too long. While there is anybody, the heart does not beat.
     pub stalled: Vec<Stalled>,
 }
 
-impl Standing {
+impl StatusLine {
     /// How much of what is being sent has left, percent.
     fn percent(&self) -> u64 {
         let (sent, all) = (u128::from(self.sent_bytes), u128::from(self.to_send_bytes));
@@ -38,7 +38,7 @@ impl Standing {
     }
 }
 
-impl fmt::Display for Standing {
+impl fmt::Display for StatusLine {
     /// "3 waiting, 1 uploading 42 %; receiver held: ..."
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Census {
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use crate::{
         ship::machine::{
-            pulse::{Part, Work},
+            pulse::{Task, Work},
             window::LocalTime,
         },
         trial::Finding,
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn it_is_said_in_a_persons_words() {
-        let mut standing = Standing::default();
+        let mut standing = StatusLine::default();
         assert_eq!(standing.to_string(), "nothing to ship");
         standing.stranded = 2;
         assert_eq!(standing.to_string(), "2 in outbox/ without an episode");
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_each_with_what_to_do() {
-        let standing = Standing {
+        let standing = StatusLine {
             census: Census {
                 open: 2,
                 conflicts: 1,
@@ -154,20 +154,20 @@ mod tests {
                 ..Census::default()
             },
             stalled: vec![Stalled {
-                part: Part::of(Work::Scan),
+                part: Task::of(Work::Scan),
                 since: Duration::from_secs(130),
             }],
             reloads: Reloads {
                 failed: Some("line 3".to_owned()),
                 restart_for: vec!["shipper.data_dir", "shipper.watch"],
             },
-            trial: Trial {
+            trial: MoveCheck {
                 findings: vec![Finding::Copies {
                     to: "/s".into(),
                     same_device: true,
                 }],
             },
-            ..Standing::default()
+            ..StatusLine::default()
         };
         assert_eq!(
             standing.to_string(),
@@ -186,10 +186,10 @@ mod tests {
             (11, 10, 100),
             (u64::MAX, u64::MAX, 100),
         ] {
-            let standing = Standing {
+            let standing = StatusLine {
                 sent_bytes,
                 to_send_bytes,
-                ..Standing::default()
+                ..StatusLine::default()
             };
             assert_eq!(
                 standing.percent(),

@@ -11,7 +11,9 @@ use std::{
 use anyhow::Context as _;
 use tokio::time::Instant;
 
-use super::{Options, Stop, asides, grounds::Grounds, leaving::open_again, workers::content_of};
+use super::{
+    DaemonOptions, Stop, asides, grounds::Grounds, leaving::open_again, workers::content_of,
+};
 use crate::{
     durable::{self, Leftovers},
     episode::EpisodeId,
@@ -26,7 +28,7 @@ use crate::{
         systemd::Notifier,
     },
     socket, tree,
-    trial::{self, Trial, Trier},
+    trial::{self, MoveCheck, Trier},
 };
 
 /// One pass has no later look: for so long it waits where a move is at work in `episodes/`, and
@@ -53,7 +55,7 @@ pub(super) struct Prepared {
     pub(super) leftovers: Vec<PathBuf>,
     /// Which folders the others were.
     pub(super) grounds: Grounds,
-    pub(super) trial: Trial,
+    pub(super) trial: MoveCheck,
     /// Where it is asked how it stands; `None` for one pass, and where there can be no socket.
     pub(super) control: Option<Bound>,
     /// The file system of `episodes/`, where its events cannot be trusted.
@@ -262,7 +264,7 @@ fn prepare_now(layout: &Layout, once: bool, doing: &Doing) -> anyhow::Result<Pre
     doing.begin(format_args!("trying whether episodes can be moved"));
     // Whoever runs one pass looks at its result, and at no status.
     let trial = if once {
-        Trial::default()
+        MoveCheck::default()
     } else {
         trial::run(layout, Trier::Holder, progress)
     };
@@ -329,7 +331,7 @@ pub(super) fn finish_leftovers(folder: &Path, progress: &Progress) -> bool {
 /// Whether episodes are noticed by inotify; where not, why, and the reconcile interval is the
 /// shorter one.
 pub(super) fn use_inotify(
-    options: &mut Options,
+    options: &mut DaemonOptions,
     untrusted: Option<&str>,
 ) -> (bool, Option<String>) {
     let inotify = options.inotify.unwrap_or(untrusted.is_none());

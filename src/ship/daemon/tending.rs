@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Aside, Daemon, reload::Reloaded, standing::Standing};
+use super::{Daemon, SideResult, reload::Reloaded, standing::StatusLine};
 use crate::{
     ship::{
         lock::{Lock, LockError, refresh_every},
         machine::{
             Event,
-            pulse::{Part, Work},
+            pulse::{Task, Work},
         },
     },
     tree,
-    trial::{self, Trial, Trier},
+    trial::{self, MoveCheck, Trier},
 };
 
 /// No oftener is the service manager told how it stands.
@@ -65,12 +65,12 @@ impl Daemon {
         let (keeper, layout) = (self.lock.keeper(), self.options.layout.clone());
         let aside = self.aside_sender.clone();
         self.hands.look_after_lock(move || {
-            let _ = aside.send(Aside::Locked(keeper.keep(&layout)));
+            let _ = aside.send(SideResult::Locked(keeper.keep(&layout)));
         });
     }
 
     pub(super) fn locked(&mut self, locked: Result<Option<Lock>, LockError>) {
-        self.hands.ended(&Part::of(Work::Lock));
+        self.hands.ended(&Task::of(Work::Lock));
         let trouble = match locked {
             Ok(None) => None,
             Ok(Some(lock)) => {
@@ -107,7 +107,7 @@ impl Daemon {
             return;
         }
         self.next_trial = Instant::now() + TRY_EVERY;
-        let progress = self.hands.begin(Part::of(Work::Trial), 0);
+        let progress = self.hands.begin(Task::of(Work::Trial), 0);
         let (workers, aside) = (self.hands.workers.clone(), self.aside_sender.clone());
         tokio::task::spawn_blocking(move || {
             let mut trial = trial::run(&workers.layout, Trier::Holder, &progress);
@@ -115,12 +115,12 @@ impl Daemon {
             trial
                 .findings
                 .splice(0..0, workers.known.grounds.findings());
-            let _ = aside.send(Aside::Tried(trial));
+            let _ = aside.send(SideResult::Tried(trial));
         });
     }
 
-    pub(super) fn tried(&mut self, trial: Trial) {
-        self.hands.ended(&Part::of(Work::Trial));
+    pub(super) fn tried(&mut self, trial: MoveCheck) {
+        self.hands.ended(&Task::of(Work::Trial));
         trial.tell_after(&self.trial);
         self.stirred |= trial != self.trial;
         self.trial = trial;
@@ -143,16 +143,16 @@ impl Daemon {
         }
         self.reading = true;
         self.options.notifier.reloading();
-        self.hands.begin(Part::of(Work::Reload), 0);
+        self.hands.begin(Task::of(Work::Reload), 0);
         let aside = self.aside_sender.clone();
         tokio::task::spawn_blocking(move || {
-            let _ = aside.send(Aside::Read(reload.read().map(Box::new)));
+            let _ = aside.send(SideResult::Read(reload.read().map(Box::new)));
         });
     }
 
     pub(super) fn read(&mut self, read: anyhow::Result<Box<Reloaded>>) {
         self.reading = false;
-        self.hands.ended(&Part::of(Work::Reload));
+        self.hands.ended(&Task::of(Work::Reload));
         if let Some(reloaded) = self.reloads.note(read) {
             self.apply(*reloaded);
             self.try_moves();
@@ -210,9 +210,9 @@ impl Daemon {
     }
 
     /// How it stands now.
-    fn standing(&self) -> Standing {
+    fn standing(&self) -> StatusLine {
         let (sent_bytes, to_send_bytes) = self.hands.uploaded();
-        Standing {
+        StatusLine {
             census: self.machine.census(),
             sent_bytes,
             to_send_bytes,

@@ -17,7 +17,7 @@ use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use super::{
     FreeBytes, KeepDays, asides, grounds::Grounds, idle::at_idle_priority, look_back::Changed,
-    lore::Lore, open_files::OpenFiles,
+    lore::Lore, open_files::OpenFileMemory,
 };
 use crate::{
     clock, durable,
@@ -25,7 +25,7 @@ use crate::{
     filed,
     filesystem::used_up,
     layout::Layout,
-    open_files::Probe,
+    open_files::OpenFileProbe,
     progress::Progress,
     records::{ShippingReceipt, WallTime},
     scan::{self, RootId, Stranger},
@@ -53,20 +53,20 @@ use crate::{
 pub(super) struct Workers {
     pub(super) layout: Arc<Layout>,
     pub(super) transport: Transport,
-    pub(super) pack: pack::Options,
+    pub(super) pack: pack::PackOptions,
     pub(super) free_bytes: FreeBytes,
     pub(super) keep_days: KeepDays,
     pub(super) events: UnboundedSender<Event>,
     /// What was found at the start, and what was heard since.
-    pub(super) known: Arc<Known>,
+    pub(super) known: Arc<WorkerShared>,
 }
 
 /// Shared by the workers; never held across a disk operation.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct WorkerShared {
     /// Archives that have no final name yet, by their open files: no more than are packed ahead of
     /// the uploads. And those that lie nowhere.
-    pub(super) scratch: Mutex<HashMap<EpisodeId, Scratch>>,
+    pub(super) scratch: Mutex<HashMap<EpisodeId, ScratchArchive>>,
     /// What packings have reserved in the outbox.
     pub(super) room: Room,
     /// On their way to `shipped/`, or just arrived there: not to be removed by anybody.
@@ -76,7 +76,7 @@ pub(super) struct Known {
     /// What is in `shipped/`, and is not what was delivered.
     pub(super) edited: Edited,
     /// Sealed episodes of which a file is open for writing.
-    pub(super) open_files: OpenFiles,
+    pub(super) open_files: OpenFileMemory,
     /// What was written to after it had arrived in `shipped/`.
     pub(super) changed: Changed,
     /// What disk pressure would take next from `shipped/`.
@@ -120,13 +120,13 @@ pub(super) struct ServerClock {
 
 /// An archive without a final name.
 #[derive(Debug, Clone)]
-pub(super) struct Scratch {
+pub(super) struct ScratchArchive {
     pub(super) archive: Archive,
     /// It lies nowhere; what it was when it was measured.
     pub(super) measured: Option<Packed>,
 }
 
-impl Known {
+impl WorkerShared {
     pub(super) fn new(root: Option<RootId>, grounds: Grounds, leftovers: Vec<PathBuf>) -> Self {
         let leftovers = Mutex::new(leftovers);
         Self {
@@ -509,7 +509,12 @@ impl Workers {
     /// Whether a directory in `shipped/` is what the receiver holds.
     pub(super) fn as_delivered(&self, progress: &Progress) -> impl Fn(&Path) -> io::Result<bool> {
         let content_of = |receipt: &ShippingReceipt, directory: &Path| {
-            self.content_as_delivered(receipt, directory, Probe::below(directory), progress)
+            self.content_as_delivered(
+                receipt,
+                directory,
+                OpenFileProbe::below(directory),
+                progress,
+            )
         };
         move |directory| {
             self.known
@@ -524,7 +529,7 @@ impl Workers {
         &self,
         receipt: &ShippingReceipt,
         directory: &Path,
-        probe: Probe,
+        probe: OpenFileProbe,
         progress: &Progress,
     ) -> io::Result<Option<Digest>> {
         let modes: Option<Modes> = receipt.modes.as_ref().and_then(|modes| modes.parse().ok());

@@ -16,7 +16,7 @@ pub(super) const LOOK: &str = "pgrep -a sealift, then kill and its number";
 
 /// Who holds the lock. What an older sealift did not write is `None`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Holder {
+pub(super) struct LockHolder {
     pub(super) pid: u32,
     pub(super) host: String,
     pub(super) boot_id: String,
@@ -39,7 +39,7 @@ struct Process {
     started: u64,
 }
 
-impl Holder {
+impl LockHolder {
     pub(super) fn us(file: FileId) -> Self {
         // Where /proc does not say, the lock holds all the same.
         let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();

@@ -14,8 +14,8 @@ fn sandbox() -> (tempfile::TempDir, Layout) {
     (folder, layout)
 }
 
-fn us(layout: &Layout) -> Holder {
-    Holder::us(FileId::of(&open(&layout.private.join("lock"), true).unwrap()).unwrap())
+fn us(layout: &Layout) -> LockHolder {
+    LockHolder::us(FileId::of(&open(&layout.private.join("lock"), true).unwrap()).unwrap())
 }
 
 /// Another file than ours: the same, on another way to it.
@@ -49,10 +49,10 @@ fn the_file_says_who_holds_it_on_which_boot_and_what_was_longer_is_gone() {
     fs::write(layout.private.join("lock"), "x".repeat(10_000)).unwrap();
     let _lock = acquire(&layout, None).unwrap();
     let text = fs::read_to_string(layout.private.join("lock")).unwrap();
-    let holder: Holder = serde_json::from_str(&text).unwrap();
+    let holder: LockHolder = serde_json::from_str(&text).unwrap();
     assert_eq!(
         holder,
-        Holder {
+        LockHolder {
             since: holder.since,
             ..us(&layout)
         }
@@ -68,7 +68,7 @@ fn the_file_says_who_holds_it_on_which_boot_and_what_was_longer_is_gone() {
 }
 
 /// As another has left the file, whose lock we cannot see.
-fn left_by(layout: &Layout, holder: &Holder, age: Duration) {
+fn left_by(layout: &Layout, holder: &LockHolder, age: Duration) {
     let path = layout.private.join("lock");
     fs::write(&path, holder.word()).unwrap();
     let file = File::options().write(true).open(&path).unwrap();
@@ -83,35 +83,35 @@ const OLD: Duration = Duration::from_secs(301);
 fn whose_lock_may_be_unseen_is_believed_while_it_refreshes_its_word_on_any_file_system() {
     let (_folder, layout) = sandbox();
     let us = us(&layout);
-    let elsewhere = Holder {
+    let elsewhere = LockHolder {
         host: "lab-08".to_owned(),
         boot_id: "another".to_owned(),
         pid: 42,
         ..us.clone()
     };
-    let before = Holder {
+    let before = LockHolder {
         boot_id: "another".to_owned(),
         ..us.clone()
     };
     // One machine, and two ways to the folder: directly, and through FUSE.
-    let beside = Holder {
+    let beside = LockHolder {
         file: on_another_way(),
         ..us.clone()
     };
-    let in_container = Holder {
+    let in_container = LockHolder {
         pid_namespace: Some("pid:[1]".to_owned()),
         pid: 42,
         ..beside.clone()
     };
-    let ended = Holder {
+    let ended = LockHolder {
         started: us.started.map(|at| at + 1),
         ..beside.clone()
     };
-    let crashed_container = Holder {
+    let crashed_container = LockHolder {
         file: us.file,
         ..in_container.clone()
     };
-    let older = Holder {
+    let older = LockHolder {
         pid_namespace: None,
         started: None,
         file: None,
@@ -170,7 +170,7 @@ fn what_was_killed_on_this_host_may_begin_again_at_once_whichever_way_it_came() 
     let (_folder, layout) = sandbox();
     let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
     let pid = child.id();
-    let holder = Holder {
+    let holder = LockHolder {
         pid,
         started: None,
         file: on_another_way(),
@@ -203,7 +203,7 @@ fn a_holder_that_refreshes_stays_young_and_one_that_ends_leaves_no_claim() {
 fn a_lock_that_another_has_taken_is_lost_and_its_word_stays() {
     let (_folder, layout) = sandbox();
     let path = layout.private.join("lock");
-    let other = Holder {
+    let other = LockHolder {
         host: "lab-08".to_owned(),
         boot_id: "another".to_owned(),
         pid: 42,
@@ -268,8 +268,8 @@ fn a_word_that_there_was_no_room_for_is_written_later() {
 fn a_number_is_shown_to_be_typed_only_where_it_is_certain_whose_it_is() {
     let (_folder, layout) = sandbox();
     let us = us(&layout);
-    let stop = |holder: &Holder| held(&layout, Some(holder), &us).to_string();
-    let init = Holder {
+    let stop = |holder: &LockHolder| held(&layout, Some(holder), &us).to_string();
+    let init = LockHolder {
         pid: 1,
         pid_namespace: Some("pid:[1]".to_owned()),
         ..us.clone()
@@ -283,12 +283,12 @@ fn a_number_is_shown_to_be_typed_only_where_it_is_certain_whose_it_is() {
         words.contains("stop the container") && !words.contains("kill 1"),
         "{words}"
     );
-    let reused = Holder {
+    let reused = LockHolder {
         pid: 1,
         ..us.clone()
     };
     assert!(stop(&reused).ends_with(holder::LOOK), "{}", stop(&reused));
-    let elsewhere = Holder {
+    let elsewhere = LockHolder {
         pid: 42,
         host: "lab\u{1b}8".to_owned(),
         boot_id: "another".to_owned(),

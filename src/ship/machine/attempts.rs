@@ -7,11 +7,11 @@ use super::{
     backoff::{MOVING, REFUSED, TRANSIENT},
     hold::Silence,
     queue::Machine,
-    state::{Next, Noted, Packed, Reason, Rest, State},
+    state::{AfterRest, Packed, Reason, Rest, State, TriedNote},
     verdict::{Refusal, Trust, Verdict, is_ours, judge, receivers_clock},
 };
 use crate::{
-    episode::{EpisodeId, Look},
+    episode::{EpisodeId, FolderLook},
     ship::outcome::{Attempt, Fault, Outcome, Phase, Stale, Voucher},
 };
 
@@ -75,8 +75,8 @@ impl Machine {
         // time gives way as well.
         let gives_way = !paused || std::mem::replace(&mut episode.cut_by_window, true);
         // A pass from cron remembers nothing else; a daemon writes it down once.
-        if gives_way && (self.settings.once || episode.noted == Noted::No) {
-            episode.noted = Noted::Due;
+        if gives_way && (self.settings.once || episode.noted == TriedNote::No) {
+            episode.noted = TriedNote::Due;
         }
         if gives_way {
             self.gives_up_its_turn(id);
@@ -91,7 +91,7 @@ impl Machine {
             self.ledger.attempted(&verdict);
             return self.stuck(
                 id,
-                Next::Pack,
+                AfterRest::Pack,
                 "its archive could not be made durable".to_owned(),
                 now,
             );
@@ -190,7 +190,7 @@ impl Machine {
                     self.wait_for_weather(id, packed, refusal, None, now);
                 }
             }
-            Verdict::Unsent(refusal) => self.stuck(id, Next::Pack, refusal.detail, now),
+            Verdict::Unsent(refusal) => self.stuck(id, AfterRest::Pack, refusal.detail, now),
             Verdict::Hold(refusal) if own => self.wait_alone(id, packed, refusal, now),
             Verdict::Hold(refusal) => {
                 self.destination_at_fault(id, packed, refusal, failed_before, now)
@@ -263,8 +263,8 @@ impl Machine {
             return;
         };
         match stale {
-            Stale::Unsealed(Look::Unreadable(why)) if !episode.spoiled => {
-                self.stuck(id, Next::Send(packed), why, now);
+            Stale::Unsealed(FolderLook::Unreadable(why)) if !episode.spoiled => {
+                self.stuck(id, AfterRest::Send(packed), why, now);
                 self.keep(id);
             }
             Stale::Unsealed(look) => {
@@ -370,7 +370,7 @@ impl Machine {
         let Some(episode) = self.episodes.get(id) else {
             return;
         };
-        if let State::Resting(Next::Send(packed), Rest::Refused) = &episode.state {
+        if let State::Resting(AfterRest::Send(packed), Rest::Refused) = &episode.state {
             let packed = Arc::clone(packed);
             self.sleep_until(id, None);
             self.enter(id, State::Ready(packed));

@@ -28,7 +28,7 @@ use super::{
     hold::Trial,
     order::Queue,
     queue::Machine,
-    state::{Episode, Noted},
+    state::{Episode, TriedNote},
 };
 use crate::episode::EpisodeId;
 
@@ -466,7 +466,7 @@ impl Machine {
         let is_to_be_noted = |id: &&EpisodeId| {
             self.episodes
                 .get(*id)
-                .is_some_and(|episode| episode.noted == Noted::No)
+                .is_some_and(|episode| episode.noted == TriedNote::No)
         };
         let hanging: Vec<_> = self
             .sending
@@ -476,7 +476,7 @@ impl Machine {
             .collect();
         for id in hanging {
             if let Some(episode) = self.episodes.get_mut(&id) {
-                episode.noted = Noted::Due;
+                episode.noted = TriedNote::Due;
             }
             self.keep(&id);
         }

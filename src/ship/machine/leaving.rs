@@ -16,7 +16,7 @@ use super::{
     Effect, Notice,
     backoff::OPEN_FILE,
     queue::Machine,
-    state::{Next, Rest, State},
+    state::{AfterRest, Rest, State},
     writers::QUIET_LOOKS,
 };
 use crate::episode::EpisodeId;
@@ -105,10 +105,10 @@ impl Machine {
                         pause,
                     });
                 }
-                self.rest(id, Next::Finish, Rest::Local, now + pause);
+                self.rest(id, AfterRest::Finish, Rest::Local, now + pause);
             }
             Moved::Failed(why) | Moved::CannotHold(why) | Moved::NoRoom { why, .. } => {
-                self.stuck(id, Next::Finish, why, now);
+                self.stuck(id, AfterRest::Finish, why, now);
             }
         }
     }

@@ -11,7 +11,7 @@ use std::{
 use super::{
     Effect, Notice, Scanned,
     queue::{Machine, NEVER},
-    state::{Episode, Look, Looking, OpenFiles, State},
+    state::{Episode, FolderLook, Looking, OpenFilePolicy, State},
 };
 use crate::episode::EpisodeId;
 
@@ -128,14 +128,14 @@ impl Machine {
 
     /// A scan's word on one episode. Its own look, where one is under way, is newer and counts
     /// instead.
-    fn looked_from_afar(&mut self, id: &EpisodeId, look: Look) {
+    fn looked_from_afar(&mut self, id: &EpisodeId, look: FolderLook) {
         let episode = self.episodes.entry(id.clone()).or_insert_with(Episode::new);
         if episode.looking != Looking::No {
             return;
         }
         // The marker may have come between the scan and the watch: watch, and look once more behind
         // it.
-        let open = matches!(look, Look::Open | Look::OddMarker(_));
+        let open = matches!(look, FolderLook::Open | FolderLook::OddMarker(_));
         if open && (!episode.watched || self.blind) && !self.settings.once {
             self.hinted(id.clone());
         } else {
@@ -143,7 +143,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn looked(&mut self, id: &EpisodeId, look: Look) {
+    pub(super) fn looked(&mut self, id: &EpisodeId, look: FolderLook) {
         self.looks -= 1;
         let Some(episode) = self.episodes.get_mut(id) else {
             return;
@@ -152,8 +152,11 @@ impl Machine {
         if before != Looking::Stale {
             // Only an open episode is looked at with a watch.
             episode.watched |= matches!(episode.state, State::Open)
-                && matches!(look, Look::Open | Look::OddMarker(_) | Look::Sealed(_));
-            let sealed = matches!(look, Look::Sealed(_));
+                && matches!(
+                    look,
+                    FolderLook::Open | FolderLook::OddMarker(_) | FolderLook::Sealed(_)
+                );
+            let sealed = matches!(look, FolderLook::Sealed(_));
             self.found(id, look);
             if sealed {
                 self.reconsider(id);
@@ -165,19 +168,19 @@ impl Machine {
     }
 
     /// What a look found, by hint or by scan.
-    pub(super) fn found(&mut self, id: &EpisodeId, look: Look) {
+    pub(super) fn found(&mut self, id: &EpisodeId, look: FolderLook) {
         match look {
-            Look::Gone => self.found_gone(id),
-            Look::BeingRemoved => self.found_being_removed(id),
-            Look::Open => {
+            FolderLook::Gone => self.found_gone(id),
+            FolderLook::BeingRemoved => self.found_being_removed(id),
+            FolderLook::Open => {
                 self.found_open(id);
                 self.odd_marker(id, None);
             }
-            Look::OddMarker(what) => {
+            FolderLook::OddMarker(what) => {
                 self.found_open(id);
                 self.odd_marker(id, Some(what));
             }
-            Look::Sealed(stamp) => {
+            FolderLook::Sealed(stamp) => {
                 let Some(episode) = self.episodes.get_mut(id) else {
                     return;
                 };
@@ -205,7 +208,7 @@ impl Machine {
                         if let Some(episode) = self.episodes.get_mut(id) {
                             episode.unfinished_since = None;
                             episode.open_since = None;
-                            episode.open_files = OpenFiles::WaitedFor;
+                            episode.open_files = OpenFilePolicy::WaitedFor;
                             episode.large = false;
                         }
                         self.check_again(id);
@@ -223,7 +226,7 @@ impl Machine {
                     | State::Finishing => {}
                 }
             }
-            Look::Unreadable(why) => {
+            FolderLook::Unreadable(why) => {
                 let Some(episode) = self.episodes.get_mut(id) else {
                     return;
                 };
@@ -324,7 +327,7 @@ impl Machine {
         episode.archived = episode.durable;
         episode.without_copy = false;
         episode.open_since = None;
-        episode.open_files = OpenFiles::WaitedFor;
+        episode.open_files = OpenFilePolicy::WaitedFor;
         if self.settings.once {
             // What one pass found sealed, and is not any more, is nothing that it leaves undone.
             self.tally.scanned = self.tally.scanned.saturating_sub(1);

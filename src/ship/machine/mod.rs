@@ -51,7 +51,7 @@ mod writers;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use state::{Check, Look, Moved, OpenFiles, OrphanEnd, PackFailure, Packed, Reason};
+use state::{Check, FolderLook, Moved, OpenFilePolicy, OrphanEnd, PackFailure, Packed, Reason};
 use verdict::{Proof, Refusal};
 
 use crate::{
@@ -115,7 +115,7 @@ pub enum Event {
     /// Something stirred, and nobody knows where (an overflow, a lost watch): look everywhere.
     Unsure,
     /// [`Effect::Look`] came back.
-    Looked(EpisodeId, Look),
+    Looked(EpisodeId, FolderLook),
     /// [`Effect::Scan`] came back; `None` where `episodes/` could not be read.
     Scanned(Option<Scanned>),
     /// [`Effect::Check`] came back.
@@ -172,7 +172,7 @@ pub enum Event {
 #[derive(Debug, Default)]
 pub struct Scanned {
     /// Every directory in `episodes/` whose name is an id.
-    pub episodes: Vec<(EpisodeId, Look)>,
+    pub episodes: Vec<(EpisodeId, FolderLook)>,
     /// Ids with an archive in the outbox, with or without a sidecar.
     pub archives: Vec<EpisodeId>,
     /// Those that a process before this one has sent in vain, with the time of the last attempt,
@@ -214,7 +214,7 @@ pub enum Effect {
         /// Where more than this is read of it, bytes, it is given up as [`PackFailure::Large`].
         most_bytes: Option<u64>,
         /// What becomes of it where a file of it is open for writing.
-        open_files: OpenFiles,
+        open_files: OpenFilePolicy,
     },
     /// Pack it into nothing, to learn what its archive would be: the outbox has no room. It is
     /// packed again into each upload.
@@ -224,7 +224,7 @@ pub enum Effect {
         /// As for packing.
         most_bytes: Option<u64>,
         /// As for packing.
-        open_files: OpenFiles,
+        open_files: OpenFilePolicy,
     },
     /// Make the archive durable under its final name, with its sidecar.
     Keep {

@@ -17,7 +17,7 @@ use std::{
 
 use super::{
     queue::Machine,
-    state::{Episode, Noted, State},
+    state::{Episode, State, TriedNote},
 };
 use crate::episode::EpisodeId;
 
@@ -45,17 +45,17 @@ pub(super) type Rank = (i64, EpisodeId);
 
 /// Where an episode stands: since when it waits for another turn, zero where it had none; and its
 /// rank.
-pub(super) type Place = (Duration, Rank);
+pub(super) type QueuePosition = (Duration, Rank);
 
 /// Those that wait for one kind of work.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Queue {
     untried: BTreeSet<Rank>,
-    tried: BTreeSet<Place>,
+    tried: BTreeSet<QueuePosition>,
 }
 
 impl Queue {
-    pub(super) fn insert(&mut self, place: Place) {
+    pub(super) fn insert(&mut self, place: QueuePosition) {
         match place.0.is_zero() {
             true => self.untried.insert(place.1),
             false => self.tried.insert(place),
@@ -63,7 +63,7 @@ impl Queue {
     }
 
     /// False where it does not stand here.
-    pub(super) fn remove(&mut self, place: &Place) -> bool {
+    pub(super) fn remove(&mut self, place: &QueuePosition) -> bool {
         if place.0.is_zero() {
             self.untried.remove(&place.1)
         } else {
@@ -101,22 +101,22 @@ impl Queue {
         self.tried = tried.map(|(since, rank)| (since, round(rank))).collect();
     }
 
-    fn untried_from(&self, far: bool) -> End<btree_set::Iter<'_, Rank>> {
+    fn untried_from(&self, far: bool) -> QueueEnd<btree_set::Iter<'_, Rank>> {
         if far {
-            End::Far(self.untried.iter().rev())
+            QueueEnd::Far(self.untried.iter().rev())
         } else {
-            End::Near(self.untried.iter())
+            QueueEnd::Near(self.untried.iter())
         }
     }
 }
 
 /// A queue from one of its ends.
-enum End<I> {
+enum QueueEnd<I> {
     Near(I),
     Far(std::iter::Rev<I>),
 }
 
-impl<I: DoubleEndedIterator> Iterator for End<I> {
+impl<I: DoubleEndedIterator> Iterator for QueueEnd<I> {
     type Item = I::Item;
 
     fn next(&mut self) -> Option<I::Item> {
@@ -129,7 +129,7 @@ impl<I: DoubleEndedIterator> Iterator for End<I> {
 
 impl Machine {
     /// Where an episode stands in a queue.
-    pub(super) fn place(&self, id: &EpisodeId, episode: &Episode) -> Place {
+    pub(super) fn place(&self, id: &EpisodeId, episode: &Episode) -> QueuePosition {
         let key = match self.settings.order {
             Order::OldestFirst => episode.sealed_ns(),
             Order::NewestFirst => !episode.sealed_ns(),
@@ -151,7 +151,7 @@ impl Machine {
                 && matches!(episode.state, State::Open)
             {
                 episode.waits_again_since = since.max(AT_ONCE);
-                episode.noted = Noted::Yes;
+                episode.noted = TriedNote::Yes;
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{
     Notice,
     queue::Machine,
-    state::{Episode, Next, Rest, State},
+    state::{AfterRest, Episode, Rest, State},
     verdict::Verdict,
     window::Pace,
 };
@@ -101,7 +101,7 @@ pub struct Glimpse {
 
 /// What is counted beside the tally of one pass.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(super) struct OverviewCounts {
     pub(super) attempts: Attempts,
     /// All holds that have ended, together.
     pub(super) held: Duration,
@@ -109,7 +109,7 @@ pub(super) struct Ledger {
     pub(super) paused: String,
 }
 
-impl Ledger {
+impl OverviewCounts {
     pub(super) fn attempted(&mut self, verdict: &Verdict) {
         let Attempts {
             delivered,
@@ -164,7 +164,7 @@ impl Machine {
                     };
                     Stuck::count(of_kind, id, why);
                 }
-                if let (true, State::Resting(Next::Pack, Rest::Local), Some(why)) =
+                if let (true, State::Resting(AfterRest::Pack, Rest::Local), Some(why)) =
                     (episode.archived, &episode.state, &episode.why)
                 {
                     Stuck::count(&mut in_the_way, id, why);
@@ -263,11 +263,11 @@ fn waits_for_the_destination(state: &State) -> bool {
         | State::Packing
         | State::Ready(_)
         | State::Sending(_)
-        | State::Resting(Next::Send(_), _)
-        | State::Resting(Next::Pack, Rest::Weather | Rest::Refused) => true,
+        | State::Resting(AfterRest::Send(_), _)
+        | State::Resting(AfterRest::Pack, Rest::Weather | Rest::Refused) => true,
         State::Open
-        | State::Resting(Next::Pack, Rest::Local)
-        | State::Resting(Next::Retire(..) | Next::Quarantine(_) | Next::Finish, _)
+        | State::Resting(AfterRest::Pack, Rest::Local)
+        | State::Resting(AfterRest::Retire(..) | AfterRest::Quarantine(_) | AfterRest::Finish, _)
         | State::Parked(_)
         | State::Retiring(..)
         | State::Quarantining(_)
@@ -313,16 +313,18 @@ enum Leaves {
 
 fn leaves(state: &State) -> Option<Leaves> {
     match state {
-        State::Retiring(..) | State::Resting(Next::Retire(..), _) => Some(Leaves::Delivered),
-        State::Quarantining(_) | State::Resting(Next::Quarantine(_), _) => Some(Leaves::Rejected),
-        State::Finishing | State::Resting(Next::Finish, _) => Some(Leaves::Copied),
+        State::Retiring(..) | State::Resting(AfterRest::Retire(..), _) => Some(Leaves::Delivered),
+        State::Quarantining(_) | State::Resting(AfterRest::Quarantine(_), _) => {
+            Some(Leaves::Rejected)
+        }
+        State::Finishing | State::Resting(AfterRest::Finish, _) => Some(Leaves::Copied),
         State::Open
         | State::Sealed
         | State::Checking
         | State::Packing
         | State::Ready(_)
         | State::Sending(_)
-        | State::Resting(Next::Pack | Next::Send(_), _)
+        | State::Resting(AfterRest::Pack | AfterRest::Send(_), _)
         | State::Parked(_) => None,
     }
 }
@@ -357,14 +359,14 @@ fn glimpse(id: &EpisodeId, state: EpisodeState, episode: &Episode, now: Duration
         | State::Sending(packed)
         | State::Parked(packed)
         | State::Retiring(packed, _)
-        | State::Resting(Next::Send(packed) | Next::Retire(packed, _), _) => {
+        | State::Resting(AfterRest::Send(packed) | AfterRest::Retire(packed, _), _) => {
             Some(packed.facts.size_bytes)
         }
         State::Open
         | State::Sealed
         | State::Checking
         | State::Packing
-        | State::Resting(Next::Pack | Next::Quarantine(_) | Next::Finish, _)
+        | State::Resting(AfterRest::Pack | AfterRest::Quarantine(_) | AfterRest::Finish, _)
         | State::Quarantining(_)
         | State::Finishing => None,
     };

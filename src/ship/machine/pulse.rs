@@ -68,7 +68,7 @@ pub enum Work {
 
 /// A piece of work, and for which episode.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Part {
+pub struct Task {
     /// What.
     pub work: Work,
     /// For which; `None` where it is for no single one.
@@ -89,20 +89,20 @@ pub struct Allowances {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stalled {
     /// Which.
-    pub part: Part,
+    pub part: Task,
     /// For how long.
     pub since: Duration,
 }
 
 /// What one look found.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Look {
+pub struct PulseReading {
     /// Everybody who has stalled, the longest first. The heart beats where there is nobody.
     pub stalled: Vec<Stalled>,
     /// Who of them had not when this was last asked.
     pub newly: Vec<Stalled>,
     /// Who had, and has moved, or ended, since.
-    pub recovered: Vec<Part>,
+    pub recovered: Vec<Task>,
 }
 
 /// What was seen of each part so far.
@@ -110,14 +110,14 @@ pub struct Look {
 pub struct Pulse {
     allowances: Allowances,
     tick: Duration,
-    parts: BTreeMap<Part, Shown>,
+    parts: BTreeMap<Task, TaskProgress>,
     last_look: Option<Duration>,
     /// Time in which somebody looked.
     watched: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Shown {
+struct TaskProgress {
     count: u64,
     /// In watched time.
     at: Duration,
@@ -179,7 +179,7 @@ impl Allowances {
     }
 }
 
-impl Look {
+impl PulseReading {
     /// Whether the heart may beat.
     #[must_use]
     pub fn beats(&self) -> bool {
@@ -208,16 +208,16 @@ impl Pulse {
     /// Looks at every part that is under way now, with its count. `now` is the machine's time.
     pub fn look(
         &mut self,
-        under_way: impl IntoIterator<Item = (Part, u64)>,
+        under_way: impl IntoIterator<Item = (Task, u64)>,
         now: Duration,
-    ) -> Look {
+    ) -> PulseReading {
         let since_last = now.saturating_sub(self.last_look.replace(now).unwrap_or(now));
         self.watched += since_last.min(self.tick * TICKS_THAT_COUNT);
         let before = std::mem::take(&mut self.parts);
-        let mut look = Look::default();
+        let mut look = PulseReading::default();
         for (part, count) in under_way {
             let last = before.get(&part).filter(|last| last.count == count);
-            let mut shown = *last.unwrap_or(&Shown {
+            let mut shown = *last.unwrap_or(&TaskProgress {
                 count,
                 at: self.watched,
                 told: false,
@@ -246,7 +246,7 @@ impl Pulse {
     }
 }
 
-impl Part {
+impl Task {
     /// What an effect sets going; `None` for what is done on the spot, or by the watching thread.
     #[must_use]
     pub fn begun_by(effect: &Effect) -> Option<Self> {
@@ -319,7 +319,7 @@ impl Part {
     }
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.work {
             Work::Watch => "the watching thread",

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     Effect, Notice,
     queue::Machine,
-    state::{Moved, Next, Reason, State},
+    state::{AfterRest, Moved, Reason, State},
 };
 use crate::episode::{EpisodeId, Fingerprint};
 
@@ -59,7 +59,7 @@ impl Machine {
                 self.forget_unless_back(id);
             }
             Moved::Open { what, .. } => {
-                self.found_open_file_before_move(id, Next::Quarantine(reason), what, now);
+                self.found_open_file_before_move(id, AfterRest::Quarantine(reason), what, now);
             }
             Moved::Changed => {
                 episode.waits_anew_for_open_files();
@@ -67,9 +67,11 @@ impl Machine {
             }
             // What is removed for room makes none in quarantine/.
             Moved::Failed(why) | Moved::NoRoom { why, .. } => {
-                self.stuck(id, Next::Quarantine(reason), why, now);
+                self.stuck(id, AfterRest::Quarantine(reason), why, now);
             }
-            Moved::CannotHold(why) => self.stuck_for_long(id, Next::Quarantine(reason), why, now),
+            Moved::CannotHold(why) => {
+                self.stuck_for_long(id, AfterRest::Quarantine(reason), why, now)
+            }
         }
     }
 }

@@ -11,14 +11,14 @@ use super::{
     fairness::Lanes,
     hold::Destination,
     look_back::LookBack,
-    order::{Place, Queue},
-    overview::Ledger,
+    order::{Queue, QueuePosition},
+    overview::OverviewCounts,
     ramp::Ramp,
     relief::Relief,
     room::Fullness,
-    state::{Episode, Next, Rest, State},
+    state::{AfterRest, Episode, Rest, State},
     sweeps::Sweeps,
-    window::Gate,
+    window::UploadGate,
 };
 use crate::episode::{EpisodeId, Stamp};
 
@@ -38,7 +38,7 @@ pub struct Machine {
     pub(super) episodes: HashMap<EpisodeId, Box<Episode>>,
     pub(super) destination: Destination,
     pub(super) ramp: Ramp,
-    pub(super) gate: Gate,
+    pub(super) gate: UploadGate,
     pub(super) tally: Tally,
     /// Their archives lie in the outbox: no room is needed to go on with these.
     pub(super) to_check: Queue,
@@ -72,7 +72,7 @@ pub struct Machine {
     pub(super) look_back: LookBack,
     pub(super) blind: bool,
     pub(super) stopping: bool,
-    pub(super) ledger: Ledger,
+    pub(super) ledger: OverviewCounts,
     /// The first whose stamps moved again and again though what it packs to did not.
     pub(super) stamps_move: Option<EpisodeId>,
     /// When one was last seen to be sealed.
@@ -90,7 +90,7 @@ impl Machine {
             now,
             episodes: HashMap::new(),
             ramp: Ramp::default(),
-            gate: Gate::new(now),
+            gate: UploadGate::new(now),
             tally: Tally::default(),
             to_check: Queue::default(),
             to_pack: Queue::default(),
@@ -117,7 +117,7 @@ impl Machine {
             look_back: LookBack::default(),
             blind: false,
             stopping: false,
-            ledger: Ledger::default(),
+            ledger: OverviewCounts::default(),
             stamps_move: None,
             last_seal: now,
         }
@@ -366,7 +366,7 @@ impl Machine {
         }
     }
 
-    fn take_out(&mut self, place: &Place) {
+    fn take_out(&mut self, place: &QueuePosition) {
         for queue in self.queues() {
             queue.remove(place);
         }
@@ -427,7 +427,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn rest(&mut self, id: &EpisodeId, next: Next, why: Rest, until: Duration) {
+    pub(super) fn rest(&mut self, id: &EpisodeId, next: AfterRest, why: Rest, until: Duration) {
         self.enter(id, State::Resting(next, why));
         self.gives_up_its_turn(id);
         self.sleep_until(id, Some(until));

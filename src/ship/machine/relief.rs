@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use super::{
     Effect,
     queue::Machine,
-    state::{Next, State},
+    state::{AfterRest, State},
 };
 use crate::episode::EpisodeId;
 
@@ -96,7 +96,7 @@ impl Machine {
         }
         for id in waiting {
             let state = self.episodes.get(&id).map(|episode| &episode.state);
-            if matches!(state, Some(State::Resting(Next::Retire(..), _))) {
+            if matches!(state, Some(State::Resting(AfterRest::Retire(..), _))) {
                 self.sleep_until(&id, None);
                 self.rested(&id);
             }

@@ -6,7 +6,7 @@ use super::{
     Settings,
     queue::Machine,
     ramp::Ramp,
-    state::{Next, Rest, State},
+    state::{AfterRest, Rest, State},
 };
 
 impl Machine {
@@ -44,8 +44,8 @@ impl Machine {
         // The weather of a receiver that stays the same, and what it asked for (Retry-After), are
         // as they were.
         let waits_for_a_person = |state: &State| match state {
-            State::Resting(Next::Send(_), Rest::Refused) => true,
-            State::Resting(Next::Send(_), Rest::Weather) | State::Parked(_) => elsewhere,
+            State::Resting(AfterRest::Send(_), Rest::Refused) => true,
+            State::Resting(AfterRest::Send(_), Rest::Weather) | State::Parked(_) => elsewhere,
             State::Resting(..)
             | State::Open
             | State::Sealed

@@ -16,7 +16,7 @@ use super::{
     Effect, Notice,
     backoff::LOCAL,
     queue::Machine,
-    state::{Episode, Next, Noted, State},
+    state::{AfterRest, Episode, State, TriedNote},
 };
 use crate::episode::EpisodeId;
 
@@ -34,7 +34,7 @@ const COMPRESSION_GAIN_SHIFT: u32 = 8;
 
 /// What a file system says of itself, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Space {
+pub struct OutboxSpace {
     /// For us: what root has in reserve does not count.
     pub free_bytes: u64,
     /// All of it.
@@ -89,7 +89,7 @@ impl Need {
 pub fn fits(
     need_bytes: u64,
     reserved_bytes: u64,
-    space: Space,
+    space: OutboxSpace,
     min_free_bytes: Option<u64>,
 ) -> Result<(), Short> {
     let kept_bytes = min_free_bytes.unwrap_or(MIN_FREE_BYTES.min(space.total_bytes / 10));
@@ -161,7 +161,7 @@ impl Machine {
             self.packing_paused_until = Some(now + wait);
             self.tell(Notice::PackingPaused(why.clone(), wait));
         }
-        self.stuck(id, Next::Pack, why, now);
+        self.stuck(id, AfterRest::Pack, why, now);
     }
 
     fn measure(&mut self, id: &EpisodeId) {
@@ -189,7 +189,7 @@ impl Machine {
         episode.suspect = false;
         episode.conflict = None;
         episode.kept_bytes = 0;
-        episode.noted = Noted::No;
+        episode.noted = TriedNote::No;
         episode.without_copy = std::mem::take(&mut episode.short) || full;
         // A process before this one may have sent a part of it, and nothing in the outbox tells.
         episode.may_be_kept |= episode.without_copy;
@@ -226,8 +226,8 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn space(free_bytes: u64, total_bytes: u64) -> Space {
-        Space {
+    fn space(free_bytes: u64, total_bytes: u64) -> OutboxSpace {
+        OutboxSpace {
             free_bytes,
             total_bytes,
         }

@@ -25,7 +25,7 @@ const MIXED: u8 = 2;
 
 /// Who has turned one away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Speaker {
+enum Refuser {
     /// A receiver of ours, in its own words.
     Ours,
     /// No server was reached.
@@ -40,7 +40,7 @@ enum Speaker {
 /// What has been seen of late.
 #[derive(Debug, Default)]
 pub(super) struct Signs {
-    last: Speaker,
+    last: Refuser,
     /// As many as can be when one was delivered that had failed; less by each failure since that
     /// says otherwise.
     balance: i8,
@@ -59,35 +59,35 @@ impl Signs {
             self.mixed = 0;
         }
         self.last = match outcome {
-            Outcome::Answered(_) if is_ours(outcome) => Speaker::Ours,
-            Outcome::Answered(_) if ours => Speaker::Between,
+            Outcome::Answered(_) if is_ours(outcome) => Refuser::Ours,
+            Outcome::Answered(_) if ours => Refuser::Between,
             Outcome::Answered(Answer {
                 body: AnswerBody::Foreign { .. },
                 ..
-            }) => Speaker::Between,
+            }) => Refuser::Between,
             Outcome::Answered(Answer { status, .. }) => match status {
-                408 | 425 | 429 | 500.. => Speaker::Unclear,
+                408 | 425 | 429 | 500.. => Refuser::Unclear,
                 // A 200 without a receipt among them: there is no route, say.
-                _ => Speaker::Between,
+                _ => Refuser::Between,
             },
             Outcome::Failed(fault) => match fault {
-                Fault::Lost(_) | Fault::TimedOut(Phase::Idle) => Speaker::Between,
+                Fault::Lost(_) | Fault::TimedOut(Phase::Idle) => Refuser::Between,
                 Fault::TimedOut(Phase::Answer)
                 | Fault::Stale(_)
                 | Fault::Archive(_)
-                | Fault::Cancelled => Speaker::Unclear,
+                | Fault::Cancelled => Refuser::Unclear,
                 Fault::UnknownName(_)
                 | Fault::Unreachable(_)
                 | Fault::Tls(_)
                 | Fault::TimedOut(Phase::Connect)
-                | Fault::Request(_) => Speaker::Unreached,
+                | Fault::Request(_) => Refuser::Unreached,
             },
         };
     }
 
     /// One was delivered.
     pub(super) fn delivered(&mut self) {
-        if std::mem::take(&mut self.in_a_row) > 0 && self.last == Speaker::Unclear {
+        if std::mem::take(&mut self.in_a_row) > 0 && self.last == Refuser::Unclear {
             self.mixed = (self.mixed + 1).min(MIXED);
         }
     }
@@ -105,7 +105,7 @@ impl Signs {
 
     /// One has failed that was not tried before.
     pub(super) fn failed_at_first(&mut self) {
-        if self.last == Speaker::Between && self.balance > 0 {
+        if self.last == Refuser::Between && self.balance > 0 {
             self.balance -= 1;
         }
     }
@@ -122,9 +122,9 @@ impl Signs {
 
     fn may_be_the_episodes(&self) -> bool {
         match self.last {
-            Speaker::Ours | Speaker::Unreached => false,
-            Speaker::Unclear => self.mixed == MIXED,
-            Speaker::Between => true,
+            Refuser::Ours | Refuser::Unreached => false,
+            Refuser::Unclear => self.mixed == MIXED,
+            Refuser::Between => true,
         }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 pub use super::leaving::Moved;
 use super::verdict::{Proof, Refusal, Trust};
-pub use crate::episode::Look;
+pub use crate::episode::FolderLook;
 use crate::{
     episode::{Commit, Digest, Fingerprint, FolderId, Stamp},
     records::{ArchiveFacts, ManifestCheck},
@@ -32,7 +32,7 @@ pub struct Packed {
 
 /// What becomes of an episode of which a file is open for writing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum OpenFiles {
+pub enum OpenFilePolicy {
     /// It is packed when the file is closed.
     #[default]
     WaitedFor,
@@ -131,7 +131,7 @@ pub(super) enum State {
     Ready(Arc<Packed>),
     Sending(Arc<Packed>),
     /// Waits for a time; then goes on with `Next`.
-    Resting(Next, Rest),
+    Resting(AfterRest, Rest),
     /// Waits for a change, or for a person.
     Parked(Arc<Packed>),
     /// The receiver has it; the move to `shipped/` waits for the disk, or is under way.
@@ -143,7 +143,7 @@ pub(super) enum State {
 
 /// What follows a rest.
 #[derive(Debug)]
-pub(super) enum Next {
+pub(super) enum AfterRest {
     Pack,
     Send(Arc<Packed>),
     Retire(Arc<Packed>, Proof),
@@ -181,7 +181,7 @@ pub(super) enum Looking {
 
 /// Whether a sidecar says that its archive was sent in vain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Noted {
+pub(super) enum TriedNote {
     No,
     /// It is to.
     Due,
@@ -235,7 +235,7 @@ pub(super) struct Episode {
     pub(super) unfinished_since: Option<Duration>,
     /// Since when a file of it has been open for writing, and whether that is waited for still.
     pub(super) open_since: Option<Duration>,
-    pub(super) open_files: OpenFiles,
+    pub(super) open_files: OpenFilePolicy,
     /// Deliveries of the process when the attempt began, and when one last failed.
     pub(super) deliveries_at_start: u64,
     pub(super) deliveries_at_failure: Option<u64>,
@@ -251,7 +251,7 @@ pub(super) struct Episode {
     /// Its last attempt ended by a time-out: it had its slot for as long as it could.
     pub(super) hung: bool,
     /// Whether its sidecar says that it was tried.
-    pub(super) noted: Noted,
+    pub(super) noted: TriedNote,
     /// Since when it waits for another turn; zero where it had none yet.
     pub(super) waits_again_since: Duration,
     /// A receiver has acknowledged it, and it could not be moved, since it was found changed.
@@ -326,12 +326,12 @@ impl Episode {
             failures: Failures::default(),
             unfinished_since: None,
             open_since: None,
-            open_files: OpenFiles::WaitedFor,
+            open_files: OpenFilePolicy::WaitedFor,
             deliveries_at_start: 0,
             deliveries_at_failure: None,
             fails_alone: false,
             fails_alone_in_weather: false,
-            noted: Noted::No,
+            noted: TriedNote::No,
             failed_in_hold: false,
             head_failed: false,
             hung: false,
@@ -422,7 +422,7 @@ impl Episode {
 
     /// The receiver has it, and it could not be moved so far.
     pub(super) fn is_delivered(&self) -> bool {
-        matches!(self.state, State::Resting(Next::Retire(..), _))
+        matches!(self.state, State::Resting(AfterRest::Retire(..), _))
     }
 
     pub(super) fn sending(&self) -> bool {

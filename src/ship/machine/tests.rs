@@ -25,7 +25,7 @@ use super::{
     Effect, Event, LookedBack, Notice, Scanned, Settings, Shipped,
     fairness::Order,
     queue::Machine,
-    state::{Check, Look, Moved, OrphanEnd, PackFailure, Packed},
+    state::{Check, FolderLook, Moved, OrphanEnd, PackFailure, Packed},
     window::Uploads,
 };
 use crate::{
@@ -168,7 +168,7 @@ impl Bench {
         self.wanted.iter().filter_map(asks).collect()
     }
 
-    fn look(&mut self, id: &str, look: Look) {
+    fn look(&mut self, id: &str, look: FolderLook) {
         self.hear(Event::Hinted(of(id)));
         self.hear(Event::Looked(of(id), look));
         self.take("look");
@@ -178,7 +178,7 @@ impl Bench {
 
     /// Sealed, in the order of `at`.
     fn seal(&mut self, id: &str, at: i64) {
-        self.look(id, Look::Sealed(stamp(at)));
+        self.look(id, FolderLook::Sealed(stamp(at)));
     }
 
     fn pack(&mut self, id: &str) {
@@ -322,7 +322,7 @@ fn packed(id: &str) -> Packed {
     }
 }
 
-fn scanned(episodes: &[(&str, Look)], archives: &[&str]) -> Event {
+fn scanned(episodes: &[(&str, FolderLook)], archives: &[&str]) -> Event {
     Event::Scanned(Some(Scanned {
         episodes: episodes
             .iter()

@@ -7,8 +7,8 @@ use super::{
     backoff::{LOCAL, SETTLING, Schedule, UNHELD},
     queue::Machine,
     state::{
-        Check, Delivered, Episode, Looking, Moved, Next, Noted, OrphanEnd, PackFailure, Packed,
-        Rest, State,
+        AfterRest, Check, Delivered, Episode, Looking, Moved, OrphanEnd, PackFailure, Packed, Rest,
+        State, TriedNote,
     },
 };
 use crate::episode::EpisodeId;
@@ -70,7 +70,7 @@ impl Machine {
                     return;
                 };
                 episode.archived = true;
-                self.stuck(id, Next::Pack, why, now);
+                self.stuck(id, AfterRest::Pack, why, now);
             }
         }
     }
@@ -140,7 +140,7 @@ impl Machine {
                 self.vanished(id);
                 self.forget_unless_back(id);
             }
-            Err(PackFailure::Unreadable(why)) => self.stuck(id, Next::Pack, why, now),
+            Err(PackFailure::Unreadable(why)) => self.stuck(id, AfterRest::Pack, why, now),
             Err(PackFailure::Large) => {
                 episode.large = true;
                 // It is put back, and has as little room then as it had now.
@@ -163,7 +163,7 @@ impl Machine {
             State::Ready(packed)
             | State::Sending(packed)
             | State::Parked(packed)
-            | State::Resting(Next::Send(packed), _) => packed.clone(),
+            | State::Resting(AfterRest::Send(packed), _) => packed.clone(),
             State::Open
             | State::Sealed
             | State::Checking
@@ -174,7 +174,7 @@ impl Machine {
             | State::Finishing => return,
         };
         // What lies nowhere has no sidecar that could say that it was tried.
-        let to_note = episode.noted == Noted::Due && !episode.without_copy;
+        let to_note = episode.noted == TriedNote::Due && !episode.without_copy;
         let nothing_new = episode.durable || episode.without_copy;
         if episode.keeping || (nothing_new && episode.conflict.is_none() && !to_note) {
             return;
@@ -186,9 +186,9 @@ impl Machine {
             true => episode.conflict.as_deref().cloned(),
             false => episode.conflict.take().map(|refusal| *refusal),
         };
-        let tried = episode.noted != Noted::No;
+        let tried = episode.noted != TriedNote::No;
         if tried {
-            episode.noted = Noted::Yes;
+            episode.noted = TriedNote::Yes;
         }
         self.on_disk(Effect::Keep {
             id: id.clone(),
@@ -241,8 +241,11 @@ impl Machine {
                 self.tell(Notice::PackedAgain(id.clone(), why));
                 self.now_do(Effect::Cancel(id.clone()));
             }
-            (State::Ready(_) | State::Parked(_) | State::Resting(Next::Send(_), _), Err(why)) => {
-                self.stuck(id, Next::Pack, why, now);
+            (
+                State::Ready(_) | State::Parked(_) | State::Resting(AfterRest::Send(_), _),
+                Err(why),
+            ) => {
+                self.stuck(id, AfterRest::Pack, why, now);
             }
             (state, _) => {
                 self.enter(id, state);
@@ -259,7 +262,7 @@ impl Machine {
         why: Rest,
         until: Duration,
     ) {
-        self.rest(id, Next::Send(packed), why, until);
+        self.rest(id, AfterRest::Send(packed), why, until);
         self.keep(id);
     }
 
@@ -319,7 +322,7 @@ impl Machine {
                 self.forget_unless_back(id);
             }
             Moved::Open { what, .. } => {
-                self.found_open_file_before_move(id, Next::Retire(packed, proof), what, now);
+                self.found_open_file_before_move(id, AfterRest::Retire(packed, proof), what, now);
             }
             Moved::Changed => {
                 episode.waits_anew_for_open_files();
@@ -345,12 +348,12 @@ impl Machine {
                 }
                 self.settle(id, "it was changed after it was packed".to_owned(), now);
             }
-            Moved::Failed(why) => self.stuck(id, Next::Retire(packed, proof), why, now),
+            Moved::Failed(why) => self.stuck(id, AfterRest::Retire(packed, proof), why, now),
             Moved::CannotHold(why) => {
-                self.stuck_for_long(id, Next::Retire(packed, proof), why, now)
+                self.stuck_for_long(id, AfterRest::Retire(packed, proof), why, now)
             }
             Moved::NoRoom { why, need_bytes } => {
-                self.stuck(id, Next::Retire(packed, proof), why, now);
+                self.stuck(id, AfterRest::Retire(packed, proof), why, now);
                 self.feel_need(id, need_bytes);
             }
         }
@@ -384,7 +387,7 @@ impl Machine {
                 let why = format!(
                     "what was packed before under its name lies in outbox/, is nowhere else, and cannot be put aside in quarantine/: {cause}"
                 );
-                return self.stuck(id, Next::Pack, why, now);
+                return self.stuck(id, AfterRest::Pack, why, now);
             }
             (OrphanEnd::LastCopy, _) => {
                 self.tally.fatal += 1;
@@ -427,12 +430,12 @@ impl Machine {
             // Has it changed? The check compares fingerprints, and remembers the conflict where it
             // has not.
             State::Parked(_) => self.check_again(id),
-            State::Resting(Next::Send(_), _) if episode.suspect => self.check_again(id),
-            State::Resting(Next::Send(packed), _) => self.enter(id, State::Ready(packed)),
-            State::Resting(Next::Retire(packed, proof), _) => self.retire(id, packed, proof),
-            State::Resting(Next::Quarantine(reason), _) => self.quarantine(id, reason),
-            State::Resting(Next::Finish, _) => self.finish(id),
-            State::Resting(Next::Pack, _) => self.enter(id, State::Sealed),
+            State::Resting(AfterRest::Send(_), _) if episode.suspect => self.check_again(id),
+            State::Resting(AfterRest::Send(packed), _) => self.enter(id, State::Ready(packed)),
+            State::Resting(AfterRest::Retire(packed, proof), _) => self.retire(id, packed, proof),
+            State::Resting(AfterRest::Quarantine(reason), _) => self.quarantine(id, reason),
+            State::Resting(AfterRest::Finish, _) => self.finish(id),
+            State::Resting(AfterRest::Pack, _) => self.enter(id, State::Sealed),
             state @ (State::Open
             | State::Sealed
             | State::Checking
@@ -463,12 +466,12 @@ impl Machine {
         if let Some(what) = what {
             self.tell(Notice::StillChanging(id.clone(), what, wait));
         }
-        self.rest(id, Next::Pack, Rest::Local, now + wait);
+        self.rest(id, AfterRest::Pack, Rest::Local, now + wait);
         // The marker may have been taken away, and nobody watches a sealed episode.
         self.hinted(id.clone());
     }
 
-    pub(super) fn stuck(&mut self, id: &EpisodeId, next: Next, why: String, now: Duration) {
+    pub(super) fn stuck(&mut self, id: &EpisodeId, next: AfterRest, why: String, now: Duration) {
         self.stuck_by(LOCAL, id, next, why, now);
     }
 
@@ -477,7 +480,7 @@ impl Machine {
     pub(super) fn stuck_for_long(
         &mut self,
         id: &EpisodeId,
-        next: Next,
+        next: AfterRest,
         why: String,
         now: Duration,
     ) {
@@ -488,7 +491,7 @@ impl Machine {
         &mut self,
         schedule: Schedule,
         id: &EpisodeId,
-        next: Next,
+        next: AfterRest,
         why: String,
         now: Duration,
     ) {

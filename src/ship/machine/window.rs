@@ -46,12 +46,12 @@ pub struct Window {
     /// And ends then; where that is earlier, on the next day.
     pub to: LocalTime,
     /// Within it, in place of the limit that is set for all times.
-    pub limit: Option<Limit>,
+    pub limit: Option<RateLimit>,
 }
 
 /// How fast, in one window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limit {
+pub enum RateLimit {
     /// As fast as it goes.
     None,
     /// So many bytes a second.
@@ -71,7 +71,7 @@ pub enum Pace {
 
 /// What is known of the time, and what follows from it.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct UploadGate {
     pace: Option<Pace>,
     asked: bool,
     look_at: Duration,
@@ -122,11 +122,11 @@ impl Uploads {
         match self.windows.iter().find(|window| window.holds(now)) {
             Some(Window { limit: None, .. }) => at_most(self.limit),
             Some(Window {
-                limit: Some(Limit::None),
+                limit: Some(RateLimit::None),
                 ..
             }) => Pace::Free,
             Some(Window {
-                limit: Some(Limit::BytesPerS(limit)),
+                limit: Some(RateLimit::BytesPerS(limit)),
                 ..
             }) => Pace::AtMost(*limit),
             None => {
@@ -154,7 +154,7 @@ impl Uploads {
     }
 }
 
-impl Gate {
+impl UploadGate {
     pub(super) fn new(now: Duration) -> Self {
         Self {
             pace: None,

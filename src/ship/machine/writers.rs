@@ -15,7 +15,7 @@ use super::{
     Notice,
     backoff::OPEN_FILE,
     queue::Machine,
-    state::{Episode, Moved, Next, OpenFiles, Rest, State},
+    state::{AfterRest, Episode, Moved, OpenFilePolicy, Rest, State},
 };
 use crate::episode::{EpisodeId, printable};
 
@@ -42,7 +42,7 @@ impl Machine {
             now.saturating_sub(since)
         };
         if waited >= wait {
-            episode.open_files = OpenFiles::Accepted;
+            episode.open_files = OpenFilePolicy::Accepted;
             self.tell(Notice::OpenFileAccepted(id.clone(), what, waited));
             return self.enter(id, State::Sealed);
         }
@@ -59,7 +59,7 @@ impl Machine {
         if once || (looks > QUIET_LOOKS && looks.is_power_of_two()) {
             self.tell(Notice::OpenFile(id.clone(), what, pause));
         }
-        self.rest(id, Next::Pack, Rest::Local, now + pause);
+        self.rest(id, AfterRest::Pack, Rest::Local, now + pause);
         // The marker may have been taken away, and a sealed episode is not watched.
         self.hinted(id.clone());
     }
@@ -68,11 +68,11 @@ impl Machine {
     pub(super) fn found_open_file_before_move(
         &mut self,
         id: &EpisodeId,
-        next: Next,
+        next: AfterRest,
         what: String,
         now: Duration,
     ) {
-        let is_delivered = matches!(next, Next::Retire(..));
+        let is_delivered = matches!(next, AfterRest::Retire(..));
         let pause = self.failed(id, |episode| &mut episode.failures.open_file, OPEN_FILE);
         let looks = self
             .episodes
@@ -106,7 +106,7 @@ impl Episode {
     /// It was written to while its move waited for that: its files are waited for anew.
     pub(super) fn waits_anew_for_open_files(&mut self) {
         if self.failures.open_file > 0 {
-            self.open_files = OpenFiles::WaitedFor;
+            self.open_files = OpenFilePolicy::WaitedFor;
             self.open_since = None;
             self.failures.open_file = 0;
         }

@@ -3,10 +3,12 @@
 
 use std::{io, path::Path};
 
-use super::{Marker, OpenFiles, PackError, Packing, stream::TarStream, writers::Asked};
+use super::{
+    OpenFilePolicy, PackError, PackedMarker, Packing, stream::TarStream, writers::OpenFileCheck,
+};
 use crate::{
     episode::{Digest, EpisodeId},
-    open_files::Probe,
+    open_files::OpenFileProbe,
     progress::Progress,
     tree::{self, TreeError, modes::Modes, to_path},
 };
@@ -22,7 +24,7 @@ pub fn content_of(
     directory: &Path,
     progress: &Progress,
 ) -> Result<Digest, PackError> {
-    content_with_modes(id, directory, None, Probe::never(), progress)
+    content_with_modes(id, directory, None, OpenFileProbe::never(), progress)
 }
 
 /// As [`content_of`], with these permission bits in the place of those that it has; refused where
@@ -34,14 +36,14 @@ pub fn content_with_modes(
     id: &EpisodeId,
     directory: &Path,
     modes: Option<&Modes>,
-    probe: Probe,
+    probe: OpenFileProbe,
     progress: &Progress,
 ) -> Result<Digest, PackError> {
-    let marker = Marker {
+    let marker = PackedMarker {
         sha256: None,
         check: None,
     };
-    let asked = Asked::new(probe, OpenFiles::WaitedFor);
+    let asked = OpenFileCheck::new(probe, OpenFilePolicy::WaitedFor);
     let mut packing = Packing::new(id, TarStream::new_to(io::sink()), marker, asked, progress);
     packing.modes = modes.map(|modes| modes.each().collect::<Vec<_>>().into_iter());
     let read = tree::walk(directory, progress, |entry| packing.entry(entry))?;

@@ -31,7 +31,7 @@ const PAX_NAME: &[u8] = b"././@PaxHeader";
 
 /// One member, as it will stand in the archive.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Member<'a> {
+pub(super) struct TarMember<'a> {
     /// From the top folder on; a folder's ends in `/`.
     pub(super) path: &'a [u8],
     /// The 12 permission bits.
@@ -53,7 +53,7 @@ pub(super) enum MemberKind<'a> {
 }
 
 /// Appends the header blocks of a member to `out`.
-pub(super) fn write(member: &Member<'_>, out: &mut Vec<u8>) {
+pub(super) fn write(member: &TarMember<'_>, out: &mut Vec<u8>) {
     let (entry_type, size_bytes, mtime, target) = match member.kind {
         MemberKind::Folder => (EntryType::Directory, 0, 0, &b""[..]),
         MemberKind::File { size_bytes, mtime } => (EntryType::Regular, size_bytes, mtime, &b""[..]),
@@ -166,7 +166,7 @@ mod tests {
         let blocks = |path: &[u8], kind| {
             let mut out = Vec::new();
             write(
-                &Member {
+                &TarMember {
                     path,
                     permissions: 0o644,
                     kind,

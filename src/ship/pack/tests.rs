@@ -15,7 +15,7 @@ use std::{
 use super::*;
 use crate::{
     manifest::seal,
-    ship::archive::{Archive, End},
+    ship::archive::{Archive, ArchiveEnd},
 };
 
 struct Sandbox {
@@ -48,12 +48,12 @@ impl Sandbox {
         self
     }
 
-    fn pack(&self) -> Result<Packed, PackError> {
+    fn pack(&self) -> Result<PackOutcome, PackError> {
         self.pack_while(|_, _| ())
     }
 
     /// `interfere` is called with the episode's path and each entry's before it is packed.
-    fn pack_while(&self, interfere: impl Fn(&Path, &[u8])) -> Result<Packed, PackError> {
+    fn pack_while(&self, interfere: impl Fn(&Path, &[u8])) -> Result<PackOutcome, PackError> {
         let (writer, archive) = Archive::create(&self.root.path().join("a.partial")).unwrap();
         let id = EpisodeId::parse("a").unwrap();
         let result = pack_observed(
@@ -67,28 +67,31 @@ impl Sandbox {
             },
         );
         match &result {
-            Ok(packed) => assert_eq!(archive.growth().end, Some(End::Finished(packed.facts))),
+            Ok(packed) => assert_eq!(
+                archive.growth().end,
+                Some(ArchiveEnd::Finished(packed.facts))
+            ),
             // Nothing else is ever true of a writer that went, with or without having been created.
-            Err(_) => assert_eq!(archive.growth().end, Some(End::Abandoned)),
+            Err(_) => assert_eq!(archive.growth().end, Some(ArchiveEnd::Abandoned)),
         }
         result
     }
 }
 
-const OPTIONS: Options = Options {
+const OPTIONS: PackOptions = PackOptions {
     level: 1,
     workers: NonZeroU32::MIN,
-    open_files: OpenFiles::WaitedFor,
+    open_files: OpenFilePolicy::WaitedFor,
 };
 
-fn changed(result: Result<Packed, PackError>) -> PathBuf {
+fn changed(result: Result<PackOutcome, PackError>) -> PathBuf {
     match result {
         Err(PackError::Changed { path }) => path,
         other => panic!("expected a change, got {other:?}"),
     }
 }
 
-fn fault(result: Result<Packed, PackError>) -> String {
+fn fault(result: Result<PackOutcome, PackError>) -> String {
     match result {
         Err(PackError::Fault { error, .. }) => error,
         other => panic!("expected a fault, got {other:?}"),
@@ -182,11 +185,11 @@ fn a_file_that_shrinks_between_header_and_bytes_is_a_change() {
         let (writer, _archive) = Archive::create(&sandbox.root.path().join("p")).unwrap();
         let progress = Progress::default();
         let stream = TarStream::new(writer, 1, NonZeroU32::MIN, &progress).unwrap();
-        let marker = Marker {
+        let marker = PackedMarker {
             sha256: None,
             check: None,
         };
-        let asked = Asked::new(Probe::never(), OpenFiles::WaitedFor);
+        let asked = OpenFileCheck::new(OpenFileProbe::never(), OpenFilePolicy::WaitedFor);
         let mut packing = Packing::new(
             &EpisodeId::parse("a").unwrap(),
             stream,
@@ -392,5 +395,5 @@ fn a_cancelled_pack_stops_and_abandons() {
         progress.cancel()
     });
     assert!(matches!(result, Err(PackError::Cancelled(_))));
-    assert_eq!(archive.growth().end, Some(End::Abandoned));
+    assert_eq!(archive.growth().end, Some(ArchiveEnd::Abandoned));
 }

@@ -12,8 +12,8 @@ use std::{fs::File, path::PathBuf};
 
 use super::PackError;
 use crate::{
-    open_files::{Probe, Writers},
-    ship::machine::state::OpenFiles,
+    open_files::{OpenFileProbe, Writers},
+    ship::machine::state::OpenFilePolicy,
     tree::{Entry, Kind, shown, to_path},
 };
 
@@ -24,7 +24,7 @@ const MAX_NAMED: usize = 16;
 ///
 /// # Errors
 /// [`PackError::OpenForWriting`], and those of opening it.
-pub fn refuse_open_file(entry: &Entry<'_>, probe: Probe) -> Result<(), PackError> {
+pub fn refuse_open_file(entry: &Entry<'_>, probe: OpenFileProbe) -> Result<(), PackError> {
     let Kind::File(closed) = &entry.kind else {
         return Ok(());
     };
@@ -38,17 +38,17 @@ pub fn refuse_open_file(entry: &Entry<'_>, probe: Probe) -> Result<(), PackError
 
 /// What was found of one episode while it was packed.
 #[derive(Debug)]
-pub(super) struct Asked {
-    probe: Probe,
-    open_files: OpenFiles,
+pub(super) struct OpenFileCheck {
+    probe: OpenFileProbe,
+    open_files: OpenFilePolicy,
     /// Packed all the same: the first few, printable.
     pub(super) open: Vec<String>,
     /// Whether there was one of another user, of which that cannot be told.
     pub(super) untold: bool,
 }
 
-impl Asked {
-    pub(super) fn new(probe: Probe, open_files: OpenFiles) -> Self {
+impl OpenFileCheck {
+    pub(super) fn new(probe: OpenFileProbe, open_files: OpenFilePolicy) -> Self {
         Self {
             probe,
             open_files,
@@ -63,12 +63,12 @@ impl Asked {
             return Ok(());
         }
         match (self.probe.writers(file), self.open_files) {
-            (Writers::Open, OpenFiles::WaitedFor) => {
+            (Writers::Open, OpenFilePolicy::WaitedFor) => {
                 return Err(PackError::OpenForWriting {
                     path: to_path(path),
                 });
             }
-            (Writers::Open, OpenFiles::Accepted) => self.note(to_path(path)),
+            (Writers::Open, OpenFilePolicy::Accepted) => self.note(to_path(path)),
             (Writers::NotPermitted, _) => self.untold = true,
             (Writers::Closed | Writers::Untold, _) => {}
         }

@@ -108,7 +108,7 @@ mod tests {
     use crate::{
         episode::EpisodeId,
         layout::RECEIPT,
-        open_files::Probe,
+        open_files::OpenFileProbe,
         records::{ManifestCheck, WallTime},
         ship::pack,
         tree::modes::Modes,
@@ -160,7 +160,7 @@ mod tests {
                     id,
                     directory,
                     modes.as_ref(),
-                    Probe::never(),
+                    OpenFileProbe::never(),
                     &Progress::default(),
                 )
                 .ok())

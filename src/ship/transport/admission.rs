@@ -28,7 +28,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Method, header};
 use tokio::time::timeout;
 
-use super::{Delivery, Transport, answer, uri, vouch::Shown};
+use super::{Delivery, Transport, answer, uri, vouch::HeadAnswer};
 use crate::{
     client::{Request, RequestBody},
     episode::Digest,
@@ -75,9 +75,9 @@ impl Transport {
             return None;
         }
         match timeout(PATIENCE, self.shown(delivery)).await {
-            Ok(Ok(Shown::Digest)) => return Some(told(200, AnswerBody::Empty)),
+            Ok(Ok(HeadAnswer::Digest)) => return Some(told(200, AnswerBody::Empty)),
             // Both, so that it is a receiver of ours that has verified what it holds.
-            Ok(Ok(Shown::Another {
+            Ok(Ok(HeadAnswer::Another {
                 sha256: Some(held),
                 content_sha256: Some(content),
             })) => {

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What came of going on.
-pub(super) enum Resumed {
+pub(super) enum ResumeEnd {
     /// It went on, and this was the answer.
     To(Outcome),
     /// The receiver cannot say what it has kept; this is what it said instead.
@@ -36,18 +36,18 @@ impl Transport {
         delivery: &Delivery,
         resumed_at_bytes: &mut u64,
         asked_for_receipt: &mut bool,
-    ) -> Result<Resumed, Fault> {
+    ) -> Result<ResumeEnd, Fault> {
         let Delivery { id, facts, .. } = delivery;
         if !delivery.resume || facts.size_bytes <= wire::RESUMABLE_OVER_BYTES {
-            return Ok(Resumed::Not);
+            return Ok(ResumeEnd::Not);
         }
         let Some(url) = self.endpoint.address().of_upload(id, &facts.sha256) else {
-            return Ok(Resumed::Not);
+            return Ok(ResumeEnd::Not);
         };
         let mut offset_bytes = match self.kept(&url, delivery).await? {
-            Kept::UpTo(offset_bytes) => offset_bytes,
-            Kept::Nothing => return Ok(Resumed::Not),
-            Kept::NotNow(outcome) => return Ok(Resumed::NotNow(outcome)),
+            ResumePoint::UpTo(offset_bytes) => offset_bytes,
+            ResumePoint::Nothing => return Ok(ResumeEnd::Not),
+            ResumePoint::NotNow(outcome) => return Ok(ResumeEnd::NotNow(outcome)),
         };
         // Between its word and the bytes, another connection of ours may have died and been put
         // away: it may say once more where it stands. Or it takes a part, and says so.
@@ -63,7 +63,7 @@ impl Transport {
                 (StatusCode::CONFLICT, Some(other)) => offset_bytes = other,
                 (StatusCode::NOT_FOUND | StatusCode::GONE, _) => {
                     *resumed_at_bytes = 0;
-                    return Ok(Resumed::Not);
+                    return Ok(ResumeEnd::Not);
                 }
                 (_, offset) => {
                     if let Some(taken) = taken_in_part(&answered, facts.size_bytes) {
@@ -77,10 +77,10 @@ impl Transport {
                             .is_some_and(|value| value == "?1");
                     let outcome = answer::read(answered).await?;
                     if is_answer_to_patch(&outcome, completes) {
-                        return Ok(Resumed::To(outcome));
+                        return Ok(ResumeEnd::To(outcome));
                     }
                     *resumed_at_bytes = 0;
-                    return Ok(Resumed::Not);
+                    return Ok(ResumeEnd::Not);
                 }
             }
         }
@@ -96,11 +96,11 @@ impl Transport {
         let Some(url) = self.endpoint.address().of_upload(id, &facts.sha256) else {
             return false;
         };
-        matches!(self.kept(&url, delivery).await, Ok(Kept::UpTo(offset)) if offset == facts.size_bytes)
+        matches!(self.kept(&url, delivery).await, Ok(ResumePoint::UpTo(offset)) if offset == facts.size_bytes)
     }
 
     /// How many bytes, from the first on, the receiver has kept.
-    async fn kept(&self, url: &str, delivery: &Delivery) -> Result<Kept, Fault> {
+    async fn kept(&self, url: &str, delivery: &Delivery) -> Result<ResumePoint, Fault> {
         let mut headers = self.headers_of(delivery)?;
         headers.remove(header::CONTENT_TYPE);
         let request = Request {
@@ -119,30 +119,32 @@ impl Transport {
             // Something on the way may let no HEAD through, and cut it off: told as any other
             // answer that says nothing.
             Err(cut @ (Fault::Lost(_) | Fault::TimedOut(Phase::Idle | Phase::Answer))) => {
-                return Ok(Kept::NotNow(Outcome::Failed(cut)));
+                return Ok(ResumePoint::NotNow(Outcome::Failed(cut)));
             }
             Err(fault) => return Err(fault),
         };
         let offset = offset_of(&answered, delivery.facts.size_bytes);
         match (answered.status, offset) {
-            (StatusCode::OK | StatusCode::NO_CONTENT, Some(offset)) => Ok(Kept::UpTo(offset)),
+            (StatusCode::OK | StatusCode::NO_CONTENT, Some(offset)) => {
+                Ok(ResumePoint::UpTo(offset))
+            }
             // The weather: what is kept is worth waiting for, and a PUT from the first byte would
             // throw it away.
             (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS, _) => {
-                answer::read(answered).await.map(Kept::NotNow)
+                answer::read(answered).await.map(ResumePoint::NotNow)
             }
             (status, _) if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED => {
-                answer::read(answered).await.map(Kept::NotNow)
+                answer::read(answered).await.map(ResumePoint::NotNow)
             }
             // Nothing, or nobody who knows how; or a refusal that the PUT will meet as well, and be
             // judged by.
-            (_, _) => Ok(Kept::Nothing),
+            (_, _) => Ok(ResumePoint::Nothing),
         }
     }
 }
 
 /// What a receiver says when it is asked where to go on.
-enum Kept {
+enum ResumePoint {
     UpTo(u64),
     Nothing,
     NotNow(Outcome),

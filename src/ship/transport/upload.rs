@@ -40,7 +40,7 @@ pub(super) async fn body(
     }
     let len_bytes = facts.size_bytes;
     let rest_bytes = len_bytes.saturating_sub(offset_bytes);
-    let mut proof = Proof::of(archive, facts, offset_bytes);
+    let mut proof = LastChunkGuard::of(archive, facts, offset_bytes);
     let mut reading = archive.read_from(offset_bytes, len_bytes, &pace.progress);
     reading.begin().await;
     if rest_bytes <= IN_ONE_PIECE_BYTES && !pace.throttle.limits() {
@@ -108,12 +108,12 @@ impl Paced {
 
 /// Keeps the last chunk back from an archive whose bytes are not those that were packed. A receiver
 /// of ours would find that out, and others would store it and say nothing.
-struct Proof {
+struct LastChunkGuard {
     hasher: Option<Sha256>,
     sha256: Digest,
 }
 
-impl Proof {
+impl LastChunkGuard {
     /// Of what goes on in the middle there is nothing to compare; whoever can do that compares the
     /// whole.
     fn of(archive: &Archive, facts: &ArchiveFacts, offset_bytes: u64) -> Self {

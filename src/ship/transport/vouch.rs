@@ -41,23 +41,28 @@ impl Transport {
         if asks && is_bare_200(&answer) {
             let by_status = answer.voucher == Voucher::Status;
             answer.voucher = match self.shown(delivery).await {
-                Ok(Shown::Digest) => Voucher::Head,
-                Ok(Shown::Another { .. }) if by_status => {
+                Ok(HeadAnswer::Digest) => Voucher::Head,
+                Ok(HeadAnswer::Another { .. }) if by_status => {
                     Voucher::HeadDenies("showed another digest".to_owned())
                 }
-                Ok(Shown::Other(shown)) if by_status => Voucher::HeadDenies(shown),
-                Ok(Shown::Length(shown)) if by_status && shown == delivery.facts.size_bytes => {
+                Ok(HeadAnswer::Other(shown)) if by_status => Voucher::HeadDenies(shown),
+                Ok(HeadAnswer::Length(shown))
+                    if by_status && shown == delivery.facts.size_bytes =>
+                {
                     Voucher::Length
                 }
-                Ok(Shown::Length(shown)) if by_status => Voucher::OtherLength(shown),
-                Ok(Shown::NotNow(status)) if by_status => {
+                Ok(HeadAnswer::Length(shown)) if by_status => Voucher::OtherLength(shown),
+                Ok(HeadAnswer::NotNow(status)) if by_status => {
                     Voucher::HeadFailed(format!("was answered {}", status.as_u16()))
                 }
                 Err(fault @ (Fault::Cancelled | Fault::Request(_))) => return Err(fault),
                 Err(fault) if by_status => Voucher::HeadFailed(format!("came to nothing: {fault}")),
                 // What has that length may have lain there before.
                 Ok(
-                    Shown::Another { .. } | Shown::Other(_) | Shown::Length(_) | Shown::NotNow(_),
+                    HeadAnswer::Another { .. }
+                    | HeadAnswer::Other(_)
+                    | HeadAnswer::Length(_)
+                    | HeadAnswer::NotNow(_),
                 )
                 | Err(_) => answer.voucher,
             };
@@ -66,7 +71,7 @@ impl Transport {
     }
 
     /// What a HEAD of the episode's address shows.
-    pub(super) async fn shown(&self, delivery: &Delivery) -> Result<Shown, Fault> {
+    pub(super) async fn shown(&self, delivery: &Delivery) -> Result<HeadAnswer, Fault> {
         let mut headers = HeaderMap::new();
         headers.insert(
             header::ACCEPT_ENCODING,
@@ -93,7 +98,7 @@ impl Transport {
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
         ) || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED);
         if is_weather {
-            return Ok(Shown::NotNow(status));
+            return Ok(HeadAnswer::NotNow(status));
         }
         Ok(shows(&answered, delivery))
     }
@@ -114,7 +119,7 @@ fn is_bare_200(answer: &Answer) -> bool {
 }
 
 /// What a HEAD of the episode's address shows.
-pub(super) enum Shown {
+pub(super) enum HeadAnswer {
     /// The archive's digest.
     Digest,
     /// The digests of another archive, both of them where a receiver of ours has verified what it
@@ -131,9 +136,9 @@ pub(super) enum Shown {
     Other(String),
 }
 
-fn shows(answered: &Answered, delivery: &Delivery) -> Shown {
+fn shows(answered: &Answered, delivery: &Delivery) -> HeadAnswer {
     if !answered.status.is_success() {
-        return Shown::Other(format!("was answered {}", answered.status.as_u16()));
+        return HeadAnswer::Other(format!("was answered {}", answered.status.as_u16()));
     }
     let digest = |name| {
         let value = answered.headers.get(name)?.to_str().ok()?;
@@ -142,10 +147,10 @@ fn shows(answered: &Answered, delivery: &Delivery) -> Shown {
     let (sha256, content_sha256) = (digest(wire::REPR_DIGEST), digest(wire::CONTENT_DIGEST));
     let facts = &delivery.facts;
     if sha256 == Some(facts.sha256) || content_sha256 == Some(facts.content_sha256) {
-        return Shown::Digest;
+        return HeadAnswer::Digest;
     }
     if sha256.is_some() || content_sha256.is_some() {
-        return Shown::Another {
+        return HeadAnswer::Another {
             sha256,
             content_sha256,
         };
@@ -155,7 +160,7 @@ fn shows(answered: &Answered, delivery: &Delivery) -> Shown {
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok());
     match length.and_then(|length| length.trim().parse::<u64>().ok()) {
-        Some(length) => Shown::Length(length),
-        None => Shown::Other("showed neither its length nor its digest".to_owned()),
+        Some(length) => HeadAnswer::Length(length),
+        None => HeadAnswer::Other("showed neither its length nor its digest".to_owned()),
     }
 }

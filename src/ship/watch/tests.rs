@@ -25,14 +25,14 @@ fn what_is_found_open_is_watched_and_what_is_sealed_already_never_is() {
     let folder = tempfile::tempdir().unwrap();
     let (hints, _hints) = tokio::sync::mpsc::channel(100);
     let (events, _heard) = tokio::sync::mpsc::unbounded_channel();
-    let mut watching = Watching::new(folder.path().to_owned(), Inotify::Always, hints, events);
+    let mut watching = Watching::new(folder.path().to_owned(), InotifyUse::Always, hints, events);
     watching.refresh();
     for (name, sealed) in [("open", false), ("sealed", true)] {
         std::fs::create_dir(folder.path().join(name)).unwrap();
         if sealed {
             std::fs::write(folder.path().join(name).join(MARKER), b"").unwrap();
         }
-        watching.obey(Command::Look(EpisodeId::parse(name).unwrap()));
+        watching.obey(WatchCommand::Look(EpisodeId::parse(name).unwrap()));
     }
     assert_eq!(
         watching.watched,
@@ -45,7 +45,7 @@ fn one_folder_that_cannot_be_watched_blinds_nobody_and_what_is_short_for_all_doe
     let folder = tempfile::tempdir().unwrap();
     let (hints, _hints) = tokio::sync::mpsc::channel(100);
     let (events, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let mut watching = Watching::new(folder.path().to_owned(), Inotify::Always, hints, events);
+    let mut watching = Watching::new(folder.path().to_owned(), InotifyUse::Always, hints, events);
     watching.refresh();
     let id = EpisodeId::parse("secret").unwrap();
     let refused = |errno: Errno| notify::Error::io(errno.into());
@@ -80,7 +80,7 @@ fn a_mount_over_the_root_whose_events_cannot_be_trusted_is_looked_at_often_until
     std::fs::create_dir(&root).unwrap();
     let (hints, _hints) = tokio::sync::mpsc::channel(100);
     let (events, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let mut watching = Watching::new(root.clone(), Inotify::WhereTrusted, hints, events);
+    let mut watching = Watching::new(root.clone(), InotifyUse::WhereTrusted, hints, events);
     // As statfs(2) would say of the mount that comes.
     watching.untrusted_on = |root| root.join("mounted").exists().then_some("NFS");
     watching.refresh();
@@ -130,7 +130,7 @@ fn the_thread_gives_a_sign_of_life_when_it_is_asked_for_one() {
     let folder = tempfile::tempdir().unwrap();
     let (hints, _hints) = tokio::sync::mpsc::channel(1);
     let (events, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let watch = Watch::start(folder.path().to_owned(), Inotify::Never, hints, events).unwrap();
+    let watch = Watch::start(folder.path().to_owned(), InotifyUse::Never, hints, events).unwrap();
     for _ in 0..3 {
         watch.ping();
     }

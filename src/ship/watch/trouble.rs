@@ -43,25 +43,25 @@ impl Trouble {
 
 /// One of inotify(7)'s limits: the machine's, and that of the user namespace that we are in (a
 /// container's), which is as high unless somebody has set it.
-struct Limit {
+struct InotifyLimit {
     machine: &'static str,
     namespace: &'static str,
     /// What it should be at least.
     least: u64,
 }
 
-const WATCHES: Limit = Limit {
+const WATCHES: InotifyLimit = InotifyLimit {
     machine: "fs.inotify.max_user_watches",
     namespace: "user.max_inotify_watches",
     least: 524_288,
 };
-const INSTANCES: Limit = Limit {
+const INSTANCES: InotifyLimit = InotifyLimit {
     machine: "fs.inotify.max_user_instances",
     namespace: "user.max_inotify_instances",
     least: 1024,
 };
 
-impl Limit {
+impl InotifyLimit {
     /// The one that is reached first, and what it is.
     fn in_force(&self, read: impl Fn(String) -> Option<u64>) -> (&'static str, u64) {
         let now = |key: &str| read(format!("/proc/sys/{}", key.replace('.', "/")));
@@ -73,7 +73,7 @@ impl Limit {
 }
 
 /// Which limit is used up.
-fn limit(error: &Error) -> Option<Limit> {
+fn limit(error: &Error) -> Option<InotifyLimit> {
     match &error.kind {
         ErrorKind::MaxFilesWatch => Some(WATCHES),
         ErrorKind::Io(error) => (error.raw_os_error().map(Errno::from_raw_os_error)

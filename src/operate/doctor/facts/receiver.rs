@@ -9,7 +9,7 @@ use crate::{
 
 /// What came of asking the receiver.
 #[derive(Debug)]
-pub(in crate::operate::doctor) struct Receiver {
+pub(in crate::operate::doctor) struct ReceiverFacts {
     /// Scheme, host and port.
     pub(in crate::operate::doctor) origin: String,
     /// The host's name alone.
@@ -26,7 +26,7 @@ pub(in crate::operate::doctor) struct Receiver {
     /// Why that of the newest episode could not be read, where its `meta.json` is no JSON.
     pub(in crate::operate::doctor) meta_fault: Option<String>,
     /// What it said.
-    pub(in crate::operate::doctor) said: Said,
+    pub(in crate::operate::doctor) said: ReceiverAnswer,
     /// What it told this host to do.
     pub(in crate::operate::doctor) remedy: Option<Remedy>,
 }
@@ -59,7 +59,7 @@ pub(in crate::operate::doctor) enum AskedCommit {
 
 /// What a receiver said.
 #[derive(Debug)]
-pub(in crate::operate::doctor) enum Said {
+pub(in crate::operate::doctor) enum ReceiverAnswer {
     /// Nothing.
     Failed(crate::client::ClientError),
     /// This.

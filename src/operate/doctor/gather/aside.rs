@@ -5,10 +5,10 @@ use std::{fs, io::ErrorKind, path::Path};
 use super::{DISK, remedy, within};
 use crate::{
     by_hand,
-    episode::{EpisodeId, Look},
+    episode::{EpisodeId, FolderLook},
     filed::{self, ages},
     layout::Layout,
-    operate::doctor::facts::{Aside, Quarantined},
+    operate::doctor::facts::{FiledEpisodes, Quarantined},
     records::{LAST_COPY, ORPHAN, WallTime},
     retention::{Due, due},
     scan,
@@ -24,7 +24,7 @@ pub(super) async fn look(
     layout: Option<&Layout>,
     keep: Option<(Option<u32>, Option<u32>)>,
     now: WallTime,
-) -> Option<Aside> {
+) -> Option<FiledEpisodes> {
     let layout = layout?.clone();
     let (quarantine_days, shipped_days) = keep?;
     within(DISK, move || {
@@ -38,10 +38,10 @@ fn look_now(
     quarantine_days: Option<u32>,
     shipped_days: Option<u32>,
     now: WallTime,
-) -> Option<Aside> {
-    let mut aside = Aside {
+) -> Option<FiledEpisodes> {
+    let mut aside = FiledEpisodes {
         layout: Some(layout.clone()),
-        ..Aside::default()
+        ..FiledEpisodes::default()
     };
     for path in directories(&layout.quarantine, &mut aside.incomplete)? {
         let name = path
@@ -74,8 +74,9 @@ fn look_now(
             name: reason
                 .and_then(|reason| reason.episode_id.clone())
                 .unwrap_or(name),
-            sealed: id
-                .is_some_and(|id| matches!(scan::look(&layout.quarantine, &id), Look::Sealed(_))),
+            sealed: id.is_some_and(|id| {
+                matches!(scan::look(&layout.quarantine, &id), FolderLook::Sealed(_))
+            }),
             unreadable,
             verdict: reason
                 .and_then(|reason| reason.verdict.clone())

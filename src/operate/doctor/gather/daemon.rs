@@ -7,7 +7,7 @@ use crate::{
     layout::Layout,
     operate::{
         ask::{self, NoAnswer},
-        doctor::facts::Daemon,
+        doctor::facts::DaemonState,
         holder,
     },
 };
@@ -15,9 +15,9 @@ use crate::{
 /// The daemon waits for its own loop for less; it turns within milliseconds, or something is very
 /// wrong.
 const ANSWER: Duration = Duration::from_millis(2500);
-pub(super) async fn ask(layout: Option<&Layout>) -> Daemon {
+pub(super) async fn ask(layout: Option<&Layout>) -> DaemonState {
     let Some(layout) = layout else {
-        return Daemon::Unknown;
+        return DaemonState::Unknown;
     };
     let lock = layout.private.join("lock");
     let (answer, holder) = tokio::join!(
@@ -26,11 +26,11 @@ pub(super) async fn ask(layout: Option<&Layout>) -> Daemon {
             .map(|pid| (pid, holder::is_heard(&lock))))
     );
     let why = match answer {
-        Ok(snapshot) => return Daemon::Answers(Box::new(snapshot)),
+        Ok(snapshot) => return DaemonState::Answers(Box::new(snapshot)),
         Err(why) => why,
     };
     let Some(holder) = holder else {
-        return Daemon::Unknown;
+        return DaemonState::Unknown;
     };
     let (pid, is_heard) = (
         holder.map(|(pid, _)| pid),
@@ -38,13 +38,13 @@ pub(super) async fn ask(layout: Option<&Layout>) -> Daemon {
     );
     match (&why, pid) {
         // A socket that is left behind by a daemon that was killed, or none at all.
-        (NoAnswer::NotRunning { .. }, None) => Daemon::None,
+        (NoAnswer::NotRunning { .. }, None) => DaemonState::None,
         (NoAnswer::NotRunning { .. }, Some(_)) => {
             let why = "it holds the lock, and nothing answers at its socket".to_owned();
-            Daemon::Silent { pid, why, is_heard }
+            DaemonState::Silent { pid, why, is_heard }
         }
-        (NoAnswer::NotPermitted { .. }, _) => Daemon::NotPermitted { pid },
-        (NoAnswer::Hangs { .. } | NoAnswer::Strange { .. }, _) => Daemon::Silent {
+        (NoAnswer::NotPermitted { .. }, _) => DaemonState::NotPermitted { pid },
+        (NoAnswer::Hangs { .. } | NoAnswer::Strange { .. }, _) => DaemonState::Silent {
             pid,
             why: why.to_string(),
             is_heard: false,

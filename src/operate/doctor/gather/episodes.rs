@@ -7,12 +7,12 @@ use tokio::time::Instant;
 use super::{DISK, folders::last_written, within};
 use crate::{
     clock, durable,
-    episode::{EpisodeId, Look},
+    episode::{EpisodeId, FolderLook},
     filesystem,
     layout::Layout,
     manifest,
     operate::{
-        doctor::facts::{CutOff, Episode, Episodes, Stranger},
+        doctor::facts::{CutOff, EpisodeFacts, Episodes, StrangerFacts},
         reused,
     },
     progress::Progress,
@@ -73,15 +73,17 @@ fn look_now(layout: &Layout, go_on: impl Fn() -> bool) -> Option<Episodes> {
         done = done && go_on();
         let folder = layout.episode(&id);
         let since = match &look {
-            Look::Sealed(stamp) => Some(WallTime::from_unix_seconds(stamp.made_ns / 1_000_000_000)),
-            Look::Open if done => last_written(&folder, &mut looks),
-            Look::Open
-            | Look::Gone
-            | Look::BeingRemoved
-            | Look::OddMarker(_)
-            | Look::Unreadable(_) => None,
+            FolderLook::Sealed(stamp) => {
+                Some(WallTime::from_unix_seconds(stamp.made_ns / 1_000_000_000))
+            }
+            FolderLook::Open if done => last_written(&folder, &mut looks),
+            FolderLook::Open
+            | FolderLook::Gone
+            | FolderLook::BeingRemoved
+            | FolderLook::OddMarker(_)
+            | FolderLook::Unreadable(_) => None,
         };
-        let holds_something = matches!(&look, Look::Sealed(stamp) if stamp.written_ns != 0);
+        let holds_something = matches!(&look, FolderLook::Sealed(stamp) if stamp.written_ns != 0);
         let bad_marker = if done && holds_something && markers > 0 {
             markers -= 1;
             bad_marker(&folder)
@@ -90,19 +92,19 @@ fn look_now(layout: &Layout, go_on: impl Fn() -> bool) -> Option<Episodes> {
         };
         if done
             && archives.contains(&id)
-            && matches!(look, Look::Sealed(_))
+            && matches!(look, FolderLook::Sealed(_))
             && let Some(why) = conflict(layout, &id)
         {
             found.conflicts.push((id.clone(), why));
         }
         if done
-            && matches!(look, Look::Open)
+            && matches!(look, FolderLook::Open)
             && let Some(copy) = durable::stays_beside(&folder)
         {
             found.left.push((id.clone(), copy));
         }
         looked_into += usize::from(done);
-        found.episodes.push(Episode {
+        found.episodes.push(EpisodeFacts {
             id,
             look,
             since,
@@ -115,7 +117,7 @@ fn look_now(layout: &Layout, go_on: impl Fn() -> bool) -> Option<Episodes> {
         let (open, others): (Vec<_>, Vec<_>) = found
             .episodes
             .iter()
-            .partition(|episode| matches!(episode.look, Look::Open));
+            .partition(|episode| matches!(episode.look, FolderLook::Open));
         let ids = open.iter().chain(&others).map(|episode| &episode.id);
         found.reused = reused::among(ids, layout, clock::wall_now());
         // What was shipped while this looked has left.
@@ -126,7 +128,7 @@ fn look_now(layout: &Layout, go_on: impl Fn() -> bool) -> Option<Episodes> {
     }
     let strangers = scan.strangers.into_iter();
     found.strangers = strangers
-        .map(|it| Stranger {
+        .map(|it| StrangerFacts {
             name: it.name,
             why: it.why,
             sealed: it.sealed,

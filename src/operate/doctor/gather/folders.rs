@@ -20,7 +20,7 @@ use crate::{
     clock,
     filesystem::{self, shared_between_hosts},
     layout::{Layout, OutboxName, outbox_name},
-    operate::doctor::facts::{Daemon, Folder, FolderState, Room},
+    operate::doctor::facts::{DaemonState, FolderFacts, FolderState, RoomFacts},
     records::WallTime,
     tree::what_it_is,
 };
@@ -38,8 +38,8 @@ const MAX_FILES: usize = 4000;
 const MAX_IN_THE_WAY: usize = 5;
 
 #[derive(Debug, Default)]
-pub(super) struct Looked {
-    pub(super) folders: Vec<Folder>,
+pub(super) struct FolderScan {
+    pub(super) folders: Vec<FolderFacts>,
     pub(super) overlap: Option<[PathBuf; 2]>,
     pub(super) in_the_way: Vec<(PathBuf, &'static str)>,
 }
@@ -54,9 +54,9 @@ fn named(layout: &Layout) -> [(&'static str, &PathBuf); 5] {
     ]
 }
 
-pub(super) async fn look(layout: Option<&Layout>) -> Looked {
+pub(super) async fn look(layout: Option<&Layout>) -> FolderScan {
     let Some(layout) = layout else {
-        return Looked::default();
+        return FolderScan::default();
     };
     let looks = named(layout).map(|(name, path)| {
         let path = path.clone();
@@ -72,7 +72,7 @@ pub(super) async fn look(layout: Option<&Layout>) -> Looked {
             });
             let hangs = || (FolderState::Hangs(DISK), None, false, Vec::new());
             let (state, real, modeless, way) = looked.await.unwrap_or_else(hangs);
-            Folder {
+            FolderFacts {
                 name,
                 path,
                 state,
@@ -103,7 +103,7 @@ pub(super) async fn look(layout: Option<&Layout>) -> Looked {
     let in_the_way = within(DISK, move || in_the_way(&outbox))
         .await
         .unwrap_or_default();
-    Looked {
+    FolderScan {
         folders,
         overlap,
         in_the_way,
@@ -153,10 +153,10 @@ fn real(path: &Path) -> Option<(PathBuf, u64)> {
 /// without one, what was sealed of late says it.
 pub(super) async fn rooms(
     layout: Option<&Layout>,
-    daemon: &Daemon,
-    folders: &[Folder],
-) -> Vec<Room> {
-    let usable = |folder: &&Folder| {
+    daemon: &DaemonState,
+    folders: &[FolderFacts],
+) -> Vec<RoomFacts> {
+    let usable = |folder: &&FolderFacts| {
         folder.name != ".sealift" && matches!(folder.state, FolderState::There { .. })
     };
     let found: Vec<_> = folders
@@ -171,7 +171,7 @@ pub(super) async fn rooms(
     let mut rooms = within(DISK, move || measured(&looked_at))
         .await
         .unwrap_or_default();
-    if let Daemon::Answers(snapshot) = daemon {
+    if let DaemonState::Answers(snapshot) = daemon {
         for room in &mut rooms {
             let same = snapshot
                 .room
@@ -209,13 +209,13 @@ fn rates(
         .collect()
 }
 
-fn measured(folders: &[(&'static str, PathBuf)]) -> Vec<Room> {
-    let mut by_device: BTreeMap<(u64, Option<u64>), Room> = BTreeMap::new();
+fn measured(folders: &[(&'static str, PathBuf)]) -> Vec<RoomFacts> {
+    let mut by_device: BTreeMap<(u64, Option<u64>), RoomFacts> = BTreeMap::new();
     for (name, path) in folders {
         let (Ok(room), Ok(space)) = (filesystem::room_of(path), filesystem::space(path)) else {
             continue;
         };
-        let room = by_device.entry(room).or_insert_with(|| Room {
+        let room = by_device.entry(room).or_insert_with(|| RoomFacts {
             folders: Vec::new(),
             path: path.clone(),
             free_bytes: space.free_bytes,

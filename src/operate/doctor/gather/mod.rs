@@ -23,9 +23,9 @@ mod settings;
 use std::{path::Path, time::Duration};
 
 use super::{
-    Question,
-    facts::{Daemon, Facts, FolderState, Inotify, Moves},
-    words::Hands,
+    DoctorQuery,
+    facts::{DaemonState, Facts, FolderState, InotifyLimits, Moves},
+    words::CommandContext,
 };
 use crate::{
     clock,
@@ -45,12 +45,12 @@ const COMMIT: Duration = Duration::from_millis(700);
 const PROGRAM: Duration = Duration::from_millis(2000);
 
 /// Everything there is to know.
-pub(super) async fn gather(question: &Question) -> Facts {
+pub(super) async fn gather(question: &DoctorQuery) -> Facts {
     let now = clock::wall_now();
     let settings = settings::read(question);
     let known = settings.known;
     let layout = known.layout.clone();
-    let hands = Hands {
+    let hands = CommandContext {
         root: rustix::process::geteuid().is_root(),
         unit: known.doctor.unit.clone(),
         has_unit: false,
@@ -59,7 +59,7 @@ pub(super) async fn gather(question: &Question) -> Facts {
         receiver: question.receiver.clone(),
         file: question.file.clone(),
     };
-    let ask_journal = journal::Question {
+    let ask_journal = journal::JournalQuery {
         unit: hands.unit.clone(),
         since: question.since,
         with: None,
@@ -105,12 +105,12 @@ pub(super) async fn gather(question: &Question) -> Facts {
         found
             .episodes
             .iter()
-            .filter(|episode| matches!(episode.look, crate::episode::Look::Open))
+            .filter(|episode| matches!(episode.look, crate::episode::FolderLook::Open))
             .count()
     });
     Facts {
         now,
-        hands: Hands {
+        hands: CommandContext {
             has_unit,
             daemon_pid: daemon_pid(&daemon),
             ..hands
@@ -132,11 +132,11 @@ pub(super) async fn gather(question: &Question) -> Facts {
     }
 }
 
-fn daemon_pid(daemon: &Daemon) -> Option<u32> {
+fn daemon_pid(daemon: &DaemonState) -> Option<u32> {
     match daemon {
-        Daemon::Answers(snapshot) => Some(snapshot.pid),
-        Daemon::Silent { pid, .. } | Daemon::NotPermitted { pid } => *pid,
-        Daemon::None | Daemon::Unknown => None,
+        DaemonState::Answers(snapshot) => Some(snapshot.pid),
+        DaemonState::Silent { pid, .. } | DaemonState::NotPermitted { pid } => *pid,
+        DaemonState::None | DaemonState::Unknown => None,
     }
 }
 
@@ -156,8 +156,8 @@ async fn within<T: Send + 'static>(
 /// doctor left that was killed at it goes first.
 async fn moves(
     layout: Option<&Layout>,
-    daemon: &Daemon,
-    folders: &[super::facts::Folder],
+    daemon: &DaemonState,
+    folders: &[super::facts::FolderFacts],
 ) -> Moves {
     let are = |is: fn(&FolderState) -> bool| {
         folders
@@ -167,22 +167,22 @@ async fn moves(
     let there = |state: &FolderState| matches!(state, FolderState::There { .. });
     let Some(layout) = layout.cloned().filter(|_| are(there)) else {
         return match daemon {
-            Daemon::Answers(snapshot) => Moves::ByDaemon(snapshot.trial.clone()),
-            Daemon::Silent { .. }
-            | Daemon::NotPermitted { .. }
-            | Daemon::Unknown
-            | Daemon::None => Moves::NotTried,
+            DaemonState::Answers(snapshot) => Moves::ByDaemon(snapshot.trial.clone()),
+            DaemonState::Silent { .. }
+            | DaemonState::NotPermitted { .. }
+            | DaemonState::Unknown
+            | DaemonState::None => Moves::NotTried,
         };
     };
     let left = layout.clone();
     // Where that hangs, what was left is the least trouble.
     let _ = within(DISK, move || trial::clear(&left)).await;
     match daemon {
-        Daemon::Answers(snapshot) => return Moves::ByDaemon(snapshot.trial.clone()),
-        Daemon::Silent { .. } | Daemon::NotPermitted { .. } | Daemon::Unknown => {
+        DaemonState::Answers(snapshot) => return Moves::ByDaemon(snapshot.trial.clone()),
+        DaemonState::Silent { .. } | DaemonState::NotPermitted { .. } | DaemonState::Unknown => {
             return Moves::NotTried;
         }
-        Daemon::None => {}
+        DaemonState::None => {}
     }
     if !are(|state| {
         matches!(
@@ -202,7 +202,7 @@ async fn moves(
     .map_or(Moves::NotTried, Moves::ByUs)
 }
 
-fn uses_inotify(watch: WatchMode, folders: &[super::facts::Folder]) -> bool {
+fn uses_inotify(watch: WatchMode, folders: &[super::facts::FolderFacts]) -> bool {
     let shared = folders.iter().any(|folder| {
         folder.name == "episodes"
             && matches!(
@@ -220,7 +220,7 @@ fn uses_inotify(watch: WatchMode, folders: &[super::facts::Folder]) -> bool {
     }
 }
 
-async fn inotify(open: usize) -> Option<Inotify> {
+async fn inotify(open: usize) -> Option<InotifyLimits> {
     let number = |path: &str| {
         std::fs::read_to_string(Path::new(path))
             .ok()?
@@ -229,7 +229,7 @@ async fn inotify(open: usize) -> Option<Inotify> {
             .ok()
     };
     within(DISK, move || {
-        Some(Inotify {
+        Some(InotifyLimits {
             max_watches: number("/proc/sys/fs/inotify/max_user_watches")?,
             max_namespace_watches: number("/proc/sys/user/max_inotify_watches"),
             max_instances: number("/proc/sys/fs/inotify/max_user_instances")?,

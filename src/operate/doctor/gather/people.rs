@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::run::stdout_of;
-use crate::operate::doctor::facts::{Owned, People, Person, Step, Unit};
+use crate::operate::doctor::facts::{Owned, PassedFolder, People, Person, Unit};
 
 /// For id(1), which may ask a directory service.
 const ID: Duration = Duration::from_millis(500);
@@ -102,7 +102,7 @@ pub(super) fn owned(path: &Path, metadata: &Metadata) -> Owned {
 
 /// The folders that lead to it, the outermost first: by its name, and by where symlinks in that
 /// lead.
-pub(super) fn way_to(path: &Path) -> Vec<Step> {
+pub(super) fn way_to(path: &Path) -> Vec<PassedFolder> {
     let Ok(named) = std::path::absolute(path) else {
         return Vec::new();
     };

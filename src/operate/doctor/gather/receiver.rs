@@ -10,7 +10,7 @@ use std::{
 use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::Value;
 
-use super::{COMMIT, remedy, settings::Known, within};
+use super::{COMMIT, remedy, settings::UsableSettings, within};
 use crate::{
     address::{origin, without_query},
     client::{Answered, ClientError, Request, RequestBody, Wait},
@@ -19,7 +19,7 @@ use crate::{
     episode::{Commit, EpisodeId},
     layout::Layout,
     meta,
-    operate::doctor::facts::{AskedCommit, Receiver, Said},
+    operate::doctor::facts::{AskedCommit, ReceiverAnswer, ReceiverFacts},
     progress::Progress,
     records::WallTime,
     wire,
@@ -40,7 +40,7 @@ const MAX_LOOKED_INTO: usize = 50;
 /// Of a folder with more, some of the newest will do.
 const MAX_LISTED: usize = 20_000;
 
-pub(super) async fn ask(known: &Known, layout: Option<&Layout>) -> Option<Receiver> {
+pub(super) async fn ask(known: &UsableSettings, layout: Option<&Layout>) -> Option<ReceiverFacts> {
     let (config, host_id) = known.receiver.as_ref()?;
     let origin = origin(&config.url)?;
     let uri: http::Uri = origin.parse().ok()?;
@@ -52,7 +52,7 @@ pub(super) async fn ask(known: &Known, layout: Option<&Layout>) -> Option<Receiv
         None => (AskedCommit::NoEpisodes, None),
     };
     let has_credential = config.token_file.is_some() || config.client_cert.is_some();
-    let mut receiver = Receiver {
+    let mut receiver = ReceiverFacts {
         origin,
         host,
         unit_here: false,
@@ -60,7 +60,7 @@ pub(super) async fn ask(known: &Known, layout: Option<&Layout>) -> Option<Receiv
         has_credential,
         commit,
         meta_fault,
-        said: Said::NotAsked,
+        said: ReceiverAnswer::NotAsked,
         remedy: None,
     };
     let Some(client) = known.client.clone() else {
@@ -74,22 +74,27 @@ pub(super) async fn ask(known: &Known, layout: Option<&Layout>) -> Option<Receiv
     receiver.unit_here = unit.is_some_and(|unit| unit.load_state == "loaded");
     receiver.said = match asked {
         Ok(Ok(said)) => said,
-        Ok(Err(error)) => Said::Failed(error),
-        Err(_) => Said::Failed(ClientError::TimedOut(Wait::Answer)),
+        Ok(Err(error)) => ReceiverAnswer::Failed(error),
+        Err(_) => ReceiverAnswer::Failed(ClientError::TimedOut(Wait::Answer)),
     };
     receiver.remedy = match &receiver.said {
-        Said::Answered {
+        ReceiverAnswer::Answered {
             status: 412, json, ..
         } => json
             .as_ref()
             .and_then(|json| json.get("remediation")?.as_str())
             .and_then(remedy::of),
-        Said::Answered { .. } | Said::Failed(_) | Said::NotAsked => None,
+        ReceiverAnswer::Answered { .. } | ReceiverAnswer::Failed(_) | ReceiverAnswer::NotAsked => {
+            None
+        }
     };
     Some(receiver)
 }
 
-async fn ask_at(endpoint: &Endpoint, receiver: &mut Receiver) -> Result<Said, ClientError> {
+async fn ask_at(
+    endpoint: &Endpoint,
+    receiver: &mut ReceiverFacts,
+) -> Result<ReceiverAnswer, ClientError> {
     let bad = |error: &dyn std::fmt::Display| ClientError::Request(error.to_string());
     // No episode is called so; where the address is a template, something has to stand in it.
     let nobody = EpisodeId::parse("sealift-doctor").map_err(|error| bad(&error))?;
@@ -135,7 +140,7 @@ async fn ask_at(endpoint: &Endpoint, receiver: &mut Receiver) -> Result<Said, Cl
     Ok(read(answered).await)
 }
 
-async fn read(answered: Answered) -> Said {
+async fn read(answered: Answered) -> ReceiverAnswer {
     let text = |name: header::HeaderName| {
         answered
             .headers
@@ -165,7 +170,7 @@ async fn read(answered: Answered) -> Said {
     let json = serde_json::from_slice::<Value>(&body.bytes)
         .ok()
         .filter(|json| is_json && json.is_object());
-    Said::Answered {
+    ReceiverAnswer::Answered {
         status,
         json,
         html,
@@ -194,7 +199,7 @@ fn newest_commit(layout: &Layout) -> (AskedCommit, Option<String>) {
 
 /// What the newest episodes say of their code.
 #[derive(Default)]
-struct Found {
+struct RecentCommits {
     /// The newest that says its commit.
     commit: Option<(EpisodeId, Commit)>,
     /// Whether there is any at all.
@@ -203,12 +208,12 @@ struct Found {
     meta_fault: Option<String>,
 }
 
-fn commit_in(folders: &[&Path]) -> Found {
+fn commit_in(folders: &[&Path]) -> RecentCommits {
     let mut listed: Vec<_> = folders.iter().flat_map(|folder| newest(folder)).collect();
     listed.sort_by(|a, b| b.cmp(a));
-    let mut found = Found {
+    let mut found = RecentCommits {
         any: !listed.is_empty(),
-        ..Found::default()
+        ..RecentCommits::default()
     };
     for (_, path) in listed.iter().take(MAX_LOOKED_INTO) {
         let Some(Ok(id)) = path.file_name().map(EpisodeId::from_os) else {

@@ -7,20 +7,20 @@ use std::{
 
 use super::people::{self, way_to};
 use crate::{
-    address::Address,
+    address::UrlTemplate,
     client::Client,
     config::{ConfigError, DoctorConfig, RawConfig, ReceiverConfig, ShipConfig},
     credential,
     layout::Layout,
     operate::doctor::{
-        Question,
-        facts::{NamedFile, Owned, Settings, SettingsProblem},
+        DoctorQuery,
+        facts::{NamedFile, Owned, SettingsFacts, SettingsProblem},
     },
 };
 
 /// What can be gone on with, as far as the configuration is right.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct UsableSettings {
     pub(super) layout: Option<Layout>,
     pub(super) ship: Option<ShipConfig>,
     pub(super) receiver: Option<(ReceiverConfig, String)>,
@@ -31,14 +31,14 @@ pub(super) struct Known {
 
 #[derive(Debug)]
 pub(super) struct Read {
-    pub(super) facts: Settings,
-    pub(super) known: Known,
+    pub(super) facts: SettingsFacts,
+    pub(super) known: UsableSettings,
 }
 
-pub(super) fn read(question: &Question) -> Read {
-    let mut facts = Settings {
+pub(super) fn read(question: &DoctorQuery) -> Read {
+    let mut facts = SettingsFacts {
         file: question.file.clone(),
-        ..Settings::default()
+        ..SettingsFacts::default()
     };
     if let Some(file) = &facts.file {
         (facts.owned, facts.way) = (owned(file).ok(), way_to(file));
@@ -79,7 +79,7 @@ pub(super) fn read(question: &Question) -> Read {
         facts.problem = Some(problem(&error, is_nothing_set));
     }
     if let Some((config, _)) = &receiver
-        && let Err(error) = Address::parse(&config.url)
+        && let Err(error) = UrlTemplate::parse(&config.url)
         && facts.problem.is_none()
     {
         facts.problem = Some(SettingsProblem::Wrong(error.to_string()));
@@ -94,7 +94,7 @@ pub(super) fn read(question: &Question) -> Read {
     facts.url = receiver.as_ref().map(|(receiver, _)| receiver.url.clone());
     Read {
         facts,
-        known: Known {
+        known: UsableSettings {
             layout,
             ship,
             receiver,
@@ -119,7 +119,7 @@ fn problem(error: &ConfigError, nothing_was_said: bool) -> SettingsProblem {
     }
 }
 
-fn credentials(receiver: &ReceiverConfig, facts: &mut Settings) -> Option<Client> {
+fn credentials(receiver: &ReceiverConfig, facts: &mut SettingsFacts) -> Option<Client> {
     let (cert, key) = receiver.client_cert.clone().unzip();
     let named: [(&'static str, Option<PathBuf>, bool); 4] = [
         ("receiver.ca_file", receiver.ca_file.clone(), false),
@@ -154,7 +154,7 @@ fn credentials(receiver: &ReceiverConfig, facts: &mut Settings) -> Option<Client
         Some((path, credential::not_after(chain.get(..1)?)?))
     });
     facts.token_in_clear = receiver.token_file.is_some()
-        && Address::parse(&receiver.url).is_ok_and(|address| !address.is_private());
+        && UrlTemplate::parse(&receiver.url).is_ok_and(|address| !address.is_private());
     let mut options = crate::client::ClientOptions::from(receiver);
     // A person waits for the answer.
     (

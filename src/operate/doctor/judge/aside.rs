@@ -10,8 +10,8 @@ use crate::{
     episode::{EpisodeId, printable},
     layout::MARKER,
     operate::doctor::{
-        facts::{Aside, Facts, Quarantined, Remedy},
-        row::{Id, Row},
+        facts::{Facts, FiledEpisodes, Quarantined, Remedy},
+        row::{DoctorRow, Id},
         words::{count, path, word},
     },
     records::{LAST_COPY, NOTHING_ELSE, ORPHAN},
@@ -23,7 +23,7 @@ const FATAL: &str = "fatal";
 /// So many are named, each by itself.
 const MAX_NAMED: usize = 20;
 
-pub(super) fn rows(facts: &Facts) -> Vec<Row> {
+pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
     let Some(aside) = &facts.aside else {
         return Vec::new();
     };
@@ -60,11 +60,11 @@ fn reason(one: &Quarantined) -> String {
     }
 }
 
-fn quarantine(facts: &Facts, aside: &Aside) -> Row {
+fn quarantine(facts: &Facts, aside: &FiledEpisodes) -> DoctorRow {
     let id = Id::Quarantine;
     let all = &aside.quarantined;
     if all.is_empty() {
-        return Row::green(id, "Nothing is in quarantine/.").with("count", 0);
+        return DoctorRow::green(id, "Nothing is in quarantine/.").with("count", 0);
     }
     let mut by_reason: BTreeMap<String, usize> = BTreeMap::new();
     for one in all {
@@ -109,7 +109,7 @@ fn quarantine(facts: &Facts, aside: &Aside) -> Row {
     let named: Vec<_> = all.iter().take(MAX_NAMED).map(|one| {
         json!({"name": printable(&one.name), "folder": one.folder.to_string_lossy(), "verdict": printable(&one.verdict), "status_code": one.status, "why": printable(&one.why)})
     }).collect();
-    Row::yellow(id, summary, fix)
+    DoctorRow::yellow(id, summary, fix)
         .with("count", all.len())
         .with("by_reason", json!(by_reason))
         .with("some", named)
@@ -117,7 +117,7 @@ fn quarantine(facts: &Facts, aside: &Aside) -> Row {
 
 /// Back into the queue: all that were answered alike, once the receiver takes them; else the newest
 /// that can come back.
-fn back(facts: &Facts, aside: &Aside) -> String {
+fn back(facts: &Facts, aside: &FiledEpisodes) -> String {
     let hands = &facts.hands;
     let mut all: Vec<_> = aside.quarantined.iter().collect();
     all.sort_by_key(|one| std::cmp::Reverse(one.at));
@@ -146,7 +146,7 @@ fn back(facts: &Facts, aside: &Aside) -> String {
     hindrance(facts, aside, one).unwrap_or_else(|| requeue(facts, aside, one))
 }
 
-fn alone(aside: &Aside, one: &Quarantined) -> bool {
+fn alone(aside: &FiledEpisodes, one: &Quarantined) -> bool {
     aside
         .quarantined
         .iter()
@@ -155,7 +155,7 @@ fn alone(aside: &Aside, one: &Quarantined) -> bool {
         == 1
 }
 
-fn requeue(facts: &Facts, aside: &Aside, one: &Quarantined) -> String {
+fn requeue(facts: &Facts, aside: &FiledEpisodes, one: &Quarantined) -> String {
     let folder = one.folder.file_name().unwrap_or_default();
     let which = match alone(aside, one) {
         true => word(&one.name),
@@ -171,7 +171,7 @@ fn requeue(facts: &Facts, aside: &Aside, one: &Quarantined) -> String {
 }
 
 /// What to type for one that requeue would leave where it is.
-fn hindrance(facts: &Facts, aside: &Aside, one: &Quarantined) -> Option<String> {
+fn hindrance(facts: &Facts, aside: &FiledEpisodes, one: &Quarantined) -> Option<String> {
     let (hands, place) = (&facts.hands, path(&one.folder));
     let look = || hands.as_root(&format!("ls -la {place}"));
     if let Some((_, is_denied)) = &one.unreadable {
@@ -252,7 +252,7 @@ fn due_in_days(facts: &Facts, due: Due) -> Option<i64> {
         .map(|at| days_between(facts.now, at).max(0))
 }
 
-fn clean_up(facts: &Facts, aside: &Aside) -> Row {
+fn clean_up(facts: &Facts, aside: &FiledEpisodes) -> DoctorRow {
     let (id, hands) = (Id::CleanUp, &facts.hands);
     let due: Vec<_> = aside
         .quarantined
@@ -268,7 +268,7 @@ fn clean_up(facts: &Facts, aside: &Aside) -> Row {
     };
     let Some((first, one)) = due.iter().min_by_key(|(days, _)| *days) else {
         let summary = format!("Nothing undelivered will be deleted within a week.{shipped}");
-        return Row::green(id, summary)
+        return DoctorRow::green(id, summary)
             .with("quarantined", 0)
             .with("shipped", aside.shipped_due);
     };
@@ -297,7 +297,7 @@ fn clean_up(facts: &Facts, aside: &Aside) -> Row {
         .take(MAX_NAMED)
         .map(|(_, one)| printable(&one.name))
         .collect();
-    Row::red(id, summary, fix)
+    DoctorRow::red(id, summary, fix)
         .with("quarantined", due.len())
         .with("shipped", aside.shipped_due)
         .with("some", names)
@@ -309,7 +309,7 @@ mod tests {
     use crate::{
         operate::doctor::{
             judge::sound::{quarantined, sound},
-            row::Status,
+            row::RowStatus,
         },
         records::WallTime,
     };
@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn what_is_quarantined_is_told_by_reason_and_sent_again_by_the_fix() {
         let row = &rows(&sound())[0];
-        assert_eq!(row.status, Status::Green);
+        assert_eq!(row.status, RowStatus::Green);
         let facts = facts(|now| {
             vec![
                 one("a", Some(412), 20, now),
@@ -343,7 +343,7 @@ mod tests {
             ]
         });
         let row = &rows(&facts)[0];
-        assert_eq!(row.status, Status::Yellow);
+        assert_eq!(row.status, RowStatus::Yellow);
         assert!(
             row.summary.contains("3 episodes wait")
                 && row.summary.contains("2 answered 412, 1 fatal"),
@@ -363,10 +363,10 @@ mod tests {
     #[test]
     fn what_was_never_delivered_is_announced_a_week_before_it_is_deleted() {
         for (days, status) in [
-            (8, Status::Green),
-            (7, Status::Red),
-            (0, Status::Red),
-            (-3, Status::Red),
+            (8, RowStatus::Green),
+            (7, RowStatus::Red),
+            (0, RowStatus::Red),
+            (-3, RowStatus::Red),
         ] {
             let facts = facts(|now| vec![one("a", None, days, now)]);
             let row = &rows(&facts)[1];
@@ -375,7 +375,7 @@ mod tests {
         let mut facts = sound();
         facts.aside.as_mut().unwrap().shipped_due = 3;
         let row = &rows(&facts)[1];
-        assert_eq!(row.status, Status::Green);
+        assert_eq!(row.status, RowStatus::Green);
         assert!(
             row.summary.contains("From shipped/ 3 episodes will go"),
             "{row:?}"

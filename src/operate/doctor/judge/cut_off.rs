@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::{
     episode::printable,
     operate::doctor::{
-        facts::{CutOff, Daemon, Episodes, Facts, Folder, FolderState},
-        row::{Id, Row, Status},
+        facts::{CutOff, DaemonState, Episodes, Facts, FolderFacts, FolderState},
+        row::{DoctorRow, Id, RowStatus},
         words::{count, span},
     },
     snapshot::{EpisodeState, Snapshot},
@@ -18,11 +18,11 @@ const LONG_S: u64 = 3600;
 const VERY_LONG_S: u64 = 24 * 3600;
 
 /// Rows of a look that was cut off, and of one that was not.
-pub(super) fn completed(facts: &Facts, found: &Episodes, rows: Vec<Row>) -> Vec<Row> {
+pub(super) fn completed(facts: &Facts, found: &Episodes, rows: Vec<DoctorRow>) -> Vec<DoctorRow> {
     let Some(cut_off) = found.cut_off else {
         return rows;
     };
-    let there = |folder: &Folder| match &folder.state {
+    let there = |folder: &FolderFacts| match &folder.state {
         FolderState::There { .. } => true,
         FolderState::Missing
         | FolderState::NoFolder
@@ -38,14 +38,15 @@ pub(super) fn completed(facts: &Facts, found: &Episodes, rows: Vec<Row>) -> Vec<
         return Vec::new();
     }
     let snapshot = match &facts.daemon {
-        Daemon::Answers(snapshot) => Some(&**snapshot),
-        Daemon::Silent { .. } | Daemon::NotPermitted { .. } | Daemon::None | Daemon::Unknown => {
-            None
-        }
+        DaemonState::Answers(snapshot) => Some(&**snapshot),
+        DaemonState::Silent { .. }
+        | DaemonState::NotPermitted { .. }
+        | DaemonState::None
+        | DaemonState::Unknown => None,
     };
-    let complete = |row: Row| {
+    let complete = |row: DoctorRow| {
         let is_known = !cut_off.in_listing && matches!(row.id, Id::Names | Id::Waiting);
-        let is_bad = row.status != Status::Green && row.id != Id::Waiting;
+        let is_bad = row.status != RowStatus::Green && row.id != Id::Waiting;
         if is_known || is_bad {
             return row;
         }
@@ -58,8 +59,8 @@ pub(super) fn completed(facts: &Facts, found: &Episodes, rows: Vec<Row>) -> Vec<
         .collect()
 }
 
-fn unknown(facts: &Facts, cut_off: CutOff, row: Row) -> Row {
-    if row.status != Status::Green {
+fn unknown(facts: &Facts, cut_off: CutOff, row: DoctorRow) -> DoctorRow {
+    if row.status != RowStatus::Green {
         return row;
     }
     let summary = format!(
@@ -67,11 +68,11 @@ fn unknown(facts: &Facts, cut_off: CutOff, row: Row) -> Row {
         cut_off.within.as_secs_f64(),
         count(cut_off.after, "episode")
     );
-    Row::yellow(row.id, summary, facts.hands.sealift("status"))
+    DoctorRow::yellow(row.id, summary, facts.hands.sealift("status"))
 }
 
 /// What the daemon knows of it; `None` where it does not look after that.
-pub(super) fn by_daemon(facts: &Facts, snapshot: &Snapshot, id: Id) -> Option<Row> {
+pub(super) fn by_daemon(facts: &Facts, snapshot: &Snapshot, id: Id) -> Option<DoctorRow> {
     let of = |state: EpisodeState| {
         snapshot
             .episodes
@@ -82,7 +83,7 @@ pub(super) fn by_daemon(facts: &Facts, snapshot: &Snapshot, id: Id) -> Option<Ro
         Id::Conflicts => {
             let n = snapshot.counts.conflict;
             if n == 0 {
-                return Some(Row::green(
+                return Some(DoctorRow::green(
                     id,
                     "Nothing is in conflict with what the receiver holds, says the daemon.",
                 ));
@@ -92,13 +93,14 @@ pub(super) fn by_daemon(facts: &Facts, snapshot: &Snapshot, id: Id) -> Option<Ro
             let summary = format!(
                 "Episodes are in conflict with what the receiver holds, says the daemon: {n}{first}."
             );
-            Some(Row::red(id, summary, facts.hands.sealift("status")).with("count", n))
+            Some(DoctorRow::red(id, summary, facts.hands.sealift("status")).with("count", n))
         }
         Id::Names => {
             let strangers = &snapshot.strangers;
             let Some(first) = strangers.some.first() else {
-                return (strangers.count == 0)
-                    .then(|| Row::green(id, "Every name in episodes/ is an id, says the daemon."));
+                return (strangers.count == 0).then(|| {
+                    DoctorRow::green(id, "Every name in episodes/ is an id, says the daemon.")
+                });
             };
             let n = strangers.count;
             let summary = format!(
@@ -107,9 +109,9 @@ pub(super) fn by_daemon(facts: &Facts, snapshot: &Snapshot, id: Id) -> Option<Ro
             );
             let fix = facts.hands.sealift("status");
             let row = if first.sealed {
-                Row::red(id, summary, fix)
+                DoctorRow::red(id, summary, fix)
             } else {
-                Row::yellow(id, summary, fix)
+                DoctorRow::yellow(id, summary, fix)
             };
             let names: Vec<_> = strangers
                 .some
@@ -123,7 +125,7 @@ pub(super) fn by_daemon(facts: &Facts, snapshot: &Snapshot, id: Id) -> Option<Ro
     }
 }
 
-fn waiting(facts: &Facts, snapshot: &Snapshot) -> Row {
+fn waiting(facts: &Facts, snapshot: &Snapshot) -> DoctorRow {
     let (id, counts) = (Id::Waiting, &snapshot.counts);
     let n = counts.sealed
         + counts.packing
@@ -133,7 +135,7 @@ fn waiting(facts: &Facts, snapshot: &Snapshot) -> Row {
         + counts.refused
         + counts.conflict;
     let Some(oldest_s) = snapshot.oldest_waiting_s.filter(|_| n > 0) else {
-        return Row::green(id, "Nothing waits, says the daemon.").with("count", n);
+        return DoctorRow::green(id, "Nothing waits, says the daemon.").with("count", n);
     };
     let closed = snapshot.destination.closed_until.as_deref();
     let until = closed.map_or_else(String::new, |until| {
@@ -145,11 +147,11 @@ fn waiting(facts: &Facts, snapshot: &Snapshot) -> Row {
     );
     let fix = facts.hands.unit_to("reload");
     let row = if oldest_s >= VERY_LONG_S {
-        Row::red(id, summary, fix)
+        DoctorRow::red(id, summary, fix)
     } else if oldest_s >= LONG_S && closed.is_none() {
-        Row::yellow(id, summary, fix)
+        DoctorRow::yellow(id, summary, fix)
     } else {
-        Row::green(id, summary)
+        DoctorRow::green(id, summary)
     };
     row.with("count", n).with("oldest_s", oldest_s)
 }
@@ -159,7 +161,7 @@ mod tests {
     use super::*;
     use crate::{
         operate::doctor::judge::{sound::sound, waiting},
-        snapshot::Stranger,
+        snapshot::StrangerStatus,
     };
 
     fn cut(in_listing: bool) -> Facts {
@@ -174,13 +176,13 @@ mod tests {
     }
 
     fn snapshot(facts: &mut Facts) -> &mut Snapshot {
-        let Daemon::Answers(snapshot) = &mut facts.daemon else {
+        let DaemonState::Answers(snapshot) = &mut facts.daemon else {
             panic!()
         };
         snapshot
     }
 
-    fn colours(facts: &Facts) -> Vec<(&'static str, Status)> {
+    fn colours(facts: &Facts) -> Vec<(&'static str, RowStatus)> {
         waiting::rows(facts)
             .into_iter()
             .map(|row| (row.id.as_str(), row.status))
@@ -189,7 +191,7 @@ mod tests {
 
     #[test]
     fn no_row_goes_missing_and_the_daemon_says_what_it_knows() {
-        use Status::{Green, Red, Yellow};
+        use RowStatus::{Green, Red, Yellow};
         let mut facts = cut(true);
         let known = [
             ("conflicts", Green),
@@ -205,7 +207,7 @@ mod tests {
             told.counts.waiting,
             told.oldest_waiting_s,
         ) = (1, 80_000, Some(90_000));
-        let stranger = Stranger {
+        let stranger = StrangerStatus {
             name: "-x".to_owned(),
             why: "no id.".to_owned(),
             sealed: true,
@@ -235,23 +237,23 @@ mod tests {
     #[test]
     fn without_a_daemon_nobody_knows_and_what_was_listed_whole_is_known() {
         let mut facts = cut(true);
-        facts.daemon = Daemon::None;
+        facts.daemon = DaemonState::None;
         assert!(
             colours(&facts)
                 .iter()
-                .all(|(_, status)| *status == Status::Yellow),
+                .all(|(_, status)| *status == RowStatus::Yellow),
             "{:?}",
             colours(&facts)
         );
         let mut facts = cut(false);
-        facts.daemon = Daemon::None;
+        facts.daemon = DaemonState::None;
         let known: Vec<_> = colours(&facts)
             .into_iter()
-            .filter(|(_, status)| *status == Status::Green)
+            .filter(|(_, status)| *status == RowStatus::Green)
             .collect();
         assert_eq!(
             known,
-            [("names", Status::Green), ("waiting", Status::Green)]
+            [("names", RowStatus::Green), ("waiting", RowStatus::Green)]
         );
         // A folder that hangs has a row, and it is the cause.
         facts.folders[0].state = FolderState::Hangs(Duration::from_secs(2));

@@ -6,25 +6,25 @@ use std::time::Duration;
 use super::people::as_shipper;
 use crate::{
     operate::doctor::{
-        facts::{Daemon, Facts},
-        row::{Id, Row},
+        facts::{DaemonState, Facts},
+        row::{DoctorRow, Id},
         words::{path, span},
     },
-    snapshot::{Snapshot, WEATHER_LASTS_S, WatchMode},
+    snapshot::{NoticedBy, Snapshot, WEATHER_LASTS_S},
 };
 
-pub(super) fn rows(facts: &Facts) -> Vec<Row> {
+pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
     let (id, hands) = (Id::Daemon, &facts.hands);
     match &facts.daemon {
-        Daemon::Unknown => Vec::new(),
-        Daemon::None => {
-            vec![Row::red(
+        DaemonState::Unknown => Vec::new(),
+        DaemonState::None => {
+            vec![DoctorRow::red(
                 id,
                 "No daemon runs on this data folder: nothing is shipped.",
                 hands.unit_to("start"),
             )]
         }
-        Daemon::NotPermitted { pid } => {
+        DaemonState::NotPermitted { pid } => {
             let pid = pid
                 .map(|pid| format!(" (process {pid})"))
                 .unwrap_or_default();
@@ -32,9 +32,13 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
                 "A daemon runs{pid}, and {} may not ask it how it stands.",
                 facts.people.us.name
             );
-            vec![Row::yellow(id, summary, as_shipper(hands, &facts.people))]
+            vec![DoctorRow::yellow(
+                id,
+                summary,
+                as_shipper(hands, &facts.people),
+            )]
         }
-        Daemon::Silent {
+        DaemonState::Silent {
             pid,
             why,
             is_heard: true,
@@ -51,13 +55,13 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
                 .first()
                 .and_then(|folder| folder.path.parent())
                 .map(|data| path(&data.join(".sealift/lock")));
-            vec![Row::yellow(
+            vec![DoctorRow::yellow(
                 id,
                 summary,
                 format!("cat {}", lock.unwrap_or_default()),
             )]
         }
-        Daemon::Silent {
+        DaemonState::Silent {
             pid,
             why,
             is_heard: false,
@@ -66,9 +70,9 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
                 .map(|pid| format!(" (process {pid})"))
                 .unwrap_or_default();
             let summary = format!("A daemon runs{pid} and does not say how it stands: {why}.");
-            vec![Row::red(id, summary, hands.unit_to("restart"))]
+            vec![DoctorRow::red(id, summary, hands.unit_to("restart"))]
         }
-        Daemon::Answers(snapshot) => vec![
+        DaemonState::Answers(snapshot) => vec![
             running(facts, snapshot),
             version(facts, snapshot),
             stalled(facts, snapshot),
@@ -80,7 +84,7 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
     }
 }
 
-fn running(facts: &Facts, snapshot: &Snapshot) -> Row {
+fn running(facts: &Facts, snapshot: &Snapshot) -> DoctorRow {
     let (hands, log) = (&facts.hands, &snapshot.log);
     let since = span(Duration::from_secs(snapshot.uptime_s));
     let runs = format!("It runs since {since} (process {})", snapshot.pid);
@@ -88,13 +92,13 @@ fn running(facts: &Facts, snapshot: &Snapshot) -> Row {
         .stuck_for_s
         .map(|stuck_s| span(Duration::from_secs(stuck_s)))
     {
-        None => Row::green(Id::Daemon, format!("{runs}.")),
-        Some(stuck) if log.to_journal => Row::yellow(
+        None => DoctorRow::green(Id::Daemon, format!("{runs}.")),
+        Some(stuck) if log.to_journal => DoctorRow::yellow(
             Id::Daemon,
             format!("{runs} and ships; journald has taken no line of its log for {stuck}."),
             hands.as_root("systemctl restart systemd-journald"),
         ),
-        Some(stuck) => Row::yellow(
+        Some(stuck) => DoctorRow::yellow(
             Id::Daemon,
             format!(
                 "{runs} and ships; whoever reads its stderr has taken no line of its log for {stuck}."
@@ -109,25 +113,25 @@ fn running(facts: &Facts, snapshot: &Snapshot) -> Row {
         .with("stopping", snapshot.stopping)
 }
 
-fn version(facts: &Facts, snapshot: &Snapshot) -> Row {
+fn version(facts: &Facts, snapshot: &Snapshot) -> DoctorRow {
     let (id, ours) = (Id::DaemonVersion, env!("CARGO_PKG_VERSION"));
     let row = if snapshot.version == ours {
-        Row::green(id, format!("It is version {ours}, as this program is."))
+        DoctorRow::green(id, format!("It is version {ours}, as this program is."))
     } else {
         let summary = format!(
             "The daemon is version {}, and this program {ours}: it was not started again after an update.",
             snapshot.version
         );
-        Row::yellow(id, summary, facts.hands.unit_to("restart"))
+        DoctorRow::yellow(id, summary, facts.hands.unit_to("restart"))
     };
     row.with("daemon", crate::episode::printable(&snapshot.version))
         .with("program", ours)
 }
 
-fn stalled(facts: &Facts, snapshot: &Snapshot) -> Row {
+fn stalled(facts: &Facts, snapshot: &Snapshot) -> DoctorRow {
     let id = Id::DaemonStalled;
     let Some(first) = snapshot.heart.stalled.first() else {
-        return Row::green(id, "Every part of it moves.");
+        return DoctorRow::green(id, "Every part of it moves.");
     };
     let parts: Vec<_> = snapshot
         .heart
@@ -145,30 +149,30 @@ fn stalled(facts: &Facts, snapshot: &Snapshot) -> Row {
         "{} has not moved for {after}: a disk or a mount does not answer; {next}.",
         first.part
     );
-    Row::red(id, summary, facts.hands.unit_to("restart")).with("parts", parts)
+    DoctorRow::red(id, summary, facts.hands.unit_to("restart")).with("parts", parts)
 }
 
-fn watching(facts: &Facts, snapshot: &Snapshot) -> Row {
+fn watching(facts: &Facts, snapshot: &Snapshot) -> DoctorRow {
     let (id, watch) = (Id::DaemonWatching, &snapshot.watch);
     let why = watch.why.as_deref().unwrap_or("it does not say why");
     let row = if let Some(failed) = &watch.last_look_failed {
-        Row::red(
+        DoctorRow::red(
             id,
             format!("It cannot look for episodes: {failed}."),
             facts.hands.unit_to("restart"),
         )
     } else {
         match watch.mode {
-            WatchMode::Inotify => Row::green(id, "It is woken by the kernel."),
-            WatchMode::ReconcileOnly => Row::green(
+            NoticedBy::Inotify => DoctorRow::green(id, "It is woken by the kernel."),
+            NoticedBy::ReconcileOnly => DoctorRow::green(
                 id,
                 format!("It looks every {} s: {why}.", watch.reconcile_interval_s),
             ),
-            WatchMode::Blind => {
+            NoticedBy::Blind => {
                 let summary =
                     format!("It has no watches, and finds episodes some seconds late: {why}.");
                 let fix = watch.fix.clone().map(|fix| crate::episode::printable(&fix));
-                Row::yellow(
+                DoctorRow::yellow(
                     id,
                     summary,
                     fix.map_or_else(
@@ -177,7 +181,7 @@ fn watching(facts: &Facts, snapshot: &Snapshot) -> Row {
                     ),
                 )
             }
-            WatchMode::Other => Row::green(
+            NoticedBy::Other => DoctorRow::green(
                 id,
                 "It notices episodes in a way that this program does not know.",
             ),
@@ -187,34 +191,34 @@ fn watching(facts: &Facts, snapshot: &Snapshot) -> Row {
         .with("last_look_ago_s", watch.last_look_ago_s)
 }
 
-fn reload(facts: &Facts, snapshot: &Snapshot) -> Row {
+fn reload(facts: &Facts, snapshot: &Snapshot) -> DoctorRow {
     let (id, reload) = (Id::Reload, &snapshot.reload);
     if let Some(failed) = &reload.failed {
         let summary =
             format!("The last reload failed, and what was read before is in force: {failed}.");
-        return Row::red(id, summary, facts.hands.configure("reload"));
+        return DoctorRow::red(id, summary, facts.hands.configure("reload"));
     }
     if !reload.restart_for.is_empty() {
         let keys = reload.restart_for.join(", ");
         let summary = format!("These were changed, and only a restart applies them: {keys}.");
-        return Row::yellow(id, summary, facts.hands.unit_to("restart"))
+        return DoctorRow::yellow(id, summary, facts.hands.unit_to("restart"))
             .with("keys", reload.restart_for.clone());
     }
-    Row::green(id, "What is in the configuration is in force.")
+    DoctorRow::green(id, "What is in the configuration is in force.")
 }
 
-fn metrics(facts: &Facts, snapshot: &Snapshot) -> Row {
+fn metrics(facts: &Facts, snapshot: &Snapshot) -> DoctorRow {
     let id = Id::Metrics;
     let Some(why) = &snapshot.metrics_failed else {
-        return Row::green(id, "Metrics are given out where that is set.");
+        return DoctorRow::green(id, "Metrics are given out where that is set.");
     };
     let summary = format!(
         "No metrics are given out at {why}. Give shipper.metrics_listen another address, or stop what listens there, and start the daemon again."
     );
-    Row::yellow(id, summary, facts.hands.configure("restart"))
+    DoctorRow::yellow(id, summary, facts.hands.configure("restart"))
 }
 
-fn hold(facts: &Facts, snapshot: &Snapshot) -> Row {
+fn hold(facts: &Facts, snapshot: &Snapshot) -> DoctorRow {
     let id = Id::Hold;
     let Some(hold) = &snapshot.destination.held else {
         if let Some(pause) = &snapshot.packing_paused {
@@ -227,17 +231,17 @@ fn hold(facts: &Facts, snapshot: &Snapshot) -> Row {
                 || "df -h".to_owned(),
                 |room| format!("df -h {}", path(&room.path)),
             );
-            return Row::yellow(id, summary, fix);
+            return DoctorRow::yellow(id, summary, fix);
         }
         if snapshot.destination.unanswered > 0 {
             let (hang, wait) = (snapshot.destination.unanswered, snapshot.counts.ready);
             let summary = format!(
                 "{hang} uploads were sent to their last byte and are not answered, and {wait} ready episodes wait. Each is given up after receiver.answer_timeout_s, and others go meanwhile as far as there are slots: see to the receiver."
             );
-            return Row::yellow(id, summary, facts.hands.sealift("status"))
+            return DoctorRow::yellow(id, summary, facts.hands.sealift("status"))
                 .with("unanswered", hang);
         }
-        return Row::green(id, "The receiver is sent to as episodes come.");
+        return DoctorRow::green(id, "The receiver is sent to as episodes come.");
     };
     let no_receiver = hold.why.contains(NOT_A_RECEIVER);
     let (since, why) = (span(Duration::from_secs(hold.for_s)), in_short(&hold.why));
@@ -245,7 +249,7 @@ fn hold(facts: &Facts, snapshot: &Snapshot) -> Row {
         let summary = format!(
             "The receiver could not be used {since} ago: {why}. Nothing has waited to be sent since, so it was not asked again; the next episode is tried at once."
         );
-        return Row::green(id, summary)
+        return DoctorRow::green(id, summary)
             .with("held_s", hold.for_s)
             .with("weather", hold.weather);
     }
@@ -274,7 +278,7 @@ fn hold(facts: &Facts, snapshot: &Snapshot) -> Row {
         (summary, facts.hands.unit_to("reload"))
     };
     let row = if hold.is_for_a_person() {
-        Row::red(id, summary, fix)
+        DoctorRow::red(id, summary, fix)
     } else {
         let lasts = span(Duration::from_secs(WEATHER_LASTS_S));
         let passes = if hold.suspect.is_some() {
@@ -282,7 +286,7 @@ fn hold(facts: &Facts, snapshot: &Snapshot) -> Row {
         } else {
             "That passes by itself; it"
         };
-        Row::yellow(
+        DoctorRow::yellow(
             id,
             format!("{summary} {passes} is red once it has lasted for {lasts}."),
             fix,
@@ -310,13 +314,13 @@ fn in_short(why: &str) -> String {
 mod tests {
     use super::*;
     use crate::{
-        operate::doctor::{judge::sound::sound, row::Status},
-        snapshot::{Hold, Log, Pause, Stalled},
+        operate::doctor::{judge::sound::sound, row::RowStatus},
+        snapshot::{HoldStatus, Log, Pause, StalledPart},
     };
 
-    fn of(id: Id, change: impl FnOnce(&mut Snapshot)) -> Row {
+    fn of(id: Id, change: impl FnOnce(&mut Snapshot)) -> DoctorRow {
         let mut facts = sound();
-        let Daemon::Answers(snapshot) = &mut facts.daemon else {
+        let DaemonState::Answers(snapshot) = &mut facts.daemon else {
             panic!()
         };
         change(snapshot);
@@ -327,7 +331,9 @@ mod tests {
     fn each_thing_that_the_daemon_says_turns_its_own_row() {
         let facts = sound();
         assert!(
-            rows(&facts).iter().all(|row| row.status == Status::Green),
+            rows(&facts)
+                .iter()
+                .all(|row| row.status == RowStatus::Green),
             "{:?}",
             rows(&facts)
         );
@@ -342,23 +348,23 @@ mod tests {
             let row = of(Id::Daemon, |snapshot| snapshot.log = stuck);
             assert_eq!(
                 (row.status, row.fix.as_deref()),
-                (Status::Yellow, Some(fix))
+                (RowStatus::Yellow, Some(fix))
             );
             assert_eq!(row.details["log_lines_dropped"], 3);
         }
         // That some are missing is in the log.
         assert_eq!(
             of(Id::Daemon, |snapshot| snapshot.log.lines_dropped = 3).status,
-            Status::Green
+            RowStatus::Green
         );
         let row = of(Id::DaemonVersion, |snapshot| {
             snapshot.version = "0.0.9".to_owned()
         });
         assert_eq!(
             (row.status, row.fix.as_deref()),
-            (Status::Yellow, Some(restart))
+            (RowStatus::Yellow, Some(restart))
         );
-        let stalled = Stalled {
+        let stalled = StalledPart {
             part: "the packing of a".to_owned(),
             episode_id: None,
             for_s: 130,
@@ -368,24 +374,24 @@ mod tests {
         });
         assert_eq!(
             (row.status, row.fix.as_deref()),
-            (Status::Red, Some(restart))
+            (RowStatus::Red, Some(restart))
         );
         let row = of(Id::DaemonWatching, |snapshot| {
             (snapshot.watch.mode, snapshot.watch.fix) =
-                (WatchMode::Blind, Some("sysctl a=1".to_owned()));
+                (NoticedBy::Blind, Some("sysctl a=1".to_owned()));
         });
         assert_eq!(
             (row.status, row.fix.as_deref()),
-            (Status::Yellow, Some("sysctl a=1"))
+            (RowStatus::Yellow, Some("sysctl a=1"))
         );
         let row = of(Id::DaemonWatching, |snapshot| {
             snapshot.watch.last_look_failed = Some("EIO".to_owned())
         });
-        assert_eq!(row.status, Status::Red);
+        assert_eq!(row.status, RowStatus::Red);
         let row = of(Id::Reload, |snapshot| {
             snapshot.reload.failed = Some("line 3".to_owned())
         });
-        assert_eq!(row.status, Status::Red);
+        assert_eq!(row.status, RowStatus::Red);
         assert!(
             row.fix
                 .unwrap()
@@ -396,9 +402,9 @@ mod tests {
         });
         assert_eq!(
             (row.status, row.fix.as_deref()),
-            (Status::Yellow, Some(restart))
+            (RowStatus::Yellow, Some(restart))
         );
-        let hold = Hold {
+        let hold = HoldStatus {
             for_s: 300,
             why: "expired".to_owned(),
             status_code: None,
@@ -412,7 +418,7 @@ mod tests {
         });
         assert_eq!(
             (row.status, row.fix.as_deref()),
-            (Status::Red, Some("systemctl reload sealift.service"))
+            (RowStatus::Red, Some("systemctl reload sealift.service"))
         );
         assert_eq!(
             row.summary,
@@ -427,7 +433,7 @@ mod tests {
             (401, "answered 401 with \"who are you\""),
             (301, "answered 301 with nothing"),
         ] {
-            let hold = Hold {
+            let hold = HoldStatus {
                 status_code: Some(status),
                 why: why.to_owned(),
                 ..hold.clone()
@@ -446,11 +452,11 @@ mod tests {
             );
         }
         for (for_s, status) in [
-            (0, Status::Yellow),
-            (299, Status::Yellow),
-            (300, Status::Red),
+            (0, RowStatus::Yellow),
+            (299, RowStatus::Yellow),
+            (300, RowStatus::Red),
         ] {
-            let hold = Hold {
+            let hold = HoldStatus {
                 for_s,
                 weather: true,
                 ..hold.clone()
@@ -461,7 +467,7 @@ mod tests {
         let row = of(Id::Hold, |snapshot| {
             (snapshot.destination.unanswered, snapshot.counts.ready) = (4, 9);
         });
-        assert_eq!(row.status, Status::Yellow);
+        assert_eq!(row.status, RowStatus::Yellow);
         assert!(
             row.summary
                 .starts_with("4 uploads were sent to their last byte"),
@@ -469,12 +475,12 @@ mod tests {
         );
         // It was removed, say, before better weather came: the daemon cannot know of that.
         for (weather, suspect, status) in [
-            (true, None, Status::Green),
-            (false, Some("run-7"), Status::Green),
-            (false, None, Status::Red),
+            (true, None, RowStatus::Green),
+            (false, Some("run-7"), RowStatus::Green),
+            (false, None, RowStatus::Red),
         ] {
             let suspect = suspect.map(str::to_owned);
-            let hold = Hold {
+            let hold = HoldStatus {
                 for_s: 4000,
                 weather,
                 suspect,
@@ -485,15 +491,15 @@ mod tests {
             assert_eq!(row.status, status, "{row:?}");
             assert_eq!(
                 row.summary.contains("the next episode is tried at once"),
-                status == Status::Green
+                status == RowStatus::Green
             );
         }
         for (for_s, status) in [
-            (2, Status::Yellow),
-            (299, Status::Yellow),
-            (300, Status::Red),
+            (2, RowStatus::Yellow),
+            (299, RowStatus::Yellow),
+            (300, RowStatus::Red),
         ] {
-            let hold = Hold {
+            let hold = HoldStatus {
                 for_s,
                 suspect: Some("run-7".to_owned()),
                 ..hold.clone()
@@ -514,23 +520,27 @@ mod tests {
         };
         assert_eq!(
             of(Id::Hold, |snapshot| snapshot.packing_paused = Some(pause)).status,
-            Status::Yellow
+            RowStatus::Yellow
         );
     }
 
     #[test]
     fn a_daemon_that_is_not_there_or_says_nothing_is_red_and_one_that_we_may_not_ask_yellow() {
-        let silent = Daemon::Silent {
+        let silent = DaemonState::Silent {
             pid: Some(7),
             why: "no answer".to_owned(),
             is_heard: false,
         };
         for (daemon, status, fix) in [
-            (Daemon::None, Status::Red, "systemctl start sealift.service"),
-            (silent, Status::Red, "systemctl restart sealift.service"),
             (
-                Daemon::NotPermitted { pid: None },
-                Status::Yellow,
+                DaemonState::None,
+                RowStatus::Red,
+                "systemctl start sealift.service",
+            ),
+            (silent, RowStatus::Red, "systemctl restart sealift.service"),
+            (
+                DaemonState::NotPermitted { pid: None },
+                RowStatus::Yellow,
                 "sealift doctor --data /d",
             ),
         ] {
@@ -543,7 +553,7 @@ mod tests {
         }
         assert!(
             rows(&Facts {
-                daemon: Daemon::Unknown,
+                daemon: DaemonState::Unknown,
                 ..sound()
             })
             .is_empty()

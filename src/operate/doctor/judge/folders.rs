@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     operate::doctor::{
-        facts::{Daemon, Facts, Folder, FolderState, Moves, Owned},
-        row::{Id, Row},
+        facts::{DaemonState, Facts, FolderFacts, FolderState, Moves, Owned},
+        row::{DoctorRow, Id},
         words::{path, span, word},
     },
     snapshot::{TrialFinding, TrialKind},
@@ -22,7 +22,7 @@ use crate::{
 const STICKY: u32 = 0o1000;
 const WORLD_WRITABLE: u32 = 0o002;
 
-pub(super) fn rows(facts: &Facts) -> Vec<Row> {
+pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
     let mut rows = Vec::new();
     if !facts.folders.is_empty() {
         rows.extend([folders(facts), access(facts)].into_iter().flatten());
@@ -31,16 +31,16 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
     rows
 }
 
-fn folders(facts: &Facts) -> Option<Row> {
+fn folders(facts: &Facts) -> Option<DoctorRow> {
     let (id, hands) = (Id::Folders, &facts.hands);
-    let of = |is: fn(&FolderState) -> bool| -> Vec<&Folder> {
+    let of = |is: fn(&FolderState) -> bool| -> Vec<&FolderFacts> {
         facts
             .folders
             .iter()
             .filter(|folder| is(&folder.state))
             .collect()
     };
-    let names = |folders: &[&Folder]| {
+    let names = |folders: &[&FolderFacts]| {
         folders
             .iter()
             .map(|folder| folder.path.display().to_string())
@@ -60,16 +60,20 @@ fn folders(facts: &Facts) -> Option<Row> {
                     "findmnt --target {}",
                     path(folder.path.parent().unwrap_or(&folder.path))
                 );
-                return Some(Row::red(id, summary, fix).with("folder", folder.name));
+                return Some(DoctorRow::red(id, summary, fix).with("folder", folder.name));
             }
             FolderState::Failed(why) if !facts.people.we_see_as_the_shipper() => {
                 let summary = format!("{} may not look at {shown}: {why}.", facts.people.us.name);
-                return Some(Row::yellow(id, summary, as_shipper(hands, &facts.people)));
+                return Some(DoctorRow::yellow(
+                    id,
+                    summary,
+                    as_shipper(hands, &facts.people),
+                ));
             }
             FolderState::Failed(why) => {
                 let fix = hands.as_root(&format!("namei -lx {}", path(&folder.path)));
                 return Some(
-                    Row::red(id, format!("{shown} cannot be looked at: {why}."), fix)
+                    DoctorRow::red(id, format!("{shown} cannot be looked at: {why}."), fix)
                         .with("folder", folder.name),
                 );
             }
@@ -78,7 +82,8 @@ fn folders(facts: &Facts) -> Option<Row> {
                 let aside = hands.as_root(&format!("mv -nT {here} {here}.aside"));
                 let fix = format!("{aside} && {}", make(facts, &[folder]));
                 return Some(
-                    Row::red(id, format!("{shown} is no folder."), fix).with("folder", folder.name),
+                    DoctorRow::red(id, format!("{shown} is no folder."), fix)
+                        .with("folder", folder.name),
                 );
             }
             FolderState::Missing | FolderState::There { .. } => {}
@@ -91,7 +96,7 @@ fn folders(facts: &Facts) -> Option<Row> {
             names(&missing)
         );
         let names: Vec<_> = missing.iter().map(|folder| folder.name).collect();
-        return Some(Row::red(id, summary, make(facts, &missing)).with("missing", names));
+        return Some(DoctorRow::red(id, summary, make(facts, &missing)).with("missing", names));
     }
     if let Some([one, other]) = &facts.overlap {
         let summary = format!(
@@ -99,7 +104,7 @@ fn folders(facts: &Facts) -> Option<Row> {
             one.display(),
             other.display()
         );
-        return Some(Row::red(id, summary, hands.configure("restart")));
+        return Some(DoctorRow::red(id, summary, hands.configure("restart")));
     }
     if let Some((first, what)) = facts.in_the_way.first() {
         let summary = format!(
@@ -117,14 +122,14 @@ fn folders(facts: &Facts) -> Option<Row> {
             hands.as_root_unless(facts.people.we_see_as_the_shipper(), &command)
         });
         let fix = aside.collect::<Vec<_>>().join(" && ");
-        return Some(Row::red(id, summary, fix).with("in_the_way", facts.in_the_way.len()));
+        return Some(DoctorRow::red(id, summary, fix).with("in_the_way", facts.in_the_way.len()));
     }
-    Some(Row::green(id, "The four folders are there."))
+    Some(DoctorRow::green(id, "The four folders are there."))
 }
 
 /// mkdir(1) makes what is not there, and leaves alone what is there meanwhile (a disk that was
 /// mounted).
-fn make(facts: &Facts, folders: &[&Folder]) -> String {
+fn make(facts: &Facts, folders: &[&FolderFacts]) -> String {
     let (shipper, hands) = (facts.people.shipper(), &facts.hands);
     let mut above: Vec<_> = folders
         .iter()
@@ -153,7 +158,7 @@ fn make(facts: &Facts, folders: &[&Folder]) -> String {
     format!("{above} && {make} && {give}")
 }
 
-fn access(facts: &Facts) -> Option<Row> {
+fn access(facts: &Facts) -> Option<DoctorRow> {
     let (id, hands) = (Id::FolderAccess, &facts.hands);
     let shipper = facts.people.shipper();
     let mut found = Vec::new();
@@ -184,20 +189,20 @@ fn access(facts: &Facts) -> Option<Row> {
     let all = found.len() == facts.folders.len();
     let row = if let Some(step) = barrier {
         let summary = format!("{}: it reaches nothing below.", giving::closed(facts, step));
-        Row::red(id, summary, giving::to_pass(facts, step))
+        DoctorRow::red(id, summary, giving::to_pass(facts, step))
     } else if let Some(folder) = read_only {
         let (shown, named) = (folder.path.display(), path(&folder.path));
         let mount = format!("mount -o remount,rw \"$(findmnt -no TARGET --target {named})\"");
         let summary =
             format!("{shown} is mounted read-only: nothing can be moved out of it or into it.");
-        Row::red(id, summary, hands.as_root(&mount))
+        DoctorRow::red(id, summary, hands.as_root(&mount))
     } else if let [(first, owned), ..] = &closed(facts)[..] {
         let (shown, mode) = (first.path.display(), owned.mode & 0o7777);
         let summary = format!(
             "{}, who ships, may not read and write {shown} (owner {}, group {}, mode {mode:04o}).",
             shipper.name, owned.uid, owned.gid
         );
-        Row::red(
+        DoctorRow::red(
             id,
             summary,
             for_each(&closed(facts), |folder, owned| {
@@ -210,7 +215,7 @@ fn access(facts: &Facts) -> Option<Row> {
             folder.path.display(),
             owned.mode & 0o7777
         );
-        Row::yellow(
+        DoctorRow::yellow(
             id,
             summary,
             for_each(&open_to_all, |folder, owned| {
@@ -218,7 +223,7 @@ fn access(facts: &Facts) -> Option<Row> {
             }),
         )
     } else if all {
-        Row::green(
+        DoctorRow::green(
             id,
             format!(
                 "{}, who ships, may read and write the folders.",
@@ -232,7 +237,7 @@ fn access(facts: &Facts) -> Option<Row> {
 }
 
 /// Those that who ships may not read and write.
-fn closed(facts: &Facts) -> Vec<(&Folder, Owned)> {
+fn closed(facts: &Facts) -> Vec<(&FolderFacts, Owned)> {
     let there = facts
         .folders
         .iter()
@@ -245,7 +250,10 @@ fn closed(facts: &Facts) -> Vec<(&Folder, Owned)> {
         .collect()
 }
 
-fn for_each(folders: &[(&Folder, Owned)], fix: impl Fn(&Folder, Owned) -> String) -> String {
+fn for_each(
+    folders: &[(&FolderFacts, Owned)],
+    fix: impl Fn(&FolderFacts, Owned) -> String,
+) -> String {
     folders
         .iter()
         .map(|(folder, owned)| fix(folder, *owned))
@@ -253,14 +261,14 @@ fn for_each(folders: &[(&Folder, Owned)], fix: impl Fn(&Folder, Owned) -> String
         .join(" && ")
 }
 
-fn moves(facts: &Facts) -> Option<Row> {
-    if let Daemon::Answers(snapshot) = &facts.daemon
+fn moves(facts: &Facts) -> Option<DoctorRow> {
+    if let DaemonState::Answers(snapshot) = &facts.daemon
         && let Some(episode) = &snapshot.stamps_move
     {
         let said = format!("{}.", crate::snapshot::stamps_move(episode));
         let folder = path_of_episodes_in(facts);
         let fix = format!("findmnt --target {}", path(folder));
-        return Some(Row::red(Id::Moves, said, fix).with("stamps_move", episode.clone()));
+        return Some(DoctorRow::red(Id::Moves, said, fix).with("stamps_move", episode.clone()));
     }
     match &facts.moves {
         Moves::NotTried => None,
@@ -275,7 +283,7 @@ fn moves(facts: &Facts) -> Option<Row> {
                     "{} may not try whether episodes can be moved, and no daemon runs that has.",
                     facts.people.us.name
                 );
-                return Some(Row::yellow(
+                return Some(DoctorRow::yellow(
                     Id::Moves,
                     summary,
                     as_shipper(&facts.hands, &facts.people),
@@ -294,7 +302,7 @@ fn path_of_episodes_in(facts: &Facts) -> &Path {
     episodes.map_or(Path::new("episodes"), |folder| folder.path.as_path())
 }
 
-fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> Row {
+fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> DoctorRow {
     let id = Id::Moves;
     let of = |kind: TrialKind| findings.iter().find(|finding| finding.kind == kind);
     let episodes = facts
@@ -304,9 +312,9 @@ fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> Row {
     let path_of_episodes = path_of_episodes_in(facts);
     let look = || format!("findmnt --target {}", path(path_of_episodes));
     let row = if let Some(finding) = of(TrialKind::Elsewhere) {
-        Row::red(id, &finding.what_to_do, facts.hands.as_root("mount -a"))
+        DoctorRow::red(id, &finding.what_to_do, facts.hands.as_root("mount -a"))
     } else if let Some(finding) = of(TrialKind::NotPermitted) {
-        Row::red(
+        DoctorRow::red(
             id,
             &finding.what_to_do,
             not_permitted(facts, who).unwrap_or_else(look),
@@ -317,7 +325,7 @@ fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> Row {
             _ => None,
         });
         let fix = owned.map(|(folder, owned)| giving::to_move_by_owner(facts, folder, owned));
-        Row::red(id, &finding.what_to_do, fix.unwrap_or_else(look))
+        DoctorRow::red(id, &finding.what_to_do, fix.unwrap_or_else(look))
     } else if let Some(finding) = of(TrialKind::Stuck) {
         let fix = finding.fix.as_ref();
         // Another folder, where no command mends the one that is set.
@@ -325,29 +333,29 @@ fn tried(facts: &Facts, findings: &[TrialFinding], who: &str) -> Row {
             || facts.hands.configure("restart"),
             |fix| facts.hands.typed(fix),
         );
-        Row::red(id, with_others(finding, findings), fix)
+        DoctorRow::red(id, with_others(finding, findings), fix)
     } else if let Some(finding) = of(TrialKind::Unmovable) {
-        Row::red(
+        DoctorRow::red(
             id,
             &finding.what_to_do,
             giving::sealed(facts, path_of_episodes),
         )
     } else if let Some(finding) = of(TrialKind::CopiesOnOneDevice) {
-        Row::yellow(
+        DoctorRow::yellow(
             id,
             &finding.what_to_do,
             unit_paths::drop_in_of_paths(facts).unwrap_or_else(look),
         )
     } else if let Some(finding) = of(TrialKind::UnmovableOpen) {
-        Row::yellow(
+        DoctorRow::yellow(
             id,
             &finding.what_to_do,
             giving::open(facts, path_of_episodes),
         )
     } else if let Some(finding) = findings.first() {
-        Row::green(id, &finding.in_short)
+        DoctorRow::green(id, &finding.in_short)
     } else {
-        Row::green(id, "Moves between the folders are renames.")
+        DoctorRow::green(id, "Moves between the folders are renames.")
     };
     let all: Vec<_> = findings
         .iter()

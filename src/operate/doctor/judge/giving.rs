@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::people::{ALL, READ, SEARCH};
 use crate::operate::doctor::{
-    facts::{Facts, Folder, Owned, Person, Step},
+    facts::{Facts, FolderFacts, Owned, PassedFolder, Person},
     words::{path, word},
 };
 
@@ -18,13 +18,13 @@ const GROUP: u32 = 0o070;
 
 /// The first folder on the way that who ships may not pass. Where that is nobody known, whoever
 /// asks says nothing of it.
-pub(super) fn barrier<'a>(facts: &Facts, way: &'a [Step]) -> Option<&'a Step> {
+pub(super) fn barrier<'a>(facts: &Facts, way: &'a [PassedFolder]) -> Option<&'a PassedFolder> {
     let shipper = facts.people.shipper.as_ref()?;
     way.iter().find(|(_, owned)| !shipper.may(SEARCH, *owned))
 }
 
 /// How a folder on the way is closed to who ships, as part of a sentence.
-pub(super) fn closed(facts: &Facts, (folder, owned): &Step) -> String {
+pub(super) fn closed(facts: &Facts, (folder, owned): &PassedFolder) -> String {
     format!(
         "{}, who ships, may not pass {} (owner {}, group {}, mode {:04o})",
         facts.people.shipper().name,
@@ -36,7 +36,7 @@ pub(super) fn closed(facts: &Facts, (folder, owned): &Step) -> String {
 }
 
 /// Lets who ships pass a folder.
-pub(super) fn to_pass(facts: &Facts, (folder, owned): &Step) -> String {
+pub(super) fn to_pass(facts: &Facts, (folder, owned): &PassedFolder) -> String {
     let (shipper, named) = (facts.people.shipper(), path(folder));
     if shipper.uid == owned.uid {
         as_root(facts, [format!("chmod u+x {named}")])
@@ -85,7 +85,7 @@ pub(super) fn to_keep(facts: &Facts, file: &Path, owned: Owned) -> String {
 }
 
 /// Lets who ships read and write one of the folders.
-pub(super) fn to_write(facts: &Facts, folder: &Folder, owned: Owned) -> String {
+pub(super) fn to_write(facts: &Facts, folder: &FolderFacts, owned: Owned) -> String {
     let (shipper, named) = (facts.people.shipper(), path(&folder.path));
     // Nobody but us works in the others.
     let is_recorders = folder.name == "episodes" && owned.uid != 0;
@@ -115,7 +115,7 @@ pub(super) fn to_write(facts: &Facts, folder: &Folder, owned: Owned) -> String {
 }
 
 /// Keeps everybody from moving and replacing what is in one of the folders.
-pub(super) fn to_guard(facts: &Facts, folder: &Folder, owned: Owned) -> String {
+pub(super) fn to_guard(facts: &Facts, folder: &FolderFacts, owned: Owned) -> String {
     let (shipper, named) = (facts.people.shipper(), path(&folder.path));
     let own = format!("chown {} {named}", word(&shipper.name));
     if folder.name == "episodes" {
@@ -137,7 +137,7 @@ pub(super) fn to_guard(facts: &Facts, folder: &Folder, owned: Owned) -> String {
 
 /// Gives `episodes/` to who ships, who may then move what is in it though it has the sticky bit;
 /// where its owner may be at work there as that, takes the bit.
-pub(super) fn to_move_by_owner(facts: &Facts, folder: &Folder, owned: Owned) -> String {
+pub(super) fn to_move_by_owner(facts: &Facts, folder: &FolderFacts, owned: Owned) -> String {
     let named = path(&folder.path);
     if owned.uid == 0 || owned.mode & OTHERS == OTHERS {
         let own = format!("chown {} {named}", word(&facts.people.shipper().name));
@@ -231,7 +231,7 @@ mod tests {
         }
     }
 
-    fn folder(name: &'static str) -> (Facts, Folder) {
+    fn folder(name: &'static str) -> (Facts, FolderFacts) {
         let facts = sound();
         let folder = facts
             .folders

@@ -7,11 +7,11 @@ use crate::{
     episode::printable,
     operate::{
         doctor::{
-            facts::{Daemon, Facts, Said},
-            row::{Id, Row, Status},
+            facts::{DaemonState, Facts, ReceiverAnswer},
+            row::{DoctorRow, Id, RowStatus},
             words::{count, word},
         },
-        journal::{Class, Entry, Journal},
+        journal::{Class, Journal, JournalEntry},
     },
     snapshot::EpisodeState,
 };
@@ -19,7 +19,7 @@ use crate::{
 /// Of what an entry says, so much is shown, characters.
 const MAX_SHOWN_CHARS: usize = 300;
 
-pub(super) fn rows(facts: &Facts) -> Vec<Row> {
+pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
     let mut rows = Vec::new();
     rows.extend(
         facts
@@ -31,7 +31,7 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
     rows
 }
 
-fn classified(facts: &Facts, journal: &Journal) -> Option<Row> {
+fn classified(facts: &Facts, journal: &Journal) -> Option<DoctorRow> {
     let (id, hands) = (Id::Journal, &facts.hands);
     let unit = word(&hands.unit);
     let show =
@@ -45,8 +45,8 @@ fn classified(facts: &Facts, journal: &Journal) -> Option<Row> {
             over(facts, journal, &what, requeue).unwrap_or_else(|| {
                 let summary = format!("{what}: this host's code is not of a commit that is taken.");
                 match remedy(facts) {
-                    Some(remedy) => Row::red(id, summary, remedy),
-                    None => Row::red(
+                    Some(remedy) => DoctorRow::red(id, summary, remedy),
+                    None => DoctorRow::red(
                         id,
                         format!(
                             "{summary} Nobody has said what updates it: ask the receiver's operator, and set doctor.update_command."
@@ -60,7 +60,7 @@ fn classified(facts: &Facts, journal: &Journal) -> Option<Row> {
             let what = format!("{} as malformed (400)", rejected(journal.malformed));
             let requeue = || hands.sealift("requeue --all --status 400");
             over(facts, journal, &what, requeue).unwrap_or_else(|| {
-                Row::red(
+                DoctorRow::red(
                     id,
                     format!("{what}. The last: {said}"),
                     show(" VERDICT=fatal"),
@@ -71,37 +71,37 @@ fn classified(facts: &Facts, journal: &Journal) -> Option<Row> {
             let what = format!("{} and quarantined", rejected(journal.fatal));
             let summary = format!("{what}. The last: {said}");
             let over = over(facts, journal, &what, || show(" VERDICT=fatal"));
-            let over = over.filter(|row| row.status == Status::Green);
-            over.unwrap_or_else(|| Row::yellow(id, summary, show(" VERDICT=fatal")))
+            let over = over.filter(|row| row.status == RowStatus::Green);
+            over.unwrap_or_else(|| DoctorRow::yellow(id, summary, show(" VERDICT=fatal")))
         }
         Class::Transient if journal.works_again => {
             let summary = format!(
                 "{} failed and is over: a later one was delivered.",
                 count(journal.transient, "attempt")
             );
-            Row::green(id, summary)
+            DoctorRow::green(id, summary)
         }
         Class::Transient => {
             let summary = format!(
                 "{} failed, and what failed is tried again. The last: {said}",
                 count(journal.transient, "attempt")
             );
-            Row::yellow(id, summary, show(" -p warning"))
+            DoctorRow::yellow(id, summary, show(" -p warning"))
         }
-        Class::Clean => Row::green(
+        Class::Clean => DoctorRow::green(
             id,
             format!(
                 "{} delivered, and nothing was rejected.",
                 count(journal.delivered, "ship")
             ),
         ),
-        Class::Empty => Row::green(id, format!("{} has said nothing.", hands.unit)),
+        Class::Empty => DoctorRow::green(id, format!("{} has said nothing.", hands.unit)),
         Class::NotPermitted => {
             let summary = format!(
                 "{} may not read the journal of {}.",
                 facts.people.us.name, hands.unit
             );
-            Row::yellow(
+            DoctorRow::yellow(
                 id,
                 summary,
                 hands.as_root(&format!(
@@ -113,7 +113,7 @@ fn classified(facts: &Facts, journal: &Journal) -> Option<Row> {
         Class::Unavailable => {
             // Where no unit is known, nobody expects a journal of it.
             let why = journal.unavailable.as_deref().filter(|_| hands.has_unit)?;
-            Row::yellow(
+            DoctorRow::yellow(
                 id,
                 format!("The journal cannot be read: {why}."),
                 "systemctl status systemd-journald",
@@ -135,9 +135,15 @@ fn classified(facts: &Facts, journal: &Journal) -> Option<Row> {
 
 /// What was rejected is over where the receiver takes by now what it did not, and green where none
 /// of it is left in `quarantine/`.
-fn over(facts: &Facts, journal: &Journal, what: &str, requeue: impl Fn() -> String) -> Option<Row> {
+fn over(
+    facts: &Facts,
+    journal: &Journal,
+    what: &str,
+    requeue: impl Fn() -> String,
+) -> Option<DoctorRow> {
     let is_taken = facts.receiver.as_ref().is_some_and(|receiver| {
-        receiver.at_admission && matches!(receiver.said, Said::Answered { status: 204, .. })
+        receiver.at_admission
+            && matches!(receiver.said, ReceiverAnswer::Answered { status: 204, .. })
     });
     if !(journal.works_again || is_taken && journal.class != Class::Fatal) {
         return None;
@@ -160,7 +166,7 @@ fn over(facts: &Facts, journal: &Journal, what: &str, requeue: impl Fn() -> Stri
             .filter(|one| is_such(one.status))
             .count()
         {
-            0 if !aside.incomplete => Row::green(
+            0 if !aside.incomplete => DoctorRow::green(
                 Id::Journal,
                 format!("{what}; that is over, and nothing of it is left in quarantine/."),
             ),
@@ -168,14 +174,14 @@ fn over(facts: &Facts, journal: &Journal, what: &str, requeue: impl Fn() -> Stri
                 let summary = format!(
                     "{what}. The receiver takes what comes now; what it rejected is in quarantine/."
                 );
-                Row::yellow(Id::Journal, summary, requeue())
+                DoctorRow::yellow(Id::Journal, summary, requeue())
             }
         },
     )
 }
 
 /// The beginning of what an entry says, harmless.
-fn shown(entry: &Entry) -> String {
+fn shown(entry: &JournalEntry) -> String {
     let message: String = entry.message.chars().take(MAX_SHOWN_CHARS).collect();
     let more = if message.len() < entry.message.len() {
         "…"
@@ -186,10 +192,10 @@ fn shown(entry: &Entry) -> String {
 }
 
 /// Refused by something that is no receiver: a proxy's limit, a captive portal, a wrong address.
-fn refused(facts: &Facts) -> Option<Row> {
+fn refused(facts: &Facts) -> Option<DoctorRow> {
     let (id, hands) = (Id::Refused, &facts.hands);
     let by_daemon = match &facts.daemon {
-        Daemon::Answers(snapshot) => {
+        DaemonState::Answers(snapshot) => {
             let one = snapshot
                 .episodes
                 .iter()
@@ -206,9 +212,10 @@ fn refused(facts: &Facts) -> Option<Row> {
                 why,
             ))
         }
-        Daemon::Silent { .. } | Daemon::NotPermitted { .. } | Daemon::None | Daemon::Unknown => {
-            None
-        }
+        DaemonState::Silent { .. }
+        | DaemonState::NotPermitted { .. }
+        | DaemonState::None
+        | DaemonState::Unknown => None,
     };
     let by_journal = facts
         .journal
@@ -219,7 +226,7 @@ fn refused(facts: &Facts) -> Option<Row> {
     // The daemon knows how it is now; the journal how it was.
     let (n, why) = by_daemon.or(by_journal)?;
     if n == 0 {
-        return Some(Row::green(
+        return Some(DoctorRow::green(
             id,
             "Nothing is refused by anything that is no receiver.",
         ));
@@ -233,7 +240,7 @@ fn refused(facts: &Facts) -> Option<Row> {
             format!("{n} episodes are")
         }
     );
-    Some(Row::red(id, summary, hands.unit_to("reload")).with("count", n))
+    Some(DoctorRow::red(id, summary, hands.unit_to("reload")).with("count", n))
 }
 
 #[cfg(test)]
@@ -244,22 +251,22 @@ mod tests {
             facts::Person,
             judge::sound::{quarantined, sound},
         },
-        journal::{Reading, Unread},
+        journal::{JournalReading, Unread},
     };
 
-    fn entry(verdict: &str, status: u16) -> Entry {
-        Entry {
+    fn entry(verdict: &str, status: u16) -> JournalEntry {
+        JournalEntry {
             verdict: Some(verdict.to_owned()),
             status: Some(status),
             message: "bad \u{1b}[2J\u{7} news".to_owned(),
-            ..Entry::default()
+            ..JournalEntry::default()
         }
     }
 
-    fn row_of(facts: &mut Facts, read: Result<Vec<Entry>, Unread>) -> Row {
-        let journal = Journal::of(read.map(|entries| Reading {
+    fn row_of(facts: &mut Facts, read: Result<Vec<JournalEntry>, Unread>) -> DoctorRow {
+        let journal = Journal::of(read.map(|entries| JournalReading {
             entries,
-            ..Reading::default()
+            ..JournalReading::default()
         }));
         let row = classified(facts, &journal).unwrap();
         facts.journal = Some(journal);
@@ -267,7 +274,8 @@ mod tests {
     }
 
     fn refuses(facts: &mut Facts) {
-        let Said::Answered { status, .. } = &mut facts.receiver.as_mut().unwrap().said else {
+        let ReceiverAnswer::Answered { status, .. } = &mut facts.receiver.as_mut().unwrap().said
+        else {
             panic!()
         };
         *status = 412;
@@ -289,57 +297,57 @@ mod tests {
             row_of(&mut facts, Ok(entries))
         };
         for status in [412, 400] {
-            assert_eq!(row(status, false, false, None).status, Status::Red);
-            assert_eq!(row(status, false, true, None).status, Status::Green);
-            assert_eq!(row(status, true, false, None).status, Status::Green);
-            assert_eq!(row(status, true, true, Some(422)).status, Status::Green);
+            assert_eq!(row(status, false, false, None).status, RowStatus::Red);
+            assert_eq!(row(status, false, true, None).status, RowStatus::Green);
+            assert_eq!(row(status, true, false, None).status, RowStatus::Green);
+            assert_eq!(row(status, true, true, Some(422)).status, RowStatus::Green);
             let left = row(status, true, true, Some(status));
-            assert_eq!(left.status, Status::Yellow);
+            assert_eq!(left.status, RowStatus::Yellow);
             let fix = format!("sealift requeue --all --status {status} --data /d");
             assert_eq!(left.fix, Some(fix));
         }
-        assert_eq!(row(422, false, true, None).status, Status::Yellow);
-        assert_eq!(row(422, true, true, Some(422)).status, Status::Yellow);
-        assert_eq!(row(422, true, true, Some(412)).status, Status::Green);
+        assert_eq!(row(422, false, true, None).status, RowStatus::Yellow);
+        assert_eq!(row(422, true, true, Some(422)).status, RowStatus::Yellow);
+        assert_eq!(row(422, true, true, Some(412)).status, RowStatus::Green);
     }
 
     #[test]
     fn each_class_has_its_colour_and_its_fix() {
         for (entries, status, summary, fix) in [
-            (vec![], Status::Green, "has said nothing", ""),
+            (vec![], RowStatus::Green, "has said nothing", ""),
             (
                 vec![entry("delivered", 201)],
-                Status::Green,
+                RowStatus::Green,
                 "1 ship delivered",
                 "",
             ),
             (
                 vec![entry("transient", 503), entry("delivered", 201)],
-                Status::Green,
+                RowStatus::Green,
                 "is over",
                 "",
             ),
             (
                 vec![entry("transient", 503)],
-                Status::Yellow,
+                RowStatus::Yellow,
                 "1 attempt failed",
                 "-p warning",
             ),
             (
                 vec![entry("fatal", 422)],
-                Status::Yellow,
+                RowStatus::Yellow,
                 "1 ship rejected and quarantined",
                 "VERDICT=fatal",
             ),
             (
                 vec![entry("fatal", 400)],
-                Status::Red,
+                RowStatus::Red,
                 "1 ship rejected as malformed",
                 "VERDICT=fatal",
             ),
             (
                 vec![entry("fatal", 412); 12],
-                Status::Red,
+                RowStatus::Red,
                 "12 ships rejected as out-of-window",
                 "cd /opt/lab && git pull",
             ),
@@ -368,13 +376,16 @@ mod tests {
         let row = row_of(&mut facts, Err(Unread::NotPermitted));
         assert_eq!(
             (row.status, row.fix.as_deref()),
-            (Status::Yellow, Some("sudo usermod -aG systemd-journal op"))
+            (
+                RowStatus::Yellow,
+                Some("sudo usermod -aG systemd-journal op")
+            )
         );
         let row = row_of(
             &mut facts,
             Err(Unread::Unavailable("no journalctl".to_owned())),
         );
-        assert_eq!(row.status, Status::Yellow);
+        assert_eq!(row.status, RowStatus::Yellow);
         facts.hands.has_unit = false;
         let none = Journal::of(Err(Unread::Unavailable("no journalctl".to_owned())));
         assert_eq!(classified(&facts, &none), None);
@@ -383,21 +394,21 @@ mod tests {
     #[test]
     fn what_something_else_refuses_is_red_by_the_daemons_word_else_by_the_journals() {
         let mut facts = sound();
-        assert_eq!(refused(&facts).unwrap().status, Status::Green);
-        let Daemon::Answers(snapshot) = &mut facts.daemon else {
+        assert_eq!(refused(&facts).unwrap().status, RowStatus::Green);
+        let DaemonState::Answers(snapshot) = &mut facts.daemon else {
             panic!()
         };
         snapshot.counts.refused = 2;
-        assert_eq!(refused(&facts).unwrap().status, Status::Red);
-        facts.daemon = Daemon::None;
-        assert_eq!(refused(&facts).unwrap().status, Status::Green);
+        assert_eq!(refused(&facts).unwrap().status, RowStatus::Red);
+        facts.daemon = DaemonState::None;
+        assert_eq!(refused(&facts).unwrap().status, RowStatus::Green);
         row_of(&mut facts, Ok(vec![entry("refused", 413)]));
         assert!(refused(&facts).unwrap().summary.contains("bad \\u{1b}[2J"));
         facts.journal = None;
         assert_eq!(refused(&facts), None);
     }
 
-    impl Row {
+    impl DoctorRow {
         fn to_string_for_test(&self) -> String {
             format!(
                 "{}{:?}{}",

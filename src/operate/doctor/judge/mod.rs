@@ -21,11 +21,11 @@ mod writers;
 
 use super::{
     facts::Facts,
-    row::{Id, Row, Status},
+    row::{DoctorRow, Id, RowStatus},
 };
 
 /// All rows, in any order.
-pub(super) fn judge(facts: &Facts) -> Vec<Row> {
+pub(super) fn judge(facts: &Facts) -> Vec<DoctorRow> {
     let mut rows = [
         settings::rows(facts),
         folders::rows(facts),
@@ -46,20 +46,20 @@ pub(super) fn judge(facts: &Facts) -> Vec<Row> {
 
 /// Weather that has lasted is for a person only where nothing else is: the first red row is the one
 /// to act on.
-fn step_back_for_what_can_be_mended(rows: &mut [Row]) {
-    let is_weather = |row: &Row| {
+fn step_back_for_what_can_be_mended(rows: &mut [DoctorRow]) {
+    let is_weather = |row: &DoctorRow| {
         matches!(row.id, Id::Hold | Id::ReceiverAnswer)
             && row.details.get("weather") == Some(&true.into())
     };
     if rows
         .iter()
-        .any(|row| row.status == Status::Red && !is_weather(row))
+        .any(|row| row.status == RowStatus::Red && !is_weather(row))
     {
         for row in rows
             .iter_mut()
-            .filter(|row| row.status == Status::Red && is_weather(row))
+            .filter(|row| row.status == RowStatus::Red && is_weather(row))
         {
-            row.status = Status::Yellow;
+            row.status = RowStatus::Yellow;
         }
     }
 }
@@ -70,14 +70,17 @@ mod tests {
 
     #[test]
     fn weather_never_stands_before_the_row_to_act_on() {
-        let weather = Row::red(Id::Hold, "Nothing is sent.", "x").with("weather", true);
-        let refused = Row::red(Id::Refused, "Episodes are refused.", "y");
+        let weather = DoctorRow::red(Id::Hold, "Nothing is sent.", "x").with("weather", true);
+        let refused = DoctorRow::red(Id::Refused, "Episodes are refused.", "y");
         let mut rows = [weather.clone(), refused];
         step_back_for_what_can_be_mended(&mut rows);
-        assert_eq!(rows.map(|row| row.status), [Status::Yellow, Status::Red]);
+        assert_eq!(
+            rows.map(|row| row.status),
+            [RowStatus::Yellow, RowStatus::Red]
+        );
         let mut alone = [weather];
         step_back_for_what_can_be_mended(&mut alone);
-        assert_eq!(alone[0].status, Status::Red);
+        assert_eq!(alone[0].status, RowStatus::Red);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::operate::doctor::{
     facts::{Owned, People, Person},
-    words::Hands,
+    words::CommandContext,
 };
 
 /// Read, write and search permission, as in one digit of a mode.
@@ -49,7 +49,7 @@ impl People {
 }
 
 /// The doctor, once more, as somebody who may.
-pub(super) fn as_shipper(hands: &Hands, people: &People) -> String {
+pub(super) fn as_shipper(hands: &CommandContext, people: &People) -> String {
     let doctor = hands.sealift("doctor");
     match &people.shipper {
         Some(shipper) if shipper.uid != 0 && !hands.root => {

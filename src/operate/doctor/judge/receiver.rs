@@ -14,12 +14,12 @@ use self::commit::{commit_missing, commit_refused, commit_taken};
 use crate::{
     client::{ClientError, Wait},
     operate::doctor::{
-        facts::{Daemon, Facts, Receiver, Said},
-        row::{Id, Row},
+        facts::{DaemonState, Facts, ReceiverAnswer, ReceiverFacts},
+        row::{DoctorRow, Id},
         words::{path, span, word},
     },
     records::{RELEASED, WallTime},
-    snapshot::{Hold, WEATHER_LASTS_S},
+    snapshot::{HoldStatus, WEATHER_LASTS_S},
     wire::ProblemType,
 };
 
@@ -35,7 +35,7 @@ const CLOCK_LIMIT_S: u64 = 24 * 3600;
 /// Of what a receiver says, so much is shown, characters.
 const MAX_SHOWN_CHARS: usize = 300;
 
-pub(super) fn rows(facts: &Facts) -> Vec<Row> {
+pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
     let mut rows = Vec::new();
     if let Some((file, ends)) = &facts.settings.client_certificate_ends {
         let fix = facts.hands.as_root(&format!(
@@ -57,12 +57,12 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
         return rows;
     };
     match &receiver.said {
-        Said::NotAsked => rows.push(clock(facts, None)),
-        Said::Failed(error) => {
+        ReceiverAnswer::NotAsked => rows.push(clock(facts, None)),
+        ReceiverAnswer::Failed(error) => {
             rows.extend(failed(facts, receiver, error));
             rows.push(clock(facts, None));
         }
-        Said::Answered {
+        ReceiverAnswer::Answered {
             status,
             json,
             html,
@@ -70,11 +70,11 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
             date,
             certificate_ends,
         } => {
-            rows.push(Row::green(
+            rows.push(DoctorRow::green(
                 Id::ReceiverName,
                 format!("{} is known.", receiver.host),
             ));
-            rows.push(Row::green(
+            rows.push(DoctorRow::green(
                 Id::ReceiverReachable,
                 format!("{} takes connections.", receiver.origin),
             ));
@@ -87,7 +87,7 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
                     facts.now,
                     fix,
                 ));
-                rows.push(Row::green(
+                rows.push(DoctorRow::green(
                     Id::ReceiverTls,
                     "It is the receiver that was meant.",
                 ));
@@ -107,7 +107,7 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
 }
 
 /// Asks the receiver's end for its certificate, and shows until when it is good, and for whom.
-fn show_certificate(receiver: &Receiver) -> String {
+fn show_certificate(receiver: &ReceiverFacts) -> String {
     let authority = receiver.origin.rsplit("//").next().unwrap_or_default();
     format!(
         "openssl s_client -connect {} -servername {} </dev/null | openssl x509 -noout -dates -ext subjectAltName",
@@ -116,34 +116,34 @@ fn show_certificate(receiver: &Receiver) -> String {
     )
 }
 
-fn certificate(id: Id, whose: &str, ends: WallTime, now: WallTime, fix: String) -> Row {
+fn certificate(id: Id, whose: &str, ends: WallTime, now: WallTime, fix: String) -> DoctorRow {
     let left_s = ends.unix_seconds() - now.unix_seconds();
     let days = left_s.div_euclid(DAY_S);
     let row = if left_s < 0 {
-        Row::red(id, format!("{whose} has expired on {ends}."), fix)
+        DoctorRow::red(id, format!("{whose} has expired on {ends}."), fix)
     } else if days < NOW_DAYS {
-        Row::red(
+        DoctorRow::red(
             id,
             format!("{whose} expires on {ends}: in less than {} days.", days + 1),
             fix,
         )
     } else if days < SOON_DAYS {
-        Row::yellow(
+        DoctorRow::yellow(
             id,
             format!("{whose} expires on {ends}: in {days} days."),
             fix,
         )
     } else {
-        Row::green(id, format!("{whose} is good for {days} days."))
+        DoctorRow::green(id, format!("{whose} is good for {days} days."))
     };
     row.with("not_after", ends.to_string())
         .with("days_left", days)
 }
 
-fn failed(facts: &Facts, receiver: &Receiver, error: &ClientError) -> Vec<Row> {
+fn failed(facts: &Facts, receiver: &ReceiverFacts, error: &ClientError) -> Vec<DoctorRow> {
     let (hands, origin, host) = (&facts.hands, &receiver.origin, &receiver.host);
-    let named = Row::green(Id::ReceiverName, format!("{host} is known."));
-    let reached = Row::green(
+    let named = DoctorRow::green(Id::ReceiverName, format!("{host} is known."));
+    let reached = DoctorRow::green(
         Id::ReceiverReachable,
         format!("{origin} takes connections."),
     );
@@ -151,11 +151,11 @@ fn failed(facts: &Facts, receiver: &Receiver, error: &ClientError) -> Vec<Row> {
     let said = error.to_string();
     // One question says nothing of how long it lasts; the daemon knows.
     let met = |id: Id, summary: String, fix: String| match weather_has_lasted(facts) {
-        true => Row::red(id, summary, fix),
+        true => DoctorRow::red(id, summary, fix),
         false => {
             let lasts = span(Duration::from_secs(WEATHER_LASTS_S));
             let taken = match &facts.daemon {
-                Daemon::Answers(snapshot) => snapshot.destination.last_delivery_ago_s,
+                DaemonState::Answers(snapshot) => snapshot.destination.last_delivery_ago_s,
                 _ => None,
             };
             let taken = taken.map(|ago_s| {
@@ -168,7 +168,7 @@ fn failed(facts: &Facts, receiver: &Receiver, error: &ClientError) -> Vec<Row> {
                 "{summary}{} It may pass by itself; it is red once the daemon has been held by it for {lasts}.",
                 taken.unwrap_or_default()
             );
-            Row::yellow(id, summary, fix).with("weather", true)
+            DoctorRow::yellow(id, summary, fix).with("weather", true)
         }
     };
     match error {
@@ -194,7 +194,7 @@ fn failed(facts: &Facts, receiver: &Receiver, error: &ClientError) -> Vec<Row> {
             vec![
                 named,
                 reached,
-                Row::red(Id::ReceiverCredential, summary, credential_fix(facts)),
+                DoctorRow::red(Id::ReceiverCredential, summary, credential_fix(facts)),
             ]
         }
         // rustls's word for a certificate whose time is over.
@@ -205,7 +205,7 @@ fn failed(facts: &Facts, receiver: &Receiver, error: &ClientError) -> Vec<Row> {
             vec![
                 named,
                 reached,
-                Row::red(Id::ReceiverCertificate, summary, show_certificate(receiver)),
+                DoctorRow::red(Id::ReceiverCertificate, summary, show_certificate(receiver)),
             ]
         }
         ClientError::Tls(_) => {
@@ -215,7 +215,7 @@ fn failed(facts: &Facts, receiver: &Receiver, error: &ClientError) -> Vec<Row> {
             vec![
                 named,
                 reached,
-                Row::red(Id::ReceiverTls, summary, hands.configure("reload")),
+                DoctorRow::red(Id::ReceiverTls, summary, hands.configure("reload")),
             ]
         }
         ClientError::TimedOut(Wait::Idle | Wait::Answer)
@@ -225,7 +225,7 @@ fn failed(facts: &Facts, receiver: &Receiver, error: &ClientError) -> Vec<Row> {
             vec![named, reached, met(Id::ReceiverAnswer, summary, wake())]
         }
         ClientError::Request(_) | ClientError::Body(_) | ClientError::Cancelled => {
-            vec![Row::red(
+            vec![DoctorRow::red(
                 Id::ReceiverAnswer,
                 format!("{origin} could not be asked: {said}."),
                 hands.configure("reload"),
@@ -235,7 +235,7 @@ fn failed(facts: &Facts, receiver: &Receiver, error: &ClientError) -> Vec<Row> {
 }
 
 /// Who listens on this machine is ours to start.
-fn wake(facts: &Facts, receiver: &Receiver) -> String {
+fn wake(facts: &Facts, receiver: &ReceiverFacts) -> String {
     let (hands, origin) = (&facts.hands, &receiver.origin);
     let is_here = matches!(receiver.host.as_str(), "localhost" | "127.0.0.1" | "::1");
     match receiver.unit_here {
@@ -284,12 +284,12 @@ fn credential_fix(facts: &Facts) -> String {
 
 fn answered(
     facts: &Facts,
-    receiver: &Receiver,
+    receiver: &ReceiverFacts,
     status: u16,
     json: Option<&Value>,
     html: bool,
     location: Option<&str>,
-) -> Vec<Row> {
+) -> Vec<DoctorRow> {
     let (id, hands, origin) = (Id::ReceiverAnswer, &facts.hands, &receiver.origin);
     let kind = json
         .and_then(|json| json.get("type")?.as_str())
@@ -302,15 +302,15 @@ fn answered(
             &format!("{origin}{}", crate::wire::ADMISSION_PATH),
         )
     };
-    let fine = |summary: &str| Row::green(id, summary).with("status_code", status);
+    let fine = |summary: &str| DoctorRow::green(id, summary).with("status_code", status);
     let ours = || fine("It answers as a receiver does, and can store.");
     // What takes episodes may answer a question that it does not know as it likes; a portal may
     // have come between since.
     let taken = takes_episodes(facts).map(|ago_s| span(Duration::from_secs(ago_s)));
     let odd = |summary: String, fix: String| {
         let row = match &taken {
-            None => Row::red(id, summary, fix),
-            Some(ago) => Row::yellow(
+            None => DoctorRow::red(id, summary, fix),
+            Some(ago) => DoctorRow::yellow(
                 id,
                 format!(
                     "{summary} An episode was delivered {ago} ago, and nothing was refused since: the next one shows whether \
@@ -327,7 +327,7 @@ fn answered(
         } else {
             "It asks nobody who they are."
         };
-        Row::green(Id::ReceiverCredential, said)
+        DoctorRow::green(Id::ReceiverCredential, said)
     };
     match status {
         204 if receiver.at_admission => vec![ours(), known(), commit_taken(receiver)],
@@ -343,7 +343,7 @@ fn answered(
         )],
         401 => vec![
             fine("It answers."),
-            Row::red(
+            DoctorRow::red(
                 Id::ReceiverCredential,
                 format!("It does not know who we are: {said}."),
                 credential_fix(facts),
@@ -352,7 +352,7 @@ fn answered(
         ],
         403 if json.is_some() && receiver.at_admission => vec![
             fine("It answers."),
-            Row::red(
+            DoctorRow::red(
                 Id::ReceiverCredential,
                 format!("It knows us, and does not let us in: {said}."),
                 credential_fix(facts),
@@ -368,13 +368,13 @@ fn answered(
         404 if kind == Some(ProblemType::NotFound) && receiver.at_admission => {
             let summary =
                 "A receiver answers, and has nothing at this path: receiver.url must end before /v1.";
-            vec![Row::red(id, summary, hands.configure("reload")).with("status_code", status)]
+            vec![DoctorRow::red(id, summary, hands.configure("reload")).with("status_code", status)]
         }
         404 | 405 | 501 => vec![fine(
             "Somebody answers. It is no receiver of ours (a web server, a bucket): what it takes is seen when an episode comes.",
         )],
         403 => vec![
-            Row::green(
+            DoctorRow::green(
                 id,
                 "Somebody answers who lets nobody ask. What it takes is seen when an episode comes.",
             )
@@ -388,7 +388,7 @@ fn answered(
             vec![odd(summary, hands.configure("reload"))]
         }
         408 | 425 | 429 => {
-            vec![Row::yellow(id, format!("{origin} is busy: {said}."), look()).with("status_code", status)]
+            vec![DoctorRow::yellow(id, format!("{origin} is busy: {said}."), look()).with("status_code", status)]
         }
         // It may be over with the next request; the daemon knows how long it lasts.
         500 | 502..=504 if !weather_has_lasted(facts) => {
@@ -396,14 +396,14 @@ fn answered(
             let summary = format!(
                 "{origin} answers, and can store nothing just now: {said}. That passes by itself; it is red once the daemon has been held by it for {lasts}."
             );
-            vec![Row::yellow(id, summary, look()).with("status_code", status).with("weather", true)]
+            vec![DoctorRow::yellow(id, summary, look()).with("status_code", status).with("weather", true)]
         }
         500..=599 => {
             let weather = matches!(status, 500 | 502..=504);
             let summary = format!(
                 "{origin} answers, and can store nothing just now: {said}. Its operator has to look."
             );
-            vec![Row::red(id, summary, look()).with("status_code", status).with("weather", weather)]
+            vec![DoctorRow::red(id, summary, look()).with("status_code", status).with("weather", weather)]
         }
         400..=499 if kind.is_none() && status != 407 && taken.is_some() => {
             let ago = taken.unwrap_or_default();
@@ -423,7 +423,7 @@ fn answered(
 /// How long ago the daemon delivered an episode last, seconds; `None` where it has delivered none
 /// since its start, or the receiver is held.
 fn takes_episodes(facts: &Facts) -> Option<u64> {
-    let Daemon::Answers(snapshot) = &facts.daemon else {
+    let DaemonState::Answers(snapshot) = &facts.daemon else {
         return None;
     };
     let destination = &snapshot.destination;
@@ -435,14 +435,14 @@ fn takes_episodes(facts: &Facts) -> Option<u64> {
 }
 
 fn weather_has_lasted(facts: &Facts) -> bool {
-    let Daemon::Answers(snapshot) = &facts.daemon else {
+    let DaemonState::Answers(snapshot) = &facts.daemon else {
         return false;
     };
     snapshot
         .destination
         .held
         .as_ref()
-        .is_some_and(Hold::is_for_a_person)
+        .is_some_and(HoldStatus::is_for_a_person)
 }
 
 /// What a receiver says, in a few words.
@@ -461,18 +461,18 @@ fn words(status: u16, json: Option<&Value>) -> String {
     }
 }
 
-fn clock(facts: &Facts, theirs: Option<WallTime>) -> Row {
+fn clock(facts: &Facts, theirs: Option<WallTime>) -> DoctorRow {
     let (id, now) = (Id::Clock, facts.now);
     let fix = facts.hands.as_root("timedatectl set-ntp true");
     if now < RELEASED {
-        return Row::red(
+        return DoctorRow::red(
             id,
             format!("This host's clock says {now}, which is before this program was made."),
             fix,
         );
     }
     let Some(theirs) = theirs else {
-        return Row::green(
+        return DoctorRow::green(
             id,
             "This host's clock can be right; no receiver has said what time it is.",
         );
@@ -485,15 +485,15 @@ fn clock(facts: &Facts, theirs: Option<WallTime>) -> Row {
         span(Duration::from_secs(apart))
     );
     let row = if apart > CLOCK_LIMIT_S {
-        Row::red(
+        DoctorRow::red(
             id,
             format!("{summary} Nothing is removed by age until they agree."),
             fix,
         )
     } else if apart > CLOCK_SLACK_S {
-        Row::yellow(id, summary, fix)
+        DoctorRow::yellow(id, summary, fix)
     } else {
-        Row::green(id, "This host's clock agrees with the receiver's.")
+        DoctorRow::green(id, "This host's clock agrees with the receiver's.")
     };
     row.with("ahead_s", ahead)
 }

@@ -2,8 +2,8 @@
 
 use super::folders::drop_in;
 use crate::operate::doctor::{
-    facts::{Daemon, Facts, Unit},
-    row::{Id, Row},
+    facts::{DaemonState, Facts, Unit},
+    row::{DoctorRow, Id},
     words::word,
 };
 
@@ -12,7 +12,7 @@ const MANY_RESTARTS: u64 = 5;
 /// The exit code of wrong arguments or a wrong configuration.
 const USAGE: &str = "2";
 
-pub(super) fn rows(facts: &Facts) -> Vec<Row> {
+pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
     let Some(found) = &facts.unit else {
         return Vec::new();
     };
@@ -26,17 +26,19 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
     ]
 }
 
-fn unknown(facts: &Facts) -> Row {
+fn unknown(facts: &Facts) -> DoctorRow {
     let unit = &facts.hands.unit;
     let fix = "systemctl list-units --all '*sealift*'";
     let row = match facts.daemon {
-        Daemon::Answers(_) | Daemon::Silent { .. } | Daemon::NotPermitted { .. } => Row::green(
-            Id::Unit,
-            format!(
-                "systemd knows no unit {unit}; the daemon that runs was started in another way."
-            ),
-        ),
-        Daemon::None | Daemon::Unknown => Row::yellow(
+        DaemonState::Answers(_) | DaemonState::Silent { .. } | DaemonState::NotPermitted { .. } => {
+            DoctorRow::green(
+                Id::Unit,
+                format!(
+                    "systemd knows no unit {unit}; the daemon that runs was started in another way."
+                ),
+            )
+        }
+        DaemonState::None | DaemonState::Unknown => DoctorRow::yellow(
             Id::Unit,
             format!(
                 "systemd knows no unit {unit}. Install it (contrib/install.sh), or set doctor.unit to its name."
@@ -47,12 +49,12 @@ fn unknown(facts: &Facts) -> Row {
     row.with("load_state", "not-found")
 }
 
-fn unit(facts: &Facts, found: &Unit) -> Row {
+fn unit(facts: &Facts, found: &Unit) -> DoctorRow {
     let (id, hands, name) = (Id::Unit, &facts.hands, &facts.hands.unit);
     let by_hand = match &facts.daemon {
-        Daemon::Answers(snapshot) => Some(Some(snapshot.pid)),
-        Daemon::Silent { pid, .. } | Daemon::NotPermitted { pid } => Some(*pid),
-        Daemon::None | Daemon::Unknown => None,
+        DaemonState::Answers(snapshot) => Some(Some(snapshot.pid)),
+        DaemonState::Silent { pid, .. } | DaemonState::NotPermitted { pid } => Some(*pid),
+        DaemonState::None | DaemonState::Unknown => None,
     };
     let row = match (found.load_state.as_str(), found.active_state.as_str()) {
         ("masked", _) => {
@@ -61,22 +63,22 @@ fn unit(facts: &Facts, found: &Unit) -> Row {
                 hands.unit_to("unmask"),
                 hands.unit_to("enable --now")
             );
-            Row::red(id, format!("{name} is masked: it cannot be started."), fix)
+            DoctorRow::red(id, format!("{name} is masked: it cannot be started."), fix)
         }
-        ("loaded", "active" | "reloading") if found.file_state == "disabled" => Row::yellow(
+        ("loaded", "active" | "reloading") if found.file_state == "disabled" => DoctorRow::yellow(
             id,
             format!("{name} is active, and will not be after a reboot: it is not enabled."),
             hands.unit_to("enable"),
         ),
-        ("loaded", "active" | "reloading") => Row::green(id, format!("{name} is active.")),
+        ("loaded", "active" | "reloading") => DoctorRow::green(id, format!("{name} is active.")),
         ("loaded", "activating") if found.sub_state == "auto-restart" => {
             let summary = format!(
                 "{name} ends again and again ({}), and is about to be started once more.",
                 ended(found)
             );
-            Row::red(id, summary, look_and(facts, "restart"))
+            DoctorRow::red(id, summary, look_and(facts, "restart"))
         }
-        ("loaded", "activating" | "deactivating") => Row::yellow(
+        ("loaded", "activating" | "deactivating") => DoctorRow::yellow(
             id,
             format!(
                 "{name} is {}: it cleans up after its last run, or before its end.",
@@ -86,7 +88,7 @@ fn unit(facts: &Facts, found: &Unit) -> Row {
         ),
         ("loaded", "failed") => {
             let summary = format!("{name} has failed ({}).", ended(found));
-            Row::red(id, summary, look_and(facts, "restart"))
+            DoctorRow::red(id, summary, look_and(facts, "restart"))
         }
         ("loaded", "inactive") => match by_hand {
             Some(pid) => {
@@ -97,9 +99,9 @@ fn unit(facts: &Facts, found: &Unit) -> Row {
                     "{name} is not started, and a daemon runs that was started in another way{pid}."
                 );
                 let fix = format!("systemctl status {}", word(name));
-                Row::yellow(id, summary, fix)
+                DoctorRow::yellow(id, summary, fix)
             }
-            None => Row::red(
+            None => DoctorRow::red(
                 id,
                 format!("{name} is not started: nothing is shipped."),
                 hands.unit_to("enable --now"),
@@ -107,9 +109,9 @@ fn unit(facts: &Facts, found: &Unit) -> Row {
         },
         (load, _) if load != "loaded" => {
             let fix = format!("systemctl status {}", word(name));
-            Row::red(id, format!("{name} cannot be loaded ({load})."), fix)
+            DoctorRow::red(id, format!("{name} cannot be loaded ({load})."), fix)
         }
-        (_, active) => Row::yellow(
+        (_, active) => DoctorRow::yellow(
             id,
             format!("{name} is {active}."),
             format!("systemctl status {}", word(name)),
@@ -138,14 +140,14 @@ fn look_and(facts: &Facts, deed: &str) -> String {
     format!("{look}; {}", facts.hands.unit_to(deed))
 }
 
-fn watchdog(facts: &Facts, found: &Unit) -> Row {
+fn watchdog(facts: &Facts, found: &Unit) -> DoctorRow {
     let id = Id::Watchdog;
     if matches!(found.watchdog.as_str(), "" | "0" | "infinity") {
         let summary = format!(
             "{} has no watchdog: a silent stall would not be noticed.",
             facts.hands.unit
         );
-        return Row::yellow(
+        return DoctorRow::yellow(
             id,
             summary,
             drop_in(
@@ -156,17 +158,17 @@ fn watchdog(facts: &Facts, found: &Unit) -> Row {
         );
     }
     // What the daemon was told at its start counts; the unit may have been changed since.
-    if let Daemon::Answers(snapshot) = &facts.daemon
+    if let DaemonState::Answers(snapshot) = &facts.daemon
         && snapshot.pid == found.main_pid
         && snapshot.heart.watchdog_ms.is_none()
     {
         let summary = "The unit has a watchdog, and the daemon that runs was started without it.";
-        return Row::yellow(id, summary, facts.hands.unit_to("restart"));
+        return DoctorRow::yellow(id, summary, facts.hands.unit_to("restart"));
     }
-    Row::green(id, format!("A stall is noticed within {}.", found.watchdog))
+    DoctorRow::green(id, format!("A stall is noticed within {}.", found.watchdog))
 }
 
-fn restarts(facts: &Facts, found: &Unit) -> Row {
+fn restarts(facts: &Facts, found: &Unit) -> DoctorRow {
     let (id, name) = (Id::Restarts, &facts.hands.unit);
     let look = facts.hands.as_root(&format!(
         "journalctl -u {} -b -p warning -n 50 --no-pager",
@@ -174,14 +176,16 @@ fn restarts(facts: &Facts, found: &Unit) -> Row {
     ));
     let fix = format!("{look}; {}", facts.hands.unit_to("reset-failed"));
     let row = match found.restarts {
-        0 => return Row::green(id, "It was not started again by systemd.").with("restarts", 0),
-        1 => Row::yellow(id, format!("systemd had to start {name} again once."), fix),
-        n if n < MANY_RESTARTS => Row::yellow(
+        0 => {
+            return DoctorRow::green(id, "It was not started again by systemd.").with("restarts", 0);
+        }
+        1 => DoctorRow::yellow(id, format!("systemd had to start {name} again once."), fix),
+        n if n < MANY_RESTARTS => DoctorRow::yellow(
             id,
             format!("systemd had to start {name} again {n} times."),
             fix,
         ),
-        n => Row::red(
+        n => DoctorRow::red(
             id,
             format!("systemd had to start {name} again {n} times."),
             fix,
@@ -193,9 +197,9 @@ fn restarts(facts: &Facts, found: &Unit) -> Row {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operate::doctor::{judge::sound::sound, row::Status};
+    use crate::operate::doctor::{judge::sound::sound, row::RowStatus};
 
-    fn unit_of(change: impl FnOnce(&mut Facts, &mut Unit)) -> Vec<Row> {
+    fn unit_of(change: impl FnOnce(&mut Facts, &mut Unit)) -> Vec<DoctorRow> {
         let mut facts = sound();
         let mut unit = facts.unit.take().unwrap();
         change(&mut facts, &mut unit);
@@ -206,13 +210,20 @@ mod tests {
     #[test]
     fn each_state_of_the_unit_has_its_row_and_its_fix() {
         for (load, active, sub, enabled, status, fix) in [
-            ("loaded", "active", "running", "enabled", Status::Green, ""),
+            (
+                "loaded",
+                "active",
+                "running",
+                "enabled",
+                RowStatus::Green,
+                "",
+            ),
             (
                 "loaded",
                 "reloading",
                 "reload",
                 "enabled",
-                Status::Green,
+                RowStatus::Green,
                 "",
             ),
             (
@@ -220,7 +231,7 @@ mod tests {
                 "active",
                 "running",
                 "disabled",
-                Status::Yellow,
+                RowStatus::Yellow,
                 "systemctl enable sealift.service",
             ),
             (
@@ -228,7 +239,7 @@ mod tests {
                 "inactive",
                 "dead",
                 "enabled",
-                Status::Red,
+                RowStatus::Red,
                 "systemctl enable --now sealift.service",
             ),
             (
@@ -236,7 +247,7 @@ mod tests {
                 "failed",
                 "failed",
                 "enabled",
-                Status::Red,
+                RowStatus::Red,
                 "-n 20 --no-pager; systemctl restart sealift.service",
             ),
             (
@@ -244,7 +255,7 @@ mod tests {
                 "activating",
                 "auto-restart",
                 "enabled",
-                Status::Red,
+                RowStatus::Red,
                 "systemctl restart sealift.service",
             ),
             (
@@ -252,7 +263,7 @@ mod tests {
                 "activating",
                 "start",
                 "enabled",
-                Status::Yellow,
+                RowStatus::Yellow,
                 "systemctl status sealift.service",
             ),
             (
@@ -260,7 +271,7 @@ mod tests {
                 "inactive",
                 "dead",
                 "masked",
-                Status::Red,
+                RowStatus::Red,
                 "systemctl unmask sealift.service && systemctl enable --now",
             ),
             (
@@ -268,7 +279,7 @@ mod tests {
                 "inactive",
                 "dead",
                 "",
-                Status::Red,
+                RowStatus::Red,
                 "systemctl status",
             ),
             (
@@ -276,7 +287,7 @@ mod tests {
                 "maintenance",
                 "x",
                 "enabled",
-                Status::Yellow,
+                RowStatus::Yellow,
                 "systemctl status",
             ),
             (
@@ -284,12 +295,12 @@ mod tests {
                 "inactive",
                 "dead",
                 "",
-                Status::Yellow,
+                RowStatus::Yellow,
                 "systemctl list-units",
             ),
         ] {
             let rows = unit_of(|facts, unit| {
-                facts.daemon = Daemon::None;
+                facts.daemon = DaemonState::None;
                 (unit.load_state, unit.active_state) = (load.to_owned(), active.to_owned());
                 (unit.sub_state, unit.file_state) = (sub.to_owned(), enabled.to_owned());
             });
@@ -306,10 +317,10 @@ mod tests {
     fn a_daemon_that_was_started_by_hand_is_no_alarm() {
         let inactive = |unit: &mut Unit| unit.active_state = "inactive".to_owned();
         let rows = unit_of(|_, unit| inactive(unit));
-        assert_eq!(rows[0].status, Status::Yellow);
+        assert_eq!(rows[0].status, RowStatus::Yellow);
         assert_eq!(
             unit_of(|_, unit| unit.load_state = "not-found".to_owned())[0].status,
-            Status::Green
+            RowStatus::Green
         );
     }
 
@@ -317,7 +328,7 @@ mod tests {
     fn an_unarmed_watchdog_is_armed_by_the_fix() {
         for watchdog in ["0", "infinity", ""] {
             let row = &unit_of(|_, unit| unit.watchdog = watchdog.to_owned())[1];
-            assert_eq!(row.status, Status::Yellow);
+            assert_eq!(row.status, RowStatus::Yellow);
             let fix = row.fix.as_ref().unwrap();
             assert!(
                 fix.contains(r"printf '%s\n' '[Service]' WatchdogSec=180 | tee -a "),
@@ -329,7 +340,7 @@ mod tests {
             );
         }
         let row = &unit_of(|facts, unit| {
-            let Daemon::Answers(snapshot) = &mut facts.daemon else {
+            let DaemonState::Answers(snapshot) = &mut facts.daemon else {
                 panic!()
             };
             snapshot.heart.watchdog_ms = None;
@@ -337,17 +348,17 @@ mod tests {
         })[1];
         assert_eq!(
             (row.status, row.fix.as_deref()),
-            (Status::Yellow, Some("systemctl restart sealift.service"))
+            (RowStatus::Yellow, Some("systemctl restart sealift.service"))
         );
     }
 
     #[test]
     fn restarts_are_told_and_many_of_them_are_red() {
         for (restarts, status) in [
-            (0, Status::Green),
-            (1, Status::Yellow),
-            (4, Status::Yellow),
-            (5, Status::Red),
+            (0, RowStatus::Green),
+            (1, RowStatus::Yellow),
+            (4, RowStatus::Yellow),
+            (5, RowStatus::Red),
         ] {
             let row = &unit_of(|_, unit| unit.restarts = restarts)[2];
             assert_eq!(row.status, status);
@@ -358,7 +369,7 @@ mod tests {
     #[test]
     fn a_wrong_configuration_is_named_as_what_ended_it() {
         let rows = unit_of(|facts, unit| {
-            facts.daemon = Daemon::None;
+            facts.daemon = DaemonState::None;
             unit.active_state = "failed".to_owned();
             (unit.result, unit.exit_status) = ("exit-code".to_owned(), "2".to_owned());
         });

@@ -7,15 +7,15 @@ use super::{
     people::{READ, as_shipper},
 };
 use crate::operate::doctor::{
-    facts::{Daemon, Facts, NamedFile, Owned, SettingsProblem},
-    row::{Id, Row},
+    facts::{DaemonState, Facts, NamedFile, Owned, SettingsProblem},
+    row::{DoctorRow, Id},
     words::{path, word},
 };
 
 /// What a secret's file should not allow: writing by its group, reading or writing by everybody.
 const LOOSE: u32 = 0o026;
 
-pub(super) fn rows(facts: &Facts) -> Vec<Row> {
+pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
     let mut rows = vec![configuration(facts)];
     if facts.settings.problem.is_none() {
         rows.push(credentials(facts));
@@ -23,7 +23,7 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
     rows
 }
 
-fn configuration(facts: &Facts) -> Row {
+fn configuration(facts: &Facts) -> DoctorRow {
     let (id, settings, hands) = (Id::Configuration, &facts.settings, &facts.hands);
     let default = std::path::Path::new(crate::config::DEFAULT_FILE);
     let file = settings.file.as_deref().unwrap_or(default);
@@ -31,15 +31,15 @@ fn configuration(facts: &Facts) -> Row {
     let row = match &settings.problem {
         None if unread(facts).is_some() => {
             let (summary, fix) = unread(facts).unwrap_or_default();
-            Row::red(
+            DoctorRow::red(
                 id,
                 format!("The configuration {shown} cannot be read: {summary}"),
                 fix,
             )
         }
         None => match &settings.file {
-            Some(_) => Row::green(id, format!("The configuration {shown} is right.")),
-            None => Row::green(
+            Some(_) => DoctorRow::green(id, format!("The configuration {shown} is right.")),
+            None => DoctorRow::green(
                 id,
                 "The command line says all there is to say; no file was read.",
             ),
@@ -47,7 +47,7 @@ fn configuration(facts: &Facts) -> Row {
         Some(SettingsProblem::NotPermitted(why)) if facts.people.we_see_as_the_shipper() => {
             let fix = unread(facts).map_or_else(|| as_root_to_look(facts, file), |(_, fix)| fix);
             let who = &facts.people.shipper().name;
-            Row::red(
+            DoctorRow::red(
                 id,
                 format!("The configuration {shown} cannot be read by {who}: {why}."),
                 fix,
@@ -58,7 +58,7 @@ fn configuration(facts: &Facts) -> Row {
                 "{} may not read the configuration {shown}: {why}. What depends on it is not checked.",
                 facts.people.us.name
             );
-            Row::yellow(id, summary, as_shipper(hands, &facts.people))
+            DoctorRow::yellow(id, summary, as_shipper(hands, &facts.people))
         }
         Some(SettingsProblem::Missing) => {
             let folder = file
@@ -73,7 +73,7 @@ fn configuration(facts: &Facts) -> Row {
                 folder.unwrap_or_default()
             );
             let fix = format!("{made} >/dev/null && {}", hands.edit(file));
-            Row::red(
+            DoctorRow::red(
                 id,
                 format!("There is no configuration: {shown} is not there."),
                 fix,
@@ -90,7 +90,7 @@ fn configuration(facts: &Facts) -> Row {
                 }
                 None => hands.sealift("config check"),
             };
-            return Row::red(id, sentence(&said), fix).with(
+            return DoctorRow::red(id, sentence(&said), fix).with(
                 "message",
                 message
                     .lines()
@@ -107,16 +107,16 @@ fn configuration(facts: &Facts) -> Row {
 
 /// The command line says where the folders are, and not where the receiver is. A daemon that runs
 /// knows.
-fn no_receiver(facts: &Facts) -> Row {
+fn no_receiver(facts: &Facts) -> DoctorRow {
     let (id, hands) = (Id::Configuration, &facts.hands);
     let ask = |url: &str| hands.sealift("doctor") + " --receiver " + &word(url);
     match &facts.daemon {
-        Daemon::Answers(snapshot) => Row::yellow(
+        DaemonState::Answers(snapshot) => DoctorRow::yellow(
             id,
             "No receiver is named on the command line, and no file was read: what depends on it is not checked.",
             ask(&snapshot.destination.url),
         ),
-        _ => Row::red(
+        _ => DoctorRow::red(
             id,
             "No receiver is named: give --receiver URL, or a configuration with receiver.url (--config FILE).",
             ask("https://receiver.example:8490"),
@@ -183,7 +183,7 @@ fn sentence(said: &str) -> String {
     }
 }
 
-fn credentials(facts: &Facts) -> Row {
+fn credentials(facts: &Facts) -> DoctorRow {
     let (id, hands, people) = (Id::Credentials, &facts.hands, &facts.people);
     let files = &facts.settings.files;
     let shipper = people.shipper();
@@ -199,11 +199,11 @@ fn credentials(facts: &Facts) -> Row {
                     "{} may not read {key} {shown}; so the receiver is not asked.",
                     people.us.name
                 );
-                return Row::yellow(id, summary, as_shipper(hands, people));
+                return DoctorRow::yellow(id, summary, as_shipper(hands, people));
             }
             (Some((why, false)), _) => {
                 let summary = format!("{key} {shown} cannot be read: {why}.");
-                return Row::red(id, summary, hands.configure("reload"));
+                return DoctorRow::red(id, summary, hands.configure("reload"));
             }
             _ => {}
         }
@@ -217,7 +217,7 @@ fn credentials(facts: &Facts) -> Row {
                 giving::to_pass(facts, step),
                 hands.unit_to("reload")
             );
-            return Row::red(id, summary, fix);
+            return DoctorRow::red(id, summary, fix);
         }
         match (&file.unreadable, file.owned.as_ref().ok()) {
             (Some((why, _)), owned) => {
@@ -226,7 +226,7 @@ fn credentials(facts: &Facts) -> Row {
                     || as_root_to_look(facts, &file.path),
                     |owned| give(file, *owned),
                 );
-                return Row::red(id, summary, fix);
+                return DoctorRow::red(id, summary, fix);
             }
             (None, Some(owned)) if !shipper.may(READ, *owned) => {
                 let summary = format!(
@@ -234,18 +234,18 @@ fn credentials(facts: &Facts) -> Row {
                     shipper.name,
                     owned.mode & 0o7777
                 );
-                return Row::red(id, summary, give(file, *owned));
+                return DoctorRow::red(id, summary, give(file, *owned));
             }
             (None, _) => {}
         }
     }
     if let Some(problem) = &facts.settings.credential_problem {
-        return Row::red(id, sentence(problem), hands.configure("reload"));
+        return DoctorRow::red(id, sentence(problem), hands.configure("reload"));
     }
     if facts.settings.token_in_clear {
         let summary =
             "The token travels in clear text: receiver.url is neither https nor on this machine.";
-        return Row::yellow(id, summary, hands.configure("reload"));
+        return DoctorRow::yellow(id, summary, hands.configure("reload"));
     }
     for file in files.iter().filter(|file| file.secret) {
         if let Ok(owned) = file.owned
@@ -257,12 +257,12 @@ fn credentials(facts: &Facts) -> Row {
                 file.path.display(),
                 owned.mode & 0o7777
             );
-            return Row::yellow(id, summary, giving::to_keep(facts, &file.path, owned));
+            return DoctorRow::yellow(id, summary, giving::to_keep(facts, &file.path, owned));
         }
     }
     match files.len() {
-        0 => Row::green(id, "No certificate and no token is set."),
-        n => Row::green(
+        0 => DoctorRow::green(id, "No certificate and no token is set."),
+        n => DoctorRow::green(
             id,
             format!("{n} files of certificates, keys and tokens can be read."),
         )
@@ -281,9 +281,9 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::operate::doctor::{facts::Person, judge::sound::sound, row::Status};
+    use crate::operate::doctor::{facts::Person, judge::sound::sound, row::RowStatus};
 
-    fn of(facts: &Facts, id: Id) -> Row {
+    fn of(facts: &Facts, id: Id) -> DoctorRow {
         rows(facts).into_iter().find(|row| row.id == id).unwrap()
     }
 
@@ -300,21 +300,21 @@ mod tests {
     #[test]
     fn a_configuration_that_is_wrong_is_red_and_one_that_we_may_not_read_only_yellow() {
         let mut facts = sound();
-        assert_eq!(of(&facts, Id::Configuration).status, Status::Green);
+        assert_eq!(of(&facts, Id::Configuration).status, RowStatus::Green);
         for (problem, status, fix) in [
             (
                 SettingsProblem::Missing,
-                Status::Red,
+                RowStatus::Red,
                 "mkdir -p /etc/sealift && sealift config default | tee /etc/sealift/sealift.toml",
             ),
             (
                 SettingsProblem::Wrong("at line 3\n  |\nbad \u{1b}".to_owned()),
-                Status::Red,
+                RowStatus::Red,
                 "config check",
             ),
             (
                 SettingsProblem::NotPermitted("EACCES".to_owned()),
-                Status::Red,
+                RowStatus::Red,
                 "chgrp 20 /etc/sealift/sealift.toml && chmod g+r /etc/sealift/sealift.toml",
             ),
         ] {
@@ -338,7 +338,7 @@ mod tests {
         }
         stranger(&mut facts);
         let row = of(&facts, Id::Configuration);
-        assert_eq!(row.status, Status::Yellow);
+        assert_eq!(row.status, RowStatus::Yellow);
         assert_eq!(row.fix.unwrap(), "sudo -u sealift sealift doctor --data /d");
     }
 
@@ -359,20 +359,20 @@ mod tests {
             unreadable,
         };
         for (named, status, fix) in [
-            (file(0o640, None), Status::Green, ""),
+            (file(0o640, None), RowStatus::Green, ""),
             (
                 file(0o644, None),
-                Status::Yellow,
+                RowStatus::Yellow,
                 "chmod g-wx,o= /etc/token",
             ),
             (
                 file(0o600, None),
-                Status::Red,
+                RowStatus::Red,
                 "chmod g+r /etc/token && systemctl reload",
             ),
             (
                 file(0o640, Some(("not there".to_owned(), false))),
-                Status::Red,
+                RowStatus::Red,
                 "sealift.toml && systemctl reload",
             ),
         ] {
@@ -383,10 +383,10 @@ mod tests {
         }
         facts.settings.files = vec![file(0o640, None)];
         facts.settings.credential_problem = Some("the key is another's".to_owned());
-        assert_eq!(of(&facts, Id::Credentials).status, Status::Red);
+        assert_eq!(of(&facts, Id::Credentials).status, RowStatus::Red);
         facts.settings.files = vec![file(0o640, Some(("EACCES".to_owned(), true)))];
         stranger(&mut facts);
-        assert_eq!(of(&facts, Id::Credentials).status, Status::Yellow);
+        assert_eq!(of(&facts, Id::Credentials).status, RowStatus::Yellow);
     }
 
     #[test]
@@ -402,17 +402,17 @@ mod tests {
             },
         );
         for (folder, mode, status, fix) in [
-            (root, 0o644, Status::Green, ""),
+            (root, 0o644, RowStatus::Green, ""),
             (
                 root,
                 0o600,
-                Status::Red,
+                RowStatus::Red,
                 "chgrp 20 /etc/sealift/sealift.toml && chmod g+r /etc/sealift/sealift.toml",
             ),
             (
                 closed,
                 0o644,
-                Status::Red,
+                RowStatus::Red,
                 "chgrp 20 /etc/sealift && chmod g+x /etc/sealift",
             ),
             (
@@ -421,7 +421,7 @@ mod tests {
                     ..closed
                 },
                 0o644,
-                Status::Green,
+                RowStatus::Green,
                 "",
             ),
         ] {
@@ -451,9 +451,9 @@ mod tests {
                 unreadable: None,
             }];
             let expected = if folder == closed {
-                Status::Red
+                RowStatus::Red
             } else {
-                Status::Green
+                RowStatus::Green
             };
             assert_eq!(of(&facts, Id::Credentials).status, expected);
         }

@@ -8,13 +8,14 @@ use crate::{
     operate::{
         doctor::{
             facts::{
-                Aside, AskedCommit, Daemon, Episodes, Facts, Folder, FolderState, Inotify, Moves,
-                Owned, People, Person, Quarantined, Receiver, Room, Said, Settings, Unit,
+                AskedCommit, DaemonState, Episodes, Facts, FiledEpisodes, FolderFacts, FolderState,
+                InotifyLimits, Moves, Owned, People, Person, Quarantined, ReceiverAnswer,
+                ReceiverFacts, RoomFacts, SettingsFacts, Unit,
             },
-            row::{Report, Status},
-            words::Hands,
+            row::{DoctorReport, RowStatus},
+            words::CommandContext,
         },
-        journal::{Journal, Reading},
+        journal::{Journal, JournalReading},
     },
     records::{RELEASED, WallTime},
     retention::Due,
@@ -30,7 +31,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
         mode: 0o2770,
         listed: false,
     };
-    let folder = |name: &'static str| Folder {
+    let folder = |name: &'static str| FolderFacts {
         name,
         path: PathBuf::from("/d").join(name),
         state: FolderState::There {
@@ -54,7 +55,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
     };
     Facts {
         now,
-        hands: Hands {
+        hands: CommandContext {
             root: true,
             unit: "sealift.service".to_owned(),
             has_unit: true,
@@ -63,12 +64,12 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
             receiver: String::new(),
             file: Some(PathBuf::from("/etc/sealift/sealift.toml")),
         },
-        settings: Settings {
+        settings: SettingsFacts {
             file: Some(PathBuf::from("/etc/sealift/sealift.toml")),
             watch: Some(WatchMode::Auto),
             url: Some("https://receiver.example:8490".to_owned()),
             quarantine_keep_days: Some(30),
-            ..Settings::default()
+            ..SettingsFacts::default()
         },
         people: People {
             us: root,
@@ -79,7 +80,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
             .into(),
         overlap: None,
         in_the_way: Vec::new(),
-        rooms: vec![Room {
+        rooms: vec![RoomFacts {
             folders: vec!["episodes".to_owned(), "shipped".to_owned()],
             path: PathBuf::from("/d/episodes"),
             free_bytes: 500_000_000_000,
@@ -88,7 +89,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
             filling_bytes_per_s: None,
         }],
         moves: Moves::ByDaemon(Vec::new()),
-        inotify: Some(Inotify {
+        inotify: Some(InotifyLimits {
             max_watches: 65_536,
             max_namespace_watches: Some(65_536),
             max_instances: 128,
@@ -108,8 +109,8 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
             user: "sealift".to_owned(),
             read_write_paths: Some(vec!["/d".to_owned()]),
         }),
-        daemon: Daemon::Answers(Box::new(snapshot_of(now))),
-        receiver: Some(Receiver {
+        daemon: DaemonState::Answers(Box::new(snapshot_of(now))),
+        receiver: Some(ReceiverFacts {
             origin: "https://receiver.example:8490".to_owned(),
             host: "receiver.example".to_owned(),
             unit_here: false,
@@ -118,7 +119,7 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
             commit: AskedCommit::None,
             meta_fault: None,
             remedy: None,
-            said: Said::Answered {
+            said: ReceiverAnswer::Answered {
                 status: 204,
                 json: None,
                 html: false,
@@ -129,14 +130,14 @@ pub(in crate::operate::doctor) fn sound() -> Facts {
                 )),
             },
         }),
-        journal: Some(Journal::of(Ok(Reading::default()))),
+        journal: Some(Journal::of(Ok(JournalReading::default()))),
         episodes: Some(Episodes {
             folder: PathBuf::from("/d/episodes"),
             ..Episodes::default()
         }),
-        aside: Some(Aside {
+        aside: Some(FiledEpisodes {
             layout: Some(Layout::below(&PathBuf::from("/d"))),
-            ..Aside::default()
+            ..FiledEpisodes::default()
         }),
     }
 }
@@ -164,15 +165,15 @@ fn snapshot_of(now: WallTime) -> snapshot::Snapshot {
         "started_at_wall": now, "taken_at_wall": now, "uptime_s": 60,
     }))
     .unwrap();
-    snapshot.watch.mode = snapshot::WatchMode::Inotify;
+    snapshot.watch.mode = snapshot::NoticedBy::Inotify;
     snapshot.heart.watchdog_ms = Some(180_000);
     snapshot
 }
 
 #[test]
 fn on_a_sound_host_every_row_is_green() {
-    let report = Report::of(super::judge(&sound()));
-    assert_eq!(report.status(), Status::Green, "{:#?}", report.rows);
+    let report = DoctorReport::of(super::judge(&sound()));
+    assert_eq!(report.status(), RowStatus::Green, "{:#?}", report.rows);
     assert!(report.rows.len() > 25, "{}", report.rows.len());
     let mut ids: Vec<_> = report.rows.iter().map(|row| row.id).collect();
     ids.dedup();

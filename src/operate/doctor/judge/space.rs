@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::operate::doctor::{
-    facts::{Facts, Room},
-    row::{Id, Row, Status},
+    facts::{Facts, RoomFacts},
+    row::{DoctorRow, Id, RowStatus},
     words::{amount, span},
 };
 
@@ -23,16 +23,16 @@ const SOON: Duration = Duration::from_secs(3600);
 /// Somebody should look today.
 const TODAY: Duration = Duration::from_secs(24 * 3600);
 
-pub(super) fn rows(facts: &Facts) -> Vec<Row> {
+pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
     let Some(worst) = facts.rooms.iter().max_by_key(|room| judged(room).0) else {
         return Vec::new();
     };
     let (status, why) = judged(worst);
     let summary = format!("{}: {why}.", worst.path.display());
     let row = match status {
-        Status::Green => Row::green(Id::Space, summary),
-        Status::Yellow => Row::yellow(Id::Space, summary, fix(facts, worst)),
-        Status::Red => Row::red(Id::Space, summary, fix(facts, worst)),
+        RowStatus::Green => DoctorRow::green(Id::Space, summary),
+        RowStatus::Yellow => DoctorRow::yellow(Id::Space, summary, fix(facts, worst)),
+        RowStatus::Red => DoctorRow::red(Id::Space, summary, fix(facts, worst)),
     };
     let rooms = facts.rooms.iter().map(|room| {
         json!({
@@ -44,12 +44,12 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
     vec![row.with("rooms", rooms.collect::<Vec<_>>())]
 }
 
-fn lasts(room: &Room) -> Option<Duration> {
+fn lasts(room: &RoomFacts) -> Option<Duration> {
     let rate = room.filling_bytes_per_s.filter(|rate| *rate > 0)?;
     Some(Duration::from_secs(room.free_bytes / rate))
 }
 
-fn judged(room: &Room) -> (Status, String) {
+fn judged(room: &RoomFacts) -> (RowStatus, String) {
     let free = amount(room.free_bytes);
     let mut said = format!("{free} of {} are free", amount(room.total_bytes));
     let lasts = lasts(room);
@@ -60,7 +60,7 @@ fn judged(room: &Room) -> (Status, String) {
     if room.free_files.is_some_and(|files| files < LEAST_FILES) {
         let files = room.free_files.unwrap_or_default();
         return (
-            Status::Red,
+            RowStatus::Red,
             format!("only {files} more files can be made there, whatever room there is"),
         );
     }
@@ -68,17 +68,17 @@ fn judged(room: &Room) -> (Status, String) {
         && u128::from(room.free_bytes) * 100
             < u128::from(room.total_bytes) * u128::from(LEAST_PERCENT);
     let status = if room.free_bytes < LEAST_BYTES || soon(SOON) {
-        Status::Red
+        RowStatus::Red
     } else if few_percent || soon(TODAY) {
-        Status::Yellow
+        RowStatus::Yellow
     } else {
-        Status::Green
+        RowStatus::Green
     };
     (status, said)
 }
 
 /// What is shipped may go, where the receiver vouches for it; what is largest is named otherwise.
-fn fix(facts: &Facts, room: &Room) -> String {
+fn fix(facts: &Facts, room: &RoomFacts) -> String {
     let largest = format!(
         "du -xh --max-depth=1 {} | sort -h | tail",
         super::super::words::path(&room.path)
@@ -104,15 +104,21 @@ mod tests {
     fn room_is_judged_by_what_is_free_and_by_how_long_that_lasts() {
         const GB: u64 = 1_000_000_000;
         for (free_bytes, total_bytes, free_files, rate, status) in [
-            (500 * GB, 1000 * GB, Some(1_000_000), None, Status::Green),
-            (30 * GB, 10_000 * GB, None, Some(0), Status::Green),
-            (1 << 20, 1000 * GB, None, None, Status::Red),
-            (500 * GB, 1000 * GB, Some(12), None, Status::Red),
-            (4 * GB, 1000 * GB, None, None, Status::Yellow),
-            (4 * GB, 10 * GB, None, None, Status::Green),
-            (500 * GB, 1000 * GB, None, Some(10_000_000), Status::Yellow),
-            (500 * GB, 1000 * GB, None, Some(GB), Status::Red),
-            (500 * GB, 1000 * GB, None, Some(1_000_000), Status::Green),
+            (500 * GB, 1000 * GB, Some(1_000_000), None, RowStatus::Green),
+            (30 * GB, 10_000 * GB, None, Some(0), RowStatus::Green),
+            (1 << 20, 1000 * GB, None, None, RowStatus::Red),
+            (500 * GB, 1000 * GB, Some(12), None, RowStatus::Red),
+            (4 * GB, 1000 * GB, None, None, RowStatus::Yellow),
+            (4 * GB, 10 * GB, None, None, RowStatus::Green),
+            (
+                500 * GB,
+                1000 * GB,
+                None,
+                Some(10_000_000),
+                RowStatus::Yellow,
+            ),
+            (500 * GB, 1000 * GB, None, Some(GB), RowStatus::Red),
+            (500 * GB, 1000 * GB, None, Some(1_000_000), RowStatus::Green),
         ] {
             let mut facts = sound();
             let room = &mut facts.rooms[0];
@@ -120,14 +126,14 @@ mod tests {
             (room.free_files, room.filling_bytes_per_s) = (free_files, rate);
             let [row] = &rows(&facts)[..] else { panic!() };
             assert_eq!(row.status, status, "{row:?}");
-            assert_eq!(row.fix.is_none(), status == Status::Green);
+            assert_eq!(row.fix.is_none(), status == RowStatus::Green);
         }
     }
 
     #[test]
     fn the_worst_of_several_file_systems_is_the_one_that_is_told() {
         let mut facts = sound();
-        let full = Room {
+        let full = RoomFacts {
             free_bytes: 0,
             path: "/full".into(),
             ..facts.rooms[0].clone()

@@ -8,11 +8,11 @@ use std::time::Duration;
 use self::names::{conflicts, names};
 use super::{cut_off, people::as_shipper};
 use crate::{
-    episode::{EpisodeId, Look, MARKED_REST},
+    episode::{EpisodeId, FolderLook, MARKED_REST},
     operate::{
         doctor::{
-            facts::{Daemon, Episode, Episodes, Facts},
-            row::{Id, Row, Status},
+            facts::{DaemonState, EpisodeFacts, Episodes, Facts},
+            row::{DoctorRow, Id, RowStatus},
             words::{count, path, span},
         },
         status::words::{self, slowed, without_episode},
@@ -35,7 +35,7 @@ const MAX_AT_ONCE: usize = 5;
 /// For so long a manifest may be half: its writer is at it. The daemon waits as long.
 const UNFINISHED_S: i64 = 60;
 
-pub(super) fn rows(facts: &Facts) -> Vec<Row> {
+pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
     let Some(found) = &facts.episodes else {
         return Vec::new();
     };
@@ -75,16 +75,16 @@ fn in_turn(fixes: Vec<String>) -> (String, Vec<String>) {
     )
 }
 
-fn markers(facts: &Facts, found: &Episodes) -> Row {
+fn markers(facts: &Facts, found: &Episodes) -> DoctorRow {
     let (id, hands) = (Id::Markers, &facts.hands);
-    let why = |episode: &Episode| match &episode.look {
-        Look::OddMarker(what) => Some(format!("its done.marker is {what} and seals nothing")),
-        Look::Unreadable(why) => Some(why.clone()),
+    let why = |episode: &EpisodeFacts| match &episode.look {
+        FolderLook::OddMarker(what) => Some(format!("its done.marker is {what} and seals nothing")),
+        FolderLook::Unreadable(why) => Some(why.clone()),
         // A manifest is written bit by bit: it may be whole in a moment, and the daemon waits as
         // well.
-        Look::Sealed(stamp) if is_fresh(stamp.written_ns, facts.now) => None,
-        Look::Sealed(_) => episode.bad_marker.clone(),
-        Look::Gone | Look::BeingRemoved | Look::Open => None,
+        FolderLook::Sealed(stamp) if is_fresh(stamp.written_ns, facts.now) => None,
+        FolderLook::Sealed(_) => episode.bad_marker.clone(),
+        FolderLook::Gone | FolderLook::BeingRemoved | FolderLook::Open => None,
     };
     let bad: Vec<_> = found
         .episodes
@@ -92,19 +92,23 @@ fn markers(facts: &Facts, found: &Episodes) -> Row {
         .filter_map(|episode| Some((episode, why(episode)?)))
         .collect();
     let Some((first, reason)) = bad.first() else {
-        return Row::green(id, "Every marker can be read.");
+        return DoctorRow::green(id, "Every marker can be read.");
     };
     let summary = format!(
         "{} with a marker that cannot be read. {}: {reason}.",
         count(bad.len(), "episode"),
         first.id
     );
-    let details = |row: Row| {
+    let details = |row: DoctorRow| {
         row.with("count", bad.len())
             .with("episodes", ids(bad.iter().map(|(episode, _)| &episode.id)))
     };
-    if matches!(first.look, Look::Unreadable(_)) && !facts.people.we_see_as_the_shipper() {
-        return details(Row::yellow(id, summary, as_shipper(hands, &facts.people)));
+    if matches!(first.look, FolderLook::Unreadable(_)) && !facts.people.we_see_as_the_shipper() {
+        return details(DoctorRow::yellow(
+            id,
+            summary,
+            as_shipper(hands, &facts.people),
+        ));
     }
     let fixes: Vec<_> = bad
         .iter()
@@ -113,15 +117,18 @@ fn markers(facts: &Facts, found: &Episodes) -> Row {
         .collect();
     let fix = fixes.first().cloned().unwrap_or_default();
     let summary = match first.look {
-        Look::OddMarker(MARKED_REST) => {
+        FolderLook::OddMarker(MARKED_REST) => {
             format!("{summary} What is left of it is shipped only under a name of its own.")
         }
-        Look::Sealed(_) | Look::OddMarker(_) => {
+        FolderLook::Sealed(_) | FolderLook::OddMarker(_) => {
             format!("{summary} If it is complete, seal it again.")
         }
-        Look::Gone | Look::BeingRemoved | Look::Open | Look::Unreadable(_) => summary,
+        FolderLook::Gone
+        | FolderLook::BeingRemoved
+        | FolderLook::Open
+        | FolderLook::Unreadable(_) => summary,
     };
-    details(Row::red(id, summary, fix)).with("fixes", fixes)
+    details(DoctorRow::red(id, summary, fix)).with("fixes", fixes)
 }
 
 fn is_fresh(written_ns: i64, now: WallTime) -> bool {
@@ -129,17 +136,17 @@ fn is_fresh(written_ns: i64, now: WallTime) -> bool {
 }
 
 /// Each has to be looked at before it is sealed: never more than one in one line.
-fn remarked(facts: &Facts, found: &Episodes, episode: &Episode) -> String {
+fn remarked(facts: &Facts, found: &Episodes, episode: &EpisodeFacts) -> String {
     let folder = found.folder.join(episode.id.as_str());
     let (folder, marker) = (path(&folder), path(&folder.join(crate::layout::MARKER)));
     match &episode.look {
         // Under its own name it is never sealed, however often.
-        Look::OddMarker(MARKED_REST) => format!(
+        FolderLook::OddMarker(MARKED_REST) => format!(
             "ls -la {folder}  # then, where that is wanted: cp -a it to another name, hidden, rename that, and seal it there"
         ),
         // Aside and out of the episode, or it would be shipped as part of it; what has that name
         // already is numbered.
-        Look::OddMarker(_) | Look::Sealed(_) => format!(
+        FolderLook::OddMarker(_) | FolderLook::Sealed(_) => format!(
             "mv -T --backup=numbered {marker} {} && sealift seal {folder}",
             path(
                 &found
@@ -149,7 +156,7 @@ fn remarked(facts: &Facts, found: &Episodes, episode: &Episode) -> String {
         ),
         // Of one that is still recorded the owner is the recorder: without a marker nothing is
         // done.
-        Look::Unreadable(why) if why.contains("Permission denied") => {
+        FolderLook::Unreadable(why) if why.contains("Permission denied") => {
             let hands = &facts.hands;
             let owner = format!("chown -R --reference={} {folder}", path(&found.folder));
             format!(
@@ -158,9 +165,10 @@ fn remarked(facts: &Facts, found: &Episodes, episode: &Episode) -> String {
                 hands.as_root(&owner)
             )
         }
-        Look::Unreadable(_) | Look::Gone | Look::BeingRemoved | Look::Open => {
-            facts.hands.as_root(&format!("ls -la {folder}"))
-        }
+        FolderLook::Unreadable(_)
+        | FolderLook::Gone
+        | FolderLook::BeingRemoved
+        | FolderLook::Open => facts.hands.as_root(&format!("ls -la {folder}")),
     }
 }
 
@@ -173,9 +181,9 @@ fn age(since: Option<WallTime>, now: WallTime) -> Option<Duration> {
 fn for_long(
     found: &Episodes,
     now: WallTime,
-    is: fn(&Look) -> bool,
+    is: fn(&FolderLook) -> bool,
     limit: Duration,
-) -> Vec<(&Episode, Duration)> {
+) -> Vec<(&EpisodeFacts, Duration)> {
     let of_kind = found.episodes.iter().filter(|episode| is(&episode.look));
     let aged = of_kind.filter_map(|episode| Some((episode, age(episode.since, now)?)));
     let mut long: Vec<_> = aged.filter(|(_, age)| *age >= limit).collect();
@@ -183,16 +191,16 @@ fn for_long(
     long
 }
 
-fn open_long(facts: &Facts, found: &Episodes) -> Row {
+fn open_long(facts: &Facts, found: &Episodes) -> DoctorRow {
     let id = Id::OpenLong;
     let long = for_long(
         found,
         facts.now,
-        |look| matches!(look, Look::Open),
+        |look| matches!(look, FolderLook::Open),
         OPEN_LONG,
     );
     let Some((first, age)) = long.first() else {
-        return Row::green(id, "No recording is open for unusually long.");
+        return DoctorRow::green(id, "No recording is open for unusually long.");
     };
     let summary = format!(
         "{} not sealed, and nothing was written at the top of it for long; {} for {}. If it is complete, seal it: the command does nothing where something in it was written within the hour.",
@@ -210,33 +218,33 @@ fn open_long(facts: &Facts, found: &Episodes) -> Row {
         .take(MAX_NAMED)
         .map(|(episode, _)| seal(&episode.id))
         .collect();
-    Row::yellow(id, summary, fixes.first().cloned().unwrap_or_default())
+    DoctorRow::yellow(id, summary, fixes.first().cloned().unwrap_or_default())
         .with("count", long.len())
         .with("episodes", ids(long.iter().map(|(episode, _)| &episode.id)))
         .with("fixes", fixes)
 }
 
-fn waiting(facts: &Facts, found: &Episodes) -> Row {
+fn waiting(facts: &Facts, found: &Episodes) -> DoctorRow {
     let row = seen_waiting(facts, found);
-    if row.status != Status::Green {
+    if row.status != RowStatus::Green {
         return row;
     }
     match &facts.daemon {
-        Daemon::Answers(snapshot) => left_aside(snapshot).unwrap_or(row),
+        DaemonState::Answers(snapshot) => left_aside(snapshot).unwrap_or(row),
         _ => row,
     }
 }
 
 /// What is sealed and has no name yet.
-fn left_aside(snapshot: &Snapshot) -> Option<Row> {
+fn left_aside(snapshot: &Snapshot) -> Option<DoctorRow> {
     let left = snapshot.left_aside.as_ref()?;
     Some(
-        Row::yellow(Id::Waiting, format!("{left}."), left.fix.as_str())
+        DoctorRow::yellow(Id::Waiting, format!("{left}."), left.fix.as_str())
             .with("left_aside", left.count),
     )
 }
 
-fn seen_waiting(facts: &Facts, found: &Episodes) -> Row {
+fn seen_waiting(facts: &Facts, found: &Episodes) -> DoctorRow {
     let id = Id::Waiting;
     if let Some(row) = stranded(facts, found).or_else(|| being_removed(facts, found)) {
         return row;
@@ -244,19 +252,19 @@ fn seen_waiting(facts: &Facts, found: &Episodes) -> Row {
     let sealed = for_long(
         found,
         facts.now,
-        |look| matches!(look, Look::Sealed(_)),
+        |look| matches!(look, FolderLook::Sealed(_)),
         Duration::ZERO,
     );
     let Some((oldest, age)) = sealed.first() else {
-        return Row::green(id, "Nothing waits.").with("count", 0);
+        return DoctorRow::green(id, "Nothing waits.").with("count", 0);
     };
     let n = sealed.len();
     let closed = match &facts.daemon {
-        Daemon::Answers(snapshot) => snapshot.destination.closed_until.as_deref(),
+        DaemonState::Answers(snapshot) => snapshot.destination.closed_until.as_deref(),
         _ => None,
     };
     let slowed = match &facts.daemon {
-        Daemon::Answers(snapshot) if snapshot.destination.held.is_none() => snapshot
+        DaemonState::Answers(snapshot) if snapshot.destination.held.is_none() => snapshot
             .destination
             .slowed
             .as_ref()
@@ -264,7 +272,7 @@ fn seen_waiting(facts: &Facts, found: &Episodes) -> Row {
         _ => None,
     };
     let why = match &facts.daemon {
-        Daemon::Answers(snapshot) => {
+        DaemonState::Answers(snapshot) => {
             let told = snapshot
                 .episodes
                 .iter()
@@ -292,18 +300,18 @@ fn seen_waiting(facts: &Facts, found: &Episodes) -> Row {
         slowed.unwrap_or_default()
     );
     // What waits for better weather, or was refused, is tried at once then.
-    let deed = if matches!(facts.daemon, Daemon::None) {
+    let deed = if matches!(facts.daemon, DaemonState::None) {
         "start"
     } else {
         "reload"
     };
     let fix = facts.hands.unit_to(deed);
     let row = if *age >= VERY_LONG {
-        Row::red(id, summary, fix)
+        DoctorRow::red(id, summary, fix)
     } else if *age >= LONG && closed.is_none() {
-        Row::yellow(id, summary, fix)
+        DoctorRow::yellow(id, summary, fix)
     } else {
-        Row::green(id, summary)
+        DoctorRow::green(id, summary)
     };
     row.with("count", n)
         .with("oldest", oldest.id.as_str())
@@ -312,20 +320,20 @@ fn seen_waiting(facts: &Facts, found: &Episodes) -> Row {
 
 /// Archives of which nothing is sent any more, since their episodes are gone. A running daemon
 /// knows which of them it settles.
-fn stranded(facts: &Facts, found: &Episodes) -> Option<Row> {
+fn stranded(facts: &Facts, found: &Episodes) -> Option<DoctorRow> {
     let (id, hands) = (Id::Waiting, &facts.hands);
     let (count, row) = match &facts.daemon {
-        Daemon::Answers(snapshot) => {
+        DaemonState::Answers(snapshot) => {
             let count = snapshot.archives_stranded;
             let said = format!("{}.", crate::snapshot::stranded(count));
-            (count, Row::red(id, said, hands.unit_to("restart")))
+            (count, DoctorRow::red(id, said, hands.unit_to("restart")))
         }
         // Nothing runs that has left them alone: the next start looks what they are.
-        Daemon::None => {
+        DaemonState::None => {
             let count = found.archives_alone;
             (
                 count,
-                Row::yellow(id, without_episode(count), hands.unit_to("start")),
+                DoctorRow::yellow(id, without_episode(count), hands.unit_to("start")),
             )
         }
         _ => return None,
@@ -335,17 +343,17 @@ fn stranded(facts: &Facts, found: &Episodes) -> Option<Row> {
 
 /// What a move has left where the episodes stood. A running daemon goes on with it, and tells of
 /// it.
-fn being_removed(facts: &Facts, found: &Episodes) -> Option<Row> {
-    if !matches!(facts.daemon, Daemon::None) {
+fn being_removed(facts: &Facts, found: &Episodes) -> Option<DoctorRow> {
+    if !matches!(facts.daemon, DaemonState::None) {
         return None;
     }
     let left = found
         .episodes
         .iter()
-        .filter(|episode| matches!(episode.look, Look::BeingRemoved));
+        .filter(|episode| matches!(episode.look, FolderLook::BeingRemoved));
     let left: Vec<_> = left.map(|episode| &episode.id).collect();
     let said = format!("{}.", words::being_removed(left.first()?));
-    let row = Row::yellow(Id::Waiting, said, facts.hands.unit_to("start"));
+    let row = DoctorRow::yellow(Id::Waiting, said, facts.hands.unit_to("start"));
     Some(row.with("being_removed", ids(left.into_iter())))
 }
 

@@ -3,8 +3,8 @@
 use crate::{
     config::WatchMode,
     operate::doctor::{
-        facts::{Facts, FolderState, Inotify},
-        row::{Id, Row},
+        facts::{Facts, FolderState, InotifyLimits},
+        row::{DoctorRow, Id},
     },
 };
 
@@ -15,14 +15,14 @@ const ENOUGH_INSTANCES: u64 = 1024;
 /// Other programs of the same user want some as well.
 const LEAST_INSTANCES: u64 = 8;
 
-pub(super) fn rows(facts: &Facts) -> Vec<Row> {
+pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
     let mut rows = Vec::new();
     rows.extend(mode(facts));
     rows.extend(facts.inotify.map(|inotify| limits(facts, inotify)));
     rows
 }
 
-fn mode(facts: &Facts) -> Option<Row> {
+fn mode(facts: &Facts) -> Option<DoctorRow> {
     let id = Id::WatchMode;
     let episodes = facts
         .folders
@@ -38,23 +38,26 @@ fn mode(facts: &Facts) -> Option<Row> {
                  record is found by the slow pass alone. Set watch = \"auto\".",
                 episodes.path.display()
             );
-            Row::yellow(id, summary, facts.hands.configure("restart")).with("file_system", kind)
+            DoctorRow::yellow(id, summary, facts.hands.configure("restart"))
+                .with("file_system", kind)
         }
-        (WatchMode::Auto, Some(kind)) => Row::green(
+        (WatchMode::Auto, Some(kind)) => DoctorRow::green(
             id,
             format!("Looks every few seconds, as it must on {kind}."),
         )
         .with("file_system", kind),
         (WatchMode::ReconcileOnly, _) => {
-            Row::green(id, "Looks every few seconds: that is the setting.")
+            DoctorRow::green(id, "Looks every few seconds: that is the setting.")
         }
-        (WatchMode::Auto | WatchMode::Inotify, None) => Row::green(id, "Is woken by the kernel."),
+        (WatchMode::Auto | WatchMode::Inotify, None) => {
+            DoctorRow::green(id, "Is woken by the kernel.")
+        }
     })
 }
 
-fn limits(facts: &Facts, inotify: Inotify) -> Row {
+fn limits(facts: &Facts, inotify: InotifyLimits) -> DoctorRow {
     let (id, hands) = (Id::Inotify, &facts.hands);
-    let Inotify {
+    let InotifyLimits {
         max_watches,
         max_namespace_watches,
         max_instances,
@@ -80,7 +83,7 @@ fn limits(facts: &Facts, inotify: Inotify) -> Row {
             "{needed_watches} watches are needed for the open episodes, and a user may have {max} ({key}): new episodes are \
              found some seconds late."
         );
-        Row::yellow(
+        DoctorRow::yellow(
             id,
             summary,
             hands.as_root(&format!("sysctl {key}={enough}")),
@@ -88,13 +91,13 @@ fn limits(facts: &Facts, inotify: Inotify) -> Row {
     } else if max_instances < LEAST_INSTANCES {
         let summary =
             format!("A user may watch with {max_instances} programs only ({instances_key}).");
-        Row::yellow(
+        DoctorRow::yellow(
             id,
             summary,
             hands.as_root(&format!("sysctl {instances_key}={ENOUGH_INSTANCES}")),
         )
     } else {
-        Row::green(
+        DoctorRow::green(
             id,
             format!("{needed_watches} watches are needed, and a user may have {max}."),
         )
@@ -106,16 +109,16 @@ fn limits(facts: &Facts, inotify: Inotify) -> Row {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operate::doctor::{facts::Owned, judge::sound::sound, row::Status};
+    use crate::operate::doctor::{facts::Owned, judge::sound::sound, row::RowStatus};
 
     #[test]
     fn events_are_not_relied_on_where_other_hosts_write() {
         for (watch, shared, status) in [
-            (WatchMode::Auto, None, Status::Green),
-            (WatchMode::Auto, Some("NFS"), Status::Green),
-            (WatchMode::ReconcileOnly, Some("NFS"), Status::Green),
-            (WatchMode::Inotify, None, Status::Green),
-            (WatchMode::Inotify, Some("NFS"), Status::Yellow),
+            (WatchMode::Auto, None, RowStatus::Green),
+            (WatchMode::Auto, Some("NFS"), RowStatus::Green),
+            (WatchMode::ReconcileOnly, Some("NFS"), RowStatus::Green),
+            (WatchMode::Inotify, None, RowStatus::Green),
+            (WatchMode::Inotify, Some("NFS"), RowStatus::Yellow),
         ] {
             let mut facts = sound();
             facts.settings.watch = Some(watch);
@@ -137,7 +140,7 @@ mod tests {
 
     #[test]
     fn the_limit_that_is_too_low_is_named_with_a_number_that_will_do() {
-        let enough = Inotify {
+        let enough = InotifyLimits {
             max_watches: 9000,
             max_namespace_watches: Some(9000),
             max_instances: 128,
@@ -147,35 +150,35 @@ mod tests {
         for (inotify, fix) in [
             (enough, None),
             (
-                Inotify {
+                InotifyLimits {
                     needed_watches: 9001,
                     ..enough
                 },
                 Some("sysctl fs.inotify.max_user_watches=524288"),
             ),
             (
-                Inotify {
+                InotifyLimits {
                     max_namespace_watches: Some(1),
                     ..enough
                 },
                 Some("sysctl user.max_inotify_watches=524288"),
             ),
             (
-                Inotify {
+                InotifyLimits {
                     needed_watches: 400_000,
                     ..enough
                 },
                 Some("sysctl fs.inotify.max_user_watches=800000"),
             ),
             (
-                Inotify {
+                InotifyLimits {
                     max_instances: 1,
                     ..enough
                 },
                 Some("sysctl fs.inotify.max_user_instances=1024"),
             ),
             (
-                Inotify {
+                InotifyLimits {
                     max_namespace_instances: Some(1),
                     ..enough
                 },

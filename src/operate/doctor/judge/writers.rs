@@ -6,8 +6,8 @@ use crate::{
     episode::EpisodeId,
     filesystem,
     operate::doctor::{
-        facts::{Daemon, Episodes, Facts, FolderState},
-        row::{Id, Row},
+        facts::{DaemonState, Episodes, Facts, FolderState},
+        row::{DoctorRow, Id},
         words::{count, path, span, word},
     },
     snapshot::{OpenFile, Snapshot},
@@ -19,9 +19,9 @@ const LONG_S: u64 = 60;
 /// No buffer takes so long to be written.
 const VERY_LONG_S: u64 = 600;
 
-pub(super) fn rows(facts: &Facts) -> Vec<Row> {
+pub(super) fn rows(facts: &Facts) -> Vec<DoctorRow> {
     let mut rows = Vec::new();
-    if let Daemon::Answers(snapshot) = &facts.daemon {
+    if let DaemonState::Answers(snapshot) = &facts.daemon {
         rows.push(open_files(facts, snapshot));
         rows.push(changed(facts, snapshot));
     }
@@ -29,7 +29,7 @@ pub(super) fn rows(facts: &Facts) -> Vec<Row> {
     rows
 }
 
-fn open_files(facts: &Facts, snapshot: &Snapshot) -> Row {
+fn open_files(facts: &Facts, snapshot: &Snapshot) -> DoctorRow {
     let (id, open) = (Id::OpenFiles, &snapshot.open_files);
     let long: Vec<_> = open
         .some
@@ -50,7 +50,7 @@ fn open_files(facts: &Facts, snapshot: &Snapshot) -> Row {
         let summary = format!(
             "No sealed episode has waited for a minute for a file that is open for writing.{cannot_tell}{elsewhere}"
         );
-        return Row::green(id, summary)
+        return DoctorRow::green(id, summary)
             .with("untold", open.untold)
             .with("file_system", file_system);
     };
@@ -75,9 +75,9 @@ fn open_files(facts: &Facts, snapshot: &Snapshot) -> Row {
     );
     let fix = who_has_it(facts, first);
     let row = if first.for_s >= VERY_LONG_S {
-        Row::red(id, summary, fix)
+        DoctorRow::red(id, summary, fix)
     } else {
-        Row::yellow(id, summary, fix)
+        DoctorRow::yellow(id, summary, fix)
     };
     let episodes: Vec<_> = long.iter().map(|file| file.episode_id.as_str()).collect();
     row.with("count", open.count)
@@ -130,10 +130,10 @@ fn who_has_it(facts: &Facts, file: &OpenFile) -> String {
     }
 }
 
-fn changed(facts: &Facts, snapshot: &Snapshot) -> Row {
+fn changed(facts: &Facts, snapshot: &Snapshot) -> DoctorRow {
     let (id, changed) = (Id::ShippedChanged, &snapshot.shipped_changed);
     let Some(first) = changed.first() else {
-        return Row::green(
+        return DoctorRow::green(
             id,
             "Nothing was seen to be written to after it was shipped.",
         );
@@ -153,7 +153,7 @@ fn changed(facts: &Facts, snapshot: &Snapshot) -> Row {
         .map(|it| facts.hands.sealift(&requeue(&it.episode_id, &it.folder)))
         .collect();
     let episodes: Vec<_> = changed.iter().map(|it| it.episode_id.as_str()).collect();
-    Row::yellow(id, summary, fixes[0].clone())
+    DoctorRow::yellow(id, summary, fixes[0].clone())
         .with("episodes", episodes)
         .with("fixes", fixes)
 }
@@ -167,13 +167,13 @@ fn requeue(id: &str, folder: &str) -> String {
     }
 }
 
-fn reused(facts: &Facts, found: &Episodes) -> Row {
+fn reused(facts: &Facts, found: &Episodes) -> DoctorRow {
     let (id, reused) = (Id::ReusedNames, &found.reused);
     if let Some((first, copy)) = found.left.first() {
         return left(facts, found, first, copy);
     }
     let Some(first) = reused.first() else {
-        return Row::green(
+        return DoctorRow::green(
             id,
             "No name in episodes/ is that of an episode that was shipped within the day.",
         );
@@ -193,11 +193,11 @@ fn reused(facts: &Facts, found: &Episodes) -> Row {
         "ls -laR {}",
         path(&found.folder.join(first.as_str()))
     ));
-    Row::yellow(id, summary, fix).with("episodes", episodes)
+    DoctorRow::yellow(id, summary, fix).with("episodes", episodes)
 }
 
 /// To be compared first: what the folder is worth, its recorder knows.
-fn left(facts: &Facts, found: &Episodes, first: &EpisodeId, copy: &Path) -> Row {
+fn left(facts: &Facts, found: &Episodes, first: &EpisodeId, copy: &Path) -> DoctorRow {
     let folder = found.folder.join(first.as_str());
     let summary = format!(
         "{} in episodes/ of what was moved by a copy, and was written to while it was removed there: {}. Its copy is {}, and has all but \
@@ -215,20 +215,20 @@ fn left(facts: &Facts, found: &Episodes, first: &EpisodeId, copy: &Path) -> Row 
     let fix = facts
         .hands
         .as_root(&format!("diff -r {} {}", path(&folder), path(copy)));
-    Row::red(Id::ReusedNames, summary, fix).with("episodes", episodes)
+    DoctorRow::red(Id::ReusedNames, summary, fix).with("episodes", episodes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        operate::doctor::{judge::sound::sound, row::Status},
+        operate::doctor::{judge::sound::sound, row::RowStatus},
         snapshot::ShippedChange,
     };
 
-    fn with(change: impl FnOnce(&mut Snapshot)) -> Vec<Row> {
+    fn with(change: impl FnOnce(&mut Snapshot)) -> Vec<DoctorRow> {
         let mut facts = sound();
-        let Daemon::Answers(snapshot) = &mut facts.daemon else {
+        let DaemonState::Answers(snapshot) = &mut facts.daemon else {
             panic!("it answers")
         };
         change(snapshot);
@@ -238,17 +238,17 @@ mod tests {
     #[test]
     fn a_file_that_is_open_for_long_is_yellow_after_a_minute_and_red_after_ten() {
         for (for_s, pid, status, fix) in [
-            (59, Some(7), Status::Green, None),
+            (59, Some(7), RowStatus::Green, None),
             (
                 60,
                 Some(7),
-                Status::Yellow,
+                RowStatus::Yellow,
                 Some("ps -o pid,user,etime,args -p 7"),
             ),
             (
                 600,
                 None,
-                Status::Red,
+                RowStatus::Red,
                 Some(
                     "find /proc -maxdepth 3 -path '/proc/[0-9]*/fd/*' -lname /d/episodes/run-1/data.mcap",
                 ),
@@ -275,14 +275,14 @@ mod tests {
             let says = rows[0]
                 .summary
                 .contains("data.mcap of run-1, by process 7 (python3), for 60 s");
-            assert_eq!(says, status == Status::Yellow, "{rows:?}");
+            assert_eq!(says, status == RowStatus::Yellow, "{rows:?}");
         }
     }
 
     #[test]
     fn where_it_cannot_be_told_the_row_says_so_and_names_what_would_tell() {
         let rows = with(|snapshot| snapshot.open_files.untold = 2);
-        assert_eq!(rows[0].status, Status::Green);
+        assert_eq!(rows[0].status, RowStatus::Green);
         for word in [
             "Of 2 episodes",
             "cannot tell",
@@ -314,7 +314,7 @@ mod tests {
             };
             *on = shared;
             let rows = rows(&facts);
-            assert_eq!(rows[0].status, Status::Green);
+            assert_eq!(rows[0].status, RowStatus::Green);
             assert_eq!(
                 rows[0].summary.contains("cannot be told"),
                 says.is_some(),
@@ -336,7 +336,10 @@ mod tests {
         let row = rows(&facts).pop().unwrap();
         assert_eq!(
             (row.status, row.fix.as_deref()),
-            (Status::Red, Some("diff -r /d/episodes/a '/d/shipped/a~1'"))
+            (
+                RowStatus::Red,
+                Some("diff -r /d/episodes/a '/d/shipped/a~1'")
+            )
         );
         assert!(
             row.summary
@@ -362,7 +365,7 @@ mod tests {
             });
             assert_eq!(
                 (rows[1].status, rows[1].fix.as_deref()),
-                (Status::Yellow, Some(fix))
+                (RowStatus::Yellow, Some(fix))
             );
         }
     }

@@ -1,7 +1,7 @@
 //! The promises about uploads that break off.
 
 use super::{
-    super::{Part, Resumed},
+    super::{Part, PartResumed},
     *,
 };
 
@@ -13,23 +13,23 @@ async fn begun<S: Store>(store: &S, part: &PartKey, offer: &Offer, bytes: &[u8])
 }
 
 #[track_caller]
-fn resumed<U>(resumed: Resumed<U>) -> U {
+fn resumed<U>(resumed: PartResumed<U>) -> U {
     match resumed {
-        Resumed::Upload(upload) => upload,
-        Resumed::Elsewhere { offset } => panic!("it stands at {offset}"),
-        Resumed::Nothing => panic!("nothing is kept"),
-        Resumed::Busy => panic!("it is busy"),
+        PartResumed::Upload(upload) => upload,
+        PartResumed::Elsewhere { offset } => panic!("it stands at {offset}"),
+        PartResumed::Nothing => panic!("nothing is kept"),
+        PartResumed::Busy => panic!("it is busy"),
     }
 }
 
 /// Where it is said to stand; `None` where nothing is kept.
 #[track_caller]
-fn not_resumed<U>(resumed: Resumed<U>) -> Option<u64> {
+fn not_resumed<U>(resumed: PartResumed<U>) -> Option<u64> {
     match resumed {
-        Resumed::Upload(_) => panic!("it was resumed"),
-        Resumed::Elsewhere { offset } => Some(offset),
-        Resumed::Nothing => None,
-        Resumed::Busy => panic!("it is busy"),
+        PartResumed::Upload(_) => panic!("it was resumed"),
+        PartResumed::Elsewhere { offset } => Some(offset),
+        PartResumed::Nothing => None,
+        PartResumed::Busy => panic!("it is busy"),
     }
 }
 
@@ -308,7 +308,7 @@ pub(in super::super) async fn what_another_receiver_writes_is_left_to_it<S: Stor
     let mut upload = resumed(ours.resume(&part, &offer, 50_000).await.unwrap());
     assert!(matches!(
         theirs.resume(&part, &offer, 50_000).await.unwrap(),
-        Resumed::Busy
+        PartResumed::Busy
     ));
     assert!(!theirs.discard(&part).await.unwrap());
     assert_eq!(
@@ -449,7 +449,7 @@ pub(in super::super) async fn what_is_dropped_is_as_it_was_before<S: Store>(
     let mut again = None;
     eventually("free again", async || {
         match store.resume(&part, &offer, 50_000).await.unwrap() {
-            Resumed::Busy => false,
+            PartResumed::Busy => false,
             other => {
                 again = Some(resumed(other));
                 true

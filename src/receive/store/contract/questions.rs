@@ -21,7 +21,7 @@ pub(in super::super) async fn whose_it_is_is_known_to_every_receiver<S: Store>(
         held(upload.publish().await.unwrap()).owner,
         Some(host("lab-1"))
     );
-    let by = |held: Option<Held>| held.unwrap().receipt().host;
+    let by = |held: Option<StoredEpisode>| held.unwrap().receipt().host;
     // Whatever is learnt of it later, it stays whose it is.
     assert_eq!(
         by(open(place).verify(&key).await.unwrap()).as_deref(),
@@ -59,7 +59,7 @@ pub(in super::super) async fn what_has_no_owner_can_be_claimed_once<S: Store>(
         );
         assert_eq!(
             claimed,
-            Held {
+            StoredEpisode {
                 owner: Some(host("lab-1")),
                 ..unowned.clone()
             }

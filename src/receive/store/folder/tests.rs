@@ -12,7 +12,7 @@ use crate::{
     durable,
     episode::Digest,
     receive::store::{
-        Reading as _, Upload as _,
+        ArchiveRange as _, Upload as _,
         contract::{
             LONG_AGO, eventually, far_ahead, held, host, id, key, noise, offer, part_key, promises,
             put, stored, write,
@@ -24,30 +24,30 @@ use crate::{
 mod by_id_alone {
     use super::*;
 
-    promises! { |path| Folder::open(path, Namespace::None).unwrap() }
+    promises! { |path| FolderStore::open(path, Namespace::None).unwrap() }
 }
 
 mod by_host {
     use super::*;
 
-    promises! { |path| Folder::open(path, Namespace::Host).unwrap() }
+    promises! { |path| FolderStore::open(path, Namespace::Host).unwrap() }
 }
 
 /// What a killed process, a failed disk or a person leaves in a folder.
 mod leftovers;
 
-fn open() -> (TempDir, Folder) {
+fn open() -> (TempDir, FolderStore) {
     let place = tempfile::tempdir().unwrap();
-    let store = Folder::open(&place.path().join("new/store"), Namespace::None).unwrap();
+    let store = FolderStore::open(&place.path().join("new/store"), Namespace::None).unwrap();
     (place, store)
 }
 
 /// A store that flushes its uploads in slices this small, bytes.
-fn sliced(slice_bytes: u64) -> (TempDir, Folder) {
+fn sliced(slice_bytes: u64) -> (TempDir, FolderStore) {
     let place = tempfile::tempdir().unwrap();
     let mut places = Places::open(&place.path().join("store"), Namespace::None).unwrap();
     places.slice_bytes = slice_bytes;
-    (place, Folder::of(places))
+    (place, FolderStore::of(places))
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -59,11 +59,11 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-fn archive_of(store: &Folder, name: &str) -> PathBuf {
+fn archive_of(store: &FolderStore, name: &str) -> PathBuf {
     store.places.archive(&key(store, name)).unwrap()
 }
 
-async fn nothing_temporary_stays(store: &Folder) {
+async fn nothing_temporary_stays(store: &FolderStore) {
     eventually("nothing is in incoming/", async || {
         names(&store.places.incoming).is_empty()
     })
@@ -78,7 +78,7 @@ async fn an_archive_lies_under_its_encoded_name_byte_for_byte() {
     assert_eq!(names(&store.places.episodes), ["Lauf%207.tar.zst"]);
     assert_eq!(fs::read(archive_of(&store, "Lauf 7")).unwrap(), archive);
 
-    let by_host = Folder::open(&place.path().join("by-host"), Namespace::Host).unwrap();
+    let by_host = FolderStore::open(&place.path().join("by-host"), Namespace::Host).unwrap();
     let key = Namespace::Host
         .key(Some(&host("lab 7")), &id("Lauf 7"))
         .unwrap();
@@ -107,7 +107,7 @@ fn without_note(store: &Path, episodes: &[&str]) {
 
 #[track_caller]
 fn refused(store: &Path, ours: Namespace) {
-    let error = Folder::open(store, ours).unwrap_err();
+    let error = FolderStore::open(store, ours).unwrap_err();
     assert!(matches!(error, OpenError::FiledOtherwise(_)), "{error}");
     let said = error.to_string();
     assert!(
@@ -129,11 +129,11 @@ async fn a_store_that_was_filled_the_other_way_is_refused_in_plain_words() {
             fs::create_dir_all(path.join("episodes").join(folder)).unwrap();
         }
         fs::write(path.join("episodes/README"), "not an archive").unwrap();
-        Folder::open(&path, ours).unwrap();
+        FolderStore::open(&path, ours).unwrap();
         without_note(&path, &[episode]);
         refused(&path, ours);
         assert!(!path.join("namespace").exists());
-        Folder::open(&path, ours.other()).unwrap();
+        FolderStore::open(&path, ours.other()).unwrap();
         assert_eq!(
             fs::read_to_string(path.join("namespace")).unwrap(),
             format!("{}\n", ours.other())
@@ -146,12 +146,12 @@ async fn an_empty_store_is_filed_as_whoever_comes_first_asks() {
     for ours in [Namespace::None, Namespace::Host] {
         let place = tempfile::tempdir().unwrap();
         for _ in 0..2 {
-            Folder::open(place.path(), ours).unwrap();
+            FolderStore::open(place.path(), ours).unwrap();
         }
         refused(place.path(), ours.other());
         // As a person that had it set wrong is told to do.
         without_note(place.path(), &[]);
-        Folder::open(place.path(), ours.other()).unwrap();
+        FolderStore::open(place.path(), ours.other()).unwrap();
         refused(place.path(), ours);
         assert_eq!(names(&place.path().join("incoming")), [""; 0]);
     }
@@ -169,7 +169,7 @@ async fn of_many_that_open_an_empty_store_at_once_all_ask_for_the_same() {
                 Namespace::Host
             };
             std::thread::spawn(move || {
-                Folder::open(&path, ours).map(|store| store.places.namespace)
+                FolderStore::open(&path, ours).map(|store| store.places.namespace)
             })
         })
         .collect();
@@ -187,7 +187,7 @@ async fn a_store_whose_note_says_neither_is_not_opened() {
     for noted in ["", "both\n"] {
         fs::write(place.path().join("namespace"), noted).unwrap();
         assert!(matches!(
-            Folder::open(place.path(), Namespace::None),
+            FolderStore::open(place.path(), Namespace::None),
             Err(OpenError::Disk(_))
         ));
     }
@@ -198,7 +198,7 @@ async fn a_store_of_both_kinds_without_a_note_is_opened_as_it_is_asked_for_once(
     for ours in [Namespace::None, Namespace::Host] {
         let place = tempfile::tempdir().unwrap();
         without_note(place.path(), &["a.tar.zst", "backup/a.tar.zst"]);
-        Folder::open(place.path(), ours).unwrap();
+        FolderStore::open(place.path(), ours).unwrap();
         refused(place.path(), ours.other());
     }
 }
@@ -364,7 +364,7 @@ async fn a_flush_that_fails_beside_the_writing_ends_the_upload_and_nothing_of_it
         if was_kept {
             upload.write(&archive[..10]).await.unwrap();
             upload.keep().await.unwrap();
-            let Resumed::Upload(again) = store.resume(&part, &offer, 10).await.unwrap() else {
+            let PartResumed::Upload(again) = store.resume(&part, &offer, 10).await.unwrap() else {
                 panic!()
             };
             upload = again;
@@ -476,7 +476,7 @@ async fn a_predecessor_whose_disk_does_not_answer_is_not_waited_for_for_ever() {
     while !resuming.is_finished() {
         tokio::time::advance(Duration::from_secs(1)).await;
     }
-    assert!(matches!(resuming.await.unwrap(), Resumed::Busy));
+    assert!(matches!(resuming.await.unwrap(), PartResumed::Busy));
     tokio::time::resume();
     // It answers after all: then nothing was lost.
     let _ = File::options().write(true).open(&note).unwrap();

@@ -40,7 +40,7 @@ impl Kept {
     }
 
     fn note(&self) -> io::Result<()> {
-        let note = Note::new(
+        let note = PartManifest::new(
             &self.part,
             &self.offer,
             self.growing.file.name(),
@@ -62,7 +62,7 @@ impl Kept {
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         // And once more, as the file that can be cut.
         Arc::get_mut(&mut self.growing.file).unwrap().file = file;
-        *self.growing.file.noted() = Noted::Durable(4);
+        *self.growing.file.noted() = PartNote::Durable(4);
         self.growing.file.refused(&error);
     }
 
@@ -75,7 +75,7 @@ impl Kept {
         drop(self.growing);
         (
             std::fs::read(path).ok(),
-            Note::read(&note).map(|note| note.part().offset),
+            PartManifest::read(&note).map(|note| note.part().offset),
         )
     }
 }
@@ -118,7 +118,7 @@ fn of_one_begun_that_has_no_note_of_its_own_nothing_outlives_a_full_disk() {
     let mut kept = Kept::new();
     // Its successor's.
     let name = format!("{}.0-1.part", name_of(&kept.part));
-    let note = Note::new(&kept.part, &kept.offer, &name, &kept.growing.reached);
+    let note = PartManifest::new(&kept.part, &kept.offer, &name, &kept.growing.reached);
     std::fs::write(&kept.growing.file.note, note.to_json()).unwrap();
     kept.fill_up();
     assert_eq!(kept.left(), (None, Some(4)));

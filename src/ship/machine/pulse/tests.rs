@@ -3,8 +3,8 @@ use super::*;
 const S: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_secs(20);
 
-fn part(work: Work, id: &str) -> Part {
-    Part {
+fn part(work: Work, id: &str) -> Task {
+    Task {
         work,
         id: (!id.is_empty()).then(|| EpisodeId::parse(id).unwrap()),
     }
@@ -179,7 +179,7 @@ fn a_stall_is_news_once_and_so_is_its_end() {
         (look.beats(), look.recovered),
         (true, vec![part(Work::Sweep, "")])
     );
-    assert_eq!(pulse.look([], TICK * 8), Look::default());
+    assert_eq!(pulse.look([], TICK * 8), PulseReading::default());
 }
 
 #[test]

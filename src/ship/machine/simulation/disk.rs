@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    episode::{Digest, EpisodeId, Fingerprint, FolderId, Look, Stamp},
+    episode::{Digest, EpisodeId, Fingerprint, FolderId, FolderLook, Stamp},
     records::{ArchiveFacts, ManifestCheck},
     ship::machine::{
         state::{Packed, Reason},
@@ -41,9 +41,9 @@ impl Dir {
         }
     }
 
-    pub(super) fn look(&self) -> Look {
-        self.marker.map_or(Look::Open, |marker| {
-            Look::Sealed(Stamp {
+    pub(super) fn look(&self) -> FolderLook {
+        self.marker.map_or(FolderLook::Open, |marker| {
+            FolderLook::Sealed(Stamp {
                 sealed_ns: marker.ns,
                 inodes: (marker.inode, self.inode),
                 made_ns: marker.ns,
@@ -108,8 +108,8 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn look(&self, id: &EpisodeId) -> Look {
-        self.episodes.get(id).map_or(Look::Gone, Dir::look)
+    pub(super) fn look(&self, id: &EpisodeId) -> FolderLook {
+        self.episodes.get(id).map_or(FolderLook::Gone, Dir::look)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
         machine::{
             Effect, Event, LookedBack, Scanned, Settings,
             queue::Machine,
-            state::{Check, Look, Moved, PackFailure, Packed},
+            state::{Check, FolderLook, Moved, PackFailure, Packed},
         },
         outcome::Attempt,
     },
@@ -180,7 +180,7 @@ impl<O: Outside> Hosts<O> {
         let soon = now + Duration::from_millis(1);
         let look = |sealed: Duration| {
             let ns = i64::try_from(sealed.as_nanos()).unwrap_or(i64::MAX);
-            Look::Sealed(Stamp {
+            FolderLook::Sealed(Stamp {
                 sealed_ns: ns,
                 inodes: (1, 2),
                 made_ns: ns,
@@ -192,7 +192,7 @@ impl<O: Outside> Hosts<O> {
                 let found = host
                     .episodes
                     .get(&id)
-                    .map_or(Look::Gone, |sealed| look(*sealed));
+                    .map_or(FolderLook::Gone, |sealed| look(*sealed));
                 (soon, Event::Looked(id, found))
             }
             Effect::Scan => {

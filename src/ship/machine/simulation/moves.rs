@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{disk::Dir, plan::Poison, world::World};
 use crate::{
-    episode::{EpisodeId, Look},
+    episode::{EpisodeId, FolderLook},
     ship::{
         machine::state::{Moved, OrphanEnd, Packed},
         outcome::Stale,
@@ -14,8 +14,8 @@ use crate::{
 impl World {
     pub(super) fn stale(&self, id: &EpisodeId, packed: &Packed) -> Option<Stale> {
         match self.disk.episodes.get(id) {
-            None => Some(Stale::Unsealed(Look::Gone)),
-            Some(dir) if dir.marker.is_none() => Some(Stale::Unsealed(Look::Open)),
+            None => Some(Stale::Unsealed(FolderLook::Gone)),
+            Some(dir) if dir.marker.is_none() => Some(Stale::Unsealed(FolderLook::Open)),
             Some(dir) => (dir.fingerprint() != packed.fingerprint).then_some(Stale::Changed),
         }
     }

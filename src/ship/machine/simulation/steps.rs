@@ -9,7 +9,7 @@ use super::{
     world::{Act, World},
 };
 use crate::{
-    episode::{EpisodeId, Look},
+    episode::{EpisodeId, FolderLook},
     ship::{
         machine::{
             Effect, Event, LookedBack, Scanned,
@@ -29,7 +29,7 @@ pub(super) struct Job {
     pub(super) began: Duration,
     /// What was there when it began.
     dir: Option<Dir>,
-    early: BTreeMap<EpisodeId, Look>,
+    early: BTreeMap<EpisodeId, FolderLook>,
     result: Option<Event>,
 }
 
@@ -306,20 +306,20 @@ impl World {
 
     /// What is found open is watched, watched already or not: it may be another directory than the
     /// watched one.
-    fn look(&mut self, id: &EpisodeId) -> Look {
-        let watch = self.disk.look(id) == Look::Open;
+    fn look(&mut self, id: &EpisodeId) -> FolderLook {
+        let watch = self.disk.look(id) == FolderLook::Open;
         if let (true, true, Some(dir)) = (watch, self.can_watch, self.disk.episodes.get(id)) {
             self.watched.insert(id.clone(), dir.inode);
         }
         if self.disk_fails() {
-            Look::Unreadable("EIO".into())
+            FolderLook::Unreadable("EIO".into())
         } else {
             self.disk.look(id)
         }
     }
 
     /// Each directory is read at some moment of the scan.
-    fn scan(&mut self, early: &BTreeMap<EpisodeId, Look>) -> Option<Scanned> {
+    fn scan(&mut self, early: &BTreeMap<EpisodeId, FolderLook>) -> Option<Scanned> {
         if self.disk_fails() {
             return None;
         }
@@ -331,7 +331,7 @@ impl World {
                 None
             };
             let look = look.unwrap_or_else(|| self.disk.look(&id));
-            if look != Look::Gone || self.dice.chance(2) {
+            if look != FolderLook::Gone || self.dice.chance(2) {
                 episodes.push((id, look));
             }
         }

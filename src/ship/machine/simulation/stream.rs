@@ -11,7 +11,7 @@ use crate::{
     episode::EpisodeId,
     ship::machine::{
         Effect, Notice, Shipped,
-        state::{OpenFiles, Packed, Reason},
+        state::{OpenFilePolicy, Packed, Reason},
         verdict::Refusal,
         window::Pace,
     },
@@ -222,10 +222,10 @@ fn number(number: Option<u64>) -> String {
     number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
 
-fn open(open_files: OpenFiles) -> &'static str {
+fn open(open_files: OpenFilePolicy) -> &'static str {
     match open_files {
-        OpenFiles::WaitedFor => "waited-for",
-        OpenFiles::Accepted => "accepted",
+        OpenFilePolicy::WaitedFor => "waited-for",
+        OpenFilePolicy::Accepted => "accepted",
     }
 }
 

@@ -56,7 +56,7 @@ fn a_conflict_is_sent_again_when_an_operator_took_the_verdict_out() {
 
 #[test]
 fn a_verdict_that_was_taken_away_is_noticed_by_a_hint_or_by_the_next_scan() {
-    let found = vec![(of("a"), Look::Sealed(stamp(1)))];
+    let found = vec![(of("a"), FolderLook::Sealed(stamp(1)))];
     let scanned = |unlabelled: &[&str]| {
         let unlabelled = unlabelled.iter().map(|id| of(id)).collect();
         Event::Scanned(Some(Scanned {

@@ -20,7 +20,7 @@ fn a_marker_whose_times_are_set_is_the_same_seal_and_is_not_packed_again() {
         sealed_ns: 9,
         ..stamp(2)
     };
-    bench.look("b", Look::Sealed(touched));
+    bench.look("b", FolderLook::Sealed(touched));
     bench.deliver("a");
     assert_eq!(bench.wanted(), ["send b"]);
 }
@@ -49,7 +49,7 @@ fn a_marker_that_was_made_or_written_anew_is_another_seal() {
         bench.seal_and_pack("a", 1);
         bench.take("send");
         bench.seal_and_pack("b", 2);
-        bench.look("b", Look::Sealed(anew));
+        bench.look("b", FolderLook::Sealed(anew));
         assert_eq!(bench.wanted(), ["pack b"], "{anew:?}");
     }
 }
@@ -58,16 +58,16 @@ fn a_marker_that_was_made_or_written_anew_is_another_seal() {
 fn an_odd_marker_seals_nothing_and_is_told_once() {
     let mut bench = Bench::new();
     for _ in 0..3 {
-        bench.look("a", Look::OddMarker("a directory"));
+        bench.look("a", FolderLook::OddMarker("a directory"));
     }
     bench.hear(Event::Unsure);
     bench.take("scan");
-    bench.hear(scanned(&[("a", Look::OddMarker("a directory"))], &[]));
+    bench.hear(scanned(&[("a", FolderLook::OddMarker("a directory"))], &[]));
     assert_eq!(bench.take("look"), ["a"], "as any open episode");
-    bench.hear(Event::Looked(of("a"), Look::OddMarker("a directory")));
+    bench.hear(Event::Looked(of("a"), FolderLook::OddMarker("a directory")));
     assert_eq!((odd_markers_told(&bench), bench.wanted()), (1, vec![]));
-    bench.look("a", Look::Open);
-    bench.look("a", Look::OddMarker("a directory"));
+    bench.look("a", FolderLook::Open);
+    bench.look("a", FolderLook::OddMarker("a directory"));
     assert_eq!(odd_markers_told(&bench), 2, "another one is told of again");
     bench.seal("a", 1);
     assert_eq!(bench.wanted(), ["pack a"]);
@@ -77,8 +77,8 @@ fn an_odd_marker_seals_nothing_and_is_told_once() {
 fn one_pass_counts_what_somebody_believes_to_have_sealed() {
     let mut bench = Bench::fresh(|settings| settings.once = true);
     bench.hear(Event::Deadline);
-    let odd = Look::OddMarker("a symlink");
-    let episodes = vec![(of("a"), odd), (of("open"), Look::Open)];
+    let odd = FolderLook::OddMarker("a symlink");
+    let episodes = vec![(of("a"), odd), (of("open"), FolderLook::Open)];
     bench.hear(Event::Scanned(Some(Scanned {
         episodes,
         mistaken: 2,
@@ -102,7 +102,7 @@ fn the_archive_of_one_that_was_taken_away_is_put_away_at_once_and_before_its_nam
 {
     let mut bench = Bench::new();
     kept(&mut bench, "a");
-    bench.look("a", Look::Gone);
+    bench.look("a", FolderLook::Gone);
     assert_eq!(
         bench.wanted,
         [Effect::Orphan {
@@ -123,7 +123,7 @@ fn an_archive_of_another_directory_is_put_away_before_its_name_is_packed_again()
     kept(&mut bench, "a");
     bench.look(
         "a",
-        Look::Sealed(Stamp {
+        FolderLook::Sealed(Stamp {
             inodes: (7, 8),
             ..stamp(2)
         }),
@@ -149,7 +149,7 @@ fn where_the_archive_of_another_directory_cannot_be_put_away_its_place_is_not_ta
     kept(&mut bench, "a");
     bench.look(
         "a",
-        Look::Sealed(Stamp {
+        FolderLook::Sealed(Stamp {
             inodes: (7, 8),
             ..stamp(2)
         }),
@@ -184,7 +184,7 @@ fn where_the_archive_of_another_directory_cannot_be_put_away_its_place_is_not_ta
 #[test]
 fn what_was_delivered_and_cannot_be_moved_is_not_forgotten_to_be_delivered_when_another_stands_in_its_place()
  {
-    for look in [Look::Open, Look::Sealed(stamp(2))] {
+    for look in [FolderLook::Open, FolderLook::Sealed(stamp(2))] {
         let mut bench = Bench::new();
         bench.seal_and_pack("a", 1);
         bench.take("send");
@@ -196,7 +196,7 @@ fn what_was_delivered_and_cannot_be_moved_is_not_forgotten_to_be_delivered_when_
         bench.hear(Event::Retired(of("a"), Moved::Changed));
         bench.look("a", look.clone());
         bench.wait_s(2);
-        let wanted = if look == Look::Open {
+        let wanted = if look == FolderLook::Open {
             [].as_slice()
         } else {
             ["pack a"].as_slice()

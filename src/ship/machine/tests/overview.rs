@@ -6,8 +6,8 @@ use crate::snapshot::{Attempts, EpisodeState};
 #[test]
 fn each_episode_is_told_with_its_state_why_it_waits_and_until_when() {
     let mut bench = Bench::with(|settings| settings.concurrency = 9);
-    bench.look("open", Look::Open);
-    bench.look("odd", Look::OddMarker("a FIFO"));
+    bench.look("open", FolderLook::Open);
+    bench.look("odd", FolderLook::OddMarker("a FIFO"));
     for (n, id) in ["conflict", "weather", "refused", "sending"]
         .into_iter()
         .enumerate()
@@ -70,7 +70,7 @@ fn each_episode_is_told_with_its_state_why_it_waits_and_until_when() {
 fn of_many_the_first_are_told_and_all_are_counted() {
     let mut bench = Bench::with(|settings| settings.concurrency = 1);
     for n in 0..300 {
-        bench.look(&format!("open-{n}"), Look::Open);
+        bench.look(&format!("open-{n}"), FolderLook::Open);
     }
     for n in 0..50 {
         bench.seal(&format!("sealed-{n:02}"), 50 - n);
@@ -136,7 +136,7 @@ fn a_hold_that_nothing_waits_for_is_idle_until_something_does() {
     bench.take("keep");
     bench.hear(Event::Kept(of("a"), Ok(())));
     assert!(bench.machine.overview(9, bench.now).has_to_send);
-    bench.look("a", Look::Gone);
+    bench.look("a", FolderLook::Gone);
     let told = bench.machine.overview(9, bench.now);
     assert!(
         bench.machine.destination().hold().is_some() && !told.has_to_send,

@@ -55,7 +55,7 @@ fn a_scan_finds_what_no_event_told_of() {
     bench.wait_s(3600);
     assert_eq!(bench.take("scan"), [""]);
     bench.hear(scanned(
-        &[("a", Look::Sealed(stamp(1))), ("b", Look::Open)],
+        &[("a", FolderLook::Sealed(stamp(1))), ("b", FolderLook::Open)],
         &[],
     ));
     assert_eq!(
@@ -83,7 +83,7 @@ fn a_scan_that_is_older_than_a_retirement_raises_nothing_from_the_dead() {
     bench.take("send");
     bench.hear(Event::Unsure);
     bench.deliver("a");
-    bench.hear(scanned(&[("a", Look::Sealed(stamp(1)))], &["a"]));
+    bench.hear(scanned(&[("a", FolderLook::Sealed(stamp(1)))], &["a"]));
     bench.take("scan");
     assert_eq!(bench.wanted(), [""; 0]);
     assert_eq!(bench.machine.load(), (0, 0));
@@ -98,7 +98,7 @@ fn what_a_scan_does_not_find_is_looked_at_before_it_is_forgotten() {
     bench.take("send");
     bench.hear(scanned(&[], &[]));
     assert_eq!(bench.take("look"), ["young"]);
-    bench.hear(Event::Looked(of("young"), Look::Sealed(stamp(1))));
+    bench.hear(Event::Looked(of("young"), FolderLook::Sealed(stamp(1))));
     bench.deliver("young");
 }
 
@@ -121,7 +121,10 @@ fn an_archive_of_an_earlier_process_is_checked_and_not_packed_again() {
     let mut bench = Bench::fresh(|_| {});
     bench.hear(Event::Deadline);
     bench.hear(scanned(
-        &[("a", Look::Sealed(stamp(1))), ("b", Look::Sealed(stamp(2)))],
+        &[
+            ("a", FolderLook::Sealed(stamp(1))),
+            ("b", FolderLook::Sealed(stamp(2))),
+        ],
         &["b", "gone"],
     ));
     for effect in ["pack a", "check b", "orphan gone"] {
@@ -170,20 +173,20 @@ fn without_watches_it_looks_every_few_seconds() {
     for _ in 0..3 {
         bench.wait_s(5);
         assert_eq!(bench.take("scan"), [""]);
-        bench.hear(scanned(&[("a", Look::Open)], &[]));
+        bench.hear(scanned(&[("a", FolderLook::Open)], &[]));
         assert_eq!(bench.take("look"), ["a"], "a watch is tried for each time");
-        bench.hear(Event::Looked(of("a"), Look::Open));
+        bench.hear(Event::Looked(of("a"), FolderLook::Open));
     }
     bench.hear(Event::Watching(true));
     bench.wait_s(5);
     assert_eq!(bench.take("scan"), [""]);
-    bench.hear(scanned(&[("a", Look::Open)], &[]));
+    bench.hear(scanned(&[("a", FolderLook::Open)], &[]));
     assert_eq!(
         bench.take("look"),
         ["a"],
         "that it could be watched was never said"
     );
-    bench.hear(Event::Looked(of("a"), Look::Open));
+    bench.hear(Event::Looked(of("a"), FolderLook::Open));
     bench.wait_s(59);
     assert_eq!(bench.take("scan"), [""; 0]);
     bench.wait_s(1);
@@ -193,15 +196,18 @@ fn without_watches_it_looks_every_few_seconds() {
 #[test]
 fn after_the_watches_are_lost_every_open_episode_is_watched_again() {
     let mut bench = Bench::new();
-    bench.look("a", Look::Open);
+    bench.look("a", FolderLook::Open);
     // A watch that is being set just then may be one on the old folder.
     bench.hear(Event::Hinted(of("b")));
     assert_eq!(bench.take("look"), ["b"]);
     bench.hear(Event::WatchesLost);
-    bench.hear(Event::Looked(of("b"), Look::Open));
+    bench.hear(Event::Looked(of("b"), FolderLook::Open));
     assert_eq!(bench.take("look"), ["b"]);
-    bench.hear(Event::Looked(of("b"), Look::Open));
-    bench.hear(scanned(&[("a", Look::Open), ("b", Look::Open)], &[]));
+    bench.hear(Event::Looked(of("b"), FolderLook::Open));
+    bench.hear(scanned(
+        &[("a", FolderLook::Open), ("b", FolderLook::Open)],
+        &[],
+    ));
     assert_eq!(bench.take("look"), ["a"]);
 }
 
@@ -209,7 +215,7 @@ fn after_the_watches_are_lost_every_open_episode_is_watched_again() {
 fn an_outbox_that_cannot_be_written_pauses_packing_and_nothing_else() {
     let mut bench = Bench::fresh(|settings| settings.pack_workers = 1);
     bench.hear(Event::Deadline);
-    let sealed = |at| Look::Sealed(stamp(at));
+    let sealed = |at| FolderLook::Sealed(stamp(at));
     bench.hear(scanned(
         &[
             ("a", sealed(1)),
@@ -297,7 +303,7 @@ fn one_pass_waits_for_nothing_and_tells_what_is_left() {
     ];
     let found: Vec<_> = (1..)
         .zip(ids)
-        .map(|(at, id)| (id, Look::Sealed(stamp(at))))
+        .map(|(at, id)| (id, FolderLook::Sealed(stamp(at))))
         .collect();
     bench.hear(scanned(&found, &[]));
     bench.hear(Event::Swept(true));
@@ -346,7 +352,7 @@ fn all_that_waits_behind_a_held_destination_counts_as_held() {
     let ids: Vec<_> = (0..20).map(|n| format!("e{n:02}")).collect();
     let found: Vec<_> = (0..)
         .zip(&ids)
-        .map(|(at, id)| (id.as_str(), Look::Sealed(stamp(at))))
+        .map(|(at, id)| (id.as_str(), FolderLook::Sealed(stamp(at))))
         .collect();
     bench.hear(scanned(&found, &[]));
     bench.hear(Event::Swept(true));
@@ -400,7 +406,7 @@ fn fifty_thousand_episodes_are_no_more_work_each_than_five() {
     let ids: Vec<_> = (0..50_000).map(|n| of(&format!("run-{n:05}"))).collect();
     let episodes = (0..)
         .zip(&ids)
-        .map(|(at, id)| (id.clone(), Look::Sealed(stamp(at))))
+        .map(|(at, id)| (id.clone(), FolderLook::Sealed(stamp(at))))
         .collect();
     let machine = &mut bench.machine;
     machine.handle(

@@ -14,7 +14,7 @@ fn sending(count: u8, set: impl Fn(&mut Settings)) -> Bench {
     let ids: Vec<_> = (0..count).map(|n| format!("e{n}")).collect();
     let found: Vec<_> = (1..)
         .zip(&ids)
-        .map(|(at, id)| (id.as_str(), Look::Sealed(stamp(at))))
+        .map(|(at, id)| (id.as_str(), FolderLook::Sealed(stamp(at))))
         .collect();
     bench.hear(scanned(&found, &[]));
     bench.hear(Event::Swept(true));

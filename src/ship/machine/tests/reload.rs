@@ -97,7 +97,7 @@ fn a_reload_during_a_scan_begins_no_second_one() {
 fn each_episode_is_counted_where_it_is() {
     let mut bench = Bench::new();
     refused(&mut bench);
-    bench.look("open", Look::Open);
+    bench.look("open", FolderLook::Open);
     bench.seal_and_pack("first", 3);
     bench.seal_and_pack("second", 4);
     bench.seal_and_pack("third", 5);

@@ -157,7 +157,7 @@ fn one_that_changed_while_it_was_sent_is_packed_anew_with_room_asked_for_anew() 
 fn one_pass_sends_without_a_copy_too() {
     let mut bench = Bench::fresh(|settings| settings.once = true);
     bench.hear(Event::Deadline);
-    bench.hear(scanned(&[("a", Look::Sealed(stamp(1)))], &[]));
+    bench.hear(scanned(&[("a", FolderLook::Sealed(stamp(1)))], &[]));
     bench.hear(Event::Swept(true));
     bench.fail_pack("a", short());
     bench.measured("a");

@@ -18,10 +18,10 @@ fn the_way_of_an_episode_that_nothing_happens_to() {
     let mut bench = Bench::new();
     bench.hear(Event::Hinted(of("a")));
     assert_eq!(bench.take("look"), ["a"]);
-    bench.hear(Event::Looked(of("a"), Look::Open));
+    bench.hear(Event::Looked(of("a"), FolderLook::Open));
     bench.hear(Event::Hinted(of("a")));
     assert_eq!(bench.take("look"), ["a"], "it is watched already");
-    bench.hear(Event::Looked(of("a"), Look::Sealed(stamp(1))));
+    bench.hear(Event::Looked(of("a"), FolderLook::Sealed(stamp(1))));
     assert_eq!(bench.take("unwatch"), ["a"]);
     bench.pack("a");
     assert_eq!(bench.take("send"), ["a"]);
@@ -177,10 +177,10 @@ fn a_marker_that_is_taken_away_makes_it_open_and_watched_again() {
     bench.keep("a");
     bench.hear(Event::Hinted(of("a")));
     bench.take("look");
-    bench.hear(Event::Looked(of("a"), Look::Open));
+    bench.hear(Event::Looked(of("a"), FolderLook::Open));
     assert_eq!(bench.wanted(), ["look a"]);
     bench.take("look");
-    bench.hear(Event::Looked(of("a"), Look::Open));
+    bench.hear(Event::Looked(of("a"), FolderLook::Open));
     bench.wait_s(1000);
     assert_eq!(bench.wanted(), [""; 0], "nothing is done with it");
     bench.seal("a", 2);
@@ -194,7 +194,7 @@ fn an_open_episode_again_stands_in_nobodys_way() {
     bench.take("send");
     bench.seal_and_pack("a", 2);
     bench.seal_and_pack("b", 3);
-    bench.look("a", Look::Open);
+    bench.look("a", FolderLook::Open);
     assert_eq!(bench.take("discard"), ["a"], "what was packed of it goes");
     bench.deliver("slow");
     assert_eq!(bench.take("send"), ["b"]);
@@ -205,7 +205,7 @@ fn an_episode_that_is_taken_away_is_forgotten() {
     let mut bench = sending();
     bench.fail("a", lost());
     bench.keep("a");
-    bench.look("a", Look::Gone);
+    bench.look("a", FolderLook::Gone);
     assert!(bench.told(|notice| matches!(notice, Notice::Vanished(_))));
     assert_eq!(bench.take("orphan"), ["a"]);
     bench.hear(Event::OrphanSettled(of("a"), OrphanEnd::LastCopy));
@@ -221,9 +221,9 @@ fn an_episode_that_is_gone_when_it_is_packed_takes_no_look_along() {
     bench.hear(Event::Hinted(of("a")));
     bench.take("look");
     bench.fail_pack("a", PackFailure::Gone);
-    bench.hear(Event::Looked(of("a"), Look::Gone));
+    bench.hear(Event::Looked(of("a"), FolderLook::Gone));
     assert_eq!(bench.take("look"), ["a"], "the name may be in use again");
-    bench.hear(Event::Looked(of("a"), Look::Gone));
+    bench.hear(Event::Looked(of("a"), FolderLook::Gone));
     assert!(bench.machine.idle());
     assert_eq!(bench.machine.load(), (0, 0));
 }
@@ -237,10 +237,10 @@ fn a_name_that_is_used_again_at_once_is_not_missed() {
     assert_eq!(bench.take("look"), ["a"]);
     bench.hear(Event::Retired(of("a"), Moved::To("a".into())));
     // It may have seen the old one.
-    bench.hear(Event::Looked(of("a"), Look::Sealed(stamp(1))));
+    bench.hear(Event::Looked(of("a"), FolderLook::Sealed(stamp(1))));
     assert_eq!(bench.wanted(), ["look a"]);
     bench.take("look");
-    bench.hear(Event::Looked(of("a"), Look::Sealed(stamp(2))));
+    bench.hear(Event::Looked(of("a"), FolderLook::Sealed(stamp(2))));
     bench.pack("a");
 }
 
@@ -266,7 +266,7 @@ fn what_is_not_what_was_judged_is_looked_at_and_not_moved() {
     assert_eq!(bench.take("quarantine"), ["a"]);
     bench.hear(Event::Quarantined(of("a"), Moved::Changed));
     assert_eq!(bench.take("look"), ["a"]);
-    bench.hear(Event::Looked(of("a"), Look::Open));
+    bench.hear(Event::Looked(of("a"), FolderLook::Open));
     assert_eq!(bench.take("look"), ["a"], "its recorder goes on");
     bench.wait_s(60);
     assert_eq!(bench.take("pack"), [""; 0]);
@@ -275,7 +275,7 @@ fn what_is_not_what_was_judged_is_looked_at_and_not_moved() {
 #[test]
 fn an_archive_that_cannot_be_compared_is_not_packed_over() {
     let mut bench = Bench::new();
-    bench.hear(scanned(&[("a", Look::Sealed(stamp(1)))], &["a"]));
+    bench.hear(scanned(&[("a", FolderLook::Sealed(stamp(1)))], &["a"]));
     assert_eq!(bench.take("check"), ["a"]);
     bench.hear(Event::Checked(of("a"), Check::Unknown("EIO".into())));
     assert!(bench.told(|notice| matches!(notice, Notice::Stuck(..))));
@@ -325,7 +325,7 @@ fn only_a_later_attempt_asks_what_the_receiver_has_kept() {
     assert_eq!(bench.asks_first(), [true]);
 
     let mut bench = Bench::new();
-    bench.hear(scanned(&[("b", Look::Sealed(stamp(1)))], &["b"]));
+    bench.hear(scanned(&[("b", FolderLook::Sealed(stamp(1)))], &["b"]));
     bench.take("check");
     bench.hear(fits("b"));
     assert_eq!(
@@ -506,7 +506,7 @@ fn what_was_delivered_and_is_taken_away_before_its_move_is_not_said_to_be_unship
     bench.answer("a", 201, AnswerBody::Empty);
     assert_eq!(bench.take("retire"), ["a"]);
     bench.hear(Event::Retired(of("a"), Moved::Failed("ENOENT".into())));
-    bench.look("a", Look::Gone);
+    bench.look("a", FolderLook::Gone);
     assert_eq!(bench.take("retire"), ["a"]);
     bench.hear(Event::Retired(of("a"), Moved::Gone));
     assert!(bench.told(|notice| matches!(notice, Notice::DeliveredAndGone(_))));

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use super::*;
-use crate::ship::machine::window::{Limit, LocalTime, Pace, Window};
+use crate::ship::machine::window::{LocalTime, Pace, RateLimit, Window};
 
 fn at(text: &str) -> LocalTime {
     let parts: Vec<u32> = text.split(':').map(|part| part.parse().unwrap()).collect();
@@ -14,7 +14,7 @@ fn rate(bytes: u64) -> NonZeroU64 {
     NonZeroU64::new(bytes).unwrap()
 }
 
-fn window(from: &str, to: &str, limit: Option<Limit>) -> Window {
+fn window(from: &str, to: &str, limit: Option<RateLimit>) -> Window {
     Window {
         from: at(from),
         to: at(to),
@@ -25,9 +25,9 @@ fn window(from: &str, to: &str, limit: Option<Limit>) -> Window {
 /// At night as fast as it goes, before noon at what is set for all times, after that at 2 MB/s; not
 /// in the evening.
 fn uploads() -> Uploads {
-    let slow = Some(Limit::BytesPerS(rate(2_000_000)));
+    let slow = Some(RateLimit::BytesPerS(rate(2_000_000)));
     let windows = vec![
-        window("22:00", "06:00", Some(Limit::None)),
+        window("22:00", "06:00", Some(RateLimit::None)),
         window("06:00", "12:00", None),
         window("12:00", "18:30", slow),
     ];
@@ -92,7 +92,7 @@ fn every_time_of_day_has_its_pace_over_midnight_too() {
     };
     assert_eq!(whole_day.pace(at("00:00")), Pace::Free);
     let overlapping = vec![
-        window("08:00", "12:00", Some(Limit::None)),
+        window("08:00", "12:00", Some(RateLimit::None)),
         window("06:00", "20:00", None),
     ];
     let overlapping = Uploads {
@@ -278,7 +278,7 @@ fn one_pass_outside_the_windows_sends_nothing_and_ends() {
         settings.uploads = uploads();
     });
     bench.hear(Event::Deadline);
-    bench.hear(scanned(&[("a", Look::Sealed(stamp(1)))], &[]));
+    bench.hear(scanned(&[("a", FolderLook::Sealed(stamp(1)))], &[]));
     bench.hear(Event::Swept(true));
     bench.pack("a");
     assert!(!bench.machine.idle(), "it does not know yet how late it is");

@@ -1,6 +1,6 @@
 //! Episodes of which a file is open for writing.
 
-use super::{super::state::OpenFiles, *};
+use super::{super::state::OpenFilePolicy, *};
 
 fn open(id: &str, sealed_for: Duration) -> Event {
     let what = "data.mcap is open for writing".to_owned();
@@ -21,7 +21,7 @@ fn accepted(bench: &Bench) -> bool {
 }
 
 /// How it is to be packed, where it is to be.
-fn packs(bench: &Bench, id: &str) -> Option<OpenFiles> {
+fn packs(bench: &Bench, id: &str) -> Option<OpenFilePolicy> {
     bench.wanted.iter().rev().find_map(|effect| match effect {
         Effect::Pack {
             id: of, open_files, ..
@@ -34,12 +34,12 @@ fn packs(bench: &Bench, id: &str) -> Option<OpenFiles> {
 fn one_with_an_open_file_holds_no_slot_and_is_looked_at_again_from_milliseconds_to_seconds() {
     let mut bench = Bench::with(|settings| settings.pack_workers = 1);
     bench.seal("a", 1);
-    assert_eq!(packs(&bench, "a"), Some(OpenFiles::WaitedFor));
+    assert_eq!(packs(&bench, "a"), Some(OpenFilePolicy::WaitedFor));
     bench.wanted.clear();
     bench.hear(open("a", NOT_LONG));
     // The slot is free at once.
     bench.seal("b", 2);
-    assert_eq!(packs(&bench, "b"), Some(OpenFiles::WaitedFor));
+    assert_eq!(packs(&bench, "b"), Some(OpenFilePolicy::WaitedFor));
     bench.hear(Event::Packed(of("b"), Ok(packed("b"))));
     let mut waits = Vec::new();
     for _ in 0..20 {
@@ -73,7 +73,7 @@ fn when_its_wait_is_over_it_is_shipped_as_it_is_and_that_is_told() {
     bench.wanted.clear();
     bench.hear(open("a", NOT_LONG));
     assert!(accepted(&bench));
-    assert_eq!(packs(&bench, "a"), Some(OpenFiles::Accepted));
+    assert_eq!(packs(&bench, "a"), Some(OpenFilePolicy::Accepted));
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn one_that_was_sealed_anew_waits_anew() {
     bench.seal("a", 1);
     bench.hear(open("a", NOT_LONG));
     bench.now += 700 * S;
-    bench.hear(Event::Looked(of("a"), Look::Sealed(stamp(2))));
+    bench.hear(Event::Looked(of("a"), FolderLook::Sealed(stamp(2))));
     bench.wanted.clear();
     bench.hear(Event::Deadline);
     bench.hear(open("a", NOT_LONG));
@@ -94,7 +94,7 @@ fn one_pass_leaves_it_undone_unless_its_marker_is_older_than_the_wait() {
     for (sealed_for, undone) in [(599 * S, 1), (600 * S, 0)] {
         let mut bench = Bench::fresh(|settings| settings.once = true);
         bench.hear(Event::Deadline);
-        bench.hear(scanned(&[("a", Look::Sealed(stamp(1)))], &[]));
+        bench.hear(scanned(&[("a", FolderLook::Sealed(stamp(1)))], &[]));
         bench.hear(Event::Swept(true));
         bench.hear(open("a", sealed_for));
         assert_eq!(accepted(&bench), undone == 0);
@@ -109,7 +109,7 @@ fn what_was_shipped_is_looked_at_once_more_a_minute_later_and_one_pass_that_is_o
     for once in [false, true] {
         let mut bench = Bench::fresh(|settings| settings.once = once);
         bench.hear(Event::Deadline);
-        bench.hear(scanned(&[("a", Look::Sealed(stamp(1)))], &[]));
+        bench.hear(scanned(&[("a", FolderLook::Sealed(stamp(1)))], &[]));
         bench.hear(Event::Swept(true));
         bench.hear(Event::Packed(of("a"), Ok(packed("a"))));
         bench.deliver("a");
@@ -218,14 +218,14 @@ fn what_would_be_copied_away_while_a_file_is_open_waits_with_pauses_and_is_told_
         bench.now = bench.machine.next_deadline().unwrap().max(bench.now);
         bench.hear(Event::Deadline);
     }
-    assert_eq!(packs(&bench, "a"), Some(OpenFiles::WaitedFor));
+    assert_eq!(packs(&bench, "a"), Some(OpenFilePolicy::WaitedFor));
 }
 
 #[test]
 fn what_a_move_has_left_where_it_stood_is_gone_on_with_until_it_is_gone_and_is_shown_meanwhile() {
     for is_this_processes in [true, false] {
         let mut bench = Bench::new();
-        let found = || scanned(&[("a", Look::BeingRemoved)], &[]);
+        let found = || scanned(&[("a", FolderLook::BeingRemoved)], &[]);
         if is_this_processes {
             bench.seal_and_pack("a", 1);
             bench.answer("a", 201, AnswerBody::Empty);

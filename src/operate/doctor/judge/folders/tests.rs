@@ -2,11 +2,11 @@ use std::{path::PathBuf, time::Duration};
 
 use super::*;
 use crate::{
-    operate::doctor::{facts::Person, judge::sound::sound, row::Status},
+    operate::doctor::{facts::Person, judge::sound::sound, row::RowStatus},
     trial::{Finding, Unmovable},
 };
 
-fn of(facts: &Facts, id: Id) -> Row {
+fn of(facts: &Facts, id: Id) -> DoctorRow {
     rows(facts)
         .into_iter()
         .find(|row| row.id == id)
@@ -29,65 +29,65 @@ fn there(uid: u32, mode: u32, read_only: bool) -> FolderState {
 #[test]
 fn each_state_of_a_folder_has_its_row_and_its_fix() {
     for (state, id, status, fix) in [
-        (there(10, 0o2770, false), Id::Folders, Status::Green, ""),
+        (there(10, 0o2770, false), Id::Folders, RowStatus::Green, ""),
         (
             there(10, 0o2770, false),
             Id::FolderAccess,
-            Status::Green,
+            RowStatus::Green,
             "",
         ),
         (
             FolderState::Missing,
             Id::Folders,
-            Status::Red,
+            RowStatus::Red,
             "mkdir -p /d && mkdir -m 2770 /d/shipped && chown sealift:20 /d/shipped",
         ),
         (
             FolderState::NoFolder,
             Id::Folders,
-            Status::Red,
+            RowStatus::Red,
             "mv -nT /d/shipped /d/shipped.aside && mkdir",
         ),
         (
             FolderState::Hangs(Duration::from_secs(3)),
             Id::Folders,
-            Status::Red,
+            RowStatus::Red,
             "findmnt --target /d",
         ),
         (
             FolderState::Failed("EIO".to_owned()),
             Id::Folders,
-            Status::Red,
+            RowStatus::Red,
             "namei -lx /d/shipped",
         ),
         (
             there(1, 0o755, false),
             Id::FolderAccess,
-            Status::Red,
+            RowStatus::Red,
             "chown sealift /d/shipped && chmod u+rwx",
         ),
         (
             there(10, 0o500, false),
             Id::FolderAccess,
-            Status::Red,
+            RowStatus::Red,
             "chmod u+rwx /d/shipped",
         ),
         (
             there(10, 0o777, false),
             Id::FolderAccess,
-            Status::Yellow,
+            RowStatus::Yellow,
             "chmod o-w /d/shipped",
         ),
         (
             there(10, 0o1777, false),
             Id::FolderAccess,
-            Status::Green,
+            RowStatus::Green,
             "",
         ),
         (
             there(10, 0o770, true),
             Id::FolderAccess,
-            Status::Red,
+            RowStatus::Red,
             "mount -o remount,rw",
         ),
     ] {
@@ -116,14 +116,14 @@ fn where_the_file_system_keeps_no_modes_nobody_is_told_to_change_them() {
         .find(|folder| folder.name == "shipped")
         .unwrap();
     (shipped.state, shipped.modeless) = (there(10, 0o777, false), true);
-    assert_eq!(of(&facts, Id::FolderAccess).status, Status::Green);
+    assert_eq!(of(&facts, Id::FolderAccess).status, RowStatus::Green);
 }
 
 #[test]
 fn folders_in_one_another_are_red() {
     let mut facts = sound();
     facts.overlap = Some([PathBuf::from("/d/episodes"), PathBuf::from("/d/shipped")]);
-    assert_eq!(of(&facts, Id::Folders).status, Status::Red);
+    assert_eq!(of(&facts, Id::Folders).status, RowStatus::Red);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn each_finding_of_the_trial_has_its_colour_and_its_fix() {
                 to: to.clone(),
                 same_device: false,
             },
-            Status::Green,
+            RowStatus::Green,
             "",
         ),
         (
@@ -144,7 +144,7 @@ fn each_finding_of_the_trial_has_its_colour_and_its_fix() {
                 to: to.clone(),
                 same_device: true,
             },
-            Status::Yellow,
+            RowStatus::Yellow,
             "printf '%s\\n' '[Service]' ReadWritePaths= ReadWritePaths=/d | tee -a /etc/systemd/system/sealift.service.d/zz-sealift-paths.conf",
         ),
         (
@@ -153,7 +153,7 @@ fn each_finding_of_the_trial_has_its_colour_and_its_fix() {
                 to,
                 why: "EPERM".to_owned(),
             },
-            Status::Red,
+            RowStatus::Red,
             "findmnt --target /d",
         ),
         (
@@ -162,7 +162,7 @@ fn each_finding_of_the_trial_has_its_colour_and_its_fix() {
                 count: 2,
                 why: Unmovable::Sealed,
             },
-            Status::Red,
+            RowStatus::Red,
             r"find /d/episodes -mindepth 1 -maxdepth 1 -type d ! -name '.*' ! -uid 10 ! \( -gid 20 -perm -g=wx \) -exec test -f {}/done.marker ';' -exec chown -R sealift {} +",
         ),
         (
@@ -170,7 +170,7 @@ fn each_finding_of_the_trial_has_its_colour_and_its_fix() {
                 folder: "/d/shipped".into(),
                 why: "it is gone".to_owned(),
             },
-            Status::Red,
+            RowStatus::Red,
             "mount -a",
         ),
         (
@@ -179,7 +179,7 @@ fn each_finding_of_the_trial_has_its_colour_and_its_fix() {
                 count: 2,
                 why: Unmovable::Open,
             },
-            Status::Yellow,
+            RowStatus::Yellow,
             "! -exec test -e {}/done.marker ';' -ls",
         ),
         (
@@ -188,7 +188,7 @@ fn each_finding_of_the_trial_has_its_colour_and_its_fix() {
                 count: 2,
                 why: Unmovable::Sticky,
             },
-            Status::Red,
+            RowStatus::Red,
             "chmod -t /d/episodes",
         ),
         (
@@ -197,7 +197,7 @@ fn each_finding_of_the_trial_has_its_colour_and_its_fix() {
                 count: 1,
                 flag: 'i',
             },
-            Status::Red,
+            RowStatus::Red,
             "chattr -i '/d/episodes/a'",
         ),
     ] {
@@ -206,7 +206,7 @@ fn each_finding_of_the_trial_has_its_colour_and_its_fix() {
         if matches!(finding, Finding::Copies { .. }) {
             facts.unit.as_mut().unwrap().read_write_paths = Some(siblings);
         }
-        facts.moves = Moves::ByUs(crate::trial::Trial {
+        facts.moves = Moves::ByUs(crate::trial::MoveCheck {
             findings: vec![finding.clone()],
         });
         let row = of(&facts, Id::Moves);
@@ -280,12 +280,12 @@ fn what_we_may_not_do_says_nothing_of_who_ships() {
         to,
         why: "EACCES".to_owned(),
     };
-    facts.moves = Moves::ByUs(crate::trial::Trial {
+    facts.moves = Moves::ByUs(crate::trial::MoveCheck {
         findings: vec![finding],
     });
-    assert_eq!(of(&facts, Id::Moves).status, Status::Yellow);
+    assert_eq!(of(&facts, Id::Moves).status, RowStatus::Yellow);
     facts.folders[0].state = FolderState::Failed("EACCES".to_owned());
-    assert_eq!(of(&facts, Id::Folders).status, Status::Yellow);
+    assert_eq!(of(&facts, Id::Folders).status, RowStatus::Yellow);
 }
 
 #[test]
@@ -337,7 +337,7 @@ fn a_folder_on_the_way_that_who_ships_may_not_pass_is_red_whatever_is_below() {
     let row = of(&facts, Id::FolderAccess);
     assert_eq!(
         (row.status, row.fix.as_deref()),
-        (Status::Red, Some("chgrp 20 /d && chmod g+x /d"))
+        (RowStatus::Red, Some("chgrp 20 /d && chmod g+x /d"))
     );
     assert!(
         row.summary

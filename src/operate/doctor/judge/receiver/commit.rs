@@ -3,17 +3,17 @@
 use crate::{
     episode::Commit,
     operate::doctor::{
-        facts::{AskedCommit, Facts, Receiver},
+        facts::{AskedCommit, Facts, ReceiverFacts},
         judge::aside::remedy,
-        row::{Id, Row},
+        row::{DoctorRow, Id},
         words::path,
     },
 };
 
-pub(super) fn commit_taken(receiver: &Receiver) -> Row {
+pub(super) fn commit_taken(receiver: &ReceiverFacts) -> DoctorRow {
     let id = Id::ReceiverCommit;
     match &receiver.commit {
-        AskedCommit::Of(episode, commit) | AskedCommit::Last(episode, commit) => Row::green(
+        AskedCommit::Of(episode, commit) | AskedCommit::Last(episode, commit) => DoctorRow::green(
             id,
             format!("It takes recordings of {}, as {episode} is.", short(commit)),
         )
@@ -22,7 +22,9 @@ pub(super) fn commit_taken(receiver: &Receiver) -> Row {
         AskedCommit::None
         | AskedCommit::LastNone
         | AskedCommit::NoEpisodes
-        | AskedCommit::Unknown => Row::green(id, "It takes recordings whatever their commit."),
+        | AskedCommit::Unknown => {
+            DoctorRow::green(id, "It takes recordings whatever their commit.")
+        }
     }
 }
 
@@ -33,7 +35,7 @@ fn short(commit: &Commit) -> &str {
 
 /// Red only for what is still here: what left does not come back, and the next recording may be of
 /// another commit.
-pub(super) fn commit_refused(facts: &Facts, receiver: &Receiver, said: &str) -> Row {
+pub(super) fn commit_refused(facts: &Facts, receiver: &ReceiverFacts, said: &str) -> DoctorRow {
     let id = Id::ReceiverCommit;
     let (fix, more) = match remedy(facts) {
         Some(fix) => (fix, ""),
@@ -48,7 +50,7 @@ pub(super) fn commit_refused(facts: &Facts, receiver: &Receiver, said: &str) -> 
             let summary = format!(
                 "It does not take recordings of {commit_shown}, as {episode} is: {said}.{more}"
             );
-            Row::red(id, summary, fix)
+            DoctorRow::red(id, summary, fix)
                 .with("commit", commit.as_str())
                 .with("episode_id", episode.as_str())
         }
@@ -57,14 +59,14 @@ pub(super) fn commit_refused(facts: &Facts, receiver: &Receiver, said: &str) -> 
                 "The last that was recorded here, {episode}, was of {}, which is not taken any more: {said}. The next decides.{more}",
                 short(commit)
             );
-            Row::yellow(id, summary, fix)
+            DoctorRow::yellow(id, summary, fix)
                 .with("commit", commit.as_str())
                 .with("episode_id", episode.as_str())
         }
         AskedCommit::None
         | AskedCommit::LastNone
         | AskedCommit::NoEpisodes
-        | AskedCommit::Unknown => Row::red(
+        | AskedCommit::Unknown => DoctorRow::red(
             id,
             format!("It takes no recordings from here: {said}.{more}"),
             fix,
@@ -73,7 +75,7 @@ pub(super) fn commit_refused(facts: &Facts, receiver: &Receiver, said: &str) -> 
 }
 
 /// It takes recordings by their commit. Where there is no episode to ask with, that is no fault.
-pub(super) fn commit_missing(facts: &Facts, receiver: &Receiver, said: &str) -> Row {
+pub(super) fn commit_missing(facts: &Facts, receiver: &ReceiverFacts, said: &str) -> DoctorRow {
     let id = Id::ReceiverCommit;
     let folder = |name: &str| {
         let folder = facts.folders.iter().find(|folder| folder.name == name);
@@ -84,32 +86,32 @@ pub(super) fn commit_missing(facts: &Facts, receiver: &Receiver, said: &str) -> 
         fix.unwrap_or_else(|| format!("grep -L code_version {}/*/meta.json", folder(name)))
     };
     match &receiver.commit {
-        AskedCommit::NoEpisodes => Row::green(
+        AskedCommit::NoEpisodes => DoctorRow::green(
             id,
             "It takes recordings by their commit, and there is no episode here yet to ask with.",
         ),
         AskedCommit::Unknown => {
             let summary = "It takes recordings by their commit; which that is here could not be seen in the time: the disk is slow, or there are very many.";
-            Row::yellow(id, summary, format!("ls -U {} | head", folder("episodes")))
+            DoctorRow::yellow(id, summary, format!("ls -U {} | head", folder("episodes")))
         }
         AskedCommit::LastNone => {
             let summary = format!(
                 "It takes recordings by their commit. Nothing is here to ask with, and what was here last did not say its own (code_version.commit in meta.json): {said}.{}",
                 meta_fault(receiver)
             );
-            Row::yellow(id, summary, fix("shipped"))
+            DoctorRow::yellow(id, summary, fix("shipped"))
         }
         AskedCommit::None | AskedCommit::Of(..) | AskedCommit::Last(..) => {
             let summary = format!(
                 "It takes recordings by their commit, and those here do not say theirs (code_version.commit in meta.json): {said}.{}",
                 meta_fault(receiver)
             );
-            Row::red(id, summary, fix("episodes"))
+            DoctorRow::red(id, summary, fix("episodes"))
         }
     }
 }
 
-fn meta_fault(receiver: &Receiver) -> String {
+fn meta_fault(receiver: &ReceiverFacts) -> String {
     receiver
         .meta_fault
         .as_ref()

@@ -6,19 +6,19 @@ use crate::{
     operate::doctor::{
         facts::{AskedCommit, NamedFile, Remedy},
         judge::sound::sound,
-        row::Status,
+        row::RowStatus,
     },
     wire::Problem,
 };
 
-fn with(said: Said) -> Facts {
+fn with(said: ReceiverAnswer) -> Facts {
     let mut facts = sound();
     facts.receiver.as_mut().unwrap().said = said;
     facts
 }
 
-fn answer(status: u16, json: Option<Value>) -> Said {
-    Said::Answered {
+fn answer(status: u16, json: Option<Value>) -> ReceiverAnswer {
+    ReceiverAnswer::Answered {
         status,
         json,
         html: false,
@@ -37,11 +37,11 @@ fn problem(kind: ProblemType) -> Option<Value> {
 }
 
 /// The first row that is not green, and how many are not.
-fn first(facts: &Facts) -> Option<(Id, Status, String)> {
-    let rows = crate::operate::doctor::row::Report::of(rows(facts)).rows;
+fn first(facts: &Facts) -> Option<(Id, RowStatus, String)> {
+    let rows = crate::operate::doctor::row::DoctorReport::of(rows(facts)).rows;
     let bad: Vec<_> = rows
         .into_iter()
-        .filter(|row| row.status != Status::Green)
+        .filter(|row| row.status != RowStatus::Green)
         .collect();
     assert!(bad.len() <= 1, "{bad:?}");
     bad.into_iter()
@@ -99,27 +99,31 @@ fn each_way_in_which_a_receiver_cannot_be_reached_turns_exactly_its_row() {
     ] {
         let shown = error.to_string();
         let is_weather = !matches!(error, ClientError::Tls(_));
-        let mut facts = with(Said::Failed(error));
+        let mut facts = with(ReceiverAnswer::Failed(error));
         for lasts_s in [None, Some(WEATHER_LASTS_S - 1), Some(WEATHER_LASTS_S)] {
             destination(&mut facts).held = lasts_s.map(held);
             let (found, status, command) = first(&facts).unwrap();
             let red = !is_weather || lasts_s == Some(WEATHER_LASTS_S);
-            let colour = if red { Status::Red } else { Status::Yellow };
+            let colour = if red {
+                RowStatus::Red
+            } else {
+                RowStatus::Yellow
+            };
             assert_eq!((found, status), (id, colour), "{shown} {lasts_s:?}");
             assert!(command.contains(fix), "{shown}: {command}");
         }
     }
 }
 
-fn destination(facts: &mut Facts) -> &mut crate::snapshot::Destination {
-    let Daemon::Answers(snapshot) = &mut facts.daemon else {
+fn destination(facts: &mut Facts) -> &mut crate::snapshot::DestinationStatus {
+    let DaemonState::Answers(snapshot) = &mut facts.daemon else {
         panic!()
     };
     &mut snapshot.destination
 }
 
-fn held(for_s: u64) -> Hold {
-    Hold {
+fn held(for_s: u64) -> HoldStatus {
+    HoldStatus {
         for_s,
         why: "cannot be reached".to_owned(),
         status_code: None,
@@ -141,24 +145,24 @@ fn one_question_that_meets_the_weather_is_red_only_once_the_daemon_has_been_held
         ClientError::TimedOut(Wait::Idle),
         ClientError::Stale("reset".to_owned()),
     ] {
-        let mut facts = with(Said::Failed(error));
+        let mut facts = with(ReceiverAnswer::Failed(error));
         destination(&mut facts).last_delivery_ago_s = Some(4);
         let row = rows(&facts)
             .into_iter()
-            .find(|row| row.status != Status::Green)
+            .find(|row| row.status != RowStatus::Green)
             .unwrap();
         assert!(
-            row.status == Status::Yellow && row.summary.contains("delivered 4 s ago"),
+            row.status == RowStatus::Yellow && row.summary.contains("delivered 4 s ago"),
             "{row:?}"
         );
-        facts.daemon = Daemon::None;
-        assert_eq!(first(&facts).unwrap().1, Status::Yellow);
+        facts.daemon = DaemonState::None;
+        assert_eq!(first(&facts).unwrap().1, RowStatus::Yellow);
     }
 }
 
 #[test]
 fn what_takes_episodes_may_answer_the_doctors_own_question_as_it_likes() {
-    let page = Said::Answered {
+    let page = ReceiverAnswer::Answered {
         status: 200,
         json: None,
         html: true,
@@ -171,18 +175,18 @@ fn what_takes_episodes_may_answer_the_doctors_own_question_as_it_likes() {
         (answer(400, None), None),
         (answer(422, gateway()), None),
         (answer(415, None), None),
-        (answer(302, None), Some(Status::Yellow)),
-        (answer(407, None), Some(Status::Yellow)),
-        (page, Some(Status::Yellow)),
+        (answer(302, None), Some(RowStatus::Yellow)),
+        (answer(407, None), Some(RowStatus::Yellow)),
+        (page, Some(RowStatus::Yellow)),
         (
             answer(400, problem(ProblemType::IdInvalid)),
-            Some(Status::Yellow),
+            Some(RowStatus::Yellow),
         ),
         (
             answer(412, problem(ProblemType::CommitOutOfWindow)),
-            Some(Status::Red),
+            Some(RowStatus::Red),
         ),
-        (answer(401, None), Some(Status::Red)),
+        (answer(401, None), Some(RowStatus::Red)),
     ] {
         let shown = format!("{said:?}");
         let mut facts = with(said);
@@ -193,18 +197,18 @@ fn what_takes_episodes_may_answer_the_doctors_own_question_as_it_likes() {
             "{shown}"
         );
         // Held, whatever for, it is not known to take any.
-        destination(&mut facts).held = Some(Hold {
+        destination(&mut facts).held = Some(HoldStatus {
             weather: false,
             ..held(1)
         });
-        assert_eq!(first(&facts).unwrap().1, Status::Red, "{shown}");
+        assert_eq!(first(&facts).unwrap().1, RowStatus::Red, "{shown}");
     }
 }
 
 #[test]
 fn each_answer_turns_exactly_its_row() {
     use ProblemType as P;
-    let red = |id, fix: &'static str| Some((id, Status::Red, fix));
+    let red = |id, fix: &'static str| Some((id, RowStatus::Red, fix));
     for (status, json, expected) in [
         (204, None, None),
         (200, Some(json!({})), None),
@@ -248,12 +252,12 @@ fn each_answer_turns_exactly_its_row() {
         (
             429,
             None,
-            Some((Id::ReceiverAnswer, Status::Yellow, "curl")),
+            Some((Id::ReceiverAnswer, RowStatus::Yellow, "curl")),
         ),
         (
             503,
             None,
-            Some((Id::ReceiverAnswer, Status::Yellow, "curl")),
+            Some((Id::ReceiverAnswer, RowStatus::Yellow, "curl")),
         ),
         (507, problem(P::NoSpace), red(Id::ReceiverAnswer, "curl")),
     ] {
@@ -268,7 +272,7 @@ fn each_answer_turns_exactly_its_row() {
             assert!(fix.contains(part), "{status}: {fix}");
         }
     }
-    let page = Said::Answered {
+    let page = ReceiverAnswer::Answered {
         status: 200,
         json: None,
         html: true,
@@ -286,7 +290,7 @@ fn a_window_is_no_fault_where_there_is_no_episode_to_ask_with() {
     assert_eq!(first(&facts), None);
     for commit in [AskedCommit::LastNone, AskedCommit::Unknown] {
         facts.receiver.as_mut().unwrap().commit = commit;
-        assert_eq!(first(&facts).unwrap().1, Status::Yellow);
+        assert_eq!(first(&facts).unwrap().1, RowStatus::Yellow);
     }
     facts.receiver.as_mut().unwrap().commit = AskedCommit::None;
     facts.settings.update_command = Some("git pull".to_owned());
@@ -319,7 +323,7 @@ fn the_commit_that_is_refused_is_named_with_the_episode_that_has_it() {
         first(&facts),
         Some((
             Id::ReceiverCommit,
-            Status::Yellow,
+            RowStatus::Yellow,
             "run-update --now".to_owned()
         ))
     );
@@ -328,17 +332,17 @@ fn the_commit_that_is_refused_is_named_with_the_episode_that_has_it() {
 #[test]
 fn certificates_are_announced_before_they_end() {
     for (days, status) in [
-        (400, Status::Green),
-        (30, Status::Green),
-        (29, Status::Yellow),
-        (3, Status::Yellow),
-        (2, Status::Red),
-        (-1, Status::Red),
+        (400, RowStatus::Green),
+        (30, RowStatus::Green),
+        (29, RowStatus::Yellow),
+        (3, RowStatus::Yellow),
+        (2, RowStatus::Red),
+        (-1, RowStatus::Red),
     ] {
         let mut facts = sound();
         let ends = WallTime::from_unix_seconds(facts.now.unix_seconds() + days * DAY_S);
         facts.settings.client_certificate_ends = Some(("/etc/host.pem".into(), ends));
-        let Said::Answered {
+        let ReceiverAnswer::Answered {
             certificate_ends, ..
         } = &mut facts.receiver.as_mut().unwrap().said
         else {
@@ -356,11 +360,11 @@ fn certificates_are_announced_before_they_end() {
 #[test]
 fn clocks_may_be_two_minutes_apart() {
     for (ahead, status) in [
-        (0, Status::Green),
-        (120, Status::Green),
-        (-121, Status::Yellow),
-        (86_401, Status::Red),
-        (-90_000, Status::Red),
+        (0, RowStatus::Green),
+        (120, RowStatus::Green),
+        (-121, RowStatus::Yellow),
+        (86_401, RowStatus::Red),
+        (-90_000, RowStatus::Red),
     ] {
         let facts = sound();
         let theirs = WallTime::from_unix_seconds(facts.now.unix_seconds() - ahead);
@@ -371,7 +375,7 @@ fn clocks_may_be_two_minutes_apart() {
         now: WallTime::from_unix_seconds(1000),
         ..sound()
     };
-    assert_eq!(clock(&facts, None).status, Status::Red);
+    assert_eq!(clock(&facts, None).status, RowStatus::Red);
 }
 
 #[test]
@@ -400,7 +404,9 @@ fn the_receiver_is_asked_by_hand_as_we_ask_it() {
 
 #[test]
 fn a_receiver_on_this_machine_is_started_by_its_unit_or_by_hand() {
-    let mut facts = with(Said::Failed(ClientError::Unreachable("refused".to_owned())));
+    let mut facts = with(ReceiverAnswer::Failed(ClientError::Unreachable(
+        "refused".to_owned(),
+    )));
     let receiver = facts.receiver.as_mut().unwrap();
     (receiver.origin, receiver.host) = ("http://localhost:8490".to_owned(), "localhost".to_owned());
     let by_hand = "sealift receive --listen 127.0.0.1:8490 --store \"${STORE:?is the folder that it stored into}\"";

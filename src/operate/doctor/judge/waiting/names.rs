@@ -12,8 +12,8 @@ use crate::{
     by_hand::{copied, moved, second_name},
     episode::printable,
     operate::doctor::{
-        facts::{Daemon, Episodes, Facts, Stranger},
-        row::{Id, Row, Status},
+        facts::{DaemonState, Episodes, Facts, StrangerFacts},
+        row::{DoctorRow, Id, RowStatus},
         words::{path, tame, word},
     },
     records::WallTime,
@@ -28,17 +28,17 @@ const MAX_NAMED: usize = 20;
 /// for so long, minutes.
 const LEFT_ALONE_MIN: u32 = 10;
 
-pub(super) fn conflicts(facts: &Facts, found: &Episodes) -> Row {
+pub(super) fn conflicts(facts: &Facts, found: &Episodes) -> DoctorRow {
     let id = Id::Conflicts;
     let Some((episode, why)) = found.conflicts.first() else {
         // One that could not be noted beside the outbox's archives is known to the daemon alone.
-        if let Daemon::Answers(snapshot) = &facts.daemon
+        if let DaemonState::Answers(snapshot) = &facts.daemon
             && let Some(row) =
-                by_daemon(facts, snapshot, id).filter(|row| row.status != Status::Green)
+                by_daemon(facts, snapshot, id).filter(|row| row.status != RowStatus::Green)
         {
             return row;
         }
-        return Row::green(id, "Nothing is in conflict with what the receiver holds.");
+        return DoctorRow::green(id, "Nothing is in conflict with what the receiver holds.");
     };
     let n = found.conflicts.len();
     let summary = format!(
@@ -52,7 +52,7 @@ pub(super) fn conflicts(facts: &Facts, found: &Episodes) -> Row {
         typed(facts, &moved(&from, &to, !found.copied_by_mv, path))
     });
     let (fix, fixes) = in_turn(fixes.collect());
-    Row::red(id, summary, fix)
+    DoctorRow::red(id, summary, fix)
         .with("count", n)
         .with("episodes", ids(found.conflicts.iter().map(|(id, _)| id)))
         .with("fixes", fixes)
@@ -90,14 +90,14 @@ fn free(found: &Episodes, name: &str, given: &mut HashSet<String>) -> PathBuf {
     to
 }
 
-pub(super) fn names(facts: &Facts, found: &Episodes) -> Row {
+pub(super) fn names(facts: &Facts, found: &Episodes) -> DoctorRow {
     let id = Id::Names;
     // What somebody has sealed, and takes for shipped, comes first.
     let (sealed, open): (Vec<_>, Vec<_>) =
         found.strangers.iter().partition(|stranger| stranger.sealed);
     let strangers: Vec<_> = sealed.iter().chain(&open).copied().collect();
     let Some(first) = strangers.first() else {
-        let green = || Row::green(id, "Every name in episodes/ is an id.");
+        let green = || DoctorRow::green(id, "Every name in episodes/ is an id.");
         return broken_off(facts, found).unwrap_or_else(green);
     };
     let summary = match strangers.len() {
@@ -120,9 +120,9 @@ pub(super) fn names(facts: &Facts, found: &Episodes) -> Row {
         let summary = format!(
             "{summary} It is not sealed: it gets its name once nobody has written to it for {LEFT_ALONE_MIN} minutes."
         );
-        Row::yellow(id, summary, fix)
+        DoctorRow::yellow(id, summary, fix)
     } else {
-        Row::red(
+        DoctorRow::red(
             id,
             format!("{summary} It was sealed, and is not shipped."),
             fix,
@@ -135,7 +135,7 @@ pub(super) fn names(facts: &Facts, found: &Episodes) -> Row {
 
 /// What commands that were typed have left, where they were broken off. What each was made of is
 /// where it was: that goes last.
-fn broken_off(facts: &Facts, found: &Episodes) -> Option<Row> {
+fn broken_off(facts: &Facts, found: &Episodes) -> Option<DoctorRow> {
     let since = |written: &WallTime| facts.now.unix_seconds() - written.unix_seconds();
     let left = found
         .broken_off
@@ -164,7 +164,7 @@ fn broken_off(facts: &Facts, found: &Episodes) -> Option<Row> {
         .take(MAX_NAMED)
         .map(|name| printable(name))
         .collect();
-    let row = Row::yellow(
+    let row = DoctorRow::yellow(
         Id::Names,
         summary,
         fixes.first().cloned().unwrap_or_default(),
@@ -175,7 +175,7 @@ fn broken_off(facts: &Facts, found: &Episodes) -> Option<Row> {
 fn renamed(
     facts: &Facts,
     found: &Episodes,
-    stranger: &Stranger,
+    stranger: &StrangerFacts,
     given: &mut HashSet<String>,
 ) -> Vec<String> {
     let (from, name) = (found.folder.join(&stranger.name), tame(&stranger.name));

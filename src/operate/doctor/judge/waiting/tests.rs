@@ -4,24 +4,24 @@ use super::*;
 use crate::{
     episode::Stamp,
     operate::doctor::{
-        facts::{Person, Stranger},
+        facts::{Person, StrangerFacts},
         judge::sound::sound,
-        row::Status,
+        row::RowStatus,
     },
     scan::NoEpisode,
     snapshot::{EpisodeState, Slowed},
 };
 
-const SEALED: Look = Look::Sealed(Stamp {
+const SEALED: FolderLook = FolderLook::Sealed(Stamp {
     sealed_ns: 0,
     inodes: (0, 0),
     made_ns: 0,
     written_ns: 0,
 });
 
-fn episode(name: &str, look: Look, hours_ago: i64, now: WallTime) -> Episode {
+fn episode(name: &str, look: FolderLook, hours_ago: i64, now: WallTime) -> EpisodeFacts {
     let since = WallTime::from_unix_seconds(now.unix_seconds() - hours_ago * 3600);
-    Episode {
+    EpisodeFacts {
         id: EpisodeId::parse(name).unwrap(),
         look,
         since: Some(since),
@@ -29,7 +29,7 @@ fn episode(name: &str, look: Look, hours_ago: i64, now: WallTime) -> Episode {
     }
 }
 
-fn row_with(id: Id, change: impl FnOnce(&mut Episodes, WallTime)) -> Row {
+fn row_with(id: Id, change: impl FnOnce(&mut Episodes, WallTime)) -> DoctorRow {
     let mut facts = sound();
     let now = facts.now;
     let episodes = facts.episodes.as_mut().unwrap();
@@ -37,7 +37,7 @@ fn row_with(id: Id, change: impl FnOnce(&mut Episodes, WallTime)) -> Row {
     let rows = rows(&facts);
     let others = rows
         .iter()
-        .filter(|row| row.id != id && row.status != Status::Green);
+        .filter(|row| row.id != id && row.status != RowStatus::Green);
     assert_eq!(others.count(), 0, "{rows:?}");
     rows.into_iter().find(|row| row.id == id).unwrap()
 }
@@ -47,7 +47,7 @@ fn a_conflict_is_red_and_its_fix_gives_ours_another_name() {
     let row = row_with(Id::Conflicts, |found, now| {
         found.episodes = vec![
             episode("a", SEALED, 0, now),
-            episode("a-1", Look::Open, 0, now),
+            episode("a-1", FolderLook::Open, 0, now),
         ];
         found.conflicts = vec![(EpisodeId::parse("a").unwrap(), "held since May".to_owned())];
         // Shipped once.
@@ -55,14 +55,14 @@ fn a_conflict_is_red_and_its_fix_gives_ours_another_name() {
     });
     assert_eq!(
         (row.status, row.fix.as_deref()),
-        (Status::Red, Some("mv -nT /d/episodes/a /d/episodes/a-3"))
+        (RowStatus::Red, Some("mv -nT /d/episodes/a /d/episodes/a-3"))
     );
 }
 
 #[test]
 fn a_conflict_that_only_the_daemon_knows_of_is_red_too() {
     let mut facts = sound();
-    let Daemon::Answers(snapshot) = &mut facts.daemon else {
+    let DaemonState::Answers(snapshot) = &mut facts.daemon else {
         panic!("{:?}", facts.daemon)
     };
     snapshot.counts.conflict = 1;
@@ -70,7 +70,7 @@ fn a_conflict_that_only_the_daemon_knows_of_is_red_too() {
     let row = rows.iter().find(|row| row.id == Id::Conflicts).unwrap();
     assert_eq!(
         (row.status, row.details["count"].as_u64()),
-        (Status::Red, Some(1))
+        (RowStatus::Red, Some(1))
     );
 }
 
@@ -78,17 +78,17 @@ fn a_conflict_that_only_the_daemon_knows_of_is_red_too() {
 fn a_marker_that_cannot_be_read_is_red_with_what_mends_it() {
     for (look, bad_marker, fix) in [
         (
-            Look::OddMarker("a directory"),
+            FolderLook::OddMarker("a directory"),
             None,
             "mv -T --backup=numbered /d/episodes/a/done.marker /d/episodes/.a.marker && sealift seal /d/episodes/a",
         ),
         (
-            Look::Unreadable("open: Permission denied (os error 13)".to_owned()),
+            FolderLook::Unreadable("open: Permission denied (os error 13)".to_owned()),
             None,
             "test -f /d/episodes/a/done.marker && chown -R --reference=/d/episodes /d/episodes/a",
         ),
         (
-            Look::Unreadable("EIO".to_owned()),
+            FolderLook::Unreadable("EIO".to_owned()),
             None,
             "ls -la /d/episodes/a",
         ),
@@ -99,28 +99,31 @@ fn a_marker_that_cannot_be_read_is_red_with_what_mends_it() {
         ),
     ] {
         let row = row_with(Id::Markers, |found, now| {
-            found.episodes = vec![Episode {
+            found.episodes = vec![EpisodeFacts {
                 bad_marker,
                 ..episode("a", look, 0, now)
             }];
         });
-        assert_eq!((row.status, row.fix.as_deref()), (Status::Red, Some(fix)));
+        assert_eq!(
+            (row.status, row.fix.as_deref()),
+            (RowStatus::Red, Some(fix))
+        );
     }
 }
 
 #[test]
 fn a_recording_that_was_forgotten_is_sealed_by_the_fix() {
     for (hours, status) in [
-        (1, Status::Green),
-        (23, Status::Green),
-        (24, Status::Yellow),
-        (-5, Status::Green),
+        (1, RowStatus::Green),
+        (23, RowStatus::Green),
+        (24, RowStatus::Yellow),
+        (-5, RowStatus::Green),
     ] {
         let row = row_with(Id::OpenLong, |found, now| {
-            found.episodes = vec![episode("a b", Look::Open, hours, now)];
+            found.episodes = vec![episode("a b", FolderLook::Open, hours, now)];
         });
         assert_eq!(row.status, status, "{hours}: {row:?}");
-        if status == Status::Yellow {
+        if status == RowStatus::Yellow {
             assert_eq!(
                 row.fix.as_deref(),
                 Some(
@@ -133,7 +136,11 @@ fn a_recording_that_was_forgotten_is_sealed_by_the_fix() {
 
 #[test]
 fn what_waits_for_long_is_yellow_and_for_a_day_red() {
-    for (hours, status) in [(0, Status::Green), (1, Status::Yellow), (24, Status::Red)] {
+    for (hours, status) in [
+        (0, RowStatus::Green),
+        (1, RowStatus::Yellow),
+        (24, RowStatus::Red),
+    ] {
         let row = row_with(Id::Waiting, |found, now| {
             found.episodes = vec![
                 episode("new", SEALED, 0, now),
@@ -147,9 +154,13 @@ fn what_waits_for_long_is_yellow_and_for_a_day_red() {
 
 #[test]
 fn what_waits_for_its_upload_window_says_so_and_is_no_trouble_for_a_day() {
-    for (hours, status) in [(2, Status::Green), (23, Status::Green), (24, Status::Red)] {
+    for (hours, status) in [
+        (2, RowStatus::Green),
+        (23, RowStatus::Green),
+        (24, RowStatus::Red),
+    ] {
         let mut facts = sound();
-        let Daemon::Answers(snapshot) = &mut facts.daemon else {
+        let DaemonState::Answers(snapshot) = &mut facts.daemon else {
             panic!("{:?}", facts.daemon)
         };
         snapshot.destination.closed_until = Some("22:00".to_owned());
@@ -171,10 +182,10 @@ fn what_waits_for_its_upload_window_says_so_and_is_no_trouble_for_a_day() {
 fn what_the_daemon_says_of_the_one_that_waits_longest_is_said() {
     for hours in [0, 2, 24] {
         let mut facts = sound();
-        let Daemon::Answers(snapshot) = &mut facts.daemon else {
+        let DaemonState::Answers(snapshot) = &mut facts.daemon else {
             panic!("{:?}", facts.daemon)
         };
-        snapshot.episodes = vec![crate::snapshot::Episode {
+        snapshot.episodes = vec![crate::snapshot::EpisodeStatus {
             id: "old".to_owned(),
             state: EpisodeState::Waiting,
             why: Some(
@@ -205,7 +216,7 @@ fn what_the_daemon_says_of_the_one_that_waits_longest_is_said() {
 #[test]
 fn what_waits_since_uploads_go_slowly_says_so() {
     let mut facts = sound();
-    let Daemon::Answers(snapshot) = &mut facts.daemon else {
+    let DaemonState::Answers(snapshot) = &mut facts.daemon else {
         panic!("{:?}", facts.daemon)
     };
     snapshot.destination.slowed = Some(Slowed {
@@ -228,24 +239,24 @@ fn a_name_that_is_no_id_is_red_where_somebody_sealed_it_and_renamed_by_the_fix()
         (
             b"-x".to_vec(),
             false,
-            Status::Yellow,
+            RowStatus::Yellow,
             "test -z \"$(find /d/episodes/-x -mmin -10 -print -quit)\" && mv -nT /d/episodes/-x /d/episodes/x-1",
         ),
         (
             b"-x".to_vec(),
             true,
-            Status::Red,
+            RowStatus::Red,
             "mv -nT /d/episodes/-x /d/episodes/x-1",
         ),
         (
             b"a\x1b[2J".to_vec(),
             true,
-            Status::Red,
+            RowStatus::Red,
             r"mv -nT $'/d/episodes/a\033[2J' /d/episodes/a__2J-1",
         ),
     ] {
         let why = NoEpisode::Name(EpisodeId::parse("-x").unwrap_err());
-        let stranger = Stranger {
+        let stranger = StrangerFacts {
             name: std::ffi::OsString::from_vec(name),
             why,
             sealed,
@@ -254,7 +265,7 @@ fn a_name_that_is_no_id_is_red_where_somebody_sealed_it_and_renamed_by_the_fix()
         assert_eq!((row.status, row.fix.as_deref()), (status, Some(fix)));
         assert!(!row.summary.contains('\u{1b}'), "{row:?}");
     }
-    let stranger = Stranger {
+    let stranger = StrangerFacts {
         name: "done.marker".into(),
         why: NoEpisode::LooseMarker,
         sealed: true,
@@ -268,7 +279,7 @@ fn a_name_that_is_no_id_is_red_where_somebody_sealed_it_and_renamed_by_the_fix()
 
 #[test]
 fn two_names_that_are_tamed_alike_are_given_different_ones() {
-    let stranger = |name: &str| Stranger {
+    let stranger = |name: &str| StrangerFacts {
         name: name.into(),
         why: NoEpisode::Name(EpisodeId::parse("-x").unwrap_err()),
         sealed: true,
@@ -282,7 +293,7 @@ fn two_names_that_are_tamed_alike_are_given_different_ones() {
 
 #[test]
 fn a_copy_gets_its_name_when_it_is_whole_and_belongs_to_who_ships() {
-    let link = || Stranger {
+    let link = || StrangerFacts {
         name: "link".into(),
         why: NoEpisode::Symlink,
         sealed: true,
@@ -335,7 +346,7 @@ fn where_mv_copies_what_gets_another_name_is_whole_and_compared_first_and_the_ma
     let row = row_with(Id::Names, |found, _| {
         let why = NoEpisode::Name(EpisodeId::parse("-x").unwrap_err());
         found.copied_by_mv = true;
-        found.strangers = vec![Stranger {
+        found.strangers = vec![StrangerFacts {
             name: "-x".into(),
             why,
             sealed: true,
@@ -346,17 +357,21 @@ fn where_mv_copies_what_gets_another_name_is_whole_and_compared_first_and_the_ma
 
 #[test]
 fn a_manifest_that_is_being_written_is_no_fault_for_a_minute() {
-    for (seconds_ago, status) in [(0, Status::Green), (59, Status::Green), (60, Status::Red)] {
+    for (seconds_ago, status) in [
+        (0, RowStatus::Green),
+        (59, RowStatus::Green),
+        (60, RowStatus::Red),
+    ] {
         let row = row_with(Id::Markers, |found, now| {
             let written_ns = (now.unix_seconds() - seconds_ago) * 1_000_000_000;
-            let look = Look::Sealed(Stamp {
+            let look = FolderLook::Sealed(Stamp {
                 sealed_ns: 0,
                 inodes: (0, 0),
                 made_ns: 0,
                 written_ns,
             });
             let bad_marker = Some("half a manifest".to_owned());
-            found.episodes = vec![Episode {
+            found.episodes = vec![EpisodeFacts {
                 bad_marker,
                 ..episode("a", look, 0, now)
             }];
@@ -367,7 +382,7 @@ fn a_manifest_that_is_being_written_is_no_fault_for_a_minute() {
 
 #[test]
 fn archives_alone_are_for_the_next_start_where_no_daemon_runs_and_left_alone_only_where_one_does() {
-    let of = |daemon: Daemon| {
+    let of = |daemon: DaemonState| {
         let mut facts = Facts { daemon, ..sound() };
         facts.episodes.as_mut().unwrap().archives_alone = 2;
         rows(&facts)
@@ -375,50 +390,53 @@ fn archives_alone_are_for_the_next_start_where_no_daemon_runs_and_left_alone_onl
             .find(|row| row.id == Id::Waiting)
             .unwrap()
     };
-    let row = of(Daemon::None);
+    let row = of(DaemonState::None);
     assert_eq!(
         (row.status, row.fix.as_deref()),
-        (Status::Yellow, Some("systemctl start sealift.service"))
+        (RowStatus::Yellow, Some("systemctl start sealift.service"))
     );
     assert!(row.summary.contains("the next start looks"), "{row:?}");
     assert!(
         !row.summary.contains("Nothing is done with them"),
         "{row:?}"
     );
-    let Daemon::Answers(mut snapshot) = sound().daemon else {
+    let DaemonState::Answers(mut snapshot) = sound().daemon else {
         panic!()
     };
     // It settles them, unless it says otherwise.
-    assert_eq!(of(Daemon::Answers(snapshot.clone())).status, Status::Green);
+    assert_eq!(
+        of(DaemonState::Answers(snapshot.clone())).status,
+        RowStatus::Green
+    );
     snapshot.archives_stranded = 2;
-    let row = of(Daemon::Answers(snapshot));
+    let row = of(DaemonState::Answers(snapshot));
     assert_eq!(
         (row.status, row.fix.as_deref()),
-        (Status::Red, Some("systemctl restart sealift.service"))
+        (RowStatus::Red, Some("systemctl restart sealift.service"))
     );
     assert!(row.summary.contains("Nothing is done with them"), "{row:?}");
 }
 
 #[test]
 fn what_is_left_of_a_move_is_for_the_next_start_where_no_daemon_runs() {
-    let of = |daemon: Daemon| {
+    let of = |daemon: DaemonState| {
         let mut facts = Facts { daemon, ..sound() };
         let now = facts.now;
         facts.episodes.as_mut().unwrap().episodes =
-            vec![episode("run-1", Look::BeingRemoved, 0, now)];
+            vec![episode("run-1", FolderLook::BeingRemoved, 0, now)];
         rows(&facts)
             .into_iter()
             .find(|row| row.id == Id::Waiting)
             .unwrap()
     };
-    let row = of(Daemon::None);
+    let row = of(DaemonState::None);
     assert_eq!(
         (row.status, row.fix.as_deref()),
-        (Status::Yellow, Some("systemctl start sealift.service"))
+        (RowStatus::Yellow, Some("systemctl start sealift.service"))
     );
     assert!(
         row.summary.starts_with("run-1: it was copied away"),
         "{row:?}"
     );
-    assert_eq!(of(sound().daemon).status, Status::Green);
+    assert_eq!(of(sound().daemon).status, RowStatus::Green);
 }

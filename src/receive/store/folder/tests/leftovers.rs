@@ -1,13 +1,13 @@
 use serde_json::Value;
 
 use super::*;
-use crate::receive::{held::Content, store::record::Record};
+use crate::receive::{held::Content, store::record::ReceiptRecord};
 
 /// A store that a killed receiver has left: the files of one that is alive, copied under it. Its
 /// locks are not.
-fn as_after_a_kill(store: &Folder) -> (TempDir, Folder) {
+fn as_after_a_kill(store: &FolderStore) -> (TempDir, FolderStore) {
     let place = tempfile::tempdir().unwrap();
-    let left = Folder::open(place.path(), Namespace::None).unwrap();
+    let left = FolderStore::open(place.path(), Namespace::None).unwrap();
     for name in names(&store.places.incoming) {
         fs::copy(
             store.places.incoming.join(&name),
@@ -30,7 +30,7 @@ struct BrokenOff {
 impl BrokenOff {
     const AT: u64 = 70_000;
 
-    async fn of(store: &Folder) -> Self {
+    async fn of(store: &FolderStore) -> Self {
         let archive = noise(100_000);
         let offer = offer(&archive);
         let part = part_key(&key(store, "a"), &offer);
@@ -58,15 +58,15 @@ impl BrokenOff {
         fs::write(&self.note, note.to_string()).unwrap();
     }
 
-    async fn resume(&self, store: &Folder) -> Resumed<FolderUpload> {
+    async fn resume(&self, store: &FolderStore) -> PartResumed<FolderUpload> {
         store
             .resume(&self.part, &self.offer, Self::AT)
             .await
             .unwrap()
     }
 
-    async fn goes_on(&self, store: &Folder) {
-        let Resumed::Upload(mut upload) = self.resume(store).await else {
+    async fn goes_on(&self, store: &FolderStore) {
+        let PartResumed::Upload(mut upload) = self.resume(store).await else {
             panic!("not resumed")
         };
         write(&mut upload, &self.archive[70_000..]).await;
@@ -109,7 +109,7 @@ async fn what_was_durable_is_found_again_after_a_kill_and_the_rest_is_cut_off() 
     bytes.write_all_at(&vec![0; 500_000], offset).unwrap();
 
     let at = usize::try_from(offset).unwrap();
-    let Resumed::Upload(mut upload) = left.resume(&part, &offer, offset).await.unwrap() else {
+    let PartResumed::Upload(mut upload) = left.resume(&part, &offer, offset).await.unwrap() else {
         panic!()
     };
     write(&mut upload, &archive[at..]).await;
@@ -123,7 +123,10 @@ async fn a_note_without_its_file_is_nothing_and_is_swept() {
     let broken_off = BrokenOff::of(&store).await;
     durable::remove_file(&broken_off.bytes).unwrap();
     assert_eq!(store.part(&broken_off.part).await.unwrap(), None);
-    assert!(matches!(broken_off.resume(&store).await, Resumed::Nothing));
+    assert!(matches!(
+        broken_off.resume(&store).await,
+        PartResumed::Nothing
+    ));
     assert_eq!(store.usage().await.unwrap().parts, 0);
     assert_eq!(store.sweep(LONG_AGO, far_ahead()).await.unwrap(), 0);
     assert_eq!(store.sweep(far_ahead(), LONG_AGO).await.unwrap(), 1);
@@ -140,7 +143,10 @@ async fn a_file_without_its_note_is_a_temporary() {
             Some(damage) => fs::write(&broken_off.note, damage).unwrap(),
         }
         assert_eq!(store.part(&broken_off.part).await.unwrap(), None);
-        assert!(matches!(broken_off.resume(&store).await, Resumed::Nothing));
+        assert!(matches!(
+            broken_off.resume(&store).await,
+            PartResumed::Nothing
+        ));
         store.sweep(far_ahead(), LONG_AGO).await.unwrap();
         assert_eq!(names(&store.places.incoming), [""; 0]);
     }
@@ -157,7 +163,10 @@ async fn a_file_that_is_shorter_than_its_note_is_never_gone_on_with() {
         .set_len(69_999)
         .unwrap();
     assert_eq!(store.part(&broken_off.part).await.unwrap(), None);
-    assert!(matches!(broken_off.resume(&store).await, Resumed::Nothing));
+    assert!(matches!(
+        broken_off.resume(&store).await,
+        PartResumed::Nothing
+    ));
     assert_eq!(names(&store.places.incoming), [""; 0]);
 }
 
@@ -172,13 +181,13 @@ fn rot(bytes: &Path) {
 #[tokio::test]
 async fn kept_bytes_that_are_not_those_noted_are_thrown_away_by_every_receiver() {
     let (place, store) = open();
-    let sibling = Folder::open(&place.path().join("new/store"), Namespace::None).unwrap();
+    let sibling = FolderStore::open(&place.path().join("new/store"), Namespace::None).unwrap();
     for receiver in [&store, &sibling] {
         let broken_off = BrokenOff::of(&store).await;
         rot(&broken_off.bytes);
         assert!(matches!(
             broken_off.resume(receiver).await,
-            Resumed::Nothing
+            PartResumed::Nothing
         ));
         assert_eq!(names(&store.places.incoming), [""; 0]);
     }
@@ -187,9 +196,9 @@ async fn kept_bytes_that_are_not_those_noted_are_thrown_away_by_every_receiver()
 #[tokio::test]
 async fn only_who_kept_it_goes_on_without_reading_it_again() {
     let (place, store) = open();
-    let sibling = Folder::open(&place.path().join("new/store"), Namespace::None).unwrap();
+    let sibling = FolderStore::open(&place.path().join("new/store"), Namespace::None).unwrap();
     let broken_off = BrokenOff::of(&store).await;
-    let known = |receiver: &Folder| {
+    let known = |receiver: &FolderStore| {
         let file = broken_off.bytes.metadata().unwrap();
         receiver
             .places
@@ -219,7 +228,10 @@ async fn a_note_of_another_upload_under_its_name_is_not_believed() {
         note["episode_id"] = "b".into();
         note["file"] = bytes.into();
     });
-    assert!(matches!(broken_off.resume(&store).await, Resumed::Nothing));
+    assert!(matches!(
+        broken_off.resume(&store).await,
+        PartResumed::Nothing
+    ));
     assert_eq!(store.part(&broken_off.part).await.unwrap(), None);
 }
 
@@ -243,7 +255,7 @@ async fn what_another_process_has_locked_is_busy_until_it_ends() {
         .spawn()
         .expect("flock(1) of util-linux, which every distribution has");
     std::io::Read::read_exact(other.stdout.as_mut().unwrap(), &mut [0; 6]).unwrap();
-    assert!(matches!(broken_off.resume(&store).await, Resumed::Busy));
+    assert!(matches!(broken_off.resume(&store).await, PartResumed::Busy));
     assert!(!store.discard(&broken_off.part).await.unwrap());
     assert_eq!(store.sweep(far_ahead(), far_ahead()).await.unwrap(), 0);
     drop(other.stdin.take());
@@ -281,7 +293,7 @@ async fn a_sweep_takes_only_what_is_old_and_ours() {
 
 /// Puts a file where an archive would be, as a process that was killed before it wrote the receipt
 /// has left it.
-fn without_receipt(store: &Folder, name: &str, archive: &[u8]) -> File {
+fn without_receipt(store: &FolderStore, name: &str, archive: &[u8]) -> File {
     let path = archive_of(store, name);
     fs::write(&path, archive).unwrap();
     let file = File::open(&path).unwrap();
@@ -316,7 +328,7 @@ async fn an_archive_without_a_fitting_receipt_is_written_anew() {
 }
 
 /// Gives an archive another time, as a copy of the store does that keeps whole seconds.
-fn with_whole_seconds(store: &Folder, name: &str) {
+fn with_whole_seconds(store: &FolderStore, name: &str) {
     let file = File::options()
         .write(true)
         .open(archive_of(store, name))
@@ -335,7 +347,7 @@ async fn whose_it_is_outlives_a_copy_that_loses_its_time() {
     let now = store.find(&a).await.unwrap().unwrap();
     assert_eq!(now.stored_at.unix_seconds(), 1_700_000_000);
     assert_eq!(
-        Held {
+        StoredEpisode {
             stored_at: claimed.stored_at,
             ..now
         },
@@ -375,7 +387,7 @@ async fn writing_anew_replaces_nothing_but_what_was_read() {
 }
 
 /// Looks for `a`, and comes back when that waits for the lock of the archive.
-async fn finding(store: &Folder, archive: &File) -> tokio::task::JoinHandle<Held> {
+async fn finding(store: &FolderStore, archive: &File) -> tokio::task::JoinHandle<StoredEpisode> {
     let (store, a) = (store.clone(), key(store, "a"));
     let finding = tokio::spawn(async move { store.find(&a).await.unwrap().unwrap() });
     let inode = archive.metadata().unwrap().ino();
@@ -399,7 +411,7 @@ async fn whoever_publishes_is_waited_for_and_its_archive_not_written_anew() {
     let finding = finding(&store, &publisher).await;
     let (sha256, owner) = (Digest::of(b"archive"), Some(host("lab-1")));
     let published = publisher.metadata().unwrap();
-    let record = Record::new(
+    let record = ReceiptRecord::new(
         a.id.clone(),
         sha256,
         Content::Unknown,
@@ -435,7 +447,7 @@ async fn of_many_that_find_it_at_once_one_writes_it_anew() {
     let mut finding = tokio::task::JoinSet::new();
     for _ in 0..16 {
         let (store, a) = (
-            Folder::open(&store.places.root, Namespace::None).unwrap(),
+            FolderStore::open(&store.places.root, Namespace::None).unwrap(),
             a.clone(),
         );
         finding.spawn(async move { store.find(&a).await.unwrap().unwrap() });
